@@ -1,0 +1,308 @@
+//! Changing files, one small step at a time, never through a symlink and never over something
+//! that was not expected.
+//!
+//! Every step first asks a gate. In use the gate is always open; the tests close it at step n, or
+//! from step n on, to see that any failure and any crash leaves all before or all after.
+//!
+//! What is replaced is never simply overwritten: `exchange` swaps two names in one step of the
+//! file system, so that what was there still exists afterwards and can be looked at.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::{CWD, RenameFlags};
+
+/// What is about to be done, for the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Make a new, empty file.
+    Create,
+    /// Write the content of a new file.
+    Fill,
+    /// Make a symlink.
+    Link,
+    /// Make a folder.
+    MakeFolder,
+    /// Swap two names.
+    Exchange,
+    /// Move to a name that is free.
+    Place,
+    /// Move over an existing name.
+    Replace,
+    /// Remove a file.
+    Remove,
+    /// Remove an empty folder.
+    RemoveFolder,
+    /// Something that the gate cannot see into, named by the caller: an object, a ref.
+    Other(&'static str),
+}
+
+/// Makes changes on disk.
+pub struct Disk<'a> {
+    gate: &'a (dyn Fn(Step) -> io::Result<()> + Sync),
+}
+
+/// The mode of a new regular file; what the umask takes away is taken away by the system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bits {
+    /// `rw-rw-rw-` less the umask.
+    Plain,
+    /// `rwxrwxrwx` less the umask.
+    Executable,
+}
+
+impl Disk<'static> {
+    /// The disk as it is.
+    #[must_use]
+    pub fn real() -> Self {
+        Disk { gate: &|_| Ok(()) }
+    }
+}
+
+impl<'a> Disk<'a> {
+    /// A disk whose every step first asks `gate`.
+    pub fn gated(gate: &'a (dyn Fn(Step) -> io::Result<()> + Sync)) -> Self {
+        Disk { gate }
+    }
+
+    /// A step that this type does not make itself.
+    pub fn other(&self, name: &'static str) -> io::Result<()> {
+        (self.gate)(Step::Other(name))
+    }
+
+    /// Makes a new file with this content; it is an error if the name is taken.
+    pub fn create(&self, path: &Path, content: &[u8], bits: Bits) -> io::Result<()> {
+        (self.gate)(Step::Create)?;
+        let mode = match bits {
+            Bits::Plain => 0o666,
+            Bits::Executable => 0o777,
+        };
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        (self.gate)(Step::Fill)?;
+        file.write_all(content)
+    }
+
+    /// Makes a new symlink; it is an error if the name is taken.
+    pub fn symlink(&self, target: &Path, path: &Path) -> io::Result<()> {
+        (self.gate)(Step::Link)?;
+        std::os::unix::fs::symlink(target, path)
+    }
+
+    /// Makes one folder; its parent must exist. That it exists already is an error.
+    pub fn make_folder(&self, path: &Path) -> io::Result<()> {
+        (self.gate)(Step::MakeFolder)?;
+        fs::create_dir(path)
+    }
+
+    /// Swaps what two names stand for. Both must exist, and `ours` must be a name of our own.
+    /// Where the file system cannot do it in one step, it is done in three, by way of `spare_name`.
+    pub fn exchange(&self, ours: &Path, theirs: &Path) -> io::Result<()> {
+        (self.gate)(Step::Exchange)?;
+        match rustix::fs::renameat_with(CWD, ours, CWD, theirs, RenameFlags::EXCHANGE) {
+            Err(errno) if cannot(errno) => exchange_in_steps(ours, theirs),
+            done => Ok(done?),
+        }
+    }
+
+    /// Brings an exchange to its end or its beginning that was cut short between its steps.
+    pub fn mend_exchange(&self, ours: &Path, theirs: &Path) -> io::Result<()> {
+        let spare = spare_name(ours);
+        if spare.symlink_metadata().is_err() {
+            return Ok(());
+        }
+        let free = if theirs.symlink_metadata().is_err() { theirs } else { ours };
+        self.place(&spare, free)
+    }
+
+    /// Moves `from` to `to`, which must be free.
+    pub fn place(&self, from: &Path, to: &Path) -> io::Result<()> {
+        (self.gate)(Step::Place)?;
+        rename_new(from, to)
+    }
+
+    /// Moves `from` over `to`, for files that are ours alone.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that does")]
+    pub fn replace(&self, from: &Path, to: &Path) -> io::Result<()> {
+        (self.gate)(Step::Replace)?;
+        fs::rename(from, to)
+    }
+
+    /// Gives a file a second name, which must be free.
+    pub fn second_name(&self, path: &Path, second: &Path) -> io::Result<()> {
+        (self.gate)(Step::Link)?;
+        fs::hard_link(path, second)
+    }
+
+    /// Removes a file or a symlink. That it is gone already is fine.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that does")]
+    pub fn remove(&self, path: &Path) -> io::Result<()> {
+        (self.gate)(Step::Remove)?;
+        gone_is_fine(fs::remove_file(path))
+    }
+
+    /// Removes a folder if it is there and empty; says whether it went.
+    pub fn remove_empty_folder(&self, path: &Path) -> io::Result<bool> {
+        (self.gate)(Step::RemoveFolder)?;
+        match fs::remove_dir(path) {
+            Ok(()) => Ok(true),
+            Err(cause)
+                if matches!(
+                    cause.kind(),
+                    io::ErrorKind::NotFound
+                        | io::ErrorKind::DirectoryNotEmpty
+                        | io::ErrorKind::NotADirectory
+                        | io::ErrorKind::ResourceBusy
+                        | io::ErrorKind::PermissionDenied
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(cause) => Err(cause),
+        }
+    }
+
+    /// Removes a folder of ours with all that is in it. That it is gone already is fine.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that does")]
+    pub fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        (self.gate)(Step::RemoveFolder)?;
+        gone_is_fine(fs::remove_dir_all(path))
+    }
+
+    /// Writes a file of ours whole: to a name beside it, to the disk, and then over the name.
+    /// Missing folders above it are made.
+    pub fn write_whole(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
+            (self.gate)(Step::MakeFolder)?;
+            fs::create_dir_all(folder)?;
+        }
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(format!(".{}.new", std::process::id()));
+        let beside = Path::new(&beside);
+        self.remove(beside)?;
+        let written = self
+            .create(beside, content, Bits::Plain)
+            .and_then(|()| File::open(beside)?.sync_all())
+            .and_then(|()| self.replace(beside, path));
+        if written.is_err() {
+            // The first failure is the one to report; a leftover of ours harms nobody.
+            drop(self.remove(beside));
+        }
+        written
+    }
+}
+
+/// Whether a regular file is executable, as git sees it: by its owner.
+#[must_use]
+pub fn is_executable(meta: &fs::Metadata) -> bool {
+    meta.permissions().mode() & 0o100 != 0
+}
+
+fn cannot(errno: rustix::io::Errno) -> bool {
+    use rustix::io::Errno;
+    errno == Errno::NOSYS || errno == Errno::INVAL || errno == Errno::OPNOTSUPP
+}
+
+fn spare_name(ours: &Path) -> std::path::PathBuf {
+    let mut name = ours.as_os_str().to_owned();
+    name.push(".spare");
+    name.into()
+}
+
+fn exchange_in_steps(ours: &Path, theirs: &Path) -> io::Result<()> {
+    let spare = spare_name(ours);
+    rename_new(theirs, &spare)?;
+    rename_new(ours, theirs).or_else(|cause| rename_new(&spare, theirs).and(Err(cause)))?;
+    rename_new(&spare, ours)
+}
+
+/// Renames to a name that must be free, in one step where the file system can.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that does")]
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(errno) if cannot(errno) => match fs::symlink_metadata(to) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => fs::rename(from, to),
+            Err(cause) => Err(cause),
+        },
+        done => Ok(done?),
+    }
+}
+
+fn gone_is_fine(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test sets its scene")]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> std::path::PathBuf {
+        let path = std::env::temp_dir().join(format!("xtask-files-{}-{name}", std::process::id()));
+        drop(fs::remove_dir_all(&path));
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    #[test]
+    fn exchange_keeps_both_contents() {
+        let at = folder("exchange");
+        fs::write(at.join("one"), "1").unwrap();
+        fs::write(at.join("two"), "2").unwrap();
+        Disk::real().exchange(&at.join("one"), &at.join("two")).unwrap();
+        assert_eq!(fs::read_to_string(at.join("one")).unwrap(), "2");
+        assert_eq!(fs::read_to_string(at.join("two")).unwrap(), "1");
+        fs::remove_dir_all(at).unwrap();
+    }
+
+    #[test]
+    fn an_exchange_in_steps_can_be_mended_after_each() {
+        let at = folder("steps");
+        let (ours, theirs) = (at.join("ours"), at.join("theirs"));
+        let read = |path: &Path| fs::read_to_string(path).ok();
+        for steps in 0..=3 {
+            fs::write(&ours, "new").unwrap();
+            fs::write(&theirs, "old").unwrap();
+            let moves =
+                [(&theirs, &spare_name(&ours)), (&ours, &theirs), (&spare_name(&ours), &ours)];
+            for (from, to) in moves.into_iter().take(steps) {
+                fs::rename(from, to).unwrap();
+            }
+            Disk::real().mend_exchange(&ours, &theirs).unwrap();
+            let (new, old) = (Some("new".to_owned()), Some("old".to_owned()));
+            let is_swapped = steps >= 2;
+            assert_eq!(read(&ours), if is_swapped { old.clone() } else { new.clone() }, "{steps}");
+            assert_eq!(read(&theirs), if is_swapped { new } else { old }, "{steps}");
+        }
+        fs::write(&ours, "1").unwrap();
+        fs::write(&theirs, "2").unwrap();
+        exchange_in_steps(&ours, &theirs).unwrap();
+        assert_eq!((read(&ours), read(&theirs)), (Some("2".into()), Some("1".into())));
+        fs::remove_dir_all(at).unwrap();
+    }
+
+    #[test]
+    fn place_never_replaces() {
+        let at = folder("place");
+        fs::write(at.join("one"), "1").unwrap();
+        fs::write(at.join("two"), "2").unwrap();
+        let refused = Disk::real().place(&at.join("one"), &at.join("two")).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(at.join("two")).unwrap(), "2");
+        fs::remove_dir_all(at).unwrap();
+    }
+
+    #[test]
+    fn a_closed_gate_stops_before_the_step() {
+        let at = folder("gate");
+        let shut = |_| Err(io::Error::other("shut"));
+        Disk::gated(&shut).create(&at.join("one"), b"1", Bits::Plain).unwrap_err();
+        assert!(!at.join("one").exists());
+        fs::remove_dir_all(at).unwrap();
+    }
+}

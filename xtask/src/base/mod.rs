@@ -1,0 +1,13 @@
+//! The floor that everything stands on: paths, errors, files, locks, the clock. It knows neither
+//! git nor any feature, and nothing here decides anything.
+
+pub mod digest;
+pub mod error;
+pub mod files;
+pub mod lock;
+pub mod path;
+pub mod process;
+pub mod progress;
+pub mod record;
+pub mod signals;
+pub mod world;

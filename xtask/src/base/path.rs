@@ -1,0 +1,133 @@
+//! Paths inside a repository: bytes with `/` between the parts, relative to its root.
+//!
+//! Git's paths are bytes, not text, so ours are too. A path is shown to people as text with
+//! whatever is not UTF-8 replaced, and is never built back from what was shown.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// A path relative to the root of the repository. It is never empty and never absolute; whether
+/// its parts are safe to write to is decided by `repo::paths`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RepoPath(Vec<u8>);
+
+impl RepoPath {
+    /// A path from git's own bytes.
+    #[must_use]
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        RepoPath(bytes.into())
+    }
+
+    /// The bytes as git stores them.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The parts between the slashes.
+    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.split(|byte| *byte == b'/')
+    }
+
+    /// The folders above it, nearest first, without the root.
+    pub fn ancestors(&self) -> impl Iterator<Item = RepoPath> {
+        let bytes = &self.0;
+        (0..bytes.len())
+            .rev()
+            .filter(|at| bytes[*at] == b'/')
+            .map(|at| RepoPath(bytes[..at].to_vec()))
+    }
+
+    /// The folder that holds it; nothing for a path at the root.
+    #[must_use]
+    pub fn parent(&self) -> Option<RepoPath> {
+        self.ancestors().next()
+    }
+
+    /// Whether it lies below `folder`, at any depth.
+    #[must_use]
+    pub fn is_below(&self, folder: &RepoPath) -> bool {
+        self.0.len() > folder.0.len()
+            && self.0.starts_with(&folder.0)
+            && self.0[folder.0.len()] == b'/'
+    }
+
+    /// Where it lies on disk when the repository's root is `root`.
+    #[must_use]
+    pub fn on_disk(&self, root: &Path) -> PathBuf {
+        root.join(OsStr::from_bytes(&self.0))
+    }
+}
+
+impl fmt::Display for RepoPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl fmt::Debug for RepoPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{self}`")
+    }
+}
+
+impl serde::Serialize for RepoPath {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// How a path is kept in our own files of state: as text, or as bytes where it is not UTF-8.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(untagged)]
+enum Kept {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+/// For `#[serde(with = "exact")]`: keeps every byte of a path, unlike what people are shown.
+pub mod exact {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Kept, RepoPath};
+
+    /// Writes the path.
+    pub fn serialize<S: Serializer>(path: &RepoPath, serializer: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(path.as_bytes()) {
+            Ok(text) => Kept::Text(text.to_owned()),
+            Err(_) => Kept::Bytes(path.as_bytes().to_vec()),
+        }
+        .serialize(serializer)
+    }
+
+    /// Reads the path.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RepoPath, D::Error> {
+        Ok(match Kept::deserialize(deserializer)? {
+            Kept::Text(text) => RepoPath::new(text),
+            Kept::Bytes(bytes) => RepoPath::new(bytes),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ancestors_go_from_the_nearest_to_the_outermost() {
+        let path = RepoPath::new("a/b/c");
+        let names: Vec<String> = path.ancestors().map(|p| p.to_string()).collect();
+        assert_eq!(names, ["a/b", "a"]);
+        assert_eq!(RepoPath::new("a").parent(), None);
+    }
+
+    #[test]
+    fn below_means_a_whole_part() {
+        let folder = RepoPath::new("set");
+        assert!(RepoPath::new("set/up").is_below(&folder));
+        assert!(!RepoPath::new("setup").is_below(&folder));
+        assert!(!RepoPath::new("set").is_below(&folder));
+    }
+}

@@ -1,0 +1,157 @@
+//! Starting other programs: always in a named folder, with a cleaned environment, and within a
+//! bound of time where nobody is there to interrupt them.
+//!
+//! Everything we start sees `ORCHESTRATION_SYNC_ACTIVE=1`, so that no hook of ours can be entered
+//! again from it, and none of the variables by which git points its children at one repository.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use super::error::{Context, Error, Result};
+
+/// Set for everything we start; a hook that sees it does nothing.
+pub const ACTIVE: &str = "ORCHESTRATION_SYNC_ACTIVE";
+
+/// The variables by which git ties a process to one repository, as `git rev-parse
+/// --local-env-vars` lists them, and `GIT_NAMESPACE`.
+pub const GIT_LOCAL: [&str; 16] = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+];
+
+/// How often a running child is looked at.
+const POLL: Duration = Duration::from_millis(5);
+
+/// The most that is kept of what a child prints: 1 MiB, enough for any message of git.
+const LONGEST: u64 = 1 << 20;
+
+/// What a child printed and how it ended.
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it printed, as text.
+    pub stdout: String,
+    /// What it complained about, as text, without the trailing line end.
+    pub stderr: String,
+}
+
+/// A program to start.
+pub struct Program {
+    name: String,
+    command: Command,
+}
+
+impl Program {
+    /// A program by name or path, to be run in `folder`.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that starts programs")]
+    pub fn new(program: impl AsRef<OsStr>, folder: &Path) -> Self {
+        let mut command = Command::new(&program);
+        command.current_dir(folder).env(ACTIVE, "1");
+        for name in GIT_LOCAL {
+            command.env_remove(name);
+        }
+        Program { name: program.as_ref().to_string_lossy().into_owned(), command }
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// Sets a variable.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Runs it with our own standard streams: the user sees it, and can interrupt it.
+    pub fn run_attached(mut self) -> Result<ExitStatus> {
+        self.command.status().map_err(|cause| not_started(&self.name, cause))
+    }
+
+    /// Runs it without input, keeps what it prints, and ends it after `longest`.
+    pub fn run_within(mut self, longest: Duration) -> Result<Output> {
+        let mut child = self
+            .command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|cause| not_started(&self.name, cause))?;
+        let out = child.stdout.take().map(|pipe| std::thread::spawn(|| slurp(pipe)));
+        let err = child.stderr.take().map(|pipe| std::thread::spawn(|| slurp(pipe)));
+        let mut rounds = longest.as_millis() / POLL.as_millis();
+        let status = loop {
+            if let Some(status) =
+                child.try_wait().unable(|| format!("`{}` cannot be waited for", self.name))?
+            {
+                break status;
+            }
+            if rounds == 0 {
+                let ended = child.kill().and_then(|()| child.wait());
+                drop(ended);
+                return Err(Error::unable(format!(
+                    "`{}` did not end within {} s and was stopped",
+                    self.name,
+                    longest.as_secs()
+                )));
+            }
+            rounds -= 1;
+            std::thread::sleep(POLL);
+        };
+        let text = |reader: Option<std::thread::JoinHandle<String>>| {
+            reader.and_then(|thread| thread.join().ok()).unwrap_or_default()
+        };
+        Ok(Output { status, stdout: text(out), stderr: text(err).trim_end().to_owned() })
+    }
+}
+
+/// Starts this very program again without git's repository variables, and never returns; where
+/// there are none of them it returns at once.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that starts programs")]
+pub fn without_git_variables(args: &[OsString], has: impl Fn(&str) -> bool) -> Result<()> {
+    use std::os::unix::process::CommandExt;
+    if !GIT_LOCAL.iter().any(|name| has(name)) {
+        return Ok(());
+    }
+    let exe = std::env::current_exe().unable(|| "this program cannot find itself")?;
+    let mut command = Command::new(exe);
+    command.args(args.iter().skip(1));
+    for name in GIT_LOCAL {
+        command.env_remove(name);
+    }
+    Err(Error::unable("this program cannot be started again").because(command.exec()))
+}
+
+fn slurp(pipe: impl Read) -> String {
+    let mut bytes = Vec::new();
+    // Half of a message is better than none.
+    drop(pipe.take(LONGEST).read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn not_started(name: &str, cause: std::io::Error) -> Error {
+    let missing = cause.kind() == std::io::ErrorKind::NotFound;
+    let error = Error::unable(format!("`{name}` cannot be started")).because(cause);
+    if missing { error.hint(format!("is `{name}` installed and on PATH?")) } else { error }
+}

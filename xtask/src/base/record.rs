@@ -1,0 +1,102 @@
+//! Small files of state that we write for ourselves: a line that names the kind and the version, a
+//! line with the digest of the rest, then JSON.
+//!
+//! State is data. A file that is torn, foreign or of another version is never half-believed: it
+//! reads as `Broken` or as nothing, as the caller needs, and never runs anything.
+
+use std::io;
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::digest;
+use super::files::Disk;
+
+/// The largest file of state that is read: 64 MiB, far above a journal of a million paths.
+const LARGEST: u64 = 64 << 20;
+
+/// What a file of state turned out to be.
+#[derive(Debug)]
+pub enum Found<T> {
+    /// There is none.
+    Nothing,
+    /// It is whole.
+    Whole(T),
+    /// It is there, but torn, foreign, of another version or unreadable.
+    Broken(String),
+}
+
+/// The bytes of a record of this kind, as in `xtask.journal/1`.
+pub fn to_bytes<T: Serialize>(kind: &str, value: &T) -> io::Result<Vec<u8>> {
+    let body = serde_json::to_vec(value)?;
+    let mut bytes = format!("{kind}\n{}\n", digest::hex(&digest::of_parts([&body[..]]))).into();
+    Vec::append(&mut bytes, &mut body.clone());
+    Ok(bytes)
+}
+
+/// Reads the bytes of a record of this kind.
+pub fn from_bytes<T: DeserializeOwned>(kind: &str, bytes: &[u8]) -> Found<T> {
+    let mut lines = bytes.splitn(3, |byte| *byte == b'\n');
+    let (Some(head), Some(sum), Some(body)) = (lines.next(), lines.next(), lines.next()) else {
+        return Found::Broken("it is cut short".to_owned());
+    };
+    if head != kind.as_bytes() {
+        return Found::Broken(format!(
+            "it is `{}`, not `{kind}`",
+            String::from_utf8_lossy(&head[..head.len().min(40)])
+        ));
+    }
+    if sum != digest::hex(&digest::of_parts([body])).as_bytes() {
+        return Found::Broken("its digest does not match".to_owned());
+    }
+    match serde_json::from_slice(body) {
+        Ok(value) => Found::Whole(value),
+        Err(cause) => Found::Broken(cause.to_string()),
+    }
+}
+
+/// Writes a record whole or not at all.
+pub fn write<T: Serialize>(disk: &Disk<'_>, path: &Path, kind: &str, value: &T) -> io::Result<()> {
+    disk.write_whole(path, &to_bytes(kind, value)?)
+}
+
+/// Reads a record.
+#[must_use]
+pub fn read<T: DeserializeOwned>(path: &Path, kind: &str) -> Found<T> {
+    match std::fs::metadata(path) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Found::Nothing,
+        Err(cause) => return Found::Broken(cause.to_string()),
+        Ok(meta) if meta.len() > LARGEST => return Found::Broken("it is too large".to_owned()),
+        Ok(_) => {}
+    }
+    match std::fs::read(path) {
+        Ok(bytes) => from_bytes(kind, &bytes),
+        Err(cause) => Found::Broken(cause.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let bytes = to_bytes("xtask.test/1", &vec!["a", "b"]).unwrap();
+        let Found::Whole(back) = from_bytes::<Vec<String>>("xtask.test/1", &bytes) else {
+            panic!("not whole");
+        };
+        assert_eq!(back, ["a", "b"]);
+    }
+
+    #[test]
+    fn torn_foreign_and_newer_files_are_not_believed() {
+        let bytes = to_bytes("xtask.test/1", &vec!["a", "b"]).unwrap();
+        for cut in 0..bytes.len() {
+            let found = from_bytes::<Vec<String>>("xtask.test/1", &bytes[..cut]);
+            assert!(matches!(found, Found::Broken(_)), "cut at {cut}");
+        }
+        let found = from_bytes::<Vec<String>>("xtask.test/2", &bytes);
+        assert!(matches!(found, Found::Broken(why) if why.contains("xtask.test/1")));
+    }
+}

@@ -1,0 +1,71 @@
+//! Ctrl-C and its kin, for work that must not stop half-way.
+//!
+//! Signals end the process as usual, except while somebody holds them off. Then SIGINT, SIGTERM
+//! and SIGHUP are only noted; the work asks between its steps, takes back what it did, and the
+//! command ends with code 130.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+/// The signals of this process. Made once, by the command that starts work.
+pub struct Interrupts {
+    usual: Arc<AtomicBool>,
+    arrived: Arc<AtomicBool>,
+    holders: AtomicUsize,
+}
+
+impl Interrupts {
+    /// Takes the signals over. Where a handler cannot be set, signals keep their usual effect: the
+    /// journal still mends what they leave.
+    #[must_use]
+    pub fn take_over() -> Self {
+        let usual = Arc::new(AtomicBool::new(true));
+        let arrived = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            let set =
+                signal_hook::flag::register_conditional_default(signal, Arc::clone(&usual)).is_ok();
+            if set {
+                drop(signal_hook::flag::register(signal, Arc::clone(&arrived)));
+            }
+        }
+        Interrupts { usual, arrived, holders: AtomicUsize::new(0) }
+    }
+
+    /// Nobody sends signals here: for work that is driven by a test.
+    #[must_use]
+    pub fn none() -> Self {
+        Interrupts {
+            usual: Arc::new(AtomicBool::new(true)),
+            arrived: Arc::new(AtomicBool::new(false)),
+            holders: AtomicUsize::new(0),
+        }
+    }
+
+    /// Holds signals off until the answer is dropped.
+    pub fn hold_off(&self) -> HeldOff<'_> {
+        self.holders.fetch_add(1, Ordering::SeqCst);
+        self.usual.store(false, Ordering::SeqCst);
+        HeldOff { of: self }
+    }
+
+    /// Whether one has come while they were held off.
+    #[must_use]
+    pub fn arrived(&self) -> bool {
+        self.arrived.load(Ordering::SeqCst)
+    }
+}
+
+/// Signals are held off for as long as this lives.
+pub struct HeldOff<'a> {
+    of: &'a Interrupts,
+}
+
+impl Drop for HeldOff<'_> {
+    fn drop(&mut self) {
+        if self.of.holders.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.of.usual.store(true, Ordering::SeqCst);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The world outside: where we were started, with which environment, and what time it is. It is
+//! read once at the start and passed down, so that nothing below depends on hidden state.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::error::{Context, Result};
+
+/// Where, with which variables and when a command runs.
+#[derive(Clone)]
+pub struct World {
+    /// The folder in which the command works (after `-C`).
+    pub cwd: PathBuf,
+    /// The environment at the start.
+    pub env: BTreeMap<OsString, OsString>,
+    /// The wall clock, in time since the Unix epoch.
+    pub clock: fn() -> Duration,
+}
+
+impl World {
+    /// Reads the real world.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads them")]
+    pub fn real() -> Result<World> {
+        let cwd = std::env::current_dir().unable(|| "the working folder cannot be read")?;
+        Ok(World { cwd, env: std::env::vars_os().collect(), clock: wall_clock })
+    }
+
+    /// The value of an environment variable, where it is set to text that is not empty.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.env.get(OsStr::new(name))?.to_str().filter(|value| !value.is_empty())
+    }
+
+    /// Seconds since the Unix epoch.
+    #[must_use]
+    pub fn now_seconds(&self) -> i64 {
+        i64::try_from((self.clock)().as_secs()).unwrap_or(i64::MAX)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+fn wall_clock() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// A moment as RFC 3339 in UTC, as in `2026-01-31T12:00:00Z`.
+#[must_use]
+pub fn rfc3339(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |t| t.to_string())
+}
+
+/// A moment as it goes into the name of a backup: `20260131T120000Z`.
+#[must_use]
+pub fn compact(seconds: i64) -> String {
+    rfc3339(seconds).replace(['-', ':'], "")
+}
+
+/// How long ago something was, for people: `3 days ago`.
+#[must_use]
+pub fn ago(now: i64, then: i64) -> String {
+    let seconds = now.saturating_sub(then).max(0);
+    let (count, unit) = match seconds {
+        0..60 => return "just now".to_owned(),
+        60..3_600 => (seconds / 60, "minute"),
+        3_600..86_400 => (seconds / 3_600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
+}

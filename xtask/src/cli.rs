@@ -1,0 +1,228 @@
+//! The whole command line on one page. Types only: what they do is in `cmd`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done, or nothing to do
+  1    the answer is no: drift under --check, a conflict
+  2    wrong usage or wrong configuration
+  3    could not do it: git, disk, lock, permission
+  130  interrupted";
+
+/// The task toolkit of this repository
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, after_help = EXIT_CODES)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What every command understands.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command understands.
+#[derive(Args)]
+pub struct Global {
+    /// Work as if started in this folder
+    #[arg(short = 'C', value_name = "DIR", global = true)]
+    pub directory: Option<PathBuf>,
+    /// When to use colours
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto, global = true)]
+    pub color: Color,
+    /// Say nothing but the answer and what went wrong
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more: also what is in sync, and that there is nothing to do
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make a fresh clone ready: canonical branch, sync, and what to do next
+    ///
+    /// Makes the canonical branch from the current commit if neither a local nor a remote one
+    /// exists, then syncs. Running it again changes nothing.
+    Setup,
+    /// Bring this branch's managed files to the canonical state
+    Sync(Sync),
+    /// Show where this branch stands
+    Status(Status),
+    /// Show how the managed files here differ from the canonical ones
+    ///
+    /// This is `git diff` of the working tree against the canonical commit, for the managed files
+    /// that differ. `-` is canonical, `+` is here.
+    Diff(Diff),
+    /// Explain a path: what sync decides about it, whose content it has, when it was last synced
+    Why(Why),
+    /// Bring back what a sync, a force or an undo replaced
+    Undo(Undo),
+    /// Switch branches: take an overlay away, `git switch`, sync
+    Switch(Switch),
+    /// Run the canonical version of a managed script, whatever this branch holds
+    ///
+    /// The managed files of the canonical commit are laid out under the git folder, so that the
+    /// script finds those it needs beside it. It runs in the current folder, and its exit status
+    /// is the command's. XTASK_ROOT names the root of this worktree.
+    Run(Run),
+    /// Print completions for a shell
+    ///
+    /// For the word after `cargo xtask`, use them with a shell function or an alias named `xtask`
+    /// for `cargo xtask`.
+    Completions(Completions),
+}
+
+/// `sync`.
+#[derive(Args)]
+#[command(
+    long_about = "\
+Bring this branch's managed files to the canonical state.
+
+What happens to a path depends on what HEAD, the index, the file and the canonical commit hold:
+  behind      it holds what once was canonical, and nothing else   brought up to date
+  customised  the branch has a content of its own                   kept (--merge, --force)
+  edited      there are changes that are not committed              kept (--force)
+  untracked   a file that git does not track is in its place        kept (--force)
+Nothing is replaced that is not in git's history, or in a backup that `undo` brings back.
+
+By default one commit is made on this branch. It holds only the managed paths; whatever else is
+staged or changed stays exactly as it is.",
+    after_help = "\
+Examples:
+  cargo xtask sync                     this branch, one commit
+  cargo xtask sync --check             exit 1 if a path is behind; writes nothing
+  cargo xtask sync --dry-run -v        every managed path, and what would happen to it
+  cargo xtask sync --force setup/      replace what is customised or edited below setup/
+  cargo xtask sync --no-commit         the files alone, until `switch` or `undo`
+  cargo xtask sync --all-worktrees     every worktree of this repository, side by side"
+)]
+pub struct Sync {
+    /// Only these paths, and what is below them
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<OsString>,
+    /// Only say whether something is behind (exit code 1); write nothing
+    #[arg(long, conflicts_with_all = ["force", "merge", "no_commit", "yes"])]
+    pub check: bool,
+    /// With --check: customised, edited and untracked paths count, too
+    #[arg(long, requires = "check")]
+    pub strict: bool,
+    /// Only say what would happen; write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Back up and replace customised, edited and untracked paths, too
+    #[arg(long, conflicts_with = "merge")]
+    pub force: bool,
+    /// Merge the canonical changes into customised paths
+    #[arg(long)]
+    pub merge: bool,
+    /// Write the files only, not the index or the branch
+    #[arg(long)]
+    pub no_commit: bool,
+    /// Commit on a protected branch, too
+    #[arg(long)]
+    pub allow_protected: bool,
+    /// Every worktree of this repository
+    #[arg(long, conflicts_with = "paths")]
+    pub all_worktrees: bool,
+    /// Fetch the canonical branch (and this branch's upstream) first
+    #[arg(long)]
+    pub fetch: bool,
+    /// Also delete more than half of the managed files at once
+    #[arg(long)]
+    pub yes: bool,
+    /// Answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `status`.
+#[derive(Args)]
+pub struct Status {
+    /// Every worktree and every branch
+    #[arg(long)]
+    pub all: bool,
+    /// Answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `diff`.
+#[derive(Args)]
+pub struct Diff {
+    /// Only these paths, and what is below them
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<OsString>,
+}
+
+/// `why`.
+#[derive(Args)]
+pub struct Why {
+    /// The path
+    #[arg(value_name = "PATH")]
+    pub path: OsString,
+}
+
+/// `undo`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask undo                     the last run in this worktree
+  cargo xtask undo --list              all backups
+  cargo xtask undo 20260131T120000Z-1  this one")]
+pub struct Undo {
+    /// The backup; the newest of this worktree if it is not given
+    #[arg(value_name = "ID", conflicts_with = "list")]
+    pub id: Option<String>,
+    /// List the backups, and bring nothing back
+    #[arg(long)]
+    pub list: bool,
+}
+
+/// `switch`.
+#[derive(Args)]
+pub struct Switch {
+    /// The branch to switch to
+    #[arg(value_name = "BRANCH")]
+    pub branch: String,
+}
+
+/// `run`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask run setup/launch.sh --help")]
+pub struct Run {
+    /// The script, as a path from the root of the repository
+    #[arg(value_name = "SCRIPT")]
+    pub script: OsString,
+    /// Its arguments
+    #[arg(value_name = "ARG", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<OsString>,
+}
+
+/// `completions`.
+#[derive(Args)]
+pub struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: Shell,
+}

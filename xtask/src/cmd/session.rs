@@ -1,0 +1,170 @@
+//! What every command has at hand: the world, the repository, the disk, the signals, and how much
+//! the user wants to hear.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use crate::base::error::{Context as _, Error, Result};
+use crate::base::files::Disk;
+use crate::base::path::RepoPath;
+use crate::base::signals::Interrupts;
+use crate::base::world::World;
+use crate::cli::{Color, Global};
+use crate::repo::{Head, Repo};
+use crate::report::sync::{CanonicalLine, PathLine, SyncReport};
+use crate::report::{self, Bar, Loudness};
+use crate::sync::classify::{Class, Why};
+use crate::sync::context::Context;
+use crate::sync::plan::Plan;
+use crate::sync::run::Tools;
+
+/// One run of the program.
+pub(super) struct Session {
+    /// Where, with which environment and when.
+    pub(super) world: World,
+    /// How much to tell.
+    pub(super) loudness: Loudness,
+    /// The colours that were asked for, as git names them.
+    pub(super) color: &'static str,
+    disk: Disk<'static>,
+    interrupts: Interrupts,
+    bar: Bar,
+}
+
+impl Session {
+    pub(super) fn new(mut world: World, global: &Global) -> Result<Session> {
+        if let Some(folder) = &global.directory {
+            world.cwd = world.cwd.join(folder);
+            if !world.cwd.is_dir() {
+                return Err(Error::usage(format!("`{}` is not a folder", folder.display())));
+            }
+        }
+        let color = match global.color {
+            Color::Auto => "auto",
+            Color::Always => "always",
+            Color::Never => "never",
+        };
+        report::set_color(match global.color {
+            Color::Auto => None,
+            Color::Always => Some(true),
+            Color::Never => Some(false),
+        });
+        let loudness = match (global.quiet, global.verbose) {
+            (true, _) => Loudness::Quiet,
+            (_, true) => Loudness::Verbose,
+            _ => Loudness::Usual,
+        };
+        let interrupts = Interrupts::take_over();
+        Ok(Session { world, loudness, color, disk: Disk::real(), interrupts, bar: Bar::new() })
+    }
+
+    /// The repository around the working folder.
+    pub(super) fn repo(&self) -> Result<Repo> {
+        Repo::discover(&self.world.cwd)
+    }
+
+    /// What work needs from the outside.
+    pub(super) fn tools(&self) -> Tools<'_> {
+        Tools {
+            world: &self.world,
+            disk: &self.disk,
+            interrupts: &self.interrupts,
+            progress: &self.bar,
+            waiting: &|holder| {
+                report::warn(&format!("waiting for another xtask in this worktree ({holder})"));
+            },
+        }
+    }
+
+    /// Tells what is going on.
+    pub(super) fn story(&self, text: &str) {
+        report::story(self.loudness, text);
+    }
+
+    /// Tells that an earlier run was mended, if one was.
+    pub(super) fn tell_mended(&self, mended: Option<String>) {
+        if let Some(purpose) = mended {
+            report::warn(&format!("an earlier `{purpose}` was cut short and has been put right"));
+        }
+    }
+
+    /// A path as the user typed it, from the root of the repository. What lies outside is an error.
+    pub(super) fn repo_path(&self, repo: &Repo, typed: &OsStr) -> Result<RepoPath> {
+        let outside =
+            || Error::usage(format!("`{}` is outside of the repository", typed.to_string_lossy()));
+        let cwd = self.world.cwd.canonicalize().unable(|| "the working folder cannot be read")?;
+        let mut full = PathBuf::new();
+        for part in cwd.join(Path::new(typed)).components() {
+            match part {
+                Component::CurDir => {}
+                Component::ParentDir => {
+                    full.pop();
+                }
+                other => full.push(other),
+            }
+        }
+        let inside = full.strip_prefix(repo.root()).map_err(|_| outside())?;
+        if inside.as_os_str().is_empty() {
+            return Err(Error::usage("the whole repository was named")
+                .hint("leave the path out to mean all managed paths"));
+        }
+        Ok(RepoPath::new(inside.as_os_str().as_bytes()))
+    }
+
+    /// Several of them.
+    pub(super) fn repo_paths(&self, repo: &Repo, typed: &[OsString]) -> Result<Vec<RepoPath>> {
+        typed.iter().map(|path| self.repo_path(repo, path)).collect()
+    }
+}
+
+/// The report of a plan.
+pub(super) fn describe(
+    repo: &Repo,
+    head: &Head,
+    context: &Context,
+    plan: &Plan,
+    in_sync: &[RepoPath],
+    warnings: Vec<String>,
+) -> SyncReport {
+    let mut paths: Vec<PathLine> = plan
+        .items
+        .iter()
+        .map(|item| PathLine {
+            path: item.path().to_string(),
+            class: item.class.name(),
+            action: item.action.name(),
+            reason: item.reason(),
+            merge_file: None,
+        })
+        .collect();
+    paths.extend(in_sync.iter().map(|path| PathLine {
+        path: path.to_string(),
+        class: Class::InSync.name(),
+        action: "none",
+        reason: Why::Same.to_string(),
+        merge_file: None,
+    }));
+    paths.sort_by(|one, two| one.path.cmp(&two.path));
+    SyncReport { branch: head.branch.clone(), warnings, paths, ..empty(repo, context) }
+}
+
+/// A report that has nothing to say yet.
+pub(super) fn empty(repo: &Repo, context: &Context) -> SyncReport {
+    SyncReport {
+        schema: "xtask.sync/1",
+        canonical: CanonicalLine {
+            reference: context.canonical.reference.clone(),
+            commit: context.canonical.commit.to_string(),
+        },
+        worktree: repo.root().display().to_string(),
+        branch: repo.branch_name(),
+        mode: "commit",
+        commit: None,
+        undo: None,
+        moved_to: None,
+        skipped: None,
+        warnings: context.warnings.clone(),
+        paths: Vec::new(),
+    }
+}

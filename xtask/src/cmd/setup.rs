@@ -1,0 +1,120 @@
+//! `setup`: make a fresh clone ready. A second run changes nothing.
+
+use super::session::{Session, describe};
+use super::{DONE, Exit};
+use crate::base::error::{Error, Kind, Result};
+use crate::config::SyncConfig;
+use crate::repo::Repo;
+use crate::report;
+use crate::report::Loudness;
+use crate::report::sync::{Manner, SyncReport};
+use crate::sync::context::{self, BRANCH_SETTING, Names, REMOTE_SETTING};
+use crate::sync::gather::Depth;
+use crate::sync::run::{Looked, Wishes, check_gates, look, move_to, wants_to_move, write};
+
+pub(super) fn run(session: &Session) -> Exit {
+    let repo = session.repo()?;
+    let tools = session.tools();
+    let (_lock, mended) = tools.enter(&repo)?;
+    session.tell_mended(mended);
+    let head = repo.head()?;
+    let names = context::names(&repo)?;
+    let made = make_canonical(session, &repo, &names)?;
+    remember(&repo, &names)?;
+    let context = context::read(&repo)?;
+    for warning in &context.warnings {
+        report::warn(warning);
+    }
+    if made {
+        session.story(&format!(
+            "`{0}` is new: made from {1} of this clone. It is not on the remote yet; \
+             `git push {2} {0}` puts it there",
+            names.branch,
+            repo.short(head.commit),
+            names.remote
+        ));
+    }
+    let wishes = Wishes::plain();
+    let mut looked = look(&repo, context, &wishes, Depth::Everything, tools.progress)?;
+    if let Looked::Decided(decided) = &looked {
+        check_gates(&repo)?;
+        if let Some(ahead) = wants_to_move(&repo, decided, &wishes)? {
+            move_to(&repo, &ahead)?;
+            let context = decided.context.clone();
+            looked = look(&repo, context, &wishes, Depth::Everything, tools.progress)?;
+        }
+    }
+    let decided = match looked {
+        Looked::OnCanonical(_) => {
+            next_steps(session, &names, true);
+            return Ok(DONE);
+        }
+        Looked::Decided(decided) => decided,
+    };
+    let mut shown =
+        describe(&repo, &decided.head, &decided.context, &decided.plan, &[], Vec::new());
+    match write(&repo, *decided, &wishes, &tools) {
+        Ok(done) => {
+            shown.commit = done.commit.map(|id| id.to_string());
+            shown.undo = done.undo;
+            report::answer(&shown.text(Manner::Real, session.loudness));
+        }
+        // On a protected branch setup has done what it may; the rest is the user's to decide.
+        Err(refused) if refused.kind() == Kind::No => {
+            let shown = SyncReport { warnings: Vec::new(), ..shown };
+            report::answer(&shown.text(Manner::Check, session.loudness));
+            report::warn(refused.what());
+            for hint in refused.hints() {
+                session.story(&hint.replace("`--", "`cargo xtask sync --"));
+            }
+        }
+        Err(failure) => return Err(failure),
+    }
+    next_steps(session, &names, false);
+    Ok(DONE)
+}
+
+/// Makes the canonical branch from HEAD where nobody has one; says whether it did.
+fn make_canonical(session: &Session, repo: &Repo, names: &Names) -> Result<bool> {
+    if repo.canonical(&names.branch, &names.remote)?.is_some() {
+        return Ok(false);
+    }
+    let head = repo.head()?;
+    if repo.is_shallow() {
+        return Err(Error::unable("this clone is shallow, and has no canonical branch")
+            .hint(format!("if the remote has one: `git fetch {} {}`", names.remote, names.branch))
+            .hint("if not: `git fetch --unshallow` first, so that the branch has its history"));
+    }
+    let reference = format!("refs/heads/{}", names.branch);
+    let now = session.world.now_seconds();
+    repo.create_ref(&reference, head.commit, "xtask: setup from HEAD", now)?;
+    Ok(true)
+}
+
+/// Notes names that are not the defaults, so that no branch can change them by being visited.
+fn remember(repo: &Repo, names: &Names) -> Result<()> {
+    let default = SyncConfig::default();
+    for (key, name, default) in [
+        (BRANCH_SETTING, &names.branch, &default.branch),
+        (REMOTE_SETTING, &names.remote, &default.remote),
+    ] {
+        if name != default && repo.setting(key).as_ref() != Some(name) {
+            repo.set_setting(key, name)?;
+        }
+    }
+    Ok(())
+}
+
+fn next_steps(session: &Session, names: &Names, is_on_canonical: bool) {
+    if session.loudness == Loudness::Quiet {
+        return;
+    }
+    session.story("ready. What you will use:");
+    session.story("  cargo xtask status        where this branch stands");
+    if is_on_canonical {
+        session.story("  git switch -c my-feature  work on a branch; this one is canonical");
+    } else {
+        session.story("  cargo xtask sync          bring its managed files up to date");
+    }
+    session.story(&format!("  git switch {}  change what all branches share", names.branch));
+}

@@ -1,0 +1,148 @@
+//! `status`: where this branch stands; with `--all`, every worktree and every branch.
+
+use super::session::{Session, describe};
+use super::{DONE, Exit};
+use crate::base::error::Result;
+use crate::base::progress::Progress;
+use crate::cli::Status;
+use crate::repo::{Repo, Worktree};
+use crate::report::status::{BranchLine, Counts, StatusReport, WorktreeLine};
+use crate::report::sync::CanonicalLine;
+use crate::report::{self, Loudness};
+use crate::sync::apply;
+use crate::sync::classify::Class;
+use crate::sync::context::{self, Context};
+use crate::sync::gather::Depth;
+use crate::sync::overlay;
+use crate::sync::plan::Plan;
+use crate::sync::run::{Looked, Wishes, look};
+use crate::sync::survey::survey;
+
+pub(super) fn run(session: &Session, args: &Status) -> Exit {
+    let repo = session.repo()?;
+    let tools = session.tools();
+    let mut report = StatusReport {
+        schema: "xtask.status/1",
+        canonical: None,
+        worktree: repo.root().display().to_string(),
+        branch: repo.branch_name(),
+        sync: None,
+        overlay: overlay::read(&repo)?.paths.len(),
+        notes: Vec::new(),
+        paths: Vec::new(),
+        worktrees: None,
+        branches: None,
+    };
+    if apply::is_unfinished(&repo) {
+        let note = "an earlier run was cut short; the next `cargo xtask sync` puts it right";
+        report.notes.push(note.to_owned());
+    }
+    let names = context::names(&repo)?;
+    let Some(context) = context::find(&repo, &names)? else {
+        let missing = context::missing(&names);
+        report.notes.push(missing.what().to_owned());
+        report.notes.extend(missing.hints().iter().cloned());
+        return Ok(answer(session, args, &report));
+    };
+    report.canonical = Some(CanonicalLine {
+        reference: context.canonical.reference.clone(),
+        commit: context.canonical.commit.to_string(),
+    });
+    report.notes.extend(context.warnings.iter().cloned());
+    if let Some(operation) = repo.operation() {
+        report.notes.push(format!("{} is in progress; sync waits until it ends", operation.name));
+    }
+    match look(&repo, context.clone(), &Wishes::plain(), Depth::Everything, tools.progress)? {
+        Looked::OnCanonical(context) => {
+            report.notes.push(format!("`{}` is the canonical branch", context.config.branch));
+        }
+        Looked::Decided(decided) => {
+            report.sync = Some(counts(&decided.plan));
+            let described =
+                describe(&repo, &decided.head, &context, &decided.plan, &[], Vec::new());
+            report.paths = described.paths;
+            report.paths.retain(|line| line.class != Class::InSync.name());
+            if decided.plan.count(Class::Behind) + decided.plan.count(Class::Sparse) > 0 {
+                report.notes.push("`cargo xtask sync` brings it up to date".to_owned());
+            }
+        }
+    }
+    if args.all {
+        report.worktrees = Some(worktrees(&repo, &context, tools.progress)?);
+        report.branches = Some(branches(&repo, &context, tools.progress)?);
+    }
+    Ok(answer(session, args, &report))
+}
+
+fn answer(session: &Session, args: &Status, report: &StatusReport) -> u8 {
+    if args.json {
+        report::answer_json(report);
+    } else {
+        report::answer(&report.text(session.loudness == Loudness::Verbose));
+    }
+    DONE
+}
+
+fn counts(plan: &Plan) -> Counts {
+    Counts {
+        behind: plan.count(Class::Behind) + plan.count(Class::Sparse),
+        customised: plan.count(Class::Customised),
+        edited: Some(plan.count(Class::Edited)),
+        untracked: Some(plan.count(Class::Untracked)),
+        unknown: plan.count(Class::Unknown),
+    }
+}
+
+fn worktrees(repo: &Repo, context: &Context, progress: &dyn Progress) -> Result<Vec<WorktreeLine>> {
+    Ok(repo.worktrees()?.into_iter().map(|tree| worktree(repo, context, tree, progress)).collect())
+}
+
+/// One worktree. That it cannot be looked at is its answer, not the end of the list.
+fn worktree(
+    repo: &Repo,
+    context: &Context,
+    tree: Worktree,
+    progress: &dyn Progress,
+) -> WorktreeLine {
+    let mut line = WorktreeLine {
+        worktree: tree.root.display().to_string(),
+        branch: tree.branch.clone(),
+        current: tree.root == repo.root(),
+        counts: None,
+        note: None,
+    };
+    if !tree.is_there {
+        line.note = Some("its folder is gone (`git worktree prune`)".to_owned());
+        return line;
+    }
+    let looked = Repo::discover(&tree.root).and_then(|repo| {
+        if apply::is_unfinished(&repo) {
+            line.note = Some("an earlier run was cut short".to_owned());
+        }
+        look(&repo, context.clone(), &Wishes::plain(), Depth::Everything, progress)
+    });
+    match looked {
+        Ok(Looked::OnCanonical(_)) => line.note = Some("canonical".to_owned()),
+        Ok(Looked::Decided(decided)) => line.counts = Some(counts(&decided.plan)),
+        Err(failure) => line.note = Some(failure.to_string()),
+    }
+    line
+}
+
+fn branches(repo: &Repo, context: &Context, progress: &dyn Progress) -> Result<Vec<BranchLine>> {
+    let states = survey(repo, context, progress)?;
+    Ok(states
+        .into_iter()
+        .map(|state| BranchLine {
+            counts: Counts {
+                behind: state.count(Class::Behind),
+                customised: state.count(Class::Customised),
+                edited: None,
+                untracked: None,
+                unknown: state.count(Class::Unknown),
+            },
+            commit: state.commit.to_string(),
+            branch: state.name,
+        })
+        .collect())
+}

@@ -1,0 +1,89 @@
+//! `switch`: take an overlay away, `git switch`, sync.
+
+use super::session::{Session, describe};
+use super::{DONE, Exit};
+use crate::base::error::{Error, Kind, Result};
+use crate::cli::Switch;
+use crate::config::Mode;
+use crate::repo::Repo;
+use crate::report::sync::{Manner, SyncReport};
+use crate::report::{self, count};
+use crate::sync::gather::Depth;
+use crate::sync::managed::exception;
+use crate::sync::overlay;
+use crate::sync::plan::WriteMode;
+use crate::sync::run::{
+    Looked, Tools, Wishes, check_gates, drop_overlay, look, read_context, write,
+};
+
+pub(super) fn run(session: &Session, args: &Switch) -> Exit {
+    let repo = session.repo()?;
+    let tools = session.tools();
+    if args.branch.starts_with('-') {
+        return Err(Error::usage(format!("`{}` is not a branch", args.branch)));
+    }
+    let (lock, mended) = tools.enter(&repo)?;
+    session.tell_mended(mended);
+    check_gates(&repo)?;
+    let had_overlay = !overlay::read(&repo)?.paths.is_empty();
+    let (dropped, kept) = drop_overlay(&repo, &tools)?;
+    if dropped > 0 {
+        session.story(&format!("the overlay of {} was taken away", count(dropped, "file")));
+    }
+    for path in &kept {
+        report::warn(&format!("`{path}` was changed since sync wrote it, and stays"));
+    }
+    let switched = repo.switch_attached(&args.branch)?;
+    if !switched.success() {
+        // Git has said why. What was there before is there again.
+        if dropped > 0 {
+            drop(lock);
+            session.story("`cargo xtask undo` brings the overlay back");
+        }
+        return Ok(Kind::Unable.code());
+    }
+    // The repository is opened again: its HEAD is another one now.
+    sync_after(session, &session.repo()?, &tools, had_overlay)
+}
+
+/// Syncs the branch that was switched to, in the way in which the last one was.
+fn sync_after(session: &Session, repo: &Repo, tools: &Tools<'_>, had_overlay: bool) -> Exit {
+    let context = read_context(repo, false)?;
+    for warning in &context.warnings {
+        report::warn(warning);
+    }
+    let branch = repo.branch_name();
+    let is_protected = branch.as_ref().is_some_and(|name| context.is_protected(name));
+    let rule = branch.as_ref().and_then(|name| exception(&context.config, name)?.mode);
+    let usual = if is_protected { context.config.shared } else { context.config.mode };
+    let mode = match (had_overlay, rule.unwrap_or(usual)) {
+        (true, _) | (_, Mode::Worktree) => Some(WriteMode::Worktree),
+        (_, Mode::Commit) => Some(WriteMode::Commit),
+        (_, Mode::Notify) => None,
+    };
+    let wishes = Wishes {
+        mode: mode.unwrap_or(WriteMode::Commit),
+        allow_protected: true,
+        ..Wishes::plain()
+    };
+    let Looked::Decided(decided) =
+        look(repo, context, &wishes, Depth::Differences, tools.progress)?
+    else {
+        return Ok(DONE);
+    };
+    let described = describe(repo, &decided.head, &decided.context, &decided.plan, &[], Vec::new());
+    let mut shown = SyncReport { mode: wishes.mode.name(), ..described };
+    if mode.is_none() {
+        report::answer(&shown.text(Manner::Check, session.loudness));
+        return Ok(DONE);
+    }
+    let done: Result<_> = write(repo, *decided, &wishes, tools);
+    let done = done?;
+    shown.commit = done.commit.map(|id| id.to_string());
+    shown.undo = done.undo;
+    report::answer(&shown.text(Manner::Real, session.loudness));
+    for step in shown.next_steps() {
+        session.story(&step);
+    }
+    Ok(DONE)
+}

@@ -1,0 +1,261 @@
+//! `sync`: the heart of the product, from the command line.
+
+use std::path::Path;
+
+use super::session::Session;
+use super::{DONE, Exit};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::Silent;
+use crate::cli::Sync;
+use crate::repo::Repo;
+use crate::report::sync::{Manner, SyncReport, SyncReports, WorktreeLine};
+use crate::report::{self, Loudness};
+use crate::sync::apply;
+use crate::sync::classify::Class;
+use crate::sync::context::Context;
+use crate::sync::gather::Depth;
+use crate::sync::plan::{Beyond, WriteMode};
+use crate::sync::run::{
+    Decided, Done, Looked, Tools, Wishes, check_gates, has_drift, look, move_to, read_context,
+    wants_to_move, write,
+};
+
+/// What one worktree came to.
+struct Outcome {
+    report: SyncReport,
+    code: u8,
+}
+
+/// How many worktrees are worked on at a time: the disk is the limit, not the cores.
+const SIDE_BY_SIDE: usize = 8;
+
+pub(super) fn run(session: &Session, args: &Sync) -> Exit {
+    let repo = session.repo()?;
+    if args.all_worktrees {
+        return all(session, args, &repo);
+    }
+    let wishes = wishes(session, args, &repo)?;
+    let mut outcome = one(&repo, args, &wishes, &session.tools(), args.fetch)?;
+    if args.json {
+        thin(session, &mut outcome.report);
+        report::answer_json(&outcome.report);
+    } else {
+        tell(session, &outcome.report, manner(args));
+    }
+    Ok(outcome.code)
+}
+
+fn wishes(session: &Session, args: &Sync, repo: &Repo) -> Result<Wishes> {
+    Ok(Wishes {
+        mode: if args.no_commit { WriteMode::Worktree } else { WriteMode::Commit },
+        beyond: match (args.force, args.merge) {
+            (true, _) => Beyond::Force,
+            (_, true) => Beyond::Merge,
+            _ => Beyond::Nothing,
+        },
+        only: session.repo_paths(repo, &args.paths)?,
+        allow_protected: args.allow_protected,
+        allow_mass_deletion: args.yes,
+    })
+}
+
+fn manner(args: &Sync) -> Manner {
+    match (args.check, args.dry_run) {
+        (true, _) => Manner::Check,
+        (_, true) => Manner::DryRun,
+        _ => Manner::Real,
+    }
+}
+
+/// One worktree.
+fn one(
+    repo: &Repo,
+    args: &Sync,
+    wishes: &Wishes,
+    tools: &Tools<'_>,
+    fetch: bool,
+) -> Result<Outcome> {
+    if manner(args) != Manner::Real {
+        return only_look(repo, args, wishes, tools, fetch);
+    }
+    let (_lock, mended) = tools.enter(repo)?;
+    let context = read_context(repo, fetch)?;
+    let mut warnings = context.warnings.clone();
+    if let Some(purpose) = mended {
+        warnings.push(format!("an earlier `{purpose}` was cut short and has been put right"));
+    }
+    let mut looked = look(repo, context, wishes, Depth::Everything, tools.progress)?;
+    let mut moved_to = None;
+    if let Looked::Decided(decided) = &looked {
+        check_gates(repo)?;
+        if let Some(ahead) = wants_to_move(repo, decided, wishes)? {
+            move_to(repo, &ahead)?;
+            moved_to = Some(ahead.commit.to_string());
+            let context = decided.context.clone();
+            looked = look(repo, context, wishes, Depth::Everything, tools.progress)?;
+        }
+    }
+    let decided = match looked {
+        Looked::OnCanonical(context) => return Ok(on_canonical(repo, &context, wishes)),
+        Looked::Decided(decided) => decided,
+    };
+    let mut outcome = described(repo, &decided, wishes, warnings);
+    outcome.report.moved_to = moved_to;
+    let Done { commit, undo, conflicts } = write(repo, *decided, wishes, tools)?;
+    outcome.report.commit = commit.map(|id| id.to_string());
+    outcome.report.undo = undo;
+    for (path, file) in conflicts {
+        let line = outcome.report.paths.iter_mut().find(|line| line.path == path.to_string());
+        if let Some(line) = line {
+            line.merge_file = Some(file.display().to_string());
+        }
+    }
+    Ok(outcome)
+}
+
+fn only_look(
+    repo: &Repo,
+    args: &Sync,
+    wishes: &Wishes,
+    tools: &Tools<'_>,
+    fetch: bool,
+) -> Result<Outcome> {
+    if fetch {
+        return Err(Error::usage("--fetch writes refs, and --check and --dry-run write nothing")
+            .hint("`git fetch` first, then look"));
+    }
+    let context = read_context(repo, false)?;
+    let mut warnings = context.warnings.clone();
+    if apply::is_unfinished(repo) {
+        warnings.push(
+            "an earlier run was cut short; the next `cargo xtask sync` puts it right".to_owned(),
+        );
+    }
+    let decided = match look(repo, context, wishes, Depth::Everything, tools.progress)? {
+        Looked::OnCanonical(context) => return Ok(on_canonical(repo, &context, wishes)),
+        Looked::Decided(decided) => decided,
+    };
+    let mut outcome = described(repo, &decided, wishes, warnings);
+    if args.check && outcome.code == DONE && has_drift(&decided.plan, args.strict) {
+        outcome.code = Kind::No.code();
+    }
+    Ok(outcome)
+}
+
+fn described(repo: &Repo, decided: &Decided, wishes: &Wishes, warnings: Vec<String>) -> Outcome {
+    let Decided { head, context, plan, in_sync, .. } = decided;
+    let report = super::session::describe(repo, head, context, plan, in_sync, warnings);
+    let report = SyncReport { mode: wishes.mode.name(), ..report };
+    let unknown = plan.count(Class::Unknown);
+    let is_forced = wishes.beyond == Beyond::Force;
+    let mut outcome = Outcome { report, code: DONE };
+    if plan.has_conflicts() {
+        outcome.code = Kind::No.code();
+    }
+    if unknown > 0 && !is_forced {
+        outcome.report.warnings.push(format!(
+            "{} cannot be decided: the history that would tell is not here; `git fetch --unshallow` \
+             brings it",
+            report::count(unknown, "path")
+        ));
+        outcome.code = Kind::Unable.code();
+    }
+    outcome
+}
+
+fn on_canonical(repo: &Repo, context: &Context, wishes: &Wishes) -> Outcome {
+    let report = super::session::empty(repo, context);
+    let why = format!(
+        "`{}` is the canonical branch; there is nothing to sync into it",
+        context.config.branch
+    );
+    let report = SyncReport { mode: wishes.mode.name(), skipped: Some(why), ..report };
+    Outcome { report, code: DONE }
+}
+
+/// Leaves out what is in sync, unless the user wants to hear everything.
+fn thin(session: &Session, report: &mut SyncReport) {
+    if session.loudness < Loudness::Verbose {
+        report.paths.retain(|line| line.class != Class::InSync.name());
+    }
+}
+
+fn tell(session: &Session, report: &SyncReport, manner: Manner) {
+    for warning in &report.warnings {
+        report::warn(warning);
+    }
+    report::answer(&report.text(manner, session.loudness));
+    for step in report.next_steps() {
+        session.story(&step);
+    }
+}
+
+/// Every worktree of the repository, side by side; one that fails does not keep the others from
+/// being done.
+fn all(session: &Session, args: &Sync, repo: &Repo) -> Exit {
+    let tools = session.tools();
+    if args.fetch && manner(args) == Manner::Real {
+        read_context(repo, true)?;
+    }
+    let wishes = wishes(session, args, repo)?;
+    let worktrees: Vec<_> = repo.worktrees()?.into_iter().filter(|tree| tree.is_there).collect();
+    let mut outcomes: Vec<(String, Result<Outcome>)> = Vec::new();
+    for some in worktrees.chunks(SIDE_BY_SIDE) {
+        let done = std::thread::scope(|scope| {
+            let threads: Vec<_> = some
+                .iter()
+                .map(|tree| {
+                    let wishes = &wishes;
+                    let tools = Tools { progress: &Silent, ..tools };
+                    scope.spawn(move || in_worktree(&tree.root, args, wishes, &tools))
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
+        });
+        for (tree, outcome) in some.iter().zip(done) {
+            let outcome =
+                outcome.unwrap_or_else(|_| Err(Error::unable("the work on it broke off")));
+            outcomes.push((tree.root.display().to_string(), outcome));
+        }
+    }
+    let code = outcomes
+        .iter()
+        .map(|(_, outcome)| match outcome {
+            Ok(outcome) => outcome.code,
+            Err(failure) => failure.kind().code(),
+        })
+        .max()
+        .unwrap_or(DONE);
+    if args.json {
+        let worktrees = outcomes.into_iter().map(|(worktree, outcome)| match outcome {
+            Ok(mut outcome) => {
+                thin(session, &mut outcome.report);
+                WorktreeLine::Report(Box::new(outcome.report))
+            }
+            Err(failure) => WorktreeLine::Failed { worktree, error: failure.to_string() },
+        });
+        let schema = "xtask.sync-worktrees/1";
+        report::answer_json(&SyncReports { schema, worktrees: worktrees.collect() });
+        return Ok(code);
+    }
+    for (worktree, outcome) in outcomes {
+        match outcome {
+            Ok(outcome) => {
+                let text = outcome.report.text(manner(args), session.loudness);
+                if !text.is_empty() && session.loudness > Loudness::Quiet {
+                    report::answer(&format!("{worktree}\n"));
+                }
+                tell(session, &outcome.report, manner(args));
+            }
+            Err(failure) => {
+                report::line(&worktree);
+                report::failure(&failure);
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn in_worktree(root: &Path, args: &Sync, wishes: &Wishes, tools: &Tools<'_>) -> Result<Outcome> {
+    one(&Repo::discover(root)?, args, wishes, tools, false)
+}

@@ -1,0 +1,88 @@
+//! `undo`: bring back what a run replaced.
+
+use super::session::Session;
+use super::{DONE, Exit};
+use crate::base::error::Kind;
+use crate::base::world::ago;
+use crate::cli::Undo;
+use crate::report::backups::{self, BackupLine};
+use crate::report::{self, count};
+use crate::sync::backup;
+use crate::sync::run::check_gates;
+use crate::sync::undo::{find, undo};
+
+pub(super) fn run(session: &Session, args: &Undo) -> Exit {
+    let repo = session.repo()?;
+    if args.list {
+        return list(session);
+    }
+    let tools = session.tools();
+    let (_lock, mended) = tools.enter(&repo)?;
+    session.tell_mended(mended);
+    let backup = find(&repo, args.id.as_deref())?;
+    check_gates(&repo)?;
+    let head = repo.head()?;
+    let undone = undo(&tools.applier(&repo), &head, backup)?;
+    let purpose = undone.backup.record.as_ref().map_or("", |record| record.purpose.as_str());
+    if !undone.restored.is_empty() || undone.moved_branch {
+        let branch = if undone.moved_branch { ", and the branch went back" } else { "" };
+        session.story(&format!(
+            "`{purpose}` of {} undone: {} brought back{branch}",
+            ago(session.world.now_seconds(), undone.backup.seconds),
+            count(undone.restored.len(), "path")
+        ));
+    }
+    if let Some(own) = &undone.undo {
+        session.story(&format!("`cargo xtask undo {own}` takes this back in turn"));
+    }
+    if undone.kept.is_empty() {
+        return Ok(DONE);
+    }
+    report::warn(&format!(
+        "{} changed since and stay as they are:",
+        count(undone.kept.len(), "path")
+    ));
+    for path in &undone.kept {
+        report::answer(&format!("{path}\n"));
+    }
+    let name = &undone.backup.id;
+    session.story(&format!(
+        "what they held before: `git show {}{name}:worktree/PATH`",
+        backup::PREFIX
+    ));
+    Ok(Kind::No.code())
+}
+
+fn list(session: &Session) -> Exit {
+    let repo = session.repo()?;
+    let now = session.world.now_seconds();
+    let lines: Vec<BackupLine> = backup::list(&repo)?
+        .into_iter()
+        .map(|found| {
+            let when = ago(now, found.seconds);
+            match found.record {
+                Some(record) => BackupLine {
+                    id: found.id,
+                    when,
+                    purpose: record.purpose,
+                    paths: record.paths.len(),
+                    branch: record.branch.unwrap_or_else(|| "detached HEAD".to_owned()),
+                    worktree: record.worktree,
+                },
+                None => BackupLine {
+                    id: found.id,
+                    when,
+                    purpose: "unreadable record".to_owned(),
+                    paths: 0,
+                    branch: "unknown".to_owned(),
+                    worktree: String::new(),
+                },
+            }
+        })
+        .collect();
+    if lines.is_empty() {
+        session.story("there are no backups");
+    }
+    report::answer(&backups::list(&lines));
+    Ok(DONE)
+}

@@ -1,0 +1,18 @@
+//! Configuration: TOML in, checked types out.
+//!
+//! One file of this folder for each configuration file. All faults of a file are found at once,
+//! each with its line and, for an unknown word, the nearest known one. Where the text comes from
+//! (the canonical commit, the working tree) is for the caller to decide and to name.
+
+mod branches;
+mod reader;
+mod sync;
+
+pub use branches::BranchesConfig;
+pub use sync::{BranchException, Identity, Mode, SyncConfig};
+
+/// Where the sync configuration lies in the repository.
+pub const SYNC_FILE: &str = "setup/sync.toml";
+
+/// Where the branch rules lie in the repository.
+pub const BRANCHES_FILE: &str = "setup/branches.toml";

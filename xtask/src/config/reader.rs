@@ -1,0 +1,232 @@
+//! Reads a TOML file key by key and collects every fault on the way.
+//!
+//! A `Reader` is asked for the keys that exist; what it was not asked for is unknown, and is
+//! reported with the nearest name that it was asked for. Asking never fails: a fault is noted, the
+//! default stands in, and `Faults::finish` turns all of them into one error.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::base::error::{Error, Result};
+
+/// The faults of one file.
+pub(super) struct Faults<'a> {
+    source: &'a str,
+    text: &'a str,
+    found: RefCell<Vec<(usize, String)>>,
+}
+
+impl<'a> Faults<'a> {
+    /// Parses `text`, which came from `source` (`setup/sync.toml at orchestration-tools`), lets
+    /// `read` take it apart, and answers with what it read if there was no fault at all.
+    pub(super) fn collect<T>(
+        source: &'a str,
+        text: &'a str,
+        read: impl FnOnce(&Reader<'_>) -> T,
+    ) -> Result<T> {
+        let faults = Faults { source, text, found: RefCell::default() };
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            faults.note(error.span().unwrap_or(0..0), error.message());
+        }
+        let value = {
+            let reader = Reader::new(table.get_ref(), table.span(), String::new(), &faults);
+            let value = read(&reader);
+            reader.report_unknown();
+            value
+        };
+        faults.finish(value)
+    }
+
+    fn note(&self, span: Range<usize>, message: impl Into<String>) {
+        self.found.borrow_mut().push((span.start, message.into()));
+    }
+
+    fn finish<T>(self, value: T) -> Result<T> {
+        let mut found = self.found.into_inner();
+        if found.is_empty() {
+            return Ok(value);
+        }
+        found.sort();
+        found.dedup();
+        let count = found.len();
+        let mut error = Error::usage(format!(
+            "{count} fault{} in {}",
+            if count == 1 { "" } else { "s" },
+            self.source
+        ));
+        let name = self.source.split_whitespace().next().unwrap_or(self.source);
+        for (at, message) in found {
+            let line = self.text.as_bytes()[..at.min(self.text.len())]
+                .iter()
+                .filter(|byte| **byte == b'\n')
+                .count()
+                + 1;
+            error = error.detail(format!("{name}:{line}: {message}"));
+        }
+        Err(error)
+    }
+}
+
+/// A table that is being taken apart.
+pub(super) struct Reader<'t> {
+    table: &'t DeTable<'t>,
+    span: Range<usize>,
+    path: String,
+    faults: &'t Faults<'t>,
+    asked: RefCell<Vec<String>>,
+}
+
+impl<'t> Reader<'t> {
+    fn new(
+        table: &'t DeTable<'t>,
+        span: Range<usize>,
+        path: String,
+        faults: &'t Faults<'t>,
+    ) -> Self {
+        Reader { table, span, path, faults, asked: RefCell::default() }
+    }
+
+    fn value(&self, key: &str) -> Option<&'t Spanned<DeValue<'t>>> {
+        self.asked.borrow_mut().push(key.to_owned());
+        self.table.iter().find(|(name, _)| name.get_ref().as_ref() == key).map(|(_, value)| value)
+    }
+
+    fn name(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// Notes a fault at a value of this table.
+    pub(super) fn fault(&self, key: &str, message: impl Into<String>) {
+        let span = self
+            .table
+            .iter()
+            .find(|(name, _)| name.get_ref().as_ref() == key)
+            .map_or(self.span.clone(), |(_, value)| value.span());
+        self.faults.note(span, message);
+    }
+
+    fn wrong_type(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) {
+        let found = value.get_ref().type_str();
+        self.faults
+            .note(value.span(), format!("`{}` must be {wanted}, not {found}", self.name(key)));
+    }
+
+    /// A text that is not empty.
+    pub(super) fn text(&self, key: &str) -> Option<String> {
+        let value = self.value(key)?;
+        match value.get_ref().as_str() {
+            Some("") => {
+                self.faults.note(value.span(), format!("`{}` must not be empty", self.name(key)));
+                None
+            }
+            Some(text) => Some(text.to_owned()),
+            None => {
+                self.wrong_type(key, value, "a string");
+                None
+            }
+        }
+    }
+
+    /// A list of texts that are not empty.
+    pub(super) fn texts(&self, key: &str) -> Option<Vec<String>> {
+        let value = self.value(key)?;
+        let Some(array) = value.get_ref().as_array() else {
+            self.wrong_type(key, value, "a list of strings");
+            return None;
+        };
+        let mut texts = Vec::new();
+        for item in array.iter() {
+            match item.get_ref().as_str() {
+                Some(text) if !text.is_empty() => texts.push(text.to_owned()),
+                Some(_) => self
+                    .faults
+                    .note(item.span(), format!("`{}` holds an empty string", self.name(key))),
+                None => self.wrong_type(key, item, "a list of strings"),
+            }
+        }
+        Some(texts)
+    }
+
+    /// One of a few words; `words` pairs each with what it stands for.
+    pub(super) fn word<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Option<T> {
+        let text = self.text(key)?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        if found.is_none() {
+            let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let near = nearest(&text, names.iter().copied());
+            self.fault(
+                key,
+                format!(
+                    "`{}` is `{text}`; it must be one of {}{near}",
+                    self.name(key),
+                    names.join(", ")
+                ),
+            );
+        }
+        found
+    }
+
+    /// A table below this one, read by `read` if it is there.
+    pub(super) fn table<T>(&self, key: &str, read: impl FnOnce(&Reader<'_>) -> T) -> Option<T> {
+        let value = self.value(key)?;
+        let Some(table) = value.get_ref().as_table() else {
+            self.wrong_type(key, value, "a table");
+            return None;
+        };
+        let below = Reader::new(table, value.span(), self.name(key), self.faults);
+        let read = read(&below);
+        below.report_unknown();
+        Some(read)
+    }
+
+    /// A list of tables (`[[key]]`), each read by `read`.
+    pub(super) fn tables<T>(&self, key: &str, mut read: impl FnMut(&Reader<'_>) -> T) -> Vec<T> {
+        let Some(value) = self.value(key) else { return Vec::new() };
+        let Some(array) = value.get_ref().as_array() else {
+            self.wrong_type(key, value, &format!("a list of tables, written [[{key}]]"));
+            return Vec::new();
+        };
+        let mut all = Vec::new();
+        for item in array.iter() {
+            let Some(table) = item.get_ref().as_table() else {
+                self.wrong_type(key, item, "a table");
+                continue;
+            };
+            let below = Reader::new(table, item.span(), self.name(key), self.faults);
+            all.push(read(&below));
+            below.report_unknown();
+        }
+        all
+    }
+
+    /// Notes that a key that must be there is not.
+    pub(super) fn required(&self, key: &str) {
+        if !self.table.iter().any(|(name, _)| name.get_ref().as_ref() == key) {
+            self.faults.note(self.span.clone(), format!("`{}` is missing", self.name(key)));
+        }
+    }
+
+    fn report_unknown(&self) {
+        let asked = self.asked.borrow();
+        for (name, _) in self.table.iter() {
+            let key = name.get_ref().as_ref();
+            if !asked.iter().any(|known| known == key) {
+                let near = nearest(key, asked.iter().map(String::as_str));
+                self.faults.note(name.span(), format!("unknown key `{}`{near}", self.name(key)));
+            }
+        }
+    }
+}
+
+/// `; did you mean `x`?` for the known name that is nearest, if one is near at all.
+fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+    known
+        .map(|name| (strsim::jaro_winkler(word, name), name))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|one, two| one.0.total_cmp(&two.0))
+        .map_or(String::new(), |(_, name)| format!("; did you mean `{name}`?"))
+}

@@ -1,0 +1,9 @@
+//! The task toolkit that lives inside a repository. `ARCHITECTURE.md` is the map.
+
+pub mod base;
+pub mod cli;
+pub mod cmd;
+pub mod config;
+pub mod repo;
+pub mod report;
+pub mod sync;

@@ -1,0 +1,98 @@
+//! The git program, for what a user would see git do.
+
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use super::Repo;
+use crate::base::error::{Error, Result};
+use crate::base::path::RepoPath;
+use crate::base::process::{Output, Program};
+
+/// How long a fetch may take before it is given up: two minutes, enough for a slow line and short
+/// enough for a person to notice.
+const FETCH: Duration = Duration::from_secs(120);
+
+/// How long a command that works on this machine alone may take.
+const LOCAL: Duration = Duration::from_secs(600);
+
+impl Repo {
+    fn git<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Program {
+        Program::new("git", self.root()).args(args)
+    }
+
+    /// Fetches branches of a remote into their remote-tracking refs; a branch that the remote does
+    /// not have is left out.
+    pub fn fetch(&self, remote: &str, branches: &[&str]) -> Result<()> {
+        let run = |args: &[&str]| -> Result<Output> {
+            self.git(args.iter().copied()).variable("GIT_TERMINAL_PROMPT", "0").run_within(FETCH)
+        };
+        let failed = |output: &Output| {
+            Error::unable(format!("`git fetch {remote}` failed: {}", output.stderr))
+                .hint("without --fetch the state of the last fetch is used")
+        };
+        let mut list = vec!["ls-remote", "--heads", "--", remote];
+        list.extend(branches);
+        let there = run(&list)?;
+        if !there.status.success() {
+            return Err(failed(&there));
+        }
+        let specs: Vec<String> = branches
+            .iter()
+            .filter(|branch| {
+                let name = format!("refs/heads/{branch}");
+                there.stdout.lines().any(|line| line.split('\t').nth(1) == Some(&name))
+            })
+            .map(|branch| format!("+refs/heads/{branch}:refs/remotes/{remote}/{branch}"))
+            .collect();
+        if specs.is_empty() {
+            return Ok(());
+        }
+        let mut args = vec!["-c", "gc.auto=0", "-c", "maintenance.auto=false"];
+        args.extend(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", remote]);
+        args.extend(specs.iter().map(String::as_str));
+        let fetched = run(&args)?;
+        if fetched.status.success() { Ok(()) } else { Err(failed(&fetched)) }
+    }
+
+    /// Moves the checked-out branch to `target` as `git reset --keep` does: files that differ
+    /// between here and there are replaced, and if one of them was changed locally nothing is.
+    pub fn reset_keep(&self, target: &str) -> Result<Output> {
+        self.git(["-c", "core.hooksPath=/dev/null", "reset", "--quiet", "--keep", target, "--"])
+            .run_within(LOCAL)
+    }
+
+    /// `git switch`, with the user watching.
+    pub fn switch_attached(&self, branch: &str) -> Result<ExitStatus> {
+        self.git(["switch", branch]).run_attached()
+    }
+
+    /// `git diff` of the working tree against a tree, for these paths only, with the user
+    /// watching: with git's own colours and pager. Nothing is written, not even the index.
+    pub fn diff_attached(&self, tree: &str, paths: &[RepoPath], color: &str) -> Result<ExitStatus> {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+        let color = format!("--color={color}");
+        let fixed = [
+            "--literal-pathspecs",
+            "-c",
+            "diff.autoRefreshIndex=false",
+            "diff",
+            &color,
+            tree,
+            "--",
+        ];
+        self.git(fixed)
+            .args(paths.iter().map(|path| OsStr::from_bytes(path.as_bytes())))
+            .variable("GIT_OPTIONAL_LOCKS", "0")
+            .run_attached()
+    }
+
+    /// Sets a value in the configuration of this repository.
+    pub fn set_setting(&self, key: &str, value: &str) -> Result<()> {
+        let done = self.git(["config", "--local", key, value]).run_within(LOCAL)?;
+        if done.status.success() {
+            return Ok(());
+        }
+        Err(Error::unable(format!("`git config {key}` failed: {}", done.stderr)))
+    }
+}

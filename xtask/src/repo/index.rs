@@ -1,0 +1,268 @@
+//! The index of a worktree: what is staged.
+//!
+//! It is read whole, changed in a few entries, and written to a file of ours, which then takes the
+//! place of the index under git's own lock. Entries that git could not tell from unchanged ones
+//! after that (written in the same tick as the old index) are marked so that git reads them again.
+
+use std::collections::BTreeMap;
+use std::fs::Metadata;
+use std::path::PathBuf;
+
+use gix::bstr::ByteSlice;
+use gix::index::entry::{Flags, Mode as IndexMode, Stage, Stat};
+use gix::index::{File, State};
+
+use super::{Entry, Id, Mode, Repo};
+use crate::base::error::{Context, Result};
+use crate::base::path::RepoPath;
+
+/// What the index says about a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Indexed {
+    /// It is not there.
+    Absent,
+    /// It is staged with this content.
+    Entry {
+        /// The content.
+        entry: Entry,
+        /// Sparse checkout leaves the file out.
+        is_skipped: bool,
+    },
+    /// The user has announced the file (`git add -N`) but not staged any content.
+    Intended,
+    /// It is in conflict.
+    Conflict,
+}
+
+impl Indexed {
+    /// The staged content, if there is one.
+    #[must_use]
+    pub fn entry(self) -> Option<Entry> {
+        match self {
+            Indexed::Entry { entry, .. } => Some(entry),
+            _ => None,
+        }
+    }
+}
+
+/// Tells one state of the index file from another.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct IndexStamp {
+    size: u64,
+    mtime: (i64, i64),
+    inode: u64,
+}
+
+/// The index, as read.
+pub struct Index {
+    file: File,
+    stat: gix::index::entry::stat::Options,
+    stamp: Option<IndexStamp>,
+}
+
+impl Repo {
+    /// Git's lock on the index of this worktree.
+    #[must_use]
+    pub fn index_lock(&self) -> PathBuf {
+        self.git.git_dir().join("index.lock")
+    }
+
+    /// The index file of this worktree.
+    #[must_use]
+    pub fn index_file(&self) -> PathBuf {
+        self.git.git_dir().join("index")
+    }
+
+    /// What tells the present state of the index file from others; nothing where there is none.
+    #[must_use]
+    pub fn index_stamp(&self) -> Option<IndexStamp> {
+        use std::os::unix::fs::MetadataExt;
+        let meta = std::fs::symlink_metadata(self.index_file()).ok()?;
+        let mtime = (meta.mtime(), meta.mtime_nsec());
+        Some(IndexStamp { size: meta.len(), mtime, inode: meta.ino() })
+    }
+
+    /// Reads the index. A missing one is empty.
+    pub fn index(&self) -> Result<Index> {
+        let stamp = self.index_stamp();
+        let path = self.index_file();
+        let file = if stamp.is_some() {
+            self.git.open_index().unable(|| format!("`{}` cannot be read", path.display()))?
+        } else {
+            File::from_state(State::new(self.git.object_hash()), path)
+        };
+        let mut stat = self.git.stat_options().unwrap_or_default();
+        stat.use_nsec = true;
+        Ok(Index { file, stat, stamp })
+    }
+
+    /// An index that is not on disk and holds what a tree holds.
+    pub fn index_of_tree(&self, tree: Id) -> Result<Index> {
+        let file = self.git.index_from_tree(&tree).map_err(|cause| self.unreadable(tree, cause))?;
+        Ok(Index { file, stat: self.git.stat_options().unwrap_or_default(), stamp: None })
+    }
+}
+
+impl Index {
+    /// What tells the state that was read from others.
+    #[must_use]
+    pub fn stamp(&self) -> Option<&IndexStamp> {
+        self.stamp.as_ref()
+    }
+
+    /// What is staged at a path.
+    #[must_use]
+    pub fn at(&self, path: &RepoPath) -> Indexed {
+        let name = path.as_bytes().as_bstr();
+        let Some(found) = self.file.entry_by_path_and_stage(name, Stage::Unconflicted) else {
+            let conflict = [Stage::Base, Stage::Ours, Stage::Theirs]
+                .into_iter()
+                .any(|stage| self.file.entry_by_path_and_stage(name, stage).is_some());
+            return if conflict { Indexed::Conflict } else { Indexed::Absent };
+        };
+        if found.flags.contains(Flags::INTENT_TO_ADD) {
+            return Indexed::Intended;
+        }
+        let Some(mode) = from_index_mode(found.mode) else { return Indexed::Absent };
+        Indexed::Entry {
+            entry: Entry { mode, id: found.id },
+            is_skipped: found.flags.contains(Flags::SKIP_WORKTREE),
+        }
+    }
+
+    /// Whether git, too, would take the file behind `meta` for unchanged since it was staged, from
+    /// its size and times alone.
+    #[must_use]
+    pub fn is_fresh(&self, path: &RepoPath, meta: &Metadata) -> bool {
+        let found =
+            self.file.entry_by_path_and_stage(path.as_bytes().as_bstr(), Stage::Unconflicted);
+        let Some(found) = found else { return false };
+        stat_of(meta).matches(&found.stat, self.stat)
+            && !found.stat.is_racy(self.file.timestamp(), self.stat)
+            && !found.flags.intersects(Flags::INTENT_TO_ADD | Flags::ASSUME_VALID)
+    }
+
+    /// Whether anything at all is in conflict.
+    #[must_use]
+    pub fn has_conflicts(&self) -> bool {
+        self.file.entries().iter().any(|entry| entry.stage() != Stage::Unconflicted)
+    }
+
+    /// Whether folders stand in it for what sparse checkout leaves out.
+    #[must_use]
+    pub fn has_folders(&self) -> bool {
+        self.file.is_sparse()
+    }
+
+    /// Stages these contents, or their absence. A file's size and times are noted where they are
+    /// given; without them git reads the file again when it next looks. `is_skipped` marks files
+    /// that sparse checkout leaves out.
+    pub fn stage(&mut self, changes: &BTreeMap<RepoPath, Staged>) {
+        if self.stamp.is_some() {
+            let timestamp = self.file.timestamp();
+            for entry in self.file.entries_mut() {
+                // Git does the same when it writes an index: an entry as young as the old index
+                // could hide a later change of the same size; a size of zero makes git read it.
+                if entry.stat.is_racy(timestamp, self.stat) {
+                    entry.stat.size = 0;
+                }
+            }
+        }
+        let state: &mut State = &mut self.file;
+        state.remove_entries(|_, name, _| changes.contains_key(&RepoPath::new(name.to_vec())));
+        for (path, staged) in changes {
+            invalidate(state, path);
+            let Some(entry) = staged.entry else { continue };
+            let mut flags = Flags::empty();
+            if staged.is_skipped {
+                flags |= Flags::SKIP_WORKTREE | Flags::EXTENDED;
+            }
+            state.dangerously_push_entry(
+                staged.meta.as_ref().map_or_else(Stat::default, stat_of),
+                entry.id,
+                flags,
+                to_index_mode(entry.mode),
+                path.as_bytes().as_bstr(),
+            );
+        }
+        state.sort_entries();
+    }
+
+    /// The bytes of the index as it now is.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.file
+            .write_to(&mut bytes, gix::index::write::Options::default())
+            .unable(|| "the new index cannot be written")?;
+        Ok(bytes)
+    }
+
+    pub(super) fn state(&self) -> &State {
+        &self.file
+    }
+}
+
+/// What a path is to become in the index.
+#[derive(Clone, Debug)]
+pub struct Staged {
+    /// The content; nothing removes the path.
+    pub entry: Option<Entry>,
+    /// The file, as it was after it was written.
+    pub meta: Option<Metadata>,
+    /// Whether sparse checkout leaves the file out.
+    pub is_skipped: bool,
+}
+
+/// Marks the cached trees above a path as out of date, as git does.
+fn invalidate(state: &mut State, path: &RepoPath) {
+    let Some(mut tree) = state.tree_mut() else { return };
+    tree.num_entries = None;
+    let parts: Vec<&[u8]> = path.parts().collect();
+    for (at, part) in parts.iter().enumerate() {
+        let Some(child) = tree.children.iter().position(|child| &child.name[..] == *part) else {
+            return;
+        };
+        if at + 1 == parts.len() {
+            // A folder of this name gives way to the path.
+            tree.children.remove(child);
+            return;
+        }
+        tree = &mut tree.children[child];
+        tree.num_entries = None;
+    }
+}
+
+fn stat_of(meta: &Metadata) -> Stat {
+    use gix::index::entry::stat::Time;
+    use std::os::unix::fs::MetadataExt;
+    // Git keeps the low 32 bits of each; so that its comparison holds, so do we.
+    let time = |seconds: i64, nanos: i64| Time { secs: seconds as u32, nsecs: nanos as u32 };
+    Stat {
+        mtime: time(meta.mtime(), meta.mtime_nsec()),
+        ctime: time(meta.ctime(), meta.ctime_nsec()),
+        dev: meta.dev() as u32,
+        ino: meta.ino() as u32,
+        uid: meta.uid(),
+        gid: meta.gid(),
+        size: meta.len() as u32,
+    }
+}
+
+fn from_index_mode(mode: IndexMode) -> Option<Mode> {
+    match mode {
+        IndexMode::FILE => Some(Mode::File),
+        IndexMode::FILE_EXECUTABLE => Some(Mode::Executable),
+        IndexMode::SYMLINK => Some(Mode::Symlink),
+        IndexMode::COMMIT => Some(Mode::Gitlink),
+        _ => None,
+    }
+}
+
+fn to_index_mode(mode: Mode) -> IndexMode {
+    match mode {
+        Mode::File => IndexMode::FILE,
+        Mode::Executable => IndexMode::FILE_EXECUTABLE,
+        Mode::Symlink => IndexMode::SYMLINK,
+        Mode::Gitlink => IndexMode::COMMIT,
+    }
+}

@@ -1,0 +1,198 @@
+//! Git: the only place that knows the gix library or starts the git program.
+//!
+//! Everything above speaks in ids, entries and paths. gix reads and writes objects, refs and the
+//! index in this process; the git program is started only for what a user would see git do (fetch,
+//! switch, diff, reset).
+
+mod canonical;
+mod commits;
+mod filters;
+mod gates;
+mod git;
+mod head;
+mod history;
+mod index;
+mod merge;
+mod paths;
+mod patterns;
+mod refs;
+mod tree;
+mod work;
+mod worktrees;
+
+use std::path::{Path, PathBuf};
+
+pub use canonical::{Canonical, Resolved};
+pub use commits::{CommitInfo, NewCommit, Stamp};
+pub use filters::Filters;
+pub use gates::Operation;
+pub use gix::ObjectId as Id;
+pub use head::Head;
+pub use history::{Known, OnceCanonical};
+pub use index::{Index, IndexStamp, Indexed, Staged};
+pub use merge::{Merged, three_way};
+pub use paths::{collisions, unsafe_name};
+pub use patterns::{NamePattern, PathPatterns};
+pub use tree::{Entry, LookedUp, Mode, Pair, Scope, TreeChange};
+pub use work::{FileStat, OnDisk, Reached, Ways, Work, read_raw};
+pub use worktrees::Worktree;
+
+use crate::base::error::{Context, Error, Result};
+
+/// How much decoded object data is kept, in bytes: enough for the trees of a few hundred commits.
+const OBJECT_CACHE: usize = 8 << 20;
+
+/// A repository as seen from one of its worktrees.
+pub struct Repo {
+    git: gix::Repository,
+    root: PathBuf,
+}
+
+impl Repo {
+    /// The repository that holds `folder`, found upwards as git does.
+    pub fn discover(folder: &Path) -> Result<Repo> {
+        let options = || {
+            let mut options = gix::open::Options::default();
+            options.modify(|options| options.bail_if_untrusted(true));
+            options
+        };
+        let trust = gix::sec::trust::Mapping { full: options(), reduced: options() };
+        let opened = gix::ThreadSafeRepository::discover_opts(folder, Default::default(), trust);
+        let mut git = opened.map_err(|cause| not_opened(folder, cause))?.to_thread_local();
+        git.object_cache_size_if_unset(OBJECT_CACHE);
+        let reference_storage = git.config_snapshot().string("extensions.refStorage");
+        if let Some(storage) = reference_storage.filter(|name| &name[..] != b"files") {
+            return Err(Error::unable(format!(
+                "this repository keeps its refs as `{storage}`, which is not supported yet"
+            ))
+            .hint("`git refs migrate --ref-format=files` changes it"));
+        }
+        let Some(root) = git.workdir().map(Path::to_path_buf) else {
+            return Err(Error::unable(format!(
+                "`{}` is a bare repository: it has no files to bring up to date",
+                git.git_dir().display()
+            ))
+            .hint("run this in a worktree of it; `git worktree add` makes one"));
+        };
+        let root = if root.is_absolute() { root } else { git.current_dir().join(root) };
+        let root = root.canonicalize().unable(|| format!("`{}` cannot be read", root.display()))?;
+        Ok(Repo { git, root })
+    }
+
+    /// The folder that holds the files.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The git folder of this very worktree.
+    #[must_use]
+    pub fn git_folder(&self) -> &Path {
+        self.git.git_dir()
+    }
+
+    /// The git folder that all worktrees share.
+    #[must_use]
+    pub fn common_folder(&self) -> &Path {
+        self.git.common_dir()
+    }
+
+    /// Where state of this worktree is kept. It may not exist yet.
+    #[must_use]
+    pub fn state_folder(&self) -> PathBuf {
+        self.git.git_dir().join("xtask")
+    }
+
+    /// Where state that all worktrees share is kept. It may not exist yet.
+    #[must_use]
+    pub fn shared_state_folder(&self) -> PathBuf {
+        self.git.common_dir().join("xtask")
+    }
+
+    /// The id of an object, shortened for people.
+    #[must_use]
+    pub fn short(&self, id: Id) -> String {
+        id.to_hex_with_len(10).to_string()
+    }
+
+    /// The id of nothing, of this repository's kind.
+    #[must_use]
+    pub fn null_id(&self) -> Id {
+        Id::null(self.git.object_hash())
+    }
+
+    /// Whether history is cut off somewhere.
+    #[must_use]
+    pub fn is_shallow(&self) -> bool {
+        self.git.is_shallow().unwrap_or(false)
+    }
+
+    /// A value of git's configuration.
+    #[must_use]
+    pub fn setting(&self, key: &str) -> Option<String> {
+        self.git.config_snapshot().string(key).map(|value| value.to_string())
+    }
+
+    /// A yes or no of git's configuration.
+    #[must_use]
+    pub fn setting_is(&self, key: &str, otherwise: bool) -> bool {
+        self.git.config_snapshot().boolean(key).unwrap_or(otherwise)
+    }
+
+    /// The content of a blob.
+    pub fn blob(&self, id: Id) -> Result<Vec<u8>> {
+        let mut blob = self.git.find_blob(id).map_err(|cause| self.unreadable(id, cause))?;
+        Ok(std::mem::take(&mut blob.data))
+    }
+
+    /// The size of an object in bytes, without its content.
+    pub fn object_size(&self, id: Id) -> Result<u64> {
+        Ok(self.git.find_header(id).map_err(|cause| self.unreadable(id, cause))?.size())
+    }
+
+    /// Writes a blob.
+    pub fn write_blob(&self, content: &[u8]) -> Result<Id> {
+        let id = self.git.write_blob(content).unable(|| "an object cannot be written")?;
+        Ok(id.detach())
+    }
+
+    /// Whether an object is there.
+    #[must_use]
+    pub fn has_object(&self, id: Id) -> bool {
+        self.git.has_object(id)
+    }
+
+    /// The id that content would have as a blob; nothing is written.
+    pub fn blob_id(&self, content: &[u8]) -> Result<Id> {
+        gix::objs::compute_hash(self.git.object_hash(), gix::objs::Kind::Blob, content)
+            .unable(|| "an object id cannot be computed")
+    }
+
+    fn unreadable(
+        &self,
+        id: Id,
+        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Error {
+        let error = Error::unable(format!("object `{id}` cannot be read")).because(cause);
+        if self.setting("remote.origin.promisor").is_some() {
+            error.hint("this is a partial clone; `git fetch --refetch --no-filter` completes it")
+        } else {
+            error.hint("`git fsck` checks the repository")
+        }
+    }
+}
+
+fn not_opened(folder: &Path, cause: gix::Error) -> Error {
+    let text = format!("{cause:?}");
+    if text.contains("afe.directory") || text.contains("trust") && cause.is_permission_denied() {
+        return Error::unable(format!("the repository at `{}` is not yours", folder.display()))
+            .because(cause)
+            .hint("if you trust it: `git config --global --add safe.directory <its folder>`");
+    }
+    if cause.is_not_found() && text.contains("Could not find a git repository") {
+        return Error::unable(format!("`{}` is not inside a git repository", folder.display()))
+            .hint("change to the repository, or name a folder of it with -C");
+    }
+    Error::unable(format!("the repository at `{}` cannot be opened", folder.display()))
+        .because(cause)
+}

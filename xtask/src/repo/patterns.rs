@@ -1,0 +1,152 @@
+//! Patterns over paths, as in `.gitignore`, and over branch names, as in `git branch --list`.
+
+use gix::bstr::{BStr, ByteSlice};
+use gix::glob::pattern::{Case, Mode};
+use gix::glob::{Pattern, wildmatch};
+
+/// A list of patterns in `.gitignore` syntax, from the root of the repository. The last one that
+/// matches decides; one that begins with `!` takes back.
+#[derive(Clone, Debug, Default)]
+pub struct PathPatterns {
+    patterns: Vec<Pattern>,
+}
+
+impl PathPatterns {
+    /// Takes the patterns in the order in which a file would have them. An empty one is ignored.
+    pub fn new<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Self {
+        let patterns =
+            patterns.into_iter().filter_map(|text| Pattern::from_bytes(text.as_bytes())).collect();
+        PathPatterns { patterns }
+    }
+
+    /// What the patterns say about this path alone, without regard to the folders above it:
+    /// `Some(true)` taken, `Some(false)` taken back, `None` nothing.
+    #[must_use]
+    pub fn decide(&self, path: &[u8], is_folder: bool) -> Option<bool> {
+        let base = path.rfind_byte(b'/').map(|at| at + 1);
+        self.patterns.iter().rev().find_map(|pattern| {
+            pattern
+                .matches_repo_relative_path(
+                    path.as_bstr(),
+                    base,
+                    Some(is_folder),
+                    Case::Sensitive,
+                    wildmatch::Mode::NO_MATCH_SLASH_LITERAL,
+                )
+                .then(|| !pattern.is_negative())
+        })
+    }
+
+    /// What the patterns say about a path, where the folders above it count: the path itself
+    /// decides if it is matched, and else its nearest folder that is.
+    #[must_use]
+    pub fn decide_with_folders(&self, path: &[u8], is_folder: bool) -> Option<bool> {
+        self.decide(path, is_folder).or_else(|| {
+            (0..path.len())
+                .rev()
+                .filter(|at| path[*at] == b'/')
+                .find_map(|at| self.decide(&path[..at], true))
+        })
+    }
+
+    /// Whether a path below this folder could be taken although the folder itself is not. May say
+    /// yes too often, never no too often.
+    #[must_use]
+    pub fn may_take_below(&self, folder: &[u8]) -> bool {
+        self.patterns
+            .iter()
+            .filter(|pattern| !pattern.is_negative())
+            .any(|pattern| could_match_below(pattern, folder))
+    }
+}
+
+fn could_match_below(pattern: &Pattern, folder: &[u8]) -> bool {
+    if pattern.mode.contains(Mode::NO_SUB_DIR) && !pattern.mode.contains(Mode::ABSOLUTE) {
+        return true;
+    }
+    let mut parts = pattern.text.split_str("/");
+    for part in folder.split_str("/") {
+        match parts.next() {
+            // The pattern is shorter than the folder: what it names lies above, not below.
+            None => return false,
+            Some(literal) if !has_wildcard(literal) => {
+                if literal != part {
+                    return false;
+                }
+            }
+            Some(b"**") => return true,
+            Some(glob) => {
+                if !matches(glob.as_bstr(), part.as_bstr()) {
+                    return false;
+                }
+            }
+        }
+    }
+    parts.next().is_some()
+}
+
+fn has_wildcard(text: &[u8]) -> bool {
+    text.find_byteset(b"*?[\\").is_some()
+}
+
+fn matches(pattern: &BStr, value: &BStr) -> bool {
+    gix::glob::wildmatch(pattern, value, wildmatch::Mode::empty())
+}
+
+/// A glob over branch names; `*` also matches `/`, as in `git branch --list`.
+#[derive(Clone, Debug)]
+pub struct NamePattern(String);
+
+impl NamePattern {
+    /// A pattern.
+    #[must_use]
+    pub fn new(pattern: &str) -> Self {
+        NamePattern(pattern.to_owned())
+    }
+
+    /// Whether it matches the whole name.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        matches(self.0.as_str().into(), name.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn below(pattern: &str, folder: &str) -> bool {
+        PathPatterns::new([pattern]).may_take_below(folder.as_bytes())
+    }
+
+    #[test]
+    fn folders_that_cannot_hold_a_match_are_known() {
+        assert!(!below("/setup/", "src"));
+        assert!(below("/.cargo/config.toml", ".cargo"));
+        assert!(!below("/.cargo/config.toml", ".cargo/registry"));
+        assert!(!below("/justfile", "src"));
+        assert!(below("Makefile", "src"));
+        assert!(below("*.toml", "src/deep"));
+        assert!(below("/src/*/ci.toml", "src/app"));
+        assert!(!below("/src/*/ci.toml", "lib/app"));
+        assert!(below("/src/**/ci.toml", "src/a/b/c"));
+    }
+
+    #[test]
+    fn the_last_match_decides_and_folders_count() {
+        let patterns = PathPatterns::new(["/setup/", "!/setup/local/", "*.bak"]);
+        let decide = |path: &str| patterns.decide_with_folders(path.as_bytes(), false);
+        assert_eq!(decide("setup/launch.py"), Some(true));
+        assert_eq!(decide("setup/local/x"), Some(false));
+        assert_eq!(decide("src/x"), None);
+        assert_eq!(decide("src/x.bak"), Some(true));
+        assert_eq!(decide("setup"), None, "the pattern is for a folder");
+    }
+
+    #[test]
+    fn branch_globs_cross_slashes() {
+        assert!(NamePattern::new("feature/*").matches("feature/a/b"));
+        assert!(NamePattern::new("taskmaster*").matches("taskmaster-v2/x"));
+        assert!(!NamePattern::new("main").matches("main2"));
+    }
+}

@@ -1,0 +1,111 @@
+//! Refs: reading, and changing them only from the value that they are known to have.
+
+use gix::refs::transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog};
+use gix::refs::{FullName, Target};
+
+use super::{Id, Repo};
+use crate::base::error::{Context, Error, Result};
+
+impl Repo {
+    /// The commit that a ref names, if the ref exists. Tags are followed.
+    pub fn resolve(&self, name: &str) -> Result<Option<Id>> {
+        let found = self
+            .git
+            .try_find_reference(name)
+            .unable(|| format!("the ref `{name}` cannot be read"))?;
+        let Some(mut reference) = found else { return Ok(None) };
+        let id = reference
+            .peel_to_id()
+            .unable(|| format!("the ref `{name}` does not lead to an object"))?;
+        Ok(Some(id.detach()))
+    }
+
+    /// The full names of the refs below a prefix such as `refs/heads/`, with their commits, sorted.
+    pub fn refs_below(&self, prefix: &str) -> Result<Vec<(String, Id)>> {
+        let failed = || format!("the refs below `{prefix}` cannot be read");
+        let platform = self.git.references().unable(failed)?;
+        let mut found = Vec::new();
+        for reference in platform.prefixed(prefix).unable(failed)? {
+            let mut reference = reference.unable(failed)?;
+            let name = reference.name().as_bstr().to_string();
+            let id = reference
+                .peel_to_id()
+                .unable(|| format!("the ref `{name}` does not lead to an object"))?;
+            found.push((name, id.detach()));
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// The remote-tracking ref that a local branch follows, with its commit, if it has one that
+    /// exists here.
+    pub fn upstream(&self, branch: &str) -> Result<Option<(String, Id)>> {
+        let remote = self.setting(&format!("branch.{branch}.remote"));
+        let merge = self.setting(&format!("branch.{branch}.merge"));
+        let (Some(remote), Some(merge)) = (remote, merge) else { return Ok(None) };
+        let Some(name) = merge.strip_prefix("refs/heads/") else { return Ok(None) };
+        let tracking = if remote == "." {
+            format!("refs/heads/{name}")
+        } else {
+            format!("refs/remotes/{remote}/{name}")
+        };
+        Ok(self.resolve(&tracking)?.map(|id| (tracking, id)))
+    }
+
+    /// Moves the checked-out branch (or a detached HEAD) from `old` to `new`, in its reflog and
+    /// HEAD's, if it still is where it was.
+    pub fn move_head(&self, old: Id, new: Id, message: &str, seconds: i64) -> Result<()> {
+        let name: FullName = "HEAD".try_into().unable(|| "HEAD is no name")?;
+        self.edit(
+            update(name, new, PreviousValue::MustExistAndMatch(Target::Object(old)), message)
+                .with_deref(true),
+            seconds,
+        )
+        .map_err(|cause| {
+            Error::unable("the branch was moved by somebody else meanwhile; nothing was changed")
+                .because(cause)
+                .hint("run the command again")
+        })
+    }
+
+    /// Makes a ref that must not exist yet.
+    pub fn create_ref(&self, name: &str, id: Id, message: &str, seconds: i64) -> Result<()> {
+        let full: FullName = name.try_into().unable(|| format!("`{name}` is no name of a ref"))?;
+        self.edit(update(full, id, PreviousValue::MustNotExist, message), seconds)
+            .unable(|| format!("the ref `{name}` cannot be made"))
+    }
+
+    /// Removes a ref if it still has this value.
+    pub fn delete_ref(&self, name: &str, id: Id) -> Result<()> {
+        let full: FullName = name.try_into().unable(|| format!("`{name}` is no name of a ref"))?;
+        let change = Change::Delete {
+            expected: PreviousValue::MustExistAndMatch(Target::Object(id)),
+            log: RefLog::AndReference,
+        };
+        self.edit(RefEdit::new(full, change), 0)
+            .unable(|| format!("the ref `{name}` cannot be removed"))
+    }
+
+    fn edit(&self, edit: RefEdit, seconds: i64) -> std::result::Result<(), gix::Error> {
+        let fallback = gix::actor::Signature {
+            name: "xtask".into(),
+            email: "xtask@users.noreply.invalid".into(),
+            time: gix::date::Time { seconds, offset: 0 },
+        };
+        let mut time = gix::date::parse::TimeBuf::default();
+        let committer = match self.git.committer() {
+            Some(Ok(user)) => user,
+            _ => fallback.to_ref(&mut time),
+        };
+        self.git.edit_references_as([edit], Some(committer)).map(drop)
+    }
+}
+
+fn update(name: FullName, new: Id, expected: PreviousValue, message: &str) -> RefEdit {
+    let log = LogChange {
+        mode: RefLog::AndReference,
+        force_create_reflog: false,
+        message: message.lines().next().unwrap_or_default().into(),
+    };
+    RefEdit::new(name, Change::Update { log, expected, new: Target::Object(new) })
+}

@@ -1,0 +1,98 @@
+//! What people and programs get to see: values in, text or JSON out. The only place that prints.
+//!
+//! The answer goes to stdout, the story to stderr. Colours are used on a terminal alone.
+
+pub mod backups;
+mod progress;
+pub mod status;
+pub mod sync;
+pub mod why;
+
+use anstream::{eprintln, println};
+use anstyle::{AnsiColor, Style};
+
+pub use progress::Bar;
+
+use crate::base::error::Error;
+
+pub(crate) const BOLD: Style = Style::new().bold();
+pub(crate) const DIM: Style = Style::new().dimmed();
+pub(crate) const GREEN: Style = AnsiColor::Green.on_default();
+pub(crate) const YELLOW: Style = AnsiColor::Yellow.on_default();
+pub(crate) const RED: Style = AnsiColor::Red.on_default();
+
+/// How much a person wants to hear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Loudness {
+    /// The answer and failures.
+    Quiet,
+    /// What is worth knowing.
+    Usual,
+    /// Everything.
+    Verbose,
+}
+
+/// Sets the colours for this process: `None` decides by the terminal and `NO_COLOR`.
+pub fn set_color(always: Option<bool>) {
+    match always {
+        Some(true) => anstream::ColorChoice::Always.write_global(),
+        Some(false) => anstream::ColorChoice::Never.write_global(),
+        None => anstream::ColorChoice::Auto.write_global(),
+    }
+}
+
+/// Prints the answer. A reader that has gone away (`| head`) is no failure.
+pub fn answer(text: &str) {
+    use std::io::Write;
+    let mut out = anstream::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    drop(written);
+}
+
+/// Prints the answer as one JSON object.
+pub fn answer_json<T: serde::Serialize>(value: &T) {
+    let text =
+        serde_json::to_string_pretty(value).expect("because reports hold nothing that JSON cannot");
+    answer(&format!("{text}\n"));
+}
+
+/// Tells what is going on.
+pub fn story(loudness: Loudness, text: &str) {
+    if loudness > Loudness::Quiet {
+        eprintln!("{text}");
+    }
+}
+
+/// Tells something that the user should know.
+pub fn warn(text: &str) {
+    eprintln!("{YELLOW}warning{YELLOW:#}: {text}");
+}
+
+/// Tells what failed, why, and what to do.
+pub fn failure(error: &Error) {
+    eprintln!("{RED}error{RED:#}: {}", error.what());
+    for cause in error.causes() {
+        eprintln!("  {DIM}because{DIM:#} {}", indent(&cause));
+    }
+    for detail in error.details() {
+        eprintln!("  {}", indent(detail));
+    }
+    for hint in error.hints() {
+        eprintln!("{BOLD}hint{BOLD:#}: {}", indent(hint));
+    }
+}
+
+/// Prints a line of text as it is, for what another tool has worded.
+pub fn line(text: &str) {
+    println!("{text}");
+}
+
+fn indent(text: &str) -> String {
+    text.trim_end().replace('\n', "\n  ")
+}
+
+/// `1 file`, `2 files`.
+#[must_use]
+pub fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}

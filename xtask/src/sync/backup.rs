@@ -1,0 +1,237 @@
+//! Backups: what a run replaces is saved first, as a commit under `refs/xtask/backup/`.
+//!
+//! The tree of the commit holds the very bytes of each file under `worktree/`, what was staged
+//! under `index/` where it differs, and `record`, which says what was done so that `undo` can take
+//! it back. Its parent is the commit that was checked out, so that this stays reachable, too.
+//!
+//! Backups are kept for 30 days, and the last 20 for ever.
+
+use serde::{Deserialize, Serialize};
+
+use super::apply::{Change, HeadMove};
+use super::overlay::{KeptEntry, KeptPath, Overlay};
+use crate::base::error::{Context as _, Error, Result};
+use crate::base::path::RepoPath;
+use crate::base::record::{self, Found};
+use crate::base::world::compact;
+use crate::repo::{Entry, Head, Id, Index, Mode, NewCommit, Repo, Stamp, read_raw};
+
+/// Where backups lie.
+pub const PREFIX: &str = "refs/xtask/backup/";
+
+/// For how long a backup is kept at least: 30 days, in seconds.
+const KEPT_SECONDS: i64 = 30 * 86_400;
+
+/// How many backups are kept whatever their age.
+const KEPT_COUNT: usize = 20;
+
+/// How many backups can be made in one second.
+const NUMBERS: u32 = 1000;
+
+const KIND: &str = "xtask.backup/1";
+
+/// What was done to one path.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SavedPath {
+    /// The path.
+    #[serde(with = "crate::base::path::exact")]
+    pub path: RepoPath,
+    /// The very bytes of the file before.
+    pub file_before: Option<KeptEntry>,
+    /// The content of the file afterwards, as git stores it.
+    pub file_after: Option<KeptEntry>,
+    /// Whether the file was written.
+    pub wrote_file: bool,
+    /// What was staged before.
+    pub index_before: Option<KeptEntry>,
+    /// Whether the index was written.
+    pub wrote_index: bool,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// In a few words: `sync`, `sync --force`, `undo 2026…`.
+    pub purpose: String,
+    /// The worktree in which it ran.
+    pub worktree: String,
+    /// The branch without `refs/heads/`; nothing where HEAD was detached.
+    pub branch: Option<String>,
+    /// The commit that was checked out before.
+    pub head_before: String,
+    /// The commit that was checked out afterwards, where the run moved the branch.
+    pub head_after: Option<String>,
+    /// The paths.
+    pub paths: Vec<SavedPath>,
+    /// What the overlay held at these paths.
+    pub overlay_before: Vec<KeptPath>,
+}
+
+/// A backup that exists.
+#[derive(Clone, Debug)]
+pub struct Backup {
+    /// Its name, for `undo`.
+    pub id: String,
+    /// Its commit.
+    pub commit: Id,
+    /// When it was made, in seconds since the epoch.
+    pub seconds: i64,
+    /// What the run did; nothing where that cannot be read.
+    pub record: Option<Record>,
+}
+
+/// What is about to be done, for its backup.
+pub struct Intent<'a> {
+    /// In a few words.
+    pub purpose: &'a str,
+    /// What is checked out.
+    pub head: &'a Head,
+    /// The move of the branch.
+    pub moves: Option<&'a HeadMove>,
+    /// The changes.
+    pub changes: &'a [Change],
+    /// The index before.
+    pub index: &'a Index,
+    /// The overlay before.
+    pub overlay: &'a Overlay,
+    /// Seconds since the epoch.
+    pub now: i64,
+}
+
+/// Saves what the changes will replace, and answers with the name of the backup.
+pub fn save(repo: &Repo, intent: &Intent<'_>) -> Result<Backup> {
+    let mut tree = Vec::new();
+    let mut paths = Vec::new();
+    for change in intent.changes {
+        let staged = intent.index.at(&change.path).entry();
+        if let Some(raw) = change.expects {
+            keep_bytes(repo, change, raw)?;
+            tree.push((below("worktree", &change.path), Some(raw)));
+        }
+        let is_lost = change.stages.is_some();
+        if let Some(entry) = staged.filter(|entry| is_lost && entry.mode != Mode::Gitlink)
+            && change.expects.map(|raw| raw.id) != Some(entry.id)
+        {
+            tree.push((below("index", &change.path), Some(entry)));
+        }
+        let wrote_file = change.file != super::apply::FileChange::None;
+        let after = match &change.file {
+            super::apply::FileChange::CheckOut(entry) => Some(*entry),
+            super::apply::FileChange::Restore(entry) => Some(*entry),
+            super::apply::FileChange::Remove | super::apply::FileChange::None => None,
+        };
+        paths.push(SavedPath {
+            path: change.path.clone(),
+            file_before: change.expects.map(KeptEntry::new),
+            file_after: after.map(KeptEntry::new),
+            wrote_file,
+            index_before: staged.map(KeptEntry::new),
+            wrote_index: change.stages.is_some(),
+        });
+    }
+    let record = Record {
+        purpose: intent.purpose.to_owned(),
+        worktree: repo.root().display().to_string(),
+        branch: intent.head.branch.clone(),
+        head_before: intent.head.commit.to_string(),
+        head_after: intent.moves.map(|moves| moves.new.to_string()),
+        paths,
+        overlay_before: intent.overlay.of(intent.changes.iter().map(|change| &change.path)),
+    };
+    let bytes = record::to_bytes(KIND, &record).unable(|| "the backup cannot be written")?;
+    let id = repo.write_blob(&bytes)?;
+    tree.push((RepoPath::new("record"), Some(Entry { mode: Mode::File, id })));
+    let stamp = Stamp {
+        name: "xtask backup".to_owned(),
+        email: "xtask-backup@users.noreply.invalid".to_owned(),
+        seconds: intent.now,
+    };
+    let commit = repo.write_commit(&NewCommit {
+        tree: repo.write_tree(None, &tree)?,
+        parents: &[intent.head.commit],
+        stamp: &stamp,
+        message: &format!("backup before {}\n", intent.purpose),
+    })?;
+    let id = name(repo, commit, intent)?;
+    Ok(Backup { id, commit, seconds: intent.now, record: Some(record) })
+}
+
+fn name(repo: &Repo, commit: Id, intent: &Intent<'_>) -> Result<String> {
+    for number in 1..=NUMBERS {
+        let id = format!("{}-{number}", compact(intent.now));
+        let reference = format!("{PREFIX}{id}");
+        if repo.resolve(&reference)?.is_some() {
+            continue;
+        }
+        match repo.create_ref(&reference, commit, intent.purpose, intent.now) {
+            Ok(()) => return Ok(id),
+            // Another worktree took the name between our look and now.
+            Err(_) if repo.resolve(&reference)?.is_some() => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Err(Error::unable("no name is free for a backup").hint("try again in a second"))
+}
+
+/// Makes sure that the very bytes of a file are in the object database.
+fn keep_bytes(repo: &Repo, change: &Change, raw: Entry) -> Result<()> {
+    if repo.has_object(raw.id) {
+        return Ok(());
+    }
+    let content = read_raw(&change.path.on_disk(repo.root()))?.unwrap_or_default();
+    if repo.write_blob(&content)? == raw.id {
+        return Ok(());
+    }
+    Err(Error::unable(format!("`{}` was changed meanwhile; nothing was changed", change.path))
+        .hint("run it again"))
+}
+
+fn below(folder: &str, path: &RepoPath) -> RepoPath {
+    let mut bytes = format!("{folder}/").into_bytes();
+    bytes.extend_from_slice(path.as_bytes());
+    RepoPath::new(bytes)
+}
+
+/// All backups, newest first.
+pub fn list(repo: &Repo) -> Result<Vec<Backup>> {
+    let mut found = Vec::new();
+    for (name, commit) in repo.refs_below(PREFIX)? {
+        let info = repo.commit(commit)?;
+        let id = name[PREFIX.len()..].to_owned();
+        let record = read(repo, info.tree)?;
+        found.push(Backup { id, commit, seconds: info.committer.seconds, record });
+    }
+    found.sort_by_key(|backup| std::cmp::Reverse((backup.seconds, number(backup))));
+    Ok(found)
+}
+
+fn number(backup: &Backup) -> u32 {
+    backup.id.rsplit_once('-').and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
+}
+
+fn read(repo: &Repo, tree: Id) -> Result<Option<Record>> {
+    let Some(entry) = repo.entry_at(tree, &RepoPath::new("record"))? else { return Ok(None) };
+    Ok(match record::from_bytes(KIND, &repo.blob(entry.id)?) {
+        Found::Whole(record) => Some(record),
+        Found::Nothing | Found::Broken(_) => None,
+    })
+}
+
+/// Takes a backup away whose run did not happen after all.
+pub fn forget(repo: &Repo, backup: &Backup) -> Result<()> {
+    repo.delete_ref(&format!("{PREFIX}{}", backup.id), backup.commit)
+}
+
+/// Removes the backups that are old enough and not among the last.
+pub fn prune(repo: &Repo, now: i64) -> Result<()> {
+    let refs = repo.refs_below(PREFIX)?;
+    if refs.len() <= KEPT_COUNT {
+        return Ok(());
+    }
+    for backup in list(repo)?.into_iter().skip(KEPT_COUNT) {
+        if now - backup.seconds > KEPT_SECONDS {
+            forget(repo, &backup)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! What sync goes by: the canonical commit, and the configuration that it holds.
+//!
+//! The branch being visited never decides: the configuration comes from the canonical commit. Only
+//! where that has no such file does the one in the working tree count, and that is said. The name
+//! of the canonical branch comes from `git config xtask.canonicalBranch` (which `setup` sets) or is
+//! the default; the file there may point to another branch, once.
+
+use crate::base::error::{Context as _, Error, Result};
+use crate::base::path::RepoPath;
+use crate::config::{BRANCHES_FILE, BranchesConfig, SYNC_FILE, SyncConfig};
+use crate::repo::{Canonical, Mode, NamePattern, Repo};
+
+/// The git setting that names the canonical branch, where it is not the default.
+pub const BRANCH_SETTING: &str = "xtask.canonicalBranch";
+
+/// The git setting that names the remote of the canonical branch, where it is not the default.
+pub const REMOTE_SETTING: &str = "xtask.canonicalRemote";
+
+/// What sync goes by.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The canonical commit.
+    pub canonical: Canonical,
+    /// `setup/sync.toml`.
+    pub config: SyncConfig,
+    /// `setup/branches.toml`.
+    pub branches: BranchesConfig,
+    /// What the user should know about how these came about.
+    pub warnings: Vec<String>,
+}
+
+impl Context {
+    /// Whether nothing may be committed on a branch unasked.
+    #[must_use]
+    pub fn is_protected(&self, branch: &str) -> bool {
+        self.branches.protected.iter().any(|rule| NamePattern::new(rule).matches(branch))
+    }
+}
+
+/// The names under which the canonical branch is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The branch.
+    pub branch: String,
+    /// The remote.
+    pub remote: String,
+}
+
+/// Reads the context. That there is no canonical branch is an error that says what to do.
+pub fn read(repo: &Repo) -> Result<Context> {
+    let names = names(repo)?;
+    find(repo, &names)?.ok_or_else(|| missing(&names))
+}
+
+/// The error for a canonical branch that does not exist.
+#[must_use]
+pub fn missing(names: &Names) -> Error {
+    let Names { branch, remote } = names;
+    Error::unable(format!(
+        "there is no canonical branch: neither `{branch}` nor `{remote}/{branch}` exists here"
+    ))
+    .hint(format!("if the remote has it: `git fetch {remote} {branch}`, or run this with --fetch"))
+    .hint("if nobody has it yet: `cargo xtask setup` makes it from the current commit")
+}
+
+/// Reads the context; nothing where there is no canonical branch.
+pub fn find(repo: &Repo, names: &Names) -> Result<Option<Context>> {
+    let Some(first) = repo.canonical(&names.branch, &names.remote)? else { return Ok(None) };
+    let mut warnings = Vec::new();
+    let mut resolved = first;
+    let mut config = sync_config(repo, &resolved.canonical, names, &mut warnings)?;
+    if (&config.branch, &config.remote) != (&names.branch, &names.remote) {
+        let next = Names { branch: config.branch.clone(), remote: config.remote.clone() };
+        resolved = repo.canonical(&next.branch, &next.remote)?.ok_or_else(|| {
+            Error::usage(format!(
+                "`{SYNC_FILE}` on `{}` says that `{}` is canonical, but there is no such branch",
+                names.branch, next.branch
+            ))
+            .hint(format!("`git fetch {} {}`, or correct the file there", next.remote, next.branch))
+        })?;
+        config = sync_config(repo, &resolved.canonical, &next, &mut warnings)?;
+        if (&config.branch, &config.remote) != (&next.branch, &next.remote) {
+            return Err(Error::usage(format!(
+                "`{SYNC_FILE}` on `{}` points to `{}`, and the one there points on to `{}`",
+                names.branch, next.branch, config.branch
+            ))
+            .hint("the canonical branch must name itself in its own file"));
+        }
+    }
+    if let Some(only_local) = resolved.diverged {
+        warnings.push(format!(
+            "`{0}` and `{1}/{0}` have diverged; the remote one counts, without {only_local} local \
+             commit{2} (`git switch {0} && git pull --rebase` brings them together)",
+            config.branch,
+            config.remote,
+            if only_local == 1 { "" } else { "s" }
+        ));
+    }
+    let branches = match text_of(repo, &resolved.canonical, BRANCHES_FILE, &mut warnings)? {
+        Some((source, text)) => BranchesConfig::parse(&source, &text)?,
+        None => BranchesConfig::default(),
+    };
+    Ok(Some(Context { canonical: resolved.canonical, config, branches, warnings }))
+}
+
+/// The names to begin with: git's configuration, then the defaults; and where neither leads to a
+/// branch, what the working tree says.
+pub fn names(repo: &Repo) -> Result<Names> {
+    let default = SyncConfig::default();
+    let mut names = Names {
+        branch: repo.setting(BRANCH_SETTING).unwrap_or(default.branch),
+        remote: repo.setting(REMOTE_SETTING).unwrap_or(default.remote),
+    };
+    let is_set = repo.setting(BRANCH_SETTING).is_some();
+    if !is_set
+        && repo.canonical(&names.branch, &names.remote)?.is_none()
+        && let Some(text) = in_working_tree(repo, SYNC_FILE)?
+    {
+        let config = SyncConfig::parse(&format!("{SYNC_FILE} (working tree)"), &text)?;
+        names = Names { branch: config.branch, remote: config.remote };
+    }
+    Ok(names)
+}
+
+fn sync_config(
+    repo: &Repo,
+    canonical: &Canonical,
+    names: &Names,
+    warnings: &mut Vec<String>,
+) -> Result<SyncConfig> {
+    match text_of(repo, canonical, SYNC_FILE, warnings)? {
+        Some((source, text)) => SyncConfig::parse(&source, &text),
+        None => Ok(SyncConfig {
+            branch: names.branch.clone(),
+            remote: names.remote.clone(),
+            ..SyncConfig::default()
+        }),
+    }
+}
+
+/// The text of a configuration file and where it came from.
+fn text_of(
+    repo: &Repo,
+    canonical: &Canonical,
+    file: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Option<(String, String)>> {
+    let short = canonical
+        .reference
+        .strip_prefix("refs/heads/")
+        .or_else(|| canonical.reference.strip_prefix("refs/remotes/"))
+        .unwrap_or(&canonical.reference);
+    let entry = repo.entry_at(canonical.tree, &RepoPath::new(file))?;
+    if let Some(entry) = entry.filter(|entry| matches!(entry.mode, Mode::File | Mode::Executable)) {
+        let source = format!("{file} at {short}");
+        let text = String::from_utf8(repo.blob(entry.id)?)
+            .map_err(|_| Error::usage(format!("{source} is not UTF-8")))?;
+        return Ok(Some((source, text)));
+    }
+    let text = in_working_tree(repo, file)?;
+    if text.is_some() {
+        warnings.push(format!("`{short}` has no `{file}`; the one in the working tree counts"));
+    }
+    Ok(text.map(|text| (format!("{file} (working tree)"), text)))
+}
+
+fn in_working_tree(repo: &Repo, file: &str) -> Result<Option<String>> {
+    let path = RepoPath::new(file);
+    // Only a plain file of this worktree counts, not one behind a symlink.
+    let is_plain = path
+        .ancestors()
+        .chain([path.clone()])
+        .all(|part| part.on_disk(repo.root()).symlink_metadata().is_ok_and(|m| !m.is_symlink()));
+    if !is_plain {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(path.on_disk(repo.root()))
+        .unable(|| format!("`{file}` cannot be read"))?;
+    Ok(Some(text))
+}

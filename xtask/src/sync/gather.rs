@@ -1,0 +1,350 @@
+//! Looks at everything that the decision about a path depends on. Nothing is written.
+//!
+//! Two trees are compared from the root down, and only where they differ is anything else looked
+//! at: the index, the file, the history. Where HEAD is canonical, the file is checked by its size
+//! and times and read only if those say that it may have changed.
+//!
+//! What is about to be replaced is always read, never trusted by its times.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::OsStrExt;
+
+use super::classify::{Obstacle, PathState};
+use super::context::Context;
+use super::deletions::who_removed;
+use super::managed::Managed;
+use super::overlay::{self, Overlay};
+use crate::base::error::{Context as _, Result};
+use crate::base::path::RepoPath;
+use crate::base::progress::Progress;
+use crate::repo::{
+    Entry, Filters, Head, Index, Indexed, Known, LookedUp, Mode, OnceCanonical, Pair, PathPatterns,
+    Reached, Repo, Scope, Ways, Work, collisions, unsafe_name,
+};
+
+/// How much is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Only the paths at which HEAD is not canonical: what a hook needs.
+    Differences,
+    /// All managed paths: also files that were changed where HEAD is canonical.
+    Everything,
+}
+
+/// What was found.
+pub struct Gathered {
+    /// The paths that are not simply in sync, in order.
+    pub states: Vec<PathState>,
+    /// How many managed paths HEAD holds, where they were counted.
+    pub in_sync: Vec<RepoPath>,
+    /// The index, where it was needed.
+    pub index: Option<Index>,
+    /// The canonical history, where it was needed.
+    pub once: Option<OnceCanonical>,
+    /// The overlay that is there.
+    pub overlay: Overlay,
+}
+
+/// What to look at.
+pub struct Question<'a> {
+    /// The repository.
+    pub repo: &'a Repo,
+    /// What is checked out.
+    pub head: &'a Head,
+    /// What sync goes by.
+    pub context: &'a Context,
+    /// What is managed.
+    pub managed: &'a Managed,
+    /// Only these paths and what is below them; all where it is empty.
+    pub only: &'a [RepoPath],
+    /// How much.
+    pub depth: Depth,
+    /// Who is told how far it is.
+    pub progress: &'a dyn Progress,
+}
+
+impl Question<'_> {
+    fn wants(&self, path: &RepoPath) -> bool {
+        self.only.is_empty() || self.only.iter().any(|one| path == one || path.is_below(one))
+    }
+}
+
+/// Looks.
+pub fn gather(question: &Question<'_>) -> Result<Gathered> {
+    let Question { repo, head, context, managed, .. } = question;
+    let overlay = overlay::read(repo)?;
+    let mut differing =
+        repo.compare_trees(Some(head.tree), Some(context.canonical.tree), *managed)?;
+    differing.retain(|path, _| question.wants(path));
+    let mut in_sync = Vec::new();
+    let mut disk = Look::new(repo);
+    let mut suspects = BTreeMap::new();
+    if question.depth == Depth::Everything {
+        let same = repo.list_tree(head.tree, *managed)?;
+        for (path, entry) in same {
+            if differing.contains_key(&path) || !question.wants(&path) {
+                continue;
+            }
+            if overlay.paths.contains_key(&path) || disk.may_differ(&path, entry)? {
+                suspects.insert(path, Pair { one: Some(entry), two: Some(entry) });
+            } else {
+                in_sync.push(path);
+            }
+        }
+    } else {
+        for path in overlay.paths.keys().filter(|path| question.wants(path)) {
+            if !differing.contains_key(path)
+                && let Some(entry) = repo.entry_at(head.tree, path)?
+            {
+                suspects.insert(path.clone(), Pair { one: Some(entry), two: Some(entry) });
+            }
+        }
+    }
+    let obstacles = obstacles(question, &differing)?;
+    let once = if differing.values().any(|pair| pair.one.is_some()) {
+        let tip = context.canonical.commit;
+        Some(repo.once_canonical(tip, *managed, managed.rules(), question.progress)?)
+    } else {
+        None
+    };
+    let absent: BTreeSet<RepoPath> = differing
+        .iter()
+        .filter(|(_, pair)| pair.one.is_none())
+        .map(|(path, _)| path.clone())
+        .collect();
+    let identity = &context.config.identity;
+    let removed = who_removed(repo, head.commit, context.canonical.commit, absent, identity)?;
+    let total = (differing.len() + suspects.len()) as u64;
+    question.progress.begin("comparing files", Some(total));
+    let mut states = Vec::new();
+    for (path, pair) in differing.iter().chain(&suspects) {
+        let (path, pair) = (path.clone(), *pair);
+        question.progress.step(1);
+        let known = match (pair.one, &once) {
+            _ if pair.one == pair.two => Known::Once,
+            (Some(entry), Some(once)) => once.knows(&path, entry),
+            _ => removed.get(&path).copied().unwrap_or(Known::Unknown),
+        };
+        let obstacle = obstacles.get(&path).cloned();
+        let is_excluded = managed.is_kept_by_branch(&path);
+        let state = disk.state(path, pair, &overlay, &differing)?;
+        let state = PathState { once: known, obstacle, is_excluded, ..state };
+        states.push(state);
+    }
+    question.progress.end();
+    states.sort_by(|one, two| one.path.cmp(&two.path));
+    Ok(Gathered { states, in_sync, index: disk.index, once, overlay })
+}
+
+/// Looks at the working tree, and at the index once it is needed.
+struct Look<'r> {
+    repo: &'r Repo,
+    ways: Ways,
+    index: Option<Index>,
+    filters: Option<Filters<'r>>,
+    left_out: Option<PathPatterns>,
+}
+
+impl<'r> Look<'r> {
+    fn new(repo: &'r Repo) -> Self {
+        Look { repo, ways: Ways::default(), index: None, filters: None, left_out: None }
+    }
+
+    fn prepare(&mut self) -> Result<()> {
+        if self.index.is_none() {
+            let index = self.repo.index()?;
+            self.filters = Some(self.repo.clean_filters(&index)?);
+            self.left_out = self.repo.sparse_patterns()?;
+            self.index = Some(index);
+        }
+        Ok(())
+    }
+
+    /// Whether a file may differ from what HEAD holds, by its size and times.
+    fn may_differ(&mut self, path: &RepoPath, entry: Entry) -> Result<bool> {
+        self.prepare()?;
+        let index = self.index.as_ref().expect("because it was just read");
+        if entry.mode == Mode::Gitlink {
+            return Ok(false);
+        }
+        let staged = index.at(path);
+        if let Indexed::Entry { is_skipped: true, .. } = staged {
+            return Ok(false);
+        }
+        Ok(match self.ways.reach(self.repo, path)? {
+            Reached::Not(_) => true,
+            Reached::There(meta) => staged.entry() != Some(entry) || !index.is_fresh(path, &meta),
+        })
+    }
+
+    fn state(
+        &mut self,
+        path: RepoPath,
+        pair: Pair,
+        overlay: &Overlay,
+        differing: &BTreeMap<RepoPath, Pair>,
+    ) -> Result<PathState> {
+        self.prepare()?;
+        let index = self.index.as_ref().expect("because it was just read");
+        let filters = self.filters.as_mut().expect("because they come with the index");
+        let staged = index.at(&path);
+        let expected = staged.entry().or(pair.one).or(pair.two);
+        let work = self.repo.work(&path, expected, &mut self.ways, filters, index)?;
+        let work = once_gone(self.repo, &path, work, differing)?;
+        let on_disk = match &work {
+            Work::Present(file) => Some(file.entry),
+            _ => None,
+        };
+        let is_sparse = work == Work::Absent
+            && match staged {
+                Indexed::Entry { is_skipped, .. } => is_skipped,
+                Indexed::Absent => self.left_out.as_ref().is_some_and(|patterns| {
+                    patterns.decide_with_folders(path.as_bytes(), false) != Some(true)
+                }),
+                _ => false,
+            };
+        let is_overlay = on_disk != pair.two
+            && matches!(work, Work::Present(_) | Work::Absent)
+            && overlay.paths.get(&path).is_some_and(|wrote| *wrote == on_disk)
+            && on_disk != pair.one;
+        Ok(PathState {
+            path,
+            head: pair.one,
+            canonical: pair.two,
+            index: staged,
+            work,
+            once: Known::Unknown,
+            is_overlay,
+            is_sparse,
+            is_excluded: false,
+            obstacle: None,
+        })
+    }
+}
+
+/// What keeps paths from being written, whatever their class.
+fn obstacles(
+    question: &Question<'_>,
+    differing: &BTreeMap<RepoPath, Pair>,
+) -> Result<BTreeMap<RepoPath, Obstacle>> {
+    let Question { repo, head, context, managed, .. } = question;
+    let mut found = BTreeMap::new();
+    if differing.is_empty() {
+        return Ok(found);
+    }
+    let same_names = if repo.setting_is("core.ignoreCase", false) {
+        let mut names: BTreeSet<RepoPath> = differing.keys().cloned().collect();
+        names.extend(repo.list_tree(context.canonical.tree, *managed)?.into_keys());
+        collisions(&names).into_iter().map(|(one, other)| (one.clone(), other.clone())).collect()
+    } else {
+        BTreeMap::new()
+    };
+    let has_lfs = repo.has_lfs();
+    for (path, pair) in differing {
+        let is_gitlink = |entry: Option<Entry>| entry.is_some_and(|e| e.mode == Mode::Gitlink);
+        let obstacle = if let Some(why) = unsafe_name(path) {
+            Obstacle::UnsafeName(why)
+        } else if is_gitlink(pair.one) || is_gitlink(pair.two) {
+            Obstacle::Submodule
+        } else if let Some(other) = same_names.get(path) {
+            Obstacle::SameNameAs(other.clone())
+        } else if let Some(other) = in_the_way(repo, head, path, pair, differing)? {
+            Obstacle::InTheWay(other)
+        } else if !has_lfs
+            && let Some(entry) = pair.two
+            && entry.mode != Mode::Symlink
+            && repo.is_lfs_pointer(entry.id)?
+        {
+            Obstacle::NoLfs
+        } else {
+            continue;
+        };
+        found.insert(path.clone(), obstacle);
+    }
+    Ok(found)
+}
+
+/// What the branch has where a new path needs a folder, or below where it needs a file. What the
+/// canonical commit removes in the same go is not in the way, as long as the plan lets it go.
+fn in_the_way(
+    repo: &Repo,
+    head: &Head,
+    path: &RepoPath,
+    pair: &Pair,
+    differing: &BTreeMap<RepoPath, Pair>,
+) -> Result<Option<RepoPath>> {
+    if pair.one.is_some() || pair.two.is_none() {
+        return Ok(None);
+    }
+    for folder in path.ancestors() {
+        match repo.look_up(head.tree, &folder)? {
+            Some(LookedUp::Entry(_)) => return Ok((!goes(&folder, differing)).then_some(folder)),
+            Some(LookedUp::Folder) => break,
+            None => {}
+        }
+    }
+    if repo.look_up(head.tree, path)? == Some(LookedUp::Folder) {
+        let below = repo.list_tree(head.tree, &Below(path))?;
+        return Ok(below.into_keys().find(|path| !goes(path, differing)));
+    }
+    Ok(None)
+}
+
+/// Whether the canonical commit removes what HEAD holds at a path.
+fn goes(path: &RepoPath, differing: &BTreeMap<RepoPath, Pair>) -> bool {
+    differing.get(path).is_some_and(|pair| pair.one.is_some() && pair.two.is_none())
+}
+
+/// What will be at a path once the paths that the canonical commit removes are gone: a file that
+/// gives way to a folder, or a folder that gives way to a file, is as good as nothing.
+fn once_gone(
+    repo: &Repo,
+    path: &RepoPath,
+    work: Work,
+    differing: &BTreeMap<RepoPath, Pair>,
+) -> Result<Work> {
+    match &work {
+        Work::BelowFile(file) if goes(file, differing) => Ok(Work::Absent),
+        Work::Folder if holds_only_what_goes(repo, path, differing)? => Ok(Work::Absent),
+        _ => Ok(work),
+    }
+}
+
+fn holds_only_what_goes(
+    repo: &Repo,
+    folder: &RepoPath,
+    differing: &BTreeMap<RepoPath, Pair>,
+) -> Result<bool> {
+    let failed = || format!("the folder `{folder}` cannot be read");
+    for found in std::fs::read_dir(folder.on_disk(repo.root())).unable(failed)? {
+        let found = found.unable(failed)?;
+        let mut name = folder.as_bytes().to_vec();
+        name.push(b'/');
+        name.extend_from_slice(found.file_name().as_bytes());
+        let path = RepoPath::new(name);
+        let is_folder = found.file_type().unable(failed)?.is_dir();
+        let all_go = if is_folder {
+            holds_only_what_goes(repo, &path, differing)?
+        } else {
+            goes(&path, differing)
+        };
+        if !all_go {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// A scope of everything below one folder.
+struct Below<'a>(&'a RepoPath);
+
+impl Scope for Below<'_> {
+    fn enters(&self, folder: &[u8]) -> bool {
+        let folder = RepoPath::new(folder);
+        folder == *self.0 || self.0.is_below(&folder) || folder.is_below(self.0)
+    }
+
+    fn holds(&self, path: &[u8]) -> bool {
+        RepoPath::new(path).is_below(self.0)
+    }
+}

@@ -1,0 +1,26 @@
+//! Bringing the managed files of a branch to the canonical state without ever losing anybody's
+//! work.
+//!
+//! The flow is the same for every command: `context` reads the canonical commit and its
+//! configuration, `gather` looks at each path in HEAD, index, working tree and canonical commit,
+//! `classify` and `plan` decide without touching anything, and `apply` makes the plan true in one
+//! transaction that a crash at any point leaves undone or done. Commands that only look stop after
+//! the plan.
+
+pub mod apply;
+pub mod backup;
+pub mod classify;
+pub mod context;
+pub mod deletions;
+pub mod export;
+pub mod gather;
+pub mod journal;
+pub mod managed;
+pub mod merge;
+pub mod message;
+pub mod overlay;
+pub mod plan;
+pub mod run;
+pub mod survey;
+pub mod undo;
+pub mod upstream;

@@ -1,0 +1,110 @@
+//! The overlay: files that sync wrote without committing them (`--no-commit`).
+//!
+//! A record in the state folder of the worktree says what was written where. As long as a file
+//! still holds that, it is ours to take away or to replace; as soon as somebody has changed it, it
+//! is theirs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::error::{Error, Result};
+use crate::base::path::RepoPath;
+use crate::base::record::{self, Found};
+use crate::repo::{Entry, Id, Mode, Repo};
+
+/// The kind and version of the record.
+pub const KIND: &str = "xtask.overlay/1";
+
+/// What was written, by path: a content, or that the file was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overlay {
+    /// The paths.
+    pub paths: BTreeMap<RepoPath, Option<Entry>>,
+}
+
+/// An entry as it is kept in files of state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptEntry {
+    mode: String,
+    id: String,
+}
+
+impl KeptEntry {
+    /// To be kept.
+    #[must_use]
+    pub fn new(entry: Entry) -> Self {
+        KeptEntry { mode: entry.mode.octal().to_owned(), id: entry.id.to_string() }
+    }
+
+    /// Back again, if it is sound.
+    #[must_use]
+    pub fn entry(&self) -> Option<Entry> {
+        let mode = Mode::from_octal(&self.mode)?;
+        Some(Entry { mode, id: Id::from_hex(self.id.as_bytes()).ok()? })
+    }
+}
+
+/// One line of the record.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeptPath {
+    #[serde(with = "crate::base::path::exact")]
+    path: RepoPath,
+    wrote: Option<KeptEntry>,
+}
+
+impl Overlay {
+    /// As it is kept.
+    #[must_use]
+    pub fn to_kept(&self) -> Vec<KeptPath> {
+        self.paths
+            .iter()
+            .map(|(path, wrote)| KeptPath { path: path.clone(), wrote: wrote.map(KeptEntry::new) })
+            .collect()
+    }
+
+    /// What it holds at some paths, as it is kept.
+    #[must_use]
+    pub fn of<'a>(&self, paths: impl Iterator<Item = &'a RepoPath>) -> Vec<KeptPath> {
+        let held = paths.filter_map(|path| Some((path.clone(), *self.paths.get(path)?)));
+        Overlay { paths: held.collect() }.to_kept()
+    }
+
+    /// Back again, if all of it is sound.
+    #[must_use]
+    pub fn from_kept(kept: Vec<KeptPath>) -> Option<Overlay> {
+        let mut paths = BTreeMap::new();
+        for KeptPath { path, wrote } in kept {
+            let wrote = match wrote {
+                None => None,
+                Some(entry) => Some(entry.entry()?),
+            };
+            paths.insert(path, wrote);
+        }
+        Some(Overlay { paths })
+    }
+}
+
+/// Where the record lies.
+#[must_use]
+pub fn file(repo: &Repo) -> PathBuf {
+    repo.state_folder().join("overlay")
+}
+
+/// Reads the overlay of this worktree. A record that cannot be believed is an error: without it
+/// there is no telling what is whose.
+pub fn read(repo: &Repo) -> Result<Overlay> {
+    let file = file(repo);
+    let broken = |why: &str| {
+        Error::unable(format!("the record of the overlay is damaged: {why}")).hint(format!(
+            "remove `{}`; the files that sync wrote then count as your own changes",
+            file.display()
+        ))
+    };
+    match record::read::<Vec<KeptPath>>(&file, KIND) {
+        Found::Nothing => Ok(Overlay::default()),
+        Found::Whole(kept) => Overlay::from_kept(kept).ok_or_else(|| broken("an id is not one")),
+        Found::Broken(why) => Err(broken(&why)),
+    }
+}

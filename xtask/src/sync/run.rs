@@ -1,0 +1,511 @@
+//! One run of sync in one worktree: look, decide, and, unless only looking, write.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::apply::{self, Applier, Batch, Change, FileChange, HeadMove};
+use super::backup::{self, Intent};
+use super::classify::Class;
+use super::context::{self, Context};
+use super::gather::{Depth, Gathered, Question, gather};
+use super::managed::Managed;
+use super::merge::{self, Merges};
+use super::message::message;
+use super::overlay::Overlay;
+use super::plan::{Beyond, Plan, WriteMode, plan};
+use super::upstream::{Ahead, Standing, standing};
+use crate::base::error::{Error, Result};
+use crate::base::files::Disk;
+use crate::base::lock::Lock;
+use crate::base::path::RepoPath;
+use crate::base::progress::Progress;
+use crate::base::signals::Interrupts;
+use crate::base::world::World;
+use crate::repo::{Head, Id, Index, NewCommit, OnceCanonical, Repo, Scope, Stamp, Ways, Work};
+
+/// How long another xtask in the same worktree is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(30);
+
+/// What the user wants.
+#[derive(Clone, Debug)]
+pub struct Wishes {
+    /// How to write.
+    pub mode: WriteMode,
+    /// What beyond the rules.
+    pub beyond: Beyond,
+    /// Only these paths; all where it is empty.
+    pub only: Vec<RepoPath>,
+    /// Commit on protected branches, too.
+    pub allow_protected: bool,
+    /// Delete more than half of the managed files, too.
+    pub allow_mass_deletion: bool,
+}
+
+impl Wishes {
+    /// What a plain `sync` wants.
+    #[must_use]
+    pub fn plain() -> Self {
+        Wishes {
+            mode: WriteMode::Commit,
+            beyond: Beyond::Nothing,
+            only: Vec::new(),
+            allow_protected: false,
+            allow_mass_deletion: false,
+        }
+    }
+
+    fn purpose(&self) -> String {
+        let mut purpose = String::from("sync");
+        match self.beyond {
+            Beyond::Nothing => {}
+            Beyond::Merge => purpose.push_str(" --merge"),
+            Beyond::Force => purpose.push_str(" --force"),
+        }
+        if self.mode == WriteMode::Worktree {
+            purpose.push_str(" --no-commit");
+        }
+        purpose
+    }
+}
+
+/// What a run works with.
+#[derive(Clone, Copy)]
+pub struct Tools<'a> {
+    /// The clock and the environment.
+    pub world: &'a World,
+    /// The disk.
+    pub disk: &'a Disk<'a>,
+    /// The signals.
+    pub interrupts: &'a Interrupts,
+    /// Who is told how far it is.
+    pub progress: &'a dyn Progress,
+    /// Who is told that another process is waited for.
+    pub waiting: &'a (dyn Fn(&str) + Sync),
+}
+
+impl Tools<'_> {
+    /// Something that makes transactions, with a name of its own.
+    #[must_use]
+    pub fn applier<'t>(&'t self, repo: &'t Repo) -> Applier<'t> {
+        let nanos = (self.world.clock)().as_nanos();
+        Applier {
+            repo,
+            disk: self.disk,
+            interrupts: self.interrupts,
+            progress: self.progress,
+            now: self.world.now_seconds(),
+            id: format!("{nanos:x}-{:x}", std::process::id()),
+        }
+    }
+
+    /// Takes the lock of a worktree and mends what an earlier run left. Says what that was for.
+    pub fn enter(&self, repo: &Repo) -> Result<(Lock, Option<String>)> {
+        let who = format!("pid {}", std::process::id());
+        let path = repo.state_folder().join("lock");
+        let lock = Lock::acquire(&path, &who, LOCK_WAIT, |holder| (self.waiting)(holder))?;
+        let mended = apply::recover(repo, self.disk)?;
+        Ok((lock, mended))
+    }
+}
+
+/// What was found and decided, before anything is written.
+pub struct Decided {
+    /// What is checked out.
+    pub head: Head,
+    /// What sync goes by.
+    pub context: Context,
+    /// The plan.
+    pub plan: Plan,
+    /// What merging came to, if it was asked for.
+    pub merges: Merges,
+    /// The managed paths that are in sync and not in the plan.
+    pub in_sync: Vec<RepoPath>,
+    gathered: Rest,
+}
+
+/// What was read on the way and is needed to write.
+struct Rest {
+    index: Option<Index>,
+    once: Option<OnceCanonical>,
+    overlay: Overlay,
+}
+
+/// What came of looking.
+pub enum Looked {
+    /// The canonical branch itself is checked out: there is nothing to sync into it.
+    OnCanonical(Box<Context>),
+    /// A plan.
+    Decided(Box<Decided>),
+}
+
+/// What a run did.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// The commit that was made.
+    pub commit: Option<Id>,
+    /// The backup with which it can be taken back.
+    pub undo: Option<String>,
+    /// Where the merged texts of conflicts lie, by path.
+    pub conflicts: Vec<(RepoPath, PathBuf)>,
+}
+
+/// Looks at the checked-out branch and decides. Nothing is written.
+pub fn look(
+    repo: &Repo,
+    context: Context,
+    wishes: &Wishes,
+    depth: Depth,
+    progress: &dyn Progress,
+) -> Result<Looked> {
+    let head = repo.head()?;
+    if head.branch.as_deref() == Some(context.config.branch.as_str()) {
+        return Ok(Looked::OnCanonical(Box::new(context)));
+    }
+    let managed = Managed::new(&context.config, head.branch.as_deref());
+    for path in &wishes.only {
+        check_wanted(repo, &head, &context, &managed, path)?;
+    }
+    let question = Question {
+        repo,
+        head: &head,
+        context: &context,
+        managed: &managed,
+        only: &wishes.only,
+        depth,
+        progress,
+    };
+    let Gathered { states, in_sync, index, once, overlay } = gather(&question)?;
+    let merges = match (&once, wishes.beyond) {
+        (Some(once), Beyond::Merge) => merge::attempt(repo, &head, &context, once, &states)?,
+        _ => Merges::default(),
+    };
+    let plan = plan(states, wishes.mode, wishes.beyond, &merges.outcomes);
+    let gathered = Rest { index, once, overlay };
+    Ok(Looked::Decided(Box::new(Decided { head, context, plan, merges, in_sync, gathered })))
+}
+
+/// A path that was named must be managed, or hold something that is.
+fn check_wanted(
+    repo: &Repo,
+    head: &Head,
+    context: &Context,
+    managed: &Managed,
+    path: &RepoPath,
+) -> Result<()> {
+    let is_managed = managed.holds(path.as_bytes()) || managed.enters(path.as_bytes());
+    let is_there = is_managed
+        && (repo.look_up(head.tree, path)?.is_some()
+            || repo.look_up(context.canonical.tree, path)?.is_some());
+    if is_there {
+        return Ok(());
+    }
+    let what = if is_managed {
+        format!("`{path}` is neither on this branch nor on `{}`", context.config.branch)
+    } else {
+        format!("`{path}` is not managed")
+    };
+    Err(Error::usage(what).hint("`cargo xtask sync --dry-run -v` lists the managed paths"))
+}
+
+/// Whether git is in the middle of something, or the index is in conflict.
+pub fn check_gates(repo: &Repo) -> Result<()> {
+    if let Some(operation) = repo.operation() {
+        return Err(Error::unable(format!(
+            "{} is in progress; nothing was written",
+            operation.name
+        ))
+        .hint(format!("end it first: `{}`, or abort it", operation.ends_with)));
+    }
+    if repo.index_is_locked() {
+        return Err(Error::unable("the index is locked: another git process is at work here")
+            .detail(repo.index_lock().display().to_string())
+            .hint("wait until it has ended; if none is running, remove that file"));
+    }
+    if repo.index()?.has_conflicts() {
+        return Err(Error::unable("there are unmerged paths; nothing was written")
+            .hint("`git status` lists them; resolve them and commit first"));
+    }
+    Ok(())
+}
+
+/// Where a branch that follows an upstream should move before it is synced.
+pub fn wants_to_move(repo: &Repo, decided: &Decided, wishes: &Wishes) -> Result<Option<Ahead>> {
+    if wishes.mode != WriteMode::Commit || is_barred(decided, wishes) {
+        return Ok(None);
+    }
+    Ok(match standing(repo, &decided.head, &decided.context)? {
+        Standing::OnlySyncCommits(ahead) => Some(ahead),
+        // A commit of ours on a tip that is out of date would only make the branch diverge.
+        Standing::Behind(ahead) if !decided.plan.tree_changes().is_empty() => Some(ahead),
+        Standing::Behind(_) | Standing::Stays => None,
+    })
+}
+
+fn is_barred(decided: &Decided, wishes: &Wishes) -> bool {
+    !wishes.allow_protected
+        && decided.head.branch.as_ref().is_some_and(|branch| decided.context.is_protected(branch))
+}
+
+/// Moves the branch to its upstream, as `git reset --keep` does.
+pub fn move_to(repo: &Repo, ahead: &Ahead) -> Result<()> {
+    let moved = repo.reset_keep(&ahead.commit.to_string())?;
+    if moved.status.success() {
+        return Ok(());
+    }
+    let short = ahead.reference.strip_prefix("refs/remotes/").unwrap_or(&ahead.reference);
+    Err(Error::unable(format!(
+        "`{short}` has gone ahead, and local changes keep the branch from following it"
+    ))
+    .detail(moved.stderr)
+    .hint("commit or stash them, then sync again; or sync the files alone with --no-commit"))
+}
+
+/// Makes the plan true. The caller holds the lock of the worktree.
+pub fn write(
+    repo: &Repo,
+    mut decided: Decided,
+    wishes: &Wishes,
+    tools: &Tools<'_>,
+) -> Result<Done> {
+    let index = decided.gathered.index.take();
+    let Decided { head, context, plan, merges, gathered, .. } = &decided;
+    let mut done = Done::default();
+    if let Some(once) = &gathered.once {
+        repo.save_once_canonical(tools.disk, once)?;
+    }
+    merge::write_marked(repo, tools.disk, merges)?;
+    done.conflicts =
+        merges.marked.keys().map(|path| (path.clone(), merge::marked_file(repo, path))).collect();
+    if plan.writes().next().is_none() {
+        return Ok(done);
+    }
+    check_rules(repo, &decided, wishes)?;
+    for (_, content) in &merges.contents {
+        repo.write_blob(content)?;
+    }
+    let moves = match wishes.mode {
+        WriteMode::Commit => commit(repo, head, context, plan, tools)?,
+        WriteMode::Worktree => None,
+    };
+    let changes = changes(plan, wishes.mode);
+    let overlay = overlay_after(&gathered.overlay, plan, wishes.mode);
+    let purpose = wishes.purpose();
+    let index = index.map_or_else(|| repo.index(), Ok)?;
+    tools.disk.other("save what is replaced").map_err(|cause| {
+        Error::unable("what would be replaced cannot be saved first").because(cause)
+    })?;
+    let saved = backup::save(
+        repo,
+        &Intent {
+            purpose: &purpose,
+            head,
+            moves: moves.as_ref(),
+            changes: &changes,
+            index: &index,
+            overlay: &gathered.overlay,
+            now: tools.world.now_seconds(),
+        },
+    )?;
+    done.commit = moves.as_ref().map(|moves| moves.new);
+    let batch = Batch { purpose, changes, head: moves, overlay };
+    if let Err(failure) = apply::apply(&tools.applier(repo), &batch, Some(index)) {
+        // Nothing was replaced, so there is nothing to bring back; a leftover harms nobody.
+        drop(backup::forget(repo, &saved));
+        return Err(failure);
+    }
+    done.undo = Some(saved.id);
+    // Old backups can go another time.
+    drop(backup::prune(repo, tools.world.now_seconds()));
+    Ok(done)
+}
+
+fn check_rules(repo: &Repo, decided: &Decided, wishes: &Wishes) -> Result<()> {
+    let Decided { head, context, plan, .. } = decided;
+    let commits = wishes.mode == WriteMode::Commit && !plan.tree_changes().is_empty();
+    if commits && is_barred(decided, wishes) {
+        let branch = head.branch.as_deref().unwrap_or_default();
+        return Err(Error::no(format!(
+            "`{branch}` is protected: nothing is committed there unasked, and nothing was written"
+        ))
+        .hint("`--allow-protected` commits all the same; `--no-commit` writes the files alone"));
+    }
+    if wishes.allow_mass_deletion {
+        return Ok(());
+    }
+    let deletions = plan.deletions();
+    if deletions == 0 {
+        return Ok(());
+    }
+    let managed = Managed::new(&context.config, head.branch.as_deref());
+    let all = repo.list_tree(head.tree, &managed)?.len();
+    if deletions * 2 > all {
+        return Err(Error::usage(format!(
+            "{deletions} of the {all} managed files would be deleted; nothing was written"
+        ))
+        .hint("`--dry-run` lists them; `--yes` deletes them"));
+    }
+    Ok(())
+}
+
+/// Writes the sync commit; nothing where the branch already has all of it.
+fn commit(
+    repo: &Repo,
+    head: &Head,
+    context: &Context,
+    plan: &Plan,
+    tools: &Tools<'_>,
+) -> Result<Option<HeadMove>> {
+    let changes = plan.tree_changes();
+    if changes.is_empty() {
+        return Ok(None);
+    }
+    let failed = |cause| Error::unable("the commit cannot be written").because(cause);
+    tools.disk.other("write the tree").map_err(failed)?;
+    let tree = repo.write_tree(Some(head.tree), &changes)?;
+    let stamp = stamp(repo, head, context)?;
+    let text = message(plan, &context.config.branch, &context.canonical);
+    tools.disk.other("write the commit").map_err(failed)?;
+    let parents = &[head.commit];
+    let new = repo.write_commit(&NewCommit { tree, parents, stamp: &stamp, message: &text })?;
+    let subject = text.lines().next().unwrap_or_default();
+    Ok(Some(HeadMove {
+        branch: head.branch.clone(),
+        old: head.commit,
+        new,
+        message: format!("xtask: {subject}"),
+    }))
+}
+
+/// Who and when, the same on every machine: the later of the two commits that it builds on.
+fn stamp(repo: &Repo, head: &Head, context: &Context) -> Result<Stamp> {
+    let parent = repo.commit(head.commit)?.committer.seconds;
+    let canonical = repo.commit(context.canonical.commit)?.committer.seconds;
+    let identity = &context.config.identity;
+    Ok(Stamp {
+        name: identity.name.clone(),
+        email: identity.email.clone(),
+        seconds: parent.max(canonical),
+    })
+}
+
+fn changes(plan: &Plan, mode: WriteMode) -> Vec<Change> {
+    plan.writes()
+        .map(|item| {
+            let file = match (item.writes_file, item.target) {
+                (false, _) => FileChange::None,
+                (true, Some(entry)) => FileChange::CheckOut(entry),
+                (true, None) => FileChange::Remove,
+            };
+            let expects = match &item.state.work {
+                Work::Present(found) => Some(found.raw),
+                _ => None,
+            };
+            Change {
+                path: item.path().clone(),
+                file,
+                expects,
+                stages: (mode == WriteMode::Commit).then_some(item.target),
+                is_sparse: item.state.is_sparse,
+            }
+        })
+        .collect()
+}
+
+/// The overlay once the plan is true; nothing where it does not change.
+fn overlay_after(before: &Overlay, plan: &Plan, mode: WriteMode) -> Option<Overlay> {
+    let mut after = before.clone();
+    for item in plan.writes() {
+        match mode {
+            WriteMode::Worktree => {
+                after.paths.insert(item.path().clone(), item.target);
+            }
+            WriteMode::Commit => {
+                after.paths.remove(item.path());
+            }
+        }
+    }
+    (after != *before).then_some(after)
+}
+
+/// Takes the overlay of a worktree away: each file that still is what sync wrote goes back to what
+/// is staged. Says how many went and which stay because they were changed.
+pub fn drop_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<(usize, Vec<RepoPath>)> {
+    let overlay = super::overlay::read(repo)?;
+    if overlay.paths.is_empty() {
+        return Ok((0, Vec::new()));
+    }
+    let head = repo.head()?;
+    let index = repo.index()?;
+    let mut filters = repo.clean_filters(&index)?;
+    let mut ways = Ways::default();
+    let (mut changes, mut kept) = (Vec::new(), Vec::new());
+    for (path, wrote) in &overlay.paths {
+        let staged = index.at(path).entry();
+        let work = repo.work(path, staged, &mut ways, &mut filters, &index)?;
+        let (on_disk, raw) = match &work {
+            Work::Absent => (None, None),
+            Work::Present(found) => (Some(found.entry), Some(found.raw)),
+            _ => {
+                kept.push(path.clone());
+                continue;
+            }
+        };
+        if on_disk == staged {
+            continue;
+        }
+        if on_disk != *wrote {
+            kept.push(path.clone());
+            continue;
+        }
+        let file = staged.map_or(FileChange::Remove, FileChange::CheckOut);
+        let (path, expects) = (path.clone(), raw);
+        changes.push(Change { path, file, expects, stages: None, is_sparse: false });
+    }
+    let count = changes.len();
+    let purpose = "drop the overlay".to_owned();
+    if count > 0 {
+        backup::save(
+            repo,
+            &Intent {
+                purpose: &purpose,
+                head: &head,
+                moves: None,
+                changes: &changes,
+                index: &index,
+                overlay: &overlay,
+                now: tools.world.now_seconds(),
+            },
+        )?;
+    }
+    let batch = Batch { purpose, changes, head: None, overlay: Some(Overlay::default()) };
+    apply::apply(&tools.applier(repo), &batch, Some(index))?;
+    Ok((count, kept))
+}
+
+/// Reads the context, after fetching if that is wanted.
+pub fn read_context(repo: &Repo, fetch: bool) -> Result<Context> {
+    if fetch {
+        let names = context::names(repo)?;
+        let branch = repo.branch_name();
+        let follows = branch.as_ref().and_then(|branch| {
+            let remote = repo.setting(&format!("branch.{branch}.remote"))?;
+            let merge = repo.setting(&format!("branch.{branch}.merge"))?;
+            let name = merge.strip_prefix("refs/heads/")?.to_owned();
+            (remote == names.remote).then_some(name)
+        });
+        let mut branches = vec![names.branch.as_str()];
+        branches.extend(follows.as_deref());
+        repo.fetch(&names.remote, &branches)?;
+    }
+    context::read(repo)
+}
+
+/// Whether a plan leaves anything that `--check` should call drift.
+#[must_use]
+pub fn has_drift(plan: &Plan, strict: bool) -> bool {
+    plan.items.iter().any(|item| match item.class {
+        Class::Behind | Class::Sparse => true,
+        Class::Customised | Class::Edited | Class::Untracked => strict,
+        Class::InSync | Class::Excluded | Class::Unknown => false,
+    })
+}

@@ -1,0 +1,178 @@
+//! Taking back what a run replaced.
+//!
+//! Each path goes back to the very bytes that it had, as long as it still is what the run made of
+//! it; what has been changed since stays. The branch goes back where nothing came on top. An undo
+//! makes a backup like any other run, so it can be undone.
+
+use super::apply::{Applier, Batch, Change, FileChange, HeadMove, apply};
+use super::backup::{self, Backup, Intent, Record, SavedPath};
+use super::overlay::{self, KeptEntry, Overlay};
+use crate::base::error::{Error, Result};
+use crate::base::path::RepoPath;
+use crate::repo::{Entry, Head, Id, Repo, Ways, Work};
+
+/// What an undo did.
+#[derive(Debug)]
+pub struct Undone {
+    /// The backup that was brought back.
+    pub backup: Backup,
+    /// The paths that were brought back.
+    pub restored: Vec<RepoPath>,
+    /// The paths that were changed since and stay.
+    pub kept: Vec<RepoPath>,
+    /// Whether the branch went back, too.
+    pub moved_branch: bool,
+    /// Its own backup.
+    pub undo: Option<String>,
+}
+
+/// Finds a backup by its name, or the newest of this worktree.
+pub fn find(repo: &Repo, id: Option<&str>) -> Result<Backup> {
+    let here = repo.root().display().to_string();
+    let all = backup::list(repo)?;
+    let found = match id {
+        Some(id) => all.into_iter().find(|backup| backup.id == id).ok_or_else(|| {
+            Error::usage(format!("there is no backup `{id}`")).hint("`cargo xtask undo --list`")
+        })?,
+        None => {
+            let is_here = |backup: &Backup| {
+                backup.record.as_ref().is_some_and(|record| record.worktree == here)
+            };
+            all.into_iter().find(is_here).ok_or_else(|| {
+                Error::unable("nothing was replaced in this worktree: there is nothing to undo")
+                    .hint("`cargo xtask undo --list` shows the backups of all worktrees")
+            })?
+        }
+    };
+    let Some(record) = &found.record else {
+        return Err(Error::unable(format!("the record of backup `{}` cannot be read", found.id))
+            .hint(format!("`git ls-tree -r {}{}` shows what it holds", backup::PREFIX, found.id)));
+    };
+    if record.worktree != here {
+        return Err(Error::usage(format!(
+            "backup `{}` is of the worktree `{}`",
+            found.id, record.worktree
+        ))
+        .hint(format!("`cargo xtask -C {} undo {}`", record.worktree, found.id)));
+    }
+    Ok(found)
+}
+
+/// Brings a backup back.
+pub fn undo(applier: &Applier<'_>, head: &Head, backup: Backup) -> Result<Undone> {
+    let repo = applier.repo;
+    let record = backup.record.clone().expect("because `find` only answers with sound ones");
+    let index = repo.index()?;
+    let moves = moves_back(head, &record, applier);
+    if record.branch != head.branch && record.head_after.is_some() {
+        return Err(Error::usage(format!(
+            "backup `{}` is of {}, which is not checked out",
+            backup.id,
+            record.branch.as_ref().map_or("a detached HEAD".to_owned(), |b| format!("`{b}`"))
+        ))
+        .hint("switch to it first"));
+    }
+    let mut filters = repo.clean_filters(&index)?;
+    let mut ways = Ways::default();
+    let mut changes = Vec::new();
+    let mut kept = Vec::new();
+    for saved in &record.paths {
+        let staged = index.at(&saved.path).entry();
+        let work = repo.work(&saved.path, staged, &mut ways, &mut filters, &index)?;
+        match change_back(saved, &work, staged)? {
+            Some(change) => changes.push(change),
+            None => kept.push(saved.path.clone()),
+        }
+    }
+    // The branch goes back only together with everything that its commit brought.
+    let moves = moves.filter(|_| kept.is_empty());
+    if changes.is_empty() && moves.is_none() {
+        return Ok(Undone { backup, restored: Vec::new(), kept, moved_branch: false, undo: None });
+    }
+    let purpose = format!("undo {}", backup.id);
+    let overlay = overlay::read(repo)?;
+    let own = backup::save(
+        repo,
+        &Intent {
+            purpose: &purpose,
+            head,
+            moves: moves.as_ref(),
+            changes: &changes,
+            index: &index,
+            overlay: &overlay,
+            now: applier.now,
+        },
+    )?;
+    let restored: Vec<RepoPath> = changes.iter().map(|change| change.path.clone()).collect();
+    let moved_branch = moves.is_some();
+    let overlay = overlay_after(&overlay, &record, &restored)?;
+    let batch = Batch { purpose, changes, head: moves, overlay };
+    if let Err(failure) = apply(applier, &batch, Some(index)) {
+        drop(backup::forget(repo, &own));
+        return Err(failure);
+    }
+    Ok(Undone { backup, restored, kept, moved_branch, undo: Some(own.id) })
+}
+
+/// The way back for the branch, where nothing came on top.
+fn moves_back(head: &Head, record: &Record, applier: &Applier<'_>) -> Option<HeadMove> {
+    let after = Id::from_hex(record.head_after.as_ref()?.as_bytes()).ok()?;
+    let before = Id::from_hex(record.head_before.as_bytes()).ok()?;
+    let is_there = head.commit == after && head.branch == record.branch;
+    is_there.then(|| HeadMove {
+        branch: head.branch.clone(),
+        old: after,
+        new: before,
+        message: format!("xtask: undo {}", applier.repo.short(after)),
+    })
+}
+
+/// The change that brings a path back; nothing where it has been changed since.
+fn change_back(saved: &SavedPath, work: &Work, staged: Option<Entry>) -> Result<Option<Change>> {
+    let entry = |kept: &Option<KeptEntry>| match kept {
+        None => Ok(None),
+        Some(kept) => kept
+            .entry()
+            .map(Some)
+            .ok_or_else(|| Error::unable(format!("the backup of `{}` cannot be read", saved.path))),
+    };
+    let after = entry(&saved.file_after)?;
+    let before = entry(&saved.file_before)?;
+    let (on_disk, raw) = match work {
+        Work::Absent => (None, None),
+        Work::Present(file) => (Some(file.entry), Some(file.raw)),
+        _ => return Ok(None),
+    };
+    let is_untouched = on_disk == after || raw == after;
+    if saved.wrote_file && !is_untouched {
+        return Ok(None);
+    }
+    let file = match (saved.wrote_file, before) {
+        (false, _) => FileChange::None,
+        (true, Some(before)) => FileChange::Restore(before),
+        (true, None) => FileChange::Remove,
+    };
+    // What was staged after the run is somebody's work as well.
+    let is_staged_as_left = !saved.wrote_index || !saved.wrote_file || staged == after;
+    if !is_staged_as_left {
+        return Ok(None);
+    }
+    let stages = if saved.wrote_index { Some(entry(&saved.index_before)?) } else { None };
+    let path = saved.path.clone();
+    Ok(Some(Change { path, file, expects: raw, stages, is_sparse: false }))
+}
+
+/// The overlay as it was, at the paths that were brought back.
+fn overlay_after(now: &Overlay, record: &Record, restored: &[RepoPath]) -> Result<Option<Overlay>> {
+    let Some(before) = Overlay::from_kept(record.overlay_before.clone()) else {
+        return Err(Error::unable("what the backup says of the overlay cannot be read"));
+    };
+    let mut after = now.clone();
+    for path in restored {
+        match before.paths.get(path) {
+            Some(wrote) => after.paths.insert(path.clone(), *wrote),
+            None => after.paths.remove(path),
+        };
+    }
+    Ok((after != *now).then_some(after))
+}

@@ -1,0 +1,363 @@
+//! Repositories for tests: made with git itself, in a folder of their own, and untouched by the
+//! configuration of the machine.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use xshell::{Shell, cmd};
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// A folder for one test. It goes when the test has passed.
+pub struct Lab {
+    root: Utf8PathBuf,
+}
+
+impl Lab {
+    pub fn new() -> Lab {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("xtask-it-{}-{number}", std::process::id());
+        let temp = std::env::temp_dir().canonicalize().unwrap();
+        let root = Utf8PathBuf::from_path_buf(temp).unwrap().join(name);
+        drop(fs::remove_dir_all(&root));
+        fs::create_dir_all(root.join("home")).unwrap();
+        fs::write(
+            root.join("gitconfig"),
+            "[user]\n\tname = Ada\n\temail = ada@example.invalid\n\
+             [init]\n\tdefaultBranch = main\n[advice]\n\tdetachedHead = false\n\
+             [protocol \"file\"]\n\tallow = always\n[core]\n\tfsync = none\n",
+        )
+        .unwrap();
+        Lab { root }
+    }
+
+    pub fn path(&self, name: &str) -> Utf8PathBuf {
+        self.root.join(name)
+    }
+
+    /// A place that exists already.
+    pub fn place(&self, name: &str) -> Place<'_> {
+        Place { lab: self, dir: self.root.join(name) }
+    }
+
+    /// A new repository with one commit on `main`: `src/app` and the managed `setup/a`, `setup/b`
+    /// and `scripts/run.sh`, and a canonical branch at the same commit.
+    pub fn repo(&self) -> Place<'_> {
+        self.repo_named("repo", &[])
+    }
+
+    pub fn repo_named(&self, name: &str, init: &[&str]) -> Place<'_> {
+        let place = self.place(name);
+        fs::create_dir_all(&place.dir).unwrap();
+        let mut args = vec!["init", "--quiet"];
+        args.extend(init);
+        place.git(&args);
+        place.write("src/app", "application\n");
+        place.write("setup/a", "a1\n");
+        place.write("setup/b", "b1\n");
+        place.write("scripts/run.sh", "#!/bin/sh\necho run 1 \"$@\"\n");
+        place.make_executable("scripts/run.sh");
+        place.commit("first");
+        place.git(&["branch", "orchestration-tools"]);
+        place
+    }
+
+    fn shell(&self, dir: &Utf8Path) -> Shell {
+        let shell = Shell::new().unwrap();
+        shell.change_dir(dir);
+        for name in xtask::base::process::GIT_LOCAL {
+            shell.set_var(name, "");
+        }
+        shell
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the scene is left in {}", self.root);
+        } else {
+            drop(fs::remove_dir_all(&self.root));
+        }
+    }
+}
+
+/// What a program did.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ran {
+    #[track_caller]
+    pub fn success(self) -> Ran {
+        self.status(0)
+    }
+
+    #[track_caller]
+    pub fn status(self, code: i32) -> Ran {
+        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.out, self.err);
+        self
+    }
+
+    #[track_caller]
+    pub fn says(self, text: &str) -> Ran {
+        let found = self.out.contains(text) || self.err.contains(text);
+        assert!(found, "no `{text}` in\nstdout:\n{}\nstderr:\n{}", self.out, self.err);
+        self
+    }
+
+    #[track_caller]
+    pub fn never_says(self, text: &str) -> Ran {
+        let found = self.out.contains(text) || self.err.contains(text);
+        assert!(!found, "`{text}` in\nstdout:\n{}\nstderr:\n{}", self.out, self.err);
+        self
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.out)
+            .unwrap_or_else(|cause| panic!("{cause}\n{}\n{}", self.out, self.err))
+    }
+}
+
+/// A folder in which commands run: a worktree, or a folder of one.
+#[derive(Clone)]
+pub struct Place<'a> {
+    pub lab: &'a Lab,
+    pub dir: Utf8PathBuf,
+}
+
+/// What can be seen of a worktree: HEAD, branches, index, files, and what git says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scene {
+    pub head: String,
+    pub refs: String,
+    pub index: String,
+    pub files: BTreeMap<Vec<u8>, (u32, Vec<u8>)>,
+    pub status: String,
+}
+
+impl Place<'_> {
+    /// Runs git and answers with what it printed.
+    #[track_caller]
+    pub fn git(&self, args: &[&str]) -> String {
+        let ran = self.try_git(args);
+        assert_eq!(ran.code, Some(0), "git {args:?}\n{}{}", ran.out, ran.err);
+        ran.out
+    }
+
+    pub fn try_git(&self, args: &[&str]) -> Ran {
+        self.run("git", args, &[])
+    }
+
+    /// Runs the program under test.
+    pub fn xtask(&self, args: &[&str]) -> Ran {
+        self.run(env!("CARGO_BIN_EXE_xtask"), args, &[])
+    }
+
+    pub fn xtask_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Ran {
+        self.run(env!("CARGO_BIN_EXE_xtask"), args, variables)
+    }
+
+    pub fn run(&self, program: &str, args: &[&str], variables: &[(&str, &str)]) -> Ran {
+        let shell = self.lab.shell(&self.dir);
+        let mut command = cmd!(shell, "{program} {args...}").quiet().ignore_status();
+        for name in xtask::base::process::GIT_LOCAL {
+            command = command.env_remove(name);
+        }
+        for (name, value) in self.environment() {
+            command = command.env(name, value);
+        }
+        for (name, value) in variables {
+            command = command.env(name, value);
+        }
+        let output = command.stdin("").output().unwrap();
+        Ran {
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// The variables that keep the machine's own configuration out.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("HOME", self.lab.path("home").into()),
+            ("XDG_CONFIG_HOME", self.lab.path("home/.config").into()),
+            ("GIT_CONFIG_GLOBAL", self.lab.path("gitconfig").into()),
+            ("GIT_CONFIG_NOSYSTEM", "1".to_owned()),
+            ("GIT_CONFIG_SYSTEM", "/dev/null".to_owned()),
+            ("GIT_AUTHOR_DATE", "2026-01-01T00:00:00Z".to_owned()),
+            ("GIT_COMMITTER_DATE", "2026-01-01T00:00:00Z".to_owned()),
+            ("GIT_PAGER", "cat".to_owned()),
+            ("LC_ALL", "C.UTF-8".to_owned()),
+            ("CI", String::new()),
+        ]
+    }
+
+    /// Another folder of the same lab.
+    pub fn at(&self, name: &str) -> Self {
+        Place { lab: self.lab, dir: self.dir.join(name) }
+    }
+
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        let path = self.dir.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    pub fn read(&self, path: &str) -> String {
+        let bytes = fs::read(self.dir.join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    pub fn has(&self, path: &str) -> bool {
+        self.dir.join(path).symlink_metadata().is_ok()
+    }
+
+    pub fn remove(&self, path: &str) {
+        fs::remove_file(self.dir.join(path)).unwrap();
+    }
+
+    pub fn link(&self, target: &str, path: &str) {
+        let path = self.dir.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        symlink(target, path).unwrap();
+    }
+
+    pub fn make_executable(&self, path: &str) {
+        fs::set_permissions(self.dir.join(path), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Commits everything; answers with the id.
+    #[track_caller]
+    pub fn commit(&self, message: &str) -> String {
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "--quiet", "--allow-empty", "-m", message]);
+        self.head()
+    }
+
+    /// Changes a file on the canonical branch, from a worktree of its own, without disturbing this
+    /// one. `None` removes the file.
+    #[track_caller]
+    pub fn canonical(&self, changes: &[(&str, Option<&str>)]) {
+        self.on_branch("orchestration-tools", |place| {
+            for (path, content) in changes {
+                match content {
+                    Some(content) => place.write(path, content),
+                    None => place.remove(path),
+                }
+            }
+        });
+    }
+
+    /// Commits on another branch, from a worktree of its own.
+    #[track_caller]
+    pub fn on_branch(&self, branch: &str, change: impl FnOnce(&Place<'_>)) {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let dir = self.lab.path(&format!("elsewhere-{number}"));
+        self.git(&["worktree", "add", "--quiet", dir.as_str(), branch]);
+        let place = Place { lab: self.lab, dir: dir.clone() };
+        change(&place);
+        place.commit(&format!("change {number} on {branch}"));
+        self.git(&["worktree", "remove", "--force", dir.as_str()]);
+    }
+
+    #[track_caller]
+    pub fn head(&self) -> String {
+        self.id("HEAD")
+    }
+
+    #[track_caller]
+    pub fn id(&self, name: &str) -> String {
+        self.git(&["rev-parse", "--verify", name]).trim().to_owned()
+    }
+
+    /// What git says has changed, a line each.
+    #[track_caller]
+    pub fn status(&self) -> String {
+        self.git(&["status", "--porcelain=v1", "--untracked-files=all"])
+    }
+
+    /// The git folder of this worktree.
+    pub fn git_folder(&self) -> PathBuf {
+        PathBuf::from(self.git(&["rev-parse", "--absolute-git-dir"]).trim_end())
+    }
+
+    /// The classes of `sync --dry-run --json`, as `path class action` lines.
+    #[track_caller]
+    pub fn plan(&self, args: &[&str]) -> String {
+        let mut all = vec!["sync", "--dry-run", "--json"];
+        all.extend(args);
+        let json = self.xtask(&all).json();
+        let lines = json["paths"].as_array().unwrap().iter().map(|path| {
+            format!(
+                "{} {} {}\n",
+                path["path"].as_str().unwrap(),
+                path["class"].as_str().unwrap(),
+                path["action"].as_str().unwrap()
+            )
+        });
+        lines.collect()
+    }
+
+    /// All that can be seen here, but for what xtask keeps for itself.
+    #[track_caller]
+    pub fn scene(&self) -> Scene {
+        let status = self.git(&["--no-optional-locks", "status", "--porcelain=v2", "--ignored"]);
+        let head = self.try_git(&["symbolic-ref", "-q", "HEAD"]).out + &self.head();
+        let refs = self.git(&["for-each-ref", "--format=%(refname) %(objectname)"]);
+        let refs = refs.lines().filter(|line| !line.starts_with("refs/xtask/"));
+        Scene {
+            head,
+            refs: refs.collect::<Vec<_>>().join("\n"),
+            index: self.git(&["ls-files", "--stage", "-t"]),
+            files: files(self.dir.as_std_path()),
+            status,
+        }
+    }
+}
+
+/// Every file below a folder, but for git's own: mode and content.
+pub fn files(root: &Path) -> BTreeMap<Vec<u8>, (u32, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    let walk =
+        walkdir::WalkDir::new(root).into_iter().filter_entry(|entry| entry.file_name() != ".git");
+    for entry in walk {
+        let entry = entry.unwrap();
+        let meta = entry.path().symlink_metadata().unwrap();
+        if meta.is_dir() {
+            continue;
+        }
+        let name = entry.path().strip_prefix(root).unwrap().as_os_str().as_bytes().to_vec();
+        let content = if meta.is_symlink() {
+            fs::read_link(entry.path()).unwrap().as_os_str().as_bytes().to_vec()
+        } else {
+            fs::read(entry.path()).unwrap()
+        };
+        found.insert(name, (meta.permissions().mode() & 0o120_111, content));
+    }
+    found
+}
+
+/// Everything below a folder, with times, to see that nothing at all was written.
+pub fn trace(root: &Path) -> BTreeMap<PathBuf, (u64, i64, i64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    walkdir::WalkDir::new(root)
+        .into_iter()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let meta = entry.path().symlink_metadata().unwrap();
+            let stamp = (meta.len(), meta.mtime(), meta.mtime_nsec(), meta.ino());
+            (entry.path().to_path_buf(), stamp)
+        })
+        .collect()
+}
