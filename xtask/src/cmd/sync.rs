@@ -101,9 +101,15 @@ fn one(
     };
     let mut outcome = described(repo, &decided, wishes, warnings);
     outcome.report.moved_to = moved_to;
-    let Done { commit, undo, conflicts } = write(repo, *decided, wishes, tools)?;
+    let Done { commit, undo, conflicts, is_untidy } = write(repo, *decided, wishes, tools)?;
     outcome.report.commit = commit.map(|id| id.to_string());
     outcome.report.undo = undo;
+    if is_untidy {
+        outcome.report.warnings.push(
+            "all is done, but what the run left behind could not be removed; the next one does it"
+                .to_owned(),
+        );
+    }
     for (path, file) in conflicts {
         let line = outcome.report.paths.iter_mut().find(|line| line.path == path.to_string());
         if let Some(line) = line {

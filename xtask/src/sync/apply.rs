@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
+use super::backup;
+use super::batch::{Batch, FileChange};
 use super::journal::{self, FileStep, FolderStep, HeadStep, Journal, Phase, Print};
 use super::overlay::{self, Overlay};
 use crate::base::error::{Context as _, Error, Kind, Result};
@@ -28,60 +30,6 @@ use crate::base::signals::Interrupts;
 use crate::repo::{
     Entry, Filters, Id, Index, IndexStamp, Mode, Reached, Repo, Staged, Ways, read_raw,
 };
-
-/// What happens to a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FileChange {
-    /// Nothing.
-    None,
-    /// It gets this content, as git would check it out.
-    CheckOut(Entry),
-    /// It gets this content, byte for byte.
-    Restore(Entry),
-    /// It is removed.
-    Remove,
-}
-
-/// What happens to a path.
-#[derive(Clone, Debug)]
-pub struct Change {
-    /// The path.
-    pub path: RepoPath,
-    /// What happens to the file.
-    pub file: FileChange,
-    /// What must be on disk before: the id of the very bytes, and the kind. Nothing means that
-    /// nothing must be there.
-    pub expects: Option<Entry>,
-    /// What is staged afterwards; nothing leaves the index alone.
-    pub stages: Option<Option<Entry>>,
-    /// Whether sparse checkout leaves the file out.
-    pub is_sparse: bool,
-}
-
-/// A move of the checked-out branch.
-#[derive(Clone, Debug)]
-pub struct HeadMove {
-    /// The branch without `refs/heads/`; nothing where HEAD is detached.
-    pub branch: Option<String>,
-    /// Where it must be.
-    pub old: Id,
-    /// Where it goes.
-    pub new: Id,
-    /// For the reflog.
-    pub message: String,
-}
-
-/// Changes that happen together or not at all.
-pub struct Batch {
-    /// What it is for, in a few words.
-    pub purpose: String,
-    /// The paths.
-    pub changes: Vec<Change>,
-    /// The move of the branch.
-    pub head: Option<HeadMove>,
-    /// The overlay afterwards, if it changes.
-    pub overlay: Option<Overlay>,
-}
 
 /// What a transaction works with.
 pub struct Applier<'a> {
@@ -99,8 +47,18 @@ pub struct Applier<'a> {
     pub id: String,
 }
 
-/// Makes the batch true. `index` is the index from which it was planned.
-pub fn apply(applier: &Applier<'_>, batch: &Batch, index: Option<Index>) -> Result<()> {
+/// A transaction that went through.
+#[derive(Debug)]
+pub struct Applied {
+    /// The name of its backup.
+    pub backup: Option<String>,
+    /// Whether tidying up failed; the next command does it.
+    pub is_untidy: bool,
+}
+
+/// Makes the batch true, and answers with the name of its backup. `index` is the index from which
+/// it was planned.
+pub fn apply(applier: &Applier<'_>, batch: &Batch, index: Option<Index>) -> Result<Applied> {
     let _held = applier.interrupts.hold_off();
     let stages = batch.changes.iter().any(|change| change.stages.is_some());
     let index = match index {
@@ -114,7 +72,7 @@ pub fn apply(applier: &Applier<'_>, batch: &Batch, index: Option<Index>) -> Resu
     let mut journal = draft(applier, batch, stages.then(|| index.stamp().is_some()))?;
     let done = run(applier, batch, &mut journal, index);
     match done {
-        Ok(()) => Ok(()),
+        Ok(applied) => Ok(applied),
         Err(failure) => match take_back(applier.repo, applier.disk, &journal) {
             Ok(()) => Err(failure),
             Err(second) => Err(failure
@@ -162,6 +120,7 @@ fn draft(applier: &Applier<'_>, batch: &Batch, had_index: Option<bool>) -> Resul
             new: head.new.to_string(),
         }),
         overlay: batch.overlay.as_ref().map(Overlay::to_kept),
+        backup: batch.backup.as_ref().map(|prepared| prepared.commit.to_string()),
     })
 }
 
@@ -195,10 +154,17 @@ fn run(
     batch: &Batch,
     journal: &mut Journal,
     mut index: Index,
-) -> Result<()> {
+) -> Result<Applied> {
     let Applier { repo, disk, .. } = applier;
     let stamp = index.stamp().cloned();
     write_journal(repo, disk, journal)?;
+    let backup = match &batch.backup {
+        Some(prepared) => {
+            disk.other("name the backup").unable(|| "the backup cannot be named")?;
+            Some(backup::publish(repo, prepared)?)
+        }
+        None => None,
+    };
     let staged = staged(repo, batch, &index)?;
     index.stage(&staged);
     prepare(applier, batch, journal, &index)?;
@@ -224,8 +190,8 @@ fn run(
         }
     }
     // What is left is tidying up. If it fails the change stands, and the next command tidies.
-    drop(finish(repo, disk, journal));
-    Ok(())
+    let is_untidy = finish(repo, disk, journal).is_err();
+    Ok(Applied { backup, is_untidy })
 }
 
 fn interrupted() -> Error {
@@ -535,10 +501,14 @@ fn take_back(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> Result<()> {
         }
         disk.remove(&old)?;
         disk.remove(&journal::new_index(repo))?;
-        unlock_index(repo, disk, journal)?;
-        disk.remove(&journal::file(repo))
+        unlock_index(repo, disk, journal)
     };
-    undo().unable(failed)
+    undo().unable(failed)?;
+    if let Some(commit) = &journal.backup {
+        disk.other("forget the backup").unable(failed)?;
+        backup::forget_commit(repo, commit)?;
+    }
+    disk.remove(&journal::file(repo)).unable(failed)
 }
 
 fn swap_back(repo: &Repo, disk: &Disk<'_>, step: &FileStep) -> io::Result<()> {
@@ -657,7 +627,9 @@ fn has_moved(repo: &Repo, head: &HeadStep) -> Result<bool> {
     let (Some(at), Ok(new)) = (repo.resolve(&name)?, Id::from_hex(head.new.as_bytes())) else {
         return Ok(false);
     };
-    Ok(at == new || repo.is_ancestor(new, at).unwrap_or(false))
+    // An undo goes back to an ancestor, so being where it began comes first.
+    let is_where_it_began = at.to_string() == head.old;
+    Ok(at == new || (!is_where_it_began && repo.is_ancestor(new, at).unwrap_or(false)))
 }
 
 /// How often a lock on a ref is looked at before it counts as left behind.

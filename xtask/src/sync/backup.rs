@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::apply::{Change, HeadMove};
+use super::batch::{Change, FileChange, HeadMove};
 use super::overlay::{KeptEntry, KeptPath, Overlay};
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::path::RepoPath;
@@ -98,8 +98,17 @@ pub struct Intent<'a> {
     pub now: i64,
 }
 
-/// Saves what the changes will replace, and answers with the name of the backup.
-pub fn save(repo: &Repo, intent: &Intent<'_>) -> Result<Backup> {
+/// A backup that is in the object database and has no name yet.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// Its commit.
+    pub commit: Id,
+    purpose: String,
+    now: i64,
+}
+
+/// Saves what the changes will replace. `publish` names it.
+pub fn save(repo: &Repo, intent: &Intent<'_>) -> Result<Prepared> {
     let mut tree = Vec::new();
     let mut paths = Vec::new();
     for change in intent.changes {
@@ -114,11 +123,11 @@ pub fn save(repo: &Repo, intent: &Intent<'_>) -> Result<Backup> {
         {
             tree.push((below("index", &change.path), Some(entry)));
         }
-        let wrote_file = change.file != super::apply::FileChange::None;
+        let wrote_file = change.file != FileChange::None;
         let after = match &change.file {
-            super::apply::FileChange::CheckOut(entry) => Some(*entry),
-            super::apply::FileChange::Restore(entry) => Some(*entry),
-            super::apply::FileChange::Remove | super::apply::FileChange::None => None,
+            FileChange::CheckOut(entry) => Some(*entry),
+            FileChange::Restore(entry) => Some(*entry),
+            FileChange::Remove | FileChange::None => None,
         };
         paths.push(SavedPath {
             path: change.path.clone(),
@@ -152,18 +161,19 @@ pub fn save(repo: &Repo, intent: &Intent<'_>) -> Result<Backup> {
         stamp: &stamp,
         message: &format!("backup before {}\n", intent.purpose),
     })?;
-    let id = name(repo, commit, intent)?;
-    Ok(Backup { id, commit, seconds: intent.now, record: Some(record) })
+    Ok(Prepared { commit, purpose: intent.purpose.to_owned(), now: intent.now })
 }
 
-fn name(repo: &Repo, commit: Id, intent: &Intent<'_>) -> Result<String> {
+/// Gives a backup its name, from where it can be found and is kept.
+pub fn publish(repo: &Repo, prepared: &Prepared) -> Result<String> {
+    let Prepared { commit, purpose, now } = prepared;
     for number in 1..=NUMBERS {
-        let id = format!("{}-{number}", compact(intent.now));
+        let id = format!("{}-{number}", compact(*now));
         let reference = format!("{PREFIX}{id}");
         if repo.resolve(&reference)?.is_some() {
             continue;
         }
-        match repo.create_ref(&reference, commit, intent.purpose, intent.now) {
+        match repo.create_ref(&reference, *commit, purpose, *now) {
             Ok(()) => return Ok(id),
             // Another worktree took the name between our look and now.
             Err(_) if repo.resolve(&reference)?.is_some() => {}
@@ -217,9 +227,14 @@ fn read(repo: &Repo, tree: Id) -> Result<Option<Record>> {
     })
 }
 
-/// Takes a backup away whose run did not happen after all.
-pub fn forget(repo: &Repo, backup: &Backup) -> Result<()> {
-    repo.delete_ref(&format!("{PREFIX}{}", backup.id), backup.commit)
+/// Takes the name of a backup away whose run did not happen after all.
+pub fn forget_commit(repo: &Repo, commit: &str) -> Result<()> {
+    for (name, id) in repo.refs_below(PREFIX)? {
+        if id.to_string() == commit {
+            repo.delete_ref(&name, id)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes the backups that are old enough and not among the last.
@@ -230,7 +245,7 @@ pub fn prune(repo: &Repo, now: i64) -> Result<()> {
     }
     for backup in list(repo)?.into_iter().skip(KEPT_COUNT) {
         if now - backup.seconds > KEPT_SECONDS {
-            forget(repo, &backup)?;
+            repo.delete_ref(&format!("{PREFIX}{}", backup.id), backup.commit)?;
         }
     }
     Ok(())

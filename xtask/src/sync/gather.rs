@@ -7,14 +7,14 @@
 //! What is about to be replaced is always read, never trusted by its times.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::ffi::OsStrExt;
 
 use super::classify::{Obstacle, PathState};
 use super::context::Context;
 use super::deletions::who_removed;
 use super::managed::Managed;
 use super::overlay::{self, Overlay};
-use crate::base::error::{Context as _, Result};
+use super::way::once_gone;
+use crate::base::error::Result;
 use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
 use crate::repo::{
@@ -190,7 +190,7 @@ impl<'r> Look<'r> {
         let staged = index.at(&path);
         let expected = staged.entry().or(pair.one).or(pair.two);
         let work = self.repo.work(&path, expected, &mut self.ways, filters, index)?;
-        let work = once_gone(self.repo, &path, work, differing)?;
+        let work = once_gone(self.repo, &path, work, &|path| goes(path, differing))?;
         let on_disk = match &work {
             Work::Present(file) => Some(file.entry),
             _ => None,
@@ -293,46 +293,6 @@ fn in_the_way(
 /// Whether the canonical commit removes what HEAD holds at a path.
 fn goes(path: &RepoPath, differing: &BTreeMap<RepoPath, Pair>) -> bool {
     differing.get(path).is_some_and(|pair| pair.one.is_some() && pair.two.is_none())
-}
-
-/// What will be at a path once the paths that the canonical commit removes are gone: a file that
-/// gives way to a folder, or a folder that gives way to a file, is as good as nothing.
-fn once_gone(
-    repo: &Repo,
-    path: &RepoPath,
-    work: Work,
-    differing: &BTreeMap<RepoPath, Pair>,
-) -> Result<Work> {
-    match &work {
-        Work::BelowFile(file) if goes(file, differing) => Ok(Work::Absent),
-        Work::Folder if holds_only_what_goes(repo, path, differing)? => Ok(Work::Absent),
-        _ => Ok(work),
-    }
-}
-
-fn holds_only_what_goes(
-    repo: &Repo,
-    folder: &RepoPath,
-    differing: &BTreeMap<RepoPath, Pair>,
-) -> Result<bool> {
-    let failed = || format!("the folder `{folder}` cannot be read");
-    for found in std::fs::read_dir(folder.on_disk(repo.root())).unable(failed)? {
-        let found = found.unable(failed)?;
-        let mut name = folder.as_bytes().to_vec();
-        name.push(b'/');
-        name.extend_from_slice(found.file_name().as_bytes());
-        let path = RepoPath::new(name);
-        let is_folder = found.file_type().unable(failed)?.is_dir();
-        let all_go = if is_folder {
-            holds_only_what_goes(repo, &path, differing)?
-        } else {
-            goes(&path, differing)
-        };
-        if !all_go {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// A scope of everything below one folder.

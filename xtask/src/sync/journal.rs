@@ -83,6 +83,8 @@ pub struct Journal {
     pub head: Option<HeadStep>,
     /// The overlay afterwards, if it changes.
     pub overlay: Option<Vec<KeptPath>>,
+    /// The commit of the backup, whose names go if the transaction is taken back.
+    pub backup: Option<String>,
 }
 
 /// A folder that is made.

@@ -9,6 +9,7 @@
 
 pub mod apply;
 pub mod backup;
+pub mod batch;
 pub mod classify;
 pub mod context;
 pub mod deletions;
@@ -24,3 +25,4 @@ pub mod run;
 pub mod survey;
 pub mod undo;
 pub mod upstream;
+mod way;

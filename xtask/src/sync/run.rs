@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::apply::{self, Applier, Batch, Change, FileChange, HeadMove};
+use super::apply::{self, Applier};
 use super::backup::{self, Intent};
+use super::batch::{Batch, Change, FileChange, HeadMove};
 use super::classify::Class;
 use super::context::{self, Context};
 use super::gather::{Depth, Gathered, Question, gather};
@@ -14,6 +15,7 @@ use super::message::message;
 use super::overlay::Overlay;
 use super::plan::{Beyond, Plan, WriteMode, plan};
 use super::upstream::{Ahead, Standing, standing};
+use super::way::once_gone;
 use crate::base::error::{Error, Result};
 use crate::base::files::Disk;
 use crate::base::lock::Lock;
@@ -147,6 +149,8 @@ pub struct Done {
     pub undo: Option<String>,
     /// Where the merged texts of conflicts lie, by path.
     pub conflicts: Vec<(RepoPath, PathBuf)>,
+    /// Whether something of the run was left lying about, for the next one to tidy up.
+    pub is_untidy: bool,
 }
 
 /// Looks at the checked-out branch and decides. Nothing is written.
@@ -307,13 +311,10 @@ pub fn write(
         },
     )?;
     done.commit = moves.as_ref().map(|moves| moves.new);
-    let batch = Batch { purpose, changes, head: moves, overlay };
-    if let Err(failure) = apply::apply(&tools.applier(repo), &batch, Some(index)) {
-        // Nothing was replaced, so there is nothing to bring back; a leftover harms nobody.
-        drop(backup::forget(repo, &saved));
-        return Err(failure);
-    }
-    done.undo = Some(saved.id);
+    let batch = Batch { purpose, changes, head: moves, overlay, backup: Some(saved) };
+    let applied = apply::apply(&tools.applier(repo), &batch, Some(index))?;
+    done.undo = applied.backup;
+    done.is_untidy = applied.is_untidy;
     // Old backups can go another time.
     drop(backup::prune(repo, tools.world.now_seconds()));
     Ok(done)
@@ -442,6 +443,10 @@ pub fn drop_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<(usize, Vec<RepoPa
     for (path, wrote) in &overlay.paths {
         let staged = index.at(path).entry();
         let work = repo.work(path, staged, &mut ways, &mut filters, &index)?;
+        let goes = |path: &RepoPath| {
+            overlay.paths.get(path).is_some_and(Option::is_some) && index.at(path).entry().is_none()
+        };
+        let work = once_gone(repo, path, work, &goes)?;
         let (on_disk, raw) = match &work {
             Work::Absent => (None, None),
             Work::Present(found) => (Some(found.entry), Some(found.raw)),
@@ -463,21 +468,17 @@ pub fn drop_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<(usize, Vec<RepoPa
     }
     let count = changes.len();
     let purpose = "drop the overlay".to_owned();
-    if count > 0 {
-        backup::save(
-            repo,
-            &Intent {
-                purpose: &purpose,
-                head: &head,
-                moves: None,
-                changes: &changes,
-                index: &index,
-                overlay: &overlay,
-                now: tools.world.now_seconds(),
-            },
-        )?;
-    }
-    let batch = Batch { purpose, changes, head: None, overlay: Some(Overlay::default()) };
+    let intent = Intent {
+        purpose: &purpose,
+        head: &head,
+        moves: None,
+        changes: &changes,
+        index: &index,
+        overlay: &overlay,
+        now: tools.world.now_seconds(),
+    };
+    let backup = (count > 0).then(|| backup::save(repo, &intent)).transpose()?;
+    let batch = Batch { purpose, changes, head: None, overlay: Some(Overlay::default()), backup };
     apply::apply(&tools.applier(repo), &batch, Some(index))?;
     Ok((count, kept))
 }

@@ -4,9 +4,11 @@
 //! it; what has been changed since stays. The branch goes back where nothing came on top. An undo
 //! makes a backup like any other run, so it can be undone.
 
-use super::apply::{Applier, Batch, Change, FileChange, HeadMove, apply};
+use super::apply::{Applied, Applier, apply};
 use super::backup::{self, Backup, Intent, Record, SavedPath};
+use super::batch::{Batch, Change, FileChange, HeadMove};
 use super::overlay::{self, KeptEntry, Overlay};
+use super::way::once_gone;
 use crate::base::error::{Error, Result};
 use crate::base::path::RepoPath;
 use crate::repo::{Entry, Head, Id, Repo, Ways, Work};
@@ -79,6 +81,11 @@ pub fn undo(applier: &Applier<'_>, head: &Head, backup: Backup) -> Result<Undone
     for saved in &record.paths {
         let staged = index.at(&saved.path).entry();
         let work = repo.work(&saved.path, staged, &mut ways, &mut filters, &index)?;
+        let goes = |path: &RepoPath| {
+            let mut made = record.paths.iter().filter(|saved| saved.wrote_file);
+            made.any(|saved| saved.path == *path && saved.file_before.is_none())
+        };
+        let work = once_gone(repo, &saved.path, work, &goes)?;
         match change_back(saved, &work, staged)? {
             Some(change) => changes.push(change),
             None => kept.push(saved.path.clone()),
@@ -106,12 +113,9 @@ pub fn undo(applier: &Applier<'_>, head: &Head, backup: Backup) -> Result<Undone
     let restored: Vec<RepoPath> = changes.iter().map(|change| change.path.clone()).collect();
     let moved_branch = moves.is_some();
     let overlay = overlay_after(&overlay, &record, &restored)?;
-    let batch = Batch { purpose, changes, head: moves, overlay };
-    if let Err(failure) = apply(applier, &batch, Some(index)) {
-        drop(backup::forget(repo, &own));
-        return Err(failure);
-    }
-    Ok(Undone { backup, restored, kept, moved_branch, undo: Some(own.id) })
+    let batch = Batch { purpose, changes, head: moves, overlay, backup: Some(own) };
+    let Applied { backup: undo, .. } = apply(applier, &batch, Some(index))?;
+    Ok(Undone { backup, restored, kept, moved_branch, undo })
 }
 
 /// The way back for the branch, where nothing came on top.

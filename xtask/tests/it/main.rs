@@ -1,9 +1,12 @@
 //! The integration tests: one binary, temporary repositories, real git, real processes.
 #![expect(clippy::disallowed_methods, reason = "tests set their scenes themselves")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 #![expect(unreachable_pub, reason = "the kit reads better with plain `pub`")]
 #![expect(clippy::print_stderr, reason = "a failed test says where its scene is")]
 
 #[path = "../testkit/mod.rs"]
 mod testkit;
 
+mod crash;
+mod kill;
 mod table;

@@ -141,7 +141,7 @@ pub struct Scene {
     pub head: String,
     pub refs: String,
     pub index: String,
-    pub files: BTreeMap<Vec<u8>, (u32, Vec<u8>)>,
+    pub files: BTreeMap<String, (u32, String)>,
     pub status: String,
 }
 
@@ -327,7 +327,7 @@ impl Place<'_> {
 }
 
 /// Every file below a folder, but for git's own: mode and content.
-pub fn files(root: &Path) -> BTreeMap<Vec<u8>, (u32, Vec<u8>)> {
+pub fn files(root: &Path) -> BTreeMap<String, (u32, String)> {
     let mut found = BTreeMap::new();
     let walk =
         walkdir::WalkDir::new(root).into_iter().filter_entry(|entry| entry.file_name() != ".git");
@@ -343,7 +343,8 @@ pub fn files(root: &Path) -> BTreeMap<Vec<u8>, (u32, Vec<u8>)> {
         } else {
             fs::read(entry.path()).unwrap()
         };
-        found.insert(name, (meta.permissions().mode() & 0o120_111, content));
+        let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
+        found.insert(text(&name), (meta.permissions().mode() & 0o120_111, text(&content)));
     }
     found
 }

@@ -1,0 +1,301 @@
+//! Failure and crash at every step of a run: afterwards all is as before or all is as planned, and
+//! the next command mends what is left.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use xtask::base::error::Result;
+use xtask::base::files::{Disk, Step};
+use xtask::base::progress::Silent;
+use xtask::base::signals::Interrupts;
+use xtask::base::world::World;
+use xtask::repo::Repo;
+use xtask::sync::context;
+use xtask::sync::gather::Depth;
+use xtask::sync::plan::{Beyond, WriteMode};
+use xtask::sync::run::{Looked, Tools, Wishes, drop_overlay, look, write};
+use xtask::sync::undo;
+
+use crate::testkit::{Lab, Place, Scene};
+
+/// How a step goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// This step fails, as on a full disk; all others work.
+    Fails,
+    /// The process is gone from this step on.
+    Crash,
+}
+
+fn world(place: &Place<'_>) -> World {
+    let env =
+        place.environment().into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+    World { cwd: place.dir.clone().into(), env, clock: || Duration::from_secs(1_770_000_000) }
+}
+
+/// What is run against the faults.
+type Work = fn(&Repo, &Tools<'_>) -> Result<()>;
+
+/// Runs `work` with the fault at step `at`; says how many steps there were before it ended.
+fn run_with(place: &Place<'_>, work: Work, fault: Fault, at: usize) -> (Result<()>, usize) {
+    let steps = AtomicUsize::new(0);
+    let gate = |_: Step| -> io::Result<()> {
+        let step = steps.fetch_add(1, Ordering::SeqCst);
+        let fails = match fault {
+            Fault::Fails => step == at,
+            Fault::Crash => step >= at,
+        };
+        if fails { Err(io::Error::other(format!("fault at step {at}"))) } else { Ok(()) }
+    };
+    let disk = Disk::gated(&gate);
+    let world = world(place);
+    let tools = Tools {
+        world: &world,
+        disk: &disk,
+        interrupts: &Interrupts::none(),
+        progress: &Silent,
+        waiting: &|_| {},
+    };
+    let repo = Repo::discover(place.dir.as_std_path()).unwrap();
+    let done = work(&repo, &tools);
+    (done, steps.load(Ordering::SeqCst))
+}
+
+fn sync_with(repo: &Repo, tools: &Tools<'_>, wishes: &Wishes) -> Result<()> {
+    let (_lock, _) = tools.enter(repo)?;
+    let context = context::read(repo)?;
+    match look(repo, context, wishes, Depth::Everything, &Silent)? {
+        Looked::Decided(decided) => write(repo, *decided, wishes, tools).map(drop),
+        Looked::OnCanonical(_) => panic!("the scene is wrong"),
+    }
+}
+
+fn forced_sync(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
+    let wishes = Wishes { beyond: Beyond::Force, allow_mass_deletion: true, ..Wishes::plain() };
+    sync_with(repo, tools, &wishes)
+}
+
+fn overlay(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
+    let wishes = Wishes { mode: WriteMode::Worktree, allow_mass_deletion: true, ..Wishes::plain() };
+    sync_with(repo, tools, &wishes)
+}
+
+fn take_overlay_away(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
+    let (_lock, _) = tools.enter(repo)?;
+    drop_overlay(repo, tools).map(drop)
+}
+
+fn undo_last(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
+    let (_lock, _) = tools.enter(repo)?;
+    let backup = undo::find(repo, None)?;
+    undo::undo(&tools.applier(repo), &repo.head()?, backup).map(drop)
+}
+
+/// A branch on which everything happens at once: update, create in new folders, delete until a
+/// folder is empty, a mode, a symlink, a file that becomes a folder; with staged, unsaved and
+/// untracked work that is the user's.
+fn busy(place: &Place<'_>) {
+    place.write("setup/gone/x", "x\n");
+    place.write("setup/swap", "a file\n");
+    place.link("a", "setup/link");
+    place.commit("more set-up");
+    place.git(&["branch", "--force", "orchestration-tools"]);
+    place.git(&["switch", "--quiet", "-c", "feature"]);
+    place.write("src/app", "mine\n");
+    place.commit("work");
+    place.on_branch("orchestration-tools", |other| {
+        other.write("setup/a", "a2\n");
+        other.make_executable("setup/b");
+        other.git(&["rm", "--quiet", "-r", "setup/gone", "setup/swap", "setup/link"]);
+        other.write("setup/swap/inside", "in\n");
+        other.write("setup/new/deep/file", "deep\n");
+        other.link("b", "setup/link");
+        other.write("scripts/run.sh", "#!/bin/sh\necho run 2\n");
+        other.make_executable("scripts/run.sh");
+    });
+    place.write("src/app", "staged\n");
+    place.git(&["add", "src/app"]);
+    place.write("src/app", "and unsaved\n");
+    place.write("src/new", "untracked\n");
+}
+
+/// Runs `work` with every fault at every step; `after` is the scene without a fault.
+fn at_every_step(place: &Place<'_>, work: Work, after: &Scene, reset: &dyn Fn()) {
+    let before = place.scene();
+    assert_ne!(&before, after, "the work does something");
+    let mut seen = (0, 0);
+    for fault in [Fault::Fails, Fault::Crash] {
+        for at in 0.. {
+            let (done, steps) = run_with(place, work, fault, at);
+            let case = format!("{fault:?} at step {at}: {done:?}");
+            if fault == Fault::Fails && done.is_err() {
+                assert_eq!(place.scene(), before, "a failure leaves all as it was; {case}");
+            }
+            let leftovers = place.scene();
+            if fault == Fault::Crash || done.is_ok() {
+                // The process is gone, or could not tidy up: the next command mends, whatever it
+                // is for.
+                let (mended, _) = run_with(place, enter, Fault::Fails, usize::MAX);
+                mended.unwrap_or_else(|error| panic!("{error}; {case}"));
+            }
+            let scene = place.scene();
+            if scene == before {
+                seen.0 += 1;
+                assert!(done.is_err() || at >= steps, "success that changed nothing; {case}");
+            } else {
+                assert_eq!(&scene, after, "neither before nor after; {case}; {leftovers:#?}");
+                seen.1 += 1;
+                assert!(done.is_ok(), "failure that changed something; {case}");
+                reset();
+                assert_eq!(place.scene(), before, "the scene was not reset");
+            }
+            let state = place.git_folder().join("xtask");
+            for name in ["journal", "index.old", "index.new", "index.lock-text"] {
+                assert!(!state.join(name).exists(), "`{name}` is left; {case}");
+            }
+            assert!(!place.git_folder().join("index.lock").exists(), "{case}");
+            if at >= steps {
+                break;
+            }
+        }
+    }
+    assert!(seen.0 > 10 && seen.1 > 1, "both outcomes were seen: {seen:?}");
+}
+
+fn enter(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
+    tools.enter(repo).map(drop)
+}
+
+/// Without any fault: the scene afterwards, and back again.
+fn outcome(place: &Place<'_>, work: Work, reset: &dyn Fn()) -> Scene {
+    run_with(place, work, Fault::Fails, usize::MAX).0.unwrap();
+    let after = place.scene();
+    reset();
+    after
+}
+
+fn in_main_and_linked_worktree(test: impl Fn(&Place<'_>)) {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    busy(&repo);
+    test(&repo);
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let dir = lab.path("linked");
+    repo.git(&["worktree", "add", "--quiet", "--detach", dir.as_str()]);
+    let linked = lab.place("linked");
+    busy(&linked);
+    test(&linked);
+}
+
+#[test]
+fn a_sync_commit_is_all_or_nothing() {
+    in_main_and_linked_worktree(|place| {
+        let head = place.head();
+        let reset = || drop_commit(place, &head);
+        let after = outcome(place, forced_sync, &reset);
+        at_every_step(place, forced_sync, &after, &reset);
+    });
+}
+
+/// Takes the sync commit away, and leaves the user's staged and unsaved work.
+fn drop_commit(place: &Place<'_>, head: &str) {
+    place.git(&["stash", "--quiet", "--include-untracked"]);
+    place.git(&["reset", "--quiet", "--hard", head]);
+    place.git(&["stash", "pop", "--quiet", "--index"]);
+}
+
+#[test]
+fn an_overlay_is_all_or_nothing_and_so_is_taking_it_away() {
+    in_main_and_linked_worktree(|place| {
+        let before = place.scene();
+        let take_away = || {
+            run_with(place, take_overlay_away, Fault::Fails, usize::MAX).0.unwrap();
+        };
+        let after = outcome(place, overlay, &take_away);
+        assert_eq!(place.scene(), before);
+        at_every_step(place, overlay, &after, &take_away);
+        let put_back = || run_with(place, overlay, Fault::Fails, usize::MAX).0.unwrap();
+        put_back();
+        at_every_step(place, take_overlay_away, &before, &put_back);
+    });
+}
+
+#[test]
+fn an_undo_is_all_or_nothing() {
+    in_main_and_linked_worktree(|place| {
+        place.write("setup/a", "unsaved\n");
+        let before = place.scene();
+        let again = || run_with(place, forced_sync, Fault::Fails, usize::MAX).0.unwrap();
+        again();
+        at_every_step(place, undo_last, &before, &again);
+    });
+}
+
+#[test]
+fn what_somebody_saves_after_a_crash_is_not_taken_back() {
+    let lab = Lab::new();
+    let place = lab.repo();
+    busy(&place);
+    // Find a crash after the files are swapped in and before the branch moves.
+    let steps = {
+        let head = place.head();
+        let (done, steps) = run_with(&place, forced_sync, Fault::Fails, usize::MAX);
+        done.unwrap();
+        drop_commit(&place, &head);
+        steps
+    };
+    let mut found = false;
+    for at in 0..steps {
+        run_with(&place, forced_sync, Fault::Crash, at).0.ok();
+        let is_swapped = place.read("setup/a") == "a2\n" && place.head() == place.id("feature");
+        if is_swapped && place.git_folder().join("xtask/journal").exists() {
+            found = true;
+            place.write("setup/a", "saved after the crash\n");
+            run_with(&place, enter, Fault::Fails, usize::MAX).0.unwrap();
+            assert_eq!(place.read("setup/a"), "saved after the crash\n", "crash at {at}");
+            place.write("setup/a", "a1\n");
+        } else {
+            run_with(&place, enter, Fault::Fails, usize::MAX).0.unwrap();
+        }
+        if place.head() != place.id("feature~0") || place.read("setup/a") != "a1\n" {
+            break;
+        }
+    }
+    assert!(found, "no crash left the files swapped in");
+}
+
+#[test]
+fn a_damaged_journal_is_reported_and_nothing_is_guessed() {
+    let lab = Lab::new();
+    let place = lab.repo();
+    busy(&place);
+    let journal = place.git_folder().join("xtask/journal");
+    std::fs::create_dir_all(journal.parent().unwrap()).unwrap();
+    std::fs::write(&journal, "xtask.journal/1\nnonsense\n{}").unwrap();
+    let before = place.scene();
+    place.xtask(&["sync"]).status(3).says("the journal of an earlier run is damaged");
+    place.xtask(&["status"]).success().says("an earlier run was cut short");
+    assert_eq!(place.scene(), before);
+    std::fs::write(&journal, "xtask.journal/9\nnonsense\n{}").unwrap();
+    place.xtask(&["sync"]).status(3).says("xtask.journal/9");
+}
+
+#[test]
+fn looking_at_a_crashed_run_says_so_and_writes_nothing() {
+    let lab = Lab::new();
+    let place = lab.repo();
+    busy(&place);
+    for at in 0.. {
+        run_with(&place, forced_sync, Fault::Crash, at).0.ok();
+        if place.git_folder().join("xtask/journal").exists() {
+            break;
+        }
+    }
+    let before = crate::testkit::trace(place.dir.as_std_path());
+    place.xtask(&["sync", "--check"]).says("was cut short");
+    place.xtask(&["status"]).says("was cut short");
+    assert_eq!(crate::testkit::trace(place.dir.as_std_path()), before);
+    place.xtask(&["sync"]).success().says("has been put right");
+}

@@ -1,0 +1,121 @@
+//! `kill -9` of the real program in mid-write.
+//!
+//! A smudge filter makes the program stop at a chosen file: it announces itself and waits until it
+//! is told to go on, or for ever. So the kill comes at a known place, without any waiting for time.
+
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+
+use crate::testkit::{Lab, Place};
+
+/// Files that are written: more than enough to stop in the middle of.
+const FILES: usize = 12;
+
+fn scene(lab: &Lab, linked: bool) -> Place<'_> {
+    let repo = lab.repo();
+    let place = if linked {
+        let dir = lab.path("linked");
+        repo.git(&["worktree", "add", "--quiet", "--detach", dir.as_str()]);
+        lab.place("linked")
+    } else {
+        repo.clone()
+    };
+    place.git(&["switch", "--quiet", "-c", "feature"]);
+    place.on_branch("orchestration-tools", |other| {
+        other.write("setup/.gitattributes", "* filter=slow\n");
+        for number in 0..FILES {
+            other.write(&format!("setup/many/{number:02}"), format!("{number}\n"));
+        }
+        other.write("setup/a", "a2\n");
+        other.remove("setup/b");
+    });
+    place.write("src/app", "unsaved\n");
+    place.write("src/staged", "staged\n");
+    place.git(&["add", "src/staged"]);
+    place
+}
+
+/// Starts a sync, and kills it when it has asked for the `at`-th file to be filtered.
+fn kill_at(place: &Place<'_>, at: usize) {
+    let pipe = place.lab.path(&format!("pipe-{at}"));
+    let made = place.run("mkfifo", &[pipe.as_str()], &[]);
+    assert_eq!(made.code, Some(0), "{}", made.err);
+    // The filter says which file it has, and at the chosen one waits for a line that never comes.
+    let script = place.lab.path("smudge.sh");
+    std::fs::write(
+        &script,
+        format!(
+            "#!/bin/sh\ncount=$(cat '{0}.count' 2>/dev/null || echo 0)\n\
+             echo $((count + 1)) > '{0}.count'\n\
+             if [ \"$count\" = {at} ]; then echo here > '{0}'; cat '{0}.never' > /dev/null; fi\n\
+             exec cat\n",
+            pipe
+        ),
+    )
+    .unwrap();
+    place.run("mkfifo", &[&format!("{pipe}.never")], &[]);
+    place.git(&["config", "filter.slow.smudge", &format!("sh '{script}'")]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(["sync", "--yes"])
+        .current_dir(&place.dir)
+        .envs(place.environment())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    std::fs::File::open(&pipe).unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said, "here\n");
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(9));
+    // Let the filter go, which was not ours to kill.
+    drop(
+        std::fs::OpenOptions::new()
+            .write(true)
+            .custom_flags(0)
+            .open(format!("{pipe}.never"))
+            .unwrap(),
+    );
+    place.git(&["config", "--unset", "filter.slow.smudge"]);
+}
+
+#[test]
+fn a_killed_sync_is_mended_by_the_next_command() {
+    for linked in [false, true] {
+        let lab = Lab::new();
+        let place = scene(&lab, linked);
+        let before = place.scene();
+        for at in [0, 1, FILES / 2, FILES] {
+            kill_at(&place, at);
+            let journal = place.git_folder().join("xtask/journal");
+            assert!(journal.exists(), "the kill came in mid-write");
+            // `undo` mends, finds nothing of its own to do, and says so.
+            place.xtask(&["undo"]).status(3).says("has been put right");
+            assert_eq!(place.scene(), before, "killed at file {at}, linked: {linked}");
+        }
+        place.xtask(&["sync", "--yes"]).success();
+        assert_eq!(place.status(), " M src/app\nA  src/staged\n");
+        assert_eq!(place.git(&["diff", "orchestration-tools", "HEAD", "--", "setup"]), "");
+    }
+}
+
+#[test]
+fn an_interrupted_sync_takes_back_what_it_began_and_ends_with_130() {
+    let lab = Lab::new();
+    let place = scene(&lab, false);
+    let before = place.scene();
+    let pipe = lab.path("go");
+    place.run("mkfifo", &[pipe.as_str()], &[]);
+    let script = lab.path("smudge.sh");
+    // The filter interrupts the program that started it, and then goes on.
+    std::fs::write(&script, "#!/bin/sh\nkill -INT $PPID\nexec cat\n").unwrap();
+    place.git(&["config", "filter.slow.smudge", &format!("exec sh '{script}'")]);
+    let ran = place.xtask(&["sync", "--yes"]).status(130);
+    assert!(ran.err.contains("interrupted; nothing was changed"), "{}", ran.err);
+    place.git(&["config", "--unset", "filter.slow.smudge"]);
+    assert_eq!(place.scene(), before);
+    assert!(!place.git_folder().join("xtask/journal").exists());
+}
