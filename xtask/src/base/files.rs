@@ -11,6 +11,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{CWD, RenameFlags};
 
@@ -38,6 +39,9 @@ pub enum Step {
     /// Something that the gate cannot see into, named by the caller: an object, a ref.
     Other(&'static str),
 }
+
+/// Numbers the files that are written whole, for their names alone.
+static WRITES: AtomicU64 = AtomicU64::new(0);
 
 /// Makes changes on disk.
 pub struct Disk<'a> {
@@ -177,8 +181,10 @@ impl<'a> Disk<'a> {
             (self.gate)(Step::MakeFolder)?;
             fs::create_dir_all(folder)?;
         }
+        // Other processes and other threads may be writing the same file.
+        let number = WRITES.fetch_add(1, Ordering::Relaxed);
         let mut beside = path.as_os_str().to_owned();
-        beside.push(format!(".{}.new", std::process::id()));
+        beside.push(format!(".{}-{number}.new", std::process::id()));
         let beside = Path::new(&beside);
         self.remove(beside)?;
         let written = self

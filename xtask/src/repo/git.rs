@@ -57,6 +57,9 @@ impl Repo {
     /// Moves the checked-out branch to `target` as `git reset --keep` does: files that differ
     /// between here and there are replaced, and if one of them was changed locally nothing is.
     pub fn reset_keep(&self, target: &str) -> Result<Output> {
+        // Files that were only touched must not pass for changed ones. That some did change is an
+        // answer of this command, not a failure.
+        self.git(["update-index", "-q", "--refresh"]).run_within(LOCAL)?;
         self.git(["-c", "core.hooksPath=/dev/null", "reset", "--quiet", "--keep", target, "--"])
             .run_within(LOCAL)
     }

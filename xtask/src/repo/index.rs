@@ -1,8 +1,7 @@
 //! The index of a worktree: what is staged.
 //!
 //! It is read whole, changed in a few entries, and written to a file of ours, which then takes the
-//! place of the index under git's own lock. Entries that git could not tell from unchanged ones
-//! after that (written in the same tick as the old index) are marked so that git reads them again.
+//! place of the index under git's own lock.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -12,7 +11,7 @@ use gix::bstr::ByteSlice;
 use gix::index::entry::{Flags, Mode as IndexMode, Stage, Stat};
 use gix::index::{File, State};
 
-use super::{Entry, Id, Mode, Repo};
+use super::{Entry, Id, Mode, Repo, Ways, Work};
 use crate::base::error::{Context, Result};
 use crate::base::path::RepoPath;
 
@@ -96,6 +95,30 @@ impl Repo {
         Ok(Index { file, stat, stamp })
     }
 
+    /// Prepares an index for being written again, as git does: of the entries as young as the index
+    /// itself, those whose file has changed since are marked, so that the change cannot hide.
+    pub fn settle(&self, index: &mut Index) -> Result<()> {
+        let racy = index.racy();
+        if racy.is_empty() {
+            return Ok(());
+        }
+        let mut changed = Vec::new();
+        {
+            let mut filters = self.clean_filters(index)?;
+            let mut ways = Ways::default();
+            for (path, entry) in racy.into_iter().filter(|(_, e)| e.mode != Mode::Gitlink) {
+                // A file that cannot be read or filtered now is not taken for unchanged.
+                let work = self.work(&path, Some(entry), &mut ways, &mut filters, index);
+                match work {
+                    Ok(Work::Present(found)) if found.entry == entry => {}
+                    _ => changed.push(path),
+                }
+            }
+        }
+        index.distrust(&changed);
+        Ok(())
+    }
+
     /// An index that is not on disk and holds what a tree holds.
     pub fn index_of_tree(&self, tree: Id) -> Result<Index> {
         let file = self.git.index_from_tree(&tree).map_err(|cause| self.unreadable(tree, cause))?;
@@ -154,20 +177,38 @@ impl Index {
         self.file.is_sparse()
     }
 
+    /// The entries as young as the index itself: a later change of the same size could hide behind
+    /// them once the index is written again.
+    fn racy(&self) -> Vec<(RepoPath, Entry)> {
+        if self.stamp.is_none() {
+            return Vec::new();
+        }
+        let timestamp = self.file.timestamp();
+        let racy = self.file.entries().iter().filter(|entry| {
+            entry.stat.is_racy(timestamp, self.stat) && entry.stage() == Stage::Unconflicted
+        });
+        racy.filter_map(|entry| {
+            let mode = from_index_mode(entry.mode)?;
+            let path = RepoPath::new(entry.path(&self.file).to_vec());
+            Some((path, Entry { mode, id: entry.id }))
+        })
+        .collect()
+    }
+
+    /// Makes git read these files again, by a size that no content of theirs has.
+    fn distrust(&mut self, paths: &[RepoPath]) {
+        for path in paths {
+            let name = path.as_bytes().as_bstr();
+            if let Some(entry) = self.file.entry_mut_by_path_and_stage(name, Stage::Unconflicted) {
+                entry.stat.size = 0;
+            }
+        }
+    }
+
     /// Stages these contents, or their absence. A file's size and times are noted where they are
     /// given; without them git reads the file again when it next looks. `is_skipped` marks files
     /// that sparse checkout leaves out.
     pub fn stage(&mut self, changes: &BTreeMap<RepoPath, Staged>) {
-        if self.stamp.is_some() {
-            let timestamp = self.file.timestamp();
-            for entry in self.file.entries_mut() {
-                // Git does the same when it writes an index: an entry as young as the old index
-                // could hide a later change of the same size; a size of zero makes git read it.
-                if entry.stat.is_racy(timestamp, self.stat) {
-                    entry.stat.size = 0;
-                }
-            }
-        }
         let state: &mut State = &mut self.file;
         state.remove_entries(|_, name, _| changes.contains_key(&RepoPath::new(name.to_vec())));
         for (path, staged) in changes {

@@ -166,6 +166,9 @@ fn run(
         None => None,
     };
     let staged = staged(repo, batch, &index)?;
+    if journal.had_index.is_some() {
+        repo.settle(&mut index)?;
+    }
     index.stage(&staged);
     prepare(applier, batch, journal, &index)?;
     journal.phase = Phase::Swapping;
@@ -174,7 +177,7 @@ fn run(
     still_as_planned(repo, batch, stamp.as_ref())?;
     swap_in(applier, journal)?;
     if journal.had_index.is_some() {
-        write_index(repo, disk, journal, index, staged)?;
+        write_index(repo, disk, batch, index, staged)?;
     }
     if applier.interrupts.arrived() {
         return Err(interrupted());
@@ -413,19 +416,25 @@ fn remove_empty_folders(repo: &Repo, disk: &Disk<'_>, path: &RepoPath) -> Result
 fn write_index(
     repo: &Repo,
     disk: &Disk<'_>,
-    journal: &Journal,
+    batch: &Batch,
     mut index: Index,
     mut staged: BTreeMap<RepoPath, Staged>,
 ) -> Result<()> {
     let failed = || "the new index cannot be written";
-    for step in journal.files.iter().filter(|step| !step.removes) {
-        if let Some(staged) = staged.get_mut(&step.path) {
-            staged.meta = std::fs::symlink_metadata(step.path.on_disk(repo.root())).ok();
+    let had_index = index.stamp().is_some();
+    for change in &batch.changes {
+        // The times of a file may stand beside an entry only if the file is that entry; otherwise
+        // git would take the user's change for none.
+        if let Some(staged) = staged.get_mut(&change.path)
+            && let FileChange::CheckOut(entry) = change.file
+            && staged.entry == Some(entry)
+        {
+            staged.meta = std::fs::symlink_metadata(change.path.on_disk(repo.root())).ok();
         }
     }
     index.stage(&staged);
     disk.write_whole(&journal::new_index(repo), &index.to_bytes()?).unable(failed)?;
-    if journal.had_index == Some(true) {
+    if had_index {
         let old = journal::old_index(repo);
         disk.remove(&old).unable(failed)?;
         keep_old(repo, disk, &old).unable(failed)?;

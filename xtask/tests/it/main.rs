@@ -7,6 +7,9 @@
 #[path = "../testkit/mod.rs"]
 mod testkit;
 
+mod bad_input;
+mod canonical;
 mod crash;
 mod kill;
+mod lessons;
 mod table;

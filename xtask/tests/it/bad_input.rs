@@ -1,0 +1,234 @@
+//! What cannot work says so, says what to do, ends with the right code, and changes nothing.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::testkit::{Lab, Place};
+
+fn feature(lab: &Lab) -> Place<'_> {
+    let repo = lab.repo();
+    repo.git(&["switch", "--quiet", "-c", "feature"]);
+    repo.canonical(&[("setup/a", Some("a2\n")), ("setup/new", Some("n\n"))]);
+    repo
+}
+
+#[test]
+fn not_a_repository() {
+    let lab = Lab::new();
+    fs::create_dir(lab.path("plain")).unwrap();
+    let ceiling = lab.path("");
+    let place = lab.place("plain");
+    let variables = [("GIT_CEILING_DIRECTORIES", ceiling.as_str())];
+    place.xtask_with(&["sync"], &variables).status(3).says("is not inside a git repository");
+    place.xtask(&["-C", "nowhere", "sync"]).status(2).says("`nowhere` is not a folder");
+}
+
+#[test]
+fn a_bare_repository() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let bare = lab.path("bare.git");
+    repo.git(&["clone", "--quiet", "--bare", ".", bare.as_str()]);
+    lab.place("bare.git").xtask(&["sync"]).status(3).says("is a bare repository").says("hint");
+}
+
+#[test]
+fn a_branch_without_a_commit() {
+    let lab = Lab::new();
+    let place = lab.place("unborn");
+    fs::create_dir(&place.dir).unwrap();
+    place.git(&["init", "--quiet"]);
+    place.xtask(&["setup"]).status(3).says("branch `main` has no commit yet");
+    place.xtask(&["sync"]).status(3);
+}
+
+#[test]
+fn no_canonical_ref() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["branch", "--quiet", "-D", "orchestration-tools"]);
+    repo.xtask(&["sync"])
+        .status(3)
+        .says("neither `orchestration-tools` nor `origin/orchestration-tools`")
+        .says("cargo xtask setup");
+}
+
+#[test]
+fn a_shallow_clone_says_what_is_unknown_and_never_guesses() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    repo.canonical(&[("setup/a", Some("a3\n"))]);
+    let shallow = lab.path("shallow");
+    let url = format!("file://{}", repo.dir);
+    repo.git(&[
+        "clone",
+        "--quiet",
+        "--depth=1",
+        "--no-single-branch",
+        "--branch=feature",
+        &url,
+        shallow.as_str(),
+    ]);
+    let shallow = lab.place("shallow");
+    assert_eq!(shallow.plan(&[]), "setup/a unknown keep\nsetup/new unknown keep\n");
+    let before = shallow.scene();
+    shallow.xtask(&["sync"]).status(3).says("2 paths cannot be decided").says("--unshallow");
+    shallow.xtask(&["sync", "--check"]).status(3);
+    assert_eq!(shallow.scene(), before);
+    assert!(!shallow.has(".git/xtask/once-canonical"), "half a history is not kept");
+    shallow.git(&["fetch", "--quiet", "--unshallow"]);
+    shallow.xtask(&["sync"]).success();
+    assert_eq!(shallow.read("setup/a"), "a3\n");
+}
+
+#[test]
+fn a_shallow_clone_that_is_canonical_is_in_sync() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    repo.xtask(&["sync"]).success();
+    let shallow = lab.path("shallow");
+    let url = format!("file://{}", repo.dir);
+    repo.git(&[
+        "clone",
+        "--quiet",
+        "--depth=1",
+        "--no-single-branch",
+        "--branch=feature",
+        &url,
+        shallow.as_str(),
+    ]);
+    lab.place("shallow").xtask(&["sync", "--check", "--strict"]).success();
+}
+
+#[test]
+fn setup_does_not_make_a_canonical_branch_without_history() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.write("src/app", "second\n");
+    repo.commit("second");
+    let shallow = lab.path("shallow");
+    let url = format!("file://{}", repo.dir);
+    repo.git(&["clone", "--quiet", "--depth=1", "--branch=main", &url, shallow.as_str()]);
+    lab.place("shallow").xtask(&["setup"]).status(3).says("is shallow").says("--unshallow");
+}
+
+#[test]
+fn an_object_that_is_gone_is_a_failure() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    let blob = repo.id("orchestration-tools:setup/new");
+    let path = format!(".git/objects/{}/{}", &blob[..2], &blob[2..]);
+    fs::set_permissions(repo.dir.join(&path), fs::Permissions::from_mode(0o644)).unwrap();
+    repo.remove(&path);
+    let before = crate::testkit::files(repo.dir.as_std_path());
+    repo.xtask(&["sync"]).status(3).says(&blob);
+    assert_eq!(crate::testkit::files(repo.dir.as_std_path()), before);
+    assert_eq!(repo.status(), "");
+    repo.write(&path, "not an object");
+    repo.xtask(&["sync"]).status(3);
+    assert_eq!(crate::testkit::files(repo.dir.as_std_path()), before);
+}
+
+#[test]
+fn a_tree_that_is_gone_is_a_failure_and_not_a_deletion() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    let tree = repo.id("orchestration-tools:setup");
+    repo.remove(&format!(".git/objects/{}/{}", &tree[..2], &tree[2..]));
+    repo.xtask(&["sync", "--yes", "--force"]).status(3).says(&tree);
+    assert_eq!(repo.status(), "");
+}
+
+#[test]
+fn a_lock_that_somebody_holds() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    repo.write(".git/index.lock", "");
+    let before = repo.read(".git/HEAD");
+    repo.xtask(&["sync"]).status(3).says("the index is locked").says("index.lock");
+    assert!(repo.has(".git/index.lock"), "not ours to remove");
+    assert_eq!(repo.read("setup/a"), "a1\n");
+    assert_eq!(repo.read(".git/HEAD"), before);
+    repo.remove(".git/index.lock");
+    repo.write(".git/refs/heads/feature.lock", "");
+    let scene = repo.scene();
+    repo.xtask(&["sync"]).status(3);
+    assert_eq!(repo.scene(), scene);
+    assert!(repo.has(".git/refs/heads/feature.lock"));
+    repo.remove(".git/refs/heads/feature.lock");
+    repo.xtask(&["sync"]).success();
+}
+
+#[test]
+fn a_path_that_is_not_managed() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    let before = repo.scene();
+    repo.xtask(&["sync", "src/app"]).status(2).says("`src/app` is not managed");
+    repo.xtask(&["sync", "setup/never"]).status(2).says("neither on this branch nor on");
+    repo.xtask(&["sync", "../elsewhere"]).status(2).says("outside of the repository");
+    repo.xtask(&["sync", "setup/a", "src/app"]).status(2);
+    assert_eq!(repo.scene(), before);
+    repo.xtask(&["run", "src/app"]).status(2).says("is not managed");
+    repo.xtask(&["why", "src/app"]).success().says("not managed");
+}
+
+#[test]
+fn usage_errors_end_with_2_and_name_the_nearest() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.xtask(&["snyc"]).status(2).says("sync");
+    repo.xtask(&["sync", "--forec"]).status(2).says("--force");
+    repo.xtask(&["sync", "--force", "--merge"]).status(2);
+    repo.xtask(&["sync", "--check", "--force"]).status(2);
+    repo.xtask(&["sync", "--strict"]).status(2);
+    repo.xtask(&[]).status(2);
+    repo.xtask(&["undo", "nonsense"]).status(2).says("undo --list");
+    repo.xtask(&["undo"]).status(3).says("nothing to undo");
+    repo.xtask(&["switch", "--orphan"]).status(2);
+}
+
+#[test]
+fn a_detached_head_can_be_synced() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    repo.git(&["switch", "--quiet", "--detach"]);
+    let branch = repo.id("feature");
+    repo.xtask(&["sync"]).success().says("detached HEAD");
+    assert_eq!(repo.read("setup/a"), "a2\n");
+    assert_eq!(repo.id("feature"), branch);
+    assert_eq!(repo.id("HEAD^"), branch);
+    repo.xtask(&["undo"]).success();
+    assert_eq!(repo.head(), branch);
+}
+
+#[test]
+fn a_tree_that_cannot_be_written_to() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    let folder = repo.dir.join("setup");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o555)).unwrap();
+    let is_root = fs::write(folder.join("probe"), "").is_ok();
+    if is_root {
+        // Permissions do not bind this user; a folder that is a mount point of nothing would, but
+        // that needs more rights than tests should have. The failing disk in `crash` stands in.
+        fs::remove_file(folder.join("probe")).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        return;
+    }
+    let before = repo.scene();
+    repo.xtask(&["sync"]).status(3).says("cannot be written");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(repo.scene(), before);
+}
+
+#[test]
+fn refs_that_are_not_files_are_refused() {
+    let lab = Lab::new();
+    let place = lab.place("reftable");
+    fs::create_dir(&place.dir).unwrap();
+    place.git(&["init", "--quiet", "--ref-format=reftable"]);
+    place.write("setup/a", "a\n");
+    place.commit("first");
+    place.xtask(&["sync"]).status(3).says("reftable");
+}
