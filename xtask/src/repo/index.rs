@@ -119,6 +119,23 @@ impl Repo {
         Ok(())
     }
 
+    /// What is staged at a path, also where a folder stands in the index for all that it holds.
+    pub fn staged(&self, index: &Index, path: &RepoPath) -> Result<Indexed> {
+        let found = index.at(path);
+        if found != Indexed::Absent || !index.has_folders() {
+            return Ok(found);
+        }
+        for folder in path.ancestors() {
+            let Some(tree) = index.folder(&folder) else { continue };
+            let inside = RepoPath::new(&path.as_bytes()[folder.as_bytes().len() + 1..]);
+            let entry = self.entry_at(tree, &inside)?;
+            return Ok(
+                entry.map_or(Indexed::Absent, |entry| Indexed::Entry { entry, is_skipped: true })
+            );
+        }
+        Ok(Indexed::Absent)
+    }
+
     /// An index that is not on disk and holds what a tree holds.
     pub fn index_of_tree(&self, tree: Id) -> Result<Index> {
         let file = self.git.index_from_tree(&tree).map_err(|cause| self.unreadable(tree, cause))?;
@@ -151,6 +168,13 @@ impl Index {
             entry: Entry { mode, id: found.id },
             is_skipped: found.flags.contains(Flags::SKIP_WORKTREE),
         }
+    }
+
+    /// The tree that stands in the index for a folder.
+    fn folder(&self, folder: &RepoPath) -> Option<Id> {
+        let name = [folder.as_bytes(), b"/"].concat();
+        let found = self.file.entry_by_path(name.as_bstr())?;
+        (found.mode == IndexMode::DIR).then_some(found.id)
     }
 
     /// Whether git, too, would take the file behind `meta` for unchanged since it was staged, from

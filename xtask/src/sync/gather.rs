@@ -167,7 +167,7 @@ impl<'r> Look<'r> {
         if entry.mode == Mode::Gitlink {
             return Ok(false);
         }
-        let staged = index.at(path);
+        let staged = self.repo.staged(index, path)?;
         if let Indexed::Entry { is_skipped: true, .. } = staged {
             return Ok(false);
         }
@@ -187,7 +187,7 @@ impl<'r> Look<'r> {
         self.prepare()?;
         let index = self.index.as_ref().expect("because it was just read");
         let filters = self.filters.as_mut().expect("because they come with the index");
-        let staged = index.at(&path);
+        let staged = self.repo.staged(index, &path)?;
         let expected = staged.entry().or(pair.one).or(pair.two);
         let work = self.repo.work(&path, expected, &mut self.ways, filters, index)?;
         let work = once_gone(self.repo, &path, work, &|path| goes(path, differing))?;

@@ -9,7 +9,11 @@ mod testkit;
 
 mod bad_input;
 mod canonical;
+mod commands;
+mod content;
 mod crash;
 mod kill;
 mod lessons;
+mod properties;
+mod rules;
 mod table;

@@ -1,0 +1,365 @@
+//! The commands around sync, as a user meets them.
+
+use crate::testkit::{Lab, Place};
+
+fn feature(lab: &Lab) -> Place<'_> {
+    let repo = lab.repo();
+    repo.git(&["switch", "--quiet", "-c", "feature"]);
+    repo.canonical(&[("setup/a", Some("a2\n")), ("setup/new", Some("n\n"))]);
+    repo
+}
+
+#[test]
+fn setup_makes_the_canonical_branch_once_and_says_so() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["branch", "--quiet", "-D", "orchestration-tools"]);
+    repo.xtask(&["setup"])
+        .success()
+        .says("`orchestration-tools` is new")
+        .says("not on the remote yet")
+        .says("git push origin orchestration-tools");
+    assert_eq!(repo.id("orchestration-tools"), repo.head());
+    let before = repo.scene();
+    repo.xtask(&["setup"]).success().never_says("is new");
+    assert_eq!(repo.scene(), before);
+}
+
+#[test]
+fn setup_uses_the_remote_branch_and_syncs() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    let clone = lab.path("clone");
+    repo.git(&["clone", "--quiet", "--branch", "feature", ".", clone.as_str()]);
+    let clone = lab.place("clone");
+    clone
+        .xtask(&["setup"])
+        .success()
+        .never_says("not on the remote")
+        .says("2 managed files synced");
+    assert_eq!(clone.read("setup/a"), "a2\n");
+    assert_ne!(
+        clone.try_git(&["rev-parse", "--verify", "refs/heads/orchestration-tools"]).code,
+        Some(0)
+    );
+    // On a protected branch it says what it leaves undone, and that is no failure.
+    clone.git(&["switch", "--quiet", "main"]);
+    let before = clone.scene();
+    clone.xtask(&["setup"]).success().says("`main` is protected").says("sync --allow-protected");
+    assert_eq!(clone.scene(), before);
+}
+
+#[test]
+fn status_is_one_page() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    repo.write("setup/b", "edited\n");
+    repo.xtask(&["status"])
+        .success()
+        .says("branch     feature")
+        .says("sync       2 behind, 1 edited")
+        .says("cargo xtask sync");
+    let json = repo.xtask(&["status", "--json"]).success().json();
+    assert_eq!(json["schema"], "xtask.status/1");
+    assert_eq!(json["sync"]["behind"], 2);
+    assert_eq!(json["sync"]["edited"], 1);
+    assert_eq!(json["paths"][0]["path"], "setup/a");
+}
+
+#[test]
+fn status_of_all_counts_every_branch_and_worktree() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    repo.git(&["switch", "--quiet", "-c", "custom"]);
+    repo.write("setup/b", "mine\n");
+    repo.commit("custom");
+    repo.git(&["switch", "--quiet", "feature"]);
+    let linked = lab.path("linked");
+    repo.git(&["worktree", "add", "--quiet", linked.as_str(), "custom"]);
+    lab.place("linked").write("setup/a", "unsaved\n");
+    let gone = lab.path("gone");
+    repo.git(&["worktree", "add", "--quiet", "--detach", gone.as_str()]);
+    std::fs::remove_dir_all(gone).unwrap();
+    let json = repo.xtask(&["status", "--all", "--json"]).success().json();
+    let branches: Vec<String> = json["branches"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|b| format!("{} {} {}", b["branch"].as_str().unwrap(), b["behind"], b["customised"]))
+        .collect();
+    assert_eq!(branches, ["custom 2 1", "feature 2 0", "main 2 0"]);
+    let worktrees = json["worktrees"].as_array().unwrap();
+    assert_eq!(worktrees.len(), 3);
+    assert_eq!(worktrees[0]["current"], true);
+    let custom = worktrees.iter().find(|w| w["branch"] == "custom").unwrap();
+    assert_eq!(custom["counts"]["edited"], 1);
+    assert_eq!(custom["counts"]["behind"], 1);
+    repo.xtask(&["status", "--all"]).success().says("git worktree prune").says("3 branches");
+}
+
+#[test]
+fn diff_shows_the_managed_files_alone() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    repo.write("src/app", "not managed\n");
+    let shown = repo.xtask(&["diff"]).success().out;
+    assert!(shown.contains("-a2\n+a1\n") && !shown.contains("src/app"), "{shown}");
+    let shown = repo.at("setup").xtask(&["diff", "new"]).success().out;
+    assert!(shown.contains("-n\n") && !shown.contains("a2"), "{shown}");
+    repo.xtask(&["sync"]).success();
+    assert_eq!(repo.xtask(&["diff"]).success().out, "");
+    assert!(repo.xtask(&["--color=always", "diff"]).success().out.is_empty());
+}
+
+#[test]
+fn why_tells_rule_decision_contents_and_commits() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    repo.xtask(&["why", "setup/a"])
+        .success()
+        .says("behind: it holds an older canonical content; sync does: update")
+        .says("last synced            none");
+    repo.xtask(&["sync"]).success();
+    repo.at("setup")
+        .xtask(&["why", "a"])
+        .success()
+        .says("in-sync")
+        .says("chore(sync): 2 managed files");
+    repo.xtask(&["why", "setup/none"]).success().says("neither this branch nor the canonical");
+}
+
+#[test]
+fn undo_goes_back_step_by_step_and_refuses_what_was_changed_since() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    let start = repo.scene();
+    repo.xtask(&["sync"]).success();
+    let synced = repo.scene();
+    repo.xtask(&["undo"]).success();
+    assert_eq!(repo.scene(), start);
+    repo.xtask(&["undo"]).success();
+    assert_eq!(repo.scene(), synced, "an undo can be undone");
+    // With a commit on top the files come back, and the branch stays.
+    let id = repo.xtask(&["undo", "--list"]).success().out;
+    let id = id.lines().last().unwrap().split_whitespace().next().unwrap().to_owned();
+    repo.write("src/app", "on top\n");
+    let top = repo.commit("on top");
+    repo.write("setup/new", "changed since\n");
+    repo.xtask(&["undo", &id]).status(1).says("1 path changed since").says("setup/new");
+    assert_eq!(repo.head(), top);
+    assert_eq!(repo.read("setup/a"), "a1\n");
+    assert_eq!(repo.read("setup/new"), "changed since\n");
+}
+
+#[test]
+fn undo_of_another_worktree_or_branch_is_refused() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    let linked = lab.path("linked");
+    repo.git(&["worktree", "add", "--quiet", "-b", "second", linked.as_str(), "main"]);
+    let linked = lab.place("linked");
+    linked.xtask(&["sync"]).success();
+    let id = repo.xtask(&["undo", "--list"]).success().out;
+    let id = id.split_whitespace().next().unwrap();
+    repo.xtask(&["undo", id]).status(2).says("is of the worktree");
+    repo.xtask(&["undo"]).status(3).says("nothing to undo");
+    linked.git(&["switch", "--quiet", "-c", "third", "main"]);
+    linked.xtask(&["undo"]).status(2).says("`second`");
+}
+
+#[test]
+fn old_backups_go_and_the_last_twenty_stay() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    repo.xtask(&["sync"]).success();
+    let tree = repo.id("refs/xtask/backup/*^{tree}".replace('*', &first_backup(&repo)).as_str());
+    for day in 1..=25 {
+        let date = format!("2020-01-{day:02}T00:00:00Z");
+        let variables = [("GIT_COMMITTER_DATE", date.as_str()), ("GIT_AUTHOR_DATE", date.as_str())];
+        let commit = repo.run("git", &["commit-tree", &tree, "-m", "old"], &variables).success();
+        let name = format!("refs/xtask/backup/202001{day:02}T000000Z-1");
+        repo.git(&["update-ref", &name, commit.out.trim()]);
+    }
+    repo.xtask(&["undo"]).success();
+    let left = repo.git(&["for-each-ref", "--format=%(refname)", "refs/xtask/backup"]);
+    assert_eq!(left.lines().count(), 27, "an undo prunes nothing");
+    repo.xtask(&["sync"]).success();
+    let left = repo.git(&["for-each-ref", "--format=%(refname)", "refs/xtask/backup"]);
+    assert_eq!(left.lines().count(), 20);
+    assert!(left.contains("20200125") && !left.contains("20200108"), "{left}");
+}
+
+fn first_backup(repo: &Place<'_>) -> String {
+    let list = repo.xtask(&["undo", "--list"]).success().out;
+    list.split_whitespace().next().unwrap().to_owned()
+}
+
+#[test]
+fn switch_takes_the_overlay_along() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    repo.git(&["branch", "other", "main"]);
+    repo.xtask(&["sync", "--no-commit"]).success();
+    repo.xtask(&["switch", "other"]).success().says("the overlay of 2 files was taken away");
+    assert_eq!(repo.git(&["branch", "--show-current"]).trim(), "other");
+    assert_eq!(repo.read("setup/a"), "a2\n", "as an overlay again");
+    assert_eq!(repo.head(), repo.id("main"));
+    repo.write("setup/new", "edited on top\n");
+    repo.xtask(&["switch", "feature"]).success().says("`setup/new` was changed since");
+    assert_eq!(repo.read("setup/new"), "edited on top\n");
+    repo.xtask(&["switch", "nowhere"]).status(3).says("invalid reference");
+}
+
+#[test]
+fn switch_follows_the_rule_of_the_branch() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    repo.git(&["branch", "quiet/one", "main"]);
+    repo.canonical(&[(
+        "setup/sync.toml",
+        Some("[[branch]]\nmatch = 'quiet/*'\nmode = 'notify'\n"),
+    )]);
+    repo.xtask(&["switch", "quiet/one"]).success().says("behind");
+    assert_eq!(repo.head(), repo.id("main"));
+    repo.xtask(&["switch", "main"]).success();
+    assert_eq!(repo.status(), "", "a protected branch is only told about");
+    repo.xtask(&["switch", "feature"]).success();
+    assert_eq!(repo.git(&["log", "-1", "--format=%ae"]).trim(), "xtask-sync@users.noreply.invalid");
+}
+
+#[test]
+fn run_takes_the_canonical_script_whatever_the_branch_holds() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["switch", "--quiet", "-c", "hostile"]);
+    repo.write("scripts/run.sh", "#!/bin/sh\necho evil\n");
+    repo.write("scripts/lib/common.sh", "say() { echo evil; }\n");
+    repo.commit("evil");
+    repo.on_branch("orchestration-tools", |place| {
+        place.write("scripts/lib/common.sh", "say() { echo good \"$@\"; }\n");
+        place.write(
+            "scripts/run.sh",
+            "#!/bin/sh\n. \"$(dirname \"$0\")/lib/common.sh\"\nsay \"$@\"\npwd\n\
+             echo \"$XTASK_ROOT $ORCHESTRATION_SYNC_ACTIVE\"\nexit 7\n",
+        );
+        place.write("scripts/plain", "#!/bin/sh\necho plain $1\n");
+        place.write("scripts/data", "no program\n");
+    });
+    let ran = repo.at("src").xtask(&["run", "scripts/run.sh", "--flag", "a b"]).status(7);
+    assert_eq!(ran.out, format!("good --flag a b\n{0}/src\n{0} 1\n", repo.dir));
+    assert_eq!(repo.xtask(&["run", "./scripts/plain", "x"]).success().out, "plain x\n");
+    repo.xtask(&["run", "scripts/data"]).status(2).says("cannot be run");
+    repo.xtask(&["run", "scripts/none"]).status(2);
+    assert_eq!(repo.status(), "");
+    assert_eq!(repo.read("scripts/run.sh"), "#!/bin/sh\necho evil\n");
+}
+
+#[test]
+fn json_has_the_documented_shape() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    let json = repo.xtask(&["sync", "--json"]).success().json();
+    assert_eq!(json["schema"], "xtask.sync/1");
+    assert_eq!(json["canonical"]["ref"], "refs/heads/orchestration-tools");
+    assert_eq!(json["canonical"]["commit"], repo.id("orchestration-tools"));
+    assert_eq!(json["worktree"], repo.dir.as_str());
+    assert_eq!((&json["branch"], &json["mode"]), (&"feature".into(), &"commit".into()));
+    assert_eq!(json["commit"], repo.head());
+    assert_eq!(json["undo"], first_backup(&repo));
+    assert_eq!(json["paths"][0]["path"], "setup/a");
+    assert_eq!(json["paths"][0]["class"], "behind");
+    assert_eq!(json["paths"][0]["action"], "update");
+    assert!(json["paths"][0]["reason"].is_string());
+    let json = repo.xtask(&["sync", "--json"]).success().json();
+    assert_eq!(json["commit"], serde_json::Value::Null);
+    assert_eq!(json["paths"].as_array().unwrap().len(), 0, "in-sync only with -v");
+    let json = repo.xtask(&["sync", "--json", "-v"]).success().json();
+    assert_eq!(json["paths"].as_array().unwrap().len(), 4);
+    assert_eq!(json["paths"][0]["class"], "in-sync");
+}
+
+#[test]
+fn variables_that_git_sets_for_hooks_lead_nowhere_else() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    let other = lab.repo_named("other", &[]);
+    let git_folder = other.dir.join(".git");
+    let index = other.dir.join(".git/index");
+    let before = other.scene();
+    let variables = [
+        ("GIT_DIR", git_folder.as_str()),
+        ("GIT_WORK_TREE", other.dir.as_str()),
+        ("GIT_INDEX_FILE", index.as_str()),
+        ("GIT_PREFIX", "setup/"),
+    ];
+    repo.xtask_with(&["sync"], &variables).success();
+    assert_eq!(repo.read("setup/a"), "a2\n");
+    assert_eq!(repo.status(), "");
+    assert_eq!(other.scene(), before);
+}
+
+#[test]
+fn completions_and_help_are_there() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let text = repo.xtask(&["completions", shell]).success().out;
+        assert!(text.contains("all-worktrees"), "{shell}");
+    }
+    let help = repo.xtask(&["--help"]).success().out;
+    for command in ["setup", "sync", "status", "diff", "why", "undo", "switch", "run"] {
+        assert!(help.contains(&format!("  {command}")), "{command} in\n{help}");
+    }
+    assert!(help.contains("Exit codes:"));
+    repo.xtask(&["sync", "--help"]).success().says("Examples:").says("customised");
+    repo.xtask(&["--version"]).success();
+}
+
+#[test]
+fn colour_is_for_terminals_alone() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    let plain = repo.xtask(&["status"]).success().out;
+    assert!(!plain.contains('\u{1b}'), "{plain:?}");
+    let coloured = repo.xtask(&["--color=always", "status"]).success().out;
+    assert!(coloured.contains('\u{1b}'));
+}
+
+#[test]
+fn quiet_says_nothing_but_the_answer() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    let ran = repo.xtask(&["-q", "sync"]).success();
+    assert_eq!(ran.err, "");
+}
+
+#[test]
+fn all_worktrees_go_side_by_side_and_one_failure_stops_no_other() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    for number in 0..10 {
+        let dir = lab.path(&format!("tree-{number}"));
+        repo.git(&[
+            "worktree",
+            "add",
+            "--quiet",
+            "-b",
+            &format!("b{number}"),
+            dir.as_str(),
+            "main",
+        ]);
+    }
+    let broken = lab.place("tree-3");
+    broken.git(&["bisect", "start"]);
+    let ran = repo.xtask(&["sync", "--all-worktrees"]).status(3);
+    assert!(ran.err.contains("a bisect is in progress"), "{}", ran.err);
+    for number in (0..10).filter(|number| *number != 3) {
+        let place = lab.place(&format!("tree-{number}"));
+        assert_eq!(place.read("setup/a"), "a2\n", "{number}");
+        assert_eq!(place.status(), "");
+    }
+    assert_eq!(broken.read("setup/a"), "a1\n");
+    let ids: std::collections::BTreeSet<String> =
+        (0..10).filter(|n| *n != 3).map(|n| repo.id(&format!("b{n}"))).collect();
+    assert_eq!(ids.len(), 1, "the same tip makes the same commit");
+}

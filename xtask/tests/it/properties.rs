@@ -1,0 +1,254 @@
+//! What holds for any state of a repository, tried on many that are made from a seed.
+//!
+//! A failure prints its seed; `XTASK_SEED=…` runs that one alone.
+
+use std::collections::BTreeMap;
+
+use crate::testkit::{Lab, Place, files};
+
+/// How many states are tried.
+const ROUNDS: u64 = 40;
+
+/// SplitMix64: small, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn one_in(&mut self, bound: u64) -> bool {
+        self.below(bound) == 0
+    }
+}
+
+const PATHS: [&str; 10] = [
+    "setup/a",
+    "setup/b",
+    "setup/c",
+    "setup/deep/d",
+    "setup/deep/er/e",
+    "scripts/f",
+    "launch.py",
+    "scripts/with space",
+    ".flake8",
+    "deployment/g",
+];
+
+const UNMANAGED: [&str; 4] = ["src/app", "src/other", "README", "setupx/a"];
+
+/// No two versions have the same size: what git itself could not tell apart within one tick of the
+/// clock is not what is tried here.
+fn version(path: &str, number: u64) -> String {
+    format!("version {number} of {path}{}\n", "!".repeat(number as usize))
+}
+
+fn scramble(place: &Place<'_>, random: &mut Random, paths: &[&str], versions: u64) {
+    for path in paths {
+        match random.below(6) {
+            0 => drop(std::fs::remove_file(place.dir.join(path))),
+            1 | 2 => {
+                // A symlink there would be written through by the test itself.
+                drop(std::fs::remove_file(place.dir.join(path)));
+                place.write(path, version(path, random.below(versions)));
+            }
+            3 if random.one_in(3) && place.dir.join(path).is_file() => place.make_executable(path),
+            4 if random.one_in(4) => {
+                drop(std::fs::remove_file(place.dir.join(path)));
+                place.link("nowhere", path);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A repository with a canonical history, a branch with history and customisations of its own, and
+/// staged, unsaved and untracked work on top.
+fn scene<'a>(lab: &'a Lab, random: &mut Random) -> Place<'a> {
+    let repo = lab.place("repo");
+    std::fs::create_dir_all(&repo.dir).unwrap();
+    repo.git(&["init", "--quiet", "-b", "orchestration-tools"]);
+    for path in PATHS.iter().chain(&UNMANAGED) {
+        repo.write(path, version(path, 0));
+    }
+    repo.commit("first");
+    repo.git(&["branch", "feature"]);
+    for round in 0..random.below(4) {
+        scramble(&repo, random, &PATHS, 4);
+        repo.commit(&format!("canonical {round}"));
+        if random.one_in(3) {
+            repo.git(&["branch", "--force", "feature"]);
+        }
+    }
+    repo.git(&["switch", "--quiet", "feature"]);
+    for round in 0..random.below(3) {
+        scramble(&repo, random, &PATHS, 8);
+        scramble(&repo, random, &UNMANAGED, 8);
+        repo.commit(&format!("feature {round}"));
+        if random.one_in(3) {
+            repo.xtask(&["sync", "--yes"]).success();
+        }
+    }
+    if random.one_in(2) {
+        scramble(&repo, random, &PATHS, 12);
+        scramble(&repo, random, &UNMANAGED, 12);
+        repo.git(&["add", "--all"]);
+        scramble(&repo, random, &PATHS, 16);
+        scramble(&repo, random, &UNMANAGED, 16);
+    }
+    repo
+}
+
+fn every_seed(test: impl Fn(&Place<'_>, &mut Random)) {
+    let given = std::env::var("XTASK_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
+    let seeds = given.map_or(0..ROUNDS, |seed| seed..seed + 1);
+    for seed in seeds {
+        let lab = Lab::new();
+        let mut random = Random(seed);
+        let place = scene(&lab, &mut random);
+        let tried = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            test(&place, &mut random);
+        }));
+        if let Err(panic) = tried {
+            eprintln!("XTASK_SEED={seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+fn managed(path: &str) -> bool {
+    PATHS.contains(&path)
+}
+
+/// Entries of a tree, by path.
+fn tree(place: &Place<'_>, name: &str) -> BTreeMap<String, String> {
+    let listing = place.git(&["ls-tree", "-r", "-z", name]);
+    let entries = listing.split_terminator('\0').map(|line| {
+        let (entry, path) = line.split_once('\t').unwrap();
+        (path.to_owned(), entry.to_owned())
+    });
+    entries.collect()
+}
+
+#[test]
+fn planning_after_applying_finds_nothing_more_to_do() {
+    every_seed(|place, random| {
+        let mode: &[&str] = [&["--yes"][..], &["--yes", "--no-commit"], &["--yes", "--force"]]
+            [random.below(3) as usize];
+        let mut args = vec!["sync"];
+        args.extend(mode);
+        place.xtask(&args).success();
+        let after = place.scene();
+        let plan = place.plan(&mode[1..]);
+        for line in plan.lines() {
+            let action = line.rsplit(' ').next().unwrap();
+            assert!(["keep", "none"].contains(&action), "{mode:?}: {line}");
+        }
+        place.xtask(&args).success();
+        assert_eq!(place.scene(), after, "a second run changes nothing");
+    });
+}
+
+#[test]
+fn what_is_not_managed_is_never_touched_and_never_in_the_commit() {
+    every_seed(|place, random| {
+        let outside = |place: &Place<'_>| -> BTreeMap<_, _> {
+            files(place.dir.as_std_path()).into_iter().filter(|(p, _)| !managed(p)).collect()
+        };
+        let staged = |place: &Place<'_>| -> Vec<String> {
+            let listing = place.git(&["ls-files", "--stage"]);
+            listing
+                .lines()
+                .filter(|l| !managed(l.split('\t').nth(1).unwrap()))
+                .map(str::to_owned)
+                .collect()
+        };
+        let before = (outside(place), staged(place), place.head());
+        let force = if random.one_in(2) { "--force" } else { "--yes" };
+        place.xtask(&["sync", "--yes", force][..if force == "--yes" { 2 } else { 3 }]).success();
+        assert_eq!((outside(place), staged(place)), (before.0, before.1));
+        let changed = place.git(&["diff", "--name-only", "-z", &before.2, "HEAD"]);
+        assert!(changed.split_terminator('\0').all(managed), "{changed}");
+    });
+}
+
+#[test]
+fn every_byte_that_is_replaced_can_be_brought_back() {
+    every_seed(|place, random| {
+        let args = [
+            &["sync", "--yes"][..],
+            &["sync", "--yes", "--force"],
+            &["sync", "--yes", "--no-commit"],
+            &["sync", "--yes", "--no-commit", "--force"],
+        ][random.below(4) as usize];
+        let before = place.scene();
+        place.xtask(args).success();
+        if place.scene() != before {
+            let ran = place.xtask(&["undo"]);
+            ran.success();
+            assert_eq!(place.scene(), before, "{args:?}");
+        }
+    });
+}
+
+#[test]
+fn a_plain_sync_leaves_every_edit_and_every_customisation() {
+    every_seed(|place, _| {
+        let canonical_ever: Vec<BTreeMap<String, String>> = place
+            .git(&["rev-list", "orchestration-tools"])
+            .lines()
+            .map(|commit| tree(place, commit))
+            .collect();
+        let head = tree(place, "HEAD");
+        let edited: Vec<String> = place
+            .git(&["diff", "--name-only", "-z", "--no-renames", "HEAD"])
+            .split_terminator('\0')
+            .map(str::to_owned)
+            .collect();
+        let canonical = tree(place, "orchestration-tools");
+        let before = files(place.dir.as_std_path());
+        place.xtask(&["sync", "--yes"]).success();
+        let after = files(place.dir.as_std_path());
+        let now = tree(place, "HEAD");
+        for path in PATHS {
+            let was_canonical =
+                |entry: &String| canonical_ever.iter().any(|tree| tree.get(path) == Some(entry));
+            if edited.iter().any(|other| other == path) {
+                assert_eq!(after.get(path), before.get(path), "{path} was edited");
+            } else if head.get(path).is_some_and(|entry| !was_canonical(entry)) {
+                assert_eq!(after.get(path), before.get(path), "{path} was customised");
+                assert_eq!(now.get(path), head.get(path), "{path} was customised");
+            } else if head.contains_key(path) {
+                assert_eq!(now.get(path), canonical.get(path), "{path} was behind");
+            }
+        }
+    });
+}
+
+#[test]
+fn forced_means_canonical_in_branch_index_and_files() {
+    every_seed(|place, _| {
+        place.xtask(&["sync", "--yes", "--force"]).success();
+        let now = tree(place, "HEAD");
+        let canonical = tree(place, "orchestration-tools");
+        let of = |tree: &BTreeMap<String, String>| -> BTreeMap<String, String> {
+            tree.iter().filter(|(p, _)| managed(p)).map(|(p, e)| (p.clone(), e.clone())).collect()
+        };
+        assert_eq!(of(&now), of(&canonical));
+        let status =
+            place.git(&["status", "--porcelain", "-z", "--no-renames", "--", "setup", "scripts"]);
+        let left: Vec<&str> = status
+            .split_terminator('\0')
+            .filter(|line| managed(&line[3..]) && canonical.contains_key(&line[3..]))
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    });
+}

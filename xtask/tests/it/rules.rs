@@ -1,0 +1,165 @@
+//! The rules of `ARCHITECTURE.md`, held by reading the sources.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// The sources, by their path below `src`, without their tests.
+fn sources() -> BTreeMap<String, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = BTreeMap::new();
+    for entry in walkdir::WalkDir::new(&root) {
+        let entry = entry.unwrap();
+        if entry.path().extension().is_some_and(|extension| extension == "rs") {
+            let name = entry.path().strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+            let text = fs::read_to_string(entry.path()).unwrap();
+            let text = text.split("#[cfg(test)]").next().unwrap().to_owned();
+            found.insert(name, text);
+        }
+    }
+    assert!(found.len() > 40, "the sources were found");
+    found
+}
+
+/// The code of a source, without comments.
+fn code(text: &str) -> String {
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// Which modules may use which. `cmd` is on top; nothing points upwards.
+const MAY_USE: [(&str, &[&str]); 7] = [
+    ("base", &[]),
+    ("config", &["base"]),
+    ("repo", &["base"]),
+    ("report", &["base"]),
+    ("sync", &["base", "config", "repo"]),
+    ("cli", &[]),
+    ("cmd", &["base", "cli", "config", "repo", "report", "sync"]),
+];
+
+#[test]
+fn modules_use_only_what_lies_below_them() {
+    for (name, text) in sources() {
+        let module = name.split(['/', '.']).next().unwrap();
+        if ["lib", "main"].contains(&module) {
+            continue;
+        }
+        let (_, allowed) = MAY_USE
+            .iter()
+            .find(|(known, _)| *known == module)
+            .unwrap_or_else(|| panic!("`{module}` is not in the table"));
+        for line in code(&text).lines() {
+            for (at, _) in line.match_indices("crate::") {
+                let rest = &line[at + "crate::".len()..];
+                let used: String =
+                    rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let is_allowed = used == module || allowed.contains(&used.as_str());
+                assert!(is_allowed, "{name} uses `{used}`: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn commands_do_not_call_each_other() {
+    for (name, text) in sources() {
+        let Some(command) = name.strip_prefix("cmd/").filter(|name| *name != "mod.rs") else {
+            continue;
+        };
+        for other in ["setup", "sync", "status", "diff", "why", "undo", "switch", "run"] {
+            let code = code(&text);
+            let calls = [format!("super::{other}"), format!("cmd::{other}")];
+            assert!(!calls.iter().any(|call| code.contains(call)), "{command} calls `{other}`");
+        }
+    }
+}
+
+#[test]
+fn only_repo_knows_gix_and_starts_git() {
+    for (name, text) in sources() {
+        let code = code(&text);
+        if !name.starts_with("repo/") {
+            assert!(!code.contains("gix::") && !code.contains("use gix"), "{name} names gix");
+            assert!(!code.contains("\"git\""), "{name} starts git");
+        }
+        let starts = code.contains("Command::new") || code.contains("process::Command");
+        assert!(!starts || name == "base/process.rs", "{name} starts programs");
+    }
+}
+
+/// The modules that decide and do nothing else.
+const PURE: [&str; 5] =
+    ["sync/classify.rs", "sync/plan.rs", "sync/message.rs", "sync/managed.rs", "sync/batch.rs"];
+
+#[test]
+fn what_decides_touches_nothing() {
+    let sources = sources();
+    for name in PURE {
+        let code = code(&sources[name]);
+        for word in
+            ["std::fs", "std::env", "std::process", "SystemTime", "Instant", "Repo,", "Repo}"]
+        {
+            assert!(!code.contains(word), "{name} names `{word}`");
+        }
+    }
+}
+
+#[test]
+fn only_report_prints() {
+    for (name, text) in sources() {
+        for word in ["println!", "print!", "eprint!", "io::stdout", "io::stderr"] {
+            let prints = code(&text).contains(word);
+            assert!(!prints || name.starts_with("report/"), "{name} has `{word}`");
+        }
+    }
+}
+
+#[test]
+fn every_module_begins_with_what_it_is_for() {
+    for (name, text) in sources() {
+        let header: Vec<&str> = text.lines().take_while(|line| line.starts_with("//!")).collect();
+        assert!(!header.is_empty(), "{name} has no header");
+    }
+}
+
+#[test]
+fn no_file_is_a_cupboard() {
+    for (name, text) in sources() {
+        let lines = text.lines().count();
+        let most = if name == "main.rs" { 100 } else { 700 };
+        assert!(lines <= most, "{name} has {lines} lines");
+        for word in ["utils", "helpers", "misc", "common"] {
+            assert!(!name.contains(word), "{name} has no job");
+        }
+        let code = code(&text);
+        assert!(!code.contains("#[allow("), "{name}: use #[expect(…, reason = …)]");
+        for word in ["todo!", "unimplemented!", ".unwrap()", "dbg!"] {
+            assert!(!code.contains(word), "{name} has `{word}`");
+        }
+    }
+}
+
+#[test]
+fn the_unsafe_and_the_asynchronous_stay_out() {
+    for (name, text) in sources() {
+        let code = code(&text);
+        assert!(!code.contains("unsafe ") && !code.contains("async fn"), "{name}");
+    }
+    let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock"));
+    let lock = lock.unwrap();
+    for runtime in ["tokio", "async-std", "smol"] {
+        assert!(!lock.contains(&format!("name = \"{runtime}\"")), "{runtime} is in the lock file");
+    }
+    let crates = lock.matches("[[package]]").count();
+    assert!(crates <= 200, "{crates} crates: every one is compiled on the user's machine");
+}
+
+#[test]
+fn the_map_names_every_room() {
+    let map = Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md");
+    let map = fs::read_to_string(map).unwrap();
+    for name in sources().keys().filter(|name| !name.ends_with("mod.rs")) {
+        let room = name.rsplit('/').next().unwrap();
+        assert!(map.contains(&format!("`{room}`")), "ARCHITECTURE.md does not name `{name}`");
+    }
+}
