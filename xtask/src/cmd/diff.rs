@@ -16,7 +16,7 @@ pub(super) fn run(session: &Session, args: &Diff) -> Exit {
     let canonical = context.canonical.commit.to_string();
     let wishes = Wishes { only: session.repo_paths(&repo, &args.paths)?, ..Wishes::plain() };
     let tools = session.tools();
-    let decided = match look(&repo, context, &wishes, Depth::Everything, tools.progress)? {
+    let decided = match look(&repo, context, &wishes, Depth::Everything, &tools)? {
         Looked::Decided(decided) => decided,
         Looked::OnCanonical(context) => {
             session.story(&format!("`{}` is the canonical branch itself", context.config.branch));

@@ -35,13 +35,13 @@ pub(super) fn run(session: &Session) -> Exit {
         ));
     }
     let wishes = Wishes::plain();
-    let mut looked = look(&repo, context, &wishes, Depth::Everything, tools.progress)?;
+    let mut looked = look(&repo, context, &wishes, Depth::Everything, &tools)?;
     if let Looked::Decided(decided) = &looked {
         check_gates(&repo)?;
         if let Some(ahead) = wants_to_move(&repo, decided, &wishes)? {
             move_to(&repo, &ahead)?;
             let context = decided.context.clone();
-            looked = look(&repo, context, &wishes, Depth::Everything, tools.progress)?;
+            looked = look(&repo, context, &wishes, Depth::Everything, &tools)?;
         }
     }
     let decided = match looked {

@@ -15,7 +15,7 @@ use crate::sync::context::{self, Context};
 use crate::sync::gather::Depth;
 use crate::sync::overlay;
 use crate::sync::plan::Plan;
-use crate::sync::run::{Looked, Wishes, look};
+use crate::sync::run::{Looked, Tools, Wishes, look};
 use crate::sync::survey::survey;
 
 pub(super) fn run(session: &Session, args: &Status) -> Exit {
@@ -52,7 +52,7 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
     if let Some(operation) = repo.operation() {
         report.notes.push(format!("{} is in progress; sync waits until it ends", operation.name));
     }
-    match look(&repo, context.clone(), &Wishes::plain(), Depth::Everything, tools.progress)? {
+    match look(&repo, context.clone(), &Wishes::plain(), Depth::Everything, &tools)? {
         Looked::OnCanonical(context) => {
             report.notes.push(format!("`{}` is the canonical branch", context.config.branch));
         }
@@ -68,7 +68,7 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
         }
     }
     if args.all {
-        report.worktrees = Some(worktrees(&repo, &context, tools.progress)?);
+        report.worktrees = Some(worktrees(&repo, &context, &tools)?);
         report.branches = Some(branches(&repo, &context, tools.progress)?);
     }
     Ok(answer(session, args, &report))
@@ -93,17 +93,12 @@ fn counts(plan: &Plan) -> Counts {
     }
 }
 
-fn worktrees(repo: &Repo, context: &Context, progress: &dyn Progress) -> Result<Vec<WorktreeLine>> {
-    Ok(repo.worktrees()?.into_iter().map(|tree| worktree(repo, context, tree, progress)).collect())
+fn worktrees(repo: &Repo, context: &Context, tools: &Tools<'_>) -> Result<Vec<WorktreeLine>> {
+    Ok(repo.worktrees()?.into_iter().map(|tree| worktree(repo, context, tree, tools)).collect())
 }
 
 /// One worktree. That it cannot be looked at is its answer, not the end of the list.
-fn worktree(
-    repo: &Repo,
-    context: &Context,
-    tree: Worktree,
-    progress: &dyn Progress,
-) -> WorktreeLine {
+fn worktree(repo: &Repo, context: &Context, tree: Worktree, tools: &Tools<'_>) -> WorktreeLine {
     let mut line = WorktreeLine {
         worktree: tree.root.display().to_string(),
         branch: tree.branch.clone(),
@@ -119,7 +114,7 @@ fn worktree(
         if apply::is_unfinished(&repo) {
             line.note = Some("an earlier run was cut short".to_owned());
         }
-        look(&repo, context.clone(), &Wishes::plain(), Depth::Everything, progress)
+        look(&repo, context.clone(), &Wishes::plain(), Depth::Everything, tools)
     });
     match looked {
         Ok(Looked::OnCanonical(_)) => line.note = Some("canonical".to_owned()),

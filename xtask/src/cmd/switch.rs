@@ -66,9 +66,7 @@ fn sync_after(session: &Session, repo: &Repo, tools: &Tools<'_>, had_overlay: bo
         allow_protected: true,
         ..Wishes::plain()
     };
-    let Looked::Decided(decided) =
-        look(repo, context, &wishes, Depth::Differences, tools.progress)?
-    else {
+    let Looked::Decided(decided) = look(repo, context, &wishes, Depth::Differences, tools)? else {
         return Ok(DONE);
     };
     let described = describe(repo, &decided.head, &decided.context, &decided.plan, &[], Vec::new());

@@ -56,6 +56,7 @@ fn wishes(session: &Session, args: &Sync, repo: &Repo) -> Result<Wishes> {
         only: session.repo_paths(repo, &args.paths)?,
         allow_protected: args.allow_protected,
         allow_mass_deletion: args.yes,
+        lists_in_sync: session.loudness == Loudness::Verbose,
     })
 }
 
@@ -84,7 +85,7 @@ fn one(
     if let Some(purpose) = mended {
         warnings.push(format!("an earlier `{purpose}` was cut short and has been put right"));
     }
-    let mut looked = look(repo, context, wishes, Depth::Everything, tools.progress)?;
+    let mut looked = look(repo, context, wishes, Depth::Everything, tools)?;
     let mut moved_to = None;
     if let Looked::Decided(decided) = &looked {
         check_gates(repo)?;
@@ -92,7 +93,7 @@ fn one(
             move_to(repo, &ahead)?;
             moved_to = Some(ahead.commit.to_string());
             let context = decided.context.clone();
-            looked = look(repo, context, wishes, Depth::Everything, tools.progress)?;
+            looked = look(repo, context, wishes, Depth::Everything, tools)?;
         }
     }
     let decided = match looked {
@@ -137,7 +138,7 @@ fn only_look(
             "an earlier run was cut short; the next `cargo xtask sync` puts it right".to_owned(),
         );
     }
-    let decided = match look(repo, context, wishes, Depth::Everything, tools.progress)? {
+    let decided = match look(repo, context, wishes, Depth::Everything, tools)? {
         Looked::OnCanonical(context) => return Ok(on_canonical(repo, &context, wishes)),
         Looked::Decided(decided) => decided,
     };
@@ -149,8 +150,9 @@ fn only_look(
 }
 
 fn described(repo: &Repo, decided: &Decided, wishes: &Wishes, warnings: Vec<String>) -> Outcome {
-    let Decided { head, context, plan, in_sync, .. } = decided;
-    let report = super::session::describe(repo, head, context, plan, in_sync, warnings);
+    let Decided { head, context, plan, .. } = decided;
+    let in_sync = if wishes.lists_in_sync { decided.in_sync() } else { Vec::new() };
+    let report = super::session::describe(repo, head, context, plan, &in_sync, warnings);
     let report = SyncReport { mode: wishes.mode.name(), ..report };
     let unknown = plan.count(Class::Unknown);
     let is_forced = wishes.beyond == Beyond::Force;

@@ -75,8 +75,7 @@ fn explain(
         why.decision = Some("neither this branch nor the canonical one has it".to_owned());
         return Ok(());
     }
-    let progress = session.tools().progress;
-    match look(repo, context.clone(), &wishes, Depth::Everything, progress)? {
+    match look(repo, context.clone(), &wishes, Depth::Everything, &session.tools())? {
         Looked::OnCanonical(context) => {
             why.decision = Some(format!("`{}` is the canonical branch", context.config.branch));
         }

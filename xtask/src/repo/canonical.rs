@@ -47,7 +47,7 @@ impl Repo {
                 }
             }
         };
-        let tree = self.commit(commit)?.tree;
+        let tree = self.tree_of(commit)?;
         Ok(Some(Resolved { canonical: Canonical { reference, commit, tree }, diverged }))
     }
 }

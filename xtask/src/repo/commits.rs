@@ -84,6 +84,13 @@ impl Repo {
         })
     }
 
+    /// The tree of a commit.
+    pub fn tree_of(&self, id: Id) -> Result<Id> {
+        let commit = self.git.find_commit(id).map_err(|cause| self.unreadable(id, cause))?;
+        let tree = commit.tree_id().map_err(|cause| self.unreadable(id, cause))?;
+        Ok(tree.detach())
+    }
+
     /// Writes a commit object; no ref is moved.
     pub fn write_commit(&self, new: &NewCommit<'_>) -> Result<Id> {
         let signature = gix::actor::Signature {

@@ -1,6 +1,7 @@
 //! What git does to content on its way between the working tree and the object database: line
 //! ends, encodings, `$Id$`, and clean and smudge programs, by `.gitattributes` and configuration.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 
 use gix::bstr::ByteSlice;
@@ -8,9 +9,12 @@ use gix::filter::Pipeline;
 use gix::filter::plumbing::pipeline::convert::{ToGitOutcome, ToWorktreeOutcome};
 use gix::worktree::stack::state::attributes::Source;
 
-use super::{Index, Repo};
+use super::{Entry, Id, Index, Mode, Repo};
 use crate::base::error::{Context, Result};
 use crate::base::path::RepoPath;
+
+/// Where attributes are kept, in any folder.
+const ATTRIBUTES: &[u8] = b".gitattributes";
 
 /// How a Git LFS pointer begins.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
@@ -21,6 +25,7 @@ const LFS_POINTER_LARGEST: u64 = 1024;
 /// The filters, with the attributes of one index.
 pub struct Filters<'repo> {
     pipeline: Pipeline<'repo>,
+    attributes: gix::AttributeStack<'repo>,
 }
 
 impl Repo {
@@ -39,12 +44,41 @@ impl Repo {
     fn filters(&self, index: &Index, source: Source) -> Result<Filters<'_>> {
         let failed = || "the attributes and filters of this repository cannot be read";
         let stack = self.git.attributes_only(index.state(), source).unable(failed)?;
-        Ok(Filters { pipeline: Pipeline::new(&self.git, stack.detach()).unable(failed)? })
+        let attributes = self.git.attributes_only(index.state(), source).unable(failed)?;
+        let pipeline = Pipeline::new(&self.git, stack.detach()).unable(failed)?;
+        Ok(Filters { pipeline, attributes })
     }
 
-    /// Whether this blob is a Git LFS pointer.
-    pub fn is_lfs_pointer(&self, id: super::Id) -> Result<bool> {
-        Ok(self.object_size(id)? <= LFS_POINTER_LARGEST && is_pointer(&self.blob(id)?))
+    /// Whether a path of a tree is kept in Git LFS there: its attributes may say so, and it holds a
+    /// pointer. `folders` remembers which folders have attributes that mention LFS.
+    pub fn is_in_lfs(
+        &self,
+        tree: Id,
+        path: &RepoPath,
+        entry: Entry,
+        folders: &mut BTreeMap<Option<RepoPath>, bool>,
+    ) -> Result<bool> {
+        let mut mentions = false;
+        for folder in path.ancestors().map(Some).chain([None]) {
+            mentions |= match folders.get(&folder) {
+                Some(known) => *known,
+                None => {
+                    let found = self.mentions_lfs(tree, folder.as_ref())?;
+                    folders.insert(folder, found);
+                    found
+                }
+            };
+        }
+        Ok(mentions
+            && self.object_size(entry.id)? <= LFS_POINTER_LARGEST
+            && is_pointer(&self.blob(entry.id)?))
+    }
+
+    fn mentions_lfs(&self, tree: Id, folder: Option<&RepoPath>) -> Result<bool> {
+        let name = folder
+            .map_or(ATTRIBUTES.to_vec(), |folder| [folder.as_bytes(), b"/", ATTRIBUTES].concat());
+        let Some(entry) = self.entry_at(tree, &RepoPath::new(name))? else { return Ok(false) };
+        Ok(entry.mode != Mode::Gitlink && self.blob(entry.id)?.contains_str("filter=lfs"))
     }
 
     /// Whether Git LFS is set up here, so that its pointers become files.
@@ -71,6 +105,20 @@ impl Filters<'_> {
                 bytes
             }
         })
+    }
+
+    /// Whether this is a Git LFS pointer at a path that is kept in Git LFS.
+    pub fn is_lfs_pointer(&mut self, path: &RepoPath, content: &[u8]) -> Result<bool> {
+        if !is_pointer(content) {
+            return Ok(false);
+        }
+        let failed = || format!("the attributes of `{path}` cannot be read");
+        let mut found = self.attributes.selected_attribute_matches(["filter"]);
+        let platform = self.attributes.at_entry(path.as_bytes().as_bstr(), None).unable(failed)?;
+        platform.matching_attributes(&mut found);
+        Ok(found
+            .iter_selected()
+            .any(|rule| rule.assignment.state.as_bstr().is_some_and(|value| value == "lfs")))
     }
 
     /// The content as git would check it out.

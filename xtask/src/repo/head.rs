@@ -28,7 +28,7 @@ impl Repo {
                 .hint("make the first commit, then try again"));
         };
         let commit = commit.detach();
-        let tree = self.commit(commit)?.tree;
+        let tree = self.tree_of(commit)?;
         Ok(Head { branch, commit, tree })
     }
 

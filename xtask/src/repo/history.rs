@@ -131,7 +131,7 @@ impl Repo {
             if cut.contains(&commit.id) {
                 known.whole = false;
             }
-            let tree = self.commit(commit.id)?.tree;
+            let tree = self.tree_of(commit.id)?;
             let fresh = &mut known.fresh;
             let visited = self.visit_tree(
                 tree,

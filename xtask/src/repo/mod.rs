@@ -5,6 +5,7 @@
 //! switch, diff, reset).
 
 mod canonical;
+mod clean;
 mod commits;
 mod filters;
 mod gates;
@@ -23,6 +24,7 @@ mod worktrees;
 use std::path::{Path, PathBuf};
 
 pub use canonical::{Canonical, Resolved};
+pub use clean::CleanRecord;
 pub use commits::{CommitInfo, NewCommit, Stamp};
 pub use filters::Filters;
 pub use gates::Operation;

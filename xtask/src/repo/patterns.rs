@@ -49,6 +49,12 @@ impl PathPatterns {
         })
     }
 
+    /// Whether no pattern takes anything back.
+    #[must_use]
+    pub fn only_takes(&self) -> bool {
+        !self.patterns.iter().any(Pattern::is_negative)
+    }
+
     /// Whether a path below this folder could be taken although the folder itself is not. May say
     /// yes too often, never no too often.
     #[must_use]

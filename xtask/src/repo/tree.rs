@@ -79,6 +79,10 @@ pub trait Scope {
     fn enters(&self, folder: &[u8]) -> bool;
     /// Whether this path itself is in scope.
     fn holds(&self, path: &[u8]) -> bool;
+    /// Whether a folder is in scope with all that is below it, whatever that is. May say no.
+    fn takes_whole(&self, _folder: &[u8]) -> bool {
+        false
+    }
 }
 
 /// What two trees hold at one path.

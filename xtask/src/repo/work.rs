@@ -15,7 +15,7 @@ use crate::base::files::is_executable;
 use crate::base::path::RepoPath;
 
 /// What tells one state of a file from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileStat {
     /// Its size in bytes.
     pub size: u64,
@@ -51,6 +51,8 @@ pub struct OnDisk {
     pub entry: Entry,
     /// Its very bytes, before any filter, and its kind on this disk.
     pub raw: Entry,
+    /// How it looked before it was read.
+    pub look: FileStat,
 }
 
 /// What is at a path.
@@ -106,6 +108,14 @@ impl Ways {
                 Err(Error::unable(format!("`{path}` cannot be looked at")).because(cause))
             }
         }
+    }
+
+    /// The symlink among the folders above a path, if one of them is one.
+    pub fn symlink_above(&mut self, repo: &Repo, path: &RepoPath) -> Result<Option<RepoPath>> {
+        Ok(match self.barred(repo, path)? {
+            Some(Work::BelowSymlink(link)) => Some(link),
+            _ => None,
+        })
     }
 
     fn barred(&mut self, repo: &Repo, path: &RepoPath) -> Result<Option<Work>> {
@@ -166,7 +176,7 @@ impl Repo {
             let target = fs::read_link(&on_disk).unable(failed)?;
             let id = self.blob_id(target.as_os_str().as_bytes())?;
             let entry = Entry { mode: Mode::Symlink, id };
-            return Ok(Work::Present(OnDisk { entry, raw: entry }));
+            return Ok(Work::Present(OnDisk { entry, raw: entry, look: FileStat::of(&meta) }));
         }
         if meta.is_dir() {
             return Ok(Work::Folder);
@@ -180,7 +190,7 @@ impl Repo {
         let staged_mode = staged.map(|entry| entry.mode);
         if staged_mode == Some(Mode::Symlink) && !self.setting_is("core.symlinks", true) {
             let entry = Entry { mode: Mode::Symlink, id: raw.id };
-            return Ok(Work::Present(OnDisk { entry, raw }));
+            return Ok(Work::Present(OnDisk { entry, raw, look: FileStat::of(&meta) }));
         }
         let mode = if self.setting_is("core.fileMode", true) {
             disk_mode
@@ -189,7 +199,8 @@ impl Repo {
         };
         let cleaned = filters.clean(path, content, index)?;
         let id = self.blob_id(&cleaned)?;
-        Ok(Work::Present(OnDisk { entry: Entry { mode, id }, raw }))
+        let entry = Entry { mode, id };
+        Ok(Work::Present(OnDisk { entry, raw, look: FileStat::of(&meta) }))
     }
 }
 

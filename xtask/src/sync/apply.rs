@@ -28,7 +28,7 @@ use crate::base::progress::Progress;
 use crate::base::record::{self, Found};
 use crate::base::signals::Interrupts;
 use crate::repo::{
-    Entry, Filters, Id, Index, IndexStamp, Mode, Reached, Repo, Staged, Ways, read_raw,
+    Entry, FileStat, Filters, Id, Index, IndexStamp, Mode, Reached, Repo, Staged, Ways, read_raw,
 };
 
 /// What a transaction works with.
@@ -105,7 +105,8 @@ fn draft(applier: &Applier<'_>, batch: &Batch, had_index: Option<bool>) -> Resul
         aside.extend_from_slice(format!(".xtask-{}-{number}", applier.id).as_bytes());
         let aside = RepoPath::new(aside);
         let before = change.expects.map(print_of);
-        files.push(FileStep { path: change.path.clone(), aside, before, after: None, removes });
+        let (path, look) = (change.path.clone(), change.look);
+        files.push(FileStep { path, aside, before, after: None, removes, look });
     }
     Ok(Journal {
         id: applier.id.clone(),
@@ -287,7 +288,7 @@ fn checked_out(
         return Ok(content);
     }
     let filtered = filters.smudge(&step.path, &content)?;
-    if filtered == content && repo.is_lfs_pointer(entry.id)? {
+    if filtered == content && filters.is_lfs_pointer(&step.path, &content)? {
         return Err(Error::unable(format!(
             "Git LFS did not fetch the content of `{}`; its pointer is not written over a file",
             step.path
@@ -341,11 +342,12 @@ fn still_as_planned(repo: &Repo, batch: &Batch, stamp: Option<&IndexStamp>) -> R
 fn swap_in(applier: &Applier<'_>, journal: &Journal) -> Result<()> {
     let Applier { repo, disk, interrupts, .. } = applier;
     let (removals, writes): (Vec<_>, Vec<_>) = journal.files.iter().partition(|s| s.removes);
+    let mut ways = Ways::default();
     for step in removals {
         if interrupts.arrived() {
             return Err(interrupted());
         }
-        swap(repo, disk, step)?;
+        swap(repo, disk, step, &mut ways)?;
         remove_empty_folders(repo, disk, &step.path)?;
     }
     for folder in &journal.folders {
@@ -355,22 +357,21 @@ fn swap_in(applier: &Applier<'_>, journal: &Journal) -> Result<()> {
             made => made.unable(|| format!("the folder `{}` cannot be made", folder.path))?,
         }
     }
+    let mut ways = Ways::default();
     for step in writes {
         if interrupts.arrived() {
             return Err(interrupted());
         }
-        swap(repo, disk, step)?;
+        swap(repo, disk, step, &mut ways)?;
     }
     Ok(())
 }
 
-fn swap(repo: &Repo, disk: &Disk<'_>, step: &FileStep) -> Result<()> {
+fn swap(repo: &Repo, disk: &Disk<'_>, step: &FileStep, ways: &mut Ways) -> Result<()> {
     let target = step.path.on_disk(repo.root());
     let aside = step.aside.on_disk(repo.root());
     let failed = || format!("`{}` cannot be replaced", step.path);
-    if let Reached::Not(crate::repo::Work::BelowSymlink(link)) =
-        Ways::default().reach(repo, &step.path)?
-    {
+    if let Some(link) = ways.symlink_above(repo, &step.path)? {
         return Err(Error::unable(format!("`{link}` has become a symlink; nothing was changed")));
     }
     let moved = match (&step.before, step.removes) {
@@ -385,7 +386,7 @@ fn swap(repo: &Repo, disk: &Disk<'_>, step: &FileStep) -> Result<()> {
         return Err(changed_meanwhile(&step.path));
     }
     moved.unable(failed)?;
-    if step.before.is_some() && print_at(repo, &aside)? != step.before {
+    if step.before.is_some() && !is_what_was_seen(repo, step, &aside)? {
         // Somebody saved the file between our look and the swap: theirs goes back, at once.
         let back =
             if step.removes { disk.place(&aside, &target) } else { disk.exchange(&aside, &target) };
@@ -393,6 +394,20 @@ fn swap(repo: &Repo, disk: &Disk<'_>, step: &FileStep) -> Result<()> {
         return Err(changed_meanwhile(&step.path));
     }
     Ok(())
+}
+
+/// Whether what came out of a swap is what the plan saw: by its size, time and inode, where those
+/// can be trusted, and else by its bytes. The ctime has changed by the swap itself.
+fn is_what_was_seen(repo: &Repo, step: &FileStep, aside: &Path) -> Result<bool> {
+    if let Some(seen) = step.look
+        && let Ok(meta) = aside.symlink_metadata()
+    {
+        let now = FileStat { ctime_ns: seen.ctime_ns, ..FileStat::of(&meta) };
+        if now == seen {
+            return Ok(true);
+        }
+    }
+    Ok(print_at(repo, aside)? == step.before)
 }
 
 fn changed_meanwhile(path: &RepoPath) -> Error {
@@ -513,7 +528,7 @@ fn take_back(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> Result<()> {
         unlock_index(repo, disk, journal)
     };
     undo().unable(failed)?;
-    if let Some(commit) = &journal.backup {
+    if let Some(commit) = journal.backup.as_ref().and_then(|id| Id::from_hex(id.as_bytes()).ok()) {
         disk.other("forget the backup").unable(failed)?;
         backup::forget_commit(repo, commit)?;
     }
@@ -637,7 +652,7 @@ fn has_moved(repo: &Repo, head: &HeadStep) -> Result<bool> {
         return Ok(false);
     };
     // An undo goes back to an ancestor, so being where it began comes first.
-    let is_where_it_began = at.to_string() == head.old;
+    let is_where_it_began = Id::from_hex(head.old.as_bytes()).ok() == Some(at);
     Ok(at == new || (!is_where_it_began && repo.is_ancestor(new, at).unwrap_or(false)))
 }
 

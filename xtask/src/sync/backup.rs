@@ -114,7 +114,10 @@ pub fn save(repo: &Repo, intent: &Intent<'_>) -> Result<Prepared> {
     for change in intent.changes {
         let staged = intent.index.at(&change.path).entry();
         if let Some(raw) = change.expects {
-            keep_bytes(repo, change, raw)?;
+            // What is staged is in the object database already.
+            if staged.is_none_or(|entry| entry.id != raw.id) {
+                keep_bytes(repo, change, raw)?;
+            }
             tree.push((below("worktree", &change.path), Some(raw)));
         }
         let is_lost = change.stages.is_some();
@@ -228,24 +231,30 @@ fn read(repo: &Repo, tree: Id) -> Result<Option<Record>> {
 }
 
 /// Takes the name of a backup away whose run did not happen after all.
-pub fn forget_commit(repo: &Repo, commit: &str) -> Result<()> {
+pub fn forget_commit(repo: &Repo, commit: Id) -> Result<()> {
     for (name, id) in repo.refs_below(PREFIX)? {
-        if id.to_string() == commit {
+        if id == commit {
             repo.delete_ref(&name, id)?;
         }
     }
     Ok(())
 }
 
-/// Removes the backups that are old enough and not among the last.
+/// Removes the backups that are old enough and not among the last. Their names tell their age, so
+/// none of them is read.
 pub fn prune(repo: &Repo, now: i64) -> Result<()> {
-    let refs = repo.refs_below(PREFIX)?;
+    let mut refs = repo.refs_below(PREFIX)?;
     if refs.len() <= KEPT_COUNT {
         return Ok(());
     }
-    for backup in list(repo)?.into_iter().skip(KEPT_COUNT) {
-        if now - backup.seconds > KEPT_SECONDS {
-            repo.delete_ref(&format!("{PREFIX}{}", backup.id), backup.commit)?;
+    refs.sort_by_key(|(name, _)| {
+        let (time, number) = name.rsplit_once('-').unwrap_or((name, ""));
+        std::cmp::Reverse((time.to_owned(), number.parse::<u32>().unwrap_or(0)))
+    });
+    let oldest_kept = format!("{PREFIX}{}", compact(now - KEPT_SECONDS));
+    for (name, commit) in refs.into_iter().skip(KEPT_COUNT) {
+        if name < oldest_kept {
+            repo.delete_ref(&name, commit)?;
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use super::backup::Prepared;
 use super::overlay::Overlay;
 use crate::base::path::RepoPath;
-use crate::repo::{Entry, Id};
+use crate::repo::{Entry, FileStat, Id};
 
 /// What happens to a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Change {
     /// What must be on disk before: the id of the very bytes, and the kind. Nothing means that
     /// nothing must be there.
     pub expects: Option<Entry>,
+    /// How the file looked then, if nobody can have changed it since without changing that.
+    pub look: Option<FileStat>,
     /// What is staged afterwards; nothing leaves the index alone.
     pub stages: Option<Option<Entry>>,
     /// Whether sparse checkout leaves the file out.

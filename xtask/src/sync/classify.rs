@@ -322,7 +322,7 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
-    use crate::repo::{Id, OnDisk};
+    use crate::repo::{FileStat, Id, OnDisk};
 
     /// `-` absent, otherwise a digit for a content and `x` for an executable one.
     fn entry(text: &str) -> Option<Entry> {
@@ -345,8 +345,9 @@ mod tests {
             "dir" => Work::Folder,
             "link/" => Work::BelowSymlink(RepoPath::new("setup")),
             "file/" => Work::BelowFile(RepoPath::new("setup")),
-            text => entry(text)
-                .map_or(Work::Absent, |entry| Work::Present(OnDisk { entry, raw: entry })),
+            text => entry(text).map_or(Work::Absent, |entry| {
+                Work::Present(OnDisk { entry, raw: entry, look: FileStat::default() })
+            }),
         };
         let index = match words[1] {
             "!" => Indexed::Conflict,

@@ -7,6 +7,7 @@
 //! What is about to be replaced is always read, never trusted by its times.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Metadata;
 
 use super::classify::{Obstacle, PathState};
 use super::context::Context;
@@ -14,12 +15,13 @@ use super::deletions::who_removed;
 use super::managed::Managed;
 use super::overlay::{self, Overlay};
 use super::way::once_gone;
+use crate::base::digest::Digest;
 use crate::base::error::Result;
 use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
 use crate::repo::{
-    Entry, Filters, Head, Index, Indexed, Known, LookedUp, Mode, OnceCanonical, Pair, PathPatterns,
-    Reached, Repo, Scope, Ways, Work, collisions, unsafe_name,
+    CleanRecord, Entry, Filters, Head, Index, Indexed, Known, LookedUp, Mode, OnceCanonical, Pair,
+    PathPatterns, Reached, Repo, Scope, Ways, Work, collisions, unsafe_name,
 };
 
 /// How much is looked at.
@@ -35,14 +37,41 @@ pub enum Depth {
 pub struct Gathered {
     /// The paths that are not simply in sync, in order.
     pub states: Vec<PathState>,
-    /// How many managed paths HEAD holds, where they were counted.
-    pub in_sync: Vec<RepoPath>,
+    /// How the managed files of HEAD were found clean, where all of them were looked at.
+    pub clean: Option<Clean>,
     /// The index, where it was needed.
     pub index: Option<Index>,
     /// The canonical history, where it was needed.
     pub once: Option<OnceCanonical>,
     /// The overlay that is there.
     pub overlay: Overlay,
+}
+
+/// The managed files of HEAD and whether each is clean.
+pub struct Clean {
+    /// Stands for what HEAD holds.
+    pub content: Digest,
+    /// How it is known.
+    pub found: Found,
+}
+
+/// How it is known whether files are clean.
+pub enum Found {
+    /// By a record that fits.
+    ByRecord(CleanRecord),
+    /// By the index: all managed files of HEAD, and how each looked that is clean.
+    ByIndex(BTreeMap<RepoPath, Option<Metadata>>),
+}
+
+impl Clean {
+    /// All managed files of HEAD.
+    #[must_use]
+    pub fn paths(&self) -> Vec<RepoPath> {
+        match &self.found {
+            Found::ByRecord(record) => record.paths(),
+            Found::ByIndex(seen) => seen.keys().cloned().collect(),
+        }
+    }
 }
 
 /// What to look at.
@@ -59,6 +88,8 @@ pub struct Question<'a> {
     pub only: &'a [RepoPath],
     /// How much.
     pub depth: Depth,
+    /// What time it is, in nanoseconds since the epoch.
+    pub now_ns: i64,
     /// Who is told how far it is.
     pub progress: &'a dyn Progress,
 }
@@ -76,30 +107,8 @@ pub fn gather(question: &Question<'_>) -> Result<Gathered> {
     let mut differing =
         repo.compare_trees(Some(head.tree), Some(context.canonical.tree), *managed)?;
     differing.retain(|path, _| question.wants(path));
-    let mut in_sync = Vec::new();
     let mut disk = Look::new(repo);
-    let mut suspects = BTreeMap::new();
-    if question.depth == Depth::Everything {
-        let same = repo.list_tree(head.tree, *managed)?;
-        for (path, entry) in same {
-            if differing.contains_key(&path) || !question.wants(&path) {
-                continue;
-            }
-            if overlay.paths.contains_key(&path) || disk.may_differ(&path, entry)? {
-                suspects.insert(path, Pair { one: Some(entry), two: Some(entry) });
-            } else {
-                in_sync.push(path);
-            }
-        }
-    } else {
-        for path in overlay.paths.keys().filter(|path| question.wants(path)) {
-            if !differing.contains_key(path)
-                && let Some(entry) = repo.entry_at(head.tree, path)?
-            {
-                suspects.insert(path.clone(), Pair { one: Some(entry), two: Some(entry) });
-            }
-        }
-    }
+    let (suspects, clean) = suspects(question, &mut disk, &differing, &overlay)?;
     let obstacles = obstacles(question, &differing)?;
     let once = if differing.values().any(|pair| pair.one.is_some()) {
         let tip = context.canonical.commit;
@@ -133,7 +142,60 @@ pub fn gather(question: &Question<'_>) -> Result<Gathered> {
     }
     question.progress.end();
     states.sort_by(|one, two| one.path.cmp(&two.path));
-    Ok(Gathered { states, in_sync, index: disk.index, once, overlay })
+    Ok(Gathered { states, clean, index: disk.index, once, overlay })
+}
+
+/// The paths at which HEAD is canonical and the file may not be, and how the rest is known.
+fn suspects(
+    question: &Question<'_>,
+    disk: &mut Look<'_>,
+    differing: &BTreeMap<RepoPath, Pair>,
+    overlay: &Overlay,
+) -> Result<(BTreeMap<RepoPath, Pair>, Option<Clean>)> {
+    let Question { repo, head, managed, .. } = question;
+    let mut suspects = BTreeMap::new();
+    let mut suspect = |path: RepoPath, entry: Entry| {
+        if question.wants(&path) && !differing.contains_key(&path) {
+            suspects.insert(path, Pair { one: Some(entry), two: Some(entry) });
+        }
+    };
+    if question.depth == Depth::Differences {
+        for path in overlay.paths.keys() {
+            if let Some(entry) = repo.entry_at(head.tree, path)? {
+                suspect(path.clone(), entry);
+            }
+        }
+        return Ok((suspects, None));
+    }
+    let content = repo.managed_fingerprint(head.tree, *managed, managed.rules())?;
+    if let Some(record) = repo.clean_record(content) {
+        for path in record.suspects(repo)? {
+            if let Some(entry) = repo.entry_at(head.tree, &path)?
+                && matches!(disk.looks(&path, entry)?, Looks::Different)
+            {
+                suspect(path, entry);
+            }
+        }
+        return Ok((suspects, Some(Clean { content, found: Found::ByRecord(record) })));
+    }
+    let mut seen = BTreeMap::new();
+    for (path, entry) in repo.list_tree(head.tree, *managed)? {
+        let look = disk.looks(&path, entry)?;
+        let is_overlay = overlay.paths.contains_key(&path);
+        match look {
+            Looks::Same(meta) if !is_overlay => {
+                seen.insert(path, Some(meta));
+            }
+            Looks::NoFile if !is_overlay => {
+                seen.insert(path, None);
+            }
+            _ => {
+                seen.insert(path.clone(), None);
+                suspect(path, entry);
+            }
+        }
+    }
+    Ok((suspects, Some(Clean { content, found: Found::ByIndex(seen) })))
 }
 
 /// Looks at the working tree, and at the index once it is needed.
@@ -160,20 +222,23 @@ impl<'r> Look<'r> {
         Ok(())
     }
 
-    /// Whether a file may differ from what HEAD holds, by its size and times.
-    fn may_differ(&mut self, path: &RepoPath, entry: Entry) -> Result<bool> {
+    /// How a file looks beside what HEAD holds, by its size and times.
+    fn looks(&mut self, path: &RepoPath, entry: Entry) -> Result<Looks> {
         self.prepare()?;
         let index = self.index.as_ref().expect("because it was just read");
         if entry.mode == Mode::Gitlink {
-            return Ok(false);
+            return Ok(Looks::NoFile);
         }
         let staged = self.repo.staged(index, path)?;
-        if let Indexed::Entry { is_skipped: true, .. } = staged {
-            return Ok(false);
-        }
-        Ok(match self.ways.reach(self.repo, path)? {
-            Reached::Not(_) => true,
-            Reached::There(meta) => staged.entry() != Some(entry) || !index.is_fresh(path, &meta),
+        let reached = self.ways.reach(self.repo, path)?;
+        Ok(match (staged, reached) {
+            (Indexed::Entry { is_skipped: true, .. }, Reached::Not(Work::Absent)) => Looks::NoFile,
+            (_, Reached::There(meta))
+                if staged.entry() == Some(entry) && index.is_fresh(path, &meta) =>
+            {
+                Looks::Same(meta)
+            }
+            _ => Looks::Different,
         })
     }
 
@@ -222,6 +287,16 @@ impl<'r> Look<'r> {
     }
 }
 
+/// How a file looks beside what HEAD holds.
+enum Looks {
+    /// As git last saw it with that content.
+    Same(Metadata),
+    /// There is to be none here: a submodule, or left out by sparse checkout.
+    NoFile,
+    /// It may have another content.
+    Different,
+}
+
 /// What keeps paths from being written, whatever their class.
 fn obstacles(
     question: &Question<'_>,
@@ -240,6 +315,7 @@ fn obstacles(
         BTreeMap::new()
     };
     let has_lfs = repo.has_lfs();
+    let mut lfs_folders = BTreeMap::new();
     for (path, pair) in differing {
         let is_gitlink = |entry: Option<Entry>| entry.is_some_and(|e| e.mode == Mode::Gitlink);
         let obstacle = if let Some(why) = unsafe_name(path) {
@@ -253,7 +329,7 @@ fn obstacles(
         } else if !has_lfs
             && let Some(entry) = pair.two
             && entry.mode != Mode::Symlink
-            && repo.is_lfs_pointer(entry.id)?
+            && repo.is_in_lfs(context.canonical.tree, path, entry, &mut lfs_folders)?
         {
             Obstacle::NoLfs
         } else {

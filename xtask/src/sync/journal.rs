@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::overlay::KeptPath;
 use crate::base::path::RepoPath;
-use crate::repo::Repo;
+use crate::repo::{FileStat, Repo};
 
 /// The kind and version of the record.
 pub const KIND: &str = "xtask.journal/1";
@@ -51,6 +51,9 @@ pub struct FileStep {
     pub after: Option<Print>,
     /// Whether the file is removed.
     pub removes: bool,
+    /// How it looked when the plan was made, if that can be trusted; of no use after a crash.
+    #[serde(skip)]
+    pub look: Option<FileStat>,
 }
 
 /// The move of the checked-out branch.

@@ -60,6 +60,13 @@ impl Scope for Managed {
         taken && self.exclude.decide_with_folders(folder, true) != Some(true)
     }
 
+    fn takes_whole(&self, folder: &[u8]) -> bool {
+        self.include.only_takes()
+            && self.include.decide_with_folders(folder, true) == Some(true)
+            && self.exclude.decide_with_folders(folder, true).is_none()
+            && !self.exclude.may_take_below(folder)
+    }
+
     fn holds(&self, path: &[u8]) -> bool {
         self.include.decide_with_folders(path, false) == Some(true)
             && self.exclude.decide_with_folders(path, false) != Some(true)
@@ -89,6 +96,16 @@ mod tests {
         assert!(managed.enters(b"setup"));
         assert!(!managed.enters(b"setup/local"));
         assert!(!managed.enters(b"src"));
+    }
+
+    #[test]
+    fn a_folder_is_taken_whole_only_if_nothing_below_can_be_left_out() {
+        assert!(managed(&["/setup/"], &["/scripts/x"]).takes_whole(b"setup"));
+        assert!(!managed(&["/setup/"], &["/setup/local/"]).takes_whole(b"setup"));
+        assert!(managed(&["/setup/"], &["/setup/local/"]).takes_whole(b"setup/other"));
+        assert!(!managed(&["/setup/"], &["*.bak"]).takes_whole(b"setup"));
+        assert!(!managed(&["/setup/", "!/setup/x"], &[]).takes_whole(b"setup"));
+        assert!(!managed(&["/setup/"], &[]).takes_whole(b"src"));
     }
 
     #[test]

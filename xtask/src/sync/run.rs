@@ -1,5 +1,6 @@
 //! One run of sync in one worktree: look, decide, and, unless only looking, write.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,12 +9,12 @@ use super::backup::{self, Intent};
 use super::batch::{Batch, Change, FileChange, HeadMove};
 use super::classify::Class;
 use super::context::{self, Context};
-use super::gather::{Depth, Gathered, Question, gather};
+use super::gather::{Clean, Depth, Found, Gathered, Question, gather};
 use super::managed::Managed;
 use super::merge::{self, Merges};
 use super::message::message;
 use super::overlay::Overlay;
-use super::plan::{Beyond, Plan, WriteMode, plan};
+use super::plan::{Beyond, Item, Plan, WriteMode, plan};
 use super::upstream::{Ahead, Standing, standing};
 use super::way::once_gone;
 use crate::base::error::{Error, Result};
@@ -28,6 +29,10 @@ use crate::repo::{Head, Id, Index, NewCommit, OnceCanonical, Repo, Scope, Stamp,
 /// How long another xtask in the same worktree is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
 
+/// A file whose time is older than this, in nanoseconds, cannot be changed without its time changing:
+/// two seconds, the coarsest clock of any file system.
+const SETTLED_NS: i64 = 2_000_000_000;
+
 /// What the user wants.
 #[derive(Clone, Debug)]
 pub struct Wishes {
@@ -41,6 +46,8 @@ pub struct Wishes {
     pub allow_protected: bool,
     /// Delete more than half of the managed files, too.
     pub allow_mass_deletion: bool,
+    /// List what is in sync, too.
+    pub lists_in_sync: bool,
 }
 
 impl Wishes {
@@ -53,6 +60,7 @@ impl Wishes {
             only: Vec::new(),
             allow_protected: false,
             allow_mass_deletion: false,
+            lists_in_sync: false,
         }
     }
 
@@ -100,6 +108,12 @@ impl Tools<'_> {
         }
     }
 
+    /// Nanoseconds since the epoch.
+    #[must_use]
+    pub fn now_ns(&self) -> i64 {
+        i64::try_from((self.world.clock)().as_nanos()).unwrap_or(i64::MAX)
+    }
+
     /// Takes the lock of a worktree and mends what an earlier run left. Says what that was for.
     pub fn enter(&self, repo: &Repo) -> Result<(Lock, Option<String>)> {
         let who = format!("pid {}", std::process::id());
@@ -120,8 +134,6 @@ pub struct Decided {
     pub plan: Plan,
     /// What merging came to, if it was asked for.
     pub merges: Merges,
-    /// The managed paths that are in sync and not in the plan.
-    pub in_sync: Vec<RepoPath>,
     gathered: Rest,
 }
 
@@ -130,6 +142,19 @@ struct Rest {
     index: Option<Index>,
     once: Option<OnceCanonical>,
     overlay: Overlay,
+    clean: Option<Clean>,
+    looked_at_ns: i64,
+}
+
+impl Decided {
+    /// The managed paths that are in sync and not in the plan.
+    #[must_use]
+    pub fn in_sync(&self) -> Vec<RepoPath> {
+        let planned: BTreeSet<&RepoPath> = self.plan.items.iter().map(Item::path).collect();
+        let mut paths = self.gathered.clean.as_ref().map_or(Vec::new(), Clean::paths);
+        paths.retain(|path| !planned.contains(path));
+        paths
+    }
 }
 
 /// What came of looking.
@@ -159,7 +184,7 @@ pub fn look(
     context: Context,
     wishes: &Wishes,
     depth: Depth,
-    progress: &dyn Progress,
+    tools: &Tools<'_>,
 ) -> Result<Looked> {
     let head = repo.head()?;
     if head.branch.as_deref() == Some(context.config.branch.as_str()) {
@@ -176,16 +201,18 @@ pub fn look(
         managed: &managed,
         only: &wishes.only,
         depth,
-        progress,
+        now_ns: tools.now_ns(),
+        progress: tools.progress,
     };
-    let Gathered { states, in_sync, index, once, overlay } = gather(&question)?;
+    let Gathered { states, clean, index, once, overlay } = gather(&question)?;
     let merges = match (&once, wishes.beyond) {
         (Some(once), Beyond::Merge) => merge::attempt(repo, &head, &context, once, &states)?,
         _ => Merges::default(),
     };
     let plan = plan(states, wishes.mode, wishes.beyond, &merges.outcomes);
-    let gathered = Rest { index, once, overlay };
-    Ok(Looked::Decided(Box::new(Decided { head, context, plan, merges, in_sync, gathered })))
+    let looked_at_ns = question.now_ns;
+    let gathered = Rest { index, once, overlay, clean, looked_at_ns };
+    Ok(Looked::Decided(Box::new(Decided { head, context, plan, merges, gathered })))
 }
 
 /// A path that was named must be managed, or hold something that is.
@@ -281,6 +308,7 @@ pub fn write(
     done.conflicts =
         merges.marked.keys().map(|path| (path.clone(), merge::marked_file(repo, path))).collect();
     if plan.writes().next().is_none() {
+        remember_clean(repo, gathered.clean.as_ref(), tools)?;
         return Ok(done);
     }
     check_rules(repo, &decided, wishes)?;
@@ -291,7 +319,7 @@ pub fn write(
         WriteMode::Commit => commit(repo, head, context, plan, tools)?,
         WriteMode::Worktree => None,
     };
-    let changes = changes(plan, wishes.mode);
+    let changes = changes(plan, wishes.mode, gathered.looked_at_ns);
     let overlay = overlay_after(&gathered.overlay, plan, wishes.mode);
     let purpose = wishes.purpose();
     let index = index.map_or_else(|| repo.index(), Ok)?;
@@ -315,9 +343,39 @@ pub fn write(
     let applied = apply::apply(&tools.applier(repo), &batch, Some(index))?;
     done.undo = applied.backup;
     done.is_untidy = applied.is_untidy;
-    // Old backups can go another time.
+    // The record is for speed alone, and so is tidiness: both can wait for another run.
+    if wishes.mode == WriteMode::Commit && !done.is_untidy {
+        drop(note_clean(repo, context, tools));
+    }
     drop(backup::prune(repo, tools.world.now_seconds()));
     Ok(done)
+}
+
+/// Notes how clean files look, so that the next look need not read the index.
+fn remember_clean(repo: &Repo, clean: Option<&Clean>, tools: &Tools<'_>) -> Result<()> {
+    match clean {
+        Some(Clean { content, found: Found::ByIndex(seen) }) => {
+            repo.write_clean_record(tools.disk, *content, seen)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Looks at what a run has made, to note how clean files look.
+fn note_clean(repo: &Repo, context: &Context, tools: &Tools<'_>) -> Result<()> {
+    let head = repo.head()?;
+    let managed = Managed::new(&context.config, head.branch.as_deref());
+    let gathered = gather(&Question {
+        repo,
+        head: &head,
+        context,
+        managed: &managed,
+        only: &[],
+        depth: Depth::Everything,
+        now_ns: tools.now_ns(),
+        progress: tools.progress,
+    })?;
+    remember_clean(repo, gathered.clean.as_ref(), tools)
 }
 
 fn check_rules(repo: &Repo, decided: &Decided, wishes: &Wishes) -> Result<()> {
@@ -389,7 +447,7 @@ fn stamp(repo: &Repo, head: &Head, context: &Context) -> Result<Stamp> {
     })
 }
 
-fn changes(plan: &Plan, mode: WriteMode) -> Vec<Change> {
+fn changes(plan: &Plan, mode: WriteMode, looked_at_ns: i64) -> Vec<Change> {
     plan.writes()
         .map(|item| {
             let file = match (item.writes_file, item.target) {
@@ -397,14 +455,17 @@ fn changes(plan: &Plan, mode: WriteMode) -> Vec<Change> {
                 (true, Some(entry)) => FileChange::CheckOut(entry),
                 (true, None) => FileChange::Remove,
             };
-            let expects = match &item.state.work {
-                Work::Present(found) => Some(found.raw),
+            let found = match &item.state.work {
+                Work::Present(found) => Some(found),
                 _ => None,
             };
+            let settled = looked_at_ns - SETTLED_NS;
+            let look = found.map(|found| found.look).filter(|look| look.mtime_ns < settled);
             Change {
                 path: item.path().clone(),
                 file,
-                expects,
+                expects: found.map(|found| found.raw),
+                look,
                 stages: (mode == WriteMode::Commit).then_some(item.target),
                 is_sparse: item.state.is_sparse,
             }
@@ -464,7 +525,7 @@ pub fn drop_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<(usize, Vec<RepoPa
         }
         let file = staged.map_or(FileChange::Remove, FileChange::CheckOut);
         let (path, expects) = (path.clone(), raw);
-        changes.push(Change { path, file, expects, stages: None, is_sparse: false });
+        changes.push(Change { path, file, expects, look: None, stages: None, is_sparse: false });
     }
     let count = changes.len();
     let purpose = "drop the overlay".to_owned();

@@ -10,7 +10,7 @@ use super::managed::Managed;
 use crate::base::error::Result;
 use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
-use crate::repo::{Id, Indexed, Known, OnDisk, Repo, Work};
+use crate::repo::{FileStat, Id, Indexed, Known, OnDisk, Repo, Work};
 
 /// A branch, and where its managed paths stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub fn survey(repo: &Repo, context: &Context, progress: &dyn Progress) -> Result
             continue;
         }
         let managed = Managed::new(&context.config, Some(&name));
-        let tree = repo.commit(commit)?.tree;
+        let tree = repo.tree_of(commit)?;
         let differing = repo.compare_trees(Some(tree), Some(canonical.tree), &managed)?;
         let absent: BTreeSet<RepoPath> = differing
             .iter()
@@ -69,9 +69,9 @@ pub fn survey(repo: &Repo, context: &Context, progress: &dyn Progress) -> Result
                 index: pair
                     .one
                     .map_or(Indexed::Absent, |entry| Indexed::Entry { entry, is_skipped: false }),
-                work: pair
-                    .one
-                    .map_or(Work::Absent, |entry| Work::Present(OnDisk { entry, raw: entry })),
+                work: pair.one.map_or(Work::Absent, |entry| {
+                    Work::Present(OnDisk { entry, raw: entry, look: FileStat::default() })
+                }),
                 once: known,
                 is_overlay: false,
                 is_sparse: false,

@@ -163,7 +163,7 @@ fn change_back(saved: &SavedPath, work: &Work, staged: Option<Entry>) -> Result<
     }
     let stages = if saved.wrote_index { Some(entry(&saved.index_before)?) } else { None };
     let path = saved.path.clone();
-    Ok(Some(Change { path, file, expects: raw, stages, is_sparse: false }))
+    Ok(Some(Change { path, file, expects: raw, look: None, stages, is_sparse: false }))
 }
 
 /// The overlay as it was, at the paths that were brought back.

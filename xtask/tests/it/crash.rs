@@ -65,7 +65,7 @@ fn run_with(place: &Place<'_>, work: Work, fault: Fault, at: usize) -> (Result<(
 fn sync_with(repo: &Repo, tools: &Tools<'_>, wishes: &Wishes) -> Result<()> {
     let (_lock, _) = tools.enter(repo)?;
     let context = context::read(repo)?;
-    match look(repo, context, wishes, Depth::Everything, &Silent)? {
+    match look(repo, context, wishes, Depth::Everything, tools)? {
         Looked::Decided(decided) => write(repo, *decided, wishes, tools).map(drop),
         Looked::OnCanonical(_) => panic!("the scene is wrong"),
     }
