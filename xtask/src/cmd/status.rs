@@ -9,12 +9,12 @@ use crate::repo::{Repo, Worktree};
 use crate::report::status::{BranchLine, Counts, StatusReport, WorktreeLine};
 use crate::report::sync::CanonicalLine;
 use crate::report::{self, Loudness};
-use crate::sync::apply;
 use crate::sync::classify::Class;
 use crate::sync::context::{self, Context};
 use crate::sync::gather::Depth;
 use crate::sync::overlay;
 use crate::sync::plan::Plan;
+use crate::sync::recover;
 use crate::sync::run::{Looked, Tools, Wishes, look};
 use crate::sync::survey::survey;
 
@@ -33,7 +33,7 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
         worktrees: None,
         branches: None,
     };
-    if apply::is_unfinished(&repo) {
+    if recover::is_unfinished(&repo) {
         let note = "an earlier run was cut short; the next `cargo xtask sync` puts it right";
         report.notes.push(note.to_owned());
     }
@@ -111,7 +111,7 @@ fn worktree(repo: &Repo, context: &Context, tree: Worktree, tools: &Tools<'_>) -
         return line;
     }
     let looked = Repo::discover(&tree.root).and_then(|repo| {
-        if apply::is_unfinished(&repo) {
+        if recover::is_unfinished(&repo) {
             line.note = Some("an earlier run was cut short".to_owned());
         }
         look(&repo, context.clone(), &Wishes::plain(), Depth::Everything, tools)

@@ -10,11 +10,11 @@ use crate::cli::Sync;
 use crate::repo::Repo;
 use crate::report::sync::{Manner, SyncReport, SyncReports, WorktreeLine};
 use crate::report::{self, Loudness};
-use crate::sync::apply;
 use crate::sync::classify::Class;
 use crate::sync::context::Context;
 use crate::sync::gather::Depth;
 use crate::sync::plan::{Beyond, WriteMode};
+use crate::sync::recover;
 use crate::sync::run::{
     Decided, Done, Looked, Tools, Wishes, check_gates, has_drift, look, move_to, read_context,
     wants_to_move, write,
@@ -133,7 +133,7 @@ fn only_look(
     }
     let context = read_context(repo, false)?;
     let mut warnings = context.warnings.clone();
-    if apply::is_unfinished(repo) {
+    if recover::is_unfinished(repo) {
         warnings.push(
             "an earlier run was cut short; the next `cargo xtask sync` puts it right".to_owned(),
         );

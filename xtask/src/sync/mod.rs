@@ -21,6 +21,8 @@ pub mod merge;
 pub mod message;
 pub mod overlay;
 pub mod plan;
+pub mod print;
+pub mod recover;
 pub mod run;
 pub mod survey;
 pub mod undo;

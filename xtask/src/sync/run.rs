@@ -15,6 +15,7 @@ use super::merge::{self, Merges};
 use super::message::message;
 use super::overlay::Overlay;
 use super::plan::{Beyond, Item, Plan, WriteMode, plan};
+use super::recover;
 use super::upstream::{Ahead, Standing, standing};
 use super::way::once_gone;
 use crate::base::error::{Error, Result};
@@ -119,7 +120,7 @@ impl Tools<'_> {
         let who = format!("pid {}", std::process::id());
         let path = repo.state_folder().join("lock");
         let lock = Lock::acquire(&path, &who, LOCK_WAIT, |holder| (self.waiting)(holder))?;
-        let mended = apply::recover(repo, self.disk)?;
+        let mended = recover::recover(repo, self.disk)?;
         Ok((lock, mended))
     }
 }

@@ -1,0 +1,208 @@
+//! Taking a transaction back, or tidying up after it: at once when it fails, and by the next command
+//! when it was cut short.
+
+use std::io;
+use std::path::Path;
+
+use super::backup;
+use super::journal::{self, FileStep, HeadStep, Journal, Phase};
+use super::overlay;
+use super::print::print_at;
+use crate::base::error::{Context as _, Error, Result};
+use crate::base::files::Disk;
+use crate::base::record::{self, Found};
+use crate::repo::{Id, Repo};
+
+/// Whether a transaction was cut short here.
+#[must_use]
+pub fn is_unfinished(repo: &Repo) -> bool {
+    exists(&journal::file(repo))
+}
+
+/// Mends what a crashed transaction left: takes it back, or tidies up if it had gone through.
+/// Says what it was for, if there was one. The caller holds the lock of the worktree.
+pub fn recover(repo: &Repo, disk: &Disk<'_>) -> Result<Option<String>> {
+    let journal: Journal = match record::read(&journal::file(repo), journal::KIND) {
+        Found::Nothing => return Ok(None),
+        Found::Whole(journal) => journal,
+        Found::Broken(why) => {
+            return Err(Error::unable(format!("the journal of an earlier run is damaged: {why}"))
+                .detail(journal::file(repo).display().to_string())
+                .hint("look at `git status`; when the files are as they should be, remove it"));
+        }
+    };
+    let has_moved = match &journal.head {
+        None => journal.phase == Phase::Done,
+        Some(head) => has_moved(repo, head)?,
+    };
+    let mended = if has_moved {
+        finish(repo, disk, &journal).unable(|| "an earlier run cannot be tidied up after")
+    } else {
+        remove_stale_ref_locks(repo, disk, &journal)?;
+        take_back(repo, disk, &journal)
+    };
+    mended.map(|()| Some(journal.purpose))
+}
+
+/// Whether the branch got to the new commit, or further.
+fn has_moved(repo: &Repo, head: &HeadStep) -> Result<bool> {
+    let name = match &head.branch {
+        Some(branch) => format!("refs/heads/{branch}"),
+        None => "HEAD".to_owned(),
+    };
+    let (Some(at), Ok(new)) = (repo.resolve(&name)?, Id::from_hex(head.new.as_bytes())) else {
+        return Ok(false);
+    };
+    // An undo goes back to an ancestor, so being where it began comes first.
+    let is_where_it_began = Id::from_hex(head.old.as_bytes()).ok() == Some(at);
+    Ok(at == new || (!is_where_it_began && repo.is_ancestor(new, at).unwrap_or(false)))
+}
+
+/// How often a lock on a ref is looked at before it counts as left behind.
+const LOCK_ROUNDS: u32 = 20;
+
+/// Removes the locks on HEAD and the branch that a killed transaction of ours left: they hold its
+/// new commit or, if it was killed before writing that, nothing for longer than git ever needs.
+fn remove_stale_ref_locks(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> Result<()> {
+    let Some(head) = journal.head.as_ref().filter(|_| journal.phase == Phase::Swapping) else {
+        return Ok(());
+    };
+    if !lock_is_ours(repo, journal) {
+        return Ok(());
+    }
+    let mut locks = vec![repo.git_folder().join("HEAD.lock")];
+    if let Some(branch) = &head.branch {
+        locks.push(repo.common_folder().join(format!("refs/heads/{branch}.lock")));
+    }
+    for lock in locks {
+        for round in 0..=LOCK_ROUNDS {
+            let Ok(text) = std::fs::read_to_string(&lock) else { break };
+            let is_new = text.trim() == head.new;
+            if is_new || (text.is_empty() && round == LOCK_ROUNDS) {
+                disk.remove(&lock)
+                    .unable(|| format!("the lock `{}` cannot be removed", lock.display()))?;
+                break;
+            }
+            if !text.is_empty() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+    Ok(())
+}
+
+/// Removes what a transaction leaves that went through.
+pub fn finish(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> io::Result<()> {
+    for step in &journal.files {
+        disk.remove(&step.aside.on_disk(repo.root()))?;
+    }
+    if let Some(kept) = &journal.overlay {
+        if kept.is_empty() {
+            disk.remove(&overlay::file(repo))?;
+        } else {
+            record::write(disk, &overlay::file(repo), overlay::KIND, kept)?;
+        }
+    }
+    disk.remove(&journal::old_index(repo))?;
+    disk.remove(&journal::new_index(repo))?;
+    unlock_index(repo, disk, journal)?;
+    disk.remove(&journal::file(repo))
+}
+
+fn unlock_index(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> io::Result<()> {
+    if lock_is_ours(repo, journal) {
+        disk.remove(&repo.index_lock())?;
+    }
+    disk.remove(&journal::lock_source(repo))
+}
+
+fn lock_is_ours(repo: &Repo, journal: &Journal) -> bool {
+    std::fs::read(repo.index_lock()).is_ok_and(|text| text == journal.lock_text().as_bytes())
+}
+
+/// Takes everything back that a transaction did before it moved the branch. What somebody else has
+/// changed since stays as they left it.
+pub fn take_back(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> Result<()> {
+    let failed = || "what was begun cannot be taken back";
+    let old = journal::old_index(repo);
+    let replaced = old.exists() && !same_file(&old, &repo.index_file());
+    let is_ours = lock_is_ours(repo, journal);
+    if replaced && !is_ours {
+        // Somebody has removed our lock and gone on with our index. It and the files belong
+        // together, and the next sync commits them.
+        return finish(repo, disk, journal).unable(failed);
+    }
+    let undo = || -> io::Result<()> {
+        if replaced {
+            disk.replace(&old, &repo.index_file())?;
+        } else if is_ours && journal.had_index == Some(false) {
+            disk.remove(&repo.index_file())?;
+        }
+        for step in journal.files.iter().rev().filter(|step| !step.removes) {
+            swap_back(repo, disk, step)?;
+        }
+        for folder in journal.folders.iter().rev() {
+            disk.remove_empty_folder(&folder.path.on_disk(repo.root()))?;
+        }
+        for step in journal.files.iter().rev().filter(|step| step.removes) {
+            put_back(repo, disk, step)?;
+        }
+        disk.remove(&old)?;
+        disk.remove(&journal::new_index(repo))?;
+        unlock_index(repo, disk, journal)
+    };
+    undo().unable(failed)?;
+    if let Some(commit) = journal.backup.as_ref().and_then(|id| Id::from_hex(id.as_bytes()).ok()) {
+        disk.other("forget the backup").unable(failed)?;
+        backup::forget_commit(repo, commit)?;
+    }
+    disk.remove(&journal::file(repo)).unable(failed)
+}
+
+fn swap_back(repo: &Repo, disk: &Disk<'_>, step: &FileStep) -> io::Result<()> {
+    let target = step.path.on_disk(repo.root());
+    let aside = step.aside.on_disk(repo.root());
+    let at = |path: &Path| print_at(repo, path).map_err(io::Error::other);
+    disk.mend_exchange(&aside, &target)?;
+    let is_swapped = step.after.is_some() && at(&target)? == step.after;
+    match &step.before {
+        Some(_) if is_swapped && at(&aside)? == step.before && step.before != step.after => {
+            disk.exchange(&aside, &target)?;
+        }
+        None if is_swapped && !exists(&aside) => disk.place(&target, &aside)?,
+        _ => {}
+    }
+    disk.remove(&aside)
+}
+
+fn put_back(repo: &Repo, disk: &Disk<'_>, step: &FileStep) -> io::Result<()> {
+    let target = step.path.on_disk(repo.root());
+    let aside = step.aside.on_disk(repo.root());
+    if !exists(&aside) {
+        return Ok(());
+    }
+    if exists(&target) {
+        // Somebody has made a new file there since; what was removed is in git.
+        return disk.remove(&aside);
+    }
+    if let Some(folder) = target.parent().filter(|folder| !folder.is_dir()) {
+        std::fs::create_dir_all(folder)?;
+    }
+    disk.place(&aside, &target)
+}
+
+fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+fn same_file(one: &Path, two: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (one.symlink_metadata(), two.symlink_metadata()) {
+        (Ok(here), Ok(there)) if (here.dev(), here.ino()) == (there.dev(), there.ino()) => true,
+        (Ok(here), Ok(there)) if here.len() == there.len() => {
+            matches!((std::fs::read(one), std::fs::read(two)), (Ok(one), Ok(two)) if one == two)
+        }
+        _ => false,
+    }
+}
