@@ -52,7 +52,8 @@ impl Bench {
     fn new() -> Bench {
         let root = std::env::temp_dir().join(format!("xtask-bench-{}", std::process::id()));
         fs::create_dir_all(&root).unwrap();
-        fs::write(root.join("gitconfig"), "[user]\nname = Ada\nemail = a@example.invalid\n").unwrap();
+        fs::write(root.join("gitconfig"), "[user]\nname = Ada\nemail = a@example.invalid\n")
+            .unwrap();
         Bench { root, xtask: env!("CARGO_BIN_EXE_xtask") }
     }
 
@@ -77,15 +78,21 @@ impl Bench {
             let text = format!("# {number}\n").repeat(20);
             write!(stream, "blob\nmark :{}\ndata {}\n{text}\n", number + 2, text.len()).unwrap();
         }
-        stream.push_str("commit refs/heads/main\ncommitter A <a@example.invalid> 1700000000 +0000\n");
+        stream
+            .push_str("commit refs/heads/main\ncommitter A <a@example.invalid> 1700000000 +0000\n");
         stream.push_str("data 5\nfirst\n");
         for number in 0..managed {
             let mark = number + 2;
             writeln!(stream, "M 100644 :{mark} setup/d{:03}/f{number:05}", number % 100).unwrap();
         }
         for number in 0..unmanaged {
-            writeln!(stream, "M 100644 :1 src/d{:03}/e{:02}/f{number:07}", number % 500, number % 37)
-                .unwrap();
+            writeln!(
+                stream,
+                "M 100644 :1 src/d{:03}/e{:02}/f{number:07}",
+                number % 500,
+                number % 37
+            )
+            .unwrap();
         }
         stream.push_str("\nreset refs/heads/orchestration-tools\nfrom refs/heads/main\n\n");
         stream.push_str("reset refs/heads/feature\nfrom refs/heads/main\n\n");

@@ -89,6 +89,14 @@ impl Program {
         self.command.status().map_err(|cause| not_started(&self.name, cause))
     }
 
+    /// Becomes it: this process goes on as that program, with its exit status and its signals. Only
+    /// returns if that fails.
+    pub fn become_it(mut self) -> Error {
+        use std::os::unix::process::CommandExt;
+        let cause = self.command.exec();
+        not_started(&self.name, cause)
+    }
+
     /// Runs it without input, keeps what it prints, and ends it after `longest`.
     pub fn run_within(mut self, longest: Duration) -> Result<Output> {
         let mut child = self

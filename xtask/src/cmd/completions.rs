@@ -10,6 +10,6 @@ use crate::report;
 pub(super) fn run(args: &Completions) -> Exit {
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "xtask", &mut text);
-    report::answer(&String::from_utf8_lossy(&text));
+    report::answer(&String::from_utf8_lossy(&text))?;
     Ok(DONE)
 }

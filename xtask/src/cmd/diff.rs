@@ -5,6 +5,7 @@ use super::{DONE, Exit};
 use crate::base::error::Error;
 use crate::base::path::RepoPath;
 use crate::cli::Diff;
+use crate::repo::Work;
 use crate::sync::classify::Class;
 use crate::sync::context;
 use crate::sync::gather::Depth;
@@ -23,13 +24,24 @@ pub(super) fn run(session: &Session, args: &Diff) -> Exit {
             return Ok(DONE);
         }
     };
-    let paths: Vec<RepoPath> = decided
-        .plan
-        .items
-        .iter()
-        .filter(|item| item.class != Class::InSync)
-        .map(|item| item.path().clone())
-        .collect();
+    let mut paths: Vec<RepoPath> = Vec::new();
+    let mut untracked: Vec<RepoPath> = Vec::new();
+    for item in decided.plan.items.iter().filter(|item| item.class != Class::InSync) {
+        let file = match &item.state.work {
+            Work::Present(found) => Some(found.entry),
+            _ => None,
+        };
+        if file == item.state.canonical {
+            continue;
+        }
+        // For git a file that it does not track is not there; it would be shown as deleted.
+        let is_tracked = item.state.index.entry().is_some() || file.is_none();
+        if is_tracked { &mut paths } else { &mut untracked }.push(item.path().clone());
+    }
+    for path in &untracked {
+        session
+            .story(&format!("`{path}` is not tracked by git, and differs from the canonical one"));
+    }
     if paths.is_empty() {
         return Ok(DONE);
     }

@@ -4,13 +4,13 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::Exit;
 use super::session::Session;
-use crate::base::error::{Error, Kind};
+use crate::base::error::{Error, Result};
 use crate::base::path::RepoPath;
 use crate::base::process::Program;
 use crate::cli::Run;
-use crate::repo::{Mode, Scope};
+use crate::repo::{Mode, Repo, Scope};
 use crate::report;
-use crate::sync::context;
+use crate::sync::context::{self, Context};
 use crate::sync::export::export;
 use crate::sync::managed::Managed;
 
@@ -20,12 +20,11 @@ pub(super) fn run(session: &Session, args: &Run) -> Exit {
     for warning in &context.warnings {
         report::warn(warning);
     }
-    let typed = args.script.as_bytes();
-    let script = RepoPath::new(typed.strip_prefix(b"./").unwrap_or(typed));
     let managed = Managed::new(&context.config, None);
+    let script = script(session, &repo, &context, args)?;
     if !managed.holds(script.as_bytes()) {
         return Err(Error::usage(format!("`{script}` is not managed"))
-            .hint("name it as it is called from the root of the repository"));
+            .hint("name it as it is called from here, or from the root of the repository"));
     }
     let Some(entry) = repo.entry_at(context.canonical.tree, &script)? else {
         return Err(Error::usage(format!("`{}` has no `{script}`", context.config.branch)));
@@ -44,11 +43,20 @@ pub(super) fn run(session: &Session, args: &Run) -> Exit {
                 .hint("it is neither executable nor does it begin with `#!`"));
         }
     };
-    let status =
-        program.args(&args.arguments).variable("XTASK_ROOT", repo.root()).run_attached()?;
-    // A script that was ended by a signal has no code of its own.
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(code.unwrap_or(Kind::Interrupted.code()))
+    Err(program.args(&args.arguments).variable("XTASK_ROOT", repo.root()).become_it())
+}
+
+/// The script as it was named: from the root of the repository or, failing that, from here.
+fn script(session: &Session, repo: &Repo, context: &Context, args: &Run) -> Result<RepoPath> {
+    let typed = args.script.as_bytes();
+    let from_root = RepoPath::new(typed.strip_prefix(b"./").unwrap_or(typed));
+    if repo.entry_at(context.canonical.tree, &from_root)?.is_some() {
+        return Ok(from_root);
+    }
+    match session.repo_path(repo, &args.script) {
+        Ok(here) if repo.entry_at(context.canonical.tree, &here)?.is_some() => Ok(here),
+        _ => Ok(from_root),
+    }
 }
 
 /// What stands after `#!` in the first line.

@@ -135,6 +135,7 @@ pub(super) fn describe(
             class: item.class.name(),
             action: item.action.name(),
             reason: item.reason(),
+            is_conflict: item.is_conflict(),
             merge_file: None,
         })
         .collect();
@@ -143,6 +144,7 @@ pub(super) fn describe(
         class: Class::InSync.name(),
         action: "none",
         reason: Why::Same.to_string(),
+        is_conflict: false,
         merge_file: None,
     }));
     paths.sort_by(|one, two| one.path.cmp(&two.path));

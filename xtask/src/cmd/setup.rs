@@ -26,12 +26,15 @@ pub(super) fn run(session: &Session) -> Exit {
         report::warn(warning);
     }
     if made {
+        let short = repo.short(head.commit);
+        let push = if repo.has_remote(&names.remote) {
+            format!("`git push {} {}` puts it there", names.remote, names.branch)
+        } else {
+            format!("there is no remote `{}` to put it on", names.remote)
+        };
         session.story(&format!(
-            "`{0}` is new: made from {1} of this clone. It is not on the remote yet; \
-             `git push {2} {0}` puts it there",
-            names.branch,
-            repo.short(head.commit),
-            names.remote
+            "`{}` is new: made from {short} of this clone. It is not on the remote yet; {push}",
+            names.branch
         ));
     }
     let wishes = Wishes::plain();
@@ -57,12 +60,12 @@ pub(super) fn run(session: &Session) -> Exit {
         Ok(done) => {
             shown.commit = done.commit.map(|id| id.to_string());
             shown.undo = done.undo;
-            report::answer(&shown.text(Manner::Real, session.loudness));
+            report::answer(&shown.text(Manner::Real, session.loudness))?;
         }
         // On a protected branch setup has done what it may; the rest is the user's to decide.
         Err(refused) if refused.kind() == Kind::No => {
             let shown = SyncReport { warnings: Vec::new(), ..shown };
-            report::answer(&shown.text(Manner::Check, session.loudness));
+            report::answer(&shown.text(Manner::Check, session.loudness))?;
             report::warn(refused.what());
             for hint in refused.hints() {
                 session.story(&hint.replace("`--", "`cargo xtask sync --"));
@@ -74,16 +77,29 @@ pub(super) fn run(session: &Session) -> Exit {
     Ok(DONE)
 }
 
-/// Makes the canonical branch from HEAD where nobody has one; says whether it did.
+/// Makes the canonical branch from HEAD where nobody has one; says whether it did. The remote is
+/// asked first: a clone of a single branch does not know what else is there.
 fn make_canonical(session: &Session, repo: &Repo, names: &Names) -> Result<bool> {
-    if repo.canonical(&names.branch, &names.remote)?.is_some() {
+    let is_known = || Ok(repo.canonical(&names.branch, &names.remote)?.is_some());
+    if is_known()? {
         return Ok(false);
+    }
+    if repo.has_remote(&names.remote) {
+        session.story(&format!("asking `{}` for `{}` …", names.remote, names.branch));
+        repo.fetch(&names.remote, &[&names.branch]).map_err(|failure| {
+            failure.hint(format!(
+                "to begin without it: `git branch {}` makes the canonical branch here",
+                names.branch
+            ))
+        })?;
+        if is_known()? {
+            return Ok(false);
+        }
     }
     let head = repo.head()?;
     if repo.is_shallow() {
-        return Err(Error::unable("this clone is shallow, and has no canonical branch")
-            .hint(format!("if the remote has one: `git fetch {} {}`", names.remote, names.branch))
-            .hint("if not: `git fetch --unshallow` first, so that the branch has its history"));
+        return Err(Error::unable("this clone is shallow, and nobody has a canonical branch")
+            .hint("`git fetch --unshallow` first, so that the branch has its history"));
     }
     let reference = format!("refs/heads/{}", names.branch);
     let now = session.world.now_seconds();
@@ -110,11 +126,14 @@ fn next_steps(session: &Session, names: &Names, is_on_canonical: bool) {
         return;
     }
     session.story("ready. What you will use:");
-    session.story("  cargo xtask status        where this branch stands");
+    let canonical = format!("git switch {}", names.branch);
+    let width = canonical.len().max(24);
+    let line = |command: &str, what: &str| session.story(&format!("  {command:<width$}  {what}"));
+    line("cargo xtask status", "where this branch stands");
     if is_on_canonical {
-        session.story("  git switch -c my-feature  work on a branch; this one is canonical");
+        line("git switch -c my-feature", "work on a branch; this one is canonical");
     } else {
-        session.story("  cargo xtask sync          bring its managed files up to date");
+        line("cargo xtask sync", "bring its managed files up to date");
     }
-    session.story(&format!("  git switch {}  change what all branches share", names.branch));
+    line(&canonical, "change what all branches share");
 }

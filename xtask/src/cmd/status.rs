@@ -15,7 +15,7 @@ use crate::sync::gather::Depth;
 use crate::sync::overlay;
 use crate::sync::plan::Plan;
 use crate::sync::recover;
-use crate::sync::run::{Looked, Tools, Wishes, look};
+use crate::sync::run::{Looked, Tools, Wishes, check_rules, look};
 use crate::sync::survey::survey;
 
 pub(super) fn run(session: &Session, args: &Status) -> Exit {
@@ -42,7 +42,7 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
         let missing = context::missing(&names);
         report.notes.push(missing.what().to_owned());
         report.notes.extend(missing.hints().iter().cloned());
-        return Ok(answer(session, args, &report));
+        return answer(session, args, &report);
     };
     report.canonical = Some(CanonicalLine {
         reference: context.canonical.reference.clone(),
@@ -50,7 +50,7 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
     });
     report.notes.extend(context.warnings.iter().cloned());
     if let Some(operation) = repo.operation() {
-        report.notes.push(format!("{} is in progress; sync waits until it ends", operation.name));
+        report.notes.push(format!("{} is in progress", operation.name));
     }
     match look(&repo, context.clone(), &Wishes::plain(), Depth::Everything, &tools)? {
         Looked::OnCanonical(context) => {
@@ -63,7 +63,14 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
             report.paths = described.paths;
             report.paths.retain(|line| line.class != Class::InSync.name());
             if decided.plan.count(Class::Behind) + decided.plan.count(Class::Sparse) > 0 {
-                report.notes.push("`cargo xtask sync` brings it up to date".to_owned());
+                let plain = Wishes::plain();
+                report.notes.push(match (repo.operation(), check_rules(&repo, &decided, &plain)) {
+                    (Some(_), _) => "sync writes nothing until it has ended".to_owned(),
+                    (None, Ok(())) => "`cargo xtask sync` brings it up to date".to_owned(),
+                    (None, Err(refused)) => {
+                        format!("sync refuses: {}; {}", refused.what(), refused.hints().join("; "))
+                    }
+                });
             }
         }
     }
@@ -71,16 +78,16 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
         report.worktrees = Some(worktrees(&repo, &context, &tools)?);
         report.branches = Some(branches(&repo, &context, tools.progress)?);
     }
-    Ok(answer(session, args, &report))
+    answer(session, args, &report)
 }
 
-fn answer(session: &Session, args: &Status, report: &StatusReport) -> u8 {
+fn answer(session: &Session, args: &Status, report: &StatusReport) -> Exit {
     if args.json {
-        report::answer_json(report);
+        report::answer_json(report)?;
     } else {
-        report::answer(&report.text(session.loudness == Loudness::Verbose));
+        report::answer(&report.text(session.loudness == Loudness::Verbose))?;
     }
-    DONE
+    Ok(DONE)
 }
 
 fn counts(plan: &Plan) -> Counts {

@@ -15,35 +15,56 @@ use crate::sync::plan::WriteMode;
 use crate::sync::run::{
     Looked, Tools, Wishes, check_gates, drop_overlay, look, read_context, write,
 };
+use crate::sync::undo::{find, undo};
 
 pub(super) fn run(session: &Session, args: &Switch) -> Exit {
     let repo = session.repo()?;
     let tools = session.tools();
-    if args.branch.starts_with('-') {
+    if args.branch.starts_with('-') && args.branch != "-" {
         return Err(Error::usage(format!("`{}` is not a branch", args.branch)));
     }
     let (lock, mended) = tools.enter(&repo)?;
     session.tell_mended(mended);
     check_gates(&repo)?;
+    check_branch(&repo, &args.branch)?;
     let had_overlay = !overlay::read(&repo)?.paths.is_empty();
-    let (dropped, kept) = drop_overlay(&repo, &tools)?;
-    if dropped > 0 {
-        session.story(&format!("the overlay of {} was taken away", count(dropped, "file")));
-    }
-    for path in &kept {
+    let dropped = drop_overlay(&repo, &tools)?;
+    for path in &dropped.kept {
         report::warn(&format!("`{path}` was changed since sync wrote it, and stays"));
     }
     let switched = repo.switch_attached(&args.branch)?;
     if !switched.success() {
-        // Git has said why. What was there before is there again.
-        if dropped > 0 {
-            drop(lock);
-            session.story("`cargo xtask undo` brings the overlay back");
+        // Git has said why. What was laid over the files is laid there again.
+        if let Some(id) = &dropped.undo {
+            let backup = find(&repo, Some(id))?;
+            undo(&tools.applier(&repo), &repo.head()?, backup)?;
+            session.story("nothing was switched, and the overlay is as it was");
         }
         return Ok(Kind::Unable.code());
     }
+    if dropped.count > 0 {
+        session.story(&format!("the overlay of {} was taken away", count(dropped.count, "file")));
+    }
+    drop(lock);
     // The repository is opened again: its HEAD is another one now.
-    sync_after(session, &session.repo()?, &tools, had_overlay)
+    let repo = session.repo()?;
+    let (_lock, _) = tools.enter(&repo)?;
+    sync_after(session, &repo, &tools, had_overlay)
+}
+
+/// A branch must be there, here or on a remote, before anything is done for it.
+fn check_branch(repo: &Repo, branch: &str) -> Result<()> {
+    let is_there = branch == "-"
+        || repo.resolve(&format!("refs/heads/{branch}"))?.is_some()
+        || repo
+            .refs_below("refs/remotes/")?
+            .iter()
+            .any(|(name, _)| name.splitn(4, '/').nth(3) == Some(branch));
+    if is_there {
+        return Ok(());
+    }
+    Err(Error::usage(format!("there is no branch `{branch}`"))
+        .hint(format!("`git branch -a` lists them; `git switch -c {branch}` makes it")))
 }
 
 /// Syncs the branch that was switched to, in the way in which the last one was.
@@ -72,15 +93,15 @@ fn sync_after(session: &Session, repo: &Repo, tools: &Tools<'_>, had_overlay: bo
     let described = describe(repo, &decided.head, &decided.context, &decided.plan, &[], Vec::new());
     let mut shown = SyncReport { mode: wishes.mode.name(), ..described };
     if mode.is_none() {
-        report::answer(&shown.text(Manner::Check, session.loudness));
+        report::answer(&shown.text(Manner::Check, session.loudness))?;
         return Ok(DONE);
     }
     let done: Result<_> = write(repo, *decided, &wishes, tools);
     let done = done?;
     shown.commit = done.commit.map(|id| id.to_string());
     shown.undo = done.undo;
-    report::answer(&shown.text(Manner::Real, session.loudness));
-    for step in shown.next_steps() {
+    report::answer(&shown.text(Manner::Real, session.loudness))?;
+    for step in shown.next_steps(Manner::Real, "") {
         session.story(&step);
     }
     Ok(DONE)

@@ -16,8 +16,8 @@ use crate::sync::gather::Depth;
 use crate::sync::plan::{Beyond, WriteMode};
 use crate::sync::recover;
 use crate::sync::run::{
-    Decided, Done, Looked, Tools, Wishes, check_gates, has_drift, look, move_to, read_context,
-    wants_to_move, write,
+    Decided, Done, Looked, Tools, Wishes, check_gates, check_rules, has_drift, look, move_to,
+    read_context, wants_to_move, write,
 };
 
 /// What one worktree came to.
@@ -38,9 +38,9 @@ pub(super) fn run(session: &Session, args: &Sync) -> Exit {
     let mut outcome = one(&repo, args, &wishes, &session.tools(), args.fetch)?;
     if args.json {
         thin(session, &mut outcome.report);
-        report::answer_json(&outcome.report);
+        report::answer_json(&outcome.report)?;
     } else {
-        tell(session, &outcome.report, manner(args));
+        tell(session, &outcome.report, manner(args), false)?;
     }
     Ok(outcome.code)
 }
@@ -143,6 +143,12 @@ fn only_look(
         Looked::Decided(decided) => decided,
     };
     let mut outcome = described(repo, &decided, wishes, warnings);
+    if args.dry_run
+        && let Err(refused) = check_rules(repo, &decided, wishes)
+    {
+        let hints = refused.hints().join("; ");
+        outcome.report.warnings.push(format!("a real run refuses: {}; {hints}", refused.what()));
+    }
     if args.check && outcome.code == DONE && has_drift(&decided.plan, args.strict) {
         outcome.code = Kind::No.code();
     }
@@ -188,14 +194,24 @@ fn thin(session: &Session, report: &mut SyncReport) {
     }
 }
 
-fn tell(session: &Session, report: &SyncReport, manner: Manner) {
+/// Tells what one worktree came to. `elsewhere` says that it may not be the one we are in, so that
+/// what is said on stderr names it.
+fn tell(session: &Session, report: &SyncReport, manner: Manner, elsewhere: bool) -> Result<()> {
+    let (prefix, at) = if elsewhere {
+        (format!("{}: ", report.worktree), format!("-C '{}' ", report.worktree))
+    } else {
+        (String::new(), String::new())
+    };
     for warning in &report.warnings {
-        report::warn(warning);
+        report::warn(&format!("{prefix}{warning}"));
     }
-    report::answer(&report.text(manner, session.loudness));
-    for step in report.next_steps() {
-        session.story(&step);
+    report::answer(&report.text(manner, session.loudness))?;
+    let is_urgent = report.paths.iter().any(|line| line.is_conflict);
+    let loudness = if is_urgent { Loudness::Usual } else { session.loudness };
+    for step in report.next_steps(manner, &at) {
+        report::story(loudness, &step);
     }
+    Ok(())
 }
 
 /// Every worktree of the repository, side by side; one that fails does not keep the others from
@@ -206,7 +222,12 @@ fn all(session: &Session, args: &Sync, repo: &Repo) -> Exit {
         read_context(repo, true)?;
     }
     let wishes = wishes(session, args, repo)?;
-    let worktrees: Vec<_> = repo.worktrees()?.into_iter().filter(|tree| tree.is_there).collect();
+    let (worktrees, gone): (Vec<_>, Vec<_>) =
+        repo.worktrees()?.into_iter().partition(|tree| tree.is_there);
+    for tree in gone {
+        let root = tree.root.display();
+        report::warn(&format!("`{root}` is registered but not there (`git worktree prune`)"));
+    }
     let mut outcomes: Vec<(String, Result<Outcome>)> = Vec::new();
     for some in worktrees.chunks(SIDE_BY_SIDE) {
         let done = std::thread::scope(|scope| {
@@ -243,17 +264,17 @@ fn all(session: &Session, args: &Sync, repo: &Repo) -> Exit {
             Err(failure) => WorktreeLine::Failed { worktree, error: failure.to_string() },
         });
         let schema = "xtask.sync-worktrees/1";
-        report::answer_json(&SyncReports { schema, worktrees: worktrees.collect() });
+        report::answer_json(&SyncReports { schema, worktrees: worktrees.collect() })?;
         return Ok(code);
     }
     for (worktree, outcome) in outcomes {
         match outcome {
             Ok(outcome) => {
                 let text = outcome.report.text(manner(args), session.loudness);
-                if !text.is_empty() && session.loudness > Loudness::Quiet {
-                    report::answer(&format!("{worktree}\n"));
+                if !text.is_empty() {
+                    report::answer(&format!("{worktree}\n"))?;
                 }
-                tell(session, &outcome.report, manner(args));
+                tell(session, &outcome.report, manner(args), true)?;
             }
             Err(failure) => {
                 report::line(&worktree);

@@ -25,7 +25,11 @@ pub(super) fn run(session: &Session, args: &Undo) -> Exit {
     let undone = undo(&tools.applier(&repo), &head, backup)?;
     let purpose = undone.backup.record.as_ref().map_or("", |record| record.purpose.as_str());
     if !undone.restored.is_empty() || undone.moved_branch {
-        let branch = if undone.moved_branch { ", and the branch went back" } else { "" };
+        let branch = match (undone.moved_branch, undone.left_branch) {
+            (true, _) => ", and the branch went back",
+            (_, true) => "; the branch has moved on and stays, so they are staged as changes",
+            _ => "",
+        };
         session.story(&format!(
             "`{purpose}` of {} undone: {} brought back{branch}",
             ago(session.world.now_seconds(), undone.backup.seconds),
@@ -38,12 +42,9 @@ pub(super) fn run(session: &Session, args: &Undo) -> Exit {
     if undone.kept.is_empty() {
         return Ok(DONE);
     }
-    report::warn(&format!(
-        "{} changed since and stay as they are:",
-        count(undone.kept.len(), "path")
-    ));
+    report::warn(&format!("{} changed since and left alone:", count(undone.kept.len(), "path")));
     for path in &undone.kept {
-        report::answer(&format!("{path}\n"));
+        report::answer(&format!("{path}\n"))?;
     }
     let name = &undone.backup.id;
     session.story(&format!(
@@ -83,6 +84,6 @@ fn list(session: &Session) -> Exit {
     if lines.is_empty() {
         session.story("there are no backups");
     }
-    report::answer(&backups::list(&lines));
+    report::answer(&backups::list(&lines))?;
     Ok(DONE)
 }

@@ -6,7 +6,7 @@ use crate::base::error::Result;
 use crate::base::path::RepoPath;
 use crate::base::world::ago;
 use crate::cli::Why;
-use crate::repo::{CommitInfo, Entry, Id, Indexed, Mode, Repo, Scope, Work};
+use crate::repo::{CommitInfo, Entry, Id, Indexed, LookedUp, Mode, Repo, Scope, Work};
 use crate::report;
 use crate::report::why::{CommitLine, WhyReport};
 use crate::sync::context::{self, Context};
@@ -29,35 +29,33 @@ pub(super) fn run(session: &Session, args: &Why) -> Exit {
     }
     let branch = repo.branch_name();
     let managed = Managed::new(&context.config, branch.as_deref());
+    let is_folder = path.on_disk(repo.root()).is_dir()
+        || repo.look_up(context.canonical.tree, &path)? == Some(LookedUp::Folder);
     let mut why = WhyReport {
         path: path.to_string(),
-        rule: rule(&context, &managed, &path, branch.as_deref()),
+        rule: rule(&managed, &path, is_folder, branch.as_deref()),
         decision: None,
         contents: Vec::new(),
         changed_by: None,
         canonical_changed_by: None,
         synced_by: None,
     };
-    if managed.holds(path.as_bytes()) {
+    if managed.holds(path.as_bytes()) && !is_folder {
         explain(session, &repo, &context, &path, &mut why)?;
     }
-    report::answer(&why.text());
+    report::answer(&why.text())?;
     Ok(DONE)
 }
 
-fn rule(context: &Context, managed: &Managed, path: &RepoPath, branch: Option<&str>) -> String {
-    if !managed.holds(path.as_bytes()) {
-        return format!(
-            "not managed: no pattern of `[managed] include` takes it, or one of `exclude` takes it \
-             back (`setup/sync.toml` on `{}`)",
-            context.config.branch
-        );
+fn rule(managed: &Managed, path: &RepoPath, is_folder: bool, branch: Option<&str>) -> String {
+    let rule = managed.rule(path, is_folder);
+    match managed.exception(path).filter(|_| managed.is_kept_by_branch(path)) {
+        Some(pattern) => format!(
+            "{rule}; but a `[[branch]]` rule leaves `{pattern}` to `{}`",
+            branch.unwrap_or_default()
+        ),
+        None => rule,
     }
-    if managed.is_kept_by_branch(path) {
-        let branch = branch.unwrap_or_default();
-        return format!("managed, but a `[[branch]]` rule leaves it to `{branch}`");
-    }
-    "managed".to_owned()
 }
 
 fn explain(
@@ -87,7 +85,7 @@ fn explain(
                         Action::None => "nothing to do".to_owned(),
                         Action::Keep => "sync keeps it".to_owned(),
                         Action::Refuse => "sync does not write to it".to_owned(),
-                        action => format!("sync does: {}", action.name()),
+                        action => format!("sync will {} it", action.name()),
                     };
                     why.decision =
                         Some(format!("{}: {}; {does}", item.class.name(), item.reason()));

@@ -29,6 +29,7 @@ impl<'a> Faults<'a> {
     ) -> Result<T> {
         let faults = Faults { source, text, found: RefCell::default() };
         let (table, errors) = DeTable::parse_recoverable(text);
+        let syntax = errors.len();
         for error in errors {
             faults.note(error.span().unwrap_or(0..0), error.message());
         }
@@ -38,6 +39,10 @@ impl<'a> Faults<'a> {
             reader.report_unknown();
             value
         };
+        if syntax > 0 {
+            // Of a file that cannot be parsed, what could be would only lead astray.
+            faults.found.borrow_mut().truncate(syntax);
+        }
         faults.finish(value)
     }
 

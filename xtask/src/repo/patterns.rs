@@ -9,31 +9,48 @@ use gix::glob::{Pattern, wildmatch};
 #[derive(Clone, Debug, Default)]
 pub struct PathPatterns {
     patterns: Vec<Pattern>,
+    texts: Vec<String>,
 }
 
 impl PathPatterns {
     /// Takes the patterns in the order in which a file would have them. An empty one is ignored.
     pub fn new<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Self {
-        let patterns =
-            patterns.into_iter().filter_map(|text| Pattern::from_bytes(text.as_bytes())).collect();
-        PathPatterns { patterns }
+        let parsed = patterns
+            .into_iter()
+            .filter_map(|text| Some((Pattern::from_bytes(text.as_bytes())?, text.to_owned())));
+        let (patterns, texts) = parsed.unzip();
+        PathPatterns { patterns, texts }
     }
 
     /// What the patterns say about this path alone, without regard to the folders above it:
     /// `Some(true)` taken, `Some(false)` taken back, `None` nothing.
     #[must_use]
     pub fn decide(&self, path: &[u8], is_folder: bool) -> Option<bool> {
+        self.decider(path, is_folder).map(|at| !self.patterns[at].is_negative())
+    }
+
+    /// The text of the pattern that decides about a path, where the folders above it count.
+    #[must_use]
+    pub fn deciding_pattern(&self, path: &[u8], is_folder: bool) -> Option<&str> {
+        let decider = self.decider(path, is_folder).or_else(|| {
+            (0..path.len())
+                .rev()
+                .filter(|at| path[*at] == b'/')
+                .find_map(|at| self.decider(&path[..at], true))
+        });
+        decider.map(|at| self.texts[at].as_str())
+    }
+
+    fn decider(&self, path: &[u8], is_folder: bool) -> Option<usize> {
         let base = path.rfind_byte(b'/').map(|at| at + 1);
-        self.patterns.iter().rev().find_map(|pattern| {
-            pattern
-                .matches_repo_relative_path(
-                    path.as_bstr(),
-                    base,
-                    Some(is_folder),
-                    Case::Sensitive,
-                    wildmatch::Mode::NO_MATCH_SLASH_LITERAL,
-                )
-                .then(|| !pattern.is_negative())
+        self.patterns.iter().rposition(|pattern| {
+            pattern.matches_repo_relative_path(
+                path.as_bstr(),
+                base,
+                Some(is_folder),
+                Case::Sensitive,
+                wildmatch::Mode::NO_MATCH_SLASH_LITERAL,
+            )
         })
     }
 

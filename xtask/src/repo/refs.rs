@@ -37,6 +37,12 @@ impl Repo {
         Ok(found)
     }
 
+    /// Whether a remote of this name is configured.
+    #[must_use]
+    pub fn has_remote(&self, name: &str) -> bool {
+        self.setting(&format!("remote.{name}.url")).is_some()
+    }
+
     /// The remote-tracking ref that a local branch follows, with its commit, if it has one that
     /// exists here.
     pub fn upstream(&self, branch: &str) -> Result<Option<(String, Id)>> {
@@ -62,9 +68,14 @@ impl Repo {
             seconds,
         )
         .map_err(|cause| {
-            Error::unable("the branch was moved by somebody else meanwhile; nothing was changed")
-                .because(cause)
-                .hint("run the command again")
+            let is_where_it_was = self.git.head_id().is_ok_and(|id| id.detach() == old);
+            if is_where_it_was {
+                Error::unable("the branch cannot be moved; nothing was changed").because(cause)
+            } else {
+                Error::unable("the branch was moved by somebody else; nothing was changed")
+                    .because(cause)
+                    .hint("run the command again")
+            }
         })
     }
 

@@ -13,7 +13,7 @@ use anstyle::{AnsiColor, Style};
 
 pub use progress::Bar;
 
-use crate::base::error::Error;
+use crate::base::error::{Error, Result};
 
 pub(crate) const BOLD: Style = Style::new().bold();
 pub(crate) const DIM: Style = Style::new().dimmed();
@@ -41,19 +41,24 @@ pub fn set_color(always: Option<bool>) {
     }
 }
 
-/// Prints the answer. A reader that has gone away (`| head`) is no failure.
-pub fn answer(text: &str) {
+/// Prints the answer. A reader that has gone away (`| head`) is no failure; an answer that could
+/// not be written is.
+pub fn answer(text: &str) -> Result<()> {
     use std::io::Write;
     let mut out = anstream::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    drop(written);
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::unable("the answer cannot be written").because(cause))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Prints the answer as one JSON object.
-pub fn answer_json<T: serde::Serialize>(value: &T) {
+pub fn answer_json<T: serde::Serialize>(value: &T) -> Result<()> {
     let text =
         serde_json::to_string_pretty(value).expect("because reports hold nothing that JSON cannot");
-    answer(&format!("{text}\n"));
+    answer(&format!("{text}\n"))
 }
 
 /// Tells what is going on.

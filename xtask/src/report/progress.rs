@@ -1,6 +1,6 @@
 //! The progress line of long work, on a terminal and only after it has taken a while.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -16,16 +16,21 @@ const PATIENCE: Duration = Duration::from_millis(400);
 /// One line on stderr. It shows nothing where stderr is no terminal.
 pub struct Bar {
     bar: ProgressBar,
-    label: Mutex<String>,
+    is_shown: AtomicBool,
 }
 
 impl Bar {
     /// A bar that has nothing to show yet.
     #[must_use]
     pub fn new() -> Self {
-        let bar =
-            ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(REFRESH_HZ));
-        Bar { bar, label: Mutex::default() }
+        Bar { bar: ProgressBar::hidden(), is_shown: AtomicBool::new(false) }
+    }
+
+    fn hide(&self) {
+        if self.is_shown.swap(false, Ordering::Relaxed) {
+            self.bar.finish_and_clear();
+            self.bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
     }
 }
 
@@ -37,15 +42,13 @@ impl Default for Bar {
 
 impl Progress for Bar {
     fn begin(&self, what: &str, total: Option<u64>) {
-        if let Ok(mut label) = self.label.lock() {
-            what.clone_into(&mut label);
-        }
+        self.hide();
         let shape = if total.is_some() { "{msg} {pos}/{len} [{bar:30}]" } else { "{msg} {pos}" };
         if let Ok(style) = ProgressStyle::with_template(shape) {
             self.bar.set_style(style.progress_chars("=> "));
         }
         self.bar.reset();
-        self.bar.set_message("");
+        self.bar.set_message(what.to_owned());
         match total {
             Some(total) => self.bar.set_length(total),
             None => self.bar.unset_length(),
@@ -53,20 +56,14 @@ impl Progress for Bar {
     }
 
     fn step(&self, count: u64) {
-        if self.bar.elapsed() < PATIENCE {
-            // Counted without being drawn.
-            self.bar.update(|state| state.set_pos(state.pos() + count));
-            return;
-        }
-        if self.bar.message().is_empty()
-            && let Ok(label) = self.label.lock()
-        {
-            self.bar.set_message(label.clone());
+        let is_long = self.bar.elapsed() >= PATIENCE;
+        if is_long && !self.is_shown.swap(true, Ordering::Relaxed) {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(REFRESH_HZ));
         }
         self.bar.inc(count);
     }
 
     fn end(&self) {
-        self.bar.finish_and_clear();
+        self.hide();
     }
 }

@@ -144,16 +144,20 @@ impl StatusReport {
         }
         if let Some(worktrees) = &self.worktrees {
             put(format!("\n{BOLD}worktrees{BOLD:#}"));
+            let name = |line: &WorktreeLine| {
+                line.branch.clone().unwrap_or_else(|| "detached HEAD".to_owned())
+            };
+            let width = worktrees.iter().map(|l| name(l).chars().count()).max().unwrap_or(0);
             for line in worktrees {
                 let mark = if line.current { "*" } else { " " };
-                let branch = line.branch.as_deref().unwrap_or("detached HEAD");
+                let branch = name(line);
                 let words = match (&line.counts, &line.note) {
                     (Some(counts), None) => counts.words(),
                     (Some(counts), Some(note)) => format!("{}; {note}", counts.words()),
                     (None, Some(note)) => note.clone(),
                     (None, None) => String::new(),
                 };
-                put(format!("{mark} {branch}  {words}  {DIM}{}{DIM:#}", line.worktree));
+                put(format!("{mark} {branch:<width$}  {words}  {DIM}{}{DIM:#}", line.worktree));
             }
         }
         if let Some(branches) = &self.branches {

@@ -30,6 +30,9 @@ pub struct PathLine {
     pub action: &'static str,
     /// Why.
     pub reason: String,
+    /// Whether a merge that was asked for did not go through.
+    #[serde(skip)]
+    pub is_conflict: bool,
     /// Where the merged text of a conflict lies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub merge_file: Option<String>,
@@ -99,9 +102,12 @@ impl SyncReport {
                 Manner::Real if self.commit.is_some() => format!("{files} synced"),
                 Manner::Real => format!("{files} written"),
                 Manner::DryRun => format!("{files} would be synced"),
-                Manner::Check => format!("{files} behind"),
+                Manner::Check if written.len() == 1 => format!("{files} is behind"),
+                Manner::Check => format!("{files} are behind"),
             };
-            let mut line = format!("{BOLD}{branch}{BOLD:#}: {head} from {canonical} ({commit})");
+            let from = if manner == Manner::Check { "" } else { "from " };
+            let head = format!("{head} {from}");
+            let mut line = format!("{BOLD}{branch}{BOLD:#}: {head}{canonical} ({commit})");
             if let Some(commit) = &self.commit {
                 put_in(&mut line, &format!(", commit {}", short(commit)));
             } else if manner == Manner::Real && self.mode == "worktree" {
@@ -110,28 +116,19 @@ impl SyncReport {
             put(&mut text, &line);
             self.lines(&mut text, &written, loudness);
         }
-        if loudness > Loudness::Quiet || manner != Manner::Real {
-            if !kept.is_empty() {
-                put(
-                    &mut text,
-                    &format!(
-                        "{BOLD}{branch}{BOLD:#}: {} kept as they are",
-                        count(kept.len(), "path")
-                    )
-                    .replace("1 path kept as they are", "1 path kept as it is"),
-                );
-                self.lines(&mut text, &kept, loudness);
-            }
-            if !refused.is_empty() {
-                put(
-                    &mut text,
-                    &format!(
-                        "{BOLD}{branch}{BOLD:#}: {} not written to",
-                        count(refused.len(), "path")
-                    ),
-                );
-                self.lines(&mut text, &refused, loudness);
-            }
+        let is_told = |line: &&PathLine| loudness > Loudness::Quiet || line.is_conflict;
+        let kept: Vec<&PathLine> = kept.into_iter().filter(is_told).collect();
+        if !kept.is_empty() {
+            let files = count(kept.len(), "path");
+            let stay = if kept.len() == 1 { "is kept as it is" } else { "are kept as they are" };
+            put(&mut text, &format!("{BOLD}{branch}{BOLD:#}: {files} {stay}"));
+            self.lines(&mut text, &kept, loudness);
+        }
+        if !refused.is_empty() {
+            let files = count(refused.len(), "path");
+            let verb = if refused.len() == 1 { "is" } else { "are" };
+            put(&mut text, &format!("{BOLD}{branch}{BOLD:#}: {files} {verb} not written to"));
+            self.lines(&mut text, &refused, loudness);
         }
         if loudness == Loudness::Verbose {
             let quiet = self.of(&["none"]);
@@ -146,17 +143,38 @@ impl SyncReport {
         text
     }
 
-    /// What can be typed next.
+    /// What can be typed next. `at` goes between `cargo xtask` and the command: nothing here, `-C
+    /// DIR` for another worktree.
     #[must_use]
-    pub fn next_steps(&self) -> Vec<String> {
+    pub fn next_steps(&self, manner: Manner, at: &str) -> Vec<String> {
         let mut steps = Vec::new();
         if let Some(undo) = &self.undo {
-            steps.push(format!("`cargo xtask undo {undo}` takes it back"));
+            steps.push(format!("`cargo xtask {at}undo {undo}` takes it back"));
         }
+        if manner == Manner::Check && !self.of(&["update", "create", "delete"]).is_empty() {
+            steps.push(format!("`cargo xtask {at}sync` brings it up to date"));
+        }
+        let source = &self.canonical.commit;
         for line in &self.paths {
             if let Some(file) = &line.merge_file {
-                steps.push(format!("{} with conflict markers: {file}", line.path));
+                steps.push(format!(
+                    "conflict in {0}: settle it in {file}, then\n  cp '{file}' {0} && git commit \
+                     --trailer 'Orchestration-Source: {source}' {0}",
+                    line.path
+                ));
+            } else if line.is_conflict {
+                steps.push(format!(
+                    "{0} does not merge: keep it as it is, or take the canonical one with `cargo \
+                     xtask {at}sync --force {0}`",
+                    line.path
+                ));
             }
+        }
+        if steps.is_empty() && !self.of(&["keep"]).is_empty() {
+            steps.push(format!(
+                "`cargo xtask {at}diff` shows what is kept; `sync --merge` takes canonical changes \
+                 in, `sync --force PATH` replaces it (undo brings it back)"
+            ));
         }
         steps
     }

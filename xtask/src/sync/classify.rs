@@ -154,7 +154,9 @@ impl fmt::Display for Why {
             Why::FileIsCanonical => "the file already is as the canonical branch has it",
             Why::OlderOverlay => "an earlier overlay of sync stands there",
             Why::OwnContent => "this branch has a content of its own",
-            Why::OwnPath => "this branch has added it",
+            Why::OwnPath => {
+                "it has a content of this branch, and the canonical branch has no such path"
+            }
             Why::RemovedHere => "this branch has removed it",
             Why::UncommittedFile => "the file has changes that are not committed",
             Why::UncommittedDeletion => "the file was deleted and that is not committed",
@@ -448,7 +450,7 @@ mod tests {
             1 1 1 2                  customised forceable,file        this branch has a content of its own
             1 1 1 2 cut              unknown    forceable,file        the history that would tell whether it is behind is not here
             1 1 1 - once             behind     free,forceable,file   it was removed on the canonical branch
-            1 1 1 -                  customised forceable,file        this branch has added it
+            1 1 1 -                  customised forceable,file        it has a content of this branch, and the canonical branch has no such path
             - - - 2 once             behind     free,forceable,file   it is new on the canonical branch
             - - - 2                  customised forceable,file        this branch has removed it
             - - - 2 cut              unknown    forceable,file        the history that would tell whether it is behind is not here

@@ -59,7 +59,9 @@ pub fn missing(names: &Names) -> Error {
     Error::unable(format!(
         "there is no canonical branch: neither `{branch}` nor `{remote}/{branch}` exists here"
     ))
-    .hint(format!("if the remote has it: `git fetch {remote} {branch}`, or run this with --fetch"))
+    .hint(format!(
+        "if the remote has it: `cargo xtask sync --fetch`, or `git fetch {remote} {branch}`"
+    ))
     .hint("if nobody has it yet: `cargo xtask setup` makes it from the current commit")
 }
 

@@ -270,7 +270,7 @@ impl<'r> Look<'r> {
             };
         let is_overlay = on_disk != pair.two
             && matches!(work, Work::Present(_) | Work::Absent)
-            && overlay.paths.get(&path).is_some_and(|wrote| *wrote == on_disk)
+            && overlay.paths.get(&path).is_some_and(|laid| laid.wrote == on_disk)
             && on_disk != pair.one;
         Ok(PathState {
             path,

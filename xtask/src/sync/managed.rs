@@ -33,6 +33,28 @@ impl Managed {
         }
     }
 
+    /// The pattern that decides about a path, and what it decides, in words.
+    #[must_use]
+    pub fn rule(&self, path: &RepoPath, is_folder: bool) -> String {
+        let bytes = path.as_bytes();
+        if let Some(pattern) = self.exclude.deciding_pattern(bytes, is_folder) {
+            return format!("not managed: `[managed] exclude` has `{pattern}`");
+        }
+        match self.include.deciding_pattern(bytes, is_folder) {
+            Some(pattern) if pattern.starts_with('!') => {
+                format!("not managed: `[managed] include` takes it back with `{pattern}`")
+            }
+            Some(pattern) => format!("managed: `[managed] include` has `{pattern}`"),
+            None => "not managed: no pattern of `[managed] include` takes it".to_owned(),
+        }
+    }
+
+    /// The pattern by which this branch keeps a managed path for itself.
+    #[must_use]
+    pub fn exception(&self, path: &RepoPath) -> Option<&str> {
+        self.kept_by_branch.deciding_pattern(path.as_bytes(), false)
+    }
+
     /// Whether this branch keeps a managed path for itself.
     #[must_use]
     pub fn is_kept_by_branch(&self, path: &RepoPath) -> bool {

@@ -2,14 +2,15 @@
 //!
 //! The base is the newest canonical content from which the branch's own content came: going back
 //! along the first parents, the first commit that held the path with a content that once was
-//! canonical, or that was made by sync (then what sync merged in counts).
+//! canonical, or that says by our trailer what was merged in: a sync commit, or the user's own that
+//! settles a conflict.
 
 use std::path::{Path, PathBuf};
 
 use super::classify::{Class, PathState, classify};
 use super::context::Context;
 use super::plan::MergeOutcome;
-use super::upstream::{is_sync_commit, source_of};
+use super::upstream::source_of;
 use crate::base::error::{Context as _, Result};
 use crate::base::files::Disk;
 use crate::base::path::RepoPath;
@@ -101,9 +102,6 @@ fn base_of(
             return Ok(Some(entry));
         }
         let Some(parent) = commit.parents.first() else { continue };
-        if !is_sync_commit(&commit, &context.config.identity) {
-            continue;
-        }
         let before = repo.entry_at(repo.commit(*parent)?.tree, path)?;
         if before != held
             && let Some(source) = source_of(&commit)

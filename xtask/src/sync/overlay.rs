@@ -17,11 +17,29 @@ use crate::repo::{Entry, Id, Mode, Repo};
 /// The kind and version of the record.
 pub const KIND: &str = "xtask.overlay/1";
 
-/// What was written, by path: a content, or that the file was removed.
+/// What was written, by path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overlay {
     /// The paths.
-    pub paths: BTreeMap<RepoPath, Option<Entry>>,
+    pub paths: BTreeMap<RepoPath, Laid>,
+}
+
+/// What was laid over a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Laid {
+    /// What was written: a content, or that the file was removed.
+    pub wrote: Option<Entry>,
+    /// What lies under it.
+    pub under: Under,
+}
+
+/// What an overlay lies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Under {
+    /// What was staged and committed.
+    Head,
+    /// Work of the user's that was forced away: these very bytes, or that the file was gone.
+    Work(Option<Entry>),
 }
 
 /// An entry as it is kept in files of state.
@@ -52,16 +70,29 @@ pub struct KeptPath {
     #[serde(with = "crate::base::path::exact")]
     path: RepoPath,
     wrote: Option<KeptEntry>,
+    under: KeptUnder,
+}
+
+/// What an overlay lies on, as it is kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum KeptUnder {
+    Head,
+    Work(Option<KeptEntry>),
 }
 
 impl Overlay {
     /// As it is kept.
     #[must_use]
     pub fn to_kept(&self) -> Vec<KeptPath> {
-        self.paths
-            .iter()
-            .map(|(path, wrote)| KeptPath { path: path.clone(), wrote: wrote.map(KeptEntry::new) })
-            .collect()
+        let kept = self.paths.iter().map(|(path, laid)| KeptPath {
+            path: path.clone(),
+            wrote: laid.wrote.map(KeptEntry::new),
+            under: match laid.under {
+                Under::Head => KeptUnder::Head,
+                Under::Work(entry) => KeptUnder::Work(entry.map(KeptEntry::new)),
+            },
+        });
+        kept.collect()
     }
 
     /// What it holds at some paths, as it is kept.
@@ -75,12 +106,17 @@ impl Overlay {
     #[must_use]
     pub fn from_kept(kept: Vec<KeptPath>) -> Option<Overlay> {
         let mut paths = BTreeMap::new();
-        for KeptPath { path, wrote } in kept {
-            let wrote = match wrote {
-                None => None,
-                Some(entry) => Some(entry.entry()?),
+        // An id that is not one makes the whole record unsound.
+        let sound = |entry: Option<KeptEntry>| match entry {
+            None => Some(None),
+            Some(entry) => entry.entry().map(Some),
+        };
+        for KeptPath { path, wrote, under } in kept {
+            let under = match under {
+                KeptUnder::Head => Under::Head,
+                KeptUnder::Work(entry) => Under::Work(sound(entry)?),
             };
-            paths.insert(path, wrote);
+            paths.insert(path, Laid { wrote: sound(wrote)?, under });
         }
         Some(Overlay { paths })
     }

@@ -129,10 +129,18 @@ impl Item {
         self.action.writes() && !matches!(self.class, Class::Behind | Class::Sparse)
     }
 
+    /// Whether a merge that was asked for did not go through.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        use MergeOutcome::{Conflict, NotText, RemovedOnOneSide};
+        matches!(self.merge, Some(Conflict | RemovedOnOneSide | NotText))
+    }
+
     /// The reason, in words.
     #[must_use]
     pub fn reason(&self) -> String {
         match &self.merge {
+            None if self.replaces_work() => format!("{}; it is in the backup", self.why),
             None => self.why.to_string(),
             Some(MergeOutcome::NothingNew) => {
                 format!("{}; the canonical branch has nothing new for it", self.why)
@@ -186,14 +194,7 @@ impl Plan {
     /// Whether a merge that was asked for left a conflict.
     #[must_use]
     pub fn has_conflicts(&self) -> bool {
-        self.items.iter().any(|item| {
-            matches!(
-                item.merge,
-                Some(
-                    MergeOutcome::Conflict | MergeOutcome::RemovedOnOneSide | MergeOutcome::NotText
-                )
-            )
-        })
+        self.items.iter().any(Item::is_conflict)
     }
 }
 

@@ -13,7 +13,7 @@ use super::gather::{Clean, Depth, Found, Gathered, Question, gather};
 use super::managed::Managed;
 use super::merge::{self, Merges};
 use super::message::message;
-use super::overlay::Overlay;
+use super::overlay::{Laid, Overlay, Under};
 use super::plan::{Beyond, Item, Plan, WriteMode, plan};
 use super::recover;
 use super::upstream::{Ahead, Standing, standing};
@@ -25,7 +25,9 @@ use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
 use crate::base::signals::Interrupts;
 use crate::base::world::World;
-use crate::repo::{Head, Id, Index, NewCommit, OnceCanonical, Repo, Scope, Stamp, Ways, Work};
+use crate::repo::{
+    Entry, Head, Id, Index, NewCommit, OnceCanonical, Repo, Scope, Stamp, Ways, Work,
+};
 
 /// How long another xtask in the same worktree is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
@@ -379,15 +381,18 @@ fn note_clean(repo: &Repo, context: &Context, tools: &Tools<'_>) -> Result<()> {
     remember_clean(repo, gathered.clean.as_ref(), tools)
 }
 
-fn check_rules(repo: &Repo, decided: &Decided, wishes: &Wishes) -> Result<()> {
+/// Whether the rules let a plan be made true: protected branches, and deletions of very much.
+pub fn check_rules(repo: &Repo, decided: &Decided, wishes: &Wishes) -> Result<()> {
     let Decided { head, context, plan, .. } = decided;
     let commits = wishes.mode == WriteMode::Commit && !plan.tree_changes().is_empty();
     if commits && is_barred(decided, wishes) {
         let branch = head.branch.as_deref().unwrap_or_default();
         return Err(Error::no(format!(
-            "`{branch}` is protected: nothing is committed there unasked, and nothing was written"
+            "`{branch}` is protected: nothing is committed there unasked, so nothing was written"
         ))
-        .hint("`--allow-protected` commits all the same; `--no-commit` writes the files alone"));
+        .hint(
+            "`cargo xtask sync --no-commit` writes the files alone; `--allow-protected` commits",
+        ));
     }
     if wishes.allow_mass_deletion {
         return Ok(());
@@ -474,13 +479,28 @@ fn changes(plan: &Plan, mode: WriteMode, looked_at_ns: i64) -> Vec<Change> {
         .collect()
 }
 
+fn raw_of(work: &Work) -> Option<Entry> {
+    match work {
+        Work::Present(found) => Some(found.raw),
+        _ => None,
+    }
+}
+
 /// The overlay once the plan is true; nothing where it does not change.
 fn overlay_after(before: &Overlay, plan: &Plan, mode: WriteMode) -> Option<Overlay> {
     let mut after = before.clone();
     for item in plan.writes() {
         match mode {
             WriteMode::Worktree => {
-                after.paths.insert(item.path().clone(), item.target);
+                // What lies under an overlay that is renewed still lies under it.
+                let under = match before.paths.get(item.path()) {
+                    Some(laid) if item.state.is_overlay => laid.under,
+                    _ if item.replaces_work() && item.class != Class::Customised => {
+                        Under::Work(raw_of(&item.state.work))
+                    }
+                    _ => Under::Head,
+                };
+                after.paths.insert(item.path().clone(), Laid { wrote: item.target, under });
             }
             WriteMode::Commit => {
                 after.paths.remove(item.path());
@@ -490,23 +510,35 @@ fn overlay_after(before: &Overlay, plan: &Plan, mode: WriteMode) -> Option<Overl
     (after != *before).then_some(after)
 }
 
+/// An overlay that was taken away.
+#[derive(Debug, Default)]
+pub struct Dropped {
+    /// How many files went back.
+    pub count: usize,
+    /// Those that stay because they were changed.
+    pub kept: Vec<RepoPath>,
+    /// The backup with which it can be laid again.
+    pub undo: Option<String>,
+}
+
 /// Takes the overlay of a worktree away: each file that still is what sync wrote goes back to what
-/// is staged. Says how many went and which stay because they were changed.
-pub fn drop_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<(usize, Vec<RepoPath>)> {
+/// is staged, or to the work that was forced away for it.
+pub fn drop_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<Dropped> {
     let overlay = super::overlay::read(repo)?;
     if overlay.paths.is_empty() {
-        return Ok((0, Vec::new()));
+        return Ok(Dropped::default());
     }
     let head = repo.head()?;
     let index = repo.index()?;
     let mut filters = repo.clean_filters(&index)?;
     let mut ways = Ways::default();
     let (mut changes, mut kept) = (Vec::new(), Vec::new());
-    for (path, wrote) in &overlay.paths {
+    for (path, laid) in &overlay.paths {
         let staged = index.at(path).entry();
         let work = repo.work(path, staged, &mut ways, &mut filters, &index)?;
         let goes = |path: &RepoPath| {
-            overlay.paths.get(path).is_some_and(Option::is_some) && index.at(path).entry().is_none()
+            overlay.paths.get(path).is_some_and(|laid| laid.wrote.is_some())
+                && index.at(path).entry().is_none()
         };
         let work = once_gone(repo, path, work, &goes)?;
         let (on_disk, raw) = match &work {
@@ -517,14 +549,21 @@ pub fn drop_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<(usize, Vec<RepoPa
                 continue;
             }
         };
-        if on_disk == staged {
+        if on_disk == staged && laid.under == Under::Head {
             continue;
         }
-        if on_disk != *wrote {
+        let is_lost = match laid.under {
+            Under::Work(Some(entry)) => !repo.has_object(entry.id),
+            _ => false,
+        };
+        if on_disk != laid.wrote || is_lost {
             kept.push(path.clone());
             continue;
         }
-        let file = staged.map_or(FileChange::Remove, FileChange::CheckOut);
+        let file = match laid.under {
+            Under::Head => staged.map_or(FileChange::Remove, FileChange::CheckOut),
+            Under::Work(work) => work.map_or(FileChange::Remove, FileChange::Restore),
+        };
         let (path, expects) = (path.clone(), raw);
         changes.push(Change { path, file, expects, look: None, stages: None, is_sparse: false });
     }
@@ -541,8 +580,8 @@ pub fn drop_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<(usize, Vec<RepoPa
     };
     let backup = (count > 0).then(|| backup::save(repo, &intent)).transpose()?;
     let batch = Batch { purpose, changes, head: None, overlay: Some(Overlay::default()), backup };
-    apply::apply(&tools.applier(repo), &batch, Some(index))?;
-    Ok((count, kept))
+    let applied = apply::apply(&tools.applier(repo), &batch, Some(index))?;
+    Ok(Dropped { count, kept, undo: applied.backup })
 }
 
 /// Reads the context, after fetching if that is wanted.

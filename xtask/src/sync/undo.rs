@@ -24,6 +24,8 @@ pub struct Undone {
     pub kept: Vec<RepoPath>,
     /// Whether the branch went back, too.
     pub moved_branch: bool,
+    /// Whether the run had moved the branch, and something came on top since.
+    pub left_branch: bool,
     /// Its own backup.
     pub undo: Option<String>,
 }
@@ -94,7 +96,14 @@ pub fn undo(applier: &Applier<'_>, head: &Head, backup: Backup) -> Result<Undone
     // The branch goes back only together with everything that its commit brought.
     let moves = moves.filter(|_| kept.is_empty());
     if changes.is_empty() && moves.is_none() {
-        return Ok(Undone { backup, restored: Vec::new(), kept, moved_branch: false, undo: None });
+        return Ok(Undone {
+            backup,
+            restored: Vec::new(),
+            kept,
+            moved_branch: false,
+            left_branch: false,
+            undo: None,
+        });
     }
     let purpose = format!("undo {}", backup.id);
     let overlay = overlay::read(repo)?;
@@ -115,7 +124,8 @@ pub fn undo(applier: &Applier<'_>, head: &Head, backup: Backup) -> Result<Undone
     let overlay = overlay_after(&overlay, &record, &restored)?;
     let batch = Batch { purpose, changes, head: moves, overlay, backup: Some(own) };
     let Applied { backup: undo, .. } = apply(applier, &batch, Some(index))?;
-    Ok(Undone { backup, restored, kept, moved_branch, undo })
+    let left_branch = record.head_after.is_some() && !moved_branch;
+    Ok(Undone { backup, restored, kept, moved_branch, left_branch, undo })
 }
 
 /// The way back for the branch, where nothing came on top.
@@ -148,11 +158,14 @@ fn change_back(saved: &SavedPath, work: &Work, staged: Option<Entry>) -> Result<
         _ => return Ok(None),
     };
     let is_untouched = on_disk == after || raw == after;
-    if saved.wrote_file && !is_untouched {
+    // What is back already needs no bringing back.
+    let is_back = raw == before;
+    if saved.wrote_file && !is_untouched && !is_back {
         return Ok(None);
     }
     let file = match (saved.wrote_file, before) {
         (false, _) => FileChange::None,
+        _ if is_back => FileChange::None,
         (true, Some(before)) => FileChange::Restore(before),
         (true, None) => FileChange::Remove,
     };
@@ -174,7 +187,7 @@ fn overlay_after(now: &Overlay, record: &Record, restored: &[RepoPath]) -> Resul
     let mut after = now.clone();
     for path in restored {
         match before.paths.get(path) {
-            Some(wrote) => after.paths.insert(path.clone(), *wrote),
+            Some(laid) => after.paths.insert(path.clone(), *laid),
             None => after.paths.remove(path),
         };
     }

@@ -106,6 +106,7 @@ fn setup_does_not_make_a_canonical_branch_without_history() {
     let repo = lab.repo();
     repo.write("src/app", "second\n");
     repo.commit("second");
+    repo.git(&["branch", "--quiet", "-D", "orchestration-tools"]);
     let shallow = lab.path("shallow");
     let url = format!("file://{}", repo.dir);
     repo.git(&["clone", "--quiet", "--depth=1", "--branch=main", &url, shallow.as_str()]);

@@ -18,7 +18,7 @@ fn setup_makes_the_canonical_branch_once_and_says_so() {
         .success()
         .says("`orchestration-tools` is new")
         .says("not on the remote yet")
-        .says("git push origin orchestration-tools");
+        .says("there is no remote `origin`");
     assert_eq!(repo.id("orchestration-tools"), repo.head());
     let before = repo.scene();
     repo.xtask(&["setup"]).success().never_says("is new");
@@ -117,7 +117,7 @@ fn why_tells_rule_decision_contents_and_commits() {
     let repo = feature(&lab);
     repo.xtask(&["why", "setup/a"])
         .success()
-        .says("behind: it holds an older canonical content; sync does: update")
+        .says("behind: it holds an older canonical content; sync will update it")
         .says("last synced            none");
     repo.xtask(&["sync"]).success();
     repo.at("setup")
@@ -145,7 +145,10 @@ fn undo_goes_back_step_by_step_and_refuses_what_was_changed_since() {
     repo.write("src/app", "on top\n");
     let top = repo.commit("on top");
     repo.write("setup/new", "changed since\n");
-    repo.xtask(&["undo", &id]).status(1).says("1 path changed since").says("setup/new");
+    repo.xtask(&["undo", &id])
+        .status(1)
+        .says("1 path changed since and left alone")
+        .says("setup/new");
     assert_eq!(repo.head(), top);
     assert_eq!(repo.read("setup/a"), "a1\n");
     assert_eq!(repo.read("setup/new"), "changed since\n");
@@ -207,7 +210,7 @@ fn switch_takes_the_overlay_along() {
     repo.write("setup/new", "edited on top\n");
     repo.xtask(&["switch", "feature"]).success().says("`setup/new` was changed since");
     assert_eq!(repo.read("setup/new"), "edited on top\n");
-    repo.xtask(&["switch", "nowhere"]).status(3).says("invalid reference");
+    repo.xtask(&["switch", "nowhere"]).status(2).says("there is no branch");
 }
 
 #[test]
@@ -362,4 +365,110 @@ fn all_worktrees_go_side_by_side_and_one_failure_stops_no_other() {
     let ids: std::collections::BTreeSet<String> =
         (0..10).filter(|n| *n != 3).map(|n| repo.id(&format!("b{n}"))).collect();
     assert_eq!(ids.len(), 1, "the same tip makes the same commit");
+}
+
+#[test]
+fn an_overlay_that_was_forced_over_work_gives_the_work_back() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    repo.git(&["branch", "other", "main"]);
+    repo.write("setup/a", "an hour of work\n");
+    repo.write("setup/new", "untracked\n");
+    repo.remove("setup/b");
+    let before = repo.scene();
+    repo.xtask(&["sync", "--no-commit", "--force", "--yes"]).success();
+    assert_eq!(repo.read("setup/a"), "a2\n");
+    repo.canonical(&[("setup/a", Some("a3\n"))]);
+    repo.xtask(&["sync", "--no-commit"]).success();
+    assert_eq!(repo.read("setup/a"), "a3\n");
+    repo.xtask(&["-q", "switch", "other"]);
+    repo.git(&["switch", "--quiet", "feature"]);
+    assert_eq!(repo.read("setup/a"), "an hour of work\n");
+    assert_eq!(repo.read("setup/new"), "untracked\n");
+    assert_eq!(repo.scene().status, before.status);
+}
+
+#[test]
+fn a_switch_that_fails_leaves_the_overlay_as_it_was() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    repo.on_branch("main", |place| place.write("src/app", "other application\n"));
+    repo.xtask(&["sync", "--no-commit"]).success();
+    repo.write("src/app", "in the way\n");
+    let before = repo.scene();
+    repo.xtask(&["switch", "nosuch"]).status(2).says("there is no branch `nosuch`");
+    assert_eq!(repo.scene(), before);
+    repo.xtask(&["switch", "main"]).status(3).says("the overlay is as it was");
+    assert_eq!(repo.scene(), before);
+    repo.write("src/app", "application\n");
+    repo.xtask(&["switch", "main"]).success();
+    repo.xtask(&["switch", "-"]).success();
+    assert_eq!(repo.git(&["branch", "--show-current"]).trim(), "feature");
+}
+
+#[test]
+fn setup_asks_the_remote_before_it_makes_a_second_canonical_branch() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    let clone = lab.path("clone");
+    let url = format!("file://{}", repo.dir);
+    repo.git(&["clone", "--quiet", "--single-branch", "-b", "main", &url, clone.as_str()]);
+    let clone = lab.place("clone");
+    assert_ne!(clone.try_git(&["rev-parse", "origin/orchestration-tools"]).code, Some(0));
+    clone.xtask(&["setup"]).success().never_says("not on the remote");
+    assert_eq!(clone.id("origin/orchestration-tools"), repo.id("orchestration-tools"));
+    clone.git(&["update-ref", "-d", "refs/remotes/origin/orchestration-tools"]);
+    clone.git(&["remote", "set-url", "origin", lab.path("gone").as_str()]);
+    clone.xtask(&["setup"]).status(3).says("git branch orchestration-tools");
+    assert_ne!(clone.try_git(&["rev-parse", "orchestration-tools"]).code, Some(0));
+}
+
+#[test]
+fn a_settled_conflict_is_the_base_of_the_next_merge() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    repo.write("setup/a", "mine\n");
+    repo.commit("customise");
+    let said = repo.xtask(&["-q", "sync", "--merge"]).status(1).err;
+    assert!(said.contains("conflict in setup/a: settle it in"), "{said}");
+    repo.write("setup/a", "settled\n");
+    let source = repo.id("orchestration-tools");
+    let trailer = format!("Orchestration-Source: {source}");
+    assert!(said.contains(&trailer), "{said}");
+    repo.git(&["commit", "--quiet", "--trailer", &trailer, "-m", "settle", "setup/a"]);
+    repo.xtask(&["sync", "--merge"]).success().says("nothing new");
+}
+
+#[test]
+fn diff_does_not_call_untracked_files_deleted() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    repo.xtask(&["sync", "--no-commit"]).success();
+    assert_eq!(repo.xtask(&["diff"]).success().out, "");
+    repo.write("setup/new", "other\n");
+    repo.xtask(&["diff"]).success().says("`setup/new` is not tracked").never_says("deleted");
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_a_failure() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    for args in ["status", "sync --json --dry-run", "why setup/a", "completions bash"] {
+        let script = format!("'{}' {args} > /dev/full", env!("CARGO_BIN_EXE_xtask"));
+        repo.run("sh", &["-c", &script], &[]).status(3).says("the answer cannot be written");
+    }
+    let script = format!("'{}' completions bash | head -c 1", env!("CARGO_BIN_EXE_xtask"));
+    repo.run("sh", &["-c", &script], &[]).success().never_says("error");
+}
+
+#[test]
+fn what_sync_would_refuse_is_said_before() {
+    let lab = Lab::new();
+    let repo = feature(&lab);
+    repo.git(&["switch", "--quiet", "main"]);
+    repo.xtask(&["sync", "--dry-run"]).success().says("a real run refuses: `main` is protected");
+    repo.xtask(&["status"]).success().says("sync refuses: `main` is protected");
+    repo.git(&["switch", "--quiet", "feature"]);
+    repo.xtask(&["status"]).success().says("`cargo xtask sync` brings it up to date");
+    repo.xtask(&["why", "setup"]).success().says("managed: `[managed] include` has `/setup/`");
 }

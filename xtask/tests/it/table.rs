@@ -82,7 +82,7 @@ fn row_4_customised_is_kept_and_reported() {
         "setup/a customised keep\nsetup/b behind delete\nsetup/new behind create\n\
          setup/own customised keep\n"
     );
-    repo.xtask(&["sync"]).success().says("2 paths kept as they are");
+    repo.xtask(&["sync"]).success().says("2 paths are kept as they are");
     assert_eq!(repo.read("setup/a"), "mine\n");
     assert_eq!(repo.read("setup/own"), "own\n");
     assert!(!repo.has("setup/b"));
