@@ -84,8 +84,8 @@ impl Session {
 
     /// Tells that an earlier run was mended, if one was.
     pub(super) fn tell_mended(&self, mended: Option<String>) {
-        if let Some(purpose) = mended {
-            report::warn(&format!("an earlier `{purpose}` was cut short and has been put right"));
+        if let Some(text) = mended {
+            report::warn(&text);
         }
     }
 

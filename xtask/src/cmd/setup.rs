@@ -10,7 +10,9 @@ use crate::report::Loudness;
 use crate::report::sync::{Manner, SyncReport};
 use crate::sync::context::{self, BRANCH_SETTING, Names, REMOTE_SETTING};
 use crate::sync::gather::Depth;
-use crate::sync::run::{Looked, Wishes, check_gates, look, move_to, wants_to_move, write};
+use crate::sync::run::{
+    Looked, Wishes, check_gates, check_rules, look, move_to, wants_to_move, write,
+};
 
 pub(super) fn run(session: &Session) -> Exit {
     let repo = session.repo()?;
@@ -42,6 +44,7 @@ pub(super) fn run(session: &Session) -> Exit {
     if let Looked::Decided(decided) = &looked {
         check_gates(&repo)?;
         if let Some(ahead) = wants_to_move(&repo, decided, &wishes)? {
+            check_rules(&repo, decided, &wishes)?;
             move_to(&repo, &ahead)?;
             let context = decided.context.clone();
             looked = look(&repo, context, &wishes, Depth::Everything, &tools)?;

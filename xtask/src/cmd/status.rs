@@ -117,7 +117,7 @@ fn worktree(repo: &Repo, context: &Context, tree: Worktree, tools: &Tools<'_>) -
         line.note = Some("its folder is gone (`git worktree prune`)".to_owned());
         return line;
     }
-    let looked = Repo::discover(&tree.root).and_then(|repo| {
+    let looked = repo.open_worktree(&tree.root).and_then(|repo| {
         if recover::is_unfinished(&repo) {
             line.note = Some("an earlier run was cut short".to_owned());
         }

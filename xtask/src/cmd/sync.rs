@@ -82,14 +82,13 @@ fn one(
     let (_lock, mended) = tools.enter(repo)?;
     let context = read_context(repo, fetch)?;
     let mut warnings = context.warnings.clone();
-    if let Some(purpose) = mended {
-        warnings.push(format!("an earlier `{purpose}` was cut short and has been put right"));
-    }
+    warnings.extend(mended);
     let mut looked = look(repo, context, wishes, Depth::Everything, tools)?;
     let mut moved_to = None;
     if let Looked::Decided(decided) = &looked {
         check_gates(repo)?;
         if let Some(ahead) = wants_to_move(repo, decided, wishes)? {
+            check_rules(repo, decided, wishes)?;
             move_to(repo, &ahead)?;
             moved_to = Some(ahead.commit.to_string());
             let context = decided.context.clone();
@@ -236,7 +235,8 @@ fn all(session: &Session, args: &Sync, repo: &Repo) -> Exit {
                 .map(|tree| {
                     let wishes = &wishes;
                     let tools = Tools { progress: &Silent, ..tools };
-                    scope.spawn(move || in_worktree(&tree.root, args, wishes, &tools))
+                    let from = repo.root();
+                    scope.spawn(move || in_worktree(from, &tree.root, args, wishes, &tools))
                 })
                 .collect();
             threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
@@ -277,7 +277,7 @@ fn all(session: &Session, args: &Sync, repo: &Repo) -> Exit {
                 tell(session, &outcome.report, manner(args), true)?;
             }
             Err(failure) => {
-                report::line(&worktree);
+                report::answer(&format!("{worktree}\n"))?;
                 report::failure(&failure);
             }
         }
@@ -285,6 +285,14 @@ fn all(session: &Session, args: &Sync, repo: &Repo) -> Exit {
     Ok(code)
 }
 
-fn in_worktree(root: &Path, args: &Sync, wishes: &Wishes, tools: &Tools<'_>) -> Result<Outcome> {
-    one(&Repo::discover(root)?, args, wishes, tools, false)
+fn in_worktree(
+    from: &Path,
+    root: &Path,
+    args: &Sync,
+    wishes: &Wishes,
+    tools: &Tools<'_>,
+) -> Result<Outcome> {
+    // Each thread opens the repository for itself.
+    let repo = Repo::discover(from)?;
+    one(&repo.open_worktree(root)?, args, wishes, tools, false)
 }

@@ -10,7 +10,7 @@ use gix::filter::plumbing::pipeline::convert::{ToGitOutcome, ToWorktreeOutcome};
 use gix::worktree::stack::state::attributes::Source;
 
 use super::{Entry, Id, Index, Mode, Repo};
-use crate::base::error::{Context, Result};
+use crate::base::error::{Context, Error, Result};
 use crate::base::path::RepoPath;
 
 /// Where attributes are kept, in any folder.
@@ -112,17 +112,34 @@ impl Filters<'_> {
         if !is_pointer(content) {
             return Ok(false);
         }
+        Ok(self.attribute(path, "filter")?.is_some_and(|value| value == "lfs"))
+    }
+
+    /// The value of an attribute at a path, where it has one.
+    fn attribute(&mut self, path: &RepoPath, name: &str) -> Result<Option<String>> {
         let failed = || format!("the attributes of `{path}` cannot be read");
-        let mut found = self.attributes.selected_attribute_matches(["filter"]);
+        let mut found = self.attributes.selected_attribute_matches([name]);
         let platform = self.attributes.at_entry(path.as_bytes().as_bstr(), None).unable(failed)?;
         platform.matching_attributes(&mut found);
-        Ok(found
+        let value = found
             .iter_selected()
-            .any(|rule| rule.assignment.state.as_bstr().is_some_and(|value| value == "lfs")))
+            .find_map(|rule| rule.assignment.state.as_bstr().map(ToString::to_string));
+        Ok(value)
     }
 
     /// The content as git would check it out.
     pub fn smudge(&mut self, path: &RepoPath, content: &[u8]) -> Result<Vec<u8>> {
+        let encoding = self.attribute(path, "working-tree-encoding")?;
+        if encoding.is_some_and(|name| {
+            name.to_ascii_uppercase().starts_with("UTF-") && !name.eq_ignore_ascii_case("UTF-8")
+        }) {
+            return Err(Error::unable(format!(
+                "`{path}` is to be checked out in an encoding that cannot be written yet"
+            ))
+            .hint(
+                "take it out of the managed paths, with `[managed] exclude` in setup/sync.toml",
+            ));
+        }
         let failed = || format!("`{path}` cannot be filtered as git would");
         let outcome = self
             .pipeline
@@ -139,7 +156,7 @@ impl Filters<'_> {
                 bytes
             }
             ToWorktreeOutcome::Process(_) => {
-                return Err(crate::base::error::Error::unable(format!(
+                return Err(Error::unable(format!(
                     "the filter of `{path}` delays its answer although it was not asked to"
                 )));
             }

@@ -64,6 +64,12 @@ impl Repo {
             .run_within(LOCAL)
     }
 
+    /// Whether anything is staged, or announced with `git add -N`.
+    pub fn has_staged_changes(&self) -> Result<bool> {
+        let args = ["diff", "--cached", "--quiet", "--ita-visible-in-index", "--"];
+        Ok(!self.git(args).run_within(LOCAL)?.status.success())
+    }
+
     /// `git switch`, with the user watching.
     pub fn switch_attached(&self, branch: &str) -> Result<ExitStatus> {
         self.git(["switch", branch]).run_attached()

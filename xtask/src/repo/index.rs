@@ -177,6 +177,19 @@ impl Index {
         (found.mode == IndexMode::DIR).then_some(found.id)
     }
 
+    /// What is staged where a path needs a folder, or below where it needs a file.
+    #[must_use]
+    pub fn in_the_way(&self, path: &RepoPath) -> Vec<RepoPath> {
+        let mut found: Vec<RepoPath> =
+            path.ancestors().filter(|folder| self.at(folder) != Indexed::Absent).collect();
+        let below = [path.as_bytes(), b"/"].concat();
+        if let Some(entries) = self.file.prefixed_entries(below.as_bstr()) {
+            let names = entries.iter().map(|entry| entry.path(&self.file).to_vec());
+            found.extend(names.map(RepoPath::new));
+        }
+        found
+    }
+
     /// Whether git, too, would take the file behind `meta` for unchanged since it was staged, from
     /// its size and times alone.
     #[must_use]

@@ -15,7 +15,7 @@ use crate::base::files::is_executable;
 use crate::base::path::RepoPath;
 
 /// What tells one state of a file from another without reading it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FileStat {
     /// Its size in bytes.
     pub size: u64,
@@ -30,6 +30,13 @@ pub struct FileStat {
 }
 
 impl FileStat {
+    /// Whether it is the same file with the same content, as far as that can be told from outside.
+    /// The ctime does not count: it changes when a file is moved.
+    #[must_use]
+    pub fn is_same_file(&self, other: &FileStat) -> bool {
+        FileStat { ctime_ns: other.ctime_ns, ..*self } == *other
+    }
+
     /// From what the system says.
     #[must_use]
     pub fn of(meta: &Metadata) -> Self {

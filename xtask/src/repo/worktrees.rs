@@ -1,9 +1,9 @@
 //! The worktrees of this repository: those that git has registered, and no others.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Repo;
-use crate::base::error::{Context, Result};
+use crate::base::error::{Context, Error, Result};
 
 /// A registered worktree.
 #[derive(Clone, Debug)]
@@ -17,6 +17,29 @@ pub struct Worktree {
 }
 
 impl Repo {
+    /// The name that git has for this worktree; empty for the main one.
+    #[must_use]
+    pub fn worktree_name(&self) -> String {
+        let is_linked = self.git_folder() != self.common_folder();
+        let name = self.git_folder().file_name().filter(|_| is_linked);
+        name.map_or(String::new(), |name| name.to_string_lossy().into_owned())
+    }
+
+    /// Opens a registered worktree. What lies at its folder now must still be it: another clone may
+    /// have taken the place.
+    pub fn open_worktree(&self, root: &Path) -> Result<Repo> {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        let found = Repo::discover(root)?;
+        if found.root() == real(root) && real(found.common_folder()) == real(self.common_folder()) {
+            return Ok(found);
+        }
+        Err(Error::unable(format!(
+            "`{}` is not a worktree of this repository any more",
+            root.display()
+        ))
+        .hint("`git worktree prune` forgets those that are gone"))
+    }
+
     /// All worktrees, the main one first, the others by path.
     pub fn worktrees(&self) -> Result<Vec<Worktree>> {
         let mut all = Vec::new();

@@ -8,7 +8,6 @@ pub mod status;
 pub mod sync;
 pub mod why;
 
-use anstream::{eprintln, println};
 use anstyle::{AnsiColor, Style};
 
 pub use progress::Bar;
@@ -64,32 +63,33 @@ pub fn answer_json<T: serde::Serialize>(value: &T) -> Result<()> {
 /// Tells what is going on.
 pub fn story(loudness: Loudness, text: &str) {
     if loudness > Loudness::Quiet {
-        eprintln!("{text}");
+        complain(text);
     }
 }
 
 /// Tells something that the user should know.
 pub fn warn(text: &str) {
-    eprintln!("{YELLOW}warning{YELLOW:#}: {text}");
+    complain(&format!("{YELLOW}warning{YELLOW:#}: {text}"));
 }
 
 /// Tells what failed, why, and what to do.
 pub fn failure(error: &Error) {
-    eprintln!("{RED}error{RED:#}: {}", error.what());
+    complain(&format!("{RED}error{RED:#}: {}", error.what()));
     for cause in error.causes() {
-        eprintln!("  {DIM}because{DIM:#} {}", indent(&cause));
+        complain(&format!("  {DIM}because{DIM:#} {}", indent(&cause)));
     }
     for detail in error.details() {
-        eprintln!("  {}", indent(detail));
+        complain(&format!("  {}", indent(detail)));
     }
     for hint in error.hints() {
-        eprintln!("{BOLD}hint{BOLD:#}: {}", indent(hint));
+        complain(&format!("{BOLD}hint{BOLD:#}: {}", indent(hint)));
     }
 }
 
-/// Prints a line of text as it is, for what another tool has worded.
-pub fn line(text: &str) {
-    println!("{text}");
+/// A line on stderr. Where nobody can be told, there is nobody to tell that either.
+fn complain(text: &str) {
+    use std::io::Write;
+    drop(writeln!(anstream::stderr().lock(), "{text}"));
 }
 
 fn indent(text: &str) -> String {

@@ -74,7 +74,10 @@ pub fn apply(applier: &Applier<'_>, batch: &Batch, index: Option<Index>) -> Resu
     match done {
         Ok(applied) => Ok(applied),
         Err(failure) => match take_back(applier.repo, applier.disk, &journal) {
-            Ok(()) => Err(failure),
+            Ok(true) => Err(failure),
+            Ok(false) => {
+                Err(failure.hint("what some files held before is in `cargo xtask undo --list`"))
+            }
             Err(second) => Err(failure
                 .detail(format!("and taking back what was begun failed, too: {second}"))
                 .hint("the next `cargo xtask sync` will put it right")),
@@ -106,7 +109,7 @@ fn draft(applier: &Applier<'_>, batch: &Batch, had_index: Option<bool>) -> Resul
         let aside = RepoPath::new(aside);
         let before = change.expects.map(print_of);
         let (path, look) = (change.path.clone(), change.look);
-        files.push(FileStep { path, aside, before, after: None, removes, look });
+        files.push(FileStep { path, aside, before, after: None, removes, look, made: None });
     }
     Ok(Journal {
         id: applier.id.clone(),
@@ -172,13 +175,14 @@ fn run(
     }
     index.stage(&staged);
     prepare(applier, batch, journal, &index)?;
+    note_overlay_looks(journal);
     journal.phase = Phase::Swapping;
     write_journal(repo, disk, journal)?;
     lock_index(repo, disk, journal)?;
     still_as_planned(repo, batch, stamp.as_ref())?;
     swap_in(applier, journal)?;
     if journal.had_index.is_some() {
-        write_index(repo, disk, batch, index, staged)?;
+        write_index(repo, disk, batch, journal, index, staged)?;
     }
     if applier.interrupts.arrived() {
         return Err(interrupted());
@@ -205,6 +209,17 @@ fn interrupted() -> Error {
 fn write_journal(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> Result<()> {
     record::write(disk, &journal::file(repo), journal::KIND, journal)
         .unable(|| "the journal cannot be written")
+}
+
+/// Notes how the files of an overlay look, by which it is known again.
+fn note_overlay_looks(journal: &mut Journal) {
+    let made: BTreeMap<&RepoPath, FileStat> =
+        journal.files.iter().filter_map(|step| Some((&step.path, step.made?))).collect();
+    for kept in journal.overlay.iter_mut().flatten() {
+        if let Some(look) = made.get(kept.path()) {
+            kept.set_look(*look);
+        }
+    }
 }
 
 /// What the index is to hold, without the times of files that are not written yet.
@@ -270,6 +285,8 @@ fn prepare(
                 Mode::File
             }
         };
+        let meta = aside.symlink_metadata().unable(failed)?;
+        step.made = Some(FileStat::of(&meta));
         step.after = Some(print_of(Entry { mode, id: raw }));
         progress.step(1);
     }
@@ -401,11 +418,9 @@ fn swap(repo: &Repo, disk: &Disk<'_>, step: &FileStep, ways: &mut Ways) -> Resul
 fn is_what_was_seen(repo: &Repo, step: &FileStep, aside: &Path) -> Result<bool> {
     if let Some(seen) = step.look
         && let Ok(meta) = aside.symlink_metadata()
+        && FileStat::of(&meta).is_same_file(&seen)
     {
-        let now = FileStat { ctime_ns: seen.ctime_ns, ..FileStat::of(&meta) };
-        if now == seen {
-            return Ok(true);
-        }
+        return Ok(true);
     }
     Ok(print_at(repo, aside)? == step.before)
 }
@@ -432,11 +447,14 @@ fn write_index(
     repo: &Repo,
     disk: &Disk<'_>,
     batch: &Batch,
+    journal: &Journal,
     mut index: Index,
     mut staged: BTreeMap<RepoPath, Staged>,
 ) -> Result<()> {
     let failed = || "the new index cannot be written";
     let had_index = index.stamp().is_some();
+    let made: BTreeMap<&RepoPath, &FileStep> =
+        journal.files.iter().map(|step| (&step.path, step)).collect();
     for change in &batch.changes {
         // The times of a file may stand beside an entry only if the file is that entry; otherwise
         // git would take the user's change for none.
@@ -444,7 +462,12 @@ fn write_index(
             && let FileChange::CheckOut(entry) = change.file
             && staged.entry == Some(entry)
         {
-            staged.meta = std::fs::symlink_metadata(change.path.on_disk(repo.root())).ok();
+            staged.meta = made.get(&change.path).and_then(|step| {
+                let meta = change.path.on_disk(repo.root()).symlink_metadata().ok()?;
+                // Somebody may have saved it since: then git must look for itself.
+                let is_ours = step.made?.is_same_file(&FileStat::of(&meta));
+                is_ours.then_some(meta)
+            });
         }
     }
     index.stage(&staged);

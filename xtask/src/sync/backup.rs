@@ -14,7 +14,7 @@ use crate::base::error::{Context as _, Error, Result};
 use crate::base::path::RepoPath;
 use crate::base::record::{self, Found};
 use crate::base::world::compact;
-use crate::repo::{Entry, Head, Id, Index, Mode, NewCommit, Repo, Stamp, read_raw};
+use crate::repo::{Entry, Head, Id, Index, Indexed, Mode, NewCommit, Repo, Stamp, read_raw};
 
 /// Where backups lie.
 pub const PREFIX: &str = "refs/xtask/backup/";
@@ -46,6 +46,10 @@ pub struct SavedPath {
     pub index_before: Option<KeptEntry>,
     /// Whether the index was written.
     pub wrote_index: bool,
+    /// What was staged afterwards.
+    pub index_after: Option<KeptEntry>,
+    /// Whether sparse checkout left the file out.
+    pub was_skipped: bool,
 }
 
 /// What a run did.
@@ -53,8 +57,10 @@ pub struct SavedPath {
 pub struct Record {
     /// In a few words: `sync`, `sync --force`, `undo 2026…`.
     pub purpose: String,
-    /// The worktree in which it ran.
+    /// The worktree in which it ran, as a path for people.
     pub worktree: String,
+    /// The name that git has for that worktree, wherever it is moved.
+    pub worktree_name: String,
     /// The branch without `refs/heads/`; nothing where HEAD was detached.
     pub branch: Option<String>,
     /// The commit that was checked out before.
@@ -112,7 +118,8 @@ pub fn save(repo: &Repo, intent: &Intent<'_>) -> Result<Prepared> {
     let mut tree = Vec::new();
     let mut paths = Vec::new();
     for change in intent.changes {
-        let staged = intent.index.at(&change.path).entry();
+        let at = intent.index.at(&change.path);
+        let staged = at.entry();
         if let Some(raw) = change.expects {
             // What is staged is in the object database already.
             if staged.is_none_or(|entry| entry.id != raw.id) {
@@ -139,11 +146,14 @@ pub fn save(repo: &Repo, intent: &Intent<'_>) -> Result<Prepared> {
             wrote_file,
             index_before: staged.map(KeptEntry::new),
             wrote_index: change.stages.is_some(),
+            index_after: change.stages.flatten().map(KeptEntry::new),
+            was_skipped: matches!(at, Indexed::Entry { is_skipped: true, .. }),
         });
     }
     let record = Record {
         purpose: intent.purpose.to_owned(),
         worktree: repo.root().display().to_string(),
+        worktree_name: repo.worktree_name(),
         branch: intent.head.branch.clone(),
         head_before: intent.head.commit.to_string(),
         head_after: intent.moves.map(|moves| moves.new.to_string()),

@@ -20,8 +20,8 @@ use crate::base::error::Result;
 use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
 use crate::repo::{
-    CleanRecord, Entry, Filters, Head, Index, Indexed, Known, LookedUp, Mode, OnceCanonical, Pair,
-    PathPatterns, Reached, Repo, Scope, Ways, Work, collisions, unsafe_name,
+    CleanRecord, Entry, Filters, Head, Index, Indexed, Known, LookedUp, Mode, OnDisk,
+    OnceCanonical, Pair, PathPatterns, Reached, Repo, Scope, Ways, Work, collisions, unsafe_name,
 };
 
 /// How much is looked at.
@@ -134,9 +134,9 @@ pub fn gather(question: &Question<'_>) -> Result<Gathered> {
             (Some(entry), Some(once)) => once.knows(&path, entry),
             _ => removed.get(&path).copied().unwrap_or(Known::Unknown),
         };
-        let obstacle = obstacles.get(&path).cloned();
         let is_excluded = managed.is_kept_by_branch(&path);
         let state = disk.state(path, pair, &overlay, &differing)?;
+        let obstacle = obstacles.get(&state.path).cloned().or(state.obstacle.clone());
         let state = PathState { once: known, obstacle, is_excluded, ..state };
         states.push(state);
     }
@@ -256,10 +256,26 @@ impl<'r> Look<'r> {
         let expected = staged.entry().or(pair.one).or(pair.two);
         let work = self.repo.work(&path, expected, &mut self.ways, filters, index)?;
         let work = once_gone(self.repo, &path, work, &|path| goes(path, differing))?;
-        let on_disk = match &work {
-            Work::Present(file) => Some(file.entry),
+        // What is staged there and does not go is in the way as much as what is committed.
+        let obstacle = if pair.one.is_none() && pair.two.is_some() && staged == Indexed::Absent {
+            let staged = index.in_the_way(&path);
+            staged.into_iter().find(|other| !goes(other, differing)).map(Obstacle::InTheWay)
+        } else {
+            None
+        };
+        // A file that still is what sync laid there holds what sync wrote, however it reads now.
+        let laid = overlay.paths.get(&path);
+        let work = match (work, laid) {
+            (Work::Present(file), Some(laid)) if laid.is_still_there(Some(&file)) => {
+                Work::Present(OnDisk { entry: laid.wrote.unwrap_or(file.entry), ..file })
+            }
+            (work, _) => work,
+        };
+        let found = match &work {
+            Work::Present(file) => Some(file),
             _ => None,
         };
+        let on_disk = found.map(|file| file.entry);
         let is_sparse = work == Work::Absent
             && match staged {
                 Indexed::Entry { is_skipped, .. } => is_skipped,
@@ -270,7 +286,7 @@ impl<'r> Look<'r> {
             };
         let is_overlay = on_disk != pair.two
             && matches!(work, Work::Present(_) | Work::Absent)
-            && overlay.paths.get(&path).is_some_and(|laid| laid.wrote == on_disk)
+            && laid.is_some_and(|laid| laid.is_still_there(found))
             && on_disk != pair.one;
         Ok(PathState {
             path,
@@ -282,7 +298,7 @@ impl<'r> Look<'r> {
             is_overlay,
             is_sparse,
             is_excluded: false,
-            obstacle: None,
+            obstacle,
         })
     }
 }

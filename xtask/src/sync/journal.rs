@@ -54,6 +54,8 @@ pub struct FileStep {
     /// How it looked when the plan was made, if that can be trusted; of no use after a crash.
     #[serde(skip)]
     pub look: Option<FileStat>,
+    /// How the new file looks, once it is prepared.
+    pub made: Option<FileStat>,
 }
 
 /// The move of the checked-out branch.

@@ -122,8 +122,11 @@ pub fn marked_file(repo: &Repo, path: &RepoPath) -> PathBuf {
     path.on_disk(&repo.state_folder().join("merge"))
 }
 
-/// Writes the merged texts of conflicts where the user can look at them.
+/// Writes the merged texts of conflicts where the user can look at them; those of an earlier run go.
 pub fn write_marked(repo: &Repo, disk: &Disk<'_>, merges: &Merges) -> Result<()> {
+    let above = repo.state_folder().join("merge");
+    let failed = || format!("`{}` cannot be renewed", above.display());
+    disk.remove_folder(&above).unable(failed)?;
     for (path, text) in &merges.marked {
         let file = marked_file(repo, path);
         write(disk, &file, text)?;

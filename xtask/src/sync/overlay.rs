@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::error::{Error, Result};
 use crate::base::path::RepoPath;
 use crate::base::record::{self, Found};
-use crate::repo::{Entry, Id, Mode, Repo};
+use crate::repo::{Entry, FileStat, Id, Mode, OnDisk, Repo};
 
 /// The kind and version of the record.
 pub const KIND: &str = "xtask.overlay/1";
@@ -31,6 +31,20 @@ pub struct Laid {
     pub wrote: Option<Entry>,
     /// What lies under it.
     pub under: Under,
+    /// How the file looked when it was written, by which it is known again.
+    pub look: Option<FileStat>,
+}
+
+impl Laid {
+    /// Whether a file still is what was written. One that was removed has nothing to be known by.
+    #[must_use]
+    pub fn is_still_there(&self, file: Option<&OnDisk>) -> bool {
+        match (self.wrote, file) {
+            (None, None) => true,
+            (Some(_), Some(file)) => self.look.is_some_and(|look| look.is_same_file(&file.look)),
+            _ => false,
+        }
+    }
 }
 
 /// What an overlay lies on.
@@ -71,6 +85,20 @@ pub struct KeptPath {
     path: RepoPath,
     wrote: Option<KeptEntry>,
     under: KeptUnder,
+    look: Option<FileStat>,
+}
+
+impl KeptPath {
+    /// The path.
+    #[must_use]
+    pub fn path(&self) -> &RepoPath {
+        &self.path
+    }
+
+    /// Notes how the file looks.
+    pub fn set_look(&mut self, look: FileStat) {
+        self.look = Some(look);
+    }
 }
 
 /// What an overlay lies on, as it is kept.
@@ -91,6 +119,7 @@ impl Overlay {
                 Under::Head => KeptUnder::Head,
                 Under::Work(entry) => KeptUnder::Work(entry.map(KeptEntry::new)),
             },
+            look: laid.look,
         });
         kept.collect()
     }
@@ -111,12 +140,12 @@ impl Overlay {
             None => Some(None),
             Some(entry) => entry.entry().map(Some),
         };
-        for KeptPath { path, wrote, under } in kept {
+        for KeptPath { path, wrote, under, look } in kept {
             let under = match under {
                 KeptUnder::Head => Under::Head,
                 KeptUnder::Work(entry) => Under::Work(sound(entry)?),
             };
-            paths.insert(path, Laid { wrote: sound(wrote)?, under });
+            paths.insert(path, Laid { wrote: sound(wrote)?, under, look });
         }
         Some(Overlay { paths })
     }

@@ -20,7 +20,7 @@ pub fn is_unfinished(repo: &Repo) -> bool {
 }
 
 /// Mends what a crashed transaction left: takes it back, or tidies up if it had gone through.
-/// Says what it was for, if there was one. The caller holds the lock of the worktree.
+/// Says so, if there was one. The caller holds the lock of the worktree.
 pub fn recover(repo: &Repo, disk: &Disk<'_>) -> Result<Option<String>> {
     let journal: Journal = match record::read(&journal::file(repo), journal::KIND) {
         Found::Nothing => return Ok(None),
@@ -35,13 +35,20 @@ pub fn recover(repo: &Repo, disk: &Disk<'_>) -> Result<Option<String>> {
         None => journal.phase == Phase::Done,
         Some(head) => has_moved(repo, head)?,
     };
-    let mended = if has_moved {
-        finish(repo, disk, &journal).unable(|| "an earlier run cannot be tidied up after")
+    let purpose = &journal.purpose;
+    let mut text = format!("an earlier `{purpose}` was cut short and has been put right");
+    if has_moved {
+        finish(repo, disk, &journal).unable(|| "an earlier run cannot be tidied up after")?;
     } else {
         remove_stale_ref_locks(repo, disk, &journal)?;
-        take_back(repo, disk, &journal)
-    };
-    mended.map(|()| Some(journal.purpose))
+        if !take_back(repo, disk, &journal)? {
+            text.push_str(
+                "; files that were changed since stay as they are, and what they held before is in \
+                 the newest backup (`cargo xtask undo --list`)",
+            );
+        }
+    }
+    Ok(Some(text))
 }
 
 /// Whether the branch got to the new commit, or further.
@@ -121,75 +128,108 @@ fn lock_is_ours(repo: &Repo, journal: &Journal) -> bool {
     std::fs::read(repo.index_lock()).is_ok_and(|text| text == journal.lock_text().as_bytes())
 }
 
-/// Takes everything back that a transaction did before it moved the branch. What somebody else has
-/// changed since stays as they left it.
-pub fn take_back(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> Result<()> {
+/// Takes everything back that a transaction did before it moved the branch, and says whether all of
+/// it is back. What somebody else has changed since stays as they left it; then the backup stays,
+/// too.
+pub fn take_back(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> Result<bool> {
     let failed = || "what was begun cannot be taken back";
     let old = journal::old_index(repo);
     let replaced = old.exists() && !same_file(&old, &repo.index_file());
     let is_ours = lock_is_ours(repo, journal);
-    if replaced && !is_ours {
-        // Somebody has removed our lock and gone on with our index. It and the files belong
-        // together, and the next sync commits them.
-        return finish(repo, disk, journal).unable(failed);
+    if !is_ours && (replaced || any_swapped(repo, journal)?) {
+        // Somebody has removed our lock and gone on with our files, which may be committed by now.
+        // They stay, and what they replaced stays in the backup.
+        finish(repo, disk, journal).unable(failed)?;
+        return Ok(false);
     }
-    let undo = || -> io::Result<()> {
+    let undo = || -> io::Result<bool> {
+        let mut all_back = true;
         if replaced {
             disk.replace(&old, &repo.index_file())?;
         } else if is_ours && journal.had_index == Some(false) {
             disk.remove(&repo.index_file())?;
         }
         for step in journal.files.iter().rev().filter(|step| !step.removes) {
-            swap_back(repo, disk, step)?;
+            all_back &= swap_back(repo, disk, step)?;
         }
         for folder in journal.folders.iter().rev() {
             disk.remove_empty_folder(&folder.path.on_disk(repo.root()))?;
         }
         for step in journal.files.iter().rev().filter(|step| step.removes) {
-            put_back(repo, disk, step)?;
+            all_back &= put_back(repo, disk, step)?;
         }
         disk.remove(&old)?;
         disk.remove(&journal::new_index(repo))?;
-        unlock_index(repo, disk, journal)
+        unlock_index(repo, disk, journal)?;
+        Ok(all_back)
     };
-    undo().unable(failed)?;
-    if let Some(commit) = journal.backup.as_ref().and_then(|id| Id::from_hex(id.as_bytes()).ok()) {
+    let all_back = undo().unable(failed)?;
+    // A backup of what is back is a backup of something that never happened.
+    if let Some(commit) = journal.backup.as_ref().and_then(|id| Id::from_hex(id.as_bytes()).ok())
+        && all_back
+    {
         disk.other("forget the backup").unable(failed)?;
         backup::forget_commit(repo, commit)?;
     }
-    disk.remove(&journal::file(repo)).unable(failed)
+    disk.remove(&journal::file(repo)).unable(failed)?;
+    Ok(all_back)
 }
 
-fn swap_back(repo: &Repo, disk: &Disk<'_>, step: &FileStep) -> io::Result<()> {
+/// Whether any file of a transaction has been swapped in.
+fn any_swapped(repo: &Repo, journal: &Journal) -> Result<bool> {
+    for step in &journal.files {
+        let waiting = print_at(repo, &step.aside.on_disk(repo.root()))?;
+        let is_swapped = match (&step.before, step.removes) {
+            (Some(_), _) => waiting.is_some() && waiting == step.before && waiting != step.after,
+            (None, true) => false,
+            (None, false) => step.after.is_some() && waiting.is_none(),
+        };
+        if is_swapped {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Puts the old content back; says whether it is there, or was never away.
+fn swap_back(repo: &Repo, disk: &Disk<'_>, step: &FileStep) -> io::Result<bool> {
     let target = step.path.on_disk(repo.root());
     let aside = step.aside.on_disk(repo.root());
     let at = |path: &Path| print_at(repo, path).map_err(io::Error::other);
     disk.mend_exchange(&aside, &target)?;
-    let is_swapped = step.after.is_some() && at(&target)? == step.after;
+    let (there, waiting) = (at(&target)?, at(&aside)?);
+    let is_swapped = step.after.is_some() && there == step.after;
+    let mut is_back = true;
     match &step.before {
-        Some(_) if is_swapped && at(&aside)? == step.before && step.before != step.after => {
+        Some(_) if is_swapped && waiting == step.before && step.before != step.after => {
             disk.exchange(&aside, &target)?;
         }
-        None if is_swapped && !exists(&aside) => disk.place(&target, &aside)?,
-        _ => {}
+        None if is_swapped && waiting.is_none() => disk.place(&target, &aside)?,
+        // What waits is the old content, and somebody has changed the new one: theirs stays.
+        Some(_) => is_back = waiting.is_none() || waiting == step.after || there == step.before,
+        None => {}
     }
-    disk.remove(&aside)
+    disk.remove(&aside)?;
+    Ok(is_back)
 }
 
-fn put_back(repo: &Repo, disk: &Disk<'_>, step: &FileStep) -> io::Result<()> {
+/// Puts a removed file back; says whether it is there, or was never away.
+fn put_back(repo: &Repo, disk: &Disk<'_>, step: &FileStep) -> io::Result<bool> {
     let target = step.path.on_disk(repo.root());
     let aside = step.aside.on_disk(repo.root());
     if !exists(&aside) {
-        return Ok(());
+        return Ok(true);
     }
     if exists(&target) {
-        // Somebody has made a new file there since; what was removed is in git.
-        return disk.remove(&aside);
+        // Somebody has made a new file there since: theirs stays.
+        disk.remove(&aside)?;
+        return Ok(false);
     }
     if let Some(folder) = target.parent().filter(|folder| !folder.is_dir()) {
         std::fs::create_dir_all(folder)?;
     }
-    disk.place(&aside, &target)
+    disk.place(&aside, &target)?;
+    Ok(true)
 }
 
 fn exists(path: &Path) -> bool {

@@ -26,7 +26,7 @@ use crate::base::progress::Progress;
 use crate::base::signals::Interrupts;
 use crate::base::world::World;
 use crate::repo::{
-    Entry, Head, Id, Index, NewCommit, OnceCanonical, Repo, Scope, Stamp, Ways, Work,
+    Entry, Head, Id, Index, Indexed, NewCommit, OnceCanonical, Repo, Scope, Stamp, Ways, Work,
 };
 
 /// How long another xtask in the same worktree is waited for.
@@ -282,11 +282,18 @@ fn is_barred(decided: &Decided, wishes: &Wishes) -> bool {
 
 /// Moves the branch to its upstream, as `git reset --keep` does.
 pub fn move_to(repo: &Repo, ahead: &Ahead) -> Result<()> {
+    let short = ahead.reference.strip_prefix("refs/remotes/").unwrap_or(&ahead.reference);
+    if repo.has_staged_changes()? {
+        // Git's `reset --keep` would keep the files, but forget what is staged of them.
+        return Err(Error::unable(format!(
+            "`{short}` has gone ahead, and what is staged keeps the branch from following it"
+        ))
+        .hint("commit, stash or unstage it, then sync again"));
+    }
     let moved = repo.reset_keep(&ahead.commit.to_string())?;
     if moved.status.success() {
         return Ok(());
     }
-    let short = ahead.reference.strip_prefix("refs/remotes/").unwrap_or(&ahead.reference);
     Err(Error::unable(format!(
         "`{short}` has gone ahead, and local changes keep the branch from following it"
     ))
@@ -307,7 +314,9 @@ pub fn write(
     if let Some(once) = &gathered.once {
         repo.save_once_canonical(tools.disk, once)?;
     }
-    merge::write_marked(repo, tools.disk, merges)?;
+    if wishes.beyond == Beyond::Merge {
+        merge::write_marked(repo, tools.disk, merges)?;
+    }
     done.conflicts =
         merges.marked.keys().map(|path| (path.clone(), merge::marked_file(repo, path))).collect();
     if plan.writes().next().is_none() {
@@ -388,7 +397,7 @@ pub fn check_rules(repo: &Repo, decided: &Decided, wishes: &Wishes) -> Result<()
     if commits && is_barred(decided, wishes) {
         let branch = head.branch.as_deref().unwrap_or_default();
         return Err(Error::no(format!(
-            "`{branch}` is protected: nothing is committed there unasked, so nothing was written"
+            "`{branch}` is protected: nothing is committed there unasked, so nothing was synced"
         ))
         .hint(
             "`cargo xtask sync --no-commit` writes the files alone; `--allow-protected` commits",
@@ -405,7 +414,7 @@ pub fn check_rules(repo: &Repo, decided: &Decided, wishes: &Wishes) -> Result<()
     let all = repo.list_tree(head.tree, &managed)?.len();
     if deletions * 2 > all {
         return Err(Error::usage(format!(
-            "{deletions} of the {all} managed files would be deleted; nothing was written"
+            "{deletions} of the {all} managed files would be deleted; nothing was synced"
         ))
         .hint("`--dry-run` lists them; `--yes` deletes them"));
     }
@@ -500,7 +509,9 @@ fn overlay_after(before: &Overlay, plan: &Plan, mode: WriteMode) -> Option<Overl
                     }
                     _ => Under::Head,
                 };
-                after.paths.insert(item.path().clone(), Laid { wrote: item.target, under });
+                after
+                    .paths
+                    .insert(item.path().clone(), Laid { wrote: item.target, under, look: None });
             }
             WriteMode::Commit => {
                 after.paths.remove(item.path());
@@ -541,14 +552,21 @@ pub fn drop_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<Dropped> {
                 && index.at(path).entry().is_none()
         };
         let work = once_gone(repo, path, work, &goes)?;
-        let (on_disk, raw) = match &work {
-            Work::Absent => (None, None),
-            Work::Present(found) => (Some(found.entry), Some(found.raw)),
+        let found = match &work {
+            // What the user has announced to git is theirs.
+            _ if index.at(path) == Indexed::Intended => {
+                kept.push(path.clone());
+                continue;
+            }
+            Work::Absent => None,
+            Work::Present(found) => Some(found),
             _ => {
                 kept.push(path.clone());
                 continue;
             }
         };
+        let on_disk = found.map(|found| found.entry);
+        let raw = found.map(|found| found.raw);
         if on_disk == staged && laid.under == Under::Head {
             continue;
         }
@@ -556,7 +574,7 @@ pub fn drop_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<Dropped> {
             Under::Work(Some(entry)) => !repo.has_object(entry.id),
             _ => false,
         };
-        if on_disk != laid.wrote || is_lost {
+        if !laid.is_still_there(found) || is_lost {
             kept.push(path.clone());
             continue;
         }

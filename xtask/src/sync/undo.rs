@@ -32,7 +32,7 @@ pub struct Undone {
 
 /// Finds a backup by its name, or the newest of this worktree.
 pub fn find(repo: &Repo, id: Option<&str>) -> Result<Backup> {
-    let here = repo.root().display().to_string();
+    let here = repo.worktree_name();
     let all = backup::list(repo)?;
     let found = match id {
         Some(id) => all.into_iter().find(|backup| backup.id == id).ok_or_else(|| {
@@ -40,7 +40,7 @@ pub fn find(repo: &Repo, id: Option<&str>) -> Result<Backup> {
         })?,
         None => {
             let is_here = |backup: &Backup| {
-                backup.record.as_ref().is_some_and(|record| record.worktree == here)
+                backup.record.as_ref().is_some_and(|record| record.worktree_name == here)
             };
             all.into_iter().find(is_here).ok_or_else(|| {
                 Error::unable("nothing was replaced in this worktree: there is nothing to undo")
@@ -52,7 +52,7 @@ pub fn find(repo: &Repo, id: Option<&str>) -> Result<Backup> {
         return Err(Error::unable(format!("the record of backup `{}` cannot be read", found.id))
             .hint(format!("`git ls-tree -r {}{}` shows what it holds", backup::PREFIX, found.id)));
     };
-    if record.worktree != here {
+    if record.worktree_name != here {
         return Err(Error::usage(format!(
             "backup `{}` is of the worktree `{}`",
             found.id, record.worktree
@@ -68,7 +68,7 @@ pub fn undo(applier: &Applier<'_>, head: &Head, backup: Backup) -> Result<Undone
     let record = backup.record.clone().expect("because `find` only answers with sound ones");
     let index = repo.index()?;
     let moves = moves_back(head, &record, applier);
-    if record.branch != head.branch && record.head_after.is_some() {
+    if record.branch != head.branch {
         return Err(Error::usage(format!(
             "backup `{}` is of {}, which is not checked out",
             backup.id,
@@ -170,13 +170,14 @@ fn change_back(saved: &SavedPath, work: &Work, staged: Option<Entry>) -> Result<
         (true, None) => FileChange::Remove,
     };
     // What was staged after the run is somebody's work as well.
-    let is_staged_as_left = !saved.wrote_index || !saved.wrote_file || staged == after;
+    let is_staged_as_left = !saved.wrote_index || staged == entry(&saved.index_after)?;
     if !is_staged_as_left {
         return Ok(None);
     }
     let stages = if saved.wrote_index { Some(entry(&saved.index_before)?) } else { None };
     let path = saved.path.clone();
-    Ok(Some(Change { path, file, expects: raw, look: None, stages, is_sparse: false }))
+    let is_sparse = saved.was_skipped && raw.is_none() && before.is_none();
+    Ok(Some(Change { path, file, expects: raw, look: None, stages, is_sparse }))
 }
 
 /// The overlay as it was, at the paths that were brought back.

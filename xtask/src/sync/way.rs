@@ -29,8 +29,10 @@ fn holds_only_what_goes(
     goes: &dyn Fn(&RepoPath) -> bool,
 ) -> Result<bool> {
     let failed = || format!("the folder `{folder}` cannot be read");
+    let mut is_empty = true;
     for found in std::fs::read_dir(folder.on_disk(repo.root())).unable(failed)? {
         let found = found.unable(failed)?;
+        is_empty = false;
         let path = RepoPath::new([folder.as_bytes(), b"/", found.file_name().as_bytes()].concat());
         let is_folder = found.file_type().unable(failed)?.is_dir();
         let all_go = if is_folder { holds_only_what_goes(repo, &path, goes)? } else { goes(&path) };
@@ -38,5 +40,6 @@ fn holds_only_what_goes(
             return Ok(false);
         }
     }
-    Ok(true)
+    // A folder that is empty already does not go by what it holds going.
+    Ok(!is_empty)
 }

@@ -299,3 +299,63 @@ fn looking_at_a_crashed_run_says_so_and_writes_nothing() {
     assert_eq!(crate::testkit::trace(place.dir.as_std_path()), before);
     place.xtask(&["sync"]).success().says("has been put right");
 }
+
+/// A forced sync over an edit that dies right before the branch moves.
+fn crashed_before_the_branch_moves(lab: &Lab) -> Place<'_> {
+    let repo = lab.repo();
+    repo.git(&["switch", "--quiet", "-c", "feature"]);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    repo.write("setup/a", "PRECIOUS\n");
+    let is_gone = std::sync::atomic::AtomicBool::new(false);
+    let gate = |step: Step| -> io::Result<()> {
+        if step == Step::Other("move the branch") {
+            is_gone.store(true, Ordering::SeqCst);
+        }
+        if is_gone.load(Ordering::SeqCst) { Err(io::Error::other("gone")) } else { Ok(()) }
+    };
+    let disk = Disk::gated(&gate);
+    let world = world(&repo);
+    let tools = Tools {
+        world: &world,
+        disk: &disk,
+        interrupts: &Interrupts::none(),
+        progress: &Silent,
+        waiting: &|_| {},
+    };
+    forced_sync(&Repo::discover(repo.dir.as_std_path()).unwrap(), &tools).unwrap_err();
+    assert_eq!(repo.read("setup/a"), "a2\n");
+    assert!(repo.has(".git/index.lock"));
+    repo
+}
+
+#[test]
+fn a_backup_stays_if_what_it_holds_was_not_put_back() {
+    let lab = Lab::new();
+    let repo = crashed_before_the_branch_moves(&lab);
+    repo.write("setup/a", "a2\nmore work\n");
+    repo.xtask(&["sync"]).success().says("has been put right").says("undo --list");
+    assert_eq!(repo.read("setup/a"), "a2\nmore work\n");
+    let backup = repo.git(&["for-each-ref", "--format=%(refname)", "refs/xtask/backup"]);
+    let held = repo.git(&["show", &format!("{}:worktree/setup/a", backup.trim())]);
+    assert_eq!(held, "PRECIOUS\n");
+}
+
+#[test]
+fn a_crash_that_is_not_disturbed_is_taken_back_whole() {
+    let lab = Lab::new();
+    let repo = crashed_before_the_branch_moves(&lab);
+    repo.xtask(&["undo"]).status(3).says("has been put right");
+    assert_eq!(repo.read("setup/a"), "PRECIOUS\n");
+    assert_eq!(repo.status(), " M setup/a\n");
+}
+
+#[test]
+fn what_was_committed_after_a_crash_is_not_put_back() {
+    let lab = Lab::new();
+    let repo = crashed_before_the_branch_moves(&lab);
+    repo.remove(".git/index.lock");
+    repo.git(&["commit", "--quiet", "-am", "going on"]);
+    repo.xtask(&["sync"]).success().says("has been put right");
+    assert_eq!(repo.read("setup/a"), "a2\n");
+    assert_eq!(repo.status(), "");
+}

@@ -15,5 +15,6 @@ mod crash;
 mod kill;
 mod lessons;
 mod properties;
+mod review;
 mod rules;
 mod table;
