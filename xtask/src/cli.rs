@@ -61,8 +61,8 @@ pub enum Command {
     /// Make a fresh clone ready: canonical branch, sync, and what to do next
     ///
     /// Makes the canonical branch from the current commit if neither a local nor a remote one
-    /// exists, then syncs. Running it again changes nothing.
-    Setup,
+    /// exists, syncs, and installs the hooks. Running it again changes nothing.
+    Setup(Setup),
     /// Bring this branch's managed files to the canonical state
     Sync(Sync),
     /// Show where this branch stands
@@ -84,11 +84,119 @@ pub enum Command {
     /// script finds those it needs beside it. It runs in the current folder, and its exit status
     /// is the command's. XTASK_ROOT names the root of this worktree.
     Run(Run),
+    /// Push a branch, and open or update its pull request if it changes managed files
+    Push(Push),
+    /// Install git hooks that keep branches up to date by themselves
+    InstallHooks(InstallHooks),
+    /// Take the hooks out again, and put back those that were there before
+    UninstallHooks,
+    /// Switch the hooks on or off, or see how they stand
+    #[command(subcommand)]
+    Hooks(Hooks),
     /// Print completions for a shell
     ///
     /// For the word after `cargo xtask`, use them with a shell function or an alias named `xtask`
     /// for `cargo xtask`.
     Completions(Completions),
+}
+
+/// `setup`.
+#[derive(Args)]
+pub struct Setup {
+    /// Leave the git hooks alone
+    #[arg(long)]
+    pub no_hooks: bool,
+}
+
+/// `push`.
+#[derive(Args)]
+#[command(
+    long_about = "\
+Push a branch, and open or update its pull request if it changes managed files.
+
+Each branch is pushed to the branch of the same name, and nothing else is. If it holds managed files
+of its own, one draft pull request into the canonical branch is opened through `gh`, or the one that
+is open is brought up to date. That it cannot be made never fails the push.",
+    after_help = "\
+Examples:
+  cargo xtask push                     this branch
+  cargo xtask push one two             these branches
+  cargo xtask push --force-with-lease  this branch, after a rebase"
+)]
+pub struct Push {
+    /// The branches; the one that is checked out if none is given
+    #[arg(value_name = "BRANCH")]
+    pub branches: Vec<String>,
+    /// The remote; the one to which git would push the branch if it is not given
+    #[arg(long, value_name = "NAME")]
+    pub remote: Option<String>,
+    /// Replace what is there, if it is what was last seen
+    #[arg(long)]
+    pub force_with_lease: bool,
+    /// Only say what would be pushed
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Make no pull request
+    #[arg(long)]
+    pub no_request: bool,
+}
+
+/// `install-hooks`.
+#[derive(Args)]
+#[command(
+    long_about = "\
+Install git hooks that keep branches up to date by themselves.
+
+  post-checkout, post-merge, post-rewrite  sync the branch, by the rules of `sync`
+  post-commit                              on the canonical branch: who is behind now
+  pre-commit                               conflict markers, huge files, broken TOML and JSON,
+                                           commits on protected branches
+  pre-push                                 pushes to protected branches; pull requests for changes
+                                           of managed files
+
+Hooks that are there keep working: each runs first, as NAME.pre-xtask. The program that the hooks run
+is built from the canonical branch and kept under the git folder, so no branch can change it. Running
+this again renews what is old.",
+    after_help = "\
+Examples:
+  cargo xtask hooks status                    will they fire, and if not, why
+  cargo xtask hooks disable --for 2h          leave me alone for a while
+  DISABLE_ORCHESTRATION_CHECKS=1 git commit   leave this one command alone
+  cargo xtask uninstall-hooks                 as if they had never been here"
+)]
+pub struct InstallHooks {
+    /// Also where git looks in a folder that is shared with other repositories or branches
+    #[arg(long)]
+    pub force: bool,
+    /// Install the program that runs now, for a canonical branch without `xtask/`
+    #[arg(long)]
+    pub this_program: bool,
+}
+
+/// `hooks`.
+#[derive(Subcommand)]
+pub enum Hooks {
+    /// Switch the hooks on again in this worktree
+    Enable {
+        /// In every worktree
+        #[arg(long)]
+        all: bool,
+    },
+    /// Switch the hooks off in this worktree; no file is moved
+    Disable {
+        /// In every worktree
+        #[arg(long)]
+        all: bool,
+        /// Only for so long, as in `90m` or `2h`
+        #[arg(long = "for", value_name = "TIME")]
+        span: Option<String>,
+    },
+    /// Say of every hook whether it fires here, with which program, and what stands in the way
+    Status {
+        /// Answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// `sync`.

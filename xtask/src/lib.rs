@@ -4,6 +4,8 @@ pub mod base;
 pub mod cli;
 pub mod cmd;
 pub mod config;
+pub mod hooks;
 pub mod repo;
 pub mod report;
+pub mod review;
 pub mod sync;

@@ -73,6 +73,16 @@ impl Lock {
     }
 }
 
+/// Takes the lock at `path` if nobody holds it; nothing where somebody does.
+pub fn attempt(path: &Path, who: &str) -> Result<Option<Lock>> {
+    let mut is_held = false;
+    match Lock::acquire(path, who, Duration::ZERO, |_| is_held = true) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(_) if is_held => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
 fn holder(file: &mut File) -> String {
     let mut text = String::new();
     let read = file.rewind().and_then(|()| file.take(200).read_to_string(&mut text));

@@ -10,4 +10,5 @@ pub mod process;
 pub mod progress;
 pub mod record;
 pub mod signals;
+pub mod words;
 pub mod world;

@@ -84,6 +84,21 @@ impl Program {
         self
     }
 
+    /// Takes a variable away.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
+    /// Starts it with no standard streams and leaves it to itself.
+    pub fn run_detached(mut self) -> Result<()> {
+        let streams = [Stdio::null(), Stdio::null(), Stdio::null()];
+        let [input, output, complaints] = streams;
+        let started = self.command.stdin(input).stdout(output).stderr(complaints).spawn();
+        started.map(drop).map_err(|cause| not_started(&self.name, cause))
+    }
+
     /// Runs it with our own standard streams: the user sees it, and can interrupt it.
     pub fn run_attached(mut self) -> Result<ExitStatus> {
         self.command.status().map_err(|cause| not_started(&self.name, cause))
@@ -134,18 +149,41 @@ impl Program {
     }
 }
 
+/// Leaves the session of the terminal, so that a program that goes on by itself is not ended with
+/// it.
+pub fn leave_session() {
+    // It fails only for the leader of a group, whom the terminal does not end either.
+    rustix::process::setsid().ok();
+}
+
+/// Whether a process of this id runs. Zombies count.
+#[must_use]
+pub fn is_running(pid: u32) -> bool {
+    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
+        return false;
+    };
+    let asked = rustix::process::test_kill_process(pid);
+    asked.is_ok() || asked == Err(rustix::io::Errno::PERM)
+}
+
 /// Starts this very program again without git's repository variables, and never returns; where
-/// there are none of them it returns at once.
+/// there are none of them it returns at once. Those in `keep` stay, and so does `GIT_PREFIX`, which
+/// git sets for every hook: it points to no repository.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that starts programs")]
-pub fn without_git_variables(args: &[OsString], has: impl Fn(&str) -> bool) -> Result<()> {
+pub fn without_git_variables(
+    args: &[OsString],
+    keep: &[&str],
+    has: impl Fn(&str) -> bool,
+) -> Result<()> {
     use std::os::unix::process::CommandExt;
-    if !GIT_LOCAL.iter().any(|name| has(name)) {
+    let is_kept = |name: &&str| *name == "GIT_PREFIX" || keep.contains(name);
+    if !GIT_LOCAL.iter().any(|name| !is_kept(name) && has(name)) {
         return Ok(());
     }
     let exe = std::env::current_exe().unable(|| "this program cannot find itself")?;
     let mut command = Command::new(exe);
     command.args(args.iter().skip(1));
-    for name in GIT_LOCAL {
+    for name in GIT_LOCAL.iter().filter(|name| !is_kept(name)) {
         command.env_remove(name);
     }
     Err(Error::unable("this program cannot be started again").because(command.exec()))

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::error::{Context, Result};
+use super::files::is_executable;
 
 /// Where, with which variables and when a command runs.
 #[derive(Clone)]
@@ -33,6 +34,22 @@ impl World {
         self.env.get(OsStr::new(name))?.to_str().filter(|value| !value.is_empty())
     }
 
+    /// Whether a variable is set to a yes: anything but nothing, `0`, `false`, `no` and `off`.
+    #[must_use]
+    pub fn says_yes(&self, name: &str) -> bool {
+        let value = self.variable(name).map(str::to_ascii_lowercase);
+        value.is_some_and(|value| !["0", "false", "no", "off"].contains(&value.as_str()))
+    }
+
+    /// Where a program of this name lies, as `PATH` says; nothing where it is not installed.
+    #[must_use]
+    pub fn finds(&self, program: &str) -> Option<PathBuf> {
+        let path = self.env.get(OsStr::new("PATH"))?;
+        std::env::split_paths(path).map(|folder| folder.join(program)).find(|file| {
+            std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && is_executable(&meta))
+        })
+    }
+
     /// Seconds since the Unix epoch.
     #[must_use]
     pub fn now_seconds(&self) -> i64 {
@@ -57,6 +74,15 @@ pub fn compact(seconds: i64) -> String {
     rfc3339(seconds).replace(['-', ':'], "")
 }
 
+/// A time span as people write it, `90s`, `2h`, `1d 12h`, in seconds; nothing where it is not one
+/// or not longer than nothing. A day has 24 hours.
+#[must_use]
+pub fn seconds_of(text: &str) -> Option<i64> {
+    let span: jiff::Span = text.parse().ok()?;
+    let days = jiff::SpanRelativeTo::days_are_24_hours();
+    Some(span.to_duration(days).ok()?.as_secs()).filter(|seconds| *seconds > 0)
+}
+
 /// How long ago something was, for people: `3 days ago`.
 #[must_use]
 pub fn ago(now: i64, then: i64) -> String {
@@ -68,4 +94,19 @@ pub fn ago(now: i64, then: i64) -> String {
         _ => (seconds / 86_400, "day"),
     };
     format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_read_as_people_write_them() {
+        assert_eq!(seconds_of("2h"), Some(7200));
+        assert_eq!(seconds_of("90s"), Some(90));
+        assert_eq!(seconds_of("1d 12h"), Some(129_600));
+        for wrong in ["", "2", "soon", "-2h", "0s", "99999999999999999999h"] {
+            assert_eq!(seconds_of(wrong), None, "{wrong}");
+        }
+    }
 }

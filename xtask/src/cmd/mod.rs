@@ -3,6 +3,10 @@
 
 mod completions;
 mod diff;
+mod hook;
+mod hooks;
+mod install_hooks;
+mod push;
 mod run;
 mod session;
 mod setup;
@@ -10,6 +14,7 @@ mod status;
 mod switch;
 mod sync;
 mod undo;
+mod uninstall_hooks;
 mod why;
 
 use std::ffi::OsString;
@@ -43,7 +48,12 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 
 fn run(args: Vec<OsString>) -> Exit {
     let world = World::real()?;
-    process::without_git_variables(&args, |name| world.env.contains_key(&OsString::from(name)))?;
+    let has = |name: &str| world.env.contains_key(&OsString::from(name));
+    if args.get(1).is_some_and(|word| word == hook::WORD) {
+        process::without_git_variables(&args, &hook::KEPT_VARIABLES, has)?;
+        return hook::run(world, &args[2..]);
+    }
+    process::without_git_variables(&args, &[], has)?;
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(refused) => {
@@ -56,7 +66,7 @@ fn run(args: Vec<OsString>) -> Exit {
     };
     let session = Session::new(world, &cli.global)?;
     match cli.command {
-        Command::Setup => setup::run(&session),
+        Command::Setup(args) => setup::run(&session, &args),
         Command::Sync(args) => sync::run(&session, &args),
         Command::Status(args) => status::run(&session, &args),
         Command::Diff(args) => diff::run(&session, &args),
@@ -64,6 +74,10 @@ fn run(args: Vec<OsString>) -> Exit {
         Command::Undo(args) => undo::run(&session, &args),
         Command::Switch(args) => switch::run(&session, &args),
         Command::Run(args) => run::run(&session, &args),
+        Command::Push(args) => push::run(&session, &args),
+        Command::InstallHooks(args) => install_hooks::run(&session, &args),
+        Command::UninstallHooks => uninstall_hooks::run(&session),
+        Command::Hooks(args) => hooks::run(&session, &args),
         Command::Completions(args) => completions::run(&args),
     }
 }

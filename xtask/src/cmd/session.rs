@@ -11,9 +11,14 @@ use crate::base::path::RepoPath;
 use crate::base::signals::Interrupts;
 use crate::base::world::World;
 use crate::cli::{Color, Global};
+use crate::hooks::Hook;
+use crate::hooks::install::Done;
+use crate::hooks::shim::KEPT;
 use crate::repo::{Head, Repo};
+use crate::report::hooks::HookDone;
 use crate::report::sync::{CanonicalLine, PathLine, SyncReport};
 use crate::report::{self, Bar, Loudness};
+use crate::review::queue::{self, Request, State};
 use crate::sync::classify::{Class, Why};
 use crate::sync::context::Context;
 use crate::sync::plan::Plan;
@@ -89,6 +94,24 @@ impl Session {
         }
     }
 
+    /// Tells what came of the pull requests that pushes have asked for, once.
+    pub(super) fn tell_requests(&self, repo: &Repo) {
+        let now = self.world.now_seconds();
+        let answered = |request: &Request| request.state != State::Waiting;
+        let requests: Vec<Request> = queue::all(repo, now).into_iter().filter(answered).collect();
+        if self.loudness == Loudness::Quiet || requests.is_empty() {
+            return;
+        }
+        for request in requests {
+            match request.state {
+                State::Done { .. } => self.story(&request.words()),
+                _ => report::warn(&request.words()),
+            }
+        }
+        // Told twice is better than not at all.
+        drop(queue::forget_answers(repo, &self.disk, now));
+    }
+
     /// A path as the user typed it, from the root of the repository. What lies outside is an error.
     pub(super) fn repo_path(&self, repo: &Repo, typed: &OsStr) -> Result<RepoPath> {
         let outside =
@@ -116,6 +139,30 @@ impl Session {
     pub(super) fn repo_paths(&self, repo: &Repo, typed: &[OsString]) -> Result<Vec<RepoPath>> {
         typed.iter().map(|path| self.repo_path(repo, path)).collect()
     }
+}
+
+/// What was done with each hook, for the report.
+pub(super) fn hook_lines(hooks: &[(Hook, Done)]) -> Vec<HookDone> {
+    let lines = hooks.iter().map(|(hook, done)| {
+        let words = match done {
+            Done::Same => None,
+            Done::New => Some("installed".to_owned()),
+            Done::Chained => {
+                Some(format!("installed; what was there runs first, as {}{KEPT}", hook.name()))
+            }
+            Done::Renewed(saved) => {
+                Some(format!("renewed; what it was is kept in {}", saved.display()))
+            }
+            Done::Removed => Some("removed".to_owned()),
+            Done::Restored => Some("as it was before".to_owned()),
+            Done::Left => Some(format!(
+                "somebody else's, and stays; the one before is still {}{KEPT}",
+                hook.name()
+            )),
+        };
+        (hook.name(), words)
+    });
+    lines.collect()
 }
 
 /// The report of a plan.

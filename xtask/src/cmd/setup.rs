@@ -1,12 +1,16 @@
 //! `setup`: make a fresh clone ready. A second run changes nothing.
 
-use super::session::{Session, describe};
+use super::session::{Session, describe, hook_lines};
 use super::{DONE, Exit};
 use crate::base::error::{Error, Kind, Result};
+use crate::cli::Setup;
 use crate::config::SyncConfig;
+use crate::hooks::program::Builder;
+use crate::hooks::set_up::{From, install_all};
 use crate::repo::Repo;
 use crate::report;
 use crate::report::Loudness;
+use crate::report::hooks::installed;
 use crate::report::sync::{Manner, SyncReport};
 use crate::sync::context::{self, BRANCH_SETTING, Names, REMOTE_SETTING};
 use crate::sync::gather::Depth;
@@ -14,11 +18,57 @@ use crate::sync::run::{
     Looked, Wishes, check_gates, check_rules, look, move_to, wants_to_move, write,
 };
 
-pub(super) fn run(session: &Session) -> Exit {
+pub(super) fn run(session: &Session, args: &Setup) -> Exit {
+    let code = sync(session)?;
+    let hooks = if args.no_hooks { Ok(()) } else { install_hooks(session) };
+    if code == DONE {
+        next_steps(session)?;
+    }
+    hooks.map(|()| code)
+}
+
+/// Installs the hooks. What the set-up of this machine or of the canonical branch does not let them
+/// be is said, and is no failure of setup; anything else is.
+fn install_hooks(session: &Session) -> Result<()> {
+    let repo = session.repo()?;
+    if session.world.says_yes("CI") {
+        session.story("hooks are left out: `CI` is set, where they would do nothing");
+        return Ok(());
+    }
+    let context = context::read(&repo)?;
+    let tools = session.tools();
+    let builder = Builder {
+        repo: &repo,
+        world: &session.world,
+        disk: tools.disk,
+        is_quiet: session.loudness == Loudness::Quiet,
+    };
+    match install_all(&builder, &context, From::Canonical, false) {
+        Ok(done) => {
+            let lines = hook_lines(&done.hooks);
+            let text = installed(&done.folder, done.is_new_program, &lines, session.loudness);
+            report::answer(&text)
+        }
+        Err(refused) if refused.kind() == Kind::No => {
+            report::warn(refused.what());
+            for detail in refused.details() {
+                report::warn(detail);
+            }
+            for hint in refused.hints() {
+                session.story(hint);
+            }
+            Ok(())
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn sync(session: &Session) -> Exit {
     let repo = session.repo()?;
     let tools = session.tools();
     let (_lock, mended) = tools.enter(&repo)?;
     session.tell_mended(mended);
+    session.tell_requests(&repo);
     let head = repo.head()?;
     let names = context::names(&repo)?;
     let made = make_canonical(session, &repo, &names)?;
@@ -51,10 +101,7 @@ pub(super) fn run(session: &Session) -> Exit {
         }
     }
     let decided = match looked {
-        Looked::OnCanonical(_) => {
-            next_steps(session, &names, true);
-            return Ok(DONE);
-        }
+        Looked::OnCanonical(_) => return Ok(DONE),
         Looked::Decided(decided) => decided,
     };
     let mut shown =
@@ -76,7 +123,6 @@ pub(super) fn run(session: &Session) -> Exit {
         }
         Err(failure) => return Err(failure),
     }
-    next_steps(session, &names, false);
     Ok(DONE)
 }
 
@@ -124,10 +170,13 @@ fn remember(repo: &Repo, names: &Names) -> Result<()> {
     Ok(())
 }
 
-fn next_steps(session: &Session, names: &Names, is_on_canonical: bool) {
+fn next_steps(session: &Session) -> Result<()> {
     if session.loudness == Loudness::Quiet {
-        return;
+        return Ok(());
     }
+    let repo = session.repo()?;
+    let names = context::names(&repo)?;
+    let is_on_canonical = repo.branch_name().as_ref() == Some(&names.branch);
     session.story("ready. What you will use:");
     let canonical = format!("git switch {}", names.branch);
     let width = canonical.len().max(24);
@@ -139,4 +188,5 @@ fn next_steps(session: &Session, names: &Names, is_on_canonical: bool) {
         line("cargo xtask sync", "bring its managed files up to date");
     }
     line(&canonical, "change what all branches share");
+    Ok(())
 }

@@ -5,10 +5,13 @@ use super::{DONE, Exit};
 use crate::base::error::Result;
 use crate::base::progress::Progress;
 use crate::cli::Status;
+use crate::hooks::health::health;
+use crate::hooks::program::Care;
 use crate::repo::{Repo, Worktree};
 use crate::report::status::{BranchLine, Counts, StatusReport, WorktreeLine};
 use crate::report::sync::CanonicalLine;
 use crate::report::{self, Loudness};
+use crate::review::queue::{self, Request};
 use crate::sync::classify::Class;
 use crate::sync::context::{self, Context};
 use crate::sync::gather::Depth;
@@ -32,7 +35,11 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
         paths: Vec::new(),
         worktrees: None,
         branches: None,
+        hooks: String::new(),
+        requests: Vec::new(),
     };
+    let requests = queue::all(&repo, session.world.now_seconds());
+    report.requests = requests.iter().map(Request::words).collect();
     if recover::is_unfinished(&repo) {
         let note = "an earlier run was cut short; the next `cargo xtask sync` puts it right";
         report.notes.push(note.to_owned());
@@ -42,6 +49,7 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
         let missing = context::missing(&names);
         report.notes.push(missing.what().to_owned());
         report.notes.extend(missing.hints().iter().cloned());
+        report.hooks = health(&repo, &session.world, None, Care::Look)?.summary();
         return answer(session, args, &report);
     };
     report.canonical = Some(CanonicalLine {
@@ -49,6 +57,7 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
         commit: context.canonical.commit.to_string(),
     });
     report.notes.extend(context.warnings.iter().cloned());
+    report.hooks = health(&repo, &session.world, Some(&context), Care::Look)?.summary();
     if let Some(operation) = repo.operation() {
         report.notes.push(format!("{} is in progress", operation.name));
     }

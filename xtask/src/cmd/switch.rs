@@ -9,7 +9,7 @@ use crate::repo::Repo;
 use crate::report::sync::{Manner, SyncReport};
 use crate::report::{self, count};
 use crate::sync::gather::Depth;
-use crate::sync::managed::exception;
+use crate::sync::manner::manner;
 use crate::sync::overlay;
 use crate::sync::plan::WriteMode;
 use crate::sync::run::{
@@ -25,6 +25,7 @@ pub(super) fn run(session: &Session, args: &Switch) -> Exit {
     }
     let (lock, mended) = tools.enter(&repo)?;
     session.tell_mended(mended);
+    session.tell_requests(&repo);
     check_gates(&repo)?;
     check_branch(&repo, &args.branch)?;
     let had_overlay = !overlay::read(&repo)?.paths.is_empty();
@@ -73,11 +74,7 @@ fn sync_after(session: &Session, repo: &Repo, tools: &Tools<'_>, had_overlay: bo
     for warning in &context.warnings {
         report::warn(warning);
     }
-    let branch = repo.branch_name();
-    let is_protected = branch.as_ref().is_some_and(|name| context.is_protected(name));
-    let rule = branch.as_ref().and_then(|name| exception(&context.config, name)?.mode);
-    let usual = if is_protected { context.config.shared } else { context.config.mode };
-    let mode = match (had_overlay, rule.unwrap_or(usual)) {
+    let mode = match (had_overlay, manner(repo, &repo.head()?, &context)?.mode) {
         (true, _) | (_, Mode::Worktree) => Some(WriteMode::Worktree),
         (_, Mode::Commit) => Some(WriteMode::Commit),
         (_, Mode::Notify) => None,

@@ -35,6 +35,9 @@ pub(super) fn run(session: &Session, args: &Sync) -> Exit {
         return all(session, args, &repo);
     }
     let wishes = wishes(session, args, &repo)?;
+    if manner(args) == Manner::Real && !args.json {
+        session.tell_requests(&repo);
+    }
     let mut outcome = one(&repo, args, &wishes, &session.tools(), args.fetch)?;
     if args.json {
         thin(session, &mut outcome.report);

@@ -19,6 +19,7 @@ pub(super) fn run(session: &Session, args: &Undo) -> Exit {
     let tools = session.tools();
     let (_lock, mended) = tools.enter(&repo)?;
     session.tell_mended(mended);
+    session.tell_requests(&repo);
     let backup = find(&repo, args.id.as_deref())?;
     check_gates(&repo)?;
     let head = repo.head()?;

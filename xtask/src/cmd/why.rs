@@ -30,7 +30,7 @@ pub(super) fn run(session: &Session, args: &Why) -> Exit {
     let branch = repo.branch_name();
     let managed = Managed::new(&context.config, branch.as_deref());
     let is_folder = path.on_disk(repo.root()).is_dir()
-        || repo.look_up(context.canonical.tree, &path)? == Some(LookedUp::Folder);
+        || matches!(repo.look_up(context.canonical.tree, &path)?, Some(LookedUp::Folder(_)));
     let mut why = WhyReport {
         path: path.to_string(),
         rule: rule(&managed, &path, is_folder, branch.as_deref()),

@@ -9,7 +9,7 @@ mod reader;
 mod sync;
 
 pub use branches::BranchesConfig;
-pub use sync::{BranchException, Identity, Mode, SyncConfig};
+pub use sync::{BranchException, Forge, Identity, Mode, SyncConfig};
 
 /// Where the sync configuration lies in the repository.
 pub const SYNC_FILE: &str = "setup/sync.toml";

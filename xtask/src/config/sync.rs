@@ -40,6 +40,20 @@ pub enum Mode {
 const MODES: [(&str, Mode); 3] =
     [("commit", Mode::Commit), ("worktree", Mode::Worktree), ("notify", Mode::Notify)];
 
+/// What a remote runs, for the addresses of its pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forge {
+    /// GitHub, also in a company's own house.
+    GitHub,
+    /// GitLab, also in a company's own house.
+    GitLab,
+    /// Bitbucket, in the cloud or as a server.
+    Bitbucket,
+}
+
+const FORGES: [(&str, Forge); 3] =
+    [("github", Forge::GitHub), ("gitlab", Forge::GitLab), ("bitbucket", Forge::Bitbucket)];
+
 /// Who signs sync commits. It is part of what makes them equal on every machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -77,6 +91,10 @@ pub struct SyncConfig {
     pub mode: Mode,
     /// What hooks do on protected branches and other people's.
     pub shared: Mode,
+    /// Paths whose staged content `pre-commit` does not look into, in the same syntax.
+    pub unchecked: Vec<String>,
+    /// What runs at the remote, where its address does not tell.
+    pub forge: Option<Forge>,
     /// Who signs sync commits.
     pub identity: Identity,
     /// Exceptions by branch name; the first match wins.
@@ -93,6 +111,8 @@ impl Default for SyncConfig {
             exclude: Vec::new(),
             mode: Mode::Commit,
             shared: Mode::Notify,
+            unchecked: Vec::new(),
+            forge: None,
             identity: Identity {
                 name: "xtask sync".to_owned(),
                 email: "xtask-sync@users.noreply.invalid".to_owned(),
@@ -111,6 +131,7 @@ impl SyncConfig {
                 set(&mut config.branch, branch_name(table, "branch"));
                 set(&mut config.remote, branch_name(table, "remote"));
                 set(&mut config.changes, branch_name(table, "changes"));
+                config.forge = table.word("forge", &FORGES);
                 if config.changes == config.branch {
                     table.fault("changes", "`canonical.changes` must not be the canonical branch");
                 }
@@ -125,6 +146,7 @@ impl SyncConfig {
             file.table("hooks", |table| {
                 set(&mut config.mode, table.word("mode", &MODES));
                 set(&mut config.shared, table.word("shared", &MODES));
+                set(&mut config.unchecked, patterns(table, "unchecked"));
             });
             file.table("commit", |table| set(&mut config.identity, identity(table)));
             config.branches = file.tables("branch", |table| {
@@ -215,12 +237,14 @@ mod tests {
             branch = "tools"
             remote = "upstream"
             changes = "tools-changes"
+            forge = "gitlab"
             [managed]
             include = ["/setup/", "!/setup/local/"]
             exclude = ["*.bak"]
             [hooks]
             mode = "worktree"
             shared = "commit"
+            unchecked = ["/tests/broken/"]
             [commit]
             identity = "Robot <robot@example.invalid>"
             [[branch]]
@@ -236,6 +260,8 @@ mod tests {
         assert_eq!(config.include, ["/setup/", "!/setup/local/"]);
         assert_eq!(config.exclude, ["*.bak"]);
         assert_eq!((config.mode, config.shared), (Mode::Worktree, Mode::Commit));
+        assert_eq!(config.unchecked, ["/tests/broken/"]);
+        assert_eq!(config.forge, Some(Forge::GitLab));
         assert_eq!(config.identity.email, "robot@example.invalid");
         assert_eq!(config.branches[0].matches, "legacy/*");
         assert_eq!(config.branches[0].mode, Some(Mode::Notify));

@@ -1,6 +1,6 @@
 //! What git is in the middle of. Sync keeps its hands off a repository in such a state.
 
-use super::{PathPatterns, Repo};
+use super::{Id, PathPatterns, Repo};
 use crate::base::error::{Error, Result};
 
 /// An operation of git's that has begun and not ended, and how a user ends it.
@@ -10,6 +10,19 @@ pub struct Operation {
     pub name: &'static str,
     /// The command that ends it.
     pub ends_with: &'static str,
+    /// Which it is.
+    pub kind: OperationKind,
+}
+
+/// The operations that matter apart from each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperationKind {
+    /// A merge.
+    Merge,
+    /// A rebase of either kind.
+    Rebase,
+    /// Anything else.
+    Other,
 }
 
 impl Repo {
@@ -17,7 +30,13 @@ impl Repo {
     #[must_use]
     pub fn operation(&self) -> Option<Operation> {
         use gix::state::InProgress as Is;
-        let (name, ends_with) = match self.git.state()? {
+        let state = self.git.state()?;
+        let kind = match state {
+            Is::Merge => OperationKind::Merge,
+            Is::Rebase | Is::RebaseInteractive => OperationKind::Rebase,
+            _ => OperationKind::Other,
+        };
+        let (name, ends_with) = match state {
             Is::ApplyMailbox | Is::ApplyMailboxRebase => ("an `am`", "git am --continue"),
             Is::Bisect => ("a bisect", "git bisect reset"),
             Is::CherryPick | Is::CherryPickSequence => {
@@ -27,7 +46,30 @@ impl Repo {
             Is::Rebase | Is::RebaseInteractive => ("a rebase", "git rebase --continue"),
             Is::Revert | Is::RevertSequence => ("a revert", "git revert --continue"),
         };
-        Some(Operation { name, ends_with })
+        Some(Operation { name, ends_with, kind })
+    }
+
+    /// Whether git has put local changes aside and will bring them back when what it is doing now
+    /// has ended (`--autostash`).
+    #[must_use]
+    pub fn has_autostash(&self) -> bool {
+        ["rebase-merge/autostash", "rebase-apply/autostash", "MERGE_AUTOSTASH"]
+            .into_iter()
+            .any(|name| self.git_folder().join(name).symlink_metadata().is_ok())
+    }
+
+    /// The commits that are being merged or picked into HEAD.
+    #[must_use]
+    pub fn incoming(&self) -> Vec<Id> {
+        let read = |name| std::fs::read_to_string(self.git_folder().join(name));
+        let texts =
+            ["MERGE_HEAD", "CHERRY_PICK_HEAD"].into_iter().filter_map(|name| read(name).ok());
+        let ids = texts.flat_map(|text| {
+            text.lines()
+                .filter_map(|line| Id::from_hex(line.trim().as_bytes()).ok())
+                .collect::<Vec<_>>()
+        });
+        ids.collect()
     }
 
     /// Whether somebody holds the index of this worktree.

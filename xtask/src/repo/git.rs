@@ -3,7 +3,7 @@
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use super::Repo;
+use super::{Id, Repo};
 use crate::base::error::{Error, Result};
 use crate::base::path::RepoPath;
 use crate::base::process::{Output, Program};
@@ -68,6 +68,36 @@ impl Repo {
     pub fn has_staged_changes(&self) -> Result<bool> {
         let args = ["diff", "--cached", "--quiet", "--ita-visible-in-index", "--"];
         Ok(!self.git(args).run_within(LOCAL)?.status.success())
+    }
+
+    /// Pushes a branch to the branch of the same name, with the user watching; it becomes the
+    /// upstream where there is none.
+    pub fn push_attached(
+        &self,
+        remote: &str,
+        branch: &str,
+        options: &[&str],
+    ) -> Result<ExitStatus> {
+        let reference = format!("refs/heads/{branch}:refs/heads/{branch}");
+        let mut args = vec!["push"];
+        args.extend(options);
+        if self.setting(&format!("branch.{branch}.merge")).is_none() {
+            args.push("--set-upstream");
+        }
+        args.extend(["--", remote, &reference]);
+        self.git(args).run_attached()
+    }
+
+    /// The commit that a branch has at a remote, as the remote says now.
+    pub fn remote_branch(&self, remote: &str, branch: &str) -> Result<Option<Id>> {
+        let name = format!("refs/heads/{branch}");
+        let args = ["ls-remote", "--heads", "--", remote, &name];
+        let asked = self.git(args).variable("GIT_TERMINAL_PROMPT", "0").run_within(FETCH)?;
+        if !asked.status.success() {
+            return Err(Error::unable(format!("`{remote}` cannot be asked: {}", asked.stderr)));
+        }
+        let line = asked.stdout.lines().find_map(|line| line.split_once('\t'));
+        Ok(line.and_then(|(id, _)| Id::from_hex(id.as_bytes()).ok()))
     }
 
     /// `git switch`, with the user watching.

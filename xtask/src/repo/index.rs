@@ -326,7 +326,7 @@ fn stat_of(meta: &Metadata) -> Stat {
     }
 }
 
-fn from_index_mode(mode: IndexMode) -> Option<Mode> {
+pub(super) fn from_index_mode(mode: IndexMode) -> Option<Mode> {
     match mode {
         IndexMode::FILE => Some(Mode::File),
         IndexMode::FILE_EXECUTABLE => Some(Mode::Executable),

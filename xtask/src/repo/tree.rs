@@ -44,7 +44,7 @@ impl Mode {
             .find(|mode| mode.octal() == text)
     }
 
-    fn from_git(mode: EntryMode) -> Option<Mode> {
+    pub(super) fn from_git(mode: EntryMode) -> Option<Mode> {
         match mode.kind() {
             EntryKind::Tree => None,
             EntryKind::Blob => Some(Mode::File),
@@ -261,7 +261,7 @@ impl Repo {
             match (next, parts.peek().is_some()) {
                 (None, _) => return Ok(None),
                 (Some((None, id)), true) => at = id,
-                (Some((None, _)), false) => return Ok(Some(LookedUp::Folder)),
+                (Some((None, id)), false) => return Ok(Some(LookedUp::Folder(id))),
                 (Some((Some(_), _)), true) => return Ok(None),
                 (Some((Some(mode), id)), false) => {
                     return Ok(Some(LookedUp::Entry(Entry { mode, id })));
@@ -275,7 +275,7 @@ impl Repo {
     pub fn entry_at(&self, tree: Id, path: &RepoPath) -> Result<Option<Entry>> {
         Ok(self.look_up(tree, path)?.and_then(|found| match found {
             LookedUp::Entry(entry) => Some(entry),
-            LookedUp::Folder => None,
+            LookedUp::Folder(_) => None,
         }))
     }
 
@@ -312,7 +312,7 @@ pub enum LookedUp {
     /// A file, a symlink or a submodule.
     Entry(Entry),
     /// A folder.
-    Folder,
+    Folder(Id),
 }
 
 fn join(prefix: &[u8], name: &[u8]) -> RepoPath {

@@ -3,6 +3,7 @@
 //! The answer goes to stdout, the story to stderr. Colours are used on a terminal alone.
 
 pub mod backups;
+pub mod hooks;
 mod progress;
 pub mod status;
 pub mod sync;
@@ -11,6 +12,8 @@ pub mod why;
 use anstyle::{AnsiColor, Style};
 
 pub use progress::Bar;
+
+pub use crate::base::words::count;
 
 use crate::base::error::{Error, Result};
 
@@ -72,6 +75,11 @@ pub fn warn(text: &str) {
     complain(&format!("{YELLOW}warning{YELLOW:#}: {text}"));
 }
 
+/// Tells something from within a hook, where git speaks, too.
+pub fn hook_line(text: &str) {
+    complain(text);
+}
+
 /// Tells what failed, why, and what to do.
 pub fn failure(error: &Error) {
     complain(&format!("{RED}error{RED:#}: {}", error.what()));
@@ -94,10 +102,4 @@ fn complain(text: &str) {
 
 fn indent(text: &str) -> String {
     text.trim_end().replace('\n', "\n  ")
-}
-
-/// `1 file`, `2 files`.
-#[must_use]
-pub fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

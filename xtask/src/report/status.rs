@@ -83,6 +83,10 @@ pub struct StatusReport {
     pub branch: Option<String>,
     /// Where this branch stands.
     pub sync: Option<Counts>,
+    /// How the hooks stand, in a few words.
+    pub hooks: String,
+    /// Pull requests that pushes have asked for, a line each.
+    pub requests: Vec<String>,
     /// How many files are an overlay that is not committed.
     pub overlay: usize,
     /// What the user should know.
@@ -129,6 +133,10 @@ impl StatusReport {
                 "{BOLD}overlay{BOLD:#}    {} written without a commit",
                 count(self.overlay, "file")
             ));
+        }
+        put(format!("{BOLD}hooks{BOLD:#}      {}", self.hooks));
+        for line in &self.requests {
+            put(format!("{BOLD}request{BOLD:#}    {line}"));
         }
         let shown = if is_verbose { self.paths.len() } else { SHOWN };
         let width =

@@ -10,7 +10,7 @@ use super::managed::Managed;
 use crate::base::digest;
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::files::{Bits, Disk};
-use crate::repo::{Mode, Repo, unsafe_name};
+use crate::repo::{Id, Mode, Repo, Scope, unsafe_name};
 
 /// How many folders are kept: the present one and two that may still be in use.
 const KEPT: usize = 3;
@@ -33,16 +33,36 @@ pub fn export(
     std::fs::create_dir_all(&above).unable(failed)?;
     let making = above.join(format!("making-{}", std::process::id()));
     disk.remove_folder(&making).unable(failed)?;
+    lay_out(repo, tree, managed, &making, disk)?;
+    match disk.place(&making, &folder) {
+        Ok(()) => {}
+        // Another process was faster, with the same content.
+        Err(_) if folder.is_dir() => disk.remove_folder(&making).unable(failed)?,
+        Err(cause) => return Err(Error::unable(failed()).because(cause)),
+    }
+    prune(&above, &folder, disk).unable(failed)?;
+    Ok(folder)
+}
+
+/// Writes the files of a tree that are in scope below a folder of ours, as a checkout would.
+pub fn lay_out(
+    repo: &Repo,
+    tree: Id,
+    scope: &dyn Scope,
+    folder: &Path,
+    disk: &Disk<'_>,
+) -> Result<()> {
+    let failed = || format!("the canonical files cannot be laid out in `{}`", folder.display());
     let index = repo.index_of_tree(tree)?;
     let mut filters = repo.smudge_filters(&index)?;
-    for (path, entry) in repo.list_tree(tree, managed)? {
+    for (path, entry) in repo.list_tree(tree, scope)? {
         if entry.mode == Mode::Gitlink {
             continue;
         }
         if let Some(why) = unsafe_name(&path) {
             return Err(Error::unable(format!("`{path}` cannot be laid out: {why}")));
         }
-        let target = path.on_disk(&making);
+        let target = path.on_disk(folder);
         let parent = target.parent().unwrap_or(Path::new("."));
         // No part of the way is a symlink: a tree cannot hold a symlink and a folder of one name.
         std::fs::create_dir_all(parent).unable(failed)?;
@@ -63,14 +83,7 @@ pub fn export(
             }
         }
     }
-    match disk.place(&making, &folder) {
-        Ok(()) => {}
-        // Another process was faster, with the same content.
-        Err(_) if folder.is_dir() => disk.remove_folder(&making).unable(failed)?,
-        Err(cause) => return Err(Error::unable(failed()).because(cause)),
-    }
-    prune(&above, &folder, disk).unable(failed)?;
-    Ok(folder)
+    Ok(())
 }
 
 fn prune(above: &Path, newest: &Path, disk: &Disk<'_>) -> std::io::Result<()> {

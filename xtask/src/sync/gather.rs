@@ -371,11 +371,11 @@ fn in_the_way(
     for folder in path.ancestors() {
         match repo.look_up(head.tree, &folder)? {
             Some(LookedUp::Entry(_)) => return Ok((!goes(&folder, differing)).then_some(folder)),
-            Some(LookedUp::Folder) => break,
+            Some(LookedUp::Folder(_)) => break,
             None => {}
         }
     }
-    if repo.look_up(head.tree, path)? == Some(LookedUp::Folder) {
+    if let Some(LookedUp::Folder(_)) = repo.look_up(head.tree, path)? {
         let below = repo.list_tree(head.tree, &Below(path))?;
         return Ok(below.into_keys().find(|path| !goes(path, differing)));
     }

@@ -17,6 +17,7 @@ pub mod export;
 pub mod gather;
 pub mod journal;
 pub mod managed;
+pub mod manner;
 pub mod merge;
 pub mod message;
 pub mod overlay;

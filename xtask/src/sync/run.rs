@@ -20,13 +20,14 @@ use super::upstream::{Ahead, Standing, standing};
 use super::way::once_gone;
 use crate::base::error::{Error, Result};
 use crate::base::files::Disk;
-use crate::base::lock::Lock;
+use crate::base::lock::{self, Lock};
 use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
 use crate::base::signals::Interrupts;
 use crate::base::world::World;
 use crate::repo::{
-    Entry, Head, Id, Index, Indexed, NewCommit, OnceCanonical, Repo, Scope, Stamp, Ways, Work,
+    Entry, Head, Id, Index, Indexed, NewCommit, OnceCanonical, OperationKind, Repo, Scope, Stamp,
+    Ways, Work,
 };
 
 /// How long another xtask in the same worktree is waited for.
@@ -117,14 +118,26 @@ impl Tools<'_> {
         i64::try_from((self.world.clock)().as_nanos()).unwrap_or(i64::MAX)
     }
 
+    /// The same as `enter`, if nobody else is at work there; nothing where somebody is.
+    pub fn enter_if_free(&self, repo: &Repo) -> Result<Option<(Lock, Option<String>)>> {
+        let who = format!("pid {}", std::process::id());
+        let Some(lock) = lock::attempt(&worktree_lock(repo), &who)? else { return Ok(None) };
+        let mended = recover::recover(repo, self.disk)?;
+        Ok(Some((lock, mended)))
+    }
+
     /// Takes the lock of a worktree and mends what an earlier run left. Says what that was for.
     pub fn enter(&self, repo: &Repo) -> Result<(Lock, Option<String>)> {
         let who = format!("pid {}", std::process::id());
-        let path = repo.state_folder().join("lock");
+        let path = worktree_lock(repo);
         let lock = Lock::acquire(&path, &who, LOCK_WAIT, |holder| (self.waiting)(holder))?;
         let mended = recover::recover(repo, self.disk)?;
         Ok((lock, mended))
     }
+}
+
+fn worktree_lock(repo: &Repo) -> PathBuf {
+    repo.state_folder().join("lock")
 }
 
 /// What was found and decided, before anything is written.
@@ -243,7 +256,12 @@ fn check_wanted(
 
 /// Whether git is in the middle of something, or the index is in conflict.
 pub fn check_gates(repo: &Repo) -> Result<()> {
-    if let Some(operation) = repo.operation() {
+    check_gates_but(repo, None)
+}
+
+/// The same, where one operation is just coming to its end and is not in the way.
+pub fn check_gates_but(repo: &Repo, ending: Option<OperationKind>) -> Result<()> {
+    if let Some(operation) = repo.operation().filter(|found| Some(found.kind) != ending) {
         return Err(Error::unable(format!(
             "{} is in progress; nothing was written",
             operation.name

@@ -1,0 +1,226 @@
+//! What git runs, by way of the shims: not a command for people, and not in `--help`.
+//!
+//! Ends with 0, or with 1 where a `pre-` hook refuses; anything else tells the shim that the program
+//! is broken. What goes wrong is said in a line, and git goes on.
+
+use std::ffi::OsString;
+use std::io::Read;
+
+use super::session::Session;
+use super::{DONE, Exit};
+use crate::base::error::{Context as _, Error, Kind, Result};
+use crate::base::process::{self, Program};
+use crate::base::words::{count, some_of};
+use crate::base::world::World;
+use crate::cli::{Color, Global};
+use crate::hooks::before_push::{Changed, before_push, judge, parse};
+use crate::hooks::{Hook, after, before_commit, behind, gates};
+use crate::repo::Repo;
+use crate::report;
+use crate::review::finish::{self, Places, about, make, places};
+use crate::review::queue::{self, Request, State};
+use crate::review::{gh, queue::key};
+use crate::sync::context::{self, Context};
+
+/// The word with which the shims begin.
+pub(super) const WORD: &str = "hook";
+
+/// The variables of git's that `pre-commit` needs.
+pub(super) const KEPT_VARIABLES: [&str; 1] = [INDEX];
+
+/// Where git says which index is being committed.
+const INDEX: &str = "GIT_INDEX_FILE";
+
+/// The word with which the end of a push is waited for.
+const FINISH: &str = "finish-push";
+
+/// Runs a hook: its name, the process of git, and what git gave it.
+pub(super) fn run(world: World, args: &[OsString]) -> Exit {
+    let text = |at: usize| args.get(at).and_then(|arg| arg.to_str()).unwrap_or_default();
+    let name = text(0).to_owned();
+    let number: u32 = text(1).parse().unwrap_or(0);
+    if name == FINISH {
+        // Nobody listens: what there is to tell is kept for the next command.
+        drop(finish_push(world, text(2), number));
+        return Ok(DONE);
+    }
+    let Some(hook) = Hook::from_name(&name) else {
+        return Err(Error::usage(format!("`{name}` is no hook of ours")));
+    };
+    if gates::shut_by_environment(&world).is_some() {
+        return Ok(DONE);
+    }
+    let done = Session::new(world, &silent()).and_then(|session| {
+        let repo = session.repo()?;
+        if !is_ours(&repo) {
+            return Ok(DONE);
+        }
+        act(&session, &repo, hook, number, args.get(2..).unwrap_or_default())
+    });
+    done.or_else(|failure| {
+        tell(&format!("{name} did nothing: {failure}"));
+        for detail in failure.details() {
+            report::hook_line(&format!("  {detail}"));
+        }
+        for hint in failure.hints() {
+            tell(&hint.replace("`--", "`cargo xtask sync --"));
+        }
+        Ok(DONE)
+    })
+}
+
+fn silent() -> Global {
+    Global { directory: None, color: Color::Auto, quiet: false, verbose: false }
+}
+
+fn tell(text: &str) {
+    report::hook_line(&format!("xtask: {text}"));
+}
+
+/// Whether the repository around the working folder is the one in which this program is installed.
+/// With `--git-dir` and `--work-tree` it may be another.
+fn is_ours(repo: &Repo) -> bool {
+    let Ok(this) = std::env::current_exe() else { return true };
+    let home = this.parent().filter(|folder| folder.ends_with("xtask/bin"));
+    let Some(home) = home.and_then(|folder| folder.parent()?.parent()) else { return true };
+    repo.common_folder().canonicalize().is_ok_and(|common| common == home)
+}
+
+fn act(session: &Session, repo: &Repo, hook: Hook, git: u32, args: &[OsString]) -> Exit {
+    let tools = session.tools();
+    match hook {
+        Hook::PostCheckout | Hook::PostMerge | Hook::PostRewrite => {
+            after::after(repo, hook, args, &tools)?.iter().for_each(|line| tell(line));
+        }
+        Hook::PostCommit => {
+            behind::after_commit(repo, &tools)?.iter().for_each(|line| tell(line));
+        }
+        Hook::PreCommit => {
+            let index = session.world.env.get(&OsString::from(INDEX));
+            let index =
+                index.map_or_else(|| repo.index_file(), |file| session.world.cwd.join(file));
+            let verdict = before_commit::before_commit(repo, &index, &tools)?;
+            verdict.notes.iter().for_each(|note| tell(note));
+            return Ok(refuse("commit", "git commit --no-verify", &verdict.faults));
+        }
+        Hook::PrePush => return push(session, repo, git, args),
+    }
+    Ok(DONE)
+}
+
+/// Says why something is refused, if it is.
+fn refuse(what: &str, way_round: &str, faults: &[String]) -> u8 {
+    if faults.is_empty() {
+        return DONE;
+    }
+    tell(&format!("the {what} was refused:"));
+    for fault in faults {
+        report::hook_line(&format!("  {fault}"));
+    }
+    tell(&format!("`{way_round}` does it all the same"));
+    Kind::No.code()
+}
+
+fn push(session: &Session, repo: &Repo, git: u32, args: &[OsString]) -> Exit {
+    let mut input = Vec::new();
+    std::io::stdin().read_to_end(&mut input).unable(|| "git's list of refs cannot be read")?;
+    let refs = parse(&String::from_utf8_lossy(&input));
+    if refs.is_empty() {
+        return Ok(DONE);
+    }
+    let verdict = before_push(repo, &refs, &session.tools())?;
+    if !verdict.faults.is_empty() {
+        return Ok(refuse("push", "git push --no-verify", &verdict.faults));
+    }
+    let Some(context) = verdict.context else { return Ok(DONE) };
+    let remote = args.first().and_then(|arg| arg.to_str()).unwrap_or_default();
+    let places = places(repo, &context, remote);
+    for changed in &verdict.changed {
+        notice(session, repo, &context, remote, git, places.as_ref(), changed);
+    }
+    Ok(DONE)
+}
+
+/// Says what becomes of the managed files of a branch, and sees to it.
+fn notice(
+    session: &Session,
+    repo: &Repo,
+    context: &Context,
+    remote: &str,
+    git: u32,
+    places: Option<&Places>,
+    changed: &Changed,
+) {
+    let Changed { branch, commit, paths } = changed;
+    let canonical = &context.config.branch;
+    let names: Vec<String> = paths.iter().map(ToString::to_string).collect();
+    tell(&format!(
+        "`{branch}` changes {} against `{canonical}`: {}",
+        count(paths.len(), "managed file"),
+        some_of(&names, 5)
+    ));
+    let Some(places) = places else {
+        tell(&format!(
+            "the address of the remote does not tell where a pull request into `{canonical}` is \
+             opened; `forge` in `setup/sync.toml` can say which service it is"
+        ));
+        return;
+    };
+    let url = places.compare_url(context, branch);
+    if !places.is_github() {
+        tell(&format!("to bring it to all branches, open a pull request: {url}"));
+        return;
+    }
+    if !gh::is_installed(&session.world) {
+        tell(&format!("`gh` is not installed; open a pull request: {url}"));
+        return;
+    }
+    if !repo.has_remote(remote) {
+        // There is nothing by which to see that the push has arrived.
+        tell(&format!("to bring it to all branches, open a pull request: {url}"));
+        return;
+    }
+    let request = Request {
+        remote: remote.to_owned(),
+        branch: branch.clone(),
+        commit: commit.to_string(),
+        compare_url: Some(url.clone()),
+        asked: session.world.now_seconds(),
+        state: State::Waiting,
+    };
+    let queued = queue::put(repo, session.tools().disk, &request)
+        .and_then(|()| start_finishing(repo, &key(remote, branch), git));
+    match queued {
+        Ok(()) => tell(&format!(
+            "its draft pull request is opened or updated once the push has arrived; by hand: {url}"
+        )),
+        Err(failure) => tell(&format!("{failure}; open a pull request: {url}")),
+    }
+}
+
+fn start_finishing(repo: &Repo, key: &str, git: u32) -> Result<()> {
+    let this = std::env::current_exe().unable(|| "this program cannot find itself")?;
+    Program::new(this, repo.root()).args([WORD, FINISH, &git.to_string(), key]).run_detached()
+}
+
+/// Waits for a push to end, and makes the pull request.
+fn finish_push(world: World, key: &str, git: u32) -> Result<()> {
+    process::leave_session();
+    let session = Session::new(world, &silent())?;
+    let repo = session.repo()?;
+    let make = |request: &Request| {
+        let context = context::read(&repo)?;
+        let Some(changed) = changes_of(&repo, &context, request)? else { return Ok(None) };
+        let places = places(&repo, &context, &request.remote);
+        let about = about(&repo, &context, &changed.branch, changed.commit, &changed.paths)?;
+        Ok(Some(make(&repo, &session.world, places.as_ref(), &about)))
+    };
+    finish::finish(&repo, session.tools().disk, key, git, &make)
+}
+
+/// What a branch that has arrived changes; nothing where that has become canonical meanwhile.
+fn changes_of(repo: &Repo, context: &Context, request: &Request) -> Result<Option<Changed>> {
+    let commit = &request.commit;
+    let line = format!("HEAD {commit} refs/heads/{} {}", request.branch, repo.null_id());
+    Ok(judge(repo, context.clone(), &parse(&line))?.changed.pop())
+}

@@ -1,0 +1,202 @@
+//! `post-checkout`, `post-merge`, `post-rewrite`: bring the branch that is now checked out up to
+//! date, by the rules of sync and only where they let a hook write.
+//!
+//! Where there is nothing to do, two trees are compared and that is all.
+
+use std::ffi::OsString;
+
+use super::{Hook, gates};
+use crate::base::error::Result;
+use crate::base::lock;
+use crate::base::words::{count, some_of};
+use crate::config::Mode;
+use crate::repo::{Known, Repo};
+use crate::sync::classify::Class;
+use crate::sync::context::{self, Context};
+use crate::sync::gather::Depth;
+use crate::sync::manner::{Owner, manner};
+use crate::sync::plan::{Plan, WriteMode};
+use crate::sync::recover;
+use crate::sync::run::{
+    Decided, Looked, Tools, Wishes, check_gates_but, look, move_to, wants_to_move, write,
+};
+use crate::sync::upstream::{Standing, standing};
+
+/// How many paths a line names.
+const NAMED: usize = 3;
+
+/// Does what there is to do, and answers with what the user should know, a line each.
+pub fn after(repo: &Repo, hook: Hook, args: &[OsString], tools: &Tools<'_>) -> Result<Vec<String>> {
+    if !is_for_us(hook, args) || !gates::are_open(repo, hook, tools.world.now_seconds())? {
+        return Ok(Vec::new());
+    }
+    let names = context::names(repo)?;
+    let Some(context) = context::find(repo, &names)? else {
+        return Ok(vec![format!(
+            "nothing was synced: {}; {}",
+            context::missing(&names).what(),
+            "`cargo xtask setup` or `git fetch` brings it"
+        )]);
+    };
+    let Some(decided) = decide(repo, context.clone(), WriteMode::Commit, tools)? else {
+        return Ok(Vec::new());
+    };
+    let is_unfinished = recover::is_unfinished(repo);
+    if is_idle(&decided.plan) && !is_unfinished {
+        return Ok(attention(&decided.plan, &context));
+    }
+    let manner = manner(repo, &decided.head, &context)?;
+    let mode = match manner.mode {
+        Mode::Notify => {
+            let why = match manner.owner {
+                Owner::Others => " (a branch of somebody else's is left alone)",
+                Owner::Protected => " (a protected branch is left alone)",
+                Owner::You => "",
+            };
+            return Ok(vec![format!("{}{why}", behind(&decided.plan, &context))]);
+        }
+        Mode::Commit => WriteMode::Commit,
+        Mode::Worktree => WriteMode::Worktree,
+    };
+    act(repo, hook, mode, &context, tools)
+}
+
+/// Whether git has told us of something that can leave a branch behind.
+fn is_for_us(hook: Hook, args: &[OsString]) -> bool {
+    let arg = |at: usize| args.get(at).and_then(|arg| arg.to_str()).unwrap_or_default();
+    match hook {
+        // The last argument is 0 where only files were checked out.
+        Hook::PostCheckout => arg(2) == "1",
+        // 1 stands for a squash, which leaves HEAD where it was.
+        Hook::PostMerge => arg(0) == "0",
+        Hook::PostRewrite => arg(0) == "rebase",
+        _ => false,
+    }
+}
+
+fn decide(
+    repo: &Repo,
+    context: Context,
+    mode: WriteMode,
+    tools: &Tools<'_>,
+) -> Result<Option<Box<Decided>>> {
+    // The owner of the branch was looked at: nothing else is asked here.
+    let wishes = Wishes { mode, allow_protected: true, ..Wishes::plain() };
+    Ok(match look(repo, context, &wishes, Depth::Differences, tools)? {
+        Looked::OnCanonical(_) => None,
+        Looked::Decided(decided) => Some(decided),
+    })
+}
+
+fn is_idle(plan: &Plan) -> bool {
+    plan.writes().next().is_none()
+}
+
+/// Writes, if nobody else is at work here.
+fn act(
+    repo: &Repo,
+    hook: Hook,
+    mode: WriteMode,
+    context: &Context,
+    tools: &Tools<'_>,
+) -> Result<Vec<String>> {
+    let busy =
+        || vec!["skipped: another xtask is at work; `cargo xtask sync` catches up".to_owned()];
+    let who = format!("{} of pid {}", hook.name(), std::process::id());
+    let path = repo.shared_state_folder().join("hooks.lock");
+    let Some(_one_hook) = lock::attempt(&path, &who)? else { return Ok(busy()) };
+    let Some((_lock, mended)) = tools.enter_if_free(repo)? else { return Ok(busy()) };
+    let mut lines: Vec<String> = mended.into_iter().collect();
+    check_gates_but(repo, gates::ending(repo, hook))?;
+    // What was seen before the locks were held may have changed.
+    let wishes = Wishes { mode, allow_protected: true, ..Wishes::plain() };
+    let Some(mut decided) = decide(repo, context.clone(), mode, tools)? else {
+        return Ok(lines);
+    };
+    if is_idle(&decided.plan) {
+        lines.extend(attention(&decided.plan, context));
+        return Ok(lines);
+    }
+    if mode == WriteMode::Commit {
+        if let Standing::Behind(ahead) = standing(repo, &decided.head, context)? {
+            // A commit here would only make the branch diverge.
+            let short = ahead.reference.trim_start_matches("refs/remotes/");
+            lines.push(format!(
+                "{}; `git pull` first, `{short}` has gone ahead",
+                behind(&decided.plan, context)
+            ));
+            return Ok(lines);
+        }
+        if let Some(ahead) = wants_to_move(repo, &decided, &wishes)? {
+            move_to(repo, &ahead)?;
+            let short = ahead.reference.trim_start_matches("refs/remotes/").to_owned();
+            lines.push(format!("moved to `{short}`: only sync commits were ahead of it"));
+            match decide(repo, context.clone(), mode, tools)? {
+                Some(again) if !is_idle(&again.plan) => decided = again,
+                _ => return Ok(lines),
+            }
+        }
+    }
+    let (files, kept) = (names(&decided.plan), attention(&decided.plan, context));
+    let done = write(repo, *decided, &wishes, tools)?;
+    let brought = format!(
+        "{} brought up to date with `{}`: {}",
+        count(files.len(), "managed file"),
+        context.config.branch,
+        some_of(&files, NAMED)
+    );
+    lines.push(match (done.commit, done.undo) {
+        (Some(commit), _) => {
+            format!("{brought} (commit {}; `cargo xtask undo` takes it back)", repo.short(commit))
+        }
+        (None, Some(_)) => format!("{brought} (not committed; `cargo xtask undo` takes it back)"),
+        (None, None) => brought,
+    });
+    lines.extend(kept);
+    Ok(lines)
+}
+
+/// The paths that a plan writes.
+fn names(plan: &Plan) -> Vec<String> {
+    plan.writes().map(|item| item.path().to_string()).collect()
+}
+
+/// That the branch is behind, and how to catch up.
+fn behind(plan: &Plan, context: &Context) -> String {
+    let files = names(plan);
+    format!(
+        "{} behind `{}`: {}; `cargo xtask sync` brings {} up to date",
+        count(files.len(), "managed file"),
+        context.config.branch,
+        some_of(&files, NAMED),
+        if files.len() == 1 { "it" } else { "them" }
+    )
+}
+
+/// What keeps managed files from following that a user may not know. What a branch has customised
+/// it has customised on purpose.
+fn attention(plan: &Plan, context: &Context) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (class, what) in [
+        (Class::Edited, "behind, and kept because of changes that are not committed"),
+        (Class::Untracked, "kept because an untracked file is in the place"),
+        (Class::Unknown, "kept because history is cut off (`git fetch --unshallow`)"),
+    ] {
+        let files: Vec<String> = plan
+            .items
+            .iter()
+            .filter(|item| item.class == class && item.state.head != item.state.canonical)
+            .filter(|item| class != Class::Edited || item.state.once == Known::Once)
+            .map(|item| item.path().to_string())
+            .collect();
+        if !files.is_empty() {
+            lines.push(format!(
+                "{} of `{}` {what}: {}",
+                count(files.len(), "managed file"),
+                context.config.branch,
+                some_of(&files, NAMED)
+            ));
+        }
+    }
+    lines
+}

@@ -1,0 +1,150 @@
+//! `pre-push`: a protected branch is not pushed to directly, and a branch that changes managed files
+//! is told what becomes of them.
+
+use super::off;
+use crate::base::error::Result;
+use crate::base::path::RepoPath;
+use crate::base::progress::Silent;
+use crate::repo::{Id, Repo};
+use crate::sync::classify::Class;
+use crate::sync::context::{self, Context};
+use crate::sync::managed::Managed;
+use crate::sync::run::Tools;
+use crate::sync::survey::classes;
+
+/// One ref that is about to be pushed, as git tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushedRef {
+    /// The name at the remote.
+    pub remote: String,
+    /// What it is to become; nothing where it is deleted.
+    pub new: Option<Id>,
+    /// What the remote has; nothing where it is new there.
+    pub old: Option<Id>,
+}
+
+impl PushedRef {
+    /// The branch at the remote, if it is one.
+    #[must_use]
+    pub fn branch(&self) -> Option<&str> {
+        self.remote.strip_prefix("refs/heads/")
+    }
+}
+
+/// Reads what git says on the standard input of the hook: `<local ref> <local id> <remote ref>
+/// <remote id>`, a line for each ref. A line that is not of that form is left out.
+#[must_use]
+pub fn parse(input: &str) -> Vec<PushedRef> {
+    let lines = input.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        let (_, new, remote, old) = (words.next()?, words.next()?, words.next()?, words.next()?);
+        let id = |text: &str| Id::from_hex(text.as_bytes()).ok();
+        let (new, old) = (id(new)?, id(old)?);
+        let some = |id: Id| (!id.is_null()).then_some(id);
+        Some(PushedRef { remote: remote.to_owned(), new: some(new), old: some(old) })
+    });
+    lines.collect()
+}
+
+/// A branch whose push changes managed files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// The branch at the remote.
+    pub branch: String,
+    /// The commit that is pushed.
+    pub commit: Id,
+    /// The managed paths at which the branch has a content of its own.
+    pub paths: Vec<RepoPath>,
+}
+
+/// What there is to say about a push.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// Why it is refused, a line each.
+    pub faults: Vec<String>,
+    /// The branches that change managed files.
+    pub changed: Vec<Changed>,
+    /// What sync goes by.
+    pub context: Option<Context>,
+}
+
+/// Judges a push from the hook.
+pub fn before_push(repo: &Repo, refs: &[PushedRef], tools: &Tools<'_>) -> Result<Verdict> {
+    if off::is_off(repo, tools.world.now_seconds())?.is_some() {
+        return Ok(Verdict::default());
+    }
+    let Some(context) = context::find(repo, &context::names(repo)?)? else {
+        return Ok(Verdict::default());
+    };
+    judge(repo, context, refs)
+}
+
+/// Judges a push.
+pub fn judge(repo: &Repo, context: Context, refs: &[PushedRef]) -> Result<Verdict> {
+    let mut verdict = Verdict::default();
+    for pushed in refs {
+        // The first push of a branch is no change to it.
+        let Some(branch) = pushed.branch().filter(|_| pushed.old.is_some()) else { continue };
+        if context.is_protected(branch) {
+            let what =
+                if pushed.new.is_none() { "deleted by a push" } else { "pushed to directly" };
+            verdict.faults.push(format!("`{branch}` is protected and is not {what}"));
+        }
+    }
+    if verdict.faults.is_empty() {
+        verdict.changed = changed(repo, &context, refs)?;
+    }
+    verdict.context = Some(context);
+    Ok(verdict)
+}
+
+/// The branches among the refs that hold managed content that never was canonical.
+fn changed(repo: &Repo, context: &Context, refs: &[PushedRef]) -> Result<Vec<Changed>> {
+    let managed = Managed::new(&context.config, None);
+    let mut once = None;
+    let mut found = Vec::new();
+    for pushed in refs {
+        let (Some(branch), Some(new)) = (pushed.branch(), pushed.new) else { continue };
+        let config = &context.config;
+        if branch == config.branch || branch == config.changes || context.is_protected(branch) {
+            continue;
+        }
+        let Ok(tree) = repo.tree_of(new) else { continue };
+        if repo.compare_trees(Some(tree), Some(context.canonical.tree), &managed)?.is_empty() {
+            continue;
+        }
+        if once.is_none() {
+            let tip = context.canonical.commit;
+            once = Some(repo.once_canonical(tip, &managed, managed.rules(), &Silent)?);
+        }
+        let Some(once) = &once else { continue };
+        let classes = classes(repo, context, once, branch, new)?;
+        let own = classes.into_iter().filter(|(_, class)| *class == Class::Customised);
+        let paths: Vec<RepoPath> = own.map(|(path, _)| path).collect();
+        if !paths.is_empty() {
+            found.push(Changed { branch: branch.to_owned(), commit: new, paths });
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_git_says_is_read() {
+        let (one, zero) = ("1".repeat(40), "0".repeat(40));
+        let text = format!(
+            "refs/heads/a {one} refs/heads/b {zero}\n(delete) {zero} refs/heads/c {one}\n\
+             HEAD~ {one} refs/tags/v1 {zero}\nnonsense\n\nrefs/heads/x {one} refs/heads/y\n"
+        );
+        let refs = parse(&text);
+        assert_eq!(refs.len(), 3);
+        assert_eq!(refs[0].branch(), Some("b"));
+        assert!(refs[0].new.is_some() && refs[0].old.is_none());
+        assert!(refs[1].new.is_none() && refs[1].old.is_some());
+        assert_eq!(refs[2].branch(), None);
+        assert!(parse("").is_empty());
+    }
+}

@@ -1,0 +1,187 @@
+//! What is wrong with the content of a file, as far as anybody can tell without knowing the
+//! project: conflict markers, and TOML and JSON that cannot be read.
+
+use serde::de::IgnoredAny;
+
+/// How many conflicts stand in a text: a line of each marker, in their order. A text that is not
+/// one (it has a NUL byte near its beginning) has none.
+#[must_use]
+pub fn conflicts(content: &[u8]) -> usize {
+    if content[..content.len().min(8000)].contains(&0) {
+        return 0;
+    }
+    let mut found = 0;
+    let mut wanted = 0;
+    for line in content.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let is_marker = |sign: u8, may_be_bare: bool| {
+            let marked = line.len() >= 7 && line[..7].iter().all(|byte| *byte == sign);
+            marked && (line.get(7) == Some(&b' ') || (may_be_bare && line.len() == 7))
+        };
+        match wanted {
+            _ if is_marker(b'<', false) => wanted = 1,
+            1 if is_marker(b'=', true) => wanted = 2,
+            2 if is_marker(b'>', false) => {
+                found += 1;
+                wanted = 0;
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The line of the first conflict.
+#[must_use]
+pub fn first_conflict(content: &[u8]) -> usize {
+    let lines = content.split(|byte| *byte == b'\n');
+    lines.into_iter().position(|line| line.starts_with(b"<<<<<<< ")).map_or(1, |at| at + 1)
+}
+
+/// What keeps a file from being read, by its name: `line 3: …`. Nothing for kinds of files that are
+/// not looked at.
+#[must_use]
+pub fn syntax_fault(path: &str, content: &[u8]) -> Option<String> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let kind = name.rsplit_once('.').map(|(_, kind)| kind)?;
+    match kind {
+        "toml" => toml_fault(content),
+        "json" if may_have_comments(path, name) => json_fault(&without_comments(content)),
+        "json" => json_fault(content),
+        _ => None,
+    }
+}
+
+fn text_of(content: &[u8]) -> Result<&str, String> {
+    let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
+    std::str::from_utf8(content).map_err(|_| "it is not UTF-8".to_owned())
+}
+
+fn toml_fault(content: &[u8]) -> Option<String> {
+    let text = match text_of(content) {
+        Ok(text) => text,
+        Err(fault) => return Some(fault),
+    };
+    let (_, faults) = toml::de::DeTable::parse_recoverable(text);
+    let first = faults.first()?;
+    let at = first.span().map_or(0, |span| span.start.min(text.len()));
+    let line = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+    Some(format!("line {line}: {}", first.message()))
+}
+
+fn json_fault(content: &[u8]) -> Option<String> {
+    let text = match text_of(content) {
+        Ok(text) => text,
+        Err(fault) => return Some(fault),
+    };
+    let fault = serde_json::from_str::<IgnoredAny>(text).err()?;
+    let words = fault.to_string();
+    // Deep nesting is a limit of the reader, not a fault of the file.
+    if words.contains("recursion limit") {
+        return None;
+    }
+    let what = words.split(" at line ").next().unwrap_or(&words);
+    Some(format!("line {}: {what}", fault.line().max(1)))
+}
+
+/// Files that are called JSON, and whose readers take comments and commas at the end.
+fn may_have_comments(path: &str, name: &str) -> bool {
+    let folders = [".vscode/", ".devcontainer/", ".zed/", ".config/"];
+    let starts = ["tsconfig", "jsconfig", ".eslintrc", "devcontainer", ".swcrc", "api-extractor"];
+    folders.iter().any(|folder| path.starts_with(folder) || path.contains(&format!("/{folder}")))
+        || starts.iter().any(|start| name.starts_with(start))
+        || ["deno.json", "language-configuration.json", "typedoc.json", "turbo.json", "nx.json"]
+            .contains(&name)
+}
+
+/// The same text with spaces for comments and for commas before a closing bracket; line ends stay.
+fn without_comments(content: &[u8]) -> Vec<u8> {
+    let mut text = content.to_vec();
+    let mut at = 0;
+    let mut comma = None;
+    while at < text.len() {
+        match (text[at], text.get(at + 1)) {
+            (b'"', _) => {
+                comma = None;
+                at += 1;
+                while at < text.len() && text[at] != b'"' {
+                    at += if text[at] == b'\\' { 2 } else { 1 };
+                }
+            }
+            (b'/', Some(b'/')) => {
+                while at < text.len() && text[at] != b'\n' {
+                    text[at] = b' ';
+                    at += 1;
+                }
+            }
+            (b'/', Some(b'*')) => {
+                let end = text[at + 2..].windows(2).position(|two| two == b"*/");
+                let end = end.map_or(text.len(), |end| at + 2 + end + 2);
+                for byte in &mut text[at..end] {
+                    if *byte != b'\n' {
+                        *byte = b' ';
+                    }
+                }
+                at = end;
+                continue;
+            }
+            (b',', _) => comma = Some(at),
+            (b'}' | b']', _) => {
+                if let Some(at) = comma.take() {
+                    text[at] = b' ';
+                }
+            }
+            (byte, _) if !byte.is_ascii_whitespace() => comma = None,
+            _ => {}
+        }
+        at += 1;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conflict_is_all_three_markers_in_order() {
+        let conflict = "a\n<<<<<<< ours\nb\n=======\nc\n>>>>>>> theirs\n";
+        assert_eq!(conflicts(conflict.as_bytes()), 1);
+        assert_eq!(conflicts(conflict.repeat(2).as_bytes()), 2);
+        assert_eq!(conflicts(conflict.replace('\n', "\r\n").as_bytes()), 1);
+        let base = "<<<<<<< a\nx\n||||||| b\ny\n=======\nz\n>>>>>>> c\n";
+        assert_eq!(conflicts(base.as_bytes()), 1);
+        assert_eq!(conflicts(b"Title\n=======\ntext\n"), 0);
+        assert_eq!(conflicts(b"<<<<<<<\n=======\n>>>>>>>\n"), 0);
+        assert_eq!(conflicts(b"  <<<<<<< indented\n  =======\n  >>>>>>> too\n"), 0);
+        assert_eq!(conflicts(&[b"\0", conflict.as_bytes()].concat()), 0);
+        assert_eq!(first_conflict(conflict.as_bytes()), 2);
+    }
+
+    #[test]
+    fn syntax_is_checked_by_the_name_of_the_file() {
+        assert_eq!(syntax_fault("a.toml", b"a = 1\n"), None);
+        assert!(syntax_fault("x/a.toml", b"a = 1\nb = \n").unwrap().starts_with("line 2: "));
+        assert_eq!(syntax_fault("a.json", b"{\"a\": [1, 2]}"), None);
+        assert_eq!(syntax_fault("a.json", b"\xef\xbb\xbf{}"), None);
+        assert!(syntax_fault("a.json", b"{\n  \"a\": 1,\n}").unwrap().starts_with("line 3: "));
+        assert!(syntax_fault("a.json", b"").is_some());
+        assert!(syntax_fault("a.json", b"{} {}").is_some());
+        assert_eq!(syntax_fault("a.json", b"\xff").as_deref(), Some("it is not UTF-8"));
+        assert_eq!(syntax_fault("a.txt", b"{"), None);
+        assert_eq!(syntax_fault("json", b"{"), None);
+        let deep = "[".repeat(1000) + &"]".repeat(1000);
+        assert_eq!(syntax_fault("a.json", deep.as_bytes()), None);
+    }
+
+    #[test]
+    fn comments_pass_where_their_reader_takes_them() {
+        let text = b"{ // one\n \"url\": \"http://x/*no*/\", /* two\n */ \"list\": [1, 2, ], }\n";
+        assert_eq!(syntax_fault("web/tsconfig.app.json", text), None);
+        assert_eq!(syntax_fault(".vscode/settings.json", text), None);
+        assert!(syntax_fault("package.json", text).is_some());
+        assert!(syntax_fault("tsconfig.json", b"{ \"a\": }").is_some());
+        assert!(syntax_fault("tsconfig.json", b"/* never ends").is_some());
+        assert!(syntax_fault("tsconfig.json", b"\"never ends \\").is_some());
+    }
+}

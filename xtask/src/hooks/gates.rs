@@ -1,0 +1,45 @@
+//! When a hook of ours keeps its hands off altogether, whatever it is for.
+
+use super::{Hook, off};
+use crate::base::error::Result;
+use crate::base::process::ACTIVE;
+use crate::base::world::World;
+use crate::repo::{OperationKind, Repo};
+
+/// The variables with which a user switches all checks off for one command.
+pub const SWITCHES: [&str; 2] = ["DISABLE_ORCHESTRATION_CHECKS", "ORCHESTRATION_DISABLED"];
+
+/// Why the environment keeps hooks from acting, if it does: something of ours is at work above us,
+/// a person has switched them off, or nobody is there to be helped.
+#[must_use]
+pub fn shut_by_environment(world: &World) -> Option<&'static str> {
+    [ACTIVE, SWITCHES[0], SWITCHES[1], "CI"].into_iter().find(|name| world.says_yes(name))
+}
+
+/// The operation of git's that is at its very end when this hook runs, and is not in the way.
+///
+/// A merge has made its commit when it runs `post-merge`, and a rebase has put the branch back when
+/// it runs `post-rewrite`; both remove their notes only afterwards. While they hold local changes
+/// back (`--autostash`), they are not at their end.
+#[must_use]
+pub fn ending(repo: &Repo, hook: Hook) -> Option<OperationKind> {
+    let kind = match hook {
+        Hook::PostMerge => OperationKind::Merge,
+        Hook::PostRewrite => OperationKind::Rebase,
+        _ => return None,
+    };
+    (!repo.has_autostash()).then_some(kind)
+}
+
+/// Whether this repository lets a hook write here now: nothing is in progress, a branch with a
+/// commit is checked out, hooks are not switched off.
+pub fn are_open(repo: &Repo, hook: Hook, now: i64) -> Result<bool> {
+    if off::is_off(repo, now)?.is_some() || repo.branch_name().is_none() {
+        return Ok(false);
+    }
+    if repo.has_autostash() {
+        return Ok(false);
+    }
+    let in_progress = repo.operation().map(|operation| operation.kind);
+    Ok(in_progress.is_none() || in_progress == ending(repo, hook))
+}

@@ -1,0 +1,154 @@
+//! What `hooks status` answers: for this very worktree and for every hook, whether it will fire,
+//! with which program, and what stands in the way.
+
+use super::Hook;
+use super::gates::shut_by_environment;
+use super::install::{There, kept_name, look, place, program_at};
+use super::off::{Off, Where, is_off};
+use super::program::{Care, Installed, Record, installed, sources};
+use crate::base::error::Result;
+use crate::base::files::is_executable;
+use crate::base::world::{World, rfc3339};
+use crate::repo::Repo;
+use crate::sync::context::{self, Context};
+
+/// How one hook stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookHealth {
+    /// The hook.
+    pub hook: Hook,
+    /// What stands at its name.
+    pub there: There,
+    /// Whether a hook that was there before runs first.
+    pub chains: bool,
+}
+
+/// How all of them stand.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// The folder in which git looks.
+    pub folder: String,
+    /// Each hook.
+    pub hooks: Vec<HookHealth>,
+    /// The program.
+    pub program: Installed,
+    /// Whether the canonical sources are others than those it was built from; nothing where that
+    /// cannot be told.
+    pub is_old: Option<bool>,
+    /// Why no hook of ours does anything here now, each reason.
+    pub obstacles: Vec<String>,
+    /// What else is worth knowing.
+    pub notes: Vec<String>,
+}
+
+impl Health {
+    /// Whether a hook will do its work.
+    #[must_use]
+    pub fn fires(&self, hook: &HookHealth) -> bool {
+        hook.there == There::Ours
+            && matches!(self.program, Installed::Whole(_))
+            && self.obstacles.is_empty()
+    }
+
+    /// Whether nothing of ours is here at all.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        let is_ours = |hook: &HookHealth| matches!(hook.there, There::Ours | There::OursChanged);
+        !self.hooks.iter().any(is_ours)
+    }
+
+    /// The shortest true answer.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        if self.is_absent() {
+            return "not installed; `cargo xtask install-hooks` does it".to_owned();
+        }
+        let renew = "`cargo xtask install-hooks` renews them";
+        if let Installed::Broken(why) = &self.program {
+            return format!("the installed program is broken ({why}); {renew}");
+        }
+        if self.program == Installed::Nothing {
+            return format!("the installed program is gone; {renew}");
+        }
+        let wrong: Vec<&str> = self
+            .hooks
+            .iter()
+            .filter(|hook| hook.there != There::Ours)
+            .map(|hook| hook.hook.name())
+            .collect();
+        if !wrong.is_empty() {
+            return format!("{} not as installed; {renew}", wrong.join(", "));
+        }
+        if let Some(first) = self.obstacles.first() {
+            return format!("installed, and off: {first}");
+        }
+        if self.is_old == Some(true) {
+            return format!("installed, from older sources than the canonical ones; {renew}");
+        }
+        "installed".to_owned()
+    }
+}
+
+/// Looks at the hooks of this worktree. Nothing is written.
+pub fn health(repo: &Repo, world: &World, context: Option<&Context>, care: Care) -> Result<Health> {
+    let place = place(repo)?;
+    let folder = &place.folder.path;
+    let program_at = program_at(repo, folder);
+    let mut hooks = Vec::new();
+    let mut notes = Vec::new();
+    for hook in Hook::ALL {
+        let kept = kept_name(folder, hook);
+        let chains = std::fs::metadata(&kept).is_ok_and(|meta| is_executable(&meta));
+        if !chains && kept.symlink_metadata().is_ok() {
+            notes.push(format!("`{}` is not executable, so git would not run it", kept.display()));
+        }
+        hooks.push(HookHealth { hook, there: look(folder, hook, &program_at)?, chains });
+    }
+    let program = installed(repo, care);
+    let is_old = match (&program, context) {
+        (Installed::Whole(Record { sources: Some(built), .. }), Some(context)) => {
+            sources(repo, context)?.map(|present| present != *built)
+        }
+        _ => None,
+    };
+    if let Installed::Whole(Record { sources: None, .. }) = program {
+        notes.push(
+            "the program is a copy of one that ran, not one built from the canonical sources"
+                .to_owned(),
+        );
+    }
+    notes.extend(place.refusal);
+    let mut obstacles = Vec::new();
+    if let Some(variable) = shut_by_environment(world) {
+        obstacles.push(format!("`{variable}` is set"));
+    }
+    match is_off(repo, world.now_seconds()) {
+        Ok(Some((place, off))) => obstacles.push(words(place, off)),
+        Ok(None) => {}
+        Err(damaged) => obstacles.push(damaged.to_string()),
+    }
+    match context {
+        Some(_) => {}
+        None => obstacles.push(context::missing(&context::names(repo)?).what().to_owned()),
+    }
+    if let Some(operation) = repo.operation() {
+        notes.push(format!("{} is in progress; until it ends nothing is synced", operation.name));
+    } else if repo.branch_name().is_none() {
+        notes.push("HEAD is detached; nothing is synced here".to_owned());
+    }
+    let folder = folder.display().to_string();
+    Ok(Health { folder, hooks, program, is_old, obstacles, notes })
+}
+
+/// Where and until when hooks are switched off, in words.
+#[must_use]
+pub fn words(place: Where, off: Off) -> String {
+    let place = match place {
+        Where::Here => "in this worktree",
+        Where::Everywhere => "in all worktrees",
+    };
+    match off.until {
+        Some(until) => format!("switched off {place} until {}", rfc3339(until)),
+        None => format!("switched off {place}; `cargo xtask hooks enable` switches them on"),
+    }
+}

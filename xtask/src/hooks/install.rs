@@ -1,0 +1,345 @@
+//! Getting shims in and out of the folder in which git looks for hooks.
+//!
+//! All is looked at first, and whatever speaks against it is said at once. New shims are written
+//! beside their places and read back before the first old hook is touched; a hook that was there
+//! gets a second name before its own is taken, so that at no moment none runs. Taking the shims out
+//! puts back, byte for byte, what was there.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::Hook;
+use super::shim::{KEPT, ProgramAt, is_ours, needs_its_name, text};
+use crate::base::error::{Context, Error, Result};
+use crate::base::files::{Bits, Disk};
+use crate::base::world::compact;
+use crate::repo::{HooksFolder, NamedBy, Repo};
+
+/// What stands at the name of a hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum There {
+    /// Nothing.
+    Nothing,
+    /// Our shim, as it should be.
+    Ours,
+    /// A shim of ours of another version, or changed by hand.
+    OursChanged,
+    /// Somebody else's hook.
+    Foreign,
+    /// Something that is no file.
+    NoFile,
+}
+
+/// The folder of the hooks, and why ours should not go there, if they should not.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The folder.
+    pub folder: HooksFolder,
+    /// Why not.
+    pub refusal: Option<String>,
+}
+
+/// Where hooks go, and whether they should.
+pub fn place(repo: &Repo) -> Result<Place> {
+    let folder = repo.hooks_folder()?;
+    let shown = folder.path.display();
+    let by = folder.named_by.words();
+    let real = folder.path.canonicalize().unwrap_or_else(|_| folder.path.clone());
+    let common = real_path(repo.common_folder());
+    let is_in_worktree = real.starts_with(repo.root()) && !real.starts_with(&common);
+    let refusal = if folder.path == Path::new("/dev/null") {
+        Some(format!("{by} switches all hooks off (`core.hooksPath` is `/dev/null`)"))
+    } else if matches!(folder.named_by, NamedBy::User | NamedBy::System) {
+        Some(format!(
+            "{by} sends the hooks of every repository to `{shown}` (`core.hooksPath`); shims of this \
+             repository would run in all of them"
+        ))
+    } else if folder.named_by == NamedBy::Run {
+        Some(format!("`core.hooksPath` comes from {by}, for this run alone"))
+    } else if is_in_worktree {
+        Some(format!(
+            "git looks for hooks in `{shown}`, among the files of the worktree; shims there would \
+             change with every branch"
+        ))
+    } else {
+        None
+    };
+    Ok(Place { folder, refusal })
+}
+
+fn real_path(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
+}
+
+/// Where a shim in this folder finds the program.
+#[must_use]
+pub fn program_at(repo: &Repo, folder: &Path) -> ProgramAt {
+    let common = real_path(repo.common_folder());
+    if real_path(folder) == common.join("hooks") {
+        ProgramAt::Beside
+    } else {
+        ProgramAt::Path(real_path(&common).join("xtask/bin/xtask"))
+    }
+}
+
+/// What stands at the name of a hook.
+pub fn look(folder: &Path, hook: Hook, program: &ProgramAt) -> Result<There> {
+    let path = folder.join(hook.name());
+    let meta = match path.symlink_metadata() {
+        Ok(meta) => meta,
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(There::Nothing),
+        Err(cause) => {
+            let what = format!("`{}` cannot be looked at", path.display());
+            return Err(Error::unable(what).because(cause));
+        }
+    };
+    if !meta.is_file() && !meta.is_symlink() {
+        return Ok(There::NoFile);
+    }
+    if meta.is_symlink() && !path.is_file() {
+        return Ok(if path.exists() { There::NoFile } else { There::Foreign });
+    }
+    let content = fs::read(&path).unable(|| format!("`{}` cannot be read", path.display()))?;
+    Ok(if !is_ours(&content) || meta.is_symlink() {
+        There::Foreign
+    } else if content == text(hook, program).as_bytes() && meta.mode() & 0o111 != 0 {
+        There::Ours
+    } else {
+        There::OursChanged
+    })
+}
+
+/// The name under which a hook that was there is kept.
+#[must_use]
+pub fn kept_name(folder: &Path, hook: Hook) -> PathBuf {
+    folder.join(format!("{}{KEPT}", hook.name()))
+}
+
+/// What was done with a hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// The shim is new.
+    New,
+    /// The shim is new, and runs the hook that was there.
+    Chained,
+    /// A shim was renewed; what it was is kept at this path.
+    Renewed(PathBuf),
+    /// All is as it was.
+    Same,
+    /// The shim went.
+    Removed,
+    /// The shim went, and the hook that was there before is back.
+    Restored,
+    /// Somebody else's hook stands there now, and stays.
+    Left,
+}
+
+/// What is to be done with a hook, as found before anything is.
+struct Job {
+    hook: Hook,
+    path: PathBuf,
+    there: There,
+    has_kept: bool,
+}
+
+/// Puts the shims in. `now` is in seconds since the epoch.
+pub fn install(repo: &Repo, folder: &Path, disk: &Disk<'_>, now: i64) -> Result<Vec<(Hook, Done)>> {
+    let program = program_at(repo, folder);
+    let jobs = plan(folder, &program)?;
+    fs::create_dir_all(folder).unable(|| format!("`{}` cannot be made", folder.display()))?;
+    let new = |path: &Path| with_suffix(path, ".xtask-new");
+    let prepared = jobs
+        .iter()
+        .filter(|job| job.there != There::Ours)
+        .try_for_each(|job| prepare(disk, &new(&job.path), &text(job.hook, &program)));
+    if let Err(failure) = prepared {
+        for job in &jobs {
+            drop(disk.remove(&new(&job.path)));
+        }
+        return Err(failure.hint("no hook was changed"));
+    }
+    let mut done = Vec::new();
+    for job in &jobs {
+        let failed = || format!("the hook `{}` cannot be put in place", job.path.display());
+        let what = match job.there {
+            There::Ours => Done::Same,
+            There::Nothing => Done::New,
+            There::OursChanged => Done::Renewed(save(repo, job, disk, now)?),
+            There::Foreign | There::NoFile => {
+                if !job.has_kept {
+                    keep(disk, &job.path, &with_suffix(&job.path, KEPT)).unable(failed)?;
+                }
+                Done::Chained
+            }
+        };
+        if what != Done::Same {
+            disk.replace(&new(&job.path), &job.path).unable(failed)?;
+        }
+        done.push((job.hook, what));
+    }
+    Ok(done)
+}
+
+/// What stands at each name; an error where something is in the way.
+pub fn check(repo: &Repo, folder: &Path) -> Result<Vec<(Hook, There)>> {
+    let jobs = plan(folder, &program_at(repo, folder))?;
+    Ok(jobs.into_iter().map(|job| (job.hook, job.there)).collect())
+}
+
+/// Everything that is there, and everything that speaks against changing it.
+fn plan(folder: &Path, program: &ProgramAt) -> Result<Vec<Job>> {
+    let mut jobs = Vec::new();
+    let mut faults = Vec::new();
+    for hook in Hook::ALL {
+        let path = folder.join(hook.name());
+        let there = look(folder, hook, program)?;
+        let kept = kept_name(folder, hook);
+        let has_kept = kept.symlink_metadata().is_ok();
+        match there {
+            There::NoFile => faults.push(format!("`{}` is not a file", path.display())),
+            There::Foreign if has_kept && !is_same_file(&path, &kept) => faults.push(format!(
+                "`{}` and `{}` are both there: somebody has put a hook over the shim; keep the one \
+                 you want under the first name and remove the other",
+                path.display(),
+                kept.display()
+            )),
+            There::Foreign if !has_kept => {
+                let content = fs::read(&path).unwrap_or_default();
+                let link = fs::read_link(&path).ok();
+                if let Some(why) = needs_its_name(&content, link.as_deref(), hook.name()) {
+                    faults.push(format!(
+                        "`{}` cannot be moved aside: {why}; leave it and add to it: `{} hook {} \
+                         \"$PPID\" \"$@\"`",
+                        path.display(),
+                        match program {
+                            ProgramAt::Path(path) => path.display().to_string(),
+                            ProgramAt::Beside =>
+                                folder.join("../xtask/bin/xtask").display().to_string(),
+                        },
+                        hook.name()
+                    ));
+                }
+            }
+            _ => {}
+        }
+        jobs.push(Job { hook, path, there, has_kept });
+    }
+    if faults.is_empty() {
+        return Ok(jobs);
+    }
+    let refused = Error::no("the hooks that are there are in the way; none was changed");
+    Err(faults.into_iter().fold(refused, Error::detail))
+}
+
+/// Writes a new shim and reads it back.
+fn prepare(disk: &Disk<'_>, path: &Path, text: &str) -> Result<()> {
+    let failed = || format!("`{}` cannot be written", path.display());
+    disk.remove(path).unable(failed)?;
+    disk.create(path, text.as_bytes(), Bits::Executable).unable(failed)?;
+    let written = fs::read(path).unable(failed)?;
+    let is_whole = written == text.as_bytes();
+    let meta = path.symlink_metadata().unable(failed)?;
+    if is_whole && meta.mode() & 0o100 != 0 {
+        return Ok(());
+    }
+    Err(Error::unable(failed()).hint("what was written is not what is read back"))
+}
+
+/// Gives a hook its second name: the very file where the file system can, or else a copy.
+fn keep(disk: &Disk<'_>, path: &Path, kept: &Path) -> std::io::Result<()> {
+    if disk.second_name(path, kept).is_ok() {
+        return Ok(());
+    }
+    let meta = path.symlink_metadata()?;
+    if meta.is_symlink() {
+        return disk.symlink(&fs::read_link(path)?, kept);
+    }
+    disk.create(kept, &fs::read(path)?, Bits::Plain)?;
+    fs::set_permissions(kept, meta.permissions())
+}
+
+/// Saves a shim that somebody has changed.
+fn save(repo: &Repo, job: &Job, disk: &Disk<'_>, now: i64) -> Result<PathBuf> {
+    let folder = repo.shared_state_folder().join("replaced-hooks");
+    let saved = folder.join(format!("{}-{}", job.hook.name(), compact(now)));
+    let content =
+        fs::read(&job.path).unable(|| format!("`{}` cannot be read", job.path.display()))?;
+    disk.write_whole(&saved, &content)
+        .unable(|| format!("`{}` cannot be saved", job.path.display()))?;
+    Ok(saved)
+}
+
+/// Takes the shims out of a folder and puts back what was there.
+pub fn uninstall(
+    repo: &Repo,
+    folder: &Path,
+    disk: &Disk<'_>,
+    now: i64,
+) -> Result<Vec<(Hook, Done)>> {
+    let program = program_at(repo, folder);
+    let mut done = Vec::new();
+    for hook in Hook::ALL {
+        let path = folder.join(hook.name());
+        let kept = kept_name(folder, hook);
+        let has_kept = kept.symlink_metadata().is_ok();
+        let there = look(folder, hook, &program)?;
+        let failed = || format!("the hook `{}` cannot be put back", path.display());
+        let job = Job { hook, path: path.clone(), there: there.clone(), has_kept };
+        if there == There::OursChanged {
+            save(repo, &job, disk, now)?;
+        }
+        let what = match (there, has_kept) {
+            (There::Nothing, false) => Done::Same,
+            (There::Nothing, true) => {
+                disk.place(&kept, &path).unable(failed)?;
+                Done::Restored
+            }
+            (There::Ours | There::OursChanged, true) => {
+                disk.replace(&kept, &path).unable(failed)?;
+                Done::Restored
+            }
+            (There::Ours | There::OursChanged, false) => {
+                disk.remove(&path).unable(failed)?;
+                Done::Removed
+            }
+            (There::Foreign, true) if is_same_file(&path, &kept) => {
+                disk.remove(&kept).unable(failed)?;
+                Done::Restored
+            }
+            (There::Foreign | There::NoFile, true) => Done::Left,
+            (There::Foreign | There::NoFile, false) => Done::Same,
+        };
+        drop(disk.remove(&with_suffix(&path, ".xtask-new")));
+        done.push((hook, what));
+    }
+    Ok(done)
+}
+
+/// The folders in which shims of this repository may lie: where git looks now, and its own.
+pub fn folders(repo: &Repo) -> Result<Vec<PathBuf>> {
+    let mut folders = vec![repo.hooks_folder()?.path, repo.common_folder().join("hooks")];
+    folders.retain(|folder| folder.is_dir());
+    folders.dedup_by(|one, two| real_path(one) == real_path(two));
+    Ok(folders)
+}
+
+/// Whether two names stand for the same content: one file, or one file and its copy.
+fn is_same_file(one: &Path, two: &Path) -> bool {
+    let read = |path: &Path| {
+        let meta = path.symlink_metadata().ok()?;
+        let content = if meta.is_symlink() {
+            fs::read_link(path).ok()?.into_os_string().into_encoded_bytes()
+        } else {
+            fs::read(path).ok()?
+        };
+        Some((meta.is_symlink(), meta.mode(), content))
+    };
+    read(one).is_some_and(|one| Some(one) == read(two))
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

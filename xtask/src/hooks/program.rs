@@ -1,0 +1,342 @@
+//! The installed program: what the shims run, whatever branch is checked out.
+//!
+//! It lies in `xtask/bin` of the common git folder under a name made from the sources it was built
+//! from, beside a record of its digest; the link `xtask` names the present one and is replaced in
+//! one step. It is built from the canonical commit, in a folder outside of every repository, so that
+//! neither the files nor the cargo configuration of a branch have a say in it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::digest;
+use crate::base::error::{Context as _, Error, Result};
+use crate::base::files::{Bits, Disk, is_executable};
+use crate::base::path::RepoPath;
+use crate::base::process::Program;
+use crate::base::record::{self, Found};
+use crate::base::world::World;
+use crate::repo::{Entry, LookedUp, Repo, Scope};
+use crate::sync::context::Context;
+use crate::sync::export::lay_out;
+
+const KIND: &str = "xtask.program/1";
+
+/// How long the new program may take to say its version: it should be milliseconds.
+const VERSION_WAIT: Duration = Duration::from_secs(20);
+
+/// What decides how the program is built.
+const SOURCES: [&str; 6] = [
+    "xtask",
+    "Cargo.toml",
+    "Cargo.lock",
+    ".cargo/config.toml",
+    "rust-toolchain.toml",
+    "rust-toolchain",
+];
+
+/// How many programs are kept beside the present one, for hooks that run at this moment.
+const KEPT: usize = 1;
+
+/// What is known about the installed program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its file name.
+    pub file: String,
+    /// What stands for its sources; nothing if it is a copy of a program that ran.
+    pub sources: Option<String>,
+    /// The canonical commit from which it was built.
+    pub commit: Option<String>,
+    /// The digest of the file.
+    pub digest: String,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// How closely the installed program is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Care {
+    /// Its name, its size and that it may be run: what `status` can afford.
+    Look,
+    /// Every byte.
+    Read,
+}
+
+/// What is installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Installed {
+    /// Nothing.
+    Nothing,
+    /// Something that does not work, and why.
+    Broken(String),
+    /// A program that is as it was installed.
+    Whole(Record),
+}
+
+/// The folder of the installed programs.
+#[must_use]
+pub fn folder(repo: &Repo) -> PathBuf {
+    repo.shared_state_folder().join("bin")
+}
+
+/// What the shims run.
+#[must_use]
+pub fn link(repo: &Repo) -> PathBuf {
+    folder(repo).join("xtask")
+}
+
+fn record_file(repo: &Repo) -> PathBuf {
+    folder(repo).join("record")
+}
+
+/// Looks at what is installed.
+#[must_use]
+pub fn installed(repo: &Repo, care: Care) -> Installed {
+    let record = match record::read::<Record>(&record_file(repo), KIND) {
+        Found::Nothing if link(repo).symlink_metadata().is_err() => return Installed::Nothing,
+        Found::Nothing => return Installed::Broken("nothing is known about it".to_owned()),
+        Found::Broken(why) => return Installed::Broken(why),
+        Found::Whole(record) => record,
+    };
+    let points_to = fs::read_link(link(repo)).ok();
+    if points_to.as_deref() != Some(Path::new(&record.file)) {
+        return Installed::Broken("it is not the one that was installed".to_owned());
+    }
+    let Ok(meta) = fs::metadata(link(repo)) else {
+        return Installed::Broken("its file is gone".to_owned());
+    };
+    if !is_executable(&meta) {
+        return Installed::Broken("its file may not be run".to_owned());
+    }
+    if meta.len() != record.size {
+        return Installed::Broken("its file has another size than it had".to_owned());
+    }
+    if care == Care::Look {
+        return Installed::Whole(record);
+    }
+    match fs::read(link(repo)) {
+        Ok(bytes) if digest_of(&bytes) == record.digest => Installed::Whole(record),
+        Ok(_) => Installed::Broken("its file has changed".to_owned()),
+        Err(cause) => Installed::Broken(cause.to_string()),
+    }
+}
+
+/// Stands for everything that the program is built from; nothing where the canonical commit holds
+/// no sources.
+pub fn sources(repo: &Repo, context: &Context) -> Result<Option<String>> {
+    let tree = context.canonical.tree;
+    if repo.entry_at(tree, &RepoPath::new("xtask/Cargo.toml"))?.is_none() {
+        return Ok(None);
+    }
+    let mut parts = Vec::new();
+    for name in SOURCES {
+        parts.push(match repo.look_up(tree, &RepoPath::new(name))? {
+            Some(LookedUp::Entry(Entry { id, .. }) | LookedUp::Folder(id)) => {
+                id.as_slice().to_vec()
+            }
+            None => Vec::new(),
+        });
+    }
+    let key = digest::of_parts(parts.iter().map(Vec::as_slice));
+    Ok(Some(digest::hex(&key)[..16].to_owned()))
+}
+
+/// What is needed to build and install.
+pub struct Builder<'a> {
+    /// The repository.
+    pub repo: &'a Repo,
+    /// The environment.
+    pub world: &'a World,
+    /// The disk.
+    pub disk: &'a Disk<'a>,
+    /// Whether cargo is to say nothing.
+    pub is_quiet: bool,
+}
+
+impl Builder<'_> {
+    /// Whether the program from these sources, or else a copy of this one, is installed and whole.
+    pub fn is_present(&self, sources: Option<&str>) -> Result<bool> {
+        let Installed::Whole(record) = installed(self.repo, Care::Read) else { return Ok(false) };
+        match sources {
+            Some(sources) => Ok(record.sources.as_deref() == Some(sources)),
+            None => Ok(record.digest == digest_of(&self.this_program()?.1)),
+        }
+    }
+
+    /// Builds the program from the canonical sources and installs it.
+    pub fn from_canonical(&self, context: &Context, sources: &str) -> Result<()> {
+        let place = self.workshop()?;
+        let built = self.build(context, &place).and_then(|built| {
+            let record = Record {
+                file: format!("xtask-{sources}"),
+                sources: Some(sources.to_owned()),
+                commit: Some(context.canonical.commit.to_string()),
+                digest: String::new(),
+                size: 0,
+            };
+            self.place(&built, record)
+        });
+        // What is left there is ours and is made again at need.
+        drop(self.disk.remove_folder(&place));
+        built
+    }
+
+    /// Installs a copy of the program that runs.
+    pub fn from_this_program(&self) -> Result<()> {
+        let (this, bytes) = self.this_program()?;
+        let file = format!("xtask-{}", &digest_of(&bytes)[..16]);
+        let record = Record { file, sources: None, commit: None, digest: String::new(), size: 0 };
+        self.place(&this, record)
+    }
+
+    fn this_program(&self) -> Result<(PathBuf, Vec<u8>)> {
+        let this = std::env::current_exe().unable(|| "this program cannot find itself")?;
+        let bytes = fs::read(&this).unable(|| format!("`{}` cannot be read", this.display()))?;
+        Ok((this, bytes))
+    }
+
+    /// A folder for the sources: in cargo's own home, so that no configuration of a repository, and
+    /// none that somebody has left in the folder for temporary files, is found above it.
+    fn workshop(&self) -> Result<PathBuf> {
+        let home = self.world.variable("CARGO_HOME").map(PathBuf::from);
+        let home = home.or_else(|| Some(Path::new(self.world.variable("HOME")?).join(".cargo")));
+        let home = home.filter(|home| home.is_absolute()).ok_or_else(|| {
+            Error::unable("cargo's home folder is not known")
+                .hint("set HOME or CARGO_HOME to an absolute path")
+        })?;
+        let common = self.repo.common_folder().as_os_str().as_encoded_bytes();
+        let key = &digest::hex(&digest::of_parts([common]))[..16];
+        let place = home.join("xtask-source").join(key);
+        self.disk
+            .remove_folder(&place)
+            .and_then(|()| fs::create_dir_all(&place))
+            .unable(|| format!("`{}` cannot be made", place.display()))?;
+        Ok(place)
+    }
+
+    fn build(&self, context: &Context, place: &Path) -> Result<PathBuf> {
+        let (sources, target) = (place.join("sources"), place.join("target"));
+        lay_out(self.repo, context.canonical.tree, &RustSources, &sources, self.disk)?;
+        let has_root = sources.join("Cargo.toml").is_file();
+        let root = if has_root { sources } else { sources.join("xtask") };
+        let mut program = Program::new("cargo", &root)
+            .args(["build", "--package", "xtask", "--bin", "xtask"])
+            .args(["--config", "build.build-dir='{cargo-cache-home}/xtask-build'"])
+            .args([Path::new("--target-dir"), &target])
+            // The choice of the branch that is checked out does not count here.
+            .without("RUSTUP_TOOLCHAIN")
+            .without("CARGO_BUILD_TARGET");
+        if root.join("Cargo.lock").is_file() {
+            program = program.args(["--locked"]);
+        }
+        if self.is_quiet {
+            program = program.args(["--quiet"]);
+        }
+        let built = program.run_attached()?;
+        if !built.success() {
+            return Err(Error::unable(format!(
+                "the program could not be built from `{}`; cargo has said why above",
+                context.config.branch
+            ))
+            .hint("correct it there, then `cargo xtask install-hooks`; hooks are as they were"));
+        }
+        Ok(target.join("debug/xtask"))
+    }
+
+    /// Copies a program into place: written, checked and tried before anything names it.
+    fn place(&self, from: &Path, mut record: Record) -> Result<()> {
+        let folder = folder(self.repo);
+        let failed = || format!("the program cannot be installed in `{}`", folder.display());
+        let bytes = fs::read(from).unable(failed)?;
+        record.digest = digest_of(&bytes);
+        record.size = bytes.len() as u64;
+        fs::create_dir_all(&folder).unable(failed)?;
+        let number = std::process::id();
+        let beside = folder.join(format!("new-{number}"));
+        self.disk.remove(&beside).unable(failed)?;
+        let placed = self.place_from(&bytes, &beside, &folder, &record);
+        if placed.is_err() {
+            drop(self.disk.remove(&beside));
+        }
+        placed?;
+        drop(self.prune(&folder, &record.file));
+        Ok(())
+    }
+
+    fn place_from(
+        &self,
+        bytes: &[u8],
+        beside: &Path,
+        folder: &Path,
+        record: &Record,
+    ) -> Result<()> {
+        let failed = || format!("the program cannot be installed in `{}`", folder.display());
+        self.disk.create(beside, bytes, Bits::Executable).unable(failed)?;
+        let written = fs::read(beside).unable(failed)?;
+        fs::File::open(beside).and_then(|file| file.sync_all()).unable(failed)?;
+        if digest_of(&written) != record.digest {
+            return Err(Error::unable(failed()).hint("what was written is not what is read back"));
+        }
+        let tried = Program::new(beside, folder).args(["--version"]).run_within(VERSION_WAIT)?;
+        if !tried.status.success() || !tried.stdout.contains("xtask") {
+            return Err(Error::unable(failed())
+                .detail(tried.stderr)
+                .hint("the new program does not run here; is the folder mounted `noexec`?"));
+        }
+        self.disk.replace(beside, &folder.join(&record.file)).unable(failed)?;
+        let link = folder.join(format!("link-{}", std::process::id()));
+        self.disk.remove(&link).unable(failed)?;
+        self.disk.symlink(Path::new(&record.file), &link).unable(failed)?;
+        self.disk.replace(&link, &folder.join("xtask")).unable(failed)?;
+        record::write(self.disk, &record_file(self.repo), KIND, record).unable(failed)
+    }
+
+    fn prune(&self, folder: &Path, present: &str) -> std::io::Result<()> {
+        let mut old = Vec::new();
+        for found in fs::read_dir(folder)? {
+            let found = found?;
+            let name = found.file_name().to_string_lossy().into_owned();
+            if name.starts_with("xtask-") && name != present {
+                old.push((found.metadata()?.modified()?, found.path()));
+            }
+        }
+        old.sort();
+        let surplus = old.len().saturating_sub(KEPT);
+        for (_, path) in old.into_iter().take(surplus) {
+            self.disk.remove(&path)?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes every program away.
+pub fn remove(repo: &Repo, disk: &Disk<'_>) -> Result<()> {
+    let folder = folder(repo);
+    disk.remove_folder(&folder).unable(|| format!("`{}` cannot be removed", folder.display()))
+}
+
+fn digest_of(bytes: &[u8]) -> String {
+    digest::hex(&digest::of_parts([bytes]))
+}
+
+/// What cargo needs to build the program: all of `xtask/`, and the Rust part of the rest, because a
+/// workspace is read as a whole.
+struct RustSources;
+
+impl Scope for RustSources {
+    fn enters(&self, _folder: &[u8]) -> bool {
+        true
+    }
+
+    fn holds(&self, path: &[u8]) -> bool {
+        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+        let names: [&[u8]; 4] =
+            [b"Cargo.toml", b"Cargo.lock", b"rust-toolchain.toml", b"rust-toolchain"];
+        path.starts_with(b"xtask/")
+            || path.starts_with(b".cargo/")
+            || names.contains(&name)
+            || name.ends_with(b".rs")
+    }
+}

@@ -1,0 +1,121 @@
+//! All of an installation in its order: what speaks against it, the program, the shims.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::install::{self, Done, There, folders, place};
+use super::program::{Builder, sources};
+use super::{Hook, program};
+use crate::base::error::{Error, Result};
+use crate::base::lock::Lock;
+use crate::repo::Repo;
+use crate::sync::context::Context;
+
+/// How long another installation is waited for: longer than a cold build.
+const LOCK_WAIT: Duration = Duration::from_secs(600);
+
+/// Where the program comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// It is built from the canonical sources.
+    Canonical,
+    /// It is the one that runs now.
+    ThisProgram,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Installation {
+    /// Where the hooks are.
+    pub folder: PathBuf,
+    /// Whether the program is a new one.
+    pub is_new_program: bool,
+    /// What was done with each hook.
+    pub hooks: Vec<(Hook, Done)>,
+}
+
+/// What was taken out of one folder.
+#[derive(Clone, Debug)]
+pub struct Removal {
+    /// The folder.
+    pub folder: PathBuf,
+    /// What was done with each hook.
+    pub hooks: Vec<(Hook, Done)>,
+}
+
+/// Why hooks cannot go where git looks for them, if they cannot.
+pub fn refusal(repo: &Repo) -> Result<Option<Error>> {
+    let refused = place(repo)?.refusal.map(|why| {
+        Error::no(format!("the hooks were not installed: {why}")).hint(
+            "`git config --local core.hooksPath .git/hooks` gives this repository its own; or \
+             `cargo xtask install-hooks --force`",
+        )
+    });
+    Ok(refused)
+}
+
+/// The canonical sources of the program, or the error that there are none.
+pub fn canonical_sources(repo: &Repo, context: &Context) -> Result<String> {
+    sources(repo, context)?.ok_or_else(|| {
+        Error::no(format!(
+            "the hooks were not installed: `{}` holds no `xtask/` from which to build their program",
+            context.config.branch
+        ))
+        .hint("commit `xtask/` there, then `cargo xtask install-hooks`")
+        .hint("or, until then: `cargo xtask install-hooks --this-program`")
+    })
+}
+
+/// Installs, or renews what is there.
+pub fn install_all(
+    builder: &Builder<'_>,
+    context: &Context,
+    from: From,
+    force: bool,
+) -> Result<Installation> {
+    let repo = builder.repo;
+    if !force && let Some(refused) = refusal(repo)? {
+        return Err(refused);
+    }
+    let folder = repo.hooks_folder()?.path;
+    let there = install::check(repo, &folder)?;
+    let sources = match from {
+        From::Canonical => Some(canonical_sources(repo, context)?),
+        From::ThisProgram => None,
+    };
+    // Where all is as it should be, nothing at all is written.
+    let is_present = builder.is_present(sources.as_deref())?;
+    if is_present && there.iter().all(|(_, there)| *there == There::Ours) {
+        let hooks = there.into_iter().map(|(hook, _)| (hook, Done::Same)).collect();
+        return Ok(Installation { folder, is_new_program: false, hooks });
+    }
+    let _lock = lock(repo)?;
+    match &sources {
+        _ if is_present => {}
+        Some(sources) => builder.from_canonical(context, sources)?,
+        None => builder.from_this_program()?,
+    }
+    let now = builder.world.now_seconds();
+    let hooks = install::install(repo, &folder, builder.disk, now)?;
+    Ok(Installation { folder, is_new_program: !is_present, hooks })
+}
+
+/// Takes all away again.
+pub fn uninstall_all(builder: &Builder<'_>) -> Result<Vec<Removal>> {
+    let repo = builder.repo;
+    let _lock = lock(repo)?;
+    let mut done = Vec::new();
+    for folder in folders(repo)? {
+        let now = builder.world.now_seconds();
+        let hooks = install::uninstall(repo, &folder, builder.disk, now)?;
+        done.push(Removal { folder, hooks });
+    }
+    program::remove(repo, builder.disk)?;
+    Ok(done)
+}
+
+fn lock(repo: &Repo) -> Result<Lock> {
+    let who = format!("pid {}", std::process::id());
+    let path = repo.shared_state_folder().join("install.lock");
+    Lock::acquire(&path, &who, LOCK_WAIT, |_| {})
+}

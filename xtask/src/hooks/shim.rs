@@ -1,0 +1,210 @@
+//! The shim: the small shell script that git runs as a hook. It runs the hook that was there before
+//! it, with the same arguments and input, and then our program. Text only.
+//!
+//! The program is started, not become: one that is gone, cut short or killed is told from one that
+//! refuses, and does not break the git command.
+
+use std::path::{Path, PathBuf};
+
+use super::Hook;
+
+/// What a hook that was there before is called beside the shim.
+pub const KEPT: &str = ".pre-xtask";
+
+/// By what every shim of ours is known, of whatever version.
+const MARKER: &str = "# xtask hook shim ";
+
+/// The version of the text below. It goes up with every change.
+const VERSION: u32 = 1;
+
+/// Where the shim finds the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProgramAt {
+    /// In the git folder in which the hooks lie, so that both can move together.
+    Beside,
+    /// At this path, for hooks that lie elsewhere.
+    Path(PathBuf),
+}
+
+/// The text of the shim for a hook.
+#[must_use]
+pub fn text(hook: Hook, program: &ProgramAt) -> String {
+    let program = match program {
+        ProgramAt::Beside => "\"${0%/*}/../xtask/bin/xtask\"".to_owned(),
+        ProgramAt::Path(path) => quoted(path),
+    };
+    let head = format!(
+        "#!/bin/sh\n\
+         {MARKER}{VERSION}: made by `cargo xtask install-hooks`; `uninstall-hooks` takes it away.\n\
+         # What was here before runs first; it is kept as {name}{KEPT}.\n\
+         program={program}\n",
+        name = hook.name()
+    );
+    let before = match hook {
+        Hook::PrePush => BEFORE_PUSH,
+        Hook::PreCommit => BEFORE,
+        _ => AFTER,
+    };
+    let end = if hook.comes_before() { "0" } else { "$failed" };
+    let refuses = if hook.comes_before() { "1) exit 1 ;;\n" } else { "" };
+    let feeds = if hook == Hook::PrePush { "feed " } else { "" };
+    let name = hook.name();
+    format!(
+        "{head}{before}\
+         if [ -x \"$program\" ]; then\n\
+         \x20 {feeds}\"$program\" hook {name} \"$PPID\" \"$@\"\n\
+         \x20 status=$?\n\
+         else\n\
+         \x20 status=missing\n\
+         fi\n\
+         case $status in\n\
+         0) ;;\n\
+         {refuses}\
+         missing) echo \"xtask: {name} did nothing, because its program is missing;\" \
+         \"'cargo xtask install-hooks' brings it back\" >&2 ;;\n\
+         *) echo \"xtask: {name} did nothing, because its program is broken (status $status);\" \
+         \"'cargo xtask install-hooks' renews it\" >&2 ;;\n\
+         esac\n\
+         exit {end}\n"
+    )
+}
+
+/// Runs what was there; its failure is the hook's in the end.
+const AFTER: &str = "\
+failed=0
+if [ -x \"$0.pre-xtask\" ]; then
+  \"$0.pre-xtask\" \"$@\" || failed=$?
+fi
+";
+
+/// Runs what was there; its failure ends the hook.
+const BEFORE: &str = "\
+if [ -x \"$0.pre-xtask\" ]; then
+  \"$0.pre-xtask\" \"$@\" || exit $?
+fi
+";
+
+/// The same, where both want to read what git says.
+const BEFORE_PUSH: &str = "\
+if [ -x \"$0.pre-xtask\" ]; then
+  refs=$(cat)
+  say() { [ -z \"$refs\" ] || printf '%s\\n' \"$refs\" 2>/dev/null; }
+  feed() { say | \"$@\"; }
+  feed \"$0.pre-xtask\" \"$@\" || exit $?
+else
+  feed() { \"$@\"; }
+fi
+";
+
+/// Whether a script is a shim of ours, of whatever version, changed by hand or not.
+#[must_use]
+pub fn is_ours(content: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(&content[..content.len().min(1000)]);
+    text.lines().take(4).any(|line| line.starts_with(MARKER))
+}
+
+/// Ways in which a script asks under which name it was started.
+const ASKS: [&str; 7] =
+    ["basename", "${0##", "argv[0]", "PROGRAM_NAME", "husky", "overcommit", "__FILE__"];
+
+/// Why a hook would not do its work under another name, if it would not.
+#[must_use]
+pub fn needs_its_name(content: &[u8], link: Option<&Path>, name: &str) -> Option<String> {
+    let text = String::from_utf8_lossy(content);
+    if text.starts_with("#!") {
+        let found = ASKS.iter().find(|word| text.contains(**word))?;
+        return Some(format!("it seems to ask under which name it runs (`{found}`)"));
+    }
+    let target = link?.file_name()?;
+    (target != name).then(|| {
+        format!("it is a link to the program `{}`, which may go by its name", target.display())
+    })
+}
+
+/// A path as one word of the shell.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn the_shim_can_be_read_in_one_go() {
+        expect![[r##"
+            #!/bin/sh
+            # xtask hook shim 1: made by `cargo xtask install-hooks`; `uninstall-hooks` takes it away.
+            # What was here before runs first; it is kept as post-checkout.pre-xtask.
+            program="${0%/*}/../xtask/bin/xtask"
+            failed=0
+            if [ -x "$0.pre-xtask" ]; then
+              "$0.pre-xtask" "$@" || failed=$?
+            fi
+            if [ -x "$program" ]; then
+              "$program" hook post-checkout "$PPID" "$@"
+              status=$?
+            else
+              status=missing
+            fi
+            case $status in
+            0) ;;
+            missing) echo "xtask: post-checkout did nothing, because its program is missing;" "'cargo xtask install-hooks' brings it back" >&2 ;;
+            *) echo "xtask: post-checkout did nothing, because its program is broken (status $status);" "'cargo xtask install-hooks' renews it" >&2 ;;
+            esac
+            exit $failed
+        "##]].assert_eq(&text(Hook::PostCheckout, &ProgramAt::Beside));
+        expect![[r##"
+            #!/bin/sh
+            # xtask hook shim 1: made by `cargo xtask install-hooks`; `uninstall-hooks` takes it away.
+            # What was here before runs first; it is kept as pre-push.pre-xtask.
+            program='/it'\''s/xtask'
+            if [ -x "$0.pre-xtask" ]; then
+              refs=$(cat)
+              say() { [ -z "$refs" ] || printf '%s\n' "$refs" 2>/dev/null; }
+              feed() { say | "$@"; }
+              feed "$0.pre-xtask" "$@" || exit $?
+            else
+              feed() { "$@"; }
+            fi
+            if [ -x "$program" ]; then
+              feed "$program" hook pre-push "$PPID" "$@"
+              status=$?
+            else
+              status=missing
+            fi
+            case $status in
+            0) ;;
+            1) exit 1 ;;
+            missing) echo "xtask: pre-push did nothing, because its program is missing;" "'cargo xtask install-hooks' brings it back" >&2 ;;
+            *) echo "xtask: pre-push did nothing, because its program is broken (status $status);" "'cargo xtask install-hooks' renews it" >&2 ;;
+            esac
+            exit 0
+        "##]].assert_eq(&text(Hook::PrePush, &ProgramAt::Path("/it's/xtask".into())));
+    }
+
+    #[test]
+    fn shims_are_known_by_their_marker_alone() {
+        let shim = text(Hook::PreCommit, &ProgramAt::Beside);
+        assert!(is_ours(shim.as_bytes()));
+        assert!(is_ours(shim.replace("shim 1", "shim 7").as_bytes()));
+        assert!(is_ours((shim + "echo by hand\n").as_bytes()));
+        assert!(!is_ours(b"#!/bin/sh\necho xtask\n"));
+        assert!(!is_ours(b"\x7fELF"));
+    }
+
+    #[test]
+    fn hooks_that_go_by_their_name_are_known() {
+        let asks = |text: &str| needs_its_name(text.as_bytes(), None, "pre-commit").is_some();
+        assert!(asks("#!/bin/sh\nhook=$(basename \"$0\")\n"));
+        assert!(asks("#!/usr/bin/env sh\n. \"$(dirname \"$0\")/_/husky.sh\"\n"));
+        assert!(!asks("#!/bin/sh\ncd \"$(dirname \"$0\")\" && make check\n"));
+        let link = Some(Path::new("/opt/hooks/multi"));
+        assert!(needs_its_name(b"\x7fELF", link, "pre-commit").is_some());
+        assert!(
+            needs_its_name(b"\x7fELF", Some(Path::new("x/pre-commit")), "pre-commit").is_none()
+        );
+    }
+}

@@ -1,0 +1,154 @@
+//! The requests that wait for a push to arrive, and what came of them: a record for each branch of
+//! each remote, under the common git folder.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::digest;
+use crate::base::error::{Context, Result};
+use crate::base::files::Disk;
+use crate::base::lock::Lock;
+use crate::base::record::{self, Found};
+use crate::repo::Repo;
+
+const KIND: &str = "xtask.request/1";
+
+/// How long somebody who makes requests is waited for: longer than all calls of one take together.
+const LOCK_WAIT: Duration = Duration::from_secs(300);
+
+/// How long an answer is kept for somebody to see it, in seconds: a week.
+const KEPT: i64 = 7 * 86_400;
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// The remote, by its name.
+    pub remote: String,
+    /// The branch, here and there.
+    pub branch: String,
+    /// The commit that is on its way.
+    pub commit: String,
+    /// The address at which a person can make it.
+    pub compare_url: Option<String>,
+    /// When it was asked for, in seconds since the epoch.
+    pub asked: i64,
+    /// How far it is.
+    pub state: State,
+}
+
+/// How far a request is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// The push is on its way, or `finish` at work.
+    Waiting,
+    /// It is there.
+    Done {
+        /// Its address.
+        url: String,
+        /// Whether it is new.
+        is_new: bool,
+        /// What could not be done on the way.
+        notes: Vec<String>,
+    },
+    /// It could not be made.
+    Failed {
+        /// Why.
+        why: String,
+    },
+}
+
+impl Request {
+    /// What is known about it, in a line.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let branch = &self.branch;
+        let by_hand = || {
+            let url = self.compare_url.as_ref();
+            url.map_or(String::new(), |url| format!("; by hand: {url}"))
+        };
+        match &self.state {
+            State::Waiting => format!(
+                "the pull request for `{branch}` is not made yet (`cargo xtask push` makes it){}",
+                by_hand()
+            ),
+            State::Done { url, is_new, notes } => {
+                let what =
+                    if *is_new { "draft pull request opened" } else { "pull request updated" };
+                let notes: String = notes.iter().map(|note| format!(" ({note})")).collect();
+                format!("{what} for `{branch}`{notes}: {url}")
+            }
+            State::Failed { why } => {
+                format!("no pull request for `{branch}`: {why}{}", by_hand())
+            }
+        }
+    }
+}
+
+fn folder(repo: &Repo) -> PathBuf {
+    repo.shared_state_folder().join("requests")
+}
+
+/// The name under which the request of a branch is kept.
+#[must_use]
+pub fn key(remote: &str, branch: &str) -> String {
+    let digest = digest::of_parts([remote.as_bytes(), branch.as_bytes()]);
+    digest::hex(&digest)[..16].to_owned()
+}
+
+fn file(repo: &Repo, key: &str) -> PathBuf {
+    folder(repo).join(key)
+}
+
+/// Puts a request in the place of any earlier one of its branch.
+pub fn put(repo: &Repo, disk: &Disk<'_>, request: &Request) -> Result<()> {
+    let file = file(repo, &key(&request.remote, &request.branch));
+    record::write(disk, &file, KIND, request)
+        .unable(|| format!("`{}` cannot be written", file.display()))
+}
+
+/// Reads a request. One that cannot be believed is none.
+#[must_use]
+pub fn get(repo: &Repo, key: &str) -> Option<Request> {
+    match record::read(&file(repo, key), KIND) {
+        Found::Whole(request) => Some(request),
+        _ => None,
+    }
+}
+
+/// Takes a request away.
+pub fn drop_request(repo: &Repo, disk: &Disk<'_>, key: &str) -> Result<()> {
+    let file = file(repo, key);
+    disk.remove(&file).unable(|| format!("`{}` cannot be removed", file.display()))
+}
+
+/// All requests that are of interest now, the oldest first.
+#[must_use]
+pub fn all(repo: &Repo, now: i64) -> Vec<Request> {
+    let Ok(files) = fs::read_dir(folder(repo)) else { return Vec::new() };
+    let keys = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
+    let mut found: Vec<Request> = keys.filter_map(|key| get(repo, &key)).collect();
+    found.retain(|request| now - request.asked < KEPT);
+    found.sort_by(|one, two| (one.asked, &one.branch).cmp(&(two.asked, &two.branch)));
+    found
+}
+
+/// Takes the answers away that a person has now seen, and what is too old to matter.
+pub fn forget_answers(repo: &Repo, disk: &Disk<'_>, now: i64) -> Result<()> {
+    let Ok(files) = fs::read_dir(folder(repo)) else { return Ok(()) };
+    for key in files.filter_map(|file| file.ok()?.file_name().into_string().ok()) {
+        let Some(request) = get(repo, &key) else { continue };
+        if request.state != State::Waiting || now - request.asked >= KEPT {
+            drop_request(repo, disk, &key)?;
+        }
+    }
+    Ok(())
+}
+
+/// Keeps others from making requests at the same time.
+pub fn enter(repo: &Repo) -> Result<Lock> {
+    let who = format!("pid {}", std::process::id());
+    Lock::acquire(&folder(repo).with_extension("lock"), &who, LOCK_WAIT, |_| {})
+}
