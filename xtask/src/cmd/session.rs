@@ -76,6 +76,7 @@ impl Session {
             disk: &self.disk,
             interrupts: &self.interrupts,
             progress: &self.bar,
+            ending: None,
             waiting: &|holder| {
                 report::warn(&format!("waiting for another xtask in this worktree ({holder})"));
             },

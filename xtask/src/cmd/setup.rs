@@ -92,7 +92,7 @@ fn sync(session: &Session) -> Exit {
     let wishes = Wishes::plain();
     let mut looked = look(&repo, context, &wishes, Depth::Everything, &tools)?;
     if let Looked::Decided(decided) = &looked {
-        check_gates(&repo)?;
+        check_gates(&repo, &tools)?;
         if let Some(ahead) = wants_to_move(&repo, decided, &wishes)? {
             check_rules(&repo, decided, &wishes)?;
             move_to(&repo, &ahead)?;

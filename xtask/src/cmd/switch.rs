@@ -26,7 +26,7 @@ pub(super) fn run(session: &Session, args: &Switch) -> Exit {
     let (lock, mended) = tools.enter(&repo)?;
     session.tell_mended(mended);
     session.tell_requests(&repo);
-    check_gates(&repo)?;
+    check_gates(&repo, &tools)?;
     check_branch(&repo, &args.branch)?;
     let had_overlay = !overlay::read(&repo)?.paths.is_empty();
     let dropped = drop_overlay(&repo, &tools)?;

@@ -89,7 +89,7 @@ fn one(
     let mut looked = look(repo, context, wishes, Depth::Everything, tools)?;
     let mut moved_to = None;
     if let Looked::Decided(decided) = &looked {
-        check_gates(repo)?;
+        check_gates(repo, tools)?;
         if let Some(ahead) = wants_to_move(repo, decided, wishes)? {
             check_rules(repo, decided, wishes)?;
             move_to(repo, &ahead)?;

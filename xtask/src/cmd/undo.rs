@@ -21,7 +21,7 @@ pub(super) fn run(session: &Session, args: &Undo) -> Exit {
     session.tell_mended(mended);
     session.tell_requests(&repo);
     let backup = find(&repo, args.id.as_deref())?;
-    check_gates(&repo)?;
+    check_gates(&repo, &tools)?;
     let head = repo.head()?;
     let undone = undo(&tools.applier(&repo), &head, backup)?;
     let purpose = undone.backup.record.as_ref().map_or("", |record| record.purpose.as_str());

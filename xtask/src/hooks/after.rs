@@ -18,7 +18,7 @@ use crate::sync::manner::{Owner, manner};
 use crate::sync::plan::{Plan, WriteMode};
 use crate::sync::recover;
 use crate::sync::run::{
-    Decided, Looked, Tools, Wishes, check_gates_but, look, move_to, wants_to_move, write,
+    Decided, Looked, Tools, Wishes, check_gates, look, move_to, wants_to_move, write,
 };
 use crate::sync::upstream::{Standing, standing};
 
@@ -58,6 +58,7 @@ pub fn after(repo: &Repo, hook: Hook, args: &[OsString], tools: &Tools<'_>) -> R
         Mode::Commit => WriteMode::Commit,
         Mode::Worktree => WriteMode::Worktree,
     };
+    let tools = &Tools { ending: gates::ending(repo, hook), ..*tools };
     act(repo, hook, mode, &context, tools)
 }
 
@@ -107,7 +108,7 @@ fn act(
     let Some(_one_hook) = lock::attempt(&path, &who)? else { return Ok(busy()) };
     let Some((_lock, mended)) = tools.enter_if_free(repo)? else { return Ok(busy()) };
     let mut lines: Vec<String> = mended.into_iter().collect();
-    check_gates_but(repo, gates::ending(repo, hook))?;
+    check_gates(repo, tools)?;
     // What was seen before the locks were held may have changed.
     let wishes = Wishes { mode, allow_protected: true, ..Wishes::plain() };
     let Some(mut decided) = decide(repo, context.clone(), mode, tools)? else {

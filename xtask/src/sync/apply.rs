@@ -29,7 +29,9 @@ use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
 use crate::base::record;
 use crate::base::signals::Interrupts;
-use crate::repo::{Entry, FileStat, Filters, Index, IndexStamp, Mode, Reached, Repo, Staged, Ways};
+use crate::repo::{
+    Entry, FileStat, Filters, Index, IndexStamp, Mode, OperationKind, Reached, Repo, Staged, Ways,
+};
 
 /// What a transaction works with.
 pub struct Applier<'a> {
@@ -41,6 +43,8 @@ pub struct Applier<'a> {
     pub interrupts: &'a Interrupts,
     /// Who is told how far it is.
     pub progress: &'a dyn Progress,
+    /// The operation of git's that is at its very end, and so not in the way.
+    pub ending: Option<OperationKind>,
     /// Seconds since the epoch, for reflogs.
     pub now: i64,
     /// Tells this transaction from others.
@@ -179,7 +183,7 @@ fn run(
     journal.phase = Phase::Swapping;
     write_journal(repo, disk, journal)?;
     lock_index(repo, disk, journal)?;
-    still_as_planned(repo, batch, stamp.as_ref())?;
+    still_as_planned(applier, batch, stamp.as_ref())?;
     swap_in(applier, journal)?;
     if journal.had_index.is_some() {
         write_index(repo, disk, batch, journal, index, staged)?;
@@ -336,14 +340,19 @@ fn lock_index(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> Result<()> {
 }
 
 /// Looks again at what the plan was made from, now that git cannot change it any more.
-fn still_as_planned(repo: &Repo, batch: &Batch, stamp: Option<&IndexStamp>) -> Result<()> {
+fn still_as_planned(
+    applier: &Applier<'_>,
+    batch: &Batch,
+    stamp: Option<&IndexStamp>,
+) -> Result<()> {
+    let repo = applier.repo;
     let moved = |what: &str| {
         Error::unable(format!("{what} meanwhile; nothing was changed")).hint("run it again")
     };
     if repo.index_stamp().as_ref() != stamp {
         return Err(moved("the index was changed"));
     }
-    if let Some(operation) = repo.operation() {
+    if let Some(operation) = repo.operation().filter(|found| Some(found.kind) != applier.ending) {
         return Err(moved(&format!("{} was begun", operation.name)));
     }
     if let Some(expected) = &batch.head {

@@ -95,6 +95,8 @@ pub struct Tools<'a> {
     pub progress: &'a dyn Progress,
     /// Who is told that another process is waited for.
     pub waiting: &'a (dyn Fn(&str) + Sync),
+    /// The operation of git's that is at its very end, and so not in the way.
+    pub ending: Option<OperationKind>,
 }
 
 impl Tools<'_> {
@@ -107,6 +109,7 @@ impl Tools<'_> {
             disk: self.disk,
             interrupts: self.interrupts,
             progress: self.progress,
+            ending: self.ending,
             now: self.world.now_seconds(),
             id: format!("{nanos:x}-{:x}", std::process::id()),
         }
@@ -255,13 +258,8 @@ fn check_wanted(
 }
 
 /// Whether git is in the middle of something, or the index is in conflict.
-pub fn check_gates(repo: &Repo) -> Result<()> {
-    check_gates_but(repo, None)
-}
-
-/// The same, where one operation is just coming to its end and is not in the way.
-pub fn check_gates_but(repo: &Repo, ending: Option<OperationKind>) -> Result<()> {
-    if let Some(operation) = repo.operation().filter(|found| Some(found.kind) != ending) {
+pub fn check_gates(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
+    if let Some(operation) = repo.operation().filter(|found| Some(found.kind) != tools.ending) {
         return Err(Error::unable(format!(
             "{} is in progress; nothing was written",
             operation.name

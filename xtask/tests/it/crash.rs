@@ -51,6 +51,7 @@ fn run_with(place: &Place<'_>, work: Work, fault: Fault, at: usize) -> (Result<(
     let disk = Disk::gated(&gate);
     let world = world(place);
     let tools = Tools {
+        ending: None,
         world: &world,
         disk: &disk,
         interrupts: &Interrupts::none(),
@@ -316,6 +317,7 @@ fn crashed_before_the_branch_moves(lab: &Lab) -> Place<'_> {
     let disk = Disk::gated(&gate);
     let world = world(&repo);
     let tools = Tools {
+        ending: None,
         world: &world,
         disk: &disk,
         interrupts: &Interrupts::none(),

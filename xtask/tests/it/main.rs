@@ -12,6 +12,7 @@ mod canonical;
 mod commands;
 mod content;
 mod crash;
+mod hooks_matrix;
 mod kill;
 mod lessons;
 mod properties;
