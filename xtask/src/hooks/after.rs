@@ -20,7 +20,7 @@ use crate::sync::recover;
 use crate::sync::run::{
     Decided, Looked, Tools, Wishes, check_gates, look, move_to, wants_to_move, write,
 };
-use crate::sync::upstream::{Standing, standing};
+use crate::sync::upstream::{Standing, is_sync_commit, standing};
 
 /// How many paths a line names.
 const NAMED: usize = 3;
@@ -41,12 +41,15 @@ pub fn after(repo: &Repo, hook: Hook, args: &[OsString], tools: &Tools<'_>) -> R
     let Some(decided) = decide(repo, context.clone(), WriteMode::Commit, tools)? else {
         return Ok(Vec::new());
     };
-    let is_unfinished = recover::is_unfinished(repo);
-    if is_idle(&decided.plan) && !is_unfinished {
+    let has_work = !is_idle(&decided.plan)
+        || recover::is_unfinished(repo)
+        || has_left_upstream(repo, &decided)?;
+    if !has_work {
         return Ok(attention(&decided.plan, &context));
     }
     let manner = manner(repo, &decided.head, &context)?;
     let mode = match manner.mode {
+        Mode::Notify if is_idle(&decided.plan) => return Ok(Vec::new()),
         Mode::Notify => {
             let why = match manner.owner {
                 Owner::Others => " (a branch of somebody else's is left alone)",
@@ -93,6 +96,17 @@ fn is_idle(plan: &Plan) -> bool {
     plan.writes().next().is_none()
 }
 
+/// Whether the branch has gone apart from its upstream by nothing but sync commits: they can be
+/// made again on top of it, and until then `git pull` would ask how to bring the two together.
+fn has_left_upstream(repo: &Repo, decided: &Decided) -> Result<bool> {
+    let tip = repo.commit(decided.head.commit)?;
+    if !is_sync_commit(&tip, &decided.context.config.identity) {
+        return Ok(false);
+    }
+    let standing = standing(repo, &decided.head, &decided.context)?;
+    Ok(matches!(standing, Standing::OnlySyncCommits(_)))
+}
+
 /// Writes, if nobody else is at work here.
 fn act(
     repo: &Repo,
@@ -114,12 +128,10 @@ fn act(
     let Some(mut decided) = decide(repo, context.clone(), mode, tools)? else {
         return Ok(lines);
     };
-    if is_idle(&decided.plan) {
-        lines.extend(attention(&decided.plan, context));
-        return Ok(lines);
-    }
     if mode == WriteMode::Commit {
-        if let Standing::Behind(ahead) = standing(repo, &decided.head, context)? {
+        if !is_idle(&decided.plan)
+            && let Standing::Behind(ahead) = standing(repo, &decided.head, context)?
+        {
             // A commit here would only make the branch diverge.
             let short = ahead.reference.trim_start_matches("refs/remotes/");
             lines.push(format!(
@@ -137,6 +149,10 @@ fn act(
                 _ => return Ok(lines),
             }
         }
+    }
+    if is_idle(&decided.plan) {
+        lines.extend(attention(&decided.plan, context));
+        return Ok(lines);
     }
     let (files, kept) = (names(&decided.plan), attention(&decided.plan, context));
     let done = write(repo, *decided, &wishes, tools)?;

@@ -1,0 +1,512 @@
+//! Hooks in and out of a repository: what was there keeps working and comes back byte for byte.
+
+use std::cell::Cell;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use xtask::base::files::{Disk, Step};
+use xtask::hooks::Hook;
+use xtask::hooks::install::{install, uninstall};
+use xtask::repo::Repo;
+
+use crate::testkit::{Lab, Place, files, trace};
+
+const HOOKS: [&str; 6] =
+    ["post-checkout", "post-merge", "post-rewrite", "post-commit", "pre-commit", "pre-push"];
+
+fn hook(place: &Place<'_>, name: &str, text: &str) {
+    let path = format!(".git/hooks/{name}");
+    place.write(&path, format!("#!/bin/sh\n{text}\n"));
+    place.make_executable(&path);
+}
+
+fn install_hooks(place: &Place<'_>) {
+    place.xtask(&["install-hooks", "--this-program"]).success();
+}
+
+/// The folder of the hooks: every name with mode and content, also of links.
+fn hooks_of(place: &Place<'_>) -> std::collections::BTreeMap<String, (u32, String)> {
+    let mut found = files(place.dir.join(".git/hooks").as_std_path());
+    found.retain(|name, _| !name.ends_with(".sample"));
+    found
+}
+
+#[test]
+fn installing_twice_changes_nothing_and_uninstalling_leaves_nothing() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let before = hooks_of(&repo);
+    let ran = repo.xtask(&["install-hooks", "--this-program"]).success();
+    for name in HOOKS {
+        assert!(ran.out.contains(name), "{}", ran.out);
+        assert!(repo.has(&format!(".git/hooks/{name}")), "{name}");
+    }
+    let installed = trace(repo.dir.join(".git").as_std_path());
+    let again = repo.xtask(&["install-hooks", "--this-program"]).success();
+    assert_eq!(again.out, "");
+    assert_eq!(trace(repo.dir.join(".git").as_std_path()), installed);
+    repo.xtask(&["uninstall-hooks"]).success().says("removed");
+    assert_eq!(hooks_of(&repo), before);
+    assert!(!repo.has(".git/xtask/bin"));
+    repo.xtask(&["uninstall-hooks"]).success();
+    repo.xtask(&["hooks", "status"]).success().says("not installed");
+}
+
+#[test]
+fn what_was_there_comes_back_byte_for_byte() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    hook(&repo, "pre-commit", "exit 0 # \u{1f980} and no line end at the end");
+    repo.write(".git/hooks/post-merge", b"\x7fELF\x00\xff not run by anybody");
+    let mode = fs::Permissions::from_mode(0o640);
+    fs::set_permissions(repo.dir.join(".git/hooks/post-merge"), mode).unwrap();
+    repo.write("scripts/push.sh", "#!/bin/sh\nexit 0\n");
+    repo.make_executable("scripts/push.sh");
+    repo.link("../../scripts/push.sh", ".git/hooks/pre-push");
+    hook(&repo, "commit-msg", "exit 0");
+    let before = hooks_of(&repo);
+    install_hooks(&repo);
+    assert_ne!(hooks_of(&repo), before);
+    repo.xtask(&["hooks", "status"]).success().says("post-merge.pre-xtask` is not executable");
+    repo.xtask(&["uninstall-hooks"]).success().says("as it was before");
+    assert_eq!(hooks_of(&repo), before);
+}
+
+#[test]
+fn a_hook_that_was_there_gets_its_arguments_and_input_and_its_failure_counts() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["init", "-q", "--bare", lab.path("hub").as_str()]);
+    repo.git(&["remote", "add", "origin", lab.path("hub").as_str()]);
+    let log = lab.path("log");
+    hook(&repo, "pre-push", &format!("echo \"$@\" >> {log}; cat >> {log}"));
+    hook(&repo, "post-checkout", &format!("echo \"$3\" >> {log}; exit ${{FAIL:-0}}"));
+    hook(&repo, "pre-commit", &format!("echo \"index $GIT_INDEX_FILE\" >> {log}; exit $REFUSE"));
+    install_hooks(&repo);
+    let id = repo.head();
+    repo.git(&["push", "-q", "origin", "main"]);
+    let zero = "0".repeat(40);
+    let hub = lab.path("hub");
+    let said = format!("origin {hub}\nrefs/heads/main {id} refs/heads/main {zero}\n");
+    assert_eq!(fs::read_to_string(&log).unwrap(), said);
+    fs::remove_file(&log).unwrap();
+    // A post-checkout hook that fails makes the command fail; ours runs all the same.
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    let ran = repo.run("git", &["switch", "-qc", "feature"], &[("FAIL", "7")]);
+    assert_eq!(ran.code, Some(1));
+    assert_eq!(repo.read("setup/a"), "a2\n");
+    fs::remove_file(&log).unwrap();
+    repo.write("src/app", "changed\n");
+    let commit = ["commit", "-qam", "x"];
+    assert_eq!(repo.run("git", &commit, &[("REFUSE", "3")]).code, Some(1));
+    repo.run("git", &commit, &[("REFUSE", "0")]).success();
+    let log = fs::read_to_string(&log).unwrap();
+    assert_eq!(log.lines().filter(|line| line.contains("index.lock")).count(), 2, "{log}");
+}
+
+#[test]
+fn older_and_changed_shims_are_renewed_and_what_they_were_is_kept() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    install_hooks(&repo);
+    let shim = repo.read(".git/hooks/pre-commit");
+    let changed = format!("{shim}echo my own line\n");
+    repo.write(".git/hooks/pre-commit", &changed);
+    repo.write(".git/hooks/post-merge", shim.replace("shim 1:", "shim 0:"));
+    repo.xtask(&["hooks", "status"]).success().says("old or changed by hand");
+    let ran = repo.xtask(&["install-hooks", "--this-program"]).success().says("renewed");
+    assert_eq!(repo.read(".git/hooks/pre-commit"), shim);
+    let saved = ran.out.lines().find(|line| line.contains("pre-commit")).unwrap();
+    let saved = saved.rsplit(' ').next().unwrap();
+    assert_eq!(fs::read_to_string(saved).unwrap(), changed);
+    // Without its bit git would not run it.
+    let path = repo.dir.join(".git/hooks/post-commit");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    repo.xtask(&["hooks", "status"]).success().says("post-commit not as installed");
+    install_hooks(&repo);
+    repo.xtask(&["hooks", "status"]).success().says("hooks    installed\n");
+    repo.write(".git/hooks/pre-push", &changed);
+    repo.xtask(&["uninstall-hooks"]).success();
+    assert_eq!(hooks_of(&repo), Default::default(), "and uninstalling keeps a copy, too");
+    assert_eq!(fs::read_dir(repo.dir.join(".git/xtask/replaced-hooks")).unwrap().count(), 4);
+}
+
+#[test]
+fn somebody_elses_hook_over_a_shim_is_left_alone_and_said() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    hook(&repo, "pre-commit", "exit 0 # the first");
+    install_hooks(&repo);
+    let program = repo.dir.join(".git/hooks/pre-commit");
+    fs::remove_file(program).unwrap();
+    hook(&repo, "pre-commit", "exit 0 # another manager");
+    repo.xtask(&["hooks", "status"]).success().says("somebody else's");
+    let before = hooks_of(&repo);
+    let refused = repo.xtask(&["install-hooks", "--this-program"]).status(1);
+    refused.says("are both there").says("none was changed");
+    assert_eq!(hooks_of(&repo), before);
+    repo.xtask(&["uninstall-hooks"]).success().says("somebody else's, and stays");
+    assert!(repo.read(".git/hooks/pre-commit").contains("another manager"));
+    assert!(repo.read(".git/hooks/pre-commit.pre-xtask").contains("the first"));
+    assert!(!repo.has(".git/hooks/pre-push"));
+}
+
+#[test]
+fn a_hook_that_goes_by_its_name_is_not_moved() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    hook(&repo, "pre-commit", "exec run-hook \"$(basename \"$0\")\"");
+    hook(&repo, "pre-push", ". \"$(dirname \"$0\")/_/husky.sh\"");
+    let before = hooks_of(&repo);
+    let ran = repo.xtask(&["install-hooks", "--this-program"]).status(1);
+    assert!(ran.err.contains("pre-commit") && ran.err.contains("pre-push"), "{}", ran.err);
+    ran.says("hook pre-commit \"$PPID\" \"$@\"");
+    assert_eq!(hooks_of(&repo), before);
+    assert!(!repo.has(".git/xtask/bin"));
+}
+
+#[test]
+fn a_folder_that_is_not_this_repositorys_is_refused_with_the_reason() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let shared = lab.path("shared-hooks");
+    let config = lab.path("gitconfig");
+    let plain = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{plain}[core]\n\thooksPath = {shared}\n")).unwrap();
+    let ran = repo.xtask(&["install-hooks", "--this-program"]).status(1);
+    ran.says("the global configuration").says("core.hooksPath").says("--force");
+    assert!(!shared.exists() && !repo.has(".git/xtask"));
+    repo.xtask(&["hooks", "status"]).success().says("the global configuration");
+    // The hint works.
+    repo.git(&["config", "--local", "core.hooksPath", ".git/hooks"]);
+    install_hooks(&repo);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    repo.git(&["switch", "-qc", "one"]);
+    assert_eq!(repo.read("setup/a"), "a2\n");
+    repo.xtask(&["uninstall-hooks"]).success();
+    repo.git(&["config", "--local", "--unset", "core.hooksPath"]);
+    // And so does force, with the program found from another folder.
+    repo.xtask(&["install-hooks", "--this-program", "--force"]).success();
+    assert!(shared.join("post-checkout").exists());
+    repo.canonical(&[("setup/a", Some("a3\n"))]);
+    repo.git(&["switch", "-qc", "two"]);
+    assert_eq!(repo.read("setup/a"), "a3\n");
+    // Another repository on which these fire is not touched by them.
+    let other = lab.repo_named("other", &[]);
+    other.canonical(&[("setup/a", Some("x\n"))]);
+    other.git(&["switch", "-qc", "mine"]);
+    assert_eq!(other.read("setup/a"), "a1\n");
+    repo.xtask(&["uninstall-hooks"]).success();
+    assert!(!shared.join("post-checkout").exists());
+}
+
+#[test]
+fn hooks_among_the_files_of_the_worktree_are_refused() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.write(".githooks/pre-commit", "#!/bin/sh\nexit 0\n");
+    repo.commit("hooks in the tree");
+    repo.git(&["config", "core.hooksPath", ".githooks"]);
+    repo.xtask(&["install-hooks", "--this-program"]).status(1).says("among the files");
+    assert_eq!(repo.status(), "");
+    repo.git(&["config", "core.hooksPath", "/dev/null"]);
+    repo.xtask(&["install-hooks", "--this-program"]).status(1).says("switches all hooks off");
+    // A folder that only one worktree looks in is that worktree's.
+    repo.git(&["config", "--unset", "core.hooksPath"]);
+    repo.git(&["config", "extensions.worktreeConfig", "true"]);
+    repo.git(&["worktree", "add", "-q", lab.path("linked").as_str(), "-b", "linked"]);
+    let linked = lab.place("linked");
+    let own = lab.path("own-hooks");
+    linked.git(&["config", "--worktree", "core.hooksPath", own.as_str()]);
+    install_hooks(&linked);
+    assert!(own.join("pre-commit").exists() && !repo.has(".git/hooks/pre-commit"));
+    repo.xtask(&["hooks", "status"]).success().says("not installed");
+    linked.xtask(&["hooks", "status"]).success().says("hooks    installed\n");
+}
+
+#[test]
+fn a_missing_folder_is_made_and_an_impossible_one_changes_nothing() {
+    let lab = Lab::new();
+    let repo = lab.repo_named("repo", &["--template="]);
+    assert!(!repo.has(".git/hooks"));
+    install_hooks(&repo);
+    assert!(repo.has(".git/hooks/post-checkout"));
+    repo.xtask(&["uninstall-hooks"]).success();
+    fs::remove_dir_all(repo.dir.join(".git/hooks")).unwrap();
+    repo.write(".git/hooks", "in the way");
+    repo.xtask(&["install-hooks", "--this-program"]).status(3);
+    assert_eq!(repo.read(".git/hooks"), "in the way");
+    fs::remove_file(repo.dir.join(".git/hooks")).unwrap();
+    fs::create_dir_all(repo.dir.join(".git/hooks/pre-push")).unwrap();
+    repo.xtask(&["install-hooks", "--this-program"]).status(1).says("is not a file");
+    assert!(!repo.has(".git/hooks/post-checkout"));
+}
+
+#[test]
+fn hooks_are_installed_once_for_all_worktrees() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["worktree", "add", "-q", lab.path("linked").as_str(), "-b", "linked"]);
+    let linked = lab.place("linked");
+    install_hooks(&linked);
+    assert!(repo.has(".git/hooks/post-checkout"));
+    assert!(repo.has(".git/xtask/bin/xtask"));
+    for place in [&repo, &linked] {
+        place.xtask(&["hooks", "status"]).success().says("hooks    installed\n");
+    }
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    linked.git(&["switch", "-qc", "another"]);
+    assert_eq!(linked.read("setup/a"), "a2\n");
+    assert_eq!(linked.status(), "");
+}
+
+/// Whatever step fails: each hook that was there still runs, all that was written is taken back or
+/// finished by the next try, and in the end everything comes back.
+#[test]
+fn a_failure_at_any_step_leaves_every_hook_working() {
+    let mut steps = 0;
+    for failing in 0.. {
+        let lab = Lab::new();
+        let repo = lab.repo();
+        for name in ["post-checkout", "pre-commit"] {
+            hook(&repo, name, &format!("echo {name} >> {}", lab.path("log")));
+        }
+        let before = hooks_of(&repo);
+        let at = Mutex::new(Cell::new(0));
+        let gate = |_: Step| {
+            let at = at.lock().unwrap();
+            at.set(at.get() + 1);
+            if at.get() == failing + 1 { Err(std::io::Error::other("full")) } else { Ok(()) }
+        };
+        let disk = Disk::gated(&gate);
+        let opened = Repo::discover(repo.dir.as_std_path()).unwrap();
+        let folder: PathBuf = opened.hooks_folder().unwrap().path;
+        let done = install(&opened, &folder, &disk, 0);
+        if done.is_ok() {
+            steps = failing;
+            break;
+        }
+        // No program is installed: what was there runs, whatever stands at its name.
+        repo.git(&["switch", "-qc", "feature"]);
+        repo.git(&["commit", "-q", "--allow-empty", "-m", "x"]);
+        let log = fs::read_to_string(lab.path("log")).unwrap();
+        assert_eq!(log, "post-checkout\npre-commit\n", "step {failing}");
+        if failing % 2 == 0 {
+            install(&opened, &folder, &Disk::real(), 0).unwrap();
+        }
+        uninstall(&opened, &folder, &Disk::real(), 0).unwrap();
+        assert_eq!(hooks_of(&repo), before, "step {failing}");
+    }
+    assert!(steps > 15, "{steps} steps were tried");
+}
+
+#[test]
+fn a_program_that_is_gone_or_broken_breaks_nothing() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let log = lab.path("log");
+    hook(&repo, "post-checkout", &format!("echo old >> {log}"));
+    install_hooks(&repo);
+    let program = fs::canonicalize(repo.dir.join(".git/xtask/bin/xtask")).unwrap();
+    let whole = fs::read(&program).unwrap();
+    let put = |bytes: Option<&[u8]>, mode: u32| {
+        drop(fs::remove_file(&program));
+        if let Some(bytes) = bytes {
+            fs::write(&program, bytes).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    let half = &whole[..whole.len() / 2];
+    let cases: [(&str, Option<&[u8]>, u32); 6] = [
+        ("gone", None, 0),
+        ("empty", Some(b""), 0o755),
+        ("the first bytes", Some(&whole[..100]), 0o755),
+        ("cut in half", Some(half), 0o755),
+        ("nonsense", Some(b"\x00\x01\x02 no program"), 0o755),
+        ("not executable", Some(&whole), 0o644),
+    ];
+    for (number, (what, bytes, mode)) in cases.into_iter().enumerate() {
+        put(bytes, mode);
+        let branch = format!("b{number}");
+        let ran = repo.try_git(&["switch", "-c", &branch]);
+        assert_eq!(ran.code, Some(0), "{what}: {}", ran.err);
+        repo.write("src/app", format!("{number}\n"));
+        let ran = repo.try_git(&["commit", "-qam", "x"]);
+        assert_eq!(ran.code, Some(0), "{what}: {}", ran.err);
+        if what != "empty" {
+            // An empty file is a shell script that does nothing.
+            assert!(ran.err.contains("cargo xtask install-hooks"), "{what}: {}", ran.err);
+        }
+        repo.xtask(&["hooks", "status"]).success().says("cargo xtask install-hooks");
+    }
+    assert_eq!(fs::read_to_string(&log).unwrap(), "old\n".repeat(6));
+    install_hooks(&repo);
+    repo.xtask(&["hooks", "status"]).success().says("hooks    installed\n");
+}
+
+#[test]
+fn programs_are_replaced_whole_and_old_ones_go() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    install_hooks(&repo);
+    let bin = repo.dir.join(".git/xtask/bin");
+    for number in 0..4 {
+        let old = bin.join(format!("xtask-old{number}"));
+        fs::write(&old, "old").unwrap();
+    }
+    fs::remove_file(bin.join("record")).unwrap();
+    install_hooks(&repo);
+    let names: Vec<String> = fs::read_dir(&bin)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("xtask-"))
+        .collect();
+    assert_eq!(names.len(), 2, "the present one and one more: {names:?}");
+}
+
+#[test]
+fn without_canonical_sources_nothing_is_installed_unless_asked_for() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let ran = repo.xtask(&["install-hooks"]).status(1).says("holds no `xtask/`");
+    ran.says("--this-program");
+    assert!(!repo.has(".git/hooks/post-checkout"));
+    let ran = repo.xtask(&["setup"]).success().says("the hooks were not installed");
+    ran.says("ready");
+    repo.xtask(&["setup", "--no-hooks"]).success().never_says("not installed");
+    let ran = repo.xtask_with(&["setup"], &[("CI", "true")]).success();
+    ran.says("hooks are left out");
+}
+
+/// The program is built from what the canonical branch holds: a branch without the sources, or with
+/// a configuration of cargo that would run a program of its own, has no say in it.
+#[test]
+fn the_program_is_built_from_the_canonical_sources_alone() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let workspace = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    repo.git(&["switch", "-q", "orchestration-tools"]);
+    for name in ["Cargo.toml", "Cargo.lock"] {
+        fs::copy(workspace.join(name), repo.dir.join(name)).unwrap();
+    }
+    for (name, _) in files(&workspace.join("xtask")) {
+        let to = repo.dir.join("xtask").join(&name);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(workspace.join("xtask").join(&name), to).unwrap();
+    }
+    repo.commit("the toolkit");
+    repo.git(&["switch", "-qc", "hostile", "main"]);
+    let evil = lab.path("evil");
+    fs::write(&evil, format!("#!/bin/sh\necho evil >> {}\nexit 1\n", lab.path("log"))).unwrap();
+    fs::set_permissions(&evil, fs::Permissions::from_mode(0o755)).unwrap();
+    repo.write(".cargo/config.toml", format!("[build]\nrustc-wrapper = '{evil}'\n"));
+    repo.write("xtask/src/main.rs", "compile_error!(\"of the branch\");\n");
+    repo.write("rust-toolchain.toml", "[toolchain]\nchannel = '1.0.0-evil'\n");
+    repo.commit("hostile");
+    let home = std::env::var("HOME").unwrap();
+    let or = |name: &str, folder: &str| {
+        std::env::var(name).unwrap_or_else(|_| format!("{home}/{folder}"))
+    };
+    let (cargo, rustup) = (or("CARGO_HOME", ".cargo"), or("RUSTUP_HOME", ".rustup"));
+    let homes = [("CARGO_HOME", cargo.as_str()), ("RUSTUP_HOME", rustup.as_str())];
+    repo.xtask_with(&["-q", "install-hooks"], &homes).success().says("program of the hooks is new");
+    assert!(!lab.path("log").exists(), "nothing of the branch was run");
+    let status = repo.xtask(&["hooks", "status"]).success().says("whole: canonical ");
+    assert!(!status.out.contains(", older"), "{}", status.out);
+    // The branch changes nothing about what runs, and neither does having no sources at all.
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    repo.git(&["switch", "-q", "main"]);
+    repo.git(&["switch", "-q", "hostile"]);
+    assert_eq!(repo.read("setup/a"), "a2\n");
+    // Nothing is built when nothing has changed, and it is said when something has.
+    let again = repo.xtask_with(&["install-hooks"], &homes).success();
+    assert_eq!(again.out, "");
+    repo.canonical(&[("xtask/README.md", Some("newer\n"))]);
+    repo.xtask(&["hooks", "status"]).success().says("older than the canonical sources");
+    repo.xtask(&["status"]).success().says("from older sources");
+    // Sources that do not build leave all as it is.
+    repo.canonical(&[("xtask/src/main.rs", Some("no rust\n"))]);
+    let failed = repo.xtask_with(&["-q", "install-hooks"], &homes).status(3);
+    failed.says("could not be built from `orchestration-tools`");
+    repo.xtask(&["hooks", "status"]).success().says("fires");
+}
+
+#[test]
+fn hooks_are_switched_off_and_on_here_and_everywhere() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["worktree", "add", "-q", lab.path("linked").as_str(), "-b", "linked"]);
+    let linked = lab.place("linked");
+    install_hooks(&repo);
+    let mut number = 0;
+    let mut syncs = |place: &Place<'_>| {
+        number += 1;
+        repo.canonical(&[("setup/a", Some(&format!("a{number} {}\n", place.dir)))]);
+        place.git(&["switch", "-qc", &format!("b{number}"), "main"]);
+        place.read("setup/a") != "a1\n"
+    };
+    assert!(syncs(&repo) && syncs(&linked));
+    let before = hooks_of(&repo);
+    repo.xtask(&["hooks", "disable"]).success().says("switched off in this worktree");
+    repo.xtask(&["hooks", "disable"]).success();
+    assert!(!syncs(&repo) && syncs(&linked));
+    repo.xtask(&["hooks", "status"]).success().says("off: switched off in this worktree");
+    repo.xtask(&["status"]).success().says("installed, and off");
+    repo.xtask(&["hooks", "enable"]).success().says("on again");
+    repo.xtask(&["hooks", "enable"]).success().says("on already");
+    assert!(syncs(&repo));
+    linked.xtask(&["hooks", "disable", "--all", "--for", "2h"]).success().says("until");
+    assert!(!syncs(&repo) && !syncs(&linked));
+    repo.xtask(&["hooks", "enable"]).success().says("still switched off");
+    linked.xtask(&["hooks", "disable"]).success();
+    repo.xtask(&["hooks", "enable", "--all"]).success();
+    assert!(syncs(&repo) && syncs(&linked));
+    assert_eq!(hooks_of(&repo), before, "no file was moved");
+    repo.xtask(&["hooks", "disable", "--for", "soon"]).status(2).says("no span of time");
+    // A damaged note is said, and nothing is written until it is gone.
+    repo.xtask(&["hooks", "disable"]).success();
+    repo.write(".git/xtask/hooks-off-here", "damaged");
+    assert!(!syncs(&repo));
+    repo.xtask(&["hooks", "status"]).success().says("damaged");
+    repo.xtask(&["hooks", "enable"]).success();
+    assert!(syncs(&repo));
+}
+
+#[test]
+fn every_switch_of_the_environment_is_heeded() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    install_hooks(&repo);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    let switches = [
+        ("DISABLE_ORCHESTRATION_CHECKS", "1"),
+        ("ORCHESTRATION_DISABLED", "true"),
+        ("ORCHESTRATION_SYNC_ACTIVE", "1"),
+        ("CI", "true"),
+    ];
+    for (number, switch) in switches.into_iter().enumerate() {
+        let branch = format!("b{number}");
+        let ran = repo.run("git", &["switch", "-qc", &branch], &[switch]).success();
+        assert_eq!((ran.err.as_str(), repo.read("setup/a").as_str()), ("", "a1\n"), "{switch:?}");
+        let status = repo.xtask_with(&["hooks", "status"], &[switch]).success();
+        status.says(&format!("`{}` is set", switch.0));
+    }
+    let off = [("ORCHESTRATION_DISABLED", "false")];
+    repo.run("git", &["switch", "-qc", "on"], &off).success();
+    assert_eq!(repo.read("setup/a"), "a2\n");
+}
+
+#[test]
+fn status_as_json_has_every_hook() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    install_hooks(&repo);
+    let json = repo.xtask(&["hooks", "status", "--json"]).success().json();
+    assert_eq!(json["schema"], "xtask.hooks/1");
+    let hooks = json["hooks"].as_array().unwrap();
+    assert_eq!(hooks.len(), Hook::ALL.len());
+    assert!(hooks.iter().all(|hook| hook["fires"] == true), "{json:#}");
+    assert_eq!(repo.xtask(&["status", "--json"]).success().json()["hooks"], "installed");
+}

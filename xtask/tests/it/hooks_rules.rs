@@ -1,0 +1,387 @@
+//! What each hook does, says and refuses, by the rules.
+
+use std::fs;
+
+use crate::testkit::{Lab, Place};
+
+/// A repository with hooks and a branch of the user's own, in sync.
+fn hooked(lab: &Lab) -> Place<'_> {
+    let repo = lab.repo();
+    repo.xtask(&["install-hooks", "--this-program"]).success();
+    repo.git(&["switch", "-qc", "feature"]);
+    repo
+}
+
+fn hub(repo: &Place<'_>) {
+    let hub = repo.lab.path("hub");
+    repo.git(&["init", "-q", "--bare", "-b", "main", hub.as_str()]);
+    repo.git(&["remote", "add", "origin", hub.as_str()]);
+    let all = ["main", "orchestration-tools", "feature"];
+    repo.git(&["push", "-q", "--no-verify", "-u", "origin", all[0], all[1], all[2]]);
+}
+
+fn is_synced(place: &Place<'_>, content: &str) -> bool {
+    place.read("setup/a") == content
+}
+
+#[test]
+fn a_branch_of_somebody_else_is_only_told_about() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    hub(&repo);
+    let theirs = [
+        ("GIT_AUTHOR_EMAIL", "bob@example.invalid"),
+        ("GIT_COMMITTER_EMAIL", "bob@example.invalid"),
+    ];
+    repo.write("src/app", "by bob\n");
+    repo.run("git", &["commit", "-qam", "by bob"], &theirs).success();
+    repo.git(&["switch", "-q", "main"]);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    let before = repo.id("feature");
+    let ran = repo.try_git(&["switch", "feature"]).success();
+    assert!(ran.err.contains("1 managed file behind `orchestration-tools`"), "{}", ran.err);
+    assert!(ran.err.contains("somebody else's"), "{}", ran.err);
+    assert_eq!((repo.head(), repo.status()), (before, String::new()));
+    // With a commit of one's own on top it is one's own, and so it stays after the sync commit.
+    repo.write("src/app", "by ada\n");
+    repo.git(&["commit", "-qam", "by ada"]);
+    repo.git(&["switch", "-q", "main"]);
+    repo.git(&["switch", "-q", "feature"]);
+    assert!(is_synced(&repo, "a2\n"));
+    repo.canonical(&[("setup/a", Some("a3\n"))]);
+    repo.git(&["switch", "-q", "main"]);
+    repo.git(&["switch", "-q", "feature"]);
+    assert!(is_synced(&repo, "a3\n"));
+    // Also when a rebase has put the user's name on the sync commits.
+    repo.git(&["rebase", "-q", "--force-rebase", "main"]);
+    repo.canonical(&[("setup/a", Some("a4\n"))]);
+    repo.git(&["switch", "-q", "main"]);
+    repo.git(&["switch", "-q", "feature"]);
+    assert!(is_synced(&repo, "a4\n"));
+}
+
+#[test]
+fn modes_of_the_configuration_are_followed() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    let config = |text: &str| repo.canonical(&[("setup/sync.toml", Some(text))]);
+    let switch = || {
+        repo.git(&["switch", "-q", "main"]);
+        repo.try_git(&["switch", "feature"]).success().err
+    };
+    config("[hooks]\nmode = 'notify'\n");
+    let before = repo.head();
+    let said = switch();
+    assert!(said.contains("behind `orchestration-tools`") && !said.contains("else's"), "{said}");
+    assert_eq!((repo.head(), repo.status()), (before.clone(), String::new()));
+    config("[hooks]\nmode = 'worktree'\n");
+    let said = switch();
+    assert!(said.contains("not committed"), "{said}");
+    assert_eq!(repo.head(), before);
+    assert_eq!(repo.status(), "?? setup/sync.toml\n");
+    repo.xtask(&["undo"]).success();
+    config("[[branch]]\nmatch = 'feat*'\nmode = 'notify'\n");
+    assert!(switch().contains("behind"));
+    assert_eq!(repo.head(), before);
+    config("[hooks]\nmode = 'commit'\n");
+    assert!(switch().contains("brought up to date"));
+    assert_ne!(repo.head(), before);
+}
+
+#[test]
+fn a_protected_branch_is_told_about_and_not_committed_to() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    let before = repo.id("main");
+    let ran = repo.try_git(&["switch", "main"]).success();
+    assert!(ran.err.contains("a protected branch is left alone"), "{}", ran.err);
+    assert_eq!(repo.head(), before);
+    // The user's commits are refused, too, of whatever kind, and can be made all the same.
+    repo.write("src/app", "on main\n");
+    let state = repo.scene();
+    for args in [
+        &["commit", "-am", "x"][..],
+        &["commit", "-m", "x", "--", "src/app"],
+        &["commit", "--amend", "-m", "x"],
+    ] {
+        let refused = repo.try_git(args);
+        assert_eq!(refused.code, Some(1), "{args:?}");
+        let said = refused.says("`main` is protected").says("git switch -c NAME");
+        said.says("git commit --no-verify");
+        assert_eq!(repo.scene(), state, "{args:?}");
+    }
+    repo.git(&["commit", "-qam", "x", "--no-verify"]);
+}
+
+#[test]
+fn what_nobody_wants_in_a_history_is_refused_all_at_once() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    repo.write("src/app", "a\n<<<<<<< ours\nb\n=======\nc\n>>>>>>> theirs\n");
+    repo.write("src/data.json", "{\"a\": 1,}");
+    repo.write("setup/b.toml", "x = \n");
+    repo.write("src/large", vec![b'x'; 50_000_001]);
+    repo.write("src/fine.json", "{}");
+    repo.git(&["add", "."]);
+    let state = repo.scene();
+    let refused = repo.try_git(&["commit", "-m", "x"]);
+    assert_eq!(refused.code, Some(1));
+    let said = &refused.err;
+    assert!(said.contains("`src/app` has conflict markers (line 2)"), "{said}");
+    assert!(said.contains("`src/data.json` cannot be read: line 1: "), "{said}");
+    assert!(said.contains("`setup/b.toml` cannot be read: line 1: "), "{said}");
+    assert!(said.contains("`src/large` has 50 MB, more than 50"), "{said}");
+    assert!(!said.contains("fine.json"), "{said}");
+    assert_eq!(repo.scene(), state);
+    // What is staged counts, not what lies in the folder.
+    repo.write("src/data.json", "{\"a\": 1}");
+    assert_eq!(repo.try_git(&["commit", "-qm", "x"]).code, Some(1));
+    repo.git(&["restore", "--staged", "src/app", "src/large", "setup/b.toml"]);
+    repo.git(&["add", "src/data.json"]);
+    repo.git(&["commit", "-qm", "sound files"]);
+    // And of `commit -- path` what is named, whatever else is staged.
+    repo.git(&["add", "src/large"]);
+    repo.write("src/fine.json", "[]");
+    repo.git(&["commit", "-qm", "one path", "--", "src/fine.json"]);
+    assert_eq!(repo.try_git(&["commit", "-qam", "all"]).code, Some(1));
+}
+
+#[test]
+fn what_was_there_before_is_not_refused_again() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    let markers = "<<<<<<< a\n=======\n>>>>>>> b\n";
+    repo.write("docs/merging.md", format!("An example:\n{markers}"));
+    repo.write("src/broken.json", "{");
+    repo.git(&["add", "."]);
+    repo.git(&["commit", "-qm", "examples", "--no-verify"]);
+    repo.write("docs/merging.md", format!("An example of git:\n{markers}"));
+    repo.write("src/broken.json", "{{");
+    repo.git(&["commit", "-qam", "better words"]);
+    repo.write("docs/merging.md", format!("Two:\n{markers}{markers}"));
+    assert_eq!(repo.try_git(&["commit", "-qam", "more"]).code, Some(1));
+    // Files that the configuration leaves out.
+    repo.canonical(&[("setup/sync.toml", Some("[hooks]\nunchecked = ['/docs/', '*.json5']\n"))]);
+    repo.git(&["commit", "-qam", "more"]);
+    // Links and files that are no text are not looked into.
+    repo.link("nowhere.json", "src/link.json");
+    repo.write("src/picture.bin", format!("\0{markers}"));
+    repo.git(&["add", "."]);
+    repo.git(&["commit", "-qm", "no text"]);
+    // What others have committed is merged as it is.
+    repo.git(&["switch", "-qc", "theirs", "main"]);
+    repo.write("src/app", "theirs\n");
+    repo.write("src/bad.json", "{");
+    repo.git(&["add", "."]);
+    repo.git(&["commit", "-qm", "theirs", "--no-verify"]);
+    repo.git(&["switch", "-q", "feature"]);
+    repo.write("src/app", "mine\n");
+    repo.git(&["commit", "-qam", "mine"]);
+    assert_eq!(repo.try_git(&["merge", "-q", "theirs"]).code, Some(1));
+    assert!(repo.try_git(&["commit", "-qam", "unresolved"]).err.contains("conflict markers"));
+    repo.write("src/app", "both\n");
+    repo.git(&["commit", "-qam", "merged"]);
+}
+
+#[test]
+fn the_first_commit_of_all_is_free() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.xtask(&["install-hooks", "--this-program"]).success();
+    repo.git(&["switch", "-q", "--orphan", "fresh"]);
+    repo.write("new", "x\n");
+    repo.git(&["add", "."]);
+    repo.git(&["commit", "-qm", "first"]);
+    repo.write("new", "<<<<<<< a\n=======\n>>>>>>> b\n");
+    assert_eq!(repo.try_git(&["commit", "-qam", "second"]).code, Some(1));
+}
+
+#[test]
+fn managed_files_on_other_branches_get_a_note_and_canonical_commits_a_count() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    repo.write("setup/a", "mine\n");
+    let ran = repo.try_git(&["commit", "-qam", "mine"]).success();
+    let said = ran.says("`setup/a` is managed: what counts is on `orchestration-tools`");
+    assert!(said.err.lines().count() == 1, "{}", said.err);
+    repo.write("src/app", "mine\n");
+    assert_eq!(repo.try_git(&["commit", "-qam", "application"]).success().err, "");
+    repo.git(&["branch", "two", "main"]);
+    repo.git(&["branch", "three", "main"]);
+    repo.git(&["worktree", "add", "-q", lab.path("linked").as_str(), "two"]);
+    repo.git(&["switch", "-q", "orchestration-tools"]);
+    repo.write("setup/a", "a2\n");
+    let ran = repo.try_git(&["commit", "-qam", "canonical"]).success();
+    // `feature` has a version of its own; `main`, `two` and `three` are behind.
+    assert_eq!(
+        ran.err,
+        "xtask: 3 branches are now behind in 1 managed file; `cargo xtask sync --all-worktrees` \
+         updates the one in a worktree, and otherwise a branch follows when it is next checked \
+         out\n"
+    );
+    repo.write("src/app", "not managed\n");
+    assert_eq!(repo.try_git(&["commit", "-qam", "application"]).success().err, "");
+}
+
+#[test]
+fn kept_files_are_named_and_customised_ones_are_not() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    repo.write("setup/b", "customised\n");
+    repo.git(&["commit", "-qam", "customised"]);
+    repo.canonical(&[("setup/a", Some("a2\n")), ("setup/b", Some("b2\n"))]);
+    repo.write("setup/a", "an edit\n");
+    let ran = repo.try_git(&["switch", "-c", "other"]).success();
+    let said = "1 managed file of `orchestration-tools` behind, and kept because of changes that are \
+                not committed: `setup/a`";
+    assert!(ran.err.contains(said), "{}", ran.err);
+    assert!(!ran.err.contains("setup/b"), "{}", ran.err);
+    assert_eq!(repo.read("setup/a"), "an edit\n");
+}
+
+#[test]
+fn a_branch_that_is_behind_its_upstream_is_pulled_first() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    hub(&repo);
+    repo.write("src/app", "pushed\n");
+    repo.git(&["commit", "-qam", "pushed"]);
+    repo.git(&["push", "-q"]);
+    repo.git(&["reset", "-q", "--hard", "HEAD~1"]);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    repo.git(&["switch", "-q", "main"]);
+    let ran = repo.try_git(&["switch", "feature"]).success();
+    assert!(ran.err.contains("`git pull` first"), "{}", ran.err);
+    assert!(is_synced(&repo, "a1\n"));
+    repo.git(&["pull", "-q"]);
+    assert!(is_synced(&repo, "a2\n"));
+    assert_eq!(repo.git(&["rev-list", "--count", "@{u}..HEAD"]).trim(), "1");
+    // Only sync commits ahead of an upstream that moves on: the branch goes there and syncs again.
+    repo.git(&["switch", "-q", "main"]);
+    let other = lab.path("elsewhere");
+    repo.git(&["clone", "-q", "-b", "feature", lab.path("hub").as_str(), other.as_str()]);
+    let other = lab.place("elsewhere");
+    other.write("src/app", "from elsewhere\n");
+    other.commit("elsewhere");
+    other.git(&["push", "-q"]);
+    repo.git(&["fetch", "-q"]);
+    let ran = repo.try_git(&["switch", "feature"]).success();
+    assert!(ran.err.contains("moved to `origin/feature`"), "{}", ran.err);
+    assert_eq!(repo.read("src/app"), "from elsewhere\n");
+    assert!(is_synced(&repo, "a2\n"));
+    assert_eq!(repo.git(&["rev-list", "--count", "@{u}..HEAD"]).trim(), "1");
+    assert_eq!(repo.status(), "");
+}
+
+#[test]
+fn a_canonical_branch_that_is_missing_or_broken_is_one_line() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    repo.canonical(&[("setup/sync.toml", Some("[managed]\ninclud = 3\n"))]);
+    let ran = repo.try_git(&["switch", "-c", "one"]).success();
+    assert!(
+        ran.err.contains("post-checkout did nothing: 1 fault in setup/sync.toml"),
+        "{}",
+        ran.err
+    );
+    repo.write("src/app", "x\n");
+    let ran = repo.try_git(&["commit", "-qam", "x"]).success();
+    assert!(ran.err.contains("pre-commit did nothing"), "{}", ran.err);
+    repo.xtask(&["hooks", "status"]).success().says("1 fault in setup/sync.toml");
+    repo.git(&["branch", "-qD", "orchestration-tools"]);
+    let ran = repo.try_git(&["switch", "-q", "-c", "two"]).success();
+    assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
+    assert!(ran.err.contains("there is no canonical branch"), "{}", ran.err);
+    assert!(!ran.err.contains("up to date with"), "{}", ran.err);
+    repo.write("src/app", "y\n");
+    assert_eq!(repo.try_git(&["commit", "-qam", "y"]).success().err, "");
+}
+
+#[test]
+fn somebody_else_at_work_is_left_to_it() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    for lock in [".git/xtask/hooks.lock", ".git/xtask/lock"] {
+        let file = fs::File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(repo.dir.join(lock))
+            .unwrap();
+        file.lock().unwrap();
+        let ran = repo.try_git(&["switch", "-C", "busy", "main"]).success();
+        assert!(ran.err.contains("skipped: another xtask is at work"), "{}", ran.err);
+        assert!(is_synced(&repo, "a1\n"));
+    }
+    // The index lock of another git process.
+    let ran = repo.xtask_with(
+        &["hook", "post-checkout", "1", &repo.head(), &repo.head(), "1"],
+        &[("ORCHESTRATION_SYNC_ACTIVE", "")],
+    );
+    ran.success().says("brought up to date");
+}
+
+#[test]
+fn a_crash_is_mended_by_the_next_hook() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    repo.write(".git/xtask/journal", "torn");
+    let ran = repo.try_git(&["switch", "-c", "other"]).success();
+    assert_eq!(repo.status(), "", "{}", ran.err);
+}
+
+#[test]
+fn a_protected_branch_is_not_pushed_to_directly() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    hub(&repo);
+    let there = || repo.git(&["ls-remote", lab.path("hub").as_str()]);
+    let before = there();
+    repo.write("src/app", "x\n");
+    repo.git(&["commit", "-qam", "x"]);
+    for args in [
+        &["push", "origin", "HEAD:main"][..],
+        &["push", "--force", "origin", "feature:refs/heads/main"],
+        &["push", "origin", ":main"],
+        &["push", "--all", "--force", lab.path("hub").as_str(), "--dry-run", "--prune"],
+    ] {
+        let ran = repo.try_git(args);
+        if args.contains(&"--dry-run") {
+            continue;
+        }
+        assert_eq!(ran.code, Some(1), "{args:?}");
+        ran.says("`main` is protected").says("git push --no-verify");
+        assert_eq!(there(), before, "{args:?}");
+    }
+    repo.xtask(&["push", "main"]).status(1).says("`main` is protected");
+    // Many refs, tags, deletions, other branches: as without hooks.
+    repo.git(&["tag", "v1"]);
+    repo.git(&["branch", "two"]);
+    repo.git(&["push", "-q", "origin", "feature", "two", "v1", "feature:refs/heads/three"]);
+    repo.git(&["push", "-q", "origin", ":three", ":v1"]);
+    repo.git(&["push", "-q", lab.path("hub").as_str(), "feature:four"]);
+    repo.git(&["push", "-q", "--no-verify", "origin", "HEAD:main"]);
+    // Nothing to push, and the first push of `main` to a remote that has none.
+    assert_eq!(repo.try_git(&["push", "-q"]).success().err, "");
+    repo.git(&["init", "-q", "--bare", lab.path("empty").as_str()]);
+    repo.git(&["push", "-q", lab.path("empty").as_str(), "main"]);
+    repo.git(&["checkout", "-q", "--detach"]);
+    repo.git(&["push", "-q", "origin", "HEAD:refs/heads/from-detached"]);
+}
+
+#[test]
+fn another_repository_with_its_git_folder_elsewhere_is_not_taken_for_ours() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    // A worktree named by hand, inside of which another repository lies.
+    let other = lab.repo_named("other", &[]);
+    let git_dir = format!("--git-dir={}", repo.dir.join(".git"));
+    let before = other.scene();
+    drop(other.try_git(&[&git_dir, "--work-tree=.", "switch", "-f", "-c", "mixed", "main"]));
+    assert_eq!(other.scene().refs, before.refs);
+    assert_eq!(other.read("setup/a"), "a1\n");
+}
