@@ -18,6 +18,7 @@ mod hooks_rules;
 mod kill;
 mod lessons;
 mod properties;
+mod requests;
 mod review;
 mod rules;
 mod table;

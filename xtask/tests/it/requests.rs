@@ -1,0 +1,444 @@
+//! Pull requests for pushed changes of managed files, with programs that stand in for `gh` and for
+//! a remote service: one request for each branch, never silent, never in the way of the push.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::testkit::{Lab, Place, Ran};
+
+/// Stands in for `gh`: writes its arguments down and does what `mode` says.
+const GH: &str = r#"#!/bin/sh
+dir=$(dirname "$0")/..
+{ for word in "$@"; do printf '%s\n' "$word" | sed '1!s/^/    /'; done; echo; } >> "$dir/gh-log"
+mode=$(cat "$dir/gh-mode" 2>/dev/null)
+case "$mode $1 $2" in
+"signed-out "*) echo "To get started with GitHub CLI, please run:  gh auth login" >&2; exit 4 ;;
+"failing "*) echo "GraphQL: something went wrong" >&2; exit 1 ;;
+"nonsense pr list") echo "no json at all"; exit 0 ;;
+"slow "*) while [ ! -e "$dir/go-on" ]; do sleep 0.05; done ;;
+"no-labels pr create" | "no-rights pr create")
+  case "$*" in *--label*) [ -e "$dir/labels" ] || { echo "could not add label: 'orchestration' not found" >&2; exit 1; } ;; esac ;;
+"no-rights label create") echo "HTTP 403" >&2; exit 1 ;;
+"no-draft pr create") echo "Draft pull requests are not supported in this repository" >&2; exit 1 ;;
+esac
+case "$1 $2" in
+"label create") touch "$dir/labels" ;;
+"pr list") if [ -e "$dir/open" ]; then cat "$dir/open"; else echo '[]'; fi ;;
+"pr create")
+  printf '[{"number": 7, "url": "https://github.com/owner/repo/pull/7", "title": "[AUTO] Orchestration changes: x", "body": "Words of a person.", "headRepositoryOwner": {"login": "Owner"}}]' > "$dir/open"
+  echo "https://github.com/owner/repo/pull/7" ;;
+esac
+"#;
+
+/// Stands in for ssh: git's protocol with a repository on this machine.
+const SSH: &str = r#"#!/bin/sh
+for word in "$@"; do last=$word; done
+case $last in
+git-receive-pack*) exec git receive-pack "$HUB" ;;
+git-upload-pack*) exec git upload-pack "$HUB" ;;
+esac
+exit 1
+"#;
+
+struct Scene<'a> {
+    lab: &'a Lab,
+    repo: Place<'a>,
+    path: String,
+}
+
+fn script(lab: &Lab, name: &str, text: &str) {
+    let path = lab.path(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A clone of something that looks like GitHub, with hooks, on a branch of its own.
+fn scene<'a>(lab: &'a Lab, url: &str) -> Scene<'a> {
+    let repo = lab.repo();
+    script(lab, "bin/gh", GH);
+    script(lab, "ssh", SSH);
+    repo.git(&["init", "-q", "--bare", "-b", "main", lab.path("hub").as_str()]);
+    repo.git(&["remote", "add", "origin", url]);
+    let path = format!("{}:{}", lab.path("bin"), std::env::var("PATH").unwrap());
+    let scene = Scene { lab, repo, path };
+    scene.git(&["push", "-q", "origin", "main", "orchestration-tools"]).success();
+    scene.repo.xtask(&["install-hooks", "--this-program"]).success();
+    scene.repo.git(&["switch", "-qc", "feature"]);
+    scene
+}
+
+const GITHUB: &str = "git@github.com:owner/repo.git";
+const COMPARE: &str =
+    "https://github.com/owner/repo/compare/orchestration-tools...feature?expand=1";
+
+impl Scene<'_> {
+    fn variables(&self) -> [(&str, String); 4] {
+        [
+            ("PATH", self.path.clone()),
+            ("HUB", self.lab.path("hub").into()),
+            ("GIT_SSH_COMMAND", self.lab.path("ssh").into()),
+            ("GIT_SSH_VARIANT", "ssh".to_owned()),
+        ]
+    }
+
+    fn git(&self, args: &[&str]) -> Ran {
+        let variables = self.variables();
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, &value[..])).collect();
+        self.repo.run("git", args, &variables)
+    }
+
+    fn xtask(&self, args: &[&str]) -> Ran {
+        let variables = self.variables();
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, &value[..])).collect();
+        self.repo.xtask_with(args, &variables)
+    }
+
+    fn mode(&self, mode: &str) {
+        fs::write(self.lab.path("gh-mode"), mode).unwrap();
+    }
+
+    /// What `gh` was called with, a call each, its arguments joined; without those of one call
+    /// that only differ in length.
+    fn calls(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.lab.path("gh-log")).unwrap_or_default();
+        let calls = log.split("\n\n").filter(|call| !call.trim().is_empty());
+        calls.map(|call| call.trim().replace("\n    ", "\u{b6}").replace('\n', " ")).collect()
+    }
+
+    /// A commit that changes a managed file, and its push.
+    fn push_change(&self, text: &str) -> Ran {
+        self.repo.write("setup/a", text);
+        self.repo.git(&["commit", "-qam", &format!("Set a to {}", text.trim())]);
+        self.git(&["push", "-q", "origin", "feature"])
+    }
+
+    /// Waits until every request has its answer, and says what they are.
+    fn answers(&self) -> Vec<String> {
+        loop {
+            let json = self.xtask(&["status", "--json"]).success().json();
+            let lines = json["requests"].as_array().unwrap().clone();
+            let lines: Vec<String> =
+                lines.iter().map(|line| line.as_str().unwrap().to_owned()).collect();
+            if !lines.iter().any(|line| line.contains("not made yet")) {
+                return lines;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn a_push_of_managed_changes_opens_one_draft_and_later_ones_update_it() {
+    let lab = Lab::new();
+    let scene = scene(&lab, GITHUB);
+    let ran = scene.push_change("a2\n").success();
+    assert!(ran.err.contains("`feature` changes 1 managed file against `orchestration-tools`"));
+    assert!(ran.err.contains(COMPARE), "{}", ran.err);
+    let answers = scene.answers();
+    assert_eq!(answers.len(), 1);
+    assert!(answers[0].contains("draft pull request opened for `feature`"), "{answers:?}");
+    assert!(answers[0].ends_with("https://github.com/owner/repo/pull/7"), "{answers:?}");
+    let calls = scene.calls();
+    let create = &calls[1];
+    let begin = "pr create --repo github.com/owner/repo --draft --base orchestration-tools --head \
+                 feature --title [AUTO] Orchestration changes: Set a to a2 --body ";
+    assert!(create.starts_with(begin), "{create}");
+    assert!(create.contains("- `setup/a`") && create.contains("Branch `feature` at "), "{create}");
+    assert!(create.ends_with("--label orchestration --label auto-created"), "{create}");
+    // Looking shows it as often as wanted, a command that works shows it once.
+    scene.xtask(&["status"]).success().says("pull/7");
+    scene.xtask(&["sync"]).success().says("pull/7");
+    scene.xtask(&["sync"]).success().never_says("pull/7");
+    scene.xtask(&["status"]).success().never_says("pull/7");
+    for number in 3..6 {
+        scene.push_change(&format!("a{number}\n")).success();
+        let answers = scene.answers();
+        assert!(answers[0].contains("pull request updated for `feature`"), "{answers:?}");
+    }
+    let calls = scene.calls();
+    assert_eq!(calls.iter().filter(|call| call.starts_with("pr create")).count(), 1);
+    let edits: Vec<&String> = calls.iter().filter(|call| call.contains("--title")).collect();
+    let last = edits.last().unwrap();
+    assert!(last.starts_with("pr edit 7 --repo github.com/owner/repo --title "), "{last}");
+    assert!(last.contains("Set a to a5") && last.contains("Words of a person."), "{last}");
+}
+
+#[test]
+fn pushes_that_change_nothing_managed_are_silent() {
+    let lab = Lab::new();
+    let scene = scene(&lab, GITHUB);
+    scene.repo.write("src/app", "application\nmore\n");
+    scene.repo.git(&["commit", "-qam", "application"]);
+    let ran = scene.git(&["push", "-q", "origin", "feature"]).success();
+    assert_eq!(ran.err, "");
+    // Being behind is no change, and neither is a sync commit.
+    scene.repo.canonical(&[("setup/a", Some("a2\n"))]);
+    scene.repo.git(&["branch", "behind", "main"]);
+    assert_eq!(scene.git(&["push", "-q", "origin", "behind"]).success().err, "");
+    scene.repo.xtask(&["sync"]).success();
+    assert_eq!(scene.git(&["push", "-q", "origin", "feature"]).success().err, "");
+    // The canonical branch itself, tags and deletions.
+    scene.repo.git(&["tag", "v1"]);
+    let all = ["push", "-q", "origin", "orchestration-tools", "v1", ":behind"];
+    assert_eq!(scene.git(&all).success().err, "");
+    assert!(scene.calls().is_empty() && scene.answers().is_empty());
+}
+
+#[test]
+fn a_push_that_does_not_arrive_asks_for_nothing() {
+    let lab = Lab::new();
+    let scene = scene(&lab, GITHUB);
+    scene.repo.write("setup/a", "a2\n");
+    scene.repo.git(&["commit", "-qam", "x"]);
+    scene.git(&["push", "-q", "--dry-run", "origin", "feature"]).success().says(COMPARE);
+    assert!(scene.answers().is_empty());
+    let refuse = lab.path("hub/hooks/pre-receive");
+    fs::create_dir_all(refuse.parent().unwrap()).unwrap();
+    fs::write(&refuse, "#!/bin/sh\nexit 1\n").unwrap();
+    fs::set_permissions(&refuse, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(scene.git(&["push", "-q", "origin", "feature"]).code, Some(1));
+    assert!(scene.answers().is_empty() && scene.calls().is_empty());
+    fs::remove_file(&refuse).unwrap();
+    scene.git(&["push", "-q", "origin", "feature"]).success();
+    assert_eq!(scene.answers().len(), 1);
+}
+
+#[test]
+fn a_remote_branch_that_is_not_followed_here_is_asked_for() {
+    let lab = Lab::new();
+    let scene = scene(&lab, GITHUB);
+    let spec = "+refs/heads/main:refs/remotes/origin/main";
+    scene.repo.git(&["config", "remote.origin.fetch", spec]);
+    // The one who waits for the push asks the remote in its own environment.
+    scene.repo.git(&["config", "core.sshCommand", lab.path("ssh").as_str()]);
+    scene.push_change("a2\n").success();
+    assert!(scene.answers()[0].contains("pull/7"));
+}
+
+#[test]
+fn whatever_gh_does_the_push_goes_through_and_the_reason_is_told() {
+    for (mode, why) in [
+        ("signed-out", "`gh` is not signed in (`gh auth login` signs in)"),
+        ("failing", "GraphQL: something went wrong"),
+        ("nonsense", "something else than a list"),
+        ("no-draft", "Draft pull requests are not supported"),
+    ] {
+        let lab = Lab::new();
+        let scene = scene(&lab, GITHUB);
+        scene.mode(mode);
+        scene.push_change("a2\n").success();
+        let answers = scene.answers();
+        assert!(answers[0].contains("no pull request for `feature`"), "{mode}: {answers:?}");
+        assert!(answers[0].contains(why), "{mode}: {answers:?}");
+        assert!(answers[0].contains(COMPARE), "{mode}: {answers:?}");
+        // By hand it is the same: the push has gone through, so that is no failure.
+        let ran = scene.xtask(&["push"]).success();
+        assert!(ran.err.contains(why) && ran.err.contains(COMPARE), "{mode}: {}", ran.err);
+        // And once it works, one command is enough.
+        scene.mode("");
+        scene.xtask(&["push"]).success().says("draft pull request opened");
+        assert!(scene.answers().is_empty());
+    }
+}
+
+#[test]
+fn labels_are_made_where_they_may_be_and_left_out_where_not() {
+    for (mode, note) in [("no-labels", ""), ("no-rights", "(without labels")] {
+        let lab = Lab::new();
+        let scene = scene(&lab, GITHUB);
+        scene.mode(mode);
+        scene.push_change("a2\n").success();
+        let answers = scene.answers();
+        assert!(answers[0].contains("draft pull request opened"), "{mode}: {answers:?}");
+        assert!(answers[0].contains(note), "{mode}: {answers:?}");
+        let calls = scene.calls();
+        assert!(calls.iter().any(|call| call.starts_with("label create orchestration")));
+        assert!(calls.iter().any(|call| call.starts_with("label create auto-created")));
+    }
+}
+
+#[test]
+fn a_slow_gh_does_not_hold_the_push_up() {
+    let lab = Lab::new();
+    let scene = scene(&lab, GITHUB);
+    scene.mode("slow");
+    scene.push_change("a2\n").success();
+    // The push is over, and `gh` has not even answered its first question.
+    let waiting = scene.xtask(&["status"]).success();
+    waiting.says("is not made yet").says(COMPARE);
+    fs::write(lab.path("go-on"), "").unwrap();
+    assert!(scene.answers()[0].contains("draft pull request opened"));
+}
+
+/// A folder with the few programs that a push needs, and no `gh`.
+fn without_gh(lab: &Lab) -> String {
+    let folder = lab.path("few");
+    fs::create_dir_all(&folder).unwrap();
+    for program in ["git", "sh", "cat"] {
+        let found = std::env::split_paths(&std::env::var("PATH").unwrap())
+            .map(|folder| folder.join(program))
+            .find(|file| file.is_file())
+            .unwrap();
+        std::os::unix::fs::symlink(found, folder.join(program)).unwrap();
+    }
+    folder.into()
+}
+
+#[test]
+fn without_gh_the_address_is_given_at_once() {
+    let lab = Lab::new();
+    let mut scene = scene(&lab, GITHUB);
+    scene.path = without_gh(&lab);
+    let ran = scene.push_change("a2\n").success().says("`gh` is not installed");
+    let template = format!("{COMPARE}&template=orchestration-pr.md");
+    ran.says(&template);
+    assert!(scene.answers().is_empty());
+    scene.xtask(&["push"]).success().says("`gh` is not installed").says(&template);
+}
+
+#[test]
+fn every_form_of_an_address_leads_to_its_page() {
+    let lab = Lab::new();
+    let scene = scene(&lab, GITHUB);
+    scene.repo.write("setup/a", "a2\n");
+    scene.repo.git(&["commit", "-qam", "x"]);
+    let head = scene.repo.head();
+    let zero = "0".repeat(40);
+    let input = format!("refs/heads/feature {head} refs/heads/feature {zero}\n");
+    let told = |url: &str| {
+        let repo = &scene.repo;
+        repo.git(&["config", "remote.origin.url", url]);
+        let hook = repo.dir.join(".git/hooks/pre-push");
+        let shell = xshell::Shell::new().unwrap();
+        shell.change_dir(&repo.dir);
+        let mut command = xshell::cmd!(shell, "{hook} origin {url}").quiet().stdin(&input);
+        for (name, value) in repo.environment() {
+            command = command.env(name, value);
+        }
+        command = command.env("PATH", without_gh_once(&lab)).ignore_status();
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{url}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let github = "https://github.com/owner/repo/compare/orchestration-tools...feature?expand=1&\
+                  template=orchestration-pr.md";
+    for url in [
+        "git@github.com:owner/repo.git",
+        "git@github.com:owner/repo",
+        "github.com:owner/repo.git",
+        "ssh://git@github.com/owner/repo.git",
+        "ssh://git@ssh.github.com:443/owner/repo.git",
+        "https://github.com/owner/repo.git",
+        "https://github.com/owner/repo/",
+        "https://GitHub.com/owner/repo",
+        "https://user:secret-token@github.com/owner/repo.git",
+        "http://github.com/owner/repo.git",
+        "git://github.com/owner/repo.git",
+    ] {
+        let said = told(url);
+        assert!(said.contains(github), "{url}: {said}");
+        assert!(!said.contains("secret"), "{url}: {said}");
+    }
+    for (url, page) in [
+        (
+            "git@gitlab.com:group/sub/repo.git",
+            "https://gitlab.com/group/sub/repo/-/merge_requests/new?",
+        ),
+        ("https://gitlab.example.com:8443/g/r.git", "https://gitlab.example.com:8443/g/r/-/merge"),
+        ("git@bitbucket.org:team/repo.git", "https://bitbucket.org/team/repo/pull-requests/new?"),
+        (
+            "ssh://git@bitbucket.example.com:7999/prj/repo.git",
+            "https://bitbucket.example.com/projects/prj/repos/repo/pull-requests?create",
+        ),
+        (
+            "https://me@bitbucket.example.com/scm/~me/repo.git",
+            "https://bitbucket.example.com/users/me/repos/repo/pull-requests?create",
+        ),
+    ] {
+        let said = told(url);
+        assert!(said.contains(page), "{url}: {said}");
+    }
+    for url in [
+        "/srv/git/repo.git",
+        "file:///srv/git/repo.git",
+        "../repo",
+        "https://git.example.com/owner/repo.git",
+        "https://github.com/",
+        "ssh://[::1]:22/owner/repo.git",
+        "not a url at all",
+        "https://",
+        "ext::sh -c true",
+    ] {
+        let said = told(url);
+        assert!(said.contains("does not tell where a pull request"), "{url}: {said}");
+    }
+    scene.repo.canonical(&[("setup/sync.toml", Some("[canonical]\nforge = 'gitlab'\n"))]);
+    let said = told("https://git.example.com/owner/repo.git");
+    assert!(said.contains("https://git.example.com/owner/repo/-/merge_requests/new?"), "{said}");
+}
+
+fn without_gh_once(lab: &Lab) -> String {
+    let folder = lab.path("few");
+    if folder.exists() { folder.into() } else { without_gh(lab) }
+}
+
+#[test]
+fn a_fork_is_compared_with_the_project_it_came_from() {
+    let lab = Lab::new();
+    let scene = scene(&lab, GITHUB);
+    scene.repo.git(&["remote", "add", "fork", "git@github.com:ada/repo.git"]);
+    scene.repo.write("setup/a", "a2\n");
+    scene.repo.git(&["commit", "-qam", "x"]);
+    let ran = scene.git(&["push", "-q", "fork", "feature"]).success();
+    ran.says("/owner/repo/compare/orchestration-tools...ada:feature?");
+    assert!(scene.answers()[0].contains("pull/7"));
+    let calls = scene.calls();
+    let create = calls.iter().find(|call| call.starts_with("pr create")).unwrap();
+    assert!(create.contains("--repo github.com/owner/repo "), "{create}");
+    assert!(create.contains("--head ada:feature "), "{create}");
+}
+
+#[test]
+fn push_pushes_what_is_named_and_nothing_else() {
+    let lab = Lab::new();
+    let scene = scene(&lab, GITHUB);
+    scene.repo.git(&["branch", "other"]);
+    scene.repo.git(&["tag", "v1"]);
+    scene.repo.write("setup/a", "a2\n");
+    scene.repo.git(&["commit", "-qam", "Change a"]);
+    let heads = || scene.repo.git(&["ls-remote", lab.path("hub").as_str()]);
+    let before = heads();
+    scene.xtask(&["push", "--dry-run"]).success();
+    assert_eq!(heads(), before);
+    assert!(scene.calls().is_empty());
+    let ran = scene.xtask(&["push", "--no-request"]).success();
+    assert!(!ran.out.contains("pull request"), "{}", ran.out);
+    assert!(scene.calls().is_empty());
+    assert!(heads().contains("refs/heads/feature") && !heads().contains("refs/heads/other"));
+    assert!(!heads().contains("refs/tags"));
+    let upstream = scene.repo.git(&["rev-parse", "--abbrev-ref", "feature@{upstream}"]);
+    assert_eq!(upstream.trim(), "origin/feature");
+    let ran = scene.xtask(&["push", "feature", "other"]).success();
+    assert!(ran.out.contains("draft pull request opened for `feature`"), "{}", ran.out);
+    assert_eq!(scene.calls().iter().filter(|call| call.starts_with("pr create")).count(), 1);
+    assert!(heads().contains("refs/heads/other"));
+    // What git refuses is a failure, and no request is made for it.
+    scene.repo.git(&["commit", "-q", "--amend", "-m", "Amended"]);
+    scene.xtask(&["push"]).status(3);
+    scene.xtask(&["push", "--force-with-lease"]).success().says("pull request updated");
+    scene.xtask(&["push", "nowhere"]).status(2).says("no branch `nowhere`");
+    scene.xtask(&["push", "--remote", "nowhere"]).status(2).says("no remote `nowhere`");
+    scene.repo.git(&["switch", "-q", "--detach"]);
+    scene.xtask(&["push"]).status(2).says("HEAD is detached");
+}
+
+#[test]
+fn the_template_of_the_project_has_what_reviewers_need() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../.github");
+    let read = |name: &str| fs::read_to_string(root.join(name)).unwrap();
+    let template = read("pull_request_templates/orchestration-pr.md");
+    assert!(template.contains("## Impact assessment") && template.contains("## Test plan"));
+    // Under this name GitHub finds it.
+    assert_eq!(read("PULL_REQUEST_TEMPLATE/orchestration-pr.md"), template);
+}
