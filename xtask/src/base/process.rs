@@ -171,6 +171,7 @@ pub fn is_running(pid: u32) -> bool {
 /// git sets for every hook: it points to no repository.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that starts programs")]
 pub fn without_git_variables(
+    program: &Path,
     args: &[OsString],
     keep: &[&str],
     has: impl Fn(&str) -> bool,
@@ -180,8 +181,7 @@ pub fn without_git_variables(
     if !GIT_LOCAL.iter().any(|name| !is_kept(name) && has(name)) {
         return Ok(());
     }
-    let exe = std::env::current_exe().unable(|| "this program cannot find itself")?;
-    let mut command = Command::new(exe);
+    let mut command = Command::new(program);
     command.args(args.iter().skip(1));
     for name in GIT_LOCAL.iter().filter(|name| !is_kept(name)) {
         command.env_remove(name);

@@ -14,6 +14,8 @@ use super::files::is_executable;
 pub struct World {
     /// The folder in which the command works (after `-C`).
     pub cwd: PathBuf,
+    /// The file of this very program.
+    pub program: PathBuf,
     /// The environment at the start.
     pub env: BTreeMap<OsString, OsString>,
     /// The wall clock, in time since the Unix epoch.
@@ -25,7 +27,8 @@ impl World {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads them")]
     pub fn real() -> Result<World> {
         let cwd = std::env::current_dir().unable(|| "the working folder cannot be read")?;
-        Ok(World { cwd, env: std::env::vars_os().collect(), clock: wall_clock })
+        let program = std::env::current_exe().unable(|| "this program cannot find itself")?;
+        Ok(World { cwd, program, env: std::env::vars_os().collect(), clock: wall_clock })
     }
 
     /// The value of an environment variable, where it is set to text that is not empty.

@@ -52,21 +52,29 @@ pub(super) fn run(world: World, args: &[OsString]) -> Exit {
     }
     let done = Session::new(world, &silent()).and_then(|session| {
         let repo = session.repo()?;
-        if !is_ours(&repo) {
+        if !is_ours(&session.world, &repo) {
             return Ok(DONE);
         }
         act(&session, &repo, hook, number, args.get(2..).unwrap_or_default())
     });
     done.or_else(|failure| {
-        tell(&format!("{name} did nothing: {failure}"));
-        for detail in failure.details() {
-            report::hook_line(&format!("  {detail}"));
-        }
-        for hint in failure.hints() {
-            tell(&hint.replace("`--", "`cargo xtask sync --"));
-        }
+        tell(&format!("{name} did nothing: {}", in_a_line(&failure)));
         Ok(DONE)
     })
+}
+
+/// A failure with as much of its why and its way out as goes into a line.
+fn in_a_line(failure: &Error) -> String {
+    let mut line = failure.to_string();
+    match failure.details() {
+        [] => {}
+        [one] => line.push_str(&format!(" ({one})")),
+        [first, ..] => line.push_str(&format!(" ({first}; `cargo xtask status` lists all)")),
+    }
+    if let Some(hint) = failure.hints().first() {
+        line.push_str(&format!("; {}", hint.replace("`--", "`cargo xtask sync --")));
+    }
+    line.replace('\n', " ")
 }
 
 fn silent() -> Global {
@@ -79,9 +87,8 @@ fn tell(text: &str) {
 
 /// Whether the repository around the working folder is the one in which this program is installed.
 /// With `--git-dir` and `--work-tree` it may be another.
-fn is_ours(repo: &Repo) -> bool {
-    let Ok(this) = std::env::current_exe() else { return true };
-    let home = this.parent().filter(|folder| folder.ends_with("xtask/bin"));
+fn is_ours(world: &World, repo: &Repo) -> bool {
+    let home = world.program.parent().filter(|folder| folder.ends_with("xtask/bin"));
     let Some(home) = home.and_then(|folder| folder.parent()?.parent()) else { return true };
     repo.common_folder().canonicalize().is_ok_and(|common| common == home)
 }
@@ -189,7 +196,7 @@ fn notice(
         state: State::Waiting,
     };
     let queued = queue::put(repo, session.tools().disk, &request)
-        .and_then(|()| start_finishing(repo, &key(remote, branch), git));
+        .and_then(|()| start_finishing(session, repo, &key(remote, branch), git));
     match queued {
         Ok(()) => tell(&format!(
             "its draft pull request is opened or updated once the push has arrived; by hand: {url}"
@@ -198,9 +205,10 @@ fn notice(
     }
 }
 
-fn start_finishing(repo: &Repo, key: &str, git: u32) -> Result<()> {
-    let this = std::env::current_exe().unable(|| "this program cannot find itself")?;
-    Program::new(this, repo.root()).args([WORD, FINISH, &git.to_string(), key]).run_detached()
+fn start_finishing(session: &Session, repo: &Repo, key: &str, git: u32) -> Result<()> {
+    Program::new(&session.world.program, repo.root())
+        .args([WORD, FINISH, &git.to_string(), key])
+        .run_detached()
 }
 
 /// Waits for a push to end, and makes the pull request.

@@ -50,10 +50,10 @@ fn run(args: Vec<OsString>) -> Exit {
     let world = World::real()?;
     let has = |name: &str| world.env.contains_key(&OsString::from(name));
     if args.get(1).is_some_and(|word| word == hook::WORD) {
-        process::without_git_variables(&args, &hook::KEPT_VARIABLES, has)?;
+        process::without_git_variables(&world.program, &args, &hook::KEPT_VARIABLES, has)?;
         return hook::run(world, &args[2..]);
     }
-    process::without_git_variables(&args, &[], has)?;
+    process::without_git_variables(&world.program, &args, &[], has)?;
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(refused) => {

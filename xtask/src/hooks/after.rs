@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 
-use super::{Hook, gates};
+use super::{Hook, gates, program};
 use crate::base::error::Result;
 use crate::base::lock;
 use crate::base::words::{count, some_of};
@@ -170,6 +170,13 @@ fn act(
         (None, None) => brought,
     });
     lines.extend(kept);
+    if program::is_old(repo, context)? {
+        lines.push(
+            "the hooks themselves are older than the canonical branch now; \
+             `cargo xtask install-hooks` renews them"
+                .to_owned(),
+        );
+    }
     Ok(lines)
 }
 

@@ -10,18 +10,22 @@ use crate::base::error::Result;
 use crate::base::path::RepoPath;
 use crate::base::progress::Silent;
 use crate::base::words::count;
+use crate::config::SyncConfig;
 use crate::repo::{Entry, Known, OnceCanonical, Pair, Repo};
-use crate::sync::context::{self, Context};
+use crate::sync::context::{self, BRANCH_SETTING, Context};
 use crate::sync::managed::Managed;
 use crate::sync::run::Tools;
 
 /// The line to say, if there is one.
 pub fn after_commit(repo: &Repo, tools: &Tools<'_>) -> Result<Option<String>> {
-    let names = context::names(repo)?;
-    // Nearly every commit is made on another branch, and costs no more than this.
-    if repo.branch_name().is_none_or(|branch| branch != names.branch) {
+    // Nearly every commit is made on another branch, and costs no more than this. `setup` has noted
+    // the name of the canonical branch where it is not the usual one.
+    let usual = || SyncConfig::default().branch;
+    let canonical = repo.setting(BRANCH_SETTING).unwrap_or_else(usual);
+    if repo.branch_name() != Some(canonical) {
         return Ok(None);
     }
+    let names = context::names(repo)?;
     if !gates::are_open(repo, Hook::PostCommit, tools.world.now_seconds())? {
         return Ok(None);
     }

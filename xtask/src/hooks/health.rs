@@ -9,8 +9,10 @@ use super::program::{Care, Installed, Record, installed, sources};
 use crate::base::error::Result;
 use crate::base::files::is_executable;
 use crate::base::world::{World, rfc3339};
-use crate::repo::Repo;
+use crate::config::Mode;
+use crate::repo::{Head, Repo};
 use crate::sync::context::{self, Context};
+use crate::sync::manner::{Manner, Owner, manner};
 
 /// How one hook stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,8 +138,35 @@ pub fn health(repo: &Repo, world: &World, context: Option<&Context>, care: Care)
     } else if repo.branch_name().is_none() {
         notes.push("HEAD is detached; nothing is synced here".to_owned());
     }
+    if let (Some(context), Ok(head)) = (context, repo.head())
+        && let Some(branch) = &head.branch
+    {
+        notes.extend(what_may_be_done(repo, &head, branch, context)?);
+    }
     let folder = folder.display().to_string();
     Ok(Health { folder, hooks, program, is_old, obstacles, notes })
+}
+
+/// What hooks leave out on this branch, if they do not simply sync it.
+fn what_may_be_done(
+    repo: &Repo,
+    head: &Head,
+    branch: &str,
+    context: &Context,
+) -> Result<Option<String>> {
+    if branch == context.config.branch {
+        return Ok(Some(format!("`{branch}` is the canonical branch; nothing is synced into it")));
+    }
+    let Manner { mode, owner } = manner(repo, head, context)?;
+    if mode != Mode::Notify {
+        return Ok(None);
+    }
+    let why = match owner {
+        Owner::You => "the configuration says so for this branch",
+        Owner::Protected => "it is protected",
+        Owner::Others => "it follows another branch, and its newest commit is not yours",
+    };
+    Ok(Some(format!("on `{branch}` hooks only tell what is behind: {why}")))
 }
 
 /// Where and until when hooks are switched off, in words.

@@ -143,6 +143,15 @@ pub fn sources(repo: &Repo, context: &Context) -> Result<Option<String>> {
     Ok(Some(digest::hex(&key)[..16].to_owned()))
 }
 
+/// Whether the installed program was built from other sources than the canonical ones of now. One
+/// that is no build of them, or that is gone, is not old.
+pub fn is_old(repo: &Repo, context: &Context) -> Result<bool> {
+    let Installed::Whole(Record { sources: Some(built), .. }) = installed(repo, Care::Look) else {
+        return Ok(false);
+    };
+    Ok(sources(repo, context)?.is_some_and(|present| present != built))
+}
+
 /// What is needed to build and install.
 pub struct Builder<'a> {
     /// The repository.
@@ -192,7 +201,7 @@ impl Builder<'_> {
     }
 
     fn this_program(&self) -> Result<(PathBuf, Vec<u8>)> {
-        let this = std::env::current_exe().unable(|| "this program cannot find itself")?;
+        let this = self.world.program.clone();
         let bytes = fs::read(&this).unable(|| format!("`{}` cannot be read", this.display()))?;
         Ok((this, bytes))
     }

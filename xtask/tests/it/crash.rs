@@ -31,7 +31,13 @@ enum Fault {
 fn world(place: &Place<'_>) -> World {
     let env =
         place.environment().into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-    World { cwd: place.dir.clone().into(), env, clock: || Duration::from_secs(1_770_000_000) }
+    let program = env!("CARGO_BIN_EXE_xtask").into();
+    World {
+        cwd: place.dir.clone().into(),
+        program,
+        env,
+        clock: || Duration::from_secs(1_770_000_000),
+    }
 }
 
 /// What is run against the faults.

@@ -426,6 +426,8 @@ fn the_program_is_built_from_the_canonical_sources_alone() {
     repo.canonical(&[("xtask/README.md", Some("newer\n"))]);
     repo.xtask(&["hooks", "status"]).success().says("older than the canonical sources");
     repo.xtask(&["status"]).success().says("from older sources");
+    let ran = repo.try_git(&["switch", "-c", "follows", "main"]).success();
+    assert!(ran.err.contains("hooks themselves are older"), "{}", ran.err);
     // Sources that do not build leave all as it is.
     repo.canonical(&[("xtask/src/main.rs", Some("no rust\n"))]);
     let failed = repo.xtask_with(&["-q", "install-hooks"], &homes).status(3);

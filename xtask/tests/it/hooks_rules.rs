@@ -42,6 +42,7 @@ fn a_branch_of_somebody_else_is_only_told_about() {
     assert!(ran.err.contains("1 managed file behind `orchestration-tools`"), "{}", ran.err);
     assert!(ran.err.contains("somebody else's"), "{}", ran.err);
     assert_eq!((repo.head(), repo.status()), (before, String::new()));
+    repo.xtask(&["hooks", "status"]).success().says("its newest commit is not yours");
     // With a commit of one's own on top it is one's own, and so it stays after the sync commit.
     repo.write("src/app", "by ada\n");
     repo.git(&["commit", "-qam", "by ada"]);
@@ -288,6 +289,8 @@ fn a_canonical_branch_that_is_missing_or_broken_is_one_line() {
     repo.write("src/app", "x\n");
     let ran = repo.try_git(&["commit", "-qam", "x"]).success();
     assert!(ran.err.contains("pre-commit did nothing"), "{}", ran.err);
+    assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
+    assert!(ran.err.contains("setup/sync.toml:2: unknown key `managed.includ`"), "{}", ran.err);
     repo.xtask(&["hooks", "status"]).success().says("1 fault in setup/sync.toml");
     repo.git(&["branch", "-qD", "orchestration-tools"]);
     let ran = repo.try_git(&["switch", "-q", "-c", "two"]).success();

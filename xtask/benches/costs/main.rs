@@ -1,0 +1,47 @@
+//! What xtask costs, with git and its peers on the other side: `cargo xbench`.
+//!
+//! Each row times whole processes, ours and the others' in turn, and prints medians, and ratios or
+//! differences pair by pair: on a machine that is doing other things, too, these can be compared.
+//! Nothing fails by being slow. `cargo xbench -- NAME` runs the rows whose name holds NAME;
+//! `cargo xbench -- --fleet DIR` adds the survey of every branch of a bare repository.
+#![expect(clippy::disallowed_methods, reason = "a benchmark makes its scenes itself")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints its answer")]
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on should stop")]
+#![expect(unreachable_pub, reason = "the rows read better with plain `pub`")]
+
+mod hooks;
+mod kit;
+mod sync;
+
+use std::path::{Path, PathBuf};
+
+use kit::{Bench, Row};
+
+const ROWS: [(&str, Row); 8] = [
+    ("start: nothing to do in a small repository", sync::small),
+    ("check: 10,000 managed files, nothing changed", sync::check),
+    ("write: 1,000 files and a commit", sync::write),
+    ("unmanaged: growth with files that are not managed", sync::unmanaged),
+    ("branches: status --all", sync::branches),
+    ("hooks: what they add to a checkout, 65 managed files", hooks::checkout_of_few),
+    ("hooks: what they add to a checkout, 10,000 managed files", hooks::checkout_of_many),
+    ("hooks: what they add to a commit and to a push", hooks::commit_and_push),
+];
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let fleet = args.iter().position(|arg| arg == "--fleet").map(|at| PathBuf::from(&args[at + 1]));
+    let wanted: Vec<&String> =
+        args.iter().filter(|arg| !arg.starts_with("--") && !Path::new(arg).exists()).collect();
+    let bench = Bench::new();
+    for (name, run) in ROWS {
+        if wanted.is_empty() || wanted.iter().any(|word| name.contains(word.as_str())) {
+            println!("\n{name}");
+            run(&bench);
+        }
+    }
+    if let Some(fleet) = fleet {
+        println!("\nfleet: status --all of {}", fleet.display());
+        sync::fleet(&bench, &fleet);
+    }
+}
