@@ -18,8 +18,8 @@ use crate::hooks::{Hook, after, before_commit, behind, gates};
 use crate::repo::Repo;
 use crate::report;
 use crate::review::finish::{self, Places, about, make, places};
+use crate::review::gh;
 use crate::review::queue::{self, Request, State};
-use crate::review::{gh, queue::key};
 use crate::sync::context::{self, Context};
 
 /// The word with which the shims begin.
@@ -196,7 +196,7 @@ fn notice(
         state: State::Waiting,
     };
     let queued = queue::put(repo, session.tools().disk, &request)
-        .and_then(|()| start_finishing(session, repo, &key(remote, branch), git));
+        .and_then(|()| start_finishing(session, repo, &request.key(), git));
     match queued {
         Ok(()) => tell(&format!(
             "its draft pull request is opened or updated once the push has arrived; by hand: {url}"

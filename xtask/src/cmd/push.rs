@@ -9,7 +9,7 @@ use crate::hooks::before_push::{Changed, PushedRef, judge};
 use crate::repo::{Id, Repo};
 use crate::report;
 use crate::review::finish::{about, make, places};
-use crate::review::queue::{self, Request, State, key};
+use crate::review::queue::{self, Request, State};
 use crate::sync::context::{self, Context};
 
 /// A branch to push, and where to.
@@ -124,5 +124,5 @@ fn request(
         _ => report::warn(&request.words()),
     }
     // The answer has been given: nothing waits for anybody any more.
-    queue::drop_request(repo, disk, &key(&job.remote, &job.branch))
+    queue::forget_branch(repo, disk, &job.remote, &job.branch)
 }

@@ -138,29 +138,27 @@ pub fn finish(
     git: u32,
     make: &dyn Fn(&Request) -> Result<Option<State>>,
 ) -> Result<()> {
-    let Some(asked) = queue::get(repo, key) else { return Ok(()) };
+    let Some(request) = queue::get(repo, key) else { return Ok(()) };
+    let commit = Id::from_hex(request.commit.as_bytes()).ok();
+    let tracking = format!("refs/remotes/{}/{}", request.remote, request.branch);
     let mut rounds = 0;
-    while is_running(git) && rounds < ROUNDS {
+    while is_running(git) && rounds < ROUNDS && repo.resolve(&tracking)? != commit {
         rounds += 1;
         std::thread::sleep(POLL);
     }
     let _alone = queue::enter(repo)?;
-    // A later push has put its own request there, and somebody waits for that one, too.
-    let Some(request) = queue::get(repo, key).filter(|now| now.commit == asked.commit) else {
-        return Ok(());
-    };
-    if request.state != State::Waiting {
+    // `cargo xtask push` may have been faster.
+    if queue::get(repo, key).is_none_or(|request| request.state != State::Waiting) {
         return Ok(());
     }
-    let commit = Id::from_hex(request.commit.as_bytes()).ok();
-    let tracking = format!("refs/remotes/{}/{}", request.remote, request.branch);
     let has_arrived = match repo.resolve(&tracking)? {
         Some(id) => Some(id) == commit,
         // Not every clone keeps track of every branch: then the remote is asked.
         None => repo.remote_branch(&request.remote, &request.branch)? == commit,
     };
     if !has_arrived {
-        // It was refused, interrupted or a dry run; the user has seen that.
+        // It was refused, interrupted or a dry run, and the user has seen that; or a later push has
+        // come on top, and somebody waits for that one, too.
         return queue::drop_request(repo, disk, key);
     }
     match make(&request)? {

@@ -1,5 +1,5 @@
-//! The requests that wait for a push to arrive, and what came of them: a record for each branch of
-//! each remote, under the common git folder.
+//! The requests that wait for a push to arrive, and what came of them: a record for each pushed
+//! commit of a branch, under the common git folder, so that no push can take another's away.
 
 use std::fs;
 use std::path::PathBuf;
@@ -91,20 +91,23 @@ fn folder(repo: &Repo) -> PathBuf {
     repo.shared_state_folder().join("requests")
 }
 
-/// The name under which the request of a branch is kept.
-#[must_use]
-pub fn key(remote: &str, branch: &str) -> String {
-    let digest = digest::of_parts([remote.as_bytes(), branch.as_bytes()]);
-    digest::hex(&digest)[..16].to_owned()
+impl Request {
+    /// The name under which it is kept.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let Request { remote, branch, commit, .. } = self;
+        let digest = digest::of_parts([remote.as_bytes(), branch.as_bytes(), commit.as_bytes()]);
+        digest::hex(&digest)[..16].to_owned()
+    }
 }
 
 fn file(repo: &Repo, key: &str) -> PathBuf {
     folder(repo).join(key)
 }
 
-/// Puts a request in the place of any earlier one of its branch.
+/// Keeps a request, or what came of it.
 pub fn put(repo: &Repo, disk: &Disk<'_>, request: &Request) -> Result<()> {
-    let file = file(repo, &key(&request.remote, &request.branch));
+    let file = file(repo, &request.key());
     record::write(disk, &file, KIND, request)
         .unable(|| format!("`{}` cannot be written", file.display()))
 }
@@ -130,9 +133,19 @@ pub fn all(repo: &Repo, now: i64) -> Vec<Request> {
     let Ok(files) = fs::read_dir(folder(repo)) else { return Vec::new() };
     let keys = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
     let mut found: Vec<Request> = keys.filter_map(|key| get(repo, &key)).collect();
-    found.retain(|request| now - request.asked < KEPT);
+    found.retain(|request| now.saturating_sub(request.asked) < KEPT);
     found.sort_by(|one, two| (one.asked, &one.branch).cmp(&(two.asked, &two.branch)));
     found
+}
+
+/// Takes all requests for a branch away.
+pub fn forget_branch(repo: &Repo, disk: &Disk<'_>, remote: &str, branch: &str) -> Result<()> {
+    for request in all(repo, i64::MIN) {
+        if request.remote == remote && request.branch == branch {
+            drop_request(repo, disk, &request.key())?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes the answers away that a person has now seen, and what is too old to matter.

@@ -271,6 +271,24 @@ fn a_slow_gh_does_not_hold_the_push_up() {
     assert!(scene.answers()[0].contains("draft pull request opened"));
 }
 
+/// Five pushes made five pull requests.
+#[test]
+fn lesson_18_pushes_one_upon_the_other_make_one_request() {
+    let lab = Lab::new();
+    let scene = scene(&lab, GITHUB);
+    scene.mode("slow");
+    for number in 2..7 {
+        scene.push_change(&format!("a{number}\n")).success();
+    }
+    fs::write(lab.path("go-on"), "").unwrap();
+    let answers = scene.answers();
+    assert!(answers.iter().any(|answer| answer.contains("opened")), "{answers:?}");
+    let calls = scene.calls();
+    assert_eq!(calls.iter().filter(|call| call.starts_with("pr create")).count(), 1);
+    let last = calls.iter().rfind(|call| call.contains("--title")).unwrap();
+    assert!(last.contains("Set a to a6"), "{last}");
+}
+
 /// A folder with the few programs that a push needs, and no `gh`.
 fn without_gh(lab: &Lab) -> String {
     let folder = lab.path("few");
