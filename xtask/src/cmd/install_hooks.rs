@@ -3,9 +3,8 @@
 use super::session::Session;
 use super::{DONE, Exit};
 use crate::cli::InstallHooks;
-use crate::hooks::program::Builder;
 use crate::hooks::set_up::{From, install_all};
-use crate::report::{self, Loudness, hooks::installed};
+use crate::report::{self, hooks::installed};
 use crate::sync::context;
 
 pub(super) fn run(session: &Session, args: &InstallHooks) -> Exit {
@@ -14,15 +13,8 @@ pub(super) fn run(session: &Session, args: &InstallHooks) -> Exit {
     for warning in &context.warnings {
         report::warn(warning);
     }
-    let tools = session.tools();
-    let builder = Builder {
-        repo: &repo,
-        world: &session.world,
-        disk: tools.disk,
-        is_quiet: session.loudness == Loudness::Quiet,
-    };
     let from = if args.this_program { From::ThisProgram } else { From::Canonical };
-    let installation = install_all(&builder, &context, from, args.force)?;
+    let installation = install_all(&session.builder(&repo), &context, from, args.force)?;
     report::answer(&installed(
         &installation.folder,
         installation.is_new_program,

@@ -13,6 +13,7 @@ use crate::base::world::World;
 use crate::cli::{Color, Global};
 use crate::hooks::Hook;
 use crate::hooks::install::Done;
+use crate::hooks::program::Builder;
 use crate::hooks::shim::KEPT;
 use crate::repo::{Head, Repo};
 use crate::report::hooks::HookDone;
@@ -81,6 +82,12 @@ impl Session {
                 report::warn(&format!("waiting for another xtask in this worktree ({holder})"));
             },
         }
+    }
+
+    /// What an installation of the hooks needs.
+    pub(super) fn builder<'s>(&'s self, repo: &'s Repo) -> Builder<'s> {
+        let is_quiet = self.loudness == Loudness::Quiet;
+        Builder { repo, world: &self.world, disk: &self.disk, is_quiet }
     }
 
     /// Tells what is going on.

@@ -5,7 +5,6 @@ use super::{DONE, Exit};
 use crate::base::error::{Error, Kind, Result};
 use crate::cli::Setup;
 use crate::config::SyncConfig;
-use crate::hooks::program::Builder;
 use crate::hooks::set_up::{From, install_all};
 use crate::repo::Repo;
 use crate::report;
@@ -36,14 +35,7 @@ fn install_hooks(session: &Session) -> Result<()> {
         return Ok(());
     }
     let context = context::read(&repo)?;
-    let tools = session.tools();
-    let builder = Builder {
-        repo: &repo,
-        world: &session.world,
-        disk: tools.disk,
-        is_quiet: session.loudness == Loudness::Quiet,
-    };
-    match install_all(&builder, &context, From::Canonical, false) {
+    match install_all(&session.builder(&repo), &context, From::Canonical, false) {
         Ok(done) => {
             let lines = hook_lines(&done.hooks);
             let text = installed(&done.folder, done.is_new_program, &lines, session.loudness);

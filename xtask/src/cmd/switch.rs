@@ -9,12 +9,11 @@ use crate::repo::Repo;
 use crate::report::sync::{Manner, SyncReport};
 use crate::report::{self, count};
 use crate::sync::gather::Depth;
+use crate::sync::lift::drop_overlay;
 use crate::sync::manner::manner;
 use crate::sync::overlay;
 use crate::sync::plan::WriteMode;
-use crate::sync::run::{
-    Looked, Tools, Wishes, check_gates, drop_overlay, look, read_context, write,
-};
+use crate::sync::run::{Looked, Tools, Wishes, check_gates, look, read_context, write};
 use crate::sync::undo::{find, undo};
 
 pub(super) fn run(session: &Session, args: &Switch) -> Exit {

@@ -16,6 +16,7 @@ pub mod deletions;
 pub mod export;
 pub mod gather;
 pub mod journal;
+pub mod lift;
 pub mod managed;
 pub mod manner;
 pub mod merge;

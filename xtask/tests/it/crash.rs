@@ -13,8 +13,9 @@ use xtask::base::world::World;
 use xtask::repo::Repo;
 use xtask::sync::context;
 use xtask::sync::gather::Depth;
+use xtask::sync::lift::drop_overlay;
 use xtask::sync::plan::{Beyond, WriteMode};
-use xtask::sync::run::{Looked, Tools, Wishes, drop_overlay, look, write};
+use xtask::sync::run::{Looked, Tools, Wishes, look, write};
 use xtask::sync::undo;
 
 use crate::testkit::{Lab, Place, Scene};
