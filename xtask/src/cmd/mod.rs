@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use self::session::Session;
-use crate::base::error::{Kind, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::base::process;
 use crate::base::world::World;
 use crate::cli::{Cli, Command};
@@ -46,6 +46,22 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     }
 }
 
+/// Whether this is the program of the checkout in which cargo was asked for it. Where checkouts share
+/// a build folder and their wrapper was taken away, cargo runs what another one has built.
+fn check_origin(world: &World) -> Result<()> {
+    let built_in = env!("CARGO_MANIFEST_DIR");
+    let asked_in = world.variable("CARGO_MANIFEST_DIR");
+    let is_ours = world.variable("CARGO_PKG_NAME") == Some(env!("CARGO_PKG_NAME"));
+    match asked_in {
+        Some(asked_in) if is_ours && asked_in != built_in => Err(Error::unable(format!(
+            "this program was built in `{built_in}`, not in `{asked_in}`"
+        ))
+        .hint("unset RUSTC_WORKSPACE_WRAPPER, and see `rustc-workspace-wrapper` in `.cargo/config.toml`")
+        .hint(format!("`touch {asked_in}/src/*.rs` builds it here"))),
+        _ => Ok(()),
+    }
+}
+
 fn run(args: Vec<OsString>) -> Exit {
     let world = World::real()?;
     let has = |name: &str| world.env.contains_key(&OsString::from(name));
@@ -54,6 +70,7 @@ fn run(args: Vec<OsString>) -> Exit {
         return hook::run(world, &args[2..]);
     }
     process::without_git_variables(&world.program, &args, &[], has)?;
+    check_origin(&world)?;
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(refused) => {

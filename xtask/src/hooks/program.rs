@@ -234,6 +234,8 @@ impl Builder<'_> {
             .args(["build", "--package", "xtask", "--bin", "xtask"])
             .args(["--config", "build.build-dir='{cargo-cache-home}/xtask-build'"])
             .args([Path::new("--target-dir"), &target])
+            // What tells this build from those of other checkouts, as in `.cargo/config.toml`.
+            .variable("RUSTC_WORKSPACE_WRAPPER", by_way_of(&root))
             // The choice of the branch that is checked out does not count here.
             .without("RUSTUP_TOOLCHAIN")
             .without("CARGO_BUILD_TARGET");
@@ -318,6 +320,14 @@ impl Builder<'_> {
         }
         Ok(())
     }
+}
+
+/// `/usr/bin/env`, by a path that begins in a folder: cargo tells the packages of workspaces apart
+/// by the path of their wrapper.
+fn by_way_of(folder: &Path) -> PathBuf {
+    let mut path = folder.to_path_buf();
+    path.extend(std::iter::repeat_n("..", 64));
+    path.join("usr/bin/env")
 }
 
 /// Takes every program away.

@@ -11,6 +11,7 @@ use xtask::hooks::Hook;
 use xtask::hooks::install::{install, uninstall};
 use xtask::repo::Repo;
 
+use crate::builds::homes;
 use crate::testkit::{Lab, Place, files, trace};
 
 const HOOKS: [&str; 6] =
@@ -405,12 +406,8 @@ fn the_program_is_built_from_the_canonical_sources_alone() {
     repo.write("xtask/src/main.rs", "compile_error!(\"of the branch\");\n");
     repo.write("rust-toolchain.toml", "[toolchain]\nchannel = '1.0.0-evil'\n");
     repo.commit("hostile");
-    let home = std::env::var("HOME").unwrap();
-    let or = |name: &str, folder: &str| {
-        std::env::var(name).unwrap_or_else(|_| format!("{home}/{folder}"))
-    };
-    let (cargo, rustup) = (or("CARGO_HOME", ".cargo"), or("RUSTUP_HOME", ".rustup"));
-    let homes = [("CARGO_HOME", cargo.as_str()), ("RUSTUP_HOME", rustup.as_str())];
+    let homes = homes();
+    let homes: Vec<(&str, &str)> = homes.iter().map(|(name, value)| (*name, &value[..])).collect();
     repo.xtask_with(&["-q", "install-hooks"], &homes).success().says("program of the hooks is new");
     assert!(!lab.path("log").exists(), "nothing of the branch was run");
     let status = repo.xtask(&["hooks", "status"]).success().says("whole: canonical ");
