@@ -290,7 +290,11 @@ impl Builder<'_> {
         if digest_of(&written) != record.digest {
             return Err(Error::unable(failed()).hint("what was written is not what is read back"));
         }
-        let tried = Program::new(beside, folder).args(["--version"]).run_within(VERSION_WAIT)?;
+        let tried = Program::new(beside, folder)
+            .args(["--version"])
+            // It was not built where cargo has started this one.
+            .without("CARGO_MANIFEST_DIR")
+            .run_within(VERSION_WAIT)?;
         if !tried.status.success() || !tried.stdout.contains("xtask") {
             return Err(Error::unable(failed())
                 .detail(tried.stderr)
