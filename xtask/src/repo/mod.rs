@@ -54,6 +54,7 @@ const OBJECT_CACHE: usize = 8 << 20;
 pub struct Repo {
     git: gix::Repository,
     root: PathBuf,
+    common: PathBuf,
 }
 
 impl Repo {
@@ -86,7 +87,10 @@ impl Repo {
         };
         let root = if root.is_absolute() { root } else { git.current_dir().join(root) };
         let root = root.canonicalize().unable(|| format!("`{}` cannot be read", root.display()))?;
-        Ok(Repo { git, root })
+        // For a linked worktree it leads up again from the worktree's own git folder.
+        let common = git.common_dir();
+        let common = common.canonicalize().unwrap_or_else(|_| common.to_path_buf());
+        Ok(Repo { git, root, common })
     }
 
     /// The folder that holds the files.
@@ -104,7 +108,7 @@ impl Repo {
     /// The git folder that all worktrees share.
     #[must_use]
     pub fn common_folder(&self) -> &Path {
-        self.git.common_dir()
+        &self.common
     }
 
     /// Where state of this worktree is kept. It may not exist yet.
@@ -116,7 +120,7 @@ impl Repo {
     /// Where state that all worktrees share is kept. It may not exist yet.
     #[must_use]
     pub fn shared_state_folder(&self) -> PathBuf {
-        self.git.common_dir().join("xtask")
+        self.common.join("xtask")
     }
 
     /// The id of an object, shortened for people.

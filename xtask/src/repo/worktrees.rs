@@ -20,7 +20,8 @@ impl Repo {
     /// The name that git has for this worktree; empty for the main one.
     #[must_use]
     pub fn worktree_name(&self) -> String {
-        let is_linked = self.git_folder() != self.common_folder();
+        let own = self.git_folder();
+        let is_linked = own.canonicalize().is_ok_and(|own| own != self.common_folder());
         let name = self.git_folder().file_name().filter(|_| is_linked);
         name.map_or(String::new(), |name| name.to_string_lossy().into_owned())
     }
