@@ -75,8 +75,14 @@ pub enum Command {
     /// Explain a path: what sync decides about it, whose content it has, when it was last synced
     Why(Why),
     /// Bring back what a sync, a force or an undo replaced
+    ///
+    /// What a hook has brought up to date it brings up to date again at the next checkout; `cargo
+    /// xtask hooks disable`, or a rule for the branch in `setup/sync.toml`, keeps it from that.
     Undo(Undo),
     /// Switch branches: take an overlay away, `git switch`, sync
+    ///
+    /// An overlay is what `sync --no-commit` has written: files without a commit, which would be in
+    /// the way of a plain `git switch`.
     Switch(Switch),
     /// Run the canonical version of a managed script, whatever this branch holds
     ///
@@ -84,7 +90,7 @@ pub enum Command {
     /// script finds those it needs beside it. It runs in the current folder, and its exit status
     /// is the command's. XTASK_ROOT names the root of this worktree.
     Run(Run),
-    /// Push a branch, and open or update its pull request if it changes managed files
+    /// `git push`, then open or update the pull request of a branch that changes managed files
     Push(Push),
     /// Install git hooks that keep branches up to date by themselves
     InstallHooks(InstallHooks),
@@ -112,33 +118,21 @@ pub struct Setup {
 #[derive(Args)]
 #[command(
     long_about = "\
-Push a branch, and open or update its pull request if it changes managed files.
+`git push`, and then the pull requests of what it pushed.
 
-Each branch is pushed to the branch of the same name, and nothing else is. If it holds managed files
-of its own, one draft pull request into the canonical branch is opened through `gh`, or the one that
-is open is brought up to date. That it cannot be made never fails the push.",
+All arguments are git's. A branch that holds managed files of its own gets one draft pull request
+into the canonical branch, made through `gh`, or the one that is open is brought up to date. That it
+cannot be made never fails the push. A push to a protected branch is refused.",
     after_help = "\
 Examples:
-  cargo xtask push                     this branch
-  cargo xtask push one two             these branches
-  cargo xtask push --force-with-lease  this branch, after a rebase"
+  cargo xtask push                      as `git push`
+  cargo xtask push -u origin feature    this branch, for the first time
+  cargo xtask push --force-with-lease   after a rebase"
 )]
 pub struct Push {
-    /// The branches; the one that is checked out if none is given
-    #[arg(value_name = "BRANCH")]
-    pub branches: Vec<String>,
-    /// The remote; the one to which git would push the branch if it is not given
-    #[arg(long, value_name = "NAME")]
-    pub remote: Option<String>,
-    /// Replace what is there, if it is what was last seen
-    #[arg(long)]
-    pub force_with_lease: bool,
-    /// Only say what would be pushed
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Make no pull request
-    #[arg(long)]
-    pub no_request: bool,
+    /// The arguments of `git push`
+    #[arg(value_name = "GIT-PUSH-ARG", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<OsString>,
 }
 
 /// `install-hooks`.
@@ -168,6 +162,9 @@ pub struct InstallHooks {
     /// Also where git looks in a folder that is shared with other repositories or branches
     #[arg(long)]
     pub force: bool,
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
     /// Install the program that runs now, for a canonical branch without `xtask/`
     #[arg(long)]
     pub this_program: bool,
@@ -317,14 +314,15 @@ pub struct Switch {
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask run setup/launch.sh --help")]
+  cargo xtask run scripts/ci            the script of the canonical branch, on the files of this one
+  cargo xtask run setup/check.sh -v -C  all that follows the script belongs to it")]
 pub struct Run {
-    /// The script, as a path from the root of the repository
-    #[arg(value_name = "SCRIPT")]
-    pub script: OsString,
-    /// Its arguments
-    #[arg(value_name = "ARG", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub arguments: Vec<OsString>,
+    /// The script, as a path from the root of the repository, and its arguments
+    #[arg(
+        value_names = ["SCRIPT", "ARG"], num_args = 1.., required = true,
+        trailing_var_arg = true, allow_hyphen_values = true
+    )]
+    pub command: Vec<OsString>,
 }
 
 /// `completions`.

@@ -14,8 +14,9 @@ use crate::base::words::{count, some_of};
 use crate::base::world::World;
 use crate::cli::{Color, Global};
 use crate::hooks::before_push::{Changed, before_push, judge, parse};
+use crate::hooks::program::link;
 use crate::hooks::{Hook, after, before_commit, behind, gates};
-use crate::repo::Repo;
+use crate::repo::{PUSHING, Repo};
 use crate::report;
 use crate::review::finish::{self, Places, about, make, places};
 use crate::review::gh;
@@ -85,6 +86,16 @@ fn tell(text: &str) {
     report::hook_line(&format!("xtask: {text}"));
 }
 
+/// A line as it can be typed here: where the branch has no `cargo xtask`, by way of the program.
+fn typable(session: &Session, repo: &Repo, line: &str) -> String {
+    if repo.root().join("xtask/Cargo.toml").is_file() || !line.contains("cargo xtask") {
+        return line.to_owned();
+    }
+    let program = link(repo);
+    let program = program.strip_prefix(&session.world.cwd).unwrap_or(&program);
+    line.replace("cargo xtask", &program.display().to_string())
+}
+
 /// Whether the repository around the working folder is the one in which this program is installed.
 /// With `--git-dir` and `--work-tree` it may be another.
 fn is_ours(world: &World, repo: &Repo) -> bool {
@@ -97,17 +108,23 @@ fn act(session: &Session, repo: &Repo, hook: Hook, git: u32, args: &[OsString]) 
     let tools = session.tools();
     match hook {
         Hook::PostCheckout | Hook::PostMerge | Hook::PostRewrite => {
-            after::after(repo, hook, args, &tools)?.iter().for_each(|line| tell(line));
+            for line in after::after(repo, hook, args, &tools)? {
+                tell(&typable(session, repo, &line));
+            }
         }
         Hook::PostCommit => {
-            behind::after_commit(repo, &tools)?.iter().for_each(|line| tell(line));
+            if let Some(line) = behind::after_commit(repo, &tools)? {
+                tell(&typable(session, repo, &line));
+            }
         }
         Hook::PreCommit => {
             let index = session.world.env.get(&OsString::from(INDEX));
             let index =
                 index.map_or_else(|| repo.index_file(), |file| session.world.cwd.join(file));
             let verdict = before_commit::before_commit(repo, &index, &tools)?;
-            verdict.notes.iter().for_each(|note| tell(note));
+            if verdict.faults.is_empty() {
+                verdict.notes.iter().for_each(|note| tell(note));
+            }
             return Ok(refuse("commit", "git commit --no-verify", &verdict.faults));
         }
         Hook::PrePush => return push(session, repo, git, args),
@@ -167,10 +184,14 @@ fn notice(
         some_of(&names, 5)
     ));
     let Some(places) = places else {
-        tell(&format!(
-            "the address of the remote does not tell where a pull request into `{canonical}` is \
-             opened; `forge` in `setup/sync.toml` can say which service it is"
-        ));
+        tell(&if repo.push_url(remote).is_some() {
+            format!(
+                "the address of the remote does not tell where a pull request into `{canonical}` \
+                 is opened; `forge` in `setup/sync.toml` can say which service it is"
+            )
+        } else {
+            format!("they reach other branches once they are on `{canonical}`")
+        });
         return;
     };
     let url = places.compare_url(context, branch);
@@ -195,8 +216,12 @@ fn notice(
         asked: session.world.now_seconds(),
         state: State::Waiting,
     };
-    let queued = queue::put(repo, session.tools().disk, &request)
-        .and_then(|()| start_finishing(session, repo, &request.key(), git));
+    let put = queue::put(repo, session.tools().disk, &request);
+    if session.world.says_yes(PUSHING) && put.is_ok() {
+        // Whoever pushes makes the request.
+        return;
+    }
+    let queued = put.and_then(|()| start_finishing(session, repo, &request.key(), git));
     match queued {
         Ok(()) => tell(&format!(
             "its draft pull request is opened or updated once the push has arrived; by hand: {url}"
@@ -217,7 +242,7 @@ fn finish_push(world: World, key: &str, git: u32) -> Result<()> {
     let session = Session::new(world, &silent())?;
     let repo = session.repo()?;
     let make = |request: &Request| {
-        let context = context::read(&repo)?;
+        let Some(context) = context::of_canonical(&repo)? else { return Ok(None) };
         let Some(changed) = changes_of(&repo, &context, request)? else { return Ok(None) };
         let places = places(&repo, &context, &request.remote);
         let about = about(&repo, &context, &changed.branch, changed.commit, &changed.paths)?;

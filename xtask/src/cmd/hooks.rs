@@ -2,7 +2,7 @@
 
 use super::session::Session;
 use super::{DONE, Exit};
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::base::world::seconds_of;
 use crate::cli::Hooks;
 use crate::hooks::health::{Health, health, words};
@@ -20,20 +20,25 @@ pub(super) fn run(session: &Session, args: &Hooks) -> Exit {
     match args {
         Hooks::Enable { all } => switch_on(session, &repo, place(all))?,
         Hooks::Disable { all, span } => switch_off(session, &repo, place(all), span.as_deref())?,
-        Hooks::Status { json } => status(session, &repo, *json)?,
+        Hooks::Status { json } => return status(session, &repo, *json),
     }
     Ok(DONE)
 }
 
 fn switch_on(session: &Session, repo: &Repo, place: Where) -> Result<()> {
     let were_off = enable(repo, session.tools().disk, place)?;
+    let health = health(repo, &session.world, None, Care::Look)?;
+    if health.is_absent() {
+        session.story(&format!("hooks are {}", health.summary()));
+        return Ok(());
+    }
     let still = crate::hooks::off::is_off(repo, session.world.now_seconds())?;
     session.story(match (were_off, still) {
         (_, Some(_)) => {
             "hooks are still switched off in all worktrees; `cargo xtask hooks enable --all` \
              switches them on"
         }
-        (true, None) => "hooks are on again",
+        (true, None) => "hooks are on again; `cargo xtask sync` catches up with what they left out",
         (false, None) => "hooks were on already",
     });
     Ok(())
@@ -56,7 +61,7 @@ fn switch_off(session: &Session, repo: &Repo, place: Where, span: Option<&str>) 
     Ok(())
 }
 
-fn status(session: &Session, repo: &Repo, json: bool) -> Result<()> {
+fn status(session: &Session, repo: &Repo, json: bool) -> Exit {
     let context = context::find(repo, &context::names(repo)?);
     let (context, fault) = match context {
         Ok(context) => (context, None),
@@ -68,7 +73,15 @@ fn status(session: &Session, repo: &Repo, json: bool) -> Result<()> {
         health.obstacles.push(fault.to_string());
     }
     let shown = report_of(repo, &health);
-    if json { report::answer_json(&shown) } else { report::answer(&shown.text()) }
+    if json {
+        report::answer_json(&shown)?;
+    } else {
+        report::answer(&shown.text())?;
+    }
+    // Whoever has switched hooks off does not want them to fire.
+    let is_wanted = health.obstacles.is_empty();
+    let is_silent = health.hooks.iter().any(|hook| !health.fires(hook));
+    Ok(if is_wanted && is_silent { Kind::No.code() } else { DONE })
 }
 
 fn report_of(repo: &Repo, health: &Health) -> HooksReport {
@@ -76,7 +89,7 @@ fn report_of(repo: &Repo, health: &Health) -> HooksReport {
         Installed::Nothing => ("missing", None),
         Installed::Broken(why) => ("broken", Some(why.clone())),
         Installed::Whole(record) => {
-            let from = record.commit.as_ref().map(|commit| format!("canonical {commit}"));
+            let from = record.commit.as_ref().map(|commit| format!("built from {commit}"));
             ("whole", Some(from.unwrap_or_else(|| "a copy of a program that ran".to_owned())))
         }
     };
@@ -110,6 +123,7 @@ fn state(there: &There) -> &'static str {
         There::Ours => "installed",
         There::OursChanged => "old or changed by hand",
         There::Foreign => "somebody else's",
+        There::ByHand => "somebody else's, and starts xtask by itself",
         There::NoFile => "not a file",
     }
 }

@@ -1,9 +1,13 @@
 //! `install-hooks`: git hooks that keep branches up to date by themselves.
 
-use super::session::Session;
+use super::session::{Session, hook_lines};
 use super::{DONE, Exit};
+use crate::base::error::Kind;
 use crate::cli::InstallHooks;
-use crate::hooks::set_up::{From, install_all};
+use crate::hooks::health::words;
+use crate::hooks::install::Done;
+use crate::hooks::off::is_off;
+use crate::hooks::set_up::{From, Wish, install_all};
 use crate::report::{self, hooks::installed};
 use crate::sync::context;
 
@@ -14,12 +18,16 @@ pub(super) fn run(session: &Session, args: &InstallHooks) -> Exit {
         report::warn(warning);
     }
     let from = if args.this_program { From::ThisProgram } else { From::Canonical };
-    let installation = install_all(&session.builder(&repo), &context, from, args.force)?;
-    report::answer(&installed(
-        &installation.folder,
-        installation.is_new_program,
-        &super::session::hook_lines(&installation.hooks),
-        session.loudness,
-    ))?;
-    Ok(DONE)
+    let wish = Wish { from, force: args.force, dry_run: args.dry_run };
+    let done = install_all(&session.builder(&repo), &context, wish)?;
+    if args.dry_run {
+        session.story("nothing is written; this is what would be done:");
+    }
+    let lines = hook_lines(&done.hooks);
+    report::answer(&installed(&done.folder, done.is_new_program, &lines, session.loudness))?;
+    if let Some((place, off)) = is_off(&repo, session.world.now_seconds())? {
+        report::warn(&format!("hooks are {}", words(place, off)));
+    }
+    let is_whole = !done.hooks.iter().any(|(_, done)| matches!(done, Done::InTheWay(_)));
+    Ok(if is_whole { DONE } else { Kind::No.code() })
 }

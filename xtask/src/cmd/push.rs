@@ -1,128 +1,142 @@
-//! `push`: push branches by their names, and see to the pull requests of those that change managed
-//! files.
+//! `push`: `git push`, and then the pull requests of what it pushed.
+//!
+//! Where our hook fires, it judges the push, as it does every other. Where it does not, git is asked
+//! first what it would push.
+
+use std::ffi::OsString;
 
 use super::session::Session;
 use super::{DONE, Exit};
 use crate::base::error::{Error, Kind, Result};
 use crate::cli::Push;
-use crate::hooks::before_push::{Changed, PushedRef, judge};
-use crate::repo::{Id, Repo};
-use crate::report;
-use crate::review::finish::{about, make, places};
+use crate::hooks::before_push::{PushedRef, changed_since, judge};
+use crate::hooks::health::health;
+use crate::hooks::program::Care;
+use crate::hooks::{Hook, gates};
+use crate::repo::{Id, PushTo, Repo};
+use crate::report::{self, Loudness};
+use crate::review::finish::{about, has_arrived, make, places};
 use crate::review::queue::{self, Request, State};
 use crate::sync::context::{self, Context};
 
-/// A branch to push, and where to.
-struct Job {
-    branch: String,
-    commit: Id,
-    remote: String,
-}
-
 pub(super) fn run(session: &Session, args: &Push) -> Exit {
     let repo = session.repo()?;
-    session.tell_requests(&repo);
-    let context = context::find(&repo, &context::names(&repo)?)?;
-    let jobs = jobs(&repo, args, context.as_ref())?;
-    let mut changed = Vec::new();
-    if let Some(context) = &context {
-        let refs: Vec<PushedRef> =
-            jobs.iter().map(|job| told(&repo, job)).collect::<Result<_>>()?;
-        let verdict = judge(&repo, context.clone(), &refs)?;
-        if !verdict.faults.is_empty() {
-            let refused = Error::no("nothing was pushed").hint(
-                "push a branch of your own and open a pull request; `git push` asks the same",
-            );
-            return Err(verdict.faults.into_iter().fold(refused, Error::detail));
-        }
-        changed = verdict.changed;
+    let mut arguments = args.arguments.clone();
+    match session.loudness {
+        Loudness::Quiet => arguments.insert(0, "--quiet".into()),
+        Loudness::Verbose => arguments.insert(0, "--verbose".into()),
+        Loudness::Usual => {}
     }
-    let mut options = Vec::new();
-    if args.force_with_lease {
-        options.push("--force-with-lease");
+    let Some(context) = context::find(&repo, &context::names(&repo)?)? else {
+        return Ok(code(repo.push_attached(&arguments, PushTo::Quietly)?.success()));
+    };
+    let health = health(&repo, &session.world, Some(&context), Care::Look)?;
+    let fires = |hook: &crate::hooks::health::HookHealth| hook.hook == Hook::PrePush;
+    let is_guarded = health.hooks.iter().any(|hook| fires(hook) && health.fires(hook));
+    if !is_guarded && gates::shut_by_environment(&session.world).is_none() {
+        check(&repo, &context, &arguments)?;
     }
-    if args.dry_run {
-        options.push("--dry-run");
+    let how = if is_guarded { PushTo::Guarded } else { PushTo::Quietly };
+    if !repo.push_attached(&arguments, how)?.success() {
+        // Git has said why.
+        return Ok(Kind::Unable.code());
     }
-    let mut code = DONE;
-    for job in jobs {
-        let pushed = repo.push_attached(&job.remote, &job.branch, &options)?;
-        if !pushed.success() {
-            // Git has said why.
-            code = Kind::Unable.code();
-            continue;
-        }
-        let own = changed.iter().find(|changed| changed.branch == job.branch);
-        if let (Some(context), Some(own), false) = (&context, own, args.dry_run || args.no_request)
-        {
-            let failed = request(session, &repo, context, &job, own);
-            // The push has gone through, and that is what was asked for.
-            if let Err(failure) = failed {
-                report::warn(&format!("no pull request for `{}`: {failure}", job.branch));
-            }
+    if !is_dry_run(&arguments) {
+        // The push has gone through, and that is what was asked for.
+        if let Err(failure) = requests(session, &repo, &context) {
+            report::warn(&format!("no pull request was made: {failure}"));
         }
     }
-    Ok(code)
+    Ok(DONE)
 }
 
-fn jobs(repo: &Repo, args: &Push, context: Option<&Context>) -> Result<Vec<Job>> {
-    let mut names = args.branches.clone();
-    if names.is_empty() {
-        names.push(repo.branch_name().ok_or_else(|| {
-            Error::usage("HEAD is detached: there is no branch to push")
-                .hint("name one, or `git switch -c NAME` first")
-        })?);
+fn code(success: bool) -> u8 {
+    if success { DONE } else { Kind::Unable.code() }
+}
+
+fn is_dry_run(arguments: &[OsString]) -> bool {
+    arguments.iter().any(|word| word == "--dry-run" || word == "-n")
+}
+
+/// Judges what git says that it would push.
+fn check(repo: &Repo, context: &Context, arguments: &[OsString]) -> Result<()> {
+    let refs: Vec<PushedRef> = repo
+        .would_push(arguments)?
+        .into_iter()
+        .map(|(name, is_deleted, is_new)| PushedRef {
+            remote: name,
+            // Which commits these are does not matter to what is protected.
+            new: (!is_deleted).then_some(context.canonical.commit),
+            old: (!is_new).then_some(context.canonical.commit),
+        })
+        .collect();
+    let verdict = judge(repo, context.clone(), &refs)?;
+    if verdict.faults.is_empty() {
+        return Ok(());
     }
-    let usual = context.map_or("origin", |context| context.config.remote.as_str());
-    let mut jobs = Vec::new();
-    for branch in names {
-        let Some(commit) = repo.resolve(&format!("refs/heads/{branch}"))? else {
-            return Err(Error::usage(format!("there is no branch `{branch}`"))
-                .hint("`git branch` lists them"));
-        };
-        let remote = args.remote.clone().or_else(|| repo.push_remote(&branch));
-        let remote = remote.unwrap_or_else(|| usual.to_owned());
-        if !repo.has_remote(&remote) {
-            return Err(Error::usage(format!("there is no remote `{remote}`"))
-                .hint("`git remote -v` lists them"));
+    let refused = Error::no("nothing was pushed")
+        .hint("push a branch of your own and open a pull request: `git push -u origin HEAD`");
+    Err(verdict.faults.into_iter().fold(refused, Error::detail))
+}
+
+/// Sees to every request that is due: those that the hook has queued for this push, those that could
+/// not be made before, and that of the branch that is checked out.
+fn requests(session: &Session, repo: &Repo, context: &Context) -> Result<()> {
+    let now = session.world.now_seconds();
+    let mut due: Vec<Request> = queue::all(repo, now)
+        .into_iter()
+        .filter(|request| !matches!(request.state, State::Done { .. }))
+        .collect();
+    if let Ok(head) = repo.head()
+        && let Some(branch) = &head.branch
+    {
+        let remote = repo.push_remote(branch).unwrap_or_else(|| context.config.remote.clone());
+        if repo.resolve(&format!("refs/remotes/{remote}/{branch}"))? == Some(head.commit) {
+            due.push(Request {
+                remote,
+                branch: branch.clone(),
+                commit: head.commit.to_string(),
+                compare_url: None,
+                asked: now,
+                state: State::Waiting,
+            });
         }
-        jobs.push(Job { branch, commit, remote });
     }
-    Ok(jobs)
+    due.sort_by(|one, two| (&one.remote, &one.branch).cmp(&(&two.remote, &two.branch)));
+    due.dedup_by(|one, two| {
+        (&one.remote, &one.branch, &one.commit) == (&two.remote, &two.branch, &two.commit)
+    });
+    for request in due {
+        request_one(session, repo, context, request)?;
+    }
+    Ok(())
 }
 
-/// A push as git would tell it to a hook, from what is known of the remote.
-fn told(repo: &Repo, job: &Job) -> Result<PushedRef> {
-    let tracking = format!("refs/remotes/{}/{}", job.remote, job.branch);
-    let remote = format!("refs/heads/{}", job.branch);
-    Ok(PushedRef { remote, new: Some(job.commit), old: repo.resolve(&tracking)? })
-}
-
-fn request(
-    session: &Session,
-    repo: &Repo,
-    context: &Context,
-    job: &Job,
-    own: &Changed,
-) -> Result<()> {
+fn request_one(session: &Session, repo: &Repo, context: &Context, request: Request) -> Result<()> {
+    let Ok(commit) = Id::from_hex(request.commit.as_bytes()) else { return Ok(()) };
+    if !has_arrived(repo, &request)? {
+        return Ok(());
+    }
+    let pushed = PushedRef {
+        remote: format!("refs/heads/{}", request.branch),
+        new: Some(commit),
+        old: None,
+    };
     let disk = session.tools().disk;
-    let places = places(repo, context, &job.remote);
-    let about = about(repo, context, &own.branch, own.commit, &own.paths)?;
-    session.story(&format!("seeing to the pull request for `{}` …", own.branch));
+    let Some(changed) = changed_since(repo, context, &[pushed])?.pop() else {
+        return queue::forget_branch(repo, disk, &request.remote, &request.branch);
+    };
+    let places = places(repo, context, &request.remote);
+    let about = about(repo, context, &changed.branch, changed.commit, &changed.paths)?;
+    session.story(&format!("seeing to the pull request for `{}` …", changed.branch));
     let _alone = queue::enter(repo)?;
     let state = make(repo, &session.world, places.as_ref(), &about);
-    let request = Request {
-        remote: job.remote.clone(),
-        branch: job.branch.clone(),
-        commit: own.commit.to_string(),
-        compare_url: places.map(|places| places.compare_url(context, &own.branch)),
-        asked: session.world.now_seconds(),
-        state,
-    };
+    let compare_url = places.map(|places| places.compare_url(context, &changed.branch));
+    let request = Request { compare_url, state, ..request };
     match request.state {
-        State::Done { .. } => report::answer(&format!("{}\n", request.words()))?,
-        _ => report::warn(&request.words()),
+        State::Done { .. } => report::answer(&format!("{}\n", request.words(0)))?,
+        _ => report::warn(&request.words(0)),
     }
     // The answer has been given: nothing waits for anybody any more.
-    queue::forget_branch(repo, disk, &job.remote, &job.branch)
+    queue::forget_branch(repo, disk, &request.remote, &request.branch)
 }

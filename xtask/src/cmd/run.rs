@@ -1,5 +1,6 @@
 //! `run`: the canonical version of a managed script, without syncing it into the branch.
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use super::Exit;
@@ -21,7 +22,8 @@ pub(super) fn run(session: &Session, args: &Run) -> Exit {
         report::warn(warning);
     }
     let managed = Managed::new(&context.config, None);
-    let script = script(session, &repo, &context, args)?;
+    let (typed, arguments) = args.command.split_first().expect("because clap asks for one");
+    let script = script(session, &repo, &context, typed)?;
     if !managed.holds(script.as_bytes()) {
         return Err(Error::usage(format!("`{script}` is not managed"))
             .hint("name it as it is called from here, or from the root of the repository"));
@@ -43,17 +45,17 @@ pub(super) fn run(session: &Session, args: &Run) -> Exit {
                 .hint("it is neither executable nor does it begin with `#!`"));
         }
     };
-    Err(program.args(&args.arguments).variable("XTASK_ROOT", repo.root()).become_it())
+    Err(program.args(arguments).variable("XTASK_ROOT", repo.root()).become_it())
 }
 
 /// The script as it was named: from the root of the repository or, failing that, from here.
-fn script(session: &Session, repo: &Repo, context: &Context, args: &Run) -> Result<RepoPath> {
-    let typed = args.script.as_bytes();
-    let from_root = RepoPath::new(typed.strip_prefix(b"./").unwrap_or(typed));
+fn script(session: &Session, repo: &Repo, context: &Context, typed: &OsStr) -> Result<RepoPath> {
+    let bytes = typed.as_bytes();
+    let from_root = RepoPath::new(bytes.strip_prefix(b"./").unwrap_or(bytes));
     if repo.entry_at(context.canonical.tree, &from_root)?.is_some() {
         return Ok(from_root);
     }
-    match session.repo_path(repo, &args.script) {
+    match session.repo_path(repo, typed) {
         Ok(here) if repo.entry_at(context.canonical.tree, &here)?.is_some() => Ok(here),
         _ => Ok(from_root),
     }

@@ -112,8 +112,8 @@ impl Session {
         }
         for request in requests {
             match request.state {
-                State::Done { .. } => self.story(&request.words()),
-                _ => report::warn(&request.words()),
+                State::Done { .. } => self.story(&request.words(now)),
+                _ => report::warn(&request.words(now)),
             }
         }
         // Told twice is better than not at all.
@@ -155,9 +155,14 @@ pub(super) fn hook_lines(hooks: &[(Hook, Done)]) -> Vec<HookDone> {
         let words = match done {
             Done::Same => None,
             Done::New => Some("installed".to_owned()),
-            Done::Chained => {
+            Done::Chained { runs: true } => {
                 Some(format!("installed; what was there runs first, as {}{KEPT}", hook.name()))
             }
+            Done::Chained { runs: false } => Some(format!(
+                "installed; what was there is kept as {}{KEPT} and not run: it is not executable",
+                hook.name()
+            )),
+            Done::InTheWay(why) => Some(format!("left alone: {why}")),
             Done::Renewed(saved) => {
                 Some(format!("renewed; what it was is kept in {}", saved.display()))
             }

@@ -5,7 +5,7 @@ use super::{DONE, Exit};
 use crate::base::error::{Error, Kind, Result};
 use crate::cli::Setup;
 use crate::config::SyncConfig;
-use crate::hooks::set_up::{From, install_all};
+use crate::hooks::set_up::{From, Wish, install_all};
 use crate::repo::Repo;
 use crate::report;
 use crate::report::Loudness;
@@ -35,7 +35,8 @@ fn install_hooks(session: &Session) -> Result<()> {
         return Ok(());
     }
     let context = context::read(&repo)?;
-    match install_all(&session.builder(&repo), &context, From::Canonical, false) {
+    let wish = Wish { from: From::Canonical, force: false, dry_run: false };
+    match install_all(&session.builder(&repo), &context, wish) {
         Ok(done) => {
             let lines = hook_lines(&done.hooks);
             let text = installed(&done.folder, done.is_new_program, &lines, session.loudness);
@@ -72,7 +73,7 @@ fn sync(session: &Session) -> Exit {
     if made {
         let short = repo.short(head.commit);
         let push = if repo.has_remote(&names.remote) {
-            format!("`git push {} {}` puts it there", names.remote, names.branch)
+            format!("`git push -u {} {}` puts it there", names.remote, names.branch)
         } else {
             format!("there is no remote `{}` to put it on", names.remote)
         };

@@ -11,7 +11,7 @@ use crate::repo::{Repo, Worktree};
 use crate::report::status::{BranchLine, Counts, StatusReport, WorktreeLine};
 use crate::report::sync::CanonicalLine;
 use crate::report::{self, Loudness};
-use crate::review::queue::{self, Request};
+use crate::review::queue;
 use crate::sync::classify::Class;
 use crate::sync::context::{self, Context};
 use crate::sync::gather::Depth;
@@ -20,6 +20,7 @@ use crate::sync::plan::Plan;
 use crate::sync::recover;
 use crate::sync::run::{Looked, Tools, Wishes, check_rules, look};
 use crate::sync::survey::survey;
+use crate::sync::upstream::{Standing, standing};
 
 pub(super) fn run(session: &Session, args: &Status) -> Exit {
     let repo = session.repo()?;
@@ -39,7 +40,8 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
         requests: Vec::new(),
     };
     let requests = queue::all(&repo, session.world.now_seconds());
-    report.requests = requests.iter().map(Request::words).collect();
+    let now = session.world.now_seconds();
+    report.requests = requests.iter().map(|request| request.words(now)).collect();
     if recover::is_unfinished(&repo) {
         let note = "an earlier run was cut short; the next `cargo xtask sync` puts it right";
         report.notes.push(note.to_owned());
@@ -71,6 +73,13 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
                 describe(&repo, &decided.head, &context, &decided.plan, &[], Vec::new());
             report.paths = described.paths;
             report.paths.retain(|line| line.class != Class::InSync.name());
+            if let Standing::OnlySyncCommits(ahead) = standing(&repo, &decided.head, &context)? {
+                let short = ahead.reference.trim_start_matches("refs/remotes/");
+                report.notes.push(format!(
+                    "`{short}` has moved on, and only sync commits are ahead of it; `cargo xtask \
+                     sync` moves there"
+                ));
+            }
             if decided.plan.count(Class::Behind) + decided.plan.count(Class::Sparse) > 0 {
                 let plain = Wishes::plain();
                 report.notes.push(match (repo.operation(), check_rules(&repo, &decided, &plain)) {

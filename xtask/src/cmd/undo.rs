@@ -2,14 +2,18 @@
 
 use super::session::Session;
 use super::{DONE, Exit};
-use crate::base::error::Kind;
+use crate::base::error::{Kind, Result};
 use crate::base::world::ago;
 use crate::cli::Undo;
+use crate::hooks::Hook;
+use crate::hooks::health::health;
+use crate::hooks::program::Care;
+use crate::repo::Repo;
 use crate::report::backups::{self, BackupLine};
 use crate::report::{self, count};
-use crate::sync::backup;
 use crate::sync::run::check_gates;
 use crate::sync::undo::{find, undo};
+use crate::sync::{backup, context};
 
 pub(super) fn run(session: &Session, args: &Undo) -> Exit {
     let repo = session.repo()?;
@@ -37,6 +41,12 @@ pub(super) fn run(session: &Session, args: &Undo) -> Exit {
             count(undone.restored.len(), "path")
         ));
     }
+    if undone.moved_branch && hooks_fire(session, &repo)? {
+        session.story(
+            "the hooks do it again at the next checkout; `cargo xtask hooks disable`, or a rule for \
+             the branch in `setup/sync.toml`, keeps them from it",
+        );
+    }
     if let Some(own) = &undone.undo {
         session.story(&format!("`cargo xtask undo {own}` takes this back in turn"));
     }
@@ -53,6 +63,12 @@ pub(super) fn run(session: &Session, args: &Undo) -> Exit {
         backup::PREFIX
     ));
     Ok(Kind::No.code())
+}
+
+fn hooks_fire(session: &Session, repo: &Repo) -> Result<bool> {
+    let context = context::of_canonical(repo)?;
+    let health = health(repo, &session.world, context.as_ref(), Care::Look)?;
+    Ok(health.hooks.iter().any(|hook| hook.hook == Hook::PostCheckout && health.fires(hook)))
 }
 
 fn list(session: &Session) -> Exit {

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 
-use super::{Hook, gates, program};
+use super::{Hook, gates, program, told};
 use crate::base::error::Result;
 use crate::base::lock;
 use crate::base::words::{count, some_of};
@@ -14,8 +14,9 @@ use crate::repo::{Known, Repo};
 use crate::sync::classify::Class;
 use crate::sync::context::{self, Context};
 use crate::sync::gather::Depth;
+use crate::sync::managed::Managed;
 use crate::sync::manner::{Owner, manner};
-use crate::sync::plan::{Plan, WriteMode};
+use crate::sync::plan::{Action, Plan, WriteMode};
 use crate::sync::recover;
 use crate::sync::run::{
     Decided, Looked, Tools, Wishes, check_gates, look, move_to, wants_to_move, write,
@@ -30,11 +31,10 @@ pub fn after(repo: &Repo, hook: Hook, args: &[OsString], tools: &Tools<'_>) -> R
     if !is_for_us(hook, args) || !gates::are_open(repo, hook, tools.world.now_seconds())? {
         return Ok(Vec::new());
     }
-    let names = context::names(repo)?;
-    let Some(context) = context::find(repo, &names)? else {
+    let Some(context) = context::of_canonical(repo)? else {
         return Ok(vec![format!(
             "nothing was synced: {}; {}",
-            context::missing(&names).what(),
+            context::missing(&context::usual_names(repo)).what(),
             "`cargo xtask setup` or `git fetch` brings it"
         )]);
     };
@@ -44,25 +44,54 @@ pub fn after(repo: &Repo, hook: Hook, args: &[OsString], tools: &Tools<'_>) -> R
     let has_work = !is_idle(&decided.plan)
         || recover::is_unfinished(repo)
         || has_left_upstream(repo, &decided)?;
+    let branch = decided.head.branch.clone().unwrap_or_default();
+    let tip = context.canonical.commit;
+    let news = |lines| told::only_news(repo, tools.disk, &branch, tip, lines);
     if !has_work {
-        return Ok(attention(&decided.plan, &context));
+        return Ok(news(attention(&decided.plan, &context)));
+    }
+    if is_no_part_of_this(repo, &decided)? {
+        return Ok(news(vec![format!(
+            "`{branch}` shares no history with `{}` and has hardly any of its files, so it is left \
+             alone; `cargo xtask sync` brings them",
+            context.config.branch
+        )]));
     }
     let manner = manner(repo, &decided.head, &context)?;
     let mode = match manner.mode {
         Mode::Notify if is_idle(&decided.plan) => return Ok(Vec::new()),
         Mode::Notify => {
-            let why = match manner.owner {
-                Owner::Others => " (a branch of somebody else's is left alone)",
-                Owner::Protected => " (a protected branch is left alone)",
-                Owner::You => "",
-            };
-            return Ok(vec![format!("{}{why}", behind(&decided.plan, &context))]);
+            let behind = behind(&decided.plan, &context);
+            return Ok(news(vec![match manner.owner {
+                Owner::Protected => format!(
+                    "{behind}; `{branch}` is protected and left alone (`cargo xtask sync \
+                     --allow-protected` commits there)"
+                ),
+                Owner::Others => format!(
+                    "{behind}; `{branch}` is somebody else's and left alone (`cargo xtask sync` \
+                     commits there)"
+                ),
+                Owner::You => format!("{behind}; `cargo xtask sync` brings it up to date"),
+            }]));
         }
         Mode::Commit => WriteMode::Commit,
         Mode::Worktree => WriteMode::Worktree,
     };
     let tools = &Tools { ending: gates::ending(repo, hook), ..*tools };
     act(repo, hook, mode, &context, tools)
+}
+
+/// Whether a branch has nothing to do with all this: no common history, and not even half of the
+/// canonical files. Pages of a web site live on such branches.
+fn is_no_part_of_this(repo: &Repo, decided: &Decided) -> Result<bool> {
+    let Decided { head, context, plan, .. } = decided;
+    let new = plan.items.iter().filter(|item| item.action == Action::Create).count();
+    if new == 0 || repo.merge_base(head.commit, context.canonical.commit)?.is_some() {
+        return Ok(false);
+    }
+    let managed = Managed::new(&context.config, head.branch.as_deref());
+    let all = repo.list_tree(context.canonical.tree, &managed)?.len();
+    Ok(new * 2 > all)
 }
 
 /// Whether git has told us of something that can leave a branch behind.
@@ -135,7 +164,7 @@ fn act(
             // A commit here would only make the branch diverge.
             let short = ahead.reference.trim_start_matches("refs/remotes/");
             lines.push(format!(
-                "{}; `git pull` first, `{short}` has gone ahead",
+                "{}; `{short}` has gone ahead, so `git pull` first",
                 behind(&decided.plan, context)
             ));
             return Ok(lines);
@@ -151,9 +180,9 @@ fn act(
         }
     }
     if is_idle(&decided.plan) {
-        lines.extend(attention(&decided.plan, context));
         return Ok(lines);
     }
+    let head_branch = decided.head.branch.clone();
     let (files, kept) = (names(&decided.plan), attention(&decided.plan, context));
     let done = write(repo, *decided, &wishes, tools)?;
     let brought = format!(
@@ -162,14 +191,14 @@ fn act(
         context.config.branch,
         some_of(&files, NAMED)
     );
-    lines.push(match (done.commit, done.undo) {
-        (Some(commit), _) => {
-            format!("{brought} (commit {}; `cargo xtask undo` takes it back)", repo.short(commit))
-        }
-        (None, Some(_)) => format!("{brought} (not committed; `cargo xtask undo` takes it back)"),
-        (None, None) => brought,
+    let undo =
+        done.undo.map_or(String::new(), |id| format!("; `cargo xtask undo {id}` takes it back"));
+    lines.push(match done.commit {
+        Some(commit) => format!("{brought} (commit {}{undo})", repo.short(commit)),
+        None => format!("{brought} (not committed{undo})"),
     });
-    lines.extend(kept);
+    let branch = head_branch.unwrap_or_default();
+    lines.extend(told::only_news(repo, tools.disk, &branch, context.canonical.commit, kept));
     if program::is_old(repo, context)? {
         lines.push(
             "the hooks themselves are older than the canonical branch now; \
@@ -185,24 +214,23 @@ fn names(plan: &Plan) -> Vec<String> {
     plan.writes().map(|item| item.path().to_string()).collect()
 }
 
-/// That the branch is behind, and how to catch up.
+/// That the branch is behind.
 fn behind(plan: &Plan, context: &Context) -> String {
     let files = names(plan);
     format!(
-        "{} behind `{}`: {}; `cargo xtask sync` brings {} up to date",
+        "{} behind `{}`: {}",
         count(files.len(), "managed file"),
         context.config.branch,
-        some_of(&files, NAMED),
-        if files.len() == 1 { "it" } else { "them" }
+        some_of(&files, NAMED)
     )
 }
 
-/// What keeps managed files from following that a user may not know. What a branch has customised
-/// it has customised on purpose.
+/// What keeps managed files from following that a user may not know. It is told once for each change.
 fn attention(plan: &Plan, context: &Context) -> Vec<String> {
     let mut lines = Vec::new();
     for (class, what) in [
         (Class::Edited, "behind, and kept because of changes that are not committed"),
+        (Class::Customised, "kept: this branch has its own (`cargo xtask sync --merge`)"),
         (Class::Untracked, "kept because an untracked file is in the place"),
         (Class::Unknown, "kept because history is cut off (`git fetch --unshallow`)"),
     ] {

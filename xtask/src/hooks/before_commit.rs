@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use super::before_push::rule_faults;
 use super::content::{conflicts, first_conflict, syntax_fault};
 use super::off;
 use crate::base::error::Result;
 use crate::base::path::RepoPath;
 use crate::base::words::some_of;
+use crate::config::{BRANCHES_FILE, SYNC_FILE};
 use crate::repo::{Entry, Id, Mode, PathPatterns, Repo, Scope, StagedChange};
 use crate::sync::context;
 use crate::sync::managed::Managed;
@@ -34,9 +36,7 @@ pub fn before_commit(repo: &Repo, index: &Path, tools: &Tools<'_>) -> Result<Ver
     if off::is_off(repo, tools.world.now_seconds())?.is_some() {
         return Ok(verdict);
     }
-    let Some(context) = context::find(repo, &context::names(repo)?)? else {
-        return Ok(verdict);
-    };
+    let Some(context) = context::of_canonical(repo)? else { return Ok(verdict) };
     let branch = repo.branch_name();
     if let Some(branch) = branch.as_ref().filter(|branch| context.is_protected(branch)) {
         verdict.faults.push(format!(
@@ -55,6 +55,13 @@ pub fn before_commit(repo: &Repo, index: &Path, tools: &Tools<'_>) -> Result<Ver
             |tree: &Id| repo.entry_at(*tree, &change.path).is_ok_and(|entry| entry == change.after);
         if incoming.iter().any(is_theirs) {
             continue;
+        }
+        if branch.as_deref() == Some(context.config.branch.as_str())
+            && let Some(entry) = change.after
+            && [SYNC_FILE, BRANCHES_FILE].iter().any(|file| change.path == RepoPath::new(*file))
+        {
+            // What every branch goes by must be understood.
+            verdict.faults.extend(rule_faults(&change.path.to_string(), &repo.blob(entry.id)?));
         }
         if unchecked.decide_with_folders(change.path.as_bytes(), false) == Some(true) {
             continue;
@@ -78,8 +85,8 @@ pub fn before_commit(repo: &Repo, index: &Path, tools: &Tools<'_>) -> Result<Ver
         }
         if !files.is_empty() {
             verdict.notes.push(format!(
-                "{} {} managed: what counts is on `{}`, and this branch gets a version of its own; \
-                 to change it for all branches, commit there",
+                "{0} {1} managed: what counts is on `{2}`, and this branch gets a version of its own; \
+                 to change it for all branches, `git switch {2}`, commit and push it there",
                 some_of(&files, 3),
                 if files.len() == 1 { "is" } else { "are" },
                 context.config.branch
@@ -120,7 +127,7 @@ fn fault(repo: &Repo, change: &StagedChange) -> Result<Option<String>> {
         && let Some(fault) = syntax_fault(&path, &content)
         && (before.is_none() || syntax_fault(&path, &old()?).is_none())
     {
-        return Ok(Some(format!("`{path}` cannot be read: {fault}")));
+        return Ok(Some(format!("`{path}` {fault} (`[hooks] unchecked` leaves files out)")));
     }
     Ok(None)
 }

@@ -5,6 +5,7 @@ use super::off;
 use crate::base::error::Result;
 use crate::base::path::RepoPath;
 use crate::base::progress::Silent;
+use crate::config::{BRANCHES_FILE, BranchesConfig, SYNC_FILE, SyncConfig};
 use crate::repo::{Id, Repo};
 use crate::sync::classify::Class;
 use crate::sync::context::{self, Context};
@@ -73,10 +74,47 @@ pub fn before_push(repo: &Repo, refs: &[PushedRef], tools: &Tools<'_>) -> Result
     if off::is_off(repo, tools.world.now_seconds())?.is_some() {
         return Ok(Verdict::default());
     }
-    let Some(context) = context::find(repo, &context::names(repo)?)? else {
-        return Ok(Verdict::default());
-    };
+    let faults = broken_rules(repo, refs);
+    if !faults.is_empty() {
+        return Ok(Verdict { faults, ..Verdict::default() });
+    }
+    let Some(context) = context::of_canonical(repo)? else { return Ok(Verdict::default()) };
     judge(repo, context, refs)
+}
+
+/// What is wrong with the rules that a push of the canonical branch would give to everybody.
+fn broken_rules(repo: &Repo, refs: &[PushedRef]) -> Vec<String> {
+    let canonical = context::usual_names(repo).branch;
+    let of_canonical = refs.iter().filter(|pushed| pushed.branch() == Some(&canonical));
+    let faults = of_canonical.filter_map(|pushed| {
+        let tree = repo.tree_of(pushed.new?).ok()?;
+        let mut faults = Vec::new();
+        for file in [SYNC_FILE, BRANCHES_FILE] {
+            if let Some(entry) = repo.entry_at(tree, &RepoPath::new(file)).ok()? {
+                faults.extend(rule_faults(file, &repo.blob(entry.id).ok()?));
+            }
+        }
+        Some(faults)
+    });
+    faults.flatten().collect()
+}
+
+/// What is wrong with a file of rules, each fault.
+#[must_use]
+pub fn rule_faults(file: &str, content: &[u8]) -> Vec<String> {
+    let Ok(text) = std::str::from_utf8(content) else {
+        return vec![format!("{file} is not UTF-8")];
+    };
+    let read = match file {
+        SYNC_FILE => SyncConfig::parse(file, text).map(drop),
+        BRANCHES_FILE => BranchesConfig::parse(file, text).map(drop),
+        _ => Ok(()),
+    };
+    match read {
+        Ok(()) => Vec::new(),
+        Err(faults) if faults.details().is_empty() => vec![faults.what().to_owned()],
+        Err(faults) => faults.details().to_vec(),
+    }
 }
 
 /// Judges a push.
@@ -88,18 +126,23 @@ pub fn judge(repo: &Repo, context: Context, refs: &[PushedRef]) -> Result<Verdic
         if context.is_protected(branch) {
             let what =
                 if pushed.new.is_none() { "deleted by a push" } else { "pushed to directly" };
-            verdict.faults.push(format!("`{branch}` is protected and is not {what}"));
+            verdict.faults.push(format!(
+                "`{branch}` is protected (`{BRANCHES_FILE}` on `{}`) and is not {what}; push a \
+                 branch of your own and open a pull request",
+                context.config.branch
+            ));
         }
     }
     if verdict.faults.is_empty() {
-        verdict.changed = changed(repo, &context, refs)?;
+        verdict.changed = changed_since(repo, &context, refs)?;
     }
     verdict.context = Some(context);
     Ok(verdict)
 }
 
-/// The branches among the refs that hold managed content that never was canonical.
-fn changed(repo: &Repo, context: &Context, refs: &[PushedRef]) -> Result<Vec<Changed>> {
+/// The branches among the refs that hold managed content that never was canonical, and that differs
+/// from what the remote has of them.
+pub fn changed_since(repo: &Repo, context: &Context, refs: &[PushedRef]) -> Result<Vec<Changed>> {
     let managed = Managed::new(&context.config, None);
     let mut once = None;
     let mut found = Vec::new();
@@ -111,6 +154,13 @@ fn changed(repo: &Repo, context: &Context, refs: &[PushedRef]) -> Result<Vec<Cha
         }
         let Ok(tree) = repo.tree_of(new) else { continue };
         if repo.compare_trees(Some(tree), Some(context.canonical.tree), &managed)?.is_empty() {
+            continue;
+        }
+        // The commit that the remote has may not be here.
+        let before = pushed.old.and_then(|old| repo.tree_of(old).ok());
+        if let Some(before) = before
+            && repo.compare_trees(Some(before), Some(tree), &managed)?.is_empty()
+        {
             continue;
         }
         if once.is_none() {

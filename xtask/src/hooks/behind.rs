@@ -10,26 +10,25 @@ use crate::base::error::Result;
 use crate::base::path::RepoPath;
 use crate::base::progress::Silent;
 use crate::base::words::count;
-use crate::config::SyncConfig;
 use crate::repo::{Entry, Known, OnceCanonical, Pair, Repo};
-use crate::sync::context::{self, BRANCH_SETTING, Context};
+use crate::sync::context::{self, Context};
 use crate::sync::managed::Managed;
 use crate::sync::run::Tools;
+use crate::sync::upstream::source_of;
 
 /// The line to say, if there is one.
 pub fn after_commit(repo: &Repo, tools: &Tools<'_>) -> Result<Option<String>> {
-    // Nearly every commit is made on another branch, and costs no more than this. `setup` has noted
-    // the name of the canonical branch where it is not the usual one.
-    let usual = || SyncConfig::default().branch;
-    let canonical = repo.setting(BRANCH_SETTING).unwrap_or_else(usual);
-    if repo.branch_name() != Some(canonical) {
+    if let Some(line) = amended(repo, tools)? {
+        return Ok(Some(line));
+    }
+    // Nearly every commit is made on another branch, and costs no more than this.
+    if repo.branch_name() != Some(context::usual_names(repo).branch) {
         return Ok(None);
     }
-    let names = context::names(repo)?;
     if !gates::are_open(repo, Hook::PostCommit, tools.world.now_seconds())? {
         return Ok(None);
     }
-    let Some(context) = context::find(repo, &names)? else { return Ok(None) };
+    let Some(context) = context::of_canonical(repo)? else { return Ok(None) };
     let head = repo.head()?;
     if head.branch.as_deref() != Some(context.config.branch.as_str()) {
         return Ok(None);
@@ -65,6 +64,27 @@ pub fn after_commit(repo: &Repo, tools: &Tools<'_>) -> Result<Option<String>> {
         worktrees += usize::from(is_behind(&context, &name, &changed, &once, &entry)?);
     }
     Ok((branches > 0).then(|| words(branches, worktrees, changed.len())))
+}
+
+/// That the user has put work into a commit of ours, by amending it.
+fn amended(repo: &Repo, tools: &Tools<'_>) -> Result<Option<String>> {
+    let Some(head) = repo.resolve("HEAD")? else { return Ok(None) };
+    let commit = repo.commit(head)?;
+    if source_of(&commit).is_none() {
+        return Ok(None);
+    }
+    if !gates::are_open(repo, Hook::PostCommit, tools.world.now_seconds())? {
+        return Ok(None);
+    }
+    let Some(context) = context::of_canonical(repo)? else { return Ok(None) };
+    let is_ours = commit.author.email == context.config.identity.email;
+    Ok(is_ours.then(|| {
+        format!(
+            "this commit is one of xtask's, amended, and still under its name; `git reset --soft \
+             {}` and a commit of your own keep them apart",
+            "HEAD@{1}"
+        )
+    }))
 }
 
 fn words(branches: usize, worktrees: usize, files: usize) -> String {

@@ -38,18 +38,22 @@ pub fn first_conflict(content: &[u8]) -> usize {
     lines.into_iter().position(|line| line.starts_with(b"<<<<<<< ")).map_or(1, |at| at + 1)
 }
 
-/// What keeps a file from being read, by its name: `line 3: …`. Nothing for kinds of files that are
-/// not looked at.
+/// What keeps a file from being read, by its name: `cannot be read: line 3: …`. Nothing for kinds of
+/// files that are not looked at.
 #[must_use]
 pub fn syntax_fault(path: &str, content: &[u8]) -> Option<String> {
     let name = path.rsplit('/').next().unwrap_or(path);
     let kind = name.rsplit_once('.').map(|(_, kind)| kind)?;
-    match kind {
+    let fault = match kind {
+        "json" if content.iter().all(u8::is_ascii_whitespace) => {
+            return Some("is empty, which is no JSON".to_owned());
+        }
         "toml" => toml_fault(content),
         "json" if may_have_comments(path, name) => json_fault(&without_comments(content)),
         "json" => json_fault(content),
         _ => None,
-    }
+    };
+    fault.map(|fault| format!("cannot be read: {fault}"))
 }
 
 fn text_of(content: &[u8]) -> Result<&str, String> {
@@ -161,13 +165,16 @@ mod tests {
     #[test]
     fn syntax_is_checked_by_the_name_of_the_file() {
         assert_eq!(syntax_fault("a.toml", b"a = 1\n"), None);
-        assert!(syntax_fault("x/a.toml", b"a = 1\nb = \n").unwrap().starts_with("line 2: "));
+        assert!(syntax_fault("x/a.toml", b"a = 1\nb = \n").unwrap().contains(": line 2: "));
         assert_eq!(syntax_fault("a.json", b"{\"a\": [1, 2]}"), None);
         assert_eq!(syntax_fault("a.json", b"\xef\xbb\xbf{}"), None);
-        assert!(syntax_fault("a.json", b"{\n  \"a\": 1,\n}").unwrap().starts_with("line 3: "));
+        assert!(syntax_fault("a.json", b"{\n  \"a\": 1,\n}").unwrap().contains(": line 3: "));
         assert!(syntax_fault("a.json", b"").is_some());
         assert!(syntax_fault("a.json", b"{} {}").is_some());
-        assert_eq!(syntax_fault("a.json", b"\xff").as_deref(), Some("it is not UTF-8"));
+        assert_eq!(
+            syntax_fault("a.json", b"\xff").as_deref(),
+            Some("cannot be read: it is not UTF-8")
+        );
         assert_eq!(syntax_fault("a.txt", b"{"), None);
         assert_eq!(syntax_fault("json", b"{"), None);
         let deep = "[".repeat(1000) + &"]".repeat(1000);

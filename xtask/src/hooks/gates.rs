@@ -34,7 +34,8 @@ pub fn ending(repo: &Repo, hook: Hook) -> Option<OperationKind> {
 /// Whether this repository lets a hook write here now: nothing is in progress, a branch with a
 /// commit is checked out, hooks are not switched off.
 pub fn are_open(repo: &Repo, hook: Hook, now: i64) -> Result<bool> {
-    if off::is_off(repo, now)?.is_some() || repo.branch_name().is_none() {
+    let has_branch = repo.branch_name().is_some() && repo.resolve("HEAD")?.is_some();
+    if !has_branch || off::is_off(repo, now)?.is_some() {
         return Ok(false);
     }
     if repo.has_autostash() {

@@ -41,13 +41,15 @@ pub struct Health {
     pub obstacles: Vec<String>,
     /// What else is worth knowing.
     pub notes: Vec<String>,
+    /// Why hooks cannot go where git looks for them, if they cannot.
+    pub refusal: Option<String>,
 }
 
 impl Health {
     /// Whether a hook will do its work.
     #[must_use]
     pub fn fires(&self, hook: &HookHealth) -> bool {
-        hook.there == There::Ours
+        matches!(hook.there, There::Ours | There::ByHand)
             && matches!(self.program, Installed::Whole(_))
             && self.obstacles.is_empty()
     }
@@ -55,7 +57,9 @@ impl Health {
     /// Whether nothing of ours is here at all.
     #[must_use]
     pub fn is_absent(&self) -> bool {
-        let is_ours = |hook: &HookHealth| matches!(hook.there, There::Ours | There::OursChanged);
+        let is_ours = |hook: &HookHealth| {
+            matches!(hook.there, There::Ours | There::OursChanged | There::ByHand)
+        };
         !self.hooks.iter().any(is_ours)
     }
 
@@ -63,7 +67,10 @@ impl Health {
     #[must_use]
     pub fn summary(&self) -> String {
         if self.is_absent() {
-            return "not installed; `cargo xtask install-hooks` does it".to_owned();
+            return match &self.refusal {
+                Some(why) => format!("not installed: {why}"),
+                None => "not installed; `cargo xtask install-hooks` does it".to_owned(),
+            };
         }
         let renew = "`cargo xtask install-hooks` renews them";
         if let Installed::Broken(why) = &self.program {
@@ -72,14 +79,20 @@ impl Health {
         if self.program == Installed::Nothing {
             return format!("the installed program is gone; {renew}");
         }
-        let wrong: Vec<&str> = self
-            .hooks
-            .iter()
-            .filter(|hook| hook.there != There::Ours)
-            .map(|hook| hook.hook.name())
-            .collect();
+        let names = |is: &dyn Fn(&There) -> bool| {
+            let hooks = self.hooks.iter().filter(|hook| is(&hook.there));
+            hooks.map(|hook| hook.hook.name()).collect::<Vec<_>>().join(", ")
+        };
+        let foreign = names(&|there| *there == There::Foreign);
+        if !foreign.is_empty() {
+            return format!(
+                "installed, but somebody else's hook stands at {foreign}; `cargo xtask \
+                 install-hooks` says what to do"
+            );
+        }
+        let wrong = names(&|there| !matches!(there, There::Ours | There::ByHand));
         if !wrong.is_empty() {
-            return format!("{} not as installed; {renew}", wrong.join(", "));
+            return format!("{wrong} not as installed; {renew}");
         }
         if let Some(first) = self.obstacles.first() {
             return format!("installed, and off: {first}");
@@ -119,7 +132,6 @@ pub fn health(repo: &Repo, world: &World, context: Option<&Context>, care: Care)
                 .to_owned(),
         );
     }
-    notes.extend(place.refusal);
     let mut obstacles = Vec::new();
     if let Some(variable) = shut_by_environment(world) {
         obstacles.push(format!("`{variable}` is set"));
@@ -144,7 +156,8 @@ pub fn health(repo: &Repo, world: &World, context: Option<&Context>, care: Care)
         notes.extend(what_may_be_done(repo, &head, branch, context)?);
     }
     let folder = folder.display().to_string();
-    Ok(Health { folder, hooks, program, is_old, obstacles, notes })
+    let refusal = place.refusal;
+    Ok(Health { folder, hooks, program, is_old, obstacles, notes, refusal })
 }
 
 /// What hooks leave out on this branch, if they do not simply sync it.
@@ -172,12 +185,14 @@ fn what_may_be_done(
 /// Where and until when hooks are switched off, in words.
 #[must_use]
 pub fn words(place: Where, off: Off) -> String {
-    let place = match place {
-        Where::Here => "in this worktree",
-        Where::Everywhere => "in all worktrees",
+    let (place, enable) = match place {
+        Where::Here => ("in this worktree", "cargo xtask hooks enable"),
+        Where::Everywhere => ("in all worktrees", "cargo xtask hooks enable --all"),
     };
     match off.until {
-        Some(until) => format!("switched off {place} until {}", rfc3339(until)),
-        None => format!("switched off {place}; `cargo xtask hooks enable` switches them on"),
+        Some(until) => {
+            format!("switched off {place} until {} (`{enable}` ends it earlier)", rfc3339(until))
+        }
+        None => format!("switched off {place} (`{enable}` ends it)"),
     }
 }

@@ -6,13 +6,14 @@
 //! puts back, byte for byte, what was there.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Hook;
-use super::shim::{KEPT, ProgramAt, is_ours, needs_its_name, text};
+use super::shim::{KEPT, ProgramAt, is_by_hand, is_ours, lines_by_hand, needs_its_name, text};
 use crate::base::error::{Context, Error, Result};
-use crate::base::files::{Bits, Disk};
+use crate::base::files::{Bits, Disk, is_executable};
 use crate::base::world::compact;
 use crate::repo::{HooksFolder, NamedBy, Repo};
 
@@ -27,6 +28,8 @@ pub enum There {
     OursChanged,
     /// Somebody else's hook.
     Foreign,
+    /// Somebody else's hook, which starts our program by itself.
+    ByHand,
     /// Something that is no file.
     NoFile,
 }
@@ -88,7 +91,9 @@ pub fn look(folder: &Path, hook: Hook, program: &ProgramAt) -> Result<There> {
     let path = folder.join(hook.name());
     let meta = match path.symlink_metadata() {
         Ok(meta) => meta,
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(There::Nothing),
+        Err(cause) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&cause.kind()) => {
+            return Ok(There::Nothing);
+        }
         Err(cause) => {
             let what = format!("`{}` cannot be looked at", path.display());
             return Err(Error::unable(what).because(cause));
@@ -101,7 +106,9 @@ pub fn look(folder: &Path, hook: Hook, program: &ProgramAt) -> Result<There> {
         return Ok(if path.exists() { There::NoFile } else { There::Foreign });
     }
     let content = fs::read(&path).unable(|| format!("`{}` cannot be read", path.display()))?;
-    Ok(if !is_ours(&content) || meta.is_symlink() {
+    Ok(if is_by_hand(&content, hook) && !is_ours(&content) {
+        There::ByHand
+    } else if !is_ours(&content) || meta.is_symlink() {
         There::Foreign
     } else if content == text(hook, program).as_bytes() && meta.mode() & 0o111 != 0 {
         There::Ours
@@ -121,8 +128,11 @@ pub fn kept_name(folder: &Path, hook: Hook) -> PathBuf {
 pub enum Done {
     /// The shim is new.
     New,
-    /// The shim is new, and runs the hook that was there.
-    Chained,
+    /// The shim is new, and runs the hook that was there if that may be run at all.
+    Chained {
+        /// Whether it may.
+        runs: bool,
+    },
     /// A shim was renewed; what it was is kept at this path.
     Renewed(PathBuf),
     /// All is as it was.
@@ -133,6 +143,8 @@ pub enum Done {
     Restored,
     /// Somebody else's hook stands there now, and stays.
     Left,
+    /// It cannot be done, for this reason.
+    InTheWay(String),
 }
 
 /// What is to be done with a hook, as found before anything is.
@@ -141,6 +153,14 @@ struct Job {
     path: PathBuf,
     there: There,
     has_kept: bool,
+    fault: Option<String>,
+}
+
+impl Job {
+    /// Whether a new shim is to be written.
+    fn is_to_do(&self) -> bool {
+        self.fault.is_none() && !matches!(self.there, There::Ours | There::ByHand)
+    }
 }
 
 /// Puts the shims in. `now` is in seconds since the epoch.
@@ -151,7 +171,7 @@ pub fn install(repo: &Repo, folder: &Path, disk: &Disk<'_>, now: i64) -> Result<
     let new = |path: &Path| with_suffix(path, ".xtask-new");
     let prepared = jobs
         .iter()
-        .filter(|job| job.there != There::Ours)
+        .filter(|job| job.is_to_do())
         .try_for_each(|job| prepare(disk, &new(&job.path), &text(job.hook, &program)));
     if let Err(failure) = prepared {
         for job in &jobs {
@@ -162,18 +182,20 @@ pub fn install(repo: &Repo, folder: &Path, disk: &Disk<'_>, now: i64) -> Result<
     let mut done = Vec::new();
     for job in &jobs {
         let failed = || format!("the hook `{}` cannot be put in place", job.path.display());
-        let what = match job.there {
-            There::Ours => Done::Same,
-            There::Nothing => Done::New,
-            There::OursChanged => Done::Renewed(save(repo, job, disk, now)?),
-            There::Foreign | There::NoFile => {
+        let what = match (&job.fault, &job.there) {
+            (Some(fault), _) => Done::InTheWay(fault.clone()),
+            (None, There::Ours | There::ByHand) => Done::Same,
+            (None, There::Nothing) => Done::New,
+            (None, There::OursChanged) => Done::Renewed(save(repo, job, disk, now)?),
+            (None, There::Foreign | There::NoFile) => {
                 if !job.has_kept {
                     keep(disk, &job.path, &with_suffix(&job.path, KEPT)).unable(failed)?;
                 }
-                Done::Chained
+                let runs = fs::metadata(&job.path).is_ok_and(|meta| is_executable(&meta));
+                Done::Chained { runs }
             }
         };
-        if what != Done::Same {
+        if job.is_to_do() {
             disk.replace(&new(&job.path), &job.path).unable(failed)?;
         }
         done.push((job.hook, what));
@@ -181,55 +203,64 @@ pub fn install(repo: &Repo, folder: &Path, disk: &Disk<'_>, now: i64) -> Result<
     Ok(done)
 }
 
-/// What stands at each name; an error where something is in the way.
-pub fn check(repo: &Repo, folder: &Path) -> Result<Vec<(Hook, There)>> {
+/// What stands at each name, and whether anything is to be done there.
+pub fn survey(repo: &Repo, folder: &Path) -> Result<Vec<(Hook, Done)>> {
     let jobs = plan(folder, &program_at(repo, folder))?;
-    Ok(jobs.into_iter().map(|job| (job.hook, job.there)).collect())
+    let words = jobs.into_iter().map(|job| {
+        let done = match (job.fault, job.there) {
+            (Some(fault), _) => Done::InTheWay(fault),
+            (None, There::Ours | There::ByHand) => Done::Same,
+            (None, There::Foreign) => {
+                let runs = fs::metadata(&job.path).is_ok_and(|meta| is_executable(&meta));
+                Done::Chained { runs }
+            }
+            (None, There::OursChanged) => Done::Renewed(repo.shared_state_folder()),
+            (None, There::Nothing | There::NoFile) => Done::New,
+        };
+        (job.hook, done)
+    });
+    Ok(words.collect())
 }
 
 /// Everything that is there, and everything that speaks against changing it.
 fn plan(folder: &Path, program: &ProgramAt) -> Result<Vec<Job>> {
     let mut jobs = Vec::new();
-    let mut faults = Vec::new();
     for hook in Hook::ALL {
         let path = folder.join(hook.name());
         let there = look(folder, hook, program)?;
         let kept = kept_name(folder, hook);
         let has_kept = kept.symlink_metadata().is_ok();
-        match there {
-            There::NoFile => faults.push(format!("`{}` is not a file", path.display())),
-            There::Foreign if has_kept && !is_same_file(&path, &kept) => faults.push(format!(
-                "`{}` and `{}` are both there: somebody has put a hook over the shim; keep the one \
-                 you want under the first name and remove the other",
-                path.display(),
+        let fault = match there {
+            There::NoFile => Some("it is not a file".to_owned()),
+            There::Foreign if has_kept && !is_same_file(&path, &kept) => Some(format!(
+                "somebody has put another hook over the shim, and `{}` is still there; keep the \
+                 one you want under its own name, remove the other, and install again",
                 kept.display()
             )),
             There::Foreign if !has_kept => {
                 let content = fs::read(&path).unwrap_or_default();
                 let link = fs::read_link(&path).ok();
-                if let Some(why) = needs_its_name(&content, link.as_deref(), hook.name()) {
-                    faults.push(format!(
-                        "`{}` cannot be moved aside: {why}; leave it and add to it: `{} hook {} \
-                         \"$PPID\" \"$@\"`",
-                        path.display(),
-                        match program {
-                            ProgramAt::Path(path) => path.display().to_string(),
-                            ProgramAt::Beside =>
-                                folder.join("../xtask/bin/xtask").display().to_string(),
-                        },
-                        hook.name()
-                    ));
-                }
+                let needs = needs_its_name(&content, link.as_deref(), hook.name());
+                needs.map(|why| {
+                    let program = match program {
+                        ProgramAt::Path(path) => path.clone(),
+                        ProgramAt::Beside => folder.join("../xtask/bin/xtask"),
+                    };
+                    let program = program
+                        .parent()
+                        .map_or(program.clone(), |parent| real_path(parent).join("xtask"));
+                    format!(
+                        "it cannot be moved aside: {why}; leave it there, and put this line right \
+                         after its first:\n    {}",
+                        lines_by_hand(hook, &program)
+                    )
+                })
             }
-            _ => {}
-        }
-        jobs.push(Job { hook, path, there, has_kept });
+            _ => None,
+        };
+        jobs.push(Job { hook, path, there, has_kept, fault });
     }
-    if faults.is_empty() {
-        return Ok(jobs);
-    }
-    let refused = Error::no("the hooks that are there are in the way; none was changed");
-    Err(faults.into_iter().fold(refused, Error::detail))
+    Ok(jobs)
 }
 
 /// Writes a new shim and reads it back.
@@ -285,7 +316,7 @@ pub fn uninstall(
         let has_kept = kept.symlink_metadata().is_ok();
         let there = look(folder, hook, &program)?;
         let failed = || format!("the hook `{}` cannot be put back", path.display());
-        let job = Job { hook, path: path.clone(), there: there.clone(), has_kept };
+        let job = Job { hook, path: path.clone(), there: there.clone(), has_kept, fault: None };
         if there == There::OursChanged {
             save(repo, &job, disk, now)?;
         }
@@ -307,7 +338,10 @@ pub fn uninstall(
                 disk.remove(&kept).unable(failed)?;
                 Done::Restored
             }
-            (There::Foreign | There::NoFile, true) => Done::Left,
+            (There::Foreign | There::ByHand | There::NoFile, true) => Done::Left,
+            (There::ByHand, false) => Done::InTheWay(
+                "it starts xtask by a line of its own; take that line out".to_owned(),
+            ),
             (There::Foreign | There::NoFile, false) => Done::Same,
         };
         drop(disk.remove(&with_suffix(&path, ".xtask-new")));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::install::{self, Done, There, folders, place};
+use super::install::{self, Done, folders, place};
 use super::program::{Builder, sources};
 use super::{Hook, program};
 use crate::base::error::{Error, Result};
@@ -21,6 +21,17 @@ pub enum From {
     Canonical,
     /// It is the one that runs now.
     ThisProgram,
+}
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// Where the program comes from.
+    pub from: From,
+    /// Also into a folder that others share.
+    pub force: bool,
+    /// Only say what would be done.
+    pub dry_run: bool,
 }
 
 /// What came of it.
@@ -47,9 +58,11 @@ pub struct Removal {
 pub fn refusal(repo: &Repo) -> Result<Option<Error>> {
     let refused = place(repo)?.refusal.map(|why| {
         Error::no(format!("the hooks were not installed: {why}")).hint(
-            "`git config --local core.hooksPath .git/hooks` gives this repository its own; or \
-             `cargo xtask install-hooks --force`",
-        )
+format!(
+            "`git config --local core.hooksPath {}` gives this repository its own, and the hooks of \
+             the other folder no longer run here; `cargo xtask install-hooks --force` installs there",
+            repo.common_folder().join("hooks").display()
+        ))
     });
     Ok(refused)
 }
@@ -67,27 +80,24 @@ pub fn canonical_sources(repo: &Repo, context: &Context) -> Result<String> {
 }
 
 /// Installs, or renews what is there.
-pub fn install_all(
-    builder: &Builder<'_>,
-    context: &Context,
-    from: From,
-    force: bool,
-) -> Result<Installation> {
+pub fn install_all(builder: &Builder<'_>, context: &Context, wish: Wish) -> Result<Installation> {
     let repo = builder.repo;
-    if !force && let Some(refused) = refusal(repo)? {
+    if !wish.force
+        && let Some(refused) = refusal(repo)?
+    {
         return Err(refused);
     }
     let folder = repo.hooks_folder()?.path;
-    let there = install::check(repo, &folder)?;
-    let sources = match from {
+    let planned = install::survey(repo, &folder)?;
+    let sources = match wish.from {
         From::Canonical => Some(canonical_sources(repo, context)?),
         From::ThisProgram => None,
     };
-    // Where all is as it should be, nothing at all is written.
+    // Where there is nothing to do, and for a dry run, nothing at all is written.
     let is_present = builder.is_present(sources.as_deref())?;
-    if is_present && there.iter().all(|(_, there)| *there == There::Ours) {
-        let hooks = there.into_iter().map(|(hook, _)| (hook, Done::Same)).collect();
-        return Ok(Installation { folder, is_new_program: false, hooks });
+    let is_done = |(_, done): &(Hook, Done)| matches!(done, Done::Same | Done::InTheWay(_));
+    if wish.dry_run || (is_present && planned.iter().all(is_done)) {
+        return Ok(Installation { folder, is_new_program: !is_present, hooks: planned });
     }
     let _lock = lock(repo)?;
     match &sources {

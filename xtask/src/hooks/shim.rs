@@ -96,6 +96,26 @@ else
 fi
 ";
 
+/// The lines by which a hook that cannot be moved aside starts our program itself. They go right
+/// after its first line, and let git go on where the program is missing or broken.
+#[must_use]
+pub fn lines_by_hand(hook: Hook, program: &Path) -> String {
+    let (program, name) = (quoted(program), hook.name());
+    let refuses = if hook.comes_before() { " || [ $? -ne 1 ] || exit 1" } else { " || :" };
+    format!("[ ! -x {program} ] || {program} hook {name} \"$PPID\" \"$@\"{refuses}")
+}
+
+/// Whether a hook starts our program by itself.
+#[must_use]
+pub fn is_by_hand(content: &[u8], hook: Hook) -> bool {
+    let text = String::from_utf8_lossy(content);
+    text.lines().any(|line| {
+        !line.trim_start().starts_with('#')
+            && line.contains("/xtask/bin/xtask")
+            && line.contains(&format!("hook {} ", hook.name()))
+    })
+}
+
 /// Whether a script is a shim of ours, of whatever version, changed by hand or not.
 #[must_use]
 pub fn is_ours(content: &[u8]) -> bool {
@@ -112,8 +132,16 @@ const ASKS: [&str; 7] =
 pub fn needs_its_name(content: &[u8], link: Option<&Path>, name: &str) -> Option<String> {
     let text = String::from_utf8_lossy(content);
     if text.starts_with("#!") {
-        let found = ASKS.iter().find(|word| text.contains(**word))?;
-        return Some(format!("it seems to ask under which name it runs (`{found}`)"));
+        if let Some(found) = ASKS.iter().find(|word| text.contains(**word)) {
+            return Some(format!("it seems to ask under which name it runs (`{found}`)"));
+        }
+        // What a script reads in, as husky's do, sees the name of the script.
+        let reads_in = |line: &&str| {
+            let words = line.trim_start();
+            (words.starts_with(". ") || words.starts_with("source ")) && words.contains("$")
+        };
+        let line = text.lines().find(reads_in)?;
+        return Some(format!("what it reads in may ask under which name it runs (`{line}`)"));
     }
     let target = link?.file_name()?;
     (target != name).then(|| {
@@ -200,6 +228,8 @@ mod tests {
         let asks = |text: &str| needs_its_name(text.as_bytes(), None, "pre-commit").is_some();
         assert!(asks("#!/bin/sh\nhook=$(basename \"$0\")\n"));
         assert!(asks("#!/usr/bin/env sh\n. \"$(dirname \"$0\")/_/husky.sh\"\n"));
+        assert!(asks("#!/usr/bin/env sh\n. \"${0%/*}/h\"\n"));
+        assert!(asks("#!/bin/bash\n  source \"$HOME/hooks.sh\"\n"));
         assert!(!asks("#!/bin/sh\ncd \"$(dirname \"$0\")\" && make check\n"));
         let link = Some(Path::new("/opt/hooks/multi"));
         assert!(needs_its_name(b"\x7fELF", link, "pre-commit").is_some());

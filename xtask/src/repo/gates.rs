@@ -10,6 +10,8 @@ pub struct Operation {
     pub name: &'static str,
     /// The command that ends it.
     pub ends_with: &'static str,
+    /// The command that takes it back.
+    pub aborts_with: &'static str,
     /// Which it is.
     pub kind: OperationKind,
 }
@@ -36,17 +38,23 @@ impl Repo {
             Is::Rebase | Is::RebaseInteractive => OperationKind::Rebase,
             _ => OperationKind::Other,
         };
-        let (name, ends_with) = match state {
-            Is::ApplyMailbox | Is::ApplyMailboxRebase => ("an `am`", "git am --continue"),
-            Is::Bisect => ("a bisect", "git bisect reset"),
-            Is::CherryPick | Is::CherryPickSequence => {
-                ("a cherry-pick", "git cherry-pick --continue")
+        let (name, ends_with, aborts_with) = match state {
+            Is::ApplyMailbox | Is::ApplyMailboxRebase => {
+                ("an `am`", "git am --continue", "git am --abort")
             }
-            Is::Merge => ("a merge", "git merge --continue"),
-            Is::Rebase | Is::RebaseInteractive => ("a rebase", "git rebase --continue"),
-            Is::Revert | Is::RevertSequence => ("a revert", "git revert --continue"),
+            Is::Bisect => ("a bisect", "git bisect reset", "git bisect reset"),
+            Is::CherryPick | Is::CherryPickSequence => {
+                ("a cherry-pick", "git cherry-pick --continue", "git cherry-pick --abort")
+            }
+            Is::Merge => ("a merge", "git merge --continue", "git merge --abort"),
+            Is::Rebase | Is::RebaseInteractive => {
+                ("a rebase", "git rebase --continue", "git rebase --abort")
+            }
+            Is::Revert | Is::RevertSequence => {
+                ("a revert", "git revert --continue", "git revert --abort")
+            }
         };
-        Some(Operation { name, ends_with, kind })
+        Some(Operation { name, ends_with, aborts_with, kind })
     }
 
     /// Whether git has put local changes aside and will bring them back when what it is doing now

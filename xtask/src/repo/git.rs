@@ -1,12 +1,13 @@
 //! The git program, for what a user would see git do.
 
+use std::ffi::OsString;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::{Id, Repo};
 use crate::base::error::{Error, Result};
 use crate::base::path::RepoPath;
-use crate::base::process::{Output, Program};
+use crate::base::process::{ACTIVE, Output, Program};
 
 /// How long a fetch may take before it is given up: two minutes, enough for a slow line and short
 /// enough for a person to notice.
@@ -14,6 +15,18 @@ const FETCH: Duration = Duration::from_secs(120);
 
 /// How long a command that works on this machine alone may take.
 const LOCAL: Duration = Duration::from_secs(600);
+
+/// Set for a push that `cargo xtask push` sees to itself.
+pub const PUSHING: &str = "XTASK_PUSHING";
+
+/// How a push goes by our own hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushTo {
+    /// Ours does nothing.
+    Quietly,
+    /// Ours judges, and leaves the pull requests to whoever pushes.
+    Guarded,
+}
 
 impl Repo {
     fn git<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Program {
@@ -70,22 +83,32 @@ impl Repo {
         Ok(!self.git(args).run_within(LOCAL)?.status.success())
     }
 
-    /// Pushes a branch to the branch of the same name, with the user watching; it becomes the
-    /// upstream where there is none.
-    pub fn push_attached(
-        &self,
-        remote: &str,
-        branch: &str,
-        options: &[&str],
-    ) -> Result<ExitStatus> {
-        let reference = format!("refs/heads/{branch}:refs/heads/{branch}");
-        let mut args = vec!["push"];
-        args.extend(options);
-        if self.setting(&format!("branch.{branch}.merge")).is_none() {
-            args.push("--set-upstream");
+    /// `git push`, with the user watching.
+    pub fn push_attached(&self, arguments: &[OsString], how: PushTo) -> Result<ExitStatus> {
+        let program = self.git(["push"]).args(arguments);
+        match how {
+            PushTo::Quietly => program.run_attached(),
+            // Our own hook is to judge this push, and to leave the rest to us.
+            PushTo::Guarded => program.without(ACTIVE).variable(PUSHING, "1").run_attached(),
         }
-        args.extend(["--", remote, &reference]);
-        self.git(args).run_attached()
+    }
+
+    /// The refs at the remote that a push would change, as git itself says: the name, whether it
+    /// would be deleted, and whether it would be new.
+    pub fn would_push(&self, arguments: &[OsString]) -> Result<Vec<(String, bool, bool)>> {
+        let asked = self
+            .git(["push", "--dry-run", "--porcelain"])
+            .args(arguments)
+            .variable("GIT_TERMINAL_PROMPT", "0")
+            .run_within(FETCH)?;
+        // Each line is a flag, `from:to` and a summary. What git itself refuses it will refuse again.
+        let lines = asked.stdout.lines().filter_map(|line| {
+            let mut parts = line.split('\t');
+            let (flag, refs) = (parts.next()?, parts.next()?);
+            let (_, to) = refs.split_once(':')?;
+            (flag != "=").then(|| (to.to_owned(), flag == "-", flag == "*"))
+        });
+        Ok(lines.collect())
     }
 
     /// The commit that a branch has at a remote, as the remote says now.

@@ -31,6 +31,7 @@ pub use clean::CleanRecord;
 pub use commits::{CommitInfo, NewCommit, Stamp};
 pub use filters::Filters;
 pub use gates::{Operation, OperationKind};
+pub use git::{PUSHING, PushTo};
 pub use gix::ObjectId as Id;
 pub use head::Head;
 pub use history::{Known, OnceCanonical};

@@ -74,10 +74,12 @@ impl HooksReport {
             if line.chains {
                 more.push(format!("after {}.pre-xtask", line.hook));
             }
-            let more = more.join(", ");
-            put(format!("  {:<14} {style}{fires:<6}{style:#}  {DIM}{more}{DIM:#}", line.hook));
+            let more =
+                if more.is_empty() { String::new() } else { format!("  {}", more.join(", ")) };
+            put(format!("  {:<14} {style}{fires}{style:#}{DIM}{more}{DIM:#}", line.hook));
         }
-        for obstacle in &self.obstacles {
+        // The first of them is in the summary.
+        for obstacle in self.obstacles.iter().filter(|text| !self.summary.contains(text.as_str())) {
             put(format!("{YELLOW}off{YELLOW:#}: {obstacle}"));
         }
         for note in &self.notes {
@@ -103,6 +105,9 @@ pub fn installed(
         .iter()
         .filter_map(|(hook, what)| Some(format!("  {hook:<14} {}\n", what.as_ref()?)))
         .collect();
+    if loudness == Loudness::Quiet {
+        return text;
+    }
     if changed.is_empty() && !is_new_program {
         if loudness == Loudness::Verbose {
             text.push_str("hooks are installed already, and up to date\n");
@@ -126,7 +131,7 @@ pub fn uninstalled(folder: &Path, hooks: &[HookDone], loudness: Loudness) -> Str
         .iter()
         .filter_map(|(hook, what)| Some(format!("  {hook:<14} {}\n", what.as_ref()?)))
         .collect();
-    if changed.is_empty() && loudness < Loudness::Verbose {
+    if loudness == Loudness::Quiet || (changed.is_empty() && loudness < Loudness::Verbose) {
         return String::new();
     }
     let what = if changed.is_empty() { ": none of ours were there" } else { "" };

@@ -151,12 +151,7 @@ pub fn finish(
     if queue::get(repo, key).is_none_or(|request| request.state != State::Waiting) {
         return Ok(());
     }
-    let has_arrived = match repo.resolve(&tracking)? {
-        Some(id) => Some(id) == commit,
-        // Not every clone keeps track of every branch: then the remote is asked.
-        None => repo.remote_branch(&request.remote, &request.branch)? == commit,
-    };
-    if !has_arrived {
+    if !has_arrived(repo, &request)? {
         // It was refused, interrupted or a dry run, and the user has seen that; or a later push has
         // come on top, and somebody waits for that one, too.
         return queue::drop_request(repo, disk, key);
@@ -165,4 +160,16 @@ pub fn finish(
         Some(state) => queue::put(repo, disk, &Request { state, ..request }),
         None => queue::drop_request(repo, disk, key),
     }
+}
+
+/// Whether the remote has the commit of a request at its branch, as far as this clone follows it,
+/// and else as the remote says.
+pub fn has_arrived(repo: &Repo, request: &Request) -> Result<bool> {
+    let commit = Id::from_hex(request.commit.as_bytes()).ok();
+    let tracking = format!("refs/remotes/{}/{}", request.remote, request.branch);
+    Ok(match repo.resolve(&tracking)? {
+        Some(id) => Some(id) == commit,
+        // Not every clone keeps track of every branch.
+        None => repo.remote_branch(&request.remote, &request.branch)? == commit,
+    })
 }

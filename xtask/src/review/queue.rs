@@ -19,6 +19,9 @@ const KIND: &str = "xtask.request/1";
 /// How long somebody who makes requests is waited for: longer than all calls of one take together.
 const LOCK_WAIT: Duration = Duration::from_secs(300);
 
+/// How long a push and its request usually take at most, in seconds: ten minutes.
+const USUAL: i64 = 600;
+
 /// How long an answer is kept for somebody to see it, in seconds: a week.
 const KEPT: i64 = 7 * 86_400;
 
@@ -61,17 +64,20 @@ pub enum State {
 }
 
 impl Request {
-    /// What is known about it, in a line.
+    /// What is known about it at a time, in a line.
     #[must_use]
-    pub fn words(&self) -> String {
+    pub fn words(&self, now: i64) -> String {
         let branch = &self.branch;
         let by_hand = || {
             let url = self.compare_url.as_ref();
             url.map_or(String::new(), |url| format!("; by hand: {url}"))
         };
         match &self.state {
+            State::Waiting if now.saturating_sub(self.asked) < USUAL => {
+                format!("the pull request for `{branch}` is being made{}", by_hand())
+            }
             State::Waiting => format!(
-                "the pull request for `{branch}` is not made yet (`cargo xtask push` makes it){}",
+                "the pull request for `{branch}` was not made (`cargo xtask push` makes it){}",
                 by_hand()
             ),
             State::Done { url, is_new, notes } => {
@@ -81,7 +87,10 @@ impl Request {
                 format!("{what} for `{branch}`{notes}: {url}")
             }
             State::Failed { why } => {
-                format!("no pull request for `{branch}`: {why}{}", by_hand())
+                format!(
+                    "the pull request for `{branch}` was neither opened nor updated: {why}{}",
+                    by_hand()
+                )
             }
         }
     }

@@ -67,10 +67,29 @@ pub fn missing(names: &Names) -> Error {
 
 /// Reads the context; nothing where there is no canonical branch.
 pub fn find(repo: &Repo, names: &Names) -> Result<Option<Context>> {
+    find_by(repo, names, Files::WorkingTreeToo)
+}
+
+/// The context as far as the canonical branch itself tells, for what nobody has asked for: there the
+/// branch that happens to be checked out has no say at all.
+pub fn of_canonical(repo: &Repo) -> Result<Option<Context>> {
+    find_by(repo, &usual_names(repo), Files::CanonicalAlone)
+}
+
+/// Where the files of the configuration may come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Files {
+    /// From the canonical commit.
+    CanonicalAlone,
+    /// From the working tree where the canonical commit has none.
+    WorkingTreeToo,
+}
+
+fn find_by(repo: &Repo, names: &Names, files: Files) -> Result<Option<Context>> {
     let Some(first) = repo.canonical(&names.branch, &names.remote)? else { return Ok(None) };
     let mut warnings = Vec::new();
     let mut resolved = first;
-    let mut config = sync_config(repo, &resolved.canonical, names, &mut warnings)?;
+    let mut config = sync_config(repo, &resolved.canonical, names, files, &mut warnings)?;
     if (&config.branch, &config.remote) != (&names.branch, &names.remote) {
         let next = Names { branch: config.branch.clone(), remote: config.remote.clone() };
         resolved = repo.canonical(&next.branch, &next.remote)?.ok_or_else(|| {
@@ -80,7 +99,7 @@ pub fn find(repo: &Repo, names: &Names) -> Result<Option<Context>> {
             ))
             .hint(format!("`git fetch {} {}`, or correct the file there", next.remote, next.branch))
         })?;
-        config = sync_config(repo, &resolved.canonical, &next, &mut warnings)?;
+        config = sync_config(repo, &resolved.canonical, &next, files, &mut warnings)?;
         if (&config.branch, &config.remote) != (&next.branch, &next.remote) {
             return Err(Error::usage(format!(
                 "`{SYNC_FILE}` on `{}` points to `{}`, and the one there points on to `{}`",
@@ -98,8 +117,10 @@ pub fn find(repo: &Repo, names: &Names) -> Result<Option<Context>> {
             if only_local == 1 { "" } else { "s" }
         ));
     }
-    let branches = match text_of(repo, &resolved.canonical, BRANCHES_FILE, &mut warnings)? {
-        Some((source, text)) => BranchesConfig::parse(&source, &text)?,
+    let branches = match text_of(repo, &resolved.canonical, BRANCHES_FILE, files, &mut warnings)? {
+        Some((source, text)) => {
+            BranchesConfig::parse(&source, &text).map_err(|faults| correct(faults, names))?
+        }
         None => BranchesConfig::default(),
     };
     Ok(Some(Context { canonical: resolved.canonical, config, branches, warnings }))
@@ -108,11 +129,7 @@ pub fn find(repo: &Repo, names: &Names) -> Result<Option<Context>> {
 /// The names to begin with: git's configuration, then the defaults; and where neither leads to a
 /// branch, what the working tree says.
 pub fn names(repo: &Repo) -> Result<Names> {
-    let default = SyncConfig::default();
-    let mut names = Names {
-        branch: repo.setting(BRANCH_SETTING).unwrap_or(default.branch),
-        remote: repo.setting(REMOTE_SETTING).unwrap_or(default.remote),
-    };
+    let mut names = usual_names(repo);
     let is_set = repo.setting(BRANCH_SETTING).is_some();
     if !is_set
         && repo.canonical(&names.branch, &names.remote)?.is_none()
@@ -124,14 +141,32 @@ pub fn names(repo: &Repo) -> Result<Names> {
     Ok(names)
 }
 
+/// Faults of the configuration, with where they are put right.
+fn correct(faults: Error, names: &Names) -> Error {
+    faults.hint(format!("correct it on `{}`, where it counts, and commit", names.branch))
+}
+
+/// The names by git's configuration, or else the defaults.
+#[must_use]
+pub fn usual_names(repo: &Repo) -> Names {
+    let default = SyncConfig::default();
+    Names {
+        branch: repo.setting(BRANCH_SETTING).unwrap_or(default.branch),
+        remote: repo.setting(REMOTE_SETTING).unwrap_or(default.remote),
+    }
+}
+
 fn sync_config(
     repo: &Repo,
     canonical: &Canonical,
     names: &Names,
+    files: Files,
     warnings: &mut Vec<String>,
 ) -> Result<SyncConfig> {
-    match text_of(repo, canonical, SYNC_FILE, warnings)? {
-        Some((source, text)) => SyncConfig::parse(&source, &text),
+    match text_of(repo, canonical, SYNC_FILE, files, warnings)? {
+        Some((source, text)) => {
+            SyncConfig::parse(&source, &text).map_err(|faults| correct(faults, names))
+        }
         None => Ok(SyncConfig {
             branch: names.branch.clone(),
             remote: names.remote.clone(),
@@ -145,6 +180,7 @@ fn text_of(
     repo: &Repo,
     canonical: &Canonical,
     file: &str,
+    files: Files,
     warnings: &mut Vec<String>,
 ) -> Result<Option<(String, String)>> {
     let short = canonical
@@ -158,6 +194,9 @@ fn text_of(
         let text = String::from_utf8(repo.blob(entry.id)?)
             .map_err(|_| Error::usage(format!("{source} is not UTF-8")))?;
         return Ok(Some((source, text)));
+    }
+    if files == Files::CanonicalAlone {
+        return Ok(None);
     }
     let text = in_working_tree(repo, file)?;
     if text.is_some() {

@@ -262,7 +262,11 @@ pub fn check_gates(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
             "{} is in progress; nothing was written",
             operation.name
         ))
-        .hint(format!("end it first: `{}`, or abort it", operation.ends_with)));
+        .hint(if operation.ends_with == operation.aborts_with {
+            format!("end it first: `{}`", operation.ends_with)
+        } else {
+            format!("end it first: `{}` or `{}`", operation.ends_with, operation.aborts_with)
+        }));
     }
     if repo.index_is_locked() {
         return Err(Error::unable("the index is locked: another git process is at work here")

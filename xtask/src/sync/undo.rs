@@ -30,7 +30,8 @@ pub struct Undone {
     pub undo: Option<String>,
 }
 
-/// Finds a backup by its name, or the newest of this worktree.
+/// Finds a backup by its name, or the newest of this branch in this worktree; where that has none,
+/// the newest of the worktree.
 pub fn find(repo: &Repo, id: Option<&str>) -> Result<Backup> {
     let here = repo.worktree_name();
     let all = backup::list(repo)?;
@@ -39,10 +40,16 @@ pub fn find(repo: &Repo, id: Option<&str>) -> Result<Backup> {
             Error::usage(format!("there is no backup `{id}`")).hint("`cargo xtask undo --list`")
         })?,
         None => {
-            let is_here = |backup: &Backup| {
+            let branch = repo.branch_name();
+            let is_here = |backup: &&Backup| {
                 backup.record.as_ref().is_some_and(|record| record.worktree_name == here)
             };
-            all.into_iter().find(is_here).ok_or_else(|| {
+            let is_of_branch = |backup: &&Backup| {
+                backup.record.as_ref().is_some_and(|record| record.branch == branch)
+            };
+            let mut of_branch = all.iter().filter(is_here).filter(is_of_branch);
+            let newest = of_branch.next().or_else(|| all.iter().find(is_here));
+            newest.cloned().ok_or_else(|| {
                 Error::unable("nothing was replaced in this worktree: there is nothing to undo")
                     .hint("`cargo xtask undo --list` shows the backups of all worktrees")
             })?

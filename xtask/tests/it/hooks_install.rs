@@ -52,7 +52,12 @@ fn installing_twice_changes_nothing_and_uninstalling_leaves_nothing() {
     assert_eq!(hooks_of(&repo), before);
     assert!(!repo.has(".git/xtask/bin"));
     repo.xtask(&["uninstall-hooks"]).success();
-    repo.xtask(&["hooks", "status"]).success().says("not installed");
+    repo.xtask(&["hooks", "status"]).status(1).says("not installed");
+    // A look at what would be done writes nothing.
+    let before = trace(repo.dir.join(".git").as_std_path());
+    let dry = repo.xtask(&["install-hooks", "--this-program", "--dry-run"]).success();
+    dry.says("nothing is written").says("post-checkout  installed");
+    assert_eq!(trace(repo.dir.join(".git").as_std_path()), before);
 }
 
 #[test]
@@ -116,7 +121,7 @@ fn older_and_changed_shims_are_renewed_and_what_they_were_is_kept() {
     let changed = format!("{shim}echo my own line\n");
     repo.write(".git/hooks/pre-commit", &changed);
     repo.write(".git/hooks/post-merge", shim.replace("shim 1:", "shim 0:"));
-    repo.xtask(&["hooks", "status"]).success().says("old or changed by hand");
+    repo.xtask(&["hooks", "status"]).status(1).says("old or changed by hand");
     let ran = repo.xtask(&["install-hooks", "--this-program"]).success().says("renewed");
     assert_eq!(repo.read(".git/hooks/pre-commit"), shim);
     let saved = ran.out.lines().find(|line| line.contains("pre-commit")).unwrap();
@@ -125,7 +130,7 @@ fn older_and_changed_shims_are_renewed_and_what_they_were_is_kept() {
     // Without its bit git would not run it.
     let path = repo.dir.join(".git/hooks/post-commit");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    repo.xtask(&["hooks", "status"]).success().says("post-commit not as installed");
+    repo.xtask(&["hooks", "status"]).status(1).says("post-commit not as installed");
     install_hooks(&repo);
     repo.xtask(&["hooks", "status"]).success().says("hooks    installed\n");
     repo.write(".git/hooks/pre-push", &changed);
@@ -143,10 +148,11 @@ fn somebody_elses_hook_over_a_shim_is_left_alone_and_said() {
     let program = repo.dir.join(".git/hooks/pre-commit");
     fs::remove_file(program).unwrap();
     hook(&repo, "pre-commit", "exit 0 # another manager");
-    repo.xtask(&["hooks", "status"]).success().says("somebody else's");
+    let status = repo.xtask(&["hooks", "status"]).status(1);
+    status.says("somebody else's hook stands at pre-commit");
     let before = hooks_of(&repo);
     let refused = repo.xtask(&["install-hooks", "--this-program"]).status(1);
-    refused.says("are both there").says("none was changed");
+    refused.says("left alone: somebody has put another hook over the shim");
     assert_eq!(hooks_of(&repo), before);
     repo.xtask(&["uninstall-hooks"]).success().says("somebody else's, and stays");
     assert!(repo.read(".git/hooks/pre-commit").contains("another manager"));
@@ -158,14 +164,43 @@ fn somebody_elses_hook_over_a_shim_is_left_alone_and_said() {
 fn a_hook_that_goes_by_its_name_is_not_moved() {
     let lab = Lab::new();
     let repo = lab.repo();
-    hook(&repo, "pre-commit", "exec run-hook \"$(basename \"$0\")\"");
+    hook(&repo, "pre-commit", "true || exec run-hook \"$(basename \"$0\")\"");
     hook(&repo, "pre-push", ". \"$(dirname \"$0\")/_/husky.sh\"");
+    hook(&repo, "post-merge", ". \"${0%/*}/h\"");
     let before = hooks_of(&repo);
     let ran = repo.xtask(&["install-hooks", "--this-program"]).status(1);
-    assert!(ran.err.contains("pre-commit") && ran.err.contains("pre-push"), "{}", ran.err);
-    ran.says("hook pre-commit \"$PPID\" \"$@\"");
-    assert_eq!(hooks_of(&repo), before);
-    assert!(!repo.has(".git/xtask/bin"));
+    for name in ["pre-commit", "pre-push", "post-merge"] {
+        assert_eq!(
+            repo.read(&format!(".git/hooks/{name}")),
+            before[name].1.replace("\\n", "\n").replace("\\\"", "\"")
+        );
+        assert!(!repo.has(&format!(".git/hooks/{name}.pre-xtask")), "{name}");
+    }
+    // The others are there, and the line that is given for these does their work.
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    repo.git(&["switch", "-qc", "one"]);
+    assert_eq!(repo.read("setup/a"), "a2\n");
+    let lines: Vec<&str> =
+        ran.out.lines().filter(|line| line.contains("\"$PPID\"")).map(str::trim).collect();
+    assert_eq!(lines.len(), 3, "{}", ran.out);
+    for (name, last) in
+        [("pre-commit", "exit $THEIRS"), ("pre-push", ":"), ("post-merge", "exec true")]
+    {
+        let line = lines.iter().find(|line| line.contains(name)).unwrap();
+        hook(&repo, name, &format!("{line}\n: $(basename \"$0\")\n{last}"));
+    }
+    repo.xtask(&["install-hooks", "--this-program"]).success();
+    repo.xtask(&["hooks", "status"]).success().says("starts xtask by itself");
+    repo.write("src/app", "<<<<<<< a\n=======\n>>>>>>> b\n");
+    let commit = |theirs: &str| repo.run("git", &["commit", "-qam", "x"], &[("THEIRS", theirs)]);
+    commit("0").status(1).says("conflict markers");
+    repo.write("src/app", "fine\n");
+    commit("3").status(1);
+    fs::rename(repo.dir.join(".git/xtask/bin"), repo.dir.join(".git/xtask/gone")).unwrap();
+    commit("0").success();
+    fs::rename(repo.dir.join(".git/xtask/gone"), repo.dir.join(".git/xtask/bin")).unwrap();
+    let ran = repo.xtask(&["uninstall-hooks"]).success();
+    ran.says("take that line out");
 }
 
 #[test]
@@ -179,9 +214,11 @@ fn a_folder_that_is_not_this_repositorys_is_refused_with_the_reason() {
     let ran = repo.xtask(&["install-hooks", "--this-program"]).status(1);
     ran.says("the global configuration").says("core.hooksPath").says("--force");
     assert!(!shared.exists() && !repo.has(".git/xtask"));
-    repo.xtask(&["hooks", "status"]).success().says("the global configuration");
+    repo.xtask(&["hooks", "status"]).status(1).says("the global configuration");
+    repo.xtask(&["status"]).success().says("not installed: the global configuration");
     // The hint works.
-    repo.git(&["config", "--local", "core.hooksPath", ".git/hooks"]);
+    let own = repo.dir.join(".git/hooks");
+    repo.git(&["config", "--local", "core.hooksPath", own.as_str()]);
     install_hooks(&repo);
     repo.canonical(&[("setup/a", Some("a2\n"))]);
     repo.git(&["switch", "-qc", "one"]);
@@ -223,7 +260,7 @@ fn hooks_among_the_files_of_the_worktree_are_refused() {
     linked.git(&["config", "--worktree", "core.hooksPath", own.as_str()]);
     install_hooks(&linked);
     assert!(own.join("pre-commit").exists() && !repo.has(".git/hooks/pre-commit"));
-    repo.xtask(&["hooks", "status"]).success().says("not installed");
+    repo.xtask(&["hooks", "status"]).status(1).says("not installed");
     linked.xtask(&["hooks", "status"]).success().says("hooks    installed\n");
 }
 
@@ -241,8 +278,14 @@ fn a_missing_folder_is_made_and_an_impossible_one_changes_nothing() {
     assert_eq!(repo.read(".git/hooks"), "in the way");
     fs::remove_file(repo.dir.join(".git/hooks")).unwrap();
     fs::create_dir_all(repo.dir.join(".git/hooks/pre-push")).unwrap();
-    repo.xtask(&["install-hooks", "--this-program"]).status(1).says("is not a file");
-    assert!(!repo.has(".git/hooks/post-checkout"));
+    let ran = repo.xtask(&["install-hooks", "--this-program"]).status(1);
+    ran.says("left alone: it is not a file");
+    assert!(repo.has(".git/hooks/post-checkout"), "the others are there");
+    // A relative folder is nothing in a linked worktree, and that is said, not a failure.
+    repo.git(&["worktree", "add", "-q", lab.path("linked").as_str(), "-b", "linked"]);
+    repo.git(&["config", "core.hooksPath", ".git/hooks"]);
+    lab.place("linked").xtask(&["hooks", "status"]).status(1).says("missing");
+    lab.place("linked").xtask(&["status"]).success();
 }
 
 #[test]
@@ -340,7 +383,7 @@ fn a_program_that_is_gone_or_broken_breaks_nothing() {
             // An empty file is a shell script that does nothing.
             assert!(ran.err.contains("cargo xtask install-hooks"), "{what}: {}", ran.err);
         }
-        repo.xtask(&["hooks", "status"]).success().says("cargo xtask install-hooks");
+        repo.xtask(&["hooks", "status"]).status(1).says("cargo xtask install-hooks");
     }
     assert_eq!(fs::read_to_string(&log).unwrap(), "old\n".repeat(6));
     install_hooks(&repo);
@@ -408,9 +451,10 @@ fn the_program_is_built_from_the_canonical_sources_alone() {
     repo.commit("hostile");
     let homes = homes();
     let homes: Vec<(&str, &str)> = homes.iter().map(|(name, value)| (*name, &value[..])).collect();
-    repo.xtask_with(&["-q", "install-hooks"], &homes).success().says("program of the hooks is new");
+    let ran = repo.xtask_with(&["install-hooks"], &homes).success();
+    ran.says("program of the hooks is new");
     assert!(!lab.path("log").exists(), "nothing of the branch was run");
-    let status = repo.xtask(&["hooks", "status"]).success().says("whole: canonical ");
+    let status = repo.xtask(&["hooks", "status"]).success().says("whole: built from ");
     assert!(!status.out.contains(", older"), "{}", status.out);
     // The branch changes nothing about what runs, and neither does having no sources at all.
     repo.canonical(&[("setup/a", Some("a2\n"))]);
@@ -450,6 +494,7 @@ fn hooks_are_switched_off_and_on_here_and_everywhere() {
     let before = hooks_of(&repo);
     repo.xtask(&["hooks", "disable"]).success().says("switched off in this worktree");
     repo.xtask(&["hooks", "disable"]).success();
+    repo.xtask(&["install-hooks", "--this-program"]).success().says("hooks are switched off");
     assert!(!syncs(&repo) && syncs(&linked));
     repo.xtask(&["hooks", "status"]).success().says("off: switched off in this worktree");
     repo.xtask(&["status"]).success().says("installed, and off");

@@ -96,7 +96,13 @@ fn a_protected_branch_is_told_about_and_not_committed_to() {
     repo.canonical(&[("setup/a", Some("a2\n"))]);
     let before = repo.id("main");
     let ran = repo.try_git(&["switch", "main"]).success();
-    assert!(ran.err.contains("a protected branch is left alone"), "{}", ran.err);
+    assert!(ran.err.contains("`main` is protected and left alone"), "{}", ran.err);
+    // Once is enough, until there is something new.
+    repo.git(&["switch", "-q", "feature"]);
+    assert_eq!(repo.try_git(&["switch", "-q", "main"]).success().err, "");
+    repo.canonical(&[("setup/b", Some("b2\n"))]);
+    repo.git(&["switch", "-q", "feature"]);
+    assert!(repo.try_git(&["switch", "-q", "main"]).success().err.contains("2 managed files"));
     assert_eq!(repo.head(), before);
     // The user's commits are refused, too, of whatever kind, and can be made all the same.
     repo.write("src/app", "on main\n");
@@ -217,8 +223,8 @@ fn managed_files_on_other_branches_get_a_note_and_canonical_commits_a_count() {
     // `feature` has a version of its own; `main`, `two` and `three` are behind.
     assert_eq!(
         ran.err,
-        "xtask: 3 branches are now behind in 1 managed file; `cargo xtask sync --all-worktrees` \
-         updates the one in a worktree, and otherwise a branch follows when it is next checked \
+        "xtask: 3 branches are now behind in 1 managed file; `.git/xtask/bin/xtask sync \
+         --all-worktrees` updates the one in a worktree, and otherwise a branch follows when it is next checked \
          out\n"
     );
     repo.write("src/app", "not managed\n");
@@ -226,7 +232,7 @@ fn managed_files_on_other_branches_get_a_note_and_canonical_commits_a_count() {
 }
 
 #[test]
-fn kept_files_are_named_and_customised_ones_are_not() {
+fn files_that_are_kept_are_named_once() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     repo.write("setup/b", "customised\n");
@@ -237,8 +243,12 @@ fn kept_files_are_named_and_customised_ones_are_not() {
     let said = "1 managed file of `orchestration-tools` behind, and kept because of changes that are \
                 not committed: `setup/a`";
     assert!(ran.err.contains(said), "{}", ran.err);
-    assert!(!ran.err.contains("setup/b"), "{}", ran.err);
+    assert!(
+        ran.err.contains("kept: this branch has its own (`.git/xtask/bin/xtask sync --merge`)")
+    );
     assert_eq!(repo.read("setup/a"), "an edit\n");
+    repo.git(&["switch", "-q", "feature"]);
+    assert_eq!(repo.try_git(&["switch", "-q", "other"]).success().err, "");
 }
 
 #[test]
@@ -253,7 +263,7 @@ fn a_branch_that_is_behind_its_upstream_is_pulled_first() {
     repo.canonical(&[("setup/a", Some("a2\n"))]);
     repo.git(&["switch", "-q", "main"]);
     let ran = repo.try_git(&["switch", "feature"]).success();
-    assert!(ran.err.contains("`git pull` first"), "{}", ran.err);
+    assert!(ran.err.contains("so `git pull` first"), "{}", ran.err);
     assert!(is_synced(&repo, "a1\n"));
     repo.git(&["pull", "-q"]);
     assert!(is_synced(&repo, "a2\n"));
@@ -279,7 +289,17 @@ fn a_branch_that_is_behind_its_upstream_is_pulled_first() {
 fn a_canonical_branch_that_is_missing_or_broken_is_one_line() {
     let lab = Lab::new();
     let repo = hooked(&lab);
-    repo.canonical(&[("setup/sync.toml", Some("[managed]\ninclud = 3\n"))]);
+    // Committing it is refused where it would count, and so is pushing it.
+    repo.git(&["switch", "-q", "orchestration-tools"]);
+    repo.write("setup/sync.toml", "[managed]\ninclud = 3\n");
+    repo.git(&["add", "."]);
+    let refused = repo.try_git(&["commit", "-qm", "broken"]).status(1);
+    refused.says("setup/sync.toml:2: unknown key `managed.includ`");
+    repo.git(&["commit", "-qm", "broken", "--no-verify"]);
+    repo.git(&["init", "-q", "--bare", lab.path("hub").as_str()]);
+    let refused = repo.try_git(&["push", lab.path("hub").as_str(), "orchestration-tools"]);
+    refused.status(1).says("setup/sync.toml:2: unknown key `managed.includ`");
+    repo.git(&["switch", "-q", "feature"]);
     let ran = repo.try_git(&["switch", "-c", "one"]).success();
     assert!(
         ran.err.contains("post-checkout did nothing: 1 fault in setup/sync.toml"),
@@ -291,7 +311,7 @@ fn a_canonical_branch_that_is_missing_or_broken_is_one_line() {
     assert!(ran.err.contains("pre-commit did nothing"), "{}", ran.err);
     assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
     assert!(ran.err.contains("setup/sync.toml:2: unknown key `managed.includ`"), "{}", ran.err);
-    repo.xtask(&["hooks", "status"]).success().says("1 fault in setup/sync.toml");
+    repo.xtask(&["hooks", "status"]).says("1 fault in setup/sync.toml");
     repo.git(&["branch", "-qD", "orchestration-tools"]);
     let ran = repo.try_git(&["switch", "-q", "-c", "two"]).success();
     assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
@@ -359,7 +379,16 @@ fn a_protected_branch_is_not_pushed_to_directly() {
         ran.says("`main` is protected").says("git push --no-verify");
         assert_eq!(there(), before, "{args:?}");
     }
-    repo.xtask(&["push", "main"]).status(1).says("`main` is protected");
+    let before = there();
+    repo.git(&["branch", "-qf", "main", "feature"]);
+    repo.xtask(&["push", "origin", "main"]).status(3).says("`main` is protected");
+    // Without hooks `push` asks git first what it would do.
+    repo.xtask(&["uninstall-hooks"]).success();
+    let refused = repo.xtask(&["push", "origin", "main"]).status(1);
+    refused.says("`main` is protected").says("nothing was pushed");
+    repo.xtask(&["push", "origin", "+feature:main"]).status(1);
+    assert_eq!(there(), before);
+    repo.xtask(&["install-hooks", "--this-program"]).success();
     // Many refs, tags, deletions, other branches: as without hooks.
     repo.git(&["tag", "v1"]);
     repo.git(&["branch", "two"]);
@@ -387,4 +416,80 @@ fn another_repository_with_its_git_folder_elsewhere_is_not_taken_for_ours() {
     drop(other.try_git(&[&git_dir, "--work-tree=.", "switch", "-f", "-c", "mixed", "main"]));
     assert_eq!(other.scene().refs, before.refs);
     assert_eq!(other.read("setup/a"), "a1\n");
+}
+
+/// A branch with pages of a web site, say, that has nothing to do with the others.
+#[test]
+fn a_branch_without_common_history_is_left_alone() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    repo.git(&["switch", "-q", "--orphan", "pages"]);
+    repo.write("index.html", "hello\n");
+    repo.git(&["add", "."]);
+    repo.git(&["commit", "-qm", "pages"]);
+    let before = repo.head();
+    repo.git(&["switch", "-q", "main"]);
+    let ran = repo.try_git(&["switch", "-q", "pages"]).success();
+    assert!(ran.err.contains("shares no history with `orchestration-tools`"), "{}", ran.err);
+    // And how to bring them is said so that it can be typed where there is no `cargo xtask`.
+    assert!(ran.err.contains("`.git/xtask/bin/xtask sync` brings them"), "{}", ran.err);
+    assert_eq!((repo.head(), repo.status()), (before, String::new()));
+    repo.git(&["switch", "-q", "main"]);
+    assert_eq!(repo.try_git(&["switch", "-q", "pages"]).success().err, "", "and said once");
+    repo.run(".git/xtask/bin/xtask", &["sync"], &[]).success();
+    assert_eq!(repo.read("setup/a"), "a1\n");
+}
+
+#[test]
+fn a_commit_of_ours_that_is_amended_is_pointed_out() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    repo.git(&["switch", "-qc", "one"]);
+    let synced = repo.head();
+    repo.write("src/app", "mine\n");
+    let ran = repo.try_git(&["commit", "-qa", "--amend", "--no-edit"]).success();
+    assert!(ran.err.contains("this commit is one of xtask's, amended"), "{}", ran.err);
+    // The way back that is given keeps both.
+    repo.git(&["reset", "-q", "--soft", "HEAD@{1}"]);
+    repo.git(&["commit", "-qm", "mine"]);
+    assert_eq!(repo.id("HEAD~1"), synced);
+    assert_eq!(repo.git(&["show", "--name-only", "--format=", "HEAD"]), "src/app\n");
+}
+
+#[test]
+fn a_branch_has_no_say_in_what_hooks_do_to_it() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    // The canonical branch has no configuration, and that of the branch would widen what is managed
+    // or point to another canonical branch.
+    repo.git(&["branch", "evil", "main"]);
+    repo.on_branch("evil", |place| place.write("src/app", "evil\n"));
+    repo.write("setup/sync.toml", "[canonical]\nbranch = 'evil'\n[managed]\ninclude = ['/src/']\n");
+    repo.git(&["add", "."]);
+    repo.git(&["commit", "-qm", "hostile"]);
+    repo.git(&["switch", "-q", "main"]);
+    let before = repo.id("feature");
+    repo.git(&["switch", "-q", "feature"]);
+    assert_eq!((repo.head(), repo.read("src/app")), (before, "application\n".into()));
+}
+
+#[test]
+fn undo_takes_back_what_was_done_to_this_branch() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    let before = repo.head();
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    repo.git(&["switch", "-qc", "other", "main"]);
+    repo.git(&["switch", "-q", "feature"]);
+    repo.git(&["switch", "-q", "other"]);
+    let id = repo.head();
+    repo.git(&["switch", "-q", "feature"]);
+    repo.canonical(&[("setup/a", Some("a3\n"))]);
+    repo.git(&["switch", "-q", "other"]);
+    assert_ne!(repo.head(), id);
+    repo.git(&["-c", "core.hooksPath=/dev/null", "switch", "-q", "feature"]);
+    let ran = repo.xtask(&["undo"]).success();
+    ran.says("the hooks do it again at the next checkout");
+    assert_eq!((repo.head(), repo.status()), (before, String::new()));
 }

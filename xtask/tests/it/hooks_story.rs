@@ -270,13 +270,15 @@ fn lesson_7_a_branch_without_anything_of_ours_is_served_as_well() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.xtask(&["install-hooks", "--this-program"]).success();
-    repo.git(&["switch", "-q", "--orphan", "bare-bones"]);
-    repo.write("only", "this\n");
-    repo.git(&["add", "."]);
-    repo.git(&["commit", "-qm", "unrelated history"]);
     repo.git(&["switch", "-q", "main"]);
-    repo.git(&["switch", "-q", "bare-bones"]);
-    assert_eq!(repo.read("setup/a"), "a1\n");
+    repo.git(&["switch", "-qc", "stripped"]);
+    repo.git(&["rm", "-rq", "scripts"]);
+    repo.git(&["commit", "-qm", "no scripts here"]);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    repo.git(&["switch", "-q", "main"]);
+    repo.git(&["switch", "-q", "stripped"]);
+    assert_eq!(repo.read("setup/a"), "a2\n");
+    assert!(!repo.has("scripts"), "what the branch removed it does not get back");
     assert_eq!(repo.status(), "");
 }
 

@@ -120,7 +120,7 @@ impl Scene<'_> {
             let lines = json["requests"].as_array().unwrap().clone();
             let lines: Vec<String> =
                 lines.iter().map(|line| line.as_str().unwrap().to_owned()).collect();
-            if !lines.iter().any(|line| line.contains("not made yet")) {
+            if !lines.iter().any(|line| line.contains("is being made")) {
                 return lines;
             }
             std::thread::sleep(std::time::Duration::from_millis(20));
@@ -229,15 +229,18 @@ fn whatever_gh_does_the_push_goes_through_and_the_reason_is_told() {
         scene.mode(mode);
         scene.push_change("a2\n").success();
         let answers = scene.answers();
-        assert!(answers[0].contains("no pull request for `feature`"), "{mode}: {answers:?}");
+        assert!(
+            answers[0].contains("for `feature` was neither opened nor updated"),
+            "{mode}: {answers:?}"
+        );
         assert!(answers[0].contains(why), "{mode}: {answers:?}");
         assert!(answers[0].contains(COMPARE), "{mode}: {answers:?}");
         // By hand it is the same: the push has gone through, so that is no failure.
-        let ran = scene.xtask(&["push"]).success();
+        let ran = scene.xtask(&["push", "origin", "feature"]).success();
         assert!(ran.err.contains(why) && ran.err.contains(COMPARE), "{mode}: {}", ran.err);
         // And once it works, one command is enough.
         scene.mode("");
-        scene.xtask(&["push"]).success().says("draft pull request opened");
+        scene.xtask(&["push", "-q", "origin", "feature"]).success().says("pull request opened");
         assert!(scene.answers().is_empty());
     }
 }
@@ -266,7 +269,7 @@ fn a_slow_gh_does_not_hold_the_push_up() {
     scene.push_change("a2\n").success();
     // The push is over, and `gh` has not even answered its first question.
     let waiting = scene.xtask(&["status"]).success();
-    waiting.says("is not made yet").says(COMPARE);
+    waiting.says("is being made").says(COMPARE);
     fs::write(lab.path("go-on"), "").unwrap();
     assert!(scene.answers()[0].contains("draft pull request opened"));
 }
@@ -312,7 +315,11 @@ fn without_gh_the_address_is_given_at_once() {
     let template = format!("{COMPARE}&template=orchestration-pr.md");
     ran.says(&template);
     assert!(scene.answers().is_empty());
-    scene.xtask(&["push"]).success().says("`gh` is not installed").says(&template);
+    scene
+        .xtask(&["push", "origin", "feature"])
+        .success()
+        .says("`gh` is not installed")
+        .says(&template);
 }
 
 #[test]
@@ -377,19 +384,21 @@ fn every_form_of_an_address_leads_to_its_page() {
         let said = told(url);
         assert!(said.contains(page), "{url}: {said}");
     }
+    for url in ["https://git.example.com/owner/repo.git", "ssh://[::1]:22/owner/repo.git"] {
+        let said = told(url);
+        assert!(said.contains("does not tell where a pull request"), "{url}: {said}");
+    }
     for url in [
+        "https://github.com/",
         "/srv/git/repo.git",
         "file:///srv/git/repo.git",
         "../repo",
-        "https://git.example.com/owner/repo.git",
-        "https://github.com/",
-        "ssh://[::1]:22/owner/repo.git",
         "not a url at all",
         "https://",
         "ext::sh -c true",
     ] {
         let said = told(url);
-        assert!(said.contains("does not tell where a pull request"), "{url}: {said}");
+        assert!(said.contains("once they are on `orchestration-tools`"), "{url}: {said}");
     }
     scene.repo.canonical(&[("setup/sync.toml", Some("[canonical]\nforge = 'gitlab'\n"))]);
     let said = told("https://git.example.com/owner/repo.git");
@@ -427,28 +436,32 @@ fn push_pushes_what_is_named_and_nothing_else() {
     scene.repo.git(&["commit", "-qam", "Change a"]);
     let heads = || scene.repo.git(&["ls-remote", lab.path("hub").as_str()]);
     let before = heads();
-    scene.xtask(&["push", "--dry-run"]).success();
+    scene.xtask(&["push", "--dry-run", "origin", "feature"]).success();
     assert_eq!(heads(), before);
     assert!(scene.calls().is_empty());
-    let ran = scene.xtask(&["push", "--no-request"]).success();
-    assert!(!ran.out.contains("pull request"), "{}", ran.out);
-    assert!(scene.calls().is_empty());
+    let ran = scene.xtask(&["push", "-u", "origin", "feature"]).success();
+    assert!(ran.out.contains("draft pull request opened for `feature`"), "{}", ran.out);
     assert!(heads().contains("refs/heads/feature") && !heads().contains("refs/heads/other"));
     assert!(!heads().contains("refs/tags"));
     let upstream = scene.repo.git(&["rev-parse", "--abbrev-ref", "feature@{upstream}"]);
     assert_eq!(upstream.trim(), "origin/feature");
-    let ran = scene.xtask(&["push", "feature", "other"]).success();
-    assert!(ran.out.contains("draft pull request opened for `feature`"), "{}", ran.out);
-    assert_eq!(scene.calls().iter().filter(|call| call.starts_with("pr create")).count(), 1);
-    assert!(heads().contains("refs/heads/other"));
+    scene.xtask(&["push", "origin", "feature", "other", "v1"]).success();
+    assert!(heads().contains("refs/heads/other") && heads().contains("refs/tags/v1"));
     // What git refuses is a failure, and no request is made for it.
     scene.repo.git(&["commit", "-q", "--amend", "-m", "Amended"]);
+    let calls = scene.calls().len();
     scene.xtask(&["push"]).status(3);
+    assert_eq!(scene.calls().len(), calls);
     scene.xtask(&["push", "--force-with-lease"]).success().says("pull request updated");
-    scene.xtask(&["push", "nowhere"]).status(2).says("no branch `nowhere`");
-    scene.xtask(&["push", "--remote", "nowhere"]).status(2).says("no remote `nowhere`");
+    scene.xtask(&["push", "origin", "nowhere"]).status(3);
+    assert_eq!(scene.calls().iter().filter(|call| call.starts_with("pr create")).count(), 1);
+    // It does the same where no hook guards the push, and from a detached HEAD.
+    scene.repo.xtask(&["uninstall-hooks"]).success();
+    scene.repo.write("setup/a", "a3\n");
+    scene.repo.git(&["commit", "-qam", "Change a again"]);
+    scene.xtask(&["push"]).success().says("pull request updated");
     scene.repo.git(&["switch", "-q", "--detach"]);
-    scene.xtask(&["push"]).status(2).says("HEAD is detached");
+    scene.xtask(&["push", "origin", "HEAD:refs/heads/detached"]).success();
 }
 
 #[test]
