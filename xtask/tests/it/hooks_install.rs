@@ -554,3 +554,50 @@ fn status_as_json_has_every_hook() {
     assert!(hooks.iter().all(|hook| hook["fires"] == true), "{json:#}");
     assert_eq!(repo.xtask(&["status", "--json"]).success().json()["hooks"], "installed");
 }
+
+#[test]
+fn several_installations_at_once_come_to_one() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    hook(&repo, "pre-commit", "exit 0 # was here before");
+    let before = hooks_of(&repo);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| install_hooks(&repo));
+        }
+    });
+    repo.xtask(&["hooks", "status"]).success().says("hooks    installed\n");
+    repo.xtask(&["uninstall-hooks"]).success();
+    assert_eq!(hooks_of(&repo), before);
+}
+
+/// Killed at any moment: what was there before runs, and the next installation is whole.
+#[test]
+fn a_killed_installation_leaves_every_hook_working() {
+    let lab = Lab::new();
+    for delay in [0, 2, 4, 8, 12, 16, 24, 32] {
+        let repo = lab.repo_named(&format!("repo-{delay}"), &[]);
+        let log = lab.path(&format!("log-{delay}"));
+        hook(&repo, "pre-commit", &format!("echo ran >> {log}"));
+        let before = hooks_of(&repo);
+        #[expect(clippy::disallowed_methods, reason = "it is to be killed")]
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_xtask"))
+            .args(["install-hooks", "--this-program"])
+            .current_dir(&repo.dir)
+            .envs(repo.environment())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(delay));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        repo.git(&["switch", "-qc", "feature"]);
+        repo.git(&["commit", "-q", "--allow-empty", "-m", "x"]);
+        assert_eq!(fs::read_to_string(&log).unwrap(), "ran\n", "after {delay} ms");
+        install_hooks(&repo);
+        repo.xtask(&["hooks", "status"]).success().says("hooks    installed\n");
+        repo.xtask(&["uninstall-hooks"]).success();
+        assert_eq!(hooks_of(&repo), before, "after {delay} ms");
+    }
+}

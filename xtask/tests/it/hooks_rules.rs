@@ -493,3 +493,33 @@ fn undo_takes_back_what_was_done_to_this_branch() {
     ran.says("the hooks do it again at the next checkout");
     assert_eq!((repo.head(), repo.status()), (before, String::new()));
 }
+
+/// Hooks of one repository exclude each other; whoever comes too late catches up later, and nothing
+/// is half done.
+#[test]
+fn many_worktrees_at_once_end_up_whole() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    let names: Vec<String> = (0..6).map(|number| format!("tree-{number}")).collect();
+    for name in &names {
+        let off = ["-c", "core.hooksPath=/dev/null", "worktree", "add", "-q", "-b", name];
+        repo.git(&[&off[..], &[lab.path(name).as_str(), "main"]].concat());
+    }
+    std::thread::scope(|scope| {
+        for name in &names {
+            let place = lab.place(name);
+            scope.spawn(move || place.git(&["switch", "-qc", &format!("new-{name}")]));
+        }
+    });
+    let mut synced = 0;
+    for name in &names {
+        let place = lab.place(name);
+        assert_eq!(place.status(), "", "{name}");
+        synced += usize::from(place.read("setup/a") == "a2\n");
+        place.xtask(&["sync"]).success();
+        assert_eq!(place.read("setup/a"), "a2\n");
+        assert_eq!(place.git(&["rev-list", "--count", "main..HEAD"]).trim(), "1", "{name}");
+    }
+    assert!(synced > 0, "somebody came first");
+}
