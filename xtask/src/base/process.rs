@@ -8,6 +8,8 @@ use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::error::{Context, Error, Result};
@@ -40,7 +42,10 @@ pub const GIT_LOCAL: [&str; 16] = [
 const POLL: Duration = Duration::from_millis(5);
 
 /// The most that is kept of what a child prints: 1 MiB, enough for any message of git.
-const LONGEST: u64 = 1 << 20;
+const LONGEST: usize = 1 << 20;
+
+/// How long what a child has printed may take to arrive once it has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What a child printed and how it ended.
 pub struct Output {
@@ -91,12 +96,14 @@ impl Program {
         self
     }
 
-    /// Starts it with no standard streams and leaves it to itself.
-    pub fn run_detached(mut self) -> Result<()> {
-        let streams = [Stdio::null(), Stdio::null(), Stdio::null()];
-        let [input, output, complaints] = streams;
-        let started = self.command.stdin(input).stdout(output).stderr(complaints).spawn();
-        started.map(drop).map_err(|cause| not_started(&self.name, cause))
+    /// Starts a program with none of our files open and leaves it to itself: who waits for a file
+    /// to be closed must not wait for it. The shell closes those that a shell can have opened.
+    pub fn run_detached(program: &Path, folder: &Path, args: &[&str]) -> Result<()> {
+        let close = "exec \"$@\" 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-";
+        let mut shell = Program::new("/bin/sh", folder).args(["-c", close, "sh"]).args([program]);
+        let command = shell.command.args(args);
+        let streams = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        streams.spawn().map(drop).map_err(|cause| not_started(&shell.name, cause))
     }
 
     /// Runs it with our own standard streams: the user sees it, and can interrupt it.
@@ -121,8 +128,8 @@ impl Program {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|cause| not_started(&self.name, cause))?;
-        let out = child.stdout.take().map(|pipe| std::thread::spawn(|| slurp(pipe)));
-        let err = child.stderr.take().map(|pipe| std::thread::spawn(|| slurp(pipe)));
+        let out = child.stdout.take().map(Listener::new);
+        let err = child.stderr.take().map(Listener::new);
         let mut rounds = longest.as_millis() / POLL.as_millis();
         let status = loop {
             if let Some(status) =
@@ -142,9 +149,7 @@ impl Program {
             rounds -= 1;
             std::thread::sleep(POLL);
         };
-        let text = |reader: Option<std::thread::JoinHandle<String>>| {
-            reader.and_then(|thread| thread.join().ok()).unwrap_or_default()
-        };
+        let text = |listener: Option<Listener>| listener.map_or(String::new(), Listener::text);
         Ok(Output { status, stdout: text(out), stderr: text(err).trim_end().to_owned() })
     }
 }
@@ -189,11 +194,37 @@ pub fn without_git_variables(
     Err(Error::unable("this program cannot be started again").because(command.exec()))
 }
 
-fn slurp(pipe: impl Read) -> String {
-    let mut bytes = Vec::new();
-    // Half of a message is better than none.
-    drop(pipe.take(LONGEST).read_to_end(&mut bytes));
-    String::from_utf8_lossy(&bytes).into_owned()
+/// Collects what a child prints. A child of the child may hold the pipe open for ever, so nobody
+/// waits for its end for long.
+struct Listener {
+    heard: Arc<Mutex<Vec<u8>>>,
+    end: Receiver<()>,
+}
+
+impl Listener {
+    fn new(mut pipe: impl Read + Send + 'static) -> Listener {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let (tell, end) = std::sync::mpsc::channel::<()>();
+        let into = Arc::clone(&heard);
+        std::thread::spawn(move || {
+            let mut part = [0; 8192];
+            while let Ok(count @ 1..) = pipe.read(&mut part) {
+                let mut heard = into.lock().unwrap_or_else(PoisonError::into_inner);
+                let room = LONGEST.saturating_sub(heard.len());
+                heard.extend(&part[..count.min(room)]);
+            }
+            // With this end of the channel goes whoever waits at the other.
+            drop(tell);
+        });
+        Listener { heard, end }
+    }
+
+    fn text(self) -> String {
+        // Half of a message is better than none.
+        self.end.recv_timeout(LAST_WORDS).ok();
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&heard).into_owned()
+    }
 }
 
 fn not_started(name: &str, cause: std::io::Error) -> Error {

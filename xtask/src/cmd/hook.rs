@@ -231,9 +231,8 @@ fn notice(
 }
 
 fn start_finishing(session: &Session, repo: &Repo, key: &str, git: u32) -> Result<()> {
-    Program::new(&session.world.program, repo.root())
-        .args([WORD, FINISH, &git.to_string(), key])
-        .run_detached()
+    let args = [WORD, FINISH, &git.to_string(), key];
+    Program::run_detached(&session.world.program, repo.root(), &args)
 }
 
 /// Waits for a push to end, and makes the pull request.

@@ -129,7 +129,7 @@ fn request_one(session: &Session, repo: &Repo, context: &Context, request: Reque
     let places = places(repo, context, &request.remote);
     let about = about(repo, context, &changed.branch, changed.commit, &changed.paths)?;
     session.story(&format!("seeing to the pull request for `{}` …", changed.branch));
-    let _alone = queue::enter(repo)?;
+    let _alone = queue::enter(repo, queue::LOCK_WAIT)?;
     let state = make(repo, &session.world, places.as_ref(), &about);
     let compare_url = places.map(|places| places.compare_url(context, &changed.branch));
     let request = Request { compare_url, state, ..request };

@@ -110,6 +110,7 @@ impl Session {
         if self.loudness == Loudness::Quiet || requests.is_empty() {
             return;
         }
+        let told: Vec<String> = requests.iter().map(Request::key).collect();
         for request in requests {
             match request.state {
                 State::Done { .. } => self.story(&request.words(now)),
@@ -117,7 +118,7 @@ impl Session {
             }
         }
         // Told twice is better than not at all.
-        drop(queue::forget_answers(repo, &self.disk, now));
+        drop(queue::forget(repo, &self.disk, &told, now));
     }
 
     /// A path as the user typed it, from the root of the repository. What lies outside is an error.

@@ -136,6 +136,13 @@ fn has_left_upstream(repo: &Repo, decided: &Decided) -> Result<bool> {
     Ok(matches!(standing, Standing::OnlySyncCommits(_)))
 }
 
+/// Whether another worktree has the same branch checked out.
+fn is_elsewhere(repo: &Repo) -> Result<bool> {
+    let branch = repo.branch_name();
+    let others = repo.worktrees()?;
+    Ok(others.iter().any(|tree| tree.root != repo.root() && tree.is_there && tree.branch == branch))
+}
+
 /// Writes, if nobody else is at work here.
 fn act(
     repo: &Repo,
@@ -152,6 +159,11 @@ fn act(
     let Some((_lock, mended)) = tools.enter_if_free(repo)? else { return Ok(busy()) };
     let mut lines: Vec<String> = mended.into_iter().collect();
     check_gates(repo, tools)?;
+    if is_elsewhere(repo)? {
+        // The other worktree would show the difference as staged, and commit it away.
+        lines.push("not synced: another worktree has this branch checked out, too".to_owned());
+        return Ok(lines);
+    }
     // What was seen before the locks were held may have changed.
     let wishes = Wishes { mode, allow_protected: true, ..Wishes::plain() };
     let Some(mut decided) = decide(repo, context.clone(), mode, tools)? else {

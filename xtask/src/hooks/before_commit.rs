@@ -1,5 +1,6 @@
 //! `pre-commit`: what is staged must not hold what nobody wants in a history.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::before_push::rule_faults;
@@ -20,6 +21,9 @@ const LARGEST: u64 = 50_000_000;
 
 /// What is larger is not read for its syntax: 10 MB, a fraction of a second.
 const LARGEST_READ: u64 = 10_000_000;
+
+/// How the file begins that git holds in the place of one in Git LFS.
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// What there is to say about a commit.
 #[derive(Debug, Default)]
@@ -49,6 +53,8 @@ pub fn before_commit(repo: &Repo, index: &Path, tools: &Tools<'_>) -> Result<Ver
     let unchecked = PathPatterns::new(context.config.unchecked.iter().map(String::as_str));
     let incoming: Vec<Id> = repo.incoming();
     let incoming: Vec<Id> = incoming.into_iter().filter_map(|id| repo.tree_of(id).ok()).collect();
+    // What only gets another name is not new.
+    let known: BTreeSet<Id> = changes.iter().filter_map(|change| Some(change.before?.id)).collect();
     for change in &changes {
         // What others have committed is merged as it is.
         let is_theirs =
@@ -66,7 +72,7 @@ pub fn before_commit(repo: &Repo, index: &Path, tools: &Tools<'_>) -> Result<Ver
         if unchecked.decide_with_folders(change.path.as_bytes(), false) == Some(true) {
             continue;
         }
-        if let Some(fault) = fault(repo, change)? {
+        if let Some(fault) = fault(repo, change, &known)? {
             verdict.faults.push(fault);
         }
     }
@@ -97,11 +103,11 @@ pub fn before_commit(repo: &Repo, index: &Path, tools: &Tools<'_>) -> Result<Ver
 }
 
 /// What is wrong with a staged file that was not wrong before.
-fn fault(repo: &Repo, change: &StagedChange) -> Result<Option<String>> {
+fn fault(repo: &Repo, change: &StagedChange, known: &BTreeSet<Id>) -> Result<Option<String>> {
     let is_file = |entry: &Entry| matches!(entry.mode, Mode::File | Mode::Executable);
     let Some(after) = change.after.filter(is_file) else { return Ok(None) };
     let before = change.before.filter(is_file);
-    if before.is_some_and(|before| before.id == after.id) {
+    if known.contains(&after.id) {
         return Ok(None);
     }
     let path = change.path.to_string();
@@ -123,7 +129,9 @@ fn fault(repo: &Repo, change: &StagedChange) -> Result<Option<String>> {
             first_conflict(&content)
         )));
     }
+    let is_readable = !content.contains(&0) && !content.starts_with(LFS_POINTER);
     if size <= LARGEST_READ
+        && is_readable
         && let Some(fault) = syntax_fault(&path, &content)
         && (before.is_none() || syntax_fault(&path, &old()?).is_none())
     {

@@ -37,8 +37,9 @@ impl PushedRef {
 #[must_use]
 pub fn parse(input: &str) -> Vec<PushedRef> {
     let lines = input.lines().filter_map(|line| {
-        let mut words = line.split(' ');
-        let (_, new, remote, old) = (words.next()?, words.next()?, words.next()?, words.next()?);
+        // From the right: the first word may be an expression with spaces in it.
+        let mut words = line.rsplitn(4, ' ');
+        let (old, remote, new, _) = (words.next()?, words.next()?, words.next()?, words.next()?);
         let id = |text: &str| Id::from_hex(text.as_bytes()).ok();
         let (new, old) = (id(new)?, id(old)?);
         let some = |id: Id| (!id.is_null()).then_some(id);
@@ -195,6 +196,8 @@ mod tests {
         assert!(refs[0].new.is_some() && refs[0].old.is_none());
         assert!(refs[1].new.is_none() && refs[1].old.is_some());
         assert_eq!(refs[2].branch(), None);
+        let expression = format!("HEAD^{{/fix the bug}} {one} refs/heads/main {one}");
+        assert_eq!(parse(&expression)[0].branch(), Some("main"));
         assert!(parse("").is_empty());
     }
 }

@@ -3,30 +3,24 @@
 
 use serde::de::IgnoredAny;
 
-/// How many conflicts stand in a text: a line of each marker, in their order. A text that is not
-/// one (it has a NUL byte near its beginning) has none.
+/// A larger TOML file is not read, in bytes: its reader takes a second for a megabyte of nonsense.
+const LARGEST_TOML: usize = 1_000_000;
+
+/// How many markers of conflicts stand in a text: beginnings, and ends that come after a line that
+/// parts the two sides. A conflict that is half resolved counts as well. A text that is not one (it
+/// has a NUL byte near its beginning) has none.
 #[must_use]
 pub fn conflicts(content: &[u8]) -> usize {
     if content[..content.len().min(8000)].contains(&0) {
         return 0;
     }
     let mut found = 0;
-    let mut wanted = 0;
+    let mut is_parted = false;
     for line in content.split(|byte| *byte == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let is_marker = |sign: u8, may_be_bare: bool| {
-            let marked = line.len() >= 7 && line[..7].iter().all(|byte| *byte == sign);
-            marked && (line.get(7) == Some(&b' ') || (may_be_bare && line.len() == 7))
-        };
-        match wanted {
-            _ if is_marker(b'<', false) => wanted = 1,
-            1 if is_marker(b'=', true) => wanted = 2,
-            2 if is_marker(b'>', false) => {
-                found += 1;
-                wanted = 0;
-            }
-            _ => {}
-        }
+        is_parted |= line == b"=======";
+        let is_end = is_parted && line.starts_with(b">>>>>>> ");
+        found += usize::from(line.starts_with(b"<<<<<<< ") || is_end);
     }
     found
 }
@@ -35,7 +29,8 @@ pub fn conflicts(content: &[u8]) -> usize {
 #[must_use]
 pub fn first_conflict(content: &[u8]) -> usize {
     let lines = content.split(|byte| *byte == b'\n');
-    lines.into_iter().position(|line| line.starts_with(b"<<<<<<< ")).map_or(1, |at| at + 1)
+    let is_marker = |line: &[u8]| line.starts_with(b"<<<<<<< ") || line.starts_with(b">>>>>>> ");
+    lines.into_iter().position(is_marker).map_or(1, |at| at + 1)
 }
 
 /// What keeps a file from being read, by its name: `cannot be read: line 3: …`. Nothing for kinds of
@@ -48,6 +43,7 @@ pub fn syntax_fault(path: &str, content: &[u8]) -> Option<String> {
         "json" if content.iter().all(u8::is_ascii_whitespace) => {
             return Some("is empty, which is no JSON".to_owned());
         }
+        "toml" if content.len() > LARGEST_TOML => None,
         "toml" => toml_fault(content),
         "json" if may_have_comments(path, name) => json_fault(&without_comments(content)),
         "json" => json_fault(content),
@@ -148,14 +144,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_conflict_is_all_three_markers_in_order() {
+    fn markers_count_whether_or_not_all_of_them_are_there() {
         let conflict = "a\n<<<<<<< ours\nb\n=======\nc\n>>>>>>> theirs\n";
-        assert_eq!(conflicts(conflict.as_bytes()), 1);
-        assert_eq!(conflicts(conflict.repeat(2).as_bytes()), 2);
-        assert_eq!(conflicts(conflict.replace('\n', "\r\n").as_bytes()), 1);
-        let base = "<<<<<<< a\nx\n||||||| b\ny\n=======\nz\n>>>>>>> c\n";
-        assert_eq!(conflicts(base.as_bytes()), 1);
+        assert_eq!(conflicts(conflict.as_bytes()), 2);
+        assert_eq!(conflicts(conflict.replace('\n', "\r\n").as_bytes()), 2);
+        assert_eq!(conflicts(b"a\n<<<<<<< HEAD\nb\n"), 1);
+        assert_eq!(conflicts(b"a\n=======\nb\n>>>>>>> theirs\n"), 1);
         assert_eq!(conflicts(b"Title\n=======\ntext\n"), 0);
+        assert_eq!(conflicts(b">>>>>>> a quote in a quote\n"), 0);
         assert_eq!(conflicts(b"<<<<<<<\n=======\n>>>>>>>\n"), 0);
         assert_eq!(conflicts(b"  <<<<<<< indented\n  =======\n  >>>>>>> too\n"), 0);
         assert_eq!(conflicts(&[b"\0", conflict.as_bytes()].concat()), 0);

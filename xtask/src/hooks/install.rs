@@ -11,7 +11,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Hook;
-use super::shim::{KEPT, ProgramAt, is_by_hand, is_ours, lines_by_hand, needs_its_name, text};
+use super::shim::{
+    KEPT, ProgramAt, is_by_hand, is_of, is_ours, lines_by_hand, needs_its_name, text,
+};
 use crate::base::error::{Context, Error, Result};
 use crate::base::files::{Bits, Disk, is_executable};
 use crate::base::world::compact;
@@ -50,7 +52,9 @@ pub fn place(repo: &Repo) -> Result<Place> {
     let by = folder.named_by.words();
     let real = folder.path.canonicalize().unwrap_or_else(|_| folder.path.clone());
     let common = real_path(repo.common_folder());
-    let is_in_worktree = real.starts_with(repo.root()) && !real.starts_with(&common);
+    let trees = repo.worktrees()?;
+    let is_in = |root: &Path| real.starts_with(root) && !real.starts_with(&common);
+    let is_in_worktree = is_in(repo.root()) || trees.iter().any(|tree| is_in(&tree.root));
     let refusal = if folder.path == Path::new("/dev/null") {
         Some(format!("{by} switches all hooks off (`core.hooksPath` is `/dev/null`)"))
     } else if matches!(folder.named_by, NamedBy::User | NamedBy::System) {
@@ -108,7 +112,7 @@ pub fn look(folder: &Path, hook: Hook, program: &ProgramAt) -> Result<There> {
     let content = fs::read(&path).unable(|| format!("`{}` cannot be read", path.display()))?;
     Ok(if is_by_hand(&content, hook) && !is_ours(&content) {
         There::ByHand
-    } else if !is_ours(&content) || meta.is_symlink() {
+    } else if !is_ours(&content) || meta.is_symlink() || !is_of(&content, program) {
         There::Foreign
     } else if content == text(hook, program).as_bytes() && meta.mode() & 0o111 != 0 {
         There::Ours
@@ -179,8 +183,20 @@ pub fn install(repo: &Repo, folder: &Path, disk: &Disk<'_>, now: i64) -> Result<
         }
         return Err(failure.hint("no hook was changed"));
     }
+    let placed = place_all(repo, &jobs, disk, now);
+    if placed.is_err() {
+        for job in &jobs {
+            drop(disk.remove(&new(&job.path)));
+        }
+    }
+    placed
+}
+
+/// Puts what was prepared in its places.
+fn place_all(repo: &Repo, jobs: &[Job], disk: &Disk<'_>, now: i64) -> Result<Vec<(Hook, Done)>> {
+    let new = |path: &Path| with_suffix(path, ".xtask-new");
     let mut done = Vec::new();
-    for job in &jobs {
+    for job in jobs {
         let failed = || format!("the hook `{}` cannot be put in place", job.path.display());
         let what = match (&job.fault, &job.there) {
             (Some(fault), _) => Done::InTheWay(fault.clone()),
@@ -240,7 +256,9 @@ fn plan(folder: &Path, program: &ProgramAt) -> Result<Vec<Job>> {
             There::Foreign if !has_kept => {
                 let content = fs::read(&path).unwrap_or_default();
                 let link = fs::read_link(&path).ok();
-                let needs = needs_its_name(&content, link.as_deref(), hook.name());
+                // The shim of another repository can be moved.
+                let needs = needs_its_name(&content, link.as_deref(), hook.name())
+                    .filter(|_| !is_ours(&content));
                 needs.map(|why| {
                     let program = match program {
                         ProgramAt::Path(path) => path.clone(),
@@ -320,7 +338,19 @@ pub fn uninstall(
         if there == There::OursChanged {
             save(repo, &job, disk, now)?;
         }
+        let renamed = renamed(folder, hook, &program)?;
         let what = match (there, has_kept) {
+            (There::Foreign, _) if renamed.is_some() => {
+                // Another manager has put our shim aside and runs it there: there goes what was
+                // before ours.
+                let other = renamed.as_deref().unwrap_or(&path);
+                if has_kept {
+                    disk.replace(&kept, other).unable(failed)?;
+                } else {
+                    disk.remove(other).unable(failed)?;
+                }
+                Done::Restored
+            }
             (There::Nothing, false) => Done::Same,
             (There::Nothing, true) => {
                 disk.place(&kept, &path).unable(failed)?;
@@ -348,6 +378,21 @@ pub fn uninstall(
         done.push((hook, what));
     }
     Ok(done)
+}
+
+/// Where another manager has put our shim aside, under a name that begins with the hook's.
+fn renamed(folder: &Path, hook: Hook, program: &ProgramAt) -> Result<Option<PathBuf>> {
+    let shim = text(hook, program);
+    let failed = || format!("`{}` cannot be read", folder.display());
+    for found in fs::read_dir(folder).unable(failed)? {
+        let path = found.unable(failed)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_aside = name.starts_with(&format!("{}.", hook.name())) && !name.ends_with(KEPT);
+        if is_aside && fs::read(&path).is_ok_and(|content| content == shim.as_bytes()) {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 /// The folders in which shims of this repository may lie: where git looks now, and its own.

@@ -51,7 +51,10 @@ pub fn is_off(repo: &Repo, now: i64) -> Result<Option<(Where, Off)>> {
                 return Err(Error::unable(format!(
                     "the note that hooks are switched off is damaged: {why}"
                 ))
-                .hint("`cargo xtask hooks enable` removes it"));
+                .hint(match place {
+                    Where::Here => "`cargo xtask hooks enable` removes it",
+                    Where::Everywhere => "`cargo xtask hooks enable --all` removes it",
+                }));
             }
         }
     }

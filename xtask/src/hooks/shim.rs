@@ -26,7 +26,8 @@ pub enum ProgramAt {
     Path(PathBuf),
 }
 
-/// The text of the shim for a hook.
+/// The text of the shim for a hook. In a folder that repositories share, one shim may be what was
+/// there before another: it does not run itself.
 #[must_use]
 pub fn text(hook: Hook, program: &ProgramAt) -> String {
     let program = match program {
@@ -37,7 +38,9 @@ pub fn text(hook: Hook, program: &ProgramAt) -> String {
         "#!/bin/sh\n\
          {MARKER}{VERSION}: made by `cargo xtask install-hooks`; `uninstall-hooks` takes it away.\n\
          # What was here before runs first; it is kept as {name}{KEPT}.\n\
-         program={program}\n",
+         program={program}\n\
+         before=\"${{0%/*}}/{name}{KEPT}\"\n\
+         [ \"$0\" != \"$before\" ] || before=\n",
         name = hook.name()
     );
     let before = match hook {
@@ -51,7 +54,7 @@ pub fn text(hook: Hook, program: &ProgramAt) -> String {
     let name = hook.name();
     format!(
         "{head}{before}\
-         if [ -x \"$program\" ]; then\n\
+         if [ -x \"$program\" ] && [ -s \"$program\" ]; then\n\
          \x20 {feeds}\"$program\" hook {name} \"$PPID\" \"$@\"\n\
          \x20 status=$?\n\
          else\n\
@@ -72,25 +75,25 @@ pub fn text(hook: Hook, program: &ProgramAt) -> String {
 /// Runs what was there; its failure is the hook's in the end.
 const AFTER: &str = "\
 failed=0
-if [ -x \"$0.pre-xtask\" ]; then
-  \"$0.pre-xtask\" \"$@\" || failed=$?
+if [ -x \"$before\" ]; then
+  \"$before\" \"$@\" || failed=$?
 fi
 ";
 
 /// Runs what was there; its failure ends the hook.
 const BEFORE: &str = "\
-if [ -x \"$0.pre-xtask\" ]; then
-  \"$0.pre-xtask\" \"$@\" || exit $?
+if [ -x \"$before\" ]; then
+  \"$before\" \"$@\" || exit $?
 fi
 ";
 
 /// The same, where both want to read what git says.
 const BEFORE_PUSH: &str = "\
-if [ -x \"$0.pre-xtask\" ]; then
+if [ -x \"$before\" ]; then
   refs=$(cat)
   say() { [ -z \"$refs\" ] || printf '%s\\n' \"$refs\" 2>/dev/null; }
   feed() { say | \"$@\"; }
-  feed \"$0.pre-xtask\" \"$@\" || exit $?
+  feed \"$before\" \"$@\" || exit $?
 else
   feed() { \"$@\"; }
 fi
@@ -120,33 +123,58 @@ pub fn is_by_hand(content: &[u8], hook: Hook) -> bool {
 #[must_use]
 pub fn is_ours(content: &[u8]) -> bool {
     let text = String::from_utf8_lossy(&content[..content.len().min(1000)]);
-    text.lines().take(4).any(|line| line.starts_with(MARKER))
+    let made_by = "made by `cargo xtask install-hooks`";
+    text.lines().take(4).any(|line| line.starts_with(MARKER) && line.contains(made_by))
 }
 
-/// Ways in which a script asks under which name it was started.
-const ASKS: [&str; 7] =
-    ["basename", "${0##", "argv[0]", "PROGRAM_NAME", "husky", "overcommit", "__FILE__"];
+/// Ways in which a script asks under which name it was started, besides `$0`.
+const ASKS: [&str; 6] = ["argv[0]", "ARGV[0]", "PROGRAM_NAME", "__FILE__", "overcommit", "husky"];
+
+/// Ways to ask only in which folder the script lies, which stays the same.
+const HARMLESS: [&str; 6] = [
+    "dirname \"$0\"",
+    "dirname -- \"$0\"",
+    "dirname $0",
+    "dirname -- $0",
+    "${0%/*}",
+    "dirname \"${0}\"",
+];
 
 /// Why a hook would not do its work under another name, if it would not.
 #[must_use]
 pub fn needs_its_name(content: &[u8], link: Option<&Path>, name: &str) -> Option<String> {
-    let text = String::from_utf8_lossy(content);
-    if text.starts_with("#!") {
-        if let Some(found) = ASKS.iter().find(|word| text.contains(**word)) {
-            return Some(format!("it seems to ask under which name it runs (`{found}`)"));
-        }
+    // Git runs a text without `#!`, too, as a script of the shell.
+    if !content.contains(&0) {
+        let text = String::from_utf8_lossy(content);
         // What a script reads in, as husky's do, sees the name of the script.
         let reads_in = |line: &&str| {
             let words = line.trim_start();
             (words.starts_with(". ") || words.starts_with("source ")) && words.contains("$")
         };
-        let line = text.lines().find(reads_in)?;
-        return Some(format!("what it reads in may ask under which name it runs (`{line}`)"));
+        if let Some(line) = text.lines().find(reads_in) {
+            return Some(format!("what it reads in may ask under which name it runs (`{line}`)"));
+        }
+        let rest = HARMLESS.iter().fold(text.into_owned(), |text, form| text.replace(form, ""));
+        let asks = ["$0", "${0"].iter().chain(&ASKS).find(|word| rest.contains(**word))?;
+        return Some(format!("it seems to ask under which name it runs (`{asks}`)"));
     }
     let target = link?.file_name()?;
     (target != name).then(|| {
         format!("it is a link to the program `{}`, which may go by its name", target.display())
     })
+}
+
+/// Whether a shim is of the repository whose program is there. In a folder that repositories share
+/// it may be another's.
+#[must_use]
+pub fn is_of(content: &[u8], program: &ProgramAt) -> bool {
+    match program {
+        ProgramAt::Beside => true,
+        ProgramAt::Path(path) => {
+            let line = format!("program={}", quoted(path));
+            String::from_utf8_lossy(content).lines().any(|found| found == line)
+        }
+    }
 }
 
 /// A path as one word of the shell.
@@ -167,11 +195,13 @@ mod tests {
             # xtask hook shim 1: made by `cargo xtask install-hooks`; `uninstall-hooks` takes it away.
             # What was here before runs first; it is kept as post-checkout.pre-xtask.
             program="${0%/*}/../xtask/bin/xtask"
+            before="${0%/*}/post-checkout.pre-xtask"
+            [ "$0" != "$before" ] || before=
             failed=0
-            if [ -x "$0.pre-xtask" ]; then
-              "$0.pre-xtask" "$@" || failed=$?
+            if [ -x "$before" ]; then
+              "$before" "$@" || failed=$?
             fi
-            if [ -x "$program" ]; then
+            if [ -x "$program" ] && [ -s "$program" ]; then
               "$program" hook post-checkout "$PPID" "$@"
               status=$?
             else
@@ -189,15 +219,17 @@ mod tests {
             # xtask hook shim 1: made by `cargo xtask install-hooks`; `uninstall-hooks` takes it away.
             # What was here before runs first; it is kept as pre-push.pre-xtask.
             program='/it'\''s/xtask'
-            if [ -x "$0.pre-xtask" ]; then
+            before="${0%/*}/pre-push.pre-xtask"
+            [ "$0" != "$before" ] || before=
+            if [ -x "$before" ]; then
               refs=$(cat)
               say() { [ -z "$refs" ] || printf '%s\n' "$refs" 2>/dev/null; }
               feed() { say | "$@"; }
-              feed "$0.pre-xtask" "$@" || exit $?
+              feed "$before" "$@" || exit $?
             else
               feed() { "$@"; }
             fi
-            if [ -x "$program" ]; then
+            if [ -x "$program" ] && [ -s "$program" ]; then
               feed "$program" hook pre-push "$PPID" "$@"
               status=$?
             else
@@ -230,11 +262,14 @@ mod tests {
         assert!(asks("#!/usr/bin/env sh\n. \"$(dirname \"$0\")/_/husky.sh\"\n"));
         assert!(asks("#!/usr/bin/env sh\n. \"${0%/*}/h\"\n"));
         assert!(asks("#!/bin/bash\n  source \"$HOME/hooks.sh\"\n"));
+        assert!(asks("#!/bin/sh\ncase \"$0\" in *pre-commit) exit 1;; esac\n"));
+        assert!(asks("#!/usr/bin/perl\nexit 1 if $0 =~ /pre-commit$/;\n"));
+        assert!(asks("test \"$(basename \"$0\")\" = pre-commit\n"), "without a first line");
         assert!(!asks("#!/bin/sh\ncd \"$(dirname \"$0\")\" && make check\n"));
         let link = Some(Path::new("/opt/hooks/multi"));
-        assert!(needs_its_name(b"\x7fELF", link, "pre-commit").is_some());
+        assert!(needs_its_name(b"\x7fELF\0", link, "pre-commit").is_some());
         assert!(
-            needs_its_name(b"\x7fELF", Some(Path::new("x/pre-commit")), "pre-commit").is_none()
+            needs_its_name(b"\x7fELF\0", Some(Path::new("x/pre-commit")), "pre-commit").is_none()
         );
     }
 }

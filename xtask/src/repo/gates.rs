@@ -32,7 +32,7 @@ impl Repo {
     #[must_use]
     pub fn operation(&self) -> Option<Operation> {
         use gix::state::InProgress as Is;
-        let state = self.git.state()?;
+        let Some(state) = self.git.state() else { return self.sequence() };
         let kind = match state {
             Is::Merge => OperationKind::Merge,
             Is::Rebase | Is::RebaseInteractive => OperationKind::Rebase,
@@ -57,6 +57,18 @@ impl Repo {
         Some(Operation { name, ends_with, aborts_with, kind })
     }
 
+    /// A row of picks or reverts between two of them, where git leaves no other trace.
+    fn sequence(&self) -> Option<Operation> {
+        let todo = std::fs::read_to_string(self.git_folder().join("sequencer/todo")).ok()?;
+        let is_revert = todo.lines().any(|line| line.starts_with("revert "));
+        let (name, ends_with, aborts_with) = if is_revert {
+            ("a revert", "git revert --continue", "git revert --abort")
+        } else {
+            ("a cherry-pick", "git cherry-pick --continue", "git cherry-pick --abort")
+        };
+        Some(Operation { name, ends_with, aborts_with, kind: OperationKind::Other })
+    }
+
     /// Whether git has put local changes aside and will bring them back when what it is doing now
     /// has ended (`--autostash`).
     #[must_use]
@@ -77,7 +89,14 @@ impl Repo {
                 .filter_map(|line| Id::from_hex(line.trim().as_bytes()).ok())
                 .collect::<Vec<_>>()
         });
-        ids.collect()
+        let mut ids: Vec<Id> = ids.collect();
+        // What a revert brings in is what stood before the commit that it takes back.
+        let reverted = read("REVERT_HEAD").ok().and_then(|text| {
+            let id = Id::from_hex(text.trim().as_bytes()).ok()?;
+            self.commit(id).ok()?.parents.first().copied()
+        });
+        ids.extend(reverted);
+        ids
     }
 
     /// Whether somebody holds the index of this worktree.

@@ -44,18 +44,31 @@ impl Repo {
     }
 
     /// The remote-tracking ref that a local branch follows, with its commit, if it has one that
-    /// exists here.
+    /// exists here: by the refspecs of its remote, as git finds it.
     pub fn upstream(&self, branch: &str) -> Result<Option<(String, Id)>> {
+        if !self.follows(branch) {
+            return Ok(None);
+        }
         let remote = self.setting(&format!("branch.{branch}.remote"));
-        let merge = self.setting(&format!("branch.{branch}.merge"));
-        let (Some(remote), Some(merge)) = (remote, merge) else { return Ok(None) };
-        let Some(name) = merge.strip_prefix("refs/heads/") else { return Ok(None) };
-        let tracking = if remote == "." {
-            format!("refs/heads/{name}")
+        let name = if remote.as_deref() == Some(".") {
+            self.setting(&format!("branch.{branch}.merge"))
         } else {
-            format!("refs/remotes/{remote}/{name}")
+            let Ok(full) = FullName::try_from(format!("refs/heads/{branch}")) else {
+                return Ok(None);
+            };
+            let direction = gix::remote::Direction::Fetch;
+            // A remote that is no more than an address has no refs here.
+            let found = self.git.branch_remote_tracking_ref_name(full.as_ref(), direction);
+            found.and_then(Result::ok).map(|name| name.as_bstr().to_string())
         };
-        Ok(self.resolve(&tracking)?.map(|id| (tracking, id)))
+        let Some(name) = name else { return Ok(None) };
+        Ok(self.resolve(&name)?.map(|id| (name, id)))
+    }
+
+    /// Whether a local branch is said to follow another, whether or not that can be found here.
+    #[must_use]
+    pub fn follows(&self, branch: &str) -> bool {
+        self.setting(&format!("branch.{branch}.merge")).is_some()
     }
 
     /// Moves the checked-out branch (or a detached HEAD) from `old` to `new`, in its reflog and

@@ -21,13 +21,23 @@ impl Repo {
     /// that git's configuration asks for. Nothing where it does not lead to another host.
     #[must_use]
     pub fn push_url(&self, remote: &str) -> Option<RemoteUrl> {
+        self.url(remote, Direction::Push)
+    }
+
+    /// The address from which a remote of this name is fetched, in the same way.
+    #[must_use]
+    pub fn fetch_url(&self, remote: &str) -> Option<RemoteUrl> {
+        self.url(remote, Direction::Fetch)
+    }
+
+    fn url(&self, remote: &str, direction: Direction) -> Option<RemoteUrl> {
         let is_known = self.has_remote(remote);
         let found = if is_known {
             self.git.find_remote(remote).ok()?
         } else {
             self.git.remote_at(remote).ok()?
         };
-        let url = found.url(Direction::Push)?;
+        let url = found.url(direction)?;
         let port = match url.scheme {
             Scheme::Http | Scheme::Https => url.port,
             Scheme::Ssh | Scheme::Git => None,

@@ -21,6 +21,9 @@ const POLL: Duration = Duration::from_millis(100);
 /// How long a push may take until it is given up, in rounds of `POLL`: six hours.
 const ROUNDS: u32 = 6 * 36_000;
 
+/// How long others who make requests are waited for: a push of hundreds of branches asks for as many.
+const PATIENCE: Duration = Duration::from_secs(6 * 3600);
+
 /// How many commits are looked at to find one that a person made.
 const FAR: usize = 100;
 
@@ -39,7 +42,7 @@ pub struct Places {
 pub fn places(repo: &Repo, context: &Context, remote: &str) -> Option<Places> {
     let forge = context.config.forge;
     let pushed = project(&repo.push_url(remote)?, forge)?;
-    let Some(base) = repo.push_url(&context.config.remote) else {
+    let Some(base) = repo.fetch_url(&context.config.remote) else {
         return Some(Places { project: pushed, fork: None });
     };
     let base = project(&base, forge)?;
@@ -146,7 +149,7 @@ pub fn finish(
         rounds += 1;
         std::thread::sleep(POLL);
     }
-    let _alone = queue::enter(repo)?;
+    let _alone = queue::enter(repo, PATIENCE)?;
     // `cargo xtask push` may have been faster.
     if queue::get(repo, key).is_none_or(|request| request.state != State::Waiting) {
         return Ok(());

@@ -37,7 +37,8 @@ struct Listed {
     number: u64,
     url: String,
     title: String,
-    body: String,
+    #[serde(default)]
+    body: Option<String>,
     head_repository_owner: Option<Owner>,
 }
 
@@ -115,14 +116,14 @@ impl Gh<'_> {
         Ok(listed.into_iter().find(|one| {
             one.head_repository_owner
                 .as_ref()
-                .is_none_or(|found| found.login.eq_ignore_ascii_case(owner))
+                .is_some_and(|found| found.login.eq_ignore_ascii_case(owner))
         }))
     }
 
     fn update(&self, present: &Listed, about: &About) -> Result<Delivered> {
         let (repository, number) = (self.repository(), present.number.to_string());
         let title = about.renewed_title(&present.title);
-        let body = about.renewed_body(&present.body);
+        let body = about.renewed_body(present.body.as_deref().unwrap_or_default());
         let edited = self.call(&[
             "pr",
             "edit",

@@ -16,8 +16,9 @@ use crate::repo::Repo;
 
 const KIND: &str = "xtask.request/1";
 
-/// How long somebody who makes requests is waited for: longer than all calls of one take together.
-const LOCK_WAIT: Duration = Duration::from_secs(300);
+/// How long a person waits for somebody else who makes requests: longer than all calls of one take
+/// together.
+pub const LOCK_WAIT: Duration = Duration::from_secs(300);
 
 /// How long a push and its request usually take at most, in seconds: ten minutes.
 const USUAL: i64 = 600;
@@ -157,12 +158,12 @@ pub fn forget_branch(repo: &Repo, disk: &Disk<'_>, remote: &str, branch: &str) -
     Ok(())
 }
 
-/// Takes the answers away that a person has now seen, and what is too old to matter.
-pub fn forget_answers(repo: &Repo, disk: &Disk<'_>, now: i64) -> Result<()> {
+/// Takes away what a person has now seen, and what is too old to matter.
+pub fn forget(repo: &Repo, disk: &Disk<'_>, told: &[String], now: i64) -> Result<()> {
     let Ok(files) = fs::read_dir(folder(repo)) else { return Ok(()) };
     for key in files.filter_map(|file| file.ok()?.file_name().into_string().ok()) {
         let Some(request) = get(repo, &key) else { continue };
-        if request.state != State::Waiting || now - request.asked >= KEPT {
+        if told.contains(&key) || now.saturating_sub(request.asked) >= KEPT {
             drop_request(repo, disk, &key)?;
         }
     }
@@ -170,7 +171,7 @@ pub fn forget_answers(repo: &Repo, disk: &Disk<'_>, now: i64) -> Result<()> {
 }
 
 /// Keeps others from making requests at the same time.
-pub fn enter(repo: &Repo) -> Result<Lock> {
+pub fn enter(repo: &Repo, wait: Duration) -> Result<Lock> {
     let who = format!("pid {}", std::process::id());
-    Lock::acquire(&folder(repo).with_extension("lock"), &who, LOCK_WAIT, |_| {})
+    Lock::acquire(&folder(repo).with_extension("lock"), &who, wait, |_| {})
 }

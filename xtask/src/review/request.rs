@@ -67,9 +67,18 @@ impl About {
     #[must_use]
     pub fn renewed_body(&self, present: &str) -> String {
         let ours = self.ours();
-        let marked = present.find(BEGIN).and_then(|begin| {
-            let end = begin + present[begin..].find(END)?;
-            Some((begin, end + END.len()))
+        // Only whole lines are marks: people quote.
+        let mut lines = Vec::new();
+        let mut at = 0;
+        for line in present.split_inclusive('\n') {
+            lines.push((at, line));
+            at += line.len();
+        }
+        let end = lines.iter().rposition(|(_, line)| line.trim() == END);
+        let marked = end.and_then(|end| {
+            let begin = lines[..end].iter().rposition(|(_, line)| line.trim() == BEGIN)?;
+            let (end, line) = lines[end];
+            Some((lines[begin].0, end + line.trim_end().len()))
         });
         match marked {
             Some((begin, end)) => format!("{}{ours}{}", &present[..begin], &present[end..]),
@@ -168,6 +177,10 @@ mod tests {
         assert!(renewed.starts_with("Before.\n") && renewed.ends_with("After.\n"));
         assert!(renewed.contains("`setup/b`") && !renewed.contains("`setup/a`"));
         assert_eq!(about(&["setup/b"]).renewed_body(&renewed), renewed);
+        let quoting = format!("They say `{BEGIN}`.\nMine.\n{}", first.body()).replace('\n', "\r\n");
+        let renewed = about(&["setup/b"]).renewed_body(&quoting);
+        assert!(renewed.starts_with(&format!("They say `{BEGIN}`.\r\nMine.\r\n")), "{renewed}");
+        assert!(renewed.contains("`setup/b`") && !renewed.contains("`setup/a`"));
         assert!(first.renewed_body("All mine.").ends_with("\n\nAll mine."));
         assert_eq!(first.renewed_title("My words"), "My words");
         assert_eq!(first.renewed_title("[AUTO] Orchestration changes: old"), first.title());

@@ -55,7 +55,7 @@ fn owner(repo: &Repo, head: &Head, branch: &str, context: &Context) -> Result<Ow
     if context.is_protected(branch) {
         return Ok(Owner::Protected);
     }
-    if repo.upstream(branch)?.is_none() {
+    if !repo.follows(branch) {
         return Ok(Owner::You);
     }
     let Some(email) = repo.setting("user.email") else { return Ok(Owner::Others) };

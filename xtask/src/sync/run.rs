@@ -16,16 +16,18 @@ use super::message::message;
 use super::overlay::{Laid, Overlay, Under};
 use super::plan::{Beyond, Item, Plan, WriteMode, plan};
 use super::recover;
-use super::upstream::{Ahead, Standing, standing};
+use super::upstream::{Ahead, Everything, Standing, standing};
 use crate::base::error::{Error, Result};
 use crate::base::files::Disk;
 use crate::base::lock::{self, Lock};
 use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
 use crate::base::signals::Interrupts;
+use crate::base::words::some_of;
 use crate::base::world::World;
 use crate::repo::{
-    Entry, Head, Id, Index, NewCommit, OnceCanonical, OperationKind, Repo, Scope, Stamp, Work,
+    Entry, Head, Id, Index, Indexed, NewCommit, OnceCanonical, OperationKind, Repo, Scope, Stamp,
+    Work,
 };
 
 /// How long another xtask in the same worktree is waited for.
@@ -308,6 +310,17 @@ pub fn move_to(repo: &Repo, ahead: &Ahead) -> Result<()> {
         ))
         .hint("commit, stash or unstage it, then sync again"));
     }
+    let in_the_way = in_the_way(repo, ahead)?;
+    if !in_the_way.is_empty() {
+        // Git's `reset --keep` would replace what git ignores without a word.
+        let names: Vec<String> = in_the_way.iter().map(ToString::to_string).collect();
+        return Err(Error::unable(format!(
+            "`{short}` has gone ahead, and brings {}, where there is something that git does not \
+             track; nothing was moved",
+            some_of(&names, 5)
+        ))
+        .hint("move that aside, then sync again"));
+    }
     let moved = repo.reset_keep(&ahead.commit.to_string())?;
     if moved.status.success() {
         return Ok(());
@@ -317,6 +330,28 @@ pub fn move_to(repo: &Repo, ahead: &Ahead) -> Result<()> {
     ))
     .detail(moved.stderr)
     .hint("commit or stash them, then sync again; or sync the files alone with --no-commit"))
+}
+
+/// What lies where a move to another commit would bring a new file, and is not tracked.
+fn in_the_way(repo: &Repo, ahead: &Ahead) -> Result<Vec<RepoPath>> {
+    let (here, there) = (repo.head()?.tree, repo.tree_of(ahead.commit)?);
+    let index = repo.index()?;
+    let changed = repo.compare_trees(Some(here), Some(there), &Everything)?;
+    let mut found = BTreeSet::new();
+    for (path, _) in changed.iter().filter(|(_, pair)| pair.one.is_none() && pair.two.is_some()) {
+        for part in path.ancestors().chain([path.clone()]) {
+            let Ok(meta) = part.on_disk(repo.root()).symlink_metadata() else { continue };
+            let is_way = part != *path && meta.is_dir();
+            if !is_way && repo.staged(&index, &part)? == Indexed::Absent {
+                // A folder of tracked files gives way as they do.
+                if meta.is_dir() && !index.in_the_way(&part).is_empty() {
+                    continue;
+                }
+                found.insert(part);
+            }
+        }
+    }
+    Ok(found.into_iter().collect())
 }
 
 /// Makes the plan true. The caller holds the lock of the worktree.

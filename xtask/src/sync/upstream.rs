@@ -88,7 +88,7 @@ fn is_pure(repo: &Repo, id: Id, identity: &Identity) -> Result<bool> {
 }
 
 /// A scope without bounds.
-struct Everything;
+pub(super) struct Everything;
 
 impl Scope for Everything {
     fn enters(&self, _folder: &[u8]) -> bool {

@@ -15,6 +15,7 @@ mod content;
 mod crash;
 mod hooks_install;
 mod hooks_matrix;
+mod hooks_review;
 mod hooks_rules;
 mod hooks_story;
 mod kill;

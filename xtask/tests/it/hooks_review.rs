@@ -1,0 +1,306 @@
+//! What adversaries found in the hooks, each a test.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::testkit::{Lab, Place};
+
+/// A repository with hooks, a remote, and a branch of the user's own that is pushed.
+fn pushed(lab: &Lab) -> Place<'_> {
+    let repo = lab.repo();
+    let hub = lab.path("hub");
+    repo.git(&["init", "-q", "--bare", "-b", "main", hub.as_str()]);
+    repo.git(&["remote", "add", "origin", hub.as_str()]);
+    repo.xtask(&["install-hooks", "--this-program"]).success();
+    repo.git(&["switch", "-qc", "feature"]);
+    let all = ["main", "orchestration-tools", "feature"];
+    repo.git(&["push", "-q", "--no-verify", "-u", "origin", all[0], all[1], all[2]]);
+    repo
+}
+
+const BOB: [(&str, &str); 2] =
+    [("GIT_AUTHOR_EMAIL", "bob@example.invalid"), ("GIT_COMMITTER_EMAIL", "bob@example.invalid")];
+
+/// A commit of somebody else's on the branch at the remote.
+fn by_bob(repo: &Place<'_>, path: &str, content: &str) {
+    let clone = repo.lab.path("bob");
+    drop(fs::remove_dir_all(&clone));
+    repo.git(&["clone", "-q", "-b", "feature", repo.lab.path("hub").as_str(), clone.as_str()]);
+    let bob = repo.lab.place("bob");
+    bob.write(path, content);
+    bob.git(&["add", "-f", "."]);
+    bob.run("git", &["commit", "-qm", "by bob"], &BOB).success();
+    bob.git(&["push", "-q"]);
+}
+
+/// `git reset --keep` replaces what git ignores without a word.
+#[test]
+fn a_move_to_the_upstream_keeps_ignored_files() {
+    for (brings, content_at) in [("local.env", "local.env"), ("cache/data", "cache")] {
+        for by_hand in [false, true] {
+            let lab = Lab::new();
+            let repo = pushed(&lab);
+            repo.canonical(&[("setup/a", Some("a2\n"))]);
+            repo.git(&["switch", "-q", "main"]);
+            repo.git(&["switch", "-q", "feature"]);
+            assert_eq!(repo.git(&["rev-list", "--count", "@{u}..HEAD"]).trim(), "1");
+            by_bob(&repo, brings, "theirs\n");
+            repo.write(".git/info/exclude", "/local.env\n/cache\n");
+            repo.write(content_at, "PRECIOUS\n");
+            repo.git(&["fetch", "-q"]);
+            let before = repo.scene();
+            let said = if by_hand {
+                repo.xtask(&["sync"]).status(3)
+            } else {
+                repo.try_git(&["switch", "feature"]).success()
+            };
+            said.says(content_at).says("move that aside");
+            assert_eq!(repo.read(content_at), "PRECIOUS\n");
+            assert_eq!(repo.scene(), before);
+            repo.remove(content_at);
+            repo.xtask(&["sync"]).success();
+            assert_eq!(repo.read(brings), "theirs\n");
+        }
+    }
+}
+
+#[test]
+fn an_expression_with_spaces_does_not_get_a_push_through() {
+    let lab = Lab::new();
+    let repo = pushed(&lab);
+    repo.write("src/app", "x\n");
+    repo.git(&["commit", "-qam", "fix the bug"]);
+    let refused = repo.try_git(&["push", "origin", "HEAD^{/fix the bug}:refs/heads/main"]);
+    refused.status(1).says("`main` is protected");
+    repo.git(&["push", "-q", "origin", "HEAD^{/fix the bug}:refs/heads/other"]);
+}
+
+#[test]
+fn a_branch_that_follows_what_is_not_here_is_somebody_elses() {
+    let lab = Lab::new();
+    let repo = pushed(&lab);
+    let theirs = |name: &str| {
+        repo.git(&["branch", name, "main"]);
+        repo.git(&["-c", "core.hooksPath=/dev/null", "switch", "-q", name]);
+        repo.write("src/app", format!("{name}\n"));
+        repo.run("git", &["commit", "-qam", name], &BOB).success();
+        repo.git(&["-c", "core.hooksPath=/dev/null", "switch", "-q", "main"]);
+    };
+    for name in ["request", "pruned", "mapped", "address"] {
+        theirs(name);
+    }
+    let set = |key: &str, value: &str| repo.git(&["config", key, value]);
+    set("branch.request.remote", "origin");
+    set("branch.request.merge", "refs/pull/12/head");
+    set("branch.pruned.remote", "origin");
+    set("branch.pruned.merge", "refs/heads/pruned");
+    repo.git(&["remote", "add", "other", lab.path("hub").as_str()]);
+    set("remote.other.fetch", "+refs/heads/*:refs/remotes/mirror/other/*");
+    repo.git(&["update-ref", "refs/remotes/mirror/other/mapped", "mapped"]);
+    set("branch.mapped.remote", "other");
+    set("branch.mapped.merge", "refs/heads/mapped");
+    set("branch.address.remote", "https://me:SECRET@example.invalid/x.git");
+    set("branch.address.merge", "refs/heads/address");
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    for name in ["request", "pruned", "mapped", "address"] {
+        let before = repo.id(name);
+        let ran = repo.try_git(&["switch", name]).success();
+        assert!(ran.err.contains("somebody else's"), "{name}: {}", ran.err);
+        assert!(!ran.err.contains("SECRET"), "{name}: {}", ran.err);
+        assert_eq!(repo.head(), before, "{name}");
+        let status = repo.xtask(&["status"]).success();
+        assert!(!status.out.contains("SECRET") && !status.err.contains("SECRET"));
+    }
+}
+
+#[test]
+fn between_two_picks_of_a_row_nothing_is_written() {
+    let lab = Lab::new();
+    let repo = pushed(&lab);
+    for (number, text) in ["one\n", "two\n", "three\n"].into_iter().enumerate() {
+        repo.write("src/app", text);
+        repo.git(&["commit", "-qam", &format!("step {number}")]);
+    }
+    repo.git(&["-c", "core.hooksPath=/dev/null", "switch", "-qc", "target", "main"]);
+    repo.write("src/app", "other\n");
+    repo.git(&["commit", "-qam", "other"]);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    assert_eq!(repo.try_git(&["cherry-pick", "main..feature"]).code, Some(1));
+    repo.write("src/app", "resolved\n");
+    repo.git(&["commit", "-qam", "resolved"]);
+    assert!(!repo.has(".git/CHERRY_PICK_HEAD") && repo.has(".git/sequencer/todo"));
+    let before = repo.head();
+    repo.git(&["checkout", "-q", "target"]);
+    assert_eq!(repo.head(), before);
+    repo.xtask(&["sync"]).status(3).says("a cherry-pick is in progress");
+    repo.git(&["cherry-pick", "--abort"]);
+}
+
+/// A shim that another manager has put aside still runs what was there before it.
+#[test]
+fn a_shim_that_is_renamed_still_does_its_work() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let script = |name: &str, text: &str| {
+        let path = format!(".git/hooks/{name}");
+        repo.write(&path, format!("#!/bin/sh\n{text}\n"));
+        repo.make_executable(&path);
+    };
+    script("pre-commit", "exit $REFUSE");
+    let first = repo.read(".git/hooks/pre-commit");
+    repo.xtask(&["install-hooks", "--this-program"]).success();
+    let at = |name: &str| repo.dir.join(".git/hooks").join(name);
+    fs::rename(at("pre-commit"), at("pre-commit.legacy")).unwrap();
+    script("pre-commit", "exec \"$(dirname \"$0\")/pre-commit.legacy\" \"$@\"");
+    let commit = |refuse: &str| {
+        let args = ["commit", "-q", "--allow-empty", "-m", "x"];
+        repo.run("git", &args, &[("REFUSE", refuse)]).code
+    };
+    repo.git(&["switch", "-qc", "feature"]);
+    assert_eq!((commit("1"), commit("0")), (Some(1), Some(0)));
+    repo.xtask(&["uninstall-hooks"]).success();
+    assert_eq!(repo.read(".git/hooks/pre-commit.legacy"), first);
+    assert!(!repo.has(".git/hooks/pre-commit.pre-xtask"));
+    assert_eq!((commit("1"), commit("0")), (Some(1), Some(0)));
+}
+
+#[test]
+fn what_is_no_text_of_its_kind_or_only_renamed_is_not_refused() {
+    let lab = Lab::new();
+    let repo = pushed(&lab);
+    repo.write("old.json", "{");
+    repo.write("doc.md", "<<<<<<< a\n=======\n>>>>>>> b\n");
+    repo.write("big", vec![b'x'; 50_000_001]);
+    repo.git(&["add", "."]);
+    repo.git(&["commit", "-qm", "as it is", "--no-verify"]);
+    fs::create_dir_all(repo.dir.join("docs")).unwrap();
+    repo.git(&["mv", "old.json", "new.json"]);
+    repo.git(&["mv", "doc.md", "docs/doc.md"]);
+    repo.git(&["mv", "big", "bigger"]);
+    repo.git(&["commit", "-qm", "other names"]);
+    repo.write("large.json", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
+    repo.write("secret.toml", b"\0GITCRYPT\0\xff");
+    repo.git(&["add", "."]);
+    repo.git(&["commit", "-qm", "kept elsewhere"]);
+    // A conflict that is half resolved is one.
+    for half in ["a\n<<<<<<< HEAD\nb\n", "a\n=======\nb\n>>>>>>> theirs\n"] {
+        repo.write("src/app", half);
+        let refused = repo.try_git(&["commit", "-qam", "half"]).status(1);
+        refused.says("conflict markers");
+    }
+    // Taking a commit back brings in what stood before it, whatever that is.
+    repo.git(&["checkout", "-q", "--", "src/app"]);
+    repo.write("new.json", "{}");
+    repo.git(&["commit", "-qam", "mended"]);
+    let mended = repo.head();
+    repo.write("new.json", "[]");
+    repo.git(&["commit", "-qam", "changed"]);
+    assert_eq!(repo.try_git(&["revert", "--no-edit", &mended]).code, Some(1));
+    repo.write("new.json", "{");
+    repo.git(&["add", "new.json"]);
+    repo.git(&["-c", "core.editor=true", "revert", "--continue"]);
+}
+
+#[test]
+fn the_files_of_another_worktree_are_no_place_for_hooks() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.write(".githooks/pre-commit", "#!/bin/sh\nexit 0\n");
+    repo.commit("hooks in the tree");
+    let folder = repo.dir.join(".githooks");
+    repo.git(&["config", "core.hooksPath", folder.as_str()]);
+    repo.git(&["worktree", "add", "-q", "--detach", lab.path("linked").as_str()]);
+    let ran = lab.place("linked").xtask(&["install-hooks", "--this-program"]).status(1);
+    ran.says("among the files of the worktree");
+    assert_eq!(repo.status(), "");
+}
+
+#[test]
+fn another_repositorys_shims_are_not_ours_to_take_away() {
+    let lab = Lab::new();
+    let (one, two) = (lab.repo(), lab.repo_named("two", &[]));
+    let shared = lab.path("shared");
+    let config = lab.path("gitconfig");
+    let plain = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{plain}[core]\n\thooksPath = {shared}\n")).unwrap();
+    one.xtask(&["install-hooks", "--this-program", "--force"]).success();
+    two.xtask(&["uninstall-hooks"]).success();
+    two.xtask(&["hooks", "status"]).status(1).says("not installed");
+    one.xtask(&["hooks", "status"]).success().says("fires");
+    // Both can be there: each does its work in its own repository.
+    two.xtask(&["install-hooks", "--this-program", "--force"]).success();
+    for place in [&one, &two] {
+        place.canonical(&[("setup/a", Some("a2\n"))]);
+        place.git(&["switch", "-qc", "feature"]);
+        assert_eq!(place.read("setup/a"), "a2\n", "{}", place.dir);
+    }
+}
+
+#[test]
+fn a_branch_that_two_worktrees_have_is_not_moved_under_the_other() {
+    let lab = Lab::new();
+    let repo = pushed(&lab);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    repo.git(&["-c", "core.hooksPath=/dev/null", "switch", "-q", "feature"]);
+    let linked = lab.path("linked");
+    let ran = repo.try_git(&["worktree", "add", "-q", "-f", linked.as_str(), "feature"]).success();
+    assert!(ran.err.contains("another worktree has this branch"), "{}", ran.err);
+    assert_eq!((repo.status(), lab.place("linked").status()), (String::new(), String::new()));
+}
+
+#[test]
+fn a_damaged_note_is_mended_by_the_command_that_is_named() {
+    let lab = Lab::new();
+    let repo = pushed(&lab);
+    repo.write(".git/xtask/hooks-off", "damaged");
+    repo.xtask(&["hooks", "status"]).says("damaged");
+    let refused = repo.xtask(&["hooks", "enable"]).status(3);
+    refused.says("`cargo xtask hooks enable --all` removes it");
+    repo.xtask(&["hooks", "enable", "--all"]).success();
+    repo.xtask(&["hooks", "status"]).success();
+}
+
+/// Whoever waits for a pipe to be closed that the push has inherited does not wait for `gh`, and
+/// a child that `gh` leaves behind holds nobody up.
+#[test]
+fn what_waits_for_a_push_to_end_does_not_wait_for_gh() {
+    let lab = Lab::new();
+    let repo = pushed(&lab);
+    let bin = lab.path("bin");
+    fs::create_dir_all(&bin).unwrap();
+    let gh = format!(
+        "#!/bin/sh\nwhile [ ! -e {0} ]; do sleep 0.05; done\n\
+         (n=0; while [ $n -lt 400 ] && [ -e {1} ]; do n=$((n + 1)); sleep 0.05; done) &\n\
+         case $2 in list) echo '[]' ;; create) echo https://github.com/o/r/pull/1 ;; esac\n",
+        lab.path("go-on"),
+        bin
+    );
+    fs::write(bin.join("gh"), gh).unwrap();
+    fs::set_permissions(bin.join("gh"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{bin}:{}", std::env::var("PATH").unwrap());
+    // The address says GitHub, and git is told to go elsewhere by a program in the place of ssh.
+    let ssh = lab.path("ssh");
+    let text = format!("#!/bin/sh\nexec git receive-pack {}\n", lab.path("hub"));
+    fs::write(&ssh, text).unwrap();
+    fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();
+    repo.git(&["config", "remote.origin.url", "git@github.com:o/r.git"]);
+    repo.write("setup/a", "mine\n");
+    repo.git(&["commit", "-qam", "mine"]);
+    let variables =
+        [("PATH", path.as_str()), ("GIT_SSH_COMMAND", ssh.as_str()), ("GIT_SSH_VARIANT", "ssh")];
+    // `cat` ends when nobody holds the other end of its pipe any more.
+    let script = "{ git push -q origin feature >/dev/null 2>&1; } 3>&1 | cat";
+    repo.run("sh", &["-c", script], &variables).success();
+    assert!(!lab.path("go-on").exists(), "and `gh` has not even begun");
+    fs::write(lab.path("go-on"), "").unwrap();
+    loop {
+        let json = repo.xtask_with(&["status", "--json"], &variables).success().json();
+        let said = json["requests"][0].as_str().unwrap().to_owned();
+        if !said.contains("is being made") {
+            assert!(said.contains("draft pull request opened"), "{said}");
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // The child that `gh` has left goes with its folder.
+}
