@@ -373,7 +373,8 @@ pub fn write(
     done.conflicts =
         merges.marked.keys().map(|path| (path.clone(), merge::marked_file(repo, path))).collect();
     if plan.writes().next().is_none() {
-        remember_clean(repo, gathered.clean.as_ref(), tools)?;
+        // The record is for speed alone.
+        drop(remember_clean(repo, gathered.clean.as_ref(), tools));
         return Ok(done);
     }
     check_rules(repo, &decided, wishes)?;
