@@ -30,7 +30,7 @@ pub enum There {
     OursChanged,
     /// Somebody else's hook.
     Foreign,
-    /// Somebody else's hook, which starts our program by itself.
+    /// Somebody else's hook, which starts our program by itself, or our shim under another name.
     ByHand,
     /// Something that is no file.
     NoFile,
@@ -110,7 +110,8 @@ pub fn look(folder: &Path, hook: Hook, program: &ProgramAt) -> Result<There> {
         return Ok(if path.exists() { There::NoFile } else { There::Foreign });
     }
     let content = fs::read(&path).unable(|| format!("`{}` cannot be read", path.display()))?;
-    Ok(if is_by_hand(&content, hook) && !is_ours(&content) {
+    let is_foreign = !is_ours(&content);
+    Ok(if is_foreign && (is_by_hand(&content, hook) || renamed(folder, hook, program)?.is_some()) {
         There::ByHand
     } else if !is_ours(&content) || meta.is_symlink() || !is_of(&content, program) {
         There::Foreign
@@ -311,7 +312,12 @@ fn keep(disk: &Disk<'_>, path: &Path, kept: &Path) -> std::io::Result<()> {
 /// Saves a shim that somebody has changed.
 fn save(repo: &Repo, job: &Job, disk: &Disk<'_>, now: i64) -> Result<PathBuf> {
     let folder = repo.shared_state_folder().join("replaced-hooks");
-    let saved = folder.join(format!("{}-{}", job.hook.name(), compact(now)));
+    let name = |number: u32| folder.join(format!("{}-{}-{number}", job.hook.name(), compact(now)));
+    let mut number = 1;
+    while name(number).symlink_metadata().is_ok() {
+        number += 1;
+    }
+    let saved = name(number);
     let content =
         fs::read(&job.path).unable(|| format!("`{}` cannot be read", job.path.display()))?;
     disk.write_whole(&saved, &content)
@@ -340,7 +346,7 @@ pub fn uninstall(
         }
         let renamed = renamed(folder, hook, &program)?;
         let what = match (there, has_kept) {
-            (There::Foreign, _) if renamed.is_some() => {
+            (There::ByHand, _) if renamed.is_some() => {
                 // Another manager has put our shim aside and runs it there: there goes what was
                 // before ours.
                 let other = renamed.as_deref().unwrap_or(&path);
@@ -380,15 +386,18 @@ pub fn uninstall(
     Ok(done)
 }
 
-/// Where another manager has put our shim aside, under a name that begins with the hook's.
+/// Where another manager has put our shim aside, under a name that begins with the hook's. Were its
+/// own hook moved aside in turn, each would run the other without end.
 fn renamed(folder: &Path, hook: Hook, program: &ProgramAt) -> Result<Option<PathBuf>> {
-    let shim = text(hook, program);
+    let is_shim = |content: Vec<u8>| is_ours(&content) && is_of(&content, program);
     let failed = || format!("`{}` cannot be read", folder.display());
     for found in fs::read_dir(folder).unable(failed)? {
         let path = found.unable(failed)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_aside = name.starts_with(&format!("{}.", hook.name())) && !name.ends_with(KEPT);
-        if is_aside && fs::read(&path).is_ok_and(|content| content == shim.as_bytes()) {
+        let is_aside = name.starts_with(&format!("{}.", hook.name()))
+            && !name.ends_with(KEPT)
+            && !name.ends_with(".xtask-new");
+        if is_aside && fs::read(&path).is_ok_and(is_shim) {
             return Ok(Some(path));
         }
     }

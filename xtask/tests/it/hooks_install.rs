@@ -133,10 +133,12 @@ fn older_and_changed_shims_are_renewed_and_what_they_were_is_kept() {
     repo.xtask(&["hooks", "status"]).status(1).says("post-commit not as installed");
     install_hooks(&repo);
     repo.xtask(&["hooks", "status"]).success().says("hooks    installed\n");
+    repo.write(".git/hooks/pre-push", format!("{changed}# once\n"));
+    install_hooks(&repo);
     repo.write(".git/hooks/pre-push", &changed);
     repo.xtask(&["uninstall-hooks"]).success();
     assert_eq!(hooks_of(&repo), Default::default(), "and uninstalling keeps a copy, too");
-    assert_eq!(fs::read_dir(repo.dir.join(".git/xtask/replaced-hooks")).unwrap().count(), 4);
+    assert_eq!(fs::read_dir(repo.dir.join(".git/xtask/replaced-hooks")).unwrap().count(), 5);
 }
 
 #[test]

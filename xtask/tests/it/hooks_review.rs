@@ -158,6 +158,12 @@ fn a_shim_that_is_renamed_still_does_its_work() {
     };
     repo.git(&["switch", "-qc", "feature"]);
     assert_eq!((commit("1"), commit("0")), (Some(1), Some(0)));
+    // It is not moved aside in turn: each would run the other without end.
+    let there = repo.read(".git/hooks/pre-commit");
+    repo.xtask(&["install-hooks", "--this-program"]).success();
+    assert_eq!(repo.read(".git/hooks/pre-commit"), there);
+    repo.xtask(&["hooks", "status"]).success().says("starts xtask by itself");
+    assert_eq!((commit("1"), commit("0")), (Some(1), Some(0)));
     repo.xtask(&["uninstall-hooks"]).success();
     assert_eq!(repo.read(".git/hooks/pre-commit.legacy"), first);
     assert!(!repo.has(".git/hooks/pre-commit.pre-xtask"));
