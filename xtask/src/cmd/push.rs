@@ -55,7 +55,11 @@ fn code(success: bool) -> u8 {
 }
 
 fn is_dry_run(arguments: &[OsString]) -> bool {
-    arguments.iter().any(|word| word == "--dry-run" || word == "-n")
+    arguments.iter().filter_map(|word| word.to_str()).any(|word| {
+        let short = word.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
+        // Git takes the beginning of a word for the word, and several letters in one.
+        word.starts_with("--dry") || short.is_some_and(|letters| letters.contains('n'))
+    })
 }
 
 /// Judges what git says that it would push.

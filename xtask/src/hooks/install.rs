@@ -11,9 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Hook;
-use super::shim::{
-    KEPT, ProgramAt, is_by_hand, is_of, is_ours, lines_by_hand, needs_its_name, text,
-};
+use super::shim::{KEPT, ProgramAt, by_hand, is_by_hand, is_of, is_ours, needs_its_name, text};
 use crate::base::error::{Context, Error, Result};
 use crate::base::files::{Bits, Disk, is_executable};
 use crate::base::world::compact;
@@ -90,6 +88,17 @@ pub fn program_at(repo: &Repo, folder: &Path) -> ProgramAt {
     }
 }
 
+/// Where the program lies, from wherever one looks.
+fn absolute(folder: &Path, program: &ProgramAt) -> PathBuf {
+    match program {
+        ProgramAt::Path(path) => path.clone(),
+        ProgramAt::Beside => {
+            let hooks = real_path(folder);
+            hooks.parent().unwrap_or(&hooks).join("xtask/bin/xtask")
+        }
+    }
+}
+
 /// What stands at the name of a hook.
 pub fn look(folder: &Path, hook: Hook, program: &ProgramAt) -> Result<There> {
     let path = folder.join(hook.name());
@@ -111,15 +120,20 @@ pub fn look(folder: &Path, hook: Hook, program: &ProgramAt) -> Result<There> {
     }
     let content = fs::read(&path).unable(|| format!("`{}` cannot be read", path.display()))?;
     let is_foreign = !is_ours(&content);
-    Ok(if is_foreign && (is_by_hand(&content, hook) || renamed(folder, hook, program)?.is_some()) {
-        There::ByHand
-    } else if !is_ours(&content) || meta.is_symlink() || !is_of(&content, program) {
-        There::Foreign
-    } else if content == text(hook, program).as_bytes() && meta.mode() & 0o111 != 0 {
-        There::Ours
-    } else {
-        There::OursChanged
-    })
+    Ok(
+        if is_foreign
+            && (is_by_hand(&content, hook, &absolute(folder, program))
+                || renamed(folder, hook, program)?.is_some())
+        {
+            There::ByHand
+        } else if !is_ours(&content) || meta.is_symlink() || !is_of(&content, program) {
+            There::Foreign
+        } else if content == text(hook, program).as_bytes() && meta.mode() & 0o111 != 0 {
+            There::Ours
+        } else {
+            There::OursChanged
+        },
+    )
 }
 
 /// The name under which a hook that was there is kept.
@@ -261,18 +275,8 @@ fn plan(folder: &Path, program: &ProgramAt) -> Result<Vec<Job>> {
                 let needs = needs_its_name(&content, link.as_deref(), hook.name())
                     .filter(|_| !is_ours(&content));
                 needs.map(|why| {
-                    let program = match program {
-                        ProgramAt::Path(path) => path.clone(),
-                        ProgramAt::Beside => folder.join("../xtask/bin/xtask"),
-                    };
-                    let program = program
-                        .parent()
-                        .map_or(program.clone(), |parent| real_path(parent).join("xtask"));
-                    format!(
-                        "it cannot be moved aside: {why}; leave it there, and put this line right \
-                         after its first:\n    {}",
-                        lines_by_hand(hook, &program)
-                    )
+                    let way = by_hand(&content, hook, &absolute(folder, program));
+                    format!("it cannot be moved aside: {why}; {way}")
                 })
             }
             _ => None,
@@ -352,10 +356,17 @@ pub fn uninstall(
                 let other = renamed.as_deref().unwrap_or(&path);
                 if has_kept {
                     disk.replace(&kept, other).unable(failed)?;
+                    Done::Restored
                 } else {
-                    disk.remove(other).unable(failed)?;
+                    // That manager may run it whatever happens, so something stays to be run.
+                    let nothing = with_suffix(&path, ".xtask-new");
+                    prepare(disk, &nothing, "#!/bin/sh\n# Does nothing; xtask was here.\n")?;
+                    disk.replace(&nothing, other).unable(failed)?;
+                    Done::InTheWay(format!(
+                        "another manager has put xtask's hook aside as `{}`; that does nothing now",
+                        other.display()
+                    ))
                 }
-                Done::Restored
             }
             (There::Nothing, false) => Done::Same,
             (There::Nothing, true) => {

@@ -99,24 +99,36 @@ else
 fi
 ";
 
-/// The lines by which a hook that cannot be moved aside starts our program itself. They go right
-/// after its first line, and let git go on where the program is missing or broken.
+/// What to do about a hook that cannot be moved aside: the line by which it starts our program
+/// itself. It goes right after the first line, and lets git go on where the program is missing or
+/// broken.
 #[must_use]
-pub fn lines_by_hand(hook: Hook, program: &Path) -> String {
+pub fn by_hand(content: &[u8], hook: Hook, program: &Path) -> String {
+    if hook == Hook::PrePush {
+        // Only one of the two could read what git says.
+        return "leave it there; `cargo xtask push` judges a push and sees to pull requests without it"
+            .to_owned();
+    }
     let (program, name) = (quoted(program), hook.name());
+    let first = content.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let first = String::from_utf8_lossy(first);
+    if first.starts_with("#!") && !first.trim_end().ends_with("sh") {
+        return format!("leave it there, and let it run {program} hook {name} with its arguments");
+    }
     let refuses = if hook.comes_before() { " || [ $? -ne 1 ] || exit 1" } else { " || :" };
-    format!("[ ! -x {program} ] || {program} hook {name} \"$PPID\" \"$@\"{refuses}")
+    format!(
+        "leave it there, and put this line right after its first:\n    \
+         [ ! -x {program} ] || {program} hook {name} \"$PPID\" \"$@\"{refuses}"
+    )
 }
 
-/// Whether a hook starts our program by itself.
+/// Whether a hook starts this program by itself.
 #[must_use]
-pub fn is_by_hand(content: &[u8], hook: Hook) -> bool {
+pub fn is_by_hand(content: &[u8], hook: Hook, program: &Path) -> bool {
     let text = String::from_utf8_lossy(content);
-    text.lines().any(|line| {
-        !line.trim_start().starts_with('#')
-            && line.contains("/xtask/bin/xtask")
-            && line.contains(&format!("hook {} ", hook.name()))
-    })
+    let starts = format!("{} hook {} ", quoted(program), hook.name());
+    hook != Hook::PrePush
+        && text.lines().any(|line| !line.trim_start().starts_with('#') && line.contains(&starts))
 }
 
 /// Whether a script is a shim of ours, of whatever version, changed by hand or not.
@@ -128,7 +140,16 @@ pub fn is_ours(content: &[u8]) -> bool {
 }
 
 /// Ways in which a script asks under which name it was started, besides `$0`.
-const ASKS: [&str; 6] = ["argv[0]", "ARGV[0]", "PROGRAM_NAME", "__FILE__", "overcommit", "husky"];
+const ASKS: [&str; 8] = [
+    "argv[0]",
+    "ARGV[0]",
+    "PROGRAM_NAME",
+    "__FILE__",
+    "BASH_SOURCE[0]##",
+    "basename \"${BASH_SOURCE",
+    "overcommit",
+    "husky",
+];
 
 /// Ways to ask only in which folder the script lies, which stays the same.
 const HARMLESS: [&str; 6] = [
@@ -146,15 +167,23 @@ pub fn needs_its_name(content: &[u8], link: Option<&Path>, name: &str) -> Option
     // Git runs a text without `#!`, too, as a script of the shell.
     if !content.contains(&0) {
         let text = String::from_utf8_lossy(content);
-        // What a script reads in, as husky's do, sees the name of the script.
+        // What a script reads in from beside itself, as husky's do, sees the name of the script.
         let reads_in = |line: &&str| {
             let words = line.trim_start();
-            (words.starts_with(". ") || words.starts_with("source ")) && words.contains("$")
+            let is_beside = ["$0", "${0", "dirname"].iter().any(|word| words.contains(word));
+            (words.starts_with(". ") || words.starts_with("source ")) && is_beside
         };
         if let Some(line) = text.lines().find(reads_in) {
             return Some(format!("what it reads in may ask under which name it runs (`{line}`)"));
         }
-        let rest = HARMLESS.iter().fold(text.into_owned(), |text, form| text.replace(form, ""));
+        // Telling one's name is not asking for it, and in awk `$0` is a line.
+        let tells = |line: &&str| {
+            let words = line.trim_start();
+            words.starts_with("echo ") || words.starts_with("printf ") || words.contains("awk ")
+        };
+        let text: Vec<&str> = text.lines().filter(|line| !tells(line)).collect();
+        let text = text.join("\n");
+        let rest = HARMLESS.iter().fold(text, |text, form| text.replace(form, ""));
         let asks = ["$0", "${0"].iter().chain(&ASKS).find(|word| rest.contains(**word))?;
         return Some(format!("it seems to ask under which name it runs (`{asks}`)"));
     }
@@ -261,7 +290,10 @@ mod tests {
         assert!(asks("#!/bin/sh\nhook=$(basename \"$0\")\n"));
         assert!(asks("#!/usr/bin/env sh\n. \"$(dirname \"$0\")/_/husky.sh\"\n"));
         assert!(asks("#!/usr/bin/env sh\n. \"${0%/*}/h\"\n"));
-        assert!(asks("#!/bin/bash\n  source \"$HOME/hooks.sh\"\n"));
+        assert!(asks("#!/bin/bash\n  source \"$(dirname \"$0\")/hooks.sh\"\n"));
+        assert!(asks("#!/bin/bash\ncase \"${BASH_SOURCE[0]##*/}\" in pre-push) exit 1;; esac\n"));
+        assert!(!asks("#!/bin/sh\n. \"$HOME/.cargo/env\"\necho \"$0: running\" >&2\n"));
+        assert!(!asks("#!/bin/sh\ngit diff --cached | awk '{print $0}'\n"));
         assert!(asks("#!/bin/sh\ncase \"$0\" in *pre-commit) exit 1;; esac\n"));
         assert!(asks("#!/usr/bin/perl\nexit 1 if $0 =~ /pre-commit$/;\n"));
         assert!(asks("test \"$(basename \"$0\")\" = pre-commit\n"), "without a first line");

@@ -34,7 +34,14 @@ pub fn only_news(
     };
     let parts = lines.iter().map(String::as_bytes).chain([canonical.as_slice()]);
     let now = digest::hex(&digest::of_parts(parts))[..16].to_owned();
-    if lines.is_empty() || told.get(branch) == Some(&now) {
+    if lines.is_empty() {
+        // The matter is settled; should it come up again, it is news.
+        if told.remove(branch).is_some() {
+            drop(record::write(disk, &file(repo), KIND, &told));
+        }
+        return lines;
+    }
+    if told.get(branch) == Some(&now) {
         return Vec::new();
     }
     told.insert(branch.to_owned(), now);

@@ -96,19 +96,30 @@ impl Repo {
     /// The refs at the remote that a push would change, as git itself says: the name, whether it
     /// would be deleted, and whether it would be new.
     pub fn would_push(&self, arguments: &[OsString]) -> Result<Vec<(String, bool, bool)>> {
+        // Ours come after the user's options, and so count; no hook runs for a question.
+        let ours = ["--dry-run", "--porcelain", "--no-quiet", "--no-verify"].map(OsString::from);
+        let options = arguments.iter().position(|word| word == "--").unwrap_or(arguments.len());
+        let mut asking = arguments.to_vec();
+        asking.splice(options..options, ours);
         let asked = self
-            .git(["push", "--dry-run", "--porcelain"])
-            .args(arguments)
+            .git(["push"])
+            .args(asking)
             .variable("GIT_TERMINAL_PROMPT", "0")
             .run_within(FETCH)?;
-        // Each line is a flag, `from:to` and a summary. What git itself refuses it will refuse again.
+        // Each line is a flag, `from:to` and a summary.
         let lines = asked.stdout.lines().filter_map(|line| {
             let mut parts = line.split('\t');
             let (flag, refs) = (parts.next()?, parts.next()?);
             let (_, to) = refs.split_once(':')?;
             (flag != "=").then(|| (to.to_owned(), flag == "-", flag == "*"))
         });
-        Ok(lines.collect())
+        let found: Vec<_> = lines.collect();
+        if found.is_empty() && !asked.status.success() {
+            return Err(Error::unable("git could not say what it would push; nothing was pushed")
+                .detail(asked.stderr)
+                .hint("`git push` tells more; with hooks installed it is judged as well"));
+        }
+        Ok(found)
     }
 
     /// The commit that a branch has at a remote, as the remote says now.

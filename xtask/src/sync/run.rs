@@ -1,6 +1,7 @@
 //! One run of sync in one worktree: look, decide, and, unless only looking, write.
 
 use std::collections::BTreeSet;
+use std::fs::Metadata;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use super::overlay::{Laid, Overlay, Under};
 use super::plan::{Beyond, Item, Plan, WriteMode, plan};
 use super::recover;
 use super::upstream::{Ahead, Everything, Standing, standing};
-use crate::base::error::{Error, Result};
+use crate::base::error::{Context as _, Error, Result};
 use crate::base::files::Disk;
 use crate::base::lock::{self, Lock};
 use crate::base::path::RepoPath;
@@ -26,8 +27,8 @@ use crate::base::signals::Interrupts;
 use crate::base::words::some_of;
 use crate::base::world::World;
 use crate::repo::{
-    Entry, Head, Id, Index, Indexed, NewCommit, OnceCanonical, OperationKind, Repo, Scope, Stamp,
-    Work,
+    Entry, Head, Id, Index, Indexed, NewCommit, OnceCanonical, OperationKind, Pair, Repo, Scope,
+    Stamp, Work,
 };
 
 /// How long another xtask in the same worktree is waited for.
@@ -338,20 +339,46 @@ fn in_the_way(repo: &Repo, ahead: &Ahead) -> Result<Vec<RepoPath>> {
     let index = repo.index()?;
     let changed = repo.compare_trees(Some(here), Some(there), &Everything)?;
     let mut found = BTreeSet::new();
-    for (path, _) in changed.iter().filter(|(_, pair)| pair.one.is_none() && pair.two.is_some()) {
-        for part in path.ancestors().chain([path.clone()]) {
-            let Ok(meta) = part.on_disk(repo.root()).symlink_metadata() else { continue };
-            let is_way = part != *path && meta.is_dir();
-            if !is_way && repo.staged(&index, &part)? == Indexed::Absent {
-                // A folder of tracked files gives way as they do.
-                if meta.is_dir() && !index.in_the_way(&part).is_empty() {
-                    continue;
-                }
-                found.insert(part);
+    let is_new = |pair: &Pair| pair.one.is_none() && pair.two.is_some();
+    for (path, _) in changed.iter().filter(|(_, pair)| is_new(pair)) {
+        let mut way = path.ancestors().collect::<Vec<_>>();
+        way.sort_by_key(|part| part.as_bytes().len());
+        for part in way.into_iter().chain([path.clone()]) {
+            let Ok(meta) = part.on_disk(repo.root()).symlink_metadata() else { break };
+            if part != *path && meta.is_dir() {
+                continue;
             }
+            // What is tracked gives way as git sees fit, and so does what is behind a link.
+            untracked_in(repo, &index, part, &meta, &mut found)?;
+            break;
         }
     }
     Ok(found.into_iter().collect())
+}
+
+/// What is not tracked at a path, or anywhere below it.
+fn untracked_in(
+    repo: &Repo,
+    index: &Index,
+    path: RepoPath,
+    meta: &Metadata,
+    found: &mut BTreeSet<RepoPath>,
+) -> Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    if !meta.is_dir() {
+        if repo.staged(index, &path)? == Indexed::Absent {
+            found.insert(path);
+        }
+        return Ok(());
+    }
+    let failed = || format!("`{path}` cannot be read");
+    for entry in std::fs::read_dir(path.on_disk(repo.root())).unable(failed)? {
+        let entry = entry.unable(failed)?;
+        let inside = [path.as_bytes(), b"/", entry.file_name().as_bytes()].concat();
+        let meta = entry.path().symlink_metadata().unable(failed)?;
+        untracked_in(repo, index, RepoPath::new(inside), &meta, found)?;
+    }
+    Ok(())
 }
 
 /// Makes the plan true. The caller holds the lock of the worktree.

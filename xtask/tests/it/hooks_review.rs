@@ -310,3 +310,70 @@ fn what_waits_for_a_push_to_end_does_not_wait_for_gh() {
     }
     // The child that `gh` has left goes with its folder.
 }
+
+/// A folder that gives way to a file takes nothing along that git does not track; a tracked link
+/// that gives way to a folder is in nobody's way.
+#[test]
+fn a_move_to_the_upstream_looks_into_folders_and_not_through_links() {
+    let lab = Lab::new();
+    let repo = pushed(&lab);
+    repo.write("lib/x", "x\n");
+    repo.link("lib", "alias");
+    repo.git(&["add", "."]);
+    repo.git(&["commit", "-qm", "a folder and a link"]);
+    repo.git(&["push", "-q"]);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    repo.git(&["switch", "-q", "main"]);
+    repo.git(&["switch", "-q", "feature"]);
+    let clone = lab.path("bob");
+    repo.git(&["clone", "-q", "-b", "feature", lab.path("hub").as_str(), clone.as_str()]);
+    let bob = lab.place("bob");
+    let push = |message: &str| {
+        bob.git(&["add", "-A"]);
+        bob.run("git", &["commit", "-qm", message], &BOB).success();
+        bob.git(&["push", "-q"]);
+        repo.git(&["fetch", "-q"]);
+    };
+    bob.remove("alias");
+    bob.write("alias/x", "no link any more\n");
+    push("a folder for a link");
+    repo.xtask(&["sync"]).success();
+    assert_eq!(repo.read("alias/x"), "no link any more\n");
+    assert_eq!(repo.read("lib/x"), "x\n");
+    fs::remove_dir_all(bob.dir.join("lib")).unwrap();
+    bob.write("lib", "a file now\n");
+    push("a file for a folder");
+    repo.write(".git/info/exclude", "*.o\n");
+    repo.write("lib/k.o", "PRECIOUS\n");
+    repo.xtask(&["sync"]).status(3).says("lib/k.o").says("move that aside");
+    assert_eq!(repo.read("lib/k.o"), "PRECIOUS\n");
+    repo.remove("lib/k.o");
+    repo.xtask(&["sync"]).success();
+    assert_eq!(repo.read("lib"), "a file now\n");
+}
+
+/// Where no hook guards a push, `push` asks git first, and no option of the user's gets round that.
+#[test]
+fn push_is_judged_without_hooks_whatever_its_options() {
+    let lab = Lab::new();
+    let repo = pushed(&lab);
+    repo.xtask(&["uninstall-hooks"]).success();
+    let log = lab.path("log");
+    repo.write(".git/hooks/pre-push", format!("#!/bin/sh\necho ran >> {log}\n"));
+    repo.make_executable(".git/hooks/pre-push");
+    repo.write("src/app", "x\n");
+    repo.git(&["commit", "-qam", "x"]);
+    let there = || repo.git(&["ls-remote", lab.path("hub").as_str()]);
+    let before = there();
+    for options in [&["-q"][..], &["--no-porcelain"], &["--no-dry-run"], &["--quiet", "--"]] {
+        let args = [&["push"], options, &["origin", "feature:main"]].concat();
+        repo.xtask(&args).status(1).says("`main` is protected");
+        assert_eq!(there(), before, "{options:?}");
+    }
+    repo.xtask(&["push", lab.path("nowhere").as_str(), "main"])
+        .status(3)
+        .says("nothing was pushed");
+    assert!(!log.exists(), "asking runs no hook");
+    repo.xtask(&["push", "-q", "origin", "feature"]).success();
+    assert_eq!(fs::read_to_string(&log).unwrap(), "ran\n", "and pushing runs it once");
+}
