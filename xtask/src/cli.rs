@@ -189,6 +189,8 @@ pub enum Hooks {
         span: Option<String>,
     },
     /// Say of every hook whether it fires here, with which program, and what stands in the way
+    ///
+    /// Exits 1 if one that should fire does not.
     Status {
         /// Answer as JSON
         #[arg(long)]

@@ -56,7 +56,12 @@ pub(super) fn run(world: World, args: &[OsString]) -> Exit {
         if !is_ours(&session.world, &repo) {
             return Ok(DONE);
         }
-        act(&session, &repo, hook, number, args.get(2..).unwrap_or_default())
+        let done = act(&session, &repo, hook, number, args.get(2..).unwrap_or_default());
+        done.or_else(|failure| {
+            let line = format!("{name} did nothing: {}", in_a_line(&failure));
+            tell(&typable(&session, &repo, &line));
+            Ok(DONE)
+        })
     });
     done.or_else(|failure| {
         tell(&format!("{name} did nothing: {}", in_a_line(&failure)));

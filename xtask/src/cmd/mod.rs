@@ -56,7 +56,7 @@ fn check_origin(world: &World) -> Result<()> {
         Some(asked_in) if is_ours && asked_in != built_in => Err(Error::unable(format!(
             "this program was built in `{built_in}`, not in `{asked_in}`"
         ))
-        .hint("unset RUSTC_WORKSPACE_WRAPPER, and see `rustc-workspace-wrapper` in `.cargo/config.toml`")
+        .hint("unset RUSTC_WORKSPACE_WRAPPER; `.cargo/config.toml` says why")
         .hint(format!("`touch {asked_in}/src/*.rs` builds it here"))),
         _ => Ok(()),
     }

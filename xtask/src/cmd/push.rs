@@ -33,8 +33,9 @@ pub(super) fn run(session: &Session, args: &Push) -> Exit {
     let health = health(&repo, &session.world, Some(&context), Care::Look)?;
     let fires = |hook: &crate::hooks::health::HookHealth| hook.hook == Hook::PrePush;
     let is_guarded = health.hooks.iter().any(|hook| fires(hook) && health.fires(hook));
+    let mut branches = Vec::new();
     if !is_guarded && gates::shut_by_environment(&session.world).is_none() {
-        check(&repo, &context, &arguments)?;
+        branches = check(&repo, &context, &arguments)?;
     }
     let how = if is_guarded { PushTo::Guarded } else { PushTo::Quietly };
     if !repo.push_attached(&arguments, how)?.success() {
@@ -43,7 +44,7 @@ pub(super) fn run(session: &Session, args: &Push) -> Exit {
     }
     if !is_dry_run(&arguments) {
         // The push has gone through, and that is what was asked for.
-        if let Err(failure) = requests(session, &repo, &context) {
+        if let Err(failure) = requests(session, &repo, &context, &arguments, branches) {
             report::warn(&format!("no pull request was made: {failure}"));
         }
     }
@@ -58,12 +59,13 @@ fn is_dry_run(arguments: &[OsString]) -> bool {
     arguments.iter().filter_map(|word| word.to_str()).any(|word| {
         let short = word.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
         // Git takes the beginning of a word for the word, and several letters in one.
-        word.starts_with("--dry") || short.is_some_and(|letters| letters.contains('n'))
+        word.starts_with("--dry")
+            || short.is_some_and(|letters| letters.contains('n') && !letters.starts_with('o'))
     })
 }
 
-/// Judges what git says that it would push.
-fn check(repo: &Repo, context: &Context, arguments: &[OsString]) -> Result<()> {
+/// Judges what git says that it would push, and answers with its branches.
+fn check(repo: &Repo, context: &Context, arguments: &[OsString]) -> Result<Vec<String>> {
     let refs: Vec<PushedRef> = repo
         .would_push(arguments)?
         .into_iter()
@@ -76,7 +78,9 @@ fn check(repo: &Repo, context: &Context, arguments: &[OsString]) -> Result<()> {
         .collect();
     let verdict = judge(repo, context.clone(), &refs)?;
     if verdict.faults.is_empty() {
-        return Ok(());
+        let branches =
+            refs.iter().filter(|pushed| pushed.new.is_some()).filter_map(PushedRef::branch);
+        return Ok(branches.map(str::to_owned).collect());
     }
     let refused = Error::no("nothing was pushed")
         .hint("push a branch of your own and open a pull request: `git push -u origin HEAD`");
@@ -84,32 +88,35 @@ fn check(repo: &Repo, context: &Context, arguments: &[OsString]) -> Result<()> {
 }
 
 /// Sees to every request that is due: those that the hook has queued for this push, those that could
-/// not be made before, and that of the branch that is checked out.
-fn requests(session: &Session, repo: &Repo, context: &Context) -> Result<()> {
+/// not be made before, and those of the branches that are pushed or checked out.
+fn requests(
+    session: &Session,
+    repo: &Repo,
+    context: &Context,
+    arguments: &[OsString],
+    mut branches: Vec<String>,
+) -> Result<()> {
     let now = session.world.now_seconds();
     let mut due: Vec<Request> = queue::all(repo, now)
         .into_iter()
         .filter(|request| !matches!(request.state, State::Done { .. }))
         .collect();
-    if let Ok(head) = repo.head()
-        && let Some(branch) = &head.branch
-    {
-        let remote = repo.push_remote(branch).unwrap_or_else(|| context.config.remote.clone());
-        if repo.resolve(&format!("refs/remotes/{remote}/{branch}"))? == Some(head.commit) {
-            due.push(Request {
-                remote,
-                branch: branch.clone(),
-                commit: head.commit.to_string(),
-                compare_url: None,
-                asked: now,
-                state: State::Waiting,
-            });
+    branches.extend(repo.branch_name());
+    let named =
+        arguments.iter().filter_map(|word| word.to_str()).find(|word| repo.has_remote(word));
+    for branch in branches {
+        let remote = named.map(str::to_owned).or_else(|| repo.push_remote(&branch));
+        let remote = remote.unwrap_or_else(|| context.config.remote.clone());
+        // What is not there has not been pushed, or not to here.
+        if let Some(commit) = repo.resolve(&format!("refs/remotes/{remote}/{branch}"))? {
+            let commit = commit.to_string();
+            let state = State::Waiting;
+            due.push(Request { remote, branch, commit, compare_url: None, asked: now, state });
         }
     }
-    due.sort_by(|one, two| (&one.remote, &one.branch).cmp(&(&two.remote, &two.branch)));
-    due.dedup_by(|one, two| {
-        (&one.remote, &one.branch, &one.commit) == (&two.remote, &two.branch, &two.commit)
-    });
+    let order = |one: &Request| (one.remote.clone(), one.branch.clone(), one.commit.clone());
+    due.sort_by_key(order);
+    due.dedup_by_key(|one| order(one));
     for request in due {
         request_one(session, repo, context, request)?;
     }

@@ -13,9 +13,8 @@ use crate::report::hooks::installed;
 use crate::report::sync::{Manner, SyncReport};
 use crate::sync::context::{self, BRANCH_SETTING, Names, REMOTE_SETTING};
 use crate::sync::gather::Depth;
-use crate::sync::run::{
-    Looked, Wishes, check_gates, check_rules, look, move_to, wants_to_move, write,
-};
+use crate::sync::run::{Looked, Wishes, check_gates, check_rules, look, wants_to_move, write};
+use crate::sync::upstream::move_to;
 
 pub(super) fn run(session: &Session, args: &Setup) -> Exit {
     let code = sync(session)?;

@@ -16,9 +16,10 @@ use crate::sync::gather::Depth;
 use crate::sync::plan::{Beyond, WriteMode};
 use crate::sync::recover;
 use crate::sync::run::{
-    Decided, Done, Looked, Tools, Wishes, check_gates, check_rules, has_drift, look, move_to,
-    read_context, wants_to_move, write,
+    Decided, Done, Looked, Tools, Wishes, check_gates, check_rules, has_drift, look, read_context,
+    wants_to_move, write,
 };
+use crate::sync::upstream::move_to;
 
 /// What one worktree came to.
 struct Outcome {

@@ -18,10 +18,8 @@ use crate::sync::managed::Managed;
 use crate::sync::manner::{Owner, manner};
 use crate::sync::plan::{Action, Plan, WriteMode};
 use crate::sync::recover;
-use crate::sync::run::{
-    Decided, Looked, Tools, Wishes, check_gates, look, move_to, wants_to_move, write,
-};
-use crate::sync::upstream::{Standing, is_sync_commit, standing};
+use crate::sync::run::{Decided, Looked, Tools, Wishes, check_gates, look, wants_to_move, write};
+use crate::sync::upstream::{Standing, is_sync_commit, move_to, standing};
 
 /// How many paths a line names.
 const NAMED: usize = 3;

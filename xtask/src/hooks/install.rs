@@ -245,7 +245,7 @@ pub fn survey(repo: &Repo, folder: &Path) -> Result<Vec<(Hook, Done)>> {
                 let runs = fs::metadata(&job.path).is_ok_and(|meta| is_executable(&meta));
                 Done::Chained { runs }
             }
-            (None, There::OursChanged) => Done::Renewed(repo.shared_state_folder()),
+            (None, There::OursChanged) => Done::Renewed(replaced(repo)),
             (None, There::Nothing | There::NoFile) => Done::New,
         };
         (job.hook, done)
@@ -313,9 +313,14 @@ fn keep(disk: &Disk<'_>, path: &Path, kept: &Path) -> std::io::Result<()> {
     fs::set_permissions(kept, meta.permissions())
 }
 
+/// Where shims that somebody has changed are kept.
+fn replaced(repo: &Repo) -> PathBuf {
+    repo.shared_state_folder().join("replaced-hooks")
+}
+
 /// Saves a shim that somebody has changed.
 fn save(repo: &Repo, job: &Job, disk: &Disk<'_>, now: i64) -> Result<PathBuf> {
-    let folder = repo.shared_state_folder().join("replaced-hooks");
+    let folder = replaced(repo);
     let name = |number: u32| folder.join(format!("{}-{}-{number}", job.hook.name(), compact(now)));
     let mut number = 1;
     while name(number).symlink_metadata().is_ok() {

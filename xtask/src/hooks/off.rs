@@ -70,12 +70,16 @@ pub fn disable(repo: &Repo, disk: &Disk<'_>, place: Where, off: Off) -> Result<(
 
 /// Switches hooks on again: in this worktree, or in every one of them. Says whether any were off.
 pub fn enable(repo: &Repo, disk: &Disk<'_>, place: Where) -> Result<bool> {
+    let mut failed = None;
     let mut files = vec![file(repo, Where::Here)];
     if place == Where::Everywhere {
         files.push(file(repo, Where::Everywhere));
         for tree in repo.worktrees()?.iter().filter(|tree| tree.is_there) {
-            let other = repo.open_worktree(&tree.root)?;
-            files.push(self::file(&other, Where::Here));
+            // One that cannot be opened does not keep the others from being switched on.
+            match repo.open_worktree(&tree.root) {
+                Ok(other) => files.push(self::file(&other, Where::Here)),
+                Err(failure) => failed = Some(failure),
+            }
         }
     }
     let mut were_off = false;
@@ -83,5 +87,5 @@ pub fn enable(repo: &Repo, disk: &Disk<'_>, place: Where) -> Result<bool> {
         were_off |= file.symlink_metadata().is_ok();
         disk.remove(&file).unable(|| format!("`{}` cannot be removed", file.display()))?;
     }
-    Ok(were_off)
+    failed.map_or(Ok(were_off), Err)
 }

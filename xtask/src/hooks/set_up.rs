@@ -56,13 +56,15 @@ pub struct Removal {
 
 /// Why hooks cannot go where git looks for them, if they cannot.
 pub fn refusal(repo: &Repo) -> Result<Option<Error>> {
+    let own = repo.common_folder().join("hooks");
     let refused = place(repo)?.refusal.map(|why| {
-        Error::no(format!("the hooks were not installed: {why}")).hint(
-format!(
-            "`git config --local core.hooksPath {}` gives this repository its own, and the hooks of \
-             the other folder no longer run here; `cargo xtask install-hooks --force` installs there",
-            repo.common_folder().join("hooks").display()
-        ))
+        Error::no(format!("the hooks were not installed: {why}"))
+            .hint(format!(
+                "`git config --local core.hooksPath {}` gives this repository its own, and the \
+                 hooks of the other folder no longer run here",
+                own.display()
+            ))
+            .hint("`cargo xtask install-hooks --force` installs them there all the same")
     });
     Ok(refused)
 }

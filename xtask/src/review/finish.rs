@@ -154,12 +154,16 @@ pub fn finish(
     if queue::get(repo, key).is_none_or(|request| request.state != State::Waiting) {
         return Ok(());
     }
-    if !has_arrived(repo, &request)? {
+    let came_of_it = match has_arrived(repo, &request) {
+        Ok(true) => make(&request),
         // It was refused, interrupted or a dry run, and the user has seen that; or a later push has
         // come on top, and somebody waits for that one, too.
-        return queue::drop_request(repo, disk, key);
-    }
-    match make(&request)? {
+        Ok(false) => Ok(None),
+        Err(failure) => Err(failure),
+    };
+    let state =
+        came_of_it.unwrap_or_else(|failure| Some(State::Failed { why: failure.to_string() }));
+    match state {
         Some(state) => queue::put(repo, disk, &Request { state, ..request }),
         None => queue::drop_request(repo, disk, key),
     }

@@ -1,7 +1,6 @@
 //! One run of sync in one worktree: look, decide, and, unless only looking, write.
 
 use std::collections::BTreeSet;
-use std::fs::Metadata;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,18 +16,16 @@ use super::message::message;
 use super::overlay::{Laid, Overlay, Under};
 use super::plan::{Beyond, Item, Plan, WriteMode, plan};
 use super::recover;
-use super::upstream::{Ahead, Everything, Standing, standing};
-use crate::base::error::{Context as _, Error, Result};
+use super::upstream::{Ahead, Standing, standing};
+use crate::base::error::{Error, Result};
 use crate::base::files::Disk;
 use crate::base::lock::{self, Lock};
 use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
 use crate::base::signals::Interrupts;
-use crate::base::words::some_of;
 use crate::base::world::World;
 use crate::repo::{
-    Entry, Head, Id, Index, Indexed, NewCommit, OnceCanonical, OperationKind, Pair, Repo, Scope,
-    Stamp, Work,
+    Entry, Head, Id, Index, NewCommit, OnceCanonical, OperationKind, Repo, Scope, Stamp, Work,
 };
 
 /// How long another xtask in the same worktree is waited for.
@@ -299,86 +296,6 @@ pub fn wants_to_move(repo: &Repo, decided: &Decided, wishes: &Wishes) -> Result<
 fn is_barred(decided: &Decided, wishes: &Wishes) -> bool {
     !wishes.allow_protected
         && decided.head.branch.as_ref().is_some_and(|branch| decided.context.is_protected(branch))
-}
-
-/// Moves the branch to its upstream, as `git reset --keep` does.
-pub fn move_to(repo: &Repo, ahead: &Ahead) -> Result<()> {
-    let short = ahead.reference.strip_prefix("refs/remotes/").unwrap_or(&ahead.reference);
-    if repo.has_staged_changes()? {
-        // Git's `reset --keep` would keep the files, but forget what is staged of them.
-        return Err(Error::unable(format!(
-            "`{short}` has gone ahead, and what is staged keeps the branch from following it"
-        ))
-        .hint("commit, stash or unstage it, then sync again"));
-    }
-    let in_the_way = in_the_way(repo, ahead)?;
-    if !in_the_way.is_empty() {
-        // Git's `reset --keep` would replace what git ignores without a word.
-        let names: Vec<String> = in_the_way.iter().map(ToString::to_string).collect();
-        return Err(Error::unable(format!(
-            "`{short}` has gone ahead, and brings {}, where there is something that git does not \
-             track; nothing was moved",
-            some_of(&names, 5)
-        ))
-        .hint("move that aside, then sync again"));
-    }
-    let moved = repo.reset_keep(&ahead.commit.to_string())?;
-    if moved.status.success() {
-        return Ok(());
-    }
-    Err(Error::unable(format!(
-        "`{short}` has gone ahead, and local changes keep the branch from following it"
-    ))
-    .detail(moved.stderr)
-    .hint("commit or stash them, then sync again; or sync the files alone with --no-commit"))
-}
-
-/// What lies where a move to another commit would bring a new file, and is not tracked.
-fn in_the_way(repo: &Repo, ahead: &Ahead) -> Result<Vec<RepoPath>> {
-    let (here, there) = (repo.head()?.tree, repo.tree_of(ahead.commit)?);
-    let index = repo.index()?;
-    let changed = repo.compare_trees(Some(here), Some(there), &Everything)?;
-    let mut found = BTreeSet::new();
-    let is_new = |pair: &Pair| pair.one.is_none() && pair.two.is_some();
-    for (path, _) in changed.iter().filter(|(_, pair)| is_new(pair)) {
-        let mut way = path.ancestors().collect::<Vec<_>>();
-        way.sort_by_key(|part| part.as_bytes().len());
-        for part in way.into_iter().chain([path.clone()]) {
-            let Ok(meta) = part.on_disk(repo.root()).symlink_metadata() else { break };
-            if part != *path && meta.is_dir() {
-                continue;
-            }
-            // What is tracked gives way as git sees fit, and so does what is behind a link.
-            untracked_in(repo, &index, part, &meta, &mut found)?;
-            break;
-        }
-    }
-    Ok(found.into_iter().collect())
-}
-
-/// What is not tracked at a path, or anywhere below it.
-fn untracked_in(
-    repo: &Repo,
-    index: &Index,
-    path: RepoPath,
-    meta: &Metadata,
-    found: &mut BTreeSet<RepoPath>,
-) -> Result<()> {
-    use std::os::unix::ffi::OsStrExt;
-    if !meta.is_dir() {
-        if repo.staged(index, &path)? == Indexed::Absent {
-            found.insert(path);
-        }
-        return Ok(());
-    }
-    let failed = || format!("`{path}` cannot be read");
-    for entry in std::fs::read_dir(path.on_disk(repo.root())).unable(failed)? {
-        let entry = entry.unable(failed)?;
-        let inside = [path.as_bytes(), b"/", entry.file_name().as_bytes()].concat();
-        let meta = entry.path().symlink_metadata().unable(failed)?;
-        untracked_in(repo, index, RepoPath::new(inside), &meta, found)?;
-    }
-    Ok(())
 }
 
 /// Makes the plan true. The caller holds the lock of the worktree.

@@ -5,12 +5,17 @@
 //! can move to the upstream without anything being lost; that is what keeps two machines from
 //! diverging.
 
+use std::collections::BTreeSet;
+use std::fs::Metadata;
+use std::os::unix::ffi::OsStrExt;
+
 use super::context::Context;
 use super::message::SOURCE_TRAILER;
-use crate::base::error::Result;
+use crate::base::error::{Context as _, Error, Result};
 use crate::base::path::RepoPath;
+use crate::base::words::some_of;
 use crate::config::Identity;
-use crate::repo::{CommitInfo, Head, Id, Repo, Scope};
+use crate::repo::{CommitInfo, Head, Id, Index, Indexed, Pair, Repo, Scope};
 
 /// Where a branch stands to its upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,8 +92,87 @@ fn is_pure(repo: &Repo, id: Id, identity: &Identity) -> Result<bool> {
     Ok(true)
 }
 
+/// Moves the branch to its upstream, as `git reset --keep` does.
+pub fn move_to(repo: &Repo, ahead: &Ahead) -> Result<()> {
+    let short = ahead.reference.strip_prefix("refs/remotes/").unwrap_or(&ahead.reference);
+    if repo.has_staged_changes()? {
+        // Git's `reset --keep` would keep the files, but forget what is staged of them.
+        return Err(Error::unable(format!(
+            "`{short}` has gone ahead, and what is staged keeps the branch from following it"
+        ))
+        .hint("commit, stash or unstage it, then sync again"));
+    }
+    let in_the_way = in_the_way(repo, ahead)?;
+    if !in_the_way.is_empty() {
+        // Git's `reset --keep` would replace what git ignores without a word.
+        let names: Vec<String> = in_the_way.iter().map(ToString::to_string).collect();
+        return Err(Error::unable(format!(
+            "`{short}` has gone ahead, and brings {}, where there is something that git does not \
+             track; nothing was moved",
+            some_of(&names, 5)
+        ))
+        .hint("move that aside, then sync again"));
+    }
+    let moved = repo.reset_keep(&ahead.commit.to_string())?;
+    if moved.status.success() {
+        return Ok(());
+    }
+    Err(Error::unable(format!(
+        "`{short}` has gone ahead, and local changes keep the branch from following it"
+    ))
+    .detail(moved.stderr)
+    .hint("commit or stash them, then sync again; or sync the files alone with --no-commit"))
+}
+
+/// What lies where a move to another commit would bring a new file, and is not tracked.
+fn in_the_way(repo: &Repo, ahead: &Ahead) -> Result<Vec<RepoPath>> {
+    let (here, there) = (repo.head()?.tree, repo.tree_of(ahead.commit)?);
+    let index = repo.index()?;
+    let changed = repo.compare_trees(Some(here), Some(there), &Everything)?;
+    let mut found = BTreeSet::new();
+    let is_new = |pair: &Pair| pair.one.is_none() && pair.two.is_some();
+    for (path, _) in changed.iter().filter(|(_, pair)| is_new(pair)) {
+        let mut way = path.ancestors().collect::<Vec<_>>();
+        way.sort_by_key(|part| part.as_bytes().len());
+        for part in way.into_iter().chain([path.clone()]) {
+            let Ok(meta) = part.on_disk(repo.root()).symlink_metadata() else { break };
+            if part != *path && meta.is_dir() {
+                continue;
+            }
+            // What is tracked gives way as git sees fit, and so does what is behind a link.
+            untracked_in(repo, &index, part, &meta, &mut found)?;
+            break;
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// What is not tracked at a path, or anywhere below it.
+fn untracked_in(
+    repo: &Repo,
+    index: &Index,
+    path: RepoPath,
+    meta: &Metadata,
+    found: &mut BTreeSet<RepoPath>,
+) -> Result<()> {
+    if !meta.is_dir() {
+        if repo.staged(index, &path)? == Indexed::Absent {
+            found.insert(path);
+        }
+        return Ok(());
+    }
+    let failed = || format!("`{path}` cannot be read");
+    for entry in std::fs::read_dir(path.on_disk(repo.root())).unable(failed)? {
+        let entry = entry.unable(failed)?;
+        let inside = [path.as_bytes(), b"/", entry.file_name().as_bytes()].concat();
+        let meta = entry.path().symlink_metadata().unable(failed)?;
+        untracked_in(repo, index, RepoPath::new(inside), &meta, found)?;
+    }
+    Ok(())
+}
+
 /// A scope without bounds.
-pub(super) struct Everything;
+struct Everything;
 
 impl Scope for Everything {
     fn enters(&self, _folder: &[u8]) -> bool {

@@ -315,7 +315,7 @@ fn lesson_23_hooks_ask_nothing() {
     repo.canonical(&[("setup/a", None), ("setup/b", None), ("scripts/run.sh", None)]);
     let ran = repo.try_git(&["switch", "-c", "one"]).success();
     assert!(ran.err.contains("3 of the 3 managed files would be deleted"), "{}", ran.err);
-    assert!(ran.err.contains("`cargo xtask sync --yes`"), "{}", ran.err);
+    assert!(ran.err.contains("xtask sync --yes` deletes them"), "{}", ran.err);
     assert_eq!(repo.read("setup/a"), "a1\n");
     assert_eq!(repo.status(), "");
 }

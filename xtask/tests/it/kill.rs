@@ -103,6 +103,22 @@ fn a_killed_sync_is_mended_by_the_next_command() {
 }
 
 #[test]
+fn a_killed_sync_is_mended_by_the_next_hook() {
+    let lab = Lab::new();
+    let place = scene(&lab, false);
+    let before = place.scene();
+    place.xtask(&["install-hooks", "--this-program"]).success();
+    kill_at(&place, FILES / 2);
+    assert_ne!(place.scene(), before, "the kill came in mid-write");
+    let head = place.head();
+    let hook = place.xtask(&["hook", "post-checkout", "1", &head, &head, "1"]).success();
+    hook.says("has been put right").says("brought up to date");
+    assert_eq!(place.id("HEAD~1"), head);
+    assert_eq!(place.status(), " M src/app\nA  src/staged\n");
+    assert_eq!(place.git(&["diff", "orchestration-tools", "HEAD", "--", "setup"]), "");
+}
+
+#[test]
 fn an_interrupted_sync_takes_back_what_it_began_and_ends_with_130() {
     let lab = Lab::new();
     let place = scene(&lab, false);

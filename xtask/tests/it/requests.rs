@@ -274,6 +274,21 @@ fn a_slow_gh_does_not_hold_the_push_up() {
     assert!(scene.answers()[0].contains("draft pull request opened"));
 }
 
+/// What goes wrong where nobody listens is told by the next command.
+#[test]
+fn a_request_that_fails_on_its_way_says_so() {
+    let lab = Lab::new();
+    let scene = scene(&lab, GITHUB);
+    // The branch is not followed here, and the remote cannot be asked.
+    let spec = "+refs/heads/main:refs/remotes/origin/main";
+    scene.repo.git(&["config", "remote.origin.fetch", spec]);
+    fs::write(lab.path("ssh"), SSH.replace("git-upload-pack*", "git-never-mind*")).unwrap();
+    scene.push_change("a2\n").success();
+    let answers = scene.answers();
+    assert!(answers[0].contains("`origin` cannot be asked"), "{answers:?}");
+    assert!(answers[0].contains(COMPARE), "{answers:?}");
+}
+
 /// Five pushes made five pull requests.
 #[test]
 fn lesson_18_pushes_one_upon_the_other_make_one_request() {
@@ -461,7 +476,11 @@ fn push_pushes_what_is_named_and_nothing_else() {
     scene.repo.git(&["commit", "-qam", "Change a again"]);
     scene.xtask(&["push"]).success().says("pull request updated");
     scene.repo.git(&["switch", "-q", "--detach"]);
-    scene.xtask(&["push", "origin", "HEAD:refs/heads/detached"]).success();
+    scene.repo.write("setup/b", "b of my own\n");
+    scene.repo.git(&["commit", "-qam", "Change b", "--no-verify"]);
+    let calls = scene.calls().len();
+    scene.xtask(&["push", "origin", "HEAD:refs/heads/detached"]).success().says("for `detached`");
+    assert!(scene.calls().len() > calls);
 }
 
 #[test]
