@@ -92,6 +92,14 @@ pub enum Command {
     Run(Run),
     /// `git push`, then open or update the pull request of a branch that changes managed files
     Push(Push),
+    /// Take the managed part of approved commits into the canonical branch
+    ReverseSync(ReverseSync),
+    /// Collect what a branch changes at managed paths as one commit, ready to be taken in
+    Extract(Extract),
+    /// Take collected changes into the canonical branch
+    Promote(Promote),
+    /// Bring every branch to the canonical state, without checking any out
+    Propagate(Propagate),
     /// Install git hooks that keep branches up to date by themselves
     InstallHooks(InstallHooks),
     /// Take the hooks out again, and put back those that were there before
@@ -133,6 +141,153 @@ pub struct Push {
     /// The arguments of `git push`
     #[arg(value_name = "GIT-PUSH-ARG", trailing_var_arg = true, allow_hyphen_values = true)]
     pub arguments: Vec<OsString>,
+}
+
+/// `reverse-sync`.
+#[derive(Args)]
+#[command(
+    long_about = "\
+Take the managed part of approved commits into the canonical branch.
+
+Only managed paths are taken, as a three-way merge, with author, date and message as they were and
+two trailers that say where they came from. Several commits go through together or not at all. What
+the canonical branch has already is skipped. It works wherever that branch is checked out, and leaves
+local changes there alone.",
+    after_help = "\
+Examples:
+  cargo xtask reverse-sync feature/ci abc1234            one commit of that branch
+  cargo xtask reverse-sync feature/ci main..feature/ci   all of its commits that have managed files
+  cargo xtask reverse-sync feature/ci abc1234 --resolve  open its conflict in a worktree of its own
+  cargo xtask reverse-sync --continue                    go on with what was resolved there"
+)]
+pub struct ReverseSync {
+    /// The branch from which the commits come
+    #[arg(value_name = "BRANCH", required_unless_present_any = ["continue_", "abort"])]
+    pub branch: Option<String>,
+    /// The commits, or ranges of them (`A..B`)
+    #[arg(value_name = "COMMIT", required_unless_present_any = ["continue_", "abort"])]
+    pub commits: Vec<String>,
+    /// Take what a merge brought in, seen from this parent of it (1 is the branch merged into)
+    #[arg(long, value_name = "PARENT")]
+    pub mainline: Option<usize>,
+    /// Open a conflict in a worktree of its own, to be resolved there
+    #[arg(long)]
+    pub resolve: bool,
+    /// Go on with what was resolved
+    #[arg(long = "continue", conflicts_with_all = ["branch", "commits", "mainline", "resolve", "abort", "dry_run"])]
+    pub continue_: bool,
+    /// Give up what is being resolved; the canonical branch stays as it was
+    #[arg(long, conflicts_with_all = ["branch", "commits", "mainline", "resolve", "dry_run"])]
+    pub abort: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Only show what would be taken; write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `extract`.
+#[derive(Args)]
+#[command(
+    long_about = "\
+Collect what a branch changes at managed paths as one commit on `orchestration-tools-changes`.
+
+That branch is the canonical commit with one commit on top for each source branch. Extracting a branch
+again replaces its own commit and leaves the others. Your branch, index and files are not touched.",
+    after_help = "\
+Examples:
+  cargo xtask extract                       the branch that is checked out
+  cargo xtask extract feature/ci --dry-run  what would be collected
+  cargo xtask extract feature/ci --push --comment   as CI does it at every push"
+)]
+pub struct Extract {
+    /// The branch; the one that is checked out if it is not given
+    #[arg(value_name = "BRANCH")]
+    pub branch: Option<String>,
+    /// See its changes against this commit, not against the canonical content it came from
+    #[arg(long, value_name = "COMMIT")]
+    pub base: Option<String>,
+    /// Push the branch of changes, if nobody else has moved it
+    #[arg(long)]
+    pub push: bool,
+    /// Say it in one comment on the branch's pull request (through `gh`), renewed each time
+    #[arg(long)]
+    pub comment: bool,
+    /// Only say what would be collected; write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `promote`.
+#[derive(Args)]
+#[command(
+    long_about = "\
+Take collected changes from `orchestration-tools-changes` into the canonical branch.
+
+Only managed paths are taken, and all that is chosen or nothing. What is not chosen stays collected, on
+top of the new canonical commit.",
+    after_help = "\
+Examples:
+  cargo xtask promote --dry-run    what is waiting
+  cargo xtask promote feature/ci   what comes from that branch
+  cargo xtask promote              all of it"
+)]
+pub struct Promote {
+    /// The source branches; all if none is given
+    #[arg(value_name = "BRANCH")]
+    pub branches: Vec<String>,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Only show what would be taken; write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `propagate`.
+#[derive(Args)]
+#[command(
+    long_about = "\
+Bring every branch to the canonical state, without checking any out.
+
+Each branch gets the commit that `sync` would make on it. What a branch has customised stays. A branch
+that a worktree has checked out is synced there, by the rules of `sync`. A protected branch is not
+touched: its commit goes on `orchestration-sync/BRANCH` beside it, to be merged by a pull request.
+Branches for which the rules say `mode = \"notify\"` are left alone unless they are named in full.",
+    after_help = "\
+Examples:
+  cargo xtask propagate --dry-run -v         every branch, and what would happen to it
+  cargo xtask propagate 'feature/*'          the branches here that match
+  cargo xtask propagate --push               the branches here, and push what is theirs alone
+  cargo xtask propagate --remote --push      the branches of the remote
+  cargo xtask propagate --remote --push --pr and pull requests for the protected ones"
+)]
+pub struct Propagate {
+    /// Only branches whose name matches, as in `git branch --list`
+    #[arg(value_name = "GLOB")]
+    pub globs: Vec<String>,
+    /// The branches of the remote instead of those here
+    #[arg(long)]
+    pub remote: bool,
+    /// Push: all in one push, each branch only if it has not moved, nothing of anybody else's
+    #[arg(long)]
+    pub push: bool,
+    /// Open, update or close the pull requests of protected branches (through `gh`)
+    #[arg(long, requires = "push")]
+    pub pr: bool,
+    /// Also delete more than half of the managed files of a branch
+    #[arg(long)]
+    pub yes: bool,
+    /// Only say what would happen; write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Answer as JSON: every branch, and every path that is not in sync
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `install-hooks`.

@@ -5,6 +5,7 @@ pub mod digest;
 pub mod error;
 pub mod files;
 pub mod lock;
+pub mod markers;
 pub mod path;
 pub mod process;
 pub mod progress;

@@ -3,10 +3,14 @@
 
 mod completions;
 mod diff;
+mod extract;
 mod hook;
 mod hooks;
 mod install_hooks;
+mod promote;
+mod propagate;
 mod push;
+mod reverse_sync;
 mod run;
 mod session;
 mod setup;
@@ -92,6 +96,10 @@ fn run(args: Vec<OsString>) -> Exit {
         Command::Switch(args) => switch::run(&session, &args),
         Command::Run(args) => run::run(&session, &args),
         Command::Push(args) => push::run(&session, &args),
+        Command::ReverseSync(args) => reverse_sync::run(&session, &args),
+        Command::Extract(args) => extract::run(&session, &args),
+        Command::Promote(args) => promote::run(&session, &args),
+        Command::Propagate(args) => propagate::run(&session, &args),
         Command::InstallHooks(args) => install_hooks::run(&session, &args),
         Command::UninstallHooks => uninstall_hooks::run(&session),
         Command::Hooks(args) => hooks::run(&session, &args),

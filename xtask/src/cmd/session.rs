@@ -144,6 +144,18 @@ impl Session {
         Ok(RepoPath::new(inside.as_os_str().as_bytes()))
     }
 
+    /// Asks before something is changed that others will see. Without `--yes` and without a terminal
+    /// there is nobody to ask, and that is an error of usage.
+    pub(super) fn confirm(&self, question: &str, is_said: bool) -> Result<bool> {
+        if is_said {
+            return Ok(true);
+        }
+        report::ask(question).ok_or_else(|| {
+            Error::usage("nothing was changed: this asks first, and there is no terminal to ask on")
+                .hint("`--yes` says yes; `--dry-run` only looks")
+        })
+    }
+
     /// Several of them.
     pub(super) fn repo_paths(&self, repo: &Repo, typed: &[OsString]) -> Result<Vec<RepoPath>> {
         typed.iter().map(|path| self.repo_path(repo, path)).collect()
@@ -230,4 +242,15 @@ pub(super) fn empty(repo: &Repo, context: &Context) -> SyncReport {
         warnings: context.warnings.clone(),
         paths: Vec::new(),
     }
+}
+
+/// What can be typed once the canonical branch has moved.
+pub(super) fn after_landing(session: &Session, repo: &Repo, branch: &str) {
+    let remote = crate::sync::context::usual_names(repo).remote;
+    if repo.has_remote(&remote) {
+        session.story(&format!("next: `git push {remote} {branch}` for everybody"));
+    }
+    session.story(
+        "`cargo xtask propagate` brings it to every branch here, `cargo xtask sync` to this one",
+    );
 }

@@ -12,9 +12,7 @@ use crate::report::Loudness;
 use crate::report::hooks::installed;
 use crate::report::sync::{Manner, SyncReport};
 use crate::sync::context::{self, BRANCH_SETTING, Names, REMOTE_SETTING};
-use crate::sync::gather::Depth;
-use crate::sync::run::{Looked, Wishes, check_gates, check_rules, look, wants_to_move, write};
-use crate::sync::upstream::move_to;
+use crate::sync::run::{Looked, Wishes, look_to_write, write};
 
 pub(super) fn run(session: &Session, args: &Setup) -> Exit {
     let code = sync(session)?;
@@ -82,16 +80,7 @@ fn sync(session: &Session) -> Exit {
         ));
     }
     let wishes = Wishes::plain();
-    let mut looked = look(&repo, context, &wishes, Depth::Everything, &tools)?;
-    if let Looked::Decided(decided) = &looked {
-        check_gates(&repo, &tools)?;
-        if let Some(ahead) = wants_to_move(&repo, decided, &wishes)? {
-            check_rules(&repo, decided, &wishes)?;
-            move_to(&repo, &ahead)?;
-            let context = decided.context.clone();
-            looked = look(&repo, context, &wishes, Depth::Everything, &tools)?;
-        }
-    }
+    let (looked, _) = look_to_write(&repo, context, &wishes, &tools)?;
     let decided = match looked {
         Looked::OnCanonical(_) => return Ok(DONE),
         Looked::Decided(decided) => decided,

@@ -16,10 +16,9 @@ use crate::sync::gather::Depth;
 use crate::sync::plan::{Beyond, WriteMode};
 use crate::sync::recover;
 use crate::sync::run::{
-    Decided, Done, Looked, Tools, Wishes, check_gates, check_rules, has_drift, look, read_context,
-    wants_to_move, write,
+    Decided, Done, Looked, Tools, Wishes, check_rules, has_drift, look, look_to_write,
+    read_context, write,
 };
-use crate::sync::upstream::move_to;
 
 /// What one worktree came to.
 struct Outcome {
@@ -87,24 +86,13 @@ fn one(
     let context = read_context(repo, fetch)?;
     let mut warnings = context.warnings.clone();
     warnings.extend(mended);
-    let mut looked = look(repo, context, wishes, Depth::Everything, tools)?;
-    let mut moved_to = None;
-    if let Looked::Decided(decided) = &looked {
-        check_gates(repo, tools)?;
-        if let Some(ahead) = wants_to_move(repo, decided, wishes)? {
-            check_rules(repo, decided, wishes)?;
-            move_to(repo, &ahead)?;
-            moved_to = Some(ahead.commit.to_string());
-            let context = decided.context.clone();
-            looked = look(repo, context, wishes, Depth::Everything, tools)?;
-        }
-    }
+    let (looked, moved_to) = look_to_write(repo, context, wishes, tools)?;
     let decided = match looked {
         Looked::OnCanonical(context) => return Ok(on_canonical(repo, &context, wishes)),
         Looked::Decided(decided) => decided,
     };
     let mut outcome = described(repo, &decided, wishes, warnings);
-    outcome.report.moved_to = moved_to;
+    outcome.report.moved_to = moved_to.map(|id| id.to_string());
     let Done { commit, undo, conflicts, is_untidy } = write(repo, *decided, wishes, tools)?;
     outcome.report.commit = commit.map(|id| id.to_string());
     outcome.report.undo = undo;

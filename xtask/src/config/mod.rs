@@ -16,3 +16,21 @@ pub const SYNC_FILE: &str = "setup/sync.toml";
 
 /// Where the branch rules lie in the repository.
 pub const BRANCHES_FILE: &str = "setup/branches.toml";
+
+/// What is wrong with a file of rules, each fault.
+#[must_use]
+pub fn rule_faults(file: &str, content: &[u8]) -> Vec<String> {
+    let Ok(text) = std::str::from_utf8(content) else {
+        return vec![format!("{file} is not UTF-8")];
+    };
+    let read = match file {
+        SYNC_FILE => SyncConfig::parse(file, text).map(drop),
+        BRANCHES_FILE => BranchesConfig::parse(file, text).map(drop),
+        _ => Ok(()),
+    };
+    match read {
+        Ok(()) => Vec::new(),
+        Err(faults) if faults.details().is_empty() => vec![faults.what().to_owned()],
+        Err(faults) => faults.details().to_vec(),
+    }
+}

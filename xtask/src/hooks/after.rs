@@ -14,9 +14,8 @@ use crate::repo::{Known, Repo};
 use crate::sync::classify::Class;
 use crate::sync::context::{self, Context};
 use crate::sync::gather::Depth;
-use crate::sync::managed::Managed;
-use crate::sync::manner::{Owner, manner};
-use crate::sync::plan::{Action, Plan, WriteMode};
+use crate::sync::manner::{Owner, canonical_files, is_no_part_of_this, manner, no_part};
+use crate::sync::plan::{Plan, WriteMode};
 use crate::sync::recover;
 use crate::sync::run::{Decided, Looked, Tools, Wishes, check_gates, look, wants_to_move, write};
 use crate::sync::upstream::{Standing, is_sync_commit, move_to, standing};
@@ -48,11 +47,11 @@ pub fn after(repo: &Repo, hook: Hook, args: &[OsString], tools: &Tools<'_>) -> R
     if !has_work {
         return Ok(news(attention(&decided.plan, &context)));
     }
-    if is_no_part_of_this(repo, &decided)? {
+    let many = canonical_files(repo, &context)?;
+    if is_no_part_of_this(repo, &decided.head, &context, &decided.plan, many)? {
         return Ok(news(vec![format!(
-            "`{branch}` shares no history with `{}` and has hardly any of its files, so it is left \
-             alone; `cargo xtask sync` brings them",
-            context.config.branch
+            "{}, so it is left alone; `cargo xtask sync` brings them",
+            no_part(&branch, &context)
         )]));
     }
     let manner = manner(repo, &decided.head, &context)?;
@@ -77,19 +76,6 @@ pub fn after(repo: &Repo, hook: Hook, args: &[OsString], tools: &Tools<'_>) -> R
     };
     let tools = &Tools { ending: gates::ending(repo, hook), ..*tools };
     act(repo, hook, mode, &context, tools)
-}
-
-/// Whether a branch has nothing to do with all this: no common history, and not even half of the
-/// canonical files. Pages of a web site live on such branches.
-fn is_no_part_of_this(repo: &Repo, decided: &Decided) -> Result<bool> {
-    let Decided { head, context, plan, .. } = decided;
-    let new = plan.items.iter().filter(|item| item.action == Action::Create).count();
-    if new == 0 || repo.merge_base(head.commit, context.canonical.commit)?.is_some() {
-        return Ok(false);
-    }
-    let managed = Managed::new(&context.config, head.branch.as_deref());
-    let all = repo.list_tree(context.canonical.tree, &managed)?.len();
-    Ok(new * 2 > all)
 }
 
 /// Whether git has told us of something that can leave a branch behind.

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::before_push::rule_faults;
-use super::content::{conflicts, first_conflict, syntax_fault};
+use super::content::syntax_fault;
 use super::off;
 use crate::base::error::Result;
+use crate::base::markers::{conflicts, first_conflict};
 use crate::base::path::RepoPath;
 use crate::base::words::some_of;
-use crate::config::{BRANCHES_FILE, SYNC_FILE};
+use crate::config::{BRANCHES_FILE, SYNC_FILE, rule_faults};
 use crate::repo::{Entry, Id, Mode, PathPatterns, Repo, Scope, StagedChange};
 use crate::sync::context;
 use crate::sync::managed::Managed;

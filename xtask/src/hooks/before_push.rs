@@ -5,8 +5,8 @@ use super::off;
 use crate::base::error::Result;
 use crate::base::path::RepoPath;
 use crate::base::progress::Silent;
-use crate::config::{BRANCHES_FILE, BranchesConfig, SYNC_FILE, SyncConfig};
-use crate::repo::{Id, Repo};
+use crate::config::{BRANCHES_FILE, SYNC_FILE, rule_faults};
+use crate::repo::{Head, Id, Repo};
 use crate::sync::classify::Class;
 use crate::sync::context::{self, Context};
 use crate::sync::managed::Managed;
@@ -100,24 +100,6 @@ fn broken_rules(repo: &Repo, refs: &[PushedRef]) -> Vec<String> {
     faults.flatten().collect()
 }
 
-/// What is wrong with a file of rules, each fault.
-#[must_use]
-pub fn rule_faults(file: &str, content: &[u8]) -> Vec<String> {
-    let Ok(text) = std::str::from_utf8(content) else {
-        return vec![format!("{file} is not UTF-8")];
-    };
-    let read = match file {
-        SYNC_FILE => SyncConfig::parse(file, text).map(drop),
-        BRANCHES_FILE => BranchesConfig::parse(file, text).map(drop),
-        _ => Ok(()),
-    };
-    match read {
-        Ok(()) => Vec::new(),
-        Err(faults) if faults.details().is_empty() => vec![faults.what().to_owned()],
-        Err(faults) => faults.details().to_vec(),
-    }
-}
-
 /// Judges a push.
 pub fn judge(repo: &Repo, context: Context, refs: &[PushedRef]) -> Result<Verdict> {
     let mut verdict = Verdict::default();
@@ -169,7 +151,8 @@ pub fn changed_since(repo: &Repo, context: &Context, refs: &[PushedRef]) -> Resu
             once = Some(repo.once_canonical(tip, &managed, managed.rules(), &Silent)?);
         }
         let Some(once) = &once else { continue };
-        let classes = classes(repo, context, once, branch, new)?;
+        let head = Head { branch: Some(branch.to_owned()), commit: new, tree };
+        let classes = classes(repo, context, once, &head, &mut repo.lineage())?;
         let own = classes.into_iter().filter(|(_, class)| *class == Class::Customised);
         let paths: Vec<RepoPath> = own.map(|(path, _)| path).collect();
         if !paths.is_empty() {

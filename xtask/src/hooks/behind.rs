@@ -91,12 +91,12 @@ fn words(branches: usize, worktrees: usize, files: usize) -> String {
     let are =
         if branches == 1 { "1 branch is".to_owned() } else { format!("{branches} branches are") };
     let behind = format!("{are} now behind in {}", count(files, "managed file"));
-    let follows = "a branch follows when it is next checked out";
+    let follows =
+        "they follow when they are next checked out, or all at once by `cargo xtask propagate`";
     match worktrees {
         0 => format!("{behind}; {follows}"),
         _ => format!(
-            "{behind}; `cargo xtask sync --all-worktrees` updates the {} in a worktree, and \
-             otherwise {follows}",
+            "{behind}, {} of them in a worktree; {follows}",
             if worktrees == 1 { "one".to_owned() } else { worktrees.to_string() }
         ),
     }

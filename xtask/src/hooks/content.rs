@@ -1,37 +1,10 @@
 //! What is wrong with the content of a file, as far as anybody can tell without knowing the
-//! project: conflict markers, and TOML and JSON that cannot be read.
+//! project: TOML and JSON that cannot be read.
 
 use serde::de::IgnoredAny;
 
 /// A larger TOML file is not read, in bytes: its reader takes a second for a megabyte of nonsense.
 const LARGEST_TOML: usize = 1_000_000;
-
-/// How many markers of conflicts stand in a text: beginnings, and ends that come after a line that
-/// parts the two sides. A conflict that is half resolved counts as well. A text that is not one (it
-/// has a NUL byte near its beginning) has none.
-#[must_use]
-pub fn conflicts(content: &[u8]) -> usize {
-    if content[..content.len().min(8000)].contains(&0) {
-        return 0;
-    }
-    let mut found = 0;
-    let mut is_parted = false;
-    for line in content.split(|byte| *byte == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        is_parted |= line == b"=======";
-        let is_end = is_parted && line.starts_with(b">>>>>>> ");
-        found += usize::from(line.starts_with(b"<<<<<<< ") || is_end);
-    }
-    found
-}
-
-/// The line of the first conflict.
-#[must_use]
-pub fn first_conflict(content: &[u8]) -> usize {
-    let lines = content.split(|byte| *byte == b'\n');
-    let is_marker = |line: &[u8]| line.starts_with(b"<<<<<<< ") || line.starts_with(b">>>>>>> ");
-    lines.into_iter().position(is_marker).map_or(1, |at| at + 1)
-}
 
 /// What keeps a file from being read, by its name: `cannot be read: line 3: …`. Nothing for kinds of
 /// files that are not looked at.
@@ -142,21 +115,6 @@ fn without_comments(content: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn markers_count_whether_or_not_all_of_them_are_there() {
-        let conflict = "a\n<<<<<<< ours\nb\n=======\nc\n>>>>>>> theirs\n";
-        assert_eq!(conflicts(conflict.as_bytes()), 2);
-        assert_eq!(conflicts(conflict.replace('\n', "\r\n").as_bytes()), 2);
-        assert_eq!(conflicts(b"a\n<<<<<<< HEAD\nb\n"), 1);
-        assert_eq!(conflicts(b"a\n=======\nb\n>>>>>>> theirs\n"), 1);
-        assert_eq!(conflicts(b"Title\n=======\ntext\n"), 0);
-        assert_eq!(conflicts(b">>>>>>> a quote in a quote\n"), 0);
-        assert_eq!(conflicts(b"<<<<<<<\n=======\n>>>>>>>\n"), 0);
-        assert_eq!(conflicts(b"  <<<<<<< indented\n  =======\n  >>>>>>> too\n"), 0);
-        assert_eq!(conflicts(&[b"\0", conflict.as_bytes()].concat()), 0);
-        assert_eq!(first_conflict(conflict.as_bytes()), 2);
-    }
 
     #[test]
     fn syntax_is_checked_by_the_name_of_the_file() {

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use super::push::not_reached;
 use super::{Id, Repo};
 use crate::base::error::{Error, Result};
 use crate::base::path::RepoPath;
@@ -12,6 +13,9 @@ use crate::base::process::{ACTIVE, Output, Program};
 /// How long a fetch may take before it is given up: two minutes, enough for a slow line and short
 /// enough for a person to notice.
 const FETCH: Duration = Duration::from_secs(120);
+
+/// How long a fetch or a push of hundreds of branches may take: ten minutes.
+const TRANSFER: Duration = Duration::from_secs(600);
 
 /// How long a command that works on this machine alone may take.
 const LOCAL: Duration = Duration::from_secs(600);
@@ -29,7 +33,7 @@ pub enum PushTo {
 }
 
 impl Repo {
-    fn git<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Program {
+    pub(super) fn git<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Program {
         Program::new("git", self.root()).args(args)
     }
 
@@ -65,6 +69,57 @@ impl Repo {
         args.extend(specs.iter().map(String::as_str));
         let fetched = run(&args)?;
         if fetched.status.success() { Ok(()) } else { Err(failed(&fetched)) }
+    }
+
+    /// A command that talks to a remote: it asks nothing, and has as long as a fetch.
+    pub(super) fn ask_remote(&self, args: &[String]) -> Result<Output> {
+        self.git(args.iter().map(String::as_str))
+            .variable("GIT_TERMINAL_PROMPT", "0")
+            .run_within(TRANSFER)
+    }
+
+    /// The branches of a remote, as it says now, with their commits. What they need is fetched, and
+    /// the remote-tracking refs follow. None of those is removed.
+    pub fn fetch_branches(&self, remote: &str) -> Result<Vec<(String, Id)>> {
+        let words =
+            |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let spec = format!("+refs/heads/*:refs/remotes/{remote}/*");
+        let quiet = ["-c", "gc.auto=0", "-c", "maintenance.auto=false", "fetch", "--quiet"];
+        let mut fetch = words(&quiet);
+        fetch.extend(words(&[
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--no-prune",
+            "--no-auto-maintenance",
+        ]));
+        fetch.extend(words(&["--recurse-submodules=no", "--", remote, &spec]));
+        let fetched = self.ask_remote(&fetch)?;
+        if !fetched.status.success() {
+            return Err(not_reached(remote, &fetched.stderr));
+        }
+        let listed = self.ask_remote(&words(&["ls-remote", "--heads", "--", remote]))?;
+        if !listed.status.success() {
+            return Err(not_reached(remote, &listed.stderr));
+        }
+        let mut branches = Vec::new();
+        for name in listed.stdout.lines().filter_map(|line| line.split('\t').nth(1)) {
+            let Some(name) = name.strip_prefix("refs/heads/") else { continue };
+            // What is newer there than what was fetched is found out when it is pushed.
+            if let Some(id) = self.resolve(&format!("refs/remotes/{remote}/{name}"))? {
+                branches.push((name.to_owned(), id));
+            }
+        }
+        Ok(branches)
+    }
+
+    /// Moves the branch that is checked out here forward to a commit, as `git merge --ff-only` does:
+    /// local changes that are not in the way stay, and where one is, or HEAD is not an ancestor,
+    /// nothing moves. No hook runs.
+    pub fn fast_forward(&self, target: Id) -> Result<Output> {
+        let target = target.to_string();
+        let merge = ["merge", "--quiet", "--ff-only", "--no-autostash", "--no-overwrite-ignore"];
+        let merge = merge.into_iter().chain(["--no-verify-signatures", "--no-stat", &target]);
+        self.git(["-c", "core.hooksPath=/dev/null"].into_iter().chain(merge)).run_within(LOCAL)
     }
 
     /// Moves the checked-out branch to `target` as `git reset --keep` does: files that differ
@@ -158,6 +213,33 @@ impl Repo {
             .args(paths.iter().map(|path| OsStr::from_bytes(path.as_bytes())))
             .variable("GIT_OPTIONAL_LOCKS", "0")
             .run_attached()
+    }
+
+    /// `git diff` between a commit (or nothing) and another, for these paths only, as it is shown on a
+    /// terminal but without a pager. Nothing is written.
+    pub fn show_change(
+        &self,
+        old: Option<Id>,
+        new: Id,
+        paths: &[RepoPath],
+        color: &str,
+    ) -> Result<()> {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+        let color = format!("--color={color}");
+        let old = old.unwrap_or_else(|| self.empty_tree()).to_string();
+        let new = new.to_string();
+        let fixed = ["--no-pager", "--literal-pathspecs", "diff", "--no-renames", "--no-ext-diff"];
+        for some in paths.chunks(500) {
+            let shown = self
+                .git(fixed.into_iter().chain([&color[..], &old, &new, "--"]))
+                .args(some.iter().map(|path| OsStr::from_bytes(path.as_bytes())))
+                .run_attached()?;
+            if !shown.success() {
+                return Err(Error::unable("the change cannot be shown"));
+            }
+        }
+        Ok(())
     }
 
     /// Sets a value in the configuration of this repository.

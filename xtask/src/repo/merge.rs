@@ -40,6 +40,17 @@ pub fn three_way(base: &[u8], ours: &[u8], theirs: &[u8], labels: (&str, &str)) 
     }
 }
 
+/// How many lines come and go between two texts; nothing where one of them is not text.
+#[must_use]
+pub fn changed_lines(old: &[u8], new: &[u8]) -> Option<(u32, u32)> {
+    if [old, new].iter().any(|text| text.iter().take(BINARY_WITHIN).any(|b| *b == 0)) {
+        return None;
+    }
+    let input = gix::diff::blob::InternedInput::new(old, new);
+    let diff = gix::diff::blob::Diff::compute(gix::diff::blob::Algorithm::Histogram, &input);
+    Some((diff.count_additions(), diff.count_removals()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +70,13 @@ mod tests {
         };
         let text = String::from_utf8(text).unwrap();
         assert_eq!(text, "<<<<<<< yours\none\n=======\nuno\n>>>>>>> canonical\n");
+    }
+
+    #[test]
+    fn changed_lines_are_counted_as_git_does() {
+        assert_eq!(changed_lines(b"1\n2\n3\n", b"1\ntwo\n3\n4\n"), Some((2, 1)));
+        assert_eq!(changed_lines(b"", b"1\n2\n"), Some((2, 0)));
+        assert_eq!(changed_lines(b"1\n", b"\0"), None);
     }
 
     #[test]

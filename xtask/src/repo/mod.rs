@@ -17,18 +17,21 @@ mod index;
 mod merge;
 mod paths;
 mod patterns;
+mod push;
 mod refs;
 mod remotes;
+mod revspec;
 mod staged;
 mod tree;
 mod work;
+mod workbench;
 mod worktrees;
 
 use std::path::{Path, PathBuf};
 
 pub use canonical::{Canonical, Resolved};
 pub use clean::CleanRecord;
-pub use commits::{CommitInfo, NewCommit, Stamp};
+pub use commits::{Carried, CommitInfo, Lineage, NewCommit, Stamp};
 pub use filters::Filters;
 pub use gates::{Operation, OperationKind};
 pub use git::{PUSHING, PushTo};
@@ -37,14 +40,16 @@ pub use head::Head;
 pub use history::{Known, OnceCanonical};
 pub use hooks_folder::{HooksFolder, NamedBy};
 pub use index::{Index, IndexStamp, Indexed, Staged};
-pub use merge::{Merged, three_way};
+pub use merge::{Merged, changed_lines, three_way};
 pub use paths::{collisions, unsafe_name};
 pub use patterns::{NamePattern, PathPatterns};
+pub use push::{Pushed, RefPush};
 pub use remotes::RemoteUrl;
+pub use revspec::Named;
 pub use staged::StagedChange;
-pub use tree::{Entry, LookedUp, Mode, Pair, Scope, TreeChange};
+pub use tree::{Below, Entry, Everything, LookedUp, Mode, Pair, Scope, TreeChange};
 pub use work::{FileStat, OnDisk, Reached, Ways, Work, read_raw};
-pub use worktrees::Worktree;
+pub use worktrees::{InUse, Worktree};
 
 use crate::base::error::{Context, Error, Result};
 
@@ -94,6 +99,14 @@ impl Repo {
         Ok(Repo { git, root, common })
     }
 
+    /// The same repository, where objects that are written stay in memory and are gone with it: for
+    /// what only looks and has to know how the result would be called.
+    #[must_use]
+    pub fn in_memory(&self) -> Repo {
+        let git = self.git.clone().with_object_memory();
+        Repo { git, root: self.root.clone(), common: self.common.clone() }
+    }
+
     /// The folder that holds the files.
     #[must_use]
     pub fn root(&self) -> &Path {
@@ -134,6 +147,12 @@ impl Repo {
     #[must_use]
     pub fn null_id(&self) -> Id {
         Id::null(self.git.object_hash())
+    }
+
+    /// The id of the tree that holds nothing.
+    #[must_use]
+    pub fn empty_tree(&self) -> Id {
+        Id::empty_tree(self.git.object_hash())
     }
 
     /// Whether history is cut off somewhere.

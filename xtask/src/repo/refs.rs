@@ -99,6 +99,33 @@ impl Repo {
             .unable(|| format!("the ref `{name}` cannot be made"))
     }
 
+    /// Gives a ref another value, or takes it away, if it still has this one; nothing stands for a
+    /// ref that is not there. Says whether it still had it.
+    pub fn swap_ref(
+        &self,
+        name: &str,
+        old: Option<Id>,
+        new: Option<Id>,
+        message: &str,
+        seconds: i64,
+    ) -> Result<bool> {
+        let failed = || format!("the ref `{name}` cannot be changed");
+        let full: FullName = name.try_into().unable(|| format!("`{name}` is no name of a ref"))?;
+        let expected = old.map_or(PreviousValue::MustNotExist, |old| {
+            PreviousValue::MustExistAndMatch(Target::Object(old))
+        });
+        let edit = match new {
+            Some(new) => update(full, new, expected, message),
+            None => RefEdit::new(full, Change::Delete { expected, log: RefLog::AndReference }),
+        };
+        match self.edit(edit, seconds) {
+            Ok(()) => Ok(true),
+            // Somebody who holds the lock of the ref is about to move it.
+            Err(_) if self.resolve(name)? != old => Ok(false),
+            Err(cause) => Err(cause).unable(failed),
+        }
+    }
+
     /// Removes a ref if it still has this value.
     pub fn delete_ref(&self, name: &str, id: Id) -> Result<()> {
         let full: FullName = name.try_into().unable(|| format!("`{name}` is no name of a ref"))?;

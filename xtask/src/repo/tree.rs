@@ -85,6 +85,33 @@ pub trait Scope {
     }
 }
 
+/// A scope without bounds.
+pub struct Everything;
+
+impl Scope for Everything {
+    fn enters(&self, _folder: &[u8]) -> bool {
+        true
+    }
+
+    fn holds(&self, _path: &[u8]) -> bool {
+        true
+    }
+}
+
+/// A scope of everything below one folder.
+pub struct Below<'a>(pub &'a RepoPath);
+
+impl Scope for Below<'_> {
+    fn enters(&self, folder: &[u8]) -> bool {
+        let folder = RepoPath::new(folder);
+        folder == *self.0 || self.0.is_below(&folder) || folder.is_below(self.0)
+    }
+
+    fn holds(&self, path: &[u8]) -> bool {
+        RepoPath::new(path).is_below(self.0)
+    }
+}
+
 /// What two trees hold at one path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pair {

@@ -5,6 +5,15 @@ use std::path::{Path, PathBuf};
 use super::Repo;
 use crate::base::error::{Context, Error, Result};
 
+/// The files of a worktree's git folder that name branches in use, and what for.
+const HOLDERS: [(&str, Option<&str>); 5] = [
+    ("HEAD", None),
+    ("rebase-merge/head-name", Some("a rebase")),
+    ("rebase-apply/head-name", Some("a rebase")),
+    ("rebase-merge/update-refs", Some("a rebase")),
+    ("BISECT_START", Some("a bisect")),
+];
+
 /// A registered worktree.
 #[derive(Clone, Debug)]
 pub struct Worktree {
@@ -16,7 +25,53 @@ pub struct Worktree {
     pub is_there: bool,
 }
 
+/// A branch that a worktree works on: its ref must not be moved under it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InUse {
+    /// The branch without `refs/heads/`.
+    pub branch: String,
+    /// The worktree.
+    pub root: PathBuf,
+    /// Whether its folder is there.
+    pub is_there: bool,
+    /// What git is in the middle of there with this branch, where it is not simply checked out.
+    pub operation: Option<&'static str>,
+}
+
 impl Repo {
+    /// The branches that worktrees have checked out, or are rebasing or bisecting.
+    pub fn branches_in_use(&self) -> Result<Vec<InUse>> {
+        let mut places = Vec::new();
+        let main = self.git.main_repo().unable(|| "the main worktree cannot be opened")?;
+        if let Some(root) = main.workdir() {
+            places.push((root.to_path_buf(), main.git_dir().to_path_buf()));
+        }
+        for proxy in self.git.worktrees().unable(|| "the worktrees cannot be listed")? {
+            let folder = proxy.git_dir().to_path_buf();
+            places.push((proxy.base().unwrap_or_else(|_| folder.clone()), folder));
+        }
+        let mut found = Vec::new();
+        for (root, folder) in places {
+            let root = root.canonicalize().unwrap_or(root);
+            let is_there = root.is_dir();
+            for (file, operation) in HOLDERS {
+                let Ok(text) = std::fs::read_to_string(folder.join(file)) else { continue };
+                let names = text.lines().filter_map(|line| {
+                    let line = line.trim();
+                    let line = line.strip_prefix("ref:").unwrap_or(line).trim();
+                    // A bisect notes the branch by its short name.
+                    let is_short = file == "BISECT_START";
+                    line.strip_prefix("refs/heads/").or(is_short.then_some(line))
+                });
+                for name in names {
+                    let (branch, root) = (name.to_owned(), root.clone());
+                    found.push(InUse { branch, root, is_there, operation });
+                }
+            }
+        }
+        Ok(found)
+    }
+
     /// The name that git has for this worktree; empty for the main one.
     #[must_use]
     pub fn worktree_name(&self) -> String {
@@ -41,7 +96,8 @@ impl Repo {
         .hint("`git worktree prune` forgets those that are gone"))
     }
 
-    /// All worktrees, the main one first, the others by path.
+    /// All worktrees, the main one first, the others by path. Those that are ours, under our folder
+    /// of state, are nobody's business.
     pub fn worktrees(&self) -> Result<Vec<Worktree>> {
         let mut all = Vec::new();
         let main = self.git.main_repo().unable(|| "the main worktree cannot be opened")?;
@@ -51,6 +107,9 @@ impl Repo {
         let mut linked = Vec::new();
         for proxy in self.git.worktrees().unable(|| "the worktrees cannot be listed")? {
             let Ok(root) = proxy.base() else { continue };
+            if root.starts_with(self.shared_state_folder()) {
+                continue;
+            }
             let opened = proxy.into_repo_with_possibly_inaccessible_worktree().ok();
             linked.push(describe(root, opened.as_ref()));
         }

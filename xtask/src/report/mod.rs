@@ -4,7 +4,9 @@
 
 pub mod backups;
 pub mod hooks;
+pub mod intake;
 mod progress;
+pub mod propagate;
 pub mod status;
 pub mod sync;
 pub mod why;
@@ -61,6 +63,21 @@ pub fn answer_json<T: serde::Serialize>(value: &T) -> Result<()> {
     let text =
         serde_json::to_string_pretty(value).expect("because reports hold nothing that JSON cannot");
     answer(&format!("{text}\n"))
+}
+
+/// Asks for a typed `yes` on the terminal. Nothing where there is nobody to ask.
+pub fn ask(question: &str) -> Option<bool> {
+    use std::io::{BufRead, IsTerminal, Write};
+    let input = std::io::stdin();
+    if !input.is_terminal() || !std::io::stderr().is_terminal() {
+        return None;
+    }
+    let mut err = anstream::stderr().lock();
+    let asked = write!(err, "{BOLD}{question}{BOLD:#} [type yes] ").and_then(|()| err.flush());
+    asked.ok()?;
+    let mut line = String::new();
+    input.lock().read_line(&mut line).ok()?;
+    Some(line.trim().eq_ignore_ascii_case("yes"))
 }
 
 /// Tells what is going on.

@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::forge::Project;
-use super::request::{About, LABELS};
+use super::request::{LABELS, Letter, renewed_body};
 use crate::base::error::{Error, Result};
 use crate::base::process::{Output, Program};
 use crate::base::world::World;
@@ -47,6 +48,14 @@ struct Owner {
     login: String,
 }
 
+/// A comment as the service tells it.
+#[derive(Debug, Deserialize)]
+struct Comment {
+    id: u64,
+    #[serde(default)]
+    body: Option<String>,
+}
+
 /// Talks to `gh` about one project.
 pub struct Gh<'a> {
     /// The repository in whose folder it runs.
@@ -65,8 +74,8 @@ pub fn is_installed(world: &World) -> bool {
 
 impl Gh<'_> {
     /// Makes the request for a branch, or brings the one that is open up to date.
-    pub fn deliver(&self, about: &About) -> Result<Delivered> {
-        match self.open_one(about)? {
+    pub fn deliver(&self, about: &dyn Letter) -> Result<Delivered> {
+        match self.open_one(about.head(), Some(about.base()))? {
             Some(present) => self.update(&present, about),
             None => self.create(about),
         }
@@ -86,32 +95,20 @@ impl Gh<'_> {
         format!("{}/{}", self.project.host, self.project.path)
     }
 
-    /// The open request of the branch into the canonical one.
-    fn open_one(&self, about: &About) -> Result<Option<Listed>> {
+    /// The open request of a branch, into another if that is given.
+    fn open_one(&self, head: &str, base: Option<&str>) -> Result<Option<Listed>> {
         let repository = self.repository();
+        let mut args = vec!["pr", "list", "--repo", &repository, "--head", head];
+        if let Some(base) = base {
+            args.extend(["--base", base]);
+        }
         let fields = "number,url,title,body,headRepositoryOwner";
-        let listed = self.call(&[
-            "pr",
-            "list",
-            "--repo",
-            &repository,
-            "--head",
-            &about.branch,
-            "--base",
-            &about.canonical,
-            "--state",
-            "open",
-            "--limit",
-            "30",
-            "--json",
-            fields,
-        ])?;
+        args.extend(["--state", "open", "--limit", "30", "--json", fields]);
+        let listed = self.call(&args)?;
         if !listed.status.success() {
             return Err(failed("list the open pull requests", &listed));
         }
-        let listed: Vec<Listed> = serde_json::from_str(&listed.stdout).map_err(|cause| {
-            Error::unable("`gh` has answered with something else than a list").because(cause)
-        })?;
+        let listed: Vec<Listed> = read(&listed)?;
         let owner = self.fork.unwrap_or(self.project).owner();
         Ok(listed.into_iter().find(|one| {
             one.head_repository_owner
@@ -120,10 +117,78 @@ impl Gh<'_> {
         }))
     }
 
-    fn update(&self, present: &Listed, about: &About) -> Result<Delivered> {
+    /// Puts our one comment on the open pull request of a branch, or renews it. Answers with the
+    /// address of the request; nothing where there is none, or where there is no comment yet and
+    /// none is to be begun.
+    pub fn comment(&self, branch: &str, text: &str, may_begin: bool) -> Result<Option<String>> {
+        let Some(request) = self.open_one(branch, None)? else { return Ok(None) };
+        let number = request.number.to_string();
+        let mark = text.lines().next().unwrap_or_default();
+        let list = format!("repos/{}/issues/{number}/comments?per_page=100", self.project.path);
+        let host = &self.project.host;
+        let listed = self.call(&["api", "--hostname", host, "--paginate", &list])?;
+        if !listed.status.success() {
+            return Err(failed("list the comments", &listed));
+        }
+        // Several pages are several lists, one after the other.
+        let pages = serde_json::Deserializer::from_str(&listed.stdout).into_iter::<Vec<Comment>>();
+        let pages: std::result::Result<Vec<_>, _> = pages.collect();
+        let ours = pages.map_err(not_a_list)?.into_iter().flatten().find(|one| {
+            one.body.as_deref().is_some_and(|body| body.lines().next().map(str::trim) == Some(mark))
+        });
+        let body = format!("body={text}");
+        let said = match ours {
+            Some(one) if one.body.as_deref().map(str::trim) == Some(text.trim()) => {
+                return Ok(Some(request.url));
+            }
+            Some(one) => {
+                let at = format!("repos/{}/issues/comments/{}", self.project.path, one.id);
+                self.call(&[
+                    "api",
+                    "--hostname",
+                    host,
+                    "--method",
+                    "PATCH",
+                    &at,
+                    "--raw-field",
+                    &body,
+                ])?
+            }
+            None if !may_begin => return Ok(None),
+            None => {
+                let at = format!("repos/{}/issues/{number}/comments", self.project.path);
+                self.call(&[
+                    "api",
+                    "--hostname",
+                    host,
+                    "--method",
+                    "POST",
+                    &at,
+                    "--raw-field",
+                    &body,
+                ])?
+            }
+        };
+        if said.status.success() { Ok(Some(request.url)) } else { Err(failed("comment", &said)) }
+    }
+
+    /// Closes the open pull request of a branch, and says why. Says whether there was one.
+    pub fn close(&self, head: &str, base: &str, why: &str) -> Result<bool> {
+        let Some(request) = self.open_one(head, Some(base))? else { return Ok(false) };
+        let (repository, number) = (self.repository(), request.number.to_string());
+        let closed =
+            self.call(&["pr", "close", &number, "--repo", &repository, "--comment", why])?;
+        if closed.status.success() {
+            Ok(true)
+        } else {
+            Err(failed("close a pull request", &closed))
+        }
+    }
+
+    fn update(&self, present: &Listed, about: &dyn Letter) -> Result<Delivered> {
         let (repository, number) = (self.repository(), present.number.to_string());
         let title = about.renewed_title(&present.title);
-        let body = about.renewed_body(present.body.as_deref().unwrap_or_default());
+        let body = renewed_body(&about.ours(), present.body.as_deref().unwrap_or_default());
         let edited = self.call(&[
             "pr",
             "edit",
@@ -162,29 +227,22 @@ impl Gh<'_> {
         Ok(())
     }
 
-    fn create(&self, about: &About) -> Result<Delivered> {
+    fn create(&self, about: &dyn Letter) -> Result<Delivered> {
         let (repository, title, body) = (self.repository(), about.title(), about.body());
         let head = match self.fork {
-            Some(fork) => format!("{}:{}", fork.owner(), about.branch),
-            None => about.branch.clone(),
+            Some(fork) => format!("{}:{}", fork.owner(), about.head()),
+            None => about.head().to_owned(),
         };
-        let plain = [
-            "pr",
-            "create",
-            "--repo",
-            &repository,
-            "--draft",
-            "--base",
-            &about.canonical,
-            "--head",
-            &head,
-            "--title",
-            &title,
-            "--body",
-            &body,
-        ];
-        let labelled: Vec<&str> =
-            plain.into_iter().chain(LABELS.iter().flat_map(|label| ["--label", *label])).collect();
+        let mut plain = vec!["pr", "create", "--repo", &repository];
+        if about.is_draft() {
+            plain.push("--draft");
+        }
+        plain.extend(["--base", about.base(), "--head", &head, "--title", &title, "--body", &body]);
+        let labelled: Vec<&str> = plain
+            .iter()
+            .copied()
+            .chain(LABELS.iter().flat_map(|label| ["--label", *label]))
+            .collect();
         let mut made = self.call(&labelled)?;
         let is_about_labels =
             |made: &Output| !made.status.success() && made.stderr.to_lowercase().contains("label");
@@ -200,7 +258,7 @@ impl Gh<'_> {
             made = self.call(&plain)?;
         }
         if !made.status.success() {
-            return Err(failed("open a draft pull request", &made));
+            return Err(failed("open a pull request", &made));
         }
         let url = made.stdout.lines().rev().map(str::trim).find(|line| line.starts_with("http"));
         match url {
@@ -208,6 +266,14 @@ impl Gh<'_> {
             None => Err(Error::unable("`gh` has not said where the pull request is")),
         }
     }
+}
+
+fn read<T: DeserializeOwned>(output: &Output) -> Result<T> {
+    serde_json::from_str(&output.stdout).map_err(not_a_list)
+}
+
+fn not_a_list(cause: serde_json::Error) -> Error {
+    Error::unable("`gh` has answered with something else than a list").because(cause)
 }
 
 fn failed(what: &str, output: &Output) -> Error {

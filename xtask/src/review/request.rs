@@ -3,8 +3,13 @@
 
 use std::fmt::Write;
 
+use crate::base::words::count;
+
 /// How a title of ours begins.
 const TITLE: &str = "[AUTO] Orchestration changes: ";
+
+/// How the title of a request for a protected branch begins.
+const FOLLOWING: &str = "chore(sync): ";
 
 /// The labels of a request.
 pub const LABELS: [&str; 2] = ["orchestration", "auto-created"];
@@ -35,23 +40,48 @@ pub struct About {
     pub followers: usize,
 }
 
-impl About {
+/// What a pull request says, and between which branches it is.
+pub trait Letter {
+    /// The branch that is to be merged.
+    fn head(&self) -> &str;
+    /// The branch into which it is.
+    fn base(&self) -> &str;
+    /// Whether it begins as a draft.
+    fn is_draft(&self) -> bool;
     /// The title.
-    #[must_use]
-    pub fn title(&self) -> String {
+    fn title(&self) -> String;
+    /// The title of a request that is there.
+    fn renewed_title(&self, present: &str) -> String;
+    /// The text of a new request.
+    fn body(&self) -> String;
+    /// Our part of the text, between its marks.
+    fn ours(&self) -> String;
+}
+
+impl Letter for About {
+    fn head(&self) -> &str {
+        &self.branch
+    }
+
+    fn base(&self) -> &str {
+        &self.canonical
+    }
+
+    fn is_draft(&self) -> bool {
+        true
+    }
+
+    fn title(&self) -> String {
         let title = format!("{TITLE}{}", self.subject);
         title.chars().take(LONGEST_TITLE).collect()
     }
 
-    /// The title of a request that is there: renewed, unless a person has written another.
-    #[must_use]
-    pub fn renewed_title(&self, present: &str) -> String {
+    /// It is renewed, unless a person has written another.
+    fn renewed_title(&self, present: &str) -> String {
         if present.starts_with(TITLE) { self.title() } else { present.to_owned() }
     }
 
-    /// The text of a new request.
-    #[must_use]
-    pub fn body(&self) -> String {
+    fn body(&self) -> String {
         format!(
             "{}\n\n## Impact assessment\n\n\
              - [ ] Works on branches that are far behind\n\
@@ -60,30 +90,6 @@ impl About {
              - [ ] `cargo xtask sync --dry-run -v` on a branch shows what is expected\n",
             self.ours()
         )
-    }
-
-    /// The text of a request that is there, with our part renewed. Where somebody has taken our
-    /// marks out, ours comes first.
-    #[must_use]
-    pub fn renewed_body(&self, present: &str) -> String {
-        let ours = self.ours();
-        // Only whole lines are marks: people quote.
-        let mut lines = Vec::new();
-        let mut at = 0;
-        for line in present.split_inclusive('\n') {
-            lines.push((at, line));
-            at += line.len();
-        }
-        let end = lines.iter().rposition(|(_, line)| line.trim() == END);
-        let marked = end.and_then(|end| {
-            let begin = lines[..end].iter().rposition(|(_, line)| line.trim() == BEGIN)?;
-            let (end, line) = lines[end];
-            Some((lines[begin].0, end + line.trim_end().len()))
-        });
-        match marked {
-            Some((begin, end)) => format!("{}{ours}{}", &present[..begin], &present[end..]),
-            None => format!("{ours}\n\n{present}"),
-        }
     }
 
     fn ours(&self) -> String {
@@ -108,9 +114,90 @@ impl About {
         ));
         put("## Next steps\n".to_owned());
         put("1. Review the managed files; application code does not belong here.".to_owned());
-        put(format!("2. Bring them to `{canonical}`, and only them."));
-        put("3. Every branch follows when it is next checked out or pulled.".to_owned());
+        put(format!(
+            "2. Bring them to `{canonical}`, and only them: `cargo xtask reverse-sync '{branch}' \
+             COMMIT`, or `cargo xtask promote '{branch}'` where they were extracted."
+        ));
+        put("3. Every branch follows when it is next checked out or pulled, or at once by `cargo \
+             xtask propagate`."
+            .to_owned());
         text + END
+    }
+}
+
+/// The request for a protected branch: the canonical state of its managed files, on a branch beside
+/// it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Following {
+    /// The protected branch.
+    pub branch: String,
+    /// The branch beside it.
+    pub beside: String,
+    /// The canonical branch, and its commit.
+    pub canonical: (String, String),
+    /// How many files it changes.
+    pub files: usize,
+}
+
+impl Letter for Following {
+    fn head(&self) -> &str {
+        &self.beside
+    }
+
+    fn base(&self) -> &str {
+        &self.branch
+    }
+
+    fn is_draft(&self) -> bool {
+        false
+    }
+
+    fn title(&self) -> String {
+        format!("{FOLLOWING}{} of `{}`", count(self.files, "managed file"), self.canonical.0)
+    }
+
+    fn renewed_title(&self, present: &str) -> String {
+        if present.starts_with(FOLLOWING) { self.title() } else { present.to_owned() }
+    }
+
+    fn body(&self) -> String {
+        self.ours() + "\n"
+    }
+
+    fn ours(&self) -> String {
+        let Following { branch, beside, canonical: (canonical, commit), files } = self;
+        format!(
+            "{BEGIN}\n\
+             `{branch}` is protected, so its managed files do not follow `{canonical}` by themselves. \
+             This brings {} to the canonical state of {commit}; nothing else is changed.\n\n\
+             `{beside}` is made anew whenever `{branch}` or `{canonical}` moves, and goes once \
+             `{branch}` has all of it. `cargo xtask propagate` writes it; put nothing else on it.\n\
+             {END}",
+            count(*files, "file"),
+        )
+    }
+}
+
+/// The text of a request that is there, with our part renewed. Where somebody has taken our marks
+/// out, ours comes first.
+#[must_use]
+pub fn renewed_body(ours: &str, present: &str) -> String {
+    // Only whole lines are marks: people quote.
+    let mut lines = Vec::new();
+    let mut at = 0;
+    for line in present.split_inclusive('\n') {
+        lines.push((at, line));
+        at += line.len();
+    }
+    let end = lines.iter().rposition(|(_, line)| line.trim() == END);
+    let marked = end.and_then(|end| {
+        let begin = lines[..end].iter().rposition(|(_, line)| line.trim() == BEGIN)?;
+        let (end, line) = lines[end];
+        Some((lines[begin].0, end + line.trim_end().len()))
+    });
+    match marked {
+        Some((begin, end)) => format!("{}{ours}{}", &present[..begin], &present[end..]),
+        None => format!("{ours}\n\n{present}"),
     }
 }
 
@@ -153,8 +240,8 @@ mod tests {
             ## Next steps
 
             1. Review the managed files; application code does not belong here.
-            2. Bring them to `orchestration-tools`, and only them.
-            3. Every branch follows when it is next checked out or pulled.
+            2. Bring them to `orchestration-tools`, and only them: `cargo xtask reverse-sync 'feature/x' COMMIT`, or `cargo xtask promote 'feature/x'` where they were extracted.
+            3. Every branch follows when it is next checked out or pulled, or at once by `cargo xtask propagate`.
             <!-- xtask: from here on this is yours -->
 
             ## Impact assessment
@@ -173,15 +260,15 @@ mod tests {
     fn what_people_wrote_stays() {
         let first = about(&["setup/a"]);
         let written = format!("Before.\n{}\nAfter.\n", first.body());
-        let renewed = about(&["setup/b"]).renewed_body(&written);
+        let renewed = renewed_body(&about(&["setup/b"]).ours(), &written);
         assert!(renewed.starts_with("Before.\n") && renewed.ends_with("After.\n"));
         assert!(renewed.contains("`setup/b`") && !renewed.contains("`setup/a`"));
-        assert_eq!(about(&["setup/b"]).renewed_body(&renewed), renewed);
+        assert_eq!(renewed_body(&about(&["setup/b"]).ours(), &renewed), renewed);
         let quoting = format!("They say `{BEGIN}`.\nMine.\n{}", first.body()).replace('\n', "\r\n");
-        let renewed = about(&["setup/b"]).renewed_body(&quoting);
+        let renewed = renewed_body(&about(&["setup/b"]).ours(), &quoting);
         assert!(renewed.starts_with(&format!("They say `{BEGIN}`.\r\nMine.\r\n")), "{renewed}");
         assert!(renewed.contains("`setup/b`") && !renewed.contains("`setup/a`"));
-        assert!(first.renewed_body("All mine.").ends_with("\n\nAll mine."));
+        assert!(renewed_body(&first.ours(), "All mine.").ends_with("\n\nAll mine."));
         assert_eq!(first.renewed_title("My words"), "My words");
         assert_eq!(first.renewed_title("[AUTO] Orchestration changes: old"), first.title());
     }

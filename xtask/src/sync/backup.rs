@@ -171,7 +171,8 @@ pub fn save(repo: &Repo, intent: &Intent<'_>) -> Result<Prepared> {
     let commit = repo.write_commit(&NewCommit {
         tree: repo.write_tree(None, &tree)?,
         parents: &[intent.head.commit],
-        stamp: &stamp,
+        author: None,
+        committer: &stamp,
         message: &format!("backup before {}\n", intent.purpose),
     })?;
     Ok(Prepared { commit, purpose: intent.purpose.to_owned(), now: intent.now })

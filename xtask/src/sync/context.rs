@@ -76,6 +76,34 @@ pub fn of_canonical(repo: &Repo) -> Result<Option<Context>> {
     find_by(repo, &usual_names(repo), Files::CanonicalAlone)
 }
 
+/// The context by the canonical branch of the remote alone, as it was last fetched: for what goes
+/// to other branches there, where nothing may arrive that has not been pushed.
+pub fn of_remote(repo: &Repo) -> Result<Context> {
+    let names = names(repo)?;
+    let not_there = |names: &Names| {
+        Error::unable(format!("`{}` has no canonical branch `{}`", names.remote, names.branch))
+            .hint(format!("`git push {} {}` puts it there", names.remote, names.branch))
+    };
+    let context = read(repo)?;
+    let named =
+        Names { branch: context.config.branch.clone(), remote: context.config.remote.clone() };
+    let reference = format!("refs/remotes/{}/{}", named.remote, named.branch);
+    let Some(commit) = repo.resolve(&reference)? else { return Err(not_there(&named)) };
+    if commit == context.canonical.commit {
+        return Ok(context);
+    }
+    // What is newer here has not been pushed.
+    let canonical = Canonical { tree: repo.tree_of(commit)?, reference, commit };
+    let mut warnings = vec![format!(
+        "`{}` is ahead of `{}/{0}` here; what is not pushed yet does not count",
+        named.branch, named.remote
+    )];
+    let files = Files::CanonicalAlone;
+    let config = sync_config(repo, &canonical, &named, files, &mut warnings)?;
+    let branches = branches_config(repo, &canonical, &names, files, &mut warnings)?;
+    Ok(Context { canonical, config, branches, warnings })
+}
+
 /// Where the files of the configuration may come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Files {
@@ -117,12 +145,7 @@ fn find_by(repo: &Repo, names: &Names, files: Files) -> Result<Option<Context>> 
             if only_local == 1 { "" } else { "s" }
         ));
     }
-    let branches = match text_of(repo, &resolved.canonical, BRANCHES_FILE, files, &mut warnings)? {
-        Some((source, text)) => {
-            BranchesConfig::parse(&source, &text).map_err(|faults| correct(faults, names))?
-        }
-        None => BranchesConfig::default(),
-    };
+    let branches = branches_config(repo, &resolved.canonical, names, files, &mut warnings)?;
     Ok(Some(Context { canonical: resolved.canonical, config, branches, warnings }))
 }
 
@@ -172,6 +195,21 @@ fn sync_config(
             remote: names.remote.clone(),
             ..SyncConfig::default()
         }),
+    }
+}
+
+fn branches_config(
+    repo: &Repo,
+    canonical: &Canonical,
+    names: &Names,
+    files: Files,
+    warnings: &mut Vec<String>,
+) -> Result<BranchesConfig> {
+    match text_of(repo, canonical, BRANCHES_FILE, files, warnings)? {
+        Some((source, text)) => {
+            BranchesConfig::parse(&source, &text).map_err(|faults| correct(faults, names))
+        }
+        None => Ok(BranchesConfig::default()),
     }
 }
 

@@ -9,25 +9,47 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::context::Context;
 use super::upstream::is_sync_commit;
 use crate::base::error::Result;
 use crate::base::path::RepoPath;
-use crate::config::Identity;
-use crate::repo::{Id, Known, Repo, Scope};
+use crate::repo::{Head, Known, Lineage, OnceCanonical, Pair, Repo, Scope};
+
+/// For each path at which a branch differs from the canonical commit: whether what the branch has
+/// there, or that it has nothing, once was canonical.
+pub fn known(
+    repo: &Repo,
+    head: &Head,
+    context: &Context,
+    once: Option<&OnceCanonical>,
+    differing: &BTreeMap<RepoPath, Pair>,
+    lineage: &mut Lineage<'_>,
+) -> Result<BTreeMap<RepoPath, Known>> {
+    let lacking = differing.iter().filter(|(_, pair)| pair.one.is_none());
+    let absent: BTreeSet<RepoPath> = lacking.map(|(path, _)| path.clone()).collect();
+    let mut known = who_removed(repo, head, context, absent, lineage)?;
+    for (path, pair) in differing {
+        if let (Some(entry), Some(once)) = (pair.one, once) {
+            known.insert(path.clone(), once.knows(path, entry));
+        }
+    }
+    Ok(known)
+}
 
 /// For each path that `head` lacks: `Once` where its absence is not the branch's own doing.
-pub fn who_removed(
+fn who_removed(
     repo: &Repo,
-    head: Id,
-    canonical: Id,
+    head: &Head,
+    context: &Context,
     absent: BTreeSet<RepoPath>,
-    identity: &Identity,
+    lineage: &mut Lineage<'_>,
 ) -> Result<BTreeMap<RepoPath, Known>> {
     let mut answers = BTreeMap::new();
     if absent.is_empty() {
         return Ok(answers);
     }
-    let base = repo.merge_base(head, canonical)?;
+    let identity = &context.config.identity;
+    let base = lineage.merge_base(head.commit, context.canonical.commit)?;
     if base.is_none() && repo.is_shallow() {
         return Ok(absent.into_iter().map(|path| (path, Known::Unknown)).collect());
     }
@@ -36,7 +58,7 @@ pub fn who_removed(
         return Ok(absent.into_iter().map(|path| (path, Known::Once)).collect());
     };
     let mut open = Only::new(absent);
-    for id in repo.between(Some(base), head, true)? {
+    for id in repo.between(Some(base), head.commit, true)? {
         if open.paths.is_empty() {
             break;
         }

@@ -6,13 +6,14 @@
 //!
 //! What is about to be replaced is always read, never trusted by its times.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::Metadata;
 
 use super::classify::{Obstacle, PathState};
 use super::context::Context;
-use super::deletions::who_removed;
+use super::deletions::known;
 use super::managed::Managed;
+use super::obstacles::{Where, goes, obstacles};
 use super::overlay::{self, Overlay};
 use super::way::once_gone;
 use crate::base::digest::Digest;
@@ -20,8 +21,8 @@ use crate::base::error::Result;
 use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
 use crate::repo::{
-    CleanRecord, Entry, Filters, Head, Index, Indexed, Known, LookedUp, Mode, OnDisk,
-    OnceCanonical, Pair, PathPatterns, Reached, Repo, Scope, Ways, Work, collisions, unsafe_name,
+    CleanRecord, Entry, Filters, Head, Index, Indexed, Known, Mode, OnDisk, OnceCanonical, Pair,
+    PathPatterns, Reached, Repo, Ways, Work,
 };
 
 /// How much is looked at.
@@ -109,30 +110,23 @@ pub fn gather(question: &Question<'_>) -> Result<Gathered> {
     differing.retain(|path, _| question.wants(path));
     let mut disk = Look::new(repo);
     let (suspects, clean) = suspects(question, &mut disk, &differing, &overlay)?;
-    let obstacles = obstacles(question, &differing)?;
+    let obstacles = obstacles(repo, head, context, managed, &differing, Where::OnDisk)?;
     let once = if differing.values().any(|pair| pair.one.is_some()) {
         let tip = context.canonical.commit;
         Some(repo.once_canonical(tip, *managed, managed.rules(), question.progress)?)
     } else {
         None
     };
-    let absent: BTreeSet<RepoPath> = differing
-        .iter()
-        .filter(|(_, pair)| pair.one.is_none())
-        .map(|(path, _)| path.clone())
-        .collect();
-    let identity = &context.config.identity;
-    let removed = who_removed(repo, head.commit, context.canonical.commit, absent, identity)?;
+    let known = known(repo, head, context, once.as_ref(), &differing, &mut repo.lineage())?;
     let total = (differing.len() + suspects.len()) as u64;
     question.progress.begin("comparing files", Some(total));
     let mut states = Vec::new();
     for (path, pair) in differing.iter().chain(&suspects) {
         let (path, pair) = (path.clone(), *pair);
         question.progress.step(1);
-        let known = match (pair.one, &once) {
+        let known = match known.get(&path) {
             _ if pair.one == pair.two => Known::Once,
-            (Some(entry), Some(once)) => once.knows(&path, entry),
-            _ => removed.get(&path).copied().unwrap_or(Known::Unknown),
+            known => known.copied().unwrap_or(Known::Unknown),
         };
         let is_excluded = managed.is_kept_by_branch(&path);
         let state = disk.state(path, pair, &overlay, &differing)?;
@@ -311,92 +305,4 @@ enum Looks {
     NoFile,
     /// It may have another content.
     Different,
-}
-
-/// What keeps paths from being written, whatever their class.
-fn obstacles(
-    question: &Question<'_>,
-    differing: &BTreeMap<RepoPath, Pair>,
-) -> Result<BTreeMap<RepoPath, Obstacle>> {
-    let Question { repo, head, context, managed, .. } = question;
-    let mut found = BTreeMap::new();
-    if differing.is_empty() {
-        return Ok(found);
-    }
-    let same_names = if repo.setting_is("core.ignoreCase", false) {
-        let mut names: BTreeSet<RepoPath> = differing.keys().cloned().collect();
-        names.extend(repo.list_tree(context.canonical.tree, *managed)?.into_keys());
-        collisions(&names).into_iter().map(|(one, other)| (one.clone(), other.clone())).collect()
-    } else {
-        BTreeMap::new()
-    };
-    let has_lfs = repo.has_lfs();
-    let mut lfs_folders = BTreeMap::new();
-    for (path, pair) in differing {
-        let is_gitlink = |entry: Option<Entry>| entry.is_some_and(|e| e.mode == Mode::Gitlink);
-        let obstacle = if let Some(why) = unsafe_name(path) {
-            Obstacle::UnsafeName(why)
-        } else if is_gitlink(pair.one) || is_gitlink(pair.two) {
-            Obstacle::Submodule
-        } else if let Some(other) = same_names.get(path) {
-            Obstacle::SameNameAs(other.clone())
-        } else if let Some(other) = in_the_way(repo, head, path, pair, differing)? {
-            Obstacle::InTheWay(other)
-        } else if !has_lfs
-            && let Some(entry) = pair.two
-            && entry.mode != Mode::Symlink
-            && repo.is_in_lfs(context.canonical.tree, path, entry, &mut lfs_folders)?
-        {
-            Obstacle::NoLfs
-        } else {
-            continue;
-        };
-        found.insert(path.clone(), obstacle);
-    }
-    Ok(found)
-}
-
-/// What the branch has where a new path needs a folder, or below where it needs a file. What the
-/// canonical commit removes in the same go is not in the way, as long as the plan lets it go.
-fn in_the_way(
-    repo: &Repo,
-    head: &Head,
-    path: &RepoPath,
-    pair: &Pair,
-    differing: &BTreeMap<RepoPath, Pair>,
-) -> Result<Option<RepoPath>> {
-    if pair.one.is_some() || pair.two.is_none() {
-        return Ok(None);
-    }
-    for folder in path.ancestors() {
-        match repo.look_up(head.tree, &folder)? {
-            Some(LookedUp::Entry(_)) => return Ok((!goes(&folder, differing)).then_some(folder)),
-            Some(LookedUp::Folder(_)) => break,
-            None => {}
-        }
-    }
-    if let Some(LookedUp::Folder(_)) = repo.look_up(head.tree, path)? {
-        let below = repo.list_tree(head.tree, &Below(path))?;
-        return Ok(below.into_keys().find(|path| !goes(path, differing)));
-    }
-    Ok(None)
-}
-
-/// Whether the canonical commit removes what HEAD holds at a path.
-fn goes(path: &RepoPath, differing: &BTreeMap<RepoPath, Pair>) -> bool {
-    differing.get(path).is_some_and(|pair| pair.one.is_some() && pair.two.is_none())
-}
-
-/// A scope of everything below one folder.
-struct Below<'a>(&'a RepoPath);
-
-impl Scope for Below<'_> {
-    fn enters(&self, folder: &[u8]) -> bool {
-        let folder = RepoPath::new(folder);
-        folder == *self.0 || self.0.is_below(&folder) || folder.is_below(self.0)
-    }
-
-    fn holds(&self, path: &[u8]) -> bool {
-        RepoPath::new(path).is_below(self.0)
-    }
 }

@@ -5,8 +5,9 @@
 //! one of ours has the user's address; and it is not protected.
 
 use super::context::Context;
-use super::managed::exception;
+use super::managed::{Managed, exception};
 use super::message::SOURCE_TRAILER;
+use super::plan::{Action, Plan};
 use crate::base::error::Result;
 use crate::config::Mode;
 use crate::repo::{Head, Repo};
@@ -49,6 +50,34 @@ pub fn manner(repo: &Repo, head: &Head, context: &Context) -> Result<Manner> {
         _ => context.config.shared,
     };
     Ok(Manner { mode, owner })
+}
+
+/// Whether a branch has nothing to do with all this: no common history, and not even half of the
+/// canonical files, of which there are so `many`. Pages of a web site live on such branches.
+pub fn is_no_part_of_this(
+    repo: &Repo,
+    head: &Head,
+    context: &Context,
+    plan: &Plan,
+    many: usize,
+) -> Result<bool> {
+    let new = plan.items.iter().filter(|item| item.action == Action::Create).count();
+    Ok(new * 2 > many && repo.merge_base(head.commit, context.canonical.commit)?.is_none())
+}
+
+/// How many managed files the canonical commit has.
+pub fn canonical_files(repo: &Repo, context: &Context) -> Result<usize> {
+    let managed = Managed::new(&context.config, None);
+    Ok(repo.list_tree(context.canonical.tree, &managed)?.len())
+}
+
+/// That a branch has nothing to do with all this, in words.
+#[must_use]
+pub fn no_part(branch: &str, context: &Context) -> String {
+    format!(
+        "`{branch}` shares no history with `{}` and has hardly any of its files",
+        context.config.branch
+    )
 }
 
 fn owner(repo: &Repo, head: &Head, branch: &str, context: &Context) -> Result<Owner> {

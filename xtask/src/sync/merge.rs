@@ -87,7 +87,8 @@ fn one(
     }
 }
 
-fn base_of(
+/// The newest canonical content from which what a branch has at a path came.
+pub fn base_of(
     repo: &Repo,
     head: &Head,
     context: &Context,

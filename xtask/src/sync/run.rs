@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use super::apply::{self, Applier};
 use super::backup::{self, Intent};
-use super::batch::{Batch, Change, FileChange, HeadMove};
+use super::batch::{Batch, Change, FileChange};
 use super::classify::Class;
+use super::commit;
 use super::context::{self, Context};
 use super::gather::{Clean, Depth, Found, Gathered, Question, gather};
 use super::managed::Managed;
 use super::merge::{self, Merges};
-use super::message::message;
 use super::overlay::{Laid, Overlay, Under};
 use super::plan::{Beyond, Item, Plan, WriteMode, plan};
 use super::recover;
-use super::upstream::{Ahead, Standing, standing};
+use super::upstream::{Ahead, Standing, move_to, standing};
 use crate::base::error::{Error, Result};
 use crate::base::files::Disk;
 use crate::base::lock::{self, Lock};
@@ -24,9 +24,7 @@ use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
 use crate::base::signals::Interrupts;
 use crate::base::world::World;
-use crate::repo::{
-    Entry, Head, Id, Index, NewCommit, OnceCanonical, OperationKind, Repo, Scope, Stamp, Work,
-};
+use crate::repo::{Entry, Head, Id, Index, OnceCanonical, OperationKind, Repo, Scope, Work};
 
 /// How long another xtask in the same worktree is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
@@ -280,6 +278,25 @@ pub fn check_gates(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Looks in order to write: where the upstream has gone ahead and the branch may follow, it does so
+/// first, and is looked at again. Answers with the commit to which it moved, too. The caller holds
+/// the lock of the worktree.
+pub fn look_to_write(
+    repo: &Repo,
+    context: Context,
+    wishes: &Wishes,
+    tools: &Tools<'_>,
+) -> Result<(Looked, Option<Id>)> {
+    let looked = look(repo, context, wishes, Depth::Everything, tools)?;
+    let Looked::Decided(decided) = &looked else { return Ok((looked, None)) };
+    check_gates(repo, tools)?;
+    let Some(ahead) = wants_to_move(repo, decided, wishes)? else { return Ok((looked, None)) };
+    check_rules(repo, decided, wishes)?;
+    move_to(repo, &ahead)?;
+    let looked = look(repo, decided.context.clone(), wishes, Depth::Everything, tools)?;
+    Ok((looked, Some(ahead.commit)))
+}
+
 /// Where a branch that follows an upstream should move before it is synced.
 pub fn wants_to_move(repo: &Repo, decided: &Decided, wishes: &Wishes) -> Result<Option<Ahead>> {
     if wishes.mode != WriteMode::Commit || is_barred(decided, wishes) {
@@ -326,7 +343,7 @@ pub fn write(
         repo.write_blob(content)?;
     }
     let moves = match wishes.mode {
-        WriteMode::Commit => commit(repo, head, context, plan, tools)?,
+        WriteMode::Commit => commit::write(repo, tools.disk, head, context, plan)?,
         WriteMode::Worktree => None,
     };
     let changes = changes(plan, wishes.mode, gathered.looked_at_ns);
@@ -401,9 +418,11 @@ pub fn check_rules(repo: &Repo, decided: &Decided, wishes: &Wishes) -> Result<()
             "`cargo xtask sync --no-commit` writes the files alone; `--allow-protected` commits",
         ));
     }
-    if wishes.allow_mass_deletion {
-        return Ok(());
-    }
+    if wishes.allow_mass_deletion { Ok(()) } else { check_deletions(repo, head, context, plan) }
+}
+
+/// More than half of the managed files of a branch go only if somebody says so.
+pub fn check_deletions(repo: &Repo, head: &Head, context: &Context, plan: &Plan) -> Result<()> {
     let deletions = plan.deletions();
     if deletions == 0 {
         return Ok(());
@@ -417,47 +436,6 @@ pub fn check_rules(repo: &Repo, decided: &Decided, wishes: &Wishes) -> Result<()
         .hint("`--dry-run` lists them; `--yes` deletes them"));
     }
     Ok(())
-}
-
-/// Writes the sync commit; nothing where the branch already has all of it.
-fn commit(
-    repo: &Repo,
-    head: &Head,
-    context: &Context,
-    plan: &Plan,
-    tools: &Tools<'_>,
-) -> Result<Option<HeadMove>> {
-    let changes = plan.tree_changes();
-    if changes.is_empty() {
-        return Ok(None);
-    }
-    let failed = |cause| Error::unable("the commit cannot be written").because(cause);
-    tools.disk.other("write the tree").map_err(failed)?;
-    let tree = repo.write_tree(Some(head.tree), &changes)?;
-    let stamp = stamp(repo, head, context)?;
-    let text = message(plan, &context.config.branch, &context.canonical);
-    tools.disk.other("write the commit").map_err(failed)?;
-    let parents = &[head.commit];
-    let new = repo.write_commit(&NewCommit { tree, parents, stamp: &stamp, message: &text })?;
-    let subject = text.lines().next().unwrap_or_default();
-    Ok(Some(HeadMove {
-        branch: head.branch.clone(),
-        old: head.commit,
-        new,
-        message: format!("xtask: {subject}"),
-    }))
-}
-
-/// Who and when, the same on every machine: the later of the two commits that it builds on.
-fn stamp(repo: &Repo, head: &Head, context: &Context) -> Result<Stamp> {
-    let parent = repo.commit(head.commit)?.committer.seconds;
-    let canonical = repo.commit(context.canonical.commit)?.committer.seconds;
-    let identity = &context.config.identity;
-    Ok(Stamp {
-        name: identity.name.clone(),
-        email: identity.email.clone(),
-        seconds: parent.max(canonical),
-    })
 }
 
 fn changes(plan: &Plan, mode: WriteMode, looked_at_ns: i64) -> Vec<Change> {

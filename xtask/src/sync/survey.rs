@@ -1,16 +1,19 @@
 //! All branches at a glance, by their trees alone: how many managed paths of each are behind and
 //! how many customised. No branch is checked out, and no file is read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::classify::{Class, PathState, classify};
 use super::context::Context;
-use super::deletions::who_removed;
+use super::deletions::known;
 use super::managed::Managed;
+use super::obstacles::{Where, obstacles};
 use crate::base::error::Result;
 use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
-use crate::repo::{FileStat, Id, Indexed, Known, OnDisk, OnceCanonical, Repo, Work};
+use crate::repo::{
+    FileStat, Head, Id, Indexed, Known, Lineage, OnDisk, OnceCanonical, Pair, Repo, Work,
+};
 
 /// A branch, and where its managed paths stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +42,7 @@ pub fn survey(repo: &Repo, context: &Context, progress: &dyn Progress) -> Result
     let branches = repo.refs_below("refs/heads/")?;
     progress.begin("comparing branches", Some(branches.len() as u64));
     let mut states = Vec::new();
+    let mut lineage = repo.lineage();
     for (reference, commit) in branches {
         progress.step(1);
         let name = reference["refs/heads/".len()..].to_owned();
@@ -46,7 +50,8 @@ pub fn survey(repo: &Repo, context: &Context, progress: &dyn Progress) -> Result
             continue;
         }
         let mut counts = BTreeMap::new();
-        for class in classes(repo, context, &once, &name, commit)?.into_values() {
+        let head = Head { tree: repo.tree_of(commit)?, commit, branch: Some(name.clone()) };
+        for class in classes(repo, context, &once, &head, &mut lineage)?.into_values() {
             *counts.entry(class).or_insert(0) += 1;
         }
         states.push(BranchState { name, commit, counts });
@@ -60,44 +65,41 @@ pub fn classes(
     repo: &Repo,
     context: &Context,
     once: &OnceCanonical,
-    branch: &str,
-    commit: Id,
+    head: &Head,
+    lineage: &mut Lineage<'_>,
 ) -> Result<BTreeMap<RepoPath, Class>> {
-    let canonical = &context.canonical;
-    let managed = Managed::new(&context.config, Some(branch));
-    let tree = repo.tree_of(commit)?;
-    let differing = repo.compare_trees(Some(tree), Some(canonical.tree), &managed)?;
-    let absent: BTreeSet<RepoPath> = differing
-        .iter()
-        .filter(|(_, pair)| pair.one.is_none())
-        .map(|(path, _)| path.clone())
-        .collect();
-    let identity = &context.config.identity;
-    let removed = who_removed(repo, commit, canonical.commit, absent, identity)?;
-    let mut classes = BTreeMap::new();
-    for (path, pair) in differing {
-        let known = match pair.one {
-            Some(entry) => once.knows(&path, entry),
-            None => removed.get(&path).copied().unwrap_or(Known::Unknown),
-        };
-        let is_excluded = managed.is_kept_by_branch(&path);
-        let state = PathState {
-            path: path.clone(),
-            head: pair.one,
-            canonical: pair.two,
-            index: pair
-                .one
-                .map_or(Indexed::Absent, |entry| Indexed::Entry { entry, is_skipped: false }),
-            work: pair.one.map_or(Work::Absent, |entry| {
-                Work::Present(OnDisk { entry, raw: entry, look: FileStat::default() })
-            }),
-            once: known,
-            is_overlay: false,
-            is_sparse: false,
-            is_excluded,
-            obstacle: None,
-        };
-        classes.insert(path, classify(&state).class);
-    }
-    Ok(classes)
+    let states = states(repo, context, once, head, lineage)?.into_iter();
+    Ok(states.map(|state| (state.path.clone(), classify(&state).class)).collect())
+}
+
+/// The managed paths at which a commit of a branch is not canonical, as they would be found in a
+/// clean worktree that has them all.
+pub fn states(
+    repo: &Repo,
+    context: &Context,
+    once: &OnceCanonical,
+    head: &Head,
+    lineage: &mut Lineage<'_>,
+) -> Result<Vec<PathState>> {
+    let managed = Managed::new(&context.config, head.branch.as_deref());
+    let differing = repo.compare_trees(Some(head.tree), Some(context.canonical.tree), &managed)?;
+    let known = known(repo, head, context, Some(once), &differing, lineage)?;
+    let mut obstacles = obstacles(repo, head, context, &managed, &differing, Where::InTree)?;
+    let state = |(path, pair): (RepoPath, Pair)| PathState {
+        head: pair.one,
+        canonical: pair.two,
+        index: pair
+            .one
+            .map_or(Indexed::Absent, |entry| Indexed::Entry { entry, is_skipped: false }),
+        work: pair.one.map_or(Work::Absent, |entry| {
+            Work::Present(OnDisk { entry, raw: entry, look: FileStat::default() })
+        }),
+        once: known.get(&path).copied().unwrap_or(Known::Unknown),
+        is_overlay: false,
+        is_sparse: false,
+        is_excluded: managed.is_kept_by_branch(&path),
+        obstacle: obstacles.remove(&path),
+        path,
+    };
+    Ok(differing.into_iter().map(state).collect())
 }

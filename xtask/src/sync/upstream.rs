@@ -15,7 +15,7 @@ use crate::base::error::{Context as _, Error, Result};
 use crate::base::path::RepoPath;
 use crate::base::words::some_of;
 use crate::config::Identity;
-use crate::repo::{CommitInfo, Head, Id, Index, Indexed, Pair, Repo, Scope};
+use crate::repo::{CommitInfo, Everything, Head, Id, Index, Indexed, Pair, Repo};
 
 /// Where a branch stands to its upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub fn source_of(commit: &CommitInfo) -> Option<Id> {
     Id::from_hex(commit.trailer(SOURCE_TRAILER)?.as_bytes()).ok()
 }
 
-/// Where the checked-out branch stands.
+/// Where a branch stands to the one that it follows.
 pub fn standing(repo: &Repo, head: &Head, context: &Context) -> Result<Standing> {
     let Some(branch) = &head.branch else { return Ok(Standing::Stays) };
     let Some((reference, commit)) = repo.upstream(branch)? else { return Ok(Standing::Stays) };
@@ -65,12 +65,22 @@ pub fn standing(repo: &Repo, head: &Head, context: &Context) -> Result<Standing>
     if own.is_empty() {
         return Ok(Standing::Behind(ahead));
     }
-    for id in own {
-        if !is_pure(repo, id, &context.config.identity)? {
-            return Ok(Standing::Stays);
+    let is_ours = are_pure(repo, &own, context)?;
+    Ok(if is_ours { Standing::OnlySyncCommits(ahead) } else { Standing::Stays })
+}
+
+/// Whether `tip` has nothing on top of `from` but sync commits: they can be made again at any time.
+pub fn only_sync_commits(repo: &Repo, from: Id, tip: Id, context: &Context) -> Result<bool> {
+    are_pure(repo, &repo.between(Some(from), tip, false)?, context)
+}
+
+fn are_pure(repo: &Repo, commits: &[Id], context: &Context) -> Result<bool> {
+    for id in commits {
+        if !is_pure(repo, *id, &context.config.identity)? {
+            return Ok(false);
         }
     }
-    Ok(Standing::OnlySyncCommits(ahead))
+    Ok(true)
 }
 
 /// Whether a commit is a sync commit that holds nothing but the canonical content of its source.
@@ -169,17 +179,4 @@ fn untracked_in(
         untracked_in(repo, index, RepoPath::new(inside), &meta, found)?;
     }
     Ok(())
-}
-
-/// A scope without bounds.
-struct Everything;
-
-impl Scope for Everything {
-    fn enters(&self, _folder: &[u8]) -> bool {
-        true
-    }
-
-    fn holds(&self, _path: &[u8]) -> bool {
-        true
-    }
 }

@@ -1,0 +1,286 @@
+//! `extract`: what a branch changes at managed paths, as one commit that waits to be taken in.
+
+use std::collections::BTreeSet;
+
+use super::session::Session;
+use super::{DONE, Exit};
+use crate::base::error::{Error, Result};
+use crate::base::words::some_of;
+use crate::cli::Extract;
+use crate::intake::collect::{
+    Built, Clashing, Extraction, Waiting, build, extract, summary, waiting,
+};
+use crate::intake::source::{Source, source};
+use crate::intake::words::{Summary, comment};
+use crate::repo::{Id, Named, Pushed, RefPush, Repo};
+use crate::report;
+use crate::report::intake::{ExtractReport, FileChange, SourceCommit, conflicts};
+use crate::review::finish::places;
+use crate::review::gh::{Gh, is_installed};
+use crate::sync::context::{self, Context};
+
+/// How often the branch of changes may move at the remote while this runs.
+const ROUNDS: usize = 5;
+
+pub(super) fn run(session: &Session, args: &Extract) -> Exit {
+    let repo = session.repo()?;
+    let context = context::read(&repo)?;
+    let name = match (&args.branch, repo.branch_name()) {
+        (Some(name), _) => name.clone(),
+        (None, Some(name)) => name,
+        (None, None) => {
+            return Err(Error::usage("HEAD is detached, so there is no branch to extract")
+                .hint("name the branch: `cargo xtask extract BRANCH`"));
+        }
+    };
+    if name == context.config.changes {
+        return Err(Error::usage(format!("`{name}` is where changes are collected"))
+            .hint("name the branch from which they come"));
+    }
+    let from = source(&repo, &context, &name)?;
+    check_outside(session, &repo, &context, args)?;
+    let base = args.base.as_deref().map(|word| base(&repo, word)).transpose()?;
+    let work = Work { session, repo: &repo, args, base };
+    let (report, summary) = work.collect(context.clone(), from)?;
+    for warning in &report.warnings {
+        report::warn(warning);
+    }
+    if args.json {
+        report::answer_json(&report)?;
+    } else if !report.files.is_empty() || session.loudness == report::Loudness::Verbose {
+        report::answer(&report.text())?;
+    }
+    if args.comment && !args.dry_run {
+        say(session, &repo, &context, &report, summary.as_ref())?;
+    }
+    if !args.json && !report.files.is_empty() && !args.dry_run {
+        let branch = &report.branch;
+        session.story(&format!("once it is approved: `cargo xtask promote '{branch}'`"));
+        if !args.push && repo.has_remote(&context.config.remote) {
+            session.story("nothing was pushed; `--push` does that, too");
+        }
+    }
+    Ok(DONE)
+}
+
+fn base(repo: &Repo, word: &str) -> Result<Id> {
+    match repo.named(word)? {
+        Named::One(id) => Ok(id),
+        Named::Range { .. } => {
+            Err(Error::usage(format!("`{word}` is a range, and --base is one commit")))
+        }
+    }
+}
+
+/// What is asked of the outside must be there before anything is done.
+fn check_outside(session: &Session, repo: &Repo, context: &Context, args: &Extract) -> Result<()> {
+    let remote = &context.config.remote;
+    if (args.push || args.comment) && !repo.has_remote(remote) {
+        return Err(Error::unable(format!("there is no remote `{remote}`; nothing was done"))
+            .hint(format!("`git remote add {remote} URL` adds it")));
+    }
+    if args.comment && !is_installed(&session.world) {
+        return Err(Error::unable(
+            "--comment needs `gh`, which is not installed; nothing was done",
+        )
+        .hint("https://cli.github.com has it; without --comment all else works"));
+    }
+    if args.comment && !places(repo, context, remote).is_some_and(|places| places.is_github()) {
+        return Err(Error::unable(format!(
+            "`{remote}` is not on GitHub, so there is nothing to comment on"
+        ))
+        .hint("`forge = \"github\"` in `setup/sync.toml` says that it is"));
+    }
+    Ok(())
+}
+
+struct Work<'a> {
+    session: &'a Session,
+    repo: &'a Repo,
+    args: &'a Extract,
+    base: Option<Id>,
+}
+
+impl Work<'_> {
+    /// Collects, as often as others move the branch of changes meanwhile.
+    fn collect(&self, context: Context, first: Source) -> Result<(ExtractReport, Option<Summary>)> {
+        let Work { session, repo, args, base } = self;
+        let tools = session.tools();
+        let (mut context, mut from) = (context, first);
+        for round in 0..ROUNDS {
+            if args.push && !args.dry_run {
+                let config = &context.config;
+                repo.fetch(&config.remote, &[&config.branch, &config.changes])?;
+                context = context::read(repo)?;
+            }
+            if round > 0 {
+                from = source(repo, &context, &from.name)?;
+            }
+            let waiting = waiting(repo, &context)?;
+            let looking = if args.dry_run { Some(repo.in_memory()) } else { None };
+            let place = looking.as_ref().unwrap_or(repo);
+            let own = extract(place, &context, from.clone(), *base, tools.progress)?;
+            let none = BTreeSet::new();
+            let built = build(place, tools.disk, &context, &waiting, Some(&own), &none)?;
+            let built = built.or_else(|clashing| Err(refused(&context, &clashing)?))?;
+            let is_put = args.dry_run || self.put(&context, &waiting, &built)?;
+            if is_put {
+                return self.describe(place, &context, &waiting, &own, &built);
+            }
+        }
+        Err(Error::unable(format!(
+            "`{}` moved again and again while this ran; it is as others left it",
+            context.config.changes
+        ))
+        .hint("try again"))
+    }
+
+    /// Gives the branch of changes its new commit, here and if wanted at the remote. Says whether it
+    /// still was where it had been seen.
+    fn put(&self, context: &Context, waiting: &Waiting, built: &Built) -> Result<bool> {
+        let Work { session, repo, args, .. } = self;
+        let (changes, remote) = (&context.config.changes, &context.config.remote);
+        let is_empty = built.waiting.is_empty();
+        let name = format!("refs/heads/{changes}");
+        if let Some(held) = repo.branches_in_use()?.into_iter().find(|one| one.branch == *changes) {
+            return Err(Error::unable(format!(
+                "`{changes}` is checked out in `{}`, and is made anew by this; nothing was changed",
+                held.root.display()
+            ))
+            .hint("switch that worktree to another branch first"));
+        }
+        if args.push && waiting.remote != Some(built.tip) && !(is_empty && waiting.remote.is_none())
+        {
+            let one = RefPush { name: name.clone(), old: waiting.remote, new: Some(built.tip) };
+            match repo.push_refs(remote, &[one])?.pop() {
+                Some(Pushed::Done) => {}
+                Some(Pushed::Moved) | None => return Ok(false),
+                Some(Pushed::Refused(why)) => {
+                    return Err(Error::unable(format!("`{remote}` refuses `{changes}`: {why}")));
+                }
+            }
+        }
+        let is_wanted = waiting.local.is_some() || !args.push && !is_empty;
+        if !is_wanted || waiting.local == Some(built.tip) {
+            return Ok(true);
+        }
+        let failed = |cause| Error::unable(format!("`{changes}` cannot be moved")).because(cause);
+        session.tools().disk.other("move the branch of changes").map_err(failed)?;
+        let seconds = session.world.now_seconds();
+        let message = "xtask: extract";
+        repo.swap_ref(&name, waiting.local, Some(built.tip), message, seconds)
+    }
+
+    fn describe(
+        &self,
+        repo: &Repo,
+        context: &Context,
+        waiting: &Waiting,
+        own: &Extraction,
+        built: &Built,
+    ) -> Result<(ExtractReport, Option<Summary>)> {
+        let args = self.args;
+        let mut warnings = context.warnings.clone();
+        if own.source.other.is_some() {
+            warnings.push(format!(
+                "`{}` and the one at `{}` have diverged; the one here was taken",
+                own.source.name, context.config.remote
+            ));
+        }
+        if let Some((stale, conflicts)) = &built.stale {
+            let paths: Vec<String> = conflicts.iter().map(|one| one.path.to_string()).collect();
+            warnings.push(format!(
+                "{stale} conflicts with `{}` as it is now, in {}; until it is extracted again, `{}` \
+                 stays on an older canonical commit",
+                context.config.branch,
+                some_of(&paths, 5),
+                context.config.changes
+            ));
+        }
+        let summary = match built.own {
+            Some(_) => Some(summary(repo, own, &built.changed)?),
+            None => None,
+        };
+        let was_there =
+            waiting.commits.iter().any(|one| one.branch.as_ref() == Some(&own.source.name));
+        if summary.is_none() && was_there {
+            warnings.push(format!(
+                "`{}` changes nothing any more; its commit was taken away",
+                own.source.name
+            ));
+        }
+        let files = summary.iter().flat_map(|summary| &summary.files).map(|file| FileChange {
+            path: file.path.clone(),
+            action: file.action,
+            added: file.lines.map(|(added, _)| added),
+            removed: file.lines.map(|(_, removed)| removed),
+        });
+        let commits = summary.iter().flat_map(|summary| &summary.commits).map(|one| SourceCommit {
+            id: one.id.clone(),
+            subject: one.subject.clone(),
+            author: one.author.clone(),
+        });
+        let report = ExtractReport {
+            schema: "xtask.extract/1",
+            branch: own.source.name.clone(),
+            source: own.source.tip.to_string(),
+            changes: context.config.changes.clone(),
+            commit: built.own.map(|id| id.to_string()),
+            tip: (!built.waiting.is_empty()).then(|| built.tip.to_string()),
+            dry_run: args.dry_run,
+            pushed: args.push && !args.dry_run,
+            waiting: built.waiting.clone(),
+            warnings,
+            files: files.collect(),
+            commits: commits.collect(),
+        };
+        Ok((report, summary))
+    }
+}
+
+/// Shows what conflicts, and says with whom.
+fn refused(context: &Context, clashing: &Clashing) -> Result<Error> {
+    let Clashing { branch, with, conflicts: found } = clashing;
+    let onto = if with.is_empty() { &context.config.branch } else { &context.config.changes };
+    let lines: Vec<_> = found.iter().map(|one| (one.words(onto), one.excerpt())).collect();
+    report::answer(&conflicts(&lines))?;
+    let changes = &context.config.changes;
+    let error = if with.is_empty() {
+        Error::no(format!(
+            "`{branch}` conflicts with `{}`; `{changes}` is as it was",
+            context.config.branch
+        ))
+        .hint(format!("on `{branch}`, `cargo xtask sync --merge` brings the two together"))
+    } else {
+        Error::no(format!(
+            "`{branch}` conflicts with {}; `{changes}` is as it was",
+            some_of(with, 5)
+        ))
+        .hint(format!("promote one of them first, or agree: `git diff {} {branch}`", with[0]))
+    };
+    Ok(error)
+}
+
+fn say(
+    session: &Session,
+    repo: &Repo,
+    context: &Context,
+    report: &ExtractReport,
+    summary: Option<&Summary>,
+) -> Result<()> {
+    let config = &context.config;
+    let Some(places) = places(repo, context, &config.remote) else { return Ok(()) };
+    let gh = Gh { repo, project: &places.project, fork: places.fork.as_ref() };
+    let text = comment(summary, &report.branch, &config.branch, &config.changes);
+    let has_news = summary.is_some();
+    match gh.comment(&report.branch, &text, has_news)? {
+        Some(url) => {
+            session.story(&format!("the comment on its pull request is up to date: {url}"))
+        }
+        None if has_news => {
+            session.story(&format!("`{}` has no open pull request to comment on", report.branch))
+        }
+        None => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! `propagate`: the canonical state on every branch, without checking any out.
+
+use super::session::Session;
+use super::{DONE, Exit};
+use crate::base::error::{Error, Kind, Result};
+use crate::cli::Propagate;
+use crate::fleet::decide::{Fate, Row};
+use crate::fleet::run::{Aim, Outcome, propagate};
+use crate::repo::Repo;
+use crate::report;
+use crate::report::propagate::{BranchFate, PathFate, PropagateReport};
+use crate::report::sync::CanonicalLine;
+use crate::review::finish::places;
+use crate::review::gh::{Gh, is_installed};
+use crate::review::request::Following;
+use crate::sync::classify::Class;
+use crate::sync::context::{self, Context};
+
+pub(super) fn run(session: &Session, args: &Propagate) -> Exit {
+    let repo = session.repo()?;
+    if args.remote && !args.push && !args.dry_run {
+        return Err(Error::usage(
+            "--remote changes branches of the remote, and only a push does that",
+        )
+        .hint("add --push; or --dry-run, to see what would be pushed"));
+    }
+    let aim = Aim {
+        patterns: args.globs.clone(),
+        remote: args.remote,
+        push: args.push,
+        dry_run: args.dry_run,
+        allow_mass_deletion: args.yes,
+        lists: args.json,
+    };
+    if args.pr {
+        check_forge(session, &repo)?;
+    }
+    let before_push = |context: &Context, rows: &[Row]| match args.pr && !args.dry_run {
+        true => close_requests(session, &repo, context, rows),
+        false => Ok(()),
+    };
+    let outcome = propagate(&repo, &aim, &before_push, &session.tools())?;
+    let mut code = code(&outcome);
+    if args.pr && !args.dry_run && !open_requests(session, &repo, &outcome) {
+        code = Kind::Unable.code().max(code);
+    }
+    let report = describe(outcome, args);
+    if args.json {
+        report::answer_json(&report)?;
+        return Ok(code);
+    }
+    for warning in &report.warnings {
+        report::warn(warning);
+    }
+    report::answer(&report.text(session.loudness))?;
+    next_steps(session, args, &report);
+    Ok(code)
+}
+
+/// Pull requests need a service that `gh` can talk to, and that is found out before anything is done.
+fn check_forge(session: &Session, repo: &Repo) -> Result<()> {
+    let context = context::read(repo)?;
+    let remote = &context.config.remote;
+    if !is_installed(&session.world) {
+        return Err(Error::unable("--pr needs `gh`, which is not installed; nothing was done")
+            .hint("https://cli.github.com has it; without --pr all else works"));
+    }
+    if !repo.has_remote(remote) || !places(repo, &context, remote).is_some_and(|at| at.is_github())
+    {
+        return Err(Error::unable(format!("`{remote}` is not on GitHub; nothing was done"))
+            .hint("`forge = \"github\"` in `setup/sync.toml` says that it is; without --pr all else works"));
+    }
+    Ok(())
+}
+
+/// Closes the requests of protected branches that have all they were for, and says why: once their
+/// branch is gone the service would close them without a word.
+fn close_requests(session: &Session, repo: &Repo, context: &Context, rows: &[Row]) -> Result<()> {
+    let Some(places) = places(repo, context, &context.config.remote) else { return Ok(()) };
+    let gh = Gh { repo, project: &places.project, fork: None };
+    let goes =
+        |row: &&Row| row.fate == Fate::Moves && row.target != row.branch && row.new.is_none();
+    for row in rows.iter().filter(goes) {
+        let why =
+            format!("`{}` has all of this by now; there is nothing left to merge.", row.branch);
+        match gh.close(&row.target, &row.branch, &why) {
+            Ok(true) => {
+                session.story(&format!("the pull request of `{}` is closed: {why}", row.target))
+            }
+            Ok(false) => {}
+            Err(failure) => report::warn(&failure.to_string()),
+        }
+    }
+    Ok(())
+}
+
+/// Opens or renews the requests of protected branches that wait. Says whether all went well.
+fn open_requests(session: &Session, repo: &Repo, outcome: &Outcome) -> bool {
+    let Outcome { context, rows } = outcome;
+    let config = &context.config;
+    let Some(places) = places(repo, context, &config.remote) else { return false };
+    let gh = Gh { repo, project: &places.project, fork: None };
+    let waits = |row: &&Row| {
+        row.target != row.branch
+            && matches!(row.fate, Fate::Moved | Fate::Nothing)
+            && row.old.or(row.new).is_some()
+            && !(row.fate == Fate::Moved && row.new.is_none())
+    };
+    let mut is_well = true;
+    for row in rows.values().filter(waits) {
+        let letter = Following {
+            branch: row.branch.clone(),
+            beside: row.target.clone(),
+            canonical: (config.branch.clone(), repo.short(context.canonical.commit)),
+            files: row.writes,
+        };
+        match gh.deliver(&letter) {
+            Ok(done) => {
+                let what = if done.is_new { "opened" } else { "is up to date" };
+                session.story(&format!("pull request for `{}` {what}: {}", row.branch, done.url));
+            }
+            Err(failure) => {
+                is_well = false;
+                report::warn(&format!("no pull request for `{}`: {failure}", row.branch));
+            }
+        }
+    }
+    is_well
+}
+
+/// The worst of what became of the branches.
+fn code(outcome: &Outcome) -> u8 {
+    let of = |row: &Row| match row.fate {
+        Fate::Failed => Kind::Unable.code(),
+        _ if row.counts.contains_key(&Class::Unknown) => Kind::Unable.code(),
+        Fate::Refused => Kind::Usage.code(),
+        _ => DONE,
+    };
+    outcome.rows.values().map(of).max().unwrap_or(DONE)
+}
+
+fn describe(outcome: Outcome, args: &Propagate) -> PropagateReport {
+    let Outcome { context, rows } = outcome;
+    PropagateReport {
+        schema: "xtask.propagate/1",
+        canonical: CanonicalLine {
+            reference: context.canonical.reference,
+            commit: context.canonical.commit.to_string(),
+        },
+        remote: args.remote.then_some(context.config.remote),
+        dry_run: args.dry_run,
+        warnings: context.warnings,
+        branches: rows.into_values().map(line).collect(),
+    }
+}
+
+fn line(row: Row) -> BranchFate {
+    let count = |class| row.counts.get(&class).copied().unwrap_or(0);
+    BranchFate {
+        action: match row.fate {
+            Fate::Moves | Fate::Moved if row.target != row.branch => "beside",
+            fate => fate.name(),
+        },
+        target: (row.target != row.branch).then_some(row.target),
+        old: row.old.map(|id| id.to_string()),
+        new: row.new.map(|id| id.to_string()),
+        reason: row.why,
+        written: row.writes,
+        behind: count(Class::Behind),
+        customised: count(Class::Customised),
+        unknown: count(Class::Unknown),
+        paths: row
+            .paths
+            .into_iter()
+            .map(|path| PathFate {
+                path: path.path,
+                class: path.class.name(),
+                action: path.action.name(),
+            })
+            .collect(),
+        branch: row.branch,
+    }
+}
+
+fn next_steps(session: &Session, args: &Propagate, report: &PropagateReport) {
+    let has_beside = report.branches.iter().any(|line| line.action == "beside");
+    if has_beside && !args.pr && !args.dry_run {
+        session
+            .story("a branch beside a protected one is for a pull request; `--push --pr` opens it");
+    }
+    let has = |action: &str| report.branches.iter().any(|line| line.action == action);
+    if has("refused") {
+        session.story("`--yes` also deletes more than half of the managed files of a branch");
+    }
+    if report.branches.iter().any(|line| line.unknown > 0) {
+        session.story("`git fetch --unshallow` brings the history that decides what is behind");
+    }
+    if (has("update") || has("worktree") || has_beside) && !args.push && !args.dry_run {
+        session.story("nothing was pushed; `cargo xtask propagate --push` does that, too");
+    }
+}

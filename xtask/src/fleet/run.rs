@@ -1,0 +1,196 @@
+//! From the canonical commit to every branch, in a few rounds: what moved while we worked is looked
+//! at again.
+
+use std::collections::BTreeMap;
+use std::thread::available_parallelism;
+
+use super::decide::{Case, Fate, Judge, Row};
+use super::deliver::{InWorktree, in_worktree, move_refs, push_branches, push_rows};
+use super::targets::{Fleet, Target, Way};
+use crate::base::error::{Error, Result};
+use crate::repo::Repo;
+use crate::sync::context::{self, Context};
+use crate::sync::managed::Managed;
+use crate::sync::manner::canonical_files;
+use crate::sync::run::{Tools, Wishes};
+
+/// How often a branch is tried that moves under us. A busy remote moves a branch every few minutes,
+/// and a round takes seconds.
+const ROUNDS: usize = 4;
+
+/// How many threads plan at most: more would only wait for the disk.
+const MOST_THREADS: usize = 8;
+
+/// How many branches are worth a thread: opening the repository once more costs as much as a few.
+const WORTH_A_THREAD: usize = 32;
+
+/// What is wanted.
+#[derive(Clone, Debug)]
+pub struct Aim {
+    /// Only branches that match one of these; all where it is empty.
+    pub patterns: Vec<String>,
+    /// The branches of the remote, not those here.
+    pub remote: bool,
+    /// What changes is pushed.
+    pub push: bool,
+    /// Nothing is written.
+    pub dry_run: bool,
+    /// More than half of the managed files of a branch may go.
+    pub allow_mass_deletion: bool,
+    /// The paths of each branch are listed.
+    pub lists: bool,
+}
+
+/// What came of it.
+pub struct Outcome {
+    /// What sync went by.
+    pub context: Context,
+    /// A row for each branch, by its name.
+    pub rows: BTreeMap<String, Row>,
+}
+
+/// Brings every matching branch to the canonical state.
+///
+/// `before_push` is told about the rows whose branches are about to be pushed.
+pub fn propagate(
+    repo: &Repo,
+    aim: &Aim,
+    before_push: &dyn Fn(&Context, &[Row]) -> Result<()>,
+    tools: &Tools<'_>,
+) -> Result<Outcome> {
+    let mut rows = BTreeMap::new();
+    let mut patterns = aim.patterns.clone();
+    for round in 1.. {
+        let (fleet, context) = load(repo, aim, round == 1)?;
+        if round > 1 {
+            patterns.retain(|name| fleet.branches.contains_key(name));
+        }
+        let round_of = Round { repo, aim, fleet: &fleet, context: &context, before_push };
+        let (decided, moved) = round_of.run(&patterns, tools)?;
+        rows.extend(decided.into_iter().map(|row| (row.branch.clone(), row)));
+        if moved.is_empty() || round == ROUNDS {
+            for name in moved {
+                let why = "it moved again and again while this ran; try again";
+                rows.entry(name).and_modify(|row| *row = row.clone().but(Fate::Failed, why));
+            }
+            return Ok(Outcome { context, rows });
+        }
+        patterns = moved;
+    }
+    unreachable!("because the last round returns")
+}
+
+/// The branches, and what sync goes by.
+fn load(repo: &Repo, aim: &Aim, is_first: bool) -> Result<(Fleet, Context)> {
+    let names = context::names(repo)?;
+    let remote = &names.remote;
+    if (aim.remote || aim.push) && !repo.has_remote(remote) {
+        return Err(Error::unable(format!("there is no remote `{remote}`; nothing was done"))
+            .hint(format!("`git remote add {remote} URL` adds it")));
+    }
+    if aim.remote {
+        let fleet = match aim.dry_run {
+            true => Fleet::as_fetched(repo, remote)?,
+            false => Fleet::at_remote(repo, remote)?,
+        };
+        return Ok((fleet, context::of_remote(repo)?));
+    }
+    if aim.push && (!is_first || !aim.dry_run) {
+        repo.fetch_branches(remote)?;
+    }
+    Ok((Fleet::here(repo)?, context::read(repo)?))
+}
+
+/// One look at the branches, and what follows from it.
+struct Round<'a> {
+    repo: &'a Repo,
+    aim: &'a Aim,
+    fleet: &'a Fleet,
+    context: &'a Context,
+    before_push: &'a dyn Fn(&Context, &[Row]) -> Result<()>,
+}
+
+impl Round<'_> {
+    /// Decides, writes, and answers with what moved meanwhile.
+    fn run(&self, patterns: &[String], tools: &Tools<'_>) -> Result<(Vec<Row>, Vec<String>)> {
+        let Round { repo, aim, fleet, context, .. } = self;
+        let targets = fleet.targets(context, patterns)?;
+        let managed = Managed::new(&context.config, None);
+        let tip = context.canonical.commit;
+        let once = repo.once_canonical(tip, &managed, managed.rules(), tools.progress)?;
+        if !aim.dry_run {
+            repo.save_once_canonical(tools.disk, &once)?;
+        }
+        let case = Case {
+            context,
+            once: &once,
+            fleet,
+            canonical_files: canonical_files(repo, context)?,
+            allow_mass_deletion: aim.allow_mass_deletion,
+            lists: aim.lists,
+        };
+        tools.progress.begin("planning branches", Some(targets.len() as u64));
+        let mut rows = decide_all(repo, &targets, &case, aim.dry_run, tools)?;
+        tools.progress.end();
+        let wishes = Wishes {
+            allow_mass_deletion: aim.allow_mass_deletion,
+            lists_in_sync: aim.lists,
+            ..Wishes::plain()
+        };
+        let how = if aim.dry_run { InWorktree::Look } else { InWorktree::Write };
+        for (row, target) in rows.iter_mut().zip(&targets) {
+            if let Way::Worktree(root) = &target.way {
+                *row = in_worktree(repo, root, row.clone(), context, &wishes, how, tools);
+            }
+        }
+        if aim.dry_run {
+            return Ok((rows, Vec::new()));
+        }
+        let remote = &context.config.remote;
+        if aim.push {
+            (self.before_push)(context, &rows)?;
+        }
+        if aim.remote {
+            let moved = push_rows(repo, remote, &mut rows)?;
+            return Ok((rows, moved));
+        }
+        let mut moved = move_refs(repo, &mut rows, context, tools);
+        if aim.push {
+            moved.extend(push_branches(repo, remote, &mut rows, context)?);
+        }
+        Ok((rows, moved))
+    }
+}
+
+/// Decides about all targets, side by side: looking at hundreds of trees is work for every core.
+fn decide_all(
+    repo: &Repo,
+    targets: &[Target],
+    case: &Case<'_>,
+    dry_run: bool,
+    tools: &Tools<'_>,
+) -> Result<Vec<Row>> {
+    let threads = available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    let share = targets.len().div_ceil(threads).max(WORTH_A_THREAD);
+    let root = repo.root();
+    let decide = |share: &[Target]| -> Result<Vec<Row>> {
+        // Each thread opens the repository for itself.
+        let own = Repo::discover(root)?;
+        let own = if dry_run { own.in_memory() } else { own };
+        let judge = Judge::new(&own, tools.disk, case);
+        let mut rows = Vec::with_capacity(share.len());
+        for target in share {
+            rows.push(judge.decide(target)?);
+            tools.progress.step(1);
+        }
+        Ok(rows)
+    };
+    let parts: Vec<Result<Vec<Row>>> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            targets.chunks(share).map(|share| scope.spawn(|| decide(share))).collect();
+        let broken = || Err(Error::unable("the planning of branches broke off"));
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| broken())).collect()
+    });
+    let parts: Result<Vec<Vec<Row>>> = parts.into_iter().collect();
+    Ok(parts?.into_iter().flatten().collect())
+}

@@ -1,0 +1,426 @@
+//! The branch on which changes wait to be taken in: the canonical commit, and on top of it one
+//! commit for each source branch.
+//!
+//! Extracting a source again replaces its own commit, in its place, and carries the others over. The
+//! same sources on the same canonical commit make the same commits on every machine. What people
+//! have committed there by hand is carried along like a source without a name.
+
+use std::collections::BTreeSet;
+
+use super::carry::{Conflict, PathChange, carry, changes_between};
+use super::series::{Fate, Item, carry_all};
+use super::source::{Source, check_names, takes};
+use super::words::{BRANCH_TRAILER, CommitLine, FileLine, Summary};
+use crate::base::error::{Error, Result};
+use crate::base::files::Disk;
+use crate::base::path::RepoPath;
+use crate::base::progress::Progress;
+use crate::repo::{CommitInfo, Entry, Head, Id, NewCommit, Repo, Stamp, changed_lines};
+use crate::sync::classify::{Class, classify};
+use crate::sync::context::Context;
+use crate::sync::managed::Managed;
+use crate::sync::merge::base_of;
+use crate::sync::survey::states;
+use crate::sync::upstream::is_sync_commit;
+
+/// A commit on the branch of changes.
+#[derive(Clone, Debug)]
+pub struct Collected {
+    /// The commit.
+    pub commit: CommitInfo,
+    /// Its source; nothing for one that somebody has made by hand.
+    pub branch: Option<String>,
+}
+
+impl Collected {
+    /// What it is called.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.branch.clone().unwrap_or_else(|| format!("`{}`", self.commit.subject()))
+    }
+}
+
+/// What waits to be taken in, and where the branch of changes is.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// The commits, oldest first.
+    pub commits: Vec<Collected>,
+    /// The canonical commit on which they stand.
+    pub base: Option<Id>,
+    /// The local branch.
+    pub local: Option<Id>,
+    /// The branch at the remote, as last fetched.
+    pub remote: Option<Id>,
+}
+
+/// Reads the branch of changes: what the remote has, and what only this clone has.
+pub fn waiting(repo: &Repo, context: &Context) -> Result<Waiting> {
+    let config = &context.config;
+    let local = repo.resolve(&format!("refs/heads/{}", config.changes))?;
+    let remote = repo.resolve(&format!("refs/remotes/{}/{}", config.remote, config.changes))?;
+    let first = remote.or(local);
+    let mut commits = Vec::new();
+    let mut base = None;
+    if let Some(first) = first {
+        commits = line(repo, context, first)?;
+        base = commits.first().and_then(|one| one.commit.parents.first().copied()).or(Some(first));
+    }
+    if let Some(local) = local.filter(|local| Some(*local) != first) {
+        for more in line(repo, context, local)? {
+            // The remote's word counts for a source that both have.
+            let is_known = commits.iter().any(|one| match (&one.branch, &more.branch) {
+                (Some(one), Some(more)) => one == more,
+                (None, None) => {
+                    one.commit.tree == more.commit.tree || one.commit.message == more.commit.message
+                }
+                _ => false,
+            });
+            if !is_known {
+                commits.push(more);
+            }
+        }
+    }
+    Ok(Waiting { commits, base, local, remote })
+}
+
+/// The commits of one branch of changes, oldest first.
+fn line(repo: &Repo, context: &Context, tip: Id) -> Result<Vec<Collected>> {
+    let mut found = Vec::new();
+    for id in repo.between(Some(context.canonical.commit), tip, true)? {
+        let commit = repo.commit(id)?;
+        if commit.parents.len() != 1 {
+            let changes = &context.config.changes;
+            return Err(Error::unable(format!(
+                "`{changes}` has a merge ({}), and it is to have one commit for each source",
+                repo.short(id)
+            ))
+            .hint(format!(
+                "bring it back to single commits (`git rebase`) or remove `{changes}`"
+            )));
+        }
+        let branch = commit.trailer(BRANCH_TRAILER).map(str::to_owned);
+        found.push(Collected { commit, branch });
+    }
+    found.reverse();
+    Ok(found)
+}
+
+/// What a branch changes at managed paths.
+#[derive(Clone, Debug)]
+pub struct Extraction {
+    /// The branch.
+    pub source: Source,
+    /// The changes.
+    pub changes: Vec<PathChange>,
+    /// The commits that made them, newest first.
+    pub commits: Vec<CommitInfo>,
+}
+
+/// Finds what a branch changes: where it has a content that never was canonical, against the newest
+/// canonical content from which it came; or with a base, against that.
+pub fn extract(
+    repo: &Repo,
+    context: &Context,
+    source: Source,
+    base: Option<Id>,
+    progress: &dyn Progress,
+) -> Result<Extraction> {
+    let managed = Managed::new(&context.config, Some(&source.name));
+    let tree = repo.tree_of(source.tip)?;
+    let changes = match base {
+        Some(base) => changes_between(repo, Some(repo.tree_of(base)?), tree, &takes(&managed))?.0,
+        None => own_changes(repo, context, &source, progress)?,
+    };
+    check_names(&changes)?;
+    let paths: BTreeSet<&RepoPath> = changes.iter().map(|change| &change.path).collect();
+    let canonical = context.canonical.commit;
+    let since = match base {
+        Some(base) => Some(base),
+        None => repo.merge_base(source.tip, canonical)?,
+    };
+    let mut commits = Vec::new();
+    for id in repo.between(since, source.tip, false)? {
+        let commit = repo.commit(id)?;
+        if commit.parents.len() > 1
+            || is_sync_commit(&commit, &context.config.identity)
+            || repo.is_ancestor(id, canonical)?
+        {
+            continue;
+        }
+        let before = match commit.parents.first() {
+            Some(parent) if repo.has_object(*parent) => Some(repo.tree_of(*parent)?),
+            _ => None,
+        };
+        let changed = repo.compare_trees(before, Some(commit.tree), &managed)?;
+        if changed.keys().any(|path| paths.contains(path)) {
+            commits.push(commit);
+        }
+    }
+    Ok(Extraction { source, changes, commits })
+}
+
+fn own_changes(
+    repo: &Repo,
+    context: &Context,
+    source: &Source,
+    progress: &dyn Progress,
+) -> Result<Vec<PathChange>> {
+    let tree = repo.tree_of(source.tip)?;
+    let head = Head { branch: Some(source.name.clone()), commit: source.tip, tree };
+    let managed = Managed::new(&context.config, Some(&source.name));
+    let tip = context.canonical.commit;
+    let once = repo.once_canonical(tip, &managed, managed.rules(), progress)?;
+    let mut changes = Vec::new();
+    for state in states(repo, context, &once, &head, &mut repo.lineage())? {
+        match classify(&state).class {
+            Class::Customised => {
+                let old = base_of(repo, &head, context, &once, &state.path)?;
+                changes.push(PathChange { path: state.path, old, new: state.head });
+            }
+            Class::Unknown => {
+                return Err(Error::unable(format!(
+                    "what `{}` has changed cannot be told: history is cut off",
+                    source.name
+                ))
+                .hint("`git fetch --unshallow` brings it"));
+            }
+            _ => {}
+        }
+    }
+    Ok(changes)
+}
+
+/// The branch of changes as it would be.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// Its commit.
+    pub tip: Id,
+    /// The commit of the source that was put there.
+    pub own: Option<Id>,
+    /// What that changes there.
+    pub changed: Vec<PathChange>,
+    /// What waits, by name and in order.
+    pub waiting: Vec<String>,
+    /// Sources whose content is canonical by now.
+    pub arrived: Vec<String>,
+    /// Sources that keep the branch on an older canonical commit, and what they conflict in.
+    pub stale: Option<(String, Vec<Conflict>)>,
+}
+
+/// Why the branch of changes cannot be built.
+#[derive(Clone, Debug)]
+pub struct Clashing {
+    /// The source that cannot be put there.
+    pub branch: String,
+    /// What it conflicts with: other sources, or else the canonical branch.
+    pub with: Vec<String>,
+    /// In what.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// Builds the branch of changes: with another commit for the source of `extraction` if that is
+/// given, and without the sources in `gone`. Objects are written, and no ref is moved.
+pub fn build(
+    repo: &Repo,
+    disk: &Disk<'_>,
+    context: &Context,
+    waiting: &Waiting,
+    extraction: Option<&Extraction>,
+    gone: &BTreeSet<Id>,
+) -> Result<Result<Built, Clashing>> {
+    let build = Builder { repo, disk, context, extraction };
+    let commits: Vec<&Collected> =
+        waiting.commits.iter().filter(|one| !gone.contains(&one.commit.id)).collect();
+    let tip = context.canonical.commit;
+    let first = build.on(tip, &commits)?;
+    let clashing = match first {
+        Ok(built) => return Ok(Ok(built)),
+        Err(clashing) => clashing,
+    };
+    // A source that the canonical branch has left behind must not stand in the way of the others.
+    let is_own = extraction.is_some_and(|own| own.source.name == clashing.branch);
+    if let Some(base) = waiting.base.filter(|base| *base != tip)
+        && !is_own
+        && let Ok(built) = build.on(base, &commits)?
+    {
+        return Ok(Ok(Built { stale: Some((clashing.branch, clashing.conflicts)), ..built }));
+    }
+    Ok(Err(clashing))
+}
+
+struct Builder<'a> {
+    repo: &'a Repo,
+    disk: &'a Disk<'a>,
+    context: &'a Context,
+    extraction: Option<&'a Extraction>,
+}
+
+impl Builder<'_> {
+    fn on(&self, base: Id, commits: &[&Collected]) -> Result<Result<Built, Clashing>> {
+        let mut built = Built {
+            tip: base,
+            own: None,
+            changed: Vec::new(),
+            waiting: Vec::new(),
+            arrived: Vec::new(),
+            stale: None,
+        };
+        let own_name = self.extraction.map(|own| own.source.name.as_str());
+        let mut is_put = false;
+        for one in commits {
+            if one.branch.is_some() && one.branch.as_deref() == own_name {
+                // Twice in one line it can only be by hand: the first place counts.
+                if !std::mem::replace(&mut is_put, true)
+                    && let Err(clashing) = self.put(&mut built, base, commits)?
+                {
+                    return Ok(Err(clashing));
+                }
+                continue;
+            }
+            if let Err(clashing) = self.carry(&mut built, one, commits)? {
+                return Ok(Err(clashing));
+            }
+        }
+        if self.extraction.is_some() && !is_put {
+            return Ok(self.put(&mut built, base, commits)?.map(|()| built));
+        }
+        Ok(Ok(built))
+    }
+
+    /// Carries a commit that is there already.
+    fn carry(
+        &self,
+        built: &mut Built,
+        one: &Collected,
+        commits: &[&Collected],
+    ) -> Result<Result<(), Clashing>> {
+        let Builder { repo, disk, .. } = self;
+        let parent = one.commit.parents[0];
+        if parent == built.tip {
+            built.tip = one.commit.id;
+            built.waiting.push(one.name());
+            return Ok(Ok(()));
+        }
+        let changes = self.changes_of(one)?;
+        let item = Item { commit: one.commit.id, changes, trailers: Vec::new(), label: one.name() };
+        let none = std::collections::BTreeMap::new();
+        let onto = &self.context.config.changes;
+        let series = carry_all(repo, disk, built.tip, &[item], None, &none, onto)?;
+        match &series.fates[..] {
+            [Fate::Conflicts(conflicts)] => {
+                return Ok(Err(self.clashing(one.name(), conflicts.clone(), commits)?));
+            }
+            [Fate::Made { .. }] => built.waiting.push(one.name()),
+            _ => built.arrived.push(one.name()),
+        }
+        built.tip = series.tip;
+        Ok(Ok(()))
+    }
+
+    /// Puts the commit of the extraction.
+    fn put(
+        &self,
+        built: &mut Built,
+        base: Id,
+        commits: &[&Collected],
+    ) -> Result<Result<(), Clashing>> {
+        let Builder { repo, disk, context, .. } = self;
+        let Some(own) = self.extraction else { return Ok(Ok(())) };
+        let name = own.source.name.clone();
+        let labels = (context.config.changes.as_str(), name.as_str());
+        let carried = carry(repo, disk, repo.tree_of(built.tip)?, &own.changes, labels)?;
+        if !carried.conflicts.is_empty() {
+            let alone = carry(repo, disk, repo.tree_of(base)?, &own.changes, labels)?;
+            if !alone.conflicts.is_empty() {
+                let (branch, conflicts) = (name, alone.conflicts);
+                return Ok(Err(Clashing { branch, with: Vec::new(), conflicts }));
+            }
+            return Ok(Err(self.clashing(name, carried.conflicts, commits)?));
+        }
+        if carried.changed.is_empty() {
+            built.arrived.push(name);
+            return Ok(Ok(()));
+        }
+        let summary = summary(repo, own, &carried.changed)?;
+        let parent = repo.commit(built.tip)?.committer.seconds;
+        let seconds = parent.max(repo.commit(own.source.tip)?.committer.seconds);
+        let identity = &context.config.identity;
+        let committer =
+            Stamp { name: identity.name.clone(), email: identity.email.clone(), seconds };
+        disk.other("write the commit")
+            .map_err(|cause| Error::unable("the commit cannot be written").because(cause))?;
+        built.tip = repo.write_commit(&NewCommit {
+            tree: carried.tree,
+            parents: &[built.tip],
+            author: own.commits.first().map(|commit| &commit.author),
+            committer: &committer,
+            message: &summary.message(),
+        })?;
+        built.own = Some(built.tip);
+        built.changed = carried.changed;
+        built.waiting.push(name);
+        Ok(Ok(()))
+    }
+
+    fn changes_of(&self, one: &Collected) -> Result<Vec<PathChange>> {
+        let before = self.repo.tree_of(one.commit.parents[0])?;
+        let all = |_: &RepoPath| true;
+        Ok(changes_between(self.repo, Some(before), one.commit.tree, &all)?.0)
+    }
+
+    /// A conflict with the sources that change the same paths.
+    fn clashing(
+        &self,
+        branch: String,
+        conflicts: Vec<Conflict>,
+        commits: &[&Collected],
+    ) -> Result<Clashing> {
+        let mut with = Vec::new();
+        let clashes = |path: &RepoPath| {
+            conflicts.iter().any(|conflict| {
+                conflict.path == *path
+                    || conflict.path.is_below(path)
+                    || path.is_below(&conflict.path)
+            })
+        };
+        for one in commits.iter().filter(|one| one.name() != branch) {
+            if self.changes_of(one)?.iter().any(|change| clashes(&change.path)) {
+                with.push(one.name());
+            }
+        }
+        if let Some(own) = self.extraction.filter(|own| own.source.name != branch)
+            && own.changes.iter().any(|change| clashes(&change.path))
+            && !with.contains(&own.source.name)
+        {
+            with.push(own.source.name.clone());
+        }
+        Ok(Clashing { branch, with, conflicts })
+    }
+}
+
+/// What an extraction says about itself.
+pub fn summary(repo: &Repo, own: &Extraction, changed: &[PathChange]) -> Result<Summary> {
+    let mut files = Vec::new();
+    for change in changed {
+        let action = match (change.old, change.new) {
+            (None, _) => "create",
+            (_, None) => "delete",
+            _ => "update",
+        };
+        let text =
+            |entry: Option<Entry>| entry.map_or(Ok(Vec::new()), |entry: Entry| repo.blob(entry.id));
+        let lines = changed_lines(&text(change.old)?, &text(change.new)?);
+        files.push(FileLine { action, path: change.path.to_string(), lines });
+    }
+    let commits = own.commits.iter().map(|commit| CommitLine {
+        id: repo.short(commit.id),
+        subject: commit.subject().to_owned(),
+        author: format!("{} <{}>", commit.author.name, commit.author.email),
+    });
+    Ok(Summary {
+        branch: own.source.name.clone(),
+        tip: own.source.tip.to_string(),
+        files,
+        commits: commits.collect(),
+    })
+}

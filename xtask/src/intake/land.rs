@@ -1,0 +1,157 @@
+//! Moving the canonical branch forward, wherever it is checked out: here, in another worktree, or
+//! nowhere. Local changes there are never touched.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::words::COMMIT_TRAILER;
+use crate::base::error::{Error, Result};
+use crate::base::path::RepoPath;
+use crate::config::{BRANCHES_FILE, SYNC_FILE, rule_faults};
+use crate::repo::{Id, InUse, Repo};
+use crate::sync::context::Context;
+use crate::sync::run::{Tools, check_gates};
+
+/// Where the canonical branch stands, and how it can be moved.
+#[derive(Clone, Debug)]
+pub struct Ground {
+    /// The branch.
+    pub branch: String,
+    /// The commit on which to build: the newer of the local and the remote one.
+    pub tip: Id,
+    /// The local branch; nothing where there is only one of the remote.
+    local: Option<Id>,
+    /// The worktree that has it checked out.
+    checked_out: Option<PathBuf>,
+}
+
+/// Looks where the canonical branch stands. That it cannot be moved at all is an error.
+pub fn ground(repo: &Repo, context: &Context) -> Result<Ground> {
+    let branch = context.config.branch.clone();
+    let remote = &context.config.remote;
+    let local = repo.resolve(&format!("refs/heads/{branch}"))?;
+    let tip = context.canonical.commit;
+    if let Some(local) = local
+        && !repo.is_ancestor(local, tip)?
+    {
+        return Err(Error::unable(format!("`{branch}` and `{remote}/{branch}` have diverged"))
+            .hint(format!("`git switch {branch} && git pull --rebase` brings them together")));
+    }
+    let checked_out = holder(repo, &branch)?;
+    Ok(Ground { branch, tip, local, checked_out })
+}
+
+/// The worktree that has a branch checked out. That it cannot be moved there is an error.
+fn holder(repo: &Repo, branch: &str) -> Result<Option<PathBuf>> {
+    let mut found = None;
+    for InUse { root, is_there, operation, .. } in
+        repo.branches_in_use()?.into_iter().filter(|one| one.branch == branch)
+    {
+        let place = root.display();
+        if let Some(operation) = operation {
+            return Err(Error::unable(format!(
+                "{operation} of `{branch}` is in progress in `{place}`"
+            ))
+            .hint("end it first"));
+        }
+        if !is_there {
+            return Err(Error::unable(format!(
+                "`{branch}` is checked out in `{place}`, which is not there"
+            ))
+            .hint("`git worktree prune` forgets worktrees that are gone"));
+        }
+        if found.replace(root.clone()).is_some() {
+            return Err(Error::unable(format!("`{branch}` is checked out in several worktrees"))
+                .hint("`git worktree list` shows them; leave it checked out in one"));
+        }
+    }
+    Ok(found)
+}
+
+/// Refuses a commit whose rules could not be read: every branch goes by them.
+pub fn check_rules(repo: &Repo, commit: Id) -> Result<()> {
+    let tree = repo.tree_of(commit)?;
+    let mut faults = Vec::new();
+    for file in [SYNC_FILE, BRANCHES_FILE] {
+        if let Some(entry) = repo.entry_at(tree, &RepoPath::new(file))? {
+            faults.extend(rule_faults(file, &repo.blob(entry.id)?));
+        }
+    }
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let refused = Error::no("the rules that every branch goes by could not be read any more");
+    Err(faults.into_iter().fold(refused, Error::detail).hint("correct them on the branch first"))
+}
+
+/// Moves the canonical branch to a commit that was built on its ground. Says whether it still was
+/// there.
+pub fn land(
+    repo: &Repo,
+    context: &Context,
+    ground: &Ground,
+    new: Id,
+    message: &str,
+    tools: &Tools<'_>,
+) -> Result<bool> {
+    check_rules(repo, new)?;
+    let name = format!("refs/heads/{}", ground.branch);
+    tools
+        .disk
+        .other("move the canonical branch")
+        .map_err(|cause| Error::unable("the canonical branch cannot be moved").because(cause))?;
+    let Some(root) = &ground.checked_out else {
+        let seconds = tools.world.now_seconds();
+        if !repo.swap_ref(&name, ground.local, Some(new), message, seconds)? {
+            return Ok(false);
+        }
+        if ground.local.is_none() {
+            follow(repo, context)?;
+        }
+        return Ok(true);
+    };
+    let there = repo.open_worktree(root)?;
+    let (_lock, _) = tools.enter(&there)?;
+    check_gates(&there, tools)?;
+    if there.branch_name().as_ref() != Some(&ground.branch) || repo.resolve(&name)? != ground.local
+    {
+        return Ok(false);
+    }
+    let moved = there.fast_forward(new)?;
+    let is_there = repo.resolve(&name)? == Some(new);
+    if moved.status.success() && is_there {
+        return Ok(true);
+    }
+    if repo.resolve(&name)? != ground.local {
+        return Ok(false);
+    }
+    Err(Error::unable(format!(
+        "`{}` is checked out in `{}`, and local changes there are in the way; nothing was changed",
+        ground.branch,
+        root.display()
+    ))
+    .detail(moved.stderr)
+    .hint("commit, stash or move them aside, then try again"))
+}
+
+/// Lets a canonical branch that is new here follow the one of the remote, as `git switch` does.
+fn follow(repo: &Repo, context: &Context) -> Result<()> {
+    let branch = &context.config.branch;
+    repo.set_setting(&format!("branch.{branch}.remote"), &context.config.remote)?;
+    repo.set_setting(&format!("branch.{branch}.merge"), &format!("refs/heads/{branch}"))
+}
+
+/// The commits that were taken in before, by what the canonical branch says of itself since it and
+/// the source had the same history.
+pub fn taken(repo: &Repo, tip: Id, source: Id) -> Result<BTreeMap<Id, Id>> {
+    let base = repo.merge_base(tip, source)?;
+    let mut taken = BTreeMap::new();
+    for id in repo.between(base, tip, false)? {
+        let commit = repo.commit(id)?;
+        let from = commit.trailer(COMMIT_TRAILER).map(str::as_bytes).map(Id::from_hex);
+        if let Some(Ok(from)) = from {
+            taken.entry(from).or_insert(id);
+        }
+    }
+    Ok(taken)
+}

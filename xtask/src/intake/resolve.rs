@@ -1,0 +1,370 @@
+//! A conflict that a person settles: in a worktree of its own, under the common git folder, with
+//! git's own conflict state in it. The canonical branch stays as it is until all is settled.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::carry::{PathChange, changes_between};
+use super::land::{Ground, ground, land};
+use super::series::{Item, Series, carry_all};
+use super::source::{Pick, takes};
+use super::words::{BRANCH_TRAILER, COMMIT_TRAILER};
+use crate::base::error::{Context as _, Error, Result};
+use crate::base::markers::{conflicts, first_conflict};
+use crate::base::record::{self, Found};
+use crate::repo::{Carried, Entry, Everything, Id, Mode, NewCommit, Repo, Stamp};
+use crate::sync::context::{self, Context};
+use crate::sync::managed::Managed;
+use crate::sync::run::Tools;
+
+const KIND: &str = "xtask.reverse-sync/1";
+
+/// How often the canonical branch may move while this lands.
+const ROUNDS: usize = 4;
+
+/// A commit that is still to be carried.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Left {
+    /// The commit.
+    commit: String,
+    /// The commit against which it is seen.
+    parent: Option<String>,
+    /// Whether it stood on an earlier canonical commit already, trailers and all.
+    is_ready: bool,
+}
+
+/// How far a reverse-sync is that somebody resolves.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct State {
+    /// The branch from which the commits come.
+    source: String,
+    /// The canonical commit on which they are put.
+    base: String,
+    /// The last commit that was made.
+    tip: String,
+    /// The commits to come; the first is the one that conflicts.
+    left: Vec<Left>,
+}
+
+/// What came of going on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Went {
+    /// All is on the canonical branch, which has so many new commits.
+    Landed {
+        /// How many.
+        commits: usize,
+        /// The new canonical commit.
+        tip: Id,
+    },
+    /// Nothing was left of the commits: their content is there already.
+    Nothing,
+    /// A commit conflicts, and waits to be resolved.
+    Conflict {
+        /// Which.
+        commit: Id,
+        /// Where.
+        folder: PathBuf,
+        /// In what, a line each.
+        lines: Vec<String>,
+    },
+}
+
+/// Where conflicts are resolved.
+#[must_use]
+pub fn folder(repo: &Repo) -> PathBuf {
+    repo.shared_state_folder().join("resolve")
+}
+
+fn file(repo: &Repo) -> PathBuf {
+    repo.shared_state_folder().join("reverse-sync")
+}
+
+/// Whether somebody is resolving a conflict.
+#[must_use]
+pub fn is_open(repo: &Repo) -> bool {
+    file(repo).symlink_metadata().is_ok()
+}
+
+/// Opens the conflict of a series for somebody to resolve.
+pub fn open(
+    repo: &Repo,
+    ground: &Ground,
+    source: &str,
+    picks: &[Pick],
+    series: &Series,
+    tools: &Tools<'_>,
+) -> Result<Went> {
+    if is_open(repo) {
+        return Err(Error::unable("another conflict is being resolved")
+            .detail(folder(repo).display().to_string())
+            .hint("`cargo xtask reverse-sync --continue` or `--abort` ends it"));
+    }
+    let (at, conflicts) = series.conflict().ok_or_else(|| Error::unable("nothing conflicts"))?;
+    let left = picks[at..].iter().map(|pick| Left {
+        commit: pick.commit.id.to_string(),
+        parent: pick.parent.map(|id| id.to_string()),
+        is_ready: false,
+    });
+    let state = State {
+        source: source.to_owned(),
+        base: ground.tip.to_string(),
+        tip: series.tip.to_string(),
+        left: left.collect(),
+    };
+    let lines = conflicts.iter().map(|conflict| conflict.words(&ground.branch)).collect();
+    lay_out(repo, &state, &picks[at].changes, tools)?;
+    Ok(Went::Conflict { commit: picks[at].commit.id, folder: folder(repo), lines })
+}
+
+/// Makes the worktree and brings git into the state of the conflict.
+fn lay_out(repo: &Repo, state: &State, changes: &[PathChange], tools: &Tools<'_>) -> Result<()> {
+    let tip = id(&state.tip)?;
+    let (theirs, folder) = (conflict_commit(repo, tip, state, changes)?, folder(repo));
+    record::write(tools.disk, &file(repo), KIND, state)
+        .unable(|| format!("`{}` cannot be written", file(repo).display()))?;
+    remove_folder(repo)?;
+    let there = repo.detached_worktree(&folder, tip)?;
+    there.pick_without_commit(theirs)
+}
+
+/// A commit whose difference from its parent is what is carried: git's own merge shows it then as it
+/// shows every other conflict.
+fn conflict_commit(repo: &Repo, tip: Id, state: &State, changes: &[PathChange]) -> Result<Id> {
+    let tree = repo.tree_of(tip)?;
+    let side = |of: &dyn Fn(&PathChange) -> Option<Entry>| {
+        let wanted: Vec<_> =
+            changes.iter().map(|change| (change.path.clone(), of(change))).collect();
+        repo.write_tree(Some(tree), &wanted)
+    };
+    let seconds = repo.commit(tip)?.committer.seconds;
+    let nobody = Stamp {
+        name: "xtask".to_owned(),
+        email: "xtask@users.noreply.invalid".to_owned(),
+        seconds,
+    };
+    let commit = |tree, parent, message: &str| {
+        let parents = &[parent];
+        repo.write_commit(&NewCommit { tree, parents, author: None, committer: &nobody, message })
+    };
+    let before = commit(side(&|change| change.old)?, tip, "before")?;
+    let label = state.left.first().map_or("", |left| &left.commit[..left.commit.len().min(10)]);
+    commit(side(&|change| change.new)?, before, &format!("{label} of {}", state.source))
+}
+
+/// Goes on with what somebody has resolved.
+pub fn go_on(repo: &Repo, committer: &Stamp, tools: &Tools<'_>) -> Result<Went> {
+    let mut state = read(repo)?;
+    let context = context::read(repo)?;
+    if folder(repo).symlink_metadata().is_err() {
+        // Whoever was cut short or has removed it begins with the conflict as it was.
+        return finish(repo, state, committer, tools);
+    }
+    let there = repo.open_worktree(&folder(repo))?;
+    let resolved = resolved_tree(&there, &state, &context)?;
+    let tip = id(&state.tip)?;
+    let Some(first) = (!state.left.is_empty()).then(|| state.left.remove(0)) else {
+        return Err(broken(repo, "it has nothing left to do"));
+    };
+    if resolved != repo.tree_of(tip)? {
+        let trailers = if first.is_ready { Vec::new() } else { trailers(&state.source, &first) };
+        let made = repo.write_carried(&Carried {
+            original: id(&first.commit)?,
+            tree: resolved,
+            parent: tip,
+            committer: Some(committer),
+            trailers: &trailers,
+        })?;
+        state.tip = made.to_string();
+    }
+    finish(repo, state, committer, tools)
+}
+
+/// Carries what is left, and lands.
+fn finish(repo: &Repo, mut state: State, committer: &Stamp, tools: &Tools<'_>) -> Result<Went> {
+    for _ in 0..ROUNDS {
+        let context = context::read(repo)?;
+        let ground = ground(repo, &context)?;
+        if id(&state.base)? != ground.tip {
+            // The canonical branch has gone on: what was resolved is carried on top of it.
+            let mut ready = repo.between(Some(id(&state.base)?), id(&state.tip)?, true)?;
+            ready.reverse();
+            let mut left = Vec::new();
+            for commit in ready {
+                let parent = repo.commit(commit)?.parents.first().map(ToString::to_string);
+                left.push(Left { commit: commit.to_string(), parent, is_ready: true });
+            }
+            left.append(&mut state.left);
+            state.left = left;
+            state.tip = ground.tip.to_string();
+            state.base.clone_from(&state.tip);
+        }
+        let items = items(repo, &state, &context)?;
+        let (tip, branch) = (id(&state.tip)?, &ground.branch);
+        let none = BTreeMap::new();
+        let series = carry_all(repo, tools.disk, tip, &items, Some(committer), &none, branch)?;
+        if let Some((at, conflicts)) = series.conflict() {
+            let lines = conflicts.iter().map(|conflict| conflict.words(branch)).collect();
+            state.left.drain(..at);
+            state.tip = series.tip.to_string();
+            lay_out(repo, &state, &items[at].changes, tools)?;
+            return Ok(Went::Conflict { commit: items[at].commit, folder: folder(repo), lines });
+        }
+        if series.tip == ground.tip {
+            close(repo, tools)?;
+            return Ok(Went::Nothing);
+        }
+        let message = format!("xtask: reverse-sync from {}", state.source);
+        if land(repo, &context, &ground, series.tip, &message, tools)? {
+            let commits = repo.count_between(ground.tip, series.tip)?;
+            close(repo, tools)?;
+            return Ok(Went::Landed { commits, tip: series.tip });
+        }
+    }
+    Err(moves_on())
+}
+
+/// The error for a canonical branch that does not stand still.
+#[must_use]
+pub fn moves_on() -> Error {
+    Error::unable(
+        "the canonical branch moved again and again while this ran; it is as others left it",
+    )
+    .hint("try again")
+}
+
+fn items(repo: &Repo, state: &State, context: &Context) -> Result<Vec<Item>> {
+    let managed = Managed::new(&context.config, Some(&state.source));
+    let mut items = Vec::new();
+    for left in &state.left {
+        let commit = id(&left.commit)?;
+        let old = match &left.parent {
+            Some(parent) => Some(repo.tree_of(id(parent)?)?),
+            None => None,
+        };
+        let (changes, _) = changes_between(repo, old, repo.tree_of(commit)?, &takes(&managed))?;
+        let trailers = if left.is_ready { Vec::new() } else { trailers(&state.source, left) };
+        let label = format!("{} of {}", repo.short(commit), state.source);
+        items.push(Item { commit, changes, trailers, label });
+    }
+    Ok(items)
+}
+
+fn trailers(source: &str, left: &Left) -> Vec<(&'static str, String)> {
+    vec![(BRANCH_TRAILER, source.to_owned()), (COMMIT_TRAILER, left.commit.clone())]
+}
+
+/// The tree that somebody has staged as the resolution. What is not resolved, not staged or not
+/// managed is an error.
+fn resolved_tree(there: &Repo, state: &State, context: &Context) -> Result<Id> {
+    let place = there.root().display();
+    let again = "then `cargo xtask reverse-sync --continue`";
+    if there.index()?.has_conflicts() {
+        return Err(Error::no(format!("there are unresolved conflicts in `{place}`"))
+            .hint(format!("resolve them there, `git add` them, {again}")));
+    }
+    let tip = id(&state.tip)?;
+    if there.head()?.commit != tip {
+        return Err(Error::unable(format!("HEAD was moved in `{place}`"))
+            .hint(format!("`git reset --soft {tip}` there brings it back; {again}")));
+    }
+    let loose = there.unstaged()?;
+    if !loose.is_empty() {
+        let refused = Error::no(format!("there are changes in `{place}` that are not staged"));
+        return Err(loose
+            .into_iter()
+            .fold(refused, Error::detail)
+            .hint(format!("`git add` them, or remove them, {again}")));
+    }
+    let tree = there.staged_tree()?;
+    let managed = Managed::new(&context.config, Some(&state.source));
+    let takes = takes(&managed);
+    let mut refused = None;
+    for (path, pair) in there.compare_trees(Some(there.tree_of(tip)?), Some(tree), &Everything)? {
+        let mut refuse = |text: String| {
+            let error =
+                refused.take().unwrap_or_else(|| Error::no("this cannot be taken as it is"));
+            refused = Some(Error::detail(error, text));
+        };
+        if !takes(&path) {
+            refuse(format!(
+                "{path}: it is not managed, and does not belong on the canonical branch"
+            ));
+        }
+        if let Some(entry) = pair.two.filter(|entry| entry.mode != Mode::Gitlink) {
+            let text = there.blob(entry.id)?;
+            let before = pair.one.map_or(Ok(Vec::new()), |one| there.blob(one.id))?;
+            if conflicts(&text) > conflicts(&before) {
+                refuse(format!("{path}: line {} has a conflict marker", first_conflict(&text)));
+            }
+        }
+    }
+    match refused {
+        Some(refused) => Err(refused.hint(format!("mend it in `{place}`, `git add` it, {again}"))),
+        None => Ok(tree),
+    }
+}
+
+/// Gives up: the canonical branch is as it was. What somebody has written in the worktree is kept
+/// beside it; answers where, if there was anything.
+pub fn abort(repo: &Repo, tools: &Tools<'_>) -> Result<Option<PathBuf>> {
+    if !is_open(repo) {
+        return Err(Error::usage("no conflict is being resolved, so there is nothing to abort"));
+    }
+    let kept = keep_work(repo, tools)?;
+    close(repo, tools)?;
+    Ok(kept)
+}
+
+/// Copies what differs in the worktree to a folder of its own.
+fn keep_work(repo: &Repo, tools: &Tools<'_>) -> Result<Option<PathBuf>> {
+    let Ok(there) = repo.open_worktree(&folder(repo)) else { return Ok(None) };
+    let kept = repo.shared_state_folder().join(format!("aborted-{}", tools.world.now_seconds()));
+    let mut has_some = false;
+    for path in there.changed_files()? {
+        let from = path.on_disk(there.root());
+        let Ok(content) = std::fs::read(&from) else { continue };
+        let to = path.on_disk(&kept);
+        tools
+            .disk
+            .write_whole(&to, &content)
+            .unable(|| format!("`{}` cannot be kept", to.display()))?;
+        has_some = true;
+    }
+    Ok(has_some.then_some(kept))
+}
+
+fn close(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
+    remove_folder(repo)?;
+    let file = file(repo);
+    tools.disk.remove(&file).unable(|| format!("`{}` cannot be removed", file.display()))
+}
+
+fn remove_folder(repo: &Repo) -> Result<()> {
+    let folder = folder(repo);
+    if folder.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    repo.remove_worktree(&folder)
+}
+
+fn read(repo: &Repo) -> Result<State> {
+    match record::read(&file(repo), KIND) {
+        Found::Whole(state) => Ok(state),
+        Found::Nothing => {
+            Err(Error::usage("no conflict is being resolved, so there is nothing to go on with")
+                .hint("`cargo xtask reverse-sync --resolve BRANCH COMMIT` opens one"))
+        }
+        Found::Broken(why) => Err(broken(repo, &why)),
+    }
+}
+
+fn broken(repo: &Repo, why: &str) -> Error {
+    Error::unable(format!("`{}` cannot be used: {why}", file(repo).display()))
+        .hint("`cargo xtask reverse-sync --abort` gives up; then begin again")
+}
+
+fn id(text: &str) -> Result<Id> {
+    Id::from_hex(text.as_bytes()).unable(|| format!("`{text}` is no object id"))
+}

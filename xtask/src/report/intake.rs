@@ -1,0 +1,171 @@
+//! What goes into the canonical branch.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::{BOLD, DIM, GREEN, RED, YELLOW, count};
+
+/// How many paths of one commit are listed.
+const SHOWN: usize = 30;
+
+/// A commit that is to be taken in, or was.
+#[derive(Clone, Debug)]
+pub struct CommitLine {
+    /// Its id, shortened.
+    pub id: String,
+    /// The first line of its message.
+    pub subject: String,
+    /// Who wrote it, and when.
+    pub author: String,
+    /// What becomes of it, if that is not plain.
+    pub note: Option<String>,
+    /// Its managed files, with what happens to each.
+    pub files: Vec<(&'static str, String)>,
+    /// The paths of it that are left out.
+    pub left_out: Vec<String>,
+}
+
+impl CommitLine {
+    /// As text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let mut put = |line: String| {
+            writeln!(text, "{line}").expect("because writing to a string cannot fail");
+        };
+        put(format!("{BOLD}{}{BOLD:#} {}  {DIM}{}{DIM:#}", self.id, self.subject, self.author));
+        if let Some(note) = &self.note {
+            put(format!("  {YELLOW}{note}{YELLOW:#}"));
+        }
+        for (action, path) in self.files.iter().take(SHOWN) {
+            put(format!("  {GREEN}{action:<7}{GREEN:#} {path}"));
+        }
+        if self.files.len() > SHOWN {
+            put(format!("  and {} more", self.files.len() - SHOWN));
+        }
+        if !self.left_out.is_empty() {
+            let paths = self.left_out.len();
+            put(format!("  left out, because not managed: {}", count(paths, "file")));
+            for path in self.left_out.iter().take(5) {
+                put(format!("    {DIM}{path}{DIM:#}"));
+            }
+            if paths > 5 {
+                put(format!("    {DIM}and {} more{DIM:#}", paths - 5));
+            }
+        }
+        text
+    }
+}
+
+/// Conflicts, a line each, and the lines of the texts that conflict.
+#[must_use]
+pub fn conflicts(lines: &[(String, Option<String>)]) -> String {
+    let mut text = String::new();
+    for (line, excerpt) in lines {
+        let mut put = |line: &str| {
+            writeln!(text, "{line}").expect("because writing to a string cannot fail");
+        };
+        put(&format!("{RED}conflict{RED:#} {line}"));
+        for line in excerpt.iter().flat_map(|excerpt| excerpt.lines()).take(SHOWN) {
+            put(&format!("    {DIM}{line}{DIM:#}"));
+        }
+    }
+    text
+}
+
+/// A file of an extraction.
+#[derive(Clone, Debug, Serialize)]
+pub struct FileChange {
+    /// The path.
+    pub path: String,
+    /// `create`, `update` or `delete`.
+    pub action: &'static str,
+    /// Lines that come; nothing where it is not text.
+    pub added: Option<u32>,
+    /// Lines that go.
+    pub removed: Option<u32>,
+}
+
+/// A commit that an extraction collects.
+#[derive(Clone, Debug, Serialize)]
+pub struct SourceCommit {
+    /// Its id, shortened.
+    pub id: String,
+    /// The first line of its message.
+    pub subject: String,
+    /// Who wrote it.
+    pub author: String,
+}
+
+/// The answer of `extract`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExtractReport {
+    /// Names this shape.
+    pub schema: &'static str,
+    /// The source branch.
+    pub branch: String,
+    /// Its commit.
+    pub source: String,
+    /// The branch on which changes are collected.
+    pub changes: String,
+    /// The commit of this source there; nothing where it has nothing to collect.
+    pub commit: Option<String>,
+    /// The tip of that branch; nothing where there is none.
+    pub tip: Option<String>,
+    /// Whether nothing was written.
+    pub dry_run: bool,
+    /// Whether it was pushed, or the remote has it already.
+    pub pushed: bool,
+    /// The sources that wait there, in order.
+    pub waiting: Vec<String>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// The files.
+    pub files: Vec<FileChange>,
+    /// The commits that made them.
+    pub commits: Vec<SourceCommit>,
+}
+
+impl ExtractReport {
+    /// As text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let mut put = |line: String| {
+            writeln!(text, "{line}").expect("because writing to a string cannot fail");
+        };
+        let ExtractReport { branch, changes, .. } = self;
+        if self.files.is_empty() {
+            put(format!(
+                "{BOLD}{branch}{BOLD:#} has nothing to collect: all its managed files are canonical"
+            ));
+            return text;
+        }
+        let verb = if self.dry_run { "would be collected" } else { "collected" };
+        let commit = self
+            .commit
+            .as_deref()
+            .map_or(String::new(), |id| format!(" as {}", super::sync::short(id)));
+        put(format!(
+            "{BOLD}{branch}{BOLD:#}: {} {verb} on {changes}{commit}",
+            count(self.files.len(), "managed file")
+        ));
+        for file in self.files.iter().take(SHOWN) {
+            let lines = match (file.added, file.removed) {
+                (Some(added), Some(removed)) => format!("+{added} -{removed}"),
+                _ => "not text".to_owned(),
+            };
+            put(format!("  {GREEN}{:<7}{GREEN:#} {}  {DIM}{lines}{DIM:#}", file.action, file.path));
+        }
+        if self.files.len() > SHOWN {
+            put(format!("  and {} more", self.files.len() - SHOWN));
+        }
+        let others: Vec<&str> =
+            self.waiting.iter().map(String::as_str).filter(|name| name != branch).collect();
+        if !others.is_empty() {
+            put(format!("also waiting there: {}", others.join(", ")));
+        }
+        text
+    }
+}

@@ -1,0 +1,172 @@
+//! What became of every branch.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::sync::{CanonicalLine, short, short_ref};
+use super::{BOLD, DIM, GREEN, Loudness, RED, YELLOW, count};
+
+/// How many branches of one kind are listed without `-v`.
+const SHOWN: usize = 20;
+
+/// A path of a branch that is not in sync.
+#[derive(Clone, Debug, Serialize)]
+pub struct PathFate {
+    /// The path.
+    pub path: String,
+    /// Its class.
+    pub class: &'static str,
+    /// What happens to it.
+    pub action: &'static str,
+}
+
+/// A branch.
+#[derive(Clone, Debug, Serialize)]
+pub struct BranchFate {
+    /// Its name.
+    pub branch: String,
+    /// What happens: `none`, `update`, `worktree` (synced where it is checked out), `beside` (a branch
+    /// beside it is for a pull request), `left`, `refused` or `failed`.
+    pub action: &'static str,
+    /// The branch that changes, where it is another: the one beside a protected branch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Where the branch that changes was.
+    pub old: Option<String>,
+    /// Where it is then.
+    pub new: Option<String>,
+    /// Why, where that is not plain.
+    pub reason: Option<String>,
+    /// How many paths are written.
+    pub written: usize,
+    /// How many are behind.
+    pub behind: usize,
+    /// How many have a content of the branch's own.
+    pub customised: usize,
+    /// How many cannot be decided, because history is cut off.
+    pub unknown: usize,
+    /// The paths that are not in sync.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<PathFate>,
+}
+
+/// The answer of `propagate`.
+#[derive(Clone, Debug, Serialize)]
+pub struct PropagateReport {
+    /// Names this shape.
+    pub schema: &'static str,
+    /// The canonical commit.
+    pub canonical: CanonicalLine,
+    /// The remote whose branches these are; nothing where they are those here.
+    pub remote: Option<String>,
+    /// Whether nothing was written.
+    pub dry_run: bool,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// Every branch, in order.
+    pub branches: Vec<BranchFate>,
+}
+
+impl PropagateReport {
+    /// As text: empty where there is nothing to say.
+    #[must_use]
+    pub fn text(&self, loudness: Loudness) -> String {
+        let mut text = String::new();
+        let mut put = |line: &str| {
+            writeln!(text, "{line}").expect("because writing to a string cannot fail");
+        };
+        let of = |actions: &[&str]| -> Vec<&BranchFate> {
+            self.branches.iter().filter(|line| actions.contains(&line.action)).collect()
+        };
+        let written = of(&["update", "worktree"]);
+        let trouble = of(&["refused", "failed"]);
+        let quiet = of(&["none"]);
+        let left = of(&["left"]);
+        let own = self.branches.iter().filter(|line| line.customised > 0).count();
+        let is_verbose = loudness == Loudness::Verbose;
+        let beside = of(&["beside"]);
+        if written.is_empty() && beside.is_empty() && trouble.is_empty() && !is_verbose {
+            return text;
+        }
+        let from = short_ref(&self.canonical.reference);
+        let verb = if self.dry_run { "would be brought" } else { "brought" };
+        let place = self.remote.as_ref().map_or(String::new(), |name| format!(" of `{name}`"));
+        put(&format!(
+            "{BOLD}{}{BOLD:#}{place} {verb} up to date with {from} ({})",
+            branches(written.len()),
+            short(&self.canonical.commit)
+        ));
+        let list = |put: &mut dyn FnMut(&str), lines: &[&BranchFate], most: usize| {
+            let width = lines.iter().take(most).map(|l| l.branch.chars().count()).max();
+            for line in lines.iter().take(most) {
+                put(&line.words(width.unwrap_or(0)));
+            }
+            if lines.len() > most {
+                put(&format!("  and {} more (-v lists them)", lines.len() - most));
+            }
+        };
+        let most = if is_verbose { usize::MAX } else { SHOWN };
+        if loudness > Loudness::Quiet {
+            list(&mut put, &written, most);
+            list(&mut put, &beside, most);
+        }
+        if is_verbose {
+            list(&mut put, &quiet, most);
+            list(&mut put, &left, most);
+        }
+        list(&mut put, &trouble, usize::MAX);
+        let mut rest = Vec::new();
+        let mut add = |number: usize, what: &str| {
+            if number > 0 {
+                rest.push(format!("{number} {what}"));
+            }
+        };
+        add(quiet.len(), "in sync already or kept as they are");
+        add(beside.len(), "protected, with a branch beside it");
+        add(left.len(), "left alone by the rules");
+        add(own, "with customised files, which stay");
+        add(trouble.len(), "not done");
+        if loudness > Loudness::Quiet && !rest.is_empty() {
+            put(&format!("of {}: {}", branches(self.branches.len()), rest.join(", ")));
+        }
+        text
+    }
+}
+
+impl BranchFate {
+    fn words(&self, width: usize) -> String {
+        let style = match self.action {
+            "update" | "worktree" | "beside" => GREEN,
+            "refused" | "failed" => RED,
+            "left" => YELLOW,
+            _ => DIM,
+        };
+        let mut words = Vec::new();
+        if self.written > 0 {
+            words.push(count(self.written, "file"));
+        }
+        if self.customised > 0 {
+            words.push(format!("{} customised", self.customised));
+        }
+        if self.unknown > 0 {
+            words.push(format!("{} not to be decided", self.unknown));
+        }
+        if let Some(new) = &self.new {
+            words.push(format!("now {}", short(new)));
+        }
+        if let Some(reason) = &self.reason {
+            words.push(reason.clone());
+        }
+        let word = if self.action == "none" { "-" } else { self.action };
+        format!(
+            "  {style}{word:<9}{style:#} {:<width$}  {DIM}{}{DIM:#}",
+            self.branch,
+            words.join(", ")
+        )
+    }
+}
+
+fn branches(number: usize) -> String {
+    if number == 1 { "1 branch".to_owned() } else { format!("{number} branches") }
+}
