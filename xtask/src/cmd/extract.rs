@@ -1,26 +1,20 @@
 //! `extract`: what a branch changes at managed paths, as one commit that waits to be taken in.
 
-use std::collections::BTreeSet;
-
 use super::session::Session;
 use super::{DONE, Exit};
 use crate::base::error::{Error, Result};
 use crate::base::words::some_of;
 use crate::cli::Extract;
-use crate::intake::collect::{
-    Built, Clashing, Extraction, Waiting, build, extract, summary, waiting,
-};
-use crate::intake::source::{Source, source};
+use crate::intake::collect::{Clashing, Collected};
+use crate::intake::extract::{Aim, Extracted, collect};
+use crate::intake::source::source;
 use crate::intake::words::{Summary, comment};
-use crate::repo::{Id, Named, Pushed, RefPush, Repo};
+use crate::repo::{Id, Named, Repo};
 use crate::report;
 use crate::report::intake::{ExtractReport, FileChange, SourceCommit, conflicts};
 use crate::review::finish::places;
 use crate::review::gh::{Gh, is_installed};
 use crate::sync::context::{self, Context};
-
-/// How often the branch of changes may move at the remote while this runs.
-const ROUNDS: usize = 5;
 
 pub(super) fn run(session: &Session, args: &Extract) -> Exit {
     let repo = session.repo()?;
@@ -40,8 +34,13 @@ pub(super) fn run(session: &Session, args: &Extract) -> Exit {
     let from = source(&repo, &context, &name)?;
     check_outside(session, &repo, &context, args)?;
     let base = args.base.as_deref().map(|word| base(&repo, word)).transpose()?;
-    let work = Work { session, repo: &repo, args, base };
-    let (report, summary) = work.collect(context.clone(), from)?;
+    let aim = Aim { branch: from.name, base, push: args.push, dry_run: args.dry_run };
+    let extracted = match collect(&repo, &aim, &session.tools())? {
+        Ok(extracted) => extracted,
+        Err((context, clashing)) => return Err(refused(&context, &clashing)?),
+    };
+    let report = describe(&extracted, args);
+    let summary = extracted.summary;
     for warning in &report.warnings {
         report::warn(warning);
     }
@@ -94,147 +93,55 @@ fn check_outside(session: &Session, repo: &Repo, context: &Context, args: &Extra
     Ok(())
 }
 
-struct Work<'a> {
-    session: &'a Session,
-    repo: &'a Repo,
-    args: &'a Extract,
-    base: Option<Id>,
-}
-
-impl Work<'_> {
-    /// Collects, as often as others move the branch of changes meanwhile.
-    fn collect(&self, context: Context, first: Source) -> Result<(ExtractReport, Option<Summary>)> {
-        let Work { session, repo, args, base } = self;
-        let tools = session.tools();
-        let (mut context, mut from) = (context, first);
-        for round in 0..ROUNDS {
-            if args.push && !args.dry_run {
-                let config = &context.config;
-                repo.fetch(&config.remote, &[&config.branch, &config.changes])?;
-                context = context::read(repo)?;
-            }
-            if round > 0 {
-                from = source(repo, &context, &from.name)?;
-            }
-            let waiting = waiting(repo, &context)?;
-            let looking = if args.dry_run { Some(repo.in_memory()) } else { None };
-            let place = looking.as_ref().unwrap_or(repo);
-            let own = extract(place, &context, from.clone(), *base, tools.progress)?;
-            let none = BTreeSet::new();
-            let built = build(place, tools.disk, &context, &waiting, Some(&own), &none)?;
-            let built = built.or_else(|clashing| Err(refused(&context, &clashing)?))?;
-            let is_put = args.dry_run || self.put(&context, &waiting, &built)?;
-            if is_put {
-                return self.describe(place, &context, &waiting, &own, &built);
-            }
-        }
-        Err(Error::unable(format!(
-            "`{}` moved again and again while this ran; it is as others left it",
-            context.config.changes
-        ))
-        .hint("try again"))
+fn describe(extracted: &Extracted, args: &Extract) -> ExtractReport {
+    let Extracted { context, waiting, own, built, summary } = extracted;
+    let config = &context.config;
+    let mut warnings = context.warnings.clone();
+    if own.source.other.is_some() {
+        warnings.push(format!(
+            "`{}` and the one at `{}` have diverged; the one here was taken",
+            own.source.name, config.remote
+        ));
     }
-
-    /// Gives the branch of changes its new commit, here and if wanted at the remote. Says whether it
-    /// still was where it had been seen.
-    fn put(&self, context: &Context, waiting: &Waiting, built: &Built) -> Result<bool> {
-        let Work { session, repo, args, .. } = self;
-        let (changes, remote) = (&context.config.changes, &context.config.remote);
-        let is_empty = built.waiting.is_empty();
-        let name = format!("refs/heads/{changes}");
-        if let Some(held) = repo.branches_in_use()?.into_iter().find(|one| one.branch == *changes) {
-            return Err(Error::unable(format!(
-                "`{changes}` is checked out in `{}`, and is made anew by this; nothing was changed",
-                held.root.display()
-            ))
-            .hint("switch that worktree to another branch first"));
-        }
-        if args.push && waiting.remote != Some(built.tip) && !(is_empty && waiting.remote.is_none())
-        {
-            let one = RefPush { name: name.clone(), old: waiting.remote, new: Some(built.tip) };
-            match repo.push_refs(remote, &[one])?.pop() {
-                Some(Pushed::Done) => {}
-                Some(Pushed::Moved) | None => return Ok(false),
-                Some(Pushed::Refused(why)) => {
-                    return Err(Error::unable(format!("`{remote}` refuses `{changes}`: {why}")));
-                }
-            }
-        }
-        let is_wanted = waiting.local.is_some() || !args.push && !is_empty;
-        if !is_wanted || waiting.local == Some(built.tip) {
-            return Ok(true);
-        }
-        let failed = |cause| Error::unable(format!("`{changes}` cannot be moved")).because(cause);
-        session.tools().disk.other("move the branch of changes").map_err(failed)?;
-        let seconds = session.world.now_seconds();
-        let message = "xtask: extract";
-        repo.swap_ref(&name, waiting.local, Some(built.tip), message, seconds)
+    if let Some((stale, conflicts)) = &built.stale {
+        let paths: Vec<String> = conflicts.iter().map(|one| one.path.to_string()).collect();
+        warnings.push(format!(
+            "{stale} conflicts with `{}` as it is now, in {}; until it is extracted again, `{}` \
+             stays on an older canonical commit",
+            config.branch,
+            some_of(&paths, 5),
+            config.changes
+        ));
     }
-
-    fn describe(
-        &self,
-        repo: &Repo,
-        context: &Context,
-        waiting: &Waiting,
-        own: &Extraction,
-        built: &Built,
-    ) -> Result<(ExtractReport, Option<Summary>)> {
-        let args = self.args;
-        let mut warnings = context.warnings.clone();
-        if own.source.other.is_some() {
-            warnings.push(format!(
-                "`{}` and the one at `{}` have diverged; the one here was taken",
-                own.source.name, context.config.remote
-            ));
-        }
-        if let Some((stale, conflicts)) = &built.stale {
-            let paths: Vec<String> = conflicts.iter().map(|one| one.path.to_string()).collect();
-            warnings.push(format!(
-                "{stale} conflicts with `{}` as it is now, in {}; until it is extracted again, `{}` \
-                 stays on an older canonical commit",
-                context.config.branch,
-                some_of(&paths, 5),
-                context.config.changes
-            ));
-        }
-        let summary = match built.own {
-            Some(_) => Some(summary(repo, own, &built.changed)?),
-            None => None,
-        };
-        let was_there =
-            waiting.commits.iter().any(|one| one.branch.as_ref() == Some(&own.source.name));
-        if summary.is_none() && was_there {
-            warnings.push(format!(
-                "`{}` changes nothing any more; its commit was taken away",
-                own.source.name
-            ));
-        }
-        let files = summary.iter().flat_map(|summary| &summary.files).map(|file| FileChange {
-            path: file.path.clone(),
-            action: file.action,
-            added: file.lines.map(|(added, _)| added),
-            removed: file.lines.map(|(_, removed)| removed),
-        });
-        let commits = summary.iter().flat_map(|summary| &summary.commits).map(|one| SourceCommit {
-            id: one.id.clone(),
-            subject: one.subject.clone(),
-            author: one.author.clone(),
-        });
-        let report = ExtractReport {
-            schema: "xtask.extract/1",
-            branch: own.source.name.clone(),
-            source: own.source.tip.to_string(),
-            changes: context.config.changes.clone(),
-            commit: built.own.map(|id| id.to_string()),
-            tip: (!built.waiting.is_empty()).then(|| built.tip.to_string()),
-            dry_run: args.dry_run,
-            pushed: args.push && !args.dry_run,
-            waiting: built.waiting.clone(),
-            warnings,
-            files: files.collect(),
-            commits: commits.collect(),
-        };
-        Ok((report, summary))
+    let is_own = |one: &Collected| one.branch.as_ref() == Some(&own.source.name);
+    if summary.is_none() && waiting.commits.iter().any(is_own) {
+        let name = &own.source.name;
+        warnings.push(format!("`{name}` changes nothing any more; its commit was taken away"));
+    }
+    let files = summary.iter().flat_map(|summary| &summary.files).map(|file| FileChange {
+        path: file.path.clone(),
+        action: file.action,
+        added: file.lines.map(|(added, _)| added),
+        removed: file.lines.map(|(_, removed)| removed),
+    });
+    let commits = summary.iter().flat_map(|summary| &summary.commits).map(|one| SourceCommit {
+        id: one.id.clone(),
+        subject: one.subject.clone(),
+        author: one.author.clone(),
+    });
+    ExtractReport {
+        schema: "xtask.extract/1",
+        branch: own.source.name.clone(),
+        source: own.source.tip.to_string(),
+        changes: config.changes.clone(),
+        commit: built.own.map(|id| id.to_string()),
+        tip: (!built.waiting.is_empty()).then(|| built.tip.to_string()),
+        dry_run: args.dry_run,
+        pushed: args.push && !args.dry_run,
+        waiting: built.waiting.clone(),
+        warnings,
+        files: files.collect(),
+        commits: commits.collect(),
     }
 }
 

@@ -1,23 +1,19 @@
 //! `reverse-sync`: the managed part of approved commits, into the canonical branch.
 
-use super::session::Session;
+use super::session::{Session, after_landing};
 use super::{DONE, Exit};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::words::count;
 use crate::base::world::rfc3339;
 use crate::cli::ReverseSync;
-use crate::intake::carry::PathChange;
-use crate::intake::land::{Ground, ground, land, taken};
-use crate::intake::resolve::{self, Went, moves_on};
-use crate::intake::series::{Fate, Item, Series, carry_all};
-use crate::intake::source::{Pick, Source, picks, source};
+use crate::intake::resolve::{self, Went};
+use crate::intake::reverse::{Proposal, propose, take};
+use crate::intake::series::Fate;
+use crate::intake::source::{Pick, picks, source};
 use crate::repo::{CommitInfo, Repo};
 use crate::report::intake::{CommitLine, conflicts};
 use crate::report::{self, Loudness};
-use crate::sync::context::{self, Context};
-
-/// How often the canonical branch may move while this runs.
-const ROUNDS: usize = 4;
+use crate::sync::context;
 
 pub(super) fn run(session: &Session, args: &ReverseSync) -> Exit {
     let repo = session.repo()?;
@@ -34,7 +30,7 @@ pub(super) fn run(session: &Session, args: &ReverseSync) -> Exit {
     let Some(branch) = &args.branch else { return Err(Error::usage("no branch was named")) };
     let source = source(&repo, &context, branch)?;
     let picks = picks(&repo, &context, &source, &args.commits, args.mainline)?;
-    let proposal = Proposal::make(&repo.in_memory(), session, context, source, picks)?;
+    let proposal = propose(&repo.in_memory(), source, picks, &session.tools())?;
     show(session, &repo, &proposal)?;
     if let Some((at, found)) = proposal.series.conflict() {
         let branch = &proposal.ground.branch;
@@ -68,36 +64,9 @@ pub(super) fn run(session: &Session, args: &ReverseSync) -> Exit {
     if !session.confirm(&question, args.yes)? {
         return Err(Error::no("nothing was changed"));
     }
-    take(session, &repo, proposal)
-}
-
-/// What would be put on the canonical branch.
-struct Proposal {
-    context: Context,
-    ground: Ground,
-    source: Source,
-    picks: Vec<Pick>,
-    series: Series,
-}
-
-impl Proposal {
-    /// Carries the commits in a repository that may be one in memory.
-    fn make(
-        repo: &Repo,
-        session: &Session,
-        context: Context,
-        source: Source,
-        picks: Vec<Pick>,
-    ) -> Result<Proposal> {
-        let ground = ground(repo, &context)?;
-        let items: Vec<Item> = picks.iter().map(|pick| pick.item(repo, &source.name)).collect();
-        let taken = taken(repo, ground.tip, source.tip)?;
-        let committer = repo.committer(session.world.now_seconds()).ok();
-        let disk = session.tools().disk;
-        let onto = &ground.branch;
-        let series = carry_all(repo, disk, ground.tip, &items, committer.as_ref(), &taken, onto)?;
-        Ok(Proposal { context, ground, source, picks, series })
-    }
+    let taken = take(&repo, proposal, &session.tools())?;
+    let went = Went::Landed { commits: taken.commits, tip: taken.tip };
+    tell(session, &repo, &taken.branch, went)
 }
 
 /// Shows each commit: what of it goes there, the difference, and what is left out.
@@ -135,70 +104,20 @@ fn line(repo: &Repo, pick: &Pick, note: Option<String>) -> CommitLine {
         files: pick
             .changes
             .iter()
-            .map(|change| (action(change), change.path.to_string()))
+            .map(|change| (change.action(), change.path.to_string()))
             .collect(),
         left_out: pick.left_out.iter().map(ToString::to_string).collect(),
     }
 }
 
-fn action(change: &PathChange) -> &'static str {
-    match (change.old, change.new) {
-        (None, _) => "create",
-        (_, None) => "delete",
-        _ => "update",
-    }
-}
-
-/// Writes the commits and moves the canonical branch, as often as others move it meanwhile.
-fn take(session: &Session, repo: &Repo, first: Proposal) -> Exit {
-    let tools = session.tools();
-    let mut proposal = first;
-    let shown = proposal.series.made();
-    for _ in 0..ROUNDS {
-        let Proposal { source, picks, .. } = proposal;
-        proposal = Proposal::make(repo, session, context::read(repo)?, source, picks)?;
-        let Proposal { context, ground, source, series, .. } = &proposal;
-        if series.conflict().is_some() || series.made() > shown {
-            return Err(Error::unable(format!(
-                "`{}` has moved meanwhile, and this looks different now; nothing was changed",
-                ground.branch
-            ))
-            .hint("run it again to see how"));
-        }
-        let message = format!("xtask: reverse-sync from {}", source.name);
-        if series.made() == 0 || land(repo, context, ground, series.tip, &message, &tools)? {
-            landed(session, repo, ground, series.made(), series.tip)?;
-            return Ok(DONE);
-        }
-    }
-    Err(moves_on())
-}
-
-fn landed(
-    session: &Session,
-    repo: &Repo,
-    ground: &Ground,
-    commits: usize,
-    tip: crate::repo::Id,
-) -> Result<()> {
-    let branch = &ground.branch;
-    report::answer(&format!(
-        "{} on `{branch}`, now {}\n",
-        count(commits, "new commit"),
-        repo.short(tip)
-    ))?;
-    super::session::after_landing(session, repo, branch);
-    Ok(())
-}
-
 fn open(session: &Session, repo: &Repo, proposal: &Proposal) -> Exit {
     repo.committer(session.world.now_seconds())?;
     // The same once more, with its objects on disk.
-    let Proposal { context, source, picks, .. } = proposal;
-    let real = Proposal::make(repo, session, context.clone(), source.clone(), picks.clone())?;
     let tools = session.tools();
-    let went = resolve::open(repo, &real.ground, &source.name, picks, &real.series, &tools)?;
-    tell(session, repo, &real.ground.branch, went)
+    let real = propose(repo, proposal.source.clone(), proposal.picks.clone(), &tools)?;
+    let Proposal { ground, source, picks, series, .. } = &real;
+    let went = resolve::open(repo, ground, &source.name, picks, series, &tools)?;
+    tell(session, repo, &ground.branch, went)
 }
 
 fn go_on(session: &Session, repo: &Repo) -> Exit {
@@ -216,7 +135,7 @@ fn tell(session: &Session, repo: &Repo, branch: &str, went: Went) -> Exit {
                 count(commits, "new commit"),
                 repo.short(tip)
             ))?;
-            super::session::after_landing(session, repo, branch);
+            after_landing(session, repo, branch);
             Ok(DONE)
         }
         Went::Nothing => {

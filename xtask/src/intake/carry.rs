@@ -18,6 +18,18 @@ pub struct PathChange {
     pub new: Option<Entry>,
 }
 
+impl PathChange {
+    /// What it does to the path: `create`, `update` or `delete`.
+    #[must_use]
+    pub fn action(&self) -> &'static str {
+        match (self.old, self.new) {
+            (None, _) => "create",
+            (_, None) => "delete",
+            _ => "update",
+        }
+    }
+}
+
 /// Why a change of a path cannot be carried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Clash {

@@ -402,11 +402,7 @@ impl Builder<'_> {
 pub fn summary(repo: &Repo, own: &Extraction, changed: &[PathChange]) -> Result<Summary> {
     let mut files = Vec::new();
     for change in changed {
-        let action = match (change.old, change.new) {
-            (None, _) => "create",
-            (_, None) => "delete",
-            _ => "update",
-        };
+        let action = change.action();
         let text =
             |entry: Option<Entry>| entry.map_or(Ok(Vec::new()), |entry: Entry| repo.blob(entry.id));
         let lines = changed_lines(&text(change.old)?, &text(change.new)?);

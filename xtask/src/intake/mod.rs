@@ -7,8 +7,11 @@
 
 pub mod carry;
 pub mod collect;
+pub mod extract;
 pub mod land;
+pub mod promote;
 pub mod resolve;
+pub mod reverse;
 pub mod series;
 pub mod source;
 pub mod words;

@@ -223,9 +223,8 @@ fn managed_files_on_other_branches_get_a_note_and_canonical_commits_a_count() {
     // `feature` has a version of its own; `main`, `two` and `three` are behind.
     assert_eq!(
         ran.err,
-        "xtask: 3 branches are now behind in 1 managed file; `.git/xtask/bin/xtask sync \
-         --all-worktrees` updates the one in a worktree, and otherwise a branch follows when it is next checked \
-         out\n"
+        "xtask: 3 branches are now behind in 1 managed file, one of them in a worktree; they follow \
+         when they are next checked out, or all at once by `.git/xtask/bin/xtask propagate`\n"
     );
     repo.write("src/app", "not managed\n");
     assert_eq!(repo.try_git(&["commit", "-qam", "application"]).success().err, "");

@@ -1,0 +1,150 @@
+//! Collected changes, onto the canonical branch: all that is chosen or nothing, and the rest waits on
+//! top of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::carry::changes_between;
+use super::collect::{Collected, Waiting, build, waiting};
+use super::land::{Ground, ground, land};
+use super::resolve::moves_on;
+use super::reverse::{ROUNDS, Taken, check_same};
+use super::series::{Item, Series, carry_all};
+use super::source::{check_names, takes};
+use crate::base::error::{Error, Result};
+use crate::base::words::some_of;
+use crate::repo::{Id, Repo};
+use crate::sync::context::{self, Context};
+use crate::sync::managed::Managed;
+use crate::sync::run::Tools;
+
+/// What was chosen, and what would come of it.
+pub struct Choice {
+    /// What sync goes by.
+    pub context: Context,
+    /// Where the canonical branch stands.
+    pub ground: Ground,
+    /// All that waits.
+    pub waiting: Waiting,
+    /// What was chosen of it.
+    pub chosen: Vec<Collected>,
+    /// What of each is carried.
+    pub items: Vec<Item>,
+    /// What becomes of each.
+    pub series: Series,
+}
+
+/// What came of it.
+pub struct Promoted {
+    /// The canonical branch.
+    pub taken: Taken,
+    /// What still waits, by name.
+    pub waiting: Vec<String>,
+    /// Why the branch of changes stays as it was, if it does.
+    pub stays: Option<String>,
+}
+
+/// Chooses the sources of these names, or all, and carries them onto the canonical branch as it is.
+/// Objects are written into `repo`, which may be one in memory, and no ref is moved.
+pub fn choose(repo: &Repo, names: &[String], tools: &Tools<'_>) -> Result<Choice> {
+    let context = context::read(repo)?;
+    let ground = ground(repo, &context)?;
+    let waiting = waiting(repo, &context)?;
+    let known: Vec<String> = waiting.commits.iter().map(Collected::name).collect();
+    let unknown: Vec<String> = names.iter().filter(|name| !known.contains(name)).cloned().collect();
+    if !unknown.is_empty() {
+        let refused = Error::usage(format!("nothing from {} is waiting", some_of(&unknown, 5)));
+        return Err(if known.is_empty() {
+            let changes = &context.config.changes;
+            refused.hint(format!("`{changes}` has nothing at all; `cargo xtask extract` collects"))
+        } else {
+            refused.hint(format!("waiting: {}", some_of(&known, 10)))
+        });
+    }
+    let is_chosen = |one: &&Collected| names.is_empty() || names.contains(&one.name());
+    let chosen: Vec<Collected> = waiting.commits.iter().filter(is_chosen).cloned().collect();
+    let items: Result<Vec<Item>> = chosen.iter().map(|one| item(repo, &context, one)).collect();
+    let items = items?;
+    let committer = repo.committer(tools.world.now_seconds()).ok();
+    let (tip, onto, none) = (ground.tip, &ground.branch, BTreeMap::new());
+    let series = carry_all(repo, tools.disk, tip, &items, committer.as_ref(), &none, onto)?;
+    Ok(Choice { context, ground, waiting, chosen, items, series })
+}
+
+/// What of a collected commit may go on the canonical branch: the managed paths alone.
+fn item(repo: &Repo, context: &Context, one: &Collected) -> Result<Item> {
+    let managed = Managed::new(&context.config, one.branch.as_deref());
+    let before = repo.tree_of(one.commit.parents[0])?;
+    let (changes, _) = changes_between(repo, Some(before), one.commit.tree, &takes(&managed))?;
+    check_names(&changes)?;
+    Ok(Item { commit: one.commit.id, changes, trailers: Vec::new(), label: one.name() })
+}
+
+impl Choice {
+    /// The sources before one of the chosen that were not chosen.
+    #[must_use]
+    pub fn left_before(&self, at: usize) -> Vec<String> {
+        let (id, gone) = (self.chosen[at].commit.id, self.gone());
+        let before = self.waiting.commits.iter().take_while(|one| one.commit.id != id);
+        before.filter(|one| !gone.contains(&one.commit.id)).map(Collected::name).collect()
+    }
+
+    fn gone(&self) -> BTreeSet<Id> {
+        self.chosen.iter().map(|one| one.commit.id).collect()
+    }
+}
+
+/// Puts what is chosen on the canonical branch, as often as others move it meanwhile. `shown` is how
+/// many commits somebody has said yes to.
+pub fn take(repo: &Repo, names: &[String], shown: usize, tools: &Tools<'_>) -> Result<Promoted> {
+    for _ in 0..ROUNDS {
+        let choice = choose(repo, names, tools)?;
+        let Choice { context, ground, series, .. } = &choice;
+        check_same(series, shown, ground)?;
+        let message = "xtask: promote";
+        if series.made() > 0 && !land(repo, context, ground, series.tip, message, tools)? {
+            continue;
+        }
+        let branch = ground.branch.clone();
+        let taken = Taken { branch, commits: series.made(), tip: series.tip };
+        // What was taken is where it belongs. That the rest could not be put on top of it is worth
+        // a word, and is mended by the next extract.
+        return Ok(match rebuild(repo, &choice, tools) {
+            Ok(Ok(waiting)) => Promoted { taken, waiting, stays: None },
+            Ok(Err(why)) => Promoted { taken, waiting: Vec::new(), stays: Some(why) },
+            Err(why) => Promoted { taken, waiting: Vec::new(), stays: Some(why.to_string()) },
+        });
+    }
+    Err(moves_on())
+}
+
+/// The branch of changes, without what was taken, on the new canonical commit. That it stays as it
+/// is loses nothing: what has become canonical drops out of it the next time.
+fn rebuild(
+    repo: &Repo,
+    choice: &Choice,
+    tools: &Tools<'_>,
+) -> Result<std::result::Result<Vec<String>, String>> {
+    let context = context::read(repo)?;
+    let changes = &context.config.changes;
+    let built = build(repo, tools.disk, &context, &choice.waiting, None, &choice.gone())?;
+    let built = match built {
+        Ok(built) => built,
+        Err(clashing) => {
+            let paths: Vec<String> =
+                clashing.conflicts.iter().map(|one| one.path.to_string()).collect();
+            let in_paths = some_of(&paths, 5);
+            return Ok(Err(format!(
+                "{} conflicts with what was taken, in {in_paths}",
+                clashing.branch
+            )));
+        }
+    };
+    if repo.branches_in_use()?.iter().any(|one| one.branch == *changes) {
+        return Ok(Err("a worktree has it checked out".to_owned()));
+    }
+    let (name, old) = (format!("refs/heads/{changes}"), choice.waiting.local);
+    let seconds = tools.world.now_seconds();
+    let is_put = old == Some(built.tip)
+        || repo.swap_ref(&name, old, Some(built.tip), "xtask: promote", seconds)?;
+    Ok(if is_put { Ok(built.waiting) } else { Err("somebody else has moved it".to_owned()) })
+}

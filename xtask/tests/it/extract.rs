@@ -1,0 +1,332 @@
+//! Changes that wait to be taken in: one commit for each source, none of them lost, the same on every
+//! machine; and their way onto the canonical branch.
+
+use crate::testkit::{Lab, Place, trace};
+
+const CHANGES: &str = "orchestration-tools-changes";
+
+/// Three branches with managed changes of their own.
+fn scene(lab: &Lab) -> Place<'_> {
+    let repo = lab.repo();
+    repo.canonical(&[("setup/list", Some("1\n2\n3\n4\n5\n6\n7\n8\n9\n"))]);
+    for name in ["one", "two", "three"] {
+        repo.git(&["branch", name, "orchestration-tools"]);
+    }
+    repo.on_branch("one", |place| {
+        place.write("setup/list", "one\n2\n3\n4\n5\n6\n7\n8\n9\n");
+        place.write("setup/deep/new/run", "#!/bin/sh\n");
+        place.make_executable("setup/deep/new/run");
+        place.link("list", "setup/link");
+        place.remove("setup/b");
+        place.write("src/app", "application of one\n");
+    });
+    repo.on_branch("two", |place| place.write("setup/list", "1\n2\n3\n4\n5\n6\n7\n8\nnine\n"));
+    repo.on_branch("three", |place| place.write("scripts/three", "three\n"));
+    repo
+}
+
+fn subjects(repo: &Place<'_>, range: &str) -> Vec<String> {
+    let log = repo.git(&["log", "--reverse", "--format=%s", range]);
+    log.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn all_that_a_branch_changes_becomes_one_commit() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    let before = repo.scene();
+    let ran = repo.xtask(&["extract", "one"]).success().says("4 managed files collected");
+    ran.says("cargo xtask promote 'one'");
+    assert_eq!(repo.id(&format!("{CHANGES}^")), repo.id("orchestration-tools"));
+    let diff = |how: &str| repo.git(&["diff", how, "orchestration-tools", CHANGES]);
+    assert_eq!(
+        diff("--name-status"),
+        "D\tsetup/b\nA\tsetup/deep/new/run\nA\tsetup/link\nM\tsetup/list\n"
+    );
+    assert_eq!(
+        diff("--summary"),
+        " delete mode 100644 setup/b\n create mode 100755 setup/deep/new/run\n create mode 120000 \
+         setup/link\n"
+    );
+    let message = repo.git(&["show", "-s", "--format=%B", CHANGES]);
+    for line in [
+        "chore(extract): 4 managed files from one",
+        "update setup/list (+1 -1)",
+        "delete setup/b (+0 -1)",
+        &format!("Orchestration-Commit: {}", repo.id("one")),
+        "Orchestration-Branch: one",
+    ] {
+        assert!(message.contains(line), "{line}\n{message}");
+    }
+    assert_eq!(repo.git(&["show", "-s", "--format=%an", CHANGES]).trim(), "Ada");
+    let after = repo.scene();
+    assert_eq!((before.files, before.index, before.head), (after.files, after.index, after.head));
+    // Again, and on another machine: the same commit.
+    let tip = repo.id(CHANGES);
+    repo.xtask(&["extract", "one"]).success();
+    assert_eq!(repo.id(CHANGES), tip);
+    repo.git(&["clone", "-q", repo.dir.as_str(), lab.path("clone").as_str()]);
+    let clone = lab.place("clone");
+    clone.git(&["update-ref", "-d", &format!("refs/remotes/origin/{CHANGES}")]);
+    clone.run("git", &["config", "user.name", "Somebody else"], &[]).success();
+    clone.xtask(&["extract", "one"]).success();
+    assert_eq!(clone.id(CHANGES), tip);
+}
+
+#[test]
+fn looking_writes_nothing() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    let before = trace(lab.path("repo").as_std_path());
+    let seen = repo.xtask(&["extract", "one", "--dry-run", "--json"]).success().json();
+    repo.xtask(&["promote", "--dry-run"]).success();
+    assert_eq!(trace(lab.path("repo").as_std_path()), before);
+    assert_eq!((&seen["schema"], &seen["branch"]), (&"xtask.extract/1".into(), &"one".into()));
+    assert_eq!(seen["files"].as_array().unwrap().len(), 4);
+    repo.xtask(&["extract", "one"]).success();
+    assert_eq!(seen["commit"], repo.id(CHANGES));
+}
+
+#[test]
+fn every_source_keeps_its_own_commit() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    for name in ["one", "two", "three"] {
+        repo.xtask(&["extract", name]).success();
+    }
+    let range = format!("orchestration-tools..{CHANGES}");
+    let three = ["one", "two", "three"].map(|name| {
+        let files = if name == "one" { "4 managed files" } else { "1 managed file" };
+        format!("chore(extract): {files} from {name}")
+    });
+    assert_eq!(subjects(&repo, &range), three);
+    // Both changes of the list are there, and each source can be made again without the others.
+    assert_eq!(
+        repo.git(&["show", &format!("{CHANGES}:setup/list")]),
+        "one\n2\n3\n4\n5\n6\n7\n8\nnine\n"
+    );
+    repo.on_branch("one", |place| place.write("setup/a", "a by one\n"));
+    repo.xtask(&["extract", "one"]).success().says("also waiting there: two, three");
+    assert_eq!(subjects(&repo, &range)[0], "chore(extract): 5 managed files from one");
+    assert_eq!(subjects(&repo, &range)[1..], three[1..]);
+    assert_eq!(repo.git(&["show", &format!("{CHANGES}:setup/a")]), "a by one\n");
+    // One that changes nothing any more takes its commit away.
+    repo.on_branch("two", |place| place.write("setup/list", "1\n2\n3\n4\n5\n6\n7\n8\n9\n"));
+    repo.xtask(&["extract", "two"]).success().says("its commit was taken away");
+    assert_eq!(subjects(&repo, &range).len(), 2);
+    // What somebody has put there by hand is carried along.
+    repo.on_branch(CHANGES, |place| place.write("setup/hand", "by hand\n"));
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    repo.xtask(&["extract", "three"]).success();
+    assert_eq!(repo.git(&["show", &format!("{CHANGES}:setup/hand")]), "by hand\n");
+}
+
+#[test]
+fn a_conflict_between_sources_loses_neither() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    repo.on_branch("three", |place| place.write("setup/list", "three\n2\n3\n4\n5\n6\n7\n8\n9\n"));
+    repo.xtask(&["extract", "one"]).success();
+    let tip = repo.id(CHANGES);
+    let ran = repo.xtask(&["extract", "three"]).status(1);
+    ran.says("conflict setup/list").says("`three` conflicts with `one`").says("as it was");
+    assert_eq!(repo.id(CHANGES), tip);
+    // A new version of a source that stands before others must not conflict with them either.
+    repo.xtask(&["extract", "two"]).success();
+    repo.on_branch("one", |place| place.write("setup/list", "one\n2\n3\n4\n5\n6\n7\n8\nNINE\n"));
+    let tip = repo.id(CHANGES);
+    repo.xtask(&["extract", "one"]).status(1).says("`two`");
+    assert_eq!(repo.id(CHANGES), tip);
+}
+
+#[test]
+fn a_source_that_was_left_behind_does_not_hold_up_the_others() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    repo.xtask(&["extract", "one"]).success();
+    repo.canonical(&[("setup/list", Some("canonical\n2\n3\n4\n5\n6\n7\n8\n9\n"))]);
+    repo.xtask(&["extract", "three"]).success().says("one conflicts with `orchestration-tools`");
+    assert_eq!(repo.git(&["show", &format!("{CHANGES}:scripts/three")]), "three\n");
+    assert_eq!(repo.git(&["show", &format!("{CHANGES}:setup/deep/new/run")]), "#!/bin/sh\n");
+    // The one itself is told what to do, and once it has, all is on the new canonical commit.
+    repo.xtask(&["extract", "one"]).status(1).says("sync --merge");
+    repo.on_branch("one", |place| {
+        place.write("setup/list", "canonical and one\n2\n3\n4\n5\n6\n7\n8\n9\n");
+        place.git(&["add", "--all"]);
+        let tip = place.id("orchestration-tools");
+        let trailer = format!("Orchestration-Source: {tip}");
+        place.git(&["commit", "-qm", "settled", "--trailer", &trailer]);
+    });
+    repo.xtask(&["extract", "one"]).success();
+    assert!(
+        repo.try_git(&["merge-base", "--is-ancestor", "orchestration-tools", CHANGES]).code
+            == Some(0)
+    );
+    repo.xtask(&["promote", "--yes"]).success();
+    assert_eq!(
+        repo.git(&["show", "orchestration-tools:setup/list"]),
+        "canonical and one\n2\n3\n4\n5\n6\n7\n8\n9\n"
+    );
+}
+
+#[test]
+fn what_sync_brought_is_not_a_change_of_the_branch() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    repo.canonical(&[("setup/a", Some("a2\n")), ("scripts/run.sh", None)]);
+    repo.git(&["switch", "-q", "three"]);
+    repo.xtask(&["sync"]).success();
+    repo.write("setup/b", "b by three\n");
+    repo.commit("more");
+    repo.xtask(&["extract"]).success().says("2 managed files collected");
+    let changed = repo.git(&["diff", "--name-status", "orchestration-tools", CHANGES]);
+    assert_eq!(changed, "A\tscripts/three\nM\tsetup/b\n");
+    // A branch that is only behind has nothing to collect.
+    repo.git(&["branch", "behind", "orchestration-tools~1"]);
+    let tip = repo.id(CHANGES);
+    assert_eq!(repo.xtask(&["extract", "behind"]).success().out, "");
+    assert_eq!(repo.id(CHANGES), tip);
+    // Against a base of one's own.
+    repo.xtask(&["extract", "three", "--base", "three~1"])
+        .success()
+        .says("1 managed file collected");
+}
+
+#[test]
+fn promote_takes_what_is_chosen_and_leaves_the_rest_waiting() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    for name in ["one", "two", "three"] {
+        repo.xtask(&["extract", name]).success();
+    }
+    repo.xtask(&["promote", "four", "--yes"]).status(2).says("waiting: `one`, `two`, `three`");
+    repo.xtask(&["promote", "two"]).status(2).says("--yes");
+    repo.xtask(&["promote", "two", "--yes"]).success().says("still waiting: one, three");
+    assert_eq!(
+        repo.git(&["show", "orchestration-tools:setup/list"]),
+        "1\n2\n3\n4\n5\n6\n7\n8\nnine\n"
+    );
+    assert_eq!(
+        repo.git(&["log", "-1", "--format=%an|%cn|%s", "orchestration-tools"]).trim(),
+        "Ada|Ada|chore(extract): 1 managed file from two"
+    );
+    assert_eq!(subjects(&repo, &format!("orchestration-tools..{CHANGES}")).len(), 2);
+    repo.xtask(&["promote", "--yes"]).success().says("2 new commits");
+    assert_eq!(repo.id("orchestration-tools"), repo.id(CHANGES));
+    assert_eq!(repo.git(&["show", "orchestration-tools:src/app"]), "application\n");
+    repo.xtask(&["promote", "--yes"]).success().says("nothing is waiting");
+}
+
+#[test]
+fn what_was_put_there_by_hand_brings_no_application_along() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    repo.xtask(&["extract", "three"]).success();
+    repo.on_branch(CHANGES, |place| {
+        place.write("setup/hand", "by hand\n");
+        place.write("src/app", "smuggled\n");
+    });
+    repo.xtask(&["promote", "--yes"]).success();
+    assert_eq!(repo.git(&["show", "orchestration-tools:setup/hand"]), "by hand\n");
+    assert_eq!(repo.git(&["show", "orchestration-tools:src/app"]), "application\n");
+}
+
+/// Two clones with the branches at a hub.
+fn two_clones(lab: &Lab) -> (Place<'_>, Place<'_>, Place<'_>) {
+    let repo = scene(lab);
+    let hub = lab.path("hub");
+    repo.git(&["init", "-q", "--bare", "-b", "main", hub.as_str()]);
+    repo.git(&["remote", "add", "origin", hub.as_str()]);
+    repo.git(&["push", "-q", "--all", "-u", "origin"]);
+    repo.git(&["clone", "-q", hub.as_str(), lab.path("bob").as_str()]);
+    (repo, lab.place("bob"), lab.place("hub"))
+}
+
+#[test]
+fn two_clones_that_push_lose_nothing_of_each_other() {
+    let lab = Lab::new();
+    let (ada, bob, hub) = two_clones(&lab);
+    ada.xtask(&["extract", "one", "--push"]).success();
+    // Bob has not fetched that.
+    bob.xtask(&["extract", "two", "--push"]).success();
+    ada.xtask(&["extract", "three", "--push"]).success();
+    let range = format!("orchestration-tools..{CHANGES}");
+    assert_eq!(subjects(&hub, &range).len(), 3);
+    // What only this clone has is not forgotten when it is pushed.
+    bob.git(&["branch", "four", "origin/orchestration-tools"]);
+    bob.on_branch("four", |place| place.write("setup/four", "4\n"));
+    bob.xtask(&["extract", "four"]).success();
+    ada.on_branch("one", |place| place.write("setup/a", "a by one\n"));
+    ada.git(&["push", "-q", "origin", "one"]);
+    ada.xtask(&["extract", "one", "--push"]).success();
+    bob.git(&["fetch", "-q"]);
+    bob.xtask(&["extract", "one", "--push"]).success();
+    assert_eq!(subjects(&hub, &range).len(), 4);
+    assert_eq!(hub.git(&["show", &format!("{CHANGES}:setup/a")]), "a by one\n");
+    // What was promoted and pushed does not come back from a clone that has not heard of it.
+    ada.git(&["fetch", "-q"]);
+    ada.xtask(&["promote", "--yes"]).success();
+    ada.git(&["push", "-q", "origin", "orchestration-tools"]);
+    bob.xtask(&["extract", "two", "--push"]).success();
+    assert_eq!(hub.id(CHANGES), hub.id("orchestration-tools"));
+}
+
+#[test]
+fn a_push_that_loses_the_race_is_made_again_and_one_that_is_refused_changes_nothing() {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    let lab = Lab::new();
+    let (ada, bob, hub) = two_clones(&lab);
+    bob.xtask(&["extract", "two"]).success();
+    // While Ada pushes, Bob's commit arrives.
+    let hook = lab.path("repo/.git/hooks/pre-push");
+    let text = format!(
+        "#!/bin/sh\ncat > /dev/null\n[ -e ../raced ] && exit 0\ntouch ../raced\nunset GIT_DIR\n\
+         git -C '{}' push -q origin {CHANGES}\n",
+        lab.path("bob")
+    );
+    fs::write(&hook, text).unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    ada.xtask(&["extract", "one", "--push"]).success();
+    assert_eq!(subjects(&hub, &format!("orchestration-tools..{CHANGES}")).len(), 2);
+    let refuse = lab.path("hub/hooks/pre-receive");
+    fs::write(&refuse, "#!/bin/sh\nexit 1\n").unwrap();
+    fs::set_permissions(&refuse, fs::Permissions::from_mode(0o755)).unwrap();
+    let before = ada.git(&["for-each-ref", "refs/heads"]);
+    ada.xtask(&["extract", "three", "--push"]).status(3).says("refuses");
+    assert_eq!(ada.git(&["for-each-ref", "refs/heads"]), before);
+}
+
+#[test]
+fn wrong_use_says_what_to_type() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    let before = repo.git(&["for-each-ref"]);
+    repo.xtask(&["extract", "nowhere"]).status(2).says("there is no branch `nowhere`");
+    repo.xtask(&["extract", "orchestration-tools"]).status(2).says("canonical branch itself");
+    repo.xtask(&["extract", CHANGES]).status(2).says("where changes are collected");
+    repo.xtask(&["extract", "one", "--base", "nonsense"]).status(2).says("names no commit");
+    repo.xtask(&["extract", "one", "--push"]).status(3).says("there is no remote");
+    repo.xtask(&["extract", "one", "--comment"]).status(3);
+    repo.git(&["switch", "-q", "--detach"]);
+    repo.xtask(&["extract"]).status(2).says("HEAD is detached");
+    repo.xtask(&["promote", "one", "--yes"]).status(2).says("has nothing at all");
+    assert_eq!(repo.git(&["for-each-ref"]), before);
+    repo.xtask(&["extract", "one"]).success();
+    repo.git(&["worktree", "add", "-q", lab.path("held").as_str(), CHANGES]);
+    let before = repo.git(&["for-each-ref"]);
+    repo.xtask(&["extract", "two"]).status(3).says("is checked out in");
+    assert_eq!(repo.git(&["for-each-ref"]), before);
+}
+
+#[test]
+fn a_shallow_clone_cannot_tell_and_says_so() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    let url = format!("file://{}", repo.dir);
+    let dir = lab.path("shallow");
+    repo.git(&["clone", "-q", "--depth", "1", "--no-single-branch", &url, dir.as_str()]);
+    let shallow = lab.place("shallow");
+    shallow.xtask(&["extract", "one"]).status(3).says("--unshallow");
+    assert_eq!(shallow.try_git(&["rev-parse", "-q", "--verify", CHANGES]).code, Some(1));
+}

@@ -1,0 +1,359 @@
+//! The canonical state on every branch at once: the same commits as `sync` would make, refs that move
+//! only from where they were seen, and nothing pushed but what was named.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::testkit::{Lab, Place, trace};
+
+/// A repository with branches of every kind, and a canonical branch that has gone on.
+fn fleet(lab: &Lab) -> Place<'_> {
+    let repo = lab.repo();
+    repo.git(&["branch", "plain"]);
+    repo.git(&["branch", "feature/own"]);
+    repo.on_branch("feature/own", |place| place.write("setup/b", "own\n"));
+    repo.git(&["branch", "feature/work"]);
+    repo.on_branch("feature/work", |place| place.write("src/app", "work\n"));
+    repo.canonical(&[
+        ("setup/a", Some("a2\n")),
+        ("setup/b", Some("b2\n")),
+        ("setup/new", Some("new\n")),
+    ]);
+    repo
+}
+
+/// The same with a remote that has all branches.
+fn with_hub(lab: &Lab) -> Place<'_> {
+    let repo = fleet(lab);
+    let hub = lab.path("hub");
+    repo.git(&["init", "-q", "--bare", "-b", "main", hub.as_str()]);
+    repo.git(&["remote", "add", "origin", hub.as_str()]);
+    repo.git(&["push", "-q", "--all", "-u", "origin"]);
+    repo
+}
+
+fn branch_of<'j>(json: &'j serde_json::Value, name: &str) -> &'j serde_json::Value {
+    let branches = json["branches"].as_array().unwrap();
+    branches.iter().find(|one| one["branch"] == name).unwrap_or_else(|| panic!("no {name}"))
+}
+
+#[test]
+fn every_branch_gets_the_commit_that_sync_would_make() {
+    let lab = Lab::new();
+    let repo = fleet(&lab);
+    let copy = lab.path("copy");
+    repo.git(&["clone", "-q", "--mirror", repo.dir.as_str(), lab.path("mirror").as_str()]);
+    repo.git(&["clone", "-q", lab.path("mirror").as_str(), copy.as_str()]);
+    let copy = lab.place("copy");
+    for name in ["plain", "feature/own", "feature/work", "orchestration-tools"] {
+        copy.git(&["branch", "-f", "--no-track", name, &format!("origin/{name}")]);
+    }
+    repo.git(&["switch", "-q", "--detach"]);
+    let before = repo.scene();
+    repo.xtask(&["propagate", "plain", "feature/*"])
+        .success()
+        .says("3 branches brought up to date");
+    for name in ["plain", "feature/own", "feature/work"] {
+        copy.git(&["switch", "-q", name]);
+        copy.xtask(&["sync"]).success();
+        assert_eq!(repo.id(name), copy.id(name), "{name}");
+    }
+    // What a branch has customised stays, and so does everything else in this worktree.
+    assert_eq!(repo.git(&["show", "feature/own:setup/b"]), "own\n");
+    assert_eq!(repo.git(&["show", "feature/own:setup/a"]), "a2\n");
+    assert_eq!(repo.git(&["show", "feature/work:src/app"]), "work\n");
+    let after = repo.scene();
+    assert_eq!((before.files, before.index, before.head), (after.files, after.index, after.head));
+    let refs = repo.git(&["for-each-ref"]);
+    let again = repo.xtask(&["propagate", "plain", "feature/*"]).success();
+    assert_eq!((again.out, repo.git(&["for-each-ref"])), (String::new(), refs));
+}
+
+#[test]
+fn looking_writes_nothing_and_knows_the_commits() {
+    let lab = Lab::new();
+    let repo = fleet(&lab);
+    repo.git(&["switch", "-q", "--detach"]);
+    let before = trace(lab.path("repo").as_std_path());
+    let seen = repo.xtask(&["propagate", "--dry-run", "--json"]).success().json();
+    assert_eq!(trace(lab.path("repo").as_std_path()), before);
+    assert_eq!(seen["schema"], "xtask.propagate/1");
+    let own = branch_of(&seen, "feature/own");
+    assert_eq!((own["action"].as_str(), own["customised"].as_u64()), (Some("update"), Some(1)));
+    assert!(own["paths"].as_array().unwrap().iter().any(|path| path["path"] == "setup/b"
+        && path["class"] == "customised"
+        && path["action"] == "keep"));
+    repo.xtask(&["propagate"]).success();
+    for name in ["plain", "feature/own"] {
+        assert_eq!(branch_of(&seen, name)["new"], repo.id(name), "{name}");
+    }
+    assert_eq!(branch_of(&seen, "main")["new"], repo.id("orchestration-sync/main"));
+}
+
+#[test]
+fn a_branch_in_a_worktree_is_synced_there_by_its_rules() {
+    let lab = Lab::new();
+    let repo = fleet(&lab);
+    repo.git(&["switch", "-q", "plain"]);
+    repo.write("setup/a", "unsaved\n");
+    let linked = lab.path("linked");
+    repo.git(&["worktree", "add", "-q", linked.as_str(), "feature/work"]);
+    let linked = lab.place("linked");
+    let ran = repo.xtask(&["propagate", "plain", "feature/work"]).success();
+    ran.says("feature/work").says("plain");
+    // The unsaved edit stays; the rest is synced, in index and files as well.
+    assert_eq!(repo.read("setup/a"), "unsaved\n");
+    assert_eq!(repo.status(), " M setup/a\n");
+    assert_eq!(repo.read("setup/b"), "b2\n");
+    assert_eq!(linked.read("setup/a"), "a2\n");
+    assert_eq!(linked.status(), "");
+    assert_eq!(linked.read("src/app"), "work\n");
+}
+
+#[test]
+fn what_git_is_in_the_middle_of_is_left_alone() {
+    let lab = Lab::new();
+    let repo = fleet(&lab);
+    repo.git(&["branch", "other", "main"]);
+    repo.on_branch("other", |place| place.write("src/app", "other\n"));
+    repo.git(&["switch", "-q", "feature/work"]);
+    repo.git(&["branch", "stacked", "feature/work"]);
+    assert_ne!(repo.try_git(&["rebase", "other"]).code, Some(0));
+    let before = repo.id("feature/work");
+    let ran = repo.xtask(&["propagate", "feature/work", "plain"]).status(3);
+    ran.says("a rebase of it is in progress");
+    assert_eq!(repo.id("feature/work"), before);
+    // The others are done all the same.
+    assert_eq!(repo.git(&["show", "plain:setup/a"]), "a2\n");
+    repo.git(&["rebase", "--abort"]);
+    let gone = lab.path("gone");
+    repo.git(&["worktree", "add", "-q", gone.as_str(), "stacked"]);
+    fs::remove_dir_all(&gone).unwrap();
+    let before = repo.id("stacked");
+    repo.xtask(&["propagate", "stacked"]).status(3).says("git worktree prune");
+    assert_eq!(repo.id("stacked"), before);
+}
+
+#[test]
+fn a_protected_branch_gets_one_beside_it_until_it_has_all() {
+    let lab = Lab::new();
+    let repo = fleet(&lab);
+    repo.git(&["switch", "-q", "--detach"]);
+    let main = repo.id("main");
+    repo.xtask(&["propagate", "main"]).success().says("orchestration-sync/main");
+    assert_eq!(repo.id("main"), main);
+    let first = repo.id("orchestration-sync/main");
+    assert_eq!(repo.git(&["show", "orchestration-sync/main:setup/a"]), "a2\n");
+    assert_eq!(repo.id("orchestration-sync/main^"), main);
+    repo.xtask(&["propagate", "main"]).success();
+    assert_eq!(repo.id("orchestration-sync/main"), first);
+    // It is made anew where main has moved, as long as nobody has put anything on it.
+    repo.on_branch("main", |place| place.write("src/app", "more\n"));
+    repo.xtask(&["propagate", "main"]).success();
+    assert_eq!(repo.id("orchestration-sync/main^"), repo.id("main"));
+    repo.on_branch("orchestration-sync/main", |place| place.write("src/app", "by hand\n"));
+    let by_hand = repo.id("orchestration-sync/main");
+    repo.on_branch("main", |place| place.write("src/app", "even more\n"));
+    repo.xtask(&["propagate", "main"]).status(3).says("commits that are not xtask's");
+    assert_eq!(repo.id("orchestration-sync/main"), by_hand);
+    // Once main has it all, it goes.
+    repo.git(&["branch", "-f", "orchestration-sync/main", "main"]);
+    repo.xtask(&["propagate", "main"]).success();
+    repo.git(&["branch", "-f", "main", "orchestration-sync/main"]);
+    repo.xtask(&["propagate", "main"]).success().says("so that goes");
+    assert_eq!(
+        repo.try_git(&["rev-parse", "-q", "--verify", "orchestration-sync/main"]).code,
+        Some(1)
+    );
+    let quiet = repo.xtask(&["propagate", "main"]).success();
+    assert_eq!(quiet.out, "");
+}
+
+#[test]
+fn the_rules_leave_branches_alone_unless_they_are_named() {
+    let lab = Lab::new();
+    let repo = fleet(&lab);
+    repo.canonical(&[(
+        "setup/sync.toml",
+        Some(
+            "[managed]\ninclude = [\"/setup/\", \"/scripts/\"]\n[[branch]]\nmatch = \"feature/*\"\n\
+             mode = \"notify\"\n[[branch]]\nmatch = \"plain\"\nexclude = [\"/setup/a\"]\n",
+        ),
+    )]);
+    repo.git(&["switch", "-q", "--detach"]);
+    let work = repo.id("feature/work");
+    repo.xtask(&["propagate", "-v"]).success().says("the rules say `notify` for it");
+    assert_eq!(repo.id("feature/work"), work);
+    assert_eq!(repo.git(&["show", "plain:setup/a"]), "a1\n");
+    assert_eq!(repo.git(&["show", "plain:setup/b"]), "b2\n");
+    repo.xtask(&["propagate", "feature/work"]).success();
+    assert_eq!(repo.git(&["show", "feature/work:setup/a"]), "a2\n");
+}
+
+#[test]
+fn pages_and_mass_deletions_wait_for_a_yes() {
+    let lab = Lab::new();
+    let repo = fleet(&lab);
+    repo.git(&["switch", "-q", "--orphan", "pages"]);
+    repo.write("index.html", "<p>\n");
+    repo.commit("pages");
+    repo.git(&["switch", "-q", "--detach", "main"]);
+    repo.xtask(&["propagate", "pages", "-v"]).success().says("shares no history");
+    assert_eq!(repo.git(&["ls-tree", "-r", "--name-only", "pages"]), "index.html\n");
+    repo.canonical(&[("setup/a", None), ("setup/b", None), ("setup/new", None)]);
+    let before = repo.id("plain");
+    repo.xtask(&["propagate", "plain"]).status(2).says("2 of the 3 managed files would be deleted");
+    assert_eq!(repo.id("plain"), before);
+    repo.xtask(&["propagate", "plain", "--yes"]).success();
+    assert_eq!(repo.git(&["ls-tree", "-r", "--name-only", "plain"]), "scripts/run.sh\nsrc/app\n");
+}
+
+#[test]
+fn a_branch_that_follows_is_moved_there_first_and_pushed_only_with_what_is_ours() {
+    let lab = Lab::new();
+    let repo = with_hub(&lab);
+    repo.git(&["switch", "-q", "--detach"]);
+    // `plain` has gone on at the remote, and here it has nothing of its own.
+    let other = lab.path("other");
+    repo.git(&["clone", "-q", "-b", "plain", lab.path("hub").as_str(), other.as_str()]);
+    let bob = lab.place("other");
+    bob.write("src/app", "by bob\n");
+    bob.commit("by bob");
+    bob.git(&["push", "-q"]);
+    // `feature/work` has a commit here that nobody has pushed.
+    repo.on_branch("feature/work", |place| place.write("src/app", "private\n"));
+    let ran = repo.xtask(&["propagate", "--push"]).success();
+    ran.says("not pushed: 2 commits would go along");
+    let hub = lab.place("hub");
+    assert_eq!(hub.git(&["show", "plain:src/app"]), "by bob\n");
+    assert_eq!(hub.git(&["show", "plain:setup/a"]), "a2\n");
+    assert_eq!(hub.id("plain"), repo.id("plain"));
+    assert_eq!(hub.git(&["show", "feature/work:src/app"]), "work\n");
+    assert_eq!(hub.git(&["show", "feature/own:setup/a"]), "a2\n");
+    assert_eq!(hub.id("orchestration-sync/main"), repo.id("orchestration-sync/main"));
+    assert_eq!(hub.git(&["show", "main:setup/a"]), "a1\n");
+    // A branch that is only here is brought up to date, and not put there.
+    repo.git(&["branch", "--no-track", "only-here", "main"]);
+    repo.xtask(&["propagate", "--push"]).success();
+    assert_eq!(repo.git(&["show", "only-here:setup/a"]), "a2\n");
+    assert_eq!(hub.try_git(&["rev-parse", "-q", "--verify", "only-here"]).code, Some(1));
+}
+
+#[test]
+fn the_branches_of_a_remote_follow_in_one_push() {
+    let lab = Lab::new();
+    let repo = with_hub(&lab);
+    let hub = lab.place("hub");
+    let refs = repo.git(&["for-each-ref", "refs/heads"]);
+    repo.xtask(&["propagate", "--remote"]).status(2).says("--push");
+    let before = trace(lab.path("repo").as_std_path());
+    let seen = repo.xtask(&["propagate", "--remote", "--dry-run", "--json"]).success().json();
+    assert_eq!(trace(lab.path("repo").as_std_path()), before);
+    assert_eq!(seen["remote"], "origin");
+    // One push, which a hook of the server counts.
+    let pushes = lab.path("pushes");
+    let hook = lab.path("hub/hooks/pre-receive");
+    fs::write(&hook, format!("#!/bin/sh\necho push >> '{pushes}'\n")).unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    repo.xtask(&["propagate", "--remote", "--push"]).success().says("3 branches of `origin`");
+    assert_eq!(fs::read_to_string(&pushes).unwrap(), "push\n");
+    for name in ["plain", "feature/own", "feature/work"] {
+        assert_eq!(hub.git(&["show", &format!("{name}:setup/a")]), "a2\n", "{name}");
+        assert_eq!(branch_of(&seen, name)["new"], hub.id(name), "{name}");
+    }
+    assert_eq!(hub.id("orchestration-sync/main^"), hub.id("main"));
+    // The branches here are as they were, and the second run pushes nothing.
+    assert_eq!(repo.git(&["for-each-ref", "refs/heads"]), refs);
+    assert_eq!(repo.xtask(&["propagate", "--remote", "--push"]).success().out, "");
+    assert_eq!(fs::read_to_string(&pushes).unwrap(), "push\n");
+}
+
+#[test]
+fn a_branch_that_moves_meanwhile_is_tried_again_and_then_reported() {
+    let lab = Lab::new();
+    let repo = with_hub(&lab);
+    let hub = lab.place("hub");
+    // Before each push a hook of this clone moves a branch at the remote, as somebody else would.
+    let moves = |times: usize| {
+        let hook = lab.path("repo/.git/hooks/pre-push");
+        let text = format!(
+            "#!/bin/sh\ncat > /dev/null\nunset GIT_DIR\ncd '{hub}'\n\
+             n=$(cat ../count 2>/dev/null || echo 0)\n[ \"$n\" -ge {times} ] && exit 0\n\
+             echo $((n + 1)) > ../count\n\
+             new=$(git commit-tree -p plain -m \"$n\" plain^{{tree}})\n\
+             git update-ref refs/heads/plain \"$new\"\n",
+            hub = lab.path("hub")
+        );
+        drop(fs::remove_file(lab.path("count")));
+        fs::write(&hook, text).unwrap();
+        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    moves(2);
+    repo.xtask(&["propagate", "--remote", "--push"]).success();
+    assert_eq!(hub.git(&["show", "plain:setup/a"]), "a2\n");
+    assert_eq!(
+        hub.git(&["log", "--format=%s", "plain"]).lines().take(3).collect::<Vec<_>>()[1],
+        "1"
+    );
+    repo.canonical(&[("setup/a", Some("a3\n"))]);
+    repo.git(&["push", "-q", "--no-verify", "origin", "orchestration-tools"]);
+    moves(100);
+    let ran = repo.xtask(&["propagate", "--remote", "--push"]).status(3);
+    ran.says("moved again and again");
+    // The others went through in the first round.
+    assert_eq!(hub.git(&["show", "feature/work:setup/a"]), "a3\n");
+    assert_eq!(hub.git(&["show", "plain:setup/a"]), "a2\n");
+}
+
+#[test]
+fn a_refused_branch_does_not_hold_up_the_others() {
+    let lab = Lab::new();
+    let repo = with_hub(&lab);
+    let hub = lab.place("hub");
+    let hook = lab.path("hub/hooks/update");
+    fs::write(&hook, "#!/bin/sh\n[ \"$1\" != refs/heads/plain ] || { echo no; exit 1; }\n")
+        .unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    let ran = repo.xtask(&["propagate", "--remote", "--push"]).status(3);
+    ran.says("the remote refused it: hook declined");
+    assert_eq!(hub.git(&["show", "plain:setup/a"]), "a1\n");
+    assert_eq!(hub.git(&["show", "feature/work:setup/a"]), "a2\n");
+}
+
+#[test]
+fn a_branch_that_is_gone_at_the_remote_is_not_made_again() {
+    let lab = Lab::new();
+    let repo = with_hub(&lab);
+    let hub = lab.place("hub");
+    hub.git(&["update-ref", "-d", "refs/heads/plain"]);
+    repo.xtask(&["propagate", "--remote", "--push"]).success();
+    assert_eq!(hub.try_git(&["rev-parse", "-q", "--verify", "plain"]).code, Some(1));
+}
+
+#[test]
+fn what_is_not_pushed_yet_does_not_reach_the_branches_of_the_remote() {
+    let lab = Lab::new();
+    let repo = with_hub(&lab);
+    let hub = lab.place("hub");
+    repo.canonical(&[("setup/a", Some("secret\n"))]);
+    repo.xtask(&["propagate", "--remote", "--push"]).success().says("not pushed yet");
+    assert_eq!(hub.git(&["show", "plain:setup/a"]), "a2\n");
+}
+
+#[test]
+fn wrong_use_says_what_to_type() {
+    let lab = Lab::new();
+    let repo = fleet(&lab);
+    repo.xtask(&["propagate", "nothing*", "plain"]).status(2).says("no branch matches `nothing*`");
+    assert_eq!(repo.git(&["show", "plain:setup/a"]), "a1\n");
+    repo.xtask(&["propagate", "--push"]).status(3).says("there is no remote `origin`");
+    repo.xtask(&["propagate", "--remote", "--push"]).status(3).says("there is no remote");
+    repo.xtask(&["propagate", "--pr"]).status(2);
+    repo.git(&["remote", "add", "origin", lab.path("nowhere").as_str()]);
+    repo.xtask(&["propagate", "--remote", "--push"]).status(3).says("cannot be reached");
+    assert_eq!(repo.git(&["show", "plain:setup/a"]), "a1\n");
+    // A branch named like an option is a branch.
+    repo.git(&["update-ref", "refs/heads/--remote", "plain"]);
+    repo.xtask(&["propagate", "--", "--remote"]).success();
+    assert_eq!(repo.git(&["show", "refs/heads/--remote:setup/a"]), "a2\n");
+}

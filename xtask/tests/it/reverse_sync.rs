@@ -1,0 +1,351 @@
+//! Approved commits, into the canonical branch: their managed part and nothing else, all or none, and
+//! a conflict is found before anything changes.
+
+use std::fs;
+
+use crate::testkit::{Lab, Place, trace};
+
+const BOB: [(&str, &str); 4] = [
+    ("GIT_AUTHOR_NAME", "Bob"),
+    ("GIT_AUTHOR_EMAIL", "bob@example.invalid"),
+    ("GIT_AUTHOR_DATE", "2025-05-05T05:05:05+0530"),
+    ("GIT_COMMITTER_DATE", "2025-05-05T05:05:06+0530"),
+];
+
+/// A repository with a feature branch of Bob's whose commits mix everything.
+fn scene(lab: &Lab) -> Place<'_> {
+    let repo = lab.repo();
+    repo.canonical(&[("setup/list", Some("1\n2\n3\n4\n5\n6\n7\n"))]);
+    repo.git(&["switch", "-qc", "feature", "orchestration-tools"]);
+    repo.write("setup/list", "1\n2\n3\n4\n5\n6\nseven\n");
+    repo.write("setup/tools/new.sh", "#!/bin/sh\n");
+    repo.make_executable("setup/tools/new.sh");
+    repo.link("a", "setup/link");
+    repo.write("src/app", "application of the feature\n");
+    repo.remove("setup/b");
+    by_bob(
+        &repo,
+        "Mixed change\n\nWith a body: and colons.\n\nReviewed-by: Ada <ada@example.invalid>",
+    );
+    repo.write("src/app", "only application\n");
+    by_bob(&repo, "Application");
+    repo.write("setup/a", "a by feature\n");
+    by_bob(&repo, "Second managed change");
+    repo.git(&["switch", "-q", "main"]);
+    repo
+}
+
+fn by_bob(repo: &Place<'_>, message: &str) {
+    repo.git(&["add", "--all"]);
+    repo.run("git", &["commit", "-qm", message], &BOB).success();
+}
+
+fn canonical_tree(repo: &Place<'_>) -> String {
+    repo.git(&["ls-tree", "-r", "orchestration-tools"])
+}
+
+#[test]
+fn only_the_managed_part_goes_there_with_author_date_and_trailers() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    let before = repo.scene();
+    let commit = repo.id("feature~2");
+    let ran = repo.xtask(&["reverse-sync", "feature", "feature~2", "--yes"]).success();
+    ran.says("left out").says("src/app").says("+seven").says("cargo xtask propagate");
+    let tree = canonical_tree(&repo);
+    assert!(tree.contains("100755 blob") && tree.contains("setup/tools/new.sh"), "{tree}");
+    assert!(tree.contains("120000 blob") && tree.contains("setup/link"), "{tree}");
+    assert!(!tree.contains("setup/b"), "{tree}");
+    assert_eq!(repo.git(&["show", "orchestration-tools:src/app"]), "application\n");
+    assert_eq!(repo.git(&["show", "orchestration-tools:setup/list"]), "1\n2\n3\n4\n5\n6\nseven\n");
+    let shown = repo.git(&["show", "-s", "--format=%an <%ae> %ai|%cn|%B", "orchestration-tools"]);
+    assert_eq!(
+        shown.trim_end(),
+        format!(
+            "Bob <bob@example.invalid> 2025-05-05 05:05:05 +0530|Ada|Mixed change\n\nWith a body: and \
+             colons.\n\nReviewed-by: Ada <ada@example.invalid>\nOrchestration-Branch: \
+             feature\nOrchestration-Commit: {commit}"
+        )
+    );
+    let after = repo.scene();
+    assert_eq!((before.files, before.index, before.head), (after.files, after.index, after.head));
+    // Once more: it is there already.
+    let tip = repo.id("orchestration-tools");
+    repo.xtask(&["reverse-sync", "feature", "feature~2", "--yes"]).success().says("nothing to do");
+    assert_eq!(repo.id("orchestration-tools"), tip);
+}
+
+#[test]
+fn looking_and_an_unasked_question_write_nothing() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    let before = trace(lab.path("repo").as_std_path());
+    repo.xtask(&["reverse-sync", "feature", "feature~2", "--dry-run"]).success().says("+seven");
+    repo.xtask(&["reverse-sync", "feature", "feature~2"]).status(2).says("--yes");
+    assert_eq!(trace(lab.path("repo").as_std_path()), before);
+}
+
+#[test]
+fn what_cannot_be_taken_is_refused_all_at_once() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    repo.write("src/app", "main\n");
+    repo.git(&["commit", "-qam", "on main"]);
+    repo.git(&["switch", "-q", "feature"]);
+    repo.git(&["merge", "-q", "--no-ff", "-s", "ours", "-m", "a merge", "main"]);
+    repo.git(&["switch", "-q", "main"]);
+    repo.write("setup/a", "elsewhere\n");
+    repo.git(&["commit", "-qam", "not on feature"]);
+    let before = repo.git(&["for-each-ref"]);
+    let refused = |args: &[&str]| {
+        let mut all = vec!["reverse-sync"];
+        all.extend(args);
+        all.push("--yes");
+        let ran = repo.xtask(&all).status(2);
+        assert_eq!(repo.git(&["for-each-ref"]), before);
+        ran
+    };
+    let application = repo.id("feature~2");
+    let all = refused(&["feature", "main", &application, "feature", "nonsense", "feature~3"]);
+    let all = all.says("is not on `feature`").says("changes no managed file");
+    all.says("is a merge; `--mainline 1`").says("`nonsense` names no commit");
+    refused(&["nowhere", "main"]).says("there is no branch `nowhere`");
+    refused(&["orchestration-tools", "main"]).says("is the canonical branch itself");
+    refused(&["feature", "feature", "--mainline", "3"]).says("has 2 parents, not 3");
+    refused(&["feature", "feature..feature"]).says("names no commit");
+    refused(&["feature", &format!("{application}..feature~1"), "feature:setup"])
+        .says("names no commit");
+    // An abbreviation that could be two.
+    let mut ids = std::collections::BTreeMap::new();
+    let short = (0..).find_map(|number: u32| {
+        let id = repo.git(&["commit-tree", "-m", &number.to_string(), "main^{tree}"]);
+        let four = id[..4].to_owned();
+        ids.insert(four.clone(), ()).map(|()| four)
+    });
+    refused(&["feature", &short.unwrap()]).says("names no commit");
+}
+
+#[test]
+fn a_merge_is_taken_by_its_mainline() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    repo.git(&["switch", "-qc", "side", "feature~3"]);
+    repo.write("setup/side", "side\n");
+    by_bob(&repo, "side");
+    repo.git(&["switch", "-q", "feature"]);
+    repo.git(&["merge", "-q", "--no-ff", "-m", "merge side", "side"]);
+    repo.git(&["switch", "-q", "main"]);
+    repo.xtask(&["reverse-sync", "feature", "feature", "--mainline", "1", "--yes"]).success();
+    assert_eq!(repo.git(&["show", "orchestration-tools:setup/side"]), "side\n");
+    assert_eq!(repo.git(&["show", "orchestration-tools:setup/a"]), "a1\n");
+}
+
+#[test]
+fn a_range_goes_through_all_or_none() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    let tip = repo.id("orchestration-tools");
+    repo.xtask(&["reverse-sync", "feature", "main..feature", "--yes"])
+        .success()
+        .says("2 new commits");
+    let subjects = repo.git(&["log", "--format=%s", &format!("{tip}..orchestration-tools")]);
+    assert_eq!(subjects, "Second managed change\nMixed change\n");
+    repo.git(&["branch", "-f", "orchestration-tools", &tip]);
+    // The last of the two conflicts: the first is not taken either.
+    repo.canonical(&[("setup/a", Some("a by canonical\n"))]);
+    let before = repo.git(&["for-each-ref"]);
+    let ran = repo.xtask(&["reverse-sync", "feature", "main..feature", "--yes"]).status(1);
+    ran.says("conflict setup/a").says("lines 1-5").says("a by canonical").says("--resolve");
+    assert_eq!(repo.git(&["for-each-ref"]), before);
+}
+
+#[test]
+fn a_conflict_is_resolved_in_a_worktree_of_its_own() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    repo.canonical(&[("setup/a", Some("a by canonical\n"))]);
+    let tip = repo.id("orchestration-tools");
+    let range = ["reverse-sync", "feature", "main..feature", "--resolve", "--yes"];
+    let ran = repo.xtask(&range).status(1).says("reverse-sync --continue");
+    assert_eq!(repo.id("orchestration-tools"), tip);
+    let place = lab.place("repo/.git/xtask/resolve");
+    assert_eq!(place.status(), "UU setup/a\n", "{}", ran.err);
+    assert!(place.read("setup/a").contains("<<<<<<<"));
+    // Nothing goes on before it is resolved, staged and free of what does not belong there.
+    repo.xtask(&["reverse-sync", "--continue"]).status(1).says("unresolved conflicts");
+    repo.xtask(&range).status(3).says("another conflict is being resolved");
+    place.git(&["add", "setup/a"]);
+    repo.xtask(&["reverse-sync", "--continue"]).status(1).says("line 1 has a conflict marker");
+    place.write("setup/a", "a by both\n");
+    repo.xtask(&["reverse-sync", "--continue"]).status(1).says("not staged").says("setup/a");
+    place.write("src/app", "smuggled\n");
+    place.git(&["add", "--all"]);
+    repo.xtask(&["reverse-sync", "--continue"]).status(1).says("src/app: it is not managed");
+    place.git(&["restore", "--staged", "--worktree", "src/app"]);
+    assert_eq!(repo.id("orchestration-tools"), tip);
+    repo.xtask(&["sync", "--all-worktrees"]).status(1);
+    repo.xtask(&["reverse-sync", "--continue"]).success().says("2 new commits");
+    assert_eq!(repo.git(&["show", "orchestration-tools:setup/a"]), "a by both\n");
+    assert_eq!(repo.git(&["show", "orchestration-tools:src/app"]), "application\n");
+    let log = repo.git(&[
+        "log",
+        "--format=%an %s %(trailers:key=Orchestration-Branch,valueonly)",
+        "-1",
+        "orchestration-tools",
+    ]);
+    assert_eq!(log.trim_end(), "Bob Second managed change feature");
+    assert!(!place.dir.exists());
+    assert_eq!(repo.git(&["worktree", "list"]).lines().count(), 1);
+    repo.xtask(&["reverse-sync", "--continue"]).status(2).says("no conflict is being resolved");
+}
+
+#[test]
+fn giving_up_changes_nothing_and_keeps_what_was_written() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    repo.canonical(&[("setup/a", Some("a by canonical\n"))]);
+    let before = repo.git(&["for-each-ref"]);
+    repo.xtask(&["reverse-sync", "feature", "feature", "--resolve", "--yes"]).status(1);
+    let place = lab.place("repo/.git/xtask/resolve");
+    place.write("setup/a", "hours of work\n");
+    let ran = repo.xtask(&["reverse-sync", "--abort"]).success();
+    let kept =
+        ran.err.lines().find_map(|line| line.split_once(" is kept in ")).unwrap().1.to_owned();
+    assert_eq!(fs::read_to_string(format!("{kept}/setup/a")).unwrap(), "hours of work\n");
+    assert!(!place.dir.exists());
+    assert_eq!(repo.git(&["for-each-ref"]), before);
+    repo.xtask(&["reverse-sync", "--abort"]).status(2);
+}
+
+#[test]
+fn a_worktree_that_is_gone_is_laid_out_again_and_a_branch_that_moved_is_followed() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    repo.canonical(&[("setup/a", Some("a by canonical\n"))]);
+    repo.xtask(&["reverse-sync", "feature", "feature", "--resolve", "--yes"]).status(1);
+    let place = lab.place("repo/.git/xtask/resolve");
+    fs::remove_dir_all(&place.dir).unwrap();
+    repo.xtask(&["reverse-sync", "--continue"]).status(1).says("setup/a");
+    assert_eq!(place.status(), "UU setup/a\n");
+    place.write("setup/a", "a by both\n");
+    place.git(&["add", "setup/a"]);
+    repo.canonical(&[("setup/b", Some("meanwhile\n"))]);
+    repo.xtask(&["reverse-sync", "--continue"]).success();
+    assert_eq!(repo.git(&["show", "orchestration-tools:setup/a"]), "a by both\n");
+    assert_eq!(repo.git(&["show", "orchestration-tools:setup/b"]), "meanwhile\n");
+}
+
+#[test]
+fn it_works_wherever_the_canonical_branch_is_and_never_touches_local_changes() {
+    for place in ["here", "elsewhere"] {
+        let lab = Lab::new();
+        let repo = scene(&lab);
+        let at = if place == "here" {
+            repo.git(&["switch", "-q", "orchestration-tools"]);
+            repo.clone()
+        } else {
+            let dir = lab.path("canonical");
+            repo.git(&["worktree", "add", "-q", dir.as_str(), "orchestration-tools"]);
+            lab.place("canonical")
+        };
+        at.write("src/app", "unsaved\n");
+        at.write("scripts/run.sh", "staged\n");
+        at.git(&["add", "scripts/run.sh"]);
+        at.write("notes", "untracked\n");
+        repo.xtask(&["reverse-sync", "feature", "feature~2", "--yes"]).success();
+        assert_eq!(at.read("setup/list"), "1\n2\n3\n4\n5\n6\nseven\n");
+        assert!(!at.has("setup/b"));
+        assert_eq!(at.read("src/app"), "unsaved\n");
+        assert_eq!(at.status(), "M  scripts/run.sh\n M src/app\n?? notes\n", "{place}");
+        // What is in the way stays, and the branch does, too.
+        at.write("setup/a", "unsaved as well\n");
+        let before = at.scene();
+        repo.xtask(&["reverse-sync", "feature", "feature", "--yes"])
+            .status(3)
+            .says("local changes");
+        assert_eq!(at.scene(), before, "{place}");
+        at.git(&["restore", "setup/a"]);
+        at.write(".git-is-not-here", "");
+        fs::remove_file(at.dir.join(".git-is-not-here")).unwrap();
+        repo.xtask(&["reverse-sync", "feature", "feature", "--yes"]).success();
+        assert_eq!(at.read("setup/a"), "a by feature\n");
+    }
+}
+
+#[test]
+fn an_ignored_file_in_the_place_of_a_new_one_is_not_lost() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    repo.git(&["switch", "-q", "orchestration-tools"]);
+    repo.write(".git/info/exclude", "/setup/tools\n");
+    repo.write("setup/tools/new.sh", "PRECIOUS\n");
+    let tip = repo.head();
+    repo.xtask(&["reverse-sync", "feature", "feature~2", "--yes"]).status(3);
+    assert_eq!((repo.read("setup/tools/new.sh"), repo.head()), ("PRECIOUS\n".to_owned(), tip));
+}
+
+#[test]
+fn a_canonical_branch_that_is_only_at_the_remote_is_made_and_one_that_diverged_is_not() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    let hub = lab.path("hub");
+    repo.git(&["init", "-q", "--bare", "-b", "main", hub.as_str()]);
+    repo.git(&["remote", "add", "origin", hub.as_str()]);
+    repo.git(&["push", "-q", "--all", "origin"]);
+    let clone = lab.path("clone");
+    repo.git(&["clone", "-q", hub.as_str(), clone.as_str()]);
+    let clone = lab.place("clone");
+    clone.xtask(&["reverse-sync", "origin/feature", "origin/feature", "--yes"]).success();
+    assert_eq!(clone.id("orchestration-tools^"), repo.id("orchestration-tools"));
+    assert_eq!(
+        clone.git(&["rev-parse", "--abbrev-ref", "orchestration-tools@{u}"]).trim(),
+        "origin/orchestration-tools"
+    );
+    repo.canonical(&[("setup/b", Some("b2\n"))]);
+    repo.git(&["push", "-q", "origin", "orchestration-tools"]);
+    clone.git(&["fetch", "-q"]);
+    let before = clone.git(&["for-each-ref"]);
+    clone
+        .xtask(&["reverse-sync", "feature", "origin/feature~2", "--yes"])
+        .status(3)
+        .says("have diverged");
+    assert_eq!(clone.git(&["for-each-ref"]), before);
+}
+
+#[test]
+fn content_that_was_changed_after_it_was_taken_is_not_a_conflict() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    repo.xtask(&["reverse-sync", "feature", "feature", "--yes"]).success();
+    repo.canonical(&[("setup/a", Some("and changed again\n"))]);
+    let ran = repo.xtask(&["reverse-sync", "feature", "feature", "--yes"]).success();
+    ran.says("was taken in before").says("nothing to do");
+}
+
+#[test]
+fn rules_that_could_not_be_read_are_not_taken() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    repo.git(&["switch", "-q", "feature"]);
+    repo.write("setup/sync.toml", "[managed]\ninclud = []\n");
+    by_bob(&repo, "broken rules");
+    repo.git(&["switch", "-q", "main"]);
+    let tip = repo.id("orchestration-tools");
+    repo.xtask(&["reverse-sync", "feature", "feature", "--yes"]).status(1).says("includ");
+    assert_eq!(repo.id("orchestration-tools"), tip);
+}
+
+#[test]
+fn a_shallow_history_and_an_unknown_user_are_said() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    let shallow = lab.path("shallow");
+    let url = format!("file://{}", repo.dir);
+    repo.git(&["clone", "-q", "--depth", "1", "--no-single-branch", &url, shallow.as_str()]);
+    let shallow = lab.place("shallow");
+    let ran = shallow.xtask(&["reverse-sync", "feature", "origin/feature", "--yes"]);
+    ran.status(2).says("--unshallow");
+    let nobody = [("GIT_CONFIG_GLOBAL", "/dev/null"), ("EMAIL", "")];
+    let ran = repo.xtask_with(&["reverse-sync", "feature", "feature", "--yes"], &nobody);
+    ran.status(3).says("git config user.name");
+}
