@@ -53,7 +53,8 @@ pub fn collect(
         let mut context = context::read(repo)?;
         if aim.push && !aim.dry_run {
             let config = &context.config;
-            repo.fetch(&config.remote, &[&config.branch, &config.changes])?;
+            let wanted = [&config.branch[..], &config.changes, &aim.branch];
+            repo.fetch(&config.remote, &wanted)?;
             context = context::read(repo)?;
         }
         let from: Source = source(repo, &context, &aim.branch)?;

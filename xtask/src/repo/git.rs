@@ -20,6 +20,9 @@ const TRANSFER: Duration = Duration::from_secs(600);
 /// How long a command that works on this machine alone may take.
 const LOCAL: Duration = Duration::from_secs(600);
 
+/// How long a ref that another git holds is waited for, a pause after the other, in milliseconds.
+const PAUSES_MS: [u64; 6] = [50, 100, 200, 400, 800, 1600];
+
 /// Set for a push that `cargo xtask push` sees to itself.
 pub const PUSHING: &str = "XTASK_PUSHING";
 
@@ -41,7 +44,10 @@ impl Repo {
     /// not have is left out.
     pub fn fetch(&self, remote: &str, branches: &[&str]) -> Result<()> {
         let run = |args: &[&str]| -> Result<Output> {
-            self.git(args.iter().copied()).variable("GIT_TERMINAL_PROMPT", "0").run_within(FETCH)
+            patiently(|| {
+                let asking = self.git(args.iter().copied());
+                asking.variable("GIT_TERMINAL_PROMPT", "0").run_within(FETCH)
+            })
         };
         let failed = |output: &Output| {
             Error::unable(format!("`git fetch {remote}` failed: {}", output.stderr))
@@ -73,9 +79,8 @@ impl Repo {
 
     /// A command that talks to a remote: it asks nothing, and has as long as a fetch.
     pub(super) fn ask_remote(&self, args: &[String]) -> Result<Output> {
-        self.git(args.iter().map(String::as_str))
-            .variable("GIT_TERMINAL_PROMPT", "0")
-            .run_within(TRANSFER)
+        let asking = self.git(args.iter().map(String::as_str));
+        asking.variable("GIT_TERMINAL_PROMPT", "0").run_within(TRANSFER)
     }
 
     /// The branches of a remote, as it says now, with their commits. What they need is fetched, and
@@ -93,7 +98,7 @@ impl Repo {
             "--no-auto-maintenance",
         ]));
         fetch.extend(words(&["--recurse-submodules=no", "--", remote, &spec]));
-        let fetched = self.ask_remote(&fetch)?;
+        let fetched = patiently(|| self.ask_remote(&fetch))?;
         if !fetched.status.success() {
             return Err(not_reached(remote, &fetched.stderr));
         }
@@ -250,4 +255,21 @@ impl Repo {
         }
         Err(Error::unable(format!("`git config {key}` failed: {}", done.stderr)))
     }
+}
+
+/// Does something again while another git of this clone holds a ref that it wants to move: two fetches
+/// at once are nothing unusual.
+fn patiently(mut act: impl FnMut() -> Result<Output>) -> Result<Output> {
+    let mut done = act()?;
+    for pause in PAUSES_MS {
+        let is_held = ["cannot lock ref", "unable to update local ref", ".lock': File exists"]
+            .iter()
+            .any(|words| done.stderr.contains(words));
+        if done.status.success() || !is_held {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(pause));
+        done = act()?;
+    }
+    Ok(done)
 }

@@ -22,7 +22,7 @@ use crate::testkit::{Lab, Place, Scene};
 
 /// How a step goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+pub enum Fault {
     /// This step fails, as on a full disk; all others work.
     Fails,
     /// The process is gone from this step on.
@@ -42,10 +42,10 @@ fn world(place: &Place<'_>) -> World {
 }
 
 /// What is run against the faults.
-type Work = fn(&Repo, &Tools<'_>) -> Result<()>;
+pub type Work = fn(&Repo, &Tools<'_>) -> Result<()>;
 
 /// Runs `work` with the fault at step `at`; says how many steps there were before it ended.
-fn run_with(place: &Place<'_>, work: Work, fault: Fault, at: usize) -> (Result<()>, usize) {
+pub fn run_with(place: &Place<'_>, work: Work, fault: Fault, at: usize) -> (Result<()>, usize) {
     let steps = AtomicUsize::new(0);
     let gate = |_: Step| -> io::Result<()> {
         let step = steps.fetch_add(1, Ordering::SeqCst);

@@ -252,3 +252,69 @@ fn forced_means_canonical_in_branch_index_and_files() {
         assert!(left.is_empty(), "{left:?}");
     });
 }
+
+/// Nothing is checked out and nothing is lying about; a second copy is what comes of the other road.
+fn two_copies<'a>(place: &Place<'a>) -> (Place<'a>, Place<'a>) {
+    place.git(&["reset", "--quiet", "--hard"]);
+    place.git(&["clean", "--quiet", "-fdx"]);
+    place.git(&["switch", "--quiet", "--detach"]);
+    let copy = place.lab.path("copy");
+    place.run("cp", &["-r", place.dir.as_str(), copy.as_str()], &[]).success();
+    (place.clone(), place.lab.place("copy"))
+}
+
+#[test]
+fn propagate_makes_the_very_commit_that_sync_makes() {
+    every_seed(|place, _| {
+        let (one, two) = two_copies(place);
+        let before = one.scene();
+        one.xtask(&["propagate", "feature", "--yes"]).success();
+        two.git(&["switch", "--quiet", "feature"]);
+        two.xtask(&["sync", "--yes"]).success();
+        assert_eq!(one.id("feature"), two.id("feature"));
+        let after = one.scene();
+        assert_eq!(
+            (after.files, after.index, after.head),
+            (before.files, before.index, before.head)
+        );
+        let refs = one.git(&["for-each-ref"]);
+        assert_eq!(one.xtask(&["propagate", "feature", "--yes"]).success().out, "");
+        assert_eq!(one.git(&["for-each-ref"]), refs);
+    });
+}
+
+#[test]
+fn both_roads_lead_to_the_same_canonical_tree_and_carry_nothing_else() {
+    let taken = std::cell::Cell::new(0);
+    every_seed(|place, _| {
+        let changes = "orchestration-tools-changes";
+        let (one, two) = two_copies(place);
+        let before = tree(&one, "orchestration-tools");
+        let ran = one.xtask(&["extract", "feature"]);
+        if ran.code == Some(1) {
+            assert_eq!(one.try_git(&["rev-parse", "-q", "--verify", changes]).code, Some(1));
+            return;
+        }
+        ran.success();
+        if one.try_git(&["rev-parse", "-q", "--verify", changes]).code != Some(0) {
+            return;
+        }
+        let commit = one.id(changes);
+        one.xtask(&["extract", "feature"]).success();
+        assert_eq!(one.id(changes), commit, "extracted twice");
+        two.xtask(&["extract", "feature"]).success();
+        assert_eq!(two.id(changes), commit, "extracted elsewhere");
+        one.xtask(&["promote", "--yes"]).success();
+        two.xtask(&["reverse-sync", changes, changes, "--yes"]).success();
+        let after = tree(&one, "orchestration-tools");
+        assert_eq!(after, tree(&two, "orchestration-tools"));
+        for path in before.keys().chain(after.keys()).filter(|path| !managed(path)) {
+            assert_eq!(before.get(path), after.get(path), "{path} is not managed");
+        }
+        // What was taken is what the branch has: nothing of it is missing.
+        assert_eq!(one.xtask(&["extract", "feature"]).success().out, "");
+        taken.set(taken.get() + 1);
+    });
+    let is_all = std::env::var_os("XTASK_SEED").is_none();
+    assert!(!is_all || taken.get() > ROUNDS / 4, "only {} had something to take", taken.get());
+}

@@ -1,0 +1,164 @@
+//! A failure at every step of what moves branches: no ref has moved that should not, and the same
+//! command afterwards comes to the same end as one that nothing has disturbed.
+
+use xtask::base::error::{Error, Result};
+use xtask::fleet::run::{Aim, propagate};
+use xtask::intake::extract::{self, collect};
+use xtask::intake::resolve;
+use xtask::intake::source::{picks, source};
+use xtask::intake::{promote, reverse};
+use xtask::repo::Repo;
+use xtask::sync::context;
+use xtask::sync::run::Tools;
+
+use crate::crash::{Fault, Work, run_with};
+use crate::testkit::{Lab, Place};
+
+fn propagate_all(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
+    let aim = Aim {
+        patterns: Vec::new(),
+        remote: false,
+        push: false,
+        dry_run: false,
+        allow_mass_deletion: false,
+        lists: false,
+    };
+    let outcome = propagate(repo, &aim, &|_, _| Ok(()), tools)?;
+    let failed = outcome.rows.values().find(|row| row.fate == xtask::fleet::decide::Fate::Failed);
+    match failed {
+        Some(row) => Err(Error::unable(row.why.clone().unwrap_or_default())),
+        None => Ok(()),
+    }
+}
+
+fn extract_one(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
+    let aim = extract::Aim { branch: "one".to_owned(), base: None, push: false, dry_run: false };
+    collect(repo, &aim, tools)?.map(drop).map_err(|_| Error::no("a conflict"))
+}
+
+fn promote_all(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
+    promote::take(repo, &[], usize::MAX, tools).map(drop)
+}
+
+fn take_one(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
+    let context = context::read(repo)?;
+    let source = source(repo, &context, "one")?;
+    let words = ["main..one".to_owned()];
+    let picks = picks(repo, &context, &source, &words, None)?;
+    let proposal = reverse::propose(&repo.in_memory(), source, picks, tools)?;
+    reverse::take(repo, proposal, tools).map(drop)
+}
+
+fn go_on(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
+    resolve::go_on(repo, &repo.committer(1_770_000_000)?, tools).map(drop)
+}
+
+/// Branches with changes, a collected source, and a canonical branch that has gone on.
+fn scene(lab: &Lab) -> Place<'_> {
+    let repo = lab.repo();
+    for name in ["one", "two", "three"] {
+        repo.git(&["branch", name]);
+    }
+    repo.on_branch("one", |place| {
+        place.write("setup/a", "a1\nmore\n");
+        place.write("setup/new/x", "x\n");
+    });
+    repo.on_branch("one", |place| place.write("scripts/one", "one\n"));
+    repo.on_branch("two", |place| place.write("setup/two", "two\n"));
+    repo.xtask(&["extract", "two"]).success();
+    repo.canonical(&[("setup/b", Some("b2\n")), ("setup/c", Some("c\n"))]);
+    repo.git(&["switch", "-q", "--detach"]);
+    repo
+}
+
+/// The same with a conflict that somebody has resolved.
+fn resolved(lab: &Lab) -> Place<'_> {
+    let repo = scene(lab);
+    repo.canonical(&[("setup/a", Some("a1\nother\n"))]);
+    repo.xtask(&["reverse-sync", "one", "main..one", "--resolve", "--yes"]).status(1);
+    let place = lab.place("repo/.git/xtask/resolve");
+    place.write("setup/a", "a1\nmore\nother\n");
+    place.git(&["add", "setup/a"]);
+    repo
+}
+
+fn refs(repo: &Place<'_>) -> String {
+    repo.git(&["for-each-ref", "--format=%(refname) %(objectname)", "refs/heads"])
+}
+
+/// The trees of all branches: what does not depend on when it was made.
+fn trees(repo: &Place<'_>) -> String {
+    repo.git(&["for-each-ref", "--format=%(refname) %(tree)", "refs/heads"])
+}
+
+/// How much may have moved when it failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moves {
+    /// Nothing.
+    None,
+    /// Each ref for itself.
+    Some,
+}
+
+fn at_every_step(scene: fn(&Lab) -> Place<'_>, work: Work, moves: Moves) {
+    let lab = Lab::new();
+    let calm = scene(&lab);
+    let (done, steps) = run_with(&calm, work, Fault::Fails, usize::MAX);
+    done.unwrap();
+    let end = trees(&calm);
+    assert!(steps > 1, "{steps} steps");
+    for fault in [Fault::Fails, Fault::Crash] {
+        for at in 0..steps {
+            let lab = Lab::new();
+            let repo = scene(&lab);
+            let (before, status) = (refs(&repo), repo.status());
+            let (done, _) = run_with(&repo, work, fault, at);
+            assert!(done.is_err() || moves == Moves::Some || trees(&repo) == end, "{at} {fault:?}");
+            if done.is_err() && moves == Moves::None {
+                assert_eq!(refs(&repo), before, "{at} {fault:?}");
+            }
+            assert_eq!(repo.status(), status);
+            let (again, _) = run_with(&repo, work, Fault::Fails, usize::MAX);
+            // What had ended but for tidying up has nothing left to do.
+            if let Err(failure) = again {
+                assert_eq!(trees(&repo), end, "{at} {fault:?}: {failure}");
+            }
+            assert_eq!(trees(&repo), end, "{at} {fault:?}");
+        }
+    }
+}
+
+#[test]
+fn propagate_moves_nothing_before_all_is_written() {
+    at_every_step(scene, propagate_all, Moves::Some);
+    // A disk that fills while objects are written.
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    let before = refs(&repo);
+    for at in 0..6 {
+        let (done, _) = run_with(&repo, propagate_all, Fault::Crash, at);
+        assert!(done.unwrap_err().to_string().contains("written"), "{at}");
+        assert_eq!(refs(&repo), before, "{at}");
+    }
+}
+
+#[test]
+fn extract_is_all_or_nothing() {
+    at_every_step(scene, extract_one, Moves::None);
+}
+
+#[test]
+fn reverse_sync_is_all_or_nothing() {
+    at_every_step(scene, take_one, Moves::None);
+}
+
+#[test]
+fn promote_is_all_or_nothing() {
+    // The canonical branch moves as a whole; that the branch of changes follows can fail by itself.
+    at_every_step(scene, promote_all, Moves::Some);
+}
+
+#[test]
+fn going_on_is_all_or_nothing() {
+    at_every_step(resolved, go_on, Moves::Some);
+}
