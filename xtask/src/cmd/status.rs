@@ -4,9 +4,12 @@ use super::session::{Session, describe};
 use super::{DONE, Exit};
 use crate::base::error::Result;
 use crate::base::progress::Progress;
+use crate::base::words::some_of;
 use crate::cli::Status;
 use crate::hooks::health::health;
 use crate::hooks::program::Care;
+use crate::intake::collect::{Collected, waiting};
+use crate::intake::resolve::{folder, is_open};
 use crate::repo::{Repo, Worktree};
 use crate::report::status::{BranchLine, Counts, StatusReport, WorktreeLine};
 use crate::report::sync::CanonicalLine;
@@ -62,6 +65,24 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
     report.hooks = health(&repo, &session.world, Some(&context), Care::Look)?.summary();
     if let Some(operation) = repo.operation() {
         report.notes.push(format!("{} is in progress", operation.name));
+    }
+    if is_open(&repo) {
+        report.notes.push(format!(
+            "a conflict of reverse-sync is waiting to be resolved in {}",
+            folder(&repo).display()
+        ));
+    }
+    match waiting(&repo, &context) {
+        Ok(found) if found.commits.is_empty() => {}
+        Ok(found) => {
+            let names: Vec<String> = found.commits.iter().map(Collected::name).collect();
+            report.notes.push(format!(
+                "collected for `{}`: {} (`cargo xtask promote --dry-run` shows it)",
+                context.config.branch,
+                some_of(&names, 5)
+            ));
+        }
+        Err(failure) => report.notes.push(failure.to_string()),
     }
     match look(&repo, context.clone(), &Wishes::plain(), Depth::Everything, &tools)? {
         Looked::OnCanonical(context) => {

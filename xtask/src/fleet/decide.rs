@@ -4,13 +4,13 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::targets::{Fleet, Target, WAITING, Way};
+use super::targets::{Fleet, Target, Way};
 use crate::base::error::{Error, Result};
 use crate::base::files::Disk;
 use crate::repo::{Head, Id, Lineage, OnceCanonical, Repo};
 use crate::sync::classify::Class;
 use crate::sync::commit;
-use crate::sync::context::Context;
+use crate::sync::context::{BESIDE, Context};
 use crate::sync::manner::{is_no_part_of_this, no_part};
 use crate::sync::plan::{Action, Beyond, Plan, WriteMode, plan};
 use crate::sync::run::check_deletions;
@@ -207,7 +207,7 @@ impl Judge<'_> {
     /// one has moved, as long as nobody has put anything on it.
     fn beside(&self, target: &Target, row: Row) -> Result<Row> {
         let (repo, context, fleet) = (self.repo, self.case.context, self.case.fleet);
-        let name = format!("{WAITING}{}", target.branch);
+        let name = format!("{BESIDE}{}", target.branch);
         let old = fleet.branches.get(&name).copied();
         let head = self.head(target, target.commit)?;
         let plan = self.plan(&head)?;

@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use super::decide::{Fate, Row};
-use super::targets::WAITING;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::words::count;
 use crate::repo::{Head, Pushed, RefPush, Repo};
-use crate::sync::context::Context;
+use crate::sync::context::{BESIDE, Context};
 use crate::sync::gather::Depth;
 use crate::sync::run::{Looked, Tools, Wishes, check_rules, look, look_to_write, write};
 use crate::sync::upstream::only_sync_commits;
@@ -155,7 +154,7 @@ fn what_to_push(
     context: &Context,
 ) -> Result<Option<RefPush>> {
     let tip = repo.resolve(&format!("refs/heads/{}", row.target))?;
-    if row.target.starts_with(WAITING) {
+    if row.target.starts_with(BESIDE) {
         let old = repo.resolve(&format!("refs/remotes/{remote}/{}", row.target))?;
         let name = format!("refs/heads/{}", row.target);
         return Ok((old != tip).then_some(RefPush { name, old, new: tip }));

@@ -10,9 +10,6 @@ use crate::repo::{Id, InUse, NamePattern, Repo};
 use crate::sync::context::Context;
 use crate::sync::managed::exception;
 
-/// Where the sync commits of protected branches wait to be merged: `<prefix><branch>`.
-pub const WAITING: &str = "orchestration-sync/";
-
 /// How a branch is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -83,7 +80,6 @@ impl Fleet {
     /// The branches that match, in order of their names. A pattern that takes none is an error.
     pub fn targets(&self, context: &Context, patterns: &[String]) -> Result<Vec<Target>> {
         let globs: Vec<NamePattern> = patterns.iter().map(|text| NamePattern::new(text)).collect();
-        let config = &context.config;
         let mut is_used = vec![false; globs.len()];
         let mut targets = Vec::new();
         for (branch, commit) in &self.branches {
@@ -93,9 +89,7 @@ impl Fleet {
                     (is_wanted, *is_used) = (true, true);
                 }
             }
-            let is_ours =
-                [&config.branch, &config.changes].contains(&branch) || branch.starts_with(WAITING);
-            if is_wanted && !is_ours {
+            if is_wanted && !context.is_apart(branch) {
                 let is_named = patterns.contains(branch);
                 let way = self.way(context, branch, is_named);
                 targets.push(Target { branch: branch.clone(), commit: *commit, way });

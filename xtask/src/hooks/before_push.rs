@@ -131,8 +131,7 @@ pub fn changed_since(repo: &Repo, context: &Context, refs: &[PushedRef]) -> Resu
     let mut found = Vec::new();
     for pushed in refs {
         let (Some(branch), Some(new)) = (pushed.branch(), pushed.new) else { continue };
-        let config = &context.config;
-        if branch == config.branch || branch == config.changes || context.is_protected(branch) {
+        if context.is_apart(branch) || context.is_protected(branch) {
             continue;
         }
         let Ok(tree) = repo.tree_of(new) else { continue };

@@ -48,7 +48,7 @@ pub fn after_commit(repo: &Repo, tools: &Tools<'_>) -> Result<Option<String>> {
     let mut branches = 0;
     for (reference, commit) in repo.refs_below("refs/heads/")? {
         let name = &reference["refs/heads/".len()..];
-        if is_apart(&context, name) {
+        if context.is_apart(name) {
             continue;
         }
         let tree = repo.tree_of(commit)?;
@@ -57,7 +57,7 @@ pub fn after_commit(repo: &Repo, tools: &Tools<'_>) -> Result<Option<String>> {
     }
     let mut worktrees = 0;
     for tree in repo.worktrees()?.into_iter().filter(|tree| tree.is_there) {
-        let Some(name) = tree.branch.filter(|name| !is_apart(&context, name)) else { continue };
+        let Some(name) = tree.branch.filter(|name| !context.is_apart(name)) else { continue };
         let Some(commit) = repo.resolve(&format!("refs/heads/{name}"))? else { continue };
         let tree = repo.tree_of(commit)?;
         let entry = |path: &RepoPath| repo.entry_at(tree, path);
@@ -100,11 +100,6 @@ fn words(branches: usize, worktrees: usize, files: usize) -> String {
             if worktrees == 1 { "one".to_owned() } else { worktrees.to_string() }
         ),
     }
-}
-
-/// The branches that do not follow the canonical one: itself, and where changes are collected.
-fn is_apart(context: &Context, branch: &str) -> bool {
-    branch == context.config.branch || branch == context.config.changes
 }
 
 fn is_behind(

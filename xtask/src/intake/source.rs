@@ -38,7 +38,7 @@ pub fn source(repo: &Repo, context: &Context, name: &str) -> Result<Source> {
     {
         (name, found) = (rest, at(rest)?);
     }
-    if [config.branch.as_str()].contains(&name) {
+    if name == config.branch {
         return Err(Error::usage(format!("`{name}` is the canonical branch itself"))
             .hint("name the branch from which the change comes"));
     }

@@ -96,9 +96,7 @@ pub fn about(
     }
     followers.sort();
     followers.dedup();
-    followers.retain(|name| {
-        ![config.branch.as_str(), config.changes.as_str(), branch, "HEAD"].contains(&name.as_str())
-    });
+    followers.retain(|name| !context.is_apart(name) && ![branch, "HEAD"].contains(&name.as_str()));
     Ok(About {
         branch: branch.to_owned(),
         commit: repo.short(commit),

@@ -29,7 +29,18 @@ pub struct Context {
     pub warnings: Vec<String>,
 }
 
+/// Where the sync commits of protected branches wait to be merged: `<prefix><branch>`.
+pub const BESIDE: &str = "orchestration-sync/";
+
 impl Context {
+    /// Whether a branch is no follower of the canonical one: that itself, the branch of changes, and
+    /// those beside protected ones.
+    #[must_use]
+    pub fn is_apart(&self, branch: &str) -> bool {
+        let ours = [self.config.branch.as_str(), self.config.changes.as_str()];
+        ours.contains(&branch) || branch.starts_with(BESIDE)
+    }
+
     /// Whether nothing may be committed on a branch unasked.
     #[must_use]
     pub fn is_protected(&self, branch: &str) -> bool {

@@ -46,7 +46,7 @@ pub fn survey(repo: &Repo, context: &Context, progress: &dyn Progress) -> Result
     for (reference, commit) in branches {
         progress.step(1);
         let name = reference["refs/heads/".len()..].to_owned();
-        if name == context.config.branch || name == context.config.changes {
+        if context.is_apart(&name) {
             continue;
         }
         let mut counts = BTreeMap::new();

@@ -330,3 +330,21 @@ fn a_shallow_clone_cannot_tell_and_says_so() {
     shallow.xtask(&["extract", "one"]).status(3).says("--unshallow");
     assert_eq!(shallow.try_git(&["rev-parse", "-q", "--verify", CHANGES]).code, Some(1));
 }
+
+#[test]
+fn status_says_what_waits_and_survives_a_branch_that_is_not_as_it_should_be() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    repo.xtask(&["extract", "one"]).success();
+    repo.xtask(&["extract", "two"]).success();
+    repo.xtask(&["status"]).success().says("collected for `orchestration-tools`: `one`, `two`");
+    repo.git(&["branch", "orchestration-sync/main", "main"]);
+    let all = repo.xtask(&["status", "--all", "--json"]).success().json();
+    let names: Vec<_> = all["branches"].as_array().unwrap().iter().map(|b| &b["branch"]).collect();
+    assert_eq!(names, ["main", "one", "three", "two"], "ours are no followers");
+    repo.on_branch(CHANGES, |place| {
+        place.git(&["merge", "-q", "--no-ff", "-m", "a merge", "three"]);
+    });
+    repo.xtask(&["status"]).success().says("has a merge");
+    repo.xtask(&["extract", "three"]).status(3).says("has a merge");
+}
