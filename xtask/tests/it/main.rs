@@ -13,6 +13,7 @@ mod canonical;
 mod commands;
 mod content;
 mod crash;
+mod demo;
 mod hooks_install;
 mod hooks_matrix;
 mod hooks_review;
