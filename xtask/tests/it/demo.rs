@@ -1,11 +1,12 @@
 //! The demo from the outside: what it leaves, what it touches, and what it does when it goes wrong.
+//! And the shortcuts in the `justfile`.
 
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::testkit::{Lab, trace};
+use crate::testkit::{Lab, Place, trace};
 
 /// A folder for temporary files that is empty.
 fn temporary(lab: &Lab) -> String {
@@ -151,4 +152,114 @@ fn an_interrupt_ends_the_story_and_takes_the_scene_away() {
     fs::write(&go, "go on\n").unwrap();
     assert_eq!(demo.wait().unwrap().code(), Some(130));
     assert!(entries(&tmp).is_empty(), "{:?}", entries(&tmp));
+}
+
+/// The file with the shortcuts.
+fn justfile() -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../justfile").to_str().unwrap().to_owned()
+}
+
+/// The recipes for people: name, and the line that each is. Read by hand, so that it needs no `just`.
+fn recipes() -> Vec<(String, String)> {
+    let text = fs::read_to_string(justfile()).unwrap();
+    assert!(text.contains("\nset positional-arguments\n"), "without it `$@` is empty");
+    let mut found: Vec<(String, Vec<String>)> = Vec::new();
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        if let Some(body) = line.strip_prefix("    ") {
+            found.last_mut().expect("because a body follows a name").1.push(body.to_owned());
+        } else if let Some(head) = line.strip_suffix(':') {
+            let name = head.split(' ').next().unwrap();
+            let is_open = head == format!("{name} *ARGS");
+            assert!(is_open || name == "default", "`{name}` takes all arguments");
+            found.push((name.to_owned(), Vec::new()));
+        } else {
+            let is_known = ["#", "set ", "[private]"].iter().any(|begin| line.starts_with(begin));
+            assert!(is_known, "what is `{line}`?");
+        }
+    }
+    assert_eq!(found.remove(0), ("default".to_owned(), vec!["@just --list".to_owned()]));
+    let one = |(name, body): (String, Vec<String>)| {
+        assert_eq!(body.len(), 1, "`{name}` is one line");
+        (name, body[0].clone())
+    };
+    found.into_iter().map(one).collect()
+}
+
+/// A `PATH` on which `cargo` says what it was given, a line each.
+fn path_with_talking_cargo(lab: &Lab) -> String {
+    path_with(lab, "cargo", "printf '<%s>\\n' \"$@\"\n")
+}
+
+/// Arguments in which nothing may be split, expanded or taken for an option.
+const ODD: [&str; 5] = ["-u", "a  b", "*", "$HOME", "--for=2h"];
+
+/// What `cargo` is given by a recipe.
+fn given(name: &str) -> String {
+    let words = if name == "test" { vec!["xtest"] } else { vec!["xtask", name] };
+    words.iter().chain(&ODD).map(|word| format!("<{word}>\n")).collect()
+}
+
+#[test]
+fn every_shortcut_is_a_command_that_there_is_and_passes_arguments_on() {
+    let lab = Lab::new();
+    let place = lab.place("home");
+    let help = place.xtask(&["--help"]).success().out;
+    let is_command =
+        |name: &str| help.lines().any(|line| line.trim().split(' ').next() == Some(name));
+    let path = path_with_talking_cargo(&lab);
+    let recipes = recipes();
+    for (name, line) in &recipes {
+        let is_test = name == "test" && line == "cargo xtest \"$@\"";
+        let is_ours = is_command(name) && *line == format!("cargo xtask {name} \"$@\"");
+        assert!(is_test || is_ours, "`{name}` is `{line}`");
+        // As `just` runs it.
+        let args: Vec<&str> = ["-cu", line, name].into_iter().chain(ODD).collect();
+        assert_eq!(place.run("sh", &args, &[("PATH", &path)]).success().out, given(name));
+    }
+    for name in [
+        "setup",
+        "sync",
+        "status",
+        "propagate",
+        "reverse-sync",
+        "extract",
+        "promote",
+        "push",
+        "install-hooks",
+        "demo",
+        "test",
+    ] {
+        assert!(recipes.iter().any(|(known, _)| known == name), "no `just {name}`");
+    }
+}
+
+/// Where `just` is not installed, the test above is all there is, and this one says so.
+#[test]
+fn just_itself_reads_the_shortcuts_where_it_is_installed() {
+    let lab = Lab::new();
+    let place = lab.place("home");
+    let is_installed = std::env::split_paths(&std::env::var_os("PATH").unwrap())
+        .any(|folder| folder.join("just").is_file());
+    if !is_installed {
+        eprintln!("skipped: `just` is not installed");
+        return;
+    }
+    let path = path_with_talking_cargo(&lab);
+    let file = justfile();
+    let just = |args: &[&str]| -> crate::testkit::Ran {
+        let all: Vec<&str> =
+            ["--justfile", &file].into_iter().chain(args.iter().copied()).collect();
+        run_just(&place, &all, &path)
+    };
+    let list = just(&["--list"]).out;
+    for (name, line) in recipes() {
+        assert!(list.contains(&format!("\n    {name} ")), "{list}");
+        assert_eq!(just(&["--dry-run", &name]).err.trim_end(), line);
+        let args: Vec<&str> = [&name[..]].into_iter().chain(ODD).collect();
+        assert_eq!(just(&args).out, given(&name));
+    }
+}
+
+fn run_just(place: &Place<'_>, args: &[&str], path: &str) -> crate::testkit::Ran {
+    place.run("just", args, &[("PATH", path)]).success()
 }
