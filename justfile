@@ -1,21 +1,52 @@
 # Shortcuts; each is one `cargo xtask …`.
 
+# Arguments reach it as they are, with the spaces in them.
+set positional-arguments
+
 [private]
 default:
     @just --list
 
 # Make a fresh clone ready
-setup:
-    cargo xtask setup
+setup *ARGS:
+    cargo xtask setup "$@"
 
 # Bring this branch's managed files up to date
 sync *ARGS:
-    cargo xtask sync {{ ARGS }}
+    cargo xtask sync "$@"
 
 # Where this branch stands
 status *ARGS:
-    cargo xtask status {{ ARGS }}
+    cargo xtask status "$@"
+
+# Bring every branch to the canonical state, without checking any out
+propagate *ARGS:
+    cargo xtask propagate "$@"
+
+# Take the managed part of approved commits into the canonical branch
+reverse-sync *ARGS:
+    cargo xtask reverse-sync "$@"
+
+# Collect what a branch changes at managed paths, ready to be taken in
+extract *ARGS:
+    cargo xtask extract "$@"
+
+# Take collected changes into the canonical branch
+promote *ARGS:
+    cargo xtask promote "$@"
+
+# `git push`, then open or update the pull request of what it pushed
+push *ARGS:
+    cargo xtask push "$@"
+
+# Install git hooks that keep branches up to date by themselves
+install-hooks *ARGS:
+    cargo xtask install-hooks "$@"
+
+# Play the daily story in a temporary place
+demo *ARGS:
+    cargo xtask demo "$@"
 
 # Run all tests
-test:
-    cargo xtest
+test *ARGS:
+    cargo xtest "$@"

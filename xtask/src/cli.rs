@@ -107,6 +107,13 @@ pub enum Command {
     /// Switch the hooks on or off, or see how they stand
     #[command(subcommand)]
     Hooks(Hooks),
+    /// Play the daily story in a place of its own, and check every outcome
+    ///
+    /// Two people, each with a clone of one repository, change what all branches share: directly,
+    /// and by way of a branch. Every command is shown as it is typed, with what it says. It works
+    /// anywhere, and neither reads nor writes your repository or your git configuration. At the
+    /// first outcome that is not as told it exits 1, and leaves the scene there to be looked at.
+    Demo(Demo),
     /// Print completions for a shell
     ///
     /// For the word after `cargo xtask`, use them with a shell function or an alias named `xtask`
@@ -480,6 +487,18 @@ pub struct Run {
         trailing_var_arg = true, allow_hyphen_values = true
     )]
     pub command: Vec<OsString>,
+}
+
+/// `demo`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask demo | less             read it
+  cargo xtask demo --keep /tmp/demo   and go on by yourself where it ends")]
+pub struct Demo {
+    /// Leave the scene in this folder, which must be empty or not be there yet
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
 }
 
 /// `completions`.

@@ -4,6 +4,7 @@ pub mod base;
 pub mod cli;
 pub mod cmd;
 pub mod config;
+pub mod demo;
 pub mod fleet;
 pub mod hooks;
 pub mod intake;

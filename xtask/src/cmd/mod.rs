@@ -2,6 +2,7 @@
 //! other.
 
 mod completions;
+mod demo;
 mod diff;
 mod extract;
 mod hook;
@@ -103,6 +104,7 @@ fn run(args: Vec<OsString>) -> Exit {
         Command::InstallHooks(args) => install_hooks::run(&session, &args),
         Command::UninstallHooks => uninstall_hooks::run(&session),
         Command::Hooks(args) => hooks::run(&session, &args),
+        Command::Demo(args) => demo::run(&session, &args),
         Command::Completions(args) => completions::run(&args),
     }
 }

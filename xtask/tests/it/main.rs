@@ -13,6 +13,7 @@ mod canonical;
 mod commands;
 mod content;
 mod crash;
+mod demo;
 mod extract;
 mod faults;
 mod hooks_install;
