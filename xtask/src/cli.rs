@@ -64,6 +64,18 @@ pub enum Command {
     /// exists, syncs, and installs the hooks. Running it again changes nothing.
     Setup(Setup),
     /// Bring this branch's managed files to the canonical state
+    #[command(long_about = "\
+Bring this branch's managed files to the canonical state.
+
+What happens to a path depends on what HEAD, the index, the file and the canonical commit hold:
+  behind      it holds what once was canonical, and nothing else   brought up to date
+  customised  the branch has a content of its own                   kept (--merge, --force)
+  edited      there are changes that are not committed              kept (--force)
+  untracked   a file that git does not track is in its place        kept (--force)
+Nothing is replaced that is not in git's history, or in a backup that `undo` brings back.
+
+By default one commit is made on this branch. It holds only the managed paths; whatever else is
+staged or changed stays exactly as it is.")]
     Sync(Sync),
     /// Show where this branch stands
     Status(Status),
@@ -91,16 +103,59 @@ pub enum Command {
     /// is the command's. XTASK_ROOT names the root of this worktree.
     Run(Run),
     /// `git push`, then open or update the pull request of a branch that changes managed files
+    #[command(long_about = "\
+`git push`, and then the pull requests of what it pushed.
+
+All arguments are git's. A branch that holds managed files of its own gets one draft pull request
+into the canonical branch, made through `gh`, or the one that is open is brought up to date. That it
+cannot be made never fails the push. A push to a protected branch is refused.")]
     Push(Push),
     /// Take the managed part of approved commits into the canonical branch
+    #[command(long_about = "\
+Take the managed part of approved commits into the canonical branch.
+
+Only managed paths are taken, as a three-way merge, with author, date and message as they were and
+two trailers that say where they came from. Several commits go through together or not at all. What
+the canonical branch has already is skipped. It works wherever that branch is checked out, and leaves
+local changes there alone.")]
     ReverseSync(ReverseSync),
     /// Collect what a branch changes at managed paths as one commit, ready to be taken in
+    #[command(long_about = "\
+Collect what a branch changes at managed paths as one commit on `orchestration-tools-changes`.
+
+That branch is the canonical commit with one commit on top for each source branch. Extracting a branch
+again replaces its own commit and leaves the others. Your branch, index and files are not touched.")]
     Extract(Extract),
     /// Take collected changes into the canonical branch
+    #[command(long_about = "\
+Take collected changes from `orchestration-tools-changes` into the canonical branch.
+
+Only managed paths are taken, and all that is chosen or nothing. What is not chosen stays collected, on
+top of the new canonical commit.")]
     Promote(Promote),
     /// Bring every branch to the canonical state, without checking any out
+    #[command(long_about = "\
+Bring every branch to the canonical state, without checking any out.
+
+Each branch gets the commit that `sync` would make on it. What a branch has customised stays. A branch
+that a worktree has checked out is synced there, by the rules of `sync`. A protected branch is not
+touched: its commit goes on `orchestration-sync/BRANCH` beside it, to be merged by a pull request.
+Branches for which the rules say `mode = \"notify\"` are left alone unless they are named in full.")]
     Propagate(Propagate),
     /// Install git hooks that keep branches up to date by themselves
+    #[command(long_about = "\
+Install git hooks that keep branches up to date by themselves.
+
+  post-checkout, post-merge, post-rewrite  sync the branch, by the rules of `sync`
+  post-commit                              on the canonical branch: who is behind now
+  pre-commit                               conflict markers, huge files, broken TOML and JSON,
+                                           commits on protected branches
+  pre-push                                 pushes to protected branches; pull requests for changes
+                                           of managed files
+
+Hooks that are there keep working: each runs first, as NAME.pre-xtask. The program that the hooks run
+is built from the canonical branch and kept under the git folder, so no branch can change it. Running
+this again renews what is old.")]
     InstallHooks(InstallHooks),
     /// Take the hooks out again, and put back those that were there before
     UninstallHooks,
@@ -131,19 +186,11 @@ pub struct Setup {
 
 /// `push`.
 #[derive(Args)]
-#[command(
-    long_about = "\
-`git push`, and then the pull requests of what it pushed.
-
-All arguments are git's. A branch that holds managed files of its own gets one draft pull request
-into the canonical branch, made through `gh`, or the one that is open is brought up to date. That it
-cannot be made never fails the push. A push to a protected branch is refused.",
-    after_help = "\
+#[command(after_help = "\
 Examples:
   cargo xtask push                      as `git push`
   cargo xtask push -u origin feature    this branch, for the first time
-  cargo xtask push --force-with-lease   after a rebase"
-)]
+  cargo xtask push --force-with-lease   after a rebase")]
 pub struct Push {
     /// The arguments of `git push`
     #[arg(value_name = "GIT-PUSH-ARG", trailing_var_arg = true, allow_hyphen_values = true)]
@@ -152,21 +199,12 @@ pub struct Push {
 
 /// `reverse-sync`.
 #[derive(Args)]
-#[command(
-    long_about = "\
-Take the managed part of approved commits into the canonical branch.
-
-Only managed paths are taken, as a three-way merge, with author, date and message as they were and
-two trailers that say where they came from. Several commits go through together or not at all. What
-the canonical branch has already is skipped. It works wherever that branch is checked out, and leaves
-local changes there alone.",
-    after_help = "\
+#[command(after_help = "\
 Examples:
   cargo xtask reverse-sync feature/ci abc1234            one commit of that branch
   cargo xtask reverse-sync feature/ci main..feature/ci   all of its commits that have managed files
   cargo xtask reverse-sync feature/ci abc1234 --resolve  open its conflict in a worktree of its own
-  cargo xtask reverse-sync --continue                    go on with what was resolved there"
-)]
+  cargo xtask reverse-sync --continue                    go on with what was resolved there")]
 pub struct ReverseSync {
     /// The branch from which the commits come
     #[arg(value_name = "BRANCH", required_unless_present_any = ["continue_", "abort"])]
@@ -196,18 +234,11 @@ pub struct ReverseSync {
 
 /// `extract`.
 #[derive(Args)]
-#[command(
-    long_about = "\
-Collect what a branch changes at managed paths as one commit on `orchestration-tools-changes`.
-
-That branch is the canonical commit with one commit on top for each source branch. Extracting a branch
-again replaces its own commit and leaves the others. Your branch, index and files are not touched.",
-    after_help = "\
+#[command(after_help = "\
 Examples:
   cargo xtask extract                       the branch that is checked out
   cargo xtask extract feature/ci --dry-run  what would be collected
-  cargo xtask extract feature/ci --push --comment   as CI does it at every push"
-)]
+  cargo xtask extract feature/ci --push --comment   as CI does it at every push")]
 pub struct Extract {
     /// The branch; the one that is checked out if it is not given
     #[arg(value_name = "BRANCH")]
@@ -231,18 +262,11 @@ pub struct Extract {
 
 /// `promote`.
 #[derive(Args)]
-#[command(
-    long_about = "\
-Take collected changes from `orchestration-tools-changes` into the canonical branch.
-
-Only managed paths are taken, and all that is chosen or nothing. What is not chosen stays collected, on
-top of the new canonical commit.",
-    after_help = "\
+#[command(after_help = "\
 Examples:
   cargo xtask promote --dry-run    what is waiting
   cargo xtask promote feature/ci   what comes from that branch
-  cargo xtask promote              all of it"
-)]
+  cargo xtask promote              all of it")]
 pub struct Promote {
     /// The source branches; all if none is given
     #[arg(value_name = "BRANCH")]
@@ -257,22 +281,13 @@ pub struct Promote {
 
 /// `propagate`.
 #[derive(Args)]
-#[command(
-    long_about = "\
-Bring every branch to the canonical state, without checking any out.
-
-Each branch gets the commit that `sync` would make on it. What a branch has customised stays. A branch
-that a worktree has checked out is synced there, by the rules of `sync`. A protected branch is not
-touched: its commit goes on `orchestration-sync/BRANCH` beside it, to be merged by a pull request.
-Branches for which the rules say `mode = \"notify\"` are left alone unless they are named in full.",
-    after_help = "\
+#[command(after_help = "\
 Examples:
   cargo xtask propagate --dry-run -v         every branch, and what would happen to it
   cargo xtask propagate 'feature/*'          the branches here that match
   cargo xtask propagate --push               the branches here, and push what is theirs alone
   cargo xtask propagate --remote --push      the branches of the remote
-  cargo xtask propagate --remote --push --pr and pull requests for the protected ones"
-)]
+  cargo xtask propagate --remote --push --pr and pull requests for the protected ones")]
 pub struct Propagate {
     /// Only branches whose name matches, as in `git branch --list`
     #[arg(value_name = "GLOB")]
@@ -299,27 +314,12 @@ pub struct Propagate {
 
 /// `install-hooks`.
 #[derive(Args)]
-#[command(
-    long_about = "\
-Install git hooks that keep branches up to date by themselves.
-
-  post-checkout, post-merge, post-rewrite  sync the branch, by the rules of `sync`
-  post-commit                              on the canonical branch: who is behind now
-  pre-commit                               conflict markers, huge files, broken TOML and JSON,
-                                           commits on protected branches
-  pre-push                                 pushes to protected branches; pull requests for changes
-                                           of managed files
-
-Hooks that are there keep working: each runs first, as NAME.pre-xtask. The program that the hooks run
-is built from the canonical branch and kept under the git folder, so no branch can change it. Running
-this again renews what is old.",
-    after_help = "\
+#[command(after_help = "\
 Examples:
   cargo xtask hooks status                    will they fire, and if not, why
   cargo xtask hooks disable --for 2h          leave me alone for a while
   DISABLE_ORCHESTRATION_CHECKS=1 git commit   leave this one command alone
-  cargo xtask uninstall-hooks                 as if they had never been here"
-)]
+  cargo xtask uninstall-hooks                 as if they had never been here")]
 pub struct InstallHooks {
     /// Also where git looks in a folder that is shared with other repositories or branches
     #[arg(long)]
@@ -362,28 +362,14 @@ pub enum Hooks {
 
 /// `sync`.
 #[derive(Args)]
-#[command(
-    long_about = "\
-Bring this branch's managed files to the canonical state.
-
-What happens to a path depends on what HEAD, the index, the file and the canonical commit hold:
-  behind      it holds what once was canonical, and nothing else   brought up to date
-  customised  the branch has a content of its own                   kept (--merge, --force)
-  edited      there are changes that are not committed              kept (--force)
-  untracked   a file that git does not track is in its place        kept (--force)
-Nothing is replaced that is not in git's history, or in a backup that `undo` brings back.
-
-By default one commit is made on this branch. It holds only the managed paths; whatever else is
-staged or changed stays exactly as it is.",
-    after_help = "\
+#[command(after_help = "\
 Examples:
   cargo xtask sync                     this branch, one commit
   cargo xtask sync --check             exit 1 if a path is behind; writes nothing
   cargo xtask sync --dry-run -v        every managed path, and what would happen to it
   cargo xtask sync --force setup/      replace what is customised or edited below setup/
   cargo xtask sync --no-commit         the files alone, until `switch` or `undo`
-  cargo xtask sync --all-worktrees     every worktree of this repository, side by side"
-)]
+  cargo xtask sync --all-worktrees     every worktree of this repository, side by side")]
 pub struct Sync {
     /// Only these paths, and what is below them
     #[arg(value_name = "PATH")]

@@ -38,6 +38,12 @@ pub(super) fn run(session: &Session, args: &Promote) -> Exit {
         });
     }
     let many = choice.series.made();
+    if many == 0 {
+        session.story(&format!("`{branch}` has all of it already"));
+    }
+    if args.dry_run && many == 0 {
+        return Ok(DONE);
+    }
     if args.dry_run {
         session.story(&format!(
             "{} would go on `{branch}`; nothing was written",
@@ -59,17 +65,20 @@ fn show(session: &Session, repo: &Repo, choice: &Choice) -> Result<()> {
     if session.loudness == Loudness::Quiet {
         return Ok(());
     }
-    for (one, item) in choice.chosen.iter().zip(&choice.items) {
+    for (at, (one, item)) in choice.chosen.iter().zip(&choice.items).enumerate() {
         let author = &one.commit.author;
         let line = CommitLine {
             id: repo.short(one.commit.id),
             subject: one.commit.subject().to_owned(),
             author: format!("{}, {}", author.name, rfc3339(author.seconds)),
-            note: None,
+            note: choice.series.note(repo, at),
             files: item.changes.iter().map(|c| (c.action(), c.path.to_string())).collect(),
             left_out: Vec::new(),
         };
         report::answer(&line.text())?;
+        if !choice.series.is_of_interest(at) {
+            continue;
+        }
         let paths: Vec<_> = item.changes.iter().map(|change| change.path.clone()).collect();
         repo.show_change(
             one.commit.parents.first().copied(),
@@ -83,17 +92,18 @@ fn show(session: &Session, repo: &Repo, choice: &Choice) -> Result<()> {
 
 fn tell(session: &Session, repo: &Repo, promoted: &Promoted, changes: &str) -> Result<()> {
     let Taken { branch, commits, tip } = &promoted.taken;
-    report::answer(&format!(
-        "{} on `{branch}`, now {}\n",
-        count(*commits, "new commit"),
-        repo.short(*tip)
-    ))?;
+    if *commits > 0 {
+        let (commits, tip) = (count(*commits, "new commit"), repo.short(*tip));
+        report::answer(&format!("{commits} on `{branch}`, now {tip}\n"))?;
+    }
     if let Some(why) = &promoted.stays {
         report::warn(&format!("`{changes}` stays as it was: {why}; the next extract renews it"));
     }
     if !promoted.waiting.is_empty() {
         session.story(&format!("still waiting: {}", promoted.waiting.join(", ")));
     }
-    after_landing(session, repo, branch);
+    if *commits > 0 {
+        after_landing(session, repo, branch);
+    }
     Ok(())
 }

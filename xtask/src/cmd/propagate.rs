@@ -102,7 +102,7 @@ fn open_requests(session: &Session, repo: &Repo, outcome: &Outcome) -> bool {
     let gh = Gh { repo, project: &places.project, fork: None };
     let waits = |row: &&Row| {
         row.target != row.branch
-            && matches!(row.fate, Fate::Moved | Fate::Nothing)
+            && matches!(row.fate, Fate::Moved | Fate::Pushed | Fate::Nothing)
             && row.old.or(row.new).is_some()
             && !(row.fate == Fate::Moved && row.new.is_none())
     };

@@ -8,7 +8,6 @@ use crate::base::world::rfc3339;
 use crate::cli::ReverseSync;
 use crate::intake::resolve::{self, Went};
 use crate::intake::reverse::{Proposal, propose, take};
-use crate::intake::series::Fate;
 use crate::intake::source::{Pick, picks, source};
 use crate::repo::{CommitInfo, Repo};
 use crate::report::intake::{CommitLine, conflicts};
@@ -75,18 +74,9 @@ fn show(session: &Session, repo: &Repo, proposal: &Proposal) -> Result<()> {
         return Ok(());
     }
     for (at, pick) in proposal.picks.iter().enumerate() {
-        let note = match proposal.series.fates.get(at) {
-            Some(Fate::Made { .. }) => None,
-            Some(Fate::There) => Some("is there already, and skipped".to_owned()),
-            Some(Fate::TakenAs(before)) => Some(format!(
-                "was taken in before, as {}, and changed since; skipped",
-                repo.short(*before)
-            )),
-            Some(Fate::Conflicts(_)) => Some("conflicts".to_owned()),
-            None => Some("was not looked at any more".to_owned()),
-        };
+        let note = proposal.series.note(repo, at);
         report::answer(&line(repo, pick, note).text())?;
-        if matches!(proposal.series.fates.get(at), Some(Fate::Made { .. } | Fate::Conflicts(_))) {
+        if proposal.series.is_of_interest(at) {
             let paths: Vec<_> = pick.changes.iter().map(|change| change.path.clone()).collect();
             repo.show_change(pick.parent, pick.commit.id, &paths, session.color)?;
         }

@@ -41,7 +41,8 @@ pub(super) fn run(session: &Session, args: &Undo) -> Exit {
             count(undone.restored.len(), "path")
         ));
     }
-    if undone.moved_branch && hooks_fire(session, &repo)? {
+    // What was forced or merged, no hook does unasked.
+    if undone.moved_branch && purpose == "sync" && hooks_fire(session, &repo)? {
         session.story(
             "the hooks do it again at the next checkout; `cargo xtask hooks disable`, or a rule for \
              the branch in `setup/sync.toml`, keeps them from it",

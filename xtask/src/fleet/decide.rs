@@ -26,6 +26,8 @@ pub enum Fate {
     Moves,
     /// It was moved, or would be.
     Moved,
+    /// It was up to date already, and now is at the remote, too.
+    Pushed,
     /// Its worktree sees to it.
     InWorktree,
     /// The rules leave it alone.
@@ -43,6 +45,7 @@ impl Fate {
         match self {
             Fate::Nothing => "none",
             Fate::Moves | Fate::Moved => "update",
+            Fate::Pushed => "push",
             Fate::InWorktree => "worktree",
             Fate::Left => "left",
             Fate::Refused => "refused",

@@ -189,7 +189,12 @@ fn settle(rows: &mut [Row], wanted: &[usize], pushed: Vec<Pushed>) -> Result<Vec
         let row = &mut rows[*at];
         match pushed {
             Pushed::Done if row.fate == Fate::Moves => row.fate = Fate::Moved,
-            Pushed::Done => note(row, "pushed".to_owned()),
+            Pushed::Done => {
+                if row.fate == Fate::Nothing {
+                    row.fate = Fate::Pushed;
+                }
+                note(row, "pushed".to_owned());
+            }
             Pushed::Moved => moved.push(row.branch.clone()),
             Pushed::Refused(why) => {
                 *row = row.clone().but(Fate::Failed, format!("the remote refused it: {why}"));

@@ -58,6 +58,27 @@ impl Series {
         }
     }
 
+    /// What there is to say about an item, by its place, if it is not simply made.
+    #[must_use]
+    pub fn note(&self, repo: &Repo, at: usize) -> Option<String> {
+        Some(match self.fates.get(at) {
+            Some(Fate::Made { .. }) => return None,
+            Some(Fate::There) => "is there already, and skipped".to_owned(),
+            Some(Fate::TakenAs(before)) => {
+                let before = repo.short(*before);
+                format!("was taken in before, as {before}, and changed since; skipped")
+            }
+            Some(Fate::Conflicts(_)) => "conflicts".to_owned(),
+            None => "was not looked at any more".to_owned(),
+        })
+    }
+
+    /// Whether an item changes something, or would.
+    #[must_use]
+    pub fn is_of_interest(&self, at: usize) -> bool {
+        matches!(self.fates.get(at), Some(Fate::Made { .. } | Fate::Conflicts(_)))
+    }
+
     /// How many commits were made.
     #[must_use]
     pub fn made(&self) -> usize {

@@ -182,7 +182,8 @@ impl Repo {
         Ok(self.git.write_object(&commit).unable(failed)?.detach())
     }
 
-    /// Who commits here, by git's configuration.
+    /// Who commits here, by git's configuration, and when: at `seconds`, unless `GIT_COMMITTER_DATE`
+    /// says otherwise.
     pub fn committer(&self, seconds: i64) -> Result<Stamp> {
         let found = self.git.committer().and_then(std::result::Result::ok);
         let found = found.ok_or_else(|| {
@@ -190,6 +191,11 @@ impl Repo {
                 .hint("`git config user.name …` and `git config user.email …` tell it")
         })?;
         let text = |bytes: &gix::bstr::BStr| bytes.to_str_lossy().trim().to_owned();
+        let dated = self.git.config_snapshot().string("gitoxide.commit.committerDate");
+        let seconds = match dated {
+            Some(_) => found.seconds(),
+            None => seconds,
+        };
         Ok(Stamp { name: text(found.name), email: text(found.email), seconds })
     }
 

@@ -26,7 +26,7 @@ pub struct PathFate {
 pub struct BranchFate {
     /// Its name.
     pub branch: String,
-    /// What happens: `none`, `update`, `worktree` (synced where it is checked out), `beside` (a branch
+    /// What happens: `none`, `update`, `push` (only that), `worktree` (synced where it is checked out), `beside` (a branch
     /// beside it is for a pull request), `left`, `refused` or `failed`.
     pub action: &'static str,
     /// The branch that changes, where it is another: the one beside a protected branch.
@@ -86,11 +86,16 @@ impl PropagateReport {
         let own = self.branches.iter().filter(|line| line.customised > 0).count();
         let is_verbose = loudness == Loudness::Verbose;
         let beside = of(&["beside"]);
-        if written.is_empty() && beside.is_empty() && trouble.is_empty() && !is_verbose {
+        let pushed = of(&["push"]);
+        if [&written, &beside, &pushed].iter().all(|list| list.is_empty())
+            && trouble.is_empty()
+            && !is_verbose
+        {
             return text;
         }
         let from = short_ref(&self.canonical.reference);
         let verb = if self.dry_run { "would be brought" } else { "brought" };
+        let now = if self.dry_run { "would be" } else { "now" };
         let place = self.remote.as_ref().map_or(String::new(), |name| format!(" of `{name}`"));
         put(&format!(
             "{BOLD}{}{BOLD:#}{place} {verb} up to date with {from} ({})",
@@ -100,7 +105,7 @@ impl PropagateReport {
         let list = |put: &mut dyn FnMut(&str), lines: &[&BranchFate], most: usize| {
             let width = lines.iter().take(most).map(|l| l.branch.chars().count()).max();
             for line in lines.iter().take(most) {
-                put(&line.words(width.unwrap_or(0)));
+                put(&line.words(width.unwrap_or(0), now));
             }
             if lines.len() > most {
                 put(&format!("  and {} more (-v lists them)", lines.len() - most));
@@ -110,6 +115,7 @@ impl PropagateReport {
         if loudness > Loudness::Quiet {
             list(&mut put, &written, most);
             list(&mut put, &beside, most);
+            list(&mut put, &pushed, most);
         }
         if is_verbose {
             list(&mut put, &quiet, most);
@@ -123,6 +129,7 @@ impl PropagateReport {
             }
         };
         add(quiet.len(), "in sync already or kept as they are");
+        add(pushed.len(), "pushed as they were");
         add(beside.len(), "protected, with a branch beside it");
         add(left.len(), "left alone by the rules");
         add(own, "with customised files, which stay");
@@ -135,9 +142,9 @@ impl PropagateReport {
 }
 
 impl BranchFate {
-    fn words(&self, width: usize) -> String {
+    fn words(&self, width: usize, now: &str) -> String {
         let style = match self.action {
-            "update" | "worktree" | "beside" => GREEN,
+            "update" | "worktree" | "beside" | "push" => GREEN,
             "refused" | "failed" => RED,
             "left" => YELLOW,
             _ => DIM,
@@ -153,7 +160,7 @@ impl BranchFate {
             words.push(format!("{} not to be decided", self.unknown));
         }
         if let Some(new) = &self.new {
-            words.push(format!("now {}", short(new)));
+            words.push(format!("{now} {}", short(new)));
         }
         if let Some(reason) = &self.reason {
             words.push(reason.clone());

@@ -170,7 +170,14 @@ impl SyncReport {
                 ));
             }
         }
-        if steps.is_empty() && !self.of(&["keep"]).is_empty() {
+        let kept = self.of(&["keep"]);
+        let is_only_edited = !kept.iter().any(|line| line.class == "customised");
+        if steps.is_empty() && !kept.is_empty() && is_only_edited {
+            steps.push(format!(
+                "`cargo xtask {at}diff` shows what is kept; commit it, or `sync --force PATH` \
+                 replaces it (undo brings it back)"
+            ));
+        } else if steps.is_empty() && !kept.is_empty() {
             steps.push(format!(
                 "`cargo xtask {at}diff` shows what is kept; `sync --merge` takes canonical changes \
                  in, `sync --force PATH` replaces it (undo brings it back)"

@@ -472,3 +472,22 @@ fn what_sync_would_refuse_is_said_before() {
     repo.xtask(&["status"]).success().says("`cargo xtask sync` brings it up to date");
     repo.xtask(&["why", "setup"]).success().says("managed: `[managed] include` has `/setup/`");
 }
+
+#[test]
+fn the_help_of_a_command_tells_all_there_is_to_know() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    for (command, text) in [
+        ("sync", "customised  the branch has a content of its own"),
+        ("push", "All arguments are git's."),
+        ("reverse-sync", "Several commits go through together or not at all."),
+        ("extract", "Extracting a branch"),
+        ("promote", "all that is chosen or nothing"),
+        ("propagate", "A protected branch is not"),
+        ("install-hooks", "post-checkout, post-merge, post-rewrite"),
+        ("undo", "What a hook has brought up to date"),
+    ] {
+        let help = repo.xtask(&[command, "--help"]).success();
+        help.says(text).says("Examples:");
+    }
+}

@@ -215,6 +215,17 @@ fn promote_takes_what_is_chosen_and_leaves_the_rest_waiting() {
     assert_eq!(repo.id("orchestration-tools"), repo.id(CHANGES));
     assert_eq!(repo.git(&["show", "orchestration-tools:src/app"]), "application\n");
     repo.xtask(&["promote", "--yes"]).success().says("nothing is waiting");
+    // What has become canonical on the other road is no news.
+    repo.on_branch("three", |place| place.write("scripts/three", "3\n"));
+    repo.xtask(&["extract", "three"]).success();
+    repo.xtask(&["reverse-sync", "three", "three", "--yes"]).success();
+    let tip = repo.id("orchestration-tools");
+    repo.xtask(&["promote", "--dry-run"]).success().says("is there already");
+    repo.xtask(&["promote", "--yes"])
+        .success()
+        .says("has all of it already")
+        .never_says("git push");
+    assert_eq!(repo.id("orchestration-tools"), tip);
 }
 
 #[test]

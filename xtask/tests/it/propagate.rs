@@ -232,10 +232,15 @@ fn a_branch_that_follows_is_moved_there_first_and_pushed_only_with_what_is_ours(
     assert_eq!(hub.git(&["show", "feature/own:setup/a"]), "a2\n");
     assert_eq!(hub.id("orchestration-sync/main"), repo.id("orchestration-sync/main"));
     assert_eq!(hub.git(&["show", "main:setup/a"]), "a1\n");
+    // What was brought up to date before is pushed, and that is told.
+    repo.canonical(&[("setup/a", Some("a3\n"))]);
+    repo.xtask(&["propagate"]).success();
+    repo.xtask(&["propagate", "--push"]).success().says("pushed as they were").says("feature/own");
+    assert_eq!(hub.git(&["show", "feature/own:setup/a"]), "a3\n");
     // A branch that is only here is brought up to date, and not put there.
     repo.git(&["branch", "--no-track", "only-here", "main"]);
     repo.xtask(&["propagate", "--push"]).success();
-    assert_eq!(repo.git(&["show", "only-here:setup/a"]), "a2\n");
+    assert_eq!(repo.git(&["show", "only-here:setup/a"]), "a3\n");
     assert_eq!(hub.try_git(&["rev-parse", "-q", "--verify", "only-here"]).code, Some(1));
 }
 

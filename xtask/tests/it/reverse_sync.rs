@@ -58,11 +58,12 @@ fn only_the_managed_part_goes_there_with_author_date_and_trailers() {
     assert!(!tree.contains("setup/b"), "{tree}");
     assert_eq!(repo.git(&["show", "orchestration-tools:src/app"]), "application\n");
     assert_eq!(repo.git(&["show", "orchestration-tools:setup/list"]), "1\n2\n3\n4\n5\n6\nseven\n");
-    let shown = repo.git(&["show", "-s", "--format=%an <%ae> %ai|%cn|%B", "orchestration-tools"]);
+    let format = "--format=%an <%ae> %ai|%cn %cI|%B";
+    let shown = repo.git(&["show", "-s", format, "orchestration-tools"]);
     assert_eq!(
         shown.trim_end(),
         format!(
-            "Bob <bob@example.invalid> 2025-05-05 05:05:05 +0530|Ada|Mixed change\n\nWith a body: and \
+            "Bob <bob@example.invalid> 2025-05-05 05:05:05 +0530|Ada 2026-01-01T00:00:00Z|Mixed change\n\nWith a body: and \
              colons.\n\nReviewed-by: Ada <ada@example.invalid>\nOrchestration-Branch: \
              feature\nOrchestration-Commit: {commit}"
         )
