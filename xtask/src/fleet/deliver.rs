@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::decide::{Fate, Row};
+use super::targets::Fleet;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::words::count;
 use crate::repo::{Head, Pushed, RefPush, Repo};
@@ -85,7 +86,9 @@ pub fn move_refs(
     rows: &mut [Row],
     context: &Context,
     tools: &Tools<'_>,
-) -> Vec<String> {
+) -> Result<Vec<String>> {
+    // Somebody may have checked one out since.
+    let in_use = repo.branches_in_use()?;
     let seconds = tools.world.now_seconds();
     let message = format!("xtask: propagate from {}", context.config.branch);
     let mut moved = Vec::new();
@@ -93,6 +96,10 @@ pub fn move_refs(
     for row in rows {
         tools.progress.step(1);
         if row.fate != Fate::Moves {
+            continue;
+        }
+        if in_use.iter().any(|one| one.branch == row.target) {
+            moved.push(row.branch.clone());
             continue;
         }
         let name = format!("refs/heads/{}", row.target);
@@ -109,7 +116,7 @@ pub fn move_refs(
         }
     }
     tools.progress.end();
-    moved
+    Ok(moved)
 }
 
 /// Pushes what the rows want to change at a remote, whose branches they are about. Answers as
@@ -132,6 +139,7 @@ pub fn push_branches(
     repo: &Repo,
     remote: &str,
     rows: &mut [Row],
+    fleet: &Fleet,
     context: &Context,
 ) -> Result<Vec<String>> {
     let (mut wanted, mut refs) = (Vec::new(), Vec::new());
@@ -139,7 +147,7 @@ pub fn push_branches(
         if matches!(row.fate, Fate::Left | Fate::Refused | Fate::Failed) {
             continue;
         }
-        if let Some(one) = what_to_push(repo, remote, row, context)? {
+        if let Some(one) = what_to_push(repo, remote, row, fleet, context)? {
             wanted.push(at);
             refs.push(one);
         }
@@ -151,11 +159,12 @@ fn what_to_push(
     repo: &Repo,
     remote: &str,
     row: &mut Row,
+    fleet: &Fleet,
     context: &Context,
 ) -> Result<Option<RefPush>> {
     let tip = repo.resolve(&format!("refs/heads/{}", row.target))?;
     if row.target.starts_with(BESIDE) {
-        let old = repo.resolve(&format!("refs/remotes/{remote}/{}", row.target))?;
+        let old = fleet.there.get(&row.target).copied();
         let name = format!("refs/heads/{}", row.target);
         return Ok((old != tip).then_some(RefPush { name, old, new: tip }));
     }
@@ -163,6 +172,10 @@ fn what_to_push(
     let name = setting("merge").filter(|_| setting("remote").as_deref() == Some(remote));
     let (Some(name), Some(new)) = (name, tip) else { return Ok(None) };
     let Some((_, old)) = repo.upstream(&row.branch)? else { return Ok(None) };
+    if !fleet.there.contains_key(name.trim_start_matches("refs/heads/")) {
+        note(row, format!("not pushed: `{remote}` does not have it any more"));
+        return Ok(None);
+    }
     if old == new || context.is_protected(&row.branch) {
         return Ok(None);
     }

@@ -61,7 +61,7 @@ pub fn propagate(
     let mut rows = BTreeMap::new();
     let mut patterns = aim.patterns.clone();
     for round in 1.. {
-        let (fleet, context) = load(repo, aim, round == 1)?;
+        let (fleet, context) = load(repo, aim)?;
         if round > 1 {
             patterns.retain(|name| fleet.branches.contains_key(name));
         }
@@ -81,7 +81,7 @@ pub fn propagate(
 }
 
 /// The branches, and what sync goes by.
-fn load(repo: &Repo, aim: &Aim, is_first: bool) -> Result<(Fleet, Context)> {
+fn load(repo: &Repo, aim: &Aim) -> Result<(Fleet, Context)> {
     let names = context::names(repo)?;
     let remote = &names.remote;
     if (aim.remote || aim.push) && !repo.has_remote(remote) {
@@ -95,10 +95,13 @@ fn load(repo: &Repo, aim: &Aim, is_first: bool) -> Result<(Fleet, Context)> {
         };
         return Ok((fleet, context::of_remote(repo)?));
     }
-    if aim.push && (!is_first || !aim.dry_run) {
-        repo.fetch_branches(remote)?;
-    }
-    Ok((Fleet::here(repo)?, context::read(repo)?))
+    let there = match aim.push && !aim.dry_run {
+        true => repo.fetch_branches(remote)?.into_iter().collect(),
+        false => BTreeMap::new(),
+    };
+    let mut fleet = Fleet::here(repo)?;
+    fleet.there = there;
+    Ok((fleet, context::read(repo)?))
 }
 
 /// One look at the branches, and what follows from it.
@@ -154,9 +157,9 @@ impl Round<'_> {
             let moved = push_rows(repo, remote, &mut rows)?;
             return Ok((rows, moved));
         }
-        let mut moved = move_refs(repo, &mut rows, context, tools);
+        let mut moved = move_refs(repo, &mut rows, context, tools)?;
         if aim.push {
-            moved.extend(push_branches(repo, remote, &mut rows, context)?);
+            moved.extend(push_branches(repo, remote, &mut rows, fleet, context)?);
         }
         Ok((rows, moved))
     }

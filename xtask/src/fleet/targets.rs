@@ -45,6 +45,8 @@ pub struct Fleet {
     pub branches: BTreeMap<String, Id>,
     /// What worktrees work on; nothing where the branches are those of a remote.
     pub in_use: Vec<InUse>,
+    /// The branches that the remote has, with their commits, where branches here are pushed to it.
+    pub there: BTreeMap<String, Id>,
     is_here: bool,
 }
 
@@ -53,7 +55,12 @@ impl Fleet {
     pub fn here(repo: &Repo) -> Result<Fleet> {
         let branches = repo.refs_below("refs/heads/")?.into_iter();
         let branches = branches.map(|(name, id)| (name["refs/heads/".len()..].to_owned(), id));
-        Ok(Fleet { branches: branches.collect(), in_use: repo.branches_in_use()?, is_here: true })
+        Ok(Fleet {
+            branches: branches.collect(),
+            in_use: repo.branches_in_use()?,
+            there: BTreeMap::new(),
+            is_here: true,
+        })
     }
 
     /// The branches of a remote, as they were when last fetched.
@@ -62,13 +69,13 @@ impl Fleet {
         let branches = repo.refs_below(&prefix)?.into_iter();
         let branches = branches.map(|(name, id)| (name[prefix.len()..].to_owned(), id));
         let branches = branches.filter(|(name, _)| name != "HEAD").collect();
-        Ok(Fleet { branches, in_use: Vec::new(), is_here: false })
+        Ok(Fleet { branches, in_use: Vec::new(), there: BTreeMap::new(), is_here: false })
     }
 
     /// The branches of a remote, as they are now. What they need is fetched.
     pub fn at_remote(repo: &Repo, remote: &str) -> Result<Fleet> {
         let branches = repo.fetch_branches(remote)?.into_iter().collect();
-        Ok(Fleet { branches, in_use: Vec::new(), is_here: false })
+        Ok(Fleet { branches, in_use: Vec::new(), there: BTreeMap::new(), is_here: false })
     }
 
     /// Whether these are the branches of this repository, not those of a remote.

@@ -330,6 +330,7 @@ impl Builder<'_> {
         let labels = (context.config.changes.as_str(), name.as_str());
         let carried = carry(repo, disk, repo.tree_of(built.tip)?, &own.changes, labels)?;
         if !carried.conflicts.is_empty() {
+            let labels = (context.config.branch.as_str(), name.as_str());
             let alone = carry(repo, disk, repo.tree_of(base)?, &own.changes, labels)?;
             if !alone.conflicts.is_empty() {
                 let (branch, conflicts) = (name, alone.conflicts);

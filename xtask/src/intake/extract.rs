@@ -51,14 +51,20 @@ pub fn collect(
     let place = memory.as_ref().unwrap_or(repo);
     for _ in 0..ROUNDS {
         let mut context = context::read(repo)?;
+        let mut is_gone = false;
         if aim.push && !aim.dry_run {
             let config = &context.config;
             let wanted = [&config.branch[..], &config.changes, &aim.branch];
-            repo.fetch(&config.remote, &wanted)?;
+            let there = repo.fetch(&config.remote, &wanted)?;
+            is_gone = !there.contains(&config.changes);
             context = context::read(repo)?;
         }
         let from: Source = source(repo, &context, &aim.branch)?;
-        let waiting = waiting(repo, &context)?;
+        let mut waiting = waiting(repo, &context)?;
+        if is_gone {
+            // Somebody has removed it there. What it held waits all the same.
+            waiting.remote = None;
+        }
         let own = extract(place, &context, from, aim.base, tools.progress)?;
         let none = BTreeSet::new();
         let built = match build(place, tools.disk, &context, &waiting, Some(&own), &none)? {

@@ -40,9 +40,9 @@ impl Repo {
         Program::new("git", self.root()).args(args)
     }
 
-    /// Fetches branches of a remote into their remote-tracking refs; a branch that the remote does
-    /// not have is left out.
-    pub fn fetch(&self, remote: &str, branches: &[&str]) -> Result<()> {
+    /// Fetches branches of a remote into their remote-tracking refs. Answers with those that the
+    /// remote has; the others are left out, and their remote-tracking refs stay.
+    pub fn fetch(&self, remote: &str, branches: &[&str]) -> Result<Vec<String>> {
         let run = |args: &[&str]| -> Result<Output> {
             patiently(|| {
                 let asking = self.git(args.iter().copied());
@@ -59,22 +59,22 @@ impl Repo {
         if !there.status.success() {
             return Err(failed(&there));
         }
-        let specs: Vec<String> = branches
-            .iter()
-            .filter(|branch| {
-                let name = format!("refs/heads/{branch}");
-                there.stdout.lines().any(|line| line.split('\t').nth(1) == Some(&name))
-            })
-            .map(|branch| format!("+refs/heads/{branch}:refs/remotes/{remote}/{branch}"))
-            .collect();
-        if specs.is_empty() {
-            return Ok(());
+        let is_there = |branch: &&&str| {
+            let name = format!("refs/heads/{branch}");
+            there.stdout.lines().any(|line| line.split('\t').nth(1) == Some(&name))
+        };
+        let found: Vec<String> =
+            branches.iter().filter(is_there).map(|branch| (*branch).to_owned()).collect();
+        if found.is_empty() {
+            return Ok(found);
         }
+        let spec = |branch: &String| format!("+refs/heads/{branch}:refs/remotes/{remote}/{branch}");
+        let specs: Vec<String> = found.iter().map(spec).collect();
         let mut args = vec!["-c", "gc.auto=0", "-c", "maintenance.auto=false"];
         args.extend(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", remote]);
         args.extend(specs.iter().map(String::as_str));
         let fetched = run(&args)?;
-        if fetched.status.success() { Ok(()) } else { Err(failed(&fetched)) }
+        if fetched.status.success() { Ok(found) } else { Err(failed(&fetched)) }
     }
 
     /// A command that talks to a remote: it asks nothing, and has as long as a fetch.

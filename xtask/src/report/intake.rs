@@ -9,6 +9,9 @@ use super::{BOLD, DIM, GREEN, RED, YELLOW, count};
 /// How many paths of one commit are listed.
 const SHOWN: usize = 30;
 
+/// How many conflicts are shown with their lines, and how many lines of each.
+const QUOTED: (usize, usize) = (5, 12);
+
 /// A commit that is to be taken in, or was.
 #[derive(Clone, Debug)]
 pub struct CommitLine {
@@ -62,13 +65,17 @@ impl CommitLine {
 #[must_use]
 pub fn conflicts(lines: &[(String, Option<String>)]) -> String {
     let mut text = String::new();
-    for (line, excerpt) in lines {
+    for (at, (line, excerpt)) in lines.iter().enumerate() {
         let mut put = |line: &str| {
             writeln!(text, "{line}").expect("because writing to a string cannot fail");
         };
         put(&format!("{RED}conflict{RED:#} {line}"));
-        for line in excerpt.iter().flat_map(|excerpt| excerpt.lines()).take(SHOWN) {
+        let Some(excerpt) = excerpt.as_ref().filter(|_| at < QUOTED.0) else { continue };
+        for line in excerpt.lines().take(QUOTED.1) {
             put(&format!("    {DIM}{line}{DIM:#}"));
+        }
+        if excerpt.lines().count() > QUOTED.1 {
+            put(&format!("    {DIM}…{DIM:#}"));
         }
     }
     text

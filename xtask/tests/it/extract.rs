@@ -359,3 +359,13 @@ fn status_says_what_waits_and_survives_a_branch_that_is_not_as_it_should_be() {
     repo.xtask(&["status"]).success().says("has a merge");
     repo.xtask(&["extract", "three"]).status(3).says("has a merge");
 }
+
+#[test]
+fn a_branch_of_changes_that_was_removed_at_the_remote_is_put_there_again() {
+    let lab = Lab::new();
+    let (ada, _, hub) = two_clones(&lab);
+    ada.xtask(&["extract", "one", "--push"]).success();
+    hub.git(&["update-ref", "-d", &format!("refs/heads/{CHANGES}")]);
+    ada.xtask(&["extract", "two", "--push"]).success();
+    assert_eq!(subjects(&hub, &format!("orchestration-tools..{CHANGES}")).len(), 2);
+}

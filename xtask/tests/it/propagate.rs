@@ -362,3 +362,23 @@ fn wrong_use_says_what_to_type() {
     repo.xtask(&["propagate", "--", "--remote"]).success();
     assert_eq!(repo.git(&["show", "refs/heads/--remote:setup/a"]), "a2\n");
 }
+
+#[test]
+fn a_branch_beside_that_the_service_has_removed_is_made_again() {
+    let lab = Lab::new();
+    let repo = with_hub(&lab);
+    let hub = lab.place("hub");
+    repo.git(&["switch", "-q", "--detach"]);
+    repo.xtask(&["propagate", "--push"]).success();
+    // It was merged by a squash, and removed there; and so was a branch that is still here.
+    let tree = hub.git(&["rev-parse", "orchestration-sync/main^{tree}"]);
+    let squashed = hub.git(&["commit-tree", "-p", "main", "-m", "squashed", tree.trim()]);
+    hub.git(&["update-ref", "refs/heads/main", squashed.trim()]);
+    hub.git(&["update-ref", "-d", "refs/heads/orchestration-sync/main"]);
+    hub.git(&["update-ref", "-d", "refs/heads/plain"]);
+    repo.git(&["fetch", "-q", "origin", "main:main"]);
+    repo.canonical(&[("setup/a", Some("a3\n"))]);
+    repo.xtask(&["propagate", "--push"]).success().says("does not have it any more");
+    assert_eq!(hub.id("orchestration-sync/main^"), squashed.trim());
+    assert_eq!(hub.try_git(&["rev-parse", "-q", "--verify", "plain"]).code, Some(1));
+}
