@@ -135,3 +135,44 @@ fn an_interrupted_sync_takes_back_what_it_began_and_ends_with_130() {
     assert_eq!(place.scene(), before);
     assert!(!place.git_folder().join("xtask/journal").exists());
 }
+
+/// The hook of a push kills the program that pushes, and with `cuts` the push itself.
+#[test]
+fn a_killed_push_is_brought_to_its_end_by_the_next() {
+    use std::os::unix::fs::PermissionsExt;
+    for cuts in [true, false] {
+        for command in [&["propagate", "--remote", "--push"][..], &["extract", "one", "--push"]] {
+            let lab = Lab::new();
+            let repo = lab.repo();
+            repo.git(&["branch", "one"]);
+            repo.on_branch("one", |place| place.write("setup/one", "one\n"));
+            repo.canonical(&[("setup/a", Some("a2\n"))]);
+            let hub = lab.path("hub");
+            repo.git(&["init", "-q", "--bare", "-b", "main", hub.as_str()]);
+            repo.git(&["remote", "add", "origin", hub.as_str()]);
+            repo.git(&["push", "-q", "--all", "-u", "origin"]);
+            let before = repo.git(&["for-each-ref", "refs/heads"]);
+            let hook = lab.path("repo/.git/hooks/pre-push");
+            let end = if cuts { "exit 1" } else { "exit 0" };
+            let text = format!(
+                "#!/bin/sh\ncat > /dev/null\ntouch ../killed\nkill -9 $(ps -o ppid= -p $PPID)\n{end}\n"
+            );
+            std::fs::write(&hook, text).unwrap();
+            std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+            assert_eq!(repo.xtask(command).code, None, "it was killed");
+            assert!(lab.path("killed").exists());
+            std::fs::remove_file(&hook).unwrap();
+            assert_eq!(repo.git(&["for-each-ref", "refs/heads"]), before);
+            repo.xtask(command).success();
+            let hub = lab.place("hub");
+            if command[0] == "propagate" {
+                assert_eq!(hub.git(&["show", "one:setup/a"]), "a2\n");
+                assert_eq!(hub.git(&["show", "orchestration-sync/main:setup/a"]), "a2\n");
+            } else {
+                let files =
+                    ["diff", "--name-only", "orchestration-tools", "orchestration-tools-changes"];
+                assert_eq!(hub.git(&files), "setup/one\n");
+            }
+        }
+    }
+}
