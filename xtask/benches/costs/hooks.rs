@@ -3,12 +3,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use xshell::{Shell, cmd};
 
-use crate::kit::{Bench, median, milliseconds, timed};
+use crate::kit::{Bench, find, median, milliseconds, timed};
 
 /// How often each is timed.
 const ROUNDS: usize = 31;
@@ -48,11 +48,6 @@ fn empty(_: &Bench, shell: &Shell) -> Option<()> {
 fn xtask(bench: &Bench, shell: &Shell) -> Option<()> {
     let xtask = bench.xtask;
     cmd!(shell, "{xtask} install-hooks --this-program").quiet().ignore_stdout().run().ok()
-}
-
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 fn husky(_: &Bench, shell: &Shell) -> Option<()> {

@@ -38,6 +38,19 @@ impl Bench {
 
     /// A repository with so many managed and other files, canonical and `feature` at one commit.
     pub fn repo(&self, name: &str, managed: usize, unmanaged: usize) -> Shell {
+        let shell = self.history(name, managed, unmanaged, "");
+        cmd!(shell, "git symbolic-ref HEAD refs/heads/feature").quiet().run().unwrap();
+        if unmanaged > 100_000 {
+            // Only the index knows them; writing a million files would measure the disk.
+            cmd!(shell, "git sparse-checkout set --no-cone /setup/").quiet().run().unwrap();
+        }
+        cmd!(shell, "git reset --quiet --hard").quiet().run().unwrap();
+        settle(&shell);
+        shell
+    }
+
+    /// The same with nothing checked out; `more` is what fast-import makes after it.
+    pub fn history(&self, name: &str, managed: usize, unmanaged: usize, more: &str) -> Shell {
         let dir = self.root.join(name);
         fs::create_dir_all(&dir).unwrap();
         let shell = self.shell(&dir);
@@ -67,14 +80,8 @@ impl Bench {
         }
         stream.push_str("\nreset refs/heads/orchestration-tools\nfrom refs/heads/main\n\n");
         stream.push_str("reset refs/heads/feature\nfrom refs/heads/main\n\n");
+        stream.push_str(more);
         cmd!(shell, "git fast-import --quiet").stdin(&stream).quiet().run().unwrap();
-        cmd!(shell, "git symbolic-ref HEAD refs/heads/feature").quiet().run().unwrap();
-        if unmanaged > 100_000 {
-            // Only the index knows them; writing a million files would measure the disk.
-            cmd!(shell, "git sparse-checkout set --no-cone /setup/").quiet().run().unwrap();
-        }
-        cmd!(shell, "git reset --quiet --hard").quiet().run().unwrap();
-        settle(&shell);
         shell
     }
 
@@ -98,6 +105,12 @@ pub fn settle(shell: &Shell) {
     std::thread::sleep(Duration::from_millis(1100));
     // Of git's commands it is `status` that writes the index again for this reason alone.
     cmd!(shell, "git status --porcelain").quiet().ignore_stdout().run().unwrap();
+}
+
+/// Where a program is, if it is installed.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 pub fn timed(work: impl FnOnce()) -> Duration {

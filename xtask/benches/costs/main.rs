@@ -3,12 +3,14 @@
 //! Each row times whole processes, ours and the others' in turn, and prints medians, and ratios or
 //! differences pair by pair: on a machine that is doing other things, too, these can be compared.
 //! Nothing fails by being slow. `cargo xbench -- NAME` runs the rows whose name holds NAME;
-//! `cargo xbench -- --fleet DIR` adds the survey of every branch of a bare repository.
+//! `cargo xbench -- fleet --fleet DIR` looks at and moves every branch of a clone of a bare repository;
+//! without the word before it, that is added to all rows.
 #![expect(clippy::disallowed_methods, reason = "a benchmark makes its scenes itself")]
 #![expect(clippy::print_stdout, reason = "a benchmark prints its answer")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on should stop")]
 #![expect(unreachable_pub, reason = "the rows read better with plain `pub`")]
 
+mod fleet;
 mod hooks;
 mod kit;
 mod sync;
@@ -17,12 +19,13 @@ use std::path::{Path, PathBuf};
 
 use kit::{Bench, Row};
 
-const ROWS: [(&str, Row); 8] = [
+const ROWS: [(&str, Row); 9] = [
     ("start: nothing to do in a small repository", sync::small),
     ("check: 10,000 managed files, nothing changed", sync::check),
     ("write: 1,000 files and a commit", sync::write),
     ("unmanaged: growth with files that are not managed", sync::unmanaged),
-    ("branches: status --all", sync::branches),
+    ("branches: status --all", fleet::branches),
+    ("propagate: growth with branches, managed files and other files", fleet::growth),
     ("hooks: what they add to a checkout, 65 managed files", hooks::checkout_of_few),
     ("hooks: what they add to a checkout, 10,000 managed files", hooks::checkout_of_many),
     ("hooks: what they add to a commit and to a push", hooks::commit_and_push),
@@ -30,7 +33,7 @@ const ROWS: [(&str, Row); 8] = [
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    let fleet = args.iter().position(|arg| arg == "--fleet").map(|at| PathBuf::from(&args[at + 1]));
+    let given = args.iter().position(|arg| arg == "--fleet").map(|at| PathBuf::from(&args[at + 1]));
     let wanted: Vec<&String> =
         args.iter().filter(|arg| !arg.starts_with("--") && !Path::new(arg).exists()).collect();
     let bench = Bench::new();
@@ -40,8 +43,8 @@ fn main() {
             run(&bench);
         }
     }
-    if let Some(fleet) = fleet {
-        println!("\nfleet: status --all of {}", fleet.display());
-        sync::fleet(&bench, &fleet);
+    if let Some(given) = given {
+        println!("\nfleet: propagate and status --all over every branch of what is given");
+        fleet::fleet(&bench, &given);
     }
 }
