@@ -299,7 +299,7 @@ pub struct Propagate {
     #[arg(long)]
     pub push: bool,
     /// Open, update or close the pull requests of protected branches (through `gh`)
-    #[arg(long, requires = "push")]
+    #[arg(long, requires_all = ["remote", "push"])]
     pub pr: bool,
     /// Also delete more than half of the managed files of a branch
     #[arg(long)]

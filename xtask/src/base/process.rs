@@ -41,8 +41,11 @@ pub const GIT_LOCAL: [&str; 16] = [
 /// How often a running child is looked at.
 const POLL: Duration = Duration::from_millis(5);
 
-/// The most that is kept of what a child prints: 1 MiB, enough for any message of git.
+/// The most that is kept of what a child prints for people: 1 MiB, enough for any message of git.
 const LONGEST: usize = 1 << 20;
+
+/// The most that is kept of a list: 256 MiB, enough for a million branches with long names.
+const LONGEST_LIST: usize = 256 << 20;
 
 /// How long what a child has printed may take to arrive once it has ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -61,6 +64,7 @@ pub struct Output {
 pub struct Program {
     name: String,
     command: Command,
+    longest: usize,
 }
 
 impl Program {
@@ -72,7 +76,8 @@ impl Program {
         for name in GIT_LOCAL {
             command.env_remove(name);
         }
-        Program { name: program.as_ref().to_string_lossy().into_owned(), command }
+        let name = program.as_ref().to_string_lossy().into_owned();
+        Program { name, command, longest: LONGEST }
     }
 
     /// Adds arguments.
@@ -86,6 +91,14 @@ impl Program {
     #[must_use]
     pub fn variable(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
+        self
+    }
+
+    /// It prints a list, of which nothing may be missing: one that is longer than can be kept is an
+    /// error.
+    #[must_use]
+    pub fn that_lists(mut self) -> Self {
+        self.longest = LONGEST_LIST;
         self
     }
 
@@ -128,8 +141,8 @@ impl Program {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|cause| not_started(&self.name, cause))?;
-        let out = child.stdout.take().map(Listener::new);
-        let err = child.stderr.take().map(Listener::new);
+        let out = child.stdout.take().map(|pipe| Listener::new(pipe, self.longest));
+        let err = child.stderr.take().map(|pipe| Listener::new(pipe, LONGEST));
         let mut rounds = longest.as_millis() / POLL.as_millis();
         let status = loop {
             if let Some(status) =
@@ -149,8 +162,12 @@ impl Program {
             rounds -= 1;
             std::thread::sleep(POLL);
         };
-        let text = |listener: Option<Listener>| listener.map_or(String::new(), Listener::text);
-        Ok(Output { status, stdout: text(out), stderr: text(err).trim_end().to_owned() })
+        let text = |listener: Option<Listener>| listener.map_or(Default::default(), Listener::text);
+        let (stdout, is_cut) = text(out);
+        if is_cut && self.longest == LONGEST_LIST {
+            return Err(Error::unable(format!("`{}` lists more than can be kept", self.name)));
+        }
+        Ok(Output { status, stdout, stderr: text(err).0.trim_end().to_owned() })
     }
 }
 
@@ -198,11 +215,12 @@ pub fn without_git_variables(
 /// waits for its end for long.
 struct Listener {
     heard: Arc<Mutex<Vec<u8>>>,
+    longest: usize,
     end: Receiver<()>,
 }
 
 impl Listener {
-    fn new(mut pipe: impl Read + Send + 'static) -> Listener {
+    fn new(mut pipe: impl Read + Send + 'static, longest: usize) -> Listener {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let (tell, end) = std::sync::mpsc::channel::<()>();
         let into = Arc::clone(&heard);
@@ -210,20 +228,23 @@ impl Listener {
             let mut part = [0; 8192];
             while let Ok(count @ 1..) = pipe.read(&mut part) {
                 let mut heard = into.lock().unwrap_or_else(PoisonError::into_inner);
-                let room = LONGEST.saturating_sub(heard.len());
+                // One byte more, to see that there was more.
+                let room = (longest + 1).saturating_sub(heard.len());
                 heard.extend(&part[..count.min(room)]);
             }
             // With this end of the channel goes whoever waits at the other.
             drop(tell);
         });
-        Listener { heard, end }
+        Listener { heard, longest, end }
     }
 
-    fn text(self) -> String {
+    /// What was heard, and whether there was more of it.
+    fn text(self) -> (String, bool) {
         // Half of a message is better than none.
         self.end.recv_timeout(LAST_WORDS).ok();
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&heard).into_owned()
+        let kept = &heard[..heard.len().min(self.longest)];
+        (String::from_utf8_lossy(kept).into_owned(), heard.len() > self.longest)
     }
 }
 

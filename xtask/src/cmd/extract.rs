@@ -27,11 +27,15 @@ pub(super) fn run(session: &Session, args: &Extract) -> Exit {
                 .hint("name the branch: `cargo xtask extract BRANCH`"));
         }
     };
-    if name == context.config.changes {
+    let is_changes = |name: &str| name == context.config.changes;
+    let from = match is_changes(&name) {
+        true => None,
+        false => Some(source(&repo, &context, &name)?),
+    };
+    let Some(from) = from.filter(|from| !is_changes(&from.name)) else {
         return Err(Error::usage(format!("`{name}` is where changes are collected"))
             .hint("name the branch from which they come"));
-    }
-    let from = source(&repo, &context, &name)?;
+    };
     check_outside(session, &repo, &context, args)?;
     let base = args.base.as_deref().map(|word| base(&repo, word)).transpose()?;
     let aim = Aim { branch: from.name, base, push: args.push, dry_run: args.dry_run };

@@ -19,6 +19,13 @@ pub(super) fn run(session: &Session, args: &Promote) -> Exit {
         report::warn(warning);
     }
     let branch = choice.ground.branch.clone();
+    for one in &choice.by_hand {
+        let id = repo.short(one.commit.id);
+        session.story(&format!(
+            "{id} {} was put there by hand and stays; `cargo xtask promote {id}` takes it",
+            one.name()
+        ));
+    }
     if choice.chosen.is_empty() {
         session.story(&format!("nothing is waiting on `{}`", choice.context.config.changes));
         return Ok(DONE);
@@ -56,7 +63,7 @@ pub(super) fn run(session: &Session, args: &Promote) -> Exit {
     if many > 0 && !session.confirm(&question, args.yes)? {
         return Err(Error::no("nothing was changed"));
     }
-    let promoted = take(&repo, &args.branches, many, &session.tools())?;
+    let promoted = take(&repo, &args.branches, &choice.content(), &session.tools())?;
     tell(session, &repo, &promoted, &choice.context.config.changes)?;
     Ok(DONE)
 }
@@ -73,7 +80,7 @@ fn show(session: &Session, repo: &Repo, choice: &Choice) -> Result<()> {
             author: format!("{}, {}", author.name, rfc3339(author.seconds)),
             note: choice.series.note(repo, at),
             files: item.changes.iter().map(|c| (c.action(), c.path.to_string())).collect(),
-            left_out: Vec::new(),
+            left_out: choice.left_out[at].iter().map(ToString::to_string).collect(),
         };
         report::answer(&line.text())?;
         if !choice.series.is_of_interest(at) {

@@ -14,7 +14,7 @@ use crate::review::finish::places;
 use crate::review::gh::{Gh, is_installed};
 use crate::review::request::Following;
 use crate::sync::classify::Class;
-use crate::sync::context::{self, Context};
+use crate::sync::context;
 
 pub(super) fn run(session: &Session, args: &Propagate) -> Exit {
     let repo = session.repo()?;
@@ -35,14 +35,12 @@ pub(super) fn run(session: &Session, args: &Propagate) -> Exit {
     if args.pr {
         check_forge(session, &repo)?;
     }
-    let before_push = |context: &Context, rows: &[Row]| match args.pr && !args.dry_run {
-        true => close_requests(session, &repo, context, rows),
-        false => Ok(()),
-    };
-    let outcome = propagate(&repo, &aim, &before_push, &session.tools())?;
+    let outcome = propagate(&repo, &aim, &session.tools())?;
     let mut code = code(&outcome);
-    if args.pr && !args.dry_run && !open_requests(session, &repo, &outcome) {
-        code = Kind::Unable.code().max(code);
+    if args.pr && !args.dry_run {
+        let is_well =
+            open_requests(session, &repo, &outcome) & close_requests(session, &repo, &outcome);
+        code = if is_well { code } else { Kind::Unable.code().max(code) };
     }
     let report = describe(outcome, args);
     if args.json {
@@ -73,14 +71,16 @@ fn check_forge(session: &Session, repo: &Repo) -> Result<()> {
     Ok(())
 }
 
-/// Closes the requests of protected branches that have all they were for, and says why: once their
-/// branch is gone the service would close them without a word.
-fn close_requests(session: &Session, repo: &Repo, context: &Context, rows: &[Row]) -> Result<()> {
-    let Some(places) = places(repo, context, &context.config.remote) else { return Ok(()) };
+/// Closes the requests of protected branches that have all they were for, and says why, where the
+/// service has not done it with their branch. Says whether all went well.
+fn close_requests(session: &Session, repo: &Repo, outcome: &Outcome) -> bool {
+    let Outcome { context, rows } = outcome;
+    let Some(places) = places(repo, context, &context.config.remote) else { return false };
     let gh = Gh { repo, project: &places.project, fork: None };
-    let goes =
-        |row: &&Row| row.fate == Fate::Moves && row.target != row.branch && row.new.is_none();
-    for row in rows.iter().filter(goes) {
+    let has_gone =
+        |row: &&Row| row.fate == Fate::Moved && row.target != row.branch && row.new.is_none();
+    let mut is_well = true;
+    for row in rows.values().filter(has_gone) {
         let why =
             format!("`{}` has all of this by now; there is nothing left to merge.", row.branch);
         match gh.close(&row.target, &row.branch, &why) {
@@ -88,10 +88,13 @@ fn close_requests(session: &Session, repo: &Repo, context: &Context, rows: &[Row
                 session.story(&format!("the pull request of `{}` is closed: {why}", row.target))
             }
             Ok(false) => {}
-            Err(failure) => report::warn(&failure.to_string()),
+            Err(failure) => {
+                is_well = false;
+                report::warn(&failure.to_string());
+            }
         }
     }
-    Ok(())
+    is_well
 }
 
 /// Opens or renews the requests of protected branches that wait. Says whether all went well.
@@ -132,6 +135,7 @@ fn open_requests(session: &Session, repo: &Repo, outcome: &Outcome) -> bool {
 fn code(outcome: &Outcome) -> u8 {
     let of = |row: &Row| match row.fate {
         Fate::Failed => Kind::Unable.code(),
+        _ if row.is_short => Kind::Unable.code(),
         _ if row.counts.contains_key(&Class::Unknown) => Kind::Unable.code(),
         Fate::Refused => Kind::Usage.code(),
         _ => DONE,
@@ -166,6 +170,7 @@ fn line(row: Row) -> BranchFate {
         new: row.new.map(|id| id.to_string()),
         reason: row.why,
         written: row.writes,
+        short: row.is_short,
         behind: count(Class::Behind),
         customised: count(Class::Customised),
         unknown: count(Class::Unknown),
@@ -186,7 +191,7 @@ fn next_steps(session: &Session, args: &Propagate, report: &PropagateReport) {
     let has_beside = report.branches.iter().any(|line| line.action == "beside");
     if has_beside && !args.pr && !args.dry_run {
         session
-            .story("a branch beside a protected one is for a pull request; `--push --pr` opens it");
+            .story("a branch beside a protected one is for a pull request; `--remote --push --pr` does all of it");
     }
     let has = |action: &str| report.branches.iter().any(|line| line.action == action);
     if has("refused") {

@@ -153,7 +153,11 @@ fn abort(session: &Session, repo: &Repo) -> Exit {
     let kept = resolve::abort(repo, &session.tools())?;
     session.story("given up; the canonical branch is as it was");
     if let Some(kept) = kept {
-        session.story(&format!("what you had there is kept in {}", kept.display()));
+        let place = kept.display();
+        session.story(&format!("what you had there is kept in {place}"));
+        session.story(&format!(
+            "  git worktree remove --force '{place}'   once it is not needed any more"
+        ));
     }
     Ok(DONE)
 }

@@ -86,6 +86,9 @@ pub struct Row {
     pub writes: usize,
     /// The paths, if they were asked for.
     pub paths: Vec<PathRow>,
+    /// Whether something that was wanted could not be done although the branch itself is as it
+    /// should be.
+    pub is_short: bool,
 }
 
 impl Row {
@@ -95,13 +98,14 @@ impl Row {
         Row {
             branch: target.branch.clone(),
             target: target.branch.clone(),
-            old: Some(target.commit),
+            old: target.commit,
             new: None,
             fate: Fate::Nothing,
             why: None,
             counts: BTreeMap::new(),
             writes: 0,
             paths: Vec::new(),
+            is_short: false,
         }
     }
 
@@ -109,6 +113,20 @@ impl Row {
     #[must_use]
     pub fn but(self, fate: Fate, why: impl Into<String>) -> Row {
         Row { fate, why: Some(why.into()), new: None, ..self }
+    }
+
+    /// Adds a word on it.
+    pub fn note(&mut self, text: &str) {
+        self.why = Some(match self.why.take() {
+            Some(why) => format!("{why}; {text}"),
+            None => text.to_owned(),
+        });
+    }
+
+    /// Notes something that could not be done although the branch itself is as it should be.
+    pub fn short_of(&mut self, text: &str) {
+        self.note(text);
+        self.is_short = true;
     }
 
     /// Takes the numbers, and if wanted the paths, out of a plan.
@@ -146,6 +164,20 @@ pub struct Case<'a> {
     pub lists: bool,
 }
 
+/// What went wrong.
+enum Trouble {
+    /// Something about this branch.
+    Branch(Error),
+    /// Objects cannot be written, for this branch or any other.
+    Objects(Error),
+}
+
+impl From<Error> for Trouble {
+    fn from(failure: Error) -> Self {
+        Trouble::Branch(failure)
+    }
+}
+
 /// Decides, a row after the other.
 pub struct Judge<'a> {
     repo: &'a Repo,
@@ -163,8 +195,8 @@ impl<'a> Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// Decides about a branch. What goes wrong with it is its fate, and not the end of the others;
-    /// that objects cannot be written is.
+    /// Decides about a branch. What is wrong with it is its fate, and not the end of the others; that
+    /// objects cannot be written is.
     pub fn decide(&self, target: &Target) -> Result<Row> {
         let row = Row::of(target);
         match &target.way {
@@ -173,14 +205,23 @@ impl Judge<'_> {
                 Ok(row.but(fate, why.clone()))
             }
             Way::Worktree(_) => Ok(Row { fate: Fate::InWorktree, ..row }),
-            Way::Ref => self.by_ref(target, row),
-            Way::Beside => self.beside(target, row),
+            Way::Ref | Way::Beside => {
+                let Some(commit) = target.commit else { return Ok(row) };
+                let decided = match &target.way {
+                    Way::Ref => self.by_ref(target, commit, row.clone()),
+                    _ => self.beside(target, commit, row.clone()),
+                };
+                decided.or_else(|trouble| match trouble {
+                    Trouble::Branch(failure) => Ok(row.but(Fate::Failed, failure.to_string())),
+                    Trouble::Objects(failure) => Err(failure),
+                })
+            }
         }
     }
 
-    fn by_ref(&self, target: &Target, row: Row) -> Result<Row> {
+    fn by_ref(&self, target: &Target, commit: Id, row: Row) -> Result<Row, Trouble> {
         let (repo, context) = (self.repo, self.case.context);
-        let mut head = self.head(target, target.commit)?;
+        let mut head = self.head(target, commit)?;
         let mut plan = self.plan(&head)?;
         // Only branches that are here follow others.
         let is_here = self.case.fleet.is_here();
@@ -208,11 +249,11 @@ impl Judge<'_> {
 
     /// A protected branch: the commit stands on a branch beside it, made anew whenever the protected
     /// one has moved, as long as nobody has put anything on it.
-    fn beside(&self, target: &Target, row: Row) -> Result<Row> {
+    fn beside(&self, target: &Target, commit: Id, row: Row) -> Result<Row, Trouble> {
         let (repo, context, fleet) = (self.repo, self.case.context, self.case.fleet);
         let name = format!("{BESIDE}{}", target.branch);
         let old = fleet.branches.get(&name).copied();
-        let head = self.head(target, target.commit)?;
+        let head = self.head(target, commit)?;
         let plan = self.plan(&head)?;
         let mut row = Row { target: name.clone(), old, ..row };
         row.count(&plan, self.case.lists);
@@ -222,13 +263,13 @@ impl Judge<'_> {
         let new = self.write(&head, &plan)?;
         let wants = !plan.tree_changes().is_empty();
         if !wants && old.is_none() {
-            return Ok(Row { target: row.branch.clone(), old: Some(target.commit), ..row });
+            return Ok(Row { target: row.branch.clone(), old: Some(commit), ..row });
         }
         if wants && old.is_some() && old == new {
             return Ok(Row { why: Some(format!("waiting to be merged in `{name}`")), ..row });
         }
         if let Some(old) = old {
-            if !only_sync_commits(repo, target.commit, old, context)? {
+            if !only_sync_commits(repo, commit, old, context)? {
                 let why =
                     format!("`{name}` holds commits that are not xtask's, and stays as it is");
                 return Ok(row.but(Fate::Failed, why));
@@ -271,8 +312,9 @@ impl Judge<'_> {
         Ok(checked.err().map(|refused: Error| row.clone().but(Fate::Refused, refused.what())))
     }
 
-    fn write(&self, head: &Head, plan: &Plan) -> Result<Option<Id>> {
-        let made = commit::write(self.repo, self.disk, head, self.case.context, plan)?;
+    fn write(&self, head: &Head, plan: &Plan) -> Result<Option<Id>, Trouble> {
+        let made = commit::write(self.repo, self.disk, head, self.case.context, plan)
+            .map_err(Trouble::Objects)?;
         Ok(made.map(|made| made.new))
     }
 }

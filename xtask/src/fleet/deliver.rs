@@ -6,11 +6,12 @@ use super::decide::{Fate, Row};
 use super::targets::Fleet;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::words::count;
-use crate::repo::{Head, Pushed, RefPush, Repo};
-use crate::sync::context::{BESIDE, Context};
+use crate::repo::{Head, InUse, Pushed, RefPush, Repo};
+use crate::sync::context::Context;
 use crate::sync::gather::Depth;
+use crate::sync::manner::{canonical_files, is_no_part_of_this, no_part};
 use crate::sync::run::{Looked, Tools, Wishes, check_rules, look, look_to_write, write};
-use crate::sync::upstream::only_sync_commits;
+use crate::sync::upstream::{only_sync_commits, source_of};
 
 /// How a worktree is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,15 @@ fn try_in_worktree(
     }
     let (_lock, _) = tools.enter(&there)?;
     is_still_there(&there.head()?)?;
+    let looked = look(&there, context.clone(), wishes, Depth::Everything, tools)?;
+    let Looked::Decided(decided) = looked else { return Ok(()) };
+    let many = canonical_files(repo, context)?;
+    if is_no_part_of_this(&there, &decided.head, context, &decided.plan, many)? {
+        let why =
+            format!("{}; `cargo xtask sync` there brings them", no_part(&row.branch, context));
+        *row = row.clone().but(Fate::Left, why);
+        return Ok(());
+    }
     let (looked, moved) = look_to_write(&there, context.clone(), wishes, tools)?;
     let Looked::Decided(decided) = looked else { return Ok(()) };
     is_still_there(&decided.head)?;
@@ -80,25 +90,25 @@ fn try_in_worktree(
 }
 
 /// Moves the refs of the rows here. Answers with the branches that were not where they had been
-/// seen: they are to be decided again.
+/// seen, or were checked out meanwhile: they are to be decided again.
 pub fn move_refs(
     repo: &Repo,
     rows: &mut [Row],
     context: &Context,
     tools: &Tools<'_>,
 ) -> Result<Vec<String>> {
-    // Somebody may have checked one out since.
-    let in_use = repo.branches_in_use()?;
     let seconds = tools.world.now_seconds();
     let message = format!("xtask: propagate from {}", context.config.branch);
+    let is_in_use = |in_use: &[InUse], row: &Row| in_use.iter().any(|one| one.branch == row.target);
+    let in_use = repo.branches_in_use()?;
     let mut moved = Vec::new();
     tools.progress.begin("moving branches", Some(rows.len() as u64));
-    for row in rows {
+    for row in rows.iter_mut() {
         tools.progress.step(1);
         if row.fate != Fate::Moves {
             continue;
         }
-        if in_use.iter().any(|one| one.branch == row.target) {
+        if is_in_use(&in_use, row) {
             moved.push(row.branch.clone());
             continue;
         }
@@ -113,6 +123,18 @@ pub fn move_refs(
             Ok(true) => row.fate = Fate::Moved,
             Ok(false) => moved.push(row.branch.clone()),
             Err(failure) => *row = row.clone().but(Fate::Failed, failure.to_string()),
+        }
+    }
+    // Whoever has checked out what one of them was would see the sync as staged, the other way round.
+    let in_use = repo.branches_in_use()?;
+    let has_old = |row: &&mut Row| {
+        let of = |one: &&InUse| one.branch == row.target && row.old.is_some();
+        in_use.iter().filter(of).any(|one| one.commit == row.old)
+    };
+    for row in rows.iter_mut().filter(|row| row.fate == Fate::Moved).filter(has_old) {
+        let name = format!("refs/heads/{}", row.target);
+        if repo.swap_ref(&name, row.new, row.old, &message, seconds)? {
+            moved.push(row.branch.clone());
         }
     }
     tools.progress.end();
@@ -130,84 +152,11 @@ pub fn push_rows(repo: &Repo, remote: &str, rows: &mut [Row]) -> Result<Vec<Stri
             RefPush { name: format!("refs/heads/{}", row.target), old: row.old, new: row.new }
         })
         .collect();
-    settle(rows, &wanted, repo.push_refs(remote, &refs)?)
-}
-
-/// Pushes the branches of the rows to where they are followed at a remote, as far as nothing goes
-/// along that somebody has not pushed yet.
-pub fn push_branches(
-    repo: &Repo,
-    remote: &str,
-    rows: &mut [Row],
-    fleet: &Fleet,
-    context: &Context,
-) -> Result<Vec<String>> {
-    let (mut wanted, mut refs) = (Vec::new(), Vec::new());
-    for (at, row) in rows.iter_mut().enumerate() {
-        if matches!(row.fate, Fate::Left | Fate::Refused | Fate::Failed) {
-            continue;
-        }
-        if let Some(one) = what_to_push(repo, remote, row, fleet, context)? {
-            wanted.push(at);
-            refs.push(one);
-        }
-    }
-    settle(rows, &wanted, repo.push_refs(remote, &refs)?)
-}
-
-fn what_to_push(
-    repo: &Repo,
-    remote: &str,
-    row: &mut Row,
-    fleet: &Fleet,
-    context: &Context,
-) -> Result<Option<RefPush>> {
-    let tip = repo.resolve(&format!("refs/heads/{}", row.target))?;
-    if row.target.starts_with(BESIDE) {
-        let old = fleet.there.get(&row.target).copied();
-        let name = format!("refs/heads/{}", row.target);
-        return Ok((old != tip).then_some(RefPush { name, old, new: tip }));
-    }
-    let setting = |key: &str| repo.setting(&format!("branch.{}.{key}", row.branch));
-    let name = setting("merge").filter(|_| setting("remote").as_deref() == Some(remote));
-    let (Some(name), Some(new)) = (name, tip) else { return Ok(None) };
-    let Some((_, old)) = repo.upstream(&row.branch)? else { return Ok(None) };
-    if !fleet.there.contains_key(name.trim_start_matches("refs/heads/")) {
-        note(row, format!("not pushed: `{remote}` does not have it any more"));
-        return Ok(None);
-    }
-    if old == new || context.is_protected(&row.branch) {
-        return Ok(None);
-    }
-    if !repo.is_ancestor(old, new)? {
-        note(row, "not pushed: it and its upstream have diverged".to_owned());
-        return Ok(None);
-    }
-    if !only_sync_commits(repo, old, new, context)? {
-        let own = repo.count_between(old, new)?;
-        note(row, format!("not pushed: {} would go along", count(own, "commit")));
-        return Ok(None);
-    }
-    Ok(Some(RefPush { name, old: Some(old), new: Some(new) }))
-}
-
-fn note(row: &mut Row, text: String) {
-    row.why = Some(row.why.take().map_or(text.clone(), |why| format!("{why}; {text}")));
-}
-
-/// Notes what became of the refs that were pushed.
-fn settle(rows: &mut [Row], wanted: &[usize], pushed: Vec<Pushed>) -> Result<Vec<String>> {
     let mut moved = Vec::new();
-    for (at, pushed) in wanted.iter().zip(pushed) {
+    for (at, pushed) in wanted.iter().zip(repo.push_refs(remote, &refs)?) {
         let row = &mut rows[*at];
         match pushed {
-            Pushed::Done if row.fate == Fate::Moves => row.fate = Fate::Moved,
-            Pushed::Done => {
-                if row.fate == Fate::Nothing {
-                    row.fate = Fate::Pushed;
-                }
-                note(row, "pushed".to_owned());
-            }
+            Pushed::Done => row.fate = Fate::Moved,
             Pushed::Moved => moved.push(row.branch.clone()),
             Pushed::Refused(why) => {
                 *row = row.clone().but(Fate::Failed, format!("the remote refused it: {why}"));
@@ -215,4 +164,106 @@ fn settle(rows: &mut [Row], wanted: &[usize], pushed: Vec<Pushed>) -> Result<Vec
         }
     }
     Ok(moved)
+}
+
+/// Pushes the branches of the rows to where they are followed at a remote, as far as nothing goes
+/// along that somebody has not pushed yet. Answers as `move_refs` does. What stands beside protected
+/// branches here is not pushed: at the remote it is made from what the remote has.
+pub fn push_branches(
+    repo: &Repo,
+    remote: &str,
+    rows: &mut [Row],
+    fleet: &Fleet,
+    context: &Context,
+) -> Result<Vec<String>> {
+    let (mut wanted, mut refs) = (Vec::new(), Vec::<RefPush>::new());
+    for (at, row) in rows.iter_mut().enumerate() {
+        let is_done = matches!(row.fate, Fate::Moved | Fate::Nothing | Fate::InWorktree);
+        if !is_done || row.target != row.branch {
+            continue;
+        }
+        match what_to_push(repo, remote, row, fleet, context)? {
+            Some(one) if refs.iter().any(|other| other.name == one.name) => {
+                row.short_of("not pushed: another branch here follows the same one");
+            }
+            Some(one) => {
+                wanted.push(at);
+                refs.push(one);
+            }
+            None => {}
+        }
+    }
+    let pushed = match repo.push_refs(remote, &refs) {
+        Ok(pushed) => pushed,
+        Err(failure) => {
+            // The branches here are as they should be, and that has to be told as well.
+            let why = failure.details().first().map_or(String::new(), |why| format!(": {why}"));
+            let why = format!("not pushed: {}{why}", failure.what());
+            wanted.iter().for_each(|at| rows[*at].short_of(&why));
+            return Ok(Vec::new());
+        }
+    };
+    let mut moved = Vec::new();
+    for (at, pushed) in wanted.iter().zip(pushed) {
+        let row = &mut rows[*at];
+        match pushed {
+            Pushed::Done => {
+                if row.fate == Fate::Nothing {
+                    row.fate = Fate::Pushed;
+                }
+                row.note("pushed");
+            }
+            Pushed::Moved => moved.push(row.branch.clone()),
+            Pushed::Refused(why) => {
+                row.short_of(&format!("not pushed: the remote refused it: {why}"))
+            }
+        }
+    }
+    Ok(moved)
+}
+
+/// Where a branch is pushed, if it may be.
+fn what_to_push(
+    repo: &Repo,
+    remote: &str,
+    row: &mut Row,
+    fleet: &Fleet,
+    context: &Context,
+) -> Result<Option<RefPush>> {
+    let setting = |key: &str| repo.setting(&format!("branch.{}.{key}", row.branch));
+    let name = setting("merge").filter(|_| setting("remote").as_deref() == Some(remote));
+    let tip = repo.resolve(&format!("refs/heads/{}", row.branch))?;
+    let (Some(name), Some(new)) = (name, tip) else { return Ok(None) };
+    let Some(there) = name.strip_prefix("refs/heads/").map(str::to_owned) else { return Ok(None) };
+    if context.is_protected(&there) || context.is_apart(&there) {
+        row.note(&format!("not pushed: it follows `{there}`"));
+        return Ok(None);
+    }
+    let Some(old) = fleet.there.get(&there).copied() else {
+        row.note(&format!("not pushed: `{remote}` does not have it any more"));
+        return Ok(None);
+    };
+    if old == new {
+        return Ok(None);
+    }
+    if !repo.is_ancestor(old, new)? {
+        row.note("not pushed: it and its upstream have diverged");
+        return Ok(None);
+    }
+    if !only_sync_commits(repo, old, new, context)? {
+        let own = repo.count_between(old, new)?;
+        row.note(&format!("not pushed: {} would go along", count(own, "commit")));
+        return Ok(None);
+    }
+    for id in repo.between(Some(old), new, false)? {
+        // What was brought up to date before may hold what nobody has pushed yet.
+        let from = source_of(&repo.commit(id)?);
+        let is_known = from.map(|from| repo.is_ancestor(from, context.canonical.commit));
+        if !is_known.transpose()?.unwrap_or(false) {
+            let canonical = &context.config.branch;
+            row.note(&format!("not pushed: `{canonical}` itself is not pushed that far"));
+            return Ok(None);
+        }
+    }
+    Ok(Some(RefPush { name, old: Some(old), new: Some(new) }))
 }

@@ -50,14 +50,7 @@ pub struct Outcome {
 }
 
 /// Brings every matching branch to the canonical state.
-///
-/// `before_push` is told about the rows whose branches are about to be pushed.
-pub fn propagate(
-    repo: &Repo,
-    aim: &Aim,
-    before_push: &dyn Fn(&Context, &[Row]) -> Result<()>,
-    tools: &Tools<'_>,
-) -> Result<Outcome> {
+pub fn propagate(repo: &Repo, aim: &Aim, tools: &Tools<'_>) -> Result<Outcome> {
     let mut rows = BTreeMap::new();
     let mut patterns = aim.patterns.clone();
     for round in 1.. {
@@ -65,7 +58,7 @@ pub fn propagate(
         if round > 1 {
             patterns.retain(|name| fleet.branches.contains_key(name));
         }
-        let round_of = Round { repo, aim, fleet: &fleet, context: &context, before_push };
+        let round_of = Round { repo, aim, fleet: &fleet, context: &context };
         let (decided, moved) = round_of.run(&patterns, tools)?;
         rows.extend(decided.into_iter().map(|row| (row.branch.clone(), row)));
         if moved.is_empty() || round == ROUNDS {
@@ -82,8 +75,10 @@ pub fn propagate(
 
 /// The branches, and what sync goes by.
 fn load(repo: &Repo, aim: &Aim) -> Result<(Fleet, Context)> {
+    // The configuration can name another remote than the one through which it was found.
     let names = context::names(repo)?;
-    let remote = &names.remote;
+    let known = context::find(repo, &names)?;
+    let remote = &known.map_or(names.remote, |context| context.config.remote);
     if (aim.remote || aim.push) && !repo.has_remote(remote) {
         return Err(Error::unable(format!("there is no remote `{remote}`; nothing was done"))
             .hint(format!("`git remote add {remote} URL` adds it")));
@@ -101,7 +96,9 @@ fn load(repo: &Repo, aim: &Aim) -> Result<(Fleet, Context)> {
     };
     let mut fleet = Fleet::here(repo)?;
     fleet.there = there;
-    Ok((fleet, context::read(repo)?))
+    // What is pushed must not bring anything along that is not on the canonical branch there.
+    let context = if aim.push { context::of_remote(repo)? } else { context::read(repo)? };
+    Ok((fleet, context))
 }
 
 /// One look at the branches, and what follows from it.
@@ -110,7 +107,6 @@ struct Round<'a> {
     aim: &'a Aim,
     fleet: &'a Fleet,
     context: &'a Context,
-    before_push: &'a dyn Fn(&Context, &[Row]) -> Result<()>,
 }
 
 impl Round<'_> {
@@ -150,9 +146,6 @@ impl Round<'_> {
             return Ok((rows, Vec::new()));
         }
         let remote = &context.config.remote;
-        if aim.push {
-            (self.before_push)(context, &rows)?;
-        }
         if aim.remote {
             let moved = push_rows(repo, remote, &mut rows)?;
             return Ok((rows, moved));

@@ -33,8 +33,8 @@ pub enum Way {
 pub struct Target {
     /// Its name without `refs/heads/`.
     pub branch: String,
-    /// Its commit.
-    pub commit: Id,
+    /// Its commit; nothing where it has none that can be used.
+    pub commit: Option<Id>,
     /// How.
     pub way: Way,
 }
@@ -43,6 +43,8 @@ pub struct Target {
 pub struct Fleet {
     /// The branches by name, with their commits: those here, or those of the remote.
     pub branches: BTreeMap<String, Id>,
+    /// Those that cannot be used, and why.
+    pub broken: BTreeMap<String, String>,
     /// What worktrees work on; nothing where the branches are those of a remote.
     pub in_use: Vec<InUse>,
     /// The branches that the remote has, with their commits, where branches here are pushed to it.
@@ -53,29 +55,40 @@ pub struct Fleet {
 impl Fleet {
     /// The branches of this repository.
     pub fn here(repo: &Repo) -> Result<Fleet> {
-        let branches = repo.refs_below("refs/heads/")?.into_iter();
-        let branches = branches.map(|(name, id)| (name["refs/heads/".len()..].to_owned(), id));
-        Ok(Fleet {
-            branches: branches.collect(),
-            in_use: repo.branches_in_use()?,
-            there: BTreeMap::new(),
-            is_here: true,
-        })
+        Ok(Fleet { in_use: repo.branches_in_use()?, ..Fleet::below(repo, "refs/heads/", true)? })
     }
 
     /// The branches of a remote, as they were when last fetched.
     pub fn as_fetched(repo: &Repo, remote: &str) -> Result<Fleet> {
-        let prefix = format!("refs/remotes/{remote}/");
-        let branches = repo.refs_below(&prefix)?.into_iter();
-        let branches = branches.map(|(name, id)| (name[prefix.len()..].to_owned(), id));
-        let branches = branches.filter(|(name, _)| name != "HEAD").collect();
-        Ok(Fleet { branches, in_use: Vec::new(), there: BTreeMap::new(), is_here: false })
+        let mut fleet = Fleet::below(repo, &format!("refs/remotes/{remote}/"), false)?;
+        fleet.broken.remove("HEAD");
+        Ok(fleet)
+    }
+
+    fn below(repo: &Repo, prefix: &str, is_here: bool) -> Result<Fleet> {
+        let (mut branches, mut broken) = (BTreeMap::new(), BTreeMap::new());
+        for (name, id) in repo.branches_below(prefix)? {
+            match id {
+                Ok(id) => drop(branches.insert(name, id)),
+                Err(why) => drop(broken.insert(name, why)),
+            }
+        }
+        let (in_use, there) = (Vec::new(), BTreeMap::new());
+        Ok(Fleet { branches, broken, in_use, there, is_here })
     }
 
     /// The branches of a remote, as they are now. What they need is fetched.
     pub fn at_remote(repo: &Repo, remote: &str) -> Result<Fleet> {
-        let branches = repo.fetch_branches(remote)?.into_iter().collect();
-        Ok(Fleet { branches, in_use: Vec::new(), there: BTreeMap::new(), is_here: false })
+        let (mut branches, mut broken) = (BTreeMap::new(), BTreeMap::new());
+        for (name, id) in repo.fetch_branches(remote)? {
+            if name.contains(char::REPLACEMENT_CHARACTER) {
+                broken.insert(name, "its name is not UTF-8".to_owned());
+            } else {
+                branches.insert(name, id);
+            }
+        }
+        let (in_use, there) = (Vec::new(), BTreeMap::new());
+        Ok(Fleet { branches, broken, in_use, there, is_here: false })
     }
 
     /// Whether these are the branches of this repository, not those of a remote.
@@ -88,18 +101,31 @@ impl Fleet {
     pub fn targets(&self, context: &Context, patterns: &[String]) -> Result<Vec<Target>> {
         let globs: Vec<NamePattern> = patterns.iter().map(|text| NamePattern::new(text)).collect();
         let mut is_used = vec![false; globs.len()];
-        let mut targets = Vec::new();
-        for (branch, commit) in &self.branches {
+        let mut is_wanted = |branch: &str| {
+            if context.is_apart(branch) {
+                return false;
+            }
             let mut is_wanted = globs.is_empty();
             for (glob, is_used) in globs.iter().zip(&mut is_used) {
                 if glob.matches(branch) {
                     (is_wanted, *is_used) = (true, true);
                 }
             }
-            if is_wanted && !context.is_apart(branch) {
-                let is_named = patterns.contains(branch);
-                let way = self.way(context, branch, is_named);
-                targets.push(Target { branch: branch.clone(), commit: *commit, way });
+            is_wanted
+        };
+        let mut targets = Vec::new();
+        for (branch, commit) in &self.branches {
+            if is_wanted(branch) {
+                let way = self.way(context, branch, patterns.contains(branch));
+                targets.push(Target { branch: branch.clone(), commit: Some(*commit), way });
+            }
+        }
+        for (branch, why) in &self.broken {
+            if is_wanted(branch) {
+                // Another name for a branch follows with that.
+                let is_in_the_way = !why.starts_with("it is another name");
+                let way = Way::Left { why: why.clone(), is_in_the_way };
+                targets.push(Target { branch: branch.clone(), commit: None, way });
             }
         }
         let unused = patterns.iter().zip(is_used).filter(|(_, is_used)| !is_used);
@@ -107,8 +133,12 @@ impl Fleet {
         if unused.is_empty() {
             return Ok(targets);
         }
-        Err(Error::usage(format!("no branch matches {}; nothing was done", some_of(&unused, 5)))
-            .hint("`cargo xtask status --all` lists the branches; quote a glob for the shell"))
+        Err(Error::usage(format!(
+            "no branch that follows `{}` matches {}; nothing was done",
+            context.config.branch,
+            some_of(&unused, 5)
+        ))
+        .hint("`cargo xtask status --all` lists the branches; quote a glob for the shell"))
     }
 
     fn way(&self, context: &Context, branch: &str, is_named: bool) -> Way {

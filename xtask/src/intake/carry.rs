@@ -184,8 +184,10 @@ fn one(
         return Ok(Outcome::Clashes(Clash::NotText));
     }
     // The executable bit merges like a line of its own.
-    let old_mode = old.map_or(ours.mode, |old| old.mode);
-    let mode = if ours.mode == old_mode { theirs.mode } else { ours.mode };
+    let mode = match old {
+        Some(old) if ours.mode == old.mode => theirs.mode,
+        _ => ours.mode,
+    };
     if old.map(|old| old.id) == Some(theirs.id) || ours.id == theirs.id {
         return Ok(Outcome::Becomes(Some(Entry { mode, id: ours.id })));
     }

@@ -10,12 +10,12 @@ use std::collections::BTreeSet;
 use super::carry::{Conflict, PathChange, carry, changes_between};
 use super::series::{Fate, Item, carry_all};
 use super::source::{Source, check_names, takes};
-use super::words::{BRANCH_TRAILER, CommitLine, FileLine, Summary};
+use super::words::{BRANCH_TRAILER, COMMIT_TRAILER, CommitLine, FileLine, Summary};
 use crate::base::error::{Error, Result};
 use crate::base::files::Disk;
 use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
-use crate::repo::{CommitInfo, Entry, Head, Id, NewCommit, Repo, Stamp, changed_lines};
+use crate::repo::{CommitInfo, Entry, Everything, Head, Id, NewCommit, Repo, Stamp, changed_lines};
 use crate::sync::classify::{Class, classify};
 use crate::sync::context::Context;
 use crate::sync::managed::Managed;
@@ -30,6 +30,8 @@ pub struct Collected {
     pub commit: CommitInfo,
     /// Its source; nothing for one that somebody has made by hand.
     pub branch: Option<String>,
+    /// What it changes.
+    paths: BTreeSet<RepoPath>,
 }
 
 impl Collected {
@@ -38,7 +40,46 @@ impl Collected {
     pub fn name(&self) -> String {
         self.branch.clone().unwrap_or_else(|| format!("`{}`", self.commit.subject()))
     }
+
+    /// Whether somebody who types this means it: a source by its name, a commit by hand by its id.
+    #[must_use]
+    pub fn is_meant_by(&self, word: &str) -> bool {
+        match &self.branch {
+            Some(branch) => branch == word,
+            None => word.len() >= SHORTEST_ID && self.commit.id.to_string().starts_with(word),
+        }
+    }
+
+    /// Whether it stands for the same thing as another: for the same source, or for the same commit
+    /// of somebody's, wherever that stands by now.
+    fn is_counterpart(&self, other: &Collected) -> bool {
+        match (&self.branch, &other.branch) {
+            (None, None) => {
+                (&self.commit.author, &self.commit.message)
+                    == (&other.commit.author, &other.commit.message)
+                    && self.paths == other.paths
+            }
+            (one, other) => one == other,
+        }
+    }
+
+    /// Whether both say the same: all that an extraction is made from is in its message.
+    fn says_the_same(&self, other: &Collected) -> bool {
+        self.commit.message == other.commit.message
+    }
+
+    /// The commit of the source that it was made from.
+    fn made_from(&self) -> Option<Id> {
+        Id::from_hex(self.commit.trailer(COMMIT_TRAILER)?.as_bytes()).ok()
+    }
 }
+
+/// The shortest beginning of an id that is taken for one.
+const SHORTEST_ID: usize = 7;
+
+/// What the branch of changes was at the remote when the local one was last made: by it can be told
+/// which of the two has changed since.
+const SEEN: &str = "refs/xtask/changes-seen";
 
 /// What waits to be taken in, and where the branch of changes is.
 #[derive(Clone, Debug)]
@@ -53,53 +94,111 @@ pub struct Waiting {
     pub remote: Option<Id>,
 }
 
-/// Reads the branch of changes: what the remote has, and what only this clone has.
-pub fn waiting(repo: &Repo, context: &Context) -> Result<Waiting> {
+/// Which of the two branches of changes count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Both, each for what it has changed since the other was last seen.
+    Both,
+    /// The one at the remote: what only this clone has is not to be pushed along.
+    Remote,
+}
+
+/// Reads the branch of changes.
+pub fn waiting(repo: &Repo, context: &Context, side: Side) -> Result<Waiting> {
     let config = &context.config;
     let local = repo.resolve(&format!("refs/heads/{}", config.changes))?;
     let remote = repo.resolve(&format!("refs/remotes/{}/{}", config.remote, config.changes))?;
-    let first = remote.or(local);
-    let mut commits = Vec::new();
-    let mut base = None;
-    if let Some(first) = first {
-        commits = line(repo, context, first)?;
-        base = commits.first().and_then(|one| one.commit.parents.first().copied()).or(Some(first));
+    let of = |tip: Option<Id>| tip.map_or(Ok(Vec::new()), |tip| line(repo, context, tip));
+    let commits = match (local, remote, side) {
+        (_, remote, Side::Remote) => of(remote)?,
+        (local, None, _) => of(local)?,
+        (None, remote, _) => of(remote)?,
+        (local, remote, _) => merged(repo, of(local)?, of(remote)?, &of(repo.resolve(SEEN)?)?)?,
+    };
+    let parent = |one: &Collected| one.commit.parents.first().copied();
+    let base = commits.first().and_then(parent).or(remote).or(local);
+    Ok(Waiting { commits, base, local, remote })
+}
+
+/// Notes what the remote had when the local branch of changes was made.
+pub fn note_seen(repo: &Repo, remote: Option<Id>, seconds: i64) -> Result<()> {
+    let old = repo.resolve(SEEN)?;
+    if old != remote {
+        repo.swap_ref(SEEN, old, remote, "xtask: changes seen", seconds)?;
     }
-    if let Some(local) = local.filter(|local| Some(*local) != first) {
-        for more in line(repo, context, local)? {
-            // The remote's word counts for a source that both have.
-            let is_known = commits.iter().any(|one| match (&one.branch, &more.branch) {
-                (Some(one), Some(more)) => one == more,
-                (None, None) => {
-                    one.commit.tree == more.commit.tree || one.commit.message == more.commit.message
-                }
-                _ => false,
-            });
-            if !is_known {
-                commits.push(more);
+    Ok(())
+}
+
+/// Brings the two branches of changes together, source by source. What only one side has changed
+/// since `before` is as that side has it; where both have, the newer state of the source counts.
+fn merged(
+    repo: &Repo,
+    here: Vec<Collected>,
+    there: Vec<Collected>,
+    before: &[Collected],
+) -> Result<Vec<Collected>> {
+    let find = |list: &[Collected], one: &Collected| {
+        list.iter().find(|other| other.is_counterpart(one)).cloned()
+    };
+    let mut commits = Vec::new();
+    for one in &there {
+        let was = find(before, one);
+        let is_news = !was.as_ref().is_some_and(|was| was.says_the_same(one));
+        match find(&here, one) {
+            Some(own) if own.says_the_same(one) || is_news => {
+                let is_old = was.is_some_and(|was| was.says_the_same(&own));
+                let is_newer = !is_old && is_newer(repo, &own, one)?;
+                commits.push(if is_newer { own } else { one.clone() });
             }
+            // Only this side has changed it.
+            Some(own) => commits.push(own),
+            // This side has taken it away, and the other has not touched it since.
+            None if !is_news => {}
+            None => commits.push(one.clone()),
         }
     }
-    Ok(Waiting { commits, base, local, remote })
+    for own in here {
+        let is_there = there.iter().any(|one| one.is_counterpart(&own));
+        let was_taken_away = find(before, &own).is_some_and(|was| was.says_the_same(&own));
+        if !is_there && !was_taken_away {
+            commits.push(own);
+        }
+    }
+    Ok(commits)
+}
+
+/// Whether one was made from a newer state of the source than another.
+fn is_newer(repo: &Repo, one: &Collected, other: &Collected) -> Result<bool> {
+    match (one.made_from(), other.made_from()) {
+        (Some(one), Some(other)) if repo.has_object(one) && repo.has_object(other) => {
+            Ok(one != other && repo.is_ancestor(other, one)?)
+        }
+        _ => Ok(false),
+    }
 }
 
 /// The commits of one branch of changes, oldest first.
 fn line(repo: &Repo, context: &Context, tip: Id) -> Result<Vec<Collected>> {
     let mut found = Vec::new();
+    let changes = &context.config.changes;
     for id in repo.between(Some(context.canonical.commit), tip, true)? {
         let commit = repo.commit(id)?;
-        if commit.parents.len() != 1 {
-            let changes = &context.config.changes;
+        let &[parent] = commit.parents.as_slice() else {
+            let what = if commit.parents.is_empty() { "begins a history" } else { "is a merge" };
             return Err(Error::unable(format!(
-                "`{changes}` has a merge ({}), and it is to have one commit for each source",
+                "on `{changes}`, {} {what}; it is to have one commit for each source",
                 repo.short(id)
             ))
             .hint(format!(
-                "bring it back to single commits (`git rebase`) or remove `{changes}`"
+                "bring it back to single commits (`git rebase`), or remove `{changes}`"
             )));
-        }
-        let branch = commit.trailer(BRANCH_TRAILER).map(str::to_owned);
-        found.push(Collected { commit, branch });
+        };
+        // People copy messages; who has made the commit tells whose it is.
+        let is_ours = commit.committer.email == context.config.identity.email;
+        let branch = commit.trailer(BRANCH_TRAILER).filter(|_| is_ours).map(str::to_owned);
+        let changed =
+            repo.compare_trees(Some(repo.tree_of(parent)?), Some(commit.tree), &Everything)?;
+        found.push(Collected { commit, branch, paths: changed.into_keys().collect() });
     }
     found.reverse();
     Ok(found)
@@ -127,6 +226,13 @@ pub fn extract(
 ) -> Result<Extraction> {
     let managed = Managed::new(&context.config, Some(&source.name));
     let tree = repo.tree_of(source.tip)?;
+    let base = match base {
+        // As with three dots of git's: what the other side has done since is not the branch's.
+        Some(base) => Some(repo.merge_base(base, source.tip)?.ok_or_else(|| {
+            Error::usage(format!("`{}` and that base have no common history", source.name))
+        })?),
+        None => None,
+    };
     let changes = match base {
         Some(base) => changes_between(repo, Some(repo.tree_of(base)?), tree, &takes(&managed))?.0,
         None => own_changes(repo, context, &source, progress)?,

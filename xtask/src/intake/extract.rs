@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use super::collect::{Built, Clashing, Extraction, Waiting, build, extract, summary, waiting};
+use super::collect::{
+    Built, Clashing, Extraction, Side, Waiting, build, extract, note_seen, summary, waiting,
+};
 use super::source::{Source, source};
 use super::words::Summary;
 use crate::base::error::{Error, Result};
@@ -57,10 +59,12 @@ pub fn collect(
             let wanted = [&config.branch[..], &config.changes, &aim.branch];
             let there = repo.fetch(&config.remote, &wanted)?;
             is_gone = !there.contains(&config.changes);
-            context = context::read(repo)?;
+            context = context::of_remote(repo)?;
         }
         let from: Source = source(repo, &context, &aim.branch)?;
-        let mut waiting = waiting(repo, &context)?;
+        // What only this clone has collected is not pushed along.
+        let side = if aim.push { Side::Remote } else { Side::Both };
+        let mut waiting = waiting(repo, &context, side)?;
         if is_gone {
             // Somebody has removed it there. What it held waits all the same.
             waiting.remote = None;
@@ -86,8 +90,8 @@ pub fn collect(
     .hint("try again"))
 }
 
-/// Gives the branch of changes its new commit: first at the remote, if that is wanted, then here.
-/// Says whether it still was where it had been seen.
+/// Gives the branch of changes its new commit: at the remote if that is wanted, and else here. Says
+/// whether it still was where it had been seen.
 fn put(
     repo: &Repo,
     context: &Context,
@@ -97,35 +101,36 @@ fn put(
     tools: &Tools<'_>,
 ) -> Result<bool> {
     let (changes, remote) = (&context.config.changes, &context.config.remote);
-    let is_empty = built.waiting.is_empty();
+    let old = if aim.push { waiting.remote } else { waiting.local };
+    let is_needless = built.waiting.is_empty() && old.is_none();
+    if is_needless || old == Some(built.tip) {
+        return Ok(true);
+    }
     let name = format!("refs/heads/{changes}");
-    let is_wanted = waiting.local.is_some() || !aim.push && !is_empty;
-    let moves_here = is_wanted && waiting.local != Some(built.tip);
-    let held = repo.branches_in_use()?.into_iter().find(|one| one.branch == *changes);
-    if let Some(held) = held.filter(|_| moves_here) {
+    let failed = |cause| Error::unable(format!("`{changes}` cannot be moved")).because(cause);
+    tools.disk.other("move the branch of changes").map_err(failed)?;
+    if aim.push {
+        let one = RefPush { name, old, new: Some(built.tip) };
+        return match repo.push_refs(remote, &[one])?.pop() {
+            Some(Pushed::Done) => Ok(true),
+            Some(Pushed::Moved) | None => Ok(false),
+            Some(Pushed::Refused(why)) => {
+                Err(Error::unable(format!("`{remote}` refuses `{changes}`: {why}"))
+                    .hint("nothing was changed; `git push` may tell more"))
+            }
+        };
+    }
+    if let Some(held) = repo.branches_in_use()?.into_iter().find(|one| one.branch == *changes) {
         return Err(Error::unable(format!(
             "`{changes}` is checked out in `{}`, and is made anew by this; nothing was changed",
             held.root.display()
         ))
         .hint("switch that worktree to another branch first"));
     }
-    let failed = |cause| Error::unable(format!("`{changes}` cannot be moved")).because(cause);
-    tools.disk.other("move the branch of changes").map_err(failed)?;
-    let is_new = waiting.remote != Some(built.tip) && !(is_empty && waiting.remote.is_none());
-    if aim.push && is_new {
-        let one = RefPush { name: name.clone(), old: waiting.remote, new: Some(built.tip) };
-        match repo.push_refs(remote, &[one])?.pop() {
-            Some(Pushed::Done) => {}
-            Some(Pushed::Moved) | None => return Ok(false),
-            Some(Pushed::Refused(why)) => {
-                return Err(Error::unable(format!("`{remote}` refuses `{changes}`: {why}"))
-                    .hint("nothing was changed; `git push` may tell more"));
-            }
-        }
-    }
-    if !moves_here {
-        return Ok(true);
-    }
     let seconds = tools.world.now_seconds();
-    repo.swap_ref(&name, waiting.local, Some(built.tip), "xtask: extract", seconds)
+    let is_put = repo.swap_ref(&name, old, Some(built.tip), "xtask: extract", seconds)?;
+    if is_put {
+        note_seen(repo, waiting.remote, seconds)?;
+    }
+    Ok(is_put)
 }

@@ -7,10 +7,13 @@ use std::path::PathBuf;
 use super::words::COMMIT_TRAILER;
 use crate::base::error::{Error, Result};
 use crate::base::path::RepoPath;
-use crate::config::{BRANCHES_FILE, SYNC_FILE, rule_faults};
+use crate::config::{BRANCHES_FILE, SYNC_FILE, SyncConfig, rule_faults};
 use crate::repo::{Id, InUse, Repo};
 use crate::sync::context::Context;
 use crate::sync::run::{Tools, check_gates};
+
+/// How often two refs are read that somebody may be moving between the readings.
+const TRIES: u32 = 10;
 
 /// Where the canonical branch stands, and how it can be moved.
 #[derive(Clone, Debug)]
@@ -29,14 +32,23 @@ pub struct Ground {
 pub fn ground(repo: &Repo, context: &Context) -> Result<Ground> {
     let branch = context.config.branch.clone();
     let remote = &context.config.remote;
-    let local = repo.resolve(&format!("refs/heads/{branch}"))?;
-    let tip = context.canonical.commit;
-    if let Some(local) = local
-        && !repo.is_ancestor(local, tip)?
-    {
-        return Err(Error::unable(format!("`{branch}` and `{remote}/{branch}` have diverged"))
-            .hint(format!("`git switch {branch} && git pull --rebase` brings them together")));
-    }
+    // Others may be moving it right now: both are read until they fit.
+    let mut tries = 0..TRIES;
+    let (local, tip) = loop {
+        let resolved = repo.canonical(&branch, remote)?;
+        let tip =
+            resolved.as_ref().map_or(context.canonical.commit, |found| found.canonical.commit);
+        let local = repo.resolve(&format!("refs/heads/{branch}"))?;
+        let fits = local.map_or(Ok(true), |local| repo.is_ancestor(local, tip))?;
+        if fits {
+            break (local, tip);
+        }
+        let has_diverged = resolved.is_some_and(|found| found.diverged.is_some());
+        if has_diverged || tries.next().is_none() {
+            return Err(Error::unable(format!("`{branch}` and `{remote}/{branch}` have diverged"))
+                .hint(format!("`git switch {branch} && git pull --rebase` brings them together")));
+        }
+    };
     let checked_out = holder(repo, &branch)?;
     Ok(Ground { branch, tip, local, checked_out })
 }
@@ -68,8 +80,8 @@ fn holder(repo: &Repo, branch: &str) -> Result<Option<PathBuf>> {
     Ok(found)
 }
 
-/// Refuses a commit whose rules could not be read: every branch goes by them.
-pub fn check_rules(repo: &Repo, commit: Id) -> Result<()> {
+/// Refuses a commit whose rules could not be read, or would lead elsewhere: every branch goes by them.
+fn check_rules(repo: &Repo, context: &Context, commit: Id) -> Result<()> {
     let tree = repo.tree_of(commit)?;
     let mut faults = Vec::new();
     for file in [SYNC_FILE, BRANCHES_FILE] {
@@ -77,10 +89,22 @@ pub fn check_rules(repo: &Repo, commit: Id) -> Result<()> {
             faults.extend(rule_faults(file, &repo.blob(entry.id)?));
         }
     }
+    if faults.is_empty()
+        && let Some(entry) = repo.entry_at(tree, &RepoPath::new(SYNC_FILE))?
+    {
+        let text = String::from_utf8_lossy(&repo.blob(entry.id)?).into_owned();
+        let (new, now) = (SyncConfig::parse(SYNC_FILE, &text)?, &context.config);
+        if (&new.branch, &new.remote) != (&now.branch, &now.remote) {
+            faults.push(format!(
+                "{SYNC_FILE}: the canonical branch would be `{}` of `{}`, not `{}` of `{}`",
+                new.branch, new.remote, now.branch, now.remote
+            ));
+        }
+    }
     if faults.is_empty() {
         return Ok(());
     }
-    let refused = Error::no("the rules that every branch goes by could not be read any more");
+    let refused = Error::no("the rules that every branch goes by would not work any more");
     Err(faults.into_iter().fold(refused, Error::detail).hint("correct them on the branch first"))
 }
 
@@ -94,7 +118,7 @@ pub fn land(
     message: &str,
     tools: &Tools<'_>,
 ) -> Result<bool> {
-    check_rules(repo, new)?;
+    check_rules(repo, context, new)?;
     let name = format!("refs/heads/{}", ground.branch);
     tools
         .disk
@@ -102,13 +126,14 @@ pub fn land(
         .map_err(|cause| Error::unable("the canonical branch cannot be moved").because(cause))?;
     let Some(root) = &ground.checked_out else {
         let seconds = tools.world.now_seconds();
-        if !repo.swap_ref(&name, ground.local, Some(new), message, seconds)? {
-            return Ok(false);
-        }
         if ground.local.is_none() {
             follow(repo, context)?;
         }
-        return Ok(true);
+        // Whoever has checked it out since would see all of it as staged, the other way round.
+        if holder(repo, &ground.branch)?.is_some() {
+            return Ok(false);
+        }
+        return repo.swap_ref(&name, ground.local, Some(new), message, seconds);
     };
     let there = repo.open_worktree(root)?;
     let (_lock, _) = tools.enter(&there)?;

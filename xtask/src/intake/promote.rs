@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::carry::changes_between;
-use super::collect::{Collected, Waiting, build, waiting};
+use super::carry::{PathChange, changes_between};
+use super::collect::{Collected, Side, Waiting, build, note_seen, waiting};
 use super::land::{Ground, ground, land};
 use super::resolve::moves_on;
-use super::reverse::{ROUNDS, Taken, check_same};
+use super::reverse::{ROUNDS, Taken, looks_different, pause};
 use super::series::{Item, Series, carry_all};
 use super::source::{check_names, takes};
 use crate::base::error::{Error, Result};
+use crate::base::path::RepoPath;
 use crate::base::words::some_of;
 use crate::repo::{Id, Repo};
 use crate::sync::context::{self, Context};
@@ -27,8 +28,12 @@ pub struct Choice {
     pub waiting: Waiting,
     /// What was chosen of it.
     pub chosen: Vec<Collected>,
+    /// What was made by hand and not named.
+    pub by_hand: Vec<Collected>,
     /// What of each is carried.
     pub items: Vec<Item>,
+    /// What of each is not managed, and stays.
+    pub left_out: Vec<BTreeSet<RepoPath>>,
     /// What becomes of each.
     pub series: Series,
 }
@@ -48,9 +53,11 @@ pub struct Promoted {
 pub fn choose(repo: &Repo, names: &[String], tools: &Tools<'_>) -> Result<Choice> {
     let context = context::read(repo)?;
     let ground = ground(repo, &context)?;
-    let waiting = waiting(repo, &context)?;
+    let waiting = waiting(repo, &context, Side::Both)?;
     let known: Vec<String> = waiting.commits.iter().map(Collected::name).collect();
-    let unknown: Vec<String> = names.iter().filter(|name| !known.contains(name)).cloned().collect();
+    let is_unknown =
+        |word: &&String| !waiting.commits.iter().any(|one| one.is_meant_by(word.as_str()));
+    let unknown: Vec<String> = names.iter().filter(is_unknown).cloned().collect();
     if !unknown.is_empty() {
         let refused = Error::usage(format!("nothing from {} is waiting", some_of(&unknown, 5)));
         return Err(if known.is_empty() {
@@ -60,23 +67,35 @@ pub fn choose(repo: &Repo, names: &[String], tools: &Tools<'_>) -> Result<Choice
             refused.hint(format!("waiting: {}", some_of(&known, 10)))
         });
     }
-    let is_chosen = |one: &&Collected| names.is_empty() || names.contains(&one.name());
-    let chosen: Vec<Collected> = waiting.commits.iter().filter(is_chosen).cloned().collect();
-    let items: Result<Vec<Item>> = chosen.iter().map(|one| item(repo, &context, one)).collect();
-    let items = items?;
+    // What extract has not made goes along only if somebody means it.
+    let (mut chosen, mut by_hand) = (Vec::new(), Vec::new());
+    for one in &waiting.commits {
+        match (names.is_empty(), &one.branch) {
+            (true, Some(_)) => chosen.push(one.clone()),
+            (true, None) => by_hand.push(one.clone()),
+            (false, _) if names.iter().any(|word| one.is_meant_by(word)) => {
+                chosen.push(one.clone())
+            }
+            (false, _) => {}
+        }
+    }
+    let parts: Result<Vec<_>> = chosen.iter().map(|one| item(repo, &context, one)).collect();
+    let (items, left_out): (Vec<Item>, Vec<_>) = parts?.into_iter().unzip();
     let committer = repo.committer(tools.world.now_seconds()).ok();
     let (tip, onto, none) = (ground.tip, &ground.branch, BTreeMap::new());
     let series = carry_all(repo, tools.disk, tip, &items, committer.as_ref(), &none, onto)?;
-    Ok(Choice { context, ground, waiting, chosen, items, series })
+    Ok(Choice { context, ground, waiting, chosen, by_hand, items, left_out, series })
 }
 
 /// What of a collected commit may go on the canonical branch: the managed paths alone.
-fn item(repo: &Repo, context: &Context, one: &Collected) -> Result<Item> {
+fn item(repo: &Repo, context: &Context, one: &Collected) -> Result<(Item, BTreeSet<RepoPath>)> {
     let managed = Managed::new(&context.config, one.branch.as_deref());
     let before = repo.tree_of(one.commit.parents[0])?;
-    let (changes, _) = changes_between(repo, Some(before), one.commit.tree, &takes(&managed))?;
+    let (changes, left_out) =
+        changes_between(repo, Some(before), one.commit.tree, &takes(&managed))?;
     check_names(&changes)?;
-    Ok(Item { commit: one.commit.id, changes, trailers: Vec::new(), label: one.name() })
+    let item = Item { commit: one.commit.id, changes, trailers: Vec::new(), label: one.name() };
+    Ok((item, left_out))
 }
 
 impl Choice {
@@ -88,18 +107,35 @@ impl Choice {
         before.filter(|one| !gone.contains(&one.commit.id)).map(Collected::name).collect()
     }
 
+    /// What nothing is left of once it is taken.
     fn gone(&self) -> BTreeSet<Id> {
-        self.chosen.iter().map(|one| one.commit.id).collect()
+        let whole = self.chosen.iter().zip(&self.left_out).filter(|(_, left)| left.is_empty());
+        whole.map(|(one, _)| one.commit.id).collect()
+    }
+
+    /// What is put on the canonical branch: each source with its changes.
+    #[must_use]
+    pub fn content(&self) -> Vec<(String, Vec<PathChange>)> {
+        let names = self.chosen.iter().map(Collected::name);
+        names.zip(self.items.iter().map(|item| item.changes.clone())).collect()
     }
 }
 
-/// Puts what is chosen on the canonical branch, as often as others move it meanwhile. `shown` is how
-/// many commits somebody has said yes to.
-pub fn take(repo: &Repo, names: &[String], shown: usize, tools: &Tools<'_>) -> Result<Promoted> {
-    for _ in 0..ROUNDS {
+/// Puts what is chosen on the canonical branch, as often as others move it meanwhile. `shown` is what
+/// somebody has said yes to, and nothing else is taken.
+pub fn take(
+    repo: &Repo,
+    names: &[String],
+    shown: &[(String, Vec<PathChange>)],
+    tools: &Tools<'_>,
+) -> Result<Promoted> {
+    for round in 0..ROUNDS {
+        pause(round);
         let choice = choose(repo, names, tools)?;
         let Choice { context, ground, series, .. } = &choice;
-        check_same(series, shown, ground)?;
+        if series.conflict().is_some() || choice.content() != shown {
+            return Err(looks_different(ground));
+        }
         let message = "xtask: promote";
         if series.made() > 0 && !land(repo, context, ground, series.tip, message, tools)? {
             continue;
@@ -146,5 +182,8 @@ fn rebuild(
     let seconds = tools.world.now_seconds();
     let is_put = old == Some(built.tip)
         || repo.swap_ref(&name, old, Some(built.tip), "xtask: promote", seconds)?;
+    if is_put {
+        note_seen(repo, choice.waiting.remote, seconds)?;
+    }
     Ok(if is_put { Ok(built.waiting) } else { Err("somebody else has moved it".to_owned()) })
 }

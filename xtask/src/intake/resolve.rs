@@ -3,17 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::carry::{PathChange, changes_between};
 use super::land::{Ground, ground, land};
+use super::reverse::{ROUNDS, pause};
 use super::series::{Item, Series, carry_all};
-use super::source::{Pick, takes};
+use super::source::{Pick, check_names, takes};
 use super::words::{BRANCH_TRAILER, COMMIT_TRAILER};
 use crate::base::error::{Context as _, Error, Result};
+use crate::base::lock::Lock;
 use crate::base::markers::{conflicts, first_conflict};
 use crate::base::record::{self, Found};
+use crate::base::world::compact;
 use crate::repo::{Carried, Entry, Everything, Id, Mode, NewCommit, Repo, Stamp};
 use crate::sync::context::{self, Context};
 use crate::sync::managed::Managed;
@@ -21,8 +25,8 @@ use crate::sync::run::Tools;
 
 const KIND: &str = "xtask.reverse-sync/1";
 
-/// How often the canonical branch may move while this lands.
-const ROUNDS: usize = 4;
+/// How long somebody else who resolves is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(30);
 
 /// A commit that is still to be carried.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -46,6 +50,8 @@ struct State {
     tip: String,
     /// The commits to come; the first is the one that conflicts.
     left: Vec<Left>,
+    /// Whether its conflict is laid out in the worktree, and what is there is somebody's work.
+    is_laid_out: bool,
 }
 
 /// What came of going on.
@@ -87,6 +93,13 @@ pub fn is_open(repo: &Repo) -> bool {
     file(repo).symlink_metadata().is_ok()
 }
 
+/// Keeps others in this repository from resolving at the same time.
+fn enter(repo: &Repo, tools: &Tools<'_>) -> Result<Lock> {
+    let who = format!("pid {}", std::process::id());
+    let path = repo.shared_state_folder().join("reverse-sync.lock");
+    Lock::acquire(&path, &who, LOCK_WAIT, |holder| (tools.waiting)(holder))
+}
+
 /// Opens the conflict of a series for somebody to resolve.
 pub fn open(
     repo: &Repo,
@@ -96,6 +109,7 @@ pub fn open(
     series: &Series,
     tools: &Tools<'_>,
 ) -> Result<Went> {
+    let _alone = enter(repo, tools)?;
     if is_open(repo) {
         return Err(Error::unable("another conflict is being resolved")
             .detail(folder(repo).display().to_string())
@@ -112,21 +126,31 @@ pub fn open(
         base: ground.tip.to_string(),
         tip: series.tip.to_string(),
         left: left.collect(),
+        is_laid_out: false,
     };
     let lines = conflicts.iter().map(|conflict| conflict.words(&ground.branch)).collect();
-    lay_out(repo, &state, &picks[at].changes, tools)?;
+    lay_out(repo, state, &picks[at].changes, tools)?;
     Ok(Went::Conflict { commit: picks[at].commit.id, folder: folder(repo), lines })
 }
 
-/// Makes the worktree and brings git into the state of the conflict.
-fn lay_out(repo: &Repo, state: &State, changes: &[PathChange], tools: &Tools<'_>) -> Result<()> {
+/// Makes the worktree and brings git into the state of the conflict. Only when that is done does the
+/// record say so: until then there is nothing of anybody's in the worktree.
+fn lay_out(repo: &Repo, state: State, changes: &[PathChange], tools: &Tools<'_>) -> Result<()> {
     let tip = id(&state.tip)?;
-    let (theirs, folder) = (conflict_commit(repo, tip, state, changes)?, folder(repo));
-    record::write(tools.disk, &file(repo), KIND, state)
-        .unable(|| format!("`{}` cannot be written", file(repo).display()))?;
-    remove_folder(repo)?;
+    let (theirs, folder) = (conflict_commit(repo, tip, &state, changes)?, folder(repo));
+    let mut state = State { is_laid_out: false, ..state };
+    note(repo, &state, tools)?;
+    put_away(repo, tools)?;
     let there = repo.detached_worktree(&folder, tip)?;
-    there.pick_without_commit(theirs)
+    there.pick_without_commit(theirs)?;
+    state.is_laid_out = true;
+    note(repo, &state, tools)
+}
+
+fn note(repo: &Repo, state: &State, tools: &Tools<'_>) -> Result<()> {
+    let file = file(repo);
+    record::write(tools.disk, &file, KIND, state)
+        .unable(|| format!("`{}` cannot be written", file.display()))
 }
 
 /// A commit whose difference from its parent is what is carried: git's own merge shows it then as it
@@ -155,9 +179,10 @@ fn conflict_commit(repo: &Repo, tip: Id, state: &State, changes: &[PathChange]) 
 
 /// Goes on with what somebody has resolved.
 pub fn go_on(repo: &Repo, committer: &Stamp, tools: &Tools<'_>) -> Result<Went> {
+    let _alone = enter(repo, tools)?;
     let mut state = read(repo)?;
     let context = context::read(repo)?;
-    if folder(repo).symlink_metadata().is_err() {
+    if !state.is_laid_out || folder(repo).symlink_metadata().is_err() {
         // Whoever was cut short or has removed it begins with the conflict as it was.
         return finish(repo, state, committer, tools);
     }
@@ -183,7 +208,8 @@ pub fn go_on(repo: &Repo, committer: &Stamp, tools: &Tools<'_>) -> Result<Went> 
 
 /// Carries what is left, and lands.
 fn finish(repo: &Repo, mut state: State, committer: &Stamp, tools: &Tools<'_>) -> Result<Went> {
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
+        pause(round);
         let context = context::read(repo)?;
         let ground = ground(repo, &context)?;
         if id(&state.base)? != ground.tip {
@@ -208,7 +234,7 @@ fn finish(repo: &Repo, mut state: State, committer: &Stamp, tools: &Tools<'_>) -
             let lines = conflicts.iter().map(|conflict| conflict.words(branch)).collect();
             state.left.drain(..at);
             state.tip = series.tip.to_string();
-            lay_out(repo, &state, &items[at].changes, tools)?;
+            lay_out(repo, state, &items[at].changes, tools)?;
             return Ok(Went::Conflict { commit: items[at].commit, folder: folder(repo), lines });
         }
         if series.tip == ground.tip {
@@ -267,7 +293,7 @@ fn resolved_tree(there: &Repo, state: &State, context: &Context) -> Result<Id> {
     let tip = id(&state.tip)?;
     if there.head()?.commit != tip {
         return Err(Error::unable(format!("HEAD was moved in `{place}`"))
-            .hint(format!("`git reset --soft {tip}` there brings it back; {again}")));
+            .hint(format!("`git reset --soft {tip}` there keeps the files as they are; {again}")));
     }
     let loose = there.unstaged()?;
     if !loose.is_empty() {
@@ -292,9 +318,15 @@ fn resolved_tree(there: &Repo, state: &State, context: &Context) -> Result<Id> {
                 "{path}: it is not managed, and does not belong on the canonical branch"
             ));
         }
+        let change = PathChange { path: path.clone(), old: pair.one, new: pair.two };
+        if let Err(wrong) = check_names(&[change]) {
+            refuse(wrong.what().to_owned());
+            continue;
+        }
         if let Some(entry) = pair.two.filter(|entry| entry.mode != Mode::Gitlink) {
             let text = there.blob(entry.id)?;
-            let before = pair.one.map_or(Ok(Vec::new()), |one| there.blob(one.id))?;
+            let before = pair.one.filter(|one| one.mode != Mode::Gitlink);
+            let before = before.map_or(Ok(Vec::new()), |one| there.blob(one.id))?;
             if conflicts(&text) > conflicts(&before) {
                 refuse(format!("{path}: line {} has a conflict marker", first_conflict(&text)));
             }
@@ -306,47 +338,55 @@ fn resolved_tree(there: &Repo, state: &State, context: &Context) -> Result<Id> {
     }
 }
 
-/// Gives up: the canonical branch is as it was. What somebody has written in the worktree is kept
-/// beside it; answers where, if there was anything.
+/// Gives up: the canonical branch is as it was. The worktree with all that somebody has done in it is
+/// moved aside and kept; answers where it is, if there was one.
 pub fn abort(repo: &Repo, tools: &Tools<'_>) -> Result<Option<PathBuf>> {
+    let _alone = enter(repo, tools)?;
     if !is_open(repo) {
         return Err(Error::usage("no conflict is being resolved, so there is nothing to abort"));
     }
-    let kept = keep_work(repo, tools)?;
+    let is_somebodys = match record::read::<State>(&file(repo), KIND) {
+        Found::Whole(state) => state.is_laid_out,
+        _ => true,
+    };
+    let kept = if is_somebodys { put_aside(repo, tools)? } else { None };
     close(repo, tools)?;
     Ok(kept)
 }
 
-/// Copies what differs in the worktree to a folder of its own.
-fn keep_work(repo: &Repo, tools: &Tools<'_>) -> Result<Option<PathBuf>> {
-    let Ok(there) = repo.open_worktree(&folder(repo)) else { return Ok(None) };
-    let kept = repo.shared_state_folder().join(format!("aborted-{}", tools.world.now_seconds()));
-    let mut has_some = false;
-    for path in there.changed_files()? {
-        let from = path.on_disk(there.root());
-        let Ok(content) = std::fs::read(&from) else { continue };
-        let to = path.on_disk(&kept);
-        tools
-            .disk
-            .write_whole(&to, &content)
-            .unable(|| format!("`{}` cannot be kept", to.display()))?;
-        has_some = true;
+/// Moves the worktree to a name of its own.
+fn put_aside(repo: &Repo, tools: &Tools<'_>) -> Result<Option<PathBuf>> {
+    let folder = folder(repo);
+    if folder.symlink_metadata().is_err() {
+        return Ok(None);
     }
-    Ok(has_some.then_some(kept))
+    let named = |number: u32| {
+        let name = format!("resolve-{}-{number}", compact(tools.world.now_seconds()));
+        repo.shared_state_folder().join(name)
+    };
+    let free = (1..1000).map(named).find(|folder| folder.symlink_metadata().is_err());
+    let to = free.ok_or_else(|| Error::unable("too much was put aside; remove some of it"))?;
+    // What git does not know as a worktree (any more) is kept as a folder.
+    if !repo.move_worktree(&folder, &to)? {
+        let failed = || format!("`{}` cannot be moved aside", folder.display());
+        tools.disk.place(&folder, &to).unable(failed)?;
+    }
+    Ok(Some(to))
+}
+
+/// Takes a worktree away in which nothing is anybody's: where that is not certain, it is kept.
+fn put_away(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
+    let folder = folder(repo);
+    if folder.symlink_metadata().is_err() || repo.remove_worktree(&folder).is_ok() {
+        return Ok(());
+    }
+    put_aside(repo, tools).map(drop)
 }
 
 fn close(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
-    remove_folder(repo)?;
+    put_away(repo, tools)?;
     let file = file(repo);
     tools.disk.remove(&file).unable(|| format!("`{}` cannot be removed", file.display()))
-}
-
-fn remove_folder(repo: &Repo) -> Result<()> {
-    let folder = folder(repo);
-    if folder.symlink_metadata().is_err() {
-        return Ok(());
-    }
-    repo.remove_worktree(&folder)
 }
 
 fn read(repo: &Repo) -> Result<State> {

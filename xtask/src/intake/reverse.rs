@@ -1,6 +1,8 @@
 //! Approved commits, onto the canonical branch: first proposed, in memory if nothing may be written,
 //! then taken.
 
+use std::time::Duration;
+
 use super::land::{Ground, ground, land, taken};
 use super::resolve::moves_on;
 use super::series::{Item, Series, carry_all};
@@ -11,7 +13,16 @@ use crate::sync::context::{self, Context};
 use crate::sync::run::Tools;
 
 /// How often the canonical branch may move while this runs.
-pub(super) const ROUNDS: usize = 4;
+pub(super) const ROUNDS: u32 = 8;
+
+/// Waits a little before another round, longer each time, so that several who try do not keep each
+/// other from it.
+pub(super) fn pause(round: u32) {
+    if round > 0 {
+        let own = u64::from(std::process::id() % 16);
+        std::thread::sleep(Duration::from_millis((10 + own) << round.min(6)));
+    }
+}
 
 /// What would be put on the canonical branch.
 pub struct Proposal {
@@ -62,9 +73,12 @@ pub fn propose(
 pub fn take(repo: &Repo, proposal: Proposal, tools: &Tools<'_>) -> Result<Taken> {
     let shown = proposal.series.made();
     let Proposal { mut source, mut picks, .. } = proposal;
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
+        pause(round);
         let again = propose(repo, source, picks, tools)?;
-        check_same(&again.series, shown, &again.ground)?;
+        if again.series.conflict().is_some() || again.series.made() > shown {
+            return Err(looks_different(&again.ground));
+        }
         let Proposal { context, ground, series, .. } = &again;
         let message = format!("xtask: reverse-sync from {}", again.source.name);
         if series.made() == 0 || land(repo, context, ground, series.tip, &message, tools)? {
@@ -77,13 +91,10 @@ pub fn take(repo: &Repo, proposal: Proposal, tools: &Tools<'_>) -> Result<Taken>
 }
 
 /// Whoever has said yes has said it to what was shown.
-pub(super) fn check_same(series: &Series, shown: usize, ground: &Ground) -> Result<()> {
-    if series.conflict().is_none() && series.made() <= shown {
-        return Ok(());
-    }
-    Err(Error::unable(format!(
-        "`{}` has moved meanwhile, and this looks different now; nothing was changed",
-        ground.branch
+pub(super) fn looks_different(ground: &Ground) -> Error {
+    let branch = &ground.branch;
+    Error::unable(format!(
+        "something has moved meanwhile, and this looks different now; `{branch}` is as it was"
     ))
-    .hint("run it again to see how"))
+    .hint("run it again to see how")
 }

@@ -27,6 +27,10 @@ pub struct Source {
 pub fn source(repo: &Repo, context: &Context, name: &str) -> Result<Source> {
     let config = &context.config;
     let short = name.strip_prefix("refs/heads/").unwrap_or(name);
+    if !repo.is_branch_name(short) || short == "HEAD" {
+        return Err(Error::usage(format!("`{name}` is no name of a branch"))
+            .hint("`git branch -a` lists them"));
+    }
     let prefix = format!("{}/", config.remote);
     let at = |name: &str| -> Result<(Option<Id>, Option<Id>)> {
         let tracked = repo.resolve(&format!("refs/remotes/{prefix}{name}"))?;
@@ -105,7 +109,10 @@ pub fn picks(
     let managed = Managed::new(&context.config, Some(&source.name));
     let (mut picks, mut faults, mut seen) = (Vec::<Pick>::new(), Vec::new(), BTreeSet::new());
     for word in words {
-        let (ids, is_range) = match repo.named(word) {
+        // The branch itself, whatever else has its name.
+        let is_source = *word == source.name && source.other.is_none();
+        let named = if is_source { Ok(Named::One(source.tip)) } else { named(repo, word) };
+        let (ids, is_range) = match named {
             Ok(Named::One(id)) => (vec![id], false),
             Ok(Named::Range { from, to }) => {
                 let mut ids = repo.between(Some(from), to, mainline.is_some())?;
@@ -153,6 +160,20 @@ pub fn picks(
             Error::detail,
         )),
     }
+}
+
+/// What a word names. A tag that has the name of a branch hides it, and nobody means that.
+fn named(repo: &Repo, word: &str) -> Result<Named> {
+    let at = |kind: &str| repo.resolve(&format!("refs/{kind}/{word}"));
+    if repo.is_branch_name(word)
+        && let (Some(branch), Some(tag)) = (at("heads")?, at("tags")?)
+        && branch != tag
+    {
+        return Err(Error::usage(format!(
+            "`{word}` names a branch and a tag; `heads/{word}` or `tags/{word}` tells which"
+        )));
+    }
+    repo.named(word)
 }
 
 /// One commit; nothing for one of sync's own.

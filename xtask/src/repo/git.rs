@@ -79,7 +79,7 @@ impl Repo {
 
     /// A command that talks to a remote: it asks nothing, and has as long as a fetch.
     pub(super) fn ask_remote(&self, args: &[String]) -> Result<Output> {
-        let asking = self.git(args.iter().map(String::as_str));
+        let asking = self.git(args.iter().map(String::as_str)).that_lists();
         asking.variable("GIT_TERMINAL_PROMPT", "0").run_within(TRANSFER)
     }
 
@@ -107,12 +107,17 @@ impl Repo {
             return Err(not_reached(remote, &listed.stderr));
         }
         let mut branches = Vec::new();
-        for name in listed.stdout.lines().filter_map(|line| line.split('\t').nth(1)) {
+        for (id, name) in listed.stdout.lines().filter_map(|line| line.split_once('\t')) {
             let Some(name) = name.strip_prefix("refs/heads/") else { continue };
+            let is_text = !name.contains(char::REPLACEMENT_CHARACTER);
             // What is newer there than what was fetched is found out when it is pushed.
-            if let Some(id) = self.resolve(&format!("refs/remotes/{remote}/{name}"))? {
-                branches.push((name.to_owned(), id));
-            }
+            let fetched = if is_text {
+                self.resolve(&format!("refs/remotes/{remote}/{name}"))?
+            } else {
+                None
+            };
+            let id = fetched.or(Id::from_hex(id.as_bytes()).ok());
+            branches.extend(id.map(|id| (name.to_owned(), id)));
         }
         Ok(branches)
     }

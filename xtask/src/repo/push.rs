@@ -1,6 +1,8 @@
 //! Pushing refs whose values are known: each only from the value that it is known to have at the
 //! remote, and none held up by another that is refused.
 
+use std::collections::HashMap;
+
 use super::{Id, Repo};
 use crate::base::error::{Error, Result};
 
@@ -53,6 +55,8 @@ impl Repo {
         args.extend(["--".to_owned(), remote.to_owned()]);
         args.extend(refs.iter().map(|one| format!("{}:{}", text(one.new), one.name)));
         let pushed = self.ask_remote(&args)?;
+        let places: HashMap<&str, usize> =
+            refs.iter().enumerate().map(|(at, one)| (one.name.as_str(), at)).collect();
         let mut answers = vec![None; refs.len()];
         for line in pushed.stdout.lines() {
             // Each line is a flag, `from:to` and a summary.
@@ -63,11 +67,16 @@ impl Repo {
                 continue;
             };
             let to = names.split_once(':').map_or(names, |(_, to)| to);
-            if let Some(at) = refs.iter().position(|one| one.name == to) {
-                answers[at] = Some(answer(flag, summary));
+            if let Some(at) = places.get(to) {
+                answers[*at] = Some(answer(flag, summary));
             }
         }
         if answers.iter().all(Option::is_none) && !refs.is_empty() {
+            return Err(not_reached(remote, &pushed.stderr));
+        }
+        let is_all_well = answers.iter().all(|answer| *answer == Some(Pushed::Done));
+        if is_all_well && !pushed.status.success() {
+            // A remote can have several addresses, and one of them can fail.
             return Err(not_reached(remote, &pushed.stderr));
         }
         let silence = || Pushed::Refused("git has not said what became of it".to_owned());
@@ -84,19 +93,22 @@ fn answer(flag: &str, summary: &str) -> Pushed {
     let reason = reason.trim_end_matches(')');
     // What git says where the remote has something else than was expected, before it tries or while
     // it does.
-    let is_moved = ["stale info", "fetch first", "non-fast-forward", "cannot lock ref"]
-        .iter()
-        .any(|words| reason.contains(words))
-        || reason.contains("reference already exists")
-        || reason.contains("failed to update ref");
+    let says = |words: &str| reason.contains(words);
+    let is_moved = ["stale info", "fetch first", "non-fast-forward", "reference already exists"]
+        .into_iter()
+        .chain(["failed to update ref", "cannot lock ref"])
+        .any(says)
+        && !says("cannot create");
     if is_moved { Pushed::Moved } else { Pushed::Refused(reason.to_owned()) }
 }
 
 /// The error for a remote that does not answer.
 pub(super) fn not_reached(remote: &str, why: &str) -> Error {
-    Error::unable(format!("`{remote}` cannot be reached"))
-        .detail(why)
-        .hint(format!("`git ls-remote {remote}` tries it; `git remote -v` has its address"))
+    let failed = Error::unable(format!("talking to `{remote}` failed")).detail(why);
+    if why.contains("remote prune") || why.contains("unable to update local ref") {
+        return failed.hint(format!("`git remote prune {remote}` forgets branches that are gone"));
+    }
+    failed.hint(format!("`git ls-remote {remote}` tries it; `git remote -v` has its address"))
 }
 
 #[cfg(test)]
@@ -109,6 +121,9 @@ mod tests {
         assert_eq!(answer("+", "1...2 (forced update)"), Pushed::Done);
         assert_eq!(answer("!", "[rejected] (stale info)"), Pushed::Moved);
         assert_eq!(answer("!", "[remote rejected] (cannot lock ref 'x')"), Pushed::Moved);
+        let in_the_way =
+            "[remote rejected] (cannot lock ref 'x/y': 'x' exists; cannot create 'x/y')";
+        assert!(matches!(answer("!", in_the_way), Pushed::Refused(_)));
         assert_eq!(
             answer("!", "[remote rejected] (pre-receive hook declined)"),
             Pushed::Refused("pre-receive hook declined".to_owned())

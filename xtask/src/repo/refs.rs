@@ -37,6 +37,38 @@ impl Repo {
         Ok(found)
     }
 
+    /// The branches below a prefix such as `refs/heads/`, by their names without it, each with its
+    /// commit or with why it cannot be used: one that is broken does not hide the others.
+    pub fn branches_below(&self, prefix: &str) -> Result<Vec<(String, Result<Id, String>)>> {
+        let failed = || format!("the refs below `{prefix}` cannot be read");
+        let platform = self.git.references().unable(failed)?;
+        let mut found = Vec::new();
+        for reference in platform.prefixed(prefix).unable(failed)? {
+            let mut reference = reference.unable(failed)?;
+            let full = reference.name().as_bstr().to_owned();
+            let name = full.to_string()[prefix.len()..].to_owned();
+            let other = reference.target().try_name().map(|other| other.as_bstr().to_string());
+            let id = if std::str::from_utf8(&full).is_err() {
+                Err("its name is not UTF-8".to_owned())
+            } else if let Some(other) = other {
+                let other = other.strip_prefix(prefix).unwrap_or(&other);
+                Err(format!("it is another name for `{other}`"))
+            } else {
+                let peeled = reference.peel_to_id().map(|id| id.detach());
+                peeled.map_err(|_| "it does not lead to a commit".to_owned())
+            };
+            found.push((name, id));
+        }
+        found.sort_by(|one, two| one.0.cmp(&two.0));
+        Ok(found)
+    }
+
+    /// Whether a text can be the name of a branch.
+    #[must_use]
+    pub fn is_branch_name(&self, name: &str) -> bool {
+        !name.is_empty() && FullName::try_from(format!("refs/heads/{name}")).is_ok()
+    }
+
     /// Whether a remote of this name is configured.
     #[must_use]
     pub fn has_remote(&self, name: &str) -> bool {

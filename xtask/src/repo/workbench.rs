@@ -36,6 +36,13 @@ impl Repo {
         self.open_worktree(folder)
     }
 
+    /// Moves a worktree to another place; says no where git does not know it as one.
+    pub fn move_worktree(&self, from: &Path, to: &Path) -> Result<bool> {
+        let (from, to) = (from.display().to_string(), to.display().to_string());
+        let moved = self.git_in_ours(&["worktree", "move", "--force", "--force", &from, &to])?;
+        Ok(moved.status.success())
+    }
+
     /// Removes a worktree with all that is in it.
     pub fn remove_worktree(&self, folder: &Path) -> Result<()> {
         let place = folder.display().to_string();
@@ -90,15 +97,9 @@ impl Repo {
         Ok(names)
     }
 
-    /// The files that differ from HEAD here, staged or not, and those that are not tracked.
-    pub fn changed_files(&self) -> Result<Vec<RepoPath>> {
-        let mut files = self.listed(&["diff", "-z", "--name-only", "--no-renames", "HEAD"])?;
-        files.extend(self.listed(&["ls-files", "-z", "--others", "--exclude-standard"])?);
-        Ok(files)
-    }
-
     fn listed(&self, args: &[&str]) -> Result<Vec<RepoPath>> {
-        let listed = self.git_in_ours(args)?;
+        let listed = self.git(NO_HOOKS.into_iter().chain(args.iter().copied())).that_lists();
+        let listed = listed.run_within(LOCAL)?;
         if !listed.status.success() {
             return Err(Error::unable("git cannot list what has changed").detail(listed.stderr));
         }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Repo;
+use super::{Id, Repo};
 use crate::base::error::{Context, Error, Result};
 
 /// The files of a worktree's git folder that name branches in use, and what for.
@@ -34,6 +34,8 @@ pub struct InUse {
     pub root: PathBuf,
     /// Whether its folder is there.
     pub is_there: bool,
+    /// The commit that was last checked out there, by the reflog of its HEAD.
+    pub commit: Option<Id>,
     /// What git is in the middle of there with this branch, where it is not simply checked out.
     pub operation: Option<&'static str>,
 }
@@ -54,8 +56,11 @@ impl Repo {
         for (root, folder) in places {
             let root = root.canonicalize().unwrap_or(root);
             let is_there = root.is_dir();
+            let log = std::fs::read_to_string(folder.join("logs/HEAD")).unwrap_or_default();
+            let last = log.lines().last().and_then(|line| line.split(' ').nth(1));
+            let commit = last.and_then(|id| Id::from_hex(id.as_bytes()).ok());
             for (file, operation) in HOLDERS {
-                let Ok(text) = std::fs::read_to_string(folder.join(file)) else { continue };
+                let Some(text) = named_in(&folder.join(file)) else { continue };
                 let names = text.lines().filter_map(|line| {
                     let line = line.trim();
                     let line = line.strip_prefix("ref:").unwrap_or(line).trim();
@@ -65,7 +70,7 @@ impl Repo {
                 });
                 for name in names {
                     let (branch, root) = (name.to_owned(), root.clone());
-                    found.push(InUse { branch, root, is_there, operation });
+                    found.push(InUse { branch, root, is_there, commit, operation });
                 }
             }
         }
@@ -117,6 +122,14 @@ impl Repo {
         all.extend(linked);
         Ok(all)
     }
+}
+
+/// What a file that names refs says; a symlink names the one to which it leads, as HEAD can.
+fn named_in(file: &Path) -> Option<String> {
+    if let Ok(target) = std::fs::read_link(file) {
+        return Some(target.to_string_lossy().into_owned());
+    }
+    Some(String::from_utf8_lossy(&std::fs::read(file).ok()?).into_owned())
 }
 
 fn describe(root: PathBuf, repo: Option<&gix::Repository>) -> Worktree {

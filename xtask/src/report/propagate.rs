@@ -38,6 +38,8 @@ pub struct BranchFate {
     pub new: Option<String>,
     /// Why, where that is not plain.
     pub reason: Option<String>,
+    /// Whether something that was wanted could not be done although the branch is as it should be.
+    pub short: bool,
     /// How many paths are written.
     pub written: usize,
     /// How many are behind.
@@ -80,7 +82,8 @@ impl PropagateReport {
             self.branches.iter().filter(|line| actions.contains(&line.action)).collect()
         };
         let written = of(&["update", "worktree"]);
-        let trouble = of(&["refused", "failed"]);
+        let mut trouble = of(&["refused", "failed"]);
+        trouble.extend(self.branches.iter().filter(|line| line.short));
         let quiet = of(&["none"]);
         let left = of(&["left"]);
         let own = self.branches.iter().filter(|line| line.customised > 0).count();

@@ -29,7 +29,7 @@ pub enum Fault {
     Crash,
 }
 
-fn world(place: &Place<'_>) -> World {
+pub fn world(place: &Place<'_>) -> World {
     let env =
         place.environment().into_iter().map(|(name, value)| (name.into(), value.into())).collect();
     let program = env!("CARGO_BIN_EXE_xtask").into();
@@ -68,6 +68,23 @@ pub fn run_with(place: &Place<'_>, work: Work, fault: Fault, at: usize) -> (Resu
     let repo = Repo::discover(place.dir.as_std_path()).unwrap();
     let done = work(&repo, &tools);
     (done, steps.load(Ordering::SeqCst))
+}
+
+/// Runs something with tools that nothing disturbs.
+pub fn with_tools<T>(
+    place: &Place<'_>,
+    world: &World,
+    work: impl FnOnce(&Repo, &Tools<'_>) -> T,
+) -> T {
+    let tools = Tools {
+        ending: None,
+        world,
+        disk: &Disk::real(),
+        interrupts: &Interrupts::none(),
+        progress: &Silent,
+        waiting: &|_| {},
+    };
+    work(&Repo::discover(place.dir.as_std_path()).unwrap(), &tools)
 }
 
 fn sync_with(repo: &Repo, tools: &Tools<'_>, wishes: &Wishes) -> Result<()> {

@@ -114,7 +114,7 @@ fn every_source_keeps_its_own_commit() {
     repo.on_branch("two", |place| place.write("setup/list", "1\n2\n3\n4\n5\n6\n7\n8\n9\n"));
     repo.xtask(&["extract", "two"]).success().says("its commit was taken away");
     assert_eq!(subjects(&repo, &range).len(), 2);
-    // What somebody has put there by hand is carried along.
+    // What somebody has put there by hand is carried along, also if its message is copied.
     repo.on_branch(CHANGES, |place| place.write("setup/hand", "by hand\n"));
     repo.canonical(&[("setup/a", Some("a2\n"))]);
     repo.xtask(&["extract", "three"]).success();
@@ -237,9 +237,14 @@ fn what_was_put_there_by_hand_brings_no_application_along() {
         place.write("setup/hand", "by hand\n");
         place.write("src/app", "smuggled\n");
     });
-    repo.xtask(&["promote", "--yes"]).success();
+    // It goes along only if somebody means it, and what of it is not managed stays and waits.
+    repo.xtask(&["promote", "--yes"]).success().says("was put there by hand and stays");
+    assert_eq!(repo.try_git(&["cat-file", "-e", "orchestration-tools:setup/hand"]).code, Some(128));
+    let id = repo.id(CHANGES);
+    repo.xtask(&["promote", "--yes", &id[..10]]).success().says("left out").says("src/app");
     assert_eq!(repo.git(&["show", "orchestration-tools:setup/hand"]), "by hand\n");
     assert_eq!(repo.git(&["show", "orchestration-tools:src/app"]), "application\n");
+    assert_eq!(repo.git(&["diff", "--name-only", "orchestration-tools", CHANGES]), "src/app\n");
 }
 
 /// Two clones with the branches at a hub.
@@ -272,7 +277,8 @@ fn two_clones_that_push_lose_nothing_of_each_other() {
     ada.xtask(&["extract", "one", "--push"]).success();
     bob.git(&["fetch", "-q"]);
     bob.xtask(&["extract", "one", "--push"]).success();
-    assert_eq!(subjects(&hub, &range).len(), 4);
+    assert_eq!(subjects(&hub, &range).len(), 3, "what only Bob has collected was not named");
+    bob.xtask(&["status"]).success().says("`four`");
     assert_eq!(hub.git(&["show", &format!("{CHANGES}:setup/a")]), "a by one\n");
     // What was promoted and pushed does not come back from a clone that has not heard of it.
     ada.git(&["fetch", "-q"]);
@@ -280,6 +286,7 @@ fn two_clones_that_push_lose_nothing_of_each_other() {
     ada.git(&["push", "-q", "origin", "orchestration-tools"]);
     bob.xtask(&["extract", "two", "--push"]).success();
     assert_eq!(hub.id(CHANGES), hub.id("orchestration-tools"));
+    bob.xtask(&["promote", "--dry-run"]).success().says("setup/four");
 }
 
 #[test]
@@ -356,8 +363,8 @@ fn status_says_what_waits_and_survives_a_branch_that_is_not_as_it_should_be() {
     repo.on_branch(CHANGES, |place| {
         place.git(&["merge", "-q", "--no-ff", "-m", "a merge", "three"]);
     });
-    repo.xtask(&["status"]).success().says("has a merge");
-    repo.xtask(&["extract", "three"]).status(3).says("has a merge");
+    repo.xtask(&["status"]).success().says("is a merge");
+    repo.xtask(&["extract", "three"]).status(3).says("is a merge");
 }
 
 #[test]
@@ -368,4 +375,101 @@ fn a_branch_of_changes_that_was_removed_at_the_remote_is_put_there_again() {
     hub.git(&["update-ref", "-d", &format!("refs/heads/{CHANGES}")]);
     ada.xtask(&["extract", "two", "--push"]).success();
     assert_eq!(subjects(&hub, &format!("orchestration-tools..{CHANGES}")).len(), 2);
+}
+
+#[test]
+fn what_was_collected_here_is_newer_than_what_was_pushed_before() {
+    let lab = Lab::new();
+    let (ada, _, _) = two_clones(&lab);
+    ada.xtask(&["extract", "three", "--push"]).success();
+    ada.on_branch("three", |place| place.write("scripts/three", "v2\n"));
+    ada.xtask(&["extract", "three"]).success();
+    ada.xtask(&["extract", "one"]).success();
+    ada.xtask(&["promote", "three", "--yes"]).success();
+    assert_eq!(ada.git(&["show", "orchestration-tools:scripts/three"]), "v2\n");
+    // It was taken back there, and does not come again by itself.
+    ada.on_branch("orchestration-tools", |place| {
+        place.git(&["revert", "--no-edit", "HEAD"]);
+    });
+    ada.xtask(&["promote", "--dry-run"]).success().never_says("scripts/three");
+    // One that was withdrawn here is not taken although the remote still has it.
+    ada.xtask(&["extract", "two", "--push"]).success();
+    ada.xtask(&["extract", "two"]).success();
+    ada.on_branch("two", |place| place.write("setup/list", "1\n2\n3\n4\n5\n6\n7\n8\n9\n"));
+    ada.xtask(&["extract", "two"]).success().says("was taken away");
+    ada.xtask(&["promote", "two", "--yes"]).status(2).says("nothing from `two` is waiting");
+}
+
+#[test]
+fn what_was_withdrawn_at_the_remote_does_not_come_back_from_a_clone() {
+    let lab = Lab::new();
+    let (ada, bob, hub) = two_clones(&lab);
+    ada.xtask(&["extract", "two", "--push"]).success();
+    bob.git(&["fetch", "-q"]);
+    bob.xtask(&["extract", "two"]).success();
+    ada.on_branch("two", |place| place.write("setup/list", "1\n2\n3\n4\n5\n6\n7\n8\n9\n"));
+    ada.git(&["push", "-q", "origin", "two"]);
+    ada.xtask(&["extract", "two", "--push"]).success().says("was taken away");
+    bob.git(&["fetch", "-q"]);
+    bob.xtask(&["promote", "--yes"]).success().says("nothing is waiting");
+    bob.xtask(&["extract", "three", "--push"]).success();
+    assert_eq!(subjects(&hub, &format!("orchestration-tools..{CHANGES}")).len(), 1);
+}
+
+#[test]
+fn commits_by_hand_that_look_alike_are_two() {
+    let lab = Lab::new();
+    let (ada, bob, _) = two_clones(&lab);
+    ada.xtask(&["extract", "one", "--push"]).success();
+    bob.git(&["fetch", "-q"]);
+    bob.git(&["switch", "-q", CHANGES]);
+    bob.write("setup/bob", "bob\n");
+    bob.commit("fix");
+    bob.git(&["push", "-q"]);
+    ada.xtask(&["extract", "one"]).success();
+    ada.git(&["worktree", "add", "-q", lab.path("hand").as_str(), CHANGES]);
+    let hand = lab.place("hand");
+    hand.write("setup/ada", "ada\n");
+    hand.commit("fix");
+    // A copied message does not make a commit one of the source's.
+    hand.write("setup/copied", "copied\n");
+    hand.git(&["add", "--all"]);
+    hand.git(&["commit", "-q", "-C", "HEAD~1"]);
+    ada.git(&["worktree", "remove", hand.dir.as_str()]);
+    ada.git(&["fetch", "-q"]);
+    ada.xtask(&["extract", "two"]).success();
+    for path in ["setup/bob", "setup/ada", "setup/copied"] {
+        ada.git(&["cat-file", "-e", &format!("{CHANGES}:{path}")]);
+    }
+}
+
+#[test]
+fn what_is_not_pushed_does_not_get_out_by_an_extraction() {
+    let lab = Lab::new();
+    let (ada, _, hub) = two_clones(&lab);
+    ada.canonical(&[("setup/a", Some("secret\n"))]);
+    ada.xtask(&["extract", "three"]).success();
+    ada.xtask(&["extract", "one", "--push"]).success();
+    assert_eq!(hub.git(&["show", &format!("{CHANGES}:setup/a")]), "a1\n");
+    assert_eq!(subjects(&hub, &format!("orchestration-tools..{CHANGES}")).len(), 1);
+}
+
+#[test]
+fn promote_takes_what_was_shown_and_nothing_else() {
+    use xtask::intake::promote;
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    repo.xtask(&["extract", "three"]).success();
+    let world = crate::crash::world(&repo);
+    let taken = crate::crash::with_tools(&repo, &world, |repo_here, tools| {
+        let choice = promote::choose(&repo_here.in_memory(), &[], tools).unwrap();
+        repo.on_branch("three", |place| place.write("scripts/three", "EVIL\n"));
+        repo.xtask(&["extract", "three"]).success();
+        promote::take(repo_here, &[], &choice.content(), tools).map(drop)
+    });
+    assert!(taken.unwrap_err().what().contains("looks different now"));
+    assert_eq!(
+        repo.try_git(&["cat-file", "-e", "orchestration-tools:scripts/three"]).code,
+        Some(128)
+    );
 }

@@ -23,7 +23,7 @@ fn propagate_all(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
         allow_mass_deletion: false,
         lists: false,
     };
-    let outcome = propagate(repo, &aim, &|_, _| Ok(()), tools)?;
+    let outcome = propagate(repo, &aim, tools)?;
     let failed = outcome.rows.values().find(|row| row.fate == xtask::fleet::decide::Fate::Failed);
     match failed {
         Some(row) => Err(Error::unable(row.why.clone().unwrap_or_default())),
@@ -37,7 +37,8 @@ fn extract_one(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
 }
 
 fn promote_all(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
-    promote::take(repo, &[], usize::MAX, tools).map(drop)
+    let choice = promote::choose(&repo.in_memory(), &[], tools)?;
+    promote::take(repo, &[], &choice.content(), tools).map(drop)
 }
 
 fn take_one(repo: &Repo, tools: &Tools<'_>) -> Result<()> {

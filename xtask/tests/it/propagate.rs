@@ -100,7 +100,7 @@ fn a_branch_in_a_worktree_is_synced_there_by_its_rules() {
     repo.git(&["worktree", "add", "-q", linked.as_str(), "feature/work"]);
     let linked = lab.place("linked");
     let ran = repo.xtask(&["propagate", "plain", "feature/work"]).success();
-    ran.says("feature/work").says("plain");
+    ran.says("2 branches brought up to date");
     // The unsaved edit stays; the rest is synced, in index and files as well.
     assert_eq!(repo.read("setup/a"), "unsaved\n");
     assert_eq!(repo.status(), " M setup/a\n");
@@ -230,11 +230,19 @@ fn a_branch_that_follows_is_moved_there_first_and_pushed_only_with_what_is_ours(
     assert_eq!(hub.id("plain"), repo.id("plain"));
     assert_eq!(hub.git(&["show", "feature/work:src/app"]), "work\n");
     assert_eq!(hub.git(&["show", "feature/own:setup/a"]), "a2\n");
-    assert_eq!(hub.id("orchestration-sync/main"), repo.id("orchestration-sync/main"));
+    // What stands beside a protected branch is made at the remote from what is there.
+    assert_eq!(
+        hub.try_git(&["rev-parse", "-q", "--verify", "orchestration-sync/main"]).code,
+        Some(1)
+    );
     assert_eq!(hub.git(&["show", "main:setup/a"]), "a1\n");
     // What was brought up to date before is pushed, and that is told.
     repo.canonical(&[("setup/a", Some("a3\n"))]);
     repo.xtask(&["propagate"]).success();
+    // What is not on the canonical branch there is not pushed by the way.
+    repo.xtask(&["propagate", "--push"]).success().says("not pushed yet does not count");
+    assert_eq!(hub.git(&["show", "feature/own:setup/a"]), "a2\n");
+    repo.git(&["push", "-q", "origin", "orchestration-tools"]);
     repo.xtask(&["propagate", "--push"]).success().says("pushed as they were").says("feature/own");
     assert_eq!(hub.git(&["show", "feature/own:setup/a"]), "a3\n");
     // A branch that is only here is brought up to date, and not put there.
@@ -349,13 +357,16 @@ fn what_is_not_pushed_yet_does_not_reach_the_branches_of_the_remote() {
 fn wrong_use_says_what_to_type() {
     let lab = Lab::new();
     let repo = fleet(&lab);
-    repo.xtask(&["propagate", "nothing*", "plain"]).status(2).says("no branch matches `nothing*`");
+    repo.xtask(&["propagate", "nothing*", "plain"])
+        .status(2)
+        .says("no branch that follows `orchestration-tools` matches `nothing*`");
     assert_eq!(repo.git(&["show", "plain:setup/a"]), "a1\n");
     repo.xtask(&["propagate", "--push"]).status(3).says("there is no remote `origin`");
     repo.xtask(&["propagate", "--remote", "--push"]).status(3).says("there is no remote");
     repo.xtask(&["propagate", "--pr"]).status(2);
     repo.git(&["remote", "add", "origin", lab.path("nowhere").as_str()]);
-    repo.xtask(&["propagate", "--remote", "--push"]).status(3).says("cannot be reached");
+    repo.git(&["update-ref", "refs/remotes/origin/orchestration-tools", "orchestration-tools"]);
+    repo.xtask(&["propagate", "--remote", "--push"]).status(3).says("talking to `origin` failed");
     assert_eq!(repo.git(&["show", "plain:setup/a"]), "a1\n");
     // A branch named like an option is a branch.
     repo.git(&["update-ref", "refs/heads/--remote", "plain"]);
@@ -364,21 +375,125 @@ fn wrong_use_says_what_to_type() {
 }
 
 #[test]
-fn a_branch_beside_that_the_service_has_removed_is_made_again() {
+fn what_stands_beside_a_protected_branch_at_the_remote_is_nobodys_loss() {
     let lab = Lab::new();
     let repo = with_hub(&lab);
     let hub = lab.place("hub");
-    repo.git(&["switch", "-q", "--detach"]);
-    repo.xtask(&["propagate", "--push"]).success();
-    // It was merged by a squash, and removed there; and so was a branch that is still here.
+    let all = ["propagate", "--remote", "--push"];
+    repo.xtask(&all).success();
+    let first = hub.id("orchestration-sync/main");
+    // It was merged by a squash, and the service has removed it; this clone has not heard of that.
     let tree = hub.git(&["rev-parse", "orchestration-sync/main^{tree}"]);
     let squashed = hub.git(&["commit-tree", "-p", "main", "-m", "squashed", tree.trim()]);
     hub.git(&["update-ref", "refs/heads/main", squashed.trim()]);
     hub.git(&["update-ref", "-d", "refs/heads/orchestration-sync/main"]);
-    hub.git(&["update-ref", "-d", "refs/heads/plain"]);
-    repo.git(&["fetch", "-q", "origin", "main:main"]);
     repo.canonical(&[("setup/a", Some("a3\n"))]);
-    repo.xtask(&["propagate", "--push"]).success().says("does not have it any more");
+    repo.git(&["push", "-q", "origin", "orchestration-tools"]);
+    repo.xtask(&all).success();
     assert_eq!(hub.id("orchestration-sync/main^"), squashed.trim());
-    assert_eq!(hub.try_git(&["rev-parse", "-q", "--verify", "plain"]).code, Some(1));
+    // Somebody has put a commit on it: neither a new state nor its end takes that away.
+    let by_bob =
+        hub.git(&["commit-tree", "-p", "orchestration-sync/main", "-m", "bob", tree.trim()]);
+    hub.git(&["update-ref", "refs/heads/orchestration-sync/main", by_bob.trim()]);
+    repo.canonical(&[("setup/a", Some("a4\n"))]);
+    repo.git(&["push", "-q", "origin", "orchestration-tools"]);
+    repo.xtask(&all).status(3).says("commits that are not xtask's");
+    assert_eq!(hub.id("orchestration-sync/main"), by_bob.trim());
+    hub.git(&["update-ref", "refs/heads/main", &first]);
+    repo.xtask(&["propagate", "--push"]).success();
+    assert_eq!(hub.id("orchestration-sync/main"), by_bob.trim());
+}
+
+#[test]
+fn a_branch_that_follows_a_protected_one_is_not_pushed_there() {
+    let lab = Lab::new();
+    let repo = with_hub(&lab);
+    let hub = lab.place("hub");
+    repo.git(&["branch", "--track", "topic", "origin/main"]);
+    repo.git(&["branch", "--track", "tooling", "origin/orchestration-tools"]);
+    repo.git(&["branch", "-f", "tooling", "main"]);
+    repo.git(&["branch", "--track", "twin", "origin/plain"]);
+    repo.git(&["switch", "-q", "--detach"]);
+    let before = (hub.id("main"), hub.id("orchestration-tools"));
+    let ran = repo.xtask(&["propagate", "--push", "-v"]);
+    ran.status(3).says("follows `main`").says("another branch here follows the same one");
+    assert_eq!((hub.id("main"), hub.id("orchestration-tools")), before);
+    assert_eq!(repo.git(&["show", "topic:setup/a"]), "a2\n");
+    assert_eq!(hub.git(&["show", "plain:setup/a"]), "a2\n");
+}
+
+#[test]
+fn a_push_that_cannot_be_made_does_not_hide_what_was_done_here() {
+    let lab = Lab::new();
+    let repo = with_hub(&lab);
+    repo.git(&["config", "remote.origin.pushurl", lab.path("nowhere").as_str()]);
+    let seen = repo.xtask(&["propagate", "--push", "--json"]).status(3).json();
+    let plain = branch_of(&seen, "plain");
+    assert_eq!((plain["action"].as_str(), plain["short"].as_bool()), (Some("update"), Some(true)));
+    assert_eq!(plain["new"], repo.id("plain"));
+}
+
+#[test]
+fn another_remote_that_the_rules_name_is_the_one_that_counts() {
+    let lab = Lab::new();
+    let repo = with_hub(&lab);
+    let fork = lab.path("fork");
+    repo.git(&["clone", "-q", "--bare", lab.path("hub").as_str(), fork.as_str()]);
+    repo.canonical(&[(
+        "setup/sync.toml",
+        Some("[canonical]\nremote = \"upstream\"\n[managed]\ninclude = [\"/setup/\"]\n"),
+    )]);
+    repo.git(&["remote", "rename", "origin", "upstream"]);
+    repo.git(&["remote", "add", "origin", fork.as_str()]);
+    repo.git(&["push", "-q", "upstream", "orchestration-tools"]);
+    let fork = lab.place("fork");
+    let only = fork.git(&["commit-tree", "-p", "main", "-m", "fork only", "main^{tree}"]);
+    fork.git(&["update-ref", "refs/heads/main", only.trim()]);
+    let before = fork.git(&["for-each-ref"]);
+    repo.xtask(&["propagate", "--remote", "--push"]).success();
+    let hub = lab.place("hub");
+    assert_eq!(hub.id("orchestration-sync/main^"), hub.id("main"));
+    assert_eq!(hub.git(&["show", "plain:setup/a"]), "a2\n");
+    assert_eq!(fork.git(&["for-each-ref"]), before);
+}
+
+#[test]
+fn one_ref_that_is_broken_does_not_hold_up_the_others() {
+    let lab = Lab::new();
+    let repo = fleet(&lab);
+    repo.git(&["switch", "-q", "--detach"]);
+    repo.git(&["symbolic-ref", "refs/heads/alias", "refs/heads/plain"]);
+    repo.git(&["symbolic-ref", "refs/heads/dangling", "refs/heads/nowhere"]);
+    fs::write(lab.path("repo/.git/refs/heads/no-object"), format!("{}\n", "1".repeat(40))).unwrap();
+    let ran = repo.xtask(&["propagate", "-v"]).status(3);
+    ran.says("another name for `plain`").says("no-object");
+    assert_eq!(repo.git(&["show", "plain:setup/a"]), "a2\n");
+    repo.xtask(&["propagate", "alias", "-v"]).success();
+}
+
+#[test]
+fn a_branch_that_has_nothing_to_do_with_it_is_left_alone_in_a_worktree_too() {
+    let lab = Lab::new();
+    let repo = fleet(&lab);
+    let pages = lab.path("pages");
+    repo.git(&["worktree", "add", "-q", "--orphan", "-b", "pages", pages.as_str()]);
+    let pages = lab.place("pages");
+    pages.write("index.html", "<p>\n");
+    let tip = pages.commit("pages");
+    repo.xtask(&["propagate", "pages", "-v"]).success().says("shares no history");
+    assert_eq!(pages.head(), tip);
+}
+
+#[test]
+fn a_head_that_is_a_symlink_names_a_branch_in_use() {
+    let lab = Lab::new();
+    let repo = fleet(&lab);
+    repo.git(&["switch", "-q", "plain"]);
+    let head = lab.path("repo/.git/HEAD");
+    fs::remove_file(&head).unwrap();
+    std::os::unix::fs::symlink("refs/heads/plain", &head).unwrap();
+    assert_eq!(repo.git(&["symbolic-ref", "HEAD"]).trim(), "refs/heads/plain");
+    let before = repo.scene();
+    repo.xtask(&["propagate", "plain"]).status(3);
+    assert_eq!(repo.scene(), before);
 }

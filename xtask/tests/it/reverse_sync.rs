@@ -201,21 +201,104 @@ fn a_conflict_is_resolved_in_a_worktree_of_its_own() {
 }
 
 #[test]
-fn giving_up_changes_nothing_and_keeps_what_was_written() {
+fn giving_up_changes_nothing_and_keeps_all_that_was_done() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.canonical(&[("setup/a", Some("a by canonical\n"))]);
     let before = repo.git(&["for-each-ref"]);
     repo.xtask(&["reverse-sync", "feature", "feature", "--resolve", "--yes"]).status(1);
     let place = lab.place("repo/.git/xtask/resolve");
+    repo.write(".git/info/exclude", "/ignored\n");
     place.write("setup/a", "hours of work\n");
+    place.git(&["add", "setup/a"]);
+    place.git(&["commit", "-qm", "somebody commits there"]);
+    let commit = place.head();
+    place.write("ignored", "ignored\n");
+    place.link("nowhere", "setup/dangling");
     let ran = repo.xtask(&["reverse-sync", "--abort"]).success();
     let kept =
         ran.err.lines().find_map(|line| line.split_once(" is kept in ")).unwrap().1.to_owned();
-    assert_eq!(fs::read_to_string(format!("{kept}/setup/a")).unwrap(), "hours of work\n");
-    assert!(!place.dir.exists());
+    let kept = Place { lab: &lab, dir: kept.into() };
+    assert_eq!(kept.read("setup/a"), "hours of work\n");
+    assert_eq!((kept.read("ignored"), kept.head()), ("ignored\n".to_owned(), commit));
+    assert!(kept.has("setup/dangling") && !place.dir.exists());
     assert_eq!(repo.git(&["for-each-ref"]), before);
     repo.xtask(&["reverse-sync", "--abort"]).status(2);
+    // It is nobody's worktree for anything else.
+    repo.xtask(&["sync", "--all-worktrees"]).status(1);
+}
+
+#[test]
+fn a_resolution_that_was_cut_short_begins_with_the_conflict_again() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    repo.canonical(&[("setup/a", Some("a by canonical\n"))]);
+    // A git that is killed where it would lay the conflict out.
+    let bin = lab.path("bin/git");
+    fs::create_dir_all(bin.parent().unwrap()).unwrap();
+    let text = "#!/bin/sh\ncase \"$*\" in *cherry-pick*) kill -9 $PPID; exit 1 ;; esac\nPATH=$REAL exec git \"$@\"\n";
+    fs::write(&bin, text).unwrap();
+    fs::set_permissions(&bin, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let real = std::env::var("PATH").unwrap();
+    let path = format!("{}:{real}", lab.path("bin"));
+    let variables = [("PATH", path.as_str()), ("REAL", real.as_str())];
+    let range = ["reverse-sync", "feature", "main..feature", "--resolve", "--yes"];
+    assert_eq!(repo.xtask_with(&range, &variables).code, None, "it was killed");
+    let tip = repo.id("orchestration-tools");
+    repo.xtask(&["reverse-sync", "--continue"]).status(1).says("setup/a");
+    assert_eq!(repo.id("orchestration-tools"), tip);
+    let place = lab.place("repo/.git/xtask/resolve");
+    assert_eq!(place.status(), "UU setup/a\n");
+    // A folder that git does not know any more is kept as one.
+    fs::remove_file(place.dir.join(".git")).unwrap();
+    repo.git(&["worktree", "prune"]);
+    let ran = repo.xtask(&["reverse-sync", "--abort"]).success();
+    let kept =
+        ran.err.lines().find_map(|line| line.split_once(" is kept in ")).unwrap().1.to_owned();
+    assert!(fs::read_to_string(format!("{kept}/setup/a")).unwrap().contains("<<<<<<<"));
+    repo.xtask(&range).status(1).says("--continue");
+}
+
+#[test]
+fn a_resolution_brings_no_submodule_along() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    repo.canonical(&[("setup/a", Some("a by canonical\n"))]);
+    repo.xtask(&["reverse-sync", "feature", "feature", "--resolve", "--yes"]).status(1);
+    let place = lab.place("repo/.git/xtask/resolve");
+    place.write("setup/a", "a by both\n");
+    place.git(&["init", "-q", "setup/sub"]);
+    lab.place("repo/.git/xtask/resolve/setup/sub").commit("inside");
+    place.git(&["-c", "advice.addEmbeddedRepo=false", "add", "--all"]);
+    repo.xtask(&["reverse-sync", "--continue"]).status(1).says("is a submodule");
+}
+
+#[test]
+fn names_mean_what_people_mean_by_them() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    repo.git(&["tag", "feature", "main"]);
+    repo.xtask(&["reverse-sync", "feature", "feature", "--yes"]).success().says("Second managed");
+    repo.git(&["tag", "other", "main"]);
+    repo.git(&["branch", "other", "refs/heads/feature~1"]);
+    repo.xtask(&["reverse-sync", "feature", "other", "--yes"]).status(2).says("a branch and a tag");
+    for name in ["HEAD", "a b", "a..b", "@{-1}", "x.lock"] {
+        repo.xtask(&["reverse-sync", name, "main"]).status(2).says("is no name of a branch");
+    }
+}
+
+#[test]
+fn rules_that_would_lead_elsewhere_are_not_taken() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    repo.git(&["switch", "-q", "feature"]);
+    repo.write("setup/sync.toml", "[canonical]\nbranch = \"other\"\n");
+    by_bob(&repo, "another canonical branch");
+    repo.git(&["switch", "-q", "main"]);
+    let tip = repo.id("orchestration-tools");
+    let ran = repo.xtask(&["reverse-sync", "feature", "feature", "--yes"]).status(1);
+    ran.says("would be `other`");
+    assert_eq!(repo.id("orchestration-tools"), tip);
 }
 
 #[test]
@@ -266,8 +349,6 @@ fn it_works_wherever_the_canonical_branch_is_and_never_touches_local_changes() {
             .says("local changes");
         assert_eq!(at.scene(), before, "{place}");
         at.git(&["restore", "setup/a"]);
-        at.write(".git-is-not-here", "");
-        fs::remove_file(at.dir.join(".git-is-not-here")).unwrap();
         repo.xtask(&["reverse-sync", "feature", "feature", "--yes"]).success();
         assert_eq!(at.read("setup/a"), "a by feature\n");
     }
