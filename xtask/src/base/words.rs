@@ -17,9 +17,25 @@ pub fn some_of(names: &[String], shown: usize) -> String {
     }
 }
 
+/// A word as it can be typed into a shell, in quotes where it needs them.
+#[must_use]
+pub fn typed(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/@:+,%".contains(&byte);
+    let is_word = !word.is_empty() && !word.starts_with('-') && word.bytes().all(is_plain);
+    if is_word { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_would_take_them_apart() {
+        assert_eq!(typed("feature/ci-1"), "feature/ci-1");
+        assert_eq!(typed("a b"), "'a b'");
+        assert_eq!(typed("a'; x"), r"'a'\''; x'");
+        assert_eq!(typed(""), "''");
+    }
 
     #[test]
     fn long_lists_are_cut() {

@@ -3,7 +3,7 @@
 use super::session::Session;
 use super::{DONE, Exit};
 use crate::base::error::{Error, Result};
-use crate::base::words::some_of;
+use crate::base::words::{some_of, typed};
 use crate::cli::Extract;
 use crate::intake::collect::{Clashing, Collected};
 use crate::intake::extract::{Aim, Extracted, collect};
@@ -41,7 +41,7 @@ pub(super) fn run(session: &Session, args: &Extract) -> Exit {
     let aim = Aim { branch: from.name, base, push: args.push, dry_run: args.dry_run };
     let extracted = match collect(&repo, &aim, &session.tools())? {
         Ok(extracted) => extracted,
-        Err((context, clashing)) => return Err(refused(&context, &clashing)?),
+        Err((context, clashing)) => return Err(refused(&context, &clashing, args.json)?),
     };
     let report = describe(&extracted, args);
     let summary = extracted.summary;
@@ -57,8 +57,8 @@ pub(super) fn run(session: &Session, args: &Extract) -> Exit {
         say(session, &repo, &context, &report, summary.as_ref())?;
     }
     if !args.json && !report.files.is_empty() && !args.dry_run {
-        let branch = &report.branch;
-        session.story(&format!("once it is approved: `cargo xtask promote '{branch}'`"));
+        let branch = typed(&report.branch);
+        session.story(&format!("once it is approved: `cargo xtask promote {branch}`"));
         if !args.push && repo.has_remote(&context.config.remote) {
             session.story("nothing was pushed; `--push` does that, too");
         }
@@ -150,11 +150,13 @@ fn describe(extracted: &Extracted, args: &Extract) -> ExtractReport {
 }
 
 /// Shows what conflicts, and says with whom.
-fn refused(context: &Context, clashing: &Clashing) -> Result<Error> {
+fn refused(context: &Context, clashing: &Clashing, is_json: bool) -> Result<Error> {
     let Clashing { branch, with, conflicts: found } = clashing;
     let onto = if with.is_empty() { &context.config.branch } else { &context.config.changes };
     let lines: Vec<_> = found.iter().map(|one| (one.words(onto), one.excerpt())).collect();
-    report::answer(&conflicts(&lines))?;
+    if !is_json {
+        report::answer(&conflicts(&lines))?;
+    }
     let changes = &context.config.changes;
     let error = if with.is_empty() {
         Error::no(format!(
@@ -167,9 +169,12 @@ fn refused(context: &Context, clashing: &Clashing) -> Result<Error> {
             "`{branch}` conflicts with {}; `{changes}` is as it was",
             some_of(with, 5)
         ))
-        .hint(format!("promote one of them first, or agree: `git diff {} {branch}`", with[0]))
+        .hint("promote one of them first, or let the branches agree on these lines")
     };
-    Ok(error)
+    Ok(match is_json {
+        true => lines.into_iter().fold(error, |error, (line, _)| error.detail(line)),
+        false => error,
+    })
 }
 
 fn say(

@@ -36,10 +36,11 @@ pub(super) fn run(session: &Session, args: &Promote) -> Exit {
         report::answer(&conflicts(&lines))?;
         let name = choice.chosen[at].name();
         let earlier: Vec<String> = choice.left_before(at);
-        let refused =
-            Error::no(format!("`{name}` cannot go on `{branch}` alone; nothing was changed"));
+        let refused = Error::no(format!("`{name}` conflicts with `{branch}`; nothing was changed"));
         return Err(if earlier.is_empty() {
-            refused.hint(format!("on `{name}`, `cargo xtask sync --merge`, then extract it again"))
+            refused
+                .hint(format!("on `{name}`, `cargo xtask sync --merge`, then extract it again"))
+                .hint("to take the others without it, name them")
         } else {
             refused.hint(format!("it builds on {}, which was not chosen", some_of(&earlier, 5)))
         });
@@ -61,7 +62,7 @@ pub(super) fn run(session: &Session, args: &Promote) -> Exit {
     repo.committer(session.world.now_seconds())?;
     let question = format!("Put {} on `{branch}`?", count(many, "commit"));
     if many > 0 && !session.confirm(&question, args.yes)? {
-        return Err(Error::no("nothing was changed"));
+        return Err(Error::no("that was no `yes`, so nothing was changed"));
     }
     let promoted = take(&repo, &args.branches, &choice.content(), &session.tools())?;
     tell(session, &repo, &promoted, &choice.context.config.changes)?;

@@ -5,6 +5,7 @@ use super::{DONE, Exit};
 use crate::base::error::{Error, Kind, Result};
 use crate::cli::Propagate;
 use crate::fleet::decide::{Fate, Row};
+use crate::fleet::deliver::FOLLOWS_NOTHING;
 use crate::fleet::run::{Aim, Outcome, propagate};
 use crate::repo::Repo;
 use crate::report;
@@ -173,6 +174,8 @@ fn line(row: Row) -> BranchFate {
         short: row.is_short,
         behind: count(Class::Behind),
         customised: count(Class::Customised),
+        edited: count(Class::Edited),
+        untracked: count(Class::Untracked),
         unknown: count(Class::Unknown),
         paths: row
             .paths
@@ -188,7 +191,20 @@ fn line(row: Row) -> BranchFate {
 }
 
 fn next_steps(session: &Session, args: &Propagate, report: &PropagateReport) {
-    let has_beside = report.branches.iter().any(|line| line.action == "beside");
+    let alone = report
+        .branches
+        .iter()
+        .filter(|line| line.reason.as_ref().is_some_and(|reason| reason.contains(FOLLOWS_NOTHING)));
+    match alone.count() {
+        0 => {}
+        many => session.story(&format!(
+            "{} not pushed, because nothing says where to (`git branch -u`); `--remote --push` \
+             does the branches that are there",
+            if many == 1 { "1 branch was".to_owned() } else { format!("{many} branches were") }
+        )),
+    }
+    let has_beside =
+        report.branches.iter().any(|line| line.action == "beside" && line.new.is_some());
     if has_beside && !args.pr && !args.dry_run {
         session
             .story("a branch beside a protected one is for a pull request; `--remote --push --pr` does all of it");

@@ -8,6 +8,7 @@ use crate::base::world::rfc3339;
 use crate::cli::ReverseSync;
 use crate::intake::resolve::{self, Went};
 use crate::intake::reverse::{Proposal, propose, take};
+use crate::intake::series::Fate;
 use crate::intake::source::{Pick, picks, source};
 use crate::repo::{CommitInfo, Repo};
 use crate::report::intake::{CommitLine, conflicts};
@@ -47,7 +48,11 @@ pub(super) fn run(session: &Session, args: &ReverseSync) -> Exit {
     let many = proposal.series.made();
     let branch = &proposal.ground.branch;
     if many == 0 {
-        session.story(&format!("`{branch}` has all of it already; nothing to do"));
+        let has_changed = proposal.series.fates.iter().any(|fate| matches!(fate, Fate::TakenAs(_)));
+        session.story(&match has_changed {
+            true => format!("`{branch}` had all of it, and has changed it since; nothing to do"),
+            false => format!("`{branch}` has all of it already; nothing to do"),
+        });
         return Ok(DONE);
     }
     if args.dry_run {
@@ -61,7 +66,7 @@ pub(super) fn run(session: &Session, args: &ReverseSync) -> Exit {
     repo.committer(session.world.now_seconds())?;
     let question = format!("Put {} on `{branch}`?", count(many, "commit"));
     if !session.confirm(&question, args.yes)? {
-        return Err(Error::no("nothing was changed"));
+        return Err(Error::no("that was no `yes`, so nothing was changed"));
     }
     let taken = take(&repo, proposal, &session.tools())?;
     let went = Went::Landed { commits: taken.commits, tip: taken.tip };

@@ -250,7 +250,5 @@ pub(super) fn after_landing(session: &Session, repo: &Repo, branch: &str) {
     if repo.has_remote(&remote) {
         session.story(&format!("next: `git push {remote} {branch}` for everybody"));
     }
-    session.story(
-        "`cargo xtask propagate` brings it to every branch here, `cargo xtask sync` to this one",
-    );
+    session.story("`cargo xtask propagate` brings it to every branch here");
 }

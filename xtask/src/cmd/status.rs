@@ -8,7 +8,7 @@ use crate::base::words::some_of;
 use crate::cli::Status;
 use crate::hooks::health::health;
 use crate::hooks::program::Care;
-use crate::intake::collect::{Collected, Side, waiting};
+use crate::intake::collect::still_waiting;
 use crate::intake::resolve::{folder, is_open};
 use crate::repo::{Repo, Worktree};
 use crate::report::status::{BranchLine, Counts, StatusReport, WorktreeLine};
@@ -72,10 +72,9 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
             folder(&repo).display()
         ));
     }
-    match waiting(&repo, &context, Side::Both) {
-        Ok(found) if found.commits.is_empty() => {}
-        Ok(found) => {
-            let names: Vec<String> = found.commits.iter().map(Collected::name).collect();
+    match still_waiting(&repo, &context, tools.disk) {
+        Ok(names) if names.is_empty() => {}
+        Ok(names) => {
             report.notes.push(format!(
                 "collected for `{}`: {} (`cargo xtask promote --dry-run` shows it)",
                 context.config.branch,

@@ -222,6 +222,32 @@ pub fn push_branches(
     Ok(moved)
 }
 
+/// Notes what would be pushed by a run that is not made.
+pub fn say_what_would_be_pushed(
+    repo: &Repo,
+    remote: &str,
+    rows: &mut [Row],
+    fleet: &Fleet,
+    context: &Context,
+) -> Result<()> {
+    for row in rows {
+        let is_done = matches!(row.fate, Fate::Moves | Fate::Nothing | Fate::InWorktree);
+        if !is_done || row.target != row.branch {
+            continue;
+        }
+        let (before, is_news) = (row.why.clone(), row.fate != Fate::Nothing);
+        let pushed = what_to_push(repo, remote, row, fleet, context)?.is_some();
+        if pushed || is_news && row.why == before {
+            row.note("would be pushed");
+            row.fate = if is_news { row.fate } else { Fate::Pushed };
+        }
+    }
+    Ok(())
+}
+
+/// What is said of a branch that nothing tells where to push.
+pub const FOLLOWS_NOTHING: &str = "not pushed: it follows no branch there";
+
 /// Where a branch is pushed, if it may be.
 fn what_to_push(
     repo: &Repo,
@@ -233,7 +259,10 @@ fn what_to_push(
     let setting = |key: &str| repo.setting(&format!("branch.{}.{key}", row.branch));
     let name = setting("merge").filter(|_| setting("remote").as_deref() == Some(remote));
     let tip = repo.resolve(&format!("refs/heads/{}", row.branch))?;
-    let (Some(name), Some(new)) = (name, tip) else { return Ok(None) };
+    let (Some(name), Some(new)) = (name, tip) else {
+        row.note(FOLLOWS_NOTHING);
+        return Ok(None);
+    };
     let Some(there) = name.strip_prefix("refs/heads/").map(str::to_owned) else { return Ok(None) };
     if context.is_protected(&there) || context.is_apart(&there) {
         row.note(&format!("not pushed: it follows `{there}`"));

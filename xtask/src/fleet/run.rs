@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::thread::available_parallelism;
 
 use super::decide::{Case, Fate, Judge, Row};
-use super::deliver::{InWorktree, in_worktree, move_refs, push_branches, push_rows};
+use super::deliver::{
+    InWorktree, in_worktree, move_refs, push_branches, push_rows, say_what_would_be_pushed,
+};
 use super::targets::{Fleet, Target, Way};
 use crate::base::error::{Error, Result};
 use crate::repo::Repo;
@@ -90,9 +92,10 @@ fn load(repo: &Repo, aim: &Aim) -> Result<(Fleet, Context)> {
         };
         return Ok((fleet, context::of_remote(repo)?));
     }
-    let there = match aim.push && !aim.dry_run {
-        true => repo.fetch_branches(remote)?.into_iter().collect(),
-        false => BTreeMap::new(),
+    let there = match (aim.push, aim.dry_run) {
+        (true, false) => repo.fetch_branches(remote)?.into_iter().collect(),
+        (true, true) => Fleet::as_fetched(repo, remote)?.branches,
+        _ => BTreeMap::new(),
     };
     let mut fleet = Fleet::here(repo)?;
     fleet.there = there;
@@ -142,10 +145,13 @@ impl Round<'_> {
                 *row = in_worktree(repo, root, row.clone(), context, &wishes, how, tools);
             }
         }
+        let remote = &context.config.remote;
+        if aim.dry_run && aim.push && !aim.remote {
+            say_what_would_be_pushed(repo, remote, &mut rows, fleet, context)?;
+        }
         if aim.dry_run {
             return Ok((rows, Vec::new()));
         }
-        let remote = &context.config.remote;
         if aim.remote {
             let moved = push_rows(repo, remote, &mut rows)?;
             return Ok((rows, moved));

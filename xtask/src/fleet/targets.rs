@@ -169,7 +169,9 @@ impl Fleet {
         let in_the_way = |why: String| Some(Way::Left { why, is_in_the_way: true });
         if let Some(operation) = first.operation.or(holders.clone().find_map(|use_| use_.operation))
         {
-            return in_the_way(format!("{operation} of it is in progress in `{root}`"));
+            // That is no fault: it follows when that has ended.
+            let why = format!("{operation} of it is in progress in `{root}`");
+            return Some(Way::Left { why, is_in_the_way: false });
         }
         if !first.is_there {
             return in_the_way(format!(

@@ -73,7 +73,7 @@ impl Conflict {
                     lines.join(", ")
                 )
             }
-            Clash::Gone => format!("{path}: it is changed here, and `{onto}` has it no more"),
+            Clash::Gone => format!("{path}: it is changed here, and `{onto}` does not have it"),
             Clash::Changed => format!("{path}: it is removed here, and changed on `{onto}`"),
             Clash::NotText => format!("{path}: both changed it, and it is not text"),
             Clash::InTheWay(other) => format!("{path}: `{other}` of `{onto}` is in its place"),

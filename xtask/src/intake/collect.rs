@@ -120,6 +120,16 @@ pub fn waiting(repo: &Repo, context: &Context, side: Side) -> Result<Waiting> {
     Ok(Waiting { commits, base, local, remote })
 }
 
+/// What waits and is not canonical by now, by name. Nothing is written.
+pub fn still_waiting(repo: &Repo, context: &Context, disk: &Disk<'_>) -> Result<Vec<String>> {
+    let waiting = waiting(repo, context, Side::Both)?;
+    let memory = repo.in_memory();
+    Ok(match build(&memory, disk, context, &waiting, None, &BTreeSet::new())? {
+        Ok(built) => built.waiting,
+        Err(_) => waiting.commits.iter().map(Collected::name).collect(),
+    })
+}
+
 /// Notes what the remote had when the local branch of changes was made.
 pub fn note_seen(repo: &Repo, remote: Option<Id>, seconds: i64) -> Result<()> {
     let old = repo.resolve(SEEN)?;

@@ -10,6 +10,7 @@ use crate::base::path::RepoPath;
 use crate::config::{BRANCHES_FILE, SYNC_FILE, SyncConfig, rule_faults};
 use crate::repo::{Id, InUse, Repo};
 use crate::sync::context::Context;
+use crate::sync::forward::forward;
 use crate::sync::run::{Tools, check_gates};
 
 /// How often two refs are read that somebody may be moving between the readings.
@@ -142,21 +143,28 @@ pub fn land(
     {
         return Ok(false);
     }
-    let moved = there.fast_forward(new)?;
-    let is_there = repo.resolve(&name)? == Some(new);
-    if moved.status.success() && is_there {
-        return Ok(true);
+    if ground.local != Some(ground.tip) {
+        // The remote has gone ahead: that is git's to bring here, as with every pull.
+        let moved = there.fast_forward(ground.tip)?;
+        if !moved.status.success() {
+            return Err(Error::unable(format!(
+                "`{}` is checked out in `{}` and behind the remote, and cannot be brought up to date",
+                ground.branch,
+                root.display()
+            ))
+            .detail(moved.stderr)
+            .hint("`git pull` there first"));
+        }
     }
-    if repo.resolve(&name)? != ground.local {
+    let there = repo.open_worktree(root)?;
+    if there.head()?.commit != ground.tip {
         return Ok(false);
     }
-    Err(Error::unable(format!(
-        "`{}` is checked out in `{}`, and local changes there are in the way; nothing was changed",
-        ground.branch,
-        root.display()
-    ))
-    .detail(moved.stderr)
-    .hint("commit, stash or move them aside, then try again"))
+    match forward(&there, context, new, message, tools) {
+        Ok(()) => Ok(true),
+        Err(_) if repo.resolve(&name)? != Some(ground.tip) => Ok(false),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Lets a canonical branch that is new here follow the one of the remote, as `git switch` does.

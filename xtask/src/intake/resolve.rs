@@ -315,7 +315,8 @@ fn resolved_tree(there: &Repo, state: &State, context: &Context) -> Result<Id> {
         };
         if !takes(&path) {
             refuse(format!(
-                "{path}: it is not managed, and does not belong on the canonical branch"
+                "{path}: it is not managed, and does not belong on the canonical branch (`git \
+                 rm --cached` takes it out)"
             ));
         }
         let change = PathChange { path: path.clone(), old: pair.one, new: pair.two };

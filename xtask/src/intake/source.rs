@@ -109,10 +109,7 @@ pub fn picks(
     let managed = Managed::new(&context.config, Some(&source.name));
     let (mut picks, mut faults, mut seen) = (Vec::<Pick>::new(), Vec::new(), BTreeSet::new());
     for word in words {
-        // The branch itself, whatever else has its name.
-        let is_source = *word == source.name && source.other.is_none();
-        let named = if is_source { Ok(Named::One(source.tip)) } else { named(repo, word) };
-        let (ids, is_range) = match named {
+        let (ids, is_range) = match named(repo, &by_id(word, source)) {
             Ok(Named::One(id)) => (vec![id], false),
             Ok(Named::Range { from, to }) => {
                 let mut ids = repo.between(Some(from), to, mainline.is_some())?;
@@ -129,6 +126,9 @@ pub fn picks(
         };
         for id in ids {
             if !seen.insert(id) {
+                continue;
+            }
+            if is_range && mainline.is_none() && brings_nothing(repo, &managed, id)? {
                 continue;
             }
             match pick(repo, context, source, &managed, id, mainline) {
@@ -162,6 +162,21 @@ pub fn picks(
     }
 }
 
+/// A word with the id of the source in the place of its name: that may only be known at the remote,
+/// and whatever else has its name is not meant.
+fn by_id(word: &str, source: &Source) -> String {
+    let one = |side: &str| match side.strip_prefix(source.name.as_str()) {
+        Some(rest) if rest.is_empty() || rest.starts_with(['~', '^']) => {
+            format!("{}{rest}", source.tip)
+        }
+        _ => side.to_owned(),
+    };
+    match word.split_once("..") {
+        Some((from, to)) if !to.starts_with('.') => format!("{}..{}", one(from), one(to)),
+        _ => one(word),
+    }
+}
+
 /// What a word names. A tag that has the name of a branch hides it, and nobody means that.
 fn named(repo: &Repo, word: &str) -> Result<Named> {
     let at = |kind: &str| repo.resolve(&format!("refs/{kind}/{word}"));
@@ -174,6 +189,21 @@ fn named(repo: &Repo, word: &str) -> Result<Named> {
         )));
     }
     repo.named(word)
+}
+
+/// Whether a commit is a merge after which the managed files are as one of its parents has them.
+fn brings_nothing(repo: &Repo, managed: &Managed, id: Id) -> Result<bool> {
+    let commit = repo.commit(id)?;
+    if commit.parents.len() < 2 {
+        return Ok(false);
+    }
+    for parent in commit.parents {
+        let before = repo.has_object(parent).then(|| repo.tree_of(parent)).transpose()?;
+        if before.is_some() && repo.compare_trees(before, Some(commit.tree), managed)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// One commit; nothing for one of sync's own.

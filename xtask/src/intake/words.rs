@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::base::words::typed;
+
 /// The trailer that names the branch from which a change came.
 pub const BRANCH_TRAILER: &str = "Orchestration-Branch";
 
@@ -143,7 +145,7 @@ pub fn comment(summary: Option<&Summary>, branch: &str, canonical: &str, changes
         &mut text,
         &format!("\nAs of {}. To take them in:\n", &summary.tip[..10.min(summary.tip.len())]),
     );
-    put(&mut text, &format!("```sh\ncargo xtask promote '{branch}'\n```"));
+    put(&mut text, &format!("```sh\ncargo xtask promote {}\n```", typed(branch)));
     text
 }
 

@@ -42,6 +42,12 @@ impl CommitInfo {
         self.message.lines().next().unwrap_or_default()
     }
 
+    /// The values of all trailer lines of this name.
+    pub fn trailers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let lines = self.message.lines().filter_map(|line| line.split_once(':'));
+        lines.filter(move |(key, _)| *key == name).map(|(_, value)| value.trim())
+    }
+
     /// The value of the last trailer line of this name.
     #[must_use]
     pub fn trailer(&self, name: &str) -> Option<&str> {

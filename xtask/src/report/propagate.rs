@@ -10,6 +10,9 @@ use super::{BOLD, DIM, GREEN, Loudness, RED, YELLOW, count};
 /// How many branches of one kind are listed without `-v`.
 const SHOWN: usize = 20;
 
+/// So many branches that are left alone are listed without `-v`.
+const FEW: usize = 5;
+
 /// A path of a branch that is not in sync.
 #[derive(Clone, Debug, Serialize)]
 pub struct PathFate {
@@ -46,6 +49,10 @@ pub struct BranchFate {
     pub behind: usize,
     /// How many have a content of the branch's own.
     pub customised: usize,
+    /// How many have changes in a worktree that are not committed.
+    pub edited: usize,
+    /// How many have an untracked file of a worktree in their place.
+    pub untracked: usize,
     /// How many cannot be decided, because history is cut off.
     pub unknown: usize,
     /// The paths that are not in sync.
@@ -122,6 +129,8 @@ impl PropagateReport {
         }
         if is_verbose {
             list(&mut put, &quiet, most);
+        }
+        if is_verbose || loudness > Loudness::Quiet && left.len() <= FEW {
             list(&mut put, &left, most);
         }
         list(&mut put, &trouble, usize::MAX);
@@ -133,12 +142,17 @@ impl PropagateReport {
         };
         add(quiet.len(), "in sync already or kept as they are");
         add(pushed.len(), "pushed as they were");
-        add(beside.len(), "protected, with a branch beside it");
+        let waits = beside.iter().filter(|line| line.new.is_some()).count();
+        add(waits, "protected, with a branch beside it");
         add(left.len(), "left alone by the rules");
-        add(own, "with customised files, which stay");
         add(trouble.len(), "not done");
         if loudness > Loudness::Quiet && !rest.is_empty() {
-            put(&format!("of {}: {}", branches(self.branches.len()), rest.join(", ")));
+            let own = match own {
+                0 => String::new(),
+                1 => "; 1 has customised files, which stay".to_owned(),
+                own => format!("; {own} have customised files, which stay"),
+            };
+            put(&format!("of {}: {}{own}", branches(self.branches.len()), rest.join(", ")));
         }
         text
     }
@@ -158,6 +172,12 @@ impl BranchFate {
         }
         if self.customised > 0 {
             words.push(format!("{} customised", self.customised));
+        }
+        if self.edited > 0 {
+            words.push(format!("{} edited and kept", self.edited));
+        }
+        if self.untracked > 0 {
+            words.push(format!("{} untracked and kept", self.untracked));
         }
         if self.unknown > 0 {
             words.push(format!("{} not to be decided", self.unknown));

@@ -158,8 +158,9 @@ impl SyncReport {
         for line in &self.paths {
             if let Some(file) = &line.merge_file {
                 steps.push(format!(
-                    "conflict in {0}: settle it in {file}, then\n  cp '{file}' {0} && git commit \
-                     --trailer 'Orchestration-Source: {source}' {0}",
+                    "conflict in {0}: settle it in {file}, then\n  cp '{file}' '{0}' && git commit \
+                     --allow-empty --trailer 'Orchestration-Source: {source}' --trailer \
+                     'Orchestration-Settled: {0}' '{0}'",
                     line.path
                 ));
             } else if line.is_conflict {

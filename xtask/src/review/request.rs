@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::base::words::count;
+use crate::base::words::{count, typed};
 
 /// How a title of ours begins.
 const TITLE: &str = "[AUTO] Orchestration changes: ";
@@ -114,9 +114,10 @@ impl Letter for About {
         ));
         put("## Next steps\n".to_owned());
         put("1. Review the managed files; application code does not belong here.".to_owned());
+        let typed = typed(branch);
         put(format!(
-            "2. Bring them to `{canonical}`, and only them: `cargo xtask reverse-sync '{branch}' \
-             COMMIT`, or `cargo xtask promote '{branch}'` where they were extracted."
+            "2. Bring them to `{canonical}`, and only them: `cargo xtask reverse-sync {typed} \
+             COMMIT`, or `cargo xtask promote {typed}` where they were extracted."
         ));
         put("3. Every branch follows when it is next checked out or pulled, or at once by `cargo \
              xtask propagate`."
@@ -240,7 +241,7 @@ mod tests {
             ## Next steps
 
             1. Review the managed files; application code does not belong here.
-            2. Bring them to `orchestration-tools`, and only them: `cargo xtask reverse-sync 'feature/x' COMMIT`, or `cargo xtask promote 'feature/x'` where they were extracted.
+            2. Bring them to `orchestration-tools`, and only them: `cargo xtask reverse-sync feature/x COMMIT`, or `cargo xtask promote feature/x` where they were extracted.
             3. Every branch follows when it is next checked out or pulled, or at once by `cargo xtask propagate`.
             <!-- xtask: from here on this is yours -->
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::classify::{Class, PathState, classify};
 use super::context::Context;
+use super::message::SETTLED_TRAILER;
 use super::plan::MergeOutcome;
 use super::upstream::source_of;
 use crate::base::error::{Context as _, Result};
@@ -104,7 +105,9 @@ pub fn base_of(
         }
         let Some(parent) = commit.parents.first() else { continue };
         let before = repo.entry_at(repo.commit(*parent)?.tree, path)?;
-        if before != held
+        // Who has settled a conflict for what was there has changed nothing, and says so.
+        let is_settled = commit.trailers(SETTLED_TRAILER).any(|name| *name == path.to_string());
+        if (before != held || is_settled)
             && let Some(source) = source_of(&commit)
             && let Ok(source) = repo.commit(source)
         {

@@ -9,6 +9,9 @@ use crate::repo::{Canonical, Id};
 /// The trailer that names the canonical commit from which a sync commit was made.
 pub const SOURCE_TRAILER: &str = "Orchestration-Source";
 
+/// The trailer that names a path whose conflict a person has settled without changing it.
+pub const SETTLED_TRAILER: &str = "Orchestration-Settled";
+
 /// How many paths are listed: a message is read by people.
 const LISTED: usize = 100;
 

@@ -15,6 +15,7 @@ pub mod commit;
 pub mod context;
 pub mod deletions;
 pub mod export;
+pub mod forward;
 pub mod gather;
 pub mod journal;
 pub mod lift;

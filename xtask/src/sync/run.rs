@@ -438,7 +438,7 @@ pub fn check_deletions(repo: &Repo, head: &Head, context: &Context, plan: &Plan)
     Ok(())
 }
 
-fn changes(plan: &Plan, mode: WriteMode, looked_at_ns: i64) -> Vec<Change> {
+pub(super) fn changes(plan: &Plan, mode: WriteMode, looked_at_ns: i64) -> Vec<Change> {
     plan.writes()
         .map(|item| {
             let file = match (item.writes_file, item.target) {

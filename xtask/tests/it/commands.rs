@@ -491,3 +491,23 @@ fn the_help_of_a_command_tells_all_there_is_to_know() {
         help.says(text).says("Examples:");
     }
 }
+
+#[test]
+fn a_conflict_can_be_settled_for_what_the_branch_has() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["switch", "-qc", "feature"]);
+    repo.write("setup/a", "mine\n");
+    repo.commit("mine");
+    repo.canonical(&[("setup/a", Some("theirs\n"))]);
+    let ran = repo.xtask(&["sync", "--merge"]).status(1);
+    let said = ran.err.lines().find(|line| line.trim_start().starts_with("cp ")).unwrap();
+    let commit =
+        said.split_once("&& ").unwrap().1.replace("git commit", "git commit -qm mine-stays");
+    repo.run("sh", &["-c", &commit], &[]).success();
+    assert_eq!(repo.read("setup/a"), "mine\n");
+    repo.xtask(&["sync", "--merge"]).success();
+    repo.xtask(&["extract"]).success().says("1 managed file collected");
+    repo.xtask(&["promote", "--yes"]).success();
+    assert_eq!(repo.git(&["show", "orchestration-tools:setup/a"]), "mine\n");
+}

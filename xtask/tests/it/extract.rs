@@ -36,7 +36,7 @@ fn all_that_a_branch_changes_becomes_one_commit() {
     let repo = scene(&lab);
     let before = repo.scene();
     let ran = repo.xtask(&["extract", "one"]).success().says("4 managed files collected");
-    ran.says("cargo xtask promote 'one'");
+    ran.says("cargo xtask promote one");
     assert_eq!(repo.id(&format!("{CHANGES}^")), repo.id("orchestration-tools"));
     let diff = |how: &str| repo.git(&["diff", how, "orchestration-tools", CHANGES]);
     assert_eq!(
@@ -128,6 +128,8 @@ fn a_conflict_between_sources_loses_neither() {
     repo.on_branch("three", |place| place.write("setup/list", "three\n2\n3\n4\n5\n6\n7\n8\n9\n"));
     repo.xtask(&["extract", "one"]).success();
     let tip = repo.id(CHANGES);
+    let json = repo.xtask(&["extract", "three", "--json"]).status(1);
+    assert_eq!(json.out, "", "what is no JSON does not stand where JSON is expected");
     let ran = repo.xtask(&["extract", "three"]).status(1);
     ran.says("conflict setup/list").says("`three` conflicts with `one`").says("as it was");
     assert_eq!(repo.id(CHANGES), tip);

@@ -163,3 +163,48 @@ fn promote_is_all_or_nothing() {
 fn going_on_is_all_or_nothing() {
     at_every_step(resolved, go_on, Moves::Some);
 }
+
+#[test]
+fn landing_where_the_canonical_branch_is_checked_out_is_a_transaction() {
+    let checked_out = |lab: &Lab| {
+        let repo = scene(lab);
+        repo.git(&["switch", "-q", "orchestration-tools"]);
+        let dir = repo.dir.clone();
+        let repo = Place { lab, dir };
+        repo.write("src/app", "unsaved\n");
+        repo.write("scripts/run.sh", "staged\n");
+        repo.git(&["add", "scripts/run.sh"]);
+        repo.write("notes", "untracked\n");
+        repo.dir
+    };
+    let lab = Lab::new();
+    let calm = Place { lab: &lab, dir: checked_out(&lab) };
+    let (done, steps) = run_with(&calm, take_one, Fault::Fails, usize::MAX);
+    done.unwrap();
+    let (end, status) = (trees(&calm), calm.status());
+    assert_eq!(status, "M  scripts/run.sh\n M src/app\n?? notes\n");
+    assert_eq!(calm.read("setup/new/x"), "x\n");
+    for fault in [Fault::Fails, Fault::Crash] {
+        for at in 0..steps {
+            let lab = Lab::new();
+            let repo = Place { lab: &lab, dir: checked_out(&lab) };
+            let before = (refs(&repo), repo.status());
+            let (done, _) = run_with(&repo, take_one, fault, at);
+            if let (Fault::Fails, Err(failure)) = (fault, &done) {
+                let why = format!("{at}: {failure}");
+                assert_eq!((refs(&repo), repo.status()), before, "{why}");
+            }
+            // The same again does the rest, and whatever writes here next tidies up.
+            let (again, _) = run_with(&repo, take_one, Fault::Fails, usize::MAX);
+            again.unwrap_or_else(|failure| panic!("{at} {fault:?}: {failure}"));
+            run_with(&repo, |repo, tools| tools.enter(repo).map(drop), Fault::Fails, usize::MAX)
+                .0
+                .unwrap();
+            assert_eq!(
+                (trees(&repo), repo.status()),
+                (end.clone(), status.clone()),
+                "{at} {fault:?}"
+            );
+        }
+    }
+}

@@ -100,7 +100,7 @@ fn a_branch_in_a_worktree_is_synced_there_by_its_rules() {
     repo.git(&["worktree", "add", "-q", linked.as_str(), "feature/work"]);
     let linked = lab.place("linked");
     let ran = repo.xtask(&["propagate", "plain", "feature/work"]).success();
-    ran.says("2 branches brought up to date");
+    ran.says("2 branches brought up to date").says("1 edited and kept");
     // The unsaved edit stays; the rest is synced, in index and files as well.
     assert_eq!(repo.read("setup/a"), "unsaved\n");
     assert_eq!(repo.status(), " M setup/a\n");
@@ -120,7 +120,7 @@ fn what_git_is_in_the_middle_of_is_left_alone() {
     repo.git(&["branch", "stacked", "feature/work"]);
     assert_ne!(repo.try_git(&["rebase", "other"]).code, Some(0));
     let before = repo.id("feature/work");
-    let ran = repo.xtask(&["propagate", "feature/work", "plain"]).status(3);
+    let ran = repo.xtask(&["propagate", "feature/work", "plain"]).success();
     ran.says("a rebase of it is in progress");
     assert_eq!(repo.id("feature/work"), before);
     // The others are done all the same.
@@ -236,18 +236,20 @@ fn a_branch_that_follows_is_moved_there_first_and_pushed_only_with_what_is_ours(
         Some(1)
     );
     assert_eq!(hub.git(&["show", "main:setup/a"]), "a1\n");
-    // What was brought up to date before is pushed, and that is told.
+    // What was brought up to date before is pushed, and that is told, also beforehand.
     repo.canonical(&[("setup/a", Some("a3\n"))]);
     repo.xtask(&["propagate"]).success();
     // What is not on the canonical branch there is not pushed by the way.
     repo.xtask(&["propagate", "--push"]).success().says("not pushed yet does not count");
     assert_eq!(hub.git(&["show", "feature/own:setup/a"]), "a2\n");
     repo.git(&["push", "-q", "origin", "orchestration-tools"]);
+    let seen = repo.xtask(&["propagate", "--push", "--dry-run"]).success();
+    seen.says("feature/own").says("would be pushed");
     repo.xtask(&["propagate", "--push"]).success().says("pushed as they were").says("feature/own");
     assert_eq!(hub.git(&["show", "feature/own:setup/a"]), "a3\n");
     // A branch that is only here is brought up to date, and not put there.
     repo.git(&["branch", "--no-track", "only-here", "main"]);
-    repo.xtask(&["propagate", "--push"]).success();
+    repo.xtask(&["propagate", "--push"]).success().says("1 branch was not pushed");
     assert_eq!(repo.git(&["show", "only-here:setup/a"]), "a3\n");
     assert_eq!(hub.try_git(&["rev-parse", "-q", "--verify", "only-here"]).code, Some(1));
 }

@@ -136,6 +136,15 @@ fn a_merge_is_taken_by_its_mainline() {
     repo.git(&["switch", "-q", "feature"]);
     repo.git(&["merge", "-q", "--no-ff", "-m", "merge side", "side"]);
     repo.git(&["switch", "-q", "main"]);
+    // One that brings nothing managed is no obstacle in a range.
+    repo.write("src/app", "main goes on\n");
+    repo.git(&["commit", "-qam", "application"]);
+    repo.git(&["branch", "merging", "feature~1"]);
+    repo.on_branch("merging", |place| {
+        place.git(&["merge", "-q", "--no-ff", "-X", "ours", "-m", "merge main", "main"]);
+    });
+    let range = ["reverse-sync", "merging", "orchestration-tools..merging", "--dry-run"];
+    repo.xtask(&range).success().says("2 commits would go on");
     repo.xtask(&["reverse-sync", "feature", "feature", "--mainline", "1", "--yes"]).success();
     assert_eq!(repo.git(&["show", "orchestration-tools:setup/side"]), "side\n");
     assert_eq!(repo.git(&["show", "orchestration-tools:setup/a"]), "a1\n");
@@ -377,6 +386,9 @@ fn a_canonical_branch_that_is_only_at_the_remote_is_made_and_one_that_diverged_i
     let clone = lab.path("clone");
     repo.git(&["clone", "-q", hub.as_str(), clone.as_str()]);
     let clone = lab.place("clone");
+    // A range by the name of a branch that is only at the remote.
+    let range = ["reverse-sync", "feature", "main..feature", "--dry-run"];
+    clone.xtask(&range).success().says("2 commits would go on");
     clone.xtask(&["reverse-sync", "origin/feature", "origin/feature", "--yes"]).success();
     assert_eq!(clone.id("orchestration-tools^"), repo.id("orchestration-tools"));
     assert_eq!(
@@ -401,7 +413,7 @@ fn content_that_was_changed_after_it_was_taken_is_not_a_conflict() {
     repo.xtask(&["reverse-sync", "feature", "feature", "--yes"]).success();
     repo.canonical(&[("setup/a", Some("and changed again\n"))]);
     let ran = repo.xtask(&["reverse-sync", "feature", "feature", "--yes"]).success();
-    ran.says("was taken in before").says("nothing to do");
+    ran.says("was taken in before").says("has changed it since; nothing to do");
 }
 
 #[test]
