@@ -228,9 +228,13 @@ fn propagate(scene: &Scene<'_>) -> Result<()> {
 }
 
 fn push_all(scene: &Scene<'_>) -> Result<()> {
-    scene.says("What is his alone to push goes in one push, and Ada has it, too.")?;
+    scene.says(
+        "He pushes what these branches have got: with it goes nothing that somebody has not pushed. Then \
+         he\ndoes the same to the branches of the hub, where the one beside `main` is for everybody.",
+    )?;
     let main = id(scene, HUB, "main")?;
     scene.types(BOB, "cargo xtask propagate --push")?;
+    scene.types(BOB, "cargo xtask propagate --remote --push")?;
     scene.types(ADA, "git fetch")?;
     for branch in ["feature/menu", "feature/lint", "orchestration-sync/main"] {
         same_in_hub(scene, BOB, branch)?;

@@ -104,14 +104,21 @@ impl PropagateReport {
             return text;
         }
         let from = short_ref(&self.canonical.reference);
-        let verb = if self.dry_run { "would be brought" } else { "brought" };
+        let verb = match (self.dry_run, written.len()) {
+            (true, _) => "would be brought",
+            (false, 0) => "had to be brought",
+            (false, _) => "brought",
+        };
         let now = if self.dry_run { "would be" } else { "now" };
         let place = self.remote.as_ref().map_or(String::new(), |name| format!(" of `{name}`"));
-        put(&format!(
-            "{BOLD}{}{BOLD:#}{place} {verb} up to date with {from} ({})",
-            branches(written.len()),
-            short(&self.canonical.commit)
-        ));
+        let commit = short(&self.canonical.commit);
+        put(&match written.len() {
+            0 => format!("{BOLD}no branch{BOLD:#}{place} {verb} up to date with {from} ({commit})"),
+            many => {
+                let many = branches(many);
+                format!("{BOLD}{many}{BOLD:#}{place} {verb} up to date with {from} ({commit})")
+            }
+        });
         let list = |put: &mut dyn FnMut(&str), lines: &[&BranchFate], most: usize| {
             let width = lines.iter().take(most).map(|l| l.branch.chars().count()).max();
             for line in lines.iter().take(most) {
