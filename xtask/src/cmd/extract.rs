@@ -98,7 +98,7 @@ fn check_outside(session: &Session, repo: &Repo, context: &Context, args: &Extra
 }
 
 fn describe(extracted: &Extracted, args: &Extract) -> ExtractReport {
-    let Extracted { context, waiting, own, built, summary } = extracted;
+    let Extracted { context, waiting, own, built, summary, kept } = extracted;
     let config = &context.config;
     let mut warnings = context.warnings.clone();
     if own.source.other.is_some() {
@@ -116,6 +116,9 @@ fn describe(extracted: &Extracted, args: &Extract) -> ExtractReport {
             some_of(&paths, 5),
             config.changes
         ));
+    }
+    if let Some(why) = kept {
+        warnings.push(format!("`{}` here was not renewed: {why}", config.changes));
     }
     let is_own = |one: &Collected| one.branch.as_ref() == Some(&own.source.name);
     if summary.is_none() && waiting.commits.iter().any(is_own) {

@@ -6,7 +6,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::words::count;
 use crate::base::world::rfc3339;
 use crate::cli::ReverseSync;
-use crate::intake::resolve::{self, Went};
+use crate::intake::resolve::{self, Aborted, Went};
 use crate::intake::reverse::{Proposal, propose, take};
 use crate::intake::series::Fate;
 use crate::intake::source::{Pick, picks, source};
@@ -155,8 +155,11 @@ fn tell(session: &Session, repo: &Repo, branch: &str, went: Went) -> Exit {
 }
 
 fn abort(session: &Session, repo: &Repo) -> Exit {
-    let kept = resolve::abort(repo, &session.tools())?;
+    let Aborted { kept, settled } = resolve::abort(repo, &session.tools())?;
     session.story("given up; the canonical branch is as it was");
+    if let Some(settled) = settled {
+        session.story(&format!("the commits that were settled end with {settled}"));
+    }
     if let Some(kept) = kept {
         let place = kept.display();
         session.story(&format!("what you had there is kept in {place}"));

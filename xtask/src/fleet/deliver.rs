@@ -22,7 +22,14 @@ pub enum InWorktree {
     Look,
 }
 
-/// Syncs the branch of a row in the worktree that has it checked out.
+/// Whether a worktree has been switched away from the branch of a row.
+fn is_elsewhere(repo: &Repo, root: &Path, row: &Row) -> bool {
+    let there = repo.open_worktree(root).ok().and_then(|there| there.branch_name());
+    there.is_some_and(|branch| branch != row.branch)
+}
+
+/// Syncs the branch of a row in the worktree that has it checked out; nothing where that has been
+/// switched to another meanwhile, so that the branch is to be decided again.
 pub fn in_worktree(
     repo: &Repo,
     root: &Path,
@@ -31,13 +38,14 @@ pub fn in_worktree(
     wishes: &Wishes,
     how: InWorktree,
     tools: &Tools<'_>,
-) -> Row {
+) -> Option<Row> {
     let mut done = row.clone();
     match try_in_worktree(repo, root, &mut done, context, wishes, how, tools) {
-        Ok(()) => done,
+        Ok(()) => Some(done),
+        Err(_) if is_elsewhere(repo, root, &row) => None,
         Err(failure) => {
             let fate = if failure.kind() == Kind::Usage { Fate::Refused } else { Fate::Failed };
-            row.but(fate, format!("in `{}`: {failure}", root.display()))
+            Some(row.but(fate, format!("in `{}`: {failure}", root.display())))
         }
     }
 }
@@ -126,6 +134,7 @@ pub fn move_refs(
         }
     }
     // Whoever has checked out what one of them was would see the sync as staged, the other way round.
+    repo.wait_for_switches()?;
     let in_use = repo.branches_in_use()?;
     let has_old = |row: &&mut Row| {
         let of = |one: &&InUse| one.branch == row.target && row.old.is_some();
@@ -264,7 +273,7 @@ fn what_to_push(
         return Ok(None);
     };
     let Some(there) = name.strip_prefix("refs/heads/").map(str::to_owned) else { return Ok(None) };
-    if context.is_protected(&there) || context.is_apart(&there) {
+    if there != row.branch || context.is_protected(&there) || context.is_apart(&there) {
         row.note(&format!("not pushed: it follows `{there}`"));
         return Ok(None);
     }
@@ -273,6 +282,10 @@ fn what_to_push(
         return Ok(None);
     };
     if old == new {
+        return Ok(None);
+    }
+    if repo.is_ancestor(new, old)? {
+        // It goes there first, or has nothing that is not there.
         return Ok(None);
     }
     if !repo.is_ancestor(old, new)? {

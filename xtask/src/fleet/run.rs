@@ -140,9 +140,13 @@ impl Round<'_> {
             ..Wishes::plain()
         };
         let how = if aim.dry_run { InWorktree::Look } else { InWorktree::Write };
+        let mut switched = Vec::new();
         for (row, target) in rows.iter_mut().zip(&targets) {
             if let Way::Worktree(root) = &target.way {
-                *row = in_worktree(repo, root, row.clone(), context, &wishes, how, tools);
+                match in_worktree(repo, root, row.clone(), context, &wishes, how, tools) {
+                    Some(done) => *row = done,
+                    None => switched.push(row.branch.clone()),
+                }
             }
         }
         let remote = &context.config.remote;
@@ -157,6 +161,7 @@ impl Round<'_> {
             return Ok((rows, moved));
         }
         let mut moved = move_refs(repo, &mut rows, context, tools)?;
+        moved.extend(switched);
         if aim.push {
             moved.extend(push_branches(repo, remote, &mut rows, fleet, context)?);
         }

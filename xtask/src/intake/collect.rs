@@ -5,7 +5,7 @@
 //! same sources on the same canonical commit make the same commits on every machine. What people
 //! have committed there by hand is carried along like a source without a name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::carry::{Conflict, PathChange, carry, changes_between};
 use super::series::{Fate, Item, carry_all};
@@ -15,7 +15,9 @@ use crate::base::error::{Error, Result};
 use crate::base::files::Disk;
 use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
-use crate::repo::{CommitInfo, Entry, Everything, Head, Id, NewCommit, Repo, Stamp, changed_lines};
+use crate::repo::{
+    CommitInfo, Entry, Everything, Head, Id, NewCommit, Pair, Repo, Stamp, changed_lines,
+};
 use crate::sync::classify::{Class, classify};
 use crate::sync::context::Context;
 use crate::sync::managed::Managed;
@@ -31,7 +33,7 @@ pub struct Collected {
     /// Its source; nothing for one that somebody has made by hand.
     pub branch: Option<String>,
     /// What it changes.
-    paths: BTreeSet<RepoPath>,
+    changes: BTreeMap<RepoPath, Pair>,
 }
 
 impl Collected {
@@ -46,7 +48,10 @@ impl Collected {
     pub fn is_meant_by(&self, word: &str) -> bool {
         match &self.branch {
             Some(branch) => branch == word,
-            None => word.len() >= SHORTEST_ID && self.commit.id.to_string().starts_with(word),
+            None => {
+                let id = self.commit.id.to_string();
+                word.len() >= SHORTEST_ID && id.starts_with(&word.to_ascii_lowercase())
+            }
         }
     }
 
@@ -57,15 +62,18 @@ impl Collected {
             (None, None) => {
                 (&self.commit.author, &self.commit.message)
                     == (&other.commit.author, &other.commit.message)
-                    && self.paths == other.paths
+                    && self.changes.keys().eq(other.changes.keys())
             }
             (one, other) => one == other,
         }
     }
 
-    /// Whether both say the same: all that an extraction is made from is in its message.
+    /// Whether both say the same: all that an extraction is made from is in its message; of what was
+    /// made by hand only the content tells.
     fn says_the_same(&self, other: &Collected) -> bool {
+        let is_by_hand = self.branch.is_none();
         self.commit.message == other.commit.message
+            && (!is_by_hand || self.changes == other.changes)
     }
 
     /// The commit of the source that it was made from.
@@ -113,7 +121,10 @@ pub fn waiting(repo: &Repo, context: &Context, side: Side) -> Result<Waiting> {
         (_, remote, Side::Remote) => of(remote)?,
         (local, None, _) => of(local)?,
         (None, remote, _) => of(remote)?,
-        (local, remote, _) => merged(repo, of(local)?, of(remote)?, &of(repo.resolve(SEEN)?)?)?,
+        (Some(here), Some(there), _) => {
+            let before = of(before(repo, context, here, there)?)?;
+            merged(repo, context, of(local)?, of(remote)?, &before)?
+        }
     };
     let parent = |one: &Collected| one.commit.parents.first().copied();
     let base = commits.first().and_then(parent).or(remote).or(local);
@@ -130,6 +141,23 @@ pub fn still_waiting(repo: &Repo, context: &Context, disk: &Disk<'_>) -> Result<
     })
 }
 
+/// The state of the branch of changes from which both sides come: one of the two, where the other has
+/// held it before, or what was noted.
+fn before(repo: &Repo, context: &Context, here: Id, there: Id) -> Result<Option<Id>> {
+    let config = &context.config;
+    let own = repo.reflog(&format!("refs/heads/{}", config.changes));
+    let tracked = repo.reflog(&format!("refs/remotes/{}/{}", config.remote, config.changes));
+    let has = |log: &[(Id, i64)], id| log.iter().any(|(was, _)| *was == id);
+    let last = |log: &[(Id, i64)]| log.last().map(|(_, seconds)| *seconds);
+    // Where each has had the state of the other, the last to move counts.
+    match (has(&own, there), has(&tracked, here)) {
+        (true, true) if last(&own) > last(&tracked) => Ok(Some(there)),
+        (_, true) => Ok(Some(here)),
+        (true, false) => Ok(Some(there)),
+        (false, false) => repo.resolve(SEEN),
+    }
+}
+
 /// Notes what the remote had when the local branch of changes was made.
 pub fn note_seen(repo: &Repo, remote: Option<Id>, seconds: i64) -> Result<()> {
     let old = repo.resolve(SEEN)?;
@@ -140,51 +168,63 @@ pub fn note_seen(repo: &Repo, remote: Option<Id>, seconds: i64) -> Result<()> {
 }
 
 /// Brings the two branches of changes together, source by source. What only one side has changed
-/// since `before` is as that side has it; where both have, the newer state of the source counts.
+/// since `before` is as that side has it; where both have, the newer state of the source counts, and
+/// of what was made by hand both stay.
 fn merged(
     repo: &Repo,
-    here: Vec<Collected>,
+    context: &Context,
+    mut here: Vec<Collected>,
     there: Vec<Collected>,
     before: &[Collected],
 ) -> Result<Vec<Collected>> {
-    let find = |list: &[Collected], one: &Collected| {
-        list.iter().find(|other| other.is_counterpart(one)).cloned()
+    let is_as_before = |one: &Collected| {
+        before.iter().any(|was| was.is_counterpart(one) && was.says_the_same(one))
     };
     let mut commits = Vec::new();
-    for one in &there {
-        let was = find(before, one);
-        let is_news = !was.as_ref().is_some_and(|was| was.says_the_same(one));
-        match find(&here, one) {
-            Some(own) if own.says_the_same(one) || is_news => {
-                let is_old = was.is_some_and(|was| was.says_the_same(&own));
-                let is_newer = !is_old && is_newer(repo, &own, one)?;
-                commits.push(if is_newer { own } else { one.clone() });
+    for one in there {
+        // Each has one counterpart at most; the very same comes first.
+        let same = here.iter().position(|own| own.is_counterpart(&one) && own.says_the_same(&one));
+        let at = same.or_else(|| here.iter().position(|own| own.is_counterpart(&one)));
+        let Some(at) = at else {
+            // This side has taken it away, if the other has not touched it since.
+            if !is_as_before(&one) {
+                commits.push(one);
             }
-            // Only this side has changed it.
-            Some(own) => commits.push(own),
-            // This side has taken it away, and the other has not touched it since.
-            None if !is_news => {}
-            None => commits.push(one.clone()),
+            continue;
+        };
+        let own = here.remove(at);
+        match (is_as_before(&own), is_as_before(&one)) {
+            _ if same.is_some() => commits.push(one),
+            (true, _) => commits.push(one),
+            (_, true) => commits.push(own),
+            (false, false) if one.branch.is_none() => commits.extend([one, own]),
+            (false, false) => {
+                let is_newer = is_newer(repo, context, &own, &one)?;
+                commits.push(if is_newer { own } else { one });
+            }
         }
     }
-    for own in here {
-        let is_there = there.iter().any(|one| one.is_counterpart(&own));
-        let was_taken_away = find(before, &own).is_some_and(|was| was.says_the_same(&own));
-        if !is_there && !was_taken_away {
-            commits.push(own);
-        }
-    }
+    // What the other side has taken away stays away.
+    commits.extend(here.into_iter().filter(|own| !is_as_before(own)));
     Ok(commits)
 }
 
-/// Whether one was made from a newer state of the source than another.
-fn is_newer(repo: &Repo, one: &Collected, other: &Collected) -> Result<bool> {
-    match (one.made_from(), other.made_from()) {
-        (Some(one), Some(other)) if repo.has_object(one) && repo.has_object(other) => {
-            Ok(one != other && repo.is_ancestor(other, one)?)
-        }
-        _ => Ok(false),
+/// Whether one was made from a newer state of the source than another: from one that came after it, or
+/// from the one that the source has now.
+fn is_newer(repo: &Repo, context: &Context, one: &Collected, other: &Collected) -> Result<bool> {
+    let (Some(from), Some(other_from)) = (one.made_from(), other.made_from()) else {
+        return Ok(false);
+    };
+    let name = one.branch.as_deref().unwrap_or_default();
+    let mut now = Vec::new();
+    for prefix in ["refs/heads".to_owned(), format!("refs/remotes/{}", context.config.remote)] {
+        now.extend(repo.resolve(&format!("{prefix}/{name}"))?);
     }
+    if now.contains(&from) != now.contains(&other_from) {
+        return Ok(now.contains(&from));
+    }
+    let are_here = repo.has_object(from) && repo.has_object(other_from);
+    Ok(are_here && from != other_from && repo.is_ancestor(other_from, from)?)
 }
 
 /// The commits of one branch of changes, oldest first.
@@ -206,9 +246,9 @@ fn line(repo: &Repo, context: &Context, tip: Id) -> Result<Vec<Collected>> {
         // People copy messages; who has made the commit tells whose it is.
         let is_ours = commit.committer.email == context.config.identity.email;
         let branch = commit.trailer(BRANCH_TRAILER).filter(|_| is_ours).map(str::to_owned);
-        let changed =
-            repo.compare_trees(Some(repo.tree_of(parent)?), Some(commit.tree), &Everything)?;
-        found.push(Collected { commit, branch, paths: changed.into_keys().collect() });
+        let before = Some(repo.tree_of(parent)?);
+        let changes = repo.compare_trees(before, Some(commit.tree), &Everything)?;
+        found.push(Collected { commit, branch, changes });
     }
     found.reverse();
     Ok(found)
@@ -419,7 +459,7 @@ impl Builder<'_> {
         }
         let changes = self.changes_of(one)?;
         let item = Item { commit: one.commit.id, changes, trailers: Vec::new(), label: one.name() };
-        let none = std::collections::BTreeMap::new();
+        let none = BTreeMap::new();
         let onto = &self.context.config.changes;
         let series = carry_all(repo, disk, built.tip, &[item], None, &none, onto)?;
         match &series.fates[..] {

@@ -39,6 +39,8 @@ pub struct Extracted {
     pub own: Extraction,
     /// The branch of changes.
     pub built: Built,
+    /// Why the branch of changes here still has an older commit of this source, if it has.
+    pub kept: Option<String>,
     /// What its commit says; nothing where there is nothing to collect.
     pub summary: Option<Summary>,
 }
@@ -66,8 +68,9 @@ pub fn collect(
         let side = if aim.push { Side::Remote } else { Side::Both };
         let mut waiting = waiting(repo, &context, side)?;
         if is_gone {
-            // Somebody has removed it there. What it held waits all the same.
+            // Somebody has removed it there, with what it held.
             waiting.remote = None;
+            waiting.commits.clear();
         }
         let own = extract(place, &context, from, aim.base, tools.progress)?;
         let none = BTreeSet::new();
@@ -80,7 +83,12 @@ pub fn collect(
             None => None,
         };
         if aim.dry_run || put(repo, &context, &waiting, &built, aim, tools)? {
-            return Ok(Ok(Extracted { context, waiting, own, built, summary }));
+            let kept = if aim.push && !aim.dry_run && waiting.local.is_some() {
+                follow(repo, &context, &own, aim, tools)?
+            } else {
+                None
+            };
+            return Ok(Ok(Extracted { context, waiting, own, built, summary, kept }));
         }
     }
     let changes = context::read(repo)?.config.changes;
@@ -88,6 +96,29 @@ pub fn collect(
         "`{changes}` moved again and again while this ran; it is as others left it"
     ))
     .hint("try again"))
+}
+
+/// Lets the branch of changes here follow what was pushed, as far as this source goes. Answers why not,
+/// if it cannot.
+fn follow(
+    repo: &Repo,
+    context: &Context,
+    own: &Extraction,
+    aim: &Aim,
+    tools: &Tools<'_>,
+) -> Result<Option<String>> {
+    let waiting = waiting(repo, context, Side::Both)?;
+    let none = BTreeSet::new();
+    let built = match build(repo, tools.disk, context, &waiting, Some(own), &none)? {
+        Ok(built) => built,
+        Err(clashing) => return Ok(Some(format!("{} conflicts there", clashing.branch))),
+    };
+    let aim = Aim { push: false, ..aim.clone() };
+    match put(repo, context, &waiting, &built, &aim, tools) {
+        Ok(true) => Ok(None),
+        Ok(false) => Ok(Some("somebody has moved it".to_owned())),
+        Err(failure) => Ok(Some(failure.to_string())),
+    }
 }
 
 /// Gives the branch of changes its new commit: at the remote if that is wanted, and else here. Says
@@ -104,6 +135,9 @@ fn put(
     let old = if aim.push { waiting.remote } else { waiting.local };
     let is_needless = built.waiting.is_empty() && old.is_none();
     if is_needless || old == Some(built.tip) {
+        if !aim.push && old.is_some() {
+            note_seen(repo, waiting.remote, tools.world.now_seconds())?;
+        }
         return Ok(true);
     }
     let name = format!("refs/heads/{changes}");

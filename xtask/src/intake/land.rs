@@ -134,7 +134,16 @@ pub fn land(
         if holder(repo, &ground.branch)?.is_some() {
             return Ok(false);
         }
-        return repo.swap_ref(&name, ground.local, Some(new), message, seconds);
+        if !repo.swap_ref(&name, ground.local, Some(new), message, seconds)? {
+            return Ok(false);
+        }
+        repo.wait_for_switches()?;
+        let has_old = |one: &InUse| one.branch == ground.branch && one.commit == ground.local;
+        if ground.local.is_some() && repo.branches_in_use()?.iter().any(has_old) {
+            // Back, and then by way of that worktree.
+            return repo.swap_ref(&name, Some(new), ground.local, message, seconds).map(|_| false);
+        }
+        return Ok(true);
     };
     let there = repo.open_worktree(root)?;
     let (_lock, _) = tools.enter(&there)?;

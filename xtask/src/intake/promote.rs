@@ -64,7 +64,11 @@ pub fn choose(repo: &Repo, names: &[String], tools: &Tools<'_>) -> Result<Choice
             let changes = &context.config.changes;
             refused.hint(format!("`{changes}` has nothing at all; `cargo xtask extract` collects"))
         } else {
-            refused.hint(format!("waiting: {}", some_of(&known, 10)))
+            let by_hand = waiting.commits.iter().filter(|one| one.branch.is_none());
+            let by_hand =
+                by_hand.map(|one| format!("{} {}", repo.short(one.commit.id), one.name()));
+            let refused = refused.hint(format!("waiting: {}", some_of(&known, 10)));
+            by_hand.fold(refused, |refused, one| refused.hint(format!("by hand: {one}")))
         });
     }
     // What extract has not made goes along only if somebody means it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::carry::{PathChange, changes_between};
-use super::land::{Ground, ground, land};
+use super::land::{Ground, ground, land, taken};
 use super::reverse::{ROUNDS, pause};
 use super::series::{Item, Series, carry_all};
 use super::source::{Pick, check_names, takes};
@@ -24,6 +24,9 @@ use crate::sync::managed::Managed;
 use crate::sync::run::Tools;
 
 const KIND: &str = "xtask.reverse-sync/1";
+
+/// The last commit that was settled, until all of them are on the canonical branch.
+const KEPT: &str = "refs/xtask/resolving";
 
 /// How long somebody else who resolves is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
@@ -115,6 +118,8 @@ pub fn open(
             .detail(folder(repo).display().to_string())
             .hint("`cargo xtask reverse-sync --continue` or `--abort` ends it"));
     }
+    // Without a record nobody knows what it is.
+    put_aside(repo, tools)?;
     let (at, conflicts) = series.conflict().ok_or_else(|| Error::unable("nothing conflicts"))?;
     let left = picks[at..].iter().map(|pick| Left {
         commit: pick.commit.id.to_string(),
@@ -149,8 +154,18 @@ fn lay_out(repo: &Repo, state: State, changes: &[PathChange], tools: &Tools<'_>)
 
 fn note(repo: &Repo, state: &State, tools: &Tools<'_>) -> Result<()> {
     let file = file(repo);
+    keep(repo, Some(id(&state.tip)?), tools)?;
     record::write(tools.disk, &file, KIND, state)
         .unable(|| format!("`{}` cannot be written", file.display()))
+}
+
+/// Keeps what is settled already from being tidied away by git.
+fn keep(repo: &Repo, tip: Option<Id>, tools: &Tools<'_>) -> Result<()> {
+    let old = repo.resolve(KEPT)?;
+    if old != tip {
+        repo.swap_ref(KEPT, old, tip, "xtask: reverse-sync", tools.world.now_seconds())?;
+    }
+    Ok(())
 }
 
 /// A commit whose difference from its parent is what is carried: git's own merge shows it then as it
@@ -183,7 +198,9 @@ pub fn go_on(repo: &Repo, committer: &Stamp, tools: &Tools<'_>) -> Result<Went> 
     let mut state = read(repo)?;
     let context = context::read(repo)?;
     if !state.is_laid_out || folder(repo).symlink_metadata().is_err() {
-        // Whoever was cut short or has removed it begins with the conflict as it was.
+        // Whoever was cut short or has removed it begins with the conflict as it was. What is there
+        // may be somebody's all the same.
+        put_aside(repo, tools)?;
         return finish(repo, state, committer, tools);
     }
     let there = repo.open_worktree(&folder(repo))?;
@@ -228,8 +245,12 @@ fn finish(repo: &Repo, mut state: State, committer: &Stamp, tools: &Tools<'_>) -
         }
         let items = items(repo, &state, &context)?;
         let (tip, branch) = (id(&state.tip)?, &ground.branch);
-        let none = BTreeMap::new();
-        let series = carry_all(repo, tools.disk, tip, &items, Some(committer), &none, branch)?;
+        // What has landed before this was cut short is there.
+        let taken = match items.first() {
+            Some(first) => taken(repo, ground.tip, first.commit)?,
+            None => BTreeMap::new(),
+        };
+        let series = carry_all(repo, tools.disk, tip, &items, Some(committer), &taken, branch)?;
         if let Some((at, conflicts)) = series.conflict() {
             let lines = conflicts.iter().map(|conflict| conflict.words(branch)).collect();
             state.left.drain(..at);
@@ -339,20 +360,33 @@ fn resolved_tree(there: &Repo, state: &State, context: &Context) -> Result<Id> {
     }
 }
 
+/// What is kept of a resolution that was given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aborted {
+    /// The worktree, if there was one.
+    pub kept: Option<PathBuf>,
+    /// The last of the commits that were settled already, if there are any. A ref keeps it until the
+    /// next resolution.
+    pub settled: Option<String>,
+}
+
 /// Gives up: the canonical branch is as it was. The worktree with all that somebody has done in it is
-/// moved aside and kept; answers where it is, if there was one.
-pub fn abort(repo: &Repo, tools: &Tools<'_>) -> Result<Option<PathBuf>> {
+/// moved aside and kept.
+pub fn abort(repo: &Repo, tools: &Tools<'_>) -> Result<Aborted> {
     let _alone = enter(repo, tools)?;
     if !is_open(repo) {
         return Err(Error::usage("no conflict is being resolved, so there is nothing to abort"));
     }
-    let is_somebodys = match record::read::<State>(&file(repo), KIND) {
-        Found::Whole(state) => state.is_laid_out,
-        _ => true,
+    let kept = put_aside(repo, tools)?;
+    let settled = match record::read::<State>(&file(repo), KIND) {
+        Found::Whole(state) if state.tip != state.base => Some(state.tip),
+        _ => None,
     };
-    let kept = if is_somebodys { put_aside(repo, tools)? } else { None };
-    close(repo, tools)?;
-    Ok(kept)
+    remove_record(repo, tools)?;
+    if settled.is_none() {
+        keep(repo, None, tools)?;
+    }
+    Ok(Aborted { kept, settled })
 }
 
 /// Moves the worktree to a name of its own.
@@ -378,7 +412,13 @@ fn put_aside(repo: &Repo, tools: &Tools<'_>) -> Result<Option<PathBuf>> {
 /// Takes a worktree away in which nothing is anybody's: where that is not certain, it is kept.
 fn put_away(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
     let folder = folder(repo);
-    if folder.symlink_metadata().is_err() || repo.remove_worktree(&folder).is_ok() {
+    if folder.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    // What git ignores is somebody's, too.
+    let loose = repo.open_worktree(&folder).and_then(|there| there.has_loose_files());
+    if loose.is_ok_and(|has_loose_files| !has_loose_files) && repo.remove_worktree(&folder).is_ok()
+    {
         return Ok(());
     }
     put_aside(repo, tools).map(drop)
@@ -386,6 +426,11 @@ fn put_away(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
 
 fn close(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
     put_away(repo, tools)?;
+    remove_record(repo, tools)?;
+    keep(repo, None, tools)
+}
+
+fn remove_record(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
     let file = file(repo);
     tools.disk.remove(&file).unable(|| format!("`{}` cannot be removed", file.display()))
 }

@@ -69,6 +69,22 @@ impl Repo {
         !name.is_empty() && FullName::try_from(format!("refs/heads/{name}")).is_ok()
     }
 
+    /// The values that a ref is known to have had, by its reflog, oldest first, each with the time in
+    /// seconds since the epoch.
+    #[must_use]
+    pub fn reflog(&self, name: &str) -> Vec<(Id, i64)> {
+        let log = std::fs::read(self.common_folder().join("logs").join(name)).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let entry = |line: &str| {
+            let (stamp, _) = line.split_once('\t').unwrap_or((line, ""));
+            let id = stamp.split(' ').nth(1)?;
+            let mut words = stamp.rsplit(' ');
+            let seconds = words.nth(1)?.parse().ok()?;
+            Some((Id::from_hex(id.as_bytes()).ok()?, seconds))
+        };
+        log.lines().filter_map(entry).collect()
+    }
+
     /// Whether a remote of this name is configured.
     #[must_use]
     pub fn has_remote(&self, name: &str) -> bool {

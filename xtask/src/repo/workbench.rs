@@ -74,6 +74,11 @@ impl Repo {
         Err(Error::unable("git could not show the conflict").detail(picked.stderr))
     }
 
+    /// Whether there are files here that git does not track, ignored or not.
+    pub fn has_loose_files(&self) -> Result<bool> {
+        Ok(!self.listed(&["ls-files", "-z", "--others"])?.is_empty())
+    }
+
     /// The tree of what is staged here.
     pub fn staged_tree(&self) -> Result<Id> {
         let written = self.git_in_ours(&["write-tree"])?;

@@ -41,6 +41,23 @@ pub struct InUse {
 }
 
 impl Repo {
+    /// Waits while a git is at work on the index of a worktree: a `git switch` that has begun has read
+    /// its branch already, and has not said yet that it is there. Two seconds at most.
+    pub fn wait_for_switches(&self) -> Result<()> {
+        let common = self.common_folder();
+        let mut folders = vec![common.to_path_buf()];
+        for proxy in self.git.worktrees().unable(|| "the worktrees cannot be listed")? {
+            folders.push(proxy.git_dir().to_path_buf());
+        }
+        for _ in 0..200 {
+            if !folders.iter().any(|folder| folder.join("index.lock").exists()) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
     /// The branches that worktrees have checked out, or are rebasing or bisecting.
     pub fn branches_in_use(&self) -> Result<Vec<InUse>> {
         let mut places = Vec::new();

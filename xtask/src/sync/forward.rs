@@ -48,8 +48,8 @@ pub fn forward(
         let root = repo.root().display();
         let branch = head.branch.unwrap_or_default();
         let refused = Error::unable(format!(
-            "`{branch}` is checked out in `{root}`, and local changes there are in the way; nothing \
-             was changed"
+            "`{branch}` is checked out in `{root}`, and local changes there are in the way; it was \
+             not changed"
         ));
         let shown = in_the_way.iter().take(10).cloned().fold(refused, Error::detail);
         return Err(shown.hint("commit, stash or move them aside, then try again"));

@@ -12,6 +12,10 @@ pub const SOURCE_TRAILER: &str = "Orchestration-Source";
 /// The trailer that names a path whose conflict a person has settled without changing it.
 pub const SETTLED_TRAILER: &str = "Orchestration-Settled";
 
+/// The trailer of a sync commit that replaced more than what once was canonical: a person's decision,
+/// which nobody makes again unasked.
+pub const FORCED_TRAILER: &str = "Orchestration-Forced";
+
 /// How many paths are listed: a message is read by people.
 const LISTED: usize = 100;
 
@@ -32,6 +36,10 @@ pub fn message(plan: &Plan, branch: &str, canonical: &Canonical) -> String {
     }
     text.push('\n');
     line(&mut text, &source(canonical.commit));
+    let forced = paths.iter().filter(|item| item.replaces_work()).count();
+    if forced > 0 {
+        line(&mut text, &format!("{FORCED_TRAILER}: {forced}"));
+    }
     text
 }
 

@@ -10,7 +10,7 @@ use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 
 use super::context::Context;
-use super::message::SOURCE_TRAILER;
+use super::message::{FORCED_TRAILER, SOURCE_TRAILER};
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::path::RepoPath;
 use crate::base::words::some_of;
@@ -86,7 +86,7 @@ fn are_pure(repo: &Repo, commits: &[Id], context: &Context) -> Result<bool> {
 /// Whether a commit is a sync commit that holds nothing but the canonical content of its source.
 fn is_pure(repo: &Repo, id: Id, identity: &Identity) -> Result<bool> {
     let commit = repo.commit(id)?;
-    if !is_sync_commit(&commit, identity) {
+    if !is_sync_commit(&commit, identity) || commit.trailer(FORCED_TRAILER).is_some() {
         return Ok(false);
     }
     let Some(Ok(source)) = source_of(&commit).map(|source| repo.commit(source)) else {

@@ -370,13 +370,13 @@ fn status_says_what_waits_and_survives_a_branch_that_is_not_as_it_should_be() {
 }
 
 #[test]
-fn a_branch_of_changes_that_was_removed_at_the_remote_is_put_there_again() {
+fn a_branch_of_changes_that_was_removed_at_the_remote_begins_again() {
     let lab = Lab::new();
     let (ada, _, hub) = two_clones(&lab);
     ada.xtask(&["extract", "one", "--push"]).success();
     hub.git(&["update-ref", "-d", &format!("refs/heads/{CHANGES}")]);
     ada.xtask(&["extract", "two", "--push"]).success();
-    assert_eq!(subjects(&hub, &format!("orchestration-tools..{CHANGES}")).len(), 2);
+    assert_eq!(subjects(&hub, &format!("orchestration-tools..{CHANGES}")).len(), 1);
 }
 
 #[test]
@@ -474,4 +474,87 @@ fn promote_takes_what_was_shown_and_nothing_else() {
         repo.try_git(&["cat-file", "-e", "orchestration-tools:scripts/three"]).code,
         Some(128)
     );
+}
+
+/// Takes the change of a branch back, as somebody else, and says so at the remote.
+fn withdraw_two(ada: &Place<'_>) {
+    ada.on_branch("two", |place| place.write("setup/list", "1\n2\n3\n4\n5\n6\n7\n8\n9\n"));
+    ada.git(&["push", "-q", "origin", "two"]);
+    ada.xtask(&["extract", "two", "--push"]).success();
+}
+
+#[test]
+fn what_was_withdrawn_stays_away_however_a_clone_came_by_it() {
+    let ways: [fn(&Place<'_>); 3] = [
+        // It was collected here and pushed with git.
+        |bob| {
+            bob.xtask(&["extract", "one"]).success();
+            bob.xtask(&["extract", "two"]).success();
+            bob.git(&["push", "-q", "origin", CHANGES]);
+        },
+        // It was made from what was fetched.
+        |bob| {
+            bob.xtask(&["extract", "two", "--push"]).success();
+            bob.git(&["branch", "-q", CHANGES, &format!("origin/{CHANGES}")]);
+        },
+        // The same was collected here and there.
+        |bob| {
+            bob.xtask(&["extract", "two"]).success();
+            bob.xtask(&["extract", "two", "--push"]).success();
+            bob.xtask(&["extract", "two"]).success();
+        },
+    ];
+    for (number, way) in ways.into_iter().enumerate() {
+        let lab = Lab::new();
+        let (ada, bob, _) = two_clones(&lab);
+        way(&bob);
+        withdraw_two(&ada);
+        bob.git(&["fetch", "-q"]);
+        bob.xtask(&["promote", "--dry-run"]).success().never_says("from two");
+        bob.xtask(&["promote", "two", "--yes"]).status(2).says("nothing from `two`");
+        assert!(number < 3);
+    }
+    // And where the very clone that has it withdraws it.
+    let lab = Lab::new();
+    let (ada, _, _) = two_clones(&lab);
+    ada.xtask(&["extract", "two"]).success();
+    withdraw_two(&ada);
+    ada.xtask(&["promote", "two", "--yes"]).status(2).says("nothing from `two`");
+}
+
+#[test]
+fn what_was_amended_by_hand_or_rebased_counts() {
+    let lab = Lab::new();
+    let (ada, _, _) = two_clones(&lab);
+    ada.xtask(&["extract", "one"]).success();
+    ada.on_branch(CHANGES, |place| place.write("setup/hand", "first\n"));
+    ada.git(&["push", "-q", "origin", CHANGES]);
+    ada.git(&["worktree", "add", "-q", lab.path("hand").as_str(), CHANGES]);
+    let hand = lab.place("hand");
+    hand.write("setup/hand", "amended\n");
+    hand.git(&["commit", "-q", "--amend", "--no-edit", "-a"]);
+    // Two that look alike but for their content are two.
+    hand.write("setup/twin", "1\n");
+    hand.git(&["add", "."]);
+    hand.git(&["commit", "-qm", "twin"]);
+    hand.write("setup/twin", "1\n2\n");
+    hand.git(&["commit", "-qam", "twin"]);
+    ada.git(&["worktree", "remove", hand.dir.as_str()]);
+    ada.xtask(&["extract", "three"]).success();
+    assert_eq!(ada.git(&["show", &format!("{CHANGES}:setup/hand")]), "amended\n");
+    assert_eq!(ada.git(&["show", &format!("{CHANGES}:setup/twin")]), "1\n2\n");
+    // The state that a source has now is newer than one that was rebased away.
+    let lab = Lab::new();
+    let (ada, bob, _) = two_clones(&lab);
+    ada.xtask(&["extract", "three", "--push"]).success();
+    bob.git(&["branch", "-q", "three", "origin/three"]);
+    bob.git(&["worktree", "add", "-q", lab.path("amend").as_str(), "three"]);
+    let amend = lab.place("amend");
+    amend.write("scripts/three", "rebased\n");
+    amend.git(&["commit", "-q", "--amend", "--no-edit", "-a"]);
+    bob.git(&["update-ref", "refs/remotes/origin/three", "three"]);
+    bob.xtask(&["extract", "three"]).success();
+    bob.git(&["fetch", "-q", "origin", CHANGES]);
+    bob.xtask(&["promote", "three", "--yes"]).success();
+    assert_eq!(bob.git(&["show", "orchestration-tools:scripts/three"]), "rebased\n");
 }

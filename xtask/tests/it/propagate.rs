@@ -418,7 +418,7 @@ fn a_branch_that_follows_a_protected_one_is_not_pushed_there() {
     repo.git(&["switch", "-q", "--detach"]);
     let before = (hub.id("main"), hub.id("orchestration-tools"));
     let ran = repo.xtask(&["propagate", "--push", "-v"]);
-    ran.status(3).says("follows `main`").says("another branch here follows the same one");
+    ran.success().says("follows `main`").says("follows `plain`");
     assert_eq!((hub.id("main"), hub.id("orchestration-tools")), before);
     assert_eq!(repo.git(&["show", "topic:setup/a"]), "a2\n");
     assert_eq!(hub.git(&["show", "plain:setup/a"]), "a2\n");
@@ -498,4 +498,22 @@ fn a_head_that_is_a_symlink_names_a_branch_in_use() {
     let before = repo.scene();
     repo.xtask(&["propagate", "plain"]).status(3);
     assert_eq!(repo.scene(), before);
+}
+
+#[test]
+fn what_somebody_has_forced_is_nobody_elses_to_push() {
+    let lab = Lab::new();
+    let repo = with_hub(&lab);
+    let hub = lab.place("hub");
+    repo.git(&["switch", "-q", "feature/own"]);
+    repo.xtask(&["sync", "--force"]).success();
+    let forced = repo.head();
+    repo.git(&["switch", "-q", "--detach"]);
+    repo.xtask(&["propagate", "--push", "-v"]).success().says("1 commit would go along");
+    assert_eq!(hub.git(&["show", "feature/own:setup/b"]), "own\n");
+    // Nor is it thrown away where the branch has moved on at the remote.
+    let moved = hub.git(&["commit-tree", "-p", "feature/own", "-m", "x", "feature/own^{tree}"]);
+    hub.git(&["update-ref", "refs/heads/feature/own", moved.trim()]);
+    repo.xtask(&["propagate", "--push"]).success();
+    assert_eq!(repo.id("feature/own"), forced);
 }

@@ -443,3 +443,33 @@ fn a_shallow_history_and_an_unknown_user_are_said() {
     let ran = repo.xtask_with(&["reverse-sync", "feature", "feature", "--yes"], &nobody);
     ran.status(3).says("git config user.name");
 }
+
+#[test]
+fn nothing_that_lies_in_the_place_of_a_resolution_is_deleted() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    repo.canonical(&[("setup/a", Some("a by canonical\n"))]);
+    let resolve = ["reverse-sync", "feature", "feature", "--resolve", "--yes"];
+    repo.xtask(&resolve).status(1);
+    let place = lab.place("repo/.git/xtask/resolve");
+    let kept = |name: &str| {
+        let state = lab.path("repo/.git/xtask");
+        let folders = fs::read_dir(state).unwrap().map(|entry| entry.unwrap().path());
+        let mut aside = folders.filter(|path| path.to_string_lossy().contains("resolve-"));
+        aside.any(|path| path.join(name).exists())
+    };
+    // The record is gone, and somebody's work is there.
+    place.write("notes", "mine\n");
+    repo.remove(".git/xtask/reverse-sync");
+    repo.xtask(&resolve).status(1);
+    assert!(kept("notes"));
+    // What git ignores outlives the end of it.
+    repo.write(".git/info/exclude", "/ignored\n");
+    place.write("ignored", "mine\n");
+    place.write("setup/a", "a by both\n");
+    place.git(&["add", "setup/a"]);
+    repo.xtask(&["reverse-sync", "--continue"]).success();
+    assert!(kept("ignored"));
+    let seen = repo.try_git(&["rev-parse", "-q", "--verify", "refs/xtask/resolving"]);
+    assert_eq!(seen.code, Some(1), "nothing is kept that has landed");
+}
