@@ -3,14 +3,16 @@
 use super::session::{Session, after_landing};
 use super::{DONE, Exit};
 use crate::base::error::{Error, Result};
-use crate::base::words::{count, some_of};
+use crate::base::words::{count, some_of, typed};
 use crate::base::world::rfc3339;
 use crate::cli::Promote;
+use crate::intake::collect::Collected;
 use crate::intake::promote::{Choice, Promoted, choose, take};
 use crate::intake::reverse::Taken;
 use crate::repo::Repo;
 use crate::report::intake::{CommitLine, conflicts};
 use crate::report::{self, Loudness};
+use crate::sync::context;
 
 pub(super) fn run(session: &Session, args: &Promote) -> Exit {
     let repo = session.repo()?;
@@ -79,7 +81,7 @@ fn show(session: &Session, repo: &Repo, choice: &Choice) -> Result<()> {
             id: repo.short(one.commit.id),
             subject: one.commit.subject().to_owned(),
             author: format!("{}, {}", author.name, rfc3339(author.seconds)),
-            note: choice.series.note(repo, at),
+            note: choice.series.note(repo, at).or(has_moved_on(repo, one)?),
             files: item.changes.iter().map(|c| (c.action(), c.path.to_string())).collect(),
             left_out: choice.left_out[at].iter().map(ToString::to_string).collect(),
         };
@@ -96,6 +98,22 @@ fn show(session: &Session, repo: &Repo, choice: &Choice) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// That a source has gone on since it was collected, if it has.
+fn has_moved_on(repo: &Repo, one: &Collected) -> Result<Option<String>> {
+    let (Some(name), Some(from)) = (&one.branch, one.made_from()) else { return Ok(None) };
+    let remote = context::read(repo)?.config.remote;
+    for at in [format!("refs/heads/{name}"), format!("refs/remotes/{remote}/{name}")] {
+        let Some(tip) = repo.resolve(&at)?.filter(|tip| *tip != from) else { continue };
+        if !repo.has_object(from) || !repo.is_ancestor(tip, from)? {
+            let typed = typed(name);
+            return Ok(Some(format!(
+                "`{name}` has moved on since this was collected; `cargo xtask extract {typed}` renews it"
+            )));
+        }
+    }
+    Ok(None)
 }
 
 fn tell(session: &Session, repo: &Repo, promoted: &Promoted, changes: &str) -> Result<()> {

@@ -77,7 +77,8 @@ impl Collected {
     }
 
     /// The commit of the source that it was made from.
-    fn made_from(&self) -> Option<Id> {
+    #[must_use]
+    pub fn made_from(&self) -> Option<Id> {
         Id::from_hex(self.commit.trailer(COMMIT_TRAILER)?.as_bytes()).ok()
     }
 }

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::collect::{
-    Built, Clashing, Extraction, Side, Waiting, build, extract, note_seen, summary, waiting,
+    Built, Clashing, Collected, Extraction, Side, Waiting, build, extract, note_seen, summary,
+    waiting,
 };
 use super::source::{Source, source};
 use super::words::Summary;
@@ -55,15 +56,16 @@ pub fn collect(
     let place = memory.as_ref().unwrap_or(repo);
     for _ in 0..ROUNDS {
         let mut context = context::read(repo)?;
-        let mut is_gone = false;
+        let (mut is_gone, mut is_fresh) = (false, false);
         if aim.push && !aim.dry_run {
             let config = &context.config;
             let wanted = [&config.branch[..], &config.changes, &aim.branch];
             let there = repo.fetch(&config.remote, &wanted)?;
             is_gone = !there.contains(&config.changes);
+            is_fresh = there.contains(&aim.branch);
             context = context::of_remote(repo)?;
         }
-        let from: Source = source(repo, &context, &aim.branch)?;
+        let from = source(repo, &context, &aim.branch)?;
         // What only this clone has collected is not pushed along.
         let side = if aim.push { Side::Remote } else { Side::Both };
         let mut waiting = waiting(repo, &context, side)?;
@@ -71,6 +73,9 @@ pub fn collect(
             // Somebody has removed it there, with what it held.
             waiting.remote = None;
             waiting.commits.clear();
+        }
+        if !is_fresh {
+            check_fresh(repo, &from, &waiting)?;
         }
         let own = extract(place, &context, from, aim.base, tools.progress)?;
         let none = BTreeSet::new();
@@ -96,6 +101,26 @@ pub fn collect(
         "`{changes}` moved again and again while this ran; it is as others left it"
     ))
     .hint("try again"))
+}
+
+/// A source that is only known from the last fetch must not take away what was collected from a newer
+/// state of it.
+fn check_fresh(repo: &Repo, from: &Source, waiting: &Waiting) -> Result<()> {
+    let name = &from.name;
+    let collected = waiting.commits.iter().find(|one| one.branch.as_ref() == Some(name));
+    let Some(seen) = collected.and_then(Collected::made_from) else { return Ok(()) };
+    let is_here = repo.resolve(&format!("refs/heads/{name}"))?.is_some();
+    if is_here || seen == from.tip {
+        return Ok(());
+    }
+    if repo.has_object(seen) && !repo.is_ancestor(from.tip, seen)? {
+        return Ok(());
+    }
+    Err(Error::unable(format!(
+        "what is collected from `{name}` is from a newer state of it than the one known here; nothing \
+         was changed"
+    ))
+    .hint(format!("`git fetch` brings it; if `{name}` was rebased, `git switch {name}` says that this is it")))
 }
 
 /// Lets the branch of changes here follow what was pushed, as far as this source goes. Answers why not,

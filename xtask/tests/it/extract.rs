@@ -558,3 +558,37 @@ fn what_was_amended_by_hand_or_rebased_counts() {
     bob.xtask(&["promote", "three", "--yes"]).success();
     assert_eq!(bob.git(&["show", "orchestration-tools:scripts/three"]), "rebased\n");
 }
+
+#[test]
+fn a_state_that_was_not_fetched_takes_nothing_away() {
+    let lab = Lab::new();
+    let (ada, bob, hub) = two_clones(&lab);
+    ada.on_branch("three", |place| place.write("scripts/three", "v2\n"));
+    ada.git(&["push", "-q", "origin", "three"]);
+    ada.xtask(&["extract", "three", "--push"]).success();
+    bob.git(&["fetch", "-q", "origin", CHANGES]);
+    bob.xtask(&["extract", "three"]).status(3).says("`git fetch` brings it");
+    bob.git(&["fetch", "-q"]);
+    bob.xtask(&["extract", "three"]).success();
+    assert_eq!(bob.id(CHANGES), hub.id(CHANGES));
+    // Whoever takes it is told that there is more by now.
+    ada.on_branch("three", |place| place.write("scripts/three", "v3\n"));
+    ada.git(&["push", "-q", "origin", "three"]);
+    bob.git(&["fetch", "-q"]);
+    bob.xtask(&["promote", "--dry-run"]).success().says("has moved on since this was collected");
+}
+
+#[test]
+fn a_source_that_was_rebased_is_renewed_by_a_clone_that_never_saw_its_past() {
+    let lab = Lab::new();
+    let (ada, _, hub) = two_clones(&lab);
+    ada.xtask(&["extract", "three", "--push"]).success();
+    ada.git(&["worktree", "add", "-q", lab.path("amend").as_str(), "three"]);
+    let amend = lab.place("amend");
+    amend.write("scripts/three", "rebased\n");
+    amend.git(&["commit", "-q", "--amend", "--no-edit", "-a"]);
+    ada.git(&["push", "-q", "--force", "origin", "three"]);
+    ada.git(&["clone", "-q", hub.dir.as_str(), lab.path("fresh").as_str()]);
+    lab.place("fresh").xtask(&["extract", "three", "--push"]).success();
+    assert_eq!(hub.git(&["show", &format!("{CHANGES}:scripts/three")]), "rebased\n");
+}
