@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ pub struct Output {
 pub struct Program {
     name: String,
     command: Command,
-    longest: usize,
+    lists: bool,
 }
 
 impl Program {
@@ -77,7 +77,7 @@ impl Program {
             command.env_remove(name);
         }
         let name = program.as_ref().to_string_lossy().into_owned();
-        Program { name, command, longest: LONGEST }
+        Program { name, command, lists: false }
     }
 
     /// Adds arguments.
@@ -94,11 +94,11 @@ impl Program {
         self
     }
 
-    /// It prints a list, of which nothing may be missing: one that is longer than can be kept is an
-    /// error.
+    /// It prints a list, of which nothing may be missing: one that is longer than can be kept, or does
+    /// not come to its end, is an error.
     #[must_use]
     pub fn that_lists(mut self) -> Self {
-        self.longest = LONGEST_LIST;
+        self.lists = true;
         self
     }
 
@@ -141,7 +141,8 @@ impl Program {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|cause| not_started(&self.name, cause))?;
-        let out = child.stdout.take().map(|pipe| Listener::new(pipe, self.longest));
+        let room = if self.lists { LONGEST_LIST } else { LONGEST };
+        let out = child.stdout.take().map(|pipe| Listener::new(pipe, room));
         let err = child.stderr.take().map(|pipe| Listener::new(pipe, LONGEST));
         let mut rounds = longest.as_millis() / POLL.as_millis();
         let status = loop {
@@ -164,8 +165,8 @@ impl Program {
         };
         let text = |listener: Option<Listener>| listener.map_or(Default::default(), Listener::text);
         let (stdout, is_cut) = text(out);
-        if is_cut && self.longest == LONGEST_LIST {
-            return Err(Error::unable(format!("`{}` lists more than can be kept", self.name)));
+        if is_cut && self.lists {
+            return Err(Error::unable(format!("what `{}` lists did not arrive whole", self.name)));
         }
         Ok(Output { status, stdout, stderr: text(err).0.trim_end().to_owned() })
     }
@@ -238,13 +239,13 @@ impl Listener {
         Listener { heard, longest, end }
     }
 
-    /// What was heard, and whether there was more of it.
+    /// What was heard, and whether there was or may be more of it.
     fn text(self) -> (String, bool) {
         // Half of a message is better than none.
-        self.end.recv_timeout(LAST_WORDS).ok();
+        let is_open = self.end.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout);
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = &heard[..heard.len().min(self.longest)];
-        (String::from_utf8_lossy(kept).into_owned(), heard.len() > self.longest)
+        (String::from_utf8_lossy(kept).into_owned(), is_open || heard.len() > self.longest)
     }
 }
 

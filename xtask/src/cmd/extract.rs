@@ -39,6 +39,9 @@ pub(super) fn run(session: &Session, args: &Extract) -> Exit {
     check_outside(session, &repo, &context, args)?;
     let base = args.base.as_deref().map(|word| base(&repo, word)).transpose()?;
     let aim = Aim { branch: from.name, base, push: args.push, dry_run: args.dry_run };
+    if args.push && !args.dry_run {
+        session.story("talking to the remote …");
+    }
     let extracted = match collect(&repo, &aim, &session.tools())? {
         Ok(extracted) => extracted,
         Err((context, clashing)) => return Err(refused(&context, &clashing, args.json)?),

@@ -36,6 +36,9 @@ pub(super) fn run(session: &Session, args: &Propagate) -> Exit {
     if args.pr {
         check_forge(session, &repo)?;
     }
+    if args.push && !args.dry_run {
+        session.story("talking to the remote …");
+    }
     let outcome = propagate(&repo, &aim, &session.tools())?;
     let mut code = code(&outcome);
     if args.pr && !args.dry_run {

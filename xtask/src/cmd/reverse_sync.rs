@@ -1,5 +1,7 @@
 //! `reverse-sync`: the managed part of approved commits, into the canonical branch.
 
+use std::path::PathBuf;
+
 use super::session::{Session, after_landing};
 use super::{DONE, Exit};
 use crate::base::error::{Error, Kind, Result};
@@ -111,13 +113,19 @@ fn open(session: &Session, repo: &Repo, proposal: &Proposal) -> Exit {
     let tools = session.tools();
     let real = propose(repo, proposal.source.clone(), proposal.picks.clone(), &tools)?;
     let Proposal { ground, source, picks, series, .. } = &real;
-    let went = resolve::open(repo, ground, &source.name, picks, series, &tools)?;
+    let before = resolve::put_aside_before(repo);
+    let went = resolve::open(repo, ground, &source.name, picks, series, &tools);
+    tell_put_aside(session, repo, &before);
+    let went = went?;
     tell(session, repo, &ground.branch, went)
 }
 
 fn go_on(session: &Session, repo: &Repo) -> Exit {
     let committer = repo.committer(session.world.now_seconds())?;
-    let went = resolve::go_on(repo, &committer, &session.tools())?;
+    let before = resolve::put_aside_before(repo);
+    let went = resolve::go_on(repo, &committer, &session.tools());
+    tell_put_aside(session, repo, &before);
+    let went = went?;
     let branch = context::read(repo)?.config.branch;
     tell(session, repo, &branch, went)
 }
@@ -151,6 +159,13 @@ fn tell(session: &Session, repo: &Repo, branch: &str, went: Went) -> Exit {
             session.story(&format!("`{branch}` stays as it is until then"));
             Ok(Kind::No.code())
         }
+    }
+}
+
+/// Tells where a worktree has gone that was in the place of this one, or held what git does not track.
+fn tell_put_aside(session: &Session, repo: &Repo, before: &[PathBuf]) {
+    for folder in resolve::put_aside_before(repo).iter().filter(|one| !before.contains(one)) {
+        session.story(&format!("what lay there before is kept in {}", folder.display()));
     }
 }
 

@@ -4,12 +4,12 @@ use super::session::{Session, describe};
 use super::{DONE, Exit};
 use crate::base::error::Result;
 use crate::base::progress::Progress;
-use crate::base::words::some_of;
+use crate::base::words::{count, some_of};
 use crate::cli::Status;
 use crate::hooks::health::health;
 use crate::hooks::program::Care;
 use crate::intake::collect::still_waiting;
-use crate::intake::resolve::{folder, is_open};
+use crate::intake::resolve::{folder, is_open, put_aside_before};
 use crate::repo::{Repo, Worktree};
 use crate::report::status::{BranchLine, Counts, StatusReport, WorktreeLine};
 use crate::report::sync::CanonicalLine;
@@ -70,6 +70,14 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
         report.notes.push(format!(
             "a conflict of reverse-sync is waiting to be resolved in {}",
             folder(&repo).display()
+        ));
+    }
+    let aside = put_aside_before(&repo);
+    if let Some(first) = aside.first() {
+        report.notes.push(format!(
+            "kept from earlier resolutions: {}, as {} (`git worktree remove --force` removes one)",
+            count(aside.len(), "folder"),
+            first.display()
         ));
     }
     match still_waiting(&repo, &context, tools.disk) {

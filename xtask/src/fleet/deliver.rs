@@ -133,6 +133,10 @@ pub fn move_refs(
             Err(failure) => *row = row.clone().but(Fate::Failed, failure.to_string()),
         }
     }
+    if !rows.iter().any(|row| row.fate == Fate::Moved) {
+        tools.progress.end();
+        return Ok(moved);
+    }
     // Whoever has checked out what one of them was would see the sync as staged, the other way round.
     repo.wait_for_switches()?;
     let in_use = repo.branches_in_use()?;

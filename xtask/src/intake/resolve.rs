@@ -389,6 +389,19 @@ pub fn abort(repo: &Repo, tools: &Tools<'_>) -> Result<Aborted> {
     Ok(Aborted { kept, settled })
 }
 
+/// The folders of earlier resolutions that were put aside, and are kept until somebody removes them.
+#[must_use]
+pub fn put_aside_before(repo: &Repo) -> Vec<PathBuf> {
+    let Ok(folders) = std::fs::read_dir(repo.shared_state_folder()) else { return Vec::new() };
+    let is_one = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("resolve-"))
+    };
+    let mut found: Vec<PathBuf> =
+        folders.filter_map(|entry| Some(entry.ok()?.path())).filter(is_one).collect();
+    found.sort();
+    found
+}
+
 /// Moves the worktree to a name of its own.
 fn put_aside(repo: &Repo, tools: &Tools<'_>) -> Result<Option<PathBuf>> {
     let folder = folder(repo);

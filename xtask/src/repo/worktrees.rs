@@ -1,9 +1,16 @@
 //! The worktrees of this repository: those that git has registered, and no others.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{Id, Repo};
 use crate::base::error::{Context, Error, Result};
+
+/// How often it is asked whether a git is still at work on an index.
+const SWITCH_POLL: Duration = Duration::from_millis(10);
+
+/// How often at most: two seconds in all. A lock that is left over must not hold anybody up for long.
+const SWITCH_ROUNDS: u32 = 200;
 
 /// The files of a worktree's git folder that name branches in use, and what for.
 const HOLDERS: [(&str, Option<&str>); 5] = [
@@ -42,18 +49,18 @@ pub struct InUse {
 
 impl Repo {
     /// Waits while a git is at work on the index of a worktree: a `git switch` that has begun has read
-    /// its branch already, and has not said yet that it is there. Two seconds at most.
+    /// its branch already, and has not said yet that it is there. Not for longer than it usually takes.
     pub fn wait_for_switches(&self) -> Result<()> {
         let common = self.common_folder();
         let mut folders = vec![common.to_path_buf()];
         for proxy in self.git.worktrees().unable(|| "the worktrees cannot be listed")? {
             folders.push(proxy.git_dir().to_path_buf());
         }
-        for _ in 0..200 {
+        for _ in 0..SWITCH_ROUNDS {
             if !folders.iter().any(|folder| folder.join("index.lock").exists()) {
                 break;
             }
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(SWITCH_POLL);
         }
         Ok(())
     }

@@ -120,6 +120,7 @@ impl PropagateReport {
             }
         });
         let list = |put: &mut dyn FnMut(&str), lines: &[&BranchFate], most: usize| {
+            let lines: Vec<_> = lines.iter().filter(|line| !line.short).collect();
             let width = lines.iter().take(most).map(|l| l.branch.chars().count()).max();
             for line in lines.iter().take(most) {
                 put(&line.words(width.unwrap_or(0), now));
@@ -140,7 +141,10 @@ impl PropagateReport {
         if is_verbose || loudness > Loudness::Quiet && left.len() <= FEW {
             list(&mut put, &left, most);
         }
-        list(&mut put, &trouble, usize::MAX);
+        let width = trouble.iter().map(|line| line.branch.chars().count()).max().unwrap_or(0);
+        for line in &trouble {
+            put(&line.words(width, now));
+        }
         let mut rest = Vec::new();
         let mut add = |number: usize, what: &str| {
             if number > 0 {
@@ -168,6 +172,7 @@ impl PropagateReport {
 impl BranchFate {
     fn words(&self, width: usize, now: &str) -> String {
         let style = match self.action {
+            _ if self.short => RED,
             "update" | "worktree" | "beside" | "push" => GREEN,
             "refused" | "failed" => RED,
             "left" => YELLOW,

@@ -504,7 +504,7 @@ fn what_was_withdrawn_stays_away_however_a_clone_came_by_it() {
             bob.xtask(&["extract", "two"]).success();
         },
     ];
-    for (number, way) in ways.into_iter().enumerate() {
+    for way in ways {
         let lab = Lab::new();
         let (ada, bob, _) = two_clones(&lab);
         way(&bob);
@@ -512,7 +512,6 @@ fn what_was_withdrawn_stays_away_however_a_clone_came_by_it() {
         bob.git(&["fetch", "-q"]);
         bob.xtask(&["promote", "--dry-run"]).success().never_says("from two");
         bob.xtask(&["promote", "two", "--yes"]).status(2).says("nothing from `two`");
-        assert!(number < 3);
     }
     // And where the very clone that has it withdraws it.
     let lab = Lab::new();

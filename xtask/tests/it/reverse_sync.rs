@@ -473,3 +473,18 @@ fn nothing_that_lies_in_the_place_of_a_resolution_is_deleted() {
     let seen = repo.try_git(&["rev-parse", "-q", "--verify", "refs/xtask/resolving"]);
     assert_eq!(seen.code, Some(1), "nothing is kept that has landed");
 }
+
+#[test]
+fn what_was_put_aside_is_told_and_status_knows_it() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    repo.canonical(&[("setup/a", Some("a by canonical\n"))]);
+    repo.xtask(&["reverse-sync", "feature", "feature", "--resolve", "--yes"]).status(1);
+    repo.write(".git/info/exclude", "/ignored\n");
+    let place = lab.place("repo/.git/xtask/resolve");
+    place.write("ignored", "mine\n");
+    place.write("setup/a", "a by both\n");
+    place.git(&["add", "setup/a"]);
+    repo.xtask(&["reverse-sync", "--continue"]).success().says("what lay there before is kept in");
+    repo.xtask(&["status"]).success().says("kept from earlier resolutions: 1 folder");
+}
