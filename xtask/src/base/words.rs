@@ -25,6 +25,47 @@ pub fn typed(word: &str) -> String {
     if is_word { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
+/// What the units of sizes stand for, in bytes.
+const UNITS: [(&str, u64); 9] = [
+    ("b", 1),
+    ("kb", 1_000),
+    ("mb", 1_000_000),
+    ("gb", 1_000_000_000),
+    ("tb", 1_000_000_000_000),
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("tib", 1 << 40),
+];
+
+/// A size as people write it, `1 GB`, `512 MiB`, `1.5GB`, in bytes; nothing where it is not one.
+#[must_use]
+pub fn bytes_of(text: &str) -> Option<u64> {
+    let at = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, unit) = text.split_at(at);
+    let unit = unit.trim().to_ascii_lowercase();
+    let (_, bytes) = UNITS.iter().find(|(name, _)| *name == unit)?;
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    let whole = whole.parse::<u64>().ok()?.checked_mul(*bytes)?;
+    if part.is_empty() || part.len() > 3 {
+        return None;
+    }
+    let thousandths = format!("{part:0<3}").parse::<u64>().ok()?;
+    whole.checked_add(bytes / 1000 * thousandths).filter(|bytes| *bytes > 0)
+}
+
+/// A size for people: `3.2 GB`.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    let (unit, name) = match bytes {
+        0..1_000 => return count(usize::try_from(bytes).unwrap_or(0), "byte"),
+        1_000..1_000_000 => (1_000, "KB"),
+        1_000_000..1_000_000_000 => (1_000_000, "MB"),
+        _ => (1_000_000_000, "GB"),
+    };
+    format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,6 +76,17 @@ mod tests {
         assert_eq!(typed("a b"), "'a b'");
         assert_eq!(typed("a'; x"), r"'a'\''; x'");
         assert_eq!(typed(""), "''");
+    }
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        assert_eq!(bytes_of("1 GB"), Some(1_000_000_000));
+        assert_eq!(bytes_of("1.5MB"), Some(1_500_000));
+        assert_eq!(bytes_of("2 MiB"), Some(2 << 20));
+        for wrong in ["", "1", "GB", "0 GB", "1 XB", "-1 GB", "99999999999 TB", "1. GB"] {
+            assert_eq!(bytes_of(wrong), None, "{wrong}");
+        }
+        assert_eq!((size(999), size(1_234_567)), ("999 bytes".into(), "1.2 MB".into()));
     }
 
     #[test]

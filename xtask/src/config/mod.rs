@@ -7,15 +7,21 @@
 mod branches;
 mod reader;
 mod sync;
+mod validate;
 
 pub use branches::BranchesConfig;
+pub use reader::nearest;
 pub use sync::{BranchException, Forge, Identity, Mode, SyncConfig};
+pub use validate::{Check, CommandLine, Fix, Kind, Phase, ValidateConfig, is_webhook};
 
 /// Where the sync configuration lies in the repository.
 pub const SYNC_FILE: &str = "setup/sync.toml";
 
 /// Where the branch rules lie in the repository.
 pub const BRANCHES_FILE: &str = "setup/branches.toml";
+
+/// Where the checks lie in the repository.
+pub const VALIDATE_FILE: &str = "setup/validate.toml";
 
 /// What is wrong with a file of rules, each fault.
 #[must_use]
@@ -26,6 +32,7 @@ pub fn rule_faults(file: &str, content: &[u8]) -> Vec<String> {
     let read = match file {
         SYNC_FILE => SyncConfig::parse(file, text).map(drop),
         BRANCHES_FILE => BranchesConfig::parse(file, text).map(drop),
+        VALIDATE_FILE => ValidateConfig::parse(file, text).map(drop),
         _ => Ok(()),
     };
     match read {

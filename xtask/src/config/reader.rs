@@ -5,7 +5,7 @@
 //! default stands in, and `Faults::finish` turns all of them into one error.
 
 use std::cell::RefCell;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -65,15 +65,17 @@ impl<'a> Faults<'a> {
         ));
         let name = self.source.split_whitespace().next().unwrap_or(self.source);
         for (at, message) in found {
-            let line = self.text.as_bytes()[..at.min(self.text.len())]
-                .iter()
-                .filter(|byte| **byte == b'\n')
-                .count()
-                + 1;
+            let line = line_at(self.text, at);
             error = error.detail(format!("{name}:{line}: {message}"));
         }
         Err(error)
     }
+}
+
+/// The line at which a byte of a text lies, from 1.
+fn line_at(text: &str, at: usize) -> usize {
+    let before = &text.as_bytes()[..at.min(text.len())];
+    before.iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
 /// A table that is being taken apart.
@@ -208,6 +210,120 @@ impl<'t> Reader<'t> {
         all
     }
 
+    /// A yes or no.
+    pub(super) fn flag(&self, key: &str) -> Option<bool> {
+        let value = self.value(key)?;
+        let found = value.get_ref().as_bool();
+        if found.is_none() {
+            self.wrong_type(key, value, "true or false");
+        }
+        found
+    }
+
+    /// A whole number within bounds.
+    pub(super) fn number(&self, key: &str, within: RangeInclusive<u64>) -> Option<u64> {
+        let value = self.value(key)?;
+        self.whole_number(key, value, &within)
+    }
+
+    /// A list of whole numbers within bounds; a single one stands for a list of one.
+    pub(super) fn numbers(&self, key: &str, within: RangeInclusive<u64>) -> Option<Vec<u64>> {
+        let value = self.value(key)?;
+        Some(match value.get_ref().as_array() {
+            Some(array) => {
+                array.iter().filter_map(|item| self.whole_number(key, item, &within)).collect()
+            }
+            None => self.whole_number(key, value, &within).into_iter().collect(),
+        })
+    }
+
+    fn whole_number(
+        &self,
+        key: &str,
+        value: &Spanned<DeValue<'_>>,
+        within: &RangeInclusive<u64>,
+    ) -> Option<u64> {
+        let Some(number) = value.get_ref().as_integer() else {
+            self.wrong_type(key, value, "a whole number");
+            return None;
+        };
+        let read = i64::from_str_radix(number.as_str(), number.radix()).ok();
+        let read = read.and_then(|number| u64::try_from(number).ok());
+        let read = read.filter(|number| within.contains(number));
+        if read.is_none() {
+            let (least, most) = (within.start(), within.end());
+            let name = self.name(key);
+            self.faults.note(value.span(), format!("`{name}` must be from {least} to {most}"));
+        }
+        read
+    }
+
+    /// A text that `read` can make something of; otherwise `wanted` says what it should be.
+    pub(super) fn parsed<T>(
+        &self,
+        key: &str,
+        wanted: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let text = self.text(key)?;
+        let found = read(&text);
+        if found.is_none() {
+            self.fault(key, format!("`{}` is `{text}`; it must be {wanted}", self.name(key)));
+        }
+        found
+    }
+
+    /// A list of texts; a single text stands for a list of one.
+    pub(super) fn text_or_texts(&self, key: &str) -> Option<Vec<String>> {
+        let is_text = self.table.iter().any(|(name, value)| {
+            name.get_ref().as_ref() == key && value.get_ref().as_str().is_some()
+        });
+        if is_text { self.text(key).map(|text| vec![text]) } else { self.texts(key) }
+    }
+
+    /// The tables below a table, in the order of the file, each by its name.
+    pub(super) fn named_tables<T>(
+        &self,
+        key: &str,
+        mut read: impl FnMut(&str, &Reader<'_>) -> T,
+    ) -> Option<Vec<T>> {
+        self.table(key, |below| {
+            let mut names: Vec<(usize, String)> = below
+                .table
+                .iter()
+                .map(|(name, _)| (name.span().start, name.get_ref().to_string()))
+                .collect();
+            names.sort();
+            names.iter().filter_map(|(_, name)| below.table(name, |one| read(name, one))).collect()
+        })
+    }
+
+    /// Where a key of this table stands, or else another one, or the table.
+    pub(super) fn span_of(&self, key: &str, otherwise: &str) -> Range<usize> {
+        let find = |key: &str| {
+            let found = self.table.iter().find(|(name, _)| name.get_ref().as_ref() == key);
+            found.map(|(name, _)| name.span())
+        };
+        find(key).or_else(|| find(otherwise)).unwrap_or_else(|| self.span.clone())
+    }
+
+    /// Notes a fault at a place in the file.
+    pub(super) fn fault_at(&self, span: Range<usize>, message: impl Into<String>) {
+        self.faults.note(span, message);
+    }
+
+    /// The line of the file on which a key of this table stands, or the table begins.
+    pub(super) fn line(&self, key: &str) -> usize {
+        let found = self.table.iter().find(|(name, _)| name.get_ref().as_ref() == key);
+        let at = found.map_or(self.span.start, |(name, _)| name.span().start);
+        line_at(self.faults.text, at)
+    }
+
+    /// Whether a key is there, whatever it holds. It counts as one that was asked for.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.value(key).is_some()
+    }
+
     /// Notes that a key that must be there is not.
     pub(super) fn required(&self, key: &str) {
         if !self.table.iter().any(|(name, _)| name.get_ref().as_ref() == key) {
@@ -228,7 +344,7 @@ impl<'t> Reader<'t> {
 }
 
 /// `; did you mean `x`?` for the known name that is nearest, if one is near at all.
-fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     known
         .map(|name| (strsim::jaro_winkler(word, name), name))
         .filter(|(likeness, _)| *likeness > 0.7)

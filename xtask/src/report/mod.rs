@@ -9,6 +9,7 @@ mod progress;
 pub mod propagate;
 pub mod status;
 pub mod sync;
+pub mod validate;
 pub mod why;
 
 use anstyle::{AnsiColor, Style};
