@@ -4,6 +4,7 @@
 pub mod digest;
 pub mod error;
 pub mod files;
+pub mod group;
 pub mod lock;
 pub mod markers;
 pub mod path;

@@ -80,6 +80,16 @@ impl Program {
         Program { name, command, lists: false }
     }
 
+    /// What it is called in messages.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What is started.
+    pub(super) fn command(&mut self) -> &mut Command {
+        &mut self.command
+    }
+
     /// Adds arguments.
     #[must_use]
     pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
@@ -249,7 +259,7 @@ impl Listener {
     }
 }
 
-fn not_started(name: &str, cause: std::io::Error) -> Error {
+pub(super) fn not_started(name: &str, cause: std::io::Error) -> Error {
     let missing = cause.kind() == std::io::ErrorKind::NotFound;
     let error = Error::unable(format!("`{name}` cannot be started")).because(cause);
     if missing { error.hint(format!("is `{name}` installed and on PATH?")) } else { error }

@@ -170,6 +170,18 @@ impl Index {
         }
     }
 
+    /// Whether git tracks a path, in whatever stage.
+    pub(super) fn holds(&self, path: &[u8]) -> bool {
+        let entries = self.file.entry_range(path.as_bstr());
+        entries.is_some_and(|range| !range.is_empty())
+    }
+
+    /// Whether git tracks something below a folder.
+    pub(super) fn holds_below(&self, folder: &[u8]) -> bool {
+        let below = [folder, b"/"].concat();
+        self.file.prefixed_entries_range(below.as_bstr()).is_some_and(|range| !range.is_empty())
+    }
+
     /// The tree that stands in the index for a folder.
     fn folder(&self, folder: &RepoPath) -> Option<Id> {
         let name = [folder.as_bytes(), b"/"].concat();
