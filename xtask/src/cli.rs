@@ -162,6 +162,21 @@ this again renews what is old.")]
     /// Switch the hooks on or off, or see how they stand
     #[command(subcommand)]
     Hooks(Hooks),
+    /// Say whether this checkout is healthy, and put right what safely can be
+    #[command(long_about = "\
+Say whether this checkout is healthy, and put right what safely can be.
+
+The checks are those of `setup/validate.toml`; without that file a usual set runs. Phases run one after
+the other, the checks of a phase side by side; a gate that fails stops the phases after it.
+
+With --fast a check is skipped if the very state in which it is now has passed before: its command, the
+files and variables that it names, the programs it runs, and all of that for the checks that it needs.
+Without inputs and tools a check always runs. Only passes are remembered, and only if nothing changed
+while the check ran.
+
+A check that fails may have a fix. Safe ones run by default, not where CI is set; what they may write is
+backed up first, and put back where the check fails all the same.")]
+    Validate(Validate),
     /// Play the daily story in a place of its own, and check every outcome
     ///
     /// Two people, each with a clone of one repository, change what all branches share: directly,
@@ -473,6 +488,80 @@ pub struct Run {
         trailing_var_arg = true, allow_hyphen_values = true
     )]
     pub command: Vec<OsString>,
+}
+
+/// `validate`. What is a yes or a no can also be said as `--fast=false`, against a variable or a
+/// default that was kept.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask validate                 everything
+  cargo xtask validate --fast          what has changed since it passed
+  cargo xtask validate --fast --why    and why each check ran or was skipped
+  cargo xtask validate --only lint     one check, phase or tag, and what it needs
+  cargo xtask validate --undo last     take the last fixes back
+
+Variables, which flags override: FAST_MODE=1, SKIP_TESTS=1, DRY_RUN=1, INTERACTIVE=1, AUTO_REMEDIATE=0
+(--no-fix), LOG_REMEDIATION=0 (--no-log), PERSIST_CONFIG=1. Defaults that --persist keeps are in
+`git config xtask.validate.*`.")]
+pub struct Validate {
+    /// Skip what has passed in this very state
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub fast: Option<bool>,
+    /// Leave out checks that run tests
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub skip_tests: Option<bool>,
+    /// Only these checks, phases or tags, and what they need
+    #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Not these
+    #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
+    pub skip: Vec<String>,
+    /// Only say what would run; write nothing
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub dry_run: Option<bool>,
+    /// Ask before each fix, also before risky ones
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub interactive: Option<bool>,
+    /// Run risky fixes as well, without asking
+    #[arg(long, conflicts_with = "interactive")]
+    pub yes: bool,
+    /// Run no fixes
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub no_fix: Option<bool>,
+    /// Keep no log
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub no_log: Option<bool>,
+    /// Say why each check ran or was skipped
+    #[arg(long)]
+    pub why: bool,
+    /// How many checks run side by side; as many as there are cores if it is not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
+    /// Keep today's flags as defaults of this clone
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub persist: Option<bool>,
+    /// Answer as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Write a JUnit report
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write a SARIF report
+    #[arg(long, value_name = "FILE")]
+    pub sarif: Option<PathBuf>,
+    /// Annotations and a summary for GitHub Actions
+    #[arg(long)]
+    pub github: bool,
+    /// List the checks, and run none
+    #[arg(long, conflicts_with_all = ["undo", "history"])]
+    pub list: bool,
+    /// Take back what the fixes of a run changed; `last` is the last run that had any
+    #[arg(long, value_name = "RUN", conflicts_with = "history")]
+    pub undo: Option<String>,
+    /// For each check: runs, pass rate, times, and how often it was skipped
+    #[arg(long)]
+    pub history: bool,
 }
 
 /// `demo`.

@@ -12,3 +12,4 @@ pub mod repo;
 pub mod report;
 pub mod review;
 pub mod sync;
+pub mod validate;

@@ -25,6 +25,33 @@ pub fn hex(digest: &[u8]) -> String {
     })
 }
 
+/// For `#[serde(with = "as_hex")]`: a digest as text.
+pub mod as_hex {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use super::{Digest, hex};
+
+    /// Writes the digest.
+    pub fn serialize<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex(digest))
+    }
+
+    /// Reads the digest.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut digest = Digest::default();
+        let pairs = text.as_bytes().chunks_exact(2);
+        if text.len() != 2 * digest.len() {
+            return Err(D::Error::custom("it is no digest"));
+        }
+        for (byte, pair) in digest.iter_mut().zip(pairs) {
+            let pair = std::str::from_utf8(pair).map_err(D::Error::custom)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(D::Error::custom)?;
+        }
+        Ok(digest)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@
 //! again from it, and none of the variables by which git points its children at one repository.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -143,14 +143,27 @@ impl Program {
     }
 
     /// Runs it without input, keeps what it prints, and ends it after `longest`.
-    pub fn run_within(mut self, longest: Duration) -> Result<Output> {
+    pub fn run_within(self, longest: Duration) -> Result<Output> {
+        self.run_fed(Stdio::null(), &[], longest)
+    }
+
+    /// The same with an input. A program that does not read all of it is no failure of ours.
+    pub fn run_with_input(self, input: &[u8], longest: Duration) -> Result<Output> {
+        self.run_fed(Stdio::piped(), input, longest)
+    }
+
+    fn run_fed(mut self, stdin: Stdio, input: &[u8], longest: Duration) -> Result<Output> {
         let mut child = self
             .command
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|cause| not_started(&self.name, cause))?;
+        if let Some(mut pipe) = child.stdin.take() {
+            let input = input.to_vec();
+            std::thread::spawn(move || pipe.write_all(&input).ok());
+        }
         let room = if self.lists { LONGEST_LIST } else { LONGEST };
         let out = child.stdout.take().map(|pipe| Listener::new(pipe, room));
         let err = child.stderr.take().map(|pipe| Listener::new(pipe, LONGEST));

@@ -1,6 +1,7 @@
 //! The commands: each loads, plans, acts and reports, in a file of its own. They do not call each
 //! other.
 
+mod checks;
 mod completions;
 mod demo;
 mod diff;
@@ -20,6 +21,7 @@ mod switch;
 mod sync;
 mod undo;
 mod uninstall_hooks;
+mod validate;
 mod why;
 
 use std::ffi::OsString;
@@ -104,6 +106,7 @@ fn run(args: Vec<OsString>) -> Exit {
         Command::InstallHooks(args) => install_hooks::run(&session, &args),
         Command::UninstallHooks => uninstall_hooks::run(&session),
         Command::Hooks(args) => hooks::run(&session, &args),
+        Command::Validate(args) => validate::run(&session, &args),
         Command::Demo(args) => demo::run(&session, &args),
         Command::Completions(args) => completions::run(&args),
     }

@@ -142,6 +142,8 @@ pub struct Check {
     pub os: Vec<String>,
     /// Words by which it can be chosen.
     pub tags: Vec<String>,
+    /// Whether it also runs where `CI` is set.
+    pub ci: bool,
     /// Whether it runs before a commit.
     pub before_commit: bool,
     /// How a failure can be put right.
@@ -269,6 +271,7 @@ fn empty(name: String) -> Check {
         ttl_s: None,
         timeout_s: DEFAULT_TIMEOUT_S,
         tests: false,
+        ci: true,
         os: Vec::new(),
         tags: Vec::new(),
         before_commit: false,
@@ -344,6 +347,7 @@ fn draft(check: &Reader<'_>, phases: &[Phase], is_declared: bool, disk: u64) -> 
         ttl_s: seconds("ttl"),
         timeout_s,
         tests: check.flag("tests").unwrap_or(false),
+        ci: check.flag("ci").unwrap_or(true),
         os,
         tags: check.texts("tags").unwrap_or_default(),
         before_commit: check.word("hook", &[("pre-commit", true)]).unwrap_or(false),
@@ -353,7 +357,7 @@ fn draft(check: &Reader<'_>, phases: &[Phase], is_declared: bool, disk: u64) -> 
     });
     if draft.is_none() {
         // They are known keys all the same.
-        for key in ["tools", "ttl", "tests", "tags", "hook", "shell"] {
+        for key in ["tools", "ttl", "tests", "tags", "hook", "shell", "ci"] {
             check.has(key);
         }
     }

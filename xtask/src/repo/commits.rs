@@ -18,6 +18,14 @@ pub struct Stamp {
     pub seconds: i64,
 }
 
+impl Stamp {
+    /// As git writes it: `Ada <ada@example.invalid>`.
+    #[must_use]
+    pub fn name_and_address(&self) -> String {
+        format!("{} <{}>", self.name, self.email)
+    }
+}
+
 /// A commit, taken apart.
 #[derive(Clone, Debug)]
 pub struct CommitInfo {

@@ -153,7 +153,8 @@ impl Globs {
         bases.dedup();
         let all = bases.clone();
         bases.retain(|(base, is_ignored)| {
-            !all.iter().any(|(other, ignored)| ignored == is_ignored && lies_below(base, other))
+            let is_above = |other: &[u8]| other != base && lies_below(base, other);
+            !all.iter().any(|(other, ignored)| ignored == is_ignored && is_above(other))
         });
         bases
     }

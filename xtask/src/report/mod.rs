@@ -5,6 +5,7 @@
 pub mod backups;
 pub mod hooks;
 pub mod intake;
+pub mod live;
 mod progress;
 pub mod propagate;
 pub mod status;

@@ -1,0 +1,358 @@
+//! What every command that runs checks has in common: where they come from, who sees them run, and
+//! what is reported.
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use crate::base::error::{Context as _, Error, Kind as ErrorKind, Result};
+use crate::base::words::count;
+use crate::base::world::rfc3339;
+use crate::config::{BranchesConfig, Check, Fix, Kind, VALIDATE_FILE, ValidateConfig};
+use crate::hooks::health::health;
+use crate::hooks::program::Care;
+use crate::repo::{NamePattern, Repo};
+use crate::report::live::Live;
+use crate::report::validate::{CheckLine, FixLine, FixOutcome, Outcome as Shown, ValidateReport};
+use crate::report::{self, Loudness};
+use crate::sync::classify::Class;
+use crate::sync::context;
+use crate::sync::gather::Depth;
+use crate::sync::run::{Looked, Tools, Wishes, look};
+use crate::validate::defaults;
+use crate::validate::kinds::{Finding, Surroundings};
+use crate::validate::perform::Performed;
+use crate::validate::run::{Ended, FixFate, Outcome, Watcher};
+
+/// The largest configuration that is read: 4 MB.
+const LARGEST: u64 = 4_000_000;
+
+/// The checks of a worktree.
+pub(super) struct Checks {
+    /// As they were read.
+    pub(super) config: ValidateConfig,
+    /// The file; nothing where there is none, and the usual set stands in.
+    pub(super) file: Option<String>,
+}
+
+/// Reads the checks of the working tree, or takes the usual set where there is no file.
+pub(super) fn of_worktree(root: &Path) -> Result<Checks> {
+    let path = root.join(VALIDATE_FILE);
+    let failed = || format!("`{VALIDATE_FILE}` cannot be read");
+    match std::fs::metadata(&path) {
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return usual(root),
+        Err(cause) => return Err(Error::unable(failed()).because(cause)),
+        Ok(meta) if !meta.is_file() => return Err(Error::usage(format!("{}: no file", failed()))),
+        Ok(meta) if meta.len() > LARGEST => {
+            return Err(Error::usage(format!("{}: it is too large", failed())));
+        }
+        Ok(_) => {}
+    }
+    let bytes = std::fs::read(&path).unable(failed)?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Error::usage(format!("{}: it is not UTF-8", failed())))?;
+    read(&text)
+}
+
+/// Reads checks from the text of the file.
+pub(super) fn read(text: &str) -> Result<Checks> {
+    let config = ValidateConfig::parse(VALIDATE_FILE, text)?;
+    Ok(Checks { config, file: Some(VALIDATE_FILE.to_owned()) })
+}
+
+fn usual(root: &Path) -> Result<Checks> {
+    let has = |name: &str| match name {
+        "ruff.toml" => {
+            let text = std::fs::read_to_string(root.join("pyproject.toml")).unwrap_or_default();
+            let is_there = |name: &str| root.join(name).is_file();
+            is_there("ruff.toml") || is_there(".ruff.toml") || text.contains("[tool.ruff")
+        }
+        name => root.join(name).is_file(),
+    };
+    let config = ValidateConfig::parse("the usual checks", &defaults::text(&has))?;
+    Ok(Checks { config, file: None })
+}
+
+/// Hooks, sync and branches, as this program sees them.
+pub(super) struct Around<'a> {
+    pub(super) repo: &'a Repo,
+    pub(super) tools: Tools<'a>,
+}
+
+fn in_words(failure: &Error) -> String {
+    let hints = failure.hints().iter().map(|hint| format!("; {hint}"));
+    std::iter::once(failure.to_string()).chain(hints).collect()
+}
+
+impl Surroundings for Around<'_> {
+    fn hooks(&self) -> Finding {
+        let find = || {
+            let context = context::of_canonical(self.repo)?;
+            health(self.repo, self.tools.world, context.as_ref(), Care::Look)
+        };
+        let health = find().map_err(|failure| in_words(&failure))?;
+        let all_fire = health.hooks.iter().all(|hook| health.fires(hook));
+        if all_fire { Ok(health.summary()) } else { Err(health.summary()) }
+    }
+
+    fn sync(&self) -> Finding {
+        let find = || {
+            let Some(context) = context::of_canonical(self.repo)? else { return Ok(None) };
+            let looked =
+                look(self.repo, context, &Wishes::plain(), Depth::Everything, &self.tools)?;
+            Ok(Some(looked))
+        };
+        let looked = find().map_err(|failure: Error| in_words(&failure))?;
+        let decided = match looked {
+            None => return Ok("there is no canonical branch to compare with".to_owned()),
+            Some(Looked::OnCanonical(context)) => {
+                return Ok(format!("`{}` is the canonical branch", context.config.branch));
+            }
+            Some(Looked::Decided(decided)) => decided,
+        };
+        let behind = decided.plan.count(Class::Behind) + decided.plan.count(Class::Sparse);
+        let unknown = decided.plan.count(Class::Unknown);
+        let own = decided.plan.count(Class::Customised);
+        if behind + unknown > 0 {
+            let unknown = if unknown > 0 { format!(", {unknown} unknown") } else { String::new() };
+            return Err(format!(
+                "{} behind{unknown}: `cargo xtask sync` brings it up to date",
+                count(behind, "managed file")
+            ));
+        }
+        Ok(if own > 0 { format!("in sync, {own} customised") } else { "in sync".to_owned() })
+    }
+
+    /// What can be said without rules of names and ages: whether the branch has a base at all, how old
+    /// it is, and how far the base has gone ahead. What is not known never passes.
+    fn branches(&self) -> Finding {
+        let find = || -> Result<Finding> {
+            let Some(branch) = self.repo.branch_name() else {
+                return Ok(Err("HEAD is detached: no branch is known".to_owned()));
+            };
+            let context = context::of_canonical(self.repo)?;
+            let protected = context.as_ref().map_or_else(
+                || BranchesConfig::default().protected,
+                |context| context.branches.protected.clone(),
+            );
+            let is_protected =
+                |name: &str| protected.iter().any(|p| NamePattern::new(p).matches(name));
+            let is_canonical = context.is_some_and(|context| context.config.branch == branch);
+            if is_protected(&branch) || is_canonical {
+                return Ok(Ok(format!("`{branch}` is shared")));
+            }
+            if self.repo.is_shallow() {
+                return Ok(Err("the history is cut off here: its base is not known".to_owned()));
+            }
+            let head = self.repo.head()?.commit;
+            let remote = context::usual_names(self.repo).remote;
+            let prefixes = ["refs/heads/".to_owned(), format!("refs/remotes/{remote}/")];
+            for prefix in &prefixes {
+                for (name, id) in self.repo.refs_below(prefix)? {
+                    let short = name.strip_prefix(prefix.as_str()).unwrap_or(&name);
+                    if !is_protected(short) {
+                        continue;
+                    }
+                    let Some(base) = self.repo.merge_base(head, id)? else {
+                        return Ok(Err(format!(
+                            "`{branch}` has no history in common with `{short}`"
+                        )));
+                    };
+                    let behind = self.repo.count_between(base, id)?;
+                    let own = self.repo.count_between(base, head)?;
+                    return Ok(Ok(format!(
+                        "{} on `{short}`, which is {} ahead",
+                        count(own, "commit"),
+                        count(behind, "commit")
+                    )));
+                }
+            }
+            Ok(Err(format!("none of the protected branches ({}) is here", protected.join(", "))))
+        };
+        find().unwrap_or_else(|failure| Err(in_words(&failure)))
+    }
+}
+
+/// Shows a run as it goes on: live lines on a terminal, and a line for each end where those are wanted.
+pub(super) struct Shower {
+    live: Live,
+    /// How wide names are; nothing where ends are not shown one by one.
+    width: Option<usize>,
+    phases: Vec<String>,
+    is_quiet: bool,
+    file: Option<String>,
+    failure: RefCell<Option<Error>>,
+}
+
+impl Shower {
+    pub(super) fn new(checks: &Checks, loudness: Loudness, shows_ends: bool) -> Shower {
+        let config = &checks.config;
+        let width = config.checks.iter().map(|check| check.name.chars().count()).max();
+        Shower {
+            live: Live::new(loudness > Loudness::Quiet),
+            width: shows_ends.then_some(width.unwrap_or(0)),
+            phases: config.phases.iter().map(|phase| phase.name.clone()).collect(),
+            is_quiet: loudness == Loudness::Quiet,
+            file: checks.file.clone(),
+            failure: RefCell::new(None),
+        }
+    }
+
+    /// Why an end could not be shown, if one could not.
+    pub(super) fn failure(self) -> Result<()> {
+        self.failure.into_inner().map_or(Ok(()), Err)
+    }
+}
+
+impl Watcher for Shower {
+    fn started(&self, check: &Check) {
+        self.live.started(&check.name);
+    }
+
+    fn ended(&self, check: &Check, ended: &Ended) {
+        self.live.ended(&check.name);
+        let Some(width) = self.width else { return };
+        let is_hidden = match ended.outcome {
+            Outcome::LeftOut => true,
+            outcome => self.is_quiet && outcome.is_good(),
+        };
+        if is_hidden {
+            return;
+        }
+        let line = check_line(check, &self.phases[check.phase], ended, &self.file, "");
+        let shown = self.live.aside(|| report::answer(&format!("{}\n", line.line(width))));
+        if let Err(failure) = shown {
+            self.failure.borrow_mut().get_or_insert(failure);
+        }
+    }
+
+    fn tick(&self) {
+        self.live.tick();
+    }
+
+    fn consents(&self, check: &Check, fix: &Fix) -> bool {
+        let risk = if fix.is_risky { "a risky fix" } else { "a fix" };
+        let question =
+            format!("`{}` failed. Run {risk} for it, `{}`?", check.name, fix.command.text);
+        self.live.aside(|| report::ask(&question)) == Some(true)
+    }
+}
+
+/// What a check does, in a line.
+pub(super) fn does(check: &Check) -> String {
+    let list = |names: &[String]| names.join(", ");
+    match &check.kind {
+        Kind::Run(command) => command.text.clone(),
+        Kind::Tool { tool, version: Some(version), .. } => format!("{tool} {version} on PATH"),
+        Kind::Tool { tool, version: None, .. } => format!("{tool} on PATH"),
+        Kind::File(paths) => {
+            list(&paths.iter().map(ToString::to_string).collect::<Vec<_>>()) + " there"
+        }
+        Kind::EnvVar(names) => list(names) + " set",
+        Kind::Disk(bytes) => format!("{} free on disk", crate::base::words::size(*bytes)),
+        Kind::PortFree(ports) => {
+            format!("ports {} free", list(&ports.iter().map(u16::to_string).collect::<Vec<_>>()))
+        }
+        Kind::GitIdentity => "git knows who commits".to_owned(),
+        Kind::Hooks => "the hooks will fire here".to_owned(),
+        Kind::Sync => "no managed file is behind".to_owned(),
+        Kind::Branches => "the branch has its base".to_owned(),
+    }
+}
+
+fn check_line(
+    check: &Check,
+    phase: &str,
+    ended: &Ended,
+    file: &Option<String>,
+    run: &str,
+) -> CheckLine {
+    let outcome = match ended.outcome {
+        Outcome::Passed => Shown::Passed,
+        Outcome::Cached => Shown::Cached,
+        Outcome::Fixed => Shown::Fixed,
+        Outcome::Failed => Shown::Failed,
+        Outcome::Blocked => Shown::Blocked,
+        Outcome::LeftOut => Shown::LeftOut,
+        Outcome::Interrupted => Shown::Interrupted,
+        Outcome::Planned => Shown::Planned,
+    };
+    let fix = check.fix.as_ref().zip(ended.fix.as_ref()).map(|(fix, done)| FixLine {
+        command: fix.command.text.clone(),
+        risk: risk(fix),
+        outcome: match done.fate {
+            FixFate::Advised => FixOutcome::Advised,
+            FixFate::Applied => FixOutcome::Applied,
+            FixFate::Restored => FixOutcome::Restored,
+            FixFate::Left => FixOutcome::Left,
+        },
+        reason: done.reason.clone(),
+        undo: (done.can_be_undone && !run.is_empty()).then(|| run.to_owned()),
+        paths: done.paths.iter().map(ToString::to_string).collect(),
+    });
+    CheckLine {
+        name: check.name.clone(),
+        phase: phase.to_owned(),
+        outcome,
+        reason: ended.reason.clone(),
+        why: ended.why.clone(),
+        notes: ended.notes.clone(),
+        command: does(check),
+        duration_ms: ended.duration_ms,
+        exit_code: ended.exit_code,
+        output: ended.output.clone(),
+        inputs: ended.inputs,
+        key: ended.key.clone(),
+        fix,
+        line: file.as_ref().map(|_| check.line),
+    }
+}
+
+/// `safe` or `risky`.
+pub(super) fn risk(fix: &Fix) -> &'static str {
+    if fix.is_risky { "risky" } else { "safe" }
+}
+
+/// The report of a run, its checks in the order of phases.
+pub(super) fn describe(
+    repo: &Repo,
+    checks: &Checks,
+    done: &Performed,
+    is_fast: bool,
+    is_look: bool,
+) -> ValidateReport {
+    let config = &checks.config;
+    let ends = config.checks.iter().zip(&done.outcomes.checks);
+    let mut lines: Vec<(usize, CheckLine)> = ends
+        .map(|(check, ended)| {
+            let phase = &config.phases[check.phase].name;
+            (check.phase, check_line(check, phase, ended, &checks.file, &done.run))
+        })
+        .collect();
+    lines.sort_by_key(|(phase, _)| *phase);
+    ValidateReport {
+        schema: "xtask.validate/1",
+        run: done.run.clone(),
+        worktree: repo.root().display().to_string(),
+        branch: repo.branch_name(),
+        config: checks.file.clone(),
+        started: rfc3339(done.at),
+        duration_ms: done.duration_ms,
+        fast: is_fast,
+        dry_run: is_look,
+        ok: done.is_ok(),
+        checks: lines.into_iter().map(|(_, line)| line).collect(),
+        warnings: done.outcomes.warnings.clone(),
+        log: done.log.as_ref().map(|path| path.display().to_string()),
+    }
+}
+
+/// The exit code of a run.
+pub(super) fn code(done: &Performed) -> u8 {
+    if done.outcomes.is_interrupted {
+        ErrorKind::Interrupted.code()
+    } else if done.is_ok() {
+        super::DONE
+    } else {
+        ErrorKind::No.code()
+    }
+}

@@ -1,0 +1,301 @@
+//! `validate`: say whether this checkout is healthy.
+
+use std::io::IsTerminal;
+
+use super::checks::{Around, Checks, Shower, code, describe, does, of_worktree, risk};
+use super::session::Session;
+use super::{DONE, Exit};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::words::{count, some_of, typed};
+use crate::base::world::rfc3339;
+use crate::cli::Validate;
+use crate::repo::Repo;
+use crate::report::validate::{
+    Detail, HistoryLine, HistoryReport, ListLine, ListReport, ValidateReport,
+};
+use crate::report::{self, Loudness};
+use crate::validate::fix::Fixes;
+use crate::validate::history;
+use crate::validate::perform::{
+    Order, Performed, Place, enter, fixes_folder, history_file, perform,
+};
+use crate::validate::plan::{Here, Wish, choose};
+use crate::validate::run::{FixMode, Options};
+use crate::validate::view::no_state;
+
+/// Where defaults are kept in git's configuration.
+const SETTINGS: &str = "xtask.validate.";
+
+/// What counts for this run: flags, or else variables, or else kept defaults.
+struct Flags {
+    fast: bool,
+    skip_tests: bool,
+    dry_run: bool,
+    interactive: bool,
+    no_fix: bool,
+    no_log: bool,
+    persist: bool,
+}
+
+impl Flags {
+    fn new(session: &Session, repo: &Repo, args: &Validate) -> Flags {
+        let world = &session.world;
+        let variable = |name: &str| world.variable(name).map(|_| world.says_yes(name));
+        let flag = |said: Option<bool>, variable: Option<bool>, setting: &str, otherwise: bool| {
+            let kept = || repo.setting_is(&format!("{SETTINGS}{setting}"), otherwise);
+            said.or(variable).unwrap_or_else(kept)
+        };
+        let not = |said: Option<bool>| said.map(|said| !said);
+        let is_ci = world.says_yes("CI");
+        Flags {
+            fast: flag(args.fast, variable("FAST_MODE"), "fast", false),
+            skip_tests: flag(args.skip_tests, variable("SKIP_TESTS"), "skipTests", false),
+            dry_run: flag(args.dry_run, variable("DRY_RUN"), "dryRun", false),
+            interactive: flag(args.interactive, variable("INTERACTIVE"), "interactive", false),
+            no_fix: flag(args.no_fix, not(variable("AUTO_REMEDIATE")), "noFix", is_ci),
+            no_log: flag(args.no_log, not(variable("LOG_REMEDIATION")), "noLog", false),
+            persist: args.persist.or(variable("PERSIST_CONFIG")).unwrap_or(false),
+        }
+    }
+
+    /// Keeps them as defaults of this clone. A dry run is not kept: it would hide all that follow.
+    fn keep(&self, repo: &Repo) -> Result<()> {
+        let flags = [
+            ("fast", self.fast),
+            ("skipTests", self.skip_tests),
+            ("interactive", self.interactive),
+            ("noFix", self.no_fix),
+            ("noLog", self.no_log),
+        ];
+        flags.into_iter().try_for_each(|(name, value)| {
+            repo.set_setting(&format!("{SETTINGS}{name}"), &value.to_string())
+        })
+    }
+}
+
+pub(super) fn run(session: &Session, args: &Validate) -> Exit {
+    let repo = session.repo()?;
+    if args.history {
+        return show_history(session, &repo, args);
+    }
+    let checks = of_worktree(repo.root())?;
+    if args.list {
+        return show_list(session, &checks, args);
+    }
+    let flags = Flags::new(session, &repo, args);
+    if let Some(run) = &args.undo {
+        return undo(session, &repo, &checks, run, flags.dry_run);
+    }
+    let is_seen = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if flags.interactive && !is_seen && !args.yes {
+        return Err(Error::usage("`--interactive` asks before each fix, and there is no terminal")
+            .hint("`--no-fix` runs none; `--yes` runs risky ones, too"));
+    }
+    let wish = Wish {
+        only: args.only.clone(),
+        skip: args.skip.clone(),
+        skip_tests: flags.skip_tests,
+        ..Wish::default()
+    };
+    let here = Here { system: std::env::consts::OS, is_ci: session.world.says_yes("CI") };
+    let chosen = choose(&checks.config, &wish, here)?;
+    if flags.persist && !flags.dry_run {
+        flags.keep(&repo)?;
+    }
+    if checks.file.is_none() {
+        session
+            .story("there is no `setup/validate.toml`: the usual checks run (`--list` shows them)");
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let options = Options {
+        fast: flags.fast,
+        dry_run: flags.dry_run,
+        why: args.why,
+        fixes: match flags {
+            _ if args.yes => FixMode::All,
+            Flags { no_fix: true, .. } => FixMode::Off,
+            Flags { interactive: true, .. } => FixMode::Ask,
+            _ => FixMode::Safe,
+        },
+        jobs: args.jobs.map_or(cores, usize::from),
+    };
+    let order = Order {
+        config: &checks.config,
+        chosen: &chosen,
+        options,
+        place: Place::Worktree,
+        by: "validate",
+        keeps_log: !flags.no_log,
+        command: command(session, args, &flags),
+    };
+    let detail = Detail {
+        all: session.loudness == Loudness::Verbose,
+        quiet: session.loudness == Loudness::Quiet,
+        why: args.why || flags.dry_run,
+    };
+    // Into a pipe goes a line for each check when it has ended; a terminal gets the table at the end.
+    let has_lines = !args.json && !std::io::stdout().is_terminal() && !detail.why;
+    let shower = Shower::new(&checks, session.loudness, has_lines);
+    let around = Around { repo: &repo, tools: session.tools() };
+    let done =
+        perform(&repo, &session.tools(), order, &around, &shower, &|text| report::warn(text))?;
+    shower.failure()?;
+    let report = describe(&repo, &checks, &done, flags.fast, flags.dry_run);
+    answer(args, &report, detail, has_lines)?;
+    tell(session, &done);
+    Ok(code(&done))
+}
+
+/// The words of the command, for the log and for whoever waits.
+fn command(session: &Session, args: &Validate, flags: &Flags) -> String {
+    let mut words = vec!["validate".to_owned()];
+    let mut add = |is_said: bool, word: &str| {
+        if is_said {
+            words.push(word.to_owned());
+        }
+    };
+    add(flags.fast, "--fast");
+    add(flags.skip_tests, "--skip-tests");
+    add(flags.dry_run, "--dry-run");
+    add(flags.interactive, "--interactive");
+    add(flags.no_fix, "--no-fix");
+    add(args.yes, "--yes");
+    for (flag, names) in [("--only", &args.only), ("--skip", &args.skip)] {
+        if !names.is_empty() {
+            words.push(flag.to_owned());
+            words.extend(names.iter().map(|name| typed(name)));
+        }
+    }
+    if session.world.says_yes("CI") {
+        words.push("(CI)".to_owned());
+    }
+    words.join(" ")
+}
+
+fn answer(args: &Validate, report: &ValidateReport, detail: Detail, has_lines: bool) -> Result<()> {
+    if args.json {
+        return report::answer_json(report);
+    }
+    if has_lines {
+        return report::answer(&report.end(detail));
+    }
+    report::answer(&format!("{}{}", report.table(detail), report.end(detail)))
+}
+
+/// Tells what there is to know besides the answer.
+fn tell(session: &Session, done: &Performed) {
+    for warning in &done.outcomes.warnings {
+        report::warn(warning);
+    }
+    if let Some(log) = &done.log
+        && !done.is_ok()
+    {
+        session.story(&format!("log: {}", log.display()));
+    }
+}
+
+fn show_history(session: &Session, repo: &Repo, args: &Validate) -> Exit {
+    let runs = history::read(&history_file(repo));
+    let lines = history::statistics(&runs).into_iter().map(|one| HistoryLine {
+        check: one.check,
+        runs: one.runs,
+        pass_rate: one.pass_rate,
+        hit_rate: one.hit_rate,
+        median_ms: one.median_ms,
+        p95_ms: one.p95_ms,
+        last: one.last,
+    });
+    let report = HistoryReport {
+        schema: "xtask.validate-history/1",
+        runs: runs.len(),
+        since: runs.first().map(|run| rfc3339(run.at)),
+        checks: lines.collect(),
+    };
+    if args.json {
+        report::answer_json(&report)?;
+        return Ok(DONE);
+    }
+    if runs.is_empty() {
+        session.story("there was no validation in this clone yet");
+    }
+    report::answer(&report.text())?;
+    Ok(DONE)
+}
+
+fn show_list(session: &Session, checks: &Checks, args: &Validate) -> Exit {
+    let config = &checks.config;
+    let lines = config.checks.iter().map(|check| ListLine {
+        name: check.name.clone(),
+        phase: config.phases[check.phase].name.clone(),
+        command: does(check),
+        needs: check.needs.iter().map(|need| config.checks[*need].name.clone()).collect(),
+        tags: check.tags.clone(),
+        os: check.os.clone(),
+        tests: check.tests,
+        ci: check.ci,
+        before_commit: check.before_commit,
+        always: no_state(config, check),
+        ttl_ms: check.ttl_s.map(|seconds| seconds.saturating_mul(1000)),
+        fix: check.fix.as_ref().map(|fix| fix.command.text.clone()),
+        risk: check.fix.as_ref().map(risk),
+    });
+    let report = ListReport {
+        schema: "xtask.validate-list/1",
+        config: checks.file.clone(),
+        phases: config.phases.iter().map(|phase| (phase.name.clone(), phase.gate)).collect(),
+        checks: lines.collect(),
+    };
+    if args.json {
+        report::answer_json(&report)?;
+        return Ok(DONE);
+    }
+    if checks.file.is_none() {
+        session.story("there is no `setup/validate.toml`; these are the usual checks");
+    }
+    report::answer(&report.text())?;
+    Ok(DONE)
+}
+
+/// Takes back what the fixes of a run changed.
+fn undo(session: &Session, repo: &Repo, checks: &Checks, run: &str, is_look: bool) -> Exit {
+    let tools = session.tools();
+    let _lock = if is_look {
+        None
+    } else {
+        let command = format!("validate --undo {}", typed(run));
+        let wait = checks.config.lock_wait_s;
+        let (lock, warning) = enter(repo, &tools, &command, wait, &|text| report::warn(text))?;
+        warning.iter().for_each(|text| report::warn(text));
+        lock
+    };
+    let fixes = Fixes { folder: fixes_folder(repo), root: repo.root(), disk: tools.disk };
+    let records = fixes.of_run(run)?;
+    if records.is_empty() {
+        session.story("the fixes of this run have been taken back already");
+        return Ok(DONE);
+    }
+    let mut kept = Vec::new();
+    for record in records {
+        let what = format!("`{}` for `{}`", record.command, record.check);
+        let paths: Vec<String> = record.paths().iter().map(ToString::to_string).collect();
+        if is_look {
+            session.story(&format!("{what} changed {}", some_of(&paths, 5)));
+            continue;
+        }
+        let done = fixes.put_back(record)?;
+        session.story(&format!("{what} taken back: {}", count(done.restored.len(), "file")));
+        if let Some(folder) = done.saved {
+            session.story(&format!(
+                "it had been cut short; what was there is kept in {}",
+                folder.display()
+            ));
+        }
+        kept.extend(done.kept.iter().map(ToString::to_string));
+    }
+    if kept.is_empty() {
+        return Ok(DONE);
+    }
+    report::warn(&format!("{} changed since and left alone:", count(kept.len(), "file")));
+    report::answer(&(kept.join("\n") + "\n"))?;
+    Ok(Kind::No.code())
+}

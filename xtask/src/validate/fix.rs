@@ -1,0 +1,462 @@
+//! Fixes: what a command may change is saved before it runs, put back where it did not help, and can be
+//! brought back later.
+//!
+//! A record of it is on disk before the first byte changes. Nothing is put back over what somebody has
+//! changed since the fix; where a fix was cut short and that cannot be told, what is there is kept
+//! beside the record first. Copies lie under the git folder, readable by their owner alone, and never
+//! become objects of git: they may be secrets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::digest::{self, Digest, as_hex};
+use crate::base::error::{Context, Error, Result};
+use crate::base::files::{Bits, Disk};
+use crate::base::path::{RepoPath, exact};
+use crate::base::record::{self, Found};
+use crate::base::words::{count, size};
+
+const KIND: &str = "xtask.fix/1";
+
+/// The most files that a fix may write, and their size: what is more cannot be saved in a moment.
+const MOST_FILES: usize = 10_000;
+const MOST_BYTES: u64 = 256_000_000;
+
+/// How many runs with fixes are kept.
+const MOST_RUNS: usize = 50;
+
+/// What is at a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Whether it is a symlink.
+    link: bool,
+    /// Its permissions.
+    mode: u32,
+    /// Of its content, or of where it leads.
+    #[serde(with = "as_hex")]
+    digest: Digest,
+}
+
+/// A path before and after a fix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Change {
+    #[serde(with = "exact")]
+    path: RepoPath,
+    before: Option<Kept>,
+    /// Unknown while the fix has not ended.
+    after: Option<Kept>,
+}
+
+/// How far a fix is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// It has begun, and may have been cut short.
+    Open,
+    /// It has ended, and what it changed is here.
+    Applied,
+    /// What it changed was put back.
+    Undone,
+}
+
+/// A fix as it is written down.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// The run.
+    pub run: String,
+    /// Which fix of the run.
+    pub number: usize,
+    /// The check.
+    pub check: String,
+    /// What ran.
+    pub command: String,
+    /// The root of the worktree, for people.
+    pub worktree: String,
+    /// When, in seconds since the epoch.
+    pub at: i64,
+    /// How far it is.
+    pub phase: Phase,
+    /// Paths that it may write.
+    writes: Vec<String>,
+    changes: Vec<Change>,
+    /// Folders that it made, the deepest last.
+    folders: Vec<String>,
+}
+
+impl Record {
+    /// The paths that it changed.
+    #[must_use]
+    pub fn paths(&self) -> Vec<RepoPath> {
+        let changed = self.changes.iter().filter(|change| change.before != change.after);
+        changed.map(|change| change.path.clone()).collect()
+    }
+}
+
+/// What there is below the paths that a fix may write.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Snapshot {
+    files: BTreeMap<RepoPath, Kept>,
+    folders: BTreeSet<Vec<u8>>,
+}
+
+/// The fixes of a worktree.
+pub struct Fixes<'a> {
+    /// Where records are kept.
+    pub folder: PathBuf,
+    /// The root of the worktree.
+    pub root: &'a Path,
+    /// The disk.
+    pub disk: &'a Disk<'a>,
+}
+
+/// What a fix is for.
+pub struct Purpose<'a> {
+    /// The run.
+    pub run: &'a str,
+    /// Which fix of the run.
+    pub number: usize,
+    /// The check.
+    pub check: &'a str,
+    /// The command.
+    pub command: &'a str,
+    /// What it may write.
+    pub writes: &'a [RepoPath],
+    /// Now, in seconds since the epoch.
+    pub at: i64,
+}
+
+/// What was put back.
+#[derive(Debug, Default)]
+pub struct PutBack {
+    /// The paths that are as they were.
+    pub restored: Vec<RepoPath>,
+    /// Those that were changed since, and stay.
+    pub kept: Vec<RepoPath>,
+    /// Where that lies which a cut-short fix may have left and was replaced.
+    pub saved: Option<PathBuf>,
+}
+
+impl Fixes<'_> {
+    fn record_file(&self, run: &str, number: usize) -> PathBuf {
+        self.folder.join(run).join(number.to_string()).join("record")
+    }
+
+    fn copies(&self, run: &str, number: usize) -> PathBuf {
+        self.folder.join(run).join(number.to_string()).join("before")
+    }
+
+    fn write(&self, record: &Record) -> Result<()> {
+        let file = self.record_file(&record.run, record.number);
+        record::write(self.disk, &file, KIND, record)
+            .unable(|| format!("the record of a fix, `{}`, cannot be written", file.display()))
+    }
+
+    /// Saves what a fix may write, and writes down that it begins.
+    pub fn begin(&self, purpose: &Purpose<'_>) -> Result<Record> {
+        self.bound()?;
+        let copies = self.copies(purpose.run, purpose.number);
+        make_private(self.disk, &copies)
+            .unable(|| format!("the folder `{}` cannot be made", copies.display()))?;
+        let before = self.snapshot(purpose.writes, Some(&copies))?;
+        let changes = before.files.into_iter();
+        let changes =
+            changes.map(|(path, kept)| Change { path, before: Some(kept), after: None }).collect();
+        let record = Record {
+            run: purpose.run.to_owned(),
+            number: purpose.number,
+            check: purpose.check.to_owned(),
+            command: purpose.command.to_owned(),
+            worktree: self.root.display().to_string(),
+            at: purpose.at,
+            phase: Phase::Open,
+            writes: purpose.writes.iter().map(ToString::to_string).collect(),
+            changes,
+            folders: before.folders.into_iter().map(|f| RepoPath::new(f).to_string()).collect(),
+        };
+        self.write(&record)?;
+        Ok(record)
+    }
+
+    /// Notes what a fix has left, when its command has ended.
+    pub fn ended(&self, mut record: Record) -> Result<Record> {
+        let writes: Vec<RepoPath> =
+            record.writes.iter().map(|path| RepoPath::new(path.as_bytes())).collect();
+        let mut after = self.snapshot(&writes, None)?;
+        for change in &mut record.changes {
+            change.after = after.files.remove(&change.path);
+        }
+        let new = after.files.into_iter();
+        record.changes.extend(new.map(|(path, kept)| Change {
+            path,
+            before: None,
+            after: Some(kept),
+        }));
+        let before: BTreeSet<Vec<u8>> = record.folders.drain(..).map(String::into_bytes).collect();
+        let made = after.folders.difference(&before);
+        record.folders = made.map(|folder| RepoPath::new(folder.clone()).to_string()).collect();
+        record.phase = Phase::Applied;
+        self.write(&record)?;
+        Ok(record)
+    }
+
+    /// Puts back what a fix has changed, but for what was changed since.
+    pub fn put_back(&self, mut record: Record) -> Result<PutBack> {
+        let mut done = PutBack::default();
+        let copies = self.copies(&record.run, record.number);
+        if record.phase == Phase::Open {
+            // Nobody knows what of this is the fix's and what somebody's own: it is kept as well.
+            record = self.ended(record)?;
+            if !record.paths().is_empty() {
+                let aside = copies.with_file_name("found");
+                make_private(self.disk, &aside)
+                    .unable(|| format!("the folder `{}` cannot be made", aside.display()))?;
+                for change in record.changes.iter().filter(|change| change.after.is_some()) {
+                    let on_disk = change.path.on_disk(self.root);
+                    let (_, content) = look(&on_disk)
+                        .and_then(|seen| seen.ok_or_else(gone))
+                        .unable(|| format!("`{}` cannot be saved", change.path))?;
+                    self.copy(&aside, &change.path, &content)?;
+                }
+                done.saved = Some(aside);
+            }
+        }
+        for change in record.changes.iter().filter(|change| change.before != change.after) {
+            let restored = self
+                .restore(change, &copies)
+                .unable(|| format!("`{}` cannot be put back", change.path))?;
+            let list = if restored { &mut done.restored } else { &mut done.kept };
+            list.push(change.path.clone());
+        }
+        for folder in record.folders.iter().rev() {
+            let folder = self.root.join(folder);
+            self.disk
+                .remove_empty_folder(&folder)
+                .unable(|| format!("the folder `{}` cannot be removed", folder.display()))?;
+        }
+        if done.kept.is_empty() {
+            record.phase = Phase::Undone;
+            self.write(&record)?;
+        }
+        Ok(done)
+    }
+
+    /// Brings one path to what it was; says no where somebody has changed it since.
+    fn restore(&self, change: &Change, copies: &Path) -> io::Result<bool> {
+        let target = change.path.on_disk(self.root);
+        if symlink_above(self.root, &change.path) {
+            return Ok(false);
+        }
+        let now = look(&target)?.map(|(kept, _)| kept);
+        if now == change.before {
+            return Ok(true);
+        }
+        if now != change.after {
+            return Ok(false);
+        }
+        let mut ours = target.as_os_str().to_owned();
+        ours.push(format!(".xtask-{}", std::process::id()));
+        let ours = Path::new(&ours);
+        let Some(before) = &change.before else {
+            self.disk.place(&target, ours)?;
+            return self.settle(ours, &target, change);
+        };
+        let content = fs::read(copies.join(copy_name(&change.path)))?;
+        if digest::of_parts([&content[..]]) != before.digest {
+            return Err(io::Error::other("its copy is damaged"));
+        }
+        if let Some(folder) = target.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        if before.link {
+            self.disk.symlink(Path::new(&OsString::from_vec(content)), ours)?;
+        } else {
+            self.disk.create(ours, &content, Bits::Plain)?;
+            fs::set_permissions(ours, fs::Permissions::from_mode(before.mode & 0o7777))?;
+        }
+        if change.after.is_none() {
+            // Nothing is there, unless somebody was quicker.
+            return match self.disk.place(ours, &target) {
+                Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
+                    self.disk.remove(ours)?;
+                    Ok(false)
+                }
+                done => done.map(|()| true),
+            };
+        }
+        self.disk.exchange(ours, &target)?;
+        self.settle(ours, &target, change)
+    }
+
+    /// What came out of its place is what the fix had left, or goes back there.
+    fn settle(&self, out: &Path, target: &Path, change: &Change) -> io::Result<bool> {
+        if look(out)?.map(|(kept, _)| kept) == change.after {
+            self.disk.remove(out)?;
+            return Ok(true);
+        }
+        if change.before.is_some() {
+            self.disk.exchange(out, target)?;
+            self.disk.remove(out)?;
+        } else {
+            self.disk.place(out, target)?;
+        }
+        Ok(false)
+    }
+
+    /// Every fix that is remembered, the oldest first.
+    pub fn all(&self) -> Vec<Record> {
+        let mut found = Vec::new();
+        for run in folders(&self.folder) {
+            for fix in folders(&run) {
+                if let Found::Whole(record) = record::read::<Record>(&fix.join("record"), KIND) {
+                    found.push(record);
+                }
+            }
+        }
+        found.sort_by(|one, two| {
+            (one.at, &one.run, one.number).cmp(&(two.at, &two.run, two.number))
+        });
+        found
+    }
+
+    /// The fixes of a run, or of the last run that had any, the last one first.
+    pub fn of_run(&self, run: &str) -> Result<Vec<Record>> {
+        let all = self.all();
+        let is_open = |record: &&Record| record.phase != Phase::Undone;
+        let name = match run {
+            "last" => all.iter().rev().find(is_open).map(|record| record.run.clone()),
+            name => Some(name.to_owned()),
+        };
+        let Some(name) = name else {
+            return Err(Error::no("there is no fix to take back"));
+        };
+        if !all.iter().any(|record| record.run == name) {
+            let error = Error::usage(format!("there is no run `{name}` with a fix"));
+            return Err(error.hint("`cargo xtask undo --list` lists them"));
+        }
+        let mut of_run: Vec<Record> =
+            all.into_iter().filter(|r| r.run == name && r.phase != Phase::Undone).collect();
+        of_run.reverse();
+        Ok(of_run)
+    }
+
+    /// Looks at everything that a fix may write; with `copies` it is saved there on the way.
+    fn snapshot(&self, writes: &[RepoPath], copies: Option<&Path>) -> Result<Snapshot> {
+        let mut found = Snapshot::default();
+        let mut bytes = 0;
+        let mut open: Vec<RepoPath> = writes.to_vec();
+        while let Some(path) = open.pop() {
+            let failed = || format!("`{path}`, which a fix may write, cannot be read");
+            if symlink_above(self.root, &path) {
+                return Err(Error::unable(failed()).detail("it lies behind a symlink"));
+            }
+            let on_disk = path.on_disk(self.root);
+            let meta = match fs::symlink_metadata(&on_disk) {
+                Ok(meta) => meta,
+                Err(cause) if is_nothing(&cause) => continue,
+                Err(cause) => return Err(Error::unable(failed()).because(cause)),
+            };
+            if meta.is_dir() {
+                found.folders.insert(path.as_bytes().to_vec());
+                for entry in on_disk.read_dir().unable(failed)? {
+                    let name = entry.unable(failed)?.file_name();
+                    open.push(RepoPath::new([path.as_bytes(), b"/", name.as_bytes()].concat()));
+                }
+            } else if meta.is_file() || meta.is_symlink() {
+                bytes += meta.len();
+                if found.files.len() >= MOST_FILES || bytes > MOST_BYTES {
+                    return Err(Error::unable(format!(
+                        "what a fix may write is more than can be saved ({}, {})",
+                        count(MOST_FILES, "file"),
+                        size(MOST_BYTES)
+                    ))
+                    .hint("`writes` can name less, or the command can be run by hand"));
+                }
+                let Some((kept, content)) = look(&on_disk).unable(failed)? else { continue };
+                if let Some(copies) = copies {
+                    self.copy(copies, &path, &content)?;
+                }
+                found.files.insert(path, kept);
+            } else {
+                return Err(Error::unable(failed()).detail("it is neither a file nor a folder"));
+            }
+        }
+        Ok(found)
+    }
+
+    fn copy(&self, folder: &Path, path: &RepoPath, content: &[u8]) -> Result<()> {
+        let copy = folder.join(copy_name(path));
+        let written = self.disk.create(&copy, content, Bits::Plain);
+        written
+            .and_then(|()| fs::File::open(&copy)?.sync_all())
+            .unable(|| format!("`{path}` cannot be saved as `{}`", copy.display()))
+    }
+
+    /// Removes the oldest runs, so that a new one finds room.
+    fn bound(&self) -> Result<()> {
+        let mut runs = folders(&self.folder);
+        runs.sort();
+        for old in runs.iter().rev().skip(MOST_RUNS - 1) {
+            self.disk
+                .remove_folder(old)
+                .unable(|| format!("`{}` cannot be removed", old.display()))?;
+        }
+        Ok(())
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::from(io::ErrorKind::NotFound)
+}
+
+fn is_nothing(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn copy_name(path: &RepoPath) -> String {
+    digest::hex(&digest::of_parts([path.as_bytes()]))
+}
+
+fn folders(of: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = of.read_dir() else { return Vec::new() };
+    let mut found: Vec<PathBuf> =
+        entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    found.sort();
+    found
+}
+
+fn make_private(disk: &Disk<'_>, folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    disk.other("make a private folder")?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+fn symlink_above(root: &Path, path: &RepoPath) -> bool {
+    path.ancestors()
+        .any(|above| above.on_disk(root).symlink_metadata().is_ok_and(|meta| meta.is_symlink()))
+}
+
+/// What is at a path, with its content; nothing where there is nothing. A folder is an error.
+fn look(path: &Path) -> io::Result<Option<(Kept, Vec<u8>)>> {
+    let meta = match fs::symlink_metadata(path) {
+        Ok(meta) => meta,
+        Err(cause) if is_nothing(&cause) => return Ok(None),
+        Err(cause) => return Err(cause),
+    };
+    let content = if meta.is_symlink() {
+        fs::read_link(path)?.into_os_string().into_vec()
+    } else if meta.is_file() {
+        fs::read(path)?
+    } else {
+        return Err(io::Error::other("it is neither a file nor a symlink"));
+    };
+    let mode = if meta.is_symlink() { 0 } else { meta.mode() & 0o7777 };
+    let kept = Kept { link: meta.is_symlink(), mode, digest: digest::of_parts([&content[..]]) };
+    Ok(Some((kept, content)))
+}
