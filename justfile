@@ -39,6 +39,10 @@ promote *ARGS:
 push *ARGS:
     cargo xtask push "$@"
 
+# Say whether this checkout is healthy
+validate *ARGS:
+    cargo xtask validate "$@"
+
 # Install git hooks that keep branches up to date by themselves
 install-hooks *ARGS:
     cargo xtask install-hooks "$@"

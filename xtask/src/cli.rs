@@ -61,7 +61,8 @@ pub enum Command {
     /// Make a fresh clone ready: canonical branch, sync, and what to do next
     ///
     /// Makes the canonical branch from the current commit if neither a local nor a remote one
-    /// exists, syncs, and installs the hooks. Running it again changes nothing.
+    /// exists, syncs, installs the hooks, and says whether the environment is healthy: the checks of
+    /// `validate --fast` in phases that are gates. Running it again changes nothing.
     Setup(Setup),
     /// Bring this branch's managed files to the canonical state
     #[command(long_about = "\

@@ -17,6 +17,9 @@ use super::error::{Context, Error, Result};
 /// Set for everything we start; a hook that sees it does nothing.
 pub const ACTIVE: &str = "ORCHESTRATION_SYNC_ACTIVE";
 
+/// How a shell is started to read a line of text, which comes after this.
+pub const SHELL: [&str; 2] = ["/bin/sh", "-c"];
+
 /// The variables by which git ties a process to one repository, as `git rev-parse
 /// --local-env-vars` lists them, and `GIT_NAMESPACE`.
 pub const GIT_LOCAL: [&str; 16] = [

@@ -20,8 +20,9 @@ use crate::sync::gather::Depth;
 use crate::sync::run::{Looked, Tools, Wishes, look};
 use crate::validate::defaults;
 use crate::validate::kinds::{Finding, Surroundings};
+use crate::validate::outcome::{Ended, FixFate, Outcome};
 use crate::validate::perform::Performed;
-use crate::validate::run::{Ended, FixFate, Outcome, Watcher};
+use crate::validate::run::Watcher;
 
 /// The largest configuration that is read: 4 MB.
 const LARGEST: u64 = 4_000_000;

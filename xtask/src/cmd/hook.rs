@@ -5,23 +5,32 @@
 
 use std::ffi::OsString;
 use std::io::Read;
+use std::path::Path;
 
+use super::checks::{self, Around, Shower, describe};
 use super::session::Session;
 use super::{DONE, Exit};
 use crate::base::error::{Context as _, Error, Kind, Result};
+use crate::base::path::RepoPath;
 use crate::base::process::{self, Program};
 use crate::base::words::{count, some_of};
 use crate::base::world::World;
 use crate::cli::{Color, Global};
+use crate::config::VALIDATE_FILE;
 use crate::hooks::before_push::{Changed, before_push, judge, parse};
 use crate::hooks::program::link;
-use crate::hooks::{Hook, after, before_commit, behind, gates};
-use crate::repo::{PUSHING, Repo};
+use crate::hooks::{Hook, after, before_commit, behind, gates, off};
+use crate::repo::{OperationKind, PUSHING, Repo};
 use crate::report;
+use crate::report::validate::Detail;
 use crate::review::finish::{self, Places, about, make, places};
 use crate::review::gh;
 use crate::review::queue::{self, Request, State};
 use crate::sync::context::{self, Context};
+use crate::validate::perform::{Order, perform};
+use crate::validate::plan::{Here, Wish, choose};
+use crate::validate::run::{FixMode, Options};
+use crate::validate::staged;
 
 /// The word with which the shims begin.
 pub(super) const WORD: &str = "hook";
@@ -127,14 +136,66 @@ fn act(session: &Session, repo: &Repo, hook: Hook, git: u32, args: &[OsString]) 
             let index =
                 index.map_or_else(|| repo.index_file(), |file| session.world.cwd.join(file));
             let verdict = before_commit::before_commit(repo, &index, &tools)?;
-            if verdict.faults.is_empty() {
-                verdict.notes.iter().for_each(|note| tell(note));
+            if !verdict.faults.is_empty() {
+                return Ok(refuse("commit", "git commit --no-verify", &verdict.faults));
             }
-            return Ok(refuse("commit", "git commit --no-verify", &verdict.faults));
+            verdict.notes.iter().for_each(|note| tell(note));
+            return before_commit_checks(session, repo, &index);
         }
         Hook::PrePush => return push(session, repo, git, args),
     }
     Ok(DONE)
+}
+
+/// Runs the checks that are marked for it, as the canonical branch has them, on what is about to be
+/// committed.
+fn before_commit_checks(session: &Session, repo: &Repo, index: &Path) -> Exit {
+    let is_made_again = repo.operation().is_some_and(|found| found.kind != OperationKind::Merge);
+    if is_made_again || off::is_off(repo, session.world.now_seconds())?.is_some() {
+        return Ok(DONE);
+    }
+    let Some(context) = context::of_canonical(repo)? else { return Ok(DONE) };
+    let path = RepoPath::new(VALIDATE_FILE);
+    let Some(entry) = repo.entry_at(context.canonical.tree, &path)? else { return Ok(DONE) };
+    let text = String::from_utf8_lossy(&repo.blob(entry.id)?).into_owned();
+    let checks = checks::read(&text)?;
+    if !checks.config.checks.iter().any(|check| check.before_commit) {
+        return Ok(DONE);
+    }
+    let here = Here { system: std::env::consts::OS, is_ci: false };
+    let wish = Wish { before_commit: true, ..Wish::default() };
+    let chosen = choose(&checks.config, &wish, here)?;
+    let tools = session.tools();
+    let (place, _lock) = staged::place(repo, index, &tools)?;
+    let options = Options {
+        fast: true,
+        dry_run: false,
+        why: false,
+        fixes: FixMode::Off,
+        jobs: std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let order = Order {
+        config: &checks.config,
+        chosen: &chosen,
+        options,
+        place,
+        by: "pre-commit",
+        keeps_log: true,
+        waits: false,
+        command: "pre-commit".to_owned(),
+    };
+    let shower = Shower::new(&checks, session.loudness, false);
+    let around = Around { repo, tools };
+    let done = perform(repo, &tools, order, &around, &shower, &|text| tell(text))?;
+    if done.is_ok() && !done.outcomes.is_interrupted {
+        return Ok(DONE);
+    }
+    let report = describe(repo, &checks, &done, true, false);
+    let detail = Detail { all: false, quiet: true, why: false };
+    tell("the commit was refused: what it would hold did not pass");
+    report::hook_line(report.end(detail).trim_end());
+    tell("`git commit --no-verify` does it all the same");
+    Ok(Kind::No.code())
 }
 
 /// Says why something is refused, if it is.

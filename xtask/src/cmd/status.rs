@@ -5,13 +5,14 @@ use super::{DONE, Exit};
 use crate::base::error::Result;
 use crate::base::progress::Progress;
 use crate::base::words::{count, some_of};
+use crate::base::world::{ago, rfc3339};
 use crate::cli::Status;
 use crate::hooks::health::health;
 use crate::hooks::program::Care;
 use crate::intake::collect::still_waiting;
 use crate::intake::resolve::{folder, is_open, put_aside_before};
 use crate::repo::{Repo, Worktree};
-use crate::report::status::{BranchLine, Counts, StatusReport, WorktreeLine};
+use crate::report::status::{BranchLine, Counts, StatusReport, ValidationLine, WorktreeLine};
 use crate::report::sync::CanonicalLine;
 use crate::report::{self, Loudness};
 use crate::review::queue;
@@ -24,6 +25,7 @@ use crate::sync::recover;
 use crate::sync::run::{Looked, Tools, Wishes, check_rules, look};
 use crate::sync::survey::survey;
 use crate::sync::upstream::{Standing, standing};
+use crate::validate::perform::last_words;
 
 pub(super) fn run(session: &Session, args: &Status) -> Exit {
     let repo = session.repo()?;
@@ -41,6 +43,7 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
         branches: None,
         hooks: String::new(),
         requests: Vec::new(),
+        validation: last_validation(&repo, session.world.now_seconds()),
     };
     let requests = queue::all(&repo, session.world.now_seconds());
     let now = session.world.now_seconds();
@@ -125,6 +128,16 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
         report.branches = Some(branches(&repo, &context, tools.progress)?);
     }
     answer(session, args, &report)
+}
+
+fn last_validation(repo: &Repo, now: i64) -> Option<ValidationLine> {
+    let (past, words) = last_words(repo, repo.root())?;
+    Some(ValidationLine {
+        run: past.run,
+        started: rfc3339(past.at),
+        ok: past.ok,
+        words: format!("{words}, {}", ago(now, past.at)),
+    })
 }
 
 fn answer(session: &Session, args: &Status, report: &StatusReport) -> Exit {

@@ -1,7 +1,5 @@
 //! `validate`: say whether this checkout is healthy.
 
-use std::io::IsTerminal;
-
 use super::checks::{Around, Checks, Shower, code, describe, does, of_worktree, risk};
 use super::session::Session;
 use super::{DONE, Exit};
@@ -86,8 +84,7 @@ pub(super) fn run(session: &Session, args: &Validate) -> Exit {
     if let Some(run) = &args.undo {
         return undo(session, &repo, &checks, run, flags.dry_run);
     }
-    let is_seen = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    if flags.interactive && !is_seen && !args.yes {
+    if flags.interactive && !report::can_ask() && !args.yes {
         return Err(Error::usage("`--interactive` asks before each fix, and there is no terminal")
             .hint("`--no-fix` runs none; `--yes` runs risky ones, too"));
     }
@@ -126,6 +123,7 @@ pub(super) fn run(session: &Session, args: &Validate) -> Exit {
         place: Place::Worktree,
         by: "validate",
         keeps_log: !flags.no_log,
+        waits: true,
         command: command(session, args, &flags),
     };
     let detail = Detail {
@@ -134,7 +132,7 @@ pub(super) fn run(session: &Session, args: &Validate) -> Exit {
         why: args.why || flags.dry_run,
     };
     // Into a pipe goes a line for each check when it has ended; a terminal gets the table at the end.
-    let has_lines = !args.json && !std::io::stdout().is_terminal() && !detail.why;
+    let has_lines = !args.json && !report::is_seen() && !detail.why;
     let shower = Shower::new(&checks, session.loudness, has_lines);
     let around = Around { repo: &repo, tools: session.tools() };
     let done =

@@ -11,6 +11,7 @@ use semver::VersionReq;
 use super::reader::{Faults, Reader, nearest};
 use crate::base::error::Result;
 use crate::base::path::RepoPath;
+use crate::base::process::SHELL;
 use crate::base::words::bytes_of;
 use crate::base::world::seconds_of;
 
@@ -440,7 +441,7 @@ fn inside(text: &str) -> Option<RepoPath> {
 fn command(table: &Reader<'_>, key: &str, shell: bool) -> Option<CommandLine> {
     let text = table.text(key)?;
     if shell {
-        let argv = ["/bin/sh", "-c", &text].map(str::to_owned).to_vec();
+        let argv = SHELL.into_iter().chain([text.as_str()]).map(str::to_owned).collect();
         return Some(CommandLine { text, argv, shell });
     }
     let argv = match shell_words::split(&text) {

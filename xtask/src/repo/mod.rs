@@ -15,6 +15,7 @@ mod history;
 mod hooks_folder;
 mod index;
 mod inputs;
+mod laid;
 mod merge;
 mod paths;
 mod patterns;

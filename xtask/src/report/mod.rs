@@ -67,13 +67,27 @@ pub fn answer_json<T: serde::Serialize>(value: &T) -> Result<()> {
     answer(&format!("{text}\n"))
 }
 
+/// Whether the answer is read by a person.
+#[must_use]
+pub fn is_seen() -> bool {
+    use std::io::IsTerminal;
+    std::io::stdout().is_terminal()
+}
+
+/// Whether there is somebody to ask.
+#[must_use]
+pub fn can_ask() -> bool {
+    use std::io::IsTerminal;
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
 /// Asks for a typed `yes` on the terminal. Nothing where there is nobody to ask.
 pub fn ask(question: &str) -> Option<bool> {
-    use std::io::{BufRead, IsTerminal, Write};
-    let input = std::io::stdin();
-    if !input.is_terminal() || !std::io::stderr().is_terminal() {
+    use std::io::{BufRead, Write};
+    if !can_ask() {
         return None;
     }
+    let input = std::io::stdin();
     let mut err = anstream::stderr().lock();
     let asked = write!(err, "{BOLD}{question}{BOLD:#} [type yes] ").and_then(|()| err.flush());
     asked.ok()?;

@@ -70,6 +70,19 @@ pub struct BranchLine {
     pub counts: Counts,
 }
 
+/// The last validation of a worktree.
+#[derive(Clone, Debug, Serialize)]
+pub struct ValidationLine {
+    /// Its name.
+    pub run: String,
+    /// When it began, RFC 3339 UTC.
+    pub started: String,
+    /// Whether every check was good.
+    pub ok: bool,
+    /// What came of it and how long ago, in a few words.
+    pub words: String,
+}
+
 /// The answer of `status`.
 #[derive(Clone, Debug, Serialize)]
 pub struct StatusReport {
@@ -85,6 +98,8 @@ pub struct StatusReport {
     pub sync: Option<Counts>,
     /// How the hooks stand, in a few words.
     pub hooks: String,
+    /// The last validation, in a few words; nothing where there was none.
+    pub validation: Option<ValidationLine>,
     /// Pull requests that pushes have asked for, a line each.
     pub requests: Vec<String>,
     /// How many files are an overlay that is not committed.
@@ -135,6 +150,10 @@ impl StatusReport {
             ));
         }
         put(format!("{BOLD}hooks{BOLD:#}      {}", self.hooks));
+        if let Some(validation) = &self.validation {
+            let style = if validation.ok { GREEN } else { YELLOW };
+            put(format!("{BOLD}validate{BOLD:#}   {style}{}{style:#}", validation.words));
+        }
         for line in &self.requests {
             put(format!("{BOLD}request{BOLD:#}    {line}"));
         }

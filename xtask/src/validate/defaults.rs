@@ -12,9 +12,9 @@ gate = true
 [phase.platform]
 
 [[check]]
-name = "git"
+name = 'git'
 phase = "environment"
-tool = "git"
+tool = 'git'
 ttl = "1h"
 
 [[check]]

@@ -10,8 +10,9 @@ use super::fix::Fixes;
 use super::history::{self, Entry, PastRun};
 use super::kinds::Surroundings;
 use super::log::{Level, Log, run_id};
+use super::outcome::Outcome;
 use super::plan::Chosen;
-use super::run::{Options, Outcome, Outcomes, Site, Watcher, run};
+use super::run::{Options, Outcomes, Site, Watcher, run};
 use super::store::Store;
 use super::view::Observer;
 use super::webhook::{self, Told};
@@ -46,6 +47,8 @@ pub struct Order<'a> {
     pub by: &'static str,
     /// Whether a log is kept.
     pub keeps_log: bool,
+    /// Whether it waits for other validations: not where it has a place of its own, or a commit waits.
+    pub waits: bool,
     /// The words that were typed, for whoever waits.
     pub command: String,
 }
@@ -132,8 +135,7 @@ pub fn perform(
     let world = tools.world;
     let is_look = order.options.dry_run;
     let mut warnings = Vec::new();
-    let needs_lock = !is_look && matches!(order.place, Place::Worktree);
-    let lock = if needs_lock {
+    let lock = if !is_look && order.waits {
         let (lock, warning) =
             enter(repo, tools, &order.command, order.config.lock_wait_s, waiting)?;
         warnings.extend(warning);

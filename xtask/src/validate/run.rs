@@ -7,19 +7,19 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use super::fix::{Fixes, Purpose};
+use super::fix::Fixes;
 use super::key::differences;
 use super::kinds::{self, Finding, Surroundings};
 use super::log::{Level, Log};
+use super::outcome::{Ended, Outcome, judged, plain};
 use super::plan::{Chosen, Ready, Stage, ready};
 use super::programs;
 use super::store::{Pass, Store};
 use super::view::{Observer, View};
 use crate::base::error::Result;
-use crate::base::group::{End, GroupEnd};
-use crate::base::path::RepoPath;
+use crate::base::group::GroupEnd;
 use crate::base::process::Program;
-use crate::base::words::{count, some_of};
+use crate::base::words::count;
 use crate::base::world::ago;
 use crate::config::{Check, CommandLine, Fix, Kind, ValidateConfig};
 use crate::repo::Repo;
@@ -27,101 +27,6 @@ use crate::sync::run::Tools;
 
 /// How often the run looks up from waiting: to see an interrupt, and to let clocks be drawn.
 const TICK: Duration = Duration::from_millis(50);
-
-/// How a check ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It ran and passed.
-    Passed,
-    /// It was skipped: it has passed in this very state.
-    Cached,
-    /// It failed, a fix ran, and it passed then.
-    Fixed,
-    /// It failed.
-    Failed,
-    /// It did not run, because what must pass before it did not.
-    Blocked,
-    /// It does not belong to the run.
-    LeftOut,
-    /// It was to run, and the run was interrupted.
-    Interrupted,
-    /// It would run, if this were more than a look.
-    Planned,
-}
-
-impl Outcome {
-    /// Its name, as in JSON and in the history.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Outcome::Passed => "passed",
-            Outcome::Cached => "cached",
-            Outcome::Fixed => "fixed",
-            Outcome::Failed => "failed",
-            Outcome::Blocked => "blocked",
-            Outcome::LeftOut => "left-out",
-            Outcome::Interrupted => "interrupted",
-            Outcome::Planned => "planned",
-        }
-    }
-
-    /// Whether all is well, as far as this check can tell.
-    #[must_use]
-    pub fn is_good(self) -> bool {
-        !matches!(self, Outcome::Failed | Outcome::Blocked | Outcome::Interrupted)
-    }
-}
-
-/// What became of a fix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FixFate {
-    /// It was not run.
-    Advised,
-    /// It ran, and the check passed then.
-    Applied,
-    /// It ran in vain, and the files are as they were.
-    Restored,
-    /// It ran in vain, and not everything could be put back.
-    Left,
-}
-
-/// A fix, and what became of it.
-#[derive(Clone, Debug)]
-pub struct FixDone {
-    /// What became of it.
-    pub fate: FixFate,
-    /// Why.
-    pub reason: String,
-    /// The paths that it changed.
-    pub paths: Vec<RepoPath>,
-    /// Whether it can be taken back.
-    pub can_be_undone: bool,
-}
-
-/// How a check ended, and why.
-#[derive(Clone, Debug)]
-pub struct Ended {
-    /// How.
-    pub outcome: Outcome,
-    /// Why, or what it found.
-    pub reason: String,
-    /// Why it ran or was skipped.
-    pub why: Vec<String>,
-    /// What the user should know.
-    pub notes: Vec<String>,
-    /// How long it took.
-    pub duration_ms: u64,
-    /// With which code its command ended.
-    pub exit_code: Option<i32>,
-    /// What it printed.
-    pub output: String,
-    /// How many files its key covers.
-    pub inputs: usize,
-    /// The key of its state.
-    pub key: Option<String>,
-    /// Its fix.
-    pub fix: Option<FixDone>,
-}
 
 /// Who sees a run go on.
 pub trait Watcher {
@@ -201,20 +106,20 @@ struct Done {
     duration_ms: u64,
 }
 
-struct Run<'a, 'o, 'l> {
-    site: &'a Site<'a>,
-    options: Options,
-    observer: &'a mut Observer<'o>,
-    log: &'a mut Log<'l>,
-    stages: Vec<Stage>,
-    views: Vec<Option<View>>,
-    whys: Vec<Vec<String>>,
-    ended: Vec<Option<Ended>>,
+pub(super) struct Run<'a, 'o, 'l> {
+    pub(super) site: &'a Site<'a>,
+    pub(super) options: Options,
+    pub(super) observer: &'a mut Observer<'o>,
+    pub(super) log: &'a mut Log<'l>,
+    pub(super) stages: Vec<Stage>,
+    pub(super) views: Vec<Option<View>>,
+    pub(super) whys: Vec<Vec<String>>,
+    pub(super) ended: Vec<Option<Ended>>,
     /// Checks that failed and whose fix is to run.
-    to_fix: Vec<(usize, Ended)>,
+    pub(super) to_fix: Vec<(usize, Ended)>,
     /// Checks whose fix was tried.
-    is_fix_tried: Vec<bool>,
-    fixes: usize,
+    pub(super) is_fix_tried: Vec<bool>,
+    pub(super) fixes: usize,
     warnings: Vec<String>,
     /// Whether passes can be written down; once they cannot, nobody tries again.
     can_save: bool,
@@ -268,32 +173,16 @@ pub fn run(
     run.finish()
 }
 
-/// An end without a command.
-fn plain(outcome: Outcome, reason: &str) -> Ended {
-    Ended {
-        outcome,
-        reason: reason.to_owned(),
-        why: Vec::new(),
-        notes: Vec::new(),
-        duration_ms: 0,
-        exit_code: None,
-        output: String::new(),
-        inputs: 0,
-        key: None,
-        fix: None,
-    }
-}
-
 impl<'a> Run<'a, '_, '_> {
-    fn config(&self) -> &'a ValidateConfig {
+    pub(super) fn config(&self) -> &'a ValidateConfig {
         self.site.config
     }
 
-    fn check(&self, at: usize) -> &'a Check {
+    pub(super) fn check(&self, at: usize) -> &'a Check {
         &self.site.config.checks[at]
     }
 
-    fn is_interrupted(&self) -> bool {
+    pub(super) fn is_interrupted(&self) -> bool {
         self.site.tools.interrupts.arrived()
     }
 
@@ -347,7 +236,7 @@ impl<'a> Run<'a, '_, '_> {
     }
 
     /// The names and keys of what a check needs.
-    fn needed_keys(&mut self, at: usize) -> Result<Vec<(String, String)>> {
+    pub(super) fn needed_keys(&mut self, at: usize) -> Result<Vec<(String, String)>> {
         let mut keys = Vec::new();
         for need in &self.check(at).needs {
             if self.views[*need].is_none() {
@@ -470,7 +359,7 @@ impl<'a> Run<'a, '_, '_> {
     }
 
     /// Before a check runs: its old pass goes, and a change of what it reads will be seen.
-    fn prepare(&mut self, at: usize) {
+    pub(super) fn prepare(&mut self, at: usize) {
         let Some(view) = &self.views[at] else { return };
         if view.unknown.is_some() {
             return;
@@ -483,7 +372,7 @@ impl<'a> Run<'a, '_, '_> {
     }
 
     /// The program of a command, ready to start.
-    fn program(&self, check: &Check, command: &CommandLine) -> Result<Program, String> {
+    pub(super) fn program(&self, check: &Check, command: &CommandLine) -> Result<Program, String> {
         let root = self.observer.root();
         let world = self.site.tools.world;
         let folder = check.cwd.as_ref().map_or(root.to_path_buf(), |cwd| cwd.on_disk(root));
@@ -503,7 +392,7 @@ impl<'a> Run<'a, '_, '_> {
     }
 
     /// A check without a command.
-    fn look(&mut self, at: usize) -> Ended {
+    pub(super) fn look(&mut self, at: usize) -> Ended {
         let check = self.check(at);
         let manifest = self.views[at].as_ref().map(|view| view.manifest.clone());
         let manifest = manifest.unwrap_or_default();
@@ -518,7 +407,7 @@ impl<'a> Run<'a, '_, '_> {
         }
     }
 
-    fn timed<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> (T, u64) {
+    pub(super) fn timed<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> (T, u64) {
         let clock = self.site.tools.world.clock;
         let begun = clock();
         let result = work(self);
@@ -526,7 +415,12 @@ impl<'a> Run<'a, '_, '_> {
     }
 
     /// What the end of a command means.
-    fn judge(&mut self, at: usize, result: Result<GroupEnd>, duration_ms: u64) -> Result<Ended> {
+    pub(super) fn judge(
+        &mut self,
+        at: usize,
+        result: Result<GroupEnd>,
+        duration_ms: u64,
+    ) -> Result<Ended> {
         let ended = match result {
             Ok(end) => judged(self.check(at), end),
             Err(failure) => plain(Outcome::Failed, &failure.to_string()),
@@ -535,7 +429,7 @@ impl<'a> Run<'a, '_, '_> {
     }
 
     /// Adds to an end what is known of its state, and writes a pass down if nothing has moved.
-    fn with_state(&mut self, at: usize, mut ended: Ended) -> Result<Ended> {
+    pub(super) fn with_state(&mut self, at: usize, mut ended: Ended) -> Result<Ended> {
         let Some(view) = &self.views[at] else { return Ok(ended) };
         ended.inputs = view.file_count();
         ended.key = Some(view.key.clone());
@@ -601,43 +495,8 @@ impl<'a> Run<'a, '_, '_> {
         }
     }
 
-    /// Ends a check that ran, or lets its fix wait for its turn.
-    fn settle_end(&mut self, at: usize, mut ended: Ended) {
-        let check = self.check(at);
-        if ended.outcome == Outcome::Failed
-            && let Some(fix) = &check.fix
-            && !std::mem::replace(&mut self.is_fix_tried[at], true)
-            && !self.is_interrupted()
-        {
-            let advised = |reason: &str| FixDone {
-                fate: FixFate::Advised,
-                reason: reason.to_owned(),
-                paths: Vec::new(),
-                can_be_undone: false,
-            };
-            let advice = match self.options.fixes {
-                FixMode::Off => Some(advised("fixes are off")),
-                FixMode::Safe if fix.is_risky => {
-                    Some(advised("it is risky: `--interactive` asks, `--yes` says yes"))
-                }
-                FixMode::Ask if !self.site.watcher.consents(check, fix) => {
-                    Some(advised("it was declined"))
-                }
-                _ => None,
-            };
-            match advice {
-                Some(advice) => ended.fix = Some(advice),
-                None => {
-                    self.to_fix.push((at, ended));
-                    return;
-                }
-            }
-        }
-        self.end(at, ended);
-    }
-
     /// A check has ended for good.
-    fn end(&mut self, at: usize, mut ended: Ended) {
+    pub(super) fn end(&mut self, at: usize, mut ended: Ended) {
         let check = self.check(at);
         if let Some(view) = self.views[at].as_ref() {
             ended.inputs = view.file_count();
@@ -668,144 +527,6 @@ impl<'a> Run<'a, '_, '_> {
         self.ended[at] = Some(ended);
     }
 
-    /// Runs the fix of a check that failed, and the check again.
-    fn fix(&mut self, at: usize, failed: Ended) -> Result<()> {
-        let check = self.check(at);
-        let Some(fix) = &check.fix else { return Ok(()) };
-        self.fixes += 1;
-        let site = self.site;
-        let purpose = Purpose {
-            run: site.run,
-            number: self.fixes,
-            check: &check.name,
-            command: &fix.command.text,
-            writes: &fix.writes,
-            at: site.tools.world.now_seconds(),
-        };
-        let mut done = FixDone {
-            fate: FixFate::Advised,
-            reason: String::new(),
-            paths: Vec::new(),
-            can_be_undone: false,
-        };
-        self.log.line(Level::Status, &format!("{}: fix: {}", check.name, fix.command.text));
-        let begun = match site.fixes.begin(&purpose) {
-            Ok(begun) => begun,
-            Err(failure) => {
-                done.reason = format!("it was not run: {failure}");
-                self.end(at, Ended { fix: Some(done), ..failed });
-                return Ok(());
-            }
-        };
-        let program = self.program(check, &fix.command);
-        let longest = Duration::from_secs(fix.timeout_s);
-        let stop = || site.tools.interrupts.arrived();
-        let ran = match program {
-            Ok(program) => program.run_in_group(longest, &stop).map_err(|e| e.to_string()),
-            Err(why) => Err(why),
-        };
-        let record = site.fixes.ended(begun)?;
-        done.paths = record.paths();
-        self.observer.forget_programs();
-        let fixed = ran.and_then(|end| {
-            let output = end.output.clone();
-            match judged(check, end) {
-                Ended { outcome: Outcome::Passed, .. } => Ok(()),
-                Ended { reason, .. } => Err(format!("{reason}\n{output}")),
-            }
-        });
-        let again = match &fixed {
-            Ok(()) => Some(self.again(at)?),
-            Err(_) => None,
-        };
-        match again {
-            Some(ended) if ended.outcome == Outcome::Passed => {
-                done.fate = FixFate::Applied;
-                done.can_be_undone = !done.paths.is_empty();
-                done.reason = match done.paths.len() {
-                    0 => "it passed then".to_owned(),
-                    changed => format!("it passed then; {} changed", count(changed, "file")),
-                };
-                let reason = format!("put right by `{}`", fix.command.text);
-                let changed = done.paths.clone();
-                let ended = Ended { outcome: Outcome::Fixed, reason, fix: Some(done), ..ended };
-                self.end(at, ended);
-                self.check_again(at, &changed)
-            }
-            not_passed => {
-                let put_back = site.fixes.put_back(record)?;
-                done.fate =
-                    if put_back.kept.is_empty() { FixFate::Restored } else { FixFate::Left };
-                let what = match (&fixed, put_back.restored.len(), put_back.kept.len()) {
-                    (_, _, 1..) => {
-                        let names: Vec<String> =
-                            put_back.kept.iter().map(ToString::to_string).collect();
-                        format!("; {} could not be put back", some_of(&names, 3))
-                    }
-                    (_, 0, 0) => String::new(),
-                    (_, restored, 0) => format!("; {} put back", count(restored, "file")),
-                };
-                done.reason = match &fixed {
-                    Ok(()) => format!("it ran, and the check fails all the same{what}"),
-                    Err(why) => {
-                        format!("it failed{what}: {}", why.lines().next().unwrap_or_default())
-                    }
-                };
-                let mut ended = not_passed.unwrap_or(failed);
-                if let Err(why) = &fixed {
-                    ended.output.push_str(&format!("\n[the fix: {why}]\n"));
-                }
-                self.end(at, Ended { fix: Some(done), ..ended });
-                Ok(())
-            }
-        }
-    }
-
-    /// Runs a check once more, alone.
-    fn again(&mut self, at: usize) -> Result<Ended> {
-        let check = self.check(at);
-        let needs = self.needed_keys(at)?;
-        self.views[at] = Some(self.observer.view(self.config(), check, needs)?);
-        self.prepare(at);
-        let Kind::Run(command) = &check.kind else {
-            let (ended, duration_ms) = self.timed(|run| run.look(at));
-            return self.with_state(at, Ended { duration_ms, ..ended });
-        };
-        let program = match self.program(check, command) {
-            Ok(program) => program,
-            Err(why) => return Ok(plain(Outcome::Failed, &why)),
-        };
-        let longest = Duration::from_secs(check.timeout_s);
-        let tools = self.site.tools;
-        let (result, duration_ms) =
-            self.timed(|_| program.run_in_group(longest, &|| tools.interrupts.arrived()));
-        self.judge(at, result, duration_ms)
-    }
-
-    /// What had passed and depends on what a fix has changed has to pass again.
-    fn check_again(&mut self, fixed: usize, changed: &[RepoPath]) -> Result<()> {
-        let names: Vec<String> = changed.iter().map(ToString::to_string).collect();
-        let what = match names.len() {
-            0 => format!("the fix of `{}` ran", self.check(fixed).name),
-            _ => format!("the fix of `{}` changed {}", self.check(fixed).name, some_of(&names, 3)),
-        };
-        for at in 0..self.stages.len() {
-            let is_past = self.stages[at] == Stage::Good && at != fixed;
-            let Some(old) = self.views[at].as_ref().filter(|_| is_past) else { continue };
-            let (key, is_unknown) = (old.key.clone(), old.unknown.is_some());
-            let needs = self.needed_keys(at)?;
-            let view = self.observer.view(self.config(), self.check(at), needs)?;
-            let is_same = view.key == key && !is_unknown && view.unknown.is_none();
-            self.views[at] = Some(view);
-            if !is_same {
-                self.stages[at] = Stage::Waiting;
-                self.ended[at] = None;
-                self.whys[at].push(what.clone());
-            }
-        }
-        Ok(())
-    }
-
     fn finish(mut self) -> Result<Outcomes> {
         for (at, failed) in std::mem::take(&mut self.to_fix) {
             self.end(at, failed);
@@ -825,29 +546,6 @@ impl<'a> Run<'a, '_, '_> {
         let checks = self.ended.into_iter().flatten().collect();
         Ok(Outcomes { checks, warnings: self.warnings, is_interrupted })
     }
-}
-
-/// What the end of a command means for its check.
-fn judged(check: &Check, end: GroupEnd) -> Ended {
-    let (outcome, reason) = match end.end {
-        End::Code(0) => (Outcome::Passed, String::new()),
-        End::Code(code) => (Outcome::Failed, format!("it ended with {code}")),
-        End::Signal(signal) => (Outcome::Failed, format!("signal {signal} ended it")),
-        End::TimedOut => {
-            let seconds = check.timeout_s;
-            (Outcome::Failed, format!("it took longer than {seconds} s (`timeout`) and was ended"))
-        }
-        End::Stopped => (Outcome::Interrupted, "it was interrupted".to_owned()),
-    };
-    let mut notes = Vec::new();
-    if end.left_others {
-        notes.push("it left processes behind, which were ended".to_owned());
-    }
-    let exit_code = match end.end {
-        End::Code(code) => Some(code),
-        _ => None,
-    };
-    Ended { notes, exit_code, output: end.output, ..plain(outcome, &reason) }
 }
 
 fn ms(duration: Duration) -> u64 {

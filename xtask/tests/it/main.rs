@@ -31,3 +31,4 @@ mod reverse_sync;
 mod review;
 mod rules;
 mod table;
+mod wrong_hits;

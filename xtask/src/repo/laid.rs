@@ -1,0 +1,82 @@
+//! What is staged, laid out in a folder of our own: the state that a commit would make, without what is
+//! only in the worktree.
+//!
+//! The folder is kept from one time to the next, so that only what differs is written and what builds
+//! have left there stays. It is no worktree of git's; nobody sees it in a list.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::Repo;
+use crate::base::error::{Context, Error, Result};
+use crate::base::files::Disk;
+use crate::base::path::RepoPath;
+use crate::base::process::{Output, Program};
+
+/// How long git may take to lay out or to compare a worktree: ten minutes.
+const LOCAL: Duration = Duration::from_secs(600);
+
+impl Repo {
+    /// Whether the worktree holds just what is staged in an index: nothing changed, nothing gone, and
+    /// no file beside it but what git ignores.
+    pub fn is_as_staged(&self, index: &Path) -> Result<bool> {
+        let options =
+            ["ls-files", "-z", "--modified", "--deleted", "--others", "--exclude-standard"];
+        // Looking writes nothing, not even fresher times into the index.
+        let listing = self.git(options).variable("GIT_OPTIONAL_LOCKS", "0").that_lists();
+        let listed = listing.variable("GIT_INDEX_FILE", index).run_within(LOCAL)?;
+        if !listed.status.success() {
+            return Err(Error::unable("git cannot compare the worktree").detail(listed.stderr));
+        }
+        Ok(listed.stdout.is_empty())
+    }
+
+    /// Lays out what is staged in `index` below `folder`, in `tree`, with an index of its own beside
+    /// it. Answers with the paths. What is there besides goes, but for what git ignores.
+    pub fn lay_out(&self, disk: &Disk<'_>, index: &Path, folder: &Path) -> Result<Vec<RepoPath>> {
+        let tree = folder.join("tree");
+        std::fs::create_dir_all(&tree)
+            .unable(|| format!("the folder `{}` cannot be made", tree.display()))?;
+        let own = folder.join("index");
+        let written = self.git(["write-tree"]).variable("GIT_INDEX_FILE", index);
+        let staged = succeeded(written.run_within(LOCAL)?, "what is staged cannot be written")?;
+        let staged = staged.trim().to_owned();
+        let there = |args: &[&str]| -> Program {
+            let program = Program::new("git", &tree).args(["-c", "core.hooksPath=/dev/null"]);
+            let program = program.args(["-c", "core.sparseCheckout=false"]).args(args);
+            program
+                .variable("GIT_DIR", self.git_folder())
+                .variable("GIT_WORK_TREE", &tree)
+                .variable("GIT_INDEX_FILE", &own)
+        };
+        let failed = "what is staged cannot be laid out";
+        if own.is_file() {
+            // What a command has changed there since is written again.
+            there(&["update-index", "-q", "--refresh"]).run_within(LOCAL)?;
+        }
+        succeeded(there(&["read-tree", "--reset", "-u", &staged]).run_within(LOCAL)?, failed)?;
+        let again = ["checkout-index", "--all", "--force", "--index", "--quiet"];
+        succeeded(there(&again).run_within(LOCAL)?, failed)?;
+        let others = ["ls-files", "-z", "--others", "--exclude-standard"];
+        let others = there(&others).that_lists().run_within(LOCAL)?;
+        for path in names(&succeeded(others, failed)?) {
+            let on_disk = path.on_disk(&tree);
+            disk.remove(&on_disk)
+                .unable(|| format!("the leftover `{}` cannot be removed", on_disk.display()))?;
+        }
+        let listed = there(&["ls-files", "-z"]).that_lists().run_within(LOCAL)?;
+        Ok(names(&succeeded(listed, failed)?))
+    }
+}
+
+fn succeeded(output: Output, what: &str) -> Result<String> {
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    Err(Error::unable(what).detail(output.stderr))
+}
+
+fn names(listed: &str) -> Vec<RepoPath> {
+    let names = listed.split('\0').filter(|name| !name.is_empty() && !name.ends_with('/'));
+    names.map(|name| RepoPath::new(name.as_bytes())).collect()
+}

@@ -1,0 +1,191 @@
+//! Fixes within a run: whether one runs, what is done with what it changed, and what has to pass
+//! again because of it.
+//!
+//! A check's fix is tried once. While it runs nothing else does.
+
+use std::time::Duration;
+
+use super::fix::Purpose;
+use super::log::Level;
+use super::outcome::{Ended, FixDone, FixFate, Outcome, judged, plain};
+use super::plan::Stage;
+use super::run::{FixMode, Run};
+use crate::base::error::Result;
+use crate::base::path::RepoPath;
+use crate::base::words::{count, some_of};
+use crate::config::Kind;
+
+impl Run<'_, '_, '_> {
+    /// Ends a check that ran, or lets its fix wait for its turn.
+    pub(super) fn settle_end(&mut self, at: usize, mut ended: Ended) {
+        let check = self.check(at);
+        if ended.outcome == Outcome::Failed
+            && let Some(fix) = &check.fix
+            && !std::mem::replace(&mut self.is_fix_tried[at], true)
+            && !self.is_interrupted()
+        {
+            let advised = |reason: &str| FixDone {
+                fate: FixFate::Advised,
+                reason: reason.to_owned(),
+                paths: Vec::new(),
+                can_be_undone: false,
+            };
+            let advice = match self.options.fixes {
+                FixMode::Off => Some(advised("fixes are off")),
+                FixMode::Safe if fix.is_risky => {
+                    Some(advised("it is risky: `--interactive` asks, `--yes` says yes"))
+                }
+                FixMode::Ask if !self.site.watcher.consents(check, fix) => {
+                    Some(advised("it was declined"))
+                }
+                _ => None,
+            };
+            match advice {
+                Some(advice) => ended.fix = Some(advice),
+                None => {
+                    self.to_fix.push((at, ended));
+                    return;
+                }
+            }
+        }
+        self.end(at, ended);
+    }
+
+    /// Runs the fix of a check that failed, and the check again.
+    pub(super) fn fix(&mut self, at: usize, failed: Ended) -> Result<()> {
+        let check = self.check(at);
+        let Some(fix) = &check.fix else { return Ok(()) };
+        self.fixes += 1;
+        let site = self.site;
+        let purpose = Purpose {
+            run: site.run,
+            number: self.fixes,
+            check: &check.name,
+            command: &fix.command.text,
+            writes: &fix.writes,
+            at: site.tools.world.now_seconds(),
+        };
+        let mut done = FixDone {
+            fate: FixFate::Advised,
+            reason: String::new(),
+            paths: Vec::new(),
+            can_be_undone: false,
+        };
+        self.log.line(Level::Status, &format!("{}: fix: {}", check.name, fix.command.text));
+        let begun = match site.fixes.begin(&purpose) {
+            Ok(begun) => begun,
+            Err(failure) => {
+                done.reason = format!("it was not run: {failure}");
+                self.end(at, Ended { fix: Some(done), ..failed });
+                return Ok(());
+            }
+        };
+        let program = self.program(check, &fix.command);
+        let longest = Duration::from_secs(fix.timeout_s);
+        let stop = || site.tools.interrupts.arrived();
+        let ran = match program {
+            Ok(program) => program.run_in_group(longest, &stop).map_err(|e| e.to_string()),
+            Err(why) => Err(why),
+        };
+        let record = site.fixes.ended(begun)?;
+        done.paths = record.paths();
+        self.observer.forget_programs();
+        let fixed = ran.and_then(|end| {
+            let output = end.output.clone();
+            match judged(check, end) {
+                Ended { outcome: Outcome::Passed, .. } => Ok(()),
+                Ended { reason, .. } => Err(format!("{reason}\n{output}")),
+            }
+        });
+        let again = match &fixed {
+            Ok(()) => Some(self.again(at)?),
+            Err(_) => None,
+        };
+        match again {
+            Some(ended) if ended.outcome == Outcome::Passed => {
+                done.fate = FixFate::Applied;
+                done.can_be_undone = !done.paths.is_empty();
+                done.reason = match done.paths.len() {
+                    0 => "it passed then".to_owned(),
+                    changed => format!("it passed then; {} changed", count(changed, "file")),
+                };
+                let reason = format!("put right by `{}`", fix.command.text);
+                let changed = done.paths.clone();
+                let ended = Ended { outcome: Outcome::Fixed, reason, fix: Some(done), ..ended };
+                self.end(at, ended);
+                self.check_again(at, &changed)
+            }
+            not_passed => {
+                let put_back = site.fixes.put_back(record)?;
+                done.fate =
+                    if put_back.kept.is_empty() { FixFate::Restored } else { FixFate::Left };
+                let what = match (&fixed, put_back.restored.len(), put_back.kept.len()) {
+                    (_, _, 1..) => {
+                        let names: Vec<String> =
+                            put_back.kept.iter().map(ToString::to_string).collect();
+                        format!("; {} could not be put back", some_of(&names, 3))
+                    }
+                    (_, 0, 0) => String::new(),
+                    (_, restored, 0) => format!("; {} put back", count(restored, "file")),
+                };
+                done.reason = match &fixed {
+                    Ok(()) => format!("it ran, and the check fails all the same{what}"),
+                    Err(why) => {
+                        format!("it failed{what}: {}", why.lines().next().unwrap_or_default())
+                    }
+                };
+                let mut ended = not_passed.unwrap_or(failed);
+                if let Err(why) = &fixed {
+                    ended.output.push_str(&format!("\n[the fix: {why}]\n"));
+                }
+                self.end(at, Ended { fix: Some(done), ..ended });
+                Ok(())
+            }
+        }
+    }
+
+    /// Runs a check once more, alone.
+    fn again(&mut self, at: usize) -> Result<Ended> {
+        let check = self.check(at);
+        let needs = self.needed_keys(at)?;
+        self.views[at] = Some(self.observer.view(self.config(), check, needs)?);
+        self.prepare(at);
+        let Kind::Run(command) = &check.kind else {
+            let (ended, duration_ms) = self.timed(|run| run.look(at));
+            return self.with_state(at, Ended { duration_ms, ..ended });
+        };
+        let program = match self.program(check, command) {
+            Ok(program) => program,
+            Err(why) => return Ok(plain(Outcome::Failed, &why)),
+        };
+        let longest = Duration::from_secs(check.timeout_s);
+        let tools = self.site.tools;
+        let (result, duration_ms) =
+            self.timed(|_| program.run_in_group(longest, &|| tools.interrupts.arrived()));
+        self.judge(at, result, duration_ms)
+    }
+
+    /// What had passed and depends on what a fix has changed has to pass again.
+    fn check_again(&mut self, fixed: usize, changed: &[RepoPath]) -> Result<()> {
+        let names: Vec<String> = changed.iter().map(ToString::to_string).collect();
+        let what = match names.len() {
+            0 => format!("the fix of `{}` ran", self.check(fixed).name),
+            _ => format!("the fix of `{}` changed {}", self.check(fixed).name, some_of(&names, 3)),
+        };
+        for at in 0..self.stages.len() {
+            let is_past = self.stages[at] == Stage::Good && at != fixed;
+            let Some(old) = self.views[at].as_ref().filter(|_| is_past) else { continue };
+            let (key, is_unknown) = (old.key.clone(), old.unknown.is_some());
+            let needs = self.needed_keys(at)?;
+            let view = self.observer.view(self.config(), self.check(at), needs)?;
+            let is_same = view.key == key && !is_unknown && view.unknown.is_none();
+            self.views[at] = Some(view);
+            if !is_same {
+                self.stages[at] = Stage::Waiting;
+                self.ended[at] = None;
+                self.whys[at].push(what.clone());
+            }
+        }
+        Ok(())
+    }
+}

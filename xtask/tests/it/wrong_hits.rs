@@ -1,0 +1,426 @@
+//! The wrong-hit suite: ways in which a runner comes to replay a pass for a state that did not pass.
+//! `cargo xbench -- wrong-hits` asks other runners the same.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use crate::testkit::{Lab, Place};
+
+/// One check, `c`, over `src/**`, that passes if `src/input` says `good`.
+const PLAIN: &str = "[[check]]\nname = 'c'\nrun = 'grep -q good src/input'\ninputs = ['src/**']\n";
+
+pub fn scene<'a>(lab: &'a Lab, checks: &str) -> Place<'a> {
+    let repo = lab.repo();
+    repo.write("src/input", "good\n");
+    repo.write("setup/validate.toml", checks);
+    repo.commit("checks");
+    repo
+}
+
+/// What came of the check `c`, and of the run.
+#[track_caller]
+fn fast(repo: &Place<'_>) -> String {
+    fast_with(repo, &[])
+}
+
+#[track_caller]
+fn fast_with(repo: &Place<'_>, variables: &[(&str, &str)]) -> String {
+    let ran = repo.xtask_with(&["validate", "--fast", "--no-fix", "--json"], variables);
+    let json = ran.json();
+    let outcome = json["checks"][0]["outcome"].as_str().unwrap().to_owned();
+    let is_good = ["passed", "cached"].contains(&outcome.as_str());
+    assert_eq!(ran.code, Some(i32::from(!is_good)), "{}", ran.out);
+    outcome
+}
+
+/// It passes, and is skipped from then on.
+#[track_caller]
+fn settle(repo: &Place<'_>) {
+    assert_eq!(fast(repo), "passed");
+    assert_eq!(fast(repo), "cached");
+}
+
+/// The program in the background, for what happens while it runs.
+pub fn start(repo: &Place<'_>, args: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(args).current_dir(&repo.dir).envs(repo.environment());
+    for name in xtask::base::process::GIT_LOCAL {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Waits for a condition, within a bound.
+#[track_caller]
+pub fn wait_for(what: &str, is: impl Fn() -> bool) {
+    for _ in 0..6000 {
+        if is() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("{what} did not come about");
+}
+
+/// A check that says that it has begun, and waits before it reads its input.
+fn slow(lab: &Lab) -> String {
+    let (begun, go) = (lab.path("begun"), lab.path("go"));
+    format!(
+        "[[check]]\nname = 'c'\ninputs = ['src/**']\ntools = ['grep', 'sleep']\nshell = true\n\
+         run = 'touch {begun}; while ! test -e {go}; do sleep 0.01; done; grep -q good src/input'\n"
+    )
+}
+
+fn times(path: &camino::Utf8Path) -> SystemTime {
+    fs::metadata(path).unwrap().modified().unwrap()
+}
+
+fn set_time(path: &camino::Utf8Path, time: SystemTime) {
+    fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
+#[test]
+fn an_input_that_is_edited_while_the_check_runs_and_put_back() {
+    let lab = Lab::new();
+    let repo = scene(&lab, &slow(&lab));
+    let input = repo.dir.join("src/input");
+    repo.write("src/input", "bad!\n");
+    let time = times(&input);
+    let mut run = start(&repo, &["validate", "--fast"]);
+    wait_for("the check", || lab.path("begun").exists());
+    repo.write("src/input", "good\n");
+    fs::write(lab.path("go"), "").unwrap();
+    assert!(run.wait().unwrap().success(), "it read what was good");
+    repo.write("src/input", "bad!\n");
+    set_time(&input, time);
+    assert_eq!(fast(&repo), "failed");
+
+    // And put back before it ends: what it read was not what was looked at before and after.
+    for name in ["begun", "go"] {
+        fs::remove_file(lab.path(name)).unwrap();
+    }
+    let (begun, go, read) = (lab.path("begun"), lab.path("go"), lab.path("read"));
+    repo.write(
+        "setup/validate.toml",
+        format!(
+            "[[check]]\nname = 'c'\ninputs = ['src/**']\ntools = ['grep', 'sleep']\nshell = true\n\
+             run = 'touch {begun}; while ! test -e {go}; do sleep 0.01; done; grep -q good src/input \
+             && touch {read} && while test -e {go}; do sleep 0.01; done'\n"
+        ),
+    );
+    let time = times(&input);
+    let mut run = start(&repo, &["validate", "--fast"]);
+    wait_for("the check", || begun.exists());
+    repo.write("src/input", "good\n");
+    fs::write(&go, "").unwrap();
+    wait_for("its reading", || read.exists());
+    repo.write("src/input", "bad!\n");
+    set_time(&input, time);
+    fs::remove_file(&go).unwrap();
+    assert!(run.wait().unwrap().success());
+    fs::write(&go, "").unwrap();
+    assert_eq!(fast(&repo), "failed");
+}
+
+#[test]
+fn a_run_that_is_killed() {
+    let lab = Lab::new();
+    let repo = scene(&lab, &slow(&lab));
+    fs::write(lab.path("go"), "").unwrap();
+    settle(&repo);
+    repo.write("src/input", "good, and more\n");
+    for name in ["begun", "go"] {
+        fs::remove_file(lab.path(name)).unwrap();
+    }
+    let mut run = start(&repo, &["validate", "--fast"]);
+    wait_for("the check", || lab.path("begun").exists());
+    run.kill().unwrap();
+    run.wait().unwrap();
+    fs::write(lab.path("go"), "").unwrap();
+    assert_eq!(fast(&repo), "passed", "it runs again");
+    assert_eq!(fast(&repo), "cached");
+}
+
+/// The same state was run once more, and that run was killed: what it would have come to is unknown.
+#[test]
+fn a_run_that_is_killed_in_a_state_that_had_passed() {
+    let lab = Lab::new();
+    let repo = scene(&lab, &slow(&lab));
+    fs::write(lab.path("go"), "").unwrap();
+    settle(&repo);
+    for name in ["begun", "go"] {
+        fs::remove_file(lab.path(name)).unwrap();
+    }
+    let mut run = start(&repo, &["validate"]);
+    wait_for("the check", || lab.path("begun").exists());
+    run.kill().unwrap();
+    run.wait().unwrap();
+    fs::write(lab.path("go"), "").unwrap();
+    assert_eq!(fast(&repo), "passed");
+}
+
+#[test]
+fn the_command_is_edited_and_its_arguments_swapped() {
+    let lab = Lab::new();
+    let repo = scene(&lab, "");
+    let with = |run: &str| {
+        repo.write(
+            "setup/validate.toml",
+            format!("[[check]]\nname = 'c'\nrun = \"{run}\"\ninputs = ['src/**']\n"),
+        );
+        fast(&repo)
+    };
+    repo.write("src/other", "other\n");
+    assert_eq!(with("grep -q good src/input"), "passed");
+    assert_eq!(with("grep -q good src/input"), "cached");
+    assert_eq!(with("grep -q bad src/input"), "failed");
+    assert_eq!(with("cmp src/input src/input"), "passed");
+    assert_eq!(with("cmp src/input src/other"), "failed");
+    assert_eq!(with("test 1 -lt 2"), "passed");
+    assert_eq!(with("test 2 -lt 1"), "failed", "the same words in another order");
+    assert_eq!(with("test '1 -lt' 2"), "failed", "the same letters in other words");
+}
+
+#[test]
+fn a_file_is_renamed_or_new_within_a_glob() {
+    let lab = Lab::new();
+    let repo = scene(&lab, PLAIN);
+    repo.write("src/spare", "bad!\n");
+    settle(&repo);
+    fs::rename(repo.dir.join("src/input"), repo.dir.join("src/kept")).unwrap();
+    fs::rename(repo.dir.join("src/spare"), repo.dir.join("src/input")).unwrap();
+    assert_eq!(fast(&repo), "failed", "the same contents under other names");
+    fs::rename(repo.dir.join("src/kept"), repo.dir.join("src/input")).unwrap();
+
+    let lab = Lab::new();
+    let repo = scene(
+        &lab,
+        "[[check]]\nname = 'c'\nrun = 'grep -rqL bad src'\ninputs = ['src/**']\nshell = false\n",
+    );
+    repo.write(
+        "setup/validate.toml",
+        "[[check]]\nname = 'c'\nrun = '! grep -rq bad src'\ninputs = ['src/**']\nshell = true\n\
+         tools = ['grep']\n",
+    );
+    settle(&repo);
+    repo.write("src/deep/new", "bad\n");
+    assert_eq!(fast(&repo), "failed");
+    fs::remove_file(repo.dir.join("src/deep/new")).unwrap();
+    assert_eq!(fast(&repo), "cached", "the very state that passed");
+}
+
+#[test]
+fn the_executable_bit_and_the_target_of_a_symlink() {
+    let lab = Lab::new();
+    let repo =
+        scene(&lab, "[[check]]\nname = 'c'\nrun = 'test ! -x src/input'\ninputs = ['src/**']\n");
+    settle(&repo);
+    fs::set_permissions(repo.dir.join("src/input"), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(fast(&repo), "failed");
+
+    let lab = Lab::new();
+    let repo = scene(
+        &lab,
+        "[[check]]\nname = 'c'\nrun = 'grep -q good src/link'\ninputs = ['src/link']\n",
+    );
+    repo.write("elsewhere/good", "good\n");
+    repo.write("elsewhere/bad", "bad\n");
+    repo.link("../elsewhere/good", "src/link");
+    settle(&repo);
+    fs::remove_file(repo.dir.join("src/link")).unwrap();
+    repo.link("../elsewhere/bad", "src/link");
+    assert_eq!(fast(&repo), "failed", "it leads elsewhere");
+    fs::remove_file(repo.dir.join("src/link")).unwrap();
+    repo.link("../elsewhere/good", "src/link");
+    assert_eq!(fast(&repo), "cached");
+    repo.write("elsewhere/good", "bad\n");
+    assert_eq!(fast(&repo), "failed", "what it leads to is another one");
+}
+
+#[test]
+fn the_same_size_and_the_old_time() {
+    let lab = Lab::new();
+    let repo = scene(&lab, PLAIN);
+    settle(&repo);
+    let input = repo.dir.join("src/input");
+    let before = fs::metadata(&input).unwrap();
+    repo.write("src/input", "bad!\n");
+    set_time(&input, before.modified().unwrap());
+    let after = fs::metadata(&input).unwrap();
+    assert_eq!(
+        (before.len(), before.mtime_nsec(), before.ino()),
+        (after.len(), after.mtime_nsec(), after.ino()),
+        "nothing but the time of the change itself tells"
+    );
+    assert_eq!(fast(&repo), "failed");
+}
+
+/// Edits in quick succession, for as many as fall into one step of the clock of the file system.
+#[test]
+fn edits_that_are_quicker_than_the_clock() {
+    let lab = Lab::new();
+    let repo = scene(&lab, PLAIN);
+    let input = repo.dir.join("src/input");
+    let time = times(&input);
+    for round in 0..40 {
+        let word = if round % 2 == 0 { "bad!\n" } else { "good\n" };
+        fs::write(&input, word).unwrap();
+        set_time(&input, time);
+        let wanted = if round % 2 == 0 { ["failed", "failed"] } else { ["passed", "cached"] };
+        assert!(wanted.contains(&fast(&repo).as_str()), "round {round}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_empty_is_not_one_that_is_not_set() {
+    let lab = Lab::new();
+    let repo = scene(
+        &lab,
+        "[[check]]\nname = 'c'\nrun = 'test -z \"${XX+set}\"'\nshell = true\ntools = ['test']\n\
+         inputs = ['src/**']\nenv = ['XX']\n",
+    );
+    settle(&repo);
+    assert_eq!(fast_with(&repo, &[("XX", "")]), "failed");
+    assert_eq!(fast_with(&repo, &[("XX", "1")]), "failed");
+    assert_eq!(fast(&repo), "cached");
+}
+
+#[test]
+fn a_tool_that_is_another_one_on_path() {
+    let lab = Lab::new();
+    let repo = scene(&lab, "[[check]]\nname = 'c'\nrun = 'judge src/input'\ninputs = ['src/**']\n");
+    let tool = |folder: &str, version: &str, code: i32| {
+        let place = lab.place(folder);
+        let text =
+            format!("#!/bin/sh\ntest \"$1\" = --version && echo {version} && exit\nexit {code}\n");
+        fs::create_dir_all(&place.dir).unwrap();
+        place.write("judge", text);
+        place.make_executable("judge");
+        place.dir.to_string()
+    };
+    let usual = std::env::var("PATH").unwrap();
+    let (one, two) = (tool("one", "1", 0), tool("two", "1", 1));
+    let path = |folders: &[&str]| format!("{}:{usual}", folders.join(":"));
+    let with = |folders: &[&str]| fast_with(&repo, &[("PATH", &path(folders))]);
+    assert_eq!(with(&[&one]), "passed");
+    assert_eq!(with(&[&one]), "cached");
+    assert_eq!(with(&[&two, &one]), "failed", "another folder comes first");
+    assert_eq!(with(&[&one, &two]), "cached");
+    tool("one", "2", 1);
+    assert_eq!(with(&[&one]), "failed", "replaced in its place, with another version");
+    tool("one", "1", 0);
+    assert_eq!(with(&[&one]), "cached");
+    tool("one", "1", 1);
+    assert_eq!(with(&[&one]), "failed", "replaced in its place, with the same version");
+}
+
+/// The program on PATH stays what it is, and another one answers behind it.
+#[test]
+fn a_tool_behind_a_shim() {
+    let lab = Lab::new();
+    let repo = scene(&lab, "[[check]]\nname = 'c'\nrun = 'judge src/input'\ninputs = ['src/**']\n");
+    let bin = lab.place("bin");
+    fs::create_dir_all(&bin.dir).unwrap();
+    let real = lab.path("real");
+    bin.write("judge", format!("#!/bin/sh\nexec {real} \"$@\"\n"));
+    bin.make_executable("judge");
+    let make_real = |version: u32, code: u32| {
+        lab.place("").write(
+            "real",
+            format!("#!/bin/sh\ntest \"$1\" = --version && echo {version} && exit\nexit {code}\n"),
+        );
+        lab.place("").make_executable("real");
+    };
+    make_real(1, 0);
+    let path = format!("{}:{}", bin.dir, std::env::var("PATH").unwrap());
+    let with = || fast_with(&repo, &[("PATH", &path)]);
+    assert_eq!((with().as_str(), with().as_str()), ("passed", "cached"));
+    make_real(2, 1);
+    assert_eq!(with(), "failed");
+}
+
+#[test]
+fn names_that_differ_by_a_separator() {
+    let lab = Lab::new();
+    let repo = scene(&lab, "");
+    let names = ["a/b", "a:b", "a-b", "a_b", "a.b", "ab"];
+    let checks: String = names
+        .iter()
+        .enumerate()
+        .map(|(at, name)| {
+            let run = if at == 0 { "true" } else { "false" };
+            format!("[[check]]\nname = '{name}'\nrun = '{run}'\ninputs = ['src/**']\n")
+        })
+        .collect();
+    repo.write("setup/validate.toml", checks);
+    for _ in 0..2 {
+        let json = repo.xtask(&["validate", "--fast", "--json"]).status(1).json();
+        for (at, check) in json["checks"].as_array().unwrap().iter().enumerate() {
+            let is_good = ["passed", "cached"].contains(&check["outcome"].as_str().unwrap());
+            assert_eq!(is_good, at == 0, "{check}");
+        }
+    }
+}
+
+#[test]
+fn two_clones_and_two_worktrees_of_one_repository() {
+    let lab = Lab::new();
+    let repo = scene(
+        &lab,
+        "[[check]]\nname = 'c'\nrun = 'grep -q good local/state'\ninputs = ['src/**']\n",
+    );
+    repo.write(".gitignore", "/local/\n");
+    repo.commit("ignore");
+    repo.write("local/state", "good\n");
+    settle(&repo);
+    repo.git(&["clone", "-q", ".", lab.path("clone").as_str()]);
+    assert_eq!(fast(&lab.place("clone")), "failed", "it has no such file");
+    repo.git(&["worktree", "add", "-q", lab.path("tree").as_str(), "-b", "tree"]);
+    assert_eq!(fast(&lab.place("tree")), "failed");
+    assert_eq!(fast(&repo), "cached");
+    // A copy brings the git folder along, and with it what was remembered there.
+    assert_eq!(repo.run("cp", &["-a", ".", lab.path("copy").as_str()], &[]).code, Some(0));
+    fs::remove_file(lab.path("copy/local/state")).unwrap();
+    assert_eq!(fast(&lab.place("copy")), "failed", "it is another folder");
+}
+
+#[test]
+fn a_failing_run_leaves_nothing_to_replay() {
+    let lab = Lab::new();
+    let repo = scene(&lab, PLAIN);
+    repo.write("src/input", "bad!\n");
+    for _ in 0..3 {
+        assert_eq!(fast(&repo), "failed");
+    }
+    repo.write("src/input", "good\n");
+    settle(&repo);
+
+    // A check that passes and fails as it likes: a failure takes the pass away that was there.
+    let lab = Lab::new();
+    let mood = lab.path("mood");
+    let repo = scene(
+        &lab,
+        &format!("[[check]]\nname = 'c'\nrun = 'test -e {mood}'\ninputs = ['src/**']\n"),
+    );
+    fs::write(&mood, "").unwrap();
+    settle(&repo);
+    fs::remove_file(&mood).unwrap();
+    repo.xtask(&["validate", "--no-fix"]).status(1);
+    assert_eq!(fast(&repo), "failed");
+}
+
+/// What a needed check depends on counts for those that need it.
+#[test]
+fn a_need_in_another_state() {
+    let lab = Lab::new();
+    let repo = scene(
+        &lab,
+        "[[check]]\nname = 'c'\nrun = 'grep -q good src/input'\ninputs = ['other']\nneeds = ['n']\n\
+         [[check]]\nname = 'n'\nrun = 'test -e src/input'\ninputs = ['src/input']\n",
+    );
+    settle(&repo);
+    repo.write("src/input", "bad!\n");
+    assert_eq!(fast(&repo), "failed");
+}
