@@ -1,13 +1,22 @@
 //! `validate`: say whether this checkout is healthy.
 
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
 use super::checks::{Around, Checks, Shower, code, describe, does, of_worktree, risk};
 use super::session::Session;
 use super::{DONE, Exit};
-use crate::base::error::{Error, Kind, Result};
+use crate::base::digest;
+use crate::base::error::{Context as _, Error, Kind, Result};
 use crate::base::words::{count, some_of, typed};
 use crate::base::world::rfc3339;
 use crate::cli::Validate;
 use crate::repo::Repo;
+use crate::report::findings;
+use crate::report::github::{annotations, step_summary};
+use crate::report::junit::junit;
+use crate::report::sarif::sarif;
 use crate::report::validate::{
     Detail, HistoryLine, HistoryReport, ListLine, ListReport, ValidateReport,
 };
@@ -139,9 +148,80 @@ pub(super) fn run(session: &Session, args: &Validate) -> Exit {
         perform(&repo, &session.tools(), order, &around, &shower, &|text| report::warn(text))?;
     shower.failure()?;
     let report = describe(&repo, &checks, &done, flags.fast, flags.dry_run);
+    let token = args.github.then(|| unguessable(session));
+    if let Some(token) = &token {
+        // What commands have printed is no command to GitHub.
+        report::answer(&format!("::stop-commands::{token}\n"))?;
+    }
     answer(args, &report, detail, has_lines)?;
+    if let Some(token) = &token {
+        report::answer(&format!("::{token}::\n"))?;
+    }
     tell(session, &done);
+    if flags.dry_run {
+        if args.junit.is_some() || args.sarif.is_some() || args.github {
+            report::warn("a dry run writes no reports");
+        }
+    } else {
+        write_reports(session, &repo, &checks, args, &report)?;
+    }
     Ok(code(&done))
+}
+
+/// The reports for other programs.
+fn write_reports(
+    session: &Session,
+    repo: &Repo,
+    checks: &Checks,
+    args: &Validate,
+    report: &ValidateReport,
+) -> Result<()> {
+    let folder = |name: &str| {
+        let check = checks.config.checks.iter().find(|check| check.name == name);
+        check.and_then(|check| check.cwd.as_ref()).map(ToString::to_string).unwrap_or_default()
+    };
+    let is_file = |path: &str| repo.root().join(path).is_file();
+    let found = findings::of_report(report, &folder, &is_file);
+    let write = |file: &Path, text: String| {
+        let path = session.world.cwd.join(file);
+        let written = session.tools().disk.write_whole(&path, text.as_bytes());
+        written.unable(|| format!("the report `{}` cannot be written", path.display()))
+    };
+    let mut failures = Vec::new();
+    if let Some(file) = &args.junit {
+        failures.extend(write(file, junit(report)).err());
+    }
+    if let Some(file) = &args.sarif {
+        failures.extend(write(file, sarif(report, &found)).err());
+    }
+    if args.github {
+        report::answer(&annotations(report, &found))?;
+        if let Some(file) = session.world.variable("GITHUB_STEP_SUMMARY") {
+            let append = || {
+                let mut file = File::options().create(true).append(true).open(file)?;
+                file.write_all(step_summary(report, &found).as_bytes())
+            };
+            let appended = append();
+            failures.extend(appended.unable(|| format!("`{file}` cannot be written")).err());
+        }
+    }
+    match failures.len() {
+        0 | 1 => failures.pop().map_or(Ok(()), Err),
+        _ => Err(failures
+            .iter()
+            .fold(Error::unable("reports could not be written"), |error, failure| {
+                error.detail(failure.to_string())
+            })),
+    }
+}
+
+/// A word that no check can have printed on purpose.
+fn unguessable(session: &Session) -> String {
+    use std::hash::{BuildHasher, Hasher};
+    // The keys of the standard library's hashes are random in each process.
+    let random = || std::hash::RandomState::new().build_hasher().finish().to_be_bytes();
+    let now = (session.world.clock)().as_nanos().to_be_bytes();
+    digest::hex(&digest::of_parts([&random()[..], &random(), &now]))
 }
 
 /// The words of the command, for the log and for whoever waits.

@@ -3,11 +3,16 @@
 //! The answer goes to stdout, the story to stderr. Colours are used on a terminal alone.
 
 pub mod backups;
+pub mod findings;
+pub mod github;
 pub mod hooks;
 pub mod intake;
+pub mod junit;
 pub mod live;
+pub mod plain;
 mod progress;
 pub mod propagate;
+pub mod sarif;
 pub mod status;
 pub mod sync;
 pub mod validate;

@@ -16,6 +16,7 @@ mod crash;
 mod demo;
 mod extract;
 mod faults;
+mod formats;
 mod hooks_install;
 mod hooks_matrix;
 mod hooks_review;

@@ -1,0 +1,710 @@
+//! What a failed check printed, taken apart into findings: places in files, with what is wrong
+//! there *(pure)*.
+//!
+//! A line is a finding only if it names a file that the caller knows, so a time, an address or a
+//! quoted line of code is none. Text that no shape fits is left out here and is still in the
+//! output itself. No input makes this fail, and the number and length of findings have a bound.
+//!
+//! The shapes, all without the escapes of a terminal:
+//!
+//! - `PATH:LINE[:COLUMN]: MESSAGE`: compilers, ruff, mypy, shellcheck, go, eslint's `unix`, pytest
+//! - `PATH(LINE,COLUMN): MESSAGE`: tsc
+//! - `--> PATH:LINE:COLUMN` below its message: rustc, clippy, ruff, ty
+//! - `LINE:COLUMN LEVEL MESSAGE` below its path: eslint's `stylish`
+//! - `thread 'NAME' panicked at PATH:LINE:COLUMN:` above its message: cargo test
+//! - `Diff in PATH:LINE:`: cargo fmt; `Would reformat: PATH`: ruff, black; `[warn] PATH`: prettier
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::plain::{cut, one_line, plain};
+use super::validate::{Outcome, ValidateReport};
+
+/// How many findings of a check are taken; code scanners show fewer.
+pub const MOST: usize = 1_000;
+
+/// How long a message may be, in characters.
+pub const LONGEST_MESSAGE: usize = 2_000;
+
+/// How many lines may stand between the beginning of a message and the `-->` below it.
+const LOOK_BACK: usize = 10;
+
+/// How many lines the message of a panic may have.
+const PANIC_LINES: usize = 20;
+
+/// How many places of a line are tried as the end of a path.
+const TRIES: usize = 8;
+
+/// The longest path that is looked for, in bytes.
+const LONGEST_PATH: usize = 1_024;
+
+/// The largest number that counts as a line or a column; readers keep them in 32 bits.
+const LARGEST_NUMBER: u64 = i32::MAX as u64;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// It must be put right; also where the text does not say.
+    Error,
+    /// It should be looked at.
+    Warning,
+    /// It explains something else.
+    Note,
+}
+
+impl Level {
+    /// Its name, which is the same in JSON and in SARIF.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Error => "error",
+            Level::Warning => "warning",
+            Level::Note => "note",
+        }
+    }
+}
+
+/// Something that is wrong at a place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Finding {
+    /// The file, from the root of the worktree.
+    pub path: String,
+    /// Its line, from 1; nothing where it is about the whole file.
+    pub line: Option<u64>,
+    /// The column, from 1, as the program counts them.
+    pub column: Option<u64>,
+    /// How bad it is.
+    pub level: Level,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// The findings of all failed checks, by the name of the check.
+pub type Findings = BTreeMap<String, Vec<Finding>>;
+
+/// Where a check ran, for the paths that it printed.
+pub struct Place<'a> {
+    /// The root of the worktree, absolute and with no symlinks in it.
+    pub root: &'a str,
+    /// The folder in which the command ran, from the root; empty for the root itself.
+    pub folder: &'a str,
+    /// Whether there is such a file; asked with paths from the root.
+    pub is_file: &'a dyn Fn(&str) -> bool,
+}
+
+/// The findings of every check of a report that failed. `folder` says in which folder the check of
+/// a name ran, as a path from the root; `is_file` whether there is such a file, from the root, too.
+#[must_use]
+pub fn of_report(
+    report: &ValidateReport,
+    folder: &dyn Fn(&str) -> String,
+    is_file: &dyn Fn(&str) -> bool,
+) -> Findings {
+    let failed = report.checks.iter().filter(|check| check.outcome == Outcome::Failed);
+    failed
+        .map(|check| {
+            let folder = folder(&check.name);
+            let place = Place { root: &report.worktree, folder: &folder, is_file };
+            (check.name.clone(), findings(&check.output, &place))
+        })
+        .collect()
+}
+
+/// The findings in the output of a check, in its order, each once.
+#[must_use]
+pub fn findings(output: &str, place: &Place<'_>) -> Vec<Finding> {
+    let text = plain(output);
+    let lines: Vec<&str> = text.lines().collect();
+    let mut reader = Reader { place, paths: BTreeMap::new(), above: None, explained: None };
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    for at in 0..lines.len() {
+        let Some(mut finding) = reader.finding(&lines, at) else { continue };
+        finding.message = cut(finding.message.trim(), LONGEST_MESSAGE);
+        if seen.insert(finding.clone()) {
+            found.push(finding);
+        }
+        if found.len() == MOST {
+            break;
+        }
+    }
+    found
+}
+
+/// What is known at a line of the output.
+struct Reader<'a> {
+    place: &'a Place<'a>,
+    /// What became of the paths that were looked for.
+    paths: BTreeMap<String, Option<String>>,
+    /// The path that stands alone above indented findings.
+    above: Option<String>,
+    /// What pytest says about the failure whose place comes next.
+    explained: Option<String>,
+}
+
+impl Reader<'_> {
+    fn finding(&mut self, lines: &[&str], at: usize) -> Option<Finding> {
+        let line = lines[at];
+        let text = line.trim();
+        let is_indented = line.starts_with([' ', '\t']);
+        if let Some(place) = text.strip_prefix("--> ") {
+            return self.below(&lines[..at], place);
+        }
+        if let Some(place) = text.strip_prefix("Diff in ") {
+            let place = place.replacen(" at line ", ":", 1);
+            return self.whole(&place, Level::Error, "the formatting differs".to_owned());
+        }
+        if let Some((_, place)) = line.split_once("' panicked at ").or_else(|| panicked(line)) {
+            return self.whole(place, Level::Error, panic_message(&lines[at + 1..]));
+        }
+        if line.starts_with("____") {
+            self.explained = None;
+        }
+        if let Some(said) = line.strip_prefix("E  ").filter(|_| self.explained.is_none()) {
+            self.explained = Some(said.trim().to_owned());
+            return None;
+        }
+        if is_indented && let Some((spot, level, message)) = stylish(text) {
+            let path = self.above.clone()?;
+            return Some(spot.finding(path, level, one_line(message)));
+        }
+        if !is_indented {
+            let is_above = lines.get(at + 1).is_some_and(|next| is_stylish(next));
+            self.above = if is_above { self.resolved(text) } else { None };
+        }
+        for prefix in ["Would reformat: ", "would reformat ", "[warn] "] {
+            if let Some(path) = text.strip_prefix(prefix).and_then(|path| self.resolved(path)) {
+                let message = "the formatting differs".to_owned();
+                let level = Level::Error;
+                return Some(Finding { path, line: None, column: None, level, message });
+            }
+        }
+        self.located(text)
+    }
+
+    /// A place and its message in one line.
+    fn located(&mut self, text: &str) -> Option<Finding> {
+        for spot in spots(text) {
+            let message = spot.rest.trim_start_matches([':', ' ', '\t']);
+            let message = message.strip_prefix("- ").unwrap_or(message).trim();
+            if message.is_empty() {
+                continue;
+            }
+            let Some(path) = self.resolved(spot.path) else { continue };
+            let (level, mut message) = leveled(message);
+            let explained = self.explained.take();
+            // pytest names the kind of exception at the place, and says the rest above it.
+            let is_kind = !message.contains(|c: char| !c.is_alphanumeric() && !"._".contains(c));
+            if let Some(explained) = explained.filter(|_| is_kind) {
+                let says_kind = explained.starts_with(&message);
+                message = if says_kind { explained } else { format!("{message}: {explained}") };
+            }
+            return Some(spot.finding(path, level, message));
+        }
+        None
+    }
+
+    /// A place that stands below its message.
+    fn below(&mut self, before: &[&str], place: &str) -> Option<Finding> {
+        // A quotation of the source belongs to a place of its own.
+        let is_said = |line: &&&str| {
+            let text = line.trim();
+            !text.is_empty() && !text.starts_with(['|', '=']) && !text.starts_with("--> ")
+        };
+        let near = before.iter().rev().take(LOOK_BACK).take_while(is_said);
+        let header = near.clone().position(|line| !line.starts_with([' ', '\t']));
+        let (level, message) = match header {
+            Some(more) => leveled(&one_line(&before[before.len() - 1 - more..].join(" "))),
+            None => (Level::Error, "there is something wrong here".to_owned()),
+        };
+        self.whole(place, level, message)
+    }
+
+    /// A finding whose place is a text of its own.
+    fn whole(&mut self, place: &str, level: Level, message: String) -> Option<Finding> {
+        let ends = |spot: &Spot<'_>| spot.rest.trim_matches([':', ' ', '\t']).is_empty();
+        for spot in spots(place).filter(ends) {
+            if let Some(path) = self.resolved(spot.path) {
+                return Some(spot.finding(path, level, message));
+            }
+        }
+        None
+    }
+
+    /// A path as it was printed, as one from the root, if there is such a file.
+    fn resolved(&mut self, path: &str) -> Option<String> {
+        let path = path.trim_start();
+        if path.is_empty() || path.len() > LONGEST_PATH || path.contains("://") {
+            return None;
+        }
+        if let Some(known) = self.paths.get(path) {
+            return known.clone();
+        }
+        let Place { root, folder, is_file } = self.place;
+        let mut places = Vec::new();
+        if path.starts_with('/') {
+            let inside = path.strip_prefix(root.trim_end_matches('/'));
+            places.extend(inside.filter(|inside| inside.starts_with('/')).map(|path| ("", path)));
+        } else {
+            places.push((*folder, path));
+            if !folder.is_empty() {
+                places.push(("", path));
+            }
+        }
+        let mut resolved = places.into_iter().filter_map(|(folder, path)| normal(folder, path));
+        let resolved = resolved.find(|path| is_file(path));
+        self.paths.insert(path.to_owned(), resolved.clone());
+        resolved
+    }
+}
+
+/// A place, and the text around it.
+struct Spot<'a> {
+    path: &'a str,
+    line: u64,
+    column: Option<u64>,
+    rest: &'a str,
+}
+
+impl Spot<'_> {
+    /// Programs that have no line or column to name write 0.
+    fn finding(&self, path: String, level: Level, message: String) -> Finding {
+        let line = Some(self.line).filter(|line| *line > 0);
+        let column = self.column.filter(|column| line.is_some() && *column > 0);
+        Finding { path, line, column, level, message }
+    }
+}
+
+/// Everything in a text that looks like a place, from left to right.
+fn spots(text: &str) -> impl Iterator<Item = Spot<'_>> {
+    let marks = text.match_indices([':', '(']);
+    marks.filter_map(|(at, mark)| spot(text, at, mark == "(")).take(TRIES)
+}
+
+/// The place whose path ends where a `:` or `(` stands.
+fn spot(text: &str, at: usize, is_in_brackets: bool) -> Option<Spot<'_>> {
+    let (line, rest) = number(&text[at + 1..])?;
+    let path = &text[..at];
+    if is_in_brackets {
+        let column = rest.strip_prefix(',').and_then(number);
+        let (column, rest) = column.map_or((None, rest), |(column, rest)| (Some(column), rest));
+        return Some(Spot { path, line, column, rest: rest.strip_prefix("):")? });
+    }
+    let mut rest = rest;
+    let mut column = None;
+    // The column, and the line and column of the end.
+    for turn in 0..3 {
+        let Some((value, after)) = rest.strip_prefix(':').and_then(number) else { break };
+        rest = after;
+        column = if turn == 0 { Some(value) } else { column };
+    }
+    Some(Spot { path, line, column, rest })
+}
+
+/// The number with which a text begins, if it is one, and what follows it.
+fn number(text: &str) -> Option<(u64, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, rest) = text.split_at(end);
+    let number = digits.parse().ok().filter(|number| *number <= LARGEST_NUMBER)?;
+    let is_word = rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+    (!is_word).then_some((number, rest))
+}
+
+/// `LINE:COLUMN  LEVEL  MESSAGE`, in an indented line without a path.
+fn stylish(text: &str) -> Option<(Spot<'_>, Level, &str)> {
+    let (line, rest) = number(text)?;
+    let (column, rest) = number(rest.strip_prefix(':')?)?;
+    let rest = rest.strip_prefix([' ', '\t'])?.trim_start();
+    let (word, message) = rest.split_once([' ', '\t'])?;
+    let (_, level) = WORDS.iter().find(|(known, _)| *known == word)?;
+    Some((Spot { path: "", line, column: Some(column), rest: "" }, *level, message.trim()))
+}
+
+fn is_stylish(line: &str) -> bool {
+    line.starts_with([' ', '\t']) && stylish(line.trim()).is_some()
+}
+
+/// The words by which programs say how bad something is.
+const WORDS: [(&str, Level); 8] = [
+    ("error", Level::Error),
+    ("fatal error", Level::Error),
+    ("warning", Level::Warning),
+    ("note", Level::Note),
+    ("help", Level::Note),
+    ("notice", Level::Note),
+    ("info", Level::Note),
+    ("information", Level::Note),
+];
+
+/// How bad a message says it is, and the message without that. A code stays: `E0308: MESSAGE`.
+fn leveled(message: &str) -> (Level, String) {
+    for (word, level) in WORDS {
+        let begins =
+            |text: &str| text.get(..word.len()).is_some_and(|w| w.eq_ignore_ascii_case(word));
+        let bare = message.strip_prefix('[').unwrap_or(message);
+        if !begins(bare) {
+            continue;
+        }
+        let rest = &bare[word.len()..];
+        if bare.len() < message.len() {
+            // `[error] MESSAGE`
+            if let Some(rest) = rest.strip_prefix(']').map(str::trim).filter(|r| !r.is_empty()) {
+                return (level, rest.to_owned());
+            }
+            continue;
+        }
+        // `error: MESSAGE`, `error[CODE]: MESSAGE` and `error CODE: MESSAGE`
+        let is_code =
+            |name: &str| name.ends_with(|c: char| c.is_ascii_digit()) && !name.contains(' ');
+        let named = match rest.chars().next() {
+            Some(':') => Some(rest[1..].trim().to_owned()),
+            Some('[') => rest[1..].split_once("]:").map(|(code, said)| format!("{code}:{said}")),
+            Some(' ') => rest[1..]
+                .split_once(':')
+                .filter(|(code, _)| is_code(code))
+                .map(|_| rest[1..].to_owned()),
+            _ => None,
+        };
+        if let Some(said) = named.filter(|said| !said.is_empty()) {
+            return (level, said);
+        }
+    }
+    // eslint's `unix` says it at the end.
+    let is_warning = message.ends_with(']') && message.contains(" [Warning/");
+    let level = if is_warning { Level::Warning } else { Level::Error };
+    // ruff marks what it could mend itself.
+    (level, message.replacen(" [*] ", " ", 1))
+}
+
+/// Rust names the thread's number, too, in its newer versions: `thread 'main' (123) panicked at`.
+fn panicked(line: &str) -> Option<(&str, &str)> {
+    line.split_once(") panicked at ").filter(|(thread, _)| thread.starts_with("thread '"))
+}
+
+/// The message below `panicked at`: its first line, and those that are indented below it.
+fn panic_message(lines: &[&str]) -> String {
+    let Some((first, more)) = lines.split_first() else { return "a test panicked".to_owned() };
+    let more = more.iter().take(PANIC_LINES).take_while(|line| line.starts_with(' '));
+    let message = std::iter::once(first).chain(more).copied().collect::<Vec<_>>().join("\n");
+    if message.trim().is_empty() { "a test panicked".to_owned() } else { message }
+}
+
+/// A path from the root without `.`, `..` and doubled slashes; nothing if it leads out of it.
+fn normal(folder: &str, path: &str) -> Option<String> {
+    let mut names: Vec<&str> = Vec::new();
+    for name in folder.split('/').chain(path.split('/')) {
+        match name {
+            "" | "." => {}
+            ".." => {
+                names.pop()?;
+            }
+            name => names.push(name),
+        }
+    }
+    (!names.is_empty()).then(|| names.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    /// The files of the tests.
+    const FILES: [&str; 7] = [
+        "12/30",
+        "app/src/index.ts",
+        "my file.py",
+        "src/a.py",
+        "src/b.js",
+        "src/lib.rs",
+        "src/test_a.py",
+    ];
+
+    fn found(output: &str) -> Vec<Finding> {
+        let is_file = |path: &str| FILES.contains(&path);
+        findings(output, &Place { root: "/w/repo", folder: "app", is_file: &is_file })
+    }
+
+    fn check(output: &str, expected: &Expect) {
+        let mut text = String::new();
+        for Finding { path, line, column, level, message } in found(output) {
+            let line = line.map_or(String::new(), |line| format!(":{line}"));
+            let column = column.map_or(String::new(), |column| format!(":{column}"));
+            let level = level.name();
+            writeln!(text, "{path}{line}{column} {level} {message:?}").unwrap();
+        }
+        expected.assert_eq(&text);
+    }
+
+    #[test]
+    fn places_with_their_message_in_one_line() {
+        check(
+            r#"
+src/a.py: In function ‘main’:
+src/a.py:2:21: error: ‘y’ undeclared (first use in this function)
+    2 | int main(){ int x = y; return 0 }
+src/a.py:2:21: note: each undeclared identifier is reported only once
+src/a.py:2:21: fatal error: stdio.h: No such file or directory
+src/a.py:3: error: Incompatible return value type (got "int", expected "str")  [return-value]
+src/a.py:3:12:3:14: error: Incompatible return value  [return-value]
+./src/../src/a.py:1:8: F401 [*] `os` imported but unused
+src/lib.rs:1:37: error[E0308]: mismatched types
+src/lib.rs:4:5: [warning] line too long (line-length)
+/w/repo/src/b.js:1:5: 'b' is assigned a value but never used. [Warning/no-unused-vars]
+/w/repo/src/b.js:1:14: 'foo' is not defined. [Error/no-undef]
+src/index.ts(1,7): error TS2322: Type 'string' is not assignable to type 'number'.
+src/index.ts:1:7 - error TS2322: Type 'string' is not assignable.
+src/index.ts(9): warning: only a line
+my file.py:3:4: warning: spaces
+src/a.py:0:0: about the whole file
+src/lib.rs:12:let x = grep();
+src/lib.rs:7: error in the box: as it says
+"#,
+            &expect![[r#"
+                src/a.py:2:21 error "‘y’ undeclared (first use in this function)"
+                src/a.py:2:21 note "each undeclared identifier is reported only once"
+                src/a.py:2:21 error "stdio.h: No such file or directory"
+                src/a.py:3 error "Incompatible return value type (got \"int\", expected \"str\")  [return-value]"
+                src/a.py:3:12 error "Incompatible return value  [return-value]"
+                src/a.py:1:8 error "F401 `os` imported but unused"
+                src/lib.rs:1:37 error "E0308: mismatched types"
+                src/lib.rs:4:5 warning "line too long (line-length)"
+                src/b.js:1:5 warning "'b' is assigned a value but never used. [Warning/no-unused-vars]"
+                src/b.js:1:14 error "'foo' is not defined. [Error/no-undef]"
+                app/src/index.ts:1:7 error "TS2322: Type 'string' is not assignable to type 'number'."
+                app/src/index.ts:1:7 error "TS2322: Type 'string' is not assignable."
+                app/src/index.ts:9 warning "only a line"
+                my file.py:3:4 warning "spaces"
+                src/a.py error "about the whole file"
+                src/lib.rs:12 error "let x = grep();"
+                src/lib.rs:7 error "error in the box: as it says"
+            "#]],
+        );
+    }
+
+    #[test]
+    fn places_above_and_below_their_message() {
+        check(
+            r#"
+error[E0308]: mismatched types
+ --> src/lib.rs:1:37
+  |
+1 | pub fn f() -> u32 { let unused = 1; "src/lib.rs:9:9: no" }
+  |               ---                   ^^^ expected `u32`, found `&str`
+
+warning: unused
+         variable
+  --> /w/repo/src/lib.rs:3:1
+note: the lint level is defined here
+ --> src/lib.rs:1:9
+
+F401 [*] `os` imported but unused
+ --> src/a.py:1:8
+  |
+invalid-syntax: unexpected EOF while parsing
+ --> src/a.py:1:9
+
+ --> src/a.py:5:5
+error: somewhere else
+ --> /usr/lib/x.rs:1:1
+
+thread 'a' (21897) panicked at src/lib.rs:2:18:
+assertion `left == right` failed: sums
+  left: 1
+ right: 2
+stack backtrace:
+             at ./src/lib.rs:2:18
+thread 'b' panicked at src/lib.rs:3:18:
+boom
+
+/w/repo/src/b.js
+  1:5   warning  'b' is assigned a value but never used  no-unused-vars
+  1:14  error    'foo' is not defined                    no-undef
+
+  1:14  error    belongs to nothing
+Diff in /w/repo/src/lib.rs:12:
+Diff in /w/repo/src/lib.rs at line 20:
+Would reformat: src/a.py
+would reformat /w/repo/src/test_a.py
+[warn] src/b.js
+[warn] Code style issues found in 2 files.
+"#,
+            &expect![[r#"
+                src/lib.rs:1:37 error "E0308: mismatched types"
+                src/lib.rs:3:1 warning "unused variable"
+                src/lib.rs:1:9 note "the lint level is defined here"
+                src/a.py:1:8 error "F401 `os` imported but unused"
+                src/a.py:1:9 error "invalid-syntax: unexpected EOF while parsing"
+                src/a.py:5:5 error "there is something wrong here"
+                src/lib.rs:2:18 error "assertion `left == right` failed: sums\n  left: 1\n right: 2"
+                src/lib.rs:3:18 error "boom"
+                src/b.js:1:5 warning "'b' is assigned a value but never used no-unused-vars"
+                src/b.js:1:14 error "'foo' is not defined no-undef"
+                src/lib.rs:12 error "the formatting differs"
+                src/lib.rs:20 error "the formatting differs"
+                src/a.py error "the formatting differs"
+                src/test_a.py error "the formatting differs"
+                src/b.js error "the formatting differs"
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_pytest_says_above_a_place_belongs_to_it() {
+        check(
+            r#"
+____________________________________ test_a ____________________________________
+
+    def test_a():
+>       assert f(1) == 2
+E       assert 1 == 2
+E        +  where 1 = f(1)
+
+src/test_a.py:4: AssertionError
+____________________________________ test_b ____________________________________
+
+>       g()
+
+src/test_a.py:6: 
+_ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ 
+
+E   ValueError: boom: 3
+
+src/test_a.py:2: ValueError
+FAILED src/test_a.py::test_a - assert 1 == 2
+"#,
+            &expect![[r#"
+                src/test_a.py:4 error "AssertionError: assert 1 == 2"
+                src/test_a.py:2 error "ValueError: boom: 3"
+            "#]],
+        );
+    }
+
+    #[test]
+    fn escapes_and_colours_do_not_hide_a_finding() {
+        check(
+            "\x1b[1m\x1b[33mwarning\x1b[0m\x1b[1m: unused\x1b[0m\r\n\
+             \x20\x1b[94m--> \x1b[0msrc/lib.rs:1:38\r\n\
+             \x1b]8;;file:///w\x1b\\src/a.py:1:2\x1b]8;;\x1b\\: linked\n\
+             \x1b[96msrc/index.ts\x1b[0m:\
+             \x1b[93m1\x1b[0m:\x1b[93m7\x1b[0m - \x1b[91merror\x1b[0m\
+             \x1b[90m TS2322: \x1b[0mType.\n",
+            &expect![[r#"
+                src/lib.rs:1:38 warning "unused"
+                src/a.py:1:2 error "linked"
+                app/src/index.ts:1:7 error "TS2322: Type."
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_names_no_file_of_the_worktree_is_no_finding() {
+        for line in [
+            "12:30:45: hello",
+            "http://localhost:8080/a: refused",
+            "file:///w/repo/src/a.py:1:2: an address",
+            "../../src/a.py:1:1: outside",
+            "../src/a.py/../../../src/a.py:1:1: outside",
+            "/elsewhere/src/a.py:1:1: outside",
+            "/w/repository/src/a.py:1:1: beside",
+            "/w/repo:1:1: the root",
+            "src/a.py:x:1: no number",
+            "src/a.py:1:",
+            "src/a.py:99999999999999999999: too large",
+            "src/a.py",
+            ":1:1: nothing",
+            "--> :1:1",
+            "Diff in :3:",
+            "thread 'a' panicked at nowhere:",
+        ] {
+            assert_eq!(found(line), [], "{line}");
+        }
+    }
+
+    #[test]
+    fn findings_have_a_bound_and_come_once() {
+        let many: String = (1..=5_000).map(|line| format!("src/a.py:{line}: x\n")).collect();
+        assert_eq!(found(&many).len(), MOST);
+        assert_eq!(found(&"src/a.py:1: x\n".repeat(10)).len(), 1);
+        let long = found(&format!("src/a.py:1: {}", "ä".repeat(5_000)));
+        assert_eq!(long[0].message.chars().count(), LONGEST_MESSAGE);
+        assert!(long[0].message.ends_with('…'));
+    }
+
+    /// A generator of numbers that is small and the same everywhere (xorshift).
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            usize::try_from(self.0 % bound as u64).unwrap()
+        }
+    }
+
+    #[test]
+    fn no_input_makes_it_panic() {
+        const PIECES: [&str; 32] = [
+            "src/a.py",
+            "src/index.ts",
+            "/w/repo/",
+            "../",
+            ":",
+            ":",
+            "1",
+            "12",
+            "(",
+            "3,4",
+            "):",
+            "--> ",
+            "\n",
+            "\n",
+            " ",
+            "error",
+            "warning",
+            "[",
+            "]",
+            ": ",
+            "Diff in ",
+            "E  ",
+            "thread 'a' panicked at ",
+            "\x1b[",
+            "\x1b]",
+            "ä",
+            "😀",
+            "\r",
+            "____",
+            "[*] ",
+            " - ",
+            "\u{fffe}",
+        ];
+        for seed in 1..=3_000_u64 {
+            let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut bytes = Vec::new();
+            for _ in 0..random.below(200) {
+                match random.below(8) {
+                    0 => bytes.push(u8::try_from(random.below(256)).unwrap()),
+                    _ => bytes.extend(PIECES[random.below(PIECES.len())].bytes()),
+                }
+            }
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let all = std::panic::catch_unwind(|| found(&text));
+            let all = all.unwrap_or_else(|_| panic!("seed {seed}: {text:?}"));
+            for finding in all {
+                let Finding { path, line, column, message, .. } = &finding;
+                assert!(FILES.contains(&path.as_str()), "seed {seed}: {finding:?}");
+                assert!(*line != Some(0) && *column != Some(0), "seed {seed}: {finding:?}");
+                assert!(
+                    !message.is_empty() && *message == plain(message),
+                    "seed {seed}: {finding:?}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,765 @@
+//! What `validate` writes for other programs, against the schemas of the formats and the rules of
+//! GitHub, for every outcome and for texts that try to break out.
+
+#[path = "../testkit/json_schema.rs"]
+mod json_schema;
+#[path = "../testkit/xsd.rs"]
+mod xsd;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use expect_test::expect;
+use serde_json::{Value, json};
+use xtask::report::findings::{self, Finding, Findings, Level};
+use xtask::report::github::{LONGEST_SUMMARY, MOST_ANNOTATIONS, annotations, step_summary};
+use xtask::report::junit::junit;
+use xtask::report::plain::plain;
+use xtask::report::sarif::sarif;
+use xtask::report::validate::{CheckLine, FixLine, FixOutcome, Outcome, ValidateReport};
+
+use json_schema::JsonSchema;
+use xsd::{Element, Xsd};
+
+const OUTCOMES: [Outcome; 8] = [
+    Outcome::Passed,
+    Outcome::Cached,
+    Outcome::Fixed,
+    Outcome::Failed,
+    Outcome::Blocked,
+    Outcome::LeftOut,
+    Outcome::Interrupted,
+    Outcome::Planned,
+];
+
+/// Texts that mean something to one of the formats.
+const NASTY: [&str; 20] = [
+    "\0\u{1}\u{8}\u{b}\u{c}\u{1f}\u{7f}\u{85}\u{9b}",
+    "]]>",
+    "<![CDATA[",
+    "&amp; < > \" ' & &#0; &bad;",
+    "\u{fffe}\u{ffff}\u{fdd0}",
+    "😀 größer \u{202e}",
+    "a\r\nb\rc\td",
+    "\n::error file=x,line=1::y",
+    "::stop-commands::x",
+    "##[error]x",
+    "%0A %25 100%",
+    "\x1b[31mred\x1b[0m \x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\ \x1b]open",
+    "</details></failure>-->",
+    "```\n~~~\n````",
+    "| a | b |\n|---|",
+    "\\ \\\\ \\| `x` <script>",
+    "a,b:c=d;e",
+    "@someone #1 $x$ http://x.invalid",
+    "{0} {{1}} [a](1)",
+    "\n\n# heading\n\n",
+];
+
+fn schema(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/schemas");
+    fs::read_to_string(folder.join(name)).unwrap()
+}
+
+fn check(name: &str, outcome: Outcome) -> CheckLine {
+    CheckLine {
+        name: name.to_owned(),
+        phase: "quality".to_owned(),
+        outcome,
+        reason: format!("it is {}", outcome.name()),
+        why: Vec::new(),
+        notes: Vec::new(),
+        command: format!("run {name}"),
+        duration_ms: 1_234,
+        exit_code: Some(1),
+        output: String::new(),
+        inputs: 3,
+        key: None,
+        fix: None,
+        line: Some(7),
+    }
+}
+
+fn report(checks: Vec<CheckLine>) -> ValidateReport {
+    ValidateReport {
+        schema: "xtask-validate-1",
+        run: "20260102-030405-6".to_owned(),
+        worktree: "/w/repo".to_owned(),
+        branch: Some("feature/x".to_owned()),
+        config: Some("setup/validate.toml".to_owned()),
+        started: "2026-01-02T03:04:05Z".to_owned(),
+        duration_ms: 65_432,
+        fast: true,
+        dry_run: false,
+        ok: checks.iter().all(|check| check.outcome.is_good()),
+        checks,
+        warnings: Vec::new(),
+        log: None,
+    }
+}
+
+fn every_outcome() -> ValidateReport {
+    report(OUTCOMES.iter().map(|outcome| check(outcome.name(), *outcome)).collect())
+}
+
+fn finding(path: &str, line: u64, message: &str) -> Finding {
+    let (path, message) = (path.to_owned(), message.to_owned());
+    Finding { path, line: Some(line), column: Some(5), level: Level::Error, message }
+}
+
+/// A generator of numbers that is small and the same everywhere (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % bound as u64).unwrap()
+    }
+
+    fn text(&mut self) -> String {
+        let pieces = (0..self.below(6)).map(|_| NASTY[self.below(NASTY.len())]);
+        pieces.collect::<Vec<_>>().join(["", " ", "\n"][self.below(3)])
+    }
+
+    fn report(&mut self) -> (ValidateReport, Findings) {
+        let checks = (0..self.below(30)).map(|number| CheckLine {
+            // Only names are read as words by whoever fills the report.
+            name: format!("check-{number}{}", self.text()),
+            phase: self.text(),
+            reason: self.text(),
+            notes: vec![self.text()],
+            command: self.text(),
+            output: self.text().repeat(self.below(50)),
+            duration_ms: self.below(1 << 40) as u64,
+            line: Some(self.below(3)).filter(|line| *line > 0),
+            fix: Some(FixLine {
+                command: self.text(),
+                risk: "safe",
+                outcome: FixOutcome::Restored,
+                reason: self.text(),
+                undo: None,
+                paths: vec![self.text()],
+            })
+            .filter(|_| self.below(2) == 0),
+            ..check("", OUTCOMES[self.below(OUTCOMES.len())])
+        });
+        let mut report = report(checks.collect());
+        report.run = self.text();
+        report.started = if self.below(9) == 0 { self.text() } else { report.started };
+        report.branch = Some(self.text()).filter(|_| self.below(2) == 0);
+        report.config = report.config.filter(|_| self.below(2) == 0);
+        report.warnings = (0..self.below(30)).map(|_| self.text()).collect();
+        let mut findings = Findings::new();
+        for check in report.checks.iter().filter(|check| check.outcome == Outcome::Failed) {
+            let found = (0..self.below(30)).map(|_| Finding {
+                path: format!("src/{}", self.text()),
+                line: Some(self.below(3) as u64).filter(|line| *line > 0),
+                column: Some(self.below(3) as u64).filter(|column| *column > 0),
+                level: [Level::Error, Level::Warning, Level::Note][self.below(3)],
+                message: self.text(),
+            });
+            findings.insert(check.name.clone(), found.collect());
+        }
+        (report, findings)
+    }
+}
+
+fn every_seed(test: impl Fn(&ValidateReport, &Findings, u64)) {
+    for seed in 1..=60_u64 {
+        let (report, findings) = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)).report();
+        test(&report, &findings, seed);
+    }
+}
+
+/// The JUnit of a report, read back, and valid.
+fn read_junit(report: &ValidateReport) -> Element {
+    let text = junit(report);
+    let document = Element::parse(&text).unwrap_or_else(|fault| panic!("{fault}: {text}"));
+    let faults = Xsd::parse(&schema("junit-10.xsd")).faults("testsuites", &document);
+    assert_eq!(faults, [""; 0], "{text}");
+    document
+}
+
+/// The SARIF of a report, read back, and valid.
+fn read_sarif(report: &ValidateReport, findings: &Findings) -> Value {
+    let text = sarif(report, findings);
+    let document: Value = serde_json::from_str(&text).unwrap();
+    let faults = JsonSchema::parse(&schema("sarif-schema-2.1.0.json")).faults(&document);
+    assert_eq!(faults, [""; 0], "{text}");
+    document
+}
+
+// JUnit
+
+#[test]
+fn junit_says_of_every_outcome_what_it_is() {
+    let mut report = every_outcome();
+    report.checks[3].output = "src/a.rs:1: wrong".to_owned();
+    report.checks[4].phase = "platform".to_owned();
+    let document = read_junit(&report);
+    expect![[r#"
+        <?xml version="1.0" encoding="UTF-8"?>
+        <testsuites name="xtask validate" tests="8" failures="1" errors="2" time="65.432">
+          <testsuite name="quality" tests="7" failures="1" errors="1" skipped="2" time="8.638" timestamp="2026-01-02T03:04:05Z">
+            <properties>
+              <property name="run" value="20260102-030405-6"/>
+              <property name="fast" value="yes"/>
+              <property name="dry-run" value="no"/>
+              <property name="branch" value="feature/x"/>
+            </properties>
+            <testcase name="passed" classname="validate.quality" time="1.234">
+            </testcase>
+            <testcase name="cached" classname="validate.quality" time="1.234">
+              <system-out>cached, did not run: it is cached
+        </system-out>
+            </testcase>
+            <testcase name="fixed" classname="validate.quality" time="1.234">
+              <system-out>fixed: it is fixed
+        </system-out>
+            </testcase>
+            <testcase name="failed" classname="validate.quality" time="1.234">
+              <failure type="failed" message="it is failed">src/a.rs:1: wrong</failure>
+            </testcase>
+            <testcase name="left-out" classname="validate.quality" time="1.234">
+              <skipped type="left-out" message="it is left-out"/>
+            </testcase>
+            <testcase name="interrupted" classname="validate.quality" time="1.234">
+              <error type="interrupted" message="it is interrupted"/>
+            </testcase>
+            <testcase name="planned" classname="validate.quality" time="1.234">
+              <skipped type="planned" message="it is planned"/>
+            </testcase>
+          </testsuite>
+          <testsuite name="platform" tests="1" failures="0" errors="1" skipped="0" time="1.234" timestamp="2026-01-02T03:04:05Z">
+            <properties>
+              <property name="run" value="20260102-030405-6"/>
+              <property name="fast" value="yes"/>
+              <property name="dry-run" value="no"/>
+              <property name="branch" value="feature/x"/>
+            </properties>
+            <testcase name="blocked" classname="validate.platform" time="1.234">
+              <error type="blocked" message="it is blocked"/>
+            </testcase>
+          </testsuite>
+        </testsuites>
+    "#]].assert_eq(&junit(&report));
+    let sums = ["tests", "failures", "errors"].map(|name| document.attribute(name));
+    assert_eq!(sums, ["8", "1", "2"]);
+    assert_eq!(document.all("testsuite").len(), 2, "one for each phase");
+}
+
+#[test]
+fn junit_is_valid_whatever_the_checks_say() {
+    every_seed(|report, _, _| {
+        let document = read_junit(report);
+        let cases: usize =
+            document.all("testsuite").iter().map(|suite| suite.all("testcase").len()).sum();
+        assert_eq!(report.checks.len(), cases);
+    });
+    assert!(read_junit(&report(Vec::new())).children.is_empty());
+}
+
+#[test]
+fn junit_keeps_the_output_of_a_failure() {
+    for text in NASTY.iter().filter(|text| !text.trim().is_empty()) {
+        let mut check = check("a", Outcome::Failed);
+        check.output = (*text).to_owned();
+        let document = read_junit(&report(vec![check]));
+        let case = document.children[0].all("testcase")[0].clone();
+        assert_eq!(case.all("failure")[0].text, plain(text));
+    }
+    let mut check = check("a", Outcome::Failed);
+    check.output = format!("first\n{}\nlast", "0123456789".repeat(1 << 18));
+    let text = junit(&report(vec![check]));
+    assert!(text.len() < (1 << 20) + 4_096, "{}", text.len());
+    assert!(text.contains("first") && text.contains("left out") && text.contains("last"));
+}
+
+#[test]
+fn broken_junit_is_refused() {
+    let xsd = Xsd::parse(&schema("junit-10.xsd"));
+    let valid = junit(&every_outcome());
+    let faults = |document: &str| match Element::parse(document) {
+        Ok(document) => xsd.faults("testsuites", &document),
+        Err(fault) => vec![fault],
+    };
+    assert_eq!(faults(&valid), [""; 0]);
+    assert_ne!(faults(&valid.replace("testsuites", "testsuite")), [""; 0], "another root");
+    for (from, to) in [
+        ("<testcase name=", "<testcase colour=\"red\" name="),
+        ("<testcase name=", "<testcase title="),
+        ("<property name=", "<property key="),
+        (" value=\"yes\"", ""),
+        ("time=\"65.432\"", "time=\"65.4321\""),
+        ("time=\"65.432\"", "time=\"soon\""),
+        ("<failure ", "<failed "),
+        ("<properties>", "<testcase name=\"a\"/><problem/><properties>"),
+        ("<properties>", "<failure/><properties>"),
+        ("<properties>", "text<properties>"),
+        ("<testsuite ", "<testsuite colour=\"\" "),
+        (" failures=\"1\" errors=\"2\" skipped", " errors=\"2\" skipped"),
+        ("<system-out>", "<system-out>\0"),
+        ("<system-out>", "<system-out>&#1;"),
+        ("<system-out>", "<system-out>&nbsp;"),
+        ("<system-out>", "<system-out>\u{fffe}"),
+        ("<system-out>", "<system-out>]]>"),
+        ("<system-out>", "<system-out a=\"b\">"),
+        ("<system-out>", "<system-out><a/>"),
+        ("<system-out>", "<system-out>&"),
+        ("</testsuites>", ""),
+        ("</testsuites>", "</testsuites><testsuites/>"),
+        ("</testsuites>", "</testsuites>text"),
+        ("</testsuite>", "</testcase>"),
+        ("<testcase name=", "<testcase name=\"a\" name="),
+    ] {
+        assert!(valid.contains(from), "{from}");
+        assert_ne!(faults(&valid.replacen(from, to, 1)), [""; 0], "{from} → {to}");
+    }
+}
+
+// SARIF
+
+#[test]
+fn sarif_has_results_for_what_failed_and_was_blocked() {
+    let report = every_outcome();
+    let document = read_sarif(&report, &Findings::new());
+    let run = &document["runs"][0];
+    let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
+    let rules: Vec<&str> = rules.iter().map(|rule| rule["id"].as_str().unwrap()).collect();
+    assert_eq!(rules, OUTCOMES.map(Outcome::name));
+    let invocation = &run["invocations"][0];
+    assert_eq!(invocation["executionSuccessful"], json!(false), "it was interrupted");
+    assert_eq!(invocation["startTimeUtc"], "2026-01-02T03:04:05Z");
+    assert_eq!(invocation["endTimeUtc"], "2026-01-02T03:05:10.432Z");
+    let place = json!([{"physicalLocation": {
+        "artifactLocation": {"uri": "setup/validate.toml", "uriBaseId": "%SRCROOT%"},
+        "region": {"startLine": 7},
+    }}]);
+    let results = run["results"].as_array().unwrap();
+    let blocked = json!({
+        "ruleId": "blocked",
+        "ruleIndex": 4,
+        "level": "error",
+        "message": {"text": "blocked blocked: it is blocked"},
+        "locations": place,
+    });
+    assert_eq!(results[1], blocked);
+    assert_eq!(results[0]["ruleId"], "failed");
+    assert_eq!(results.len(), 2);
+}
+
+#[test]
+fn sarif_has_a_result_for_every_finding() {
+    let report = report(vec![check("a", Outcome::Failed), check("b", Outcome::Passed)]);
+    let mut found = vec![finding("src/a b#1.rs", 3, "first"), finding("src/b.rs", 4, "second")];
+    found[1].column = None;
+    found[1].level = Level::Note;
+    let findings = Findings::from([("a".to_owned(), found.clone()), ("b".to_owned(), found)]);
+    let document = read_sarif(&report, &findings);
+    let run = &document["runs"][0];
+    assert_eq!(run["invocations"][0]["executionSuccessful"], json!(true));
+    expect![[r#"
+        [
+          {
+            "level": "error",
+            "locations": [
+              {
+                "physicalLocation": {
+                  "artifactLocation": {
+                    "uri": "src/a%20b%231.rs",
+                    "uriBaseId": "%SRCROOT%"
+                  },
+                  "region": {
+                    "startColumn": 5,
+                    "startLine": 3
+                  }
+                }
+              }
+            ],
+            "message": {
+              "text": "first"
+            },
+            "ruleId": "a",
+            "ruleIndex": 0
+          },
+          {
+            "level": "note",
+            "locations": [
+              {
+                "physicalLocation": {
+                  "artifactLocation": {
+                    "uri": "src/b.rs",
+                    "uriBaseId": "%SRCROOT%"
+                  },
+                  "region": {
+                    "startLine": 4
+                  }
+                }
+              }
+            ],
+            "message": {
+              "text": "second"
+            },
+            "ruleId": "a",
+            "ruleIndex": 0
+          }
+        ]"#]]
+    .assert_eq(&serde_json::to_string_pretty(&run["results"]).unwrap());
+}
+
+#[test]
+fn sarif_without_a_file_of_checks_has_no_place() {
+    let mut report = every_outcome();
+    report.config = None;
+    let document = read_sarif(&report, &Findings::new());
+    let results = document["runs"][0]["results"].as_array().unwrap();
+    assert!(results.iter().all(|result| result.get("locations").is_none()), "{results:?}");
+}
+
+#[test]
+fn sarif_is_valid_whatever_the_checks_say() {
+    every_seed(|report, findings, _| {
+        read_sarif(report, findings);
+    });
+    read_sarif(&report(Vec::new()), &Findings::new());
+    let checks = (0..30).map(|number| check(&number.to_string(), Outcome::Failed)).collect();
+    let found: Vec<Finding> = (1..=1_000).map(|line| finding("a", line, "x")).collect();
+    let findings = (0..30).map(|number| (number.to_string(), found.clone())).collect();
+    let text = sarif(&report(checks), &findings);
+    assert_eq!(text.matches("\"ruleId\"").count(), 25_000);
+    assert!(text.contains("5000 results were left out"));
+}
+
+#[test]
+fn broken_sarif_is_refused() {
+    let schema = JsonSchema::parse(&schema("sarif-schema-2.1.0.json"));
+    let report = report(vec![check("a", Outcome::Failed), check("b", Outcome::Blocked)]);
+    let findings = Findings::from([("a".to_owned(), vec![finding("src/a.rs", 1, "x")])]);
+    let valid: Value = serde_json::from_str(&sarif(&report, &findings)).unwrap();
+    assert_eq!(schema.faults(&valid), [""; 0]);
+    let result = "/runs/0/results/0";
+    let place = &format!("{result}/locations/0/physicalLocation");
+    let rules = "/runs/0/tool/driver/rules";
+    let rule = valid.pointer(rules).unwrap()[0].clone();
+    for (pointer, key, value) in [
+        ("", "version", Some(json!("2.0.0"))),
+        ("", "version", None),
+        ("", "runs", None),
+        ("", "runs", Some(json!({}))),
+        ("", "colour", Some(json!("red"))),
+        ("", "$schema", Some(json!("no uri"))),
+        ("/runs/0", "tool", None),
+        ("/runs/0", "columnKind", Some(json!("bytes"))),
+        ("/runs/0/tool", "driver", Some(json!({}))),
+        ("/runs/0/tool/driver", "rules", Some(json!([rule, rule]))),
+        ("/runs/0/tool/driver", "contents", Some(json!(["other"]))),
+        ("/runs/0/tool/driver", "informationUri", Some(json!("/relative"))),
+        ("/runs/0/invocations/0", "executionSuccessful", None),
+        ("/runs/0/invocations/0", "executionSuccessful", Some(json!("yes"))),
+        ("/runs/0/invocations/0", "startTimeUtc", Some(json!("2026-01-02 03:04:05Z"))),
+        ("/runs/0/invocations/0", "startTimeUtc", Some(json!("2026-13-02T03:04:05Z"))),
+        ("/runs/0/invocations/0", "startTimeUtc", Some(json!("2026-01-02T03:04:05"))),
+        (result, "message", None),
+        (result, "message", Some(json!({}))),
+        (result, "message", Some(json!("x"))),
+        (result, "level", Some(json!("fatal"))),
+        (result, "ruleIndex", Some(json!(-2))),
+        (result, "ruleIndex", Some(json!(0.5))),
+        (result, "rank", Some(json!(101))),
+        (result, "locations", Some(json!([3]))),
+        (result, "fingerprints", Some(json!({"a": 1}))),
+        (result, "workItemUris", Some(json!(["a b"]))),
+        (place, "artifactLocation", None),
+        (&format!("{place}/artifactLocation"), "uri", Some(json!("a b"))),
+        (&format!("{place}/artifactLocation"), "uri", Some(json!("a:b/ä"))),
+        (&format!("{place}/artifactLocation"), "uri", Some(json!("1:b"))),
+        (&format!("{place}/artifactLocation"), "uri", Some(json!("a%2"))),
+        (&format!("{place}/region"), "startLine", Some(json!(0))),
+        (&format!("{place}/region"), "startLine", Some(json!("1"))),
+        (&format!("{place}/region"), "row", Some(json!(1))),
+    ] {
+        let mut broken = valid.clone();
+        let object = broken.pointer_mut(pointer).unwrap().as_object_mut().unwrap();
+        match value {
+            Some(value) => drop(object.insert(key.to_owned(), value)),
+            None => drop(object.remove(key)),
+        }
+        assert_ne!(broken, valid, "{pointer}/{key}");
+        assert_ne!(schema.faults(&broken), [""; 0], "{pointer}/{key}");
+    }
+}
+
+#[test]
+fn validators_panic_at_what_they_do_not_know() {
+    let panics =
+        |test: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(test)).is_err();
+    let json = schema("sarif-schema-2.1.0.json");
+    let sarif = JsonSchema::parse(&json);
+    for (from, to) in [
+        ("\"minItems\": 0", "\"maxItems\": 0"),
+        ("\"minItems\": 0", "\"not\": {}"),
+        ("\"minItems\": 0", "\"allOf\": []"),
+        ("\"type\": \"integer\"", "\"type\": \"decimal\""),
+        ("\"type\": \"integer\"", "\"type\": [\"integer\"]"),
+        ("\"format\": \"uri\"", "\"format\": \"email\""),
+        ("#/definitions/run\"", "#/definitions/walk\""),
+        ("#/definitions/run\"", "other.json#/definitions/run\""),
+        (
+            "\"$ref\": \"#/definitions/run\"",
+            "\"$ref\": \"#/definitions/run\", \"type\": \"object\"",
+        ),
+    ] {
+        assert!(json.contains(from), "{from}");
+        assert!(panics(&|| drop(JsonSchema::parse(&json.replacen(from, to, 1)))), "{to}");
+    }
+    // A pattern that would have to be checked.
+    let guid =
+        json!({"version": "2.1.0", "runs": [{"tool": {"driver": {"name": "x", "guid": "x"}}}]});
+    assert!(panics(&|| drop(sarif.faults(&guid))));
+    let xml = schema("junit-10.xsd");
+    for (from, to) in [
+        ("<xs:sequence>", "<xs:any/><xs:sequence>"),
+        ("<xs:sequence>", "<xs:all/><xs:sequence>"),
+        ("use=\"required\"", "use=\"prohibited\""),
+        ("use=\"required\"", "fixed=\"x\""),
+        ("mixed=\"true\"", "abstract=\"true\""),
+        ("[0-9]{0,3})*(", "[0-9]{0,3})+("),
+        ("<xs:pattern ", "<xs:length "),
+        ("base=\"xs:string\"", "base=\"xs:token\""),
+        ("ref=\"skipped\"", "ref=\"jumped\""),
+        ("type=\"SUREFIRE_TIME\"", "type=\"xs:decimal\""),
+        ("type=\"xs:string\"", "type=\"xs:date\""),
+    ] {
+        assert!(xml.contains(from), "{from}");
+        assert!(panics(&|| drop(Xsd::parse(&xml.replacen(from, to, 1)))), "{to}");
+    }
+}
+
+// GitHub
+
+#[test]
+fn annotations_take_turns_and_end_at_ten() {
+    let names = ["a", "b", "c"];
+    let mut checks: Vec<CheckLine> =
+        names.iter().map(|name| check(name, Outcome::Failed)).collect();
+    checks[2].output = "50%\nof it".to_owned();
+    checks.push(check("blocked", Outcome::Blocked));
+    let found = |name: &str, count: u64| {
+        let found = (1..=count).map(|line| finding(&format!("{name}.rs"), line, "wrong: a, b"));
+        (name.to_owned(), found.collect::<Vec<_>>())
+    };
+    let mut findings = Findings::from([found("a", 20), found("b", 2)]);
+    findings.get_mut("a").unwrap()[0].level = Level::Warning;
+    let report = report(checks);
+    expect![[r#"
+        ::error file=a.rs,line=2,col=5,title=a::wrong: a, b
+        ::error file=b.rs,line=1,col=5,title=b::wrong: a, b
+        ::error file=setup/validate.toml,line=7,title=c failed::it is failed%0A%0A50%25%0Aof it
+        ::error file=a.rs,line=3,col=5,title=a::wrong: a, b
+        ::error file=b.rs,line=2,col=5,title=b::wrong: a, b
+        ::error file=a.rs,line=4,col=5,title=a::wrong: a, b
+        ::error file=a.rs,line=5,col=5,title=a::wrong: a, b
+        ::error file=a.rs,line=6,col=5,title=a::wrong: a, b
+        ::error file=a.rs,line=7,col=5,title=a::wrong: a, b
+        ::error file=a.rs,line=8,col=5,title=a::wrong: a, b
+    "#]]
+    .assert_eq(&annotations(&report, &findings));
+    let summary = step_summary(&report, &findings);
+    // Ten of the twenty-three are annotations: seven of `a`, both of `b`, and `c` itself.
+    assert_eq!(summary.matches("\n- a.rs:").count(), 13);
+    assert!(!summary.contains("\n- a.rs:8:5 ") && summary.contains("\n- a.rs:9:5 "), "{summary}");
+    assert!(summary.contains("- a.rs:1:5 warning: wrong: a, b"), "{summary}");
+}
+
+#[test]
+fn annotations_are_single_commands_whatever_the_checks_say() {
+    every_seed(|report, findings, seed| {
+        let text = annotations(report, findings);
+        let failed = report.checks.iter().filter(|check| check.outcome == Outcome::Failed).count();
+        assert!(text.lines().count() <= MOST_ANNOTATIONS, "seed {seed}");
+        assert!(text.lines().count() >= failed.min(MOST_ANNOTATIONS), "seed {seed}");
+        for line in text.lines() {
+            let rest = line.strip_prefix("::error ").expect("a command");
+            let (properties, message) = rest.split_once("::").expect("a message");
+            assert!(!message.is_empty(), "seed {seed}: {line}");
+            assert!(
+                !line.contains(char::is_control) || line.contains('\t'),
+                "seed {seed}: {line:?}"
+            );
+            let mut keys = BTreeSet::new();
+            for pair in properties.split(',') {
+                let (key, value) = pair.split_once('=').expect("a property");
+                assert!(["file", "line", "col", "title"].contains(&key), "seed {seed}: {line}");
+                assert!(keys.insert(key) && !value.contains(':'), "seed {seed}: {line}");
+            }
+            for value in [properties, message] {
+                let escapes = value.split('%').skip(1).map(|rest| &rest[..2]);
+                let known = ["25", "0A", "3A", "2C"];
+                assert!(escapes.into_iter().all(|code| known.contains(&code)), "{line}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_summary_shows_all_checks_and_what_failed() {
+    let mut report = every_outcome();
+    report.warnings = vec!["the webhook did not answer".to_owned()];
+    report.checks[3].output = "first\n```\n</details>\nlast\n".to_owned();
+    report.checks[3].reason = "exit code 1 | <b>".to_owned();
+    report.checks[3].fix = Some(FixLine {
+        command: "cargo fmt".to_owned(),
+        risk: "safe",
+        outcome: FixOutcome::Advised,
+        reason: "fixes are off".to_owned(),
+        undo: None,
+        paths: Vec::new(),
+    });
+    expect![[r#"
+        ## Validation was interrupted
+
+        Run 20260102-030405-6 on feature/x: 1 passed, 1 cached, 1 fixed, 1 failed, 1 blocked, 1 left-out, 1 interrupted, 1 planned, in 1 min 5 s, checks could be skipped (fast).
+
+        - Warning: the webhook did not answer
+
+        | check | phase | outcome | time | reason |
+        |---|---|---|--:|---|
+        | passed | quality | passed | 1.2 s | it is passed |
+        | cached | quality | cached | 1.2 s | it is cached |
+        | fixed | quality | fixed | 1.2 s | it is fixed |
+        | failed | quality | **failed** | 1.2 s | exit code 1 \| &lt;b&gt; |
+        | blocked | quality | **blocked** | 1.2 s | it is blocked |
+        | left-out | quality | left-out | 1.2 s | it is left-out |
+        | interrupted | quality | **interrupted** | 1.2 s | it is interrupted |
+        | planned | quality | planned | 1.2 s | it is planned |
+
+        ### failed failed
+
+        Reason: exit code 1 \| &lt;b&gt;
+
+        Command: run failed
+
+        Fix (safe, not run): cargo fmt: fixes are off
+
+        <details>
+        <summary>Output</summary>
+
+        ~~~text
+        first
+        ```
+        </details>
+        last
+        ~~~
+
+        </details>
+    "#]].assert_eq(&step_summary(&report, &Findings::new()));
+    let passed = self::report(vec![check("a", Outcome::Passed), check("b", Outcome::Cached)]);
+    expect![[r#"
+        ## Validation passed
+
+        Run 20260102-030405-6 on feature/x: 1 passed, 1 cached, in 1 min 5 s, checks could be skipped (fast).
+
+        | check | phase | outcome | time | reason |
+        |---|---|---|--:|---|
+        | a | quality | passed | 1.2 s | it is passed |
+        | b | quality | cached | 1.2 s | it is cached |
+    "#]].assert_eq(&step_summary(&passed, &Findings::new()));
+    assert_eq!(annotations(&passed, &Findings::new()), "");
+}
+
+/// The lines of a summary that stand outside of its fences; panics at a fence that stays open.
+fn outside(summary: &str) -> Vec<&str> {
+    let mut outside = Vec::new();
+    let mut fence: Option<&str> = None;
+    for line in summary.lines() {
+        let bare = line.trim_start_matches(' ');
+        let is_near = line.len() - bare.len() <= 3;
+        match fence {
+            Some(open) => {
+                let marks = bare.trim_end();
+                let is_run = marks.chars().all(|c| open.starts_with(c));
+                if is_near && is_run && marks.len() >= open.len() {
+                    fence = None;
+                }
+            }
+            None if is_near && (bare.starts_with("```") || bare.starts_with("~~~")) => {
+                fence = Some(bare.strip_suffix("text").expect("a fence of ours"));
+            }
+            None => outside.push(line),
+        }
+    }
+    assert_eq!(fence, None, "a fence stays open");
+    outside
+}
+
+#[test]
+fn a_summary_holds_together_whatever_the_checks_say() {
+    every_seed(|report, findings, seed| {
+        let summary = step_summary(report, findings);
+        assert!(summary.len() <= LONGEST_SUMMARY, "seed {seed}");
+        let outside = outside(&summary);
+        let rows = outside.iter().filter(|line| line.starts_with("| ")).count();
+        let expected = if report.checks.is_empty() { 0 } else { report.checks.len() + 1 };
+        assert_eq!(rows, expected, "seed {seed}: {summary}");
+        for line in &outside {
+            if line.starts_with("| ") {
+                let bars = line.replace("\\\\", "").replace("\\|", "").matches('|').count();
+                assert_eq!(bars, 6, "seed {seed}: {line}");
+            }
+            let html = ["<details>", "</details>", "<summary>Output</summary>"];
+            assert!(html.contains(line) || !line.contains(['<', '\x1b']), "seed {seed}: {line}");
+        }
+        let count = |tag: &str| outside.iter().filter(|line| **line == tag).count();
+        assert_eq!(count("<details>"), count("</details>"), "seed {seed}");
+    });
+}
+
+#[test]
+fn a_summary_stays_below_its_bound_and_says_what_it_leaves_out() {
+    let long =
+        "`".repeat(600) + "\n" + &"~".repeat(600) + "\nfirst " + &"ü".repeat(1 << 20) + " last";
+    for (checks, found, output) in [
+        (1, 0, long.as_str()),
+        (40, 1_000, long.as_str()),
+        (3_000, 3, "short"),
+        (20_000, 0, ""),
+        (5, 1_000, "~\n`\n"),
+    ] {
+        let names: Vec<String> = (0..checks).map(|number| format!("check-{number}")).collect();
+        let lines = names.iter().map(|name| CheckLine {
+            output: output.to_owned(),
+            reason: "<|>".repeat(200),
+            ..check(name, Outcome::Failed)
+        });
+        let report = report(lines.collect());
+        let found: Vec<Finding> =
+            (1..=found).map(|line| finding("src/a.rs", line, &"<x>".repeat(500))).collect();
+        let findings = names.into_iter().map(|name| (name, found.clone())).collect();
+        let summary = step_summary(&report, &findings);
+        assert!(summary.len() <= LONGEST_SUMMARY, "{checks}: {}", summary.len());
+        assert!(summary.contains("left out") || summary.contains("Left out"), "{checks}");
+        outside(&summary);
+        assert!(annotations(&report, &findings).lines().count() <= MOST_ANNOTATIONS);
+        if checks <= 40 && output.len() > 100 {
+            assert_eq!(summary.matches(" last\n").count(), checks, "each shows its end");
+        }
+    }
+}
+
+#[test]
+fn findings_of_a_report_are_those_of_its_failed_checks() {
+    let mut report = every_outcome();
+    for check in &mut report.checks {
+        check.output = "a.rs:1:2: warning: wrong\n/w/repo/sub/b.rs:3: worse\n".to_owned();
+    }
+    let is_file = |path: &str| ["sub/a.rs", "sub/b.rs"].contains(&path);
+    let findings = findings::of_report(&report, &|_| "sub".to_owned(), &is_file);
+    assert_eq!(findings.keys().collect::<Vec<_>>(), ["failed"]);
+    let places: Vec<_> = findings["failed"].iter().map(|f| (f.path.as_str(), f.line)).collect();
+    assert_eq!(places, [("sub/a.rs", Some(1)), ("sub/b.rs", Some(3))]);
+    let document = read_sarif(&report, &findings);
+    assert_eq!(document["runs"][0]["results"].as_array().unwrap().len(), 3);
+}
