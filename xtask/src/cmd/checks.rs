@@ -4,28 +4,35 @@
 use std::cell::RefCell;
 use std::path::Path;
 
+use super::session::Session;
 use crate::base::error::{Context as _, Error, Kind as ErrorKind, Result};
-use crate::base::words::count;
+use crate::base::words::{count, some_of, typed};
 use crate::base::world::rfc3339;
 use crate::config::{BranchesConfig, Check, Fix, Kind, VALIDATE_FILE, ValidateConfig};
 use crate::hooks::health::health;
 use crate::hooks::program::Care;
 use crate::repo::{NamePattern, Repo};
 use crate::report::live::Live;
-use crate::report::validate::{CheckLine, FixLine, FixOutcome, Outcome as Shown, ValidateReport};
+use crate::report::validate::{
+    CheckLine, Detail, FixLine, FixOutcome, Outcome as Shown, ValidateReport,
+};
 use crate::report::{self, Loudness};
 use crate::sync::classify::Class;
 use crate::sync::context;
 use crate::sync::gather::Depth;
 use crate::sync::run::{Looked, Tools, Wishes, look};
 use crate::validate::defaults;
+use crate::validate::fix::Fixes;
 use crate::validate::kinds::{Finding, Surroundings};
 use crate::validate::outcome::{Ended, FixFate, Outcome};
-use crate::validate::perform::Performed;
+use crate::validate::perform::{Performed, enter, fixes_folder};
 use crate::validate::run::Watcher;
 
 /// The largest configuration that is read: 4 MB.
 const LARGEST: u64 = 4_000_000;
+
+/// How long another run is waited for where nobody can say it: half a minute.
+const LOCK_WAIT_S: u64 = 30;
 
 /// The checks of a worktree.
 pub(super) struct Checks {
@@ -220,7 +227,10 @@ impl Watcher for Shower {
             return;
         }
         let line = check_line(check, &self.phases[check.phase], ended, &self.file, "");
-        let shown = self.live.aside(|| report::answer(&format!("{}\n", line.line(width))));
+        let detail = Detail { all: false, quiet: self.is_quiet, why: false };
+        let under = line.under(detail).into_iter().map(|under| format!("          {under}\n"));
+        let text: String = std::iter::once(line.line(width) + "\n").chain(under).collect();
+        let shown = self.live.aside(|| report::answer(&text));
         if let Err(failure) = shown {
             self.failure.borrow_mut().get_or_insert(failure);
         }
@@ -345,6 +355,52 @@ pub(super) fn describe(
         warnings: done.outcomes.warnings.clone(),
         log: done.log.as_ref().map(|path| path.display().to_string()),
     }
+}
+
+/// Takes back what the fixes of a run changed.
+pub(super) fn undo_fixes(session: &Session, repo: &Repo, run: &str, is_look: bool) -> super::Exit {
+    let tools = session.tools();
+    let _lock = if is_look {
+        None
+    } else {
+        // Also where the configuration cannot be read there is a way back.
+        let wait_s =
+            of_worktree(repo.root()).map_or(LOCK_WAIT_S, |checks| checks.config.lock_wait_s);
+        let command = format!("undo {}", typed(run));
+        let (lock, warning) = enter(repo, &tools, &command, wait_s, &|text| report::warn(text))?;
+        warning.iter().for_each(|text| report::warn(text));
+        lock
+    };
+    let fixes = Fixes { folder: fixes_folder(repo), root: repo.root(), disk: tools.disk };
+    let records = fixes.of_run(run)?;
+    if records.is_empty() {
+        session.story("the fixes of this run have been taken back already");
+        return Ok(super::DONE);
+    }
+    let mut kept = Vec::new();
+    for record in records {
+        let what = format!("`{}` for `{}`", record.command, record.check);
+        let paths: Vec<String> = record.paths().iter().map(ToString::to_string).collect();
+        if is_look {
+            session.story(&format!("{what} changed {}", some_of(&paths, 5)));
+            continue;
+        }
+        let done = fixes.put_back(record)?;
+        session.story(&format!("{what} taken back: {}", count(done.restored.len(), "file")));
+        if let Some(folder) = done.saved {
+            session.story(&format!(
+                "it had been cut short; what was there is kept in {}",
+                folder.display()
+            ));
+        }
+        kept.extend(done.kept.iter().map(ToString::to_string));
+    }
+    if kept.is_empty() {
+        return Ok(super::DONE);
+    }
+    report::warn(&format!("{} changed since and left alone:", count(kept.len(), "file")));
+    report::answer(&(kept.join("\n") + "\n"))?;
+    Ok(ErrorKind::No.code())
 }
 
 /// The exit code of a run.

@@ -181,6 +181,7 @@ fn before_commit_checks(session: &Session, repo: &Repo, index: &Path) -> Exit {
         place,
         by: "pre-commit",
         keeps_log: true,
+        is_remembered: true,
         waits: false,
         command: "pre-commit".to_owned(),
     };

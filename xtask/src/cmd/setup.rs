@@ -46,7 +46,9 @@ fn validate(session: &Session) -> Exit {
         options: Options { fast: true, dry_run: false, why: false, fixes, jobs },
         place: Place::Worktree,
         by: "setup",
-        keeps_log: true,
+        // A second setup changes nothing, also here.
+        keeps_log: false,
+        is_remembered: false,
         waits: true,
         command: "setup".to_owned(),
     };

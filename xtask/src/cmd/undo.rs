@@ -1,5 +1,6 @@
 //! `undo`: bring back what a run replaced.
 
+use super::checks::undo_fixes;
 use super::session::Session;
 use super::{DONE, Exit};
 use crate::base::error::{Kind, Result};
@@ -14,11 +15,18 @@ use crate::report::{self, count};
 use crate::sync::run::check_gates;
 use crate::sync::undo::{find, undo};
 use crate::sync::{backup, context};
+use crate::validate::fix::{Fixes, Phase, Record};
+use crate::validate::perform::fixes_folder;
 
 pub(super) fn run(session: &Session, args: &Undo) -> Exit {
     let repo = session.repo()?;
     if args.list {
         return list(session);
+    }
+    if let Some(run) = &args.id
+        && fixes(session, &repo).iter().any(|fix| fix.run == *run)
+    {
+        return undo_fixes(session, &repo, run, false);
     }
     let tools = session.tools();
     let (_lock, mended) = tools.enter(&repo)?;
@@ -72,10 +80,16 @@ fn hooks_fire(session: &Session, repo: &Repo) -> Result<bool> {
     Ok(health.hooks.iter().any(|hook| hook.hook == Hook::PostCheckout && health.fires(hook)))
 }
 
+/// What fixes of `validate` have changed here.
+fn fixes(session: &Session, repo: &Repo) -> Vec<Record> {
+    let disk = session.tools().disk;
+    Fixes { folder: fixes_folder(repo), root: repo.root(), disk }.all()
+}
+
 fn list(session: &Session) -> Exit {
     let repo = session.repo()?;
     let now = session.world.now_seconds();
-    let lines: Vec<BackupLine> = backup::list(&repo)?
+    let mut lines: Vec<BackupLine> = backup::list(&repo)?
         .into_iter()
         .map(|found| {
             let when = ago(now, found.seconds);
@@ -99,6 +113,16 @@ fn list(session: &Session) -> Exit {
             }
         })
         .collect();
+    for fix in fixes(session, &repo).into_iter().filter(|fix| fix.phase != Phase::Undone) {
+        lines.push(BackupLine {
+            when: ago(now, fix.at),
+            purpose: format!("fix of `{}`", fix.check),
+            paths: fix.paths().len(),
+            branch: repo.branch_name().unwrap_or_else(|| "detached HEAD".to_owned()),
+            worktree: fix.worktree,
+            id: fix.run,
+        });
+    }
     if lines.is_empty() {
         session.story("there are no backups");
     }

@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use super::checks::{Around, Checks, Shower, code, describe, does, of_worktree, risk};
+use super::checks::{Around, Checks, Shower, code, describe, does, of_worktree, risk, undo_fixes};
 use super::session::Session;
 use super::{DONE, Exit};
 use crate::base::digest;
-use crate::base::error::{Context as _, Error, Kind, Result};
-use crate::base::words::{count, some_of, typed};
+use crate::base::error::{Context as _, Error, Result};
+use crate::base::words::typed;
 use crate::base::world::rfc3339;
 use crate::cli::Validate;
 use crate::repo::Repo;
@@ -21,11 +21,8 @@ use crate::report::validate::{
     Detail, HistoryLine, HistoryReport, ListLine, ListReport, ValidateReport,
 };
 use crate::report::{self, Loudness};
-use crate::validate::fix::Fixes;
 use crate::validate::history;
-use crate::validate::perform::{
-    Order, Performed, Place, enter, fixes_folder, history_file, perform,
-};
+use crate::validate::perform::{Order, Performed, Place, history_file, perform};
 use crate::validate::plan::{Here, Wish, choose};
 use crate::validate::run::{FixMode, Options};
 use crate::validate::view::no_state;
@@ -85,14 +82,14 @@ pub(super) fn run(session: &Session, args: &Validate) -> Exit {
     if args.history {
         return show_history(session, &repo, args);
     }
+    if let Some(run) = &args.undo {
+        return undo_fixes(session, &repo, run, Flags::new(session, &repo, args).dry_run);
+    }
     let checks = of_worktree(repo.root())?;
     if args.list {
         return show_list(session, &checks, args);
     }
     let flags = Flags::new(session, &repo, args);
-    if let Some(run) = &args.undo {
-        return undo(session, &repo, &checks, run, flags.dry_run);
-    }
     if flags.interactive && !report::can_ask() && !args.yes {
         return Err(Error::usage("`--interactive` asks before each fix, and there is no terminal")
             .hint("`--no-fix` runs none; `--yes` runs risky ones, too"));
@@ -132,6 +129,7 @@ pub(super) fn run(session: &Session, args: &Validate) -> Exit {
         place: Place::Worktree,
         by: "validate",
         keeps_log: !flags.no_log,
+        is_remembered: true,
         waits: true,
         command: command(session, args, &flags),
     };
@@ -332,48 +330,4 @@ fn show_list(session: &Session, checks: &Checks, args: &Validate) -> Exit {
     }
     report::answer(&report.text())?;
     Ok(DONE)
-}
-
-/// Takes back what the fixes of a run changed.
-fn undo(session: &Session, repo: &Repo, checks: &Checks, run: &str, is_look: bool) -> Exit {
-    let tools = session.tools();
-    let _lock = if is_look {
-        None
-    } else {
-        let command = format!("validate --undo {}", typed(run));
-        let wait = checks.config.lock_wait_s;
-        let (lock, warning) = enter(repo, &tools, &command, wait, &|text| report::warn(text))?;
-        warning.iter().for_each(|text| report::warn(text));
-        lock
-    };
-    let fixes = Fixes { folder: fixes_folder(repo), root: repo.root(), disk: tools.disk };
-    let records = fixes.of_run(run)?;
-    if records.is_empty() {
-        session.story("the fixes of this run have been taken back already");
-        return Ok(DONE);
-    }
-    let mut kept = Vec::new();
-    for record in records {
-        let what = format!("`{}` for `{}`", record.command, record.check);
-        let paths: Vec<String> = record.paths().iter().map(ToString::to_string).collect();
-        if is_look {
-            session.story(&format!("{what} changed {}", some_of(&paths, 5)));
-            continue;
-        }
-        let done = fixes.put_back(record)?;
-        session.story(&format!("{what} taken back: {}", count(done.restored.len(), "file")));
-        if let Some(folder) = done.saved {
-            session.story(&format!(
-                "it had been cut short; what was there is kept in {}",
-                folder.display()
-            ));
-        }
-        kept.extend(done.kept.iter().map(ToString::to_string));
-    }
-    if kept.is_empty() {
-        return Ok(DONE);
-    }
-    report::warn(&format!("{} changed since and left alone:", count(kept.len(), "file")));
-    report::answer(&(kept.join("\n") + "\n"))?;
-    Ok(Kind::No.code())
 }

@@ -9,7 +9,7 @@ use crate::base::error::Result;
 use crate::base::markers::{conflicts, first_conflict};
 use crate::base::path::RepoPath;
 use crate::base::words::some_of;
-use crate::config::{BRANCHES_FILE, SYNC_FILE, rule_faults};
+use crate::config::{BRANCHES_FILE, SYNC_FILE, VALIDATE_FILE, rule_faults};
 use crate::repo::{Entry, Id, Mode, PathPatterns, Repo, Scope, StagedChange};
 use crate::sync::context;
 use crate::sync::managed::Managed;
@@ -64,7 +64,9 @@ pub fn before_commit(repo: &Repo, index: &Path, tools: &Tools<'_>) -> Result<Ver
         }
         if branch.as_deref() == Some(context.config.branch.as_str())
             && let Some(entry) = change.after
-            && [SYNC_FILE, BRANCHES_FILE].iter().any(|file| change.path == RepoPath::new(*file))
+            && [SYNC_FILE, BRANCHES_FILE, VALIDATE_FILE]
+                .iter()
+                .any(|file| change.path == RepoPath::new(*file))
         {
             // What every branch goes by must be understood.
             verdict.faults.extend(rule_faults(&change.path.to_string(), &repo.blob(entry.id)?));

@@ -198,7 +198,8 @@ impl CheckLine {
     }
 
     /// What belongs under its line.
-    fn under(&self, detail: Detail) -> Vec<String> {
+    #[must_use]
+    pub fn under(&self, detail: Detail) -> Vec<String> {
         let mut lines = Vec::new();
         if detail.why {
             lines.extend(self.why.iter().map(|why| format!("{DIM}why: {why}{DIM:#}")));

@@ -25,6 +25,9 @@ use crate::base::words::{count, size};
 
 const KIND: &str = "xtask.fix/1";
 
+/// The file that is there while a fix runs, so that one that was cut short is noticed.
+const OPEN: &str = "open";
+
 /// The most files that a fix may write, and their size: what is more cannot be saved in a moment.
 const MOST_FILES: usize = 10_000;
 const MOST_BYTES: u64 = 256_000_000;
@@ -181,7 +184,19 @@ impl Fixes<'_> {
             folders: before.folders.into_iter().map(|f| RepoPath::new(f).to_string()).collect(),
         };
         self.write(&record)?;
+        self.disk
+            .write_whole(&self.folder.join(OPEN), b"")
+            .unable(|| "that a fix begins cannot be noted")?;
         Ok(record)
+    }
+
+    /// Fixes that have begun and not ended: their program is gone.
+    #[must_use]
+    pub fn cut_short(&self) -> Vec<Record> {
+        if self.folder.join(OPEN).symlink_metadata().is_err() {
+            return Vec::new();
+        }
+        self.all().into_iter().filter(|record| record.phase == Phase::Open).collect()
     }
 
     /// Notes what a fix has left, when its command has ended.
@@ -199,10 +214,13 @@ impl Fixes<'_> {
             after: Some(kept),
         }));
         let before: BTreeSet<Vec<u8>> = record.folders.drain(..).map(String::into_bytes).collect();
+        record.changes.sort_by(|one, two| one.path.cmp(&two.path));
         let made = after.folders.difference(&before);
         record.folders = made.map(|folder| RepoPath::new(folder.clone()).to_string()).collect();
         record.phase = Phase::Applied;
         self.write(&record)?;
+        // One that stays costs a look at all records, no more.
+        drop(self.disk.remove(&self.folder.join(OPEN)));
         Ok(record)
     }
 
@@ -274,24 +292,27 @@ impl Fixes<'_> {
         if let Some(folder) = target.parent() {
             fs::create_dir_all(folder)?;
         }
-        if before.link {
-            self.disk.symlink(Path::new(&OsString::from_vec(content)), ours)?;
-        } else {
-            self.disk.create(ours, &content, Bits::Plain)?;
-            fs::set_permissions(ours, fs::Permissions::from_mode(before.mode & 0o7777))?;
-        }
-        if change.after.is_none() {
+        let made = self.make(ours, before, content).and_then(|()| match change.after {
             // Nothing is there, unless somebody was quicker.
-            return match self.disk.place(ours, &target) {
-                Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
-                    self.disk.remove(ours)?;
-                    Ok(false)
-                }
-                done => done.map(|()| true),
-            };
+            None => self.disk.place(ours, &target),
+            Some(_) => self.disk.exchange(ours, &target),
+        });
+        if let Err(cause) = made {
+            // The first failure is the one to report; this copy is not needed any more.
+            drop(self.disk.remove(ours));
+            let is_taken = cause.kind() == io::ErrorKind::AlreadyExists && change.after.is_none();
+            return if is_taken { Ok(false) } else { Err(cause) };
         }
-        self.disk.exchange(ours, &target)?;
-        self.settle(ours, &target, change)
+        if change.after.is_none() { Ok(true) } else { self.settle(ours, &target, change) }
+    }
+
+    /// Makes a file or a symlink as it was, at a name of ours.
+    fn make(&self, ours: &Path, before: &Kept, content: Vec<u8>) -> io::Result<()> {
+        if before.link {
+            return self.disk.symlink(Path::new(&OsString::from_vec(content)), ours);
+        }
+        self.disk.create(ours, &content, Bits::Plain)?;
+        fs::set_permissions(ours, fs::Permissions::from_mode(before.mode & 0o7777))
     }
 
     /// What came out of its place is what the fix had left, or goes back there.

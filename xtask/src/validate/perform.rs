@@ -47,6 +47,8 @@ pub struct Order<'a> {
     pub by: &'static str,
     /// Whether a log is kept.
     pub keeps_log: bool,
+    /// Whether it goes into the history, and the webhook is told.
+    pub is_remembered: bool,
     /// Whether it waits for other validations: not where it has a place of its own, or a commit waits.
     pub waits: bool,
     /// The words that were typed, for whoever waits.
@@ -166,6 +168,13 @@ pub fn perform(
     let root = observer.root().to_path_buf();
     let store = Store::new(state);
     let fixes = Fixes { folder: fixes_folder(repo), root: &root, disk: tools.disk };
+    for record in fixes.cut_short() {
+        warnings.push(format!(
+            "a fix was cut short, `{}` for `{}`: `cargo xtask validate --undo {}` puts back what it \
+             may have changed",
+            record.command, record.check, record.run
+        ));
+    }
     let site = Site {
         repo,
         config: order.config,
@@ -181,7 +190,7 @@ pub fn perform(
     let duration_ms = (world.clock)().saturating_sub(begun).as_millis();
     let duration_ms = u64::try_from(duration_ms).unwrap_or(u64::MAX);
     let mut done = Performed { run: run_name, at, duration_ms, outcomes, log: None };
-    if !is_look {
+    if !is_look && order.is_remembered {
         let past = past_run(repo, order.config, &done, order.by);
         if let Err(why) = history::append(tools.disk, &history_file(repo), &past) {
             done.outcomes.warnings.push(format!("this run is not remembered: {why}"));

@@ -160,15 +160,18 @@ fn lesson_14_in_sync_means_that_nothing_is_written() {
     let lab = Lab::new();
     let repo = branches(&lab);
     repo.xtask(&["sync"]).success();
+    repo.xtask(&["setup"]).success();
     repo.status();
     let before = trace(repo.dir.as_std_path());
     repo.xtask(&["sync"]).success();
     repo.xtask(&["setup"]).success();
     let mut after = trace(repo.dir.as_std_path());
     let mut before = before;
-    // The lock is opened and says who holds it; nothing else is touched.
+    // The locks are opened and say who holds them; nothing else is touched.
     for seen in [&mut before, &mut after] {
-        seen.remove(repo.dir.join(".git/xtask/lock").as_std_path());
+        for lock in ["lock", "validate.lock"] {
+            assert!(seen.remove(repo.dir.join(".git/xtask").join(lock).as_std_path()).is_some());
+        }
     }
     assert_eq!(after, before);
 }

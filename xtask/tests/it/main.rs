@@ -32,4 +32,8 @@ mod reverse_sync;
 mod review;
 mod rules;
 mod table;
+mod validate;
+mod validate_commit;
+mod validate_fixes;
+mod validate_limits;
 mod wrong_hits;

@@ -1,0 +1,152 @@
+//! The checks that run before a commit: on what it will hold, and nothing else.
+
+use xtask::config::VALIDATE_FILE;
+
+use crate::testkit::{Lab, Place};
+
+/// On the canonical branch there is a check before commits: `src/input` must say `good`.
+fn hooked(lab: &Lab) -> Place<'_> {
+    let repo = lab.repo();
+    repo.write("src/input", "good\n");
+    repo.write(".gitignore", "/ignored/\n");
+    repo.commit("input");
+    repo.git(&["branch", "-q", "-f", "orchestration-tools"]);
+    repo.canonical(&[(
+        VALIDATE_FILE,
+        Some(
+            "[[check]]\nname = 'input'\nrun = 'grep -q good src/input'\ninputs = ['src/**']\n\
+             hook = 'pre-commit'\nfix = { run = 'touch fixed', risk = 'safe' }\n\
+             [[check]]\nname = 'other'\nrun = 'false'\n",
+        ),
+    )]);
+    repo.git(&["switch", "-q", "-c", "feature"]);
+    repo.xtask(&["install-hooks", "--this-program"]).success();
+    repo
+}
+
+#[test]
+fn a_commit_is_judged_by_what_it_holds() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    // What is staged is bad, what is in the worktree is good.
+    repo.write("src/input", "bad\n");
+    repo.git(&["add", "src/input"]);
+    repo.write("src/input", "good\n");
+    let scene = repo.scene();
+    let refused = repo.try_git(&["commit", "-q", "-m", "x"]).status(1);
+    let refused = refused.says("the commit was refused").says("input: it ended with 1");
+    refused.says("1 of 1 check failed").never_says("other");
+    assert_eq!(repo.scene(), scene, "worktree and index are as they were");
+    assert!(!repo.has("fixed"), "no fix runs before a commit");
+    // The other way round.
+    repo.write("src/input", "good, too\n");
+    repo.git(&["add", "src/input"]);
+    repo.write("src/input", "bad\n");
+    repo.git(&["commit", "-q", "-m", "good"]);
+    assert_eq!(repo.read("src/input"), "bad\n");
+    repo.try_git(&["commit", "-q", "-a", "-m", "all"]).status(1).says("refused");
+    repo.git(&["commit", "-q", "--no-verify", "-a", "-m", "all"]);
+}
+
+#[test]
+fn what_is_not_added_does_not_help() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    repo.git(&["rm", "-q", "--cached", "src/input"]);
+    assert!(repo.has("src/input"), "it is there, and git does not know it");
+    repo.try_git(&["commit", "-q", "-m", "x"]).status(1).says("refused");
+    repo.git(&["add", "src/input"]);
+    repo.write("src/app", "changed\n");
+    repo.write("src/other", "bad\n");
+    repo.write("src/input", "bad\n");
+    repo.git(&["commit", "-q", "-m", "app alone", "--", "src/app"]);
+    repo.try_git(&["commit", "-q", "-m", "x", "--", "src/input"]).status(1).says("refused");
+    assert_eq!(repo.status(), " M src/input\n?? src/other\n");
+}
+
+#[test]
+fn a_state_that_passed_is_not_checked_again_and_leftovers_do_not_count() {
+    let lab = Lab::new();
+    let log = lab.path("log");
+    let repo = hooked(&lab);
+    let checks = |run: &str| {
+        format!(
+            "[[check]]\nname = 'input'\nshell = true\ntools = ['grep']\ninputs = ['src/**']\n\
+             hook = 'pre-commit'\nrun = '{run}'\n"
+        )
+    };
+    let run =
+        format!("echo ran >> {log}; ls src >> {log}; echo left > src/left; grep -q good src/input");
+    repo.canonical(&[(VALIDATE_FILE, Some(&checks(&run)))]);
+    repo.write("src/loose", "not added\n");
+    repo.git(&["commit", "-q", "--allow-empty", "-m", "one"]);
+    repo.git(&["commit", "-q", "--allow-empty", "-m", "two"]);
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(said, "ran\napp\ninput\n", "the second is skipped, and neither sees what is loose");
+    repo.write("src/input", "good, again\n");
+    repo.git(&["add", "src/input"]);
+    repo.git(&["commit", "-q", "-m", "three"]);
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(said, "ran\napp\ninput\n".repeat(2), "nor what the check has left there");
+    assert!(!repo.has("src/left"));
+    let seen = repo.xtask(&["validate", "--history"]).success();
+    seen.says("input");
+}
+
+#[test]
+fn deletions_renames_links_and_modes_are_laid_out() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    let log = lab.path("log");
+    let run =
+        format!("find . -type f -o -type l | sort > {log}; ls -l src/link src/run >> {log}; true");
+    let checks = format!(
+        "[[check]]\nname = 'input'\nshell = true\ntools = ['find']\ninputs = ['**']\n\
+         hook = 'pre-commit'\nrun = '{run}'\n"
+    );
+    repo.canonical(&[(VALIDATE_FILE, Some(&checks))]);
+    repo.write("src/run", "#!/bin/sh\n");
+    repo.make_executable("src/run");
+    repo.link("app", "src/link");
+    repo.write("folder/file", "x");
+    repo.git(&["add", "--all"]);
+    repo.write("loose", "x");
+    repo.git(&["commit", "-q", "-m", "one"]);
+    repo.git(&["rm", "-q", "-r", "folder"]);
+    repo.write("folder", "a file now");
+    repo.git(&["add", "folder"]);
+    repo.git(&["mv", "src/app", "src/moved"]);
+    repo.git(&["commit", "-q", "-m", "two"]);
+    let said = std::fs::read_to_string(&log).unwrap();
+    let wanted = repo.git(&["ls-files"]);
+    for line in wanted.lines() {
+        assert!(said.contains(&format!("./{line}\n")), "{line} in\n{said}");
+    }
+    assert_eq!(said.lines().filter(|line| line.starts_with("./")).count(), wanted.lines().count());
+    assert!(said.contains("link -> app") && said.contains("-rwx"), "{said}");
+}
+
+#[test]
+fn who_switched_hooks_off_or_has_no_such_checks_is_left_alone() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    repo.write("src/input", "bad\n");
+    repo.git(&["add", "src/input"]);
+    let commit = ["commit", "-q", "-m", "x"];
+    assert_eq!(repo.run("git", &commit, &[("DISABLE_ORCHESTRATION_CHECKS", "1")]).code, Some(0));
+    repo.xtask(&["hooks", "disable"]).success();
+    repo.git(&["commit", "-q", "--amend", "-m", "y"]);
+    repo.xtask(&["hooks", "enable"]).success();
+    // What a branch says of its checks counts for nothing here.
+    repo.write(VALIDATE_FILE, "[[check]]\nname = 'x'\nrun = 'true'\n");
+    repo.git(&["add", VALIDATE_FILE]);
+    repo.try_git(&["commit", "-q", "-m", "x"]).status(1).says("input: it ended with 1");
+    repo.canonical(&[(VALIDATE_FILE, Some("[[check]]\nname = 'x'\nrun = 'false'\n"))]);
+    repo.git(&["commit", "-q", "-m", "x"]);
+    // Checks that cannot be read are said, and stop nobody: they are not this branch's fault.
+    repo.xtask(&["hooks", "disable", "--all"]).success();
+    repo.canonical(&[(VALIDATE_FILE, Some("rubbish"))]);
+    repo.xtask(&["hooks", "enable", "--all"]).success();
+    let ran = repo.try_git(&["commit", "-q", "--allow-empty", "-m", "y"]).status(0);
+    ran.says("pre-commit did nothing").says("setup/validate.toml");
+}

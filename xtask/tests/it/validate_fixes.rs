@@ -1,0 +1,172 @@
+//! Fixes of `validate`: nothing that they touch is lost.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use xtask::config::VALIDATE_FILE;
+
+use crate::testkit::{Lab, files};
+use crate::validate::outcomes;
+use crate::wrong_hits::{scene, start, wait_for};
+
+/// A check that passes once `src/out` says `good`, and its fix.
+fn with_fix(run: &str, risk: &str, writes: &str) -> String {
+    format!(
+        "[[check]]\nname = 'c'\nrun = 'grep -q good src/out'\ninputs = ['src/out']\n\
+         [check.fix]\nrun = \"{run}\"\nshell = true\nrisk = '{risk}'\nwrites = [{writes}]\n"
+    )
+}
+
+#[test]
+fn a_safe_fix_runs_and_can_be_taken_back() {
+    let lab = Lab::new();
+    let repo = scene(&lab, &with_fix("echo good > src/out; echo x > src/new", "safe", "'src'"));
+    repo.write("src/out", "mine\n");
+    repo.make_executable("src/out");
+    repo.link("app", "src/link");
+    let before = files(repo.dir.as_std_path());
+    let ran = repo.xtask(&["validate"]).success();
+    let ran = ran.says("put right by").says("it changed `src/new`, `src/out`");
+    let said = ran.out.split("--undo ").nth(1).unwrap();
+    let run = said.split('`').next().unwrap().to_owned();
+    assert_eq!(repo.read("src/out"), "good\n");
+    repo.xtask(&["undo", "--list"]).success().says(&run).says("fix of `c`");
+    repo.xtask(&["validate", "--undo", &run, "--dry-run"]).success().says("src/out");
+    assert_eq!(repo.read("src/out"), "good\n");
+    repo.xtask(&["validate", "--undo", &run]).success().says("taken back: 2 files");
+    assert_eq!(files(repo.dir.as_std_path()), before);
+    repo.xtask(&["validate", "--undo", &run]).success().says("taken back already");
+    repo.xtask(&["validate", "--undo", "last"]).status(1).says("there is no fix to take back");
+    repo.xtask(&["validate", "--undo", "nonsense"]).status(2).says("undo --list");
+}
+
+#[test]
+fn what_was_changed_since_stays() {
+    let lab = Lab::new();
+    let repo = scene(&lab, &with_fix("echo good > src/out; echo x > src/new", "safe", "'src'"));
+    repo.write("src/out", "mine\n");
+    repo.xtask(&["validate"]).success();
+    repo.write("src/new", "mine, too\n");
+    let ran = repo.xtask(&["validate", "--undo", "last"]).status(1);
+    ran.says("1 file changed since and left alone").says("src/new");
+    assert_eq!(
+        (repo.read("src/out"), repo.read("src/new")),
+        ("mine\n".into(), "mine, too\n".into())
+    );
+}
+
+#[test]
+fn a_fix_in_vain_leaves_all_as_it_was() {
+    let lab = Lab::new();
+    for run in [
+        "echo worse > src/out; mkdir -p src/deep/er; echo x > src/deep/er/new; rm src/link; rm src/input",
+        "echo worse > src/out; rm src/input; exit 1",
+        "rm -r src",
+        "rm src/link; ln -s elsewhere src/link; chmod 600 src/input",
+    ] {
+        let lab_scene = lab.path("repo");
+        drop(fs::remove_dir_all(&lab_scene));
+        let repo = scene(&lab, &with_fix(run, "safe", "'src'"));
+        repo.write("src/out", "mine\n");
+        repo.make_executable("src/out");
+        repo.link("app", "src/link");
+        let before = files(repo.dir.as_std_path());
+        let ran = repo.xtask(&["validate"]).status(1);
+        ran.says("put back");
+        assert_eq!(files(repo.dir.as_std_path()), before, "{run}");
+        let mode = fs::metadata(repo.dir.join("src/input")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o644, "{run}");
+        repo.xtask(&["validate", "--undo", "last"]).status(1);
+    }
+}
+
+#[test]
+fn risky_fixes_wait_for_consent_and_ci_runs_none() {
+    let lab = Lab::new();
+    let repo = scene(&lab, &with_fix("echo good > src/out", "risky", "'src/out'"));
+    repo.write("src/out", "mine\n");
+    let ran = repo.xtask(&["validate"]).status(1);
+    ran.says("it is risky: `--interactive` asks, `--yes` says yes");
+    assert_eq!(repo.read("src/out"), "mine\n");
+    repo.write(VALIDATE_FILE, with_fix("echo good > src/out", "safe", "'src/out'"));
+    repo.xtask(&["validate", "--no-fix"]).status(1).says("fixes are off");
+    repo.xtask_with(&["validate"], &[("CI", "true")]).status(1).says("fixes are off");
+    repo.xtask_with(&["validate"], &[("AUTO_REMEDIATE", "0")]).status(1).says("fixes are off");
+    assert_eq!(repo.read("src/out"), "mine\n");
+    repo.write(VALIDATE_FILE, with_fix("echo good > src/out", "risky", "'src/out'"));
+    repo.xtask(&["validate", "--yes"]).success();
+    assert_eq!(repo.read("src/out"), "good\n");
+}
+
+/// What had passed depends on what a fix has changed: it has to pass again.
+#[test]
+fn a_fix_that_breaks_what_had_passed_is_found_out() {
+    let lab = Lab::new();
+    let early = "[[check]]\nname = 'early'\nphase = 'environment'\nrun = 'grep -q mine src/out'\n\
+                 inputs = ['src/out']\n";
+    let repo =
+        scene(&lab, &[early, &with_fix("echo good > src/out", "safe", "'src/out'")].concat());
+    repo.write("src/out", "mine\n");
+    let ran = repo.xtask(&["validate", "--json"]).status(1);
+    assert_eq!(outcomes(&ran), "early=failed c=fixed");
+    let why = ran.json()["checks"][0]["why"].to_string();
+    assert!(why.contains("the fix of `c` changed `src/out`"), "{why}");
+}
+
+/// A later check sees what a fix has made, and is not skipped for the state before.
+#[test]
+fn what_comes_after_a_fix_sees_what_it_made() {
+    let lab = Lab::new();
+    let later = "[[check]]\nname = 'later'\nphase = 'platform'\nrun = 'grep -q mine src/out'\n\
+                 inputs = ['src/out']\n";
+    let repo = scene(&lab, later);
+    repo.write("src/out", "mine\n");
+    repo.xtask(&["validate", "--fast"]).success();
+    let both = [&with_fix("echo good > src/out", "safe", "'src/out'"), later].concat();
+    repo.write(VALIDATE_FILE, both);
+    let ran = repo.xtask(&["validate", "--fast", "--json"]).status(1);
+    assert_eq!(outcomes(&ran), "c=fixed later=failed");
+}
+
+/// The program is gone in the middle of a fix. What it had replaced is safe, and so is what is there.
+#[test]
+fn a_fix_that_is_cut_short_can_be_taken_back() {
+    let lab = Lab::new();
+    let begun = lab.path("begun");
+    let run = format!("echo half > src/out; touch {begun}; sleep 600");
+    let repo = scene(&lab, &with_fix(&run, "safe", "'src/out'"));
+    repo.write("src/out", "mine\n");
+    let mut child = start(&repo, &["validate"]);
+    wait_for("the fix", || begun.exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(repo.read("src/out"), "half\n");
+    let next = repo.xtask(&["validate", "--no-fix"]).status(1);
+    next.says("a fix was cut short").says("--undo");
+    repo.write("src/out", "half, and mine\n");
+    let ran = repo.xtask(&["validate", "--undo", "last"]).success();
+    let ran = ran.says("it had been cut short; what was there is kept in ");
+    assert_eq!(repo.read("src/out"), "mine\n");
+    let folder = ran.err.split("is kept in ").nth(1).unwrap().trim().to_owned();
+    let mut kept =
+        fs::read_dir(folder).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap());
+    assert_eq!(kept.next().unwrap(), b"half, and mine\n");
+}
+
+#[test]
+fn what_cannot_be_saved_is_not_fixed() {
+    let lab = Lab::new();
+    let repo = scene(&lab, &with_fix("echo good > src/out", "safe", "'behind/out', 'src/out'"));
+    repo.write("src/out", "mine\n");
+    repo.link("src", "behind");
+    let ran = repo.xtask(&["validate"]).status(1);
+    ran.says("it was not run").says("`behind/out`, which a fix may write, cannot be read");
+    assert_eq!(repo.read("src/out"), "mine\n");
+    // Copies are for their owner alone.
+    fs::remove_file(repo.dir.join("behind")).unwrap();
+    repo.xtask(&["validate"]).success();
+    let fixes = repo.git_folder().join("xtask/fixes");
+    let run = fs::read_dir(fixes).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+    let mode = fs::metadata(run.join("1/before")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}

@@ -1,0 +1,392 @@
+//! `validate` where commands, files and other runs misbehave.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use xtask::base::error::{Error, Result};
+use xtask::base::lock::Lock;
+use xtask::base::process::is_running;
+use xtask::config::{Check, Fix, VALIDATE_FILE, ValidateConfig};
+use xtask::repo::Repo;
+use xtask::sync::run::Tools;
+use xtask::validate::kinds::{Finding, Surroundings};
+use xtask::validate::outcome::Ended;
+use xtask::validate::perform::{Order, Place as Where, perform};
+use xtask::validate::plan::{Here, Wish, choose};
+use xtask::validate::run::{FixMode, Options, Watcher};
+
+use crate::crash::{Fault, run_with};
+use crate::testkit::{Lab, Place};
+use crate::validate::outcomes;
+use crate::wrong_hits::{scene, start, wait_for};
+
+fn check(name: &str, more: &str) -> String {
+    format!("[[check]]\nname = '{name}'\n{more}\n")
+}
+
+#[track_caller]
+fn is_gone(pid: &str) -> bool {
+    let pid: u32 = pid.trim().parse().unwrap();
+    let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    state.contains(") Z ") || !is_running(pid)
+}
+
+#[test]
+fn commands_that_are_not_there_or_end_in_other_ways() {
+    let lab = Lab::new();
+    let repo = scene(
+        &lab,
+        &[
+            check("absent", "run = 'no-such-program -x'"),
+            check("no-file", "run = './no-such-script'"),
+            check("no-folder", "run = 'true'\ncwd = 'none'"),
+            check("not-executable", "run = './src/input'"),
+            check("signal", "run = 'kill -9 $$'\nshell = true"),
+            check("slow", "run = 'sleep 600'\ntimeout = '1s'"),
+        ]
+        .concat(),
+    );
+    let ran = repo.xtask(&["validate", "--json"]).status(1);
+    assert_eq!(
+        outcomes(&ran),
+        "absent=failed no-file=failed no-folder=failed not-executable=failed signal=failed slow=failed"
+    );
+    let reasons: Vec<String> = ran.json()["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|check| check["reason"].as_str().unwrap().to_owned())
+        .collect();
+    for (reason, words) in reasons.iter().zip([
+        "`no-such-program` is not on PATH (`",
+        "`./no-such-script` is not there",
+        "/none` is not there",
+        "cannot be started: Permission denied",
+        "signal 9 ended it",
+        "it took longer than 1 s (`timeout`) and was ended",
+    ]) {
+        assert!(reason.contains(words), "{reason}");
+    }
+}
+
+#[test]
+fn who_ignores_term_floods_or_leaves_others_behind_is_dealt_with() {
+    let lab = Lab::new();
+    let repo = scene(
+        &lab,
+        &[
+            check("deaf", "run = \"trap '' TERM; sleep 600 & echo $!; while :; do sleep 1; done\"\nshell = true\ntimeout = '1s'"),
+            check("parent", "run = 'sleep 600 & echo $!'\nshell = true"),
+            check("flood", "run = 'head -c 50000000 /dev/zero'\nshell = true"),
+            check("reader", "run = 'cat'"),
+            check("stopped", "run = 'kill -STOP $$'\nshell = true\ntimeout = '1s'"),
+        ]
+        .concat(),
+    );
+    let ran = repo.xtask(&["validate", "--json", "--jobs", "5"]).status(1);
+    assert_eq!(
+        outcomes(&ran),
+        "deaf=failed parent=passed flood=passed reader=passed stopped=failed"
+    );
+    let json = ran.json();
+    let output = |at: usize| json["checks"][at]["output"].as_str().unwrap().to_owned();
+    for at in [0, 1] {
+        wait_for("the end of a grandchild", || is_gone(&output(at)));
+    }
+    let note = json["checks"][1]["notes"][0].as_str().unwrap().to_owned();
+    assert_eq!(note, "it left processes behind, which were ended");
+    assert!(output(2).len() < 1_000_000 && output(2).contains("bytes left out"));
+}
+
+#[test]
+fn a_check_that_changes_its_own_inputs_is_not_skipped() {
+    let lab = Lab::new();
+    let repo = scene(
+        &lab,
+        &check(
+            "c",
+            "run = 'echo more >> src/input'\nshell = true\ninputs = ['src/**']\ntools = ['true']",
+        ),
+    );
+    for _ in 0..2 {
+        let ran = repo.xtask(&["validate", "--fast"]).success();
+        ran.says("`src/input` changed while it ran: its pass counts for this run alone");
+    }
+}
+
+#[test]
+fn odd_inputs_hang_nobody_and_are_said() {
+    let lab = Lab::new();
+    let repo = scene(
+        &lab,
+        &[
+            check("odd", "run = 'true'\ninputs = ['odd/**', 'none/*.x', 'absent', 'odd/loop']"),
+            check("link", "run = 'true'\ninputs = ['round/x']"),
+        ]
+        .concat(),
+    );
+    repo.write("odd/file", "x");
+    repo.link("loop", "odd/loop");
+    repo.link("../odd", "odd/self");
+    repo.link("nowhere", "odd/dangling");
+    repo.link("round", "round");
+    assert_eq!(repo.run("mkfifo", &[repo.dir.join("odd/pipe").as_str()], &[]).code, Some(0));
+    fs::write(repo.dir.join("odd/\u{301}name with space\n"), "x").unwrap();
+    let ran = repo.xtask(&["validate", "--fast", "--why", "--json"]).success();
+    assert_eq!(outcomes(&ran), "odd=passed link=passed");
+    let json = ran.json();
+    let notes = json["checks"][0]["notes"].to_string();
+    assert!(notes.contains("`none/*.x`, which matches nothing"), "{notes}");
+    let ran = repo.xtask(&["validate", "--fast", "--why", "--json"]).success();
+    assert_eq!(outcomes(&ran).split(' ').next().unwrap(), "odd=cached");
+    // What cannot be looked at is never taken for unchanged.
+    let why = ran.json()["checks"][1]["why"].to_string();
+    assert!(why.contains("round/x") && why.contains("cannot be looked at"), "{why}");
+    assert!(outcomes(&ran).ends_with("link=passed"));
+    repo.write("absent", "now");
+    let ran = repo.xtask(&["validate", "--fast", "--why"]).success();
+    ran.says("`absent` is there now");
+}
+
+#[test]
+fn globs_mean_what_git_sees() {
+    let lab = Lab::new();
+    let repo = scene(
+        &lab,
+        &[
+            check("all", "run = 'true'\ninputs = ['**/*.py', '!**/skip/**']"),
+            check("inside", "run = 'true'\ninputs = ['out/**/*.py', 'out/named']"),
+        ]
+        .concat(),
+    );
+    repo.write(".gitignore", "/out/\n*.gen.py\n");
+    repo.write("a/b/c.py", "x");
+    repo.write("a/skip/c.py", "x");
+    repo.write("a/x.gen.py", "x");
+    repo.write("out/deep/d.py", "x");
+    repo.write("out/named", "x");
+    repo.write("tracked.gen.py", "x");
+    repo.git(&["add", "-f", "tracked.gen.py"]);
+    let count = |at: usize| {
+        let json = repo.xtask(&["validate", "--dry-run", "--json"]).success().json();
+        json["checks"][at]["inputs"].as_u64().unwrap()
+    };
+    assert_eq!(
+        count(0),
+        2,
+        "what is tracked is not ignored; what is ignored and skipped is left out"
+    );
+    assert_eq!(count(1), 2, "a pattern that begins in what is ignored means it");
+    repo.write("a/skip/d.py", "x");
+    repo.write("new.py", "x");
+    assert_eq!(count(0), 3);
+}
+
+/// Ten at once: each finds the others, one at a time, and all come to their end.
+#[test]
+fn ten_starts_at_once_run_one_after_the_other() {
+    let lab = Lab::new();
+    let log = lab.path("order");
+    let repo = scene(
+        &lab,
+        &format!(
+            "lock-wait = '10m'\n{}",
+            check(
+                "c",
+                &format!(
+                    "run = 'echo begin >> {log}; sleep 0.05; echo end >> {log}'\nshell = true"
+                )
+            )
+        ),
+    );
+    let mut runs: Vec<_> = (0..10).map(|_| start(&repo, &["validate", "--no-log"])).collect();
+    for run in &mut runs {
+        assert!(run.wait().unwrap().success());
+    }
+    let order = fs::read_to_string(log).unwrap();
+    assert_eq!(order, "begin\nend\n".repeat(10));
+}
+
+#[test]
+fn a_second_run_waits_for_so_long_and_says_for_whom() {
+    let lab = Lab::new();
+    let repo = scene(&lab, &format!("lock-wait = '1s'\n{}", check("c", "run = 'true'")));
+    let path = repo.git_folder().join("xtask/validate.lock");
+    let who = "pid 4711, since 2026-01-01T00:00:00Z, `validate`";
+    let held = Lock::acquire(&path, who, Duration::ZERO, |_| {}).unwrap();
+    let ran = repo.xtask(&["validate"]).status(3);
+    let ran = ran.says(&format!("another validation is running ({who}), waiting…"));
+    ran.says("did not end within 1 s");
+    repo.xtask(&["validate", "--dry-run"]).success();
+    drop(held);
+    repo.xtask(&["validate"]).success();
+}
+
+/// Lesson 28: an empty lock file blocked for 30 seconds, and then failed.
+#[test]
+fn an_empty_or_foreign_lock_file_and_a_killed_holder_hold_nobody_up() {
+    let lab = Lab::new();
+    let begun = lab.path("begun");
+    let repo = scene(
+        &lab,
+        &[
+            "lock-wait = '1s'\n".to_owned(),
+            check("quick", "run = 'true'\ntags = ['quick']"),
+            check("slow", &format!("run = 'touch {begun}; sleep 600'\nshell = true")),
+        ]
+        .concat(),
+    );
+    let lock = repo.git_folder().join("xtask/validate.lock");
+    for content in ["", "999999", "rubbish\0\n", "pid 1"] {
+        fs::create_dir_all(lock.parent().unwrap()).unwrap();
+        fs::write(&lock, content).unwrap();
+        repo.xtask(&["validate", "--only", "quick"]).success().never_says("waiting");
+    }
+    let mut holder = start(&repo, &["validate", "--only", "slow"]);
+    wait_for("the holder", || begun.exists());
+    repo.xtask(&["validate", "--only", "quick"]).status(3);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    repo.xtask(&["validate", "--only", "quick"]).success().never_says("waiting");
+}
+
+#[test]
+fn an_interrupt_ends_commands_and_frees_the_lock() {
+    let lab = Lab::new();
+    let pid = lab.path("pid");
+    let repo = scene(
+        &lab,
+        &[
+            check(
+                "slow",
+                &format!(
+                    "run = 'echo $$ > {pid}.new && mv {pid}.new {pid}; sleep 600'\nshell = true"
+                ),
+            ),
+            check("after", "run = 'true'\nneeds = ['slow']"),
+        ]
+        .concat(),
+    );
+    for signal in ["INT", "TERM"] {
+        drop(fs::remove_file(&pid));
+        let out = lab.path("out.json");
+        let run = Command::new(env!("CARGO_BIN_EXE_xtask"))
+            .args(["validate", "--json"])
+            .current_dir(&repo.dir)
+            .envs(repo.environment())
+            .stdin(Stdio::null())
+            .stdout(fs::File::create(&out).unwrap())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut run = run.unwrap();
+        wait_for("the command", || pid.exists());
+        repo.run("kill", &[&format!("-{signal}"), &run.id().to_string()], &[]);
+        assert_eq!(run.wait().unwrap().code(), Some(130), "{signal}");
+        wait_for("its end", || is_gone(&fs::read_to_string(&pid).unwrap()));
+        let said: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(out).unwrap()).unwrap();
+        assert_eq!(said["ok"], false);
+        for check in said["checks"].as_array().unwrap() {
+            assert_eq!(check["outcome"], "interrupted");
+        }
+    }
+    repo.xtask(&["validate", "--skip", "slow"]).success().never_says("waiting");
+}
+
+struct Nobody;
+
+impl Watcher for Nobody {
+    fn started(&self, _check: &Check) {}
+    fn ended(&self, _check: &Check, _ended: &Ended) {}
+    fn tick(&self) {}
+    fn consents(&self, _check: &Check, _fix: &Fix) -> bool {
+        true
+    }
+}
+
+impl Surroundings for Nobody {
+    fn hooks(&self) -> Finding {
+        Ok(String::new())
+    }
+    fn sync(&self) -> Finding {
+        Ok(String::new())
+    }
+    fn branches(&self) -> Finding {
+        Ok(String::new())
+    }
+}
+
+/// A whole run; a check that did not pass is an error.
+fn validate(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
+    let text = fs::read_to_string(repo.root().join(VALIDATE_FILE)).unwrap();
+    let config = ValidateConfig::parse(VALIDATE_FILE, &text)?;
+    let here = Here { system: "linux", is_ci: false };
+    let chosen = choose(&config, &Wish::default(), here)?;
+    let order = Order {
+        config: &config,
+        chosen: &chosen,
+        options: Options { fast: true, dry_run: false, why: false, fixes: FixMode::All, jobs: 2 },
+        place: Where::Worktree,
+        by: "validate",
+        keeps_log: true,
+        is_remembered: true,
+        waits: true,
+        command: "validate".to_owned(),
+    };
+    let done = perform(repo, tools, order, &Nobody, &Nobody, &|_| {})?;
+    if done.is_ok() { Ok(()) } else { Err(Error::no("not healthy")) }
+}
+
+/// The disk fails at every step in turn, and from every step on: results are those of the checks, what
+/// cannot be kept is not, and no pass is remembered that never was.
+#[test]
+fn a_failing_disk_changes_no_result_and_loses_no_byte() {
+    let lab = Lab::new();
+    let text = [
+        check("good", "run = '/bin/grep -q good src/input'\ninputs = ['src/**']"),
+        check("bad", "run = '/bin/grep -q good src/bad'\ninputs = ['src/bad']"),
+        check(
+            "vain",
+            "run = '/bin/false'\nfix = { run = '/bin/cp src/bad src/vain', risk = 'safe', writes = ['src/vain', 'src/none'] }",
+        ),
+    ]
+    .concat();
+    let scene = |name: &str| {
+        let repo = lab.repo_named(name, &[]);
+        repo.write("src/input", "good\n");
+        repo.write("src/bad", "bad\n");
+        repo.write("src/vain", "precious\n");
+        repo.write(VALIDATE_FILE, &text);
+        repo.commit("checks");
+        repo.dir.file_name().unwrap().to_owned()
+    };
+    let calm = lab.place(&scene("calm"));
+    let (done, steps) = run_with(&calm, validate, Fault::Fails, usize::MAX);
+    assert_eq!(done.unwrap_err().what(), "not healthy");
+    assert_eq!(calm.read("src/vain"), "precious\n");
+    assert!(steps > 12, "{steps}");
+    for fault in [Fault::Fails, Fault::Crash] {
+        for at in 0..steps {
+            let name = format!("{fault:?}-{at}");
+            let repo: Place<'_> = lab.place(&scene(&name));
+            let (done, _) = run_with(&repo, validate, fault, at);
+            assert!(done.is_err(), "{name}");
+            // A fix that was cut short is put back by the next undo; nothing of it is lost.
+            if repo.read("src/vain") != "precious\n" {
+                repo.xtask(&["validate", "--undo", "last"]).success();
+            }
+            assert_eq!(repo.read("src/vain"), "precious\n", "{name}");
+            let ran = repo.xtask(&["validate", "--fast", "--no-fix", "--json"]).status(1);
+            let outcomes = outcomes(&ran);
+            assert!(outcomes.ends_with("bad=failed vain=failed"), "{name}: {outcomes}");
+            let beside = repo.dir.join("src").read_dir().unwrap();
+            let names = beside.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let left: Vec<String> = names.filter(|name| name.contains(".xtask-")).collect();
+            // Where removing fails, what the fix had made stays beside; never anybody's own.
+            for name in left {
+                assert_eq!(repo.read(&format!("src/{name}")), "bad\n");
+            }
+        }
+    }
+}
