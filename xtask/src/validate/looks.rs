@@ -13,16 +13,18 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::base::digest::{Digest, as_hex};
+use crate::base::digest::{self, Digest};
 use crate::base::files::Disk;
-use crate::base::record::{self, Found};
 use crate::repo::FileStat;
 
-/// The kind and version of the file.
-const KIND: &str = "xtask.looks/1";
+/// The first line of the file, with its version. What follows is the digest of the rest, the number of
+/// files and each of them, and the same of versions: numbers of eight bytes, texts after their length.
+const MAGIC: &[u8] = b"xtask.looks/1\n";
+
+/// The largest file that is read: 256 MB, for a million files.
+const LARGEST: u64 = 256_000_000;
 
 /// How close to now a time is too close: the clocks of file systems go in steps of up to ten
 /// milliseconds.
@@ -41,18 +43,10 @@ const WORTH_A_THREAD: usize = 32;
 const MOST_VERSIONS: usize = 500;
 
 /// One file as it was.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 struct Look {
     stat: FileStat,
-    #[serde(with = "as_hex")]
     digest: Digest,
-}
-
-/// What is written down.
-#[derive(Default, Serialize, Deserialize)]
-struct Kept {
-    files: Vec<(String, Look)>,
-    versions: Vec<(String, FileStat, String)>,
 }
 
 /// The memory.
@@ -83,13 +77,11 @@ impl Looks {
     /// Reads what is remembered. What is torn or foreign is forgotten.
     #[must_use]
     pub fn read(file: PathBuf) -> Looks {
-        let kept = match record::read::<Kept>(&file, KIND) {
-            Found::Whole(kept) => kept,
-            Found::Nothing | Found::Broken(_) => Kept::default(),
-        };
-        let files = kept.files.into_iter().map(|(path, look)| (path.into_bytes(), look)).collect();
-        let versions = kept.versions.into_iter().map(|(path, stat, text)| (path, (stat, text)));
-        Looks { file, files, versions: versions.collect(), is_changed: false }
+        let is_fit = std::fs::metadata(&file).is_ok_and(|meta| meta.len() <= LARGEST);
+        let bytes = if is_fit { std::fs::read(&file).unwrap_or_default() } else { Vec::new() };
+        let mut looks = from_bytes(&bytes).unwrap_or_default();
+        looks.file = file;
+        looks
     }
 
     /// The digest of a file that still looks as it did.
@@ -154,22 +146,112 @@ impl Looks {
         if !self.is_changed {
             return Ok(());
         }
-        // A name that is not UTF-8 is read every time.
-        let text = |path: &[u8]| String::from_utf8(path.to_vec()).ok();
-        let mut files: Vec<(String, Look)> = self
-            .files
-            .iter()
-            .filter(|(path, _)| keep(path))
-            .filter_map(|(path, look)| Some((text(path)?, look.clone())))
-            .collect();
-        files.sort_by(|one, two| one.0.cmp(&two.0));
-        let versions = self.versions.iter();
-        let mut versions: Vec<(String, FileStat, String)> =
-            versions.map(|(path, (stat, text))| (path.clone(), *stat, text.clone())).collect();
-        versions.sort_by(|one, two| one.0.cmp(&two.0));
-        record::write(disk, &self.file, KIND, &Kept { files, versions })?;
+        self.files.retain(|path, _| keep(path));
+        disk.write_whole(&self.file, &self.to_bytes())?;
         self.is_changed = false;
         Ok(())
+    }
+
+    /// Whether it has learnt something since it was read.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        self.is_changed
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut list = Vec::new();
+        put(&mut list, self.files.len());
+        let mut files: Vec<(&Vec<u8>, &Look)> = self.files.iter().collect();
+        files.sort_by(|one, two| one.0.cmp(two.0));
+        for (path, look) in files {
+            put_text(&mut list, path);
+            put_stat(&mut list, &look.stat);
+            list.extend(look.digest);
+        }
+        put(&mut list, self.versions.len());
+        let mut versions: Vec<(&String, &(FileStat, String))> = self.versions.iter().collect();
+        versions.sort_by(|one, two| one.0.cmp(two.0));
+        for (path, (stat, text)) in versions {
+            put_text(&mut list, path.as_bytes());
+            put_stat(&mut list, stat);
+            put_text(&mut list, text.as_bytes());
+        }
+        [MAGIC, &digest::of_parts([&list[..]]), &list].concat()
+    }
+}
+
+fn put(list: &mut Vec<u8>, number: usize) {
+    list.extend((number as u64).to_le_bytes());
+}
+
+fn put_text(list: &mut Vec<u8>, text: &[u8]) {
+    put(list, text.len());
+    list.extend(text);
+}
+
+fn put_stat(list: &mut Vec<u8>, stat: &FileStat) {
+    list.extend(stat.size.to_le_bytes());
+    list.extend(stat.mtime_ns.to_le_bytes());
+    list.extend(stat.ctime_ns.to_le_bytes());
+    list.extend(stat.inode.to_le_bytes());
+    list.extend(u64::from(stat.mode).to_le_bytes());
+}
+
+/// The memory that bytes hold; nothing where they are not all of it and nothing else.
+fn from_bytes(bytes: &[u8]) -> Option<Looks> {
+    let (sum, list) = bytes.strip_prefix(MAGIC)?.split_first_chunk::<32>()?;
+    if digest::of_parts([list]) != *sum {
+        return None;
+    }
+    let mut rest = Rest(list);
+    let mut looks = Looks::default();
+    for _ in 0..rest.number()? {
+        let path = rest.text()?.to_vec();
+        let look = Look { stat: rest.stat()?, digest: *rest.chunk::<32>()? };
+        looks.files.insert(path, look);
+    }
+    for _ in 0..rest.number()? {
+        let path = String::from_utf8(rest.text()?.to_vec()).ok()?;
+        let stat = rest.stat()?;
+        let text = String::from_utf8(rest.text()?.to_vec()).ok()?;
+        looks.versions.insert(path, (stat, text));
+    }
+    rest.0.is_empty().then_some(looks)
+}
+
+/// What is left to be read.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn chunk<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
+        let (chunk, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(chunk)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        self.chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes))
+    }
+
+    fn signed(&mut self) -> Option<i64> {
+        self.chunk::<8>().map(|bytes| i64::from_le_bytes(*bytes))
+    }
+
+    fn text(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.number()?).ok()?;
+        let (text, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(text)
+    }
+
+    fn stat(&mut self) -> Option<FileStat> {
+        Some(FileStat {
+            size: self.number()?,
+            mtime_ns: self.signed()?,
+            ctime_ns: self.signed()?,
+            inode: self.number()?,
+            mode: u32::try_from(self.number()?).ok()?,
+        })
     }
 }
 
@@ -230,6 +312,25 @@ pub fn read(path: &Path) -> io::Result<(FileStat, Digest)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_else() {
+        let mut looks = Looks::default();
+        let stat = FileStat { size: 7, mtime_ns: -3, ctime_ns: 9, inode: 11, mode: 0o100_644 };
+        looks.files.insert(b"a\xff/b".to_vec(), Look { stat, digest: [5; 32] });
+        looks.versions.insert("/bin/x --version".into(), (stat, "x 1.0".into()));
+        let bytes = looks.to_bytes();
+        let back = from_bytes(&bytes).unwrap();
+        assert_eq!(back.known(b"a\xff/b", &stat), Some([5; 32]));
+        assert_eq!(back.known(b"a\xff/b", &FileStat { inode: 12, ..stat }), None);
+        assert_eq!(back.version("/bin/x --version", &stat), Some("x 1.0"));
+        for at in 0..bytes.len() {
+            assert!(from_bytes(&bytes[..at]).is_none(), "cut at {at}");
+            let mut broken = bytes.clone();
+            broken[at] ^= 1;
+            assert!(from_bytes(&broken).is_none(), "byte {at}");
+        }
+    }
 
     #[test]
     fn a_file_is_unsettled_until_its_clock_has_ticked() {

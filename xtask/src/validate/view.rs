@@ -107,6 +107,9 @@ impl<'a> Observer<'a> {
 
     /// Writes down what was learnt of files.
     pub fn remember(&mut self, disk: &Disk<'_>, views: &[&View]) -> std::io::Result<()> {
+        if !self.looks.is_changed() {
+            return Ok(());
+        }
         let used: std::collections::HashSet<&[u8]> =
             views.iter().flat_map(|view| view.files.keys()).map(RepoPath::as_bytes).collect();
         self.looks.write(disk, &|path| path.starts_with(b"/") || used.contains(path))
