@@ -49,7 +49,8 @@ pub fn xtask(repo: &Path, checks: &[Check]) {
     write(repo, "setup/validate.toml", &checks.iter().map(check).collect::<String>());
 }
 
-/// Its guide says to put variables, also those that a command fills, into the label.
+/// Its guide says to put variables, also those that a command fills, into the label. There a variable
+/// that is unset looks like an empty one.
 pub fn go_task(repo: &Path, checks: &[Check]) {
     let mut text = String::from("version: '3'\nmethod: checksum\ntasks:\n");
     for check in checks {

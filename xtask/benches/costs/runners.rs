@@ -187,9 +187,6 @@ pub fn installed(bench: &Bench) -> Vec<Runner> {
         let found: Option<Vec<PathBuf>> =
             contender.programs.iter().map(|name| find(name)).collect();
         match found {
-            Some(_) if contender.name == "xtask" && !is_there(bench) => {
-                println!("  xtask: `validate` is not there yet");
-            }
             Some(found) => {
                 let program = found.into_iter().next().unwrap_or_else(|| bench.xtask.into());
                 ready.push(Runner { contender, program });
@@ -198,11 +195,6 @@ pub fn installed(bench: &Bench) -> Vec<Runner> {
         }
     }
     ready
-}
-
-fn is_there(bench: &Bench) -> bool {
-    let help = Command::new(bench.xtask).args(["validate", "--help"]).output().unwrap();
-    help.status.success()
 }
 
 impl Runner {
@@ -229,6 +221,9 @@ impl Runner {
 
 /// A program with everything that it keeps outside of the repository in the folder of the bench,
 /// not told that it is in a CI, where some cache nothing, and that tells nobody what it does.
+///
+/// Whether nx starts a service that watches files is left to it: in a container it does not, unless
+/// `NX_DAEMON=true` is set. With it nx is faster, and right and wrong in other cases.
 pub fn command(bench: &Bench, repo: &Path, program: &Path) -> Command {
     let home = bench.root.join("home");
     let mut command = Command::new(program);

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use xshell::cmd;
 
@@ -18,6 +19,9 @@ use crate::runners::{Check, IGNORED, Runner, Wanted, command, installed};
 /// How many files lie in one folder.
 const FILES_IN_A_FOLDER: usize = 100;
 
+/// Who takes longer than this is not run again: the time of the second run is the answer.
+const LONG: Duration = Duration::from_secs(10);
+
 /// How many inputs each of several checks has.
 const INPUTS_OF_A_CHECK: usize = 5;
 
@@ -26,6 +30,7 @@ struct Times {
     name: &'static str,
     milliseconds: Vec<f64>,
     has_run: bool,
+    is_long: bool,
 }
 
 /// A repository, and what is to be timed in it.
@@ -45,7 +50,7 @@ pub fn cached(bench: &Bench) {
         ROUNDS,
     );
     let ours = times[0].milliseconds.clone();
-    for Times { name, milliseconds, has_run } in times {
+    for Times { name, milliseconds, has_run, .. } in times {
         let ratio = ours.iter().zip(&milliseconds).map(|(ours, theirs)| ours / theirs).collect();
         let (time, ratio) = (median(milliseconds), median(ratio));
         let note = if has_run { "   which is to run it again" } else { "" };
@@ -131,7 +136,7 @@ fn measure(
         }
     });
     for _ in 0..rounds {
-        for (side, times) in sides.iter().zip(&mut all) {
+        for (side, times) in sides.iter().zip(&mut all).filter(|(_, times)| !times.is_long) {
             let mut command = side.command(bench, &checks);
             let mut is_good = false;
             let time = timed(|| is_good = command.status().unwrap().success());
@@ -173,16 +178,21 @@ impl Side<'_> {
 /// Runs it twice: the first run fills its cache, and what the second one does, all others do.
 fn warm_up(bench: &Bench, side: &Side<'_>, checks: &[Check], ran: &Path) -> Result<Times, String> {
     let count = || fs::read(ran).unwrap().len();
-    let mut has_run = false;
+    let (mut has_run, mut time) = (false, Duration::ZERO);
     for _ in 0..2 {
-        let before = count();
-        let output = side.command(bench, checks).stderr(Stdio::piped()).output().unwrap();
+        let (before, mut output) = (count(), None);
+        let mut command = side.command(bench, checks);
+        command.stderr(Stdio::piped());
+        time = timed(|| output = command.output().ok());
+        let output = output.unwrap();
         if !output.status.success() {
             return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
         }
         has_run = count() > before;
     }
-    Ok(Times { name: side.name, milliseconds: Vec::new(), has_run })
+    let is_long = time > LONG;
+    let milliseconds = if is_long { vec![milliseconds(time)] } else { Vec::new() };
+    Ok(Times { name: side.name, milliseconds, has_run, is_long })
 }
 
 /// The files, and the script that every check runs.
