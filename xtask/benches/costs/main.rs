@@ -5,21 +5,30 @@
 //! Nothing fails by being slow. `cargo xbench -- NAME` runs the rows whose name holds NAME;
 //! `cargo xbench -- fleet --fleet DIR` looks at and moves every branch of a clone of a bare repository;
 //! without the word before it, that is added to all rows.
+//!
+//! The rows of `validate` compare it with the task runners that are found on PATH, and name those that
+//! are not. `cargo xbench -- wrong-hits` times nothing: it plays cases to them and to us, in which
+//! to skip a check is to replay a pass that never was, and ends with a panic if we do that anywhere.
 #![expect(clippy::disallowed_methods, reason = "a benchmark makes its scenes itself")]
 #![expect(clippy::print_stdout, reason = "a benchmark prints its answer")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on should stop")]
 #![expect(unreachable_pub, reason = "the rows read better with plain `pub`")]
 
+mod dialects;
 mod fleet;
 mod hooks;
 mod kit;
+mod runners;
+mod scene;
 mod sync;
+mod validate;
+mod wrong_hits;
 
 use std::path::{Path, PathBuf};
 
 use kit::{Bench, Row};
 
-const ROWS: [(&str, Row); 9] = [
+const ROWS: [(&str, Row); 13] = [
     ("start: nothing to do in a small repository", sync::small),
     ("check: 10,000 managed files, nothing changed", sync::check),
     ("write: 1,000 files and a commit", sync::write),
@@ -29,6 +38,10 @@ const ROWS: [(&str, Row); 9] = [
     ("hooks: what they add to a checkout, 65 managed files", hooks::checkout_of_few),
     ("hooks: what they add to a checkout, 10,000 managed files", hooks::checkout_of_many),
     ("hooks: what they add to a commit and to a push", hooks::commit_and_push),
+    ("validate: one check, 1,000 input files, nothing changed", validate::cached),
+    ("validate: growth with the number of inputs", validate::growth_with_inputs),
+    ("validate: growth with the number of checks", validate::growth_with_checks),
+    ("wrong-hits: passes that never were, replayed or not", wrong_hits::suite),
 ];
 
 fn main() {
