@@ -251,6 +251,10 @@ pub fn usual_arguments(name: &str) -> Option<Vec<String>> {
     if name.contains('/') {
         return None;
     }
+    // A plain shell knows no version of its own; it is what its content is, too.
+    if ["dash", "sh"].contains(&name) {
+        return None;
+    }
     let argument = match name {
         "go" | "openssl" | "terraform" => "version",
         "java" | "javac" => "-version",

@@ -25,11 +25,13 @@ const MOST_FILES: usize = 200_000;
 /// The longest wait for files to be older than the step of their clock: a little over two seconds.
 const LONGEST_SETTLING_MS: u64 = 2100;
 
-/// Programs that run others, which their own version says nothing about.
-const RUN_OTHERS: [&str; 16] = [
-    "bash", "busybox", "dash", "doas", "env", "fish", "ksh", "make", "nice", "nohup", "sh", "sudo",
-    "time", "timeout", "xargs", "zsh",
-];
+/// Programs that run the one that is named after them, of which their own version says nothing.
+const RUN_OTHERS: [&str; 9] =
+    ["busybox", "doas", "env", "nice", "nohup", "sudo", "time", "timeout", "xargs"];
+
+/// Shells. One that reads a file of the repository depends on that; one that is given its commands
+/// (`sh -c`) runs others.
+const SHELLS: [&str; 6] = ["bash", "dash", "fish", "ksh", "sh", "zsh"];
 
 /// Looks at the states of checks.
 pub struct Observer<'a> {
@@ -475,7 +477,9 @@ pub fn no_state(config: &ValidateConfig, check: &Check) -> Option<String> {
 
 fn runs_others(command: &CommandLine) -> bool {
     let program = command.argv[0].rsplit('/').next().unwrap_or_default();
-    command.shell || RUN_OTHERS.contains(&program)
+    let is_given = |word: &String| word.starts_with('-') && word.contains('c');
+    let is_told = SHELLS.contains(&program) && command.argv[1..].iter().any(is_given);
+    command.shell || is_told || RUN_OTHERS.contains(&program)
 }
 
 /// What a check says about itself, as far as its result depends on it.
