@@ -308,6 +308,7 @@ fn check_line(
         why: ended.why.clone(),
         notes: ended.notes.clone(),
         command: does(check),
+        runs_command: matches!(check.kind, Kind::Run(_)),
         duration_ms: ended.duration_ms,
         exit_code: ended.exit_code,
         output: ended.output.clone(),

@@ -98,6 +98,9 @@ pub struct CheckLine {
     pub notes: Vec<String>,
     /// What it does, in a line: its command.
     pub command: String,
+    /// Whether that is a command.
+    #[serde(skip)]
+    pub runs_command: bool,
     /// How long it took.
     pub duration_ms: u64,
     /// How its command ended; nothing where a signal or the end of its time ended it.
@@ -226,7 +229,9 @@ impl CheckLine {
         }
         text.push('\n');
         if is_shown {
-            text.push_str(&format!("  {DIM}{}{DIM:#}\n", self.command));
+            if self.runs_command {
+                text.push_str(&format!("  {DIM}$ {}{DIM:#}\n", self.command));
+            }
             let lines: Vec<&str> = self.output.trim_end().lines().collect();
             let shown = if detail.all { lines.len() } else { SHOWN_OUTPUT };
             if let Some(hidden) = lines.len().checked_sub(shown).filter(|hidden| *hidden > 0) {

@@ -63,8 +63,8 @@ fn tool_finding(
     let said = manifest.tools.iter().rev().find_map(|seen| seen.version.as_deref());
     let said = said.unwrap_or_default();
     let Some(wanted) = wanted else {
-        let version = version_in(said).map(|version| format!(" {version}"));
-        return Ok(format!("{found}{}", version.unwrap_or_default()));
+        let version = version_in(said);
+        return Ok(version.map_or_else(|| found.clone(), |version| format!("{version} ({found})")));
     };
     let Some(version) = version_in(said) else {
         let line = said.lines().next().unwrap_or_default();

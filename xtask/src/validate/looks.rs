@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::base::digest::{self, Digest};
 use crate::base::files::Disk;
+use crate::base::progress::{Progress, Silent};
 use crate::repo::FileStat;
 
 /// The first line of the file, with its version. What follows is the digest of the rest, the number of
@@ -38,6 +39,9 @@ const TRIES: usize = 3;
 
 /// From how many files on reading is worth a second thread.
 const WORTH_A_THREAD: usize = 32;
+
+/// From how many files on reading is worth a word to whoever waits.
+const WORTH_A_WORD: usize = 1000;
 
 /// The most versions of programs that are remembered.
 const MOST_VERSIONS: usize = 500;
@@ -107,12 +111,20 @@ impl Looks {
         root: &Path,
         files: &[(&[u8], FileStat)],
         now_ns: &dyn Fn() -> i64,
+        progress: &dyn Progress,
     ) -> Vec<io::Result<(FileStat, Digest)>> {
         let known: Vec<Option<Digest>> =
             files.iter().map(|(path, stat)| self.known(path, stat)).collect();
         let unknown: Vec<usize> = (0..files.len()).filter(|at| known[*at].is_none()).collect();
         let before = now_ns();
-        let read = read_all(root, files, &unknown);
+        let is_long = unknown.len() >= WORTH_A_WORD;
+        if is_long {
+            progress.begin("reading inputs", Some(unknown.len() as u64));
+        }
+        let read = read_all(root, files, &unknown, if is_long { progress } else { &Silent });
+        if is_long {
+            progress.end();
+        }
         let mut answers: Vec<io::Result<(FileStat, Digest)>> = files
             .iter()
             .zip(known)
@@ -264,8 +276,13 @@ fn read_all(
     root: &Path,
     files: &[(&[u8], FileStat)],
     which: &[usize],
+    progress: &dyn Progress,
 ) -> Vec<io::Result<(FileStat, Digest)>> {
-    let read = |at: &usize| read(&root.join(OsStr::from_bytes(files[*at].0)));
+    let read = |at: &usize| {
+        let read = read(&root.join(OsStr::from_bytes(files[*at].0)));
+        progress.step(1);
+        read
+    };
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     if which.len() < WORTH_A_THREAD || workers == 1 {
         return which.iter().map(read).collect();

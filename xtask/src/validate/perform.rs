@@ -160,9 +160,9 @@ pub fn perform(
     }
     let state = state_folder(repo);
     let mut observer = match order.place {
-        Place::Worktree => Observer::of_worktree(repo, world, state.join("looks")),
+        Place::Worktree => Observer::of_worktree(repo, tools, state.join("looks")),
         Place::Laid(root, files) => {
-            Observer::of_folder(repo, world, root, files, state.join("looks-staged"))
+            Observer::of_folder(repo, tools, root, files, state.join("looks-staged"))
         }
     };
     let root = observer.root().to_path_buf();

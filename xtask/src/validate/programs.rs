@@ -17,6 +17,7 @@ use super::looks::{self, Looks};
 use crate::base::digest;
 use crate::base::group::End;
 use crate::base::process::Program;
+use crate::base::progress::Silent;
 use crate::base::world::World;
 use crate::repo::FileStat;
 
@@ -192,7 +193,8 @@ fn look(
     let path = real.display().to_string();
     seen.real = Some(path.clone());
     let stat = FileStat::of(&meta);
-    let digests = looks.digests(Path::new("/"), &[(real.as_os_str().as_bytes(), stat)], now_ns);
+    let digests =
+        looks.digests(Path::new("/"), &[(real.as_os_str().as_bytes(), stat)], now_ns, &Silent);
     let stat = match digests.into_iter().next() {
         Some(Ok((stat, content))) => {
             seen.content = Some(digest::hex(&content));

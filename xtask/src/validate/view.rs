@@ -14,10 +14,12 @@ use crate::base::digest;
 use crate::base::error::Result;
 use crate::base::files::Disk;
 use crate::base::path::RepoPath;
+use crate::base::progress::Progress;
 use crate::base::words::{count, some_of};
 use crate::base::world::World;
 use crate::config::{Check, CommandLine, Kind, ValidateConfig};
 use crate::repo::{Among, FileStat, FoundFiles, Globs, Ignores, Repo};
+use crate::sync::run::Tools;
 
 /// The most files that one check may depend on: what has more of them is not looked at but run.
 const MOST_FILES: usize = 200_000;
@@ -37,6 +39,7 @@ const SHELLS: [&str; 6] = ["bash", "dash", "fish", "ksh", "sh", "zsh"];
 pub struct Observer<'a> {
     repo: &'a Repo,
     world: &'a World,
+    progress: &'a dyn Progress,
     root: PathBuf,
     /// The files that were laid out; nothing where the root is the worktree.
     laid: Option<Vec<RepoPath>>,
@@ -65,31 +68,33 @@ pub struct View {
 
 impl<'a> Observer<'a> {
     /// Looks at the worktree itself; `memory` is the file in which looks are remembered.
-    pub fn of_worktree(repo: &'a Repo, world: &'a World, memory: PathBuf) -> Observer<'a> {
+    pub fn of_worktree(repo: &'a Repo, tools: &Tools<'a>, memory: PathBuf) -> Observer<'a> {
         let root = repo.root().to_path_buf();
-        Observer::new(repo, world, root, None, memory)
+        Observer::new(repo, tools, root, None, memory)
     }
 
     /// Looks at a folder in which these files were laid out.
     pub fn of_folder(
         repo: &'a Repo,
-        world: &'a World,
+        tools: &Tools<'a>,
         root: PathBuf,
         files: Vec<RepoPath>,
         memory: PathBuf,
     ) -> Observer<'a> {
-        Observer::new(repo, world, root, Some(files), memory)
+        Observer::new(repo, tools, root, Some(files), memory)
     }
 
     fn new(
         repo: &'a Repo,
-        world: &'a World,
+        tools: &Tools<'a>,
         root: PathBuf,
         laid: Option<Vec<RepoPath>>,
         memory: PathBuf,
     ) -> Observer<'a> {
         let looks = Looks::read(memory);
-        Observer { repo, world, root, laid, ignores: None, looks, programs: Programs::default() }
+        let (world, progress) = (tools.world, tools.progress);
+        let programs = Programs::default();
+        Observer { repo, world, progress, root, laid, ignores: None, looks, programs }
     }
 
     /// The folder in which checks run.
@@ -267,7 +272,7 @@ impl<'a> Observer<'a> {
         let asked: Vec<(&[u8], FileStat)> =
             regular.iter().map(|(path, stat)| (path.as_bytes(), *stat)).collect();
         let world = self.world;
-        let digests = self.looks.digests(&self.root, &asked, &|| now_ns(world));
+        let digests = self.looks.digests(&self.root, &asked, &|| now_ns(world), self.progress);
         for ((path, stat), digest) in regular.into_iter().zip(digests) {
             match digest {
                 Ok((read, content)) => {
