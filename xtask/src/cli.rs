@@ -552,7 +552,7 @@ pub struct Validate {
     #[arg(long, value_name = "FILE")]
     pub sarif: Option<PathBuf>,
     /// Annotations and a summary for GitHub Actions
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     pub github: bool,
     /// List the checks, and run none
     #[arg(long, conflicts_with_all = ["undo", "history"])]

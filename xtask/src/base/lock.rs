@@ -86,5 +86,7 @@ pub fn attempt(path: &Path, who: &str) -> Result<Option<Lock>> {
 fn holder(file: &mut File) -> String {
     let mut text = String::new();
     let read = file.rewind().and_then(|()| file.take(200).read_to_string(&mut text));
-    if read.is_err() || text.trim().is_empty() { "unknown".to_owned() } else { text.trim().into() }
+    // Whatever it is, it is shown on a terminal.
+    let text = text.trim().replace(char::is_control, " ");
+    if read.is_err() || text.is_empty() { "unknown".to_owned() } else { text }
 }

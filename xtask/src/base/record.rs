@@ -67,6 +67,8 @@ pub fn read<T: DeserializeOwned>(path: &Path, kind: &str) -> Found<T> {
     match std::fs::metadata(path) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Found::Nothing,
         Err(cause) => return Found::Broken(cause.to_string()),
+        // A pipe in its place would be waited for.
+        Ok(meta) if !meta.is_file() => return Found::Broken("it is no file".to_owned()),
         Ok(meta) if meta.len() > LARGEST => return Found::Broken("it is too large".to_owned()),
         Ok(_) => {}
     }

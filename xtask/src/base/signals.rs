@@ -1,13 +1,13 @@
 //! Ctrl-C and its kin, for work that must not stop half-way.
 //!
-//! Signals end the process as usual, except while somebody holds them off. Then SIGINT, SIGTERM
-//! and SIGHUP are only noted; the work asks between its steps, takes back what it did, and the
+//! Signals end the process as usual, except while somebody holds them off. Then SIGINT, SIGTERM,
+//! SIGHUP and SIGQUIT are only noted; the work asks between its steps, takes back what it did, and the
 //! command ends with code 130.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 /// The signals of this process. Made once, by the command that starts work.
 pub struct Interrupts {
@@ -23,7 +23,7 @@ impl Interrupts {
     pub fn take_over() -> Self {
         let usual = Arc::new(AtomicBool::new(true));
         let arrived = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
+        for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
             let set =
                 signal_hook::flag::register_conditional_default(signal, Arc::clone(&usual)).is_ok();
             if set {

@@ -54,6 +54,58 @@ pub fn bytes_of(text: &str) -> Option<u64> {
     whole.checked_add(bytes / 1000 * thousandths).filter(|bytes| *bytes > 0)
 }
 
+/// How many texts braces may stand for, and how many braces there may be.
+const MOST_ALTERNATIVES: usize = 1000;
+const MOST_BRACES: usize = 32;
+
+/// `a.{ts,tsx}` as `a.ts` and `a.tsx`; nothing where that would be too many. Braces that are not closed or
+/// hold no comma stay as they are.
+#[must_use]
+pub fn alternatives(text: &str) -> Option<Vec<String>> {
+    if text.matches('{').count() > MOST_BRACES {
+        return None;
+    }
+    let mut all = Vec::new();
+    let mut open = vec![text.to_owned()];
+    while let Some(next) = open.pop() {
+        match first_choice(&next) {
+            None => all.push(next),
+            Some(choices) => open.extend(choices.into_iter().rev()),
+        }
+        if all.len() + open.len() > MOST_ALTERNATIVES {
+            return None;
+        }
+    }
+    Some(all)
+}
+
+/// What the first brace with a comma in it stands for, each with what is around it.
+fn first_choice(text: &str) -> Option<Vec<String>> {
+    for (start, _) in text.match_indices('{') {
+        let mut depth = 0;
+        let mut cuts = vec![start];
+        for (at, letter) in text[start..].char_indices() {
+            let at = start + at;
+            match letter {
+                '{' => depth += 1,
+                ',' if depth == 1 => cuts.push(at),
+                '}' if depth == 1 => {
+                    if cuts.len() == 1 {
+                        break;
+                    }
+                    cuts.push(at);
+                    let (before, after) = (&text[..start], &text[at + 1..]);
+                    let choices = cuts.windows(2).map(|cut| &text[cut[0] + 1..cut[1]]);
+                    return Some(choices.map(|one| format!("{before}{one}{after}")).collect());
+                }
+                '}' => depth -= 1,
+                _ => {}
+            }
+        }
+    }
+    None
+}
+
 /// A size for people: `3.2 GB`.
 #[must_use]
 pub fn size(bytes: u64) -> String {
@@ -87,6 +139,18 @@ mod tests {
             assert_eq!(bytes_of(wrong), None, "{wrong}");
         }
         assert_eq!((size(999), size(1_234_567)), ("999 bytes".into(), "1.2 MB".into()));
+    }
+
+    #[test]
+    fn braces_are_alternatives() {
+        let of = |text: &str| alternatives(text).unwrap();
+        assert_eq!(of("a.{ts,tsx}"), ["a.ts", "a.tsx"]);
+        assert_eq!(of("{a,b{c,d}}/{e,f}").len(), 6);
+        assert_eq!(of("a{b}c"), ["a{b}c"]);
+        assert_eq!(of("a{b,c"), ["a{b,c"]);
+        assert_eq!(of("{x}{a,b}"), ["{x}a", "{x}b"]);
+        assert_eq!(alternatives(&"{a,b}".repeat(10)), None);
+        assert_eq!(alternatives(&"{a,b}".repeat(100_000)), None);
     }
 
     #[test]

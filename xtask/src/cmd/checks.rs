@@ -1,13 +1,10 @@
 //! What every command that runs checks has in common: where they come from, who sees them run, and
 //! what is reported.
 
-use std::cell::RefCell;
-use std::path::Path;
-
 use super::session::Session;
 use crate::base::error::{Context as _, Error, Kind as ErrorKind, Result};
 use crate::base::words::{count, some_of, typed};
-use crate::base::world::rfc3339;
+use crate::base::world::{ago, rfc3339};
 use crate::config::{BranchesConfig, Check, Fix, Kind, VALIDATE_FILE, ValidateConfig};
 use crate::hooks::health::health;
 use crate::hooks::program::Care;
@@ -22,11 +19,15 @@ use crate::sync::context;
 use crate::sync::gather::Depth;
 use crate::sync::run::{Looked, Tools, Wishes, look};
 use crate::validate::defaults;
-use crate::validate::fix::Fixes;
+use crate::validate::fix::{Fixes, Phase};
 use crate::validate::kinds::{Finding, Surroundings};
 use crate::validate::outcome::{Ended, FixFate, Outcome};
 use crate::validate::perform::{Performed, enter, fixes_folder};
 use crate::validate::run::Watcher;
+use std::cell::RefCell;
+
+/// How many lines of what a check has printed are shown before it is asked about its fix.
+const SHOWN_BEFORE_ASKING: usize = 20;
 
 /// The largest configuration that is read: 4 MB.
 const LARGEST: u64 = 4_000_000;
@@ -43,11 +44,16 @@ pub(super) struct Checks {
 }
 
 /// Reads the checks of the working tree, or takes the usual set where there is no file.
-pub(super) fn of_worktree(root: &Path) -> Result<Checks> {
+pub(super) fn of_worktree(repo: &Repo) -> Result<Checks> {
+    let root = repo.root();
     let path = root.join(VALIDATE_FILE);
     let failed = || format!("`{VALIDATE_FILE}` cannot be read");
     match std::fs::metadata(&path) {
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return usual(root),
+        Err(cause)
+            if cause.kind() == std::io::ErrorKind::NotFound && path.symlink_metadata().is_err() =>
+        {
+            return usual(repo);
+        }
         Err(cause) => return Err(Error::unable(failed()).because(cause)),
         Ok(meta) if !meta.is_file() => return Err(Error::usage(format!("{}: no file", failed()))),
         Ok(meta) if meta.len() > LARGEST => {
@@ -67,7 +73,9 @@ pub(super) fn read(text: &str) -> Result<Checks> {
     Ok(Checks { config, file: Some(VALIDATE_FILE.to_owned()) })
 }
 
-fn usual(root: &Path) -> Result<Checks> {
+fn usual(repo: &Repo) -> Result<Checks> {
+    let root = repo.root();
+    let has_canonical = context::of_canonical(repo)?.is_some();
     let has = |name: &str| match name {
         "ruff.toml" => {
             let text = std::fs::read_to_string(root.join("pyproject.toml")).unwrap_or_default();
@@ -76,7 +84,7 @@ fn usual(root: &Path) -> Result<Checks> {
         }
         name => root.join(name).is_file(),
     };
-    let config = ValidateConfig::parse("the usual checks", &defaults::text(&has))?;
+    let config = ValidateConfig::parse("the usual checks", &defaults::text(&has, has_canonical))?;
     Ok(Checks { config, file: None })
 }
 
@@ -240,11 +248,18 @@ impl Watcher for Shower {
         self.live.tick();
     }
 
-    fn consents(&self, check: &Check, fix: &Fix) -> bool {
+    fn consents(&self, check: &Check, fix: &Fix, failed: &Ended) -> bool {
         let risk = if fix.is_risky { "a risky fix" } else { "a fix" };
         let question =
             format!("`{}` failed. Run {risk} for it, `{}`?", check.name, fix.command.text);
-        self.live.aside(|| report::ask(&question)) == Some(true)
+        let output: Vec<&str> = failed.output.trim_end().lines().collect();
+        self.live.aside(|| {
+            for line in &output[output.len().saturating_sub(SHOWN_BEFORE_ASKING)..] {
+                report::hook_line(&format!("  {line}"));
+            }
+            report::hook_line(&format!("`{}`: {}", check.name, failed.reason));
+            report::ask(&question)
+        }) == Some(true)
     }
 }
 
@@ -365,8 +380,7 @@ pub(super) fn undo_fixes(session: &Session, repo: &Repo, run: &str, is_look: boo
         None
     } else {
         // Also where the configuration cannot be read there is a way back.
-        let wait_s =
-            of_worktree(repo.root()).map_or(LOCK_WAIT_S, |checks| checks.config.lock_wait_s);
+        let wait_s = of_worktree(repo).map_or(LOCK_WAIT_S, |checks| checks.config.lock_wait_s);
         let command = format!("undo {}", typed(run));
         let (lock, warning) = enter(repo, &tools, &command, wait_s, &|text| report::warn(text))?;
         warning.iter().for_each(|text| report::warn(text));
@@ -386,21 +400,27 @@ pub(super) fn undo_fixes(session: &Session, repo: &Repo, run: &str, is_look: boo
             session.story(&format!("{what} changed {}", some_of(&paths, 5)));
             continue;
         }
+        if !record.has_something_to_take_back() {
+            session.story(&format!("{what} changed nothing that it names as `writes`: it stays"));
+            continue;
+        }
+        let when = ago(session.world.now_seconds(), record.at);
+        let was_cut_short = record.phase == Phase::Open;
         let done = fixes.put_back(record)?;
-        session.story(&format!("{what} taken back: {}", count(done.restored.len(), "file")));
+        session.story(&format!("{what}, {when}: {} put back", count(done.restored.len(), "file")));
         if let Some(folder) = done.saved {
-            session.story(&format!(
-                "it had been cut short; what was there is kept in {}",
-                folder.display()
-            ));
+            let why = if was_cut_short { "it had been cut short; " } else { "" };
+            session.story(&format!("{why}what was there is kept in {}", folder.display()));
         }
         kept.extend(done.kept.iter().map(ToString::to_string));
+    }
+    for path in &kept {
+        report::warn(&format!("`{path}` was changed since, and stays"));
     }
     if kept.is_empty() {
         return Ok(super::DONE);
     }
-    report::warn(&format!("{} changed since and left alone:", count(kept.len(), "file")));
-    report::answer(&(kept.join("\n") + "\n"))?;
+    session.story(&format!("what it was before the fix is kept below {}", fixes.folder.display()));
     Ok(ErrorKind::No.code())
 }
 

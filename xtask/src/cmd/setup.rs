@@ -33,7 +33,7 @@ pub(super) fn run(session: &Session, args: &Setup) -> Exit {
 /// have not passed yet in this very state. What it says of the code is not asked here.
 fn validate(session: &Session) -> Exit {
     let repo = session.repo()?;
-    let checks = checks::of_worktree(repo.root())?;
+    let checks = checks::of_worktree(&repo)?;
     let is_ci = session.world.says_yes("CI");
     let wish = Choice { gates_only: true, skip_tests: true, ..Choice::default() };
     let here = Here { system: std::env::consts::OS, is_ci };

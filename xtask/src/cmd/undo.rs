@@ -113,12 +113,15 @@ fn list(session: &Session) -> Exit {
             }
         })
         .collect();
-    for fix in fixes(session, &repo).into_iter().filter(|fix| fix.phase != Phase::Undone) {
+    for fix in fixes(session, &repo)
+        .into_iter()
+        .filter(|fix| fix.phase != Phase::Undone && fix.has_something_to_take_back())
+    {
         lines.push(BackupLine {
+            paths: fix.paths().len(),
             when: ago(now, fix.at),
             purpose: format!("fix of `{}`", fix.check),
-            paths: fix.paths().len(),
-            branch: repo.branch_name().unwrap_or_else(|| "detached HEAD".to_owned()),
+            branch: fix.branch.unwrap_or_else(|| "detached HEAD".to_owned()),
             worktree: fix.worktree,
             id: fix.run,
         });

@@ -25,7 +25,7 @@ use crate::validate::history;
 use crate::validate::perform::{Order, Performed, Place, history_file, perform};
 use crate::validate::plan::{Here, Wish, choose};
 use crate::validate::run::{FixMode, Options};
-use crate::validate::view::no_state;
+use crate::validate::state::no_state;
 
 /// Where defaults are kept in git's configuration.
 const SETTINGS: &str = "xtask.validate.";
@@ -85,7 +85,7 @@ pub(super) fn run(session: &Session, args: &Validate) -> Exit {
     if let Some(run) = &args.undo {
         return undo_fixes(session, &repo, run, Flags::new(session, &repo, args).dry_run);
     }
-    let checks = of_worktree(repo.root())?;
+    let checks = of_worktree(&repo)?;
     if args.list {
         return show_list(session, &checks, args);
     }
@@ -182,7 +182,8 @@ fn write_reports(
     let found = findings::of_report(report, &folder, &is_file);
     let write = |file: &Path, text: String| {
         let path = session.world.cwd.join(file);
-        let written = session.tools().disk.write_whole(&path, text.as_bytes());
+        let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        let written = folder.and_then(|()| session.tools().disk.write_into(&path, text.as_bytes()));
         written.unable(|| format!("the report `{}` cannot be written", path.display()))
     };
     let mut failures = Vec::new();
@@ -300,7 +301,7 @@ fn show_history(session: &Session, repo: &Repo, args: &Validate) -> Exit {
 
 fn show_list(session: &Session, checks: &Checks, args: &Validate) -> Exit {
     let config = &checks.config;
-    let lines = config.checks.iter().map(|check| ListLine {
+    let lines = config.checks.iter().enumerate().map(|(at, check)| ListLine {
         name: check.name.clone(),
         phase: config.phases[check.phase].name.clone(),
         command: does(check),
@@ -310,7 +311,7 @@ fn show_list(session: &Session, checks: &Checks, args: &Validate) -> Exit {
         tests: check.tests,
         ci: check.ci,
         before_commit: check.before_commit,
-        always: no_state(config, check),
+        always: no_state(config, at),
         ttl_ms: check.ttl_s.map(|seconds| seconds.saturating_mul(1000)),
         fix: check.fix.as_ref().map(|fix| fix.command.text.clone()),
         risk: check.fix.as_ref().map(risk),

@@ -12,7 +12,7 @@ use super::reader::{Faults, Reader, nearest};
 use crate::base::error::Result;
 use crate::base::path::RepoPath;
 use crate::base::process::SHELL;
-use crate::base::words::bytes_of;
+use crate::base::words::{alternatives, bytes_of};
 use crate::base::world::seconds_of;
 
 /// The phases of a file that declares none, and whether each is a gate.
@@ -40,8 +40,12 @@ const LONGEST_NAME: usize = 100;
 /// The systems that `os` can name, as Rust names them.
 const SYSTEMS: [(&str, &str); 3] = [("linux", "linux"), ("macos", "macos"), ("windows", "windows")];
 
-/// The words that only a shell understands, when they stand alone.
-const SHELL_WORDS: [&str; 10] = ["|", "||", "&", "&&", ";", ">", ">>", "<", "2>", "2>&1"];
+/// The words that only a shell understands, when they stand alone, and how those begin that do.
+const SHELL_WORDS: [&str; 5] = ["|", "||", "&", "&&", ";"];
+const SHELL_STARTS: [&str; 5] = [">", "<", "1>", "2>", "&>"];
+
+/// The most checks: what is more is a mistake.
+const MOST_CHECKS: usize = 2000;
 
 /// The keys of which a check has exactly one.
 const WAYS: [&str; 7] = ["run", "tool", "file", "env-var", "disk", "port-free", "built-in"];
@@ -203,9 +207,14 @@ impl ValidateConfig {
             let is_declared = declared.is_some();
             let phases = declared.unwrap_or_else(default);
             let drafts = file.tables("check", |check| draft(check, &phases, is_declared, disk));
+            if drafts.len() > MOST_CHECKS {
+                file.fault("check", format!("there are more than {MOST_CHECKS} checks"));
+            }
             let mut checks = resolve(file, drafts);
             if is_disk_said && !phases.is_empty() {
                 add_disk_check(&mut checks, disk, file.line("disk-free-min"));
+            } else if !file.has("check") {
+                file.fault("check", "it has no [[check]]: nothing would be checked");
             }
             let seconds = |key: &str, default| {
                 let read = |text: &str| seconds_of(text).and_then(|s| u64::try_from(s).ok());
@@ -283,10 +292,16 @@ fn empty(name: String) -> Check {
 
 fn draft(check: &Reader<'_>, phases: &[Phase], is_declared: bool, disk: u64) -> Draft {
     check.required("name");
-    let name = check.parsed("name", "a word without spaces or commas", |text| {
-        let is_word = !text.chars().any(|c| c.is_whitespace() || c.is_control() || c == ',');
-        (is_word && text.len() <= LONGEST_NAME && !text.starts_with('-')).then(|| text.to_owned())
-    });
+    let name = check.parsed(
+        "name",
+        "a word without spaces or commas, and not the name of a phase",
+        |text| {
+            let is_word = !text.chars().any(|c| c.is_whitespace() || c.is_control() || c == ',');
+            let is_word = is_word && !phases.iter().any(|phase| phase.name == text);
+            (is_word && text.len() <= LONGEST_NAME && !text.starts_with('-'))
+                .then(|| text.to_owned())
+        },
+    );
     let names: Vec<(&str, usize)> =
         phases.iter().enumerate().map(|(at, phase)| (phase.name.as_str(), at)).collect();
     if is_declared {
@@ -311,6 +326,8 @@ fn draft(check: &Reader<'_>, phases: &[Phase], is_declared: bool, disk: u64) -> 
         let literal = pattern.strip_prefix('!').unwrap_or(pattern);
         if inside(literal).is_none() {
             check.fault("inputs", format!("`inputs` has `{pattern}`; it must be {INSIDE}"));
+        } else if alternatives(literal).is_none() {
+            check.fault("inputs", "the braces of `inputs` stand for too many patterns");
         }
     }
     let env = check.texts("env").unwrap_or_default();
@@ -329,39 +346,48 @@ fn draft(check: &Reader<'_>, phases: &[Phase], is_declared: bool, disk: u64) -> 
         let is_risky = fix.word("risk", &[("safe", false), ("risky", true)]).unwrap_or(true);
         let writes = fix.text_or_texts("writes").unwrap_or_default();
         let paths = writes.iter().filter_map(|path| {
-            let found = inside(path).filter(|path| !path.as_bytes().contains(&b'*'));
+            let is_gits = |path: &RepoPath| path.parts().any(|part| part == b".git");
+            let found =
+                inside(path).filter(|path| !path.as_bytes().contains(&b'*') && !is_gits(path));
             if found.is_none() {
-                fix.fault("writes", format!("`writes` has `{path}`; it must be {INSIDE}"));
+                fix.fault(
+                    "writes",
+                    format!(
+                        "`writes` has `{path}`; it must be {INSIDE}, not a glob, and not git's"
+                    ),
+                );
             }
             found
         });
         let writes = paths.collect();
         Some(Fix { command: command?, is_risky, writes, timeout_s })
     });
+    // All of them are read, also where there is a fault already: all faults are told at once.
+    let tools = check.texts("tools").unwrap_or_default();
+    let ttl_s = seconds("ttl");
+    let tests = check.flag("tests").unwrap_or(false);
+    let ci = check.flag("ci").unwrap_or(true);
+    let tags = check.texts("tags").unwrap_or_default();
+    let before_commit = check.word("hook", &[("pre-commit", true)]).unwrap_or(false);
+    check.has("shell");
     let draft = name.clone().zip(kind).map(|(name, kind)| Check {
         phase,
         kind,
         cwd,
         inputs,
         env,
-        tools: check.texts("tools").unwrap_or_default(),
-        ttl_s: seconds("ttl"),
+        tools,
+        ttl_s,
         timeout_s,
-        tests: check.flag("tests").unwrap_or(false),
-        ci: check.flag("ci").unwrap_or(true),
+        tests,
+        ci,
         os,
-        tags: check.texts("tags").unwrap_or_default(),
-        before_commit: check.word("hook", &[("pre-commit", true)]).unwrap_or(false),
+        tags,
+        before_commit,
         fix: fix.flatten(),
         line: check.line("name"),
         ..empty(name)
     });
-    if draft.is_none() {
-        // They are known keys all the same.
-        for key in ["tools", "ttl", "tests", "tags", "hook", "shell", "ci"] {
-            check.has(key);
-        }
-    }
     let needs = check.texts("needs").unwrap_or_default();
     Draft { check: draft, name, needs, span: check.span_of("needs", "name") }
 }
@@ -390,7 +416,7 @@ fn kind(check: &Reader<'_>, disk: u64) -> Option<Kind> {
             Some(Kind::Tool { tool: tool?, version, ask })
         }
         ["file"] => {
-            let paths = check.text_or_texts("file")?;
+            let paths = some(check, "file", check.text_or_texts("file")?)?;
             let read = paths.iter().map(|path| {
                 let found = inside(path);
                 if found.is_none() {
@@ -402,7 +428,7 @@ fn kind(check: &Reader<'_>, disk: u64) -> Option<Kind> {
             read.collect::<Vec<_>>().into_iter().collect::<Option<Vec<_>>>().map(Kind::File)
         }
         ["env-var"] => {
-            let names = check.text_or_texts("env-var")?;
+            let names = some(check, "env-var", check.text_or_texts("env-var")?)?;
             for name in names.iter().filter(|name| !is_variable(name)) {
                 check.fault("env-var", format!("`{name}` is no name of a variable"));
             }
@@ -411,6 +437,7 @@ fn kind(check: &Reader<'_>, disk: u64) -> Option<Kind> {
         ["disk"] => check.parsed("disk", "a size such as `2 GB`", bytes_of).map(Kind::Disk),
         ["port-free"] => {
             let ports = check.numbers("port-free", 1..=u64::from(u16::MAX))?;
+            let ports = some(check, "port-free", ports)?;
             let ports = ports.into_iter().filter_map(|port| u16::try_from(port).ok());
             Some(Kind::PortFree(ports.collect()))
         }
@@ -420,6 +447,15 @@ fn kind(check: &Reader<'_>, disk: u64) -> Option<Kind> {
             None
         }
     }
+}
+
+/// A list that is to name something.
+fn some<T>(check: &Reader<'_>, key: &str, list: Vec<T>) -> Option<Vec<T>> {
+    if list.is_empty() {
+        check.fault(key, format!("`{key}` names nothing"));
+        return None;
+    }
+    Some(list)
 }
 
 const VERSION_WANTED: &str = "a range of versions such as `>=3.12` or `>=18, <21`";
@@ -455,7 +491,10 @@ fn command(table: &Reader<'_>, key: &str, shell: bool) -> Option<CommandLine> {
             return None;
         }
     };
-    let operator = argv.iter().find(|word| SHELL_WORDS.contains(&word.as_str()));
+    let operator = argv.iter().find(|word| {
+        let starts = SHELL_STARTS.iter().any(|start| word.starts_with(start));
+        SHELL_WORDS.contains(&word.as_str()) || starts || word.len() > 1 && word.ends_with(';')
+    });
     if let Some(word) = operator {
         table.fault(key, format!("`{key}` has `{word}`, which needs a shell: add `shell = true`"));
         return None;
@@ -614,7 +653,7 @@ mod tests {
         expect_test::expect![[r#"
             f:1: `logs-kept` must be from 1 to 10000
             f:2: `webhook` is `http://example.com/`; it must be an address that begins with `https://` (`http://` to this machine alone), or `$NAME` for a variable that holds one
-            f:4: `check.name` is `a b`; it must be a word without spaces or commas
+            f:4: `check.name` is `a b`; it must be a word without spaces or commas, and not the name of a phase
             f:5: `run` has `&&`, which needs a shell: add `shell = true`
             f:9: it does several things: run, tool
             f:12: `needs` has `on`, and there is no such check; did you mean `one`?
@@ -622,6 +661,7 @@ mod tests {
             f:13: `run` has a quote that is not closed
             f:18: it does several things: file, port-free
             f:21: `check.port-free` must be from 1 to 65535
+            f:21: `port-free` names nothing
             f:22: `inputs` has `/etc/x`; it must be a path inside the repository, from its root
             f:23: `os` has `linus`; it knows linux, macos and windows; did you mean `linux`?
             f:25: there are two checks named `four`

@@ -19,9 +19,7 @@ use gix::index::entry::Mode as IndexMode;
 use super::{FileStat, Index, Repo};
 use crate::base::error::{Context, Result};
 use crate::base::path::RepoPath;
-
-/// How many patterns braces may make of one: more is a mistake.
-const MOST_ALTERNATIVES: usize = 1000;
+use crate::base::words::alternatives;
 
 /// The patterns of one check.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +50,9 @@ enum Form {
 pub struct FoundFiles {
     /// Every file, symlink and special file, by its path.
     pub files: BTreeMap<RepoPath, FileStat>,
+    /// The folders in which it was looked for files, and those of paths that were named and are not
+    /// there; the root is empty.
+    pub folders: BTreeMap<Vec<u8>, FileStat>,
     /// Paths that were named and are not there.
     pub missing: Vec<RepoPath>,
     /// Patterns that found nothing at all.
@@ -71,7 +72,8 @@ pub enum Among<'a, 'r> {
 }
 
 impl Globs {
-    /// Takes patterns as they are written, from the root.
+    /// Takes patterns as they are written, from the root. Those with more alternatives than the
+    /// configuration allows stand for themselves.
     pub fn new<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Globs {
         let glob = |text: &str| {
             let (takes_back, rest) = match text.strip_prefix('!') {
@@ -79,10 +81,22 @@ impl Globs {
                 None => (false, text),
             };
             let rest = rest.strip_prefix("./").unwrap_or(rest);
-            let forms = alternatives(rest).into_iter().map(|form| Form::new(&form)).collect();
+            let texts = alternatives(rest).unwrap_or_else(|| vec![rest.to_owned()]);
+            let forms = texts.iter().map(|form| Form::new(form)).collect();
             Glob { text: text.to_owned(), takes_back, forms }
         };
         Globs { globs: patterns.into_iter().map(glob).collect() }
+    }
+
+    /// The same and these very paths, whatever signs are in them.
+    #[must_use]
+    pub fn and_paths(mut self, paths: impl IntoIterator<Item = RepoPath>) -> Globs {
+        self.globs.extend(paths.into_iter().map(|path| Glob {
+            text: path.to_string(),
+            takes_back: false,
+            forms: vec![Form::Literal(path)],
+        }));
+        self
     }
 
     /// Whether the patterns take this path.
@@ -111,6 +125,12 @@ impl Globs {
         }
         self.look_at_literals(root, &mut found, most);
         found.files.retain(|path, _| self.take(path));
+        let missing = found.missing.iter().map(|path| path.parent());
+        let above: Vec<Vec<u8>> =
+            missing.map(|folder| folder.map_or(Vec::new(), |f| f.as_bytes().to_vec())).collect();
+        for folder in above {
+            found.look_at_folder(root, &folder);
+        }
         let is_idle = |glob: &&Glob| {
             !glob.takes_back
                 && !found.files.keys().any(|path| glob.matches(path))
@@ -144,9 +164,10 @@ impl Globs {
             .flat_map(|glob| &glob.forms)
             .map(|form| {
                 let base = form.base().to_vec();
-                let is_ignored =
-                    !base.is_empty() && ignores.is_ignored(&RepoPath::new(base.clone()), true);
-                (base, is_ignored)
+                // A folder that is named is meant with all that is in it.
+                let is_named = matches!(form, Form::Literal(_));
+                let is_inside = is_named || !base.is_empty() && ignores.is_excluded(&base, true);
+                (base, is_inside)
             })
             .collect();
         bases.sort();
@@ -241,38 +262,13 @@ fn lies_below(folder: &[u8], other: &[u8]) -> bool {
         || folder.starts_with(other) && folder.get(other.len()) == Some(&b'/')
 }
 
-/// `a.{ts,tsx}` as `a.ts` and `a.tsx`. Braces that are not closed or hold no comma stay as they are.
-fn alternatives(text: &str) -> Vec<String> {
-    let mut open = None;
-    let mut depth = 0;
-    let mut cuts = Vec::new();
-    for (at, letter) in text.char_indices() {
-        match letter {
-            '{' => {
-                depth += 1;
-                if depth == 1 {
-                    open = Some(at);
-                    cuts = vec![at];
-                }
-            }
-            ',' if depth == 1 => cuts.push(at),
-            '}' if depth == 1 && cuts.len() > 1 => {
-                let open = open.unwrap_or(0);
-                cuts.push(at);
-                let (before, after) = (&text[..open], &text[at + 1..]);
-                let choices = cuts.windows(2).map(|cut| &text[cut[0] + 1..cut[1]]);
-                let all =
-                    choices.flat_map(|choice| alternatives(&format!("{before}{choice}{after}")));
-                return all.take(MOST_ALTERNATIVES).collect();
-            }
-            '}' => depth = (depth - 1).max(0),
-            _ => {}
+impl FoundFiles {
+    fn look_at_folder(&mut self, root: &Path, folder: &[u8]) {
+        if let Ok(meta) = std::fs::symlink_metadata(root.join(OsStr::from_bytes(folder))) {
+            self.folders.insert(folder.to_vec(), FileStat::of(&meta));
         }
     }
-    vec![text.to_owned()]
-}
 
-impl FoundFiles {
     /// Looks at one path, and takes it, or what it lacks.
     fn look(&mut self, root: &Path, path: &RepoPath) {
         match std::fs::symlink_metadata(path.on_disk(root)) {
@@ -308,6 +304,7 @@ impl Walk<'_, '_> {
             Err(cause) if is_nothing(&cause) => return,
             Err(cause) => return self.unreadable(folder, &cause),
         };
+        self.found.look_at_folder(self.root, folder);
         for entry in entries {
             let entry = match entry {
                 Ok(entry) => entry,
@@ -380,6 +377,12 @@ impl Repo {
 }
 
 impl Ignores<'_> {
+    /// Whether git tracks a path.
+    #[must_use]
+    pub fn tracks(&self, path: &RepoPath) -> bool {
+        self.index.holds(path.as_bytes())
+    }
+
     /// Whether git ignores a path: a rule says so for it or for a folder above it, and git does not
     /// track it.
     #[must_use]
@@ -428,15 +431,6 @@ mod tests {
         let globs = ["src/**", "!src/gen/**", "src/gen/keep"];
         assert!(takes(&globs, "src/a") && !takes(&globs, "src/gen/a"));
         assert!(takes(&globs, "src/gen/keep"));
-    }
-
-    #[test]
-    fn braces_are_alternatives() {
-        assert_eq!(alternatives("a.{ts,tsx}"), ["a.ts", "a.tsx"]);
-        assert_eq!(alternatives("{a,b{c,d}}/{e,f}").len(), 6);
-        assert_eq!(alternatives("a{b}c"), ["a{b}c"]);
-        assert_eq!(alternatives("a{b,c"), ["a{b,c"]);
-        assert!(takes(&["**/*.{ts,tsx}"], "web/x.tsx"));
     }
 
     #[test]

@@ -2,10 +2,13 @@
 //! only in the worktree.
 //!
 //! The folder is kept from one time to the next, so that only what differs is written and what builds
-//! have left there stays. It is no worktree of git's; nobody sees it in a list.
+//! have left there stays. It is no worktree of git's, nobody sees it in a list, and git finds no repository
+//! from within it: it must not lie below a git folder.
 
 use std::path::Path;
 use std::time::Duration;
+
+use gix::index::entry::Flags;
 
 use super::Repo;
 use crate::base::error::{Context, Error, Result};
@@ -18,8 +21,16 @@ const LOCAL: Duration = Duration::from_secs(600);
 
 impl Repo {
     /// Whether the worktree holds just what is staged in an index: nothing changed, nothing gone, and
-    /// no file beside it but what git ignores.
+    /// no file beside it but what git ignores. Where git was told not to look at a file, nobody knows.
     pub fn is_as_staged(&self, index: &Path) -> Result<bool> {
+        let read = gix::index::File::at(index, self.git.object_hash(), true, Default::default())
+            .unable(|| format!("the index `{}` cannot be read", index.display()))?;
+        let is_unseen = |entry: &gix::index::Entry| {
+            entry.flags.intersects(Flags::ASSUME_VALID | Flags::SKIP_WORKTREE)
+        };
+        if read.is_sparse() || read.entries().iter().any(is_unseen) {
+            return Ok(false);
+        }
         let options =
             ["ls-files", "-z", "--modified", "--deleted", "--others", "--exclude-standard"];
         // Looking writes nothing, not even fresher times into the index.
@@ -38,7 +49,13 @@ impl Repo {
         std::fs::create_dir_all(&tree)
             .unable(|| format!("the folder `{}` cannot be made", tree.display()))?;
         let own = folder.join("index");
-        let written = self.git(["write-tree"]).variable("GIT_INDEX_FILE", index);
+        // Git writes what it has computed into the index: into a copy, not into that of the commit.
+        let copy = folder.join("index-of-commit");
+        let content = std::fs::read(index)
+            .unable(|| format!("the index `{}` cannot be read", index.display()))?;
+        disk.write_whole(&copy, &content)
+            .unable(|| format!("`{}` cannot be written", copy.display()))?;
+        let written = self.git(["write-tree"]).variable("GIT_INDEX_FILE", &copy);
         let staged = succeeded(written.run_within(LOCAL)?, "what is staged cannot be written")?;
         let staged = staged.trim().to_owned();
         let there = |args: &[&str]| -> Program {
@@ -59,13 +76,25 @@ impl Repo {
         succeeded(there(&again).run_within(LOCAL)?, failed)?;
         let others = ["ls-files", "-z", "--others", "--exclude-standard"];
         let others = there(&others).that_lists().run_within(LOCAL)?;
-        for path in names(&succeeded(others, failed)?) {
+        let others = succeeded(others, failed)?;
+        if others.contains('\u{fffd}') {
+            // A name that is not text cannot be told apart here: all of it is laid out anew.
+            for gone in [&tree, &own] {
+                let removed =
+                    if gone.is_dir() { disk.remove_folder(gone) } else { disk.remove(gone) };
+                removed.unable(|| format!("`{}` cannot be removed", gone.display()))?;
+            }
+            return self.lay_out(disk, index, folder);
+        }
+        for path in names(&others) {
             let on_disk = path.on_disk(&tree);
             disk.remove(&on_disk)
                 .unable(|| format!("the leftover `{}` cannot be removed", on_disk.display()))?;
         }
-        let listed = there(&["ls-files", "-z"]).that_lists().run_within(LOCAL)?;
-        Ok(names(&succeeded(listed, failed)?))
+        let laid = gix::index::File::at(&own, self.git.object_hash(), true, Default::default())
+            .unable(|| format!("the index `{}` cannot be read", own.display()))?;
+        let paths = laid.entries().iter().map(|entry| RepoPath::new(entry.path(&laid).to_vec()));
+        Ok(paths.collect())
     }
 }
 

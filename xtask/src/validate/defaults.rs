@@ -29,15 +29,18 @@ phase = "environment"
 built-in = "disk"
 
 [[check]]
+name = "sync"
+phase = "platform"
+built-in = "sync"
+"#;
+
+/// What there is where there is a canonical branch.
+const WITH_CANONICAL: &str = r#"
+[[check]]
 name = "hooks"
 phase = "platform"
 built-in = "hooks"
 ci = false
-
-[[check]]
-name = "sync"
-phase = "platform"
-built-in = "sync"
 "#;
 
 /// What a file in the root brings with it: the file, and the checks.
@@ -108,7 +111,7 @@ phase = "dependencies"
 file = ".venv/pyvenv.cfg"
 needs = ["uv-lock"]
 ttl = "10m"
-fix = { run = "uv sync --frozen", risk = "risky", writes = [".venv"] }
+fix = { run = "uv sync --frozen", risk = "safe", writes = [".venv"] }
 
 [[check]]
 name = "uv-sync"
@@ -117,7 +120,7 @@ run = "uv sync --frozen --check"
 inputs = ["pyproject.toml", "uv.lock", ".venv/pyvenv.cfg"]
 needs = ["virtual-environment"]
 ttl = "30m"
-fix = { run = "uv sync --frozen", risk = "risky", writes = [".venv"] }
+fix = { run = "uv sync --frozen", risk = "safe" }
 "#,
     ),
     (
@@ -167,6 +170,7 @@ name = "types"
 phase = "quality"
 run = "npx --no-install tsc --noEmit"
 inputs = ["**/*.{ts,tsx,mts,cts}", "**/tsconfig*.json", "package-lock.json"]
+tools = ["node_modules/.bin/tsc"]
 ttl = "10m"
 "#,
     ),
@@ -185,9 +189,10 @@ ttl = "1h"
 
 /// The checks for a root in which `has` says what there is, as the text of a configuration.
 #[must_use]
-pub fn text(has: &dyn Fn(&str) -> bool) -> String {
+pub fn text(has: &dyn Fn(&str) -> bool, has_canonical: bool) -> String {
     let more = MORE.iter().filter(|(files, _)| files.iter().all(|file| has(file)));
-    std::iter::once(ALWAYS).chain(more.map(|(_, checks)| *checks)).collect()
+    let hooks = if has_canonical { WITH_CANONICAL } else { "" };
+    [ALWAYS, hooks].into_iter().chain(more.map(|(_, checks)| *checks)).collect()
 }
 
 #[cfg(test)]
@@ -206,7 +211,7 @@ mod tests {
                     .any(|(at, file)| *file == name && subset >> at & 1 == 1)
             };
             if subset % 97 == 0 || subset.count_ones() <= 1 {
-                let text = text(&has);
+                let text = text(&has, subset % 2 == 0);
                 let read = ValidateConfig::parse("default", &text);
                 assert!(
                     read.is_ok(),
@@ -215,8 +220,11 @@ mod tests {
                 );
             }
         }
-        let everything = ValidateConfig::parse("default", &text(&|_| true)).unwrap();
+        let everything = ValidateConfig::parse("default", &text(&|_| true, true)).unwrap();
         assert!(everything.checks.len() > 15);
-        assert_eq!(ValidateConfig::parse("default", &text(&|_| false)).unwrap().checks.len(), 5);
+        assert_eq!(
+            ValidateConfig::parse("default", &text(&|_| false, true)).unwrap().checks.len(),
+            5
+        );
     }
 }

@@ -32,14 +32,25 @@ const OPEN: &str = "open";
 const MOST_FILES: usize = 10_000;
 const MOST_BYTES: u64 = 256_000_000;
 
-/// How many runs with fixes are kept.
+/// How many runs with fixes are kept, and how much of them: 512 MB.
 const MOST_RUNS: usize = 50;
+const MOST_KEPT: u64 = 512_000_000;
+
+/// What kind of thing is at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Thing {
+    File,
+    Link,
+    /// A pipe, a socket or a device.
+    Special,
+}
 
 /// What is at a path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
-    /// Whether it is a symlink.
-    link: bool,
+    /// Its kind.
+    thing: Thing,
     /// Its permissions.
     mode: u32,
     /// Of its content, or of where it leads.
@@ -65,6 +76,8 @@ pub enum Phase {
     Open,
     /// It has ended, and what it changed is here.
     Applied,
+    /// It has ended, and what it left is more than can be looked at.
+    Unknown,
     /// What it changed was put back.
     Undone,
 }
@@ -89,11 +102,21 @@ pub struct Record {
     /// Paths that it may write.
     writes: Vec<String>,
     changes: Vec<Change>,
-    /// Folders that it made, the deepest last.
-    folders: Vec<String>,
+    /// Folders that were there before.
+    folders_before: Vec<String>,
+    /// Folders that it made.
+    folders_made: Vec<String>,
+    /// The branch that was checked out; nothing where HEAD was detached.
+    pub branch: Option<String>,
 }
 
 impl Record {
+    /// Whether it changed something that can be put back.
+    #[must_use]
+    pub fn has_something_to_take_back(&self) -> bool {
+        self.phase != Phase::Applied || !self.paths().is_empty() || !self.folders_made.is_empty()
+    }
+
     /// The paths that it changed.
     #[must_use]
     pub fn paths(&self) -> Vec<RepoPath> {
@@ -133,6 +156,8 @@ pub struct Purpose<'a> {
     pub writes: &'a [RepoPath],
     /// Now, in seconds since the epoch.
     pub at: i64,
+    /// The branch; nothing where HEAD is detached.
+    pub branch: Option<String>,
 }
 
 /// What was put back.
@@ -142,7 +167,7 @@ pub struct PutBack {
     pub restored: Vec<RepoPath>,
     /// Those that were changed since, and stay.
     pub kept: Vec<RepoPath>,
-    /// Where that lies which a cut-short fix may have left and was replaced.
+    /// Where that is kept which was replaced.
     pub saved: Option<PathBuf>,
 }
 
@@ -181,7 +206,9 @@ impl Fixes<'_> {
             phase: Phase::Open,
             writes: purpose.writes.iter().map(ToString::to_string).collect(),
             changes,
-            folders: before.folders.into_iter().map(|f| RepoPath::new(f).to_string()).collect(),
+            folders_before: names(before.folders),
+            folders_made: Vec::new(),
+            branch: purpose.branch.clone(),
         };
         self.write(&record)?;
         self.disk
@@ -203,66 +230,111 @@ impl Fixes<'_> {
     pub fn ended(&self, mut record: Record) -> Result<Record> {
         let writes: Vec<RepoPath> =
             record.writes.iter().map(|path| RepoPath::new(path.as_bytes())).collect();
-        let mut after = self.snapshot(&writes, None)?;
-        for change in &mut record.changes {
-            change.after = after.files.remove(&change.path);
+        let seen = self.snapshot(&writes, None);
+        if let Ok(mut after) = seen {
+            for change in &mut record.changes {
+                change.after = after.files.remove(&change.path);
+            }
+            let new = after.files.into_iter();
+            record.changes.extend(new.map(|(path, kept)| Change {
+                path,
+                before: None,
+                after: Some(kept),
+            }));
+            record.changes.sort_by(|one, two| one.path.cmp(&two.path));
+            record.folders_made = names(after.folders);
+            record.folders_made.retain(|folder| !record.folders_before.contains(folder));
+            record.phase = Phase::Applied;
+        } else {
+            // What was there before can be compared by itself; what is new stays.
+            for change in &mut record.changes {
+                let now = look(&change.path.on_disk(self.root)).ok().flatten();
+                change.after = now.map(|(kept, _)| kept);
+            }
+            record.phase = Phase::Unknown;
         }
-        let new = after.files.into_iter();
-        record.changes.extend(new.map(|(path, kept)| Change {
-            path,
-            before: None,
-            after: Some(kept),
-        }));
-        let before: BTreeSet<Vec<u8>> = record.folders.drain(..).map(String::into_bytes).collect();
-        record.changes.sort_by(|one, two| one.path.cmp(&two.path));
-        let made = after.folders.difference(&before);
-        record.folders = made.map(|folder| RepoPath::new(folder.clone()).to_string()).collect();
-        record.phase = Phase::Applied;
         self.write(&record)?;
         // One that stays costs a look at all records, no more.
         drop(self.disk.remove(&self.folder.join(OPEN)));
         Ok(record)
     }
 
-    /// Puts back what a fix has changed, but for what was changed since.
-    pub fn put_back(&self, mut record: Record) -> Result<PutBack> {
+    /// Where what belongs to a fix is kept.
+    #[must_use]
+    pub fn place(&self, record: &Record) -> PathBuf {
+        self.folder.join(&record.run).join(record.number.to_string())
+    }
+
+    /// Puts back what a fix has changed, but for what was changed since. What is replaced on the way is
+    /// kept, because somebody may have worked on it while the fix ran.
+    pub fn put_back(&self, record: Record) -> Result<PutBack> {
+        let mut record = if record.phase == Phase::Open { self.ended(record)? } else { record };
         let mut done = PutBack::default();
         let copies = self.copies(&record.run, record.number);
-        if record.phase == Phase::Open {
-            // Nobody knows what of this is the fix's and what somebody's own: it is kept as well.
-            record = self.ended(record)?;
-            if !record.paths().is_empty() {
-                let aside = copies.with_file_name("found");
-                make_private(self.disk, &aside)
-                    .unable(|| format!("the folder `{}` cannot be made", aside.display()))?;
-                for change in record.changes.iter().filter(|change| change.after.is_some()) {
-                    let on_disk = change.path.on_disk(self.root);
-                    let (_, content) = look(&on_disk)
-                        .and_then(|seen| seen.ok_or_else(gone))
-                        .unable(|| format!("`{}` cannot be saved", change.path))?;
-                    self.copy(&aside, &change.path, &content)?;
+        let changed: Vec<Change> =
+            record.changes.iter().filter(|change| change.before != change.after).cloned().collect();
+        done.saved = self.keep_found(&record, &changed)?;
+        // What is new goes first: it may stand where a folder is to be, or in one that is to go.
+        let (gone, there): (Vec<Change>, Vec<Change>) =
+            changed.into_iter().partition(|change| change.before.is_none());
+        for (changes, is_last) in [(gone, false), (there, true)] {
+            for change in changes {
+                let restored = self
+                    .restore(&change, &copies)
+                    .unable(|| format!("`{}` cannot be put back", change.path))?;
+                let list = if restored { &mut done.restored } else { &mut done.kept };
+                list.push(change.path);
+            }
+            if !is_last {
+                for folder in record.folders_made.iter().rev() {
+                    let folder = self.root.join(folder);
+                    self.disk.remove_empty_folder(&folder).unable(|| {
+                        format!("the folder `{}` cannot be removed", folder.display())
+                    })?;
                 }
-                done.saved = Some(aside);
             }
         }
-        for change in record.changes.iter().filter(|change| change.before != change.after) {
-            let restored = self
-                .restore(change, &copies)
-                .unable(|| format!("`{}` cannot be put back", change.path))?;
-            let list = if restored { &mut done.restored } else { &mut done.kept };
-            list.push(change.path.clone());
-        }
-        for folder in record.folders.iter().rev() {
+        for folder in &record.folders_before {
             let folder = self.root.join(folder);
-            self.disk
-                .remove_empty_folder(&folder)
-                .unable(|| format!("the folder `{}` cannot be removed", folder.display()))?;
+            // Where something else stands now, that is somebody's.
+            if folder.symlink_metadata().is_err() {
+                fs::create_dir_all(&folder)
+                    .unable(|| format!("the folder `{}` cannot be made", folder.display()))?;
+            }
         }
+        record.phase = Phase::Undone;
+        self.write(&record)?;
         if done.kept.is_empty() {
-            record.phase = Phase::Undone;
-            self.write(&record)?;
+            // All of it is in its place again.
+            drop(self.disk.remove_folder(&copies));
         }
         Ok(done)
+    }
+
+    /// Keeps what is about to be replaced, by a second name where that is possible.
+    fn keep_found(&self, record: &Record, changed: &[Change]) -> Result<Option<PathBuf>> {
+        let found = self.place(record).join("found");
+        let mut is_made = false;
+        for change in changed.iter().filter(|change| change.after.is_some()) {
+            let on_disk = change.path.on_disk(self.root);
+            let is_plain = fs::symlink_metadata(&on_disk).is_ok_and(|meta| meta.is_file());
+            if !is_plain || symlink_above(self.root, &change.path) {
+                continue;
+            }
+            if !is_made {
+                is_made = true;
+                make_private(self.disk, &found)
+                    .unable(|| format!("the folder `{}` cannot be made", found.display()))?;
+            }
+            let kept = found.join(copy_name(&change.path));
+            if kept.symlink_metadata().is_ok() || self.disk.second_name(&on_disk, &kept).is_ok() {
+                continue;
+            }
+            let content =
+                fs::read(&on_disk).unable(|| format!("`{}` cannot be saved", change.path))?;
+            self.copy(&found, &change.path, &content)?;
+        }
+        Ok(is_made.then_some(found))
     }
 
     /// Brings one path to what it was; says no where somebody has changed it since.
@@ -308,7 +380,10 @@ impl Fixes<'_> {
 
     /// Makes a file or a symlink as it was, at a name of ours.
     fn make(&self, ours: &Path, before: &Kept, content: Vec<u8>) -> io::Result<()> {
-        if before.link {
+        if before.thing == Thing::Special {
+            return Err(io::Error::other("it was neither a file nor a symlink"));
+        }
+        if before.thing == Thing::Link {
             return self.disk.symlink(Path::new(&OsString::from_vec(content)), ours);
         }
         self.disk.create(ours, &content, Bits::Plain)?;
@@ -349,7 +424,8 @@ impl Fixes<'_> {
     /// The fixes of a run, or of the last run that had any, the last one first.
     pub fn of_run(&self, run: &str) -> Result<Vec<Record>> {
         let all = self.all();
-        let is_open = |record: &&Record| record.phase != Phase::Undone;
+        let is_open =
+            |record: &&Record| record.phase != Phase::Undone && record.has_something_to_take_back();
         let name = match run {
             "last" => all.iter().rev().find(is_open).map(|record| record.run.clone()),
             name => Some(name.to_owned()),
@@ -405,7 +481,8 @@ impl Fixes<'_> {
                 }
                 found.files.insert(path, kept);
             } else {
-                return Err(Error::unable(failed()).detail("it is neither a file nor a folder"));
+                let kept = Kept { thing: Thing::Special, mode: 0, digest: Digest::default() };
+                found.files.insert(path, kept);
             }
         }
         Ok(found)
@@ -419,11 +496,14 @@ impl Fixes<'_> {
             .unable(|| format!("`{path}` cannot be saved as `{}`", copy.display()))
     }
 
-    /// Removes the oldest runs, so that a new one finds room.
+    /// Removes the oldest runs, so that a new one finds room. What may still be put back by itself stays.
     fn bound(&self) -> Result<()> {
-        let mut runs = folders(&self.folder);
-        runs.sort();
-        for old in runs.iter().rev().skip(MOST_RUNS - 1) {
+        let mut bytes = 0;
+        for (at, old) in folders(&self.folder).iter().rev().enumerate() {
+            bytes += size_of(old);
+            if at + 1 < MOST_RUNS && bytes <= MOST_KEPT {
+                continue;
+            }
             self.disk
                 .remove_folder(old)
                 .unable(|| format!("`{}` cannot be removed", old.display()))?;
@@ -432,8 +512,19 @@ impl Fixes<'_> {
     }
 }
 
-fn gone() -> io::Error {
-    io::Error::from(io::ErrorKind::NotFound)
+/// How much lies below a folder.
+fn size_of(folder: &Path) -> u64 {
+    let Ok(entries) = folder.read_dir() else { return 0 };
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => size_of(&entry.path()),
+        Ok(meta) => meta.len(),
+        Err(_) => 0,
+    };
+    entries.flatten().map(size).sum()
+}
+
+fn names(folders: BTreeSet<Vec<u8>>) -> Vec<String> {
+    folders.into_iter().map(|folder| RepoPath::new(folder).to_string()).collect()
 }
 
 fn is_nothing(cause: &io::Error) -> bool {
@@ -463,21 +554,25 @@ fn symlink_above(root: &Path, path: &RepoPath) -> bool {
         .any(|above| above.on_disk(root).symlink_metadata().is_ok_and(|meta| meta.is_symlink()))
 }
 
-/// What is at a path, with its content; nothing where there is nothing. A folder is an error.
+/// What is at a path, with its content; nothing where there is nothing, or a folder.
 fn look(path: &Path) -> io::Result<Option<(Kept, Vec<u8>)>> {
     let meta = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => return Ok(None),
         Ok(meta) => meta,
         Err(cause) if is_nothing(&cause) => return Ok(None),
         Err(cause) => return Err(cause),
     };
-    let content = if meta.is_symlink() {
-        fs::read_link(path)?.into_os_string().into_vec()
+    let (thing, content) = if meta.is_symlink() {
+        (Thing::Link, fs::read_link(path)?.into_os_string().into_vec())
     } else if meta.is_file() {
-        fs::read(path)?
+        (Thing::File, fs::read(path)?)
     } else {
-        return Err(io::Error::other("it is neither a file nor a symlink"));
+        return Ok(Some((
+            Kept { thing: Thing::Special, mode: 0, digest: Digest::default() },
+            Vec::new(),
+        )));
     };
     let mode = if meta.is_symlink() { 0 } else { meta.mode() & 0o7777 };
-    let kept = Kept { link: meta.is_symlink(), mode, digest: digest::of_parts([&content[..]]) };
+    let kept = Kept { thing, mode, digest: digest::of_parts([&content[..]]) };
     Ok(Some((kept, content)))
 }

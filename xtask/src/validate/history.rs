@@ -50,6 +50,9 @@ pub struct PastRun {
     pub ok: bool,
     /// How long it took.
     pub duration_ms: u64,
+    /// How many checks were left out, because they were not asked for.
+    #[serde(default)]
+    pub left_out: usize,
     /// The checks that ran or were skipped.
     pub checks: Vec<Entry>,
 }
@@ -81,6 +84,10 @@ pub fn append(disk: &Disk<'_>, file: &Path, run: &PastRun) -> Result<(), String>
     if let Some(folder) = file.parent() {
         fs::create_dir_all(folder).map_err(failed)?;
     }
+    // A pipe in its place would be waited for.
+    if fs::metadata(file).is_ok_and(|meta| !meta.is_file()) {
+        return Err(format!("`{}` is no file", file.display()));
+    }
     let lock = file.with_extension("lock");
     let _lock = Lock::acquire(&lock, "history", LOCK_WAIT, |_| {}).map_err(|e| e.to_string())?;
     disk.other("append to the history").map_err(failed)?;
@@ -104,7 +111,8 @@ pub fn append(disk: &Disk<'_>, file: &Path, run: &PastRun) -> Result<(), String>
 /// Every run that is remembered, the oldest first.
 #[must_use]
 pub fn read(file: &Path) -> Vec<PastRun> {
-    let Ok(bytes) = fs::read(file) else { return Vec::new() };
+    let is_file = fs::metadata(file).is_ok_and(|meta| meta.is_file());
+    let bytes = if is_file { fs::read(file).unwrap_or_default() } else { Vec::new() };
     let lines = bytes.split(|byte| *byte == b'\n');
     lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }
@@ -176,6 +184,7 @@ mod tests {
             worktree: "/w".into(),
             by: "validate".into(),
             ok: true,
+            left_out: 0,
             duration_ms: 1,
             checks: entries.iter().map(entry).collect(),
         }

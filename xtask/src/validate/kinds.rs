@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use semver::{Version, VersionReq};
 
-use super::key::Manifest;
+use super::view::View;
 use crate::base::path::RepoPath;
 use crate::base::words::{count, size, some_of};
 use crate::base::world::World;
@@ -29,7 +29,7 @@ pub trait Surroundings {
 /// Looks; nothing for checks that run a command.
 pub fn look(
     check: &Check,
-    manifest: &Manifest,
+    view: &View,
     repo: &Repo,
     world: &World,
     root: &Path,
@@ -37,7 +37,7 @@ pub fn look(
 ) -> Option<Finding> {
     Some(match &check.kind {
         Kind::Run(_) => return None,
-        Kind::Tool { tool, version, .. } => tool_finding(tool, version.as_ref(), manifest, world),
+        Kind::Tool { tool, version, .. } => tool_finding(tool, version.as_ref(), view, world),
         Kind::File(paths) => files(paths, root),
         Kind::EnvVar(names) => variables(names, world),
         Kind::Disk(bytes) => disk(*bytes, &writing_places(repo, world, root)),
@@ -49,12 +49,12 @@ pub fn look(
     })
 }
 
-fn tool_finding(
-    tool: &str,
-    wanted: Option<&VersionReq>,
-    manifest: &Manifest,
-    world: &World,
-) -> Finding {
+fn tool_finding(tool: &str, wanted: Option<&VersionReq>, view: &View, world: &World) -> Finding {
+    let manifest = &view.manifest;
+    if let Some(failure) = view.failures().next() {
+        // A program that cannot say its version can do nothing else either.
+        return Err(failure.to_owned());
+    }
     let seen = manifest.tools.iter().find(|seen| seen.name == tool);
     let Some(found) = seen.and_then(|seen| seen.found.as_ref()) else {
         return Err(not_on_path(tool, world));

@@ -21,7 +21,7 @@ use crate::base::progress::{Progress, Silent};
 use crate::repo::FileStat;
 
 /// The first line of the file, with its version. What follows is the digest of the rest, the number of
-/// files and each of them, and the same of versions: numbers of eight bytes, texts after their length.
+/// files and each of them: numbers of eight bytes, paths after their length.
 const MAGIC: &[u8] = b"xtask.looks/1\n";
 
 /// The largest file that is read: 256 MB, for a million files.
@@ -43,9 +43,6 @@ const WORTH_A_THREAD: usize = 32;
 /// From how many files on reading is worth a word to whoever waits.
 const WORTH_A_WORD: usize = 1000;
 
-/// The most versions of programs that are remembered.
-const MOST_VERSIONS: usize = 500;
-
 /// One file as it was.
 #[derive(Clone, Debug)]
 struct Look {
@@ -58,7 +55,6 @@ struct Look {
 pub struct Looks {
     file: PathBuf,
     files: HashMap<Vec<u8>, Look>,
-    versions: HashMap<String, (FileStat, String)>,
     is_changed: bool,
 }
 
@@ -81,7 +77,9 @@ impl Looks {
     /// Reads what is remembered. What is torn or foreign is forgotten.
     #[must_use]
     pub fn read(file: PathBuf) -> Looks {
-        let is_fit = std::fs::metadata(&file).is_ok_and(|meta| meta.len() <= LARGEST);
+        // A pipe in its place would be waited for.
+        let is_fit =
+            std::fs::metadata(&file).is_ok_and(|meta| meta.is_file() && meta.len() <= LARGEST);
         let bytes = if is_fit { std::fs::read(&file).unwrap_or_default() } else { Vec::new() };
         let mut looks = from_bytes(&bytes).unwrap_or_default();
         looks.file = file;
@@ -139,20 +137,6 @@ impl Looks {
         answers
     }
 
-    /// What a program said of its version when it looked so.
-    #[must_use]
-    pub fn version(&self, path: &str, stat: &FileStat) -> Option<&str> {
-        self.versions.get(path).filter(|(old, _)| old == stat).map(|(_, text)| text.as_str())
-    }
-
-    /// Remembers what a program said of its version.
-    pub fn remember_version(&mut self, path: &str, stat: FileStat, text: &str, now_ns: i64) {
-        if unsettled_for(&stat, now_ns) == 0 && self.versions.len() < MOST_VERSIONS {
-            self.versions.insert(path.to_owned(), (stat, text.to_owned()));
-            self.is_changed = true;
-        }
-    }
-
     /// Writes the memory, if it has learnt something. `keep` says which files are still of use.
     pub fn write(&mut self, disk: &Disk<'_>, keep: &dyn Fn(&[u8]) -> bool) -> io::Result<()> {
         if !self.is_changed {
@@ -179,14 +163,6 @@ impl Looks {
             put_text(&mut list, path);
             put_stat(&mut list, &look.stat);
             list.extend(look.digest);
-        }
-        put(&mut list, self.versions.len());
-        let mut versions: Vec<(&String, &(FileStat, String))> = self.versions.iter().collect();
-        versions.sort_by(|one, two| one.0.cmp(two.0));
-        for (path, (stat, text)) in versions {
-            put_text(&mut list, path.as_bytes());
-            put_stat(&mut list, stat);
-            put_text(&mut list, text.as_bytes());
         }
         [MAGIC, &digest::of_parts([&list[..]]), &list].concat()
     }
@@ -221,12 +197,6 @@ fn from_bytes(bytes: &[u8]) -> Option<Looks> {
         let path = rest.text()?.to_vec();
         let look = Look { stat: rest.stat()?, digest: *rest.chunk::<32>()? };
         looks.files.insert(path, look);
-    }
-    for _ in 0..rest.number()? {
-        let path = String::from_utf8(rest.text()?.to_vec()).ok()?;
-        let stat = rest.stat()?;
-        let text = String::from_utf8(rest.text()?.to_vec()).ok()?;
-        looks.versions.insert(path, (stat, text));
     }
     rest.0.is_empty().then_some(looks)
 }
@@ -335,12 +305,10 @@ mod tests {
         let mut looks = Looks::default();
         let stat = FileStat { size: 7, mtime_ns: -3, ctime_ns: 9, inode: 11, mode: 0o100_644 };
         looks.files.insert(b"a\xff/b".to_vec(), Look { stat, digest: [5; 32] });
-        looks.versions.insert("/bin/x --version".into(), (stat, "x 1.0".into()));
         let bytes = looks.to_bytes();
         let back = from_bytes(&bytes).unwrap();
         assert_eq!(back.known(b"a\xff/b", &stat), Some([5; 32]));
         assert_eq!(back.known(b"a\xff/b", &FileStat { inode: 12, ..stat }), None);
-        assert_eq!(back.version("/bin/x --version", &stat), Some("x 1.0"));
         for at in 0..bytes.len() {
             assert!(from_bytes(&bytes[..at]).is_none(), "cut at {at}");
             let mut broken = bytes.clone();

@@ -14,6 +14,7 @@ pub mod programs;
 mod remedy;
 pub mod run;
 pub mod staged;
+pub mod state;
 pub mod store;
 pub mod view;
 pub mod webhook;

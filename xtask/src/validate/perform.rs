@@ -159,14 +159,17 @@ pub fn perform(
         log.line(Level::LockAcquired, &format!("pid {}", std::process::id()));
     }
     let state = state_folder(repo);
+    let store = Store::new(state.clone());
     let mut observer = match order.place {
         Place::Worktree => Observer::of_worktree(repo, tools, state.join("looks")),
         Place::Laid(root, files) => {
             Observer::of_folder(repo, tools, root, files, state.join("looks-staged"))
         }
     };
+    if is_look {
+        observer.only_look(&store);
+    }
     let root = observer.root().to_path_buf();
-    let store = Store::new(state);
     let fixes = Fixes { folder: fixes_folder(repo), root: &root, disk: tools.disk };
     for record in fixes.cut_short() {
         warnings.push(format!(
@@ -185,7 +188,28 @@ pub fn perform(
         watcher,
         run: &run_name,
     };
-    let mut outcomes = run(&site, order.options, order.chosen, &mut observer, &mut log)?;
+    let ran = run(&site, order.options, order.chosen, &mut observer, &mut log);
+    let mut outcomes = match ran {
+        Ok(outcomes) => outcomes,
+        Err(failure) => {
+            log.line(Level::Error, &failure.to_string());
+            if !is_look && order.is_remembered {
+                // A run that did not come to its end is no good one.
+                let past = PastRun {
+                    run: run_name,
+                    at,
+                    worktree: repo.root().display().to_string(),
+                    by: order.by.to_owned(),
+                    ok: false,
+                    left_out: 0,
+                    duration_ms: 0,
+                    checks: Vec::new(),
+                };
+                drop(history::append(tools.disk, &history_file(repo), &past));
+            }
+            return Err(failure);
+        }
+    };
     outcomes.warnings.splice(0..0, warnings);
     let duration_ms = (world.clock)().saturating_sub(begun).as_millis();
     let duration_ms = u64::try_from(duration_ms).unwrap_or(u64::MAX);
@@ -223,6 +247,7 @@ fn past_run(repo: &Repo, config: &ValidateConfig, done: &Performed, by: &str) ->
         worktree: repo.root().display().to_string(),
         by: by.to_owned(),
         ok: done.is_ok(),
+        left_out: done.outcomes.checks.iter().filter(|c| c.outcome == Outcome::LeftOut).count(),
         duration_ms: done.duration_ms,
         checks: entries
             .filter(|(_, ended)| ended.outcome != Outcome::LeftOut)
@@ -274,11 +299,16 @@ fn tell_webhook(
 pub fn last_words(repo: &Repo, root: &Path) -> Option<(PastRun, String)> {
     let past = history::last(&history_file(repo), &root.display().to_string())?;
     let is = |name: &str| past.checks.iter().filter(|entry| entry.outcome == name).count();
-    let words = if past.ok {
-        format!("healthy, {}", count(past.checks.len(), "check"))
-    } else {
-        let failed = is("failed");
-        format!("{failed} of {} failed", count(past.checks.len(), "check"))
+    let checks = count(past.checks.len(), "check");
+    let words = match (past.ok, is("failed")) {
+        (true, _) if past.checks.is_empty() => "nothing was checked".to_owned(),
+        (true, _) => format!("healthy, {checks}"),
+        (false, 0) => "the last run did not come to its end".to_owned(),
+        (false, failed) => format!("{failed} of {checks} failed"),
+    };
+    let words = match past.left_out {
+        0 => words,
+        left_out => format!("{words}, {left_out} left out"),
     };
     Some((past, words))
 }

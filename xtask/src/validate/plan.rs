@@ -36,6 +36,8 @@ pub enum Chosen {
     For(String),
     /// It does not.
     No(String),
+    /// It is for another system than this one.
+    NotHere(String),
 }
 
 /// Chooses the checks. Names that nothing has are an error, all of them at once.
@@ -64,10 +66,12 @@ pub fn choose(config: &ValidateConfig, wish: &Wish, here: Here<'_>) -> Result<Ve
         if matches!(chosen, Chosen::No(_)) {
             continue;
         }
+        if !check.os.is_empty() && !check.os.iter().any(|os| os == here.system) {
+            *chosen = Chosen::NotHere(format!("only on {}", check.os.join(" and ")));
+            continue;
+        }
         let names = |words: &[String]| words.iter().any(|word| is_named(config, check, word));
-        let reason = if !check.os.is_empty() && !check.os.iter().any(|os| os == here.system) {
-            format!("only on {}", check.os.join(" and "))
-        } else if names(&wish.skip) {
+        let reason = if names(&wish.skip) {
             "left out by `--skip`".to_owned()
         } else if wish.skip_tests && check.tests {
             "left out by `--skip-tests`".to_owned()
@@ -77,6 +81,11 @@ pub fn choose(config: &ValidateConfig, wish: &Wish, here: Here<'_>) -> Result<Ve
             continue;
         };
         *chosen = Chosen::No(reason);
+    }
+    let is_in = |chosen: &Chosen| matches!(chosen, Chosen::Yes | Chosen::For(_));
+    let is_taken_back = !wish.only.is_empty() && !wish.skip.is_empty();
+    if is_taken_back && !chosen.iter().any(is_in) {
+        return Err(Error::usage("`--skip` leaves nothing of what `--only` names"));
     }
     Ok(chosen)
 }
@@ -118,6 +127,34 @@ fn check_names(config: &ValidateConfig, wish: &Wish) -> Result<()> {
     let error = Error::usage("there is no such check, phase or tag");
     let error = unknown.into_iter().fold(error, Error::detail);
     Err(error.hint("`cargo xtask validate --list` shows all"))
+}
+
+/// The checks in an order in which each comes after those that it needs.
+#[must_use]
+pub fn in_order(config: &ValidateConfig) -> Vec<usize> {
+    let mut order = Vec::new();
+    let mut is_done = vec![false; config.checks.len()];
+    for start in 0..config.checks.len() {
+        // The way down: each check, and how many of its needs were followed.
+        let mut way = vec![(start, 0)];
+        while let Some((at, next)) = way.last_mut() {
+            match config.checks[*at].needs.get(*next).copied() {
+                Some(need) => {
+                    *next += 1;
+                    if !is_done[need] {
+                        way.push((need, 0));
+                    }
+                }
+                None => {
+                    if !std::mem::replace(&mut is_done[*at], true) {
+                        order.push(*at);
+                    }
+                    way.pop();
+                }
+            }
+        }
+    }
+    order
 }
 
 /// How far a check is.
@@ -215,7 +252,7 @@ mod tests {
             tool Yes
             build No("left out by `--skip`")
             tests No("left out by `--skip`")
-            other No("only on macos and windows")
+            other NotHere("only on macos and windows")
             lint No("left out by `--skip`")
         "#]]
         .assert_eq(&chosen(&wish));

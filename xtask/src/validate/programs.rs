@@ -1,20 +1,19 @@
 //! Programs as they are found here and now: where PATH leads, the digest of that file, and what it
 //! says about its version.
 //!
-//! What a program says is remembered only of a plain one. A script, a shim and a program of many names
-//! answer for another one, which can change without them; they are asked each time.
+//! What it says is never remembered from one run to the next, nor over the end of a command: a shim, a
+//! script and a program that reads its version from elsewhere all look the same when what answers behind
+//! them has changed.
 
 use std::collections::HashMap;
-use std::fs::Metadata;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::key::ToolSeen;
 use super::looks::{self, Looks};
 use crate::base::digest;
+use crate::base::files::is_executable;
 use crate::base::group::End;
 use crate::base::process::Program;
 use crate::base::progress::Silent;
@@ -62,7 +61,7 @@ pub struct Question {
 }
 
 /// What was found.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// For the key.
     pub seen: ToolSeen,
@@ -70,34 +69,51 @@ pub struct Answer {
     pub stat: Option<FileStat>,
     /// Why it cannot be known, if it cannot.
     pub unknown: Option<String>,
+    /// Why what it said counts for nothing, if it does: it ended badly.
+    pub failure: Option<String>,
 }
 
-/// Where a name leads from a folder. With a slash it is a path, without one PATH decides.
+/// Where a name leads from a folder. With a slash it is a path, without one PATH decides, as it would for
+/// a command that starts there.
 #[must_use]
 pub fn find(world: &World, name: &str, folder: &Path) -> Option<PathBuf> {
     if name.contains('/') {
         let path = folder.join(name);
         return path.metadata().is_ok_and(|meta| meta.is_file()).then_some(path);
     }
-    world.finds(name)
+    let path = world.env.get(std::ffi::OsStr::new("PATH"))?;
+    let places = std::env::split_paths(path).map(|place| folder.join(place).join(name));
+    places.into_iter().find(|file| {
+        std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && is_executable(&meta))
+    })
 }
 
-/// The programs that were looked at in this run.
+/// With what programs are looked at.
+pub struct Looker<'a> {
+    /// PATH.
+    pub world: &'a World,
+    /// Whether they are asked for their versions. Who only looks starts nothing.
+    pub asks: bool,
+    /// Whether whoever waits has had enough.
+    pub stop: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// The programs that were looked at since the last command ended.
 #[derive(Default)]
 pub struct Programs {
     known: HashMap<Question, Answer>,
 }
 
 impl Programs {
-    /// Forgets what was found: something may have installed another version.
+    /// Forgets what was found: what has run may have changed it.
     pub fn forget(&mut self) {
         self.known.clear();
     }
 
-    /// Looks at programs, those that have to be asked side by side.
+    /// Looks at programs, and asks them side by side.
     pub fn look(
         &mut self,
-        world: &World,
+        looker: &Looker<'_>,
         looks: &mut Looks,
         questions: &[Question],
         now_ns: &dyn Fn() -> i64,
@@ -106,15 +122,15 @@ impl Programs {
         for question in questions {
             let is_known = self.known.contains_key(question);
             if !is_known && !open.iter().any(|(other, ..)| other == question) {
-                let (answer, ask) = look(world, looks, question, now_ns);
-                open.push((question.clone(), answer, ask));
+                let (answer, ask) = look(looker.world, looks, question, now_ns);
+                open.push((question.clone(), answer, ask.filter(|_| looker.asks)));
             }
         }
-        let said: Vec<Option<Result<String, String>>> = std::thread::scope(|scope| {
+        let said: Vec<Option<Said>> = std::thread::scope(|scope| {
             let asked: Vec<_> = open
                 .iter()
                 .map(|(question, _, ask)| {
-                    ask.as_ref().map(|ask| scope.spawn(|| ask.run(&question.folder)))
+                    ask.as_ref().map(|ask| scope.spawn(|| ask.run(&question.folder, looker.stop)))
                 })
                 .collect();
             let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
@@ -122,16 +138,21 @@ impl Programs {
             };
             asked.into_iter().map(|thread| thread.map(join)).collect()
         });
-        for ((question, mut answer, ask), said) in open.into_iter().zip(said) {
-            match (said, ask) {
-                (Some(Ok(text)), Some(ask)) => {
-                    if let Some((path, stat)) = ask.plain {
-                        looks.remember_version(&path, stat, &text, now_ns());
-                    }
-                    answer.seen.version = Some(text);
+        for ((question, mut answer, _), said) in open.into_iter().zip(said) {
+            match said {
+                Some(Said::Well(text)) => answer.seen.version = Some(text),
+                Some(Said::Badly(text, why)) => {
+                    answer.seen.version = Some(format!("{text}\n({why})"));
+                    answer.failure = Some(match text.lines().next() {
+                        Some(line) => format!("{why}: {line}"),
+                        None => why,
+                    });
                 }
-                (Some(Err(why)), _) => answer.unknown = Some(why),
-                _ => {}
+                Some(Said::Nothing(why)) => {
+                    answer.failure = Some(why.clone());
+                    answer.unknown = Some(why);
+                }
+                None => {}
             }
             self.known.insert(question, answer);
         }
@@ -144,36 +165,48 @@ impl Programs {
     }
 }
 
+/// What a program said.
+enum Said {
+    /// It ended with 0.
+    Well(String),
+    /// It said this, and ended so.
+    Badly(String, String),
+    /// It said nothing in time, or could not be started.
+    Nothing(String),
+}
+
 /// A program that has to be asked.
 struct Ask {
     program: PathBuf,
     arguments: Vec<String>,
-    /// What its answer can be remembered by.
-    plain: Option<(String, FileStat)>,
 }
 
 impl Ask {
-    fn run(&self, folder: &Path) -> Result<String, String> {
+    fn run(&self, folder: &Path, stop: &(dyn Fn() -> bool + Sync)) -> Said {
         let mut program = Program::new(&self.program, folder).args(&self.arguments);
         for (name, value) in NO_FETCHING {
             program = program.variable(name, value);
         }
-        let name = self.program.display();
-        let done = program
-            .run_in_group(LONGEST, &|| false)
-            .map_err(|failure| format!("`{name}` cannot say its version: {failure}"))?;
-        let code = match done.end {
-            End::Code(code) => code.to_string(),
-            End::Signal(signal) => format!("signal {signal}"),
-            End::TimedOut | End::Stopped => {
-                let seconds = LONGEST.as_secs();
-                return Err(format!("`{name}` did not say its version within {seconds} s"));
-            }
+        let (name, asked) = (self.program.display(), self.arguments.join(" "));
+        let done = match program.run_in_group(LONGEST, &stop) {
+            Ok(done) => done,
+            Err(failure) => return Said::Nothing(failure.to_string()),
         };
         let mut text = done.output;
         text.truncate(text.floor_char_boundary(KEPT));
-        let text = text.trim_end();
-        Ok(if code == "0" { text.to_owned() } else { format!("{text}\n(it ended with {code})") })
+        let text = text.trim_end().to_owned();
+        match done.end {
+            End::Code(0) => Said::Well(text),
+            End::Code(code) => Said::Badly(text, format!("`{name} {asked}` ended with {code}")),
+            End::Signal(signal) => {
+                Said::Badly(text, format!("signal {signal} ended `{name} {asked}`"))
+            }
+            End::TimedOut => {
+                let seconds = LONGEST.as_secs();
+                Said::Nothing(format!("`{name} {asked}` did not end within {seconds} s"))
+            }
+            End::Stopped => Said::Nothing(format!("`{name} {asked}` was interrupted")),
+        }
     }
 }
 
@@ -184,97 +217,45 @@ fn look(
     now_ns: &dyn Fn() -> i64,
 ) -> (Answer, Option<Ask>) {
     let name = question.name.clone();
-    let mut seen = ToolSeen { name, found: None, real: None, content: None, version: None };
-    let absent = |seen| (Answer { seen, stat: None, unknown: None }, None);
-    let Some(found) = find(world, &question.name, &question.folder) else { return absent(seen) };
-    seen.found = Some(found.display().to_string());
-    let Ok(real) = found.canonicalize() else { return absent(seen) };
-    let Ok(meta) = std::fs::symlink_metadata(&real) else { return absent(seen) };
-    let path = real.display().to_string();
-    seen.real = Some(path.clone());
+    let seen = ToolSeen { name, found: None, real: None, content: None, version: None };
+    let mut answer = Answer { seen, stat: None, unknown: None, failure: None };
+    let Some(found) = find(world, &question.name, &question.folder) else { return (answer, None) };
+    answer.seen.found = Some(found.display().to_string());
+    let Ok(real) = found.canonicalize() else { return (answer, None) };
+    let Ok(meta) = std::fs::symlink_metadata(&real) else { return (answer, None) };
+    answer.seen.real = Some(real.display().to_string());
     let stat = FileStat::of(&meta);
+    answer.stat = Some(stat);
     let digests =
         looks.digests(Path::new("/"), &[(real.as_os_str().as_bytes(), stat)], now_ns, &Silent);
-    let stat = match digests.into_iter().next() {
+    match digests.into_iter().next() {
         Some(Ok((stat, content))) => {
-            seen.content = Some(digest::hex(&content));
-            stat
+            answer.seen.content = Some(digest::hex(&content));
+            answer.stat = Some(stat);
         }
         // It may be executed and not read.
         _ => {
-            let unknown = Some(format!("the program `{path}` cannot be read"));
-            return (Answer { seen, stat: Some(stat), unknown }, None);
+            answer.unknown = Some(format!("the program `{}` cannot be read", real.display()));
+            return (answer, None);
         }
-    };
-    let Some(arguments) = question.arguments.clone() else {
-        return (Answer { seen, stat: Some(stat), unknown: None }, None);
-    };
-    let is_plain = is_plain(&found, &real, &meta);
-    let key = format!("{path} {}", arguments.join(" "));
-    if is_plain && let Some(version) = looks.version(&key, &stat) {
-        seen.version = Some(version.to_owned());
-        return (Answer { seen, stat: Some(stat), unknown: None }, None);
     }
     // The name under which it is found decides what a program of many names does.
-    let ask = Ask { program: found, arguments, plain: is_plain.then_some((key, stat)) };
-    (Answer { seen, stat: Some(stat), unknown: None }, Some(ask))
-}
-
-/// Whether a program answers for itself alone.
-fn is_plain(found: &Path, real: &Path, meta: &Metadata) -> bool {
-    let is_of_one_name = found.file_name() == real.file_name();
-    let is_shim = real.components().any(|part| part.as_os_str() == "shims");
-    is_of_one_name && !is_shim && !is_script(real) && !has_twin(real, meta)
-}
-
-fn is_script(path: &Path) -> bool {
-    let mut start = [0; 2];
-    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
-    read.is_err() || &start == b"#!"
-}
-
-/// Whether the same file has another name beside it, as programs of many names do.
-fn has_twin(path: &Path, meta: &Metadata) -> bool {
-    use std::os::unix::fs::DirEntryExt;
-    if meta.nlink() == 1 {
-        return false;
-    }
-    let Some(entries) = path.parent().and_then(|folder| folder.read_dir().ok()) else {
-        return true;
-    };
-    let twins = entries.flatten().filter(|entry| entry.ino() == meta.ino());
-    twins.count() != 1
+    let ask = question.arguments.clone().map(|arguments| Ask { program: found, arguments });
+    (answer, ask)
 }
 
 /// How a program is asked for its version, unless a check says it otherwise.
 #[must_use]
 pub fn usual_arguments(name: &str) -> Option<Vec<String>> {
-    // A file of the repository is what its content is; and it might do its work when it is started.
-    if name.contains('/') {
-        return None;
-    }
-    // A plain shell knows no version of its own; it is what its content is, too.
-    if ["dash", "sh"].contains(&name) {
-        return None;
-    }
-    let argument = match name {
+    let argument = match name.rsplit('/').next().unwrap_or(name) {
+        // A plain shell knows no version of its own; it is what its content is.
+        "dash" | "sh" => return None,
         "go" | "openssl" | "terraform" => "version",
         "java" | "javac" => "-version",
         "ssh" | "tmux" => "-V",
         _ => "--version",
     };
     Some(vec![argument.to_owned()])
-}
-
-/// Whether a name was found, and what is known of it is settled.
-#[must_use]
-pub fn same_as_before(world: &World, question: &Question, before: &Answer) -> bool {
-    let found = find(world, &question.name, &question.folder);
-    let text = found.as_ref().map(|path| path.display().to_string());
-    let stat = found
-        .and_then(|path| path.canonicalize().ok())
-        .and_then(|path| std::fs::symlink_metadata(path).ok().map(|meta| FileStat::of(&meta)));
-    text == before.seen.found && stat == before.stat
 }
 
 /// How long to wait until a change of a program would look different, in nanoseconds.

@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use super::fix::Purpose;
+use super::fix::{Phase, Purpose, PutBack, Record};
 use super::log::Level;
 use super::outcome::{Ended, FixDone, FixFate, Outcome, judged, plain};
-use super::plan::Stage;
+use super::plan::{Stage, in_order};
 use super::run::{FixMode, Run};
 use crate::base::error::Result;
 use crate::base::path::RepoPath;
@@ -35,7 +35,7 @@ impl Run<'_, '_, '_> {
                 FixMode::Safe if fix.is_risky => {
                     Some(advised("it is risky: `--interactive` asks, `--yes` says yes"))
                 }
-                FixMode::Ask if !self.site.watcher.consents(check, fix) => {
+                FixMode::Ask if !self.site.watcher.consents(check, fix, &ended) => {
                     Some(advised("it was declined"))
                 }
                 _ => None,
@@ -64,6 +64,7 @@ impl Run<'_, '_, '_> {
             command: &fix.command.text,
             writes: &fix.writes,
             at: site.tools.world.now_seconds(),
+            branch: site.repo.branch_name(),
         };
         let mut done = FixDone {
             fate: FixFate::Advised,
@@ -75,7 +76,8 @@ impl Run<'_, '_, '_> {
         let begun = match site.fixes.begin(&purpose) {
             Ok(begun) => begun,
             Err(failure) => {
-                done.reason = format!("it was not run: {failure}");
+                let details = failure.details().iter().map(|detail| format!("; {detail}"));
+                done.reason = format!("it was not run: {failure}{}", details.collect::<String>());
                 self.end(at, Ended { fix: Some(done), ..failed });
                 return Ok(());
             }
@@ -87,8 +89,9 @@ impl Run<'_, '_, '_> {
             Ok(program) => program.run_in_group(longest, &stop).map_err(|e| e.to_string()),
             Err(why) => Err(why),
         };
-        let record = site.fixes.ended(begun)?;
-        done.paths = record.paths();
+        let noted = site.fixes.ended(begun.clone());
+        let place = site.fixes.place(&begun).display().to_string();
+        done.paths = noted.as_ref().map(Record::paths).unwrap_or_default();
         self.observer.forget_programs();
         let fixed = ran.and_then(|end| {
             let output = end.output.clone();
@@ -104,10 +107,20 @@ impl Run<'_, '_, '_> {
         match again {
             Some(ended) if ended.outcome == Outcome::Passed => {
                 done.fate = FixFate::Applied;
-                done.can_be_undone = !done.paths.is_empty();
-                done.reason = match done.paths.len() {
-                    0 => "it passed then".to_owned(),
-                    changed => format!("it passed then; {} changed", count(changed, "file")),
+                done.can_be_undone = noted.as_ref().is_ok_and(Record::has_something_to_take_back);
+                done.reason = match &noted {
+                    Ok(record) if record.phase == Phase::Unknown => format!(
+                        "the check passed then; it left more than can be looked at, so what is new stays \
+                         when it is taken back (what was there is kept in {place})"
+                    ),
+                    Ok(_) if done.paths.is_empty() => "the check passed then".to_owned(),
+                    Ok(_) => {
+                        let changed = count(done.paths.len(), "file");
+                        format!("the check passed then; {changed} changed")
+                    }
+                    Err(failure) => {
+                        format!("the check passed then; {failure} (what was there is in {place})")
+                    }
                 };
                 let reason = format!("put right by `{}`", fix.command.text);
                 let changed = done.paths.clone();
@@ -116,18 +129,27 @@ impl Run<'_, '_, '_> {
                 self.check_again(at, &changed)
             }
             not_passed => {
-                let put_back = site.fixes.put_back(record)?;
-                done.fate =
-                    if put_back.kept.is_empty() { FixFate::Restored } else { FixFate::Left };
-                let what = match (&fixed, put_back.restored.len(), put_back.kept.len()) {
-                    (_, _, 1..) => {
-                        let names: Vec<String> =
-                            put_back.kept.iter().map(ToString::to_string).collect();
-                        format!("; {} could not be put back", some_of(&names, 3))
+                let put_back = noted.and_then(|record| site.fixes.put_back(record));
+                let what = match &put_back {
+                    Err(failure) => {
+                        format!(
+                            "; its files could not be put back ({failure}); copies are in {place}"
+                        )
                     }
-                    (_, 0, 0) => String::new(),
-                    (_, restored, 0) => format!("; {} put back", count(restored, "file")),
+                    Ok(done) if !done.kept.is_empty() => {
+                        let names: Vec<String> =
+                            done.kept.iter().map(ToString::to_string).collect();
+                        let names = some_of(&names, 3);
+                        format!("; {names} could not be put back; copies are in {place}")
+                    }
+                    Ok(PutBack { restored, .. }) if restored.is_empty() => String::new(),
+                    Ok(PutBack { restored, .. }) => {
+                        let number = count(restored.len(), "file");
+                        format!("; {number} put back (what it left is kept in {place})")
+                    }
                 };
+                let is_whole = put_back.is_ok_and(|done| done.kept.is_empty());
+                done.fate = if is_whole { FixFate::Restored } else { FixFate::Left };
                 done.reason = match &fixed {
                     Ok(()) => format!("it ran, and the check fails all the same{what}"),
                     Err(why) => {
@@ -147,8 +169,8 @@ impl Run<'_, '_, '_> {
     /// Runs a check once more, alone.
     fn again(&mut self, at: usize) -> Result<Ended> {
         let check = self.check(at);
-        let needs = self.needed_keys(at)?;
-        self.views[at] = Some(self.observer.view(self.config(), check, needs)?);
+        let needs = self.needs(at)?;
+        self.views[at] = Some(self.observer.view(self.config(), at, needs)?);
         self.prepare(at);
         let Kind::Run(command) = &check.kind else {
             let (ended, duration_ms) = self.timed(|run| run.look(at));
@@ -172,13 +194,18 @@ impl Run<'_, '_, '_> {
             0 => format!("the fix of `{}` ran", self.check(fixed).name),
             _ => format!("the fix of `{}` changed {}", self.check(fixed).name, some_of(&names, 3)),
         };
-        for at in 0..self.stages.len() {
+        // What is needed comes first, so that what needs it sees its new state.
+        for at in in_order(self.config()) {
             let is_past = self.stages[at] == Stage::Good && at != fixed;
             let Some(old) = self.views[at].as_ref().filter(|_| is_past) else { continue };
             let (key, is_unknown) = (old.key.clone(), old.unknown.is_some());
-            let needs = self.needed_keys(at)?;
-            let view = self.observer.view(self.config(), self.check(at), needs)?;
-            let is_same = view.key == key && !is_unknown && view.unknown.is_none();
+            let needs = self.needs(at)?;
+            let view = self.observer.view(self.config(), at, needs)?;
+            // A fix gives nobody more room or another name.
+            let kind = &self.check(at).kind;
+            let is_apart = matches!(kind, Kind::Disk(_) | Kind::GitIdentity | Kind::PortFree(_));
+            let is_known = !is_unknown && view.unknown.is_none();
+            let is_same = is_apart || view.key == key && is_known;
             self.views[at] = Some(view);
             if !is_same {
                 self.stages[at] = Stage::Waiting;

@@ -15,7 +15,7 @@ use super::outcome::{Ended, Outcome, judged, plain};
 use super::plan::{Chosen, Ready, Stage, ready};
 use super::programs;
 use super::store::{Pass, Store};
-use super::view::{Observer, View};
+use super::view::{Need, Observer, View};
 use crate::base::error::Result;
 use crate::base::group::GroupEnd;
 use crate::base::process::Program;
@@ -37,7 +37,7 @@ pub trait Watcher {
     /// A moment has passed.
     fn tick(&self);
     /// A fix waits for consent; nothing where there is nobody to ask.
-    fn consents(&self, check: &Check, fix: &Fix) -> bool;
+    fn consents(&self, check: &Check, fix: &Fix, failed: &Ended) -> bool;
 }
 
 /// Which fixes run.
@@ -115,6 +115,8 @@ pub(super) struct Run<'a, 'o, 'l> {
     pub(super) views: Vec<Option<View>>,
     pub(super) whys: Vec<Vec<String>>,
     pub(super) ended: Vec<Option<Ended>>,
+    /// Checks that do not belong to the run, so that what they leave behind is not known.
+    is_unknown: Vec<bool>,
     /// Checks that failed and whose fix is to run.
     pub(super) to_fix: Vec<(usize, Ended)>,
     /// Checks whose fix was tried.
@@ -143,6 +145,7 @@ pub fn run(
         stages: vec![Stage::Waiting; checks.len()],
         views: checks.iter().map(|_| None).collect(),
         whys: vec![Vec::new(); checks.len()],
+        is_unknown: vec![false; checks.len()],
         ended: vec![None; checks.len()],
         to_fix: Vec::new(),
         is_fix_tried: vec![false; checks.len()],
@@ -153,22 +156,19 @@ pub fn run(
     };
     for (at, chosen) in chosen.iter().enumerate() {
         match chosen {
-            Chosen::No(why) => {
+            Chosen::No(why) | Chosen::NotHere(why) => {
                 run.stages[at] = Stage::Out;
+                run.is_unknown[at] = matches!(chosen, Chosen::No(_));
                 run.ended[at] = Some(plain(Outcome::LeftOut, why));
             }
             Chosen::For(name) => run.whys[at].push(format!("`{name}` needs it")),
             Chosen::Yes => {}
         }
     }
-    let wanted: Vec<&Check> = checks
-        .iter()
-        .zip(chosen)
-        .filter(|(_, chosen)| !matches!(chosen, Chosen::No(_)))
-        .map(|(check, _)| check)
-        .collect();
+    let wanted: Vec<usize> =
+        (0..checks.len()).filter(|at| run.stages[*at] == Stage::Waiting).collect();
     let _held = site.tools.interrupts.hold_off();
-    run.observer.prepare(&wanted);
+    run.observer.prepare(site.config, &wanted)?;
     std::thread::scope(|scope| run.all(scope))?;
     run.finish()
 }
@@ -225,6 +225,7 @@ impl<'a> Run<'a, '_, '_> {
             if running > 0 {
                 if let Ok(done) = self.done.1.recv_timeout(TICK) {
                     running -= 1;
+                    self.observer.forget_programs();
                     let ended = self.judge(done.at, done.result, done.duration_ms)?;
                     self.settle_end(done.at, ended);
                 }
@@ -235,20 +236,29 @@ impl<'a> Run<'a, '_, '_> {
         }
     }
 
-    /// The names and keys of what a check needs.
-    pub(super) fn needed_keys(&mut self, at: usize) -> Result<Vec<(String, String)>> {
-        let mut keys = Vec::new();
+    /// What a check needs, as it stands now.
+    pub(super) fn needs(&mut self, at: usize) -> Result<Vec<Need>> {
+        let mut needs = Vec::new();
         for need in &self.check(at).needs {
             if self.views[*need].is_none() {
                 // It does not belong to the run; its state counts all the same.
-                let needs = self.needed_keys(*need)?;
-                let view = self.observer.view(self.config(), self.check(*need), needs)?;
-                self.views[*need] = Some(view);
+                let below = self.needs(*need)?;
+                self.views[*need] = Some(self.observer.view(self.config(), *need, below)?);
             }
-            let key = self.views[*need].as_ref().map(|view| view.key.clone()).unwrap_or_default();
-            keys.push((self.check(*need).name.clone(), key));
+            let check = self.check(*need);
+            let view = self.views[*need].as_ref();
+            let leaves_something = matches!(check.kind, Kind::Run(_));
+            let unknown = if self.is_unknown[*need] {
+                Some(format!("`{}`, which it needs, was left out", check.name))
+            } else {
+                view.filter(|view| leaves_something && view.unknown.is_some()).map(|_| {
+                    format!("it needs `{}`, whose state is not known, so it runs", check.name)
+                })
+            };
+            let key = view.map(|view| view.key.clone()).unwrap_or_default();
+            needs.push(Need { name: check.name.clone(), key, unknown });
         }
-        Ok(keys)
+        Ok(needs)
     }
 
     /// Begins a check, or skips it. Says whether a command is running now.
@@ -261,8 +271,8 @@ impl<'a> Run<'a, '_, '_> {
         'a: 'scope,
     {
         let check = self.check(at);
-        let needs = self.needed_keys(at)?;
-        let view = self.observer.view(self.config(), check, needs)?;
+        let needs = self.needs(at)?;
+        let view = self.observer.view(self.config(), at, needs)?;
         let (pass, why) = self.decide(check, &view);
         self.whys[at].extend(why);
         self.views[at] = Some(view);
@@ -388,18 +398,22 @@ impl<'a> Run<'a, '_, '_> {
             });
         };
         let program = Program::new(found, &folder).args(&command.argv[1..]);
-        Ok(program.variable("XTASK_ROOT", root))
+        let program = program.variable("XTASK_ROOT", root);
+        Ok(match self.observer.ceiling() {
+            // A git that is started there finds no repository, wherever that folder lies.
+            Some(above) => program.variable("GIT_CEILING_DIRECTORIES", above),
+            None => program,
+        })
     }
 
     /// A check without a command.
     pub(super) fn look(&mut self, at: usize) -> Ended {
         let check = self.check(at);
-        let manifest = self.views[at].as_ref().map(|view| view.manifest.clone());
-        let manifest = manifest.unwrap_or_default();
         let site = self.site;
         let (root, world) = (self.observer.root(), site.tools.world);
+        let view = self.views[at].as_ref();
         let found: Option<Finding> =
-            kinds::look(check, &manifest, site.repo, world, root, site.around);
+            view.and_then(|view| kinds::look(check, view, site.repo, world, root, site.around));
         match found {
             Some(Ok(words)) => plain(Outcome::Passed, &words),
             Some(Err(words)) => plain(Outcome::Failed, &words),
@@ -434,7 +448,14 @@ impl<'a> Run<'a, '_, '_> {
         ended.inputs = view.file_count();
         ended.key = Some(view.key.clone());
         ended.notes.extend(view.notes.iter().cloned());
-        if ended.outcome != Outcome::Passed || view.unknown.is_some() {
+        if ended.outcome != Outcome::Passed {
+            // Somebody else may have written a pass meanwhile; the last result is this one.
+            if let Err(cause) = self.site.store.forget(self.site.tools.disk, &view.key) {
+                self.cannot_save(&cause.to_string());
+            }
+            return Ok(ended);
+        }
+        if view.unknown.is_some() {
             return Ok(ended);
         }
         let moved = self.moved(at)?;

@@ -1,14 +1,20 @@
 //! The state that is about to be committed, for the checks that run before a commit.
 //!
-//! Where the worktree holds just that, they run in it. Otherwise it is laid out in a folder of its own
-//! under the git folder: what is changed and not staged, or not added at all, neither helps nor harms.
-//! The worktree and the index are never touched.
+//! Where the worktree holds just that, they run in it. Otherwise it is laid out in a folder of its own:
+//! what is changed and not staged, or not added at all, neither helps nor harms. The worktree and the index
+//! are never touched.
+//!
+//! That folder lies with the temporary files, for its owner alone. Below the git folder it would be passed
+//! over by tools that leave out whatever is called `.git`, and a git that is started there would find this
+//! repository, and its worktree.
 
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::perform::Place;
-use crate::base::error::Result;
+use crate::base::digest;
+use crate::base::error::{Context, Error, Result};
 use crate::base::lock::Lock;
 use crate::repo::Repo;
 use crate::sync::run::Tools;
@@ -21,9 +27,33 @@ pub fn place(repo: &Repo, index: &Path, tools: &Tools<'_>) -> Result<(Place, Opt
     if repo.is_as_staged(index)? {
         return Ok((Place::Worktree, None));
     }
-    let folder = repo.state_folder().join("staged");
+    let folder = folder(repo, tools)?;
     let who = format!("pid {}", std::process::id());
     let lock = Lock::acquire(&folder.join("lock"), &who, WAIT, |holder| (tools.waiting)(holder))?;
     let files = repo.lay_out(tools.disk, index, &folder)?;
     Ok((Place::Laid(folder.join("tree"), files), Some(lock)))
+}
+
+/// A folder among the temporary ones that is this worktree's and nobody else's.
+fn folder(repo: &Repo, tools: &Tools<'_>) -> Result<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    let temp = tools.world.variable("TMPDIR").unwrap_or("/tmp");
+    let name = digest::of_parts([repo.root().as_os_str().as_bytes()]);
+    let user = rustix::process::getuid().as_raw();
+    let folder =
+        PathBuf::from(temp).join(format!("xtask-staged-{user}-{}", digest::hex(&name[..8])));
+    let failed = || format!("the folder `{}` cannot be made", folder.display());
+    match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
+        Ok(()) => {}
+        Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {
+            // Anybody can make a folder there: it counts only if nobody else can have.
+            let meta = std::fs::symlink_metadata(&folder).unable(failed)?;
+            if !meta.is_dir() || meta.uid() != user || meta.mode() & 0o077 != 0 {
+                return Err(Error::unable(format!("`{}` is not ours", folder.display()))
+                    .hint("remove it, or set TMPDIR to a folder of your own"));
+            }
+        }
+        Err(cause) => return Err(Error::unable(failed()).because(cause)),
+    }
+    folder.canonicalize().unable(failed)
 }

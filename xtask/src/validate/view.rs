@@ -9,15 +9,18 @@ use std::path::{Path, PathBuf};
 
 use super::key::{FileSeen, Manifest, Seen};
 use super::looks::{self, Looks};
-use super::programs::{self, Programs, Question, SWITCHES, usual_arguments};
+use super::programs::{self, Answer, Looker, Programs, Question, SWITCHES, usual_arguments};
+use super::state::{definition, is_shell, no_state, own_state};
+use super::store::Store;
 use crate::base::digest;
 use crate::base::error::Result;
 use crate::base::files::Disk;
 use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
+use crate::base::signals::Interrupts;
 use crate::base::words::{count, some_of};
 use crate::base::world::World;
-use crate::config::{Check, CommandLine, Kind, ValidateConfig};
+use crate::config::{Check, Kind, ValidateConfig};
 use crate::repo::{Among, FileStat, FoundFiles, Globs, Ignores, Repo};
 use crate::sync::run::Tools;
 
@@ -27,19 +30,17 @@ const MOST_FILES: usize = 200_000;
 /// The longest wait for files to be older than the step of their clock: a little over two seconds.
 const LONGEST_SETTLING_MS: u64 = 2100;
 
-/// Programs that run the one that is named after them, of which their own version says nothing.
-const RUN_OTHERS: [&str; 9] =
-    ["busybox", "doas", "env", "nice", "nohup", "sudo", "time", "timeout", "xargs"];
-
-/// Shells. One that reads a file of the repository depends on that; one that is given its commands
-/// (`sh -c`) runs others.
-const SHELLS: [&str; 6] = ["bash", "dash", "fish", "ksh", "sh", "zsh"];
+/// How many symlinks to folders are followed one after the other.
+const MOST_FOLLOWED: usize = 64;
 
 /// Looks at the states of checks.
 pub struct Observer<'a> {
     repo: &'a Repo,
     world: &'a World,
     progress: &'a dyn Progress,
+    interrupts: &'a Interrupts,
+    /// Where the last passes are, if nothing may be started to look.
+    look_by: Option<&'a Store>,
     root: PathBuf,
     /// The files that were laid out; nothing where the root is the worktree.
     laid: Option<Vec<RepoPath>>,
@@ -61,9 +62,23 @@ pub struct View {
     pub notes: Vec<String>,
     /// How the files looked.
     files: BTreeMap<RepoPath, FileStat>,
+    /// How the folders looked in which they were found.
+    folders: BTreeMap<Vec<u8>, FileStat>,
     /// Where symlinks ended.
     ends: BTreeMap<RepoPath, Option<FileStat>>,
-    questions: Vec<Question>,
+    /// The programs, as they answered.
+    answers: Vec<(Question, Answer)>,
+}
+
+/// A check that another one needs, as it stands in this run.
+#[derive(Clone, Debug)]
+pub struct Need {
+    /// Its name.
+    pub name: String,
+    /// The key of its state.
+    pub key: String,
+    /// Why what it leaves behind is not known, if it is not.
+    pub unknown: Option<String>,
 }
 
 impl<'a> Observer<'a> {
@@ -92,9 +107,30 @@ impl<'a> Observer<'a> {
         memory: PathBuf,
     ) -> Observer<'a> {
         let looks = Looks::read(memory);
-        let (world, progress) = (tools.world, tools.progress);
-        let programs = Programs::default();
-        Observer { repo, world, progress, root, laid, ignores: None, looks, programs }
+        Observer {
+            repo,
+            world: tools.world,
+            progress: tools.progress,
+            interrupts: tools.interrupts,
+            look_by: None,
+            root,
+            laid,
+            ignores: None,
+            looks,
+            programs: Programs::default(),
+        }
+    }
+
+    /// Starts nothing from now on: what programs say of their versions is taken from the last passes,
+    /// where they are the same files.
+    pub fn only_look(&mut self, by: &'a Store) {
+        self.look_by = Some(by);
+    }
+
+    /// The folder above which no repository is to be looked for; nothing in the worktree.
+    #[must_use]
+    pub fn ceiling(&self) -> Option<&Path> {
+        self.laid.as_ref().and_then(|_| self.root.parent())
     }
 
     /// The folder in which checks run.
@@ -107,7 +143,7 @@ impl<'a> Observer<'a> {
         now_ns(self.world)
     }
 
-    /// Forgets what programs said: a fix may have installed others.
+    /// Forgets what programs said: something has run, and may have installed others.
     pub fn forget_programs(&mut self) {
         self.programs.forget();
     }
@@ -122,36 +158,76 @@ impl<'a> Observer<'a> {
         self.looks.write(disk, &|path| path.starts_with(b"/") || used.contains(path))
     }
 
-    /// Looks at the programs of several checks at once, so that those that have to be asked are asked
-    /// side by side.
-    pub fn prepare(&mut self, checks: &[&Check]) {
-        let questions: Vec<Question> =
-            checks.iter().flat_map(|check| questions(check, &self.root, self.world)).collect();
-        let world = self.world;
-        self.programs.look(world, &mut self.looks, &questions, &|| now_ns(world));
+    /// Looks at the programs of several checks at once, so that they are asked side by side.
+    pub fn prepare(&mut self, config: &ValidateConfig, checks: &[usize]) -> Result<()> {
+        let mut questions = Vec::new();
+        for at in checks {
+            questions.extend(self.questions(config, *at)?);
+        }
+        let mut programs = std::mem::take(&mut self.programs);
+        self.ask(&mut programs, &questions);
+        self.programs = programs;
+        Ok(())
     }
 
-    /// The state of a check. `needs` are the names and keys of the checks that it needs.
-    pub fn view(
-        &mut self,
-        config: &ValidateConfig,
-        check: &Check,
-        needs: Vec<(String, String)>,
-    ) -> Result<View> {
-        self.prepare(&[check]);
-        let questions = questions(check, &self.root, self.world);
-        let mut unknown = no_state(config, check);
-        let mut tools = Vec::new();
-        for question in &questions {
-            if let Some(answer) = self.programs.answer(question) {
-                tools.push(answer.seen.clone());
-                unknown = unknown.or_else(|| answer.unknown.clone());
-            }
+    /// The folder in which a check runs.
+    fn folder(&self, check: &Check) -> PathBuf {
+        check.cwd.as_ref().map_or(self.root.clone(), |cwd| cwd.on_disk(&self.root))
+    }
+
+    fn ask(&mut self, programs: &mut Programs, questions: &[Question]) {
+        let (world, interrupts) = (self.world, self.interrupts);
+        let asks = self.look_by.is_none();
+        let looker = Looker { world, asks, stop: &|| interrupts.arrived() };
+        programs.look(&looker, &mut self.looks, questions, &|| now_ns(world));
+    }
+
+    /// The state of a check.
+    pub fn view(&mut self, config: &ValidateConfig, at: usize, needs: Vec<Need>) -> Result<View> {
+        let check = &config.checks[at];
+        self.prepare(config, &[at])?;
+        let mut unknown = no_state(config, at);
+        if matches!(check.kind, Kind::Run(_)) {
+            unknown = unknown.or_else(|| needs.iter().find_map(|need| need.unknown.clone()));
         }
-        let found = self.find(check)?;
+        if let Kind::Run(command) = &check.kind
+            && check.tools.is_empty()
+            && let Some(by) = interpreter(self.world, &command.argv[0], &self.folder(check))
+            && command.argv[0].contains('/')
+            && is_shell(&by)
+        {
+            let script = &command.argv[0];
+            unknown = unknown.or_else(|| {
+                Some(format!("what `{script}` runs is not named by `tools`, so it always runs"))
+            });
+        }
+        let last = self.look_by.and_then(|store| store.last(&self.root, &check.name));
+        let mut answers = Vec::new();
+        for question in self.questions(config, at)? {
+            let Some(mut answer) = self.programs.answer(&question).cloned() else { continue };
+            unknown = unknown.or_else(|| answer.unknown.clone());
+            if let Some(last) = &last {
+                let seen = &mut answer.seen;
+                let same = last.tools.iter().find(|old| {
+                    (&old.name, &old.found, &old.content)
+                        == (&seen.name, &seen.found, &seen.content)
+                });
+                seen.version = same.and_then(|same| same.version.clone());
+            }
+            answers.push((question, answer));
+        }
+        let (found, outside) = self.find(check)?;
+        unknown = unknown.or(outside);
         let mut notes = Vec::new();
         if !found.idle.is_empty() {
             notes.push(format!("`inputs` has {}, which matches nothing", some_of(&found.idle, 3)));
+        }
+        let is_input =
+            |path: &&RepoPath| check.inputs.iter().any(|input| *input == path.to_string());
+        let missing: Vec<String> =
+            found.missing.iter().filter(is_input).map(ToString::to_string).collect();
+        if !missing.is_empty() {
+            notes.push(format!("`inputs` has {}, and there is no such file", some_of(&missing, 3)));
         }
         if let Some((path, why)) = found.unreadable.first() {
             unknown = unknown.or_else(|| Some(format!("`{path}` cannot be looked at ({why})")));
@@ -178,43 +254,96 @@ impl<'a> Observer<'a> {
         if let Kind::EnvVar(more) = &check.kind {
             names.extend(more.iter().cloned());
         }
+        let folder = self.folder(check);
+        let folder = folder.canonicalize().unwrap_or(folder);
+        let mut definition = definition(config, check);
+        definition.push(("folder".to_owned(), escaped(&folder)));
         let manifest = Manifest {
             toolkit: env!("CARGO_PKG_VERSION").to_owned(),
-            root: self.root.as_os_str().as_bytes().escape_ascii().to_string(),
+            root: escaped(&self.root),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-            definition: definition(config, check),
+            definition,
             files,
             env: names.iter().map(|name| (name.clone(), value(name))).collect(),
-            tools,
-            needs,
+            tools: answers.iter().map(|(_, answer)| answer.seen.clone()).collect(),
+            needs: needs.into_iter().map(|need| (need.name, need.key)).collect(),
         };
         let key = manifest.key();
-        Ok(View { manifest, key, unknown, notes, files: found.files, ends, questions })
+        let FoundFiles { files, folders, .. } = found;
+        Ok(View { manifest, key, unknown, notes, files, folders, ends, answers })
     }
 
-    fn find(&mut self, check: &Check) -> Result<FoundFiles> {
-        let mut patterns = check.inputs.clone();
-        if let Kind::File(paths) = &check.kind {
-            patterns.extend(paths.iter().map(ToString::to_string));
+    /// The files of a check, and why they are not all of it, if they are not. A symlink that leads to a
+    /// folder in the repository stands for what is in it.
+    fn find(&mut self, check: &Check) -> Result<(FoundFiles, Option<String>)> {
+        let patterns = check.inputs.iter().map(String::as_str);
+        let mut paths: Vec<RepoPath> = Vec::new();
+        if let Kind::File(named) = &check.kind {
+            paths.extend(named.iter().cloned());
         }
-        patterns.extend(self.words_that_name_files(check));
-        patterns.extend(self.switches(check));
-        if patterns.is_empty() {
-            return Ok(FoundFiles::default());
+        let words = self.words_that_name_files(check);
+        paths.extend(self.switches(check).into_iter().map(RepoPath::new));
+        if check.inputs.is_empty() && paths.is_empty() && words.is_empty() {
+            return Ok((FoundFiles::default(), None));
         }
-        let globs = Globs::new(patterns.iter().map(String::as_str));
-        if let Some(files) = &self.laid {
-            return Ok(globs.find(&self.root, &Among::Laid(files), MOST_FILES));
-        }
-        if self.ignores.is_none() {
+        if self.laid.is_none() && self.ignores.is_none() {
             self.ignores = Some(self.repo.ignores()?);
         }
-        let ignores = self.ignores.as_ref().expect("because it was just read");
-        Ok(globs.find(&self.root, &Among::Worktree(ignores), MOST_FILES))
+        // What git ignores is what a command makes, more often than what it reads.
+        let is_read = |path: &RepoPath| match (&self.laid, &self.ignores) {
+            (Some(files), _) => files.contains(path),
+            (None, ignores) => !ignores.as_ref().is_some_and(|all| all.is_ignored(path, false)),
+        };
+        paths.extend(words.into_iter().map(RepoPath::new).filter(is_read));
+        let mut globs = Globs::new(patterns).and_paths(paths);
+        let mut followed: Vec<RepoPath> = Vec::new();
+        loop {
+            let among = match (&self.laid, &self.ignores) {
+                (Some(files), _) => Among::Laid(files),
+                (None, Some(ignores)) => Among::Worktree(ignores),
+                (None, None) => return Ok((FoundFiles::default(), None)),
+            };
+            let found = globs.clone().find(&self.root, &among, MOST_FILES);
+            let links = found.files.iter().filter(|(_, stat)| kind_of(stat) == FileKind::Symlink);
+            let mut more = Vec::new();
+            let mut outside = None;
+            for (link, _) in links {
+                let Ok(end) = link.on_disk(&self.root).canonicalize() else { continue };
+                if !end.is_dir() {
+                    continue;
+                }
+                match end
+                    .strip_prefix(&self.root)
+                    .ok()
+                    .filter(|inside| !inside.as_os_str().is_empty())
+                {
+                    Some(inside) => more.push(RepoPath::new(inside.as_os_str().as_bytes())),
+                    None => {
+                        outside = Some(format!(
+                            "`{link}` leads to a folder outside, whose content is not looked at"
+                        ));
+                    }
+                }
+            }
+            more.retain(|path| !followed.contains(path));
+            more.sort();
+            more.dedup();
+            if more.is_empty() {
+                return Ok((found, outside));
+            }
+            if followed.len() + more.len() > MOST_FOLLOWED {
+                return Ok((
+                    found,
+                    Some("its `inputs` hold too many symlinks to folders".to_owned()),
+                ));
+            }
+            followed.extend(more.iter().cloned());
+            globs = globs.and_paths(more);
+        }
     }
 
     /// The words of a command that name a file of the repository: it reads them, whatever `inputs`
-    /// says.
+    /// says, unless git ignores them.
     fn words_that_name_files(&self, check: &Check) -> Vec<String> {
         let Kind::Run(command) = &check.kind else { return Vec::new() };
         if command.shell {
@@ -307,7 +436,10 @@ impl<'a> Observer<'a> {
                 let (stat, content) = looks::read(&end).map_err(failed)?;
                 (Some(stat), Some(digest::hex(&content)))
             }
-            _ => (None, None),
+            // That it leads to a folder is not the same as that it leads nowhere.
+            Some((meta, _)) if meta.is_dir() => (None, Some("a folder".to_owned())),
+            Some(_) => (None, Some("something else".to_owned())),
+            None => (None, None),
         };
         Ok((Seen::Link { target, content }, stat))
     }
@@ -317,8 +449,8 @@ impl<'a> Observer<'a> {
         let now = self.now_ns();
         let files = view.files.values().chain(view.ends.values().flatten());
         let files = files.map(|stat| looks::unsettled_for(stat, now)).max().unwrap_or(0);
-        let answers = view.questions.iter().filter_map(|question| self.programs.answer(question));
-        let programs = answers.map(|answer| programs::unsettled_for(answer, now)).max();
+        let answers = view.answers.iter();
+        let programs = answers.map(|(_, answer)| programs::unsettled_for(answer, now)).max();
         let longest = files.max(programs.unwrap_or(0));
         if longest > 0 {
             let ms = u64::try_from(longest / 1_000_000 + 1).unwrap_or(0).min(LONGEST_SETTLING_MS);
@@ -326,15 +458,14 @@ impl<'a> Observer<'a> {
         }
     }
 
-    /// What looks different now, each file and program; nothing means that all of it stayed as it was.
+    /// What looks different now, each file, folder and program; nothing means that all of it stayed as
+    /// it was.
     pub fn moved(&mut self, check: &Check, view: &View) -> Result<Vec<String>> {
-        let found = self.find(check)?;
+        let (found, _) = self.find(check)?;
         let mut moved: Vec<String> = Vec::new();
         for (path, stat) in &view.files {
-            match found.files.get(path) {
-                None => moved.push(format!("`{path}`")),
-                Some(now) if now != stat => moved.push(format!("`{path}`")),
-                Some(_) => {}
+            if found.files.get(path) != Some(stat) {
+                moved.push(format!("`{path}`"));
             }
         }
         let is_new = |path: &&RepoPath| !view.files.contains_key(*path);
@@ -347,10 +478,28 @@ impl<'a> Observer<'a> {
                 moved.push(format!("what `{path}` leads to"));
             }
         }
-        for question in &view.questions {
-            let before = self.programs.answer(question);
-            if before.is_some_and(|before| !programs::same_as_before(self.world, question, before))
-            {
+        if moved.is_empty() {
+            // Something came and went, or was swapped for a while.
+            let is_other = |(folder, stat): &(&Vec<u8>, &FileStat)| {
+                let now = found.folders.get(*folder);
+                now.is_none_or(|now| {
+                    (now.inode, now.mtime_ns, now.ctime_ns)
+                        != (stat.inode, stat.mtime_ns, stat.ctime_ns)
+                })
+            };
+            let name = |folder: &[u8]| match folder {
+                b"" => "the root folder".to_owned(),
+                folder => format!("the folder `{}`", String::from_utf8_lossy(folder)),
+            };
+            let others = view.folders.iter().filter(is_other);
+            moved.extend(others.map(|(folder, _)| name(folder)));
+        }
+        let questions: Vec<Question> =
+            view.answers.iter().map(|(question, _)| question.clone()).collect();
+        let mut programs = Programs::default();
+        self.ask(&mut programs, &questions);
+        for (question, before) in &view.answers {
+            if programs.answer(question) != Some(before) {
                 moved.push(format!("the program `{}`", question.name));
             }
         }
@@ -358,9 +507,75 @@ impl<'a> Observer<'a> {
         moved.dedup();
         Ok(moved)
     }
+
+    /// The programs of a check, and how each is asked. Who cannot be skipped is asked nothing: an
+    /// answer would be of no use, and a program that knows no `--version` might do its work.
+    fn questions(&mut self, config: &ValidateConfig, at: usize) -> Result<Vec<Question>> {
+        let check = &config.checks[at];
+        let folder = self.folder(check);
+        let question = |name: &str, asks: bool| Question {
+            name: name.to_owned(),
+            folder: folder.clone(),
+            arguments: if asks { usual_arguments(name) } else { None },
+        };
+        let mut all = Vec::new();
+        match &check.kind {
+            Kind::Run(_) if own_state(check).is_some() => return Ok(all),
+            Kind::Run(command) => {
+                let name = &command.argv[0];
+                all.push(question(name, self.may_be_asked(check, name)?));
+                if let Some(name) = interpreter(self.world, name, &folder) {
+                    all.push(question(&name, true));
+                }
+                // A file elsewhere that the command reads is what its content is.
+                let words = command.argv[1..].iter().filter(|_| !command.shell);
+                let elsewhere = words.filter(|word| {
+                    word.starts_with('/') && Path::new(word).metadata().is_ok_and(|m| m.is_file())
+                });
+                all.extend(elsewhere.map(|word| question(word, false)));
+            }
+            Kind::Tool { tool, ask, .. } => {
+                all.push(question(tool, ask.is_none()));
+                if let Some(ask) = ask {
+                    let arguments = Some(ask.argv[1..].to_vec());
+                    all.push(Question { arguments, ..question(&ask.argv[0], false) });
+                }
+            }
+            _ => {}
+        }
+        // A path that a check names as its tool is one from the root, as its inputs are.
+        all.extend(check.tools.iter().map(|name| Question {
+            folder: if name.contains('/') { self.root.clone() } else { folder.clone() },
+            ..question(name, true)
+        }));
+        Ok(all)
+    }
+
+    /// Whether the program of a command can be asked for its version: one on PATH, or one that was put
+    /// into the worktree. A script that git tracks is what its content is.
+    fn may_be_asked(&mut self, check: &Check, name: &str) -> Result<bool> {
+        if !name.contains('/') {
+            return Ok(true);
+        }
+        let Some(path) = path_from_root(check.cwd.as_ref(), name).map(RepoPath::new) else {
+            return Ok(true);
+        };
+        if let Some(files) = &self.laid {
+            return Ok(!files.contains(&path));
+        }
+        if self.ignores.is_none() {
+            self.ignores = Some(self.repo.ignores()?);
+        }
+        Ok(!self.ignores.as_ref().is_some_and(|ignores| ignores.tracks(&path)))
+    }
 }
 
 impl View {
+    /// Why what programs said of their versions counts for nothing.
+    pub fn failures(&self) -> impl Iterator<Item = &str> {
+        self.answers.iter().filter_map(|(_, answer)| answer.failure.as_deref())
+    }
+
     /// How many files it covers.
     #[must_use]
     pub fn file_count(&self) -> usize {
@@ -372,6 +587,11 @@ fn now_ns(world: &World) -> i64 {
     i64::try_from((world.clock)().as_nanos()).unwrap_or(i64::MAX)
 }
 
+fn escaped(path: &Path) -> String {
+    path.as_os_str().as_bytes().escape_ascii().to_string()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum FileKind {
     Regular,
     Symlink,
@@ -406,38 +626,6 @@ fn path_from_root(cwd: Option<&RepoPath>, word: &str) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join("/"))
 }
 
-/// The programs of a check, and how each is asked.
-fn questions(check: &Check, root: &Path, world: &World) -> Vec<Question> {
-    let folder = check.cwd.as_ref().map_or(root.to_path_buf(), |cwd| cwd.on_disk(root));
-    let question = |name: &str| Question {
-        name: name.to_owned(),
-        folder: folder.clone(),
-        arguments: usual_arguments(name),
-    };
-    let mut all = Vec::new();
-    match &check.kind {
-        Kind::Run(command) => {
-            all.push(question(&command.argv[0]));
-            all.extend(interpreter(world, &command.argv[0], &folder).map(|name| question(&name)));
-        }
-        Kind::Tool { tool, ask, .. } => {
-            let arguments = ask.as_ref().map(|ask| ask.argv[1..].to_vec());
-            let name = ask.as_ref().map_or(tool, |ask| &ask.argv[0]);
-            all.push(question(tool));
-            if let Some(arguments) = arguments {
-                all.push(Question { arguments: Some(arguments), ..question(name) });
-            }
-        }
-        _ => {}
-    }
-    // A path that a check names as its tool is one from the root, as its inputs are.
-    all.extend(check.tools.iter().map(|name| Question {
-        folder: if name.contains('/') { root.to_path_buf() } else { folder.clone() },
-        ..question(name)
-    }));
-    all
-}
-
 /// What reads a script, by its first line.
 fn interpreter(world: &World, name: &str, folder: &Path) -> Option<String> {
     use std::io::Read;
@@ -455,72 +643,6 @@ fn interpreter(world: &World, name: &str, folder: &Path) -> Option<String> {
 
 fn check_has_no_tool(check: &Check) -> bool {
     !matches!(check.kind, Kind::Tool { .. })
-}
-
-/// Why the state of a check is not known whatever is looked at; nothing where it can be.
-#[must_use]
-pub fn no_state(config: &ValidateConfig, check: &Check) -> Option<String> {
-    match &check.kind {
-        Kind::Run(_) if check.inputs.is_empty() && check.tools.is_empty() => {
-            Some("it names no `inputs` and no `tools`, so it always runs".to_owned())
-        }
-        Kind::Run(command) if check.tools.is_empty() && runs_others(command) => Some(format!(
-            "what `{}` runs is not named by `tools`, so it always runs",
-            if command.shell { "a shell" } else { &command.argv[0] }
-        )),
-        Kind::Run(_) => check.needs.iter().find_map(|need| {
-            let need = &config.checks[*need];
-            let leaves_a_state = matches!(need.kind, Kind::Run(_));
-            no_state(config, need).filter(|_| leaves_a_state).map(|_| {
-                format!("it needs `{}`, whose state is not known, so it always runs", need.name)
-            })
-        }),
-        Kind::Tool { .. } | Kind::File(_) | Kind::EnvVar(_) => None,
-        _ => Some("it looks at what is outside of any file, so it always runs".to_owned()),
-    }
-}
-
-fn runs_others(command: &CommandLine) -> bool {
-    let program = command.argv[0].rsplit('/').next().unwrap_or_default();
-    let is_given = |word: &String| word.starts_with('-') && word.contains('c');
-    let is_told = SHELLS.contains(&program) && command.argv[1..].iter().any(is_given);
-    command.shell || is_told || RUN_OTHERS.contains(&program)
-}
-
-/// What a check says about itself, as far as its result depends on it.
-fn definition(config: &ValidateConfig, check: &Check) -> Vec<(String, String)> {
-    let mut all: Vec<(String, String)> = Vec::new();
-    let mut put = |name: &str, value: &str| all.push((name.to_owned(), value.to_owned()));
-    put("name", &check.name);
-    match &check.kind {
-        Kind::Run(command) => {
-            put("kind", if command.shell { "shell" } else { "run" });
-            command.argv.iter().for_each(|argument| put("argument", argument));
-        }
-        Kind::Tool { tool, version, ask } => {
-            put("kind", "tool");
-            put("tool", tool);
-            put("version", &version.as_ref().map(ToString::to_string).unwrap_or_default());
-            put("ask", ask.as_ref().map_or("", |ask| &ask.text));
-        }
-        Kind::File(paths) => {
-            put("kind", "file");
-            paths.iter().for_each(|path| put("file", &path.to_string()));
-        }
-        Kind::EnvVar(_) => put("kind", "env-var"),
-        Kind::Disk(_) => put("kind", "disk"),
-        Kind::PortFree(_) => put("kind", "port-free"),
-        Kind::GitIdentity => put("kind", "git-identity"),
-        Kind::Hooks => put("kind", "hooks"),
-        Kind::Sync => put("kind", "sync"),
-        Kind::Branches => put("kind", "branches"),
-    }
-    put("cwd", &check.cwd.as_ref().map(ToString::to_string).unwrap_or_default());
-    check.inputs.iter().for_each(|pattern| put("inputs", pattern));
-    check.tools.iter().for_each(|name| put("tools", name));
-    check.env.iter().for_each(|name| put("env", name));
-    check.needs.iter().for_each(|need| put("needs", &config.checks[*need].name));
-    all
 }
 
 #[cfg(test)]

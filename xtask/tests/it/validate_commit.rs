@@ -150,3 +150,57 @@ fn who_switched_hooks_off_or_has_no_such_checks_is_left_alone() {
     let ran = repo.try_git(&["commit", "-q", "--allow-empty", "-m", "y"]).status(0);
     ran.says("pre-commit did nothing").says("setup/validate.toml");
 }
+
+/// What is checked elsewhere lies below no git folder, and git finds no repository from there.
+#[test]
+fn a_git_in_a_check_finds_no_repository_to_harm() {
+    let lab = Lab::new();
+    let log = lab.path("log");
+    let repo = hooked(&lab);
+    let run =
+        format!("pwd > {log}; git rev-parse --git-dir >> {log} 2>&1; git checkout -- . ; true");
+    let checks = format!(
+        "[[check]]\nname = 'input'\nshell = true\ntools = ['git']\ninputs = ['src/**']\n\
+         hook = 'pre-commit'\nrun = '{run}'\n"
+    );
+    repo.canonical(&[(VALIDATE_FILE, Some(&checks))]);
+    repo.git(&["config", "core.worktree", repo.dir.as_str()]);
+    repo.write("src/app", "unsaved work\n");
+    repo.write("src/staged", "x\n");
+    repo.git(&["add", "src/staged"]);
+    repo.git(&["commit", "-q", "-m", "x"]);
+    assert_eq!(repo.read("src/app"), "unsaved work\n");
+    let said = std::fs::read_to_string(&log).unwrap();
+    let (place, git) = said.split_once('\n').unwrap();
+    assert!(!place.contains(".git") && !place.starts_with(repo.dir.as_str()), "{place}");
+    assert!(git.contains("not a git repository"), "{git}");
+}
+
+/// Files at which git was told not to look are looked at as they will be in the commit.
+#[test]
+fn what_git_does_not_look_at_is_laid_out() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    repo.write("src/input", "bad\n");
+    repo.git(&["commit", "-q", "-a", "--no-verify", "-m", "bad"]);
+    repo.git(&["update-index", "--assume-unchanged", "src/input"]);
+    repo.write("src/input", "good\n");
+    repo.try_git(&["commit", "-q", "--allow-empty", "-m", "x"]).status(1).says("refused");
+}
+
+#[test]
+fn names_that_are_not_text_are_looked_at() {
+    use std::os::unix::ffi::OsStrExt;
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    let checks = "[[check]]\nname = 'input'\nshell = true\ntools = ['grep']\ninputs = ['*.txt']\n\
+                  hook = 'pre-commit'\nrun = '! grep -rq bad .'\n";
+    repo.canonical(&[(VALIDATE_FILE, Some(checks))]);
+    let odd = repo.dir.as_std_path().join(std::ffi::OsStr::from_bytes(b"caf\xe9.txt"));
+    repo.write("loose", "x");
+    for (content, code) in [("good", 0), ("bad", 1), ("good again", 0)] {
+        std::fs::write(&odd, content).unwrap();
+        repo.git(&["add", "--", "*.txt"]);
+        repo.try_git(&["commit", "-q", "-m", content]).status(code);
+    }
+}

@@ -33,7 +33,7 @@ fn a_safe_fix_runs_and_can_be_taken_back() {
     repo.xtask(&["undo", "--list"]).success().says(&run).says("fix of `c`");
     repo.xtask(&["validate", "--undo", &run, "--dry-run"]).success().says("src/out");
     assert_eq!(repo.read("src/out"), "good\n");
-    repo.xtask(&["validate", "--undo", &run]).success().says("taken back: 2 files");
+    repo.xtask(&["validate", "--undo", &run]).success().says("2 files put back");
     assert_eq!(files(repo.dir.as_std_path()), before);
     repo.xtask(&["validate", "--undo", &run]).success().says("taken back already");
     repo.xtask(&["validate", "--undo", "last"]).status(1).says("there is no fix to take back");
@@ -48,7 +48,7 @@ fn what_was_changed_since_stays() {
     repo.xtask(&["validate"]).success();
     repo.write("src/new", "mine, too\n");
     let ran = repo.xtask(&["validate", "--undo", "last"]).status(1);
-    ran.says("1 file changed since and left alone").says("src/new");
+    ran.says("1 file put back").says("`src/new` was changed since, and stays");
     assert_eq!(
         (repo.read("src/out"), repo.read("src/new")),
         ("mine\n".into(), "mine, too\n".into())
@@ -169,4 +169,64 @@ fn what_cannot_be_saved_is_not_fixed() {
     let run = fs::read_dir(fixes).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
     let mode = fs::metadata(run.join("1/before")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
+}
+
+/// What somebody wrote while a fix ran, and the fix was put back, is kept.
+#[test]
+fn what_is_written_while_a_fix_runs_is_not_lost() {
+    let lab = Lab::new();
+    let (begun, go) = (lab.path("begun"), lab.path("go"));
+    let run = format!("touch {begun}; while ! test -e {go}; do sleep 0.01; done; exit 1");
+    let repo = scene(&lab, &with_fix(&run, "safe", "'src/out'"));
+    repo.write("src/out", "before\n");
+    let mut child = start(&repo, &["validate"]);
+    wait_for("the fix", || begun.exists());
+    repo.write("src/out", "mine, while it ran\n");
+    fs::write(&go, "").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_eq!(repo.read("src/out"), "before\n");
+    let kept = files(&repo.git_folder().join("xtask/fixes"));
+    assert!(kept.values().any(|(_, content)| content == "mine, while it ran\\n"), "{kept:?}");
+}
+
+/// A fix may turn anything into anything; in vain, all of it is as it was.
+#[test]
+fn whatever_a_fix_makes_of_things_is_put_back() {
+    for run in [
+        "rm src/out; mkdir src/out; echo x > src/out/x",
+        "rm -r src/deep; echo x > src/deep",
+        "rm -r src/deep; ln -s elsewhere src/deep",
+        "rm -r src/deep; mkfifo src/deep",
+        "rm -r src/hollow",
+        "mkfifo src/pipe; echo worse > src/out",
+        "rm src/link; mkdir src/link; mkfifo src/link/pipe",
+    ] {
+        let lab = Lab::new();
+        let repo = scene(&lab, &with_fix(run, "safe", "'src'"));
+        repo.write("src/out", "mine\n");
+        repo.write("src/deep/er/x", "deep\n");
+        repo.link("app", "src/link");
+        fs::create_dir(repo.dir.join("src/hollow")).unwrap();
+        let before = files(repo.dir.as_std_path());
+        let ran = repo.xtask(&["validate", "--json"]).status(1);
+        assert_eq!(ran.json()["checks"][0]["fix"]["outcome"], "restored", "{run}: {}", ran.out);
+        assert_eq!(files(repo.dir.as_std_path()), before, "{run}");
+        assert!(repo.has("src/hollow"), "{run}");
+    }
+}
+
+/// A fix that made more than can be looked at has worked all the same.
+#[test]
+fn a_fix_that_makes_very_much_is_no_failure() {
+    let lab = Lab::new();
+    let run = "mkdir -p many; i=0; while test $i -lt 10001; do : > many/$i; i=$((i+1)); done; \
+               echo good > src/out";
+    let repo = scene(&lab, &with_fix(run, "safe", "'many', 'src/out'"));
+    repo.write("src/out", "mine\n");
+    let ran = repo.xtask(&["validate", "--json"]).success();
+    assert_eq!(outcomes(&ran), "c=fixed");
+    let reason = ran.json()["checks"][0]["fix"]["reason"].to_string();
+    assert!(reason.contains("more than can be looked at"), "{reason}");
+    repo.xtask(&["validate", "--undo", "last"]).success();
+    assert_eq!(repo.read("src/out"), "mine\n");
 }

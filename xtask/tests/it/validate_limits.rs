@@ -300,7 +300,7 @@ impl Watcher for Nobody {
     fn started(&self, _check: &Check) {}
     fn ended(&self, _check: &Check, _ended: &Ended) {}
     fn tick(&self) {}
-    fn consents(&self, _check: &Check, _fix: &Fix) -> bool {
+    fn consents(&self, _check: &Check, _fix: &Fix, _failed: &Ended) -> bool {
         true
     }
 }
@@ -390,4 +390,94 @@ fn a_failing_disk_changes_no_result_and_loses_no_byte() {
             }
         }
     }
+}
+
+/// A program that cannot say its version can do nothing else either, whatever numbers it prints.
+#[test]
+fn a_broken_tool_is_no_tool() {
+    let lab = Lab::new();
+    let repo = scene(&lab, "[[check]]\nname = 'c'\ntool = 'judge'\nversion = '>=3'\n");
+    let bin = lab.place("bin");
+    let path = format!("{}:{}", bin.dir, std::env::var("PATH").unwrap());
+    for (script, words) in [
+        ("echo \"version 3.12.0 is not installed\"; exit 1", "ended with 1: version 3.12.0"),
+        ("kill -11 $$", "signal 11 ended"),
+        ("echo nothing", "says no version that can be read"),
+    ] {
+        bin.write_executable("judge", &format!("#!/bin/sh\n{script}\n"));
+        let ran = repo.xtask_with(&["validate"], &[("PATH", &path)]).status(1);
+        ran.says(words);
+    }
+}
+
+/// A look starts nothing: a program that knows no `--version` might do its work.
+#[test]
+fn a_dry_run_asks_no_program() {
+    let lab = Lab::new();
+    let repo = scene(
+        &lab,
+        &check("c", "run = 'judge src/input'\ninputs = ['src/input']\ntools = ['judge']"),
+    );
+    let bin = lab.place("bin");
+    let asked = lab.path("asked");
+    bin.write_executable("judge", &format!("#!/bin/sh\necho 1.0\necho x >> {asked}\n"));
+    let path = format!("{}:{}", bin.dir, std::env::var("PATH").unwrap());
+    let with = |args: &[&str]| repo.xtask_with(args, &[("PATH", &path)]).success();
+    with(&["validate", "--dry-run", "--fast"]).says("1 check would run");
+    assert!(!asked.exists());
+    with(&["validate"]);
+    let before = fs::read_to_string(&asked).unwrap();
+    with(&["validate", "--dry-run", "--fast"]).says("1 skipped as unchanged");
+    assert_eq!(fs::read_to_string(&asked).unwrap(), before);
+}
+
+#[test]
+fn pipes_in_the_place_of_state_hold_nobody_up() {
+    let lab = Lab::new();
+    let repo = scene(&lab, &check("c", "run = 'true'\ninputs = ['src/**']"));
+    let json = repo.xtask(&["validate", "--json"]).success().json();
+    let key = json["checks"][0]["key"].as_str().unwrap().to_owned();
+    for name in
+        [format!("validate/results/{key}"), "validate/looks".into(), "validate-history".into()]
+    {
+        let path = repo.git_folder().join("xtask").join(name);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(repo.run("mkfifo", &[path.to_str().unwrap()], &[]).code, Some(0));
+    }
+    repo.xtask(&["validate", "--fast"]).success();
+    repo.xtask(&["status"]).success();
+    repo.xtask(&["validate", "--history"]).success();
+}
+
+/// Every check needs two that need the same two, and so on: the ways double with each layer.
+#[test]
+fn many_ways_to_the_same_need_are_one() {
+    let lab = Lab::new();
+    let mut text = String::new();
+    for layer in 0..40 {
+        for side in ["l", "r"] {
+            let below = layer - 1;
+            let needs = if layer == 0 { String::new() } else { format!("'l{below}', 'r{below}'") };
+            let more = format!("run = 'true'\ninputs = ['src/app']\nneeds = [{needs}]");
+            text.push_str(&check(&format!("{side}{layer}"), &more));
+        }
+    }
+    let repo = scene(&lab, &text);
+    repo.xtask(&["validate", "--list"]).success();
+    repo.xtask(&["validate"]).success().says("healthy: 80 checks");
+    repo.xtask(&["validate", "--fast"]).success().says("80 skipped as unchanged");
+}
+
+/// A report goes into what was named, and does not take its place.
+#[test]
+fn reports_go_into_what_was_named() {
+    let lab = Lab::new();
+    let repo = scene(&lab, &check("c", "run = 'true'"));
+    repo.write("real.xml", "");
+    repo.link("real.xml", "link.xml");
+    repo.xtask(&["validate", "--junit", "link.xml", "--sarif", "/dev/null"]).success();
+    assert!(repo.read("real.xml").contains("<testsuites"));
+    assert!(repo.dir.join("link.xml").symlink_metadata().unwrap().is_symlink());
+    use std::os::unix::fs::FileTypeExt;
+    assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
 }

@@ -424,3 +424,245 @@ fn a_need_in_another_state() {
     repo.write("src/input", "bad!\n");
     assert_eq!(fast(&repo), "failed");
 }
+
+/// The check `c` of this text passes and is skipped; after the disturbance it runs again.
+#[track_caller]
+fn is_seen(checks: &str, prepare: impl Fn(&Place<'_>), disturb: impl Fn(&Place<'_>)) {
+    let lab = Lab::new();
+    let repo = scene(&lab, checks);
+    prepare(&repo);
+    settle(&repo);
+    disturb(&repo);
+    let now = fast(&repo);
+    assert_ne!(now, "cached", "{checks}");
+}
+
+#[test]
+fn paths_with_signs_of_globs_in_them_are_paths() {
+    for name in ["[id].tsx", "{a,b}", "a*b", "!x", "a\\b"] {
+        let text = format!("[[check]]\nname = 'c'\nfile = 'pages/{name}'\n");
+        let file = format!("pages/{name}");
+        is_seen(&text, |repo| repo.write(&file, "x"), |repo| repo.remove(&file));
+    }
+    is_seen(
+        "[[check]]\nname = 'c'\ncwd = 'routes/[id]'\nrun = 'cat check'\ninputs = ['src/app']\n",
+        |repo| repo.write("routes/[id]/check", "x"),
+        |repo| repo.write("routes/[id]/check", "y"),
+    );
+}
+
+#[test]
+fn symlinks_to_folders_stand_for_what_is_in_them() {
+    let text = "[[check]]\nname = 'c'\nrun = 'true'\ninputs = ['src/**']\n";
+    is_seen(
+        text,
+        |repo| {
+            repo.write("data/deep/x", "1");
+            repo.link("../data", "src/data");
+        },
+        |repo| repo.write("data/deep/x", "2"),
+    );
+    is_seen(
+        "[[check]]\nname = 'c'\nfile = 'env'\n",
+        |repo| {
+            repo.write("real/x", "1");
+            repo.link("real", "env");
+        },
+        |repo| fs::remove_dir_all(repo.dir.join("real")).unwrap(),
+    );
+    is_seen(
+        "[[check]]\nname = 'c'\ncwd = 'app'\nrun = 'true'\ninputs = ['src/app']\n",
+        |repo| {
+            repo.write("v1/x", "1");
+            repo.write("v2/x", "1");
+            repo.link("v1", "app");
+        },
+        |repo| {
+            repo.remove("app");
+            repo.link("v2", "app");
+        },
+    );
+    // What lies outside is not looked at, so nothing is skipped.
+    let lab = Lab::new();
+    let repo = scene(&lab, text);
+    repo.link(lab.path("home").as_str(), "src/out");
+    assert_eq!((fast(&repo).as_str(), fast(&repo).as_str()), ("passed", "passed"));
+}
+
+#[test]
+fn what_is_ignored_in_a_folder_that_is_named() {
+    is_seen(
+        "[[check]]\nname = 'c'\nrun = 'true'\ninputs = ['gen']\n",
+        |repo| {
+            repo.write(".gitignore", "gen/*\n!gen/.gitkeep\n");
+            repo.write("gen/.gitkeep", "");
+            repo.write("gen/x", "1");
+        },
+        |repo| repo.write("gen/x", "2"),
+    );
+}
+
+/// A file that comes and goes, and a folder that is swapped, while the check runs.
+#[test]
+fn what_comes_and_goes_while_the_check_runs() {
+    for is_swap in [false, true] {
+        let lab = Lab::new();
+        let repo = scene(&lab, &slow(&lab));
+        repo.write("other/input", "good\n");
+        repo.write("src/input", "bad!\n");
+        let mut run = start(&repo, &["validate", "--fast"]);
+        wait_for("the check", || lab.path("begun").exists());
+        let swap =
+            |from: &str, to: &str| fs::rename(repo.dir.join(from), repo.dir.join(to)).unwrap();
+        if is_swap {
+            swap("src", "aside");
+            swap("other", "src");
+        } else {
+            swap("src/input", "aside");
+            repo.write("src/input", "good\n");
+        }
+        fs::write(lab.path("go"), "").unwrap();
+        assert!(run.wait().unwrap().success());
+        if is_swap {
+            swap("src", "other");
+            swap("aside", "src");
+        } else {
+            repo.remove("src/input");
+            swap("aside", "src/input");
+        }
+        assert_eq!(fast(&repo), "failed");
+    }
+}
+
+const BUILD: &str = "[[check]]\nname = 'c'\nrun = 'grep -q good out'\ninputs = ['src/app']\n\
+                     needs = ['build']\n[[check]]\nname = 'build'\nrun = 'cp src/input out'\n\
+                     inputs = ['src/input']\n";
+
+/// The pass of a check was that of a stale build, because what it needs was left out.
+#[test]
+fn a_need_that_was_left_out() {
+    let lab = Lab::new();
+    let repo = scene(&lab, BUILD);
+    repo.write(".gitignore", "/out\n");
+    settle(&repo);
+    repo.write("src/input", "bad!\n");
+    repo.xtask(&["validate", "--skip", "build", "--no-fix"]).success();
+    assert_eq!(fast(&repo), "failed");
+}
+
+/// What a need leaves behind is not known, so nothing that needs it is skipped.
+#[test]
+fn a_need_whose_state_is_not_known() {
+    let lab = Lab::new();
+    let unknown = BUILD.replace("inputs = ['src/input']", "");
+    let repo = scene(&lab, &unknown);
+    assert_eq!((fast(&repo).as_str(), fast(&repo).as_str()), ("passed", "passed"));
+}
+
+/// A fix changes what a check depends on that passed, and stands in the file before what it needs.
+#[test]
+fn a_fix_changes_what_a_need_depends_on() {
+    let lab = Lab::new();
+    let text = "[[check]]\nname = 'c'\nrun = 'grep -q good copy'\ninputs = ['src/app']\nneeds = ['a']\n\
+                [[check]]\nname = 'a'\nrun = 'cp src/input copy'\ninputs = ['src/input']\n\
+                [[check]]\nname = 'late'\nphase = 'platform'\nrun = 'test -e done'\ninputs = ['done']\n\
+                fix = { run = 'sh spoil', risk = 'safe', writes = ['done', 'src/input'] }\n";
+    let repo = scene(&lab, text);
+    repo.write("spoil", "echo bad > src/input\ntouch done\n");
+    let ran = repo.xtask(&["validate", "--json"]).status(1);
+    assert_eq!(ran.json()["checks"][0]["outcome"], "failed", "{}", ran.out);
+}
+
+/// Another version of a tool is installed while the run goes on, and taken back afterwards.
+#[test]
+fn a_tool_that_changes_between_two_checks() {
+    let lab = Lab::new();
+    let bin = lab.place("bin");
+    let version = lab.path("version");
+    let text = format!(
+        "[[check]]\nname = 'c'\nphase = 'quality'\nrun = 'judge src/input'\ninputs = ['src/input']\n\
+         tools = ['judge']\n\
+         [[check]]\nname = 'install'\nphase = 'environment'\nrun = 'cp src/two {version}'\n"
+    );
+    let repo = scene(&lab, &text);
+    repo.write("src/two", "2\n");
+    fs::create_dir_all(&bin.dir).unwrap();
+    fs::write(&version, "1\n").unwrap();
+    bin.write(
+        "judge",
+        format!("#!/bin/sh\ntest \"$1\" = --version && exec cat {version}\ngrep -q 2 {version}\n"),
+    );
+    bin.make_executable("judge");
+    let path = format!("{}:{}", bin.dir, std::env::var("PATH").unwrap());
+    let variables = [("PATH", path.as_str())];
+    repo.xtask_with(&["validate"], &variables).success();
+    fs::write(&version, "1\n").unwrap();
+    let ran =
+        repo.xtask_with(&["validate", "--fast", "--only", "c", "--json"], &variables).status(1);
+    assert_eq!(ran.json()["checks"][1]["outcome"], "failed", "{}", ran.out);
+}
+
+/// What lies in the worktree without being git's is asked for its version; a script that runs others has
+/// to name them.
+#[test]
+fn tools_in_the_worktree() {
+    let library = |version: u32| {
+        format!("#!/usr/bin/env python3\nimport sys\nexec(open('env/lib').read())\n# {version}\n")
+    };
+    let lab = Lab::new();
+    let repo =
+        scene(&lab, "[[check]]\nname = 'c'\nrun = 'env/mypy src/input'\ninputs = ['src/input']\n");
+    repo.write(".gitignore", "/env/\n");
+    repo.write("env/mypy", library(1));
+    repo.write("env/lib", "print('1.0')");
+    repo.make_executable("env/mypy");
+    settle(&repo);
+    repo.write("env/lib", "print('2.0')");
+    assert_eq!(fast(&repo), "passed");
+
+    for run in ["./check.sh", "sh check.sh", "setsid -w cat src/input", "env cat src/input"] {
+        let lab = Lab::new();
+        let text = format!("[[check]]\nname = 'c'\nrun = '{run}'\ninputs = ['src/input']\n");
+        let repo = scene(&lab, &text);
+        repo.write("check.sh", "#!/bin/sh\ncat src/input\n");
+        repo.make_executable("check.sh");
+        assert_eq!((fast(&repo).as_str(), fast(&repo).as_str()), ("passed", "passed"), "{run}");
+        repo.write("setup/validate.toml", format!("{text}tools = ['cat']\n"));
+        settle(&repo);
+    }
+}
+
+/// PATH is read as the command would read it, from the folder in which it starts.
+#[test]
+fn a_folder_of_path_that_is_relative() {
+    let lab = Lab::new();
+    let repo = scene(
+        &lab,
+        "[[check]]\nname = 'c'\ncwd = 'web'\nrun = 'judge'\ninputs = ['src/input']\ntools = ['cat']\n",
+    );
+    for folder in ["bin", "web/bin"] {
+        repo.write(&format!("{folder}/judge"), "#!/bin/sh\nexit 0\n");
+        repo.make_executable(&format!("{folder}/judge"));
+    }
+    let path = format!("bin:{}", std::env::var("PATH").unwrap());
+    let with = || fast_with(&repo, &[("PATH", path.as_str())]);
+    assert_eq!((with().as_str(), with().as_str()), ("passed", "cached"));
+    repo.write("web/bin/judge", "#!/bin/sh\ntest \"$1\" = --version\n");
+    assert_eq!(with(), "failed");
+}
+
+#[test]
+fn a_file_elsewhere_that_the_command_names() {
+    let lab = Lab::new();
+    let judge = lab.path("judge.grep");
+    let repo = scene(
+        &lab,
+        &format!(
+            "[[check]]\nname = 'c'\nrun = 'grep -q -f {judge} src/input'\ninputs = ['src/input']\n"
+        ),
+    );
+    fs::write(&judge, "good\n").unwrap();
+    settle(&repo);
+    fs::write(&judge, "bad\n").unwrap();
+    assert_eq!(fast(&repo), "failed");
+}

@@ -236,6 +236,12 @@ impl Place<'_> {
         symlink(target, path).unwrap();
     }
 
+    /// A script, in one go.
+    pub fn write_executable(&self, path: &str, content: &str) {
+        self.write(path, content);
+        self.make_executable(path);
+    }
+
     pub fn make_executable(&self, path: &str) {
         fs::set_permissions(self.dir.join(path), fs::Permissions::from_mode(0o755)).unwrap();
     }

@@ -1,0 +1,150 @@
+//! What can be said of the state of a check without looking at anything: whether it can be known at all,
+//! and what the check says about itself *(pure)*.
+
+use crate::config::{Check, CommandLine, Kind, ValidateConfig};
+
+/// Programs that run others, of which their own version says nothing, and with which first arguments;
+/// none means with any.
+const RUN_OTHERS: [(&str, &[&str]); 45] = [
+    ("bun", &["run", "x", "test"]),
+    ("bundle", &["exec"]),
+    ("bunx", &[]),
+    ("busybox", &[]),
+    ("chrt", &[]),
+    ("deno", &["run", "task"]),
+    ("direnv", &["exec"]),
+    ("doas", &[]),
+    ("docker", &[]),
+    ("env", &[]),
+    ("flock", &[]),
+    ("hatch", &["run"]),
+    ("ionice", &[]),
+    ("just", &[]),
+    ("make", &[]),
+    ("mise", &["run", "exec", "x"]),
+    ("nice", &[]),
+    ("nohup", &[]),
+    ("nox", &[]),
+    ("npm", &["run", "run-script", "test", "start", "exec", "x"]),
+    ("npx", &[]),
+    ("parallel", &[]),
+    ("pdm", &["run"]),
+    ("pipx", &["run"]),
+    ("pnpm", &["run", "exec", "dlx", "test"]),
+    ("podman", &[]),
+    ("poetry", &["run"]),
+    ("rake", &[]),
+    ("script", &[]),
+    ("setsid", &[]),
+    ("stdbuf", &[]),
+    ("strace", &[]),
+    ("sudo", &[]),
+    ("task", &[]),
+    ("taskset", &[]),
+    ("time", &[]),
+    ("timeout", &[]),
+    ("tox", &[]),
+    ("uv", &["run", "tool"]),
+    ("uvx", &[]),
+    ("watch", &[]),
+    ("xargs", &[]),
+    ("xvfb-run", &[]),
+    ("yarn", &[]),
+    ("nix", &["run", "develop", "shell"]),
+];
+
+/// Shells: what they are for is running others.
+const SHELLS: [&str; 6] = ["bash", "dash", "fish", "ksh", "sh", "zsh"];
+
+/// Why the state of a check is not known whatever is looked at; nothing where it can be.
+#[must_use]
+pub fn no_state(config: &ValidateConfig, at: usize) -> Option<String> {
+    let check = &config.checks[at];
+    if let Some(why) = own_state(check) {
+        return Some(why);
+    }
+    if !matches!(check.kind, Kind::Run(_)) {
+        return None;
+    }
+    // What a command leaves behind whose state is not known is not known either.
+    let mut seen = vec![false; config.checks.len()];
+    let mut open = check.needs.clone();
+    while let Some(need) = open.pop() {
+        if std::mem::replace(&mut seen[need], true) {
+            continue;
+        }
+        let needed = &config.checks[need];
+        if matches!(needed.kind, Kind::Run(_)) && own_state(needed).is_some() {
+            let name = &needed.name;
+            return Some(format!("it needs `{name}`, whose state is not known, so it always runs"));
+        }
+        open.extend(&needed.needs);
+    }
+    None
+}
+
+/// The same, without regard to what the check needs.
+pub(super) fn own_state(check: &Check) -> Option<String> {
+    match &check.kind {
+        Kind::Run(_) if check.inputs.is_empty() && check.tools.is_empty() => {
+            Some("it names no `inputs` and no `tools`, so it always runs".to_owned())
+        }
+        Kind::Run(command) if check.tools.is_empty() && runs_others(command) => Some(format!(
+            "what `{}` runs is not named by `tools`, so it always runs",
+            if command.shell { "a shell" } else { &command.argv[0] }
+        )),
+        Kind::Run(_) | Kind::Tool { .. } | Kind::File(_) | Kind::EnvVar(_) => None,
+        _ => Some("it looks at what is outside of any file, so it always runs".to_owned()),
+    }
+}
+
+/// Whether a program is a shell.
+pub(super) fn is_shell(program: &str) -> bool {
+    SHELLS.contains(&program.rsplit('/').next().unwrap_or_default())
+}
+
+fn runs_others(command: &CommandLine) -> bool {
+    let program = command.argv[0].rsplit('/').next().unwrap_or_default();
+    let first = command.argv[1..].iter().find(|word| !word.starts_with('-'));
+    let is_named = RUN_OTHERS.iter().any(|(name, firsts)| {
+        let is_first = |first: &String| firsts.contains(&first.as_str());
+        *name == program && (firsts.is_empty() || first.is_some_and(is_first))
+    });
+    command.shell || is_named || is_shell(program)
+}
+
+/// What a check says about itself, as far as its result depends on it.
+pub(super) fn definition(config: &ValidateConfig, check: &Check) -> Vec<(String, String)> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    let mut put = |name: &str, value: &str| all.push((name.to_owned(), value.to_owned()));
+    put("name", &check.name);
+    match &check.kind {
+        Kind::Run(command) => {
+            put("kind", if command.shell { "shell" } else { "run" });
+            command.argv.iter().for_each(|argument| put("argument", argument));
+        }
+        Kind::Tool { tool, version, ask } => {
+            put("kind", "tool");
+            put("tool", tool);
+            put("version", &version.as_ref().map(ToString::to_string).unwrap_or_default());
+            put("ask", ask.as_ref().map_or("", |ask| &ask.text));
+        }
+        Kind::File(paths) => {
+            put("kind", "file");
+            paths.iter().for_each(|path| put("file", &path.to_string()));
+        }
+        Kind::EnvVar(_) => put("kind", "env-var"),
+        Kind::Disk(_) => put("kind", "disk"),
+        Kind::PortFree(_) => put("kind", "port-free"),
+        Kind::GitIdentity => put("kind", "git-identity"),
+        Kind::Hooks => put("kind", "hooks"),
+        Kind::Sync => put("kind", "sync"),
+        Kind::Branches => put("kind", "branches"),
+    }
+    put("cwd", &check.cwd.as_ref().map(ToString::to_string).unwrap_or_default());
+    check.inputs.iter().for_each(|pattern| put("inputs", pattern));
+    check.tools.iter().for_each(|name| put("tools", name));
+    check.env.iter().for_each(|name| put("env", name));
+    check.needs.iter().for_each(|need| put("needs", &config.checks[*need].name));
+    all
+}
