@@ -40,7 +40,9 @@ fn questions(check: &Check) -> Vec<String> {
 
 pub fn xtask(repo: &Path, checks: &[Check]) {
     let check = |Check { name, run, inputs, env, tools }: &Check| {
-        let (env, tools) = (quoted(env), quoted(tools));
+        // A shell script says which programs it runs; these use none but the shell's own words.
+        let tools: Vec<&str> = std::iter::once("sh").chain(tools.iter().copied()).collect();
+        let (env, tools) = (quoted(env), quoted(&tools));
         format!(
             "[[check]]\nname = \"{name}\"\nrun = \"{run}\"\ninputs = [\"{inputs}/**\"]\n\
              env = [{env}]\ntools = [{tools}]\n\n"
