@@ -4,11 +4,15 @@ use super::session::{Session, hook_lines};
 use super::{DONE, Exit};
 use crate::hooks::set_up::{Removal, uninstall_all};
 use crate::report::{self, hooks::uninstalled};
+use crate::validate::staged;
 
 pub(super) fn run(session: &Session) -> Exit {
     let repo = session.repo()?;
     for Removal { folder, hooks } in uninstall_all(&session.builder(&repo))? {
         report::answer(&uninstalled(&folder, &hook_lines(&hooks), session.loudness))?;
+    }
+    for tree in repo.worktrees()? {
+        staged::remove(&tree.root, &session.tools())?;
     }
     Ok(DONE)
 }

@@ -34,21 +34,39 @@ pub fn place(repo: &Repo, index: &Path, tools: &Tools<'_>) -> Result<(Place, Opt
     Ok((Place::Laid(folder.join("tree"), files), Some(lock)))
 }
 
-/// A folder among the temporary ones that is this worktree's and nobody else's.
-fn folder(repo: &Repo, tools: &Tools<'_>) -> Result<PathBuf> {
+/// Removes what was laid out for the commits of a worktree.
+pub fn remove(root: &Path, tools: &Tools<'_>) -> Result<()> {
+    let folder = name(root, tools);
+    if !is_ours(&folder) {
+        return Ok(());
+    }
+    tools.disk.remove_folder(&folder).unable(|| format!("`{}` cannot be removed", folder.display()))
+}
+
+/// Whether a folder is there that nobody but us can have made.
+fn is_ours(folder: &Path) -> bool {
+    let user = rustix::process::getuid().as_raw();
+    let meta = std::fs::symlink_metadata(folder);
+    meta.is_ok_and(|meta| meta.is_dir() && meta.uid() == user && meta.mode() & 0o077 == 0)
+}
+
+fn name(root: &Path, tools: &Tools<'_>) -> PathBuf {
     use std::os::unix::ffi::OsStrExt;
     let temp = tools.world.variable("TMPDIR").unwrap_or("/tmp");
-    let name = digest::of_parts([repo.root().as_os_str().as_bytes()]);
+    let name = digest::hex(&digest::of_parts([root.as_os_str().as_bytes()])[..8]);
     let user = rustix::process::getuid().as_raw();
-    let folder =
-        PathBuf::from(temp).join(format!("xtask-staged-{user}-{}", digest::hex(&name[..8])));
+    PathBuf::from(temp).join(format!("xtask-staged-{user}-{name}"))
+}
+
+/// A folder among the temporary ones that is this worktree's and nobody else's.
+fn folder(repo: &Repo, tools: &Tools<'_>) -> Result<PathBuf> {
+    let folder = name(repo.root(), tools);
     let failed = || format!("the folder `{}` cannot be made", folder.display());
     match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
         Ok(()) => {}
         Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {
             // Anybody can make a folder there: it counts only if nobody else can have.
-            let meta = std::fs::symlink_metadata(&folder).unable(failed)?;
-            if !meta.is_dir() || meta.uid() != user || meta.mode() & 0o077 != 0 {
+            if !is_ours(&folder) {
                 return Err(Error::unable(format!("`{}` is not ours", folder.display()))
                     .hint("remove it, or set TMPDIR to a folder of your own"));
             }

@@ -174,6 +174,8 @@ fn a_git_in_a_check_finds_no_repository_to_harm() {
     let (place, git) = said.split_once('\n').unwrap();
     assert!(!place.contains(".git") && !place.starts_with(repo.dir.as_str()), "{place}");
     assert!(git.contains("not a git repository"), "{git}");
+    repo.xtask(&["uninstall-hooks"]).success();
+    assert!(!std::path::Path::new(place).exists(), "{place}");
 }
 
 /// Files at which git was told not to look are looked at as they will be in the commit.
