@@ -82,7 +82,10 @@ fn usual(repo: &Repo) -> Result<Checks> {
             let is_there = |name: &str| root.join(name).is_file();
             is_there("ruff.toml") || is_there(".ruff.toml") || text.contains("[tool.ruff")
         }
-        name => root.join(name).is_file(),
+        name => match name.strip_prefix('!') {
+            Some(name) => !root.join(name).exists(),
+            None => root.join(name).is_file(),
+        },
     };
     let config = ValidateConfig::parse("the usual checks", &defaults::text(&has, has_canonical))?;
     Ok(Checks { config, file: None })
@@ -315,13 +318,15 @@ fn check_line(
         undo: (done.can_be_undone && !run.is_empty()).then(|| run.to_owned()),
         paths: done.paths.iter().map(ToString::to_string).collect(),
     });
+    // The usual checks name what a project may have; nobody has written that by mistake.
+    let is_told = |note: &&String| file.is_some() || !note.starts_with("`inputs` ");
     CheckLine {
         name: check.name.clone(),
         phase: phase.to_owned(),
         outcome,
         reason: ended.reason.clone(),
         why: ended.why.clone(),
-        notes: ended.notes.clone(),
+        notes: ended.notes.iter().filter(is_told).cloned().collect(),
         command: does(check),
         runs_command: matches!(check.kind, Kind::Run(_)),
         duration_ms: ended.duration_ms,

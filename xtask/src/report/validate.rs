@@ -244,7 +244,7 @@ impl CheckLine {
         }
         if let Some(fix) = fix {
             let done = match fix.outcome {
-                FixOutcome::Advised => format!("can be run ({}); {}", fix.risk, fix.reason),
+                FixOutcome::Advised => format!("not run: {}", fix.reason),
                 _ => fix.reason.clone(),
             };
             text.push_str(&format!("  {BOLD}fix{BOLD:#} `{}`: {done}\n", fix.command));

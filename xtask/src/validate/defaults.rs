@@ -43,8 +43,8 @@ built-in = "hooks"
 ci = false
 "#;
 
-/// What a file in the root brings with it: the file, and the checks.
-const MORE: [(&[&str], &str); 10] = [
+/// What files in the root bring with them: the files (`!` where one must not be there), and the checks.
+const MORE: [(&[&str], &str); 11] = [
     (
         &["Cargo.toml"],
         r#"
@@ -124,13 +124,25 @@ fix = { run = "uv sync --frozen", risk = "safe" }
 "#,
     ),
     (
-        &["ruff.toml"],
+        &["ruff.toml", "!uv.lock"],
         r#"
 [[check]]
 name = "ruff"
 phase = "quality"
 run = "ruff check ."
 inputs = ["**/*.py", "**/*.pyi", "**/pyproject.toml", "**/ruff.toml", "**/.ruff.toml"]
+ttl = "10m"
+"#,
+    ),
+    (
+        &["ruff.toml", "uv.lock"],
+        r#"
+[[check]]
+name = "ruff"
+phase = "quality"
+run = "uv run --no-sync ruff check ."
+inputs = ["**/*.py", "**/*.pyi", "**/pyproject.toml", "**/ruff.toml", "**/.ruff.toml", "uv.lock"]
+tools = [".venv/bin/ruff"]
 ttl = "10m"
 "#,
     ),
@@ -202,13 +214,18 @@ mod tests {
 
     #[test]
     fn every_set_can_be_read() {
-        let all: Vec<&str> = MORE.iter().flat_map(|(files, _)| files.iter().copied()).collect();
+        let mut all: Vec<&str> = MORE.iter().flat_map(|(files, _)| files.iter().copied()).collect();
+        all.retain(|name| !name.starts_with('!'));
+        all.sort_unstable();
+        all.dedup();
         for subset in 0..(1_u32 << all.len().min(16)) {
-            let has = |name: &str| {
-                all.iter()
-                    .take(16)
-                    .enumerate()
-                    .any(|(at, file)| *file == name && subset >> at & 1 == 1)
+            let is_there = |file: &str| {
+                let mut known = all.iter().take(16).enumerate();
+                known.any(|(at, known)| *known == file && subset >> at & 1 == 1)
+            };
+            let has = |name: &str| match name.strip_prefix('!') {
+                Some(name) => !is_there(name),
+                None => is_there(name),
             };
             if subset % 97 == 0 || subset.count_ones() <= 1 {
                 let text = text(&has, subset % 2 == 0);
@@ -220,7 +237,8 @@ mod tests {
                 );
             }
         }
-        let everything = ValidateConfig::parse("default", &text(&|_| true, true)).unwrap();
+        let everything =
+            ValidateConfig::parse("default", &text(&|name| !name.starts_with('!'), true)).unwrap();
         assert!(everything.checks.len() > 15);
         assert_eq!(
             ValidateConfig::parse("default", &text(&|_| false, true)).unwrap().checks.len(),

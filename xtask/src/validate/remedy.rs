@@ -77,7 +77,7 @@ impl Run<'_, '_, '_> {
             Ok(begun) => begun,
             Err(failure) => {
                 let details = failure.details().iter().map(|detail| format!("; {detail}"));
-                done.reason = format!("it was not run: {failure}{}", details.collect::<String>());
+                done.reason = format!("{failure}{}", details.collect::<String>());
                 self.end(at, Ended { fix: Some(done), ..failed });
                 return Ok(());
             }
