@@ -398,6 +398,7 @@ pub(super) fn undo_fixes(session: &Session, repo: &Repo, run: &str, is_look: boo
         return Ok(super::DONE);
     }
     let mut kept = Vec::new();
+    let mut has_failed = false;
     for record in records {
         let what = format!("`{}` for `{}`", record.command, record.check);
         let paths: Vec<String> = record.paths().iter().map(ToString::to_string).collect();
@@ -417,12 +418,17 @@ pub(super) fn undo_fixes(session: &Session, repo: &Repo, run: &str, is_look: boo
             let why = if was_cut_short { "it had been cut short; " } else { "" };
             session.story(&format!("{why}what was there is kept in {}", folder.display()));
         }
+        done.failures.iter().for_each(|failure| report::warn(failure));
+        if done.leaves_new_things {
+            session.story("it left more than can be looked at: what is new stays");
+        }
+        has_failed |= !done.failures.is_empty();
         kept.extend(done.kept.iter().map(ToString::to_string));
     }
     for path in &kept {
         report::warn(&format!("`{path}` was changed since, and stays"));
     }
-    if kept.is_empty() {
+    if kept.is_empty() && !has_failed {
         return Ok(super::DONE);
     }
     session.story(&format!("what it was before the fix is kept below {}", fixes.folder.display()));

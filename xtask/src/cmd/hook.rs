@@ -27,7 +27,7 @@ use crate::review::finish::{self, Places, about, make, places};
 use crate::review::gh;
 use crate::review::queue::{self, Request, State};
 use crate::sync::context::{self, Context};
-use crate::validate::perform::{Order, perform};
+use crate::validate::perform::{Order, Place, perform};
 use crate::validate::plan::{Here, Wish, choose};
 use crate::validate::run::{FixMode, Options};
 use crate::validate::staged;
@@ -166,7 +166,6 @@ fn before_commit_checks(session: &Session, repo: &Repo, index: &Path) -> Exit {
     let wish = Wish { before_commit: true, ..Wish::default() };
     let chosen = choose(&checks.config, &wish, here)?;
     let tools = session.tools();
-    let (place, _lock) = staged::place(repo, index, &tools)?;
     let options = Options {
         fast: true,
         dry_run: false,
@@ -174,20 +173,32 @@ fn before_commit_checks(session: &Session, repo: &Repo, index: &Path) -> Exit {
         fixes: FixMode::Off,
         jobs: std::thread::available_parallelism().map_or(1, usize::from),
     };
-    let order = Order {
-        config: &checks.config,
-        chosen: &chosen,
-        options,
-        place,
-        by: "pre-commit",
-        keeps_log: true,
-        is_remembered: true,
-        waits: false,
-        command: "pre-commit".to_owned(),
-    };
     let shower = Shower::new(&checks, session.loudness, false);
     let around = Around { repo, tools };
-    let done = perform(repo, &tools, order, &around, &shower, &|text| tell(text))?;
+    let (mut place, mut _lock) = staged::place(repo, index, &tools)?;
+    let done = loop {
+        let is_here = matches!(place, Place::Worktree);
+        let order = Order {
+            config: &checks.config,
+            chosen: &chosen,
+            options,
+            place,
+            by: "pre-commit",
+            keeps_log: true,
+            is_remembered: true,
+            waits: false,
+            command: "pre-commit".to_owned(),
+        };
+        let done = perform(repo, &tools, order, &around, &shower, &|text| tell(text))?;
+        if !is_here || !done.is_ok() {
+            break done;
+        }
+        // Where somebody went on working meanwhile, what was checked is not what is committed.
+        (place, _lock) = staged::place(repo, index, &tools)?;
+        if matches!(place, Place::Worktree) {
+            break done;
+        }
+    };
     if done.is_ok() && !done.outcomes.is_interrupted {
         return Ok(DONE);
     }

@@ -55,6 +55,8 @@ pub struct FoundFiles {
     pub folders: BTreeMap<Vec<u8>, FileStat>,
     /// Paths that were named and are not there.
     pub missing: Vec<RepoPath>,
+    /// Symlinks below which a pattern would mean something, if they lead to a folder.
+    pub links: Vec<RepoPath>,
     /// Patterns that found nothing at all.
     pub idle: Vec<String>,
     /// What could not be looked at, and why.
@@ -264,7 +266,7 @@ fn lies_below(folder: &[u8], other: &[u8]) -> bool {
 
 impl FoundFiles {
     fn look_at_folder(&mut self, root: &Path, folder: &[u8]) {
-        if let Ok(meta) = std::fs::symlink_metadata(root.join(OsStr::from_bytes(folder))) {
+        if let Ok(meta) = std::fs::metadata(root.join(OsStr::from_bytes(folder))) {
             self.folders.insert(folder.to_vec(), FileStat::of(&meta));
         }
     }
@@ -295,7 +297,8 @@ struct Walk<'a, 'r> {
 impl Walk<'_, '_> {
     fn folder(&mut self, folder: &[u8], is_inside_ignored: bool, is_base: bool) {
         let on_disk = self.root.join(OsStr::from_bytes(folder));
-        if is_base && !std::fs::symlink_metadata(&on_disk).is_ok_and(|meta| meta.is_dir()) {
+        // Where a pattern begins, it begins also behind a symlink.
+        if is_base && !std::fs::metadata(&on_disk).is_ok_and(|meta| meta.is_dir()) {
             // What is no folder is no place to look in; that it is missing, `idle` tells.
             return;
         }
@@ -334,6 +337,9 @@ impl Walk<'_, '_> {
                     self.folder(&path, is_inside_ignored, false);
                 }
                 continue;
+            }
+            if kind.is_symlink() && self.globs.may_take_below(&path) {
+                self.found.links.push(RepoPath::new(path.clone()));
             }
             let path = RepoPath::new(path);
             if !self.globs.take(&path)

@@ -49,6 +49,11 @@ impl Repo {
         std::fs::create_dir_all(&tree)
             .unable(|| format!("the folder `{}` cannot be made", tree.display()))?;
         let own = folder.join("index");
+        // Who was killed here has left git's locks behind; nobody else is here now.
+        for lock in ["index.lock", "index-of-commit.lock"] {
+            let lock = folder.join(lock);
+            disk.remove(&lock).unable(|| format!("`{}` cannot be removed", lock.display()))?;
+        }
         // Git writes what it has computed into the index: into a copy, not into that of the commit.
         let copy = folder.join("index-of-commit");
         let content = std::fs::read(index)
@@ -60,7 +65,10 @@ impl Repo {
         let staged = staged.trim().to_owned();
         let there = |args: &[&str]| -> Program {
             let program = Program::new("git", &tree).args(["-c", "core.hooksPath=/dev/null"]);
-            let program = program.args(["-c", "core.sparseCheckout=false"]).args(args);
+            // Who watches the worktree knows nothing of this one.
+            let off = ["core.sparseCheckout", "core.fsmonitor", "core.untrackedCache"];
+            let off = off.iter().flat_map(|name| ["-c".to_owned(), format!("{name}=false")]);
+            let program = program.args(off).args(args);
             program
                 .variable("GIT_DIR", self.git_folder())
                 .variable("GIT_WORK_TREE", &tree)

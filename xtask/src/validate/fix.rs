@@ -78,6 +78,8 @@ pub enum Phase {
     Applied,
     /// It has ended, and what it left is more than can be looked at.
     Unknown,
+    /// Not all of what it changed could be put back.
+    Partly,
     /// What it changed was put back.
     Undone,
 }
@@ -169,6 +171,10 @@ pub struct PutBack {
     pub kept: Vec<RepoPath>,
     /// Where that is kept which was replaced.
     pub saved: Option<PathBuf>,
+    /// What could not be put back, and why.
+    pub failures: Vec<String>,
+    /// Whether the fix left more than can be looked at, so that what is new stays.
+    pub leaves_new_things: bool,
 }
 
 impl Fixes<'_> {
@@ -188,7 +194,7 @@ impl Fixes<'_> {
 
     /// Saves what a fix may write, and writes down that it begins.
     pub fn begin(&self, purpose: &Purpose<'_>) -> Result<Record> {
-        self.bound()?;
+        self.bound(purpose.run)?;
         let copies = self.copies(purpose.run, purpose.number);
         make_private(self.disk, &copies)
             .unable(|| format!("the folder `{}` cannot be made", copies.display()))?;
@@ -254,8 +260,10 @@ impl Fixes<'_> {
             record.phase = Phase::Unknown;
         }
         self.write(&record)?;
-        // One that stays costs a look at all records, no more.
-        drop(self.disk.remove(&self.folder.join(OPEN)));
+        // Another one may have been cut short before. A note that stays costs a look at all, no more.
+        if self.cut_short().is_empty() {
+            drop(self.disk.remove(&self.folder.join(OPEN)));
+        }
         Ok(record)
     }
 
@@ -277,48 +285,68 @@ impl Fixes<'_> {
         // What is new goes first: it may stand where a folder is to be, or in one that is to go.
         let (gone, there): (Vec<Change>, Vec<Change>) =
             changed.into_iter().partition(|change| change.before.is_none());
-        for (changes, is_last) in [(gone, false), (there, true)] {
-            for change in changes {
-                let restored = self
-                    .restore(&change, &copies)
-                    .unable(|| format!("`{}` cannot be put back", change.path))?;
-                let list = if restored { &mut done.restored } else { &mut done.kept };
-                list.push(change.path);
-            }
-            if !is_last {
-                for folder in record.folders_made.iter().rev() {
-                    let folder = self.root.join(folder);
-                    self.disk.remove_empty_folder(&folder).unable(|| {
-                        format!("the folder `{}` cannot be removed", folder.display())
-                    })?;
-                }
+        self.restore_all(gone, &copies, &mut done);
+        for folder in record.folders_made.iter().rev() {
+            let path = RepoPath::new(folder.as_bytes());
+            // Somebody may have put a symlink in its place.
+            if !symlink_above(self.root, &path)
+                && let Err(cause) = self.disk.remove_empty_folder(&path.on_disk(self.root))
+            {
+                done.failures.push(format!("the folder `{folder}` cannot be removed: {cause}"));
             }
         }
+        self.restore_all(there, &copies, &mut done);
         for folder in &record.folders_before {
-            let folder = self.root.join(folder);
+            let path = RepoPath::new(folder.as_bytes());
+            let on_disk = path.on_disk(self.root);
             // Where something else stands now, that is somebody's.
-            if folder.symlink_metadata().is_err() {
-                fs::create_dir_all(&folder)
-                    .unable(|| format!("the folder `{}` cannot be made", folder.display()))?;
+            if on_disk.symlink_metadata().is_err()
+                && !symlink_above(self.root, &path)
+                && let Err(cause) = fs::create_dir_all(&on_disk)
+            {
+                done.failures.push(format!("the folder `{folder}` cannot be made: {cause}"));
             }
         }
-        record.phase = Phase::Undone;
+        done.leaves_new_things = record.phase == Phase::Unknown;
+        let is_whole = done.kept.is_empty() && done.failures.is_empty();
+        // What failed may go the next time; what somebody has changed stays changed.
+        record.phase = match (is_whole, done.failures.is_empty()) {
+            (true, _) => Phase::Undone,
+            (false, true) => Phase::Partly,
+            (false, false) => record.phase,
+        };
         self.write(&record)?;
-        if done.kept.is_empty() {
+        if is_whole {
             // All of it is in its place again.
             drop(self.disk.remove_folder(&copies));
         }
         Ok(done)
     }
 
+    /// Brings several paths to what they were. One that fails keeps no other one from it.
+    fn restore_all(&self, changes: Vec<Change>, copies: &Path, done: &mut PutBack) {
+        for change in changes {
+            match self.restore(&change, copies) {
+                Ok(true) => done.restored.push(change.path),
+                Ok(false) => done.kept.push(change.path),
+                Err(cause) => {
+                    done.failures.push(format!("`{}` cannot be put back: {cause}", change.path));
+                    done.kept.push(change.path);
+                }
+            }
+        }
+    }
+
     /// Keeps what is about to be replaced, by a second name where that is possible.
     fn keep_found(&self, record: &Record, changed: &[Change]) -> Result<Option<PathBuf>> {
         let found = self.place(record).join("found");
         let mut is_made = false;
+        let mut index = String::new();
         for change in changed.iter().filter(|change| change.after.is_some()) {
             let on_disk = change.path.on_disk(self.root);
-            let is_plain = fs::symlink_metadata(&on_disk).is_ok_and(|meta| meta.is_file());
-            if !is_plain || symlink_above(self.root, &change.path) {
+            let Ok(meta) = fs::symlink_metadata(&on_disk) else { continue };
+            let is_kept = meta.is_file() || meta.is_symlink();
+            if !is_kept || symlink_above(self.root, &change.path) {
                 continue;
             }
             if !is_made {
@@ -327,12 +355,25 @@ impl Fixes<'_> {
                     .unable(|| format!("the folder `{}` cannot be made", found.display()))?;
             }
             let kept = found.join(copy_name(&change.path));
+            index.push_str(&format!("{} {}\n", copy_name(&change.path), change.path));
             if kept.symlink_metadata().is_ok() || self.disk.second_name(&on_disk, &kept).is_ok() {
+                continue;
+            }
+            if meta.is_symlink() {
+                let target = fs::read_link(&on_disk).unable(|| format!("`{}`", change.path))?;
+                self.disk.symlink(&target, &kept).unable(|| format!("`{}`", change.path))?;
                 continue;
             }
             let content =
                 fs::read(&on_disk).unable(|| format!("`{}` cannot be saved", change.path))?;
             self.copy(&found, &change.path, &content)?;
+        }
+        if is_made {
+            // Which name stands for which path.
+            let list = found.join("index");
+            self.disk
+                .write_whole(&list, index.as_bytes())
+                .unable(|| format!("`{}` cannot be written", list.display()))?;
         }
         Ok(is_made.then_some(found))
     }
@@ -350,9 +391,8 @@ impl Fixes<'_> {
         if now != change.after {
             return Ok(false);
         }
-        let mut ours = target.as_os_str().to_owned();
-        ours.push(format!(".xtask-{}", std::process::id()));
-        let ours = Path::new(&ours);
+        let ours = target.with_file_name(format!(".xtask-{}", std::process::id()));
+        let ours = ours.as_path();
         let Some(before) = &change.before else {
             self.disk.place(&target, ours)?;
             return self.settle(ours, &target, change);
@@ -424,8 +464,11 @@ impl Fixes<'_> {
     /// The fixes of a run, or of the last run that had any, the last one first.
     pub fn of_run(&self, run: &str) -> Result<Vec<Record>> {
         let all = self.all();
-        let is_open =
-            |record: &&Record| record.phase != Phase::Undone && record.has_something_to_take_back();
+        // What was tried and could not be put back whole is asked for by its name.
+        let is_open = |record: &&Record| {
+            !matches!(record.phase, Phase::Undone | Phase::Partly)
+                && record.has_something_to_take_back()
+        };
         let name = match run {
             "last" => all.iter().rev().find(is_open).map(|record| record.run.clone()),
             name => Some(name.to_owned()),
@@ -447,8 +490,18 @@ impl Fixes<'_> {
     fn snapshot(&self, writes: &[RepoPath], copies: Option<&Path>) -> Result<Snapshot> {
         let mut found = Snapshot::default();
         let mut bytes = 0;
+        for path in writes {
+            if path.on_disk(self.root).symlink_metadata().is_ok_and(|meta| meta.is_symlink()) {
+                let what = format!("`{path}`, which a fix may write, is a symlink");
+                return Err(Error::unable(what).hint("`writes` can name what it leads to"));
+            }
+        }
         let mut open: Vec<RepoPath> = writes.to_vec();
         while let Some(path) = open.pop() {
+            // It may be named twice, or lie in a folder that is named as well.
+            if found.files.contains_key(&path) || found.folders.contains(path.as_bytes()) {
+                continue;
+            }
             let failed = || format!("`{path}`, which a fix may write, cannot be read");
             if symlink_above(self.root, &path) {
                 return Err(Error::unable(failed()).detail("it lies behind a symlink"));
@@ -497,11 +550,22 @@ impl Fixes<'_> {
     }
 
     /// Removes the oldest runs, so that a new one finds room. What may still be put back by itself stays.
-    fn bound(&self) -> Result<()> {
+    fn bound(&self, run: &str) -> Result<()> {
+        let open: BTreeSet<String> =
+            self.cut_short().into_iter().map(|record| record.run).collect();
         let mut bytes = 0;
         for (at, old) in folders(&self.folder).iter().rev().enumerate() {
             bytes += size_of(old);
             if at + 1 < MOST_RUNS && bytes <= MOST_KEPT {
+                continue;
+            }
+            let name = old.file_name().map(|name| name.to_string_lossy().into_owned());
+            let name = name.unwrap_or_default();
+            if name == run && bytes > MOST_KEPT {
+                return Err(Error::unable("the fixes of this run have saved as much as they may")
+                    .detail(size(MOST_KEPT)));
+            }
+            if name == run || open.contains(&name) {
                 continue;
             }
             self.disk

@@ -142,13 +142,17 @@ impl Run<'_, '_, '_> {
                         let names = some_of(&names, 3);
                         format!("; {names} could not be put back; copies are in {place}")
                     }
+                    Ok(PutBack { leaves_new_things: true, .. }) => {
+                        "; it left more than can be looked at, and what is new stays".to_owned()
+                    }
                     Ok(PutBack { restored, .. }) if restored.is_empty() => String::new(),
                     Ok(PutBack { restored, .. }) => {
                         let number = count(restored.len(), "file");
                         format!("; {number} put back (what it left is kept in {place})")
                     }
                 };
-                let is_whole = put_back.is_ok_and(|done| done.kept.is_empty());
+                let is_whole =
+                    put_back.is_ok_and(|done| done.kept.is_empty() && !done.leaves_new_things);
                 done.fate = if is_whole { FixFate::Restored } else { FixFate::Left };
                 done.reason = match &fixed {
                     Ok(()) => format!("it ran, and the check fails all the same{what}"),
@@ -209,7 +213,8 @@ impl Run<'_, '_, '_> {
             self.views[at] = Some(view);
             if !is_same {
                 self.stages[at] = Stage::Waiting;
-                self.ended[at] = None;
+                let past = self.ended[at].take();
+                self.past_fixes[at] = past.and_then(|ended| ended.fix);
                 self.whys[at].push(what.clone());
             }
         }

@@ -11,7 +11,7 @@ use super::fix::Fixes;
 use super::key::differences;
 use super::kinds::{self, Finding, Surroundings};
 use super::log::{Level, Log};
-use super::outcome::{Ended, Outcome, judged, plain};
+use super::outcome::{Ended, FixDone, FixFate, Outcome, judged, plain};
 use super::plan::{Chosen, Ready, Stage, ready};
 use super::programs;
 use super::store::{Pass, Store};
@@ -115,6 +115,8 @@ pub(super) struct Run<'a, 'o, 'l> {
     pub(super) views: Vec<Option<View>>,
     pub(super) whys: Vec<Vec<String>>,
     pub(super) ended: Vec<Option<Ended>>,
+    /// Fixes of checks that have to run again.
+    pub(super) past_fixes: Vec<Option<FixDone>>,
     /// Checks that do not belong to the run, so that what they leave behind is not known.
     is_unknown: Vec<bool>,
     /// Checks that failed and whose fix is to run.
@@ -145,6 +147,7 @@ pub fn run(
         stages: vec![Stage::Waiting; checks.len()],
         views: checks.iter().map(|_| None).collect(),
         whys: vec![Vec::new(); checks.len()],
+        past_fixes: vec![None; checks.len()],
         is_unknown: vec![false; checks.len()],
         ended: vec![None; checks.len()],
         to_fix: Vec::new(),
@@ -245,20 +248,36 @@ impl<'a> Run<'a, '_, '_> {
                 let below = self.needs(*need)?;
                 self.views[*need] = Some(self.observer.view(self.config(), *need, below)?);
             }
-            let check = self.check(*need);
+            let name = self.check(*need).name.clone();
+            let unknown = self.unknown_below(*need);
             let view = self.views[*need].as_ref();
-            let leaves_something = matches!(check.kind, Kind::Run(_));
-            let unknown = if self.is_unknown[*need] {
-                Some(format!("`{}`, which it needs, was left out", check.name))
-            } else {
-                view.filter(|view| leaves_something && view.unknown.is_some()).map(|_| {
-                    format!("it needs `{}`, whose state is not known, so it runs", check.name)
-                })
-            };
             let key = view.map(|view| view.key.clone()).unwrap_or_default();
-            needs.push(Need { name: check.name.clone(), key, unknown });
+            needs.push(Need { name, key, unknown });
         }
         Ok(needs)
+    }
+
+    /// Why what a check leaves behind is not known, or what one leaves behind that it needs.
+    fn unknown_below(&self, start: usize) -> Option<String> {
+        let mut open = vec![start];
+        let mut seen = vec![false; self.views.len()];
+        while let Some(at) = open.pop() {
+            if std::mem::replace(&mut seen[at], true) {
+                continue;
+            }
+            let check = self.check(at);
+            if self.is_unknown[at] {
+                return Some(format!("`{}`, which it needs, was left out", check.name));
+            }
+            if !matches!(check.kind, Kind::Run(_)) {
+                // It leaves nothing behind itself, but stands between.
+                open.extend(&check.needs);
+            } else if self.views[at].as_ref().is_some_and(|view| view.unknown.is_some()) {
+                let name = &check.name;
+                return Some(format!("it needs `{name}`, whose state is not known, so it runs"));
+            }
+        }
+        None
     }
 
     /// Begins a check, or skips it. Says whether a command is running now.
@@ -527,6 +546,15 @@ impl<'a> Run<'a, '_, '_> {
             }
         }
         ended.why = self.whys[at].clone();
+        if ended.fix.is_none()
+            && let Some(fix) = self.past_fixes[at].take()
+        {
+            let is_applied = fix.fate == FixFate::Applied;
+            if is_applied && matches!(ended.outcome, Outcome::Passed | Outcome::Cached) {
+                ended.outcome = Outcome::Fixed;
+            }
+            ended.fix = Some(fix);
+        }
         self.stages[at] = if ended.outcome.is_good() { Stage::Good } else { Stage::Bad };
         let level = match ended.outcome {
             Outcome::Passed | Outcome::Fixed => Level::Success,

@@ -1,12 +1,22 @@
 //! What can be said of the state of a check without looking at anything: whether it can be known at all,
 //! and what the check says about itself *(pure)*.
 
-use crate::config::{Check, CommandLine, Kind, ValidateConfig};
+use crate::config::{Check, Kind, ValidateConfig};
 
-/// Programs that run others, of which their own version says nothing, and with which first arguments;
+/// Programs that run others, of which their own version says nothing, and with which arguments;
 /// none means with any.
-const RUN_OTHERS: [(&str, &[&str]); 45] = [
-    ("bun", &["run", "x", "test"]),
+const RUN_OTHERS: [(&str, &[&str]); 55] = [
+    ("asdf", &["exec"]),
+    ("conda", &["run"]),
+    ("ninja", &[]),
+    ("pixi", &["run"]),
+    ("prlimit", &[]),
+    ("pyenv", &["exec"]),
+    ("rbenv", &["exec"]),
+    ("rustup", &["run"]),
+    ("setpriv", &[]),
+    ("unshare", &[]),
+    ("bun", &[]),
     ("bundle", &["exec"]),
     ("bunx", &[]),
     ("busybox", &[]),
@@ -25,12 +35,12 @@ const RUN_OTHERS: [(&str, &[&str]); 45] = [
     ("nice", &[]),
     ("nohup", &[]),
     ("nox", &[]),
-    ("npm", &["run", "run-script", "test", "start", "exec", "x"]),
+    ("npm", &["run", "run-script", "test", "t", "start", "exec", "x"]),
     ("npx", &[]),
     ("parallel", &[]),
     ("pdm", &["run"]),
     ("pipx", &["run"]),
-    ("pnpm", &["run", "exec", "dlx", "test"]),
+    ("pnpm", &[]),
     ("podman", &[]),
     ("poetry", &["run"]),
     ("rake", &[]),
@@ -89,28 +99,28 @@ pub(super) fn own_state(check: &Check) -> Option<String> {
         Kind::Run(_) if check.inputs.is_empty() && check.tools.is_empty() => {
             Some("it names no `inputs` and no `tools`, so it always runs".to_owned())
         }
-        Kind::Run(command) if check.tools.is_empty() && runs_others(command) => Some(format!(
-            "what `{}` runs is not named by `tools`, so it always runs",
-            if command.shell { "a shell" } else { &command.argv[0] }
-        )),
+        Kind::Run(command)
+            if check.tools.is_empty() && (command.shell || runs_others(&command.argv)) =>
+        {
+            Some(format!(
+                "what `{}` runs is not named by `tools`, so it always runs",
+                if command.shell { "a shell" } else { &command.argv[0] }
+            ))
+        }
         Kind::Run(_) | Kind::Tool { .. } | Kind::File(_) | Kind::EnvVar(_) => None,
         _ => Some("it looks at what is outside of any file, so it always runs".to_owned()),
     }
 }
 
-/// Whether a program is a shell.
-pub(super) fn is_shell(program: &str) -> bool {
-    SHELLS.contains(&program.rsplit('/').next().unwrap_or_default())
-}
-
-fn runs_others(command: &CommandLine) -> bool {
-    let program = command.argv[0].rsplit('/').next().unwrap_or_default();
-    let first = command.argv[1..].iter().find(|word| !word.starts_with('-'));
-    let is_named = RUN_OTHERS.iter().any(|(name, firsts)| {
-        let is_first = |first: &String| firsts.contains(&first.as_str());
-        *name == program && (firsts.is_empty() || first.is_some_and(is_first))
-    });
-    command.shell || is_named || is_shell(program)
+/// Whether a command line starts what its program alone says nothing about.
+pub(super) fn runs_others(argv: &[String]) -> bool {
+    let program = argv[0].rsplit('/').next().unwrap_or_default();
+    // Wherever the word stands: options before it may have values.
+    let has_one_of = |words: &[&str]| argv[1..].iter().any(|word| words.contains(&word.as_str()));
+    let is_named = RUN_OTHERS
+        .iter()
+        .any(|(name, firsts)| *name == program && (firsts.is_empty() || has_one_of(firsts)));
+    is_named || SHELLS.contains(&program)
 }
 
 /// What a check says about itself, as far as its result depends on it.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::key::{FileSeen, Manifest, Seen};
 use super::looks::{self, Looks};
 use super::programs::{self, Answer, Looker, Programs, Question, SWITCHES, usual_arguments};
-use super::state::{definition, is_shell, no_state, own_state};
+use super::state::{definition, no_state, own_state, runs_others};
 use super::store::Store;
 use crate::base::digest;
 use crate::base::error::Result;
@@ -192,9 +192,9 @@ impl<'a> Observer<'a> {
         }
         if let Kind::Run(command) = &check.kind
             && check.tools.is_empty()
-            && let Some(by) = interpreter(self.world, &command.argv[0], &self.folder(check))
             && command.argv[0].contains('/')
-            && is_shell(&by)
+            && let Some(by) = interpreter(self.world, &command.argv[0], &self.folder(check))
+            && runs_others(&by)
         {
             let script = &command.argv[0];
             unknown = unknown.or_else(|| {
@@ -290,8 +290,16 @@ impl<'a> Observer<'a> {
             self.ignores = Some(self.repo.ignores()?);
         }
         // What git ignores is what a command makes, more often than what it reads.
+        let first = match &check.kind {
+            Kind::Run(command) => command.argv.get(1).map(String::as_str),
+            _ => None,
+        };
+        let first =
+            first.and_then(|word| path_from_root(check.cwd.as_ref(), word)).map(RepoPath::new);
         let is_read = |path: &RepoPath| match (&self.laid, &self.ignores) {
             (Some(files), _) => files.contains(path),
+            // The first one is what it works on.
+            (None, _) if first.as_ref() == Some(path) => true,
             (None, ignores) => !ignores.as_ref().is_some_and(|all| all.is_ignored(path, false)),
         };
         paths.extend(words.into_iter().map(RepoPath::new).filter(is_read));
@@ -304,10 +312,11 @@ impl<'a> Observer<'a> {
                 (None, None) => return Ok((FoundFiles::default(), None)),
             };
             let found = globs.clone().find(&self.root, &among, MOST_FILES);
-            let links = found.files.iter().filter(|(_, stat)| kind_of(stat) == FileKind::Symlink);
+            let is_link = |(_, stat): &(&RepoPath, &FileStat)| kind_of(stat) == FileKind::Symlink;
+            let links = found.files.iter().filter(is_link).map(|(path, _)| path);
             let mut more = Vec::new();
             let mut outside = None;
-            for (link, _) in links {
+            for link in links.chain(&found.links) {
                 let Ok(end) = link.on_disk(&self.root).canonicalize() else { continue };
                 if !end.is_dir() {
                     continue;
@@ -363,7 +372,11 @@ impl<'a> Observer<'a> {
     /// The files here and above by which version managers choose programs.
     fn switches(&self, check: &Check) -> Vec<String> {
         let runs = matches!(check.kind, Kind::Run(_) | Kind::Tool { .. });
-        if !runs || check.inputs.is_empty() && check.tools.is_empty() && check_has_no_tool(check) {
+        if !runs
+            || check.inputs.is_empty()
+                && check.tools.is_empty()
+                && !matches!(check.kind, Kind::Tool { .. })
+        {
             return Vec::new();
         }
         let mut folders: Vec<String> = vec![String::new()];
@@ -524,8 +537,8 @@ impl<'a> Observer<'a> {
             Kind::Run(command) => {
                 let name = &command.argv[0];
                 all.push(question(name, self.may_be_asked(check, name)?));
-                if let Some(name) = interpreter(self.world, name, &folder) {
-                    all.push(question(&name, true));
+                if let Some(by) = interpreter(self.world, name, &folder) {
+                    all.push(question(&by[0], true));
                 }
                 // A file elsewhere that the command reads is what its content is.
                 let words = command.argv[1..].iter().filter(|_| !command.shell);
@@ -626,23 +639,20 @@ fn path_from_root(cwd: Option<&RepoPath>, word: &str) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join("/"))
 }
 
-/// What reads a script, by its first line.
-fn interpreter(world: &World, name: &str, folder: &Path) -> Option<String> {
+/// What reads a script, by its first line: a program and what it is given.
+fn interpreter(world: &World, name: &str, folder: &Path) -> Option<Vec<String>> {
     use std::io::Read;
     let path = programs::find(world, name, folder)?;
     let mut start = Vec::new();
     std::fs::File::open(path).ok()?.take(256).read_to_end(&mut start).ok()?;
     let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     let line = std::str::from_utf8(line).ok()?;
-    let mut words = line.split_whitespace();
-    let first = words.next()?;
-    let is_env = first.ends_with("/env");
-    let word = if is_env { words.find(|word| !word.starts_with('-')) } else { Some(first) };
-    word.map(str::to_owned)
-}
-
-fn check_has_no_tool(check: &Check) -> bool {
-    !matches!(check.kind, Kind::Tool { .. })
+    let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    if words.first()?.ends_with("/env") {
+        let is_for_env = |word: &String| word.starts_with('-') || word.contains('=');
+        words = words.into_iter().skip(1).skip_while(is_for_env).collect();
+    }
+    (!words.is_empty()).then_some(words)
 }
 
 #[cfg(test)]

@@ -206,3 +206,44 @@ fn names_that_are_not_text_are_looked_at() {
         repo.try_git(&["commit", "-q", "-m", content]).status(code);
     }
 }
+
+/// Who was killed while it laid the commit out holds nobody up, and switches nothing off.
+#[test]
+fn what_a_killed_git_has_left_is_in_nobodys_way() {
+    let lab = Lab::new();
+    let repo = hooked(&lab);
+    repo.write("loose", "x");
+    repo.git(&["commit", "-q", "--allow-empty", "-m", "one"]);
+    let folder = lab.path("tmp").read_dir_utf8().unwrap().next().unwrap().unwrap().into_path();
+    for lock in ["index.lock", "index-of-commit.lock"] {
+        std::fs::write(folder.join(lock), "").unwrap();
+    }
+    repo.write("src/input", "bad\n");
+    repo.git(&["add", "src/input"]);
+    repo.try_git(&["commit", "-q", "-m", "two"]).status(1).says("refused");
+}
+
+/// Somebody goes on working while a check runs in the worktree: what is committed is what counts.
+#[test]
+fn an_edit_while_the_check_runs_does_not_help() {
+    let lab = Lab::new();
+    let (begun, go) = (lab.path("begun"), lab.path("go"));
+    let repo = hooked(&lab);
+    let run =
+        format!("touch {begun}; while ! test -e {go}; do sleep 0.01; done; grep -q good src/input");
+    let checks = format!(
+        "[[check]]\nname = 'input'\nshell = true\ntools = ['grep']\ninputs = ['src/**']\n\
+         hook = 'pre-commit'\nrun = '{run}'\n"
+    );
+    repo.canonical(&[(VALIDATE_FILE, Some(&checks))]);
+    repo.write("src/input", "bad\n");
+    repo.git(&["add", "src/input"]);
+    let committed = std::thread::scope(|scope| {
+        let commit = scope.spawn(|| repo.try_git(&["commit", "-q", "-m", "x"]));
+        crate::wrong_hits::wait_for("the check", || begun.exists());
+        repo.write("src/input", "good\n");
+        std::fs::write(&go, "").unwrap();
+        commit.join().unwrap()
+    });
+    committed.status(1).says("refused");
+}

@@ -230,3 +230,81 @@ fn a_fix_that_makes_very_much_is_no_failure() {
     repo.xtask(&["validate", "--undo", "last"]).success();
     assert_eq!(repo.read("src/out"), "mine\n");
 }
+
+/// One path that cannot be put back keeps no other one from it, and what was taken back in part stays
+/// to be taken back.
+#[test]
+fn what_can_be_put_back_is_put_back() {
+    let lab = Lab::new();
+    let long = "n".repeat(250);
+    let run = format!("echo worse > src/out; echo worse > src/{long}; rm src/pipe");
+    let repo = scene(&lab, &with_fix(&run, "safe", "'src', 'src/out', './src/'"));
+    repo.write("src/out", "mine\n");
+    repo.write(&format!("src/{long}"), "long\n");
+    assert_eq!(repo.run("mkfifo", &[repo.dir.join("src/pipe").as_str()], &[]).code, Some(0));
+    let ran = repo.xtask(&["validate", "--json"]).status(1);
+    assert_eq!(ran.json()["checks"][0]["fix"]["outcome"], "left", "{}", ran.out);
+    assert_eq!(repo.read("src/out"), "mine\n");
+    assert_eq!(repo.read(&format!("src/{long}")), "long\n");
+}
+
+#[test]
+fn two_runs_are_taken_back_in_any_order() {
+    let lab = Lab::new();
+    let repo = scene(&lab, &with_fix("echo good > src/out", "safe", "'src/out'"));
+    let runs = || {
+        let listed = repo.xtask(&["undo", "--list"]).success().out;
+        let ids = listed.lines().map(|line| line.split(' ').next().unwrap().to_owned());
+        ids.collect::<Vec<_>>()
+    };
+    repo.write("src/out", "one\n");
+    repo.xtask(&["validate"]).success();
+    let first = runs().pop().unwrap();
+    repo.write(VALIDATE_FILE, with_fix("echo good, better > src/out", "safe", "'src/out'"));
+    repo.write(VALIDATE_FILE, repo.read(VALIDATE_FILE).replace("grep -q good", "grep -q better"));
+    repo.xtask(&["validate"]).success();
+    repo.xtask(&["validate", "--undo", &first]).status(1).says("was changed since, and stays");
+    repo.xtask(&["validate", "--undo", "last"]).success();
+    assert_eq!(repo.read("src/out"), "good\n");
+    repo.xtask(&["validate", "--undo", &first]).success();
+    assert_eq!(repo.read("src/out"), "one\n");
+}
+
+/// Undo never reaches through a symlink that somebody has put where a folder was.
+#[test]
+fn nothing_outside_is_touched_by_an_undo() {
+    let lab = Lab::new();
+    let outside = lab.path("outside");
+    fs::create_dir_all(outside.join("cache")).unwrap();
+    let run = "mkdir -p src/new/cache; echo good > src/out";
+    let repo = scene(&lab, &with_fix(run, "safe", "'src'"));
+    repo.write("src/out", "mine\n");
+    repo.xtask(&["validate"]).success();
+    fs::remove_dir_all(repo.dir.join("src/new")).unwrap();
+    repo.link(outside.as_str(), "src/new");
+    repo.xtask(&["validate", "--undo", "last"]).success();
+    assert!(outside.join("cache").is_dir());
+    // Nor is a symlink that is named taken for a backup of what it leads to.
+    repo.write(VALIDATE_FILE, with_fix("echo good > src/l", "safe", "'src/l'"));
+    repo.link("out", "src/l");
+    repo.xtask(&["validate"]).status(1).says("is a symlink");
+    assert_eq!(repo.read("src/out"), "mine\n");
+}
+
+/// A fix that fixed something is told also where its check had to run again because of another fix.
+#[test]
+fn no_fix_is_missing_from_the_report() {
+    let lab = Lab::new();
+    let one = |name: &str, own: &str, other: &str| {
+        format!(
+            "[[check]]\nname = '{name}'\nrun = 'grep -q good src/{own}'\ninputs = ['src/**']\n\
+             [check.fix]\nrun = 'cp src/input src/{own}'\nrisk = 'safe'\nwrites = ['src/{own}', 'src/{other}']\n"
+        )
+    };
+    let repo = scene(&lab, &[one("a", "x", "y"), one("b", "y", "x")].concat());
+    let ran = repo.xtask(&["validate", "--json"]).success();
+    assert_eq!(outcomes(&ran), "a=fixed b=fixed");
+    for at in [0, 1] {
+        assert_eq!(ran.json()["checks"][at]["fix"]["outcome"], "applied", "{}", ran.out);
+    }
+}

@@ -666,3 +666,57 @@ fn a_file_elsewhere_that_the_command_names() {
     fs::write(&judge, "bad\n").unwrap();
     assert_eq!(fast(&repo), "failed");
 }
+
+/// What was left out is not hidden by a check without a command that stands between.
+#[test]
+fn a_need_that_was_left_out_behind_another_one() {
+    let lab = Lab::new();
+    let text = "[[check]]\nname = 'c'\nrun = 'grep -q good out'\ninputs = ['src/app']\nneeds = ['there']\n\
+                [[check]]\nname = 'there'\nfile = 'src'\nneeds = ['build']\n\
+                [[check]]\nname = 'build'\nrun = 'cp src/input out'\ninputs = ['src/input']\n";
+    let repo = scene(&lab, text);
+    repo.write(".gitignore", "/out\n");
+    settle(&repo);
+    repo.write("src/input", "bad!\n");
+    repo.xtask(&["validate", "--skip", "build", "--no-fix"]).success();
+    assert_eq!(fast(&repo), "failed");
+}
+
+#[test]
+fn globs_reach_through_symlinks_to_folders() {
+    for inputs in ["src/l/*.txt", "src/**/*.txt", "src/l/**"] {
+        let text = format!("[[check]]\nname = 'c'\nrun = 'true'\ninputs = ['{inputs}']\n");
+        is_seen(
+            &text,
+            |repo| {
+                repo.write("real/a.txt", "1");
+                repo.link("../real", "src/l");
+            },
+            |repo| repo.write("real/a.txt", "2"),
+        );
+    }
+}
+
+#[test]
+fn wrappers_in_every_clothing_always_run_unless_they_name_their_tools() {
+    for (first_line, run) in [
+        ("#!/usr/bin/env -S A=1 sh", "./check.sh"),
+        ("#!/bin/bash -e", "./check.sh"),
+        ("", "prlimit cat src/input"),
+    ] {
+        let lab = Lab::new();
+        let text = format!("[[check]]\nname = 'c'\nrun = '{run}'\ninputs = ['src/input']\n");
+        let repo = scene(&lab, &text);
+        repo.write_executable("check.sh", &format!("{first_line}\ncat src/input\n"));
+        assert_eq!((fast(&repo).as_str(), fast(&repo).as_str()), ("passed", "passed"), "{run}");
+    }
+    // What a command works on first counts also where git ignores it.
+    is_seen(
+        "[[check]]\nname = 'c'\nrun = 'python3 gen.py'\ninputs = ['src/app']\n",
+        |repo| {
+            repo.write(".gitignore", "/gen.py\n");
+            repo.write("gen.py", "pass\n");
+        },
+        |repo| repo.write("gen.py", "raise SystemExit(1)\n"),
+    );
+}
