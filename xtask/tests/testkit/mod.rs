@@ -26,7 +26,7 @@ impl Lab {
         let root = Utf8PathBuf::from_path_buf(temp).unwrap().join(name);
         drop(fs::remove_dir_all(&root));
         fs::create_dir_all(root.join("home")).unwrap();
-        fs::create_dir_all(root.join("tmp")).unwrap();
+        fs::create_dir_all(root.join("temporary")).unwrap();
         fs::write(
             root.join("gitconfig"),
             "[user]\n\tname = Ada\n\temail = ada@example.invalid\n\
@@ -198,7 +198,7 @@ impl Place<'_> {
             ("GIT_CONFIG_SYSTEM", "/dev/null".to_owned()),
             ("GIT_AUTHOR_DATE", "2026-01-01T00:00:00Z".to_owned()),
             ("GIT_COMMITTER_DATE", "2026-01-01T00:00:00Z".to_owned()),
-            ("TMPDIR", self.lab.path("tmp").into()),
+            ("TMPDIR", self.lab.path("temporary").into()),
             ("GIT_PAGER", "cat".to_owned()),
             ("LC_ALL", "C.UTF-8".to_owned()),
             ("CI", String::new()),
