@@ -214,7 +214,8 @@ fn what_a_killed_git_has_left_is_in_nobodys_way() {
     let repo = hooked(&lab);
     repo.write("loose", "x");
     repo.git(&["commit", "-q", "--allow-empty", "-m", "one"]);
-    let folder = lab.path("temporary").read_dir_utf8().unwrap().next().unwrap().unwrap().into_path();
+    let folder =
+        lab.path("temporary").read_dir_utf8().unwrap().next().unwrap().unwrap().into_path();
     for lock in ["index.lock", "index-of-commit.lock"] {
         std::fs::write(folder.join(lock), "").unwrap();
     }
