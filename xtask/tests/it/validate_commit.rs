@@ -230,8 +230,9 @@ fn an_edit_while_the_check_runs_does_not_help() {
     let lab = Lab::new();
     let (begun, go) = (lab.path("begun"), lab.path("go"));
     let repo = hooked(&lab);
-    let run =
-        format!("touch {begun}; while ! test -e {go}; do sleep 0.01; done; grep -q good src/input");
+    let run = format!(
+        "touch {begun}; while test -e {begun} && ! test -e {go}; do sleep 0.01; done; grep -q good src/input"
+    );
     let checks = format!(
         "[[check]]\nname = 'input'\nshell = true\ntools = ['grep']\ninputs = ['src/**']\n\
          hook = 'pre-commit'\nrun = '{run}'\n"

@@ -132,8 +132,9 @@ fn what_comes_after_a_fix_sees_what_it_made() {
 #[test]
 fn a_fix_that_is_cut_short_can_be_taken_back() {
     let lab = Lab::new();
-    let begun = lab.path("begun");
-    let run = format!("echo half > src/out; touch {begun}; sleep 600");
+    let (begun, go) = (lab.path("begun"), lab.path("go"));
+    let wait = format!("while test -e {begun} && ! test -e {go}; do sleep 0.05; done");
+    let run = format!("echo half > src/out; touch {begun}; {wait}");
     let repo = scene(&lab, &with_fix(&run, "safe", "'src/out'"));
     repo.write("src/out", "mine\n");
     let mut child = start(&repo, &["validate"]);
@@ -141,6 +142,8 @@ fn a_fix_that_is_cut_short_can_be_taken_back() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(repo.read("src/out"), "half\n");
+    // What the fix has started goes on without it, and is let go.
+    fs::write(&go, "").unwrap();
     let next = repo.xtask(&["validate", "--no-fix"]).status(1);
     next.says("a fix was cut short").says("--undo");
     repo.write("src/out", "half, and mine\n");

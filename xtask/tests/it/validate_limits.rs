@@ -227,13 +227,18 @@ fn a_second_run_waits_for_so_long_and_says_for_whom() {
 #[test]
 fn an_empty_or_foreign_lock_file_and_a_killed_holder_hold_nobody_up() {
     let lab = Lab::new();
-    let begun = lab.path("begun");
+    let (begun, go) = (lab.path("begun"), lab.path("go"));
     let repo = scene(
         &lab,
         &[
             "lock-wait = '1s'\n".to_owned(),
             check("quick", "run = 'true'\ntags = ['quick']"),
-            check("slow", &format!("run = 'touch {begun}; sleep 600'\nshell = true")),
+            check(
+                "slow",
+                &format!(
+                    "run = 'touch {begun}; while test -e {begun} && ! test -e {go}; do sleep 0.05; done'\nshell = true"
+                ),
+            ),
         ]
         .concat(),
     );
@@ -248,6 +253,7 @@ fn an_empty_or_foreign_lock_file_and_a_killed_holder_hold_nobody_up() {
     repo.xtask(&["validate", "--only", "quick"]).status(3);
     holder.kill().unwrap();
     holder.wait().unwrap();
+    fs::write(&go, "").unwrap();
     repo.xtask(&["validate", "--only", "quick"]).success().never_says("waiting");
 }
 

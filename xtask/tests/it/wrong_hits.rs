@@ -69,7 +69,7 @@ fn slow(lab: &Lab) -> String {
     let (begun, go) = (lab.path("begun"), lab.path("go"));
     format!(
         "[[check]]\nname = 'c'\ninputs = ['src/**']\ntools = ['grep', 'sleep']\nshell = true\n\
-         run = 'touch {begun}; while ! test -e {go}; do sleep 0.01; done; grep -q good src/input'\n"
+         run = 'touch {begun}; while test -e {begun} && ! test -e {go}; do sleep 0.01; done; grep -q good src/input'\n"
     )
 }
 
@@ -106,7 +106,7 @@ fn an_input_that_is_edited_while_the_check_runs_and_put_back() {
         "setup/validate.toml",
         format!(
             "[[check]]\nname = 'c'\ninputs = ['src/**']\ntools = ['grep', 'sleep']\nshell = true\n\
-             run = 'touch {begun}; while ! test -e {go}; do sleep 0.01; done; grep -q good src/input \
+             run = 'touch {begun}; while test -e {begun} && ! test -e {go}; do sleep 0.01; done; grep -q good src/input \
              && touch {read} && while test -e {go}; do sleep 0.01; done'\n"
         ),
     );
