@@ -2,7 +2,7 @@
 //! brought back later.
 //!
 //! A record of it is on disk before the first byte changes. Nothing is put back over what somebody has
-//! changed since the fix; where a fix was cut short and that cannot be told, what is there is kept
+//! changed since the fix; and because somebody may have worked while it ran, what is replaced is kept
 //! beside the record first. Copies lie under the git folder, readable by their owner alone, and never
 //! become objects of git: they may be secrets.
 
@@ -404,12 +404,19 @@ impl Fixes<'_> {
         if let Some(folder) = target.parent() {
             fs::create_dir_all(folder)?;
         }
-        let made = self.make(ours, before, content).and_then(|()| match change.after {
+        if let Err(cause) = self.make(ours, before, content) {
+            // What stands at the name already is not ours to remove.
+            if cause.kind() != io::ErrorKind::AlreadyExists {
+                drop(self.disk.remove(ours));
+            }
+            return Err(cause);
+        }
+        let moved = match change.after {
             // Nothing is there, unless somebody was quicker.
             None => self.disk.place(ours, &target),
             Some(_) => self.disk.exchange(ours, &target),
-        });
-        if let Err(cause) = made {
+        };
+        if let Err(cause) = moved {
             // The first failure is the one to report; this copy is not needed any more.
             drop(self.disk.remove(ours));
             let is_taken = cause.kind() == io::ErrorKind::AlreadyExists && change.after.is_none();

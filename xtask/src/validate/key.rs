@@ -264,6 +264,9 @@ fn tool_change(before: &ToolSeen, now: &ToolSeen) -> Option<String> {
     Some(match (&before.found, &now.found) {
         (Some(_), None) => format!("`{name}` is no longer on PATH"),
         (None, Some(_)) => format!("`{name}` is on PATH now"),
+        _ if before.version != now.version && line(&before.version) == line(&now.version) => {
+            format!("`{name}` says another version of itself")
+        }
         _ if before.version != now.version => {
             format!("`{name}` was `{}` and is `{}`", line(&before.version), line(&now.version))
         }

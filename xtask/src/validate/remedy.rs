@@ -101,7 +101,11 @@ impl Run<'_, '_, '_> {
             }
         });
         let again = match &fixed {
-            Ok(()) => Some(self.again(at)?),
+            // Where it cannot be told whether it helped, it did not.
+            Ok(()) => Some(match self.again(at) {
+                Ok(ended) => ended,
+                Err(failure) => plain(Outcome::Failed, &failure.to_string()),
+            }),
             Err(_) => None,
         };
         match again {

@@ -76,7 +76,7 @@ pub struct Site<'a> {
     pub config: &'a ValidateConfig,
     /// The world, the disk, the signals.
     pub tools: &'a Tools<'a>,
-    /// The passes; nothing where nothing can be remembered.
+    /// The passes.
     pub store: &'a Store,
     /// The fixes.
     pub fixes: &'a Fixes<'a>,
@@ -213,6 +213,10 @@ impl<'a> Run<'a, '_, '_> {
                         if phase != Some(now) {
                             phase = Some(now);
                             self.log.line(Level::Section, &self.config().phases[now].name.clone());
+                        }
+                        if running > 0 {
+                            // What runs may be installing another one at this moment.
+                            self.observer.forget_programs();
                         }
                         running += usize::from(self.begin(at, scope)?);
                         has_moved = true;

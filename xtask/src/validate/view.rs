@@ -536,7 +536,7 @@ impl<'a> Observer<'a> {
             Kind::Run(_) if own_state(check).is_some() => return Ok(all),
             Kind::Run(command) => {
                 let name = &command.argv[0];
-                all.push(question(name, self.may_be_asked(check, name)?));
+                all.push(question(name, self.may_be_asked(check.cwd.as_ref(), name)?));
                 if let Some(by) = interpreter(self.world, name, &folder) {
                     all.push(question(&by[0], true));
                 }
@@ -557,20 +557,21 @@ impl<'a> Observer<'a> {
             _ => {}
         }
         // A path that a check names as its tool is one from the root, as its inputs are.
-        all.extend(check.tools.iter().map(|name| Question {
-            folder: if name.contains('/') { self.root.clone() } else { folder.clone() },
-            ..question(name, true)
-        }));
+        for name in &check.tools {
+            let asks = self.may_be_asked(None, name)?;
+            let folder = if name.contains('/') { self.root.clone() } else { folder.clone() };
+            all.push(Question { folder, ..question(name, asks) });
+        }
         Ok(all)
     }
 
     /// Whether the program of a command can be asked for its version: one on PATH, or one that was put
     /// into the worktree. A script that git tracks is what its content is.
-    fn may_be_asked(&mut self, check: &Check, name: &str) -> Result<bool> {
+    fn may_be_asked(&mut self, cwd: Option<&RepoPath>, name: &str) -> Result<bool> {
         if !name.contains('/') {
             return Ok(true);
         }
-        let Some(path) = path_from_root(check.cwd.as_ref(), name).map(RepoPath::new) else {
+        let Some(path) = path_from_root(cwd, name).map(RepoPath::new) else {
             return Ok(true);
         };
         if let Some(files) = &self.laid {
@@ -621,10 +622,7 @@ fn kind_of(stat: &FileStat) -> FileKind {
 
 /// A word as a path from the root, if it can be one of a file in the repository.
 fn path_from_root(cwd: Option<&RepoPath>, word: &str) -> Option<String> {
-    if word.is_empty()
-        || word.starts_with(['/', '-', '!'])
-        || word.contains(['*', '?', '[', '\\', '{'])
-    {
+    if word.is_empty() || word.starts_with(['/', '-']) {
         return None;
     }
     let mut parts: Vec<String> =

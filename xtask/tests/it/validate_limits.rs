@@ -416,6 +416,24 @@ fn a_broken_tool_is_no_tool() {
     }
 }
 
+/// A script of the repository is what its content is: asked for its version, it might do its work.
+#[test]
+fn a_script_that_git_tracks_is_not_asked() {
+    let lab = Lab::new();
+    let asked = lab.path("asked");
+    let repo = scene(
+        &lab,
+        &check("c", "run = './work'\ninputs = ['src/**']\ntools = ['helper']\n")
+            .replace("helper", "tools/work"),
+    );
+    for name in ["work", "tools/work"] {
+        repo.write_executable(name, &format!("#!/bin/sh\necho \"$0 $1\" >> {asked}\n"));
+    }
+    repo.commit("scripts");
+    repo.xtask(&["validate"]).success();
+    assert_eq!(fs::read_to_string(&asked).unwrap().lines().count(), 1, "it ran once, as the check");
+}
+
 /// A look starts nothing: a program that knows no `--version` might do its work.
 #[test]
 fn a_dry_run_asks_no_program() {

@@ -449,6 +449,11 @@ fn paths_with_signs_of_globs_in_them_are_paths() {
         |repo| repo.write("routes/[id]/check", "x"),
         |repo| repo.write("routes/[id]/check", "y"),
     );
+    is_seen(
+        "[[check]]\nname = 'c'\nrun = 'cat src/app pages/[id].py'\ninputs = ['src/app']\n",
+        |repo| repo.write("pages/[id].py", "x"),
+        |repo| repo.write("pages/[id].py", "y"),
+    );
 }
 
 #[test]
