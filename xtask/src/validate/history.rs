@@ -191,6 +191,27 @@ mod tests {
     }
 
     #[test]
+    fn the_newest_stay_and_a_torn_line_harms_no_other() {
+        let name = format!("xtask-history-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        let file = folder.join("history");
+        let disk = Disk::real();
+        let long = PastRun { worktree: "w".repeat(300_000), ..run(&[]) };
+        for number in 0..8 {
+            append(&disk, &file, &PastRun { at: number, ..long.clone() }).unwrap();
+        }
+        let kept: Vec<i64> = read(&file).iter().map(|run| run.at).collect();
+        assert_eq!(kept.last(), Some(&7));
+        assert!(kept.len() < 7, "{kept:?}");
+        assert!(fs::metadata(&file).unwrap().len() <= LARGEST);
+        File::options().append(true).open(&file).unwrap().write_all(b"{\"run\": \"to").unwrap();
+        append(&disk, &file, &PastRun { at: 8, ..run(&[]) }).unwrap();
+        assert_eq!(read(&file).last().map(|run| run.at), Some(8));
+        assert_eq!(read(&file).len(), kept.len() + 1);
+        disk.remove_folder(&folder).unwrap();
+    }
+
+    #[test]
     fn rates_and_ranks_are_those_of_a_statistician() {
         let mut runs: Vec<PastRun> =
             (1..=20).map(|ms| run(&[("a", "passed", ms), ("b", "left-out", 0)])).collect();
