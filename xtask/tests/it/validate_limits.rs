@@ -302,6 +302,18 @@ fn an_interrupt_ends_commands_and_frees_the_lock() {
 
 struct Nobody;
 
+/// Says no to everything.
+struct Refuser;
+
+impl Watcher for Refuser {
+    fn started(&self, _check: &Check) {}
+    fn ended(&self, _check: &Check, _ended: &Ended) {}
+    fn tick(&self) {}
+    fn consents(&self, _check: &Check, _fix: &Fix, _failed: &Ended) -> bool {
+        false
+    }
+}
+
 impl Watcher for Nobody {
     fn started(&self, _check: &Check) {}
     fn ended(&self, _check: &Check, _ended: &Ended) {}
@@ -325,6 +337,15 @@ impl Surroundings for Nobody {
 
 /// A whole run; a check that did not pass is an error.
 fn validate(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
+    validate_with(repo, tools, FixMode::All, &Nobody)
+}
+
+fn validate_with(
+    repo: &Repo,
+    tools: &Tools<'_>,
+    fixes: FixMode,
+    watcher: &dyn Watcher,
+) -> Result<()> {
     let text = fs::read_to_string(repo.root().join(VALIDATE_FILE)).unwrap();
     let config = ValidateConfig::parse(VALIDATE_FILE, &text)?;
     let here = Here { system: "linux", is_ci: false };
@@ -332,7 +353,7 @@ fn validate(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
     let order = Order {
         config: &config,
         chosen: &chosen,
-        options: Options { fast: true, dry_run: false, why: false, fixes: FixMode::All, jobs: 2 },
+        options: Options { fast: true, dry_run: false, why: false, fixes, jobs: 2 },
         place: Where::Worktree,
         by: "validate",
         keeps_log: true,
@@ -340,8 +361,40 @@ fn validate(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
         waits: true,
         command: "validate".to_owned(),
     };
-    let done = perform(repo, tools, order, &Nobody, &Nobody, &|_| {})?;
+    let done = perform(repo, tools, order, &Nobody, watcher, &|_| {})?;
     if done.is_ok() { Ok(()) } else { Err(Error::no("not healthy")) }
+}
+
+/// A fix that is asked about runs if somebody says yes, also a risky one, and not otherwise.
+#[test]
+fn a_fix_waits_for_a_yes() {
+    for (watcher, is_run) in [(&Refuser as &dyn Watcher, false), (&Nobody, true)] {
+        let lab = Lab::new();
+        let fix = "fix = { run = '/bin/cp src/input made', risk = 'risky', writes = ['made'] }";
+        let repo = scene(&lab, &check("c", &format!("run = '/bin/cat made'\n{fix}")));
+        let world = crate::crash::world(&repo);
+        let done = crate::crash::with_tools(&repo, &world, |repo, tools| {
+            validate_with(repo, tools, FixMode::Ask, watcher)
+        });
+        assert_eq!((done.is_ok(), repo.has("made")), (is_run, is_run));
+    }
+}
+
+/// More files than are looked at are cut, and that is said.
+#[test]
+fn too_many_files_are_not_taken_for_all_of_them() {
+    use xtask::repo::{Among, Globs};
+    let lab = Lab::new();
+    let repo = lab.repo();
+    for number in 0..9 {
+        repo.write(&format!("many/{number}"), "x");
+    }
+    let here = Repo::discover(repo.dir.as_std_path()).unwrap();
+    let ignores = here.ignores().unwrap();
+    let found = |most| Globs::new(["many/**"]).find(here.root(), &Among::Worktree(&ignores), most);
+    assert!(found(5).is_cut);
+    let all = found(100);
+    assert_eq!((all.is_cut, all.files.len()), (false, 9));
 }
 
 /// The disk fails at every step in turn, and from every step on: results are those of the checks, what
