@@ -5,14 +5,18 @@
 //! (the canonical commit, the working tree) is for the caller to decide and to name.
 
 mod branches;
+mod circles;
+mod command;
 mod reader;
 mod sync;
 mod validate;
+mod words;
 
 pub use branches::BranchesConfig;
+pub use command::CommandLine;
 pub use reader::nearest;
 pub use sync::{BranchException, Forge, Identity, Mode, SyncConfig};
-pub use validate::{Check, CommandLine, Fix, Kind, Phase, ValidateConfig, is_webhook};
+pub use validate::{Check, Fix, Kind, Phase, ValidateConfig, is_webhook};
 
 /// Where the sync configuration lies in the repository.
 pub const SYNC_FILE: &str = "setup/sync.toml";

@@ -8,10 +8,12 @@ use std::ops::Range;
 
 use semver::VersionReq;
 
+use super::circles::circles;
+use super::command::{CommandLine, command};
 use super::reader::{Faults, Reader, nearest};
+use super::words::{INSIDE, inside, is_variable};
 use crate::base::error::Result;
 use crate::base::path::RepoPath;
-use crate::base::process::SHELL;
 use crate::base::words::{alternatives, bytes_of};
 use crate::base::world::seconds_of;
 
@@ -40,26 +42,11 @@ const LONGEST_NAME: usize = 100;
 /// The systems that `os` can name, as Rust names them.
 const SYSTEMS: [(&str, &str); 3] = [("linux", "linux"), ("macos", "macos"), ("windows", "windows")];
 
-/// The words that only a shell understands, when they stand alone, and how those begin that do.
-const SHELL_WORDS: [&str; 5] = ["|", "||", "&", "&&", ";"];
-const SHELL_STARTS: [&str; 5] = [">", "<", "1>", "2>", "&>"];
-
 /// The most checks: what is more is a mistake.
 const MOST_CHECKS: usize = 2000;
 
 /// The keys of which a check has exactly one.
 const WAYS: [&str; 7] = ["run", "tool", "file", "env-var", "disk", "port-free", "built-in"];
-
-/// A command line, taken apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommandLine {
-    /// As it was written.
-    pub text: String,
-    /// The program and its arguments; for a shell `/bin/sh -c TEXT`.
-    pub argv: Vec<String>,
-    /// Whether a shell reads it.
-    pub shell: bool,
-}
 
 /// What a check does.
 #[derive(Clone, Debug, PartialEq)]
@@ -261,12 +248,6 @@ pub fn is_webhook(text: &str) -> bool {
     is_plain && (is_local || is_variable || text.starts_with("https://") && text.len() > 8)
 }
 
-fn is_variable(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
-
 /// A check that does nothing yet.
 fn empty(name: String) -> Check {
     Check {
@@ -460,55 +441,6 @@ fn some<T>(check: &Reader<'_>, key: &str, list: Vec<T>) -> Option<Vec<T>> {
 
 const VERSION_WANTED: &str = "a range of versions such as `>=3.12` or `>=18, <21`";
 
-const INSIDE: &str = "a path inside the repository, from its root";
-
-/// A path from the root that does not lead out of it.
-fn inside(text: &str) -> Option<RepoPath> {
-    let path = text.strip_prefix("./").unwrap_or(text);
-    let path = path.strip_suffix('/').unwrap_or(path);
-    let is_inside = !path.is_empty()
-        && !path.starts_with('/')
-        && !path.contains('\0')
-        && path.split('/').all(|part| !["", ".", ".."].contains(&part));
-    is_inside.then(|| RepoPath::new(path))
-}
-
-/// A command line of a table.
-fn command(table: &Reader<'_>, key: &str, shell: bool) -> Option<CommandLine> {
-    let text = table.text(key)?;
-    if shell {
-        let argv = SHELL.into_iter().chain([text.as_str()]).map(str::to_owned).collect();
-        return Some(CommandLine { text, argv, shell });
-    }
-    let argv = match shell_words::split(&text) {
-        Ok(words) if !words.is_empty() => words,
-        Ok(_) => {
-            table.fault(key, format!("`{key}` is empty"));
-            return None;
-        }
-        Err(_) => {
-            table.fault(key, format!("`{key}` has a quote that is not closed"));
-            return None;
-        }
-    };
-    let operator = argv.iter().find(|word| {
-        let starts = SHELL_STARTS.iter().any(|start| word.starts_with(start));
-        SHELL_WORDS.contains(&word.as_str()) || starts || word.len() > 1 && word.ends_with(';')
-    });
-    if let Some(word) = operator {
-        table.fault(key, format!("`{key}` has `{word}`, which needs a shell: add `shell = true`"));
-        return None;
-    }
-    if argv[0].contains('=') {
-        table.fault(
-            key,
-            format!("`{key}` begins with `{}`, which needs a shell: add `shell = true`", argv[0]),
-        );
-        return None;
-    }
-    Some(CommandLine { text, argv, shell })
-}
-
 /// Looks up what each check needs, and finds names that are taken, unknown needs and circles.
 fn resolve(file: &Reader<'_>, drafts: Vec<Draft>) -> Vec<Check> {
     let mut by_name: BTreeMap<&str, usize> = BTreeMap::new();
@@ -555,51 +487,6 @@ fn resolve(file: &Reader<'_>, drafts: Vec<Draft>) -> Vec<Check> {
     // Where a check could not be read there is a fault, and nobody sees this list.
     let checks = drafts.into_iter().zip(needs);
     checks.filter_map(|(draft, needs)| Some(Check { needs, ..draft.check? })).collect()
-}
-
-/// The circles in what needs what: each once, from its first check on.
-fn circles(needs: &[Vec<usize>]) -> Vec<Vec<usize>> {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Mark {
-        New,
-        Open,
-        Done,
-    }
-    let mut marks = vec![Mark::New; needs.len()];
-    let mut found = Vec::new();
-    for start in 0..needs.len() {
-        if marks[start] != Mark::New {
-            continue;
-        }
-        // The way down from the start: each check, and how many of its needs were followed.
-        let mut way = vec![(start, 0)];
-        marks[start] = Mark::Open;
-        while let Some((at, next)) = way.last_mut() {
-            let Some(need) = needs[*at].get(*next).copied() else {
-                marks[*at] = Mark::Done;
-                way.pop();
-                continue;
-            };
-            *next += 1;
-            match marks[need] {
-                Mark::New => {
-                    marks[need] = Mark::Open;
-                    way.push((need, 0));
-                }
-                Mark::Open => {
-                    let from = way.iter().position(|(at, _)| *at == need).unwrap_or(0);
-                    let mut circle: Vec<usize> = way[from..].iter().map(|(at, _)| *at).collect();
-                    let first = (0..circle.len()).min_by_key(|at| circle[*at]).unwrap_or(0);
-                    circle.rotate_left(first);
-                    found.push(circle);
-                }
-                Mark::Done => {}
-            }
-        }
-    }
-    found.sort();
-    found.dedup();
-    found
 }
 
 #[cfg(test)]
