@@ -81,9 +81,19 @@ pub fn compact(seconds: i64) -> String {
 /// or not longer than nothing. A day has 24 hours.
 #[must_use]
 pub fn seconds_of(text: &str) -> Option<i64> {
+    let seconds = i64::try_from(duration_of(text)?.as_secs()).ok()?;
+    Some(seconds).filter(|seconds| *seconds > 0)
+}
+
+/// A time span as people write it, to the millisecond: `500ms`, `1m 30s`; nothing where it is not
+/// one or shorter than a millisecond. A day has 24 hours.
+#[must_use]
+pub fn duration_of(text: &str) -> Option<Duration> {
     let span: jiff::Span = text.parse().ok()?;
     let days = jiff::SpanRelativeTo::days_are_24_hours();
-    Some(span.to_duration(days).ok()?.as_secs()).filter(|seconds| *seconds > 0)
+    let duration = Duration::try_from(span.to_duration(days).ok()?).ok()?;
+    let whole = Duration::new(duration.as_secs(), duration.subsec_millis() * 1_000_000);
+    Some(whole).filter(|duration| !duration.is_zero())
 }
 
 /// How long ago something was, for people: `3 days ago`.
@@ -110,6 +120,10 @@ mod tests {
         assert_eq!(seconds_of("1d 12h"), Some(129_600));
         for wrong in ["", "2", "soon", "-2h", "0s", "99999999999999999999h"] {
             assert_eq!(seconds_of(wrong), None, "{wrong}");
+            assert_eq!(duration_of(wrong), None, "{wrong}");
         }
+        assert_eq!((seconds_of("900ms"), duration_of("1us")), (None, None));
+        assert_eq!(duration_of("500ms"), Some(Duration::from_millis(500)));
+        assert_eq!(duration_of("1m 30s"), Some(Duration::from_secs(90)));
     }
 }

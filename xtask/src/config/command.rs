@@ -54,3 +54,20 @@ pub(super) fn command(table: &Reader<'_>, key: &str, shell: bool) -> Option<Comm
     }
     Some(CommandLine { text, argv, shell })
 }
+
+/// A command line as one text, or as a list of words that are taken as they are.
+pub(super) fn command_or_words(table: &Reader<'_>, key: &str, shell: bool) -> Option<CommandLine> {
+    if table.type_of(key) != Some("array") {
+        return command(table, key, shell);
+    }
+    let argv = table.any_texts(key)?;
+    if shell {
+        table.fault(key, format!("`{key}` is a list, which no shell reads: write it as one text"));
+        return None;
+    }
+    if argv.first().is_none_or(String::is_empty) {
+        table.fault(key, format!("`{key}` names no program"));
+        return None;
+    }
+    Some(CommandLine { text: shell_words::join(&argv), argv, shell })
+}

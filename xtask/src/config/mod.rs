@@ -7,14 +7,27 @@
 mod branches;
 mod circles;
 mod command;
+mod layer;
+mod layers;
+mod placeholders;
+mod probe;
 mod reader;
+mod service;
 mod sync;
 mod validate;
 mod words;
 
 pub use branches::BranchesConfig;
 pub use command::CommandLine;
+pub use layer::{Layer, Status};
+pub use layers::{Value, layer_file};
+pub use placeholders::fill;
+pub use probe::{HttpProbe, Live, PortWord, Probe};
 pub use reader::nearest;
+pub use service::{
+    Fallback, Limits, LogLimits, Restart, Service, Stop, StopSignal, port_variable,
+    refused_variable,
+};
 pub use sync::{BranchException, Forge, Identity, Mode, SyncConfig};
 pub use validate::{Check, Fix, Kind, Phase, ValidateConfig, is_webhook};
 
@@ -26,6 +39,12 @@ pub const BRANCHES_FILE: &str = "setup/branches.toml";
 
 /// Where the checks lie in the repository.
 pub const VALIDATE_FILE: &str = "setup/validate.toml";
+
+/// Where the layers of services lie in the repository, one file each.
+pub const DEPLOYMENT_FOLDER: &str = "deployment";
+
+/// The layer that is meant where none is named.
+pub const DEFAULT_LAYER: &str = "local";
 
 /// What is wrong with a file of rules, each fault.
 #[must_use]

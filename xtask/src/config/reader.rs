@@ -3,6 +3,10 @@
 //! A `Reader` is asked for the keys that exist; what it was not asked for is unknown, and is
 //! reported with the nearest name that it was asked for. Asking never fails: a fault is noted, the
 //! default stands in, and `Faults::finish` turns all of them into one error.
+//!
+//! A table can also have been merged from several files (`layers.rs`). Their texts then count as one,
+//! each behind the other, and a place in it is a file and a line. Of a file that cannot be parsed only
+//! that is told: what could be read of it would lead astray.
 
 use std::cell::RefCell;
 use std::ops::{Range, RangeInclusive};
@@ -12,10 +16,22 @@ use toml::de::{DeTable, DeValue};
 
 use crate::base::error::{Error, Result};
 
-/// The faults of one file.
-pub(super) struct Faults<'a> {
-    source: &'a str,
+/// The text of a file, and where it begins in the text of all files that are read together.
+struct Source<'a> {
+    name: &'a str,
     text: &'a str,
+    start: usize,
+    /// Whether it could not be parsed.
+    is_broken: bool,
+}
+
+/// The faults of one file, or of several that are read as one.
+pub(super) struct Faults<'a> {
+    /// Where they are, for the headline.
+    title: &'a str,
+    sources: Vec<Source<'a>>,
+    /// Whether something that should be read is not there.
+    is_part: bool,
     found: RefCell<Vec<(usize, String)>>,
 }
 
@@ -27,31 +43,75 @@ impl<'a> Faults<'a> {
         text: &'a str,
         read: impl FnOnce(&Reader<'_>) -> T,
     ) -> Result<T> {
-        let faults = Faults { source, text, found: RefCell::default() };
-        let (table, errors) = DeTable::parse_recoverable(text);
-        let syntax = errors.len();
-        for error in errors {
-            faults.note(error.span().unwrap_or(0..0), error.message());
-        }
-        let value = {
-            let reader = Reader::new(table.get_ref(), table.span(), String::new(), &faults);
-            let value = read(&reader);
-            reader.report_unknown();
-            value
-        };
-        if syntax > 0 {
-            // Of a file that cannot be parsed, what could be would only lead astray.
-            faults.found.borrow_mut().truncate(syntax);
-        }
+        let mut faults = Faults::new(source);
+        let name = source.split_whitespace().next().unwrap_or(source);
+        let (table, _) = faults.parse(name, text);
+        let value = faults.read(table.get_ref(), table.span(), read);
         faults.finish(value)
     }
 
-    fn note(&self, span: Range<usize>, message: impl Into<String>) {
-        self.found.borrow_mut().push((span.start, message.into()));
+    /// No faults yet, and no files.
+    pub(super) fn new(title: &'a str) -> Self {
+        Faults { title, sources: Vec::new(), is_part: false, found: RefCell::default() }
     }
 
-    fn finish<T>(self, value: T) -> Result<T> {
-        let mut found = self.found.into_inner();
+    /// Parses one more file. Its places count from the number that comes along.
+    pub(super) fn parse(&mut self, name: &'a str, text: &'a str) -> (Spanned<DeTable<'a>>, usize) {
+        // The place behind the last byte of a file is still one of that file.
+        let start = self.sources.last().map_or(0, |last| last.start + last.text.len() + 1);
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in &errors {
+            let at = error.span().map_or(0, |span| span.start);
+            self.found.borrow_mut().push((start + at, error.message().to_owned()));
+        }
+        self.sources.push(Source { name, text, start, is_broken: !errors.is_empty() });
+        (table, start)
+    }
+
+    /// Lets `read` take a table apart.
+    pub(super) fn read<T>(
+        &self,
+        table: &DeTable<'_>,
+        span: Range<usize>,
+        read: impl FnOnce(&Reader<'_>) -> T,
+    ) -> T {
+        let reader = Reader::new(table, span, String::new(), self);
+        let value = read(&reader);
+        reader.report_unknown();
+        value
+    }
+
+    /// From here on it is known that something is not there that should be read as well.
+    pub(super) fn is_only_part(&mut self) {
+        self.is_part = true;
+    }
+
+    /// Whether all that should be read could be: only then can be told what is missing.
+    fn is_whole(&self) -> bool {
+        !self.is_part && !self.sources.iter().any(|source| source.is_broken)
+    }
+
+    fn source(&self, at: usize) -> Option<&Source<'a>> {
+        self.sources.iter().rev().find(|source| source.start <= at)
+    }
+
+    /// The file and the line, from 1, at which a place lies.
+    pub(super) fn place(&self, at: usize) -> (&str, usize) {
+        let Some(source) = self.source(at) else { return (self.title, 1) };
+        let end = (at - source.start).min(source.text.len());
+        let before = &source.text.as_bytes()[..end];
+        (source.name, before.iter().filter(|byte| **byte == b'\n').count() + 1)
+    }
+
+    pub(super) fn note(&self, span: Range<usize>, message: impl Into<String>) {
+        if !self.source(span.start).is_some_and(|source| source.is_broken) {
+            self.found.borrow_mut().push((span.start, message.into()));
+        }
+    }
+
+    /// The value, if there was no fault at all.
+    pub(super) fn finish<T>(self, value: T) -> Result<T> {
+        let mut found = self.found.take();
         if found.is_empty() {
             return Ok(value);
         }
@@ -61,21 +121,14 @@ impl<'a> Faults<'a> {
         let mut error = Error::usage(format!(
             "{count} fault{} in {}",
             if count == 1 { "" } else { "s" },
-            self.source
+            self.title
         ));
-        let name = self.source.split_whitespace().next().unwrap_or(self.source);
         for (at, message) in found {
-            let line = line_at(self.text, at);
+            let (name, line) = self.place(at);
             error = error.detail(format!("{name}:{line}: {message}"));
         }
         Err(error)
     }
-}
-
-/// The line at which a byte of a text lies, from 1.
-fn line_at(text: &str, at: usize) -> usize {
-    let before = &text.as_bytes()[..at.min(text.len())];
-    before.iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
 /// A table that is being taken apart.
@@ -88,7 +141,7 @@ pub(super) struct Reader<'t> {
 }
 
 impl<'t> Reader<'t> {
-    fn new(
+    pub(super) fn new(
         table: &'t DeTable<'t>,
         span: Range<usize>,
         path: String,
@@ -108,12 +161,44 @@ impl<'t> Reader<'t> {
 
     /// Notes a fault at a value of this table.
     pub(super) fn fault(&self, key: &str, message: impl Into<String>) {
-        let span = self
+        self.faults.note(self.value_span(key), message);
+    }
+
+    /// Where a value of this table stands, or the table.
+    pub(super) fn value_span(&self, key: &str) -> Range<usize> {
+        let found = self.table.iter().find(|(name, _)| name.get_ref().as_ref() == key);
+        found.map_or(self.span.clone(), |(_, value)| value.span())
+    }
+
+    /// Where this table begins.
+    pub(super) fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
+    /// The file and the line, from 1, of a place.
+    pub(super) fn place(&self, span: &Range<usize>) -> (&str, usize) {
+        self.faults.place(span.start)
+    }
+
+    /// Whether all that should be read could be: only then can be told what is missing.
+    pub(super) fn is_whole(&self) -> bool {
+        self.faults.is_whole()
+    }
+
+    /// The keys of this table, in the order of the file.
+    pub(super) fn names(&self) -> Vec<String> {
+        let mut names: Vec<(usize, String)> = self
             .table
             .iter()
-            .find(|(name, _)| name.get_ref().as_ref() == key)
-            .map_or(self.span.clone(), |(_, value)| value.span());
-        self.faults.note(span, message);
+            .map(|(name, _)| (name.span().start, name.get_ref().to_string()))
+            .collect();
+        names.sort();
+        names.into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// What a value is, as TOML calls it: `string`, `integer`, `boolean`, `array`, `table`, ….
+    pub(super) fn type_of(&self, key: &str) -> Option<&'static str> {
+        self.value(key).map(|value| value.get_ref().type_str())
     }
 
     fn wrong_type(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) {
@@ -138,24 +223,49 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// A text, which may be empty.
+    pub(super) fn any_text(&self, key: &str) -> Option<String> {
+        let value = self.value(key)?;
+        let text = value.get_ref().as_str();
+        if text.is_none() {
+            self.wrong_type(key, value, "a string");
+        }
+        text.map(str::to_owned)
+    }
+
     /// A list of texts that are not empty.
     pub(super) fn texts(&self, key: &str) -> Option<Vec<String>> {
+        let mut texts = Vec::new();
+        for (span, text) in self.items(key)? {
+            if text.is_empty() {
+                self.faults.note(span, format!("`{}` holds an empty string", self.name(key)));
+            } else {
+                texts.push(text.to_owned());
+            }
+        }
+        Some(texts)
+    }
+
+    /// A list of texts, which may be empty.
+    pub(super) fn any_texts(&self, key: &str) -> Option<Vec<String>> {
+        Some(self.items(key)?.into_iter().map(|(_, text)| text.to_owned()).collect())
+    }
+
+    /// The texts of a list, each with its place.
+    fn items(&self, key: &str) -> Option<Vec<(Range<usize>, &'t str)>> {
         let value = self.value(key)?;
         let Some(array) = value.get_ref().as_array() else {
             self.wrong_type(key, value, "a list of strings");
             return None;
         };
-        let mut texts = Vec::new();
+        let mut items = Vec::new();
         for item in array.iter() {
             match item.get_ref().as_str() {
-                Some(text) if !text.is_empty() => texts.push(text.to_owned()),
-                Some(_) => self
-                    .faults
-                    .note(item.span(), format!("`{}` holds an empty string", self.name(key))),
+                Some(text) => items.push((item.span(), text)),
                 None => self.wrong_type(key, item, "a list of strings"),
             }
         }
-        Some(texts)
+        Some(items)
     }
 
     /// One of a few words; `words` pairs each with what it stands for.
@@ -288,13 +398,8 @@ impl<'t> Reader<'t> {
         mut read: impl FnMut(&str, &Reader<'_>) -> T,
     ) -> Option<Vec<T>> {
         self.table(key, |below| {
-            let mut names: Vec<(usize, String)> = below
-                .table
-                .iter()
-                .map(|(name, _)| (name.span().start, name.get_ref().to_string()))
-                .collect();
-            names.sort();
-            names.iter().filter_map(|(_, name)| below.table(name, |one| read(name, one))).collect()
+            let names = below.names();
+            names.iter().filter_map(|name| below.table(name, |one| read(name, one))).collect()
         })
     }
 
@@ -316,7 +421,22 @@ impl<'t> Reader<'t> {
     pub(super) fn line(&self, key: &str) -> usize {
         let found = self.table.iter().find(|(name, _)| name.get_ref().as_ref() == key);
         let at = found.map_or(self.span.start, |(name, _)| name.span().start);
-        line_at(self.faults.text, at)
+        self.faults.place(at).1
+    }
+
+    /// A table as JSON.
+    pub(super) fn json(&self, key: &str) -> Option<serde_json::Value> {
+        let value = self.value(key)?;
+        if value.get_ref().as_table().is_none() {
+            self.wrong_type(key, value, "a table");
+            return None;
+        }
+        let json = json(value.get_ref());
+        if json.is_none() {
+            let name = self.name(key);
+            self.faults.note(value.span(), format!("`{name}` holds a number that JSON has not"));
+        }
+        json
     }
 
     /// Whether a key is there, whatever it holds. It counts as one that was asked for.
@@ -326,7 +446,7 @@ impl<'t> Reader<'t> {
 
     /// Notes that a key that must be there is not.
     pub(super) fn required(&self, key: &str) {
-        if !self.table.iter().any(|(name, _)| name.get_ref().as_ref() == key) {
+        if self.is_whole() && !self.table.iter().any(|(name, _)| name.get_ref().as_ref() == key) {
             self.faults.note(self.span.clone(), format!("`{}` is missing", self.name(key)));
         }
     }
@@ -341,6 +461,31 @@ impl<'t> Reader<'t> {
             }
         }
     }
+}
+
+/// A value as JSON; nothing where a number of it cannot be said there. A moment becomes a text.
+fn json(value: &DeValue<'_>) -> Option<serde_json::Value> {
+    use serde_json::Value;
+    Some(match value {
+        DeValue::String(text) => Value::from(text.as_ref()),
+        DeValue::Integer(number) => {
+            Value::from(i64::from_str_radix(number.as_str(), number.radix()).ok()?)
+        }
+        DeValue::Float(number) => {
+            Value::Number(serde_json::Number::from_f64(number.as_str().parse().ok()?)?)
+        }
+        DeValue::Boolean(yes) => Value::from(*yes),
+        DeValue::Datetime(moment) => Value::from(moment.to_string()),
+        DeValue::Array(items) => {
+            Value::Array(items.iter().map(|item| json(item.get_ref())).collect::<Option<_>>()?)
+        }
+        DeValue::Table(table) => {
+            let pairs = table
+                .iter()
+                .map(|(name, value)| Some((name.get_ref().to_string(), json(value.get_ref())?)));
+            Value::Object(pairs.collect::<Option<_>>()?)
+        }
+    })
 }
 
 /// `; did you mean `x`?` for the known name that is nearest, if one is near at all.

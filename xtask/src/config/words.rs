@@ -22,3 +22,16 @@ pub(super) fn is_variable(name: &str) -> bool {
         && !name.starts_with(|c: char| c.is_ascii_digit())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
+
+/// What `is_name` wants, for faults.
+pub(super) const NAME: &str =
+    "a letter of a-z or a digit, and up to 39 more of them, of `-` and of `_`";
+
+/// Whether this can be the name of a layer or of a service. It becomes part of the names of files and
+/// variables.
+pub(super) fn is_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    name.len() <= 40
+        && name.bytes().next().is_some_and(is_plain)
+        && name.bytes().all(|byte| is_plain(byte) || byte == b'-' || byte == b'_')
+}

@@ -1,0 +1,118 @@
+//! What stands in braces in commands, variables and paths of services: `{port}`, `{port:NAME}`,
+//! `{root}` and `{xtask}`. All other braces stay as they are, and so does `${port}`, which is the
+//! shell's. It is pure.
+
+/// A piece of a text.
+enum Piece<'a> {
+    Text(&'a str),
+    /// The port of the named service, or the service's own.
+    Port(Option<&'a str>),
+    Root,
+    Xtask,
+}
+
+/// Puts values in the place of all placeholders. `own` is the port of the service itself, `ports` gives
+/// those of the others; where there is no such port, the placeholder stays as it is.
+#[must_use]
+pub fn fill(
+    text: &str,
+    own: Option<u16>,
+    ports: &dyn Fn(&str) -> Option<u16>,
+    root: &str,
+    xtask: &str,
+) -> String {
+    let mut filled = String::with_capacity(text.len());
+    for (piece, written) in pieces(text) {
+        let port = match piece {
+            Piece::Text(text) => {
+                filled.push_str(text);
+                continue;
+            }
+            Piece::Root => {
+                filled.push_str(root);
+                continue;
+            }
+            Piece::Xtask => {
+                filled.push_str(xtask);
+                continue;
+            }
+            Piece::Port(None) => own,
+            Piece::Port(Some(name)) => ports(name),
+        };
+        match port {
+            Some(port) => filled.push_str(&port.to_string()),
+            None => filled.push_str(written),
+        }
+    }
+    filled
+}
+
+/// The services whose ports a text names, each with how it is written; nothing stands for its own.
+pub(super) fn ports_in(text: &str) -> Vec<(&str, Option<&str>)> {
+    let ports = pieces(text).into_iter().filter_map(|(piece, written)| match piece {
+        Piece::Port(of) => Some((written, of)),
+        _ => None,
+    });
+    ports.collect()
+}
+
+/// A text, taken apart: each piece with how it is written.
+fn pieces(text: &str) -> Vec<(Piece<'_>, &str)> {
+    let mut pieces = Vec::new();
+    let mut from = 0;
+    for (at, _) in text.match_indices('{') {
+        if at < from || text[..at].ends_with('$') {
+            continue;
+        }
+        let Some(length) = text[at..].find('}') else { break };
+        let written = &text[at..=at + length];
+        let piece = match &written[1..length] {
+            "port" => Piece::Port(None),
+            "root" => Piece::Root,
+            "xtask" => Piece::Xtask,
+            other => match other.strip_prefix("port:") {
+                Some(name) => Piece::Port(Some(name)),
+                None => continue,
+            },
+        };
+        pieces.push((Piece::Text(&text[from..at]), &text[from..at]));
+        pieces.push((piece, written));
+        from = at + length + 1;
+    }
+    pieces.push((Piece::Text(&text[from..]), &text[from..]));
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_placeholders_are_filled() {
+        let ports = |name: &str| (name == "api").then_some(8000);
+        let fill = |text: &str| fill(text, Some(3000), &ports, "/r", "/x");
+        for (text, filled) in [
+            ("{xtask} serve --port {port}", "/x serve --port 3000"),
+            ("http://h:{port:api}/{root}", "http://h:8000//r"),
+            ("{port}{port}é{port:api}", "30003000é8000"),
+            ("{{port}}", "{3000}"),
+            ("{\"a\": {port}}", "{\"a\": 3000}"),
+            ("${port} ${HOME} {other} {} {port", "${port} ${HOME} {other} {} {port"),
+            ("{port:web} {Port} { port }", "{port:web} {Port} { port }"),
+            ("", ""),
+        ] {
+            assert_eq!(fill(text), filled, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_filled_in_is_not_read_again() {
+        assert_eq!(fill("{root}", None, &|_| None, "/{port}/{xtask}", "x"), "/{port}/{xtask}");
+    }
+
+    #[test]
+    fn ports_are_found_as_they_are_written() {
+        let found = ports_in("a {port} {port:x y} {root} ${port:z}");
+        assert_eq!(found, [("{port}", None), ("{port:x y}", Some("x y"))]);
+    }
+}
