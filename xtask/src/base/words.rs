@@ -118,6 +118,25 @@ pub fn size(bytes: u64) -> String {
     format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit)
 }
 
+/// A text by strangers as one line of at most `most` characters, the last of them `…` where some are
+/// missing. What could move the cursor or turn the direction of writing is replaced.
+#[must_use]
+pub fn harmless(text: &str, most: usize) -> String {
+    let shown = |c: char| match c {
+        '\t' | '\n' | '\r' => ' ',
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => '\u{fffd}',
+        c if c.is_control() || c == '\u{feff}' => '\u{fffd}',
+        c => c,
+    };
+    let mut line: String = text.chars().take(most + 1).map(shown).collect();
+    if let Some((end, _)) = line.char_indices().nth(most) {
+        let last = line[..end].chars().next_back().map_or(0, char::len_utf8);
+        line.truncate(end - last);
+        line.push('…');
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +170,15 @@ mod tests {
         assert_eq!(of("{x}{a,b}"), ["{x}a", "{x}b"]);
         assert_eq!(alternatives(&"{a,b}".repeat(10)), None);
         assert_eq!(alternatives(&"{a,b}".repeat(100_000)), None);
+    }
+
+    #[test]
+    fn texts_by_strangers_do_no_harm() {
+        assert_eq!(
+            harmless("sh -c a\nb\u{1b}[2J \u{202e}x é", 40),
+            "sh -c a b\u{fffd}[2J \u{fffd}x é"
+        );
+        assert_eq!((harmless("ééé", 3), harmless("éééé", 3)), ("ééé".into(), "éé…".into()));
     }
 
     #[test]

@@ -1,0 +1,463 @@
+//! Facts about processes, and signals that cannot hit a stranger.
+//!
+//! The system gives the number of a process that has ended to somebody else. So a process is known by its
+//! `Identity`: its number, when the kernel started it, and the boot in which. Nothing is signalled by a
+//! number alone, and where the kernel does not answer, nobody is held for gone.
+//!
+//! `linux.rs` asks `/proc`, `ps.rs` the programs of other systems; both have the same functions.
+
+mod handle;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(any(test, not(target_os = "linux")))]
+mod ps;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::Result;
+use super::process::Program;
+use super::words::harmless;
+
+pub use handle::Handle;
+#[cfg(target_os = "linux")]
+use linux as system;
+#[cfg(not(target_os = "linux"))]
+use ps as system;
+
+/// How much is kept of a command line: 200 characters, more than two lines of a terminal.
+const LONGEST_COMMAND: usize = 200;
+
+/// How long `id` may take to name a user: five seconds, as it may ask a server.
+const NAMING: Duration = Duration::from_secs(5);
+
+/// A process beyond doubt.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its number.
+    pub pid: u32,
+    /// When it was started: on Linux in clock ticks since the boot, elsewhere in seconds since 1970.
+    pub started: u64,
+    /// The boot in which, as `boot` says it.
+    pub boot: String,
+}
+
+/// What the kernel tells of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// The number of its parent.
+    pub parent: u32,
+    /// The number of its process group.
+    pub group: u32,
+    /// The number of its session; 0 where it is not known, as on macOS.
+    pub session: u32,
+    /// The user whose rights it has (the effective one).
+    pub user: u32,
+    /// When it was started, as in `Identity`.
+    pub started: u64,
+    /// Whether it has ended and only waits for its parent to ask how. A process whose first thread has
+    /// ended before the others has not.
+    pub is_zombie: bool,
+    /// The memory that it has at hand, in bytes. Linux counts it roughly, some MB up or down where there
+    /// are many processors.
+    pub memory: u64,
+    /// The time that it has spent on processors, its own and the kernel's for it.
+    pub cpu_ms: u64,
+    /// Its short name, of at most 15 characters on Linux. Anybody can call themselves anything.
+    pub name: String,
+}
+
+/// What people want to know of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// Its command line, without control characters and cut; its name in brackets where it has none.
+    pub command: String,
+    /// The folder in which it works, where that can be seen.
+    pub folder: Option<PathBuf>,
+    /// For how long it has run.
+    pub age_s: u64,
+    /// The name of its user.
+    pub user: String,
+}
+
+/// The boot of this machine, as an id of its own.
+pub fn boot() -> Result<String> {
+    system::boot()
+}
+
+/// All processes that can be seen. Who vanishes meanwhile is left out; a process that is there and cannot
+/// be read is an error, so that who is missing here is gone.
+pub fn all() -> Result<Vec<Process>> {
+    system::all()
+}
+
+/// One process; nothing where there is none of this number.
+#[must_use]
+pub fn one(pid: u32) -> Option<Process> {
+    system::one(pid).ok().flatten()
+}
+
+/// Who a process is that runs now.
+#[must_use]
+pub fn identity(pid: u32) -> Option<Identity> {
+    let process = one(pid).filter(|process| !process.is_zombie)?;
+    Some(Identity { pid, started: process.started, boot: boot().ok()? })
+}
+
+/// Whether this very process runs. Where the kernel does not answer, as when we have no file left to
+/// open, it counts as alive.
+#[must_use]
+pub fn is_alive(who: &Identity) -> bool {
+    is_there(who).unwrap_or(true)
+}
+
+/// The same, with the reason where it cannot be said.
+fn is_there(who: &Identity) -> Result<bool> {
+    Ok(has_its_number(who)? && boot()? == who.boot)
+}
+
+/// Whether it runs, if it was started in this boot.
+fn has_its_number(who: &Identity) -> Result<bool> {
+    let is_it = |process: Process| process.started == who.started && !process.is_zombie;
+    Ok(system::one(who.pid)?.is_some_and(is_it))
+}
+
+/// Variables from the environment with which a process was started, in the order of `names`; nothing
+/// where it cannot be read. Programs may write over theirs, as redis and postgres do to show a title:
+/// a variable that was there can be missing.
+#[must_use]
+pub fn variables(pid: u32, names: &[&str]) -> Option<Vec<Option<String>>> {
+    system::variables(pid, names)
+}
+
+/// What people want to know of this very process; nothing where it has ended.
+#[must_use]
+pub fn describe(who: &Identity) -> Option<Description> {
+    let process = one(who.pid)?;
+    let command = system::command_line(who.pid).filter(|line| !line.trim().is_empty());
+    let command = command.unwrap_or_else(|| format!("[{}]", process.name));
+    let description = Description {
+        command: harmless(&command, LONGEST_COMMAND),
+        folder: system::folder(who.pid),
+        age_s: system::age_s(&process),
+        user: user_name(process.user),
+    };
+    // All of it came by number, and holds if that was the number of the same process to the end.
+    is_there(who).is_ok_and(|there| there).then_some(description)
+}
+
+/// What a user is called, `uid 1000` where they have no name.
+#[must_use]
+pub fn user_name(uid: u32) -> String {
+    let file = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let in_file = file.lines().find_map(|line| {
+        let mut parts = line.split(':');
+        let name = parts.next().filter(|name| !name.is_empty())?;
+        (parts.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    in_file.or_else(|| name_from_id(uid)).unwrap_or_else(|| format!("uid {uid}"))
+}
+
+/// What a user is called who is not in the file, as in a directory service.
+fn name_from_id(uid: u32) -> Option<String> {
+    let asked = Program::new("id", Path::new("/")).args(["-un", &uid.to_string()]);
+    let said = asked.run_within(NAMING).ok().filter(|said| said.status.success())?;
+    let name = said.stdout.trim();
+    (!name.is_empty()).then(|| harmless(name, LONGEST_COMMAND))
+}
+
+/// The memory of the machine in bytes.
+#[must_use]
+pub fn memory_of_machine() -> Option<u64> {
+    system::memory_of_machine()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Stdio};
+
+    use rustix::process::Signal;
+
+    use super::*;
+
+    /// A child that is ended with its test.
+    struct Started(Child);
+
+    impl Started {
+        fn new(program: &str, args: &[&str]) -> Started {
+            Started::set_up(Program::new(program, Path::new("/")).args(args))
+        }
+
+        fn set_up(mut program: Program) -> Started {
+            let command = program.command().stdin(Stdio::piped()).stdout(Stdio::piped());
+            Started(command.process_group(0).spawn().unwrap())
+        }
+
+        fn who(&self) -> Identity {
+            identity(self.0.id()).unwrap()
+        }
+
+        /// Hears a line, so that it is known to have come so far.
+        fn says(&mut self) -> String {
+            let mut line = String::new();
+            BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+            line
+        }
+
+        /// Whether `cat` still gives back what it is given.
+        fn answers(&mut self) -> bool {
+            self.0.stdin.as_mut().unwrap().write_all(b"well\n").is_ok() && self.says() == "well\n"
+        }
+
+        fn kill(&mut self) {
+            self.0.kill().unwrap();
+        }
+    }
+
+    impl Drop for Started {
+        fn drop(&mut self) {
+            self.0.kill().and_then(|()| self.0.wait()).unwrap();
+        }
+    }
+
+    fn soon(what: &str, is_so: impl Fn() -> bool) {
+        let came = (0..4000).any(|_| {
+            let so = is_so();
+            if !so {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            so
+        });
+        assert!(came, "{what} never came");
+    }
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    #[test]
+    fn a_child_is_seen_as_ps_sees_it() {
+        let child = Started::new("sleep", &["600"]);
+        let pid = child.0.id();
+        soon("the name", || one(pid).unwrap().name == "sleep");
+        let table = all().unwrap();
+        let seen = table.iter().find(|process| process.pid == pid).unwrap();
+        assert_eq!((seen.parent, seen.group), (std::process::id(), pid));
+        assert!(!seen.is_zombie);
+        let own = one(std::process::id()).unwrap();
+        assert_eq!((seen.session, seen.user), (own.session, own.user));
+        let by_ps = ps::all().unwrap();
+        let by_ps = by_ps.iter().find(|process| process.pid == pid).unwrap();
+        // They count in their own way, and `ps` of macOS does not know the session.
+        let Process { started, session, memory, cpu_ms, .. } = *by_ps;
+        assert_eq!(&Process { started, session, memory, cpu_ms, ..seen.clone() }, by_ps);
+        assert_eq!(ps::one(pid).unwrap().unwrap().started, started);
+        let pids = |table: &[Process]| table.iter().map(|process| process.pid).collect::<Vec<_>>();
+        assert!(pids(&table).contains(&1) && pids(&table).contains(&own.pid));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_start_is_that_of_ps() {
+        let child = Started::new("sleep", &["600"]);
+        let ticks = one(child.0.id()).unwrap().started;
+        let since = procfs::boot_time_secs().unwrap() + ticks / procfs::ticks_per_second();
+        let by_ps = ps::one(child.0.id()).unwrap().unwrap().started;
+        // The clock may have been set since the boot, by a little.
+        assert!(since.abs_diff(by_ps) <= 2, "{since} {by_ps}");
+        assert_eq!(ps::setting("kernel.random.boot_id").unwrap(), boot().unwrap());
+        // These are called otherwise on macOS.
+        assert!(ps::boot().is_err() && ps::memory_of_machine().is_none());
+        let age = |pid: u32| describe(&identity(pid).unwrap()).unwrap().age_s;
+        let ours = age(std::process::id());
+        assert!(age(child.0.id()) <= ours + 1 && ours <= age(1));
+        assert!(ps::age_s(&one(1).unwrap()).abs_diff(age(1)) <= 2);
+    }
+
+    #[test]
+    fn who_has_ended_is_nobody() {
+        let mut child = Started::new("sleep", &["600"]);
+        let who = child.who();
+        let handle = Handle::open(&who).unwrap();
+        assert!(is_alive(&who) && !handle.wait(Duration::ZERO));
+        child.kill();
+        assert!(handle.wait(LONG) && Handle::by_number(&who).wait(LONG));
+        handle.wait_for_ever();
+        // Nobody has asked how it ended.
+        assert!(one(who.pid).unwrap().is_zombie);
+        assert!(all().unwrap().iter().any(|process| process.pid == who.pid && process.is_zombie));
+        assert!(ps::one(who.pid).unwrap().unwrap().is_zombie);
+        let is_nobody = || {
+            assert_eq!((identity(who.pid), is_alive(&who), describe(&who)), (None, false, None));
+            assert!(Handle::open(&who).is_none());
+            for handle in [&handle, &Handle::by_number(&who)] {
+                handle.signal(Signal::KILL).unwrap();
+                assert!(handle.wait(Duration::ZERO));
+            }
+        };
+        is_nobody();
+        child.0.wait().unwrap();
+        is_nobody();
+        assert_eq!(one(who.pid), None);
+        assert_eq!(ps::one(who.pid).unwrap(), None);
+        assert_eq!(variables(who.pid, &["PATH"]), None);
+        assert_eq!(ps::variables(who.pid, &["PATH"]), None);
+    }
+
+    #[test]
+    fn a_signal_reaches_the_one_that_is_meant_and_nobody_else() {
+        for by_number in [false, true] {
+            let mut cat = Started::new("cat", &[]);
+            let who = cat.who();
+            for other in [
+                Identity { started: who.started + 1, ..who.clone() },
+                Identity { started: who.started - 1, ..who.clone() },
+                Identity { boot: "another".to_owned(), ..who.clone() },
+            ] {
+                assert!(!is_alive(&other) && Handle::open(&other).is_none());
+                assert_eq!(describe(&other), None);
+                Handle::by_number(&other).signal(Signal::KILL).unwrap();
+                assert!(cat.answers(), "{other:?}");
+            }
+            let handle =
+                if by_number { Handle::by_number(&who) } else { Handle::open(&who).unwrap() };
+            handle.signal(Signal::TERM).unwrap();
+            assert!(handle.wait(LONG) && !cat.answers());
+        }
+        for pid in [0, u32::MAX, i32::MAX.cast_unsigned()] {
+            let nobody = Identity { pid, started: 1, boot: boot().unwrap() };
+            assert!(Handle::open(&nobody).is_none() && one(pid).is_none());
+            Handle::by_number(&nobody).signal(Signal::KILL).unwrap();
+        }
+    }
+
+    #[test]
+    fn variables_are_those_of_the_start() {
+        let odd = std::ffi::OsStr::from_bytes(b"a\xff=b");
+        let program = Program::new("cat", Path::new("/")).variable("XT_PLAIN", "one");
+        let program = program.variable("XT_ODD", odd).variable("XT_EMPTY", "");
+        let mut child = Started::set_up(program.variable("XT_LINES", "a\nXT_NONE=b c"));
+        assert!(child.answers());
+        let pid = child.0.id();
+        let one = Some("one".to_owned());
+        let wanted = Some(vec![one, None, Some(String::new())]);
+        let names = ["XT_PLAIN", "XT_PLAI", "XT_EMPTY"];
+        assert_eq!((variables(pid, &names), ps::variables(pid, &names)), (wanted.clone(), wanted));
+        if cfg!(target_os = "linux") {
+            let wanted = [Some("a\nXT_NONE=b c".to_owned()), None, Some("a\u{fffd}=b".to_owned())];
+            assert_eq!(variables(pid, &["XT_LINES", "XT_NONE", "XT_ODD"]).unwrap(), wanted);
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn an_environment_that_was_written_over_is_read() {
+        let script = "import ctypes, sys
+fields = open('/proc/self/stat').read().rsplit(')', 1)[1].split()
+start, end = int(fields[47]), int(fields[48])
+ctypes.memset(start, 0xfe, end - start)
+print('done', flush=True)
+sys.stdin.read()";
+        let python = Program::new("python3", Path::new("/")).args(["-c", script]);
+        let mut child = Started::set_up(python.variable("XT_PLAIN", "one"));
+        assert_eq!(child.says(), "done\n");
+        assert_eq!(variables(child.0.id(), &["XT_PLAIN", "\u{fffd}"]), Some(vec![None, None]));
+        assert!(describe(&child.who()).unwrap().command.contains("-c import ctypes"));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn who_becomes_another_program_again_and_again_keeps_its_variables() {
+        let script = "exec sh -c \"$0\" \"$0\"";
+        let program = Program::new("sh", Path::new("/")).args(["-c", script, script]);
+        let child = Started::set_up(program.variable("XT_PLAIN", "one"));
+        let who = child.who();
+        for _ in 0..5000 {
+            let found = variables(who.pid, &["XT_PLAIN"]);
+            assert_eq!(found, Some(vec![Some("one".to_owned())]));
+        }
+        assert_eq!(child.who(), who);
+        let mut bare = Program::new("cat", Path::new("/"));
+        bare.command().env_clear();
+        let mut bare = Started::set_up(bare);
+        assert!(bare.answers());
+        assert_eq!(variables(bare.0.id(), &["PATH"]), Some(vec![None]));
+        let long = "x".repeat(100_000);
+        let mut full = Program::new("cat", Path::new("/"));
+        for number in 0..8 {
+            full = full.variable(&format!("XT_{number}"), &long);
+        }
+        let mut full = Started::set_up(full);
+        assert!(full.answers());
+        assert_eq!(variables(full.0.id(), &["XT_7"]), Some(vec![Some(long)]));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn who_goes_on_without_its_first_thread_is_alive() {
+        let script = "import ctypes, sys, threading
+def wait():
+    while not open('/proc/self/stat').read().rsplit(')', 1)[1].startswith(' Z'): pass
+    print('gone', flush=True)
+    sys.stdin.read()
+threading.Thread(target=wait).start()
+ctypes.CDLL(None).pthread_exit(None)";
+        let mut child = Started::new("python3", &["-c", script]);
+        assert_eq!(child.says(), "gone\n");
+        let who = child.who();
+        let handle = Handle::open(&who).unwrap();
+        assert!(is_alive(&who) && !handle.wait(Duration::ZERO));
+        child.kill();
+        assert!(handle.wait(LONG) && !is_alive(&who));
+    }
+
+    #[test]
+    fn processes_that_come_and_go_are_no_failure() {
+        let _busy =
+            Started::new("sh", &["-c", "while :; do for a in 1 2 3; do : & done; wait; done"]);
+        for _ in 0..300 {
+            let table = all().unwrap();
+            assert!(table.iter().any(|process| process.pid == std::process::id()));
+        }
+    }
+
+    #[test]
+    fn a_description_does_no_harm() {
+        let long = "x".repeat(300);
+        let args = ["-c", "echo; read -r a # \u{1b}[2J\nb", "sh", &long];
+        let mut child = Started::new("sh", &args);
+        assert_eq!(child.says(), "\n");
+        let told = describe(&child.who()).unwrap();
+        assert!(told.command.starts_with("sh -c echo; read -r a # "), "{}", told.command);
+        assert!(told.command.contains("[2J b sh xxx") && !told.command.contains(char::is_control));
+        assert!(told.command.chars().count() == 200 && told.command.ends_with("x…"));
+        let user = rustix::process::geteuid().as_raw();
+        assert_eq!(ps::folder(child.0.id()), told.folder);
+        assert_eq!((told.folder, told.user), (Some("/".into()), user_name(user)));
+        assert!(ps::command_line(child.0.id()).unwrap().ends_with(&long));
+        assert_eq!(
+            (user_name(0), user_name(3_999_999_999)),
+            ("root".into(), "uid 3999999999".into())
+        );
+        assert_eq!((name_from_id(0), name_from_id(3_999_999_999)), (Some("root".into()), None));
+    }
+
+    #[test]
+    fn memory_and_time_are_counted() {
+        let room = std::hint::black_box(vec![1_u8; 256 << 20]);
+        let own = one(std::process::id()).unwrap().memory;
+        let by_ps = ps::one(std::process::id()).unwrap().unwrap().memory;
+        assert!(own > 200 << 20 && own.abs_diff(by_ps) < 128 << 20, "{own} {by_ps}");
+        assert!(memory_of_machine().unwrap() > own);
+        drop(room);
+        let busy = Started::new("sh", &["-c", "while :; do :; done"]);
+        soon("time on a processor", || one(busy.0.id()).unwrap().cpu_ms >= 50);
+        soon("a second of it", || ps::one(busy.0.id()).unwrap().unwrap().cpu_ms >= 1000);
+        assert!(one(busy.0.id()).unwrap().cpu_ms >= 1000);
+    }
+}
