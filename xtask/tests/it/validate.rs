@@ -306,7 +306,8 @@ fn every_kind_without_a_command_says_yes_and_no() {
     let ran = repo.xtask(&["validate"]).status(1);
     let ran = ran.says("`no-such-tool` is not on PATH (`").says("and >=99 is wanted");
     let ran = ran.says("`src/none` is not there").says("`NO_SUCH_VARIABLE` is not set");
-    let ran = ran.says("and 9000000.0 GB are wanted").says(&format!("port {port} is taken"));
+    let ran = ran.says("and 9000000.0 GB are wanted").says(&format!("port {port} is taken by `"));
+    let ran = ran.says(&format!("(pid {}, user ", std::process::id()));
     let ran = ran.says("not installed").says("1 managed file behind").says("HEAD is detached");
     ran.says("9 of 9 checks failed");
 }
