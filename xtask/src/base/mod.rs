@@ -1,10 +1,12 @@
 //! The floor that everything stands on: paths, errors, files, locks, the clock. It knows neither
 //! git nor any feature, and nothing here decides anything.
 
+pub mod deadline;
 pub mod digest;
 pub mod error;
 pub mod files;
 pub mod group;
+pub mod http;
 pub mod lock;
 pub mod markers;
 pub mod path;
