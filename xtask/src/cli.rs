@@ -190,6 +190,9 @@ backed up first, and put back where the check fails all the same.")]
     /// For the word after `cargo xtask`, use them with a shell function or an alias named `xtask`
     /// for `cargo xtask`.
     Completions(Completions),
+    /// Serve one of the small services that come with the toolkit, until it is told to end
+    #[command(hide = true)]
+    Serve(Serve),
 }
 
 /// `setup`.
@@ -583,4 +586,27 @@ pub struct Completions {
     /// The shell
     #[arg(value_enum)]
     pub shell: Shell,
+}
+
+/// `serve`.
+#[derive(Args)]
+pub struct Serve {
+    /// Which one
+    #[arg(value_enum)]
+    pub what: Served,
+    /// The port; the variable XTASK_PORT if it is not given
+    #[arg(long, value_name = "N")]
+    pub port: Option<u16>,
+    /// The port of the supervisor's status; the variable XTASK_STATUS_PORT if it is not given
+    #[arg(long, value_name = "N")]
+    pub status: Option<u16>,
+}
+
+/// The small services that come with the toolkit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Served {
+    /// A page with the state of the stack
+    Page,
+    /// An API with a health route
+    Api,
 }

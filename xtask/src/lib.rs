@@ -11,5 +11,6 @@ pub mod intake;
 pub mod repo;
 pub mod report;
 pub mod review;
+pub mod services;
 pub mod sync;
 pub mod validate;

@@ -14,6 +14,7 @@ mod propagate;
 mod push;
 mod reverse_sync;
 mod run;
+mod serve;
 mod session;
 mod setup;
 mod status;
@@ -109,5 +110,6 @@ fn run(args: Vec<OsString>) -> Exit {
         Command::Validate(args) => validate::run(&session, &args),
         Command::Demo(args) => demo::run(&session, &args),
         Command::Completions(args) => completions::run(&args),
+        Command::Serve(args) => serve::run(&session, &args),
     }
 }

@@ -1,0 +1,3 @@
+//! The services of a stack: what runs on this machine while one works.
+
+pub mod embedded;
