@@ -4,10 +4,11 @@
 //! Everything we start sees `ORCHESTRATION_SYNC_ACTIVE=1`, so that no hook of ours can be entered
 //! again from it, and none of the variables by which git points its children at one repository.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -122,14 +123,52 @@ impl Program {
         self
     }
 
+    /// Gives it these variables and no others, but for the one that says who started it.
+    #[must_use]
+    pub fn with_only(mut self, variables: &BTreeMap<OsString, OsString>) -> Self {
+        self.command.env_clear().envs(variables).env(ACTIVE, "1");
+        self
+    }
+
+    /// Starts it with these streams, and does not wait for it.
+    pub fn start(mut self, input: Stdio, output: Stdio, errors: Stdio) -> Result<Child> {
+        let command = self.command.stdin(input).stdout(output).stderr(errors);
+        command.spawn().map_err(|cause| not_started(&self.name, cause))
+    }
+
+    /// Starts a program as `run_detached` does, with `errors` for its complaints, and waits for the first
+    /// line that it prints. Nothing where it ends without one or takes longer than `longest`.
+    pub fn run_detached_until_it_says(
+        program: &Path,
+        folder: &Path,
+        args: &[&str],
+        errors: Stdio,
+        longest: Duration,
+    ) -> Result<Option<String>> {
+        let shell = Program::closing_files(folder).args([program]).args(args);
+        let mut child = shell.start(Stdio::null(), Stdio::piped(), errors)?;
+        let Some(pipe) = child.stdout.take() else { return Ok(None) };
+        let (tell, said) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let read = BufReader::new(pipe.take(1 << 16)).read_line(&mut line);
+            drop(tell.send(line).and(Ok(read)));
+        });
+        let line = said.recv_timeout(longest).unwrap_or_default();
+        Ok(line.strip_suffix('\n').map(str::to_owned))
+    }
+
+    /// A shell that closes the files that a shell can have opened, and becomes what it is told.
+    fn closing_files(folder: &Path) -> Program {
+        let close = "exec \"$@\" 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-";
+        Program::new("/bin/sh", folder).args(["-c", close, "sh"])
+    }
+
     /// Starts a program with none of our files open and leaves it to itself: who waits for a file
     /// to be closed must not wait for it. The shell closes those that a shell can have opened.
     pub fn run_detached(program: &Path, folder: &Path, args: &[&str]) -> Result<()> {
-        let close = "exec \"$@\" 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-";
-        let mut shell = Program::new("/bin/sh", folder).args(["-c", close, "sh"]).args([program]);
-        let command = shell.command.args(args);
-        let streams = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        streams.spawn().map(drop).map_err(|cause| not_started(&shell.name, cause))
+        let shell = Program::closing_files(folder).args([program]).args(args);
+        shell.start(Stdio::null(), Stdio::null(), Stdio::null()).map(drop)
     }
 
     /// Runs it with our own standard streams: the user sees it, and can interrupt it.

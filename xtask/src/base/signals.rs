@@ -4,10 +4,15 @@
 //! SIGHUP and SIGQUIT are only noted; the work asks between its steps, takes back what it did, and the
 //! command ends with code 130.
 
+use std::io::Read;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+
+use super::error::{Context, Result};
 
 /// The signals of this process. Made once, by the command that starts work.
 pub struct Interrupts {
@@ -55,6 +60,25 @@ impl Interrupts {
     pub fn arrived(&self) -> bool {
         self.arrived.load(Ordering::SeqCst)
     }
+}
+
+/// Hears the signals that ask this process to end, instead of ending: one message each.
+pub fn to_end() -> Result<Receiver<()>> {
+    let cannot = || "signals cannot be heard";
+    let (mut ours, theirs) = UnixStream::pair().unable(cannot)?;
+    for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
+        let theirs = theirs.try_clone().unable(cannot)?;
+        signal_hook::low_level::pipe::register(signal, theirs).unable(cannot)?;
+    }
+    let (tell, hear) = channel();
+    std::thread::spawn(move || {
+        while let Ok(1..) = ours.read(&mut [0; 16]) {
+            if tell.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(hear)
 }
 
 /// Signals are held off for as long as this lives.

@@ -65,10 +65,25 @@ fn wall_clock() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// Time that never goes back, since this program first asked.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+pub fn steady() -> Duration {
+    static BEGINNING: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    BEGINNING.get_or_init(std::time::Instant::now).elapsed()
+}
+
 /// A moment as RFC 3339 in UTC, as in `2026-01-31T12:00:00Z`.
 #[must_use]
 pub fn rfc3339(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |t| t.to_string())
+}
+
+/// A moment in milliseconds, as in `2026-01-31T12:00:00.123Z`.
+#[must_use]
+pub fn rfc3339_ms(milliseconds: i64) -> String {
+    let moment = jiff::Timestamp::from_millisecond(milliseconds);
+    moment.map_or_else(|_| milliseconds.to_string(), |moment| format!("{moment:.3}"))
 }
 
 /// A moment as it goes into the name of a backup: `20260131T120000Z`.

@@ -22,8 +22,9 @@ use crate::validate::defaults;
 use crate::validate::fix::{Fixes, Phase};
 use crate::validate::kinds::{Finding, Surroundings};
 use crate::validate::outcome::{Ended, FixFate, Outcome};
-use crate::validate::perform::{Performed, enter, fixes_folder};
-use crate::validate::run::Watcher;
+use crate::validate::perform::{Order, Performed, Place, enter, fixes_folder, perform};
+use crate::validate::plan::{Here, Wish, choose};
+use crate::validate::run::{FixMode, Options, Watcher};
 use std::cell::RefCell;
 
 /// How many lines of what a check has printed are shown before it is asked about its fix.
@@ -444,4 +445,44 @@ pub(super) fn code(done: &Performed) -> u8 {
     } else {
         ErrorKind::No.code()
     }
+}
+
+/// Says whether the environment is healthy: the checks of the phases that are gates, as far as they
+/// have not passed yet in this very state. What it says of the code is not asked here.
+pub(super) fn gates(session: &Session, by: &'static str, fixes: bool) -> super::Exit {
+    let repo = session.repo()?;
+    let checks = of_worktree(&repo)?;
+    let is_ci = session.world.says_yes("CI");
+    let wish = Wish { gates_only: true, skip_tests: true, ..Wish::default() };
+    let here = Here { system: std::env::consts::OS, is_ci };
+    let chosen = choose(&checks.config, &wish, here)?;
+    let fixes = if is_ci || !fixes { FixMode::Off } else { FixMode::Safe };
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    let order = Order {
+        config: &checks.config,
+        chosen: &chosen,
+        options: Options { fast: true, dry_run: false, why: false, fixes, jobs },
+        place: Place::Worktree,
+        by,
+        // A second one changes nothing.
+        keeps_log: false,
+        is_remembered: false,
+        waits: true,
+        command: by.to_owned(),
+    };
+    let shower = Shower::new(&checks, session.loudness, false);
+    let tools = session.tools();
+    let around = Around { repo: &repo, tools };
+    let done = perform(&repo, &tools, order, &around, &shower, &|text| report::warn(text))?;
+    let report = describe(&repo, &checks, &done, true, false);
+    let detail = Detail { all: false, quiet: session.loudness == Loudness::Quiet, why: false };
+    for warning in &done.outcomes.warnings {
+        report::warn(warning);
+    }
+    if done.is_ok() {
+        session.story(report.end(detail).trim_end());
+    } else {
+        report::answer(&format!("{}{}", report.table(detail), report.end(detail)))?;
+    }
+    Ok(code(&done))
 }

@@ -9,15 +9,22 @@ mod extract;
 mod hook;
 mod hooks;
 mod install_hooks;
+mod logs;
 mod promote;
 mod propagate;
+mod ps;
 mod push;
+mod restart;
 mod reverse_sync;
 mod run;
 mod serve;
 mod session;
 mod setup;
+mod stack;
+mod start;
 mod status;
+mod stop;
+mod supervise;
 mod switch;
 mod sync;
 mod undo;
@@ -36,6 +43,7 @@ use crate::base::process;
 use crate::base::world::World;
 use crate::cli::{Cli, Command};
 use crate::report;
+use crate::services::launch;
 
 /// How a command ended that did not fail.
 type Exit = Result<u8>;
@@ -72,6 +80,11 @@ fn check_origin(world: &World) -> Result<()> {
 
 fn run(args: Vec<OsString>) -> Exit {
     let world = World::real()?;
+    if args.get(1).is_some_and(|word| word == launch::WORD) {
+        let (failure, code) = launch::become_service(&args[2..], &world.cwd);
+        report::failure(&failure);
+        return Ok(code);
+    }
     let has = |name: &str| world.env.contains_key(&OsString::from(name));
     if args.get(1).is_some_and(|word| word == hook::WORD) {
         process::without_git_variables(&world.program, &args, &hook::KEPT_VARIABLES, has)?;
@@ -108,6 +121,12 @@ fn run(args: Vec<OsString>) -> Exit {
         Command::UninstallHooks => uninstall_hooks::run(&session),
         Command::Hooks(args) => hooks::run(&session, &args),
         Command::Validate(args) => validate::run(&session, &args),
+        Command::Start(args) => start::run(&session, &args),
+        Command::Stop(args) => stop::run(&session, &args),
+        Command::Restart(args) => restart::run(&session, &args),
+        Command::Ps(args) => ps::run(&session, &args),
+        Command::Logs(args) => logs::run(&session, &args),
+        Command::Supervise(args) => supervise::run(&session, &args),
         Command::Demo(args) => demo::run(&session, &args),
         Command::Completions(args) => completions::run(&args),
         Command::Serve(args) => serve::run(&session, &args),

@@ -1,6 +1,6 @@
 //! `setup`: make a fresh clone ready. A second run changes nothing.
 
-use super::checks::{self, Around, Shower, code as code_of};
+use super::checks;
 use super::session::{Session, describe as describe_sync, hook_lines};
 use super::{DONE, Exit};
 use crate::base::error::{Error, Kind, Result};
@@ -12,61 +12,17 @@ use crate::report;
 use crate::report::Loudness;
 use crate::report::hooks::installed;
 use crate::report::sync::{Manner, SyncReport};
-use crate::report::validate::Detail;
 use crate::sync::context::{self, BRANCH_SETTING, Names, REMOTE_SETTING};
 use crate::sync::run::{Looked, Wishes, look_to_write, write};
-use crate::validate::perform::{Order, Place, perform};
-use crate::validate::plan::{Here, Wish as Choice, choose};
-use crate::validate::run::{FixMode, Options};
 
 pub(super) fn run(session: &Session, args: &Setup) -> Exit {
     let code = sync(session)?;
     let hooks = if args.no_hooks { Ok(()) } else { install_hooks(session) };
-    let healthy = if code == DONE { validate(session)? } else { code };
+    let healthy = if code == DONE { checks::gates(session, "setup", true)? } else { code };
     if code == DONE {
         next_steps(session)?;
     }
     hooks.map(|()| healthy)
-}
-
-/// Says whether the environment is healthy: the checks of the phases that are gates, as far as they
-/// have not passed yet in this very state. What it says of the code is not asked here.
-fn validate(session: &Session) -> Exit {
-    let repo = session.repo()?;
-    let checks = checks::of_worktree(&repo)?;
-    let is_ci = session.world.says_yes("CI");
-    let wish = Choice { gates_only: true, skip_tests: true, ..Choice::default() };
-    let here = Here { system: std::env::consts::OS, is_ci };
-    let chosen = choose(&checks.config, &wish, here)?;
-    let fixes = if is_ci { FixMode::Off } else { FixMode::Safe };
-    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-    let order = Order {
-        config: &checks.config,
-        chosen: &chosen,
-        options: Options { fast: true, dry_run: false, why: false, fixes, jobs },
-        place: Place::Worktree,
-        by: "setup",
-        // A second setup changes nothing, also here.
-        keeps_log: false,
-        is_remembered: false,
-        waits: true,
-        command: "setup".to_owned(),
-    };
-    let shower = Shower::new(&checks, session.loudness, false);
-    let tools = session.tools();
-    let around = Around { repo: &repo, tools };
-    let done = perform(&repo, &tools, order, &around, &shower, &|text| report::warn(text))?;
-    let report = checks::describe(&repo, &checks, &done, true, false);
-    let detail = Detail { all: false, quiet: session.loudness == Loudness::Quiet, why: false };
-    for warning in &done.outcomes.warnings {
-        report::warn(warning);
-    }
-    if done.is_ok() {
-        session.story(report.end(detail).trim_end());
-    } else {
-        report::answer(&format!("{}{}", report.table(detail), report.end(detail)))?;
-    }
-    Ok(code_of(&done))
 }
 
 /// Installs the hooks. What the set-up of this machine or of the canonical branch does not let them

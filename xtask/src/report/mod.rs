@@ -13,6 +13,7 @@ pub mod plain;
 mod progress;
 pub mod propagate;
 pub mod sarif;
+pub mod services;
 pub mod status;
 pub mod sync;
 pub mod validate;

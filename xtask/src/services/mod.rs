@@ -1,3 +1,21 @@
-//! The services of a stack: what runs on this machine while one works.
+//! Local services: what a layer says is started in the order of need, watched, started again, and
+//! ended without a trace. Nobody's process is ever signalled who was not started here.
 
+pub mod adopt;
+pub mod client;
+pub mod control;
 pub mod embedded;
+pub mod ending;
+pub mod endpoint;
+pub mod launch;
+pub mod logs;
+pub mod machine;
+pub mod page;
+pub mod plan;
+pub mod port_plan;
+pub mod probe;
+pub mod spec;
+pub mod stack;
+pub mod supervisor;
+pub mod unit;
+pub mod usage;

@@ -1,0 +1,101 @@
+//! `restart`: end services and start them again, with what is configured now.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::session::Session;
+use super::stack::{self as shared, Ended};
+use super::{DONE, Exit, start};
+use crate::base::error::{Error, Kind};
+use crate::base::lock::Lock;
+use crate::cli::Restart;
+use crate::report;
+use crate::report::services::addresses;
+use crate::services::client;
+use crate::services::control::{self, What};
+use crate::services::{plan, port_plan};
+
+/// How long a command waits for another one that starts or stops the same layer.
+const COMMAND_WAIT: Duration = Duration::from_secs(600);
+
+pub(super) fn run(session: &Session, args: &Restart) -> Exit {
+    let repo = session.repo()?;
+    let stack = shared::meant(session, &repo, args.layer.as_deref())?;
+    let layer = shared::load(&repo, &stack.layer)?;
+    let waiting = |holder: &str| {
+        report::warn(&format!("waiting for another xtask that starts or stops ({holder})"));
+    };
+    let who = format!("restart, pid {}", std::process::id());
+    let _lock = Lock::acquire(&stack.command_lock(), &who, COMMAND_WAIT, waiting)?;
+    let running = client::running(&stack, &session.world)?;
+    let running = running.filter(|known| !known.specs.is_empty()).ok_or_else(|| {
+        Error::no(format!("nothing of layer `{}` runs", stack.layer))
+            .hint("`cargo xtask start` starts it")
+    })?;
+    let names: Vec<String> = match &args.services[..] {
+        [] => running.specs.iter().map(|spec| spec.name.clone()).collect(),
+        named => named.to_vec(),
+    };
+    // What is not configured any more cannot be started again.
+    plan::choose(&layer, &names)?;
+    let chosen: Vec<usize> = layer
+        .services
+        .iter()
+        .enumerate()
+        .filter(|(_, service)| names.contains(&service.name))
+        .map(|(at, _)| at)
+        .collect();
+    let tools = session.tools();
+    let mut ports = port_plan::assign(&repo, tools.disk, &layer, &BTreeMap::new(), true)?;
+    for spec in running.specs.iter().filter(|spec| !names.contains(&spec.name)) {
+        if let Some(port) = spec.port {
+            ports.services.insert(spec.name.clone(), port);
+        }
+    }
+    let specs = plan::specs(&layer, &chosen, &ports.services, repo.root());
+    let env = shared::environment(session);
+    let base = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
+    plan::check(&specs, &base, repo.root())?;
+    let wanted: Vec<(String, u16)> = specs
+        .iter()
+        .filter(|spec| {
+            let now = running.specs.iter().find(|other| other.name == spec.name);
+            now.is_none_or(|now| now.port != spec.port)
+        })
+        .filter_map(|spec| Some((spec.name.clone(), spec.port?)))
+        .collect();
+    let obstacles = port_plan::obstacles(&wanted, Some(&running.token))?;
+    if !obstacles.is_empty() {
+        return Err(port_plan::refusal(&obstacles));
+    }
+    let mut link = client::connect_or_start(&stack, &session.world)?;
+    link.ask(What::Start(control::Start {
+        specs,
+        again: names.clone(),
+        env,
+        ready_within_ms: u64::try_from(args.timeout.as_millis()).unwrap_or(u64::MAX),
+        without: Vec::new(),
+        status: ports.status,
+    }))?;
+    match shared::follow(session, link, &names)? {
+        Ended::Done { page, .. } => {
+            if args.json {
+                start::answer_json("xtask.restart/1", &page, &[])?;
+            } else {
+                let mut lines = shared::lines(&page);
+                lines.retain(|line| names.contains(&line.service));
+                report::answer(&addresses(&lines, None))?;
+            }
+            Ok(DONE)
+        }
+        Ended::Failed { failures, page } => {
+            if args.json {
+                start::answer_json("xtask.restart/1", &page, &failures)?;
+            }
+            Err(shared::failure(&failures, "the others go on", &page.layer))
+        }
+        Ended::Interrupted => {
+            Err(Error::new(Kind::Interrupted, "interrupted; the supervisor goes on to start them"))
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What `start`, `stop`, `restart`, `ps` and `logs` share: finding the layer, and following what the
+//! supervisor tells.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::session::Session;
+use crate::base::error::{Error, Result};
+use crate::config::{self, DEFAULT_LAYER, DEPLOYMENT_FOLDER, Layer};
+use crate::repo::Repo;
+use crate::report::services::{Board, ServiceLine};
+use crate::services::client;
+use crate::services::control::{Answer, Failure, Link};
+use crate::services::page::{Page, Row};
+use crate::services::stack::Stack;
+
+/// How often it is looked whether Ctrl-C was typed.
+const POLL: Duration = Duration::from_millis(100);
+
+/// The names of the layers that this worktree has.
+pub(super) fn layers(repo: &Repo) -> Vec<String> {
+    let entries = std::fs::read_dir(repo.root().join(DEPLOYMENT_FOLDER));
+    let names =
+        entries.into_iter().flatten().flatten().filter_map(|entry| {
+            Some(entry.file_name().to_str()?.strip_suffix(".toml")?.to_owned())
+        });
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+/// Reads a layer from the working tree.
+pub(super) fn load(repo: &Repo, name: &str) -> Result<Layer> {
+    let read = |layer: &str| {
+        let file = config::layer_file(layer);
+        match std::fs::read(repo.root().join(&file)) {
+            Ok(bytes) => match String::from_utf8(bytes) {
+                Ok(text) => Ok(Some(text)),
+                Err(_) => Err(Error::usage(format!("{file} is not UTF-8"))),
+            },
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(Error::unable(format!("{file} cannot be read")).because(cause)),
+        }
+    };
+    Layer::load(name, &read, &layers(repo))
+}
+
+/// The stacks of this worktree of which something is known, with how they are.
+pub(super) fn known(session: &Session, repo: &Repo) -> Result<Vec<(Stack, Page)>> {
+    let mut found = Vec::new();
+    for stack in Stack::all(repo) {
+        if let Some(page) = client::look(&stack, &session.world)? {
+            found.push((stack, page));
+        }
+    }
+    Ok(found)
+}
+
+/// The stack that a command without a layer means: the only one that is known, or else the default.
+pub(super) fn meant(session: &Session, repo: &Repo, layer: Option<&str>) -> Result<Stack> {
+    if let Some(layer) = layer {
+        return named(repo, layer);
+    }
+    let mut known = known(session, repo)?;
+    Ok(match known.len() {
+        1 => known.remove(0).0,
+        _ => Stack::new(repo, DEFAULT_LAYER),
+    })
+}
+
+/// The stack of a layer that exists, or of which something is still known.
+pub(super) fn named(repo: &Repo, layer: &str) -> Result<Stack> {
+    let layers = layers(repo);
+    let known: Vec<String> = Stack::all(repo).into_iter().map(|stack| stack.layer).collect();
+    if layers.iter().chain(&known).any(|name| name == layer) {
+        return Ok(Stack::new(repo, layer));
+    }
+    let near = config::nearest(layer, layers.iter().map(String::as_str));
+    Err(Error::usage(format!("there is no layer `{layer}`{near}"))
+        .hint(format!("there are: {}", layers.join(", "))))
+}
+
+/// Refuses names that a stack does not have.
+pub(super) fn check_names(names: &[String], page: &Page) -> Result<()> {
+    let known: Vec<&str> = page.services.iter().map(|row| row.service.as_str()).collect();
+    let unknown: Vec<&String> =
+        names.iter().filter(|name| !known.contains(&name.as_str())).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let mut error = Error::usage(format!(
+        "layer `{}` runs no such service; it has {}",
+        page.layer,
+        known.join(", ")
+    ));
+    for name in unknown {
+        error = error.detail(format!("`{name}`{}", config::nearest(name, known.iter().copied())));
+    }
+    Err(error)
+}
+
+/// The rows of a page, for the report.
+pub(super) fn lines(page: &Page) -> Vec<ServiceLine> {
+    page.services.iter().map(line).collect()
+}
+
+fn line(row: &Row) -> ServiceLine {
+    ServiceLine {
+        service: row.service.clone(),
+        state: row.state.clone(),
+        health: row.health.clone(),
+        pid: row.pid,
+        port: row.port,
+        uptime_ms: row.uptime_ms,
+        restarts: row.restarts,
+        memory: row.memory,
+        cpu: row.cpu,
+        degraded: row.degraded,
+        warnings: row.warnings.clone(),
+        error: row.error.clone(),
+    }
+}
+
+/// How a request ended.
+pub(super) enum Ended {
+    /// It was done; what did not end is named.
+    Done { page: Page, survivors: Vec<String> },
+    /// Services failed.
+    Failed { failures: Vec<Failure>, page: Page },
+    /// Ctrl-C was typed.
+    Interrupted,
+}
+
+/// Follows a request to its end. Ctrl-C is heard between answers.
+pub(super) fn follow(session: &Session, mut link: Link, names: &[String]) -> Result<Ended> {
+    let mut board = Board::new(session.loudness);
+    let tools = session.tools();
+    let _held = tools.interrupts.hold_off();
+    let ended = loop {
+        if tools.interrupts.arrived() {
+            break Ended::Interrupted;
+        }
+        match link.answer(POLL) {
+            Ok(None) => board.show(&[]),
+            Ok(Some(Answer::Now { page })) => {
+                let mut lines = lines(&page);
+                lines.retain(|line| names.is_empty() || names.contains(&line.service));
+                board.show(&lines);
+            }
+            Ok(Some(Answer::Done { page, survivors })) => break Ended::Done { page, survivors },
+            Ok(Some(Answer::Failed { failures, page })) => break Ended::Failed { failures, page },
+            Ok(Some(Answer::Refused { why })) => {
+                board.clear();
+                return Err(Error::unable(why));
+            }
+            Err(failure) => {
+                board.clear();
+                return Err(failure);
+            }
+        }
+    };
+    board.clear();
+    Ok(ended)
+}
+
+/// The failure of a start, with the last words of each service that failed.
+pub(super) fn failure(failures: &[Failure], left: &str, layer: &str) -> Error {
+    let mut error = Error::no(match failures {
+        [one] => format!("{} did not get ready; {left}", one.service),
+        more => format!("{} services did not get ready; {left}", more.len()),
+    });
+    for failure in failures {
+        let mut detail = format!("{}: {}", failure.service, failure.why);
+        for line in &failure.lines {
+            detail.push_str(&format!("\n  | {line}"));
+        }
+        error = error.detail(detail);
+    }
+    let names: Vec<&str> = failures.iter().map(|failure| failure.service.as_str()).collect();
+    let layer = if layer == DEFAULT_LAYER { String::new() } else { format!(" --layer {layer}") };
+    error.hint(format!("`cargo xtask logs {}{layer}` shows more", names.join(" ")))
+}
+
+/// The environment of this command, as far as it is text, for those whom it starts.
+pub(super) fn environment(session: &Session) -> BTreeMap<String, String> {
+    let variables = session.world.env.iter();
+    let variables = variables
+        .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value.to_str()?.to_owned())));
+    // What marks somebody else's services does not mark ours.
+    variables.filter(|(name, _)| !name.starts_with("XTASK_")).collect()
+}

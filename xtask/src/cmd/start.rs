@@ -1,0 +1,436 @@
+//! `start`: the services of a layer, ready.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::session::Session;
+use super::stack::{self as shared, Ended};
+use super::{DONE, Exit, checks, logs};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::lock::Lock;
+use crate::cli::Start;
+use crate::config::{DEFAULT_LAYER, Layer};
+use crate::report;
+use crate::report::Loudness;
+use crate::report::services::addresses;
+use crate::services::client::{self, Running};
+use crate::services::control::{self, Failure, What};
+use crate::services::logs::Log;
+use crate::services::page::Page;
+use crate::services::plan;
+use crate::services::port_plan::{self, Obstacle, Ports};
+use crate::services::spec::Spec;
+use crate::services::stack::Stack;
+
+/// How long a command waits for another one that starts or stops the same layer.
+const COMMAND_WAIT: Duration = Duration::from_secs(600);
+
+pub(super) fn run(session: &Session, args: &Start) -> Exit {
+    let repo = session.repo()?;
+    let layer = shared::load(&repo, args.layer.as_deref().unwrap_or(DEFAULT_LAYER))?;
+    let chosen = plan::choose(&layer, &args.services)?;
+    let stack = Stack::new(&repo, &layer.name);
+    if args.verify {
+        return verify(session, &stack, &layer);
+    }
+    let moved: BTreeMap<String, u16> = args.port.iter().cloned().collect();
+    if args.dry_run || args.check_ports {
+        let ports = port_plan::assign(&repo, session.tools().disk, &layer, &moved, false)?;
+        return match args.dry_run {
+            true => dry_run(&layer, &chosen, &ports, args),
+            false => check_ports(session, &stack, &layer, &chosen, ports, args),
+        };
+    }
+    check_fallback(&layer, &args.fallback)?;
+    let waiting = |holder: &str| {
+        report::warn(&format!("waiting for another xtask that starts or stops ({holder})"));
+    };
+    let who = format!("start, pid {}", std::process::id());
+    let lock = Lock::acquire(&stack.command_lock(), &who, COMMAND_WAIT, waiting)?;
+    if args.clean {
+        clean(session, &stack)?;
+    }
+    let mut running = client::running(&stack, &session.world)?;
+    let is_watched = client::connect(&stack)?.is_some();
+    if running.as_ref().is_some_and(|known| !known.specs.is_empty()) && !is_watched {
+        // They run, and nobody watches them: somebody must, whatever comes of the rest.
+        client::connect_or_start(&stack, &session.world)?;
+        running = client::running(&stack, &session.world)?;
+        session.story("what runs already was taken over from a supervisor that is gone");
+    }
+    let mut ports = port_plan::assign(&repo, session.tools().disk, &layer, &moved, true)?;
+    keep_ports(&mut ports, running.as_ref(), &moved);
+    let root = repo.root().to_path_buf();
+    let specs = plan::specs(&layer, &chosen, &ports.services, &root);
+    let (up, new): (Vec<Spec>, Vec<Spec>) =
+        specs.iter().cloned().partition(|spec| is_running(running.as_ref(), &spec.name));
+    tell_changes(session, &up, running.as_ref());
+    let base: BTreeMap<OsString, OsString> = shared::environment(session)
+        .into_iter()
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    plan::check(&new, &base, &root)?;
+    for port in &args.take_over {
+        match port_plan::take_over(*port, running.as_ref().map(|known| known.token.as_str()))? {
+            Some(who) => session.story(&format!("ended: {who}")),
+            None => session.story(&format!("nobody uses port {port}")),
+        }
+    }
+    let obstacles = look_for_obstacles(&new, &ports, running.as_ref(), is_watched)?;
+    if !obstacles.is_empty() {
+        return Err(port_plan::refusal(&obstacles));
+    }
+    let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
+    let mut link = client::connect_or_start(&stack, &session.world)?;
+    link.ask(What::Start(control::Start {
+        specs,
+        again: Vec::new(),
+        env: shared::environment(session),
+        ready_within_ms: u64::try_from(args.timeout.as_millis()).unwrap_or(u64::MAX),
+        without: args.fallback.clone(),
+        status: ports.status,
+    }))?;
+    let ended = shared::follow(session, link, &names)?;
+    if let Ended::Interrupted = ended {
+        // What was started goes with this command; the supervisor sees that the line is closed.
+        let new: Vec<String> = new.into_iter().map(|spec| spec.name).collect();
+        let survivors = take_back(&stack, new)?;
+        let what = "interrupted; what was started was ended again";
+        return Err(with_survivors(Error::new(Kind::Interrupted, what), survivors));
+    }
+    drop(lock);
+    answer(session, &stack, args, ended, up.len())
+}
+
+/// What a start has to say.
+#[derive(Serialize)]
+struct StartReport<'a> {
+    schema: &'static str,
+    ok: bool,
+    failures: &'a [Failure],
+    #[serde(flatten)]
+    page: Shown<'a>,
+}
+
+/// A page without the name of its own shape.
+#[derive(Serialize)]
+struct Shown<'a> {
+    layer: &'a str,
+    worktree: &'a str,
+    supervisor: &'a Option<crate::services::page::SupervisorLine>,
+    services: &'a [crate::services::page::Row],
+}
+
+pub(super) fn answer_json(schema: &'static str, page: &Page, failures: &[Failure]) -> Result<()> {
+    let shown = Shown {
+        layer: &page.layer,
+        worktree: &page.worktree,
+        supervisor: &page.supervisor,
+        services: &page.services,
+    };
+    let ok = failures.is_empty();
+    report::answer_json(&StartReport { schema, ok, failures, page: shown })
+}
+
+fn answer(session: &Session, stack: &Stack, args: &Start, ended: Ended, up: usize) -> Exit {
+    match ended {
+        Ended::Done { page, .. } => {
+            if args.json {
+                answer_json("xtask.start/1", &page, &[])?;
+                return Ok(DONE);
+            }
+            let status = page.supervisor.as_ref().and_then(|supervisor| supervisor.status_port);
+            report::answer(&addresses(&shared::lines(&page), status))?;
+            if up == page.services.len() && session.loudness == Loudness::Verbose {
+                session.story("all of it was running already");
+            }
+            if args.foreground {
+                return stay(session, stack, &page);
+            }
+            Ok(DONE)
+        }
+        Ended::Failed { failures, page } => {
+            let left = if up == 0 {
+                "what was started was ended again"
+            } else {
+                "what this command started was ended again"
+            };
+            if args.json {
+                answer_json("xtask.start/1", &page, &failures)?;
+            }
+            Err(shared::failure(&failures, left, &page.layer))
+        }
+        Ended::Interrupted => Ok(Kind::Interrupted.code()),
+    }
+}
+
+/// Shows the logs until Ctrl-C, or until nothing runs any more, and ends everything then.
+fn stay(session: &Session, stack: &Stack, page: &Page) -> Exit {
+    let names: Vec<String> = page.services.iter().map(|row| row.service.clone()).collect();
+    let tools = session.tools();
+    let _held = tools.interrupts.hold_off();
+    let is_up = || client::connect(stack).is_ok_and(|link| link.is_some());
+    logs::follow(stack, &names, true, false, &|| tools.interrupts.arrived() || !is_up())?;
+    if !is_up() {
+        return Err(
+            Error::no("no service runs any more").hint("`cargo xtask ps` says what became of them")
+        );
+    }
+    session.story("ending the services");
+    let survivors = take_back(stack, Vec::new())?;
+    if survivors.is_empty() {
+        Ok(DONE)
+    } else {
+        Err(with_survivors(Error::no("not all is gone"), survivors))
+    }
+}
+
+/// Ends these, or all where none is named, without listening to Ctrl-C any more.
+fn take_back(stack: &Stack, names: Vec<String>) -> Result<Vec<String>> {
+    let Some(mut link) = client::connect(stack)? else { return Ok(Vec::new()) };
+    link.ask(What::Stop { names, within_ms: None })?;
+    loop {
+        match link.answer(Duration::from_secs(1))? {
+            Some(control::Answer::Done { survivors, .. }) => return Ok(survivors),
+            Some(control::Answer::Refused { why }) => return Err(Error::unable(why)),
+            _ => {}
+        }
+    }
+}
+
+fn with_survivors(error: Error, survivors: Vec<String>) -> Error {
+    survivors.into_iter().fold(error, |error, who| error.detail(format!("{who} did not end")))
+}
+
+fn is_running(running: Option<&Running>, name: &str) -> bool {
+    running.is_some_and(|known| known.specs.iter().any(|spec| spec.name == name))
+}
+
+/// A service that runs keeps its port, unless another was asked for by name.
+fn keep_ports(ports: &mut Ports, running: Option<&Running>, moved: &BTreeMap<String, u16>) {
+    for spec in running.iter().flat_map(|known| &known.specs) {
+        if let Some(port) = spec.port.filter(|_| !moved.contains_key(&spec.name)) {
+            ports.services.insert(spec.name.clone(), port);
+        }
+    }
+}
+
+/// What runs with another configuration than the one that is there now is left as it is, and told.
+fn tell_changes(session: &Session, up: &[Spec], running: Option<&Running>) {
+    for spec in up {
+        let now =
+            running.and_then(|known| known.specs.iter().find(|other| other.name == spec.name));
+        if now.is_some_and(|now| now != spec) {
+            let name = &spec.name;
+            session.story(&format!(
+                "{name} runs as it was configured before; `cargo xtask restart {name}` applies what is \
+                 there now"
+            ));
+        }
+    }
+}
+
+fn look_for_obstacles(
+    new: &[Spec],
+    ports: &Ports,
+    running: Option<&Running>,
+    is_watched: bool,
+) -> Result<Vec<Obstacle>> {
+    let wanted = new.iter().filter_map(|spec| Some((spec.name.clone(), spec.port?)));
+    let status = ports.status.filter(|port| *port != 0 && !is_watched);
+    let wanted: Vec<(String, u16)> =
+        wanted.chain(status.map(|port| ("status".to_owned(), port))).collect();
+    port_plan::obstacles(&wanted, running.map(|known| known.token.as_str()))
+}
+
+/// That somebody does without something needs a rule for it.
+fn check_fallback(layer: &Layer, without: &[String]) -> Result<()> {
+    for name in without {
+        let at = layer.services.iter().position(|service| service.name == *name);
+        let has_rule = at.is_some_and(|at| {
+            let mut rules = layer.services.iter().filter_map(|service| service.fallback.as_ref());
+            rules.any(|rule| rule.when.contains(&at))
+        });
+        if !has_rule {
+            return Err(Error::usage(format!(
+                "`--fallback {name}`: no service of layer `{}` has a rule to do without `{name}`",
+                layer.name
+            ))
+            .hint("`fallback = { when = [\"…\"], env = { … } }` is such a rule"));
+        }
+    }
+    Ok(())
+}
+
+/// Ends what runs, and clears the logs.
+fn clean(session: &Session, stack: &Stack) -> Result<()> {
+    if client::look(stack, &session.world)?.is_some() {
+        super::stop::stop_all(session, stack)?;
+    }
+    for name in Log::names(&stack.logs()) {
+        let cleared = Log::new(&stack.logs(), &name).clear(session.tools().disk);
+        cleared.map_err(|cause| {
+            Error::unable(format!("the log of {name} cannot be cleared")).because(cause)
+        })?;
+    }
+    Ok(())
+}
+
+/// Says what would be started, with every value and where it comes from.
+fn dry_run(layer: &Layer, chosen: &[usize], ports: &Ports, args: &Start) -> Exit {
+    let names: Vec<&str> = chosen.iter().map(|at| layer.services[*at].name.as_str()).collect();
+    if args.json {
+        #[derive(Serialize)]
+        struct ValueLine<'a> {
+            key: &'a str,
+            value: &'a str,
+            file: &'a str,
+            line: usize,
+        }
+        #[derive(Serialize)]
+        struct DryRun<'a> {
+            schema: &'static str,
+            layer: &'a str,
+            files: &'a [String],
+            services: &'a [&'a str],
+            ports: &'a BTreeMap<String, u16>,
+            values: Vec<ValueLine<'a>>,
+        }
+        let values = layer.values.iter().map(|value| ValueLine {
+            key: &value.key,
+            value: &value.text,
+            file: &value.file,
+            line: value.line,
+        });
+        report::answer_json(&DryRun {
+            schema: "xtask.start-dry-run/1",
+            layer: &layer.name,
+            files: &layer.files,
+            services: &names,
+            ports: &ports.services,
+            values: values.collect(),
+        })?;
+        return Ok(DONE);
+    }
+    let mut text = format!("layer {} ({})\n", layer.name, layer.files.join(", "));
+    text.push_str(&format!("would start: {}\n", names.join(", ")));
+    if ports.offset > 0 {
+        text.push_str(&format!("ports here are {} higher\n", ports.offset));
+    }
+    let width = layer.values.iter().map(|value| value.key.chars().count()).max().unwrap_or(0);
+    for value in &layer.values {
+        let (key, shown, file, line) = (&value.key, &value.text, &value.file, value.line);
+        text.push_str(&format!("  {key:<width$}  = {shown}  # {file}:{line}\n"));
+    }
+    report::answer(&text)?;
+    Ok(DONE)
+}
+
+/// Says whether the ports are free, or ours already.
+fn check_ports(
+    session: &Session,
+    stack: &Stack,
+    layer: &Layer,
+    chosen: &[usize],
+    mut ports: Ports,
+    args: &Start,
+) -> Exit {
+    let running = client::running(stack, &session.world)?;
+    let moved: BTreeMap<String, u16> = args.port.iter().cloned().collect();
+    keep_ports(&mut ports, running.as_ref(), &moved);
+    let chosen = chosen.iter().map(|at| layer.services[*at].name.clone());
+    let (ours, wanted): (Vec<_>, Vec<_>) = chosen
+        .filter_map(|name| Some((ports.services.get(&name).copied()?, name)))
+        .map(|(port, name)| (name, port))
+        .partition(|(name, _)| is_running(running.as_ref(), name));
+    let status =
+        ports.status.filter(|port| *port != 0 && client::connect(stack).is_ok_and(|l| l.is_none()));
+    let wanted: Vec<(String, u16)> =
+        wanted.into_iter().chain(status.map(|port| ("status".to_owned(), port))).collect();
+    let token = running.as_ref().map(|known| known.token.as_str());
+    let obstacles = port_plan::obstacles(&wanted, token)?;
+    let words = |name: &str, port: u16| {
+        let obstacle = obstacles.iter().find(|o| o.service == name && o.port == port);
+        obstacle.map_or_else(|| "free".to_owned(), |obstacle| obstacle.words.clone())
+    };
+    if args.json {
+        #[derive(Serialize)]
+        struct PortLine {
+            service: String,
+            port: u16,
+            free: bool,
+            ours: bool,
+            words: String,
+        }
+        #[derive(Serialize)]
+        struct PortReport<'a> {
+            schema: &'static str,
+            layer: &'a str,
+            ok: bool,
+            ports: Vec<PortLine>,
+        }
+        let ours = ours.into_iter().map(|(service, port)| PortLine {
+            service,
+            port,
+            free: false,
+            ours: true,
+            words: "in use by this stack".to_owned(),
+        });
+        let others = wanted.iter().map(|(service, port)| {
+            let words = words(service, *port);
+            let free = words == "free";
+            PortLine { service: service.clone(), port: *port, free, ours: false, words }
+        });
+        report::answer_json(&PortReport {
+            schema: "xtask.start-ports/1",
+            layer: &layer.name,
+            ok: obstacles.is_empty(),
+            ports: ours.chain(others).collect(),
+        })?;
+    } else {
+        let mut text = String::new();
+        for (name, port) in &ours {
+            text.push_str(&format!("{name}  {port}  in use by this stack\n"));
+        }
+        for (name, port) in &wanted {
+            text.push_str(&format!("{name}  {port}  {}\n", words(name, *port)));
+        }
+        report::answer(&text)?;
+    }
+    Ok(if obstacles.is_empty() { DONE } else { Kind::No.code() })
+}
+
+/// Asks what runs whether it is well, and whether the environment is.
+fn verify(session: &Session, stack: &Stack, layer: &Layer) -> Exit {
+    let answers = client::verify(stack, &session.world)?;
+    let mut faults = Vec::new();
+    let mut text = String::new();
+    for service in &layer.services {
+        let answer =
+            answers.iter().find(|(name, _)| *name == service.name).map(|(_, answer)| answer);
+        let words = match answer {
+            Some(Ok(words)) => words.clone(),
+            Some(Err(why)) => {
+                faults.push(format!("{}: {why}", service.name));
+                why.clone()
+            }
+            None => {
+                faults.push(format!("{}: it does not run", service.name));
+                "it does not run".to_owned()
+            }
+        };
+        text.push_str(&format!("{}  {words}\n", service.name));
+    }
+    report::answer(&text)?;
+    let code = checks::gates(session, "start --verify", false)?;
+    if faults.is_empty() {
+        return Ok(code);
+    }
+    let count = crate::base::words::count(faults.len(), "service");
+    let is = if faults.len() == 1 { "is" } else { "are" };
+    Err(Error::no(format!("{count} {is} not well"))
+        .hint("`cargo xtask start` starts what does not run"))
+}

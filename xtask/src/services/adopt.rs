@@ -1,0 +1,122 @@
+//! What another supervisor has left: which of its services still run, beyond doubt.
+//!
+//! A process is taken for a service of ours if it is the one that was written down, by number, start
+//! and boot, and carries no other marker; or if it leads a session and carries ours. After another
+//! boot, and for everything else that stands in an old record, nobody is.
+
+use super::ending::{Census, MARKER, Ours, Table, identity, marker, members};
+use super::stack::{Saved, SavedUnit, Stack};
+use super::unit::{State, Unit};
+use crate::base::digest;
+use crate::base::error::{Error, Result};
+use crate::base::processes::{self, Identity};
+use crate::base::record::Found as Record;
+use crate::base::world::World;
+
+/// What was found.
+pub struct Adopted {
+    /// By what the processes of the stack are known.
+    pub token: String,
+    /// The port of the status page.
+    pub status: Option<u16>,
+    /// The services.
+    pub units: Vec<Found>,
+}
+
+/// A service that was found.
+pub struct Found {
+    /// What it is.
+    pub unit: Unit,
+    /// Whether it runs.
+    pub is_up: bool,
+    /// Whether it was ready.
+    pub was_ready: bool,
+}
+
+/// Reads what was written down, and looks what of it is true.
+pub fn find(stack: &Stack, world: &World) -> Result<Adopted> {
+    let Some(saved) = read(stack)? else {
+        return Ok(Adopted { token: new_token(stack, world), status: None, units: Vec::new() });
+    };
+    let table = Census::default().look()?;
+    let units = saved.units.iter().map(|unit| look(unit, &saved.token, &table)).collect();
+    Ok(Adopted { token: saved.token, status: saved.status, units })
+}
+
+/// What was written down of a stack; nothing where nothing was.
+pub fn read(stack: &Stack) -> Result<Option<Saved>> {
+    match stack.saved() {
+        Record::Nothing => Ok(None),
+        Record::Whole(saved) => Ok(Some(saved)),
+        Record::Broken(why) => Err(Error::unable(format!(
+            "what is kept of the services in `{}` cannot be read: {why}",
+            stack.folder.display()
+        ))
+        .hint("nothing was touched; a newer xtask may have written it")
+        .hint("if none of its services runs any more, remove that folder")),
+    }
+}
+
+/// The process of a service, if it is beyond doubt.
+#[must_use]
+pub fn process_of(saved: &SavedUnit, token: &str, table: &Table) -> Option<(Identity, u64)> {
+    let recorded = saved.identity.clone().filter(|who| {
+        let marked = processes::variables(who.pid, &[MARKER]).and_then(|mut found| found.pop());
+        let is_consistent = match marked.flatten() {
+            Some(marked) => marked == marker(token, &saved.spec.name, saved.run),
+            // Some programs write their title over their environment.
+            None => true,
+        };
+        is_consistent && processes::is_alive(who)
+    });
+    if let Some(identity) = recorded {
+        return Some((identity, saved.run));
+    }
+    // One that was started when nobody could write it down any more.
+    let prefix = format!("{token}/{}/", saved.spec.name);
+    table.processes.iter().filter(|process| process.session == process.pid).find_map(|process| {
+        let run = table.markers.get(&process.pid)?.strip_prefix(&prefix)?.parse().ok()?;
+        let is_newer = run > saved.run || saved.identity.is_none() && run == saved.run;
+        is_newer.then(|| (identity(process, &table.boot), run))
+    })
+}
+
+fn look(saved: &SavedUnit, token: &str, table: &Table) -> Found {
+    let mut unit = Unit::new(saved.spec.clone());
+    unit.run = saved.run;
+    unit.started_ms = saved.started_ms;
+    unit.restarts = saved.restarts;
+    unit.is_degraded = saved.is_degraded;
+    unit.error.clone_from(&saved.error);
+    if let Some((identity, run)) = process_of(saved, token, table) {
+        unit.identity = Some(identity);
+        unit.run = run;
+        let was_ready = saved.was_ready && run == saved.run;
+        return Found { unit, is_up: true, was_ready };
+    }
+    // Its first process is gone; what it has left behind is ended before it is started again.
+    let ours = Ours {
+        stack: token,
+        service: Some(&saved.spec.name),
+        leaders: Vec::new(),
+        spared: vec![std::process::id()],
+        heir: None,
+    };
+    let left = members(&ours, table);
+    unit.survivors = left.iter().map(|process| format!("pid {}", process.pid)).collect();
+    unit.state = match saved.state.as_str() {
+        "done" => State::Done,
+        "failed" => State::Failed,
+        _ if !unit.survivors.is_empty() => State::Failed,
+        _ => State::Down,
+    };
+    Found { unit, is_up: false, was_ready: false }
+}
+
+/// A token that no other stack has, and nobody can guess from another one.
+fn new_token(stack: &Stack, world: &World) -> String {
+    let now = (world.clock)().as_nanos().to_le_bytes();
+    let pid = std::process::id().to_le_bytes();
+    let folder = stack.folder.as_os_str().as_encoded_bytes();
+    digest::hex(&digest::of_parts([&now[..], &pid[..], folder]))[..24].to_owned()
+}

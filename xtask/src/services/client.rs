@@ -1,0 +1,247 @@
+//! How commands reach a stack: through its supervisor, which is started where one is needed; or, for
+//! those that only look, by what was written down, as far as the kernel confirms it.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
+
+use super::adopt::{self, process_of};
+use super::control::{Answer, Link, What};
+use super::ending::Census;
+use super::launch::{self, Surroundings, own_program};
+use super::logs::Log;
+use super::page::{Page, Row};
+use super::probe::{self, LogSearch};
+use super::spec::Spec;
+use super::stack::{Saved, SavedUnit, Stack};
+use super::usage::Looker;
+use crate::base::error::{Context, Error, Result};
+use crate::base::lock;
+use crate::base::process::Program;
+use crate::base::processes::{self, Handle};
+use crate::base::record::Found;
+use crate::base::world::World;
+
+/// How long a supervisor may take to begin.
+const BEGINNING: Duration = Duration::from_secs(20);
+
+/// How long one that is about to begin or to end is waited for.
+const MEANWHILE: Duration = Duration::from_secs(10);
+
+/// The pause between two attempts to reach it.
+const POLL: Duration = Duration::from_millis(10);
+
+/// How long a supervisor may take to show what it has.
+const SHOWING: Duration = Duration::from_secs(5);
+
+/// The line to the supervisor; nothing where there is none.
+pub fn connect(stack: &Stack) -> Result<Option<Link>> {
+    match stack.supervisor() {
+        // Another file may have taken the name of the socket of one that is gone.
+        Found::Whole(supervisor) if processes::is_alive(&supervisor.identity) => {
+            Link::connect(&supervisor.socket)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The line to the supervisor, which is started if there is none.
+pub fn connect_or_start(stack: &Stack, world: &World) -> Result<Link> {
+    let rounds = MEANWHILE.as_millis() / POLL.as_millis();
+    for _ in 0..rounds {
+        if let Some(link) = connect(stack)? {
+            return Ok(link);
+        }
+        match lock::attempt(&stack.supervisor_lock(), "start")? {
+            Some(free) => {
+                drop(free);
+                start_supervisor(stack, world)?;
+            }
+            // It is about to begin, or to end.
+            None => std::thread::sleep(POLL),
+        }
+    }
+    let who = match stack.supervisor() {
+        Found::Whole(supervisor) => format!("pid {}", supervisor.identity.pid),
+        _ => "its pid is not known".to_owned(),
+    };
+    Err(Error::unable(format!(
+        "a supervisor of layer `{}` runs ({who}), but cannot be reached",
+        stack.layer
+    ))
+    .hint("a plain `kill` of it ends its services and then itself"))
+}
+
+fn start_supervisor(stack: &Stack, world: &World) -> Result<()> {
+    std::fs::create_dir_all(&stack.folder)
+        .unable(|| format!("the folder `{}` cannot be made", stack.folder.display()))?;
+    // A name that cannot be had is told here, and not in a log.
+    stack.socket(world)?;
+    adopt::read(stack)?;
+    let path = stack.supervisor_log();
+    let errors = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&path);
+    let errors = errors.unable(|| format!("`{}` cannot be written", path.display()))?;
+    let program = own_program(world);
+    let args = ["supervise", &stack.layer];
+    let said = Program::run_detached_until_it_says(
+        &program,
+        &stack.root,
+        &args,
+        errors.into(),
+        BEGINNING,
+    )?;
+    if said.as_deref() == Some(READY) {
+        return Ok(());
+    }
+    let told = std::fs::read_to_string(&path).unwrap_or_default();
+    let mut error = Error::unable("the supervisor did not begin");
+    for line in told.lines().take(20) {
+        error = error.detail(line);
+    }
+    Err(error)
+}
+
+/// What a supervisor says once it can be reached.
+pub const READY: &str = "ready";
+
+/// Waits for the supervisor to be gone; whether it is.
+pub fn wait_until_gone(stack: &Stack, pid: u32) -> bool {
+    let gone = processes::identity(pid)
+        .and_then(|who| Handle::open(&who))
+        .is_none_or(|handle| handle.wait(MEANWHILE));
+    gone && matches!(stack.supervisor(), Found::Nothing)
+}
+
+/// How a stack is, without changing anything; nothing where nothing is known of it.
+pub fn look(stack: &Stack, world: &World) -> Result<Option<Page>> {
+    if let Some(mut link) = connect(stack)? {
+        link.ask(What::Show)?;
+        return match link.answer(SHOWING)? {
+            Some(Answer::Now { page }) => Ok(Some(page)),
+            Some(Answer::Refused { why }) => Err(Error::unable(why)),
+            _ => Err(Error::unable(format!(
+                "the supervisor of layer `{}` does not answer",
+                stack.layer
+            ))),
+        };
+    }
+    let Some(saved) = adopt::read(stack)? else { return Ok(None) };
+    let table = Census::default().look()?;
+    let now = i64::try_from((world.clock)().as_millis()).unwrap_or(i64::MAX);
+    let rows = saved.units.iter().map(|unit| row(unit, &saved, &table, now)).collect();
+    let mut page = Page {
+        schema: "xtask.ps/1".to_owned(),
+        layer: stack.layer.clone(),
+        worktree: stack.root.display().to_string(),
+        supervisor: None,
+        services: rows,
+    };
+    Looker::new(&saved.token).fill(&mut page);
+    Ok(Some(page))
+}
+
+/// The row of a service that nobody supervises.
+fn row(unit: &SavedUnit, saved: &Saved, table: &super::ending::Table, now: i64) -> Row {
+    let process = process_of(unit, &saved.token, table);
+    let is_up = process.is_some();
+    let was_up = unit.identity.is_some();
+    let state = match unit.state.as_str() {
+        _ if is_up => "lost",
+        "failed" => "failed",
+        "done" => "done",
+        "blocked" => "blocked",
+        _ => "stopped",
+    };
+    let uptime = u64::try_from(now.saturating_sub(unit.started_ms)).ok();
+    let ended = (was_up && !is_up).then(|| "it ended while nobody supervised it".to_owned());
+    Row {
+        service: unit.spec.name.clone(),
+        state: state.to_owned(),
+        health: "unknown".to_owned(),
+        pid: process.map(|(identity, _)| identity.pid),
+        port: unit.spec.port,
+        uptime_ms: uptime.filter(|_| is_up),
+        restarts: unit.restarts,
+        memory: None,
+        cpu: None,
+        degraded: unit.is_degraded && is_up,
+        required: unit.spec.required,
+        warnings: Vec::new(),
+        error: ended.or_else(|| unit.error.clone()),
+    }
+}
+
+/// What is written down of a stack, with the services that run.
+pub struct Running {
+    /// By what its processes are known.
+    pub token: String,
+    /// The services of it that run, as they were started.
+    pub specs: Vec<Spec>,
+}
+
+/// The services that run, whether somebody supervises them or not; nothing where nothing is known.
+pub fn running(stack: &Stack, world: &World) -> Result<Option<Running>> {
+    let Some(saved) = adopt::read(stack)? else { return Ok(None) };
+    let Some(page) = look(stack, world)? else { return Ok(None) };
+    let is_up = |name: &str| {
+        let row = page.services.iter().find(|row| row.service == name);
+        let up = ["lost", "waiting", "starting", "ready", "restarting", "stopping", "done"];
+        row.is_some_and(|row| up.contains(&row.state.as_str()))
+    };
+    let units = saved.units.into_iter().filter(|unit| is_up(&unit.spec.name));
+    Ok(Some(Running { token: saved.token, specs: units.map(|unit| unit.spec).collect() }))
+}
+
+/// Asks services that run whether they are well, here and now: each with its answer.
+pub fn verify(stack: &Stack, world: &World) -> Result<Vec<(String, Result<String, String>)>> {
+    let Some(page) = look(stack, world)? else { return Ok(Vec::new()) };
+    let Some(saved) = adopt::read(stack)? else { return Ok(Vec::new()) };
+    let units = saved.units.iter();
+    let around = Surroundings {
+        token: saved.token.clone(),
+        layer: stack.layer.clone(),
+        root: stack.root.clone(),
+        ports: units.filter_map(|u| Some((u.spec.name.clone(), u.spec.port?))).collect(),
+        status: page.supervisor.as_ref().and_then(|supervisor| supervisor.status_port),
+    };
+    let mut answers = Vec::new();
+    for unit in &saved.units {
+        let row = page.services.iter().find(|row| row.service == unit.spec.name);
+        let Some(row) = row else { continue };
+        let answer = match row.state.as_str() {
+            "done" => Ok("has done its work".to_owned()),
+            "ready" | "lost" | "starting" => ask(unit, &around, stack, world),
+            other => Err(row.error.clone().unwrap_or_else(|| format!("it is {other}"))),
+        };
+        answers.push((unit.spec.name.clone(), answer));
+    }
+    Ok(answers)
+}
+
+fn ask(
+    unit: &SavedUnit,
+    around: &Surroundings,
+    stack: &Stack,
+    world: &World,
+) -> Result<String, String> {
+    let spec = &unit.spec;
+    let probes = [spec.ready.as_ref(), spec.live.as_ref().map(|live| &live.probe)];
+    let probes: Vec<_> = probes.into_iter().flatten().collect();
+    if probes.is_empty() {
+        return Ok("runs; it has no probe".to_owned());
+    }
+    let env = launch::variables(spec, &world.env, around, unit.run, unit.is_degraded)
+        .map_err(|failure| failure.to_string())?;
+    let log = Log::new(&stack.logs(), &spec.name).path();
+    for probe in probes {
+        let around = probe::Around {
+            folder: &spec.folder,
+            env: &env,
+            log: &log,
+            search: &LogSearch::from(0),
+            is_over: &|| false,
+        };
+        probe::ask(probe, &around)?;
+    }
+    Ok("answers as it should".to_owned())
+}

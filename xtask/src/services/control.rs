@@ -1,0 +1,230 @@
+//! The line between a command and the supervisor: a socket that only this user can reach, a request
+//! in one line of JSON, and answers in lines of JSON.
+//!
+//! `show` and `stop` mean the same in every version, so that any version can be looked at and ended.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::page::Page;
+use super::spec::Spec;
+use crate::base::error::{Context, Error, Result};
+
+/// The version of what is said on the line.
+pub const PROTOCOL: u32 = 1;
+
+/// The longest request: 16 MiB, far above 500 services with all their variables.
+const LONGEST: u64 = 16 << 20;
+
+/// How long a request may take to arrive, and an answer to be taken.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is asked of a supervisor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// The version of the line.
+    pub protocol: u32,
+    /// What is asked.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub enum What {
+    /// How the services are.
+    Show,
+    /// Start some, and say when they are ready.
+    Start(Start),
+    /// End some with all that need them, or all.
+    Stop {
+        /// Which; all where none is named.
+        names: Vec<String>,
+        /// How long each may take, in milliseconds; what its configuration says, where it is not given.
+        within_ms: Option<u64>,
+    },
+}
+
+/// Which services to start, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// What they are.
+    pub specs: Vec<Spec>,
+    /// Which of those that run are ended first and started again.
+    pub again: Vec<String>,
+    /// The variables with which they are started, under their own.
+    pub env: BTreeMap<String, String>,
+    /// How long each may take to get ready, in milliseconds.
+    pub ready_within_ms: u64,
+    /// What the others are to do without, where they have a rule for it.
+    pub without: Vec<String>,
+    /// The port of the status page: nothing where it is off, 0 where any will do.
+    pub status: Option<u16>,
+}
+
+/// What a supervisor answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "tell", rename_all = "kebab-case")]
+pub enum Answer {
+    /// How the services are; more will follow where more was asked.
+    Now {
+        /// The stack.
+        page: Page,
+    },
+    /// It is done.
+    Done {
+        /// The stack afterwards.
+        page: Page,
+        /// What did not end, in words.
+        survivors: Vec<String>,
+    },
+    /// It was not done.
+    Failed {
+        /// Which services failed, and why.
+        failures: Vec<Failure>,
+        /// The stack afterwards.
+        page: Page,
+    },
+    /// It cannot be done.
+    Refused {
+        /// Why.
+        why: String,
+    },
+}
+
+/// A service that did not get ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Its name.
+    pub service: String,
+    /// Why.
+    pub why: String,
+    /// The last lines of its log in this run.
+    pub lines: Vec<String>,
+}
+
+/// A line to a supervisor.
+pub struct Link {
+    stream: UnixStream,
+    reader: BufReader<UnixStream>,
+}
+
+impl Link {
+    /// Connects; nothing where nobody listens.
+    pub fn connect(socket: &Path) -> Result<Option<Link>> {
+        let Ok(stream) = UnixStream::connect(socket) else { return Ok(None) };
+        if !is_same_user(&stream) {
+            return Err(Error::unable(format!(
+                "who listens at `{}` is another user",
+                socket.display()
+            )));
+        }
+        let other = stream.try_clone().unable(|| "the line to the supervisor cannot be used")?;
+        Ok(Some(Link { stream, reader: BufReader::new(other) }))
+    }
+
+    /// Asks.
+    pub fn ask(&mut self, what: What) -> Result<()> {
+        let request = Request { protocol: PROTOCOL, what };
+        let mut line = serde_json::to_vec(&request).unable(|| "the request cannot be written")?;
+        line.push(b'\n');
+        self.stream.write_all(&line).unable(|| "the supervisor does not listen any more")
+    }
+
+    /// The next answer; nothing where none has come within `longest`.
+    pub fn answer(&mut self, longest: Duration) -> Result<Option<Answer>> {
+        let gone = || "the supervisor has gone away in the middle of its answer";
+        self.stream.set_read_timeout(Some(longest)).unable(gone)?;
+        let mut line = Vec::new();
+        loop {
+            match self.reader.read_until(b'\n', &mut line) {
+                Ok(0) => return Err(Error::unable(gone())),
+                Ok(_) if line.ends_with(b"\n") => break,
+                Ok(_) => {}
+                Err(cause) if is_timeout(&cause) && line.is_empty() => return Ok(None),
+                Err(cause) if is_timeout(&cause) => {}
+                Err(cause) => return Err(cause).unable(gone),
+            }
+        }
+        serde_json::from_slice(&line).map(Some).map_err(|_| {
+            Error::unable("the supervisor is of another version, and cannot be understood")
+                .hint("`cargo xtask stop` ends it; then start again")
+        })
+    }
+}
+
+fn is_timeout(cause: &std::io::Error) -> bool {
+    matches!(
+        cause.kind(),
+        std::io::ErrorKind::WouldBlock
+            | std::io::ErrorKind::TimedOut
+            | std::io::ErrorKind::Interrupted
+    )
+}
+
+/// Whether the process at the other end is ours.
+#[cfg(target_os = "linux")]
+#[must_use]
+pub fn is_same_user(stream: &UnixStream) -> bool {
+    let peer = rustix::net::sockopt::socket_peercred(stream);
+    peer.is_ok_and(|peer| peer.uid == rustix::process::geteuid())
+}
+
+/// Where the system does not tell, the modes of the folder and of the socket must do.
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub fn is_same_user(_: &UnixStream) -> bool {
+    true
+}
+
+/// Reads the request of somebody who has connected.
+pub fn hear(stream: &UnixStream) -> Result<Request, String> {
+    stream.set_read_timeout(Some(PATIENCE)).map_err(|cause| cause.to_string())?;
+    stream.set_write_timeout(Some(PATIENCE)).map_err(|cause| cause.to_string())?;
+    let mut line = Vec::new();
+    let mut reader = BufReader::new(stream.take(LONGEST));
+    reader.read_until(b'\n', &mut line).map_err(|cause| cause.to_string())?;
+    if !line.ends_with(b"\n") {
+        return Err("the request did not arrive whole".to_owned());
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    let unknown = || {
+        format!(
+            "the supervisor is of version {version}, which does not know this request; `cargo xtask \
+             stop` ends it, then start again"
+        )
+    };
+    let request: Request = serde_json::from_slice(&line).map_err(|_| unknown())?;
+    let is_eternal = matches!(request.what, What::Show | What::Stop { .. });
+    if request.protocol != PROTOCOL && !is_eternal {
+        return Err(unknown());
+    }
+    Ok(request)
+}
+
+/// Writes an answer; whether somebody was there to take it.
+pub fn tell(mut stream: &UnixStream, answer: &Answer) -> bool {
+    let Ok(mut line) = serde_json::to_vec(answer) else { return false };
+    line.push(b'\n');
+    stream.write_all(&line).is_ok()
+}
+
+/// Whether the other end has gone. It says nothing more once it has asked, so that a byte or an end
+/// is its going.
+#[must_use]
+pub fn has_gone(mut stream: &UnixStream) -> bool {
+    if stream.set_nonblocking(true).is_err() {
+        return true;
+    }
+    let gone = match stream.read(&mut [0; 1]) {
+        Err(cause) => cause.kind() != std::io::ErrorKind::WouldBlock,
+        Ok(_) => true,
+    };
+    gone | stream.set_nonblocking(false).is_err()
+}

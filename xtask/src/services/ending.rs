@@ -1,0 +1,239 @@
+//! Ending what was started, and proving that it is gone.
+//!
+//! What belongs to a service is found anew each time from the kernel's table: its first process as it
+//! was recorded, every process that carries our marker in its environment, their sessions, and all
+//! their descendants. Each is held by a handle that cannot become somebody else's before it is
+//! signalled. What carries another marker, or none and is related to none of them, is a stranger.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::base::error::Result;
+use crate::base::processes::{self, Handle, Identity, Process};
+use crate::base::world::steady;
+
+/// The variable by which what was started here is known: `STACK/SERVICE/RUN`.
+pub const MARKER: &str = "XTASK_SERVICE";
+
+/// How long what was killed may take to go. What sits in a call that cannot be interrupted takes
+/// longer; it is named then.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// The pauses between looks, while something is ending.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// The value of the marker.
+#[must_use]
+pub fn marker(stack: &str, service: &str, run: u64) -> String {
+    format!("{stack}/{service}/{run}")
+}
+
+/// Whose processes are meant.
+#[derive(Clone, Debug)]
+pub struct Ours<'a> {
+    /// The stack, by its token.
+    pub stack: &'a str,
+    /// The service; all of the stack where there is none.
+    pub service: Option<&'a str>,
+    /// The first processes, as they were recorded.
+    pub leaders: Vec<Identity>,
+    /// Who is never meant: the supervisor and whoever asks.
+    pub spared: Vec<u32>,
+    /// The supervisor, where its own children are meant as well: those that nobody else knows have
+    /// been left to it by services.
+    pub heir: Option<u32>,
+}
+
+/// The kernel's table, shared by those who look at the same time, with the marker of each process.
+#[derive(Default)]
+pub struct Census {
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    begun: Duration,
+    table: Vec<Process>,
+    markers: HashMap<(u32, u64), Option<String>>,
+    boot: Option<String>,
+}
+
+/// A table of processes, and the marker of each that carries one.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    /// The processes.
+    pub processes: Vec<Process>,
+    /// The markers, by number.
+    pub markers: HashMap<u32, String>,
+    /// The boot in which they run.
+    pub boot: String,
+}
+
+impl Census {
+    /// The table as it is now: one that was begun after this was called.
+    pub fn look(&self) -> Result<Table> {
+        let asked = steady();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who has waited for somebody else's look can use it, if that was begun late enough.
+        if seen.begun <= asked || seen.table.is_empty() {
+            seen.begun = steady();
+            seen.table = processes::all()?;
+            if seen.boot.is_none() {
+                seen.boot = Some(processes::boot()?);
+            }
+            let mut markers = HashMap::new();
+            for process in &seen.table {
+                let key = (process.pid, process.started);
+                let known = seen.markers.get(&key).cloned();
+                markers.insert(key, known.unwrap_or_else(|| marker_of(process)));
+            }
+            seen.markers = markers;
+        }
+        let marked = seen.markers.iter();
+        Ok(Table {
+            processes: seen.table.clone(),
+            markers: marked
+                .filter_map(|((pid, _), marker)| Some((*pid, marker.clone()?)))
+                .collect(),
+            boot: seen.boot.clone().unwrap_or_default(),
+        })
+    }
+}
+
+fn marker_of(process: &Process) -> Option<String> {
+    if process.is_zombie {
+        return None;
+    }
+    processes::variables(process.pid, &[MARKER])?.pop().flatten()
+}
+
+/// The processes that belong to a service or to a stack. Zombies are gone already.
+#[must_use]
+pub fn members<'t>(ours: &Ours<'_>, table: &'t Table) -> Vec<&'t Process> {
+    let prefix = match ours.service {
+        Some(service) => format!("{}/{service}/", ours.stack),
+        None => format!("{}/", ours.stack),
+    };
+    let spared_sessions: HashSet<u32> = table
+        .processes
+        .iter()
+        .filter(|process| ours.spared.contains(&process.pid))
+        .map(|process| process.session)
+        .collect();
+    let led = |process: &Process| {
+        ours.leaders.iter().any(|leader| {
+            leader.pid == process.pid
+                && leader.started == process.started
+                && leader.boot == table.boot
+        })
+    };
+    let marked = |process: &Process| {
+        table.markers.get(&process.pid).is_some_and(|marker| marker.starts_with(&prefix))
+    };
+    // A marker of another service or stack says that it is not ours, whoever its parent is.
+    let is_foreign = |process: &Process| {
+        table.markers.get(&process.pid).is_some_and(|marker| !marker.starts_with(&prefix))
+    };
+    let is_stray = |process: &Process| {
+        ours.heir == Some(process.parent) && !table.markers.contains_key(&process.pid)
+    };
+    let mut found: HashMap<u32, &Process> = HashMap::new();
+    let mut sessions: HashSet<u32> = HashSet::new();
+    loop {
+        let before = found.len();
+        for process in &table.processes {
+            if found.contains_key(&process.pid)
+                || ours.spared.contains(&process.pid)
+                || is_foreign(process)
+            {
+                continue;
+            }
+            let is_child =
+                found.get(&process.parent).is_some_and(|parent| parent.started <= process.started);
+            if led(process)
+                || marked(process)
+                || is_stray(process)
+                || is_child
+                || sessions.contains(&process.session)
+            {
+                found.insert(process.pid, process);
+                // A service leads a session of its own. Before it does, it sits in the supervisor's.
+                if !spared_sessions.contains(&process.session) {
+                    sessions.insert(process.session);
+                }
+            }
+        }
+        if found.len() == before {
+            break;
+        }
+    }
+    let mut members: Vec<&Process> =
+        found.into_values().filter(|process| !process.is_zombie).collect();
+    members.sort_by_key(|process| process.pid);
+    members
+}
+
+/// Asks all of them to end, kills what has not after `timeout`, and answers with what is left after
+/// that, in words. Nothing left is proof that nothing of it runs.
+pub fn end(
+    census: &Census,
+    ours: &Ours<'_>,
+    signal: Signal,
+    timeout: Duration,
+) -> Result<Vec<String>> {
+    // Only those that are there at first are asked: what they start in order to end is left to it.
+    let mut is_asked = false;
+    let begun = steady();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let table = census.look()?;
+        let members = members(ours, &table);
+        if members.is_empty() {
+            return Ok(Vec::new());
+        }
+        let waited = steady().saturating_sub(begun);
+        if waited >= timeout + LAST_WAIT {
+            return Ok(members.iter().map(|process| in_words(process, &table.boot)).collect());
+        }
+        let mut waits_for = None;
+        for process in &members {
+            let Some(handle) = Handle::open(&identity(process, &table.boot)) else { continue };
+            if waited >= timeout {
+                // One that may not be signalled is still there at the end, and is named then.
+                handle.signal(Signal::KILL).ok();
+            } else if !is_asked {
+                handle.signal(signal).ok();
+            }
+            waits_for.get_or_insert(handle);
+        }
+        is_asked = true;
+        if let Some(handle) = waits_for {
+            // Whether it has ended, the next look says.
+            let _has_ended = handle.wait(pause.min(remaining(timeout, waited)));
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn remaining(timeout: Duration, waited: Duration) -> Duration {
+    match timeout.saturating_sub(waited) {
+        Duration::ZERO => LONGEST_PAUSE,
+        left => left,
+    }
+}
+
+/// Which process this is, beyond doubt.
+#[must_use]
+pub fn identity(process: &Process, boot: &str) -> Identity {
+    Identity { pid: process.pid, started: process.started, boot: boot.to_owned() }
+}
+
+fn in_words(process: &Process, boot: &str) -> String {
+    let who = identity(process, boot);
+    let command = processes::describe(&who).map_or_else(|| process.name.clone(), |d| d.command);
+    format!("pid {} (`{command}`)", process.pid)
+}

@@ -1,0 +1,174 @@
+//! Starting one service: its variables, its log, its own session.
+//!
+//! A service is started by way of this very program, which leaves the supervisor's session and then
+//! becomes the service. So it leads a session and a group of its own from its first moment on, and its
+//! number stays the same.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use super::ending::{MARKER, marker};
+use super::logs::Log;
+use super::spec::{EnvFile, Spec};
+use crate::base::error::{Context, Error, Result};
+use crate::base::process::{Program, leave_session};
+use crate::base::processes::{self, Identity};
+use crate::base::world::World;
+use crate::config::port_variable;
+
+/// The word by which this program is asked to become a service.
+pub const WORD: &str = "become-service";
+
+/// What stands for this program in a command line.
+const OURSELVES: &str = "{xtask}";
+
+/// The port of a service, in its own variables.
+pub const PORT: &str = "XTASK_PORT";
+
+/// Variables, by name.
+pub type Env = BTreeMap<OsString, OsString>;
+
+/// What every service of a stack is told.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// The token of the stack.
+    pub token: String,
+    /// Its layer.
+    pub layer: String,
+    /// The root of the worktree.
+    pub root: PathBuf,
+    /// The ports of all services, by name.
+    pub ports: BTreeMap<String, u16>,
+    /// The port of the status page.
+    pub status: Option<u16>,
+}
+
+/// A service that was started.
+pub struct Started {
+    /// The process, which is reaped only when all that belongs to it is gone.
+    pub child: Child,
+    /// Which it is.
+    pub identity: Identity,
+    /// How long its log was before.
+    pub log_at: u64,
+}
+
+/// The variables of a service: those of the command that started it, its files, its own, and what we
+/// tell every service.
+pub fn variables(
+    spec: &Spec,
+    base: &Env,
+    around: &Surroundings,
+    run: u64,
+    is_degraded: bool,
+) -> Result<Env> {
+    let mut env = base.clone();
+    for file in &spec.env_files {
+        env.extend(
+            read_env_file(file)?.into_iter().map(|(name, value)| (name.into(), value.into())),
+        );
+    }
+    let mut put = |name: &str, value: &str| drop(env.insert(name.into(), value.into()));
+    spec.env.iter().for_each(|(name, value)| put(name, value));
+    if let Some(rule) = spec.fallback.as_ref().filter(|_| is_degraded) {
+        rule.env.iter().for_each(|(name, value)| put(name, value));
+    }
+    put(MARKER, &marker(&around.token, &spec.name, run));
+    put("XTASK_LAYER", &around.layer);
+    for (name, port) in &around.ports {
+        put(&port_variable(name), &port.to_string());
+    }
+    if let Some(port) = around.status {
+        put("XTASK_STATUS_PORT", &port.to_string());
+    }
+    if let Some(port) = spec.port {
+        put(PORT, &port.to_string());
+    }
+    env.insert("XTASK_ROOT".into(), around.root.clone().into_os_string());
+    Ok(env)
+}
+
+/// Reads a file of variables, `NAME=VALUE` in lines.
+pub fn read_env_file(file: &EnvFile) -> Result<Vec<(String, String)>> {
+    let path = file.path.display();
+    let open = match File::open(&file.path) {
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound && file.is_optional => {
+            return Ok(Vec::new());
+        }
+        other => other.map_err(|cause| {
+            Error::usage(format!("the file of variables `{path}` cannot be read")).because(cause)
+        })?,
+    };
+    if !open.metadata().is_ok_and(|meta| meta.is_file()) {
+        return Err(Error::usage(format!("`{path}` is no file of variables")));
+    }
+    let mut variables = Vec::new();
+    for line in dotenvy::Iter::new(open) {
+        variables.push(line.map_err(|cause| {
+            // What stands on the line may be a secret.
+            let why = match cause {
+                dotenvy::Error::LineParse(line, at) => {
+                    let name = line.split('=').next().unwrap_or_default().trim();
+                    let shown = line.contains('=') && at >= name.len();
+                    let name = if shown { name } else { "a line" };
+                    format!("`{name}` cannot be understood after {at} characters")
+                }
+                other => other.to_string(),
+            };
+            Error::usage(format!("the file of variables `{path}` is malformed: {why}"))
+                .hint("a line is `NAME=VALUE`; a value with spaces stands in quotes")
+        })?);
+    }
+    Ok(variables)
+}
+
+/// Starts a service.
+pub fn start(spec: &Spec, env: &Env, world: &World, log: &Log) -> Result<Started> {
+    if !spec.folder.is_dir() {
+        return Err(Error::unable(format!("`{}` is not a folder", spec.folder.display())));
+    }
+    let open = || format!("its log `{}` cannot be opened", log.path().display());
+    let (out, log_at) = log.open().unable(open)?;
+    let err = out.try_clone().unable(open)?;
+    let program = own_program(world);
+    let argv = spec.argv.iter().map(|word| word.replace(OURSELVES, &program.to_string_lossy()));
+    let child = Program::new(&program, &spec.folder).args([WORD]).args(argv).with_only(env).start(
+        Stdio::null(),
+        out.into(),
+        err.into(),
+    )?;
+    let identity = processes::identity(child.id()).ok_or_else(|| {
+        Error::unable(format!("the process of `{}` cannot be found in the table", spec.name))
+    })?;
+    Ok(Started { child, identity, log_at })
+}
+
+/// This program, also where its file was replaced meanwhile.
+#[must_use]
+pub fn own_program(world: &World) -> PathBuf {
+    let running = Path::new("/proc/self/exe");
+    let same = |one: &Path, two: &Path| {
+        use std::os::unix::fs::MetadataExt;
+        match (std::fs::metadata(one), std::fs::metadata(two)) {
+            (Ok(one), Ok(two)) => (one.dev(), one.ino()) == (two.dev(), two.ino()),
+            _ => false,
+        }
+    };
+    let is_replaced = running.exists() && !same(running, &world.program);
+    if is_replaced { running.to_path_buf() } else { world.program.clone() }
+}
+
+/// Leaves the session and becomes the program that is named. Only returns if that fails: then with 127
+/// where there is none, and 126 where it cannot be run, as a shell does.
+pub fn become_service(argv: &[OsString], folder: &Path) -> (Error, u8) {
+    leave_session();
+    let [program, args @ ..] = argv else {
+        return (Error::usage("no program was named"), 126);
+    };
+    let failure = Program::new(program, folder).args(args).become_it();
+    let is_missing = failure.causes().iter().any(|cause| cause.contains("os error 2"));
+    (failure, if is_missing { 127 } else { 126 })
+}

@@ -1,0 +1,438 @@
+//! The logs of services: written by the services themselves, kept within bounds, and read by time.
+//!
+//! A service appends to its own file, so that nobody who dies takes it down. The keeper only looks at
+//! how long the file has become: it notes when, which gives each line its time, and moves what is too
+//! much into a piece of its own. Nothing is lost in that: the moved part is freed inside the file, and
+//! the service goes on appending. A place in a log is therefore a number that stays what it is; the
+//! file is as long as all that was ever written, and as large as what is kept.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FallocateFlags;
+
+use super::spec::LogLimits;
+use crate::base::files::Disk;
+
+/// How much is read at once.
+const PART: usize = 256 << 10;
+
+/// A service may write several pieces between two looks. Of more than so many, the rest is left out, as it
+/// would be soon anyhow.
+const MOST_AT_ONCE: u64 = 4;
+
+/// The log of one service in a folder of logs.
+#[derive(Clone, Debug)]
+pub struct Log {
+    folder: PathBuf,
+    name: String,
+}
+
+/// A line and when it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Milliseconds since the Unix epoch; 0 where nobody knows.
+    pub at_ms: i64,
+    /// Its text, without the line end.
+    pub text: String,
+}
+
+/// A part of a log: which bytes, and which file holds them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Piece {
+    start: u64,
+    end: u64,
+    path: PathBuf,
+    /// Where `start` lies in the file.
+    at: u64,
+}
+
+impl Log {
+    /// The log of a service.
+    #[must_use]
+    pub fn new(folder: &Path, name: &str) -> Log {
+        Log { folder: folder.to_path_buf(), name: name.to_owned() }
+    }
+
+    /// Where the service writes.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.folder.join(format!("{}.log", self.name))
+    }
+
+    fn marks_path(&self) -> PathBuf {
+        self.folder.join(format!("{}.times", self.name))
+    }
+
+    /// The names of the services that have a log in a folder.
+    #[must_use]
+    pub fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let names = entries
+            .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".log")?.to_owned()));
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
+    /// Opens the log for a process that appends to it, and says how long it is.
+    pub fn open(&self) -> io::Result<(File, u64)> {
+        std::fs::create_dir_all(&self.folder)?;
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(self.path())?;
+        let length = file.metadata()?.len();
+        Ok((file, length))
+    }
+
+    /// How long it is: every byte that was ever written.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        std::fs::metadata(self.path()).map_or(0, |meta| meta.len())
+    }
+
+    /// Appends a line of our own, as the service would. That it cannot be written is no failure.
+    pub fn say(&self, text: &str) {
+        if let Ok((mut file, _)) = self.open() {
+            drop(writeln!(file, "{text}"));
+        }
+    }
+
+    /// Removes it with its pieces.
+    pub fn clear(&self, disk: &Disk<'_>) -> io::Result<()> {
+        for (_, _, path) in self.full_pieces() {
+            disk.remove(&path)?;
+        }
+        disk.remove(&self.marks_path())?;
+        disk.remove(&self.path())
+    }
+
+    /// The pieces that are full, oldest first: from where, up to where, in which file.
+    fn full_pieces(&self) -> Vec<(u64, u64, PathBuf)> {
+        let prefix = format!("{}.log.", self.name);
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let pieces = entries.filter_map(|entry| {
+            let name = entry.file_name();
+            let (start, end) = name.to_str()?.strip_prefix(&prefix)?.split_once('-')?;
+            Some((start.parse().ok()?, end.parse().ok()?, entry.path()))
+        });
+        let mut pieces: Vec<(u64, u64, PathBuf)> = pieces.collect();
+        pieces.sort();
+        pieces
+    }
+
+    /// All that is kept, in order and without overlaps.
+    fn pieces(&self) -> Vec<Piece> {
+        let mut pieces: Vec<Piece> = Vec::new();
+        for (start, end, path) in self.full_pieces() {
+            pieces.push(Piece { start, end, path, at: 0 });
+        }
+        let start = pieces.last().map_or(0, |piece| piece.end);
+        let end = self.length();
+        if end > start {
+            pieces.push(Piece { start, end, path: self.path(), at: start });
+        }
+        pieces
+    }
+
+    /// The bytes between two places, as far as they are kept: stretches without a gap, and where each
+    /// begins.
+    fn read(&self, from: u64, to: u64) -> io::Result<Vec<(u64, Vec<u8>)>> {
+        let mut stretches: Vec<(u64, Vec<u8>)> = Vec::new();
+        for piece in self.pieces() {
+            let (start, end) = (piece.start.max(from), piece.end.min(to));
+            if start >= end {
+                continue;
+            }
+            let follows = |(begin, bytes): &(u64, Vec<u8>)| begin + bytes.len() as u64 == start;
+            if !stretches.last().is_some_and(follows) {
+                stretches.push((start, Vec::new()));
+            }
+            let mut file = File::open(&piece.path)?;
+            file.seek(SeekFrom::Start(piece.at + (start - piece.start)))?;
+            if let Some((_, bytes)) = stretches.last_mut() {
+                file.take(end - start).read_to_end(bytes)?;
+            }
+        }
+        Ok(stretches)
+    }
+
+    /// Where the last `count` lines before `upto` begin.
+    fn tail(&self, count: usize, upto: u64) -> io::Result<u64> {
+        let first = self.pieces().first().map_or(0, |piece| piece.start);
+        let mut from = upto;
+        let mut ends = 0;
+        while from > first {
+            let start = from.saturating_sub(PART as u64).max(first);
+            for (begin, bytes) in self.read(start, from)?.iter().rev() {
+                for (at, _) in bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
+                    let next = begin + at as u64 + 1;
+                    if next != upto {
+                        ends += 1;
+                    }
+                    if ends == count {
+                        return Ok(next);
+                    }
+                }
+            }
+            from = start;
+        }
+        Ok(first)
+    }
+
+    /// The last lines up to a place, each with its time.
+    pub fn last_lines(&self, count: usize, upto: u64) -> io::Result<Vec<Line>> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let from = self.tail(count, upto)?;
+        self.lines(from, upto)
+    }
+
+    /// The lines between two places. What has no line end, at the end or before a gap, counts as a line.
+    pub fn lines(&self, from: u64, to: u64) -> io::Result<Vec<Line>> {
+        let marks = self.marks();
+        let mut lines = Vec::new();
+        for (mut at, bytes) in self.read(from, to)? {
+            for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+                at += line.len() as u64;
+                // The first note that was made when the line was there tells when.
+                let mark = marks.partition_point(|(length, _)| *length < at);
+                let at_ms = marks.get(mark).map_or_else(|| self.changed_ms(), |(_, time)| *time);
+                let line = line.strip_suffix(b"\n").unwrap_or(line);
+                let line = line.strip_suffix(b"\r").unwrap_or(line);
+                lines.push(Line { at_ms, text: String::from_utf8_lossy(line).into_owned() });
+            }
+        }
+        Ok(lines)
+    }
+
+    /// The whole lines between two places, and where the next one begins. A line that is too long to be
+    /// waited for counts as whole.
+    pub fn whole_lines(&self, from: u64, to: u64) -> io::Result<(Vec<Line>, u64)> {
+        let stretches = self.read(from, to)?;
+        let Some((begin, bytes)) = stretches.last() else { return Ok((Vec::new(), to.max(from))) };
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let whole = if bytes.len() - whole > PART { bytes.len() } else { whole };
+        let next = begin + whole as u64;
+        Ok((self.lines(from, next)?, next))
+    }
+
+    /// When it was last written to.
+    fn changed_ms(&self) -> i64 {
+        std::fs::metadata(self.path()).map_or(0, |meta| changed_ms(&meta))
+    }
+
+    /// How long it was, and when, in order.
+    fn marks(&self) -> Vec<(u64, i64)> {
+        let text = std::fs::read_to_string(self.marks_path()).unwrap_or_default();
+        let marks = text.lines().filter_map(|line| {
+            let (length, time) = line.split_once(' ')?;
+            Some((length.parse().ok()?, time.parse().ok()?))
+        });
+        let mut marks: Vec<(u64, i64)> = marks.collect();
+        // What a crash has torn is left out.
+        marks.sort_unstable();
+        marks
+    }
+}
+
+fn changed_ms(meta: &std::fs::Metadata) -> i64 {
+    meta.mtime() * 1000 + meta.mtime_nsec() / 1_000_000
+}
+
+/// Looks after one log.
+#[derive(Debug)]
+pub struct Keeper {
+    log: Log,
+    limits: LogLimits,
+    /// How long it was at the last look.
+    seen: u64,
+    /// Where what is not in a full piece begins.
+    start: u64,
+    can_free: bool,
+}
+
+impl Keeper {
+    /// Begins to look after a log.
+    #[must_use]
+    pub fn new(log: Log, limits: LogLimits) -> Keeper {
+        let start = log.full_pieces().last().map_or(0, |(_, end, _)| *end);
+        let seen = log.marks().last().map_or(start, |(length, _)| *length);
+        Keeper { log, limits, seen, start, can_free: true }
+    }
+
+    /// Looks: notes when it has grown, and moves what is too much. Whether it has grown.
+    pub fn look(&mut self, disk: &Disk<'_>) -> io::Result<bool> {
+        let meta = match std::fs::metadata(self.log.path()) {
+            Ok(meta) => meta,
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(cause) => return Err(cause),
+        };
+        if meta.len() < self.seen {
+            // Somebody has emptied it by hand.
+            (self.seen, self.start) = (0, 0);
+        }
+        if meta.len() == self.seen {
+            return Ok(false);
+        }
+        let mark = format!("{} {}\n", meta.len(), changed_ms(&meta));
+        let marks = self.log.marks_path();
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(marks)?;
+        file.write_all(mark.as_bytes())?;
+        self.seen = meta.len();
+        if self.seen - self.start > self.limits.size && self.can_free {
+            self.turn(disk)?;
+        }
+        Ok(true)
+    }
+
+    /// Moves what is there into a piece of its own, and frees it in the file.
+    fn turn(&mut self, disk: &Disk<'_>) -> io::Result<()> {
+        let (start, end) = (self.start, self.seen);
+        let source = OpenOptions::new().read(true).write(true).open(self.log.path())?;
+        let from = after_flood(&source, start, end, self.limits.size * MOST_AT_ONCE)?;
+        let piece = self.log.folder.join(format!("{}.log.{from}-{end}", self.log.name));
+        let beside = self.log.folder.join(format!("{}.moving", self.log.name));
+        disk.remove(&beside)?;
+        let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        let mut reader = &source;
+        reader.seek(SeekFrom::Start(from))?;
+        io::copy(&mut reader.take(end - from), &mut copy)?;
+        disk.replace(&beside, &piece)?;
+        self.start = end;
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        if rustix::fs::fallocate(&source, flags, 0, end).is_err() {
+            // A file system that cannot: it is all in the file, and the piece is one too many.
+            disk.remove(&piece)?;
+            self.start = start;
+            self.can_free = false;
+            return Ok(());
+        }
+        self.forget(disk)
+    }
+
+    /// Removes the oldest pieces beyond those that are kept, and the times of what is gone.
+    fn forget(&self, disk: &Disk<'_>) -> io::Result<()> {
+        let pieces = self.log.full_pieces();
+        let over = pieces.len().saturating_sub(self.limits.keep as usize);
+        for (_, _, path) in &pieces[..over] {
+            disk.remove(path)?;
+        }
+        let first = pieces.get(over).map_or(self.start, |(start, _, _)| *start);
+        let marks = self.log.marks().into_iter().filter(|(length, _)| *length > first);
+        let text: String = marks.map(|(length, time)| format!("{length} {time}\n")).collect();
+        disk.write_whole(&self.log.marks_path(), text.as_bytes())
+    }
+}
+
+/// Where what is kept of a flood begins: with a line, and at most so much before the end.
+fn after_flood(source: &File, start: u64, end: u64, most: u64) -> io::Result<u64> {
+    if end - start <= most {
+        return Ok(start);
+    }
+    let from = end - most;
+    let mut reader = io::BufReader::new(source);
+    reader.seek(SeekFrom::Start(from))?;
+    let mut line = Vec::new();
+    reader.take(PART as u64).read_until(b'\n', &mut line)?;
+    Ok(if line.ends_with(b"\n") { from + line.len() as u64 } else { from })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scene(name: &str) -> (PathBuf, Log) {
+        let folder = std::env::temp_dir().join(format!("xtask-logs-{}-{name}", std::process::id()));
+        Disk::real().remove_folder(&folder).unwrap();
+        let log = Log::new(&folder, "api");
+        (folder, log)
+    }
+
+    fn texts(lines: &[Line]) -> Vec<&str> {
+        lines.iter().map(|line| line.text.as_str()).collect()
+    }
+
+    #[test]
+    fn no_byte_is_lost_while_a_log_is_moved_under_its_writer() {
+        let (folder, log) = scene("turn");
+        let (mut file, _) = log.open().unwrap();
+        let limits = LogLimits { size: 20_000, keep: 1000 };
+        let mut keeper = Keeper::new(log.clone(), limits);
+        let (tell, hear) = std::sync::mpsc::channel::<()>();
+        let writer = std::thread::spawn(move || {
+            for number in 0..20_000 {
+                writeln!(file, "line {number}").unwrap();
+            }
+            drop(tell);
+        });
+        loop {
+            keeper.look(&Disk::real()).unwrap();
+            if hear.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected) {
+                break;
+            }
+        }
+        writer.join().unwrap();
+        keeper.look(&Disk::real()).unwrap();
+        let lines = log.lines(0, log.length()).unwrap();
+        if log.full_pieces().is_empty() {
+            assert!(!keeper.can_free, "it was moved, or cannot be");
+        }
+        // A flood between two looks may leave out what would not be kept.
+        let numbers: Vec<u32> =
+            lines.iter().map(|l| l.text.strip_prefix("line ").unwrap().parse().unwrap()).collect();
+        assert!(numbers.windows(2).all(|two| two[0] < two[1]), "in order, and none twice");
+        assert_eq!(numbers.last(), Some(&19_999));
+        let kept = std::fs::metadata(log.path()).unwrap();
+        assert!(kept.blocks() * 512 < kept.len() || !keeper.can_free, "the file is freed");
+        Disk::real().remove_folder(&folder).unwrap();
+    }
+
+    #[test]
+    fn lines_have_the_time_at_which_they_were_seen() {
+        let (folder, log) = scene("times");
+        let (mut file, _) = log.open().unwrap();
+        let mut keeper = Keeper::new(log.clone(), LogLimits { size: 1 << 20, keep: 3 });
+        write!(file, "one\ntw").unwrap();
+        assert!(keeper.look(&Disk::real()).unwrap());
+        assert!(!keeper.look(&Disk::real()).unwrap(), "nothing is new");
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        write!(file, "o\r\nthree").unwrap();
+        keeper.look(&Disk::real()).unwrap();
+        let lines = log.lines(0, log.length()).unwrap();
+        assert_eq!(texts(&lines), ["one", "two", "three"]);
+        let (whole, next) = log.whole_lines(0, log.length()).unwrap();
+        assert_eq!((texts(&whole), next), (vec!["one", "two"], log.length() - 5));
+        assert!(lines[0].at_ms > 0 && lines[0].at_ms < lines[1].at_ms);
+        assert_eq!(lines[1].at_ms, lines[2].at_ms);
+        Disk::real().remove_folder(&folder).unwrap();
+    }
+
+    #[test]
+    fn the_last_lines_are_found_over_pieces() {
+        let (folder, log) = scene("tail");
+        let (mut file, _) = log.open().unwrap();
+        let mut keeper = Keeper::new(log.clone(), LogLimits { size: 50, keep: 2 });
+        for number in 0..100 {
+            writeln!(file, "line {number}").unwrap();
+            keeper.look(&Disk::real()).unwrap();
+        }
+        let upto = log.length();
+        assert_eq!(texts(&log.last_lines(3, upto).unwrap()), ["line 97", "line 98", "line 99"]);
+        assert!(log.last_lines(0, upto).unwrap().is_empty());
+        if keeper.can_free {
+            assert_eq!(log.full_pieces().len(), 2);
+            let all = log.last_lines(1000, upto).unwrap();
+            assert!(all.len() < 30 && all.len() > 10, "{}", all.len());
+            let longest = log.marks().len();
+            assert!(longest < 30, "{longest} times are kept");
+        }
+        // Emptied by hand, it goes on.
+        file.set_len(0).unwrap();
+        writeln!(file, "anew").unwrap();
+        log.clear(&Disk::real()).unwrap();
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "nothing is left");
+        Disk::real().remove_folder(&folder).unwrap();
+    }
+}

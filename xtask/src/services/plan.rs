@@ -1,0 +1,229 @@
+//! From a layer to what the supervisor is told: which services, on which ports, with every placeholder
+//! filled; and what can be seen to be wrong before anything is started.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+
+use super::launch::{Env, read_env_file};
+use super::spec::{EnvFile, Fallback, Limits, Live, LogLimits, Page, Probe, Restart, Spec, Stop};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::files::is_executable;
+use crate::base::path::RepoPath;
+use crate::base::words::some_of;
+use crate::config::{self, Layer, Service, StopSignal, fill, nearest};
+
+/// What stands for this program in a command line, filled when it is started.
+const OURSELVES: &str = "{xtask}";
+
+/// The services that are named, and all that they need; all where none is named.
+pub fn choose(layer: &Layer, names: &[String]) -> Result<Vec<usize>> {
+    let mut unknown = Vec::new();
+    let mut chosen: Vec<usize> = Vec::new();
+    for name in names {
+        match layer.services.iter().position(|service| service.name == *name) {
+            Some(at) => chosen.push(at),
+            None => unknown.push(name),
+        }
+    }
+    if !unknown.is_empty() {
+        let known: Vec<String> = layer.services.iter().map(|s| s.name.clone()).collect();
+        let mut error = Error::usage(format!(
+            "layer `{}` has no such service; it has {}",
+            layer.name,
+            some_of(&known, 20)
+        ));
+        for name in unknown {
+            let near = nearest(name, known.iter().map(String::as_str));
+            error = error.detail(format!("`{name}`{near}"));
+        }
+        return Err(error);
+    }
+    if names.is_empty() {
+        return Ok((0..layer.services.len()).collect());
+    }
+    let mut at = 0;
+    while at < chosen.len() {
+        for need in &layer.services[chosen[at]].needs {
+            if !chosen.contains(need) {
+                chosen.push(*need);
+            }
+        }
+        at += 1;
+    }
+    chosen.sort_unstable();
+    chosen.dedup();
+    Ok(chosen)
+}
+
+/// What the supervisor is told of these services, with these ports by name.
+#[must_use]
+pub fn specs(
+    layer: &Layer,
+    chosen: &[usize],
+    ports: &BTreeMap<String, u16>,
+    root: &Path,
+) -> Vec<Spec> {
+    chosen.iter().map(|at| spec(layer, &layer.services[*at], ports, root)).collect()
+}
+
+fn spec(layer: &Layer, service: &Service, ports: &BTreeMap<String, u16>, root: &Path) -> Spec {
+    let root_text = root.to_string_lossy();
+    let own = ports.get(&service.name).copied();
+    let filled =
+        |text: &str| fill(text, own, &|name| ports.get(name).copied(), &root_text, OURSELVES);
+    let argv = |command: &config::CommandLine| command.argv.iter().map(|w| filled(w)).collect();
+    let names = |at: &[usize]| at.iter().map(|at| layer.services[*at].name.clone()).collect();
+    let env = |env: &BTreeMap<String, String>| {
+        env.iter().map(|(name, value)| (name.clone(), filled(value))).collect()
+    };
+    let probe = |probe: &config::Probe| Probe {
+        http: probe.http.as_ref().map(|page| Page {
+            port: page.port.or(own).unwrap_or(0),
+            path: filled(&page.path),
+            status: page.status.clone(),
+            json: page.json.clone(),
+        }),
+        tcp: probe.tcp.as_ref().and_then(|port| match port {
+            config::PortWord::Own => own,
+            config::PortWord::Number(port) => Some(*port),
+            config::PortWord::Service(name) => ports.get(name).copied(),
+        }),
+        run: probe.run.as_ref().map(argv),
+        log: probe.log.clone(),
+        timeout_ms: ms(probe.timeout),
+    };
+    let on_disk = |dir: &RepoPath| dir.on_disk(root);
+    Spec {
+        name: service.name.clone(),
+        argv: argv(&service.run),
+        folder: service.dir.as_ref().map_or_else(|| root.to_path_buf(), on_disk),
+        port: own,
+        env: env(&service.env),
+        env_files: service.env_files.iter().map(|name| env_file(name, root)).collect(),
+        needs: names(&service.needs),
+        once: service.once,
+        required: service.required,
+        ready: service.ready.as_ref().map(probe),
+        live: service.live.as_ref().map(|live| Live {
+            probe: probe(&live.probe),
+            every_ms: ms(live.every),
+            failures: live.failures,
+        }),
+        restart: Restart {
+            max: service.restart.max,
+            within_ms: ms(service.restart.within),
+            first_ms: ms(service.restart.backoff.0),
+            longest_ms: ms(service.restart.backoff.1),
+        },
+        stop: Stop { signal: number_of(service.stop.signal), timeout_ms: ms(service.stop.timeout) },
+        limits: limits(&service.limits),
+        fallback: service
+            .fallback
+            .as_ref()
+            .map(|rule| Fallback { when: names(&rule.when), env: env(&rule.env) }),
+        log: LogLimits { size: service.log.size, keep: service.log.keep },
+    }
+}
+
+fn number_of(signal: StopSignal) -> i32 {
+    let signal = match signal {
+        StopSignal::Term => Signal::TERM,
+        StopSignal::Int => Signal::INT,
+        StopSignal::Quit => Signal::QUIT,
+        StopSignal::Hup => Signal::HUP,
+        StopSignal::Kill => Signal::KILL,
+        StopSignal::Usr1 => Signal::USR1,
+        StopSignal::Usr2 => Signal::USR2,
+    };
+    signal.as_raw()
+}
+
+fn ms(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A file of variables; a question mark in front says that it may be missing.
+fn env_file(name: &str, root: &Path) -> EnvFile {
+    let (name, is_optional) = match name.strip_prefix('?') {
+        Some(name) => (name, true),
+        None => (name, false),
+    };
+    EnvFile { path: root.join(name), is_optional }
+}
+
+/// A percentage of memory is one of what the service may use, or else of what the machine has.
+fn limits(limits: &config::Limits) -> Limits {
+    let whole = limits.memory.or_else(crate::base::processes::memory_of_machine);
+    let share = |percent: u8| whole.map(|bytes| bytes / 100 * u64::from(percent));
+    Limits {
+        memory_warn: limits.memory_warn.and_then(share),
+        cpu_warn: limits.cpu_warn.map(u32::from),
+    }
+}
+
+/// What can be seen to be wrong with services before they are started, all of it at once.
+pub fn check(specs: &[Spec], base: &Env, root: &Path) -> Result<()> {
+    let mut faults: Vec<String> = Vec::new();
+    let mut kind = Kind::Unable;
+    for spec in specs {
+        let name = &spec.name;
+        let shown = |path: &Path| path.strip_prefix(root).unwrap_or(path).display().to_string();
+        if !spec.folder.is_dir() {
+            kind = Kind::Usage;
+            faults.push(format!("{name}: its folder `{}` is not there", shown(&spec.folder)));
+        }
+        let mut env = base.clone();
+        for file in &spec.env_files {
+            match read_env_file(file) {
+                Ok(pairs) => env.extend(pairs.into_iter().map(|(n, v)| (n.into(), v.into()))),
+                Err(failure) => {
+                    kind = Kind::Usage;
+                    faults.push(format!("{name}: {failure}"));
+                }
+            }
+        }
+        env.extend(spec.env.iter().map(|(name, value)| (name.into(), value.into())));
+        let probes = [spec.ready.as_ref(), spec.live.as_ref().map(|live| &live.probe)];
+        let commands = probes.into_iter().flatten().filter_map(|probe| probe.run.as_ref());
+        for argv in [&spec.argv].into_iter().chain(commands) {
+            if let Some(missing) = missing_program(argv, &spec.folder, &env) {
+                faults.push(format!("{name}: {missing}"));
+            }
+        }
+    }
+    faults.dedup();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let mut error = Error::new(kind, "nothing was started: the services cannot run here");
+    for fault in faults {
+        error = error.detail(fault);
+    }
+    Err(error)
+}
+
+/// What is wrong with the program of a command, with where it was searched.
+fn missing_program(argv: &[String], folder: &Path, env: &Env) -> Option<String> {
+    let program = argv.first()?;
+    if program.starts_with(OURSELVES) {
+        return None;
+    }
+    let runs = |path: &Path| {
+        std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && is_executable(&meta))
+    };
+    if program.contains('/') {
+        let path = folder.join(program);
+        return (!runs(&path))
+            .then(|| format!("`{}` is not there, or not executable", path.display()));
+    }
+    let path = env.get(OsStr::new("PATH")).cloned().unwrap_or_default();
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    if folders.iter().any(|dir| runs(&folder.join(dir).join(program))) {
+        return None;
+    }
+    let folders: Vec<String> = folders.iter().map(|dir| dir.display().to_string()).collect();
+    Some(format!("`{program}` is not on PATH ({})", some_of(&folders, 8)))
+}

@@ -1,0 +1,315 @@
+//! Which service gets which port, and what stands in the way.
+//!
+//! A linked worktree moves all its ports by the same offset, which is chosen once, when nobody uses
+//! them, and kept for as long as the worktree lives: so two worktrees run side by side, each at
+//! addresses that stay the same.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+
+use super::ending::MARKER;
+use crate::base::error::{Context, Error, Kind, Result};
+use crate::base::files::Disk;
+use crate::base::lock::Lock;
+use crate::base::ports::{self, Listening, Owner};
+use crate::base::processes::{self, Handle, Identity};
+use crate::base::record::{self, Found};
+use crate::config::{Layer, Status};
+use crate::repo::Repo;
+
+/// The kind of the record of offsets.
+const OFFSETS: &str = "xtask.port-offsets/1";
+
+/// How far the ports of one linked worktree are from those of the next.
+const STEP: u16 = 100;
+
+/// The most linked worktrees that get an offset.
+const MOST: u16 = 300;
+
+/// How long a start waits for another one that chooses an offset.
+const LOCK_WAIT: Duration = Duration::from_secs(30);
+
+/// How long who holds a port is given to end: as long as services are by default.
+const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The offsets of linked worktrees, by their git folders.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Offsets {
+    worktrees: BTreeMap<PathBuf, u16>,
+}
+
+/// The ports of a layer in this worktree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// How far they are moved.
+    pub offset: u16,
+    /// By service.
+    pub services: BTreeMap<String, u16>,
+    /// Of the status page: nothing where it is off, 0 where any will do.
+    pub status: Option<u16>,
+}
+
+/// The ports of a layer here. `keeps` says whether an offset that is chosen now is kept; a command that
+/// only looks keeps nothing. `moved` are the ports that were asked for by name.
+pub fn assign(
+    repo: &Repo,
+    disk: &Disk<'_>,
+    layer: &Layer,
+    moved: &BTreeMap<String, u16>,
+    keeps: bool,
+) -> Result<Ports> {
+    let offset = offset(repo, disk, &fixed_ports(layer), keeps)?;
+    let mut services = BTreeMap::new();
+    for service in &layer.services {
+        if let Some(port) = service.port {
+            let port = port.checked_add(offset).ok_or_else(|| too_high(&service.name, port))?;
+            services.insert(service.name.clone(), port);
+        }
+    }
+    let mut status = match layer.status {
+        Status::Off => None,
+        Status::AnyPort => Some(0),
+        Status::Port(port) => {
+            Some(port.checked_add(offset).ok_or_else(|| too_high("the status page", port))?)
+        }
+    };
+    for (name, port) in moved {
+        if name == "status" && layer.status != Status::Off {
+            status = Some(*port);
+        } else if layer.services.iter().any(|service| service.name == *name) {
+            services.insert(name.clone(), *port);
+        } else {
+            return Err(Error::usage(format!(
+                "`--port {name}={port}`: layer `{}` has no service `{name}`",
+                layer.name
+            )));
+        }
+    }
+    let mut holders: BTreeMap<u16, &str> = BTreeMap::new();
+    for (name, port) in services
+        .iter()
+        .map(|(name, port)| (name.as_str(), *port))
+        .chain(status.filter(|port| *port != 0).map(|port| ("the status page", port)))
+    {
+        if let Some(other) = holders.insert(port, name) {
+            return Err(Error::usage(format!("port {port} is given to both {other} and {name}"))
+                .hint("`--port NAME=N` moves one of them"));
+        }
+    }
+    Ok(Ports { offset, services, status })
+}
+
+fn too_high(name: &str, port: u16) -> Error {
+    Error::usage(format!("the port of {name}, {port}, is too high for a linked worktree"))
+        .hint("linked worktrees move their ports up; choose one below 30000")
+}
+
+fn fixed_ports(layer: &Layer) -> Vec<u16> {
+    let status = match layer.status {
+        Status::Port(port) => Some(port),
+        _ => None,
+    };
+    layer.services.iter().filter_map(|service| service.port).chain(status).collect()
+}
+
+/// How far the ports of this worktree are moved: not at all in the main one.
+fn offset(repo: &Repo, disk: &Disk<'_>, ports: &[u16], keeps: bool) -> Result<u16> {
+    let own = repo.git_folder().to_path_buf();
+    if own == repo.common_folder() || ports.is_empty() {
+        return Ok(0);
+    }
+    let path = repo.shared_state_folder().join("services-offsets");
+    let read = || match record::read::<Offsets>(&path, OFFSETS) {
+        Found::Whole(offsets) => Ok(offsets),
+        Found::Nothing => Ok(Offsets::default()),
+        Found::Broken(why) => Err(Error::unable(format!(
+            "the port offsets of the worktrees in `{}` cannot be read: {why}",
+            path.display()
+        ))
+        .hint("a newer xtask may have written them; removed, they are chosen again")),
+    };
+    if let Some(offset) = read()?.worktrees.get(&own) {
+        return Ok(*offset);
+    }
+    if !keeps {
+        return free_offset(&read()?, ports);
+    }
+    let lock = repo.shared_state_folder().join("services-offsets.lock");
+    let _lock = Lock::acquire(&lock, "start", LOCK_WAIT, |_| {})?;
+    let mut offsets = read()?;
+    // Those of worktrees that are gone are free again.
+    offsets.worktrees.retain(|folder, _| folder.is_dir());
+    let offset = match offsets.worktrees.get(&own) {
+        Some(offset) => *offset,
+        None => free_offset(&offsets, ports)?,
+    };
+    offsets.worktrees.insert(own, offset);
+    record::write(disk, &path, OFFSETS, &offsets)
+        .unable(|| format!("`{}` cannot be written", path.display()))?;
+    Ok(offset)
+}
+
+/// The first offset that no other worktree has and whose ports nobody uses.
+fn free_offset(offsets: &Offsets, ports: &[u16]) -> Result<u16> {
+    let taken: Vec<u16> = offsets.worktrees.values().copied().collect();
+    for offset in (1..=MOST).map(|number| number * STEP) {
+        let moved: Option<Vec<u16>> = ports.iter().map(|port| port.checked_add(offset)).collect();
+        let Some(moved) = moved else { break };
+        let meets_main = moved.iter().any(|port| ports.contains(port));
+        if taken.contains(&offset) || meets_main {
+            continue;
+        }
+        let looked = ports::look_at(&moved)?;
+        if looked.iter().all(|(_, listening)| matches!(listening, Listening::Nobody)) {
+            return Ok(offset);
+        }
+    }
+    Err(Error::unable("no free ports were found for this linked worktree")
+        .hint("`--port NAME=N` chooses one by hand"))
+}
+
+/// A port that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// Who wants it: a service, or `status`.
+    pub service: String,
+    /// The port.
+    pub port: u16,
+    /// Who has it.
+    pub owners: Vec<Owner>,
+    /// Why, and what can be done, in words.
+    pub words: String,
+    /// Whether it is held by a process that nobody here has started.
+    pub is_stranger: bool,
+}
+
+/// Looks at these ports: what stands in the way of each.
+pub fn obstacles(wanted: &[(String, u16)], token: Option<&str>) -> Result<Vec<Obstacle>> {
+    let numbers: Vec<u16> = wanted.iter().map(|(_, port)| *port).collect();
+    let looked = ports::look_at(&numbers)?;
+    let mut found = Vec::new();
+    for (service, port) in wanted {
+        let Some((_, listening)) = looked.iter().find(|(other, _)| other == port) else { continue };
+        let (owners, words, is_stranger) = match listening {
+            Listening::Nobody => continue,
+            Listening::NotAllowed => {
+                let words = format!(
+                    "{service} wants port {port}, and ports below 1024 are not for every user; \
+                     `--port {service}={}` moves it",
+                    port.saturating_add(8000)
+                );
+                (Vec::new(), words, false)
+            }
+            Listening::Somebody(owners) => {
+                let (words, is_stranger) = taken(service, *port, owners, token);
+                (owners.clone(), words, is_stranger)
+            }
+        };
+        found.push(Obstacle { service: service.clone(), port: *port, owners, words, is_stranger });
+    }
+    Ok(found)
+}
+
+/// Who holds a port, and what can be done; whether it is a stranger.
+fn taken(service: &str, port: u16, owners: &[Owner], token: Option<&str>) -> (String, bool) {
+    let who = ports::words(port, owners);
+    let processes = owners.iter().filter_map(|owner| owner.process.as_ref());
+    for process in processes {
+        let Some([Some(marker), root, layer]) =
+            processes::variables(process.pid, &[MARKER, "XTASK_ROOT", "XTASK_LAYER"])
+                .and_then(|found| <[Option<String>; 3]>::try_from(found).ok())
+        else {
+            continue;
+        };
+        let mut parts = marker.split('/');
+        let (stack, name) = (parts.next(), parts.next().unwrap_or_default());
+        if stack == token && token.is_some() {
+            let stop = format!("`cargo xtask stop {name}` ends it");
+            return (format!("{who}; it was left by `{name}` of this stack: {stop}"), false);
+        }
+        let (root, layer) = (root.unwrap_or_default(), layer.unwrap_or_default());
+        let stop = format!("`cargo xtask -C {root} stop --layer {layer} {name}` stops it");
+        return (format!("{who}; it is `{name}` of layer `{layer}` in {root}: {stop}"), false);
+    }
+    let moved = port.saturating_add(STEP);
+    let offer = if owners.iter().any(|owner| owner.process.is_some()) {
+        format!("; `--port {service}={moved}` moves {service}, `--take-over {port}` ends the other")
+    } else {
+        format!("; `--port {service}={moved}` moves {service}")
+    };
+    (format!("{who}{offer}"), true)
+}
+
+/// The failure for these.
+#[must_use]
+pub fn refusal(obstacles: &[Obstacle]) -> Error {
+    let count = crate::base::words::count(obstacles.len(), "port");
+    let is = if obstacles.len() == 1 { "is" } else { "are" };
+    let mut error = Error::no(format!("{count} {is} not free, and nothing was started or ended"));
+    for obstacle in obstacles {
+        error = error.detail(obstacle.words.clone());
+    }
+    error
+}
+
+/// Ends who holds a port: only a process of this user, seen and named, that is neither ours nor what we
+/// were started by. Answers with whom it has ended, in words.
+pub fn take_over(port: u16, token: Option<&str>) -> Result<Option<String>> {
+    let Listening::Somebody(owners) = ports::look(port)? else { return Ok(None) };
+    let (words, is_stranger) = taken("it", port, &owners, token);
+    if !is_stranger {
+        return Err(Error::no(format!("{words}; it is not taken over")));
+    }
+    let who = ports::words(port, &owners);
+    let user = rustix::process::geteuid().as_raw();
+    let mut targets: Vec<Identity> = Vec::new();
+    for owner in &owners {
+        match &owner.process {
+            Some(process) if owner.user == user => targets.push(process.clone()),
+            _ => {
+                return Err(Error::no(format!("{who}; only a process of your own is taken over")));
+            }
+        }
+    }
+    let above = ancestors()?;
+    if targets.is_empty() || targets.iter().any(|target| above.contains(&target.pid)) {
+        return Err(Error::no(format!("{who}; that is not taken over")));
+    }
+    for (signal, patience) in [(Signal::TERM, TAKE_OVER_TIMEOUT), (Signal::KILL, TAKE_OVER_TIMEOUT)]
+    {
+        // A handle is had only of the very process that was named.
+        let handles: Vec<Handle> = targets.iter().filter_map(Handle::open).collect();
+        for handle in &handles {
+            handle.signal(signal).unable(|| format!("{who}; it cannot be signalled"))?;
+        }
+        if handles.iter().all(|handle| handle.wait(patience)) {
+            break;
+        }
+    }
+    match ports::look(port)? {
+        Listening::Somebody(owners) => Err(Error::new(
+            Kind::No,
+            format!("{}, still, after it was told to end", ports::words(port, &owners)),
+        )),
+        _ => Ok(Some(who)),
+    }
+}
+
+/// This process and those above it.
+fn ancestors() -> Result<Vec<u32>> {
+    let table = processes::all()?;
+    let mut above = vec![std::process::id(), 1];
+    let mut at = std::process::id();
+    while let Some(process) = table.iter().find(|process| process.pid == at) {
+        at = process.parent;
+        if at == 0 || above.contains(&at) {
+            break;
+        }
+        above.push(at);
+    }
+    Ok(above)
+}

@@ -1,0 +1,145 @@
+//! What the supervisor is told about a service: every placeholder filled, every folder absolute,
+//! every number in milliseconds or bytes. It is what goes over the socket and into the saved state,
+//! so fields are added and never renamed.
+//!
+//! It holds no secret that is not in the repository: files of variables are named here and read
+//! when the service is started.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A service, ready to be started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Its name.
+    pub name: String,
+    /// The program and its arguments. `{xtask}` stands for the program that supervises.
+    pub argv: Vec<String>,
+    /// Where it runs.
+    pub folder: PathBuf,
+    /// The port on which it listens.
+    pub port: Option<u16>,
+    /// Its variables, over those of the command that started the stack.
+    pub env: BTreeMap<String, String>,
+    /// Files of variables, which are read at each start.
+    pub env_files: Vec<EnvFile>,
+    /// What must be ready before it is started.
+    pub needs: Vec<String>,
+    /// It does its work and ends; ending with 0 is being ready.
+    pub once: bool,
+    /// Whether the stack is unhealthy without it.
+    pub required: bool,
+    /// What must hold before it counts as ready; nothing: it is ready once it runs.
+    pub ready: Option<Probe>,
+    /// What must go on to hold.
+    pub live: Option<Live>,
+    /// When it is started again.
+    pub restart: Restart,
+    /// How it is stopped.
+    pub stop: Stop,
+    /// Beyond what a warning is given.
+    pub limits: Limits,
+    /// How it is started where something that it needs is missing.
+    pub fallback: Option<Fallback>,
+    /// How long its log may get.
+    pub log: LogLimits,
+}
+
+/// A file of variables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvFile {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Whether it may be missing.
+    pub is_optional: bool,
+}
+
+/// What is asked of a service. All that is given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    /// A page and what it must say.
+    pub http: Option<Page>,
+    /// A port on which somebody accepts connections.
+    pub tcp: Option<u16>,
+    /// A command that ends with 0.
+    pub run: Option<Vec<String>>,
+    /// A text that appears in a line of the log.
+    pub log: Option<String>,
+    /// How long one attempt may take, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// A page and what it must say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Page {
+    /// The port.
+    pub port: u16,
+    /// The path, which begins with a slash.
+    pub path: String,
+    /// The statuses that will do; where there are none, 200 to 299.
+    pub status: Vec<u16>,
+    /// What the JSON body must hold, whatever else it holds.
+    pub json: Option<serde_json::Value>,
+}
+
+/// What must go on to hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Live {
+    /// What is asked.
+    pub probe: Probe,
+    /// How often, in milliseconds.
+    pub every_ms: u64,
+    /// How many failures in a row are too many.
+    pub failures: u32,
+}
+
+/// When a service is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restart {
+    /// How often, at most, …
+    pub max: u32,
+    /// … within so many milliseconds.
+    pub within_ms: u64,
+    /// The first pause, in milliseconds; each one after it is twice as long …
+    pub first_ms: u64,
+    /// … up to this.
+    pub longest_ms: u64,
+}
+
+/// How a service is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// The number of the signal that asks it to end.
+    pub signal: i32,
+    /// How long it may take before it is killed, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// Beyond what a warning is given. Nothing is ended for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Resident memory, in bytes.
+    pub memory_warn: Option<u64>,
+    /// Processor time, in percent of one processor.
+    pub cpu_warn: Option<u32>,
+}
+
+/// How a service is started where something that it needs is missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fallback {
+    /// Without which of its needs it can do.
+    pub when: Vec<String>,
+    /// The variables that tell it so.
+    pub env: BTreeMap<String, String>,
+}
+
+/// How long a log may get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLimits {
+    /// The size of a piece, in bytes.
+    pub size: u64,
+    /// How many full pieces are kept.
+    pub keep: u32,
+}

@@ -1,0 +1,224 @@
+//! Where a stack keeps what it knows: one folder for each layer of each worktree, under its git folder.
+//!
+//! The lock is the truth about who supervises; the records are only hints, which are believed as far
+//! as the kernel confirms them. They hold numbers and names, never anything that is run on sight.
+
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::spec::Spec;
+use crate::base::digest;
+use crate::base::error::{Context, Error, Result};
+use crate::base::files::Disk;
+use crate::base::processes::Identity;
+use crate::base::record::{self, Found};
+use crate::base::world::World;
+use crate::repo::Repo;
+
+/// The kind of the record of a stack.
+const SAVED: &str = "xtask.stack/1";
+
+/// The kind of the record of a supervisor.
+const SUPERVISOR: &str = "xtask.supervisor/1";
+
+/// The longest path of a socket on every system that we know: macOS has room for 104 bytes.
+const LONGEST_SOCKET: usize = 100;
+
+/// A stack: the services of one layer in one worktree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stack {
+    /// Its layer.
+    pub layer: String,
+    /// The root of its worktree.
+    pub root: PathBuf,
+    /// Its folder.
+    pub folder: PathBuf,
+}
+
+/// What is kept of a stack, so that another supervisor can go on with it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Saved {
+    /// By what its processes are known.
+    pub token: String,
+    /// The port of the status page: nothing where it is off, 0 where any will do.
+    pub status: Option<u16>,
+    /// Its services.
+    pub units: Vec<SavedUnit>,
+}
+
+/// What is kept of a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavedUnit {
+    /// What it is.
+    pub spec: Spec,
+    /// Whether it is wanted up.
+    pub is_wanted: bool,
+    /// Where it stood, as `ps` says it.
+    pub state: String,
+    /// The number of its process.
+    pub run: u64,
+    /// Its process.
+    pub identity: Option<Identity>,
+    /// Whether it was ready.
+    pub was_ready: bool,
+    /// When it was started, by the wall clock.
+    pub started_ms: i64,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// Whether it runs without something that it needs.
+    pub is_degraded: bool,
+    /// What went wrong last.
+    pub error: Option<String>,
+}
+
+/// Who supervises.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Supervisor {
+    /// Its process.
+    pub identity: Identity,
+    /// Its version.
+    pub version: String,
+    /// Where it listens.
+    pub socket: PathBuf,
+    /// The port of the status page.
+    pub status_port: Option<u16>,
+}
+
+impl Stack {
+    /// The stack of a layer in this worktree.
+    #[must_use]
+    pub fn new(repo: &Repo, layer: &str) -> Stack {
+        let folder = repo.state_folder().join("services").join(layer);
+        Stack { layer: layer.to_owned(), root: repo.root().to_path_buf(), folder }
+    }
+
+    /// The layers of this worktree of which something is kept.
+    #[must_use]
+    pub fn all(repo: &Repo) -> Vec<Stack> {
+        let folder = repo.state_folder().join("services");
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut layers: Vec<String> =
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        layers.sort();
+        layers.iter().map(|layer| Stack::new(repo, layer)).collect()
+    }
+
+    /// Where its logs are.
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.folder.join("logs")
+    }
+
+    /// Where the supervisor writes what goes wrong with it.
+    #[must_use]
+    pub fn supervisor_log(&self) -> PathBuf {
+        self.folder.join("supervisor.log")
+    }
+
+    /// The lock of the supervisor.
+    #[must_use]
+    pub fn supervisor_lock(&self) -> PathBuf {
+        self.folder.join("supervisor.lock")
+    }
+
+    /// The lock of those who start and stop.
+    #[must_use]
+    pub fn command_lock(&self) -> PathBuf {
+        self.folder.join("command.lock")
+    }
+
+    fn saved_path(&self) -> PathBuf {
+        self.folder.join("stack")
+    }
+
+    fn supervisor_path(&self) -> PathBuf {
+        self.folder.join("supervisor")
+    }
+
+    /// What was kept of it.
+    #[must_use]
+    pub fn saved(&self) -> Found<Saved> {
+        record::read(&self.saved_path(), SAVED)
+    }
+
+    /// Keeps it.
+    pub fn save(&self, disk: &Disk<'_>, saved: &Saved) -> Result<()> {
+        record::write(disk, &self.saved_path(), SAVED, saved)
+            .unable(|| format!("`{}` cannot be written", self.saved_path().display()))
+    }
+
+    /// Forgets it: nothing of it runs.
+    pub fn forget(&self, disk: &Disk<'_>) -> Result<()> {
+        disk.remove(&self.saved_path())
+            .unable(|| format!("`{}` cannot be removed", self.saved_path().display()))
+    }
+
+    /// Who supervises, as it was written down.
+    #[must_use]
+    pub fn supervisor(&self) -> Found<Supervisor> {
+        record::read(&self.supervisor_path(), SUPERVISOR)
+    }
+
+    /// Writes down who supervises.
+    pub fn announce(&self, disk: &Disk<'_>, supervisor: &Supervisor) -> Result<()> {
+        record::write(disk, &self.supervisor_path(), SUPERVISOR, supervisor)
+            .unable(|| format!("`{}` cannot be written", self.supervisor_path().display()))
+    }
+
+    /// Takes that back.
+    pub fn retire(&self, disk: &Disk<'_>) -> Result<()> {
+        disk.remove(&self.supervisor_path())
+            .unable(|| format!("`{}` cannot be removed", self.supervisor_path().display()))
+    }
+
+    /// Where a supervisor of it listens: a short name in a folder that is this user's alone.
+    pub fn socket(&self, world: &World) -> Result<PathBuf> {
+        let name = digest::hex(&digest::of_parts([self.folder.as_os_str().as_encoded_bytes()]));
+        let name = format!("{}.sock", &name[..16]);
+        let runtime =
+            world.variable("XDG_RUNTIME_DIR").map(|folder| Path::new(folder).join("xtask"));
+        if let Some(folder) = runtime.filter(|folder| {
+            folder.is_absolute()
+                && folder.as_os_str().len() + name.len() < LONGEST_SOCKET
+                && folder.parent().is_some_and(is_ours)
+        }) {
+            return private_folder(&folder).map(|()| folder.join(name));
+        }
+        let user = rustix::process::geteuid().as_raw();
+        let folder = PathBuf::from(format!("/tmp/xtask-{user}"));
+        private_folder(&folder).map(|()| folder.join(name))
+    }
+}
+
+fn is_ours(folder: &Path) -> bool {
+    let user = rustix::process::geteuid().as_raw();
+    std::fs::symlink_metadata(folder).is_ok_and(|meta| meta.is_dir() && meta.uid() == user)
+}
+
+/// Makes a folder that nobody else can enter, or makes sure that it is one.
+fn private_folder(folder: &Path) -> Result<()> {
+    let made = std::fs::DirBuilder::new().mode(0o700).create(folder);
+    match made {
+        Err(cause) if cause.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(cause)
+                .unable(|| format!("the folder `{}` cannot be made", folder.display()));
+        }
+        _ => {}
+    }
+    let meta = std::fs::symlink_metadata(folder)
+        .unable(|| format!("`{}` cannot be looked at", folder.display()))?;
+    let user = rustix::process::geteuid().as_raw();
+    let is_private = meta.permissions().mode() & 0o077 == 0;
+    if meta.is_dir() && meta.uid() == user && is_private {
+        return Ok(());
+    }
+    Err(Error::unable(format!(
+        "`{}` is not a folder of yours alone (owner {}, mode {:o}), and the supervisor cannot listen there",
+        folder.display(),
+        meta.uid(),
+        meta.permissions().mode() & 0o7777
+    ))
+    .hint("remove it, or set XDG_RUNTIME_DIR to a folder of your own"))
+}

@@ -1,0 +1,499 @@
+//! The process that watches the services of one stack.
+//!
+//! It decides nothing: `machine` does. It waits for the next event, has the machine take it, and does
+//! what comes out. Services write to their own logs and lead their own sessions, so its death takes
+//! nothing down; what it knows is written down before anything is started, and the marker in each
+//! process says the rest, so that the next supervisor can go on.
+
+mod requests;
+mod upkeep;
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
+use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, waitid};
+
+use super::adopt;
+use super::control::{Answer, Failure, What};
+use super::ending::{self, Ours};
+use super::launch::{self, Env, Surroundings};
+use super::logs::{Keeper, Log};
+use super::machine::{Event, Machine};
+use super::page::{Page, Row, SupervisorLine, word};
+use super::probe::{self, LogSearch};
+use super::spec::Spec;
+use super::stack::{Saved, SavedUnit, Stack};
+use super::unit::{Ask, Effect, Exit, Moment, State};
+use super::usage::Looker;
+use crate::base::error::{Context, Result};
+use crate::base::files::Disk;
+use crate::base::http::Serving;
+use crate::base::lock;
+use crate::base::ports;
+use crate::base::processes::{Handle, Identity};
+use crate::base::world::{World, steady};
+
+/// How often it looks around: at what services use, at its folder and its socket.
+const ROUND: Duration = Duration::from_secs(10);
+
+/// How long it waits for the first request of whoever has started it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The stack of a thread that waits: 128 KiB.
+const SMALL: usize = 128 << 10;
+
+/// What the loop hears.
+enum Input {
+    /// Something happened to a service.
+    Event(Event),
+    /// A command asks.
+    Asked { what: What, reply: Sender<Answer>, is_gone: Arc<AtomicBool> },
+    /// The status page asks.
+    Look(Sender<Page>),
+    /// It is to end everything and go.
+    End,
+}
+
+/// A command that waits for its answer.
+struct Pending {
+    reply: Sender<Answer>,
+    is_gone: Arc<AtomicBool>,
+    goal: Goal,
+    told: Vec<Row>,
+}
+
+/// What a command waits for.
+enum Goal {
+    /// That these are ready; `started` are those that were not there before.
+    Ready { names: Vec<String>, started: Vec<String> },
+    /// That these are gone.
+    Gone { names: Vec<String>, failures: Option<Vec<Failure>> },
+}
+
+/// A running service, as far as the machine need not know.
+struct Process {
+    /// Ours to reap; nothing where another supervisor has started it.
+    child: Option<Child>,
+    identity: Identity,
+    search: LogSearch,
+}
+
+struct Supervisor<'a> {
+    stack: &'a Stack,
+    world: &'a World,
+    disk: &'a Disk<'a>,
+    machine: Machine,
+    token: String,
+    socket: PathBuf,
+    looker: Looker,
+    strays: HashSet<(u32, u64)>,
+    running: HashMap<String, Process>,
+    envs: HashMap<String, Arc<Env>>,
+    keepers: Arc<Mutex<BTreeMap<String, Keeper>>>,
+    pending: Vec<Pending>,
+    status: Option<u16>,
+    serving: Option<(u16, Serving)>,
+    tell: Sender<Input>,
+    saved: Option<Saved>,
+    complaint: Option<String>,
+    is_ending: Arc<AtomicBool>,
+    was_asked: bool,
+}
+
+/// Supervises a stack until nothing of it runs any more. `ready` is called once commands can connect.
+/// Where somebody supervises already, it returns at once.
+pub fn supervise(
+    stack: &Stack,
+    world: &World,
+    disk: &Disk<'_>,
+    signals: Receiver<()>,
+    ready: impl FnOnce(),
+) -> Result<()> {
+    let who = format!("pid {}", std::process::id());
+    let Some(_lock) = lock::attempt(&stack.supervisor_lock(), &who)? else {
+        ready();
+        return Ok(());
+    };
+    // Where the system can, those whom services have left behind become our children.
+    #[cfg(target_os = "linux")]
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).ok();
+    let socket = stack.socket(world)?;
+    let (tell, hear) = channel();
+    let adopted = adopt::find(stack, world)?;
+    let mut supervisor = Supervisor {
+        stack,
+        world,
+        disk,
+        machine: Machine::default(),
+        looker: Looker::new(&adopted.token),
+        strays: HashSet::new(),
+        token: adopted.token,
+        socket,
+        running: HashMap::new(),
+        envs: HashMap::new(),
+        keepers: Arc::default(),
+        pending: Vec::new(),
+        status: adopted.status,
+        serving: None,
+        tell: tell.clone(),
+        saved: None,
+        complaint: None,
+        is_ending: Arc::default(),
+        was_asked: false,
+    };
+    supervisor.take_over(adopted.units);
+    supervisor.save()?;
+    supervisor.listen()?;
+    supervisor.keep_logs()?;
+    supervisor.open_status_page();
+    supervisor.announce()?;
+    thread(move || {
+        while signals.recv().is_ok() {
+            if tell.send(Input::End).is_err() {
+                return;
+            }
+        }
+    })?;
+    ready();
+    supervisor.run(&hear)
+}
+
+fn thread(work: impl FnOnce() + Send + 'static) -> Result<()> {
+    std::thread::Builder::new()
+        .stack_size(SMALL)
+        .spawn(work)
+        .map(drop)
+        .unable(|| "a thread cannot be started")
+}
+
+impl Supervisor<'_> {
+    fn run(mut self, hear: &Receiver<Input>) -> Result<()> {
+        let mut round = steady() + ROUND;
+        let begun = steady();
+        loop {
+            let due = self.machine.next_due().unwrap_or(round).min(round);
+            match hear.recv_timeout(due.saturating_sub(steady())) {
+                Ok(Input::Event(event)) => self.act(event),
+                Ok(Input::Asked { what, reply, is_gone }) => self.asked(what, reply, is_gone),
+                Ok(Input::Look(reply)) => drop(reply.send(self.page())),
+                Ok(Input::End) => {
+                    self.was_asked = true;
+                    let names = self.machine.units().keys().cloned().collect();
+                    self.act(Event::Stop { names, within: None });
+                }
+                Err(RecvTimeoutError::Timeout) => self.act(Event::Tick),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if steady() >= round {
+                round = steady() + ROUND;
+                self.look_around();
+            }
+            self.answer_pending();
+            if let Err(failure) = self.save() {
+                self.complaint = Some(failure.to_string());
+            }
+            let waits_to_be_asked = !self.was_asked && steady() < begun + PATIENCE;
+            if self.is_idle() && self.pending.is_empty() && !waits_to_be_asked {
+                break;
+            }
+        }
+        self.leave()
+    }
+
+    /// Whether nothing runs and nothing is about to.
+    fn is_idle(&self) -> bool {
+        let mut units = self.machine.units().values();
+        !units.any(|u| u.is_active() || matches!(u.state, State::Waiting | State::Pausing))
+    }
+
+    fn now(&self) -> Moment {
+        let wall = (self.world.clock)();
+        Moment {
+            steady: steady(),
+            wall_ms: i64::try_from(wall.as_millis()).unwrap_or(i64::MAX),
+            // The last digits of the clock are chance enough for pauses.
+            chance: u16::try_from(wall.subsec_nanos() & 0xffff).unwrap_or(0),
+        }
+    }
+
+    fn act(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            if let Event::Ended { name, survivors, .. } = &event
+                && let Some(mut process) = self.running.remove(name)
+                && survivors.is_empty()
+                && let Some(child) = &mut process.child
+            {
+                // All that belonged to it is gone: now its number may be somebody else's.
+                drop(child.wait());
+            }
+            for effect in self.machine.step(event, self.now()) {
+                match effect {
+                    Effect::Spawn { name, run, degraded } => {
+                        events.push_back(self.spawn(&name, run, degraded));
+                    }
+                    Effect::Probe { name, run, ask } => self.probe(&name, run, ask),
+                    Effect::End { name, run, signal, timeout } => {
+                        self.end(&name, run, signal, timeout);
+                    }
+                }
+            }
+        }
+    }
+
+    fn log(&self, name: &str) -> Log {
+        Log::new(&self.stack.logs(), name)
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        let units = self.machine.units().values();
+        let ports = units.filter_map(|unit| Some((unit.spec.name.clone(), unit.spec.port?)));
+        Surroundings {
+            token: self.token.clone(),
+            layer: self.stack.layer.clone(),
+            root: self.stack.root.clone(),
+            ports: ports.collect(),
+            status: self.serving.as_ref().map(|(port, _)| *port),
+        }
+    }
+
+    fn variables(&self, spec: &Spec, run: u64, degraded: bool) -> Result<Env> {
+        let base = self.envs.get(&spec.name).cloned();
+        let base = base.unwrap_or_else(|| Arc::new(self.world.env.clone()));
+        launch::variables(spec, &base, &self.surroundings(), run, degraded)
+    }
+
+    fn spawn(&mut self, name: &str, run: u64, degraded: bool) -> Event {
+        let name = name.to_owned();
+        let spec = self.machine.units()[&name].spec.clone();
+        // What is about to be started is written down first.
+        let saved = self.save();
+        let log = self.log(&name);
+        {
+            let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
+            keepers.insert(name.clone(), Keeper::new(log.clone(), spec.log));
+        }
+        let started = saved.and_then(|()| {
+            let env = self.variables(&spec, run, degraded)?;
+            let started = launch::start(&spec, &env, self.world, &log)?;
+            self.watch(&name, run, &started.identity, true)?;
+            Ok(started)
+        });
+        match started {
+            Ok(started) => {
+                let identity = started.identity.clone();
+                let process = Process {
+                    child: Some(started.child),
+                    identity: started.identity,
+                    search: LogSearch::from(started.log_at),
+                };
+                self.running.insert(name.clone(), process);
+                Event::Spawned { name, run, identity }
+            }
+            Err(failure) => {
+                let mut why = failure.to_string();
+                for hint in failure.hints() {
+                    why.push_str(&format!(" ({hint})"));
+                }
+                Event::NotSpawned { name, run, why }
+            }
+        }
+    }
+
+    /// Waits in a thread of its own for the process to end. A child of ours is not reaped by that.
+    fn watch(&self, name: &str, run: u64, identity: &Identity, is_child: bool) -> Result<()> {
+        let (tell, name, identity) = (self.tell.clone(), name.to_owned(), identity.clone());
+        thread(move || {
+            let exit = if is_child { wait_for_child(identity.pid) } else { None };
+            let exit = exit.unwrap_or_else(|| {
+                if let Some(handle) = Handle::open(&identity) {
+                    handle.wait_for_ever();
+                }
+                Exit::Unseen
+            });
+            drop(tell.send(Input::Event(Event::Exited { name, run, exit })));
+        })
+    }
+
+    fn probe(&mut self, name: &str, run: u64, ask: Ask) {
+        let Some(unit) = self.machine.units().get(name) else { return };
+        let spec = unit.spec.clone();
+        let probe = match ask {
+            Ask::Ready => spec.ready.clone(),
+            Ask::Live => spec.live.as_ref().map(|live| live.probe.clone()),
+        };
+        let Some(probe) = probe else { return };
+        let env = match &probe.run {
+            Some(_) => self.variables(&spec, run, unit.is_degraded).unwrap_or_default(),
+            None => Env::new(),
+        };
+        let search = self.running.get(name).map(|process| process.search.clone());
+        let search = search.unwrap_or_else(|| LogSearch::from(0));
+        let log = self.log(name).path();
+        let (tell, is_ending, name) = (self.tell.clone(), self.is_ending.clone(), name.to_owned());
+        let failed = (name.clone(), tell.clone());
+        let asked = thread(move || {
+            let around = probe::Around {
+                folder: &spec.folder,
+                env: &env,
+                log: &log,
+                search: &search,
+                is_over: &|| is_ending.load(Ordering::SeqCst),
+            };
+            let answer = probe::ask(&probe, &around);
+            drop(tell.send(Input::Event(Event::Probed { name, run, ask, answer })));
+        });
+        if let Err(failure) = asked {
+            let (name, tell) = failed;
+            let answer = Err(failure.to_string());
+            drop(tell.send(Input::Event(Event::Probed { name, run, ask, answer })));
+        }
+    }
+
+    fn ours<'n>(&'n self, name: &'n str) -> Ours<'n> {
+        Ours {
+            stack: &self.token,
+            service: Some(name),
+            leaders: self.running.get(name).map(|p| p.identity.clone()).into_iter().collect(),
+            spared: vec![std::process::id()],
+            heir: None,
+        }
+    }
+
+    fn end(&mut self, name: &str, run: u64, signal: i32, timeout: Duration) {
+        let leaders = self.ours(name).leaders;
+        let port = self.machine.units().get(name).and_then(|unit| unit.spec.port);
+        let (census, token) = (self.looker.census.clone(), self.token.clone());
+        let (tell, name) = (self.tell.clone(), name.to_owned());
+        let failed = (name.clone(), tell.clone());
+        let begun = thread(move || {
+            let ours = Ours {
+                stack: &token,
+                service: Some(&name),
+                leaders,
+                spared: vec![std::process::id()],
+                heir: None,
+            };
+            let signal = Signal::from_named_raw(signal).unwrap_or(Signal::TERM);
+            let survivors = ending::end(&census, &ours, signal, timeout);
+            let survivors = survivors.unwrap_or_else(|failure| vec![failure.to_string()]);
+            let conflict = port.filter(|_| survivors.is_empty()).and_then(held_by);
+            drop(tell.send(Input::Event(Event::Ended { name, run, survivors, conflict })));
+        });
+        if let Err(failure) = begun {
+            let (name, tell) = failed;
+            let survivors = vec![failure.to_string()];
+            drop(tell.send(Input::Event(Event::Ended { name, run, survivors, conflict: None })));
+        }
+    }
+
+    /// Takes over what another supervisor has left.
+    fn take_over(&mut self, units: Vec<adopt::Found>) {
+        for found in units {
+            let name = found.unit.spec.name.clone();
+            let run = found.unit.run;
+            let identity = found.unit.identity.clone();
+            if !found.is_up {
+                self.machine.put(found.unit);
+                continue;
+            }
+            let log = self.log(&name);
+            let search = LogSearch::from(0);
+            let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
+            keepers.insert(name.clone(), Keeper::new(log, found.unit.spec.log));
+            drop(keepers);
+            let now = self.now();
+            self.machine.adopt(found.unit, found.was_ready, now);
+            match identity {
+                Some(identity) => {
+                    let watched = self.watch(&name, run, &identity, false);
+                    self.running.insert(name.clone(), Process { child: None, identity, search });
+                    if watched.is_err() {
+                        self.act(Event::Exited { name, run, exit: Exit::Unseen });
+                    }
+                }
+                None => self.act(Event::Exited { name, run, exit: Exit::Unseen }),
+            }
+        }
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let now = self.now().wall_ms;
+        let rows = self.machine.units().values().map(|unit| Row::of(unit, now));
+        // Time alone is no news.
+        rows.map(|row| Row { uptime_ms: None, ..row }).collect()
+    }
+
+    fn page(&self) -> Page {
+        let now = self.now().wall_ms;
+        Page {
+            schema: "xtask.ps/1".to_owned(),
+            layer: self.stack.layer.clone(),
+            worktree: self.stack.root.display().to_string(),
+            supervisor: Some(SupervisorLine {
+                pid: std::process::id(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                status_port: self.serving.as_ref().map(|(port, _)| *port),
+            }),
+            services: self.machine.units().values().map(|unit| Row::of(unit, now)).collect(),
+        }
+    }
+
+    /// Writes down what is there, if it has changed.
+    fn save(&mut self) -> Result<()> {
+        let units = self.machine.units().values().map(|unit| SavedUnit {
+            spec: unit.spec.clone(),
+            is_wanted: unit.is_wanted,
+            state: word(&unit.state).to_owned(),
+            run: unit.run,
+            identity: unit.identity.clone(),
+            was_ready: unit.state == State::Ready,
+            started_ms: unit.started_ms,
+            restarts: unit.restarts,
+            is_degraded: unit.is_degraded,
+            error: unit.error.clone().filter(|_| unit.state != State::Starting),
+        });
+        let saved =
+            Saved { token: self.token.clone(), status: self.status, units: units.collect() };
+        // A worktree that was removed is not made again.
+        let is_there = self.stack.folder.is_dir();
+        if is_there && self.saved.as_ref() != Some(&saved) {
+            self.stack.save(self.disk, &saved)?;
+            self.saved = Some(saved);
+        }
+        Ok(())
+    }
+}
+
+/// Waits for a child without reaping it; nothing where it is no child of ours.
+fn wait_for_child(pid: u32) -> Option<Exit> {
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+    loop {
+        match waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+            Ok(status) => return status.map(|status| exit_of(&status)),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+fn exit_of(status: &WaitIdStatus) -> Exit {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal(signal),
+        (None, None) => Exit::Unseen,
+    }
+}
+
+/// Who holds a port that ought to be free now.
+fn held_by(port: u16) -> Option<String> {
+    match ports::look(port) {
+        Ok(ports::Listening::Somebody(owners)) => Some(ports::words(port, &owners)),
+        _ => None,
+    }
+}

@@ -1,0 +1,164 @@
+//! What commands ask of the supervisor, and when they are answered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use super::{Goal, Input, Pending, Supervisor};
+use crate::services::control::{Answer, Failure, Start, What};
+use crate::services::launch::Env;
+use crate::services::machine::Event;
+use crate::services::unit::{State, Unit};
+
+/// How many lines of the log of a service that failed are told.
+const LAST_LINES: usize = 20;
+
+impl Supervisor<'_> {
+    pub(super) fn asked(&mut self, what: What, reply: Sender<Answer>, is_gone: Arc<AtomicBool>) {
+        self.was_asked |= !matches!(what, What::Show);
+        match what {
+            What::Show => {
+                drop(reply.send(Answer::Now { page: self.page() }));
+            }
+            What::Stop { names, within_ms } => {
+                let all = self.machine.units().keys().cloned();
+                let names = if names.is_empty() { all.collect() } else { names };
+                let names = self.machine.with_dependants(names);
+                let goal = Goal::Gone { names: names.clone(), failures: None };
+                self.pending.push(Pending { reply, is_gone, goal, told: Vec::new() });
+                let within = within_ms.map(Duration::from_millis);
+                self.act(Event::Stop { names, within });
+            }
+            What::Start(start) => self.asked_to_start(start, reply, is_gone),
+        }
+    }
+
+    fn asked_to_start(&mut self, start: Start, reply: Sender<Answer>, is_gone: Arc<AtomicBool>) {
+        if self.status != start.status {
+            self.status = start.status;
+            self.open_status_page();
+        }
+        let names: Vec<String> = start.specs.iter().map(|spec| spec.name.clone()).collect();
+        let env: Env = start.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let env = Arc::new(env);
+        let mut started = Vec::new();
+        for spec in start.specs {
+            let known = self.machine.units().get(&spec.name);
+            let is_up = known.is_some_and(|unit| {
+                unit.is_active() || matches!(unit.state, State::Pausing | State::Done)
+            });
+            if !is_up {
+                started.push(spec.name.clone());
+            }
+            if !is_up || start.again.contains(&spec.name) {
+                self.envs.insert(spec.name.clone(), env.clone());
+                self.machine.know(spec);
+            }
+        }
+        let ready_within = Duration::from_millis(start.ready_within_ms);
+        let goal = Goal::Ready { names: names.clone(), started };
+        self.pending.push(Pending { reply, is_gone, goal, told: Vec::new() });
+        if !start.again.is_empty() {
+            self.act(Event::Restart { names: start.again, ready_within });
+        }
+        self.act(Event::Start { names, ready_within, without: start.without });
+    }
+
+    /// Answers those whose goal is reached or lost, and tells the others how far it is.
+    pub(super) fn answer_pending(&mut self) {
+        let mut waiting = Vec::new();
+        let mut stops = Vec::new();
+        for mut pending in std::mem::take(&mut self.pending) {
+            let page = self.page();
+            let is_gone = pending.is_gone.load(Ordering::SeqCst);
+            match &pending.goal {
+                Goal::Ready { names, started } => {
+                    let failures = self.failures(names);
+                    if is_gone || !failures.is_empty() {
+                        // What this command has started goes with it; what was there stays.
+                        let up = started.iter().filter(|name| !self.is_lost(name)).cloned();
+                        let up: Vec<String> = up.collect();
+                        stops.push(up.clone());
+                        pending.goal = Goal::Gone { names: up, failures: Some(failures) };
+                    } else if names.iter().all(|name| self.is_settled(name)) {
+                        drop(pending.reply.send(Answer::Done { page, survivors: Vec::new() }));
+                        continue;
+                    }
+                }
+                Goal::Gone { names, failures } => {
+                    let units = self.machine.units();
+                    let is_down = |name: &String| units.get(name).is_none_or(|u| !u.is_active());
+                    if names.iter().all(is_down) {
+                        let survivors = names.iter().filter_map(|name| units.get(name));
+                        let mut survivors: Vec<String> =
+                            survivors.flat_map(|unit| unit.survivors.clone()).collect();
+                        if self.is_idle() {
+                            survivors.extend(self.end_strays());
+                        }
+                        let answer = match failures {
+                            Some(failures) => Answer::Failed { failures: failures.clone(), page },
+                            None => Answer::Done { page, survivors },
+                        };
+                        drop(pending.reply.send(answer));
+                        continue;
+                    }
+                }
+            }
+            let rows = self.rows();
+            if rows != pending.told {
+                drop(pending.reply.send(Answer::Now { page: self.page() }));
+                pending.told = rows;
+            }
+            waiting.push(pending);
+        }
+        // What came in while this was done stays.
+        waiting.append(&mut self.pending);
+        self.pending = waiting;
+        for names in stops {
+            self.act(Event::Stop { names, within: None });
+            // It may have been all there was to do.
+            drop(self.tell.send(Input::Event(Event::Tick)));
+        }
+    }
+
+    fn is_lost(&self, name: &str) -> bool {
+        self.machine.units().get(name).is_some_and(Unit::is_lost)
+    }
+
+    fn is_settled(&self, name: &str) -> bool {
+        self.machine.units().get(name).is_none_or(|unit| unit.is_ready() || unit.is_lost())
+    }
+
+    /// Those of a start that failed and without which it cannot be called done.
+    fn failures(&self, names: &[String]) -> Vec<Failure> {
+        let units = self.machine.units();
+        let lost = names.iter().filter_map(|name| units.get(name)).filter(|unit| unit.is_lost());
+        let failures = lost.filter(|unit| !self.is_tolerated(unit, names)).map(|unit| {
+            let log = self.log(&unit.spec.name);
+            let lines = match unit.state {
+                State::Failed => log.last_lines(LAST_LINES, log.length()).unwrap_or_default(),
+                _ => Vec::new(),
+            };
+            Failure {
+                service: unit.spec.name.clone(),
+                why: unit.error.clone().unwrap_or_else(|| "it failed".to_owned()),
+                lines: lines.into_iter().map(|line| line.text).collect(),
+            }
+        });
+        failures.collect()
+    }
+
+    /// Whether a stack can go without a service: nobody requires it, or all that need it can do
+    /// without.
+    fn is_tolerated(&self, unit: &Unit, names: &[String]) -> bool {
+        let name = &unit.spec.name;
+        let units = names.iter().filter_map(|name| self.machine.units().get(name));
+        let mut needing = units.filter(|other| other.spec.needs.contains(name)).peekable();
+        !unit.spec.required
+            || needing.peek().is_some()
+                && needing.all(|other| {
+                    other.spec.fallback.as_ref().is_some_and(|rule| rule.when.contains(name))
+                })
+    }
+}

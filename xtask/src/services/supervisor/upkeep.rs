@@ -1,0 +1,250 @@
+//! What the supervisor keeps up around the services: its socket, its status page, the logs, and a look
+//! at all of it now and then.
+
+use std::collections::HashSet;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
+
+use super::{Input, Supervisor, thread};
+use crate::base::error::{Context, Result};
+use crate::base::files::Disk;
+use crate::base::processes;
+use crate::services::control::{self, Answer, What};
+use crate::services::ending::{self, Ours};
+use crate::services::endpoint;
+use crate::services::machine::Event;
+use crate::services::spec::Limits;
+use crate::services::stack::Supervisor as Announced;
+use crate::services::usage::Looker;
+
+/// How often the logs are looked at while something is written, and the least often otherwise.
+const LOG_LOOK: Duration = Duration::from_millis(50);
+const LOG_LOOK_IDLE: Duration = Duration::from_millis(400);
+
+/// How often it is asked whether a command that waits is still there.
+const GONE_POLL: Duration = Duration::from_millis(100);
+
+/// How many commands can be connected at once.
+const MOST_LINES: usize = 32;
+
+/// How long the status page waits for the loop.
+const PAGE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long strays are given to end: as long as services are by default.
+const STRAY_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Supervisor<'_> {
+    /// Listens for commands. Whoever listened here before is gone: the lock says so.
+    pub(super) fn listen(&self) -> Result<()> {
+        let cannot = || format!("the supervisor cannot listen at `{}`", self.socket.display());
+        self.disk.remove(&self.socket).unable(cannot)?;
+        let listener = UnixListener::bind(&self.socket).unable(cannot)?;
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&self.socket, mode).unable(cannot)?;
+        let (tell, looker) = (self.tell.clone(), self.looker.clone());
+        let lines = Arc::new(());
+        thread(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                let is_full = Arc::strong_count(&lines) > MOST_LINES;
+                if is_full || !control::is_same_user(&stream) {
+                    continue;
+                }
+                let (tell, looker, line) = (tell.clone(), looker.clone(), lines.clone());
+                // One that cannot be served is closed, and says so to whoever waits.
+                drop(thread(move || {
+                    serve(&stream, &tell, &looker);
+                    drop(line);
+                }));
+            }
+        })
+    }
+
+    /// Says where it listens.
+    pub(super) fn announce(&self) -> Result<()> {
+        let Some(identity) = processes::identity(std::process::id()) else {
+            return Err(crate::base::error::Error::unable("this process cannot find itself"));
+        };
+        let announced = Announced {
+            identity,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            socket: self.socket.clone(),
+            status_port: self.serving.as_ref().map(|(port, _)| *port),
+        };
+        self.stack.announce(self.disk, &announced)
+    }
+
+    /// Opens the status page where it is wanted. That it cannot be opened takes no service down.
+    pub(super) fn open_status_page(&mut self) {
+        self.serving = None;
+        let Some(port) = self.status else { return };
+        let opened = endpoint::bind(port).and_then(|server| {
+            let port = server.port();
+            let (tell, looker) = (self.tell.clone(), self.looker.clone());
+            let look = Arc::new(move || {
+                let (reply, answer) = channel();
+                tell.send(Input::Look(reply)).ok()?;
+                let mut page = answer.recv_timeout(PAGE_PATIENCE).ok()?;
+                looker.fill(&mut page);
+                Some(page)
+            });
+            Ok((port, endpoint::serve(server, look)?))
+        });
+        match opened {
+            Ok(serving) => self.serving = Some(serving),
+            Err(failure) => self.complaint = Some(format!("no status page: {failure}")),
+        }
+    }
+
+    /// Looks after the logs in a thread of its own, more often while something is written.
+    pub(super) fn keep_logs(&self) -> Result<()> {
+        let (keepers, is_ending) = (Arc::downgrade(&self.keepers), self.is_ending.clone());
+        thread(move || {
+            let mut pause = LOG_LOOK;
+            while let Some(keepers) = keepers.upgrade() {
+                if is_ending.load(Ordering::SeqCst) {
+                    return;
+                }
+                let mut keepers = keepers.lock().unwrap_or_else(PoisonError::into_inner);
+                // A log that cannot be kept is the service's own affair: a full disk, most often.
+                let looks = keepers.values_mut().map(|keeper| keeper.look(&Disk::real()));
+                let has_grown = looks.filter(|look| matches!(look, Ok(true))).count() > 0;
+                drop(keepers);
+                pause = if has_grown { LOG_LOOK } else { (pause * 2).min(LOG_LOOK_IDLE) };
+                std::thread::sleep(pause);
+            }
+        })
+    }
+
+    /// Looks around: at what services use, at its own folder and socket, and at those who were left to
+    /// it and have ended.
+    pub(super) fn look_around(&mut self) {
+        if !self.stack.folder.is_dir() {
+            // The worktree was removed, and nobody could ever stop them.
+            self.was_asked = true;
+            let names = self.machine.units().keys().cloned().collect();
+            self.act(Event::Stop { names, within: None });
+            return;
+        }
+        if self.socket.symlink_metadata().is_err()
+            && let Err(failure) = self.listen()
+        {
+            self.complaint = Some(failure.to_string());
+        }
+        let units = self.machine.units().values();
+        let limited: Vec<(String, u64, u64)> = units
+            .filter(|unit| unit.spec.limits != Limits::default() && unit.identity.is_some())
+            .map(|unit| {
+                let uptime = self.now().wall_ms.saturating_sub(unit.started_ms);
+                (unit.spec.name.clone(), unit.run, u64::try_from(uptime).unwrap_or(0))
+            })
+            .collect();
+        let Ok(table) = self.looker.census.look() else { return };
+        for (name, run, uptime) in limited {
+            let used = self.looker.usage.of(&self.ours(&name), &table, uptime);
+            let (memory, cpu_percent) = (used.memory, used.cpu as u32);
+            self.act(Event::Sampled { name, run, memory, cpu_percent });
+        }
+        self.reap_strays(&table);
+    }
+
+    /// Reaps those whom services have left behind, where they have ended. One is taken for such only
+    /// at the second look: whoever starts a process of ours reaps it long before.
+    fn reap_strays(&mut self, table: &ending::Table) {
+        let own: HashSet<u32> = self.running.values().map(|process| process.identity.pid).collect();
+        let ours = std::process::id();
+        let ended: HashSet<(u32, u64)> = table
+            .processes
+            .iter()
+            .filter(|process| process.parent == ours && process.is_zombie)
+            .filter(|process| !own.contains(&process.pid))
+            .map(|process| (process.pid, process.started))
+            .collect();
+        for (pid, _) in ended.intersection(&self.strays) {
+            let pid = i32::try_from(*pid).ok().and_then(Pid::from_raw);
+            if let Some(pid) = pid {
+                // Whether it was one or not, it is no zombie of ours any more.
+                waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok();
+            }
+        }
+        self.strays = ended;
+    }
+
+    /// Ends whatever else the services of this stack have left behind; what of it remains, in words.
+    pub(super) fn end_strays(&self) -> Vec<String> {
+        let ours = Ours {
+            stack: &self.token,
+            service: None,
+            leaders: Vec::new(),
+            spared: vec![std::process::id()],
+            heir: Some(std::process::id()),
+        };
+        let ended = ending::end(&self.looker.census, &ours, Signal::TERM, STRAY_TIMEOUT);
+        ended.unwrap_or_else(|failure| vec![failure.to_string()])
+    }
+
+    /// Leaves nothing of its own behind. What it knows stays where something went wrong.
+    pub(super) fn leave(mut self) -> Result<()> {
+        self.is_ending.store(true, Ordering::SeqCst);
+        self.serving = None;
+        drop(self.end_strays());
+        let is_clean = self
+            .machine
+            .units()
+            .values()
+            .all(|unit| unit.error.is_none() && unit.survivors.is_empty());
+        self.disk.remove(&self.socket).unable(|| "the socket cannot be removed")?;
+        if !self.stack.folder.is_dir() {
+            return Ok(());
+        }
+        if is_clean {
+            self.stack.forget(self.disk)?;
+        }
+        self.stack.retire(self.disk)
+    }
+}
+
+/// Serves one command.
+fn serve(stream: &UnixStream, tell: &Sender<Input>, looker: &Looker) {
+    let refuse = |why: String| {
+        // Who has gone away is not told.
+        let _is_told = control::tell(stream, &Answer::Refused { why });
+    };
+    let what = match control::hear(stream) {
+        Ok(request) => request.what,
+        Err(why) => return refuse(why),
+    };
+    let is_look = what == What::Show;
+    let (reply, answers) = channel();
+    let is_gone = Arc::new(AtomicBool::new(false));
+    let asked = Input::Asked { what, reply, is_gone: is_gone.clone() };
+    if tell.send(asked).is_err() {
+        return refuse("the supervisor is ending".to_owned());
+    }
+    loop {
+        match answers.recv_timeout(GONE_POLL) {
+            Ok(mut answer) => {
+                let is_last = is_look || !matches!(answer, Answer::Now { .. });
+                if is_look && let Answer::Now { page } = &mut answer {
+                    looker.fill(page);
+                }
+                let is_told = control::tell(stream, &answer);
+                if is_last {
+                    return;
+                }
+                is_gone.fetch_or(!is_told, Ordering::SeqCst);
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                if control::has_gone(stream) && !is_gone.swap(true, Ordering::SeqCst) {
+                    drop(tell.send(Input::Event(Event::Tick)));
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
