@@ -27,6 +27,7 @@ mod stop;
 mod supervise;
 mod switch;
 mod sync;
+mod tail;
 mod undo;
 mod uninstall_hooks;
 mod validate;

@@ -1,13 +1,11 @@
 //! `restart`: end services and start them again, with what is configured now.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::session::Session;
 use super::stack::{self as shared, Ended};
-use super::{DONE, Exit, start};
+use super::{DONE, Exit};
 use crate::base::error::{Error, Kind};
-use crate::base::lock::Lock;
 use crate::cli::Restart;
 use crate::report;
 use crate::report::services::addresses;
@@ -15,18 +13,11 @@ use crate::services::client;
 use crate::services::control::{self, What};
 use crate::services::{plan, port_plan};
 
-/// How long a command waits for another one that starts or stops the same layer.
-const COMMAND_WAIT: Duration = Duration::from_secs(600);
-
 pub(super) fn run(session: &Session, args: &Restart) -> Exit {
     let repo = session.repo()?;
     let stack = shared::meant(session, &repo, args.layer.as_deref())?;
     let layer = shared::load(&repo, &stack.layer)?;
-    let waiting = |holder: &str| {
-        report::warn(&format!("waiting for another xtask that starts or stops ({holder})"));
-    };
-    let who = format!("restart, pid {}", std::process::id());
-    let _lock = Lock::acquire(&stack.command_lock(), &who, COMMAND_WAIT, waiting)?;
+    let _lock = shared::lock(&stack, "restart")?;
     let running = client::running(&stack, &session.world)?;
     let running = running.filter(|known| !known.specs.is_empty()).ok_or_else(|| {
         Error::no(format!("nothing of layer `{}` runs", stack.layer))
@@ -80,7 +71,7 @@ pub(super) fn run(session: &Session, args: &Restart) -> Exit {
     match shared::follow(session, link, &names)? {
         Ended::Done { page, .. } => {
             if args.json {
-                start::answer_json("xtask.restart/1", &page, &[])?;
+                shared::answer_json("xtask.restart/1", &page, &[])?;
             } else {
                 let mut lines = shared::lines(&page);
                 lines.retain(|line| names.contains(&line.service));
@@ -90,7 +81,7 @@ pub(super) fn run(session: &Session, args: &Restart) -> Exit {
         }
         Ended::Failed { failures, page } => {
             if args.json {
-                start::answer_json("xtask.restart/1", &page, &failures)?;
+                shared::answer_json("xtask.restart/1", &page, &failures)?;
             }
             Err(shared::failure(&failures, "the others go on", &page.layer))
         }

@@ -4,18 +4,34 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::session::Session;
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::lock::Lock;
 use crate::config::{self, DEFAULT_LAYER, DEPLOYMENT_FOLDER, Layer};
 use crate::repo::Repo;
+use crate::report;
 use crate::report::services::{Board, ServiceLine};
 use crate::services::client;
-use crate::services::control::{Answer, Failure, Link};
+use crate::services::control::{Answer, Failure, Link, What};
 use crate::services::page::{Page, Row};
 use crate::services::stack::Stack;
 
 /// How often it is looked whether Ctrl-C was typed.
 const POLL: Duration = Duration::from_millis(100);
+
+/// How long a command waits for another one that starts or stops the same layer: ten minutes.
+const COMMAND_WAIT: Duration = Duration::from_secs(600);
+
+/// Takes the lock of those who start and stop this stack.
+pub(super) fn lock(stack: &Stack, command: &str) -> Result<Lock> {
+    let waiting = |holder: &str| {
+        report::warn(&format!("waiting for another xtask that starts or stops ({holder})"));
+    };
+    let who = format!("{command}, pid {}", std::process::id());
+    Lock::acquire(&stack.command_lock(), &who, COMMAND_WAIT, waiting)
+}
 
 /// The names of the layers that this worktree has.
 pub(super) fn layers(repo: &Repo) -> Vec<String> {
@@ -188,4 +204,101 @@ pub(super) fn environment(session: &Session) -> BTreeMap<String, String> {
         .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value.to_str()?.to_owned())));
     // What marks somebody else's services does not mark ours.
     variables.filter(|(name, _)| !name.starts_with("XTASK_")).collect()
+}
+
+/// What a start has to say.
+#[derive(Serialize)]
+struct StartReport<'a> {
+    schema: &'static str,
+    ok: bool,
+    failures: &'a [Failure],
+    #[serde(flatten)]
+    page: Shown<'a>,
+}
+
+/// A page without the name of its own shape.
+#[derive(Serialize)]
+struct Shown<'a> {
+    layer: &'a str,
+    worktree: &'a str,
+    supervisor: &'a Option<crate::services::page::SupervisorLine>,
+    services: &'a [crate::services::page::Row],
+}
+
+/// Answers as JSON.
+pub(super) fn answer_json(schema: &'static str, page: &Page, failures: &[Failure]) -> Result<()> {
+    let shown = Shown {
+        layer: &page.layer,
+        worktree: &page.worktree,
+        supervisor: &page.supervisor,
+        services: &page.services,
+    };
+    let ok = failures.is_empty();
+    report::answer_json(&StartReport { schema, ok, failures, page: shown })
+}
+
+/// What came of ending services.
+#[derive(Serialize)]
+pub(super) struct LayerLine {
+    /// The layer.
+    pub(super) layer: String,
+    /// What was ended.
+    pub(super) stopped: Vec<String>,
+    /// What did not end.
+    pub(super) survivors: Vec<String>,
+}
+
+/// Ends all of a stack; anything that is left is an error.
+pub(super) fn stop_all(session: &Session, stack: &Stack) -> Result<()> {
+    let done = stop(session, stack, &[], None)?;
+    if done.survivors.is_empty() {
+        return Ok(());
+    }
+    let error = Error::no("what was running did not end");
+    Err(done.survivors.into_iter().fold(error, Error::detail))
+}
+
+/// Ends services, all where none is named, and waits until they are gone, and their supervisor with the
+/// last of them.
+pub(super) fn stop(
+    session: &Session,
+    stack: &Stack,
+    names: &[String],
+    within: Option<Duration>,
+) -> Result<LayerLine> {
+    let before = client::look(stack, &session.world)?;
+    let runs = |row: &crate::services::page::Row| {
+        row.pid.is_some() || matches!(row.state.as_str(), "waiting" | "starting" | "restarting")
+    };
+    let was_up: Vec<String> = before
+        .iter()
+        .flat_map(|page| &page.services)
+        .filter(|row| runs(row))
+        .map(|row| row.service.clone())
+        .collect();
+    let mut link = client::connect_or_start(stack, &session.world)?;
+    let within_ms = within.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    link.ask(What::Stop { names: names.to_vec(), within_ms })?;
+    match follow(session, link, &was_up)? {
+        Ended::Done { page, survivors } => {
+            let is_up =
+                |name: &&String| page.services.iter().any(|row| row.service == **name && runs(row));
+            let all_down = !page.services.iter().any(runs);
+            if let Some(supervisor) = page.supervisor.filter(|_| all_down && survivors.is_empty())
+                && !client::wait_until_gone(stack, supervisor.pid)
+            {
+                return Err(Error::unable(format!(
+                    "the services are gone, but their supervisor (pid {}) is not",
+                    supervisor.pid
+                )));
+            }
+            let stopped = was_up.iter().filter(|name| !is_up(name)).cloned().collect();
+            Ok(LayerLine { layer: stack.layer.clone(), stopped, survivors })
+        }
+        Ended::Failed { .. } => Err(Error::unable("the supervisor does not know what a stop is")),
+        Ended::Interrupted => Err(Error::new(
+            Kind::Interrupted,
+            "interrupted; the supervisor goes on to end the services",
+        )),
+    }
 }

@@ -8,25 +8,21 @@ use serde::Serialize;
 
 use super::session::Session;
 use super::stack::{self as shared, Ended};
-use super::{DONE, Exit, checks, logs};
+use super::{DONE, Exit, checks, tail};
 use crate::base::error::{Error, Kind, Result};
-use crate::base::lock::Lock;
 use crate::cli::Start;
 use crate::config::{DEFAULT_LAYER, Layer};
 use crate::report;
 use crate::report::Loudness;
 use crate::report::services::addresses;
 use crate::services::client::{self, Running};
-use crate::services::control::{self, Failure, What};
+use crate::services::control::{self, What};
 use crate::services::logs::Log;
 use crate::services::page::Page;
 use crate::services::plan;
 use crate::services::port_plan::{self, Obstacle, Ports};
 use crate::services::spec::Spec;
 use crate::services::stack::Stack;
-
-/// How long a command waits for another one that starts or stops the same layer.
-const COMMAND_WAIT: Duration = Duration::from_secs(600);
 
 pub(super) fn run(session: &Session, args: &Start) -> Exit {
     let repo = session.repo()?;
@@ -45,11 +41,7 @@ pub(super) fn run(session: &Session, args: &Start) -> Exit {
         };
     }
     check_fallback(&layer, &args.fallback)?;
-    let waiting = |holder: &str| {
-        report::warn(&format!("waiting for another xtask that starts or stops ({holder})"));
-    };
-    let who = format!("start, pid {}", std::process::id());
-    let lock = Lock::acquire(&stack.command_lock(), &who, COMMAND_WAIT, waiting)?;
+    let lock = shared::lock(&stack, "start")?;
     if args.clean {
         clean(session, &stack)?;
     }
@@ -105,41 +97,11 @@ pub(super) fn run(session: &Session, args: &Start) -> Exit {
     answer(session, &stack, args, ended, up.len())
 }
 
-/// What a start has to say.
-#[derive(Serialize)]
-struct StartReport<'a> {
-    schema: &'static str,
-    ok: bool,
-    failures: &'a [Failure],
-    #[serde(flatten)]
-    page: Shown<'a>,
-}
-
-/// A page without the name of its own shape.
-#[derive(Serialize)]
-struct Shown<'a> {
-    layer: &'a str,
-    worktree: &'a str,
-    supervisor: &'a Option<crate::services::page::SupervisorLine>,
-    services: &'a [crate::services::page::Row],
-}
-
-pub(super) fn answer_json(schema: &'static str, page: &Page, failures: &[Failure]) -> Result<()> {
-    let shown = Shown {
-        layer: &page.layer,
-        worktree: &page.worktree,
-        supervisor: &page.supervisor,
-        services: &page.services,
-    };
-    let ok = failures.is_empty();
-    report::answer_json(&StartReport { schema, ok, failures, page: shown })
-}
-
 fn answer(session: &Session, stack: &Stack, args: &Start, ended: Ended, up: usize) -> Exit {
     match ended {
         Ended::Done { page, .. } => {
             if args.json {
-                answer_json("xtask.start/1", &page, &[])?;
+                shared::answer_json("xtask.start/1", &page, &[])?;
                 return Ok(DONE);
             }
             let status = page.supervisor.as_ref().and_then(|supervisor| supervisor.status_port);
@@ -159,7 +121,7 @@ fn answer(session: &Session, stack: &Stack, args: &Start, ended: Ended, up: usiz
                 "what this command started was ended again"
             };
             if args.json {
-                answer_json("xtask.start/1", &page, &failures)?;
+                shared::answer_json("xtask.start/1", &page, &failures)?;
             }
             Err(shared::failure(&failures, left, &page.layer))
         }
@@ -173,7 +135,7 @@ fn stay(session: &Session, stack: &Stack, page: &Page) -> Exit {
     let tools = session.tools();
     let _held = tools.interrupts.hold_off();
     let is_up = || client::connect(stack).is_ok_and(|link| link.is_some());
-    logs::follow(stack, &names, true, false, &|| tools.interrupts.arrived() || !is_up())?;
+    tail::follow(stack, &names, true, false, &|| tools.interrupts.arrived() || !is_up())?;
     if !is_up() {
         return Err(
             Error::no("no service runs any more").hint("`cargo xtask ps` says what became of them")
@@ -268,7 +230,7 @@ fn check_fallback(layer: &Layer, without: &[String]) -> Result<()> {
 /// Ends what runs, and clears the logs.
 fn clean(session: &Session, stack: &Stack) -> Result<()> {
     if client::look(stack, &session.world)?.is_some() {
-        super::stop::stop_all(session, stack)?;
+        shared::stop_all(session, stack)?;
     }
     for name in Log::names(&stack.logs()) {
         let cleared = Log::new(&stack.logs(), &name).clear(session.tools().disk);

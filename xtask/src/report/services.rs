@@ -284,6 +284,10 @@ mod tests {
             ..line.clone()
         };
         let plain = anstream::adapter::strip_str(&table(&[line, failed])).to_string();
-        expect_test::expect![[""]].assert_eq(&plain);
+        expect_test::expect![[r#"
+            SERVICE      STATE   HEALTH    PID  PORT  UPTIME  RESTARTS   MEMORY   CPU  LAST ERROR
+            api          ready   healthy  4711  8000   1m 1s         0  12.0 MB  0.2%
+            a-long-name  failed  healthy  4711  8000   1m 1s         0  12.0 MB  0.2%  it ended with code 1
+        "#]].assert_eq(&plain);
     }
 }

@@ -1,0 +1,74 @@
+//! Showing logs: merged by time, and followed.
+
+use std::time::Duration;
+
+use crate::base::error::{Context, Result};
+use crate::base::world::rfc3339_ms;
+use crate::report;
+use crate::report::services::log_line;
+use crate::services::logs::{Line, Log};
+use crate::services::stack::Stack;
+
+/// How often new lines are looked for.
+const POLL: Duration = Duration::from_millis(100);
+
+/// The log of a service.
+pub(super) fn log(stack: &Stack, name: &str) -> Log {
+    Log::new(&stack.logs(), name)
+}
+
+/// Shows what is written from now on, or from the beginning of what is kept, until `is_over`.
+pub(super) fn follow(
+    stack: &Stack,
+    names: &[String],
+    from_now: bool,
+    timestamps: bool,
+    is_over: &dyn Fn() -> bool,
+) -> Result<()> {
+    let ends = names.iter().map(|name| if from_now { log(stack, name).length() } else { 0 });
+    follow_from(stack, names, ends.collect(), timestamps, is_over)
+}
+
+/// The same from these places on.
+pub(super) fn follow_from(
+    stack: &Stack,
+    names: &[String],
+    mut from: Vec<u64>,
+    timestamps: bool,
+    is_over: &dyn Fn() -> bool,
+) -> Result<()> {
+    loop {
+        let is_last = is_over();
+        let mut lines = Vec::new();
+        for (number, name) in names.iter().enumerate() {
+            let log = log(stack, name);
+            let end = log.length();
+            if end < from[number] {
+                // It was cleared.
+                from[number] = 0;
+            }
+            let read = log.whole_lines(from[number], end);
+            let (new, next) = read.unable(|| format!("the log of {name} cannot be read"))?;
+            from[number] = next;
+            lines.extend(new.into_iter().map(|line| (number, line)));
+        }
+        lines.sort_by_key(|(_, line)| line.at_ms);
+        print(names, timestamps, &lines)?;
+        if is_last {
+            return Ok(());
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Prints lines, each with the number of its service.
+pub(super) fn print(names: &[String], timestamps: bool, lines: &[(usize, Line)]) -> Result<()> {
+    let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let width = if names.len() > 1 { longest } else { 0 };
+    let mut text = String::new();
+    for (number, line) in lines {
+        let time = timestamps.then(|| rfc3339_ms(line.at_ms));
+        text.push_str(&log_line(&names[*number], *number, width, time.as_deref(), &line.text));
+    }
+    if text.is_empty() { Ok(()) } else { report::answer(&text) }
+}
