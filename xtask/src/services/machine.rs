@@ -240,8 +240,11 @@ impl Machine {
             State::Starting | State::Ready if goes_down => {
                 let is_needed = self.units.values().any(|other| {
                     other.spec.needs.iter().any(|need| need == name)
-                        && other.is_active()
-                        && (!other.is_wanted || other.bounce)
+                        && match other.state {
+                            State::Ending(_) => true,
+                            State::Starting | State::Ready => !other.is_wanted || other.bounce,
+                            _ => false,
+                        }
                 });
                 let then = if unit.is_wanted { Then::Again } else { Then::Down };
                 !is_needed && self.change(name, |unit| unit.end(then, effects))
@@ -268,7 +271,8 @@ impl Machine {
         for need in &unit.spec.needs {
             let needed = self.units.get(need);
             let is_forced = unit.without.contains(need) && unit.can_do_without(need);
-            if needed.is_some_and(Unit::is_ready) && !is_forced {
+            let is_there = |other: &Unit| other.is_ready() && other.is_wanted && !other.bounce;
+            if needed.is_some_and(is_there) && !is_forced {
                 continue;
             }
             let is_lost = needed.is_none_or(|other| other.is_lost() || !other.is_wanted);
@@ -305,5 +309,446 @@ impl Machine {
             change(unit);
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::processes::Identity;
+    use crate::services::spec::{Fallback, Limits, Live, LogLimits, Probe, Restart, Spec, Stop};
+
+    /// A service with a probe of each kind, and what it needs.
+    fn spec(name: &str, needs: &[&str]) -> Spec {
+        let probe = Probe { tcp: Some(1), timeout_ms: 1000, ..Probe::default() };
+        Spec {
+            name: name.to_owned(),
+            argv: vec!["true".to_owned()],
+            folder: "/".into(),
+            port: Some(1),
+            env: BTreeMap::new(),
+            env_files: Vec::new(),
+            needs: needs.iter().map(ToString::to_string).collect(),
+            once: false,
+            required: true,
+            ready: Some(probe.clone()),
+            live: Some(Live { probe, every_ms: 30_000, failures: 3 }),
+            restart: Restart { max: 3, within_ms: 60_000, first_ms: 500, longest_ms: 4_000 },
+            stop: Stop { signal: 15, timeout_ms: 10_000 },
+            limits: Limits::default(),
+            fallback: None,
+            log: LogLimits { size: 1, keep: 1 },
+        }
+    }
+
+    /// A machine, a clock, and what it asked for.
+    struct Play {
+        machine: Machine,
+        now: Duration,
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    impl Play {
+        fn new(specs: Vec<Spec>) -> Play {
+            let mut machine = Machine::default();
+            specs.into_iter().for_each(|spec| machine.know(spec));
+            Play { machine, now: Duration::ZERO }
+        }
+
+        /// An event, and what comes of it in short words.
+        fn hear(&mut self, event: Event) -> Vec<String> {
+            let moment = Moment { steady: self.now, wall_ms: 0, chance: 0 };
+            let effects = self.machine.step(event, moment);
+            effects
+                .into_iter()
+                .map(|effect| match effect {
+                    Effect::Spawn { name, run, degraded: false } => format!("spawn {name} {run}"),
+                    Effect::Spawn { name, run, degraded: true } => {
+                        format!("spawn {name} {run} less")
+                    }
+                    Effect::Probe { name, ask, .. } => format!("probe {name} {ask:?}"),
+                    Effect::End { name, .. } => format!("end {name}"),
+                })
+                .collect()
+        }
+
+        fn pass(&mut self, ms: u64) -> Vec<String> {
+            self.now += Duration::from_millis(ms);
+            self.hear(Event::Tick)
+        }
+
+        fn start(&mut self, names: &[&str]) -> Vec<String> {
+            let names = names.iter().map(ToString::to_string).collect();
+            let start = Event::Start { names, ready_within: LONG, without: Vec::new() };
+            let mut effects = self.hear(start);
+            effects.retain(|effect| !effect.starts_with("probe"));
+            effects
+        }
+
+        fn stop(&mut self, names: &[&str]) -> Vec<String> {
+            let names = names.iter().map(ToString::to_string).collect();
+            self.hear(Event::Stop { names, within: None })
+        }
+
+        fn run(&self, name: &str) -> u64 {
+            self.machine.units()[name].run
+        }
+
+        fn spawned(&mut self, name: &str) -> Vec<String> {
+            let run = self.run(name);
+            let identity = Identity { pid: 1, started: run, boot: String::new() };
+            self.hear(Event::Spawned { name: name.to_owned(), run, identity })
+        }
+
+        fn probed(&mut self, name: &str, ask: Ask, answer: Result<(), &str>) -> Vec<String> {
+            let (name, run) = (name.to_owned(), self.run(name));
+            self.hear(Event::Probed { name, run, ask, answer: answer.map_err(str::to_owned) })
+        }
+
+        fn ready(&mut self, name: &str) -> Vec<String> {
+            let mut effects = self.spawned(name);
+            effects.extend(self.probed(name, Ask::Ready, Ok(())));
+            effects.retain(|effect| !effect.starts_with("probe"));
+            effects
+        }
+
+        fn exited(&mut self, name: &str, exit: Exit) -> Vec<String> {
+            let (name, run) = (name.to_owned(), self.run(name));
+            self.hear(Event::Exited { name, run, exit })
+        }
+
+        fn ended(&mut self, name: &str) -> Vec<String> {
+            let (name, run) = (name.to_owned(), self.run(name));
+            self.hear(Event::Ended { name, run, survivors: Vec::new(), conflict: None })
+        }
+
+        fn state(&self, name: &str) -> &State {
+            &self.machine.units()[name].state
+        }
+
+        fn error(&self, name: &str) -> &str {
+            self.machine.units()[name].error.as_deref().unwrap_or_default()
+        }
+    }
+
+    #[test]
+    fn services_start_as_soon_as_what_they_need_is_ready_and_end_in_reverse() {
+        let specs = vec![
+            spec("db", &[]),
+            spec("cache", &[]),
+            spec("api", &["db", "cache"]),
+            spec("web", &["api"]),
+        ];
+        let mut play = Play::new(specs);
+        let begun = play.start(&["web", "api", "db", "cache"]);
+        assert_eq!(begun, ["spawn cache 1", "spawn db 1"]);
+        assert!(play.ready("db").is_empty(), "the cache is not ready yet");
+        assert_eq!(play.ready("cache"), ["spawn api 1"]);
+        assert_eq!(play.ready("api"), ["spawn web 1"]);
+        play.ready("web");
+        // Whoever needs it goes first, also when only the lowest was named.
+        assert_eq!(play.stop(&["db"]), ["end web"]);
+        assert_eq!(play.ended("web"), ["end api"]);
+        assert_eq!(play.ended("api"), ["end db"]);
+        assert!(play.ended("db").is_empty());
+        assert_eq!((play.state("db"), play.state("cache")), (&State::Down, &State::Ready));
+        assert!(play.start(&["cache"]).is_empty(), "it runs already");
+    }
+
+    #[test]
+    fn pauses_between_probes_grow_and_a_late_one_fails_with_its_last_answer() {
+        let mut play = Play::new(vec![spec("api", &[])]);
+        play.start(&["api"]);
+        assert_eq!(play.spawned("api"), ["probe api Ready"]);
+        for pause in [10, 20, 30, 50, 50] {
+            assert!(play.probed("api", Ask::Ready, Err("nobody listens")).is_empty());
+            assert!(play.pass(pause - 1).is_empty(), "{pause}");
+            assert_eq!(play.pass(1), ["probe api Ready"]);
+        }
+        play.probed("api", Ask::Ready, Err("nobody listens"));
+        assert_eq!(play.pass(60_000)[0], "end api");
+        play.ended("api");
+        assert_eq!(play.state("api"), &State::Failed);
+        assert_eq!(play.error("api"), "it was not ready within 60 s: nobody listens");
+    }
+
+    #[test]
+    fn who_ends_before_it_is_ready_fails_at_once_and_blocks_who_needs_it() {
+        let mut play = Play::new(vec![spec("db", &[]), spec("api", &["db"])]);
+        play.start(&["db", "api"]);
+        play.spawned("db");
+        assert_eq!(play.exited("db", Exit::Code(3)), ["end db"]);
+        play.ended("db");
+        assert_eq!((play.state("db"), play.state("api")), (&State::Failed, &State::Blocked));
+        assert_eq!(play.error("api"), "it needs `db`: it ended with code 3 before it was ready");
+        // Started anew, both come up.
+        assert_eq!(play.start(&["db", "api"]), ["spawn db 2"]);
+        assert_eq!(play.ready("db"), ["spawn api 1"]);
+    }
+
+    #[test]
+    fn restarts_pause_twice_as_long_each_time_and_end_at_the_limit() {
+        let mut play = Play::new(vec![spec("api", &[])]);
+        play.start(&["api"]);
+        play.ready("api");
+        for pause in [500, 1000, 2000] {
+            assert_eq!(play.exited("api", Exit::Signal(9)), ["end api"]);
+            assert!(play.ended("api").is_empty());
+            assert_eq!(play.state("api"), &State::Pausing);
+            assert!(play.pass(pause - 1).is_empty());
+            assert_eq!(play.pass(1)[0], format!("spawn api {}", play.run("api")));
+            play.ready("api");
+        }
+        play.exited("api", Exit::Code(1));
+        play.ended("api");
+        assert_eq!(play.state("api"), &State::Failed);
+        assert_eq!(
+            play.error("api"),
+            "it ended with code 1, and was started again 3 times in 60 s"
+        );
+        assert_eq!(play.machine.units()["api"].restarts, 3);
+    }
+
+    #[test]
+    fn half_a_minute_of_health_forgives() {
+        let mut play = Play::new(vec![spec("api", &[])]);
+        play.start(&["api"]);
+        play.ready("api");
+        for _ in 0..10 {
+            play.pass(30_000);
+            play.exited("api", Exit::Code(1));
+            play.ended("api");
+            assert_eq!(play.state("api"), &State::Pausing);
+            assert!(play.pass(500).iter().any(|effect| effect.starts_with("spawn")));
+            play.ready("api");
+        }
+        assert_eq!(play.machine.units()["api"].restarts, 10);
+    }
+
+    #[test]
+    fn what_cannot_run_at_all_is_not_tried_again() {
+        for exit in [Exit::Code(126), Exit::Code(127)] {
+            let mut play = Play::new(vec![spec("api", &[])]);
+            play.start(&["api"]);
+            play.ready("api");
+            play.exited("api", exit);
+            play.ended("api");
+            assert_eq!(play.state("api"), &State::Failed);
+        }
+        let mut play = Play::new(vec![spec("api", &[])]);
+        play.start(&["api"]);
+        play.ready("api");
+        play.exited("api", Exit::Code(1));
+        let run = play.run("api");
+        let conflict = Some("port 1 is taken".to_owned());
+        play.hear(Event::Ended { name: "api".into(), run, survivors: Vec::new(), conflict });
+        assert_eq!((play.state("api"), play.error("api")), (&State::Failed, "port 1 is taken"));
+    }
+
+    #[test]
+    fn three_failed_answers_in_a_row_are_too_many() {
+        let mut play = Play::new(vec![spec("api", &[])]);
+        play.start(&["api"]);
+        play.ready("api");
+        for answer in [Err("503"), Err("503"), Ok(()), Err("503"), Err("503")] {
+            assert_eq!(play.pass(30_000), ["probe api Live"]);
+            assert!(play.probed("api", Ask::Live, answer).is_empty());
+        }
+        play.pass(30_000);
+        assert_eq!(play.probed("api", Ask::Live, Err("503")), ["end api"]);
+        assert_eq!(play.error("api"), "it does not answer: 503");
+        play.ended("api");
+        assert_eq!(play.state("api"), &State::Pausing);
+    }
+
+    #[test]
+    fn a_rule_lets_a_service_do_without_and_nothing_else_does() {
+        let mut api = spec("api", &["memory", "db"]);
+        api.fallback = Some(Fallback { when: vec!["memory".to_owned()], env: BTreeMap::new() });
+        let specs = vec![spec("memory", &[]), spec("db", &[]), api];
+        let mut play = Play::new(specs.clone());
+        play.start(&["memory", "db", "api"]);
+        play.ready("db");
+        play.spawned("memory");
+        play.exited("memory", Exit::Code(1));
+        assert_eq!(play.ended("memory"), ["spawn api 1 less"]);
+        assert!(play.machine.units()["api"].is_degraded);
+        // Forced, though it is there.
+        let mut play = Play::new(specs);
+        let names = ["memory", "db", "api"].map(str::to_owned).to_vec();
+        let without = vec!["memory".to_owned()];
+        play.hear(Event::Start { names, ready_within: LONG, without });
+        play.ready("memory");
+        assert_eq!(play.ready("db"), ["spawn api 1 less"]);
+        // What can do without is not ended with what it can do without.
+        play.ready("api");
+        assert_eq!(play.stop(&["memory"]), ["end memory"]);
+    }
+
+    #[test]
+    fn what_does_its_work_and_ends_counts_as_ready() {
+        let mut migrate = spec("migrate", &[]);
+        (migrate.once, migrate.ready, migrate.live) = (true, None, None);
+        let mut play = Play::new(vec![migrate, spec("api", &["migrate"])]);
+        play.start(&["migrate", "api"]);
+        assert!(play.spawned("migrate").is_empty(), "that it runs is not enough");
+        play.exited("migrate", Exit::Code(0));
+        assert_eq!(play.ended("migrate"), ["spawn api 1"]);
+        assert!(play.start(&["migrate"]).is_empty(), "it is done");
+        // One that fails is not tried again.
+        let mut play = Play::new(play.machine.units().values().map(|u| u.spec.clone()).collect());
+        play.start(&["migrate", "api"]);
+        play.exited("migrate", Exit::Code(1));
+        play.ended("migrate");
+        assert_eq!((play.state("migrate"), play.state("api")), (&State::Failed, &State::Blocked));
+    }
+
+    #[test]
+    fn a_restart_ends_and_starts_and_leaves_the_others() {
+        let mut play = Play::new(vec![spec("db", &[]), spec("api", &["db"])]);
+        play.start(&["db", "api"]);
+        play.ready("db");
+        play.ready("api");
+        let names = vec!["db".to_owned()];
+        assert_eq!(play.hear(Event::Restart { names, ready_within: LONG }), ["end db"]);
+        assert_eq!(play.ended("db"), ["spawn db 2"]);
+        assert_eq!(play.state("api"), &State::Ready);
+        play.ready("db");
+        // Both at once: in reverse, and then in order.
+        let names = vec!["db".to_owned(), "api".to_owned()];
+        assert_eq!(play.hear(Event::Restart { names, ready_within: LONG }), ["end api"]);
+        assert_eq!(play.ended("api"), ["end db"]);
+        assert_eq!(play.ended("db"), ["spawn db 3"]);
+        assert_eq!(play.ready("db"), ["spawn api 2"]);
+    }
+
+    #[test]
+    fn a_start_during_the_end_and_an_end_during_a_pause_are_heard() {
+        let mut play = Play::new(vec![spec("api", &[])]);
+        play.start(&["api"]);
+        play.ready("api");
+        play.stop(&["api"]);
+        assert!(play.start(&["api"]).is_empty(), "it is ending");
+        assert_eq!(play.ended("api"), ["spawn api 2"]);
+        play.ready("api");
+        play.exited("api", Exit::Code(1));
+        play.ended("api");
+        play.stop(&["api"]);
+        assert_eq!(play.state("api"), &State::Down);
+        assert!(play.pass(60_000).is_empty(), "it stays down");
+    }
+
+    #[test]
+    fn what_survives_is_kept_named_and_ended_first_at_the_next_start() {
+        let mut play = Play::new(vec![spec("api", &[])]);
+        play.start(&["api"]);
+        play.ready("api");
+        play.stop(&["api"]);
+        let survivors = vec!["pid 7".to_owned()];
+        play.hear(Event::Ended { name: "api".into(), run: 1, survivors, conflict: None });
+        assert_eq!((play.state("api"), play.error("api")), (&State::Failed, "pid 7 did not end"));
+        assert_eq!(play.start(&["api"]), ["end api"]);
+        assert_eq!(play.ended("api"), ["spawn api 2"]);
+    }
+
+    #[test]
+    fn events_of_an_earlier_run_are_not_heard() {
+        let mut play = Play::new(vec![spec("api", &[])]);
+        play.start(&["api"]);
+        play.ready("api");
+        play.exited("api", Exit::Code(1));
+        play.ended("api");
+        play.pass(500);
+        play.ready("api");
+        let late = Event::Exited { name: "api".into(), run: 1, exit: Exit::Code(0) };
+        assert!(play.hear(late).is_empty());
+        assert_eq!(play.state("api"), &State::Ready);
+    }
+
+    #[test]
+    fn three_samples_over_the_limit_warn_once_and_ten_points_below_clear() {
+        let mut api = spec("api", &[]);
+        api.limits = Limits { memory_warn: Some(800), cpu_warn: None };
+        let mut play = Play::new(vec![api]);
+        play.start(&["api"]);
+        play.ready("api");
+        let mut warned = Vec::new();
+        for memory in [900, 900, 100, 900, 900, 900, 750, 900, 690, 900] {
+            play.hear(Event::Sampled { name: "api".into(), run: 1, memory, cpu_percent: 900 });
+            warned.push(!play.machine.units()["api"].warnings.is_empty());
+        }
+        let expected = [false, false, false, false, false, true, true, true, false, false];
+        assert_eq!(warned, expected);
+    }
+
+    /// Whatever happens, in whatever order: nothing is spawned that still runs, nothing runs whose
+    /// needs were never ready, and a stop of all ends with nothing left.
+    #[test]
+    fn no_order_of_events_breaks_the_rules() {
+        let mut seed = 7_u64;
+        let mut next = |below: u64| {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % below
+        };
+        let names = ["a", "b", "c", "d"];
+        for _ in 0..300 {
+            let specs =
+                vec![spec("a", &[]), spec("b", &["a"]), spec("c", &["a", "b"]), spec("d", &[])];
+            let mut play = Play::new(specs);
+            let mut alive: Vec<&str> = Vec::new();
+            let mut last: Vec<String> = Vec::new();
+            for round in 0..200 {
+                for effect in last.drain(..) {
+                    let words: Vec<&str> = effect.split(' ').collect();
+                    let name = *names.iter().find(|name| **name == words[1]).unwrap();
+                    if words[0] == "spawn" {
+                        assert!(!alive.contains(&name), "{name} was started twice");
+                        for need in &play.machine.units()[name].spec.needs {
+                            assert!(play.machine.units()[need].is_ready(), "{name} before {need}");
+                        }
+                        alive.push(name);
+                    }
+                }
+                let name = names[usize::try_from(next(4)).unwrap()];
+                let is_closing = round > 150;
+                let choice = if is_closing { 10 } else { next(11) };
+                last = match choice {
+                    0 => play.start(&[name]),
+                    1 => play.start(&names),
+                    2 if next(4) == 0 => play.stop(&[name]),
+                    3 => {
+                        let names = vec![name.to_owned()];
+                        play.hear(Event::Restart { names, ready_within: LONG })
+                    }
+                    4 | 5 => play.ready(name),
+                    6 if alive.contains(&name) => play.exited(name, Exit::Code(1)),
+                    7 => play.probed(name, Ask::Live, Err("no")),
+                    8 => play.pass(next(40_000)),
+                    10 => {
+                        if is_closing && round == 151 {
+                            last = play.stop(&names);
+                        }
+                        let ending =
+                            names.iter().find(|name| matches!(play.state(name), State::Ending(_)));
+                        match ending {
+                            Some(name) => {
+                                alive.retain(|other| other != name);
+                                play.ended(name)
+                            }
+                            None => std::mem::take(&mut last),
+                        }
+                    }
+                    _ => Vec::new(),
+                };
+            }
+            for name in names {
+                let state = play.state(name);
+                assert!(!play.machine.units()[name].is_active(), "{name} is {state:?}");
+            }
+            assert!(alive.is_empty(), "{alive:?} still run");
+        }
     }
 }
