@@ -258,6 +258,23 @@ pub(super) fn stop_all(session: &Session, stack: &Stack) -> Result<()> {
     Err(done.survivors.into_iter().fold(error, Error::detail))
 }
 
+/// Whether something of a service runs or is about to.
+fn runs(row: &Row) -> bool {
+    row.pid.is_some() || matches!(row.state.as_str(), "waiting" | "starting" | "restarting")
+}
+
+/// Waits for the supervisor to be gone as well, where nothing runs any more.
+pub(super) fn wait_for_supervisor(stack: &Stack, page: &Page) -> Result<()> {
+    let supervisor = page.supervisor.as_ref().filter(|_| !page.services.iter().any(runs));
+    match supervisor {
+        Some(line) if !client::wait_until_gone(stack, line.pid) => Err(Error::unable(format!(
+            "the services are gone, but their supervisor (pid {}) is not",
+            line.pid
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Ends services, all where none is named, and waits until they are gone, and their supervisor with the
 /// last of them.
 pub(super) fn stop(
@@ -267,9 +284,6 @@ pub(super) fn stop(
     within: Option<Duration>,
 ) -> Result<LayerLine> {
     let before = client::look(stack, &session.world)?;
-    let runs = |row: &crate::services::page::Row| {
-        row.pid.is_some() || matches!(row.state.as_str(), "waiting" | "starting" | "restarting")
-    };
     let was_up: Vec<String> = before
         .iter()
         .flat_map(|page| &page.services)
@@ -283,14 +297,8 @@ pub(super) fn stop(
         Ended::Done { page, survivors } => {
             let is_up =
                 |name: &&String| page.services.iter().any(|row| row.service == **name && runs(row));
-            let all_down = !page.services.iter().any(runs);
-            if let Some(supervisor) = page.supervisor.filter(|_| all_down && survivors.is_empty())
-                && !client::wait_until_gone(stack, supervisor.pid)
-            {
-                return Err(Error::unable(format!(
-                    "the services are gone, but their supervisor (pid {}) is not",
-                    supervisor.pid
-                )));
+            if survivors.is_empty() {
+                wait_for_supervisor(stack, &page)?;
             }
             let stopped = was_up.iter().filter(|name| !is_up(name)).cloned().collect();
             Ok(LayerLine { layer: stack.layer.clone(), stopped, survivors })

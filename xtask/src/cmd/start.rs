@@ -41,6 +41,7 @@ pub(super) fn run(session: &Session, args: &Start) -> Exit {
         };
     }
     check_fallback(&layer, &args.fallback)?;
+    port_plan::check_names(&layer, &moved)?;
     let lock = shared::lock(&stack, "start")?;
     if args.clean {
         clean(session, &stack)?;
@@ -115,6 +116,7 @@ fn answer(session: &Session, stack: &Stack, args: &Start, ended: Ended, up: usiz
             Ok(DONE)
         }
         Ended::Failed { failures, page } => {
+            shared::wait_for_supervisor(stack, &page)?;
             let left = if up == 0 {
                 "what was started was ended again"
             } else {
@@ -156,7 +158,12 @@ fn take_back(stack: &Stack, names: Vec<String>) -> Result<Vec<String>> {
     link.ask(What::Stop { names, within_ms: None })?;
     loop {
         match link.answer(Duration::from_secs(1))? {
-            Some(control::Answer::Done { survivors, .. }) => return Ok(survivors),
+            Some(control::Answer::Done { survivors, page }) => {
+                if survivors.is_empty() {
+                    shared::wait_for_supervisor(stack, &page)?;
+                }
+                return Ok(survivors);
+            }
             Some(control::Answer::Refused { why }) => return Err(Error::unable(why)),
             _ => {}
         }

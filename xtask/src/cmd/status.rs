@@ -1,5 +1,7 @@
 //! `status`: where this branch stands; with `--all`, every worktree and every branch.
 
+use std::collections::BTreeMap;
+
 use super::session::{Session, describe};
 use super::{DONE, Exit};
 use crate::base::error::Result;
@@ -12,10 +14,15 @@ use crate::hooks::program::Care;
 use crate::intake::collect::still_waiting;
 use crate::intake::resolve::{folder, is_open, put_aside_before};
 use crate::repo::{Repo, Worktree};
-use crate::report::status::{BranchLine, Counts, StatusReport, ValidationLine, WorktreeLine};
+use crate::report::status::{
+    BranchLine, Counts, ServicesLine, StatusReport, ValidationLine, WorktreeLine,
+};
 use crate::report::sync::CanonicalLine;
 use crate::report::{self, Loudness};
 use crate::review::queue;
+use crate::services::client;
+use crate::services::page::{Page, Row};
+use crate::services::stack::Stack;
 use crate::sync::classify::Class;
 use crate::sync::context::{self, Context};
 use crate::sync::gather::Depth;
@@ -43,6 +50,7 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
         branches: None,
         hooks: String::new(),
         requests: Vec::new(),
+        services: services(session, &repo),
         validation: last_validation(&repo, session.world.now_seconds()),
     };
     let requests = queue::all(&repo, session.world.now_seconds());
@@ -128,6 +136,47 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
         report.branches = Some(branches(&repo, &context, tools.progress)?);
     }
     answer(session, args, &report)
+}
+
+/// How the services of this worktree are, a line for each layer of which something is known. That it
+/// cannot be told is told.
+fn services(session: &Session, repo: &Repo) -> Vec<ServicesLine> {
+    let line = |stack: Stack| match client::look(&stack, &session.world) {
+        Ok(page) => page.map(|page| {
+            let (ok, words) = in_words(&page);
+            ServicesLine { layer: stack.layer, ok, words }
+        }),
+        Err(failure) => {
+            Some(ServicesLine { layer: stack.layer, ok: false, words: failure.to_string() })
+        }
+    };
+    Stack::all(repo).into_iter().filter_map(line).collect()
+}
+
+/// How many services are in which state, with what is wrong first; and whether nothing is.
+fn in_words(page: &Page) -> (bool, String) {
+    let is_ill = |row: &&Row| {
+        matches!(row.state.as_str(), "failed" | "blocked" | "lost")
+            || row.state == "ready" && row.health == "unhealthy"
+    };
+    let ill = page.services.iter().filter(is_ill);
+    let mut words: Vec<String> = ill
+        .map(|row| {
+            let state = if row.state == "ready" { "unhealthy" } else { &row.state };
+            let why = row.error.as_ref().map_or(String::new(), |error| format!(" ({error})"));
+            format!("{} {state}{why}", row.service)
+        })
+        .collect();
+    let ok = words.is_empty();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in page.services.iter().filter(|row| !is_ill(row)) {
+        *counts.entry(&row.state).or_default() += 1;
+    }
+    words.extend(counts.into_iter().map(|(state, count)| format!("{count} {state}")));
+    if page.supervisor.is_none() && page.services.iter().any(|row| row.state == "lost") {
+        words.push("`cargo xtask start` takes over what nobody watches".to_owned());
+    }
+    (ok, words.join(", "))
 }
 
 fn last_validation(repo: &Repo, now: i64) -> Option<ValidationLine> {

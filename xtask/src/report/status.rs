@@ -83,6 +83,17 @@ pub struct ValidationLine {
     pub words: String,
 }
 
+/// The services of a layer.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServicesLine {
+    /// The layer.
+    pub layer: String,
+    /// Whether nothing is wrong with any.
+    pub ok: bool,
+    /// How they are, in a few words.
+    pub words: String,
+}
+
 /// The answer of `status`.
 #[derive(Clone, Debug, Serialize)]
 pub struct StatusReport {
@@ -100,6 +111,8 @@ pub struct StatusReport {
     pub hooks: String,
     /// The last validation, in a few words; nothing where there was none.
     pub validation: Option<ValidationLine>,
+    /// The services of which something is known, a line for each layer.
+    pub services: Vec<ServicesLine>,
     /// Pull requests that pushes have asked for, a line each.
     pub requests: Vec<String>,
     /// How many files are an overlay that is not committed.
@@ -153,6 +166,11 @@ impl StatusReport {
         if let Some(validation) = &self.validation {
             let style = if validation.ok { GREEN } else { YELLOW };
             put(format!("{BOLD}validate{BOLD:#}   {style}{}{style:#}", validation.words));
+        }
+        for services in &self.services {
+            let style = if services.ok { GREEN } else { YELLOW };
+            let (layer, words) = (&services.layer, &services.words);
+            put(format!("{BOLD}services{BOLD:#}   {layer}: {style}{words}{style:#}"));
         }
         for line in &self.requests {
             put(format!("{BOLD}request{BOLD:#}    {line}"));

@@ -64,8 +64,9 @@ pub fn process_of(saved: &SavedUnit, token: &str, table: &Table) -> Option<(Iden
         let marked = processes::variables(who.pid, &[MARKER]).and_then(|mut found| found.pop());
         let is_consistent = match marked.flatten() {
             Some(marked) => marked == marker(token, &saved.spec.name, saved.run),
-            // Some programs write their title over their environment.
-            None => true,
+            // Some programs write their title over their environment. They still lead the session that
+            // they were given.
+            None => leads_a_session(who.pid, table),
         };
         is_consistent && processes::is_alive(who)
     });
@@ -79,6 +80,12 @@ pub fn process_of(saved: &SavedUnit, token: &str, table: &Table) -> Option<(Iden
         let is_newer = run > saved.run || saved.identity.is_none() && run == saved.run;
         is_newer.then(|| (identity(process, &table.boot), run))
     })
+}
+
+/// Whether a process leads a session, where the system tells.
+fn leads_a_session(pid: u32, table: &Table) -> bool {
+    let process = table.processes.iter().find(|process| process.pid == pid);
+    process.is_some_and(|process| process.session == pid || process.session == 0)
 }
 
 fn look(saved: &SavedUnit, token: &str, table: &Table) -> Found {

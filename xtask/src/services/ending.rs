@@ -162,7 +162,7 @@ pub fn members<'t>(ours: &Ours<'_>, table: &'t Table) -> Vec<&'t Process> {
             {
                 found.insert(process.pid, process);
                 // A service leads a session of its own. Before it does, it sits in the supervisor's.
-                if !spared_sessions.contains(&process.session) {
+                if process.session != 0 && !spared_sessions.contains(&process.session) {
                     sessions.insert(process.session);
                 }
             }

@@ -53,6 +53,20 @@ pub struct Ports {
     pub status: Option<u16>,
 }
 
+/// Refuses ports that are asked for services that a layer does not have.
+pub fn check_names(layer: &Layer, moved: &BTreeMap<String, u16>) -> Result<()> {
+    for (name, port) in moved {
+        let is_status = name == "status" && layer.status != Status::Off;
+        if !is_status && !layer.services.iter().any(|service| service.name == *name) {
+            return Err(Error::usage(format!(
+                "`--port {name}={port}`: layer `{}` has no service `{name}`",
+                layer.name
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// The ports of a layer here. `keeps` says whether an offset that is chosen now is kept; a command that
 /// only looks keeps nothing. `moved` are the ports that were asked for by name.
 pub fn assign(
@@ -62,6 +76,7 @@ pub fn assign(
     moved: &BTreeMap<String, u16>,
     keeps: bool,
 ) -> Result<Ports> {
+    check_names(layer, moved)?;
     let offset = offset(repo, disk, &fixed_ports(layer), keeps)?;
     let mut services = BTreeMap::new();
     for service in &layer.services {
@@ -78,15 +93,10 @@ pub fn assign(
         }
     };
     for (name, port) in moved {
-        if name == "status" && layer.status != Status::Off {
-            status = Some(*port);
-        } else if layer.services.iter().any(|service| service.name == *name) {
+        if layer.services.iter().any(|service| service.name == *name) {
             services.insert(name.clone(), *port);
         } else {
-            return Err(Error::usage(format!(
-                "`--port {name}={port}`: layer `{}` has no service `{name}`",
-                layer.name
-            )));
+            status = Some(*port);
         }
     }
     let mut holders: BTreeMap<u16, &str> = BTreeMap::new();

@@ -27,6 +27,7 @@ impl Lab {
         drop(fs::remove_dir_all(&root));
         fs::create_dir_all(root.join("home")).unwrap();
         fs::create_dir_all(root.join("temporary")).unwrap();
+        fs::create_dir_all(root.join("runtime")).unwrap();
         fs::write(
             root.join("gitconfig"),
             "[user]\n\tname = Ada\n\temail = ada@example.invalid\n\
@@ -199,6 +200,7 @@ impl Place<'_> {
             ("GIT_AUTHOR_DATE", "2026-01-01T00:00:00Z".to_owned()),
             ("GIT_COMMITTER_DATE", "2026-01-01T00:00:00Z".to_owned()),
             ("TMPDIR", self.lab.path("temporary").into()),
+            ("XDG_RUNTIME_DIR", self.lab.path("runtime").into()),
             ("GIT_PAGER", "cat".to_owned()),
             ("LC_ALL", "C.UTF-8".to_owned()),
             ("CI", String::new()),

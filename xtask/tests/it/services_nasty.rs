@@ -1,0 +1,332 @@
+//! Services that behave badly, played by this very binary, and what is left of them: nothing.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use crate::testkit::{Lab, Place};
+use crate::wrong_hits::wait_for;
+
+/// A port that nobody uses, and no other test of this run asks for.
+pub fn port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + u16::try_from(std::process::id() % 90).unwrap() * 100;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::SeqCst);
+        let is_free = |address: &str| TcpListener::bind((address, port)).is_ok();
+        if is_free("127.0.0.1") && is_free("::1") {
+            return port;
+        }
+    }
+}
+
+/// A service that is played by this binary: `how` says how, and files in its folder what it does next.
+pub fn service(lab: &Lab, name: &str, how: &str, port: u16, more: &str) -> String {
+    let program = std::env::current_exe().unwrap();
+    let (program, folder) = (program.display(), lab.path("cues"));
+    fs::create_dir_all(&folder).unwrap();
+    format!(
+        "[service.{name}]\n\
+         run = ['{program}', '--exact', 'services_nasty::plays_a_service', '--include-ignored', '--nocapture']\n\
+         port = {port}\n\
+         env = {{ PLAYS = '{how}', CUES = '{folder}/{name}' }}\n\
+         {more}\n"
+    )
+}
+
+/// Tells a service what to do next: `crash`, `sick`, `well`.
+pub fn cue(lab: &Lab, name: &str, what: &str, is: bool) {
+    let path = lab.path(&format!("cues/{name}.{what}"));
+    if is { fs::write(path, "").unwrap() } else { fs::remove_file(path).unwrap() }
+}
+
+#[expect(clippy::exit, clippy::print_stdout, reason = "it plays a program")]
+#[expect(clippy::zombie_processes, reason = "it plays one that leaves its children alone")]
+#[test]
+#[ignore = "it is run by other tests, as a service"]
+fn plays_a_service() {
+    let variable = |name: &str| std::env::vars().find(|(n, _)| n == name).map(|(_, value)| value);
+    let how = variable("PLAYS").expect("because only a service runs this");
+    let cues = variable("CUES").unwrap();
+    let has = |what: &str| Path::new(&format!("{cues}.{what}")).exists();
+    let port: u16 = variable("XTASK_PORT").unwrap().parse().unwrap();
+    let plays = |what: &str| how.split('+').any(|word| word == what);
+    if plays("sleeper") {
+        loop {
+            std::thread::sleep(Duration::from_secs(600));
+        }
+    }
+    if plays("forker") {
+        // The middle one of a double fork: leads a session, and leaves its child alone.
+        rustix::process::setsid().unwrap();
+        again(&cues, port, "deaf+sleeper", plays("bare"));
+        return;
+    }
+    if plays("deaf") {
+        let heard = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        signal_hook::flag::register(signal_hook::consts::SIGTERM, heard).unwrap();
+    }
+    if plays("daemons") {
+        for bare in [false, true] {
+            let how = if bare { "forker+bare" } else { "forker" };
+            again(&cues, port, how, bare).wait().unwrap();
+        }
+    }
+    if plays("children") {
+        again(&cues, port, "deaf+sleeper", false);
+    }
+    if plays("ends") {
+        eprintln!("there is no tomorrow");
+        std::process::exit(4);
+    }
+    if plays("late") {
+        while !has("well") {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    if plays("mute") {
+        loop {
+            std::thread::sleep(Duration::from_secs(600));
+        }
+    }
+    let address = if plays("six") { "::1" } else { "127.0.0.1" };
+    let listener = TcpListener::bind((address, port)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    println!("listening on {port}");
+    loop {
+        if has("crash") {
+            drop(fs::remove_file(format!("{cues}.crash")));
+            eprintln!("crashing on cue");
+            std::process::exit(3);
+        }
+        if plays("flood") {
+            for _ in 0..100 {
+                println!("{}", "flood ".repeat(20));
+            }
+        }
+        match listener.accept() {
+            Ok((stream, _)) => answer(stream, if has("sick") { "unhealthy" } else { "healthy" }),
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
+/// This binary once more, as a child; bare of its variables where it shall not be known by them.
+fn again(cues: &str, port: u16, how: &str, bare: bool) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([
+        "--exact",
+        "services_nasty::plays_a_service",
+        "--include-ignored",
+        "--nocapture",
+    ]);
+    if bare {
+        command.env_clear();
+    }
+    command.env("PLAYS", how).env("CUES", cues).env("XTASK_PORT", port.to_string());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.process_group(0).spawn().unwrap()
+}
+
+fn answer(mut stream: TcpStream, status: &str) {
+    drop(stream.set_nonblocking(false));
+    drop(stream.set_read_timeout(Some(Duration::from_secs(1))));
+    drop(stream.read(&mut [0; 4096]));
+    let body = format!("{{\"status\":\"{status}\"}}");
+    let length = body.len();
+    drop(write!(
+        stream,
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
+         Connection: close\r\n\r\n{body}"
+    ));
+}
+
+/// Whatever of a lab still runs: processes that name its folder in their variables.
+pub fn left(lab: &Lab) -> Vec<String> {
+    let folder = lab.path("").to_string();
+    let own = std::process::id().to_string();
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let pids = pids.filter(|pid| pid.bytes().all(|b| b.is_ascii_digit()) && *pid != own);
+    pids.filter_map(|pid| {
+        let read = |what: &str| fs::read(PathBuf::from("/proc").join(&pid).join(what));
+        let environ = String::from_utf8_lossy(&read("environ").ok()?).into_owned();
+        let command = String::from_utf8_lossy(&read("cmdline").ok()?).replace('\0', " ");
+        let is_ours = environ.contains(&folder) && !environ.contains("STRANGER=");
+        is_ours.then(|| format!("{pid}: {command}"))
+    })
+    .collect()
+}
+
+/// A stack that is ended when the test is, whatever came of it.
+pub struct Stack<'a> {
+    pub repo: Place<'a>,
+}
+
+impl<'a> Stack<'a> {
+    pub fn new(lab: &'a Lab, layer: &str) -> Stack<'a> {
+        let repo = lab.repo();
+        repo.write("deployment/local.toml", format!("[status]\nenabled = false\n{layer}"));
+        repo.commit("services");
+        Stack { repo }
+    }
+
+    /// How the services are, by `ps --json`.
+    #[track_caller]
+    pub fn ps(&self) -> serde_json::Value {
+        self.repo.xtask(&["ps", "--json"]).success().json()
+    }
+
+    /// What `ps` says of a service.
+    #[track_caller]
+    pub fn row(&self, service: &str) -> serde_json::Value {
+        let page = self.ps();
+        let rows = page["services"].as_array().cloned().unwrap_or_default();
+        rows.into_iter().find(|row| row["service"] == service).unwrap_or_default()
+    }
+
+    #[track_caller]
+    pub fn pid(&self, service: &str) -> u32 {
+        let row = self.row(service);
+        u32::try_from(row["pid"].as_u64().unwrap_or_else(|| panic!("{row}"))).unwrap()
+    }
+
+    #[track_caller]
+    pub fn state(&self, service: &str) -> String {
+        self.row(service)["state"].as_str().unwrap_or_default().to_owned()
+    }
+
+    #[track_caller]
+    pub fn supervisor(&self) -> u32 {
+        u32::try_from(self.ps()["supervisor"]["pid"].as_u64().unwrap()).unwrap()
+    }
+}
+
+impl Drop for Stack<'_> {
+    fn drop(&mut self) {
+        self.repo.xtask(&["stop", "--timeout", "1ms"]);
+    }
+}
+
+/// Ends a process of this test without asking.
+pub fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+/// A stranger: a process that the toolkit has not started, ended with the test.
+pub struct Stranger(pub Child);
+
+impl Stranger {
+    /// One that is named like a service, and listens.
+    pub fn named(lab: &Lab, name: &str, port: u16) -> Stranger {
+        let path = lab.path(name);
+        let program = std::env::current_exe().unwrap();
+        if !path.exists() {
+            std::os::unix::fs::symlink(program, &path).unwrap();
+        }
+        let mut command = Command::new(&path);
+        command
+            .arg0(name)
+            .args([
+                "--exact",
+                "services_nasty::plays_a_service",
+                "--include-ignored",
+                "--nocapture",
+            ])
+            .env("PLAYS", "well")
+            .env("STRANGER", "1")
+            .env("CUES", lab.path("stranger").as_str())
+            .env("XTASK_PORT", port.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let child = Stranger(command.spawn().unwrap());
+        wait_for("a stranger that listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        child
+    }
+
+    pub fn is_alive(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn fifty_cycles_with_nasty_services_leave_nothing_and_strangers_live() {
+    let lab = Lab::new();
+    let ready = "ready = { tcp = true }\nstop = { timeout = '60ms' }";
+    let layer: String = [
+        ("well", "well"),
+        ("deaf", "deaf"),
+        ("children", "children"),
+        ("daemons", "daemons"),
+        ("flood", "flood"),
+        ("six", "six"),
+    ]
+    .iter()
+    .map(|(name, how)| service(&lab, name, how, port(), ready))
+    .collect();
+    let stack = Stack::new(&lab, &layer);
+    let mut named = Stranger::named(&lab, "well", port());
+    for cycle in 0..50 {
+        stack.repo.xtask(&["start"]).success();
+        let page = stack.ps();
+        for row in page["services"].as_array().unwrap() {
+            assert_eq!(row["state"], "ready", "in cycle {cycle}: {row}");
+        }
+        stack.repo.xtask(&["stop"]).success();
+        assert_eq!(left(&lab), Vec::<String>::new(), "after cycle {cycle}");
+        let sockets = fs::read_dir(lab.path("runtime/xtask")).unwrap().count();
+        assert_eq!(sockets, 0, "after cycle {cycle}");
+    }
+    for row in ["well", "deaf", "children", "daemons", "flood", "six"] {
+        assert_eq!(stack.row(row), serde_json::Value::Null, "nothing is known any more");
+    }
+    assert!(named.is_alive(), "a stranger named like a service lives");
+    stack.repo.xtask(&["stop"]).success().says("nothing was running");
+}
+
+#[test]
+fn a_stranger_on_a_port_is_named_and_lives_until_it_is_taken_over_by_name() {
+    let lab = Lab::new();
+    let taken = port();
+    let layer = service(&lab, "api", "well", taken, "ready = { tcp = true }");
+    let stack = Stack::new(&lab, &layer);
+    let mut stranger = Stranger::named(&lab, "somebody", taken);
+    let pid = stranger.0.id().to_string();
+    stack
+        .repo
+        .xtask(&["start"])
+        .status(1)
+        .says(&format!("port {taken} is taken"))
+        .says(&format!("pid {pid}"))
+        .says("--take-over")
+        .says("nothing was started or ended");
+    assert!(stranger.is_alive());
+    stack.repo.xtask(&["start", "--check-ports"]).status(1).says(&pid);
+    // Another port does as well.
+    let other = port();
+    stack.repo.xtask(&["start", "--port", &format!("api={other}")]).success();
+    assert_eq!(stack.row("api")["port"], other);
+    stack.repo.xtask(&["stop"]).success();
+    assert!(stranger.is_alive());
+    // Only the one that was named is ended.
+    stack.repo.xtask(&["start", "--take-over", &port().to_string()]).status(1);
+    assert!(stranger.is_alive());
+    // It is this test's child, so that somebody must take note of its end.
+    stack.repo.xtask(&["start", "--take-over", &taken.to_string()]).success().says(&pid);
+    assert!(!stranger.is_alive());
+    assert_eq!(stack.row("api")["port"], taken);
+}
