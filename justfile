@@ -39,6 +39,14 @@ promote *ARGS:
 push *ARGS:
     cargo xtask push "$@"
 
+# Start the local services, and wait until they are ready
+start *ARGS:
+    cargo xtask start "$@"
+
+# End the local services, and prove that nothing is left
+stop *ARGS:
+    cargo xtask stop "$@"
+
 # Say whether this checkout is healthy
 validate *ARGS:
     cargo xtask validate "$@"

@@ -69,6 +69,9 @@ fn text(pages: &[Page]) -> String {
             text.push_str(&format!("{gap}layer {}\n", page.layer));
         }
         text.push_str(&table(&shared::lines(page)));
+        if let Some(error) = page.supervisor.as_ref().and_then(|line| line.error.as_ref()) {
+            text.push_str(&format!("the supervisor: {error}\n"));
+        }
         if page.supervisor.is_none() && page.services.iter().any(|row| row.state == "lost") {
             text.push_str(
                 "nobody watches these: their supervisor is gone. `cargo xtask start` takes them over, \

@@ -11,8 +11,6 @@ use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FallocateFlags;
-
 use super::spec::LogLimits;
 use crate::base::files::Disk;
 
@@ -301,8 +299,7 @@ impl Keeper {
         io::copy(&mut reader.take(end - from), &mut copy)?;
         disk.replace(&beside, &piece)?;
         self.start = end;
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        if rustix::fs::fallocate(&source, flags, 0, end).is_err() {
+        if !free(&source, end) {
             // A file system that cannot: it is all in the file, and the piece is one too many.
             disk.remove(&piece)?;
             self.start = start;
@@ -324,6 +321,21 @@ impl Keeper {
         let text: String = marks.map(|(length, time)| format!("{length} {time}\n")).collect();
         disk.write_whole(&self.log.marks_path(), text.as_bytes())
     }
+}
+
+/// Gives the beginning of a file back to the file system, and leaves everything else where it is;
+/// whether it could.
+#[cfg(target_os = "linux")]
+fn free(file: &File, upto: u64) -> bool {
+    use rustix::fs::FallocateFlags;
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    rustix::fs::fallocate(file, flags, 0, upto).is_ok()
+}
+
+/// No other system has a call for it that is at hand.
+#[cfg(not(target_os = "linux"))]
+fn free(_: &File, _: u64) -> bool {
+    false
 }
 
 /// Where what is kept of a flood begins: with a line, and at most so much before the end.

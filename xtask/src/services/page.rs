@@ -28,6 +28,9 @@ pub struct SupervisorLine {
     pub version: String,
     /// The port of the status page.
     pub status_port: Option<u16>,
+    /// What it could not do for itself last: write its record, open the status page.
+    #[serde(default)]
+    pub error: Option<String>,
 }
 
 /// A service.

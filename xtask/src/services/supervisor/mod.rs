@@ -100,7 +100,7 @@ struct Supervisor<'a> {
     serving: Option<(u16, Serving)>,
     tell: Sender<Input>,
     saved: Option<Saved>,
-    complaint: Option<String>,
+    complaints: BTreeMap<&'static str, String>,
     is_ending: Arc<AtomicBool>,
     was_asked: bool,
 }
@@ -142,7 +142,7 @@ pub fn supervise(
         serving: None,
         tell: tell.clone(),
         saved: None,
-        complaint: None,
+        complaints: BTreeMap::new(),
         is_ending: Arc::default(),
         was_asked: false,
     };
@@ -194,15 +194,22 @@ impl Supervisor<'_> {
                 self.look_around();
             }
             self.answer_pending();
-            if let Err(failure) = self.save() {
-                self.complaint = Some(failure.to_string());
-            }
+            let saved = self.save();
+            self.complain("its record", saved);
             let waits_to_be_asked = !self.was_asked && steady() < begun + PATIENCE;
             if self.is_idle() && self.pending.is_empty() && !waits_to_be_asked {
                 break;
             }
         }
         self.leave()
+    }
+
+    /// Keeps in mind what could not be done, and forgets it when it could.
+    fn complain(&mut self, about: &'static str, done: Result<()>) {
+        match done {
+            Ok(()) => drop(self.complaints.remove(about)),
+            Err(failure) => drop(self.complaints.insert(about, failure.to_string())),
+        }
     }
 
     /// Whether nothing runs and nothing is about to.
@@ -439,6 +446,7 @@ impl Supervisor<'_> {
                 pid: std::process::id(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 status_port: self.serving.as_ref().map(|(port, _)| *port),
+                error: self.complaints.values().next().cloned(),
             }),
             services: self.machine.units().values().map(|unit| Row::of(unit, now)).collect(),
         }

@@ -95,10 +95,8 @@ impl Supervisor<'_> {
             });
             Ok((port, endpoint::serve(server, look)?))
         });
-        match opened {
-            Ok(serving) => self.serving = Some(serving),
-            Err(failure) => self.complaint = Some(format!("no status page: {failure}")),
-        }
+        let done = opened.map(|serving| self.serving = Some(serving));
+        self.complain("the status page", done);
     }
 
     /// Looks after the logs in a thread of its own, more often while something is written.
@@ -131,10 +129,9 @@ impl Supervisor<'_> {
             self.act(Event::Stop { names, within: None });
             return;
         }
-        if self.socket.symlink_metadata().is_err()
-            && let Err(failure) = self.listen()
-        {
-            self.complaint = Some(failure.to_string());
+        if self.socket.symlink_metadata().is_err() {
+            let done = self.listen();
+            self.complain("its socket", done);
         }
         let units = self.machine.units().values();
         let limited: Vec<(String, u64, u64)> = units
