@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use crate::testkit::{Lab, Place};
-use crate::wrong_hits::wait_for;
+use crate::wrong_hits::{start, wait_for};
 
 /// A port that nobody uses, and no other test of this run asks for.
 pub fn port() -> u16 {
@@ -329,4 +329,63 @@ fn a_stranger_on_a_port_is_named_and_lives_until_it_is_taken_over_by_name() {
     stack.repo.xtask(&["start", "--take-over", &taken.to_string()]).success().says(&pid);
     assert!(!stranger.is_alive());
     assert_eq!(stack.row("api")["port"], taken);
+}
+
+/// The supervisor that has the lock now, as it wrote itself down there; 0 where nobody has yet.
+fn holder(stack: &Stack<'_>) -> u32 {
+    let path = stack.repo.dir.join(".git/xtask/services/local/supervisor.lock");
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.strip_prefix("pid ").and_then(|pid| pid.parse().ok()).unwrap_or(0)
+}
+
+#[test]
+fn a_supervisor_killed_at_any_moment_leaves_nothing_that_cannot_be_found() {
+    let lab = Lab::new();
+    let ready = "ready = { tcp = true }\nstop = { timeout = '60ms' }";
+    let layer = service(&lab, "deaf", "deaf", port(), ready)
+        + &service(&lab, "daemons", "daemons", port(), ready)
+        + &service(&lab, "api", "well", port(), &format!("{ready}\nneeds = ['deaf']"));
+    let stack = Stack::new(&lab, &layer);
+    let mut before = 0;
+    for moment in 0..40 {
+        let mut command = start(&stack.repo, &["start"]);
+        wait_for("a supervisor", || ![0, before].contains(&holder(&stack)));
+        before = holder(&stack);
+        // Each time a little later: before the first process, between two, after the last.
+        std::thread::sleep(Duration::from_millis(moment));
+        let pid = rustix::process::Pid::from_raw(i32::try_from(before).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        // Whether it was done before that or says that its supervisor is gone.
+        command.wait().unwrap();
+        if moment % 2 == 0 {
+            let ran = stack.repo.xtask(&["start"]);
+            assert_eq!(ran.code, Some(0), "after {moment} ms: {}{}", ran.out, ran.err);
+            for row in stack.ps()["services"].as_array().unwrap() {
+                assert_eq!(row["state"], "ready", "after {moment} ms: {row}");
+            }
+        }
+        stack.repo.xtask(&["stop"]).success();
+        // What has cleared its variables is known by its supervisor alone, which is gone.
+        let left: Vec<String> = left(&lab).into_iter().filter(|who| !is_bare(who)).collect();
+        assert_eq!(left, Vec::<String>::new(), "after {moment} ms");
+        end_bare(&lab);
+        before = holder(&stack);
+    }
+}
+
+fn is_bare(who: &str) -> bool {
+    let pid = who.split(':').next().unwrap();
+    let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    !String::from_utf8_lossy(&environ).contains("XTASK_SERVICE=")
+}
+
+/// Ends those of this lab that have cleared their variables.
+fn end_bare(lab: &Lab) {
+    for who in left(lab).iter().filter(|who| is_bare(who)) {
+        if let Ok(pid) = who.split(':').next().unwrap().parse::<i32>() {
+            let pid = rustix::process::Pid::from_raw(pid).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+        }
+    }
+    wait_for("their end", || left(lab).is_empty());
 }
