@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub use self::services::{Logs, Ps, Restart, Start, Stop, Supervise};
+pub use self::services::{Logs, Ps, Restart, Start, Stop};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -194,9 +194,6 @@ backed up first, and put back where the check fails all the same.")]
     Ps(Ps),
     /// Show the logs of services, merged by time
     Logs(Logs),
-    /// What a service is watched by; started by `start`
-    #[command(hide = true)]
-    Supervise(Supervise),
     /// Play the daily story in a place of its own, and check every outcome
     ///
     /// Two people, each with a clone of one repository, change what all branches share: directly,

@@ -141,7 +141,7 @@ impl Program {
     pub fn run_detached_until_it_says(
         program: &Path,
         folder: &Path,
-        args: &[&str],
+        args: &[&OsStr],
         errors: Stdio,
         longest: Duration,
     ) -> Result<Option<String>> {

@@ -135,13 +135,6 @@ pub struct Logs {
     pub timestamps: bool,
 }
 
-/// `supervise`.
-#[derive(Args)]
-pub struct Supervise {
-    /// The layer
-    pub layer: String,
-}
-
 /// `NAME=N`, with N a port.
 fn named_port(text: &str) -> Result<(String, u16), String> {
     let parts = text.split_once('=').and_then(|(name, port)| Some((name, port.parse().ok()?)));

@@ -92,6 +92,9 @@ fn run(args: Vec<OsString>) -> Exit {
         return hook::run(world, &args[2..]);
     }
     process::without_git_variables(&world.program, &args, &[], has)?;
+    if args.get(1).is_some_and(|word| word == supervise::WORD) {
+        return supervise::run(world, &args[2..]);
+    }
     check_origin(&world)?;
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
@@ -127,7 +130,6 @@ fn run(args: Vec<OsString>) -> Exit {
         Command::Restart(args) => restart::run(&session, &args),
         Command::Ps(args) => ps::run(&session, &args),
         Command::Logs(args) => logs::run(&session, &args),
-        Command::Supervise(args) => supervise::run(&session, &args),
         Command::Demo(args) => demo::run(&session, &args),
         Command::Completions(args) => completions::run(&args),
         Command::Serve(args) => serve::run(&session, &args),

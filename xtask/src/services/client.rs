@@ -1,6 +1,7 @@
 //! How commands reach a stack: through its supervisor, which is started where one is needed; or, for
 //! those that only look, by what was written down, as far as the kernel confirms it.
 
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
@@ -82,7 +83,8 @@ fn start_supervisor(stack: &Stack, world: &World) -> Result<()> {
     let errors = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&path);
     let errors = errors.unable(|| format!("`{}` cannot be written", path.display()))?;
     let program = own_program(world);
-    let args = ["supervise", &stack.layer];
+    let args =
+        [OsStr::new(SUPERVISE), stack.layer.as_ref(), stack.root.as_ref(), stack.folder.as_ref()];
     let said = Program::run_detached_until_it_says(
         &program,
         &stack.root,
@@ -100,6 +102,10 @@ fn start_supervisor(stack: &Stack, world: &World) -> Result<()> {
     }
     Err(error)
 }
+
+/// The word by which this program is asked to supervise: a layer, the root of the worktree, and the
+/// folder of the stack.
+pub const SUPERVISE: &str = "supervise";
 
 /// What a supervisor says once it can be reached.
 pub const READY: &str = "ready";
