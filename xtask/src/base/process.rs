@@ -18,6 +18,16 @@ use super::error::{Context, Error, Result};
 /// Set for everything we start; a hook that sees it does nothing.
 pub const ACTIVE: &str = "ORCHESTRATION_SYNC_ACTIVE";
 
+/// The variables by which a service is known. Who starts a supervisor may be one.
+const OURS: [&str; 6] = [
+    "XTASK_LAYER",
+    "XTASK_PORT",
+    "XTASK_ROOT",
+    "XTASK_SERVICE",
+    "XTASK_STATUS_PORT",
+    "XTASK_SUPERVISOR",
+];
+
 /// How a shell is started to read a line of text, which comes after this.
 pub const SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
@@ -136,16 +146,23 @@ impl Program {
         command.spawn().map_err(|cause| not_started(&self.name, cause))
     }
 
-    /// Starts a program as `run_detached` does, with `errors` for its complaints, and waits for the first
-    /// line that it prints. Nothing where it ends without one or takes longer than `longest`.
+    /// Starts a program as `run_detached` does, with these variables and without those of services, with
+    /// `errors` for its complaints, and waits for the first line that it prints. Nothing where it ends without one or takes longer than `longest`.
     pub fn run_detached_until_it_says(
         program: &Path,
         folder: &Path,
         args: &[&OsStr],
+        variables: &[(&str, &OsStr)],
         errors: Stdio,
         longest: Duration,
     ) -> Result<Option<String>> {
-        let shell = Program::closing_files(folder).args([program]).args(args);
+        let mut shell = Program::closing_files(folder).args([program]).args(args);
+        for name in OURS {
+            shell = shell.without(name);
+        }
+        for (name, value) in variables {
+            shell = shell.variable(name, value);
+        }
         let mut child = shell.start(Stdio::null(), Stdio::piped(), errors)?;
         let Some(pipe) = child.stdout.take() else { return Ok(None) };
         let (tell, said) = std::sync::mpsc::channel();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use super::error::{Context, Result};
 
@@ -62,17 +62,26 @@ impl Interrupts {
     }
 }
 
-/// Hears the signals that ask this process to end, instead of ending: one message each.
+/// Hears the signals that ask this process to end, instead of ending.
 pub fn to_end() -> Result<Receiver<()>> {
+    heard(&[SIGINT, SIGTERM, SIGHUP, SIGQUIT])
+}
+
+/// Hears when children have ended: at least one message for one or more of them.
+pub fn children() -> Result<Receiver<()>> {
+    heard(&[SIGCHLD])
+}
+
+fn heard(signals: &[i32]) -> Result<Receiver<()>> {
     let cannot = || "signals cannot be heard";
     let (mut ours, theirs) = UnixStream::pair().unable(cannot)?;
-    for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
+    for signal in signals.iter().copied() {
         let theirs = theirs.try_clone().unable(cannot)?;
         signal_hook::low_level::pipe::register(signal, theirs).unable(cannot)?;
     }
     let (tell, hear) = channel();
     std::thread::spawn(move || {
-        while let Ok(1..) = ours.read(&mut [0; 16]) {
+        while let Ok(1..) = ours.read(&mut [0; 256]) {
             if tell.send(()).is_err() {
                 return;
             }

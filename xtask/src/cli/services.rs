@@ -17,6 +17,13 @@ command has started is ended again, and the exit code is 1.
 
 Before anything is started, the configuration, the programs and the ports are checked. A port that
 somebody else uses is refused with who it is; nothing is ended for it unless `--take-over` says so.")]
+#[command(after_help = "\
+Examples:
+  cargo xtask start                       all of deployment/local.toml
+  cargo xtask start api                   the API and what it needs
+  cargo xtask start --layer integration   another layer
+  cargo xtask start --port api=8100       the API on another port
+  cargo xtask start --clean --foreground  anew, with the logs, until Ctrl-C (exit code 0)")]
 pub struct Start {
     /// Which; all of the layer where none is named. What they need is started with them
     #[arg(value_name = "SERVICE")]
@@ -31,7 +38,7 @@ pub struct Start {
     #[arg(long, conflicts_with_all = ["verify", "clean", "take_over", "foreground", "dry_run"])]
     pub check_ports: bool,
     /// Only ask the services that run whether they are well, and check the environment
-    #[arg(long, conflicts_with_all = ["clean", "take_over", "foreground", "dry_run"])]
+    #[arg(long, conflicts_with_all = ["clean", "take_over", "foreground", "dry_run", "json"])]
     pub verify: bool,
     /// Another port for a service; `status` stands for the status page
     #[arg(long, value_name = "NAME=N", value_parser = named_port)]
@@ -66,6 +73,10 @@ one that has left its group or session, and killed if it has not after the timeo
 is named, and the exit code is 1. A process that was not started here is never touched.
 
 Without a layer, all that runs in this worktree is ended. Nothing running is no failure.")]
+#[command(after_help = "\
+Examples:
+  cargo xtask stop           everything in this worktree
+  cargo xtask stop api       the API and what cannot do without it")]
 pub struct Stop {
     /// Which; all where none is named
     #[arg(value_name = "SERVICE")]
@@ -114,6 +125,12 @@ pub struct Ps {
 
 /// `logs`.
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask logs -f api            the last 200 lines of the API, and what comes
+  cargo xtask logs --since 10m -t    everybody, ten minutes, with times
+
+Without a layer: the one that runs, or else `local`.")]
 pub struct Logs {
     /// Which; all of the layer where none is named
     #[arg(value_name = "SERVICE")]

@@ -32,7 +32,7 @@ pub(super) fn run(session: &Session, args: &Logs) -> Exit {
     let ends: Vec<u64> = names.iter().map(|name| tail::log(&stack, name).length()).collect();
     let mut lines = Vec::new();
     for (number, (name, end)) in names.iter().zip(&ends).enumerate() {
-        let last = tail::log(&stack, name).last_lines(args.lines, *end);
+        let last = tail::log(&stack, name).last_lines(args.lines, 0, *end);
         let last = last.unable(|| format!("the log of {name} cannot be read"))?;
         lines.extend(last.into_iter().map(|line| (number, line)));
     }

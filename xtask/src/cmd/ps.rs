@@ -9,6 +9,7 @@ use super::stack as shared;
 use super::{DONE, Exit};
 use crate::base::error::{Error, Result};
 use crate::cli::Ps;
+use crate::config::DEFAULT_LAYER;
 use crate::repo::Repo;
 use crate::report;
 use crate::report::services::{redraw, table};
@@ -18,11 +19,12 @@ use crate::services::page::Page;
 /// How often `--watch` draws.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Several stacks, where several layers run in one worktree.
+/// The first stack, and the others, where several layers run in one worktree.
 #[derive(Serialize)]
-struct Several<'a> {
-    schema: &'static str,
-    stacks: &'a [Page],
+struct All<'a> {
+    #[serde(flatten)]
+    first: &'a Page,
+    others: &'a [Page],
 }
 
 pub(super) fn run(session: &Session, args: &Ps) -> Exit {
@@ -33,40 +35,57 @@ pub(super) fn run(session: &Session, args: &Ps) -> Exit {
                 .hint("`cargo xtask ps --json` is for programs"));
         }
         loop {
-            redraw(&text(&pages(session, &repo, args)?))?;
+            redraw(&text(&pages(session, &repo, args)?.0))?;
             std::thread::sleep(EVERY);
         }
     }
-    let pages = pages(session, &repo, args)?;
+    let (pages, unreadable) = pages(session, &repo, args)?;
     if args.json {
-        match &pages[..] {
-            [page] => report::answer_json(page)?,
-            several => report::answer_json(&Several { schema: "xtask.ps/1", stacks: several })?,
-        }
-    } else if pages.is_empty() {
+        let nothing = Page {
+            schema: "xtask.ps/1".to_owned(),
+            layer: args.layer.clone().unwrap_or_else(|| DEFAULT_LAYER.to_owned()),
+            worktree: repo.root().display().to_string(),
+            supervisor: None,
+            services: Vec::new(),
+        };
+        let (first, others) = pages.split_first().unwrap_or((&nothing, &[]));
+        report::answer_json(&All { first, others })?;
+    } else if pages.is_empty() && unreadable.is_none() {
         session.story("nothing runs here; `cargo xtask start` starts the services");
     } else {
         report::answer(&text(&pages))?;
     }
-    Ok(DONE)
+    unreadable.map_or(Ok(DONE), Err)
 }
 
-fn pages(session: &Session, repo: &Repo, args: &Ps) -> Result<Vec<Page>> {
+fn pages(session: &Session, repo: &Repo, args: &Ps) -> Result<(Vec<Page>, Option<Error>)> {
     match &args.layer {
         Some(layer) => {
             let stack = shared::named(repo, layer)?;
-            Ok(client::look(&stack, &session.world)?.into_iter().collect())
+            Ok((client::look(&stack, &session.world)?.into_iter().collect(), None))
         }
-        None => Ok(shared::known(session, repo)?.into_iter().map(|(_, page)| page).collect()),
+        None => {
+            let (known, unreadable) = shared::known(session, repo);
+            let pages = known.into_iter().map(|(_, page)| page);
+            let (mut up, down): (Vec<Page>, Vec<Page>) = pages.partition(shared::is_up);
+            // What is over is only shown where nothing runs.
+            if up.is_empty() {
+                up = down;
+            }
+            up.sort_by_key(|page| page.layer != DEFAULT_LAYER);
+            Ok((up, unreadable))
+        }
     }
 }
 
 fn text(pages: &[Page]) -> String {
     let mut text = String::new();
     for (at, page) in pages.iter().enumerate() {
-        if pages.len() > 1 {
+        let is_up = shared::is_up(page);
+        if pages.len() > 1 || page.layer != DEFAULT_LAYER || !is_up {
             let gap = if at == 0 { "" } else { "\n" };
-            text.push_str(&format!("{gap}layer {}\n", page.layer));
+            let down = if is_up { "" } else { ", which does not run" };
+            text.push_str(&format!("{gap}layer {}{down}\n", page.layer));
         }
         text.push_str(&table(&shared::lines(page)));
         if let Some(error) = page.supervisor.as_ref().and_then(|line| line.error.as_ref()) {

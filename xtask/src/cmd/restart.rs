@@ -10,7 +10,8 @@ use crate::cli::Restart;
 use crate::report;
 use crate::report::services::addresses;
 use crate::services::client;
-use crate::services::control::{self, What};
+use crate::services::control;
+use crate::services::spec::Spec;
 use crate::services::{plan, port_plan};
 
 pub(super) fn run(session: &Session, args: &Restart) -> Exit {
@@ -24,7 +25,17 @@ pub(super) fn run(session: &Session, args: &Restart) -> Exit {
             .hint("`cargo xtask start` starts it")
     })?;
     let names: Vec<String> = match &args.services[..] {
-        [] => running.specs.iter().map(|spec| spec.name.clone()).collect(),
+        [] => {
+            let configured = |name: &String| layer.services.iter().any(|s| s.name == *name);
+            let names = running.specs.iter().map(|spec| spec.name.clone());
+            let (names, gone): (Vec<String>, Vec<String>) = names.partition(configured);
+            for name in gone {
+                report::warn(&format!(
+                    "{name} runs, and is not configured any more; `cargo xtask stop {name}` ends it"
+                ));
+            }
+            names
+        }
         named => named.to_vec(),
     };
     // What is not configured any more cannot be started again.
@@ -38,12 +49,17 @@ pub(super) fn run(session: &Session, args: &Restart) -> Exit {
         .collect();
     let tools = session.tools();
     let mut ports = port_plan::assign(&repo, tools.disk, &layer, &BTreeMap::new(), true)?;
-    for spec in running.specs.iter().filter(|spec| !names.contains(&spec.name)) {
+    // What goes on keeps its port, and what was moved by hand as well.
+    let keeps = |spec: &&Spec| spec.is_moved || !names.contains(&spec.name);
+    for spec in running.specs.iter().filter(keeps) {
         if let Some(port) = spec.port {
             ports.services.insert(spec.name.clone(), port);
         }
     }
-    let specs = plan::specs(&layer, &chosen, &ports.services, repo.root());
+    let mut specs = plan::specs(&layer, &chosen, &ports.services, repo.root());
+    for spec in &mut specs {
+        spec.is_moved = running.specs.iter().any(|now| now.name == spec.name && now.is_moved);
+    }
     let env = shared::environment(session);
     let base = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
     plan::check(&specs, &base, repo.root())?;
@@ -59,16 +75,21 @@ pub(super) fn run(session: &Session, args: &Restart) -> Exit {
     if !obstacles.is_empty() {
         return Err(port_plan::refusal(&obstacles));
     }
-    let mut link = client::connect_or_start(&stack, &session.world)?;
-    link.ask(What::Start(control::Start {
-        specs,
-        again: names.clone(),
-        env,
-        ready_within_ms: u64::try_from(args.timeout.as_millis()).unwrap_or(u64::MAX),
-        without: Vec::new(),
-        status: ports.status,
-    }))?;
-    match shared::follow(session, link, &names)? {
+    let ended = shared::ask_to_start(
+        session,
+        &stack,
+        &names,
+        control::Start {
+            specs,
+            layer: layer.services.iter().map(|service| service.name.clone()).collect(),
+            again: names.clone(),
+            env,
+            ready_within_ms: u64::try_from(args.timeout.as_millis()).unwrap_or(u64::MAX),
+            without: Vec::new(),
+            status: ports.status,
+        },
+    )?;
+    match ended {
         Ended::Done { page, .. } => {
             if args.json {
                 shared::answer_json("xtask.restart/1", &page, &[])?;
@@ -85,7 +106,7 @@ pub(super) fn run(session: &Session, args: &Restart) -> Exit {
             }
             Err(shared::failure(&failures, "the others go on", &page.layer))
         }
-        Ended::Interrupted => {
+        Ended::Unheard | Ended::Interrupted => {
             Err(Error::new(Kind::Interrupted, "interrupted; the supervisor goes on to start them"))
         }
     }

@@ -14,9 +14,12 @@ use crate::repo::Repo;
 use crate::report;
 use crate::report::services::{Board, ServiceLine};
 use crate::services::client;
-use crate::services::control::{Answer, Failure, Link, What};
+use crate::services::control::{Answer, Failure, Link, Start, What};
 use crate::services::page::{Page, Row};
 use crate::services::stack::Stack;
+
+/// How often a start is asked for, where supervisors end meanwhile.
+const ATTEMPTS: usize = 10;
 
 /// How often it is looked whether Ctrl-C was typed.
 const POLL: Duration = Duration::from_millis(100);
@@ -62,22 +65,35 @@ pub(super) fn load(repo: &Repo, name: &str) -> Result<Layer> {
 }
 
 /// The stacks of this worktree of which something is known, with how they are.
-pub(super) fn known(session: &Session, repo: &Repo) -> Result<Vec<(Stack, Page)>> {
+/// One that cannot be looked at does not hide the others; why not is the second answer.
+pub(super) fn known(session: &Session, repo: &Repo) -> (Vec<(Stack, Page)>, Option<Error>) {
     let mut found = Vec::new();
+    let mut unreadable = None;
     for stack in Stack::all(repo) {
-        if let Some(page) = client::look(&stack, &session.world)? {
-            found.push((stack, page));
+        match client::look(&stack, &session.world) {
+            Ok(Some(page)) => found.push((stack, page)),
+            Ok(None) => {}
+            Err(failure) => unreadable = Some(failure),
         }
     }
-    Ok(found)
+    (found, unreadable)
 }
 
-/// The stack that a command without a layer means: the only one that is known, or else the default.
+/// Whether something of a stack runs, watched or not.
+pub(super) fn is_up(page: &Page) -> bool {
+    page.supervisor.is_some() || page.services.iter().any(runs)
+}
+
+/// The stack that a command without a layer means: the only one that runs, or else the default.
 pub(super) fn meant(session: &Session, repo: &Repo, layer: Option<&str>) -> Result<Stack> {
     if let Some(layer) = layer {
         return named(repo, layer);
     }
-    let mut known = known(session, repo)?;
+    let (mut known, unreadable) = known(session, repo);
+    known.retain(|(_, page)| is_up(page));
+    if let Some(failure) = unreadable.filter(|_| known.is_empty()) {
+        return Err(failure);
+    }
     Ok(match known.len() {
         1 => known.remove(0).0,
         _ => Stack::new(repo, DEFAULT_LAYER),
@@ -105,8 +121,9 @@ pub(super) fn check_names(names: &[String], page: &Page) -> Result<()> {
         return Ok(());
     }
     let mut error = Error::usage(format!(
-        "layer `{}` runs no such service; it has {}",
+        "layer `{}` runs no service `{}`; it has {}",
         page.layer,
+        unknown[0],
         known.join(", ")
     ));
     for name in unknown {
@@ -127,6 +144,7 @@ fn line(row: &Row) -> ServiceLine {
         health: row.health.clone(),
         pid: row.pid,
         port: row.port,
+        address: row.address.clone(),
         uptime_ms: row.uptime_ms,
         restarts: row.restarts,
         memory: row.memory,
@@ -145,6 +163,29 @@ pub(super) enum Ended {
     Failed { failures: Vec<Failure>, page: Page },
     /// Ctrl-C was typed.
     Interrupted,
+    /// The supervisor went away before it answered at all.
+    Unheard,
+}
+
+/// Asks for a start, and follows it. A supervisor that is just ending is waited for, and another one asked.
+pub(super) fn ask_to_start(
+    session: &Session,
+    stack: &Stack,
+    names: &[String],
+    start: Start,
+) -> Result<Ended> {
+    for _ in 0..ATTEMPTS {
+        let mut link = client::connect_or_start(stack, &session.world)?;
+        if link.ask(What::Start(start.clone())).is_err() {
+            continue;
+        }
+        match follow(session, link, names)? {
+            Ended::Unheard => {}
+            ended => return Ok(ended),
+        }
+    }
+    Err(Error::unable("the supervisor ends as soon as it is asked")
+        .hint("`cargo xtask ps` says what it has; then try again"))
 }
 
 /// Follows a request to its end. Ctrl-C is heard between answers.
@@ -152,6 +193,8 @@ pub(super) fn follow(session: &Session, mut link: Link, names: &[String]) -> Res
     let mut board = Board::new(session.loudness);
     let tools = session.tools();
     let _held = tools.interrupts.hold_off();
+    let mut is_heard = false;
+    let is_meant = |line: &ServiceLine| names.is_empty() || names.contains(&line.service);
     let ended = loop {
         if tools.interrupts.arrived() {
             break Ended::Interrupted;
@@ -159,8 +202,9 @@ pub(super) fn follow(session: &Session, mut link: Link, names: &[String]) -> Res
         match link.answer(POLL) {
             Ok(None) => board.show(&[]),
             Ok(Some(Answer::Now { page })) => {
+                is_heard = true;
                 let mut lines = lines(&page);
-                lines.retain(|line| names.is_empty() || names.contains(&line.service));
+                lines.retain(is_meant);
                 board.show(&lines);
             }
             Ok(Some(Answer::Done { page, survivors })) => break Ended::Done { page, survivors },
@@ -169,12 +213,20 @@ pub(super) fn follow(session: &Session, mut link: Link, names: &[String]) -> Res
                 board.clear();
                 return Err(Error::unable(why));
             }
+            Err(_) if !is_heard => break Ended::Unheard,
             Err(failure) => {
                 board.clear();
-                return Err(failure);
+                return Err(
+                    failure.hint("`cargo xtask ps` says what runs; the same command goes on")
+                );
             }
         }
     };
+    if let Ended::Done { page, .. } | Ended::Failed { page, .. } = &ended {
+        let mut lines = lines(page);
+        lines.retain(is_meant);
+        board.show(&lines);
+    }
     board.clear();
     Ok(ended)
 }
@@ -300,8 +352,27 @@ pub(super) fn stop(
             if survivors.is_empty() {
                 wait_for_supervisor(stack, &page)?;
             }
-            let stopped = was_up.iter().filter(|name| !is_up(name)).cloned().collect();
+            let stopped: Vec<String> = was_up.iter().filter(|name| !is_up(name)).cloned().collect();
+            let is_meant = |name: &&String| names.is_empty() || names.contains(name);
+            if survivors.is_empty()
+                && let Some(name) = was_up.iter().filter(is_meant).find(is_up)
+            {
+                return Err(Error::no(format!("{name} was started again meanwhile, and runs")));
+            }
             Ok(LayerLine { layer: stack.layer.clone(), stopped, survivors })
+        }
+        Ended::Unheard => {
+            // It ended by itself meanwhile, with all that it had.
+            let left = client::look(stack, &session.world)?;
+            match left.filter(|page| page.services.iter().any(runs)) {
+                Some(_) => Err(Error::unable("the supervisor went away, and services still run")
+                    .hint("the same command once more ends them")),
+                None => Ok(LayerLine {
+                    layer: stack.layer.clone(),
+                    stopped: was_up,
+                    survivors: Vec::new(),
+                }),
+            }
         }
         Ended::Failed { .. } => Err(Error::unable("the supervisor does not know what a stop is")),
         Ended::Interrupted => Err(Error::new(

@@ -1,7 +1,6 @@
 //! `start`: the services of a layer, ready.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -27,7 +26,12 @@ use crate::services::stack::Stack;
 pub(super) fn run(session: &Session, args: &Start) -> Exit {
     let repo = session.repo()?;
     let layer = shared::load(&repo, args.layer.as_deref().unwrap_or(DEFAULT_LAYER))?;
-    let chosen = plan::choose(&layer, &args.services)?;
+    let mut chosen = plan::choose(&layer, &args.services)?;
+    // What is to be done without is not started, unless it was named.
+    chosen.retain(|at| {
+        let name = &layer.services[*at].name;
+        !args.fallback.contains(name) || args.services.contains(name)
+    });
     let stack = Stack::new(&repo, &layer.name);
     if args.verify {
         return verify(session, &stack, &layer);
@@ -42,71 +46,149 @@ pub(super) fn run(session: &Session, args: &Start) -> Exit {
     }
     check_fallback(&layer, &args.fallback)?;
     port_plan::check_names(&layer, &moved)?;
+    stack.make_folder()?;
     let lock = shared::lock(&stack, "start")?;
-    if args.clean {
-        clean(session, &stack)?;
-    }
+    take_over_watch(session, &stack)?;
     let mut running = client::running(&stack, &session.world)?;
-    let is_watched = client::connect(&stack)?.is_some();
-    if running.as_ref().is_some_and(|known| !known.specs.is_empty()) && !is_watched {
-        // They run, and nobody watches them: somebody must, whatever comes of the rest.
-        client::connect_or_start(&stack, &session.world)?;
-        running = client::running(&stack, &session.world)?;
-        session.story("what runs already was taken over from a supervisor that is gone");
-    }
+    check_moved(running.as_ref().filter(|_| !args.clean), &moved)?;
     let mut ports = port_plan::assign(&repo, session.tools().disk, &layer, &moved, true)?;
-    keep_ports(&mut ports, running.as_ref(), &moved);
+    if !args.clean {
+        keep_ports(&mut ports, running.as_ref(), &moved);
+    }
     let root = repo.root().to_path_buf();
-    let specs = plan::specs(&layer, &chosen, &ports.services, &root);
-    let (up, new): (Vec<Spec>, Vec<Spec>) =
-        specs.iter().cloned().partition(|spec| is_running(running.as_ref(), &spec.name));
-    tell_changes(session, &up, running.as_ref());
-    let base: BTreeMap<OsString, OsString> = shared::environment(session)
-        .into_iter()
-        .map(|(name, value)| (name.into(), value.into()))
-        .collect();
+    let mut specs = plan::specs(&layer, &chosen, &ports.services, &root);
+    for spec in &mut specs {
+        let now =
+            running.as_ref().and_then(|known| known.specs.iter().find(|o| o.name == spec.name));
+        spec.is_moved = moved.contains_key(&spec.name) || now.is_some_and(|now| now.is_moved);
+    }
+    let is_new = |spec: &&Spec| args.clean || !is_running(running.as_ref(), &spec.name);
+    let new: Vec<Spec> = specs.iter().filter(is_new).cloned().collect();
+    let env = shared::environment(session);
+    let base = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
     plan::check(&new, &base, &root)?;
-    for port in &args.take_over {
-        match port_plan::take_over(*port, running.as_ref().map(|known| known.token.as_str()))? {
-            Some(who) => session.story(&format!("ended: {who}")),
-            None => session.story(&format!("nobody uses port {port}")),
-        }
+    clear_ports(session, &new, &ports, running.as_ref(), args, client::connect(&stack)?.is_some())?;
+    if args.clean {
+        // Only now that all that can be seen before is seen to be well.
+        clean(session, &stack)?;
+        running = None;
     }
-    let obstacles = look_for_obstacles(&new, &ports, running.as_ref(), is_watched)?;
-    if !obstacles.is_empty() {
-        return Err(port_plan::refusal(&obstacles));
-    }
+    let up: Vec<Spec> = specs.iter().filter(|spec| !new.contains(spec)).cloned().collect();
+    tell_changes(session, &up, running.as_ref());
     let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
-    let mut link = client::connect_or_start(&stack, &session.world)?;
-    link.ask(What::Start(control::Start {
-        specs,
-        again: Vec::new(),
-        env: shared::environment(session),
-        ready_within_ms: u64::try_from(args.timeout.as_millis()).unwrap_or(u64::MAX),
-        without: args.fallback.clone(),
-        status: ports.status,
-    }))?;
-    let ended = shared::follow(session, link, &names)?;
+    let ended = shared::ask_to_start(
+        session,
+        &stack,
+        &names,
+        control::Start {
+            specs,
+            layer: layer.services.iter().map(|service| service.name.clone()).collect(),
+            again: Vec::new(),
+            env,
+            ready_within_ms: u64::try_from(args.timeout.as_millis()).unwrap_or(u64::MAX),
+            without: args.fallback.clone(),
+            status: ports.status,
+        },
+    )?;
     if let Ended::Interrupted = ended {
         // What was started goes with this command; the supervisor sees that the line is closed.
         let new: Vec<String> = new.into_iter().map(|spec| spec.name).collect();
+        if new.is_empty() {
+            return Err(Error::new(Kind::Interrupted, "interrupted; nothing was started"));
+        }
         let survivors = take_back(&stack, new)?;
         let what = "interrupted; what was started was ended again";
         return Err(with_survivors(Error::new(Kind::Interrupted, what), survivors));
     }
     drop(lock);
-    answer(session, &stack, args, ended, up.len())
+    answer(session, &stack, args, ended, &names, up.len())
 }
 
-fn answer(session: &Session, stack: &Stack, args: &Start, ended: Ended, up: usize) -> Exit {
+/// Where services run and nobody watches them, somebody must, whatever comes of the rest.
+fn take_over_watch(session: &Session, stack: &Stack) -> Result<()> {
+    let running = client::running(stack, &session.world)?;
+    let is_up = running.is_some_and(|known| known.specs.iter().any(|spec| !spec.once));
+    if is_up && client::connect(stack)?.is_none() {
+        client::connect_or_start(stack, &session.world)?;
+        session.story("what runs already was taken over from a supervisor that is gone");
+    }
+    Ok(())
+}
+
+/// A service that runs cannot be moved to another port.
+fn check_moved(running: Option<&Running>, moved: &BTreeMap<String, u16>) -> Result<()> {
+    for spec in running.iter().flat_map(|known| &known.specs) {
+        if let (Some(wanted), Some(now)) = (moved.get(&spec.name), spec.port)
+            && *wanted != now
+        {
+            let name = &spec.name;
+            return Err(Error::usage(format!("{name} runs already, on port {now}"))
+                .hint(format!("`cargo xtask stop {name}` ends it; then it can be moved")));
+        }
+    }
+    Ok(())
+}
+
+/// Makes sure that the ports are free: who is in the way and was named by `--take-over` is ended, if
+/// nothing else is in the way.
+fn clear_ports(
+    session: &Session,
+    new: &[Spec],
+    ports: &Ports,
+    running: Option<&Running>,
+    args: &Start,
+    is_watched: bool,
+) -> Result<()> {
+    let token = running.map(|known| known.token.as_str());
+    let mut obstacles = look_for_obstacles(new, ports, running, is_watched)?;
+    // With `--clean`, what runs here makes room by itself.
+    let own = running.iter().flat_map(|known| &known.specs).filter_map(|spec| spec.port);
+    let own: Vec<u16> = own.filter(|_| args.clean).collect();
+    obstacles.retain(|obstacle| !own.contains(&obstacle.port));
+    for port in &args.take_over {
+        let is_wanted =
+            new.iter().any(|spec| spec.port == Some(*port)) || ports.status == Some(*port);
+        if !is_wanted {
+            return Err(Error::usage(format!("`--take-over {port}`: no service wants that port"))
+                .hint("`cargo xtask start --check-ports` lists those that are wanted"));
+        }
+    }
+    let (named, others): (Vec<Obstacle>, Vec<Obstacle>) = obstacles
+        .into_iter()
+        .partition(|obstacle| obstacle.is_stranger && args.take_over.contains(&obstacle.port));
+    if !others.is_empty() {
+        return Err(port_plan::refusal(&others));
+    }
+    for obstacle in named {
+        if let Some(who) = port_plan::take_over(obstacle.port, token)? {
+            session.story(&format!("ended, because of `--take-over`: {who}"));
+        }
+    }
+    Ok(())
+}
+
+fn answer(
+    session: &Session,
+    stack: &Stack,
+    args: &Start,
+    ended: Ended,
+    names: &[String],
+    up: usize,
+) -> Exit {
     match ended {
         Ended::Done { page, .. } => {
             if args.json {
                 shared::answer_json("xtask.start/1", &page, &[])?;
                 return Ok(DONE);
             }
-            let status = page.supervisor.as_ref().and_then(|supervisor| supervisor.status_port);
-            report::answer(&addresses(&shared::lines(&page), status))?;
+            let supervisor = page.supervisor.as_ref();
+            if let Some(error) = supervisor.and_then(|line| line.error.as_ref()) {
+                report::warn(&format!("the supervisor: {error}"));
+            }
+            let status = supervisor.and_then(|line| line.status_port);
+            let mut lines = shared::lines(&page);
+            lines.retain(|line| names.contains(&line.service));
+            report::answer(&addresses(&lines, status))?;
             if up == page.services.len() && session.loudness == Loudness::Verbose {
                 session.story("all of it was running already");
             }
@@ -127,7 +209,7 @@ fn answer(session: &Session, stack: &Stack, args: &Start, ended: Ended, up: usiz
             }
             Err(shared::failure(&failures, left, &page.layer))
         }
-        Ended::Interrupted => Ok(Kind::Interrupted.code()),
+        Ended::Unheard | Ended::Interrupted => Ok(Kind::Interrupted.code()),
     }
 }
 
@@ -286,8 +368,14 @@ fn dry_run(layer: &Layer, chosen: &[usize], ports: &Ports, args: &Start) -> Exit
     }
     let mut text = format!("layer {} ({})\n", layer.name, layer.files.join(", "));
     text.push_str(&format!("would start: {}\n", names.join(", ")));
-    if ports.offset > 0 {
-        text.push_str(&format!("ports here are {} higher\n", ports.offset));
+    let listed: Vec<String> =
+        ports.services.iter().map(|(name, port)| format!("{name} {port}")).collect();
+    if !listed.is_empty() {
+        let offset = match ports.offset {
+            0 => String::new(),
+            offset => format!(" (here {offset} higher than configured)"),
+        };
+        text.push_str(&format!("ports: {}{offset}\n", listed.join(", ")));
     }
     let width = layer.values.iter().map(|value| value.key.chars().count()).max().unwrap_or(0);
     for value in &layer.values {
@@ -374,6 +462,7 @@ fn check_ports(
 
 /// Asks what runs whether it is well, and whether the environment is.
 fn verify(session: &Session, stack: &Stack, layer: &Layer) -> Exit {
+    session.story("services:");
     let answers = client::verify(stack, &session.world)?;
     let mut faults = Vec::new();
     let mut text = String::new();
@@ -394,6 +483,7 @@ fn verify(session: &Session, stack: &Stack, layer: &Layer) -> Exit {
         text.push_str(&format!("{}  {words}\n", service.name));
     }
     report::answer(&text)?;
+    session.story("environment:");
     let code = checks::gates(session, "start --verify", false)?;
     if faults.is_empty() {
         return Ok(code);

@@ -7,6 +7,7 @@ use super::stack as shared;
 use super::{DONE, Exit};
 use crate::base::error::{Error, Kind, Result};
 use crate::cli::Stop;
+use crate::config::nearest;
 use crate::repo::Repo;
 use crate::report;
 use crate::services::client;
@@ -23,12 +24,14 @@ struct StopReport {
 
 pub(super) fn run(session: &Session, args: &Stop) -> Exit {
     let repo = session.repo()?;
-    let stacks = chosen(session, &repo, args)?;
+    let (stacks, unreadable) = chosen(session, &repo, args)?;
     let mut layers = Vec::new();
     for (stack, page) in stacks {
         shared::check_names(&args.services, &page)?;
-        let _lock = shared::lock(&stack, "stop")?;
         layers.push(shared::stop(session, &stack, &args.services, args.timeout)?);
+    }
+    if let Some(failure) = unreadable {
+        return Err(failure);
     }
     let survivors: Vec<&String> = layers.iter().flat_map(|layer| &layer.survivors).collect();
     let ok = survivors.is_empty();
@@ -54,10 +57,19 @@ pub(super) fn run(session: &Session, args: &Stop) -> Exit {
     Ok(DONE)
 }
 
+/// Stacks with how they are, and why another one could not be looked at.
+type Chosen = (Vec<(Stack, Page)>, Option<Error>);
+
 /// The stacks that are meant: the named layer, or all of which something is known.
-fn chosen(session: &Session, repo: &Repo, args: &Stop) -> Result<Vec<(Stack, Page)>> {
+fn chosen(session: &Session, repo: &Repo, args: &Stop) -> Result<Chosen> {
     let Some(layer) = &args.layer else {
-        let mut known = shared::known(session, repo)?;
+        let (mut known, unreadable) = shared::known(session, repo);
+        if !args.services.is_empty() {
+            known.retain(|(_, page)| shared::is_up(page));
+        }
+        if known.is_empty() && !args.services.is_empty() {
+            check_configured(repo, &args.services)?;
+        }
         if !args.services.is_empty() {
             // Those that have what was named; where none has, the first says what it has.
             let has = |page: &Page| {
@@ -69,9 +81,23 @@ fn chosen(session: &Session, repo: &Repo, args: &Stop) -> Result<Vec<(Stack, Pag
             }
             known.truncate(1);
         }
-        return Ok(known);
+        return Ok((known, unreadable));
     };
     let stack = shared::named(repo, layer)?;
     let page = client::look(&stack, &session.world)?;
-    Ok(page.map(|page| (stack, page)).into_iter().collect())
+    Ok((page.map(|page| (stack, page)).into_iter().collect(), None))
+}
+
+/// Refuses names that no layer has.
+fn check_configured(repo: &Repo, names: &[String]) -> Result<()> {
+    let layers = shared::layers(repo).into_iter().filter_map(|name| shared::load(repo, &name).ok());
+    let known: Vec<String> =
+        layers.flat_map(|layer| layer.services).map(|service| service.name).collect();
+    match names.iter().find(|name| !known.contains(name)) {
+        Some(name) => {
+            let near = nearest(name, known.iter().map(String::as_str));
+            Err(Error::usage(format!("no layer has a service `{name}`{near}")))
+        }
+        None => Ok(()),
+    }
 }

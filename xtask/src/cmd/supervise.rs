@@ -29,8 +29,8 @@ pub(super) fn run(mut world: World, args: &[OsString]) -> Exit {
     let stack = Stack { layer, root: PathBuf::from(root), folder: PathBuf::from(folder) };
     // Whoever starts it may be a service of another stack.
     world.env.retain(|name, _| !name.as_encoded_bytes().starts_with(b"XTASK_"));
-    let signals = signals::to_end()?;
-    supervise(&stack, &world, &Disk::real(), signals, || {
+    let (ends, children) = (signals::to_end()?, signals::children()?);
+    supervise(&stack, &world, &Disk::real(), ends, children, || {
         // Who does not hear it any more has gone away.
         drop(report::answer(&format!("{READY}\n")));
     })?;

@@ -23,6 +23,8 @@ pub struct ServiceLine {
     pub pid: Option<u32>,
     /// Its port.
     pub port: Option<u16>,
+    /// Where it is found.
+    pub address: Option<String>,
     /// For how long it has been running.
     pub uptime_ms: Option<u64>,
     /// How often it was started again.
@@ -55,7 +57,7 @@ impl ServiceLine {
         if self.degraded {
             notes.push("degraded".to_owned());
         }
-        notes.extend(self.warnings.iter().map(|what| format!("uses much {what}")));
+        notes.extend(self.warnings.iter().cloned());
         notes.extend(self.error.clone());
         notes.join("; ")
     }
@@ -126,7 +128,7 @@ pub fn table(lines: &[ServiceLine]) -> String {
         text.push('\n');
     };
     let heads: Vec<String> = heads.iter().map(ToString::to_string).collect();
-    row(&heads, Style::new(), if has_notes { "LAST ERROR" } else { "" });
+    row(&heads, Style::new(), if has_notes { "NOTE" } else { "" });
     for (line, cells) in lines.iter().zip(&cells) {
         row(cells, line.style(), &line.notes());
     }
@@ -143,7 +145,7 @@ pub fn addresses(lines: &[ServiceLine], status: Option<u16>) -> String {
         text.push('\n');
     };
     for line in lines {
-        let address = line.port.map_or(String::new(), |port| format!("http://localhost:{port}"));
+        let address = line.address.clone().unwrap_or_default();
         let style = line.style();
         let notes = line.notes();
         let notes = if notes.is_empty() { notes } else { format!("  {DIM}{notes}{DIM:#}") };
@@ -169,6 +171,7 @@ pub struct Board {
     lines: Option<MultiProgress>,
     bars: BTreeMap<String, ProgressBar>,
     last: BTreeMap<String, String>,
+    is_plain: bool,
 }
 
 impl Board {
@@ -177,27 +180,33 @@ impl Board {
     pub fn new(loudness: Loudness) -> Board {
         let is_seen = loudness > Loudness::Quiet && std::io::stderr().is_terminal();
         let lines = is_seen.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
-        Board { loudness, lines, bars: BTreeMap::new(), last: BTreeMap::new() }
+        let choice = anstream::AutoStream::choice(&std::io::stderr());
+        let is_plain = choice == anstream::ColorChoice::Never;
+        Board { loudness, lines, bars: BTreeMap::new(), last: BTreeMap::new(), is_plain }
     }
 
     /// How they are now.
     pub fn show(&mut self, lines: &[ServiceLine]) {
         for line in lines {
+            let tells = ["failed", "blocked", "restarting", "ready"];
             let words = match &line.error {
-                Some(error) if line.state != "starting" => format!("{}: {error}", line.state),
+                Some(error) if tells.contains(&line.state.as_str()) => {
+                    format!("{}: {error}", line.state)
+                }
                 _ => line.state.clone(),
             };
             let before = self.last.insert(line.service.clone(), words.clone());
             if before.as_ref() == Some(&words) {
                 continue;
             }
+            // Where it was when this began is no news, if it was at rest.
+            if before.is_none()
+                && ["stopped", "ready", "done", "failed"].contains(&line.state.as_str())
+            {
+                continue;
+            }
             match &self.lines {
-                None => {
-                    // What does not move from where it was is no news.
-                    if before.is_some() || line.state != "stopped" {
-                        story(self.loudness, &format!("{}: {words}", line.service));
-                    }
-                }
+                None => story(self.loudness, &format!("{}: {words}", line.service)),
                 Some(lines) => {
                     let bar = self.bars.entry(line.service.clone()).or_insert_with(|| {
                         let bar = lines.add(ProgressBar::new_spinner());
@@ -207,8 +216,11 @@ impl Board {
                         bar
                     });
                     let style = line.style();
+                    let is_plain = self.is_plain;
+                    let (bold, style) =
+                        if is_plain { (Style::new(), Style::new()) } else { (BOLD, style) };
                     bar.set_message(format!(
-                        "{BOLD}{}{BOLD:#}  {style}{words}{style:#}",
+                        "{bold}{}{bold:#}  {style}{words}{style:#}",
                         line.service
                     ));
                 }
@@ -285,7 +297,7 @@ mod tests {
         };
         let plain = anstream::adapter::strip_str(&table(&[line, failed])).to_string();
         expect_test::expect![[r#"
-            SERVICE      STATE   HEALTH    PID  PORT  UPTIME  RESTARTS   MEMORY   CPU  LAST ERROR
+            SERVICE      STATE   HEALTH    PID  PORT  UPTIME  RESTARTS   MEMORY   CPU  NOTE
             api          ready   healthy  4711  8000   1m 1s         0  12.0 MB  0.2%
             a-long-name  failed  healthy  4711  8000   1m 1s         0  12.0 MB  0.2%  it ended with code 1
         "#]].assert_eq(&plain);

@@ -19,6 +19,8 @@ pub struct Adopted {
     pub token: String,
     /// The port of the status page.
     pub status: Option<u16>,
+    /// Processes that services have left to the supervisor.
+    pub strays: Vec<Identity>,
     /// The services.
     pub units: Vec<Found>,
 }
@@ -31,16 +33,19 @@ pub struct Found {
     pub is_up: bool,
     /// Whether it was ready.
     pub was_ready: bool,
+    /// Where its log began to be its own.
+    pub log_at: u64,
 }
 
 /// Reads what was written down, and looks what of it is true.
 pub fn find(stack: &Stack, world: &World) -> Result<Adopted> {
     let Some(saved) = read(stack)? else {
-        return Ok(Adopted { token: new_token(stack, world), status: None, units: Vec::new() });
+        let (strays, units) = (Vec::new(), Vec::new());
+        return Ok(Adopted { token: new_token(stack, world), status: None, strays, units });
     };
     let table = Census::default().look()?;
     let units = saved.units.iter().map(|unit| look(unit, &saved.token, &table)).collect();
-    Ok(Adopted { token: saved.token, status: saved.status, units })
+    Ok(Adopted { token: saved.token, status: saved.status, strays: saved.strays, units })
 }
 
 /// What was written down of a stack; nothing where nothing was.
@@ -64,9 +69,9 @@ pub fn process_of(saved: &SavedUnit, token: &str, table: &Table) -> Option<(Iden
         let marked = processes::variables(who.pid, &[MARKER]).and_then(|mut found| found.pop());
         let is_consistent = match marked.flatten() {
             Some(marked) => marked == marker(token, &saved.spec.name, saved.run),
-            // Some programs write their title over their environment. They still lead the session that
-            // they were given.
-            None => leads_a_session(who.pid, table),
+            // Some programs write their title over their environment. Nothing of it is left then, and they
+            // still lead the session that they were given.
+            None => has_no_variables(who.pid) && leads_a_session(who.pid, table),
         };
         is_consistent && processes::is_alive(who)
     });
@@ -82,6 +87,12 @@ pub fn process_of(saved: &SavedUnit, token: &str, table: &Table) -> Option<(Iden
     })
 }
 
+/// Whether nothing can be read of what every process of ours is given.
+fn has_no_variables(pid: u32) -> bool {
+    let given = ["PATH", "HOME", "XTASK_ROOT", "XTASK_LAYER"];
+    processes::variables(pid, &given).is_some_and(|found| found.iter().all(Option::is_none))
+}
+
 /// Whether a process leads a session, where the system tells.
 fn leads_a_session(pid: u32, table: &Table) -> bool {
     let process = table.processes.iter().find(|process| process.pid == pid);
@@ -95,11 +106,13 @@ fn look(saved: &SavedUnit, token: &str, table: &Table) -> Found {
     unit.restarts = saved.restarts;
     unit.is_degraded = saved.is_degraded;
     unit.error.clone_from(&saved.error);
+    // What is done stays done.
+    unit.is_wanted = saved.is_wanted && saved.state == "done";
     if let Some((identity, run)) = process_of(saved, token, table) {
         unit.identity = Some(identity);
         unit.run = run;
         let was_ready = saved.was_ready && run == saved.run;
-        return Found { unit, is_up: true, was_ready };
+        return Found { unit, is_up: true, was_ready, log_at: saved.log_at };
     }
     // Its first process is gone; what it has left behind is ended before it is started again.
     let ours = Ours {
@@ -117,7 +130,7 @@ fn look(saved: &SavedUnit, token: &str, table: &Table) -> Found {
         _ if !unit.survivors.is_empty() => State::Failed,
         _ => State::Down,
     };
-    Found { unit, is_up: false, was_ready: false }
+    Found { unit, is_up: false, was_ready: false, log_at: 0 }
 }
 
 /// A token that no other stack has, and nobody can guess from another one.

@@ -4,19 +4,20 @@
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
+use std::process::Stdio;
 use std::time::Duration;
 
 use super::adopt::{self, process_of};
 use super::control::{Answer, Link, What};
-use super::ending::Census;
+use super::ending::{Census, MARKER, SUPERVISOR};
 use super::launch::{self, Surroundings, own_program};
 use super::logs::Log;
-use super::page::{Page, Row};
+use super::page::{Page, Row, address};
 use super::probe::{self, LogSearch};
 use super::spec::Spec;
 use super::stack::{Saved, SavedUnit, Stack};
 use super::usage::Looker;
-use crate::base::error::{Context, Error, Result};
+use crate::base::error::{Error, Result};
 use crate::base::lock;
 use crate::base::process::Program;
 use crate::base::processes::{self, Handle};
@@ -42,7 +43,19 @@ pub fn connect(stack: &Stack) -> Result<Option<Link>> {
         Found::Whole(supervisor) if processes::is_alive(&supervisor.identity) => {
             Link::connect(&supervisor.socket)
         }
-        _ => Ok(None),
+        Found::Whole(_) | Found::Nothing => Ok(None),
+        Found::Broken(why) => {
+            let holder = std::fs::read_to_string(stack.supervisor_lock()).unwrap_or_default();
+            Err(Error::unable(format!(
+                "what the supervisor of layer `{}` has written down cannot be read: {why}",
+                stack.layer
+            ))
+            .hint("a newer xtask may have written it, which can then look at it and stop it")
+            .hint(format!(
+                "a plain `kill` of the supervisor ends its services ({})",
+                holder.trim()
+            )))
+        }
     }
 }
 
@@ -51,6 +64,10 @@ pub fn connect_or_start(stack: &Stack, world: &World) -> Result<Link> {
     let rounds = MEANWHILE.as_millis() / POLL.as_millis();
     for _ in 0..rounds {
         if let Some(link) = connect(stack)? {
+            return Ok(link);
+        }
+        // On a full disk it could not say where it listens.
+        if let Some(link) = Link::connect(&stack.socket_path(world))? {
             return Ok(link);
         }
         match lock::attempt(&stack.supervisor_lock(), "start")? {
@@ -74,14 +91,14 @@ pub fn connect_or_start(stack: &Stack, world: &World) -> Result<Link> {
 }
 
 fn start_supervisor(stack: &Stack, world: &World) -> Result<()> {
-    std::fs::create_dir_all(&stack.folder)
-        .unable(|| format!("the folder `{}` cannot be made", stack.folder.display()))?;
+    stack.make_folder()?;
     // A name that cannot be had is told here, and not in a log.
     stack.socket(world)?;
     adopt::read(stack)?;
     let path = stack.supervisor_log();
     let errors = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&path);
-    let errors = errors.unable(|| format!("`{}` cannot be written", path.display()))?;
+    // On a full disk it begins without.
+    let errors = errors.map_or_else(|_| Stdio::null(), Stdio::from);
     let program = own_program(world);
     let args =
         [OsStr::new(SUPERVISE), stack.layer.as_ref(), stack.root.as_ref(), stack.folder.as_ref()];
@@ -89,14 +106,25 @@ fn start_supervisor(stack: &Stack, world: &World) -> Result<()> {
         &program,
         &stack.root,
         &args,
-        errors.into(),
+        &[
+            (SUPERVISOR, "1".as_ref()),
+            ("XTASK_ROOT", stack.root.as_os_str()),
+            ("XTASK_LAYER", stack.layer.as_ref()),
+        ],
+        errors,
         BEGINNING,
     )?;
     if said.as_deref() == Some(READY) {
         return Ok(());
     }
     let told = std::fs::read_to_string(&path).unwrap_or_default();
-    let mut error = Error::unable("the supervisor did not begin");
+    let mut error = Error::unable(match said {
+        Some(said) => format!("the supervisor did not begin; it said `{said}`"),
+        None => "the supervisor did not begin".to_owned(),
+    });
+    if told.is_empty() {
+        error = error.hint("it could not say why; is there room on the disk?");
+    }
     for line in told.lines().take(20) {
         error = error.detail(line);
     }
@@ -120,16 +148,13 @@ pub fn wait_until_gone(stack: &Stack, pid: u32) -> bool {
 
 /// How a stack is, without changing anything; nothing where nothing is known of it.
 pub fn look(stack: &Stack, world: &World) -> Result<Option<Page>> {
-    if let Some(mut link) = connect(stack)? {
-        link.ask(What::Show)?;
-        return match link.answer(SHOWING)? {
-            Some(Answer::Now { page }) => Ok(Some(page)),
-            Some(Answer::Refused { why }) => Err(Error::unable(why)),
-            _ => Err(Error::unable(format!(
-                "the supervisor of layer `{}` does not answer",
-                stack.layer
-            ))),
-        };
+    if let Some(link) = connect(stack)? {
+        match ask_for_page(link, stack) {
+            Ok(page) => return Ok(Some(page)),
+            // One that has gone away meanwhile is as good as none.
+            Err(_) if connect(stack)?.is_none() => {}
+            Err(failure) => return Err(failure),
+        }
     }
     let Some(saved) = adopt::read(stack)? else { return Ok(None) };
     let table = Census::default().look()?;
@@ -144,6 +169,20 @@ pub fn look(stack: &Stack, world: &World) -> Result<Option<Page>> {
     };
     Looker::new(&saved.token).fill(&mut page);
     Ok(Some(page))
+}
+
+fn ask_for_page(mut link: Link, stack: &Stack) -> Result<Page> {
+    link.ask(What::Show)?;
+    match link.answer(SHOWING)? {
+        Some(Answer::Now { page }) => Ok(page),
+        Some(Answer::Refused { why }) => Err(Error::unable(why)),
+        _ => {
+            Err(Error::unable(format!("the supervisor of layer `{}` does not answer", stack.layer))
+                .hint(
+                    "it may have been stopped in its tracks (SIGSTOP), or the machine is very busy",
+                ))
+        }
+    }
 }
 
 /// The row of a service that nobody supervises.
@@ -166,6 +205,7 @@ fn row(unit: &SavedUnit, saved: &Saved, table: &super::ending::Table, now: i64) 
         health: "unknown".to_owned(),
         pid: process.map(|(identity, _)| identity.pid),
         port: unit.spec.port,
+        address: address(&unit.spec).filter(|_| is_up),
         uptime_ms: uptime.filter(|_| is_up),
         restarts: unit.restarts,
         memory: None,
@@ -236,15 +276,17 @@ fn ask(
     if probes.is_empty() {
         return Ok("runs; it has no probe".to_owned());
     }
-    let env = launch::variables(spec, &world.env, around, unit.run, unit.is_degraded)
+    let mut env = launch::variables(spec, &world.env, around, unit.run, unit.is_degraded)
         .map_err(|failure| failure.to_string())?;
+    // What this command starts is not the service's, and must not be taken for it.
+    env.remove(OsStr::new(MARKER));
     let log = Log::new(&stack.logs(), &spec.name).path();
     for probe in probes {
         let around = probe::Around {
             folder: &spec.folder,
             env: &env,
             log: &log,
-            search: &LogSearch::from(0),
+            search: &LogSearch::from(unit.log_at),
             is_over: &|| false,
         };
         probe::ask(probe, &around)?;

@@ -56,6 +56,8 @@ pub enum What {
 pub struct Start {
     /// What they are.
     pub specs: Vec<Spec>,
+    /// Every service that the layer has now; what else is known and does not run is forgotten.
+    pub layer: Vec<String>,
     /// Which of those that run are ended first and started again.
     pub again: Vec<String>,
     /// The variables with which they are started, under their own.

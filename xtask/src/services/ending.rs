@@ -1,8 +1,8 @@
 //! Ending what was started, and proving that it is gone.
 //!
 //! What belongs to a service is found anew each time from the kernel's table: its first process as it
-//! was recorded, every process that carries our marker in its environment, their sessions, and all
-//! their descendants. Each is held by a handle that cannot become somebody else's before it is
+//! was recorded, every process that carries our marker in its environment, the sessions that these
+//! lead, and all their descendants. Each is held by a handle that cannot become somebody else's before it is
 //! signalled. What carries another marker, or none and is related to none of them, is a stranger.
 
 use std::collections::{HashMap, HashSet};
@@ -17,6 +17,9 @@ use crate::base::world::steady;
 
 /// The variable by which what was started here is known: `STACK/SERVICE/RUN`.
 pub const MARKER: &str = "XTASK_SERVICE";
+
+/// The variable that every supervisor has.
+pub const SUPERVISOR: &str = "XTASK_SUPERVISOR";
 
 /// How long what was killed may take to go. What sits in a call that cannot be interrupted takes
 /// longer; it is named then.
@@ -108,7 +111,10 @@ fn marker_of(process: &Process) -> Option<String> {
     if process.is_zombie {
         return None;
     }
-    processes::variables(process.pid, &[MARKER])?.pop().flatten()
+    let mut found = processes::variables(process.pid, &[MARKER, SUPERVISOR])?;
+    // The supervisor of a stack that a service has started belongs to that stack.
+    let is_supervisor = found.pop().flatten().is_some();
+    if is_supervisor { Some(SUPERVISOR.to_owned()) } else { found.pop().flatten() }
 }
 
 /// The processes that belong to a service or to a stack. Zombies are gone already.
@@ -118,12 +124,6 @@ pub fn members<'t>(ours: &Ours<'_>, table: &'t Table) -> Vec<&'t Process> {
         Some(service) => format!("{}/{service}/", ours.stack),
         None => format!("{}/", ours.stack),
     };
-    let spared_sessions: HashSet<u32> = table
-        .processes
-        .iter()
-        .filter(|process| ours.spared.contains(&process.pid))
-        .map(|process| process.session)
-        .collect();
     let led = |process: &Process| {
         ours.leaders.iter().any(|leader| {
             leader.pid == process.pid
@@ -161,8 +161,9 @@ pub fn members<'t>(ours: &Ours<'_>, table: &'t Table) -> Vec<&'t Process> {
                 || sessions.contains(&process.session)
             {
                 found.insert(process.pid, process);
-                // A service leads a session of its own. Before it does, it sits in the supervisor's.
-                if process.session != 0 && !spared_sessions.contains(&process.session) {
+                // A session is ours if its leader is. Whoever carries our marker in somebody else's
+                // session, a shell that was given our variables, goes alone.
+                if process.session == process.pid {
                     sessions.insert(process.session);
                 }
             }

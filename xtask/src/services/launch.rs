@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
@@ -24,6 +25,9 @@ pub const WORD: &str = "become-service";
 
 /// What stands for this program in a command line.
 const OURSELVES: &str = "{xtask}";
+
+/// The longest file of variables that is read: 1 MiB.
+const LONGEST_ENV_FILE: u64 = 1 << 20;
 
 /// The port of a service, in its own variables.
 pub const PORT: &str = "XTASK_PORT";
@@ -105,20 +109,23 @@ pub fn read_env_file(file: &EnvFile) -> Result<Vec<(String, String)>> {
     if !open.metadata().is_ok_and(|meta| meta.is_file()) {
         return Err(Error::usage(format!("`{path}` is no file of variables")));
     }
+    let text = std::io::read_to_string(open.take(LONGEST_ENV_FILE)).map_err(|cause| {
+        Error::usage(format!("the file of variables `{path}` cannot be read")).because(cause)
+    })?;
     let mut variables = Vec::new();
-    for line in dotenvy::Iter::new(open) {
+    for line in dotenvy::Iter::new(text.as_bytes()) {
         variables.push(line.map_err(|cause| {
-            // What stands on the line may be a secret.
+            // What stands on the line may be a secret, and is not repeated.
             let why = match cause {
-                dotenvy::Error::LineParse(line, at) => {
-                    let name = line.split('=').next().unwrap_or_default().trim();
-                    let shown = line.contains('=') && at >= name.len();
-                    let name = if shown { name } else { "a line" };
-                    format!("`{name}` cannot be understood after {at} characters")
+                dotenvy::Error::LineParse(wrong, _) => {
+                    let first = wrong.lines().next().unwrap_or_default();
+                    let at =
+                        text.lines().position(|line| !first.is_empty() && line.contains(first));
+                    at.map_or_else(String::new, |at| format!(" in line {}", at + 1))
                 }
-                other => other.to_string(),
+                other => format!(": {other}"),
             };
-            Error::usage(format!("the file of variables `{path}` is malformed: {why}"))
+            Error::usage(format!("the file of variables `{path}` is malformed{why}"))
                 .hint("a line is `NAME=VALUE`; a value with spaces stands in quotes")
         })?);
     }

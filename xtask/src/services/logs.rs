@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::spec::LogLimits;
 use crate::base::files::Disk;
+use crate::base::words::size;
 
 /// How much is read at once.
 const PART: usize = 256 << 10;
@@ -162,6 +163,7 @@ impl Log {
         let mut ends = 0;
         while from > first {
             let start = from.saturating_sub(PART as u64).max(first);
+            let before = ends;
             for (begin, bytes) in self.read(start, from)?.iter().rev() {
                 for (at, _) in bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
                     let next = begin + at as u64 + 1;
@@ -174,16 +176,21 @@ impl Log {
                 }
             }
             from = start;
+            // What is as long as that counts as a line, or a file without any would be read as a whole.
+            ends += usize::from(ends == before);
+            if ends == count {
+                return Ok(from);
+            }
         }
         Ok(first)
     }
 
-    /// The last lines up to a place, each with its time.
-    pub fn last_lines(&self, count: usize, upto: u64) -> io::Result<Vec<Line>> {
+    /// The last lines between two places, each with its time.
+    pub fn last_lines(&self, count: usize, from: u64, upto: u64) -> io::Result<Vec<Line>> {
         if count == 0 {
             return Ok(Vec::new());
         }
-        let from = self.tail(count, upto)?;
+        let from = self.tail(count, upto)?.max(from);
         self.lines(from, upto)
     }
 
@@ -191,7 +198,15 @@ impl Log {
     pub fn lines(&self, from: u64, to: u64) -> io::Result<Vec<Line>> {
         let marks = self.marks();
         let mut lines = Vec::new();
+        let mut expected = from;
         for (mut at, bytes) in self.read(from, to)? {
+            if at > expected && expected > 0 {
+                let at_ms = lines.last().map_or(0, |line: &Line| line.at_ms);
+                lines.push(Line {
+                    at_ms, text: format!("[… {} left out …]", size(at - expected))
+                });
+            }
+            expected = at + bytes.len() as u64;
             for line in bytes.split_inclusive(|byte| *byte == b'\n') {
                 at += line.len() as u64;
                 // The first note that was made when the line was there tells when.
@@ -431,11 +446,11 @@ mod tests {
             keeper.look(&Disk::real()).unwrap();
         }
         let upto = log.length();
-        assert_eq!(texts(&log.last_lines(3, upto).unwrap()), ["line 97", "line 98", "line 99"]);
-        assert!(log.last_lines(0, upto).unwrap().is_empty());
+        assert_eq!(texts(&log.last_lines(3, 0, upto).unwrap()), ["line 97", "line 98", "line 99"]);
+        assert!(log.last_lines(0, 0, upto).unwrap().is_empty());
         if keeper.can_free {
             assert_eq!(log.full_pieces().len(), 2);
-            let all = log.last_lines(1000, upto).unwrap();
+            let all = log.last_lines(1000, 0, upto).unwrap();
             assert!(all.len() < 30 && all.len() > 10, "{}", all.len());
             let longest = log.marks().len();
             assert!(longest < 30, "{longest} times are kept");

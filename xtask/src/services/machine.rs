@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::spec::Spec;
-use super::unit::{Ask, Effect, Exit, Moment, State, Then, Unit};
+use super::unit::{Ask, Effect, Exit, Moment, PROVEN_AFTER, State, Then, Unit};
 use crate::base::processes::Identity;
 
 /// What can happen.
@@ -60,6 +60,14 @@ impl Machine {
         }
     }
 
+    /// Forgets services that are not named and of which nothing runs or is left.
+    pub fn forget_but(&mut self, names: &[String]) {
+        self.units.retain(|name, unit| {
+            let is_there = unit.is_active() || unit.is_wanted && !unit.is_lost();
+            names.contains(name) || is_there || !unit.survivors.is_empty()
+        });
+    }
+
     /// Takes a service in as it is.
     pub fn put(&mut self, unit: Unit) {
         self.units.insert(unit.spec.name.clone(), unit);
@@ -88,7 +96,7 @@ impl Machine {
         let dues = self.units.values().flat_map(|unit| {
             let pause = unit.pause_until.filter(|_| unit.state == State::Pausing);
             let late = unit.ready_by.filter(|_| unit.state == State::Starting);
-            [pause, late, unit.probe_at.map(|(_, at)| at)]
+            [pause, late, unit.proven_at, unit.probe_at.map(|(_, at)| at)]
         });
         dues.flatten().min()
     }
@@ -121,6 +129,12 @@ impl Machine {
                 }
             }
             Event::Stop { names, within } => {
+                for name in &names {
+                    let unit = self.units.get_mut(name).filter(|unit| unit.survivors.is_empty());
+                    if let Some(unit) = unit.filter(|unit| unit.is_lost()) {
+                        (unit.state, unit.error) = (State::Down, None);
+                    }
+                }
                 for name in self.with_dependants(names) {
                     if let Some(unit) = self.units.get_mut(&name) {
                         unit.is_wanted = false;
@@ -148,15 +162,15 @@ impl Machine {
                 unit.identity = Some(identity);
                 unit.started_ms = now.wall_ms;
                 if unit.state == State::Starting && unit.spec.ready.is_none() && !unit.spec.once {
-                    unit.become_ready(now);
+                    unit.proven_at = Some(now.steady + PROVEN_AFTER);
                 }
             }
             Event::NotSpawned { name, run, why } => {
                 let Some(unit) = self.current(&name, run) else { return };
                 unit.identity = None;
-                unit.error = Some(why);
-                unit.probe_at = None;
-                unit.state = if unit.is_wanted { State::Failed } else { State::Down };
+                // Something of it may have begun.
+                let then = unit.after_failure(why, now);
+                unit.end(then, effects);
             }
             Event::Exited { name, run, exit } => {
                 let Some(unit) = self.current(&name, run) else { return };
@@ -212,6 +226,9 @@ impl Machine {
                 unit.pause_until = None;
                 unit.state = State::Waiting;
             }
+            if unit.state == State::Starting && unit.proven_at.is_some_and(|at| at <= now.steady) {
+                unit.become_ready(now);
+            }
             if unit.state == State::Starting && unit.ready_by.is_some_and(|at| at <= now.steady) {
                 let seconds = unit.ready_within.as_secs_f64();
                 let last = unit.error.take().map_or(String::new(), |error| format!(": {error}"));
@@ -252,13 +269,12 @@ impl Machine {
             State::Failed if goes_down && !unit.survivors.is_empty() && unit.bounce => {
                 self.change(name, |unit| unit.end(Then::Again, effects))
             }
-            State::Waiting | State::Blocked | State::Pausing | State::Done if !unit.is_wanted => {
+            State::Waiting | State::Pausing | State::Done if !unit.is_wanted => {
                 self.change(name, |unit| unit.state = State::Down)
             }
-            State::Failed if !unit.is_wanted && unit.survivors.is_empty() => {
-                self.change(name, |unit| unit.state = State::Down)
+            State::Waiting | State::Blocked if unit.is_wanted => {
+                self.try_to_start(name, now, effects)
             }
-            State::Waiting | State::Blocked => self.try_to_start(name, now, effects),
             _ => false,
         }
     }
@@ -326,6 +342,7 @@ mod tests {
             argv: vec!["true".to_owned()],
             folder: "/".into(),
             port: Some(1),
+            is_moved: false,
             env: BTreeMap::new(),
             env_files: Vec::new(),
             needs: needs.iter().map(ToString::to_string).collect(),
@@ -511,6 +528,23 @@ mod tests {
     }
 
     #[test]
+    fn attempts_that_never_get_ready_count_however_long_they_take() {
+        let mut play = Play::new(vec![spec("api", &[])]);
+        play.start(&["api"]);
+        play.ready("api");
+        play.exited("api", Exit::Code(1));
+        for _ in 0..3 {
+            play.ended("api");
+            assert_eq!(play.state("api"), &State::Pausing);
+            play.pass(4_000);
+            play.spawned("api");
+            play.pass(60_000);
+        }
+        play.ended("api");
+        assert_eq!(play.state("api"), &State::Failed);
+    }
+
+    #[test]
     fn half_a_minute_of_health_forgives() {
         let mut play = Play::new(vec![spec("api", &[])]);
         play.start(&["api"]);
@@ -650,6 +684,43 @@ mod tests {
         assert_eq!((play.state("api"), play.error("api")), (&State::Failed, "pid 7 did not end"));
         assert_eq!(play.start(&["api"]), ["end api"]);
         assert_eq!(play.ended("api"), ["spawn api 2"]);
+    }
+
+    #[test]
+    fn one_without_a_probe_must_run_for_a_moment() {
+        let mut sleeper = spec("sleeper", &[]);
+        (sleeper.ready, sleeper.live) = (None, None);
+        let mut play = Play::new(vec![sleeper, spec("api", &["sleeper"])]);
+        play.start(&["sleeper", "api"]);
+        play.spawned("sleeper");
+        assert!(play.pass(199).is_empty());
+        assert_eq!(play.pass(1), ["spawn api 1"]);
+        let mut play = Play::new(vec![play.machine.units()["sleeper"].spec.clone()]);
+        play.start(&["sleeper"]);
+        play.spawned("sleeper");
+        play.exited("sleeper", Exit::Code(127));
+        play.ended("sleeper");
+        assert_eq!(play.state("sleeper"), &State::Failed);
+        assert!(play.pass(1000).is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_started_now_is_ended_whatever_there_is_of_it_and_tried_again() {
+        let mut play = Play::new(vec![spec("api", &[])]);
+        play.start(&["api"]);
+        let not = |run| Event::NotSpawned { name: "api".into(), run, why: "disk full".into() };
+        assert_eq!(play.hear(not(1)), ["end api"]);
+        play.ended("api");
+        assert_eq!((play.state("api"), play.error("api")), (&State::Failed, "disk full"));
+        // One that has been ready is tried again.
+        play.start(&["api"]);
+        play.ready("api");
+        play.exited("api", Exit::Code(1));
+        play.ended("api");
+        play.pass(500);
+        assert_eq!(play.hear(not(3)), ["end api"]);
+        play.ended("api");
+        assert_eq!(play.state("api"), &State::Pausing);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::spec::Spec;
 use super::unit::{State, Then, Unit};
+use crate::base::words::size;
 
 /// A stack and its services.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,8 +40,8 @@ pub struct SupervisorLine {
 pub struct Row {
     /// Its name.
     pub service: String,
-    /// `stopped`, `waiting`, `blocked`, `starting`, `ready`, `stopping`, `restarting`, `done`,
-    /// `failed`; `lost` where it runs and nobody supervises it.
+    /// `stopped`, `waiting`, `blocked`, `starting`, `ready`, `stopping`, `restarting`, `finishing`,
+    /// `done`, `failed`; `lost` where it runs and nobody supervises it.
     pub state: String,
     /// `healthy`, `unhealthy`, `unknown`.
     pub health: String,
@@ -47,6 +49,9 @@ pub struct Row {
     pub pid: Option<u32>,
     /// Its port.
     pub port: Option<u16>,
+    /// Where it is found, while it runs: a URL where it is asked by HTTP.
+    #[serde(default)]
+    pub address: Option<String>,
     /// For how long it has been running.
     pub uptime_ms: Option<u64>,
     /// How often it was started again.
@@ -74,10 +79,30 @@ pub fn word(state: &State) -> &'static str {
         State::Blocked => "blocked",
         State::Starting => "starting",
         State::Ready => "ready",
-        State::Ending(Then::Down | Then::Done | Then::Failed) => "stopping",
+        State::Ending(Then::Done) => "finishing",
+        State::Ending(Then::Down | Then::Failed) => "stopping",
         State::Ending(Then::Again | Then::Pause) | State::Pausing => "restarting",
         State::Done => "done",
         State::Failed => "failed",
+    }
+}
+
+/// Where a service is found.
+#[must_use]
+pub fn address(spec: &Spec) -> Option<String> {
+    let port = spec.port?;
+    let probes = [spec.ready.as_ref(), spec.live.as_ref().map(|live| &live.probe)];
+    let speaks_http = probes.into_iter().flatten().any(|probe| probe.http.is_some());
+    let scheme = if speaks_http { "http://" } else { "" };
+    Some(format!("{scheme}localhost:{port}"))
+}
+
+fn warning(spec: &Spec, what: &str) -> String {
+    let limits = spec.limits;
+    match (what, limits.memory_warn, limits.cpu_warn) {
+        ("memory", Some(limit), _) => format!("memory over {}", size(limit)),
+        ("cpu", _, Some(limit)) => format!("processor time over {limit}%"),
+        _ => what.to_owned(),
     }
 }
 
@@ -98,13 +123,14 @@ impl Row {
             health: health.to_owned(),
             pid: runs.map(|identity| identity.pid),
             port: unit.spec.port,
+            address: address(&unit.spec).filter(|_| runs.is_some()),
             uptime_ms: runs.map(|_| uptime),
             restarts: unit.restarts,
             memory: None,
             cpu: None,
             degraded: unit.is_degraded && unit.is_active(),
             required: unit.spec.required,
-            warnings: unit.warnings.iter().map(ToString::to_string).collect(),
+            warnings: unit.warnings.iter().map(|what| warning(&unit.spec, what)).collect(),
             error: unit.error.clone(),
         }
     }

@@ -31,8 +31,9 @@ pub fn choose(layer: &Layer, names: &[String]) -> Result<Vec<usize>> {
     if !unknown.is_empty() {
         let known: Vec<String> = layer.services.iter().map(|s| s.name.clone()).collect();
         let mut error = Error::usage(format!(
-            "layer `{}` has no such service; it has {}",
+            "layer `{}` has no service `{}`; it has {}",
             layer.name,
+            unknown[0],
             some_of(&known, 20)
         ));
         for name in unknown {
@@ -101,6 +102,7 @@ fn spec(layer: &Layer, service: &Service, ports: &BTreeMap<String, u16>, root: &
         argv: argv(&service.run),
         folder: service.dir.as_ref().map_or_else(|| root.to_path_buf(), on_disk),
         port: own,
+        is_moved: false,
         env: env(&service.env),
         env_files: service.env_files.iter().map(|name| env_file(name, root)).collect(),
         needs: names(&service.needs),
@@ -199,6 +201,12 @@ pub fn check(specs: &[Spec], base: &Env, root: &Path) -> Result<()> {
         return Ok(());
     }
     let mut error = Error::new(kind, "nothing was started: the services cannot run here");
+    if faults.iter().any(|fault| fault.contains("PATH")) {
+        error = error.hint("install what is missing, or take a service out with `enabled = false`");
+    }
+    if faults.iter().any(|fault| fault.contains("file of variables")) {
+        error = error.hint("`env-file = \"?NAME\"` lets the file be missing");
+    }
     for fault in faults {
         error = error.detail(fault);
     }
@@ -224,6 +232,11 @@ fn missing_program(argv: &[String], folder: &Path, env: &Env) -> Option<String> 
     if folders.iter().any(|dir| runs(&folder.join(dir).join(program))) {
         return None;
     }
-    let folders: Vec<String> = folders.iter().map(|dir| dir.display().to_string()).collect();
-    Some(format!("`{program}` is not on PATH ({})", some_of(&folders, 8)))
+    let mut shown: Vec<String> = Vec::new();
+    for folder in folders.iter().map(|dir| dir.display().to_string()) {
+        if !shown.contains(&folder) {
+            shown.push(folder);
+        }
+    }
+    Some(format!("`{program}` is not on PATH ({})", shown.join(", ")))
 }

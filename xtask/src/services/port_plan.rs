@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::ending::MARKER;
+use super::ending::{MARKER, SUPERVISOR};
 use crate::base::error::{Context, Error, Kind, Result};
 use crate::base::files::Disk;
 use crate::base::lock::Lock;
@@ -210,7 +210,7 @@ pub fn obstacles(wanted: &[(String, u16)], token: Option<&str>) -> Result<Vec<Ob
                 let words = format!(
                     "{service} wants port {port}, and ports below 1024 are not for every user; \
                      `--port {service}={}` moves it",
-                    port.saturating_add(8000)
+                    suggestion(port.saturating_add(8000))
                 );
                 (Vec::new(), words, false)
             }
@@ -229,11 +229,10 @@ fn taken(service: &str, port: u16, owners: &[Owner], token: Option<&str>) -> (St
     let who = ports::words(port, owners);
     let processes = owners.iter().filter_map(|owner| owner.process.as_ref());
     for process in processes {
-        let Some([Some(marker), root, layer]) =
-            processes::variables(process.pid, &[MARKER, "XTASK_ROOT", "XTASK_LAYER"])
-                .and_then(|found| <[Option<String>; 3]>::try_from(found).ok())
-        else {
-            continue;
+        let Some((marker, root, layer)) = stack_of(process.pid) else { continue };
+        let Some(marker) = marker else {
+            let stop = format!("`cargo xtask -C {root} stop --layer {layer}` stops it");
+            return (format!("{who}; it is of layer `{layer}` in {root}: {stop}"), false);
         };
         let mut parts = marker.split('/');
         let (stack, name) = (parts.next(), parts.next().unwrap_or_default());
@@ -241,17 +240,45 @@ fn taken(service: &str, port: u16, owners: &[Owner], token: Option<&str>) -> (St
             let stop = format!("`cargo xtask stop {name}` ends it");
             return (format!("{who}; it was left by `{name}` of this stack: {stop}"), false);
         }
-        let (root, layer) = (root.unwrap_or_default(), layer.unwrap_or_default());
         let stop = format!("`cargo xtask -C {root} stop --layer {layer} {name}` stops it");
         return (format!("{who}; it is `{name}` of layer `{layer}` in {root}: {stop}"), false);
     }
-    let moved = port.saturating_add(STEP);
+    let moved = suggestion(port);
     let offer = if owners.iter().any(|owner| owner.process.is_some()) {
         format!("; `--port {service}={moved}` moves {service}, `--take-over {port}` ends the other")
     } else {
         format!("; `--port {service}={moved}` moves {service}")
     };
     (format!("{who}{offer}"), true)
+}
+
+/// A port near by that nobody uses now; not one that another worktree has by its offset.
+fn suggestion(port: u16) -> u16 {
+    let mut near = (1..=40).filter_map(|step| port.checked_add(step * 10 + 1));
+    let is_free = |port: &u16| matches!(ports::look(*port), Ok(Listening::Nobody));
+    near.find(is_free).unwrap_or_else(|| port.saturating_add(1))
+}
+
+/// The stack to which a process belongs: its marker, where it is a service, or else nothing; the root and
+/// the layer. One that has written over its variables is known by the supervisor above it.
+fn stack_of(pid: u32) -> Option<(Option<String>, String, String)> {
+    let mut at = pid;
+    // A service is not far below its supervisor.
+    for _ in 0..16 {
+        let names = [MARKER, SUPERVISOR, "XTASK_ROOT", "XTASK_LAYER"];
+        let found = processes::variables(at, &names)?;
+        if let [marker, supervisor, Some(root), Some(layer)] = &found[..]
+            && (marker.is_some() || supervisor.is_some())
+        {
+            return Some((marker.clone(), root.clone(), layer.clone()));
+        }
+        let parent = processes::one(at)?.parent;
+        if parent <= 1 {
+            return None;
+        }
+        at = parent;
+    }
+    None
 }
 
 /// The failure for these.

@@ -21,6 +21,9 @@ const REPEATED: usize = 120;
 /// How much of a log is read at once.
 const PART: usize = 64 << 10;
 
+/// How much of it one attempt searches; the next goes on from there.
+const MOST_PARTS: usize = 1024;
+
 /// How far the log of a run was searched for the text that says that it is ready.
 #[derive(Clone, Debug)]
 pub struct LogSearch(Arc<Mutex<Search>>);
@@ -46,7 +49,7 @@ impl LogSearch {
             let mut file = File::open(log)?;
             file.seek(SeekFrom::Start(search.at))?;
             let mut part = vec![0; PART];
-            loop {
+            for _ in 0..MOST_PARTS {
                 let count = file.read(&mut part)?;
                 if count == 0 {
                     return Ok(false);
@@ -60,6 +63,7 @@ impl LogSearch {
                 let keep = search.rest.len().min(text.len());
                 search.rest.drain(..search.rest.len() - keep);
             }
+            Ok(false)
         };
         if !search.is_found {
             let found = read(&mut search);
@@ -70,7 +74,7 @@ impl LogSearch {
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len().max(1)).any(|window| window == part)
+    memchr::memmem::find(text, part).is_some()
 }
 
 /// What a command of a probe runs with.

@@ -21,6 +21,9 @@ pub struct Spec {
     pub folder: PathBuf,
     /// The port on which it listens.
     pub port: Option<u16>,
+    /// Whether that port was asked for by name, instead of the one that is configured.
+    #[serde(default)]
+    pub is_moved: bool,
     /// Its variables, over those of the command that started the stack.
     pub env: BTreeMap<String, String>,
     /// Files of variables, which are read at each start.

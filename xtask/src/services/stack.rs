@@ -3,6 +3,7 @@
 //! The lock is the truth about who supervises; the records are only hints, which are believed as far
 //! as the kernel confirms them. They hold numbers and names, never anything that is run on sight.
 
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -40,10 +41,15 @@ pub struct Stack {
 /// What is kept of a stack, so that another supervisor can go on with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Saved {
+    /// The folder of the stack. A copy of it elsewhere is not the stack.
+    pub folder: PathBuf,
     /// By what its processes are known.
     pub token: String,
     /// The port of the status page: nothing where it is off, 0 where any will do.
     pub status: Option<u16>,
+    /// Processes that services have left to the supervisor, and that carry no marker.
+    #[serde(default)]
+    pub strays: Vec<Identity>,
     /// Its services.
     pub units: Vec<SavedUnit>,
 }
@@ -65,6 +71,9 @@ pub struct SavedUnit {
     pub was_ready: bool,
     /// When it was started, by the wall clock.
     pub started_ms: i64,
+    /// Where its log began to be its own.
+    #[serde(default)]
+    pub log_at: u64,
     /// How often it was started again.
     pub restarts: u32,
     /// Whether it runs without something that it needs.
@@ -76,6 +85,8 @@ pub struct SavedUnit {
 /// Who supervises.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Supervisor {
+    /// The folder of the stack.
+    pub folder: PathBuf,
     /// Its process.
     pub identity: Identity,
     /// Its version.
@@ -129,6 +140,33 @@ impl Stack {
         self.folder.join("command.lock")
     }
 
+    /// Whether this folder is a copy of the one in which a record was written, which is still there. One
+    /// that was moved is no copy.
+    fn is_copy_of(&self, written_in: &Path) -> bool {
+        let id = |folder: &Path| {
+            let meta = std::fs::metadata(folder).ok()?;
+            Some((meta.dev(), meta.ino()))
+        };
+        let there = id(written_in);
+        there.is_some() && there != id(&self.folder)
+    }
+
+    /// Makes its folder, which others may not enter: who can open a lock can hold it.
+    pub fn make_folder(&self) -> Result<()> {
+        let cannot = || format!("the folder `{}` cannot be made", self.folder.display());
+        let Some(above) = self.folder.parent() else { return Ok(()) };
+        if let Some(state) = above.parent() {
+            std::fs::create_dir_all(state).unable(cannot)?;
+        }
+        for folder in [above, &self.folder] {
+            let made = std::fs::DirBuilder::new().mode(0o700).create(folder);
+            if made.as_ref().is_err_and(|cause| cause.kind() != io::ErrorKind::AlreadyExists) {
+                return made.unable(cannot);
+            }
+        }
+        Ok(())
+    }
+
     fn saved_path(&self) -> PathBuf {
         self.folder.join("stack")
     }
@@ -140,7 +178,10 @@ impl Stack {
     /// What was kept of it.
     #[must_use]
     pub fn saved(&self) -> Found<Saved> {
-        record::read(&self.saved_path(), SAVED)
+        match record::read::<Saved>(&self.saved_path(), SAVED) {
+            Found::Whole(saved) if self.is_copy_of(&saved.folder) => Found::Nothing,
+            found => found,
+        }
     }
 
     /// Keeps it.
@@ -158,7 +199,10 @@ impl Stack {
     /// Who supervises, as it was written down.
     #[must_use]
     pub fn supervisor(&self) -> Found<Supervisor> {
-        record::read(&self.supervisor_path(), SUPERVISOR)
+        match record::read::<Supervisor>(&self.supervisor_path(), SUPERVISOR) {
+            Found::Whole(supervisor) if self.is_copy_of(&supervisor.folder) => Found::Nothing,
+            found => found,
+        }
     }
 
     /// Writes down who supervises.
@@ -173,8 +217,18 @@ impl Stack {
             .unable(|| format!("`{}` cannot be removed", self.supervisor_path().display()))
     }
 
-    /// Where a supervisor of it listens: a short name in a folder that is this user's alone.
+    /// Where a supervisor of it listens: a short name in a folder that is this user's alone, which is made.
     pub fn socket(&self, world: &World) -> Result<PathBuf> {
+        let socket = self.socket_path(world);
+        if let Some(folder) = socket.parent() {
+            private_folder(folder)?;
+        }
+        Ok(socket)
+    }
+
+    /// The same, without making anything.
+    #[must_use]
+    pub fn socket_path(&self, world: &World) -> PathBuf {
         let name = digest::hex(&digest::of_parts([self.folder.as_os_str().as_encoded_bytes()]));
         let name = format!("{}.sock", &name[..16]);
         let runtime =
@@ -184,11 +238,10 @@ impl Stack {
                 && folder.as_os_str().len() + name.len() < LONGEST_SOCKET
                 && folder.parent().is_some_and(is_ours)
         }) {
-            return private_folder(&folder).map(|()| folder.join(name));
+            return folder.join(name);
         }
         let user = rustix::process::geteuid().as_raw();
-        let folder = PathBuf::from(format!("/tmp/xtask-{user}"));
-        private_folder(&folder).map(|()| folder.join(name))
+        PathBuf::from(format!("/tmp/xtask-{user}")).join(name)
     }
 }
 
@@ -201,7 +254,7 @@ fn is_ours(folder: &Path) -> bool {
 fn private_folder(folder: &Path) -> Result<()> {
     let made = std::fs::DirBuilder::new().mode(0o700).create(folder);
     match made {
-        Err(cause) if cause.kind() != std::io::ErrorKind::AlreadyExists => {
+        Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => {
             return Err(cause)
                 .unable(|| format!("the folder `{}` cannot be made", folder.display()));
         }

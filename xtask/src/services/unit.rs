@@ -19,6 +19,10 @@ const READY_PAUSES_MS: [u64; 4] = [10, 20, 30, 50];
 /// The same for commands, each of which is a process.
 const READY_PAUSES_RUN_MS: [u64; 4] = [20, 50, 100, 250];
 
+/// For how long a service without a probe must run to count as ready: by then a program that cannot be
+/// run at all, or does not like its arguments, has mostly said so.
+pub(super) const PROVEN_AFTER: Duration = Duration::from_millis(200);
+
 /// How many samples over a limit make a warning.
 const SAMPLES: u32 = 3;
 
@@ -152,6 +156,7 @@ pub struct Unit {
     pauses: u32,
     restarted_at: Vec<Duration>,
     pub(super) probe_at: Option<(Ask, Duration)>,
+    pub(super) proven_at: Option<Duration>,
     over: [u32; 2],
 }
 
@@ -184,6 +189,7 @@ impl Unit {
             pauses: 0,
             restarted_at: Vec::new(),
             probe_at: None,
+            proven_at: None,
             over: [0; 2],
         }
     }
@@ -198,6 +204,12 @@ impl Unit {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         matches!(self.state, State::Ready | State::Done)
+    }
+
+    /// Whether nothing more is to come of what it was asked to be.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.is_lost() || self.is_ready() && self.is_wanted && !self.bounce
     }
 
     /// Whether it will not get ready by itself any more.
@@ -220,6 +232,7 @@ impl Unit {
         self.is_degraded = is_degraded;
         self.failing = 0;
         self.attempt = 0;
+        self.proven_at = None;
         self.ready_since = None;
         self.ready_by = Some(now.steady + self.ready_within);
         self.probe_at = self.spec.ready.is_some().then_some((Ask::Ready, now.steady));
@@ -239,6 +252,7 @@ impl Unit {
     pub(super) fn become_ready(&mut self, now: Moment) {
         self.state = State::Ready;
         self.has_been_ready = true;
+        self.proven_at = None;
         self.error = None;
         self.failing = 0;
         self.ready_by = None;
@@ -251,6 +265,7 @@ impl Unit {
         self.state = State::Ending(then);
         self.bounce = false;
         self.probe_at = None;
+        self.proven_at = None;
         self.ready_by = None;
         let timeout = Duration::from_millis(self.spec.stop.timeout_ms);
         effects.push(Effect::End {
@@ -264,6 +279,14 @@ impl Unit {
     /// What comes after the process has ended by itself.
     pub(super) fn after_exit(&mut self, exit: Exit, now: Moment) -> Then {
         self.identity = None;
+        if self.spec.once && exit == Exit::Unseen {
+            self.error = Some(
+                "it ended while nobody watched, and how is not known; `cargo xtask restart` runs it \
+                 again"
+                    .to_owned(),
+            );
+            return Then::Failed;
+        }
         if self.spec.once && exit == Exit::Code(0) {
             self.error = None;
             return Then::Done;
@@ -301,7 +324,10 @@ impl Unit {
             self.restarted_at.clear();
         }
         let within = Duration::from_millis(rule.within_ms);
-        self.restarted_at.retain(|at| now.steady.saturating_sub(*at) <= within);
+        // Attempts that never got ready count however long each has taken.
+        if self.ready_since.is_some() {
+            self.restarted_at.retain(|at| now.steady.saturating_sub(*at) <= within);
+        }
         if self.restarted_at.len() >= rule.max as usize {
             let seconds = within.as_secs();
             let max = rule.max;

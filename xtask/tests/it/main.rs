@@ -34,6 +34,7 @@ mod rules;
 mod services;
 mod services_bad;
 mod services_nasty;
+mod services_review;
 mod table;
 mod validate;
 mod validate_commit;

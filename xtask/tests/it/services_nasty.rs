@@ -323,7 +323,7 @@ fn a_stranger_on_a_port_is_named_and_lives_until_it_is_taken_over_by_name() {
     stack.repo.xtask(&["stop"]).success();
     assert!(stranger.is_alive());
     // Only the one that was named is ended.
-    stack.repo.xtask(&["start", "--take-over", &port().to_string()]).status(1);
+    stack.repo.xtask(&["start", "--take-over", &port().to_string()]).status(2);
     assert!(stranger.is_alive());
     // It is this test's child, so that somebody must take note of its end.
     stack.repo.xtask(&["start", "--take-over", &taken.to_string()]).success().says(&pid);

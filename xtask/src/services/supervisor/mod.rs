@@ -41,6 +41,9 @@ use crate::base::world::{World, steady};
 /// How often it looks around: at what services use, at its folder and its socket.
 const ROUND: Duration = Duration::from_secs(10);
 
+/// How soon after a child has ended: rarely enough for one that forks without end.
+const SOON: Duration = Duration::from_secs(1);
+
 /// How long it waits for the first request of whoever has started it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -55,6 +58,8 @@ enum Input {
     Asked { what: What, reply: Sender<Answer>, is_gone: Arc<AtomicBool> },
     /// The status page asks.
     Look(Sender<Page>),
+    /// A child has ended, which may be one that nobody knows.
+    ChildEnded,
     /// It is to end everything and go.
     End,
 }
@@ -69,8 +74,9 @@ struct Pending {
 
 /// What a command waits for.
 enum Goal {
-    /// That these are ready; `started` are those that were not there before.
-    Ready { names: Vec<String>, started: Vec<String> },
+    /// That these are ready; `started` are those that were not there before, `restarts` how often each had
+    /// been started again.
+    Ready { names: Vec<String>, started: Vec<String>, restarts: BTreeMap<String, u32> },
     /// That these are gone.
     Gone { names: Vec<String>, failures: Option<Vec<Failure>> },
 }
@@ -80,6 +86,7 @@ struct Process {
     /// Ours to reap; nothing where another supervisor has started it.
     child: Option<Child>,
     identity: Identity,
+    log_at: u64,
     search: LogSearch,
 }
 
@@ -91,9 +98,12 @@ struct Supervisor<'a> {
     token: String,
     socket: PathBuf,
     looker: Looker,
-    strays: HashSet<(u32, u64)>,
+    strays: Vec<Identity>,
+    ended: HashSet<(u32, u64)>,
+    commands: Arc<()>,
     running: HashMap<String, Process>,
     envs: HashMap<String, Arc<Env>>,
+    log_starts: HashMap<String, u64>,
     keepers: Arc<Mutex<BTreeMap<String, Keeper>>>,
     pending: Vec<Pending>,
     status: Option<u16>,
@@ -106,12 +116,14 @@ struct Supervisor<'a> {
 }
 
 /// Supervises a stack until nothing of it runs any more. `ready` is called once commands can connect.
-/// Where somebody supervises already, it returns at once.
+/// Where somebody supervises already, it returns at once. `signals` says that it is to end everything,
+/// `children` that a child has ended.
 pub fn supervise(
     stack: &Stack,
     world: &World,
     disk: &Disk<'_>,
     signals: Receiver<()>,
+    children: Receiver<()>,
     ready: impl FnOnce(),
 ) -> Result<()> {
     let who = format!("pid {}", std::process::id());
@@ -131,11 +143,14 @@ pub fn supervise(
         disk,
         machine: Machine::default(),
         looker: Looker::new(&adopted.token),
-        strays: HashSet::new(),
+        strays: adopted.strays,
+        ended: HashSet::new(),
+        commands: Arc::default(),
         token: adopted.token,
         socket,
         running: HashMap::new(),
         envs: HashMap::new(),
+        log_starts: HashMap::new(),
         keepers: Arc::default(),
         pending: Vec::new(),
         status: adopted.status,
@@ -147,14 +162,25 @@ pub fn supervise(
         was_asked: false,
     };
     supervisor.take_over(adopted.units);
-    supervisor.save()?;
     supervisor.listen()?;
     supervisor.keep_logs()?;
     supervisor.open_status_page();
-    supervisor.announce()?;
+    // A full disk keeps nobody from ending what runs. Nothing is started that is not written down.
+    let saved = supervisor.save();
+    supervisor.complain("its record", saved);
+    let announced = supervisor.announce();
+    supervisor.complain("its address", announced);
+    let tell_of_children = tell.clone();
     thread(move || {
         while signals.recv().is_ok() {
             if tell.send(Input::End).is_err() {
+                return;
+            }
+        }
+    })?;
+    thread(move || {
+        while children.recv().is_ok() {
+            if tell_of_children.send(Input::ChildEnded).is_err() {
                 return;
             }
         }
@@ -181,6 +207,7 @@ impl Supervisor<'_> {
                 Ok(Input::Event(event)) => self.act(event),
                 Ok(Input::Asked { what, reply, is_gone }) => self.asked(what, reply, is_gone),
                 Ok(Input::Look(reply)) => drop(reply.send(self.page())),
+                Ok(Input::ChildEnded) => round = round.min(steady() + SOON),
                 Ok(Input::End) => {
                     self.was_asked = true;
                     let names = self.machine.units().keys().cloned().collect();
@@ -193,7 +220,11 @@ impl Supervisor<'_> {
                 round = steady() + ROUND;
                 self.look_around();
             }
+            let waiting = self.pending.len();
             self.answer_pending();
+            if self.pending.len() < waiting {
+                round = round.min(steady() + SOON);
+            }
             let saved = self.save();
             self.complain("its record", saved);
             let waits_to_be_asked = !self.was_asked && steady() < begun + PATIENCE;
@@ -293,10 +324,12 @@ impl Supervisor<'_> {
         });
         match started {
             Ok(started) => {
+                self.log_starts.insert(name.clone(), started.log_at);
                 let identity = started.identity.clone();
                 let process = Process {
                     child: Some(started.child),
                     identity: started.identity,
+                    log_at: started.log_at,
                     search: LogSearch::from(started.log_at),
                 };
                 self.running.insert(name.clone(), process);
@@ -410,7 +443,8 @@ impl Supervisor<'_> {
                 continue;
             }
             let log = self.log(&name);
-            let search = LogSearch::from(0);
+            let log_at = found.log_at;
+            self.log_starts.insert(name.clone(), log_at);
             let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
             keepers.insert(name.clone(), Keeper::new(log, found.unit.spec.log));
             drop(keepers);
@@ -419,7 +453,9 @@ impl Supervisor<'_> {
             match identity {
                 Some(identity) => {
                     let watched = self.watch(&name, run, &identity, false);
-                    self.running.insert(name.clone(), Process { child: None, identity, search });
+                    let search = LogSearch::from(log_at);
+                    let process = Process { child: None, identity, log_at, search };
+                    self.running.insert(name.clone(), process);
                     if watched.is_err() {
                         self.act(Event::Exited { name, run, exit: Exit::Unseen });
                     }
@@ -462,12 +498,18 @@ impl Supervisor<'_> {
             identity: unit.identity.clone(),
             was_ready: unit.state == State::Ready,
             started_ms: unit.started_ms,
+            log_at: self.running.get(&unit.spec.name).map_or(0, |process| process.log_at),
             restarts: unit.restarts,
             is_degraded: unit.is_degraded,
             error: unit.error.clone().filter(|_| unit.state != State::Starting),
         });
-        let saved =
-            Saved { token: self.token.clone(), status: self.status, units: units.collect() };
+        let saved = Saved {
+            folder: self.stack.folder.clone(),
+            token: self.token.clone(),
+            status: self.status,
+            strays: self.strays.clone(),
+            units: units.collect(),
+        };
         // A worktree that was removed is not made again.
         let is_there = self.stack.folder.is_dir();
         if is_there && self.saved.as_ref() != Some(&saved) {

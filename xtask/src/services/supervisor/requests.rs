@@ -1,5 +1,6 @@
 //! What commands ask of the supervisor, and when they are answered.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
@@ -13,6 +14,9 @@ use crate::services::unit::{State, Unit};
 
 /// How many lines of the log of a service that failed are told.
 const LAST_LINES: usize = 20;
+
+/// How much of each.
+const LONGEST_LINE: usize = 400;
 
 impl Supervisor<'_> {
     pub(super) fn asked(&mut self, what: What, reply: Sender<Answer>, is_gone: Arc<AtomicBool>) {
@@ -51,13 +55,18 @@ impl Supervisor<'_> {
             if !is_up {
                 started.push(spec.name.clone());
             }
-            if !is_up || start.again.contains(&spec.name) {
+            // What is ending now begins with what is said now.
+            let is_ending = known.is_some_and(|unit| matches!(unit.state, State::Ending(_)));
+            if !is_up || is_ending || start.again.contains(&spec.name) {
                 self.envs.insert(spec.name.clone(), env.clone());
                 self.machine.know(spec);
             }
         }
+        self.machine.forget_but(&start.layer);
         let ready_within = Duration::from_millis(start.ready_within_ms);
-        let goal = Goal::Ready { names: names.clone(), started };
+        let units = self.machine.units().iter();
+        let restarts = units.map(|(name, unit)| (name.clone(), unit.restarts)).collect();
+        let goal = Goal::Ready { names: names.clone(), started, restarts };
         self.pending.push(Pending { reply, is_gone, goal, told: Vec::new() });
         if !start.again.is_empty() {
             self.act(Event::Restart { names: start.again, ready_within });
@@ -73,8 +82,8 @@ impl Supervisor<'_> {
             let page = self.page();
             let is_gone = pending.is_gone.load(Ordering::SeqCst);
             match &pending.goal {
-                Goal::Ready { names, started } => {
-                    let failures = self.failures(names);
+                Goal::Ready { names, started, restarts } => {
+                    let failures = self.failures(names, restarts);
                     if is_gone || !failures.is_empty() {
                         // What this command has started goes with it; what was there stays.
                         let up = started.iter().filter(|name| !self.is_lost(name)).cloned();
@@ -88,7 +97,10 @@ impl Supervisor<'_> {
                 }
                 Goal::Gone { names, failures } => {
                     let units = self.machine.units();
-                    let is_down = |name: &String| units.get(name).is_none_or(|u| !u.is_active());
+                    // One that is wanted again meanwhile does not go.
+                    let is_down = |name: &String| {
+                        units.get(name).is_none_or(|unit| !unit.is_active() || unit.is_wanted)
+                    };
                     if names.iter().all(is_down) {
                         let survivors = names.iter().filter_map(|name| units.get(name));
                         let mut survivors: Vec<String> =
@@ -127,23 +139,39 @@ impl Supervisor<'_> {
     }
 
     fn is_settled(&self, name: &str) -> bool {
-        self.machine.units().get(name).is_none_or(|unit| unit.is_ready() || unit.is_lost())
+        self.machine.units().get(name).is_none_or(Unit::is_settled)
     }
 
     /// Those of a start that failed and without which it cannot be called done.
-    fn failures(&self, names: &[String]) -> Vec<Failure> {
+    fn failures(&self, names: &[String], restarts: &BTreeMap<String, u32>) -> Vec<Failure> {
         let units = self.machine.units();
-        let lost = names.iter().filter_map(|name| units.get(name)).filter(|unit| unit.is_lost());
+        // One that has been started again since this began, and is still not ready, may go on like that
+        // for ever.
+        let goes_round = |unit: &&Unit| {
+            let before = restarts.get(&unit.spec.name).copied().unwrap_or(unit.restarts);
+            unit.restarts > before && !unit.is_ready() && unit.state != State::Starting
+        };
+        let is_off = |unit: &&Unit| unit.is_lost() || !unit.is_wanted || goes_round(unit);
+        let lost = names.iter().filter_map(|name| units.get(name)).filter(is_off);
         let failures = lost.filter(|unit| !self.is_tolerated(unit, names)).map(|unit| {
             let log = self.log(&unit.spec.name);
-            let lines = match unit.state {
-                State::Failed => log.last_lines(LAST_LINES, log.length()).unwrap_or_default(),
+            let from = self.log_starts.get(&unit.spec.name).copied();
+            let lines = match (&unit.state, from) {
+                (State::Failed | State::Pausing, Some(from)) => {
+                    log.last_lines(LAST_LINES, from, log.length()).unwrap_or_default()
+                }
                 _ => Vec::new(),
             };
             Failure {
                 service: unit.spec.name.clone(),
-                why: unit.error.clone().unwrap_or_else(|| "it failed".to_owned()),
-                lines: lines.into_iter().map(|line| line.text).collect(),
+                why: match &unit.error {
+                    _ if !unit.is_wanted && !unit.is_lost() => {
+                        "it was stopped meanwhile".to_owned()
+                    }
+                    Some(error) => error.clone(),
+                    None => "it failed".to_owned(),
+                },
+                lines: lines.into_iter().map(|line| shortened(&line.text)).collect(),
             }
         });
         failures.collect()
@@ -160,5 +188,13 @@ impl Supervisor<'_> {
                 && needing.all(|other| {
                     other.spec.fallback.as_ref().is_some_and(|rule| rule.when.contains(name))
                 })
+    }
+}
+
+/// A line of a log, as far as anybody reads it in an answer.
+fn shortened(line: &str) -> String {
+    match line.char_indices().nth(LONGEST_LINE) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line.to_owned(),
     }
 }

@@ -14,9 +14,9 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use super::{Input, Supervisor, thread};
 use crate::base::error::{Context, Result};
 use crate::base::files::Disk;
-use crate::base::processes;
+use crate::base::processes::{self, Process};
 use crate::services::control::{self, Answer, What};
-use crate::services::ending::{self, Ours};
+use crate::services::ending::{self, Ours, Table, identity};
 use crate::services::endpoint;
 use crate::services::machine::Event;
 use crate::services::spec::Limits;
@@ -31,10 +31,14 @@ const LOG_LOOK_IDLE: Duration = Duration::from_millis(400);
 const GONE_POLL: Duration = Duration::from_millis(100);
 
 /// How many commands can be connected at once.
-const MOST_LINES: usize = 32;
+const MOST_COMMANDS: usize = 64;
 
 /// How long the status page waits for the loop.
 const PAGE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long the last answers may take to be taken.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+const SHORT: Duration = Duration::from_millis(2);
 
 /// How long strays are given to end: as long as services are by default.
 const STRAY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,18 +52,22 @@ impl Supervisor<'_> {
         let mode = std::fs::Permissions::from_mode(0o600);
         std::fs::set_permissions(&self.socket, mode).unable(cannot)?;
         let (tell, looker) = (self.tell.clone(), self.looker.clone());
-        let lines = Arc::new(());
+        let commands = self.commands.clone();
         thread(move || {
             while let Ok((stream, _)) = listener.accept() {
-                let is_full = Arc::strong_count(&lines) > MOST_LINES;
-                if is_full || !control::is_same_user(&stream) {
+                if !control::is_same_user(&stream) {
                     continue;
                 }
-                let (tell, looker, line) = (tell.clone(), looker.clone(), lines.clone());
-                // One that cannot be served is closed, and says so to whoever waits.
+                if Arc::strong_count(&commands) > MOST_COMMANDS {
+                    let why = "too many commands are connected to the supervisor".to_owned();
+                    let _is_told = control::tell(&stream, &Answer::Refused { why });
+                    continue;
+                }
+                let (tell, looker, command) = (tell.clone(), looker.clone(), commands.clone());
+                // One that cannot be served is closed, which tells whoever waits.
                 drop(thread(move || {
                     serve(&stream, &tell, &looker);
-                    drop(line);
+                    drop(command);
                 }));
             }
         })
@@ -71,6 +79,7 @@ impl Supervisor<'_> {
             return Err(crate::base::error::Error::unable("this process cannot find itself"));
         };
         let announced = Announced {
+            folder: self.stack.folder.clone(),
             identity,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             socket: self.socket.clone(),
@@ -130,8 +139,16 @@ impl Supervisor<'_> {
             return;
         }
         if self.socket.symlink_metadata().is_err() {
-            let done = self.listen();
+            // The folder may have gone with the last login of its user, and have come again with the next.
+            let done = self.stack.socket(self.world).and_then(|socket| {
+                self.socket = socket;
+                self.listen()?;
+                self.announce()
+            });
             self.complain("its socket", done);
+        }
+        if self.status.is_some() && self.serving.is_none() {
+            self.open_status_page();
         }
         let units = self.machine.units().values();
         let limited: Vec<(String, u64, u64)> = units
@@ -147,29 +164,38 @@ impl Supervisor<'_> {
             let (memory, cpu_percent) = (used.memory, used.cpu as u32);
             self.act(Event::Sampled { name, run, memory, cpu_percent });
         }
-        self.reap_strays(&table);
+        self.keep_strays(&table);
     }
 
-    /// Reaps those whom services have left behind, where they have ended. One is taken for such only
-    /// at the second look: whoever starts a process of ours reaps it long before.
-    fn reap_strays(&mut self, table: &ending::Table) {
+    /// Keeps in mind whom services have left to the supervisor, and reaps those of them that have ended.
+    /// One is taken for such only at the second look: whoever starts a process here reaps it before that.
+    fn keep_strays(&mut self, table: &Table) {
         let own: HashSet<u32> = self.running.values().map(|process| process.identity.pid).collect();
         let ours = std::process::id();
-        let ended: HashSet<(u32, u64)> = table
-            .processes
-            .iter()
-            .filter(|process| process.parent == ours && process.is_zombie)
-            .filter(|process| !own.contains(&process.pid))
-            .map(|process| (process.pid, process.started))
-            .collect();
-        for (pid, _) in ended.intersection(&self.strays) {
+        let others = || {
+            let children = table.processes.iter().filter(move |process| process.parent == ours);
+            children.filter(|process| !own.contains(&process.pid))
+        };
+        let is_bare =
+            |process: &&Process| !process.is_zombie && !table.markers.contains_key(&process.pid);
+        // Those that a supervisor before this one had are nobody's children any more.
+        let processes = table.processes.iter();
+        let is_kept = |process: &&Process| {
+            is_bare(process)
+                && (process.parent == ours && !own.contains(&process.pid)
+                    || self.strays.contains(&identity(process, &table.boot)))
+        };
+        self.strays = processes.filter(is_kept).map(|p| identity(p, &table.boot)).collect();
+        let ended = others().filter(|process| process.is_zombie);
+        let ended: HashSet<(u32, u64)> = ended.map(|p| (p.pid, p.started)).collect();
+        for (pid, _) in ended.intersection(&self.ended) {
             let pid = i32::try_from(*pid).ok().and_then(Pid::from_raw);
             if let Some(pid) = pid {
                 // Whether it was one or not, it is no zombie of ours any more.
                 waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok();
             }
         }
-        self.strays = ended;
+        self.ended = ended;
     }
 
     /// Ends whatever else the services of this stack have left behind; what of it remains, in words.
@@ -177,7 +203,7 @@ impl Supervisor<'_> {
         let ours = Ours {
             stack: &self.token,
             service: None,
-            leaders: Vec::new(),
+            leaders: self.strays.clone(),
             spared: vec![std::process::id()],
             heir: Some(std::process::id()),
         };
@@ -195,6 +221,15 @@ impl Supervisor<'_> {
             .units()
             .values()
             .all(|unit| unit.error.is_none() && unit.survivors.is_empty());
+        // Who still waits for an answer gets it.
+        let rounds = LAST_ANSWERS.as_millis() / SHORT.as_millis();
+        for _ in 0..rounds {
+            // One is ours, one is with the thread that listens.
+            if Arc::strong_count(&self.commands) <= 2 {
+                break;
+            }
+            std::thread::sleep(SHORT);
+        }
         self.disk.remove(&self.socket).unable(|| "the socket cannot be removed")?;
         if !self.stack.folder.is_dir() {
             return Ok(());
@@ -234,7 +269,9 @@ fn serve(stream: &UnixStream, tell: &Sender<Input>, looker: &Looker) {
                 if is_last {
                     return;
                 }
-                is_gone.fetch_or(!is_told, Ordering::SeqCst);
+                if !is_told && !is_gone.swap(true, Ordering::SeqCst) {
+                    drop(tell.send(Input::Event(Event::Tick)));
+                }
             }
             Err(RecvTimeoutError::Timeout) => {
                 if control::has_gone(stream) && !is_gone.swap(true, Ordering::SeqCst) {

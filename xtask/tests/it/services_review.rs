@@ -1,0 +1,457 @@
+//! What adversarial readers found in services, each with the test that would have found it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Stdio};
+
+use xtask::base::files::Disk;
+use xtask::base::processes::{self, Identity};
+use xtask::base::record::Found;
+use xtask::services::stack::Stack as Kept;
+
+use crate::services_nasty::{Stack, Stranger, cue, kill, left, port, service};
+use crate::testkit::{Lab, Place};
+use crate::wrong_hits::{start, wait_for};
+
+const READY: &str = "ready = { tcp = true }\nstop = { timeout = '60ms' }";
+
+fn kept(repo: &Place<'_>) -> Kept {
+    let root = repo.dir.as_std_path().canonicalize().unwrap();
+    let folder = root.join(".git/xtask/services/local");
+    Kept { layer: "local".to_owned(), root, folder }
+}
+
+/// A session of somebody's own: a shell, and a bystander that it has started.
+struct Session {
+    shell: Child,
+    bystander: u32,
+}
+
+impl Session {
+    /// Runs a script in a session of its own, where `$B` is the bystander and `$X` the toolkit.
+    fn new(repo: &Place<'_>, script: &str) -> Session {
+        let note = repo.dir.join("bystander");
+        drop(fs::remove_file(&note));
+        let script =
+            format!("sleep 600 & B=$!; echo $B > {note}.new; mv {note}.new {note}\n{script}");
+        let mut command = Command::new("setsid");
+        command.args(["sh", "-c", &script]).current_dir(&repo.dir).envs(repo.environment());
+        command.env("X", env!("CARGO_BIN_EXE_xtask")).env("STRANGER", "1");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let shell = command.spawn().unwrap();
+        wait_for("a bystander", || note.exists());
+        let bystander = fs::read_to_string(&note).unwrap().trim().parse().unwrap();
+        fs::remove_file(&note).unwrap();
+        Session { shell, bystander }
+    }
+
+    fn is_alive(&mut self) -> bool {
+        self.shell.try_wait().unwrap().is_none() && processes::identity(self.bystander).is_some()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if processes::identity(self.bystander).is_some() {
+            kill(self.bystander);
+        }
+        drop(self.shell.kill());
+        drop(self.shell.wait());
+    }
+}
+
+#[test]
+fn who_has_our_variables_in_a_session_of_his_own_does_not_take_it_along() {
+    let lab = Lab::new();
+    let stack = Stack::new(&lab, &service(&lab, "api", "well", port(), READY));
+    stack.repo.xtask(&["start"]).success();
+    // As one does who tries something with the variables of a service.
+    let script = format!(
+        "env $(tr '\\0' '\\n' < /proc/{}/environ | grep ^XTASK_) sleep 601 & wait",
+        stack.pid("api")
+    );
+    let mut session = Session::new(&stack.repo, &script);
+    stack.repo.xtask(&["stop"]).success();
+    assert!(session.is_alive());
+}
+
+#[test]
+fn a_probe_that_verify_runs_is_not_the_service() {
+    let lab = Lab::new();
+    let (begun, go) = (lab.path("begun"), lab.path("go"));
+    let probe = format!("touch {begun}; until test -e {go}; do sleep 0.01; done");
+    let layer = format!(
+        "[service.api]\nrun = 'sleep 600'\nready = {{ run = '{probe}', shell = true, timeout = '60s' }}\n"
+    );
+    let stack = Stack::new(&lab, &layer);
+    fs::write(&go, "").unwrap();
+    stack.repo.xtask(&["start"]).success();
+    fs::remove_file(&go).unwrap();
+    fs::remove_file(&begun).unwrap();
+    let mut session = Session::new(&stack.repo, "$X start --verify; sleep 600");
+    wait_for("the probe", || begun.exists());
+    stack.repo.xtask(&["stop"]).success();
+    assert!(session.is_alive());
+    fs::write(&go, "").unwrap();
+}
+
+#[test]
+fn a_copy_of_a_repository_is_another_one() {
+    let lab = Lab::new();
+    let first = port();
+    let stack = Stack::new(&lab, &service(&lab, "api", "well", first, READY));
+    stack.repo.xtask(&["start"]).success();
+    let pid = stack.pid("api");
+    let copy = Stack { repo: stack.repo.at("../copy") };
+    let copied =
+        Command::new("cp").args(["-r", stack.repo.dir.as_str(), copy.repo.dir.as_str()]).status();
+    assert!(copied.unwrap().success());
+    copy.repo.xtask(&["ps"]).success().says("nothing runs here");
+    copy.repo.xtask(&["stop"]).success().says("nothing was running");
+    copy.repo.xtask(&["start"]).status(1).says(stack.repo.dir.as_str()).says("stop --layer local");
+    copy.repo.xtask(&["start", "--port", &format!("api={}", port())]).success();
+    copy.repo.xtask(&["stop"]).success();
+    assert_eq!(stack.pid("api"), pid);
+    stack.repo.xtask(&["stop"]).success();
+    assert_eq!(left(&lab), Vec::<String>::new());
+}
+
+#[test]
+fn a_record_that_names_the_leader_of_a_foreign_session_is_not_believed() {
+    let lab = Lab::new();
+    let stack = Stack::new(&lab, &service(&lab, "api", "well", port(), READY));
+    stack.repo.xtask(&["start"]).success();
+    let Found::Whole(mut saved) = kept(&stack.repo).saved() else { panic!("no record") };
+    stack.repo.xtask(&["stop"]).success();
+    let mut session = Session::new(&stack.repo, "wait");
+    let leader = processes::identity(session.shell.id()).unwrap();
+    let other: Identity = processes::identity(session.bystander).unwrap();
+    for who in [leader, other] {
+        saved.units[0].identity = Some(who);
+        saved.units[0].state = "ready".to_owned();
+        kept(&stack.repo).save(&Disk::real(), &saved).unwrap();
+        assert_eq!(stack.state("api"), "stopped");
+        stack.repo.xtask(&["stop"]).success();
+        assert!(session.is_alive());
+    }
+}
+
+#[test]
+fn nobody_takes_over_a_port_of_another_stack() {
+    let lab = Lab::new();
+    let (shared, status) = (port(), port());
+    let stack = Stack::new(&lab, &service(&lab, "api", "well", shared, READY));
+    let file = stack.repo.read("deployment/local.toml");
+    let file = file.replace("enabled = false", &format!("port = {status}"));
+    stack.repo.write("deployment/local.toml", &file);
+    stack.repo.xtask(&["start"]).success();
+    let (pid, supervisor) = (stack.pid("api"), stack.supervisor());
+    let other = lab.repo_named("other", &[]);
+    other.write("deployment/local.toml", &file);
+    other.commit("services");
+    let other = Stack { repo: other };
+    let (wanted, page) = (shared.to_string(), status.to_string());
+    other
+        .repo
+        .xtask(&["start", "--take-over", &wanted, "--take-over", &page])
+        .status(1)
+        .says("it is `api` of layer `local`")
+        .says("it is of layer `local`")
+        .says(&format!("-C {}", stack.repo.dir));
+    assert_eq!((stack.pid("api"), stack.supervisor()), (pid, supervisor));
+}
+
+#[test]
+fn taking_over_happens_only_when_nothing_else_is_in_the_way() {
+    let lab = Lab::new();
+    let (one, two) = (port(), port());
+    let layer = service(&lab, "a", "well", one, READY) + &service(&lab, "b", "well", two, READY);
+    let stack = Stack::new(&lab, &layer);
+    let mut first = Stranger::named(&lab, "first", one);
+    let mut second = Stranger::named(&lab, "second", two);
+    let (one, two) = (one.to_string(), two.to_string());
+    stack
+        .repo
+        .xtask(&["start", "--take-over", &one])
+        .status(1)
+        .says("nothing was started or ended");
+    assert!(first.is_alive() && second.is_alive());
+    stack.repo.xtask(&["start", "--take-over", &one, "--take-over", &two]).success();
+    assert!(!first.is_alive() && !second.is_alive());
+}
+
+#[test]
+fn a_stack_that_a_service_starts_is_not_the_services() {
+    let lab = Lab::new();
+    let inner = lab.repo_named("inner", &[]);
+    let layer = service(&lab, "in", "well", port(), READY);
+    inner.write("deployment/local.toml", format!("[status]\nenabled = false\n{layer}"));
+    inner.commit("services");
+    let inner = Stack { repo: inner };
+    let program = env!("CARGO_BIN_EXE_xtask");
+    let layer = format!(
+        "[service.out]\nshell = true\nready = {{ log = 'up' }}\n\
+         run = 'cd {} && {program} start && echo up && exec sleep 600'\n",
+        inner.repo.dir
+    );
+    let stack = Stack::new(&lab, &layer);
+    stack.repo.xtask(&["start"]).success();
+    let (pid, supervisor) = (inner.pid("in"), inner.supervisor());
+    stack.repo.xtask(&["stop"]).success();
+    assert_eq!((inner.pid("in"), inner.supervisor()), (pid, supervisor));
+}
+
+#[test]
+fn an_interrupted_start_that_has_started_nothing_ends_nothing() {
+    let lab = Lab::new();
+    let slow = "ready = { tcp = true }\nrestart = { backoff = '60s..60s' }";
+    let layer =
+        service(&lab, "a", "well", port(), READY) + &service(&lab, "b", "well", port(), slow);
+    let stack = Stack::new(&lab, &layer);
+    stack.repo.xtask(&["start"]).success();
+    cue(&lab, "b", "crash", true);
+    wait_for("a pause", || stack.state("b") == "restarting" && stack.row("b")["pid"].is_null());
+    let mut command = start(&stack.repo, &["start"]);
+    let lock = stack.repo.dir.join(".git/xtask/services/local/command.lock");
+    let holds = format!("pid {}", command.id());
+    wait_for("it to begin", || fs::read_to_string(&lock).unwrap().contains(&holds));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let pid = rustix::process::Pid::from_child(&command);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(command.wait().unwrap().code(), Some(130));
+    assert_eq!(stack.state("a"), "ready");
+}
+
+#[test]
+fn a_plain_kill_of_the_supervisor_ends_everything() {
+    let lab = Lab::new();
+    let layer =
+        service(&lab, "a", "daemons", port(), READY) + &service(&lab, "b", "deaf", port(), READY);
+    let stack = Stack::new(&lab, &layer);
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::HUP] {
+        stack.repo.xtask(&["start"]).success();
+        let pid =
+            rustix::process::Pid::from_raw(i32::try_from(stack.supervisor()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+        wait_for("nothing of it", || left(&lab).is_empty());
+        stack.repo.xtask(&["ps"]).success().says("nothing runs here");
+    }
+}
+
+#[test]
+fn a_runtime_folder_that_goes_and_comes_again_keeps_nobody_out() {
+    let lab = Lab::new();
+    let stack = Stack::new(&lab, &service(&lab, "api", "well", port(), READY));
+    stack.repo.xtask(&["start"]).success();
+    fs::remove_dir_all(lab.path("runtime")).unwrap();
+    fs::create_dir(lab.path("runtime")).unwrap();
+    wait_for("the supervisor to listen again", || {
+        stack.repo.xtask(&["ps", "--json"]).out.contains("\"ready\"")
+    });
+    stack.repo.xtask(&["stop"]).success();
+    assert_eq!(left(&lab), Vec::<String>::new());
+}
+
+#[test]
+fn a_stop_during_a_start_ends_the_start() {
+    let lab = Lab::new();
+    let stack = Stack::new(&lab, &service(&lab, "api", "late", port(), READY));
+    let command = start_with_output(&stack.repo, &["start", "--timeout", "500s"]);
+    wait_for("it to begin", || stack.state("api") == "starting");
+    stack.repo.xtask(&["stop"]).success().says("stopped: api");
+    let output = command.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("it was stopped meanwhile"), "{told}");
+    assert_eq!(left(&lab), Vec::<String>::new());
+}
+
+fn start_with_output(repo: &Place<'_>, args: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(args).current_dir(&repo.dir).envs(repo.environment());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn a_restart_that_must_wait_for_an_end_is_one() {
+    let lab = Lab::new();
+    let deaf = "ready = { tcp = true }\nneeds = ['a']\nstop = { timeout = '1500ms' }";
+    let layer =
+        service(&lab, "a", "well", port(), READY) + &service(&lab, "web", "deaf", port(), deaf);
+    let stack = Stack::new(&lab, &layer);
+    stack.repo.xtask(&["start"]).success();
+    let pid = stack.pid("a");
+    let mut stop = start(&stack.repo, &["stop", "web"]);
+    wait_for("it to begin", || stack.state("web") == "stopping");
+    stack.repo.xtask(&["restart", "a"]).success();
+    assert_ne!(stack.pid("a"), pid);
+    assert!(stop.wait().unwrap().success());
+}
+
+#[test]
+fn what_stood_in_the_log_of_an_earlier_run_makes_nobody_ready() {
+    let lab = Lab::new();
+    let go = lab.path("go");
+    let layer = format!(
+        "[service.a]\nshell = true\nready = {{ log = 'READY' }}\n\
+         run = 'until test -e {go}; do sleep 0.01; done; echo READY; exec sleep 600'\n"
+    );
+    let stack = Stack::new(&lab, &layer);
+    fs::write(&go, "").unwrap();
+    stack.repo.xtask(&["start"]).success();
+    fs::remove_file(&go).unwrap();
+    let mut restart = start(&stack.repo, &["restart", "--timeout", "500s"]);
+    wait_for("it to begin", || stack.state("a") == "starting");
+    kill(stack.supervisor());
+    restart.wait().unwrap();
+    let mut command = start(&stack.repo, &["start", "--timeout", "500s"]);
+    wait_for("a supervisor", || !stack.ps()["supervisor"].is_null());
+    for _ in 0..20 {
+        assert_eq!(stack.state("a"), "starting");
+    }
+    fs::write(&go, "").unwrap();
+    assert!(command.wait().unwrap().success());
+    assert_eq!(stack.state("a"), "ready");
+}
+
+#[test]
+fn without_a_probe_it_must_at_least_run() {
+    let lab = Lab::new();
+    let stack = Stack::new(&lab, "[service.a]\nrun = './bad.sh'\n[service.b]\nrun = 'true'\n");
+    stack.repo.write_executable("bad.sh", "#!/no/such/interpreter\n");
+    stack.repo.xtask(&["start", "a"]).status(1).says("code 127");
+    stack.repo.xtask(&["start", "b"]).status(1).says("code 0 before it was ready");
+}
+
+#[test]
+fn the_reason_arrives_however_long_the_last_lines_are() {
+    let lab = Lab::new();
+    let layer = "[service.a]\nshell = true\nready = { tcp = 1 }\n\
+                 run = 'head -c 3000000 /dev/zero | tr \"\\0\" x; exit 3'\n";
+    let stack = Stack::new(&lab, layer);
+    for _ in 0..5 {
+        stack.repo.xtask(&["start"]).status(1).says("it ended with code 3 before it was ready");
+    }
+}
+
+#[test]
+fn a_service_that_is_not_configured_any_more_is_forgotten_once_it_is_stopped() {
+    let lab = Lab::new();
+    let (api, gone) =
+        (service(&lab, "api", "well", port(), READY), service(&lab, "gone", "well", port(), READY));
+    let stack = Stack::new(&lab, &format!("{api}{gone}"));
+    stack.repo.xtask(&["start"]).success();
+    stack.repo.write("deployment/local.toml", format!("[status]\nenabled = false\n{api}"));
+    stack.repo.xtask(&["restart"]).success().says("gone runs, and is not configured any more");
+    stack.repo.xtask(&["stop", "gone"]).success();
+    stack.repo.xtask(&["start"]).success().never_says("gone");
+    assert!(stack.row("gone").is_null());
+}
+
+#[test]
+fn a_layer_that_cannot_be_read_does_not_hide_the_others() {
+    let lab = Lab::new();
+    let stack = Stack::new(&lab, &service(&lab, "api", "well", port(), READY));
+    stack.repo.xtask(&["start"]).success();
+    stack.repo.write(".git/xtask/services/old/stack", "junk");
+    stack.repo.xtask(&["ps"]).status(3).says("ready").says("services/old");
+    stack.repo.xtask(&["stop"]).status(3).says("services/old");
+    assert_eq!(left(&lab), Vec::<String>::new(), "the one that can be read was ended");
+}
+
+#[test]
+fn a_record_of_another_supervisor_is_told_with_the_way_out() {
+    let lab = Lab::new();
+    let stack = Stack::new(&lab, &service(&lab, "api", "well", port(), READY));
+    stack.repo.xtask(&["start"]).success();
+    let supervisor = stack.supervisor();
+    let path = stack.repo.dir.join(".git/xtask/services/local/supervisor");
+    let record = fs::read_to_string(&path).unwrap();
+    fs::write(&path, record.replacen("/1", "/2", 1)).unwrap();
+    for command in ["ps", "stop", "start"] {
+        stack
+            .repo
+            .xtask(&[command])
+            .status(3)
+            .says("xtask.supervisor/2")
+            .says(&format!("pid {supervisor}"));
+    }
+    fs::write(&path, record).unwrap();
+    assert_eq!(stack.state("api"), "ready");
+}
+
+#[test]
+fn others_can_hold_none_of_our_locks() {
+    let lab = Lab::new();
+    let stack = Stack::new(&lab, &service(&lab, "api", "well", port(), READY));
+    stack.repo.xtask(&["start"]).success();
+    let mode =
+        |path: &str| fs::metadata(stack.repo.dir.join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(".git/xtask/services"), 0o700);
+    assert_eq!(mode(".git/xtask/services/local"), 0o700);
+}
+
+#[test]
+fn what_runs_is_not_moved_and_what_is_ending_begins_as_configured_now() {
+    let lab = Lab::new();
+    let deaf = "ready = { tcp = true }\nstop = { timeout = '1500ms' }";
+    let stack = Stack::new(&lab, &service(&lab, "api", "deaf", port(), deaf));
+    stack.repo.xtask(&["start"]).success();
+    let moved = format!("api={}", port());
+    stack.repo.xtask(&["start", "--port", &moved]).status(2).says("api runs already");
+    let mut stop = start(&stack.repo, &["stop"]);
+    wait_for("it to begin", || stack.state("api") == "stopping");
+    let file = stack.repo.read("deployment/local.toml");
+    stack.repo.write("deployment/local.toml", file.replacen("PLAYS = ", "NEW = '1', PLAYS = ", 1));
+    stack.repo.xtask(&["start"]).success();
+    stop.wait().unwrap();
+    let environ = fs::read(format!("/proc/{}/environ", stack.pid("api"))).unwrap();
+    assert!(String::from_utf8_lossy(&environ).contains("NEW=1"));
+}
+
+#[test]
+fn clean_looks_before_it_ends_anything() {
+    let lab = Lab::new();
+    let layer = service(&lab, "api", "well", port(), READY);
+    let stack = Stack::new(&lab, &layer);
+    stack.repo.xtask(&["start"]).success();
+    let pid = stack.pid("api");
+    stack.repo.write(
+        "deployment/local.toml",
+        format!("[status]\nenabled = false\n{layer}[service.x]\nrun = 'no-such-program'\n"),
+    );
+    stack.repo.xtask(&["start", "--clean"]).status(3).says("nothing was started");
+    assert_eq!(stack.pid("api"), pid);
+    stack.repo.xtask(&["logs", "api"]).success().says("listening");
+    stack.repo.xtask(&["stop", "nope"]).status(2);
+    stack.repo.xtask(&["stop"]).success();
+    stack.repo.xtask(&["stop", "nope"]).status(2).says("no layer has a service `nope`");
+}
+
+#[test]
+fn who_hides_from_everything_but_the_supervisor_goes_with_the_last_service() {
+    let lab = Lab::new();
+    let pid_file = lab.path("hidden");
+    let layer = format!(
+        "[service.a]\nshell = true\nready = {{ log = 'up' }}\n\
+         run = '''env -i PATH=\"$PATH\" setsid sh -c 'echo $$ > {pid_file}; exec sleep 600' & \
+         until test -s {pid_file}; do sleep 0.01; done; echo up; exec sleep 600'''\n"
+    );
+    let stack = Stack::new(&lab, &layer);
+    let hidden = || fs::read_to_string(&pid_file).unwrap().trim().parse::<u32>().unwrap();
+    stack.repo.xtask(&["start"]).success();
+    assert!(processes::identity(hidden()).is_some());
+    stack.repo.xtask(&["stop"]).success();
+    assert!(processes::identity(hidden()).is_none());
+    // Also after its supervisor has died, once that has written it down.
+    fs::remove_file(&pid_file).unwrap();
+    stack.repo.xtask(&["start"]).success();
+    let parent = |pid: u32| processes::one(pid).unwrap().parent;
+    let service = stack.pid("a");
+    kill(service);
+    wait_for("a restart", || stack.row("a")["restarts"] == 1 && stack.state("a") == "ready");
+    let orphan = hidden();
+    assert_ne!(parent(orphan), 1, "it is somebody's child");
+    stack.repo.xtask(&["stop"]).success();
+    assert!(processes::identity(orphan).is_none());
+}
