@@ -31,9 +31,13 @@ mod requests;
 mod reverse_sync;
 mod review;
 mod rules;
+#[cfg(target_os = "linux")]
 mod services;
+#[cfg(target_os = "linux")]
 mod services_bad;
+#[cfg(target_os = "linux")]
 mod services_nasty;
+#[cfg(target_os = "linux")]
 mod services_review;
 mod table;
 mod validate;
