@@ -38,7 +38,7 @@ use crate::base::ports;
 use crate::base::processes::{Handle, Identity};
 use crate::base::world::{World, steady};
 
-/// How often it looks around: at what services use, at its folder and its socket.
+/// How often it looks at its folder and its socket.
 const ROUND: Duration = Duration::from_secs(10);
 
 /// How soon after a child has ended: rarely enough for one that forks without end.
@@ -101,6 +101,7 @@ struct Supervisor<'a> {
     strays: Vec<Identity>,
     ended: HashSet<(u32, u64)>,
     commands: Arc<()>,
+    table_due: Duration,
     running: HashMap<String, Process>,
     envs: HashMap<String, Arc<Env>>,
     log_starts: HashMap<String, u64>,
@@ -146,6 +147,7 @@ pub fn supervise(
         strays: adopted.strays,
         ended: HashSet::new(),
         commands: Arc::default(),
+        table_due: Duration::ZERO,
         token: adopted.token,
         socket,
         running: HashMap::new(),
@@ -207,7 +209,10 @@ impl Supervisor<'_> {
                 Ok(Input::Event(event)) => self.act(event),
                 Ok(Input::Asked { what, reply, is_gone }) => self.asked(what, reply, is_gone),
                 Ok(Input::Look(reply)) => drop(reply.send(self.page())),
-                Ok(Input::ChildEnded) => round = round.min(steady() + SOON),
+                Ok(Input::ChildEnded) => {
+                    round = round.min(steady() + SOON);
+                    self.table_due = Duration::ZERO;
+                }
                 Ok(Input::End) => {
                     self.was_asked = true;
                     let names = self.machine.units().keys().cloned().collect();
@@ -224,6 +229,7 @@ impl Supervisor<'_> {
             self.answer_pending();
             if self.pending.len() < waiting {
                 round = round.min(steady() + SOON);
+                self.table_due = Duration::ZERO;
             }
             let saved = self.save();
             self.complain("its record", saved);

@@ -15,6 +15,7 @@ use super::{Input, Supervisor, thread};
 use crate::base::error::{Context, Result};
 use crate::base::files::Disk;
 use crate::base::processes::{self, Process};
+use crate::base::world::steady;
 use crate::services::control::{self, Answer, What};
 use crate::services::ending::{self, Ours, Table, identity};
 use crate::services::endpoint;
@@ -22,6 +23,9 @@ use crate::services::machine::Event;
 use crate::services::spec::Limits;
 use crate::services::stack::Supervisor as Announced;
 use crate::services::usage::Looker;
+
+/// How often the kernel's table is read, for what services use and for those they have left behind.
+const TABLE: Duration = Duration::from_secs(30);
 
 /// How often the logs are looked at while something is written, and the least often otherwise.
 const LOG_LOOK: Duration = Duration::from_millis(50);
@@ -150,6 +154,11 @@ impl Supervisor<'_> {
         if self.status.is_some() && self.serving.is_none() {
             self.open_status_page();
         }
+        // The kernel's table is read less often: that is what a supervisor at rest spends its time on.
+        if steady() < self.table_due {
+            return;
+        }
+        self.table_due = steady() + TABLE;
         let units = self.machine.units().values();
         let limited: Vec<(String, u64, u64)> = units
             .filter(|unit| unit.spec.limits != Limits::default() && unit.identity.is_some())
