@@ -44,8 +44,8 @@ pub(super) fn run(session: &Session, args: &Logs) -> Exit {
     // Lines of one service stay in their order: the sort keeps that of equals.
     lines.sort_by_key(|(_, line)| line.at_ms);
     let over = lines.len().saturating_sub(args.lines);
-    tail::print(&names, args.timestamps, &lines[over..])?;
-    if args.follow {
+    let is_read = tail::print(&names, args.timestamps, &lines[over..])?;
+    if args.follow && is_read {
         tail::follow_from(&stack, &names, ends, args.timestamps, &|| false)?;
     }
     Ok(DONE)

@@ -27,7 +27,9 @@ pub(super) fn run(session: &Session, args: &Restart) -> Exit {
     let names: Vec<String> = match &args.services[..] {
         [] => {
             let configured = |name: &String| layer.services.iter().any(|s| s.name == *name);
-            let names = running.specs.iter().map(|spec| spec.name.clone());
+            // What has done its work is not done again unless it is named.
+            let names = running.specs.iter().filter(|spec| !spec.once);
+            let names = names.map(|spec| spec.name.clone());
             let (names, gone): (Vec<String>, Vec<String>) = names.partition(configured);
             for name in gone {
                 report::warn(&format!(
@@ -71,7 +73,19 @@ pub(super) fn run(session: &Session, args: &Restart) -> Exit {
         })
         .filter_map(|spec| Some((spec.name.clone(), spec.port?)))
         .collect();
-    let obstacles = port_plan::obstacles(&wanted, Some(&running.token))?;
+    let mut obstacles = port_plan::obstacles(&wanted, Some(&running.token))?;
+    // What is started again makes room for the others.
+    let ends = |port: u16| {
+        let ended = running.specs.iter().filter(|spec| names.contains(&spec.name));
+        ended.into_iter().any(|spec| spec.port == Some(port))
+    };
+    obstacles.retain(|obstacle| !ends(obstacle.port));
+    for obstacle in &mut obstacles {
+        // A restart moves nothing and takes nothing over.
+        if let Some((who, _)) = obstacle.words.split_once("; `--port") {
+            obstacle.words = who.to_owned();
+        }
+    }
     if !obstacles.is_empty() {
         return Err(port_plan::refusal(&obstacles));
     }
@@ -100,14 +114,18 @@ pub(super) fn run(session: &Session, args: &Restart) -> Exit {
             }
             Ok(DONE)
         }
-        Ended::Failed { failures, page } => {
+        Ended::Failed { failures, page, survivors } => {
             if args.json {
                 shared::answer_json("xtask.restart/1", &page, &failures)?;
             }
-            Err(shared::failure(&failures, "the others go on", &page.layer))
+            let error = shared::failure(&failures, "the others go on", &page.layer);
+            Err(survivors
+                .into_iter()
+                .fold(error, |error, who| error.detail(format!("{who} did not end"))))
         }
         Ended::Unheard | Ended::Interrupted => {
-            Err(Error::new(Kind::Interrupted, "interrupted; the supervisor goes on to start them"))
+            Err(Error::new(Kind::Interrupted, "interrupted; what ran before is started again")
+                .hint("`cargo xtask ps` says how it goes on"))
         }
     }
 }

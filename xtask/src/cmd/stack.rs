@@ -160,7 +160,7 @@ pub(super) enum Ended {
     /// It was done; what did not end is named.
     Done { page: Page, survivors: Vec<String> },
     /// Services failed.
-    Failed { failures: Vec<Failure>, page: Page },
+    Failed { failures: Vec<Failure>, page: Page, survivors: Vec<String> },
     /// Ctrl-C was typed.
     Interrupted,
     /// The supervisor went away before it answered at all.
@@ -208,7 +208,9 @@ pub(super) fn follow(session: &Session, mut link: Link, names: &[String]) -> Res
                 board.show(&lines);
             }
             Ok(Some(Answer::Done { page, survivors })) => break Ended::Done { page, survivors },
-            Ok(Some(Answer::Failed { failures, page })) => break Ended::Failed { failures, page },
+            Ok(Some(Answer::Failed { failures, page, survivors })) => {
+                break Ended::Failed { failures, page, survivors };
+            }
             Ok(Some(Answer::Refused { why })) => {
                 board.clear();
                 return Err(Error::unable(why));
@@ -316,10 +318,10 @@ fn runs(row: &Row) -> bool {
 }
 
 /// Waits for the supervisor to be gone as well, where nothing runs any more.
-pub(super) fn wait_for_supervisor(stack: &Stack, page: &Page) -> Result<()> {
+pub(super) fn wait_for_supervisor(page: &Page) -> Result<()> {
     let supervisor = page.supervisor.as_ref().filter(|_| !page.services.iter().any(runs));
     match supervisor {
-        Some(line) if !client::wait_until_gone(stack, line.pid) => Err(Error::unable(format!(
+        Some(line) if !client::wait_until_gone(line.pid) => Err(Error::unable(format!(
             "the services are gone, but their supervisor (pid {}) is not",
             line.pid
         ))),
@@ -350,7 +352,7 @@ pub(super) fn stop(
             let is_up =
                 |name: &&String| page.services.iter().any(|row| row.service == **name && runs(row));
             if survivors.is_empty() {
-                wait_for_supervisor(stack, &page)?;
+                wait_for_supervisor(&page)?;
             }
             let stopped: Vec<String> = was_up.iter().filter(|name| !is_up(name)).cloned().collect();
             let is_meant = |name: &&String| names.is_empty() || names.contains(name);

@@ -110,7 +110,10 @@ fn take_over_watch(session: &Session, stack: &Stack) -> Result<()> {
     let is_up = running.is_some_and(|known| known.specs.iter().any(|spec| !spec.once));
     if is_up && client::connect(stack)?.is_none() {
         client::connect_or_start(stack, &session.world)?;
-        session.story("what runs already was taken over from a supervisor that is gone");
+        session.story(
+            "what runs already was taken over from a supervisor that is gone; what is started again from \
+             now on has the variables of this shell",
+        );
     }
     Ok(())
 }
@@ -197,8 +200,8 @@ fn answer(
             }
             Ok(DONE)
         }
-        Ended::Failed { failures, page } => {
-            shared::wait_for_supervisor(stack, &page)?;
+        Ended::Failed { failures, page, survivors } => {
+            let gone = shared::wait_for_supervisor(&page);
             let left = if up == 0 {
                 "what was started was ended again"
             } else {
@@ -207,7 +210,13 @@ fn answer(
             if args.json {
                 shared::answer_json("xtask.start/1", &page, &failures)?;
             }
-            Err(shared::failure(&failures, left, &page.layer))
+            let left = if survivors.is_empty() { left } else { "and not all of it is gone again" };
+            let mut error =
+                with_survivors(shared::failure(&failures, left, &page.layer), survivors);
+            if let Err(failure) = gone {
+                error = error.detail(failure.to_string());
+            }
+            Err(error)
         }
         Ended::Unheard | Ended::Interrupted => Ok(Kind::Interrupted.code()),
     }
@@ -219,7 +228,9 @@ fn stay(session: &Session, stack: &Stack, page: &Page) -> Exit {
     let tools = session.tools();
     let _held = tools.interrupts.hold_off();
     let is_up = || client::connect(stack).is_ok_and(|link| link.is_some());
-    tail::follow(stack, &names, true, false, &|| tools.interrupts.arrived() || !is_up())?;
+    // Whether the logs can be shown or not, what was started is ended.
+    let shown =
+        tail::follow(stack, &names, true, false, &|| tools.interrupts.arrived() || !is_up());
     if !is_up() {
         return Err(
             Error::no("no service runs any more").hint("`cargo xtask ps` says what became of them")
@@ -227,6 +238,7 @@ fn stay(session: &Session, stack: &Stack, page: &Page) -> Exit {
     }
     session.story("ending the services");
     let survivors = take_back(stack, Vec::new())?;
+    shown?;
     if survivors.is_empty() {
         Ok(DONE)
     } else {
@@ -242,7 +254,7 @@ fn take_back(stack: &Stack, names: Vec<String>) -> Result<Vec<String>> {
         match link.answer(Duration::from_secs(1))? {
             Some(control::Answer::Done { survivors, page }) => {
                 if survivors.is_empty() {
-                    shared::wait_for_supervisor(stack, &page)?;
+                    shared::wait_for_supervisor(&page)?;
                 }
                 return Ok(survivors);
             }

@@ -53,16 +53,16 @@ pub(super) fn follow_from(
             lines.extend(new.into_iter().map(|line| (number, line)));
         }
         lines.sort_by_key(|(_, line)| line.at_ms);
-        print(names, timestamps, &lines)?;
-        if is_last {
+        let is_read = print(names, timestamps, &lines)?;
+        if is_last || !is_read {
             return Ok(());
         }
         std::thread::sleep(POLL);
     }
 }
 
-/// Prints lines, each with the number of its service.
-pub(super) fn print(names: &[String], timestamps: bool, lines: &[(usize, Line)]) -> Result<()> {
+/// Prints lines, each with the number of its service; whether somebody still reads.
+pub(super) fn print(names: &[String], timestamps: bool, lines: &[(usize, Line)]) -> Result<bool> {
     let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let width = if names.len() > 1 { longest } else { 0 };
     let mut text = String::new();
@@ -70,5 +70,5 @@ pub(super) fn print(names: &[String], timestamps: bool, lines: &[(usize, Line)])
         let time = timestamps.then(|| rfc3339_ms(line.at_ms));
         text.push_str(&log_line(&names[*number], *number, width, time.as_deref(), &line.text));
     }
-    if text.is_empty() { Ok(()) } else { report::answer(&text) }
+    if text.is_empty() { Ok(true) } else { report::answer_on(&text) }
 }

@@ -66,6 +66,17 @@ pub fn answer(text: &str) -> Result<()> {
     }
 }
 
+/// Prints a part of an answer that goes on; whether somebody still reads it.
+pub fn answer_on(text: &str) -> Result<bool> {
+    use std::io::Write;
+    let mut out = anstream::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(cause) if cause.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(cause) => Err(Error::unable("the answer cannot be written").because(cause)),
+    }
+}
+
 /// Prints the answer as one JSON object.
 pub fn answer_json<T: serde::Serialize>(value: &T) -> Result<()> {
     let text =

@@ -4,7 +4,10 @@
 //! and boot, and carries no other marker; or if it leads a session and carries ours. After another
 //! boot, and for everything else that stands in an old record, nobody is.
 
+use std::path::Path;
+
 use super::ending::{Census, MARKER, Ours, Table, identity, marker, members};
+use super::logs::Log;
 use super::stack::{Saved, SavedUnit, Stack};
 use super::unit::{State, Unit};
 use crate::base::digest;
@@ -44,7 +47,8 @@ pub fn find(stack: &Stack, world: &World) -> Result<Adopted> {
         return Ok(Adopted { token: new_token(stack, world), status: None, strays, units });
     };
     let table = Census::default().look()?;
-    let units = saved.units.iter().map(|unit| look(unit, &saved.token, &table)).collect();
+    let logs = stack.logs();
+    let units = saved.units.iter().map(|unit| look(unit, &saved.token, &logs, &table)).collect();
     Ok(Adopted { token: saved.token, status: saved.status, strays: saved.strays, units })
 }
 
@@ -64,14 +68,22 @@ pub fn read(stack: &Stack) -> Result<Option<Saved>> {
 
 /// The process of a service, if it is beyond doubt.
 #[must_use]
-pub fn process_of(saved: &SavedUnit, token: &str, table: &Table) -> Option<(Identity, u64)> {
+pub fn process_of(
+    saved: &SavedUnit,
+    token: &str,
+    logs: &Path,
+    table: &Table,
+) -> Option<(Identity, u64)> {
     let recorded = saved.identity.clone().filter(|who| {
         let marked = processes::variables(who.pid, &[MARKER]).and_then(|mut found| found.pop());
         let is_consistent = match marked.flatten() {
             Some(marked) => marked == marker(token, &saved.spec.name, saved.run),
-            // Some programs write their title over their environment. Nothing of it is left then, and they
-            // still lead the session that they were given.
-            None => has_no_variables(who.pid) && leads_a_session(who.pid, table),
+            // Some programs write over their variables, or drop them. They still lead the session that they
+            // were given; and nothing is left of any variable, or they write to the log of the service.
+            None => {
+                leads_a_session(who.pid, table)
+                    && (has_no_variables(who.pid) || writes_to(who.pid, logs, &saved.spec.name))
+            }
         };
         is_consistent && processes::is_alive(who)
     });
@@ -93,13 +105,19 @@ fn has_no_variables(pid: u32) -> bool {
     processes::variables(pid, &given).is_some_and(|found| found.iter().all(Option::is_none))
 }
 
+/// Whether a process writes to the log of a service.
+fn writes_to(pid: u32, logs: &Path, service: &str) -> bool {
+    let log = Log::new(logs, service).id();
+    log.is_some_and(|log| processes::outputs(pid).contains(&log))
+}
+
 /// Whether a process leads a session, where the system tells.
 fn leads_a_session(pid: u32, table: &Table) -> bool {
     let process = table.processes.iter().find(|process| process.pid == pid);
     process.is_some_and(|process| process.session == pid || process.session == 0)
 }
 
-fn look(saved: &SavedUnit, token: &str, table: &Table) -> Found {
+fn look(saved: &SavedUnit, token: &str, logs: &Path, table: &Table) -> Found {
     let mut unit = Unit::new(saved.spec.clone());
     unit.run = saved.run;
     unit.started_ms = saved.started_ms;
@@ -108,7 +126,7 @@ fn look(saved: &SavedUnit, token: &str, table: &Table) -> Found {
     unit.error.clone_from(&saved.error);
     // What is done stays done.
     unit.is_wanted = saved.is_wanted && saved.state == "done";
-    if let Some((identity, run)) = process_of(saved, token, table) {
+    if let Some((identity, run)) = process_of(saved, token, logs, table) {
         unit.identity = Some(identity);
         unit.run = run;
         let was_ready = saved.was_ready && run == saved.run;
@@ -119,6 +137,7 @@ fn look(saved: &SavedUnit, token: &str, table: &Table) -> Found {
         stack: token,
         service: Some(&saved.spec.name),
         leaders: Vec::new(),
+        logs: Log::new(logs, &saved.spec.name).id().into_iter().collect(),
         spared: vec![std::process::id()],
         heir: None,
     };

@@ -4,12 +4,13 @@
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use super::adopt::{self, process_of};
 use super::control::{Answer, Link, What};
-use super::ending::{Census, MARKER, SUPERVISOR};
+use super::ending::{Census, MARKER, SUPERVISOR, Table};
 use super::launch::{self, Surroundings, own_program};
 use super::logs::Log;
 use super::page::{Page, Row, address};
@@ -66,17 +67,16 @@ pub fn connect_or_start(stack: &Stack, world: &World) -> Result<Link> {
         if let Some(link) = connect(stack)? {
             return Ok(link);
         }
-        // On a full disk it could not say where it listens.
-        if let Some(link) = Link::connect(&stack.socket_path(world))? {
-            return Ok(link);
-        }
         match lock::attempt(&stack.supervisor_lock(), "start")? {
             Some(free) => {
                 drop(free);
                 start_supervisor(stack, world)?;
             }
-            // It is about to begin, or to end.
-            None => std::thread::sleep(POLL),
+            // It is about to begin, or to end; or on a full disk it could not say where it listens.
+            None => match Link::connect(&stack.socket_path(world))? {
+                Some(link) => return Ok(link),
+                None => std::thread::sleep(POLL),
+            },
         }
     }
     let who = match stack.supervisor() {
@@ -139,11 +139,10 @@ pub const SUPERVISE: &str = "supervise";
 pub const READY: &str = "ready";
 
 /// Waits for the supervisor to be gone; whether it is.
-pub fn wait_until_gone(stack: &Stack, pid: u32) -> bool {
-    let gone = processes::identity(pid)
+pub fn wait_until_gone(pid: u32) -> bool {
+    processes::identity(pid)
         .and_then(|who| Handle::open(&who))
-        .is_none_or(|handle| handle.wait(MEANWHILE));
-    gone && matches!(stack.supervisor(), Found::Nothing)
+        .is_none_or(|handle| handle.wait(MEANWHILE))
 }
 
 /// How a stack is, without changing anything; nothing where nothing is known of it.
@@ -159,7 +158,8 @@ pub fn look(stack: &Stack, world: &World) -> Result<Option<Page>> {
     let Some(saved) = adopt::read(stack)? else { return Ok(None) };
     let table = Census::default().look()?;
     let now = i64::try_from((world.clock)().as_millis()).unwrap_or(i64::MAX);
-    let rows = saved.units.iter().map(|unit| row(unit, &saved, &table, now)).collect();
+    let rows =
+        saved.units.iter().map(|unit| row(unit, &saved, &stack.logs(), &table, now)).collect();
     let mut page = Page {
         schema: "xtask.ps/1".to_owned(),
         layer: stack.layer.clone(),
@@ -186,8 +186,8 @@ fn ask_for_page(mut link: Link, stack: &Stack) -> Result<Page> {
 }
 
 /// The row of a service that nobody supervises.
-fn row(unit: &SavedUnit, saved: &Saved, table: &super::ending::Table, now: i64) -> Row {
-    let process = process_of(unit, &saved.token, table);
+fn row(unit: &SavedUnit, saved: &Saved, logs: &Path, table: &Table, now: i64) -> Row {
+    let process = process_of(unit, &saved.token, logs, table);
     let is_up = process.is_some();
     let was_up = unit.identity.is_some();
     let state = match unit.state.as_str() {

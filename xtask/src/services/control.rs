@@ -92,6 +92,9 @@ pub enum Answer {
         failures: Vec<Failure>,
         /// The stack afterwards.
         page: Page,
+        /// What of it did not end, in words.
+        #[serde(default)]
+        survivors: Vec<String>,
     },
     /// It cannot be done.
     Refused {

@@ -1,8 +1,8 @@
 //! Ending what was started, and proving that it is gone.
 //!
 //! What belongs to a service is found anew each time from the kernel's table: its first process as it
-//! was recorded, every process that carries our marker in its environment, the sessions that these
-//! lead, and all their descendants. Each is held by a handle that cannot become somebody else's before it is
+//! was recorded, every process that carries our marker in its environment or, with no marker at all,
+//! writes to the service's log, the sessions that these lead, and all their descendants. Each is held by a handle that cannot become somebody else's before it is
 //! signalled. What carries another marker, or none and is related to none of them, is a stranger.
 
 use std::collections::{HashMap, HashSet};
@@ -44,6 +44,8 @@ pub struct Ours<'a> {
     pub service: Option<&'a str>,
     /// The first processes, as they were recorded.
     pub leaders: Vec<Identity>,
+    /// The logs: who has one as its output and no marker has cleared its variables.
+    pub logs: Vec<(u64, u64)>,
     /// Who is never meant: the supervisor and whoever asks.
     pub spared: Vec<u32>,
     /// The supervisor, where its own children are meant as well: those that nobody else knows have
@@ -61,9 +63,21 @@ pub struct Census {
 struct Seen {
     begun: Duration,
     table: Vec<Process>,
-    markers: HashMap<(u32, u64), Option<String>>,
+    markers: HashMap<(u32, u64), Known>,
+    outputs: HashMap<u32, Vec<(u64, u64)>>,
     boot: Option<String>,
 }
+
+/// The marker of a process, and when it was read first.
+#[derive(Clone)]
+struct Known {
+    marker: Option<String>,
+    first: Duration,
+}
+
+/// For how long a marker is read anew: a process that was just made shows the variables of who has made
+/// it, until it has become another program.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// A table of processes, and the marker of each that carries one.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +86,8 @@ pub struct Table {
     pub processes: Vec<Process>,
     /// The markers, by number.
     pub markers: HashMap<u32, String>,
+    /// The files to which those without a marker write, by number.
+    pub outputs: HashMap<u32, Vec<(u64, u64)>>,
     /// The boot in which they run.
     pub boot: String,
 }
@@ -88,20 +104,34 @@ impl Census {
             if seen.boot.is_none() {
                 seen.boot = Some(processes::boot()?);
             }
+            let now = seen.begun;
             let mut markers = HashMap::new();
+            let mut outputs = HashMap::new();
             for process in &seen.table {
                 let key = (process.pid, process.started);
-                let known = seen.markers.get(&key).cloned();
-                markers.insert(key, known.unwrap_or_else(|| marker_of(process)));
+                let known = match seen.markers.get(&key) {
+                    Some(known) if now.saturating_sub(known.first) >= SETTLED_AFTER => {
+                        known.clone()
+                    }
+                    before => Known {
+                        marker: marker_of(process),
+                        first: before.map_or(now, |known| known.first),
+                    },
+                };
+                if known.marker.is_none() && !process.is_zombie {
+                    outputs.insert(process.pid, processes::outputs(process.pid));
+                }
+                markers.insert(key, known);
             }
-            seen.markers = markers;
+            (seen.markers, seen.outputs) = (markers, outputs);
         }
         let marked = seen.markers.iter();
         Ok(Table {
             processes: seen.table.clone(),
             markers: marked
-                .filter_map(|((pid, _), marker)| Some((*pid, marker.clone()?)))
+                .filter_map(|((pid, _), known)| Some((*pid, known.marker.clone()?)))
                 .collect(),
+            outputs: seen.outputs.clone(),
             boot: seen.boot.clone().unwrap_or_default(),
         })
     }
@@ -112,8 +142,9 @@ fn marker_of(process: &Process) -> Option<String> {
         return None;
     }
     let mut found = processes::variables(process.pid, &[MARKER, SUPERVISOR])?;
-    // The supervisor of a stack that a service has started belongs to that stack.
-    let is_supervisor = found.pop().flatten().is_some();
+    // The supervisor of a stack that a service has started belongs to that stack. It leads a session;
+    // what a supervisor has just made, and still looks like it, does not.
+    let is_supervisor = found.pop().flatten().is_some() && process.session == process.pid;
     if is_supervisor { Some(SUPERVISOR.to_owned()) } else { found.pop().flatten() }
 }
 
@@ -134,9 +165,13 @@ pub fn members<'t>(ours: &Ours<'_>, table: &'t Table) -> Vec<&'t Process> {
     let marked = |process: &Process| {
         table.markers.get(&process.pid).is_some_and(|marker| marker.starts_with(&prefix))
     };
-    // A marker of another service or stack says that it is not ours, whoever its parent is.
+    let writes = |process: &Process| {
+        let outputs = table.outputs.get(&process.pid);
+        outputs.is_some_and(|files| files.iter().any(|file| ours.logs.contains(file)))
+    };
+    // The supervisor of another stack is not ours, whoever its parent is.
     let is_foreign = |process: &Process| {
-        table.markers.get(&process.pid).is_some_and(|marker| !marker.starts_with(&prefix))
+        table.markers.get(&process.pid).is_some_and(|marker| marker == SUPERVISOR)
     };
     let is_stray = |process: &Process| {
         ours.heir == Some(process.parent) && !table.markers.contains_key(&process.pid)
@@ -148,7 +183,7 @@ pub fn members<'t>(ours: &Ours<'_>, table: &'t Table) -> Vec<&'t Process> {
         for process in &table.processes {
             if found.contains_key(&process.pid)
                 || ours.spared.contains(&process.pid)
-                || is_foreign(process)
+                || is_foreign(process) && !led(process)
             {
                 continue;
             }
@@ -156,6 +191,7 @@ pub fn members<'t>(ours: &Ours<'_>, table: &'t Table) -> Vec<&'t Process> {
                 found.get(&process.parent).is_some_and(|parent| parent.started <= process.started);
             if led(process)
                 || marked(process)
+                || writes(process)
                 || is_stray(process)
                 || is_child
                 || sessions.contains(&process.session)

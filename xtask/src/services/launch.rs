@@ -18,7 +18,7 @@ use crate::base::error::{Context, Error, Result};
 use crate::base::process::{Program, leave_session};
 use crate::base::processes::{self, Identity};
 use crate::base::world::World;
-use crate::config::port_variable;
+use crate::config::{port_variable, refused_variable};
 
 /// The word by which this program is asked to become a service.
 pub const WORD: &str = "become-service";
@@ -114,7 +114,7 @@ pub fn read_env_file(file: &EnvFile) -> Result<Vec<(String, String)>> {
     })?;
     let mut variables = Vec::new();
     for line in dotenvy::Iter::new(text.as_bytes()) {
-        variables.push(line.map_err(|cause| {
+        let line = line.map_err(|cause| {
             // What stands on the line may be a secret, and is not repeated.
             let why = match cause {
                 dotenvy::Error::LineParse(wrong, _) => {
@@ -127,7 +127,11 @@ pub fn read_env_file(file: &EnvFile) -> Result<Vec<(String, String)>> {
             };
             Error::usage(format!("the file of variables `{path}` is malformed{why}"))
                 .hint("a line is `NAME=VALUE`; a value with spaces stands in quotes")
-        })?);
+        })?;
+        if let Some(fault) = refused_variable(&line.0) {
+            return Err(Error::usage(format!("the file of variables `{path}`: {fault}")));
+        }
+        variables.push(line);
     }
     Ok(variables)
 }

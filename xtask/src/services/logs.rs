@@ -61,6 +61,13 @@ impl Log {
         self.folder.join(format!("{}.log", self.name))
     }
 
+    /// Which file it is, by device and number; nothing where there is none.
+    #[must_use]
+    pub fn id(&self) -> Option<(u64, u64)> {
+        let meta = std::fs::metadata(self.path()).ok()?;
+        Some((meta.dev(), meta.ino()))
+    }
+
     fn marks_path(&self) -> PathBuf {
         self.folder.join(format!("{}.times", self.name))
     }

@@ -210,12 +210,12 @@ pub fn obstacles(wanted: &[(String, u16)], token: Option<&str>) -> Result<Vec<Ob
                 let words = format!(
                     "{service} wants port {port}, and ports below 1024 are not for every user; \
                      `--port {service}={}` moves it",
-                    suggestion(port.saturating_add(8000))
+                    suggestion(port.saturating_add(8000), &numbers)
                 );
                 (Vec::new(), words, false)
             }
             Listening::Somebody(owners) => {
-                let (words, is_stranger) = taken(service, *port, owners, token);
+                let (words, is_stranger) = taken(service, *port, owners, token, &numbers);
                 (owners.clone(), words, is_stranger)
             }
         };
@@ -225,7 +225,13 @@ pub fn obstacles(wanted: &[(String, u16)], token: Option<&str>) -> Result<Vec<Ob
 }
 
 /// Who holds a port, and what can be done; whether it is a stranger.
-fn taken(service: &str, port: u16, owners: &[Owner], token: Option<&str>) -> (String, bool) {
+fn taken(
+    service: &str,
+    port: u16,
+    owners: &[Owner],
+    token: Option<&str>,
+    wanted: &[u16],
+) -> (String, bool) {
     let who = ports::words(port, owners);
     let processes = owners.iter().filter_map(|owner| owner.process.as_ref());
     for process in processes {
@@ -243,7 +249,7 @@ fn taken(service: &str, port: u16, owners: &[Owner], token: Option<&str>) -> (St
         let stop = format!("`cargo xtask -C {root} stop --layer {layer} {name}` stops it");
         return (format!("{who}; it is `{name}` of layer `{layer}` in {root}: {stop}"), false);
     }
-    let moved = suggestion(port);
+    let moved = suggestion(port, wanted);
     let offer = if owners.iter().any(|owner| owner.process.is_some()) {
         format!("; `--port {service}={moved}` moves {service}, `--take-over {port}` ends the other")
     } else {
@@ -253,9 +259,10 @@ fn taken(service: &str, port: u16, owners: &[Owner], token: Option<&str>) -> (St
 }
 
 /// A port near by that nobody uses now; not one that another worktree has by its offset.
-fn suggestion(port: u16) -> u16 {
+fn suggestion(port: u16, wanted: &[u16]) -> u16 {
     let mut near = (1..=40).filter_map(|step| port.checked_add(step * 10 + 1));
-    let is_free = |port: &u16| matches!(ports::look(*port), Ok(Listening::Nobody));
+    let is_free =
+        |port: &u16| !wanted.contains(port) && matches!(ports::look(*port), Ok(Listening::Nobody));
     near.find(is_free).unwrap_or_else(|| port.saturating_add(1))
 }
 
@@ -297,7 +304,7 @@ pub fn refusal(obstacles: &[Obstacle]) -> Error {
 /// were started by. Answers with whom it has ended, in words.
 pub fn take_over(port: u16, token: Option<&str>) -> Result<Option<String>> {
     let Listening::Somebody(owners) = ports::look(port)? else { return Ok(None) };
-    let (words, is_stranger) = taken("it", port, &owners, token);
+    let (words, is_stranger) = taken("it", port, &owners, token, &[]);
     if !is_stranger {
         return Err(Error::no(format!("{words}; it is not taken over")));
     }

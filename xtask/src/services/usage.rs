@@ -89,6 +89,7 @@ impl Looker {
                 stack: &self.token,
                 service: Some(&row.service),
                 leaders: leader.map(|process| identity(process, &table.boot)).into_iter().collect(),
+                logs: Vec::new(),
                 spared: vec![std::process::id()],
                 heir: None,
             };

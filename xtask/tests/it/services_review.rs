@@ -455,3 +455,152 @@ fn who_hides_from_everything_but_the_supervisor_goes_with_the_last_service() {
     stack.repo.xtask(&["stop"]).success();
     assert!(processes::identity(orphan).is_none());
 }
+
+#[test]
+fn whatever_a_service_has_made_of_its_variables_it_is_known_and_ended() {
+    let lab = Lab::new();
+    // Another marker; none but with a path; a daemon of its own session without any.
+    let hidden = lab.path("hidden");
+    let layer = format!(
+        "[service.other]\nrun = ['env', 'XTASK_SERVICE=other/x/1', 'XTASK_SUPERVISOR=1', 'sleep', '600']\n\
+         [service.bare]\nshell = true\nrun = 'exec env -i PATH=\"$PATH\" sleep 600'\n\
+         [service.daemon]\nshell = true\nready = {{ log = 'up' }}\n\
+         run = '''env -i PATH=\"$PATH\" setsid sh -c 'echo $$ > {hidden}; sleep 600' & \
+         until test -s {hidden}; do sleep 0.01; done; echo up; exec sleep 600'''\n"
+    );
+    let stack = Stack::new(&lab, &layer);
+    stack.repo.xtask(&["start"]).success();
+    let pids = [stack.pid("other"), stack.pid("bare"), stack.pid("daemon")];
+    let daemon: u32 = fs::read_to_string(&hidden).unwrap().trim().parse().unwrap();
+    // By the service alone, while the others run.
+    stack.repo.xtask(&["stop", "daemon"]).success();
+    assert!(processes::identity(daemon).is_none(), "it wrote to the log of its service");
+    kill(stack.supervisor());
+    wait_for("nobody who watches", || stack.ps()["supervisor"].is_null());
+    assert_eq!(stack.pid("bare"), pids[1], "it is known by its log");
+    stack.repo.xtask(&["stop"]).success();
+    for pid in pids {
+        // One that says it is another stack's is left to that one, once nobody has it as a child.
+        let is_foreign = pid == pids[0];
+        assert!(is_foreign || processes::identity(pid).is_none(), "{pid}");
+        if is_foreign && processes::identity(pid).is_some() {
+            kill(pid);
+        }
+    }
+    stack.repo.xtask(&["start", "other"]).success();
+    let pid = stack.pid("other");
+    stack.repo.xtask(&["stop"]).success();
+    assert!(processes::identity(pid).is_none(), "its supervisor has it as a child");
+}
+
+#[test]
+fn many_restarts_while_others_look_lose_nobody() {
+    let lab = Lab::new();
+    let layer: String = (0..5)
+        .map(|number| {
+            format!(
+                "[service.s{number}]\nshell = true\nready = {{ log = 'up' }}\n\
+                 run = 'trap \"sleep 0.0{number}; exit 0\" TERM; echo up; while :; do sleep 0.01; done'\n"
+            )
+        })
+        .collect();
+    let stack = Stack::new(&lab, &layer);
+    stack.repo.xtask(&["start"]).success();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                    stack.repo.xtask(&["ps"]).success();
+                }
+            });
+        }
+        for _ in 0..25 {
+            stack.repo.xtask(&["restart"]).success();
+        }
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+    });
+    stack.repo.xtask(&["stop"]).success();
+    assert_eq!(left(&lab), Vec::<String>::new());
+}
+
+#[test]
+fn what_can_be_done_without_may_be_stopped_during_a_start() {
+    let lab = Lab::new();
+    let layer = service(&lab, "a", "well", port(), READY)
+        + &service(&lab, "opt", "late", port(), "ready = { tcp = true }\nrequired = false");
+    let stack = Stack::new(&lab, &layer);
+    let mut command = start(&stack.repo, &["start", "--timeout", "500s"]);
+    wait_for("it to begin", || stack.state("opt") == "starting" && stack.state("a") == "ready");
+    stack.repo.xtask(&["stop", "opt"]).success();
+    assert!(command.wait().unwrap().success());
+    assert_eq!(stack.state("a"), "ready");
+}
+
+#[test]
+fn a_repository_that_is_made_anew_at_the_same_place_is_another_one() {
+    let lab = Lab::new();
+    let layer = "[status]\nenabled = false\n[service.a]\nrun = 'sleep 600'\n";
+    let repo = lab.repo();
+    repo.write("deployment/local.toml", layer);
+    repo.commit("services");
+    repo.xtask(&["start"]).success();
+    let old = left(&lab);
+    assert_eq!(old.len(), 2, "{old:?}");
+    fs::remove_dir_all(&repo.dir).unwrap();
+    let repo = lab.repo();
+    repo.write("deployment/local.toml", layer);
+    repo.commit("services");
+    let stack = Stack { repo };
+    stack.repo.xtask(&["start"]).success();
+    assert_eq!(stack.state("a"), "ready");
+    // What was started in the one that is gone ends by itself.
+    wait_for("the end of the old ones", || left(&lab).iter().all(|who| !old.contains(who)));
+    assert_eq!(stack.state("a"), "ready");
+    stack.repo.xtask(&["stop"]).success();
+    assert_eq!(left(&lab), Vec::<String>::new());
+}
+
+#[test]
+fn those_left_behind_hold_up_neither_a_stop_with_a_limit_nor_a_look() {
+    let lab = Lab::new();
+    let ready = lab.path("ready");
+    let script = format!("trap : TERM; touch {ready}; while :; do sleep 0.1; done");
+    let layer = format!(
+        "[service.a]\nshell = true\n\
+         run = '''(setsid env -i PATH=\"$PATH\" sh -c '{script}' >/dev/null 2>&1 &); exec sleep 600'''\n"
+    );
+    let stack = Stack::new(&lab, &layer);
+    stack.repo.xtask(&["start"]).success();
+    wait_for("it to be deaf", || ready.exists());
+    let mut stop = start(&stack.repo, &["stop", "--timeout", "2s"]);
+    for _ in 0..20 {
+        stack.repo.xtask(&["ps"]).success();
+    }
+    assert!(stop.wait().unwrap().success());
+    assert_eq!(left(&lab), Vec::<String>::new());
+}
+
+#[test]
+fn who_follows_a_log_ends_with_its_reader() {
+    use std::io::Read;
+    let lab = Lab::new();
+    let layer = "[service.a]\nshell = true\nrun = 'while :; do echo line; sleep 0.05; done'\n";
+    let stack = Stack::new(&lab, layer);
+    stack.repo.xtask(&["start"]).success();
+    for args in [&["logs", "-f"][..], &["start", "--foreground"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"))
+            .args(args)
+            .current_dir(&stack.repo.dir)
+            .envs(stack.repo.environment())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut pipe = command.stdout.take().unwrap();
+        assert!(pipe.read(&mut [0; 16]).unwrap() > 0);
+        drop(pipe);
+        command.wait().unwrap();
+    }
+    assert_eq!(left(&lab), Vec::<String>::new(), "the foreground took its services along");
+}

@@ -150,6 +150,15 @@ pub fn describe(who: &Identity) -> Option<Description> {
     is_there(who).is_ok_and(|there| there).then_some(description)
 }
 
+/// The files that a process has as its standard output and standard error, by device and number; none
+/// where that cannot be seen.
+#[must_use]
+pub fn outputs(pid: u32) -> Vec<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let files = [1, 2].map(|number| std::fs::metadata(format!("/proc/{pid}/fd/{number}")));
+    files.into_iter().flatten().map(|meta| (meta.dev(), meta.ino())).collect()
+}
+
 /// What a user is called, `uid 1000` where they have no name.
 #[must_use]
 pub fn user_name(uid: u32) -> String {

@@ -9,7 +9,7 @@ mod requests;
 mod upkeep;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -58,6 +58,8 @@ enum Input {
     Asked { what: What, reply: Sender<Answer>, is_gone: Arc<AtomicBool> },
     /// The status page asks.
     Look(Sender<Page>),
+    /// Those whom no service owns are ended, but for these.
+    Swept(Vec<String>),
     /// A child has ended, which may be one that nobody knows.
     ChildEnded,
     /// It is to end everything and go.
@@ -78,7 +80,25 @@ enum Goal {
     /// been started again.
     Ready { names: Vec<String>, started: Vec<String>, restarts: BTreeMap<String, u32> },
     /// That these are gone.
-    Gone { names: Vec<String>, failures: Option<Vec<Failure>> },
+    Gone { names: Vec<String>, failures: Option<Vec<Failure>>, within: Option<Duration> },
+}
+
+/// Whether those whom no service owns any more are ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Sweep {
+    /// Nobody has begun to.
+    None,
+    /// Somebody is at it.
+    Running,
+    /// It is done; what is left, in words.
+    Done(Vec<String>),
+}
+
+/// Which file has a name, by device and number.
+fn id_of(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::symlink_metadata(path).ok()?;
+    Some((meta.dev(), meta.ino()))
 }
 
 /// A running service, as far as the machine need not know.
@@ -102,6 +122,9 @@ struct Supervisor<'a> {
     ended: HashSet<(u32, u64)>,
     commands: Arc<()>,
     table_due: Duration,
+    sweep: Sweep,
+    lock_id: Option<(u64, u64)>,
+    socket_id: Option<(u64, u64)>,
     running: HashMap<String, Process>,
     envs: HashMap<String, Arc<Env>>,
     log_starts: HashMap<String, u64>,
@@ -148,6 +171,9 @@ pub fn supervise(
         ended: HashSet::new(),
         commands: Arc::default(),
         table_due: Duration::ZERO,
+        sweep: Sweep::None,
+        lock_id: id_of(&stack.supervisor_lock()),
+        socket_id: None,
         token: adopted.token,
         socket,
         running: HashMap::new(),
@@ -209,6 +235,7 @@ impl Supervisor<'_> {
                 Ok(Input::Event(event)) => self.act(event),
                 Ok(Input::Asked { what, reply, is_gone }) => self.asked(what, reply, is_gone),
                 Ok(Input::Look(reply)) => drop(reply.send(self.page())),
+                Ok(Input::Swept(left)) => self.sweep = Sweep::Done(left),
                 Ok(Input::ChildEnded) => {
                     round = round.min(steady() + SOON);
                     self.table_due = Duration::ZERO;
@@ -249,6 +276,11 @@ impl Supervisor<'_> {
         }
     }
 
+    /// Whether the folder of the stack is still the one in which this supervisor has its lock.
+    fn is_there(&self) -> bool {
+        self.lock_id.is_some() && id_of(&self.stack.supervisor_lock()) == self.lock_id
+    }
+
     /// Whether nothing runs and nothing is about to.
     fn is_idle(&self) -> bool {
         let mut units = self.machine.units().values();
@@ -268,14 +300,7 @@ impl Supervisor<'_> {
     fn act(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
-            if let Event::Ended { name, survivors, .. } = &event
-                && let Some(mut process) = self.running.remove(name)
-                && survivors.is_empty()
-                && let Some(child) = &mut process.child
-            {
-                // All that belonged to it is gone: now its number may be somebody else's.
-                drop(child.wait());
-            }
+            let event = self.reap(event);
             for effect in self.machine.step(event, self.now()) {
                 match effect {
                     Effect::Spawn { name, run, degraded } => {
@@ -288,6 +313,23 @@ impl Supervisor<'_> {
                 }
             }
         }
+    }
+
+    /// Reaps a service of which all is gone: now its number may be somebody else's. One that has not
+    /// ended after all is a survivor.
+    fn reap(&mut self, event: Event) -> Event {
+        let Event::Ended { name, run, mut survivors, conflict } = event else { return event };
+        if survivors.is_empty() {
+            let child = self.running.get_mut(&name).and_then(|process| process.child.as_mut());
+            if let Some(child) = child
+                && matches!(child.try_wait(), Ok(None))
+            {
+                survivors.push(format!("pid {}", child.id()));
+            } else {
+                self.running.remove(&name);
+            }
+        }
+        Event::Ended { name, run, survivors, conflict }
     }
 
     fn log(&self, name: &str) -> Log {
@@ -313,6 +355,7 @@ impl Supervisor<'_> {
     }
 
     fn spawn(&mut self, name: &str, run: u64, degraded: bool) -> Event {
+        self.sweep = Sweep::None;
         let name = name.to_owned();
         let spec = self.machine.units()[&name].spec.clone();
         // What is about to be started is written down first.
@@ -406,13 +449,14 @@ impl Supervisor<'_> {
             stack: &self.token,
             service: Some(name),
             leaders: self.running.get(name).map(|p| p.identity.clone()).into_iter().collect(),
+            logs: self.log(name).id().into_iter().collect(),
             spared: vec![std::process::id()],
             heir: None,
         }
     }
 
     fn end(&mut self, name: &str, run: u64, signal: i32, timeout: Duration) {
-        let leaders = self.ours(name).leaders;
+        let Ours { leaders, logs, .. } = self.ours(name);
         let port = self.machine.units().get(name).and_then(|unit| unit.spec.port);
         let (census, token) = (self.looker.census.clone(), self.token.clone());
         let (tell, name) = (self.tell.clone(), name.to_owned());
@@ -422,6 +466,7 @@ impl Supervisor<'_> {
                 stack: &token,
                 service: Some(&name),
                 leaders,
+                logs,
                 spared: vec![std::process::id()],
                 heir: None,
             };
@@ -517,8 +562,7 @@ impl Supervisor<'_> {
             units: units.collect(),
         };
         // A worktree that was removed is not made again.
-        let is_there = self.stack.folder.is_dir();
-        if is_there && self.saved.as_ref() != Some(&saved) {
+        if self.is_there() && self.saved.as_ref() != Some(&saved) {
             self.stack.save(self.disk, &saved)?;
             self.saved = Some(saved);
         }

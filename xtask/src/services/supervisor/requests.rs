@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use super::{Goal, Input, Pending, Supervisor};
+use super::upkeep::STRAY_TIMEOUT;
+use super::{Goal, Input, Pending, Supervisor, Sweep};
 use crate::services::control::{Answer, Failure, Start, What};
 use crate::services::launch::Env;
 use crate::services::machine::Event;
@@ -29,9 +30,9 @@ impl Supervisor<'_> {
                 let all = self.machine.units().keys().cloned();
                 let names = if names.is_empty() { all.collect() } else { names };
                 let names = self.machine.with_dependants(names);
-                let goal = Goal::Gone { names: names.clone(), failures: None };
-                self.pending.push(Pending { reply, is_gone, goal, told: Vec::new() });
                 let within = within_ms.map(Duration::from_millis);
+                let goal = Goal::Gone { names: names.clone(), failures: None, within };
+                self.pending.push(Pending { reply, is_gone, goal, told: Vec::new() });
                 self.act(Event::Stop { names, within });
             }
             What::Start(start) => self.asked_to_start(start, reply, is_gone),
@@ -39,6 +40,13 @@ impl Supervisor<'_> {
     }
 
     fn asked_to_start(&mut self, start: Start, reply: Sender<Answer>, is_gone: Arc<AtomicBool>) {
+        // Before anything is ended in order to be started again: nothing is started that cannot be
+        // written down.
+        self.saved = None;
+        if let Err(failure) = self.save() {
+            drop(reply.send(Answer::Refused { why: failure.to_string() }));
+            return;
+        }
         if self.status != start.status {
             self.status = start.status;
             self.open_status_page();
@@ -49,8 +57,10 @@ impl Supervisor<'_> {
         let mut started = Vec::new();
         for spec in start.specs {
             let known = self.machine.units().get(&spec.name);
-            let is_up = known.is_some_and(|unit| {
-                unit.is_active() || matches!(unit.state, State::Pausing | State::Done)
+            let is_up = known.is_some_and(|unit| match unit.state {
+                // One that ends now and is not to go on begins anew.
+                State::Ending(_) => unit.is_wanted,
+                _ => unit.is_active() || matches!(unit.state, State::Pausing | State::Done),
             });
             if !is_up {
                 started.push(spec.name.clone());
@@ -89,27 +99,36 @@ impl Supervisor<'_> {
                         let up = started.iter().filter(|name| !self.is_lost(name)).cloned();
                         let up: Vec<String> = up.collect();
                         stops.push(up.clone());
-                        pending.goal = Goal::Gone { names: up, failures: Some(failures) };
+                        let failures = Some(failures);
+                        pending.goal = Goal::Gone { names: up, failures, within: None };
                     } else if names.iter().all(|name| self.is_settled(name)) {
                         drop(pending.reply.send(Answer::Done { page, survivors: Vec::new() }));
                         continue;
                     }
                 }
-                Goal::Gone { names, failures } => {
+                Goal::Gone { names, failures, within } => {
                     let units = self.machine.units();
                     // One that is wanted again meanwhile does not go.
                     let is_down = |name: &String| {
                         units.get(name).is_none_or(|unit| !unit.is_active() || unit.is_wanted)
                     };
-                    if names.iter().all(is_down) {
+                    let is_idle = self.is_idle();
+                    let all_down = names.iter().all(is_down);
+                    if all_down && is_idle && self.sweep == Sweep::None {
+                        let within = *within;
+                        self.sweep(within.unwrap_or(STRAY_TIMEOUT));
+                    }
+                    let is_swept = !is_idle || matches!(self.sweep, Sweep::Done(_));
+                    if all_down && is_swept {
+                        let units = self.machine.units();
                         let survivors = names.iter().filter_map(|name| units.get(name));
                         let mut survivors: Vec<String> =
                             survivors.flat_map(|unit| unit.survivors.clone()).collect();
-                        if self.is_idle() {
-                            survivors.extend(self.end_strays());
+                        if let (true, Sweep::Done(left)) = (is_idle, &self.sweep) {
+                            survivors.extend(left.iter().cloned());
                         }
-                        let answer = match failures {
-                            Some(failures) => Answer::Failed { failures: failures.clone(), page },
+                        let answer = match failures.clone() {
+                            Some(failures) => Answer::Failed { failures, page, survivors },
                             None => Answer::Done { page, survivors },
                         };
                         drop(pending.reply.send(answer));
@@ -139,7 +158,8 @@ impl Supervisor<'_> {
     }
 
     fn is_settled(&self, name: &str) -> bool {
-        self.machine.units().get(name).is_none_or(Unit::is_settled)
+        // One that was stopped meanwhile, and that can be done without, is what it is.
+        self.machine.units().get(name).is_none_or(|unit| unit.is_settled() || !unit.is_wanted)
     }
 
     /// Those of a start that failed and without which it cannot be called done.

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 
-use super::{Input, Supervisor, thread};
+use super::{Input, Supervisor, Sweep, thread};
 use crate::base::error::{Context, Result};
 use crate::base::files::Disk;
-use crate::base::processes::{self, Process};
+use crate::base::processes::{self, Identity, Process};
 use crate::base::world::steady;
 use crate::services::control::{self, Answer, What};
-use crate::services::ending::{self, Ours, Table, identity};
+use crate::services::ending::{self, Census, Ours, Table, identity};
 use crate::services::endpoint;
 use crate::services::machine::Event;
 use crate::services::spec::Limits;
@@ -35,7 +35,7 @@ const LOG_LOOK_IDLE: Duration = Duration::from_millis(400);
 const GONE_POLL: Duration = Duration::from_millis(100);
 
 /// How many commands can be connected at once.
-const MOST_COMMANDS: usize = 64;
+const MOST_COMMANDS: usize = 256;
 
 /// How long the status page waits for the loop.
 const PAGE_PATIENCE: Duration = Duration::from_secs(3);
@@ -45,16 +45,17 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 const SHORT: Duration = Duration::from_millis(2);
 
 /// How long strays are given to end: as long as services are by default.
-const STRAY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const STRAY_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Supervisor<'_> {
     /// Listens for commands. Whoever listened here before is gone: the lock says so.
-    pub(super) fn listen(&self) -> Result<()> {
+    pub(super) fn listen(&mut self) -> Result<()> {
         let cannot = || format!("the supervisor cannot listen at `{}`", self.socket.display());
         self.disk.remove(&self.socket).unable(cannot)?;
         let listener = UnixListener::bind(&self.socket).unable(cannot)?;
         let mode = std::fs::Permissions::from_mode(0o600);
         std::fs::set_permissions(&self.socket, mode).unable(cannot)?;
+        self.socket_id = super::id_of(&self.socket);
         let (tell, looker) = (self.tell.clone(), self.looker.clone());
         let commands = self.commands.clone();
         thread(move || {
@@ -135,8 +136,8 @@ impl Supervisor<'_> {
     /// Looks around: at what services use, at its own folder and socket, and at those who were left to
     /// it and have ended.
     pub(super) fn look_around(&mut self) {
-        if !self.stack.folder.is_dir() {
-            // The worktree was removed, and nobody could ever stop them.
+        if !self.is_there() {
+            // The worktree was removed, perhaps made anew, and nobody could ever stop them.
             self.was_asked = true;
             let names = self.machine.units().keys().cloned().collect();
             self.act(Event::Stop { names, within: None });
@@ -207,24 +208,34 @@ impl Supervisor<'_> {
         self.ended = ended;
     }
 
-    /// Ends whatever else the services of this stack have left behind; what of it remains, in words.
-    pub(super) fn end_strays(&self) -> Vec<String> {
-        let ours = Ours {
-            stack: &self.token,
-            service: None,
+    /// Whatever else the services of this stack have left behind.
+    fn strays_of_all(&self) -> Strays {
+        let logs = self.machine.units().keys().filter_map(|name| self.log(name).id());
+        Strays {
+            census: self.looker.census.clone(),
+            token: self.token.clone(),
             leaders: self.strays.clone(),
-            spared: vec![std::process::id()],
-            heir: Some(std::process::id()),
-        };
-        let ended = ending::end(&self.looker.census, &ours, Signal::TERM, STRAY_TIMEOUT);
-        ended.unwrap_or_else(|failure| vec![failure.to_string()])
+            logs: logs.collect(),
+        }
+    }
+
+    /// Begins to end them, in a thread of its own; the loop hears when that is done.
+    pub(super) fn sweep(&mut self, within: Duration) {
+        self.sweep = Sweep::Running;
+        let (strays, tell) = (self.strays_of_all(), self.tell.clone());
+        let begun = thread(move || drop(tell.send(Input::Swept(strays.end(within)))));
+        if let Err(failure) = begun {
+            self.sweep = Sweep::Done(vec![failure.to_string()]);
+        }
     }
 
     /// Leaves nothing of its own behind. What it knows stays where something went wrong.
     pub(super) fn leave(mut self) -> Result<()> {
         self.is_ending.store(true, Ordering::SeqCst);
         self.serving = None;
-        drop(self.end_strays());
+        if !matches!(self.sweep, Sweep::Done(_)) {
+            drop(self.strays_of_all().end(STRAY_TIMEOUT));
+        }
         let is_clean = self
             .machine
             .units()
@@ -239,14 +250,41 @@ impl Supervisor<'_> {
             }
             std::thread::sleep(SHORT);
         }
-        self.disk.remove(&self.socket).unable(|| "the socket cannot be removed")?;
-        if !self.stack.folder.is_dir() {
+        // Somebody else may listen under this name by now.
+        if super::id_of(&self.socket) == self.socket_id {
+            self.disk.remove(&self.socket).unable(|| "the socket cannot be removed")?;
+        }
+        if !self.is_there() {
             return Ok(());
         }
         if is_clean {
             self.stack.forget(self.disk)?;
         }
         self.stack.retire(self.disk)
+    }
+}
+
+/// Whatever the services of a stack have left behind that no service owns any more.
+struct Strays {
+    census: Arc<Census>,
+    token: String,
+    leaders: Vec<Identity>,
+    logs: Vec<(u64, u64)>,
+}
+
+impl Strays {
+    /// Ends them; what of it remains, in words.
+    fn end(self, within: Duration) -> Vec<String> {
+        let ours = Ours {
+            stack: &self.token,
+            service: None,
+            leaders: self.leaders,
+            logs: self.logs,
+            spared: vec![std::process::id()],
+            heir: Some(std::process::id()),
+        };
+        let ended = ending::end(&self.census, &ours, Signal::TERM, within);
+        ended.unwrap_or_else(|failure| vec![failure.to_string()])
     }
 }
 
