@@ -6,8 +6,8 @@
 //! `cargo xbench -- fleet --fleet DIR` looks at and moves every branch of a clone of a bare repository;
 //! without the word before it, that is added to all rows.
 //!
-//! The rows of `validate` compare it with the task runners that are found on PATH, and name those that
-//! are not. `cargo xbench -- wrong-hits` times nothing: it plays cases to them and to us, in which
+//! The rows of `validate` compare it with the task runners that are found on PATH, those of `services`
+//! with managers of processes, and both name those that are not. `cargo xbench -- wrong-hits` times nothing: it plays cases to them and to us, in which
 //! to skip a check is to replay a pass that never was, and ends with a panic if we do that anywhere.
 #![expect(clippy::disallowed_methods, reason = "a benchmark makes its scenes itself")]
 #![expect(clippy::print_stdout, reason = "a benchmark prints its answer")]
@@ -18,8 +18,12 @@ mod dialects;
 mod fleet;
 mod hooks;
 mod kit;
+mod managers;
 mod runners;
+mod running;
 mod scene;
+mod services;
+mod stand_in;
 mod sync;
 mod validate;
 mod wrong_hits;
@@ -28,7 +32,7 @@ use std::path::{Path, PathBuf};
 
 use kit::{Bench, Row};
 
-const ROWS: [(&str, Row); 13] = [
+const ROWS: [(&str, Row); 16] = [
     ("start: nothing to do in a small repository", sync::small),
     ("check: 10,000 managed files, nothing changed", sync::check),
     ("write: 1,000 files and a commit", sync::write),
@@ -41,11 +45,19 @@ const ROWS: [(&str, Row); 13] = [
     ("validate: one check, 1,000 input files, nothing changed", validate::cached),
     ("validate: growth with the number of inputs", validate::growth_with_inputs),
     ("validate: growth with the number of checks", validate::growth_with_checks),
+    ("services: three of them, start to ready and stop to gone", services::three),
+    ("services: what watches three of them, at rest", services::at_rest),
+    ("services: a hundred of them", services::hundred),
     ("wrong-hits: passes that never were, replayed or not", wrong_hits::suite),
 ];
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    if let [word, rest @ ..] = &args[..]
+        && word == stand_in::WORD
+    {
+        return stand_in::run(rest);
+    }
     let given = args.iter().position(|arg| arg == "--fleet").map(|at| PathBuf::from(&args[at + 1]));
     let wanted: Vec<&String> =
         args.iter().filter(|arg| !arg.starts_with("--") && !Path::new(arg).exists()).collect();
