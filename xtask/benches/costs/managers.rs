@@ -9,6 +9,7 @@ use xshell::cmd;
 
 use crate::kit::{Bench, find};
 use crate::runners::command;
+use crate::running::end_all_of;
 use crate::stand_in::Service;
 
 /// The variable in which everything that is started for a stack carries the folder of it.
@@ -116,6 +117,8 @@ pub struct Installed {
 /// Those that are installed, with their versions, and a line about those that are not.
 pub fn installed(bench: &Bench) -> Vec<Installed> {
     let mut ready = Vec::new();
+    let folder = bench.root.join("services/versions");
+    fs::create_dir_all(&folder).unwrap();
     for manager in MANAGERS {
         let found: Option<Vec<PathBuf>> = manager.programs.iter().map(|name| find(name)).collect();
         let Some(found) = found else {
@@ -125,11 +128,13 @@ pub fn installed(bench: &Bench) -> Vec<Installed> {
         let starts = found.first().cloned().unwrap_or_else(|| bench.xtask.into());
         let stops = found.last().cloned().unwrap_or_else(|| bench.xtask.into());
         let installed = Installed { manager, starts, stops };
-        let said = installed.command(bench, &bench.root, &installed.starts);
+        let said = installed.command(bench, &folder, &installed.starts);
         let version = version(said, installed.manager.version);
         println!("  {} {version}", installed.manager.name);
         ready.push(installed);
     }
+    // There is one that starts its daemon in order to say its version.
+    end_all_of(&folder);
     ready
 }
 

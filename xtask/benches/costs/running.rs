@@ -297,7 +297,7 @@ impl Drop for Stack<'_> {
 }
 
 /// Ends every process that has this folder in its environment or in its command line.
-fn end_all_of(folder: &Path) {
+pub fn end_all_of(folder: &Path) {
     let folder = folder.to_str().unwrap();
     let is_of_it = |pid: u32| {
         let held = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
@@ -324,7 +324,7 @@ fn end_all_of(folder: &Path) {
 /// Who has gone meanwhile cannot be signalled, and need not be.
 fn signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap();
-    drop(kill_process(pid, signal));
+    kill_process(pid, signal).ok();
 }
 
 /// A port that is free, below those that the system gives to connections: whoever connects again and
@@ -353,7 +353,7 @@ pub fn is_alive(who: Who) -> bool {
     self::who(who.pid) == Some(who)
 }
 
-/// Processor time, in hundredths of a second.
+/// Processor time in hundredths of a second, as Linux counts it for programs.
 pub fn ticks(who: Who) -> u64 {
     stat(who.pid).map_or(0, |stat| stat.ticks)
 }

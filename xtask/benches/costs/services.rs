@@ -26,11 +26,10 @@ const ROUNDS_WITH_STRAYS: usize = 3;
 /// How long a manager goes on after the last of its commands is back, with what it does in passing.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How long a manager is left alone before it is at rest, how long it is watched then, and how often.
-/// In each of these times every service is asked twice whether it lives, as by default.
+/// How long a manager is left alone before it is at rest, and how long it is watched then. Ours asks
+/// every service six times in that time whether it lives, as by default.
 const SETTLING: Duration = Duration::from_secs(10);
-const WATCHED: Duration = Duration::from_secs(60);
-const WATCHES: u32 = 3;
+const WATCHED: Duration = Duration::from_secs(180);
 
 /// The budgets: of a start, beyond the slowest service; of what watches.
 const BUDGET_MS: f64 = 60.0;
@@ -43,10 +42,12 @@ struct Times {
     ready: Vec<f64>,
     beyond: Vec<f64>,
     returned: Vec<f64>,
+    /// The same, beyond the services without a manager.
+    back: Vec<f64>,
     gone: Vec<f64>,
     stopped: Vec<f64>,
     left: Vec<usize>,
-    memory: Vec<(u64, u64)>,
+    resident_kib: Vec<u64>,
     fault: Option<String>,
 }
 
@@ -58,7 +59,7 @@ pub fn three(bench: &Bench) {
         for _ in 0..ROUNDS_WITH_STRAYS {
             match left_behind(bench, &over, by) {
                 Ok(count) => times.left.push(count),
-                Err(fault) => times.fault = times.fault.take().or(Some(fault)),
+                Err(fault) => println!("  {} with strays: {fault}", by.manager.name),
             }
         }
     }
@@ -66,7 +67,11 @@ pub fn three(bench: &Bench) {
         "\n  three services, the slowest ready after {} ms by itself; {ROUNDS} rounds in turn",
         THREE[2]
     );
-    print(&managers, all);
+    print(&managers, &all);
+    // Ours is the first after those without a manager.
+    let (ready, back) = (median(all[1].beyond.clone()), median(all[1].back.clone()));
+    say_budget(&format!("xtask, ready {ready:.1} ms beyond"), ready <= BUDGET_MS, "60 ms");
+    say_budget(&format!("xtask, returned {back:.1} ms beyond"), back <= BUDGET_MS, "60 ms");
 }
 
 pub fn hundred(bench: &Bench) {
@@ -78,7 +83,7 @@ pub fn hundred(bench: &Bench) {
         HUNDRED.len(),
         HUNDRED[0]
     );
-    print(&managers, all);
+    print(&managers, &all);
 }
 
 /// All of them side by side: each has little to do.
@@ -97,7 +102,7 @@ pub fn at_rest(bench: &Bench) {
     let processes: Vec<Vec<Who>> = stacks.iter().map(Stack::manager).collect();
     let spent = |who: &Vec<Who>| who.iter().map(|who| ticks(*who)).sum::<u64>();
     let before: Vec<u64> = processes.iter().map(spent).collect();
-    over.wait(WATCHED * WATCHES);
+    over.wait(WATCHED);
     println!(
         "\n  {:<16}{:>9}{:>12}{:>12}{:>10}   {} s, three services",
         "",
@@ -105,12 +110,12 @@ pub fn at_rest(bench: &Bench) {
         "resident",
         "in parts",
         "CPU",
-        (WATCHED * WATCHES).as_secs()
+        WATCHED.as_secs()
     );
     for ((stack, processes), before) in stacks.iter().zip(&processes).zip(before) {
         let (rss, pss) = of_all(processes);
         #[expect(clippy::cast_precision_loss, reason = "these are small numbers")]
-        let percent = (spent(processes) - before) as f64 / (WATCHED * WATCHES).as_secs_f64();
+        let percent = spent(processes).saturating_sub(before) as f64 / WATCHED.as_secs_f64();
         let name = stack.by.unwrap().manager.name;
         println!(
             "  {name:<16}{:>9}{:>12}{:>12}{percent:>8.3} %",
@@ -119,8 +124,8 @@ pub fn at_rest(bench: &Bench) {
             mebi(pss)
         );
         if name == "xtask" {
-            say_budget("resident", rss <= BUDGET_KIB, "10 MB");
-            say_budget("CPU", percent <= BUDGET_PERCENT, "0.1 %");
+            say_budget("xtask, resident", rss <= BUDGET_KIB, "10 MB");
+            say_budget("xtask, processor time", percent <= BUDGET_PERCENT, "0.1 %");
         }
     }
     for stack in &mut stacks {
@@ -154,28 +159,33 @@ fn measure(
         let mut alone = 0.0;
         for (stack, times) in sides.iter_mut().filter(|(_, times)| times.fault.is_none()) {
             match round(stack) {
-                Ok((started, memory, stopped)) => {
+                Ok((started, resident, stopped)) => {
                     if stack.by.is_none() {
                         alone = started.ready;
                     }
                     times.ready.push(started.ready);
                     times.beyond.push(started.ready - alone);
                     times.returned.extend(started.returned);
+                    times.back.extend(started.returned.map(|returned| returned - alone));
                     times.gone.push(stopped.gone);
                     times.stopped.push(stopped.returned);
-                    times.memory.push(memory);
+                    times.resident_kib.push(resident);
                 }
-                Err(fault) => times.fault = Some(fault),
+                Err(fault) => {
+                    let is_peer = stack.by.is_some_and(|by| by.manager.name != "xtask");
+                    assert!(is_peer, "without others to blame: {fault}");
+                    times.fault = Some(fault);
+                }
             }
         }
     }
     sides.into_iter().map(|(_, times)| times).collect()
 }
 
-fn round(stack: &mut Stack<'_>) -> Result<(Started, (u64, u64), Stopped), String> {
+fn round(stack: &mut Stack<'_>) -> Result<(Started, u64, Stopped), String> {
     let started = stack.start()?;
-    let memory = if stack.by.is_some() { of_all(&stack.manager()) } else { (0, 0) };
-    Ok((started, memory, stack.stop()?))
+    let (resident, _) = of_all(&stack.manager());
+    Ok((started, resident, stack.stop()?))
 }
 
 /// How many of the processes that a service has left are there after a stop.
@@ -188,7 +198,7 @@ fn left_behind(bench: &Bench, over: &Over, by: &Installed) -> Result<usize, Stri
     Ok(strays.into_iter().filter(|stray| is_alive(*stray)).count())
 }
 
-fn print(managers: &[Installed], all: Vec<Times>) {
+fn print(managers: &[Installed], all: &[Times]) {
     println!(
         "  {:<16}{:>9}{:>9}{:>10}{:>9}{:>10}{:>7}{:>11}",
         "milliseconds", "ready", "beyond", "returned", "gone", "returned", "left", "resident"
@@ -197,34 +207,27 @@ fn print(managers: &[Installed], all: Vec<Times>) {
     let waits = std::iter::once(false)
         .chain(managers.iter().map(|by| by.manager.returns == Returns::Ready));
     for ((name, waits), times) in names.zip(waits).zip(all) {
-        if let Some(fault) = times.fault {
+        if let Some(fault) = &times.fault {
             println!("  {name:<16}was left out: {fault}");
             continue;
         }
-        let is_ours = name == "xtask";
-        let alone = median(times.ready.clone()) - median(times.beyond.clone());
-        let number = |numbers: Vec<f64>| format!("{:.1}", median(numbers));
-        let returned = if waits { number(times.returned.clone()) } else { "-".to_owned() };
+        let number = |numbers: &[f64]| format!("{:.1}", median(numbers.to_vec()));
+        let returned = if waits { number(&times.returned) } else { "-".to_owned() };
         let left = times.left.iter().max().map_or("-".to_owned(), ToString::to_string);
-        let resident = times.memory.iter().map(|(rss, _)| *rss).max().unwrap_or(0);
+        let resident = times.resident_kib.iter().max().copied().unwrap_or(0);
         let beyond = median(times.beyond.clone());
         println!(
             "  {name:<16}{:>9}{beyond:>9.1}{returned:>10}{:>9}{:>10}{left:>7}{:>11}",
-            number(times.ready),
-            number(times.gone),
-            number(times.stopped),
+            number(&times.ready),
+            number(&times.gone),
+            number(&times.stopped),
             if resident == 0 { "-".to_owned() } else { mebi(resident) },
         );
-        if is_ours {
-            say_budget("ready", beyond <= BUDGET_MS, "60 ms beyond");
-            let back = median(times.returned) - alone;
-            println!("    back {back:.1} ms beyond");
-        }
     }
 }
 
 fn say_budget(what: &str, is_held: bool, budget: &str) {
-    println!("    {what}: {budget}: {}", if is_held { "held" } else { "MISSED" });
+    println!("  {what}: the budget of {budget} is {}", if is_held { "held" } else { "missed" });
 }
 
 /// Memory of several processes in KiB, whole and in parts.
