@@ -1,5 +1,5 @@
 //! Services that a manager runs, or nobody: started, looked at from outside, stopped, and ended for
-//! certain, whatever becomes of the bench.
+//! certain, also where the bench fails or is interrupted. Only of one that is killed, managers stay.
 //!
 //! Nothing that a manager says counts here. A service is ready once its port takes a connection, and
 //! gone once the pid that it has written down is no process of its any more and its port takes none.
