@@ -185,6 +185,16 @@ impl<'a> Disk<'a> {
     /// Writes a file of ours whole: to a name beside it, to the disk, and then over the name.
     /// Missing folders above it are made.
     pub fn write_whole(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        self.write_beside(path, content, true)
+    }
+
+    /// The same, but the system writes it to the disk when it likes: for what means nothing any more
+    /// once the machine has stopped.
+    pub fn write_whole_for_now(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        self.write_beside(path, content, false)
+    }
+
+    fn write_beside(&self, path: &Path, content: &[u8], is_lasting: bool) -> io::Result<()> {
         if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
             (self.gate)(Step::MakeFolder)?;
             fs::create_dir_all(folder)?;
@@ -197,7 +207,7 @@ impl<'a> Disk<'a> {
         self.remove(beside)?;
         let written = self
             .create(beside, content, Bits::Plain)
-            .and_then(|()| File::open(beside)?.sync_all())
+            .and_then(|()| if is_lasting { File::open(beside)?.sync_all() } else { Ok(()) })
             .and_then(|()| self.replace(beside, path));
         if written.is_err() {
             // The first failure is the one to report; a leftover of ours harms nobody.

@@ -61,6 +61,16 @@ pub fn write<T: Serialize>(disk: &Disk<'_>, path: &Path, kind: &str, value: &T) 
     disk.write_whole(path, &to_bytes(kind, value)?)
 }
 
+/// Writes a record whole or not at all, one that means nothing any more once the machine has stopped.
+pub fn write_for_now<T: Serialize>(
+    disk: &Disk<'_>,
+    path: &Path,
+    kind: &str,
+    value: &T,
+) -> io::Result<()> {
+    disk.write_whole_for_now(path, &to_bytes(kind, value)?)
+}
+
 /// Reads a record.
 #[must_use]
 pub fn read<T: DeserializeOwned>(path: &Path, kind: &str) -> Found<T> {

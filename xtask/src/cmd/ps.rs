@@ -72,6 +72,14 @@ fn pages(session: &Session, repo: &Repo, args: &Ps) -> Result<(Vec<Page>, Option
             if up.is_empty() {
                 up = down;
             }
+            // What they use is only asked of those that are shown.
+            for page in &mut up {
+                if let Some(whole) =
+                    client::look(&shared::named(repo, &page.layer)?, &session.world)?
+                {
+                    *page = whole;
+                }
+            }
             up.sort_by_key(|page| page.layer != DEFAULT_LAYER);
             Ok((up, unreadable))
         }

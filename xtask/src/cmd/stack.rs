@@ -70,7 +70,7 @@ pub(super) fn known(session: &Session, repo: &Repo) -> (Vec<(Stack, Page)>, Opti
     let mut found = Vec::new();
     let mut unreadable = None;
     for stack in Stack::all(repo) {
-        match client::look(&stack, &session.world) {
+        match client::glance(&stack, &session.world) {
             Ok(Some(page)) => found.push((stack, page)),
             Ok(None) => {}
             Err(failure) => unreadable = Some(failure),
@@ -337,7 +337,7 @@ pub(super) fn stop(
     names: &[String],
     within: Option<Duration>,
 ) -> Result<LayerLine> {
-    let before = client::look(stack, &session.world)?;
+    let before = client::glance(stack, &session.world)?;
     let was_up: Vec<String> = before
         .iter()
         .flat_map(|page| &page.services)
@@ -365,7 +365,7 @@ pub(super) fn stop(
         }
         Ended::Unheard => {
             // It ended by itself meanwhile, with all that it had.
-            let left = client::look(stack, &session.world)?;
+            let left = client::glance(stack, &session.world)?;
             match left.filter(|page| page.services.iter().any(runs)) {
                 Some(_) => Err(Error::unable("the supervisor went away, and services still run")
                     .hint("the same command once more ends them")),

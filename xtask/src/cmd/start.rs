@@ -330,7 +330,7 @@ fn check_fallback(layer: &Layer, without: &[String]) -> Result<()> {
 
 /// Ends what runs, and clears the logs.
 fn clean(session: &Session, stack: &Stack) -> Result<()> {
-    if client::look(stack, &session.world)?.is_some() {
+    if client::glance(stack, &session.world)?.is_some() {
         shared::stop_all(session, stack)?;
     }
     for name in Log::names(&stack.logs()) {

@@ -141,7 +141,7 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
 /// How the services of this worktree are, a line for each layer of which something is known. That it
 /// cannot be told is told.
 fn services(session: &Session, repo: &Repo) -> Vec<ServicesLine> {
-    let line = |stack: Stack| match client::look(&stack, &session.world) {
+    let line = |stack: Stack| match client::glance(&stack, &session.world) {
         Ok(page) => page.map(|page| {
             let (ok, words) = in_words(&page);
             ServicesLine { layer: stack.layer, ok, words }

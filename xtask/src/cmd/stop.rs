@@ -84,7 +84,7 @@ fn chosen(session: &Session, repo: &Repo, args: &Stop) -> Result<Chosen> {
         return Ok((known, unreadable));
     };
     let stack = shared::named(repo, layer)?;
-    let page = client::look(&stack, &session.world)?;
+    let page = client::glance(&stack, &session.world)?;
     Ok((page.map(|page| (stack, page)).into_iter().collect(), None))
 }
 

@@ -147,8 +147,17 @@ pub fn wait_until_gone(pid: u32) -> bool {
 
 /// How a stack is, without changing anything; nothing where nothing is known of it.
 pub fn look(stack: &Stack, world: &World) -> Result<Option<Page>> {
+    look_at(stack, world, false)
+}
+
+/// The same, without what services use, which takes longer to find out than all the rest.
+pub fn glance(stack: &Stack, world: &World) -> Result<Option<Page>> {
+    look_at(stack, world, true)
+}
+
+fn look_at(stack: &Stack, world: &World, brief: bool) -> Result<Option<Page>> {
     if let Some(link) = connect(stack)? {
-        match ask_for_page(link, stack) {
+        match ask_for_page(link, stack, brief) {
             Ok(page) => return Ok(Some(page)),
             // One that has gone away meanwhile is as good as none.
             Err(_) if connect(stack)?.is_none() => {}
@@ -167,12 +176,14 @@ pub fn look(stack: &Stack, world: &World) -> Result<Option<Page>> {
         supervisor: None,
         services: rows,
     };
-    Looker::new(&saved.token).fill(&mut page);
+    if !brief {
+        Looker::new(&saved.token).fill(&mut page);
+    }
     Ok(Some(page))
 }
 
-fn ask_for_page(mut link: Link, stack: &Stack) -> Result<Page> {
-    link.ask(What::Show)?;
+fn ask_for_page(mut link: Link, stack: &Stack, brief: bool) -> Result<Page> {
+    link.ask(What::Show { brief })?;
     match link.answer(SHOWING)? {
         Some(Answer::Now { page }) => Ok(page),
         Some(Answer::Refused { why }) => Err(Error::unable(why)),
@@ -228,7 +239,7 @@ pub struct Running {
 /// The services that run, whether somebody supervises them or not; nothing where nothing is known.
 pub fn running(stack: &Stack, world: &World) -> Result<Option<Running>> {
     let Some(saved) = adopt::read(stack)? else { return Ok(None) };
-    let Some(page) = look(stack, world)? else { return Ok(None) };
+    let Some(page) = glance(stack, world)? else { return Ok(None) };
     let is_up = |name: &str| {
         let row = page.services.iter().find(|row| row.service == name);
         let up = ["lost", "waiting", "starting", "ready", "restarting", "stopping", "done"];
@@ -240,7 +251,7 @@ pub fn running(stack: &Stack, world: &World) -> Result<Option<Running>> {
 
 /// Asks services that run whether they are well, here and now: each with its answer.
 pub fn verify(stack: &Stack, world: &World) -> Result<Vec<(String, Result<String, String>)>> {
-    let Some(page) = look(stack, world)? else { return Ok(Vec::new()) };
+    let Some(page) = glance(stack, world)? else { return Ok(Vec::new()) };
     let Some(saved) = adopt::read(stack)? else { return Ok(Vec::new()) };
     let units = saved.units.iter();
     let around = Surroundings {

@@ -39,7 +39,11 @@ pub struct Request {
 #[serde(tag = "ask", rename_all = "kebab-case")]
 pub enum What {
     /// How the services are.
-    Show,
+    Show {
+        /// Without what they use, which takes a look at every process.
+        #[serde(default)]
+        brief: bool,
+    },
     /// Start some, and say when they are ready.
     Start(Start),
     /// End some with all that need them, or all.
@@ -206,7 +210,7 @@ pub fn hear(stream: &UnixStream) -> Result<Request, String> {
         )
     };
     let request: Request = serde_json::from_slice(&line).map_err(|_| unknown())?;
-    let is_eternal = matches!(request.what, What::Show | What::Stop { .. });
+    let is_eternal = matches!(request.what, What::Show { .. } | What::Stop { .. });
     if request.protocol != PROTOCOL && !is_eternal {
         return Err(unknown());
     }

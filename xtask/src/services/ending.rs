@@ -25,6 +25,9 @@ pub const SUPERVISOR: &str = "XTASK_SUPERVISOR";
 /// longer; it is named then.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
+/// How many looks that find nobody are proof, where processes are made all the time.
+const EMPTY_LOOKS: u32 = 20;
+
 /// The pauses between looks, while something is ending.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
@@ -65,6 +68,7 @@ struct Seen {
     table: Vec<Process>,
     markers: HashMap<(u32, u64), Known>,
     outputs: HashMap<u32, Vec<(u64, u64)>>,
+    is_exact: bool,
     boot: Option<String>,
 }
 
@@ -90,6 +94,8 @@ pub struct Table {
     pub outputs: HashMap<u32, Vec<(u64, u64)>>,
     /// The boot in which they run.
     pub boot: String,
+    /// Whether nobody was born while it was read, so that nobody is missing.
+    pub is_exact: bool,
 }
 
 impl Census {
@@ -100,7 +106,9 @@ impl Census {
         // Who has waited for somebody else's look can use it, if that was begun late enough.
         if seen.begun <= asked || seen.table.is_empty() {
             seen.begun = steady();
+            let before = processes::births();
             seen.table = processes::all()?;
+            seen.is_exact = before.is_some() && before == processes::births();
             if seen.boot.is_none() {
                 seen.boot = Some(processes::boot()?);
             }
@@ -133,6 +141,7 @@ impl Census {
                 .collect(),
             outputs: seen.outputs.clone(),
             boot: seen.boot.clone().unwrap_or_default(),
+            is_exact: seen.is_exact,
         })
     }
 }
@@ -224,15 +233,31 @@ pub fn end(
 ) -> Result<Vec<String>> {
     // Only those that are there at first are asked: what they start in order to end is left to it.
     let mut is_asked = false;
+    let mut empty_looks = 0;
+    let mut orphans: Option<HashSet<(u32, u64)>> = None;
     let begun = steady();
     let mut pause = FIRST_PAUSE;
     loop {
         let table = census.look()?;
         let members = members(ours, &table);
-        if members.is_empty() {
-            return Ok(Vec::new());
-        }
         let waited = steady().saturating_sub(begun);
+        if members.is_empty() {
+            // Who forks and ends without pause may be met by no single look. What it leaves behind comes
+            // to the supervisor, and shows that it is there.
+            let now = left_to(&ours.spared, &table);
+            let comes_and_goes =
+                orphans.replace(now.clone()).is_some_and(|then| !now.is_subset(&then));
+            empty_looks = if comes_and_goes { 0 } else { empty_looks + 1 };
+            if table.is_exact || empty_looks >= EMPTY_LOOKS {
+                return Ok(Vec::new());
+            }
+            if waited >= timeout + LAST_WAIT {
+                return Ok(vec!["something that comes and goes too fast to be held".to_owned()]);
+            }
+            std::thread::sleep(FIRST_PAUSE);
+            continue;
+        }
+        empty_looks = 0;
         if waited >= timeout + LAST_WAIT {
             return Ok(members.iter().map(|process| in_words(process, &table.boot)).collect());
         }
@@ -254,6 +279,12 @@ pub fn end(
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// The children of these, those that have ended as well.
+fn left_to(parents: &[u32], table: &Table) -> HashSet<(u32, u64)> {
+    let children = table.processes.iter().filter(|process| parents.contains(&process.parent));
+    children.map(|process| (process.pid, process.started)).collect()
 }
 
 fn remaining(timeout: Duration, waited: Duration) -> Duration {

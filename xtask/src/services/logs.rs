@@ -341,7 +341,7 @@ impl Keeper {
         let first = pieces.get(over).map_or(self.start, |(start, _, _)| *start);
         let marks = self.log.marks().into_iter().filter(|(length, _)| *length > first);
         let text: String = marks.map(|(length, time)| format!("{length} {time}\n")).collect();
-        disk.write_whole(&self.log.marks_path(), text.as_bytes())
+        disk.write_whole_for_now(&self.log.marks_path(), text.as_bytes())
     }
 }
 

@@ -478,7 +478,7 @@ mod tests {
         let mut play = Play::new(vec![spec("api", &[])]);
         play.start(&["api"]);
         assert_eq!(play.spawned("api"), ["probe api Ready"]);
-        for pause in [10, 20, 30, 50, 50] {
+        for pause in [5, 10, 15, 20, 20] {
             assert!(play.probed("api", Ask::Ready, Err("nobody listens")).is_empty());
             assert!(play.pass(pause - 1).is_empty(), "{pause}");
             assert_eq!(play.pass(1), ["probe api Ready"]);

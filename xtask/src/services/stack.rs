@@ -186,7 +186,7 @@ impl Stack {
 
     /// Keeps it.
     pub fn save(&self, disk: &Disk<'_>, saved: &Saved) -> Result<()> {
-        record::write(disk, &self.saved_path(), SAVED, saved)
+        record::write_for_now(disk, &self.saved_path(), SAVED, saved)
             .unable(|| format!("`{}` cannot be written", self.saved_path().display()))
     }
 
@@ -207,7 +207,7 @@ impl Stack {
 
     /// Writes down who supervises.
     pub fn announce(&self, disk: &Disk<'_>, supervisor: &Supervisor) -> Result<()> {
-        record::write(disk, &self.supervisor_path(), SUPERVISOR, supervisor)
+        record::write_for_now(disk, &self.supervisor_path(), SUPERVISOR, supervisor)
             .unable(|| format!("`{}` cannot be written", self.supervisor_path().display()))
     }
 

@@ -14,7 +14,7 @@ const FORGIVEN_AFTER: Duration = Duration::from_secs(30);
 /// The pauses between attempts to see whether a service is ready, in milliseconds. The last one goes
 /// on. They are shorter than those of most peers, because the pause is what a start takes longer than
 /// the service itself; an attempt at a port of this machine takes less than a tenth of a millisecond.
-const READY_PAUSES_MS: [u64; 4] = [10, 20, 30, 50];
+const READY_PAUSES_MS: [u64; 4] = [5, 10, 15, 20];
 
 /// The same for commands, each of which is a process.
 const READY_PAUSES_RUN_MS: [u64; 4] = [20, 50, 100, 250];

@@ -604,3 +604,31 @@ fn who_follows_a_log_ends_with_its_reader() {
     }
     assert_eq!(left(&lab), Vec::<String>::new(), "the foreground took its services along");
 }
+
+#[test]
+fn one_that_forks_and_ends_without_pause_is_ended_or_named() {
+    let lab = Lab::new();
+    let stack = Stack::new(&lab, "[service.hop]\nrun = './first.sh'\nstop = { timeout = '1ms' }\n");
+    let (hops, end) = (lab.path("hops"), lab.path("end"));
+    let hop = format!(
+        "#!/bin/sh\ntrap '' TERM\ntest -e {end} && exit\nprintf . >> {hops}\nsetsid ./hop.sh &\n"
+    );
+    stack.repo.write_executable("hop.sh", &hop);
+    stack.repo.write_executable("first.sh", "#!/bin/sh\n./hop.sh\nexec sleep 600\n");
+    let length = || fs::metadata(&hops).map_or(0, |meta| meta.len());
+    stack.repo.xtask(&["start"]).success();
+    wait_for("it to hop", || length() > 20);
+    let ran = stack.repo.xtask(&["stop"]);
+    let before = length();
+    // It is true that it is gone, or it is said that it is not.
+    for _ in 0..100 {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let goes_on = length() != before;
+    fs::write(&end, "").unwrap();
+    match ran.code {
+        Some(0) => assert!(!goes_on, "it was said to be gone"),
+        code => assert_eq!(code, Some(1), "{}", ran.err),
+    }
+    wait_for("its end", || left(&lab).iter().all(|who| who.contains("supervise")));
+}

@@ -746,7 +746,11 @@ mod tests {
         gate.open();
         ended.join().unwrap();
         assert_eq!(told.recv_timeout(LONG), Ok(Some(200)));
-        assert!(is_free(port));
+        // What is left of the connection may take the system a moment.
+        assert!((0..2000).any(|_| is_free(port) || {
+            std::thread::sleep(Duration::from_millis(1));
+            false
+        }));
     }
 
     #[test]

@@ -359,7 +359,7 @@ impl Supervisor<'_> {
         let name = name.to_owned();
         let spec = self.machine.units()[&name].spec.clone();
         // What is about to be started is written down first.
-        let saved = self.save();
+        let saved = if self.is_written(&name, run) { Ok(()) } else { self.save() };
         let log = self.log(&name);
         {
             let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -537,6 +537,12 @@ impl Supervisor<'_> {
             }),
             services: self.machine.units().values().map(|unit| Row::of(unit, now)).collect(),
         }
+    }
+
+    /// Whether it is written down that this run is about to be.
+    fn is_written(&self, name: &str, run: u64) -> bool {
+        let units = self.saved.iter().flat_map(|saved| &saved.units);
+        self.is_there() && units.into_iter().any(|unit| unit.spec.name == name && unit.run == run)
     }
 
     /// Writes down what is there, if it has changed.

@@ -21,9 +21,9 @@ const LONGEST_LINE: usize = 400;
 
 impl Supervisor<'_> {
     pub(super) fn asked(&mut self, what: What, reply: Sender<Answer>, is_gone: Arc<AtomicBool>) {
-        self.was_asked |= !matches!(what, What::Show);
+        self.was_asked |= !matches!(what, What::Show { .. });
         match what {
-            What::Show => {
+            What::Show { .. } => {
                 drop(reply.send(Answer::Now { page: self.page() }));
             }
             What::Stop { names, within_ms } => {

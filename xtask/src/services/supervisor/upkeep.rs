@@ -298,7 +298,8 @@ fn serve(stream: &UnixStream, tell: &Sender<Input>, looker: &Looker) {
         Ok(request) => request.what,
         Err(why) => return refuse(why),
     };
-    let is_look = what == What::Show;
+    let is_look = matches!(what, What::Show { .. });
+    let is_brief = matches!(what, What::Show { brief: true });
     let (reply, answers) = channel();
     let is_gone = Arc::new(AtomicBool::new(false));
     let asked = Input::Asked { what, reply, is_gone: is_gone.clone() };
@@ -309,7 +310,10 @@ fn serve(stream: &UnixStream, tell: &Sender<Input>, looker: &Looker) {
         match answers.recv_timeout(GONE_POLL) {
             Ok(mut answer) => {
                 let is_last = is_look || !matches!(answer, Answer::Now { .. });
-                if is_look && let Answer::Now { page } = &mut answer {
+                if is_look
+                    && !is_brief
+                    && let Answer::Now { page } = &mut answer
+                {
                     looker.fill(page);
                 }
                 let is_told = control::tell(stream, &answer);
