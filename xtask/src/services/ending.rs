@@ -2,8 +2,9 @@
 //!
 //! What belongs to a service is found anew each time from the kernel's table: its first process as it
 //! was recorded, every process that carries our marker in its environment or, with no marker at all,
-//! writes to the service's log, the sessions that these lead, and all their descendants. Each is held by a handle that cannot become somebody else's before it is
-//! signalled. What carries another marker, or none and is related to none of them, is a stranger.
+//! writes to the service's log, the sessions that these lead, and all their descendants. Each is held by
+//! a handle that cannot become somebody else's before it is signalled. Whoever is none of that is a
+//! stranger, and so is the supervisor of another stack.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -47,7 +48,7 @@ pub struct Ours<'a> {
     pub service: Option<&'a str>,
     /// The first processes, as they were recorded.
     pub leaders: Vec<Identity>,
-    /// The logs: who has one as its output and no marker has cleared its variables.
+    /// The logs, by device and number: whoever writes to one and has no marker has cleared its variables.
     pub logs: Vec<(u64, u64)>,
     /// Who is never meant: the supervisor and whoever asks.
     pub spared: Vec<u32>,

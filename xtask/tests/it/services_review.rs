@@ -632,3 +632,25 @@ fn one_that_forks_and_ends_without_pause_is_ended_or_named() {
     }
     wait_for("its end", || left(&lab).iter().all(|who| who.contains("supervise")));
 }
+
+#[test]
+fn a_start_while_the_last_are_swept_up_waits_and_is_not_swept_up() {
+    let lab = Lab::new();
+    let ready = lab.path("ready");
+    let script = format!("trap : TERM; touch {ready}; while :; do sleep 0.1; done");
+    let layer = format!(
+        "[service.a]\nshell = true\n\
+         run = '''(setsid env -i PATH=\"$PATH\" sh -c '{script}' >/dev/null 2>&1 &); exec sleep 600'''\n\
+         [service.b]\nrun = 'sleep 600'\n"
+    );
+    let stack = Stack::new(&lab, &layer);
+    stack.repo.xtask(&["start", "a"]).success();
+    wait_for("it to be deaf", || ready.exists());
+    let mut stop = start(&stack.repo, &["stop", "--timeout", "1s"]);
+    wait_for("the last of it", || stack.state("a") == "stopped");
+    stack.repo.xtask(&["start", "b"]).success();
+    let pid = stack.pid("b");
+    stop.wait().unwrap();
+    assert_eq!(stack.pid("b"), pid);
+    assert_eq!(stack.row("b")["restarts"], 0);
+}

@@ -123,6 +123,7 @@ struct Supervisor<'a> {
     commands: Arc<()>,
     table_due: Duration,
     sweep: Sweep,
+    deferred: Vec<(What, Sender<Answer>, Arc<AtomicBool>)>,
     lock_id: Option<(u64, u64)>,
     socket_id: Option<(u64, u64)>,
     running: HashMap<String, Process>,
@@ -172,6 +173,7 @@ pub fn supervise(
         commands: Arc::default(),
         table_due: Duration::ZERO,
         sweep: Sweep::None,
+        deferred: Vec::new(),
         lock_id: id_of(&stack.supervisor_lock()),
         socket_id: None,
         token: adopted.token,
@@ -233,9 +235,21 @@ impl Supervisor<'_> {
             let due = self.machine.next_due().unwrap_or(round).min(round);
             match hear.recv_timeout(due.saturating_sub(steady())) {
                 Ok(Input::Event(event)) => self.act(event),
+                // What is swept up is known by the marker of the stack: nothing of it begins meanwhile.
+                Ok(Input::Asked { what: what @ What::Start(_), reply, is_gone })
+                    if self.sweep == Sweep::Running =>
+                {
+                    self.deferred.push((what, reply, is_gone));
+                }
                 Ok(Input::Asked { what, reply, is_gone }) => self.asked(what, reply, is_gone),
                 Ok(Input::Look(reply)) => drop(reply.send(self.page())),
-                Ok(Input::Swept(left)) => self.sweep = Sweep::Done(left),
+                Ok(Input::Swept(left)) => {
+                    self.sweep = Sweep::Done(left);
+                    self.answer_pending();
+                    for (what, reply, is_gone) in std::mem::take(&mut self.deferred) {
+                        self.asked(what, reply, is_gone);
+                    }
+                }
                 Ok(Input::ChildEnded) => {
                     round = round.min(steady() + SOON);
                     self.table_due = Duration::ZERO;
