@@ -16,6 +16,9 @@ use procfs::{Current, ProcError, ProcResult};
 use super::Process;
 use crate::base::error::{Context, Result};
 
+/// How often in a row a process must say that it was started without an environment.
+const SURELY_NONE: u32 = 3;
+
 /// How often an environment is asked for that is just being made, and the pause: a tenth of a second in
 /// all, and a program takes about a thousandth to begin.
 const ENVIRONMENT_TRIES: usize = 100;
@@ -90,9 +93,19 @@ pub(super) fn variables(pid: u32, names: &[&str]) -> Option<Vec<Option<String>>>
 /// The bytes of an environment. A process that becomes another program has none for a moment, and must
 /// not be taken for one that was started without.
 fn environment(pid: u32) -> Option<Vec<u8>> {
+    let mut without = 0;
     for _ in 0..ENVIRONMENT_TRIES {
         let bytes = read_at_once(&format!("/proc/{pid}/environ")).ok()?;
-        if !bytes.is_empty() || has_none(pid) {
+        // While it becomes another program it can look, for a moment, as if it had been started with none.
+        if !bytes.is_empty() {
+            return Some(bytes);
+        }
+        match why_nothing(pid) {
+            Nothing::NoMemory => return Some(bytes),
+            Nothing::NoVariables => without += 1,
+            Nothing::Unknown => without = 0,
+        }
+        if without >= SURELY_NONE {
             return Some(bytes);
         }
         std::thread::sleep(ENVIRONMENT_PAUSE);
@@ -114,13 +127,25 @@ fn read_at_once(path: &str) -> std::io::Result<Vec<u8>> {
     }
 }
 
-/// Whether a process was started with an empty environment, or has no memory at all any more.
-fn has_none(pid: u32) -> bool {
+/// Why nothing can be read of an environment.
+enum Nothing {
+    /// The process has no memory: a part of the kernel, or one that has ended.
+    NoMemory,
+    /// It says that it was started with none.
+    NoVariables,
+    /// It does not say.
+    Unknown,
+}
+
+fn why_nothing(pid: u32) -> Nothing {
     let folder = i32::try_from(pid).ok().and_then(|pid| Folder::new(pid).ok());
-    folder.and_then(|folder| folder.stat().ok()).is_some_and(|stat| {
-        let is_empty = stat.env_end.is_some_and(|end| end != 0 && stat.env_start == Some(end));
-        stat.vsize == 0 || is_empty
-    })
+    match folder.and_then(|folder| folder.stat().ok()) {
+        Some(stat) if stat.vsize == 0 => Nothing::NoMemory,
+        Some(stat) if stat.env_end.is_some_and(|end| end != 0 && stat.env_start == Some(end)) => {
+            Nothing::NoVariables
+        }
+        _ => Nothing::Unknown,
+    }
 }
 
 pub(super) fn command_line(pid: u32) -> Option<String> {
