@@ -151,9 +151,11 @@ pub fn start(spec: &Spec, env: &Env, world: &World, log: &Log) -> Result<Started
         out.into(),
         err.into(),
     )?;
-    let identity = processes::identity(child.id()).ok_or_else(|| {
+    // One that has ended already is still in the table: nobody has reaped it.
+    let identity = processes::one(child.id()).zip(processes::boot().ok()).ok_or_else(|| {
         Error::unable(format!("the process of `{}` cannot be found in the table", spec.name))
     })?;
+    let identity = Identity { pid: child.id(), started: identity.0.started, boot: identity.1 };
     Ok(Started { child, identity, log_at })
 }
 
