@@ -128,6 +128,8 @@ fn look(saved: &SavedUnit, token: &str, logs: &Path, table: &Table) -> Found {
     unit.is_wanted = saved.is_wanted && saved.state == "done";
     if let Some((identity, run)) = process_of(saved, token, logs, table) {
         unit.identity = Some(identity);
+        // One that was being ended is ended.
+        unit.is_wanted = saved.is_wanted;
         unit.run = run;
         let was_ready = saved.was_ready && run == saved.run;
         return Found { unit, is_up: true, was_ready, log_at: saved.log_at };

@@ -77,7 +77,6 @@ impl Machine {
     /// ready, it is taken to be so until a probe says otherwise.
     pub fn adopt(&mut self, mut unit: Unit, was_ready: bool, now: Moment) {
         unit.state = if was_ready { State::Ready } else { State::Starting };
-        unit.is_wanted = true;
         unit.has_been_ready = was_ready;
         unit.ready_since = was_ready.then_some(now.steady);
         unit.ready_by = (!was_ready).then(|| now.steady + unit.ready_within);
@@ -117,6 +116,8 @@ impl Machine {
                 for name in names {
                     let Some(unit) = self.units.get_mut(&name) else { continue };
                     unit.is_wanted = true;
+                    // A limit was for the stop that gave it alone.
+                    unit.stop_within = None;
                     unit.ready_within = ready_within;
                     unit.without.clone_from(&without);
                     if !unit.survivors.is_empty() {
@@ -149,6 +150,7 @@ impl Machine {
                 for name in names {
                     let Some(unit) = self.units.get_mut(&name) else { continue };
                     unit.is_wanted = true;
+                    unit.stop_within = None;
                     unit.ready_within = ready_within;
                     if unit.is_active() || !unit.survivors.is_empty() {
                         unit.bounce = true;
@@ -162,7 +164,7 @@ impl Machine {
                 unit.identity = Some(identity);
                 unit.started_ms = now.wall_ms;
                 if unit.state == State::Starting && unit.spec.ready.is_none() && !unit.spec.once {
-                    unit.proven_at = Some(now.steady + PROVEN_AFTER);
+                    unit.proven_at = Some(now.steady + PROVEN_AFTER.min(unit.ready_within));
                 }
             }
             Event::NotSpawned { name, run, why } => {
@@ -270,7 +272,7 @@ impl Machine {
                 self.change(name, |unit| unit.end(Then::Again, effects))
             }
             State::Waiting | State::Pausing | State::Done if !unit.is_wanted => {
-                self.change(name, |unit| unit.state = State::Down)
+                self.turn(name, State::Down, None)
             }
             State::Waiting | State::Blocked if unit.is_wanted => {
                 self.try_to_start(name, now, effects)
@@ -671,6 +673,31 @@ mod tests {
         play.stop(&["api"]);
         assert_eq!(play.state("api"), &State::Down);
         assert!(play.pass(60_000).is_empty(), "it stays down");
+    }
+
+    #[test]
+    fn the_limit_of_one_stop_is_not_that_of_the_next() {
+        let mut play = Play::new(vec![spec("api", &[])]);
+        let timeouts = |play: &mut Play, event: Event| -> Vec<Duration> {
+            let moment = Moment { steady: play.now, ..Moment::default() };
+            let effects = play.machine.step(event, moment).into_iter();
+            let ends = effects.filter_map(|effect| match effect {
+                Effect::End { timeout, .. } => Some(timeout),
+                _ => None,
+            });
+            ends.collect()
+        };
+        let names = || vec!["api".to_owned()];
+        play.start(&["api"]);
+        play.ready("api");
+        let within = Some(Duration::from_millis(1));
+        let stopped = timeouts(&mut play, Event::Stop { names: names(), within });
+        assert_eq!(stopped, [Duration::from_millis(1)]);
+        play.ended("api");
+        play.start(&["api"]);
+        play.ready("api");
+        let restart = Event::Restart { names: names(), ready_within: LONG };
+        assert_eq!(timeouts(&mut play, restart), [Duration::from_secs(10)]);
     }
 
     #[test]

@@ -263,6 +263,7 @@ impl Unit {
 
     pub(super) fn end(&mut self, then: Then, effects: &mut Vec<Effect>) {
         self.state = State::Ending(then);
+        self.survivors.clear();
         self.bounce = false;
         self.probe_at = None;
         self.proven_at = None;
@@ -369,7 +370,10 @@ impl Unit {
             }
             Then::Done => State::Done,
             Then::Failed => State::Failed,
-            _ if !self.is_wanted => State::Down,
+            _ if !self.is_wanted => {
+                self.error = None;
+                State::Down
+            }
             _ if conflict.is_some() => {
                 self.error = conflict;
                 State::Failed

@@ -30,7 +30,7 @@ use super::spec::Spec;
 use super::stack::{Saved, SavedUnit, Stack};
 use super::unit::{Ask, Effect, Exit, Moment, State};
 use super::usage::Looker;
-use crate::base::error::{Context, Result};
+use crate::base::error::{Context, Error, Result};
 use crate::base::files::Disk;
 use crate::base::http::Serving;
 use crate::base::lock;
@@ -375,6 +375,7 @@ impl Supervisor<'_> {
         // What is about to be started is written down first.
         let saved = if self.is_written(&name, run) { Ok(()) } else { self.save() };
         let log = self.log(&name);
+        self.log_starts.insert(name.clone(), log.length());
         {
             let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
             keepers.insert(name.clone(), Keeper::new(log.clone(), spec.log));
@@ -387,7 +388,6 @@ impl Supervisor<'_> {
         });
         match started {
             Ok(started) => {
-                self.log_starts.insert(name.clone(), started.log_at);
                 let identity = started.identity.clone();
                 let process = Process {
                     child: Some(started.child),
@@ -581,8 +581,12 @@ impl Supervisor<'_> {
             strays: self.strays.clone(),
             units: units.collect(),
         };
-        // A worktree that was removed is not made again.
-        if self.is_there() && self.saved.as_ref() != Some(&saved) {
+        // A worktree that was removed is not made again, and nothing is started in it.
+        if !self.is_there() {
+            let gone = format!("`{}` is gone", self.stack.folder.display());
+            return Err(Error::unable(gone));
+        }
+        if self.saved.as_ref() != Some(&saved) {
             self.stack.save(self.disk, &saved)?;
             self.saved = Some(saved);
         }

@@ -236,11 +236,13 @@ impl Supervisor<'_> {
         if !matches!(self.sweep, Sweep::Done(_)) {
             drop(self.strays_of_all().end(STRAY_TIMEOUT));
         }
-        let is_clean = self
-            .machine
-            .units()
-            .values()
-            .all(|unit| unit.error.is_none() && unit.survivors.is_empty());
+        let is_swept = !matches!(&self.sweep, Sweep::Done(left) if !left.is_empty());
+        let is_clean = is_swept
+            && self
+                .machine
+                .units()
+                .values()
+                .all(|unit| unit.error.is_none() && unit.survivors.is_empty());
         // Who still waits for an answer gets it.
         let rounds = LAST_ANSWERS.as_millis() / SHORT.as_millis();
         for _ in 0..rounds {
