@@ -93,8 +93,6 @@ pub struct Supervisor {
     pub version: String,
     /// Where it listens.
     pub socket: PathBuf,
-    /// The port of the status page.
-    pub status_port: Option<u16>,
 }
 
 impl Stack {

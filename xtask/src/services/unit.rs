@@ -330,9 +330,8 @@ impl Unit {
             self.restarted_at.retain(|at| now.steady.saturating_sub(*at) <= within);
         }
         if self.restarted_at.len() >= rule.max as usize {
-            let seconds = within.as_secs();
             let max = rule.max;
-            self.error = Some(format!("{why}, and was started again {max} times in {seconds} s"));
+            self.error = Some(format!("{why}; it was started again {max} times before that"));
             return Then::Failed;
         }
         self.error = Some(why);

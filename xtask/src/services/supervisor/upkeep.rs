@@ -88,7 +88,6 @@ impl Supervisor<'_> {
             identity,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             socket: self.socket.clone(),
-            status_port: self.serving.as_ref().map(|(port, _)| *port),
         };
         self.stack.announce(self.disk, &announced)
     }
