@@ -28,14 +28,7 @@ const KIND: &str = "xtask.program/1";
 const VERSION_WAIT: Duration = Duration::from_secs(20);
 
 /// What decides how the program is built.
-const SOURCES: [&str; 6] = [
-    "xtask",
-    "Cargo.toml",
-    "Cargo.lock",
-    ".cargo/config.toml",
-    "rust-toolchain.toml",
-    "rust-toolchain",
-];
+const SOURCES: [&str; 4] = ["xtask", ".cargo/config.toml", "rust-toolchain.toml", "rust-toolchain"];
 
 /// How many programs are kept beside the present one, for hooks that run at this moment.
 const KEPT: usize = 1;
@@ -228,14 +221,10 @@ impl Builder<'_> {
     fn build(&self, context: &Context, place: &Path) -> Result<PathBuf> {
         let (sources, target) = (place.join("sources"), place.join("target"));
         lay_out(self.repo, context.canonical.tree, &RustSources, &sources, self.disk)?;
-        let has_root = sources.join("Cargo.toml").is_file();
-        let root = if has_root { sources } else { sources.join("xtask") };
+        let root = sources.join("xtask");
         let mut program = Program::new("cargo", &root)
             .args(["build", "--package", "xtask", "--bin", "xtask"])
-            .args(["--config", "build.build-dir='{cargo-cache-home}/xtask-build'"])
             .args([Path::new("--target-dir"), &target])
-            // What tells this build from those of other checkouts, as in `.cargo/config.toml`.
-            .variable("RUSTC_WORKSPACE_WRAPPER", by_way_of(&root))
             // The choice of the branch that is checked out does not count here.
             .without("RUSTUP_TOOLCHAIN")
             .without("CARGO_BUILD_TARGET");
@@ -326,14 +315,6 @@ impl Builder<'_> {
     }
 }
 
-/// `/usr/bin/env`, by a path that begins in a folder: cargo tells the packages of workspaces apart
-/// by the path of their wrapper.
-fn by_way_of(folder: &Path) -> PathBuf {
-    let mut path = folder.to_path_buf();
-    path.extend(std::iter::repeat_n("..", 64));
-    path.join("usr/bin/env")
-}
-
 /// Takes every program away.
 pub fn remove(repo: &Repo, disk: &Disk<'_>) -> Result<()> {
     let folder = folder(repo);
@@ -344,22 +325,20 @@ fn digest_of(bytes: &[u8]) -> String {
     digest::hex(&digest::of_parts([bytes]))
 }
 
-/// What cargo needs to build the program: all of `xtask/`, and the Rust part of the rest, because a
-/// workspace is read as a whole.
+/// What cargo needs to build the program: `xtask/`, which is a workspace of its own, and what the
+/// repository says about cargo and its toolchain.
 struct RustSources;
 
 impl Scope for RustSources {
-    fn enters(&self, _folder: &[u8]) -> bool {
-        true
+    fn enters(&self, folder: &[u8]) -> bool {
+        let first = folder.split(|byte| *byte == b'/').next().unwrap_or(folder);
+        matches!(first, b"xtask" | b".cargo")
     }
 
     fn holds(&self, path: &[u8]) -> bool {
-        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
-        let names: [&[u8]; 4] =
-            [b"Cargo.toml", b"Cargo.lock", b"rust-toolchain.toml", b"rust-toolchain"];
-        path.starts_with(b"xtask/")
-            || path.starts_with(b".cargo/")
-            || names.contains(&name)
-            || name.ends_with(b".rs")
+        SOURCES.iter().any(|source| {
+            path.strip_prefix(source.as_bytes())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        })
     }
 }

@@ -14,14 +14,26 @@ pub fn homes() -> [(&'static str, String); 2] {
     [("CARGO_HOME", or("CARGO_HOME", ".cargo")), ("RUSTUP_HOME", or("RUSTUP_HOME", ".rustup"))]
 }
 
-/// A workspace with one small program that says a word, and this project's configuration of cargo.
+/// One small program that says a word, with the launcher and this project's configuration of cargo.
 fn checkout<'a>(lab: &'a Lab, name: &str, word: &str) -> Place<'a> {
     let place = lab.place(name);
-    place.write("Cargo.toml", "[workspace]\nmembers = ['xtask']\nresolver = '3'\n");
-    place.write("xtask/Cargo.toml", "[package]\nname = 'xtask'\nversion = '0.1.0'\n");
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let shared = lab.path("build");
+    for name in [
+        "Cargo.toml",
+        "Cargo.lock",
+        ".cargo/config.toml",
+        "xtask/.cargo/config.toml",
+        "xtask/launcher/Cargo.toml",
+        "xtask/launcher/main.rs",
+    ] {
+        let text = fs::read_to_string(root.join(name)).unwrap();
+        place.write(name, text.replace("{cargo-cache-home}/xtask-build", shared.as_str()));
+    }
+    place.write("xtask/Cargo.toml", "[workspace]\n[package]\nname = 'xtask'\nversion = '0.1.0'\n");
+    place
+        .write("xtask/Cargo.lock", "version = 4\n[[package]]\nname = 'xtask'\nversion = '0.1.0'\n");
     place.write("xtask/src/main.rs", format!("fn main() {{ println!(\"{word}\"); }}\n"));
-    let config = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.cargo/config.toml");
-    place.write(".cargo/config.toml", fs::read_to_string(config).unwrap());
     place
 }
 
@@ -30,13 +42,11 @@ fn two_checkouts_with_one_build_folder_run_their_own_program() {
     let lab = Lab::new();
     // Both are written before either is built, so that their times tell nothing.
     let (one, two) = (checkout(&lab, "deep/one", "one"), checkout(&lab, "two", "two"));
-    let shared = format!("build.build-dir='{}'", lab.path("build"));
     let homes = homes();
     let homes: Vec<(&str, &str)> = homes.iter().map(|(name, value)| (*name, &value[..])).collect();
     for _ in 0..2 {
         for (place, word) in [(&one, "one\n"), (&two, "two\n"), (&one.at("xtask/src"), "one\n")] {
-            let args = ["run", "--quiet", "--offline", "--config", &shared];
-            let ran = place.run("cargo", &args, &homes).success();
+            let ran = place.run("cargo", &["xtask"], &homes).success();
             assert_eq!(ran.out, word, "{}", place.dir);
         }
     }

@@ -1,0 +1,65 @@
+//! Runs `cargo` in the workspace of the toolkit, which is the folder above, and becomes it: `cargo xtask`
+//! from any folder of the repository ends here. The toolkit thereby has dependencies, a lock file and
+//! build settings of its own, and the workspace of the repository has one small program more.
+//!
+//! `XTASK_LAUNCH` says what cargo is to do: `run` (where it is not set), `test` or `bench`. The arguments
+//! go to the program, or to the runner of tests.
+
+#![cfg_attr(rustfmt, rustfmt_skip)]
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{exit, Command};
+
+/// What cargo is to do.
+const LAUNCH: &str = "XTASK_LAUNCH";
+
+/// What a shell says of a program that cannot be started.
+const CANNOT_START: i32 = 126;
+
+fn main() {
+    // `cargo run` tells where the package lies now; where it lay when it was built is the second best.
+    let launcher = env::var_os("CARGO_MANIFEST_DIR").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")),
+        PathBuf::from,
+    );
+    let toolkit = launcher.parent().unwrap_or(&launcher);
+    let launch = env::var(LAUNCH).unwrap_or_default();
+    let words: &[&str] = match launch.as_str() {
+        "" | "run" => &["run", "--quiet"],
+        "test" => &["test"],
+        "bench" => &["bench", "--profile", "dev", "--bench", "costs"],
+        other => fail(&format!("{} is `{}`, and not run, test or bench", LAUNCH, other)),
+    };
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    cargo
+        .args(words)
+        .args(&["--locked", "--manifest-path"])
+        .arg(toolkit.join("Cargo.toml"))
+        .arg("--config")
+        .arg(toolkit.join(".cargo").join("config.toml"));
+    if words[0] == "run" {
+        cargo.arg("--");
+    }
+    cargo.args(env::args_os().skip(1)).env_remove(LAUNCH);
+    fail(&become_it(cargo, toolkit));
+}
+
+/// Lets another program take the place of this one. Returns only what has gone wrong.
+#[cfg(unix)]
+fn become_it(mut cargo: Command, toolkit: &Path) -> String {
+    use std::os::unix::process::CommandExt as _;
+    let cause = cargo.exec();
+    format!("`cargo` cannot be started to build `{}`: {}", toolkit.display(), cause)
+}
+
+#[cfg(not(unix))]
+fn become_it(_cargo: Command, _toolkit: &Path) -> String {
+    "this system is not a Unix, and the toolkit runs on no other".to_owned()
+}
+
+fn fail(why: &str) -> ! {
+    eprintln!("error: {}", why);
+    exit(CANNOT_START)
+}
