@@ -194,6 +194,17 @@ backed up first, and put back where the check fails all the same.")]
     Ps(Ps),
     /// Show the logs of services, merged by time
     Logs(Logs),
+    /// Bring the vendored toolkit up to date, with the changes that were made to it here
+    #[command(long_about = "\
+Bring the vendored toolkit up to date, with the changes that were made to it here.
+
+A three-way merge between what was vendored, what the canonical branch has now, and the new version:
+files that nobody touched are replaced, changed ones merged. The result is built before it counts, and
+becomes one commit on the canonical branch; sync and propagate take it to every other one.
+
+While a file is in conflict nothing changes. Its text with markers is put under the git folder: edit it
+there until no marker is left, and run the command again. --ours and --theirs decide without editing.")]
+    Upgrade(Upgrade),
     /// Play the daily story in a place of its own, and check every outcome
     ///
     /// Two people, each with a clone of one repository, change what all branches share: directly,
@@ -217,6 +228,34 @@ pub struct Setup {
     /// Leave the git hooks alone
     #[arg(long)]
     pub no_hooks: bool,
+}
+
+/// `upgrade`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask upgrade                           from where the toolkit came
+  cargo xtask upgrade --from ../xtask --ref v2  from a checkout of the toolkit, at a tag
+  cargo xtask upgrade --check                   exit 1 if there is a newer one; write nothing")]
+pub struct Upgrade {
+    /// A checkout of the toolkit, or the address of its repository
+    #[arg(long, value_name = "PATH|URL")]
+    pub from: Option<String>,
+    /// The branch, tag or commit of it; otherwise what is checked out there
+    #[arg(long = "ref", value_name = "REF")]
+    pub reference: Option<String>,
+    /// Exit 1 if there is something newer; write nothing
+    #[arg(long, conflicts_with_all = ["ours", "theirs", "dry_run"])]
+    pub check: bool,
+    /// Show what would change, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Keep what is here at a path in conflict
+    #[arg(long, value_name = "PATH")]
+    pub ours: Vec<OsString>,
+    /// Take what comes at a path in conflict
+    #[arg(long, value_name = "PATH")]
+    pub theirs: Vec<OsString>,
 }
 
 /// `push`.

@@ -14,3 +14,4 @@ pub mod review;
 pub mod services;
 pub mod sync;
 pub mod validate;
+pub mod vendor;

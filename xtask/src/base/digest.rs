@@ -15,6 +15,12 @@ pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Digest {
     sha.finalize().into()
 }
 
+/// The digest of a text as it is, which is what `sha256sum` shows.
+#[must_use]
+pub fn of(content: &[u8]) -> Digest {
+    Sha256::digest(content).into()
+}
+
 /// Lower-case hexadecimal.
 #[must_use]
 pub fn hex(digest: &[u8]) -> String {

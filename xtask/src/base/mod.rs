@@ -15,6 +15,7 @@ pub mod process;
 pub mod processes;
 pub mod progress;
 pub mod record;
+pub mod scratch;
 pub mod signals;
 pub mod words;
 pub mod world;

@@ -30,6 +30,7 @@ mod sync;
 mod tail;
 mod undo;
 mod uninstall_hooks;
+mod upgrade;
 mod validate;
 mod why;
 
@@ -130,6 +131,7 @@ fn run(args: Vec<OsString>) -> Exit {
         Command::Restart(args) => restart::run(&session, &args),
         Command::Ps(args) => ps::run(&session, &args),
         Command::Logs(args) => logs::run(&session, &args),
+        Command::Upgrade(args) => upgrade::run(&session, &args),
         Command::Demo(args) => demo::run(&session, &args),
         Command::Completions(args) => completions::run(&args),
         Command::Serve(args) => serve::run(&session, &args),

@@ -18,7 +18,7 @@ use crate::base::path::RepoPath;
 use crate::base::process::Program;
 use crate::base::record::{self, Found};
 use crate::base::world::World;
-use crate::repo::{Entry, LookedUp, Repo, Scope};
+use crate::repo::{Entry, Id, LookedUp, Repo, Scope};
 use crate::sync::context::Context;
 use crate::sync::export::lay_out;
 
@@ -167,10 +167,38 @@ impl Builder<'_> {
         }
     }
 
+    /// Builds the program of a tree that is not canonical yet, and asks it for its version: what does
+    /// not build must not get there.
+    pub fn try_out(&self, tree: Id) -> Result<String> {
+        let place = self.workshop("upgrade")?;
+        let said = self.build(tree, &place).and_then(|built| match built {
+            None => Err(Error::no("it does not build; cargo has said why above")),
+            Some(program) => {
+                let tried = Program::new(&program, &place)
+                    .args(["--version"])
+                    .without("CARGO_MANIFEST_DIR")
+                    .run_within(VERSION_WAIT)?;
+                if !tried.status.success() {
+                    return Err(Error::no("it builds, and does not run").detail(tried.stderr));
+                }
+                Ok(tried.stdout.trim().to_owned())
+            }
+        });
+        drop(self.disk.remove_folder(&place));
+        said
+    }
+
     /// Builds the program from the canonical sources and installs it.
     pub fn from_canonical(&self, context: &Context, sources: &str) -> Result<()> {
-        let place = self.workshop()?;
-        let built = self.build(context, &place).and_then(|built| {
+        let place = self.workshop("hooks")?;
+        let built = self.build(context.canonical.tree, &place).and_then(|built| {
+            let built = built.ok_or_else(|| {
+                Error::unable(format!(
+                    "the program could not be built from `{}`; cargo has said why above",
+                    context.config.branch
+                ))
+                .hint("correct it there, then `cargo xtask install-hooks`; hooks are as they were")
+            })?;
             let record = Record {
                 file: format!("xtask-{sources}"),
                 sources: Some(sources.to_owned()),
@@ -201,7 +229,7 @@ impl Builder<'_> {
 
     /// A folder for the sources: in cargo's own home, so that no configuration of a repository, and
     /// none that somebody has left in the folder for temporary files, is found above it.
-    fn workshop(&self) -> Result<PathBuf> {
+    fn workshop(&self, what: &str) -> Result<PathBuf> {
         let home = self.world.variable("CARGO_HOME").map(PathBuf::from);
         let home = home.or_else(|| Some(Path::new(self.world.variable("HOME")?).join(".cargo")));
         let home = home.filter(|home| home.is_absolute()).ok_or_else(|| {
@@ -209,7 +237,7 @@ impl Builder<'_> {
                 .hint("set HOME or CARGO_HOME to an absolute path")
         })?;
         let common = self.repo.common_folder().as_os_str().as_encoded_bytes();
-        let key = &digest::hex(&digest::of_parts([common]))[..16];
+        let key = &digest::hex(&digest::of_parts([common, what.as_bytes()]))[..16];
         let place = home.join("xtask-source").join(key);
         self.disk
             .remove_folder(&place)
@@ -218,9 +246,10 @@ impl Builder<'_> {
         Ok(place)
     }
 
-    fn build(&self, context: &Context, place: &Path) -> Result<PathBuf> {
+    /// Builds the program of a tree; nothing where cargo could not.
+    fn build(&self, tree: Id, place: &Path) -> Result<Option<PathBuf>> {
         let (sources, target) = (place.join("sources"), place.join("target"));
-        lay_out(self.repo, context.canonical.tree, &RustSources, &sources, self.disk)?;
+        lay_out(self.repo, tree, &RustSources, &sources, self.disk)?;
         let root = sources.join("xtask");
         let mut program = Program::new("cargo", &root)
             .args(["build", "--package", "xtask", "--bin", "xtask"])
@@ -235,14 +264,7 @@ impl Builder<'_> {
             program = program.args(["--quiet"]);
         }
         let built = program.run_attached()?;
-        if !built.success() {
-            return Err(Error::unable(format!(
-                "the program could not be built from `{}`; cargo has said why above",
-                context.config.branch
-            ))
-            .hint("correct it there, then `cargo xtask install-hooks`; hooks are as they were"));
-        }
-        Ok(target.join("debug/xtask"))
+        Ok(built.success().then(|| target.join("debug/xtask")))
     }
 
     /// Copies a program into place: written, checked and tried before anything names it.

@@ -1,0 +1,188 @@
+//! `upgrade`: a newer toolkit, with the changes that were made to it here.
+
+use std::time::Duration;
+
+use super::session::{Session, after_landing};
+use super::{DONE, Exit};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::lock::Lock;
+use crate::base::path::RepoPath;
+use crate::base::scratch::Scratch;
+use crate::base::words::count;
+use crate::cli::Upgrade as Args;
+use crate::intake::carry::PathChange;
+use crate::repo::Repo;
+use crate::report::{self, Loudness};
+use crate::vendor::toolkit::{self, Toolkit};
+use crate::vendor::upgrade::{Sides, Upgrade, lay_beside, present, propose, take, words};
+
+/// How often the canonical branch may move while this runs.
+const ROUNDS: u32 = 8;
+
+/// How long another upgrade is waited for: longer than a build.
+const LOCK_WAIT: Duration = Duration::from_secs(600);
+
+pub(super) fn run(session: &Session, args: &Args) -> Exit {
+    let repo = session.repo()?;
+    let sides = sides(session, &repo, args)?;
+    let scratch = Scratch::new(&session.world, "upgrade")?;
+    let source = source(session, &repo, args, &scratch)?;
+    let address = source.public_address("origin");
+    let toolkit = Toolkit::read(source, args.reference.as_deref())?;
+    let looked = propose(&repo.in_memory(), &toolkit, address.clone(), &sides, &session.tools())?;
+    for warning in &looked.context.warnings {
+        report::warn(warning);
+    }
+    for (path, from) in &looked.left {
+        session.story(&format!(
+            "`{path}` has changed in the toolkit and is left alone: it is no managed path. Compare it \
+             with `{from}` of the new one"
+        ));
+    }
+    if looked.is_current() {
+        session.story(&format!("xtask {} is what is here; nothing to do", looked.from()));
+        return Ok(DONE);
+    }
+    if args.check {
+        report::answer(&format!("xtask {} is behind {}\n", looked.from(), looked.to()))?;
+        return Ok(Kind::No.code());
+    }
+    show(session, &looked)?;
+    if args.dry_run {
+        return match looked.conflicts.is_empty() {
+            true => {
+                session.story("nothing was written");
+                Ok(DONE)
+            }
+            false => Err(conflicts(
+                &looked,
+                looked
+                    .conflicts
+                    .iter()
+                    .map(|(conflict, _)| format!("{}: {}", conflict.path, words(&conflict.clash))),
+            )
+            .hint("without `--dry-run` their texts are put where they can be edited")),
+        };
+    }
+    upgrade(session, &repo, &toolkit, address, &sides)
+}
+
+/// The repository of the toolkit: a folder, or a clone of an address.
+fn source(session: &Session, repo: &Repo, args: &Args, scratch: &Scratch) -> Result<Repo> {
+    let address = match &args.from {
+        Some(named) => {
+            let folder = session.world.cwd.join(named);
+            if folder.is_dir() {
+                return toolkit::open(&folder);
+            }
+            named.clone()
+        }
+        None => present(repo)?.source.ok_or_else(|| {
+            Error::usage("it is not known where the toolkit came from")
+                .hint("`--from` names a folder with a checkout of it, or its address")
+        })?,
+    };
+    session.story(&format!("fetching {address} …"));
+    Repo::clone_without_files(&address, &scratch.path().join("toolkit"))
+}
+
+fn sides(session: &Session, repo: &Repo, args: &Args) -> Result<Sides> {
+    let paths = |typed| Ok::<_, Error>(session.repo_paths(repo, typed)?.into_iter().collect());
+    let sides = Sides { ours: paths(&args.ours)?, theirs: paths(&args.theirs)? };
+    match sides.ours.intersection(&sides.theirs).next() {
+        None => Ok(sides),
+        Some(both) => Err(Error::usage(format!("`{both}` cannot be both `--ours` and `--theirs`"))),
+    }
+}
+
+/// Does it, as often as others move the canonical branch meanwhile.
+fn upgrade(
+    session: &Session,
+    repo: &Repo,
+    toolkit: &Toolkit,
+    address: Option<String>,
+    sides: &Sides,
+) -> Exit {
+    let tools = session.tools();
+    // Who commits is asked before anything is built.
+    repo.committer(session.world.now_seconds())?;
+    let who = format!("pid {}", std::process::id());
+    let file = repo.shared_state_folder().join("upgrade.lock");
+    let _lock = Lock::acquire(&file, &who, LOCK_WAIT, |holder| (tools.waiting)(holder))?;
+    for _ in 0..ROUNDS {
+        let upgrade = propose(repo, toolkit, address.clone(), sides, &tools)?;
+        if upgrade.is_current() {
+            session.story("somebody else has done it meanwhile; nothing to do");
+            return Ok(DONE);
+        }
+        if !upgrade.conflicts.is_empty() {
+            let lines = lay_beside(repo, &upgrade, &tools)?;
+            return Err(conflicts(&upgrade, lines.into_iter())
+                .hint("edit the files named above until no marker is left, then `cargo xtask upgrade` again")
+                .hint("or decide with `--ours PATH` (as it is here) or `--theirs PATH` (as it comes)"));
+        }
+        session.story("building it, before it counts …");
+        let said = session.builder(repo).try_out(upgrade.tree).map_err(|failure| {
+            let why = failure.what().to_owned();
+            let refused = Error::new(
+                failure.kind(),
+                format!("xtask {} was not taken, and nothing has changed: {why}", upgrade.to()),
+            );
+            let all = failure.details().iter().chain(failure.hints()).cloned();
+            all.fold(refused, Error::detail)
+        })?;
+        session.story(&format!("it says: {said}"));
+        if let Some(commit) = take(repo, &upgrade, &tools)? {
+            report::answer(&format!(
+                "xtask {} on `{}`, now {}\n",
+                upgrade.to(),
+                upgrade.ground.branch,
+                repo.short(commit)
+            ))?;
+            after_landing(session, repo, &upgrade.ground.branch);
+            session.story("`cargo xtask install-hooks` builds the program of the hooks anew");
+            return Ok(DONE);
+        }
+    }
+    Err(Error::unable("the canonical branch moves faster than this can follow")
+        .hint("nothing was changed; try again"))
+}
+
+fn conflicts(upgrade: &Upgrade, lines: impl Iterator<Item = String>) -> Error {
+    let refused = Error::no(format!(
+        "{} between what was changed here and xtask {}; nothing was changed on `{}`",
+        count(upgrade.conflicts.len(), "conflict"),
+        upgrade.to(),
+        upgrade.ground.branch
+    ));
+    lines.fold(refused, Error::detail)
+}
+
+/// Shows what an upgrade changes.
+fn show(session: &Session, upgrade: &Upgrade) -> Result<()> {
+    if session.loudness == Loudness::Quiet {
+        return Ok(());
+    }
+    let mut text = format!("xtask {} to {}:\n", upgrade.from(), upgrade.to());
+    let mut line = |what: &str, path: &RepoPath| text.push_str(&format!("  {what:<8}{path}\n"));
+    let is_loud = session.loudness == Loudness::Verbose;
+    for path in &upgrade.merged {
+        line("merge", path);
+    }
+    for path in &upgrade.kept {
+        line("keep", path);
+    }
+    let plain: Vec<&PathChange> =
+        upgrade.changed.iter().filter(|change| !upgrade.merged.contains(&change.path)).collect();
+    if is_loud {
+        for change in &plain {
+            line(change.action(), &change.path);
+        }
+    } else if !plain.is_empty() {
+        text.push_str(&format!(
+            "  {} that nobody touched here (`-v` names them)\n",
+            count(plain.len(), "file")
+        ));
+    }
+    report::answer(&text)
+}

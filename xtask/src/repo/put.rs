@@ -1,0 +1,75 @@
+//! A tree that builds on HEAD, put into the files and the index of a clean worktree, as git does it:
+//! with filters, line ends and modes as that repository has them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Id, Repo};
+use crate::base::error::{Error, Result};
+use crate::base::path::RepoPath;
+
+/// How long git may take to write some hundred files.
+const LOCAL: Duration = Duration::from_secs(600);
+
+impl Repo {
+    /// The tree of HEAD; nothing where there is no commit yet.
+    pub fn tree_of_head(&self) -> Result<Option<Id>> {
+        let is_unborn = self.git.head().is_ok_and(|head| head.is_unborn());
+        if is_unborn { Ok(None) } else { Ok(Some(self.head()?.tree)) }
+    }
+
+    /// The files that git tracks here and that are not as in HEAD, staged or not. Nothing is written,
+    /// not even what git remembers of files that it has looked at.
+    pub fn uncommitted(&self) -> Result<Vec<String>> {
+        let args = ["--no-optional-locks", "status", "--porcelain", "-z", "--untracked-files=no"];
+        let asked = self.git(args).that_lists().run_within(LOCAL)?;
+        if !asked.status.success() {
+            return Err(Error::unable("git cannot say what has changed").detail(asked.stderr));
+        }
+        let mut parts = asked.stdout.split('\0').filter(|part| !part.is_empty());
+        let mut found = Vec::new();
+        while let Some(part) = parts.next() {
+            let (state, name) = part.split_at_checked(3).unwrap_or(("", part));
+            found.push(name.to_owned());
+            if state.contains(['R', 'C']) {
+                // The name that it had comes by itself.
+                parts.next();
+            }
+        }
+        Ok(found)
+    }
+
+    /// Stages a tree in the place of another one, and writes the files in which they differ. Where
+    /// something is in the way git refuses before it writes. HEAD stays.
+    pub fn put_tree(&self, old: Option<Id>, new: Id) -> Result<()> {
+        let old = old.unwrap_or_else(|| self.empty_tree());
+        let (old, new) = (old.to_string(), new.to_string());
+        let put = ["-c", "core.hooksPath=/dev/null", "read-tree", "-m", "-u", &old, &new];
+        let done = self.git(put).run_within(LOCAL)?;
+        if done.status.success() {
+            return Ok(());
+        }
+        Err(Error::unable(format!("the files cannot be written in `{}`", self.root().display()))
+            .detail(done.stderr))
+    }
+
+    /// Writes files again as they are staged, whatever lies there.
+    pub fn restore_staged(&self, paths: &[RepoPath]) -> Result<()> {
+        let args = ["-c", "core.hooksPath=/dev/null", "checkout-index", "--force", "-z", "--stdin"];
+        let list: Vec<u8> =
+            paths.iter().flat_map(|path| [path.as_bytes(), b"\0"].concat()).collect();
+        let done = self.git(args).run_with_input(&list, LOCAL)?;
+        if done.status.success() {
+            return Ok(());
+        }
+        Err(Error::unable("files cannot be put back").detail(done.stderr))
+    }
+}
+
+/// Whether the folder that would hold a path lets us write: the nearest that is there already.
+#[must_use]
+pub fn may_write(folder: &Path) -> bool {
+    use rustix::fs::{Access, access};
+    let nearest = folder.ancestors().find(|above| above.symlink_metadata().is_ok());
+    nearest.is_some_and(|above| access(above, Access::WRITE_OK | Access::EXEC_OK).is_ok())
+}

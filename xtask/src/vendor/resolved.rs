@@ -1,0 +1,67 @@
+//! Conflicts of an upgrade, and what people decide about them: each lies as a text with markers in a
+//! folder of its own beside the branch, under the git folder. One in which no markers are left counts
+//! as decided; what somebody has begun to edit is never written over.
+
+use std::path::PathBuf;
+
+use crate::base::digest;
+use crate::base::error::{Context as _, Result};
+use crate::base::files::Disk;
+use crate::base::markers;
+use crate::base::path::RepoPath;
+use crate::repo::{Entry, Repo};
+
+/// The three versions of a path: as it came, as it is here, as it comes now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Three {
+    /// The path.
+    pub path: RepoPath,
+    /// As it came.
+    pub base: Option<Entry>,
+    /// As it is here.
+    pub ours: Option<Entry>,
+    /// As it comes now.
+    pub theirs: Option<Entry>,
+}
+
+impl Three {
+    /// Where its conflict lies: another place for every other conflict.
+    #[must_use]
+    pub fn file(&self, repo: &Repo) -> PathBuf {
+        self.path.on_disk(&self.folder(repo))
+    }
+
+    fn folder(&self, repo: &Repo) -> PathBuf {
+        let id = |entry: Option<Entry>| entry.map_or(Vec::new(), |one| one.id.as_slice().to_vec());
+        let ids = [id(self.base), id(self.ours), id(self.theirs)];
+        let parts = ids.iter().map(Vec::as_slice).chain([self.path.as_bytes()]);
+        let key = digest::hex(&digest::of_parts(parts));
+        repo.shared_state_folder().join("upgrade").join(&key[..8])
+    }
+
+    /// What somebody has made of the conflict; nothing while there are markers in it.
+    pub fn decided(&self, repo: &Repo) -> Result<Option<Vec<u8>>> {
+        let file = self.file(repo);
+        match std::fs::read(&file) {
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(cause).unable(|| format!("`{}` cannot be read", file.display())),
+            Ok(text) => Ok((markers::conflicts(&text) == 0).then_some(text)),
+        }
+    }
+
+    /// Puts the text with markers there, unless it is there already.
+    pub fn lay_beside(&self, repo: &Repo, disk: &Disk<'_>, text: &[u8]) -> Result<PathBuf> {
+        let file = self.file(repo);
+        let failed = || format!("`{}` cannot be written", file.display());
+        if file.symlink_metadata().is_err() {
+            disk.write_whole(&file, text).unable(failed)?;
+        }
+        Ok(file)
+    }
+
+    /// Takes it away: what was decided is in a commit.
+    pub fn forget(&self, repo: &Repo, disk: &Disk<'_>) {
+        // What is left there is under another name than every later conflict.
+        drop(disk.remove_folder(&self.folder(repo)));
+    }
+}

@@ -1,0 +1,276 @@
+//! The repository that is to be given the toolkit: what must be so before anything is written there,
+//! and the writing itself, which leaves all as it was where it fails.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::manifest::MANIFEST;
+use crate::base::error::{Error, Result};
+use crate::base::files::Disk;
+use crate::base::path::RepoPath;
+use crate::base::words::some_of;
+use crate::repo::{Entry, Id, Repo, TreeChange, may_write};
+
+/// The folder of the toolkit.
+const FOLDER: &str = "xtask";
+
+/// A repository that can be given the toolkit.
+pub struct Target {
+    /// The repository.
+    pub repo: Repo,
+    /// The tree of its HEAD; nothing where it has no commit yet.
+    pub tree: Option<Id>,
+}
+
+impl Target {
+    /// Opens it, and refuses what speaks against it. Nothing is written.
+    pub fn open(folder: &Path, toolkit: &Repo) -> Result<Target> {
+        let place = folder.display();
+        if !folder.is_dir() {
+            return Err(Error::usage(format!("`{place}` is no folder")));
+        }
+        let repo = Repo::discover(folder).map_err(|cause| {
+            Error::usage(format!("nothing can be vendored into `{place}`: {}", cause.what()))
+                .hint("`git init` makes a repository of a folder; a bare one needs a worktree")
+        })?;
+        let root = repo.root().display().to_string();
+        if folder.canonicalize().ok().as_deref() != Some(repo.root()) {
+            return Err(Error::usage(format!("`{place}` lies in the repository `{root}`"))
+                .hint(format!("the toolkit goes into its root: `cargo xtask vendor {root}`")));
+        }
+        if repo.common_folder() == toolkit.common_folder() {
+            return Err(Error::usage(format!("`{place}` is the toolkit itself"))
+                .hint("name the folder of another repository"));
+        }
+        if let Some(operation) = repo.operation() {
+            return Err(Error::unable(format!("{} is in progress in `{place}`", operation.name))
+                .hint("end it first"));
+        }
+        if repo.index_is_locked() {
+            return Err(Error::unable(format!("another git is at work in `{place}`"))
+                .hint(format!("if none is, `rm '{}'`", repo.index_lock().display())));
+        }
+        let tree = repo.tree_of_head()?;
+        let target = Target { repo, tree };
+        target.check_folder()?;
+        let changed = target.repo.uncommitted()?;
+        if !changed.is_empty() {
+            return Err(Error::unable(format!(
+                "`{place}` has changes that are not committed: {}",
+                some_of(&changed, 5)
+            ))
+            .hint("commit or stash them first, so that what is vendored can be told from them"));
+        }
+        Ok(target)
+    }
+
+    /// The name of its folder must be free.
+    fn check_folder(&self) -> Result<()> {
+        if self.entry(MANIFEST)?.is_some() {
+            return Err(Error::no("the toolkit is there already")
+                .hint("`cargo xtask upgrade` there brings it up to date"));
+        }
+        let on_disk = std::fs::read_dir(self.repo.root())
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|found| found.file_name().to_string_lossy().into_owned())
+            .find(|name| name.eq_ignore_ascii_case(FOLDER));
+        let tracked = match self.tree {
+            Some(tree) => self.repo.look_up(tree, &RepoPath::new(FOLDER))?.map(|_| FOLDER.into()),
+            None => None,
+        };
+        match on_disk.or(tracked) {
+            None => Ok(()),
+            Some(name) => Err(Error::no(format!("another `{name}` is there already"))
+                .hint("the toolkit needs this name: move what is there, commit, and try again")),
+        }
+    }
+
+    /// What HEAD has at a path.
+    pub fn entry(&self, path: &str) -> Result<Option<Entry>> {
+        self.tree.map_or(Ok(None), |tree| self.repo.entry_at(tree, &RepoPath::new(path)))
+    }
+
+    /// A file of HEAD, as text; nothing where there is none, or what is there is none.
+    pub fn text(&self, path: &str) -> Result<Option<String>> {
+        let Some(entry) = self.entry(path)? else { return Ok(None) };
+        if !matches!(entry.mode, crate::repo::Mode::File | crate::repo::Mode::Executable) {
+            return Ok(None);
+        }
+        Ok(String::from_utf8(self.repo.blob(entry.id)?).ok())
+    }
+
+    /// What is on the way to paths that are to be new, or in their place: files that git does not
+    /// track, ignored or not, and links. Nobody can say what they are worth.
+    fn in_the_way(&self, new: &BTreeSet<RepoPath>) -> Vec<String> {
+        let root = self.repo.root();
+        let mut found = BTreeSet::new();
+        for path in new {
+            for above in path.ancestors() {
+                let meta = above.on_disk(root).symlink_metadata();
+                if meta.is_ok_and(|meta| !meta.is_dir()) {
+                    found.insert(above.to_string());
+                }
+            }
+            if path.on_disk(root).symlink_metadata().is_ok() {
+                found.insert(path.to_string());
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    /// Whether the paths can be written, all of them.
+    pub fn check_paths(&self, changes: &[TreeChange]) -> Result<()> {
+        let (new, _) = self.parted(changes)?;
+        let place = self.repo.root().display();
+        let in_the_way = self.in_the_way(&new);
+        if !in_the_way.is_empty() {
+            let refused = Error::unable(format!(
+                "files that git does not track are in the way in `{place}`; nothing was changed"
+            ));
+            return Err(in_the_way
+                .into_iter()
+                .fold(refused, Error::detail)
+                .hint("commit them, or move them away, then try again"));
+        }
+        if let Some(patterns) = self.repo.sparse_patterns()?
+            && patterns.decide_with_folders(b"xtask/Cargo.toml", false) != Some(true)
+        {
+            return Err(Error::unable(format!(
+                "the sparse checkout of `{place}` leaves out `xtask/`"
+            ))
+            .hint("`git sparse-checkout add xtask setup deployment .cargo .github` takes it in"));
+        }
+        let root = self.repo.root();
+        let folders: BTreeSet<_> = changes
+            .iter()
+            .map(|(path, _)| path.parent().map_or(root.to_path_buf(), |above| above.on_disk(root)))
+            .chain([self.repo.git_folder().to_path_buf()])
+            .collect();
+        let closed: Vec<String> = folders
+            .iter()
+            .filter(|folder| !may_write(folder))
+            .map(|folder| folder.display().to_string())
+            .collect();
+        if closed.is_empty() {
+            return Ok(());
+        }
+        Err(Error::unable(format!(
+            "you may not write in {}; nothing was changed",
+            some_of(&closed, 3)
+        ))
+        .hint("ask whoever owns it, or work in a clone of your own"))
+    }
+
+    /// The paths that are new, and those that change.
+    fn parted(&self, changes: &[TreeChange]) -> Result<(BTreeSet<RepoPath>, Vec<RepoPath>)> {
+        let (mut new, mut old) = (BTreeSet::new(), Vec::new());
+        for (path, _) in changes {
+            let is_there = match self.tree {
+                Some(tree) => self.repo.entry_at(tree, path)?.is_some(),
+                None => false,
+            };
+            if is_there {
+                old.push(path.clone());
+            } else {
+                new.insert(path.clone());
+            }
+        }
+        Ok((new, old))
+    }
+
+    /// Writes and stages the changes. Where that fails, what was there is there again and nothing
+    /// else is.
+    pub fn put(&self, changes: &[TreeChange], disk: &Disk<'_>) -> Result<()> {
+        let failed = |cause| Error::unable("the files cannot be written").because(cause);
+        disk.other("write the tree").map_err(failed)?;
+        let tree = self.repo.write_tree(self.tree, changes)?;
+        let (new, old) = self.parted(changes)?;
+        let root = self.repo.root();
+        let folders = new.iter().flat_map(RepoPath::ancestors).collect::<BTreeSet<_>>();
+        let made: Vec<RepoPath> = folders
+            .into_iter()
+            .filter(|folder| folder.on_disk(root).symlink_metadata().is_err())
+            .collect();
+        let done = self
+            .repo
+            .put_tree(self.tree, tree)
+            .and_then(|()| disk.other("look at what was written").map_err(failed))
+            .and_then(|()| match self.repo.staged_tree()? == tree {
+                true => Ok(()),
+                false => Err(Error::unable("what was staged is not what was meant to be")),
+            });
+        let Err(failure) = done else { return Ok(()) };
+        let again = self.take_back(tree, &new, &old, &made, disk);
+        Err(match again {
+            Ok(()) => failure.hint("nothing was changed"),
+            Err(why) => failure
+                .detail(why.what().to_owned())
+                .hint("`git status` there shows what was left; it was clean before"),
+        })
+    }
+
+    fn take_back(
+        &self,
+        tree: Id,
+        new: &BTreeSet<RepoPath>,
+        old: &[RepoPath],
+        made: &[RepoPath],
+        disk: &Disk<'_>,
+    ) -> Result<()> {
+        let root = self.repo.root();
+        let back = self.tree.unwrap_or_else(|| self.repo.empty_tree());
+        // As far as git has come it goes back; what it left half done is ours: none of it was there.
+        drop(self.repo.put_tree(Some(tree), back));
+        let mut foreign = Vec::new();
+        for path in new {
+            let file = path.on_disk(root);
+            let Ok(there) = std::fs::read(&file) else { continue };
+            let entry = self.repo.entry_at(tree, path)?;
+            let comes = entry.map_or(Ok(Vec::new()), |entry| self.repo.blob(entry.id))?;
+            if !is_begun(&there, &comes) {
+                foreign.push(path.to_string());
+                continue;
+            }
+            disk.remove(&file).map_err(|cause| {
+                Error::unable(format!("`{path}` cannot be removed again")).because(cause)
+            })?;
+        }
+        for folder in made.iter().rev() {
+            drop(disk.remove_empty_folder(&folder.on_disk(root)));
+        }
+        if !old.is_empty() {
+            self.repo.restore_staged(old)?;
+        }
+        match foreign.is_empty() {
+            true => Ok(()),
+            false => Err(Error::unable(format!(
+                "somebody else has just put {} there, and it was left alone",
+                some_of(&foreign, 5)
+            ))),
+        }
+    }
+
+    /// The changes that put these texts at these paths.
+    pub fn changes(
+        &self,
+        repo: &Repo,
+        files: BTreeMap<RepoPath, (crate::repo::Mode, Vec<u8>)>,
+    ) -> Result<Vec<TreeChange>> {
+        files
+            .into_iter()
+            .map(|(path, (mode, content))| {
+                Ok((path, Some(Entry { mode, id: repo.write_blob(&content)? })))
+            })
+            .collect()
+    }
+}
+
+/// Whether what lies in a file is what was to be written there, or its beginning. Line ends may have
+/// become those of the machine.
+fn is_begun(there: &[u8], comes: &[u8]) -> bool {
+    let plain =
+        |text: &[u8]| text.iter().copied().filter(|byte| *byte != b'\r').collect::<Vec<_>>();
+    plain(comes).starts_with(&plain(there))
+}
