@@ -3,9 +3,12 @@
 //! build settings of its own, and the workspace of the repository has one small program more.
 //!
 //! `XTASK_LAUNCH` says what cargo is to do: `run` (where it is not set), `test` or `bench`. The arguments
-//! go to the program, or to the runner of tests.
+//! go to the program, or to the runner of tests. `XTASK_TARGET` is what cargo is to build for: the alias sets
+//! it where the configuration of the repository names another machine than this one.
 
 #![cfg_attr(rustfmt, rustfmt_skip)]
+// A repository chooses lints for its own code, and this one is read by compilers of many years.
+#![allow(clippy::all, clippy::pedantic, clippy::nursery, clippy::restriction)]
 
 use std::env;
 use std::ffi::OsString;
@@ -14,6 +17,9 @@ use std::process::{exit, Command};
 
 /// What cargo is to do.
 const LAUNCH: &str = "XTASK_LAUNCH";
+
+/// What cargo is to build for.
+const TARGET: &str = "XTASK_TARGET";
 
 /// What a shell says of a program that cannot be started.
 const CANNOT_START: i32 = 126;
@@ -38,11 +44,17 @@ fn main() {
         .args(&["--locked", "--manifest-path"])
         .arg(toolkit.join("Cargo.toml"))
         .arg("--config")
-        .arg(toolkit.join(".cargo").join("config.toml"));
+        .arg(toolkit.join(".cargo").join("config.toml"))
+        // Wherever the repository builds: this program lies there, under the same name.
+        .arg("--target-dir")
+        .arg(toolkit.join("target"));
+    if let Some(target) = env::var_os(TARGET).filter(|target| !target.is_empty()) {
+        cargo.arg("--target").arg(target);
+    }
     if words[0] == "run" {
         cargo.arg("--");
     }
-    cargo.args(env::args_os().skip(1)).env_remove(LAUNCH);
+    cargo.args(env::args_os().skip(1)).env_remove(LAUNCH).env_remove(TARGET);
     fail(&become_it(cargo, toolkit));
 }
 
