@@ -13,9 +13,9 @@ use crate::hooks::health::health;
 use crate::hooks::program::Care;
 use crate::intake::collect::still_waiting;
 use crate::intake::resolve::{folder, is_open, put_aside_before};
-use crate::repo::{Repo, Worktree};
+use crate::repo::{Id, Repo, Worktree};
 use crate::report::status::{
-    BranchLine, Counts, ServicesLine, StatusReport, ValidationLine, WorktreeLine,
+    BranchLine, Counts, ServicesLine, StatusReport, ValidationLine, VendoredLine, WorktreeLine,
 };
 use crate::report::sync::CanonicalLine;
 use crate::report::{self, Loudness};
@@ -31,8 +31,9 @@ use crate::sync::plan::Plan;
 use crate::sync::recover;
 use crate::sync::run::{Looked, Tools, Wishes, check_rules, look};
 use crate::sync::survey::survey;
-use crate::sync::upstream::{Standing, standing};
+use crate::sync::upstream::{self, Standing};
 use crate::validate::perform::last_words;
+use crate::vendor::standing::standing;
 
 pub(super) fn run(session: &Session, args: &Status) -> Exit {
     let repo = session.repo()?;
@@ -51,6 +52,7 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
         hooks: String::new(),
         requests: Vec::new(),
         services: services(session, &repo),
+        vendored: None,
         validation: last_validation(&repo, session.world.now_seconds()),
     };
     let requests = queue::all(&repo, session.world.now_seconds());
@@ -66,8 +68,10 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
         report.notes.push(missing.what().to_owned());
         report.notes.extend(missing.hints().iter().cloned());
         report.hooks = health(&repo, &session.world, None, Care::Look)?.summary();
+        report.vendored = vendored(&repo, None)?;
         return answer(session, args, &report);
     };
+    report.vendored = vendored(&repo, Some(context.canonical.tree))?;
     report.canonical = Some(CanonicalLine {
         reference: context.canonical.reference.clone(),
         commit: context.canonical.commit.to_string(),
@@ -112,7 +116,9 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
                 describe(&repo, &decided.head, &context, &decided.plan, &[], Vec::new());
             report.paths = described.paths;
             report.paths.retain(|line| line.class != Class::InSync.name());
-            if let Standing::OnlySyncCommits(ahead) = standing(&repo, &decided.head, &context)? {
+            if let Standing::OnlySyncCommits(ahead) =
+                upstream::standing(&repo, &decided.head, &context)?
+            {
                 let short = ahead.reference.trim_start_matches("refs/remotes/");
                 report.notes.push(format!(
                     "`{short}` has moved on, and only sync commits are ahead of it; `cargo xtask \
@@ -177,6 +183,28 @@ fn in_words(page: &Page) -> (bool, String) {
         words.push("`cargo xtask start` takes over what nobody watches".to_owned());
     }
     (ok, words.join(", "))
+}
+
+/// The toolkit that this branch was given, if it was; what is wrong with the notes about it is no
+/// failure of `status`.
+fn vendored(repo: &Repo, canonical: Option<Id>) -> Result<Option<VendoredLine>> {
+    let Some(tree) = repo.tree_of_head()? else { return Ok(None) };
+    Ok(match standing(repo, tree, canonical) {
+        Ok(found) => found.map(|found| VendoredLine {
+            version: found.manifest.version.to_string(),
+            commit: found.manifest.commit,
+            changed: found.changed,
+            canonical: found.canonical.map(|other| other.version.to_string()),
+            fault: None,
+        }),
+        Err(failure) => Some(VendoredLine {
+            version: String::new(),
+            commit: String::new(),
+            changed: Vec::new(),
+            canonical: None,
+            fault: Some(failure.to_string()),
+        }),
+    })
 }
 
 fn last_validation(repo: &Repo, now: i64) -> Option<ValidationLine> {

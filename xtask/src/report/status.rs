@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::sync::{CanonicalLine, PathLine, short, short_ref};
 use super::{BOLD, DIM, GREEN, YELLOW, count};
+use crate::base::words::some_of;
 
 /// How many managed paths are of each class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -94,6 +95,47 @@ pub struct ServicesLine {
     pub words: String,
 }
 
+/// The toolkit that a repository was given.
+#[derive(Clone, Debug, Serialize)]
+pub struct VendoredLine {
+    /// Its version on this branch.
+    pub version: String,
+    /// The commit of the toolkit.
+    pub commit: String,
+    /// Its files that are not as they came.
+    pub changed: Vec<String>,
+    /// The version on the canonical branch, where that is another one.
+    pub canonical: Option<String>,
+    /// What is wrong with what is known about it.
+    pub fault: Option<String>,
+}
+
+impl VendoredLine {
+    fn words(&self) -> String {
+        if let Some(fault) = &self.fault {
+            return fault.clone();
+        }
+        let mut words = format!("{} ({})", self.version, short(&self.commit));
+        if let Some(canonical) = &self.canonical {
+            words.push_str(&format!("; the canonical branch has {canonical}"));
+        }
+        match &self.changed[..] {
+            [] => {}
+            [one] => words.push_str(&format!("; {one} was changed here")),
+            many => words.push_str(&format!(
+                "; {} were changed here: {}",
+                count(many.len(), "file"),
+                some_of(many, 3)
+            )),
+        }
+        words
+    }
+
+    fn is_plain(&self) -> bool {
+        self.fault.is_none() && self.canonical.is_none()
+    }
+}
+
 /// The answer of `status`.
 #[derive(Clone, Debug, Serialize)]
 pub struct StatusReport {
@@ -115,6 +157,8 @@ pub struct StatusReport {
     pub services: Vec<ServicesLine>,
     /// Pull requests that pushes have asked for, a line each.
     pub requests: Vec<String>,
+    /// The toolkit, where it was vendored.
+    pub vendored: Option<VendoredLine>,
     /// How many files are an overlay that is not committed.
     pub overlay: usize,
     /// What the user should know.
@@ -171,6 +215,10 @@ impl StatusReport {
             let style = if services.ok { GREEN } else { YELLOW };
             let (layer, words) = (&services.layer, &services.words);
             put(format!("{BOLD}services{BOLD:#}   {layer}: {style}{words}{style:#}"));
+        }
+        if let Some(vendored) = &self.vendored {
+            let style = if vendored.is_plain() { anstyle::Style::new() } else { YELLOW };
+            put(format!("{BOLD}xtask{BOLD:#}      {style}{}{style:#}", vendored.words()));
         }
         for line in &self.requests {
             put(format!("{BOLD}request{BOLD:#}    {line}"));

@@ -1,5 +1,7 @@
-//! Getting the toolkit into other repositories, and keeping the copies current.
+//! The toolkit in other repositories: getting it in, and keeping the copies current.
 
+pub mod entries;
+mod insert;
 pub mod manifest;
 pub mod resolved;
 pub mod standing;

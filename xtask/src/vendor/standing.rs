@@ -4,7 +4,7 @@
 use super::manifest::{MANIFEST, Manifest, sha256};
 use crate::base::error::Result;
 use crate::base::path::RepoPath;
-use crate::repo::{Id, Repo};
+use crate::repo::{Entry, Id, Mode, Repo};
 
 /// How a branch stands to what was vendored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +24,10 @@ pub fn standing(repo: &Repo, tree: Id, canonical: Option<Id>) -> Result<Option<S
     for (name, came) in &manifest.files {
         let entry = repo.entry_at(tree, &RepoPath::new(name.as_str()))?;
         let is_same = match entry {
-            Some(entry) => sha256(&repo.blob(entry.id)?) == *came,
-            None => false,
+            Some(Entry { mode: Mode::File | Mode::Executable, id }) => {
+                sha256(&repo.blob(id)?) == *came
+            }
+            _ => false,
         };
         if !is_same {
             changed.push(name.clone());

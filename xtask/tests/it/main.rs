@@ -44,4 +44,5 @@ mod validate;
 mod validate_commit;
 mod validate_fixes;
 mod validate_limits;
+mod vendor_entries;
 mod wrong_hits;
