@@ -2,7 +2,9 @@
 //! line with the digest of the rest, then JSON.
 //!
 //! State is data. A file that is torn, foreign or of another version is never half-believed: it
-//! reads as `Broken` or as nothing, as the caller needs, and never runs anything.
+//! reads as `Broken` or as nothing, as the caller needs, and never runs anything. One that a newer
+//! xtask has written is told apart, because it is whole and somebody needs it: whoever keeps what
+//! matters leaves it as it is and says so (`newer`); a cache counts it as nothing and writes its own.
 
 use std::io;
 use std::path::Path;
@@ -11,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::digest;
+use super::error::Error;
 use super::files::Disk;
 
 /// The largest file of state that is read: 64 MiB, far above a journal of a million paths.
@@ -23,8 +26,30 @@ pub enum Found<T> {
     Nothing,
     /// It is whole.
     Whole(T),
-    /// It is there, but torn, foreign, of another version or unreadable.
+    /// It is of this kind, and of a later version than this program knows.
+    Newer,
+    /// It is there, but torn, foreign, of an unknown version or unreadable.
     Broken(String),
+}
+
+/// Why a record that a newer xtask has written cannot be read.
+pub const NEWER: &str = "it was written by a newer xtask";
+
+/// The refusal to read, replace or remove what a newer xtask has written: `what` is what it holds.
+#[must_use]
+pub fn newer(what: &str, path: &Path) -> Error {
+    Error::unable(format!("{what} was written by a newer xtask, and stays as it is"))
+        .detail(path.display().to_string())
+        .hint(take_newer("CANONICAL"))
+}
+
+/// How somebody gets a newer toolkit who has an older one, whatever the older one refuses to do.
+#[must_use]
+pub fn take_newer(canonical: &str) -> String {
+    format!(
+        "`git checkout {canonical} -- xtask` takes the newer toolkit into this branch, or switch to a \
+         branch that has it; `cargo xtask install-hooks` then renews what hooks run"
+    )
 }
 
 /// The bytes of a record of this kind, as in `xtask.journal/1`.
@@ -41,6 +66,9 @@ pub fn from_bytes<T: DeserializeOwned>(kind: &str, bytes: &[u8]) -> Found<T> {
     let (Some(head), Some(sum), Some(body)) = (lines.next(), lines.next(), lines.next()) else {
         return Found::Broken("it is cut short".to_owned());
     };
+    if is_newer(head, kind) {
+        return Found::Newer;
+    }
     if head != kind.as_bytes() {
         return Found::Broken(format!(
             "it is `{}`, not `{kind}`",
@@ -54,6 +82,20 @@ pub fn from_bytes<T: DeserializeOwned>(kind: &str, bytes: &[u8]) -> Found<T> {
         Ok(value) => Found::Whole(value),
         Err(cause) => Found::Broken(cause.to_string()),
     }
+}
+
+/// Whether a first line names this kind with a larger number.
+fn is_newer(head: &[u8], kind: &str) -> bool {
+    fn parts(text: &str) -> Option<(&str, u64)> {
+        let (name, number) = text.rsplit_once('/')?;
+        Some((name, number.parse().ok()?))
+    }
+    let (Some((found, later)), Some((name, known))) =
+        (std::str::from_utf8(head).ok().and_then(parts), parts(kind))
+    else {
+        return false;
+    };
+    found == name && later > known
 }
 
 /// Writes a record whole or not at all.
@@ -108,7 +150,22 @@ mod tests {
             let found = from_bytes::<Vec<String>>("xtask.test/1", &bytes[..cut]);
             assert!(matches!(found, Found::Broken(_)), "cut at {cut}");
         }
-        let found = from_bytes::<Vec<String>>("xtask.test/2", &bytes);
-        assert!(matches!(found, Found::Broken(why) if why.contains("xtask.test/1")));
+        // An older one has no reader of its own yet; a foreign one never has.
+        for kind in ["xtask.test/2", "xtask.other/1"] {
+            let found = from_bytes::<Vec<String>>(kind, &bytes);
+            assert!(matches!(found, Found::Broken(why) if why.contains("xtask.test/1")), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_newer_record_is_known_by_its_first_line_alone() {
+        for later in ["xtask.test/2\nwhatever\nelse", "xtask.test/10\n\n"] {
+            let found = from_bytes::<Vec<String>>("xtask.test/1", later.as_bytes());
+            assert!(matches!(found, Found::Newer), "{later:?}");
+        }
+        for other in ["xtask.test/2", "xtask.tests/2\n\n", "xtask.test/x\n\n", "xtask.test/0\n\n"] {
+            let found = from_bytes::<Vec<String>>("xtask.test/1", other.as_bytes());
+            assert!(matches!(found, Found::Broken(_)), "{other:?}");
+        }
     }
 }

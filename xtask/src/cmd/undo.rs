@@ -12,6 +12,7 @@ use crate::hooks::program::Care;
 use crate::repo::Repo;
 use crate::report::backups::{self, BackupLine};
 use crate::report::{self, count};
+use crate::sync::backup::Unread;
 use crate::sync::run::check_gates;
 use crate::sync::undo::{find, undo};
 use crate::sync::{backup, context};
@@ -94,7 +95,7 @@ fn list(session: &Session) -> Exit {
         .map(|found| {
             let when = ago(now, found.seconds);
             match found.record {
-                Some(record) => BackupLine {
+                Ok(record) => BackupLine {
                     id: found.id,
                     when,
                     purpose: record.purpose,
@@ -102,10 +103,13 @@ fn list(session: &Session) -> Exit {
                     branch: record.branch.unwrap_or_else(|| "detached HEAD".to_owned()),
                     worktree: record.worktree,
                 },
-                None => BackupLine {
+                Err(unread) => BackupLine {
                     id: found.id,
                     when,
-                    purpose: "unreadable record".to_owned(),
+                    purpose: match unread {
+                        Unread::Newer => "written by a newer xtask".to_owned(),
+                        Unread::Broken => "unreadable record".to_owned(),
+                    },
                     paths: 0,
                     branch: "unknown".to_owned(),
                     worktree: String::new(),

@@ -1,6 +1,6 @@
 //! Switching hooks off for a while, without moving a file: for one worktree or for all of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,7 @@ pub fn is_off(repo: &Repo, now: i64) -> Result<Option<(Where, Off)>> {
             Found::Nothing => {}
             Found::Whole(off) if off.until.is_some_and(|until| until <= now) => {}
             Found::Whole(off) => return Ok(Some((place, off))),
+            Found::Newer => return Err(newer(&file(repo, place))),
             Found::Broken(why) => {
                 return Err(Error::unable(format!(
                     "the note that hooks are switched off is damaged: {why}"
@@ -61,9 +62,22 @@ pub fn is_off(repo: &Repo, now: i64) -> Result<Option<(Where, Off)>> {
     Ok(None)
 }
 
+fn newer(file: &Path) -> Error {
+    record::newer("the note that hooks are switched off", file)
+}
+
+/// Keeps a note that a newer xtask has written from being replaced or removed.
+fn check_known(file: &Path) -> Result<()> {
+    match record::read::<Off>(file, KIND) {
+        Found::Newer => Err(newer(file)),
+        _ => Ok(()),
+    }
+}
+
 /// Switches hooks off.
 pub fn disable(repo: &Repo, disk: &Disk<'_>, place: Where, off: Off) -> Result<()> {
     let file = file(repo, place);
+    check_known(&file)?;
     record::write(disk, &file, KIND, &off)
         .unable(|| format!("`{}` cannot be written", file.display()))
 }
@@ -82,6 +96,7 @@ pub fn enable(repo: &Repo, disk: &Disk<'_>, place: Where) -> Result<bool> {
             }
         }
     }
+    files.iter().try_for_each(|file| check_known(file))?;
     let mut were_off = false;
     for file in files {
         were_off |= file.symlink_metadata().is_ok();

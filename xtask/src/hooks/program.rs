@@ -90,6 +90,7 @@ pub fn installed(repo: &Repo, care: Care) -> Installed {
     let record = match record::read::<Record>(&record_file(repo), KIND) {
         Found::Nothing if link(repo).symlink_metadata().is_err() => return Installed::Nothing,
         Found::Nothing => return Installed::Broken("nothing is known about it".to_owned()),
+        Found::Newer => return Installed::Broken(record::NEWER.to_owned()),
         Found::Broken(why) => return Installed::Broken(why),
         Found::Whole(record) => record,
     };
@@ -158,8 +159,13 @@ pub struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// Whether the program from these sources, or else a copy of this one, is installed and whole.
+    /// Whether the program from these sources, or else a copy of this one, is installed and whole. One
+    /// that a newer xtask has installed is not replaced.
     pub fn is_present(&self, sources: Option<&str>) -> Result<bool> {
+        let file = record_file(self.repo);
+        if let Found::Newer = record::read::<Record>(&file, KIND) {
+            return Err(record::newer("the record of the installed program", &file));
+        }
         let Installed::Whole(record) = installed(self.repo, Care::Read) else { return Ok(false) };
         match sources {
             Some(sources) => Ok(record.sources.as_deref() == Some(sources)),

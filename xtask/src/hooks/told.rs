@@ -1,4 +1,5 @@
 //! What hooks have told about a branch, so that they tell it once and not at every checkout.
+//! Notes that cannot be believed, or that a newer xtask has written, count as none and are replaced.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

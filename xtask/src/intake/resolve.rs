@@ -377,8 +377,12 @@ pub fn abort(repo: &Repo, tools: &Tools<'_>) -> Result<Aborted> {
     if !is_open(repo) {
         return Err(Error::usage("no conflict is being resolved, so there is nothing to abort"));
     }
+    let state = record::read::<State>(&file(repo), KIND);
+    if let Found::Newer = state {
+        return Err(newer(repo));
+    }
     let kept = put_aside(repo, tools)?;
-    let settled = match record::read::<State>(&file(repo), KIND) {
+    let settled = match state {
         Found::Whole(state) if state.tip != state.base => Some(state.tip),
         _ => None,
     };
@@ -455,8 +459,13 @@ fn read(repo: &Repo) -> Result<State> {
             Err(Error::usage("no conflict is being resolved, so there is nothing to go on with")
                 .hint("`cargo xtask reverse-sync --resolve BRANCH COMMIT` opens one"))
         }
+        Found::Newer => Err(newer(repo)),
         Found::Broken(why) => Err(broken(repo, &why)),
     }
+}
+
+fn newer(repo: &Repo) -> Error {
+    record::newer("the record of the conflict that is being resolved", &file(repo))
 }
 
 fn broken(repo: &Repo, why: &str) -> Error {

@@ -6,7 +6,8 @@
 //! says only what need not be looked at more closely; it is never the reason to replace anything.
 //!
 //! The record is believed as a whole only for the very managed content and rules for which it was
-//! made, and for a single file only if the file is older than the record.
+//! made, and for a single file only if the file is older than the record. One that is damaged, or that
+//! a newer xtask has written, counts as none and is replaced.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

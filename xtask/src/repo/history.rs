@@ -4,7 +4,8 @@
 //! The history is every commit that the canonical tip reaches. Each folder of each of their trees
 //! is looked at once, however many commits share it. The answer is kept in a file under the common
 //! git folder, keyed by the tip and by the rules of what is managed; when the tip has moved forward
-//! only the new commits are looked at. Reading never writes the file: `save` does.
+//! only the new commits are looked at. Reading never writes the file: `save` does. A file that is
+//! damaged, or that a newer xtask has written, counts as none, and `save` replaces it.
 //!
 //! Where history is cut off (a shallow or partial clone), what was not found is `Unknown`, not
 //! `Never`, and nothing is kept.

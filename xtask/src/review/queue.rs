@@ -118,11 +118,15 @@ fn file(repo: &Repo, key: &str) -> PathBuf {
 /// Keeps a request, or what came of it.
 pub fn put(repo: &Repo, disk: &Disk<'_>, request: &Request) -> Result<()> {
     let file = file(repo, &request.key());
+    if let Found::Newer = record::read::<Request>(&file, KIND) {
+        return Err(record::newer("a request for this commit", &file));
+    }
     record::write(disk, &file, KIND, request)
         .unable(|| format!("`{}` cannot be written", file.display()))
 }
 
-/// Reads a request. One that cannot be believed is none.
+/// Reads a request. One that cannot be believed is none, and one that a newer xtask has written waits
+/// for that.
 #[must_use]
 pub fn get(repo: &Repo, key: &str) -> Option<Request> {
     match record::read(&file(repo, key), KIND) {

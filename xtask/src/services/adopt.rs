@@ -13,7 +13,7 @@ use super::unit::{State, Unit};
 use crate::base::digest;
 use crate::base::error::{Error, Result};
 use crate::base::processes::{self, Identity};
-use crate::base::record::Found as Record;
+use crate::base::record::{self, Found as Record};
 use crate::base::world::World;
 
 /// What was found.
@@ -57,11 +57,12 @@ pub fn read(stack: &Stack) -> Result<Option<Saved>> {
     match stack.saved() {
         Record::Nothing => Ok(None),
         Record::Whole(saved) => Ok(Some(saved)),
+        Record::Newer => Err(record::newer("what is kept of the services", &stack.folder)),
         Record::Broken(why) => Err(Error::unable(format!(
             "what is kept of the services in `{}` cannot be read: {why}",
             stack.folder.display()
         ))
-        .hint("nothing was touched; a newer xtask may have written it")
+        .hint("nothing was touched")
         .hint("if none of its services runs any more, remove that folder")),
     }
 }

@@ -22,7 +22,7 @@ use crate::base::error::{Error, Result};
 use crate::base::lock;
 use crate::base::process::Program;
 use crate::base::processes::{self, Handle};
-use crate::base::record::Found;
+use crate::base::record::{self, Found};
 use crate::base::world::World;
 
 /// How long a supervisor may take to begin.
@@ -45,13 +45,16 @@ pub fn connect(stack: &Stack) -> Result<Option<Link>> {
             Link::connect(&supervisor.socket)
         }
         Found::Whole(_) | Found::Nothing => Ok(None),
+        Found::Newer => Err(record::newer(
+            &format!("what the supervisor of layer `{}` has written down", stack.layer),
+            &stack.folder,
+        )),
         Found::Broken(why) => {
             let holder = std::fs::read_to_string(stack.supervisor_lock()).unwrap_or_default();
             Err(Error::unable(format!(
                 "what the supervisor of layer `{}` has written down cannot be read: {why}",
                 stack.layer
             ))
-            .hint("a newer xtask may have written it, which can then look at it and stop it")
             .hint(format!(
                 "a plain `kill` of the supervisor ends its services ({})",
                 holder.trim()

@@ -136,11 +136,12 @@ fn offset(repo: &Repo, disk: &Disk<'_>, ports: &[u16], keeps: bool) -> Result<u1
     let read = || match record::read::<Offsets>(&path, OFFSETS) {
         Found::Whole(offsets) => Ok(offsets),
         Found::Nothing => Ok(Offsets::default()),
+        Found::Newer => Err(record::newer("the list of port offsets of the worktrees", &path)),
         Found::Broken(why) => Err(Error::unable(format!(
             "the port offsets of the worktrees in `{}` cannot be read: {why}",
             path.display()
         ))
-        .hint("a newer xtask may have written them; removed, they are chosen again")),
+        .hint("removed, they are chosen again")),
     };
     if let Some(offset) = read()?.worktrees.get(&own) {
         return Ok(*offset);

@@ -73,6 +73,15 @@ pub struct Record {
     pub overlay_before: Vec<KeptPath>,
 }
 
+/// Why the record of a backup cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// A newer xtask has written it.
+    Newer,
+    /// There is none, or it is damaged.
+    Broken,
+}
+
 /// A backup that exists.
 #[derive(Clone, Debug)]
 pub struct Backup {
@@ -82,8 +91,8 @@ pub struct Backup {
     pub commit: Id,
     /// When it was made, in seconds since the epoch.
     pub seconds: i64,
-    /// What the run did; nothing where that cannot be read.
-    pub record: Option<Record>,
+    /// What the run did, or why that cannot be read.
+    pub record: std::result::Result<Record, Unread>,
 }
 
 /// What is about to be done, for its backup.
@@ -233,11 +242,13 @@ fn number(backup: &Backup) -> u32 {
     backup.id.rsplit_once('-').and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
 }
 
-fn read(repo: &Repo, tree: Id) -> Result<Option<Record>> {
-    let Some(entry) = repo.entry_at(tree, &RepoPath::new("record"))? else { return Ok(None) };
+fn read(repo: &Repo, tree: Id) -> Result<std::result::Result<Record, Unread>> {
+    let entry = repo.entry_at(tree, &RepoPath::new("record"))?;
+    let Some(entry) = entry else { return Ok(Err(Unread::Broken)) };
     Ok(match record::from_bytes(KIND, &repo.blob(entry.id)?) {
-        Found::Whole(record) => Some(record),
-        Found::Nothing | Found::Broken(_) => None,
+        Found::Whole(record) => Ok(record),
+        Found::Newer => Err(Unread::Newer),
+        Found::Nothing | Found::Broken(_) => Err(Unread::Broken),
     })
 }
 
@@ -252,7 +263,7 @@ pub fn forget_commit(repo: &Repo, commit: Id) -> Result<()> {
 }
 
 /// Removes the backups that are old enough and not among the last. Their names tell their age, so
-/// none of them is read.
+/// none of them is read, and those of a newer xtask are kept as long as all others.
 pub fn prune(repo: &Repo, now: i64) -> Result<()> {
     let mut refs = repo.refs_below(PREFIX)?;
     if refs.len() <= KEPT_COUNT {

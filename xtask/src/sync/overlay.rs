@@ -5,7 +5,7 @@
 //! is theirs.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -170,6 +170,20 @@ pub fn read(repo: &Repo) -> Result<Overlay> {
     match record::read::<Vec<KeptPath>>(&file, KIND) {
         Found::Nothing => Ok(Overlay::default()),
         Found::Whole(kept) => Overlay::from_kept(kept).ok_or_else(|| broken("an id is not one")),
+        Found::Newer => Err(newer(&file)),
         Found::Broken(why) => Err(broken(&why)),
     }
+}
+
+/// Makes sure that no record of a newer xtask is replaced. One that is damaged may be.
+pub fn check_known(repo: &Repo) -> Result<()> {
+    let file = file(repo);
+    match record::read::<Vec<KeptPath>>(&file, KIND) {
+        Found::Newer => Err(newer(&file)),
+        _ => Ok(()),
+    }
+}
+
+fn newer(file: &Path) -> Error {
+    record::newer("the record of the overlay", file)
 }

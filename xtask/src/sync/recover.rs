@@ -25,12 +25,18 @@ pub fn recover(repo: &Repo, disk: &Disk<'_>) -> Result<Option<String>> {
     let journal: Journal = match record::read(&journal::file(repo), journal::KIND) {
         Found::Nothing => return Ok(None),
         Found::Whole(journal) => journal,
+        Found::Newer => {
+            return Err(record::newer("the journal of an earlier run", &journal::file(repo)));
+        }
         Found::Broken(why) => {
             return Err(Error::unable(format!("the journal of an earlier run is damaged: {why}"))
                 .detail(journal::file(repo).display().to_string())
                 .hint("look at `git status`; when the files are as they should be, remove it"));
         }
     };
+    if journal.overlay.is_some() {
+        overlay::check_known(repo)?;
+    }
     let has_moved = match &journal.head {
         None => journal.phase == Phase::Done,
         Some(head) => has_moved(repo, head)?,

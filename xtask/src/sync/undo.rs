@@ -5,12 +5,13 @@
 //! makes a backup like any other run, so it can be undone.
 
 use super::apply::{Applied, Applier, apply};
-use super::backup::{self, Backup, Intent, Record, SavedPath};
+use super::backup::{self, Backup, Intent, Record, SavedPath, Unread};
 use super::batch::{Batch, Change, FileChange, HeadMove};
 use super::overlay::{self, KeptEntry, Overlay};
 use super::way::once_gone;
 use crate::base::error::{Error, Result};
 use crate::base::path::RepoPath;
+use crate::base::record::take_newer;
 use crate::repo::{Entry, Head, Id, Repo, Ways, Work};
 
 /// What an undo did.
@@ -42,22 +43,32 @@ pub fn find(repo: &Repo, id: Option<&str>) -> Result<Backup> {
         None => {
             let branch = repo.branch_name();
             let is_here = |backup: &&Backup| {
-                backup.record.as_ref().is_some_and(|record| record.worktree_name == here)
+                backup.record.as_ref().is_ok_and(|record| record.worktree_name == here)
             };
             let is_of_branch = |backup: &&Backup| {
-                backup.record.as_ref().is_some_and(|record| record.branch == branch)
+                backup.record.as_ref().is_ok_and(|record| record.branch == branch)
             };
             let mut of_branch = all.iter().filter(is_here).filter(is_of_branch);
             let newest = of_branch.next().or_else(|| all.iter().find(is_here));
+            // One that cannot be read may be of this branch as well.
+            let is_newer = |backup: &&Backup| backup.record.as_ref().is_err_and(is_of_newer);
+            let unread = all.iter().take_while(|one| newest.is_none_or(|it| it.id != one.id));
+            if let Some(unread) = unread.into_iter().find(is_newer) {
+                return Err(newer(unread).hint("`cargo xtask undo --list` shows those before it"));
+            }
             newest.cloned().ok_or_else(|| {
                 Error::unable("nothing was replaced in this worktree: there is nothing to undo")
                     .hint("`cargo xtask undo --list` shows the backups of all worktrees")
             })?
         }
     };
-    let Some(record) = &found.record else {
-        return Err(Error::unable(format!("the record of backup `{}` cannot be read", found.id))
-            .hint(format!("`git ls-tree -r {}{}` shows what it holds", backup::PREFIX, found.id)));
+    let record = match &found.record {
+        Ok(record) => record,
+        Err(Unread::Newer) => return Err(newer(&found)),
+        Err(Unread::Broken) => {
+            let failed = format!("the record of backup `{}` cannot be read", found.id);
+            return Err(Error::unable(failed).hint(shows(&found)));
+        }
     };
     if record.worktree_name != here {
         return Err(Error::usage(format!(
@@ -67,6 +78,20 @@ pub fn find(repo: &Repo, id: Option<&str>) -> Result<Backup> {
         .hint(format!("`cargo xtask -C {} undo {}`", record.worktree, found.id)));
     }
     Ok(found)
+}
+
+fn is_of_newer(unread: &Unread) -> bool {
+    *unread == Unread::Newer
+}
+
+fn newer(backup: &Backup) -> Error {
+    Error::unable(format!("backup `{}` was written by a newer xtask", backup.id))
+        .hint(take_newer("CANONICAL"))
+        .hint(shows(backup))
+}
+
+fn shows(backup: &Backup) -> String {
+    format!("`git ls-tree -r {}{}` shows what it holds", backup::PREFIX, backup.id)
 }
 
 /// Brings a backup back.

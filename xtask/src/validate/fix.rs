@@ -3,7 +3,8 @@
 //!
 //! A record of it is on disk before the first byte changes. Nothing is put back over what somebody has
 //! changed since the fix; and because somebody may have worked while it ran, what is replaced is kept
-//! beside the record first. Copies lie under the git folder, readable by their owner alone, and never
+//! beside the record first. What a newer xtask has written down stays as it is, and is taken back by
+//! that. Copies lie under the git folder, readable by their owner alone, and never
 //! become objects of git: they may be secrets.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -260,8 +261,9 @@ impl Fixes<'_> {
             record.phase = Phase::Unknown;
         }
         self.write(&record)?;
-        // Another one may have been cut short before. A note that stays costs a look at all, no more.
-        if self.cut_short().is_empty() {
+        // Another one may have been cut short before; of those of a newer xtask that cannot be told. A note
+        // that stays costs a look at all, no more.
+        if self.cut_short().is_empty() && self.newer_runs().is_empty() {
             drop(self.disk.remove(&self.folder.join(OPEN)));
         }
         Ok(record)
@@ -454,17 +456,34 @@ impl Fixes<'_> {
 
     /// Every fix that is remembered, the oldest first.
     pub fn all(&self) -> Vec<Record> {
-        let mut found = Vec::new();
-        for run in folders(&self.folder) {
-            for fix in folders(&run) {
-                if let Found::Whole(record) = record::read::<Record>(&fix.join("record"), KIND) {
-                    found.push(record);
-                }
-            }
-        }
+        let mut found: Vec<Record> = self
+            .records()
+            .into_iter()
+            .filter_map(
+                |(_, found)| if let Found::Whole(record) = found { Some(record) } else { None },
+            )
+            .collect();
         found.sort_by(|one, two| {
             (one.at, &one.run, one.number).cmp(&(two.at, &two.run, two.number))
         });
+        found
+    }
+
+    /// The runs with fixes that a newer xtask has written down, the oldest first.
+    fn newer_runs(&self) -> BTreeSet<String> {
+        let records = self.records().into_iter();
+        records.filter(|(_, found)| matches!(found, Found::Newer)).map(|(run, _)| run).collect()
+    }
+
+    /// What is written down, each with the name of its run.
+    fn records(&self) -> Vec<(String, Found<Record>)> {
+        let mut found = Vec::new();
+        for run in folders(&self.folder) {
+            let name = run.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            for fix in folders(&run) {
+                found.push((name.clone(), record::read(&fix.join("record"), KIND)));
+            }
+        }
         found
     }
 
@@ -480,6 +499,16 @@ impl Fixes<'_> {
             "last" => all.iter().rev().find(is_open).map(|record| record.run.clone()),
             name => Some(name.to_owned()),
         };
+        // The names of runs begin with their time, so one that cannot be read may be the last.
+        let is_meant = |newer: &&String| match (run, &name) {
+            ("last", Some(name)) => *newer > name,
+            ("last", None) => true,
+            _ => *newer == run,
+        };
+        if let Some(newer) = self.newer_runs().iter().rev().find(is_meant) {
+            let what = format!("what run `{newer}` has fixed");
+            return Err(record::newer(&what, &self.folder.join(newer)));
+        }
         let Some(name) = name else {
             return Err(Error::no("there is no fix to take back"));
         };
@@ -558,8 +587,13 @@ impl Fixes<'_> {
 
     /// Removes the oldest runs, so that a new one finds room. What may still be put back by itself stays.
     fn bound(&self, run: &str) -> Result<()> {
-        let open: BTreeSet<String> =
-            self.cut_short().into_iter().map(|record| record.run).collect();
+        // Of those of a newer xtask nobody here can tell.
+        let open: BTreeSet<String> = self
+            .cut_short()
+            .into_iter()
+            .map(|record| record.run)
+            .chain(self.newer_runs())
+            .collect();
         let mut bytes = 0;
         for (at, old) in folders(&self.folder).iter().rev().enumerate() {
             bytes += size_of(old);

@@ -2,7 +2,8 @@
 //!
 //! A file whose size, times, inode and mode are the same is not read again. One that was changed at the
 //! very moment it was read could be changed once more without looking different; such a look is not
-//! remembered. The memory belongs to one folder, and is never more than a way to read less.
+//! remembered. The memory belongs to one folder, and is never more than a way to read less: one that
+//! is damaged, or that a newer xtask has written, counts as none and is replaced.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;

@@ -1,8 +1,9 @@
 //! The passes that are remembered: one record for each key, and for each check what its last pass
 //! depended on.
 //!
-//! Only a pass is ever written. A record is data: one that is torn, foreign, of another version or of
-//! another key counts as none. The folder is bounded; the oldest go first.
+//! Only a pass is ever written. A record is data: one that is torn, foreign, of another key or of
+//! another version, also one of a newer xtask, counts as none and is replaced. The folder is bounded;
+//! the oldest go first.
 
 use std::io;
 use std::path::{Path, PathBuf};
