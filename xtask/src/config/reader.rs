@@ -7,6 +7,9 @@
 //! A table can also have been merged from several files (`layers.rs`). Their texts then count as one,
 //! each behind the other, and a place in it is a file and a line. Of a file that cannot be parsed only
 //! that is told: what could be read of it would lead astray.
+//!
+//! Every file may say its `format`, which is 1 where it does not. Of one that is of a later format only
+//! that is told, too: its keys may mean anything.
 
 use std::cell::RefCell;
 use std::ops::{Range, RangeInclusive};
@@ -15,13 +18,20 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::base::error::{Error, Result};
+use crate::base::record::take_newer;
+
+/// The latest format of the files that this program reads.
+const FORMAT: u64 = 1;
+
+/// The key with which a file says its format.
+const FORMAT_KEY: &str = "format";
 
 /// The text of a file, and where it begins in the text of all files that are read together.
 struct Source<'a> {
     name: &'a str,
     text: &'a str,
     start: usize,
-    /// Whether it could not be parsed.
+    /// Whether it could not be parsed, or is of a later format.
     is_broken: bool,
 }
 
@@ -32,6 +42,8 @@ pub(super) struct Faults<'a> {
     sources: Vec<Source<'a>>,
     /// Whether something that should be read is not there.
     is_part: bool,
+    /// Whether one of them is of a later format.
+    is_newer: bool,
     found: RefCell<Vec<(usize, String)>>,
 }
 
@@ -52,19 +64,38 @@ impl<'a> Faults<'a> {
 
     /// No faults yet, and no files.
     pub(super) fn new(title: &'a str) -> Self {
-        Faults { title, sources: Vec::new(), is_part: false, found: RefCell::default() }
+        let found = RefCell::default();
+        Faults { title, sources: Vec::new(), is_part: false, is_newer: false, found }
     }
 
     /// Parses one more file. Its places count from the number that comes along.
     pub(super) fn parse(&mut self, name: &'a str, text: &'a str) -> (Spanned<DeTable<'a>>, usize) {
         // The place behind the last byte of a file is still one of that file.
         let start = self.sources.last().map_or(0, |last| last.start + last.text.len() + 1);
-        let (table, errors) = DeTable::parse_recoverable(text);
+        let (mut table, errors) = DeTable::parse_recoverable(text);
+        // It is of this file alone, and does not go into what is merged.
+        let format = table.get_mut().remove(FORMAT_KEY);
+        let newer = format.as_ref().and_then(newer_format);
+        let found = self.found.get_mut();
+        if let Some(fault) = newer {
+            self.is_newer = true;
+            let at = format.map_or(0, |format| format.span().start);
+            found.push((start + at, fault));
+            self.sources.push(Source { name, text, start, is_broken: true });
+            return (table, start);
+        }
         for error in &errors {
             let at = error.span().map_or(0, |span| span.start);
-            self.found.borrow_mut().push((start + at, error.message().to_owned()));
+            found.push((start + at, error.message().to_owned()));
         }
         self.sources.push(Source { name, text, start, is_broken: !errors.is_empty() });
+        if let Some(format) = format.filter(|format| number_of(format).is_none_or(|at| at < 1)) {
+            let span = format.span();
+            self.note(
+                start + span.start..start + span.end,
+                format!("`{FORMAT_KEY}` must be a whole number from 1 on"),
+            );
+        }
         (table, start)
     }
 
@@ -127,8 +158,22 @@ impl<'a> Faults<'a> {
             let (name, line) = self.place(at);
             error = error.detail(format!("{name}:{line}: {message}"));
         }
-        Err(error)
+        Err(if self.is_newer { error.hint(take_newer("CANONICAL")) } else { error })
     }
+}
+
+/// What is to be said of a format that is later than those that are known.
+fn newer_format(format: &Spanned<DeValue<'_>>) -> Option<String> {
+    let later = number_of(format).filter(|number| *number > FORMAT)?;
+    Some(format!(
+        "it is of format {later}, and this xtask reads up to {FORMAT}: a newer one is needed"
+    ))
+}
+
+/// The whole number that a value is, if it is one that is not negative.
+fn number_of(value: &Spanned<DeValue<'_>>) -> Option<u64> {
+    let number = value.get_ref().as_integer()?;
+    u64::from_str_radix(number.as_str(), number.radix()).ok()
 }
 
 /// A table that is being taken apart.

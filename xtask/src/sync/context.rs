@@ -175,8 +175,11 @@ pub fn names(repo: &Repo) -> Result<Names> {
     Ok(names)
 }
 
-/// Faults of the configuration, with where they are put right.
+/// Faults of the configuration, with where they are put right, if they do not say so themselves.
 fn correct(faults: Error, names: &Names) -> Error {
+    if !faults.hints().is_empty() {
+        return faults;
+    }
     faults.hint(format!("correct it on `{}`, where it counts, and commit", names.branch))
 }
 
