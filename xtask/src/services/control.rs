@@ -1,8 +1,10 @@
 //! The line between a command and the supervisor: a socket that only this user can reach, a request
 //! in one line of JSON, and answers in lines of JSON.
 //!
-//! `show` and `stop` mean the same in every version, so that any version can be looked at and ended.
+//! `show` and `stop` mean the same in every version, so that any version can be looked at and ended. What
+//! else is asked in another version than the supervisor's is refused, and nothing is done.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -27,11 +29,23 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What is asked of a supervisor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
-    /// The version of the line.
+    /// The version of the line; 1 where none is said.
+    #[serde(default = "first")]
     pub protocol: u32,
     /// What is asked.
     #[serde(flatten)]
     pub what: What,
+}
+
+fn first() -> u32 {
+    1
+}
+
+/// What can be read of a request of whatever version.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default = "first")]
+    protocol: u32,
 }
 
 /// What is asked.
@@ -202,19 +216,26 @@ pub fn hear(stream: &UnixStream) -> Result<Request, String> {
     if !line.ends_with(b"\n") {
         return Err("the request did not arrive whole".to_owned());
     }
-    let version = env!("CARGO_PKG_VERSION");
-    let unknown = || {
-        format!(
-            "the supervisor is of version {version}, which does not know this request; `cargo xtask \
-             stop` ends it, then start again"
-        )
+    let protocol = serde_json::from_slice(&line).map_or(PROTOCOL, |head: Head| head.protocol);
+    let request = serde_json::from_slice::<Request>(&line).ok();
+    let is_known = |request: &Request| {
+        protocol == PROTOCOL || matches!(request.what, What::Show { .. } | What::Stop { .. })
     };
-    let request: Request = serde_json::from_slice(&line).map_err(|_| unknown())?;
-    let is_eternal = matches!(request.what, What::Show { .. } | What::Stop { .. });
-    if request.protocol != PROTOCOL && !is_eternal {
-        return Err(unknown());
-    }
-    Ok(request)
+    request.filter(is_known).ok_or_else(|| unknown(protocol))
+}
+
+/// Why a request is refused that this version of the line does not have.
+fn unknown(protocol: u32) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let which = match protocol.cmp(&PROTOCOL) {
+        Ordering::Greater => "comes from a newer xtask",
+        Ordering::Less => "comes from an older xtask",
+        Ordering::Equal => "is not one that it knows",
+    };
+    format!(
+        "the supervisor is of version {version}, and this request {which}; nothing was done; \
+         `cargo xtask stop` ends it, then start again"
+    )
 }
 
 /// Writes an answer; whether somebody was there to take it.

@@ -149,7 +149,8 @@ fn state_of_another_version_is_told_and_left_alone() {
     let path = stack.repo.dir.join(".git/xtask/services/local/stack");
     fs::write(&path, "xtask.stack/2\nwhatever\n{}").unwrap();
     for command in ["start", "stop", "ps", "restart"] {
-        stack.repo.xtask(&[command]).status(3).says("xtask.stack/2").says("nothing was touched");
+        let ran = stack.repo.xtask(&[command]).status(3).says(".git/xtask/services/local");
+        ran.says("was written by a newer xtask").says("stays as it is");
     }
     assert_eq!(fs::read_to_string(&path).unwrap(), "xtask.stack/2\nwhatever\n{}");
     fs::remove_file(&path).unwrap();
@@ -206,12 +207,27 @@ fn the_socket_is_for_this_user_and_takes_no_nonsense() {
         stream.read_to_string(&mut told).unwrap();
         assert!(told.contains("refused") && told.contains("cargo xtask stop"), "{told}");
     }
-    // Another version can still be looked at and ended.
-    let mut stream = UnixStream::connect(&socket).unwrap();
-    stream.write_all(b"{\"protocol\":99,\"ask\":\"show\",\"new\":1}\n").unwrap();
-    let mut told = String::new();
-    stream.read_to_string(&mut told).unwrap();
-    assert!(told.contains("\"service\":\"api\""), "{told}");
+    let ask = |request: &str| {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut told = String::new();
+        stream.read_to_string(&mut told).unwrap();
+        told
+    };
+    // Another version can still be looked at and ended; what says none is of the first.
+    for protocol in ["\"protocol\":99,", "\"protocol\":0,", ""] {
+        let told = ask(&format!("{{{protocol}\"ask\":\"show\",\"new\":1}}\n"));
+        assert!(told.contains("\"service\":\"api\""), "{told}");
+    }
+    // Whatever else it asks is not done, also where it can be read.
+    let start = "\"ask\":\"start\",\"specs\":[],\"layer\":[\"api\"],\"again\":[],\"env\":{},\
+                 \"ready_within_ms\":9000,\"without\":[],\"status\":null}\n";
+    for (protocol, which) in [("99", "a newer"), ("0", "an older")] {
+        let told = ask(&format!("{{\"protocol\":{protocol},{start}"));
+        let said = format!("comes from {which} xtask; nothing was done");
+        assert!(told.contains("refused") && told.contains(&said), "{told}");
+    }
+    assert!(ask(&format!("{{{start}")).contains("\"tell\":\"done\""));
     assert_eq!(stack.state("api"), "ready");
     stack.repo.xtask(&["stop"]).success();
 }
