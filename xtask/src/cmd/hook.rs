@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::checks::{self, Around, Shower, describe};
-use super::session::Session;
+use super::session::{Session, check_format};
 use super::{DONE, Exit};
 use crate::base::error::{Context as _, Error, Kind, Result};
 use crate::base::path::RepoPath;
@@ -61,10 +61,12 @@ pub(super) fn run(world: World, args: &[OsString]) -> Exit {
         return Ok(DONE);
     }
     let done = Session::new(world, &silent()).and_then(|session| {
-        let repo = session.repo()?;
+        // Whether it is ours comes before what there is to say of its state.
+        let repo = Repo::discover(&session.world.cwd)?;
         if !is_ours(&session.world, &repo) {
             return Ok(DONE);
         }
+        check_format(&repo)?;
         let done = act(&session, &repo, hook, number, args.get(2..).unwrap_or_default());
         done.or_else(|failure| {
             let line = format!("{name} did nothing: {}", in_a_line(&failure));

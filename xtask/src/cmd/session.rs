@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::files::Disk;
 use crate::base::path::RepoPath;
+use crate::base::record::take_newer;
 use crate::base::signals::Interrupts;
 use crate::base::world::World;
 use crate::cli::{Color, Global};
@@ -21,7 +22,7 @@ use crate::report::sync::{CanonicalLine, PathLine, SyncReport};
 use crate::report::{self, Bar, Loudness};
 use crate::review::queue::{self, Request, State};
 use crate::sync::classify::{Class, Why};
-use crate::sync::context::Context;
+use crate::sync::context::{Context, usual_names};
 use crate::sync::plan::Plan;
 use crate::sync::run::Tools;
 
@@ -65,9 +66,11 @@ impl Session {
         Ok(Session { world, loudness, color, disk: Disk::real(), interrupts, bar: Bar::new() })
     }
 
-    /// The repository around the working folder.
+    /// The repository around the working folder, with state that this program knows.
     pub(super) fn repo(&self) -> Result<Repo> {
-        Repo::discover(&self.world.cwd)
+        let repo = Repo::discover(&self.world.cwd)?;
+        check_format(&repo)?;
+        Ok(repo)
     }
 
     /// What work needs from the outside.
@@ -162,6 +165,11 @@ impl Session {
     }
 }
 
+/// Refuses state that a newer xtask has written, before anything of it is read or written.
+pub(super) fn check_format(repo: &Repo) -> Result<()> {
+    repo.check_format().map_err(|refusal| refusal.hint(take_newer(&usual_names(repo).branch)))
+}
+
 /// What was done with each hook, for the report.
 pub(super) fn hook_lines(hooks: &[(Hook, Done)]) -> Vec<HookDone> {
     let lines = hooks.iter().map(|(hook, done)| {
@@ -246,7 +254,7 @@ pub(super) fn empty(repo: &Repo, context: &Context) -> SyncReport {
 
 /// What can be typed once the canonical branch has moved.
 pub(super) fn after_landing(session: &Session, repo: &Repo, branch: &str) {
-    let remote = crate::sync::context::usual_names(repo).remote;
+    let remote = usual_names(repo).remote;
     if repo.has_remote(&remote) {
         session.story(&format!("next: `git push {remote} {branch}` for everybody"));
     }

@@ -8,6 +8,7 @@ mod canonical;
 mod clean;
 mod commits;
 mod filters;
+mod format;
 mod gates;
 mod git;
 mod head;

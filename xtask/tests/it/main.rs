@@ -17,6 +17,7 @@ mod demo;
 mod extract;
 mod faults;
 mod formats;
+mod formats_newer;
 mod hooks_install;
 mod hooks_matrix;
 mod hooks_review;
