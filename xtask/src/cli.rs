@@ -194,6 +194,15 @@ backed up first, and put back where the check fails all the same.")]
     Ps(Ps),
     /// Show the logs of services, merged by time
     Logs(Logs),
+    /// Put the toolkit into another repository; run it in a checkout of the toolkit
+    #[command(long_about = "\
+Put the toolkit into another repository; run it in a checkout of the toolkit.
+
+The repository gets `xtask/`, what `cargo xtask` needs in `.cargo/config.toml` and in the workspace, and
+files to begin with, fitted to what it is: setup/*.toml, deployment/local.toml, justfile, and what its
+forge runs. No file that is there is replaced: lines are added, or named for you to add. All is staged and
+nothing is committed; the repository must have no uncommitted changes, so that you see what came.")]
+    Vendor(Vendor),
     /// Bring the vendored toolkit up to date, with the changes that were made to it here
     #[command(long_about = "\
 Bring the vendored toolkit up to date, with the changes that were made to it here.
@@ -228,6 +237,25 @@ pub struct Setup {
     /// Leave the git hooks alone
     #[arg(long)]
     pub no_hooks: bool,
+}
+
+/// `vendor`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask vendor ../shop             the toolkit as it is checked out here
+  cargo xtask vendor ../shop --ref v2    as a tag has it
+  cargo xtask vendor ../shop --dry-run   what would be written")]
+pub struct Vendor {
+    /// The root of the repository that is to have it
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// The branch, tag or commit of the toolkit; otherwise what is checked out here
+    #[arg(long = "ref", value_name = "REF")]
+    pub reference: Option<String>,
+    /// Show what would be written, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `upgrade`.

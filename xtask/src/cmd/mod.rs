@@ -32,6 +32,7 @@ mod undo;
 mod uninstall_hooks;
 mod upgrade;
 mod validate;
+mod vendor;
 mod why;
 
 use std::ffi::OsString;
@@ -131,6 +132,7 @@ fn run(args: Vec<OsString>) -> Exit {
         Command::Restart(args) => restart::run(&session, &args),
         Command::Ps(args) => ps::run(&session, &args),
         Command::Logs(args) => logs::run(&session, &args),
+        Command::Vendor(args) => vendor::run(&session, &args),
         Command::Upgrade(args) => upgrade::run(&session, &args),
         Command::Demo(args) => demo::run(&session, &args),
         Command::Completions(args) => completions::run(&args),

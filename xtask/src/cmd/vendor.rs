@@ -44,7 +44,11 @@ pub(super) fn run(session: &Session, args: &Vendor) -> Exit {
     }
     let real = plan(&target, &target.repo, &toolkit, around())?;
     target.put(&real.changes, session.tools().disk)?;
-    show(session, &real, &format!("xtask {} is in {place}, staged and not committed:", toolkit.name()))?;
+    show(
+        session,
+        &real,
+        &format!("xtask {} is in {place}, staged and not committed:", toolkit.name()),
+    )?;
     next(session, &real, &place, &toolkit.version.to_string());
     Ok(DONE)
 }

@@ -34,6 +34,32 @@ impl Repo {
         Repo::discover(folder)
     }
 
+    /// The names of the remotes, in order.
+    #[must_use]
+    pub fn remote_names(&self) -> Vec<String> {
+        self.git.remote_names().into_iter().map(|name| name.to_string()).collect()
+    }
+
+    /// The branch from which others come: the one that `origin` names, else `main` or `master`, else
+    /// what is checked out.
+    #[must_use]
+    pub fn default_branch(&self) -> String {
+        let head = self.git.try_find_reference("refs/remotes/origin/HEAD").ok().flatten();
+        let named = head.and_then(|head| {
+            let name = head.target().try_name()?.as_bstr().to_string();
+            Some(name.strip_prefix("refs/remotes/origin/")?.to_owned())
+        });
+        let usual = || {
+            ["main", "master"].into_iter().find(|name| {
+                self.resolve(&format!("refs/heads/{name}")).is_ok_and(|found| found.is_some())
+            })
+        };
+        named
+            .or_else(|| usual().map(str::to_owned))
+            .or_else(|| self.branch_name())
+            .unwrap_or_else(|| "main".to_owned())
+    }
+
     /// The address of a remote, or a bare address, as it can be told to others: without a password,
     /// and only one that leads to a host.
     #[must_use]

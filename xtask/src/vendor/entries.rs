@@ -97,6 +97,13 @@ const LOCKED: [&str; 3] = ["[[package]]", r#"name = "xtask""#, r#"version = "0.0
 /// The newest format of lock files that is known.
 const NEWEST_LOCK: i64 = 4;
 
+/// The name of a package, by its `Cargo.toml`; nothing where it has none.
+#[must_use]
+pub fn package_name(text: &str) -> Option<String> {
+    let file = Toml::parse(text).ok()?;
+    inner(file.table.get_ref(), "package", "name").and_then(string).map(str::to_owned)
+}
+
 /// The alias, in the configuration of cargo at the root. `None`: there is no such file.
 ///
 /// Where a file of the old name (`.cargo/config`) exists, cargo reads that one, so its text is what counts.

@@ -1,7 +1,7 @@
 //! The repository that is to be given the toolkit: what must be so before anything is written there,
 //! and the writing itself, which leaves all as it was where it fails.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::manifest::MANIFEST;
@@ -9,7 +9,7 @@ use crate::base::error::{Error, Result};
 use crate::base::files::Disk;
 use crate::base::path::RepoPath;
 use crate::base::words::some_of;
-use crate::repo::{Entry, Id, Repo, TreeChange, may_write};
+use crate::repo::{Entry, Id, Mode, Repo, TreeChange, may_write};
 
 /// The folder of the toolkit.
 const FOLDER: &str = "xtask";
@@ -95,10 +95,24 @@ impl Target {
     /// A file of HEAD, as text; nothing where there is none, or what is there is none.
     pub fn text(&self, path: &str) -> Result<Option<String>> {
         let Some(entry) = self.entry(path)? else { return Ok(None) };
-        if !matches!(entry.mode, crate::repo::Mode::File | crate::repo::Mode::Executable) {
+        if !matches!(entry.mode, Mode::File | Mode::Executable) {
             return Ok(None);
         }
         Ok(String::from_utf8(self.repo.blob(entry.id)?).ok())
+    }
+
+    /// What lies at a path, tracked or not; nothing where that is no file.
+    #[must_use]
+    pub fn lies_at(&self, path: &str) -> Option<Vec<u8>> {
+        let file = RepoPath::new(path).on_disk(self.repo.root());
+        // What is reached through a link is somewhere else.
+        file.symlink_metadata().ok().filter(std::fs::Metadata::is_file)?;
+        std::fs::read(file).ok()
+    }
+
+    /// The mode that a file keeps when it is written again.
+    pub fn mode(&self, path: &str) -> Result<Mode> {
+        Ok(self.entry(path)?.map_or(Mode::File, |entry| entry.mode))
     }
 
     /// What is on the way to paths that are to be new, or in their place: files that git does not
@@ -250,20 +264,6 @@ impl Target {
                 some_of(&foreign, 5)
             ))),
         }
-    }
-
-    /// The changes that put these texts at these paths.
-    pub fn changes(
-        &self,
-        repo: &Repo,
-        files: BTreeMap<RepoPath, (crate::repo::Mode, Vec<u8>)>,
-    ) -> Result<Vec<TreeChange>> {
-        files
-            .into_iter()
-            .map(|(path, (mode, content))| {
-                Ok((path, Some(Entry { mode, id: repo.write_blob(&content)? })))
-            })
-            .collect()
     }
 }
 
