@@ -3,6 +3,7 @@
 
 use super::session::Session;
 use crate::base::error::{Context as _, Error, Kind as ErrorKind, Result};
+use crate::base::path::RepoPath;
 use crate::base::words::{count, some_of, typed};
 use crate::base::world::{ago, rfc3339};
 use crate::config::{BranchesConfig, Check, Fix, Kind, VALIDATE_FILE, ValidateConfig};
@@ -25,7 +26,9 @@ use crate::validate::outcome::{Ended, FixFate, Outcome};
 use crate::validate::perform::{Order, Performed, Place, enter, fixes_folder, perform};
 use crate::validate::plan::{Here, Wish, choose};
 use crate::validate::run::{FixMode, Options, Watcher};
+use crate::vendor::fit::{Look, facts};
 use std::cell::RefCell;
+use std::os::unix::ffi::OsStrExt as _;
 
 /// How many lines of what a check has printed are shown before it is asked about its fix.
 const SHOWN_BEFORE_ASKING: usize = 20;
@@ -77,18 +80,26 @@ pub(super) fn read(text: &str) -> Result<Checks> {
 fn usual(repo: &Repo) -> Result<Checks> {
     let root = repo.root();
     let has_canonical = context::of_canonical(repo)?.is_some();
-    let has = |name: &str| match name {
-        "ruff.toml" => {
-            let text = std::fs::read_to_string(root.join("pyproject.toml")).unwrap_or_default();
-            let is_there = |name: &str| root.join(name).is_file();
-            is_there("ruff.toml") || is_there(".ruff.toml") || text.contains("[tool.ruff")
-        }
-        name => match name.strip_prefix('!') {
-            Some(name) => !root.join(name).exists(),
-            None => root.join(name).is_file(),
-        },
+    let entries =
+        std::fs::read_dir(root).unable(|| format!("`{}` cannot be listed", root.display()))?;
+    let files = entries.flatten().filter(|entry| entry.path().is_file());
+    let paths: Vec<RepoPath> =
+        files.map(|entry| RepoPath::new(entry.file_name().as_bytes())).collect();
+    let read = |path: &str| {
+        let path = root.join(path);
+        let is_small = std::fs::metadata(&path).is_ok_and(|meta| meta.len() <= LARGEST);
+        if is_small { std::fs::read(path).ok() } else { None }
     };
-    let config = ValidateConfig::parse("the usual checks", &defaults::text(&has, has_canonical))?;
+    // Neither the branch nor the remote makes a difference to the checks.
+    let look = Look { paths: &paths, read: &read, default_branch: "", remote: None };
+    let facts = facts(&look);
+    let text = defaults::text(&|word| match word {
+        "canonical" => has_canonical,
+        // What nobody has asked for should be quick.
+        "tests" => false,
+        word => facts.holds(word),
+    });
+    let config = ValidateConfig::parse("the usual checks", &text)?;
     Ok(Checks { config, file: None })
 }
 

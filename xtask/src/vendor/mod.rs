@@ -1,10 +1,18 @@
 //! The toolkit in other repositories: getting it in, and keeping the copies current.
 
 pub mod entries;
+pub mod fit;
 mod insert;
 pub mod manifest;
+mod node;
+pub mod put;
+mod python;
+mod recipes;
 pub mod resolved;
+mod services;
 pub mod standing;
+pub mod starters;
 pub mod target;
 pub mod toolkit;
+mod tree;
 pub mod upgrade;

@@ -46,4 +46,5 @@ mod validate_commit;
 mod validate_fixes;
 mod validate_limits;
 mod vendor_entries;
+mod vendor_starters;
 mod wrong_hits;

@@ -127,7 +127,7 @@ fn only_repo_knows_gix_and_starts_git() {
 }
 
 /// The modules that decide and do nothing else.
-const PURE: [&str; 28] = [
+const PURE: [&str; 36] = [
     "base/markers.rs",
     "config/circles.rs",
     "config/placeholders.rs",
@@ -150,12 +150,20 @@ const PURE: [&str; 28] = [
     "sync/managed.rs",
     "sync/message.rs",
     "sync/plan.rs",
+    "validate/defaults.rs",
     "validate/key.rs",
     "validate/outcome.rs",
     "validate/plan.rs",
     "validate/state.rs",
     "vendor/entries.rs",
+    "vendor/fit.rs",
     "vendor/insert.rs",
+    "vendor/node.rs",
+    "vendor/python.rs",
+    "vendor/recipes.rs",
+    "vendor/services.rs",
+    "vendor/starters.rs",
+    "vendor/tree.rs",
 ];
 
 #[test]

@@ -1,0 +1,191 @@
+//! What there is of Python in the root of a repository: who keeps the packages, and which tools are
+//! really set up *(pure)*.
+//!
+//! A tool counts only if it is configured *and* among the packages that are installed by default: a
+//! check of a tool that is not there would fail on every fresh clone.
+
+use super::tree::{Table, Tree, below, names, texts, value};
+
+/// Who keeps the packages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Installer {
+    /// `uv`, by `uv.lock`.
+    Uv,
+    /// `poetry`, by `poetry.lock` or its table in `pyproject.toml`.
+    Poetry,
+    /// `pip`, where nothing else is said.
+    Pip,
+}
+
+/// What there is of Python.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Python {
+    /// Who keeps its packages.
+    pub installer: Installer,
+    /// Whether there is a `requirements.txt`.
+    pub has_requirements: bool,
+    /// Whether ruff is set up.
+    pub has_ruff: bool,
+    /// Whether mypy is set up.
+    pub has_mypy: bool,
+    /// Whether mypy is told which files it reads.
+    pub knows_mypy_files: bool,
+    /// Whether pytest is set up.
+    pub has_pytest: bool,
+    /// What it depends on, by name.
+    pub packages: Vec<String>,
+}
+
+/// How often a group of dependencies may include another one.
+const DEEPEST: usize = 8;
+
+/// Looks at the root.
+pub(super) fn look(tree: &Tree<'_>) -> Option<Python> {
+    let mut found = tree.toml("pyproject.toml", of_pyproject);
+    let is_requirements = |name: &&str| name.starts_with("requirements") && name.ends_with(".txt");
+    let requirements: Vec<&str> = tree.in_root().filter(is_requirements).collect();
+    let others = ["setup.py", "setup.cfg"].iter().any(|name| tree.has(name));
+    if found.is_none() && requirements.is_empty() && !others {
+        return None;
+    }
+    let mut project = found.take().unwrap_or_default();
+    let installer = if tree.has("uv.lock") && tree.has("pyproject.toml") {
+        Installer::Uv
+    } else if tree.has("poetry.lock") || project.is_poetry {
+        Installer::Poetry
+    } else {
+        Installer::Pip
+    };
+    let ini = |file: &str, section: &str| {
+        let text = tree.text(file).unwrap_or_default();
+        text.lines().any(|line| line.trim_end() == section)
+    };
+    project.ruff |= tree.has("ruff.toml") || tree.has(".ruff.toml");
+    project.mypy |= tree.has("mypy.ini") || tree.has(".mypy.ini") || ini("setup.cfg", "[mypy]");
+    project.pytest |= tree.has("pytest.ini")
+        || tree.has(".pytest.ini")
+        || tree.has("conftest.py")
+        || tree.has("tests/conftest.py")
+        || ini("setup.cfg", "[tool:pytest]")
+        || ini("tox.ini", "[pytest]");
+    if installer == Installer::Pip {
+        // Nobody says what is installed by default, so whatever is named anywhere counts.
+        project.packages.append(&mut project.optional);
+        for file in &requirements {
+            let text = tree.text(file).unwrap_or_default();
+            project.packages.extend(text.lines().filter_map(package));
+        }
+    }
+    project.packages.sort();
+    project.packages.dedup();
+    let is_set_up = |tool: &str, is_configured: bool| {
+        let is_installed = project.packages.iter().any(|name| name == tool);
+        if is_configured && !is_installed {
+            tree.note(format!(
+                "`{tool}` is configured, and not among the packages that are installed by default: it \
+                 has no check in `setup/validate.toml`"
+            ));
+        }
+        is_configured && is_installed
+    };
+    Some(Python {
+        installer,
+        has_requirements: tree.has("requirements.txt"),
+        has_ruff: is_set_up("ruff", project.ruff),
+        has_mypy: is_set_up("mypy", project.mypy),
+        knows_mypy_files: project.mypy_files,
+        has_pytest: is_set_up("pytest", project.pytest),
+        packages: project.packages,
+    })
+}
+
+/// What `pyproject.toml` says.
+#[derive(Default)]
+struct Project {
+    is_poetry: bool,
+    ruff: bool,
+    mypy: bool,
+    mypy_files: bool,
+    pytest: bool,
+    /// What is installed by default.
+    packages: Vec<String>,
+    /// What is installed where somebody asks for it.
+    optional: Vec<String>,
+}
+
+fn of_pyproject(file: &Table<'_>) -> Project {
+    let has = |names: &[&str]| value(file, names).is_some();
+    let mut project = Project {
+        is_poetry: has(&["tool", "poetry"]),
+        ruff: has(&["tool", "ruff"]),
+        mypy: has(&["tool", "mypy"]),
+        mypy_files: ["files", "packages", "modules"].iter().any(|key| has(&["tool", "mypy", key])),
+        pytest: has(&["tool", "pytest"]),
+        ..Project::default()
+    };
+    let mut by_default = texts(file, &["project", "dependencies"]);
+    by_default.extend(texts(file, &["tool", "uv", "dev-dependencies"]));
+    let groups = names(file, &["dependency-groups"]);
+    let mut default_groups = texts(file, &["tool", "uv", "default-groups"]);
+    if !has(&["tool", "uv", "default-groups"]) {
+        default_groups.push("dev");
+    } else if default_groups.is_empty() {
+        // `"all"` is a text and no list.
+        default_groups = groups.clone();
+    }
+    for group in &default_groups {
+        by_default.extend(of_group(file, group, DEEPEST));
+    }
+    project.packages.extend(by_default.into_iter().filter_map(package));
+    let poetry = ["tool", "poetry"];
+    let mut of_poetry = names(file, &[&poetry[..], &["dependencies"]].concat());
+    of_poetry.extend(names(file, &[&poetry[..], &["dev-dependencies"]].concat()));
+    for group in names(file, &[&poetry[..], &["group"]].concat()) {
+        let path = [&poetry[..], &["group", group]].concat();
+        let is_optional = below(file, &path)
+            .and_then(|table| value(table, &["optional"]))
+            .and_then(toml::de::DeValue::as_bool)
+            .unwrap_or(false);
+        if !is_optional {
+            of_poetry.extend(names(file, &[&path[..], &["dependencies"]].concat()));
+        }
+    }
+    project.packages.extend(of_poetry.into_iter().filter_map(package));
+    let mut optional: Vec<&str> = Vec::new();
+    for extra in names(file, &["project", "optional-dependencies"]) {
+        optional.extend(texts(file, &["project", "optional-dependencies", extra]));
+    }
+    for group in groups {
+        optional.extend(texts(file, &["dependency-groups", group]));
+    }
+    project.optional.extend(optional.into_iter().filter_map(package));
+    project
+}
+
+/// The packages of a group, with those of the groups that it includes.
+fn of_group<'t>(file: &'t Table<'t>, group: &str, deepest: usize) -> Vec<&'t str> {
+    let path = ["dependency-groups", group];
+    let mut found = texts(file, &path);
+    let list = value(file, &path).and_then(toml::de::DeValue::as_array);
+    let included = list
+        .into_iter()
+        .flat_map(|list| list.iter())
+        .filter_map(|item| value(item.get_ref().as_table()?, &["include-group"])?.as_str());
+    if deepest > 0 {
+        for group in included.collect::<Vec<_>>() {
+            found.extend(of_group(file, group, deepest - 1));
+        }
+    }
+    found
+}
+
+/// The name at the beginning of a requirement, as packages are compared by it.
+fn package(requirement: &str) -> Option<String> {
+    let name: String = requirement
+        .trim_start()
+        .chars()
+        .take_while(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c))
+        .collect();
+    let name = name.to_ascii_lowercase().replace(['_', '.'], "-");
+    (name.starts_with(|c: char| c.is_ascii_alphanumeric())).then_some(name)
+}

@@ -1,0 +1,107 @@
+//! The recipes of a `justfile`: which names it has, and those of ours that it lacks *(pure)*.
+
+/// How arguments reach a recipe as they are, with the spaces in them, in the whole file.
+const WHOLE_FILE: &str = "set positional-arguments";
+
+/// The same for one recipe.
+const ONE_RECIPE: &str = "[positional-arguments]";
+
+/// A recipe of ours, with its comment.
+struct Recipe<'a> {
+    name: &'a str,
+    lines: Vec<&'a str>,
+}
+
+/// The recipes of `ours` whose names `theirs` does not have, as lines to add; nothing where it has all.
+pub(super) fn missing(theirs: &str, ours: &str) -> Option<String> {
+    let known = names(theirs);
+    let is_set = theirs.lines().any(|line| {
+        let line = line.split('#').next().unwrap_or_default();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.join(" ").starts_with(WHOLE_FILE) && !words.contains(&"false")
+    });
+    let mut text = String::new();
+    for recipe in
+        recipes(ours).iter().filter(|recipe| !known.iter().any(|name| name == recipe.name))
+    {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        for line in &recipe.lines {
+            let is_head = !line.starts_with(['#', ' ', '\t', '[']);
+            if is_head && !is_set {
+                text.push_str(ONE_RECIPE);
+                text.push('\n');
+            }
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+/// The names of all recipes, aliases and modules.
+fn names(text: &str) -> Vec<String> {
+    text.lines().filter_map(name).map(str::to_owned).collect()
+}
+
+/// The name that a line gives to something: `name ARGS: needs`, `alias name := …`, `mod name`.
+fn name(line: &str) -> Option<&str> {
+    if line.starts_with(|c: char| c.is_whitespace() || c == '#' || c == '[') {
+        return None;
+    }
+    let words: Vec<&str> = line.split_whitespace().collect();
+    if let ["alias" | "mod" | "mod?", name, ..] = words[..]
+        && !line.trim_end().ends_with(':')
+    {
+        return Some(name);
+    }
+    let line = line.strip_prefix('@').unwrap_or(line);
+    let end = line.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'))?;
+    let (name, rest) = line.split_at(end);
+    // `name := value` is a variable; the `:` of a recipe stands somewhere behind its name.
+    let is_recipe = rest.contains(':') && !rest.trim_start().starts_with(":=");
+    (!name.is_empty() && is_recipe && name != "set" && name != "export").then_some(name)
+}
+
+/// The recipes of our own file, where blank lines stand between them. Private ones stay out.
+fn recipes(text: &str) -> Vec<Recipe<'_>> {
+    let blocks = text.split("\n\n").map(|block| block.lines().collect::<Vec<_>>());
+    blocks
+        .filter_map(|lines| {
+            let name = lines.iter().find_map(|line| name(line))?;
+            let is_private = lines.contains(&"[private]");
+            (!is_private).then_some(Recipe { name, lines })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: &str = "set positional-arguments\n\n[private]\ndefault:\n    @just --list\n\n\
+                        # Start\nstart *ARGS:\n    cargo xtask start \"$@\"\n\n\
+                        # Stop\nstop *ARGS:\n    cargo xtask stop \"$@\"\n";
+
+    #[test]
+    fn only_what_is_missing_is_added() {
+        let all = missing("", OURS).unwrap();
+        assert_eq!(
+            all,
+            "# Start\n[positional-arguments]\nstart *ARGS:\n    cargo xtask start \"$@\"\n\n\
+             # Stop\n[positional-arguments]\nstop *ARGS:\n    cargo xtask stop \"$@\"\n"
+        );
+        let one =
+            missing("set positional-arguments := true\n@start port='1':\n    x\n", OURS).unwrap();
+        assert_eq!(one, "# Stop\nstop *ARGS:\n    cargo xtask stop \"$@\"\n");
+        assert_eq!(missing("alias stop := x\nstart: build\n", OURS), None);
+    }
+
+    #[test]
+    fn names_are_those_of_recipes_aliases_and_modules() {
+        let text = "x := 'a'\nexport Y := 'b'\nset shell := ['a:b']\n# c:\n[private]\n_d:\n  e: f\n\
+                    g h=\"i\" +j: k\nalias l := g\nmod m\nmod:\n";
+        assert_eq!(names(text), ["_d", "g", "l", "m", "mod"]);
+    }
+}

@@ -1,0 +1,140 @@
+//! The services that a repository seems to have, as they would stand in a layer *(pure)*.
+//!
+//! They are suggestions: nothing here is sure enough to be started unasked. Each has a name and a port
+//! that nothing else in the first layer has, so any of them can be taken in as it stands.
+
+use super::fit::Rust;
+use super::node::Node;
+use super::python::{Installer, Python};
+use super::tree::Tree;
+
+/// A service that was recognised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recognised {
+    /// By what it was recognised.
+    pub by: String,
+    /// Its table in a layer.
+    pub table: String,
+}
+
+/// Where the application of a Python service usually lies.
+const MODULES: [&str; 9] = [
+    "main.py",
+    "app.py",
+    "wsgi.py",
+    "app/main.py",
+    "app/__init__.py",
+    "src/main.py",
+    "src/app.py",
+    "api/main.py",
+    "backend/main.py",
+];
+
+/// What is recognised in the root.
+pub(super) fn recognise(
+    tree: &Tree<'_>,
+    rust: Option<&Rust>,
+    python: Option<&Python>,
+    node: Option<&Node>,
+) -> Vec<Recognised> {
+    let mut found = Vec::new();
+    found.extend(node.and_then(of_node));
+    if let Some(python) = python {
+        found.extend(of_python(tree, python));
+    }
+    found.extend(rust.and_then(of_rust));
+    found
+}
+
+fn of_node(node: &Node) -> Option<Recognised> {
+    let has = |name: &str| node.packages.iter().any(|package| package == name);
+    let exec = node.manager.exec();
+    let script = if node.has_dev { "dev" } else { "start" };
+    let (by, run, more) = if has("vite") && node.has_dev {
+        let run = format!("{exec} vite --host 127.0.0.1 --port {{port}} --strictPort");
+        ("vite, among the packages", run, "ready = { http = \"/\" }")
+    } else if has("next") && node.has_dev {
+        let run = format!("{exec} next dev --hostname 127.0.0.1 --port {{port}}");
+        ("next, among the packages", run, "ready = { tcp = true }")
+    } else if node.has_dev || node.has_start {
+        let by = if node.has_dev { "the script `dev`" } else { "the script `start`" };
+        let run = format!("{} {script}", node.manager.run());
+        (
+            by,
+            run,
+            "env = { PORT = \"{port}\" } # if it listens where this says\nready = { tcp = true }",
+        )
+    } else {
+        return None;
+    };
+    Some(Recognised {
+        by: format!("{by} of `package.json`"),
+        table: format!("[service.frontend]\nrun = \"{run}\"\nport = 3001\n{more}\n"),
+    })
+}
+
+fn of_python(tree: &Tree<'_>, python: &Python) -> Option<Recognised> {
+    let has = |name: &str| python.packages.iter().any(|package| package == name);
+    let runner = match python.installer {
+        Installer::Uv => "uv run --no-sync ",
+        Installer::Poetry => "poetry run ",
+        Installer::Pip => "python3 -m ",
+    };
+    let python_itself = match python.installer {
+        Installer::Pip => "python3",
+        Installer::Uv => "uv run --no-sync python",
+        Installer::Poetry => "poetry run python",
+    };
+    let table = |run: String| {
+        format!("[service.backend]\nrun = \"{run}\"\nport = 8001\nready = {{ tcp = true }}\n")
+    };
+    if tree.has("manage.py") && has("django") {
+        let run = format!("{python_itself} manage.py runserver --noreload 127.0.0.1:{{port}}");
+        return Some(Recognised { by: "`manage.py`, of Django".to_owned(), table: table(run) });
+    }
+    let kinds = [
+        ("uvicorn", ["FastAPI(", "Starlette("], "uvicorn", "--host 127.0.0.1 --port {port}"),
+        ("flask", ["Flask(", "create_app("], "flask --app", "run --host 127.0.0.1 --port {port}"),
+    ];
+    for (package, made_by, program, arguments) in kinds {
+        let comes_along = package == "uvicorn" && has("fastapi");
+        if !comes_along && !has(package) {
+            continue;
+        }
+        for path in MODULES.into_iter().filter(|path| tree.has(path)) {
+            let Some(name) = application(&tree.text(path).unwrap_or_default(), &made_by) else {
+                continue;
+            };
+            let module =
+                path.trim_end_matches(".py").trim_end_matches("/__init__").replace('/', ".");
+            let run = format!("{runner}{program} {module}:{name} {arguments}");
+            return Some(Recognised { by: format!("`{path}`"), table: table(run) });
+        }
+    }
+    None
+}
+
+/// The name to which a module assigns what one of these makes.
+fn application(text: &str, made_by: &[&str]) -> Option<String> {
+    text.lines().find_map(|line| {
+        let (name, made) = line.split_once('=')?;
+        let name = name.split(':').next().unwrap_or_default().trim_end();
+        let made = made.trim_start();
+        let is_name =
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let is_made = made_by.iter().any(|call| made.starts_with(call));
+        (is_name && is_made).then(|| name.to_owned())
+    })
+}
+
+fn of_rust(rust: &Rust) -> Option<Recognised> {
+    let package = rust.package.as_ref().filter(|_| rust.has_program)?;
+    let is_plain = package.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    is_plain.then(|| Recognised {
+        by: format!("the program of the package `{package}`"),
+        table: format!(
+            "[service.server]\nrun = \"cargo run --quiet --package {package}\"\nport = 8002\n\
+             env = {{ PORT = \"{{port}}\" }} # if it listens where this says\nready = {{ tcp = true }}\n"
+        ),
+    })
+}

@@ -1,0 +1,202 @@
+//! What a repository is given to begin with: laid out in real repositories and read by the real
+//! commands, and the same as what this project itself has.
+
+use std::fs;
+use std::path::Path;
+
+use xtask::base::path::RepoPath;
+use xtask::vendor::fit::{Facts, Look, facts};
+use xtask::vendor::starters::{Starters, starters};
+
+use crate::testkit::{Lab, Place};
+
+/// A repository with these files, and nothing else.
+fn repository<'a>(lab: &'a Lab, files: &[(&str, &str)]) -> Place<'a> {
+    let dir = lab.path("project");
+    fs::create_dir_all(&dir).unwrap();
+    let place = lab.place("project");
+    place.git(&["init", "--quiet"]);
+    for (path, text) in files {
+        place.write(path, text);
+    }
+    place.commit("first");
+    place
+}
+
+/// Looks at it as a program would, and writes what it is given.
+fn lay_out(place: &Place<'_>) -> (Facts, Starters) {
+    let listed = place.git(&["ls-files", "-z"]);
+    let paths: Vec<RepoPath> =
+        listed.split('\0').filter(|path| !path.is_empty()).map(RepoPath::new).collect();
+    let read = |path: &str| fs::read(place.dir.join(path)).ok();
+    let facts = facts(&Look { paths: &paths, read: &read, default_branch: "main", remote: None });
+    let all = starters(&facts, &read);
+    for file in &all.files {
+        assert!(!place.has(file.path), "{} is there", file.path);
+        place.write(file.path, &file.text);
+    }
+    place.commit("starters");
+    place.git(&["branch", "orchestration-tools"]);
+    (facts, all)
+}
+
+/// The commands that read configuration, and none has a fault to tell. Answers with the names of the
+/// checks.
+fn read_by_all(place: &Place<'_>) -> Vec<String> {
+    let list = place.xtask(&["validate", "--list", "--json"]).success().json();
+    assert_eq!(list["config"], "setup/validate.toml");
+    place.xtask(&["validate", "--dry-run"]).success();
+    let start = place.xtask(&["start", "--dry-run"]).success();
+    start.says("deployment/local.toml").says("api").says("web");
+    place.xtask(&["sync", "--check"]).success().never_says("fault");
+    place.xtask(&["status"]).success();
+    // The sync rules are those of the file: what it names is managed, and the other branch follows.
+    place.git(&["branch", "follower", "HEAD^"]);
+    place.git(&["switch", "--quiet", "follower"]);
+    place.xtask(&["sync", "--check"]).status(1).says("setup/sync.toml");
+    place.xtask(&["sync"]).success();
+    place.xtask(&["sync", "--check"]).success();
+    assert!(place.has("setup/validate.toml") && place.has("deployment/local.toml"));
+    let names = list["checks"].as_array().unwrap().iter();
+    names.map(|check| check["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn an_empty_repository_can_begin_with_its_starters() {
+    let lab = Lab::new();
+    let place = repository(&lab, &[("README", "nothing yet\n")]);
+    let (_, all) = lay_out(&place);
+    assert!(all.by_hand.is_empty() && all.notes.is_empty(), "{all:?}");
+    let names = read_by_all(&place);
+    assert_eq!(names, ["git", "git-identity", "disk", "sync", "hooks"]);
+    // Nothing fails there that is not so: hooks are what `setup` installs.
+    place.git(&["switch", "--quiet", "main"]);
+    place.xtask(&["validate", "--fast", "--skip", "hooks"]).success().says("healthy");
+}
+
+#[test]
+fn a_project_of_python_and_typescript_keeps_its_own_folders() {
+    let lab = Lab::new();
+    let place = repository(
+        &lab,
+        &[
+            (
+                "pyproject.toml",
+                "[project]\nname = \"p\"\nversion = \"1\"\ndependencies = [\"fastapi\"]\n\
+                 [dependency-groups]\ndev = [\"ruff\", \"mypy\", \"pytest\"]\n\
+                 [tool.ruff]\n[tool.mypy]\n[tool.pytest.ini_options]\n",
+            ),
+            ("uv.lock", "version = 1\n"),
+            ("main.py", "from fastapi import FastAPI\n\napp = FastAPI()\n"),
+            (
+                "package.json",
+                "{\"name\": \"p\", \"scripts\": {\"dev\": \"vite\", \"test\": \"vitest run\"},\n\
+                 \"devDependencies\": {\"vite\": \"6\", \"typescript\": \"5\", \"eslint\": \"9\"}}\n",
+            ),
+            ("package-lock.json", "{}\n"),
+            ("tsconfig.json", "{}\n"),
+            ("eslint.config.js", "export default []\n"),
+            ("setup/launch.sh", "#!/bin/sh\n"),
+            ("deployment/docker-compose.yml", "services: {}\n"),
+            ("scripts/build.sh", "#!/bin/sh\n"),
+            ("justfile", "start:\n    ./scripts/build.sh\n"),
+            (".gitignore", "node_modules/\n.venv/\n"),
+        ],
+    );
+    let before = place.read("justfile");
+    let (facts, all) = lay_out(&place);
+    assert_eq!(place.read("justfile"), before);
+    assert_eq!(facts.services.len(), 2);
+    let hand: Vec<&str> = all.by_hand.iter().map(|one| one.path.as_str()).collect();
+    assert_eq!(hand, [".gitignore", "justfile"]);
+    let names = read_by_all(&place);
+    for name in ["uv-sync", "ruff", "mypy", "pytest", "node-modules", "types", "eslint", "npm-test"]
+    {
+        assert!(names.iter().any(|known| known == name), "{name} in {names:?}");
+    }
+    assert!(!names.iter().any(|name| name == "cargo"), "the root's Cargo.toml is ours alone");
+    // On a fresh clone a check of what must be installed first says how.
+    place.git(&["switch", "--quiet", "main"]);
+    let only = ["validate", "--only", "node-modules", "--no-fix"];
+    let ran = place.xtask(&only);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.out.contains("npm ci") || ran.out.contains("`npm` is not on PATH"), "{}", ran.out);
+}
+
+#[test]
+fn a_workspace_of_rust_is_checked_and_its_manifest_stays_its_own() {
+    let lab = Lab::new();
+    let place = repository(
+        &lab,
+        &[
+            ("Cargo.toml", "[workspace]\nmembers = [\"one\"]\nresolver = \"2\"\n"),
+            (
+                "one/Cargo.toml",
+                "[package]\nname = \"one\"\nversion = \"0.1.0\"\nedition = \"2021\"\n",
+            ),
+            ("one/src/lib.rs", "//! Nothing.\n"),
+            ("Cargo.lock", "version = 3\n\n[[package]]\nname = \"one\"\nversion = \"0.1.0\"\n"),
+            (".gitignore", "/target\n"),
+        ],
+    );
+    let (_, all) = lay_out(&place);
+    assert!(all.by_hand.is_empty(), "{all:?}");
+    let rules = place.read("setup/sync.toml");
+    assert!(!rules.contains("\"/Cargo.toml\"") && !rules.contains("\"/Cargo.lock\""), "{rules}");
+    let names = read_by_all(&place);
+    assert_eq!(names[5..], ["cargo", "cargo-lock", "format", "cargo-test"]);
+    place.git(&["switch", "--quiet", "main"]);
+    let without = ["validate", "--fast", "--skip", "hooks"];
+    place.xtask(&without).success().says("healthy");
+}
+
+/// A file of this project.
+fn of_project(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    fs::read_to_string(root.join(path)).unwrap_or_default()
+}
+
+/// A starter, as it lies among the sources.
+fn starter(name: &str) -> String {
+    of_project(&format!("xtask/src/vendor/starters/{name}"))
+}
+
+#[test]
+fn the_starters_are_what_this_project_has_itself() {
+    if !of_project("README.md").starts_with("# xtask\n") {
+        return; // a repository that took the toolkit in has files of its own
+    }
+    let request = starter("orchestration-pr.md");
+    assert!(request.contains("## Test plan"));
+    assert_eq!(of_project(".github/pull_request_templates/orchestration-pr.md"), request);
+    assert_eq!(of_project(".github/PULL_REQUEST_TEMPLATE/orchestration-pr.md"), request);
+    let workflow = starter("github.yml");
+    assert!(workflow.contains("cargo xtask propagate"));
+    assert_eq!(of_project(".github/workflows/orchestration.yml"), workflow);
+    let layer = starter("local.toml");
+    assert!(layer.contains("[service.api]"));
+    assert_eq!(of_project("deployment/local.toml"), layer);
+    // This project tests the toolkit, which others do not.
+    let tests = "\n# Run all tests\ntest *ARGS:\n    cargo xtest \"$@\"\n";
+    assert_eq!(of_project("justfile"), format!("{}{tests}", starter("justfile")));
+    // It has more layers to show.
+    let is_shown = |line: &&str| {
+        !["integration", "staging", "production"]
+            .iter()
+            .any(|layer| line.starts_with(&format!("| `{layer}` |")))
+    };
+    let page = of_project("deployment/README.md");
+    assert_eq!(page.lines().filter(|line| !is_shown(line)).count(), 3);
+    let page: String = page.split_inclusive('\n').filter(is_shown).collect();
+    assert_eq!(page, starter("deployment.md"));
+    // The README has the jobs without the remarks on top of the file.
+    let readme = of_project("README.md");
+    let jobs =
+        readme.split("```yaml\n").find(|block| block.starts_with(".orchestration:")).unwrap();
+    let jobs = jobs.split("```").next().unwrap();
+    let ours = starter("gitlab.yml");
+    let remarks: String =
+        ours.split_inclusive('\n').take_while(|line| line.starts_with('#')).collect();
+    assert!(!remarks.is_empty());
+    assert_eq!(ours, format!("{remarks}{jobs}"));
+}
