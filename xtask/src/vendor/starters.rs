@@ -181,7 +181,7 @@ impl Desk<'_> {
         if self.is_free(BRANCHES_FILE) {
             self.place(
                 BRANCHES_FILE,
-                BRANCHES.replace("<branch>", &quoted(&self.facts.default_branch)),
+                BRANCHES.replace("\"<branch>\"", &quoted(&self.facts.default_branch)),
             );
         }
         if self.is_free(VALIDATE_FILE) {
@@ -361,9 +361,9 @@ fn sync(facts: &Facts, placed: &[Starter]) -> String {
         ""
     };
     // The name comes last, because nothing is known of it.
-    SYNC.replace("<include>", &include)
-        .replace("<forge>\n", &format!("{forge}\n"))
-        .replace("<remote>", &quoted(name))
+    SYNC.replace("  \"<include>\",\n", &include)
+        .replace("# <forge>\n", forge)
+        .replace("\"<remote>\"", &quoted(name))
 }
 
 /// `setup/validate.toml`.
