@@ -2,7 +2,7 @@
 
 use super::session::Session;
 use super::{DONE, Exit};
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::words::{count, some_of};
 use crate::cli::Vendor;
 use crate::report::{self, Loudness};

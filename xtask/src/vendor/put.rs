@@ -67,7 +67,12 @@ pub fn plan(target: &Target, into: &Repo, toolkit: &Toolkit, around: Around) -> 
         texts: BTreeMap::new(),
         edited: Vec::new(),
         by_hand: Vec::new(),
-        taken: facts.taken.iter().filter(|taken| taken.place.starts_with("xtask")).map(|taken| taken.words()).collect(),
+        taken: facts
+            .taken
+            .iter()
+            .filter(|taken| taken.place.starts_with("xtask"))
+            .map(|taken| taken.words())
+            .collect(),
     };
     entries(target, &paths, &mut files)?;
     if !files.taken.is_empty() {
@@ -115,8 +120,8 @@ pub fn plan(target: &Target, into: &Repo, toolkit: &Toolkit, around: Around) -> 
         match target.text(&lines.path)? {
             Some(text) if lines.fits_at_end => {
                 files.edited.push(lines.path.clone());
-                let text = with_lines(&text, &lines.lines);
-                files.texts.insert(RepoPath::new(lines.path), (target.mode(&lines.path)?, text));
+                let file = (target.mode(&lines.path)?, with_lines(&text, &lines.lines));
+                files.texts.insert(RepoPath::new(lines.path), file);
             }
             _ => files.by_hand.push(lines),
         }
@@ -190,12 +195,9 @@ fn add(target: &Target, path: &str, entry: Entry, files: &mut Files) -> Result<(
             files.texts.insert(RepoPath::new(path), (mode, text.into_bytes()));
         }
         Entry::Changed(_) => files.taken.push(format!("`{path}` is no text file")),
-        Entry::ByHand { why, lines } => files.by_hand.push(ByHand {
-            path: path.to_owned(),
-            why,
-            lines,
-            fits_at_end: false,
-        }),
+        Entry::ByHand { why, lines } => {
+            files.by_hand.push(ByHand { path: path.to_owned(), why, lines, fits_at_end: false })
+        }
         Entry::Taken(what) => files.taken.push(format!("{path}: {what}")),
     }
     Ok(())

@@ -210,7 +210,11 @@ impl Desk<'_> {
         }
     }
 
+    /// Where there is Rust, cargo builds the launcher where it builds the rest.
     fn ignored(&mut self) {
+        if self.facts.rust.is_none() && self.facts.rust_folders.is_empty() {
+            return;
+        }
         if self.is_free(IGNORE_FILE) {
             self.place(IGNORE_FILE, format!("{IGNORED}\n"));
             return;
@@ -334,14 +338,18 @@ fn sync(facts: &Facts, placed: &[Starter]) -> String {
     managed.extend(others.map(|path| format!("/{path}")));
     managed.sort();
     let mut include = String::new();
-    for path in managed {
-        if path == format!("/{GITHUB_FILE}") {
+    let workflow = format!("/{GITHUB_FILE}");
+    for path in &managed {
+        if *path == workflow {
+            // The token that CI has by itself may not; every push of `propagate` would be refused.
             line(
                 &mut include,
-                "  # GitHub lets CI push this one only with a token that may write workflows.",
+                "  # GitHub lets CI push this one only with a token that may write workflows:",
             );
+            line(&mut include, &format!("  # {},", quoted(path)));
+        } else {
+            line(&mut include, &format!("  {},", quoted(path)));
         }
-        line(&mut include, &format!("  {},", quoted(&path)));
     }
     let shared: Vec<&str> = OFTEN_SHARED.into_iter().filter(|path| facts.has(path)).collect();
     if !shared.is_empty() {
@@ -514,7 +522,6 @@ mod tests {
                 ".github/PULL_REQUEST_TEMPLATE/orchestration-pr.md",
                 ".github/pull_request_templates/orchestration-pr.md",
                 ".github/workflows/orchestration.yml",
-                ".gitignore",
                 "deployment/README.md",
                 "deployment/local.toml",
                 "justfile",
@@ -530,8 +537,6 @@ mod tests {
                 "/.cargo/config.toml",
                 "/.github/PULL_REQUEST_TEMPLATE/orchestration-pr.md",
                 "/.github/pull_request_templates/orchestration-pr.md",
-                "/.github/workflows/orchestration.yml",
-                "/.gitignore",
                 "/Cargo.lock",
                 "/Cargo.toml",
                 "/deployment/",
@@ -619,10 +624,10 @@ mod tests {
         assert!(!notes.contains("setup/sync.toml"), "{notes}");
         let hand: Vec<(&str, bool)> =
             all.by_hand.iter().map(|one| (one.path.as_str(), one.fits_at_end)).collect();
-        assert_eq!(hand, [(".gitignore", true), (".gitlab-ci.yml", false), ("Justfile", true)]);
-        assert!(all.by_hand[2].lines.contains("\nstop *ARGS:"));
-        assert!(!all.by_hand[2].lines.contains("\nstart *ARGS:"));
-        assert_eq!(all.by_hand[1].lines, "  - local: /.gitlab/orchestration.yml\n");
+        assert_eq!(hand, [(".gitlab-ci.yml", false), ("Justfile", true)]);
+        assert!(all.by_hand[1].lines.contains("\nstop *ARGS:"));
+        assert!(!all.by_hand[1].lines.contains("\nstart *ARGS:"));
+        assert_eq!(all.by_hand[0].lines, "  - local: /.gitlab/orchestration.yml\n");
     }
 
     #[test]
