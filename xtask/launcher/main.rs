@@ -4,7 +4,8 @@
 //!
 //! `XTASK_LAUNCH` says what cargo is to do: `run` (where it is not set), `test` or `bench`. The arguments
 //! go to the program, or to the runner of tests. `XTASK_TARGET` is what cargo is to build for: the alias sets
-//! it where the configuration of the repository names another machine than this one.
+//! it where the configuration of the repository names another machine than this one. `XTASK_TOOLCHAIN` is
+//! the toolchain of rustup to build with: the alias sets it where the one of the repository is too old.
 
 #![cfg_attr(rustfmt, rustfmt_skip)]
 // A repository chooses lints for its own code, and this one is read by compilers of many years.
@@ -20,6 +21,12 @@ const LAUNCH: &str = "XTASK_LAUNCH";
 
 /// What cargo is to build for.
 const TARGET: &str = "XTASK_TARGET";
+
+/// Which toolchain cargo is to be of.
+const TOOLCHAIN: &str = "XTASK_TOOLCHAIN";
+
+/// What rustup has chosen, where there is a rustup.
+const CHOSEN: &str = "RUSTUP_TOOLCHAIN";
 
 /// What a shell says of a program that cannot be started.
 const CANNOT_START: i32 = 126;
@@ -38,7 +45,15 @@ fn main() {
         "bench" => &["bench", "--profile", "dev", "--bench", "costs"],
         other => fail(&format!("{} is `{}`, and not run, test or bench", LAUNCH, other)),
     };
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    let mut cargo = match env::var(TOOLCHAIN) {
+        // `rustup` looks for the cargo of that toolchain, and puts its compiler first.
+        Ok(ref other) if !other.is_empty() && env::var_os(CHOSEN).is_some() => {
+            let mut rustup = Command::new("rustup");
+            rustup.args(&["run", other.as_str(), "cargo"]).env_remove(CHOSEN);
+            rustup
+        }
+        _ => Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"))),
+    };
     cargo
         .args(words)
         .args(&["--locked", "--manifest-path"])
@@ -54,7 +69,7 @@ fn main() {
     if words[0] == "run" {
         cargo.arg("--");
     }
-    cargo.args(env::args_os().skip(1)).env_remove(LAUNCH).env_remove(TARGET);
+    cargo.args(env::args_os().skip(1)).env_remove(LAUNCH).env_remove(TARGET).env_remove(TOOLCHAIN);
     fail(&become_it(cargo, toolkit));
 }
 

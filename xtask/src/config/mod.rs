@@ -14,6 +14,7 @@ mod probe;
 mod reader;
 mod service;
 mod sync;
+pub mod toolchain;
 mod validate;
 mod words;
 

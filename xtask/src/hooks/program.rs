@@ -18,6 +18,7 @@ use crate::base::path::RepoPath;
 use crate::base::process::Program;
 use crate::base::record::{self, Found};
 use crate::base::world::World;
+use crate::config::toolchain::{self, TOOLCHAIN_FILES, names_a_target};
 use crate::repo::{Entry, Id, LookedUp, Repo, Scope};
 use crate::sync::context::Context;
 use crate::sync::export::lay_out;
@@ -256,6 +257,16 @@ impl Builder<'_> {
     fn build(&self, tree: Id, place: &Path) -> Result<Option<PathBuf>> {
         let (sources, target) = (place.join("sources"), place.join("target"));
         lay_out(self.repo, tree, &RustSources, &sources, self.disk)?;
+        let config = |name: &str| std::fs::read_to_string(sources.join(name)).ok();
+        // A Rust that is too old for the toolkit is none that can be meant.
+        for name in TOOLCHAIN_FILES {
+            let channel = config(name).as_deref().and_then(toolchain::channel);
+            if channel.is_some_and(|channel| toolchain::is_too_old(&channel)) {
+                self.disk
+                    .remove(&sources.join(name))
+                    .unable(|| "the sources cannot be laid out")?;
+            }
+        }
         let root = sources.join("xtask");
         let mut program = Program::new("cargo", &root)
             .args(["build", "--package", "xtask", "--bin", "xtask"])
@@ -263,6 +274,10 @@ impl Builder<'_> {
             // The choice of the branch that is checked out does not count here.
             .without("RUSTUP_TOOLCHAIN")
             .without("CARGO_BUILD_TARGET");
+        let is_for_host = config(".cargo/config.toml").as_deref().is_some_and(names_a_target);
+        if is_for_host {
+            program = program.args(["--target", "host-tuple"]);
+        }
         if root.join("Cargo.lock").is_file() {
             program = program.args(["--locked"]);
         }
@@ -270,7 +285,14 @@ impl Builder<'_> {
             program = program.args(["--quiet"]);
         }
         let built = program.run_attached()?;
-        Ok(built.success().then(|| target.join("debug/xtask")))
+        // For a target that was named, cargo builds in a folder of its name.
+        let mut folders = vec![target.clone()];
+        if is_for_host {
+            let found = std::fs::read_dir(&target).unable(|| "what was built cannot be found")?;
+            folders.extend(found.flatten().map(|found| found.path()));
+        }
+        let mut programs = folders.iter().map(|folder| folder.join("debug/xtask"));
+        Ok(programs.find(|program| built.success() && program.is_file()))
     }
 
     /// Copies a program into place: written, checked and tried before anything names it.

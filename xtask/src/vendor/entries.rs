@@ -59,13 +59,15 @@ const LAUNCHER: &str = "xtask/launcher";
 /// The version of the launcher, which never changes.
 const VERSION: &str = "0.0.0";
 
-/// What `cargo xtask` stands for.
-const ALIAS: &str = "run --quiet --package xtask --";
+/// What `cargo xtask` stands for, up to what a repository needs besides.
+const ALIAS: &str = "run --quiet --package xtask";
 
-/// What it stands for where cargo builds for another machine: the launcher and the toolkit run on this one.
-/// The launcher hands the value of the variable on.
-const ALIAS_FOR_HOST: &str =
-    "run --quiet --package xtask --target host-tuple --config env.XTASK_TARGET='host-tuple' --";
+/// Where cargo builds for another machine: the launcher and the toolkit run on this one. The launcher
+/// hands the value of the variable on.
+const FOR_HOST: &str = " --target host-tuple --config env.XTASK_TARGET='host-tuple'";
+
+/// Where the repository has chosen a Rust that is too old for the toolkit: the launcher takes this one.
+const WITH_STABLE: &str = " --config env.XTASK_TOOLCHAIN='stable'";
 
 /// Where the launcher is built in a repository without Rust. Not `xtask/target` itself: there the toolkit
 /// has its program, which has the same name.
@@ -108,7 +110,7 @@ pub fn package_name(text: &str) -> Option<String> {
 ///
 /// Where a file of the old name (`.cargo/config`) exists, cargo reads that one, so its text is what counts.
 #[must_use]
-pub fn alias(text: Option<&str>, builds: Builds) -> Entry {
+pub fn alias(text: Option<&str>, builds: Builds, is_toolchain_old: bool) -> Entry {
     let Some(text) = text else {
         let folder = match builds {
             Builds::WithTheRest => String::new(),
@@ -119,16 +121,20 @@ pub fn alias(text: Option<&str>, builds: Builds) -> Entry {
         };
         return Entry::Changed(format!(
             "{CONFIG_HEADER}[alias]\n{NAME} = {}\n{folder}",
-            quoted(ALIAS)
+            quoted(&words_of_alias(false, is_toolchain_old))
         ));
     };
     let file = match Toml::parse(text) {
         Ok(file) => file,
-        Err(why) => return by_hand(why, format!("[alias]\n{NAME} = {}\n", quoted(ALIAS))),
+        Err(why) => {
+            let words = words_of_alias(false, is_toolchain_old);
+            return by_hand(why, format!("[alias]\n{NAME} = {}\n", quoted(&words)));
+        }
     };
     let root = file.table.get_ref();
-    let wanted = if inner(root, "build", "target").is_some() { ALIAS_FOR_HOST } else { ALIAS };
-    let entry = format!("{NAME} = {}", quoted(wanted));
+    let is_for_host = inner(root, "build", "target").is_some();
+    let wanted = words_of_alias(is_for_host, is_toolchain_old);
+    let entry = format!("{NAME} = {}", quoted(&wanted));
     let lines = format!("[alias]\n{entry}\n");
     let mut inserts = Vec::new();
     match inner(root, "alias", NAME) {
@@ -138,12 +144,16 @@ pub fn alias(text: Option<&str>, builds: Builds) -> Entry {
         },
         Some(value) => {
             let present = words(value);
-            if present == ALIAS && wanted == ALIAS_FOR_HOST {
+            if !present.starts_with(ALIAS) {
+                return Entry::Taken(format!("`cargo {NAME}` already stands for `{present}`"));
+            }
+            if is_for_host && !present.contains(FOR_HOST) {
                 let why = "`build.target` is set, and the launcher has to run on this machine";
                 return by_hand(why.to_owned(), lines);
             }
-            if present != ALIAS && present != ALIAS_FOR_HOST {
-                return Entry::Taken(format!("`cargo {NAME}` already stands for `{present}`"));
+            if is_toolchain_old && !present.contains(WITH_STABLE) {
+                let why = "the Rust of this repository is too old for the toolkit";
+                return by_hand(why.to_owned(), lines);
             }
         }
     }
@@ -161,7 +171,14 @@ pub fn alias(text: Option<&str>, builds: Builds) -> Entry {
     if inserts.is_empty() {
         return Entry::There;
     }
-    proven(file.with(inserts), lines, |text| alias(Some(text), builds))
+    proven(file.with(inserts), lines, |text| alias(Some(text), builds, is_toolchain_old))
+}
+
+/// The words of the alias for a repository.
+fn words_of_alias(is_for_host: bool, is_toolchain_old: bool) -> String {
+    let for_host = if is_for_host { FOR_HOST } else { "" };
+    let with_stable = if is_toolchain_old { WITH_STABLE } else { "" };
+    format!("{ALIAS}{for_host}{with_stable} --")
 }
 
 /// The member of the workspace, in the `Cargo.toml` at the root. `None`: there is no such file.
@@ -463,7 +480,10 @@ mod tests {
         assert_eq!(changed(lock(None)), read("Cargo.lock"));
         assert_eq!(member(Some(&read("Cargo.toml")), &[]), Entry::There);
         assert_eq!(lock(Some(&read("Cargo.lock"))), Entry::There);
-        assert_eq!(alias(Some(&read(".cargo/config.toml")), Builds::WithTheRest), Entry::There);
+        assert_eq!(
+            alias(Some(&read(".cargo/config.toml")), Builds::WithTheRest, false),
+            Entry::There
+        );
     }
 
     #[test]
@@ -647,11 +667,14 @@ mod tests {
             "[build]\ntarget = 'x'\n[alias]\nxtask = 'run --quiet --package xtask --'\n",
         ] {
             assert!(
-                matches!(alias(Some(text), Builds::WithTheRest), Entry::ByHand { .. }),
+                matches!(alias(Some(text), Builds::WithTheRest, false), Entry::ByHand { .. }),
                 "{text}"
             );
         }
-        assert!(matches!(alias(Some("build = 1"), Builds::InTheToolkit), Entry::ByHand { .. }));
+        assert!(matches!(
+            alias(Some("build = 1"), Builds::InTheToolkit, false),
+            Entry::ByHand { .. }
+        ));
     }
 
     #[test]
@@ -688,8 +711,8 @@ mod tests {
 
     #[test]
     fn the_alias_is_added_once_and_replaces_none() {
-        let line = format!("xtask = {}", quoted(ALIAS));
-        let add = |text: &str| changed(alias(Some(text), Builds::WithTheRest));
+        let line = format!("xtask = {}", quoted(&words_of_alias(false, false)));
+        let add = |text: &str| changed(alias(Some(text), Builds::WithTheRest, false));
         assert_eq!(add(""), format!("[alias]\n{line}\n"));
         assert_eq!(
             add("[alias] # short\r\nb = 'build'"),
@@ -699,18 +722,20 @@ mod tests {
         assert_eq!(add("alias.b = 'x'"), format!("alias.{line}\nalias.b = 'x'"));
         assert_eq!(add("alias = { b = 'x' }"), format!("alias = {{ b = 'x', {line} }}"));
         assert_eq!(
-            changed(alias(None, Builds::WithTheRest)),
+            changed(alias(None, Builds::WithTheRest, false)),
             format!("{CONFIG_HEADER}[alias]\n{line}\n")
         );
         for same in [
             "[alias]\nxtask = 'run  --quiet --package xtask --'",
             "alias.xtask = ['run', '--quiet', '--package', 'xtask', '--']",
         ] {
-            assert_eq!(alias(Some(same), Builds::WithTheRest), Entry::There);
+            assert_eq!(alias(Some(same), Builds::WithTheRest, false), Entry::There);
         }
         for other in ["'run --package tools --'", "['run', '--package', 'tools', '--']"] {
             let text = format!("[alias]\nxtask = {other}");
-            let Entry::Taken(what) = alias(Some(&text), Builds::WithTheRest) else { panic!() };
+            let Entry::Taken(what) = alias(Some(&text), Builds::WithTheRest, false) else {
+                panic!()
+            };
             assert!(what.contains("`run --package tools --`"), "{what}");
         }
     }
@@ -718,19 +743,28 @@ mod tests {
     #[test]
     fn the_launcher_is_built_for_this_machine_and_in_a_folder_of_ours() {
         let text = "[build]\ntarget = ['wasm32-unknown-unknown']\n";
-        let with = changed(alias(Some(text), Builds::WithTheRest));
-        assert_eq!(with, format!("{text}\n[alias]\nxtask = {}\n", quoted(ALIAS_FOR_HOST)));
+        let with = changed(alias(Some(text), Builds::WithTheRest, false));
+        assert_eq!(
+            with,
+            format!("{text}\n[alias]\nxtask = {}\n", quoted(&words_of_alias(true, false)))
+        );
 
-        let new = changed(alias(None, Builds::InTheToolkit));
+        let new = changed(alias(None, Builds::InTheToolkit, false));
         assert!(new.ends_with(&format!("[build]\n{TARGET_FOLDER}\n")), "{new}");
-        assert_eq!(alias(Some(&new), Builds::InTheToolkit), Entry::There);
-        let text = format!("[build]\njobs = 2\n[alias]\nxtask = {}\n", quoted(ALIAS));
-        let with = changed(alias(Some(&text), Builds::InTheToolkit));
+        assert_eq!(alias(Some(&new), Builds::InTheToolkit, false), Entry::There);
+        let text = format!(
+            "[build]\njobs = 2\n[alias]\nxtask = {}\n",
+            quoted(&words_of_alias(false, false))
+        );
+        let with = changed(alias(Some(&text), Builds::InTheToolkit, false));
         assert_eq!(with, text.replace("jobs", &format!("{TARGET_FOLDER}\njobs")));
         let set = text.replace("jobs = 2", "target-dir = 'out'");
-        assert_eq!(alias(Some(&set), Builds::InTheToolkit), Entry::There);
-        let both = changed(alias(Some("[net]\n"), Builds::InTheToolkit));
-        let lines = format!("\n[alias]\nxtask = {}\n\n[build]\n{TARGET_FOLDER}\n", quoted(ALIAS));
+        assert_eq!(alias(Some(&set), Builds::InTheToolkit, false), Entry::There);
+        let both = changed(alias(Some("[net]\n"), Builds::InTheToolkit, false));
+        let lines = format!(
+            "\n[alias]\nxtask = {}\n\n[build]\n{TARGET_FOLDER}\n",
+            quoted(&words_of_alias(false, false))
+        );
         assert_eq!(both, format!("[net]\n{lines}"));
     }
 }

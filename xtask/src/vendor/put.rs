@@ -11,6 +11,7 @@ use super::target::Target;
 use super::toolkit::Toolkit;
 use crate::base::error::{Error, Result};
 use crate::base::path::RepoPath;
+use crate::config::toolchain::{self, TOOLCHAIN_FILES};
 use crate::repo::{self, Everything, Mode, Repo, TreeChange};
 
 /// Where the toolkit keeps the files that others are given outside of `xtask/`.
@@ -170,7 +171,13 @@ fn entries(target: &Target, paths: &[RepoPath], files: &mut Files) -> Result<()>
     // Where a file of the old name is, cargo reads that one.
     let old = ".cargo/config";
     let config = if target.entry(old)?.is_some() { old } else { ".cargo/config.toml" };
-    let alias = entries::alias(target.text(config)?.as_deref(), builds);
+    let mut is_toolchain_old = false;
+    for name in TOOLCHAIN_FILES {
+        let text = target.text(name)?;
+        let channel = text.as_deref().and_then(toolchain::channel);
+        is_toolchain_old |= channel.is_some_and(|channel| toolchain::is_too_old(&channel));
+    }
+    let alias = entries::alias(target.text(config)?.as_deref(), builds, is_toolchain_old);
     add(target, config, alias, files)?;
     let member = entries::member(target.text(manifest)?.as_deref(), &packages);
     add(target, manifest, member, files)?;

@@ -83,7 +83,7 @@ fn add(place: &Place<'_>, packages: &[(&str, &str)], builds: Builds) {
         packages.iter().map(|(folder, name)| Package { folder, name: Some(name) }).collect();
     take(place, MANIFEST, member(text(place, MANIFEST).as_deref(), &packages));
     take(place, LOCK, lock(text(place, LOCK).as_deref()));
-    take(place, CONFIG, alias(text(place, CONFIG).as_deref(), builds));
+    take(place, CONFIG, alias(text(place, CONFIG).as_deref(), builds, false));
 }
 
 #[test]
