@@ -72,10 +72,12 @@ fn source(session: &Session, repo: &Repo, args: &Args, scratch: &Scratch) -> Res
     let address = match &args.from {
         Some(named) => {
             let folder = session.world.cwd.join(named);
-            if folder.is_dir() {
-                return toolkit::open(&folder);
+            match (folder.is_dir(), folder.join("HEAD").is_file()) {
+                (true, false) => return toolkit::open(&folder),
+                // A bare one has no files, and is fetched from.
+                (true, true) => folder.display().to_string(),
+                _ => named.clone(),
             }
-            named.clone()
         }
         None => present(repo)?.source.ok_or_else(|| {
             Error::usage("it is not known where the toolkit came from")

@@ -99,7 +99,9 @@ fn commands_do_not_call_each_other() {
             "sync",
             "undo",
             "uninstall_hooks",
+            "upgrade",
             "validate",
+            "vendor",
             "why",
         ] {
             let code = code(&text);
@@ -127,10 +129,11 @@ fn only_repo_knows_gix_and_starts_git() {
 }
 
 /// The modules that decide and do nothing else.
-const PURE: [&str; 36] = [
+const PURE: [&str; 38] = [
     "base/markers.rs",
     "config/circles.rs",
     "config/placeholders.rs",
+    "config/toolchain.rs",
     "hooks/content.rs",
     "hooks/shim.rs",
     "intake/words.rs",
@@ -158,6 +161,7 @@ const PURE: [&str; 36] = [
     "vendor/entries.rs",
     "vendor/fit.rs",
     "vendor/insert.rs",
+    "vendor/manifest.rs",
     "vendor/node.rs",
     "vendor/python.rs",
     "vendor/recipes.rs",

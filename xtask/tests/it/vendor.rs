@@ -1,0 +1,454 @@
+//! The toolkit into other repositories, and newer ones over it. The toolkit here is a small one with the
+//! real launcher, so that building it costs nothing; `own_house.rs` does the same with the real one.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use crate::builds::homes;
+use crate::testkit::{Lab, Place, Ran, trace};
+
+const NOTES: &str = "one\ntwo\nthree\nfour\nfive\nsix\nseven\neight\n";
+
+/// The files that every toolkit has, with a program that says its version.
+fn write_toolkit(place: &Place<'_>, version: &str) {
+    place.write(
+        "xtask/Cargo.toml",
+        format!(
+            "[workspace]\n[package]\nname = 'xtask'\nversion = '{version}'\nedition = '2021'\n\
+             exclude = ['/tests/']\n[package.metadata.vendor]\nformat = 1\n"
+        ),
+    );
+    place.write(
+        "xtask/Cargo.lock",
+        format!("version = 4\n\n[[package]]\nname = \"xtask\"\nversion = \"{version}\"\n"),
+    );
+    place.write(
+        "xtask/src/main.rs",
+        "mod word;\nfn main() { println!(\"cargo xtask {} {}\", env!(\"CARGO_PKG_VERSION\"), word::WORD); }\n",
+    );
+    place.write("xtask/src/word.rs", "pub const WORD: &str = \"plain\";\n");
+}
+
+/// A toolkit of version 0.1.0.
+fn toolkit(lab: &Lab) -> Place<'_> {
+    let place = lab.place("toolkit");
+    fs::create_dir_all(&place.dir).unwrap();
+    place.git(&["init", "--quiet"]);
+    let real = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    for name in ["launcher/Cargo.toml", "launcher/main.rs", ".gitignore"] {
+        place.write(&format!("xtask/{name}"), fs::read_to_string(real.join(name)).unwrap());
+    }
+    // Builds go into a folder of this test.
+    let config = fs::read_to_string(real.join(".cargo/config.toml")).unwrap();
+    let folder = lab.path("build");
+    place.write(
+        "xtask/.cargo/config.toml",
+        config.replace("{cargo-cache-home}/xtask-build", folder.as_str()),
+    );
+    let justfile = real.join("src/vendor/starters/justfile");
+    place.write("xtask/src/vendor/starters/justfile", fs::read_to_string(justfile).unwrap());
+    place.write("xtask/notes.txt", NOTES);
+    place.write("xtask/old.txt", "it goes in 0.2.0\n");
+    place.write("xtask/tests/it.rs", "#[test]\nfn it() {}\n");
+    place.write("README.md", "# The manual\n");
+    write_toolkit(&place, "0.1.0");
+    place.commit("toolkit 0.1.0");
+    place.git(&["tag", "v1"]);
+    place
+}
+
+/// The same with 0.2.0 on top.
+fn newer(toolkit: &Place<'_>) {
+    write_toolkit(toolkit, "0.2.0");
+    toolkit.write("xtask/notes.txt", NOTES.replace("two", "TWO"));
+    toolkit.write("xtask/new.txt", "it comes with 0.2.0\n");
+    toolkit.remove("xtask/old.txt");
+    toolkit.commit("toolkit 0.2.0");
+}
+
+fn guest<'a>(lab: &'a Lab, files: &[(&str, &str)]) -> Place<'a> {
+    let place = lab.place("guest");
+    fs::create_dir_all(&place.dir).unwrap();
+    place.git(&["init", "--quiet"]);
+    for (path, text) in files {
+        place.write(path, text);
+    }
+    if !files.is_empty() {
+        place.commit("first");
+    }
+    place
+}
+
+fn vendor(toolkit: &Place<'_>, args: &[&str]) -> Ran {
+    toolkit.xtask(&[&["vendor", "../guest"], args].concat())
+}
+
+/// Upgrades, with the cargo of this machine.
+fn upgrade(guest: &Place<'_>, args: &[&str]) -> Ran {
+    let homes = homes();
+    let homes: Vec<(&str, &str)> = homes.iter().map(|(name, value)| (*name, &value[..])).collect();
+    let offline = [&homes[..], &[("CARGO_NET_OFFLINE", "true")]].concat();
+    guest.xtask_with(&[&["upgrade", "--from", "../toolkit"], args].concat(), &offline)
+}
+
+/// A repository that was given 0.1.0, committed and with a canonical branch, and the toolkit.
+fn given(lab: &Lab) -> (Place<'_>, Place<'_>) {
+    let toolkit = toolkit(lab);
+    let guest = guest(lab, &[("src/app", "application\n")]);
+    vendor(&toolkit, &[]).success();
+    guest.git(&["commit", "--quiet", "-m", "Add xtask"]);
+    guest.git(&["branch", "orchestration-tools"]);
+    (toolkit, guest)
+}
+
+#[test]
+fn a_repository_is_given_the_toolkit_staged_and_nothing_else_changes() {
+    let lab = Lab::new();
+    let toolkit = toolkit(&lab);
+    let guest = guest(&lab, &[("src/app", "application\n"), (".gitignore", "*.lock\nxtask\n")]);
+    guest.write("loose", "not tracked\n");
+    let before = trace(guest.dir.as_std_path());
+    vendor(&toolkit, &["--dry-run"]).success().says("would go into").says("nothing was written");
+    assert_eq!(trace(guest.dir.as_std_path()), before, "looking writes nothing");
+    let head = guest.git(&["rev-parse", "HEAD"]);
+    let ran = vendor(&toolkit, &[]).success();
+    ran.says("staged and not committed")
+        .says("git commit -m 'Add xtask 0.1.0'")
+        .says("cargo xtask setup");
+    assert_eq!(guest.git(&["rev-parse", "HEAD"]), head);
+    assert_eq!(guest.read("loose"), "not tracked\n");
+    // All of it is staged, also what an ignore rule of the repository would leave out.
+    let staged = guest.git(&["ls-files"]);
+    for path in [
+        "Cargo.lock",
+        "Cargo.toml",
+        ".cargo/config.toml",
+        "xtask/Cargo.lock",
+        "xtask/README.md",
+        "xtask/VENDORED.toml",
+        "xtask/launcher/main.rs",
+        "xtask/notes.txt",
+        "setup/sync.toml",
+        "justfile",
+    ] {
+        assert!(staged.lines().any(|line| line == path), "{path} in\n{staged}");
+    }
+    assert!(!staged.contains("xtask/tests"), "{staged}");
+    guest.git(&["diff", "--quiet"]);
+    assert_eq!(guest.read("xtask/README.md"), "# The manual\n");
+    let manifest = guest.read("xtask/VENDORED.toml");
+    assert!(manifest.contains("version = \"0.1.0\""), "{manifest}");
+    assert!(
+        manifest.contains("\"justfile\" = \"xtask/src/vendor/starters/justfile\""),
+        "{manifest}"
+    );
+    let sum = guest.run("sha256sum", &["xtask/notes.txt"], &[]).success().out;
+    let sum = sum.split(' ').next().unwrap();
+    assert!(manifest.contains(&format!("\"xtask/notes.txt\" = \"{sum}\"")), "{manifest}");
+    // Once more is refused.
+    guest.git(&["commit", "--quiet", "-m", "Add xtask"]);
+    let before = trace(guest.dir.as_std_path());
+    vendor(&toolkit, &[]).status(1).says("there already").says("upgrade");
+    assert_eq!(trace(guest.dir.as_std_path()), before);
+    // And what was vendored is what `cargo xtask` runs, from any folder.
+    let homes = homes();
+    let homes: Vec<(&str, &str)> = homes.iter().map(|(name, value)| (*name, &value[..])).collect();
+    for folder in [".", "src", "xtask/src"] {
+        let ran = guest.at(folder).run("cargo", &["xtask", "x"], &homes).success();
+        assert_eq!(ran.out, "cargo xtask 0.1.0 plain\n");
+    }
+    assert!(!guest.has("target"), "a repository without Rust gets no `target` in its root");
+}
+
+#[test]
+fn an_empty_repository_can_be_given_it_too() {
+    let lab = Lab::new();
+    let toolkit = toolkit(&lab);
+    let guest = guest(&lab, &[]);
+    vendor(&toolkit, &[]).success();
+    guest.git(&["commit", "--quiet", "-m", "Add xtask"]);
+    assert_eq!(guest.git(&["status", "--porcelain"]), "");
+}
+
+#[test]
+fn what_speaks_against_a_target_is_said_and_nothing_changes() {
+    let lab = Lab::new();
+    let toolkit = toolkit(&lab);
+    let guest = guest(&lab, &[("src/app", "application\n")]);
+    let refused = |code: i32, says: &str, undo: &dyn Fn()| {
+        let before = trace(guest.dir.as_std_path());
+        vendor(&toolkit, &[]).status(code).says(says);
+        vendor(&toolkit, &["--dry-run"]).status(code).says(says);
+        assert_eq!(trace(guest.dir.as_std_path()), before, "{says}");
+        undo();
+    };
+    // Changes that are not committed, staged or not.
+    guest.write("src/app", "edited\n");
+    refused(3, "not committed: `src/app`", &|| {
+        guest.git(&["add", "src/app"]);
+    });
+    refused(3, "not committed: `src/app`", &|| {
+        guest.git(&["reset", "--quiet", "--hard"]);
+    });
+    // In the middle of something.
+    guest.write(".git/MERGE_HEAD", guest.git(&["rev-parse", "HEAD"]));
+    refused(3, "in progress", &|| guest.remove(".git/MERGE_HEAD"));
+    guest.write(".git/index.lock", "");
+    refused(3, "another git is at work", &|| guest.remove(".git/index.lock"));
+    // Another one has the name, tracked or not, in any case.
+    for name in ["xtask/Cargo.toml", "Xtask/main.rs", "xtask"] {
+        guest.write(name, "mine\n");
+        refused(1, "is there already", &|| {
+            let folder = guest.dir.join(name.split('/').next().unwrap());
+            drop(fs::remove_dir_all(&folder));
+            drop(fs::remove_file(&folder));
+        });
+    }
+    // What git does not track is in the way: a file, and a link to somewhere else.
+    guest.write("justfile", "mine\n");
+    guest.write("Cargo.toml", "mine\n");
+    refused(3, "Cargo.toml", &|| {
+        guest.remove("justfile");
+        guest.remove("Cargo.toml");
+    });
+    symlink(lab.path("elsewhere"), guest.dir.join("deployment")).unwrap();
+    refused(3, "deployment", &|| guest.remove("deployment"));
+    // The alias, the member and a package are somebody else's: all of it is said at once.
+    guest.write(".cargo/config.toml", "[alias]\nxtask = 'run --package tools --'\n");
+    guest.write("Cargo.toml", "[workspace]\nmembers = ['tools/*']\n");
+    guest.write("tools/mine/Cargo.toml", "[package]\nname = 'xtask'\nversion = '1.0.0'\n");
+    guest.commit("tools of our own");
+    refused(1, "already stands for `run --package tools --`", &|| {});
+    vendor(&toolkit, &[]).status(1).says("tools/mine").says("nothing was changed");
+}
+
+#[test]
+fn what_is_no_target_or_no_toolkit_is_said() {
+    let lab = Lab::new();
+    let toolkit = toolkit(&lab);
+    let guest = guest(&lab, &[("sub/a", "a\n")]);
+    fs::create_dir_all(lab.path("nothing")).unwrap();
+    let told = |folder: &str, says: &str| {
+        toolkit.xtask(&["vendor", folder]).status(2).says(says);
+    };
+    told("../gone", "is no folder");
+    told("../nothing", "git init");
+    told(".", "is the toolkit itself");
+    told("../guest/sub", "lies in the repository");
+    guest.git(&["init", "--quiet", "--bare", "../bare.git"]);
+    told("../bare.git", "bare");
+    // From a repository that is no toolkit, or has been given one.
+    guest.xtask(&["vendor", "../nothing"]).status(2).says("no checkout of the toolkit");
+    vendor(&toolkit, &[]).success();
+    guest.git(&["commit", "--quiet", "-m", "Add xtask"]);
+    guest.xtask(&["vendor", "../nothing"]).status(2).says("has been given a copy");
+    toolkit.xtask(&["vendor", "../guest", "--ref", "no-such"]).status(2).says("no-such");
+    toolkit.write(
+        "xtask/Cargo.toml",
+        "[package]\nname = 'xtask'\nversion = '9.0.0'\nmetadata.vendor.format = 2\n",
+    );
+    toolkit.commit("from the future");
+    toolkit.xtask(&["vendor", "../nothing"]).status(3).says("format 2");
+    toolkit.write("xtask/notes.txt", "edited\n");
+    let ran = toolkit.xtask(&["vendor", "../guest", "--ref", "v1", "--dry-run"]);
+    ran.status(1).says("there already");
+}
+
+#[test]
+fn files_that_are_there_get_lines_and_keep_all_that_they_have() {
+    let lab = Lab::new();
+    let toolkit = toolkit(&lab);
+    let config = "# ours\n[build] # keep\njobs = 2\n\n[alias]\nb = 'build'\n";
+    let manifest = "[workspace]\nmembers = [\n  'crates/*', # all of them\n]\nresolver = '2'\n";
+    let just = "# mine\nstart:\n    echo mine\n";
+    let guest = guest(
+        &lab,
+        &[
+            (".cargo/config.toml", config),
+            ("Cargo.toml", manifest),
+            ("crates/a/Cargo.toml", "[package]\nname = 'a'\nversion = '1.0.0'\n"),
+            ("crates/a/src/lib.rs", ""),
+            ("justfile", just),
+            ("setup/sync.toml", "# ours, and whole\n"),
+            ("deployment/notes.yaml", "a: 1\n"),
+        ],
+    );
+    vendor(&toolkit, &[])
+        .success()
+        .says("edit    .cargo/config.toml")
+        .says("keep    setup/sync.toml");
+    for (path, was) in
+        [(".cargo/config.toml", config), ("Cargo.toml", manifest), ("justfile", just)]
+    {
+        let now = guest.read(path);
+        for line in was.lines() {
+            assert!(now.lines().any(|other| other == line), "`{line}` of {path} in\n{now}");
+        }
+        assert_ne!(now, was, "{path}");
+    }
+    assert_eq!(guest.read("setup/sync.toml"), "# ours, and whole\n");
+    assert!(!guest.has("Cargo.lock"), "who commits no lock file gets none");
+    let homes = homes();
+    let homes: Vec<(&str, &str)> = homes.iter().map(|(name, value)| (*name, &value[..])).collect();
+    let ran = guest.at("crates/a/src").run("cargo", &["xtask", "x"], &homes).success();
+    assert_eq!(ran.out, "cargo xtask 0.1.0 plain\n");
+    guest.run("cargo", &["build", "--quiet", "--workspace", "--offline"], &homes).success();
+}
+
+#[test]
+fn an_upgrade_replaces_merges_and_keeps_in_one_commit() {
+    let lab = Lab::new();
+    let (toolkit, guest) = given(&lab);
+    // The branch has gone on: a change beside one of the new toolkit, and one of a file that it leaves.
+    guest.git(&["switch", "--quiet", "orchestration-tools"]);
+    guest.write("xtask/notes.txt", NOTES.replace("seven", "seven of ours"));
+    guest.write("xtask/src/word.rs", "pub const WORD: &str = \"ours\";\n");
+    guest.commit("changes of ours");
+    guest.git(&["switch", "--quiet", "main"]);
+    upgrade(&guest, &[]).success().says("nothing to do");
+    upgrade(&guest, &["--check"]).success();
+    newer(&toolkit);
+    let before = trace(guest.dir.as_std_path());
+    upgrade(&guest, &["--check"]).status(1).says("0.1.0").says("is behind 0.2.0");
+    let dry = upgrade(&guest, &["--dry-run", "-v"]).success();
+    dry.says("merge   xtask/notes.txt")
+        .says("keep    xtask/src/word.rs")
+        .says("delete  xtask/old.txt");
+    assert_eq!(trace(guest.dir.as_std_path()), before, "looking writes nothing");
+    let tip = guest.git(&["rev-parse", "orchestration-tools"]);
+    upgrade(&guest, &[]).success().says("it says: cargo xtask 0.2.0 ours").says("install-hooks");
+    assert_eq!(guest.git(&["rev-parse", "orchestration-tools^"]), tip, "one commit");
+    let at = |path: &str| guest.git(&["show", &format!("orchestration-tools:{path}")]);
+    let merged = NOTES.replace("two", "TWO").replace("seven", "seven of ours");
+    assert_eq!(at("xtask/notes.txt"), merged);
+    assert_eq!(at("xtask/new.txt"), "it comes with 0.2.0\n");
+    assert!(at("xtask/VENDORED.toml").contains("version = \"0.2.0\""));
+    assert!(at("xtask/src/word.rs").contains("ours"));
+    guest.try_git(&["cat-file", "-e", "orchestration-tools:xtask/old.txt"]).status(128);
+    let message = guest.git(&["log", "-1", "--format=%B", "orchestration-tools"]);
+    assert!(message.contains("Upgrade xtask to 0.2.0"), "{message}");
+    assert!(
+        message.contains("  xtask/notes.txt") && message.contains("  xtask/src/word.rs"),
+        "{message}"
+    );
+    // The branch that is checked out stays as it is, and follows by sync.
+    assert_eq!(guest.git(&["status", "--porcelain"]), "");
+    let status = guest.xtask(&["status"]).success();
+    status.says("the canonical branch has 0.2.0");
+    guest.xtask(&["sync", "--allow-protected"]).success();
+    assert_eq!(guest.read("xtask/notes.txt"), merged);
+    guest.xtask(&["status"]).success().says("0.2.0 (").says("2 files were changed here");
+    upgrade(&guest, &[]).success().says("nothing to do");
+    // And an older one is none.
+    let before = trace(guest.dir.as_std_path());
+    upgrade(&guest, &["--ref", "v1"]).status(1).says("is older than what is vendored here");
+    assert_eq!(trace(guest.dir.as_std_path()), before);
+}
+
+#[test]
+fn a_conflict_changes_nothing_until_somebody_has_decided_it() {
+    let lab = Lab::new();
+    let (toolkit, guest) = given(&lab);
+    guest.git(&["switch", "--quiet", "orchestration-tools"]);
+    guest.write("xtask/notes.txt", NOTES.replace("two", "2 of ours"));
+    guest.write("xtask/old.txt", "we have changed what goes\n");
+    guest.commit("changes of ours");
+    newer(&toolkit);
+    let tip = guest.git(&["rev-parse", "HEAD"]);
+    upgrade(&guest, &["--dry-run"]).status(1).says("2 conflicts");
+    assert!(!guest.has(".git/xtask/upgrade"), "looking writes nothing");
+    let ran = upgrade(&guest, &[]).status(1);
+    ran.clone().says("2 conflicts").says("xtask/old.txt: it was changed here").says("--ours");
+    assert_eq!(guest.git(&["rev-parse", "HEAD"]), tip);
+    assert_eq!(guest.git(&["status", "--porcelain"]), "");
+    let file = ran.err.lines().find_map(|line| Some(line.split_once("in 1 place: ")?.1.to_owned()));
+    let file = file.expect("the place of the text is told");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(
+        text.contains("<<<<<<< orchestration-tools\n2 of ours\n=======\nTWO\n>>>>>>> xtask 0.2.0"),
+        "{text}"
+    );
+    // What is half edited is not written over, and does not count.
+    let half = text.replace("2 of ours", "both of us");
+    fs::write(&file, &half).unwrap();
+    upgrade(&guest, &["--ours", "xtask/old.txt"]).status(1).says("1 conflict");
+    assert_eq!(fs::read_to_string(&file).unwrap(), half);
+    upgrade(&guest, &["--ours", "xtask/new.txt"]).status(2).says("is not in conflict");
+    let decided = NOTES.replace("two", "two of both");
+    fs::write(&file, &decided).unwrap();
+    upgrade(&guest, &["--theirs", "xtask/old.txt"]).success();
+    assert_eq!(guest.read("xtask/notes.txt"), decided);
+    assert!(!guest.has("xtask/old.txt"));
+    assert_eq!(guest.git(&["status", "--porcelain"]), "");
+    assert!(!PathBuf::from(&file).exists(), "what is decided is in the commit");
+}
+
+#[test]
+fn what_does_not_build_does_not_land() {
+    let lab = Lab::new();
+    let (toolkit, guest) = given(&lab);
+    newer(&toolkit);
+    // Nothing conflicts, and yet the two do not go together.
+    toolkit.write("xtask/src/word.rs", "pub const OTHER: &str = \"renamed\";\n");
+    toolkit.write("xtask/src/main.rs", "mod word;\nfn main() { println!(\"{}\", word::OTHER); }\n");
+    toolkit.write("xtask/src/extra.rs", "pub const EXTRA: u8 = 1;\n");
+    toolkit.commit("renamed");
+    guest.git(&["switch", "--quiet", "orchestration-tools"]);
+    guest.write("xtask/build.rs", "fn main() { panic!(\"ours\"); }\n");
+    guest.commit("ours");
+    let tip = guest.git(&["rev-parse", "HEAD"]);
+    let ran = upgrade(&guest, &[]).status(1);
+    ran.says("was not taken, and nothing has changed").says("does not build");
+    assert_eq!(guest.git(&["rev-parse", "HEAD"]), tip);
+    assert_eq!(guest.git(&["status", "--porcelain"]), "");
+}
+
+#[test]
+fn local_changes_and_hand_made_manifests_are_refused() {
+    let lab = Lab::new();
+    let (toolkit, guest) = given(&lab);
+    newer(&toolkit);
+    guest.git(&["switch", "--quiet", "orchestration-tools"]);
+    guest.write("xtask/notes.txt", "not committed\n");
+    let tip = guest.git(&["rev-parse", "HEAD"]);
+    upgrade(&guest, &[]).status(3).says("local changes there are in the way");
+    assert_eq!(guest.read("xtask/notes.txt"), "not committed\n");
+    assert_eq!(guest.git(&["rev-parse", "HEAD"]), tip);
+    guest.git(&["checkout", "--quiet", "--", "."]);
+    let manifest = guest.read("xtask/VENDORED.toml").replace("0.1.0", "0.0.1");
+    guest.write("xtask/VENDORED.toml", manifest);
+    guest.commit("cheat");
+    let before = trace(guest.dir.as_std_path());
+    upgrade(&guest, &[]).status(2).says("its digest does not fit");
+    assert_eq!(trace(guest.dir.as_std_path()), before);
+    guest.xtask(&["status"]).success().says("its digest does not fit");
+    guest.git(&["rm", "--quiet", "xtask/VENDORED.toml"]);
+    guest.git(&["commit", "--quiet", "-m", "gone"]);
+    upgrade(&guest, &[]).status(2).says("nothing was vendored there");
+    guest.xtask(&["upgrade"]).status(2);
+}
+
+#[test]
+fn the_source_can_be_an_address_and_is_remembered() {
+    let lab = Lab::new();
+    let (toolkit, guest) = given(&lab);
+    guest.xtask(&["upgrade"]).status(2).says("not known where the toolkit came from");
+    newer(&toolkit);
+    toolkit.git(&["clone", "--quiet", "--bare", ".", lab.path("toolkit.git").as_str()]);
+    let address = format!("file://{}", lab.path("toolkit.git"));
+    let tmp = lab.path("temporary");
+    let before = trace(guest.dir.as_std_path());
+    let ran =
+        guest.xtask_with(&["upgrade", "--from", &address, "--check"], &[("TMPDIR", tmp.as_str())]);
+    ran.status(1).says("is behind 0.2.0");
+    assert_eq!(trace(guest.dir.as_std_path()), before);
+    assert_eq!(fs::read_dir(&tmp).unwrap().count(), 0, "the clone is gone");
+    guest.xtask(&["upgrade", "--from", &format!("{address}x")]).status(3).says("cannot be fetched");
+    guest.xtask(&["upgrade", "--from", "../toolkit.git", "--check"]).status(1);
+    // An address that others can reach goes into the manifest, without a password.
+    toolkit.git(&["remote", "add", "origin", "https://ada:secret@example.invalid/tools.git"]);
+    upgrade(&guest, &[]).success();
+    let manifest = guest.git(&["show", "orchestration-tools:xtask/VENDORED.toml"]);
+    assert!(manifest.contains("source = \"https://example.invalid/tools.git\""), "{manifest}");
+}
