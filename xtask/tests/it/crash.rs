@@ -45,7 +45,12 @@ pub fn world(place: &Place<'_>) -> World {
 pub type Work = fn(&Repo, &Tools<'_>) -> Result<()>;
 
 /// Runs `work` with the fault at step `at`; says how many steps there were before it ended.
-pub fn run_with(place: &Place<'_>, work: Work, fault: Fault, at: usize) -> (Result<()>, usize) {
+pub fn run_with(
+    place: &Place<'_>,
+    work: impl Fn(&Repo, &Tools<'_>) -> Result<()>,
+    fault: Fault,
+    at: usize,
+) -> (Result<()>, usize) {
     let steps = AtomicUsize::new(0);
     let gate = |_: Step| -> io::Result<()> {
         let step = steps.fetch_add(1, Ordering::SeqCst);

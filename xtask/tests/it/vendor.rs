@@ -5,8 +5,17 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
+use xtask::base::error::Result;
+use xtask::repo::Repo;
+use xtask::sync::run::Tools;
+use xtask::vendor::put::{Around, plan};
+use xtask::vendor::target::Target;
+use xtask::vendor::toolkit::{Toolkit, open};
+use xtask::vendor::upgrade::{Sides, propose, take};
+
 use crate::builds::homes;
-use crate::testkit::{Lab, Place, Ran, trace};
+use crate::crash::{Fault, run_with, with_tools, world};
+use crate::testkit::{Lab, Place, Ran, files, trace};
 
 const NOTES: &str = "one\ntwo\nthree\nfour\nfive\nsix\nseven\neight\n";
 
@@ -451,4 +460,110 @@ fn the_source_can_be_an_address_and_is_remembered() {
     upgrade(&guest, &[]).success();
     let manifest = guest.git(&["show", "orchestration-tools:xtask/VENDORED.toml"]);
     assert!(manifest.contains("source = \"https://example.invalid/tools.git\""), "{manifest}");
+}
+
+/// A copy of a prepared repository, for one fault.
+fn copy<'a>(lab: &'a Lab, of: &Place<'_>, number: usize) -> Place<'a> {
+    let place = lab.place(&format!("copy-{number}"));
+    of.run("cp", &["-a", of.dir.as_str(), place.dir.as_str()], &[]).success();
+    place
+}
+
+#[test]
+fn an_upgrade_that_fails_anywhere_leaves_the_old_or_the_new() {
+    let lab = Lab::new();
+    let (toolkit, guest) = given(&lab);
+    newer(&toolkit);
+    guest.git(&["switch", "--quiet", "orchestration-tools"]);
+    guest.write("loose", "not tracked\n");
+    let folder = toolkit.dir.clone();
+    let work = |repo: &Repo, tools: &Tools<'_>| -> Result<()> {
+        let toolkit = Toolkit::read(open(folder.as_std_path())?, None)?;
+        let upgrade = propose(repo, &toolkit, None, &Sides::default(), tools)?;
+        if !upgrade.is_current() {
+            assert!(take(repo, &upgrade, tools)?.is_some());
+        }
+        Ok(())
+    };
+    let old = guest.head();
+    let mut number = 0;
+    for fault in [Fault::Fails, Fault::Crash] {
+        for at in 0.. {
+            let place = copy(&lab, &guest, number);
+            number += 1;
+            let (done, steps) = run_with(&place, work, fault, at);
+            let is_over = steps <= at;
+            assert!(is_over || at < 500, "the steps come to an end");
+            if fault == Fault::Fails || is_over {
+                let now = place.head();
+                assert_eq!(now == old, done.is_err(), "step {at}: {done:?}");
+                if done.is_err() {
+                    assert_eq!(place.status(), "?? loose\n", "step {at}");
+                }
+            }
+            // Whatever was cut short, the next command puts right, and the upgrade can be made.
+            with_tools(&place, &world(&place), |repo, tools| tools.enter(repo).map(drop)).unwrap();
+            let again = with_tools(&place, &world(&place), work);
+            again.unwrap_or_else(|cause| panic!("step {at}: {cause}"));
+            assert_eq!(place.status(), "?? loose\n", "step {at}");
+            assert_eq!(place.read("xtask/new.txt"), "it comes with 0.2.0\n");
+            assert!(!place.has("xtask/old.txt"));
+            assert_eq!(place.read("loose"), "not tracked\n");
+            fs::remove_dir_all(&place.dir).unwrap();
+            if is_over {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn vendoring_that_fails_leaves_nothing_behind() {
+    let lab = Lab::new();
+    let _toolkit = toolkit(&lab);
+    let guest = guest(
+        &lab,
+        &[
+            (".cargo/config.toml", "[build]\njobs = 2\n"),
+            ("src/app", "application\n"),
+            (".gitattributes", "*.txt eol=crlf\n"),
+        ],
+    );
+    guest.write("loose", "not tracked\n");
+    let before = (files(guest.dir.as_std_path()), guest.git(&["ls-files", "--stage"]));
+    let work = |_: &Repo, tools: &Tools<'_>| -> Result<()> {
+        let toolkit = Toolkit::read(open(lab.path("toolkit").as_std_path())?, None)?;
+        let target = Target::open(guest.dir.as_std_path(), toolkit.repo())?;
+        let around = Around { default_branch: "main".to_owned(), remote: None, source: None };
+        let plan = plan(&target, &target.repo, &toolkit, around)?;
+        target.check_paths(&plan.changes)?;
+        target.put(&plan.changes, tools.disk)
+    };
+    for at in 0.. {
+        let (done, steps) = run_with(&guest, work, Fault::Fails, at);
+        if steps <= at {
+            done.unwrap();
+            break;
+        }
+        done.unwrap_err();
+        assert_eq!((files(guest.dir.as_std_path()), guest.git(&["ls-files", "--stage"])), before);
+    }
+    assert_eq!(
+        guest.read("xtask/notes.txt"),
+        NOTES.replace('\n', "\r\n"),
+        "as git writes files here"
+    );
+    // A folder in which nothing can be made, when half of it is written already: git's own failure.
+    guest.git(&["reset", "--quiet", "--hard"]);
+    let refused = guest.run(
+        "sh",
+        &[
+            "-c",
+            "ulimit -f 1 && cd ../toolkit && exec \"$0\" vendor ../guest",
+            env!("CARGO_BIN_EXE_xtask"),
+        ],
+        &[],
+    );
+    assert_ne!(refused.code, Some(0), "{refused:?}");
+    assert_eq!((files(guest.dir.as_std_path()), guest.git(&["ls-files", "--stage"])), before);
 }
