@@ -40,16 +40,7 @@ fn port() -> u16 {
 
 /// A repository with some files, at the one place.
 fn house<'a>(lab: &'a Lab, files: &[(&str, &str)]) -> Place<'a> {
-    let place = lab.place("house");
-    fs::create_dir_all(&place.dir).unwrap();
-    place.git(&["init", "--quiet"]);
-    for (path, text) in files {
-        place.write(path, text);
-    }
-    if !files.is_empty() {
-        place.commit("first");
-    }
-    place
+    lab.repo_with("house", files)
 }
 
 struct Door<'a> {

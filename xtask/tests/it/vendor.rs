@@ -77,16 +77,7 @@ fn newer(toolkit: &Place<'_>) {
 }
 
 fn guest<'a>(lab: &'a Lab, files: &[(&str, &str)]) -> Place<'a> {
-    let place = lab.place("guest");
-    fs::create_dir_all(&place.dir).unwrap();
-    place.git(&["init", "--quiet"]);
-    for (path, text) in files {
-        place.write(path, text);
-    }
-    if !files.is_empty() {
-        place.commit("first");
-    }
-    place
+    lab.repo_with("guest", files)
 }
 
 fn vendor(toolkit: &Place<'_>, args: &[&str]) -> Ran {
@@ -566,4 +557,37 @@ fn vendoring_that_fails_leaves_nothing_behind() {
     );
     assert_ne!(refused.code, Some(0), "{refused:?}");
     assert_eq!((files(guest.dir.as_std_path()), guest.git(&["ls-files", "--stage"])), before);
+}
+
+/// A repository may have chosen a Rust that cannot build the toolkit. It keeps it, and the toolkit is built
+/// with another one. A script stands in for `rustup`.
+#[test]
+fn a_repository_with_an_old_rust_keeps_it() {
+    let lab = Lab::new();
+    let toolkit = toolkit(&lab);
+    let guest = guest(&lab, &[("rust-toolchain.toml", "[toolchain]\nchannel = \"1.81\"\n")]);
+    vendor(&toolkit, &[]).success();
+    assert!(guest.read(".cargo/config.toml").contains("XTASK_TOOLCHAIN='stable'"));
+    let log = lab.path("asked");
+    let bin = lab.place("bin");
+    bin.write_executable(
+        "rustup",
+        &format!(
+            "#!/bin/sh\necho \"$RUSTUP_TOOLCHAIN:$1 $2 $3\" >> {log}\nshift 2\n\
+             RUSTUP_TOOLCHAIN=\"$CHOSEN\" exec \"$@\"\n"
+        ),
+    );
+    let path = format!("{}:{}", bin.dir, std::env::var("PATH").unwrap());
+    let chosen = std::env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| "stable".to_owned());
+    let homes = homes();
+    let mut variables: Vec<(&str, &str)> =
+        homes.iter().map(|(name, value)| (*name, &value[..])).collect();
+    variables.extend([
+        ("PATH", &path[..]),
+        ("RUSTUP_TOOLCHAIN", &chosen[..]),
+        ("CHOSEN", &chosen[..]),
+    ]);
+    let ran = guest.run("cargo", &["xtask", "x"], &variables).success();
+    assert_eq!(ran.out, "cargo xtask 0.1.0 plain\n");
+    assert_eq!(fs::read_to_string(log).unwrap(), ":run stable cargo\n");
 }

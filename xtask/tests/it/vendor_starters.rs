@@ -12,14 +12,10 @@ use crate::testkit::{Lab, Place};
 
 /// A repository with these files, and nothing else.
 fn repository<'a>(lab: &'a Lab, files: &[(&str, &str)]) -> Place<'a> {
-    let dir = lab.path("project");
-    fs::create_dir_all(&dir).unwrap();
-    let place = lab.place("project");
-    place.git(&["init", "--quiet"]);
-    for (path, text) in files {
-        place.write(path, text);
+    let place = lab.repo_with("project", files);
+    if files.is_empty() {
+        place.commit("first");
     }
-    place.commit("first");
     place
 }
 

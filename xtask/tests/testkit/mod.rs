@@ -69,6 +69,20 @@ impl Lab {
         place
     }
 
+    /// A new repository that holds these files in one commit, or nothing at all.
+    pub fn repo_with(&self, name: &str, files: &[(&str, &str)]) -> Place<'_> {
+        let place = self.place(name);
+        fs::create_dir_all(&place.dir).unwrap();
+        place.git(&["init", "--quiet"]);
+        for (path, text) in files {
+            place.write(path, text);
+        }
+        if !files.is_empty() {
+            place.commit("first");
+        }
+        place
+    }
+
     fn shell(&self, dir: &Utf8Path) -> Shell {
         let shell = Shell::new().unwrap();
         shell.change_dir(dir);
