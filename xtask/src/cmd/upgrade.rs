@@ -13,6 +13,7 @@ use crate::cli::Upgrade as Args;
 use crate::intake::carry::PathChange;
 use crate::repo::Repo;
 use crate::report::{self, Loudness};
+use crate::vendor::entries::{self, Entry};
 use crate::vendor::toolkit::{self, Toolkit};
 use crate::vendor::upgrade::{Sides, Upgrade, lay_beside, present, propose, take, words};
 
@@ -28,18 +29,35 @@ pub(super) fn run(session: &Session, args: &Args) -> Exit {
     let scratch = Scratch::new(&session.world, "upgrade")?;
     let source = source(session, &repo, args, &scratch)?;
     let address = source.public_address("origin");
+    let uncommitted = toolkit::uncommitted(&source)?;
+    if !uncommitted.is_empty() {
+        report::warn(&toolkit::not_in_it(&uncommitted));
+    }
     let toolkit = Toolkit::read(source, args.reference.as_deref())?;
     let looked = propose(&repo.in_memory(), &toolkit, address.clone(), &sides, &session.tools())?;
     for warning in &looked.context.warnings {
         report::warn(warning);
     }
     for (path, from) in &looked.left {
-        session.story(&format!(
-            "`{path}` has changed in the toolkit and is left alone: it is no managed path. Compare it \
-             with `{from}` of the new one"
-        ));
+        session.story(&match from {
+            Some(from) => format!(
+                "`{path}` has changed in the toolkit and is left alone: it is no managed path. Compare \
+                 it with `{from}` of the new one"
+            ),
+            None => format!("`{path}` is no longer part of the toolkit; it stays, and is yours now"),
+        });
+    }
+    if looked.new.source != looked.old.source
+        && let Some(source) = &looked.new.source
+    {
+        session.story(&format!("from then on it comes from {source}"));
     }
     if looked.is_current() {
+        if !args.check && !args.dry_run {
+            // Its last files may be what an earlier run was cut short at.
+            let (_lock, mended) = session.tools().enter(&repo)?;
+            session.tell_mended(mended);
+        }
         session.story(&format!("xtask {} is what is here; nothing to do", looked.from()));
         return Ok(DONE);
     }
@@ -84,7 +102,11 @@ fn source(session: &Session, repo: &Repo, args: &Args, scratch: &Scratch) -> Res
                 .hint("`--from` names a folder with a checkout of it, or its address")
         })?,
     };
-    session.story(&format!("fetching {address} …"));
+    if address.split_once("::").is_some_and(|(word, _)| !word.contains(['/', ':', '@'])) {
+        return Err(Error::usage(format!("`{address}` is no address that git fetches by itself"))
+            .hint("`--from` takes https, ssh and git addresses, and folders"));
+    }
+    session.story(&format!("fetching {} …", address.escape_debug()));
     Repo::clone_without_files(&address, &scratch.path().join("toolkit"))
 }
 
@@ -112,6 +134,8 @@ fn upgrade(
     let file = repo.shared_state_folder().join("upgrade.lock");
     let _lock = Lock::acquire(&file, &who, LOCK_WAIT, |holder| (tools.waiting)(holder))?;
     for _ in 0..ROUNDS {
+        // Whoever was waited for may have written state that this program does not know.
+        repo.check_format()?;
         let upgrade = propose(repo, toolkit, address.clone(), sides, &tools)?;
         if upgrade.is_current() {
             session.story("somebody else has done it meanwhile; nothing to do");
@@ -124,7 +148,7 @@ fn upgrade(
                 .hint("or decide with `--ours PATH` (as it is here) or `--theirs PATH` (as it comes)"));
         }
         session.story("building it, before it counts …");
-        let said = session.builder(repo).try_out(upgrade.tree).map_err(|failure| {
+        let said = session.builder(repo).try_out(upgrade.tree, &around()).map_err(|failure| {
             let why = failure.what().to_owned();
             let refused = Error::new(
                 failure.kind(),
@@ -134,6 +158,7 @@ fn upgrade(
             all.fold(refused, Error::detail)
         })?;
         session.story(&format!("it says: {said}"));
+        repo.check_format()?;
         if let Some(commit) = take(repo, &upgrade, &tools)? {
             report::answer(&format!(
                 "xtask {} on `{}`, now {}\n",
@@ -148,6 +173,16 @@ fn upgrade(
     }
     Err(Error::unable("the canonical branch moves faster than this can follow")
         .hint("nothing was changed; try again"))
+}
+
+/// A workspace with nothing but the launcher: as a repository without Rust of its own has it.
+fn around() -> Vec<(&'static str, String)> {
+    let files = [("Cargo.toml", entries::member(None, &[])), ("Cargo.lock", entries::lock(None))];
+    let texts = files.into_iter().filter_map(|(name, entry)| match entry {
+        Entry::Changed(text) => Some((name, text)),
+        _ => None,
+    });
+    texts.collect()
 }
 
 fn conflicts(upgrade: &Upgrade, lines: impl Iterator<Item = String>) -> Error {
@@ -171,11 +206,17 @@ fn show(session: &Session, upgrade: &Upgrade) -> Result<()> {
     for path in &upgrade.merged {
         line("merge", path);
     }
+    for three in &upgrade.decided {
+        line("decide", &three.path);
+    }
     for path in &upgrade.kept {
         line("keep", path);
     }
+    let is_told = |path: &RepoPath| {
+        upgrade.merged.contains(path) || upgrade.decided.iter().any(|three| three.path == *path)
+    };
     let plain: Vec<&PathChange> =
-        upgrade.changed.iter().filter(|change| !upgrade.merged.contains(&change.path)).collect();
+        upgrade.changed.iter().filter(|change| !is_told(&change.path)).collect();
     if is_loud {
         for change in &plain {
             line(change.action(), &change.path);

@@ -1,49 +1,55 @@
 //! `vendor`: the toolkit, into another repository.
 
+use std::path::Path;
+
 use super::session::Session;
 use super::{DONE, Exit};
 use crate::base::error::Result;
-use crate::base::words::{count, some_of};
+use crate::base::words::count;
 use crate::cli::Vendor;
+use crate::repo::Repo;
 use crate::report::{self, Loudness};
 use crate::review::forge::project;
+use crate::vendor::delivery::{deliver, is_unfinished, recover};
 use crate::vendor::fit::Remote;
 use crate::vendor::put::{Around, Plan, plan};
 use crate::vendor::target::Target;
-use crate::vendor::toolkit::Toolkit;
+use crate::vendor::toolkit::{self, Toolkit};
 
 pub(super) fn run(session: &Session, args: &Vendor) -> Exit {
     let own = session.repo()?;
-    let uncommitted: Vec<String> = own
-        .uncommitted()?
-        .into_iter()
-        .filter(|path| path.starts_with("xtask/") || path == "README.md")
-        .collect();
+    let uncommitted = toolkit::uncommitted(&own)?;
     let address = own.public_address("origin");
     let toolkit = Toolkit::read(own, args.reference.as_deref())?;
     let folder = session.world.cwd.join(&args.folder);
+    take_back(session, &folder, args)?;
     let target = Target::open(&folder, toolkit.repo())?;
     if !uncommitted.is_empty() {
-        report::warn(&format!(
-            "the toolkit goes as it is committed; not yet in it: {}",
-            some_of(&uncommitted, 3)
-        ));
+        report::warn(&toolkit::not_in_it(&uncommitted));
     }
-    let around = || Around {
+    let around = |target: &Target| Around {
         default_branch: target.repo.default_branch(),
-        remote: remote(&target),
+        remote: remote(target),
         source: address.clone(),
     };
-    let looked = plan(&target, &target.repo.in_memory(), &toolkit, around())?;
+    let memory = target.repo.in_memory();
+    let looked = plan(&target, &memory, &toolkit, around(&target))?;
     target.check_paths(&looked.changes)?;
+    memory.write_tree(target.tree, &looked.changes)?;
     let place = target.repo.root().display().to_string();
     if args.dry_run {
         show(session, &looked, &format!("xtask {} would go into {place}:", toolkit.name()))?;
         session.story("nothing was written");
         return Ok(DONE);
     }
-    let real = plan(&target, &target.repo, &toolkit, around())?;
-    target.put(&real.changes, session.tools().disk)?;
+    // From here on nobody else of us is at work there, and all is looked at again.
+    let tools = session.tools();
+    let (_lock, mended) = tools.enter(&target.repo)?;
+    session.tell_mended(mended);
+    let target = Target::open(&folder, toolkit.repo())?;
+    let real = plan(&target, &target.repo, &toolkit, around(&target))?;
+    target.check_paths(&real.changes)?;
+    deliver(&target.repo, target.tree, &real.changes, tools.disk)?;
     show(
         session,
         &real,
@@ -51,6 +57,20 @@ pub(super) fn run(session: &Session, args: &Vendor) -> Exit {
     )?;
     next(session, &real, &place, &toolkit.version.to_string());
     Ok(DONE)
+}
+
+/// Takes back what an earlier run has left half done there.
+fn take_back(session: &Session, folder: &Path, args: &Vendor) -> Result<()> {
+    let Ok(repo) = Repo::discover(folder) else { return Ok(()) };
+    if args.dry_run || !is_unfinished(&repo) {
+        return Ok(());
+    }
+    let tools = session.tools();
+    let (_lock, _) = tools.enter(&repo)?;
+    if recover(&repo, tools.disk)? {
+        report::warn("an earlier `vendor` was cut short there; what it had written was taken back");
+    }
+    Ok(())
 }
 
 /// The remote of the repository: `origin`, or the one that it has.

@@ -175,11 +175,14 @@ impl Builder<'_> {
     }
 
     /// Builds the program of a tree that is not canonical yet, and asks it for its version: what does
-    /// not build must not get there.
-    pub fn try_out(&self, tree: Id) -> Result<String> {
+    /// not build must not get there. The launcher is built as well, in a workspace of these files.
+    pub fn try_out(&self, tree: Id, around: &[(&str, String)]) -> Result<String> {
         let place = self.workshop("upgrade")?;
         let said = self.build(tree, &place).and_then(|built| match built {
             None => Err(Error::no("it does not build; cargo has said why above")),
+            Some(_) if !self.builds_launcher(&place, around)? => {
+                Err(Error::no("its launcher does not build; cargo has said why above"))
+            }
             Some(program) => {
                 let tried = Program::new(&program, &place)
                     .args(["--version"])
@@ -251,6 +254,25 @@ impl Builder<'_> {
             .and_then(|()| fs::create_dir_all(&place))
             .unable(|| format!("`{}` cannot be made", place.display()))?;
         Ok(place)
+    }
+
+    /// Whether the launcher builds, beside the sources that are laid out.
+    fn builds_launcher(&self, place: &Path, around: &[(&str, String)]) -> Result<bool> {
+        let root = place.join("sources");
+        for (name, text) in around {
+            let failed = || format!("`{name}` cannot be written to try the launcher");
+            self.disk.create(&root.join(name), text.as_bytes(), Bits::Plain).unable(failed)?;
+        }
+        let config = std::fs::read_to_string(root.join(".cargo/config.toml")).unwrap_or_default();
+        let host = ["--target", "host-tuple"];
+        let built = Program::new("cargo", &root)
+            .args(["build", "--quiet", "--locked", "--offline", "--package", "xtask"])
+            .args(host.iter().filter(|_| names_a_target(&config)))
+            .args([Path::new("--target-dir"), &place.join("launcher")])
+            .without("RUSTUP_TOOLCHAIN")
+            .without("CARGO_BUILD_TARGET")
+            .run_attached()?;
+        Ok(built.success())
     }
 
     /// Builds the program of a tree; nothing where cargo could not.

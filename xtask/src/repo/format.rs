@@ -47,7 +47,13 @@ fn read(file: &Path) -> Result<Option<u32>, String> {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
     let open = match File::options().read(true).custom_flags(flags).open(file) {
         Ok(open) => open,
-        Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(cause) if cause.kind() == ErrorKind::NotFound => {
+            // A link that leads nowhere is not nothing.
+            return match file.symlink_metadata() {
+                Ok(_) => Err("it leads nowhere".to_owned()),
+                Err(_) => Ok(None),
+            };
+        }
         Err(cause) => return Err(cause.to_string()),
     };
     let meta = open.metadata().map_err(|cause| cause.to_string())?;
@@ -55,7 +61,10 @@ fn read(file: &Path) -> Result<Option<u32>, String> {
         return Err("it is no file".to_owned());
     }
     let mut text = String::new();
-    open.take(LONGEST).read_to_string(&mut text).map_err(|cause| cause.to_string())?;
+    open.take(LONGEST + 1).read_to_string(&mut text).map_err(|cause| cause.to_string())?;
+    if text.len() as u64 > LONGEST {
+        return Err("it is too long for a number".to_owned());
+    }
     let number = text.strip_suffix('\n').unwrap_or(&text);
     let is_plain = number.bytes().all(|byte| byte.is_ascii_digit());
     let number = number.parse().ok().filter(|number| is_plain && *number > 0);

@@ -30,7 +30,7 @@ impl Repo {
         let mut found = Vec::new();
         while let Some(part) = parts.next() {
             let (state, name) = part.split_at_checked(3).unwrap_or(("", part));
-            found.push(name.to_owned());
+            found.push(name.escape_debug().to_string());
             if state.contains(['R', 'C']) {
                 // The name that it had comes by itself.
                 parts.next();
@@ -49,8 +49,12 @@ impl Repo {
         if done.status.success() {
             return Ok(());
         }
+        let why = match done.stderr.trim() {
+            "" => format!("git ended with {}", done.status),
+            told => told.to_owned(),
+        };
         Err(Error::unable(format!("the files cannot be written in `{}`", self.root().display()))
-            .detail(done.stderr))
+            .detail(why))
     }
 
     /// Writes files again as they are staged, whatever lies there.

@@ -17,6 +17,9 @@ pub const MANIFEST: &str = "xtask/VENDORED.toml";
 /// The format that is written, and the newest that is read.
 pub const FORMAT: i64 = 1;
 
+/// What comes after the digest of a file that may be executed.
+const EXECUTABLE: &str = " +x";
+
 const HEAD: &str = "\
 # What `cargo xtask vendor` and `cargo xtask upgrade` have put here, with the SHA-256 of each file as it
 # came. They write this file; edited by hand, it is refused.
@@ -31,7 +34,7 @@ pub struct Manifest {
     pub source: Option<String>,
     /// The commit of that repository, as its full id.
     pub commit: String,
-    /// The SHA-256 of each file, by its path from the root of the repository.
+    /// What stands for each file (`mark`), by its path from the root of the repository.
     pub files: BTreeMap<String, String>,
     /// Files that lie elsewhere than in the toolkit, by the path that they have there.
     pub placed: BTreeMap<String, String>,
@@ -95,14 +98,21 @@ impl Manifest {
     }
 }
 
-/// The plain SHA-256 of a file, as `sha256sum` shows it.
+/// What stands for a file: its SHA-256, as `sha256sum` shows it, and ` +x` where it may be executed.
 #[must_use]
-pub fn sha256(content: &[u8]) -> String {
-    digest::hex(&digest::of(content))
+pub fn mark(content: &[u8], is_executable: bool) -> String {
+    let digest = digest::hex(&digest::of(content));
+    if is_executable { digest + EXECUTABLE } else { digest }
+}
+
+/// Whether what stands for a file says that it may be executed.
+#[must_use]
+pub fn is_executable(mark: &str) -> bool {
+    mark.ends_with(EXECUTABLE)
 }
 
 fn digest_of(body: &str) -> String {
-    sha256(body.as_bytes())
+    mark(body.as_bytes(), false)
 }
 
 /// A string of TOML, whose escapes are those of JSON.

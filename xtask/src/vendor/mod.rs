@@ -1,5 +1,6 @@
 //! The toolkit in other repositories: getting it in, and keeping the copies current.
 
+pub mod delivery;
 pub mod entries;
 pub mod fit;
 mod insert;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::entries::{self, Builds, Entry, Package};
 use super::fit::{Look, Remote, facts};
-use super::manifest::{MANIFEST, Manifest, sha256};
+use super::manifest::{MANIFEST, Manifest, mark};
 use super::starters::{ByHand, starters};
 use super::target::Target;
 use super::toolkit::Toolkit;
@@ -104,14 +104,14 @@ pub fn plan(target: &Target, into: &Repo, toolkit: &Toolkit, around: Around) -> 
         if name.starts_with(TEMPLATES) {
             templates.insert(content.clone(), name.clone());
         }
-        manifest.files.insert(name, sha256(&content));
+        manifest.files.insert(name, mark(&content, entry.mode == Mode::Executable));
         files.texts.insert(path.clone(), (entry.mode, content));
     }
     for starter in starters.files {
         let content = starter.text.into_bytes();
         // What is as the toolkit has it can be brought up to date like the toolkit.
         if let Some(template) = templates.get(&content) {
-            manifest.files.insert(starter.path.to_owned(), sha256(&content));
+            manifest.files.insert(starter.path.to_owned(), mark(&content, false));
             manifest.placed.insert(starter.path.to_owned(), template.clone());
         }
         created.push(starter.path.to_owned());

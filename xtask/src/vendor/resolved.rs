@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use crate::base::digest;
 use crate::base::error::{Context as _, Result};
 use crate::base::files::Disk;
-use crate::base::markers;
 use crate::base::path::RepoPath;
 use crate::repo::{Entry, Repo};
 
@@ -39,24 +38,42 @@ impl Three {
         repo.shared_state_folder().join("upgrade").join(&key[..8])
     }
 
-    /// What somebody has made of the conflict; nothing while there are markers in it.
-    pub fn decided(&self, repo: &Repo) -> Result<Option<Vec<u8>>> {
+    /// What somebody has made of the conflict; nothing while a marker is in it that was put there, or
+    /// while it is empty: that is how an editor leaves a file when the disk is full.
+    pub fn decided(&self, repo: &Repo, branch: &str) -> Result<Option<Vec<u8>>> {
         let file = self.file(repo);
+        let begin = format!("<<<<<<< {branch}");
+        let is_marker =
+            |line: &[u8]| line.starts_with(begin.as_bytes()) || line.starts_with(b">>>>>>> xtask ");
         match std::fs::read(&file) {
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(cause) => Err(cause).unable(|| format!("`{}` cannot be read", file.display())),
-            Ok(text) => Ok((markers::conflicts(&text) == 0).then_some(text)),
+            Ok(text) if text.is_empty() => Ok(None),
+            Ok(text) => {
+                let is_open = text.split(|byte| *byte == b'\n').any(is_marker);
+                Ok((!is_open).then_some(text))
+            }
         }
     }
 
-    /// Puts the text with markers there, unless it is there already.
+    /// Puts the text with markers there, unless there is one already.
     pub fn lay_beside(&self, repo: &Repo, disk: &Disk<'_>, text: &[u8]) -> Result<PathBuf> {
         let file = self.file(repo);
         let failed = || format!("`{}` cannot be written", file.display());
-        if file.symlink_metadata().is_err() {
-            disk.write_whole(&file, text).unable(failed)?;
+        if file.symlink_metadata().is_ok_and(|meta| meta.len() > 0) {
+            return Ok(file);
         }
+        disk.write_whole(&file, text).unable(failed)?;
         Ok(file)
+    }
+
+    /// Texts of other conflicts of this path, from before something moved.
+    #[must_use]
+    pub fn earlier(&self, repo: &Repo) -> Vec<PathBuf> {
+        let own = self.file(repo);
+        let above = std::fs::read_dir(repo.shared_state_folder().join("upgrade"));
+        let texts = above.into_iter().flatten().flatten().map(|one| self.path.on_disk(&one.path()));
+        texts.filter(|text| *text != own && text.is_file()).collect()
     }
 
     /// Takes it away: what was decided is in a commit.

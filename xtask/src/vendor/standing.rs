@@ -1,7 +1,7 @@
 //! What `status` says of a vendored toolkit: its version, which of its files were changed here, and
 //! whether the canonical branch has a newer one.
 
-use super::manifest::{MANIFEST, Manifest, sha256};
+use super::manifest::{MANIFEST, Manifest, mark};
 use crate::base::error::Result;
 use crate::base::path::RepoPath;
 use crate::repo::{Entry, Id, Mode, Repo};
@@ -24,8 +24,8 @@ pub fn standing(repo: &Repo, tree: Id, canonical: Option<Id>) -> Result<Option<S
     for (name, came) in &manifest.files {
         let entry = repo.entry_at(tree, &RepoPath::new(name.as_str()))?;
         let is_same = match entry {
-            Some(Entry { mode: Mode::File | Mode::Executable, id }) => {
-                sha256(&repo.blob(id)?) == *came
+            Some(Entry { mode: mode @ (Mode::File | Mode::Executable), id }) => {
+                mark(&repo.blob(id)?, mode == Mode::Executable) == *came
             }
             _ => false,
         };

@@ -1,12 +1,11 @@
-//! The repository that is to be given the toolkit: what must be so before anything is written there,
-//! and the writing itself, which leaves all as it was where it fails.
+//! The repository that is to be given the toolkit, and what must be so before anything is written there.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::delivery::is_unfinished;
 use super::manifest::MANIFEST;
 use crate::base::error::{Error, Result};
-use crate::base::files::Disk;
 use crate::base::path::RepoPath;
 use crate::base::words::some_of;
 use crate::repo::{Entry, Id, Mode, Repo, TreeChange, may_write};
@@ -30,8 +29,17 @@ impl Target {
             return Err(Error::usage(format!("`{place}` is no folder")));
         }
         let repo = Repo::discover(folder).map_err(|cause| {
-            Error::usage(format!("nothing can be vendored into `{place}`: {}", cause.what()))
-                .hint("`git init` makes a repository of a folder; a bare one needs a worktree")
+            let refused =
+                Error::usage(format!("nothing can be vendored into `{place}`: {}", cause.what()));
+            let refused = cause.causes().into_iter().fold(refused, Error::detail);
+            let full = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
+            let is_repository = full.ancestors().any(|above| above.join(".git").exists());
+            if is_repository || folder.join("HEAD").is_file() {
+                let hints = cause.hints().iter().filter(|hint| !hint.contains("-C"));
+                hints.fold(refused, |refused, hint| refused.hint(hint.clone()))
+            } else {
+                refused.hint("`git init` makes a repository of a folder")
+            }
         })?;
         let root = repo.root().display().to_string();
         if folder.canonicalize().ok().as_deref() != Some(repo.root()) {
@@ -49,6 +57,10 @@ impl Target {
         if repo.index_is_locked() {
             return Err(Error::unable(format!("another git is at work in `{place}`"))
                 .hint(format!("if none is, `rm '{}'`", repo.index_lock().display())));
+        }
+        if is_unfinished(&repo) {
+            return Err(Error::unable(format!("an earlier `vendor` was cut short in `{place}`"))
+                .hint("without `--dry-run` it is taken back first"));
         }
         let tree = repo.tree_of_head()?;
         let target = Target { repo, tree };
@@ -116,14 +128,24 @@ impl Target {
     }
 
     /// What is on the way to paths that are to be new, or in their place: files that git does not
-    /// track, ignored or not, and links. Nobody can say what they are worth.
-    fn in_the_way(&self, new: &BTreeSet<RepoPath>) -> Vec<String> {
+    /// track, ignored or not, links, and repositories of their own. Nobody can say what they are worth.
+    fn in_the_way(&self, new: &BTreeSet<RepoPath>) -> Result<Vec<String>> {
         let root = self.repo.root();
+        let mut tracked = BTreeSet::new();
+        for above in new.iter().flat_map(RepoPath::ancestors).collect::<BTreeSet<_>>() {
+            if let Some(tree) = self.tree
+                && self.repo.entry_at(tree, &above)?.is_some()
+            {
+                tracked.insert(above);
+            }
+        }
         let mut found = BTreeSet::new();
         for path in new {
             for above in path.ancestors() {
-                let meta = above.on_disk(root).symlink_metadata();
-                if meta.is_ok_and(|meta| !meta.is_dir()) {
+                let folder = above.on_disk(root);
+                let is_file = folder.symlink_metadata().is_ok_and(|meta| !meta.is_dir());
+                let is_repository = folder.join(".git").symlink_metadata().is_ok();
+                if is_file || is_repository || tracked.contains(&above) {
                     found.insert(above.to_string());
                 }
             }
@@ -131,22 +153,22 @@ impl Target {
                 found.insert(path.to_string());
             }
         }
-        found.into_iter().collect()
+        Ok(found.into_iter().collect())
     }
 
     /// Whether the paths can be written, all of them.
     pub fn check_paths(&self, changes: &[TreeChange]) -> Result<()> {
         let (new, _) = self.parted(changes)?;
         let place = self.repo.root().display();
-        let in_the_way = self.in_the_way(&new);
+        let in_the_way = self.in_the_way(&new)?;
         if !in_the_way.is_empty() {
             let refused = Error::unable(format!(
-                "files that git does not track are in the way in `{place}`; nothing was changed"
+                "something is in the way in `{place}`, and nothing was changed"
             ));
             return Err(in_the_way
                 .into_iter()
                 .fold(refused, Error::detail)
-                .hint("commit them, or move them away, then try again"));
+                .hint("commit files that git does not track yet, or move aside what is there; then try again"));
         }
         if let Some(patterns) = self.repo.sparse_patterns()?
             && patterns.decide_with_folders(b"xtask/Cargo.toml", false) != Some(true)
@@ -193,84 +215,4 @@ impl Target {
         }
         Ok((new, old))
     }
-
-    /// Writes and stages the changes. Where that fails, what was there is there again and nothing
-    /// else is.
-    pub fn put(&self, changes: &[TreeChange], disk: &Disk<'_>) -> Result<()> {
-        let failed = |cause| Error::unable("the files cannot be written").because(cause);
-        disk.other("write the tree").map_err(failed)?;
-        let tree = self.repo.write_tree(self.tree, changes)?;
-        let (new, old) = self.parted(changes)?;
-        let root = self.repo.root();
-        let folders = new.iter().flat_map(RepoPath::ancestors).collect::<BTreeSet<_>>();
-        let made: Vec<RepoPath> = folders
-            .into_iter()
-            .filter(|folder| folder.on_disk(root).symlink_metadata().is_err())
-            .collect();
-        let done = self
-            .repo
-            .put_tree(self.tree, tree)
-            .and_then(|()| disk.other("look at what was written").map_err(failed))
-            .and_then(|()| match self.repo.staged_tree()? == tree {
-                true => Ok(()),
-                false => Err(Error::unable("what was staged is not what was meant to be")),
-            });
-        let Err(failure) = done else { return Ok(()) };
-        let again = self.take_back(tree, &new, &old, &made, disk);
-        Err(match again {
-            Ok(()) => failure.hint("nothing was changed"),
-            Err(why) => failure
-                .detail(why.what().to_owned())
-                .hint("`git status` there shows what was left; it was clean before"),
-        })
-    }
-
-    fn take_back(
-        &self,
-        tree: Id,
-        new: &BTreeSet<RepoPath>,
-        old: &[RepoPath],
-        made: &[RepoPath],
-        disk: &Disk<'_>,
-    ) -> Result<()> {
-        let root = self.repo.root();
-        let back = self.tree.unwrap_or_else(|| self.repo.empty_tree());
-        // As far as git has come it goes back; what it left half done is ours: none of it was there.
-        drop(self.repo.put_tree(Some(tree), back));
-        let mut foreign = Vec::new();
-        for path in new {
-            let file = path.on_disk(root);
-            let Ok(there) = std::fs::read(&file) else { continue };
-            let entry = self.repo.entry_at(tree, path)?;
-            let comes = entry.map_or(Ok(Vec::new()), |entry| self.repo.blob(entry.id))?;
-            if !is_begun(&there, &comes) {
-                foreign.push(path.to_string());
-                continue;
-            }
-            disk.remove(&file).map_err(|cause| {
-                Error::unable(format!("`{path}` cannot be removed again")).because(cause)
-            })?;
-        }
-        for folder in made.iter().rev() {
-            drop(disk.remove_empty_folder(&folder.on_disk(root)));
-        }
-        if !old.is_empty() {
-            self.repo.restore_staged(old)?;
-        }
-        match foreign.is_empty() {
-            true => Ok(()),
-            false => Err(Error::unable(format!(
-                "somebody else has just put {} there, and it was left alone",
-                some_of(&foreign, 5)
-            ))),
-        }
-    }
-}
-
-/// Whether what lies in a file is what was to be written there, or its beginning. Line ends may have
-/// become those of the machine.
-fn is_begun(there: &[u8], comes: &[u8]) -> bool {
-    let plain =
-        |text: &[u8]| text.iter().copied().filter(|byte| *byte != b'\r').collect::<Vec<_>>();
-    plain(comes).starts_with(&plain(there))
 }

@@ -13,7 +13,8 @@ use toml::de::{DeTable, DeValue};
 use super::manifest::MANIFEST;
 use crate::base::error::{Error, Result};
 use crate::base::path::RepoPath;
-use crate::repo::{Below, Entry, Id, Mode, Named, PathPatterns, Repo};
+use crate::base::words::some_of;
+use crate::repo::{Below, Entry, Id, Mode, Named, PathPatterns, Repo, unsafe_name};
 
 /// The layout of a toolkit that this program knows how to take in: `package.metadata.vendor.format`.
 const FORMAT: i64 = 1;
@@ -65,10 +66,15 @@ impl Toolkit {
         let mut files = BTreeMap::new();
         for (path, entry) in repo.list_tree(tree, &Below(&RepoPath::new("xtask")))? {
             let inner = path.as_bytes().strip_prefix(b"xtask/").unwrap_or(path.as_bytes());
-            let is_left_out = left_out.decide_with_folders(inner, false) == Some(true);
-            if !is_left_out && matches!(entry.mode, Mode::File | Mode::Executable) {
-                files.insert(path, entry);
+            if left_out.decide_with_folders(inner, false) == Some(true) {
+                continue;
             }
+            if let Some(why) = unfit(&path, entry) {
+                return Err(Error::usage(format!(
+                    "the toolkit in `{place}` cannot be vendored: {why}"
+                )));
+            }
+            files.insert(path, entry);
         }
         if let Some(entry) = repo.entry_at(tree, &RepoPath::new(README.0))? {
             files.insert(RepoPath::new(README.1), entry);
@@ -95,7 +101,7 @@ impl Toolkit {
 
     /// What a file was at an earlier commit, by the path that it has in a repository; nothing where
     /// this clone does not have that commit, or the commit not that file.
-    pub fn earlier(&self, commit: Id, path: &RepoPath) -> Result<Option<Vec<u8>>> {
+    pub fn earlier(&self, commit: Id, path: &RepoPath) -> Result<Option<(Mode, Vec<u8>)>> {
         if !self.repo.has_object(commit) {
             return Ok(None);
         }
@@ -106,15 +112,21 @@ impl Toolkit {
             path.clone()
         };
         let entry = self.repo.entry_at(tree, &path)?;
-        entry.map(|entry| self.repo.blob(entry.id)).transpose()
+        entry.map(|entry| Ok((entry.mode, self.repo.blob(entry.id)?))).transpose()
     }
 
-    /// Whether this toolkit is older than one of a commit; nothing where this clone cannot tell.
-    pub fn is_before(&self, commit: Id) -> Result<Option<bool>> {
-        if !self.repo.has_object(commit) {
-            return Ok(None);
+    /// How this toolkit stands to one of a commit, by its history.
+    pub fn age(&self, commit: Id) -> Result<Age> {
+        if commit == self.commit {
+            return Ok(Age::Same);
         }
-        Ok(Some(commit != self.commit && self.repo.is_ancestor(self.commit, commit)?))
+        if !self.repo.has_object(commit) {
+            return Ok(Age::Unknown);
+        }
+        if self.repo.is_ancestor(self.commit, commit)? {
+            return Ok(Age::Before);
+        }
+        Ok(if self.repo.is_ancestor(commit, self.commit)? { Age::After } else { Age::Unknown })
     }
 
     /// Its version and commit, as people read them.
@@ -124,11 +136,52 @@ impl Toolkit {
     }
 }
 
+/// How one state of the toolkit stands to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// It comes before.
+    Before,
+    /// They are one.
+    Same,
+    /// It comes after.
+    After,
+    /// It is of another line, or this clone does not know the other.
+    Unknown,
+}
+
+/// Why a path of the toolkit cannot be given to others.
+fn unfit(path: &RepoPath, entry: Entry) -> Option<String> {
+    let Ok(name) = std::str::from_utf8(path.as_bytes()) else {
+        return Some(format!("the name `{path}` is not UTF-8"));
+    };
+    if name.chars().any(char::is_control) {
+        return Some(format!("the name `{}` has control characters", name.escape_debug()));
+    }
+    if let Some(why) = unsafe_name(path) {
+        return Some(format!("`{path}` must not be written: {why}"));
+    }
+    let is_file = matches!(entry.mode, Mode::File | Mode::Executable);
+    (!is_file).then(|| format!("`{path}` is a symlink or a submodule, and only files go along"))
+}
+
 /// A repository on this machine that is named as the source.
 pub fn open(folder: &Path) -> Result<Repo> {
     Repo::discover(folder).map_err(|cause| {
         Error::usage(format!("`{}` is no checkout of the toolkit", folder.display())).because(cause)
     })
+}
+
+/// The files of a toolkit that are not as they are committed, and so do not go along.
+pub fn uncommitted(repo: &Repo) -> Result<Vec<String>> {
+    let mut found = repo.uncommitted()?;
+    found.retain(|path| path.starts_with("xtask/") || path == README.0);
+    Ok(found)
+}
+
+/// That they do not go along, in words.
+#[must_use]
+pub fn not_in_it(uncommitted: &[String]) -> String {
+    format!("the toolkit goes as it is committed; not yet in it: {}", some_of(uncommitted, 3))
 }
 
 fn one(repo: &Repo, name: &str) -> Result<Id> {

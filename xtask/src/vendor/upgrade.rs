@@ -7,15 +7,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::manifest::{MANIFEST, Manifest, sha256};
+use super::manifest::{MANIFEST, Manifest, is_executable, mark};
 use super::resolved::Three;
-use super::toolkit::Toolkit;
+use super::toolkit::{Age, Toolkit};
 use crate::base::error::{Error, Result};
 use crate::base::path::RepoPath;
 use crate::base::words::count;
+use crate::config::SYNC_FILE;
 use crate::intake::carry::{Clash, Conflict, PathChange, carry};
 use crate::intake::land::{Ground, ground, land};
-use crate::repo::{Entry, Id, Mode, NewCommit, Repo, Scope};
+use crate::repo::{Below, Entry, Id, Mode, NewCommit, Repo, Scope, collisions};
 use crate::sync::context::{self, Context};
 use crate::sync::managed::Managed;
 use crate::sync::run::Tools;
@@ -49,8 +50,9 @@ pub struct Upgrade {
     pub conflicts: Vec<(Conflict, Three)>,
     /// Conflicts that somebody has decided.
     pub decided: Vec<Three>,
-    /// Files that come from the toolkit and are no managed paths: those are left alone.
-    pub left: Vec<(String, String)>,
+    /// Files outside of `xtask/` that came with the toolkit and are left alone, each with the file of
+    /// the toolkit that has changed; nothing where the toolkit does not have it any more.
+    pub left: Vec<(String, Option<String>)>,
     /// The new tree; the old one where there are conflicts.
     pub tree: Id,
 }
@@ -141,7 +143,7 @@ pub fn propose(
         version: toolkit.version.clone(),
         source: source.or_else(|| old.source.clone()),
         commit: toolkit.commit.to_string(),
-        files: comes.iter().map(|(path, file)| (path.clone(), file.digest.clone())).collect(),
+        files: comes.iter().map(|(path, file)| (path.clone(), file.mark.clone())).collect(),
         placed: old.placed.clone(),
     };
     let history = History { repo, tip: ground.tip, old: &old, toolkit };
@@ -152,21 +154,35 @@ pub fn propose(
         let path = RepoPath::new(name.as_str());
         let ours = repo.entry_at(tree, &path)?;
         let (came, file) = (old.files.get(name), comes.get(name));
-        if came == file.map(|file| &file.digest) {
+        if came == file.map(|file| &file.mark) {
             let is_same = ours.is_some_and(|ours| is_as(repo, ours, came));
             if !is_same {
                 kept.push(path);
             }
             continue;
         }
+        if let Some(from) = old.placed.get(name) {
+            if file.is_none() {
+                // What the toolkit does not have any more belongs to the repository from now on.
+                left.push((name.clone(), None));
+                new.placed.remove(name);
+                continue;
+            }
+            if !managed.holds(path.as_bytes()) {
+                left.push((name.clone(), Some(from.clone())));
+                new.files.extend(came.map(|came| (name.clone(), came.clone())));
+                continue;
+            }
+        }
         if !managed.holds(path.as_bytes()) {
-            let from = old.placed.get(name).unwrap_or(name);
-            left.push((name.clone(), from.clone()));
-            match came {
-                Some(came) => new.files.insert(name.clone(), came.clone()),
-                None => new.files.remove(name),
-            };
-            continue;
+            return Err(Error::usage(format!(
+                "`{path}` is no managed path, so nothing there can be upgraded"
+            ))
+            .hint(format!(
+                "`[managed] include` of `{SYNC_FILE}` on `{}` should hold `/xtask/`, and `exclude` \
+                 nothing of it",
+                ground.branch
+            )));
         }
         let theirs = match file {
             Some(file) => {
@@ -176,11 +192,12 @@ pub fn propose(
         };
         let base = match (ours, came) {
             (Some(ours), Some(_)) if is_as(repo, ours, came) => Some(ours),
-            (_, Some(came)) => history.base(&path, came, ours.or(theirs))?,
+            (_, Some(came)) => Some(history.base(&path, came)?),
             (_, None) => None,
         };
         threes.push(Three { path, base, ours, theirs });
     }
+    check_case(repo, tree, &threes)?;
     let mut upgrade = Upgrade {
         context,
         ground,
@@ -198,17 +215,40 @@ pub fn propose(
     Ok(upgrade)
 }
 
+/// A path that comes must differ from those that are there by more than case: there are disks on which
+/// they would be one.
+fn check_case(repo: &Repo, tree: Id, threes: &[Three]) -> Result<()> {
+    let new: Vec<&RepoPath> = threes
+        .iter()
+        .filter(|three| three.ours.is_none() && three.theirs.is_some())
+        .map(|three| &three.path)
+        .collect();
+    let there = repo.list_tree(tree, &Below(&RepoPath::new("xtask")))?;
+    let goes =
+        |path: &RepoPath| threes.iter().any(|three| three.path == *path && three.theirs.is_none());
+    let stays = there.keys().filter(|path| !goes(path));
+    let found = collisions(new.iter().copied().chain(stays));
+    match new.iter().find_map(|path| Some((path, found.get(*path)?))) {
+        None => Ok(()),
+        Some((path, other)) => Err(Error::no(format!(
+            "`{path}` comes, and differs from `{other}` by case alone; nothing was changed"
+        ))
+        .hint(format!("rename `{other}` on the branch first"))),
+    }
+}
+
 /// Whether what is there is what came.
 fn is_as(repo: &Repo, entry: Entry, came: Option<&String>) -> bool {
     let is_file = matches!(entry.mode, Mode::File | Mode::Executable);
-    is_file && repo.blob(entry.id).is_ok_and(|content| Some(&sha256(&content)) == came)
+    let mark = |content: Vec<u8>| mark(&content, entry.mode == Mode::Executable);
+    is_file && repo.blob(entry.id).is_ok_and(|content| Some(&mark(content)) == came)
 }
 
 /// A file that comes.
 struct File {
     entry: Entry,
     content: Vec<u8>,
-    digest: String,
+    mark: String,
 }
 
 /// What comes, by the path that it gets.
@@ -220,21 +260,33 @@ fn contents(toolkit: &Toolkit, old: &Manifest) -> Result<BTreeMap<String, File>>
     });
     for (path, entry) in own.chain(placed) {
         let content = toolkit.content(entry)?;
-        let digest = sha256(&content);
-        found.insert(path, File { entry, content, digest });
+        let mark = mark(&content, entry.mode == Mode::Executable);
+        found.insert(path, File { entry, content, mark });
     }
     Ok(found)
 }
 
 /// A toolkit that is older than what is there is nothing to upgrade to.
 fn check_age(old: &Manifest, toolkit: &Toolkit) -> Result<()> {
-    let commit = Id::from_hex(old.commit.as_bytes());
-    let is_before = match commit {
-        Ok(commit) => toolkit.is_before(commit)?,
-        Err(_) => None,
+    let age = match Id::from_hex(old.commit.as_bytes()) {
+        Ok(commit) => toolkit.age(commit)?,
+        Err(_) => Age::Unknown,
     };
-    if toolkit.version >= old.version && is_before != Some(true) {
+    if toolkit.version > old.version && age != Age::Before {
         return Ok(());
+    }
+    if toolkit.version == old.version && matches!(age, Age::Same | Age::After) {
+        return Ok(());
+    }
+    if toolkit.version == old.version && age == Age::Unknown {
+        return Err(Error::no(format!(
+            "{} is not known to be newer than what is vendored here, {} ({}); nothing was changed",
+            toolkit.name(),
+            old.version,
+            short(&old.commit)
+        ))
+        .hint("it has the same version, and its history does not hold the commit from which this came")
+        .hint("a shallow clone has no history: `git fetch --unshallow` there"));
     }
     Err(Error::no(format!(
         "{} is older than what is vendored here, {} ({}); nothing was changed",
@@ -258,15 +310,15 @@ impl History<'_> {
     /// A path as it came: in the toolkit at its commit, or in the repository since the manifest has
     /// stood as it does. Where it cannot be found, what stands for it is like nothing else, so that
     /// changes on both sides conflict.
-    fn base(&self, path: &RepoPath, came: &str, like: Option<Entry>) -> Result<Option<Entry>> {
-        let mode = like.map_or(Mode::File, |entry| entry.mode);
+    fn base(&self, path: &RepoPath, came: &str) -> Result<Entry> {
+        let mode = if is_executable(came) { Mode::Executable } else { Mode::File };
         let from = self.old.placed.get(&path.to_string());
         let there = from.map_or(path.clone(), |from| RepoPath::new(from.as_str()));
         if let Ok(commit) = Id::from_hex(self.old.commit.as_bytes())
-            && let Some(content) = self.toolkit.earlier(commit, &there)?
-            && sha256(&content) == came
+            && let Some((mode, content)) = self.toolkit.earlier(commit, &there)?
+            && mark(&content, mode == Mode::Executable) == came
         {
-            return Ok(Some(Entry { mode, id: self.repo.write_blob(&content)? }));
+            return Ok(Entry { mode, id: self.repo.write_blob(&content)? });
         }
         let manifest = RepoPath::new(MANIFEST);
         let now = self.repo.entry_at(self.repo.tree_of(self.tip)?, &manifest)?;
@@ -279,10 +331,10 @@ impl History<'_> {
             if let Some(entry) = entry
                 && is_as(self.repo, entry, Some(&came.to_owned()))
             {
-                return Ok(Some(entry));
+                return Ok(entry);
             }
         }
-        Ok(Some(Entry { mode, id: self.repo.null_id() }))
+        Ok(Entry { mode, id: self.repo.null_id() })
     }
 }
 
@@ -314,7 +366,9 @@ fn merge(
     for conflict in first.conflicts {
         let Some(three) = of(&conflict.path) else { continue };
         let path = conflict.path.clone();
-        let decided = match three.decided(repo)? {
+        let is_in_the_way = matches!(conflict.clash, Clash::InTheWay(_));
+        let decided = match three.decided(repo, &names.0)? {
+            _ if is_in_the_way => None,
             _ if sides.theirs.contains(&path) => Some(three.theirs),
             _ if sides.ours.contains(&path) => Some(three.ours),
             Some(text) if matches!(conflict.clash, Clash::Lines { .. }) => {
@@ -339,9 +393,15 @@ fn merge(
                 .hint("`--ours` and `--theirs` decide conflicts, as a plain run has named them"));
         }
     }
-    upgrade.conflicts = open.into_values().collect();
     let all: Vec<PathChange> = changes.into_values().collect();
     let carried = carry(repo, tools.disk, tree, &all, labels)?;
+    for conflict in carried.conflicts {
+        // What was decided may be in the way of something else.
+        if let Some(three) = of(&conflict.path) {
+            open.insert(conflict.path.clone(), (conflict, three.clone()));
+        }
+    }
+    upgrade.conflicts = open.into_values().collect();
     upgrade.changed = carried.changed;
     upgrade.merged = upgrade
         .changed
@@ -354,7 +414,7 @@ fn merge(
         })
         .map(|change| change.path.clone())
         .collect();
-    if !upgrade.conflicts.is_empty() || !carried.conflicts.is_empty() {
+    if !upgrade.conflicts.is_empty() {
         return Ok(());
     }
     let manifest = upgrade.new.text();
@@ -400,7 +460,12 @@ pub fn lay_beside(repo: &Repo, upgrade: &Upgrade, tools: &Tools<'_>) -> Result<V
             Clash::Lines { text, at } => {
                 let file = three.lay_beside(repo, tools.disk, text)?;
                 let places = count(at.len(), "place");
-                format!("{path}: both changed the same lines, in {places}: {}", file.display())
+                let mut line =
+                    format!("{path}: both changed the same lines, in {places}: {}", file.display());
+                for other in three.earlier(repo) {
+                    line.push_str(&format!(" (an earlier text of it: {})", other.display()));
+                }
+                line
             }
             other => format!("{path}: {}", words(other)),
         });
@@ -416,6 +481,8 @@ pub fn words(clash: &Clash) -> String {
         Clash::Gone => "it was removed here, and comes changed".to_owned(),
         Clash::Changed => "it was changed here, and the new toolkit does not have it".to_owned(),
         Clash::NotText => "both changed it, and it is no text".to_owned(),
-        Clash::InTheWay(other) => format!("`{other}` is in its place here"),
+        Clash::InTheWay(other) => {
+            format!("`{other}` is in its place here; move it away on the branch first")
+        }
     }
 }

@@ -48,5 +48,6 @@ mod validate_fixes;
 mod validate_limits;
 mod vendor;
 mod vendor_entries;
+mod vendor_review;
 mod vendor_starters;
 mod wrong_hits;

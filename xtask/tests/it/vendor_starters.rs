@@ -104,7 +104,7 @@ fn a_project_of_python_and_typescript_keeps_its_own_folders() {
     assert_eq!(place.read("justfile"), before);
     assert_eq!(facts.services.len(), 2);
     let hand: Vec<&str> = all.by_hand.iter().map(|one| one.path.as_str()).collect();
-    assert_eq!(hand, [".gitignore", "justfile"]);
+    assert_eq!(hand, ["justfile"]);
     let names = read_by_all(&place);
     for name in ["uv-sync", "ruff", "mypy", "pytest", "node-modules", "types", "eslint", "npm-test"]
     {

@@ -1,0 +1,226 @@
+//! What reviews of `vendor` and `upgrade` have found, each as it was typed.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use crate::testkit::Lab;
+use crate::vendor::{NOTES, given, guest, newer, toolkit, upgrade, vendor};
+
+#[test]
+fn an_edit_that_git_was_told_to_overlook_survives_a_refusal() {
+    let lab = Lab::new();
+    let toolkit = toolkit(&lab);
+    let guest = guest(&lab, &[("Cargo.toml", "[workspace]\nmembers = []\n")]);
+    guest.git(&["update-index", "--assume-unchanged", "Cargo.toml"]);
+    let edited = "[workspace]\nmembers = []\n# LOCAL\n";
+    guest.write("Cargo.toml", edited);
+    vendor(&toolkit, &[]).status(3);
+    assert_eq!(guest.read("Cargo.toml"), edited);
+    assert!(!guest.has("xtask") && !guest.has("setup"));
+}
+
+#[test]
+fn two_at_once_leave_one_whole() {
+    let lab = Lab::new();
+    let toolkit = toolkit(&lab);
+    let guest = guest(&lab, &[("src/app", "application\n")]);
+    let both = std::thread::scope(|scope| {
+        let runs = [(), ()].map(|()| scope.spawn(|| vendor(&toolkit, &[]).code));
+        runs.map(|run| run.join().unwrap())
+    });
+    assert!(both.contains(&Some(0)), "{both:?}");
+    let status = guest.git(&["status", "--porcelain"]);
+    assert!(status.lines().all(|line| line.starts_with("A  ")), "{status}");
+    assert!(guest.has("xtask/VENDORED.toml"));
+}
+
+#[test]
+fn a_run_that_was_killed_is_taken_back_by_the_next() {
+    let lab = Lab::new();
+    let toolkit = toolkit(&lab);
+    let manifest = "[workspace]\nmembers = []\n";
+    let guest = guest(&lab, &[("Cargo.toml", manifest), (".gitignore", "/target\n")]);
+    // A git that writes half of the files and kills who started it.
+    let bin = lab.place("bin");
+    let git = guest.run("sh", &["-c", "command -v git"], &[]).out;
+    bin.write_executable(
+        "git",
+        &format!(
+            "#!/bin/sh\ncase \"$*\" in *read-tree*)\n  mkdir -p xtask setup\n  \
+             printf 'one\\ntwo\\nth' > xtask/notes.txt\n  printf '' > setup/sync.toml\n  \
+             kill -9 $PPID\n  exit 1;;\nesac\nexec {} \"$@\"\n",
+            git.trim()
+        ),
+    );
+    let path = format!("{}:{}", bin.dir, std::env::var("PATH").unwrap());
+    let program = env!("CARGO_BIN_EXE_xtask");
+    let script = "cd ../toolkit && exec \"$0\" vendor ../guest";
+    guest.run("sh", &["-c", script, program], &[("PATH", &path)]);
+    assert_eq!(guest.read("xtask/notes.txt"), "one\ntwo\nth");
+    vendor(&toolkit, &["--dry-run"]).status(3).says("was cut short");
+    vendor(&toolkit, &[]).success().says("what it had written was taken back");
+    assert_eq!(guest.read("xtask/notes.txt"), NOTES);
+    guest.git(&["diff", "--quiet"]);
+}
+
+#[test]
+fn what_is_tracked_in_the_place_of_a_folder_stays() {
+    let lab = Lab::new();
+    let toolkit = toolkit(&lab);
+    let guest = guest(&lab, &[("src/app", "application\n")]);
+    let other = lab.repo_with("other", &[("a", "a\n")]);
+    guest.git(&["submodule", "--quiet", "add", other.dir.as_str(), ".cargo"]);
+    guest.commit("a submodule");
+    vendor(&toolkit, &[]).status(3).says("in the way").says(".cargo");
+    assert_eq!(guest.git(&["status", "--porcelain"]), "");
+    assert!(!guest.has(".cargo/config.toml"));
+}
+
+#[test]
+fn a_toolkit_with_links_or_odd_names_is_not_given_to_anybody() {
+    let lab = Lab::new();
+    let toolkit = toolkit(&lab);
+    let guest = guest(&lab, &[("src/app", "application\n")]);
+    symlink("main.rs", toolkit.dir.join("xtask/src/link.rs")).unwrap();
+    toolkit.commit("a link");
+    vendor(&toolkit, &[]).status(2).says("`xtask/src/link.rs` is a symlink");
+    toolkit.remove("xtask/src/link.rs");
+    toolkit.write("xtask/src/a\n\nSigned-off-by: Eve <e@x>", "");
+    toolkit.commit("a name");
+    vendor(&toolkit, &[]).status(2).says("control characters");
+    assert_eq!(guest.git(&["status", "--porcelain"]), "");
+}
+
+#[test]
+fn modes_are_merged_like_lines() {
+    let lab = Lab::new();
+    let (toolkit, guest) = given(&lab);
+    guest.git(&["switch", "--quiet", "orchestration-tools"]);
+    guest.make_executable("xtask/notes.txt");
+    guest.commit("ours");
+    newer(&toolkit);
+    toolkit.make_executable("README.md");
+    toolkit.commit("theirs");
+    upgrade(&guest, &["--dry-run", "-v"])
+        .success()
+        .says("merge   xtask/notes.txt")
+        .says("update  xtask/README.md");
+    upgrade(&guest, &[]).success();
+    for path in ["xtask/notes.txt", "xtask/README.md"] {
+        assert!(guest.git(&["ls-files", "--stage", path]).starts_with("100755"), "{path}");
+    }
+    guest.xtask(&["status"]).success().says("xtask/notes.txt was changed here");
+    upgrade(&guest, &[]).success().says("nothing to do");
+}
+
+#[test]
+fn a_template_that_moves_in_the_toolkit_takes_nothing_along() {
+    let lab = Lab::new();
+    let (toolkit, guest) = given(&lab);
+    let justfile = guest.read("justfile");
+    newer(&toolkit);
+    fs::create_dir_all(toolkit.dir.join("xtask/src/elsewhere")).unwrap();
+    toolkit.git(&["mv", "xtask/src/vendor/starters/justfile", "xtask/src/elsewhere/justfile"]);
+    toolkit.commit("it moves");
+    upgrade(&guest, &[]).success().says("`justfile` is no longer part of the toolkit; it stays");
+    assert_eq!(guest.git(&["show", "orchestration-tools:justfile"]), justfile);
+    let manifest = guest.git(&["show", "orchestration-tools:xtask/VENDORED.toml"]);
+    assert!(!manifest.contains("\"justfile\""), "{manifest}");
+    upgrade(&guest, &[]).success().says("nothing to do");
+}
+
+#[test]
+fn what_is_in_the_place_of_a_new_file_is_not_decided_by_a_side() {
+    let lab = Lab::new();
+    let (toolkit, guest) = given(&lab);
+    guest.git(&["switch", "--quiet", "orchestration-tools"]);
+    guest.write("xtask/new.txt/keep", "mine\n");
+    guest.commit("ours");
+    newer(&toolkit);
+    let tip = guest.head();
+    for args in [&[][..], &["--theirs", "xtask/new.txt"], &["--dry-run"]] {
+        let ran = upgrade(&guest, args);
+        assert!(matches!(ran.code, Some(1 | 2)), "{args:?}: {ran:?}");
+        assert_eq!(guest.head(), tip);
+    }
+    upgrade(&guest, &[]).status(1).says("move it away on the branch first");
+    guest.git(&["rm", "--quiet", "-r", "xtask/new.txt"]);
+    guest.write("xtask/NEW.txt", "mine\n");
+    guest.commit("by case alone");
+    upgrade(&guest, &[]).status(1).says("by case alone");
+}
+
+#[test]
+fn what_is_not_managed_is_no_upgrade() {
+    let lab = Lab::new();
+    let (toolkit, guest) = given(&lab);
+    guest.git(&["switch", "--quiet", "orchestration-tools"]);
+    let rules =
+        guest.read("setup/sync.toml").replace("exclude = [", "exclude = [\"/xtask/notes.txt\", ");
+    guest.write("setup/sync.toml", rules);
+    guest.commit("not managed");
+    newer(&toolkit);
+    let tip = guest.head();
+    for args in [&[][..], &["--check"]] {
+        upgrade(&guest, args).status(2).says("`xtask/notes.txt` is no managed path");
+    }
+    assert_eq!(guest.head(), tip);
+}
+
+#[test]
+fn a_source_that_is_not_known_to_be_newer_is_refused() {
+    let lab = Lab::new();
+    let (toolkit, guest) = given(&lab);
+    // Of the same version and without the history that would tell.
+    toolkit.write("xtask/notes.txt", "another line of it\n");
+    toolkit.commit("no new version");
+    let address = format!("file://{}", toolkit.dir);
+    let shallow = lab.path("shallow");
+    toolkit.git(&["clone", "--quiet", "--depth", "1", &address, shallow.as_str()]);
+    let tip = guest.id("orchestration-tools");
+    let ran = guest.xtask(&["upgrade", "--from", shallow.as_str()]).status(1);
+    ran.says("is not known to be newer").says("unshallow");
+    assert_eq!(guest.id("orchestration-tools"), tip);
+    guest.xtask(&["upgrade", "--from", "fd::3"]).status(2).says("no address");
+}
+
+#[test]
+fn a_launcher_that_does_not_build_does_not_land() {
+    let lab = Lab::new();
+    let (toolkit, guest) = given(&lab);
+    newer(&toolkit);
+    toolkit.write("xtask/launcher/main.rs", "fn main() { this is no rust }\n");
+    toolkit.commit("broken");
+    let tip = guest.id("orchestration-tools");
+    upgrade(&guest, &[]).status(1).says("its launcher does not build");
+    assert_eq!(guest.id("orchestration-tools"), tip);
+    toolkit.git(&["rm", "--quiet", "-r", "xtask/launcher"]);
+    toolkit.commit("gone");
+    upgrade(&guest, &[]).status(1).says("nothing has changed");
+    assert_eq!(guest.id("orchestration-tools"), tip);
+}
+
+#[test]
+fn a_text_counts_as_decided_by_our_markers_alone() {
+    let lab = Lab::new();
+    let (toolkit, guest) = given(&lab);
+    guest.git(&["switch", "--quiet", "orchestration-tools"]);
+    let own = NOTES.replace("two", "2").replace("eight", "eight\n<<<<<<< a doc example");
+    guest.write("xtask/notes.txt", &own);
+    guest.commit("ours");
+    newer(&toolkit);
+    let ran = upgrade(&guest, &[]).status(1);
+    let file = ran.err.lines().find_map(|line| Some(line.split_once("in 1 place: ")?.1.to_owned()));
+    let file = file.unwrap();
+    let text = fs::read(&file).unwrap();
+    // Neither an empty file nor one with a NUL in front of its markers is an answer.
+    fs::write(&file, "").unwrap();
+    upgrade(&guest, &[]).status(1);
+    assert_eq!(fs::read(&file).unwrap(), text, "an empty one is laid anew");
+    fs::write(&file, [b"\0\n", &text[..]].concat()).unwrap();
+    upgrade(&guest, &[]).status(1);
+    let decided = own.replace("2\n", "two of both\n");
+    fs::write(&file, &decided).unwrap();
+    upgrade(&guest, &[]).success().says("decide  xtask/notes.txt");
+    assert_eq!(guest.read("xtask/notes.txt"), decided);
+}
