@@ -31,6 +31,7 @@ use crate::validate::perform::{Order, Place, perform};
 use crate::validate::plan::{Here, Wish, choose};
 use crate::validate::run::{FixMode, Options};
 use crate::validate::staged;
+use crate::vendor::entries::{self, Entry};
 
 /// The word with which the shims begin.
 pub(super) const WORD: &str = "hook";
@@ -104,12 +105,19 @@ fn tell(text: &str) {
 
 /// A line as it can be typed here: where the branch has no `cargo xtask`, by way of the program.
 fn typable(session: &Session, repo: &Repo, line: &str) -> String {
-    if repo.root().join("xtask/Cargo.toml").is_file() || !line.contains("cargo xtask") {
+    if !line.contains("cargo xtask") || is_member(repo) {
         return line.to_owned();
     }
     let program = link(repo);
     let program = program.strip_prefix(&session.world.cwd).unwrap_or(&program);
     line.replace("cargo xtask", &program.display().to_string())
+}
+
+/// Whether cargo finds the toolkit on this branch: it is there, and the workspace at the root names it.
+fn is_member(repo: &Repo) -> bool {
+    let text = std::fs::read_to_string(repo.root().join("Cargo.toml")).ok();
+    repo.root().join("xtask/Cargo.toml").is_file()
+        && text.is_some_and(|text| entries::member(Some(&text), &[]) == Entry::There)
 }
 
 /// Whether the repository around the working folder is the one in which this program is installed.

@@ -8,8 +8,9 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::lock::Lock;
 use crate::base::path::RepoPath;
 use crate::base::scratch::Scratch;
-use crate::base::words::count;
+use crate::base::words::{count, typed};
 use crate::cli::Upgrade as Args;
+use crate::hooks::set_up;
 use crate::intake::carry::PathChange;
 use crate::repo::Repo;
 use crate::report::{self, Loudness};
@@ -82,7 +83,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Exit {
             .hint("without `--dry-run` their texts are put where they can be edited")),
         };
     }
-    upgrade(session, &repo, &toolkit, address, &sides)
+    upgrade(session, &repo, &toolkit, address, &sides, args)
 }
 
 /// The repository of the toolkit: a folder, or a clone of an address.
@@ -126,6 +127,7 @@ fn upgrade(
     toolkit: &Toolkit,
     address: Option<String>,
     sides: &Sides,
+    args: &Args,
 ) -> Exit {
     let tools = session.tools();
     // Who commits is asked before anything is built.
@@ -144,10 +146,17 @@ fn upgrade(
         if !upgrade.conflicts.is_empty() {
             let lines = lay_beside(repo, &upgrade, &tools)?;
             return Err(conflicts(&upgrade, lines.into_iter())
-                .hint("edit the files named above until no marker is left, then `cargo xtask upgrade` again")
-                .hint("or decide with `--ours PATH` (as it is here) or `--theirs PATH` (as it comes)"));
+                .hint(format!(
+                    "edit the files named above until no marker is left, then again `{}`",
+                    typed_again(args)
+                ))
+                .hint(
+                    "or add `--ours PATH` (as it is here) or `--theirs PATH` (as it comes) to it",
+                ));
         }
         session.story("building it, before it counts …");
+        // In the folder in which the program of the hooks is built: what is built is built for both.
+        let installing = set_up::lock(repo)?;
         let said = session.builder(repo).try_out(upgrade.tree, &around()).map_err(|failure| {
             let why = failure.what().to_owned();
             let refused = Error::new(
@@ -157,6 +166,7 @@ fn upgrade(
             let all = failure.details().iter().chain(failure.hints()).cloned();
             all.fold(refused, Error::detail)
         })?;
+        drop(installing);
         session.story(&format!("it says: {said}"));
         repo.check_format()?;
         if let Some(commit) = take(repo, &upgrade, &tools)? {
@@ -173,6 +183,17 @@ fn upgrade(
     }
     Err(Error::unable("the canonical branch moves faster than this can follow")
         .hint("nothing was changed; try again"))
+}
+
+/// The command as it was typed, but for the sides.
+fn typed_again(args: &Args) -> String {
+    let mut command = "cargo xtask upgrade".to_owned();
+    for (name, value) in [("--from", &args.from), ("--ref", &args.reference)] {
+        if let Some(value) = value {
+            command.push_str(&format!(" {name} {}", typed(value)));
+        }
+    }
+    command
 }
 
 /// A workspace with nothing but the launcher: as a repository without Rust of its own has it.

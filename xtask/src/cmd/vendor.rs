@@ -55,6 +55,12 @@ pub(super) fn run(session: &Session, args: &Vendor) -> Exit {
         &real,
         &format!("xtask {} is in {place}, staged and not committed:", toolkit.name()),
     )?;
+    if address.is_none() {
+        session.story(
+            "note: this checkout has no `origin` that others can reach, so `cargo xtask upgrade` there \
+             needs `--from`",
+        );
+    }
     next(session, &real, &place, &toolkit.version.to_string());
     Ok(DONE)
 }
@@ -118,6 +124,11 @@ fn next(session: &Session, plan: &Plan, place: &str, version: &str) {
     let place = crate::base::words::typed(place);
     session.story(&format!("  cd {place}"));
     session.story(&format!("  git commit -m 'Add xtask {version}'"));
-    session.story("  cargo xtask setup        the first run compiles for a minute, without a word");
+    if plan.has_remote {
+        session.story(
+            "  git push                 before the hooks protect the branch; or a pull request",
+        );
+    }
+    session.story("  cargo xtask setup        the first run compiles, which takes a minute or two");
     session.story("  cargo xtask start");
 }

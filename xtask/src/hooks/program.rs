@@ -175,9 +175,10 @@ impl Builder<'_> {
     }
 
     /// Builds the program of a tree that is not canonical yet, and asks it for its version: what does
-    /// not build must not get there. The launcher is built as well, in a workspace of these files.
+    /// not build must not get there. The launcher is built as well, in a workspace of these files. The
+    /// caller holds the lock of installations.
     pub fn try_out(&self, tree: Id, around: &[(&str, String)]) -> Result<String> {
-        let place = self.workshop("upgrade")?;
+        let place = self.workshop()?;
         let said = self.build(tree, &place).and_then(|built| match built {
             None => Err(Error::no("it does not build; cargo has said why above")),
             Some(_) if !self.builds_launcher(&place, around)? => {
@@ -200,7 +201,7 @@ impl Builder<'_> {
 
     /// Builds the program from the canonical sources and installs it.
     pub fn from_canonical(&self, context: &Context, sources: &str) -> Result<()> {
-        let place = self.workshop("hooks")?;
+        let place = self.workshop()?;
         let built = self.build(context.canonical.tree, &place).and_then(|built| {
             let built = built.ok_or_else(|| {
                 Error::unable(format!(
@@ -239,7 +240,7 @@ impl Builder<'_> {
 
     /// A folder for the sources: in cargo's own home, so that no configuration of a repository, and
     /// none that somebody has left in the folder for temporary files, is found above it.
-    fn workshop(&self, what: &str) -> Result<PathBuf> {
+    fn workshop(&self) -> Result<PathBuf> {
         let home = self.world.variable("CARGO_HOME").map(PathBuf::from);
         let home = home.or_else(|| Some(Path::new(self.world.variable("HOME")?).join(".cargo")));
         let home = home.filter(|home| home.is_absolute()).ok_or_else(|| {
@@ -247,7 +248,7 @@ impl Builder<'_> {
                 .hint("set HOME or CARGO_HOME to an absolute path")
         })?;
         let common = self.repo.common_folder().as_os_str().as_encoded_bytes();
-        let key = &digest::hex(&digest::of_parts([common, what.as_bytes()]))[..16];
+        let key = &digest::hex(&digest::of_parts([common]))[..16];
         let place = home.join("xtask-source").join(key);
         self.disk
             .remove_folder(&place)

@@ -126,7 +126,8 @@ pub fn uninstall_all(builder: &Builder<'_>) -> Result<Vec<Removal>> {
     Ok(done)
 }
 
-fn lock(repo: &Repo) -> Result<Lock> {
+/// Nobody else installs or builds the program of the hooks meanwhile.
+pub fn lock(repo: &Repo) -> Result<Lock> {
     let who = format!("pid {}", std::process::id());
     let path = repo.shared_state_folder().join("install.lock");
     Lock::acquire(&path, &who, LOCK_WAIT, |_| {})

@@ -234,12 +234,14 @@ fn taken(
     wanted: &[u16],
 ) -> (String, bool) {
     let who = ports::words(port, owners);
+    let moved = suggestion(port, wanted);
+    let moves = format!("`--port {service}={moved}` moves {service} here");
     let processes = owners.iter().filter_map(|owner| owner.process.as_ref());
     for process in processes {
         let Some((marker, root, layer)) = stack_of(process.pid) else { continue };
         let Some(marker) = marker else {
             let stop = format!("`cargo xtask -C {root} stop --layer {layer}` stops it");
-            return (format!("{who}; it is of layer `{layer}` in {root}: {stop}"), false);
+            return (format!("{who}; it is of layer `{layer}` in {root}: {stop}, {moves}"), false);
         };
         let mut parts = marker.split('/');
         let (stack, name) = (parts.next(), parts.next().unwrap_or_default());
@@ -248,9 +250,11 @@ fn taken(
             return (format!("{who}; it was left by `{name}` of this stack: {stop}"), false);
         }
         let stop = format!("`cargo xtask -C {root} stop --layer {layer} {name}` stops it");
-        return (format!("{who}; it is `{name}` of layer `{layer}` in {root}: {stop}"), false);
+        return (
+            format!("{who}; it is `{name}` of layer `{layer}` in {root}: {stop}, {moves}"),
+            false,
+        );
     }
-    let moved = suggestion(port, wanted);
     let offer = if owners.iter().any(|owner| owner.process.is_some()) {
         format!("; `--port {service}={moved}` moves {service}, `--take-over {port}` ends the other")
     } else {

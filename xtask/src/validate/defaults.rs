@@ -67,7 +67,7 @@ pub const WORDS: [(&str, &str); 26] = [
 ];
 
 /// Which checks come with which words; `!` is for those that must not hold.
-const MORE: [(&[&str], &str); 31] = [
+const MORE: [(&[&str], &str); 32] = [
     (
         &["canonical"],
         r#"
@@ -345,6 +345,17 @@ file = "<modules>"
 needs = ["<manager>"]
 ttl = "30m"
 fix = { run = "<install>", risk = "risky" }
+"#,
+    ),
+    (
+        &["node", "!node-lock"],
+        r#"
+[[check]]
+name = "node-modules"
+phase = "dependencies"
+file = "node_modules"
+needs = ["<manager>"]
+fix = { run = "<manager> install", risk = "risky" }
 "#,
     ),
     (

@@ -421,7 +421,11 @@ mod tests {
         let all = look_at(&[("pyproject.toml", &named), ("uv.lock", "")]);
         assert_eq!(words(&all), "python uv ruff mypy mypy-files pytest");
         let pip = look_at(&[("pyproject.toml", project)]);
-        assert_eq!(words(&pip), "python ruff mypy pytest", "whatever is named counts");
+        assert_eq!(
+            words(&pip),
+            "python ruff pytest",
+            "what is optional is not installed by everybody"
+        );
         let poetry = look_at(&[(
             "pyproject.toml",
             "[tool.poetry.dependencies]\nflask = '*'\n[tool.poetry.group.dev.dependencies]\n\

@@ -33,6 +33,8 @@ pub struct Plan {
     pub by_hand: Vec<ByHand>,
     /// What a person should know.
     pub notes: Vec<String>,
+    /// Whether there is a remote to push to.
+    pub has_remote: bool,
 }
 
 /// What is known of the repository besides its files.
@@ -61,6 +63,7 @@ pub fn plan(target: &Target, into: &Repo, toolkit: &Toolkit, around: Around) -> 
     };
     let read = |path: &str| target.lies_at(path);
     let Around { default_branch, remote, source } = around;
+    let has_remote = remote.is_some();
     let look = Look { paths: &paths, read: &read, default_branch: &default_branch, remote };
     let facts = facts(&look);
     let starters = starters(&facts, &read);
@@ -140,9 +143,11 @@ pub fn plan(target: &Target, into: &Repo, toolkit: &Toolkit, around: Around) -> 
         toolkit: toolkit.files().len() + 1,
         created,
         edited: files.edited,
-        kept: starters.kept,
+        // What it lacks of lines is told by itself.
+        kept: starters.kept.into_iter().filter(|path| path != ".gitignore").collect(),
         by_hand: files.by_hand,
         notes,
+        has_remote,
     })
 }
 

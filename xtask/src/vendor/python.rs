@@ -69,8 +69,6 @@ pub(super) fn look(tree: &Tree<'_>) -> Option<Python> {
         || ini("setup.cfg", "[tool:pytest]")
         || ini("tox.ini", "[pytest]");
     if installer == Installer::Pip {
-        // Nobody says what is installed by default, so whatever is named anywhere counts.
-        project.packages.append(&mut project.optional);
         for file in &requirements {
             let text = tree.text(file).unwrap_or_default();
             project.packages.extend(text.lines().filter_map(package));
@@ -82,8 +80,8 @@ pub(super) fn look(tree: &Tree<'_>) -> Option<Python> {
         let is_installed = project.packages.iter().any(|name| name == tool);
         if is_configured && !is_installed {
             tree.note(format!(
-                "`{tool}` is configured, and not among the packages that are installed by default: it \
-                 has no check in `setup/validate.toml`"
+                "`{tool}` is configured, and not among the packages that are installed by default, so it \
+                 has no check; where everybody installs it, add one to `setup/validate.toml`"
             ));
         }
         is_configured && is_installed

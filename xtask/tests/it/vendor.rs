@@ -360,7 +360,11 @@ fn a_conflict_changes_nothing_until_somebody_has_decided_it() {
     upgrade(&guest, &["--dry-run"]).status(1).says("2 conflicts");
     assert!(!guest.has(".git/xtask/upgrade"), "looking writes nothing");
     let ran = upgrade(&guest, &[]).status(1);
-    ran.clone().says("2 conflicts").says("xtask/old.txt: it was changed here").says("--ours");
+    ran.clone()
+        .says("2 conflicts")
+        .says("xtask/old.txt: it was changed here")
+        .says("--ours")
+        .says("then again `cargo xtask upgrade --from ../toolkit`");
     assert_eq!(guest.git(&["rev-parse", "HEAD"]), tip);
     assert_eq!(guest.git(&["status", "--porcelain"]), "");
     let file = ran.err.lines().find_map(|line| Some(line.split_once("in 1 place: ")?.1.to_owned()));

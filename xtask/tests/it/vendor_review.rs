@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use crate::builds::homes;
 use crate::testkit::Lab;
 use crate::vendor::{NOTES, given, guest, newer, toolkit, upgrade, vendor};
 
@@ -223,4 +224,20 @@ fn a_text_counts_as_decided_by_our_markers_alone() {
     fs::write(&file, &decided).unwrap();
     upgrade(&guest, &[]).success().says("decide  xtask/notes.txt");
     assert_eq!(guest.read("xtask/notes.txt"), decided);
+}
+
+#[test]
+fn what_is_built_stays_out_of_sight_on_a_branch_without_the_toolkit() {
+    let lab = Lab::new();
+    let toolkit = toolkit(&lab);
+    let guest = guest(&lab, &[("src/app", "application\n")]);
+    guest.git(&["branch", "old"]);
+    vendor(&toolkit, &[]).success();
+    guest.git(&["commit", "--quiet", "-m", "Add xtask"]);
+    let homes = homes();
+    let homes: Vec<(&str, &str)> = homes.iter().map(|(name, value)| (*name, &value[..])).collect();
+    guest.run("cargo", &["xtask", "x"], &homes).success();
+    guest.git(&["switch", "--quiet", "old"]);
+    assert!(guest.has("xtask/target/debug"));
+    assert_eq!(guest.git(&["status", "--porcelain"]), "");
 }
