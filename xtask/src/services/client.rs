@@ -48,19 +48,20 @@ pub fn connect(stack: &Stack) -> Result<Option<Link>> {
         Found::Newer => Err(record::newer(
             &format!("what the supervisor of layer `{}` has written down", stack.layer),
             &stack.folder,
-        )),
-        Found::Broken(why) => {
-            let holder = std::fs::read_to_string(stack.supervisor_lock()).unwrap_or_default();
-            Err(Error::unable(format!(
-                "what the supervisor of layer `{}` has written down cannot be read: {why}",
-                stack.layer
-            ))
-            .hint(format!(
-                "a plain `kill` of the supervisor ends its services ({})",
-                holder.trim()
-            )))
-        }
+        )
+        .hint(killing(stack))),
+        Found::Broken(why) => Err(Error::unable(format!(
+            "what the supervisor of layer `{}` has written down cannot be read: {why}",
+            stack.layer
+        ))
+        .hint(killing(stack))),
     }
+}
+
+/// The way out where nothing can be said to a supervisor, with its number.
+fn killing(stack: &Stack) -> String {
+    let holder = std::fs::read_to_string(stack.supervisor_lock()).unwrap_or_default();
+    format!("a plain `kill` of the supervisor ends its services ({})", holder.trim())
 }
 
 /// The line to the supervisor, which is started if there is none.

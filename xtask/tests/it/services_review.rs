@@ -373,7 +373,7 @@ fn a_record_of_another_supervisor_is_told_with_the_way_out() {
             .repo
             .xtask(&[command])
             .status(3)
-            .says("xtask.supervisor/2")
+            .says("written by a newer xtask")
             .says(&format!("pid {supervisor}"));
     }
     fs::write(&path, record).unwrap();
