@@ -7,6 +7,7 @@
 mod branches;
 mod circles;
 mod command;
+mod globs;
 mod layer;
 mod layers;
 mod placeholders;
@@ -18,7 +19,7 @@ pub mod toolchain;
 mod validate;
 mod words;
 
-pub use branches::BranchesConfig;
+pub use branches::{BranchRule, BranchesConfig, Enforce, NameRule};
 pub use command::CommandLine;
 pub use layer::{Layer, Status};
 pub use layers::{Value, layer_file};

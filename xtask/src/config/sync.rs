@@ -1,6 +1,7 @@
 //! `setup/sync.toml`: which branch is canonical, which paths are managed, what hooks may do.
 
 use super::reader::{Faults, Reader};
+use super::words::branch_name;
 use crate::base::error::Result;
 
 /// The managed paths of a project that has no `setup/sync.toml`: set-up, deployment and scripts,
@@ -166,21 +167,6 @@ fn set<T>(slot: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *slot = value;
     }
-}
-
-/// A name that can stand after `refs/heads/` or `refs/remotes/` and is not an option. Git checks
-/// the rest when the ref is looked up.
-fn branch_name(table: &Reader<'_>, key: &str) -> Option<String> {
-    let name = table.text(key)?;
-    let wrong = name.starts_with(['-', '/'])
-        || name.ends_with(['/', '.'])
-        || name.contains("..")
-        || name.contains(|c: char| c.is_whitespace() || c.is_control() || "~^:?*[\\".contains(c));
-    if wrong {
-        table.fault(key, format!("`{name}` is not a name that git accepts"));
-        return None;
-    }
-    Some(name)
 }
 
 fn patterns(table: &Reader<'_>, key: &str) -> Option<Vec<String>> {

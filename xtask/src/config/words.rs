@@ -1,5 +1,6 @@
 //! What single words of a configuration must look like, whichever file they stand in.
 
+use super::reader::Reader;
 use crate::base::path::RepoPath;
 
 /// What `inside` wants, for faults.
@@ -34,4 +35,19 @@ pub(super) fn is_name(name: &str) -> bool {
     name.len() <= 40
         && name.bytes().next().is_some_and(is_plain)
         && name.bytes().all(|byte| is_plain(byte) || byte == b'-' || byte == b'_')
+}
+
+/// A name that can stand after `refs/heads/` or `refs/remotes/` and is not an option. Git checks
+/// the rest when the ref is looked up.
+pub(super) fn branch_name(table: &Reader<'_>, key: &str) -> Option<String> {
+    let name = table.text(key)?;
+    let wrong = name.starts_with(['-', '/'])
+        || name.ends_with(['/', '.'])
+        || name.contains("..")
+        || name.contains(|c: char| c.is_whitespace() || c.is_control() || "~^:?*[\\".contains(c));
+    if wrong {
+        table.fault(key, format!("`{name}` is not a name that git accepts"));
+        return None;
+    }
+    Some(name)
 }

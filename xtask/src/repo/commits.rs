@@ -232,6 +232,13 @@ impl Repo {
         Ok(self.between(Some(from), to, false)?.len())
     }
 
+    /// The commits that `to` has and none of `from` has, newest first.
+    pub fn beyond(&self, from: &[Id], to: Id) -> Result<Vec<Id>> {
+        let failed = || format!("the history of `{to}` cannot be read");
+        let walk = self.git.rev_walk([to]).with_hidden(from.iter().copied());
+        walk.all().unable(failed)?.map(|commit| Ok(commit.unable(failed)?.id)).collect()
+    }
+
     /// The commits that `to` has and `from` does not, newest first; only first parents if wanted.
     pub fn between(&self, from: Option<Id>, to: Id, first_parent: bool) -> Result<Vec<Id>> {
         let failed = || format!("the history of `{to}` cannot be read");
