@@ -1,6 +1,7 @@
 //! The task toolkit that lives inside a repository. `ARCHITECTURE.md` is the map.
 
 pub mod base;
+pub mod branches;
 pub mod cli;
 pub mod cmd;
 pub mod config;

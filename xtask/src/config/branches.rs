@@ -301,7 +301,6 @@ base = "fix"
             expect![[r#"
                 setup/branches.toml:2: `enforce` is `refuze`; it must be one of warn, refuse; did you mean `refuse`?
                 setup/branches.toml:3: `rule.match` is missing
-                setup/branches.toml:4: no branch can match `` and be named `x`
                 setup/branches.toml:6: `match` is `feature/`: no branch ends with `/`; write `*` behind it for all that are below
                 setup/branches.toml:7: `[` is no regular expression: found unclosed character class
                 setup/branches.toml:8: `a b` is not a name that git accepts
@@ -312,7 +311,7 @@ base = "fix"
                 setup/branches.toml:16: `max-behind` counts the commits of a base: `base` is missing
                 setup/branches.toml:17: unknown key `rule.max-age-days`; did you mean `max-age`?
                 setup/branches.toml:20: no branch can match `fix` and be named `^fix-`
-                setup/branches.toml:21: the bases lead in a circle: fix → fix
+                setup/branches.toml:21: `fix` cannot be its own base
             "#]],
         );
     }
@@ -351,8 +350,6 @@ match = "late"
                 setup/branches.toml:8: the rule for `feature/*` never counts: the one for `feature/*` before it takes all of its branches
                 setup/branches.toml:10: the rule for `release/1.x` never counts: `release/*` is protected, and no rule is asked about those
                 setup/branches.toml:14: the bases lead in a circle: one → two → three → one
-                setup/branches.toml:17: the bases lead in a circle: two → three → one → two
-                setup/branches.toml:20: the bases lead in a circle: three → one → two → three
                 setup/branches.toml:25: the rule for `late` never counts: the one for `*` before it takes all of its branches
             "#]],
         );

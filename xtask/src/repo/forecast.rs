@@ -50,7 +50,7 @@ impl Repo {
         let failed = || "the configuration of merges cannot be set aside";
         let mut repo = self.git.clone().with_object_memory();
         let mut config = repo.config_snapshot_mut();
-        for section in ["merge", "filter"] {
+        for section in ["merge", "filter", "diff"] {
             let found = config.sections_and_ids_by_name(section);
             let drivers = found.into_iter().flatten();
             let drivers: Vec<_> = drivers

@@ -85,6 +85,17 @@ impl Repo {
         log.lines().filter_map(entry).collect()
     }
 
+    /// Whether somebody has committed on a local branch here, by its reflog: that it was moved some other
+    /// way is no work of its own.
+    #[must_use]
+    pub fn was_committed_on(&self, branch: &str) -> bool {
+        let log = self.common_folder().join("logs/refs/heads").join(branch);
+        let log = std::fs::read(log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let mut messages = log.lines().filter_map(|line| line.split_once('\t'));
+        messages.any(|(_, message)| message.starts_with("commit"))
+    }
+
     /// Whether a remote of this name is configured.
     #[must_use]
     pub fn has_remote(&self, name: &str) -> bool {

@@ -30,6 +30,25 @@ impl Repo {
         self.url(remote, Direction::Fetch)
     }
 
+    /// When a branch of a remote was last looked at there, in seconds since the epoch, as far as git has
+    /// written that down: in the note of its last fetch, or where the remote-tracking ref was moved.
+    #[must_use]
+    pub fn last_fetch(&self, remote: &str, branch: &str) -> Option<i64> {
+        // A clone writes no reflog but that of the remote's HEAD.
+        let refs = [branch, "HEAD"].map(|name| format!("refs/remotes/{remote}/{name}"));
+        let moved = refs.iter().filter_map(|name| self.reflog(name).last().map(|(_, at)| *at));
+        let line = format!("branch '{branch}' of ");
+        let noted = [self.git_folder(), self.common_folder()].into_iter().filter_map(|folder| {
+            let file = folder.join("FETCH_HEAD");
+            let text = std::fs::read(&file).ok()?;
+            String::from_utf8_lossy(&text).contains(&line).then_some(())?;
+            let modified = file.metadata().ok()?.modified().ok()?;
+            let since = modified.duration_since(std::time::UNIX_EPOCH).ok()?;
+            i64::try_from(since.as_secs()).ok()
+        });
+        moved.chain(noted).max()
+    }
+
     fn url(&self, remote: &str, direction: Direction) -> Option<RemoteUrl> {
         let is_known = self.has_remote(remote);
         let found = if is_known {
