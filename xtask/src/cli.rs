@@ -1,5 +1,6 @@
 //! The whole command line on one page. Types only: what they do is in `cmd`.
 
+mod branch;
 mod services;
 
 use std::ffi::OsString;
@@ -8,7 +9,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub use self::services::{Logs, Ps, Restart, Start, Stop};
+pub use self::branch::{Branch, BranchCheck, BranchNew, BranchPrune};
+pub use self::services::{Logs, Ps, Restart, Serve, Served, Start, Stop};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -101,6 +103,9 @@ staged or changed stays exactly as it is.")]
     /// An overlay is what `sync --no-commit` has written: files without a commit, which would be in
     /// the way of a plain `git switch`.
     Switch(Switch),
+    /// The rules of branches: keep to them, begin by them, and clear away what is merged
+    #[command(subcommand)]
+    Branch(Branch),
     /// Run the canonical version of a managed script, whatever this branch holds
     ///
     /// The managed files of the canonical commit are laid out under the git folder, so that the
@@ -669,27 +674,4 @@ pub struct Completions {
     /// The shell
     #[arg(value_enum)]
     pub shell: Shell,
-}
-
-/// `serve`.
-#[derive(Args)]
-pub struct Serve {
-    /// Which one
-    #[arg(value_enum)]
-    pub what: Served,
-    /// The port; the variable XTASK_PORT if it is not given
-    #[arg(long, value_name = "N")]
-    pub port: Option<u16>,
-    /// The port of the supervisor's status; the variable XTASK_STATUS_PORT if it is not given
-    #[arg(long, value_name = "N")]
-    pub status: Option<u16>,
-}
-
-/// The small services that come with the toolkit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Served {
-    /// A page with the state of the stack
-    Page,
-    /// An API with a health route
-    Api,
 }

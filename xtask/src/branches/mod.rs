@@ -9,4 +9,5 @@ pub mod facts;
 pub mod made;
 pub mod merged;
 pub mod names;
+pub mod prune;
 pub mod rules;

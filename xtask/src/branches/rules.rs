@@ -404,39 +404,57 @@ mod tests {
             ..base()
         };
         let bad = Facts { branch: "feature/A 1".to_owned(), ..facts(15, bad) };
-        says(&bad, expect![[r#"
+        says(
+            &bad,
+            expect![[r#"
             Broken `feature/A 1` is not named as the rule for `feature/*` asks: `^feature/[a-z-]+$`; `git branch -m 'feature/A 1' feature/b` gives it another
             Broken `feature/A 1` has a commit of its own that is 15 days old, and may be 14 days; bring what is ready into `main` by a pull request, and go on with `cargo xtask branch new NAME`
             Broken `feature/A 1` has 2 commits of `origin/develop` that `origin/main` does not have; `git rebase --onto origin/main origin/develop 'feature/A 1'` takes only its own along
             Broken `feature/A 1` is 201 behind `origin/main`, and may be 200; `git merge origin/main` on it brings it up to date
             Note `feature/A 1` would conflict with `origin/main` in 1 file: `src/a`; `git merge origin/main` on it, while it is not more
             Note `feature/A 1` was compared with `origin/main` as it was 8 days ago; `git fetch origin main` asks how it is now
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn age_is_told_before_it_is_too_late() {
-        says(&facts(12, base()), expect![[r#"
+        says(
+            &facts(12, base()),
+            expect![[r#"
             Note `feature/a` has a commit of its own that is 12 days old: 2 days are left; bring what is ready into `main` by a pull request, and go on with `cargo xtask branch new NAME`
-        "#]]);
+        "#]],
+        );
         let made = Age { seconds: 15 * DAY_S, since: Since::Made };
-        says(&Facts { age: Ok(Some(made)), ..facts(0, base()) }, expect![[r#"
+        says(
+            &Facts { age: Ok(Some(made)), ..facts(0, base()) },
+            expect![[r#"
             Broken `feature/a` was made 15 days ago, and may be 14 days; bring what is ready into `main` by a pull request, and go on with `cargo xtask branch new NAME`
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn of_a_branch_that_is_merged_no_more_is_asked() {
         let of = |merged| facts(40, BaseFacts { merged: Some(merged), behind: 900, ..base() });
-        says(&of(Merged::Commits), expect![[r#"
+        says(
+            &of(Merged::Commits),
+            expect![[r#"
             Note `feature/a` is merged into `origin/main`, and left over; `cargo xtask branch prune feature/a` deletes it here
-        "#]]);
-        says(&of(Merged::Content { at: None }), expect![[r#"
+        "#]],
+        );
+        says(
+            &of(Merged::Content { at: None }),
+            expect![[r#"
             Note `feature/a` has nothing that `origin/main` does not have, and is left over; `cargo xtask branch prune feature/a` deletes it here
-        "#]]);
-        says(&of(Merged::Content { at: Some("abc".to_owned()) }), expect![[r#"
+        "#]],
+        );
+        says(
+            &of(Merged::Content { at: Some("abc".to_owned()) }),
+            expect![[r#"
             Note `feature/a` came into `origin/main` as one commit (abc), and is left over; `cargo xtask branch prune feature/a` deletes it here
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -444,9 +462,12 @@ mod tests {
         let unknown = Unknown { why: "the history is cut off".into(), next: "fetch it".into() };
         let blind =
             Facts { age: Err(unknown.clone()), base: Some(Err(unknown)), ..facts(0, base()) };
-        says(&blind, expect![[r#"
+        says(
+            &blind,
+            expect![[r#"
             Unknown `feature/a` cannot be judged: the history is cut off; fetch it
-        "#]]);
+        "#]],
+        );
         // A rule that asks for a name alone needs no history.
         let name_only = rule("[[rule]]\nmatch = '*'\nname = 'a'");
         assert!(judge(&name_only, &Facts { base: None, ..blind }, None).is_empty());

@@ -1,6 +1,9 @@
 //! The commands: each loads, plans, acts and reports, in a file of its own. They do not call each
 //! other.
 
+mod branch_check;
+mod branch_new;
+mod branch_prune;
 mod checks;
 mod completions;
 mod demo;
@@ -44,7 +47,7 @@ use self::session::Session;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::process;
 use crate::base::world::World;
-use crate::cli::{Cli, Command};
+use crate::cli::{Branch, Cli, Command};
 use crate::report;
 use crate::services::launch;
 
@@ -117,6 +120,9 @@ fn run(args: Vec<OsString>) -> Exit {
         Command::Why(args) => why::run(&session, &args),
         Command::Undo(args) => undo::run(&session, &args),
         Command::Switch(args) => switch::run(&session, &args),
+        Command::Branch(Branch::Check(args)) => branch_check::run(&session, &args),
+        Command::Branch(Branch::New(args)) => branch_new::run(&session, &args),
+        Command::Branch(Branch::Prune(args)) => branch_prune::run(&session, &args),
         Command::Run(args) => run::run(&session, &args),
         Command::Push(args) => push::run(&session, &args),
         Command::ReverseSync(args) => reverse_sync::run(&session, &args),

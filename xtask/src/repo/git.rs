@@ -204,6 +204,32 @@ impl Repo {
         self.git(["switch", branch]).run_attached()
     }
 
+    /// `git switch` to a new branch that begins at a commit and follows none, with the user watching, and
+    /// with the hooks that a switch has. Where git refuses, there is no branch.
+    pub fn switch_to_new(&self, branch: &str, at: Id) -> Result<ExitStatus> {
+        let at = at.to_string();
+        self.git(["switch", "--no-track", "-c", branch, &at]).without(ACTIVE).run_attached()
+    }
+
+    /// Takes what git's configuration says of a branch that is gone out of it, as `git branch -d` does.
+    pub fn forget_branch_settings(&self, branch: &str) -> Result<()> {
+        let section = format!("branch.{branch}");
+        let of_branch = format!("{section}.");
+        let listed = self.git(["config", "--local", "--name-only", "--list"]).run_within(LOCAL)?;
+        // A branch may have dots in its name, the last part of a key has none.
+        let is_of_branch =
+            |key: &str| key.strip_prefix(&of_branch).is_some_and(|rest| !rest.contains('.'));
+        if !listed.stdout.lines().any(is_of_branch) {
+            return Ok(());
+        }
+        let args = ["config", "--local", "--remove-section", &section];
+        let done = self.git(args).run_within(LOCAL)?;
+        if done.status.success() {
+            return Ok(());
+        }
+        Err(Error::unable(format!("`git config` keeps `{section}`: {}", done.stderr)))
+    }
+
     /// `git diff` of the working tree against a tree, for these paths only, with the user
     /// watching: with git's own colours and pager. Nothing is written, not even the index.
     pub fn diff_attached(&self, tree: &str, paths: &[RepoPath], color: &str) -> Result<ExitStatus> {

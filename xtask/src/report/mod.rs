@@ -3,6 +3,7 @@
 //! The answer goes to stdout, the story to stderr. Colours are used on a terminal alone.
 
 pub mod backups;
+pub mod branches;
 pub mod findings;
 pub mod github;
 pub mod hooks;
