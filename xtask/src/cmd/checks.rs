@@ -6,6 +6,9 @@ use crate::base::error::{Context as _, Error, Kind as ErrorKind, Result};
 use crate::base::path::RepoPath;
 use crate::base::words::{count, some_of, typed};
 use crate::base::world::{ago, rfc3339};
+use crate::branches::check::{check, is_asked, is_shared};
+use crate::branches::facts::Look as BranchLook;
+use crate::branches::rules::Weight;
 use crate::config::{BranchesConfig, Check, Fix, Kind, VALIDATE_FILE, ValidateConfig};
 use crate::hooks::health::health;
 use crate::hooks::program::Care;
@@ -16,7 +19,7 @@ use crate::report::validate::{
 };
 use crate::report::{self, Loudness};
 use crate::sync::classify::Class;
-use crate::sync::context;
+use crate::sync::context::{self, Context};
 use crate::sync::gather::Depth;
 use crate::sync::run::{Looked, Tools, Wishes, look};
 use crate::validate::defaults;
@@ -114,6 +117,20 @@ fn in_words(failure: &Error) -> String {
     std::iter::once(failure.to_string()).chain(hints).collect()
 }
 
+impl Around<'_> {
+    /// What the rule for a branch says of it.
+    fn by_rule(&self, context: &Context, branch: &str) -> Result<Finding> {
+        let look = BranchLook::new(self.repo, context, self.tools.world.now_seconds())?;
+        let checked = check(&look, branch, Ok(self.repo.head()?.commit));
+        let lines = checked.lines().join("\n");
+        Ok(match checked.worst() {
+            None => Ok(checked.summary()),
+            Some(Weight::Note) => Ok(lines),
+            Some(Weight::Unknown | Weight::Broken) => Err(lines),
+        })
+    }
+}
+
 impl Surroundings for Around<'_> {
     fn hooks(&self) -> Finding {
         let find = || {
@@ -153,8 +170,8 @@ impl Surroundings for Around<'_> {
         Ok(if own > 0 { format!("in sync, {own} customised") } else { "in sync".to_owned() })
     }
 
-    /// What can be said without rules of names and ages: whether the branch has a base at all, how old
-    /// it is, and how far the base has gone ahead. What is not known never passes.
+    /// Whether the branch keeps to its rule; and where no rule is about it, whether it has a base at all,
+    /// and how far that has gone ahead. What is not known never passes.
     fn branches(&self) -> Finding {
         let find = || -> Result<Finding> {
             let Some(branch) = self.repo.branch_name() else {
@@ -167,9 +184,11 @@ impl Surroundings for Around<'_> {
             );
             let is_protected =
                 |name: &str| protected.iter().any(|p| NamePattern::new(p).matches(name));
-            let is_canonical = context.is_some_and(|context| context.config.branch == branch);
-            if is_protected(&branch) || is_canonical {
+            if is_protected(&branch) || context.as_ref().is_some_and(|c| is_shared(c, &branch)) {
                 return Ok(Ok(format!("`{branch}` is shared")));
+            }
+            if let Some(context) = context.filter(|context| is_asked(context, &branch)) {
+                return self.by_rule(&context, &branch);
             }
             if self.repo.is_shallow() {
                 return Ok(Err("the history is cut off here: its base is not known".to_owned()));
@@ -296,7 +315,7 @@ pub(super) fn does(check: &Check) -> String {
         Kind::GitIdentity => "git knows who commits".to_owned(),
         Kind::Hooks => "the hooks will fire here".to_owned(),
         Kind::Sync => "no managed file is behind".to_owned(),
-        Kind::Branches => "the branch has its base".to_owned(),
+        Kind::Branches => "the branch keeps to its rule".to_owned(),
     }
 }
 

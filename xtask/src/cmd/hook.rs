@@ -17,7 +17,7 @@ use crate::base::words::{count, some_of};
 use crate::base::world::World;
 use crate::cli::{Color, Global};
 use crate::config::VALIDATE_FILE;
-use crate::hooks::before_push::{Changed, before_push, judge, parse};
+use crate::hooks::before_push::{Changed, before_push, changed_since, parse};
 use crate::hooks::program::link;
 use crate::hooks::{Hook, after, before_commit, behind, gates, off};
 use crate::repo::{OperationKind, PUSHING, Repo};
@@ -241,6 +241,7 @@ fn push(session: &Session, repo: &Repo, git: u32, args: &[OsString]) -> Exit {
         return Ok(DONE);
     }
     let verdict = before_push(repo, &refs, &session.tools())?;
+    verdict.notes.iter().for_each(|note| tell(&typable(session, repo, note)));
     if !verdict.faults.is_empty() {
         return Ok(refuse("push", "git push --no-verify", &verdict.faults));
     }
@@ -342,5 +343,5 @@ fn finish_push(world: World, key: &str, git: u32) -> Result<()> {
 fn changes_of(repo: &Repo, context: &Context, request: &Request) -> Result<Option<Changed>> {
     let commit = &request.commit;
     let line = format!("HEAD {commit} refs/heads/{} {}", request.branch, repo.null_id());
-    Ok(judge(repo, context.clone(), &parse(&line))?.changed.pop())
+    Ok(changed_since(repo, context, &parse(&line))?.pop())
 }

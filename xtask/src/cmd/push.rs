@@ -35,7 +35,7 @@ pub(super) fn run(session: &Session, args: &Push) -> Exit {
     let is_guarded = health.hooks.iter().any(|hook| fires(hook) && health.fires(hook));
     let mut branches = Vec::new();
     if !is_guarded && gates::shut_by_environment(&session.world).is_none() {
-        branches = check(&repo, &context, &arguments)?;
+        branches = check(session, &repo, &context, &arguments)?;
     }
     let how = if is_guarded { PushTo::Guarded } else { PushTo::Quietly };
     if !repo.push_attached(&arguments, how)?.success() {
@@ -65,18 +65,24 @@ fn is_dry_run(arguments: &[OsString]) -> bool {
 }
 
 /// Judges what git says that it would push, and answers with its branches.
-fn check(repo: &Repo, context: &Context, arguments: &[OsString]) -> Result<Vec<String>> {
-    let refs: Vec<PushedRef> = repo
-        .would_push(arguments)?
-        .into_iter()
-        .map(|(name, is_deleted, is_new)| PushedRef {
-            remote: name,
-            // Which commits these are does not matter to what is protected.
-            new: (!is_deleted).then_some(context.canonical.commit),
-            old: (!is_new).then_some(context.canonical.commit),
-        })
-        .collect();
-    let verdict = judge(repo, context.clone(), &refs)?;
+fn check(
+    session: &Session,
+    repo: &Repo,
+    context: &Context,
+    arguments: &[OsString],
+) -> Result<Vec<String>> {
+    let mut refs = Vec::new();
+    for pushed in repo.would_push(arguments)? {
+        let from = pushed.from.unwrap_or(context.canonical.commit);
+        refs.push(PushedRef {
+            // Which commit the remote has does not matter to what is protected.
+            new: (!pushed.is_deleted).then_some(from),
+            old: (!pushed.is_new).then_some(context.canonical.commit),
+            remote: pushed.to,
+        });
+    }
+    let verdict = judge(repo, context.clone(), &refs, session.world.now_seconds())?;
+    verdict.notes.iter().for_each(|note| report::warn(note));
     if verdict.faults.is_empty() {
         let branches =
             refs.iter().filter(|pushed| pushed.new.is_some()).filter_map(PushedRef::branch);

@@ -8,6 +8,8 @@ use crate::base::error::Result;
 use crate::base::progress::Progress;
 use crate::base::words::{count, some_of};
 use crate::base::world::{ago, rfc3339};
+use crate::branches::check::{check, is_asked};
+use crate::branches::facts::Look as BranchLook;
 use crate::cli::Status;
 use crate::hooks::health::health;
 use crate::hooks::program::Care;
@@ -106,6 +108,7 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
         }
         Err(failure) => report.notes.push(failure.to_string()),
     }
+    report.notes.extend(branch_notes(&repo, &context, now)?);
     match look(&repo, context.clone(), &Wishes::plain(), Depth::Everything, &tools)? {
         Looked::OnCanonical(context) => {
             report.notes.push(format!("`{}` is the canonical branch", context.config.branch));
@@ -142,6 +145,16 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
         report.branches = Some(branches(&repo, &context, tools.progress)?);
     }
     answer(session, args, &report)
+}
+
+/// What the rule for the branch says of it, if anything is to be said.
+fn branch_notes(repo: &Repo, context: &Context, now: i64) -> Result<Vec<String>> {
+    let Some(branch) = repo.branch_name().filter(|branch| is_asked(context, branch)) else {
+        return Ok(Vec::new());
+    };
+    let Some(commit) = repo.resolve("HEAD")? else { return Ok(Vec::new()) };
+    let look = BranchLook::new(repo, context, now)?;
+    Ok(check(&look, &branch, Ok(commit)).lines())
 }
 
 /// How the services of this worktree are, a line for each layer of which something is known. That it

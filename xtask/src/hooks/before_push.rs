@@ -1,11 +1,14 @@
-//! `pre-push`: a protected branch is not pushed to directly, and a branch that changes managed files
-//! is told what becomes of them.
+//! `pre-push`: a protected branch is not pushed to directly, a branch keeps to its rule, and one that
+//! changes managed files is told what becomes of them.
 
 use super::off;
 use crate::base::error::Result;
 use crate::base::path::RepoPath;
 use crate::base::progress::Silent;
-use crate::config::{BRANCHES_FILE, SYNC_FILE, rule_faults};
+use crate::branches::check::{check, is_asked};
+use crate::branches::facts::Look;
+use crate::branches::rules::{About, Weight};
+use crate::config::{BRANCHES_FILE, Enforce, SYNC_FILE, rule_faults};
 use crate::repo::{Head, Id, Repo};
 use crate::sync::classify::Class;
 use crate::sync::context::{self, Context};
@@ -64,6 +67,8 @@ pub struct Changed {
 pub struct Verdict {
     /// Why it is refused, a line each.
     pub faults: Vec<String>,
+    /// What else is to be said of the branches, a line each.
+    pub notes: Vec<String>,
     /// The branches that change managed files.
     pub changed: Vec<Changed>,
     /// What sync goes by.
@@ -80,7 +85,7 @@ pub fn before_push(repo: &Repo, refs: &[PushedRef], tools: &Tools<'_>) -> Result
         return Ok(Verdict { faults, ..Verdict::default() });
     }
     let Some(context) = context::of_canonical(repo)? else { return Ok(Verdict::default()) };
-    judge(repo, context, refs)
+    judge(repo, context, refs, tools.world.now_seconds())
 }
 
 /// What is wrong with the rules that a push of the canonical branch would give to everybody.
@@ -100,8 +105,8 @@ fn broken_rules(repo: &Repo, refs: &[PushedRef]) -> Vec<String> {
     faults.flatten().collect()
 }
 
-/// Judges a push.
-pub fn judge(repo: &Repo, context: Context, refs: &[PushedRef]) -> Result<Verdict> {
+/// Judges a push, `now` being the time in seconds since the epoch.
+pub fn judge(repo: &Repo, context: Context, refs: &[PushedRef], now: i64) -> Result<Verdict> {
     let mut verdict = Verdict::default();
     for pushed in refs {
         // The first push of a branch is no change to it.
@@ -116,11 +121,45 @@ pub fn judge(repo: &Repo, context: Context, refs: &[PushedRef]) -> Result<Verdic
             ));
         }
     }
+    ask_rules(repo, &context, refs, now, &mut verdict)?;
     if verdict.faults.is_empty() {
         verdict.changed = changed_since(repo, &context, refs)?;
     }
     verdict.context = Some(context);
     Ok(verdict)
+}
+
+/// What the rules say of the branches that are pushed. A broken one refuses the push where the rules are
+/// enforced; what could not be told is told, and refuses nothing. Where no rule is asked nothing is looked at.
+fn ask_rules(
+    repo: &Repo,
+    context: &Context,
+    refs: &[PushedRef],
+    now: i64,
+    verdict: &mut Verdict,
+) -> Result<()> {
+    let asked: Vec<(&str, Id)> = refs
+        .iter()
+        .filter_map(|pushed| Some((pushed.branch()?, pushed.new?)))
+        .filter(|(branch, _)| is_asked(context, branch))
+        .collect();
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let look = Look::new(repo, context, now)?;
+    for (branch, commit) in asked {
+        for finding in check(&look, branch, Ok(commit)).findings {
+            // Whoever pushes it is not done with it, whatever has arrived already.
+            if finding.about == About::LeftOver {
+                continue;
+            }
+            let is_refused = finding.about.weight() == Weight::Broken
+                && context.branches.enforce == Enforce::Refuse;
+            let lines = if is_refused { &mut verdict.faults } else { &mut verdict.notes };
+            lines.push(finding.line(branch));
+        }
+    }
+    Ok(())
 }
 
 /// The branches among the refs that hold managed content that never was canonical, and that differs

@@ -5,7 +5,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::push::not_reached;
-use super::{Id, Repo};
+use super::{Id, Named, Repo};
 use crate::base::error::{Error, Result};
 use crate::base::path::RepoPath;
 use crate::base::process::{ACTIVE, Output, Program};
@@ -33,6 +33,19 @@ pub enum PushTo {
     Quietly,
     /// Ours judges, and leaves the pull requests to whoever pushes.
     Guarded,
+}
+
+/// A ref at a remote that a push would change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WouldPush {
+    /// Its name there.
+    pub to: String,
+    /// The commit that it would get; nothing where it would be deleted, or git says no commit.
+    pub from: Option<Id>,
+    /// Whether it would be deleted.
+    pub is_deleted: bool,
+    /// Whether it would be new.
+    pub is_new: bool,
 }
 
 impl Repo {
@@ -158,9 +171,8 @@ impl Repo {
         }
     }
 
-    /// The refs at the remote that a push would change, as git itself says: the name, whether it
-    /// would be deleted, and whether it would be new.
-    pub fn would_push(&self, arguments: &[OsString]) -> Result<Vec<(String, bool, bool)>> {
+    /// The refs at the remote that a push would change, as git itself says.
+    pub fn would_push(&self, arguments: &[OsString]) -> Result<Vec<WouldPush>> {
         // Ours come after the user's options, and so count; no hook runs for a question.
         let ours = ["--dry-run", "--porcelain", "--no-quiet", "--no-verify"].map(OsString::from);
         let options = arguments.iter().position(|word| word == "--").unwrap_or(arguments.len());
@@ -175,8 +187,13 @@ impl Repo {
         let lines = asked.stdout.lines().filter_map(|line| {
             let mut parts = line.split('\t');
             let (flag, refs) = (parts.next()?, parts.next()?);
-            let (_, to) = refs.split_once(':')?;
-            (flag != "=").then(|| (to.to_owned(), flag == "-", flag == "*"))
+            let (from, to) = refs.split_once(':')?;
+            let from = match self.named(from) {
+                Ok(Named::One(commit)) => Some(commit),
+                _ => None,
+            };
+            let (is_deleted, is_new) = (flag == "-", flag == "*");
+            (flag != "=").then(|| WouldPush { to: to.to_owned(), from, is_deleted, is_new })
         });
         let found: Vec<_> = lines.collect();
         if found.is_empty() && !asked.status.success() {

@@ -41,7 +41,7 @@ pub use commits::{Carried, CommitInfo, Lineage, NewCommit, Stamp};
 pub use filters::Filters;
 pub use forecast::Forecast;
 pub use gates::{Operation, OperationKind};
-pub use git::{PUSHING, PushTo};
+pub use git::{PUSHING, PushTo, WouldPush};
 pub use gix::ObjectId as Id;
 pub use head::Head;
 pub use history::{Known, OnceCanonical};

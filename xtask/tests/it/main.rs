@@ -8,6 +8,7 @@
 mod testkit;
 
 mod bad_input;
+mod branch;
 mod builds;
 mod canonical;
 mod commands;

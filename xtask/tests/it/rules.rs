@@ -27,14 +27,15 @@ fn code(text: &str) -> String {
 }
 
 /// Which modules may use which. `cmd` is on top; nothing points upwards.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
     ("base", &[]),
     ("config", &["base"]),
     ("demo", &["base"]),
     ("repo", &["base"]),
     ("report", &["base"]),
     ("sync", &["base", "config", "repo"]),
-    ("hooks", &["base", "config", "repo", "sync"]),
+    ("branches", &["base", "config", "repo", "sync"]),
+    ("hooks", &["base", "branches", "config", "repo", "sync"]),
     ("fleet", &["base", "config", "repo", "sync"]),
     ("intake", &["base", "config", "repo", "sync"]),
     ("review", &["base", "config", "repo", "sync"]),
@@ -45,8 +46,8 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     (
         "cmd",
         &[
-            "base", "cli", "config", "demo", "fleet", "hooks", "intake", "repo", "report",
-            "review", "services", "sync", "validate", "vendor",
+            "base", "branches", "cli", "config", "demo", "fleet", "hooks", "intake", "repo",
+            "report", "review", "services", "sync", "validate", "vendor",
         ],
     ),
 ];
@@ -81,6 +82,9 @@ fn commands_do_not_call_each_other() {
             continue;
         };
         for other in [
+            "branch_check",
+            "branch_new",
+            "branch_prune",
             "demo",
             "diff",
             "extract",
@@ -129,8 +133,10 @@ fn only_repo_knows_gix_and_starts_git() {
 }
 
 /// The modules that decide and do nothing else.
-const PURE: [&str; 39] = [
+const PURE: [&str; 41] = [
     "base/markers.rs",
+    "branches/names.rs",
+    "branches/rules.rs",
     "config/circles.rs",
     "config/globs.rs",
     "config/placeholders.rs",
