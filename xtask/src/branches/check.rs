@@ -2,7 +2,7 @@
 
 use super::facts::Look;
 use super::names::{rule_for, would_do};
-use super::rules::{About, Facts, Finding, Unknown, Weight, judge, summary, unknown_finding};
+use super::rules::{Facts, Finding, Unknown, Weight, judge, summary, unknown_finding};
 use crate::base::error::{Error, Result};
 use crate::base::words::typed;
 use crate::config::BranchRule;
@@ -52,17 +52,10 @@ impl Checked {
         }
     }
 
-    /// The findings that the rules are about, a line each: what is broken, what could not be told, and what
-    /// will be broken soon.
+    /// What is to be said, a line each.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         self.findings.iter().map(|finding| finding.line(&self.branch)).collect()
-    }
-
-    /// Whether a finding of this kind was made.
-    #[must_use]
-    pub fn has(&self, about: About) -> bool {
-        self.findings.iter().any(|finding| finding.about == about)
     }
 }
 

@@ -14,7 +14,7 @@ use super::merged::{Arrivals, Pairing};
 use super::rules::{Age, BaseFacts, Elsewhere, Facts, Since, Unknown};
 use crate::base::error::Result;
 use crate::base::words::typed;
-use crate::config::BranchRule;
+use crate::config::{BRANCHES_FILE, BranchRule};
 use crate::repo::{Id, Repo};
 use crate::sync::context::Context;
 use crate::sync::upstream::is_sync_commit;
@@ -131,7 +131,11 @@ impl<'r> Look<'r> {
         let (at, base) = (typed(remote), typed(name));
         Ok(Source::find(self.repo, remote, name)?.ok_or_else(|| Unknown {
             why: format!("its base `{name}` is neither here nor known of `{remote}`"),
-            next: format!("`git fetch {at} {base}:refs/remotes/{at}/{base}` gets it"),
+            next: if self.repo.has_remote(remote) {
+                format!("`git fetch {at} {base}:refs/remotes/{at}/{base}` gets it")
+            } else {
+                format!("`git branch {base} COMMIT` makes it, or `{BRANCHES_FILE}` names another")
+            },
         }))
     }
 
