@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::circles::circles;
-use super::layers::{Chain, Value};
+use super::deploy::{Deploy, deploy, wrong_requirement};
+use super::layers::{Chain, Value, required_by};
 use super::reader::{Reader, nearest};
 use super::service::{Draft, Fallback, Mention, Service, draft, port_variable};
 use crate::base::error::Result;
@@ -26,6 +27,8 @@ pub struct Layer {
     pub services: Vec<Service>,
     /// The page on which the supervisor tells how they are.
     pub status: Status,
+    /// How it is deployed, where it is.
+    pub deploy: Option<Deploy>,
     /// Every value after merging, and where it comes from.
     pub values: Vec<Value>,
 }
@@ -49,22 +52,52 @@ impl Layer {
         file: &dyn Fn(&str) -> Result<Option<String>>,
         known: &[String],
     ) -> Result<Layer> {
-        let chain = Chain::follow(name, file, known)?;
+        let file_of = file;
+        let chain = Chain::follow(name, file_of, known)?;
         let default = if chain.has_production() { Status::Off } else { Status::AnyPort };
-        let ((services, status), values) = chain.read(|file| {
+        let ((services, status, deploy, looked), values) = chain.read(|file| {
             file.has("extends");
+            let mut looked = Ok(());
+            let deploy = file.table("deploy", |table| {
+                let deploy = deploy(table);
+                let requires = deploy.as_ref().and_then(|deploy| deploy.requires.as_deref());
+                if let Some(requires) = requires {
+                    looked = look_up_required(table, name, requires, file_of, known);
+                }
+                deploy
+            });
+            let deploy = deploy.flatten();
             let status = file.table("status", status);
             let drafts = file.named_tables("service", draft).unwrap_or_default();
             let (status, status_span) = status.unwrap_or((default, file.span()));
             if !file.is_whole() {
                 // Nobody can tell what is missing, and nobody will see this list.
-                return (Vec::new(), status);
+                return (Vec::new(), status, deploy, looked);
             }
             look_over(file, &drafts, status, &status_span);
-            (link(file, drafts), status)
+            (link(file, drafts), status, deploy, looked)
         })?;
-        Ok(Layer { name: name.to_owned(), files: chain.paths(), services, status, values })
+        looked?;
+        Ok(Layer { name: name.to_owned(), files: chain.paths(), services, status, deploy, values })
     }
+}
+
+/// Finds out whether what a deploy requires is there, and does not require it in turn.
+fn look_up_required(
+    table: &Reader<'_>,
+    layer: &str,
+    requires: &str,
+    file: &dyn Fn(&str) -> Result<Option<String>>,
+    known: &[String],
+) -> Result<()> {
+    let fault = wrong_requirement(layer, requires, |name| required_by(name, file))?;
+    if let Some(mut fault) = fault {
+        if fault.starts_with("there is no") {
+            fault.push_str(&nearest(requires, known.iter().map(String::as_str)));
+        }
+        table.fault("requires", format!("`requires` is `{requires}`, and {fault}"));
+    }
+    Ok(())
 }
 
 /// Reads `[status]`, with the place of its port.

@@ -143,6 +143,31 @@ fn extends(text: &str) -> Option<String> {
     Some(name.to_owned()).filter(|name| !name.is_empty())
 }
 
+/// What the deploy of a layer requires, as far as that can be told from texts that may be wrong; nothing
+/// where there is no such layer.
+pub(super) fn required_by(
+    layer: &str,
+    file: &dyn Fn(&str) -> Result<Option<String>>,
+) -> Result<Option<Option<String>>> {
+    let mut seen: Vec<String> = Vec::new();
+    let mut next = Some(layer.to_owned());
+    while let Some(layer) = next.filter(|layer| !seen.contains(layer)) {
+        let text = if is_name(&layer) { file(&layer)? } else { None };
+        let Some(text) = text else {
+            return Ok(if seen.is_empty() { None } else { Some(None) });
+        };
+        let (table, _) = DeTable::parse_recoverable(&text);
+        let deploy = table.get_ref().get("deploy").and_then(|value| value.get_ref().as_table());
+        let requires = deploy.and_then(|deploy| deploy.get("requires"));
+        if let Some(requires) = requires.and_then(|value| value.get_ref().as_str()) {
+            return Ok(Some(Some(requires.to_owned())));
+        }
+        next = extends(&text);
+        seen.push(layer);
+    }
+    Ok(Some(None))
+}
+
 fn no_layer(layer: &str, known: &[String]) -> Error {
     let (near, others) = others(layer, known);
     Error::usage(format!("there is no layer `{layer}`{near}")).hint(others)
@@ -214,7 +239,7 @@ fn merge<'t>(below: &mut DeTable<'t>, above: DeTable<'t>, path: &mut Vec<String>
 
 fn is_merged(path: &[String]) -> bool {
     match path.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["status" | "service"] | ["service", _] => true,
+        ["status" | "service" | "deploy"] | ["service", _] => true,
         ["service", _, table] => MERGED.contains(&table),
         _ => false,
     }

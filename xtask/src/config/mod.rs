@@ -7,6 +7,7 @@
 mod branches;
 mod circles;
 mod command;
+mod deploy;
 mod globs;
 mod layer;
 mod layers;
@@ -21,6 +22,7 @@ mod words;
 
 pub use branches::{BranchRule, BranchesConfig, Enforce, NameRule};
 pub use command::CommandLine;
+pub use deploy::{Deploy, DeployEngine, DeployStep, StepMoment};
 pub use layer::{Layer, Status};
 pub use layers::{Value, layer_file};
 pub use placeholders::fill;
