@@ -1,6 +1,7 @@
 //! The whole command line on one page. Types only: what they do is in `cmd`.
 
 mod branch;
+mod deploy;
 mod services;
 
 use std::ffi::OsString;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use self::branch::{Branch, BranchCheck, BranchNew, BranchPrune};
+pub use self::deploy::{Deploy, Deploying, History, Rollback};
 pub use self::services::{Logs, Ps, Restart, Serve, Served, Start, Stop};
 
 const EXIT_CODES: &str = "\
@@ -18,6 +20,8 @@ Exit codes:
   1    the answer is no: drift under --check, a conflict
   2    wrong usage or wrong configuration
   3    could not do it: git, disk, lock, permission
+  4    deploy: it did not hold, and the release before serves again
+  5    deploy: the same, and the release before is not well either
   130  interrupted";
 
 /// The task toolkit of this repository
@@ -199,6 +203,9 @@ backed up first, and put back where the check fails all the same.")]
     Ps(Ps),
     /// Show the logs of services, merged by time
     Logs(Logs),
+    /// What puts layers where they serve.
+    #[command(flatten)]
+    Deploying(Deploying),
     /// Put the toolkit into another repository; run it in a checkout of the toolkit
     #[command(long_about = "\
 Put the toolkit into another repository; run it in a checkout of the toolkit.

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod cmd;
 pub mod config;
 pub mod demo;
+pub mod deploy;
 pub mod fleet;
 pub mod hooks;
 pub mod intake;

@@ -21,6 +21,18 @@ pub fn of(content: &[u8]) -> Digest {
     Sha256::digest(content).into()
 }
 
+/// The same of a stream, which is never held as a whole.
+pub fn of_stream(mut stream: impl std::io::Read) -> std::io::Result<Digest> {
+    let mut sha = Sha256::new();
+    let mut part = vec![0; 1 << 16];
+    loop {
+        match stream.read(&mut part)? {
+            0 => return Ok(sha.finalize().into()),
+            count => sha.update(&part[..count]),
+        }
+    }
+}
+
 /// Lower-case hexadecimal.
 #[must_use]
 pub fn hex(digest: &[u8]) -> String {

@@ -19,6 +19,10 @@ pub enum Kind {
     Usage,
     /// It could not be done: git, disk, lock, permission. Exit code 3.
     Unable,
+    /// A deploy was taken back: the release before serves. Exit code 4.
+    RolledBack,
+    /// A deploy could not be taken back. Exit code 5.
+    RollbackFailed,
     /// The user interrupted it. Exit code 130.
     Interrupted,
 }
@@ -31,6 +35,8 @@ impl Kind {
             Kind::No => 1,
             Kind::Usage => 2,
             Kind::Unable => 3,
+            Kind::RolledBack => 4,
+            Kind::RollbackFailed => 5,
             Kind::Interrupted => 130,
         }
     }

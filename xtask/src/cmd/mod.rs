@@ -7,18 +7,22 @@ mod branch_prune;
 mod checks;
 mod completions;
 mod demo;
+mod deploy;
 mod diff;
 mod extract;
+mod history;
 mod hook;
 mod hooks;
 mod install_hooks;
 mod logs;
+mod place;
 mod promote;
 mod propagate;
 mod ps;
 mod push;
 mod restart;
 mod reverse_sync;
+mod rollback;
 mod run;
 mod serve;
 mod session;
@@ -47,7 +51,7 @@ use self::session::Session;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::process;
 use crate::base::world::World;
-use crate::cli::{Branch, Cli, Command};
+use crate::cli::{Branch, Cli, Command, Deploying};
 use crate::report;
 use crate::services::launch;
 
@@ -138,6 +142,9 @@ fn run(args: Vec<OsString>) -> Exit {
         Command::Restart(args) => restart::run(&session, &args),
         Command::Ps(args) => ps::run(&session, &args),
         Command::Logs(args) => logs::run(&session, &args),
+        Command::Deploying(Deploying::Deploy(args)) => deploy::run(&session, &args),
+        Command::Deploying(Deploying::Rollback(args)) => rollback::run(&session, &args),
+        Command::Deploying(Deploying::History(args)) => history::run(&session, &args),
         Command::Vendor(args) => vendor::run(&session, &args),
         Command::Upgrade(args) => upgrade::run(&session, &args),
         Command::Demo(args) => demo::run(&session, &args),

@@ -39,6 +39,19 @@ impl Repo {
         Ok(found)
     }
 
+    /// The files that git neither tracks nor ignores. Nothing is written.
+    pub fn untracked(&self) -> Result<Vec<String>> {
+        let args = ["--no-optional-locks", "ls-files", "-z", "--others", "--exclude-standard"];
+        let asked = self.git(args).that_lists().run_within(LOCAL)?;
+        if !asked.status.success() {
+            return Err(
+                Error::unable("git cannot list what it does not track").detail(asked.stderr)
+            );
+        }
+        let names = asked.stdout.split('\0').filter(|name| !name.is_empty());
+        Ok(names.map(ToOwned::to_owned).collect())
+    }
+
     /// Stages a tree in the place of another one, and writes the files in which they differ. Where
     /// something is in the way git refuses before it writes. HEAD stays.
     pub fn put_tree(&self, old: Option<Id>, new: Id) -> Result<()> {

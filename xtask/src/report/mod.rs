@@ -101,17 +101,23 @@ pub fn can_ask() -> bool {
 
 /// Asks for a typed `yes` on the terminal. Nothing where there is nobody to ask.
 pub fn ask(question: &str) -> Option<bool> {
+    let typed = ask_for(&format!("{question} [type yes]"))?;
+    Some(typed.eq_ignore_ascii_case("yes"))
+}
+
+/// Asks for a line on the terminal. Nothing where there is nobody to ask.
+pub fn ask_for(question: &str) -> Option<String> {
     use std::io::{BufRead, Write};
     if !can_ask() {
         return None;
     }
     let input = std::io::stdin();
     let mut err = anstream::stderr().lock();
-    let asked = write!(err, "{BOLD}{question}{BOLD:#} [type yes] ").and_then(|()| err.flush());
+    let asked = write!(err, "{BOLD}{question}{BOLD:#} ").and_then(|()| err.flush());
     asked.ok()?;
     let mut line = String::new();
     input.lock().read_line(&mut line).ok()?;
-    Some(line.trim().eq_ignore_ascii_case("yes"))
+    Some(line.trim().to_owned())
 }
 
 /// Tells what is going on.

@@ -41,12 +41,13 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     ("review", &["base", "config", "repo", "sync"]),
     ("validate", &["base", "config", "repo", "sync"]),
     ("services", &["base", "config", "repo"]),
+    ("deploy", &["base", "config", "repo", "services", "sync"]),
     ("vendor", &["base", "config", "intake", "repo", "sync", "validate"]),
     ("cli", &["base"]),
     (
         "cmd",
         &[
-            "base", "branches", "cli", "config", "demo", "fleet", "hooks", "intake", "repo",
+            "base", "branches", "cli", "config", "demo", "deploy", "fleet", "hooks", "intake", "repo",
             "report", "review", "services", "sync", "validate", "vendor",
         ],
     ),
@@ -86,8 +87,10 @@ fn commands_do_not_call_each_other() {
             "branch_new",
             "branch_prune",
             "demo",
+            "deploy",
             "diff",
             "extract",
+            "history",
             "hook",
             "hooks",
             "install_hooks",
@@ -95,6 +98,7 @@ fn commands_do_not_call_each_other() {
             "propagate",
             "push",
             "reverse_sync",
+            "rollback",
             "run",
             "serve",
             "setup",
@@ -133,7 +137,7 @@ fn only_repo_knows_gix_and_starts_git() {
 }
 
 /// The modules that decide and do nothing else.
-const PURE: [&str; 41] = [
+const PURE: [&str; 42] = [
     "base/markers.rs",
     "branches/names.rs",
     "branches/rules.rs",
@@ -141,6 +145,7 @@ const PURE: [&str; 41] = [
     "config/globs.rs",
     "config/placeholders.rs",
     "config/toolchain.rs",
+    "deploy/steps.rs",
     "hooks/content.rs",
     "hooks/shim.rs",
     "intake/words.rs",

@@ -1,0 +1,34 @@
+//! `rollback`: a release that was verified before serves again, as it was configured.
+
+use super::Exit;
+use super::place::Place;
+use super::session::Session;
+use crate::base::error::Error;
+use crate::cli::Rollback;
+use crate::deploy::history;
+use crate::deploy::run;
+use crate::deploy::steps::Doing;
+use crate::deploy::target::Standing;
+
+pub(super) fn run(session: &Session, args: &Rollback) -> Exit {
+    let repo = session.repo()?;
+    let place = Place::load(&repo, &args.layer)?;
+    if place.target.standing()? != Standing::Ours {
+        return Err(Error::no(format!("layer `{}` was never deployed", args.layer))
+            .hint(format!("`cargo xtask deploy {}`", args.layer)));
+    }
+    place.with_site(session, args.timeout, |site| {
+        let tools = session.tools();
+        let _held = tools.interrupts.hold_off();
+        let (_lock, mended) = run::open(site, Doing::Rollback)?;
+        session.tell_mended(mended);
+        let release = run::choose(&place.target, args.release.as_deref())?;
+        let what = format!("have {} serve layer {}?", release.name, args.layer);
+        if !place.confirm(&what, args.yes)? {
+            return Err(Error::no("nothing was changed"));
+        }
+        let from = history::read(&place.target.history())?.len();
+        let done = run::rollback(site, &release, args.watch.unwrap_or(place.deploy.watch));
+        place.answer(done.map(drop), args.json, from)
+    })
+}

@@ -1,0 +1,33 @@
+//! What an engine does for the steps of a run. Everything here can be asked twice and changes nothing the
+//! second time, so that a run that was cut short can be ended from any step.
+//!
+//! `ssh` is this over another hand: the folder is copied, and links and services are changed, on the other
+//! host; its target (lock, journal, history) lies there, too. `compose` and `kubernetes` try out by asking the
+//! tool whether it would take the release, and change over by having it wait for what it starts.
+
+use std::time::Duration;
+
+use super::release::Release;
+use crate::base::error::Result;
+
+/// Who serves releases.
+pub trait Engine {
+    /// Starts a release beside what serves, until it is ready, and ends it again.
+    /// An error of kind `No` says that it does not get ready.
+    fn try_out(&self, release: &Release) -> Result<()>;
+
+    /// Has a release serve, and nothing else. Kind `No`: it does not get ready.
+    fn serve(&self, release: &Release) -> Result<()>;
+
+    /// Watches the release that serves. Kind `No`: it is not well.
+    fn watch(&self, release: &Release, longest: Duration) -> Result<()>;
+
+    /// Asks the release that serves whether it is well, now. Kind `No`: it is not.
+    fn ask(&self, release: &Release) -> Result<()>;
+
+    /// Ends everything that is not of this release.
+    fn end_others(&self, keep: Option<&Release>) -> Result<()>;
+
+    /// Forgets what was kept of a release that does not serve.
+    fn forget(&self, release: &Release) -> Result<()>;
+}

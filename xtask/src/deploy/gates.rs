@@ -1,0 +1,295 @@
+//! What must be so before a deploy. All of it is looked at and reported together, and nothing is changed.
+//!
+//! Of variables only the names are ever told.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::Around;
+use super::history;
+use super::journal::Journal;
+use super::release::Release;
+use super::stacks::{self, Role};
+use super::switch;
+use super::target::{Standing, Target};
+use crate::base::error::{Error, Result};
+use crate::base::path::RepoPath;
+use crate::base::words::{count, size, some_of};
+use crate::config::{Deploy, DeployEngine, Layer};
+use crate::repo::{Everything, Id, Mode, NamePattern, Repo, may_write};
+use crate::services::client;
+use crate::services::launch::read_env_file;
+use crate::services::port_plan;
+use crate::services::spec::EnvFile;
+
+/// What must stay free besides the release itself: 64 MiB, for journals, logs and what builds leave.
+const ROOM: u64 = 64 << 20;
+
+/// How many names are told in one line.
+const SHOWN: usize = 10;
+
+/// Something that must be so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Gate {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it is so.
+    pub ok: bool,
+    /// How it is, and where it is not so what to do.
+    pub words: String,
+}
+
+/// What is looked at.
+pub struct Scene<'a> {
+    /// The repository.
+    pub repo: &'a Repo,
+    /// The layer.
+    pub layer: &'a Layer,
+    /// How it is deployed.
+    pub deploy: &'a Deploy,
+    /// Where to.
+    pub target: &'a Target,
+    /// Reads another layer.
+    pub load: &'a dyn Fn(&str) -> Result<Layer>,
+    /// The outside.
+    pub around: Around<'a>,
+}
+
+/// Looks at all of them.
+pub fn look(scene: &Scene<'_>) -> Result<Vec<Gate>> {
+    let head = scene.repo.head()?;
+    let branch = head.branch.as_deref();
+    let gates = [
+        ("tree", tree(scene.repo)),
+        ("branch", self::branch(scene.deploy, branch)),
+        ("pushed", pushed(scene.repo, branch, head.commit)),
+        ("requires", required(scene, head.commit)),
+        ("variables", variables(scene)),
+        ("target", target(scene)),
+        ("disk", disk(scene, head.tree)),
+        ("tools", tools(scene)),
+        ("ports", ports(scene)),
+    ];
+    let gate = |(name, found): (&'static str, Result<String>)| match found {
+        Ok(words) => Gate { name, ok: true, words },
+        Err(failure) => {
+            let details = failure.details().iter().map(|detail| format!("; {detail}"));
+            let hints = failure.hints().iter().map(|hint| format!("; {hint}"));
+            let words = std::iter::once(failure.to_string()).chain(details).chain(hints).collect();
+            Gate { name, ok: false, words }
+        }
+    };
+    Ok(gates.into_iter().map(gate).collect())
+}
+
+/// The refusal, where there is one.
+pub fn refuse(gates: &[Gate]) -> Result<()> {
+    let shut: Vec<&Gate> = gates.iter().filter(|gate| !gate.ok).collect();
+    if shut.is_empty() {
+        return Ok(());
+    }
+    let what = format!("nothing was deployed: {}", count(shut.len(), "thing"));
+    let is = if shut.len() == 1 { "is" } else { "are" };
+    let error = Error::no(format!("{what} {is} not as it must be"));
+    Err(shut
+        .into_iter()
+        .fold(error, |error, gate| error.detail(format!("{}: {}", gate.name, gate.words))))
+}
+
+fn tree(repo: &Repo) -> Result<String> {
+    if let Some(operation) = repo.operation() {
+        let (name, end) = (operation.name, operation.ends_with);
+        return Err(Error::no(format!("{name} is under way: `{end}` ends it")));
+    }
+    let mut changed = repo.uncommitted()?;
+    changed.extend(repo.untracked()?);
+    if changed.is_empty() {
+        return Ok("clean".to_owned());
+    }
+    Err(Error::no(format!(
+        "there are changes that are not committed: {}",
+        some_of(&changed, SHOWN)
+    ))
+    .hint("commit them, or `git stash`"))
+}
+
+fn branch(deploy: &Deploy, branch: Option<&str>) -> Result<String> {
+    let Some(branch) = branch else {
+        return Err(Error::no("HEAD is detached: switch to a branch"));
+    };
+    let mut patterns = deploy.branches.iter();
+    if deploy.branches.is_empty() || patterns.any(|one| NamePattern::new(one).matches(branch)) {
+        return Ok(branch.to_owned());
+    }
+    let allowed = some_of(&deploy.branches, SHOWN);
+    Err(Error::no(format!("`{branch}` may not be deployed here, only {allowed}")))
+}
+
+fn pushed(repo: &Repo, branch: Option<&str>, commit: Id) -> Result<String> {
+    if repo.remote_names().is_empty() {
+        return Ok("there is no remote to push to".to_owned());
+    }
+    let upstream = branch.map_or(Ok(None), |branch| repo.upstream(branch))?;
+    let others = repo.refs_below("refs/remotes/")?;
+    for (name, id) in upstream.into_iter().chain(others) {
+        if repo.is_ancestor(commit, id).unwrap_or(false) {
+            return Ok(format!("in {}", name.trim_start_matches("refs/remotes/")));
+        }
+    }
+    Err(Error::no(format!("commit {} is not at any remote", repo.short(commit)))
+        .hint("`git push`, or `git fetch` if somebody else has pushed it"))
+}
+
+fn required(scene: &Scene<'_>, commit: Id) -> Result<String> {
+    let Some(name) = &scene.deploy.requires else { return Ok("nothing".to_owned()) };
+    let layer = (scene.load)(name)?;
+    let Some(deploy) = layer.deploy else {
+        return Err(Error::no(format!("layer `{name}` has no `[deploy]`")));
+    };
+    if deploy.engine != DeployEngine::Directory {
+        let engine = deploy.engine.name();
+        return Err(Error::no(format!(
+            "layer `{name}` is deployed by `{engine}`, whose history cannot be read here yet"
+        )));
+    }
+    let target = Target { root: deploy.to.into(), layer: name.clone() };
+    if target.standing()? == Standing::Ours
+        && history::is_verified(&history::read(&target.history())?, &commit.to_string())
+    {
+        return Ok(format!("verified in {name}"));
+    }
+    let short = scene.repo.short(commit);
+    Err(Error::no(format!("commit {short} has not been verified in layer `{name}`"))
+        .hint(format!("`cargo xtask deploy {name}`")))
+}
+
+fn variables(scene: &Scene<'_>) -> Result<String> {
+    let world = scene.around.world;
+    let mut missing = Vec::new();
+    for name in &scene.deploy.env_required {
+        let is_set = world.variable(name).is_some() || is_in_a_file(scene, name)?;
+        if !is_set {
+            missing.push(name.clone());
+        }
+    }
+    if missing.is_empty() {
+        return Ok(match scene.deploy.env_required.len() {
+            0 => "none".to_owned(),
+            number => format!("{} set", count(number, "variable")),
+        });
+    }
+    let shared = scene.target.shared();
+    Err(Error::no(format!("not set: {}", some_of(&missing, SHOWN))).hint(format!(
+        "set them in this shell, or in a file of variables in `{}`",
+        shared.display()
+    )))
+}
+
+/// Whether the files of variables of the services set this one.
+fn is_in_a_file(scene: &Scene<'_>, name: &str) -> Result<bool> {
+    let tree = scene.repo.head()?.tree;
+    for file in scene.layer.services.iter().flat_map(|service| &service.env_files) {
+        let file = file.strip_prefix('?').unwrap_or(file);
+        for folder in [scene.repo.root(), &scene.target.shared()] {
+            // What git does not track is not in the release.
+            let path = RepoPath::new(file);
+            if folder == scene.repo.root() && scene.repo.entry_at(tree, &path)?.is_none() {
+                continue;
+            }
+            let path = folder.join(file);
+            let pairs = read_env_file(&EnvFile { path, is_optional: true })?;
+            if pairs.iter().any(|(known, value)| known == name && !value.is_empty()) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+fn target(scene: &Scene<'_>) -> Result<String> {
+    let target = scene.target;
+    let root = target.root.display();
+    let standing = target.standing()?;
+    if !may_write(&target.root.join("journal")) {
+        return Err(Error::no(format!("`{root}` cannot be written by you")));
+    }
+    if standing == Standing::Free {
+        return Ok(format!("{root}, new"));
+    }
+    if let Some(journal) = Journal::read(target)? {
+        return Ok(format!("{root}; a run of {} was cut short, and is ended first", journal.new));
+    }
+    let entries = history::read(&target.history())?;
+    switch::check(target, &[history::standing(&entries).0])?;
+    Ok(format!("{root}"))
+}
+
+fn disk(scene: &Scene<'_>, tree: Id) -> Result<String> {
+    let mut needed = ROOM;
+    for (_, entry) in scene.repo.list_tree(tree, &Everything)? {
+        if entry.mode != Mode::Gitlink {
+            needed = needed.saturating_add(scene.repo.object_size(entry.id)?);
+        }
+    }
+    let root = &scene.target.root;
+    let nearest = root.ancestors().find(|above| above.exists()).unwrap_or(Path::new("/"));
+    let free = match rustix::fs::statvfs(nearest) {
+        Ok(found) => found.f_bavail.saturating_mul(found.f_frsize),
+        Err(cause) => {
+            let what = format!("the room in `{}` cannot be told", nearest.display());
+            return Err(Error::unable(what).because(cause));
+        }
+    };
+    if free < needed {
+        let (free, needed) = (size(free), size(needed));
+        return Err(Error::no(format!("{free} free in `{}`, {needed} needed", nearest.display())));
+    }
+    Ok(format!("{} free", size(free)))
+}
+
+fn tools(scene: &Scene<'_>) -> Result<String> {
+    let needed: &[&str] = match scene.deploy.engine {
+        DeployEngine::Directory => &[],
+        DeployEngine::Ssh => &["ssh", "rsync"],
+        DeployEngine::Compose => &["docker"],
+        DeployEngine::Kubernetes => &["kubectl"],
+    };
+    let missing = needed.iter().filter(|name| scene.around.world.finds(name).is_none());
+    let missing: Vec<String> = missing.map(|name| (*name).to_owned()).collect();
+    if missing.is_empty() {
+        return Ok(if needed.is_empty() { "none needed".to_owned() } else { needed.join(", ") });
+    }
+    Err(Error::no(format!("not on PATH: {}", missing.join(", "))))
+}
+
+/// The ports of the layer must be free, or those of the release that serves.
+fn ports(scene: &Scene<'_>) -> Result<String> {
+    let mut wanted: BTreeMap<String, u16> = stacks::ports(scene.layer);
+    if let crate::config::Status::Port(port) = scene.layer.status {
+        wanted.insert("status".to_owned(), port);
+    }
+    for stack in stacks::all(scene.target)? {
+        if let Some(running) = client::running(&stack, scene.around.world)? {
+            let own: Vec<u16> = running.specs.iter().filter_map(|spec| spec.port).collect();
+            wanted.retain(|_, port| !own.contains(port));
+            let page = client::glance(&stack, scene.around.world)?;
+            let status = page.and_then(|page| page.supervisor).and_then(|line| line.status_port);
+            wanted.retain(|_, port| Some(*port) != status);
+        }
+    }
+    let wanted: Vec<(String, u16)> = wanted.into_iter().collect();
+    let obstacles = port_plan::obstacles(&wanted, None)?;
+    if obstacles.is_empty() {
+        return Ok("free, or those of the release that serves".to_owned());
+    }
+    let error = Error::no(format!("{} in use", count(obstacles.len(), "port")));
+    Err(obstacles.into_iter().fold(error, |error, one| error.detail(one.words)))
+}
+
+/// The stack of a release that serves, for those who look.
+#[must_use]
+pub fn serving(target: &Target, release: &str) -> crate::services::stack::Stack {
+    stacks::of(target, &Release::of(target, release), Role::Serves)
+}

@@ -1,0 +1,42 @@
+//! Deploying a layer: a commit becomes a release in a folder of its own, is tried beside what serves,
+//! takes its place, is watched, and gives way to the release before if it fails.
+//!
+//! What happens, and what is done about a crash within it, is decided in `steps.rs`. `run.rs` walks the
+//! steps and writes each down before it begins; `recover.rs` ends what was cut short. What a step does is the
+//! engine's (`engine.rs`): `directory.rs` does it on this machine. Another engine is another implementation
+//! of that trait, with the same steps, journal, history and ways back.
+
+pub mod directory;
+pub mod engine;
+pub mod gates;
+pub mod history;
+pub mod journal;
+pub mod recover;
+pub mod release;
+pub mod run;
+pub mod stacks;
+pub mod steps;
+pub mod switch;
+pub mod target;
+pub mod watch;
+
+use std::time::Duration;
+
+use crate::base::files::Disk;
+use crate::base::signals::Interrupts;
+use crate::base::world::World;
+
+/// What a deploy needs from the outside.
+#[derive(Clone, Copy)]
+pub struct Around<'a> {
+    /// Where, with which variables and when.
+    pub world: &'a World,
+    /// The disk; everything that changes something asks its gate first.
+    pub disk: &'a Disk<'a>,
+    /// The signals of this process.
+    pub interrupts: &'a Interrupts,
+    /// Told what is going on.
+    pub tell: &'a dyn Fn(&str),
+    /// How long each service may take to get ready.
+    pub ready_within: Duration,
+}

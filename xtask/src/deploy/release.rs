@@ -1,0 +1,250 @@
+//! A release: a commit laid out in a folder of its own, built there once, and sealed.
+//!
+//! It is laid out from the commit alone, never from the working tree. Its manifest names the digest, the
+//! mode or the link of every file and is written last: a folder without one is no release. Once sealed
+//! nothing of it is changed; what services write beside its files is not of it. What it was configured to be
+//! lies in it too, so that it can be served again as it was.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Around;
+use super::target::Target;
+use crate::base::digest;
+use crate::base::error::{Context as _, Error, Result};
+use crate::base::record::{self, Found};
+use crate::base::words::{count, some_of};
+use crate::base::world::compact;
+use crate::repo::{Everything, Id, Mode, Repo};
+use crate::services::spec::Spec;
+use crate::sync::export::lay_out;
+
+/// The kind of the manifest.
+const MANIFEST: &str = "xtask.deploy-manifest/1";
+
+/// The kind of the configuration.
+const SNAPSHOT: &str = "xtask.deploy-snapshot/1";
+
+/// A release by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// Its name.
+    pub name: String,
+    /// Its folder.
+    pub folder: PathBuf,
+}
+
+/// What belongs to a release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Its name.
+    pub release: String,
+    /// The layer.
+    pub layer: String,
+    /// The commit, in full.
+    pub commit: String,
+    /// The digest of the configuration.
+    pub snapshot: String,
+    /// Its files: the name, with what is not plain ASCII escaped, and the mode with the digest or the link.
+    pub files: BTreeMap<String, String>,
+}
+
+/// The configuration of a release, merged and filled in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Its services, on the ports of the layer.
+    pub specs: Vec<Spec>,
+    /// The port of the status page: nothing where it is off, 0 where any will do.
+    pub status: Option<u16>,
+    /// How long it is watched, in milliseconds.
+    pub watch_ms: u64,
+    /// Every value of the layer, with where it came from.
+    pub values: Vec<ValueLine>,
+}
+
+/// A value of the layer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ValueLine {
+    /// Where it stands.
+    pub key: String,
+    /// What it is, as TOML.
+    pub value: String,
+    /// Where it came from: file and line.
+    pub from: String,
+}
+
+impl Release {
+    /// A release of a target.
+    #[must_use]
+    pub fn of(target: &Target, name: &str) -> Release {
+        Release { name: name.to_owned(), folder: target.releases().join(name) }
+    }
+
+    /// A name that is free: when, and which commit.
+    #[must_use]
+    pub fn free_name(target: &Target, commit: Id, now: i64) -> String {
+        let name = format!("{}-{}", compact(now), &commit.to_string()[..12]);
+        let is_free = |name: &String| !target.releases().join(name).exists();
+        let more = (2..).map(|number| format!("{name}-{number}"));
+        std::iter::once(name.clone()).chain(more).find(is_free).unwrap_or(name)
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn files(&self) -> PathBuf {
+        self.folder.join("files")
+    }
+
+    fn manifest_path(&self) -> PathBuf {
+        self.folder.join("manifest")
+    }
+
+    fn snapshot_path(&self) -> PathBuf {
+        self.folder.join("snapshot")
+    }
+
+    /// Lays a commit out.
+    pub fn lay_out(&self, repo: &Repo, commit: Id, around: &Around<'_>) -> Result<()> {
+        let failed = || format!("the release `{}` cannot be made", self.folder.display());
+        let tree = repo.tree_of(commit)?;
+        let entries = repo.list_tree(tree, &Everything)?;
+        let mut modules = entries.iter().filter(|(_, entry)| entry.mode == Mode::Gitlink);
+        if let Some((path, _)) = modules.next() {
+            return Err(Error::no(format!("`{path}` is a submodule, which a release cannot hold"))
+                .hint("a `build` step can fetch it"));
+        }
+        around.disk.make_folder(&self.folder).unable(failed)?;
+        around.disk.make_folder(&self.files()).unable(failed)?;
+        lay_out(repo, tree, &Everything, &self.files(), around.disk)
+    }
+
+    /// Writes down what belongs to it. From here on it is a release.
+    pub fn seal(
+        &self,
+        layer: &str,
+        commit: &str,
+        snapshot: &Snapshot,
+        around: &Around<'_>,
+    ) -> Result<()> {
+        let failed = || format!("the release `{}` cannot be sealed", self.folder.display());
+        let path = self.snapshot_path();
+        record::write(around.disk, &path, SNAPSHOT, snapshot).unable(failed)?;
+        let manifest = Manifest {
+            release: self.name.clone(),
+            layer: layer.to_owned(),
+            commit: commit.to_owned(),
+            snapshot: digest::hex(&digest::of(&std::fs::read(&path).unable(failed)?)),
+            files: scan(&self.files())?,
+        };
+        around.disk.other("write the release to the disk").unable(failed)?;
+        flush(&self.folder).unable(failed)?;
+        record::write(around.disk, &self.manifest_path(), MANIFEST, &manifest).unable(failed)
+    }
+
+    /// Its manifest, if it is whole: every file as it was when it was sealed.
+    pub fn whole(&self) -> Result<Manifest> {
+        let manifest: Manifest = read(&self.manifest_path(), MANIFEST, &self.name)?;
+        let mut faults = Vec::new();
+        let snapshot = std::fs::read(self.snapshot_path());
+        if snapshot.map(|bytes| digest::hex(&digest::of(&bytes))).ok().as_ref()
+            != Some(&manifest.snapshot)
+        {
+            faults.push("its configuration differs".to_owned());
+        }
+        let found = scan(&self.files())?;
+        for (name, line) in &manifest.files {
+            match found.get(name) {
+                None => faults.push(format!("`{name}` is missing")),
+                Some(found) if found != line => faults.push(format!("`{name}` differs")),
+                Some(_) => {}
+            }
+        }
+        if faults.is_empty() {
+            return Ok(manifest);
+        }
+        let count = count(faults.len(), "fault");
+        Err(Error::no(format!("the release `{}` is not whole: {count}", self.name))
+            .detail(some_of(&faults, 20).replace("``", "`")))
+    }
+
+    /// Its configuration.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        read(&self.snapshot_path(), SNAPSHOT, &self.name)
+    }
+
+    /// Removes it: the manifest first, so that half of a release is none.
+    pub fn remove(&self, around: &Around<'_>) -> Result<()> {
+        let failed = || format!("the release `{}` cannot be removed", self.folder.display());
+        if std::fs::symlink_metadata(&self.folder).is_err() {
+            return Ok(());
+        }
+        around.disk.remove(&self.manifest_path()).unable(failed)?;
+        around.disk.remove_folder(&self.folder).unable(failed)
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path, kind: &str, release: &str) -> Result<T> {
+    match record::read(path, kind) {
+        Found::Whole(value) => Ok(value),
+        Found::Newer => Err(record::newer("the release", path)),
+        Found::Nothing => {
+            Err(Error::no(format!("the release `{release}` is not whole: it has no manifest")))
+        }
+        Found::Broken(why) => {
+            Err(Error::no(format!("the release `{release}` is not whole: {why}"))
+                .detail(path.display().to_string()))
+        }
+    }
+}
+
+/// Every file below a folder, with its mode and its digest, or where it links to.
+fn scan(root: &Path) -> Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        let failed = || format!("`{}` cannot be read", folder.display());
+        for entry in std::fs::read_dir(&folder).unable(failed)? {
+            let path = entry.unable(failed)?.path();
+            let failed = || format!("`{}` cannot be read", path.display());
+            let meta = std::fs::symlink_metadata(&path).unable(failed)?;
+            let below = path.strip_prefix(root).unwrap_or(&path);
+            let name = below.as_os_str().as_bytes().escape_ascii().to_string();
+            let line = if meta.is_dir() {
+                folders.push(path);
+                continue;
+            } else if meta.is_symlink() {
+                let to = std::fs::read_link(&path).unable(failed)?;
+                format!("-> {}", to.as_os_str().as_bytes().escape_ascii())
+            } else if meta.is_file() {
+                let mode = meta.permissions().mode() & 0o7777;
+                format!("{mode:04o} {}", digest_of(&path).unable(failed)?)
+            } else {
+                // A socket or a pipe of a service is nobody's content.
+                continue;
+            };
+            found.insert(name, line);
+        }
+    }
+    Ok(found)
+}
+
+fn digest_of(path: &Path) -> std::io::Result<String> {
+    Ok(digest::hex(&digest::of_stream(File::open(path)?)?))
+}
+
+/// Has the system write what it holds of this file system to the disk.
+#[cfg(target_os = "linux")]
+fn flush(folder: &Path) -> std::io::Result<()> {
+    Ok(rustix::fs::syncfs(File::open(folder)?)?)
+}
+
+/// Elsewhere the manifest alone is written to the disk at once; it tells of what is torn.
+#[cfg(not(target_os = "linux"))]
+fn flush(_: &Path) -> std::io::Result<()> {
+    Ok(())
+}

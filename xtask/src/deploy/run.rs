@@ -1,0 +1,451 @@
+//! One run, step by step, and what is done when a step fails.
+//!
+//! Each step is written into the journal before it begins. A step that fails is answered at once as
+//! `steps.rs` says; where that fails as well, as on a full disk, the journal stays and the next command
+//! tries again. Ctrl-C is heard until the new release is verified, and not while something is taken back.
+
+use std::time::Duration;
+
+use super::Around;
+use super::engine::Engine;
+use super::history::{self, Outcome};
+use super::journal::Journal;
+use super::recover::recover;
+use super::release::{Manifest, Release, Snapshot, ValueLine};
+use super::stacks;
+use super::steps::{Doing, Step, WayOut, steps, way_out};
+use super::switch;
+use super::target::Target;
+use crate::base::error::{Context as _, Error, Kind, Result};
+use crate::base::group::End;
+use crate::base::lock::Lock;
+use crate::base::process::Program;
+use crate::config::{Deploy, DeployStep, Layer, Status, StepMoment};
+use crate::repo::{Id, Repo};
+
+/// How much is told of what a command has printed: the last lines.
+const LAST_LINES: usize = 20;
+
+/// A target with those who work on it.
+pub struct Site<'a> {
+    /// The target.
+    pub target: &'a Target,
+    /// Who serves releases.
+    pub engine: &'a dyn Engine,
+    /// The same, deaf to Ctrl-C, for what is taken back.
+    pub calm: &'a dyn Engine,
+    /// The outside.
+    pub around: Around<'a>,
+}
+
+/// What is deployed.
+pub struct Order<'a> {
+    /// The repository.
+    pub repo: &'a Repo,
+    /// The layer.
+    pub layer: &'a Layer,
+    /// How it is deployed.
+    pub deploy: &'a Deploy,
+    /// The commit.
+    pub commit: Id,
+    /// How long the release is watched.
+    pub watch: Duration,
+}
+
+/// A run that ended well.
+#[derive(Debug)]
+pub struct Done {
+    /// The release that serves, verified.
+    pub release: String,
+    /// What did not go well besides.
+    pub warnings: Vec<String>,
+}
+
+/// Holds the target's lock, and ends what another run has left; what was done about it is the second answer.
+pub fn open(site: &Site<'_>, doing: Doing) -> Result<(Lock, Option<String>)> {
+    let lock = site.target.enter(doing.name(), &site.around)?;
+    let mended = recover(site)?;
+    Ok((lock, mended))
+}
+
+/// Deploys a commit.
+pub fn deploy(site: &Site<'_>, order: &Order<'_>) -> Result<Done> {
+    let now = site.around.world.now_seconds();
+    let name = Release::free_name(site.target, order.commit, now);
+    let release = Release::of(site.target, &name);
+    let commit = order.commit.to_string();
+    let mut journal = journal(site, Doing::Deploy, &release, &commit, order.watch)?;
+    let mut warnings = Vec::new();
+    let walked = walk(site, &mut journal, &mut |step, journal| {
+        perform(site, step, journal, order, &release, &mut warnings)
+    });
+    conclude(site, &mut journal, walked)?;
+    Ok(Done { release: name, warnings })
+}
+
+/// Has a release serve that was verified before: the one that is named, or the one before what serves.
+pub fn rollback(site: &Site<'_>, release: &Release, watch: Duration) -> Result<Done> {
+    let manifest: Manifest = release.whole()?;
+    let mut journal = journal(site, Doing::Rollback, release, &manifest.commit, watch)?;
+    let walked = walk(site, &mut journal, &mut |step, journal| match step {
+        Step::Record => record(site, journal),
+        step => serve(site, step, journal, release),
+    });
+    conclude(site, &mut journal, walked)?;
+    Ok(Done { release: release.name.clone(), warnings: Vec::new() })
+}
+
+/// The release to which `rollback` goes: the named one, if it is still there and was verified, or else the
+/// newest verified one before that to which `current` points.
+pub fn choose(target: &Target, named: Option<&str>) -> Result<Release> {
+    let entries = history::read(&target.history())?;
+    let kept = kept(target, &entries);
+    let list = || format!("those that can serve are: {}", or_none(&kept));
+    if let Some(named) = named {
+        let was_verified = history::verified(&entries).iter().any(|name| name == named);
+        return match (kept.iter().any(|name| name == named), was_verified) {
+            (true, _) => Ok(Release::of(target, named)),
+            (false, true) => {
+                Err(Error::no(format!("the release `{named}` is not kept any more")).hint(list()))
+            }
+            (false, false) => {
+                Err(Error::no(format!("there is no verified release `{named}`")).hint(list()))
+            }
+        };
+    }
+    let (current, _) = history::standing(&entries);
+    match kept.iter().find(|name| Some(name.as_str()) != current) {
+        Some(name) => Ok(Release::of(target, name)),
+        None => Err(Error::no("there is no other verified release to go back to").hint(list())),
+    }
+}
+
+fn or_none(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// The verified releases that are still there, the newest first.
+#[must_use]
+pub fn kept(target: &Target, entries: &[history::Entry]) -> Vec<String> {
+    let is_there = |name: &String| Release::of(target, name).folder.join("manifest").is_file();
+    history::verified(entries).into_iter().filter(is_there).collect()
+}
+
+fn journal(
+    site: &Site<'_>,
+    doing: Doing,
+    release: &Release,
+    commit: &str,
+    watch: Duration,
+) -> Result<Journal> {
+    let entries = history::read(&site.target.history())?;
+    let (pointed, served) = history::standing(&entries);
+    switch::check(site.target, &[pointed])?;
+    let nanos = (site.around.world.clock)().as_nanos();
+    let others = kept(site.target, &entries).into_iter().find(|name| *name != release.name);
+    Ok(Journal {
+        id: format!("{nanos}-{}-{}", std::process::id(), entries.len()),
+        at: site.around.world.now_seconds(),
+        doing,
+        by: site.around.world.variable("USER").unwrap_or("unknown").to_owned(),
+        new: release.name.clone(),
+        commit: commit.to_owned(),
+        old: others,
+        pointed: pointed.map(ToOwned::to_owned),
+        served: served.map(ToOwned::to_owned),
+        watch_ms: u64::try_from(watch.as_millis()).unwrap_or(u64::MAX),
+        step: steps(doing)[0],
+        why: None,
+    })
+}
+
+/// Walks the steps, each written down before it begins.
+fn walk(
+    site: &Site<'_>,
+    journal: &mut Journal,
+    perform: &mut dyn FnMut(Step, &Journal) -> Result<()>,
+) -> Result<()> {
+    for step in steps(journal.doing) {
+        if site.around.interrupts.arrived() && way_out(*step) != WayOut::Finish {
+            return Err(Error::new(Kind::Interrupted, "interrupted"));
+        }
+        journal.begin(*step, site.target, &site.around)?;
+        perform(*step, journal)?;
+    }
+    journal.end(site.target, &site.around)
+}
+
+fn perform(
+    site: &Site<'_>,
+    step: Step,
+    journal: &Journal,
+    order: &Order<'_>,
+    release: &Release,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    let around = &site.around;
+    match step {
+        Step::Before => commands(site, order, StepMoment::Before, release),
+        Step::Build => build(site, order, release),
+        Step::Release => {
+            commands(site, order, StepMoment::Release, release)?;
+            release.whole().map(drop)
+        }
+        Step::Try => {
+            (around.tell)("trying it on spare ports");
+            site.engine.try_out(release).map_err(|failure| about(failure, "the candidate"))?;
+            release.whole().map(drop)
+        }
+        Step::Record => record(site, journal),
+        Step::After => {
+            if let Err(failure) = commands(site, order, StepMoment::After, release) {
+                let details = failure.details().join("\n");
+                warnings.push(format!("{failure}\n{details}").trim_end().to_owned());
+            }
+            Ok(())
+        }
+        Step::Prune => prune(site, order.deploy.keep),
+        Step::Point | Step::ChangeOver | Step::Watch | Step::GoBack => {
+            serve(site, step, journal, release)
+        }
+    }
+}
+
+/// The steps that a deploy and a rollback have in common.
+fn serve(site: &Site<'_>, step: Step, journal: &Journal, release: &Release) -> Result<()> {
+    let tell = site.around.tell;
+    match step {
+        Step::Point => {
+            let expected = [journal.pointed.as_deref()];
+            switch::point(site.target, Some(&release.name), &expected, &site.around)
+        }
+        Step::ChangeOver => {
+            tell(&format!("changing over to {}", release.name));
+            site.engine.serve(release)
+        }
+        Step::Watch => {
+            let longest = Duration::from_millis(journal.watch_ms);
+            tell(&format!("watching it for {longest:?}"));
+            site.engine.watch(release, longest)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The same failure, with whose it is in front.
+fn about(failure: Error, whose: &str) -> Error {
+    let error = Error::new(failure.kind(), format!("{whose}: {failure}"));
+    let error = failure.details().iter().fold(error, |error, detail| error.detail(detail.clone()));
+    failure.hints().iter().fold(error, |error, hint| error.hint(hint.clone()))
+}
+
+/// Lays the commit out, runs the build commands, and seals the release.
+fn build(site: &Site<'_>, order: &Order<'_>, release: &Release) -> Result<()> {
+    (site.around.tell)(&format!("building {}", release.name));
+    release.lay_out(order.repo, order.commit, &site.around)?;
+    commands(site, order, StepMoment::Build, release)?;
+    let ports = stacks::ports(order.layer);
+    let values = order.layer.values.iter().map(|value| ValueLine {
+        key: value.key.clone(),
+        value: value.text.clone(),
+        from: format!("{}:{}", value.file, value.line),
+    });
+    let snapshot = Snapshot {
+        specs: stacks::specs(order.layer, &ports, site.target, release),
+        status: match order.layer.status {
+            Status::Off => None,
+            Status::AnyPort => Some(0),
+            Status::Port(port) => Some(port),
+        },
+        watch_ms: u64::try_from(order.watch.as_millis()).unwrap_or(u64::MAX),
+        values: values.collect(),
+    };
+    release.seal(&order.layer.name, &order.commit.to_string(), &snapshot, &site.around)
+}
+
+/// Runs the commands of one moment, in order.
+fn commands(
+    site: &Site<'_>,
+    order: &Order<'_>,
+    moment: StepMoment,
+    release: &Release,
+) -> Result<()> {
+    for step in order.deploy.steps.iter().filter(|step| step.at == moment) {
+        (site.around.tell)(&format!("{}: {}", moment.name(), step.run.text));
+        command(site, order, step, release)?;
+    }
+    Ok(())
+}
+
+fn command(site: &Site<'_>, order: &Order<'_>, step: &DeployStep, release: &Release) -> Result<()> {
+    let what = format!("the {} step `{}`", step.at.name(), step.run.text);
+    site.around.disk.other("run a command").unable(|| what.clone())?;
+    let folder = match step.at {
+        StepMoment::Before => order.repo.root().to_path_buf(),
+        _ => release.files(),
+    };
+    let [program, args @ ..] = &step.run.argv[..] else { return Ok(()) };
+    let env = stacks::environment(&site.around);
+    let env = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+    let mut run = Program::new(program, &folder).args(args).with_only(&env);
+    run = run.variable("XTASK_ROOT", &folder).variable("XTASK_LAYER", &order.layer.name);
+    run = run.variable("XTASK_COMMIT", order.commit.to_string());
+    for (name, value) in stacks::variables(site.target, release) {
+        run = run.variable(name, value);
+    }
+    let interrupts = site.around.interrupts;
+    let done = run.run_in_group(step.timeout, &|| interrupts.arrived())?;
+    let why = match done.end {
+        End::Code(0) => return Ok(()),
+        End::Stopped => return Err(Error::new(Kind::Interrupted, format!("{what} was stopped"))),
+        End::Code(code) => format!("{what} ended with {code}"),
+        End::Signal(signal) => format!("{what} was ended by signal {signal}"),
+        End::TimedOut => format!("{what} took longer than {:?}", step.timeout),
+    };
+    let lines: Vec<&str> = done.output.lines().collect();
+    let last = lines[lines.len().saturating_sub(LAST_LINES)..].iter();
+    Err(last.fold(Error::no(why), |error, line| error.detail(format!("| {line}"))))
+}
+
+fn record(site: &Site<'_>, journal: &Journal) -> Result<()> {
+    let entry = journal.entry(Outcome::Verified);
+    history::append(site.around.disk, &site.target.history(), &entry)
+}
+
+/// Removes all but the newest verified releases. The one that serves is always among them.
+fn prune(site: &Site<'_>, keep: usize) -> Result<()> {
+    let entries = history::read(&site.target.history())?;
+    let mut stay = kept(site.target, &entries);
+    stay.truncate(keep);
+    stay.extend(history::standing(&entries).0.map(ToOwned::to_owned));
+    let folder = site.target.releases();
+    let found =
+        std::fs::read_dir(&folder).unable(|| format!("`{}` cannot be listed", folder.display()))?;
+    let names = found.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut gone: Vec<String> = names.filter(|name| !stay.contains(name)).collect();
+    gone.sort();
+    for name in gone {
+        let release = Release::of(site.target, &name);
+        site.calm.forget(&release)?;
+        release.remove(&site.around)?;
+    }
+    Ok(())
+}
+
+/// Answers a run that ended: a failure is taken back, or what was verified is finished.
+fn conclude(site: &Site<'_>, journal: &mut Journal, walked: Result<()>) -> Result<()> {
+    let Err(failure) = walked else { return Ok(()) };
+    let written = Journal::read(site.target)?;
+    if written.is_none_or(|written| written.id != journal.id) {
+        // Nothing was begun that is not written down.
+        return Err(failure);
+    }
+    journal.why = Some(words(&failure));
+    match way_out(journal.step) {
+        WayOut::Forget => {
+            let kind = failure.kind();
+            forget(site, journal).map_err(|next| stuck(next, &failure))?;
+            let serves = journal.served.as_deref();
+            let left = serves.map_or("nothing serves, as before".to_owned(), |name| {
+                format!("{name} serves, as before")
+            });
+            let error = Error::new(kind, failure.what().to_owned());
+            let error = failure.causes().into_iter().fold(error, Error::detail);
+            let error = failure.details().iter().fold(error, |e, detail| e.detail(detail.clone()));
+            let error = failure.hints().iter().fold(error, |e, hint| e.hint(hint.clone()));
+            Err(error.detail(left))
+        }
+        WayOut::GoBack | WayOut::WatchAgain => {
+            let is_interrupted = failure.kind() == Kind::Interrupted;
+            let outcome = go_back(site, journal).map_err(|next| stuck(next, &failure))?;
+            Err(taken_back(journal, outcome, is_interrupted))
+        }
+        WayOut::Finish => finish(site, journal).map_err(|next| {
+            stuck(next, &failure).detail(format!("{} serves, verified", journal.new))
+        }),
+    }
+}
+
+/// The failure of a way out.
+fn stuck(next: Error, first: &Error) -> Error {
+    let error = Error::unable(format!("{}, and what was begun could not be ended", first.what()));
+    error
+        .detail(words(first))
+        .detail(words(&next))
+        .hint("the next `deploy` or `rollback` of this layer ends it")
+}
+
+fn words(failure: &Error) -> String {
+    let mut text = failure.to_string();
+    for detail in failure.details() {
+        text.push_str(&format!("; {detail}"));
+    }
+    text
+}
+
+/// Takes a run back that has not touched what serves.
+pub(super) fn forget(site: &Site<'_>, journal: &Journal) -> Result<()> {
+    let release = Release::of(site.target, &journal.new);
+    site.calm.forget(&release)?;
+    release.remove(&site.around)?;
+    let entry = journal.entry(Outcome::Failed);
+    history::append(site.around.disk, &site.target.history(), &entry)?;
+    journal.end(site.target, &site.around)
+}
+
+/// Gives the place back to the release before, as it was configured, and makes sure that it is well.
+pub(super) fn go_back(site: &Site<'_>, journal: &mut Journal) -> Result<Outcome> {
+    journal.begin(Step::GoBack, site.target, &site.around)?;
+    let to = journal.old.clone().or_else(|| journal.pointed.clone());
+    let expected = [journal.pointed.as_deref(), Some(&journal.new), journal.old.as_deref()];
+    switch::point(site.target, to.as_deref(), &expected, &site.around)?;
+    let outcome = match &journal.old {
+        None => {
+            site.calm.end_others(None)?;
+            Outcome::Failed
+        }
+        Some(old) => {
+            (site.around.tell)(&format!("going back to {old}"));
+            let old = Release::of(site.target, old);
+            let served = old.whole().map(drop).and_then(|()| site.calm.serve(&old));
+            match served.and_then(|()| site.calm.ask(&old)) {
+                Ok(()) => Outcome::RolledBack,
+                Err(failure) if failure.kind() == Kind::No => {
+                    let why = journal.why.take().unwrap_or_default();
+                    journal.why = Some(format!("{why}; then {}: {}", old.name, words(&failure)));
+                    // Half of the new release must not go on beside it.
+                    site.calm.end_others(Some(&old))?;
+                    Outcome::RollbackFailed
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    };
+    history::append(site.around.disk, &site.target.history(), &journal.entry(outcome))?;
+    journal.end(site.target, &site.around)?;
+    Ok(outcome)
+}
+
+/// The failure of a run that has gone back.
+fn taken_back(journal: &Journal, outcome: Outcome, is_interrupted: bool) -> Error {
+    let new = &journal.new;
+    let old = journal.old.as_deref().unwrap_or("nothing");
+    let (kind, what) = match outcome {
+        Outcome::RolledBack => {
+            (Kind::RolledBack, format!("{new} did not hold, and {old} serves again, verified"))
+        }
+        Outcome::RollbackFailed => (
+            Kind::RollbackFailed,
+            format!("{new} did not hold, and {old}, to which `current` points now, is not well"),
+        ),
+        _ => (Kind::No, format!("{new} did not hold, and nothing serves, as before")),
+    };
+    let kind = if is_interrupted && kind == Kind::RolledBack { Kind::Interrupted } else { kind };
+    Error::new(kind, what).detail(journal.why.clone().unwrap_or_default())
+}
+
+/// Does what is left of a run whose release was verified.
+pub(super) fn finish(site: &Site<'_>, journal: &Journal) -> Result<()> {
+    record(site, journal)?;
+    journal.end(site.target, &site.around)
+}

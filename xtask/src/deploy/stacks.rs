@@ -1,0 +1,243 @@
+//! Starting and ending the services of a release, by the same supervisor that `start` uses.
+//!
+//! Each release is a stack of its own, whose folder lies in the target: `stacks/NAME` while it serves,
+//! `stacks/NAME.try` while it is tried. So two releases never share a record, a socket or a log.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use super::Around;
+use super::release::Release;
+use super::target::Target;
+use crate::base::error::{Context as _, Error, Kind, Result};
+use crate::config::Layer;
+use crate::services::client;
+use crate::services::control::{Answer, Failure, Start, What};
+use crate::services::plan;
+use crate::services::spec::Spec;
+use crate::services::stack::Stack;
+
+/// How often it is looked whether Ctrl-C was typed.
+const POLL: Duration = Duration::from_millis(100);
+
+/// How often a start is asked for, where supervisors end meanwhile.
+const ATTEMPTS: usize = 10;
+
+/// Whether a stack serves or is only tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// On the ports of the layer.
+    Serves,
+    /// On spare ports.
+    Candidate,
+}
+
+/// The stack of a release.
+#[must_use]
+pub fn of(target: &Target, release: &Release, role: Role) -> Stack {
+    let name = match role {
+        Role::Serves => release.name.clone(),
+        Role::Candidate => format!("{}.try", release.name),
+    };
+    let folder = target.stacks().join(name);
+    Stack { layer: target.layer.clone(), root: release.files(), folder }
+}
+
+/// All stacks of which something is kept in a target.
+pub fn all(target: &Target) -> Result<Vec<Stack>> {
+    let folder = target.stacks();
+    let entries = match std::fs::read_dir(&folder) {
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.unable(|| format!("`{}` cannot be listed", folder.display()))?,
+    };
+    let mut names: Vec<String> =
+        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    let stack = |name: &String| {
+        let release = Release::of(target, name.strip_suffix(".try").unwrap_or(name));
+        let role = if name.ends_with(".try") { Role::Candidate } else { Role::Serves };
+        of(target, &release, role)
+    };
+    Ok(names.iter().map(stack).collect())
+}
+
+/// The ports of a layer.
+#[must_use]
+pub fn ports(layer: &Layer) -> BTreeMap<String, u16> {
+    let services = layer.services.iter();
+    services.filter_map(|service| Some((service.name.clone(), service.port?))).collect()
+}
+
+/// As many ports that nobody uses now.
+pub fn spare_ports(layer: &Layer) -> Result<BTreeMap<String, u16>> {
+    let mut held = Vec::new();
+    let mut ports = BTreeMap::new();
+    for name in ports_of(layer) {
+        let failed = || "no spare port can be had for the candidate";
+        // All are held until all are chosen, so no two are the same.
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unable(failed)?;
+        ports.insert(name, listener.local_addr().unable(failed)?.port());
+        held.push(listener);
+    }
+    Ok(ports)
+}
+
+fn ports_of(layer: &Layer) -> Vec<String> {
+    ports(layer).into_keys().collect()
+}
+
+/// What the supervisor is told of the services of a release. A file of variables that the release does not
+/// hold is looked for in the shared folder.
+#[must_use]
+pub fn specs(
+    layer: &Layer,
+    ports: &BTreeMap<String, u16>,
+    target: &Target,
+    release: &Release,
+) -> Vec<Spec> {
+    let all: Vec<usize> = (0..layer.services.len()).collect();
+    let root = release.files();
+    let mut specs = plan::specs(layer, &all, ports, &root);
+    let shared = target.shared();
+    for spec in &mut specs {
+        for file in &mut spec.env_files {
+            let below = file.path.strip_prefix(&root).map(ToOwned::to_owned).ok();
+            if let Some(below) = below.filter(|_| !file.path.exists()) {
+                file.path = shared.join(below);
+            }
+        }
+        for (name, value) in variables(target, release) {
+            spec.env.insert(name.to_owned(), value);
+        }
+    }
+    specs
+}
+
+/// The variables that every service and every step is given.
+#[must_use]
+pub fn variables(target: &Target, release: &Release) -> [(&'static str, String); 2] {
+    [
+        ("XTASK_RELEASE", release.name.clone()),
+        ("XTASK_SHARED", target.shared().display().to_string()),
+    ]
+}
+
+/// The environment of this command, as far as it is text, without what marks somebody else's services.
+#[must_use]
+pub fn environment(around: &Around<'_>) -> BTreeMap<String, String> {
+    let variables = around.world.env.iter();
+    let variables = variables
+        .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value.to_str()?.to_owned())));
+    variables.filter(|(name, _)| !name.starts_with("XTASK_")).collect()
+}
+
+/// Starts a stack, and returns when all of it is ready. What does not get ready is ended again.
+pub fn start(
+    stack: &Stack,
+    specs: Vec<Spec>,
+    status: Option<u16>,
+    around: &Around<'_>,
+) -> Result<()> {
+    around.disk.other("start services").unable(|| "services cannot be started")?;
+    std::fs::create_dir_all(&stack.folder)
+        .unable(|| format!("the folder `{}` cannot be made", stack.folder.display()))?;
+    let env = environment(around);
+    let base = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
+    plan::check(&specs, &base, &stack.root).map_err(|failure| {
+        let error = Error::no(failure.what().to_owned());
+        failure.details().iter().fold(error, |error, detail| error.detail(detail.clone()))
+    })?;
+    let start = Start {
+        layer: specs.iter().map(|spec| spec.name.clone()).collect(),
+        specs,
+        again: Vec::new(),
+        env,
+        ready_within_ms: u64::try_from(around.ready_within.as_millis()).unwrap_or(u64::MAX),
+        without: Vec::new(),
+        status,
+    };
+    for _ in 0..ATTEMPTS {
+        let mut link = client::connect_or_start(stack, around.world)?;
+        if link.ask(What::Start(start.clone())).is_err() {
+            continue;
+        }
+        let mut is_heard = false;
+        loop {
+            if around.interrupts.arrived() {
+                return Err(Error::new(Kind::Interrupted, "interrupted"));
+            }
+            match link.answer(POLL) {
+                Ok(None) => {}
+                Ok(Some(Answer::Now { .. })) => is_heard = true,
+                Ok(Some(Answer::Done { .. })) => return Ok(()),
+                Ok(Some(Answer::Failed { failures, .. })) => return Err(not_ready(&failures)),
+                Ok(Some(Answer::Refused { why })) => return Err(Error::unable(why)),
+                // It was just about to end.
+                Err(_) if !is_heard => break,
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+    Err(Error::unable("the supervisor of the release ends as soon as it is asked"))
+}
+
+fn not_ready(failures: &[Failure]) -> Error {
+    let names: Vec<&str> = failures.iter().map(|failure| failure.service.as_str()).collect();
+    let error = Error::no(format!("{} did not get ready", names.join(", ")));
+    failures.iter().fold(error, |error, failure| {
+        let mut detail = format!("{}: {}", failure.service, failure.why);
+        for line in &failure.lines {
+            detail.push_str(&format!("\n  | {line}"));
+        }
+        error.detail(detail)
+    })
+}
+
+/// Ends all of a stack, and proves that nothing of it is left.
+pub fn end(stack: &Stack, around: &Around<'_>) -> Result<()> {
+    let Some(page) = client::glance(stack, around.world)? else { return Ok(()) };
+    if page.supervisor.is_none() && page.services.iter().all(|row| row.pid.is_none()) {
+        return Ok(());
+    }
+    around.disk.other("end services").unable(|| "services cannot be ended")?;
+    let mut link = client::connect_or_start(stack, around.world)?;
+    link.ask(What::Stop { names: Vec::new(), within_ms: None })?;
+    loop {
+        match link.answer(POLL) {
+            Ok(Some(Answer::Done { page, survivors })) => {
+                if !survivors.is_empty() {
+                    let error = Error::unable("not all of what served is gone");
+                    return Err(survivors.into_iter().fold(error, Error::detail));
+                }
+                if let Some(line) = page.supervisor
+                    && !client::wait_until_gone(line.pid)
+                {
+                    return Err(Error::unable(format!(
+                        "the services are gone, but their supervisor (pid {}) is not",
+                        line.pid
+                    )));
+                }
+                return Ok(());
+            }
+            Ok(Some(Answer::Refused { why })) => return Err(Error::unable(why)),
+            Ok(_) => {}
+            // One that has gone away with all that it had has done what was asked.
+            Err(failure) => {
+                let left = client::glance(stack, around.world)?;
+                let runs = left.is_some_and(|page| page.services.iter().any(|r| r.pid.is_some()));
+                return if runs { Err(failure) } else { Ok(()) };
+            }
+        }
+    }
+}
+
+/// Ends a stack and removes what is kept of it.
+pub fn forget(stack: &Stack, around: &Around<'_>) -> Result<()> {
+    end(stack, around)?;
+    if std::fs::symlink_metadata(&stack.folder).is_err() {
+        return Ok(());
+    }
+    let failed = || format!("`{}` cannot be removed", stack.folder.display());
+    around.disk.remove_folder(&stack.folder).unable(failed)
+}
