@@ -480,12 +480,22 @@ pub(super) fn code(done: &Performed) -> u8 {
 /// Says whether the environment is healthy: the checks of the phases that are gates, as far as they
 /// have not passed yet in this very state. What it says of the code is not asked here.
 pub(super) fn gates(session: &Session, by: &'static str, fixes: bool) -> super::Exit {
+    let wish = Wish { gates_only: true, skip_tests: true, ..Wish::default() };
+    run_checks(session, by, fixes, &wish)
+}
+
+/// Says whether all is healthy, tests included, as far as it has not passed yet in this very state. It
+/// puts nothing right.
+pub(super) fn everything(session: &Session, by: &'static str) -> super::Exit {
+    run_checks(session, by, false, &Wish::default())
+}
+
+fn run_checks(session: &Session, by: &'static str, fixes: bool, wish: &Wish) -> super::Exit {
     let repo = session.repo()?;
     let checks = of_worktree(&repo)?;
     let is_ci = session.world.says_yes("CI");
-    let wish = Wish { gates_only: true, skip_tests: true, ..Wish::default() };
     let here = Here { system: std::env::consts::OS, is_ci };
-    let chosen = choose(&checks.config, &wish, here)?;
+    let chosen = choose(&checks.config, wish, here)?;
     let fixes = if is_ci || !fixes { FixMode::Off } else { FixMode::Safe };
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     let order = Order {

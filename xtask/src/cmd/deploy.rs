@@ -43,7 +43,7 @@ fn deploy(session: &Session, repo: &Repo, place: &Place, site: &Site<'_>, args: 
     let _held = tools.interrupts.hold_off();
     // What was cut short is ended whatever stands in the way of what is asked now.
     let mut lock = None;
-    if place.target.standing()? == Standing::Ours {
+    if place.target.standing().is_ok_and(|standing| standing == Standing::Ours) {
         let (held, mended) = run::open(site, Doing::Deploy)?;
         session.tell_mended(mended);
         lock = Some(held);
@@ -58,7 +58,7 @@ fn deploy(session: &Session, repo: &Repo, place: &Place, site: &Site<'_>, args: 
         Some(lock) => lock,
         None => run::open(site, Doing::Deploy)?.0,
     };
-    if checks::gates(session, "deploy", false)? != DONE {
+    if checks::everything(session, "deploy")? != DONE {
         return Err(Error::no("nothing was deployed: this checkout is not healthy")
             .hint("`cargo xtask validate` says more"));
     }

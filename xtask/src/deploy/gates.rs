@@ -212,7 +212,7 @@ fn target(scene: &Scene<'_>) -> Result<String> {
     let target = scene.target;
     let root = target.root.display();
     let standing = target.standing()?;
-    if !may_write(&target.root.join("journal")) {
+    if !may_write(&target.root) {
         return Err(Error::no(format!("`{root}` cannot be written by you")));
     }
     if standing == Standing::Free {
@@ -285,7 +285,9 @@ fn ports(scene: &Scene<'_>) -> Result<String> {
         return Ok("free, or those of the release that serves".to_owned());
     }
     let error = Error::no(format!("{} in use", count(obstacles.len(), "port")));
-    Err(obstacles.into_iter().fold(error, |error, one| error.detail(one.words)))
+    // What `start` can do about it, a deploy does not.
+    let words = |words: String| words.split("; `--port").next().unwrap_or_default().to_owned();
+    Err(obstacles.into_iter().fold(error, |error, one| error.detail(words(one.words))))
 }
 
 /// The stack of a release that serves, for those who look.

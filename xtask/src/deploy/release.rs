@@ -18,7 +18,7 @@ use super::target::Target;
 use crate::base::digest;
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::record::{self, Found};
-use crate::base::words::{count, some_of};
+use crate::base::words::count;
 use crate::base::world::compact;
 use crate::repo::{Everything, Id, Mode, Repo};
 use crate::services::spec::Spec;
@@ -29,6 +29,9 @@ const MANIFEST: &str = "xtask.deploy-manifest/1";
 
 /// The kind of the configuration.
 const SNAPSHOT: &str = "xtask.deploy-snapshot/1";
+
+/// How many faults of a release are told one by one.
+const SHOWN: usize = 20;
 
 /// A release by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,8 +171,8 @@ impl Release {
             return Ok(manifest);
         }
         let count = count(faults.len(), "fault");
-        Err(Error::no(format!("the release `{}` is not whole: {count}", self.name))
-            .detail(some_of(&faults, 20).replace("``", "`")))
+        let error = Error::no(format!("the release `{}` is not whole: {count}", self.name));
+        Err(faults.into_iter().take(SHOWN).fold(error, Error::detail))
     }
 
     /// Its configuration.

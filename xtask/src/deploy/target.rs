@@ -189,7 +189,7 @@ impl Target {
     pub fn enter(&self, doing: &str, around: &Around<'_>) -> Result<Lock> {
         let is_new = self.standing()? == Standing::Free;
         let failed = || format!("the target `{}` cannot be written", self.root.display());
-        if !may_write(&self.root.join(LOCK)) {
+        if !may_write(&self.root) {
             return Err(Error::unable(failed()).hint("who deploys must be its owner"));
         }
         std::fs::create_dir_all(&self.root).unable(failed)?;

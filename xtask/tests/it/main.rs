@@ -15,6 +15,10 @@ mod commands;
 mod content;
 mod crash;
 mod demo;
+#[cfg(target_os = "linux")]
+mod deploy;
+#[cfg(target_os = "linux")]
+mod deploy_faults;
 mod extract;
 mod faults;
 mod formats;

@@ -1,0 +1,192 @@
+//! Deploys that fail and crash at every step, and at random: afterwards one whole, verified release serves,
+//! and the history says which.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use xtask::base::error::Result;
+use xtask::base::files::{Disk, Step};
+use xtask::base::signals::Interrupts;
+use xtask::base::world::World;
+use xtask::config::Layer;
+use xtask::deploy::Around;
+use xtask::deploy::directory::Directory;
+use xtask::deploy::run::{self, Order};
+use xtask::deploy::steps::Doing;
+use xtask::deploy::target::Target;
+use xtask::repo::Repo;
+
+use crate::crash::{Fault, world};
+use crate::deploy::Site;
+use crate::testkit::Lab;
+use crate::wrong_hits::start;
+
+/// What is run against the faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    Deploy,
+    Rollback,
+    /// Only what the next command does first.
+    Recover,
+}
+
+/// Does it with a fault at step `at`; says how many steps there were.
+fn with_fault(site: &Site<'_>, work: Work, fault: Fault, at: usize) -> (Result<()>, usize) {
+    let steps = AtomicUsize::new(0);
+    let gate = |_: Step| -> io::Result<()> {
+        let step = steps.fetch_add(1, Ordering::SeqCst);
+        let fails = match fault {
+            Fault::Fails => step == at,
+            Fault::Crash => step >= at,
+        };
+        if fails { Err(io::Error::other(format!("fault at step {at}"))) } else { Ok(()) }
+    };
+    let disk = Disk::gated(&gate);
+    // The clock of the other tests stands still.
+    let world = World { clock: real_clock, ..world(&site.repo) };
+    let done = work_with(site, work, &disk, &world);
+    (done, steps.load(Ordering::SeqCst))
+}
+
+fn real_clock() -> Duration {
+    #[expect(clippy::disallowed_methods, reason = "it plays a run of the program")]
+    let now = std::time::SystemTime::now();
+    now.duration_since(std::time::UNIX_EPOCH).unwrap()
+}
+
+fn work_with(site: &Site<'_>, work: Work, disk: &Disk<'_>, world: &World) -> Result<()> {
+    let repo = Repo::discover(site.repo.dir.as_std_path()).unwrap();
+    let text = site.repo.read("deployment/prod.toml");
+    let layer = Layer::load("prod", &|_| Ok(Some(text.clone())), &[]).unwrap();
+    let config = layer.deploy.clone().unwrap();
+    let target = Target { root: site.target(), layer: "prod".to_owned() };
+    let none = Interrupts::none();
+    let ready_within = Duration::from_secs(20);
+    let around = Around { world, disk, interrupts: &none, tell: &|_| {}, ready_within };
+    let engine = Directory { target: &target, layer: &layer, around };
+    let all = run::Site { target: &target, engine: &engine, calm: &engine, around };
+    let (_lock, _) = run::open(&all, Doing::Deploy)?;
+    match work {
+        Work::Recover => Ok(()),
+        Work::Rollback => {
+            let release = run::choose(&target, None)?;
+            run::rollback(&all, &release, config.watch).map(drop)
+        }
+        Work::Deploy => {
+            let commit = repo.head()?.commit;
+            let watch = config.watch;
+            let order = Order { repo: &repo, layer: &layer, deploy: &config, commit, watch };
+            run::deploy(&all, &order).map(drop)
+        }
+    }
+}
+
+/// The next command, which nothing disturbs.
+fn recover(site: &Site<'_>) {
+    with_fault(site, Work::Recover, Fault::Fails, usize::MAX).0.unwrap();
+}
+
+/// That what serves is one of these.
+#[track_caller]
+fn check(site: &Site<'_>, versions: &[&str], told: &str) {
+    assert!(!site.target().join("journal").exists(), "{told}: a run is under way");
+    let says = site.says().unwrap_or_default();
+    assert!(versions.contains(&says.as_str()), "{told}: `{says}` serves, of {versions:?}");
+    site.serves(&says);
+}
+
+/// Every fault of a kind at every step of a deploy.
+fn at_every_step(fault: Fault) {
+    let lab = Lab::new();
+    let site = Site::new(&lab);
+    site.deploy().success();
+    let mut serving = "v1".to_owned();
+    let mut last = 0;
+    for at in 0.. {
+        let next = format!("n{at}");
+        site.version(&format!("{next} well"));
+        let (done, steps) = with_fault(&site, Work::Deploy, fault, at);
+        let told = format!("{fault:?} at {at}: {done:?}");
+        if fault == Fault::Crash {
+            recover(&site);
+        }
+        check(&site, &[&serving, &next], &told);
+        if fault == Fault::Fails && done.is_ok() {
+            assert_eq!(site.says().as_deref(), Some(next.as_str()), "{told}");
+        }
+        serving = site.says().unwrap();
+        last = at;
+        if steps <= at {
+            done.unwrap();
+            break;
+        }
+    }
+    assert!(last > 40, "it has many steps: {last}");
+}
+
+#[test]
+fn a_step_that_fails_leaves_what_served_or_what_was_verified() {
+    at_every_step(Fault::Fails);
+}
+
+#[test]
+fn a_crash_at_any_step_is_ended_by_the_next_command() {
+    at_every_step(Fault::Crash);
+}
+
+/// Numbers that look random, from a seed.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+#[test]
+fn after_random_faults_one_verified_release_serves() {
+    let variable = |name: &str| std::env::vars().find(|(n, _)| n == name).map(|(_, value)| value);
+    let rounds = variable("XTASK_DEPLOY_FAULTS").map_or(20, |number| number.parse().unwrap());
+    let now = u64::try_from(real_clock().as_nanos() % 1_000_000_007).unwrap();
+    let seed = variable("XTASK_DEPLOY_SEED").map_or(now, |number| number.parse().unwrap());
+    let mut chance = Chance(seed);
+    let lab = Lab::new();
+    let site = Site::new(&lab);
+    site.deploy().success();
+    let mut good = vec!["v1".to_owned()];
+    for round in 0..rounds {
+        let version = format!("r{round}");
+        let how = ["well", "well", "broken", "dies"][usize::try_from(chance.below(4)).unwrap()];
+        let work = if chance.below(5) == 0 { Work::Rollback } else { Work::Deploy };
+        let fault = if chance.below(2) == 0 { Fault::Fails } else { Fault::Crash };
+        let at = usize::try_from(chance.below(200)).unwrap();
+        let is_killed = chance.below(3) == 0;
+        let told = format!(
+            "seed {seed}, round {round}: {work:?} of {how}, {fault:?} at {at}, killed: {is_killed}"
+        );
+        site.version(&format!("{version} {how}"));
+        if how == "well" {
+            good.push(version);
+        }
+        if is_killed {
+            let word = if work == Work::Deploy { "deploy" } else { "rollback" };
+            let mut child = start(&site.repo, &[word, "prod", "--yes"]);
+            std::thread::sleep(Duration::from_millis(chance.below(900)));
+            drop(child.kill());
+            child.wait().unwrap();
+        } else {
+            drop(with_fault(&site, work, fault, at));
+        }
+        // What comes next can be cut short as well.
+        for _ in 0..chance.below(3) {
+            let at = usize::try_from(chance.below(30)).unwrap();
+            drop(with_fault(&site, Work::Recover, fault, at));
+        }
+        recover(&site);
+        let versions: Vec<&str> = good.iter().map(String::as_str).collect();
+        check(&site, &versions, &told);
+    }
+}
