@@ -91,8 +91,8 @@ pub fn refuse(gates: &[Gate]) -> Result<()> {
         return Ok(());
     }
     let what = format!("nothing was deployed: {}", count(shut.len(), "thing"));
-    let is = if shut.len() == 1 { "is" } else { "are" };
-    let error = Error::no(format!("{what} {is} not as it must be"));
+    let is = if shut.len() == 1 { "is not as it" } else { "are not as they" };
+    let error = Error::no(format!("{what} {is} must be"));
     Err(shut
         .into_iter()
         .fold(error, |error, gate| error.detail(format!("{}: {}", gate.name, gate.words))))
