@@ -188,26 +188,3 @@ fn named_port(text: &str) -> Result<(String, u16), String> {
 pub(super) fn span(text: &str) -> Result<Duration, String> {
     duration_of(text).ok_or_else(|| "it must be a time, as in `30s` or `1m 30s`".to_owned())
 }
-
-/// `serve`.
-#[derive(Args)]
-pub struct Serve {
-    /// Which one
-    #[arg(value_enum)]
-    pub what: Served,
-    /// The port; the variable XTASK_PORT if it is not given
-    #[arg(long, value_name = "N")]
-    pub port: Option<u16>,
-    /// The port of the supervisor's status; the variable XTASK_STATUS_PORT if it is not given
-    #[arg(long, value_name = "N")]
-    pub status: Option<u16>,
-}
-
-/// The small services that come with the toolkit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Served {
-    /// A page with the state of the stack
-    Page,
-    /// An API with a health route
-    Api,
-}

@@ -101,7 +101,8 @@ fn live_in(toolkit: &Place<'_>, house: &Place<'_>, may_miss: bool) {
     assert!(failed.iter().all(|name| may_miss && missing.contains(name)), "{validated:?}");
     assert_eq!(validated.code, Some(i32::from(!failed.is_empty())), "{validated:?}");
     let (web, api) = (format!("web={}", port()), format!("api={}", port()));
-    door.xtask(&["start", "--port", &web, "--port", &api]).success();
+    let status = format!("status={}", port());
+    door.xtask(&["start", "--port", &web, "--port", &api, "--port", &status]).success();
     let page = door.xtask(&["ps", "--json"]).success().json();
     let states: Vec<&str> = page["services"]
         .as_array()
