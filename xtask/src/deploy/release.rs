@@ -103,6 +103,19 @@ impl Release {
         self.folder.join("files")
     }
 
+    /// Whether it was ever sealed: only releases have a manifest of this kind.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        let manifest = record::read::<Manifest>(&self.manifest_path(), MANIFEST);
+        self.is_folder() && matches!(manifest, Found::Whole(_))
+    }
+
+    /// Whether there is a folder of its name, and no link to somewhere else.
+    #[must_use]
+    pub fn is_folder(&self) -> bool {
+        self.folder.symlink_metadata().is_ok_and(|meta| meta.is_dir())
+    }
+
     fn manifest_path(&self) -> PathBuf {
         self.folder.join("manifest")
     }

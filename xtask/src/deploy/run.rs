@@ -312,7 +312,8 @@ fn record(site: &Site<'_>, journal: &Journal) -> Result<()> {
     history::append(site.around.disk, &site.target.history(), &entry)
 }
 
-/// Removes all but the newest verified releases. The one that serves is always among them.
+/// Removes all but the newest verified releases. The one that serves is always among those that stay, and
+/// so is whatever else somebody has put beside them.
 fn prune(site: &Site<'_>, keep: usize) -> Result<()> {
     let entries = history::read(&site.target.history())?;
     let mut stay = kept(site.target, &entries);
@@ -322,7 +323,13 @@ fn prune(site: &Site<'_>, keep: usize) -> Result<()> {
     let found =
         std::fs::read_dir(&folder).unable(|| format!("`{}` cannot be listed", folder.display()))?;
     let names = found.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let mut gone: Vec<String> = names.filter(|name| !stay.contains(name)).collect();
+    let is_ours = |name: &String| {
+        let release = Release::of(site.target, name);
+        let was_deployed = entries.iter().any(|one| one.release == *name);
+        release.is_sealed() || release.is_folder() && was_deployed
+    };
+    let mut gone: Vec<String> =
+        names.filter(|name| !stay.contains(name) && is_ours(name)).collect();
     gone.sort();
     for name in gone {
         let release = Release::of(site.target, &name);

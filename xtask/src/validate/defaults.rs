@@ -37,7 +37,7 @@ built-in = "sync"
 "#;
 
 /// What can be said of a repository, and what it means.
-pub const WORDS: [(&str, &str); 26] = [
+pub const WORDS: [(&str, &str); 27] = [
     ("canonical", "it has a canonical branch, or will have one"),
     ("tests", "checks that run tests are wanted, too"),
     ("rust", "there is a package or a workspace of Cargo in the root, and it is not the toolkit's"),
@@ -58,6 +58,7 @@ pub const WORDS: [(&str, &str); 26] = [
     ("plug-n-play", "yarn 2 or later keeps them elsewhere"),
     ("bun", "bun keeps them"),
     ("node-lock", "it has packages, and their lock file is kept"),
+    ("node-packages", "it has packages"),
     ("typescript", "TypeScript is configured, and among its packages"),
     ("lint-script", "it has a script `lint` that changes no file"),
     ("eslint", "eslint is configured, and among its packages, and there is no such script"),
@@ -348,7 +349,7 @@ fix = { run = "<install>", risk = "risky" }
 "#,
     ),
     (
-        &["node", "!node-lock"],
+        &["node", "node-packages", "!node-lock"],
         r#"
 [[check]]
 name = "node-modules"

@@ -264,6 +264,7 @@ impl Facts {
             "pytest" => python(|python| python.has_pytest),
             "node" => node(|_| true),
             "node-lock" => node(|node| node.has_lock),
+            "node-packages" => node(|node| !node.packages.is_empty()),
             "typescript" => node(|node| node.has_typescript),
             "lint-script" => node(|node| node.has_lint),
             "eslint" => node(|node| node.has_eslint),
@@ -454,7 +455,7 @@ mod tests {
             let files = [("package.json", package), ("tsconfig.json", "{}"), (lock, "")];
             words(&look_at(&files))
         };
-        let rest = "node-lock typescript lint-script test-script";
+        let rest = "node-lock node-packages typescript lint-script test-script";
         assert_eq!(with("package-lock.json"), format!("node npm {rest}"));
         assert_eq!(with("pnpm-lock.yaml"), format!("node pnpm {rest}"));
         assert_eq!(with("yarn.lock"), format!("node yarn {rest}"));
@@ -468,14 +469,14 @@ mod tests {
         assert!(berry("").contains("plug-n-play"));
         let named = r#"{"packageManager": "pnpm@9.1.0", "dependencies": {"x": "1"}}"#;
         let both = look_at(&[("package.json", named), ("package-lock.json", "")]);
-        assert_eq!(words(&both), "node pnpm");
+        assert_eq!(words(&both), "node pnpm node-packages");
         assert!(both.notes[0].contains("`package-lock.json` as well"), "{:?}", both.notes);
         let wrong = r#"{"scripts": {"test": "echo \"Error: no test specified\" && exit 1",
             "lint": "eslint --fix ."}, "devDependencies": {"eslint": "9"}}"#;
         let wrong = look_at(&[("package.json", wrong), ("eslint.config.js", "")]);
         assert_eq!(
             words(&wrong),
-            "node npm eslint",
+            "node npm node-packages eslint",
             "what changes files or is no test is no check"
         );
         let watch = look_at(&[("package.json", r#"{"scripts": {"test": "jest --watch"}}"#)]);

@@ -198,11 +198,17 @@ fn a_release_is_tried_served_watched_and_followed_by_the_next() {
     site.serves("v1");
     site.repo.xtask(&["rollback", "prod", "nonsense", "--yes"]).status(1).says("those that can");
     assert_eq!(site.outcomes(), ["verified", "verified", "verified"]);
+    // What somebody has put beside the releases is nobody's to tidy up.
+    let own = site.target().join("releases/own");
+    fs::create_dir_all(&own).unwrap();
+    fs::write(own.join("manifest"), "mine\n").unwrap();
     for version in ["v3", "v4", "v5"] {
         site.version(&format!("{version} well"));
         site.deploy().success();
     }
     site.serves("v5");
+    assert_eq!(fs::read_to_string(own.join("manifest")).unwrap(), "mine\n");
+    fs::remove_dir_all(own).unwrap();
     assert_eq!(site.releases(), 3, "`keep` is 3");
     site.repo.xtask(&["rollback", "prod", &first, "--yes"]).status(1).says("not kept any more");
 }
