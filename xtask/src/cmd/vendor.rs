@@ -89,6 +89,15 @@ fn remote(target: &Target) -> Option<Remote> {
 }
 
 fn show(session: &Session, plan: &Plan, title: &str) -> Result<()> {
+    // What is left to a person is told whatever else is wanted: without it the toolkit may not run.
+    for one in &plan.by_hand {
+        report::warn(&format!(
+            "`{}` is left to you: {}. The lines:\n{}",
+            one.path,
+            one.why,
+            one.lines.trim_end()
+        ));
+    }
     if session.loudness == Loudness::Quiet {
         return Ok(());
     }
@@ -107,12 +116,6 @@ fn show(session: &Session, plan: &Plan, title: &str) -> Result<()> {
     report::answer(&text)?;
     for note in &plan.notes {
         session.story(&format!("note: {note}"));
-    }
-    for one in &plan.by_hand {
-        report::warn(&format!("`{}` is left to you: {}", one.path, one.why));
-        for line in one.lines.lines() {
-            session.story(&format!("    {line}"));
-        }
     }
     Ok(())
 }

@@ -241,3 +241,17 @@ fn what_is_built_stays_out_of_sight_on_a_branch_without_the_toolkit() {
     assert!(guest.has("xtask/target/debug"));
     assert_eq!(guest.git(&["status", "--porcelain"]), "");
 }
+
+#[test]
+fn what_is_left_to_a_person_is_told_however_quiet() {
+    let lab = Lab::new();
+    let toolkit = toolkit(&lab);
+    let guest = guest(&lab, &[("Cargo.toml", "[workspace\nmembers = []\n")]);
+    for args in [&["-q"][..], &["-q", "--dry-run"], &["--dry-run"]] {
+        let ran = vendor(&toolkit, args).success();
+        let again = ran.says("`Cargo.toml` is left to you").says("members = [\"xtask/launcher\"]");
+        assert_eq!(again.out.is_empty(), args.contains(&"-q"));
+        guest.git(&["reset", "--quiet", "--hard"]);
+    }
+    assert_eq!(guest.read("Cargo.toml"), "[workspace\nmembers = []\n");
+}
