@@ -55,6 +55,9 @@ impl Repo {
     /// Stages a tree in the place of another one, and writes the files in which they differ. Where
     /// something is in the way git refuses before it writes. HEAD stays.
     pub fn put_tree(&self, old: Option<Id>, new: Id) -> Result<()> {
+        // `read-tree` goes by size and times alone, so a file that was written anew with what it held
+        // already would be in the way. What really differs is still refused by it.
+        drop(self.git(["update-index", "-q", "--refresh"]).run_within(LOCAL)?);
         let old = old.unwrap_or_else(|| self.empty_tree());
         let (old, new) = (old.to_string(), new.to_string());
         let put = ["-c", "core.hooksPath=/dev/null", "read-tree", "-m", "-u", &old, &new];
@@ -70,9 +73,10 @@ impl Repo {
             .detail(why))
     }
 
-    /// Writes files again as they are staged, whatever lies there.
+    /// Writes files again as they are staged, whatever lies there. The index knows them again afterwards.
     pub fn restore_staged(&self, paths: &[RepoPath]) -> Result<()> {
-        let args = ["-c", "core.hooksPath=/dev/null", "checkout-index", "--force", "-z", "--stdin"];
+        let checkout = ["checkout-index", "--index", "--force", "-z", "--stdin"];
+        let args = ["-c", "core.hooksPath=/dev/null"].into_iter().chain(checkout);
         let list: Vec<u8> =
             paths.iter().flat_map(|path| [path.as_bytes(), b"\0"].concat()).collect();
         let done = self.git(args).run_with_input(&list, LOCAL)?;

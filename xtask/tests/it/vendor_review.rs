@@ -65,6 +65,20 @@ fn a_run_that_was_killed_is_taken_back_by_the_next() {
 }
 
 #[test]
+fn a_file_that_was_put_back_or_touched_is_not_in_the_way() {
+    let lab = Lab::new();
+    let toolkit = toolkit(&lab);
+    let config = "[build]\njobs = 2\n";
+    let guest = guest(&lab, &[(".cargo/config.toml", config)]);
+    // Another file with the same content, as an editor leaves it and as a repair leaves it.
+    guest.write("other", config);
+    fs::rename(guest.dir.join("other"), guest.dir.join(".cargo/config.toml")).unwrap();
+    vendor(&toolkit, &[]).success();
+    guest.git(&["diff", "--quiet"]);
+    assert!(guest.read(".cargo/config.toml").contains("jobs = 2\n"));
+}
+
+#[test]
 fn what_is_tracked_in_the_place_of_a_folder_stays() {
     let lab = Lab::new();
     let toolkit = toolkit(&lab);
