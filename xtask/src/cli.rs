@@ -2,6 +2,7 @@
 
 mod branch;
 mod deploy;
+mod recovery;
 mod services;
 
 use std::ffi::OsString;
@@ -12,6 +13,7 @@ use clap_complete::Shell;
 
 pub use self::branch::{Branch, BranchCheck, BranchNew, BranchPrune};
 pub use self::deploy::{Deploy, Deploying, History, Rollback};
+pub use self::recovery::{Backup, Recover, RecoverStep, Recovering, Restore};
 pub use self::services::{Logs, Ps, Restart, Serve, Served, Start, Stop};
 
 const EXIT_CODES: &str = "\
@@ -203,6 +205,9 @@ backed up first, and put back where the check fails all the same.")]
     Ps(Ps),
     /// Show the logs of services, merged by time
     Logs(Logs),
+    /// What saves, and brings back.
+    #[command(flatten)]
+    Recovering(Recovering),
     /// What puts layers where they serve.
     #[command(flatten)]
     Deploying(Deploying),

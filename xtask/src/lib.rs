@@ -10,6 +10,7 @@ pub mod deploy;
 pub mod fleet;
 pub mod hooks;
 pub mod intake;
+pub mod recovery;
 pub mod repo;
 pub mod report;
 pub mod review;

@@ -55,6 +55,8 @@ pub enum Bits {
     Plain,
     /// `rwxrwxrwx` less the umask.
     Executable,
+    /// These permissions and no others, from its first moment on for nobody but its owner.
+    Exact(u32),
 }
 
 impl Disk<'static> {
@@ -82,10 +84,15 @@ impl<'a> Disk<'a> {
         let mode = match bits {
             Bits::Plain => 0o666,
             Bits::Executable => 0o777,
+            Bits::Exact(_) => 0o600,
         };
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
         (self.gate)(Step::Fill)?;
-        file.write_all(content)
+        file.write_all(content)?;
+        match bits {
+            Bits::Exact(bits) => file.set_permissions(fs::Permissions::from_mode(bits)),
+            Bits::Plain | Bits::Executable => Ok(()),
+        }
     }
 
     /// Makes a new symlink; it is an error if the name is taken.
@@ -98,6 +105,13 @@ impl<'a> Disk<'a> {
     pub fn make_folder(&self, path: &Path) -> io::Result<()> {
         (self.gate)(Step::MakeFolder)?;
         fs::create_dir(path)
+    }
+
+    /// Makes folders that are for their owner alone, as far as they are missing.
+    pub fn make_private_folders(&self, path: &Path) -> io::Result<()> {
+        use std::os::unix::fs::DirBuilderExt;
+        (self.gate)(Step::MakeFolder)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
     }
 
     /// Swaps what two names stand for. Both must exist, and `ours` must be a name of our own.

@@ -70,6 +70,8 @@ pub struct Output {
     pub status: ExitStatus,
     /// What it printed, as text.
     pub stdout: String,
+    /// What it printed, byte for byte, where it lists; else nothing.
+    pub list: Vec<u8>,
     /// What it complained about, as text, without the trailing line end.
     pub stderr: String,
 }
@@ -245,12 +247,16 @@ impl Program {
             rounds -= 1;
             std::thread::sleep(POLL);
         };
-        let text = |listener: Option<Listener>| listener.map_or(Default::default(), Listener::text);
-        let (stdout, is_cut) = text(out);
+        let heard =
+            |listener: Option<Listener>| listener.map_or(Default::default(), Listener::heard);
+        let (printed, is_cut) = heard(out);
         if is_cut && self.lists {
             return Err(Error::unable(format!("what `{}` lists did not arrive whole", self.name)));
         }
-        Ok(Output { status, stdout, stderr: text(err).0.trim_end().to_owned() })
+        let stdout = String::from_utf8_lossy(&printed).into_owned();
+        let stderr = String::from_utf8_lossy(&heard(err).0).trim_end().to_owned();
+        let list = if self.lists { printed } else { Vec::new() };
+        Ok(Output { status, stdout, list, stderr })
     }
 }
 
@@ -322,12 +328,12 @@ impl Listener {
     }
 
     /// What was heard, and whether there was or may be more of it.
-    fn text(self) -> (String, bool) {
+    fn heard(self) -> (Vec<u8>, bool) {
         // Half of a message is better than none.
         let is_open = self.end.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout);
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = &heard[..heard.len().min(self.longest)];
-        (String::from_utf8_lossy(kept).into_owned(), is_open || heard.len() > self.longest)
+        (kept.to_vec(), is_open || heard.len() > self.longest)
     }
 }
 

@@ -490,6 +490,11 @@ pub(super) fn everything(session: &Session, by: &'static str) -> super::Exit {
     run_checks(session, by, false, &Wish::default())
 }
 
+/// The same without tests, and with fixes that are safe.
+pub(super) fn mend(session: &Session, by: &'static str) -> super::Exit {
+    run_checks(session, by, true, &Wish { skip_tests: true, ..Wish::default() })
+}
+
 fn run_checks(session: &Session, by: &'static str, fixes: bool, wish: &Wish) -> super::Exit {
     let repo = session.repo()?;
     let checks = of_worktree(&repo)?;

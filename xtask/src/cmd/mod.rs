@@ -1,6 +1,7 @@
 //! The commands: each loads, plans, acts and reports, in a file of its own. They do not call each
 //! other.
 
+mod backup;
 mod branch_check;
 mod branch_new;
 mod branch_prune;
@@ -8,6 +9,7 @@ mod checks;
 mod completions;
 mod demo;
 mod deploy;
+mod diagnosis;
 mod diff;
 mod extract;
 mod history;
@@ -20,20 +22,25 @@ mod promote;
 mod propagate;
 mod ps;
 mod push;
+mod recover;
 mod restart;
+mod restore;
 mod reverse_sync;
 mod rollback;
 mod run;
+mod saved;
 mod serve;
 mod session;
 mod setup;
 mod stack;
 mod start;
+mod starting;
 mod status;
 mod stop;
 mod supervise;
 mod switch;
 mod sync;
+mod syncing;
 mod tail;
 mod undo;
 mod uninstall_hooks;
@@ -51,7 +58,7 @@ use self::session::Session;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::process;
 use crate::base::world::World;
-use crate::cli::{Branch, Cli, Command, Deploying};
+use crate::cli::{Branch, Cli, Command, Deploying, Recovering};
 use crate::report;
 use crate::services::launch;
 
@@ -145,6 +152,9 @@ fn run(args: Vec<OsString>) -> Exit {
         Command::Deploying(Deploying::Deploy(args)) => deploy::run(&session, &args),
         Command::Deploying(Deploying::Rollback(args)) => rollback::run(&session, &args),
         Command::Deploying(Deploying::History(args)) => history::run(&session, &args),
+        Command::Recovering(Recovering::Backup(args)) => backup::run(&session, &args),
+        Command::Recovering(Recovering::Restore(args)) => restore::run(&session, &args),
+        Command::Recovering(Recovering::Recover(args)) => recover::run(&session, &args),
         Command::Vendor(args) => vendor::run(&session, &args),
         Command::Upgrade(args) => upgrade::run(&session, &args),
         Command::Demo(args) => demo::run(&session, &args),

@@ -1,8 +1,8 @@
 //! `setup`: make a fresh clone ready. A second run changes nothing.
 
 use super::checks;
-use super::session::{Session, describe as describe_sync, hook_lines};
-use super::{DONE, Exit};
+use super::session::{Session, hook_lines};
+use super::{DONE, Exit, syncing};
 use crate::base::error::{Error, Kind, Result};
 use crate::cli::Setup;
 use crate::config::SyncConfig;
@@ -11,9 +11,7 @@ use crate::repo::Repo;
 use crate::report;
 use crate::report::Loudness;
 use crate::report::hooks::installed;
-use crate::report::sync::{Manner, SyncReport};
 use crate::sync::context::{self, BRANCH_SETTING, Names, REMOTE_SETTING};
-use crate::sync::run::{Looked, Wishes, look_to_write, write};
 
 pub(super) fn run(session: &Session, args: &Setup) -> Exit {
     let code = sync(session)?;
@@ -81,32 +79,7 @@ fn sync(session: &Session) -> Exit {
             names.branch
         ));
     }
-    let wishes = Wishes::plain();
-    let (looked, _) = look_to_write(&repo, context, &wishes, &tools)?;
-    let decided = match looked {
-        Looked::OnCanonical(_) => return Ok(DONE),
-        Looked::Decided(decided) => decided,
-    };
-    let mut shown =
-        describe_sync(&repo, &decided.head, &decided.context, &decided.plan, &[], Vec::new());
-    match write(&repo, *decided, &wishes, &tools) {
-        Ok(done) => {
-            shown.commit = done.commit.map(|id| id.to_string());
-            shown.undo = done.undo;
-            report::answer(&shown.text(Manner::Real, session.loudness))?;
-        }
-        // On a protected branch setup has done what it may; the rest is the user's to decide.
-        Err(refused) if refused.kind() == Kind::No => {
-            let shown = SyncReport { warnings: Vec::new(), ..shown };
-            report::answer(&shown.text(Manner::Check, session.loudness))?;
-            report::warn(refused.what());
-            for hint in refused.hints() {
-                session.story(&hint.replace("`--", "`cargo xtask sync --"));
-            }
-        }
-        Err(failure) => return Err(failure),
-    }
-    Ok(DONE)
+    syncing::as_far_as_allowed(session, &repo, context)
 }
 
 /// Makes the canonical branch from HEAD where nobody has one; says whether it did. The remote is

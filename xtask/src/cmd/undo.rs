@@ -2,7 +2,7 @@
 
 use super::checks::undo_fixes;
 use super::session::Session;
-use super::{DONE, Exit};
+use super::{DONE, Exit, saved};
 use crate::base::error::{Kind, Result};
 use crate::base::world::ago;
 use crate::cli::Undo;
@@ -10,22 +10,18 @@ use crate::hooks::Hook;
 use crate::hooks::health::health;
 use crate::hooks::program::Care;
 use crate::repo::Repo;
-use crate::report::backups::{self, BackupLine};
 use crate::report::{self, count};
-use crate::sync::backup::Unread;
 use crate::sync::run::check_gates;
 use crate::sync::undo::{find, undo};
 use crate::sync::{backup, context};
-use crate::validate::fix::{Fixes, Phase, Record};
-use crate::validate::perform::fixes_folder;
 
 pub(super) fn run(session: &Session, args: &Undo) -> Exit {
     let repo = session.repo()?;
     if args.list {
-        return list(session);
+        return saved::list(session, false);
     }
     if let Some(run) = &args.id
-        && fixes(session, &repo).iter().any(|fix| fix.run == *run)
+        && saved::fixes(session, &repo).iter().any(|fix| fix.run == *run)
     {
         return undo_fixes(session, &repo, run, false);
     }
@@ -79,60 +75,4 @@ fn hooks_fire(session: &Session, repo: &Repo) -> Result<bool> {
     let context = context::of_canonical(repo)?;
     let health = health(repo, &session.world, context.as_ref(), Care::Look)?;
     Ok(health.hooks.iter().any(|hook| hook.hook == Hook::PostCheckout && health.fires(hook)))
-}
-
-/// What fixes of `validate` have changed here.
-fn fixes(session: &Session, repo: &Repo) -> Vec<Record> {
-    let disk = session.tools().disk;
-    Fixes { folder: fixes_folder(repo), root: repo.root(), disk }.all()
-}
-
-fn list(session: &Session) -> Exit {
-    let repo = session.repo()?;
-    let now = session.world.now_seconds();
-    let mut lines: Vec<BackupLine> = backup::list(&repo)?
-        .into_iter()
-        .map(|found| {
-            let when = ago(now, found.seconds);
-            match found.record {
-                Ok(record) => BackupLine {
-                    id: found.id,
-                    when,
-                    purpose: record.purpose,
-                    paths: record.paths.len(),
-                    branch: record.branch.unwrap_or_else(|| "detached HEAD".to_owned()),
-                    worktree: record.worktree,
-                },
-                Err(unread) => BackupLine {
-                    id: found.id,
-                    when,
-                    purpose: match unread {
-                        Unread::Newer => "written by a newer xtask".to_owned(),
-                        Unread::Broken => "unreadable record".to_owned(),
-                    },
-                    paths: 0,
-                    branch: "unknown".to_owned(),
-                    worktree: String::new(),
-                },
-            }
-        })
-        .collect();
-    for fix in fixes(session, &repo)
-        .into_iter()
-        .filter(|fix| fix.phase != Phase::Undone && fix.has_something_to_take_back())
-    {
-        lines.push(BackupLine {
-            paths: fix.paths().len(),
-            when: ago(now, fix.at),
-            purpose: format!("fix of `{}`", fix.check),
-            branch: fix.branch.unwrap_or_else(|| "detached HEAD".to_owned()),
-            worktree: fix.worktree,
-            id: fix.run,
-        });
-    }
-    if lines.is_empty() {
-        session.story("there are no backups");
-    }
-    report::answer(&backups::list(&lines))?;
-    Ok(DONE)
 }

@@ -27,6 +27,9 @@ const DEFAULT_INCLUDE: [&str; 18] = [
     "/.gitattributes",
 ];
 
+/// What is copied by a backup where nothing is said: files of variables.
+const DEFAULT_BACKED_UP: [&str; 2] = [".env", ".env.*"];
+
 /// What a hook may do on a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -98,6 +101,8 @@ pub struct SyncConfig {
     pub forge: Option<Forge>,
     /// Who signs sync commits.
     pub identity: Identity,
+    /// Files that git does not have and a backup copies, in the same syntax: they may be secrets.
+    pub backed_up: Vec<String>,
     /// Exceptions by branch name; the first match wins.
     pub branches: Vec<BranchException>,
 }
@@ -118,6 +123,7 @@ impl Default for SyncConfig {
                 name: "xtask sync".to_owned(),
                 email: "xtask-sync@users.noreply.invalid".to_owned(),
             },
+            backed_up: DEFAULT_BACKED_UP.map(str::to_owned).to_vec(),
             branches: Vec::new(),
         }
     }
@@ -150,6 +156,9 @@ impl SyncConfig {
                 set(&mut config.unchecked, patterns(table, "unchecked"));
             });
             file.table("commit", |table| set(&mut config.identity, identity(table)));
+            file.table("backup", |table| {
+                set(&mut config.backed_up, patterns(table, "ignored"));
+            });
             config.branches = file.tables("branch", |table| {
                 table.required("match");
                 BranchException {
@@ -233,6 +242,8 @@ mod tests {
             unchecked = ["/tests/broken/"]
             [commit]
             identity = "Robot <robot@example.invalid>"
+            [backup]
+            ignored = ["/config/secrets/"]
             [[branch]]
             match = "legacy/*"
             exclude = ["/.flake8"]
@@ -249,6 +260,7 @@ mod tests {
         assert_eq!(config.unchecked, ["/tests/broken/"]);
         assert_eq!(config.forge, Some(Forge::GitLab));
         assert_eq!(config.identity.email, "robot@example.invalid");
+        assert_eq!(config.backed_up, ["/config/secrets/"]);
         assert_eq!(config.branches[0].matches, "legacy/*");
         assert_eq!(config.branches[0].mode, Some(Mode::Notify));
     }

@@ -5,6 +5,7 @@
 //! switch, diff, reset).
 
 mod canonical;
+mod changes;
 mod clean;
 mod commits;
 mod filters;
@@ -18,6 +19,7 @@ mod hooks_folder;
 mod index;
 mod inputs;
 mod laid;
+mod leave;
 mod merge;
 mod paths;
 mod patterns;
@@ -36,6 +38,7 @@ mod worktrees;
 use std::path::{Path, PathBuf};
 
 pub use canonical::{Canonical, Resolved};
+pub use changes::{Changes, InIndex};
 pub use clean::CleanRecord;
 pub use commits::{Carried, CommitInfo, Lineage, NewCommit, Stamp};
 pub use filters::Filters;
@@ -48,6 +51,7 @@ pub use history::{Known, OnceCanonical};
 pub use hooks_folder::{HooksFolder, NamedBy};
 pub use index::{Index, IndexStamp, Indexed, Staged};
 pub use inputs::{Among, FoundFiles, Globs, Ignores};
+pub use leave::Traces;
 pub use merge::{Merged, changed_lines, three_way};
 pub use paths::{collisions, unsafe_name};
 pub use patterns::{NamePattern, PathPatterns};

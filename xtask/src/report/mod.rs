@@ -13,6 +13,7 @@ pub mod live;
 pub mod plain;
 mod progress;
 pub mod propagate;
+pub mod recovery;
 pub mod sarif;
 pub mod services;
 pub mod status;

@@ -112,6 +112,11 @@ pub fn read_env_file(file: &EnvFile) -> Result<Vec<(String, String)>> {
     let text = std::io::read_to_string(open.take(LONGEST_ENV_FILE)).map_err(|cause| {
         Error::usage(format!("the file of variables `{path}` cannot be read")).because(cause)
     })?;
+    variables_in(&path.to_string(), &text)
+}
+
+/// Reads the text of a file of variables, which is called `path` in messages.
+pub fn variables_in(path: &str, text: &str) -> Result<Vec<(String, String)>> {
     let mut variables = Vec::new();
     for line in dotenvy::Iter::new(text.as_bytes()) {
         let line = line.map_err(|cause| {

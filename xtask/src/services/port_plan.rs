@@ -264,7 +264,8 @@ fn taken(
 }
 
 /// A port near by that nobody uses now; not one that another worktree has by its offset.
-fn suggestion(port: u16, wanted: &[u16]) -> u16 {
+#[must_use]
+pub fn suggestion(port: u16, wanted: &[u16]) -> u16 {
     let mut near = (1..=40).filter_map(|step| port.checked_add(step * 10 + 1));
     let is_free =
         |port: &u16| !wanted.contains(port) && matches!(ports::look(*port), Ok(Listening::Nobody));

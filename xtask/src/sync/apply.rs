@@ -267,7 +267,9 @@ fn prepare(
         }
         let (entry, content) = match &change.file {
             FileChange::CheckOut(entry) => (*entry, checked_out(repo, &mut filters, step, *entry)?),
-            FileChange::Restore(entry) => (*entry, repo.blob(entry.id)?),
+            FileChange::Restore(entry) | FileChange::RestoreExactly(entry, _) => {
+                (*entry, repo.blob(entry.id)?)
+            }
             FileChange::None | FileChange::Remove => continue,
         };
         let raw = repo.blob_id(&content)?;
@@ -280,13 +282,15 @@ fn prepare(
                 disk.symlink(target, &aside).unable(failed)?;
                 Mode::Symlink
             }
-            Mode::Executable => {
-                disk.create(&aside, &content, Bits::Executable).unable(failed)?;
-                Mode::Executable
-            }
-            _ => {
-                disk.create(&aside, &content, Bits::Plain).unable(failed)?;
-                Mode::File
+            mode => {
+                let is_executable = mode == Mode::Executable;
+                let bits = match change.file {
+                    FileChange::RestoreExactly(_, bits) => Bits::Exact(bits),
+                    _ if is_executable => Bits::Executable,
+                    _ => Bits::Plain,
+                };
+                disk.create(&aside, &content, bits).unable(failed)?;
+                if is_executable { Mode::Executable } else { Mode::File }
             }
         };
         let meta = aside.symlink_metadata().unable(failed)?;

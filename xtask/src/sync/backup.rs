@@ -4,7 +4,9 @@
 //! under `index/` where it differs, and `record`, which says what was done so that `undo` can take
 //! it back. Its parent is the commit that was checked out, so that this stays reachable, too.
 //!
-//! Backups are kept for 30 days, and the last 20 for ever.
+//! What a person has saved by hand (`recovery`) lies here as well, as a record with a `snapshot`.
+//!
+//! Backups are kept for 30 days, and the last 20 for ever; of more than 1000 the oldest go before.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +16,9 @@ use crate::base::error::{Context as _, Error, Result};
 use crate::base::path::RepoPath;
 use crate::base::record::{self, Found};
 use crate::base::world::compact;
-use crate::repo::{Entry, Head, Id, Index, Indexed, Mode, NewCommit, Repo, Stamp, read_raw};
+use crate::repo::{
+    Entry, Head, Id, Index, Indexed, Mode, NewCommit, Repo, Stamp, TreeChange, read_raw,
+};
 
 /// Where backups lie.
 pub const PREFIX: &str = "refs/xtask/backup/";
@@ -24,6 +28,9 @@ const KEPT_SECONDS: i64 = 30 * 86_400;
 
 /// How many backups are kept whatever their age.
 const KEPT_COUNT: usize = 20;
+
+/// How many backups are kept at most, so that nobody's disk is filled: one every 45 minutes for 30 days.
+const MOST: usize = 1000;
 
 /// How many backups can be made in one second.
 const NUMBERS: u32 = 1000;
@@ -71,6 +78,78 @@ pub struct Record {
     pub paths: Vec<SavedPath>,
     /// What the overlay held at these paths.
     pub overlay_before: Vec<KeptPath>,
+    /// All that git would not have brought back, where this was saved for its own sake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Snapshot>,
+}
+
+/// What stood in a worktree and not in its commit.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// What the person calls it.
+    pub label: Option<String>,
+    /// How much it is, in bytes, copies included.
+    pub bytes: u64,
+    /// The files.
+    pub files: Vec<SavedFile>,
+    /// The name of the folder that holds copies of what may be secret; they are no objects of git.
+    pub copies: Option<String>,
+    /// How many copies there are.
+    pub copied: usize,
+    /// What git was in the middle of.
+    pub operation: Option<SavedOperation>,
+    /// Whether it was saved to leave all that: a restore goes back to the branch and the operation.
+    pub was_left: bool,
+    /// A branch that was moved after this was saved.
+    pub moved: Option<MovedBranch>,
+}
+
+/// A file as it was, and what was staged for it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SavedFile {
+    /// The path.
+    #[serde(with = "crate::base::path::exact")]
+    pub path: RepoPath,
+    /// Its very bytes; nothing where it was gone.
+    pub file: Option<KeptEntry>,
+    /// Its permissions, where it was a regular file.
+    pub bits: Option<u32>,
+    /// What was staged.
+    pub staged: SavedStaged,
+}
+
+/// What was staged for a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SavedStaged {
+    /// What HEAD held, or nothing at all where it was not tracked.
+    AsHead,
+    /// This.
+    Entry(KeptEntry),
+    /// That it is removed.
+    Removed,
+    /// A conflict: base, ours, theirs.
+    Conflict([Option<KeptEntry>; 3]),
+}
+
+/// What git was in the middle of. Its files lie under `git/` in the tree of the backup.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SavedOperation {
+    /// What it is called: `a rebase`.
+    pub name: String,
+    /// Its refs.
+    pub refs: std::collections::BTreeMap<String, String>,
+}
+
+/// A branch that was moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovedBranch {
+    /// Its name without `refs/heads/`.
+    pub branch: String,
+    /// Where it was.
+    pub from: String,
+    /// Where it went.
+    pub to: String,
 }
 
 /// Why the record of a backup cannot be read.
@@ -145,7 +224,7 @@ pub fn save(repo: &Repo, intent: &Intent<'_>) -> Result<Prepared> {
         let wrote_file = change.file != FileChange::None;
         let after = match &change.file {
             FileChange::CheckOut(entry) => Some(*entry),
-            FileChange::Restore(entry) => Some(*entry),
+            FileChange::Restore(entry) | FileChange::RestoreExactly(entry, _) => Some(*entry),
             FileChange::Remove | FileChange::None => None,
         };
         paths.push(SavedPath {
@@ -168,23 +247,40 @@ pub fn save(repo: &Repo, intent: &Intent<'_>) -> Result<Prepared> {
         head_after: intent.moves.map(|moves| moves.new.to_string()),
         paths,
         overlay_before: intent.overlay.of(intent.changes.iter().map(|change| &change.path)),
+        snapshot: None,
     };
-    let bytes = record::to_bytes(KIND, &record).unable(|| "the backup cannot be written")?;
+    write(repo, tree, &record, &[intent.head.commit], intent.now)
+}
+
+/// Writes the commit of a backup: what its record names, and the record.
+pub fn write(
+    repo: &Repo,
+    mut tree: Vec<TreeChange>,
+    record: &Record,
+    parents: &[Id],
+    now: i64,
+) -> Result<Prepared> {
+    let bytes = record::to_bytes(KIND, record).unable(|| "the backup cannot be written")?;
     let id = repo.write_blob(&bytes)?;
     tree.push((RepoPath::new("record"), Some(Entry { mode: Mode::File, id })));
     let stamp = Stamp {
         name: "xtask backup".to_owned(),
         email: "xtask-backup@users.noreply.invalid".to_owned(),
-        seconds: intent.now,
+        seconds: now,
     };
     let commit = repo.write_commit(&NewCommit {
         tree: repo.write_tree(None, &tree)?,
-        parents: &[intent.head.commit],
+        parents,
         author: None,
         committer: &stamp,
-        message: &format!("backup before {}\n", intent.purpose),
+        message: &match &record.snapshot {
+            Some(snapshot) if !snapshot.was_left => {
+                format!("backup {}\n", snapshot.label.as_deref().unwrap_or("by hand"))
+            }
+            _ => format!("backup before {}\n", record.purpose),
+        },
     })?;
-    Ok(Prepared { commit, purpose: intent.purpose.to_owned(), now: intent.now })
+    Ok(Prepared { commit, purpose: record.purpose.clone(), now })
 }
 
 /// Gives a backup its name, from where it can be found and is kept.
@@ -219,7 +315,9 @@ fn keep_bytes(repo: &Repo, change: &Change, raw: Entry) -> Result<()> {
         .hint("run it again"))
 }
 
-fn below(folder: &str, path: &RepoPath) -> RepoPath {
+/// Where something lies in the tree of a backup.
+#[must_use]
+pub fn below(folder: &str, path: &RepoPath) -> RepoPath {
     let mut bytes = format!("{folder}/").into_bytes();
     bytes.extend_from_slice(path.as_bytes());
     RepoPath::new(bytes)
@@ -274,8 +372,8 @@ pub fn prune(repo: &Repo, now: i64) -> Result<()> {
         std::cmp::Reverse((time.to_owned(), number.parse::<u32>().unwrap_or(0)))
     });
     let oldest_kept = format!("{PREFIX}{}", compact(now - KEPT_SECONDS));
-    for (name, commit) in refs.into_iter().skip(KEPT_COUNT) {
-        if name < oldest_kept {
+    for (at, (name, commit)) in refs.into_iter().enumerate().skip(KEPT_COUNT) {
+        if name < oldest_kept || at >= MOST {
             repo.delete_ref(&name, commit)?;
         }
     }

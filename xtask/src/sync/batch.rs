@@ -14,6 +14,8 @@ pub enum FileChange {
     CheckOut(Entry),
     /// It gets this content, byte for byte.
     Restore(Entry),
+    /// The same, with these very permissions.
+    RestoreExactly(Entry, u32),
     /// It is removed.
     Remove,
 }

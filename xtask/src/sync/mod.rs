@@ -32,4 +32,4 @@ pub mod run;
 pub mod survey;
 pub mod undo;
 pub mod upstream;
-mod way;
+pub mod way;

@@ -43,7 +43,9 @@ pub fn find(repo: &Repo, id: Option<&str>) -> Result<Backup> {
         None => {
             let branch = repo.branch_name();
             let is_here = |backup: &&Backup| {
-                backup.record.as_ref().is_ok_and(|record| record.worktree_name == here)
+                let here =
+                    |record: &Record| record.worktree_name == here && record.snapshot.is_none();
+                backup.record.as_ref().is_ok_and(here)
             };
             let is_of_branch = |backup: &&Backup| {
                 backup.record.as_ref().is_ok_and(|record| record.branch == branch)
@@ -70,6 +72,10 @@ pub fn find(repo: &Repo, id: Option<&str>) -> Result<Backup> {
             return Err(Error::unable(failed).hint(shows(&found)));
         }
     };
+    if record.snapshot.is_some() {
+        return Err(Error::usage(format!("`{}` was saved by hand, before nothing", found.id))
+            .hint(format!("`cargo xtask restore {}` brings it back", found.id)));
+    }
     if record.worktree_name != here {
         return Err(Error::usage(format!(
             "backup `{}` is of the worktree `{}`",

@@ -10,7 +10,7 @@ use crate::base::path::RepoPath;
 use crate::repo::{Repo, Work};
 
 /// What will be at a path once everything for which `goes` holds is gone.
-pub(super) fn once_gone(
+pub fn once_gone(
     repo: &Repo,
     path: &RepoPath,
     work: Work,

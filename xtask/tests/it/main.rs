@@ -34,6 +34,9 @@ mod orchestration;
 mod own_house;
 mod propagate;
 mod properties;
+mod recovery;
+#[cfg(target_os = "linux")]
+mod recovery_services;
 mod requests;
 mod reverse_sync;
 mod review;

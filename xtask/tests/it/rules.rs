@@ -27,7 +27,7 @@ fn code(text: &str) -> String {
 }
 
 /// Which modules may use which. `cmd` is on top; nothing points upwards.
-const MAY_USE: [(&str, &[&str]); 17] = [
+const MAY_USE: [(&str, &[&str]); 18] = [
     ("base", &[]),
     ("config", &["base"]),
     ("demo", &["base"]),
@@ -35,6 +35,7 @@ const MAY_USE: [(&str, &[&str]); 17] = [
     ("report", &["base"]),
     ("sync", &["base", "config", "repo"]),
     ("branches", &["base", "config", "repo", "sync"]),
+    ("recovery", &["base", "config", "repo", "sync"]),
     ("hooks", &["base", "branches", "config", "repo", "sync"]),
     ("fleet", &["base", "config", "repo", "sync"]),
     ("intake", &["base", "config", "repo", "sync"]),
@@ -48,7 +49,7 @@ const MAY_USE: [(&str, &[&str]); 17] = [
         "cmd",
         &[
             "base", "branches", "cli", "config", "demo", "deploy", "fleet", "hooks", "intake",
-            "repo", "report", "review", "services", "sync", "validate", "vendor",
+            "recovery", "repo", "report", "review", "services", "sync", "validate", "vendor",
         ],
     ),
 ];
@@ -83,6 +84,7 @@ fn commands_do_not_call_each_other() {
             continue;
         };
         for other in [
+            "backup",
             "branch_check",
             "branch_new",
             "branch_prune",
@@ -95,14 +97,21 @@ fn commands_do_not_call_each_other() {
             "hooks",
             "install_hooks",
             "promote",
+            "logs",
             "propagate",
+            "ps",
             "push",
+            "recover",
+            "restart",
+            "restore",
             "reverse_sync",
             "rollback",
             "run",
             "serve",
             "setup",
+            "start",
             "status",
+            "stop",
             "switch",
             "sync",
             "undo",

@@ -1,0 +1,155 @@
+//! What can be brought back, whoever has saved it: one list for `backup`, `undo` and `validate --undo`; and what
+//! is said where something is saved.
+
+use super::session::Session;
+use super::{DONE, Exit};
+use crate::base::error::Result;
+use crate::base::words::{count, harmless, size};
+use crate::base::world::{ago, rfc3339};
+use crate::config::SyncConfig;
+use crate::recovery::save::Saved;
+use crate::repo::{Everything, Repo};
+use crate::report;
+use crate::report::backups::{self, BackupLine};
+use crate::sync::backup::{self, Backup, Unread};
+use crate::sync::context;
+use crate::validate::fix::{Fixes, Phase, Record};
+use crate::validate::perform::fixes_folder;
+
+/// The longest label that is shown in the list, in characters.
+const LONGEST_LABEL: usize = 60;
+
+/// What fixes of `validate` have changed here.
+pub(super) fn fixes(session: &Session, repo: &Repo) -> Vec<Record> {
+    let disk = session.tools().disk;
+    Fixes { folder: fixes_folder(repo), root: repo.root(), disk }.all()
+}
+
+/// Lists all of it.
+pub(super) fn list(session: &Session, is_json: bool) -> Exit {
+    let repo = session.repo()?;
+    let mut lines = Vec::new();
+    for found in backup::list(&repo)? {
+        lines.push(line(session, &repo, found)?);
+    }
+    let now = session.world.now_seconds();
+    let open = |fix: &Record| fix.phase != Phase::Undone && fix.has_something_to_take_back();
+    for fix in fixes(session, &repo).into_iter().filter(open) {
+        lines.push(BackupLine {
+            paths: fix.paths().len(),
+            bytes: None,
+            when: ago(now, fix.at),
+            time: rfc3339(fix.at),
+            purpose: format!("fix of `{}`", fix.check),
+            label: None,
+            branch: fix.branch.unwrap_or_else(|| "detached HEAD".to_owned()),
+            worktree: fix.worktree,
+            back: format!("cargo xtask validate --undo {}", fix.run),
+            id: fix.run,
+        });
+    }
+    if is_json {
+        report::answer_json(&backups::BackupList {
+            schema: "xtask.backup-list/1",
+            backups: lines,
+        })?;
+        return Ok(DONE);
+    }
+    if lines.is_empty() {
+        session.story("there are no backups");
+    }
+    report::answer(&backups::list(&lines))?;
+    Ok(DONE)
+}
+
+fn line(session: &Session, repo: &Repo, found: Backup) -> Result<BackupLine> {
+    let when = ago(session.world.now_seconds(), found.seconds);
+    let time = rfc3339(found.seconds);
+    let unread = |why: Unread| match why {
+        Unread::Newer => "written by a newer xtask",
+        Unread::Broken => "unreadable record",
+    };
+    let record = match found.record {
+        Ok(record) => record,
+        Err(why) => {
+            return Ok(BackupLine {
+                id: found.id,
+                when,
+                time,
+                purpose: unread(why).to_owned(),
+                label: None,
+                paths: 0,
+                bytes: None,
+                branch: "unknown".to_owned(),
+                worktree: String::new(),
+                back: String::new(),
+            });
+        }
+    };
+    let (verb, paths, bytes, label) = match record.snapshot {
+        Some(snapshot) => {
+            let label = snapshot.label.map(|label| harmless(&label, LONGEST_LABEL));
+            let paths = snapshot.files.len() + snapshot.copied;
+            ("restore", paths, snapshot.bytes, label)
+        }
+        None => ("undo", record.paths.len(), size_of(repo, &found.commit)?, None),
+    };
+    Ok(BackupLine {
+        back: format!("cargo xtask {verb} {}", found.id),
+        id: found.id,
+        when,
+        time,
+        purpose: record.purpose,
+        label,
+        paths,
+        bytes: Some(bytes),
+        branch: record.branch.unwrap_or_else(|| "detached HEAD".to_owned()),
+        worktree: record.worktree,
+    })
+}
+
+/// How much a backup holds, in bytes; what is not here any more counts for nothing.
+fn size_of(repo: &Repo, commit: &crate::repo::Id) -> Result<u64> {
+    let entries = repo.list_tree(repo.tree_of(*commit)?, &Everything)?;
+    Ok(entries.values().map(|entry| repo.object_size(entry.id).unwrap_or(0)).sum())
+}
+
+/// The patterns of files that are copied, by the canonical branch. Where its rules cannot be read, all that
+/// would be copied without any.
+pub(super) fn patterns(repo: &Repo) -> Vec<String> {
+    match context::of_canonical(repo) {
+        Ok(Some(context)) => context.config.backed_up,
+        Ok(None) => match context::read(repo) {
+            Ok(context) => context.config.backed_up,
+            Err(_) => SyncConfig::default().backed_up,
+        },
+        Err(failure) => {
+            report::warn(&format!("`[backup]` of `setup/sync.toml` cannot be read: {failure}"));
+            SyncConfig::default().backed_up
+        }
+    }
+}
+
+/// What was saved, in words.
+pub(super) fn words(saved: &Saved) -> String {
+    let files = count(saved.files.len(), "file");
+    let copies = match saved.copies.len() {
+        0 => String::new(),
+        number => format!(" and {} that may be secret", count(number, "file")),
+    };
+    format!("{files}{copies} saved, {}", size(saved.bytes))
+}
+
+/// Tells what is not in a backup.
+pub(super) fn tell_left_out(saved: &Saved) {
+    for line in &saved.left_out {
+        report::warn(&format!("not saved: {line}"));
+    }
+    tell_beyond(&saved.beyond);
+}
+
+pub(super) fn tell_beyond(beyond: &[String]) {
+    for line in beyond {
+        report::warn(&format!("not saved: {line}; `cargo xtask -C` or git there can save it"));
+    }
+}

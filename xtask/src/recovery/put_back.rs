@@ -1,0 +1,401 @@
+//! Putting back what was saved, after what is there now was saved as well.
+//!
+//! Files, index and permissions go back in one transaction, in which each file must still be what was saved
+//! just before; copies one by one, by the same rule. What cannot go back is named and stays in the backup.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::copies::{self, Back, Copy};
+use super::goal::Goal;
+use super::leave::{self, barred, sound};
+use super::save::Saved;
+use crate::base::error::{Context as _, Error, Result};
+use crate::base::path::RepoPath;
+use crate::repo::{Below, Entry, Id, Indexed, Mode, Repo, Traces, Ways, Work};
+use crate::sync::apply::apply;
+use crate::sync::backup::{self, Backup, Record, SavedFile, SavedStaged, Snapshot, Unread};
+use crate::sync::batch::{Batch, Change, FileChange};
+use crate::sync::overlay::Overlay;
+use crate::sync::run::Tools;
+use crate::sync::way::once_gone;
+
+/// A backup to be put back.
+pub struct Chosen {
+    /// Its name.
+    pub id: String,
+    /// When it was made, in seconds since the epoch.
+    pub seconds: i64,
+    /// Its commit.
+    commit: Id,
+    /// What was done then.
+    pub record: Record,
+    /// What was saved.
+    pub snapshot: Snapshot,
+    /// The files that are put back.
+    pub files: Vec<SavedFile>,
+    /// The copies that are put back, each with its place in the list.
+    pub copies: Vec<(usize, Copy)>,
+    /// Whether it is put back as a whole.
+    pub is_whole: bool,
+}
+
+/// What would be put back.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// What happens.
+    changes: Vec<Change>,
+    /// The paths that come back, copies included.
+    pub comes: Vec<RepoPath>,
+    /// How many are there already, as they were.
+    pub same: usize,
+    /// What stays in the backup, with why.
+    pub kept: Vec<(RepoPath, String)>,
+    /// The conflicts that come back into the index.
+    conflicts: Vec<(RepoPath, [Option<Entry>; 3])>,
+}
+
+/// Finds a backup and what of it is meant: all, or these paths.
+pub fn choose(repo: &Repo, id: &str, paths: &[RepoPath]) -> Result<Chosen> {
+    let found =
+        backup::list(repo)?.into_iter().find(|backup| backup.id == id).ok_or_else(|| {
+            Error::usage(format!("there is no backup `{id}`")).hint("`cargo xtask backup --list`")
+        })?;
+    let Backup { id, seconds, commit, record } = found;
+    let record = record.map_err(|why| match why {
+        Unread::Newer => Error::unable(format!("backup `{id}` was written by a newer xtask")),
+        Unread::Broken => Error::unable(format!("the record of backup `{id}` cannot be read"))
+            .hint(format!("`git ls-tree -r {}{id}` shows what it holds", backup::PREFIX)),
+    })?;
+    let is_whole = paths.is_empty();
+    let snapshot = match &record.snapshot {
+        Some(snapshot) => snapshot.clone(),
+        None if is_whole => {
+            return Err(Error::usage(format!(
+                "`{id}` is what `{}` replaced, and is taken back as such",
+                record.purpose
+            ))
+            .hint(format!(
+                "`cargo xtask undo {id}` takes it back; with paths, `restore` brings those"
+            )));
+        }
+        None => as_snapshot(&record),
+    };
+    let is_meant = |path: &RepoPath| {
+        is_whole || paths.iter().any(|named| named == path || path.is_below(named))
+    };
+    let files: Vec<SavedFile> =
+        snapshot.files.iter().filter(|file| is_meant(&file.path)).cloned().collect();
+    let listed = match &snapshot.copies {
+        Some(name) => copies::list(repo, name),
+        None => Ok(Vec::new()),
+    };
+    // That copies are gone is no reason to keep the rest back; it is told.
+    let listed = match listed {
+        Err(failure) if !is_whole && !files.is_empty() => {
+            drop(failure);
+            Vec::new()
+        }
+        other => other?,
+    };
+    let copies: Vec<(usize, Copy)> =
+        listed.into_iter().enumerate().filter(|(_, copy)| is_meant(&copy.path)).collect();
+    let has = |path: &RepoPath| {
+        let mut all =
+            files.iter().map(|file| &file.path).chain(copies.iter().map(|(_, c)| &c.path));
+        all.any(|found| found == path || found.is_below(path))
+    };
+    let missing: Vec<&RepoPath> = paths.iter().filter(|path| !has(path)).collect();
+    if let Some(first) = missing.first() {
+        let error = Error::usage(format!("backup `{id}` does not hold `{first}`"));
+        let error = missing.iter().skip(1).fold(error, |e, path| e.detail(format!("nor `{path}`")));
+        return Err(error.hint(format!("`cargo xtask restore {id} --dry-run` lists what it holds")));
+    }
+    Ok(Chosen { id, seconds, commit, record, snapshot, files, copies, is_whole })
+}
+
+/// What a run has replaced, as if it had been saved for its own sake.
+fn as_snapshot(record: &Record) -> Snapshot {
+    let files = record.paths.iter().filter(|saved| saved.wrote_file);
+    let files = files.map(|saved| SavedFile {
+        path: saved.path.clone(),
+        file: saved.file_before.clone(),
+        bits: None,
+        staged: SavedStaged::AsHead,
+    });
+    Snapshot { files: files.collect(), ..Snapshot::default() }
+}
+
+/// Where a restore as a whole goes back to before files are put back; nothing where it stays here. That it
+/// can do neither is an error.
+pub fn way_back(repo: &Repo, chosen: &Chosen) -> Result<Option<Goal>> {
+    if !chosen.is_whole {
+        return Ok(None);
+    }
+    let record = &chosen.record;
+    if record.worktree_name != repo.worktree_name() {
+        let (id, there) = (&chosen.id, &record.worktree);
+        return Err(Error::usage(format!("backup `{id}` is of the worktree `{there}`"))
+            .hint(format!("`cargo xtask -C {there} restore {id}`"))
+            .hint(format!("`cargo xtask restore {id} PATH…` brings single files here")));
+    }
+    let head = repo.head()?;
+    let before = head_before(record)?;
+    let is_here =
+        head.branch == record.branch && (record.branch.is_some() || head.commit == before);
+    if !chosen.snapshot.was_left {
+        if is_here {
+            return Ok(None);
+        }
+        let (was, back) = match &record.branch {
+            Some(branch) => (format!("`{branch}`"), format!("git switch {branch}")),
+            None => ("a detached HEAD".to_owned(), format!("git switch --detach {before}")),
+        };
+        return Err(Error::usage(format!(
+            "backup `{}` is of {was}, which is not checked out",
+            chosen.id
+        ))
+        .hint(format!("`{back}`, and then restore it"))
+        .hint(format!("`cargo xtask restore {} PATH…` brings single files here", chosen.id)));
+    }
+    let typed = record.branch.clone().unwrap_or_else(|| repo.short(before));
+    let mut goal =
+        Goal { branch: None, commit: before, typed, from: None, made_from: None, own: 0 };
+    if let Some(branch) = &record.branch
+        && let Some(tip) = repo.resolve(&format!("refs/heads/{branch}"))?
+    {
+        goal.branch = Some(branch.clone());
+        goal.commit = tip;
+    }
+    Ok(Some(goal))
+}
+
+fn head_before(record: &Record) -> Result<Id> {
+    Id::from_hex(record.head_before.as_bytes())
+        .ok()
+        .ok_or_else(|| Error::unable("the record of the backup names no commit"))
+}
+
+/// Moves a branch back that was moved after the backup, if nobody has moved it since. Says what became of it.
+pub fn move_back(repo: &Repo, tools: &Tools<'_>, chosen: &Chosen) -> Result<Option<String>> {
+    let Some(moved) = &chosen.snapshot.moved else { return Ok(None) };
+    let id = |text: &String| Id::from_hex(text.as_bytes()).unable(|| "the record names no commit");
+    let (from, to) = (id(&moved.from)?, id(&moved.to)?);
+    let branch = &moved.branch;
+    let reference = format!("refs/heads/{branch}");
+    if repo.resolve(&reference)? != Some(to) {
+        return Ok(Some(format!("`{branch}` has moved on since, and stays where it is")));
+    }
+    tools.disk.other("move the branch back").unable(|| "the branch cannot be moved back")?;
+    let back = format!("`{branch}` is at {} again", repo.short(from));
+    if repo.branch_name().as_ref() == Some(branch) {
+        let done = repo.reset_keep(&from.to_string())?;
+        if !done.status.success() {
+            let failed = Error::unable(format!("`{branch}` cannot be moved back"));
+            return Err(failed.detail(done.stderr));
+        }
+        return Ok(Some(back));
+    }
+    let now = tools.world.now_seconds();
+    Ok(Some(match repo.swap_ref(&reference, Some(to), Some(from), "xtask: restore", now)? {
+        true => back,
+        false => format!("`{branch}` was moved meanwhile, and stays where it is"),
+    }))
+}
+
+/// What would happen here. `saved` is what was saved just before; without it nothing can be replaced, and the
+/// plan is only to be shown.
+pub fn plan(repo: &Repo, chosen: &Chosen, saved: Option<&Saved>) -> Result<Plan> {
+    let index = repo.index()?;
+    let head = repo.head()?;
+    let mut filters = repo.clean_filters(&index)?;
+    let mut ways = Ways::default();
+    let mut plan = Plan::default();
+    // Conflicts mean something only to the operation in which they came up.
+    let with_conflicts = returns_to_operation(repo, chosen)?;
+    let goes: BTreeSet<&RepoPath> =
+        chosen.files.iter().filter(|file| file.file.is_none()).map(|file| &file.path).collect();
+    for file in &chosen.files {
+        let path = &file.path;
+        let staged = index.at(path);
+        let work = repo.work(path, staged.entry(), &mut ways, &mut filters, &index)?;
+        let work = once_gone(repo, path, work, &|path| goes.contains(path))?;
+        if let Some(why) = barred(&work).filter(|_| file.file.is_some() || work == Work::Special) {
+            plan.kept.push((path.clone(), why));
+            continue;
+        }
+        let now = match &work {
+            Work::Present(found) => Some(found.raw),
+            _ => None,
+        };
+        let before = sound(&file.file, path)?;
+        let change = match (before, file.bits) {
+            _ if now == before && has_bits(repo, file) => FileChange::None,
+            (Some(entry), Some(bits)) => FileChange::RestoreExactly(entry, bits),
+            (Some(entry), None) => FileChange::Restore(entry),
+            (None, _) if now.is_none() => FileChange::None,
+            (None, _) => FileChange::Remove,
+        };
+        let stages = match &file.staged {
+            SavedStaged::AsHead => None,
+            SavedStaged::Removed if staged == Indexed::Absent => None,
+            SavedStaged::Removed => Some(None),
+            SavedStaged::Entry(kept) => {
+                let entry = sound(&Some(kept.clone()), path)?;
+                (staged.entry() != entry).then_some(entry)
+            }
+            SavedStaged::Conflict(stages) => {
+                if with_conflicts {
+                    let mut entries = [None; 3];
+                    for (at, kept) in stages.iter().enumerate() {
+                        entries[at] = sound(kept, path)?;
+                    }
+                    plan.conflicts.push((path.clone(), entries));
+                }
+                None
+            }
+        };
+        if change == FileChange::None && stages.is_none() {
+            plan.same += 1;
+            continue;
+        }
+        let was_saved = saved.is_none_or(|saved| {
+            let kept = saved.files.iter().find(|kept| kept.path == *path);
+            let is_kept = kept.is_some_and(|kept| sound(&kept.file, path).is_ok_and(|k| k == now));
+            // What git has needs no saving.
+            let committed = repo.entry_at(head.tree, path).ok().flatten();
+            let is_committed = match &work {
+                Work::Present(found) => Some(found.entry) == committed,
+                _ => now.is_none(),
+            };
+            is_kept || is_committed
+        });
+        if change != FileChange::None && !was_saved {
+            let why = "what is there now could not be saved first".to_owned();
+            plan.kept.push((path.clone(), why));
+            continue;
+        }
+        plan.comes.push(path.clone());
+        let path = path.clone();
+        let is_sparse = false;
+        plan.changes.push(Change {
+            path,
+            file: change,
+            expects: now,
+            look: None,
+            stages,
+            is_sparse,
+        });
+    }
+    let none = Vec::new();
+    for (_, copy) in &chosen.copies {
+        let all = saved.map_or(&none, |saved| &saved.copies);
+        match copies::look(repo, copy, all)? {
+            Back::Same => plan.same += 1,
+            Back::Kept(why) if saved.is_some() || why.contains("now") && !why.contains("saved") => {
+                plan.kept.push((copy.path.clone(), why));
+            }
+            Back::Kept(_) | Back::Restored => plan.comes.push(copy.path.clone()),
+        }
+    }
+    Ok(plan)
+}
+
+/// Whether a file has the permissions that were saved.
+fn has_bits(repo: &Repo, file: &SavedFile) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let meta = file.path.on_disk(repo.root()).symlink_metadata();
+    file.bits.is_none_or(|bits| meta.is_ok_and(|meta| meta.mode() & 0o7777 == bits))
+}
+
+/// Whether what git was in the middle of is taken up again: as a whole, at the very commit, and if nothing
+/// else is under way.
+pub fn returns_to_operation(repo: &Repo, chosen: &Chosen) -> Result<bool> {
+    let is_possible = chosen.is_whole && chosen.snapshot.operation.is_some();
+    if !is_possible || repo.operation().is_some() {
+        return Ok(false);
+    }
+    let head = repo.head()?;
+    Ok(head.branch == chosen.record.branch && head.commit == head_before(&chosen.record)?)
+}
+
+/// Puts it back. The caller holds the lock of the worktree, and nothing is under way in it.
+pub fn put_back(
+    repo: &Repo,
+    tools: &Tools<'_>,
+    chosen: &Chosen,
+    mut plan: Plan,
+    saved: &Saved,
+) -> Result<Plan> {
+    let returns = returns_to_operation(repo, chosen)?;
+    let overlay = match chosen.is_whole && chosen.snapshot.was_left {
+        true => Overlay::from_kept(chosen.record.overlay_before.clone())
+            .filter(|overlay| !overlay.paths.is_empty()),
+        false => None,
+    };
+    if !plan.changes.is_empty() || overlay.is_some() {
+        let purpose = format!("restore {}", chosen.id);
+        let changes = std::mem::take(&mut plan.changes);
+        let batch = Batch { purpose, changes, head: None, overlay, backup: None };
+        apply(&tools.applier(repo), &batch, None)?;
+    }
+    if let Some(name) = &chosen.snapshot.copies {
+        for (at, copy) in &chosen.copies {
+            let content = copies::content(repo, name, *at, copy);
+            let back = content.and_then(|content| {
+                copies::put_back(repo, tools.disk, copy, &content, &saved.copies)
+            });
+            let why = match back {
+                Ok(Back::Restored | Back::Same) => continue,
+                Ok(Back::Kept(why)) => why,
+                Err(failure) => failure.to_string(),
+            };
+            plan.comes.retain(|path| *path != copy.path);
+            if !plan.kept.iter().any(|(path, _)| *path == copy.path) {
+                plan.kept.push((copy.path.clone(), why));
+            }
+        }
+    }
+    if returns {
+        if !plan.conflicts.is_empty() {
+            let step = tools.disk.other("record conflicts");
+            step.unable(|| "the conflicts cannot be put back into the index")?;
+            repo.stage_conflicts(&plan.conflicts)?;
+        }
+        repo.put_traces_back(&traces(repo, chosen)?, tools.disk, tools.world.now_seconds())?;
+    }
+    Ok(plan)
+}
+
+/// What git was in the middle of, as it was saved.
+fn traces(repo: &Repo, chosen: &Chosen) -> Result<Traces> {
+    let tree = repo.tree_of(chosen.commit)?;
+    let mut files = BTreeMap::new();
+    let folder = RepoPath::new("git");
+    for (path, entry) in repo.list_tree(tree, &Below(&folder))? {
+        let Some(below) = path.as_bytes().strip_prefix(b"git/") else { continue };
+        if entry.mode == Mode::File {
+            files.insert(RepoPath::new(below), repo.blob(entry.id)?);
+        }
+    }
+    let mut refs = BTreeMap::new();
+    for (name, id) in chosen.snapshot.operation.iter().flat_map(|operation| &operation.refs) {
+        let id =
+            Id::from_hex(id.as_bytes()).unable(|| "the record of the backup names no commit")?;
+        refs.insert(name.clone(), id);
+    }
+    Ok(Traces { files, refs })
+}
+
+/// Whether a restore changes what is checked out, and so needs `leave::go` first.
+pub fn goes(repo: &Repo, goal: Option<&Goal>) -> Result<bool> {
+    let Some(goal) = goal else { return Ok(false) };
+    let head = repo.head()?;
+    let is_elsewhere = head.branch != goal.branch || head.commit != goal.commit;
+    // Conflicts without an operation are what a way that was cut short has left.
+    Ok(is_elsewhere || repo.operation().is_some() || repo.index()?.has_conflicts())
+}
+
+/// Goes back to where the backup was made.
+pub fn go_back(repo: &Repo, tools: &Tools<'_>, saved: &Saved, goal: &Goal) -> Result<()> {
+    leave::go(repo, tools, saved, goal).map(drop)
+}
