@@ -370,9 +370,9 @@ pub fn put_back(
 fn traces(repo: &Repo, chosen: &Chosen) -> Result<Traces> {
     let tree = repo.tree_of(chosen.commit)?;
     let mut files = BTreeMap::new();
-    let folder = RepoPath::new("git");
+    let folder = RepoPath::new("operation");
     for (path, entry) in repo.list_tree(tree, &Below(&folder))? {
-        let Some(below) = path.as_bytes().strip_prefix(b"git/") else { continue };
+        let Some(below) = path.as_bytes().strip_prefix(b"operation/") else { continue };
         if entry.mode == Mode::File {
             files.insert(RepoPath::new(below), repo.blob(entry.id)?);
         }

@@ -300,7 +300,7 @@ impl Writer<'_> {
         let traces = self.repo.traces()?;
         for (path, content) in &traces.files {
             let id = self.repo.write_blob(content)?;
-            self.tree.push((below("git", path), Some(Entry { mode: Mode::File, id })));
+            self.tree.push((below("operation", path), Some(Entry { mode: Mode::File, id })));
         }
         let parents = self.commits_of(&traces, seen.head.commit);
         let refs = traces.refs.iter().map(|(name, id)| (name.clone(), id.to_string())).collect();

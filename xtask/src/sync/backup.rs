@@ -132,7 +132,7 @@ pub enum SavedStaged {
     Conflict([Option<KeptEntry>; 3]),
 }
 
-/// What git was in the middle of. Its files lie under `git/` in the tree of the backup.
+/// What git was in the middle of. Its files lie under `operation/` in the tree of the backup.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SavedOperation {
     /// What it is called: `a rebase`.
