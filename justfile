@@ -51,6 +51,32 @@ stop *ARGS:
 validate *ARGS:
     cargo xtask validate "$@"
 
+# Save what git would not bring back
+backup *ARGS:
+    cargo xtask backup "$@"
+
+# Bring back what a backup holds
+restore *ARGS:
+    cargo xtask restore "$@"
+
+# The way out of a broken morning
+recover *ARGS:
+    cargo xtask recover "$@"
+
+# Begin the day: what has come, managed files, checks, services
+morning:
+    git fetch --all
+    cargo xtask status
+    cargo xtask sync
+    cargo xtask validate --fast
+    cargo xtask start
+
+# End the day: commits that are nowhere else, a backup of all that is none, no services
+evening:
+    git --no-pager log --oneline --branches --not --remotes
+    cargo xtask backup --label evening
+    cargo xtask stop
+
 # Install git hooks that keep branches up to date by themselves
 install-hooks *ARGS:
     cargo xtask install-hooks "$@"

@@ -159,8 +159,22 @@ fn justfile() -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../justfile").to_str().unwrap().to_owned()
 }
 
-/// The recipes for people: name, and the line that each is. Read by hand, so that it needs no `just`.
+/// The recipes for people that are one command: name, and the line that each is.
 fn recipes() -> Vec<(String, String)> {
+    let one = |(name, body): (String, Vec<String>)| {
+        assert_eq!(body.len(), 1, "`{name}` is one line");
+        (name, body[0].clone())
+    };
+    all_recipes().into_iter().filter(|(name, _)| !is_routine(name)).map(one).collect()
+}
+
+/// Several commands in a row, for each day.
+fn is_routine(name: &str) -> bool {
+    ["morning", "evening"].contains(&name)
+}
+
+/// All of them. Read by hand, so that it needs no `just`.
+fn all_recipes() -> Vec<(String, Vec<String>)> {
     let text = fs::read_to_string(justfile()).unwrap();
     assert!(text.contains("\nset positional-arguments\n"), "without it `$@` is empty");
     let mut found: Vec<(String, Vec<String>)> = Vec::new();
@@ -170,7 +184,8 @@ fn recipes() -> Vec<(String, String)> {
         } else if let Some(head) = line.strip_suffix(':') {
             let name = head.split(' ').next().unwrap();
             let is_open = head == format!("{name} *ARGS");
-            assert!(is_open || name == "default", "`{name}` takes all arguments");
+            let is_closed = name == "default" || is_routine(name) && head == name;
+            assert!(is_open || is_closed, "`{name}` takes all arguments");
             found.push((name.to_owned(), Vec::new()));
         } else {
             let is_known = ["#", "set ", "[private]"].iter().any(|begin| line.starts_with(begin));
@@ -178,11 +193,7 @@ fn recipes() -> Vec<(String, String)> {
         }
     }
     assert_eq!(found.remove(0), ("default".to_owned(), vec!["@just --list".to_owned()]));
-    let one = |(name, body): (String, Vec<String>)| {
-        assert_eq!(body.len(), 1, "`{name}` is one line");
-        (name, body[0].clone())
-    };
-    found.into_iter().map(one).collect()
+    found
 }
 
 /// A `PATH` on which `cargo` says what it was given, a line each.
@@ -231,6 +242,36 @@ fn every_shortcut_is_a_command_that_there_is_and_passes_arguments_on() {
     ] {
         assert!(recipes.iter().any(|(known, _)| known == name), "no `just {name}`");
     }
+}
+
+#[test]
+fn the_routine_of_a_day_is_made_of_commands_that_there_are() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let file = "[[check]]\nname = 'c'\nrun = 'true'\n";
+    repo.write("setup/validate.toml", file);
+    repo.write(
+        "deployment/local.toml",
+        "[status]\nenabled = false\n[service.a]\nrun = 'sleep 600'\n",
+    );
+    repo.commit("what a day needs");
+    repo.git(&["switch", "--quiet", "-c", "feature"]);
+    repo.write("src/app", "the work of the day\n");
+    let own = format!("shift; exec '{}' \"$@\"\n", env!("CARGO_BIN_EXE_xtask"));
+    let path = path_with(&lab, "cargo", &own);
+    let routines = all_recipes().into_iter().filter(|(name, _)| is_routine(name));
+    let routines: Vec<(String, Vec<String>)> = routines.collect();
+    assert_eq!(
+        routines.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        ["morning", "evening"]
+    );
+    for (_, lines) in &routines {
+        for line in lines {
+            repo.run("sh", &["-cu", line], &[("PATH", &path)]).success();
+        }
+    }
+    repo.xtask(&["backup", "--list"]).success().says("`evening`");
+    repo.xtask(&["ps"]).never_says("ready");
 }
 
 /// Where `just` is not installed, the test above is all there is, and this one says so.
