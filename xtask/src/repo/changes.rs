@@ -225,8 +225,13 @@ fn read_line(line: &[u8], changes: &mut Changes) -> Option<()> {
             let path = RepoPath::new(parts.next()?);
             let (head, index) = (entry(mode_head, id_head)?, entry(mode_index, id_index)?);
             if submodule.first() == Some(&b'S') {
-                changes.submodules.push(path);
-                return Some(());
+                // Which commit is staged for it is ours to know, what is in it is not.
+                if submodule.iter().skip(1).any(|flag| *flag != b'.') {
+                    changes.submodules.push(path.clone());
+                }
+                if index == head {
+                    return Some(());
+                }
             }
             let index = match index {
                 // `git add -N` shows as added on the side of the worktree.

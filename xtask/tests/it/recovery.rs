@@ -626,6 +626,30 @@ fn a_restore_that_fails_anywhere_can_be_made_again() {
 }
 
 #[test]
+fn a_submodule_keeps_what_is_in_it_and_what_is_staged_for_it_comes_back() {
+    let lab = Lab::new();
+    let module = lab.repo_named("module", &[]);
+    let repo = lab.repo();
+    repo.git(&["submodule", "--quiet", "add", "../module", "lib"]);
+    repo.commit("a module");
+    let lib = repo.at("lib");
+    lib.write("src/app", "new in the module\n");
+    let new = lib.commit("in the module");
+    repo.git(&["add", "lib"]);
+    lib.write("src/app", "not committed in the module\n");
+    let before = repo.git(&["ls-files", "--stage"]);
+    assert!(before.contains(&new));
+    let ran = repo.xtask(&["recover", "git", "--yes"]).success();
+    ran.says("not saved: `lib`, a submodule with changes");
+    assert!(!repo.git(&["ls-files", "--stage"]).contains(&new));
+    assert_eq!(lib.read("src/app"), "not committed in the module\n");
+    repo.xtask(&["restore", &backups(&repo)[0]]).success();
+    assert_eq!(repo.git(&["ls-files", "--stage"]), before);
+    assert_eq!(lib.read("src/app"), "not committed in the module\n");
+    drop(module);
+}
+
+#[test]
 fn old_backups_go_with_their_copies_and_the_last_twenty_stay() {
     let lab = Lab::new();
     let repo = lab.repo();
