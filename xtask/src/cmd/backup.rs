@@ -29,7 +29,7 @@ pub(super) fn run(session: &Session, args: &Backup) -> Exit {
     let tools = session.tools();
     let (_lock, mended) = tools.enter(&repo)?;
     session.tell_mended(mended);
-    let seen = look(&repo, &saved::patterns(&repo))?;
+    let seen = look(&repo, &saved::secrets(&repo))?;
     if seen.is_empty() {
         let beyond = seen.beyond();
         if args.json {
@@ -40,7 +40,7 @@ pub(super) fn run(session: &Session, args: &Backup) -> Exit {
         return Ok(DONE);
     }
     let label = args.label.as_deref();
-    let wish = Wish { purpose: "backup", label, leaves: None, bounds: BOUNDS };
+    let wish = Wish { purpose: "backup", label, leaves: None, bounds: BOUNDS, touches: &[] };
     let made = save(&repo, &tools, &seen, &wish)?;
     if args.json {
         answer_json(Some(&made), &made.beyond)?;

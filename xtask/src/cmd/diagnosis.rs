@@ -16,7 +16,7 @@ use crate::cli::{Recover, RecoverStep};
 use crate::config::{DEFAULT_LAYER, DEPLOYMENT_FOLDER, Layer};
 use crate::recovery::goal::{self, Goal};
 use crate::recovery::leave::kept_name;
-use crate::recovery::save::{Seen, look};
+use crate::recovery::save::{Secrets, Seen, look};
 use crate::recovery::variables::{Broken, Instead, instead};
 use crate::repo::Repo;
 use crate::report::recovery::PartLine;
@@ -41,6 +41,8 @@ const LARGEST_FILE: u64 = 1 << 20;
 pub(super) struct Diagnosis {
     /// What stands in the worktree and not in its commit.
     pub(super) seen: Seen,
+    /// By which rules that was looked at.
+    pub(super) secrets: Secrets,
     /// Where it goes.
     pub(super) goal: Goal,
     /// Whether it goes there.
@@ -89,10 +91,10 @@ pub(super) fn diagnose(session: &Session, repo: &Repo, args: &Recover) -> Result
     let loaded: Vec<Result<Layer>> = layers.iter().map(|name| shared::load(repo, name)).collect();
     let sound: Vec<&Layer> = loaded.iter().flatten().collect();
     let broken = broken(repo, &sound)?;
-    let mut patterns = saved::patterns(repo);
+    let mut secrets = saved::secrets(repo);
     // What may be replaced is saved, whether the rules name it or not.
-    patterns.extend(broken.iter().map(|one| format!("/{}", one.path)));
-    let seen = look(repo, &patterns)?;
+    secrets.also.extend(broken.iter().map(|one| one.path.clone()));
+    let seen = look(repo, &secrets)?;
     let goal = goal::find(repo, args.to.as_deref())?;
 
     let mut git = PartLine { name: name(Git), wrong: git_faults(&seen), does: Vec::new() };
@@ -139,7 +141,7 @@ pub(super) fn diagnose(session: &Session, repo: &Repo, args: &Recover) -> Result
     let all = [(Git, git), (Environment, environment), (Ports, ports), (Services, services)];
     let parts = all.into_iter().filter(|(step, _)| chosen.contains(step)).map(|(_, part)| part);
     let parts = parts.collect();
-    Ok(Diagnosis { seen, goal, leaves, broken, layers, obstacles, parts, chosen })
+    Ok(Diagnosis { seen, secrets, goal, leaves, broken, layers, obstacles, parts, chosen })
 }
 
 fn git_faults(seen: &Seen) -> Vec<String> {
@@ -251,7 +253,7 @@ fn services(
 
 /// The files of variables of these layers, and `.env`, as far as they are there and cannot be read, or must
 /// be there and are not.
-fn broken(repo: &Repo, layers: &[&Layer]) -> Result<Vec<Broken>> {
+pub(super) fn broken(repo: &Repo, layers: &[&Layer]) -> Result<Vec<Broken>> {
     let mut files: BTreeSet<(String, bool)> = BTreeSet::new();
     files.insert((".env".to_owned(), false));
     for file in layers.iter().flat_map(|layer| &layer.services).flat_map(|one| &one.env_files) {
@@ -279,6 +281,8 @@ fn broken(repo: &Repo, layers: &[&Layer]) -> Result<Vec<Broken>> {
 /// What is wrong with a file of variables.
 fn fault(on_disk: &Path, name: &str, is_required: bool) -> Option<String> {
     let meta = match std::fs::metadata(on_disk) {
+        // A folder of that name is an environment of another kind.
+        Ok(meta) if meta.is_dir() && !is_required => return None,
         Ok(meta) => meta,
         Err(_) if is_required => return Some(format!("`{name}` is not there")),
         Err(_) => return None,

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::diagnosis::{Diagnosis, diagnose, name};
+use super::diagnosis::{Diagnosis, broken, diagnose, name};
 use super::session::Session;
 use super::{DONE, Exit, checks, saved, stack as shared, starting, syncing};
 use crate::base::digest;
@@ -12,9 +12,9 @@ use crate::base::error::{Context as _, Error, Kind, Result};
 use crate::base::ports;
 use crate::cli::{Recover, RecoverStep, Start};
 use crate::recovery::copies::{self, Back, Copy};
-use crate::recovery::leave;
-use crate::recovery::save::{BOUNDS, Saved, Wish, save};
+use crate::recovery::save::{BOUNDS, Saved, Wish, look, save};
 use crate::recovery::variables::{Broken, Instead};
+use crate::recovery::{goal, leave};
 use crate::repo::Repo;
 use crate::report;
 use crate::report::recovery;
@@ -49,7 +49,7 @@ pub(super) fn run(session: &Session, args: &Recover) -> Exit {
         return Err(Error::no("nothing was changed"));
     }
     let mut faults = Vec::new();
-    let saved = put_right(session, &repo, &found, &mut faults)?;
+    let saved = put_right(session, &repo, &found, args.to.as_deref(), &mut faults)?;
     drop(repo);
     // Another commit may be checked out now.
     let repo = session.repo()?;
@@ -73,21 +73,33 @@ fn put_right(
     session: &Session,
     repo: &Repo,
     found: &Diagnosis,
+    to: Option<&str>,
     faults: &mut Vec<Error>,
 ) -> Result<Option<Saved>> {
     let tools = session.tools();
     let replaces = found.asks(RecoverStep::Environment) && !found.broken.is_empty();
     let mut saved = None;
+    let mut is_leaving = found.leaves;
     if found.leaves || replaces {
         let (_lock, mended) = tools.enter(repo)?;
         session.tell_mended(mended);
+        // What was shown and said yes to is what is done, and nothing else.
+        let seen = look(repo, &found.secrets)?;
+        if seen != found.seen || goal::find(repo, to)? != found.goal {
+            return Err(Error::no(
+                "something has changed since the plan was made; nothing was changed",
+            )
+            .hint("run this again"));
+        }
         let leaves = found.leaves.then(|| found.goal.moved());
-        let wish = Wish { purpose: "recover", label: None, leaves, bounds: BOUNDS };
-        let made = save(repo, &tools, &found.seen, &wish)?;
+        let wish = Wish { purpose: "recover", label: None, leaves, bounds: BOUNDS, touches: &[] };
+        let made = save(repo, &tools, &seen, &wish)?;
         session.story(&format!("{}, as {}", saved::words(&made), made.id));
         saved::tell_left_out(&made);
-        if found.leaves {
-            leave::check(&made)?;
+        // One part that cannot be done keeps no other from being done.
+        if is_leaving && let Err(refused) = leave::check(repo, &made, &found.goal) {
+            faults.push(refused);
+            is_leaving = false;
         }
         saved = Some(made);
     }
@@ -97,18 +109,21 @@ fn put_right(
     }
     if let Some(saved) = &saved {
         let (_lock, _) = tools.enter(repo)?;
-        if found.leaves {
-            let kept = leave::go(repo, &tools, saved, &found.goal).map_err(|failure| {
-                let id = &saved.id;
-                failure.hint(format!("all is saved: `cargo xtask restore {id}` brings it back"))
-            })?;
-            session.story(&format!("went to {}", found.goal.words(repo)));
-            if let Some(kept) = kept {
-                session.story(&format!("commits that only were here are on `{kept}`"));
+        if is_leaving {
+            // Services begin again wherever git stands then.
+            match leave::go(repo, &tools, saved, &found.goal) {
+                Ok(kept) => {
+                    session.story(&format!("went to {}", found.goal.words(repo)));
+                    if let Some(kept) = kept {
+                        session.story(&format!("commits that only were here are on `{kept}`"));
+                    }
+                }
+                Err(failure) => faults.push(failure),
             }
         }
         if replaces {
-            for one in &found.broken {
+            // Another commit may have put one right.
+            for one in &broken_now(repo, found)? {
                 if let Err(failure) = replace(session, repo, one, saved) {
                     faults.push(failure);
                 }
@@ -120,6 +135,16 @@ fn put_right(
         environment(session, &repo, faults);
     }
     Ok(saved)
+}
+
+/// The files of variables that still cannot be read.
+fn broken_now(repo: &Repo, found: &Diagnosis) -> Result<Vec<Broken>> {
+    let loaded: Vec<_> =
+        found.layers.iter().filter_map(|name| shared::load(repo, name).ok()).collect();
+    let now = broken(repo, &loaded.iter().collect::<Vec<_>>())?;
+    // What was good before the plan was made was not saved.
+    let was = |one: &Broken| found.broken.iter().any(|then| then.path == one.path);
+    Ok(now.into_iter().filter(was).collect())
 }
 
 /// Puts what can be read in the place of a file of variables that cannot.
@@ -145,12 +170,13 @@ fn replace(session: &Session, repo: &Repo, one: &Broken, saved: &Saved) -> Resul
         }
     };
     let digest = digest::of_parts([&content[..]]);
-    let copy = Copy { path: path.clone(), is_link: false, bits, digest };
+    let copy = Copy { path: path.clone(), is_link: false, bits, digest, is_gone: false };
     match copies::put_back(repo, session.tools().disk, &copy, &content, &saved.copies)? {
         Back::Restored | Back::Same => {
             session.story(&format!("`{path}` is from {from} now"));
             Ok(())
         }
+        Back::Unsaved => Err(Error::no(format!("`{path}` stays as it is: {}", copies::UNSAVED))),
         Back::Kept(why) => Err(Error::no(format!("`{path}` stays as it is: {why}"))),
     }
 }
@@ -276,7 +302,12 @@ fn tell_end(session: &Session, saved: Option<&Saved>, faults: Vec<Error>) -> Exi
         return Err(Error::new(Kind::Interrupted, interrupted.what().to_owned()));
     }
     let rest: Vec<Error> = faults.collect();
-    let mut error = Error::no("not everything is well again");
+    let is_unable = |one: &Error| one.kind() == Kind::Unable;
+    let kind = match is_unable(&first) || rest.iter().any(is_unable) {
+        true => Kind::Unable,
+        false => Kind::No,
+    };
+    let mut error = Error::new(kind, "not everything is well again");
     for fault in std::iter::once(&first).chain(&rest) {
         error = error.detail(fault.to_string());
         error = fault.details().iter().fold(error, |error, line| error.detail(format!("  {line}")));

@@ -1,36 +1,60 @@
 //! `restore`: bring back what a backup holds.
 
+use std::ffi::OsString;
+
 use super::session::Session;
 use super::{DONE, Exit, saved};
-use crate::base::error::{Kind, Result};
+use crate::base::error::{Context as _, Kind, Result};
 use crate::base::path::RepoPath;
+use crate::base::words::{harmless, some_of};
 use crate::base::world::ago;
 use crate::cli::Restore;
 use crate::recovery::goal::Goal;
 use crate::recovery::put_back::{
-    Chosen, Plan, choose, go_back, goes, move_back, plan, put_back, returns_to_operation, way_back,
+    Chosen, Meant, Plan, choose, go_back, goes, move_back, plan, put_back, returns_to_operation,
+    way_back,
 };
 use crate::recovery::save::{BOUNDS, Saved, Wish, look, save};
 use crate::repo::Repo;
 use crate::report::{self, count};
 use crate::sync::run::{Tools, check_gates};
 
+/// The longest path that is shown, in characters: as long as paths can be.
+const LONGEST: usize = 4096;
+
+/// How many names are told in one line.
+const SHOWN: usize = 5;
+
 pub(super) fn run(session: &Session, args: &Restore) -> Exit {
     let repo = session.repo()?;
-    let paths = session.repo_paths(&repo, &args.paths)?;
+    let root = repo.root().canonicalize().unable(|| "the worktree cannot be read")?;
+    let is_root = |typed: &OsString| {
+        session.world.cwd.join(typed).canonicalize().is_ok_and(|path| path == root)
+    };
+    let named: Vec<OsString> = args.paths.iter().filter(|typed| !is_root(typed)).cloned().collect();
+    let paths = session.repo_paths(&repo, &named)?;
+    let meant = match (args.paths.len(), named.len()) {
+        (0, _) => Meant::Whole,
+        (all, some) if all > some => Meant::Files,
+        _ => Meant::Paths(&paths),
+    };
     if args.dry_run {
-        let chosen = choose(&repo, &args.id, &paths)?;
+        let chosen = choose(&repo, &args.id, meant)?;
         let goal = way_back(&repo, &chosen)?;
         return show(session, &repo, &chosen, goal.as_ref());
     }
     let tools = session.tools();
     let (_lock, mended) = tools.enter(&repo)?;
     session.tell_mended(mended);
-    let chosen = choose(&repo, &args.id, &paths)?;
+    let chosen = choose(&repo, &args.id, meant)?;
     let goal = way_back(&repo, &chosen)?;
-    let is_going = goes(&repo, goal.as_ref())?;
-    if !is_going {
-        check_gates(&repo, &tools)?;
+    let is_going = goes(&repo, &chosen, goal.as_ref())?;
+    if !is_going && chosen.is_whole {
+        check_gates(&repo, &tools).map_err(|refused| {
+            refused
+                .hint("`cargo xtask recover git` saves and leaves what is under way")
+                .hint(format!("`cargo xtask restore {} .` brings the files alone", args.id))
+        })?;
     }
     let first = save_first(session, &repo, &tools, &chosen, is_going)?;
     let goal = goal.as_ref().filter(|_| is_going);
@@ -51,24 +75,24 @@ fn save_first(
     chosen: &Chosen,
     leaves: bool,
 ) -> Result<Saved> {
-    let mut patterns = saved::patterns(repo);
+    let mut secrets = saved::secrets(repo);
     // What comes back as a copy is saved as one, whatever the rules say now.
-    let literal = |path: &RepoPath| format!("/{}", escaped(&path.to_string()));
-    patterns.extend(chosen.copies.iter().map(|(_, copy)| literal(&copy.path)));
-    let seen = look(repo, &patterns)?;
+    secrets.also.extend(chosen.copies.iter().map(|(_, copy)| copy.path.clone()));
+    let seen = look(repo, &secrets)?;
     let purpose = format!("restore {}", chosen.id);
-    let wish =
-        Wish { purpose: &purpose, label: None, leaves: leaves.then_some(None), bounds: BOUNDS };
+    let touches: Vec<RepoPath> = chosen.files.iter().map(|file| file.path.clone()).collect();
+    let wish = Wish {
+        purpose: &purpose,
+        label: None,
+        leaves: leaves.then_some(None),
+        bounds: BOUNDS,
+        // What goes is clean afterwards, and comes back as it was by itself.
+        touches: if leaves { &[] } else { &touches },
+    };
     let first = save(repo, tools, &seen, &wish)?;
     session.story(&format!("what is here now is saved as {}", first.id));
     saved::tell_left_out(&first);
     Ok(first)
-}
-
-/// A path as a pattern that means just it.
-fn escaped(path: &str) -> String {
-    let is_special = |c: char| matches!(c, '*' | '?' | '[' | '\\' | ' ');
-    path.chars().flat_map(|c| is_special(c).then_some('\\').into_iter().chain([c])).collect()
 }
 
 fn bring_back(
@@ -104,19 +128,44 @@ fn answer(session: &Session, repo: &Repo, chosen: &Chosen, done: &Plan, saved: &
         count(done.comes.len(), "path")
     ));
     if let Some(operation) = repo.operation() {
-        session.story(&format!(
-            "{} is under way again: `{}` or `{}`",
-            operation.name, operation.ends_with, operation.aborts_with
-        ));
-    } else if let Some(operation) = chosen.snapshot.operation.as_ref().filter(|_| chosen.is_whole) {
-        let name = &operation.name;
-        report::warn(&format!(
-            "{name} was under way then, and is not taken up again: another commit is checked out now"
-        ));
+        let ends = match operation.ends_with == operation.aborts_with {
+            true => format!("`{}` ends it", operation.ends_with),
+            false => format!("`{}` or `{}`", operation.ends_with, operation.aborts_with),
+        };
+        session.story(&format!("{} is under way again: {ends}", operation.name));
     }
+    let mut is_all = tell_rest(repo, chosen, done)?;
     session.story(&format!("`cargo xtask restore {}` takes this back in turn", saved.id));
     tell_kept(done)?;
-    Ok(if done.kept.is_empty() { DONE } else { Kind::No.code() })
+    is_all &= done.kept.is_empty();
+    Ok(if is_all { DONE } else { Kind::No.code() })
+}
+
+/// Tells what does not come back besides files; whether there is nothing of that kind.
+fn tell_rest(repo: &Repo, chosen: &Chosen, done: &Plan) -> Result<bool> {
+    let mut is_all = true;
+    let operation = chosen.snapshot.operation.as_ref().and_then(|one| one.name.as_ref());
+    if let Some(name) = operation.filter(|_| chosen.is_whole && repo.operation().is_none()) {
+        is_all = false;
+        report::warn(&format!(
+            "{name} was under way then, and is not taken up again: {} is checked out now, not {}",
+            repo.short(repo.head()?.commit),
+            &chosen.record.head_before[..10.min(chosen.record.head_before.len())]
+        ));
+    }
+    if !done.lost_conflicts.is_empty() {
+        is_all &= !chosen.is_whole;
+        let paths: Vec<String> = done.lost_conflicts.iter().map(ToString::to_string).collect();
+        report::warn(&format!(
+            "in conflict then, and now plain files as they were: {}",
+            some_of(&paths, SHOWN)
+        ));
+    }
+    if let Some(why) = &chosen.lost_copies {
+        is_all = false;
+        report::warn(why);
+    }
+    Ok(is_all)
 }
 
 fn tell_kept(plan: &Plan) -> Result<()> {
@@ -125,30 +174,36 @@ fn tell_kept(plan: &Plan) -> Result<()> {
     }
     report::warn(&format!("{} not brought back:", count(plan.kept.len(), "path")));
     for (path, why) in &plan.kept {
-        report::answer(&format!("{path}: {why}\n"))?;
+        report::answer(&format!("{}: {why}\n", harmless(&path.to_string(), LONGEST)))?;
     }
     Ok(())
 }
 
+/// A path on a line of its own.
+fn shown(path: &RepoPath) -> String {
+    format!("{}\n", harmless(&path.to_string(), LONGEST))
+}
+
 /// Says what would happen.
 fn show(session: &Session, repo: &Repo, chosen: &Chosen, goal: Option<&Goal>) -> Exit {
-    let is_going = goes(repo, goal)?;
+    let is_going = goes(repo, chosen, goal)?;
     if let Some(goal) = goal.filter(|_| is_going) {
         session.story(&format!("would first go back to {}", goal.words(repo)));
         let files = chosen.files.iter().map(|file| &file.path);
         let copies = chosen.copies.iter().map(|(_, copy)| &copy.path);
-        let lines: String = files.chain(copies).map(|path| format!("{path}\n")).collect();
+        let lines: String = files.chain(copies).map(shown).collect();
         report::answer(&lines)?;
         return Ok(DONE);
     }
     let plan = plan(repo, chosen, None)?;
-    let lines: String = plan.comes.iter().map(|path| format!("{path}\n")).collect();
+    let lines: String = plan.comes.iter().map(shown).collect();
     report::answer(&lines)?;
     tell_kept(&plan)?;
-    if returns_to_operation(repo, chosen)?
-        && let Some(operation) = &chosen.snapshot.operation
+    let operation = chosen.snapshot.operation.as_ref().and_then(|one| one.name.as_ref());
+    if let Some(name) = operation
+        && returns_to_operation(repo, chosen)?
     {
-        session.story(&format!("{} would be under way again", operation.name));
+        session.story(&format!("{name} would be under way again"));
     }
     if plan.comes.is_empty() {
         session.story("all that it holds is there already");

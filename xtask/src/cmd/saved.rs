@@ -7,7 +7,7 @@ use crate::base::error::Result;
 use crate::base::words::{count, harmless, size};
 use crate::base::world::{ago, rfc3339};
 use crate::config::SyncConfig;
-use crate::recovery::save::Saved;
+use crate::recovery::save::{Saved, Secrets};
 use crate::repo::{Everything, Repo};
 use crate::report;
 use crate::report::backups::{self, BackupLine};
@@ -15,6 +15,9 @@ use crate::sync::backup::{self, Backup, Unread};
 use crate::sync::context;
 use crate::validate::fix::{Fixes, Phase, Record};
 use crate::validate::perform::fixes_folder;
+
+/// The longest line about a path, in characters.
+const LONGEST_LINE: usize = 300;
 
 /// The longest label that is shown in the list, in characters.
 const LONGEST_LABEL: usize = 60;
@@ -114,20 +117,19 @@ fn size_of(repo: &Repo, commit: &crate::repo::Id) -> Result<u64> {
     Ok(entries.values().map(|entry| repo.object_size(entry.id).unwrap_or(0)).sum())
 }
 
-/// The patterns of files that are copied, by the canonical branch. Where its rules cannot be read, all that
-/// would be copied without any.
-pub(super) fn patterns(repo: &Repo) -> Vec<String> {
-    match context::of_canonical(repo) {
-        Ok(Some(context)) => context.config.backed_up,
-        Ok(None) => match context::read(repo) {
-            Ok(context) => context.config.backed_up,
-            Err(_) => SyncConfig::default().backed_up,
-        },
+/// Which files may be secret, by the canonical branch. Where its rules cannot be read, all may be that git does
+/// not track.
+pub(super) fn secrets(repo: &Repo) -> Secrets {
+    let usual = || SyncConfig::default().backed_up;
+    let (patterns, is_unknown) = match context::of_canonical(repo) {
+        Ok(Some(context)) => (context.config.backed_up, false),
+        Ok(None) => (usual(), false),
         Err(failure) => {
             report::warn(&format!("`[backup]` of `setup/sync.toml` cannot be read: {failure}"));
-            SyncConfig::default().backed_up
+            (usual(), true)
         }
-    }
+    };
+    Secrets { patterns, is_unknown, also: Vec::new() }
 }
 
 /// What was saved, in words.
@@ -143,7 +145,7 @@ pub(super) fn words(saved: &Saved) -> String {
 /// Tells what is not in a backup.
 pub(super) fn tell_left_out(saved: &Saved) {
     for line in &saved.left_out {
-        report::warn(&format!("not saved: {line}"));
+        report::warn(&format!("not saved: {}", harmless(line, LONGEST_LINE)));
     }
     tell_beyond(&saved.beyond);
 }

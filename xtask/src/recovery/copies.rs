@@ -36,6 +36,9 @@ const LARGEST: u64 = 16 << 20;
 /// The most files that are copied at once.
 const MOST: usize = 2_000;
 
+/// How much is copied at once: 128 MiB.
+const MOST_BYTES: u64 = 128 << 20;
+
 /// How long a folder without a list is left alone, in seconds: somebody may be writing it.
 const LEFT_ALONE: i64 = 86_400;
 
@@ -52,6 +55,16 @@ pub struct Copy {
     /// The digest of its content.
     #[serde(with = "crate::base::digest::as_hex")]
     pub digest: Digest,
+    /// That there was none: put back, it is taken away.
+    #[serde(default)]
+    pub is_gone: bool,
+}
+
+impl Copy {
+    fn gone(path: &RepoPath) -> Copy {
+        let digest = digest::of_parts([&b""[..]]);
+        Copy { path: path.clone(), is_link: false, bits: 0, digest, is_gone: true }
+    }
 }
 
 /// Copies that were made.
@@ -72,8 +85,14 @@ fn folder(repo: &Repo) -> PathBuf {
     repo.shared_state_folder().join("backup")
 }
 
-/// Copies these files.
-pub fn make(repo: &Repo, disk: &Disk<'_>, paths: &[RepoPath], now: i64) -> Result<Made> {
+/// Copies these files. That one of `also` is not there is kept as well.
+pub fn make(
+    repo: &Repo,
+    disk: &Disk<'_>,
+    paths: &[RepoPath],
+    also: &[RepoPath],
+    now: i64,
+) -> Result<Made> {
     let mut made = Made::default();
     let mut contents = Vec::new();
     let mut ways = Ways::default();
@@ -83,10 +102,17 @@ pub fn make(repo: &Repo, disk: &Disk<'_>, paths: &[RepoPath], now: i64) -> Resul
             break;
         }
         match read(repo, path, &mut ways) {
+            Ok(Some((_, content))) if made.bytes + content.len() as u64 > MOST_BYTES => {
+                made.left_out.push(format!("{path}: at most {} are copied", size(MOST_BYTES)));
+            }
             Ok(Some((copy, content))) => {
                 made.bytes += content.len() as u64;
                 made.copies.push(copy);
                 contents.push(content);
+            }
+            Ok(None) if also.contains(path) => {
+                made.copies.push(Copy::gone(path));
+                contents.push(Vec::new());
             }
             Ok(None) => {}
             Err(failure) => made.left_out.push(format!("{path}: {failure}")),
@@ -145,7 +171,7 @@ fn read(repo: &Repo, path: &RepoPath, ways: &mut Ways) -> Result<Option<(Copy, V
     };
     let bits = meta.mode() & 0o7777;
     let digest = digest::of_parts([&content[..]]);
-    Ok(Some((Copy { path: path.clone(), is_link, bits, digest }, content)))
+    Ok(Some((Copy { path: path.clone(), is_link, bits, digest, is_gone: false }, content)))
 }
 
 /// What was copied under this name.
@@ -185,35 +211,55 @@ pub enum Back {
     Same,
     /// Something else is in its place, in words.
     Kept(String),
+    /// What is in its place is not saved.
+    Unsaved,
 }
 
+/// In words, where what is in its place is not saved.
+pub const UNSAVED: &str = "what is there now could not be saved first";
+
 /// Whether a copy can be put back, without doing it. What is in its place goes only if `saved` says that
-/// just this was saved.
+/// just this was saved, or HEAD holds it.
 pub fn look(repo: &Repo, copy: &Copy, saved: &[Copy]) -> Result<Back> {
+    look_at(repo, copy, saved).map(|(back, _)| back)
+}
+
+/// The same, with what is in its place.
+fn look_at(repo: &Repo, copy: &Copy, saved: &[Copy]) -> Result<(Back, Option<Copy>)> {
     let mut ways = Ways::default();
+    let kept = |why: String| Ok((Back::Kept(why), None));
     let now = match ways.reach(repo, &copy.path)? {
         Reached::There(meta) if meta.is_dir() => {
-            return Ok(Back::Kept("a folder is in its place".to_owned()));
+            return kept("a folder is in its place".to_owned());
         }
         Reached::Not(crate::repo::Work::BelowSymlink(link)) => {
-            return Ok(Back::Kept(format!("`{link}` is a symlink now")));
+            return kept(format!("`{link}` is a symlink now"));
         }
         Reached::Not(crate::repo::Work::BelowFile(file)) => {
-            return Ok(Back::Kept(format!("`{file}` is a file now")));
+            return kept(format!("`{file}` is a file now"));
         }
         Reached::Not(_) => None,
         Reached::There(_) => match read(repo, &copy.path, &mut ways) {
             Ok(found) => found.map(|(now, _)| now),
-            Err(failure) => return Ok(Back::Kept(failure.to_string())),
+            Err(failure) => return kept(failure.to_string()),
         },
     };
-    Ok(match now {
-        Some(now) if now == *copy => Back::Same,
-        Some(now) if !saved.contains(&now) => {
-            Back::Kept("what is there now could not be saved first".to_owned())
-        }
+    let back = match &now {
+        None if copy.is_gone => Back::Same,
+        Some(now) if now == copy => Back::Same,
+        Some(now) if !saved.contains(now) && !is_committed(repo, &copy.path)? => Back::Unsaved,
         _ => Back::Restored,
-    })
+    };
+    Ok((back, now))
+}
+
+/// Whether a file is as HEAD holds it.
+fn is_committed(repo: &Repo, path: &RepoPath) -> Result<bool> {
+    let Some(committed) = repo.entry_at(repo.head()?.tree, path)? else { return Ok(false) };
+    let index = repo.index()?;
+    let mut filters = repo.clean_filters(&index)?;
+    let work = repo.work(path, Some(committed), &mut Ways::default(), &mut filters, &index)?;
+    Ok(matches!(work, crate::repo::Work::Present(found) if found.entry == committed))
 }
 
 /// Puts a copy back.
@@ -224,9 +270,15 @@ pub fn put_back(
     content: &[u8],
     saved: &[Copy],
 ) -> Result<Back> {
-    let back = look(repo, copy, saved)?;
+    let (back, now) = look_at(repo, copy, saved)?;
     if back != Back::Restored {
         return Ok(back);
+    }
+    if copy.is_gone {
+        return Ok(match now.map(|now| take_away(repo, disk, &now)).transpose()? {
+            Some(true) => Back::Restored,
+            _ => Back::Unsaved,
+        });
     }
     let failed = || format!("`{}` cannot be put back", copy.path);
     let target = copy.path.on_disk(repo.root());
@@ -259,15 +311,28 @@ pub fn put_back(
     if !has_old {
         return Ok(Back::Restored);
     }
-    // What came out must be what was saved: nobody's newest bytes go.
-    let came_out = read_at(&beside, &copy.path);
-    if came_out.is_none_or(|found| !saved.contains(&found)) {
+    // What came out must be what was seen: nobody's newest bytes go.
+    if read_at(&beside, &copy.path) != now {
         disk.exchange(&beside, &target).unable(failed)?;
         disk.remove(&beside).unable(failed)?;
         return Ok(Back::Kept("it was changed meanwhile".to_owned()));
     }
     disk.remove(&beside).unable(failed)?;
     Ok(Back::Restored)
+}
+
+/// Takes a file away that was copied, if it still is just that; says whether it did.
+pub fn take_away(repo: &Repo, disk: &Disk<'_>, copy: &Copy) -> Result<bool> {
+    let failed = || format!("`{}` cannot be taken away", copy.path);
+    let target = copy.path.on_disk(repo.root());
+    let aside = aside(repo, disk, &target)?;
+    disk.place(&target, &aside).unable(failed)?;
+    if read_at(&aside, &copy.path).as_ref() != Some(copy) {
+        disk.place(&aside, &target).unable(failed)?;
+        return Ok(false);
+    }
+    disk.remove(&aside).unable(failed)?;
+    Ok(true)
 }
 
 /// Where a content waits to be swapped in, and what it has replaced to be looked at: among our own files, or
@@ -301,7 +366,28 @@ fn read_at(file: &Path, path: &RepoPath) -> Option<Copy> {
         false => fs::read(file).ok()?,
     };
     let (bits, digest) = (meta.mode() & 0o7777, digest::of_parts([&content[..]]));
-    Some(Copy { path: path.clone(), is_link, bits, digest })
+    Some(Copy { path: path.clone(), is_link, bits, digest, is_gone: false })
+}
+
+/// Removes what runs that were cut short have left aside, as far as a backup holds it.
+pub fn sweep(repo: &Repo, disk: &Disk<'_>, named: &dyn Fn() -> Result<Vec<String>>) -> Result<()> {
+    let entries = fs::read_dir(repo.state_folder()).into_iter().flatten().flatten();
+    let is_aside = |name: &std::ffi::OsStr| name.as_bytes().starts_with(b"restored-aside");
+    let left: Vec<PathBuf> =
+        entries.filter(|entry| is_aside(&entry.file_name())).map(|entry| entry.path()).collect();
+    if left.is_empty() {
+        return Ok(());
+    }
+    let held: Vec<Copy> =
+        named()?.iter().filter_map(|name| list(repo, name).ok()).flatten().collect();
+    let nothing = RepoPath::new("none");
+    for path in left {
+        let found = read_at(&path, &nothing);
+        if found.is_some_and(|found| held.iter().any(|copy| copy.digest == found.digest)) {
+            disk.remove(&path).unable(|| format!("`{}` cannot be removed", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes the folders that no backup names, once they are old enough for nobody to be writing them.

@@ -1,5 +1,6 @@
 //! From whatever state a worktree is in to a clean one at a named commit.
 //!
+//! First it is looked whether anything that nobody has saved would be in the way: then nothing happens at all.
 //! What git is in the middle of is ended where it stands. Every tracked file that differs goes back to what
 //! HEAD holds, and so does the index, in one transaction in which each file must still be what was saved. Then
 //! git itself switches, and overwrites nothing that it does not have. Files that are not tracked stay, but for
@@ -7,18 +8,27 @@
 
 use std::collections::BTreeSet;
 
+use super::copies;
 use super::goal::Goal;
 use super::save::Saved;
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::path::RepoPath;
 use crate::base::words::some_of;
 use crate::base::world::compact;
-use crate::repo::{Entry, Id, LookedUp, Mode, Repo, Work};
+use crate::repo::{
+    Entry, Everything, Id, Indexed, LookedUp, Mode, Operation, OperationKind, Repo, Work,
+};
 use crate::sync::apply::apply;
 use crate::sync::backup::{SavedFile, SavedStaged};
 use crate::sync::batch::{Batch, Change, FileChange};
 use crate::sync::overlay::{self, KeptEntry, Overlay};
 use crate::sync::run::Tools;
+
+/// How many operations can be under way at once: a pick within a rebase within a bisect.
+const MOST_OPERATIONS: usize = 5;
+
+/// How many names are told in one line.
+const SHOWN: usize = 5;
 
 /// The name of the branch that keeps commits which leave theirs.
 #[must_use]
@@ -26,68 +36,161 @@ pub fn kept_name(branch: &str, now: i64) -> String {
     format!("recovered/{branch}-{}", compact(now))
 }
 
-/// Refuses where something that git tracks could not be saved: it would be lost.
-pub fn check(saved: &Saved) -> Result<()> {
-    if saved.unsaved.is_empty() {
+/// Refuses where something would be lost or is in the way: what git tracks and could not be saved, and files
+/// that the goal needs the place of and nobody has saved. Nothing has been changed then.
+pub fn check(repo: &Repo, saved: &Saved, goal: &Goal) -> Result<()> {
+    if !saved.unsaved.is_empty() {
+        let names: Vec<String> = saved.unsaved.iter().map(ToString::to_string).collect();
+        return Err(Error::unable(format!(
+            "not all changes can be saved, so nothing is replaced: {}",
+            some_of(&names, SHOWN)
+        ))
+        .hint("commit them, or put them right, and run this again"));
+    }
+    let in_the_way = in_the_way(repo, saved, repo.tree_of(goal.commit)?)?;
+    if in_the_way.is_empty() {
         return Ok(());
     }
-    let names: Vec<String> = saved.unsaved.iter().map(ToString::to_string).collect();
+    let names: Vec<String> = in_the_way.iter().map(ToString::to_string).collect();
     Err(Error::unable(format!(
-        "not all changes can be saved, so nothing is replaced: {}",
-        some_of(&names, 5)
+        "in the way of `{}`, ignored by git and not saved: {}",
+        goal.typed,
+        some_of(&names, SHOWN)
     ))
-    .hint("commit them, or put them right, and run this again"))
+    .hint("move them away, and run this again; nothing was replaced"))
 }
 
-/// Goes there. The caller holds the lock of the worktree and has saved what is here. Answers with the branch
-/// on which commits were kept.
-pub fn go(repo: &Repo, tools: &Tools<'_>, saved: &Saved, goal: &Goal) -> Result<Option<String>> {
-    check(saved)?;
-    if let Some(operation) = repo.operation() {
-        tools.disk.other("end an operation").unable(|| "an operation cannot be ended")?;
-        repo.quit(&operation)?;
+/// The paths that the goal brings and where something lies that neither HEAD holds nor was saved.
+fn in_the_way(repo: &Repo, saved: &Saved, to: Id) -> Result<Vec<RepoPath>> {
+    let head = repo.head()?;
+    let is_saved = |path: &RepoPath| {
+        saved.held.contains_key(path) || saved.copies.iter().any(|copy| copy.path == *path)
+    };
+    let mut alone = Vec::new();
+    for (path, pair) in repo.compare_trees(Some(head.tree), Some(to), &Everything)? {
+        if pair.two.is_none() || pair.one.is_some() {
+            continue;
+        }
+        let above: Vec<RepoPath> = path.ancestors().collect();
+        let nearest = std::iter::once(path.clone()).chain(above);
+        let there = nearest
+            .filter_map(|path| Some((path.on_disk(repo.root()).symlink_metadata().ok()?, path)))
+            .next();
+        match there {
+            Some((meta, at)) if !meta.is_dir() => alone.push(at),
+            // A folder where a file comes: all that is in it must go.
+            Some((_, at)) if at == path => alone.extend(files_below(repo, &at)),
+            _ => {}
+        }
     }
-    clean(repo, tools, saved, repo.tree_of(goal.commit)?)?;
+    let mut found = BTreeSet::new();
+    for path in alone {
+        if !is_saved(&path) && repo.entry_at(head.tree, &path)?.is_none() {
+            found.insert(path);
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+fn files_below(repo: &Repo, folder: &RepoPath) -> Vec<RepoPath> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut open = vec![folder.clone()];
+    let mut found = Vec::new();
+    while let Some(at) = open.pop() {
+        let entries = std::fs::read_dir(at.on_disk(repo.root())).into_iter().flatten().flatten();
+        for entry in entries {
+            let path = [at.as_bytes(), b"/", entry.file_name().as_bytes()].concat();
+            let path = RepoPath::new(path);
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => open.push(path),
+                _ => found.push(path),
+            }
+        }
+    }
+    found
+}
+
+/// Goes there. The caller holds the lock of the worktree, has saved what is here and has asked `check`.
+/// Answers with the branch on which commits were kept.
+pub fn go(repo: &Repo, tools: &Tools<'_>, saved: &Saved, goal: &Goal) -> Result<Option<String>> {
+    check(repo, saved, goal)?;
+    if saved.operation != repo.operation().map(|operation| operation.name) {
+        return Err(Error::unable(
+            "git has begun or ended something meanwhile; nothing was replaced",
+        )
+        .hint("run this again"));
+    }
+    let now = tools.world.now_seconds();
+    let to = repo.tree_of(goal.commit)?;
+    // A bisect ends with a checkout, for which the index must be without conflicts.
+    quit(repo, tools, &|operation| {
+        operation.kind != OperationKind::Other || !is_bisect(operation)
+    })?;
+    clean(repo, tools, saved, to)?;
+    quit(repo, tools, &|_| true)?;
+    tools.disk.other("remove notes of git").unable(|| "notes of git cannot be removed")?;
+    repo.remove_traces(&saved.traces, tools.disk, now)?;
     let step = |name| tools.disk.other(name).unable(|| format!("cannot {name}"));
     let kept = match (&goal.branch, goal.from) {
         (Some(branch), Some(from)) if goal.own > 0 => {
             step("keep commits on a branch")?;
-            Some(keep(repo, branch, from, tools.world.now_seconds())?)
+            Some(keep(repo, branch, from, now)?)
         }
         _ => None,
     };
-    if let (Some(branch), Some(remote)) = (&goal.branch, &goal.made_from) {
+    if let Some(branch) = &goal.branch
+        && repo.resolve(&format!("refs/heads/{branch}"))?.is_none()
+    {
         step("make the branch")?;
-        repo.make_tracking_branch(branch, remote)?;
+        match &goal.made_from {
+            Some(remote) => repo.make_tracking_branch(branch, remote)?,
+            None => {
+                let name = format!("refs/heads/{branch}");
+                repo.create_ref(&name, goal.commit, "xtask: restore", now)?;
+            }
+        }
     }
     let head = repo.head()?;
-    let is_there = match &goal.branch {
-        Some(branch) => head.branch.as_ref() == Some(branch),
-        None => head.branch.is_none() && head.commit == goal.commit,
-    };
-    if !is_there {
+    if head.branch != goal.branch || head.commit != goal.commit {
         step("switch")?;
-        repo.switch_to(goal.branch.as_deref(), goal.commit)?;
+        // To the commit first, so that git looks at every file; the branch moves when it is there.
+        repo.switch_to(None, goal.commit)?;
+        if let Some(branch) = &goal.branch {
+            if let Some(from) = goal.from {
+                step("move the branch")?;
+                let name = format!("refs/heads/{branch}");
+                let moved =
+                    repo.swap_ref(&name, Some(from), Some(goal.commit), "xtask: recover", now)?;
+                if !moved {
+                    return Err(Error::unable(format!(
+                        "`{branch}` was moved meanwhile, and stays"
+                    )));
+                }
+            }
+            repo.switch_to(Some(branch), goal.commit)?;
+        }
     }
-    move_to(repo, tools, goal)?;
-    Ok(kept)
+    let head = repo.head()?;
+    if head.branch == goal.branch && head.commit == goal.commit {
+        return Ok(kept);
+    }
+    Err(Error::unable(format!("`{}` was moved meanwhile", goal.typed)).hint("run this again"))
 }
 
-/// Moves the branch that is checked out to the goal.
-fn move_to(repo: &Repo, tools: &Tools<'_>, goal: &Goal) -> Result<()> {
-    if repo.head()?.commit == goal.commit || goal.from.is_none() {
-        return Ok(());
+fn is_bisect(operation: &Operation) -> bool {
+    operation.aborts_with == operation.ends_with
+}
+
+/// Ends what git is in the middle of, one within the other, as far as it is asked for.
+fn quit(repo: &Repo, tools: &Tools<'_>, ends: &dyn Fn(&Operation) -> bool) -> Result<()> {
+    for _ in 0..MOST_OPERATIONS {
+        let Some(operation) = repo.operation().filter(|operation| ends(operation)) else {
+            return Ok(());
+        };
+        tools.disk.other("end an operation").unable(|| "an operation cannot be ended")?;
+        repo.quit(&operation)?;
     }
-    tools.disk.other("move the branch").unable(|| "the branch cannot be moved")?;
-    let moved = match goal.own {
-        0 => repo.fast_forward(goal.commit)?,
-        _ => repo.reset_keep(&goal.commit.to_string())?,
-    };
-    if moved.status.success() {
-        return Ok(());
-    }
-    Err(Error::unable(format!("the branch cannot be moved to `{}`", goal.typed))
-        .detail(moved.stderr))
+    Err(Error::unable("what git is in the middle of does not end").hint("`git status` shows it"))
 }
 
 fn keep(repo: &Repo, branch: &str, from: Id, now: i64) -> Result<String> {
@@ -108,41 +211,76 @@ fn keep(repo: &Repo, branch: &str, from: Id, now: i64) -> Result<String> {
 }
 
 /// Puts every tracked path back to what HEAD holds, and takes away what is not tracked and in the way.
-pub fn clean(repo: &Repo, tools: &Tools<'_>, saved: &Saved, to: Id) -> Result<()> {
+fn clean(repo: &Repo, tools: &Tools<'_>, saved: &Saved, to: Id) -> Result<()> {
     let head = repo.head()?;
     let index = repo.index()?;
-    let overlooked: BTreeSet<RepoPath> = repo.changes()?.overlooked.into_iter().collect();
+    let laid = overlay::read(repo)?;
+    let is_needed = |path: &RepoPath| -> Result<bool> {
+        Ok(stands_in_the_way(repo, head.tree, path)? || stands_in_the_way(repo, to, path)?)
+    };
     let mut changes = Vec::new();
-    for file in saved.files.iter().filter(|file| !overlooked.contains(&file.path)) {
-        let committed = repo.entry_at(head.tree, &file.path)?;
-        let is_tracked = committed.is_some() || file.staged != SavedStaged::AsHead;
-        let expects = sound(&file.file, &file.path)?;
-        let is_in_the_way = stands_in_the_way(repo, head.tree, &file.path)?
-            || stands_in_the_way(repo, to, &file.path)?;
-        // One that was announced without a content is tracked by its name alone.
-        let is_intended = !is_tracked && index.at(&file.path) != crate::repo::Indexed::Absent;
-        if !is_tracked && !is_in_the_way && !is_intended {
+    for file in &saved.files {
+        let path = &file.path;
+        let committed = repo.entry_at(head.tree, path)?;
+        // What git is told to overlook stays, unless the goal has something else there.
+        if saved.overlooked.contains(path) && repo.entry_at(to, path)? == committed {
             continue;
         }
+        check_staged(file, index.at(path), committed)?;
+        let is_tracked = committed.is_some() || index.at(path) != Indexed::Absent;
+        let is_in_the_way = laid.paths.contains_key(path) || is_needed(path)?;
+        if !is_tracked && !is_in_the_way {
+            continue;
+        }
+        // One that was announced without a content stays as a file that is not tracked.
+        let is_intended = index.at(path) == Indexed::Intended;
+        let expects = saved.held.get(path).copied().flatten();
         let change = match committed {
             Some(entry) if entry.mode != Mode::Gitlink => FileChange::CheckOut(entry),
             Some(_) => FileChange::None,
             // What is new goes only if it is in the way, or was on its way into a commit.
-            None if expects.is_some() && (is_tracked || is_in_the_way) => FileChange::Remove,
+            None if expects.is_some() && (is_in_the_way || is_tracked && !is_intended) => {
+                FileChange::Remove
+            }
             None => FileChange::None,
         };
-        let stages = (is_tracked || is_intended).then_some(committed);
-        let path = file.path.clone();
+        let stages = is_tracked.then_some(committed);
+        let path = path.clone();
         changes.push(Change { path, file: change, expects, look: None, stages, is_sparse: false });
     }
-    let overlay = overlay::read(repo)?;
-    let overlay = (!overlay.paths.is_empty()).then(Overlay::default);
-    if changes.is_empty() && overlay.is_none() {
+    let overlay = (!laid.paths.is_empty()).then(Overlay::default);
+    if !changes.is_empty() || overlay.is_some() {
+        let purpose = "recover".to_owned();
+        let batch = Batch { purpose, changes, head: None, overlay, backup: None };
+        let bisecting = Tools { ending: Some(OperationKind::Other), ..*tools };
+        apply(&bisecting.applier(repo), &batch, Some(index))?;
+        repo.refresh_index()?;
+    }
+    for copy in &saved.copies {
+        // What git tracks has gone back to what HEAD holds, or is that already.
+        let is_tracked = saved.files.iter().any(|file| file.path == copy.path)
+            || repo.entry_at(head.tree, &copy.path)?.is_some();
+        if !is_tracked && !copy.is_gone && is_needed(&copy.path)? {
+            copies::take_away(repo, tools.disk, copy)?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses where something else is staged now than what was saved.
+fn check_staged(file: &SavedFile, now: Indexed, committed: Option<Entry>) -> Result<()> {
+    let is_as_saved = match &file.staged {
+        SavedStaged::AsHead => now.entry() == committed || now == Indexed::Intended,
+        SavedStaged::Removed => now == Indexed::Absent,
+        SavedStaged::Entry(kept) => now.entry().is_some() && now.entry() == kept.entry(),
+        SavedStaged::Conflict(_) => now == Indexed::Conflict,
+    };
+    if is_as_saved {
         return Ok(());
     }
-    let purpose = "recover".to_owned();
-    let batch = Batch { purpose, changes, head: None, overlay, backup: None };
-    apply(&tools.applier(repo), &batch, Some(index)).map(drop)
+    let path = &file.path;
+    let what = format!("what is staged for `{path}` was changed meanwhile; nothing was replaced");
+    Err(Error::unable(what).hint("run this again"))
 }
 
 /// The entry that was kept, if it is sound.
@@ -180,10 +318,4 @@ pub(super) fn barred(work: &Work) -> Option<String> {
         Work::BelowSymlink(link) => Some(format!("`{link}` is a symlink now")),
         Work::BelowFile(file) => Some(format!("`{file}` is a file now")),
     }
-}
-
-/// Whether a saved file was tracked when it was saved.
-#[must_use]
-pub fn is_staged(file: &SavedFile) -> bool {
-    file.staged != SavedStaged::AsHead
 }

@@ -37,6 +37,19 @@ pub struct Chosen {
     pub copies: Vec<(usize, Copy)>,
     /// Whether it is put back as a whole.
     pub is_whole: bool,
+    /// Why the copies cannot be had, where they cannot.
+    pub lost_copies: Option<String>,
+}
+
+/// What of a backup is meant.
+#[derive(Clone, Copy, Debug)]
+pub enum Meant<'a> {
+    /// All of it, with the branch and what git was in the middle of where it was left.
+    Whole,
+    /// Every file, wherever it is put.
+    Files,
+    /// These files and folders.
+    Paths(&'a [RepoPath]),
 }
 
 /// What would be put back.
@@ -52,10 +65,12 @@ pub struct Plan {
     pub kept: Vec<(RepoPath, String)>,
     /// The conflicts that come back into the index.
     conflicts: Vec<(RepoPath, [Option<Entry>; 3])>,
+    /// The conflicts that do not: they mean something only where they came up.
+    pub lost_conflicts: Vec<RepoPath>,
 }
 
-/// Finds a backup and what of it is meant: all, or these paths.
-pub fn choose(repo: &Repo, id: &str, paths: &[RepoPath]) -> Result<Chosen> {
+/// Finds a backup and what of it is meant.
+pub fn choose(repo: &Repo, id: &str, meant: Meant<'_>) -> Result<Chosen> {
     let found =
         backup::list(repo)?.into_iter().find(|backup| backup.id == id).ok_or_else(|| {
             Error::usage(format!("there is no backup `{id}`")).hint("`cargo xtask backup --list`")
@@ -66,7 +81,11 @@ pub fn choose(repo: &Repo, id: &str, paths: &[RepoPath]) -> Result<Chosen> {
         Unread::Broken => Error::unable(format!("the record of backup `{id}` cannot be read"))
             .hint(format!("`git ls-tree -r {}{id}` shows what it holds", backup::PREFIX)),
     })?;
-    let is_whole = paths.is_empty();
+    let is_whole = matches!(meant, Meant::Whole);
+    let paths = match meant {
+        Meant::Paths(paths) => paths,
+        Meant::Whole | Meant::Files => &[],
+    };
     let snapshot = match &record.snapshot {
         Some(snapshot) => snapshot.clone(),
         None if is_whole => {
@@ -81,21 +100,19 @@ pub fn choose(repo: &Repo, id: &str, paths: &[RepoPath]) -> Result<Chosen> {
         None => as_snapshot(&record),
     };
     let is_meant = |path: &RepoPath| {
-        is_whole || paths.iter().any(|named| named == path || path.is_below(named))
+        paths.is_empty() || paths.iter().any(|named| named == path || path.is_below(named))
     };
     let files: Vec<SavedFile> =
         snapshot.files.iter().filter(|file| is_meant(&file.path)).cloned().collect();
-    let listed = match &snapshot.copies {
-        Some(name) => copies::list(repo, name),
-        None => Ok(Vec::new()),
-    };
     // That copies are gone is no reason to keep the rest back; it is told.
-    let listed = match listed {
-        Err(failure) if !is_whole && !files.is_empty() => {
-            drop(failure);
-            Vec::new()
+    let (listed, lost_copies) = match snapshot.copies.as_ref().map(|name| copies::list(repo, name))
+    {
+        None => (Vec::new(), None),
+        Some(Ok(listed)) => (listed, None),
+        Some(Err(failure)) => {
+            let why = failure.details().first().map_or(String::new(), |at| format!(" ({at})"));
+            (Vec::new(), Some(format!("{failure}{why}")))
         }
-        other => other?,
     };
     let copies: Vec<(usize, Copy)> =
         listed.into_iter().enumerate().filter(|(_, copy)| is_meant(&copy.path)).collect();
@@ -110,7 +127,7 @@ pub fn choose(repo: &Repo, id: &str, paths: &[RepoPath]) -> Result<Chosen> {
         let error = missing.iter().skip(1).fold(error, |e, path| e.detail(format!("nor `{path}`")));
         return Err(error.hint(format!("`cargo xtask restore {id} --dry-run` lists what it holds")));
     }
-    Ok(Chosen { id, seconds, commit, record, snapshot, files, copies, is_whole })
+    Ok(Chosen { id, seconds, commit, record, snapshot, files, copies, is_whole, lost_copies })
 }
 
 /// What a run has replaced, as if it had been saved for its own sake.
@@ -120,6 +137,7 @@ fn as_snapshot(record: &Record) -> Snapshot {
         path: saved.path.clone(),
         file: saved.file_before.clone(),
         bits: None,
+        is_copied: false,
         staged: SavedStaged::AsHead,
     });
     Snapshot { files: files.collect(), ..Snapshot::default() }
@@ -134,9 +152,12 @@ pub fn way_back(repo: &Repo, chosen: &Chosen) -> Result<Option<Goal>> {
     let record = &chosen.record;
     if record.worktree_name != repo.worktree_name() {
         let (id, there) = (&chosen.id, &record.worktree);
-        return Err(Error::usage(format!("backup `{id}` is of the worktree `{there}`"))
-            .hint(format!("`cargo xtask -C {there} restore {id}`"))
-            .hint(format!("`cargo xtask restore {id} PATH…` brings single files here")));
+        let error = Error::usage(format!("backup `{id}` is of the worktree `{there}`"));
+        let error = match std::path::Path::new(there).is_dir() {
+            true => error.hint(format!("`cargo xtask -C {there} restore {id}`")),
+            false => error.detail("that worktree is gone"),
+        };
+        return Err(error.hint(paths_here(id)));
     }
     let head = repo.head()?;
     let before = head_before(record)?;
@@ -155,18 +176,35 @@ pub fn way_back(repo: &Repo, chosen: &Chosen) -> Result<Option<Goal>> {
             chosen.id
         ))
         .hint(format!("`{back}`, and then restore it"))
-        .hint(format!("`cargo xtask restore {} PATH…` brings single files here", chosen.id)));
+        .hint(paths_here(&chosen.id)));
     }
     let typed = record.branch.clone().unwrap_or_else(|| repo.short(before));
     let mut goal =
         Goal { branch: None, commit: before, typed, from: None, made_from: None, own: 0 };
-    if let Some(branch) = &record.branch
-        && let Some(tip) = repo.resolve(&format!("refs/heads/{branch}"))?
-    {
+    if let Some(branch) = &record.branch {
+        // One that is gone is made again where it was.
+        let tip = repo.resolve(&format!("refs/heads/{branch}"))?.unwrap_or(before);
+        let moved = chosen.snapshot.moved.as_ref().filter(|moved| moved.branch == *branch);
+        let was_moved = moved.is_some_and(|moved| is(&moved.to, tip) && is(&moved.from, before));
+        if let Some(other) = elsewhere(repo, branch) {
+            return Err(Error::unable(format!("`{branch}` is checked out in {other} now"))
+                .hint(format!("`git -C {other} switch --detach` frees it"))
+                .hint(paths_here(&chosen.id)));
+        }
         goal.branch = Some(branch.clone());
-        goal.commit = tip;
+        goal.commit = if was_moved { before } else { tip };
+        goal.from = was_moved.then_some(tip);
     }
     Ok(Some(goal))
+}
+
+/// Whether a record names this commit.
+fn is(text: &str, commit: Id) -> bool {
+    Id::from_hex(text.as_bytes()).is_ok_and(|id| id == commit)
+}
+
+fn paths_here(id: &str) -> String {
+    format!("`cargo xtask restore {id} .` brings its files here, with a path single ones")
 }
 
 fn head_before(record: &Record) -> Result<Id> {
@@ -182,24 +220,38 @@ pub fn move_back(repo: &Repo, tools: &Tools<'_>, chosen: &Chosen) -> Result<Opti
     let (from, to) = (id(&moved.from)?, id(&moved.to)?);
     let branch = &moved.branch;
     let reference = format!("refs/heads/{branch}");
-    if repo.resolve(&reference)? != Some(to) {
+    let now = repo.resolve(&reference)?;
+    if now == Some(from) {
+        return Ok(None);
+    }
+    if let Some(other) = elsewhere(repo, branch) {
+        return Ok(Some(format!("`{branch}` is checked out in {other}, and stays where it is")));
+    }
+    if now != Some(to) {
         return Ok(Some(format!("`{branch}` has moved on since, and stays where it is")));
     }
     tools.disk.other("move the branch back").unable(|| "the branch cannot be moved back")?;
     let back = format!("`{branch}` is at {} again", repo.short(from));
-    if repo.branch_name().as_ref() == Some(branch) {
-        let done = repo.reset_keep(&from.to_string())?;
-        if !done.status.success() {
-            let failed = Error::unable(format!("`{branch}` cannot be moved back"));
-            return Err(failed.detail(done.stderr));
-        }
-        return Ok(Some(back));
+    let is_here = repo.branch_name().as_ref() == Some(branch);
+    if is_here {
+        repo.switch_to(None, from)?;
     }
-    let now = tools.world.now_seconds();
-    Ok(Some(match repo.swap_ref(&reference, Some(to), Some(from), "xtask: restore", now)? {
+    let seconds = tools.world.now_seconds();
+    let moved = repo.swap_ref(&reference, Some(to), Some(from), "xtask: restore", seconds)?;
+    if is_here {
+        repo.switch_to(Some(branch), from)?;
+    }
+    Ok(Some(match moved {
         true => back,
         false => format!("`{branch}` was moved meanwhile, and stays where it is"),
     }))
+}
+
+/// The other worktree that has a branch checked out, if one has.
+fn elsewhere(repo: &Repo, branch: &str) -> Option<String> {
+    let in_use = repo.branches_in_use().unwrap_or_default();
+    let other = in_use.into_iter().find(|held| held.branch == branch && held.root != repo.root());
+    other.map(|held| held.root.display().to_string())
 }
 
 /// What would happen here. `saved` is what was saved just before; without it nothing can be replaced, and the
@@ -207,13 +259,14 @@ pub fn move_back(repo: &Repo, tools: &Tools<'_>, chosen: &Chosen) -> Result<Opti
 pub fn plan(repo: &Repo, chosen: &Chosen, saved: Option<&Saved>) -> Result<Plan> {
     let index = repo.index()?;
     let head = repo.head()?;
+    let is_same_commit = head.commit == head_before(&chosen.record)?;
     let mut filters = repo.clean_filters(&index)?;
     let mut ways = Ways::default();
     let mut plan = Plan::default();
     // Conflicts mean something only to the operation in which they came up.
     let with_conflicts = returns_to_operation(repo, chosen)?;
-    let goes: BTreeSet<&RepoPath> =
-        chosen.files.iter().filter(|file| file.file.is_none()).map(|file| &file.path).collect();
+    let gone = chosen.files.iter().filter(|file| file.file.is_none() && !file.is_copied);
+    let goes: BTreeSet<&RepoPath> = gone.map(|file| &file.path).collect();
     for file in &chosen.files {
         let path = &file.path;
         let staged = index.at(path);
@@ -229,6 +282,8 @@ pub fn plan(repo: &Repo, chosen: &Chosen, saved: Option<&Saved>) -> Result<Plan>
         };
         let before = sound(&file.file, path)?;
         let change = match (before, file.bits) {
+            // Its copy comes back by itself.
+            _ if file.is_copied => FileChange::None,
             _ if now == before && has_bits(repo, file) => FileChange::None,
             (Some(entry), Some(bits)) => FileChange::RestoreExactly(entry, bits),
             (Some(entry), None) => FileChange::Restore(entry),
@@ -236,6 +291,11 @@ pub fn plan(repo: &Repo, chosen: &Chosen, saved: Option<&Saved>) -> Result<Plan>
             (None, _) => FileChange::Remove,
         };
         let stages = match &file.staged {
+            // Where another commit is checked out, what is staged is of another story.
+            SavedStaged::AsHead if is_same_commit && staged != Indexed::Intended => {
+                let committed = repo.entry_at(head.tree, path)?;
+                (staged.entry() != committed || staged == Indexed::Conflict).then_some(committed)
+            }
             SavedStaged::AsHead => None,
             SavedStaged::Removed if staged == Indexed::Absent => None,
             SavedStaged::Removed => Some(None),
@@ -250,6 +310,8 @@ pub fn plan(repo: &Repo, chosen: &Chosen, saved: Option<&Saved>) -> Result<Plan>
                         entries[at] = sound(kept, path)?;
                     }
                     plan.conflicts.push((path.clone(), entries));
+                } else {
+                    plan.lost_conflicts.push(path.clone());
                 }
                 None
             }
@@ -259,8 +321,7 @@ pub fn plan(repo: &Repo, chosen: &Chosen, saved: Option<&Saved>) -> Result<Plan>
             continue;
         }
         let was_saved = saved.is_none_or(|saved| {
-            let kept = saved.files.iter().find(|kept| kept.path == *path);
-            let is_kept = kept.is_some_and(|kept| sound(&kept.file, path).is_ok_and(|k| k == now));
+            let is_kept = saved.held.get(path).is_some_and(|held| *held == now);
             // What git has needs no saving.
             let committed = repo.entry_at(head.tree, path).ok().flatten();
             let is_committed = match &work {
@@ -270,8 +331,7 @@ pub fn plan(repo: &Repo, chosen: &Chosen, saved: Option<&Saved>) -> Result<Plan>
             is_kept || is_committed
         });
         if change != FileChange::None && !was_saved {
-            let why = "what is there now could not be saved first".to_owned();
-            plan.kept.push((path.clone(), why));
+            plan.kept.push((path.clone(), copies::UNSAVED.to_owned()));
             continue;
         }
         plan.comes.push(path.clone());
@@ -291,10 +351,12 @@ pub fn plan(repo: &Repo, chosen: &Chosen, saved: Option<&Saved>) -> Result<Plan>
         let all = saved.map_or(&none, |saved| &saved.copies);
         match copies::look(repo, copy, all)? {
             Back::Same => plan.same += 1,
-            Back::Kept(why) if saved.is_some() || why.contains("now") && !why.contains("saved") => {
-                plan.kept.push((copy.path.clone(), why));
+            Back::Kept(why) => plan.kept.push((copy.path.clone(), why)),
+            Back::Unsaved if saved.is_some() => {
+                plan.kept.push((copy.path.clone(), copies::UNSAVED.to_owned()));
             }
-            Back::Kept(_) | Back::Restored => plan.comes.push(copy.path.clone()),
+            // It will be saved first.
+            Back::Unsaved | Back::Restored => plan.comes.push(copy.path.clone()),
         }
     }
     Ok(plan)
@@ -307,15 +369,13 @@ fn has_bits(repo: &Repo, file: &SavedFile) -> bool {
     file.bits.is_none_or(|bits| meta.is_ok_and(|meta| meta.mode() & 0o7777 == bits))
 }
 
-/// Whether what git was in the middle of is taken up again: as a whole, at the very commit, and if nothing
-/// else is under way.
+/// Whether what git was in the middle of, and conflicts, are taken up again: as a whole, at the very commit, and
+/// if nothing else is under way.
 pub fn returns_to_operation(repo: &Repo, chosen: &Chosen) -> Result<bool> {
-    let is_possible = chosen.is_whole && chosen.snapshot.operation.is_some();
-    if !is_possible || repo.operation().is_some() {
+    if !chosen.is_whole || repo.operation().is_some() {
         return Ok(false);
     }
-    let head = repo.head()?;
-    Ok(head.branch == chosen.record.branch && head.commit == head_before(&chosen.record)?)
+    Ok(repo.head()?.commit == head_before(&chosen.record)?)
 }
 
 /// Puts it back. The caller holds the lock of the worktree, and nothing is under way in it.
@@ -332,11 +392,14 @@ pub fn put_back(
             .filter(|overlay| !overlay.paths.is_empty()),
         false => None,
     };
+    // Single files come back in the middle of whatever git is in the middle of.
+    let kind = repo.operation().filter(|_| !chosen.is_whole).map(|operation| operation.kind);
+    let within = Tools { ending: kind, ..*tools };
     if !plan.changes.is_empty() || overlay.is_some() {
         let purpose = format!("restore {}", chosen.id);
         let changes = std::mem::take(&mut plan.changes);
         let batch = Batch { purpose, changes, head: None, overlay, backup: None };
-        apply(&tools.applier(repo), &batch, None)?;
+        apply(&within.applier(repo), &batch, None)?;
     }
     if let Some(name) = &chosen.snapshot.copies {
         for (at, copy) in &chosen.copies {
@@ -347,6 +410,7 @@ pub fn put_back(
             let why = match back {
                 Ok(Back::Restored | Back::Same) => continue,
                 Ok(Back::Kept(why)) => why,
+                Ok(Back::Unsaved) => copies::UNSAVED.to_owned(),
                 Err(failure) => failure.to_string(),
             };
             plan.comes.retain(|path| *path != copy.path);
@@ -361,8 +425,13 @@ pub fn put_back(
             step.unable(|| "the conflicts cannot be put back into the index")?;
             repo.stage_conflicts(&plan.conflicts)?;
         }
-        repo.put_traces_back(&traces(repo, chosen)?, tools.disk, tools.world.now_seconds())?;
+        let operation = chosen.snapshot.operation.as_ref();
+        let is_operation = operation.is_some_and(|one| one.name.is_some());
+        let now = tools.world.now_seconds();
+        repo.put_traces_back(&traces(repo, chosen)?, is_operation, tools.disk, now)?;
     }
+    // Git takes nothing for granted then; `git merge --abort` would refuse what it has not looked at.
+    repo.refresh_index()?;
     Ok(plan)
 }
 
@@ -387,12 +456,16 @@ fn traces(repo: &Repo, chosen: &Chosen) -> Result<Traces> {
 }
 
 /// Whether a restore changes what is checked out, and so needs `leave::go` first.
-pub fn goes(repo: &Repo, goal: Option<&Goal>) -> Result<bool> {
+pub fn goes(repo: &Repo, chosen: &Chosen, goal: Option<&Goal>) -> Result<bool> {
     let Some(goal) = goal else { return Ok(false) };
     let head = repo.head()?;
     let is_elsewhere = head.branch != goal.branch || head.commit != goal.commit;
-    // Conflicts without an operation are what a way that was cut short has left.
-    Ok(is_elsewhere || repo.operation().is_some() || repo.index()?.has_conflicts())
+    if is_elsewhere || repo.operation().is_some() || repo.index()?.has_conflicts() {
+        return Ok(true);
+    }
+    // What has changed and was as committed then: also a way that was cut short leaves such.
+    let held: BTreeSet<&RepoPath> = chosen.files.iter().map(|file| &file.path).collect();
+    Ok(repo.changes()?.tracked.keys().any(|path| !held.contains(path)))
 }
 
 /// Goes back to where the backup was made.

@@ -11,10 +11,10 @@ use super::copies::{self, Copy, Made};
 use crate::base::error::{Context as _, Result};
 use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
-use crate::base::words::size;
+use crate::base::words::{harmless, size};
 use crate::repo::{
-    Changes, Entry, Head, Id, InIndex, Mode, PathPatterns, Reached, Repo, Traces, TreeChange, Ways,
-    Work, read_raw,
+    Changes, Entry, Head, Id, InIndex, Indexed, Mode, PathPatterns, Reached, Repo, Traces,
+    TreeChange, Ways, Work, read_raw,
 };
 use crate::sync::backup::{
     self, MovedBranch, Record, SavedFile, SavedOperation, SavedStaged, Snapshot, below,
@@ -37,8 +37,26 @@ pub struct Bounds {
 /// month.
 pub const BOUNDS: Bounds = Bounds { file: 100 << 20, total: 1 << 30, files: 20_000 };
 
+/// The longest label, in characters.
+const LONGEST_LABEL: usize = 200;
+
+/// The most commits of an operation that a backup keeps by itself. Nearly all that a rebase names can be
+/// reached from where it began.
+const MOST_PARENTS: usize = 200;
+
+/// Which files may be secret.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets {
+    /// Patterns that name them, as in `.gitignore`.
+    pub patterns: Vec<String>,
+    /// Whether the rules that name them could not be read: then whatever git does not track may be one.
+    pub is_unknown: bool,
+    /// These as well.
+    pub also: Vec<RepoPath>,
+}
+
 /// What stands in a worktree and not in its commit, looked at and not yet saved.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// What is checked out.
     pub head: Head,
@@ -48,6 +66,12 @@ pub struct Seen {
     pub secrets: Vec<RepoPath>,
     /// The name of what git is in the middle of.
     pub operation: Option<&'static str>,
+    /// The notes that git keeps of it, or for the next commit.
+    pub traces: Traces,
+    /// What cannot be saved, in words.
+    pub unseen: Vec<String>,
+    /// What is copied whatever it is, also that it is not there.
+    also: Vec<RepoPath>,
 }
 
 /// Why it is saved.
@@ -61,6 +85,8 @@ pub struct Wish<'a> {
     pub leaves: Option<Option<MovedBranch>>,
     /// How much at most.
     pub bounds: Bounds,
+    /// Paths that are saved even if git has them, or there is nothing: somebody is about to replace them.
+    pub touches: &'a [RepoPath],
 }
 
 /// What was saved.
@@ -78,31 +104,51 @@ pub struct Saved {
     pub left_out: Vec<String>,
     /// The same without words, as far as git tracks it.
     pub unsaved: BTreeSet<RepoPath>,
+    /// What each of its files held, those that are copied included; nothing where it was gone.
+    pub held: BTreeMap<RepoPath, Option<Entry>>,
+    /// The edits that git was told to overlook.
+    pub overlooked: BTreeSet<RepoPath>,
+    /// The name of what git was in the middle of, and its notes.
+    pub operation: Option<&'static str>,
+    /// The notes that git kept.
+    pub traces: Traces,
     /// What a backup never holds, and is there.
     pub beyond: Vec<String>,
 }
 
 /// Looks at what there is to save. Nothing is written.
-pub fn look(repo: &Repo, patterns: &[String]) -> Result<Seen> {
+pub fn look(repo: &Repo, rules: &Secrets) -> Result<Seen> {
     let head = repo.head()?;
     let mut changes = repo.changes()?;
-    let secret = PathPatterns::new(patterns.iter().map(String::as_str));
-    let is_secret =
-        |path: &RepoPath| secret.decide_with_folders(path.as_bytes(), false) == Some(true);
-    let mut secrets = repo.ignored_among(patterns)?;
+    let named = PathPatterns::new(rules.patterns.iter().map(String::as_str));
+    let is_named = |path: &RepoPath| {
+        named.decide_with_folders(path.as_bytes(), false) == Some(true) || rules.also.contains(path)
+    };
+    let mut secrets = repo.ignored_among(&rules.patterns)?;
+    let tracked = changes.tracked.keys().chain(&changes.overlooked);
+    secrets.extend(tracked.filter(|path| is_named(path)).cloned());
+    secrets.extend(rules.also.iter().cloned());
+    let is_secret = |path: &RepoPath| rules.is_unknown || is_named(path);
     secrets.extend(changes.untracked.iter().filter(|path| is_secret(path)).cloned());
     changes.untracked.retain(|path| !is_secret(path));
     secrets.sort();
     secrets.dedup();
     let operation = repo.operation().map(|operation| operation.name);
-    Ok(Seen { head, changes, secrets, operation })
+    let mut unseen = changes.unreadable.clone();
+    if rules.is_unknown {
+        let why = "which ignored files are to be copied is not known: the rules cannot be read";
+        unseen.push(why.to_owned());
+    }
+    let (traces, also) = (repo.traces()?, rules.also.clone());
+    Ok(Seen { head, changes, secrets, operation, traces, unseen, also })
 }
 
 impl Seen {
     /// Whether there is nothing at all that git would not bring back.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.secrets.is_empty() && self.operation.is_none()
+        let is_all_git = self.changes.is_empty() && self.secrets.is_empty();
+        is_all_git && self.operation.is_none() && self.unseen.is_empty()
     }
 
     /// What a backup never holds: other repositories have their own.
@@ -118,7 +164,7 @@ impl Seen {
 pub fn save(repo: &Repo, tools: &Tools<'_>, seen: &Seen, wish: &Wish<'_>) -> Result<Saved> {
     let now = tools.world.now_seconds();
     let failed = || "the backup cannot be written";
-    let made = copies::make(repo, tools.disk, &seen.secrets, now)?;
+    let made = copies::make(repo, tools.disk, &seen.secrets, &seen.also, now)?;
     tools.disk.other("write the objects of the backup").unable(failed)?;
     let mut writer = Writer {
         repo,
@@ -127,15 +173,20 @@ pub fn save(repo: &Repo, tools: &Tools<'_>, seen: &Seen, wish: &Wish<'_>) -> Res
         tree: Vec::new(),
         files: Vec::new(),
         bytes: 0,
-        left_out: made.left_out.clone(),
+        left_out: seen.unseen.iter().chain(&made.left_out).cloned().collect(),
         unsaved: BTreeSet::new(),
+        held: BTreeMap::new(),
+        secrets: seen.secrets.iter().collect(),
+        copied: made.copies.iter().map(|copy| &copy.path).collect(),
         ways: Ways::default(),
     };
     writer.all(&seen.changes)?;
+    writer.touched(wish.touches)?;
     let (operation, mut parents) = writer.operation(seen)?;
     parents.insert(0, seen.head.commit);
-    let Writer { tree, files, bytes, left_out, unsaved, .. } = writer;
+    let Writer { tree, files, bytes, left_out, unsaved, held, .. } = writer;
     let Made { name, copies, bytes: copied_bytes, .. } = made;
+    let label = wish.label.map(|label| harmless(label, LONGEST_LABEL));
     let bytes = bytes + copied_bytes;
     let overlay = overlay::read(repo).unwrap_or_default();
     let record = Record {
@@ -148,7 +199,7 @@ pub fn save(repo: &Repo, tools: &Tools<'_>, seen: &Seen, wish: &Wish<'_>) -> Res
         paths: Vec::new(),
         overlay_before: overlay.to_kept(),
         snapshot: Some(Snapshot {
-            label: wish.label.map(ToOwned::to_owned),
+            label,
             bytes,
             files: files.clone(),
             copies: name,
@@ -162,7 +213,19 @@ pub fn save(repo: &Repo, tools: &Tools<'_>, seen: &Seen, wish: &Wish<'_>) -> Res
     tools.disk.other("name the backup").unable(|| "the backup cannot be named")?;
     let id = backup::publish(repo, &prepared)?;
     drop(tidy(repo, tools, now));
-    Ok(Saved { id, files, copies, bytes, left_out, unsaved, beyond: seen.beyond() })
+    Ok(Saved {
+        id,
+        files,
+        copies,
+        bytes,
+        left_out,
+        unsaved,
+        held,
+        overlooked: seen.changes.overlooked.iter().cloned().collect(),
+        operation: seen.operation,
+        traces: seen.traces.clone(),
+        beyond: seen.beyond(),
+    })
 }
 
 /// Removes what is old enough, and copies that no backup names any more.
@@ -177,7 +240,17 @@ fn tidy(repo: &Repo, tools: &Tools<'_>, now: i64) -> Result<()> {
         }
         Ok(names)
     };
-    copies::prune(repo, tools.disk, &named, now)
+    copies::prune(repo, tools.disk, &named, now)?;
+    copies::sweep(repo, tools.disk, &named)
+}
+
+/// What is staged for a path that differs in nothing.
+fn staged(indexed: Indexed) -> SavedStaged {
+    match indexed {
+        Indexed::Entry { entry, .. } => SavedStaged::Entry(KeptEntry::new(entry)),
+        Indexed::Absent => SavedStaged::Removed,
+        Indexed::Intended | Indexed::Conflict => SavedStaged::AsHead,
+    }
 }
 
 struct Writer<'a> {
@@ -189,6 +262,9 @@ struct Writer<'a> {
     bytes: u64,
     left_out: Vec<String>,
     unsaved: BTreeSet<RepoPath>,
+    held: BTreeMap<RepoPath, Option<Entry>>,
+    secrets: BTreeSet<&'a RepoPath>,
+    copied: BTreeSet<&'a RepoPath>,
     ways: Ways,
 }
 
@@ -214,6 +290,28 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Saves paths as they are, whether or not git has them.
+    fn touched(&mut self, paths: &[RepoPath]) -> Result<()> {
+        let index = self.repo.index()?;
+        for path in paths {
+            if self.secrets.contains(path) {
+                continue;
+            }
+            if let Some(known) = self.files.iter_mut().find(|file| file.path == *path) {
+                if known.staged == SavedStaged::AsHead {
+                    known.staged = staged(index.at(path));
+                }
+                continue;
+            }
+            if self.file(path, &InIndex::AsHead)?
+                && let Some(file) = self.files.last_mut()
+            {
+                file.staged = staged(index.at(path));
+            }
+        }
+        Ok(())
+    }
+
     /// Saves one file, with what is staged for it; says whether it could.
     fn file(&mut self, path: &RepoPath, index: &InIndex) -> Result<bool> {
         let (file, bits) = match self.content(path) {
@@ -224,7 +322,13 @@ impl Writer<'_> {
                 return Ok(false);
             }
         };
-        if let Some(entry) = file {
+        self.held.insert(path.clone(), file);
+        let is_copied = file.is_some() && self.secrets.contains(path);
+        if is_copied && !self.copied.contains(path) {
+            // Why it was not copied is told already.
+            return Ok(false);
+        }
+        if let Some(entry) = file.filter(|_| !is_copied) {
             self.tree.push((below("worktree", path), Some(entry)));
         }
         let staged = match index {
@@ -243,8 +347,8 @@ impl Writer<'_> {
                 SavedStaged::Conflict(stages.map(|entry| entry.map(KeptEntry::new)))
             }
         };
-        let file = file.map(KeptEntry::new);
-        self.files.push(SavedFile { path: path.clone(), file, bits, staged });
+        let file = file.filter(|_| !is_copied).map(KeptEntry::new);
+        self.files.push(SavedFile { path: path.clone(), file, bits, is_copied, staged });
         Ok(true)
     }
 
@@ -283,8 +387,14 @@ impl Writer<'_> {
         };
         let content = read_raw(&path.on_disk(self.repo.root())).map_err(words)?;
         let Some(content) = content else { return Ok(None) };
-        let id = self.repo.write_blob(&content).map_err(words)?;
-        self.bytes += content.len() as u64;
+        // What may be secret becomes no object; its id is for this run alone.
+        let id = match self.secrets.contains(path) {
+            true => self.repo.blob_id(&content).map_err(words)?,
+            false => {
+                self.bytes += content.len() as u64;
+                self.repo.write_blob(&content).map_err(words)?
+            }
+        };
         let bits = meta.is_file().then(|| meta.mode() & 0o7777);
         let mode = match bits {
             None => Mode::Symlink,
@@ -296,24 +406,27 @@ impl Writer<'_> {
 
     /// Saves what git is in the middle of, with the commits that nothing else may keep.
     fn operation(&mut self, seen: &Seen) -> Result<(Option<SavedOperation>, Vec<Id>)> {
-        let Some(name) = seen.operation else { return Ok((None, Vec::new())) };
-        let traces = self.repo.traces()?;
+        let traces = &seen.traces;
+        if seen.operation.is_none() && traces.files.is_empty() && traces.refs.is_empty() {
+            return Ok((None, Vec::new()));
+        }
         for (path, content) in &traces.files {
             let id = self.repo.write_blob(content)?;
             self.tree.push((below("operation", path), Some(Entry { mode: Mode::File, id })));
         }
-        let parents = self.commits_of(&traces, seen.head.commit);
+        let parents = self.commits_of(traces, seen.head.commit);
         let refs = traces.refs.iter().map(|(name, id)| (name.clone(), id.to_string())).collect();
-        Ok((Some(SavedOperation { name: name.to_owned(), refs }), parents))
+        let name = seen.operation.map(ToOwned::to_owned);
+        Ok((Some(SavedOperation { name, refs }), parents))
     }
 
-    /// The commits that an operation names: in its refs, and in lines that are an id and nothing else.
+    /// The commits that an operation names, by its refs and by whole ids in its files.
     fn commits_of(&self, traces: &Traces, head: Id) -> Vec<Id> {
-        let lines = traces.files.values().filter(|content| content.len() < 1 << 16);
-        let lines = lines.flat_map(|content| content.split(|byte| *byte == b'\n'));
-        let named = lines.filter_map(|line| Id::from_hex(line.trim_ascii()).ok());
+        let texts = traces.files.values().filter(|content| content.len() < 1 << 20);
+        let words = texts.flat_map(|content| content.split(u8::is_ascii_whitespace));
+        let named = words.filter_map(|word| Id::from_hex(word).ok());
         let named: BTreeSet<Id> = named.chain(traces.refs.values().copied()).collect();
         let is_commit = |id: &Id| *id != head && self.repo.commit(*id).is_ok();
-        named.into_iter().filter(is_commit).take(100).collect()
+        named.into_iter().filter(is_commit).take(MOST_PARENTS).collect()
     }
 }

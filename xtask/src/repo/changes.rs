@@ -28,6 +28,8 @@ pub struct Changes {
     pub nested: Vec<RepoPath>,
     /// Submodules that have changes of their own.
     pub submodules: Vec<RepoPath>,
+    /// What git could not look into, in its words.
+    pub unreadable: Vec<String>,
 }
 
 /// What the index holds at a path that differs.
@@ -80,6 +82,11 @@ impl Repo {
             })?;
         }
         self.add_overlooked(&mut changes)?;
+        // Git goes on where it cannot open a folder, and says so.
+        let complaints = asked.stderr.lines().filter(|line| !line.trim().is_empty());
+        changes
+            .unreadable
+            .extend(complaints.map(|line| line.trim_start_matches("warning: ").to_owned()));
         // What was taken out of the index and lies there still is told of twice.
         changes.untracked.retain(|path| !changes.tracked.contains_key(path));
         Ok(changes)
@@ -122,8 +129,9 @@ impl Repo {
         Ok(())
     }
 
-    /// The files that git ignores and these patterns take. A folder that is ignored as a whole is entered
-    /// only where a pattern names it, or a path in it from the root.
+    /// The files that git ignores and these patterns take. A folder that is ignored as a whole is entered only
+    /// where a pattern names it with a slash at its end, or a path from the root: `.env` means files, and a
+    /// folder of that name holds thousands that are no secret.
     pub fn ignored_among(&self, patterns: &[String]) -> Result<Vec<RepoPath>> {
         if patterns.is_empty() {
             return Ok(Vec::new());
@@ -142,6 +150,8 @@ impl Repo {
             return Err(Error::unable("git cannot list what it ignores").detail(asked.stderr));
         }
         let all = PathPatterns::new(patterns.iter().map(String::as_str));
+        let names_folders = |pattern: &&str| pattern.contains('/');
+        let folders = PathPatterns::new(patterns.iter().map(String::as_str).filter(names_folders));
         let is_from_root = |pattern: &&str| pattern.trim_end_matches('/').contains('/');
         let from_root = PathPatterns::new(patterns.iter().map(String::as_str).filter(is_from_root));
         let mut found = Vec::new();
@@ -151,7 +161,7 @@ impl Repo {
                     found.push(RepoPath::new(name));
                 }
                 Some(folder)
-                    if all.decide_with_folders(folder, true) == Some(true)
+                    if folders.decide_with_folders(folder, true) == Some(true)
                         || from_root.may_take_below(folder) =>
                 {
                     self.below(&RepoPath::new(folder), &all, &mut found)?;

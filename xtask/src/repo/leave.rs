@@ -5,6 +5,7 @@
 //! `switch_to`, which goes by git's own rules and overwrites nothing that git does not have.
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use super::{Entry, Id, Operation, Repo};
@@ -19,25 +20,29 @@ const LOCAL: Duration = Duration::from_secs(600);
 const NO_HOOKS: [&str; 2] = ["-c", "core.hooksPath=/dev/null"];
 
 /// What says in the git folder of a worktree that something is under way: files, and folders with all
-/// that is in them.
-const TRACES: [&str; 16] = [
+/// that is in them; and whatever begins with `BISECT_`.
+const TRACES: [&str; 14] = [
     "AUTO_MERGE",
-    "BISECT_ANCESTORS_OK",
-    "BISECT_EXPECTED_REV",
-    "BISECT_LOG",
-    "BISECT_NAMES",
-    "BISECT_START",
-    "BISECT_TERMS",
     "CHERRY_PICK_HEAD",
     "MERGE_AUTOSTASH",
     "MERGE_HEAD",
     "MERGE_MODE",
     "MERGE_MSG",
+    "MERGE_RR",
+    "ORIG_HEAD",
+    "REBASE_HEAD",
     "REVERT_HEAD",
+    "SQUASH_MSG",
     "rebase-apply",
     "rebase-merge",
     "sequencer",
 ];
+
+/// What belongs to an operation alone: without one it is left as it is.
+const OF_OPERATIONS: [&str; 3] = ["AUTO_MERGE", "ORIG_HEAD", "REBASE_HEAD"];
+
+/// The refs of a bisect, and those by which a rebase that keeps merges knows what it has made.
+const TRACE_REFS: [&str; 2] = ["refs/bisect/", "refs/rewritten/"];
 
 /// The largest file of an operation that is kept: 16 MiB, above a list of a hundred thousand commits.
 const LARGEST: u64 = 16 << 20;
@@ -50,7 +55,7 @@ const MOST: usize = 20_000;
 pub struct Traces {
     /// The files, by their path below the git folder.
     pub files: BTreeMap<RepoPath, Vec<u8>>,
-    /// The refs of a bisect.
+    /// The refs that belong to it.
     pub refs: BTreeMap<String, Id>,
 }
 
@@ -59,13 +64,15 @@ impl Repo {
     pub fn traces(&self) -> Result<Traces> {
         let mut traces = Traces::default();
         let mut open: Vec<RepoPath> = TRACES.into_iter().map(RepoPath::new).collect();
+        let names = std::fs::read_dir(self.git_folder()).into_iter().flatten().flatten();
+        let names = names.map(|entry| entry.file_name().as_bytes().to_vec());
+        open.extend(names.filter(|name| name.starts_with(b"BISECT_")).map(RepoPath::new));
         while let Some(path) = open.pop() {
             let on_disk = path.on_disk(self.git_folder());
             let failed = || format!("`{}` cannot be read", on_disk.display());
             let Ok(meta) = on_disk.symlink_metadata() else { continue };
             if meta.is_dir() {
                 for entry in std::fs::read_dir(&on_disk).unable(failed)? {
-                    use std::os::unix::ffi::OsStrExt;
                     let name = entry.unable(failed)?.file_name();
                     open.push(RepoPath::new([path.as_bytes(), b"/", name.as_bytes()].concat()));
                 }
@@ -77,21 +84,53 @@ impl Repo {
             let content = std::fs::read(&on_disk).unable(failed)?;
             traces.files.insert(path, content);
         }
-        traces.refs.extend(self.refs_below("refs/bisect/")?);
+        for prefix in TRACE_REFS {
+            traces.refs.extend(self.refs_below(prefix)?);
+        }
         Ok(traces)
     }
 
-    /// Puts files and refs of an operation back where none is under way.
-    pub fn put_traces_back(&self, traces: &Traces, disk: &Disk<'_>, now: i64) -> Result<()> {
+    /// Puts files and refs of an operation back where none is under way; without an operation only the notes
+    /// for the next commit.
+    pub fn put_traces_back(
+        &self,
+        traces: &Traces,
+        is_operation: bool,
+        disk: &Disk<'_>,
+        now: i64,
+    ) -> Result<()> {
         for (name, id) in &traces.refs {
             if !self.swap_ref(name, None, Some(*id), "xtask: restore", now)? {
                 return Err(Error::unable(format!("the ref `{name}` is there already")));
             }
         }
-        for (path, content) in &traces.files {
+        // Half a file is never where git looks, and what a crash leaves lies among our own.
+        let beside = self.state_folder().join("trace.new");
+        let is_meant = |path: &RepoPath| {
+            is_operation || !OF_OPERATIONS.iter().any(|n| n.as_bytes() == path.as_bytes())
+        };
+        for (path, content) in traces.files.iter().filter(|(path, _)| is_meant(path)) {
             let on_disk = path.on_disk(self.git_folder());
-            disk.write_whole(&on_disk, content)
-                .unable(|| format!("`{}` cannot be written", on_disk.display()))?;
+            let failed = || format!("`{}` cannot be written", on_disk.display());
+            if let Some(folder) = on_disk.parent() {
+                std::fs::create_dir_all(folder).unable(failed)?;
+            }
+            disk.write_whole(&beside, content).unable(failed)?;
+            disk.replace(&beside, &on_disk).unable(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what is left of an operation that has ended: the caller has kept it.
+    pub fn remove_traces(&self, traces: &Traces, disk: &Disk<'_>, now: i64) -> Result<()> {
+        let is_note = |path: &&RepoPath| path.parent().is_none() && path.as_bytes() != b"ORIG_HEAD";
+        for path in traces.files.keys().filter(is_note) {
+            let on_disk = path.on_disk(self.git_folder());
+            disk.remove(&on_disk)
+                .unable(|| format!("`{}` cannot be removed", on_disk.display()))?;
+        }
+        for (name, id) in &traces.refs {
+            self.swap_ref(name, Some(*id), None, "xtask: recover", now)?;
         }
         Ok(())
     }
@@ -104,7 +143,7 @@ impl Repo {
             other => other.trim_start_matches("git ").replace("--abort", "--quit"),
         };
         let done = self.git(NO_HOOKS.into_iter().chain(command.split(' '))).run_within(LOCAL)?;
-        if done.status.success() && self.operation().is_none() {
+        if done.status.success() && self.operation().as_ref() != Some(operation) {
             return Ok(());
         }
         Err(Error::unable(format!("{} cannot be ended", operation.name))

@@ -57,7 +57,7 @@ impl Repo {
     pub fn put_tree(&self, old: Option<Id>, new: Id) -> Result<()> {
         // `read-tree` goes by size and times alone, so a file that was written anew with what it held
         // already would be in the way. What really differs is still refused by it.
-        drop(self.git(["update-index", "-q", "--refresh"]).run_within(LOCAL)?);
+        self.refresh_index()?;
         let old = old.unwrap_or_else(|| self.empty_tree());
         let (old, new) = (old.to_string(), new.to_string());
         let put = ["-c", "core.hooksPath=/dev/null", "read-tree", "-m", "-u", &old, &new];
@@ -71,6 +71,12 @@ impl Repo {
         };
         Err(Error::unable(format!("the files cannot be written in `{}`", self.root().display()))
             .detail(why))
+    }
+
+    /// Has git look at every file that is not known to be what is staged, as `git status` does by the way.
+    pub fn refresh_index(&self) -> Result<()> {
+        // It ends with 1 where something differs.
+        self.git(["update-index", "-q", "--refresh"]).run_within(LOCAL).map(drop)
     }
 
     /// Writes files again as they are staged, whatever lies there. The index knows them again afterwards.

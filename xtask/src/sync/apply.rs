@@ -95,12 +95,14 @@ fn draft(applier: &Applier<'_>, batch: &Batch, had_index: Option<bool>) -> Resul
     let mut ways = Ways::default();
     let mut files = Vec::new();
     let mut folders: BTreeSet<RepoPath> = BTreeSet::new();
+    let removals = batch.changes.iter().filter(|change| change.file == FileChange::Remove);
+    let goes: BTreeSet<&RepoPath> = removals.map(|change| &change.path).collect();
     for (number, change) in batch.changes.iter().enumerate() {
         if change.file == FileChange::None {
             continue;
         }
         let removes = change.file == FileChange::Remove;
-        let (waits_in, missing) = nearest_folder(repo, &mut ways, &change.path)?;
+        let (waits_in, missing) = nearest_folder(repo, &mut ways, &change.path, &goes)?;
         if !removes {
             folders.extend(missing);
         }
@@ -137,12 +139,13 @@ fn nearest_folder(
     repo: &Repo,
     ways: &mut Ways,
     path: &RepoPath,
+    goes: &BTreeSet<&RepoPath>,
 ) -> Result<(Option<RepoPath>, Vec<RepoPath>)> {
     let mut missing = Vec::new();
     for folder in path.ancestors() {
         match ways.reach(repo, &folder)? {
             Reached::There(meta) if meta.is_dir() => return Ok((Some(folder), missing)),
-            Reached::There(meta) if meta.is_symlink() => {
+            Reached::There(meta) if meta.is_symlink() && !goes.contains(&folder) => {
                 return Err(Error::unable(format!("`{folder}` has become a symlink")));
             }
             _ => missing.push(folder),

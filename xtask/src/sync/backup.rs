@@ -114,6 +114,9 @@ pub struct SavedFile {
     pub file: Option<KeptEntry>,
     /// Its permissions, where it was a regular file.
     pub bits: Option<u32>,
+    /// Whether its content may be secret, and is among the copies.
+    #[serde(default)]
+    pub is_copied: bool,
     /// What was staged.
     pub staged: SavedStaged,
 }
@@ -135,8 +138,8 @@ pub enum SavedStaged {
 /// What git was in the middle of. Its files lie under `operation/` in the tree of the backup.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SavedOperation {
-    /// What it is called: `a rebase`.
-    pub name: String,
+    /// What it is called: `a rebase`; nothing where only notes for the next commit lay there.
+    pub name: Option<String>,
     /// Its refs.
     pub refs: std::collections::BTreeMap<String, String>,
 }
@@ -274,9 +277,7 @@ pub fn write(
         author: None,
         committer: &stamp,
         message: &match &record.snapshot {
-            Some(snapshot) if !snapshot.was_left => {
-                format!("backup {}\n", snapshot.label.as_deref().unwrap_or("by hand"))
-            }
+            Some(snapshot) if !snapshot.was_left => "backup by hand\n".to_owned(),
             _ => format!("backup before {}\n", record.purpose),
         },
     })?;

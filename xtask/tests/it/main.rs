@@ -35,6 +35,7 @@ mod own_house;
 mod propagate;
 mod properties;
 mod recovery;
+mod recovery_review;
 #[cfg(target_os = "linux")]
 mod recovery_services;
 mod requests;

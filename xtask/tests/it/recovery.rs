@@ -8,7 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use xtask::base::error::{Kind, Result};
-use xtask::recovery::save::{BOUNDS, Bounds, Seen, Wish, look, save};
+use xtask::recovery::put_back::Meant;
+use xtask::recovery::save::{BOUNDS, Bounds, Secrets, Wish, look, save};
 use xtask::recovery::{goal, leave, put_back};
 use xtask::repo::Repo;
 use xtask::sync::run::Tools;
@@ -19,7 +20,7 @@ use crate::testkit::{Lab, Place, Scene, trace};
 const SECRET: &str = "PASSWORD=as-secret-as-can-be\n";
 
 /// The very permissions of every file.
-fn modes(place: &Place<'_>) -> BTreeMap<String, u32> {
+pub fn modes(place: &Place<'_>) -> BTreeMap<String, u32> {
     let mut found = BTreeMap::new();
     let walk = walkdir::WalkDir::new(&place.dir);
     for entry in walk.into_iter().filter_entry(|entry| entry.file_name() != ".git") {
@@ -34,12 +35,16 @@ fn modes(place: &Place<'_>) -> BTreeMap<String, u32> {
     found
 }
 
-fn set_mode(place: &Place<'_>, path: &str, mode: u32) {
+pub fn set_mode(place: &Place<'_>, path: &str, mode: u32) {
     fs::set_permissions(place.dir.join(path), fs::Permissions::from_mode(mode)).unwrap();
 }
 
+pub fn secrets() -> Secrets {
+    Secrets { patterns: vec![".env".to_owned()], ..Secrets::default() }
+}
+
 /// The names of all backups, the newest first.
-fn backups(place: &Place<'_>) -> Vec<String> {
+pub fn backups(place: &Place<'_>) -> Vec<String> {
     let json = place.xtask(&["backup", "--list", "--json"]).success().json();
     let lines = json["backups"].as_array().unwrap().iter();
     lines.map(|line| line["id"].as_str().unwrap().to_owned()).collect()
@@ -96,7 +101,7 @@ fn busy<'a>(lab: &'a Lab) -> Place<'a> {
 }
 
 /// What a backup promises to bring back: everything but what git ignores and nobody named.
-fn promised(place: &Place<'_>) -> (Scene, BTreeMap<String, u32>) {
+pub fn promised(place: &Place<'_>) -> (Scene, BTreeMap<String, u32>) {
     (place.scene(), modes(place))
 }
 
@@ -322,16 +327,16 @@ fn a_backup_is_bounded_and_says_what_it_left_out() {
     }
     repo.at("nested").git(&["init", "--quiet"]);
     with_tools(&repo, &world(&repo), |repo, tools| {
-        let seen = look(repo, &[]).unwrap();
+        let seen = look(repo, &Secrets::default()).unwrap();
         let bounds = Bounds { file: 20, total: 3, files: 100 };
-        let wish = Wish { purpose: "backup", label: None, leaves: None, bounds };
+        let wish = Wish { purpose: "backup", label: None, leaves: None, bounds, touches: &[] };
         let saved = save(repo, tools, &seen, &wish).unwrap();
         let left: Vec<&str> =
             saved.left_out.iter().map(|line| line.split(':').next().unwrap()).collect();
         assert_eq!(left, ["src/app", "large", "small"], "{:?}", saved.left_out);
         assert_eq!(saved.beyond, ["`nested`, another repository"]);
         // What git tracks and nobody could save is never replaced.
-        let refused = leave::check(&saved).unwrap_err();
+        let refused = leave::check(repo, &saved, &goal::find(repo, None).unwrap()).unwrap_err();
         assert_eq!(refused.kind(), Kind::Unable);
         assert!(refused.what().contains("src/app"), "{refused}");
     });
@@ -341,7 +346,7 @@ fn a_backup_is_bounded_and_says_what_it_left_out() {
 }
 
 /// A rebase that has stopped at a conflict, with more lying about.
-fn broken_rebase<'a>(lab: &'a Lab) -> Place<'a> {
+pub fn broken_rebase<'a>(lab: &'a Lab) -> Place<'a> {
     let origin = lab.place("origin.git");
     fs::create_dir(&origin.dir).unwrap();
     origin.git(&["init", "--quiet", "--bare"]);
@@ -492,11 +497,10 @@ fn what_is_in_the_way_goes_only_if_it_was_saved() {
     // One that git ignores was not saved, and is not overwritten.
     repo.write(".git/info/exclude", "/way\n");
     repo.write("way", "ignored, and in the way\n");
-    repo.xtask(&["recover", "git", "--yes"]).status(3).says("way").says("all is saved");
-    assert_eq!(repo.read("way"), "ignored, and in the way\n");
-    let id = backups(&repo).remove(0);
-    repo.xtask(&["restore", &id]).success();
-    assert_eq!(repo.read("src/app"), "dirty\n");
+    let before = promised(&repo);
+    let refused = repo.xtask(&["recover", "git", "--yes"]).status(3);
+    refused.says("ignored by git and not saved: `way`").says("nothing was replaced");
+    assert_eq!(promised(&repo), before);
 }
 
 #[test]
@@ -525,10 +529,10 @@ fn nothing_wrong_is_said_and_changes_nothing() {
 /// Saves everything and goes to the default branch.
 fn save_and_go(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
     let (_lock, _) = tools.enter(repo)?;
-    let seen: Seen = look(repo, &[".env".to_owned()])?;
+    let seen = look(repo, &secrets())?;
     let goal = goal::find(repo, None)?;
     let leaves = Some(goal.moved());
-    let wish = Wish { purpose: "recover", label: None, leaves, bounds: BOUNDS };
+    let wish = Wish { purpose: "recover", label: None, leaves, bounds: BOUNDS, touches: &[] };
     let saved = save(repo, tools, &seen, &wish)?;
     leave::go(repo, tools, &saved, &goal).map(drop)
 }
@@ -595,13 +599,16 @@ fn a_restore_that_fails_anywhere_can_be_made_again() {
     repo.write(".env", "A=since\n");
     let restore = |repo: &Repo, tools: &Tools<'_>| -> Result<()> {
         let (_lock, _) = tools.enter(repo)?;
-        let chosen = put_back::choose(repo, &id, &[])?;
+        let chosen = put_back::choose(repo, &id, Meant::Whole)?;
         let goal = put_back::way_back(repo, &chosen)?.unwrap();
-        let seen = look(repo, &[".env".to_owned()])?;
-        let leaves = put_back::goes(repo, Some(&goal))?.then_some(None);
-        let wish = Wish { purpose: "restore", label: None, leaves, bounds: BOUNDS };
+        let seen = look(repo, &secrets())?;
+        let is_going = put_back::goes(repo, &chosen, Some(&goal))?;
+        let leaves = is_going.then_some(None);
+        let wish = Wish { purpose: "restore", label: None, leaves, bounds: BOUNDS, touches: &[] };
         let saved = save(repo, tools, &seen, &wish)?;
-        put_back::go_back(repo, tools, &saved, &goal)?;
+        if is_going {
+            put_back::go_back(repo, tools, &saved, &goal)?;
+        }
         put_back::move_back(repo, tools, &chosen)?;
         let plan = put_back::plan(repo, &chosen, Some(&saved))?;
         put_back::put_back(repo, tools, &chosen, plan, &saved).map(drop)
@@ -659,8 +666,9 @@ fn old_backups_go_with_their_copies_and_the_last_twenty_stay() {
     let make = |world: &xtask::base::world::World, number: usize| {
         repo.write(".env", format!("A={number}\n"));
         with_tools(&repo, world, |repo, tools| {
-            let seen = look(repo, &[".env".to_owned()]).unwrap();
-            let wish = Wish { purpose: "backup", label: None, leaves: None, bounds: BOUNDS };
+            let seen = look(repo, &secrets()).unwrap();
+            let wish =
+                Wish { purpose: "backup", label: None, leaves: None, bounds: BOUNDS, touches: &[] };
             save(repo, tools, &seen, &wish).unwrap();
         });
     };
