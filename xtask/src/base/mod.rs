@@ -17,5 +17,6 @@ pub mod progress;
 pub mod record;
 pub mod scratch;
 pub mod signals;
+pub mod talk;
 pub mod words;
 pub mod world;

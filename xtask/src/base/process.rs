@@ -142,6 +142,14 @@ impl Program {
         self
     }
 
+    /// Gives it a process group of its own: what is typed on the terminal does not end it.
+    #[must_use]
+    pub fn in_own_group(mut self) -> Self {
+        use std::os::unix::process::CommandExt;
+        self.command.process_group(0);
+        self
+    }
+
     /// Starts it with these streams, and does not wait for it.
     pub fn start(mut self, input: Stdio, output: Stdio, errors: Stdio) -> Result<Child> {
         let command = self.command.stdin(input).stdout(output).stderr(errors);

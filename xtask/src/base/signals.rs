@@ -55,6 +55,13 @@ impl Interrupts {
         HeldOff { of: self }
     }
 
+    /// What notes that one has come, for who hears of it in another way: that Ctrl-C was typed on another
+    /// machine, say.
+    pub fn noting(&self) -> impl Fn() + Send + use<> {
+        let arrived = Arc::clone(&self.arrived);
+        move || arrived.store(true, Ordering::SeqCst)
+    }
+
     /// Whether one has come while they were held off.
     #[must_use]
     pub fn arrived(&self) -> bool {

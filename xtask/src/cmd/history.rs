@@ -8,7 +8,7 @@ use super::{DONE, Exit};
 use crate::base::world::rfc3339;
 use crate::cli::History;
 use crate::deploy::history::{self, Entry};
-use crate::deploy::target::Standing;
+use crate::deploy::past;
 use crate::report;
 
 /// What there is to say.
@@ -32,10 +32,7 @@ struct Line<'a> {
 pub(super) fn run(session: &Session, args: &History) -> Exit {
     let repo = session.repo()?;
     let place = Place::load(&repo, &args.layer)?;
-    let entries = match place.target.standing()? {
-        Standing::Ours => history::read(&place.target.history())?,
-        Standing::Free => Vec::new(),
-    };
+    let entries = past::entries(&repo, &args.layer, &place.deploy, &session.world)?;
     let (current, serves) = history::standing(&entries);
     if args.json {
         let runs = entries.iter().map(|entry| Line { time: rfc3339(entry.at), entry });

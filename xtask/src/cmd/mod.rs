@@ -10,6 +10,7 @@ mod completions;
 mod demo;
 mod deploy;
 mod diagnosis;
+mod deploy_host;
 mod diff;
 mod extract;
 mod history;
@@ -42,6 +43,7 @@ mod switch;
 mod sync;
 mod syncing;
 mod tail;
+mod there;
 mod undo;
 mod uninstall_hooks;
 mod upgrade;
@@ -110,6 +112,9 @@ fn run(args: Vec<OsString>) -> Exit {
     process::without_git_variables(&world.program, &args, &[], has)?;
     if args.get(1).is_some_and(|word| word == supervise::WORD) {
         return supervise::run(world, &args[2..]);
+    }
+    if args.get(1).is_some_and(|word| word == deploy_host::WORD) {
+        return deploy_host::run(world, &args[2..]);
     }
     check_origin(&world)?;
     let cli = match Cli::try_parse_from(&args) {

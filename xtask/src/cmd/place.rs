@@ -1,17 +1,21 @@
-//! What `deploy`, `rollback` and `history` share: the layer and its target, asking before, and the answer.
+//! What `deploy`, `rollback` and `history` share: the layer and its target, asking before, and the answers.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::session::Session;
-use super::stack;
-use crate::base::error::{Error, Result};
+use super::{DONE, Exit, stack};
+use crate::base::error::{Error, Kind, Result};
 use crate::base::signals::Interrupts;
 use crate::config::{self, Deploy, DeployEngine, Layer};
 use crate::deploy::Around;
 use crate::deploy::directory::Directory;
+use crate::deploy::engine::Engine;
+use crate::deploy::gates::{self, Gate};
 use crate::deploy::history::{self, Entry};
+use crate::deploy::order::Verified;
 use crate::deploy::run::Site;
 use crate::deploy::target::Target;
 use crate::repo::Repo;
@@ -22,24 +26,45 @@ pub(super) struct Place {
     pub(super) layer: Layer,
     pub(super) deploy: Deploy,
     pub(super) target: Target,
+    /// The texts of its files, for another host.
+    pub(super) files: BTreeMap<String, String>,
 }
 
 impl Place {
     /// Reads the layer, which must say how it is deployed.
     pub(super) fn load(repo: &Repo, name: &str) -> Result<Place> {
-        let layer = stack::load(repo, name)?;
+        let (layer, files) = stack::load_with_texts(repo, name)?;
         let Some(deploy) = layer.deploy.clone() else {
             return Err(Error::usage(format!("layer `{name}` is not deployed"))
                 .hint(format!("`[deploy]` in `{}` says how", config::layer_file(name)))
                 .hint("deployment/README.md says what can stand there"));
         };
-        if deploy.engine != DeployEngine::Directory {
+        if matches!(deploy.engine, DeployEngine::Compose | DeployEngine::Kubernetes) {
             let engine = deploy.engine.name();
             return Err(Error::usage(format!("the engine `{engine}` is not there yet"))
-                .hint("`directory` is"));
+                .hint("`directory` and `ssh` are"));
         }
-        let target = Target { root: deploy.to.clone().into(), layer: name.to_owned() };
-        Ok(Place { layer, deploy, target })
+        let target = Target::of(repo, name, &deploy);
+        Ok(Place { layer, deploy, target, files })
+    }
+
+    /// Whether it is on another host.
+    pub(super) fn is_there(&self) -> bool {
+        self.deploy.engine == DeployEngine::Ssh
+    }
+
+    /// Does something with the outside.
+    pub(super) fn with_around<T>(
+        &self,
+        session: &Session,
+        ready_within: Duration,
+        work: impl FnOnce(Around<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let tell = |text: &str| session.story(text);
+        let tools = session.tools();
+        let (disk, interrupts) = (tools.disk, tools.interrupts);
+        let by = session.world.variable("USER").unwrap_or("unknown");
+        work(Around { world: &session.world, disk, interrupts, tell: &tell, by, ready_within })
     }
 
     /// Does something with the target and those who work on it.
@@ -49,16 +74,17 @@ impl Place {
         ready_within: Duration,
         work: impl FnOnce(&Site<'_>) -> Result<T>,
     ) -> Result<T> {
-        let tell = |text: &str| session.story(text);
-        let tools = session.tools();
-        let (disk, interrupts) = (tools.disk, tools.interrupts);
-        let around = Around { world: &session.world, disk, interrupts, tell: &tell, ready_within };
-        let none = Interrupts::none();
-        let deaf = Around { interrupts: &none, ..around };
+        self.with_around(session, ready_within, |around| {
+            let none = Interrupts::none();
+            let deaf = Around { interrupts: &none, ..around };
+            let (engine, calm) = (self.engine(around), self.engine(deaf));
+            work(&Site { target: &self.target, engine: &*engine, calm: &*calm, around })
+        })
+    }
+
+    fn engine<'a>(&'a self, around: Around<'a>) -> Box<dyn Engine + 'a> {
         let (target, layer) = (&self.target, &self.layer);
-        let engine = Directory { target, layer, around };
-        let calm = Directory { target, layer, around: deaf };
-        work(&Site { target, engine: &engine, calm: &calm, around })
+        Box::new(Directory { target, layer, around })
     }
 
     /// Asks for the name of the layer, where the layer wants that.
@@ -74,24 +100,96 @@ impl Place {
         })
     }
 
+    /// Refuses where a gate is shut. `--json` says so, too, with all that was looked at.
+    pub(super) fn refuse(&self, gates: &[Gate], json: bool, entries: &[Entry]) -> Result<()> {
+        let refusal = gates::refuse(gates);
+        if json && refusal.is_err() {
+            let (current, serves) = history::standing(entries);
+            let layer = &self.layer.name;
+            let run = None;
+            let gates = Some(gates);
+            let schema = "xtask.deploy/1";
+            report::answer_json(&Answer { schema, layer, ok: false, run, current, serves, gates })?;
+        }
+        refusal
+    }
+
+    /// Says what would happen, and what stands in the way.
+    pub(super) fn answer_plan(
+        &self,
+        gates: &[Gate],
+        plan: &[String],
+        commit: &str,
+        json: bool,
+    ) -> Exit {
+        let ok = gates.iter().all(|gate| gate.ok);
+        let layer = &self.layer.name;
+        if json {
+            let schema = "xtask.deploy-dry-run/1";
+            report::answer_json(&DryRun { schema, layer, commit, ok, gates, plan })?;
+        } else {
+            let mut text = format!("deploy layer {layer} to {}\n", self.deploy.to);
+            for gate in gates {
+                let mark = if gate.ok { "ok" } else { "NO" };
+                text.push_str(&format!("  {mark}  {:<9}  {}\n", gate.name, gate.words));
+            }
+            for (at, line) in plan.iter().enumerate() {
+                text.push_str(&format!("  {}. {line}\n", at + 1));
+            }
+            report::answer(&text)?;
+        }
+        Ok(if ok { DONE } else { Kind::No.code() })
+    }
+
+    /// Says what is wrong with what serves.
+    pub(super) fn answer_verified(&self, found: &Verified, json: bool) -> Exit {
+        let ok = found.faults.is_empty();
+        let layer = &self.layer.name;
+        let name = found.release.as_deref();
+        if json {
+            report::answer_json(&VerifyReport {
+                schema: "xtask.deploy-verify/1",
+                layer,
+                ok,
+                release: name,
+                commit: found.commit.as_deref(),
+                faults: &found.faults,
+            })?;
+            return Ok(if ok { DONE } else { Kind::No.code() });
+        }
+        if ok {
+            let name = name.unwrap_or_default();
+            report::answer(&format!("{name} serves layer {layer}, whole and well\n"))?;
+            return Ok(DONE);
+        }
+        let error = Error::no(format!("layer `{layer}` is not as it was deployed"));
+        Err(found.faults.iter().fold(error, |error, fault| error.detail(fault.clone())))
+    }
+
     /// Answers with how the last run ended, after it did or failed.
-    pub(super) fn answer(&self, result: Result<()>, json: bool, from: usize) -> super::Exit {
+    pub(super) fn answer(&self, result: Result<()>, json: bool, from: usize) -> Exit {
         let entries = history::read(&self.target.history())?;
         let last = entries.last().filter(|_| entries.len() > from);
+        self.answer_run(result, json, last, history::standing(&entries))
+    }
+
+    /// The same, of a run that is known.
+    pub(super) fn answer_run(
+        &self,
+        result: Result<()>,
+        json: bool,
+        run: Option<&Entry>,
+        (current, serves): (Option<&str>, Option<&str>),
+    ) -> Exit {
+        let layer = &self.layer.name;
         if json {
-            let (current, serves) = history::standing(&entries);
-            report::answer_json(&Answer {
-                schema: "xtask.deploy/1",
-                layer: &self.layer.name,
-                ok: result.is_ok(),
-                run: last,
-                current,
-                serves,
-            })?;
-        } else if let (Ok(()), Some(entry)) = (&result, last) {
-            report::answer(&format!("{} serves layer {}\n", entry.release, self.layer.name))?;
+            let (schema, ok) = ("xtask.deploy/1", result.is_ok());
+            let gates = None;
+            report::answer_json(&Answer { schema, layer, ok, run, current, serves, gates })?;
+        } else if let (Ok(()), Some(entry)) = (&result, run) {
+            report::answer(&format!("{} serves layer {layer}\n", entry.release))?;
         }
-        result.map(|()| super::DONE)
+        result.map(|()| DONE)
     }
 }
 
@@ -104,4 +202,29 @@ struct Answer<'a> {
     run: Option<&'a Entry>,
     current: Option<&'a str>,
     serves: Option<&'a str>,
+    /// What must be so, where something of it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gates: Option<&'a [Gate]>,
+}
+
+/// What a dry run has to say.
+#[derive(Serialize)]
+struct DryRun<'a> {
+    schema: &'static str,
+    layer: &'a str,
+    commit: &'a str,
+    ok: bool,
+    gates: &'a [Gate],
+    plan: &'a [String],
+}
+
+/// What `--verify` has to say.
+#[derive(Serialize)]
+struct VerifyReport<'a> {
+    schema: &'static str,
+    layer: &'a str,
+    ok: bool,
+    release: Option<&'a str>,
+    commit: Option<&'a str>,
+    faults: &'a [String],
 }

@@ -1,8 +1,8 @@
 //! `rollback`: a release that was verified before serves again, as it was configured.
 
-use super::Exit;
 use super::place::Place;
 use super::session::Session;
+use super::{Exit, there};
 use crate::base::error::Error;
 use crate::cli::Rollback;
 use crate::deploy::history;
@@ -13,6 +13,9 @@ use crate::deploy::target::Standing;
 pub(super) fn run(session: &Session, args: &Rollback) -> Exit {
     let repo = session.repo()?;
     let place = Place::load(&repo, &args.layer)?;
+    if place.is_there() {
+        return there::rollback(session, &repo, &place, args);
+    }
     if place.target.standing()? != Standing::Ours {
         return Err(Error::no(format!("layer `{}` was never deployed", args.layer))
             .hint(format!("`cargo xtask deploy {}`", args.layer)));

@@ -1,6 +1,7 @@
 //! What `start`, `stop`, `restart`, `ps` and `logs` share: finding the layer, and following what the
 //! supervisor tells.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -50,18 +51,31 @@ pub(super) fn layers(repo: &Repo) -> Vec<String> {
 
 /// Reads a layer from the working tree.
 pub(super) fn load(repo: &Repo, name: &str) -> Result<Layer> {
+    load_with_texts(repo, name).map(|(layer, _)| layer)
+}
+
+/// The same, with the text of every file that was read for it, by the name of its layer.
+pub(super) fn load_with_texts(
+    repo: &Repo,
+    name: &str,
+) -> Result<(Layer, BTreeMap<String, String>)> {
+    let texts = RefCell::new(BTreeMap::new());
     let read = |layer: &str| {
         let file = config::layer_file(layer);
         match std::fs::read(repo.root().join(&file)) {
             Ok(bytes) => match String::from_utf8(bytes) {
-                Ok(text) => Ok(Some(text)),
+                Ok(text) => {
+                    texts.borrow_mut().insert(layer.to_owned(), text.clone());
+                    Ok(Some(text))
+                }
                 Err(_) => Err(Error::usage(format!("{file} is not UTF-8"))),
             },
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(cause) => Err(Error::unable(format!("{file} cannot be read")).because(cause)),
         }
     };
-    Layer::load(name, &read, &layers(repo))
+    let layer = Layer::load(name, &read, &layers(repo))?;
+    Ok((layer, texts.into_inner()))
 }
 
 /// The stacks of this worktree of which something is known, with how they are.

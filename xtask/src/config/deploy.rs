@@ -41,6 +41,12 @@ impl DeployEngine {
     pub fn name(self) -> &'static str {
         ENGINES.iter().find(|(_, engine)| *engine == self).map_or("", |(name, _)| name)
     }
+
+    /// Whether the services are those of the layer, on its ports. Elsewhere the engine has its own.
+    #[must_use]
+    pub fn has_ports(self) -> bool {
+        matches!(self, DeployEngine::Directory | DeployEngine::Ssh)
+    }
 }
 
 const ENGINES: [(&str, DeployEngine); 4] = [
@@ -168,12 +174,19 @@ fn wrong_target(engine: DeployEngine, to: &str) -> Option<String> {
             "`deploy.to` is `{to}`; it must be an absolute folder, as in `/srv/app`, without `..`"
         )),
         DeployEngine::Ssh => {
+            // What two shells and rsync read is of letters that none of them reads in its own way.
+            let is_plain = |text: &str, more: &str| {
+                !text.is_empty()
+                    && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+            };
             let is_whole = to.split_once(':').is_some_and(|(host, folder)| {
-                !host.is_empty() && !host.starts_with('-') && is_folder(folder)
+                let is_host = is_plain(host, "._-@") && !host.starts_with(['-', '@']);
+                is_host && is_folder(folder) && is_plain(folder, "/._-+@")
             });
             (!is_whole).then(|| {
                 format!(
-                    "`deploy.to` is `{to}`; it must be a host and a folder, as in `host:/srv/app`"
+                    "`deploy.to` is `{to}`; it must be a host and a folder of plain letters, as in \
+                     `host:/srv/app`"
                 )
             })
         }
@@ -304,7 +317,7 @@ mod tests {
             deployment/b.toml:4: `requires` is `c`, and these layers require each other: b → c → b
             2 faults in the layer `c`
             deployment/d.toml:2: `requires` is `b`, and these layers require each other: c → b → c
-            deployment/c.toml:4: `deploy.to` is `/srv`; it must be a host and a folder, as in `host:/srv/app`
+            deployment/c.toml:4: `deploy.to` is `/srv`; it must be a host and a folder of plain letters, as in `host:/srv/app`
             2 faults in the layer `d`
             deployment/d.toml:1: `deploy.engine` is missing
             deployment/d.toml:1: `deploy.to` is missing

@@ -32,7 +32,7 @@ impl Engine for Directory<'_> {
     fn try_out(&self, release: &Release) -> Result<()> {
         let stack = stacks::of(self.target, release, Role::Candidate);
         let ports = stacks::spare_ports(self.layer)?;
-        let specs = stacks::specs(self.layer, &ports, self.target, release);
+        let specs = stacks::specs(self.layer, &ports, self.target, release, &release.files());
         let started = stacks::start(&stack, specs, None, &self.around);
         let ended = stacks::forget(&stack, &self.around);
         started.and(ended)

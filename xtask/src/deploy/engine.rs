@@ -1,9 +1,7 @@
 //! What an engine does for the steps of a run. Everything here can be asked twice and changes nothing the
 //! second time, so that a run that was cut short can be ended from any step.
 //!
-//! `ssh` is this over another hand: the folder is copied, and links and services are changed, on the other
-//! host; its target (lock, journal, history) lies there, too. `compose` and `kubernetes` try out by asking the
-//! tool whether it would take the release, and change over by having it wait for what it starts.
+//! `ssh` is `directory` on the other host, by the same program, which runs there.
 
 use std::time::Duration;
 

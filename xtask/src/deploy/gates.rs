@@ -1,17 +1,19 @@
 //! What must be so before a deploy. All of it is looked at and reported together, and nothing is changed.
 //!
-//! Of variables only the names are ever told.
+//! Some are about the repository, and some about the target; where that is on another host, they are asked
+//! there. Of variables only the names are ever told.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Around;
 use super::history;
 use super::journal::Journal;
-use super::release::Release;
-use super::stacks::{self, Role};
+use super::past;
+use super::stacks;
 use super::switch;
 use super::target::{Standing, Target};
 use crate::base::error::{Error, Result};
@@ -30,11 +32,15 @@ const ROOM: u64 = 64 << 20;
 /// How many names are told in one line.
 const SHOWN: usize = 10;
 
+/// All of them, in the order in which they are told.
+const ORDER: [&str; 9] =
+    ["tree", "branch", "pushed", "requires", "variables", "target", "disk", "tools", "ports"];
+
 /// Something that must be so.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gate {
     /// Its name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Whether it is so.
     pub ok: bool,
     /// How it is, and where it is not so what to do.
@@ -57,22 +63,76 @@ pub struct Scene<'a> {
     pub around: Around<'a>,
 }
 
-/// Looks at all of them.
+/// What is looked at where the target is.
+pub struct Grounds<'a> {
+    /// The layer.
+    pub layer: &'a Layer,
+    /// How it is deployed.
+    pub deploy: &'a Deploy,
+    /// Where to.
+    pub target: &'a Target,
+    /// The room that is needed, in bytes.
+    pub needed: u64,
+    /// The variables that are set nowhere else.
+    pub missing: Vec<String>,
+    /// The outside.
+    pub around: Around<'a>,
+}
+
+/// Looks at all of them, where the target is on this machine.
 pub fn look(scene: &Scene<'_>) -> Result<Vec<Gate>> {
+    let grounds = Grounds {
+        layer: scene.layer,
+        deploy: scene.deploy,
+        target: scene.target,
+        needed: needed(scene)?,
+        missing: missing(scene)?,
+        around: scene.around,
+    };
+    Ok(together(look_here(scene)?, look_there(&grounds)))
+}
+
+/// Looks at those that are about the repository and this machine.
+pub fn look_here(scene: &Scene<'_>) -> Result<Vec<Gate>> {
     let head = scene.repo.head()?;
     let branch = head.branch.as_deref();
-    let gates = [
-        ("tree", tree(scene.repo)),
-        ("branch", self::branch(scene.deploy, branch)),
-        ("pushed", pushed(scene.repo, branch, head.commit)),
-        ("requires", required(scene, head.commit)),
-        ("variables", variables(scene)),
-        ("target", target(scene)),
-        ("disk", disk(scene, head.tree)),
-        ("tools", tools(scene)),
-        ("ports", ports(scene)),
+    Ok(vec![
+        gate("tree", tree(scene.repo)),
+        gate("branch", self::branch(scene.deploy, branch)),
+        gate("pushed", pushed(scene.repo, branch, head.commit)),
+        gate("requires", required(scene, head.commit)),
+        gate("tools", tools(scene)),
+    ])
+}
+
+/// Looks at those that are about the target and its machine.
+#[must_use]
+pub fn look_there(grounds: &Grounds<'_>) -> Vec<Gate> {
+    let mut gates = vec![
+        gate("variables", variables(grounds)),
+        gate("target", target(grounds.target)),
+        gate("disk", disk(&grounds.target.root, grounds.needed)),
     ];
-    let gate = |(name, found): (&'static str, Result<String>)| match found {
+    if grounds.deploy.engine.has_ports() {
+        gates.push(gate("ports", ports(grounds)));
+    }
+    gates
+}
+
+/// Both, in the usual order.
+#[must_use]
+pub fn together(here: Vec<Gate>, there: Vec<Gate>) -> Vec<Gate> {
+    let mut all: Vec<Gate> = here.into_iter().chain(there).collect();
+    let place = |gate: &Gate| ORDER.iter().position(|name| *name == gate.name);
+    all.sort_by_key(|gate| place(gate).unwrap_or(ORDER.len()));
+    all
+}
+
+/// A gate, by what was found.
+#[must_use]
+pub fn gate(name: &'static str, found: Result<String>) -> Gate {
+    let name = name.into();
+    match found {
         Ok(words) => Gate { name, ok: true, words },
         Err(failure) => {
             let details = failure.details().iter().map(|detail| format!("; {detail}"));
@@ -80,8 +140,7 @@ pub fn look(scene: &Scene<'_>) -> Result<Vec<Gate>> {
             let words = std::iter::once(failure.to_string()).chain(details).chain(hints).collect();
             Gate { name, ok: false, words }
         }
-    };
-    Ok(gates.into_iter().map(gate).collect())
+    }
 }
 
 /// The refusal, where there is one.
@@ -148,16 +207,8 @@ fn required(scene: &Scene<'_>, commit: Id) -> Result<String> {
     let Some(deploy) = layer.deploy else {
         return Err(Error::no(format!("layer `{name}` has no `[deploy]`")));
     };
-    if deploy.engine != DeployEngine::Directory {
-        let engine = deploy.engine.name();
-        return Err(Error::no(format!(
-            "layer `{name}` is deployed by `{engine}`, whose history cannot be read here yet"
-        )));
-    }
-    let target = Target { root: deploy.to.into(), layer: name.clone() };
-    if target.standing()? == Standing::Ours
-        && history::is_verified(&history::read(&target.history())?, &commit.to_string())
-    {
+    let entries = past::entries(scene.repo, name, &deploy, scene.around.world)?;
+    if history::is_verified(&entries, &commit.to_string()) {
         return Ok(format!("verified in {name}"));
     }
     let short = scene.repo.short(commit);
@@ -165,51 +216,62 @@ fn required(scene: &Scene<'_>, commit: Id) -> Result<String> {
         .hint(format!("`cargo xtask deploy {name}`")))
 }
 
-fn variables(scene: &Scene<'_>) -> Result<String> {
-    let world = scene.around.world;
+/// The variables that must be set, and are neither set here nor by a file that git tracks.
+pub fn missing(scene: &Scene<'_>) -> Result<Vec<String>> {
+    let tree = scene.repo.head()?.tree;
     let mut missing = Vec::new();
     for name in &scene.deploy.env_required {
-        let is_set = world.variable(name).is_some() || is_in_a_file(scene, name)?;
+        let mut is_set = scene.around.world.variable(name).is_some();
+        for file in files_of_variables(scene.layer) {
+            // What git does not track is not in the release.
+            if !is_set && scene.repo.entry_at(tree, &RepoPath::new(file))?.is_some() {
+                is_set = sets(&scene.repo.root().join(file), name)?;
+            }
+        }
+        if !is_set {
+            missing.push(name.clone());
+        }
+    }
+    Ok(missing)
+}
+
+fn files_of_variables(layer: &Layer) -> impl Iterator<Item = &str> {
+    let files = layer.services.iter().flat_map(|service| &service.env_files);
+    files.map(|file| file.strip_prefix('?').unwrap_or(file))
+}
+
+/// Whether a file of variables sets this one.
+fn sets(file: &Path, name: &str) -> Result<bool> {
+    let pairs = read_env_file(&EnvFile { path: file.to_path_buf(), is_optional: true })?;
+    Ok(pairs.iter().any(|(known, value)| known == name && !value.is_empty()))
+}
+
+/// What is missing must be in a file of variables that outlives releases.
+fn variables(grounds: &Grounds<'_>) -> Result<String> {
+    let shared = grounds.target.shared();
+    let mut missing = Vec::new();
+    for name in &grounds.missing {
+        let mut is_set = false;
+        for file in files_of_variables(grounds.layer) {
+            is_set = is_set || sets(&shared.join(file), name)?;
+        }
         if !is_set {
             missing.push(name.clone());
         }
     }
     if missing.is_empty() {
-        return Ok(match scene.deploy.env_required.len() {
+        return Ok(match grounds.deploy.env_required.len() {
             0 => "none".to_owned(),
             number => format!("{} set", count(number, "variable")),
         });
     }
-    let shared = scene.target.shared();
     Err(Error::no(format!("not set: {}", some_of(&missing, SHOWN))).hint(format!(
         "set them in this shell, or in a file of variables in `{}`",
         shared.display()
     )))
 }
 
-/// Whether the files of variables of the services set this one.
-fn is_in_a_file(scene: &Scene<'_>, name: &str) -> Result<bool> {
-    let tree = scene.repo.head()?.tree;
-    for file in scene.layer.services.iter().flat_map(|service| &service.env_files) {
-        let file = file.strip_prefix('?').unwrap_or(file);
-        for folder in [scene.repo.root(), &scene.target.shared()] {
-            // What git does not track is not in the release.
-            let path = RepoPath::new(file);
-            if folder == scene.repo.root() && scene.repo.entry_at(tree, &path)?.is_none() {
-                continue;
-            }
-            let path = folder.join(file);
-            let pairs = read_env_file(&EnvFile { path, is_optional: true })?;
-            if pairs.iter().any(|(known, value)| known == name && !value.is_empty()) {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
-}
-
-fn target(scene: &Scene<'_>) -> Result<String> {
-    let target = scene.target;
+fn target(target: &Target) -> Result<String> {
     let root = target.root.display();
     let standing = target.standing()?;
     if !may_write(&target.root) {
@@ -226,14 +288,18 @@ fn target(scene: &Scene<'_>) -> Result<String> {
     Ok(format!("{root}"))
 }
 
-fn disk(scene: &Scene<'_>, tree: Id) -> Result<String> {
+/// The room that a release needs, in bytes, and what must stay free besides.
+pub fn needed(scene: &Scene<'_>) -> Result<u64> {
     let mut needed = ROOM;
-    for (_, entry) in scene.repo.list_tree(tree, &Everything)? {
+    for (_, entry) in scene.repo.list_tree(scene.repo.head()?.tree, &Everything)? {
         if entry.mode != Mode::Gitlink {
             needed = needed.saturating_add(scene.repo.object_size(entry.id)?);
         }
     }
-    let root = &scene.target.root;
+    Ok(needed)
+}
+
+fn disk(root: &Path, needed: u64) -> Result<String> {
     let nearest = root.ancestors().find(|above| above.exists()).unwrap_or(Path::new("/"));
     let free = match rustix::fs::statvfs(nearest) {
         Ok(found) => found.f_bavail.saturating_mul(found.f_frsize),
@@ -242,14 +308,20 @@ fn disk(scene: &Scene<'_>, tree: Id) -> Result<String> {
             return Err(Error::unable(what).because(cause));
         }
     };
+    room(nearest, free, needed)
+}
+
+/// Whether so many bytes are enough.
+pub fn room(folder: &Path, free: u64, needed: u64) -> Result<String> {
     if free < needed {
         let (free, needed) = (size(free), size(needed));
-        return Err(Error::no(format!("{free} free in `{}`, {needed} needed", nearest.display())));
+        return Err(Error::no(format!("{free} free in `{}`, {needed} needed", folder.display())));
     }
     Ok(format!("{} free", size(free)))
 }
 
-fn tools(scene: &Scene<'_>) -> Result<String> {
+/// Whether the programs that an engine needs are here.
+pub fn tools(scene: &Scene<'_>) -> Result<String> {
     let needed: &[&str] = match scene.deploy.engine {
         DeployEngine::Directory => &[],
         DeployEngine::Ssh => &["ssh", "rsync"],
@@ -265,16 +337,16 @@ fn tools(scene: &Scene<'_>) -> Result<String> {
 }
 
 /// The ports of the layer must be free, or those of the release that serves.
-fn ports(scene: &Scene<'_>) -> Result<String> {
-    let mut wanted: BTreeMap<String, u16> = stacks::ports(scene.layer);
-    if let crate::config::Status::Port(port) = scene.layer.status {
+fn ports(grounds: &Grounds<'_>) -> Result<String> {
+    let mut wanted: BTreeMap<String, u16> = stacks::ports(grounds.layer);
+    if let crate::config::Status::Port(port) = grounds.layer.status {
         wanted.insert("status".to_owned(), port);
     }
-    for stack in stacks::all(scene.target)? {
-        if let Some(running) = client::running(&stack, scene.around.world)? {
+    for stack in stacks::all(grounds.target)? {
+        if let Some(running) = client::running(&stack, grounds.around.world)? {
             let own: Vec<u16> = running.specs.iter().filter_map(|spec| spec.port).collect();
             wanted.retain(|_, port| !own.contains(port));
-            let page = client::glance(&stack, scene.around.world)?;
+            let page = client::glance(&stack, grounds.around.world)?;
             let status = page.and_then(|page| page.supervisor).and_then(|line| line.status_port);
             wanted.retain(|_, port| Some(*port) != status);
         }
@@ -288,10 +360,4 @@ fn ports(scene: &Scene<'_>) -> Result<String> {
     // What `start` can do about it, a deploy does not.
     let words = |words: String| words.split("; `--port").next().unwrap_or_default().to_owned();
     Err(obstacles.into_iter().fold(error, |error, one| error.detail(words(one.words))))
-}
-
-/// The stack of a release that serves, for those who look.
-#[must_use]
-pub fn serving(target: &Target, release: &str) -> crate::services::stack::Stack {
-    stacks::of(target, &Release::of(target, release), Role::Serves)
 }

@@ -79,9 +79,14 @@ pub fn read(file: &Path) -> Result<Vec<Entry>> {
         }
         Ok(_) => {}
     }
-    let bytes = std::fs::read(file).unable(failed)?;
+    Ok(parse(&std::fs::read(file).unable(failed)?))
+}
+
+/// The runs of a history that was read.
+#[must_use]
+pub fn parse(bytes: &[u8]) -> Vec<Entry> {
     let lines = bytes.split(|byte| *byte == b'\n');
-    Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
+    lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }
 
 /// Adds a run, once.

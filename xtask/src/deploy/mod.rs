@@ -5,19 +5,30 @@
 //! steps and writes each down before it begins; `recover.rs` ends what was cut short. What a step does is the
 //! engine's (`engine.rs`): `directory.rs` does it on this machine. Another engine is another implementation
 //! of that trait, with the same steps, journal, history and ways back.
+//!
+//! The engine `ssh` is `directory` on another host: this program is sent there and told what to do there
+//! (`order.rs`). `remote.rs` is this side of it, `host.rs` that one, `ssh.rs` the way between them.
 
 pub mod directory;
 pub mod engine;
 pub mod gates;
 pub mod history;
+pub mod host;
 pub mod journal;
+pub mod make;
+pub mod memory;
+pub mod order;
+pub mod past;
 pub mod recover;
 pub mod release;
+pub mod remote;
 pub mod run;
+pub mod ssh;
 pub mod stacks;
 pub mod steps;
 pub mod switch;
 pub mod target;
+pub mod verify;
 pub mod watch;
 
 use std::time::Duration;
@@ -37,6 +48,8 @@ pub struct Around<'a> {
     pub interrupts: &'a Interrupts,
     /// Told what is going on.
     pub tell: &'a dyn Fn(&str),
+    /// Who does it, for people.
+    pub by: &'a str,
     /// How long each service may take to get ready.
     pub ready_within: Duration,
 }

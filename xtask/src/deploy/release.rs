@@ -91,8 +91,14 @@ impl Release {
     /// A name that is free: when, and which commit.
     #[must_use]
     pub fn free_name(target: &Target, commit: Id, now: i64) -> String {
+        Release::name(commit, now, &|name| !target.releases().join(name).exists())
+    }
+
+    /// The same, where somebody else knows which are free.
+    #[must_use]
+    pub fn name(commit: Id, now: i64, is_free: &dyn Fn(&str) -> bool) -> String {
         let name = format!("{}-{}", compact(now), &commit.to_string()[..12]);
-        let is_free = |name: &String| !target.releases().join(name).exists();
+        let is_free = |name: &String| is_free(name);
         let more = (2..).map(|number| format!("{name}-{number}"));
         std::iter::once(name.clone()).chain(more).find(is_free).unwrap_or(name)
     }
@@ -160,6 +166,15 @@ impl Release {
         around.disk.other("write the release to the disk").unable(failed)?;
         flush(&self.folder).unable(failed)?;
         record::write(around.disk, &self.manifest_path(), MANIFEST, &manifest).unable(failed)
+    }
+
+    /// Moves it here from where it has arrived.
+    pub fn take(&self, from: &Path, around: &Around<'_>) -> Result<()> {
+        let failed = || format!("the release `{}` cannot be taken in", self.folder.display());
+        // What it is moved from was written by another program, and may not be on the disk yet.
+        around.disk.other("write the release to the disk").unable(failed)?;
+        flush(from).unable(failed)?;
+        around.disk.place(from, &self.folder).unable(failed)
     }
 
     /// Its manifest, if it is whole: every file as it was when it was sealed.

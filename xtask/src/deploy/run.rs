@@ -10,21 +10,16 @@ use super::Around;
 use super::engine::Engine;
 use super::history::{self, Outcome};
 use super::journal::Journal;
+use super::make::{self, Workplace, commands};
 use super::recover::recover;
-use super::release::{Manifest, Release, Snapshot, ValueLine};
-use super::stacks;
+use super::release::{Manifest, Release};
 use super::steps::{Doing, Step, WayOut, steps, way_out};
 use super::switch;
 use super::target::Target;
 use crate::base::error::{Context as _, Error, Kind, Result};
-use crate::base::group::End;
 use crate::base::lock::Lock;
-use crate::base::process::Program;
-use crate::config::{Deploy, DeployStep, Layer, Status, StepMoment};
+use crate::config::{Deploy, Layer, StepMoment};
 use crate::repo::{Id, Repo};
-
-/// How much is told of what a command has printed: the last lines.
-const LAST_LINES: usize = 20;
 
 /// A target with those who work on it.
 pub struct Site<'a> {
@@ -38,16 +33,28 @@ pub struct Site<'a> {
     pub around: Around<'a>,
 }
 
+/// From what a release is made.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    /// A commit, which is laid out and built in the target.
+    Commit(&'a Repo, Id),
+    /// A release that was built and sealed elsewhere, and has arrived in a folder of the target.
+    Sealed {
+        /// Its name.
+        name: &'a str,
+        /// Its commit, in full.
+        commit: &'a str,
+    },
+}
+
 /// What is deployed.
 pub struct Order<'a> {
-    /// The repository.
-    pub repo: &'a Repo,
+    /// From what.
+    pub source: Source<'a>,
     /// The layer.
     pub layer: &'a Layer,
     /// How it is deployed.
     pub deploy: &'a Deploy,
-    /// The commit.
-    pub commit: Id,
     /// How long the release is watched.
     pub watch: Duration,
 }
@@ -71,9 +78,13 @@ pub fn open(site: &Site<'_>, doing: Doing) -> Result<(Lock, Option<String>)> {
 /// Deploys a commit.
 pub fn deploy(site: &Site<'_>, order: &Order<'_>) -> Result<Done> {
     let now = site.around.world.now_seconds();
-    let name = Release::free_name(site.target, order.commit, now);
+    let (name, commit) = match order.source {
+        Source::Commit(_, commit) => {
+            (Release::free_name(site.target, commit, now), commit.to_string())
+        }
+        Source::Sealed { name, commit } => (name.to_owned(), commit.to_owned()),
+    };
     let release = Release::of(site.target, &name);
-    let commit = order.commit.to_string();
     let mut journal = journal(site, Doing::Deploy, &release, &commit, order.watch)?;
     let mut warnings = Vec::new();
     let walked = walk(site, &mut journal, &mut |step, journal| {
@@ -99,12 +110,21 @@ pub fn rollback(site: &Site<'_>, release: &Release, watch: Duration) -> Result<D
 /// newest verified one before that to which `current` points.
 pub fn choose(target: &Target, named: Option<&str>) -> Result<Release> {
     let entries = history::read(&target.history())?;
-    let kept = kept(target, &entries);
-    let list = || format!("those that can serve are: {}", or_none(&kept));
+    let name = choose_of(&kept(target, &entries), &entries, named)?;
+    Ok(Release::of(target, &name))
+}
+
+/// The same, of the releases that are kept.
+pub fn choose_of(
+    kept: &[String],
+    entries: &[history::Entry],
+    named: Option<&str>,
+) -> Result<String> {
+    let list = || format!("those that can serve are: {}", or_none(kept));
     if let Some(named) = named {
-        let was_verified = history::verified(&entries).iter().any(|name| name == named);
+        let was_verified = history::verified(entries).iter().any(|name| name == named);
         return match (kept.iter().any(|name| name == named), was_verified) {
-            (true, _) => Ok(Release::of(target, named)),
+            (true, _) => Ok(named.to_owned()),
             (false, true) => {
                 Err(Error::no(format!("the release `{named}` is not kept any more")).hint(list()))
             }
@@ -113,9 +133,9 @@ pub fn choose(target: &Target, named: Option<&str>) -> Result<Release> {
             }
         };
     }
-    let (current, _) = history::standing(&entries);
+    let (current, _) = history::standing(entries);
     match kept.iter().find(|name| Some(name.as_str()) != current) {
-        Some(name) => Ok(Release::of(target, name)),
+        Some(name) => Ok(name.clone()),
         None => Err(Error::no("there is no other verified release to go back to").hint(list())),
     }
 }
@@ -147,7 +167,7 @@ fn journal(
         id: format!("{nanos}-{}-{}", std::process::id(), entries.len()),
         at: site.around.world.now_seconds(),
         doing,
-        by: site.around.world.variable("USER").unwrap_or("unknown").to_owned(),
+        by: site.around.by.to_owned(),
         new: release.name.clone(),
         commit: commit.to_owned(),
         old: others,
@@ -184,11 +204,27 @@ fn perform(
     warnings: &mut Vec<String>,
 ) -> Result<()> {
     let around = &site.around;
+    let worktree = match order.source {
+        Source::Commit(repo, _) => Some(repo.root()),
+        Source::Sealed { .. } => None,
+    };
+    let place = Workplace {
+        layer: order.layer,
+        deploy: order.deploy,
+        commit: &journal.commit,
+        target: site.target,
+        release,
+        worktree,
+        around: *around,
+    };
     match step {
-        Step::Before => commands(site, order, StepMoment::Before, release),
-        Step::Build => build(site, order, release),
+        Step::Before => commands(&place, StepMoment::Before),
+        Step::Build => match order.source {
+            Source::Commit(repo, commit) => make::build(&place, repo, commit, order.watch),
+            Source::Sealed { commit, .. } => take_in(site, release, commit),
+        },
         Step::Release => {
-            commands(site, order, StepMoment::Release, release)?;
+            commands(&place, StepMoment::Release)?;
             release.whole().map(drop)
         }
         Step::Try => {
@@ -198,7 +234,7 @@ fn perform(
         }
         Step::Record => record(site, journal),
         Step::After => {
-            if let Err(failure) = commands(site, order, StepMoment::After, release) {
+            if let Err(failure) = commands(&place, StepMoment::After) {
                 let details = failure.details().join("\n");
                 warnings.push(format!("{failure}\n{details}").trim_end().to_owned());
             }
@@ -209,6 +245,23 @@ fn perform(
             serve(site, step, journal, release)
         }
     }
+}
+
+/// Takes a release in that has arrived: it must be whole, and what it is said to be.
+fn take_in(site: &Site<'_>, release: &Release, commit: &str) -> Result<()> {
+    (site.around.tell)(&format!("taking {} in", release.name));
+    release.take(&site.target.incoming().join(&release.name), &site.around)?;
+    let manifest = release.whole()?;
+    if manifest.layer == site.target.layer
+        && manifest.release == release.name
+        && manifest.commit == commit
+    {
+        return Ok(());
+    }
+    Err(Error::no(format!("what has arrived is not {}", release.name)).detail(format!(
+        "it is {} of layer `{}`, commit {}",
+        manifest.release, manifest.layer, manifest.commit
+    )))
 }
 
 /// The steps that a deploy and a rollback have in common.
@@ -237,74 +290,6 @@ fn about(failure: Error, whose: &str) -> Error {
     let error = Error::new(failure.kind(), format!("{whose}: {failure}"));
     let error = failure.details().iter().fold(error, |error, detail| error.detail(detail.clone()));
     failure.hints().iter().fold(error, |error, hint| error.hint(hint.clone()))
-}
-
-/// Lays the commit out, runs the build commands, and seals the release.
-fn build(site: &Site<'_>, order: &Order<'_>, release: &Release) -> Result<()> {
-    (site.around.tell)(&format!("building {}", release.name));
-    release.lay_out(order.repo, order.commit, &site.around)?;
-    commands(site, order, StepMoment::Build, release)?;
-    let ports = stacks::ports(order.layer);
-    let values = order.layer.values.iter().map(|value| ValueLine {
-        key: value.key.clone(),
-        value: value.text.clone(),
-        from: format!("{}:{}", value.file, value.line),
-    });
-    let snapshot = Snapshot {
-        specs: stacks::specs(order.layer, &ports, site.target, release),
-        status: match order.layer.status {
-            Status::Off => None,
-            Status::AnyPort => Some(0),
-            Status::Port(port) => Some(port),
-        },
-        watch_ms: u64::try_from(order.watch.as_millis()).unwrap_or(u64::MAX),
-        values: values.collect(),
-    };
-    release.seal(&order.layer.name, &order.commit.to_string(), &snapshot, &site.around)
-}
-
-/// Runs the commands of one moment, in order.
-fn commands(
-    site: &Site<'_>,
-    order: &Order<'_>,
-    moment: StepMoment,
-    release: &Release,
-) -> Result<()> {
-    for step in order.deploy.steps.iter().filter(|step| step.at == moment) {
-        (site.around.tell)(&format!("{}: {}", moment.name(), step.run.text));
-        command(site, order, step, release)?;
-    }
-    Ok(())
-}
-
-fn command(site: &Site<'_>, order: &Order<'_>, step: &DeployStep, release: &Release) -> Result<()> {
-    let what = format!("the {} step `{}`", step.at.name(), step.run.text);
-    site.around.disk.other("run a command").unable(|| what.clone())?;
-    let folder = match step.at {
-        StepMoment::Before => order.repo.root().to_path_buf(),
-        _ => release.files(),
-    };
-    let [program, args @ ..] = &step.run.argv[..] else { return Ok(()) };
-    let env = stacks::environment(&site.around);
-    let env = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-    let mut run = Program::new(program, &folder).args(args).with_only(&env);
-    run = run.variable("XTASK_ROOT", &folder).variable("XTASK_LAYER", &order.layer.name);
-    run = run.variable("XTASK_COMMIT", order.commit.to_string());
-    for (name, value) in stacks::variables(site.target, release) {
-        run = run.variable(name, value);
-    }
-    let interrupts = site.around.interrupts;
-    let done = run.run_in_group(step.timeout, &|| interrupts.arrived())?;
-    let why = match done.end {
-        End::Code(0) => return Ok(()),
-        End::Stopped => return Err(Error::new(Kind::Interrupted, format!("{what} was stopped"))),
-        End::Code(code) => format!("{what} ended with {code}"),
-        End::Signal(signal) => format!("{what} was ended by signal {signal}"),
-        End::TimedOut => format!("{what} took longer than {:?}", step.timeout),
-    };
-    let lines: Vec<&str> = done.output.lines().collect();
-    let last = lines[lines.len().saturating_sub(LAST_LINES)..].iter();
-    Err(last.fold(Error::no(why), |error, line| error.detail(format!("| {line}"))))
 }
 
 fn record(site: &Site<'_>, journal: &Journal) -> Result<()> {

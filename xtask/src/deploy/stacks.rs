@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::path::Path;
 use std::time::Duration;
 
 use super::Around;
@@ -87,14 +88,15 @@ fn ports_of(layer: &Layer) -> Vec<String> {
     ports(layer).into_keys().collect()
 }
 
-/// What the supervisor is told of the services of a release. A file of variables that the release does not
-/// hold is looked for in the shared folder.
+/// What the supervisor is told of the services of a release, whose files lie in `files` now. A file of
+/// variables that the release does not hold is looked for in the shared folder.
 #[must_use]
 pub fn specs(
     layer: &Layer,
     ports: &BTreeMap<String, u16>,
     target: &Target,
     release: &Release,
+    files: &Path,
 ) -> Vec<Spec> {
     let all: Vec<usize> = (0..layer.services.len()).collect();
     let root = release.files();
@@ -103,7 +105,7 @@ pub fn specs(
     for spec in &mut specs {
         for file in &mut spec.env_files {
             let below = file.path.strip_prefix(&root).map(ToOwned::to_owned).ok();
-            if let Some(below) = below.filter(|_| !file.path.exists()) {
+            if let Some(below) = below.filter(|below| !files.join(below).exists()) {
                 file.path = shared.join(below);
             }
         }

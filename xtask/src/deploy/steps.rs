@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Deploy, StepMoment};
+use crate::config::{Deploy, DeployEngine, StepMoment};
 
 /// What a run does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,9 +115,18 @@ pub fn plan(doing: Doing, deploy: &Deploy, new: &str, old: Option<&str>) -> Vec<
                 lines.push(format!("lay out the commit as release {new}"));
                 lines.extend(commands(StepMoment::Build));
                 lines.push("seal it with a manifest".to_owned());
+                if deploy.engine == DeployEngine::Ssh {
+                    lines.push("send it; all that follows happens on the host".to_owned());
+                }
             }
             Step::Release => lines.extend(commands(StepMoment::Release)),
-            Step::Try => lines.push("start it on spare ports, until it is ready".to_owned()),
+            Step::Try => lines.push(match deploy.engine {
+                DeployEngine::Directory | DeployEngine::Ssh => {
+                    "start it on spare ports, until it is ready".to_owned()
+                }
+                DeployEngine::Compose => "build and pull its images".to_owned(),
+                DeployEngine::Kubernetes => "have the cluster check its manifests".to_owned(),
+            }),
             Step::Point => lines.push(format!("point `current` to {new}")),
             Step::ChangeOver => lines.push(match old {
                 Some(old) if old != new => format!("end {old}, serve {new}"),

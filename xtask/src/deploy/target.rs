@@ -10,6 +10,7 @@
 //! TO/journal     what is under way   TO/releases/NAME/snapshot  its configuration
 //! TO/history     what was done       TO/stacks/NAME             its services, while they run
 //! TO/current     -> releases/NAME    TO/shared                  what outlives releases
+//! TO/program     programs, and TO/incoming releases that arrive, where another host deploys to this one
 //! ```
 
 use std::io::ErrorKind;
@@ -24,7 +25,8 @@ use crate::base::lock::Lock;
 use crate::base::record::{self, Found};
 use crate::base::words::harmless;
 use crate::base::world::ago;
-use crate::repo::may_write;
+use crate::config::{Deploy, DeployEngine};
+use crate::repo::{Repo, may_write};
 
 /// The kind of the record by which a folder is ours.
 const TARGET: &str = "xtask.deploy-target/1";
@@ -34,6 +36,12 @@ const RECORD: &str = "target";
 
 /// The name of the lock.
 const LOCK: &str = "lock";
+
+/// The name of the folder of programs.
+const PROGRAMS: &str = "program";
+
+/// The name of the folder of what arrives.
+const INCOMING: &str = "incoming";
 
 /// What is kept of a target.
 #[derive(Debug, Serialize, Deserialize)]
@@ -71,6 +79,20 @@ pub enum Current {
 }
 
 impl Target {
+    /// The target of a layer: the folder that is named, on this machine or on the host; or, where an engine
+    /// keeps what serves to itself, a folder of this clone.
+    #[must_use]
+    pub fn of(repo: &Repo, layer: &str, deploy: &Deploy) -> Target {
+        let root = match deploy.engine {
+            DeployEngine::Directory => deploy.to.clone().into(),
+            DeployEngine::Ssh => deploy.to.split_once(':').map_or("", |(_, folder)| folder).into(),
+            DeployEngine::Compose | DeployEngine::Kubernetes => {
+                repo.shared_state_folder().join("deploy").join(layer).join("target")
+            }
+        };
+        Target { root, layer: layer.to_owned() }
+    }
+
     /// The folder of all releases.
     #[must_use]
     pub fn releases(&self) -> PathBuf {
@@ -87,6 +109,18 @@ impl Target {
     #[must_use]
     pub fn shared(&self) -> PathBuf {
         self.root.join("shared")
+    }
+
+    /// The folder of the programs that another host has sent.
+    #[must_use]
+    pub fn programs(&self) -> PathBuf {
+        self.root.join(PROGRAMS)
+    }
+
+    /// The folder of the releases that another host sends.
+    #[must_use]
+    pub fn incoming(&self) -> PathBuf {
+        self.root.join(INCOMING)
     }
 
     /// The journal.
@@ -146,8 +180,18 @@ impl Target {
             Ok(_) => {}
         }
         let path = self.root.join(RECORD);
-        match record::read::<Record>(&path, TARGET) {
-            Found::Whole(found) if found.layer == self.layer => Ok(Standing::Ours),
+        match self.whose(record::read(&path, TARGET))? {
+            Some(standing) => Ok(standing),
+            None => self.free(),
+        }
+    }
+
+    /// Whose it is by its record, as far as that says it.
+    fn whose(&self, found: Found<Record>) -> Result<Option<Standing>> {
+        let root = self.root.display();
+        let path = self.root.join(RECORD);
+        match found {
+            Found::Whole(found) if found.layer == self.layer => Ok(Some(Standing::Ours)),
             Found::Whole(found) => Err(Error::no(format!(
                 "the target `{root}` belongs to layer `{}`, not to `{}`",
                 harmless(&found.layer, 40),
@@ -160,29 +204,45 @@ impl Target {
                 path.display()
             ))
             .hint("nothing was touched")),
-            Found::Nothing => self.free(),
+            Found::Nothing => Ok(None),
+        }
+    }
+
+    /// Whose it is, by what another host tells of it: the bytes of its record, and the names of what it holds.
+    pub fn standing_elsewhere(&self, found: Option<&[u8]>, names: &[String]) -> Result<Standing> {
+        let found = found.map_or(Found::Nothing, |bytes| record::from_bytes(TARGET, bytes));
+        match self.whose(found)? {
+            Some(standing) => Ok(standing),
+            None => self.free_of(names),
         }
     }
 
     /// Whether a folder without a record holds nothing that anybody would miss.
     fn free(&self) -> Result<Standing> {
-        let root = self.root.display();
-        let entries = std::fs::read_dir(&self.root)
-            .unable(|| format!("the target `{root}` cannot be listed"))?;
+        let failed = || format!("the target `{}` cannot be listed", self.root.display());
+        let entries = std::fs::read_dir(&self.root).unable(failed)?;
+        let mut names = Vec::new();
         for entry in entries {
-            let entry = entry.unable(|| format!("the target `{root}` cannot be listed"))?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            // What a run leaves that ended before it had made the folder ours.
-            let is_ours = name == LOCK || name.starts_with("target.") && name.ends_with(".new");
-            if !is_ours {
-                return Err(Error::no(format!(
-                    "the target `{root}` is not ours: it holds `{}` and no record of a deploy",
-                    harmless(&name, 80)
-                ))
-                .hint("name an empty folder, or one that is not there yet, as `deploy.to`"));
-            }
+            names.push(entry.unable(failed)?.file_name().to_string_lossy().into_owned());
         }
-        Ok(Standing::Free)
+        self.free_of(&names)
+    }
+
+    fn free_of(&self, names: &[String]) -> Result<Standing> {
+        // What a run leaves that ended before it had made the folder ours.
+        let is_ours = |name: &String| {
+            [LOCK, PROGRAMS, INCOMING].contains(&name.as_str())
+                || name.starts_with("target.") && name.ends_with(".new")
+        };
+        match names.iter().find(|name| !is_ours(name)) {
+            None => Ok(Standing::Free),
+            Some(name) => Err(Error::no(format!(
+                "the target `{}` is not ours: it holds `{}` and no record of a deploy",
+                self.root.display(),
+                harmless(name, 80)
+            ))
+            .hint("name an empty folder, or one that is not there yet, as `deploy.to`")),
+        }
     }
 
     /// Makes it ours, if it is not yet, and holds its lock until the answer is dropped.
@@ -208,8 +268,7 @@ impl Target {
     /// Takes the lock. Nobody waits for a deploy: what it leaves is not what was looked at.
     fn lock(&self, doing: &str, around: &Around<'_>) -> Result<Lock> {
         let path = self.root.join(LOCK);
-        let user = around.world.variable("USER").unwrap_or("somebody");
-        let who = format!("{doing} by {}, pid {}", harmless(user, 40), std::process::id());
+        let who = format!("{doing} by {}, pid {}", harmless(around.by, 40), std::process::id());
         let since = modified(&path);
         let mut holder = None;
         let taken =

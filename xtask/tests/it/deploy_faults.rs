@@ -15,7 +15,7 @@ use xtask::base::world::World;
 use xtask::config::Layer;
 use xtask::deploy::Around;
 use xtask::deploy::directory::Directory;
-use xtask::deploy::run::{self, Order};
+use xtask::deploy::run::{self, Order, Source};
 use xtask::deploy::steps::Doing;
 use xtask::deploy::target::Target;
 use xtask::repo::Repo;
@@ -52,7 +52,7 @@ fn with_fault(site: &Site<'_>, work: Work, fault: Fault, at: usize) -> (Result<(
     (done, steps.load(Ordering::SeqCst))
 }
 
-fn real_clock() -> Duration {
+pub fn real_clock() -> Duration {
     #[expect(clippy::disallowed_methods, reason = "it plays a run of the program")]
     let now = std::time::SystemTime::now();
     now.duration_since(std::time::UNIX_EPOCH).unwrap()
@@ -66,7 +66,7 @@ fn work_with(site: &Site<'_>, work: Work, disk: &Disk<'_>, world: &World) -> Res
     let target = Target { root: site.target(), layer: "prod".to_owned() };
     let none = Interrupts::none();
     let ready_within = Duration::from_secs(20);
-    let around = Around { world, disk, interrupts: &none, tell: &|_| {}, ready_within };
+    let around = Around { world, disk, interrupts: &none, tell: &|_| {}, by: "ada", ready_within };
     let engine = Directory { target: &target, layer: &layer, around };
     let all = run::Site { target: &target, engine: &engine, calm: &engine, around };
     let (_lock, _) = run::open(&all, Doing::Deploy)?;
@@ -79,7 +79,8 @@ fn work_with(site: &Site<'_>, work: Work, disk: &Disk<'_>, world: &World) -> Res
         Work::Deploy => {
             let commit = repo.head()?.commit;
             let watch = config.watch;
-            let order = Order { repo: &repo, layer: &layer, deploy: &config, commit, watch };
+            let source = Source::Commit(&repo, commit);
+            let order = Order { source, layer: &layer, deploy: &config, watch };
             run::deploy(&all, &order).map(drop)
         }
     }

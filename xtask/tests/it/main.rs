@@ -19,6 +19,8 @@ mod demo;
 mod deploy;
 #[cfg(target_os = "linux")]
 mod deploy_faults;
+#[cfg(target_os = "linux")]
+mod deploy_ssh;
 mod extract;
 mod faults;
 mod formats;
