@@ -11,13 +11,16 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::signals::Interrupts;
 use crate::config::{self, Deploy, DeployEngine, Layer};
 use crate::deploy::Around;
+use crate::deploy::compose::Compose;
 use crate::deploy::directory::Directory;
 use crate::deploy::engine::Engine;
 use crate::deploy::gates::{self, Gate};
 use crate::deploy::history::{self, Entry};
+use crate::deploy::kubernetes::Kubernetes;
 use crate::deploy::order::Verified;
 use crate::deploy::run::Site;
 use crate::deploy::target::Target;
+use crate::deploy::tool::Outside;
 use crate::repo::Repo;
 use crate::report;
 
@@ -28,6 +31,8 @@ pub(super) struct Place {
     pub(super) target: Target,
     /// The texts of its files, for another host.
     pub(super) files: BTreeMap<String, String>,
+    /// What the tool of its engine is told.
+    pub(super) outside: Option<Outside>,
 }
 
 impl Place {
@@ -39,13 +44,9 @@ impl Place {
                 .hint(format!("`[deploy]` in `{}` says how", config::layer_file(name)))
                 .hint("deployment/README.md says what can stand there"));
         };
-        if matches!(deploy.engine, DeployEngine::Compose | DeployEngine::Kubernetes) {
-            let engine = deploy.engine.name();
-            return Err(Error::usage(format!("the engine `{engine}` is not there yet"))
-                .hint("`directory` and `ssh` are"));
-        }
         let target = Target::of(repo, name, &deploy);
-        Ok(Place { layer, deploy, target, files })
+        let outside = Outside::of(repo, name, &deploy);
+        Ok(Place { layer, deploy, target, files, outside })
     }
 
     /// Whether it is on another host.
@@ -84,7 +85,13 @@ impl Place {
 
     fn engine<'a>(&'a self, around: Around<'a>) -> Box<dyn Engine + 'a> {
         let (target, layer) = (&self.target, &self.layer);
-        Box::new(Directory { target, layer, around })
+        match (&self.outside, self.deploy.engine) {
+            (Some(outside), DeployEngine::Kubernetes) => {
+                Box::new(Kubernetes { target, outside, around })
+            }
+            (Some(outside), _) => Box::new(Compose { target, outside, around }),
+            (None, _) => Box::new(Directory { target, layer, around }),
+        }
     }
 
     /// Asks for the name of the layer, where the layer wants that.

@@ -100,8 +100,12 @@ pub struct DeployStep {
 pub struct Deploy {
     /// What does the work.
     pub engine: DeployEngine,
-    /// Where to: an absolute folder; `HOST:FOLDER`; or what the engine takes.
+    /// Where to: an absolute folder; `HOST:FOLDER`; or the file or folder of the release that the tool takes.
     pub to: String,
+    /// The context of `docker` or `kubectl`.
+    pub context: Option<String>,
+    /// The namespace of the cluster.
+    pub namespace: Option<String>,
     /// The branches that may be deployed, as patterns; any where there is none.
     pub branches: Vec<String>,
     /// The layer in which the very commit must have been verified.
@@ -130,6 +134,12 @@ pub(super) fn deploy(table: &Reader<'_>) -> Option<Deploy> {
     {
         table.fault("to", fault);
     }
+    let context = tool_word(table, "context", engine, DeployEngine::Compose);
+    let namespace = tool_word(table, "namespace", engine, DeployEngine::Kubernetes);
+    if engine == Some(DeployEngine::Kubernetes) {
+        // Nobody deploys to whatever happens to be the current one.
+        table.required("context");
+    }
     let requires = table.parsed("requires", NAME, |name| is_name(name).then(|| name.to_owned()));
     let env_required = table.texts("env-required").unwrap_or_default();
     for name in env_required.iter().filter(|name| !is_variable(name)) {
@@ -151,6 +161,8 @@ pub(super) fn deploy(table: &Reader<'_>) -> Option<Deploy> {
     Some(Deploy {
         engine: engine?,
         to: to?,
+        context,
+        namespace,
         branches,
         requires,
         env_required,
@@ -159,6 +171,28 @@ pub(super) fn deploy(table: &Reader<'_>) -> Option<Deploy> {
         confirm,
         steps: steps.into_iter().flatten().collect(),
     })
+}
+
+/// A word for the tool of an engine: of `first`, or of Kubernetes, and of no other.
+fn tool_word(
+    table: &Reader<'_>,
+    key: &str,
+    engine: Option<DeployEngine>,
+    first: DeployEngine,
+) -> Option<String> {
+    let is_word = |text: &str| {
+        let is_plain = |c: char| c.is_ascii_graphic() && !"'\"`$\\".contains(c);
+        (!text.is_empty() && !text.starts_with('-') && text.chars().all(is_plain))
+            .then(|| text.to_owned())
+    };
+    let word = table.parsed(key, "a name without spaces", is_word)?;
+    match engine {
+        Some(engine) if engine != first && engine != DeployEngine::Kubernetes => {
+            table.fault(key, format!("`{key}` is not for the engine `{}`", engine.name()));
+            None
+        }
+        _ => Some(word),
+    }
 }
 
 /// Why this cannot be where an engine deploys to.
@@ -190,9 +224,16 @@ fn wrong_target(engine: DeployEngine, to: &str) -> Option<String> {
                 )
             })
         }
-        _ => to
-            .starts_with('-')
-            .then(|| format!("`deploy.to` is `{to}`; it must not begin with `-`")),
+        DeployEngine::Directory => None,
+        DeployEngine::Compose | DeployEngine::Kubernetes => {
+            let is_below = to == "." || to.split('/').all(|part| !["", ".", ".."].contains(&part));
+            (to.starts_with('-') || !is_below).then(|| {
+                format!(
+                    "`deploy.to` is `{to}`; it must be a path below the root of the repository, without \
+                     `..`"
+                )
+            })
+        }
     }
 }
 
@@ -269,6 +310,8 @@ mod tests {
         let expected = Deploy {
             engine: DeployEngine::Directory,
             to: "/srv/p".to_owned(),
+            context: None,
+            namespace: None,
             branches: vec!["main".to_owned(), "release/*".to_owned()],
             requires: Some("staging".to_owned()),
             env_required: vec!["A_1".to_owned()],
@@ -282,6 +325,38 @@ mod tests {
         let least = load("x", &[("x", "[deploy]\nengine = 'ssh'\nto = 'me@host:/srv/a'\n")]);
         let least = least.unwrap().deploy.unwrap();
         assert_eq!((least.keep, least.watch, least.confirm), (5, Duration::from_secs(60), true));
+    }
+
+    #[test]
+    fn what_a_tool_is_told_is_checked_by_its_engine() {
+        let files = [
+            (
+                "a",
+                "[deploy]\nengine = 'compose'\nto = '../x.yml'\nnamespace = 'n'\ncontext = '-c'\n",
+            ),
+            ("b", "[deploy]\nengine = 'kubernetes'\nto = '/srv'\n"),
+            ("c", "[deploy]\nengine = 'directory'\nto = '/srv'\ncontext = 'c'\n"),
+        ];
+        let all: String = ["a", "b", "c"].iter().filter_map(|l| load(l, &files).err()).collect();
+        expect![[r#"
+            3 faults in the layer `a`
+            deployment/a.toml:3: `deploy.to` is `../x.yml`; it must be a path below the root of the repository, without `..`
+            deployment/a.toml:4: `namespace` is not for the engine `compose`
+            deployment/a.toml:5: `deploy.context` is `-c`; it must be a name without spaces
+            2 faults in the layer `b`
+            deployment/b.toml:1: `deploy.context` is missing
+            deployment/b.toml:3: `deploy.to` is `/srv`; it must be a path below the root of the repository, without `..`
+            1 fault in the layer `c`
+            deployment/c.toml:4: `context` is not for the engine `directory`
+        "#]].assert_eq(&all);
+        let good = "[deploy]\nengine = 'kubernetes'\nto = '.'\ncontext = 'arn:aws:eks:x/y'\nnamespace = 'n'\n";
+        let deploy = load("d", &[("d", good)]).unwrap().deploy.unwrap();
+        assert_eq!(deploy.context.as_deref(), Some("arn:aws:eks:x/y"));
+        // Their services are not those of the layer, which need not have any.
+        let known = ["e".to_owned()];
+        let load = |text: &str| Layer::load("e", &|_| Ok(Some(text.to_owned())), &known);
+        assert!(load(good).unwrap().services.is_empty());
+        assert!(load("[deploy]\nengine = 'directory'\nto = '/srv'\n").is_err());
     }
 
     #[test]

@@ -74,6 +74,10 @@ impl Layer {
                 // Nobody can tell what is missing, and nobody will see this list.
                 return (Vec::new(), status, deploy, looked);
             }
+            let is_served = deploy.as_ref().is_none_or(|deploy| deploy.engine.has_ports());
+            if is_served && !drafts.iter().any(|draft| draft.is_enabled) {
+                file.fault_at(file.span(), "no service is enabled: there is nothing to start");
+            }
             look_over(file, &drafts, status, &status_span);
             (link(file, drafts), status, deploy, looked)
         })?;
@@ -118,9 +122,6 @@ fn look_over(file: &Reader<'_>, drafts: &[Draft], status: Status, status_span: &
     if count > MOST_SERVICES {
         let most = format!("there are {count} services, and {MOST_SERVICES} is the most");
         file.fault_at(drafts[MOST_SERVICES].span.clone(), most);
-    }
-    if !drafts.iter().any(|draft| draft.is_enabled) {
-        file.fault_at(file.span(), "no service is enabled: there is nothing to start");
     }
     let place = |span: &Range<usize>| {
         let (file, line) = file.place(span);

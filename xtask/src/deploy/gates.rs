@@ -16,6 +16,7 @@ use super::past;
 use super::stacks;
 use super::switch;
 use super::target::{Standing, Target};
+use super::tool::{QUESTION, Tool, words};
 use crate::base::error::{Error, Result};
 use crate::base::path::RepoPath;
 use crate::base::words::{count, size, some_of};
@@ -322,18 +323,25 @@ pub fn room(folder: &Path, free: u64, needed: u64) -> Result<String> {
 
 /// Whether the programs that an engine needs are here.
 pub fn tools(scene: &Scene<'_>) -> Result<String> {
-    let needed: &[&str] = match scene.deploy.engine {
-        DeployEngine::Directory => &[],
-        DeployEngine::Ssh => &["ssh", "rsync"],
-        DeployEngine::Compose => &["docker"],
-        DeployEngine::Kubernetes => &["kubectl"],
+    let world = scene.around.world;
+    // What is asked of the tool, so that it is seen to run; ssh and rsync show it by the greeting.
+    let (needed, question): (&[&str], &[&str]) = match scene.deploy.engine {
+        DeployEngine::Directory => (&[], &[]),
+        DeployEngine::Ssh => (&["ssh", "rsync"], &[]),
+        DeployEngine::Compose => (&["docker"], &["compose", "version"]),
+        DeployEngine::Kubernetes => (&["kubectl"], &["version", "--client"]),
     };
-    let missing = needed.iter().filter(|name| scene.around.world.finds(name).is_none());
+    let missing = needed.iter().filter(|name| world.finds(name).is_none());
     let missing: Vec<String> = missing.map(|name| (*name).to_owned()).collect();
-    if missing.is_empty() {
-        return Ok(if needed.is_empty() { "none needed".to_owned() } else { needed.join(", ") });
+    if !missing.is_empty() {
+        return Err(Error::no(format!("not on PATH: {}", missing.join(", "))));
     }
-    Err(Error::no(format!("not on PATH: {}", missing.join(", "))))
+    if let ([name], [_, ..]) = (needed, question) {
+        let (folder, variables) = (scene.repo.root().to_path_buf(), Vec::new());
+        let tool = Tool { name, folder, variables, around: &scene.around };
+        tool.ask(&words(question), QUESTION)?;
+    }
+    Ok(if needed.is_empty() { "none needed".to_owned() } else { needed.join(", ") })
 }
 
 /// The ports of the layer must be free, or those of the release that serves.

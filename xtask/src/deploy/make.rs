@@ -10,6 +10,7 @@ use super::Around;
 use super::release::{Release, Snapshot, ValueLine};
 use super::stacks;
 use super::target::Target;
+use super::tool::Outside;
 use crate::base::error::{Context as _, Error, Kind, Result};
 use crate::base::group::End;
 use crate::base::process::Program;
@@ -59,6 +60,7 @@ pub fn build(place: &Workplace<'_>, repo: &Repo, commit: Id, watch: Duration) ->
         },
         watch_ms: u64::try_from(watch.as_millis()).unwrap_or(u64::MAX),
         values: values.collect(),
+        outside: Outside::of(repo, &layer.name, place.deploy),
     };
     place.release.seal(&layer.name, place.commit, &snapshot, around)
 }

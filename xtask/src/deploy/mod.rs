@@ -7,14 +7,17 @@
 //! of that trait, with the same steps, journal, history and ways back.
 //!
 //! The engine `ssh` is `directory` on another host: this program is sent there and told what to do there
-//! (`order.rs`). `remote.rs` is this side of it, `host.rs` that one, `ssh.rs` the way between them.
+//! (`order.rs`). `remote.rs` is this side of it, `host.rs` that one, `ssh.rs` the way between them. `compose` and
+//! `kubernetes` have a tool do the work (`tool.rs`); their target is a folder of this clone.
 
+pub mod compose;
 pub mod directory;
 pub mod engine;
 pub mod gates;
 pub mod history;
 pub mod host;
 pub mod journal;
+pub mod kubernetes;
 pub mod make;
 pub mod memory;
 pub mod order;
@@ -28,6 +31,7 @@ pub mod stacks;
 pub mod steps;
 pub mod switch;
 pub mod target;
+pub mod tool;
 pub mod verify;
 pub mod watch;
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Around;
 use super::target::Target;
+use super::tool::Outside;
 use crate::base::digest;
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::record::{self, Found};
@@ -68,6 +69,9 @@ pub struct Snapshot {
     pub watch_ms: u64,
     /// Every value of the layer, with where it came from.
     pub values: Vec<ValueLine>,
+    /// What the tool of an engine is told, where the engine has one.
+    #[serde(default)]
+    pub outside: Option<Outside>,
 }
 
 /// A value of the layer.

@@ -228,7 +228,7 @@ fn perform(
             release.whole().map(drop)
         }
         Step::Try => {
-            (around.tell)("trying it on spare ports");
+            (around.tell)("trying it");
             site.engine.try_out(release).map_err(|failure| about(failure, "the candidate"))?;
             release.whole().map(drop)
         }

@@ -21,6 +21,8 @@ mod deploy;
 mod deploy_faults;
 #[cfg(target_os = "linux")]
 mod deploy_ssh;
+#[cfg(target_os = "linux")]
+mod deploy_tools;
 mod extract;
 mod faults;
 mod formats;
