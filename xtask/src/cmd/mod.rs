@@ -11,6 +11,7 @@ mod demo;
 mod deploy;
 mod diagnosis;
 mod deploy_host;
+mod deployed;
 mod diff;
 mod extract;
 mod history;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::session::{Session, describe};
-use super::{DONE, Exit};
+use super::{DONE, Exit, deployed};
 use crate::base::error::Result;
 use crate::base::progress::Progress;
 use crate::base::words::{count, some_of};
@@ -54,6 +54,7 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
         hooks: String::new(),
         requests: Vec::new(),
         services: services(session, &repo),
+        deployed: deployed::lines(&repo, session.world.now_seconds()),
         vendored: None,
         validation: last_validation(&repo, session.world.now_seconds()),
     };

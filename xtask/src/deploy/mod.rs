@@ -11,6 +11,7 @@
 //! `kubernetes` have a tool do the work (`tool.rs`); their target is a folder of this clone.
 
 pub mod compose;
+pub mod deployed;
 pub mod directory;
 pub mod engine;
 pub mod gates;

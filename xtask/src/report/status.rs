@@ -95,6 +95,35 @@ pub struct ServicesLine {
     pub words: String,
 }
 
+/// A layer that is deployed.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct DeployedLine {
+    /// The layer.
+    pub layer: String,
+    /// Where it is deployed to.
+    pub to: String,
+    /// Whether nothing is wrong with what is known.
+    pub ok: bool,
+    /// How it stands, in a few words.
+    pub words: String,
+    /// The release; nothing where there is none.
+    pub release: Option<String>,
+    /// Its commit.
+    pub commit: Option<String>,
+    /// Whether it serves, verified.
+    pub verified: bool,
+    /// When the run began that left it so, RFC 3339 UTC.
+    pub deployed: Option<String>,
+    /// When this was written down, where the target itself was not looked at.
+    pub as_of: Option<String>,
+    /// Whether a run is under way, or was cut short.
+    pub unfinished: bool,
+    /// The branch with which it is compared.
+    pub branch: Option<String>,
+    /// How many commits that branch has which are not deployed; nothing where it cannot be told.
+    pub behind: Option<usize>,
+}
+
 /// The toolkit that a repository was given.
 #[derive(Clone, Debug, Serialize)]
 pub struct VendoredLine {
@@ -155,6 +184,8 @@ pub struct StatusReport {
     pub validation: Option<ValidationLine>,
     /// The services of which something is known, a line for each layer.
     pub services: Vec<ServicesLine>,
+    /// The layers that are deployed, a line each.
+    pub deployed: Vec<DeployedLine>,
     /// Pull requests that pushes have asked for, a line each.
     pub requests: Vec<String>,
     /// The toolkit, where it was vendored.
@@ -215,6 +246,11 @@ impl StatusReport {
             let style = if services.ok { GREEN } else { YELLOW };
             let (layer, words) = (&services.layer, &services.words);
             put(format!("{BOLD}services{BOLD:#}   {layer}: {style}{words}{style:#}"));
+        }
+        for deployed in &self.deployed {
+            let style = if deployed.ok { GREEN } else { YELLOW };
+            let (layer, words) = (&deployed.layer, &deployed.words);
+            put(format!("{BOLD}deployed{BOLD:#}   {layer}: {style}{words}{style:#}"));
         }
         if let Some(vendored) = &self.vendored {
             let style = if vendored.is_plain() { anstyle::Style::new() } else { YELLOW };

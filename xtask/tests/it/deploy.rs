@@ -214,6 +214,53 @@ fn a_release_is_tried_served_watched_and_followed_by_the_next() {
 }
 
 #[test]
+fn status_says_what_is_deployed_and_how_far_it_is_behind() {
+    let lab = Lab::new();
+    let site = Site::new(&lab);
+    let status = |text: &str| {
+        let before = trace(lab.path("").as_std_path());
+        let ran = site.repo.xtask(&["status"]).success().says(text);
+        let json = site.repo.xtask(&["status", "--json"]).success().json()["deployed"][0].clone();
+        assert_eq!(trace(lab.path("").as_std_path()), before, "looking changes nothing");
+        drop(ran);
+        json
+    };
+    let json = status("prod: nothing is deployed");
+    assert_eq!((&json["ok"], &json["release"]), (&Value::Bool(true), &Value::Null));
+    site.deploy().success();
+    let commit = site.repo.head();
+    let json = status("verified just now, as `main` is");
+    assert_eq!(
+        (&json["behind"], &json["commit"]),
+        (&Value::from(0), &Value::from(commit.as_str()))
+    );
+    assert_eq!(json["release"], site.current().as_str());
+    site.version("v2 well");
+    site.version("v3 dies");
+    status("2 commits behind `main`");
+    // Elsewhere the branch is another one, and what was deployed is not on it.
+    site.repo.git(&["switch", "--quiet", "-c", "other", "HEAD~3"]);
+    assert!(!site.repo.has("deployment/prod.toml"));
+    site.repo.git(&["checkout", "main", "--", "deployment", "setup"]);
+    site.repo.commit("other");
+    status("not on `other`, which has 1 commit that it has not");
+    // One that is not well any more, and a run that was cut short.
+    site.repo.git(&["switch", "--quiet", "main"]);
+    site.repo.lab.place("target").write("shared/broken-v1", "");
+    site.repo.xtask(&["deploy", "prod", "--yes", "--watch", "10s"]).status(5);
+    let json = status("NOT verified");
+    assert_eq!((&json["ok"], &json["verified"]), (&Value::Bool(false), &Value::Bool(false)));
+    site.repo.lab.place("target").write("journal", "");
+    status("a run is under way, or was cut short");
+    fs::remove_file(site.target().join("journal")).unwrap();
+    // What cannot be told is told.
+    site.repo.lab.place("target").write("target", "torn");
+    status("cannot be read");
+    site.repo.write("deployment/prod.toml", "[deploy]\nengine = 'x'\n");
+    status("faults in the layer `prod`");
+}
+
+#[test]
 fn a_candidate_that_does_not_get_ready_changes_nothing() {
     let lab = Lab::new();
     let site = Site::new(&lab);

@@ -173,6 +173,7 @@ fn a_release_is_made_here_and_served_there() {
     dry.says("not looked at: the program is not there yet").says("all that follows happens on");
     far.xtask(&["deploy", "prod", "--verify"]).status(1).says("nothing is deployed");
     far.xtask(&["history", "prod"]).success().says("never deployed");
+    far.xtask(&["status"]).success().says("prod: nothing is known here");
     far.xtask(&["rollback", "prod", "--yes"]).status(1).says("never deployed");
     assert_eq!(seen(), before, "looking changes nothing, here or there");
 
@@ -190,6 +191,11 @@ fn a_release_is_made_here_and_served_there() {
     assert_eq!(far.outcomes(), ["verified", "verified", "verified"]);
     let runs = far.history()["runs"].clone();
     assert_ne!(runs[0]["by"], "far", "it is who deploys, and not whom ssh becomes");
+    // The host is not asked for what this clone has left there.
+    far.flag("unreachable", true);
+    let status = far.xtask(&["status"]).success().says("verified just now, 1 commit behind `main`");
+    status.says("as of just now");
+    far.flag("unreachable", false);
     for version in ["v3", "v4", "v5"] {
         site.version(&format!("{version} well"));
         far.deploy().success();
