@@ -27,6 +27,9 @@ allowed, what the layer requires verified; all that stands in the way is reporte
 laid out as a release and built once, started beside what serves, and only when it is ready changed over
 to and watched. If it is not well within that time, the release before serves again, as it was configured.
 
+The engine is a folder of this machine (`directory`), one of another host (`ssh`), or a tool: `docker compose` or
+`kubectl`, which have no spare ports: images are built, or the cluster checks the manifests, before the change.
+
 A run that was cut short, at whatever point, is finished or taken back by the next one.")]
 #[command(after_help = "\
 Examples:

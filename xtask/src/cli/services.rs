@@ -16,7 +16,9 @@ need is ready, side by side. What runs already is left as it is. If one does not
 command has started is ended again, and the exit code is 1.
 
 Before anything is started, the configuration, the programs and the ports are checked. A port that
-somebody else uses is refused with who it is; nothing is ended for it unless `--take-over` says so.")]
+somebody else uses is refused with who it is; nothing is ended for it unless `--take-over` says so.
+
+A layer whose `[deploy]` has the engine `compose` or `kubernetes` goes to that tool instead.")]
 #[command(after_help = "\
 Examples:
   cargo xtask start                       all of deployment/local.toml

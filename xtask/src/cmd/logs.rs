@@ -1,15 +1,22 @@
 //! `logs`: what the services have written, merged by time.
 
+use super::outside::Foreign;
 use super::session::Session;
 use super::stack as shared;
 use super::{DONE, Exit, tail};
 use crate::base::error::{Context, Error};
 use crate::cli::Logs;
 use crate::config::nearest;
+use crate::deploy::passed_on::Asked;
 use crate::services::logs::Log;
 
 pub(super) fn run(session: &Session, args: &Logs) -> Exit {
     let repo = session.repo()?;
+    if let Some(foreign) = Foreign::named(&repo, args.layer.as_deref()) {
+        let (follow, lines, since) = (args.follow, args.lines, args.since);
+        let asked = Asked::Logs { follow, lines, since, timestamps: args.timestamps };
+        return foreign.pass_on(session, &repo, &asked, &args.services);
+    }
     let stack = match &args.layer {
         Some(layer) => shared::named(&repo, layer)?,
         None => shared::meant(session, &repo, None)?,

@@ -19,6 +19,7 @@ mod hook;
 mod hooks;
 mod install_hooks;
 mod logs;
+mod outside;
 mod place;
 mod promote;
 mod propagate;

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::outside::Foreign;
 use super::session::Session;
 use super::stack as shared;
 use super::{DONE, Exit};
 use crate::base::error::{Error, Result};
 use crate::cli::Ps;
 use crate::config::DEFAULT_LAYER;
+use crate::deploy::passed_on::Asked;
 use crate::repo::Repo;
 use crate::report;
 use crate::report::services::{redraw, table};
@@ -29,6 +31,10 @@ struct All<'a> {
 
 pub(super) fn run(session: &Session, args: &Ps) -> Exit {
     let repo = session.repo()?;
+    if let Some(foreign) = Foreign::named(&repo, args.layer.as_deref()) {
+        foreign.refuse(&[("--watch", args.watch)])?;
+        return foreign.pass_on(session, &repo, &Asked::Ps { json: args.json }, &[]);
+    }
     if args.watch {
         if !report::is_seen() {
             return Err(Error::usage("`--watch` draws on a terminal, and there is none")

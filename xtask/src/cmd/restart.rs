@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::outside::Foreign;
 use super::session::Session;
 use super::stack::{self as shared, Ended};
 use super::{DONE, Exit};
 use crate::base::error::{Error, Kind};
 use crate::cli::Restart;
+use crate::deploy::passed_on::Asked;
 use crate::report;
 use crate::report::services::addresses;
 use crate::services::client;
@@ -16,6 +18,10 @@ use crate::services::{plan, port_plan};
 
 pub(super) fn run(session: &Session, args: &Restart) -> Exit {
     let repo = session.repo()?;
+    if let Some(foreign) = Foreign::named(&repo, args.layer.as_deref()) {
+        foreign.refuse(&[("--json", args.json)])?;
+        return foreign.pass_on(session, &repo, &Asked::Restart, &args.services);
+    }
     let stack = shared::meant(session, &repo, args.layer.as_deref())?;
     let layer = shared::load(&repo, &stack.layer)?;
     let _lock = shared::lock(&stack, "restart")?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::outside::Foreign;
 use super::session::Session;
 use super::stack as shared;
 use super::starting::{self, is_running, keep_ports};
@@ -20,6 +21,9 @@ use crate::services::stack::Stack;
 
 pub(super) fn run(session: &Session, args: &Start) -> Exit {
     let repo = session.repo()?;
+    if let Some(foreign) = Foreign::named(&repo, args.layer.as_deref()) {
+        return foreign.start(session, &repo, args);
+    }
     let layer = shared::load(&repo, args.layer.as_deref().unwrap_or(DEFAULT_LAYER))?;
     let mut chosen = plan::choose(&layer, &args.services)?;
     // What is to be done without is not started, unless it was named.

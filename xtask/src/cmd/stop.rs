@@ -2,12 +2,14 @@
 
 use serde::Serialize;
 
+use super::outside::Foreign;
 use super::session::Session;
 use super::stack as shared;
 use super::{DONE, Exit};
 use crate::base::error::{Error, Kind, Result};
 use crate::cli::Stop;
 use crate::config::nearest;
+use crate::deploy::passed_on::Asked;
 use crate::repo::Repo;
 use crate::report;
 use crate::services::client;
@@ -24,6 +26,11 @@ struct StopReport {
 
 pub(super) fn run(session: &Session, args: &Stop) -> Exit {
     let repo = session.repo()?;
+    if let Some(foreign) = Foreign::named(&repo, args.layer.as_deref()) {
+        foreign.refuse(&[("--json", args.json)])?;
+        let asked = Asked::Stop { within: args.timeout };
+        return foreign.pass_on(session, &repo, &asked, &args.services);
+    }
     let (stacks, unreadable) = chosen(session, &repo, args)?;
     let mut layers = Vec::new();
     for (stack, page) in stacks {

@@ -22,6 +22,7 @@ pub mod kubernetes;
 pub mod make;
 pub mod memory;
 pub mod order;
+pub mod passed_on;
 pub mod past;
 pub mod recover;
 pub mod release;

@@ -376,3 +376,37 @@ fn a_real_kubectl_understands_what_it_is_told() {
     }
     assert!(kinds.len() > 5, "{kinds:?}");
 }
+
+#[test]
+fn start_and_stop_of_such_a_layer_go_to_the_tool() {
+    let lab = Lab::new();
+    let site = Tooled::new(&lab, COMPOSE);
+    site.told();
+    let told = |args: &[&str]| {
+        site.xtask(args).success();
+        site.told().replace(site.repo.dir.as_str(), "ROOT")
+    };
+    let all = [
+        told(&["start", "--layer", "prod"]),
+        told(&["ps", "--layer", "prod"]),
+        told(&["logs", "--layer", "prod", "-n", "5", "web"]),
+        told(&["restart", "--layer", "prod", "web"]),
+        told(&["stop", "--layer", "prod"]),
+    ];
+    expect![[r#"
+        docker --context far compose --project-name repo-prod --project-directory ROOT --file ROOT/compose.yml up --detach --wait --wait-timeout 60
+        docker --context far compose --project-name repo-prod --project-directory ROOT --file ROOT/compose.yml ps --all
+        docker --context far compose --project-name repo-prod --project-directory ROOT --file ROOT/compose.yml logs --tail=5 -- web
+        docker --context far compose --project-name repo-prod --project-directory ROOT --file ROOT/compose.yml restart -- web
+        docker --context far compose --project-name repo-prod --project-directory ROOT --file ROOT/compose.yml stop
+    "#]].assert_eq(&all.concat());
+    site.xtask(&["start", "--layer", "prod", "--clean"]).status(2).says("`--clean` is not for");
+    let dry = site.xtask(&["start", "--layer", "prod", "--dry-run"]).success();
+    dry.says("up --detach --wait");
+    site.repo.write("deployment/prod.toml", format!("[deploy]\n{KUBERNETES}\n"));
+    let ran = site.xtask(&["stop", "--layer", "prod"]).status(2).says("is not stopped");
+    ran.says("kubectl --context c --namespace shop scale");
+    lab.place("").write_executable("bin/kubectl", "#!/bin/sh\nexit 7\n");
+    site.xtask(&["start", "--layer", "prod"]).status(1).says("ended with 7");
+    site.xtask(&["start"]).status(2).says("there is no layer `local`");
+}
