@@ -72,7 +72,12 @@ impl<'a> There<'a> {
         }
         self.send_program()?;
         let ended = self.ask(Wanted::Mend)?;
-        ended.failure.map_or(Ok(()), |failure| Err(failure.into_error()))
+        if let Some(failure) = ended.failure {
+            return Err(failure.into_error());
+        }
+        // It may have changed what serves.
+        self.greeting = self.remote.host.greet(&self.place.target)?;
+        Ok(())
     }
 
     /// How things are over there.
@@ -240,8 +245,6 @@ pub(super) fn rollback(session: &Session, repo: &Repo, place: &Place, args: &Rol
         }
         there.send_program()?;
         there.mend()?;
-        // Mending may have changed what serves.
-        there.greeting = there.remote.host.greet(&place.target)?;
         let looked = there.look(0, Vec::new())?;
         let entries = &there.greeting.history;
         let release = run::choose_of(&looked.kept, entries, args.release.as_deref())?;

@@ -15,13 +15,15 @@ use xtask::base::files::{Disk, Step};
 use xtask::base::signals::Interrupts;
 use xtask::config::Layer;
 use xtask::deploy::Around;
-use xtask::deploy::order::Wanted;
+use xtask::deploy::host::work;
+use xtask::deploy::order::{HostOrder, ORDER, Wanted};
 use xtask::deploy::release::Release;
 use xtask::deploy::remote::{Made, Remote};
 use xtask::deploy::ssh::{Host, program_digest, program_name};
 use xtask::deploy::target::Target;
 use xtask::repo::Repo;
 
+use crate::crash::Fault;
 use crate::deploy::Site;
 use crate::services_nasty::left;
 use crate::testkit::{Lab, Ran, files, trace};
@@ -425,6 +427,18 @@ fn with_fault(far: &Far<'_>, at: usize) -> (Result<()>, usize) {
 }
 
 fn play(far: &Far<'_>, disk: &Disk<'_>) -> Result<()> {
+    play_until(far, disk, Until::Served).map(drop)
+}
+
+/// How far a release gets.
+#[derive(PartialEq, Eq)]
+enum Until {
+    Sent,
+    Served,
+}
+
+/// The same. Where the release is only sent, what the host would be told is the answer.
+fn play_until(far: &Far<'_>, disk: &Disk<'_>, until: Until) -> Result<Option<HostOrder>> {
     let place = &far.site.repo;
     let mut world = crate::crash::world(place);
     world.clock = crate::deploy_faults::real_clock;
@@ -451,8 +465,86 @@ fn play(far: &Far<'_>, disk: &Disk<'_>) -> Result<()> {
     remote.make_and_send(&Made { repo: &repo, commit, name: &name, watch })?;
     let program = program_name(&program_digest(&world)?);
     let wanted = Wanted::Deploy { release: name, commit: commit.to_string(), watch_ms: 100 };
+    if until == Until::Sent {
+        return Ok(Some(HostOrder {
+            schema: ORDER.to_owned(),
+            wanted,
+            root: target.root.clone(),
+            layer: "prod".to_owned(),
+            files: files.clone(),
+            by: "ada".to_owned(),
+            variables: Default::default(),
+            ready_within_ms: 20_000,
+        }));
+    }
     let ended = remote.ask(&program, wanted, &|_| {})?;
-    ended.failure.map_or(Ok(()), |failure| Err(failure.into_error()))
+    ended.failure.map_or(Ok(None), |failure| Err(failure.into_error()))
+}
+
+/// Does what the host is told, with a fault at step `at`; says how many steps there were.
+fn on_the_host(far: &Far<'_>, order: &HostOrder, fault: Fault, at: usize) -> (bool, usize) {
+    let steps = AtomicUsize::new(0);
+    let gate = |_: Step| -> io::Result<()> {
+        let step = steps.fetch_add(1, Ordering::SeqCst);
+        let fails = match fault {
+            Fault::Fails => step == at,
+            Fault::Crash => step >= at,
+        };
+        if fails { Err(io::Error::other(format!("fault at step {at}"))) } else { Ok(()) }
+    };
+    let disk = Disk::gated(&gate);
+    let mut world = crate::crash::world(&far.site.repo);
+    world.clock = crate::deploy_faults::real_clock;
+    let none = Interrupts::none();
+    let ready_within = Duration::from_secs(20);
+    let around = Around {
+        world: &world,
+        disk: &disk,
+        interrupts: &none,
+        tell: &|_| {},
+        by: "ada",
+        ready_within,
+    };
+    let ended = work(order, around, &|_| {});
+    (ended.failure.is_none(), steps.load(Ordering::SeqCst))
+}
+
+#[test]
+fn a_fault_at_any_step_over_there_leaves_one_verified_release() {
+    let lab = Lab::new();
+    let far = Far::new(&lab);
+    far.deploy().success();
+    let mut serving = "v1".to_owned();
+    let is_long = std::env::vars().any(|(name, _)| name == "XTASK_DEPLOY_FAULTS");
+    let stride = if is_long { 1 } else { 7 };
+    let first = if is_long { 0 } else { usize::try_from(std::process::id() % 7).unwrap() };
+    for fault in [Fault::Fails, Fault::Crash] {
+        for at in (first..).step_by(stride) {
+            let next = format!("{fault:?}{at}").to_lowercase();
+            far.site.version(&format!("{next} well"));
+            let order = play_until(&far, &Disk::real(), Until::Sent).unwrap().unwrap();
+            let (done, steps) = on_the_host(&far, &order, fault, at);
+            let told = format!("{fault:?} at {at}");
+            let mend = HostOrder { wanted: Wanted::Mend, ..order };
+            for _ in 0..1000 {
+                // A process that another test has just forked holds the lock for a moment.
+                if on_the_host(&far, &mend, Fault::Fails, usize::MAX).0 {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            assert!(!far.site.target().join("journal").exists(), "{told}: a run is under way");
+            let says = far.site.says().unwrap_or_default();
+            assert!(says == serving || says == next, "{told}: `{says}` serves");
+            far.xtask(&["deploy", "prod", "--verify"]).success();
+            assert_eq!(far.history()["serves"], far.site.current().as_str(), "{told}");
+            serving = says;
+            if steps <= at {
+                assert!(done, "{told}");
+                break;
+            }
+        }
+    }
 }
 
 #[test]
@@ -583,6 +675,28 @@ fn a_real_sshd_is_deployed_to() {
     far.xtask(&["rollback", "prod", "--yes"]).success();
     far.serves("v1");
     assert_eq!(far.outcomes(), ["verified", "rolled-back", "verified", "verified"]);
+    // A connection that is gone in the middle of a run: sshd ends nothing that was begun.
+    let held = lab.path("held");
+    let step = format!(
+        "[[deploy.step]]\nat = 'release'\nshell = true\n\
+         run = 'touch {held}; while test -e {held}; do sleep 0.01; done'\n"
+    );
+    far.layer(&step, "");
+    far.site.version("v4 well");
+    let mut run = far.start(&["deploy", "prod", "--yes"]);
+    wait_for("a deploy that works there", || held.exists());
+    run.kill().unwrap();
+    run.wait().unwrap();
+    for who in left(&lab).iter().filter(|who| who.contains("/usr/bin/ssh ")) {
+        let pid = who.split(':').next().unwrap().parse().unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+    }
+    fs::remove_file(&held).unwrap();
+    wait_for("the end of the run there", || {
+        far.site.says().as_deref() == Some("v4") && !far.site.target().join("journal").exists()
+    });
+    far.serves("v4");
     sshd.child.kill().unwrap();
     sshd.child.wait().unwrap();
     wait_for("the end of sshd", || !listens());
