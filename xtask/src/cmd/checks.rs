@@ -481,21 +481,27 @@ pub(super) fn code(done: &Performed) -> u8 {
 /// have not passed yet in this very state. What it says of the code is not asked here.
 pub(super) fn gates(session: &Session, by: &'static str, fixes: bool) -> super::Exit {
     let wish = Wish { gates_only: true, skip_tests: true, ..Wish::default() };
-    run_checks(session, by, fixes, &wish)
+    run_checks(session, by, fixes, false, &wish)
 }
 
 /// Says whether all is healthy, tests included, as far as it has not passed yet in this very state. It
 /// puts nothing right.
 pub(super) fn everything(session: &Session, by: &'static str) -> super::Exit {
-    run_checks(session, by, false, &Wish::default())
+    run_checks(session, by, false, false, &Wish::default())
 }
 
-/// The same without tests, and with fixes that are safe.
+/// The same without tests, and with fixes that are safe. It counts as the last word on this checkout.
 pub(super) fn mend(session: &Session, by: &'static str) -> super::Exit {
-    run_checks(session, by, true, &Wish { skip_tests: true, ..Wish::default() })
+    run_checks(session, by, true, true, &Wish { skip_tests: true, ..Wish::default() })
 }
 
-fn run_checks(session: &Session, by: &'static str, fixes: bool, wish: &Wish) -> super::Exit {
+fn run_checks(
+    session: &Session,
+    by: &'static str,
+    fixes: bool,
+    is_remembered: bool,
+    wish: &Wish,
+) -> super::Exit {
     let repo = session.repo()?;
     let checks = of_worktree(&repo)?;
     let is_ci = session.world.says_yes("CI");
@@ -511,7 +517,7 @@ fn run_checks(session: &Session, by: &'static str, fixes: bool, wish: &Wish) -> 
         by,
         // A second one changes nothing.
         keeps_log: false,
-        is_remembered: false,
+        is_remembered,
         waits: true,
         command: by.to_owned(),
     };

@@ -15,7 +15,7 @@ use crate::recovery::put_back::{
     way_back,
 };
 use crate::recovery::save::{BOUNDS, Saved, Wish, look, save};
-use crate::repo::Repo;
+use crate::repo::{Named, Repo};
 use crate::report::{self, count};
 use crate::sync::run::{Tools, check_gates};
 
@@ -56,6 +56,12 @@ pub(super) fn run(session: &Session, args: &Restore) -> Exit {
                 .hint(format!("`cargo xtask restore {} .` brings the files alone", args.id))
         })?;
     }
+    tell_moved(session, &repo, &chosen)?;
+    if !is_going && is_there_already(&repo, &chosen)? {
+        session.story("all that it holds is there already");
+        let is_all = tell_rest(&repo, &chosen, &Plan::default())?;
+        return Ok(if is_all { DONE } else { Kind::No.code() });
+    }
     let first = save_first(session, &repo, &tools, &chosen, is_going)?;
     let goal = goal.as_ref().filter(|_| is_going);
     match bring_back(session, &repo, &tools, &chosen, goal, &first) {
@@ -65,6 +71,30 @@ pub(super) fn run(session: &Session, args: &Restore) -> Exit {
             first.id
         ))),
     }
+}
+
+/// Whether nothing would change at all.
+fn is_there_already(repo: &Repo, chosen: &Chosen) -> Result<bool> {
+    let plan = plan(repo, chosen, None)?;
+    let takes_up = chosen.snapshot.operation.is_some() && returns_to_operation(repo, chosen)?;
+    Ok(plan.is_nothing() && !takes_up)
+}
+
+/// Tells that the branch is not any more where it was: whole files come back as they were then.
+fn tell_moved(session: &Session, repo: &Repo, chosen: &Chosen) -> Result<()> {
+    let head = repo.head()?;
+    let is_same_branch = head.branch.is_some() && head.branch == chosen.record.branch;
+    let then = repo.named(&chosen.record.head_before);
+    if let (true, Some(branch), Ok(Named::One(then))) = (is_same_branch, &head.branch, then)
+        && then != head.commit
+    {
+        let number = repo.count_between(then, head.commit)?;
+        session.story(&format!(
+            "`{branch}` has moved on since, by {}: files come back whole, as they were then",
+            count(number, "commit")
+        ));
+    }
+    Ok(())
 }
 
 /// Saves what is there now, whatever it is: also where there is nothing to save there is a way back then.

@@ -89,8 +89,15 @@ fn line(session: &Session, repo: &Repo, found: Backup) -> Result<BackupLine> {
             });
         }
     };
+    let mut branch = record.branch.unwrap_or_else(|| "detached HEAD".to_owned());
     let (verb, paths, bytes, label) = match record.snapshot {
         Some(snapshot) => {
+            if let Some(operation) = snapshot.operation
+                && let Some(name) = operation.name
+            {
+                let of = operation.branch.map_or(String::new(), |branch| format!(" of {branch}"));
+                branch = format!("{branch}, in {name}{of}");
+            }
             let label = snapshot.label.map(|label| harmless(&label, LONGEST_LABEL));
             let paths = snapshot.files.len() + snapshot.copied;
             ("restore", paths, snapshot.bytes, label)
@@ -106,7 +113,7 @@ fn line(session: &Session, repo: &Repo, found: Backup) -> Result<BackupLine> {
         label,
         paths,
         bytes: Some(bytes),
-        branch: record.branch.unwrap_or_else(|| "detached HEAD".to_owned()),
+        branch,
         worktree: record.worktree,
     })
 }

@@ -69,6 +69,14 @@ pub struct Plan {
     pub lost_conflicts: Vec<RepoPath>,
 }
 
+impl Plan {
+    /// Whether nothing comes, and nothing is kept back.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.comes.is_empty() && self.kept.is_empty() && self.conflicts.is_empty()
+    }
+}
+
 /// Finds a backup and what of it is meant.
 pub fn choose(repo: &Repo, id: &str, meant: Meant<'_>) -> Result<Chosen> {
     let found =

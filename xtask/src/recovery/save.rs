@@ -417,7 +417,13 @@ impl Writer<'_> {
         let parents = self.commits_of(traces, seen.head.commit);
         let refs = traces.refs.iter().map(|(name, id)| (name.clone(), id.to_string())).collect();
         let name = seen.operation.map(ToOwned::to_owned);
-        Ok((Some(SavedOperation { name, refs }), parents))
+        let heads = ["rebase-merge/head-name", "rebase-apply/head-name"].map(RepoPath::new);
+        let head = heads.iter().find_map(|file| traces.files.get(file));
+        let branch = head.and_then(|content| {
+            let name = std::str::from_utf8(content).ok()?.trim().strip_prefix("refs/heads/")?;
+            Some(name.to_owned())
+        });
+        Ok((Some(SavedOperation { name, branch, refs }), parents))
     }
 
     /// The commits that an operation names, by its refs and by whole ids in its files.

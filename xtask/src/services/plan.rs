@@ -204,7 +204,10 @@ pub fn check(specs: &[Spec], base: &Env, root: &Path) -> Result<()> {
     if faults.iter().any(|fault| fault.contains("PATH")) {
         error = error.hint("install what is missing, or take a service out with `enabled = false`");
     }
-    if faults.iter().any(|fault| fault.contains("file of variables")) {
+    if faults.iter().any(|fault| fault.contains("is malformed")) {
+        error = error
+            .hint("`cargo xtask recover environment` brings back the newest copy that can be read");
+    } else if faults.iter().any(|fault| fault.contains("file of variables")) {
         error = error.hint("`env-file = \"?NAME\"` lets the file be missing");
     }
     for fault in faults {

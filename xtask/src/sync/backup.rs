@@ -140,6 +140,9 @@ pub enum SavedStaged {
 pub struct SavedOperation {
     /// What it is called: `a rebase`; nothing where only notes for the next commit lay there.
     pub name: Option<String>,
+    /// The branch that it is about, where HEAD is detached for it.
+    #[serde(default)]
+    pub branch: Option<String>,
     /// Its refs.
     pub refs: std::collections::BTreeMap<String, String>,
 }

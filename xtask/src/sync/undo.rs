@@ -59,8 +59,21 @@ pub fn find(repo: &Repo, id: Option<&str>) -> Result<Backup> {
                 return Err(newer(unread).hint("`cargo xtask undo --list` shows those before it"));
             }
             newest.cloned().ok_or_else(|| {
-                Error::unable("nothing was replaced in this worktree: there is nothing to undo")
-                    .hint("`cargo xtask undo --list` shows the backups of all worktrees")
+                let error = Error::unable(
+                    "no run has replaced anything in this worktree: there is nothing to undo",
+                );
+                let saved = all.iter().find(|backup| {
+                    let is_saved = |r: &Record| r.worktree_name == here && r.snapshot.is_some();
+                    backup.record.as_ref().is_ok_and(is_saved)
+                });
+                let error = match saved {
+                    Some(saved) => error.hint(format!(
+                        "`cargo xtask restore {}` brings back what was saved last",
+                        saved.id
+                    )),
+                    None => error,
+                };
+                error.hint("`cargo xtask undo --list` shows the backups of all worktrees")
             })?
         }
     };
