@@ -193,7 +193,14 @@ impl<'a> Disk<'a> {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that does")]
     pub fn remove_folder(&self, path: &Path) -> io::Result<()> {
         (self.gate)(Step::RemoveFolder)?;
-        gone_is_fine(fs::remove_dir_all(path))
+        match fs::remove_dir_all(path) {
+            // Caches of some tools make folders in which nobody may remove anything.
+            Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
+                open_folders(path);
+                gone_is_fine(fs::remove_dir_all(path))
+            }
+            done => gone_is_fine(done),
+        }
     }
 
     /// Writes a file of ours whole: to a name beside it, to the disk, and then over the name.
@@ -228,6 +235,22 @@ impl<'a> Disk<'a> {
             drop(self.remove(beside));
         }
         written
+    }
+}
+
+/// Lets the owner change all folders below one; where that fails, so will what comes next.
+fn open_folders(path: &Path) {
+    let mut open = vec![path.to_path_buf()];
+    while let Some(folder) = open.pop() {
+        let Ok(meta) = folder.symlink_metadata() else { continue };
+        let mode = meta.permissions().mode() | 0o700;
+        drop(fs::set_permissions(&folder, fs::Permissions::from_mode(mode)));
+        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+        open.extend(
+            entries
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| entry.path()),
+        );
     }
 }
 

@@ -73,6 +73,17 @@ impl Lock {
     }
 }
 
+/// Who holds the lock at `path`, in words; nothing where nobody does. Nothing is written.
+#[must_use]
+pub fn holder_of(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(holder(&mut file)),
+        // It is free again as soon as the file is closed.
+        _ => None,
+    }
+}
+
 /// Takes the lock at `path` if nobody holds it; nothing where somebody does.
 pub fn attempt(path: &Path, who: &str) -> Result<Option<Lock>> {
     let mut is_held = false;

@@ -12,7 +12,14 @@ use super::rules::Merged;
 use crate::base::error::{Error, Result};
 use crate::base::files::Disk;
 use crate::base::words::{count, typed};
+use crate::base::world::compact;
 use crate::repo::{Id, InUse, Repo};
+
+/// Where the commits of branches are kept that have arrived by their content, by when the branch went.
+const PRUNED: &str = "refs/xtask/pruned/";
+
+/// For how long: 90 days, in seconds, as git keeps what a reflog names.
+const KEPT_SECONDS: i64 = 90 * 86_400;
 
 /// A local branch, and whether it can go.
 #[derive(Clone, Debug)]
@@ -29,6 +36,14 @@ impl Row {
     /// The line that brings it back.
     #[must_use]
     pub fn way_back(&self) -> String {
+        // Git would take such a name for an option.
+        if self.branch.starts_with('-') {
+            return format!(
+                "git update-ref {} {}",
+                typed(&format!("refs/heads/{}", self.branch)),
+                self.commit
+            );
+        }
         format!("git branch {} {}", typed(&self.branch), self.commit)
     }
 }
@@ -172,16 +187,30 @@ fn fate(
     Ok(Err(kept))
 }
 
-/// Deletes a branch if it still is where it was when it was judged, and nobody has gone there since.
-pub fn delete(repo: &Repo, disk: &Disk<'_>, row: &Row) -> Result<()> {
+/// Deletes a branch if it still is where it was when it was judged, and nobody has gone there since. What has
+/// arrived by its content alone has commits that nothing else holds: a ref of ours keeps them for a while.
+pub fn delete(repo: &Repo, disk: &Disk<'_>, row: &Row, now: i64) -> Result<()> {
     repo.wait_for_switches()?;
     let Row { branch, commit, .. } = row;
     if let Some(place) = repo.branches_in_use()?.iter().find(|place| place.branch == *branch) {
         let place = place.root.display();
         return Err(Error::no(format!("`{branch}` was checked out meanwhile in {place}")));
     }
+    if row.fate.as_ref().is_ok_and(|(_, merged)| *merged != Merged::Commits) {
+        let name = format!("{PRUNED}{}/{branch}", compact(now));
+        repo.swap_ref(&name, None, Some(*commit), "xtask: branch prune", now)?;
+    }
     repo.delete_ref(&format!("refs/heads/{branch}"), *commit)?;
+    forget_old(repo, now)?;
     // What the next branch of this name follows, and how old it is, is not for this one to say.
     repo.forget_branch_settings(branch)?;
     made::forget(repo, disk, branch)
+}
+
+fn forget_old(repo: &Repo, now: i64) -> Result<()> {
+    let oldest = format!("{PRUNED}{}", compact(now - KEPT_SECONDS));
+    for (name, commit) in repo.refs_below(PRUNED)?.into_iter().filter(|(name, _)| *name < oldest) {
+        repo.delete_ref(&name, commit)?;
+    }
+    Ok(())
 }

@@ -72,7 +72,8 @@ fn check_name(repo: &Repo, context: &Context, name: &str) -> Result<()> {
             None => refusal,
         }
     };
-    if !repo.is_branch_name(name) || name.starts_with('-') || name == "HEAD" {
+    let is_ref = name.starts_with("refs/");
+    if !repo.is_branch_name(name) || name.starts_with('-') || name == "HEAD" || is_ref {
         let refusal = Error::usage(format!("`{name}` is not a name that git accepts for a branch"));
         return Err(with_proposal(refusal));
     }

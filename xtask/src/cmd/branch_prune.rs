@@ -62,7 +62,8 @@ pub(super) fn run(session: &Session, args: &BranchPrune) -> Exit {
     let mut failed = None;
     for row in going {
         // One that cannot go is no reason for the others to stay.
-        let done: Result<()> = delete(&repo, session.tools().disk, row);
+        let done: Result<()> =
+            delete(&repo, session.tools().disk, row, session.world.now_seconds());
         if repo.resolve(&format!("refs/heads/{}", row.branch))?.is_none() {
             let way_back = row.way_back();
             report::answer(&format!("deleted `{}`; `{way_back}` brings it back\n", row.branch))?;

@@ -2,7 +2,7 @@
 
 use super::stack;
 use crate::base::words::count;
-use crate::base::world::{ago, rfc3339};
+use crate::base::world::{World, ago, rfc3339};
 use crate::config::{Deploy, layer_file};
 use crate::deploy::deployed::{Deployed, look};
 use crate::repo::Repo;
@@ -10,11 +10,12 @@ use crate::report::status::DeployedLine;
 use crate::report::sync::short;
 
 /// A line for each layer with `[deploy]`. That one cannot be read is its line.
-pub(super) fn lines(repo: &Repo, now: i64) -> Vec<DeployedLine> {
-    stack::layers(repo).iter().filter_map(|layer| line(repo, layer, now)).collect()
+pub(super) fn lines(repo: &Repo, world: &World) -> Vec<DeployedLine> {
+    stack::layers(repo).iter().filter_map(|layer| line(repo, layer, world)).collect()
 }
 
-fn line(repo: &Repo, layer: &str, now: i64) -> Option<DeployedLine> {
+fn line(repo: &Repo, layer: &str, world: &World) -> Option<DeployedLine> {
+    let now = world.now_seconds();
     let unknown = |to: &str, words: String| DeployedLine {
         layer: layer.to_owned(),
         to: to.to_owned(),
@@ -29,16 +30,17 @@ fn line(repo: &Repo, layer: &str, now: i64) -> Option<DeployedLine> {
             return text.contains("[deploy").then(|| unknown("", failure.what().to_owned()));
         }
     };
-    Some(match look(repo, layer, &deploy) {
+    Some(match look(repo, layer, &deploy, world) {
         Err(failure) => unknown(&deploy.to, failure.to_string()),
         Ok(found) => DeployedLine {
             layer: layer.to_owned(),
             to: deploy.to.clone(),
             ok: found.release.is_none() == found.at.is_none()
                 && (found.is_verified || found.release.is_none())
-                && !found.is_open,
+                && !found.is_open
+                && found.fault.is_none(),
             words: words(&found, &deploy, now),
-            verified: found.is_verified,
+            verified: found.is_verified && found.fault.is_none(),
             deployed: found.at.map(rfc3339),
             as_of: found.as_of.map(rfc3339),
             unfinished: found.is_open,
@@ -62,6 +64,7 @@ fn words(found: &Deployed, deploy: &Deploy, now: i64) -> String {
             let is = if found.is_verified { "verified" } else { "NOT verified" };
             let when = found.at.map_or(String::new(), |at| format!(" {}", ago(now, at)));
             words.push(format!("{commit}, {is}{when}"));
+            words.extend(found.fault.as_ref().map(|fault| format!("but {fault}")));
             words.push(behind(found));
             words.push(release.clone());
         }

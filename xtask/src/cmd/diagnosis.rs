@@ -98,6 +98,12 @@ pub(super) fn diagnose(session: &Session, repo: &Repo, args: &Recover) -> Result
     let goal = goal::find(repo, args.to.as_deref())?;
 
     let mut git = PartLine { name: name(Git), wrong: git_faults(&seen), does: Vec::new() };
+    if repo.index_is_locked() {
+        let lock = repo.index_lock().display().to_string();
+        git.wrong.push(format!(
+            "the index is locked: a git is at work here, or has crashed and left `{lock}`"
+        ));
+    }
     let is_elsewhere = seen.head.branch != goal.branch || seen.head.commit != goal.commit;
     let leaves =
         chosen.contains(&Git) && (!git.wrong.is_empty() || args.to.is_some() && is_elsewhere);

@@ -19,6 +19,10 @@ pub(super) fn run(session: &Session, args: &InstallHooks) -> Exit {
     }
     let from = if args.this_program { From::ThisProgram } else { From::Canonical };
     let wish = Wish { from, force: args.force, dry_run: args.dry_run };
+    if !args.dry_run {
+        // Hooks go by these, and by nothing that a branch says.
+        context::remember(&repo, &context::names(&repo)?)?;
+    }
     let done = install_all(&session.builder(&repo), &context, wish)?;
     if args.dry_run {
         session.story("nothing is written; this is what would be done:");

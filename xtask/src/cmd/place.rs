@@ -9,6 +9,7 @@ use super::session::Session;
 use super::{DONE, Exit, stack};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::signals::Interrupts;
+use crate::base::words::harmless;
 use crate::config::{self, Deploy, DeployEngine, Layer};
 use crate::deploy::Around;
 use crate::deploy::compose::Compose;
@@ -23,6 +24,9 @@ use crate::deploy::target::Target;
 use crate::deploy::tool::Outside;
 use crate::repo::Repo;
 use crate::report;
+
+/// The longest name of a user that is kept, in characters.
+const LONGEST_USER: usize = 40;
 
 /// A layer that is deployed.
 pub(super) struct Place {
@@ -64,8 +68,10 @@ impl Place {
         let tell = |text: &str| session.story(text);
         let tools = session.tools();
         let (disk, interrupts) = (tools.disk, tools.interrupts);
-        let by = session.world.variable("USER").unwrap_or("unknown");
-        work(Around { world: &session.world, disk, interrupts, tell: &tell, by, ready_within })
+        let names = ["USER", "LOGNAME"];
+        let user = names.into_iter().find_map(|name| session.world.variable(name));
+        let by = harmless(user.unwrap_or("unknown"), LONGEST_USER);
+        work(Around { world: &session.world, disk, interrupts, tell: &tell, by: &by, ready_within })
     }
 
     /// Does something with the target and those who work on it.

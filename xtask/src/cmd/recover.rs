@@ -41,9 +41,12 @@ pub(super) fn run(session: &Session, args: &Recover) -> Exit {
         return Ok(DONE);
     }
     if found.leaves && repo.index_is_locked() {
-        return Err(Error::unable("the index is locked: another git process is at work here")
-            .detail(repo.index_lock().display().to_string())
-            .hint("wait until it has ended; if none is running, remove that file"));
+        let lock = repo.index_lock().display().to_string();
+        return Err(Error::unable(
+            "the index is locked, and nobody can say whether that git still lives",
+        )
+        .hint("wait until it has ended")
+        .hint(format!("if none is at work here: `rm '{lock}'`, and run this again")));
     }
     if !session.confirm("do this?", args.yes)? {
         return Err(Error::no("nothing was changed"));
@@ -142,9 +145,9 @@ fn broken_now(repo: &Repo, found: &Diagnosis) -> Result<Vec<Broken>> {
     let loaded: Vec<_> =
         found.layers.iter().filter_map(|name| shared::load(repo, name).ok()).collect();
     let now = broken(repo, &loaded.iter().collect::<Vec<_>>())?;
-    // What was good before the plan was made was not saved.
-    let was = |one: &Broken| found.broken.iter().any(|then| then.path == one.path);
-    Ok(now.into_iter().filter(was).collect())
+    // What is put in its place is what the plan said; our own backup holds what is broken.
+    let still = |one: &&Broken| now.iter().any(|other| other.path == one.path);
+    Ok(found.broken.iter().filter(still).cloned().collect())
 }
 
 /// Puts what can be read in the place of a file of variables that cannot.

@@ -177,11 +177,12 @@ fn tell_rest(repo: &Repo, chosen: &Chosen, done: &Plan) -> Result<bool> {
     let operation = chosen.snapshot.operation.as_ref().and_then(|one| one.name.as_ref());
     if let Some(name) = operation.filter(|_| chosen.is_whole && repo.operation().is_none()) {
         is_all = false;
-        report::warn(&format!(
-            "{name} was under way then, and is not taken up again: {} is checked out now, not {}",
-            repo.short(repo.head()?.commit),
-            &chosen.record.head_before[..10.min(chosen.record.head_before.len())]
-        ));
+        let about = chosen.snapshot.operation.as_ref().and_then(|one| one.branch.as_ref());
+        let why = match about {
+            Some(branch) => format!("`{branch}` has moved on since"),
+            None => format!("{} is checked out now", repo.short(repo.head()?.commit)),
+        };
+        report::warn(&format!("{name} was under way then, and is not taken up again: {why}"));
     }
     if !done.lost_conflicts.is_empty() {
         is_all &= !chosen.is_whole;
@@ -234,6 +235,9 @@ fn show(session: &Session, repo: &Repo, chosen: &Chosen, goal: Option<&Goal>) ->
         && returns_to_operation(repo, chosen)?
     {
         session.story(&format!("{name} would be under way again"));
+    }
+    if !plan.kept.is_empty() {
+        return Ok(Kind::No.code());
     }
     if plan.comes.is_empty() {
         session.story("all that it holds is there already");

@@ -5,6 +5,7 @@ use super::session::Session;
 use super::{Exit, there};
 use crate::base::error::Error;
 use crate::cli::Rollback;
+use crate::deploy::gates;
 use crate::deploy::history;
 use crate::deploy::run;
 use crate::deploy::steps::Doing;
@@ -26,6 +27,11 @@ pub(super) fn run(session: &Session, args: &Rollback) -> Exit {
         let (_lock, mended) = run::open(site, Doing::Rollback)?;
         session.tell_mended(mended);
         let release = run::choose(&place.target, args.release.as_deref())?;
+        let (layer, deploy) = (&place.layer, &place.deploy);
+        gates::check_rollback(layer, deploy, &place.target, &release, &site.around)?;
+        let entries = history::read(&place.target.history())?;
+        let serves = history::standing(&entries).1.unwrap_or("nothing");
+        session.story(&format!("{serves} serves now, and {} will", release.name));
         let what = format!("have {} serve layer {}?", release.name, args.layer);
         if !place.confirm(&what, args.yes)? {
             return Err(Error::no("nothing was changed"));

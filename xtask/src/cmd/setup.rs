@@ -5,13 +5,12 @@ use super::session::{Session, hook_lines};
 use super::{DONE, Exit, syncing};
 use crate::base::error::{Error, Kind, Result};
 use crate::cli::Setup;
-use crate::config::SyncConfig;
 use crate::hooks::set_up::{From, Wish, install_all};
 use crate::repo::Repo;
 use crate::report;
 use crate::report::Loudness;
 use crate::report::hooks::installed;
-use crate::sync::context::{self, BRANCH_SETTING, Names, REMOTE_SETTING};
+use crate::sync::context::{self, Names};
 
 pub(super) fn run(session: &Session, args: &Setup) -> Exit {
     let code = sync(session)?;
@@ -62,7 +61,7 @@ fn sync(session: &Session) -> Exit {
     let head = repo.head()?;
     let names = context::names(&repo)?;
     let made = make_canonical(session, &repo, &names)?;
-    remember(&repo, &names)?;
+    context::remember(&repo, &names)?;
     let context = context::read(&repo)?;
     for warning in &context.warnings {
         report::warn(warning);
@@ -110,20 +109,6 @@ fn make_canonical(session: &Session, repo: &Repo, names: &Names) -> Result<bool>
     let now = session.world.now_seconds();
     repo.create_ref(&reference, head.commit, "xtask: setup from HEAD", now)?;
     Ok(true)
-}
-
-/// Notes names that are not the defaults, so that no branch can change them by being visited.
-fn remember(repo: &Repo, names: &Names) -> Result<()> {
-    let default = SyncConfig::default();
-    for (key, name, default) in [
-        (BRANCH_SETTING, &names.branch, &default.branch),
-        (REMOTE_SETTING, &names.remote, &default.remote),
-    ] {
-        if name != default && repo.setting(key).as_ref() != Some(name) {
-            repo.set_setting(key, name)?;
-        }
-    }
-    Ok(())
 }
 
 fn next_steps(session: &Session) -> Result<()> {

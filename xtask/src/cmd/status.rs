@@ -54,7 +54,7 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
         hooks: String::new(),
         requests: Vec::new(),
         services: services(session, &repo),
-        deployed: deployed::lines(&repo, session.world.now_seconds()),
+        deployed: deployed::lines(&repo, &session.world),
         vendored: None,
         validation: last_validation(&repo, session.world.now_seconds()),
     };

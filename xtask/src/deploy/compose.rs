@@ -24,6 +24,9 @@ const BUILDING: Duration = Duration::from_secs(3600);
 /// How long the end of all containers may take: five minutes, as each may take its time.
 const ENDING: Duration = Duration::from_secs(300);
 
+/// How many questions in a row may fail while it is watched.
+const MOST_MISSES: usize = 2;
+
 /// How often it is looked: each time starts two processes.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -64,7 +67,8 @@ pub fn before(outside: &Outside, files: &std::path::Path) -> Vec<String> {
     args
 }
 
-fn context(outside: &Outside) -> Vec<String> {
+/// The context, as `docker` takes it.
+pub(super) fn context(outside: &Outside) -> Vec<String> {
     let context = outside.context.iter();
     context.flat_map(|name| ["--context".to_owned(), name.clone()]).collect()
 }
@@ -131,11 +135,15 @@ impl Engine for Compose<'_> {
 
     fn serve(&self, release: &Release) -> Result<()> {
         let within = self.around.ready_within.as_secs().max(1).to_string();
-        let up = ["up", "--detach", "--build", "--wait", "--wait-timeout", &within];
-        let up = [&up[..], &["--remove-orphans"]].concat();
-        match self.run(release, &up, BUILDING + self.around.ready_within) {
-            // `--wait` takes a service for broken that has done its work and ended well.
+        let up = ["up", "--detach", "--build", "--remove-orphans"];
+        let wait = [&up[..], &["--wait", "--wait-timeout", &within]].concat();
+        match self.run(release, &wait, BUILDING + self.around.ready_within) {
+            // `--wait` takes a service for broken that has done its work and ended well. Without it the same
+            // says whether what runs is this release at all; then it is asked how it is.
             Err(failure) if failure.kind() == Kind::No => {
+                if self.run(release, &up, BUILDING).is_err() {
+                    return Err(failure);
+                }
                 let services = self.services(release)?;
                 match self.containers(release) {
                     Ok(found) if faults(&services, &found).is_empty() => Ok(()),
@@ -148,6 +156,7 @@ impl Engine for Compose<'_> {
 
     fn watch(&self, release: &Release, longest: Duration) -> Result<()> {
         let deadline = Deadline::after(longest);
+        let mut misses = 0;
         let services = self.services(release)?;
         let mut first: Option<Starts> = None;
         loop {
@@ -155,7 +164,16 @@ impl Engine for Compose<'_> {
                 return Err(Error::new(Kind::Interrupted, "interrupted while it was watched"));
             }
             let left = deadline.left();
-            let (mut faults, starts) = self.faults(release, &services)?;
+            let (mut faults, starts) = match self.faults(release, &services) {
+                // A question that fails once says nothing of the release.
+                Err(_) if misses < MOST_MISSES => {
+                    misses += 1;
+                    std::thread::sleep(POLL);
+                    continue;
+                }
+                asked => asked?,
+            };
+            misses = 0;
             let first = first.get_or_insert_with(|| starts.clone());
             if faults.is_empty() && *first != starts {
                 faults.push("a container was started again or replaced".to_owned());

@@ -1,12 +1,16 @@
-//! What is deployed where, for those who only look: by what was written down on this machine. Nothing is asked,
-//! started or changed, so of another host it is what the last run from this clone has left.
+//! What is deployed where, for those who only look: by what was written down on this machine, and by whether it
+//! runs there. Nothing is asked, started or changed, so of another host it is what the last run from this clone has left.
 
 use super::history::{self, Entry};
 use super::memory;
-use super::target::{Standing, Target};
+use super::release::Release;
+use super::stacks::{self, Role};
+use super::target::{Current, Standing, Target};
 use crate::base::error::Result;
+use crate::base::world::World;
 use crate::config::{Deploy, DeployEngine};
 use crate::repo::{Id, Repo};
+use crate::services::client;
 
 /// How a layer stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub struct Deployed {
     pub as_of: Option<i64>,
     /// Whether a run is under way, or was cut short.
     pub is_open: bool,
+    /// What is not as the last run has left it.
+    pub fault: Option<String>,
     /// The branch with which it is compared.
     pub branch: Option<String>,
     /// How many commits that branch has which are not deployed; nothing where it cannot be told.
@@ -32,24 +38,49 @@ pub struct Deployed {
 }
 
 /// How a layer stands. That its target is not ours is an error.
-pub fn look(repo: &Repo, layer: &str, deploy: &Deploy) -> Result<Deployed> {
+pub fn look(repo: &Repo, layer: &str, deploy: &Deploy, world: &World) -> Result<Deployed> {
     let mut found = match deploy.engine {
         DeployEngine::Ssh => remembered(repo, layer, deploy),
-        _ => kept(&Target::of(repo, layer, deploy))?,
+        engine => kept(&Target::of(repo, layer, deploy), engine.has_ports(), world)?,
     };
     compare(repo, deploy, &mut found)?;
     Ok(found)
 }
 
+/// Whether anything of a release runs.
+fn runs(target: &Target, release: &str, world: &World) -> bool {
+    let stack = stacks::of(target, &Release::of(target, release), Role::Serves);
+    // What cannot be told is not told to be wrong.
+    client::glance(&stack, world).map_or(true, |page| {
+        page.is_some_and(|page| {
+            page.services.iter().any(|row| row.pid.is_some() || row.state == "done")
+        })
+    })
+}
+
 /// By the target itself.
-fn kept(target: &Target) -> Result<Deployed> {
+fn kept(target: &Target, has_services: bool, world: &World) -> Result<Deployed> {
     if target.standing()? == Standing::Free {
         return Ok(Deployed::default());
     }
     let entries = history::read(&target.history())?;
     let (current, serves) = history::standing(&entries);
-    let found = of(&entries, current, serves);
-    Ok(Deployed { is_open: target.journal().exists(), ..found })
+    let mut found = of(&entries, current, serves);
+    let is_as_left = match target.current()? {
+        Current::Nothing => current.is_none(),
+        Current::Release(name) => current == Some(name.as_str()),
+        Current::Foreign(_) => false,
+    };
+    found.is_open = target.journal().exists();
+    if !found.is_open && !is_as_left {
+        found.fault = Some("`current` was changed by hand".to_owned());
+    } else if !found.is_open
+        && let Some(name) = serves.filter(|_| has_services)
+        && !runs(target, name, world)
+    {
+        found.fault = Some("its services do not run".to_owned());
+    }
+    Ok(found)
 }
 
 /// By what this clone remembers.

@@ -15,8 +15,9 @@ use super::release::Release;
 use super::stacks::{self, Role};
 use super::target::Target;
 use super::watch;
-use crate::base::error::Result;
+use crate::base::error::{Error, Kind, Result};
 use crate::config::Layer;
+use crate::services::stack::Stack;
 
 /// The engine.
 pub struct Directory<'a> {
@@ -33,7 +34,9 @@ impl Engine for Directory<'_> {
         let stack = stacks::of(self.target, release, Role::Candidate);
         let ports = stacks::spare_ports(self.layer)?;
         let specs = stacks::specs(self.layer, &ports, self.target, release, &release.files());
-        let started = stacks::start(&stack, specs, None, &self.around);
+        let started = stacks::start(&stack, specs, None, &self.around).map_err(|failure| {
+            failure.hint("services take their ports from `{port}` or `XTASK_PORT`, also when tried")
+        });
         let ended = stacks::forget(&stack, &self.around);
         started.and(ended)
     }
@@ -43,11 +46,13 @@ impl Engine for Directory<'_> {
         self.end_others(Some(release))?;
         let stack = stacks::of(self.target, release, Role::Serves);
         stacks::start(&stack, snapshot.specs, snapshot.status, &self.around)
+            .map_err(|failure| with_logs(failure, &stack))
     }
 
     fn watch(&self, release: &Release, longest: Duration) -> Result<()> {
         let stack = stacks::of(self.target, release, Role::Serves);
         watch::watch(&stack, &release.snapshot()?.specs, longest, &self.around)
+            .map_err(|failure| with_logs(failure, &stack))
     }
 
     fn ask(&self, release: &Release) -> Result<()> {
@@ -70,5 +75,13 @@ impl Engine for Directory<'_> {
             stacks::forget(&stacks::of(self.target, release, role), &self.around)?;
         }
         Ok(())
+    }
+}
+
+/// The same failure, with where the logs are.
+fn with_logs(failure: Error, stack: &Stack) -> Error {
+    match failure.kind() {
+        Kind::No => failure.detail(format!("its logs: {}", stack.logs().display())),
+        _ => failure,
     }
 }

@@ -10,15 +10,18 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::Around;
+use super::compose;
 use super::history;
 use super::journal::Journal;
 use super::past;
+use super::release::Release;
 use super::stacks;
 use super::switch;
 use super::target::{Standing, Target};
-use super::tool::{QUESTION, Tool, words};
+use super::tool::{Outside, QUESTION, Tool, words};
 use crate::base::error::{Error, Result};
 use crate::base::path::RepoPath;
+use crate::base::ports;
 use crate::base::words::{count, size, some_of};
 use crate::config::{Deploy, DeployEngine, Layer};
 use crate::repo::{Everything, Id, Mode, NamePattern, Repo, may_write};
@@ -34,8 +37,18 @@ const ROOM: u64 = 64 << 20;
 const SHOWN: usize = 10;
 
 /// All of them, in the order in which they are told.
-const ORDER: [&str; 9] =
-    ["tree", "branch", "pushed", "requires", "variables", "target", "disk", "tools", "ports"];
+const ORDER: [&str; 10] = [
+    "tree",
+    "branch",
+    "pushed",
+    "requires",
+    "variables",
+    "target",
+    "disk",
+    "tools",
+    "project",
+    "ports",
+];
 
 /// Something that must be so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,13 +110,72 @@ pub fn look(scene: &Scene<'_>) -> Result<Vec<Gate>> {
 pub fn look_here(scene: &Scene<'_>) -> Result<Vec<Gate>> {
     let head = scene.repo.head()?;
     let branch = head.branch.as_deref();
-    Ok(vec![
+    let mut gates = vec![
         gate("tree", tree(scene.repo)),
         gate("branch", self::branch(scene.deploy, branch)),
         gate("pushed", pushed(scene.repo, branch, head.commit)),
         gate("requires", required(scene, head.commit)),
         gate("tools", tools(scene)),
-    ])
+    ];
+    if scene.deploy.engine == DeployEngine::Compose && gates.iter().all(|gate| gate.ok) {
+        gates.push(gate("project", project(scene)));
+    }
+    Ok(gates)
+}
+
+/// Containers have no owner but their project, and a clone finds them by its name: none of somebody else may
+/// be in it, and none of ours may stay behind in another one.
+fn project(scene: &Scene<'_>) -> Result<String> {
+    let Some(now) = Outside::of(scene.repo, &scene.layer.name, scene.deploy) else {
+        return Ok("none".to_owned());
+    };
+    let target = scene.target;
+    let entries = match target.standing()? {
+        Standing::Ours => history::read(&target.history())?,
+        Standing::Free => Vec::new(),
+    };
+    let current = history::standing(&entries).0;
+    let before = match current {
+        Some(name) => Release::of(target, name).snapshot()?.outside,
+        None => None,
+    };
+    let runs = |outside: &Outside| -> Result<bool> {
+        let mut args = compose::context(outside);
+        args.extend(words(&[
+            "compose",
+            "--project-name",
+            &outside.project,
+            "ps",
+            "--all",
+            "--quiet",
+        ]));
+        let folder = scene.repo.root().to_path_buf();
+        let docker = Tool { name: "docker", folder, variables: Vec::new(), around: &scene.around };
+        Ok(!docker.ask(&args, QUESTION)?.trim().is_empty())
+    };
+    let is_same = |one: &Outside| (&one.project, &one.context) == (&now.project, &now.context);
+    match before {
+        Some(before) if is_same(&before) => {}
+        Some(before) if runs(&before)? => {
+            let place = before.context.as_deref().unwrap_or("default");
+            let mut down = compose::context(&before);
+            down.extend(words(&["compose", "--project-name", &before.project, "down"]));
+            return Err(Error::no(format!(
+                "what serves is project `{}` in context `{place}`, which would go on beside this one",
+                before.project
+            ))
+            .hint(format!("`docker {}` ends it", down.join(" "))));
+        }
+        _ if current.is_none() && runs(&now)? => {
+            return Err(Error::no(format!(
+                "project `{}` has containers that no deploy of this clone has made",
+                now.project
+            ))
+            .hint("end them, if they are nobody's; the name is that of the clone's folder and the layer"));
+        }
+        _ => {}
+    }
+    Ok(now.project)
 }
 
 /// Looks at those that are about the target and its machine.
@@ -193,6 +265,8 @@ fn pushed(repo: &Repo, branch: Option<&str>, commit: Id) -> Result<String> {
     }
     let upstream = branch.map_or(Ok(None), |branch| repo.upstream(branch))?;
     let others = repo.refs_below("refs/remotes/")?;
+    // A branch can follow one of this very clone.
+    let upstream = upstream.filter(|(name, _)| name.starts_with("refs/remotes/"));
     for (name, id) in upstream.into_iter().chain(others) {
         if repo.is_ancestor(commit, id).unwrap_or(false) {
             return Ok(format!("in {}", name.trim_start_matches("refs/remotes/")));
@@ -266,10 +340,50 @@ fn variables(grounds: &Grounds<'_>) -> Result<String> {
             number => format!("{} set", count(number, "variable")),
         });
     }
-    Err(Error::no(format!("not set: {}", some_of(&missing, SHOWN))).hint(format!(
-        "set them in this shell, or in a file of variables in `{}`",
-        shared.display()
-    )))
+    let what = format!("not set: {}", some_of(&missing, SHOWN));
+    Err(Error::no(what).hint(set_where(grounds.layer, grounds.target)))
+}
+
+/// Refuses to have a release serve on a port that somebody else has, or without a variable that must be set: it is
+/// looked for in the environment, in the release and in what outlives releases.
+pub fn check_rollback(
+    layer: &Layer,
+    deploy: &Deploy,
+    target: &Target,
+    release: &Release,
+    around: &Around<'_>,
+) -> Result<()> {
+    let mut missing = Vec::new();
+    for name in &deploy.env_required {
+        let mut is_set = around.world.variable(name).is_some();
+        for file in files_of_variables(layer) {
+            for folder in [release.files(), target.shared()] {
+                is_set = is_set || sets(&folder.join(file), name)?;
+            }
+        }
+        if !is_set {
+            missing.push(name.clone());
+        }
+    }
+    if missing.is_empty() {
+        if deploy.engine.has_ports() {
+            let around = *around;
+            let grounds = Grounds { layer, deploy, target, needed: 0, missing, around };
+            ports(&grounds)?;
+        }
+        return Ok(());
+    }
+    let what = format!("nothing was changed: not set: {}", some_of(&missing, SHOWN));
+    Err(Error::no(what).hint(set_where(layer, target)))
+}
+
+/// Where variables can be set.
+fn set_where(layer: &Layer, target: &Target) -> String {
+    let shared = target.shared();
+    match files_of_variables(layer).next() {
+        Some(file) => format!("set them in this shell, or in `{}`", shared.join(file).display()),
+        None => "set them in this shell; no service has an `env-file`".to_owned(),
+    }
 }
 
 fn target(target: &Target) -> Result<String> {
@@ -280,6 +394,9 @@ fn target(target: &Target) -> Result<String> {
     }
     if standing == Standing::Free {
         return Ok(format!("{root}, new"));
+    }
+    if let Some(holder) = target.holder() {
+        return Err(Error::no(format!("a run is under way in `{root}`: {holder}")));
     }
     if let Some(journal) = Journal::read(target)? {
         return Ok(format!("{root}; a run of {} was cut short, and is ended first", journal.new));
@@ -365,7 +482,10 @@ fn ports(grounds: &Grounds<'_>) -> Result<String> {
         return Ok("free, or those of the release that serves".to_owned());
     }
     let error = Error::no(format!("{} in use", count(obstacles.len(), "port")));
+    let who = |one: &port_plan::Obstacle| match one.owners.is_empty() {
+        true => one.words.split("; `--port").next().unwrap_or_default().to_owned(),
+        false => ports::words(one.port, &one.owners),
+    };
     // What `start` can do about it, a deploy does not.
-    let words = |words: String| words.split("; `--port").next().unwrap_or_default().to_owned();
-    Err(obstacles.into_iter().fold(error, |error, one| error.detail(words(one.words))))
+    Err(obstacles.iter().fold(error, |error, one| error.detail(who(one))))
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,15 @@ pub enum Outcome {
     RolledBack,
     /// The same, and the release before is not well either.
     RollbackFailed,
+    /// It was given up before it was known whether it is well; the release before serves again, verified.
+    Interrupted,
+}
+
+impl Outcome {
+    /// Whether it says anything of its release.
+    fn is_a_word(self) -> bool {
+        !matches!(self, Outcome::Failed | Outcome::Interrupted)
+    }
 }
 
 impl Outcome {
@@ -39,6 +49,7 @@ impl Outcome {
             Outcome::Failed => "failed",
             Outcome::RolledBack => "rolled back",
             Outcome::RollbackFailed => "rollback failed",
+            Outcome::Interrupted => "interrupted",
         }
     }
 }
@@ -98,7 +109,9 @@ pub fn append(disk: &Disk<'_>, file: &Path, entry: &Entry) -> Result<()> {
     let mut line = serde_json::to_vec(entry).unable(failed)?;
     line.push(b'\n');
     disk.other("append to the history").unable(failed)?;
-    let mut open = File::options().create(true).append(true).open(file).unable(failed)?;
+    // What went wrong is for those who deploy.
+    let mut options = File::options();
+    let mut open = options.create(true).append(true).mode(0o600).open(file).unable(failed)?;
     let is_torn = std::fs::read(file).is_ok_and(|all| !all.is_empty() && !all.ends_with(b"\n"));
     if is_torn {
         line.insert(0, b'\n');
@@ -110,16 +123,17 @@ pub fn append(disk: &Disk<'_>, file: &Path, entry: &Entry) -> Result<()> {
 #[must_use]
 pub fn verified(entries: &[Entry]) -> Vec<String> {
     let mut seen = BTreeSet::new();
-    let newest = entries.iter().rev().filter(|entry| entry.outcome != Outcome::Failed);
+    let newest = entries.iter().rev().filter(|entry| entry.outcome.is_a_word());
     let newest = newest.filter(|entry| seen.insert(entry.release.clone()));
     let good = newest.filter(|entry| entry.outcome == Outcome::Verified);
     good.map(|entry| entry.release.clone()).collect()
 }
 
-/// Whether a commit was verified when it was last tried.
+/// Whether a commit was verified when it last came to serve: a try that was given up before that says nothing.
 #[must_use]
 pub fn is_verified(entries: &[Entry], commit: &str) -> bool {
-    let last = entries.iter().rev().find(|entry| entry.commit == commit);
+    let mut served = entries.iter().rev().filter(|entry| entry.outcome.is_a_word());
+    let last = served.find(|entry| entry.commit == commit);
     last.is_some_and(|entry| entry.outcome == Outcome::Verified)
 }
 

@@ -128,6 +128,7 @@ fn change(site: &Site<'_>, layer: &Layer, wanted: &Wanted, warn: &dyn Fn(&str)) 
         }
         Wanted::Rollback { release, watch_ms } => {
             let release = run::choose(site.target, Some(release))?;
+            gates::check_rollback(layer, deploy, site.target, &release, &site.around)?;
             run::rollback(site, &release, Duration::from_millis(*watch_ms)).map(drop)
         }
         _ => Ok(()),

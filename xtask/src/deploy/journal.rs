@@ -40,6 +40,9 @@ pub struct Journal {
     pub step: Step,
     /// Why it goes back.
     pub why: Option<String>,
+    /// What programs have printed about it. It may hold secrets: it is told and never kept.
+    #[serde(skip)]
+    pub printed: Vec<String>,
 }
 
 impl Journal {
@@ -54,7 +57,11 @@ impl Journal {
                 "the journal `{}` cannot be read: {why}",
                 path.display()
             ))
-            .hint("nothing was touched; `--verify` says what serves")),
+            .hint("nothing was touched; what `current` points to may serve, or what the history says last")
+            .hint(format!(
+                "move the journal away, and `cargo xtask rollback {} RELEASE` has a verified one serve",
+                target.layer
+            ))),
         }
     }
 
@@ -82,8 +89,10 @@ impl Journal {
     pub fn entry(&self, outcome: Outcome) -> Entry {
         let (current, serves) = match outcome {
             Outcome::Verified => (Some(&self.new), Some(&self.new)),
-            Outcome::RolledBack => (self.old.as_ref(), self.old.as_ref()),
+            Outcome::RolledBack | Outcome::Interrupted => (self.old.as_ref(), self.old.as_ref()),
             Outcome::RollbackFailed => (self.old.as_ref(), None),
+            // From the change-over on, what served before has been ended.
+            Outcome::Failed if self.step == Step::GoBack => (self.pointed.as_ref(), None),
             Outcome::Failed => (self.pointed.as_ref(), self.served.as_ref()),
         };
         Entry {

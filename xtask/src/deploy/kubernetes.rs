@@ -27,6 +27,9 @@ const APPLIED: &str = "xtask.deploy-applied/1";
 /// How long manifests may take to be applied, or workloads to be deleted: five minutes.
 const APPLYING: Duration = Duration::from_secs(300);
 
+/// How many questions in a row may fail while it is watched.
+const MOST_MISSES: usize = 2;
+
 /// How often it is looked: each time starts processes and asks the cluster.
 const POLL: Duration = Duration::from_secs(2);
 
@@ -52,7 +55,6 @@ pub struct Kubernetes<'a> {
 /// Something in a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Thing {
-    context: Option<String>,
     namespace: Option<String>,
     kind: String,
     name: String,
@@ -61,8 +63,12 @@ struct Thing {
 /// What was applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Applied {
-    /// All that was ever applied and not deleted.
+    /// The context in which it was.
+    context: Option<String>,
+    /// All that was ever applied there and not deleted.
     all: Vec<Thing>,
+    /// What was there before anything was applied: it is nobody's to delete.
+    found: Vec<Thing>,
     /// What each release has.
     releases: BTreeMap<String, Vec<Thing>>,
 }
@@ -78,8 +84,8 @@ impl Thing {
     }
 
     /// Context and namespace, as arguments.
-    fn place(&self) -> Vec<String> {
-        place(self.context.as_deref(), self.namespace.as_deref())
+    fn place(&self, context: Option<&str>) -> Vec<String> {
+        place(context, self.namespace.as_deref())
     }
 }
 
@@ -141,8 +147,11 @@ impl Kubernetes<'_> {
             let (Some(kind), Some(name)) = (text("/kind"), text("/metadata/name")) else {
                 continue;
             };
-            let (context, namespace) = (outside.context.clone(), text("/metadata/namespace"));
-            things.push(Thing { context, namespace, kind, name });
+            things.push(Thing { namespace: text("/metadata/namespace"), kind, name });
+        }
+        if things.is_empty() {
+            let what = format!("`kubectl` names nothing that it applies of {}", outside.to);
+            return Err(Error::no(what).hint("is there a manifest in it?"));
         }
         Ok(things)
     }
@@ -169,14 +178,36 @@ impl Kubernetes<'_> {
             .unable(|| format!("`{}` cannot be written", self.path().display()))
     }
 
-    /// Writes down what a release has.
+    /// Writes down what a release has, before it is applied.
     fn note(&self, release: &Release, things: &[Thing]) -> Result<()> {
         let mut applied = self.applied()?;
+        let context = settings(release)?.context;
+        if applied.context.is_some() && applied.context != context {
+            // Another context may be another cluster, or the same by another name.
+            self.tell_left(&applied.all, applied.context.as_deref().unwrap_or_default());
+            applied.all.clear();
+            applied.found.clear();
+        }
+        for thing in things.iter().filter(|one| one.is_workload() && !applied.all.contains(one)) {
+            let mut args = thing.place(context.as_deref());
+            args.extend(words(&["get", &thing.word(), "--ignore-not-found", "-o", "name"]));
+            if !self.kubectl(release).ask(&args, QUESTION)?.trim().is_empty() {
+                applied.found.push(thing.clone());
+            }
+        }
+        applied.context = context;
         applied.all.extend(things.to_vec());
         applied.all.sort();
         applied.all.dedup();
         applied.releases.insert(release.name.clone(), things.to_vec());
         self.write(&applied)
+    }
+
+    fn tell_left(&self, things: &[Thing], where_: &str) {
+        let names: Vec<String> = things.iter().map(Thing::word).collect();
+        if !names.is_empty() {
+            (self.around.tell)(&format!("left in {where_}: {}", some_of(&names, SHOWN)));
+        }
     }
 
     fn workloads(&self, release: &Release) -> Result<Vec<Thing>> {
@@ -188,9 +219,10 @@ impl Kubernetes<'_> {
     /// What is not well, and how often the containers of each pod were started again.
     fn look(&self, release: &Release) -> Result<(Vec<String>, BTreeMap<String, u64>)> {
         let kubectl = self.kubectl(release);
+        let context = settings(release)?.context;
         let (mut faults, mut restarts) = (Vec::new(), BTreeMap::new());
         for thing in self.workloads(release)? {
-            let mut args = thing.place();
+            let mut args = thing.place(context.as_deref());
             args.extend(words(&["get", &thing.word(), "-o", "json"]));
             let workload = match kubectl.ask(&args, QUESTION) {
                 Ok(said) => items(&said)?.into_iter().next().unwrap_or_default(),
@@ -212,7 +244,7 @@ impl Kubernetes<'_> {
             if labels.is_empty() {
                 continue;
             }
-            let mut args = thing.place();
+            let mut args = thing.place(context.as_deref());
             args.extend(words(&["get", "pods", "--selector", &labels.join(","), "-o", "json"]));
             for pod in items(&kubectl.ask(&args, QUESTION)?)? {
                 let id = pod.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
@@ -236,9 +268,10 @@ impl Engine for Kubernetes<'_> {
         self.note(release, &things)?;
         self.apply(release, &[])?;
         let deadline = Deadline::after(self.around.ready_within);
+        let context = settings(release)?.context;
         for thing in self.workloads(release)? {
             let left = deadline.left().unwrap_or_default().as_secs().max(1);
-            let mut args = thing.place();
+            let mut args = thing.place(context.as_deref());
             args.extend(words(&["rollout", "status", &thing.word()]));
             args.push(format!("--timeout={left}s"));
             self.kubectl(release).run(&args, Duration::from_secs(left) + QUESTION)?;
@@ -248,13 +281,23 @@ impl Engine for Kubernetes<'_> {
 
     fn watch(&self, release: &Release, longest: Duration) -> Result<()> {
         let deadline = Deadline::after(longest);
+        let mut misses = 0;
         let mut first: Option<BTreeMap<String, u64>> = None;
         loop {
             if self.around.interrupts.arrived() {
                 return Err(Error::new(Kind::Interrupted, "interrupted while it was watched"));
             }
             let left = deadline.left();
-            let (mut faults, restarts) = self.look(release)?;
+            let (mut faults, restarts) = match self.look(release) {
+                // A question that fails once says nothing of the release.
+                Err(_) if misses < MOST_MISSES => {
+                    misses += 1;
+                    std::thread::sleep(POLL);
+                    continue;
+                }
+                asked => asked?,
+            };
+            misses = 0;
             let first = first.get_or_insert_with(|| restarts.clone());
             // A pod that came meanwhile has not been started again, or is not well.
             let grew = |(id, count): &(&String, &u64)| *count > first.get(*id).unwrap_or(&0);
@@ -278,22 +321,18 @@ impl Engine for Kubernetes<'_> {
         let kept = keep.and_then(|keep| applied.releases.get(&keep.name)).cloned();
         let kept = kept.unwrap_or_default();
         let others = applied.all.iter().filter(|thing| !kept.contains(thing)).cloned();
-        let (gone, left): (Vec<Thing>, Vec<Thing>) = others.partition(Thing::is_workload);
+        let (gone, left): (Vec<Thing>, Vec<Thing>) =
+            others.partition(|thing| thing.is_workload() && !applied.found.contains(thing));
+        let context = applied.context.clone();
         for thing in gone {
-            let mut args = thing.place();
+            let mut args = thing.place(context.as_deref());
             args.extend(words(&["delete", &thing.word(), "--ignore-not-found"]));
             args.push(format!("--timeout={}s", APPLYING.as_secs()));
             self.plain().run(&args, APPLYING + QUESTION)?;
             applied.all.retain(|other| *other != thing);
             self.write(&applied)?;
         }
-        if !left.is_empty() {
-            let names: Vec<String> = left.iter().map(Thing::word).collect();
-            (self.around.tell)(&format!(
-                "left in the cluster, though what serves does not have it: {}",
-                some_of(&names, SHOWN)
-            ));
-        }
+        self.tell_left(&left, "the cluster, though what serves does not have it");
         Ok(())
     }
 

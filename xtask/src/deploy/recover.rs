@@ -23,7 +23,7 @@ pub fn recover(site: &Site<'_>) -> Result<Option<String>> {
             forget(site, &journal)?;
             "it was taken back; what served before was not touched".to_owned()
         }
-        WayOut::GoBack => went_back(site, &mut journal)?,
+        WayOut::GoBack => went_back(site, &mut journal, false)?,
         WayOut::WatchAgain => {
             let release = Release::of(site.target, &journal.new);
             let longest = Duration::from_millis(journal.watch_ms);
@@ -36,7 +36,7 @@ pub fn recover(site: &Site<'_>) -> Result<Option<String>> {
                 }
                 Err(failure) => {
                     journal.why = Some(failure.to_string());
-                    went_back(site, &mut journal)?
+                    went_back(site, &mut journal, true)?
                 }
             }
         }
@@ -49,8 +49,8 @@ pub fn recover(site: &Site<'_>) -> Result<Option<String>> {
     Ok(Some(format!("{run}; {done}")))
 }
 
-fn went_back(site: &Site<'_>, journal: &mut Journal) -> Result<String> {
-    let outcome = go_back(site, journal)?;
+fn went_back(site: &Site<'_>, journal: &mut Journal, was_judged: bool) -> Result<String> {
+    let outcome = go_back(site, journal, was_judged)?;
     let old = journal.old.as_deref().unwrap_or("nothing");
     Ok(match outcome {
         Outcome::RollbackFailed => format!("{old}, to which `current` points now, is not well"),

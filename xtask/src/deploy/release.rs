@@ -117,7 +117,8 @@ impl Release {
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         let manifest = record::read::<Manifest>(&self.manifest_path(), MANIFEST);
-        self.is_folder() && matches!(manifest, Found::Whole(_))
+        // A copy that somebody has put beside it is theirs.
+        self.is_folder() && matches!(manifest, Found::Whole(found) if found.release == self.name)
     }
 
     /// Whether there is a folder of its name, and no link to somewhere else.

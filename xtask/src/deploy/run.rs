@@ -107,7 +107,7 @@ pub fn rollback(site: &Site<'_>, release: &Release, watch: Duration) -> Result<D
 }
 
 /// The release to which `rollback` goes: the named one, if it is still there and was verified, or else the
-/// newest verified one before that to which `current` points.
+/// newest verified one that was made before that to which `current` points.
 pub fn choose(target: &Target, named: Option<&str>) -> Result<Release> {
     let entries = history::read(&target.history())?;
     let name = choose_of(&kept(target, &entries), &entries, named)?;
@@ -133,10 +133,16 @@ pub fn choose_of(
             }
         };
     }
+    // In the order in which they were deployed, so that twice goes back by two.
+    let made = |name: &str| entries.iter().position(|entry| entry.release == name);
     let (current, _) = history::standing(entries);
-    match kept.iter().find(|name| Some(name.as_str()) != current) {
-        Some(name) => Ok(name.clone()),
-        None => Err(Error::no("there is no other verified release to go back to").hint(list())),
+    let current = current.and_then(made);
+    let before = kept.iter().filter_map(|name| Some((made(name)?, name)));
+    let before = before.filter(|(at, _)| current.is_none_or(|current| *at < current));
+    match before.max() {
+        Some((_, name)) => Ok(name.clone()),
+        None => Err(Error::no("no verified release is older than that to which `current` points")
+            .hint(list())),
     }
 }
 
@@ -162,7 +168,10 @@ fn journal(
     let (pointed, served) = history::standing(&entries);
     switch::check(site.target, &[pointed])?;
     let nanos = (site.around.world.clock)().as_nanos();
-    let others = kept(site.target, &entries).into_iter().find(|name| *name != release.name);
+    // One that somebody has changed is no way back.
+    let others = kept(site.target, &entries)
+        .into_iter()
+        .find(|name| *name != release.name && Release::of(site.target, name).whole().is_ok());
     Ok(Journal {
         id: format!("{nanos}-{}-{}", std::process::id(), entries.len()),
         at: site.around.world.now_seconds(),
@@ -176,6 +185,7 @@ fn journal(
         watch_ms: u64::try_from(watch.as_millis()).unwrap_or(u64::MAX),
         step: steps(doing)[0],
         why: None,
+        printed: Vec::new(),
     })
 }
 
@@ -240,7 +250,13 @@ fn perform(
             }
             Ok(())
         }
-        Step::Prune => prune(site, order.deploy.keep),
+        Step::Prune => {
+            // What serves is verified; what could not be removed is told.
+            if let Err(failure) = prune(site, order.deploy.keep) {
+                warnings.push(failure.to_string());
+            }
+            Ok(())
+        }
         Step::Point | Step::ChangeOver | Step::Watch | Step::GoBack => {
             serve(site, step, journal, release)
         }
@@ -333,14 +349,23 @@ fn conclude(site: &Site<'_>, journal: &mut Journal, walked: Result<()>) -> Resul
         return Err(failure);
     }
     journal.why = Some(words(&failure));
+    journal.printed = printed(&failure);
     match way_out(journal.step) {
         WayOut::Forget => {
             let kind = failure.kind();
             forget(site, journal).map_err(|next| stuck(next, &failure))?;
             let serves = journal.served.as_deref();
-            let left = serves.map_or("nothing serves, as before".to_owned(), |name| {
-                format!("{name} serves, as before")
-            });
+            let left = match serves {
+                None => "nothing serves, as before".to_owned(),
+                Some(name) if site.calm.ask(&Release::of(site.target, name)).is_ok() => {
+                    format!("{name} serves, as before")
+                }
+                // The machine may have been started again since.
+                Some(name) => format!(
+                    "{name} was to serve, and is not well: `cargo xtask rollback {} {name}` has it serve again",
+                    site.target.layer
+                ),
+            };
             let error = Error::new(kind, failure.what().to_owned());
             let error = failure.causes().into_iter().fold(error, Error::detail);
             let error = failure.details().iter().fold(error, |e, detail| e.detail(detail.clone()));
@@ -349,8 +374,9 @@ fn conclude(site: &Site<'_>, journal: &mut Journal, walked: Result<()>) -> Resul
         }
         WayOut::GoBack | WayOut::WatchAgain => {
             let is_interrupted = failure.kind() == Kind::Interrupted;
-            let outcome = go_back(site, journal).map_err(|next| stuck(next, &failure))?;
-            Err(taken_back(journal, outcome, is_interrupted))
+            let outcome =
+                go_back(site, journal, !is_interrupted).map_err(|next| stuck(next, &failure))?;
+            Err(taken_back(site, journal, outcome, is_interrupted))
         }
         WayOut::Finish => finish(site, journal).map_err(|next| {
             stuck(next, &failure).detail(format!("{} serves, verified", journal.new))
@@ -367,10 +393,17 @@ fn stuck(next: Error, first: &Error) -> Error {
         .hint("the next `deploy` or `rollback` of this layer ends it")
 }
 
+/// What programs have printed about a failure.
+fn printed(failure: &Error) -> Vec<String> {
+    let lines = failure.details().iter().flat_map(|detail| detail.lines().map(str::trim_start));
+    lines.filter(|line| line.starts_with('|')).map(str::to_owned).collect()
+}
+
+/// A failure in a line, for what is kept. What a program has printed is not: it may hold a secret.
 fn words(failure: &Error) -> String {
     let mut text = failure.to_string();
-    for detail in failure.details() {
-        text.push_str(&format!("; {detail}"));
+    for detail in failure.details().iter().filter(|detail| !detail.starts_with('|')) {
+        text.push_str(&format!("; {}", detail.lines().next().unwrap_or_default()));
     }
     text
 }
@@ -379,14 +412,18 @@ fn words(failure: &Error) -> String {
 pub(super) fn forget(site: &Site<'_>, journal: &Journal) -> Result<()> {
     let release = Release::of(site.target, &journal.new);
     site.calm.forget(&release)?;
-    release.remove(&site.around)?;
+    // What cannot be removed holds up nobody: it was never sealed, or never served.
+    if let Err(failure) = release.remove(&site.around) {
+        (site.around.tell)(&failure.to_string());
+    }
     let entry = journal.entry(Outcome::Failed);
     history::append(site.around.disk, &site.target.history(), &entry)?;
     journal.end(site.target, &site.around)
 }
 
 /// Gives the place back to the release before, as it was configured, and makes sure that it is well.
-pub(super) fn go_back(site: &Site<'_>, journal: &mut Journal) -> Result<Outcome> {
+/// Whether the new one was judged is for the caller to know.
+pub(super) fn go_back(site: &Site<'_>, journal: &mut Journal, was_judged: bool) -> Result<Outcome> {
     journal.begin(Step::GoBack, site.target, &site.around)?;
     let to = journal.old.clone().or_else(|| journal.pointed.clone());
     let expected = [journal.pointed.as_deref(), Some(&journal.new), journal.old.as_deref()];
@@ -400,11 +437,15 @@ pub(super) fn go_back(site: &Site<'_>, journal: &mut Journal) -> Result<Outcome>
             (site.around.tell)(&format!("going back to {old}"));
             let old = Release::of(site.target, old);
             let served = old.whole().map(drop).and_then(|()| site.calm.serve(&old));
-            match served.and_then(|()| site.calm.ask(&old)) {
-                Ok(()) => Outcome::RolledBack,
+            // It was well once. Whether it still is shows only while it is watched.
+            let longest = Duration::from_millis(journal.watch_ms);
+            match served.and_then(|()| site.calm.watch(&old, longest)) {
+                Ok(()) if was_judged => Outcome::RolledBack,
+                Ok(()) => Outcome::Interrupted,
                 Err(failure) if failure.kind() == Kind::No => {
                     let why = journal.why.take().unwrap_or_default();
                     journal.why = Some(format!("{why}; then {}: {}", old.name, words(&failure)));
+                    journal.printed.extend(printed(&failure));
                     // Half of the new release must not go on beside it.
                     site.calm.end_others(Some(&old))?;
                     Outcome::RollbackFailed
@@ -419,10 +460,13 @@ pub(super) fn go_back(site: &Site<'_>, journal: &mut Journal) -> Result<Outcome>
 }
 
 /// The failure of a run that has gone back.
-fn taken_back(journal: &Journal, outcome: Outcome, is_interrupted: bool) -> Error {
+fn taken_back(site: &Site<'_>, journal: &Journal, outcome: Outcome, is_interrupted: bool) -> Error {
     let new = &journal.new;
     let old = journal.old.as_deref().unwrap_or("nothing");
     let (kind, what) = match outcome {
+        Outcome::Interrupted => {
+            (Kind::Interrupted, format!("{new} was given up, and {old} serves again, verified"))
+        }
         Outcome::RolledBack => {
             (Kind::RolledBack, format!("{new} did not hold, and {old} serves again, verified"))
         }
@@ -430,10 +474,23 @@ fn taken_back(journal: &Journal, outcome: Outcome, is_interrupted: bool) -> Erro
             Kind::RollbackFailed,
             format!("{new} did not hold, and {old}, to which `current` points now, is not well"),
         ),
+        _ if journal.served.is_some() => {
+            (Kind::No, format!("{new} did not hold, and nothing serves now"))
+        }
         _ => (Kind::No, format!("{new} did not hold, and nothing serves, as before")),
     };
-    let kind = if is_interrupted && kind == Kind::RolledBack { Kind::Interrupted } else { kind };
-    Error::new(kind, what).detail(journal.why.clone().unwrap_or_default())
+    let is_bad = kind == Kind::RollbackFailed;
+    let kind = if is_interrupted && !is_bad { Kind::Interrupted } else { kind };
+    let error = Error::new(kind, what).detail(journal.why.clone().unwrap_or_default());
+    let error = journal.printed.iter().fold(error, |error, line| error.detail(line.clone()));
+    let layer = &site.target.layer;
+    let error = match kind {
+        Kind::RollbackFailed => error
+            .hint(format!("`cargo xtask deploy {layer} --verify` says what runs of it"))
+            .hint(format!("`cargo xtask rollback {layer} RELEASE` has another verified one serve")),
+        _ => error,
+    };
+    error.hint(format!("`cargo xtask history {layer}` has what became of each"))
 }
 
 /// Does what is left of a run whose release was verified.

@@ -284,7 +284,10 @@ fn quoted(path: &Path) -> String {
 fn greeting(root: &Path) -> String {
     let root = quoted(root);
     format!(
-        r#"to={root}
+        r#"
+
+set -u
+to={root}
 echo '{GREETING}'
 printf 'system %s\n' "$(uname -s)"
 printf 'machine %s\n' "$(uname -m)"

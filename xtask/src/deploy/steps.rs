@@ -108,6 +108,9 @@ pub fn plan(doing: Doing, deploy: &Deploy, new: &str, old: Option<&str>) -> Vec<
         steps.map(move |step| format!("{}: {}", moment.name(), step.run.text))
     };
     let mut lines = Vec::new();
+    if doing == Doing::Deploy {
+        lines.push("all checks of `validate` must pass".to_owned());
+    }
     for step in steps(doing) {
         match step {
             Step::Before => lines.extend(commands(StepMoment::Before)),

@@ -52,7 +52,12 @@ pub fn check(target: &Target, expected: &[Option<&str>]) -> Result<()> {
     Err(match expected.iter().flatten().next() {
         Some(last) => error
             .detail(format!("the last run left it pointing to `releases/{last}`"))
-            .hint(format!("`ln -sfn releases/{last} {link}` puts it back, if it is a link"))
+            .hint(match found {
+                Current::Foreign(_) => format!(
+                    "move `{link}` away, if it is no link, and `ln -sfn releases/{last} {link}` puts it back"
+                ),
+                _ => format!("`ln -sfn releases/{last} {link}` puts it back"),
+            })
             .hint(format!("then `cargo xtask rollback {}` goes to another one", target.layer)),
         None => {
             error.detail("no release serves, by the history").hint(format!("move `{link}` away"))

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Around;
 use crate::base::error::{Context as _, Error, Result};
-use crate::base::lock::Lock;
+use crate::base::lock::{self, Lock};
 use crate::base::record::{self, Found};
 use crate::base::words::harmless;
 use crate::base::world::ago;
@@ -263,6 +263,14 @@ impl Target {
             std::fs::create_dir_all(&folder).unable(failed)?;
         }
         Ok(lock)
+    }
+
+    /// Who is at work in it now; nothing where nobody is. Nothing is written.
+    #[must_use]
+    pub fn holder(&self) -> Option<String> {
+        // That this very process holds it is known to whoever asks.
+        let own = format!(", pid {}", std::process::id());
+        lock::holder_of(&self.root.join(LOCK)).filter(|holder| !holder.ends_with(&own))
     }
 
     /// Takes the lock. Nobody waits for a deploy: what it leaves is not what was looked at.

@@ -17,11 +17,19 @@ pub fn verify(site: &Site<'_>) -> Result<Verified> {
     match current {
         Current::Release(name) => found.release = Some(name),
         Current::Nothing => found.faults.push("nothing is deployed".to_owned()),
-        Current::Foreign(words) => found.faults.push(format!("`current` {words}")),
+        Current::Foreign(words) => {
+            found.faults.push(format!("`current` {words}: somebody has changed it by hand"));
+        }
     }
-    if is_ours && Journal::read(target)?.is_some() {
-        let what = "a run was cut short: the next `deploy` or `rollback` ends it";
-        found.faults.push(what.to_owned());
+    let journal = if is_ours { Journal::read(target) } else { Ok(None) };
+    match (journal, target.holder()) {
+        (Ok(None), _) => {}
+        (_, Some(holder)) => found.faults.push(format!("a run is under way: {holder}")),
+        (Ok(Some(_)), None) => {
+            let what = "a run was cut short: the next `deploy` or `rollback` ends it";
+            found.faults.push(what.to_owned());
+        }
+        (Err(failure), None) => note(&mut found.faults, &failure),
     }
     let Some(name) = found.release.clone() else { return Ok(found) };
     let entries = history::read(&target.history())?;

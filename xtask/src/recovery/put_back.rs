@@ -383,6 +383,17 @@ pub fn returns_to_operation(repo: &Repo, chosen: &Chosen) -> Result<bool> {
     if !chosen.is_whole || repo.operation().is_some() {
         return Ok(false);
     }
+    // A rebase that is aborted or ends puts its branch where it says: what came on top would be on none.
+    let about = chosen
+        .snapshot
+        .operation
+        .as_ref()
+        .and_then(|one| one.branch.as_ref().zip(one.tip.as_ref()));
+    if let Some((branch, tip)) = about
+        && !repo.resolve(&format!("refs/heads/{branch}"))?.is_none_or(|now| is(tip, now))
+    {
+        return Ok(false);
+    }
     Ok(repo.head()?.commit == head_before(&chosen.record)?)
 }
 

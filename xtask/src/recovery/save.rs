@@ -423,7 +423,12 @@ impl Writer<'_> {
             let name = std::str::from_utf8(content).ok()?.trim().strip_prefix("refs/heads/")?;
             Some(name.to_owned())
         });
-        Ok((Some(SavedOperation { name, branch, refs }), parents))
+        let tip = match &branch {
+            Some(branch) => self.repo.resolve(&format!("refs/heads/{branch}"))?,
+            None => None,
+        };
+        let tip = tip.map(|id| id.to_string());
+        Ok((Some(SavedOperation { name, branch, tip, refs }), parents))
     }
 
     /// The commits that an operation names, by its refs and by whole ids in its files.

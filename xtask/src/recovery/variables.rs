@@ -55,6 +55,7 @@ pub fn instead(
             if of_here
                 && copy.path == *path
                 && !copy.is_link
+                && !copy.is_gone
                 && copies::content(repo, &name, at, copy).is_ok_and(|content| is_good(&content))
             {
                 let (backup, seconds) = (found.id, found.seconds);

@@ -239,6 +239,13 @@ fn taken(
     let processes = owners.iter().filter_map(|owner| owner.process.as_ref());
     for process in processes {
         let Some((marker, root, layer)) = stack_of(process.pid) else { continue };
+        // What is deployed serves somebody: nobody is told how to stop it.
+        if processes::variables(process.pid, &["XTASK_RELEASE"]).is_some_and(|v| v[0].is_some()) {
+            return (
+                format!("{who}; it is of layer `{layer}`, deployed in {root}: {moves}"),
+                false,
+            );
+        }
         let Some(marker) = marker else {
             let stop = format!("`cargo xtask -C {root} stop --layer {layer}` stops it");
             return (format!("{who}; it is of layer `{layer}` in {root}: {stop}, {moves}"), false);

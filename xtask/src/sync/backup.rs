@@ -143,6 +143,9 @@ pub struct SavedOperation {
     /// The branch that it is about, where HEAD is detached for it.
     #[serde(default)]
     pub branch: Option<String>,
+    /// Where that branch was.
+    #[serde(default)]
+    pub tip: Option<String>,
     /// Its refs.
     pub refs: std::collections::BTreeMap<String, String>,
 }

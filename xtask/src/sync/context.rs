@@ -183,6 +183,20 @@ fn correct(faults: Error, names: &Names) -> Error {
     faults.hint(format!("correct it on `{}`, where it counts, and commit", names.branch))
 }
 
+/// Notes names that are not the defaults, so that no branch can change them by being visited.
+pub fn remember(repo: &Repo, names: &Names) -> Result<()> {
+    let default = SyncConfig::default();
+    for (key, name, default) in [
+        (BRANCH_SETTING, &names.branch, &default.branch),
+        (REMOTE_SETTING, &names.remote, &default.remote),
+    ] {
+        if name != default && repo.setting(key).as_ref() != Some(name) {
+            repo.set_setting(key, name)?;
+        }
+    }
+    Ok(())
+}
+
 /// The names by git's configuration, or else the defaults.
 #[must_use]
 pub fn usual_names(repo: &Repo) -> Names {

@@ -86,8 +86,11 @@ pub fn find(repo: &Repo, id: Option<&str>) -> Result<Backup> {
         }
     };
     if record.snapshot.is_some() {
-        return Err(Error::usage(format!("`{}` was saved by hand, before nothing", found.id))
-            .hint(format!("`cargo xtask restore {}` brings it back", found.id)));
+        return Err(Error::usage(format!(
+            "`{}` is no run to be undone, but what was saved",
+            found.id
+        ))
+        .hint(format!("`cargo xtask restore {}` brings it back", found.id)));
     }
     if record.worktree_name != here {
         return Err(Error::usage(format!(

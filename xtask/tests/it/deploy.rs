@@ -32,7 +32,8 @@ fn plays_a_release() {
         eprintln!("{version} is broken");
         std::process::exit(4);
     }
-    let dies = how == "dies" && port == real;
+    let turns = Path::new(&variable("XTASK_SHARED").unwrap()).join(format!("dies-{version}"));
+    let dies = (how == "dies" || turns.exists()) && port == real;
     let listener = TcpListener::bind(("127.0.0.1", port.parse().unwrap())).unwrap();
     let secret = variable("SECRET").unwrap_or_default();
     for stream in listener.incoming() {
@@ -247,7 +248,7 @@ fn status_says_what_is_deployed_and_how_far_it_is_behind() {
     // One that is not well any more, and a run that was cut short.
     site.repo.git(&["switch", "--quiet", "main"]);
     site.repo.lab.place("target").write("shared/broken-v1", "");
-    site.repo.xtask(&["deploy", "prod", "--yes", "--watch", "10s"]).status(5);
+    site.repo.xtask(&["deploy", "prod", "--yes", "--watch", "4s"]).status(5);
     let json = status("NOT verified");
     assert_eq!((&json["ok"], &json["verified"]), (&Value::Bool(false), &Value::Bool(false)));
     site.repo.lab.place("target").write("journal", "");
@@ -283,19 +284,19 @@ fn one_that_dies_while_it_is_watched_gives_way_to_the_release_before() {
     let watched = ["deploy", "prod", "--yes", "--watch", "100ms"];
     site.repo.write("deployment/prod.toml", site.layer("target", "", ""));
     site.version("v0 dies");
-    let ran = site.repo.xtask(&["deploy", "prod", "--yes", "--watch", "10s"]).status(1);
+    let ran = site.repo.xtask(&["deploy", "prod", "--yes", "--watch", "4s"]).status(1);
     ran.says("nothing serves, as before");
     assert!(site.says().is_none() && !site.target().join("current").exists());
     site.version("v1 well");
     site.repo.xtask(&watched).success();
     site.version("v2 dies");
-    let ran = site.repo.xtask(&["deploy", "prod", "--yes", "--watch", "10s", "--json"]).status(4);
+    let ran = site.repo.xtask(&["deploy", "prod", "--yes", "--watch", "4s", "--json"]).status(4);
     assert_eq!(ran.json()["run"]["outcome"], "rolled-back");
     site.serves("v1");
     // The release before is broken as well by now.
     site.repo.lab.place("target").write("shared/broken-v1", "");
     site.version("v3 dies");
-    let ran = site.repo.xtask(&["deploy", "prod", "--yes", "--watch", "10s"]).status(5);
+    let ran = site.repo.xtask(&["deploy", "prod", "--yes", "--watch", "4s"]).status(5);
     ran.says("is not well").says("v1 is broken");
     assert_eq!(site.outcomes(), ["failed", "verified", "rolled-back", "rollback-failed"]);
     assert_eq!(site.history()["serves"], Value::Null);
@@ -304,6 +305,101 @@ fn one_that_dies_while_it_is_watched_gives_way_to_the_release_before() {
     site.version("v4 well");
     site.repo.xtask(&watched).success();
     site.serves("v4");
+}
+
+/// Found by a review and by a new user: what was said and was not so.
+#[test]
+fn going_back_is_watched_and_going_back_twice_goes_back_by_two() {
+    let lab = Lab::new();
+    let site = Site::new(&lab);
+    for version in ["v1 well", "v2 well", "v3 well"] {
+        site.version(version);
+        site.deploy().success();
+    }
+    for version in ["v2", "v1"] {
+        site.repo.xtask(&["rollback", "prod", "--yes"]).success();
+        site.serves(version);
+    }
+    site.repo.xtask(&["rollback", "prod", "--yes"]).status(1).says("no verified release is older");
+    // The release before gets ready once more, and dies then.
+    site.repo.lab.place("target").write("shared/dies-v1", "");
+    site.version("v4 dies");
+    let ran = site.repo.xtask(&["deploy", "prod", "--yes", "--watch", "4s"]).status(5);
+    ran.says("is not well").says("its logs:").says("`cargo xtask rollback prod RELEASE`");
+    assert_eq!(site.history()["serves"], Value::Null);
+    site.repo.xtask(&["status"]).success().says("NOT verified");
+}
+
+#[test]
+fn a_restart_that_fails_serves_nothing_and_says_so() {
+    let lab = Lab::new();
+    let site = Site::new(&lab);
+    site.deploy().success();
+    let release = site.current();
+    site.repo.lab.place("target").write("shared/broken-v1", "");
+    let kill_all = || {
+        for who in left(&lab) {
+            let pid = who.split(':').next().unwrap();
+            site.repo.run("kill", &["-9", pid], &[]);
+        }
+        wait_for("nothing", || left(&lab).is_empty());
+    };
+    kill_all();
+    let ran = site.repo.xtask(&["rollback", "prod", &release, "--yes"]).status(1);
+    ran.says("nothing serves now");
+    assert_eq!((site.says(), &site.history()["serves"]), (None, &Value::Null));
+    // After a boot nothing runs either, whatever the history says.
+    fs::remove_file(site.target().join("shared/broken-v1")).unwrap();
+    site.repo.xtask(&["rollback", "prod", &release, "--yes"]).success();
+    kill_all();
+    site.repo.xtask(&["status"]).success().says("but its services do not run");
+    site.version("v2 broken");
+    site.deploy().status(1).says("was to serve, and is not well");
+}
+
+#[test]
+fn a_rollback_needs_its_variables_and_what_programs_print_is_kept_nowhere() {
+    let lab = Lab::new();
+    let site = Site::with(&lab, "env-required = ['SECRET']", "");
+    site.repo.xtask_with(&["deploy", "prod", "--yes"], &[("SECRET", "s1")]).success();
+    site.version("v2 well");
+    site.repo.xtask_with(&["deploy", "prod", "--yes"], &[("SECRET", "s1")]).success();
+    site.repo.xtask(&["rollback", "prod", "--yes"]).status(1).says("not set: `SECRET`");
+    assert_eq!(site.says().as_deref(), Some("v2 s1"));
+    site.version("v3 broken");
+    let ran = site.repo.xtask_with(&["deploy", "prod", "--yes"], &[("SECRET", "s1")]).status(1);
+    ran.says("v3 is broken");
+    let history = site.target().join("history");
+    assert!(!fs::read_to_string(&history).unwrap().contains("is broken"));
+    use std::os::unix::fs::PermissionsExt as _;
+    assert_eq!(fs::metadata(&history).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn what_somebody_has_put_beside_releases_stays_and_what_is_only_here_is_not_pushed() {
+    let lab = Lab::new();
+    let site = Site::new(&lab);
+    site.deploy().success();
+    let releases = site.target().join("releases");
+    let (own, copy) = (releases.join(site.current()), releases.join("mine"));
+    site.repo.run("cp", &["-a", own.to_str().unwrap(), copy.to_str().unwrap()], &[]).success();
+    for number in 2..6 {
+        site.version(&format!("v{number} well"));
+        site.deploy().success();
+    }
+    assert!(copy.join("manifest").exists() && site.releases() == 4);
+    // One by hand is seen by those who look.
+    let current = site.target().join("current");
+    fs::remove_file(&current).unwrap();
+    site.repo.link(own.to_str().unwrap(), "../target/current");
+    site.repo.xtask(&["status"]).success().says("but `current` was changed by hand");
+    site.repo.xtask(&["deploy", "prod", "--verify"]).status(1).says("changed it by hand");
+    // A branch that follows one of this very clone is pushed nowhere.
+    let origin = lab.repo_with("origin", &[]);
+    site.repo.git(&["remote", "add", "origin", origin.dir.as_str()]);
+    site.repo.git(&["switch", "--quiet", "-c", "release"]);
+    site.repo.git(&["branch", "--quiet", "--set-upstream-to", "main"]);
+    site.deploy().status(1).says("is not at any remote");
 }
 
 #[test]

@@ -226,12 +226,12 @@ fn what_fails_over_there_is_answered_as_here() {
     site.version("v1 well");
     far.deploy().success();
     site.version("v2 dies");
-    let ran = far.xtask(&["deploy", "prod", "--yes", "--watch", "10s", "--json"]).status(4);
+    let ran = far.xtask(&["deploy", "prod", "--yes", "--watch", "4s", "--json"]).status(4);
     assert_eq!(ran.json()["run"]["outcome"], "rolled-back");
     far.serves("v1");
     site.repo.lab.place("target").write("shared/broken-v1", "");
     site.version("v3 dies");
-    let ran = far.xtask(&["deploy", "prod", "--yes", "--watch", "10s"]).status(5);
+    let ran = far.xtask(&["deploy", "prod", "--yes", "--watch", "4s"]).status(5);
     ran.says("is not well").says("v1 is broken");
     assert_eq!(far.outcomes(), ["failed", "verified", "rolled-back", "rollback-failed"]);
 }
@@ -668,7 +668,7 @@ fn a_real_sshd_is_deployed_to() {
     far.deploy().success().says("serves layer prod");
     far.serves("v1");
     far.site.version("v2 dies");
-    far.xtask(&["deploy", "prod", "--yes", "--watch", "10s"]).status(4);
+    far.xtask(&["deploy", "prod", "--yes", "--watch", "4s"]).status(4);
     far.serves("v1");
     far.site.version("v3 well");
     far.deploy().success();

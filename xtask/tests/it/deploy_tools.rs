@@ -20,7 +20,11 @@ case "$*" in
   *" build") if [ -e "LAB/no-build-$version" ]; then echo "no such file: Dockerfile"; exit 17; fi;;
   *" up "*)
     echo "$version $TOKEN $XTASK_RELEASE" > LAB/running
-    if [ -e "LAB/no-up-$version" ]; then echo "container web-1 is unhealthy"; exit 1; fi;;
+    if [ -e "LAB/never-up-$version" ]; then echo "no such network"; exit 1; fi
+    case "$*" in *--wait*)
+      if [ -e "LAB/no-up-$version" ]; then echo "container web-1 is unhealthy"; exit 1; fi;;
+    esac;;
+  *" ps --all --quiet"*) if [ -e LAB/theirs ]; then echo theirs; fi;;
   *" ps "*)
     health=healthy; if [ -e "LAB/ill-$version" ]; then health=unhealthy; fi
     echo '{"ID":"one","Service":"web","State":"running","Health":"'$health'","ExitCode":0}'
@@ -43,9 +47,11 @@ case "$*" in
       *) echo "$version" > LAB/running;;
     esac
     more=; if [ -e "LAB/more-$version" ]; then more=',{"kind":"CronJob","metadata":{"name":"nightly","namespace":"shop"}},{"kind":"PersistentVolumeClaim","metadata":{"name":"data","namespace":"shop"}}'; fi
+    if [ -e LAB/silent ]; then exit 0; fi
     echo '{"kind":"List","items":[{"kind":"Deployment","metadata":{"name":"web","namespace":"shop"}},{"kind":"Service","metadata":{"name":"web","namespace":"shop"}}'$more']}';;
   *" rollout status "*)
     if [ -e "LAB/stuck-$version" ]; then echo "error: timed out waiting for the condition"; exit 1; fi;;
+  *" --ignore-not-found -o name") if [ -e LAB/theirs ]; then echo deployment.apps/web; fi;;
   *" get deployment/web "*)
     ready=2; if [ -e "LAB/ill-$version" ]; then ready=1; fi
     echo '{"metadata":{"generation":3},"spec":{"replicas":2,"selector":{"matchLabels":{"app":"web"}}},"status":{"observedGeneration":3,"updatedReplicas":2,"readyReplicas":'$ready'}}';;
@@ -152,15 +158,17 @@ fn compose_is_told_what_to_do_and_nothing_more() {
     assert_eq!(seen(), before, "looking changes nothing");
     expect![[r#"
         docker compose version
+        docker --context far compose --project-name repo-prod ps --all --quiet
     "#]]
     .assert_eq(&site.told());
     site.deploy().success().says("serves layer prod").never_says("secret");
     expect![[r#"
         docker compose version
+        docker --context far compose --project-name repo-prod ps --all --quiet
         docker --context far compose --project-name repo-prod --project-directory FILES --file FILES/compose.yml config --quiet
         docker --context far compose --project-name repo-prod --project-directory FILES --file FILES/compose.yml build
         docker --context far compose --project-name repo-prod --project-directory FILES --file FILES/compose.yml pull --ignore-buildable --policy missing
-        docker --context far compose --project-name repo-prod --project-directory FILES --file FILES/compose.yml up --detach --build --wait --wait-timeout 60 --remove-orphans
+        docker --context far compose --project-name repo-prod --project-directory FILES --file FILES/compose.yml up --detach --build --remove-orphans --wait --wait-timeout 60
         docker --context far compose --project-name repo-prod --project-directory FILES --file FILES/compose.yml config --services
         docker --context far compose --project-name repo-prod --project-directory FILES --file FILES/compose.yml ps --all --format json
         docker --context far inspect --format {{.Id}} {{.RestartCount}} {{.State.StartedAt}} one two
@@ -225,7 +233,58 @@ fn what_compose_cannot_build_changes_nothing_and_what_does_not_hold_is_taken_bac
     // One that has ended well is taken for broken by `--wait`, and is not.
     site.version("v6");
     site.flag("no-up-v6");
+    fs::remove_file(lab.path("ill-v1")).unwrap();
     site.deploy().success();
+    // One of which nothing comes up at all is not taken for what still runs.
+    site.version("v7");
+    site.flag("never-up-v7");
+    site.deploy().status(4).says("no such network");
+}
+
+#[test]
+fn containers_of_somebody_else_are_not_taken_over_and_no_project_is_left_behind() {
+    let lab = Lab::new();
+    let site = Tooled::new(&lab, COMPOSE);
+    site.flag("theirs");
+    site.told();
+    let told = site.deploy().status(1);
+    told.says("project: project `repo-prod` has containers that no deploy of this clone has made");
+    assert!(!site.told().contains(" down "));
+    fs::remove_file(lab.path("theirs")).unwrap();
+    site.deploy().success();
+    // Under another context all would begin anew, and what runs would go on.
+    let layer = site.repo.read("deployment/prod.toml").replace("'far'", "'near'");
+    site.repo.write("deployment/prod.toml", layer);
+    site.version("v2");
+    site.flag("theirs");
+    site.deploy().status(1).says("in context `far`").says("`docker --context far compose");
+    fs::remove_file(lab.path("theirs")).unwrap();
+    site.deploy().success();
+}
+
+#[test]
+fn workloads_that_were_there_before_are_nobodys_to_delete() {
+    let lab = Lab::new();
+    let site = Tooled::new(&lab, KUBERNETES);
+    site.flag("theirs");
+    site.flag("stuck-v1");
+    site.deploy().status(1).says("left in the cluster");
+    assert!(!site.told().contains(" delete "));
+    fs::remove_file(lab.path("theirs")).unwrap();
+    fs::remove_file(lab.path("stuck-v1")).unwrap();
+    site.deploy().success();
+    // By another name of the same cluster nothing of it goes either.
+    let layer = site.repo.read("deployment/prod.toml").replace("'c'", "'renamed'");
+    site.repo.write("deployment/prod.toml", layer);
+    site.version("v2");
+    site.deploy().success().says("left in c: ");
+    assert!(!site.told().contains(" delete "));
+    // A tool that says nothing has applied nothing.
+    site.version("v3");
+    site.flag("silent");
+    site.deploy().status(1).says("names nothing that it applies");
+    assert!(!site.told().contains(" delete "));
+    assert_eq!(site.running(), "v2\n");
 }
 
 #[test]
@@ -257,6 +316,7 @@ fn kubectl_is_told_what_to_do_and_nothing_more() {
         kubectl version --client
         kubectl --context c --namespace shop apply --dry-run=server -f FILES/manifests --recursive -o json
         kubectl --context c --namespace shop apply --dry-run=server -f FILES/manifests --recursive -o json
+        kubectl --context c --namespace shop get deployment/web --ignore-not-found -o name
         kubectl --context c --namespace shop apply -f FILES/manifests --recursive -o json
         kubectl --context c --namespace shop rollout status deployment/web --timeout=60s
         kubectl --context c --namespace shop get deployment/web -o json
