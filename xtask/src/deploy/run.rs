@@ -439,7 +439,12 @@ pub(super) fn go_back(site: &Site<'_>, journal: &mut Journal, was_judged: bool) 
             let served = old.whole().map(drop).and_then(|()| site.calm.serve(&old));
             // It was well once. Whether it still is shows only while it is watched.
             let longest = Duration::from_millis(journal.watch_ms);
-            match served.and_then(|()| site.calm.watch(&old, longest)) {
+            let is_well = |()| match was_judged {
+                true => site.calm.watch(&old, longest),
+                // The new one was only given up: nothing is known against the old one.
+                false => site.calm.ask(&old),
+            };
+            match served.and_then(is_well) {
                 Ok(()) if was_judged => Outcome::RolledBack,
                 Ok(()) => Outcome::Interrupted,
                 Err(failure) if failure.kind() == Kind::No => {

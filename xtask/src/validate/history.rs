@@ -117,10 +117,12 @@ pub fn read(file: &Path) -> Vec<PastRun> {
     lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }
 
-/// The last run in a worktree.
+/// The last run in a worktree that looked at all of it: those of hooks look at what is staged.
 #[must_use]
 pub fn last(file: &Path, worktree: &str) -> Option<PastRun> {
-    let is_here = |run: &PastRun| run.worktree == worktree && run.by == "validate";
+    let is_here = |run: &PastRun| {
+        run.worktree == worktree && ["validate", "recover"].contains(&run.by.as_str())
+    };
     read(file).into_iter().rev().find(is_here)
 }
 

@@ -358,6 +358,28 @@ fn a_restart_that_fails_serves_nothing_and_says_so() {
 }
 
 #[test]
+fn what_was_only_interrupted_stays_verified() {
+    let lab = Lab::new();
+    let site = Site::new(&lab);
+    site.deploy().success();
+    let first = site.current();
+    site.version("v2 well");
+    site.deploy().success();
+    let args = ["rollback", "prod", &first, "--yes", "--watch", "60s"];
+    let mut command = start(&site.repo, &args);
+    wait_for("the first one", || site.says().as_deref() == Some("v1"));
+    let journal = || fs::read_to_string(site.target().join("journal")).unwrap_or_default();
+    wait_for("the watch", || journal().contains("\"watch\""));
+    let pid = rustix::process::Pid::from_child(&command);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(command.wait().unwrap().code(), Some(130));
+    site.serves("v2");
+    assert_eq!(site.outcomes(), ["verified", "verified", "interrupted"]);
+    site.repo.xtask(&["rollback", "prod", &first, "--yes"]).success();
+    site.serves("v1");
+}
+
+#[test]
 fn a_rollback_needs_its_variables_and_what_programs_print_is_kept_nowhere() {
     let lab = Lab::new();
     let site = Site::with(&lab, "env-required = ['SECRET']", "");

@@ -345,6 +345,21 @@ fn what_cannot_be_taken_up_again_is_said() {
 }
 
 #[test]
+fn a_rebase_is_not_taken_up_again_over_newer_commits() {
+    let lab = Lab::new();
+    let repo = broken_rebase(&lab);
+    repo.xtask(&["recover", "git", "--yes"]).success();
+    let id = backups(&repo).remove(0);
+    repo.git(&["switch", "--quiet", "feature"]);
+    repo.write("src/newer", "newer\n");
+    let newer = repo.commit("newer");
+    let told = repo.xtask(&["restore", &id]).status(1);
+    told.says("is not taken up again: `feature` has moved on since");
+    assert!(!repo.git_folder().join("rebase-merge").exists());
+    assert_eq!(repo.id("feature"), newer);
+}
+
+#[test]
 fn nothing_is_done_that_another_worktree_would_feel() {
     let lab = Lab::new();
     let repo = clone(&lab);

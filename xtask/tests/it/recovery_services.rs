@@ -1,6 +1,8 @@
 //! A broken morning, with real processes: everything wrong at once, one command, and all of it back.
 
+use std::fs;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 
 use crate::services_nasty::port;
 use crate::testkit::{Lab, Place, trace};
@@ -93,6 +95,40 @@ fn a_broken_morning_is_recovered_in_one_command_and_all_comes_back() {
     repo.write(".env.example", "GREETING=example\n");
     repo.xtask(&["recover", "environment", "--yes"]).success().says("is from `.env.example` now");
     assert_eq!(repo.read(".env"), "GREETING=example\n");
+}
+
+#[test]
+fn a_file_of_variables_that_is_gone_comes_from_the_last_backup_that_has_it() {
+    let lab = Lab::new();
+    let (repo, _) = with_service(&lab);
+    let layer = repo.read("deployment/local.toml").replace("'?.env'", "'.env'");
+    repo.write("deployment/local.toml", layer);
+    repo.commit("it must be there");
+    repo.write(".env", "GREETING=hello\n");
+    fs::set_permissions(repo.dir.join(".env"), fs::Permissions::from_mode(0o640)).unwrap();
+    repo.xtask(&["backup"]).success();
+    repo.remove(".env");
+    for _ in 0..2 {
+        repo.xtask(&["recover", "environment", "--yes"]).success();
+        assert_eq!(repo.read(".env"), "GREETING=hello\n");
+        let mode = fs::metadata(repo.dir.join(".env")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
+        repo.remove(".env");
+    }
+}
+
+#[test]
+fn a_validation_that_failed_is_forgotten_once_all_is_well() {
+    let lab = Lab::new();
+    let (repo, _) = with_service(&lab);
+    repo.write("setup/validate.toml", "[[check]]\nname = 'c'\nrun = 'test -e good'\n");
+    repo.commit("a check");
+    repo.xtask(&["validate"]).status(1);
+    repo.xtask(&["recover", "environment", "--yes"]).status(1).says("the last validation failed");
+    repo.write(".git/info/exclude", "/good\n");
+    repo.write("good", "");
+    repo.xtask(&["recover", "environment", "--yes"]).success();
+    repo.xtask(&["recover", "environment", "--yes"]).success().says("nothing is wrong");
 }
 
 #[test]
