@@ -70,7 +70,10 @@ Examples:
   cargo xtask rollback production                                the verified release before
   cargo xtask rollback production 20260131T120000Z-0123456789ab  this one
 
-With the release that serves it is started again, as after a boot.")]
+With the release that serves it is started again, as after a boot. Without one it goes to the verified
+release that was deployed before the one that serves; once more, to the one before that.
+
+Exit codes as for `deploy`: 0 it serves; 1 refused or failed; 4, 5 it did not hold.")]
 pub struct Rollback {
     /// The layer
     #[arg(value_name = "LAYER")]

@@ -15,7 +15,7 @@ use crate::base::world::ago;
 use crate::cli::{Recover, RecoverStep};
 use crate::config::{DEFAULT_LAYER, DEPLOYMENT_FOLDER, Layer};
 use crate::recovery::goal::{self, Goal};
-use crate::recovery::leave::kept_name;
+use crate::recovery::leave::{DETACHED, kept_name, loose_commit};
 use crate::recovery::save::{Secrets, Seen, look};
 use crate::recovery::variables::{Broken, Instead, instead};
 use crate::repo::Repo;
@@ -180,6 +180,10 @@ fn git_does(session: &Session, repo: &Repo, seen: &Seen, goal: &Goal) -> Vec<Str
         && let Some(branch) = &goal.branch
     {
         does.push(goal::own_words(goal, &kept_name(branch, now)));
+    }
+    if matches!(loose_commit(repo, seen.operation), Ok(Some(_))) {
+        let kept = kept_name(DETACHED, now);
+        does.push(format!("commits of the detached HEAD that no branch has: kept on `{kept}`"));
     }
     does.push(match seen.changes.untracked.len() {
         0 => "changes are saved first".to_owned(),

@@ -117,8 +117,8 @@ fn put_right(
             match leave::go(repo, &tools, saved, &found.goal) {
                 Ok(kept) => {
                     session.story(&format!("went to {}", found.goal.words(repo)));
-                    if let Some(kept) = kept {
-                        session.story(&format!("commits that only were here are on `{kept}`"));
+                    for kept in kept {
+                        session.story(&format!("commits that were only here are on `{kept}`"));
                     }
                 }
                 Err(failure) => faults.push(failure),

@@ -142,11 +142,14 @@ pub(super) fn secrets(repo: &Repo) -> Secrets {
 /// What was saved, in words.
 pub(super) fn words(saved: &Saved) -> String {
     let files = count(saved.files.len(), "file");
-    let copies = match saved.copies.len() {
-        0 => String::new(),
-        number => format!(" and {} that may be secret", count(number, "file")),
+    let copies = format!("{} that may be secret", count(saved.copies.len(), "file"));
+    let what = match (saved.files.len(), saved.copies.len()) {
+        (0, 0) => return "where HEAD was is saved".to_owned(),
+        (_, 0) => files,
+        (0, _) => copies,
+        _ => format!("{files} and {copies}"),
     };
-    format!("{files}{copies} saved, {}", size(saved.bytes))
+    format!("{what} saved, {}", size(saved.bytes))
 }
 
 /// Tells what is not in a backup.

@@ -30,6 +30,9 @@ const MOST_OPERATIONS: usize = 5;
 /// How many names are told in one line.
 const SHOWN: usize = 5;
 
+/// What stands for the branch where HEAD is detached.
+pub const DETACHED: &str = "HEAD";
+
 /// The name of the branch that keeps commits which leave theirs.
 #[must_use]
 pub fn kept_name(branch: &str, now: i64) -> String {
@@ -111,8 +114,8 @@ fn files_below(repo: &Repo, folder: &RepoPath) -> Vec<RepoPath> {
 }
 
 /// Goes there. The caller holds the lock of the worktree, has saved what is here and has asked `check`.
-/// Answers with the branch on which commits were kept.
-pub fn go(repo: &Repo, tools: &Tools<'_>, saved: &Saved, goal: &Goal) -> Result<Option<String>> {
+/// Answers with the branches on which commits were kept.
+pub fn go(repo: &Repo, tools: &Tools<'_>, saved: &Saved, goal: &Goal) -> Result<Vec<String>> {
     check(repo, saved, goal)?;
     if saved.operation != repo.operation().map(|operation| operation.name) {
         return Err(Error::unable(
@@ -131,13 +134,17 @@ pub fn go(repo: &Repo, tools: &Tools<'_>, saved: &Saved, goal: &Goal) -> Result<
     tools.disk.other("remove notes of git").unable(|| "notes of git cannot be removed")?;
     repo.remove_traces(&saved.traces, tools.disk, now)?;
     let step = |name| tools.disk.other(name).unable(|| format!("cannot {name}"));
-    let kept = match (&goal.branch, goal.from) {
-        (Some(branch), Some(from)) if goal.own > 0 => {
-            step("keep commits on a branch")?;
-            Some(keep(repo, branch, from, now)?)
-        }
-        _ => None,
-    };
+    let mut kept = Vec::new();
+    if let (Some(branch), Some(from)) = (&goal.branch, goal.from)
+        && goal.own > 0
+    {
+        step("keep commits on a branch")?;
+        kept.push(keep(repo, branch, from, now)?);
+    }
+    if let Some(loose) = loose_commit(repo, saved.operation)? {
+        step("keep commits on a branch")?;
+        kept.push(keep(repo, DETACHED, loose, now)?);
+    }
     if let Some(branch) = &goal.branch
         && repo.resolve(&format!("refs/heads/{branch}"))?.is_none()
     {
@@ -175,6 +182,20 @@ pub fn go(repo: &Repo, tools: &Tools<'_>, saved: &Saved, goal: &Goal) -> Result<
         return Ok(kept);
     }
     Err(Error::unable(format!("`{}` was moved meanwhile", goal.typed)).hint("run this again"))
+}
+
+/// The commit of a detached HEAD that no branch or tag has. What an operation has made so far is its own, and is
+/// kept by the backup.
+pub fn loose_commit(repo: &Repo, operation: Option<&'static str>) -> Result<Option<Id>> {
+    let head = repo.head()?;
+    if head.branch.is_some() || operation.is_some() {
+        return Ok(None);
+    }
+    let mut tips = Vec::new();
+    for prefix in ["refs/heads/", "refs/remotes/", "refs/tags/"] {
+        tips.extend(repo.refs_below(prefix)?.into_iter().map(|(_, id)| id));
+    }
+    Ok((!repo.beyond(&tips, head.commit)?.is_empty()).then_some(head.commit))
 }
 
 fn is_bisect(operation: &Operation) -> bool {

@@ -212,7 +212,9 @@ fn is(text: &str, commit: Id) -> bool {
 }
 
 fn paths_here(id: &str) -> String {
-    format!("`cargo xtask restore {id} .` brings its files here, with a path single ones")
+    format!(
+        "`cargo xtask restore {id} .` brings its files here; a path instead of the dot, those below it"
+    )
 }
 
 fn head_before(record: &Record) -> Result<Id> {

@@ -525,6 +525,12 @@ fn nothing_wrong_is_said_and_changes_nothing() {
     repo.xtask(&["recover", "git", "--to", "HEAD~0", "--yes"]).success();
     assert_eq!(repo.git(&["branch", "--show-current"]), "");
     assert_eq!(repo.read("src/app"), "application\n");
+    // What was committed there is on no branch, and would be forgotten with the backup.
+    repo.write("src/own", "own\n");
+    let own = repo.commit("on no branch");
+    repo.xtask(&["recover", "git", "--to", "main", "--yes"]).success().says("recovered/HEAD-");
+    let kept = repo.git(&["for-each-ref", "--format=%(objectname)", "refs/heads/recovered/"]);
+    assert_eq!(kept.trim(), own);
 }
 
 /// Saves everything and goes to the default branch.
