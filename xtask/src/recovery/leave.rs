@@ -50,6 +50,10 @@ pub fn check(repo: &Repo, saved: &Saved, goal: &Goal) -> Result<()> {
         ))
         .hint("commit them, or put them right, and run this again"));
     }
+    if repo.index()?.has_folders() {
+        return Err(Error::unable("the index is sparse: folders stand in it for what is left out")
+            .hint("`git sparse-checkout reapply --no-sparse-index`, then run this again"));
+    }
     let in_the_way = in_the_way(repo, saved, repo.tree_of(goal.commit)?)?;
     if in_the_way.is_empty() {
         return Ok(());
