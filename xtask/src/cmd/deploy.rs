@@ -41,24 +41,22 @@ fn deploy(session: &Session, repo: &Repo, place: &Place, site: &Site<'_>, args: 
         return dry_run(&scene, place, args);
     }
     let tools = session.tools();
-    let _held = tools.interrupts.hold_off();
     // What was cut short is ended whatever stands in the way of what is asked now.
-    let mut lock = None;
     if place.target.standing().is_ok_and(|standing| standing == Standing::Ours) {
-        let (held, mended) = run::open(site, Doing::Deploy)?;
+        let _held = tools.interrupts.hold_off();
+        let (_lock, mended) = run::open(site, Doing::Deploy)?;
         session.tell_mended(mended);
-        lock = Some(held);
     }
+    // Nobody else waits, and Ctrl-C is heard, while a person thinks.
     place.refuse(&gates::look(&scene)?, args.json, &past(place)?)?;
     let head = repo.head()?;
     let what = format!("deploy {} to {}?", repo.short(head.commit), place.deploy.to);
     if !place.confirm(&what, args.yes)? {
         return Err(Error::no("nothing was deployed"));
     }
-    let _lock = match lock {
-        Some(lock) => lock,
-        None => run::open(site, Doing::Deploy)?.0,
-    };
+    let _held = tools.interrupts.hold_off();
+    let (_lock, mended) = run::open(site, Doing::Deploy)?;
+    session.tell_mended(mended);
     if checks::everything(session, "deploy")? != DONE {
         return Err(Error::no("nothing was deployed: this checkout is not healthy")
             .hint("`cargo xtask validate` says more"));

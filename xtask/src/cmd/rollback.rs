@@ -23,9 +23,11 @@ pub(super) fn run(session: &Session, args: &Rollback) -> Exit {
     }
     place.with_site(session, args.timeout, |site| {
         let tools = session.tools();
-        let _held = tools.interrupts.hold_off();
-        let (_lock, mended) = run::open(site, Doing::Rollback)?;
-        session.tell_mended(mended);
+        {
+            let _held = tools.interrupts.hold_off();
+            let (_lock, mended) = run::open(site, Doing::Rollback)?;
+            session.tell_mended(mended);
+        }
         let release = run::choose(&place.target, args.release.as_deref())?;
         let (layer, deploy) = (&place.layer, &place.deploy);
         gates::check_rollback(layer, deploy, &place.target, &release, &site.around)?;
@@ -36,6 +38,9 @@ pub(super) fn run(session: &Session, args: &Rollback) -> Exit {
         if !place.confirm(&what, args.yes)? {
             return Err(Error::no("nothing was changed"));
         }
+        let _held = tools.interrupts.hold_off();
+        let (_lock, mended) = run::open(site, Doing::Rollback)?;
+        session.tell_mended(mended);
         let from = history::read(&place.target.history())?.len();
         let done = run::rollback(site, &release, args.watch.unwrap_or(place.deploy.watch));
         place.answer(done.map(drop), args.json, from)
