@@ -22,8 +22,8 @@ copied with mode 0600 under the git folder. Files, index and branches stay as th
 Bring back what a backup holds, after saving what is there now.
 
 As a whole, a backup comes back on the branch on which it was made; single paths come back anywhere. What
-`recover` has saved comes back with the branch that was checked out and what git was in the middle of. Files
-that the backup does not hold stay as they are. What cannot come back is named, and the exit code is 1.")]
+`recover` has saved comes back with the branch that was checked out and what git was in the middle of; what was
+changed since in tracked files is saved and goes. Other files that the backup does not hold stay as they are. What cannot come back is named, and the exit code is 1.")]
     Restore(Restore),
     /// The way out of a broken morning: save everything, and go to a state that is known to be good
     #[command(long_about = "\

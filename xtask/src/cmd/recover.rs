@@ -126,10 +126,12 @@ fn put_right(
         }
         if replaces {
             // Another commit may have put one right.
-            for one in &broken_now(repo, found)? {
-                if let Err(failure) = replace(session, repo, one, saved) {
-                    faults.push(failure);
+            match broken_now(repo, found) {
+                Ok(broken) => {
+                    let done = broken.iter().map(|one| replace(session, repo, one, saved));
+                    faults.extend(done.filter_map(Result::err));
                 }
+                Err(failure) => faults.push(failure),
             }
         }
     }

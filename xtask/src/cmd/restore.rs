@@ -10,9 +10,9 @@ use crate::base::words::{harmless, some_of};
 use crate::base::world::ago;
 use crate::cli::Restore;
 use crate::recovery::goal::Goal;
+use crate::recovery::leave;
 use crate::recovery::put_back::{
-    Chosen, Meant, Plan, choose, go_back, goes, move_back, plan, put_back, returns_to_operation,
-    way_back,
+    Chosen, Meant, Plan, choose, goes, move_back, plan, put_back, returns_to_operation, way_back,
 };
 use crate::recovery::save::{BOUNDS, Saved, Wish, look, save};
 use crate::repo::{Named, Repo};
@@ -134,8 +134,11 @@ fn bring_back(
     saved: &Saved,
 ) -> Result<Plan> {
     if let Some(goal) = goal {
-        go_back(repo, tools, saved, goal)?;
+        let kept = leave::go(repo, tools, saved, goal)?;
         session.story(&format!("went back to {}", goal.words(repo)));
+        for kept in kept {
+            session.story(&format!("commits that were only here are on `{kept}`"));
+        }
     }
     if chosen.is_whole
         && let Some(words) = move_back(repo, tools, chosen)?

@@ -14,7 +14,7 @@ use super::Around;
 use super::engine::Engine;
 use super::release::Release;
 use super::target::Target;
-use super::tool::{Outside, QUESTION, Tool, objects, words};
+use super::tool::{Outside, QUESTION, Tool, objects, settings, unwell, words};
 use crate::base::deadline::Deadline;
 use crate::base::error::{Context as _, Error, Kind, Result};
 
@@ -209,13 +209,6 @@ impl Engine for Compose<'_> {
     }
 }
 
-/// What the tool was told when the release was made.
-fn settings(release: &Release) -> Result<Outside> {
-    release.snapshot()?.outside.ok_or_else(|| {
-        Error::no(format!("the release `{}` was made for another engine", release.name))
-    })
-}
-
 /// What is not well.
 fn faults(services: &[String], containers: &[Container]) -> Vec<String> {
     let mut faults = Vec::new();
@@ -234,13 +227,6 @@ fn faults(services: &[String], containers: &[Container]) -> Vec<String> {
         }
     }
     faults
-}
-
-fn unwell(faults: Vec<String>) -> Result<()> {
-    if faults.is_empty() {
-        return Ok(());
-    }
-    Err(faults.into_iter().fold(Error::no("the release is not well"), Error::detail))
 }
 
 #[cfg(test)]

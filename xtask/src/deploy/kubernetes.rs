@@ -15,7 +15,7 @@ use super::Around;
 use super::engine::Engine;
 use super::release::Release;
 use super::target::Target;
-use super::tool::{Outside, QUESTION, Tool, objects, words};
+use super::tool::{Outside, QUESTION, Tool, objects, settings, unwell, words};
 use crate::base::deadline::Deadline;
 use crate::base::error::{Context as _, Error, Kind, Result};
 use crate::base::record::{self, Found};
@@ -345,13 +345,6 @@ impl Engine for Kubernetes<'_> {
     }
 }
 
-/// What the tool was told when the release was made.
-fn settings(release: &Release) -> Result<Outside> {
-    release.snapshot()?.outside.ok_or_else(|| {
-        Error::no(format!("the release `{}` was made for another engine", release.name))
-    })
-}
-
 /// The objects that are printed: one, or those of a list.
 fn items(text: &str) -> Result<Vec<Value>> {
     let mut all = Vec::new();
@@ -381,13 +374,6 @@ fn fault(kind: &str, workload: &Value) -> Option<String> {
         return Some(format!("{updated} of {wanted} are of this release"));
     }
     (ready < wanted).then(|| format!("{ready} of {wanted} are ready"))
-}
-
-fn unwell(faults: Vec<String>) -> Result<()> {
-    if faults.is_empty() {
-        return Ok(());
-    }
-    Err(faults.into_iter().fold(Error::no("the release is not well"), Error::detail))
 }
 
 #[cfg(test)]

@@ -124,6 +124,21 @@ impl<'a> Tool<'a> {
     }
 }
 
+/// What the tool was told when the release was made.
+pub(super) fn settings(release: &Release) -> Result<Outside> {
+    release.snapshot()?.outside.ok_or_else(|| {
+        Error::no(format!("the release `{}` was made for another engine", release.name))
+    })
+}
+
+/// Refuses what is not well.
+pub(super) fn unwell(faults: Vec<String>) -> Result<()> {
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(faults.into_iter().fold(Error::no("the release is not well"), Error::detail))
+}
+
 /// Words as arguments.
 pub(super) fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()

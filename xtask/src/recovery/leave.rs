@@ -60,7 +60,7 @@ pub fn check(repo: &Repo, saved: &Saved, goal: &Goal) -> Result<()> {
     }
     let names: Vec<String> = in_the_way.iter().map(ToString::to_string).collect();
     Err(Error::unable(format!(
-        "in the way of `{}`, ignored by git and not saved: {}",
+        "in the way of `{}`, and not saved: {}",
         goal.typed,
         some_of(&names, SHOWN)
     ))

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::copies::{self, Back, Copy};
 use super::goal::Goal;
-use super::leave::{self, barred, sound};
+use super::leave::{barred, sound};
 use super::save::Saved;
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::path::RepoPath;
@@ -240,19 +240,15 @@ pub fn move_back(repo: &Repo, tools: &Tools<'_>, chosen: &Chosen) -> Result<Opti
     if now != Some(to) {
         return Ok(Some(format!("`{branch}` has moved on since, and stays where it is")));
     }
-    tools.disk.other("move the branch back").unable(|| "the branch cannot be moved back")?;
-    let back = format!("`{branch}` is at {} again", repo.short(from));
-    let is_here = repo.branch_name().as_ref() == Some(branch);
-    if is_here {
-        repo.switch_to(None, from)?;
+    // The way back moves the branch that it checks out by itself.
+    if repo.branch_name().as_ref() == Some(branch) {
+        return Ok(Some(format!("`{branch}` is checked out here, and stays where it is")));
     }
+    tools.disk.other("move the branch back").unable(|| "the branch cannot be moved back")?;
     let seconds = tools.world.now_seconds();
     let moved = repo.swap_ref(&reference, Some(to), Some(from), "xtask: restore", seconds)?;
-    if is_here {
-        repo.switch_to(Some(branch), from)?;
-    }
     Ok(Some(match moved {
-        true => back,
+        true => format!("`{branch}` is at {} again", repo.short(from)),
         false => format!("`{branch}` was moved meanwhile, and stays where it is"),
     }))
 }
@@ -487,9 +483,4 @@ pub fn goes(repo: &Repo, chosen: &Chosen, goal: Option<&Goal>) -> Result<bool> {
     // What has changed and was as committed then: also a way that was cut short leaves such.
     let held: BTreeSet<&RepoPath> = chosen.files.iter().map(|file| &file.path).collect();
     Ok(repo.changes()?.tracked.keys().any(|path| !held.contains(path)))
-}
-
-/// Goes back to where the backup was made.
-pub fn go_back(repo: &Repo, tools: &Tools<'_>, saved: &Saved, goal: &Goal) -> Result<()> {
-    leave::go(repo, tools, saved, goal).map(drop)
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 
 use super::copies::{self, Copy, Made};
+use crate::base::digest::{self, Digest};
 use crate::base::error::{Context as _, Result};
 use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
@@ -177,7 +178,7 @@ pub fn save(repo: &Repo, tools: &Tools<'_>, seen: &Seen, wish: &Wish<'_>) -> Res
         unsaved: BTreeSet::new(),
         held: BTreeMap::new(),
         secrets: seen.secrets.iter().collect(),
-        copied: made.copies.iter().map(|copy| &copy.path).collect(),
+        copied: made.copies.iter().map(|copy| (&copy.path, copy.digest)).collect(),
         ways: Ways::default(),
     };
     writer.all(&seen.changes)?;
@@ -264,7 +265,7 @@ struct Writer<'a> {
     unsaved: BTreeSet<RepoPath>,
     held: BTreeMap<RepoPath, Option<Entry>>,
     secrets: BTreeSet<&'a RepoPath>,
-    copied: BTreeSet<&'a RepoPath>,
+    copied: BTreeMap<&'a RepoPath, Digest>,
     ways: Ways,
 }
 
@@ -322,12 +323,12 @@ impl Writer<'_> {
                 return Ok(false);
             }
         };
-        self.held.insert(path.clone(), file);
         let is_copied = file.is_some() && self.secrets.contains(path);
-        if is_copied && !self.copied.contains(path) {
+        if is_copied && !self.copied.contains_key(path) {
             // Why it was not copied is told already.
             return Ok(false);
         }
+        self.held.insert(path.clone(), file);
         if let Some(entry) = file.filter(|_| !is_copied) {
             self.tree.push((below("worktree", path), Some(entry)));
         }
@@ -387,6 +388,10 @@ impl Writer<'_> {
         };
         let content = read_raw(&path.on_disk(self.repo.root())).map_err(words)?;
         let Some(content) = content else { return Ok(None) };
+        let digest = digest::of_parts([&content[..]]);
+        if self.copied.get(path).is_some_and(|copied| *copied != digest) {
+            return Err("it was changed while it was saved".into());
+        }
         // What may be secret becomes no object; its id is for this run alone.
         let id = match self.secrets.contains(path) {
             true => self.repo.blob_id(&content).map_err(words)?,

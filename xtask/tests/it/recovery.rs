@@ -500,7 +500,7 @@ fn what_is_in_the_way_goes_only_if_it_was_saved() {
     repo.write("way", "ignored, and in the way\n");
     let before = promised(&repo);
     let refused = repo.xtask(&["recover", "git", "--yes"]).status(3);
-    refused.says("ignored by git and not saved: `way`").says("nothing was replaced");
+    refused.says("and not saved: `way`").says("nothing was replaced");
     assert_eq!(promised(&repo), before);
 }
 
@@ -614,7 +614,7 @@ fn a_restore_that_fails_anywhere_can_be_made_again() {
         let wish = Wish { purpose: "restore", label: None, leaves, bounds: BOUNDS, touches: &[] };
         let saved = save(repo, tools, &seen, &wish)?;
         if is_going {
-            put_back::go_back(repo, tools, &saved, &goal)?;
+            leave::go(repo, tools, &saved, &goal)?;
         }
         put_back::move_back(repo, tools, &chosen)?;
         let plan = put_back::plan(repo, &chosen, Some(&saved))?;

@@ -319,6 +319,20 @@ fn rules_that_cannot_be_read_make_no_secret_an_object() {
 }
 
 #[test]
+fn what_may_be_secret_and_could_not_be_copied_is_not_replaced() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.write("src/app", "then\n");
+    let id = repo.xtask(&["backup"]).success().out.trim().to_owned();
+    let rules = "[managed]\ninclude = ['/setup/']\n[backup]\nignored = ['/src/app']\n";
+    repo.canonical(&[("setup/sync.toml", Some(rules))]);
+    repo.write("src/app", vec![b'x'; 17 << 20]);
+    let told = repo.xtask(&["restore", &id]).status(1);
+    told.says("not saved: src/app").says("could not be saved first");
+    assert_eq!(fs::metadata(repo.dir.join("src/app")).unwrap().len(), 17 << 20);
+}
+
+#[test]
 fn what_cannot_be_taken_up_again_is_said() {
     let lab = Lab::new();
     let repo = broken_rebase(&lab);
