@@ -117,7 +117,8 @@ pub fn look_here(scene: &Scene<'_>) -> Result<Vec<Gate>> {
         gate("requires", required(scene, head.commit)),
         gate("tools", tools(scene)),
     ];
-    if scene.deploy.engine == DeployEngine::Compose && gates.iter().all(|gate| gate.ok) {
+    // Only a tool that runs can be asked.
+    if scene.deploy.engine == DeployEngine::Compose && gates.last().is_some_and(|tools| tools.ok) {
         gates.push(gate("project", project(scene)));
     }
     Ok(gates)
@@ -153,25 +154,29 @@ fn project(scene: &Scene<'_>) -> Result<String> {
         let docker = Tool { name: "docker", folder, variables: Vec::new(), around: &scene.around };
         Ok(!docker.ask(&args, QUESTION)?.trim().is_empty())
     };
+    let down = |one: &Outside| {
+        let mut args = compose::context(one);
+        args.extend(words(&["compose", "--project-name", &one.project, "down"]));
+        format!("`docker {}`", args.join(" "))
+    };
     let is_same = |one: &Outside| (&one.project, &one.context) == (&now.project, &now.context);
     match before {
         Some(before) if is_same(&before) => {}
         Some(before) if runs(&before)? => {
             let place = before.context.as_deref().unwrap_or("default");
-            let mut down = compose::context(&before);
-            down.extend(words(&["compose", "--project-name", &before.project, "down"]));
             return Err(Error::no(format!(
                 "what serves is project `{}` in context `{place}`, which would go on beside this one",
                 before.project
             ))
-            .hint(format!("`docker {}` ends it", down.join(" "))));
+            .hint(format!("{} ends it", down(&before))));
         }
         _ if current.is_none() && runs(&now)? => {
             return Err(Error::no(format!(
                 "project `{}` has containers that no deploy of this clone has made",
                 now.project
             ))
-            .hint("end them, if they are nobody's; the name is that of the clone's folder and the layer"));
+            .hint(format!("{} ends them, if they are yours: `start` makes such, too", down(&now)))
+            .hint("the project has its name from the folder of the clone and the layer"));
         }
         _ => {}
     }
