@@ -134,7 +134,7 @@ fn a_branch_from_elsewhere_is_known() {
     said.says("has 1 commit of `develop`").says("git rebase --onto main develop feature/a");
     // A branch that `develop` has taken in whole was not forked there.
     feature(&repo, "feature/b", 1);
-    repo.on_branch("develop", |develop| {
+    repo.in_worktree("develop", |develop| {
         develop.git(&["merge", "-q", "--no-edit", "feature/b"]);
     });
     assert!(found(&repo, "feature/b").is_empty());

@@ -60,7 +60,7 @@ fn where_modes_and_symlinks_cannot_be_kept_git_is_believed() {
     let repo = feature(&lab);
     repo.git(&["config", "core.fileMode", "false"]);
     repo.git(&["config", "core.symlinks", "false"]);
-    repo.on_branch("orchestration-tools", |place| {
+    repo.in_worktree("orchestration-tools", |place| {
         place.git(&["update-index", "--chmod=+x", "setup/a"]);
         place.git(&["-c", "core.symlinks=true", "commit", "--quiet", "-m", "mode"]);
         place.git(&["-c", "core.symlinks=true", "rm", "--quiet", "setup/b"]);
@@ -80,7 +80,7 @@ fn where_modes_and_symlinks_cannot_be_kept_git_is_believed() {
 fn line_ends_follow_the_attributes_that_come_with_the_same_sync() {
     let lab = Lab::new();
     let repo = feature(&lab);
-    repo.on_branch("orchestration-tools", |place| {
+    repo.in_worktree("orchestration-tools", |place| {
         place.write(".gitattributes", "*.bat text eol=crlf\n*.sh text eol=lf\n");
         place.write("setup/launch.bat", "echo one\r\necho two\r\n");
         place.write("setup/launch.sh", "echo one\necho two\n");
@@ -123,7 +123,7 @@ fn clean_and_smudge_programs_run_as_for_git() {
     let repo = feature(&lab);
     repo.git(&["config", "filter.shout.clean", "tr A-Z a-z"]);
     repo.git(&["config", "filter.shout.smudge", "tr a-z A-Z"]);
-    repo.on_branch("orchestration-tools", |place| {
+    repo.in_worktree("orchestration-tools", |place| {
         place.write(".gitattributes", "setup/shout filter=shout\n");
         place.write("setup/shout", "QUIET INSIDE\n");
     });
@@ -137,7 +137,7 @@ fn clean_and_smudge_programs_run_as_for_git() {
 fn a_filter_that_fails_changes_nothing() {
     let lab = Lab::new();
     let repo = feature(&lab);
-    repo.on_branch("orchestration-tools", |place| {
+    repo.in_worktree("orchestration-tools", |place| {
         place.write(".gitattributes", "setup/x filter=broken\n");
         place.write("setup/x", "x\n");
         place.write("setup/a", "a2\n");
@@ -159,7 +159,7 @@ fn an_lfs_pointer_is_never_written_over_a_file() {
     repo.write("setup/model", "the real thing\n");
     repo.commit("model");
     repo.git(&["branch", "--force", "orchestration-tools"]);
-    repo.on_branch("orchestration-tools", |place| {
+    repo.in_worktree("orchestration-tools", |place| {
         place.write(".gitattributes", "setup/model filter=lfs diff=lfs merge=lfs -text\n");
         place.write("setup/model", POINTER);
         place.write("setup/a", "a2\n");
@@ -217,7 +217,7 @@ fn submodules_are_left_alone_and_those_of_others_do_not_disturb() {
     let repo = feature(&lab);
     repo.git(&["submodule", "--quiet", "add", other.dir.as_str(), "vendor/sub"]);
     repo.commit("submodule");
-    repo.on_branch("orchestration-tools", |place| {
+    repo.in_worktree("orchestration-tools", |place| {
         place.git(&["submodule", "--quiet", "add", other.dir.as_str(), "setup/sub"]);
         place.write("setup/a", "a2\n");
     });

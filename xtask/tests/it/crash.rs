@@ -2,7 +2,8 @@
 //! the next command mends what is left.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use xtask::base::error::Result;
@@ -18,7 +19,7 @@ use xtask::sync::plan::{Beyond, WriteMode};
 use xtask::sync::run::{Looked, Tools, Wishes, look, write};
 use xtask::sync::undo;
 
-use crate::testkit::{Lab, Place, Scene};
+use crate::testkit::{Lab, Place, Scene, circle};
 
 /// How a step goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +52,29 @@ pub fn run_with(
     fault: Fault,
     at: usize,
 ) -> (Result<()>, usize) {
-    let steps = AtomicUsize::new(0);
-    let gate = |_: Step| -> io::Result<()> {
-        let step = steps.fetch_add(1, Ordering::SeqCst);
+    let (done, steps) = watched(place, work, fault, at);
+    (done, steps.len())
+}
+
+/// Runs `work` undisturbed; says which steps it takes.
+pub fn steps_of(place: &Place<'_>, work: impl Fn(&Repo, &Tools<'_>) -> Result<()>) -> Vec<Step> {
+    let (done, steps) = watched(place, work, Fault::Fails, usize::MAX);
+    done.unwrap();
+    steps
+}
+
+/// Runs `work` with the fault at step `at`; says which steps there were before it ended.
+pub fn watched(
+    place: &Place<'_>,
+    work: impl Fn(&Repo, &Tools<'_>) -> Result<()>,
+    fault: Fault,
+    at: usize,
+) -> (Result<()>, Vec<Step>) {
+    let steps = Mutex::new(Vec::new());
+    let gate = |next: Step| -> io::Result<()> {
+        let mut steps = steps.lock().unwrap();
+        let step = steps.len();
+        steps.push(next);
         let fails = match fault {
             Fault::Fails => step == at,
             Fault::Crash => step >= at,
@@ -72,7 +93,8 @@ pub fn run_with(
     };
     let repo = Repo::discover(place.dir.as_std_path()).unwrap();
     let done = work(&repo, &tools);
-    (done, steps.load(Ordering::SeqCst))
+    drop(disk);
+    (done, steps.into_inner().unwrap())
 }
 
 /// Runs something with tools that nothing disturbs.
@@ -137,7 +159,9 @@ fn busy(place: &Place<'_>) {
     place.on_branch("orchestration-tools", |other| {
         other.write("setup/a", "a2\n");
         other.make_executable("setup/b");
-        other.git(&["rm", "--quiet", "-r", "setup/gone", "setup/swap", "setup/link"]);
+        for gone in ["setup/gone/x", "setup/swap", "setup/link"] {
+            other.remove(gone);
+        }
         other.write("setup/swap/inside", "in\n");
         other.write("setup/new/deep/file", "deep\n");
         other.link("b", "setup/link");
@@ -150,14 +174,28 @@ fn busy(place: &Place<'_>) {
     place.write("src/new", "untracked\n");
 }
 
-/// Runs `work` with every fault at every step; `after` is the scene without a fault.
-fn at_every_step(place: &Place<'_>, work: Work, after: &Scene, reset: &dyn Fn()) {
-    let before = place.scene();
+/// Runs `work` with every fault at every step, each in a copy in which `first` was done; `after` is the
+/// scene without a fault.
+fn at_every_step(place: &Place<'_>, first: Option<Work>, work: Work, after: &Scene) {
+    let begin = |place: &Place<'_>| {
+        for first in first {
+            run_with(place, first, Fault::Fails, usize::MAX).0.unwrap();
+        }
+    };
+    let calm = place.lab.copy();
+    let calm = place.in_copy(&calm);
+    begin(&calm);
+    let before = calm.scene();
     assert_ne!(&before, after, "the work does something");
+    let all = steps_of(&calm, work);
+    assert_eq!(&calm.scene(), after);
     let mut seen = (0, 0);
     for fault in [Fault::Fails, Fault::Crash] {
-        for at in 0.. {
-            let (done, steps) = run_with(place, work, fault, at);
+        for at in circle::steps(&all) {
+            let copy = place.lab.copy();
+            let place = place.in_copy(&copy);
+            begin(&place);
+            let (done, steps) = run_with(&place, work, fault, at);
             let case = format!("{fault:?} at step {at}: {done:?}");
             if fault == Fault::Fails && done.is_err() {
                 assert_eq!(place.scene(), before, "a failure leaves all as it was; {case}");
@@ -166,7 +204,7 @@ fn at_every_step(place: &Place<'_>, work: Work, after: &Scene, reset: &dyn Fn())
             if fault == Fault::Crash || done.is_ok() {
                 // The process is gone, or could not tidy up: the next command mends, whatever it
                 // is for.
-                let (mended, _) = run_with(place, enter, Fault::Fails, usize::MAX);
+                let (mended, _) = run_with(&place, enter, Fault::Fails, usize::MAX);
                 mended.unwrap_or_else(|error| panic!("{error}; {case}"));
             }
             let scene = place.scene();
@@ -177,17 +215,12 @@ fn at_every_step(place: &Place<'_>, work: Work, after: &Scene, reset: &dyn Fn())
                 assert_eq!(&scene, after, "neither before nor after; {case}; {leftovers:#?}");
                 seen.1 += 1;
                 assert!(done.is_ok(), "failure that changed something; {case}");
-                reset();
-                assert_eq!(place.scene(), before, "the scene was not reset");
             }
             let state = place.git_folder().join("xtask");
             for name in ["journal", "index.old", "index.new", "index.lock-text"] {
                 assert!(!state.join(name).exists(), "`{name}` is left; {case}");
             }
             assert!(!place.git_folder().join("index.lock").exists(), "{case}");
-            if at >= steps {
-                break;
-            }
         }
     }
     assert!(seen.0 > 10 && seen.1 > 1, "both outcomes were seen: {seen:?}");
@@ -197,12 +230,12 @@ fn enter(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
     tools.enter(repo).map(drop)
 }
 
-/// Without any fault: the scene afterwards, and back again.
-fn outcome(place: &Place<'_>, work: Work, reset: &dyn Fn()) -> Scene {
-    run_with(place, work, Fault::Fails, usize::MAX).0.unwrap();
-    let after = place.scene();
-    reset();
-    after
+/// The scene after `work`, without any fault.
+fn outcome(place: &Place<'_>, work: Work) -> Scene {
+    let copy = place.lab.copy();
+    let place = place.in_copy(&copy);
+    run_with(&place, work, Fault::Fails, usize::MAX).0.unwrap();
+    place.scene()
 }
 
 fn in_main_and_linked_worktree(test: impl Fn(&Place<'_>)) {
@@ -222,10 +255,8 @@ fn in_main_and_linked_worktree(test: impl Fn(&Place<'_>)) {
 #[test]
 fn a_sync_commit_is_all_or_nothing() {
     in_main_and_linked_worktree(|place| {
-        let head = place.head();
-        let reset = || drop_commit(place, &head);
-        let after = outcome(place, forced_sync, &reset);
-        at_every_step(place, forced_sync, &after, &reset);
+        let after = outcome(place, forced_sync);
+        at_every_step(place, None, forced_sync, &after);
     });
 }
 
@@ -240,15 +271,9 @@ fn drop_commit(place: &Place<'_>, head: &str) {
 fn an_overlay_is_all_or_nothing_and_so_is_taking_it_away() {
     in_main_and_linked_worktree(|place| {
         let before = place.scene();
-        let take_away = || {
-            run_with(place, take_overlay_away, Fault::Fails, usize::MAX).0.unwrap();
-        };
-        let after = outcome(place, overlay, &take_away);
-        assert_eq!(place.scene(), before);
-        at_every_step(place, overlay, &after, &take_away);
-        let put_back = || run_with(place, overlay, Fault::Fails, usize::MAX).0.unwrap();
-        put_back();
-        at_every_step(place, take_overlay_away, &before, &put_back);
+        let after = outcome(place, overlay);
+        at_every_step(place, None, overlay, &after);
+        at_every_step(place, Some(overlay), take_overlay_away, &before);
     });
 }
 
@@ -257,9 +282,7 @@ fn an_undo_is_all_or_nothing() {
     in_main_and_linked_worktree(|place| {
         place.write("setup/a", "unsaved\n");
         let before = place.scene();
-        let again = || run_with(place, forced_sync, Fault::Fails, usize::MAX).0.unwrap();
-        again();
-        at_every_step(place, undo_last, &before, &again);
+        at_every_step(place, Some(forced_sync), undo_last, &before);
     });
 }
 

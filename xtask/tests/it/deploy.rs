@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::Value;
 use xtask::base::http;
 
-use crate::services_nasty::{left, port};
-use crate::testkit::{Lab, Place, Ran, trace};
+use crate::services_nasty::left;
+use crate::testkit::{Lab, Place, Ran, trace, port};
 use crate::wrong_hits::{start, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(10);

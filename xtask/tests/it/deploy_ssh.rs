@@ -603,7 +603,7 @@ fn a_real_sshd_is_deployed_to() {
     let far = Far::new(&lab);
     let place = lab.place("sshd");
     fs::create_dir_all(&place.dir).unwrap();
-    let port = crate::services_nasty::port();
+    let port = crate::testkit::port();
     for key in ["host", "user"] {
         let file = place.dir.join(key);
         place

@@ -152,7 +152,7 @@ fn a_source_that_was_left_behind_does_not_hold_up_the_others() {
     assert_eq!(repo.git(&["show", &format!("{CHANGES}:setup/deep/new/run")]), "#!/bin/sh\n");
     // The one itself is told what to do, and once it has, all is on the new canonical commit.
     repo.xtask(&["extract", "one"]).status(1).says("sync --merge");
-    repo.on_branch("one", |place| {
+    repo.in_worktree("one", |place| {
         place.write("setup/list", "canonical and one\n2\n3\n4\n5\n6\n7\n8\n9\n");
         place.git(&["add", "--all"]);
         let tip = place.id("orchestration-tools");
@@ -362,7 +362,7 @@ fn status_says_what_waits_and_survives_a_branch_that_is_not_as_it_should_be() {
     let all = repo.xtask(&["status", "--all", "--json"]).success().json();
     let names: Vec<_> = all["branches"].as_array().unwrap().iter().map(|b| &b["branch"]).collect();
     assert_eq!(names, ["main", "one", "three", "two"], "ours are no followers");
-    repo.on_branch(CHANGES, |place| {
+    repo.in_worktree(CHANGES, |place| {
         place.git(&["merge", "-q", "--no-ff", "-m", "a merge", "three"]);
     });
     repo.xtask(&["status"]).success().says("is a merge");
@@ -390,7 +390,7 @@ fn what_was_collected_here_is_newer_than_what_was_pushed_before() {
     ada.xtask(&["promote", "three", "--yes"]).success();
     assert_eq!(ada.git(&["show", "orchestration-tools:scripts/three"]), "v2\n");
     // It was taken back there, and does not come again by itself.
-    ada.on_branch("orchestration-tools", |place| {
+    ada.in_worktree("orchestration-tools", |place| {
         place.git(&["revert", "--no-edit", "HEAD"]);
     });
     ada.xtask(&["promote", "--dry-run"]).success().never_says("scripts/three");

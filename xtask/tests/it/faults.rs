@@ -11,8 +11,8 @@ use xtask::repo::Repo;
 use xtask::sync::context;
 use xtask::sync::run::Tools;
 
-use crate::crash::{Fault, Work, run_with};
-use crate::testkit::{Lab, Place};
+use crate::crash::{Fault, Work, run_with, steps_of};
+use crate::testkit::{Lab, Place, circle};
 
 fn propagate_all(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
     let aim = Aim {
@@ -102,21 +102,23 @@ enum Moves {
 }
 
 fn at_every_step(scene: fn(&Lab) -> Place<'_>, work: Work, moves: Moves) {
-    let lab = Lab::new();
-    let calm = scene(&lab);
-    let (done, steps) = run_with(&calm, work, Fault::Fails, usize::MAX);
-    done.unwrap();
+    let original = Lab::new();
+    let original = scene(&original);
+    let (before, status) = (refs(&original), original.status());
+    let calm = original.lab.copy();
+    let calm = original.in_copy(&calm);
+    let all = steps_of(&calm, work);
     let end = trees(&calm);
-    assert!(steps > 1, "{steps} steps");
+    assert!(all.len() > 1, "{} steps", all.len());
     for fault in [Fault::Fails, Fault::Crash] {
-        for at in 0..steps {
-            let lab = Lab::new();
-            let repo = scene(&lab);
-            let (before, status) = (refs(&repo), repo.status());
+        for at in circle::steps(&all) {
+            let copy = original.lab.copy();
+            let repo = original.in_copy(&copy);
             let (done, _) = run_with(&repo, work, fault, at);
+            let now = refs(&repo);
             assert!(done.is_err() || moves == Moves::Some || trees(&repo) == end, "{at} {fault:?}");
             if done.is_err() && moves == Moves::None {
-                assert_eq!(refs(&repo), before, "{at} {fault:?}");
+                assert_eq!(now, before, "{at} {fault:?}");
             }
             assert_eq!(repo.status(), status);
             let (again, _) = run_with(&repo, work, Fault::Fails, usize::MAX);
@@ -164,31 +166,32 @@ fn going_on_is_all_or_nothing() {
     at_every_step(resolved, go_on, Moves::Some);
 }
 
+/// The canonical branch is checked out, and there is work of all kinds in its worktree.
+fn checked_out(lab: &Lab) -> Place<'_> {
+    let repo = scene(lab);
+    repo.git(&["switch", "-q", "orchestration-tools"]);
+    repo.write("src/app", "unsaved\n");
+    repo.write("scripts/run.sh", "staged\n");
+    repo.git(&["add", "scripts/run.sh"]);
+    repo.write("notes", "untracked\n");
+    repo
+}
+
 #[test]
 fn landing_where_the_canonical_branch_is_checked_out_is_a_transaction() {
-    let checked_out = |lab: &Lab| {
-        let repo = scene(lab);
-        repo.git(&["switch", "-q", "orchestration-tools"]);
-        let dir = repo.dir.clone();
-        let repo = Place { lab, dir };
-        repo.write("src/app", "unsaved\n");
-        repo.write("scripts/run.sh", "staged\n");
-        repo.git(&["add", "scripts/run.sh"]);
-        repo.write("notes", "untracked\n");
-        repo.dir
-    };
-    let lab = Lab::new();
-    let calm = Place { lab: &lab, dir: checked_out(&lab) };
-    let (done, steps) = run_with(&calm, take_one, Fault::Fails, usize::MAX);
-    done.unwrap();
+    let original = Lab::new();
+    let original = checked_out(&original);
+    let before = (refs(&original), original.status());
+    let calm = original.lab.copy();
+    let calm = original.in_copy(&calm);
+    let all = steps_of(&calm, take_one);
     let (end, status) = (trees(&calm), calm.status());
     assert_eq!(status, "M  scripts/run.sh\n M src/app\n?? notes\n");
     assert_eq!(calm.read("setup/new/x"), "x\n");
     for fault in [Fault::Fails, Fault::Crash] {
-        for at in 0..steps {
-            let lab = Lab::new();
-            let repo = Place { lab: &lab, dir: checked_out(&lab) };
-            let before = (refs(&repo), repo.status());
+        for at in circle::steps(&all) {
+            let copy = original.lab.copy();
+            let repo = original.in_copy(&copy);
             let (done, _) = run_with(&repo, take_one, fault, at);
             if let (Fault::Fails, Err(failure)) = (fault, &done) {
                 let why = format!("{at}: {failure}");

@@ -23,7 +23,7 @@ fn scene(lab: &Lab, linked: bool) -> Place<'_> {
         repo.clone()
     };
     place.git(&["switch", "--quiet", "-c", "feature"]);
-    place.on_branch("orchestration-tools", |other| {
+    place.in_worktree("orchestration-tools", |other| {
         other.write("setup/.gitattributes", "* filter=slow\n");
         for number in 0..FILES {
             other.write(&format!("setup/many/{number:02}"), format!("{number}\n"));

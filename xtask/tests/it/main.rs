@@ -33,6 +33,7 @@ mod hooks_review;
 mod hooks_rules;
 mod hooks_story;
 mod kill;
+mod kit;
 mod lessons;
 mod orchestration;
 mod own_house;

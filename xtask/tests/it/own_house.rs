@@ -6,11 +6,10 @@
 //! what it knows of the first, and the test takes one build instead of three.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::PathBuf;
 
 use crate::builds::homes;
-use crate::testkit::{Lab, Place, Ran, files};
+use crate::testkit::{Lab, Place, Ran, files, port};
 
 /// This very toolkit, committed as it is.
 fn toolkit(lab: &Lab) -> Place<'_> {
@@ -31,11 +30,6 @@ fn toolkit(lab: &Lab) -> Place<'_> {
     place.git(&["init", "--quiet"]);
     place.commit("the toolkit");
     place
-}
-
-/// A port that is free now.
-fn port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A repository with some files, at the one place.

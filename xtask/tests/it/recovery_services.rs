@@ -4,8 +4,8 @@ use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::services_nasty::port;
-use crate::testkit::{Lab, Place, trace};
+
+use crate::testkit::{Lab, Place, trace, port};
 
 /// A repository with one service on a port, which reads `.env`.
 fn with_service<'a>(lab: &'a Lab) -> (Place<'a>, u16) {

@@ -140,7 +140,7 @@ fn a_merge_is_taken_by_its_mainline() {
     repo.write("src/app", "main goes on\n");
     repo.git(&["commit", "-qam", "application"]);
     repo.git(&["branch", "merging", "feature~1"]);
-    repo.on_branch("merging", |place| {
+    repo.in_worktree("merging", |place| {
         place.git(&["merge", "-q", "--no-ff", "-X", "ours", "-m", "merge main", "main"]);
     });
     let range = ["reverse-sync", "merging", "orchestration-tools..merging", "--dry-run"];

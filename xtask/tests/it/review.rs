@@ -14,7 +14,7 @@ fn follower(lab: &Lab) -> Place<'_> {
     let remote = lab.path("remote.git");
     repo.git(&["clone", "--quiet", "--bare", ".", remote.as_str()]);
     repo.git(&["remote", "add", "origin", remote.as_str()]);
-    repo.on_branch("main", |place| {
+    repo.in_worktree("main", |place| {
         place.git(&["switch", "--quiet", "--detach", "feature"]);
         place.write("src/upstream", "new\n");
         place.commit("upstream work");
@@ -152,7 +152,7 @@ fn an_empty_folder_in_the_place_of_a_file_keeps_that_path_alone() {
 fn an_encoding_that_cannot_be_written_is_refused() {
     let lab = Lab::new();
     let repo = feature(&lab);
-    repo.on_branch("orchestration-tools", |place| {
+    repo.in_worktree("orchestration-tools", |place| {
         place.write(".gitattributes", "setup/u working-tree-encoding=UTF-16LE\n");
         place.write("setup/u", b"h\0i\0\n\0");
     });
@@ -242,7 +242,7 @@ fn marker_files_of_an_earlier_merge_do_not_stop_a_later_one() {
 fn a_file_that_is_saved_during_a_sync_is_seen_by_git() {
     let lab = Lab::new();
     let repo = feature(&lab);
-    repo.on_branch("orchestration-tools", |place| {
+    repo.in_worktree("orchestration-tools", |place| {
         place.write("setup/.gitattributes", "z filter=slow\n");
         place.write("setup/a", "a2\n");
         place.write("setup/z", "z\n");

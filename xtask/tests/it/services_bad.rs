@@ -10,8 +10,8 @@ use xtask::base::processes;
 use xtask::base::record::Found;
 use xtask::services::stack::Stack as Kept;
 
-use crate::services_nasty::{Stack, Stranger, cue, left, port, service};
-use crate::testkit::Lab;
+use crate::services_nasty::{Stack, Stranger, cue, left, service};
+use crate::testkit::{Lab, port};
 use crate::wrong_hits::{start, wait_for};
 
 fn kept(stack: &Stack<'_>) -> Kept {

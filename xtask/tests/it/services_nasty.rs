@@ -6,24 +6,10 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use crate::testkit::{Lab, Place};
+use crate::testkit::{Lab, Place, port};
 use crate::wrong_hits::{start, wait_for};
-
-/// A port that nobody uses, and no other test of this run asks for.
-pub fn port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 20_000 + u16::try_from(std::process::id() % 90).unwrap() * 100;
-    loop {
-        let port = first + NEXT.fetch_add(1, Ordering::SeqCst);
-        let is_free = |address: &str| TcpListener::bind((address, port)).is_ok();
-        if is_free("127.0.0.1") && is_free("::1") {
-            return port;
-        }
-    }
-}
 
 /// A service that is played by this binary: `how` says how, and files in its folder what it does next.
 pub fn service(lab: &Lab, name: &str, how: &str, port: u16, more: &str) -> String {

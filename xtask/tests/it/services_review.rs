@@ -9,8 +9,8 @@ use xtask::base::processes::{self, Identity};
 use xtask::base::record::Found;
 use xtask::services::stack::Stack as Kept;
 
-use crate::services_nasty::{Stack, Stranger, cue, kill, left, port, service};
-use crate::testkit::{Lab, Place};
+use crate::services_nasty::{Stack, Stranger, cue, kill, left, service};
+use crate::testkit::{Lab, Place, port};
 use crate::wrong_hits::{start, wait_for};
 
 const READY: &str = "ready = { tcp = true }\nstop = { timeout = '60ms' }";

@@ -286,7 +286,7 @@ fn a_file_may_become_a_folder_and_a_folder_a_file() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "--quiet", "-c", "feature"]);
-    repo.on_branch("orchestration-tools", |place| {
+    repo.in_worktree("orchestration-tools", |place| {
         place.remove("setup/a");
         place.write("setup/a/deep/x", "x\n");
         place.git(&["rm", "--quiet", "-r", "scripts"]);
@@ -296,7 +296,7 @@ fn a_file_may_become_a_folder_and_a_folder_a_file() {
     is_canonical(&repo);
     assert_eq!(repo.read("setup/a/deep/x"), "x\n");
     assert!(!repo.has("scripts"), "an empty folder is removed");
-    repo.on_branch("orchestration-tools", |place| {
+    repo.in_worktree("orchestration-tools", |place| {
         place.git(&["rm", "--quiet", "-r", "setup/a"]);
         place.write("setup/a", "a file again\n");
     });

@@ -153,7 +153,7 @@ fn a_fix_that_is_cut_short_can_be_taken_back() {
     let folder = ran.err.split("is kept in ").nth(1).unwrap().trim().to_owned();
     let mut kept =
         fs::read_dir(folder).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap());
-    assert_eq!(kept.next().unwrap(), b"half, and mine\n");
+    assert!(kept.any(|content| content == b"half, and mine\n"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Repositories for tests: made with git itself, in a folder of their own, and untouched by the
 //! configuration of the machine.
 
+use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -11,7 +12,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use camino::{Utf8Path, Utf8PathBuf};
 use xshell::{Shell, cmd};
 
+pub mod circle;
+mod plumbing;
+mod ports;
+mod templates;
+
+pub use ports::port;
+use templates::Key;
+
 static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// When everything is committed: 2026-01-01T00:00:00Z, in seconds since 1970.
+const LATELY: i64 = 1_767_225_600;
 
 /// A folder for one test. It goes when the test has passed.
 pub struct Lab {
@@ -21,9 +33,7 @@ pub struct Lab {
 impl Lab {
     pub fn new() -> Lab {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("xtask-it-{}-{number}", std::process::id());
-        let temp = std::env::temp_dir().canonicalize().unwrap();
-        let root = Utf8PathBuf::from_path_buf(temp).unwrap().join(name);
+        let root = templates::ground().join(format!("xtask-it-{}-{number}", std::process::id()));
         drop(fs::remove_dir_all(&root));
         fs::create_dir_all(root.join("home")).unwrap();
         fs::create_dir_all(root.join("temporary")).unwrap();
@@ -32,10 +42,33 @@ impl Lab {
             root.join("gitconfig"),
             "[user]\n\tname = Ada\n\temail = ada@example.invalid\n\
              [init]\n\tdefaultBranch = main\n[advice]\n\tdetachedHead = false\n\
-             [protocol \"file\"]\n\tallow = always\n[core]\n\tfsync = none\n",
+             [protocol \"file\"]\n\tallow = always\n[core]\n\tfsync = none\n\
+             [maintenance]\n\tauto = false\n",
         )
         .unwrap();
         Lab { root }
+    }
+
+    /// A folder that holds a copy of what `scene` has made the first time it was asked for.
+    pub fn of<F: Fn(&Lab) + 'static>(scene: F) -> Lab {
+        assert_eq!(size_of::<F>(), 0, "a scene that depends on something is no template");
+        let lab = Lab::new();
+        templates::copy_into(&lab, Key::By(TypeId::of::<F>()), "", scene);
+        lab
+    }
+
+    /// The same for a scene that is made from something, which `name` names.
+    pub fn named(name: &str, scene: impl FnOnce(&Lab)) -> Lab {
+        let lab = Lab::new();
+        templates::copy_into(&lab, Key::Of(name.to_owned()), "", scene);
+        lab
+    }
+
+    /// A copy of this one, as it is now.
+    pub fn copy(&self) -> Lab {
+        let lab = Lab::new();
+        templates::copy(self, &lab, "");
+        lab
     }
 
     pub fn path(&self, name: &str) -> Utf8PathBuf {
@@ -54,6 +87,12 @@ impl Lab {
     }
 
     pub fn repo_named(&self, name: &str, init: &[&str]) -> Place<'_> {
+        let key = Key::Of(format!("repository {name} {init:?}"));
+        templates::copy_into(self, key, name, |lab| lab.make_repo(name, init));
+        self.place(name)
+    }
+
+    fn make_repo(&self, name: &str, init: &[&str]) {
         let place = self.place(name);
         fs::create_dir_all(&place.dir).unwrap();
         let mut args = vec!["init", "--quiet"];
@@ -66,7 +105,6 @@ impl Lab {
         place.make_executable("scripts/run.sh");
         place.commit("first");
         place.git(&["branch", "orchestration-tools"]);
-        place
     }
 
     /// A new repository that holds these files in one commit, or nothing at all.
@@ -176,7 +214,7 @@ impl Place<'_> {
 
     /// Runs the program under test.
     pub fn xtask(&self, args: &[&str]) -> Ran {
-        self.run(env!("CARGO_BIN_EXE_xtask"), args, &[])
+        self.xtask_with(args, &[])
     }
 
     pub fn xtask_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Ran {
@@ -222,6 +260,11 @@ impl Place<'_> {
             (xtask::base::process::ACTIVE, String::new()),
             ("XTASK_ROOT", String::new()),
         ]
+    }
+
+    /// The same place in a copy of its lab.
+    pub fn in_copy<'b>(&self, copy: &'b Lab) -> Place<'b> {
+        copy.place(self.dir.strip_prefix(&self.lab.root).unwrap().as_str())
     }
 
     /// Another folder of the same lab.
@@ -272,8 +315,8 @@ impl Place<'_> {
         self.head()
     }
 
-    /// Changes a file on the canonical branch, from a worktree of its own, without disturbing this
-    /// one. `None` removes the file.
+    /// Changes a file on the canonical branch without disturbing this worktree. `None` removes the
+    /// file.
     #[track_caller]
     pub fn canonical(&self, changes: &[(&str, Option<&str>)]) {
         self.on_branch("orchestration-tools", |place| {
@@ -286,9 +329,22 @@ impl Place<'_> {
         });
     }
 
-    /// Commits on another branch, from a worktree of its own.
+    /// Commits on another branch what `change` does to a folder with its files. There is no git in that
+    /// folder; `in_worktree` is for changes that need it.
     #[track_caller]
     pub fn on_branch(&self, branch: &str, change: impl FnOnce(&Place<'_>)) {
+        if plumbing::needs_git(self, branch) {
+            return self.in_worktree(branch, change);
+        }
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let place = self.lab.place(&format!("elsewhere-{number}"));
+        let message = format!("change {number} on {branch}");
+        plumbing::commit_on(self, branch, &place.dir, &message, || change(&place));
+    }
+
+    /// Commits on another branch, from a worktree of its own.
+    #[track_caller]
+    pub fn in_worktree(&self, branch: &str, change: impl FnOnce(&Place<'_>)) {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let dir = self.lab.path(&format!("elsewhere-{number}"));
         self.git(&["worktree", "add", "--quiet", dir.as_str(), branch]);
@@ -316,7 +372,12 @@ impl Place<'_> {
 
     /// The git folder of this worktree.
     pub fn git_folder(&self) -> PathBuf {
-        PathBuf::from(self.git(&["rev-parse", "--absolute-git-dir"]).trim_end())
+        let git = self.dir.join(".git");
+        match fs::read_to_string(&git) {
+            Ok(text) => text.trim_end().strip_prefix("gitdir: ").unwrap().into(),
+            Err(_) if git.is_dir() => git.into(),
+            Err(_) => self.git(&["rev-parse", "--absolute-git-dir"]).trim_end().into(),
+        }
     }
 
     /// The classes of `sync --dry-run --json`, as `path class action` lines.
@@ -336,9 +397,9 @@ impl Place<'_> {
         lines.collect()
     }
 
-    /// What git says when it trusts the times in the index. Git reads files again that are as young
-    /// as the index; with an index that is much younger than all files it does not, and a time that
-    /// stands beside the wrong content hides a change.
+    /// What git says of HEAD and of all files when it trusts the times in the index. Git reads files again
+    /// that are as young as the index; with an index that is much younger than all files it does not, and
+    /// a time that stands beside the wrong content hides a change.
     #[track_caller]
     fn status_by_an_old_index(&self) -> String {
         let index = self.git_folder().join("index");
@@ -346,33 +407,30 @@ impl Place<'_> {
         fs::copy(index, &copy).unwrap();
         let later = std::time::SystemTime::now() + std::time::Duration::from_secs(3600);
         fs::File::options().write(true).open(&copy).unwrap().set_modified(later).unwrap();
-        let args = ["--no-optional-locks", "status", "--porcelain=v2", "--ignored"];
-        let shell = self.lab.shell(&self.dir);
-        let mut command = cmd!(shell, "git {args...}").quiet();
-        for name in xtask::base::process::GIT_LOCAL {
-            command = command.env_remove(name);
-        }
-        for (name, value) in self.environment() {
-            command = command.env(name, value);
-        }
-        let said = command.env("GIT_INDEX_FILE", &copy).read().unwrap();
+        let args = ["--no-optional-locks", "status", "--porcelain=v2", "--branch", "--ignored"];
+        let said = self.run("git", &args, &[("GIT_INDEX_FILE", copy.as_str())]);
         fs::remove_file(copy).unwrap();
-        said
+        said.success().out
     }
 
     /// All that can be seen here, but for what xtask keeps for itself.
     #[track_caller]
     pub fn scene(&self) -> Scene {
         let status = self.status_by_an_old_index();
-        let head = self.try_git(&["symbolic-ref", "-q", "HEAD"]).out + &self.head();
+        let (head, status): (Vec<_>, Vec<_>) =
+            status.lines().partition(|line| line.starts_with("# branch."));
         let refs = self.git(&["for-each-ref", "--format=%(refname) %(objectname)"]);
         let refs = refs.lines().filter(|line| !line.starts_with("refs/xtask/"));
+        let head = |key: &str| {
+            let found = head.iter().find_map(|line| line.strip_prefix(key));
+            found.unwrap_or_else(|| panic!("git says nothing of `{key}`: {head:?}"))
+        };
         Scene {
-            head,
+            head: format!("{}\n{}", head("# branch.head "), head("# branch.oid ")),
             refs: refs.collect::<Vec<_>>().join("\n"),
             index: self.git(&["ls-files", "--stage", "-t"]),
             files: files(self.dir.as_std_path()),
-            status,
+            status: status.join("\n"),
         }
     }
 }

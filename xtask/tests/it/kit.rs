@@ -1,0 +1,86 @@
+//! The kit itself: what it makes without git, and copies, is what git makes.
+
+use crate::testkit::{Lab, Place, circle};
+use xtask::base::files::Step;
+
+fn change(place: &Place<'_>) {
+    place.write("setup/a", "a2\n");
+    place.write("setup/new/deep/file", "deep\n");
+    place.write_executable("scripts/more.sh", "#!/bin/sh\n");
+    place.link("a", "setup/link");
+    place.remove("setup/b");
+}
+
+#[test]
+fn a_commit_made_in_process_is_gits_own() {
+    let (one, two) = (Lab::new(), Lab::new());
+    let (ours, gits) = (one.repo(), two.repo());
+    ours.on_branch("orchestration-tools", change);
+    let subject = ours.git(&["log", "-1", "--format=%s", "orchestration-tools"]);
+    gits.git(&["switch", "--quiet", "orchestration-tools"]);
+    change(&gits);
+    gits.commit(subject.trim_end());
+    assert_eq!(ours.id("orchestration-tools"), gits.head());
+    let log = ["reflog", "show", "--format=%H %gn %gs", "-1", "orchestration-tools"];
+    assert_eq!(ours.git(&log), gits.git(&log));
+    assert_eq!(ours.git(&["fsck", "--strict"]), "");
+}
+
+fn with_everything(lab: &Lab) {
+    let repo = lab.repo();
+    repo.write(".gitignore", "ignored\n");
+    repo.link("setup/a", "link");
+    repo.commit("more");
+    repo.git(&["remote", "add", "origin", lab.path("hub").as_str()]);
+    repo.git(&["worktree", "add", "--quiet", lab.path("linked").as_str(), "orchestration-tools"]);
+    repo.write("setup/a", "A1\n");
+    repo.write("setup/b", "staged\n");
+    repo.git(&["add", "setup/b"]);
+    repo.write("ignored", "x\n");
+    repo.write("loose", "x\n");
+    lab.place("linked").write("setup/a", "unsaved\n");
+}
+
+#[test]
+fn a_copy_is_what_git_says_of_the_original() {
+    let original = Lab::new();
+    with_everything(&original);
+    let copy = original.copy();
+    for name in ["repo", "linked"] {
+        let (original, copy) = (original.place(name), copy.place(name));
+        assert_eq!(copy.scene(), original.scene());
+        // Plumbing that looks at times alone sees no change but those there are.
+        let seen = |place: &Place<'_>| {
+            drop(place.try_git(&["update-index", "--refresh", "-q"]));
+            place.git(&["diff-files", "--name-status"])
+        };
+        assert_eq!(seen(&copy), seen(&original));
+    }
+    let (before, repo) = (original.place("repo").scene(), copy.place("repo"));
+    assert_eq!(repo.git(&["remote", "get-url", "origin"]).trim_end(), copy.path("hub"));
+    let worktrees = repo.git(&["worktree", "list", "--porcelain"]);
+    assert!(worktrees.contains(copy.path("linked").as_str()), "{worktrees}");
+    repo.commit("in the copy alone");
+    copy.place("linked").commit("there, too");
+    assert_eq!(original.place("repo").scene(), before);
+}
+
+#[test]
+fn a_template_is_made_once_and_copied_as_it_was() {
+    let one = Lab::of(with_everything);
+    one.place("repo").commit("in this copy alone");
+    let two = Lab::of(with_everything);
+    assert_eq!(two.place("repo").git(&["log", "-1", "--format=%s"]), "more\n");
+}
+
+#[test]
+fn a_sample_of_steps_holds_each_kind_after_each_other() {
+    use Step::{Create, Fill, Replace};
+    let steps = [Create, Fill, Create, Fill, Replace, Create, Fill, Replace];
+    let chosen = circle::steps(&steps);
+    if !circle::is_exhaustive() {
+        assert_eq!(chosen, [0, 1, 2, 4, 5, 7, 8]);
+    } else {
+        assert_eq!(chosen, Vec::from_iter(0..=8));
+    }
+}

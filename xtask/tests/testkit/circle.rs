@@ -1,0 +1,35 @@
+//! Which of the two circles of tests runs: `cargo xtest` holds every guarantee, `cargo xtest-all` tries each
+//! in every way. ARCHITECTURE.md has the table.
+
+use xtask::base::files::Step;
+
+/// What says that all is tried.
+const VARIABLE: &str = "XTASK_TESTS";
+
+/// Whether this is the exhaustive circle.
+pub fn is_exhaustive() -> bool {
+    std::env::vars_os().any(|(name, value)| name == VARIABLE && value == "all")
+}
+
+/// `few` in the usual circle, `many` in the exhaustive one.
+pub fn either<T>(few: T, many: T) -> T {
+    if is_exhaustive() { many } else { few }
+}
+
+/// The steps of a run at which faults are tried. In the exhaustive circle it is every one, and one more, which
+/// is never reached. Else it is a sample: the first step, the last, the one after it, and between them
+/// wherever one kind of step follows another for the first time.
+pub fn steps(all: &[Step]) -> Vec<usize> {
+    if is_exhaustive() {
+        return (0..=all.len()).collect();
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    let is_new = |at: &usize| {
+        let before = at.checked_sub(1).map(|before| format!("{:?}", all[before]));
+        let is_edge = *at + 1 == all.len();
+        seen.insert((before, format!("{:?}", all[*at]))) || is_edge
+    };
+    let mut chosen: Vec<usize> = (0..all.len()).filter(is_new).collect();
+    chosen.push(all.len());
+    chosen
+}
