@@ -13,6 +13,7 @@ use gix::index::{File, State};
 
 use super::{Entry, Id, Mode, Repo, Ways, Work};
 use crate::base::error::{Context, Result};
+use crate::base::files::is_executable;
 use crate::base::path::RepoPath;
 
 /// What the index says about a path.
@@ -56,6 +57,8 @@ pub struct IndexStamp {
 pub struct Index {
     file: File,
     stat: gix::index::entry::stat::Options,
+    /// Whether the executable bit of files counts here: `core.fileMode`.
+    has_modes: bool,
     stamp: Option<IndexStamp>,
 }
 
@@ -92,7 +95,7 @@ impl Repo {
         };
         let mut stat = self.git.stat_options().unwrap_or_default();
         stat.use_nsec = true;
-        Ok(Index { file, stat, stamp })
+        Ok(Index { file, stat, has_modes: self.setting_is("core.fileMode", true), stamp })
     }
 
     /// Prepares an index for being written again, as git does: of the entries as young as the index
@@ -139,7 +142,8 @@ impl Repo {
     /// An index that is not on disk and holds what a tree holds.
     pub fn index_of_tree(&self, tree: Id) -> Result<Index> {
         let file = self.git.index_from_tree(&tree).map_err(|cause| self.unreadable(tree, cause))?;
-        Ok(Index { file, stat: self.git.stat_options().unwrap_or_default(), stamp: None })
+        let stat = self.git.stat_options().unwrap_or_default();
+        Ok(Index { file, stat, has_modes: self.setting_is("core.fileMode", true), stamp: None })
     }
 }
 
@@ -203,13 +207,20 @@ impl Index {
     }
 
     /// Whether git, too, would take the file behind `meta` for unchanged since it was staged, from
-    /// its size and times alone.
+    /// its size, times and mode alone. Times say nothing of a mode that was staged by itself
+    /// (`git update-index --chmod`).
     #[must_use]
     pub fn is_fresh(&self, path: &RepoPath, meta: &Metadata) -> bool {
         let found =
             self.file.entry_by_path_and_stage(path.as_bytes().as_bstr(), Stage::Unconflicted);
         let Some(found) = found else { return false };
-        stat_of(meta).matches(&found.stat, self.stat)
+        let is_staged_so = match found.mode {
+            IndexMode::FILE_EXECUTABLE => !self.has_modes || is_executable(meta),
+            IndexMode::FILE => !self.has_modes || !is_executable(meta),
+            _ => true,
+        };
+        is_staged_so
+            && stat_of(meta).matches(&found.stat, self.stat)
             && !found.stat.is_racy(self.file.timestamp(), self.stat)
             && !found.flags.intersects(Flags::INTENT_TO_ADD | Flags::ASSUME_VALID)
     }

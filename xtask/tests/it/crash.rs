@@ -70,6 +70,27 @@ pub fn watched(
     fault: Fault,
     at: usize,
 ) -> (Result<()>, Vec<Step>) {
+    let world = world(place);
+    let repo = Repo::discover(place.dir.as_std_path()).unwrap();
+    on_faulty_disk(fault, at, |disk| {
+        let tools = Tools {
+            ending: None,
+            world: &world,
+            disk,
+            interrupts: &Interrupts::none(),
+            progress: &Silent,
+            waiting: &|_| {},
+        };
+        work(&repo, &tools)
+    })
+}
+
+/// Runs `work` on a disk with the fault at step `at`; says which steps there were before it ended.
+pub fn on_faulty_disk<T>(
+    fault: Fault,
+    at: usize,
+    work: impl FnOnce(&Disk<'_>) -> T,
+) -> (T, Vec<Step>) {
     let steps = Mutex::new(Vec::new());
     let gate = |next: Step| -> io::Result<()> {
         let mut steps = steps.lock().unwrap();
@@ -81,19 +102,7 @@ pub fn watched(
         };
         if fails { Err(io::Error::other(format!("fault at step {at}"))) } else { Ok(()) }
     };
-    let disk = Disk::gated(&gate);
-    let world = world(place);
-    let tools = Tools {
-        ending: None,
-        world: &world,
-        disk: &disk,
-        interrupts: &Interrupts::none(),
-        progress: &Silent,
-        waiting: &|_| {},
-    };
-    let repo = Repo::discover(place.dir.as_std_path()).unwrap();
-    let done = work(&repo, &tools);
-    drop(disk);
+    let done = work(&Disk::gated(&gate));
     (done, steps.into_inner().unwrap())
 }
 
@@ -178,7 +187,7 @@ fn busy(place: &Place<'_>) {
 /// scene without a fault.
 fn at_every_step(place: &Place<'_>, first: Option<Work>, work: Work, after: &Scene) {
     let begin = |place: &Place<'_>| {
-        for first in first {
+        if let Some(first) = first {
             run_with(place, first, Fault::Fails, usize::MAX).0.unwrap();
         }
     };
@@ -191,16 +200,13 @@ fn at_every_step(place: &Place<'_>, first: Option<Work>, work: Work, after: &Sce
     assert_eq!(&calm.scene(), after);
     let mut seen = (0, 0);
     for fault in [Fault::Fails, Fault::Crash] {
-        for at in circle::steps(&all) {
+        let is_main = place.dir.ends_with("repo");
+        for at in if is_main { circle::steps(&all) } else { circle::few_steps(&all) } {
             let copy = place.lab.copy();
             let place = place.in_copy(&copy);
             begin(&place);
             let (done, steps) = run_with(&place, work, fault, at);
             let case = format!("{fault:?} at step {at}: {done:?}");
-            if fault == Fault::Fails && done.is_err() {
-                assert_eq!(place.scene(), before, "a failure leaves all as it was; {case}");
-            }
-            let leftovers = place.scene();
             if fault == Fault::Crash || done.is_ok() {
                 // The process is gone, or could not tidy up: the next command mends, whatever it
                 // is for.
@@ -208,11 +214,14 @@ fn at_every_step(place: &Place<'_>, first: Option<Work>, work: Work, after: &Sce
                 mended.unwrap_or_else(|error| panic!("{error}; {case}"));
             }
             let scene = place.scene();
+            if fault == Fault::Fails && done.is_err() {
+                assert_eq!(scene, before, "a failure leaves all as it was; {case}");
+            }
             if scene == before {
                 seen.0 += 1;
                 assert!(done.is_err() || at >= steps, "success that changed nothing; {case}");
             } else {
-                assert_eq!(&scene, after, "neither before nor after; {case}; {leftovers:#?}");
+                assert_eq!(&scene, after, "neither before nor after; {case}");
                 seen.1 += 1;
                 assert!(done.is_ok(), "failure that changed something; {case}");
             }
@@ -223,7 +232,7 @@ fn at_every_step(place: &Place<'_>, first: Option<Work>, work: Work, after: &Sce
             assert!(!place.git_folder().join("index.lock").exists(), "{case}");
         }
     }
-    assert!(seen.0 > 10 && seen.1 > 1, "both outcomes were seen: {seen:?}");
+    assert!(seen.0 > 5 && seen.1 > 1, "both outcomes were seen: {seen:?}");
 }
 
 fn enter(repo: &Repo, tools: &Tools<'_>) -> Result<()> {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use xtask::base::http;
 
 use crate::services_nasty::left;
-use crate::testkit::{Lab, Place, Ran, trace, port};
+use crate::testkit::{Lab, Place, Ran, port, trace};
 use crate::wrong_hits::{start, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,11 +1,8 @@
 //! Deploys that fail and crash at every step, and at random: afterwards one whole, verified release serves,
 //! and the history says which.
 //!
-//! XTASK_DEPLOY_FAULTS=200 is the long run: every step, and so many random faults. XTASK_DEPLOY_SEED plays
-//! random faults again.
+//! XTASK_DEPLOY_SEED plays random faults again.
 
-use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use xtask::base::error::Result;
@@ -20,9 +17,9 @@ use xtask::deploy::steps::Doing;
 use xtask::deploy::target::Target;
 use xtask::repo::Repo;
 
-use crate::crash::{Fault, world};
+use crate::crash::{Fault, on_faulty_disk, world};
 use crate::deploy::Site;
-use crate::testkit::Lab;
+use crate::testkit::{Lab, circle};
 use crate::wrong_hits::start;
 
 /// What is run against the faults.
@@ -34,22 +31,11 @@ enum Work {
     Recover,
 }
 
-/// Does it with a fault at step `at`; says how many steps there were.
-fn with_fault(site: &Site<'_>, work: Work, fault: Fault, at: usize) -> (Result<()>, usize) {
-    let steps = AtomicUsize::new(0);
-    let gate = |_: Step| -> io::Result<()> {
-        let step = steps.fetch_add(1, Ordering::SeqCst);
-        let fails = match fault {
-            Fault::Fails => step == at,
-            Fault::Crash => step >= at,
-        };
-        if fails { Err(io::Error::other(format!("fault at step {at}"))) } else { Ok(()) }
-    };
-    let disk = Disk::gated(&gate);
+/// Does it with a fault at step `at`; says which steps there were.
+fn with_fault(site: &Site<'_>, work: Work, fault: Fault, at: usize) -> (Result<()>, Vec<Step>) {
     // The clock of the other tests stands still.
     let world = World { clock: real_clock, ..world(&site.repo) };
-    let done = work_with(site, work, &disk, &world);
-    (done, steps.load(Ordering::SeqCst))
+    on_faulty_disk(fault, at, |disk| work_with(site, work, disk, &world))
 }
 
 pub fn real_clock() -> Duration {
@@ -114,14 +100,12 @@ fn at_every_step(fault: Fault) {
     let lab = Lab::new();
     let site = Site::new(&lab);
     site.deploy().success();
-    let mut serving = "v1".to_owned();
-    let mut last = 0;
-    // In the usual run every third step, another third each time.
-    let (first, stride) = match variable("XTASK_DEPLOY_FAULTS") {
-        Some(_) => (0, 1),
-        None => (usize::try_from(std::process::id() % 3).unwrap(), 3),
-    };
-    for at in (first..).step_by(stride) {
+    site.version("calm well");
+    let (done, all) = with_fault(&site, Work::Deploy, fault, usize::MAX);
+    done.unwrap();
+    assert!(all.len() > 40, "it has many steps: {all:?}");
+    let mut serving = "calm".to_owned();
+    for at in circle::steps(&all) {
         let next = format!("n{at}");
         site.version(&format!("{next} well"));
         let (done, steps) = with_fault(&site, Work::Deploy, fault, at);
@@ -137,13 +121,10 @@ fn at_every_step(fault: Fault) {
             assert_eq!(site.says().as_deref(), Some(next.as_str()), "{told}");
         }
         serving = site.says().unwrap();
-        last = at;
-        if steps <= at {
+        if steps.len() <= at {
             done.unwrap();
-            break;
         }
     }
-    assert!(last > 40, "it has many steps: {last}");
 }
 
 #[test]
@@ -173,7 +154,7 @@ impl Chance {
 
 #[test]
 fn after_random_faults_one_verified_release_serves() {
-    let rounds = variable("XTASK_DEPLOY_FAULTS").map_or(20, |number| number.parse().unwrap());
+    let rounds = circle::either(6, 200);
     let now = u64::try_from(real_clock().as_nanos() % 1_000_000_007).unwrap();
     let seed = variable("XTASK_DEPLOY_SEED").map_or(now, |number| number.parse().unwrap());
     let mut chance = Chance(seed);

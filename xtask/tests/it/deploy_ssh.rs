@@ -3,10 +3,8 @@
 //! real sshd, where there is one.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -23,10 +21,10 @@ use xtask::deploy::ssh::{Host, program_digest, program_name};
 use xtask::deploy::target::Target;
 use xtask::repo::Repo;
 
-use crate::crash::Fault;
+use crate::crash::{Fault, on_faulty_disk};
 use crate::deploy::Site;
 use crate::services_nasty::left;
-use crate::testkit::{Lab, Ran, files, trace};
+use crate::testkit::{Lab, Ran, circle, files, trace};
 use crate::wrong_hits::wait_for;
 
 /// Drops what is for ssh alone, and runs the command as sshd does: by a shell, at home. `unreachable` beside
@@ -415,17 +413,6 @@ fn ctrl_c_is_heard_over_there() {
     assert!(far.site.says().is_none() && far.site.releases() == 0);
 }
 
-/// Makes a release here and has it served there, with a fault at step `at`; says how many steps there were.
-fn with_fault(far: &Far<'_>, at: usize) -> (Result<()>, usize) {
-    let steps = AtomicUsize::new(0);
-    let gate = |_: Step| -> io::Result<()> {
-        let step = steps.fetch_add(1, Ordering::SeqCst);
-        if step == at { Err(io::Error::other(format!("fault at step {at}"))) } else { Ok(()) }
-    };
-    let done = play(far, &Disk::gated(&gate));
-    (done, steps.load(Ordering::SeqCst))
-}
-
 fn play(far: &Far<'_>, disk: &Disk<'_>) -> Result<()> {
     play_until(far, disk, Until::Served).map(drop)
 }
@@ -481,32 +468,22 @@ fn play_until(far: &Far<'_>, disk: &Disk<'_>, until: Until) -> Result<Option<Hos
     ended.failure.map_or(Ok(None), |failure| Err(failure.into_error()))
 }
 
-/// Does what the host is told, with a fault at step `at`; says how many steps there were.
-fn on_the_host(far: &Far<'_>, order: &HostOrder, fault: Fault, at: usize) -> (bool, usize) {
-    let steps = AtomicUsize::new(0);
-    let gate = |_: Step| -> io::Result<()> {
-        let step = steps.fetch_add(1, Ordering::SeqCst);
-        let fails = match fault {
-            Fault::Fails => step == at,
-            Fault::Crash => step >= at,
-        };
-        if fails { Err(io::Error::other(format!("fault at step {at}"))) } else { Ok(()) }
-    };
-    let disk = Disk::gated(&gate);
+/// Does what the host is told, with a fault at step `at`; says which steps there were.
+fn on_the_host(far: &Far<'_>, order: &HostOrder, fault: Fault, at: usize) -> (bool, Vec<Step>) {
     let mut world = crate::crash::world(&far.site.repo);
     world.clock = crate::deploy_faults::real_clock;
     let none = Interrupts::none();
-    let ready_within = Duration::from_secs(20);
-    let around = Around {
-        world: &world,
-        disk: &disk,
-        interrupts: &none,
-        tell: &|_| {},
-        by: "ada",
-        ready_within,
-    };
-    let ended = work(order, around, &|_| {});
-    (ended.failure.is_none(), steps.load(Ordering::SeqCst))
+    on_faulty_disk(fault, at, |disk| {
+        let around = Around {
+            world: &world,
+            disk,
+            interrupts: &none,
+            tell: &|_| {},
+            by: "ada",
+            ready_within: Duration::from_secs(20),
+        };
+        work(order, around, &|_| {}).failure.is_none()
+    })
 }
 
 #[test]
@@ -514,15 +491,17 @@ fn a_fault_at_any_step_over_there_leaves_one_verified_release() {
     let lab = Lab::new();
     let far = Far::new(&lab);
     far.deploy().success();
-    let mut serving = "v1".to_owned();
-    let is_long = std::env::vars().any(|(name, _)| name == "XTASK_DEPLOY_FAULTS");
-    let stride = if is_long { 1 } else { 7 };
-    let first = if is_long { 0 } else { usize::try_from(std::process::id() % 7).unwrap() };
+    let sent = |version: &str| {
+        far.site.version(&format!("{version} well"));
+        play_until(&far, &Disk::real(), Until::Sent).unwrap().unwrap()
+    };
+    let (done, all) = on_the_host(&far, &sent("calm"), Fault::Fails, usize::MAX);
+    assert!(done);
+    let mut serving = "calm".to_owned();
     for fault in [Fault::Fails, Fault::Crash] {
-        for at in (first..).step_by(stride) {
+        for at in circle::few_steps(&all) {
             let next = format!("{fault:?}{at}").to_lowercase();
-            far.site.version(&format!("{next} well"));
-            let order = play_until(&far, &Disk::real(), Until::Sent).unwrap().unwrap();
+            let order = sent(&next);
             let (done, steps) = on_the_host(&far, &order, fault, at);
             let told = format!("{fault:?} at {at}");
             let mend = HostOrder { wanted: Wanted::Mend, ..order };
@@ -539,10 +518,7 @@ fn a_fault_at_any_step_over_there_leaves_one_verified_release() {
             far.xtask(&["deploy", "prod", "--verify"]).success();
             assert_eq!(far.history()["serves"], far.site.current().as_str(), "{told}");
             serving = says;
-            if steps <= at {
-                assert!(done, "{told}");
-                break;
-            }
+            assert!(done || steps.len() > at, "{told}");
         }
     }
 }
@@ -552,32 +528,34 @@ fn a_fault_at_any_step_of_the_making_here_touches_nothing_there() {
     let lab = Lab::new();
     let far = Far::new(&lab);
     far.deploy().success();
-    let release = far.site.current();
     far.site.version("v2 well");
-    let is_long = std::env::vars().any(|(name, _)| name == "XTASK_DEPLOY_FAULTS");
-    let (first, stride) =
-        if is_long { (0, 1) } else { (usize::try_from(std::process::id() % 4).unwrap(), 4) };
-    let mut last = 0;
-    for at in (first..).step_by(stride) {
+    let forget_the_program = || {
         for entry in fs::read_dir(far.site.target().join("program")).unwrap() {
             fs::remove_file(entry.unwrap().path()).unwrap();
         }
-        let (done, steps) = with_fault(&far, at);
-        if steps <= at {
+    };
+    forget_the_program();
+    let (done, all) = on_faulty_disk(Fault::Fails, usize::MAX, |disk| play(&far, disk));
+    done.unwrap();
+    assert!(all.len() > 20, "it has many steps: {all:?}");
+    let release = far.site.current();
+    far.site.version("v3 well");
+    for at in circle::few_steps(&all) {
+        forget_the_program();
+        let (done, steps) = on_faulty_disk(Fault::Fails, at, |disk| play(&far, disk));
+        if steps.len() <= at {
             done.unwrap();
             break;
         }
-        last = at;
         done.expect_err("because a step failed");
         assert_eq!(far.site.current(), release, "fault at {at}");
         assert!(!far.site.target().join("journal").exists(), "fault at {at}");
-        assert_eq!(far.site.says().as_deref(), Some("v1"), "fault at {at}");
+        assert_eq!(far.site.says().as_deref(), Some("v2"), "fault at {at}");
     }
-    assert!(last > 20, "it has many steps: {last}");
     // What arrived with those that failed stays until it is old; it was never taken in.
     fs::remove_dir_all(far.site.target().join("incoming")).unwrap();
-    far.serves("v2");
-    assert_eq!(far.outcomes(), ["verified", "verified"]);
+    far.serves("v3");
+    assert_eq!(far.outcomes(), ["verified", "verified", "verified"]);
 }
 
 /// An sshd of this test alone, on this machine.

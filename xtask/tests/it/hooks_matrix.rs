@@ -390,28 +390,46 @@ fn without_ids(mut scene: Scene) -> Scene {
     scene
 }
 
+/// The scene with a linked worktree of `feature`.
+fn linked(lab: &Lab) -> Place<'_> {
+    let repo = scene(lab);
+    repo.git(&["checkout", "-q", "--detach"]);
+    repo.git(&["worktree", "add", "-q", lab.path("linked").as_str(), "feature"]);
+    repo
+}
+
+/// Where hooks lie while what comes before an operation runs without them.
+const PUT_ASIDE: &str = ".git/hooks-aside";
+
+/// The scene with hooks, which are put aside.
+fn hooked(lab: &Lab, scene: fn(&Lab) -> Place<'_>) {
+    let repo = scene(lab);
+    hooks(&repo);
+    fs::rename(repo.dir.join(".git/hooks"), repo.dir.join(PUT_ASIDE)).unwrap();
+}
+
 /// What is wrong with an operation; empty if nothing is.
 fn faults(operation: &Operation, worktree: bool) -> String {
     let name = operation.name;
     let place_in = |lab: &Lab| -> camino::Utf8PathBuf {
         if worktree { lab.path("linked") } else { lab.path("repo") }
     };
-    let ready = |lab: &Lab| {
-        let repo = scene(lab);
-        if worktree {
-            repo.git(&["checkout", "-q", "--detach"]);
-            repo.git(&["worktree", "add", "-q", lab.path("linked").as_str(), "feature"]);
-        }
-        (operation.before)(&Place { lab, dir: place_in(lab) });
+    let plain = match worktree {
+        false => Lab::of(|lab| drop(scene(lab))),
+        true => Lab::of(|lab| drop(linked(lab))),
     };
-    let plain = Lab::new();
-    ready(&plain);
     let at_plain = Place { lab: &plain, dir: place_in(&plain) };
+    (operation.before)(&at_plain);
     (operation.run)(&at_plain);
-    let hooked = Lab::new();
-    ready(&hooked);
-    hooks(&hooked.place("repo"));
+    let hooked = match worktree {
+        false => Lab::of(|lab| hooked(lab, scene)),
+        true => Lab::of(|lab| hooked(lab, linked)),
+    };
     let at_hooked = Place { lab: &hooked, dir: place_in(&hooked) };
+    (operation.before)(&at_hooked);
+    let git = hooked.path("repo/.git");
+    drop(fs::remove_dir_all(git.join("hooks")));
+    fs::rename(hooked.path("repo").join(PUT_ASIDE), git.join("hooks")).unwrap();
     (operation.run)(&at_hooked);
     let log = fs::read_to_string(hooked.path("log")).unwrap_or_default();
     let fired: Vec<&str> = log.lines().map(str::trim).collect();

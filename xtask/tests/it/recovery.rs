@@ -14,8 +14,8 @@ use xtask::recovery::{goal, leave, put_back};
 use xtask::repo::Repo;
 use xtask::sync::run::Tools;
 
-use crate::crash::{Fault, run_with, with_tools, world};
-use crate::testkit::{Lab, Place, Scene, trace};
+use crate::crash::{Fault, run_with, steps_of, with_tools, world};
+use crate::testkit::{Lab, Place, Scene, circle, trace};
 
 const SECRET: &str = "PASSWORD=as-secret-as-can-be\n";
 
@@ -544,39 +544,22 @@ fn save_and_go(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
     leave::go(repo, tools, &saved, &goal).map(drop)
 }
 
-/// Where a fault comes: at every third step in the usual run, at another third each time; at every one with
-/// XTASK_RECOVERY_FAULTS.
-fn places() -> impl Iterator<Item = usize> {
-    let is_thorough = std::env::vars().any(|(name, _)| name == "XTASK_RECOVERY_FAULTS");
-    let (first, stride) = match is_thorough {
-        true => (0, 1),
-        false => (usize::try_from(std::process::id() % 3).unwrap(), 3),
-    };
-    (first..).step_by(stride)
-}
-
-fn copy(lab: &Lab, from: &Place<'_>, number: usize) -> std::path::PathBuf {
-    let to = lab.path(&format!("copy-{number}"));
-    from.run("cp", &["-a", from.dir.as_str(), to.as_str()], &[]).success();
-    to.into()
-}
-
 #[test]
 fn a_recovery_that_fails_anywhere_loses_nothing() {
     let lab = Lab::new();
     let repo = broken_rebase(&lab);
     let before = promised(&repo);
-    let mut number = 0;
+    let calm = lab.copy();
+    let all = steps_of(&repo.in_copy(&calm), save_and_go);
+    assert!(all.len() > 25, "it has many steps: {all:?}");
     for fault in [Fault::Fails, Fault::Crash] {
-        for at in places() {
-            let dir = copy(&lab, &repo, number);
-            let place = lab.place(&format!("copy-{number}"));
-            number += 1;
+        for at in circle::steps(&all) {
+            let copy = lab.copy();
+            let place = repo.in_copy(&copy);
             let (done, steps) = run_with(&place, save_and_go, fault, at);
             let told = format!("{fault:?} at {at}: {done:?}");
-            let is_over = steps <= at;
             // That something was left to tidy up is no failure.
-            assert!(done.is_ok() || !is_over, "{told}");
+            assert!(done.is_ok() || steps > at, "{told}");
             // The next command puts right what was cut short; then the backup, if there is one, has it all.
             match backups(&place).first() {
                 None => {
@@ -586,11 +569,6 @@ fn a_recovery_that_fails_anywhere_loses_nothing() {
                 Some(id) => drop(place.xtask(&["restore", id]).success()),
             }
             assert_eq!(promised(&place), before, "{told}");
-            fs::remove_dir_all(dir).unwrap();
-            if is_over {
-                assert!(at > 25, "it has many steps: {at}");
-                break;
-            }
         }
     }
 }
@@ -620,21 +598,16 @@ fn a_restore_that_fails_anywhere_can_be_made_again() {
         let plan = put_back::plan(repo, &chosen, Some(&saved))?;
         put_back::put_back(repo, tools, &chosen, plan, &saved).map(drop)
     };
-    let mut number = 0;
+    let calm = lab.copy();
+    let all = steps_of(&repo.in_copy(&calm), restore);
+    assert!(all.len() > 25, "it has many steps: {all:?}");
     for fault in [Fault::Fails, Fault::Crash] {
-        for at in places() {
-            let dir = copy(&lab, &repo, number);
-            let place = lab.place(&format!("copy-{number}"));
-            number += 1;
-            let (done, steps) = run_with(&place, restore, fault, at);
-            let told = format!("{fault:?} at {at}: {done:?}");
+        for at in circle::steps(&all) {
+            let copy = lab.copy();
+            let place = repo.in_copy(&copy);
+            let (done, _) = run_with(&place, restore, fault, at);
             place.xtask(&["restore", &id]).success();
-            assert_eq!(promised(&place), before, "{told}");
-            fs::remove_dir_all(dir).unwrap();
-            if steps <= at {
-                assert!(at > 25, "it has many steps: {at}");
-                break;
-            }
+            assert_eq!(promised(&place), before, "{fault:?} at {at}: {done:?}");
         }
     }
 }

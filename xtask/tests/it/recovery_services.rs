@@ -4,8 +4,7 @@ use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 
-
-use crate::testkit::{Lab, Place, trace, port};
+use crate::testkit::{Lab, Place, port, trace};
 
 /// A repository with one service on a port, which reads `.env`.
 fn with_service<'a>(lab: &'a Lab) -> (Place<'a>, u16) {

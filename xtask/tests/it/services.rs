@@ -7,7 +7,7 @@ use std::time::Duration;
 use xtask::base::http;
 
 use crate::services_nasty::{Stack, cue, kill, left, service};
-use crate::testkit::{Lab, trace, port};
+use crate::testkit::{Lab, port, trace};
 use crate::wrong_hits::{start, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(10);

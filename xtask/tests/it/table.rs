@@ -320,3 +320,29 @@ fn what_stays_is_not_pushed_aside_by_what_comes() {
     repo.xtask(&["sync"]).success();
     assert_eq!(repo.read("setup/a"), "mine\n");
 }
+
+/// `git update-index --chmod` leaves the times of the file in the index, so that it looks unchanged.
+#[test]
+fn a_mode_that_only_the_index_lost_is_an_edit_as_git_says() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["switch", "--quiet", "-c", "feature"]);
+    repo.make_executable("setup/a");
+    let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+    let file = std::fs::File::open(repo.dir.join("setup/a")).unwrap();
+    file.set_modified(long_ago).unwrap();
+    repo.git(&["add", "setup/a"]);
+    repo.git(&["update-index", "--chmod=-x", "setup/a"]);
+    assert_eq!(repo.status(), " M setup/a\n");
+    assert_eq!(
+        repo.plan(&["-v"]),
+        "scripts/run.sh in-sync none\nsetup/a edited keep\nsetup/b in-sync none\n"
+    );
+    repo.xtask(&["sync", "--force"]).success();
+    assert_eq!(repo.status(), "");
+    // Where modes cannot be kept, git does not look at them either.
+    repo.git(&["config", "core.fileMode", "false"]);
+    repo.make_executable("setup/b");
+    assert_eq!(repo.status(), "");
+    assert!(repo.plan(&["-v"]).contains("setup/b in-sync none\n"));
+}

@@ -15,8 +15,8 @@ use xtask::vendor::toolkit::{Toolkit, open};
 use xtask::vendor::upgrade::{Sides, propose, take};
 
 use crate::builds::homes;
-use crate::crash::{Fault, run_with, with_tools, world};
-use crate::testkit::{Lab, Place, Ran, files, trace};
+use crate::crash::{Fault, run_with, steps_of, with_tools, world};
+use crate::testkit::{Lab, Place, Ran, circle, files, trace};
 
 pub const NOTES: &str = "one\ntwo\nthree\nfour\nfive\nsix\nseven\neight\n";
 
@@ -458,13 +458,6 @@ fn the_source_can_be_an_address_and_is_remembered() {
     assert!(manifest.contains("source = \"https://example.invalid/tools.git\""), "{manifest}");
 }
 
-/// A copy of a prepared repository, for one fault.
-fn copy<'a>(lab: &'a Lab, of: &Place<'_>, number: usize) -> Place<'a> {
-    let place = lab.place(&format!("copy-{number}"));
-    of.run("cp", &["-a", of.dir.as_str(), place.dir.as_str()], &[]).success();
-    place
-}
-
 #[test]
 fn an_upgrade_that_fails_anywhere_leaves_the_old_or_the_new() {
     let lab = Lab::new();
@@ -482,15 +475,14 @@ fn an_upgrade_that_fails_anywhere_leaves_the_old_or_the_new() {
         Ok(())
     };
     let old = guest.head();
-    let mut number = 0;
+    let calm = lab.copy();
+    let all = steps_of(&guest.in_copy(&calm), work);
     for fault in [Fault::Fails, Fault::Crash] {
-        for at in 0.. {
-            let place = copy(&lab, &guest, number);
-            number += 1;
+        for at in circle::steps(&all) {
+            let copy = lab.copy();
+            let place = guest.in_copy(&copy);
             let (done, steps) = run_with(&place, work, fault, at);
-            let is_over = steps <= at;
-            assert!(is_over || at < 500, "the steps come to an end");
-            if fault == Fault::Fails || is_over {
+            if fault == Fault::Fails || steps <= at {
                 let now = place.head();
                 assert_eq!(now == old, done.is_err(), "step {at}: {done:?}");
                 if done.is_err() {
@@ -505,10 +497,6 @@ fn an_upgrade_that_fails_anywhere_leaves_the_old_or_the_new() {
             assert_eq!(place.read("xtask/new.txt"), "it comes with 0.2.0\n");
             assert!(!place.has("xtask/old.txt"));
             assert_eq!(place.read("loose"), "not tracked\n");
-            fs::remove_dir_all(&place.dir).unwrap();
-            if is_over {
-                break;
-            }
         }
     }
 }

@@ -33,3 +33,14 @@ pub fn steps(all: &[Step]) -> Vec<usize> {
     chosen.push(all.len());
     chosen
 }
+
+/// How many of very many steps are tried.
+const FEW: usize = 6;
+
+/// The same for runs whose every step is tried elsewhere, in other surroundings: a few, evenly spread.
+pub fn few_steps(all: &[Step]) -> Vec<usize> {
+    if is_exhaustive() {
+        return (0..=all.len()).collect();
+    }
+    (0..=FEW).map(|part| all.len() * part / FEW).collect()
+}
