@@ -485,7 +485,7 @@ fn looking_writes_nothing() {
 fn a_push_is_told_or_refused_as_the_rules_say() {
     let lab = Lab::new();
     let repo = with_hub(&lab, RULES);
-    repo.xtask(&["install-hooks", "--this-program"]).success();
+    repo.install_hooks().success();
     feature(&repo, "feature/Bad", 20);
     let said = repo.try_git(&["push", "origin", "feature/Bad"]).success();
     said.says("`feature/Bad` is not named as the rule").says("20 days old, and may be 14 days");

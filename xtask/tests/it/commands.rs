@@ -1,6 +1,6 @@
 //! The commands around sync, as a user meets them.
 
-use crate::testkit::{Lab, Place};
+use crate::testkit::{Lab, Place, program};
 
 fn feature(lab: &Lab) -> Place<'_> {
     let repo = lab.repo();
@@ -454,10 +454,10 @@ fn an_answer_that_cannot_be_written_is_a_failure() {
     let lab = Lab::new();
     let repo = feature(&lab);
     for args in ["status", "sync --json --dry-run", "why setup/a", "completions bash"] {
-        let script = format!("'{}' {args} > /dev/full", env!("CARGO_BIN_EXE_xtask"));
+        let script = format!("'{}' {args} > /dev/full", program());
         repo.run("sh", &["-c", &script], &[]).status(3).says("the answer cannot be written");
     }
-    let script = format!("'{}' completions bash | head -c 1", env!("CARGO_BIN_EXE_xtask"));
+    let script = format!("'{}' completions bash | head -c 1", program());
     repo.run("sh", &["-c", &script], &[]).success().never_says("error");
 }
 

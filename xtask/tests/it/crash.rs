@@ -19,7 +19,7 @@ use xtask::sync::plan::{Beyond, WriteMode};
 use xtask::sync::run::{Looked, Tools, Wishes, look, write};
 use xtask::sync::undo;
 
-use crate::testkit::{Lab, Place, Scene, circle};
+use crate::testkit::{Lab, Place, Scene, circle, program};
 
 /// How a step goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub enum Fault {
 pub fn world(place: &Place<'_>) -> World {
     let env =
         place.environment().into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-    let program = env!("CARGO_BIN_EXE_xtask").into();
+    let program = program().into();
     World {
         cwd: place.dir.clone().into(),
         program,

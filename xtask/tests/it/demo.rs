@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::testkit::{Lab, Place, trace};
+use crate::testkit::{Lab, Place, program, trace};
 
 /// A folder for temporary files that is empty.
 fn temporary(lab: &Lab) -> String {
@@ -134,7 +134,7 @@ fn an_interrupt_ends_the_story_and_takes_the_scene_away() {
     let (here, go) = (lab.path("here"), lab.path("go"));
     let wait = format!("[ \"$1\" != push ] || {{ echo x > '{here}'; cat '{go}'; }}\n");
     let path = path_with(&lab, "git", &format!("{wait}PATH=$real\nexec git \"$@\"\n"));
-    let mut demo = Command::new(env!("CARGO_BIN_EXE_xtask"))
+    let mut demo = Command::new(program())
         .arg("demo")
         .current_dir(&place.dir)
         .envs(place.environment())
@@ -257,7 +257,7 @@ fn the_routine_of_a_day_is_made_of_commands_that_there_are() {
     repo.commit("what a day needs");
     repo.git(&["switch", "--quiet", "-c", "feature"]);
     repo.write("src/app", "the work of the day\n");
-    let own = format!("shift; exec '{}' \"$@\"\n", env!("CARGO_BIN_EXE_xtask"));
+    let own = format!("shift; exec '{}' \"$@\"\n", program());
     let path = path_with(&lab, "cargo", &own);
     let routines = all_recipes().into_iter().filter(|(name, _)| is_routine(name));
     let routines: Vec<(String, Vec<String>)> = routines.collect();

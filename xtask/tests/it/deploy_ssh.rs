@@ -24,7 +24,7 @@ use xtask::repo::Repo;
 use crate::crash::{Fault, on_faulty_disk};
 use crate::deploy::Site;
 use crate::services_nasty::left;
-use crate::testkit::{Lab, Ran, circle, files, trace};
+use crate::testkit::{Lab, Ran, circle, files, program, trace};
 use crate::wrong_hits::wait_for;
 
 /// Drops what is for ssh alone, and runs the command as sshd does: by a shell, at home. `unreachable` beside
@@ -108,7 +108,7 @@ impl<'a> Far<'a> {
     }
 
     fn start(&self, args: &[&str]) -> Child {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let mut command = Command::new(program());
         command.args(args).current_dir(&self.site.repo.dir).envs(self.site.repo.environment());
         for name in xtask::base::process::GIT_LOCAL {
             command.env_remove(name);

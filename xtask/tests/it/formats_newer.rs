@@ -89,7 +89,7 @@ fn refused(repo: &Place<'_>, what: &str, commands: &[&[&str]]) {
 /// A repository with hooks, on a branch that is behind, and with an overlay.
 fn busy(lab: &Lab) -> Place<'_> {
     let repo = lab.repo();
-    repo.xtask(&["install-hooks", "--this-program"]).success();
+    repo.install_hooks().success();
     repo.git(&["switch", "-qc", "feature"]);
     repo.canonical(&[("setup/a", Some("a2\n"))]);
     repo.xtask(&["sync", "--no-commit"]).success();

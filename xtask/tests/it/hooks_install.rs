@@ -12,7 +12,7 @@ use xtask::hooks::install::{install, uninstall};
 use xtask::repo::Repo;
 
 use crate::builds::homes;
-use crate::testkit::{Lab, Place, files, trace};
+use crate::testkit::{Lab, Place, files, program, trace, write_toolkit};
 
 const HOOKS: [&str; 6] =
     ["post-checkout", "post-merge", "post-rewrite", "post-commit", "pre-commit", "pre-push"];
@@ -24,6 +24,11 @@ fn hook(place: &Place<'_>, name: &str, text: &str) {
 }
 
 fn install_hooks(place: &Place<'_>) {
+    place.install_hooks().success();
+}
+
+/// The same with a program that is copied, as everywhere but in tests.
+fn install_with_a_copy(place: &Place<'_>) {
     place.xtask(&["install-hooks", "--this-program"]).success();
 }
 
@@ -353,7 +358,7 @@ fn a_program_that_is_gone_or_broken_breaks_nothing() {
     let repo = lab.repo();
     let log = lab.path("log");
     hook(&repo, "post-checkout", &format!("echo old >> {log}"));
-    install_hooks(&repo);
+    install_with_a_copy(&repo);
     let program = fs::canonicalize(repo.dir.join(".git/xtask/bin/xtask")).unwrap();
     let whole = fs::read(&program).unwrap();
     let put = |bytes: Option<&[u8]>, mode: u32| {
@@ -384,7 +389,7 @@ fn a_program_that_is_gone_or_broken_breaks_nothing() {
         repo.xtask(&["hooks", "status"]).status(1).says("cargo xtask install-hooks");
     }
     assert_eq!(fs::read_to_string(&log).unwrap(), "old\n".repeat(6));
-    install_hooks(&repo);
+    install_with_a_copy(&repo);
     repo.xtask(&["hooks", "status"]).success().says("hooks    installed\n");
 }
 
@@ -392,14 +397,14 @@ fn a_program_that_is_gone_or_broken_breaks_nothing() {
 fn programs_are_replaced_whole_and_old_ones_go() {
     let lab = Lab::new();
     let repo = lab.repo();
-    install_hooks(&repo);
+    install_with_a_copy(&repo);
     let bin = repo.dir.join(".git/xtask/bin");
     for number in 0..4 {
         let old = bin.join(format!("xtask-old{number}"));
         fs::write(&old, "old").unwrap();
     }
     fs::remove_file(bin.join("record")).unwrap();
-    install_hooks(&repo);
+    install_with_a_copy(&repo);
     let names: Vec<String> = fs::read_dir(&bin)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -428,15 +433,8 @@ fn without_canonical_sources_nothing_is_installed_unless_asked_for() {
 fn the_program_is_built_from_the_canonical_sources_alone() {
     let lab = Lab::new();
     let repo = lab.repo();
-    let workspace = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     repo.git(&["switch", "-q", "orchestration-tools"]);
-    let is_built = |name: &str| name.starts_with("target/");
-    for (name, _) in files(&workspace.join("xtask")).into_iter().filter(|(name, _)| !is_built(name))
-    {
-        let to = repo.dir.join("xtask").join(&name);
-        fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::copy(workspace.join("xtask").join(&name), to).unwrap();
-    }
+    write_toolkit(&repo);
     repo.commit("the toolkit");
     repo.git(&["switch", "-qc", "hostile", "main"]);
     let evil = lab.path("evil");
@@ -560,7 +558,7 @@ fn several_installations_at_once_come_to_one() {
     let before = hooks_of(&repo);
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| install_hooks(&repo));
+            scope.spawn(|| install_with_a_copy(&repo));
         }
     });
     repo.xtask(&["hooks", "status"]).success().says("hooks    installed\n");
@@ -578,7 +576,7 @@ fn a_killed_installation_leaves_every_hook_working() {
         hook(&repo, "pre-commit", &format!("echo ran >> {log}"));
         let before = hooks_of(&repo);
         #[expect(clippy::disallowed_methods, reason = "it is to be killed")]
-        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_xtask"))
+        let mut child = std::process::Command::new(program())
             .args(["install-hooks", "--this-program"])
             .current_dir(&repo.dir)
             .envs(repo.environment())
@@ -592,7 +590,7 @@ fn a_killed_installation_leaves_every_hook_working() {
         repo.git(&["switch", "-qc", "feature"]);
         repo.git(&["commit", "-q", "--allow-empty", "-m", "x"]);
         assert_eq!(fs::read_to_string(&log).unwrap(), "ran\n", "after {delay} ms");
-        install_hooks(&repo);
+        install_with_a_copy(&repo);
         repo.xtask(&["hooks", "status"]).success().says("hooks    installed\n");
         repo.xtask(&["uninstall-hooks"]).success();
         assert_eq!(hooks_of(&repo), before, "after {delay} ms");

@@ -366,7 +366,7 @@ fn hooks(repo: &Place<'_>) {
         repo.write(&path, format!("#!/bin/sh\necho \"{name} {flag}\" >> {log}\n"));
         repo.make_executable(&path);
     }
-    repo.xtask(&["install-hooks", "--this-program"]).success();
+    repo.install_hooks().success();
 }
 
 /// What is left of a scene without what sync commits add: they lie on top, so their number of

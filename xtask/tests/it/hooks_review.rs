@@ -11,7 +11,7 @@ fn pushed(lab: &Lab) -> Place<'_> {
     let hub = lab.path("hub");
     repo.git(&["init", "-q", "--bare", "-b", "main", hub.as_str()]);
     repo.git(&["remote", "add", "origin", hub.as_str()]);
-    repo.xtask(&["install-hooks", "--this-program"]).success();
+    repo.install_hooks().success();
     repo.git(&["switch", "-qc", "feature"]);
     let all = ["main", "orchestration-tools", "feature"];
     repo.git(&["push", "-q", "--no-verify", "-u", "origin", all[0], all[1], all[2]]);
@@ -148,7 +148,7 @@ fn a_shim_that_is_renamed_still_does_its_work() {
     };
     script("pre-commit", "exit $REFUSE");
     let first = repo.read(".git/hooks/pre-commit");
-    repo.xtask(&["install-hooks", "--this-program"]).success();
+    repo.install_hooks().success();
     let at = |name: &str| repo.dir.join(".git/hooks").join(name);
     fs::rename(at("pre-commit"), at("pre-commit.legacy")).unwrap();
     script("pre-commit", "exec \"$(dirname \"$0\")/pre-commit.legacy\" \"$@\"");
@@ -160,7 +160,7 @@ fn a_shim_that_is_renamed_still_does_its_work() {
     assert_eq!((commit("1"), commit("0")), (Some(1), Some(0)));
     // It is not moved aside in turn: each would run the other without end.
     let there = repo.read(".git/hooks/pre-commit");
-    repo.xtask(&["install-hooks", "--this-program"]).success();
+    repo.install_hooks().success();
     assert_eq!(repo.read(".git/hooks/pre-commit"), there);
     repo.xtask(&["hooks", "status"]).success().says("starts xtask by itself");
     assert_eq!((commit("1"), commit("0")), (Some(1), Some(0)));
@@ -216,7 +216,7 @@ fn the_files_of_another_worktree_are_no_place_for_hooks() {
     let folder = repo.dir.join(".githooks");
     repo.git(&["config", "core.hooksPath", folder.as_str()]);
     repo.git(&["worktree", "add", "-q", "--detach", lab.path("linked").as_str()]);
-    let ran = lab.place("linked").xtask(&["install-hooks", "--this-program"]).status(1);
+    let ran = lab.place("linked").install_hooks().status(1);
     ran.says("among the files of the worktree");
     assert_eq!(repo.status(), "");
 }

@@ -7,7 +7,7 @@ use crate::testkit::{Lab, Place};
 /// A repository with hooks and a branch of the user's own, in sync.
 fn hooked(lab: &Lab) -> Place<'_> {
     let repo = lab.repo();
-    repo.xtask(&["install-hooks", "--this-program"]).success();
+    repo.install_hooks().success();
     repo.git(&["switch", "-qc", "feature"]);
     repo
 }
@@ -195,7 +195,7 @@ fn what_was_there_before_is_not_refused_again() {
 fn the_first_commit_of_all_is_free() {
     let lab = Lab::new();
     let repo = lab.repo();
-    repo.xtask(&["install-hooks", "--this-program"]).success();
+    repo.install_hooks().success();
     repo.git(&["switch", "-q", "--orphan", "fresh"]);
     repo.write("new", "x\n");
     repo.git(&["add", "."]);
@@ -391,7 +391,7 @@ fn a_protected_branch_is_not_pushed_to_directly() {
     refused.says("`main` is protected").says("nothing was pushed");
     repo.xtask(&["push", "origin", "+feature:main"]).status(1);
     assert_eq!(there(), before);
-    repo.xtask(&["install-hooks", "--this-program"]).success();
+    repo.install_hooks().success();
     // Many refs, tags, deletions, other branches: as without hooks.
     repo.git(&["tag", "v1"]);
     repo.git(&["branch", "two"]);

@@ -12,7 +12,7 @@ fn clones(lab: &Lab) -> (Place<'_>, Place<'_>) {
     seed.git(&["clone", "-q", "--bare", seed.dir.as_str(), hub.as_str()]);
     for name in ["one", "two"] {
         seed.git(&["clone", "-q", hub.as_str(), lab.path(name).as_str()]);
-        lab.place(name).xtask(&["install-hooks", "--this-program"]).success();
+        lab.place(name).install_hooks().success();
     }
     (lab.place("one"), lab.place("two"))
 }
@@ -170,7 +170,7 @@ fn lesson_1_a_to_b_to_a_works_over_many_branches() {
         }
     }
     repo.canonical(&[("setup/a", Some("a2\n")), ("setup/dir/new", Some("new\n"))]);
-    repo.xtask(&["install-hooks", "--this-program"]).success();
+    repo.install_hooks().success();
     repo.write("src/mine", "never added\n");
     let mut first = Vec::new();
     for round in 0..2 {
@@ -205,7 +205,7 @@ fn lesson_1_a_to_b_to_a_works_over_many_branches() {
 fn lesson_2_edits_survive_every_switch() {
     let lab = Lab::new();
     let repo = lab.repo();
-    repo.xtask(&["install-hooks", "--this-program"]).success();
+    repo.install_hooks().success();
     repo.git(&["switch", "-qc", "one"]);
     repo.git(&["switch", "-qc", "two"]);
     repo.canonical(&[("setup/a", Some("a2\n")), ("setup/b", None)]);
@@ -226,7 +226,7 @@ fn lesson_2_edits_survive_every_switch() {
 fn lesson_3_the_next_commit_holds_the_users_paths_alone() {
     let lab = Lab::new();
     let repo = lab.repo();
-    repo.xtask(&["install-hooks", "--this-program"]).success();
+    repo.install_hooks().success();
     repo.git(&["switch", "-qc", "one"]);
     repo.write("src/app", "staged\n");
     repo.git(&["add", "src/app"]);
@@ -249,7 +249,7 @@ fn lesson_4_nothing_we_start_enters_a_hook_again() {
         repo.write(&path, format!("#!/bin/sh\necho {name} >> {log}\n"));
         repo.make_executable(&path);
     }
-    repo.xtask(&["install-hooks", "--this-program"]).success();
+    repo.install_hooks().success();
     repo.canonical(&[("setup/a", Some("a2\n"))]);
     drop(fs::remove_file(&log));
     repo.git(&["switch", "-qc", "one"]);
@@ -269,7 +269,7 @@ fn lesson_4_nothing_we_start_enters_a_hook_again() {
 fn lesson_7_a_branch_without_anything_of_ours_is_served_as_well() {
     let lab = Lab::new();
     let repo = lab.repo();
-    repo.xtask(&["install-hooks", "--this-program"]).success();
+    repo.install_hooks().success();
     repo.git(&["switch", "-q", "main"]);
     repo.git(&["switch", "-qc", "stripped"]);
     repo.git(&["rm", "-rq", "scripts"]);
@@ -310,7 +310,7 @@ fn lesson_22_no_hook_and_no_switch_pushes_anything() {
 fn lesson_23_hooks_ask_nothing() {
     let lab = Lab::new();
     let repo = lab.repo();
-    repo.xtask(&["install-hooks", "--this-program"]).success();
+    repo.install_hooks().success();
     // So many deletions at once are asked about, by a person who is there.
     repo.canonical(&[("setup/a", None), ("setup/b", None), ("scripts/run.sh", None)]);
     let ran = repo.try_git(&["switch", "-c", "one"]).success();

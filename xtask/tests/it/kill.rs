@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
-use crate::testkit::{Lab, Place};
+use crate::testkit::{Lab, Place, program};
 
 /// Files that are written: more than enough to stop in the middle of.
 const FILES: usize = 12;
@@ -57,7 +57,7 @@ fn kill_at(place: &Place<'_>, at: usize) {
     .unwrap();
     place.run("mkfifo", &[&format!("{pipe}.never")], &[]);
     place.git(&["config", "filter.slow.smudge", &format!("sh '{script}'")]);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_xtask"))
+    let mut child = Command::new(program())
         .args(["sync", "--yes"])
         .current_dir(&place.dir)
         .envs(place.environment())
@@ -107,7 +107,7 @@ fn a_killed_sync_is_mended_by_the_next_hook() {
     let lab = Lab::new();
     let place = scene(&lab, false);
     let before = place.scene();
-    place.xtask(&["install-hooks", "--this-program"]).success();
+    place.install_hooks().success();
     kill_at(&place, FILES / 2);
     assert_ne!(place.scene(), before, "the kill came in mid-write");
     let head = place.head();

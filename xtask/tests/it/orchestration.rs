@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::testkit::{Lab, Place};
+use crate::testkit::{Lab, Place, program};
 
 const CHANGES: &str = "orchestration-tools-changes";
 
@@ -37,10 +37,7 @@ fn scene(lab: &Lab) -> (Place<'_>, Place<'_>, String) {
     repo.git(&["branch", "follower"]);
     repo.git(&["branch", "feature/x"]);
     repo.git(&["push", "-q", "--all", "-u", "origin"]);
-    script(
-        &lab.path("bin/cargo"),
-        &format!("#!/bin/sh\nshift\nexec '{}' \"$@\"\n", env!("CARGO_BIN_EXE_xtask")),
-    );
+    script(&lab.path("bin/cargo"), &format!("#!/bin/sh\nshift\nexec '{}' \"$@\"\n", program()));
     let path = format!("{}:{}", lab.path("bin"), std::env::var("PATH").unwrap());
     (repo, lab.place("hub"), path)
 }

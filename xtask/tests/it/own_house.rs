@@ -1,36 +1,14 @@
-//! The real toolkit in other people's houses: an empty repository, a Python and TypeScript project that has
-//! the folders already, and a Rust workspace whose versions are at odds with ours. In each it is built from
-//! the crates that are there, and does its day's work.
+//! The toolkit in other people's houses: an empty repository, a Python and TypeScript project that has
+//! the folders already, and a Rust workspace whose versions are at odds with ours. In each it is built, and does
+//! its day's work. In the exhaustive circle it is the real one, built from the crates that are there.
 //!
 //! The houses stand at the same place one after the other: cargo then builds the second and third from
 //! what it knows of the first, and the test takes one build instead of three.
 
 use std::fs;
-use std::path::PathBuf;
 
 use crate::builds::homes;
-use crate::testkit::{Lab, Place, Ran, files, port};
-
-/// This very toolkit, committed as it is.
-fn toolkit(lab: &Lab) -> Place<'_> {
-    let place = lab.place("toolkit");
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-    let is_source = |name: &str| !name.starts_with("target/") && !name.starts_with("tests/");
-    for (name, _) in files(&root.join("xtask")).into_iter().filter(|(name, _)| is_source(name)) {
-        let to = place.dir.join("xtask").join(&name);
-        fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::copy(root.join("xtask").join(&name), to).unwrap();
-    }
-    // Optimising takes more than half of a build, and changes nothing here.
-    let package = place.read("xtask/Cargo.toml");
-    let plain = package.replace("opt-level = 1", "opt-level = 0");
-    assert_ne!(package, plain);
-    place.write("xtask/Cargo.toml", plain);
-    place.write("README.md", fs::read_to_string(root.join("README.md")).unwrap());
-    place.git(&["init", "--quiet"]);
-    place.commit("the toolkit");
-    place
-}
+use crate::testkit::{Lab, Place, Ran, port};
 
 /// A repository with some files, at the one place.
 fn house<'a>(lab: &'a Lab, files: &[(&str, &str)]) -> Place<'a> {
@@ -116,7 +94,7 @@ fn live_in(toolkit: &Place<'_>, house: &Place<'_>, may_miss: bool) {
 #[test]
 fn the_toolkit_lives_in_three_houses() {
     let lab = Lab::new();
-    let toolkit = toolkit(&lab);
+    let toolkit = lab.toolkit("toolkit");
     let empty = house(&lab, &[]);
     live_in(&toolkit, &empty, false);
     assert!(!empty.has("target"));

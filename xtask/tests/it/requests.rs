@@ -63,7 +63,7 @@ fn scene<'a>(lab: &'a Lab, url: &str) -> Scene<'a> {
     let path = format!("{}:{}", lab.path("bin"), std::env::var("PATH").unwrap());
     let scene = Scene { lab, repo, path };
     scene.git(&["push", "-q", "origin", "main", "orchestration-tools"]).success();
-    scene.repo.xtask(&["install-hooks", "--this-program"]).success();
+    scene.repo.install_hooks().success();
     scene.repo.git(&["switch", "-qc", "feature"]);
     scene
 }

@@ -1,6 +1,6 @@
 //! What an adversary found once. Each test failed before its mend.
 
-use crate::testkit::{Lab, Place};
+use crate::testkit::{Lab, Place, program};
 
 fn feature(lab: &Lab) -> Place<'_> {
     let repo = lab.repo();
@@ -215,7 +215,7 @@ fn nobody_to_complain_to_is_no_reason_to_panic() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.canonical(&[("setup/a", Some("a2\n"))]);
-    let script = format!("'{}' sync 2> /dev/full", env!("CARGO_BIN_EXE_xtask"));
+    let script = format!("'{}' sync 2> /dev/full", program());
     repo.run("sh", &["-c", &script], &[]).success();
 }
 

@@ -11,7 +11,7 @@ use xtask::base::record::Found;
 use xtask::services::stack::Stack as Kept;
 
 use crate::services_nasty::{Stack, Stranger, cue, left, service};
-use crate::testkit::{Lab, port};
+use crate::testkit::{Lab, port, program};
 use crate::wrong_hits::{start, wait_for};
 
 fn kept(stack: &Stack<'_>) -> Kept {
@@ -258,7 +258,7 @@ fn a_stop_that_a_reader_leaves_alone_still_stops() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, &service(&lab, "deaf", "deaf", port(), "ready = { tcp = true }"));
     stack.repo.xtask(&["start"]).success();
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_xtask"))
+    let mut command = std::process::Command::new(program())
         .args(["stop", "--timeout", "300ms"])
         .current_dir(&stack.repo.dir)
         .envs(stack.repo.environment())

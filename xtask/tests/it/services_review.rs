@@ -10,7 +10,7 @@ use xtask::base::record::Found;
 use xtask::services::stack::Stack as Kept;
 
 use crate::services_nasty::{Stack, Stranger, cue, kill, left, service};
-use crate::testkit::{Lab, Place, port};
+use crate::testkit::{Lab, Place, port, program};
 use crate::wrong_hits::{start, wait_for};
 
 const READY: &str = "ready = { tcp = true }\nstop = { timeout = '60ms' }";
@@ -36,7 +36,7 @@ impl Session {
             format!("sleep 600 & B=$!; echo $B > {note}.new; mv {note}.new {note}\n{script}");
         let mut command = Command::new("setsid");
         command.args(["sh", "-c", &script]).current_dir(&repo.dir).envs(repo.environment());
-        command.env("X", env!("CARGO_BIN_EXE_xtask")).env("STRANGER", "1");
+        command.env("X", program()).env("STRANGER", "1");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let shell = command.spawn().unwrap();
         wait_for("a bystander", || note.exists());
@@ -188,7 +188,7 @@ fn a_stack_that_a_service_starts_is_not_the_services() {
     inner.write("deployment/local.toml", format!("[status]\nenabled = false\n{layer}"));
     inner.commit("services");
     let inner = Stack { repo: inner };
-    let program = env!("CARGO_BIN_EXE_xtask");
+    let program = program();
     let layer = format!(
         "[service.out]\nshell = true\nready = {{ log = 'up' }}\n\
          run = 'cd {} && {program} start && echo up && exec sleep 600'\n",
@@ -267,7 +267,7 @@ fn a_stop_during_a_start_ends_the_start() {
 }
 
 fn start_with_output(repo: &Place<'_>, args: &[&str]) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut command = Command::new(program());
     command.args(args).current_dir(&repo.dir).envs(repo.environment());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
@@ -589,7 +589,7 @@ fn who_follows_a_log_ends_with_its_reader() {
     let stack = Stack::new(&lab, layer);
     stack.repo.xtask(&["start"]).success();
     for args in [&["logs", "-f"][..], &["start", "--foreground"]] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        let mut command = Command::new(program())
             .args(args)
             .current_dir(&stack.repo.dir)
             .envs(stack.repo.environment())

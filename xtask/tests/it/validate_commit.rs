@@ -20,7 +20,7 @@ fn hooked(lab: &Lab) -> Place<'_> {
         ),
     )]);
     repo.git(&["switch", "-q", "-c", "feature"]);
-    repo.xtask(&["install-hooks", "--this-program"]).success();
+    repo.install_hooks().success();
     repo
 }
 

@@ -16,7 +16,7 @@ use xtask::vendor::upgrade::{Sides, propose, take};
 
 use crate::builds::homes;
 use crate::crash::{Fault, run_with, steps_of, with_tools, world};
-use crate::testkit::{Lab, Place, Ran, circle, files, trace};
+use crate::testkit::{Lab, Place, Ran, circle, files, program, trace};
 
 pub const NOTES: &str = "one\ntwo\nthree\nfour\nfive\nsix\nseven\neight\n";
 
@@ -545,11 +545,7 @@ fn vendoring_that_fails_leaves_nothing_behind() {
     drop(fs::remove_file(guest.dir.join(".git/xtask/vendoring")));
     let refused = guest.run(
         "sh",
-        &[
-            "-c",
-            "ulimit -f 1 && cd ../toolkit && exec \"$0\" vendor ../guest",
-            env!("CARGO_BIN_EXE_xtask"),
-        ],
+        &["-c", "ulimit -f 1 && cd ../toolkit && exec \"$0\" vendor ../guest", program().as_str()],
         &[],
     );
     assert_ne!(refused.code, Some(0), "{refused:?}");

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use crate::builds::homes;
-use crate::testkit::Lab;
+use crate::testkit::{Lab, program};
 use crate::vendor::{NOTES, given, guest, newer, toolkit, upgrade, vendor};
 
 #[test]
@@ -54,9 +54,9 @@ fn a_run_that_was_killed_is_taken_back_by_the_next() {
         ),
     );
     let path = format!("{}:{}", bin.dir, std::env::var("PATH").unwrap());
-    let program = env!("CARGO_BIN_EXE_xtask");
+    let program = program();
     let script = "cd ../toolkit && exec \"$0\" vendor ../guest";
-    guest.run("sh", &["-c", script, program], &[("PATH", &path)]);
+    guest.run("sh", &["-c", script, program.as_str()], &[("PATH", &path)]);
     assert_eq!(guest.read("xtask/notes.txt"), "one\ntwo\nth");
     vendor(&toolkit, &["--dry-run"]).status(3).says("was cut short");
     vendor(&toolkit, &[]).success().says("what it had written was taken back");

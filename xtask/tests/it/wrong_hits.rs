@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use crate::testkit::{Lab, Place};
+use crate::testkit::{Lab, Place, program};
 
 /// One check, `c`, over `src/**`, that passes if `src/input` says `good`.
 const PLAIN: &str = "[[check]]\nname = 'c'\nrun = 'grep -q good src/input'\ninputs = ['src/**']\n";
@@ -44,7 +44,7 @@ fn settle(repo: &Place<'_>) {
 
 /// The program in the background, for what happens while it runs.
 pub fn start(repo: &Place<'_>, args: &[&str]) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut command = Command::new(program());
     command.args(args).current_dir(&repo.dir).envs(repo.environment());
     for name in xtask::base::process::GIT_LOCAL {
         command.env_remove(name);

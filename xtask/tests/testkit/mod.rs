@@ -16,9 +16,11 @@ pub mod circle;
 mod plumbing;
 mod ports;
 mod templates;
+mod toolkit;
 
 pub use ports::port;
 use templates::Key;
+pub use toolkit::write_toolkit;
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -141,6 +143,11 @@ impl Drop for Lab {
     }
 }
 
+/// The program under test.
+pub fn program() -> Utf8PathBuf {
+    templates::program()
+}
+
 /// What a program did.
 #[derive(Debug, Clone)]
 pub struct Ran {
@@ -218,7 +225,25 @@ impl Place<'_> {
     }
 
     pub fn xtask_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Ran {
-        self.run(env!("CARGO_BIN_EXE_xtask"), args, variables)
+        self.run(program().as_str(), args, variables)
+    }
+
+    /// Installs the hooks in this repository. Their program, which was installed once in another one, is
+    /// linked; what copies it is tried in `hooks_install.rs`.
+    pub fn install_hooks(&self) -> Ran {
+        let name = self.dir.strip_prefix(&self.lab.root).unwrap();
+        let bin = name.join(".git/xtask/bin");
+        if self.dir.join(".git").is_dir() && !self.lab.path(bin.as_str()).exists() {
+            let key = Key::Of(format!("hooks {bin}"));
+            templates::copy_into(self.lab, key, bin.as_str(), |lab| {
+                let repo = lab.repo_named(name.as_str(), &[]);
+                repo.xtask(&["install-hooks", "--this-program"]).success();
+                let copy = repo.dir.join(".git/xtask/bin/xtask").canonicalize().unwrap();
+                fs::remove_file(&copy).unwrap();
+                fs::hard_link(program(), copy).unwrap();
+            });
+        }
+        self.xtask(&["install-hooks", "--this-program"])
     }
 
     pub fn run(&self, program: &str, args: &[&str], variables: &[(&str, &str)]) -> Ran {
@@ -361,13 +386,29 @@ impl Place<'_> {
 
     #[track_caller]
     pub fn id(&self, name: &str) -> String {
-        self.git(&["rev-parse", "--verify", name]).trim().to_owned()
+        let found = self.in_ref_file(name);
+        found.unwrap_or_else(|| self.git(&["rev-parse", "--verify", name]).trim().to_owned())
     }
 
     /// What git says has changed, a line each.
     #[track_caller]
     pub fn status(&self) -> String {
         self.git(&["status", "--porcelain=v1", "--untracked-files=all"])
+    }
+
+    /// The commit that a ref file names.
+    fn in_ref_file(&self, name: &str) -> Option<String> {
+        let git = self.git_folder();
+        let common = fs::read_to_string(git.join("commondir"));
+        let common = common.map_or(git.clone(), |up| git.join(up.trim_end()));
+        let text = match name {
+            "HEAD" => fs::read_to_string(git.join("HEAD")).ok()?,
+            branch => fs::read_to_string(common.join("refs/heads").join(branch)).ok()?,
+        };
+        match text.trim_end().strip_prefix("ref: refs/heads/") {
+            Some(branch) => self.in_ref_file(branch),
+            None => Some(text.trim_end().to_owned()),
+        }
     }
 
     /// The git folder of this worktree.

@@ -27,6 +27,7 @@ const LONGEST_TEXT: u64 = 64 << 10;
 /// The templates of this run, by what they are named.
 #[derive(Default)]
 struct Templates {
+    program: OnceLock<Lab>,
     made: Mutex<HashMap<Key, Arc<OnceLock<Lab>>>>,
 }
 
@@ -210,6 +211,18 @@ fn stat_of(meta: &fs::Metadata) -> Stat {
         gid: meta.gid(),
         size: meta.len() as u32,
     }
+}
+
+/// The program under test: a copy that lies where the labs do, so that they can link to it, and that no
+/// build takes away while tests run.
+pub(super) fn program() -> Utf8PathBuf {
+    let templates = templates();
+    let program = templates.program.get_or_init(|| {
+        let lab = Lab::new();
+        fs::copy(env!("CARGO_BIN_EXE_xtask"), lab.path("xtask")).unwrap();
+        lab
+    });
+    program.path("xtask")
 }
 
 /// Where labs lie: in memory where there is room for programs in it, unless `TMPDIR` says where.

@@ -1,0 +1,62 @@
+//! The toolkit as sources in a repository, for tests in which cargo builds it.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::{Lab, Place, circle, files, program};
+
+/// What stands in for the sources in the usual circle: a program that becomes the one under test, so that a
+/// build takes a second.
+const STAND_IN: &str = r#"use std::os::unix::process::CommandExt;
+
+fn main() {
+    let mut program = std::process::Command::new("PROGRAM");
+    program.args(std::env::args_os().skip(1));
+    // What cargo says of this package is not true of the other one.
+    program.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_PKG_NAME");
+    panic!("{}", program.exec());
+}
+"#;
+
+/// Writes `xtask/` as the toolkit has it: in the exhaustive circle this very toolkit, else a program in its
+/// place, with the same launcher and settings.
+pub fn write_toolkit(place: &Place<'_>) {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let is_source = |name: &str| {
+        let first = name.split('/').next().unwrap();
+        let is_replaced = ["src", "benches", "Cargo.toml", "Cargo.lock"].contains(&first);
+        !["target", "tests"].contains(&first) && (circle::is_exhaustive() || !is_replaced)
+    };
+    for (name, _) in files(&root).into_iter().filter(|(name, _)| is_source(name)) {
+        let to = place.dir.join("xtask").join(&name);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(root.join(&name), to).unwrap();
+    }
+    let package = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    if circle::is_exhaustive() {
+        // Optimising takes more than half of a build, and changes nothing here.
+        let plain = package.replace("opt-level = 1", "opt-level = 0");
+        assert_ne!(package, plain);
+        place.write("xtask/Cargo.toml", plain);
+    } else {
+        let end = package.find("[dependencies]").unwrap();
+        place.write("xtask/Cargo.toml", &package[..end]);
+        let version = "version = 4\n\n[[package]]\nname = \"xtask\"\nversion = \"0.1.0\"\n";
+        place.write("xtask/Cargo.lock", version);
+        place.write("xtask/src/main.rs", STAND_IN.replace("PROGRAM", program().as_str()));
+        place.write("xtask/src/lib.rs", "");
+    }
+}
+
+impl Lab {
+    /// A repository of the toolkit's own, with its README.
+    pub fn toolkit(&self, name: &str) -> Place<'_> {
+        let place = self.place(name);
+        write_toolkit(&place);
+        let readme = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+        place.write("README.md", fs::read_to_string(readme).unwrap());
+        place.git(&["init", "--quiet"]);
+        place.commit("the toolkit");
+        place
+    }
+}
