@@ -11,7 +11,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{CWD, RenameFlags};
 
@@ -46,6 +46,7 @@ static WRITES: AtomicU64 = AtomicU64::new(0);
 /// Makes changes on disk.
 pub struct Disk<'a> {
     gate: &'a (dyn Fn(Step) -> io::Result<()> + Sync),
+    skips_fsync: AtomicBool,
 }
 
 /// The mode of a new regular file; what the umask takes away is taken away by the system.
@@ -63,14 +64,28 @@ impl Disk<'static> {
     /// The disk as it is.
     #[must_use]
     pub fn real() -> Self {
-        Disk { gate: &|_| Ok(()) }
+        Disk { gate: &|_| Ok(()), skips_fsync: AtomicBool::new(false) }
     }
 }
 
 impl<'a> Disk<'a> {
     /// A disk whose every step first asks `gate`.
     pub fn gated(gate: &'a (dyn Fn(Step) -> io::Result<()> + Sync)) -> Self {
-        Disk { gate }
+        Disk { gate, skips_fsync: AtomicBool::new(false) }
+    }
+
+    /// Leaves it to the system from now on when files reach the disk: where git was told the same by
+    /// `core.fsync=none`.
+    pub fn skip_fsync(&self) {
+        self.skips_fsync.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until a file has reached the disk.
+    pub fn fsync(&self, path: &Path) -> io::Result<()> {
+        if self.skips_fsync.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        File::open(path)?.sync_all()
     }
 
     /// A step that this type does not make itself.
@@ -228,7 +243,7 @@ impl<'a> Disk<'a> {
         self.remove(beside)?;
         let written = self
             .create(beside, content, Bits::Plain)
-            .and_then(|()| if is_lasting { File::open(beside)?.sync_all() } else { Ok(()) })
+            .and_then(|()| if is_lasting { self.fsync(beside) } else { Ok(()) })
             .and_then(|()| self.replace(beside, path));
         if written.is_err() {
             // The first failure is the one to report; a leftover of ours harms nobody.
@@ -345,6 +360,15 @@ mod tests {
         exchange_in_steps(&ours, &theirs).unwrap();
         assert_eq!((read(&ours), read(&theirs)), (Some("2".into()), Some("1".into())));
         fs::remove_dir_all(at).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_waited_for_where_fsync_is_skipped() {
+        let missing = Path::new("/nowhere/at/all");
+        let disk = Disk::real();
+        assert_eq!(disk.fsync(missing).unwrap_err().kind(), io::ErrorKind::NotFound);
+        disk.skip_fsync();
+        disk.fsync(missing).unwrap();
     }
 
     #[test]

@@ -70,7 +70,15 @@ impl Session {
     pub(super) fn repo(&self) -> Result<Repo> {
         let repo = Repo::discover(&self.world.cwd)?;
         check_format(&repo)?;
+        self.write_as_git_in(&repo);
         Ok(repo)
+    }
+
+    /// Writes files as this repository has told git to.
+    pub(super) fn write_as_git_in(&self, repo: &Repo) {
+        if repo.skips_fsync() {
+            self.disk.skip_fsync();
+        }
     }
 
     /// What work needs from the outside.

@@ -360,7 +360,7 @@ impl Builder<'_> {
         let failed = || format!("the program cannot be installed in `{}`", folder.display());
         self.disk.create(beside, bytes, Bits::Executable).unable(failed)?;
         let written = fs::read(beside).unable(failed)?;
-        fs::File::open(beside).and_then(|file| file.sync_all()).unable(failed)?;
+        self.disk.fsync(beside).unable(failed)?;
         if digest_of(&written) != record.digest {
             return Err(Error::unable(failed()).hint("what was written is not what is read back"));
         }

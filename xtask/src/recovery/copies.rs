@@ -127,12 +127,12 @@ pub fn make(
     for (at, content) in contents.iter().enumerate() {
         let file = place.join(at.to_string());
         disk.create(&file, content, Bits::Exact(0o600)).unable(failed)?;
-        fs::File::open(&file).and_then(|file| file.sync_all()).unable(failed)?;
+        disk.fsync(&file).unable(failed)?;
     }
     let list = record::to_bytes(LIST, &made.copies).unable(failed)?;
     let beside = place.join("list.new");
     disk.create(&beside, &list, Bits::Exact(0o600)).unable(failed)?;
-    fs::File::open(&beside).and_then(|file| file.sync_all()).unable(failed)?;
+    disk.fsync(&beside).unable(failed)?;
     disk.replace(&beside, &place.join("list")).unable(failed)?;
     made.name = Some(name);
     Ok(made)

@@ -186,6 +186,14 @@ impl Repo {
         self.git.config_snapshot().boolean(key).unwrap_or(otherwise)
     }
 
+    /// Whether git was told to leave it to the system when its files reach the disk: `core.fsync`, a
+    /// list of what is waited for, says `none` and nothing after it.
+    #[must_use]
+    pub fn skips_fsync(&self) -> bool {
+        let setting = self.setting("core.fsync").unwrap_or_default();
+        setting.rsplit(',').map(str::trim).find(|word| !word.is_empty()) == Some("none")
+    }
+
     /// The content of a blob.
     pub fn blob(&self, id: Id) -> Result<Vec<u8>> {
         let mut blob = self.git.find_blob(id).map_err(|cause| self.unreadable(id, cause))?;

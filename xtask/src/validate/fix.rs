@@ -581,7 +581,7 @@ impl Fixes<'_> {
         let copy = folder.join(copy_name(path));
         let written = self.disk.create(&copy, content, Bits::Plain);
         written
-            .and_then(|()| fs::File::open(&copy)?.sync_all())
+            .and_then(|()| self.disk.fsync(&copy))
             .unable(|| format!("`{path}` cannot be saved as `{}`", copy.display()))
     }
 

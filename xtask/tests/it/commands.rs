@@ -282,6 +282,24 @@ fn json_has_the_documented_shape() {
 }
 
 #[test]
+fn core_fsync_none_is_understood_as_git_does() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    // By `git help config`: a list of components, read in order, in which `none` takes back all before it.
+    for (value, skips) in [
+        ("none", true),
+        ("all,none", true),
+        ("none,", true),
+        ("none,reference", false),
+        ("all", false),
+    ] {
+        repo.git(&["config", "core.fsync", value]);
+        let opened = xtask::repo::Repo::discover(repo.dir.as_std_path()).unwrap();
+        assert_eq!(opened.skips_fsync(), skips, "{value}");
+    }
+}
+
+#[test]
 fn variables_that_git_sets_for_hooks_lead_nowhere_else() {
     let lab = Lab::new();
     let repo = feature(&lab);

@@ -73,6 +73,7 @@ pub fn watched(
     let world = world(place);
     let repo = Repo::discover(place.dir.as_std_path()).unwrap();
     on_faulty_disk(fault, at, |disk| {
+        disk.skip_fsync();
         let tools = Tools {
             ending: None,
             world: &world,
