@@ -3,8 +3,8 @@
 //! of its own, and the workspace of the repository has one small program more. A build that takes longer
 //! than a second is announced.
 //!
-//! `XTASK_LAUNCH` says what cargo is to do: `run` (where it is not set), `test` or `bench`. The arguments
-//! go to the program, or to the runner of tests. `XTASK_TARGET` is what cargo is to build for: the alias sets
+//! `XTASK_LAUNCH` says what cargo is to do: `run` (where it is not set) or `bench`. The arguments
+//! go to the program, or to the benchmarks. `XTASK_TARGET` is what cargo is to build for: the alias sets
 //! it where the configuration of the repository names another machine than this one. `XTASK_TOOLCHAIN` is
 //! the toolchain of rustup to build with: the alias sets it where the one of the repository is too old.
 
@@ -51,9 +51,8 @@ fn main() {
         ("", None) | ("run", None) => &["build", "--quiet"],
         // Where the program will lie is cargo's to know.
         ("", Some(_)) | ("run", Some(_)) => &["run", "--quiet"],
-        ("test", _) => &["test"],
         ("bench", _) => &["bench", "--profile", "dev", "--bench", "costs"],
-        (other, _) => fail(&format!("{} is `{}`, and not run, test or bench", LAUNCH, other)),
+        (other, _) => fail(&format!("{} is `{}`, and neither run nor bench", LAUNCH, other)),
     };
     let folder = toolkit.join("target");
     leave_to_nobody(&folder);

@@ -475,7 +475,13 @@ mod tests {
     #[test]
     fn a_new_manifest_is_that_of_this_project() {
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-        let read = |name: &str| std::fs::read_to_string(format!("{root}/{name}")).unwrap();
+        // What runs the tests is for this project alone.
+        let runner =
+            [", \"xtask/tests/runner\"", "\n[[package]]\nname = \"xtest\"\nversion = \"0.0.0\"\n"];
+        let read = |name: &str| {
+            let text = std::fs::read_to_string(format!("{root}/{name}")).unwrap();
+            runner.iter().fold(text, |text, part| text.replace(part, ""))
+        };
         assert_eq!(changed(member(None, &[])), read("Cargo.toml"));
         assert_eq!(changed(lock(None)), read("Cargo.lock"));
         assert_eq!(member(Some(&read("Cargo.toml")), &[]), Entry::There);

@@ -1,16 +1,11 @@
 //! The toolkit in other people's houses: an empty repository, a Python and TypeScript project that has
 //! the folders already, and a Rust workspace whose versions are at odds with ours. In each it is built, and does
 //! its day's work. In the exhaustive circle it is the real one, built from the crates that are there.
-//!
-//! The houses stand at the same place one after the other: cargo then builds the second and third from
-//! what it knows of the first, and the test takes one build instead of three.
-
-use std::fs;
 
 use crate::builds::homes;
 use crate::testkit::{Lab, Place, Ran, port};
 
-/// A repository with some files, at the one place.
+/// A repository with some files.
 fn house<'a>(lab: &'a Lab, files: &[(&str, &str)]) -> Place<'a> {
     lab.repo_with("house", files)
 }
@@ -92,14 +87,18 @@ fn live_in(toolkit: &Place<'_>, house: &Place<'_>, may_miss: bool) {
 }
 
 #[test]
-fn the_toolkit_lives_in_three_houses() {
+fn the_toolkit_lives_in_an_empty_repository() {
     let lab = Lab::new();
     let toolkit = lab.toolkit("toolkit");
     let empty = house(&lab, &[]);
     live_in(&toolkit, &empty, false);
     assert!(!empty.has("target"));
-    fs::rename(&empty.dir, lab.path("empty")).unwrap();
+}
 
+#[test]
+fn the_toolkit_lives_beside_python_and_typescript() {
+    let lab = Lab::new();
+    let toolkit = lab.toolkit("toolkit");
     let own = "#!/bin/sh\necho set up\n";
     let mixed = house(
         &lab,
@@ -122,8 +121,12 @@ fn the_toolkit_lives_in_three_houses() {
     assert_eq!(mixed.read("setup/setup.sh"), own);
     assert_eq!(mixed.read("deployment/compose.yaml"), "services: {}\n");
     assert!(mixed.read("setup/sync.toml").contains("\"/scripts/\""));
-    fs::rename(&mixed.dir, lab.path("mixed")).unwrap();
+}
 
+#[test]
+fn the_toolkit_lives_in_a_workspace_of_rust() {
+    let lab = Lab::new();
+    let toolkit = lab.toolkit("toolkit");
     // `toml` is another one here for every package of the workspace: one with which ours cannot be built.
     let rust = house(
         &lab,

@@ -10,7 +10,7 @@ use xtask::base::record::Found;
 use xtask::services::stack::Stack as Kept;
 
 use crate::services_nasty::{Stack, Stranger, cue, kill, left, service};
-use crate::testkit::{Lab, Place, port, program};
+use crate::testkit::{Lab, Place, circle, port, program};
 use crate::wrong_hits::{start, wait_for};
 
 const READY: &str = "ready = { tcp = true }\nstop = { timeout = '60ms' }";
@@ -515,7 +515,7 @@ fn many_restarts_while_others_look_lose_nobody() {
                 }
             });
         }
-        for _ in 0..25 {
+        for _ in 0..circle::either(8, 50) {
             stack.repo.xtask(&["restart"]).success();
         }
         done.store(true, std::sync::atomic::Ordering::SeqCst);
