@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use expect_test::{ExpectFile, expect_file};
 use xshell::{Shell, cmd};
 
 pub mod circle;
@@ -143,6 +144,11 @@ impl Drop for Lab {
     }
 }
 
+/// A whole text as it is to be; `UPDATE_EXPECT=1 cargo xtest` writes down what it is now.
+pub fn snapshot(name: &str) -> ExpectFile {
+    expect_file![format!("{}/tests/it/snapshots/{name}", env!("CARGO_MANIFEST_DIR"))]
+}
+
 /// The program under test.
 pub fn program() -> Utf8PathBuf {
     templates::program()
@@ -247,23 +253,39 @@ impl Place<'_> {
     }
 
     pub fn run(&self, program: &str, args: &[&str], variables: &[(&str, &str)]) -> Ran {
+        let output = self.output_of(program, args, variables).unwrap();
+        Ran {
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Runs a program that may not be installed; nothing where it is not.
+    pub fn try_run(&self, program: &str, args: &[&str]) -> Option<Ran> {
+        self.output_of(program, args, &[]).is_ok().then(|| self.run(program, args, &[]))
+    }
+
+    fn output_of(
+        &self,
+        program: &str,
+        args: &[&str],
+        variables: &[(&str, &str)],
+    ) -> xshell::Result<std::process::Output> {
         let shell = self.lab.shell(&self.dir);
         let mut command = cmd!(shell, "{program} {args...}").quiet().ignore_status();
         for name in xtask::base::process::GIT_LOCAL {
             command = command.env_remove(name);
         }
+        // Said to the test harness alone, where it is to measure times.
+        command = command.env_remove("RUSTC_BOOTSTRAP");
         for (name, value) in self.environment() {
             command = command.env(name, value);
         }
         for (name, value) in variables {
             command = command.env(name, value);
         }
-        let output = command.stdin("").output().unwrap();
-        Ran {
-            code: output.status.code(),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        command.stdin("").output()
     }
 
     /// The variables that keep the machine's own configuration out.

@@ -76,6 +76,8 @@ fn run(options: &Options) -> io::Result<ExitCode> {
         .arg(toolkit.join(".cargo/config.toml"))
         .arg("--target-dir")
         .arg(toolkit.join("target"));
+    // Where `UPDATE_EXPECT=1` finds the sources in which it writes.
+    cargo.env("CARGO_WORKSPACE_DIR", &toolkit);
     if env::var_os(THREADS).is_none() {
         let threads = available_parallelism().map_or(1, usize::from) * TESTS_A_CORE;
         cargo.env(THREADS, threads.to_string());
