@@ -55,6 +55,8 @@ mod services_bad;
 mod services_nasty;
 #[cfg(target_os = "linux")]
 mod services_review;
+#[cfg(target_os = "linux")]
+mod snapshots;
 mod table;
 mod validate;
 mod validate_commit;

@@ -18,10 +18,12 @@ mod plumbing;
 mod ports;
 mod templates;
 mod toolkit;
+mod transcript;
 
 pub use ports::port;
 use templates::Key;
 pub use toolkit::write_toolkit;
+pub use transcript::Transcript;
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
