@@ -1,7 +1,8 @@
 //! Whole outputs as people see them, for snapshots: what was typed, what was said on both streams, how it ended.
 //!
 //! What differs between two runs is named instead of shown, in this one place: `$LAB` is the folder of the
-//! test, `ID` an object id, `TIME` a time, `N` a number of seconds, of a process or of a port.
+//! test, `ID` an object id, `TIME` a time and `AGO` how long ago it was, `SIZE` a number of bytes, `N` a number of
+//! seconds, of a process or of a port.
 
 use std::sync::LazyLock;
 
@@ -84,7 +85,9 @@ static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\b(localhost|127\.0\.0\.1):[0-9]+\b", "$1:N"),
         (r"\bport [0-9]{5}\b", "port N"),
         (r"\b[0-9]+(\.[0-9]+)? (ms|s|min)\b", "N s"),
-        (r"\b[0-9]+(\.[0-9]+)? (KB|MB|GB|TB)\b", "N MB"),
+        (r"\b[0-9]+(\.[0-9]+)? (bytes|KB|MB|GB|TB)\b", "SIZE"),
+        (r"(just now|\b[0-9]+ (second|minute|hour|day|month|year)s? ago) {2,}", "AGO  "),
+        (r"just now|\b[0-9]+ (second|minute|hour|day|month|year)s? ago", "AGO"),
     ];
     all.map(|(pattern, name)| (Regex::new(pattern).unwrap(), name)).to_vec()
 });
