@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::testkit::{Lab, Place, port, trace};
+use crate::wrong_hits::wait_for;
 
 /// A repository with one service on a port, which reads `.env`.
 fn with_service<'a>(lab: &'a Lab) -> (Place<'a>, u16) {
@@ -150,5 +151,7 @@ fn services_that_nobody_watches_are_begun_anew_and_ports_of_others_stay_theirs()
     repo.xtask(&["recover", "ports", "--yes"]).status(1).says(&format!("port {port} is taken by"));
     drop(TcpStream::connect(stranger.local_addr().unwrap()).unwrap());
     drop(stranger);
+    // A process that another test has just forked holds the port until it becomes another program.
+    wait_for("the port", || TcpListener::bind(("127.0.0.1", port)).is_ok());
     repo.xtask(&["recover", "ports", "--yes"]).success().says("nothing is wrong");
 }

@@ -219,7 +219,10 @@ pub(super) fn program() -> Utf8PathBuf {
     let templates = templates();
     let program = templates.program.get_or_init(|| {
         let lab = Lab::new();
-        fs::copy(env!("CARGO_BIN_EXE_xtask"), lab.path("xtask")).unwrap();
+        // Another process writes it: what another test starts meanwhile would for a moment have a copied file
+        // of this one open, and one that is open for writing cannot be started.
+        let copy = lab.path("xtask");
+        lab.place("").run("cp", &[env!("CARGO_BIN_EXE_xtask"), copy.as_str()], &[]).success();
         lab
     });
     program.path("xtask")

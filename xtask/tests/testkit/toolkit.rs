@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::{Lab, Place, circle, files, program};
+use super::{Lab, Place, circle, program};
 
 /// What stands in for the sources in the usual circle: a program that becomes the one under test, so that a
 /// build takes a second.
@@ -23,14 +23,19 @@ fn main() {
 pub fn write_toolkit(place: &Place<'_>) {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let is_source = |name: &str| {
-        let first = name.split('/').next().unwrap();
-        let is_replaced = ["src", "benches", "Cargo.toml", "Cargo.lock"].contains(&first);
-        !["target", "tests"].contains(&first) && (circle::is_exhaustive() || !is_replaced)
+        let is_replaced = ["src", "benches", "Cargo.toml", "Cargo.lock"].contains(&name);
+        !["target", "tests"].contains(&name) && (circle::is_exhaustive() || !is_replaced)
     };
-    for (name, _) in files(&root).into_iter().filter(|(name, _)| is_source(name)) {
-        let to = place.dir.join("xtask").join(&name);
-        fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::copy(root.join(&name), to).unwrap();
+    for entry in walkdir::WalkDir::new(&root)
+        .min_depth(1)
+        .into_iter()
+        .filter_entry(|entry| entry.depth() > 1 || is_source(entry.file_name().to_str().unwrap()))
+    {
+        let entry = entry.unwrap();
+        let name = entry.path().strip_prefix(&root).unwrap().to_str().unwrap();
+        if entry.file_type().is_file() {
+            place.write(&format!("xtask/{name}"), fs::read(entry.path()).unwrap());
+        }
     }
     let package = fs::read_to_string(root.join("Cargo.toml")).unwrap();
     if circle::is_exhaustive() {

@@ -69,7 +69,7 @@ impl<'a> Transcript<'a> {
     }
 }
 
-/// Patterns with what stands for them. Widths of columns stay where a number is padded.
+/// Patterns with what stands for them, also where spaces pad a number.
 static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     let all = [
         (
@@ -84,6 +84,7 @@ static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\bpid [0-9]+\b", "pid N"),
         (r"\b(localhost|127\.0\.0\.1):[0-9]+\b", "$1:N"),
         (r"\bport [0-9]{5}\b", "port N"),
+        (r" {2,}[0-9]+(\.[0-9]+)? (ms|s|min)\b", "  N s"),
         (r"\b[0-9]+(\.[0-9]+)? (ms|s|min)\b", "N s"),
         (r"\b[0-9]+(\.[0-9]+)? (bytes|KB|MB|GB|TB)\b", "SIZE"),
         (r"(just now|\b[0-9]+ (second|minute|hour|day|month|year)s? ago) {2,}", "AGO  "),
