@@ -37,6 +37,13 @@ pub fn ground(repo: &Repo, context: &Context) -> Result<Ground> {
     let mut tries = 0..TRIES;
     let (local, tip) = loop {
         let resolved = repo.canonical(&branch, remote)?;
+        if let Some(foreign) = resolved.as_ref().and_then(|found| found.foreign.as_ref()) {
+            return Err(Error::unable(format!(
+                "the branch `{branch}` here is not the one of `{remote}`: {}",
+                foreign.reason()
+            ))
+            .hint(format!("`git branch -m {branch} NAME` gives it another name; then again")));
+        }
         let tip =
             resolved.as_ref().map_or(context.canonical.commit, |found| found.canonical.commit);
         let local = repo.resolve(&format!("refs/heads/{branch}"))?;

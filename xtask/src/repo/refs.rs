@@ -73,27 +73,22 @@ impl Repo {
     /// seconds since the epoch.
     #[must_use]
     pub fn reflog(&self, name: &str) -> Vec<(Id, i64)> {
-        let log = std::fs::read(self.common_folder().join("logs").join(name)).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let entry = |line: &str| {
-            let (stamp, _) = line.split_once('\t').unwrap_or((line, ""));
-            let id = stamp.split(' ').nth(1)?;
-            let mut words = stamp.rsplit(' ');
-            let seconds = words.nth(1)?.parse().ok()?;
-            Some((Id::from_hex(id.as_bytes()).ok()?, seconds))
-        };
-        log.lines().filter_map(entry).collect()
+        let moves = self.ref_moves(name).into_iter();
+        moves.filter_map(|found| Some((found.new, found.seconds?))).collect()
+    }
+
+    /// How a ref was moved, by its reflog, oldest first.
+    #[must_use]
+    pub(super) fn ref_moves(&self, name: &str) -> Vec<RefMove> {
+        read_reflog(&self.common_folder().join("logs").join(name))
     }
 
     /// Whether somebody has committed on a local branch here, by its reflog: that it was moved some other
     /// way is no work of its own.
     #[must_use]
     pub fn was_committed_on(&self, branch: &str) -> bool {
-        let log = self.common_folder().join("logs/refs/heads").join(branch);
-        let log = std::fs::read(log).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let mut messages = log.lines().filter_map(|line| line.split_once('\t'));
-        messages.any(|(_, message)| message.starts_with("commit"))
+        let moves = self.ref_moves(&format!("refs/heads/{branch}"));
+        moves.iter().any(|found| found.message.starts_with("commit"))
     }
 
     /// Whether a remote of this name is configured.
@@ -209,6 +204,33 @@ impl Repo {
         };
         self.git.edit_references_as([edit], Some(committer)).map(drop)
     }
+}
+
+/// One line of a reflog.
+#[derive(Clone, Debug)]
+pub(super) struct RefMove {
+    /// From where; the null id where the ref was made.
+    pub(super) old: Id,
+    /// To where.
+    pub(super) new: Id,
+    /// When, in seconds since the epoch, as far as that can be read.
+    pub(super) seconds: Option<i64>,
+    /// What git or we have written of it.
+    pub(super) message: String,
+}
+
+/// A reflog as a file; lines that cannot be read are left out.
+pub(super) fn read_reflog(file: &std::path::Path) -> Vec<RefMove> {
+    let log = std::fs::read(file).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let moves = log.lines().filter_map(|line| {
+        let (stamp, message) = line.split_once('\t').unwrap_or((line, ""));
+        let mut ids = stamp.split(' ').map(|id| Id::from_hex(id.as_bytes()));
+        let (old, new) = (ids.next()?.ok()?, ids.next()?.ok()?);
+        let seconds = stamp.rsplit(' ').nth(1).and_then(|seconds| seconds.parse().ok());
+        Some(RefMove { old, new, seconds, message: message.to_owned() })
+    });
+    moves.collect()
 }
 
 fn update(name: FullName, new: Id, expected: PreviousValue, message: &str) -> RefEdit {

@@ -147,6 +147,16 @@ fn find_by(repo: &Repo, names: &Names, files: Files) -> Result<Option<Context>> 
             .hint("the canonical branch must name itself in its own file"));
         }
     }
+    if let Some(foreign) = &resolved.foreign {
+        warnings.push(format!(
+            "the branch `{0}` here is not the one of `{1}`: {2}; `{1}/{0}` counts \
+             (`git branch --set-upstream-to={1}/{0} {0}` says that it is, `git branch -m {0} NAME` \
+             gives it another name)",
+            config.branch,
+            config.remote,
+            foreign.reason()
+        ));
+    }
     if let Some(only_local) = resolved.diverged {
         warnings.push(format!(
             "`{0}` and `{1}/{0}` have diverged; the remote one counts, without {only_local} local \

@@ -329,3 +329,152 @@ fn on_the_canonical_branch_there_is_nothing_to_do() {
     repo.xtask(&["sync", "--check"]).success();
     assert_eq!(repo.scene(), before);
 }
+
+/// A clone of ours, and a fork whose canonical branch has a file of its own, rules that would make more of it
+/// count, and a check that touches `ran`.
+fn fork(lab: &Lab) -> Place<'_> {
+    let hub = lab.repo_named("hub", &[]);
+    hub.git(&["branch", "feature"]);
+    hub.canonical(&[("setup/a", Some("a2\n"))]);
+    let (clone, theirs) = (lab.path("clone"), lab.path("fork"));
+    hub.git(&["clone", "--quiet", ".", clone.as_str()]);
+    hub.git(&["clone", "--quiet", "--branch", "orchestration-tools", ".", theirs.as_str()]);
+    let theirs = lab.place("fork");
+    theirs.write("setup/a", "of the fork\n");
+    theirs
+        .write("setup/sync.toml", "[canonical]\nremote = \"fork\"\n[managed]\ninclude = [\"/\"]\n");
+    let touch = format!("touch {}", lab.path("ran"));
+    theirs.write(
+        "setup/validate.toml",
+        format!(
+            "[phase.p]\n[[check]]\nname = 'x'\nphase = 'p'\nrun = '{touch}'\nhook = 'pre-commit'\n"
+        ),
+    );
+    theirs.commit("please look at this");
+    let clone = lab.place("clone");
+    clone.git(&["remote", "add", "fork", "../fork"]);
+    clone.git(&["fetch", "--quiet", "fork"]);
+    clone.git(&["switch", "--quiet", "--no-track", "-c", "mine", "origin/feature"]);
+    clone.install_hooks().success();
+    clone
+}
+
+/// Whatever is done with the canonical name: our own remote decides, and says so once.
+#[track_caller]
+fn is_ours(clone: &Place<'_>, reason: &str) {
+    clone.git(&["switch", "--quiet", "mine"]);
+    assert_eq!(clone.read("setup/a"), "a2\n", "the remote of ours counts");
+    clone.write("src/app", format!("{}\n", clone.head()));
+    let ran = clone.try_git(&["commit", "--quiet", "-am", "work"]).success();
+    assert!(!clone.lab.path("ran").exists(), "a command of the fork ran: {}", ran.err);
+    let status = clone.xtask(&["status"]).success();
+    let warning = "the branch `orchestration-tools` here is not the one of `origin`: ";
+    let said = [status.out, status.err].concat();
+    let warned: Vec<_> = said.lines().filter(|line| line.contains(warning)).collect();
+    assert_eq!(warned.len(), 1, "{said}");
+    assert!(warned[0].contains(reason), "{}", warned[0]);
+    clone.xtask(&["sync", "--check"]).success();
+}
+
+#[test]
+fn a_branch_of_the_canonical_name_from_a_fork_decides_nothing() {
+    let ways: [(&[&str], &str); 5] = [
+        (
+            &["switch", "-q", "-c", "orchestration-tools", "fork/orchestration-tools"],
+            "it follows `fork/orch",
+        ),
+        (
+            &[
+                "switch",
+                "-q",
+                "--no-track",
+                "-c",
+                "orchestration-tools",
+                "fork/orchestration-tools",
+            ],
+            "not made here",
+        ),
+        (&["fetch", "-q", "fork", "orchestration-tools:orchestration-tools"], "not made here"),
+        (&["branch", "orchestration-tools", "fork/orchestration-tools"], "it follows `fork/orch"),
+        (
+            &["update-ref", "refs/heads/orchestration-tools", "fork/orchestration-tools"],
+            "not made here",
+        ),
+    ];
+    for (way, reason) in ways {
+        let lab = Lab::new();
+        let clone = fork(&lab);
+        clone.git(way);
+        is_ours(&clone, reason);
+    }
+}
+
+#[test]
+fn commits_on_top_of_a_fork_make_it_no_more_ours() {
+    let lab = Lab::new();
+    let clone = fork(&lab);
+    clone.git(&[
+        "switch",
+        "-q",
+        "--no-track",
+        "-c",
+        "orchestration-tools",
+        "fork/orchestration-tools",
+    ]);
+    clone.write("setup/b", "of ours\n");
+    clone.commit("on top of it");
+    is_ours(&clone, "it has a commit that was not made here");
+    // Nothing lands on it either.
+    let own = clone.head();
+    let range = ["reverse-sync", "mine", own.as_str(), "--yes"];
+    assert_ne!(clone.xtask(&range).code, Some(0));
+}
+
+#[test]
+fn what_was_committed_here_counts_before_it_is_pushed() {
+    let lab = Lab::new();
+    let clone = fork(&lab);
+    // Not followed, and ahead by commits, a merge and a cherry-pick of this clone.
+    clone.git(&[
+        "switch",
+        "-q",
+        "--no-track",
+        "-c",
+        "orchestration-tools",
+        "origin/orchestration-tools",
+    ]);
+    clone.write("setup/a", "a3\n");
+    clone.commit("for everybody");
+    clone.git(&["switch", "-q", "-c", "topic", "HEAD~1"]);
+    clone.write("setup/b", "b2\n");
+    clone.commit("on a branch");
+    clone.git(&["switch", "-q", "orchestration-tools"]);
+    clone.git(&["merge", "-q", "--no-edit", "topic"]);
+    clone.git(&["switch", "-q", "mine"]);
+    assert_eq!((clone.read("setup/a"), clone.read("setup/b")), ("a3\n".into(), "b2\n".into()));
+    assert!(!clone.xtask(&["status"]).success().err.contains("is not the one of"));
+    // And a branch that follows the one of our remote counts whatever a person has merged into it.
+    clone.git(&["switch", "-q", "orchestration-tools"]);
+    clone.git(&["branch", "-q", "--set-upstream-to=origin/orchestration-tools"]);
+    clone.git(&["merge", "-q", "-X", "theirs", "--no-edit", "fork/orchestration-tools"]);
+    clone.git(&["rm", "-q", "setup/sync.toml", "setup/validate.toml"]);
+    clone.git(&["commit", "-qm", "their files, not their rules"]);
+    clone.git(&["switch", "-q", "mine"]);
+    assert_eq!(clone.read("setup/a"), "of the fork\n");
+}
+
+#[test]
+fn a_fork_is_not_canonical_where_our_remote_has_no_such_branch() {
+    let lab = Lab::new();
+    let clone = fork(&lab);
+    clone.git(&["update-ref", "-d", "refs/remotes/origin/orchestration-tools"]);
+    for way in ["--track", "--no-track"] {
+        clone.git(&["switch", "-q", way, "-c", "orchestration-tools", "fork/orchestration-tools"]);
+        clone.git(&["switch", "-q", "mine"]);
+        assert_eq!(clone.read("setup/a"), "a1\n");
+        let refused = clone.xtask(&["sync"]).status(3);
+        refused.says("is not the canonical one of `origin`").says("fork/orchestration-tools");
+        clone.xtask(&["setup"]).status(3).says("is not the canonical one of `origin`");
+        clone.git(&["branch", "-q", "-D", "orchestration-tools"]);
+    }
+}

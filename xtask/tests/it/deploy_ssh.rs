@@ -24,7 +24,7 @@ use xtask::repo::Repo;
 use crate::crash::{Fault, on_faulty_disk};
 use crate::deploy::Site;
 use crate::services_nasty::left;
-use crate::testkit::{Lab, Ran, circle, files, program, trace};
+use crate::testkit::{Lab, Ran, circle, files, program, spawn, trace};
 use crate::wrong_hits::wait_for;
 
 /// Drops what is for ssh alone, and runs the command as sshd does: by a shell, at home. `unreachable` beside
@@ -114,7 +114,7 @@ impl<'a> Far<'a> {
             command.env_remove(name);
         }
         command.env("PATH", &self.path).stdin(Stdio::null());
-        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        spawn(command.stdout(Stdio::null()).stderr(Stdio::null())).unwrap()
     }
 
     #[track_caller]

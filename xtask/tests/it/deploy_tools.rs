@@ -121,7 +121,8 @@ impl<'a> Tooled<'a> {
         });
         let text: String = parts.collect();
         // What is left of a minute.
-        let text = (50..60)
+        let text = (0..60)
+            .rev()
             .fold(text, |text, left| text.replace(&format!("--timeout={left}s"), "--timeout=60s"));
         text.replace("GIT/xtask/deploy/prod/target/releases/NAME/files", "FILES")
     }

@@ -12,15 +12,14 @@ use xtask::hooks::install::{install, uninstall};
 use xtask::repo::Repo;
 
 use crate::builds::homes;
-use crate::testkit::{Lab, Place, circle, files, program, trace, write_toolkit};
+use crate::testkit::{Lab, Place, circle, files, program, trace, write_alone, write_toolkit};
 
 const HOOKS: [&str; 6] =
     ["post-checkout", "post-merge", "post-rewrite", "post-commit", "pre-commit", "pre-push"];
 
 fn hook(place: &Place<'_>, name: &str, text: &str) {
     let path = format!(".git/hooks/{name}");
-    place.write(&path, format!("#!/bin/sh\n{text}\n"));
-    place.make_executable(&path);
+    place.write_executable(&path, &format!("#!/bin/sh\n{text}\n"));
 }
 
 fn install_hooks(place: &Place<'_>) {
@@ -333,7 +332,7 @@ fn a_failure_at_any_step_leaves_every_hook_working() {
         let disk = Disk::gated(&gate);
         let opened = Repo::discover(repo.dir.as_std_path()).unwrap();
         let folder: PathBuf = opened.hooks_folder().unwrap().path;
-        let done = install(&opened, &folder, &disk, 0);
+        let done = write_alone(|| install(&opened, &folder, &disk, 0));
         if done.is_ok() {
             steps = failing;
             break;
@@ -344,9 +343,9 @@ fn a_failure_at_any_step_leaves_every_hook_working() {
         let log = fs::read_to_string(lab.path("log")).unwrap();
         assert_eq!(log, "post-checkout\npre-commit\n", "step {failing}");
         if failing % 2 == 0 {
-            install(&opened, &folder, &Disk::real(), 0).unwrap();
+            write_alone(|| install(&opened, &folder, &Disk::real(), 0)).unwrap();
         }
-        uninstall(&opened, &folder, &Disk::real(), 0).unwrap();
+        write_alone(|| uninstall(&opened, &folder, &Disk::real(), 0)).unwrap();
         assert_eq!(hooks_of(&repo), before, "step {failing}");
     }
     assert!(steps > 15, "{steps} steps were tried");

@@ -363,8 +363,7 @@ fn hooks(repo: &Place<'_>) {
     ];
     for (name, flag) in flags {
         let path = format!(".git/hooks/{name}");
-        repo.write(&path, format!("#!/bin/sh\necho \"{name} {flag}\" >> {log}\n"));
-        repo.make_executable(&path);
+        repo.write_executable(&path, &format!("#!/bin/sh\necho \"{name} {flag}\" >> {log}\n"));
     }
     repo.install_hooks().success();
 }

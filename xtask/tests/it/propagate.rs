@@ -448,6 +448,9 @@ fn another_remote_that_the_rules_name_is_the_one_that_counts() {
     repo.git(&["remote", "rename", "origin", "upstream"]);
     repo.git(&["remote", "add", "origin", fork.as_str()]);
     repo.git(&["push", "-q", "upstream", "orchestration-tools"]);
+    // A branch that says itself which remote counts would be believed by nobody.
+    repo.xtask(&["propagate"]).status(3).says("git config xtask.canonicalRemote upstream");
+    repo.git(&["config", "xtask.canonicalRemote", "upstream"]);
     let fork = lab.place("fork");
     let only = fork.git(&["commit-tree", "-p", "main", "-m", "fork only", "main^{tree}"]);
     fork.git(&["update-ref", "refs/heads/main", only.trim()]);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::testkit::{Lab, Place, circle, port};
+use crate::testkit::{Lab, Place, circle, port, spawn};
 use crate::wrong_hits::{start, wait_for};
 
 /// A service that is played by this binary: `how` says how, and files in its folder what it does next.
@@ -116,7 +116,7 @@ fn again(cues: &str, port: u16, how: &str, bare: bool) -> Child {
     }
     command.env("PLAYS", how).env("CUES", cues).env("XTASK_PORT", port.to_string());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.process_group(0).spawn().unwrap()
+    spawn(command.process_group(0)).unwrap()
 }
 
 fn answer(mut stream: TcpStream, status: &str) {
@@ -232,7 +232,7 @@ impl Stranger {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let child = Stranger(command.spawn().unwrap());
+        let child = Stranger(spawn(&mut command).unwrap());
         wait_for("a stranger that listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         child
     }

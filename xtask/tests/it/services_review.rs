@@ -10,8 +10,8 @@ use xtask::base::record::Found;
 use xtask::services::stack::Stack as Kept;
 
 use crate::services_nasty::{Stack, Stranger, cue, kill, left, service};
-use crate::testkit::{Lab, Place, circle, port, program};
-use crate::wrong_hits::{start, wait_for};
+use crate::testkit::{Lab, Place, circle, port, program, spawn};
+use crate::wrong_hits::{start, start_heard, wait_for};
 
 const READY: &str = "ready = { tcp = true }\nstop = { timeout = '60ms' }";
 
@@ -38,7 +38,7 @@ impl Session {
         command.args(["sh", "-c", &script]).current_dir(&repo.dir).envs(repo.environment());
         command.env("X", program()).env("STRANGER", "1");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let shell = command.spawn().unwrap();
+        let shell = spawn(&mut command).unwrap();
         wait_for("a bystander", || note.exists());
         let bystander = fs::read_to_string(&note).unwrap().trim().parse().unwrap();
         fs::remove_file(&note).unwrap();
@@ -211,14 +211,15 @@ fn an_interrupted_start_that_has_started_nothing_ends_nothing() {
     stack.repo.xtask(&["start"]).success();
     cue(&lab, "b", "crash", true);
     wait_for("a pause", || stack.state("b") == "restarting" && stack.row("b")["pid"].is_null());
-    let mut command = start(&stack.repo, &["start"]);
+    let command = start_heard(&stack.repo, &["start"]);
     let lock = stack.repo.dir.join(".git/xtask/services/local/command.lock");
     let holds = format!("pid {}", command.id());
     wait_for("it to begin", || fs::read_to_string(&lock).unwrap().contains(&holds));
     std::thread::sleep(std::time::Duration::from_millis(300));
     let pid = rustix::process::Pid::from_child(&command);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    assert_eq!(command.wait().unwrap().code(), Some(130));
+    let ended = command.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(130), "{}", String::from_utf8_lossy(&ended.stderr));
     assert_eq!(stack.state("a"), "ready");
 }
 
@@ -269,7 +270,7 @@ fn a_stop_during_a_start_ends_the_start() {
 fn start_with_output(repo: &Place<'_>, args: &[&str]) -> Child {
     let mut command = Command::new(program());
     command.args(args).current_dir(&repo.dir).envs(repo.environment());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    spawn(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped())).unwrap()
 }
 
 #[test]

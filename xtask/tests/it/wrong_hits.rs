@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use crate::testkit::{Lab, Place, program};
+use crate::testkit::{Lab, Place, program, spawn};
 
 /// One check, `c`, over `src/**`, that passes if `src/input` says `good`.
 const PLAIN: &str = "[[check]]\nname = 'c'\nrun = 'grep -q good src/input'\ninputs = ['src/**']\n";
@@ -44,12 +44,23 @@ fn settle(repo: &Place<'_>) {
 
 /// The program in the background, for what happens while it runs.
 pub fn start(repo: &Place<'_>, args: &[&str]) -> Child {
+    let mut command = unheard(repo, args);
+    spawn(command.stdout(Stdio::null()).stderr(Stdio::null())).unwrap()
+}
+
+/// The same with what it says kept for `wait_with_output`: it must not say more than a pipe holds.
+pub fn start_heard(repo: &Place<'_>, args: &[&str]) -> Child {
+    spawn(unheard(repo, args).stdout(Stdio::piped()).stderr(Stdio::piped())).unwrap()
+}
+
+fn unheard(repo: &Place<'_>, args: &[&str]) -> Command {
     let mut command = Command::new(program());
     command.args(args).current_dir(&repo.dir).envs(repo.environment());
     for name in xtask::base::process::GIT_LOCAL {
         command.env_remove(name);
     }
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    command.stdin(Stdio::null());
+    command
 }
 
 /// Waits for a condition, within a bound.

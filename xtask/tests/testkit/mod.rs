@@ -7,7 +7,9 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use expect_test::{ExpectFile, expect_file};
@@ -151,6 +153,22 @@ pub fn snapshot(name: &str) -> ExpectFile {
     expect_file![format!("{}/tests/it/snapshots/{name}", env!("CARGO_MANIFEST_DIR"))]
 }
 
+/// Held by those who start processes, and by nobody while a program is written.
+static STARTING: RwLock<()> = RwLock::new(());
+
+/// Starts a process. While it becomes another program it holds all files of this process, and a program that
+/// somebody has open for writing cannot be started: see `write_alone`.
+pub fn spawn(command: &mut std::process::Command) -> std::io::Result<std::process::Child> {
+    let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+    command.spawn()
+}
+
+/// Writes programs in this process while none of its tests starts one.
+pub fn write_alone<T>(write: impl FnOnce() -> T) -> T {
+    let _alone = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+    write()
+}
+
 /// The program under test.
 pub fn program() -> Utf8PathBuf {
     templates::program()
@@ -273,7 +291,7 @@ impl Place<'_> {
         program: &str,
         args: &[&str],
         variables: &[(&str, &str)],
-    ) -> xshell::Result<std::process::Output> {
+    ) -> std::io::Result<std::process::Output> {
         let shell = self.lab.shell(&self.dir);
         let mut command = cmd!(shell, "{program} {args...}").quiet().ignore_status();
         for name in xtask::base::process::GIT_LOCAL {
@@ -287,7 +305,9 @@ impl Place<'_> {
         for (name, value) in variables {
             command = command.env(name, value);
         }
-        command.stdin("").output()
+        let mut command = std::process::Command::from(command);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        spawn(&mut command)?.wait_with_output()
     }
 
     /// The variables that keep the machine's own configuration out.
@@ -348,7 +368,7 @@ impl Place<'_> {
 
     /// A script, in one go.
     pub fn write_executable(&self, path: &str, content: &str) {
-        self.write(path, content);
+        write_alone(|| self.write(path, content));
         self.make_executable(path);
     }
 
