@@ -219,7 +219,10 @@ fn an_interrupted_start_that_has_started_nothing_ends_nothing() {
     let pid = rustix::process::Pid::from_child(&command);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let ended = command.wait_with_output().unwrap();
-    assert_eq!(ended.status.code(), Some(130), "{}", String::from_utf8_lossy(&ended.stderr));
+    // On a busy machine it may not have begun to hold signals off; then it ends as any other program.
+    let is_plain = std::os::unix::process::ExitStatusExt::signal(&ended.status) == Some(2);
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(130) || is_plain, "{ended:?}: {said}");
     assert_eq!(stack.state("a"), "ready");
 }
 
@@ -501,7 +504,7 @@ fn many_restarts_while_others_look_lose_nobody() {
         .map(|number| {
             format!(
                 "[service.s{number}]\nshell = true\nready = {{ log = 'up' }}\n\
-                 run = 'trap \"sleep 0.0{number}; exit 0\" TERM; echo up; while :; do sleep 0.01; done'\n"
+                 run = 'trap \"sleep 0.0{number}; exit 0\" TERM; echo up; while :; do sleep 0.05; done'\n"
             )
         })
         .collect();
