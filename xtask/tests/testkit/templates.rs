@@ -15,6 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use gix::index::entry::{Stat, stat::Time};
@@ -235,9 +236,29 @@ pub(super) fn ground() -> Utf8PathBuf {
         let is_named = std::env::vars_os().any(|(name, _)| name == "TMPDIR");
         let memory = Path::new("/dev/shm");
         let found = if !is_named && suits(memory) { memory.into() } else { std::env::temp_dir() };
-        Utf8PathBuf::from_path_buf(found.canonicalize().unwrap()).unwrap()
+        let found = Utf8PathBuf::from_path_buf(found.canonicalize().unwrap()).unwrap();
+        remove_stale(&found);
+        found
     });
     ground.clone()
+}
+
+/// How long the scene of a failed test, or of a run that was killed, stays to be looked at.
+const STAY: Duration = Duration::from_secs(3600);
+
+/// Removes the labs of earlier runs that have ended a while ago.
+fn remove_stale(ground: &Utf8PathBuf) {
+    for entry in fs::read_dir(ground).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        let pid =
+            name.strip_prefix("xtask-it-").and_then(|rest| rest.split('-').next()?.parse().ok());
+        let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) else { continue };
+        let is_over = rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
+        let age = entry.metadata().and_then(|meta| meta.modified()).map(|time| time.elapsed());
+        if is_over && age.is_ok_and(|age| age.is_ok_and(|age| age > STAY)) {
+            drop(fs::remove_dir_all(entry.path()));
+        }
+    }
 }
 
 /// A whole run needs less than 1 GB at once.
