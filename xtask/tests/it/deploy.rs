@@ -218,7 +218,10 @@ fn a_release_is_tried_served_watched_and_followed_by_the_next() {
 fn status_says_what_is_deployed_and_how_far_it_is_behind() {
     let lab = Lab::new();
     let site = Site::new(&lab);
+    let sockets = || fs::read_dir(lab.path("runtime/xtask")).map_or(0, Iterator::count);
     let status = |text: &str| {
+        // The supervisor of the release before takes its socket away when it ends.
+        wait_for("the one before to be gone", || sockets() <= 1);
         let before = trace(lab.path("").as_std_path());
         let ran = site.repo.xtask(&["status"]).success().says(text);
         let json = site.repo.xtask(&["status", "--json"]).success().json()["deployed"][0].clone();

@@ -518,7 +518,19 @@ mod tests {
     }
 
     /// Whether a port can be bound by somebody who may not take over what is still closing.
+    /// Whether a port is free, or soon: what another test has just forked holds it until it becomes another
+    /// program.
     fn is_free(port: u16) -> bool {
+        (0..400).any(|_| {
+            let is_so = is_free_now(port);
+            if !is_so {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            is_so
+        })
+    }
+
+    fn is_free_now(port: u16) -> bool {
         [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].iter().all(|address| {
             let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
             let Ok(socket) = socket(family, SocketType::STREAM, None) else { return true };
