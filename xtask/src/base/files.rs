@@ -362,6 +362,22 @@ mod tests {
         fs::remove_dir_all(at).unwrap();
     }
 
+    /// As the caches of Go and of some other tools are left. (The superuser removes them in any case.)
+    #[test]
+    fn a_folder_in_which_nobody_may_remove_anything_goes_all_the_same() {
+        let at = folder("shut");
+        let shut = at.join("cache/module");
+        fs::create_dir_all(&shut).unwrap();
+        fs::write(shut.join("file"), "x").unwrap();
+        fs::set_permissions(&shut, fs::Permissions::from_mode(0o500)).unwrap();
+        open_folders(&at.join("cache"));
+        assert_eq!(shut.metadata().unwrap().permissions().mode() & 0o700, 0o700);
+        fs::set_permissions(&shut, fs::Permissions::from_mode(0o500)).unwrap();
+        Disk::real().remove_folder(&at.join("cache")).unwrap();
+        assert!(!at.join("cache").exists());
+        fs::remove_dir_all(at).unwrap();
+    }
+
     #[test]
     fn nothing_is_waited_for_where_fsync_is_skipped() {
         let missing = Path::new("/nowhere/at/all");

@@ -455,6 +455,9 @@ fn what_is_merged_is_deleted_with_a_way_back_and_nothing_else() {
     // A fresh one goes only by its name; the others by saying so.
     let said = repo.xtask(&["branch", "prune", "--yes"]).success();
     assert_eq!(said.out.matches("brings it back").count(), 3);
+    // Commits whose content alone has arrived are held by nothing else, and are kept for a while.
+    let pruned = repo.git(&["for-each-ref", "--format=%(refname:lstrip=4)", "refs/xtask/pruned"]);
+    assert_eq!(pruned, "feature/squashed\nfeature/squashed-long-ago\n");
     let left = repo.git(&["branch", "--format=%(refname:short)"]);
     let wanted =
         "develop\nfeature/fresh\nfeature/here\nfeature/unique\nmain\norchestration-tools\n";

@@ -98,6 +98,16 @@ fn busy(lab: &Lab) -> Place<'_> {
 }
 
 #[test]
+fn a_format_that_leads_nowhere_is_not_taken_for_none() {
+    let lab = Lab::new();
+    let repo = busy(&lab);
+    repo.link("nowhere", ".git/xtask/format");
+    let before = all(&repo);
+    repo.xtask(&["sync"]).status(3).says("it leads nowhere");
+    same(&all(&repo), &before, "sync");
+}
+
+#[test]
 fn newer_state_is_refused_by_every_command() {
     let lab = Lab::new();
     let repo = busy(&lab);

@@ -665,3 +665,33 @@ fn old_backups_go_with_their_copies_and_the_last_twenty_stay() {
     // Twenty new ones are the last twenty; of the old ones none is, and their copies went along.
     assert_eq!((backups(&repo).len(), copies()), (20, 20));
 }
+
+/// Git switches away from such a commit with a warning; afterwards only the reflog would know it.
+#[test]
+fn commits_that_no_branch_has_are_kept_on_one_by_recover() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["switch", "--quiet", "--detach"]);
+    repo.write("src/app", "on no branch\n");
+    let loose = repo.commit("on no branch");
+    repo.write("src/app", "and not committed\n");
+    repo.xtask(&["recover", "git", "--yes"]).success();
+    assert_eq!(repo.read("src/app"), "application\n");
+    let branches = repo.git(&["branch", "--contains", &loose]);
+    assert_eq!(branches.lines().count(), 1, "{branches}");
+}
+
+#[test]
+fn a_sparse_index_is_refused_before_anything_is_replaced() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.write("docs/deep/page", "page\n");
+    repo.commit("docs");
+    repo.git(&["switch", "--quiet", "-c", "feature"]);
+    repo.git(&["sparse-checkout", "set", "--cone", "--sparse-index", "src", "setup"]);
+    repo.write("src/app", "unsaved\n");
+    let before = repo.scene();
+    let refused = repo.xtask(&["recover", "git", "--yes"]).status(3);
+    refused.says("git sparse-checkout reapply --no-sparse-index");
+    assert_eq!(repo.scene(), before);
+}

@@ -441,6 +441,20 @@ fn a_fork_is_compared_with_the_project_it_came_from() {
     assert!(create.contains("--head ada:feature "), "{create}");
 }
 
+/// Without an owner nobody can say that a request is for our branch, and not for one of the same name in a fork.
+#[test]
+fn a_request_whose_owner_is_not_told_is_nobodys() {
+    let lab = Lab::new();
+    let scene = scene(&lab, GITHUB);
+    let other = r#"[{"number": 3, "url": "https://github.com/owner/repo/pull/3", "title": "a fork's", "body": "x", "headRepositoryOwner": null}]"#;
+    fs::write(lab.path("open"), other).unwrap();
+    scene.repo.write("setup/a", "a2\n");
+    scene.repo.git(&["commit", "-qam", "Change a"]);
+    let ran = scene.xtask(&["push", "-u", "origin", "feature"]).success();
+    assert!(ran.out.contains("draft pull request opened for `feature`"), "{}", ran.out);
+    assert!(!scene.calls().iter().any(|call| call.starts_with("pr edit")));
+}
+
 #[test]
 fn push_pushes_what_is_named_and_nothing_else() {
     let lab = Lab::new();
@@ -451,9 +465,12 @@ fn push_pushes_what_is_named_and_nothing_else() {
     scene.repo.git(&["commit", "-qam", "Change a"]);
     let heads = || scene.repo.git(&["ls-remote", lab.path("hub").as_str()]);
     let before = heads();
-    scene.xtask(&["push", "--dry-run", "origin", "feature"]).success();
-    assert_eq!(heads(), before);
-    assert!(scene.calls().is_empty());
+    // Git takes the beginning of a word for the word, and several letters in one.
+    for dry in ["--dry-run", "--dry", "-n", "-fn", "-nu"] {
+        scene.xtask(&["push", dry, "origin", "feature"]).success();
+        assert_eq!(heads(), before, "{dry}");
+        assert!(scene.calls().is_empty(), "{dry}");
+    }
     let ran = scene.xtask(&["push", "-u", "origin", "feature"]).success();
     assert!(ran.out.contains("draft pull request opened for `feature`"), "{}", ran.out);
     assert!(heads().contains("refs/heads/feature") && !heads().contains("refs/heads/other"));

@@ -51,9 +51,11 @@ fn what_cannot_run_here_is_told_at_once_and_nothing_is_started() {
                  [service.folder]\nrun = 'sleep 600'\ndir = 'nowhere'\n\
                  [service.vars]\nrun = 'sleep 600'\nenv-file = 'none.env'\n\
                  [service.broken]\nrun = 'sleep 600'\nenv-file = 'broken.env'\n\
+                 [service.ours]\nrun = 'sleep 600'\nenv-file = 'ours.env'\n\
                  [service.optional]\nrun = 'sleep 600'\nenv-file = '?none.env'\n";
     let stack = Stack::new(&lab, layer);
     stack.repo.write("broken.env", "A=1\nPASSWORD='hunter2\n");
+    stack.repo.write("ours.env", "XTASK_PORT=1\n");
     stack
         .repo
         .xtask(&["start"])
@@ -62,6 +64,7 @@ fn what_cannot_run_here_is_told_at_once_and_nothing_is_started() {
         .says("folder: its folder `nowhere` is not there")
         .says("none.env")
         .says("broken.env` is malformed")
+        .says("`XTASK_PORT` cannot be set: it is xtask that sets it")
         .never_says("hunter2")
         .never_says("optional");
     stack.repo.xtask(&["start", "missing"]).status(3).says("not on PATH");
