@@ -262,7 +262,7 @@ fn a_stop_that_a_reader_leaves_alone_still_stops() {
     let stack = Stack::new(&lab, &service(&lab, "deaf", "deaf", port(), "ready = { tcp = true }"));
     stack.repo.xtask(&["start"]).success();
     let mut command = std::process::Command::new(program())
-        .args(["stop", "--timeout", "300ms"])
+        .args(["stop", "--timeout", "2s"])
         .current_dir(&stack.repo.dir)
         .envs(stack.repo.environment())
         .stdout(Stdio::null())
