@@ -1,7 +1,7 @@
 //! Changes that wait to be taken in: one commit for each source, none of them lost, the same on every
 //! machine; and their way onto the canonical branch.
 
-use crate::testkit::{Lab, Place, trace};
+use crate::testkit::{Lab, Place, trace, write_script};
 
 const CHANGES: &str = "orchestration-tools-changes";
 
@@ -293,8 +293,6 @@ fn two_clones_that_push_lose_nothing_of_each_other() {
 
 #[test]
 fn a_push_that_loses_the_race_is_made_again_and_one_that_is_refused_changes_nothing() {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
     let lab = Lab::new();
     let (ada, bob, hub) = two_clones(&lab);
     bob.xtask(&["extract", "two"]).success();
@@ -305,13 +303,11 @@ fn a_push_that_loses_the_race_is_made_again_and_one_that_is_refused_changes_noth
          git -C '{}' push -q origin {CHANGES}\n",
         lab.path("bob")
     );
-    fs::write(&hook, text).unwrap();
-    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&hook, text);
     ada.xtask(&["extract", "one", "--push"]).success();
     assert_eq!(subjects(&hub, &format!("orchestration-tools..{CHANGES}")).len(), 2);
     let refuse = lab.path("hub/hooks/pre-receive");
-    fs::write(&refuse, "#!/bin/sh\nexit 1\n").unwrap();
-    fs::set_permissions(&refuse, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&refuse, "#!/bin/sh\nexit 1\n");
     let before = ada.git(&["for-each-ref", "refs/heads"]);
     ada.xtask(&["extract", "three", "--push"]).status(3).says("refuses");
     assert_eq!(ada.git(&["for-each-ref", "refs/heads"]), before);

@@ -12,7 +12,9 @@ use xtask::hooks::install::{install, uninstall};
 use xtask::repo::Repo;
 
 use crate::builds::homes;
-use crate::testkit::{Lab, Place, circle, files, program, trace, write_alone, write_toolkit};
+use crate::testkit::{
+    Lab, Place, circle, files, program, trace, write_alone, write_script, write_toolkit,
+};
 
 const HOOKS: [&str; 6] =
     ["post-checkout", "post-merge", "post-rewrite", "post-commit", "pre-commit", "pre-push"];
@@ -437,8 +439,7 @@ fn the_program_is_built_from_the_canonical_sources_alone() {
     repo.commit("the toolkit");
     repo.git(&["switch", "-qc", "hostile", "main"]);
     let evil = lab.path("evil");
-    fs::write(&evil, format!("#!/bin/sh\necho evil >> {}\nexit 1\n", lab.path("log"))).unwrap();
-    fs::set_permissions(&evil, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&evil, format!("#!/bin/sh\necho evil >> {}\nexit 1\n", lab.path("log")));
     repo.write(".cargo/config.toml", format!("[build]\nrustc-wrapper = '{evil}'\n"));
     repo.write("xtask/src/main.rs", "compile_error!(\"of the branch\");\n");
     repo.write("rust-toolchain.toml", "[toolchain]\nchannel = '1.0.0-evil'\n");

@@ -1,9 +1,8 @@
 //! What adversaries found in the hooks, each a test.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
-use crate::testkit::{Lab, Place};
+use crate::testkit::{Lab, Place, write_script};
 
 /// A repository with hooks, a remote, and a branch of the user's own that is pushed.
 fn pushed(lab: &Lab) -> Place<'_> {
@@ -273,7 +272,6 @@ fn what_waits_for_a_push_to_end_does_not_wait_for_gh() {
     let lab = Lab::new();
     let repo = pushed(&lab);
     let bin = lab.path("bin");
-    fs::create_dir_all(&bin).unwrap();
     let gh = format!(
         "#!/bin/sh\nwhile [ ! -e {0} ]; do sleep 0.05; done\n\
          (n=0; while [ $n -lt 400 ] && [ -e {1} ]; do n=$((n + 1)); sleep 0.05; done) &\n\
@@ -281,14 +279,12 @@ fn what_waits_for_a_push_to_end_does_not_wait_for_gh() {
         lab.path("go-on"),
         bin
     );
-    fs::write(bin.join("gh"), gh).unwrap();
-    fs::set_permissions(bin.join("gh"), fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&bin.join("gh"), gh);
     let path = format!("{bin}:{}", std::env::var("PATH").unwrap());
     // The address says GitHub, and git is told to go elsewhere by a program in the place of ssh.
     let ssh = lab.path("ssh");
     let text = format!("#!/bin/sh\nexec git receive-pack {}\n", lab.path("hub"));
-    fs::write(&ssh, text).unwrap();
-    fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&ssh, text);
     repo.git(&["config", "remote.origin.url", "git@github.com:o/r.git"]);
     repo.write("setup/a", "mine\n");
     repo.git(&["commit", "-qam", "mine"]);

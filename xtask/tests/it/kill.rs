@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
-use crate::testkit::{Lab, Place, program};
+use crate::testkit::{Lab, Place, program, write_script};
 
 /// Files that are written: more than enough to stop in the middle of.
 const FILES: usize = 12;
@@ -139,7 +139,6 @@ fn an_interrupted_sync_takes_back_what_it_began_and_ends_with_130() {
 /// The hook of a push kills the program that pushes, and with `cuts` the push itself.
 #[test]
 fn a_killed_push_is_brought_to_its_end_by_the_next() {
-    use std::os::unix::fs::PermissionsExt;
     for cuts in [true, false] {
         for command in [&["propagate", "--remote", "--push"][..], &["extract", "one", "--push"]] {
             let lab = Lab::new();
@@ -157,8 +156,7 @@ fn a_killed_push_is_brought_to_its_end_by_the_next() {
             let text = format!(
                 "#!/bin/sh\ncat > /dev/null\ntouch ../killed\nkill -9 $(ps -o ppid= -p $PPID)\n{end}\n"
             );
-            std::fs::write(&hook, text).unwrap();
-            std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+            write_script(&hook, text);
             assert_eq!(repo.xtask(command).code, None, "it was killed");
             assert!(lab.path("killed").exists());
             std::fs::remove_file(&hook).unwrap();

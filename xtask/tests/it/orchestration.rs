@@ -2,10 +2,9 @@
 //! they stand there, with programs that stand in for cargo and for the service.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::testkit::{Lab, Place, program};
+use crate::testkit::{Lab, Place, program, write_script};
 
 const CHANGES: &str = "orchestration-tools-changes";
 
@@ -21,12 +20,6 @@ fn block(language: &str, word: &str) -> String {
     blocks.into_iter().find(|block| block.contains(word)).unwrap().to_owned()
 }
 
-fn script(path: &camino::Utf8Path, text: &str) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
 /// A hub with branches, a clone of somebody who works, and a `cargo` that runs the program under
 /// test.
 fn scene(lab: &Lab) -> (Place<'_>, Place<'_>, String) {
@@ -37,7 +30,10 @@ fn scene(lab: &Lab) -> (Place<'_>, Place<'_>, String) {
     repo.git(&["branch", "follower"]);
     repo.git(&["branch", "feature/x"]);
     repo.git(&["push", "-q", "--all", "-u", "origin"]);
-    script(&lab.path("bin/cargo"), &format!("#!/bin/sh\nshift\nexec '{}' \"$@\"\n", program()));
+    write_script(
+        &lab.path("bin/cargo"),
+        &format!("#!/bin/sh\nshift\nexec '{}' \"$@\"\n", program()),
+    );
     let path = format!("{}:{}", lab.path("bin"), std::env::var("PATH").unwrap());
     (repo, lab.place("hub"), path)
 }
@@ -75,7 +71,7 @@ fn the_hook_of_a_bare_server_does_it_all() {
     let work = lab.path("work");
     repo.git(&["clone", "-q", "-b", "orchestration-tools", hub.dir.as_str(), work.as_str()]);
     let hook = block("sh", "# hooks/post-receive").replace("/srv/xtask", work.as_str());
-    script(&lab.path("hub/hooks/post-receive"), &hook);
+    write_script(&lab.path("hub/hooks/post-receive"), &hook);
     push_feature(&repo, &path);
     push_canonical(&repo, &path);
     check_hub(&hub);
@@ -185,7 +181,7 @@ fn calls(lab: &Lab, word: &str) -> Vec<String> {
 fn the_workflow_of_github_does_it_all() {
     let lab = Lab::new();
     let (repo, hub, path) = scene(&lab);
-    script(&lab.path("bin/gh"), GH);
+    write_script(&lab.path("bin/gh"), GH);
     push_feature(&repo, &path);
     push_canonical(&repo, &path);
     repo.git(&["push", "-q", "origin", "feature/x:refs/pull/7/head"]);
@@ -193,7 +189,7 @@ fn the_workflow_of_github_does_it_all() {
     let ssh = "#!/bin/sh\nfor word in \"$@\"; do last=$word; done\ncase $last in\n\
                git-receive-pack*) exec git receive-pack \"$HUB\" ;;\n\
                git-upload-pack*) exec git upload-pack \"$HUB\" ;;\nesac\nexit 1\n";
-    script(&lab.path("ssh"), ssh);
+    write_script(&lab.path("ssh"), ssh);
     let run = |job: &str, more: &[(&str, &str)]| {
         let dir = lab.path(&format!("ssh-{job}/project"));
         drop(fs::remove_dir_all(dir.parent().unwrap()));

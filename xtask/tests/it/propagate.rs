@@ -2,9 +2,8 @@
 //! only from where they were seen, and nothing pushed but what was named.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
-use crate::testkit::{Lab, Place, trace};
+use crate::testkit::{Lab, Place, trace, write_script};
 
 /// A repository with branches of every kind, and a canonical branch that has gone on.
 fn fleet(lab: &Lab) -> Place<'_> {
@@ -268,8 +267,7 @@ fn the_branches_of_a_remote_follow_in_one_push() {
     // One push, which a hook of the server counts.
     let pushes = lab.path("pushes");
     let hook = lab.path("hub/hooks/pre-receive");
-    fs::write(&hook, format!("#!/bin/sh\necho push >> '{pushes}'\n")).unwrap();
-    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&hook, format!("#!/bin/sh\necho push >> '{pushes}'\n"));
     repo.xtask(&["propagate", "--remote", "--push"]).success().says("3 branches of `origin`");
     assert_eq!(fs::read_to_string(&pushes).unwrap(), "push\n");
     for name in ["plain", "feature/own", "feature/work"] {
@@ -300,8 +298,7 @@ fn a_branch_that_moves_meanwhile_is_tried_again_and_then_reported() {
             hub = lab.path("hub")
         );
         drop(fs::remove_file(lab.path("count")));
-        fs::write(&hook, text).unwrap();
-        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+        write_script(&hook, text);
     };
     moves(2);
     repo.xtask(&["propagate", "--remote", "--push"]).success();
@@ -326,9 +323,7 @@ fn a_refused_branch_does_not_hold_up_the_others() {
     let repo = with_hub(&lab);
     let hub = lab.place("hub");
     let hook = lab.path("hub/hooks/update");
-    fs::write(&hook, "#!/bin/sh\n[ \"$1\" != refs/heads/plain ] || { echo no; exit 1; }\n")
-        .unwrap();
-    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&hook, "#!/bin/sh\n[ \"$1\" != refs/heads/plain ] || { echo no; exit 1; }\n");
     let ran = repo.xtask(&["propagate", "--remote", "--push"]).status(3);
     ran.says("the remote refused it: hook declined");
     assert_eq!(hub.git(&["show", "plain:setup/a"]), "a1\n");

@@ -2,9 +2,8 @@
 //! a remote service: one request for each branch, never silent, never in the way of the push.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
-use crate::testkit::{Lab, Place, Ran};
+use crate::testkit::{Lab, Place, Ran, write_script};
 
 /// Stands in for `gh`: writes its arguments down and does what `mode` says.
 const GH: &str = r#"#!/bin/sh
@@ -46,18 +45,11 @@ struct Scene<'a> {
     path: String,
 }
 
-fn script(lab: &Lab, name: &str, text: &str) {
-    let path = lab.path(name);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(&path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
 /// A clone of something that looks like GitHub, with hooks, on a branch of its own.
 fn scene<'a>(lab: &'a Lab, url: &str) -> Scene<'a> {
     let repo = lab.repo();
-    script(lab, "bin/gh", GH);
-    script(lab, "ssh", SSH);
+    write_script(&lab.path("bin/gh"), GH);
+    write_script(&lab.path("ssh"), SSH);
     repo.git(&["init", "-q", "--bare", "-b", "main", lab.path("hub").as_str()]);
     repo.git(&["remote", "add", "origin", url]);
     let path = format!("{}:{}", lab.path("bin"), std::env::var("PATH").unwrap());
@@ -194,9 +186,7 @@ fn a_push_that_does_not_arrive_asks_for_nothing() {
     scene.git(&["push", "-q", "--dry-run", "origin", "feature"]).success().says(COMPARE);
     assert!(scene.answers().is_empty());
     let refuse = lab.path("hub/hooks/pre-receive");
-    fs::create_dir_all(refuse.parent().unwrap()).unwrap();
-    fs::write(&refuse, "#!/bin/sh\nexit 1\n").unwrap();
-    fs::set_permissions(&refuse, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&refuse, "#!/bin/sh\nexit 1\n");
     assert_eq!(scene.git(&["push", "-q", "origin", "feature"]).code, Some(1));
     assert!(scene.answers().is_empty() && scene.calls().is_empty());
     fs::remove_file(&refuse).unwrap();

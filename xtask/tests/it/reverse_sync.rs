@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::testkit::{Lab, Place, trace};
+use crate::testkit::{Lab, Place, trace, write_script};
 
 const BOB: [(&str, &str); 4] = [
     ("GIT_AUTHOR_NAME", "Bob"),
@@ -244,10 +244,8 @@ fn a_resolution_that_was_cut_short_begins_with_the_conflict_again() {
     repo.canonical(&[("setup/a", Some("a by canonical\n"))]);
     // A git that is killed where it would lay the conflict out.
     let bin = lab.path("bin/git");
-    fs::create_dir_all(bin.parent().unwrap()).unwrap();
     let text = "#!/bin/sh\ncase \"$*\" in *cherry-pick*) kill -9 $PPID; exit 1 ;; esac\nPATH=$REAL exec git \"$@\"\n";
-    fs::write(&bin, text).unwrap();
-    fs::set_permissions(&bin, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    write_script(&bin, text);
     let real = std::env::var("PATH").unwrap();
     let path = format!("{}:{real}", lab.path("bin"));
     let variables = [("PATH", path.as_str()), ("REAL", real.as_str())];

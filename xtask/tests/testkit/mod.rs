@@ -169,6 +169,13 @@ pub fn write_alone<T>(write: impl FnOnce() -> T) -> T {
     write()
 }
 
+/// A script at a path, with its folder, that can be started at once.
+pub fn write_script(path: &Utf8Path, content: impl AsRef<[u8]>) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    write_alone(|| fs::write(path, content)).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
 /// The program under test.
 pub fn program() -> Utf8PathBuf {
     templates::program()

@@ -11,7 +11,7 @@ use super::{Goal, Input, Pending, Supervisor, Sweep};
 use crate::services::control::{Answer, Failure, Start, What};
 use crate::services::launch::Env;
 use crate::services::machine::Event;
-use crate::services::unit::{State, Unit};
+use crate::services::unit::{State, Then, Unit};
 
 /// How many lines of the log of a service that failed are told.
 const LAST_LINES: usize = 20;
@@ -75,7 +75,10 @@ impl Supervisor<'_> {
         self.machine.forget_but(&start.layer);
         let ready_within = Duration::from_millis(start.ready_within_ms);
         let units = self.machine.units().iter();
-        let restarts = units.map(|(name, unit)| (name.clone(), unit.restarts)).collect();
+        // One that is still ending has failed before this began: the pause to come is not of this start.
+        let told =
+            |unit: &Unit| unit.restarts + u32::from(unit.state == State::Ending(Then::Pause));
+        let restarts = units.map(|(name, unit)| (name.clone(), told(unit))).collect();
         let goal = Goal::Ready { names: names.clone(), started, restarts };
         self.pending.push(Pending { reply, is_gone, goal, told: Vec::new() });
         if !start.again.is_empty() {
