@@ -126,6 +126,8 @@ pub fn read<T: DeserializeOwned>(path: &Path, kind: &str) -> Found<T> {
     }
     match std::fs::read(path) {
         Ok(bytes) => from_bytes(kind, &bytes),
+        // Its owner has removed it since the look.
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Found::Nothing,
         Err(cause) => Found::Broken(cause.to_string()),
     }
 }
@@ -141,6 +143,27 @@ mod tests {
             panic!("not whole");
         };
         assert_eq!(back, ["a", "b"]);
+    }
+
+    #[test]
+    fn one_that_comes_and_goes_is_whole_or_not_there() {
+        let path = std::env::temp_dir().join(format!("xtask-record-{}", std::process::id()));
+        std::thread::scope(|scope| {
+            let owner = scope.spawn(|| {
+                let disk = Disk::real();
+                disk.skip_fsync();
+                for _ in 0..2000 {
+                    write(&disk, &path, "xtask.test/1", &1).unwrap();
+                    disk.remove(&path).unwrap();
+                }
+            });
+            while !owner.is_finished() {
+                match read::<u32>(&path, "xtask.test/1") {
+                    Found::Whole(1) | Found::Nothing => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
     }
 
     #[test]
