@@ -106,8 +106,7 @@ fn make_canonical(session: &Session, repo: &Repo, names: &Names) -> Result<bool>
             .hint("`git fetch --unshallow` first, so that the branch has its history"));
     }
     let reference = format!("refs/heads/{}", names.branch);
-    let now = session.world.now_seconds();
-    repo.create_ref(&reference, head.commit, "xtask: setup from HEAD", now)?;
+    repo.create_ref(&reference, head.commit, "xtask: setup from HEAD")?;
     Ok(true)
 }
 

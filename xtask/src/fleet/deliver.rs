@@ -6,7 +6,7 @@ use super::decide::{Fate, Row};
 use super::targets::Fleet;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::words::count;
-use crate::repo::{Head, InUse, Pushed, RefPush, Repo};
+use crate::repo::{Head, InUse, Pushed, RefChange, RefPush, Repo};
 use crate::sync::context::Context;
 use crate::sync::gather::Depth;
 use crate::sync::manner::{canonical_files, is_no_part_of_this, no_part};
@@ -105,28 +105,31 @@ pub fn move_refs(
     context: &Context,
     tools: &Tools<'_>,
 ) -> Result<Vec<String>> {
-    let seconds = tools.world.now_seconds();
     let message = format!("xtask: propagate from {}", context.config.branch);
     let is_in_use = |in_use: &[InUse], row: &Row| in_use.iter().any(|one| one.branch == row.target);
     let in_use = repo.branches_in_use()?;
     let mut moved = Vec::new();
-    tools.progress.begin("moving branches", Some(rows.len() as u64));
-    for row in rows.iter_mut() {
-        tools.progress.step(1);
-        if row.fate != Fate::Moves {
-            continue;
-        }
+    tools.progress.begin("moving branches", None);
+    let mut chosen = Vec::new();
+    for (at, row) in rows.iter_mut().enumerate().filter(|(_, row)| row.fate == Fate::Moves) {
         if is_in_use(&in_use, row) {
             moved.push(row.branch.clone());
             continue;
         }
-        let name = format!("refs/heads/{}", row.target);
-        let failed = |cause| Error::unable("the ref cannot be moved").because(cause);
-        let swapped = tools
-            .disk
-            .other("move a ref")
-            .map_err(failed)
-            .and_then(|()| repo.swap_ref(&name, row.old, row.new, &message, seconds));
+        match tools.disk.other("move a ref") {
+            Ok(()) => chosen.push(at),
+            Err(cause) => {
+                *row = row.clone().but(Fate::Failed, format!("the ref cannot be moved: {cause}"))
+            }
+        }
+    }
+    let change = |at: &usize| {
+        let row = &rows[*at];
+        RefChange { name: format!("refs/heads/{}", row.target), old: row.old, new: row.new }
+    };
+    let changes: Vec<RefChange> = chosen.iter().map(change).collect();
+    for (at, swapped) in chosen.into_iter().zip(repo.swap_refs(&changes, &message)) {
+        let row = &mut rows[at];
         match swapped {
             Ok(true) => row.fate = Fate::Moved,
             Ok(false) => moved.push(row.branch.clone()),
@@ -146,7 +149,7 @@ pub fn move_refs(
     };
     for row in rows.iter_mut().filter(|row| row.fate == Fate::Moved).filter(has_old) {
         let name = format!("refs/heads/{}", row.target);
-        if repo.swap_ref(&name, row.new, row.old, &message, seconds)? {
+        if repo.swap_ref(&name, row.new, row.old, &message)? {
             moved.push(row.branch.clone());
         }
     }

@@ -160,10 +160,10 @@ fn before(repo: &Repo, context: &Context, here: Id, there: Id) -> Result<Option<
 }
 
 /// Notes what the remote had when the local branch of changes was made.
-pub fn note_seen(repo: &Repo, remote: Option<Id>, seconds: i64) -> Result<()> {
+pub fn note_seen(repo: &Repo, remote: Option<Id>) -> Result<()> {
     let old = repo.resolve(SEEN)?;
     if old != remote {
-        repo.swap_ref(SEEN, old, remote, "xtask: changes seen", seconds)?;
+        repo.swap_ref(SEEN, old, remote, "xtask: changes seen")?;
     }
     Ok(())
 }

@@ -161,7 +161,7 @@ fn put(
     let is_needless = built.waiting.is_empty() && old.is_none();
     if is_needless || old == Some(built.tip) {
         if !aim.push && old.is_some() {
-            note_seen(repo, waiting.remote, tools.world.now_seconds())?;
+            note_seen(repo, waiting.remote)?;
         }
         return Ok(true);
     }
@@ -186,10 +186,9 @@ fn put(
         ))
         .hint("switch that worktree to another branch first"));
     }
-    let seconds = tools.world.now_seconds();
-    let is_put = repo.swap_ref(&name, old, Some(built.tip), "xtask: extract", seconds)?;
+    let is_put = repo.swap_ref(&name, old, Some(built.tip), "xtask: extract")?;
     if is_put {
-        note_seen(repo, waiting.remote, seconds)?;
+        note_seen(repo, waiting.remote)?;
     }
     Ok(is_put)
 }

@@ -133,7 +133,6 @@ pub fn land(
         .other("move the canonical branch")
         .map_err(|cause| Error::unable("the canonical branch cannot be moved").because(cause))?;
     let Some(root) = &ground.checked_out else {
-        let seconds = tools.world.now_seconds();
         if ground.local.is_none() {
             follow(repo, context)?;
         }
@@ -141,14 +140,14 @@ pub fn land(
         if holder(repo, &ground.branch)?.is_some() {
             return Ok(false);
         }
-        if !repo.swap_ref(&name, ground.local, Some(new), message, seconds)? {
+        if !repo.swap_ref(&name, ground.local, Some(new), message)? {
             return Ok(false);
         }
         repo.wait_for_switches()?;
         let has_old = |one: &InUse| one.branch == ground.branch && one.commit == ground.local;
         if ground.local.is_some() && repo.branches_in_use()?.iter().any(has_old) {
             // Back, and then by way of that worktree.
-            return repo.swap_ref(&name, Some(new), ground.local, message, seconds).map(|_| false);
+            return repo.swap_ref(&name, Some(new), ground.local, message).map(|_| false);
         }
         return Ok(true);
     };

@@ -183,11 +183,10 @@ fn rebuild(
         return Ok(Err("a worktree has it checked out".to_owned()));
     }
     let (name, old) = (format!("refs/heads/{changes}"), choice.waiting.local);
-    let seconds = tools.world.now_seconds();
-    let is_put = old == Some(built.tip)
-        || repo.swap_ref(&name, old, Some(built.tip), "xtask: promote", seconds)?;
+    let is_put =
+        old == Some(built.tip) || repo.swap_ref(&name, old, Some(built.tip), "xtask: promote")?;
     if is_put {
-        note_seen(repo, choice.waiting.remote, seconds)?;
+        note_seen(repo, choice.waiting.remote)?;
     }
     Ok(if is_put { Ok(built.waiting) } else { Err("somebody else has moved it".to_owned()) })
 }

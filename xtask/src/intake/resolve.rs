@@ -154,16 +154,16 @@ fn lay_out(repo: &Repo, state: State, changes: &[PathChange], tools: &Tools<'_>)
 
 fn note(repo: &Repo, state: &State, tools: &Tools<'_>) -> Result<()> {
     let file = file(repo);
-    keep(repo, Some(id(&state.tip)?), tools)?;
+    keep(repo, Some(id(&state.tip)?))?;
     record::write(tools.disk, &file, KIND, state)
         .unable(|| format!("`{}` cannot be written", file.display()))
 }
 
 /// Keeps what is settled already from being tidied away by git.
-fn keep(repo: &Repo, tip: Option<Id>, tools: &Tools<'_>) -> Result<()> {
+fn keep(repo: &Repo, tip: Option<Id>) -> Result<()> {
     let old = repo.resolve(KEPT)?;
     if old != tip {
-        repo.swap_ref(KEPT, old, tip, "xtask: reverse-sync", tools.world.now_seconds())?;
+        repo.swap_ref(KEPT, old, tip, "xtask: reverse-sync")?;
     }
     Ok(())
 }
@@ -388,7 +388,7 @@ pub fn abort(repo: &Repo, tools: &Tools<'_>) -> Result<Aborted> {
     };
     remove_record(repo, tools)?;
     if settled.is_none() {
-        keep(repo, None, tools)?;
+        keep(repo, None)?;
     }
     Ok(Aborted { kept, settled })
 }
@@ -444,7 +444,7 @@ fn put_away(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
 fn close(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
     put_away(repo, tools)?;
     remove_record(repo, tools)?;
-    keep(repo, None, tools)
+    keep(repo, None)
 }
 
 fn remove_record(repo: &Repo, tools: &Tools<'_>) -> Result<()> {

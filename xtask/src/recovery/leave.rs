@@ -136,7 +136,7 @@ pub fn go(repo: &Repo, tools: &Tools<'_>, saved: &Saved, goal: &Goal) -> Result<
     clean(repo, tools, saved, to)?;
     quit(repo, tools, &|_| true)?;
     tools.disk.other("remove notes of git").unable(|| "notes of git cannot be removed")?;
-    repo.remove_traces(&saved.traces, tools.disk, now)?;
+    repo.remove_traces(&saved.traces, tools.disk)?;
     let step = |name| tools.disk.other(name).unable(|| format!("cannot {name}"));
     let mut kept = Vec::new();
     if let (Some(branch), Some(from)) = (&goal.branch, goal.from)
@@ -157,7 +157,7 @@ pub fn go(repo: &Repo, tools: &Tools<'_>, saved: &Saved, goal: &Goal) -> Result<
             Some(remote) => repo.make_tracking_branch(branch, remote)?,
             None => {
                 let name = format!("refs/heads/{branch}");
-                repo.create_ref(&name, goal.commit, "xtask: restore", now)?;
+                repo.create_ref(&name, goal.commit, "xtask: restore")?;
             }
         }
     }
@@ -171,7 +171,7 @@ pub fn go(repo: &Repo, tools: &Tools<'_>, saved: &Saved, goal: &Goal) -> Result<
                 step("move the branch")?;
                 let name = format!("refs/heads/{branch}");
                 let moved =
-                    repo.swap_ref(&name, Some(from), Some(goal.commit), "xtask: recover", now)?;
+                    repo.swap_ref(&name, Some(from), Some(goal.commit), "xtask: recover")?;
                 if !moved {
                     return Err(Error::unable(format!(
                         "`{branch}` was moved meanwhile, and stays"
@@ -227,7 +227,7 @@ fn keep(repo: &Repo, branch: &str, from: Id, now: i64) -> Result<String> {
             Some(id) if id == from => return Ok(name),
             Some(_) => {}
             None => {
-                repo.create_ref(&reference, from, "xtask: recover", now)?;
+                repo.create_ref(&reference, from, "xtask: recover")?;
                 return Ok(name);
             }
         }

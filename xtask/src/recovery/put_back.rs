@@ -245,8 +245,7 @@ pub fn move_back(repo: &Repo, tools: &Tools<'_>, chosen: &Chosen) -> Result<Opti
         return Ok(Some(format!("`{branch}` is checked out here, and stays where it is")));
     }
     tools.disk.other("move the branch back").unable(|| "the branch cannot be moved back")?;
-    let seconds = tools.world.now_seconds();
-    let moved = repo.swap_ref(&reference, Some(to), Some(from), "xtask: restore", seconds)?;
+    let moved = repo.swap_ref(&reference, Some(to), Some(from), "xtask: restore")?;
     Ok(Some(match moved {
         true => format!("`{branch}` is at {} again", repo.short(from)),
         false => format!("`{branch}` was moved meanwhile, and stays where it is"),
@@ -444,8 +443,7 @@ pub fn put_back(
         }
         let operation = chosen.snapshot.operation.as_ref();
         let is_operation = operation.is_some_and(|one| one.name.is_some());
-        let now = tools.world.now_seconds();
-        repo.put_traces_back(&traces(repo, chosen)?, is_operation, tools.disk, now)?;
+        repo.put_traces_back(&traces(repo, chosen)?, is_operation, tools.disk)?;
     }
     // Git takes nothing for granted then; `git merge --abort` would refuse what it has not looked at.
     repo.refresh_index()?;

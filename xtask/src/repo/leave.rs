@@ -97,10 +97,9 @@ impl Repo {
         traces: &Traces,
         is_operation: bool,
         disk: &Disk<'_>,
-        now: i64,
     ) -> Result<()> {
         for (name, id) in &traces.refs {
-            if !self.swap_ref(name, None, Some(*id), "xtask: restore", now)? {
+            if !self.swap_ref(name, None, Some(*id), "xtask: restore")? {
                 return Err(Error::unable(format!("the ref `{name}` is there already")));
             }
         }
@@ -122,7 +121,7 @@ impl Repo {
     }
 
     /// Removes what is left of an operation that has ended: the caller has kept it.
-    pub fn remove_traces(&self, traces: &Traces, disk: &Disk<'_>, now: i64) -> Result<()> {
+    pub fn remove_traces(&self, traces: &Traces, disk: &Disk<'_>) -> Result<()> {
         let is_note = |path: &&RepoPath| path.parent().is_none() && path.as_bytes() != b"ORIG_HEAD";
         for path in traces.files.keys().filter(is_note) {
             let on_disk = path.on_disk(self.git_folder());
@@ -130,7 +129,7 @@ impl Repo {
                 .unable(|| format!("`{}` cannot be removed", on_disk.display()))?;
         }
         for (name, id) in &traces.refs {
-            self.swap_ref(name, Some(*id), None, "xtask: recover", now)?;
+            self.swap_ref(name, Some(*id), None, "xtask: recover")?;
         }
         Ok(())
     }

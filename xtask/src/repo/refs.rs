@@ -1,8 +1,9 @@
 //! Refs: reading, and changing them only from the value that they are known to have.
 
-use gix::refs::transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog};
-use gix::refs::{FullName, Target};
+use gix::bstr::BString;
+use gix::refs::FullName;
 
+use super::ref_writer::{self, RefChange, RefWriter};
 use super::{Id, Repo};
 use crate::base::error::{Context, Error, Result};
 
@@ -127,30 +128,23 @@ impl Repo {
 
     /// Moves the checked-out branch (or a detached HEAD) from `old` to `new`, in its reflog and
     /// HEAD's, if it still is where it was.
-    pub fn move_head(&self, old: Id, new: Id, message: &str, seconds: i64) -> Result<()> {
-        let name: FullName = "HEAD".try_into().unable(|| "HEAD is no name")?;
-        self.edit(
-            update(name, new, PreviousValue::MustExistAndMatch(Target::Object(old)), message)
-                .with_deref(true),
-            seconds,
-        )
-        .map_err(|cause| {
-            let is_where_it_was = self.git.head_id().is_ok_and(|id| id.detach() == old);
-            if is_where_it_was {
-                Error::unable("the branch cannot be moved; nothing was changed").because(cause)
+    pub fn move_head(&self, old: Id, new: Id, message: &str) -> Result<()> {
+        self.change_ref("HEAD", Some(old), Some(new), message).map_err(|why| {
+            if self.git.head_id().is_ok_and(|id| id.detach() == old) {
+                Error::unable(format!("the branch cannot be moved; nothing was changed: {why}"))
             } else {
-                Error::unable("the branch was moved by somebody else; nothing was changed")
-                    .because(cause)
-                    .hint("run the command again")
+                Error::unable(format!(
+                    "the branch was moved by somebody else; nothing was changed: {why}"
+                ))
+                .hint("run the command again")
             }
         })
     }
 
     /// Makes a ref that must not exist yet.
-    pub fn create_ref(&self, name: &str, id: Id, message: &str, seconds: i64) -> Result<()> {
-        let full: FullName = name.try_into().unable(|| format!("`{name}` is no name of a ref"))?;
-        self.edit(update(full, id, PreviousValue::MustNotExist, message), seconds)
-            .unable(|| format!("the ref `{name}` cannot be made"))
+    pub fn create_ref(&self, name: &str, id: Id, message: &str) -> Result<()> {
+        self.change_ref(name, None, Some(id), message)
+            .map_err(|why| Error::unable(format!("the ref `{name}` cannot be made: {why}")))
     }
 
     /// Gives a ref another value, or takes it away, if it still has this one; nothing stands for a
@@ -161,48 +155,86 @@ impl Repo {
         old: Option<Id>,
         new: Option<Id>,
         message: &str,
-        seconds: i64,
     ) -> Result<bool> {
-        let failed = || format!("the ref `{name}` cannot be changed");
-        let full: FullName = name.try_into().unable(|| format!("`{name}` is no name of a ref"))?;
-        let expected = old.map_or(PreviousValue::MustNotExist, |old| {
-            PreviousValue::MustExistAndMatch(Target::Object(old))
-        });
-        let edit = match new {
-            Some(new) => update(full, new, expected, message),
-            None => RefEdit::new(full, Change::Delete { expected, log: RefLog::AndReference }),
-        };
-        match self.edit(edit, seconds) {
-            Ok(()) => Ok(true),
-            // Somebody who holds the lock of the ref is about to move it.
-            Err(_) if self.resolve(name)? != old => Ok(false),
-            Err(cause) => Err(cause).unable(failed),
-        }
+        let change = RefChange { name: name.to_owned(), old, new };
+        self.swap_refs(&[change], message).pop().unwrap_or(Ok(false))
+    }
+
+    /// The same for each of many, one after the other.
+    pub fn swap_refs(&self, changes: &[RefChange], message: &str) -> Vec<Result<bool>> {
+        let made = self.change_refs(changes, message);
+        let answers =
+            changes.iter().zip(made).map(|(RefChange { name, old, .. }, made)| match made {
+                Ok(()) => Ok(true),
+                // Somebody who holds the lock of the ref is about to move it.
+                Err(_) if self.resolve(name)? != *old => Ok(false),
+                Err(why) => {
+                    Err(Error::unable(format!("the ref `{name}` cannot be changed: {why}")))
+                }
+            });
+        answers.collect()
     }
 
     /// Removes a ref if it still has this value.
     pub fn delete_ref(&self, name: &str, id: Id) -> Result<()> {
-        let full: FullName = name.try_into().unable(|| format!("`{name}` is no name of a ref"))?;
-        let change = Change::Delete {
-            expected: PreviousValue::MustExistAndMatch(Target::Object(id)),
-            log: RefLog::AndReference,
-        };
-        self.edit(RefEdit::new(full, change), 0)
-            .unable(|| format!("the ref `{name}` cannot be removed"))
+        self.change_ref(name, Some(id), None, "xtask")
+            .map_err(|why| Error::unable(format!("the ref `{name}` cannot be removed: {why}")))
     }
 
-    fn edit(&self, edit: RefEdit, seconds: i64) -> std::result::Result<(), gix::Error> {
-        let fallback = gix::actor::Signature {
-            name: "xtask".into(),
-            email: "xtask@users.noreply.invalid".into(),
-            time: gix::date::Time { seconds, offset: 0 },
+    /// Waits until no change of refs in this worktree is being finished whose command was killed.
+    pub fn wait_for_ref_changes(&self) -> Result<()> {
+        ref_writer::wait(self)
+    }
+
+    fn change_ref(
+        &self,
+        name: &str,
+        old: Option<Id>,
+        new: Option<Id>,
+        message: &str,
+    ) -> Result<(), String> {
+        let change = RefChange { name: name.to_owned(), old, new };
+        self.change_refs(&[change], message).pop().unwrap_or(Ok(()))
+    }
+
+    /// Makes changes one after the other, and says of each what speaks against it.
+    fn change_refs(&self, changes: &[RefChange], message: &str) -> Vec<Result<(), String>> {
+        let message = message.lines().next().unwrap_or_default();
+        let mut process: Option<RefWriter> = None;
+        let mut is_patient = true;
+        let mut change_one = |change: &RefChange| {
+            if let Some(other) = self.leads_to(&change.name) {
+                return Err(format!("it is another name for `{other}`"));
+            }
+            let mut writer = match process.take() {
+                Some(writer) => writer,
+                None => RefWriter::start(self, message, is_patient).map_err(|e| e.to_string())?,
+            };
+            let changed = writer.change(self, change);
+            if changed.is_ok() {
+                process = Some(writer);
+            } else {
+                // A lock that all refs share, and that is held for long, is not waited for again.
+                is_patient = !self.common_folder().join("packed-refs.lock").exists();
+            }
+            changed
         };
-        let mut time = gix::date::parse::TimeBuf::default();
-        let committer = match self.git.committer() {
-            Some(Ok(user)) => user,
-            _ => fallback.to_ref(&mut time),
-        };
-        self.git.edit_references_as([edit], Some(committer)).map(drop)
+        changes.iter().map(&mut change_one).collect()
+    }
+
+    /// Where a ref leads that is no more than another name.
+    fn leads_to(&self, name: &str) -> Option<String> {
+        let found = self.git.try_find_reference(name).ok().flatten();
+        let found = found.filter(|_| name != "HEAD")?;
+        found.target().try_name().map(|name| name.as_bstr().to_string())
+    }
+
+    /// By whom refs are changed, for their reflogs: whoever git takes for it, or else this program.
+    pub(super) fn committer_name(&self) -> (BString, BString) {
+        match self.git.committer() {
+            Some(Ok(user)) => (user.name.to_owned(), user.email.to_owned()),
+            _ => ("xtask".into(), "xtask@users.noreply.invalid".into()),
+        }
     }
 }
 
@@ -231,13 +263,4 @@ pub(super) fn read_reflog(file: &std::path::Path) -> Vec<RefMove> {
         Some(RefMove { old, new, seconds, message: message.to_owned() })
     });
     moves.collect()
-}
-
-fn update(name: FullName, new: Id, expected: PreviousValue, message: &str) -> RefEdit {
-    let log = LogChange {
-        mode: RefLog::AndReference,
-        force_create_reflog: false,
-        message: message.lines().next().unwrap_or_default().into(),
-    };
-    RefEdit::new(name, Change::Update { log, expected, new: Target::Object(new) })
 }

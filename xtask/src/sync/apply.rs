@@ -197,7 +197,7 @@ fn run(
     match &batch.head {
         Some(head) => {
             disk.other("move the branch").unable(|| "the branch cannot be moved")?;
-            repo.move_head(head.old, head.new, &head.message, applier.now)?;
+            repo.move_head(head.old, head.new, &head.message)?;
         }
         None => {
             journal.phase = Phase::Done;

@@ -299,7 +299,7 @@ pub fn publish(repo: &Repo, prepared: &Prepared) -> Result<String> {
         if repo.resolve(&reference)?.is_some() {
             continue;
         }
-        match repo.create_ref(&reference, *commit, purpose, *now) {
+        match repo.create_ref(&reference, *commit, purpose) {
             Ok(()) => return Ok(id),
             // Another worktree took the name between our look and now.
             Err(_) if repo.resolve(&reference)?.is_some() => {}

@@ -121,6 +121,7 @@ impl Tools<'_> {
     pub fn enter_if_free(&self, repo: &Repo) -> Result<Option<(Lock, Option<String>)>> {
         let who = format!("pid {}", std::process::id());
         let Some(lock) = lock::attempt(&worktree_lock(repo), &who)? else { return Ok(None) };
+        repo.wait_for_ref_changes()?;
         let mended = recover::recover(repo, self.disk)?;
         Ok(Some((lock, mended)))
     }
@@ -130,6 +131,7 @@ impl Tools<'_> {
         let who = format!("pid {}", std::process::id());
         let path = worktree_lock(repo);
         let lock = Lock::acquire(&path, &who, LOCK_WAIT, |holder| (self.waiting)(holder))?;
+        repo.wait_for_ref_changes()?;
         let mended = recover::recover(repo, self.disk)?;
         Ok((lock, mended))
     }

@@ -5,10 +5,10 @@
 
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt};
 use std::process::{Command, Stdio};
 
-use crate::testkit::{Lab, Place, program, write_script};
+use crate::testkit::{Lab, Place, program, spawn, trace, write_script};
 
 /// Files that are written: more than enough to stop in the middle of.
 const FILES: usize = 12;
@@ -57,15 +57,16 @@ fn kill_at(place: &Place<'_>, at: usize) {
     .unwrap();
     place.run("mkfifo", &[&format!("{pipe}.never")], &[]);
     place.git(&["config", "filter.slow.smudge", &format!("sh '{script}'")]);
-    let mut child = Command::new(program())
-        .args(["sync", "--yes"])
-        .current_dir(&place.dir)
-        .envs(place.environment())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = spawn(
+        Command::new(program())
+            .args(["sync", "--yes"])
+            .current_dir(&place.dir)
+            .envs(place.environment())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null()),
+    )
+    .unwrap();
     let mut said = String::new();
     std::fs::File::open(&pipe).unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(said, "here\n");
@@ -173,4 +174,93 @@ fn a_killed_push_is_brought_to_its_end_by_the_next() {
             }
         }
     }
+}
+
+/// The locks of git that lie about.
+fn locks(folder: &std::path::Path) -> Vec<String> {
+    let paths =
+        trace(folder).into_keys().filter(|path| path.extension().is_some_and(|e| e == "lock"));
+    paths.map(|path| path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+/// Refs are moved by a git that the terminal does not reach, and that gives its locks back when nobody
+/// tells it to go on.
+#[test]
+fn no_signal_and_no_kill_leaves_a_lock_of_a_ref() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let orders: String =
+        (0..200).map(|at| format!("create refs/heads/b{at} {}\n", repo.head())).collect();
+    repo.write("../orders", orders);
+    repo.run("sh", &["-c", "git update-ref --stdin < ../orders"], &[]).success();
+    repo.git(&["pack-refs", "--all"]);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    for (round, signal) in ["INT", "TERM", "HUP", "KILL"].into_iter().cycle().take(12).enumerate() {
+        let copy = lab.copy();
+        let place = repo.in_copy(&copy);
+        let mut command = Command::new(program());
+        command.arg("propagate").current_dir(&place.dir).envs(place.environment());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = spawn(command.process_group(0)).unwrap();
+        // From the first branch that has moved on, until all have.
+        let moved = place.git_folder().join(format!("refs/heads/b{}", round * 15));
+        while !moved.exists() && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_micros(200));
+        }
+        let group = format!("-{}", child.id());
+        place.try_run("kill", &["-s", signal, "--", &group]);
+        child.wait().unwrap();
+        place.xtask(&["propagate"]).success();
+        assert_eq!(locks(&place.git_folder()), [""; 0], "{signal}");
+        assert_eq!(place.git(&["show", "b199:setup/a"]), "a2\n");
+        place.git(&["branch", "-D", "b7"]);
+    }
+}
+
+/// The git that moves a branch is killed itself: its locks go where they are known to be its own.
+#[test]
+fn a_git_that_is_killed_while_it_moves_a_branch_holds_nobody_up() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["switch", "-q", "-c", "feature"]);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    let real = std::env::var("PATH").unwrap();
+    let text = "#!/bin/sh\ncase \"$*\" in *update-ref*)\n\
+                head -c 5 > /dev/null; touch .git/HEAD.lock .git/packed-refs.lock; kill -9 $$ ;;\nesac\n\
+                PATH=$REAL exec git \"$@\"\n";
+    write_script(&lab.path("bin/git"), text);
+    let path = format!("{}:{real}", lab.path("bin"));
+    let with_it = [("PATH", &path[..]), ("REAL", &real[..])];
+    let before = (repo.head(), repo.read("setup/a"));
+    repo.xtask_with(&["sync"], &with_it).status(3).says("signal: 9");
+    assert_eq!((repo.head(), repo.read("setup/a")), before);
+    assert_eq!(locks(&repo.git_folder()), [""; 0]);
+    // One that was there before is somebody else's.
+    let theirs = repo.git_folder().join("HEAD.lock");
+    std::fs::write(&theirs, "").unwrap();
+    repo.xtask_with(&["sync"], &with_it).status(3);
+    assert_eq!(locks(&repo.git_folder()), ["HEAD.lock"]);
+    std::fs::remove_file(theirs).unwrap();
+    repo.xtask(&["sync"]).success();
+}
+
+/// A branch that is not deleted needs no lock of the packed refs, whoever holds it and for how long.
+#[test]
+fn a_lock_of_somebody_else_stops_what_needs_it_and_nothing_else() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    for name in ["one", "two", "three"] {
+        repo.git(&["branch", name]);
+    }
+    repo.git(&["pack-refs", "--all"]);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    let folder = repo.git_folder();
+    std::fs::write(folder.join("packed-refs.lock"), "").unwrap();
+    std::fs::create_dir_all(folder.join("refs/heads")).unwrap();
+    std::fs::write(folder.join("refs/heads/two.lock"), "").unwrap();
+    let ran = repo.xtask(&["propagate"]).status(3);
+    assert!(ran.out.contains("refs/heads/two.lock"), "{}", ran.out);
+    assert_eq!(repo.git(&["show", "one:setup/a", "three:setup/a"]), "a2\na2\n");
+    assert_eq!(repo.git(&["show", "two:setup/a"]), "a1\n");
+    assert_eq!(locks(&folder), ["packed-refs.lock", "refs/heads/two.lock"]);
 }
