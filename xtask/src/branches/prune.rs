@@ -198,7 +198,7 @@ pub fn delete(repo: &Repo, disk: &Disk<'_>, row: &Row, now: i64) -> Result<()> {
     }
     if row.fate.as_ref().is_ok_and(|(_, merged)| *merged != Merged::Commits) {
         let name = format!("{PRUNED}{}/{branch}", compact(now));
-        repo.swap_ref(&name, None, Some(*commit), "xtask: branch prune", now)?;
+        repo.swap_ref(&name, None, Some(*commit), "xtask: branch prune")?;
     }
     repo.delete_ref(&format!("refs/heads/{branch}"), *commit)?;
     forget_old(repo, now)?;

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::base::files::{Bits, Disk};
 use crate::base::world::{World, compact, rfc3339};
@@ -133,19 +134,21 @@ impl<'a> Log<'a> {
     }
 }
 
-/// Removes all but the newest logs. Their names begin with their time.
+/// Removes all but the newest logs, by when they were last written: runs of the same second tell nothing by
+/// their names.
 fn rotate(disk: &Disk<'_>, folder: &Path, kept: usize) -> io::Result<usize> {
-    let mut names: Vec<PathBuf> = Vec::new();
+    let mut logs: Vec<(Option<SystemTime>, PathBuf)> = Vec::new();
     for entry in folder.read_dir()? {
-        let path = entry?.path();
+        let entry = entry?;
+        let path = entry.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.starts_with(PREFIX) && name.ends_with(".log") {
-            names.push(path);
+            logs.push((entry.metadata().and_then(|meta| meta.modified()).ok(), path));
         }
     }
-    names.sort();
-    let over = names.len().saturating_sub(kept);
-    for path in &names[..over] {
+    logs.sort();
+    let over = logs.len().saturating_sub(kept);
+    for (_, path) in &logs[..over] {
         disk.remove(path)?;
     }
     Ok(over)

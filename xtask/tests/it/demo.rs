@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::testkit::{Lab, Place, program, trace};
+use crate::testkit::{Lab, Place, circle, program, spawn, trace};
 
 /// A folder for temporary files that is empty.
 fn temporary(lab: &Lab) -> String {
@@ -134,17 +134,18 @@ fn an_interrupt_ends_the_story_and_takes_the_scene_away() {
     let (here, go) = (lab.path("here"), lab.path("go"));
     let wait = format!("[ \"$1\" != push ] || {{ echo x > '{here}'; cat '{go}'; }}\n");
     let path = path_with(&lab, "git", &format!("{wait}PATH=$real\nexec git \"$@\"\n"));
-    let mut demo = Command::new(program())
-        .arg("demo")
-        .current_dir(&place.dir)
-        .envs(place.environment())
-        .env("TMPDIR", &tmp)
-        .env("PATH", path)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut demo = spawn(
+        Command::new(program())
+            .arg("demo")
+            .current_dir(&place.dir)
+            .envs(place.environment())
+            .env("TMPDIR", &tmp)
+            .env("PATH", path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null()),
+    )
+    .unwrap();
     let mut said = String::new();
     fs::File::open(&here).unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(entries(&tmp).len(), 1);
@@ -282,7 +283,7 @@ fn just_itself_reads_the_shortcuts_where_it_is_installed() {
     let is_installed = std::env::split_paths(&std::env::var_os("PATH").unwrap())
         .any(|folder| folder.join("just").is_file());
     if !is_installed {
-        eprintln!("skipped: `just` is not installed");
+        circle::not_tried("`just` is not installed");
         return;
     }
     let path = path_with_talking_cargo(&lab);

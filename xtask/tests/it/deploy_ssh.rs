@@ -505,13 +505,8 @@ fn a_fault_at_any_step_over_there_leaves_one_verified_release() {
             let (done, steps) = on_the_host(&far, &order, fault, at);
             let told = format!("{fault:?} at {at}");
             let mend = HostOrder { wanted: Wanted::Mend, ..order };
-            for _ in 0..1000 {
-                // A process that another test has just forked holds the lock for a moment.
-                if on_the_host(&far, &mend, Fault::Fails, usize::MAX).0 {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            // A process that another test has just forked holds the lock for a moment.
+            wait_for("the next command", || on_the_host(&far, &mend, Fault::Fails, usize::MAX).0);
             assert!(!far.site.target().join("journal").exists(), "{told}: a run is under way");
             let says = far.site.says().unwrap_or_default();
             assert!(says == serving || says == next, "{told}: `{says}` serves");
@@ -540,7 +535,7 @@ fn a_fault_at_any_step_of_the_making_here_touches_nothing_there() {
     assert!(all.len() > 20, "it has many steps: {all:?}");
     let release = far.site.current();
     far.site.version("v3 well");
-    for at in circle::few_steps(&all) {
+    for at in circle::few_steps(&all).into_iter().chain([all.len()]) {
         forget_the_program();
         let (done, steps) = on_faulty_disk(Fault::Fails, at, |disk| play(&far, disk));
         if steps.len() <= at {
@@ -574,7 +569,7 @@ impl Drop for Sshd {
 fn a_real_sshd_is_deployed_to() {
     let sshd = Path::new("/usr/sbin/sshd");
     if !sshd.exists() || !Path::new("/usr/bin/rsync").exists() {
-        eprintln!("not tested: there is no sshd or no rsync on this machine");
+        circle::not_tried("there is no sshd or no rsync on this machine");
         return;
     }
     let lab = Lab::new();
@@ -611,13 +606,10 @@ fn a_real_sshd_is_deployed_to() {
     } else {
         ("sh", vec!["-c".to_owned(), run])
     };
-    let child = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap();
+    let child = spawn(
+        Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log),
+    )
+    .unwrap();
     let mut sshd = Sshd { child };
     let listens = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
     for _ in 0..2000 {
@@ -625,7 +617,7 @@ fn a_real_sshd_is_deployed_to() {
             break;
         }
         if sshd.child.try_wait().unwrap().is_some() {
-            eprintln!("not tested: sshd does not start: {}", place.read("log"));
+            circle::not_tried(&format!("sshd does not start: {}", place.read("log")));
             return;
         }
         std::thread::sleep(Duration::from_millis(5));

@@ -9,7 +9,7 @@ use std::process::Command;
 use expect_test::expect;
 use serde_json::Value;
 
-use crate::testkit::{Lab, Place, Ran, trace};
+use crate::testkit::{Lab, Place, Ran, circle, trace};
 
 /// `docker`. In the folder of a release, `src/app` says which one it is.
 const DOCKER: &str = r#"#!/bin/sh
@@ -395,7 +395,7 @@ fn a_real_kubectl_understands_what_it_is_told() {
         .into_iter()
         .find(|path| Path::new(path).exists());
     let Some(kubectl) = found else {
-        eprintln!("not tested: kubectl is not installed");
+        circle::not_tried("kubectl is not installed");
         return;
     };
     eprintln!("not tested: a cluster, and a real `docker compose`");

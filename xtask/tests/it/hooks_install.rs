@@ -13,7 +13,7 @@ use xtask::repo::Repo;
 
 use crate::builds::homes;
 use crate::testkit::{
-    Lab, Place, circle, files, program, trace, write_alone, write_script, write_toolkit,
+    Lab, Place, circle, files, program, spawn, trace, write_alone, write_script, write_toolkit,
 };
 
 const HOOKS: [&str; 6] =
@@ -578,14 +578,15 @@ fn a_killed_installation_leaves_every_hook_working() {
         hook(&repo, "pre-commit", &format!("echo ran >> {log}"));
         let before = hooks_of(&repo);
         #[expect(clippy::disallowed_methods, reason = "it is to be killed")]
-        let mut child = std::process::Command::new(program())
-            .args(["install-hooks", "--this-program"])
-            .current_dir(&repo.dir)
-            .envs(repo.environment())
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = spawn(
+            std::process::Command::new(program())
+                .args(["install-hooks", "--this-program"])
+                .current_dir(&repo.dir)
+                .envs(repo.environment())
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null()),
+        )
+        .unwrap();
         std::thread::sleep(std::time::Duration::from_millis(delay));
         child.kill().unwrap();
         child.wait().unwrap();

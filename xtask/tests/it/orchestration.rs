@@ -32,7 +32,7 @@ fn scene(lab: &Lab) -> (Place<'_>, Place<'_>, String) {
     repo.git(&["push", "-q", "--all", "-u", "origin"]);
     write_script(
         &lab.path("bin/cargo"),
-        &format!("#!/bin/sh\nshift\nexec '{}' \"$@\"\n", program()),
+        format!("#!/bin/sh\nshift\nexec '{}' \"$@\"\n", program()),
     );
     let path = format!("{}:{}", lab.path("bin"), std::env::var("PATH").unwrap());
     (repo, lab.place("hub"), path)

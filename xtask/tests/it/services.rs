@@ -7,7 +7,7 @@ use std::time::Duration;
 use xtask::base::http;
 
 use crate::services_nasty::{Stack, cue, kill, left, service};
-use crate::testkit::{Lab, port, program, trace};
+use crate::testkit::{Lab, port, program, spawn, trace};
 use crate::wrong_hits::{start, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -233,13 +233,14 @@ fn logs_are_merged_by_time_and_followed() {
     ) + &shell("b", "sleep 0.3; echo b-ready; exec sleep 600");
     let stack = Stack::new(&lab, &layer);
     stack.repo.xtask(&["start"]).success();
-    let mut follower = std::process::Command::new(program())
-        .args(["logs", "-f", "-n", "5"])
-        .current_dir(&stack.repo.dir)
-        .envs(stack.repo.environment())
-        .stdout(fs::File::create(lab.path("followed")).unwrap())
-        .spawn()
-        .unwrap();
+    let mut follower = spawn(
+        std::process::Command::new(program())
+            .args(["logs", "-f", "-n", "5"])
+            .current_dir(&stack.repo.dir)
+            .envs(stack.repo.environment())
+            .stdout(fs::File::create(lab.path("followed")).unwrap()),
+    )
+    .unwrap();
     fs::write(&cue, "").unwrap();
     wait_for("what is written now", || {
         fs::read_to_string(lab.path("followed")).unwrap().contains("a | a-second")

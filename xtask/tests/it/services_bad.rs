@@ -11,7 +11,7 @@ use xtask::base::record::Found;
 use xtask::services::stack::Stack as Kept;
 
 use crate::services_nasty::{Stack, Stranger, cue, left, service};
-use crate::testkit::{Lab, port, program};
+use crate::testkit::{Lab, port, program, spawn};
 use crate::wrong_hits::{start, wait_for};
 
 fn kept(stack: &Stack<'_>) -> Kept {
@@ -261,14 +261,15 @@ fn a_stop_that_a_reader_leaves_alone_still_stops() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, &service(&lab, "deaf", "deaf", port(), "ready = { tcp = true }"));
     stack.repo.xtask(&["start"]).success();
-    let mut command = std::process::Command::new(program())
-        .args(["stop", "--timeout", "2s"])
-        .current_dir(&stack.repo.dir)
-        .envs(stack.repo.environment())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut command = spawn(
+        std::process::Command::new(program())
+            .args(["stop", "--timeout", "2s"])
+            .current_dir(&stack.repo.dir)
+            .envs(stack.repo.environment())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null()),
+    )
+    .unwrap();
     wait_for("it to begin", || {
         stack.state("deaf") == "stopping" || stack.ps()["services"].is_null()
     });

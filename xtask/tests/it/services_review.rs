@@ -593,14 +593,15 @@ fn who_follows_a_log_ends_with_its_reader() {
     let stack = Stack::new(&lab, layer);
     stack.repo.xtask(&["start"]).success();
     for args in [&["logs", "-f"][..], &["start", "--foreground"]] {
-        let mut command = Command::new(program())
-            .args(args)
-            .current_dir(&stack.repo.dir)
-            .envs(stack.repo.environment())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = spawn(
+            Command::new(program())
+                .args(args)
+                .current_dir(&stack.repo.dir)
+                .envs(stack.repo.environment())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null()),
+        )
+        .unwrap();
         let mut pipe = command.stdout.take().unwrap();
         assert!(pipe.read(&mut [0; 16]).unwrap() > 0);
         drop(pipe);

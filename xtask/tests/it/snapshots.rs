@@ -191,9 +191,7 @@ fn services_are_told_as_they_stand_in_the_file() {
     );
     shown.xtask(&["start"]);
     let text = shown.text();
-    // How much memory and time is used, and for how long it has been up, is another each time.
-    let columns = regex_lite::Regex::new(r"(?m)^((api|web) +\S+ +.*?) +[0-9].*$").unwrap();
-    snapshot("services.txt").assert_eq(&columns.replace_all(&text, "$1 …"));
+    snapshot("services.txt").assert_eq(&text);
 }
 
 #[test]

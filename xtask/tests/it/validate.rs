@@ -431,7 +431,9 @@ fn logs_say_what_happened_and_only_the_newest_stay() {
     }
     let folder = lab.path("repo/.git/xtask/logs");
     assert_eq!(folder.read_dir().unwrap().count(), 3);
-    let last = folder.read_dir().unwrap().map(|e| e.unwrap().path()).max().unwrap();
+    let written = |path: &std::path::PathBuf| path.metadata().unwrap().modified().unwrap();
+    let logs = folder.read_dir().unwrap().map(|e| e.unwrap().path());
+    let last = logs.max_by_key(written).unwrap();
     let last = fs::read_to_string(last).unwrap();
     assert!(last.contains("] CACHE_HIT: good") && last.contains("] LOG_ROTATION: 1 old"), "{last}");
 }

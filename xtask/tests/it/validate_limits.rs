@@ -17,7 +17,7 @@ use xtask::validate::plan::{Here, Wish, choose};
 use xtask::validate::run::{FixMode, Options, Watcher};
 
 use crate::crash::{Fault, run_with, watched};
-use crate::testkit::{Lab, circle, program};
+use crate::testkit::{Lab, circle, program, spawn};
 use crate::validate::outcomes;
 use crate::wrong_hits::{scene, start, wait_for};
 
@@ -277,14 +277,15 @@ fn an_interrupt_ends_commands_and_frees_the_lock() {
     for signal in ["INT", "TERM"] {
         drop(fs::remove_file(&pid));
         let out = lab.path("out.json");
-        let run = Command::new(program())
-            .args(["validate", "--json"])
-            .current_dir(&repo.dir)
-            .envs(repo.environment())
-            .stdin(Stdio::null())
-            .stdout(fs::File::create(&out).unwrap())
-            .stderr(Stdio::null())
-            .spawn();
+        let run = spawn(
+            Command::new(program())
+                .args(["validate", "--json"])
+                .current_dir(&repo.dir)
+                .envs(repo.environment())
+                .stdin(Stdio::null())
+                .stdout(fs::File::create(&out).unwrap())
+                .stderr(Stdio::null()),
+        );
         let mut run = run.unwrap();
         wait_for("the command", || pid.exists());
         repo.run("kill", &[&format!("-{signal}"), &run.id().to_string()], &[]);

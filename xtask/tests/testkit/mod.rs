@@ -14,6 +14,7 @@ use std::sync::{PoisonError, RwLock};
 use camino::{Utf8Path, Utf8PathBuf};
 use expect_test::{ExpectFile, expect_file};
 use xshell::{Shell, cmd};
+use xtask::hooks::gates::SWITCHES;
 
 pub mod circle;
 mod plumbing;
@@ -304,8 +305,11 @@ impl Place<'_> {
         for name in xtask::base::process::GIT_LOCAL {
             command = command.env_remove(name);
         }
-        // Said to the test harness alone, where it is to measure times.
-        command = command.env_remove("RUSTC_BOOTSTRAP");
+        // The last is said to the test harness alone, where it is to measure times.
+        let others = ["CLICOLOR_FORCE", "NO_COLOR", "RUSTC_BOOTSTRAP"];
+        for name in SWITCHES.into_iter().chain(others) {
+            command = command.env_remove(name);
+        }
         for (name, value) in self.environment() {
             command = command.env(name, value);
         }

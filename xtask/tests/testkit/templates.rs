@@ -233,7 +233,13 @@ pub(super) fn program() -> Utf8PathBuf {
 pub(super) fn ground() -> Utf8PathBuf {
     static GROUND: OnceLock<Utf8PathBuf> = OnceLock::new();
     let ground = GROUND.get_or_init(|| {
-        let is_named = std::env::vars_os().any(|(name, _)| name == "TMPDIR");
+        // Scripts of tests do not quote the paths of their lab.
+        let is_plain =
+            |value: &OsStr| !value.as_bytes().iter().any(|c| b" '\"$`\\;&|<>()*?".contains(c));
+        let is_named = std::env::vars_os().any(|(name, value)| {
+            name == "TMPDIR"
+                && (is_plain(&value) || panic!("TMPDIR holds what a shell reads: {value:?}"))
+        });
         let memory = Path::new("/dev/shm");
         let found = if !is_named && suits(memory) { memory.into() } else { std::env::temp_dir() };
         let found = Utf8PathBuf::from_path_buf(found.canonicalize().unwrap()).unwrap();

@@ -1,6 +1,7 @@
 //! Runs the tests of the toolkit: `cargo xtest [CARGO-TEST-ARG…] [-- [--slowest N] [TEST-ARG…]]`.
 //!
-//! It is `cargo test` in the workspace of the toolkit, with two additions:
+//! It is `cargo test` in the workspace of the toolkit, without the git configuration of this machine and
+//! with two additions:
 //!
 //! - Tests wait for git and for processes most of their time, so four of them run for each core, unless
 //!   `--test-threads` or `RUST_TEST_THREADS` says otherwise.
@@ -76,6 +77,9 @@ fn run(options: &Options) -> io::Result<ExitCode> {
         .arg(toolkit.join(".cargo/config.toml"))
         .arg("--target-dir")
         .arg(toolkit.join("target"));
+    // What tests do in their own process reads no configuration of this machine either.
+    cargo.env("GIT_CONFIG_GLOBAL", toolkit.join("tests/testkit/gitconfig"));
+    cargo.env("GIT_CONFIG_NOSYSTEM", "1");
     // Where `UPDATE_EXPECT=1` finds the sources in which it writes.
     cargo.env("CARGO_WORKSPACE_DIR", &toolkit);
     if env::var_os(THREADS).is_none() {
