@@ -29,11 +29,13 @@ pub fn after(repo: &Repo, hook: Hook, args: &[OsString], tools: &Tools<'_>) -> R
         return Ok(Vec::new());
     }
     let Some(context) = context::of_canonical(repo)? else {
-        return Ok(vec![format!(
+        let branch = repo.branch_name().unwrap_or_default();
+        let line = format!(
             "nothing was synced: {}; {}",
             context::missing(&context::usual_names(repo)).what(),
             "`cargo xtask setup` or `git fetch` brings it"
-        )]);
+        );
+        return Ok(told::only_news(repo, tools.disk, &branch, repo.null_id(), vec![line]));
     };
     let Some(decided) = decide(repo, context.clone(), WriteMode::Commit, tools)? else {
         return Ok(Vec::new());

@@ -2,7 +2,10 @@
 //! tracked; also edits that git was told to overlook. Nothing is written.
 
 use std::collections::BTreeMap;
+use std::fs::DirEntry;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Entry, Id, Mode, PathPatterns, Repo, Ways, Work};
@@ -82,14 +85,55 @@ impl Repo {
             })?;
         }
         self.add_overlooked(&mut changes)?;
-        // Git goes on where it cannot open a folder, and says so.
-        let complaints = asked.stderr.lines().filter(|line| !line.trim().is_empty());
-        changes
-            .unreadable
-            .extend(complaints.map(|line| line.trim_start_matches("warning: ").to_owned()));
+        // Git goes on where it cannot open a folder, and says so among whatever else it has to say.
+        if !asked.stderr.is_empty() {
+            changes.unreadable = self.closed_folders()?;
+        }
         // What was taken out of the index and lies there still is told of twice.
         changes.untracked.retain(|path| !changes.tracked.contains_key(path));
         Ok(changes)
+    }
+
+    /// The folders of the worktree that cannot be opened, each with why. What is ignored, and what is
+    /// another repository's, is left out.
+    fn closed_folders(&self) -> Result<Vec<String>> {
+        let mut closed: Vec<(PathBuf, String)> = Vec::new();
+        let mut folders = vec![self.root().to_path_buf()];
+        while let Some(folder) = folders.pop() {
+            let is_others = folder != self.root() && folder.join(".git").symlink_metadata().is_ok();
+            if is_others {
+                continue;
+            }
+            let entries = folder.read_dir().and_then(Iterator::collect::<io::Result<Vec<_>>>);
+            match entries {
+                Ok(entries) => {
+                    let is_folder =
+                        |entry: &DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+                    let below = entries.into_iter().filter(is_folder);
+                    folders.extend(
+                        below.filter(|entry| entry.file_name() != ".git").map(|entry| entry.path()),
+                    );
+                }
+                Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+                Err(cause) => closed.push((folder, cause.to_string())),
+            }
+        }
+        let names = closed.iter().flat_map(|(folder, _)| [folder.as_os_str().as_bytes(), b"\0"]);
+        let names: Vec<u8> = names.flatten().copied().collect();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ignored = self.git(["check-ignore", "-z", "--stdin"]).that_lists();
+        let ignored = ignored.run_with_input(&names, LOCAL)?.list;
+        let is_ignored = |folder: &Path| {
+            ignored.split(|byte| *byte == 0).any(|name| name == folder.as_os_str().as_bytes())
+        };
+        let told = closed.iter().filter(|(folder, _)| !is_ignored(folder));
+        let told = told.map(|(folder, why)| {
+            let folder = folder.strip_prefix(self.root()).unwrap_or(folder);
+            format!("{}: {why}", folder.display())
+        });
+        Ok(told.collect())
     }
 
     /// Edits behind `--assume-unchanged` and `--skip-worktree`, which `git status` does not tell of.

@@ -49,8 +49,9 @@ pub struct WouldPush {
 }
 
 impl Repo {
+    /// Git, which speaks English: the words of its filters and the names of files stay as they are.
     pub(super) fn git<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Program {
-        Program::new("git", self.root()).args(args)
+        Program::new("git", self.root()).variable("LANGUAGE", "C").args(args)
     }
 
     /// Fetches branches of a remote into their remote-tracking refs. Answers with those that the

@@ -15,37 +15,43 @@ impl Repo {
             .try_find_reference(name)
             .unable(|| format!("the ref `{name}` cannot be read"))?;
         let Some(mut reference) = found else { return Ok(None) };
-        let id = reference
-            .peel_to_id()
-            .unable(|| format!("the ref `{name}` does not lead to an object"))?;
-        Ok(Some(id.detach()))
+        let other = reference.target().try_name().map(|other| other.as_bstr().to_string());
+        let peeled = reference.peel_to_id().map(|id| Some(id.detach()));
+        match (other, peeled) {
+            // A branch that has no commit yet, and HEAD leads to it.
+            (Some(other), Err(_)) if matches!(self.git.try_find_reference(&*other), Ok(None)) => {
+                Ok(None)
+            }
+            (_, peeled) => peeled.unable(|| format!("the ref `{name}` does not lead to an object")),
+        }
     }
 
-    /// The full names of the refs below a prefix such as `refs/heads/`, with their commits, sorted.
+    /// The full names of the refs below a prefix such as `refs/heads/`, with their commits, sorted. One
+    /// that is broken has no commit and is left out, as by git.
     pub fn refs_below(&self, prefix: &str) -> Result<Vec<(String, Id)>> {
         let failed = || format!("the refs below `{prefix}` cannot be read");
         let platform = self.git.references().unable(failed)?;
         let mut found = Vec::new();
         for reference in platform.prefixed(prefix).unable(failed)? {
-            let mut reference = reference.unable(failed)?;
+            let Ok(mut reference) = reference else { continue };
             let name = reference.name().as_bstr().to_string();
-            let id = reference
-                .peel_to_id()
-                .unable(|| format!("the ref `{name}` does not lead to an object"))?;
-            found.push((name, id.detach()));
+            if let Ok(id) = reference.peel_to_id() {
+                found.push((name, id.detach()));
+            }
         }
         found.sort();
         Ok(found)
     }
 
     /// The branches below a prefix such as `refs/heads/`, by their names without it, each with its
-    /// commit or with why it cannot be used: one that is broken does not hide the others.
+    /// commit or with why it cannot be used. One whose file holds no ref is none, for git as well; it does not
+    /// hide the others.
     pub fn branches_below(&self, prefix: &str) -> Result<Vec<(String, Result<Id, String>)>> {
         let failed = || format!("the refs below `{prefix}` cannot be read");
         let platform = self.git.references().unable(failed)?;
         let mut found = Vec::new();
         for reference in platform.prefixed(prefix).unable(failed)? {
-            let mut reference = reference.unable(failed)?;
+            let Ok(mut reference) = reference else { continue };
             let full = reference.name().as_bstr().to_owned();
             let name = full.to_string()[prefix.len()..].to_owned();
             let other = reference.target().try_name().map(|other| other.as_bstr().to_string());

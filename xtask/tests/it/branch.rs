@@ -550,3 +550,22 @@ fn rules_come_from_the_canonical_branch_and_all_their_faults_at_once() {
     repo.remove("setup/branches.toml");
     check(&repo, "feature/a").success().says("has no rules yet");
 }
+
+/// A power cut can leave a ref without content. For git that is no branch.
+#[test]
+fn a_file_that_is_no_ref_hides_no_branch() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["branch", "feature"]);
+    repo.write(".git/refs/heads/empty", "");
+    for command in [
+        &["status", "--all"][..],
+        &["propagate", "--dry-run"],
+        &["branch", "check", "--all"],
+        &["branch", "prune"],
+        &["extract", "--dry-run"],
+    ] {
+        let ran = repo.xtask(command).success();
+        assert!(!ran.out.contains("empty"), "{command:?}: {}", ran.out);
+    }
+}

@@ -538,3 +538,28 @@ fn many_worktrees_at_once_end_up_whole() {
     }
     assert!(synced > 0, "somebody came first");
 }
+
+/// An orphan branch has no commit that anything could be synced to.
+#[test]
+fn a_branch_without_a_commit_is_passed_over_in_silence() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.install_hooks().success();
+    let ran = repo.run("git", &["switch", "-q", "--orphan", "fresh"], &[]).success();
+    assert_eq!((ran.out.as_str(), ran.err.as_str()), ("", ""));
+}
+
+#[test]
+fn a_canonical_branch_that_is_missing_is_told_once_on_each_branch() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.install_hooks().success();
+    repo.git(&["branch", "-q", "feature", "main"]);
+    repo.git(&["branch", "-q", "-D", "orchestration-tools"]);
+    let told = |branch: &str| {
+        let ran = repo.run("git", &["switch", "-q", branch], &[]).success();
+        ran.err.matches("nothing was synced").count()
+    };
+    let counts: Vec<usize> = ["feature", "main", "feature", "main"].map(told).into();
+    assert_eq!(counts, [1, 1, 0, 0]);
+}

@@ -695,3 +695,45 @@ fn a_sparse_index_is_refused_before_anything_is_replaced() {
     refused.says("git sparse-checkout reapply --no-sparse-index");
     assert_eq!(repo.scene(), before);
 }
+
+/// Git talks of much that has nothing to do with what is saved.
+#[test]
+fn what_git_says_beside_its_answer_is_no_failure() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let backup = |what: &str, variables: &[(&str, &str)]| {
+        repo.write("src/app", format!("{what}\n"));
+        let ran = repo.xtask_with(&["backup"], variables).success();
+        assert!(!ran.err.contains("not saved"), "{what}: {}", ran.err);
+    };
+    repo.git(&["config", "core.fsyncObjectFiles", "true"]);
+    backup("a setting that is out of date", &[]);
+    repo.git(&["config", "--unset", "core.fsyncObjectFiles"]);
+    backup("a trace", &[("GIT_TRACE", "1")]);
+    repo.write(".git/info/attributes", "setup/a filter=talk\n");
+    repo.git(&["config", "filter.talk.clean", "echo 'talk: cleaning' >&2; cat"]);
+    repo.write("setup/a", "to be cleaned\n");
+    backup("a filter", &[]);
+    repo.xtask(&["recover", "git", "--yes"]).success();
+}
+
+#[test]
+fn a_folder_that_cannot_be_opened_is_told_and_an_ignored_one_is_not() {
+    if rustix::process::geteuid().is_root() {
+        circle::not_tried("root opens every folder");
+        return;
+    }
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.write(".gitignore", "ignored/\n");
+    for folder in ["closed", "ignored"] {
+        repo.write(&format!("{folder}/file"), "x\n");
+        set_mode(&repo, folder, 0o000);
+    }
+    let ran = repo.xtask(&["backup"]).status(1);
+    for folder in ["closed", "ignored"] {
+        set_mode(&repo, folder, 0o755);
+    }
+    assert!(ran.err.contains("closed: Permission denied"), "{}", ran.err);
+    assert!(!ran.err.contains("ignored"), "{}", ran.err);
+}
