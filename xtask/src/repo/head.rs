@@ -18,10 +18,10 @@ impl Repo {
     /// What is checked out. An unborn branch is an error: it has nothing to build on.
     pub fn head(&self) -> Result<Head> {
         let head = self.git.head().unable(|| "HEAD cannot be read")?;
-        let branch = head.referent_name().map(|name| {
-            let name = name.as_bstr().to_string();
-            name.strip_prefix("refs/heads/").map_or(name.clone(), str::to_owned)
-        });
+        let name = head.referent_name().map(|name| name.as_bstr().to_string());
+        let branch = name
+            .or_else(|| self.linked_head())
+            .map(|name| name.strip_prefix("refs/heads/").map_or(name.clone(), str::to_owned));
         let Some(commit) = head.id() else {
             let name = branch.unwrap_or_default();
             return Err(Error::unable(format!("branch `{name}` has no commit yet"))
@@ -35,8 +35,13 @@ impl Repo {
     /// The branch that is checked out, also where it has no commit yet.
     #[must_use]
     pub fn branch_name(&self) -> Option<String> {
-        let name = self.git.head_name().ok()??;
-        let name = name.as_bstr().to_string();
-        name.strip_prefix("refs/heads/").map(str::to_owned)
+        let name = self.git.head_name().ok()?.map(|name| name.as_bstr().to_string());
+        name.or_else(|| self.linked_head())?.strip_prefix("refs/heads/").map(str::to_owned)
+    }
+
+    /// Where HEAD leads that is a symbolic link, as with `core.preferSymlinkRefs`.
+    fn linked_head(&self) -> Option<String> {
+        let target = std::fs::read_link(self.git_folder().join("HEAD")).ok()?;
+        target.to_str().filter(|name| name.starts_with("refs/")).map(str::to_owned)
     }
 }

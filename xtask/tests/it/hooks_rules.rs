@@ -563,3 +563,24 @@ fn a_canonical_branch_that_is_missing_is_told_once_on_each_branch() {
     let counts: Vec<usize> = ["feature", "main", "feature", "main"].map(told).into();
     assert_eq!(counts, [1, 1, 0, 0]);
 }
+
+/// HEAD is a symbolic link in old repositories, and with a setting.
+#[test]
+fn a_head_that_is_a_symbolic_link_is_on_its_branch() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["branch", "feature"]);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    repo.install_hooks().success();
+    repo.git(&["config", "core.preferSymlinkRefs", "true"]);
+    repo.git(&["switch", "-q", "feature"]);
+    repo.git(&["switch", "-q", "main"]);
+    assert!(repo.git_folder().join("HEAD").is_symlink());
+    repo.write("src/app", "on main\n");
+    let refused = repo.run("git", &["commit", "-qam", "x"], &[]);
+    assert_eq!(refused.code, Some(1), "{}", refused.err);
+    repo.git(&["switch", "-q", "feature"]);
+    repo.xtask(&["status"]).success().says("branch     feature");
+    assert_eq!(repo.git(&["show", "feature:setup/a"]), "a2\n");
+    assert_eq!(repo.git(&["symbolic-ref", "HEAD"]), "refs/heads/feature\n");
+}
