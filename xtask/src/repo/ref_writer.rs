@@ -12,6 +12,7 @@ use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
@@ -28,8 +29,8 @@ const POLL: Duration = Duration::from_millis(5);
 /// How long those who finish are waited for: ten seconds. Git does it within a few milliseconds.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// How long other gits of the machine are waited for before a lock is left that may be theirs: two seconds.
-const MEANWHILE: Duration = Duration::from_secs(2);
+/// How long a lock of a git that was killed is watched: one second, longer than anybody alive holds one.
+const WATCHED: Duration = Duration::from_secs(1);
 
 /// From what to what a ref is to go; nothing stands for one that is not there.
 #[derive(Clone, Debug)]
@@ -98,10 +99,15 @@ impl RefWriter {
         let free: Vec<PathBuf> =
             locks(repo, name).into_iter().filter(|lock| !lock.exists()).collect();
         let changed = self.commit(&orders);
-        if changed.is_err() && self.was_killed() {
-            free.iter().for_each(|lock| remove_left(repo, lock));
+        if changed.is_ok() || !self.was_killed() {
+            return changed;
         }
-        changed
+        remove_left(repo, &free);
+        // It may have been killed when the work was done and before it could say so.
+        match repo.resolve(name) {
+            Ok(now) if now == change.new => Ok(()),
+            _ => changed,
+        }
     }
 
     fn commit(&mut self, orders: &str) -> Result<(), String> {
@@ -164,31 +170,30 @@ fn locks(repo: &Repo, name: &str) -> Vec<PathBuf> {
     locks
 }
 
-/// Removes a lock that was not there before a git of ours began and is there after it was killed, unless
-/// another git is at work here that may have taken it meanwhile.
-fn remove_left(repo: &Repo, lock: &Path) {
+/// Removes locks that were not there before a git of ours began and are there after it was killed, unless
+/// somebody else may have taken them since: another git is at work here, or they come and go.
+fn remove_left(repo: &Repo, free: &[PathBuf]) {
+    let look = |lock: &PathBuf| Some((lock.clone(), lock.symlink_metadata().ok()?.ino()));
+    let left: Vec<(PathBuf, u64)> = free.iter().filter_map(look).collect();
+    if left.is_empty() {
+        return;
+    }
+    std::thread::sleep(WATCHED);
     let is_here = |folder: &Path| {
-        [repo.root(), repo.common_folder(), repo.git_folder()]
-            .iter()
-            .any(|at| folder.starts_with(at))
+        let ours = [repo.root(), repo.common_folder(), repo.git_folder()];
+        ours.iter().any(|at| folder.starts_with(at))
     };
     let may_hold_it = |process: &Process| {
-        let is_git = process.name.starts_with("git") && !process.is_zombie;
-        let folder = || processes::describe(&processes::identity(process.pid)?)?.folder;
-        is_git && folder().is_none_or(|folder| is_here(&folder))
+        // One that has ended since holds nothing; one whose folder cannot be seen may be here.
+        let of = |process: &Process| processes::describe(&processes::identity(process.pid)?);
+        process.name.starts_with("git")
+            && of(process).is_some_and(|of| of.folder.is_none_or(|folder| is_here(&folder)))
     };
-    let mut rounds = MEANWHILE.as_millis() / POLL.as_millis();
-    while lock.exists() {
-        if processes::all().is_ok_and(|all| !all.iter().any(may_hold_it)) {
+    if processes::all().is_ok_and(|all| !all.iter().any(may_hold_it)) {
+        for (lock, _) in left.iter().filter(|one| look(&one.0).as_ref() == Some(*one)) {
             // What stays is named by the next who meets it.
             Disk::real().remove(lock).ok();
-            return;
         }
-        if rounds == 0 {
-            return;
-        }
-        rounds -= 1;
-        std::thread::sleep(POLL);
     }
 }
 

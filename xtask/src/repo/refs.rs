@@ -19,24 +19,37 @@ impl Repo {
         let peeled = reference.peel_to_id().map(|id| Some(id.detach()));
         match (other, peeled) {
             // A branch that has no commit yet, and HEAD leads to it.
-            (Some(other), Err(_)) if matches!(self.git.try_find_reference(&*other), Ok(None)) => {
-                Ok(None)
-            }
+            (Some(other), Err(_)) if self.is_absent(&other) => Ok(None),
             (_, peeled) => peeled.unable(|| format!("the ref `{name}` does not lead to an object")),
         }
     }
 
-    /// The full names of the refs below a prefix such as `refs/heads/`, with their commits, sorted. One
-    /// that is broken has no commit and is left out, as by git.
+    /// The full names of the refs below a prefix such as `refs/heads/`, with their commits, sorted. Files
+    /// that hold no ref, and names that lead to none, are left out, as by git.
     pub fn refs_below(&self, prefix: &str) -> Result<Vec<(String, Id)>> {
         let failed = || format!("the refs below `{prefix}` cannot be read");
         let platform = self.git.references().unable(failed)?;
         let mut found = Vec::new();
+        let mut broken: Option<usize> = None;
         for reference in platform.prefixed(prefix).unable(failed)? {
-            let Ok(mut reference) = reference else { continue };
+            let mut reference = match reference {
+                Ok(reference) => reference,
+                Err(cause) => {
+                    let left = broken.unwrap_or_else(|| self.broken_ref_files(prefix));
+                    broken = Some(left.checked_sub(1).ok_or(cause).unable(failed)?);
+                    continue;
+                }
+            };
             let name = reference.name().as_bstr().to_string();
-            if let Ok(id) = reference.peel_to_id() {
-                found.push((name, id.detach()));
+            let other = reference.target().try_name().map(|other| other.as_bstr().to_string());
+            match reference.peel_to_id() {
+                Ok(id) => found.push((name, id.detach())),
+                // It is another name for what is not there any more.
+                Err(_) if other.is_some_and(|other| self.is_absent(&other)) => {}
+                Err(cause) => {
+                    return Err(cause)
+                        .unable(|| format!("the ref `{name}` does not lead to an object"));
+                }
             }
         }
         found.sort();
@@ -50,8 +63,16 @@ impl Repo {
         let failed = || format!("the refs below `{prefix}` cannot be read");
         let platform = self.git.references().unable(failed)?;
         let mut found = Vec::new();
+        let mut broken: Option<usize> = None;
         for reference in platform.prefixed(prefix).unable(failed)? {
-            let Ok(mut reference) = reference else { continue };
+            let mut reference = match reference {
+                Ok(reference) => reference,
+                Err(cause) => {
+                    let left = broken.unwrap_or_else(|| self.broken_ref_files(prefix));
+                    broken = Some(left.checked_sub(1).ok_or(cause).unable(failed)?);
+                    continue;
+                }
+            };
             let full = reference.name().as_bstr().to_owned();
             let name = full.to_string()[prefix.len()..].to_owned();
             let other = reference.target().try_name().map(|other| other.as_bstr().to_string());
@@ -68,6 +89,31 @@ impl Repo {
         }
         found.sort_by(|one, two| one.0.cmp(&two.0));
         Ok(found)
+    }
+
+    fn is_absent(&self, name: &str) -> bool {
+        matches!(self.git.try_find_reference(name), Ok(None))
+    }
+
+    /// How many files below a prefix hold no ref, as after a power cut: git passes them over with a warning.
+    /// Anything else that keeps refs from being read is a failure.
+    fn broken_ref_files(&self, prefix: &str) -> usize {
+        let mut broken = 0;
+        let mut folders = vec![self.common_folder().join(prefix)];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    folders.push(path);
+                } else if path.extension().is_none_or(|end| end != "lock") {
+                    let text = std::fs::read(&path).unwrap_or_else(|_| b"ref: ".to_vec());
+                    let is_ref =
+                        text.starts_with(b"ref: ") || Id::from_hex(text.trim_ascii()).is_ok();
+                    broken += usize::from(!is_ref);
+                }
+            }
+        }
+        broken
     }
 
     /// Whether a text can be the name of a branch.

@@ -568,4 +568,17 @@ fn a_file_that_is_no_ref_hides_no_branch() {
         let ran = repo.xtask(command).success();
         assert!(!ran.out.contains("empty"), "{command:?}: {}", ran.out);
     }
+    // What keeps all of them from being read is no such thing.
+    repo.remove(".git/refs/heads/empty");
+    repo.git(&["pack-refs", "--all"]);
+    let packed = repo.read(".git/packed-refs");
+    let damaged = packed.lines().map(|line| match line.ends_with("/feature") {
+        true => "no ref\n".to_owned(),
+        false => format!("{line}\n"),
+    });
+    repo.write(".git/packed-refs", damaged.collect::<String>());
+    assert_ne!(repo.try_git(&["for-each-ref"]).code, Some(0));
+    for command in [&["status", "--all"][..], &["propagate", "--dry-run"], &["branch", "prune"]] {
+        repo.xtask(command).status(3);
+    }
 }

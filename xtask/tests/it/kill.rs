@@ -244,6 +244,24 @@ fn a_git_that_is_killed_while_it_moves_a_branch_holds_nobody_up() {
     repo.xtask(&["sync"]).success();
 }
 
+/// The same, when it has done its work and cannot say so any more.
+#[test]
+fn a_git_that_is_killed_when_it_has_moved_a_branch_has_moved_it() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["switch", "-q", "-c", "feature"]);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    let real = std::env::var("PATH").unwrap();
+    let text = "#!/bin/sh\nPATH=$REAL\ncase \"$*\" in *update-ref*)\n\
+                git \"$@\" | head -n 2; kill -9 $$ ;;\nesac\nexec git \"$@\"\n";
+    write_script(&lab.path("bin/git"), text);
+    let path = format!("{}:{real}", lab.path("bin"));
+    repo.xtask_with(&["sync"], &[("PATH", &path), ("REAL", &real)]).success();
+    assert_eq!(repo.git(&["show", "feature:setup/a"]), "a2\n");
+    assert_eq!(repo.git(&["status", "--porcelain"]), "");
+    repo.xtask(&["sync", "--check"]).success();
+}
+
 /// A branch that is not deleted needs no lock of the packed refs, whoever holds it and for how long.
 #[test]
 fn a_lock_of_somebody_else_stops_what_needs_it_and_nothing_else() {

@@ -77,9 +77,15 @@ fn run(options: &Options) -> io::Result<ExitCode> {
         .arg(toolkit.join(".cargo/config.toml"))
         .arg("--target-dir")
         .arg(toolkit.join("target"));
-    // What tests do in their own process reads no configuration of this machine either.
-    cargo.env("GIT_CONFIG_GLOBAL", toolkit.join("tests/testkit/gitconfig"));
-    cargo.env("GIT_CONFIG_NOSYSTEM", "1");
+    // What tests do in their own process reads no git configuration of this machine; cargo itself does, as
+    // for a proxy.
+    let config = toolkit.join("tests/testkit/gitconfig");
+    for (name, value) in
+        [("GIT_CONFIG_GLOBAL", &*config.to_string_lossy()), ("GIT_CONFIG_NOSYSTEM", "1")]
+    {
+        cargo.args(["--config", &format!("env.{name}.value={value:?}")]);
+        cargo.args(["--config", &format!("env.{name}.force=true")]);
+    }
     // Where `UPDATE_EXPECT=1` finds the sources in which it writes.
     cargo.env("CARGO_WORKSPACE_DIR", &toolkit);
     if env::var_os(THREADS).is_none() {
