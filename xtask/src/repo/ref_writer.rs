@@ -189,11 +189,17 @@ fn remove_left(repo: &Repo, free: &[PathBuf]) {
         process.name.starts_with("git")
             && of(process).is_some_and(|of| of.folder.is_none_or(|folder| is_here(&folder)))
     };
-    if processes::all().is_ok_and(|all| !all.iter().any(may_hold_it)) {
-        for (lock, _) in left.iter().filter(|one| look(&one.0).as_ref() == Some(*one)) {
-            // What stays is named by the next who meets it.
-            Disk::real().remove(lock).ok();
+    let is_free = || processes::all().is_ok_and(|all| !all.iter().any(may_hold_it));
+    // Who is just ending looks for a moment like one whose folder cannot be seen.
+    for _ in 0..WATCHED.as_millis() / POLL.as_millis() {
+        if is_free() {
+            for (lock, _) in left.iter().filter(|one| look(&one.0).as_ref() == Some(*one)) {
+                // What stays is named by the next who meets it.
+                Disk::real().remove(lock).ok();
+            }
+            return;
         }
+        std::thread::sleep(POLL);
     }
 }
 
