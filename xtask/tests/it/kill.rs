@@ -253,7 +253,8 @@ fn a_git_that_is_killed_when_it_has_moved_a_branch_has_moved_it() {
     repo.canonical(&[("setup/a", Some("a2\n"))]);
     let real = std::env::var("PATH").unwrap();
     let text = "#!/bin/sh\nPATH=$REAL\ncase \"$*\" in *update-ref*)\n\
-                git \"$@\" | head -n 2; kill -9 $$ ;;\nesac\nexec git \"$@\"\n";
+                git \"$@\" | { read a; echo \"$a\"; read a; echo \"$a\"; read a; kill -9 $$; } ;;\nesac\n\
+                exec git \"$@\"\n";
     write_script(&lab.path("bin/git"), text);
     let path = format!("{}:{real}", lab.path("bin"));
     repo.xtask_with(&["sync"], &[("PATH", &path), ("REAL", &real)]).success();
