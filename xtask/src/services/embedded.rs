@@ -170,10 +170,8 @@ mod tests {
             let (code, why) = of(Some(stranger.port()));
             assert!(code == 502 && why.contains(said), "{why}");
         }
-        let gone = supervisor(200, STATUS);
-        let port = gone.port();
-        drop(gone);
-        let (code, why) = of(Some(port));
+        // One that was free a moment ago may be another test's by now; 1 is no server's today.
+        let (code, why) = of(Some(1));
         assert!(code == 502 && why.ends_with("nobody listens"), "{why}");
     }
 
