@@ -58,7 +58,7 @@ pub(super) fn run(world: World, args: &[OsString]) -> Exit {
     let Some(hook) = Hook::from_name(&name) else {
         return Err(Error::usage(format!("`{name}` is no hook of ours")));
     };
-    if gates::shut_by_environment(&world).is_some() {
+    if gates::shut_by_environment(&world).is_some() || gates::is_run_again(&world) {
         return Ok(DONE);
     }
     let done = Session::new(world, &silent()).and_then(|session| {

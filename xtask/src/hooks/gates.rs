@@ -1,8 +1,12 @@
 //! When a hook of ours keeps its hands off altogether, whatever it is for.
 
+use std::ffi::OsStr;
+
+use super::shim::BEHIND;
 use super::{Hook, off};
 use crate::base::error::Result;
 use crate::base::process::ACTIVE;
+use crate::base::processes;
 use crate::base::world::World;
 use crate::repo::{OperationKind, Repo};
 
@@ -14,6 +18,28 @@ pub const SWITCHES: [&str; 2] = ["DISABLE_ORCHESTRATION_CHECKS", "ORCHESTRATION_
 #[must_use]
 pub fn shut_by_environment(world: &World) -> Option<&'static str> {
     [ACTIVE, SWITCHES[0], SWITCHES[1], "CI"].into_iter().find(|name| world.says_yes(name))
+}
+
+/// Whether a hook runs from what its own shim runs first, as where two managers have put each other's hooks
+/// aside: then the shim above does the work. A git command in between has hooks of its own.
+#[must_use]
+pub fn is_run_again(world: &World) -> bool {
+    let shim =
+        world.env.get(OsStr::new(BEHIND)).and_then(|text| text.to_str()?.parse::<u32>().ok());
+    let Some(shim) = shim else { return false };
+    let Some(mut at) = processes::one(std::process::id()) else { return false };
+    // From the shim that has started us upwards.
+    while at.parent > 1 {
+        let Some(parent) = processes::one(at.parent) else { return false };
+        if parent.pid == shim {
+            return true;
+        }
+        if parent.name.starts_with("git") {
+            return false;
+        }
+        at = parent;
+    }
+    false
 }
 
 /// The operation of git's that is at its very end when this hook runs, and is not in the way.

@@ -11,7 +11,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Hook;
-use super::shim::{KEPT, ProgramAt, by_hand, is_by_hand, is_of, is_ours, needs_its_name, text};
+use super::shim::{
+    KEPT, ProgramAt, are_of_one_manager, by_hand, is_by_hand, is_of, is_ours, needs_its_name, text,
+};
 use crate::base::error::{Context, Error, Result};
 use crate::base::files::{Bits, Disk, is_executable};
 use crate::base::world::compact;
@@ -119,21 +121,19 @@ pub fn look(folder: &Path, hook: Hook, program: &ProgramAt) -> Result<There> {
         return Ok(if path.exists() { There::NoFile } else { There::Foreign });
     }
     let content = fs::read(&path).unable(|| format!("`{}` cannot be read", path.display()))?;
-    let is_foreign = !is_ours(&content);
-    Ok(
-        if is_foreign
-            && (is_by_hand(&content, hook, &absolute(folder, program))
-                || renamed(folder, hook, program)?.is_some_and(|aside| is_run_by(&content, &aside)))
-        {
-            There::ByHand
-        } else if !is_ours(&content) || meta.is_symlink() || !is_of(&content, program) {
-            There::Foreign
-        } else if content == text(hook, program).as_bytes() && meta.mode() & 0o111 != 0 {
-            There::Ours
-        } else {
-            There::OursChanged
-        },
-    )
+    if !is_ours(&content)
+        && (is_by_hand(&content, hook, &absolute(folder, program))
+            || aside(folder, hook, program)?.iter().any(|aside| is_run_by(&content, aside)))
+    {
+        return Ok(There::ByHand);
+    }
+    Ok(if !is_ours(&content) || meta.is_symlink() || !is_of(&content, program) {
+        There::Foreign
+    } else if content == text(hook, program).as_bytes() && meta.mode() & 0o111 != 0 {
+        There::Ours
+    } else {
+        There::OursChanged
+    })
 }
 
 /// The name under which a hook that was there is kept.
@@ -172,13 +172,32 @@ struct Job {
     path: PathBuf,
     there: There,
     has_kept: bool,
+    /// Whether what is kept is an older hook of the manager whose hook stands there now.
+    is_superseded: bool,
+    /// Where the shim is run from, if another manager has put it aside and does so, and is not what it
+    /// should be.
+    stale: Option<PathBuf>,
+    /// Shims of ours that another manager has put aside and does not run.
+    unrun: Vec<PathBuf>,
     fault: Option<String>,
 }
 
 impl Job {
-    /// Whether a new shim is to be written.
-    fn is_to_do(&self) -> bool {
-        self.fault.is_none() && !matches!(self.there, There::Ours | There::ByHand)
+    /// Where a new shim is to be written.
+    fn target(&self) -> Option<&Path> {
+        match self.there {
+            _ if self.fault.is_some() => None,
+            There::Ours | There::ByHand => self.stale.as_deref(),
+            _ => Some(&self.path),
+        }
+    }
+
+    /// What is not used any more.
+    fn remains(&self) -> impl Iterator<Item = PathBuf> {
+        let kept = with_suffix(&self.path, KEPT);
+        let kept = Some(kept).filter(|_| self.is_superseded && self.there == There::ByHand);
+        let all: Vec<PathBuf> = self.unrun.iter().cloned().chain(kept).collect();
+        all.into_iter().filter(|_| self.fault.is_none())
     }
 }
 
@@ -187,47 +206,66 @@ pub fn install(repo: &Repo, folder: &Path, disk: &Disk<'_>, now: i64) -> Result<
     let program = program_at(repo, folder);
     let jobs = plan(folder, &program)?;
     fs::create_dir_all(folder).unable(|| format!("`{}` cannot be made", folder.display()))?;
-    let new = |path: &Path| with_suffix(path, ".xtask-new");
+    let new = |job: &Job| with_suffix(&job.path, ".xtask-new");
     let prepared = jobs
         .iter()
-        .filter(|job| job.is_to_do())
-        .try_for_each(|job| prepare(disk, &new(&job.path), &text(job.hook, &program)));
-    if let Err(failure) = prepared {
-        for job in &jobs {
-            drop(disk.remove(&new(&job.path)));
-        }
-        return Err(failure.hint("no hook was changed"));
-    }
-    let placed = place_all(repo, &jobs, disk, now);
+        .filter(|job| job.target().is_some())
+        .try_for_each(|job| prepare(disk, &new(job), &text(job.hook, &program)));
+    let placed = match prepared {
+        Ok(()) => place_all(repo, &jobs, &program, disk, now),
+        Err(failure) => Err(failure.hint("no hook was changed")),
+    };
     if placed.is_err() {
         for job in &jobs {
-            drop(disk.remove(&new(&job.path)));
+            drop(disk.remove(&new(job)));
         }
     }
     placed
 }
 
 /// Puts what was prepared in its places.
-fn place_all(repo: &Repo, jobs: &[Job], disk: &Disk<'_>, now: i64) -> Result<Vec<(Hook, Done)>> {
-    let new = |path: &Path| with_suffix(path, ".xtask-new");
+fn place_all(
+    repo: &Repo,
+    jobs: &[Job],
+    program: &ProgramAt,
+    disk: &Disk<'_>,
+    now: i64,
+) -> Result<Vec<(Hook, Done)>> {
     let mut done = Vec::new();
     for job in jobs {
         let failed = || format!("the hook `{}` cannot be put in place", job.path.display());
+        let kept = with_suffix(&job.path, KEPT);
         let what = match (&job.fault, &job.there) {
             (Some(fault), _) => Done::InTheWay(fault.clone()),
-            (None, There::Ours | There::ByHand) => Done::Same,
+            (None, There::Ours | There::ByHand) => match &job.stale {
+                Some(stale) => Done::Renewed(save(repo, job.hook, stale, disk, now)?),
+                None => Done::Same,
+            },
             (None, There::Nothing) => Done::New,
-            (None, There::OursChanged) => Done::Renewed(save(repo, job, disk, now)?),
+            (None, There::OursChanged) => {
+                Done::Renewed(save(repo, job.hook, &job.path, disk, now)?)
+            }
             (None, There::Foreign | There::NoFile) => {
-                if !job.has_kept {
-                    keep(disk, &job.path, &with_suffix(&job.path, KEPT)).unable(failed)?;
+                if job.is_superseded && !is_same_file(&job.path, &kept) {
+                    save(repo, job.hook, &kept, disk, now)?;
+                    disk.remove(&kept).unable(failed)?;
+                    keep(disk, &job.path, &kept).unable(failed)?;
+                } else if !job.has_kept {
+                    keep(disk, &job.path, &kept).unable(failed)?;
                 }
                 let runs = fs::metadata(&job.path).is_ok_and(|meta| is_executable(&meta));
                 Done::Chained { runs }
             }
         };
-        if job.is_to_do() {
-            disk.replace(&new(&job.path), &job.path).unable(failed)?;
+        if let Some(target) = job.target() {
+            disk.replace(&with_suffix(&job.path, ".xtask-new"), target).unable(failed)?;
+        }
+        let mut what = what;
+        for remains in job.remains() {
+            let saved = put_away(repo, job.hook, &remains, program, disk, now)?;
+            if what == Done::Same {
+                what = saved.map_or(Done::Same, Done::Renewed);
+            }
         }
         done.push((job.hook, what));
     }
@@ -238,8 +276,10 @@ fn place_all(repo: &Repo, jobs: &[Job], disk: &Disk<'_>, now: i64) -> Result<Vec
 pub fn survey(repo: &Repo, folder: &Path) -> Result<Vec<(Hook, Done)>> {
     let jobs = plan(folder, &program_at(repo, folder))?;
     let words = jobs.into_iter().map(|job| {
+        let has_work = job.target().is_some() || job.remains().next().is_some();
         let done = match (job.fault, job.there) {
             (Some(fault), _) => Done::InTheWay(fault),
+            (None, There::Ours | There::ByHand) if has_work => Done::Renewed(replaced(repo)),
             (None, There::Ours | There::ByHand) => Done::Same,
             (None, There::Foreign) => {
                 let runs = fs::metadata(&job.path).is_ok_and(|meta| is_executable(&meta));
@@ -261,15 +301,26 @@ fn plan(folder: &Path, program: &ProgramAt) -> Result<Vec<Job>> {
         let there = look(folder, hook, program)?;
         let kept = kept_name(folder, hook);
         let has_kept = kept.symlink_metadata().is_ok();
+        let content = fs::read(&path).unwrap_or_default();
+        let is_superseded = has_kept
+            && matches!(there, There::Foreign | There::ByHand)
+            && (is_same_file(&path, &kept)
+                || fs::read(&kept).is_ok_and(|kept| are_of_one_manager(&content, &kept)));
+        let (run, unrun): (Vec<PathBuf>, Vec<PathBuf>) = aside(folder, hook, program)?
+            .into_iter()
+            .partition(|aside| there == There::ByHand && is_run_by(&content, aside));
+        let is_stale = |aside: &PathBuf| {
+            fs::read(aside).is_ok_and(|content| content != text(hook, program).as_bytes())
+        };
+        let stale = run.into_iter().find(is_stale);
         let fault = match there {
             There::NoFile => Some("it is not a file".to_owned()),
-            There::Foreign if has_kept && !is_same_file(&path, &kept) => Some(format!(
+            There::Foreign if has_kept && !is_superseded => Some(format!(
                 "somebody has put another hook over the shim, and `{}` is still there; keep the \
                  one you want under its own name, remove the other, and install again",
                 kept.display()
             )),
             There::Foreign if !has_kept => {
-                let content = fs::read(&path).unwrap_or_default();
                 let link = fs::read_link(&path).ok();
                 // The shim of another repository can be moved.
                 let needs = needs_its_name(&content, link.as_deref(), hook.name())
@@ -281,7 +332,7 @@ fn plan(folder: &Path, program: &ProgramAt) -> Result<Vec<Job>> {
             }
             _ => None,
         };
-        jobs.push(Job { hook, path, there, has_kept, fault });
+        jobs.push(Job { hook, path, there, has_kept, is_superseded, stale, unrun, fault });
     }
     Ok(jobs)
 }
@@ -318,19 +369,37 @@ fn replaced(repo: &Repo) -> PathBuf {
     repo.shared_state_folder().join("replaced-hooks")
 }
 
-/// Saves a shim that somebody has changed.
-fn save(repo: &Repo, job: &Job, disk: &Disk<'_>, now: i64) -> Result<PathBuf> {
+/// Saves a hook that is about to go.
+fn save(repo: &Repo, hook: Hook, path: &Path, disk: &Disk<'_>, now: i64) -> Result<PathBuf> {
     let folder = replaced(repo);
-    let name = |number: u32| folder.join(format!("{}-{}-{number}", job.hook.name(), compact(now)));
+    let name = |number: u32| folder.join(format!("{}-{}-{number}", hook.name(), compact(now)));
     let mut number = 1;
     while name(number).symlink_metadata().is_ok() {
         number += 1;
     }
     let saved = name(number);
-    let content =
-        fs::read(&job.path).unable(|| format!("`{}` cannot be read", job.path.display()))?;
-    disk.write_whole(&saved, &content)
-        .unable(|| format!("`{}` cannot be saved", job.path.display()))?;
+    let failed = || format!("`{}` cannot be saved", path.display());
+    let content = fs::read(path).unable(failed)?;
+    disk.write_whole(&saved, &content).unable(failed)?;
+    Ok(saved)
+}
+
+/// Takes a hook away that nobody runs any more; what is not our shim as we write it is saved.
+fn put_away(
+    repo: &Repo,
+    hook: Hook,
+    path: &Path,
+    program: &ProgramAt,
+    disk: &Disk<'_>,
+    now: i64,
+) -> Result<Option<PathBuf>> {
+    let failed = || format!("`{}` cannot be removed", path.display());
+    let content = fs::read(path).unable(failed)?;
+    let saved = match content == text(hook, program).as_bytes() {
+        true => None,
+        false => Some(save(repo, hook, path, disk, now)?),
+    };
+    disk.remove(path).unable(failed)?;
     Ok(saved)
 }
 
@@ -343,33 +412,39 @@ pub fn uninstall(
 ) -> Result<Vec<(Hook, Done)>> {
     let program = program_at(repo, folder);
     let mut done = Vec::new();
-    for hook in Hook::ALL {
-        let path = folder.join(hook.name());
+    for job in plan(folder, &program)? {
+        let Job { hook, path, there, has_kept, is_superseded, unrun, .. } = job;
         let kept = kept_name(folder, hook);
-        let has_kept = kept.symlink_metadata().is_ok();
-        let there = look(folder, hook, &program)?;
         let failed = || format!("the hook `{}` cannot be put back", path.display());
-        let job = Job { hook, path: path.clone(), there: there.clone(), has_kept, fault: None };
         if there == There::OursChanged {
-            save(repo, &job, disk, now)?;
+            save(repo, hook, &path, disk, now)?;
         }
-        let renamed = renamed(folder, hook, &program)?;
+        for remains in unrun {
+            put_away(repo, hook, &remains, &program, disk, now)?;
+        }
+        let aside = aside(folder, hook, &program)?.into_iter().next();
         let what = match (there, has_kept) {
-            (There::ByHand, _) if renamed.is_some() => {
+            (There::ByHand, _) if let Some(aside) = aside => {
                 // Another manager has put our shim aside and runs it there: there goes what was
-                // before ours.
-                let other = renamed.as_deref().unwrap_or(&path);
-                if has_kept {
-                    disk.replace(&kept, other).unable(failed)?;
+                // before ours, unless it is that manager's own.
+                if is_superseded {
+                    put_away(repo, hook, &kept, &program, disk, now)?;
+                }
+                let is_optional = fs::read(&path).is_ok_and(|content| runs_legacy(&content));
+                if has_kept && !is_superseded {
+                    disk.replace(&kept, &aside).unable(failed)?;
                     Done::Restored
+                } else if is_optional {
+                    put_away(repo, hook, &aside, &program, disk, now)?;
+                    Done::Removed
                 } else {
                     // That manager may run it whatever happens, so something stays to be run.
                     let nothing = with_suffix(&path, ".xtask-new");
                     prepare(disk, &nothing, "#!/bin/sh\n# Does nothing; xtask was here.\n")?;
-                    disk.replace(&nothing, other).unable(failed)?;
+                    disk.replace(&nothing, &aside).unable(failed)?;
                     Done::InTheWay(format!(
                         "another manager has put xtask's hook aside as `{}`; that does nothing now",
-                        other.display()
+                        aside.display()
                     ))
                 }
             }
@@ -390,6 +465,10 @@ pub fn uninstall(
                 disk.remove(&kept).unable(failed)?;
                 Done::Restored
             }
+            (There::Foreign, true) if is_superseded => {
+                put_away(repo, hook, &kept, &program, disk, now)?;
+                Done::Left
+            }
             (There::Foreign | There::ByHand | There::NoFile, true) => Done::Left,
             (There::ByHand, false) => Done::InTheWay(
                 "it starts xtask by a line of its own; take that line out".to_owned(),
@@ -402,33 +481,46 @@ pub fn uninstall(
     Ok(done)
 }
 
-/// Where another manager has put our shim aside, under a name that begins with the hook's. Were its
-/// own hook moved aside in turn, each would run the other without end.
-fn renamed(folder: &Path, hook: Hook, program: &ProgramAt) -> Result<Option<PathBuf>> {
+/// Where other managers have put our shim aside, under names that begin with the hook's. Were a hook that
+/// runs it moved aside in turn, each would run the other without end.
+fn aside(folder: &Path, hook: Hook, program: &ProgramAt) -> Result<Vec<PathBuf>> {
     let is_shim = |content: Vec<u8>| is_ours(&content) && is_of(&content, program);
     let failed = || format!("`{}` cannot be read", folder.display());
-    for found in fs::read_dir(folder).unable(failed)? {
-        let path = found.unable(failed)?.path();
+    let entries = match fs::read_dir(folder) {
+        Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.unable(failed)?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.unable(failed)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let is_aside = name.starts_with(&format!("{}.", hook.name()))
             && !name.ends_with(KEPT)
             && !name.ends_with(".xtask-new");
-        if is_aside && fs::read(&path).is_ok_and(is_shim) {
-            return Ok(Some(path));
+        if is_aside && path.is_file() && fs::read(&path).is_ok_and(is_shim) {
+            found.push(path);
         }
     }
-    Ok(None)
+    found.sort();
+    Ok(found)
 }
 
 /// Whether a hook is known to run what was put aside: it names it, or is one of the managers that run what
-/// they have put aside as `.legacy` without naming it (the migration mode of pre-commit and prek).
+/// they have put aside without naming it.
 fn is_run_by(content: &[u8], aside: &Path) -> bool {
     let text = String::from_utf8_lossy(content);
     let name = aside.file_name().unwrap_or_default().to_string_lossy();
     let names_it = |line: &str| !line.trim_start().starts_with('#') && line.contains(&*name);
-    let runs_legacy = ["File generated by pre-commit", "File generated by prek"];
-    text.lines().any(names_it)
-        || name.ends_with(".legacy") && runs_legacy.iter().any(|words| text.contains(words))
+    text.lines().any(names_it) || name.ends_with(".legacy") && runs_legacy(content)
+}
+
+/// Whether a hook is of a manager that runs what it has put aside as `.legacy`, if that is there (the
+/// migration mode of pre-commit and prek).
+fn runs_legacy(content: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(content);
+    ["File generated by pre-commit", "File generated by prek"]
+        .iter()
+        .any(|words| text.contains(words))
 }
 
 /// The folders in which shims of this repository may lie: where git looks now, and its own.

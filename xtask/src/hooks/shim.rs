@@ -15,7 +15,11 @@ pub const KEPT: &str = ".pre-xtask";
 const MARKER: &str = "# xtask hook shim ";
 
 /// The version of the text below. It goes up with every change.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+/// The variable in which a shim says its process to what was there before it. That may run the shim in
+/// turn, which has nothing to do then.
+pub const BEHIND: &str = "XTASK_BEHIND";
 
 /// Where the shim finds the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +44,14 @@ pub fn text(hook: Hook, program: &ProgramAt) -> String {
          # What was here before runs first; it is kept as {name}{KEPT}.\n\
          program={program}\n\
          before=\"${{0%/*}}/{name}{KEPT}\"\n\
-         [ \"$0\" != \"$before\" ] || before=\n",
+         [ \"$0\" != \"$before\" ] || {{ before=; unset XTASK_BEHIND; }}\n\
+         # A manager that has put this aside and runs it from its own hook is not run from here as well.\n\
+         front=\"${{0%/*}}/{name}\"\n\
+         if [ \"$0\" != \"$front\" ] && [ -f \"$before\" ] && [ -f \"$front\" ]; then\n\
+         \x20 id=$(sed -n 's/^# ID: //p' \"$front\")\n\
+         \x20 if [ \"${{XTASK_BEHIND-}}\" ] || cmp -s \"$front\" \"$before\" ||\n\
+         \x20   {{ [ \"$id\" ] && grep -qxF \"# ID: $id\" \"$before\"; }}; then before=; fi\n\
+         fi\n",
         name = hook.name()
     );
     let before = match hook {
@@ -76,14 +87,14 @@ pub fn text(hook: Hook, program: &ProgramAt) -> String {
 const AFTER: &str = "\
 failed=0
 if [ -x \"$before\" ]; then
-  \"$before\" \"$@\" || failed=$?
+  env XTASK_BEHIND=$$ \"$before\" \"$@\" || failed=$?
 fi
 ";
 
 /// Runs what was there; its failure ends the hook.
 const BEFORE: &str = "\
 if [ -x \"$before\" ]; then
-  \"$before\" \"$@\" || exit $?
+  env XTASK_BEHIND=$$ \"$before\" \"$@\" || exit $?
 fi
 ";
 
@@ -93,7 +104,7 @@ if [ -x \"$before\" ]; then
   refs=$(cat)
   say() { [ -z \"$refs\" ] || printf '%s\\n' \"$refs\" 2>/dev/null; }
   feed() { say | \"$@\"; }
-  feed \"$before\" \"$@\" || exit $?
+  feed env XTASK_BEHIND=$$ \"$before\" \"$@\" || exit $?
 else
   feed() { \"$@\"; }
 fi
@@ -138,6 +149,11 @@ pub fn is_ours(content: &[u8]) -> bool {
     let made_by = "made by `cargo xtask install-hooks`";
     text.lines().take(4).any(|line| line.starts_with(MARKER) && line.contains(made_by))
 }
+
+/// By what the hooks of managers are known that write them whole whenever they are run, and give them no
+/// id: lefthook 2, simple-git-hooks 2, hk 1.
+const MARKS: [&str; 3] =
+    ["if [ \"$LEFTHOOK\" = \"0\" ]", "[ \"$SKIP_SIMPLE_GIT_HOOKS\" = \"1\" ]", "exec hk run "];
 
 /// Ways in which a script asks under which name it was started, besides `$0`.
 const ASKS: [&str; 8] = [
@@ -191,6 +207,20 @@ pub fn needs_its_name(content: &[u8], link: Option<&Path>, name: &str) -> Option
     (target != name).then(|| {
         format!("it is a link to the program `{}`, which may go by its name", target.display())
     })
+}
+
+/// Whether two hooks are of the same manager: one and the same text, or with the same mark of those who
+/// put other hooks aside and know their own by it.
+#[must_use]
+pub fn are_of_one_manager(one: &[u8], two: &[u8]) -> bool {
+    let mark = |content: &[u8]| {
+        let text = String::from_utf8_lossy(content);
+        let line = text.lines().find(|line| line.starts_with("# ID: "));
+        let line =
+            line.or_else(|| text.lines().find(|line| MARKS.iter().any(|mark| line.contains(mark))));
+        line.map(str::to_owned)
+    };
+    one == two || mark(one).is_some_and(|mark_of_one| Some(mark_of_one) == mark(two))
 }
 
 /// Whether a shim is of the repository whose program is there. In a folder that repositories share

@@ -28,6 +28,7 @@ mod faults;
 mod formats;
 mod formats_newer;
 mod hooks_install;
+mod hooks_managers;
 mod hooks_matrix;
 mod hooks_review;
 mod hooks_rules;
