@@ -9,6 +9,8 @@ pub trait Progress: Sync {
     fn step(&self, count: u64);
     /// The work that was begun last has ended.
     fn end(&self);
+    /// Something came up that a person must know of, though all goes on.
+    fn remark(&self, text: &str);
 }
 
 /// Nobody is watching.
@@ -18,4 +20,5 @@ impl Progress for Silent {
     fn begin(&self, _what: &str, _total: Option<u64>) {}
     fn step(&self, _count: u64) {}
     fn end(&self) {}
+    fn remark(&self, _text: &str) {}
 }

@@ -55,6 +55,11 @@ impl Progress for Bar {
         }
     }
 
+    fn remark(&self, text: &str) {
+        self.hide();
+        super::warn(text);
+    }
+
     fn step(&self, count: u64) {
         let is_long = self.bar.elapsed() >= PATIENCE;
         if is_long && !self.is_shown.swap(true, Ordering::Relaxed) {

@@ -78,9 +78,13 @@ pub fn apply(applier: &Applier<'_>, batch: &Batch, index: Option<Index>) -> Resu
     match done {
         Ok(applied) => Ok(applied),
         Err(failure) => match take_back(applier.repo, applier.disk, &journal) {
-            Ok(true) => Err(failure),
-            Ok(false) => {
-                Err(failure.hint("what some files held before is in `cargo xtask undo --list`"))
+            Ok(back) => {
+                let mut failure = failure;
+                if !back.is_all {
+                    failure =
+                        failure.hint("what some files held before is in `cargo xtask undo --list`");
+                }
+                Err(back.put_aside.iter().fold(failure, |failure, at| failure.detail(at.words())))
             }
             Err(second) => Err(failure
                 .detail(format!("and taking back what was begun failed, too: {second}"))
@@ -205,7 +209,11 @@ fn run(
         }
     }
     // What is left is tidying up. If it fails the change stands, and the next command tidies.
-    let is_untidy = finish(repo, disk, journal).is_err();
+    let finished = finish(repo, disk, journal);
+    let is_untidy = finished.is_err();
+    for at in finished.unwrap_or_default() {
+        applier.progress.remark(&at.words());
+    }
     Ok(Applied { backup, is_untidy })
 }
 

@@ -2,16 +2,18 @@
 //! when it was cut short.
 
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use super::backup;
 use super::journal::{self, FileStep, HeadStep, Journal, Phase};
 use super::overlay;
 use super::print::print_at;
 use crate::base::error::{Context as _, Error, Result};
-use crate::base::files::Disk;
+use crate::base::files::{Bits, Disk};
+use crate::base::path::RepoPath;
 use crate::base::record::{self, Found};
-use crate::repo::{Id, Repo};
+use crate::repo::{FileStat, Id, Repo};
 
 /// Whether a transaction was cut short here.
 #[must_use]
@@ -43,16 +45,21 @@ pub fn recover(repo: &Repo, disk: &Disk<'_>) -> Result<Option<String>> {
     };
     let purpose = &journal.purpose;
     let mut text = format!("an earlier `{purpose}` was cut short and has been put right");
-    if has_moved {
-        finish(repo, disk, &journal).unable(|| "an earlier run cannot be tidied up after")?;
+    let put_aside = if has_moved {
+        finish(repo, disk, &journal).unable(|| "an earlier run cannot be tidied up after")?
     } else {
         remove_stale_ref_locks(repo, disk, &journal)?;
-        if !take_back(repo, disk, &journal)? {
+        let back = take_back(repo, disk, &journal)?;
+        if !back.is_all {
             text.push_str(
                 "; files that were changed since stay as they are, and what they held before is in \
                  the newest backup (`cargo xtask undo --list`)",
             );
         }
+        back.put_aside
+    };
+    for at in put_aside {
+        text.push_str(&format!("; {}", at.words()));
     }
     Ok(Some(text))
 }
@@ -105,10 +112,75 @@ fn remove_stale_ref_locks(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> Re
     Ok(())
 }
 
-/// Removes what a transaction leaves that went through.
-pub fn finish(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> io::Result<()> {
+/// What came out of a swap, is in no commit and no backup, and cannot go back to its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutAside {
+    /// Where it was.
+    pub path: RepoPath,
+    /// Where it is now.
+    pub file: PathBuf,
+}
+
+impl PutAside {
+    /// Both in words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let PutAside { path, file } = self;
+        format!("what somebody wrote to `{path}` at that moment is in `{}`", file.display())
+    }
+}
+
+/// Removes what waits beside a file, if its content is in git or in the backup, or is what was to be
+/// written; anything else is put aside. Who had the file open may have written to it after the swap.
+fn let_go(
+    repo: &Repo,
+    disk: &Disk<'_>,
+    journal: &Journal,
+    step: &FileStep,
+) -> io::Result<Option<PutAside>> {
+    let waiting = step.aside.on_disk(repo.root());
+    let Ok(meta) = waiting.symlink_metadata() else { return Ok(None) };
+    let has_look = step.look.is_some_and(|seen| FileStat::of(&meta).is_same_file(&seen));
+    // Before the first swap all that waits is ours, whole or not.
+    if !has_look && journal.phase != Phase::Preparing {
+        let print = print_at(repo, &waiting).map_err(io::Error::other)?;
+        if print != step.before && print != step.after {
+            let number = journal.files.iter().position(|other| other.aside == step.aside);
+            let name = format!("{}-{}", journal.id, number.unwrap_or_default());
+            let file =
+                (1..).map(|time| repo.state_folder().join(format!("put-aside/{name}-{time}")));
+            let file = file.into_iter().find(|file| !exists(file)).unwrap_or_default();
+            move_to(disk, &waiting, &file)?;
+            return Ok(Some(PutAside { path: step.path.clone(), file }));
+        }
+    }
+    disk.remove(&waiting)?;
+    Ok(None)
+}
+
+/// Moves a file to a free name, which may be on another file system.
+fn move_to(disk: &Disk<'_>, from: &Path, to: &Path) -> io::Result<()> {
+    disk.make_private_folders(to.parent().unwrap_or(to))?;
+    match disk.place(from, to) {
+        Err(cause) if cause.kind() == io::ErrorKind::CrossesDevices => {
+            let meta = from.symlink_metadata()?;
+            if meta.is_symlink() {
+                disk.symlink(&std::fs::read_link(from)?, to)?;
+            } else {
+                disk.create(to, &std::fs::read(from)?, Bits::Exact(meta.mode() & 0o7777))?;
+                disk.fsync(to)?;
+            }
+            disk.remove(from)
+        }
+        done => done,
+    }
+}
+
+/// Removes what a transaction leaves that went through, and says what could not go.
+pub fn finish(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> io::Result<Vec<PutAside>> {
+    let mut put_aside = Vec::new();
     for step in &journal.files {
-        disk.remove(&step.aside.on_disk(repo.root()))?;
+        put_aside.extend(let_go(repo, disk, journal, step)?);
     }
     if let Some(kept) = &journal.overlay {
         if kept.is_empty() {
@@ -120,7 +192,8 @@ pub fn finish(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> io::Result<()>
     disk.remove(&journal::old_index(repo))?;
     disk.remove(&journal::new_index(repo))?;
     unlock_index(repo, disk, journal)?;
-    disk.remove(&journal::file(repo))
+    disk.remove(&journal::file(repo))?;
+    Ok(put_aside)
 }
 
 fn unlock_index(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> io::Result<()> {
@@ -134,10 +207,18 @@ fn lock_is_ours(repo: &Repo, journal: &Journal) -> bool {
     std::fs::read(repo.index_lock()).is_ok_and(|text| text == journal.lock_text().as_bytes())
 }
 
-/// Takes everything back that a transaction did before it moved the branch, and says whether all of
-/// it is back. What somebody else has changed since stays as they left it; then the backup stays,
+/// What came of taking a transaction back.
+#[derive(Debug, Default)]
+pub struct TakenBack {
+    /// Whether all is as it was before.
+    pub is_all: bool,
+    /// What found no place.
+    pub put_aside: Vec<PutAside>,
+}
+
+/// Takes everything back that a transaction did before it moved the branch. What somebody else has changed since stays as they left it; then the backup stays,
 /// too.
-pub fn take_back(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> Result<bool> {
+pub fn take_back(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> Result<TakenBack> {
     let failed = || "what was begun cannot be taken back";
     let old = journal::old_index(repo);
     let replaced = old.exists() && !same_file(&old, &repo.index_file());
@@ -145,48 +226,51 @@ pub fn take_back(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> Result<bool
     if !is_ours && (replaced || any_swapped(repo, journal)?) {
         // Somebody has removed our lock and gone on with our files, which may be committed by now.
         // They stay, and what they replaced stays in the backup.
-        finish(repo, disk, journal).unable(failed)?;
-        return Ok(false);
+        let put_aside = finish(repo, disk, journal).unable(failed)?;
+        return Ok(TakenBack { is_all: false, put_aside });
     }
-    let undo = || -> io::Result<bool> {
-        let mut all_back = true;
+    let undo = || -> io::Result<TakenBack> {
+        let mut back = TakenBack { is_all: true, put_aside: Vec::new() };
         if replaced {
             disk.replace(&old, &repo.index_file())?;
         } else if is_ours && journal.had_index == Some(false) {
             disk.remove(&repo.index_file())?;
         }
         for step in journal.files.iter().rev().filter(|step| !step.removes) {
-            all_back &= swap_back(repo, disk, step)?;
+            swap_back(repo, disk, journal, step, &mut back)?;
         }
         for folder in journal.folders.iter().rev() {
             disk.remove_empty_folder(&folder.path.on_disk(repo.root()))?;
         }
         for step in journal.files.iter().rev().filter(|step| step.removes) {
-            all_back &= put_back(repo, disk, step)?;
+            put_back(repo, disk, journal, step, &mut back)?;
         }
         disk.remove(&old)?;
         disk.remove(&journal::new_index(repo))?;
         unlock_index(repo, disk, journal)?;
-        Ok(all_back)
+        Ok(back)
     };
-    let all_back = undo().unable(failed)?;
+    let back = undo().unable(failed)?;
     // A backup of what is back is a backup of something that never happened.
     if let Some(commit) = journal.backup.as_ref().and_then(|id| Id::from_hex(id.as_bytes()).ok())
-        && all_back
+        && back.is_all
     {
         disk.other("forget the backup").unable(failed)?;
         backup::forget_commit(repo, commit)?;
     }
     disk.remove(&journal::file(repo)).unable(failed)?;
-    Ok(all_back)
+    Ok(back)
 }
 
 /// Whether any file of a transaction has been swapped in.
 fn any_swapped(repo: &Repo, journal: &Journal) -> Result<bool> {
+    if journal.phase == Phase::Preparing {
+        return Ok(false);
+    }
     for step in &journal.files {
         let waiting = print_at(repo, &step.aside.on_disk(repo.root()))?;
         let is_swapped = match (&step.before, step.removes) {
-            (Some(_), _) => waiting.is_some() && waiting == step.before && waiting != step.after,
+            (Some(_), _) => waiting.is_some() && waiting != step.after,
             (None, true) => false,
             (None, false) => step.after.is_some() && waiting.is_none(),
         };
@@ -197,45 +281,58 @@ fn any_swapped(repo: &Repo, journal: &Journal) -> Result<bool> {
     Ok(false)
 }
 
-/// Puts the old content back; says whether it is there, or was never away.
-fn swap_back(repo: &Repo, disk: &Disk<'_>, step: &FileStep) -> io::Result<bool> {
+/// Puts the old content back, or whatever came out when ours went in.
+fn swap_back(
+    repo: &Repo,
+    disk: &Disk<'_>,
+    journal: &Journal,
+    step: &FileStep,
+    back: &mut TakenBack,
+) -> io::Result<()> {
     let target = step.path.on_disk(repo.root());
     let aside = step.aside.on_disk(repo.root());
     let at = |path: &Path| print_at(repo, path).map_err(io::Error::other);
     disk.mend_exchange(&aside, &target)?;
     let (there, waiting) = (at(&target)?, at(&aside)?);
     let is_swapped = step.after.is_some() && there == step.after;
-    let mut is_back = true;
     match &step.before {
-        Some(_) if is_swapped && waiting == step.before && step.before != step.after => {
+        Some(_) if is_swapped && waiting.is_some() && waiting != step.after => {
             disk.exchange(&aside, &target)?;
         }
         None if is_swapped && waiting.is_none() => disk.place(&target, &aside)?,
         // What waits is the old content, and somebody has changed the new one: theirs stays.
-        Some(_) => is_back = waiting.is_none() || waiting == step.after || there == step.before,
+        Some(_) => {
+            back.is_all &= waiting.is_none() || waiting == step.after || there == step.before;
+        }
         None => {}
     }
-    disk.remove(&aside)?;
-    Ok(is_back)
+    back.put_aside.extend(let_go(repo, disk, journal, step)?);
+    Ok(())
 }
 
-/// Puts a removed file back; says whether it is there, or was never away.
-fn put_back(repo: &Repo, disk: &Disk<'_>, step: &FileStep) -> io::Result<bool> {
+/// Puts a removed file back.
+fn put_back(
+    repo: &Repo,
+    disk: &Disk<'_>,
+    journal: &Journal,
+    step: &FileStep,
+    back: &mut TakenBack,
+) -> io::Result<()> {
     let target = step.path.on_disk(repo.root());
     let aside = step.aside.on_disk(repo.root());
     if !exists(&aside) {
-        return Ok(true);
+        return Ok(());
     }
     if exists(&target) {
         // Somebody has made a new file there since: theirs stays.
-        disk.remove(&aside)?;
-        return Ok(false);
+        back.put_aside.extend(let_go(repo, disk, journal, step)?);
+        back.is_all = false;
+        return Ok(());
     }
     if let Some(folder) = target.parent().filter(|folder| !folder.is_dir()) {
         std::fs::create_dir_all(folder)?;
     }
-    disk.place(&aside, &target)?;
-    Ok(true)
+    disk.place(&aside, &target)
 }
 
 fn exists(path: &Path) -> bool {
@@ -243,7 +340,6 @@ fn exists(path: &Path) -> bool {
 }
 
 fn same_file(one: &Path, two: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
     match (one.symlink_metadata(), two.symlink_metadata()) {
         (Ok(here), Ok(there)) if (here.dev(), here.ino()) == (there.dev(), there.ino()) => true,
         (Ok(here), Ok(there)) if here.len() == there.len() => {

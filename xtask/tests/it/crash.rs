@@ -138,6 +138,10 @@ fn forced_sync(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
     sync_with(repo, tools, &wishes)
 }
 
+fn plain_sync(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
+    sync_with(repo, tools, &Wishes::plain())
+}
+
 fn overlay(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
     let wishes = Wishes { mode: WriteMode::Worktree, allow_mass_deletion: true, ..Wishes::plain() };
     sync_with(repo, tools, &wishes)
@@ -327,6 +331,82 @@ fn what_somebody_saves_after_a_crash_is_not_taken_back() {
         }
     }
     assert!(found, "no crash left the files swapped in");
+}
+
+/// Runs `work`; when a file is to be swapped, `meddle` comes first, and with the swap all ends at once.
+fn killed_after_a_swap(place: &Place<'_>, work: Work, swap: Step, meddle: impl Fn() + Sync) {
+    let world = world(place);
+    let repo = Repo::discover(place.dir.as_std_path()).unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let gate = |step: Step| -> io::Result<()> {
+        if is_over.load(Ordering::SeqCst) {
+            return Err(io::Error::other("dead"));
+        }
+        if step == swap {
+            meddle();
+            is_over.store(true, Ordering::SeqCst);
+        }
+        Ok(())
+    };
+    let disk = Disk::gated(&gate);
+    let tools = Tools {
+        ending: None,
+        world: &world,
+        disk: &disk,
+        interrupts: &Interrupts::none(),
+        progress: &Silent,
+        waiting: &|_| {},
+    };
+    work(&repo, &tools).unwrap_err();
+    assert!(is_over.load(Ordering::SeqCst));
+}
+
+/// What comes out of a swap was saved after the look, and nobody has seen it when all ends.
+#[test]
+fn what_somebody_saves_right_before_a_swap_and_a_crash_is_given_back() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["switch", "-q", "-c", "feature"]);
+    repo.canonical(&[("setup/a", Some("a2\n")), ("setup/b", None)]);
+    for (path, swap) in [("setup/a", Step::Exchange), ("setup/b", Step::Place)] {
+        // Either it is written in place, or another file takes the name.
+        for renames in [false, true] {
+            let copy = lab.copy();
+            let repo = repo.in_copy(&copy);
+            if path == "setup/a" {
+                // Removals come first, and are not what this is about.
+                repo.remove("setup/b");
+                repo.git(&["commit", "-qam", "without"]);
+            }
+            let meddle = || {
+                let aim = if renames { "newer" } else { path };
+                repo.write(aim, "the newest work\n");
+                if renames {
+                    std::fs::rename(repo.dir.join("newer"), repo.dir.join(path)).unwrap();
+                }
+            };
+            killed_after_a_swap(&repo, plain_sync, swap, meddle);
+            assert_ne!(
+                std::fs::read_to_string(repo.dir.join(path)).ok().as_deref(),
+                Some("the newest work\n")
+            );
+            repo.xtask(&["sync"]).says("cut short and has been put right");
+            assert_eq!(repo.read(path), "the newest work\n", "{renames}");
+            assert!(!repo.git_folder().join("xtask/put-aside").exists());
+        }
+    }
+    // Where its place is taken again it waits, and where is said.
+    killed_after_a_swap(&repo, plain_sync, Step::Place, || {
+        repo.write("setup/b", "the newest work\n")
+    });
+    repo.write("setup/b", "and one newer still\n");
+    let ran = repo.xtask(&["sync"]).says("what somebody wrote to `setup/b` at that moment is in");
+    assert_eq!(repo.read("setup/b"), "and one newer still\n");
+    let kept: Vec<_> =
+        std::fs::read_dir(repo.git_folder().join("xtask/put-aside")).unwrap().flatten().collect();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(std::fs::read_to_string(kept[0].path()).unwrap(), "the newest work\n");
+    assert!(ran.err.contains(&kept[0].path().display().to_string()), "{}", ran.err);
 }
 
 #[test]

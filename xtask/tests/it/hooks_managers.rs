@@ -161,7 +161,7 @@ fn every_manager_and_ours_in_every_order() {
         let repo = scene(&lab, manager);
         let few =
             || vec!["Iii".to_owned(), "iIi".to_owned(), "iIiIU".to_owned(), "IiIU".to_owned()];
-        let all = || histories(4, manager.uninstall.is_some());
+        let all = || histories(3, manager.uninstall.is_some());
         for steps in if circle::is_exhaustive() { all() } else { few() } {
             let copy = lab.copy();
             go(&repo.in_copy(&copy), manager, &steps);
