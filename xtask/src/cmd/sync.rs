@@ -16,8 +16,8 @@ use crate::sync::gather::Depth;
 use crate::sync::plan::{Beyond, WriteMode};
 use crate::sync::recover;
 use crate::sync::run::{
-    Decided, Done, Looked, Tools, Wishes, check_rules, has_drift, look, look_to_write,
-    read_context, write,
+    Decided, Done, Looked, Tools, Wishes, check_rules, has_drift, leaves_behind, look,
+    look_to_write, read_context, write,
 };
 
 /// What one worktree came to.
@@ -93,6 +93,9 @@ fn one(
     };
     let mut outcome = described(repo, &decided, wishes, warnings);
     outcome.report.moved_to = moved_to.map(|id| id.to_string());
+    if outcome.code == DONE && leaves_behind(&decided.plan, wishes) {
+        outcome.code = Kind::Unable.code();
+    }
     let Done { commit, undo, conflicts, is_untidy } = write(repo, *decided, wishes, tools)?;
     outcome.report.commit = commit.map(|id| id.to_string());
     outcome.report.undo = undo;
@@ -139,6 +142,9 @@ fn only_look(
     {
         let hints = refused.hints().join("; ");
         outcome.report.warnings.push(format!("a real run refuses: {}; {hints}", refused.what()));
+    }
+    if !args.check && outcome.code == DONE && leaves_behind(&decided.plan, wishes) {
+        outcome.code = Kind::Unable.code();
     }
     if args.check && outcome.code == DONE && has_drift(&decided.plan, args.strict) {
         outcome.code = Kind::No.code();

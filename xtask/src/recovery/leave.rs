@@ -50,10 +50,6 @@ pub fn check(repo: &Repo, saved: &Saved, goal: &Goal) -> Result<()> {
         ))
         .hint("commit them, or put them right, and run this again"));
     }
-    if repo.index()?.has_folders() {
-        return Err(Error::unable("the index is sparse: folders stand in it for what is left out")
-            .hint("`git sparse-checkout reapply --no-sparse-index`, then run this again"));
-    }
     let in_the_way = in_the_way(repo, saved, repo.tree_of(goal.commit)?)?;
     if in_the_way.is_empty() {
         return Ok(());
@@ -251,14 +247,15 @@ fn clean(repo: &Repo, tools: &Tools<'_>, saved: &Saved, to: Id) -> Result<()> {
         if saved.overlooked.contains(path) && repo.entry_at(to, path)? == committed {
             continue;
         }
-        check_staged(file, index.at(path), committed)?;
-        let is_tracked = committed.is_some() || index.at(path) != Indexed::Absent;
+        let staged = repo.staged(&index, path)?;
+        check_staged(file, staged, committed)?;
+        let is_tracked = committed.is_some() || staged != Indexed::Absent;
         let is_in_the_way = laid.paths.contains_key(path) || is_needed(path)?;
         if !is_tracked && !is_in_the_way {
             continue;
         }
         // One that was announced without a content stays as a file that is not tracked.
-        let is_intended = index.at(path) == Indexed::Intended;
+        let is_intended = staged == Indexed::Intended;
         let expects = saved.held.get(path).copied().flatten();
         let change = match committed {
             Some(entry) if entry.mode != Mode::Gitlink => FileChange::CheckOut(entry),

@@ -274,7 +274,7 @@ pub fn plan(repo: &Repo, chosen: &Chosen, saved: Option<&Saved>) -> Result<Plan>
     let goes: BTreeSet<&RepoPath> = gone.map(|file| &file.path).collect();
     for file in &chosen.files {
         let path = &file.path;
-        let staged = index.at(path);
+        let staged = repo.staged(&index, path)?;
         let work = repo.work(path, staged.entry(), &mut ways, &mut filters, &index)?;
         let work = once_gone(repo, path, work, &|path| goes.contains(path))?;
         if let Some(why) = barred(&work).filter(|_| file.file.is_some() || work == Work::Special) {

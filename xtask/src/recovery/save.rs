@@ -300,14 +300,14 @@ impl Writer<'_> {
             }
             if let Some(known) = self.files.iter_mut().find(|file| file.path == *path) {
                 if known.staged == SavedStaged::AsHead {
-                    known.staged = staged(index.at(path));
+                    known.staged = staged(self.repo.staged(&index, path)?);
                 }
                 continue;
             }
             if self.file(path, &InIndex::AsHead)?
                 && let Some(file) = self.files.last_mut()
             {
-                file.staged = staged(index.at(path));
+                file.staged = staged(self.repo.staged(&index, path)?);
             }
         }
         Ok(())

@@ -123,12 +123,18 @@ impl Repo {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let ignored = self.git(["check-ignore", "-z", "--stdin"]).that_lists();
+        let ignored = self.git(["check-ignore", "--no-index", "-z", "--stdin"]).that_lists();
         let ignored = ignored.run_with_input(&names, LOCAL)?.list;
         let is_ignored = |folder: &Path| {
             ignored.split(|byte| *byte == 0).any(|name| name == folder.as_os_str().as_bytes())
         };
-        let told = closed.iter().filter(|(folder, _)| !is_ignored(folder));
+        // Git would write objects to look into a sparse index for this, so it looks into none.
+        let index = self.index()?;
+        let is_tracked = |folder: &Path| {
+            let inside = folder.strip_prefix(self.root()).unwrap_or(folder);
+            index.holds_below(inside.as_os_str().as_bytes())
+        };
+        let told = closed.iter().filter(|(folder, _)| !is_ignored(folder) || is_tracked(folder));
         let told = told.map(|(folder, why)| {
             let folder = folder.strip_prefix(self.root()).unwrap_or(folder);
             format!("{}: {why}", folder.display())
@@ -138,7 +144,7 @@ impl Repo {
 
     /// Edits behind `--assume-unchanged` and `--skip-worktree`, which `git status` does not tell of.
     fn add_overlooked(&self, changes: &mut Changes) -> Result<()> {
-        let args = ["--no-optional-locks", "ls-files", "-v", "-z", "--cached"];
+        let args = ["--no-optional-locks", "ls-files", "--sparse", "-v", "-z", "--cached"];
         let asked = self.git(args).that_lists().run_within(LOCAL)?;
         if !asked.status.success() {
             return Err(Error::unable("git cannot list what it tracks").detail(asked.stderr));

@@ -151,7 +151,7 @@ impl Repo {
     pub fn reset_keep(&self, target: &str) -> Result<Output> {
         // Files that were only touched must not pass for changed ones. That some did change is an
         // answer of this command, not a failure.
-        self.git(["update-index", "-q", "--refresh"]).run_within(LOCAL)?;
+        self.git(["add", "--refresh", "--", "."]).run_within(LOCAL)?;
         self.git(["-c", "core.hooksPath=/dev/null", "reset", "--quiet", "--keep", target, "--"])
             .run_within(LOCAL)
     }

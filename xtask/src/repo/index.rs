@@ -5,16 +5,21 @@
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gix::bstr::ByteSlice;
 use gix::index::entry::{Flags, Mode as IndexMode, Stage, Stat};
 use gix::index::{File, State};
 
 use super::{Entry, Id, Mode, Repo, Ways, Work};
-use crate::base::error::{Context, Result};
+use crate::base::error::{Context, Error, Result};
 use crate::base::files::is_executable;
 use crate::base::path::RepoPath;
+use crate::base::process::Output;
+
+/// How long git may take to write an index.
+const LOCAL: Duration = Duration::from_secs(600);
 
 /// What the index says about a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +142,83 @@ impl Repo {
             );
         }
         Ok(Indexed::Absent)
+    }
+
+    /// Whether an index holds what only git itself keeps up: entries in its shorter form (version 4),
+    /// folders for what sparse checkout leaves out, what a person has resolved, what it knows of files
+    /// that are not tracked or were not changed, or a part that lies in a file of its own.
+    #[must_use]
+    pub fn has_special_index(&self, index: &Index) -> bool {
+        let file = &index.file;
+        let is_part = |entry: &std::fs::DirEntry| {
+            entry.file_name().as_encoded_bytes().starts_with(b"sharedindex.")
+        };
+        let mut beside = std::fs::read_dir(self.git_folder()).into_iter().flatten().flatten();
+        file.is_sparse()
+            || file.version() == gix::index::Version::V4
+            || file.untracked().is_some()
+            || file.fs_monitor().is_some()
+            || file.resolve_undo().is_some()
+            || beside.any(|entry| is_part(&entry))
+    }
+
+    /// The lock that git takes on a file.
+    #[must_use]
+    pub fn lock_of(&self, path: &Path) -> PathBuf {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".lock");
+        name.into()
+    }
+
+    /// Has git stage these contents in an index of ours, and look at their files.
+    pub fn stage_by_git(&self, index: &Path, staged: &BTreeMap<RepoPath, Staged>) -> Result<()> {
+        let null = self.null_id();
+        let mut lines = Vec::new();
+        let mut skipped = Vec::new();
+        for (path, staged) in staged {
+            let (mode, id) = match staged.entry {
+                Some(entry) => (entry.mode.octal(), entry.id),
+                None => ("0", null),
+            };
+            lines.extend_from_slice(format!("{mode} {id}\t").as_bytes());
+            lines.extend_from_slice(path.as_bytes());
+            lines.push(0);
+            if staged.is_skipped && staged.entry.is_some() {
+                skipped.extend_from_slice(path.as_bytes());
+                skipped.push(0);
+            }
+        }
+        let run = |args: &[&str], input: &[u8]| -> Result<Output> {
+            let all = ["-c", "core.hooksPath=/dev/null", "-c", "advice.sparseIndexExpanded=false"];
+            let git = self.git(all.into_iter().chain(args.iter().copied()));
+            git.variable("GIT_INDEX_FILE", index).run_with_input(input, LOCAL)
+        };
+        let orders: [(&[&str], &[u8]); 2] = [
+            (&["update-index", "--add", "--remove", "--replace", "-z", "--index-info"], &lines),
+            (&["update-index", "--skip-worktree", "-z", "--stdin"], &skipped),
+        ];
+        for (args, input) in orders {
+            if input.is_empty() {
+                continue;
+            }
+            let ran = run(args, input)?;
+            if !ran.status.success() {
+                let lines = ran.stderr.lines().map(str::to_owned);
+                return Err(lines.fold(Error::unable("git cannot stage it"), Error::detail));
+            }
+        }
+        // Its answer says which files are not as staged, and that is no failure. (`update-index --refresh` would
+        // put a split index together.)
+        let refresh = ["add", "--refresh", "--pathspec-from-file=-", "--pathspec-file-nul"];
+        let refresh: Vec<&str> = ["--literal-pathspecs"].into_iter().chain(refresh).collect();
+        let there =
+            staged.iter().filter(|(_, staged)| staged.entry.is_some() && !staged.is_skipped);
+        let names = there.flat_map(|(path, _)| [path.as_bytes(), b"\0"]).flatten().copied();
+        let names: Vec<u8> = names.collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        run(&refresh, &names).map(drop)
     }
 
     /// An index that is not on disk and holds what a tree holds.

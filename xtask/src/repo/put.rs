@@ -76,7 +76,7 @@ impl Repo {
     /// Has git look at every file that is not known to be what is staged, as `git status` does by the way.
     pub fn refresh_index(&self) -> Result<()> {
         // It ends with 1 where something differs.
-        self.git(["update-index", "-q", "--refresh"]).run_within(LOCAL).map(drop)
+        self.git(["add", "--refresh", "--", "."]).run_within(LOCAL).map(drop)
     }
 
     /// Writes files again as they are staged, whatever lies there. The index knows them again afterwards.

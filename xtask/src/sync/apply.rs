@@ -69,10 +69,6 @@ pub fn apply(applier: &Applier<'_>, batch: &Batch, index: Option<Index>) -> Resu
         Some(index) => index,
         None => applier.repo.index()?,
     };
-    if stages && index.has_folders() {
-        return Err(Error::unable("the index is sparse: folders stand in it for what is left out")
-            .hint("`git sparse-checkout reapply --no-sparse-index`, then try again"));
-    }
     let mut journal = draft(applier, batch, stages.then(|| index.stamp().is_some()))?;
     let done = run(applier, batch, &mut journal, index);
     match done {
@@ -247,7 +243,7 @@ fn staged(repo: &Repo, batch: &Batch, index: &Index) -> Result<BTreeMap<RepoPath
         let meta = match ways.reach(repo, &change.path)? {
             Reached::There(meta)
                 if change.file == FileChange::None
-                    && index.at(&change.path).entry() == entry
+                    && repo.staged(index, &change.path)?.entry() == entry
                     && index.is_fresh(&change.path, &meta) =>
             {
                 Some(meta)
@@ -482,9 +478,15 @@ fn write_index(
     for change in &batch.changes {
         // The times of a file may stand beside an entry only if the file is that entry; otherwise
         // git would take the user's change for none.
+        let holds = match change.file {
+            FileChange::CheckOut(entry)
+            | FileChange::Restore(entry)
+            | FileChange::RestoreExactly(entry, _) => Some(entry),
+            FileChange::None | FileChange::Remove => None,
+        };
         if let Some(staged) = staged.get_mut(&change.path)
-            && let FileChange::CheckOut(entry) = change.file
-            && staged.entry == Some(entry)
+            && holds.is_some()
+            && staged.entry == holds
         {
             staged.meta = made.get(&change.path).and_then(|step| {
                 let meta = change.path.on_disk(repo.root()).symlink_metadata().ok()?;
@@ -494,14 +496,25 @@ fn write_index(
             });
         }
     }
-    index.stage(&staged);
-    disk.write_whole(&journal::new_index(repo), &index.to_bytes()?).unable(failed)?;
+    let new = journal::new_index(repo);
+    if had_index && repo.has_special_index(&index) {
+        let present = std::fs::read(repo.index_file()).unable(failed)?;
+        disk.write_whole(&new, &present).unable(failed)?;
+        // Of a git that was killed here; nobody else is at work with this name.
+        disk.remove(&repo.lock_of(&new)).unable(failed)?;
+        disk.other("stage by git").unable(failed)?;
+        repo.stage_by_git(&new, &staged)?;
+        disk.fsync(&new).unable(failed)?;
+    } else {
+        index.stage(&staged);
+        disk.write_whole(&new, &index.to_bytes()?).unable(failed)?;
+    }
     if had_index {
         let old = journal::old_index(repo);
         disk.remove(&old).unable(failed)?;
         keep_old(repo, disk, &old).unable(failed)?;
     }
-    disk.replace(&journal::new_index(repo), &repo.index_file()).unable(failed)
+    disk.replace(&new, &repo.index_file()).unable(failed)
 }
 
 /// Keeps the old index under a second name; where that cannot be, as a copy.

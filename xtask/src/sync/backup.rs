@@ -8,6 +8,10 @@
 //!
 //! Backups are kept for 30 days, and the last 20 for ever; of more than 1000 the oldest go before.
 
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::batch::{Change, FileChange, HeadMove};
@@ -45,6 +49,9 @@ pub struct SavedPath {
     pub path: RepoPath,
     /// The very bytes of the file before.
     pub file_before: Option<KeptEntry>,
+    /// Its permissions before, where it was a regular file. (Backups of older programs have none.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bits_before: Option<u32>,
     /// The content of the file afterwards, as git stores it.
     pub file_after: Option<KeptEntry>,
     /// Whether the file was written.
@@ -215,7 +222,7 @@ pub fn save(repo: &Repo, intent: &Intent<'_>) -> Result<Prepared> {
     let mut tree = Vec::new();
     let mut paths = Vec::new();
     for change in intent.changes {
-        let at = intent.index.at(&change.path);
+        let at = repo.staged(intent.index, &change.path)?;
         let staged = at.entry();
         if let Some(raw) = change.expects {
             // What is staged is in the object database already.
@@ -239,6 +246,7 @@ pub fn save(repo: &Repo, intent: &Intent<'_>) -> Result<Prepared> {
         paths.push(SavedPath {
             path: change.path.clone(),
             file_before: change.expects.map(KeptEntry::new),
+            bits_before: change.expects.and_then(|_| bits_of(&change.path.on_disk(repo.root()))),
             file_after: after.map(KeptEntry::new),
             wrote_file,
             index_before: staged.map(KeptEntry::new),
@@ -307,6 +315,12 @@ pub fn publish(repo: &Repo, prepared: &Prepared) -> Result<String> {
         }
     }
     Err(Error::unable("no name is free for a backup").hint("try again in a second"))
+}
+
+/// The permissions of a regular file.
+fn bits_of(on_disk: &Path) -> Option<u32> {
+    let meta = on_disk.symlink_metadata().ok().filter(Metadata::is_file)?;
+    Some(meta.mode() & 0o7777)
 }
 
 /// Makes sure that the very bytes of a file are in the object database.

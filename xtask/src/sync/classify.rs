@@ -55,6 +55,8 @@ pub enum Obstacle {
     SameNameAs(RepoPath),
     /// It holds a Git LFS pointer, and Git LFS is not set up.
     NoLfs,
+    /// The file that would be replaced may be secret, and nothing else has its content.
+    MayBeSecret,
     /// The branch has a file where the path needs a folder, or a folder where it needs a file.
     InTheWay(RepoPath),
 }
@@ -188,6 +190,13 @@ impl fmt::Display for Obstacle {
             Obstacle::NoLfs => {
                 write!(f, "it is kept in Git LFS, which is not set up (`git lfs install`)")
             }
+            Obstacle::MayBeSecret => {
+                write!(
+                    f,
+                    "what is there may be secret (`[backup] ignored` names it) and is in no commit, \
+                     so no backup of it is made; move it away first"
+                )
+            }
             Obstacle::InTheWay(path) => write!(f, "`{path}` of this branch is in the way"),
         }
     }
@@ -307,7 +316,7 @@ fn barred(state: &PathState, verdict: Verdict) -> Verdict {
     match &state.obstacle {
         None => verdict,
         // Without the file there is nothing that Git LFS would be needed for.
-        Some(Obstacle::NoLfs) if !verdict.writes_file => verdict,
+        Some(Obstacle::NoLfs | Obstacle::MayBeSecret) if !verdict.writes_file => verdict,
         Some(obstacle) => Verdict {
             why: Why::Barred(obstacle.clone()),
             is_free: false,

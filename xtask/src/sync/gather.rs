@@ -120,6 +120,7 @@ pub fn gather(question: &Question<'_>) -> Result<Gathered> {
     let known = known(repo, head, context, once.as_ref(), &differing, &mut repo.lineage())?;
     let total = (differing.len() + suspects.len()) as u64;
     question.progress.begin("comparing files", Some(total));
+    let secrets = PathPatterns::new(context.config.backed_up.iter().map(String::as_str));
     let mut states = Vec::new();
     for (path, pair) in differing.iter().chain(&suspects) {
         let (path, pair) = (path.clone(), *pair);
@@ -131,12 +132,27 @@ pub fn gather(question: &Question<'_>) -> Result<Gathered> {
         let is_excluded = managed.is_kept_by_branch(&path);
         let state = disk.state(path, pair, &overlay, &differing)?;
         let obstacle = obstacles.get(&state.path).cloned().or(state.obstacle.clone());
+        let obstacle = obstacle
+            .or_else(|| may_be_secret(repo, &secrets, &state).then_some(Obstacle::MayBeSecret));
         let state = PathState { once: known, obstacle, is_excluded, ..state };
         states.push(state);
     }
     question.progress.end();
     states.sort_by(|one, two| one.path.cmp(&two.path));
     Ok(Gathered { states, clean, index: disk.index, once, overlay })
+}
+
+/// Whether a file may be secret and is not saved: what is replaced becomes an object of git, and that is
+/// for ever and goes where the repository goes.
+fn may_be_secret(repo: &Repo, secrets: &PathPatterns, state: &PathState) -> bool {
+    let Work::Present(file) = &state.work else { return false };
+    let is_known = |entry: &Entry| {
+        [state.head, state.canonical, state.index.entry()].contains(&Some(*entry))
+            || repo.has_object(entry.id)
+    };
+    secrets.decide_with_folders(state.path.as_bytes(), false) == Some(true)
+        && !is_known(&file.entry)
+        && !is_known(&file.raw)
 }
 
 /// The paths at which HEAD is canonical and the file may not be, and how the rest is known.

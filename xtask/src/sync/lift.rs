@@ -34,16 +34,16 @@ pub fn drop_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<Dropped> {
     let mut ways = Ways::default();
     let (mut changes, mut kept) = (Vec::new(), Vec::new());
     for (path, laid) in &overlay.paths {
-        let staged = index.at(path).entry();
+        let staged = repo.staged(&index, path)?.entry();
         let work = repo.work(path, staged, &mut ways, &mut filters, &index)?;
         let goes = |path: &RepoPath| {
             overlay.paths.get(path).is_some_and(|laid| laid.wrote.is_some())
-                && index.at(path).entry().is_none()
+                && repo.staged(&index, path).is_ok_and(|staged| staged.entry().is_none())
         };
         let work = once_gone(repo, path, work, &goes)?;
         let found = match &work {
             // What the user has announced to git is theirs.
-            _ if index.at(path) == Indexed::Intended => {
+            _ if repo.staged(&index, path)? == Indexed::Intended => {
                 kept.push(path.clone());
                 continue;
             }

@@ -14,7 +14,7 @@ use super::gather::{Clean, Depth, Found, Gathered, Question, gather};
 use super::managed::Managed;
 use super::merge::{self, Merges};
 use super::overlay::{Laid, Overlay, Under};
-use super::plan::{Beyond, Item, Plan, WriteMode, plan};
+use super::plan::{Action, Beyond, Item, MergeOutcome, Plan, WriteMode, plan};
 use super::recover;
 use super::upstream::{Ahead, Standing, move_to, standing};
 use crate::base::error::{Error, Result};
@@ -524,5 +524,20 @@ pub fn has_drift(plan: &Plan, strict: bool) -> bool {
         Class::Behind | Class::Sparse => true,
         Class::Customised | Class::Edited | Class::Untracked => strict,
         Class::InSync | Class::Excluded | Class::Unknown => false,
+    })
+}
+
+/// Whether a run leaves as it is what it was to write: what is behind or is forced and cannot be written,
+/// and whatever was asked for by its very name.
+#[must_use]
+pub fn leaves_behind(plan: &Plan, wishes: &Wishes) -> bool {
+    let is_forced = wishes.beyond == Beyond::Force;
+    plan.items.iter().any(|item| match (item.action, item.class) {
+        (Action::Refuse, Class::Behind | Class::Sparse) => true,
+        (Action::Refuse, _) if is_forced => true,
+        (Action::Keep | Action::Refuse, _) => {
+            wishes.only.contains(item.path()) && item.merge != Some(MergeOutcome::NothingNew)
+        }
+        _ => false,
     })
 }

@@ -12,7 +12,7 @@ use super::way::once_gone;
 use crate::base::error::{Error, Result};
 use crate::base::path::RepoPath;
 use crate::base::record::take_newer;
-use crate::repo::{Entry, Head, Id, Repo, Ways, Work};
+use crate::repo::{Entry, Head, Id, Mode, Repo, Ways, Work};
 
 /// What an undo did.
 #[derive(Debug)]
@@ -135,7 +135,7 @@ pub fn undo(applier: &Applier<'_>, head: &Head, backup: Backup) -> Result<Undone
     let mut changes = Vec::new();
     let mut kept = Vec::new();
     for saved in &record.paths {
-        let staged = index.at(&saved.path).entry();
+        let staged = repo.staged(&index, &saved.path)?.entry();
         let work = repo.work(&saved.path, staged, &mut ways, &mut filters, &index)?;
         let goes = |path: &RepoPath| {
             let mut made = record.paths.iter().filter(|saved| saved.wrote_file);
@@ -220,7 +220,10 @@ fn change_back(saved: &SavedPath, work: &Work, staged: Option<Entry>) -> Result<
     let file = match (saved.wrote_file, before) {
         (false, _) => FileChange::None,
         _ if is_back => FileChange::None,
-        (true, Some(before)) => FileChange::Restore(before),
+        (true, Some(before)) => match saved.bits_before {
+            Some(bits) if before.mode != Mode::Symlink => FileChange::RestoreExactly(before, bits),
+            _ => FileChange::Restore(before),
+        },
         (true, None) => FileChange::Remove,
     };
     // What was staged after the run is somebody's work as well.
@@ -228,7 +231,13 @@ fn change_back(saved: &SavedPath, work: &Work, staged: Option<Entry>) -> Result<
     if !is_staged_as_left {
         return Ok(None);
     }
-    let stages = if saved.wrote_index { Some(entry(&saved.index_before)?) } else { None };
+    // Where the file becomes what is staged, git is told of its new times.
+    let is_staged = before.is_some() && staged == before && file != FileChange::None;
+    let stages = match saved.wrote_index {
+        true => Some(entry(&saved.index_before)?),
+        false if is_staged && !saved.was_skipped => Some(staged),
+        false => None,
+    };
     let path = saved.path.clone();
     let is_sparse = saved.was_skipped && raw.is_none() && before.is_none();
     Ok(Some(Change { path, file, expects: raw, look: None, stages, is_sparse }))

@@ -101,9 +101,10 @@ fn fires(repo: &Place<'_>, name: &str) -> bool {
 
 /// Goes through the steps of a history and looks after each.
 fn go(repo: &Place<'_>, manager: &Manager, steps: &str) {
-    let mut theirs = false;
+    let (mut theirs, mut installed) = (false, false);
     for (at, step) in steps.chars().enumerate() {
-        let so_far = format!("{}: {}", manager.program, &steps[..=at]);
+        let so_far: String = steps.chars().take(at + 1).collect();
+        let so_far = format!("{}: {so_far}", manager.program);
         if let Some((_, command)) = OURS.iter().find(|(name, _)| *name == step) {
             let args: &[&str] = if step == 'I' { &[command, "--this-program"] } else { &[command] };
             let ran = repo.xtask(args);
@@ -117,11 +118,12 @@ fn go(repo: &Place<'_>, manager: &Manager, steps: &str) {
             theirs = false;
         }
         let fires = fires(repo, "pre-commit");
-        if step == 'i'
-            && manager.runs_others
-            && steps[..at].contains('I')
-            && !steps[..at].contains('U')
-        {
+        installed = match step {
+            'I' => true,
+            'U' => false,
+            _ => installed,
+        };
+        if step == 'i' && manager.runs_others && installed {
             assert!(fires, "{so_far}");
         }
         let (went, count, said) = commit(repo, &format!("{so_far}\n"));

@@ -33,6 +33,7 @@ mod hooks_matrix;
 mod hooks_review;
 mod hooks_rules;
 mod hooks_story;
+mod index_kinds;
 mod kill;
 mod kit;
 mod lessons;
@@ -59,6 +60,7 @@ mod services_review;
 #[cfg(target_os = "linux")]
 mod snapshots;
 mod table;
+mod trust;
 mod validate;
 mod validate_commit;
 mod validate_fixes;

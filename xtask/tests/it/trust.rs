@@ -1,0 +1,139 @@
+//! What a person must be able to rely on: what may be secret is copied nowhere, an exit code of 0 means that
+//! all was done, and what is undone is as it was.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::testkit::{Lab, Place};
+
+/// What a secret holds in these tests.
+const SECRET: &str = "KEY=hunter2-secret\n";
+
+/// Whether content is an object of the repository.
+fn is_object(repo: &Place<'_>, content: &str) -> bool {
+    repo.write(".git/probe", content);
+    let id = repo.git(&["hash-object", "--no-filters", ".git/probe"]);
+    repo.try_git(&["cat-file", "-e", id.trim()]).code == Some(0)
+}
+
+/// A branch in which a file of the canonical branch is one that git ignores, with a secret in it.
+fn with_secret(lab: &Lab) -> Place<'_> {
+    let repo = lab.repo();
+    repo.write(".gitignore", ".env\n.env.*\n");
+    repo.commit("ignore");
+    repo.git(&["switch", "-qc", "feature"]);
+    repo.in_worktree("orchestration-tools", |other| {
+        other.write("setup/.env", "KEY=example\n");
+        other.write("setup/a", "a2\n");
+        other.git(&["add", "-f", "setup/.env"]);
+    });
+    repo.write("setup/.env", SECRET);
+    repo
+}
+
+#[test]
+fn what_may_be_secret_becomes_an_object_by_no_road() {
+    let lab = Lab::new();
+    let original = with_secret(&lab);
+    for (args, code) in [
+        (&["sync", "--force"][..], 3),
+        (&["sync", "--force", "setup/.env"], 3),
+        (&["sync", "--force", "--no-commit"], 3),
+        (&["sync", "--merge"], 0),
+        (&["sync", "--no-commit"], 0),
+        (&["sync"], 0),
+    ] {
+        let copy = lab.copy();
+        let repo = original.in_copy(&copy);
+        let ran = repo.xtask(args).status(code);
+        assert_eq!(repo.read("setup/.env"), SECRET, "{args:?}");
+        assert!(!is_object(&repo, SECRET), "{args:?}");
+        if code == 3 {
+            ran.says("may be secret (`[backup] ignored` names it)");
+        }
+        // What is beside it is done, and undone.
+        if !args.contains(&"setup/.env") {
+            assert_eq!(repo.read("setup/a"), "a2\n");
+            repo.xtask(&["undo"]).success();
+            assert_eq!(repo.read("setup/a"), "a1\n");
+        }
+        repo.write("setup/.env", SECRET.repeat(2));
+        repo.xtask(&["backup"]).success();
+        repo.xtask(&["recover", "--yes"]);
+        assert!(!is_object(&repo, &SECRET.repeat(2)), "{args:?}");
+    }
+    // Once it is moved away, the canonical file comes.
+    fs::rename(original.dir.join("setup/.env"), original.dir.join("mine")).unwrap();
+    original.xtask(&["sync"]).success();
+    assert_eq!(original.read("setup/.env"), "KEY=example\n");
+    // It is canonical now, and an edit of it may be secret again.
+    original.write("setup/.env", SECRET);
+    original.xtask(&["sync", "--force", "setup/.env"]).status(3);
+    original.xtask(&["undo"]);
+    assert_eq!(original.read("setup/.env"), SECRET);
+    assert!(!is_object(&original, SECRET));
+}
+
+#[test]
+fn what_was_asked_for_and_not_written_is_no_success() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["switch", "-qc", "feature"]);
+    repo.canonical(&[("setup/a", Some("a2\n")), ("setup/deep/d", Some("d\n"))]);
+    // A pipe where a file is to be, asked for by name, by its folder, or with all.
+    fs::create_dir(repo.dir.join("setup/deep")).unwrap();
+    assert_eq!(repo.run("mkfifo", &["setup/deep/d"], &[]).code, Some(0));
+    for args in [
+        &["sync", "--force", "setup/deep/d"][..],
+        &["sync", "--force", "setup/deep"],
+        &["sync", "--force"],
+        &["sync", "setup/deep/d"],
+        &["sync", "--dry-run", "setup/deep/d"],
+    ] {
+        repo.xtask(args).status(3).says("setup/deep/d");
+    }
+    assert_eq!(repo.read("setup/a"), "a2\n", "what can be written is");
+    fs::remove_dir_all(repo.dir.join("setup/deep")).unwrap();
+    // A file of the branch where a folder is to be: that is behind, and stays so.
+    repo.write("setup/deep", "mine\n");
+    repo.commit("a file");
+    repo.xtask(&["sync"]).status(3).says("setup/deep` of this branch is in the way");
+    repo.xtask(&["sync", "--dry-run"]).status(3);
+    repo.xtask(&["sync", "--check"]).status(1);
+    // What the branch has of its own is kept, as the rules say; by its name it was wanted.
+    repo.git(&["rm", "-q", "setup/deep"]);
+    repo.write("setup/b", "mine\n");
+    repo.commit("its own");
+    repo.xtask(&["sync"]).success();
+    repo.xtask(&["sync", "setup"]).success();
+    repo.xtask(&["sync", "setup/b"]).status(3).says("a content of its own");
+    repo.xtask(&["sync", "--merge", "setup/b"]).success();
+    repo.xtask(&["sync", "--force", "setup/b"]).success();
+    repo.xtask(&["sync", "setup/b"]).success();
+}
+
+#[test]
+fn undo_gives_permissions_back() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["switch", "-qc", "feature"]);
+    repo.canonical(&[("setup/a", Some("a2\n")), ("setup/b", None)]);
+    let bits =
+        |path: &str| fs::metadata(repo.dir.join(path)).unwrap().permissions().mode() & 0o7777;
+    let set = |path: &str, bits: u32| {
+        fs::set_permissions(repo.dir.join(path), fs::Permissions::from_mode(bits)).unwrap();
+    };
+    for args in [&["sync", "--force", "--yes"][..], &["sync", "--force", "--no-commit", "--yes"]] {
+        repo.write("setup/a", "a1\npassword = hunter2\n");
+        set("setup/a", 0o600);
+        set("setup/b", 0o640);
+        repo.xtask(args).success();
+        assert_eq!(repo.read("setup/a"), "a2\n");
+        repo.xtask(&["undo"]).success();
+        assert_eq!((bits("setup/a"), bits("setup/b")), (0o600, 0o640), "{args:?}");
+        assert_eq!(repo.read("setup/a"), "a1\npassword = hunter2\n");
+        // What git knows of the files is what git would know.
+        assert_eq!(repo.git(&["diff-files", "--name-only"]), "setup/a\n");
+        assert_eq!(repo.git(&["diff-index", "--cached", "--name-only", "HEAD"]), "");
+    }
+}
