@@ -265,7 +265,12 @@ impl<'r> Look<'r> {
         let staged = self.repo.staged(index, &path)?;
         let expected = staged.entry().or(pair.one).or(pair.two);
         let work = self.repo.work(&path, expected, &mut self.ways, filters, index)?;
-        let work = once_gone(self.repo, &path, work, &|path| goes(path, differing))?;
+        let is_laid = |path: &RepoPath| {
+            let laid = overlay.paths.get(path);
+            laid.is_some_and(|laid| laid.is_file_on_disk(self.repo, path))
+        };
+        let work =
+            once_gone(self.repo, &path, work, &|path| goes(path, differing) || is_laid(path))?;
         // What is staged there and does not go is in the way as much as what is committed.
         let obstacle = if pair.one.is_none() && pair.two.is_some() && staged == Indexed::Absent {
             let staged = index.in_the_way(&path);

@@ -210,17 +210,19 @@ pub fn plan(
     let mut items: Vec<Item> =
         states.into_iter().map(|state| decide(state, mode, beyond, merges)).collect();
     items.sort_by(|one, two| one.state.path.cmp(&two.state.path));
-    make_way(&mut items);
+    make_way(&mut items, mode);
     Plan { items, mode }
 }
 
 /// A path that needs the place of another (a file where there was a folder, or the other way round)
 /// is only made if the other goes in the same plan.
-fn make_way(items: &mut [Item]) {
+fn make_way(items: &mut [Item], mode: WriteMode) {
     let staying: BTreeSet<RepoPath> = items
         .iter()
         .filter(|item| item.state.head.is_some() && item.target.is_none())
         .filter(|item| item.action != Action::Delete)
+        // Where nothing is committed, only what lies there takes a place.
+        .filter(|item| mode == WriteMode::Commit || item.state.work != Work::Absent)
         .map(|item| item.path().clone())
         .collect();
     for item in items.iter_mut().filter(|item| item.action.writes() && item.target.is_some()) {

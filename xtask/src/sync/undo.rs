@@ -209,6 +209,8 @@ fn change_back(saved: &SavedPath, work: &Work, staged: Option<Entry>) -> Result<
     let (on_disk, raw) = match work {
         Work::Absent => (None, None),
         Work::Present(file) => (Some(file.entry), Some(file.raw)),
+        // What stands there is not touched.
+        _ if !saved.wrote_file => (None, None),
         _ => return Ok(None),
     };
     let is_untouched = on_disk == after || raw == after;

@@ -137,3 +137,45 @@ fn undo_gives_permissions_back() {
         assert_eq!(repo.git(&["diff-index", "--cached", "--name-only", "HEAD"]), "");
     }
 }
+
+/// An overlay in which a file stands where the branch has a folder, and a folder where it has a file.
+#[test]
+fn an_overlay_that_turned_a_folder_into_a_file_is_in_nobodys_way() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["switch", "-qc", "feature"]);
+    for (path, content) in [("setup/folder/one", "1\n"), ("setup/file", "file\n")] {
+        repo.write(path, content);
+        repo.canonical(&[(path, Some(content))]);
+    }
+    repo.commit("a folder and a file");
+    repo.canonical(&[("setup/folder/one", None), ("setup/file", None)]);
+    repo.canonical(&[("setup/folder", Some("a file now\n")), ("setup/file/in", Some("in\n"))]);
+    let before = repo.scene();
+    repo.xtask(&["sync", "--no-commit", "--yes"]).success();
+    assert_eq!(repo.read("setup/folder"), "a file now\n");
+    repo.xtask(&["sync", "--no-commit", "--yes"]).success();
+    for is_copied in [false, true] {
+        let copy = lab.copy();
+        let repo = if is_copied { repo.in_copy(&copy) } else { repo.clone() };
+        repo.xtask(&["switch", "orchestration-tools"]).success();
+        assert_eq!(repo.status(), "");
+        repo.git(&["switch", "-q", "feature"]);
+        repo.xtask(&["sync", "--no-commit", "--yes"]).success();
+        repo.xtask(&["undo"]).success();
+        assert_eq!(repo.scene(), before);
+        repo.xtask(&["sync", "--no-commit", "--yes"]).success();
+    }
+    repo.canonical(&[("setup/folder", Some("and another\n"))]);
+    repo.xtask(&["sync", "--no-commit", "--yes"]).success();
+    assert_eq!(repo.read("setup/folder"), "and another\n");
+    repo.xtask(&["sync", "--yes"]).success();
+    assert_eq!(repo.status(), "");
+    repo.xtask(&["sync", "--check"]).success();
+    // What somebody has written there is theirs.
+    repo.xtask(&["undo"]).success();
+    repo.xtask(&["undo"]).success();
+    repo.write("setup/folder", "mine\n");
+    repo.xtask(&["sync", "--yes"]);
+    assert_eq!(repo.read("setup/folder"), "mine\n");
+}
