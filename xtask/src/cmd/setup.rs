@@ -100,6 +100,14 @@ fn make_canonical(session: &Session, repo: &Repo, names: &Names) -> Result<bool>
             return Ok(false);
         }
     }
+    if let Some(other) = context::seen_elsewhere(repo, names).first() {
+        let Names { branch, remote } = names;
+        return Err(Error::unable(format!(
+            "`{remote}` has no `{branch}`, and `{other}` has one: a second one is not made"
+        ))
+        .hint(context::counts(other, branch))
+        .hint(format!("if it is not: `git branch {branch}` makes the canonical branch here")));
+    }
     let head = repo.head()?;
     if repo.is_shallow() {
         return Err(Error::unable("this clone is shallow, and nobody has a canonical branch")

@@ -67,7 +67,7 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
     }
     let names = context::names(&repo)?;
     let Some(context) = context::find(&repo, &names)? else {
-        let missing = context::missing(&names);
+        let missing = context::missing(&repo, &names);
         report.notes.push(missing.what().to_owned());
         report.notes.extend(missing.hints().iter().cloned());
         report.hooks = health(&repo, &session.world, None, Care::Look)?.summary();
@@ -83,6 +83,9 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
     report.hooks = health(&repo, &session.world, Some(&context), Care::Look)?.summary();
     if let Some(operation) = repo.operation() {
         report.notes.push(format!("{} is in progress", operation.name));
+    }
+    if repo.awaits_checkout() {
+        report.notes.push("nothing is checked out here yet (`git checkout` does it)".to_owned());
     }
     if is_open(&repo) {
         report.notes.push(format!(

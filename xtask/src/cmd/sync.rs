@@ -223,7 +223,8 @@ fn all(session: &Session, args: &Sync, repo: &Repo) -> Exit {
         repo.worktrees()?.into_iter().partition(|tree| tree.is_there);
     for tree in gone {
         let root = tree.root.display();
-        report::warn(&format!("`{root}` is registered but not there (`git worktree prune`)"));
+        let why = if tree.is_locked { "it is locked" } else { "`git worktree prune`" };
+        report::warn(&format!("`{root}` is registered but not there ({why})"));
     }
     let mut outcomes: Vec<(String, Result<Outcome>)> = Vec::new();
     for some in worktrees.chunks(SIDE_BY_SIDE) {
@@ -291,6 +292,13 @@ fn in_worktree(
     tools: &Tools<'_>,
 ) -> Result<Outcome> {
     // Each thread opens the repository for itself.
-    let repo = Repo::discover(from)?;
-    one(&repo.open_worktree(root)?, args, wishes, tools, false)
+    let repo = Repo::discover(from)?.open_worktree(root)?;
+    if repo.awaits_checkout() {
+        let context = read_context(&repo, false)?;
+        let report = super::session::empty(&repo, &context);
+        let why = "nothing is checked out here yet".to_owned();
+        let report = SyncReport { mode: wishes.mode.name(), skipped: Some(why), ..report };
+        return Ok(Outcome { report, code: DONE });
+    }
+    one(&repo, args, wishes, tools, false)
 }

@@ -85,6 +85,8 @@ pub struct SyncConfig {
     pub branch: String,
     /// The remote whose copy of the canonical branch counts, too.
     pub remote: String,
+    /// Whether the file names that remote.
+    pub names_remote: bool,
     /// The branch on which changes for the canonical branch are collected.
     pub changes: String,
     /// Managed paths, in `.gitignore` syntax from the root.
@@ -112,6 +114,7 @@ impl Default for SyncConfig {
         SyncConfig {
             branch: "orchestration-tools".to_owned(),
             remote: "origin".to_owned(),
+            names_remote: false,
             changes: "orchestration-tools-changes".to_owned(),
             include: DEFAULT_INCLUDE.map(str::to_owned).to_vec(),
             exclude: Vec::new(),
@@ -136,7 +139,9 @@ impl SyncConfig {
             let mut config = SyncConfig::default();
             file.table("canonical", |table| {
                 set(&mut config.branch, branch_name(table, "branch"));
-                set(&mut config.remote, branch_name(table, "remote"));
+                let remote = branch_name(table, "remote");
+                config.names_remote = remote.is_some();
+                set(&mut config.remote, remote);
                 set(&mut config.changes, branch_name(table, "changes"));
                 config.forge = table.word("forge", &FORGES);
                 if config.changes == config.branch {

@@ -61,6 +61,11 @@ fn try_in_worktree(
 ) -> Result<()> {
     let there = repo.open_worktree(root)?;
     row.why = Some(format!("in `{}`", root.display()));
+    if there.awaits_checkout() {
+        let why = format!("nothing is checked out yet in `{}`", root.display());
+        *row = row.clone().but(Fate::Left, why);
+        return Ok(());
+    }
     let is_still_there = |head: &Head| {
         if head.branch.as_ref() == Some(&row.branch) {
             return Ok(());

@@ -32,7 +32,7 @@ pub fn after(repo: &Repo, hook: Hook, args: &[OsString], tools: &Tools<'_>) -> R
         let branch = repo.branch_name().unwrap_or_default();
         let line = format!(
             "nothing was synced: {}; {}",
-            context::missing(&context::usual_names(repo)).what(),
+            context::missing(repo, &context::usual_names(repo)).what(),
             "`cargo xtask setup` or `git fetch` brings it"
         );
         return Ok(told::only_news(repo, tools.disk, &branch, repo.null_id(), vec![line]));

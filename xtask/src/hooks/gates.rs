@@ -64,7 +64,7 @@ pub fn are_open(repo: &Repo, hook: Hook, now: i64) -> Result<bool> {
     if !has_branch || off::is_off(repo, now)?.is_some() {
         return Ok(false);
     }
-    if repo.has_autostash() {
+    if repo.has_autostash() || repo.awaits_checkout() {
         return Ok(false);
     }
     let in_progress = repo.operation().map(|operation| operation.kind);

@@ -143,7 +143,7 @@ pub fn health(repo: &Repo, world: &World, context: Option<&Context>, care: Care)
     }
     match context {
         Some(_) => {}
-        None => obstacles.push(context::missing(&context::names(repo)?).what().to_owned()),
+        None => obstacles.push(context::missing(repo, &context::names(repo)?).what().to_owned()),
     }
     if let Some(operation) = repo.operation() {
         notes.push(format!("{} is in progress; until it ends nothing is synced", operation.name));

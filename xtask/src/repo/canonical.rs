@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use super::refs::read_reflog;
+use super::refs::{RefMove, read_reflog};
 use super::{Id, Repo};
 use crate::base::error::{Error, Result};
 
@@ -179,8 +179,15 @@ impl Repo {
         let branches = self.branches_below("refs/heads/")?;
         let heads = common.join("logs/refs/heads");
         logs.extend(branches.into_iter().map(|(name, _)| heads.join(name)));
+        let moves: Vec<RefMove> = if self.has_reftable() {
+            let all = self.moves_by_git("--all").into_iter().chain(self.moves_by_git("HEAD"));
+            let is_own = |name: &str| name.starts_with("refs/heads/") || name.ends_with("HEAD");
+            all.filter(|(name, _)| is_own(name)).map(|(_, found)| found).collect()
+        } else {
+            logs.iter().flat_map(|log| read_reflog(log)).collect()
+        };
         let mut made = BTreeSet::new();
-        for found in logs.iter().flat_map(|log| read_reflog(log)) {
+        for found in moves {
             if OWN_MOVES.iter().any(|words| found.message.starts_with(words)) {
                 // Several commits at once, of which the reflog names the last.
                 let old = Some(found.old).filter(|old| !old.is_null());

@@ -32,7 +32,7 @@ impl Repo {
     #[must_use]
     pub fn operation(&self) -> Option<Operation> {
         use gix::state::InProgress as Is;
-        let Some(state) = self.git.state() else { return self.sequence() };
+        let Some(state) = self.git.state().or_else(|| self.pick()) else { return self.sequence() };
         let kind = match state {
             Is::Merge => OperationKind::Merge,
             Is::Rebase | Is::RebaseInteractive => OperationKind::Rebase,
@@ -55,6 +55,16 @@ impl Repo {
             }
         };
         Some(Operation { name, ends_with, aborts_with, kind })
+    }
+
+    /// A pick or a revert that only a ref tells of, where refs are no files.
+    fn pick(&self) -> Option<gix::state::InProgress> {
+        use gix::state::InProgress as Is;
+        if !self.has_reftable() {
+            return None;
+        }
+        let picks = || self.root_ref("CHERRY_PICK_HEAD").map(|_| Is::CherryPick);
+        picks().or_else(|| self.root_ref("REVERT_HEAD").map(|_| Is::Revert))
     }
 
     /// A row of picks or reverts between two of them, where git leaves no other trace.
@@ -82,19 +92,13 @@ impl Repo {
     #[must_use]
     pub fn incoming(&self) -> Vec<Id> {
         let read = |name| std::fs::read_to_string(self.git_folder().join(name));
-        let texts =
-            ["MERGE_HEAD", "CHERRY_PICK_HEAD"].into_iter().filter_map(|name| read(name).ok());
-        let ids = texts.flat_map(|text| {
-            text.lines()
-                .filter_map(|line| Id::from_hex(line.trim().as_bytes()).ok())
-                .collect::<Vec<_>>()
-        });
-        let mut ids: Vec<Id> = ids.collect();
+        // Of an octopus there are several; this one is a file wherever refs are.
+        let merged = read("MERGE_HEAD").unwrap_or_default();
+        let merged = merged.lines().filter_map(|line| Id::from_hex(line.trim().as_bytes()).ok());
+        let mut ids: Vec<Id> = merged.chain(self.root_ref("CHERRY_PICK_HEAD")).collect();
         // What a revert brings in is what stood before the commit that it takes back.
-        let reverted = read("REVERT_HEAD").ok().and_then(|text| {
-            let id = Id::from_hex(text.trim().as_bytes()).ok()?;
-            self.commit(id).ok()?.parents.first().copied()
-        });
+        let reverted = self.root_ref("REVERT_HEAD");
+        let reverted = reverted.and_then(|id| self.commit(id).ok()?.parents.first().copied());
         ids.extend(reverted);
         ids
     }

@@ -89,6 +89,16 @@ impl Repo {
         Some(IndexStamp { size: meta.len(), mtime, inode: meta.ino() })
     }
 
+    /// Whether HEAD holds files and nothing was ever checked out here (`git worktree add --no-checkout`,
+    /// `git clone --no-checkout`): there is no index, and git makes one by its next checkout, which then
+    /// writes all files. One of ours would keep it from that.
+    #[must_use]
+    pub fn awaits_checkout(&self) -> bool {
+        let holds_files =
+            || self.head().is_ok_and(|head| head.tree != Id::empty_tree(head.tree.kind()));
+        self.index_stamp().is_none() && holds_files()
+    }
+
     /// Reads the index. A missing one is empty.
     pub fn index(&self) -> Result<Index> {
         let stamp = self.index_stamp();

@@ -27,6 +27,7 @@ mod push;
 mod put;
 mod ref_writer;
 mod refs;
+mod reftable;
 mod remotes;
 mod revspec;
 mod source;
@@ -92,13 +93,6 @@ impl Repo {
         let opened = gix::ThreadSafeRepository::discover_opts(folder, Default::default(), trust);
         let mut git = opened.map_err(|cause| not_opened(folder, cause))?.to_thread_local();
         git.object_cache_size_if_unset(OBJECT_CACHE);
-        let reference_storage = git.config_snapshot().string("extensions.refStorage");
-        if let Some(storage) = reference_storage.filter(|name| &name[..] != b"files") {
-            return Err(Error::unable(format!(
-                "this repository keeps its refs as `{storage}`, which is not supported yet"
-            ))
-            .hint("`git refs migrate --ref-format=files` changes it"));
-        }
         let Some(root) = git.workdir().map(Path::to_path_buf) else {
             return Err(Error::unable(format!(
                 "`{}` is a bare repository: it has no files to bring up to date",

@@ -14,7 +14,7 @@ const LOCAL: Duration = Duration::from_secs(600);
 impl Repo {
     /// The tree of HEAD; nothing where there is no commit yet.
     pub fn tree_of_head(&self) -> Result<Option<Id>> {
-        let is_unborn = self.git.head().is_ok_and(|head| head.is_unborn());
+        let is_unborn = self.resolve("HEAD").is_ok_and(|commit| commit.is_none());
         if is_unborn { Ok(None) } else { Ok(Some(self.head()?.tree)) }
     }
 

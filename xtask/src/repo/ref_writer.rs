@@ -161,6 +161,7 @@ impl Drop for RefWriter {
 fn locks(repo: &Repo, name: &str) -> Vec<PathBuf> {
     let (own, common) = (repo.git_folder(), repo.common_folder());
     let mut locks = vec![own.join("HEAD.lock"), common.join("packed-refs.lock")];
+    locks.extend([own, common].map(|folder| folder.join("reftable/tables.list.lock")));
     match repo.branch_name() {
         Some(branch) if name == "HEAD" => {
             locks.push(common.join(format!("refs/heads/{branch}.lock")));

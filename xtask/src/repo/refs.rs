@@ -7,49 +7,43 @@ use super::ref_writer::{self, RefChange, RefWriter};
 use super::{Id, Repo};
 use crate::base::error::{Context, Error, Result};
 
+/// A ref as it was found.
+#[derive(Clone, Debug)]
+pub(super) struct FoundRef {
+    /// Its full name.
+    pub(super) name: BString,
+    /// The ref to which it leads, where it is no more than another name.
+    pub(super) other: Option<String>,
+    /// What it leads to, with tags followed; nothing where that is not there.
+    pub(super) id: Option<Id>,
+}
+
 impl Repo {
-    /// The commit that a ref names, if the ref exists. Tags are followed.
+    /// The object that a ref names, if the ref exists. Tags are followed.
     pub fn resolve(&self, name: &str) -> Result<Option<Id>> {
-        let found = self
-            .git
-            .try_find_reference(name)
-            .unable(|| format!("the ref `{name}` cannot be read"))?;
-        let Some(mut reference) = found else { return Ok(None) };
-        let other = reference.target().try_name().map(|other| other.as_bstr().to_string());
-        let peeled = reference.peel_to_id().map(|id| Some(id.detach()));
-        match (other, peeled) {
+        if name == "HEAD" && self.has_reftable() {
+            return Ok(self.head_by_git()?.commit);
+        }
+        let Some(found) = self.find_ref(name)? else { return Ok(None) };
+        match (found.id, found.other) {
+            (Some(id), _) => Ok(Some(id)),
             // A branch that has no commit yet, and HEAD leads to it.
-            (Some(other), Err(_)) if self.is_absent(&other) => Ok(None),
-            (_, peeled) => peeled.unable(|| format!("the ref `{name}` does not lead to an object")),
+            (None, Some(other)) if self.is_absent(&other) => Ok(None),
+            (None, _) => Err(leads_nowhere(name)),
         }
     }
 
-    /// The full names of the refs below a prefix such as `refs/heads/`, with their commits, sorted. Files
+    /// The full names of the refs below a prefix such as `refs/heads/`, with what they lead to, sorted. Files
     /// that hold no ref, and names that lead to none, are left out, as by git.
     pub fn refs_below(&self, prefix: &str) -> Result<Vec<(String, Id)>> {
-        let failed = || format!("the refs below `{prefix}` cannot be read");
-        let platform = self.git.references().unable(failed)?;
         let mut found = Vec::new();
-        let mut broken: Option<usize> = None;
-        for reference in platform.prefixed(prefix).unable(failed)? {
-            let mut reference = match reference {
-                Ok(reference) => reference,
-                Err(cause) => {
-                    let left = broken.unwrap_or_else(|| self.broken_ref_files(prefix));
-                    broken = Some(left.checked_sub(1).ok_or(cause).unable(failed)?);
-                    continue;
-                }
-            };
-            let name = reference.name().as_bstr().to_string();
-            let other = reference.target().try_name().map(|other| other.as_bstr().to_string());
-            match reference.peel_to_id() {
-                Ok(id) => found.push((name, id.detach())),
+        for one in self.list_refs(prefix)? {
+            let name = one.name.to_string();
+            match (one.id, one.other) {
+                (Some(id), _) => found.push((name, id)),
                 // It is another name for what is not there any more.
-                Err(_) if other.is_some_and(|other| self.is_absent(&other)) => {}
-                Err(cause) => {
-                    return Err(cause)
-                        .unable(|| format!("the ref `{name}` does not lead to an object"));
-                }
+                (None, Some(other)) if self.is_absent(&other) => {}
+                (None, _) => return Err(leads_nowhere(&name)),
             }
         }
         found.sort();
@@ -60,30 +54,16 @@ impl Repo {
     /// commit or with why it cannot be used. One whose file holds no ref is none, for git as well; it does not
     /// hide the others.
     pub fn branches_below(&self, prefix: &str) -> Result<Vec<(String, Result<Id, String>)>> {
-        let failed = || format!("the refs below `{prefix}` cannot be read");
-        let platform = self.git.references().unable(failed)?;
         let mut found = Vec::new();
-        let mut broken: Option<usize> = None;
-        for reference in platform.prefixed(prefix).unable(failed)? {
-            let mut reference = match reference {
-                Ok(reference) => reference,
-                Err(cause) => {
-                    let left = broken.unwrap_or_else(|| self.broken_ref_files(prefix));
-                    broken = Some(left.checked_sub(1).ok_or(cause).unable(failed)?);
-                    continue;
-                }
-            };
-            let full = reference.name().as_bstr().to_owned();
-            let name = full.to_string()[prefix.len()..].to_owned();
-            let other = reference.target().try_name().map(|other| other.as_bstr().to_string());
-            let id = if std::str::from_utf8(&full).is_err() {
+        for one in self.list_refs(prefix)? {
+            let name = one.name.to_string()[prefix.len()..].to_owned();
+            let id = if std::str::from_utf8(&one.name).is_err() {
                 Err("its name is not UTF-8".to_owned())
-            } else if let Some(other) = other {
+            } else if let Some(other) = one.other {
                 let other = other.strip_prefix(prefix).unwrap_or(&other);
                 Err(format!("it is another name for `{other}`"))
             } else {
-                let peeled = reference.peel_to_id().map(|id| id.detach());
-                peeled.map_err(|_| "it does not lead to a commit".to_owned())
+                one.id.ok_or_else(|| "it does not lead to a commit".to_owned())
             };
             found.push((name, id));
         }
@@ -91,8 +71,40 @@ impl Repo {
         Ok(found)
     }
 
+    /// The ref of a full name.
+    pub(super) fn find_ref(&self, name: &str) -> Result<Option<FoundRef>> {
+        if self.has_reftable() {
+            let found = self.refs_by_git(name)?.into_iter();
+            return Ok(found.into_iter().find(|found| found.name == name));
+        }
+        let found = self.git.try_find_reference(name);
+        let found = found.unable(|| format!("the ref `{name}` cannot be read"))?;
+        Ok(found.map(from_gix))
+    }
+
+    /// All refs below a prefix.
+    fn list_refs(&self, prefix: &str) -> Result<Vec<FoundRef>> {
+        if self.has_reftable() {
+            return self.refs_by_git(prefix);
+        }
+        let failed = || format!("the refs below `{prefix}` cannot be read");
+        let platform = self.git.references().unable(failed)?;
+        let mut found = Vec::new();
+        let mut broken: Option<usize> = None;
+        for reference in platform.prefixed(prefix).unable(failed)? {
+            match reference {
+                Ok(reference) => found.push(from_gix(reference)),
+                Err(cause) => {
+                    let left = broken.unwrap_or_else(|| self.broken_ref_files(prefix));
+                    broken = Some(left.checked_sub(1).ok_or(cause).unable(failed)?);
+                }
+            }
+        }
+        Ok(found)
+    }
+
     fn is_absent(&self, name: &str) -> bool {
-        matches!(self.git.try_find_reference(name), Ok(None))
+        matches!(self.find_ref(name), Ok(None))
     }
 
     /// How many files below a prefix hold no ref, as after a power cut: git passes them over with a warning.
@@ -133,6 +145,9 @@ impl Repo {
     /// How a ref was moved, by its reflog, oldest first.
     #[must_use]
     pub(super) fn ref_moves(&self, name: &str) -> Vec<RefMove> {
+        if self.has_reftable() {
+            return self.moves_by_git(name).into_iter().map(|(_, found)| found).collect();
+        }
         read_reflog(&self.common_folder().join("logs").join(name))
     }
 
@@ -182,7 +197,7 @@ impl Repo {
     /// HEAD's, if it still is where it was.
     pub fn move_head(&self, old: Id, new: Id, message: &str) -> Result<()> {
         self.change_ref("HEAD", Some(old), Some(new), message).map_err(|why| {
-            if self.git.head_id().is_ok_and(|id| id.detach() == old) {
+            if self.resolve("HEAD").is_ok_and(|id| id == Some(old)) {
                 Error::unable(format!("the branch cannot be moved; nothing was changed: {why}"))
             } else {
                 Error::unable(format!(
@@ -276,9 +291,10 @@ impl Repo {
 
     /// Where a ref leads that is no more than another name.
     fn leads_to(&self, name: &str) -> Option<String> {
-        let found = self.git.try_find_reference(name).ok().flatten();
-        let found = found.filter(|_| name != "HEAD")?;
-        found.target().try_name().map(|name| name.as_bstr().to_string())
+        if name == "HEAD" {
+            return None;
+        }
+        self.find_ref(name).ok().flatten()?.other
     }
 
     /// By whom refs are changed, for their reflogs: whoever git takes for it, or else this program.
@@ -288,6 +304,17 @@ impl Repo {
             _ => ("xtask".into(), "xtask@users.noreply.invalid".into()),
         }
     }
+}
+
+fn from_gix(mut found: gix::Reference<'_>) -> FoundRef {
+    let name = found.name().as_bstr().to_owned();
+    let other = found.target().try_name().map(|other| other.as_bstr().to_string());
+    FoundRef { name, other, id: found.peel_to_id().ok().map(|id| id.detach()) }
+}
+
+fn leads_nowhere(name: &str) -> Error {
+    Error::unable(format!("the ref `{name}` does not lead to an object"))
+        .hint("`git fsck` checks the repository")
 }
 
 /// One line of a reflog.

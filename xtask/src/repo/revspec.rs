@@ -29,6 +29,19 @@ impl Repo {
             let why = why.collect::<Vec<_>>().join("; ");
             Error::usage(format!("`{word}` names no commit: {why}"))
         };
+        if self.has_reftable() {
+            let (meant, left_out) = self.named_by_git(word).map_err(|cause| unknown(&cause))?;
+            let commit =
+                |id: Id| self.commit(id).map(|_| id).map_err(|_| unknown("it is not a commit"));
+            return match (&meant[..], &left_out[..]) {
+                ([one], []) => Ok(Named::One(commit(*one)?)),
+                ([to], [from]) if word.contains("..") => {
+                    Ok(Named::Range { from: commit(*from)?, to: commit(*to)? })
+                }
+                ([one], _) if word.ends_with("^!") => Ok(Named::One(commit(*one)?)),
+                _ => Err(unknown("only single commits and `A..B` can be named here")),
+            };
+        }
         let parsed = self.git.rev_parse(BStr::new(word.as_bytes()));
         let spec = parsed.map_err(|cause| unknown(&cause.to_string()))?.detach();
         let commit = |id: Id| -> Result<Id> {

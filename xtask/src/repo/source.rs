@@ -44,11 +44,9 @@ impl Repo {
     /// what is checked out.
     #[must_use]
     pub fn default_branch(&self) -> String {
-        let head = self.git.try_find_reference("refs/remotes/origin/HEAD").ok().flatten();
-        let named = head.and_then(|head| {
-            let name = head.target().try_name()?.as_bstr().to_string();
-            Some(name.strip_prefix("refs/remotes/origin/")?.to_owned())
-        });
+        let head = self.find_ref("refs/remotes/origin/HEAD").ok().flatten();
+        let named = head
+            .and_then(|head| Some(head.other?.strip_prefix("refs/remotes/origin/")?.to_owned()));
         let usual = || {
             ["main", "master"].into_iter().find(|name| {
                 self.resolve(&format!("refs/heads/{name}")).is_ok_and(|found| found.is_some())

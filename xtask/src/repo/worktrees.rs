@@ -1,8 +1,10 @@
 //! The worktrees of this repository: those that git has registered, and no others.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::reftable::HeadSays;
 use super::{Id, Repo};
 use crate::base::error::{Context, Error, Result};
 
@@ -30,6 +32,8 @@ pub struct Worktree {
     pub branch: Option<String>,
     /// Whether its folder is there.
     pub is_there: bool,
+    /// Whether it is locked (`git worktree lock`), as one on a disk that is not always there.
+    pub is_locked: bool,
 }
 
 /// A branch that a worktree works on: its ref must not be moved under it.
@@ -77,9 +81,16 @@ impl Repo {
             places.push((proxy.base().unwrap_or_else(|_| folder.clone()), folder));
         }
         let mut found = Vec::new();
+        let heads = if self.has_reftable() { self.heads_by_git()? } else { BTreeMap::new() };
         for (root, folder) in places {
             let root = root.canonicalize().unwrap_or(root);
             let is_there = root.is_dir();
+            if let Some(HeadSays { branch: Some(branch), commit }) = heads.get(&root).cloned() {
+                let branch = self.meant_by(branch);
+                let branch = branch.strip_prefix("refs/heads/").unwrap_or(&branch).to_owned();
+                let root = root.clone();
+                found.push(InUse { branch, root, is_there, commit, operation: None });
+            }
             let log = std::fs::read_to_string(folder.join("logs/HEAD")).unwrap_or_default();
             let last = log.lines().last().and_then(|line| line.split(' ').nth(1));
             let commit = last.and_then(|id| Id::from_hex(id.as_bytes()).ok());
@@ -92,8 +103,10 @@ impl Repo {
                     let is_short = file == "BISECT_START";
                     line.strip_prefix("refs/heads/").or(is_short.then_some(line))
                 });
-                for name in names {
-                    let (branch, root) = (name.to_owned(), root.clone());
+                for name in names.filter(|name| *name != ".invalid") {
+                    let full = self.meant_by(format!("refs/heads/{name}"));
+                    let branch = full.strip_prefix("refs/heads/").unwrap_or(name).to_owned();
+                    let root = root.clone();
                     found.push(InUse { branch, root, is_there, commit, operation });
                 }
             }
@@ -130,8 +143,26 @@ impl Repo {
     pub fn worktrees(&self) -> Result<Vec<Worktree>> {
         let mut all = Vec::new();
         let main = self.git.main_repo().unable(|| "the main worktree cannot be opened")?;
+        let heads = if self.has_reftable() { Some(self.heads_by_git()?) } else { None };
+        let describe = |root: PathBuf, folder: Option<&Path>| -> Worktree {
+            let is_there = root.is_dir();
+            let root = root.canonicalize().unwrap_or(root);
+            let branch = match &heads {
+                Some(heads) => heads.get(&root).and_then(|head| head.branch.clone()),
+                None => folder.and_then(|folder| {
+                    let text = named_in(&folder.join("HEAD"))?;
+                    let name = text.trim().strip_prefix("ref:").unwrap_or(text.trim()).trim();
+                    name.starts_with("refs/").then(|| name.to_owned())
+                }),
+            };
+            let branch = branch.map(|name| self.meant_by(name));
+            let branch = branch
+                .map(|name| name.strip_prefix("refs/heads/").map_or(name.clone(), str::to_owned));
+            let is_locked = folder.is_some_and(|folder| folder.join("locked").exists());
+            Worktree { root, branch, is_there, is_locked }
+        };
         if let Some(root) = main.workdir() {
-            all.push(describe(root.to_path_buf(), Some(&main)));
+            all.push(describe(root.to_path_buf(), Some(main.git_dir())));
         }
         let mut linked = Vec::new();
         for proxy in self.git.worktrees().unable(|| "the worktrees cannot be listed")? {
@@ -139,8 +170,7 @@ impl Repo {
             if root.starts_with(self.shared_state_folder()) {
                 continue;
             }
-            let opened = proxy.into_repo_with_possibly_inaccessible_worktree().ok();
-            linked.push(describe(root, opened.as_ref()));
+            linked.push(describe(root, Some(proxy.git_dir())));
         }
         linked.sort_by(|one, two| one.root.cmp(&two.root));
         all.extend(linked);
@@ -154,14 +184,4 @@ fn named_in(file: &Path) -> Option<String> {
         return Some(target.to_string_lossy().into_owned());
     }
     Some(String::from_utf8_lossy(&std::fs::read(file).ok()?).into_owned())
-}
-
-fn describe(root: PathBuf, repo: Option<&gix::Repository>) -> Worktree {
-    let branch = repo.and_then(|repo| repo.head_name().ok().flatten()).map(|name| {
-        let name = name.as_bstr().to_string();
-        name.strip_prefix("refs/heads/").map_or(name.clone(), str::to_owned)
-    });
-    let is_there = root.is_dir();
-    let root = root.canonicalize().unwrap_or(root);
-    Worktree { root, branch, is_there }
 }

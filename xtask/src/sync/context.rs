@@ -60,20 +60,41 @@ pub struct Names {
 /// Reads the context. That there is no canonical branch is an error that says what to do.
 pub fn read(repo: &Repo) -> Result<Context> {
     let names = names(repo)?;
-    find(repo, &names)?.ok_or_else(|| missing(&names))
+    find(repo, &names)?.ok_or_else(|| missing(repo, &names))
 }
 
 /// The error for a canonical branch that does not exist.
 #[must_use]
-pub fn missing(names: &Names) -> Error {
+pub fn missing(repo: &Repo, names: &Names) -> Error {
     let Names { branch, remote } = names;
-    Error::unable(format!(
+    let error = Error::unable(format!(
         "there is no canonical branch: neither `{branch}` nor `{remote}/{branch}` exists here"
-    ))
-    .hint(format!(
-        "if the remote has it: `cargo xtask sync --fetch`, or `git fetch {remote} {branch}`"
-    ))
-    .hint("if nobody has it yet: `cargo xtask setup` makes it from the current commit")
+    ));
+    let seen = seen_elsewhere(repo, names);
+    if !seen.is_empty() {
+        return seen.iter().fold(error, |error, other| error.hint(counts(other, branch)));
+    }
+    error
+        .hint(format!(
+            "if the remote has it: `cargo xtask sync --fetch`, or `git fetch {remote} {branch}`"
+        ))
+        .hint("if nobody has it yet: `cargo xtask setup` makes it from the current commit")
+}
+
+/// The other remotes that have a branch of the canonical name, as far as it was fetched.
+#[must_use]
+pub fn seen_elsewhere(repo: &Repo, names: &Names) -> Vec<String> {
+    let has_it = |remote: &String| {
+        let name = format!("refs/remotes/{remote}/{}", names.branch);
+        *remote != names.remote && repo.resolve(&name).is_ok_and(|commit| commit.is_some())
+    };
+    repo.remote_names().into_iter().filter(has_it).collect()
+}
+
+/// What makes the branch of another remote the canonical one.
+#[must_use]
+pub fn counts(remote: &str, branch: &str) -> String {
+    format!("if `{remote}/{branch}` is it: `git config {REMOTE_SETTING} {remote}`")
 }
 
 /// Reads the context; nothing where there is no canonical branch.
@@ -180,7 +201,9 @@ pub fn names(repo: &Repo) -> Result<Names> {
         && let Some(text) = in_working_tree(repo, SYNC_FILE)?
     {
         let config = SyncConfig::parse(&format!("{SYNC_FILE} (working tree)"), &text)?;
-        names = Names { branch: config.branch, remote: config.remote };
+        let is_meant = config.names_remote && repo.has_remote(&config.remote);
+        let remote = if is_meant { config.remote } else { names.remote };
+        names = Names { branch: config.branch, remote };
     }
     Ok(names)
 }
@@ -213,7 +236,23 @@ pub fn usual_names(repo: &Repo) -> Names {
     let default = SyncConfig::default();
     Names {
         branch: repo.setting(BRANCH_SETTING).unwrap_or(default.branch),
-        remote: repo.setting(REMOTE_SETTING).unwrap_or(default.remote),
+        remote: repo.setting(REMOTE_SETTING).unwrap_or_else(|| usual_remote(repo, default.remote)),
+    }
+}
+
+/// The remote that counts where nobody says which: `origin`, as git names the one that was cloned; where
+/// there is none of that name the only one, or the one that git itself would choose of several.
+fn usual_remote(repo: &Repo, origin: String) -> String {
+    let remotes = repo.remote_names();
+    let is_one = |name: &String| remotes.contains(name);
+    match &remotes[..] {
+        _ if is_one(&origin) => origin,
+        [only] => only.clone(),
+        _ => ["checkout.defaultRemote", "clone.defaultRemoteName"]
+            .into_iter()
+            .filter_map(|key| repo.setting(key))
+            .find(is_one)
+            .unwrap_or(origin),
     }
 }
 
@@ -226,7 +265,13 @@ fn sync_config(
 ) -> Result<SyncConfig> {
     match text_of(repo, canonical, SYNC_FILE, files, warnings)? {
         Some((source, text)) => {
-            SyncConfig::parse(&source, &text).map_err(|faults| correct(faults, names))
+            let mut config =
+                SyncConfig::parse(&source, &text).map_err(|faults| correct(faults, names))?;
+            // Every clone gives its remotes names of its own. One that it has not is not meant.
+            if !config.names_remote || !repo.has_remote(&config.remote) {
+                config.remote.clone_from(&names.remote);
+            }
+            Ok(config)
         }
         None => Ok(SyncConfig {
             branch: names.branch.clone(),

@@ -268,6 +268,10 @@ pub fn check_gates(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
             format!("end it first: `{}` or `{}`", operation.ends_with, operation.aborts_with)
         }));
     }
+    if repo.awaits_checkout() {
+        return Err(Error::unable("nothing is checked out here yet; nothing was written")
+            .hint("`git checkout` does it"));
+    }
     if repo.index_is_locked() {
         return Err(Error::unable("the index is locked: another git process is at work here")
             .detail(repo.index_lock().display().to_string())
