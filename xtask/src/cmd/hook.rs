@@ -69,6 +69,7 @@ pub(super) fn run(world: World, args: &[OsString]) -> Exit {
         }
         check_format(&repo)?;
         session.write_as_git_in(&repo);
+        repo.allow_fetch();
         let done = act(&session, &repo, hook, number, args.get(2..).unwrap_or_default());
         done.or_else(|failure| {
             let line = format!("{name} did nothing: {}", in_a_line(&failure));

@@ -129,7 +129,8 @@ fn run(args: Vec<OsString>) -> Exit {
             return Ok(code);
         }
     };
-    let session = Session::new(world, &cli.global)?;
+    let mut session = Session::new(world, &cli.global)?;
+    session.only_looks = cli.command.only_looks();
     match cli.command {
         Command::Setup(args) => setup::run(&session, &args),
         Command::Sync(args) => sync::run(&session, &args),

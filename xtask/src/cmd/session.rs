@@ -34,6 +34,8 @@ pub(super) struct Session {
     pub(super) loudness: Loudness,
     /// The colours that were asked for, as git names them.
     pub(super) color: &'static str,
+    /// Whether nothing is to be written: then a partial clone brings no contents.
+    pub(super) only_looks: bool,
     disk: Disk<'static>,
     interrupts: Interrupts,
     bar: Bar,
@@ -63,7 +65,16 @@ impl Session {
             _ => Loudness::Usual,
         };
         let interrupts = Interrupts::take_over();
-        Ok(Session { world, loudness, color, disk: Disk::real(), interrupts, bar: Bar::new() })
+        let only_looks = false;
+        Ok(Session {
+            world,
+            loudness,
+            color,
+            only_looks,
+            disk: Disk::real(),
+            interrupts,
+            bar: Bar::new(),
+        })
     }
 
     /// The repository around the working folder, with state that this program knows.
@@ -71,6 +82,9 @@ impl Session {
         let repo = Repo::discover(&self.world.cwd)?;
         check_format(&repo)?;
         self.write_as_git_in(&repo);
+        if !self.only_looks {
+            repo.allow_fetch();
+        }
         Ok(repo)
     }
 

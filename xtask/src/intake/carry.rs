@@ -114,6 +114,17 @@ pub fn carry(
 ) -> Result<Carried> {
     let mut carried = Carried { tree: onto, changed: Vec::new(), conflicts: Vec::new() };
     let mut texts = Vec::new();
+    if repo.is_partial() {
+        let mut wanted = Vec::new();
+        for PathChange { path, old, new } in changes {
+            let there = repo.entry_at(onto, path)?;
+            // Only what both sides have changed is looked into.
+            let is_merged = there != *new && there != *old;
+            let all = [there, *old, *new].into_iter().flatten().filter(|_| is_merged);
+            wanted.extend(all.map(|entry| (entry.id, path.to_string())));
+        }
+        repo.bring(wanted)?;
+    }
     for change in changes {
         let there = repo.entry_at(onto, &change.path)?;
         match one(repo, there, change, labels)? {

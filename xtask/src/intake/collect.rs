@@ -559,11 +559,24 @@ impl Builder<'_> {
 /// What an extraction says about itself.
 pub fn summary(repo: &Repo, own: &Extraction, changed: &[PathChange]) -> Result<Summary> {
     let mut files = Vec::new();
+    let all = changed.iter().flat_map(|change| {
+        let entries = [change.old, change.new].into_iter().flatten();
+        entries.map(|entry| (entry.id, change.path.to_string()))
+    });
+    if repo.may_fetch() {
+        repo.bring(all)?;
+    }
     for change in changed {
         let action = change.action();
         let text =
             |entry: Option<Entry>| entry.map_or(Ok(Vec::new()), |entry: Entry| repo.blob(entry.id));
-        let lines = changed_lines(&text(change.old)?, &text(change.new)?);
+        // Where only looking, what a partial clone has not got is not counted.
+        let mut both = [change.old, change.new].into_iter().flatten();
+        let is_here = !repo.is_partial() || both.all(|entry| repo.has_object(entry.id));
+        let lines = match is_here {
+            true => changed_lines(&text(change.old)?, &text(change.new)?),
+            false => None,
+        };
         files.push(FileLine { action, path: change.path.to_string(), lines });
     }
     let commits = own.commits.iter().map(|commit| CommitLine {

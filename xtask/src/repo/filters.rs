@@ -58,6 +58,10 @@ impl Repo {
         entry: Entry,
         folders: &mut BTreeMap<Option<RepoPath>, bool>,
     ) -> Result<bool> {
+        // Without the content nobody knows; whoever writes it finds out.
+        if !self.may_fetch() && self.is_partial() && !self.has_object(entry.id) {
+            return Ok(false);
+        }
         let mut mentions = false;
         for folder in path.ancestors().map(Some).chain([None]) {
             mentions |= match folders.get(&folder) {
@@ -78,6 +82,9 @@ impl Repo {
         let name = folder
             .map_or(ATTRIBUTES.to_vec(), |folder| [folder.as_bytes(), b"/", ATTRIBUTES].concat());
         let Some(entry) = self.entry_at(tree, &RepoPath::new(name))? else { return Ok(false) };
+        if !self.may_fetch() && self.is_partial() && !self.has_object(entry.id) {
+            return Ok(false);
+        }
         Ok(entry.mode != Mode::Gitlink && self.blob(entry.id)?.contains_str("filter=lfs"))
     }
 

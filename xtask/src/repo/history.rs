@@ -121,6 +121,11 @@ impl Repo {
         };
         let failed = || format!("the history of `{}` cannot be read", known.tip);
         let commits = self.git.rev_walk([known.tip]).with_hidden(since).all().unable(failed)?;
+        if self.is_partial() {
+            let all = self.beyond(&Vec::from_iter(since), known.tip).unwrap_or_default();
+            // What cannot be brought is a history that is cut off.
+            self.bring_trees(all.into_iter().filter_map(|id| self.tree_of(id).ok())).ok();
+        }
         let mut seen: HashSet<(Vec<u8>, Id)> = HashSet::new();
         for commit in commits {
             // A commit or tree that is missing is a history that is cut off; the tip itself was

@@ -21,6 +21,7 @@ mod inputs;
 mod laid;
 mod leave;
 mod merge;
+mod partial;
 mod paths;
 mod patterns;
 mod push;
@@ -67,6 +68,8 @@ pub use tree::{Below, Entry, Everything, LookedUp, Mode, Pair, Scope, TreeChange
 pub use work::{FileStat, OnDisk, Reached, Ways, Work, read_raw};
 pub use worktrees::{InUse, Worktree};
 
+use partial::Promises;
+
 use crate::base::error::{Context, Error, Result};
 
 /// How much decoded object data is kept, in bytes: enough for the trees of a few hundred commits.
@@ -77,6 +80,7 @@ pub struct Repo {
     git: gix::Repository,
     root: PathBuf,
     common: PathBuf,
+    promises: Promises,
 }
 
 impl Repo {
@@ -105,7 +109,7 @@ impl Repo {
         // For a linked worktree it leads up again from the worktree's own git folder.
         let common = git.common_dir();
         let common = common.canonicalize().unwrap_or_else(|_| common.to_path_buf());
-        Ok(Repo { git, root, common })
+        Ok(Repo { git, root, common, promises: Promises::default() })
     }
 
     /// The same repository, where objects that are written stay in memory and are gone with it: for
@@ -113,7 +117,8 @@ impl Repo {
     #[must_use]
     pub fn in_memory(&self) -> Repo {
         let git = self.git.clone().with_object_memory();
-        Repo { git, root: self.root.clone(), common: self.common.clone() }
+        let (root, common) = (self.root.clone(), self.common.clone());
+        Repo { git, root, common, promises: self.promises.clone() }
     }
 
     /// The folder that holds the files.
@@ -192,6 +197,9 @@ impl Repo {
 
     /// The content of a blob.
     pub fn blob(&self, id: Id) -> Result<Vec<u8>> {
+        if !self.has_object(id) && self.is_partial() {
+            self.bring([(id, id.to_string())])?;
+        }
         let mut blob = self.git.find_blob(id).map_err(|cause| self.unreadable(id, cause))?;
         Ok(std::mem::take(&mut blob.data))
     }
@@ -225,7 +233,7 @@ impl Repo {
         cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Error {
         let error = Error::unable(format!("object `{id}` cannot be read")).because(cause);
-        if self.setting("remote.origin.promisor").is_some() {
+        if self.is_partial() {
             error.hint("this is a partial clone; `git fetch --refetch --no-filter` completes it")
         } else {
             error.hint("`git fsck` checks the repository")

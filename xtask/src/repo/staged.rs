@@ -67,8 +67,7 @@ impl Walk<'_> {
         }
         let (mut files, mut folders) = (BTreeMap::new(), BTreeMap::new());
         if let Some(id) = tree {
-            let tree =
-                self.repo.git.find_tree(id).map_err(|cause| self.repo.unreadable(id, cause))?;
+            let tree = self.repo.tree_object(id)?;
             for entry in tree.iter() {
                 let entry = entry.map_err(|cause| self.repo.unreadable(id, cause))?;
                 let name = entry.filename().to_vec();

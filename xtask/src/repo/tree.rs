@@ -247,7 +247,7 @@ impl Repo {
     fn level(&self, prefix: &[u8], tree: Option<Id>, scope: &dyn Scope) -> Result<Level> {
         let mut level = Level::default();
         let Some(id) = tree else { return Ok(level) };
-        let object = self.git.find_tree(id).map_err(|cause| self.unreadable(id, cause))?;
+        let object = self.tree_object(id)?;
         let mut path = prefix.to_vec();
         if !prefix.is_empty() {
             path.push(b'/');
@@ -276,7 +276,7 @@ impl Repo {
         let mut at = tree;
         let mut parts = path.parts().peekable();
         while let Some(part) = parts.next() {
-            let object = self.git.find_tree(at).map_err(|cause| self.unreadable(at, cause))?;
+            let object = self.tree_object(at)?;
             let mut next = None;
             for entry in object.iter() {
                 let entry = entry.map_err(|cause| self.unreadable(at, cause))?;
@@ -310,24 +310,39 @@ impl Repo {
     /// paths alone. Folders that become empty go.
     pub fn write_tree(&self, tree: Option<Id>, changes: &[TreeChange]) -> Result<Id> {
         let failed = || "the new tree cannot be written";
-        let base = tree.unwrap_or_else(|| Id::empty_tree(self.git.object_hash()));
-        let mut editor = match tree {
-            Some(_) => self.git.edit_tree(base).unable(failed)?,
-            None => self.git.empty_tree().edit().unable(failed)?,
+        let root = match tree {
+            Some(id) => self.tree_object(id)?.decode().unable(failed)?.into_owned(),
+            None => gix::objs::Tree::empty(),
         };
+        let mut editor =
+            gix::objs::tree::Editor::new(root, &self.git.objects, self.git.object_hash());
+        let parts =
+            |path: &RepoPath| -> Vec<gix::bstr::BString> { path.parts().map(Into::into).collect() };
         // What goes makes room for what comes: a file may give way to a folder of its name.
         for (path, _) in changes.iter().filter(|(_, entry)| entry.is_none()) {
-            editor.remove(gix::bstr::BStr::new(path.as_bytes())).unable(failed)?;
+            editor.remove(parts(path)).unable(failed)?;
         }
         for (path, entry) in changes {
-            if let Some(entry) = entry {
-                editor
-                    .upsert(gix::bstr::BStr::new(path.as_bytes()), entry.mode.to_git(), entry.id)
-                    .unable(failed)?;
+            let Some(entry) = entry else { continue };
+            if path.parts().any(is_no_name) {
+                return Err(Error::unable(failed()).detail(format!("`{path}` is no path for git")));
             }
+            // In a partial clone it may well be elsewhere, and git asks for no content to write a tree.
+            let is_here = || entry.mode == Mode::Gitlink || self.has_object(entry.id);
+            if !self.is_partial() && !is_here() {
+                return Err(Error::unable(failed())
+                    .detail(format!("the content of `{path}` ({}) is not here", entry.id))
+                    .hint("`git fsck` checks the repository"));
+            }
+            editor.upsert(parts(path), entry.mode.to_git(), entry.id).unable(failed)?;
         }
-        Ok(editor.write().unable(failed)?.detach())
+        editor.write(|tree| self.git.write_object(tree).map(gix::Id::detach)).unable(failed)
     }
+}
+
+/// Whether a part of a path can be no name in a tree.
+fn is_no_name(part: &[u8]) -> bool {
+    part.is_empty() || [&b"."[..], b".."].contains(&part) || part.eq_ignore_ascii_case(b".git")
 }
 
 /// The longest path that is followed, in bytes: what Linux allows for a path.

@@ -129,6 +129,9 @@ impl Repo {
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         let found = Repo::discover(root)?;
         if found.root() == real(root) && real(found.common_folder()) == real(self.common_folder()) {
+            if self.may_fetch() {
+                found.allow_fetch();
+            }
             return Ok(found);
         }
         Err(Error::unable(format!(

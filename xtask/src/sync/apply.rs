@@ -69,6 +69,7 @@ pub fn apply(applier: &Applier<'_>, batch: &Batch, index: Option<Index>) -> Resu
         Some(index) => index,
         None => applier.repo.index()?,
     };
+    bring(applier.repo, batch)?;
     let mut journal = draft(applier, batch, stages.then(|| index.stamp().is_some()))?;
     let done = run(applier, batch, &mut journal, index);
     match done {
@@ -87,6 +88,21 @@ pub fn apply(applier: &Applier<'_>, batch: &Batch, index: Option<Index>) -> Resu
                 .hint("the next `cargo xtask sync` will put it right")),
         },
     }
+}
+
+/// Brings what is to be written, where a partial clone has not got it.
+fn bring(repo: &Repo, batch: &Batch) -> Result<()> {
+    let written = batch.changes.iter().filter_map(|change| match change.file {
+        FileChange::CheckOut(entry)
+        | FileChange::Restore(entry)
+        | FileChange::RestoreExactly(entry, _)
+            if entry.mode != Mode::Gitlink =>
+        {
+            Some((entry.id, change.path.to_string()))
+        }
+        _ => None,
+    });
+    repo.bring(written)
 }
 
 /// The journal before anything happened: which names will be used.

@@ -5,10 +5,11 @@
 //! of the canonical branch comes from `git config xtask.canonicalBranch` (which `setup` sets) or is
 //! the default; the file there may point to another branch, once.
 
+use super::managed::Managed;
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::path::RepoPath;
 use crate::config::{BRANCHES_FILE, BranchesConfig, SYNC_FILE, SyncConfig};
-use crate::repo::{Canonical, Mode, NamePattern, Repo};
+use crate::repo::{Canonical, Id, Mode, NamePattern, Repo};
 
 /// The git setting that names the canonical branch, where it is not the default.
 pub const BRANCH_SETTING: &str = "xtask.canonicalBranch";
@@ -108,6 +109,18 @@ pub fn of_canonical(repo: &Repo) -> Result<Option<Context>> {
     find_by(repo, &usual_names(repo), Files::CanonicalAlone)
 }
 
+/// The canonical contents that a sync would write, by the rules of the working tree.
+fn likely(repo: &Repo, canonical: &Canonical) -> Result<Vec<(Id, String)>> {
+    let text = in_working_tree(repo, SYNC_FILE)?.unwrap_or_default();
+    let config = SyncConfig::parse(SYNC_FILE, &text).unwrap_or_default();
+    let Ok(head) = repo.head() else { return Ok(Vec::new()) };
+    let managed = Managed::new(&config, head.branch.as_deref());
+    let differing = repo.compare_trees(Some(head.tree), Some(canonical.tree), &managed)?;
+    let comes = differing.into_iter().filter_map(|(path, pair)| Some((pair.two?, path)));
+    let files = comes.filter(|(entry, _)| entry.mode != Mode::Gitlink);
+    Ok(files.map(|(entry, path)| (entry.id, path.to_string())).collect())
+}
+
 /// The context by the canonical branch of the remote alone, as it was last fetched: for what goes
 /// to other branches there, where nothing may arrive that has not been pushed.
 pub fn of_remote(repo: &Repo) -> Result<Context> {
@@ -147,6 +160,19 @@ enum Files {
 
 fn find_by(repo: &Repo, names: &Names, files: Files) -> Result<Option<Context>> {
     let Some(first) = repo.canonical(&names.branch, &names.remote)? else { return Ok(None) };
+    if repo.is_partial() {
+        let mut wanted = Vec::new();
+        for file in [SYNC_FILE, BRANCHES_FILE] {
+            let entry = repo.entry_at(first.canonical.tree, &RepoPath::new(file))?;
+            let name = format!("{file} at {}", names.branch);
+            wanted.extend(entry.map(|entry| (entry.id, name)));
+        }
+        // Who has to ask for the rules asks for what they most likely ask for next in the same go.
+        if repo.may_fetch() && wanted.iter().any(|(id, _)| !repo.has_object(*id)) {
+            wanted.extend(likely(repo, &first.canonical)?);
+        }
+        repo.bring(wanted)?;
+    }
     let mut warnings = Vec::new();
     let mut resolved = first;
     let mut config = sync_config(repo, &resolved.canonical, names, files, &mut warnings)?;

@@ -38,12 +38,24 @@ pub fn attempt(
     states: &[PathState],
 ) -> Result<Merges> {
     let mut merges = Merges::default();
-    for state in states {
+    let is_to_do = |state: &&PathState| {
         let verdict = classify(state);
-        if verdict.class == Class::Customised && verdict.is_writable {
-            let outcome = one(repo, head, context, once, state, &mut merges)?;
-            merges.outcomes.insert(state.path.clone(), outcome);
+        verdict.class == Class::Customised && verdict.is_writable
+    };
+    let chosen: Vec<&PathState> = states.iter().filter(is_to_do).collect();
+    if repo.is_partial() {
+        let mut wanted = Vec::new();
+        for state in &chosen {
+            let base = base_of(repo, head, context, once, &state.path)?;
+            let all = [base, state.head, state.canonical].into_iter().flatten();
+            let all = all.filter(|_| base != state.canonical && state.canonical.is_some());
+            wanted.extend(all.map(|entry| (entry.id, state.path.to_string())));
         }
+        repo.bring(wanted)?;
+    }
+    for state in chosen {
+        let outcome = one(repo, head, context, once, state, &mut merges)?;
+        merges.outcomes.insert(state.path.clone(), outcome);
     }
     Ok(merges)
 }

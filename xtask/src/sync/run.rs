@@ -131,6 +131,7 @@ impl Tools<'_> {
         let who = format!("pid {}", std::process::id());
         let path = worktree_lock(repo);
         let lock = Lock::acquire(&path, &who, LOCK_WAIT, |holder| (self.waiting)(holder))?;
+        repo.allow_fetch();
         repo.wait_for_ref_changes()?;
         let mended = recover::recover(repo, self.disk)?;
         Ok((lock, mended))

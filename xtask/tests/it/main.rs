@@ -35,6 +35,7 @@ mod hooks_rules;
 mod hooks_story;
 mod index_kinds;
 mod kill;
+mod kinds_of_repositories;
 mod kit;
 mod lessons;
 mod orchestration;

@@ -1,0 +1,237 @@
+//! Every kind of repository that git makes: refs in files and as reftable, ids of both lengths, whole, partial
+//! and sparse. The story of a canonical change is the same in all of them.
+
+use std::path::Path;
+
+use crate::testkit::{Lab, Place, Ran, circle};
+
+/// What a repository is made with.
+const FORMATS: [(&str, &str); 4] =
+    [("files", "sha1"), ("files", "sha256"), ("reftable", "sha1"), ("reftable", "sha256")];
+
+/// How much of it is here.
+const PARTS: [&str; 4] = ["full", "blob:none", "tree:0", "sparse index"];
+
+/// Whether the git of this machine knows a form of refs.
+fn git_knows(lab: &Lab, format: &str) -> bool {
+    let place = lab.place(".");
+    let made = place.try_git(&["init", "-q", &format!("--ref-format={format}"), "probe"]);
+    made.code == Some(0)
+}
+
+/// The repository of a team, in which the canonical branch is ahead of all others, and a clone of it.
+fn clone_of<'a>(lab: &'a Lab, (format, hash): (&str, &str), part: &str) -> Place<'a> {
+    let hub = lab.place("hub");
+    std::fs::create_dir_all(&hub.dir).unwrap();
+    let format = format!("--ref-format={format}");
+    hub.git(&["init", "-q", &format, &format!("--object-format={hash}")]);
+    hub.git(&["config", "uploadpack.allowFilter", "true"]);
+    for (path, text) in [
+        ("setup/a", "1\n2\n3\n4\n5\n"),
+        ("setup/b", "b\n"),
+        ("src/app", "application\n"),
+        ("docs/deep/page", "page\n"),
+    ] {
+        hub.write(path, text);
+    }
+    hub.commit("first");
+    hub.git(&["switch", "-qc", "orchestration-tools"]);
+    for number in 0..5 {
+        hub.write(&format!("setup/new/{number}"), format!("{number}\n"));
+    }
+    hub.write("setup/a", "one\n2\n3\n4\n5\n");
+    hub.git(&["rm", "-q", "setup/b"]);
+    hub.commit("canonical");
+    hub.git(&["switch", "-q", "main"]);
+    for branch in ["feature", "side", "behind"] {
+        hub.git(&["branch", branch]);
+    }
+    hub.git(&["switch", "-qc", "own"]);
+    hub.write("setup/a", "1\n2\n3\n4\nfive\n");
+    hub.commit("its own");
+    hub.git(&["switch", "-q", "main"]);
+    let address = format!("file://{}", hub.dir);
+    let place = lab.place("clone");
+    let mut args = vec!["clone", "-q", &format, "-b", "feature"];
+    let filter = format!("--filter={part}");
+    if part.contains(':') {
+        args.push(&filter);
+    }
+    args.extend([&address, "clone"]);
+    lab.place(".").git(&args);
+    for branch in ["side", "own"] {
+        place.git(&["branch", "-q", branch, &format!("origin/{branch}")]);
+    }
+    if part == "sparse index" {
+        place.git(&["sparse-checkout", "set", "--cone", "--sparse-index", "setup", "src"]);
+    }
+    place
+}
+
+/// How many requests a command made for what it had not got.
+fn requests(place: &Place<'_>, args: &[&str]) -> (Ran, usize) {
+    let log = place.lab.path("trace");
+    std::fs::remove_file(&log).ok();
+    let ran = place.xtask_with(args, &[("GIT_TRACE", log.as_str())]);
+    let text = std::fs::read_to_string(&log).unwrap_or_default();
+    let fetches = text.lines().filter(|line| line.contains("built-in: git fetch")).count();
+    (ran, fetches)
+}
+
+/// The story: look, sync, look, undo, sync by a hook, propagate, merge, collect.
+fn story(place: &Place<'_>, what: &str) {
+    let is_same = |branch: &str| {
+        let range = ["diff", "--name-only", branch, "origin/orchestration-tools", "--", "setup"];
+        assert_eq!(place.git(&range), "", "{what}: {branch}");
+    };
+    for args in
+        [&["status"][..], &["status", "--all"], &["why", "setup/a"], &["propagate", "--dry-run"]]
+    {
+        let (ran, requests) = requests(place, args);
+        ran.success();
+        // Folders may come, once; contents never do.
+        assert!(requests <= 1, "{what}: {args:?}: {requests}");
+    }
+    let before = (place.head(), place.status());
+    place.xtask(&["sync", "--check"]).status(1);
+    let (ran, count) = requests(place, &["sync"]);
+    ran.success();
+    assert!(count <= 1, "{what}: {count} requests");
+    is_same("feature");
+    assert_eq!(place.status(), "", "{what}");
+    place.xtask(&["sync", "--check"]).success();
+    place.xtask(&["undo"]).success();
+    assert_eq!((place.head(), place.status()), before, "{what}");
+    place.install_hooks().success();
+    place.git(&["switch", "-q", "side"]);
+    is_same("side");
+    place.git(&["switch", "-q", "feature"]);
+    let (ran, count) = requests(place, &["propagate"]);
+    ran.success();
+    assert!(count <= 1, "{what}: {count} requests");
+    place.git(&["-c", "core.hooksPath=/dev/null", "switch", "-q", "own"]);
+    let (ran, count) = requests(place, &["sync", "--merge"]);
+    ran.success();
+    assert!(count <= 1, "{what}: {count} requests");
+    assert_eq!(place.read("setup/a"), "one\n2\n3\n4\nfive\n", "{what}");
+    place.xtask(&["diff"]).success();
+    place.xtask(&["extract"]).success();
+    assert_eq!(place.git(&["show", "orchestration-tools-changes:setup/a"]), place.read("setup/a"));
+    place.xtask(&["promote", "own", "--yes"]).success();
+    place.xtask(&["branch", "check"]).success();
+    assert_eq!(place.status(), "", "{what}");
+    assert_eq!(place.git(&["fsck", "--no-dangling"]).trim(), "", "{what}");
+    no_litter(&place.git_folder());
+}
+
+/// Nothing of ours that was only for a moment, and no lock.
+fn no_litter(folder: &Path) {
+    let mut left = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+            } else if name.ends_with(".new") || name.ends_with(".lock") && name != "install.lock" {
+                left.push(entry.path());
+            }
+        }
+    }
+    // Our own locks are files that stay.
+    left.retain(|path| !path.components().any(|part| part.as_os_str() == "xtask"));
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn the_story_is_the_same_in_every_kind_of_repository() {
+    let probe = Lab::new();
+    for format in FORMATS {
+        if !git_knows(&probe, format.0) {
+            circle::not_tried(&format!("this git does not know refs as {}", format.0));
+            continue;
+        }
+        for part in PARTS {
+            // In the usual circle each kind once.
+            let is_diagonal = format == FORMATS[0] || part == PARTS[0] || format == FORMATS[3];
+            if circle::is_exhaustive() || is_diagonal {
+                let lab = Lab::new();
+                story(&clone_of(&lab, format, part), &format!("{format:?} {part}"));
+            }
+        }
+    }
+}
+
+/// Without the remote, what is missing is named, and nothing has changed.
+#[test]
+fn what_a_partial_clone_cannot_bring_is_named() {
+    let lab = Lab::new();
+    let place = clone_of(&lab, FORMATS[0], "blob:none");
+    std::fs::rename(lab.path("hub"), lab.path("away")).unwrap();
+    let before = place.scene();
+    let refused = place.xtask(&["sync"]).status(3);
+    refused.says("of this partial clone are not here").says("setup/new/0").says("`origin`: ");
+    assert_eq!(place.scene(), before);
+    place.xtask(&["status"]).success().says("7 behind");
+    // Other branches need no contents; the one that is checked out does.
+    place.xtask(&["propagate"]).status(3).says("not here: `setup/a`");
+    assert_eq!(place.git(&["diff", "--name-only", "side", "origin/orchestration-tools"]), "");
+    place.install_hooks().success();
+    place.try_git(&["switch", "-qc", "new"]).success().says("not here");
+    std::fs::rename(lab.path("away"), lab.path("hub")).unwrap();
+    place.xtask(&["sync"]).success();
+    place.xtask(&["sync", "--check"]).success();
+}
+
+/// The rules themselves may be elsewhere: looking says so, and writing brings them with what they lead to.
+#[test]
+fn rules_that_are_not_here_are_brought_by_what_writes() {
+    let lab = Lab::new();
+    drop(clone_of(&lab, FORMATS[0], "full"));
+    let hub = lab.place("hub");
+    hub.on_branch("orchestration-tools", |other| {
+        other.write("setup/sync.toml", "[managed]\ninclude = ['/setup/']\n");
+    });
+    let address = format!("file://{}", hub.dir);
+    lab.place(".").git(&["clone", "-q", "-b", "feature", "--filter=blob:none", &address, "other"]);
+    let place = lab.place("other");
+    let (looked, count) = requests(&place, &["status"]);
+    looked.status(3).says("setup/sync.toml").says("what only looks brings no contents");
+    assert_eq!(count, 0);
+    let (ran, count) = requests(&place, &["sync"]);
+    ran.success();
+    assert_eq!(count, 1);
+    place.xtask(&["sync", "--check"]).success();
+}
+
+/// Git migrates refs from one form to the other between two commands.
+#[test]
+fn refs_that_are_migrated_between_two_commands_lose_nothing() {
+    let lab = Lab::new();
+    if !git_knows(&lab, "reftable") {
+        return circle::not_tried("this git does not know refs as reftable");
+    }
+    let repo = lab.repo();
+    repo.git(&["switch", "-qc", "feature"]);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    let migrate = |to: &str| {
+        // Git 2.47 cannot take reflogs along.
+        std::fs::remove_dir_all(repo.git_folder().join("logs")).ok();
+        let migrated = repo.try_git(&["refs", "migrate", &format!("--ref-format={to}")]);
+        migrated.code == Some(0)
+    };
+    repo.git(&["config", "core.logAllRefUpdates", "false"]);
+    repo.write("setup/b", "edit\n");
+    repo.xtask(&["backup"]).success();
+    let saved = repo.xtask(&["backup", "--list"]).out;
+    assert!(migrate("reftable"));
+    assert_eq!(repo.xtask(&["backup", "--list"]).out, saved);
+    repo.xtask(&["sync"]).success();
+    let saved = repo.xtask(&["undo", "--list"]).out;
+    if migrate("files") {
+        assert_eq!(repo.xtask(&["undo", "--list"]).out, saved);
+        repo.xtask(&["sync", "--check"]).success();
+        repo.xtask(&["undo"]).success();
+        assert_eq!((repo.read("setup/a"), repo.read("setup/b")), ("a1\n".into(), "edit\n".into()));
+    }
+}
