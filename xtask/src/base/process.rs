@@ -33,12 +33,13 @@ pub const SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
 /// The variables by which git ties a process to one repository, as `git rev-parse
 /// --local-env-vars` lists them, and `GIT_NAMESPACE`.
-pub const GIT_LOCAL: [&str; 16] = [
+///
+/// What only configures (`git -c KEY=VALUE`, `GIT_CONFIG_COUNT`) ties to none: who has set it means us as well,
+/// as a machine that says which repositories it trusts.
+pub const GIT_LOCAL: [&str; 14] = [
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
     "GIT_CONFIG",
-    "GIT_CONFIG_COUNT",
-    "GIT_CONFIG_PARAMETERS",
     "GIT_DIR",
     "GIT_GRAFT_FILE",
     "GIT_IMPLICIT_WORK_TREE",

@@ -37,7 +37,7 @@ use crate::vendor::entries::{self, Entry};
 pub(super) const WORD: &str = "hook";
 
 /// The variables of git's that `pre-commit` needs.
-pub(super) const KEPT_VARIABLES: [&str; 1] = [INDEX];
+pub(super) const KEPT_VARIABLES: [&str; 3] = [INDEX, "GIT_DIR", "GIT_WORK_TREE"];
 
 /// Where git says which index is being committed.
 const INDEX: &str = "GIT_INDEX_FILE";
@@ -63,7 +63,7 @@ pub(super) fn run(world: World, args: &[OsString]) -> Exit {
     }
     let done = Session::new(world, &silent()).and_then(|session| {
         // Whether it is ours comes before what there is to say of its state.
-        let repo = Repo::discover(&session.world.cwd)?;
+        let repo = Repo::of_hook(&session.world)?;
         if !is_ours(&session.world, &repo) {
             return Ok(DONE);
         }

@@ -43,6 +43,8 @@ pub struct Place {
     pub folder: HooksFolder,
     /// Why not.
     pub refusal: Option<String>,
+    /// Whether no force helps: git runs no hook from there.
+    pub is_hopeless: bool,
 }
 
 /// Where hooks go, and whether they should.
@@ -55,8 +57,19 @@ pub fn place(repo: &Repo) -> Result<Place> {
     let trees = repo.worktrees()?;
     let is_in = |root: &Path| real.starts_with(root) && !real.starts_with(&common);
     let is_in_worktree = is_in(repo.root()) || trees.iter().any(|tree| is_in(&tree.root));
+    let is_hopeless = [Path::new("/dev/null"), Path::new("/")].contains(&&*folder.path);
     let refusal = if folder.path == Path::new("/dev/null") {
         Some(format!("{by} switches all hooks off (`core.hooksPath` is `/dev/null`)"))
+    } else if folder.path == Path::new("/") {
+        Some(format!(
+            "{by} has `core.hooksPath` empty or `/`, and git looks for hooks as `/pre-commit`"
+        ))
+    } else if let Some(other) = git_folder_of_another(&real, &common) {
+        Some(format!(
+            "{by} sends hooks into another repository, `{}` (`core.hooksPath` is `{shown}`, as in a \
+             clone that was copied); its hooks would be replaced",
+            other.display()
+        ))
     } else if matches!(folder.named_by, NamedBy::User | NamedBy::System) {
         Some(format!(
             "{by} sends the hooks of every repository to `{shown}` (`core.hooksPath`); shims of this \
@@ -72,7 +85,18 @@ pub fn place(repo: &Repo) -> Result<Place> {
     } else {
         None
     };
-    Ok(Place { folder, refusal })
+    Ok(Place { folder, refusal, is_hopeless })
+}
+
+/// The git folder of another repository in which a folder lies, if it does.
+fn git_folder_of_another(folder: &Path, common: &Path) -> Option<PathBuf> {
+    let is_git_folder = |path: &&Path| {
+        path.join("HEAD").symlink_metadata().is_ok()
+            && path.join("objects").is_dir()
+            && path.join("refs").is_dir()
+    };
+    let found = folder.ancestors().find(is_git_folder)?;
+    (found != common).then(|| found.to_path_buf())
 }
 
 fn real_path(path: &Path) -> PathBuf {

@@ -57,14 +57,19 @@ pub struct Removal {
 /// Why hooks cannot go where git looks for them, if they cannot.
 pub fn refusal(repo: &Repo) -> Result<Option<Error>> {
     let own = repo.common_folder().join("hooks");
-    let refused = place(repo)?.refusal.map(|why| {
-        Error::no(format!("the hooks were not installed: {why}"))
-            .hint(format!(
-                "`git config --local core.hooksPath {}` gives this repository its own, and the \
-                 hooks of the other folder no longer run here",
-                own.display()
-            ))
-            .hint("`cargo xtask install-hooks --force` installs them there all the same")
+    let place = place(repo)?;
+    let refused = place.refusal.map(|why| {
+        let refused = Error::no(format!("the hooks were not installed: {why}")).hint(format!(
+            "`git config --local core.hooksPath {}` gives this repository its own, and the \
+             hooks of the other folder no longer run here",
+            own.display()
+        ));
+        match place.is_hopeless {
+            true => refused,
+            false => {
+                refused.hint("`cargo xtask install-hooks --force` installs them there all the same")
+            }
+        }
     });
     Ok(refused)
 }
@@ -84,7 +89,7 @@ pub fn canonical_sources(repo: &Repo, context: &Context) -> Result<String> {
 /// Installs, or renews what is there.
 pub fn install_all(builder: &Builder<'_>, context: &Context, wish: Wish) -> Result<Installation> {
     let repo = builder.repo;
-    if !wish.force
+    if (!wish.force || place(repo)?.is_hopeless)
         && let Some(refused) = refusal(repo)?
     {
         return Err(refused);

@@ -238,7 +238,18 @@ pub fn is_of(content: &[u8], program: &ProgramAt) -> bool {
 
 /// A path as one word of the shell.
 fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
+    use std::os::unix::ffi::OsStrExt;
+    if let Some(text) = path.to_str() {
+        return format!("'{}'", text.replace('\'', "'\\''"));
+    }
+    // What is no text is spelled out, byte for byte.
+    let spelled = path.as_os_str().as_bytes().iter().map(|byte| match byte {
+        b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+            char::from(*byte).to_string()
+        }
+        byte => format!("\\{byte:03o}"),
+    });
+    format!("\"$(printf '{}')\"", spelled.collect::<String>())
 }
 
 #[cfg(test)]

@@ -51,7 +51,14 @@ pub struct WouldPush {
 impl Repo {
     /// Git, which speaks English: the words of its filters and the names of files stay as they are.
     pub(super) fn git<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Program {
-        Program::new("git", self.root()).variable("LANGUAGE", "C").args(args)
+        let git = Program::new("git", self.root()).variable("LANGUAGE", "C");
+        let git = match self.is_elsewhere {
+            true => {
+                git.variable("GIT_DIR", self.git_folder()).variable("GIT_WORK_TREE", self.root())
+            }
+            false => git,
+        };
+        git.args(args)
     }
 
     /// Fetches branches of a remote into their remote-tracking refs. Answers with those that the

@@ -67,7 +67,9 @@ impl Repo {
         let path = path.map_err(|cause| {
             Error::usage("`core.hooksPath` is not a path that can be read").because(cause)
         })?;
-        let path: &Path = path.as_deref().unwrap_or(Path::new(""));
+        // Of an empty one git makes `/pre-commit`.
+        let path = path.as_deref().filter(|path| !path.as_os_str().is_empty());
+        let path: &Path = path.unwrap_or(Path::new("/"));
         Ok(HooksFolder { path: self.root().join(path), named_by })
     }
 }

@@ -34,10 +34,13 @@ mod revspec;
 mod source;
 mod staged;
 mod tree;
+mod trust;
 mod work;
 mod workbench;
 mod worktrees;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 pub use canonical::{Canonical, Resolved};
@@ -71,6 +74,7 @@ pub use worktrees::{InUse, Worktree};
 use partial::Promises;
 
 use crate::base::error::{Context, Error, Result};
+use crate::base::world::World;
 
 /// How much decoded object data is kept, in bytes: enough for the trees of a few hundred commits.
 const OBJECT_CACHE: usize = 8 << 20;
@@ -81,6 +85,8 @@ pub struct Repo {
     root: PathBuf,
     common: PathBuf,
     promises: Promises,
+    /// Whether git finds it from its files only if it is told where it is.
+    is_elsewhere: bool,
 }
 
 impl Repo {
@@ -95,7 +101,70 @@ impl Repo {
         };
         let trust = gix::sec::trust::Mapping { full: options(), reduced: options() };
         let opened = gix::ThreadSafeRepository::discover_opts(folder, Default::default(), trust);
-        let mut git = opened.map_err(|cause| not_opened(folder, cause))?.to_thread_local();
+        let is_own = |git: &gix::ThreadSafeRepository| {
+            let tree = git.to_thread_local().workdir().map(Path::to_path_buf);
+            let tree = tree.into_iter().flat_map(|tree| [tree.join(".git"), tree]);
+            tree.chain([git.git_dir().to_path_buf()]).all(|path| trust::is_ours(&path))
+        };
+        let git = match opened {
+            Ok(git) if is_own(&git) => git,
+            Err(cause) if !trust::is_about_trust(&cause) => return Err(not_opened(folder, cause)),
+            // Whether what belongs to somebody else is trusted is for git to say.
+            _ => {
+                let found = trust::ask_git(folder)?;
+                let options = options().with(gix::sec::Trust::Full).bail_if_untrusted(false);
+                let opened = gix::ThreadSafeRepository::open_opts(found, options);
+                opened.map_err(|cause| not_opened(folder, cause))?
+            }
+        };
+        Repo::of(git.to_thread_local())
+    }
+
+    /// The repository for which git runs a hook: the one around the folder, or the one that git was told of
+    /// (`--git-dir`, `GIT_DIR`, `core.worktree`), which may be anywhere.
+    pub fn of_hook(world: &World) -> Result<Repo> {
+        let variable =
+            |name: &str| world.env.get(OsStr::new(name)).filter(|value| !value.is_empty());
+        let Some(told) = variable("GIT_DIR") else { return Repo::discover(&world.cwd) };
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        let told = real(&world.cwd.join(told));
+        let tree = variable("GIT_WORK_TREE").map(|tree| real(&world.cwd.join(tree)));
+        match Repo::discover(&world.cwd) {
+            Ok(repo)
+                if real(repo.git_folder()) == told
+                    && tree.as_ref().is_none_or(|tree| *tree == repo.root()) =>
+            {
+                return Ok(repo);
+            }
+            _ => {}
+        }
+        let open =
+            |tree: Option<&Path>| {
+                let mut overrides: Vec<gix::bstr::BString> = vec!["core.safecrlf=false".into()];
+                overrides.extend(tree.map(|tree| {
+                    [&b"core.worktree="[..], tree.as_os_str().as_bytes()].concat().into()
+                }));
+                let options = gix::open::Options::default().with(gix::sec::Trust::Full);
+                let options = options.config_overrides(overrides);
+                gix::ThreadSafeRepository::open_opts(&told, options)
+                    .map_err(|cause| not_opened(&told, cause))
+            };
+        let git = match &tree {
+            Some(tree) => open(Some(tree))?,
+            // The configuration may say where the files are; if not, git runs hooks among them.
+            None => {
+                let git = open(None)?;
+                let is_told =
+                    git.to_thread_local().config_snapshot().string("core.worktree").is_some();
+                if is_told { git } else { open(Some(&real(&world.cwd)))? }
+            }
+        };
+        let mut repo = Repo::of(git.to_thread_local())?;
+        repo.is_elsewhere = true;
+        Ok(repo)
+    }
+
+    fn of(mut git: gix::Repository) -> Result<Repo> {
         git.object_cache_size_if_unset(OBJECT_CACHE);
         let Some(root) = git.workdir().map(Path::to_path_buf) else {
             return Err(Error::unable(format!(
@@ -109,7 +178,7 @@ impl Repo {
         // For a linked worktree it leads up again from the worktree's own git folder.
         let common = git.common_dir();
         let common = common.canonicalize().unwrap_or_else(|_| common.to_path_buf());
-        Ok(Repo { git, root, common, promises: Promises::default() })
+        Ok(Repo { git, root, common, promises: Promises::default(), is_elsewhere: false })
     }
 
     /// The same repository, where objects that are written stay in memory and are gone with it: for
@@ -118,7 +187,13 @@ impl Repo {
     pub fn in_memory(&self) -> Repo {
         let git = self.git.clone().with_object_memory();
         let (root, common) = (self.root.clone(), self.common.clone());
-        Repo { git, root, common, promises: self.promises.clone() }
+        Repo { git, root, common, promises: self.promises.clone(), is_elsewhere: self.is_elsewhere }
+    }
+
+    /// The same repository once more.
+    fn again(&self) -> Repo {
+        let (git, root, common) = (self.git.clone(), self.root.clone(), self.common.clone());
+        Repo { git, root, common, promises: self.promises.clone(), is_elsewhere: self.is_elsewhere }
     }
 
     /// The folder that holds the files.
@@ -243,11 +318,6 @@ impl Repo {
 
 fn not_opened(folder: &Path, cause: gix::Error) -> Error {
     let text = format!("{cause:?}");
-    if text.contains("afe.directory") || text.contains("trust") && cause.is_permission_denied() {
-        return Error::unable(format!("the repository at `{}` is not yours", folder.display()))
-            .because(cause)
-            .hint("if you trust it: `git config --global --add safe.directory <its folder>`");
-    }
     if cause.is_not_found() && text.contains("Could not find a git repository") {
         return Error::unable(format!("`{}` is not inside a git repository", folder.display()))
             .hint("change to the repository, or name a folder of it with -C");

@@ -127,6 +127,9 @@ impl Repo {
     /// have taken the place.
     pub fn open_worktree(&self, root: &Path) -> Result<Repo> {
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        if self.is_elsewhere && real(root) == self.root() {
+            return Ok(self.again());
+        }
         let found = Repo::discover(root)?;
         if found.root() == real(root) && real(found.common_folder()) == real(self.common_folder()) {
             if self.may_fetch() {

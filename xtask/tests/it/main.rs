@@ -30,6 +30,7 @@ mod formats_newer;
 mod hooks_install;
 mod hooks_managers;
 mod hooks_matrix;
+mod hooks_places;
 mod hooks_review;
 mod hooks_rules;
 mod hooks_story;
