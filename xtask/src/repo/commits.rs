@@ -1,11 +1,16 @@
 //! Commits: reading, writing, and walking from one to the next.
 
+use std::time::Duration;
+
 use gix::bstr::ByteSlice;
 use gix::revision::plumbing::merge_base::Flags;
 use gix::revision::plumbing::{Graph, graph};
 
 use super::{Id, Repo};
 use crate::base::error::{Context, Error, Result};
+
+/// How long git may take to walk a history.
+const HISTORY: Duration = Duration::from_secs(600);
 
 /// Who, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,11 +108,8 @@ pub struct Lineage<'r> {
 impl Lineage<'_> {
     /// A best common ancestor; nothing where the histories have none.
     pub fn merge_base(&mut self, one: Id, two: Id) -> Result<Option<Id>> {
-        let base = self
-            .repo
-            .git
-            .merge_base_with_graph(one, two, &mut self.graph)
-            .unable(|| format!("the common history of `{one}` and `{two}` cannot be read"))?;
+        let base = self.repo.git.merge_base_with_graph(one, two, &mut self.graph);
+        let Ok(base) = base else { return self.repo.merge_base_by_git(one, two) };
         Ok(base.map(|id| id.detach()))
     }
 }
@@ -119,32 +121,26 @@ impl Repo {
         Lineage { repo: self, graph: self.git.revision_graph(None) }
     }
 
-    /// Reads a commit.
+    /// Reads a commit, as leniently as git does: what an import has written into an author's line, or no
+    /// author at all, stops nobody.
     pub fn commit(&self, id: Id) -> Result<CommitInfo> {
         let commit = self.git.find_commit(id).map_err(|cause| self.unreadable(id, cause))?;
-        let decoded = commit.decode().map_err(|cause| self.unreadable(id, cause))?;
-        let stamp = |signature: gix::actor::SignatureRef<'_>| Stamp {
-            name: signature.name.to_str_lossy().trim().to_owned(),
-            email: signature.email.to_str_lossy().trim().to_owned(),
-            seconds: signature.time().map_or(0, |time| time.seconds),
-        };
-        let author = decoded.author().map_err(|cause| self.unreadable(id, cause))?;
-        let committer = decoded.committer().map_err(|cause| self.unreadable(id, cause))?;
+        let parts = Parts::of(&commit.data);
+        let tree = parts.tree().ok_or_else(|| self.unreadable(id, "it has no tree"))?;
         Ok(CommitInfo {
             id,
-            tree: decoded.tree(),
-            parents: decoded.parents().collect(),
-            author: stamp(author),
-            committer: stamp(committer),
-            message: decoded.message.to_str_lossy().into_owned(),
+            tree,
+            parents: parts.parents(),
+            author: parts.stamp(b"author "),
+            committer: parts.stamp(b"committer "),
+            message: parts.text(parts.message),
         })
     }
 
     /// The tree of a commit.
     pub fn tree_of(&self, id: Id) -> Result<Id> {
         let commit = self.git.find_commit(id).map_err(|cause| self.unreadable(id, cause))?;
-        let tree = commit.tree_id().map_err(|cause| self.unreadable(id, cause))?;
-        Ok(tree.detach())
+        Parts::of(&commit.data).tree().ok_or_else(|| self.unreadable(id, "it has no tree"))
     }
 
     /// Writes a commit object; no ref is moved.
@@ -167,33 +163,28 @@ impl Repo {
         let failed = || "the commit cannot be written";
         let id = carried.original;
         let original = self.git.find_commit(id).map_err(|cause| self.unreadable(id, cause))?;
-        let decoded = original.decode().map_err(|cause| self.unreadable(id, cause))?;
-        let author = decoded.author().map_err(|cause| self.unreadable(id, cause))?;
+        let parts = Parts::of(&original.data);
+        let mut bytes = format!("tree {}\nparent {}\n", carried.tree, carried.parent).into_bytes();
+        let mut line = |words: &[u8], rest: &[u8]| bytes.extend([words, rest, b"\n"].concat());
+        line(b"author ", parts.header(b"author ").unwrap_or_default());
         let committer = match carried.committer {
-            Some(stamp) => signature(stamp),
+            Some(stamp) => parts.encoded(&line_of(stamp)),
             None => {
-                let mut own = decoded
-                    .committer()
-                    .map_err(|c| self.unreadable(id, c))?
-                    .to_owned()
-                    .unable(failed)?;
+                let own = parts.header(b"committer ").unwrap_or_default();
                 let parent = self.commit(carried.parent)?.committer.seconds;
-                own.time.seconds = own.time.seconds.max(parent);
-                own
+                not_before(own, parent)
             }
         };
-        let mut message = decoded.message.to_vec();
+        line(b"committer ", &committer);
+        if let Some(encoding) = parts.header(b"encoding ") {
+            line(b"encoding ", encoding);
+        }
+        let mut message = parts.message.to_vec();
         add_trailers(&mut message, carried.trailers);
-        let commit = gix::objs::Commit {
-            tree: carried.tree,
-            parents: [carried.parent].into_iter().collect(),
-            author: author.to_owned().unable(failed)?,
-            committer,
-            encoding: decoded.encoding.map(ToOwned::to_owned),
-            message: message.into(),
-            extra_headers: Vec::new(),
-        };
-        Ok(self.git.write_object(&commit).unable(failed)?.detach())
+        bytes.push(b'\n');
+        bytes.extend(message);
+        gix::objs::Write::write_buf(&self.git.objects, gix::objs::Kind::Commit, &bytes)
+            .map_err(|cause| Error::unable(failed()).because(cause))
     }
 
     /// Who commits here, by git's configuration, and when: at `seconds`, unless `GIT_COMMITTER_DATE`
@@ -215,11 +206,39 @@ impl Repo {
 
     /// A best common ancestor; nothing where the histories have none.
     pub fn merge_base(&self, one: Id, two: Id) -> Result<Option<Id>> {
-        let base = self
-            .git
-            .merge_base(one, two)
-            .unable(|| format!("the common history of `{}` and `{}` cannot be read", one, two))?;
-        Ok(base.map(|id| id.detach()))
+        match self.git.merge_base(one, two) {
+            Ok(base) => Ok(base.map(gix::Id::detach)),
+            Err(_) => self.merge_base_by_git(one, two),
+        }
+    }
+
+    /// The same by git, which walks past what the library takes for malformed, as an author's line from an
+    /// old import.
+    fn merge_base_by_git(&self, one: Id, two: Id) -> Result<Option<Id>> {
+        let failed = || format!("the common history of `{one}` and `{two}` cannot be read");
+        let asked = self.git(["merge-base", &one.to_string(), &two.to_string()]);
+        let asked = asked.run_within(HISTORY)?;
+        match asked.status.code() {
+            Some(0) => Id::from_hex(asked.stdout.trim().as_bytes()).map(Some).unable(failed),
+            Some(1) if asked.stderr.is_empty() => Ok(None),
+            _ => Err(Error::unable(failed()).detail(asked.stderr)),
+        }
+    }
+
+    /// A walk by git, for the same reason.
+    fn walk_by_git(&self, from: &[Id], to: Id, first_parent: bool) -> Result<Vec<Id>> {
+        let failed = || format!("the history of `{to}` cannot be read");
+        let mut words = vec!["rev-list".to_owned(), "--stdin".to_owned()];
+        words.extend(first_parent.then(|| "--first-parent".to_owned()));
+        let mut input = format!("{to}\n");
+        from.iter().for_each(|id| input.push_str(&format!("^{id}\n")));
+        let asked = self.git(words.iter().map(String::as_str)).that_lists();
+        let asked = asked.run_with_input(input.as_bytes(), HISTORY)?;
+        if !asked.status.success() {
+            return Err(Error::unable(failed()).detail(asked.stderr));
+        }
+        let lines = asked.list.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|id| Id::from_hex(id).unable(failed)).collect()
     }
 
     /// Whether `old` is reachable from `new`. Every commit is its own ancestor.
@@ -234,23 +253,119 @@ impl Repo {
 
     /// The commits that `to` has and none of `from` has, newest first.
     pub fn beyond(&self, from: &[Id], to: Id) -> Result<Vec<Id>> {
-        let failed = || format!("the history of `{to}` cannot be read");
-        let walk = self.git.rev_walk([to]).with_hidden(from.iter().copied());
-        walk.all().unable(failed)?.map(|commit| Ok(commit.unable(failed)?.id)).collect()
+        let walk = self.git.rev_walk([to]).with_hidden(from.iter().copied()).all();
+        let walked = walk.ok().and_then(|walk| {
+            walk.map(|commit| commit.ok().map(|commit| commit.id)).collect::<Option<Vec<Id>>>()
+        });
+        walked.map_or_else(|| self.walk_by_git(from, to, false), Ok)
     }
 
     /// The commits that `to` has and `from` does not, newest first; only first parents if wanted.
     pub fn between(&self, from: Option<Id>, to: Id, first_parent: bool) -> Result<Vec<Id>> {
-        let failed = || format!("the history of `{to}` cannot be read");
         let mut platform = self.git.rev_walk([to]).with_hidden(from);
         if first_parent {
             platform = platform.first_parent_only();
         }
-        let mut ids = Vec::new();
-        for commit in platform.all().unable(failed)? {
-            ids.push(commit.unable(failed)?.id);
+        let walked = platform.all().ok().and_then(|walk| {
+            walk.map(|commit| commit.ok().map(|commit| commit.id)).collect::<Option<Vec<Id>>>()
+        });
+        walked.map_or_else(|| self.walk_by_git(&Vec::from_iter(from), to, first_parent), Ok)
+    }
+}
+
+/// A commit as its bytes are: the lines of its head, and the message.
+struct Parts<'a> {
+    head: Vec<&'a [u8]>,
+    message: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    fn of(bytes: &'a [u8]) -> Self {
+        let end = bytes.find(b"\n\n").unwrap_or(bytes.len());
+        let (head, rest) = bytes.split_at(end);
+        let message = rest.strip_prefix(b"\n\n").unwrap_or(rest);
+        Parts { head: head.split(|byte| *byte == b'\n').collect(), message }
+    }
+
+    /// What a line holds that begins with these words. One that was broken by a line end in an address goes
+    /// on in the next, as for git.
+    fn header(&self, words: &[u8]) -> Option<&'a [u8]> {
+        self.head.iter().find_map(|line| line.strip_prefix(words))
+    }
+
+    fn tree(&self) -> Option<Id> {
+        Id::from_hex(self.header(b"tree ")?).ok()
+    }
+
+    fn parents(&self) -> Vec<Id> {
+        let lines = self.head.iter().filter_map(|line| line.strip_prefix(b"parent "));
+        lines.filter_map(|id| Id::from_hex(id).ok()).collect()
+    }
+
+    /// Bytes as text, by the encoding that the commit says it has.
+    fn text(&self, bytes: &[u8]) -> String {
+        let label = self.header(b"encoding ");
+        let encoding = label.and_then(encoding_rs::Encoding::for_label);
+        match encoding {
+            // Many say so of what is UTF-8 all the same, and none is that by accident.
+            Some(encoding) if std::str::from_utf8(bytes).is_err() => {
+                encoding.decode_without_bom_handling(bytes).0.into_owned()
+            }
+            _ => bytes.to_str_lossy().into_owned(),
         }
-        Ok(ids)
+    }
+
+    /// Text as bytes of that encoding.
+    fn encoded(&self, text: &str) -> Vec<u8> {
+        let encoding = self.header(b"encoding ").and_then(encoding_rs::Encoding::for_label);
+        encoding.map_or_else(
+            || text.as_bytes().to_vec(),
+            |encoding| encoding.encode(text).0.into_owned(),
+        )
+    }
+
+    /// Who and when, as far as a line can be read: the name is before the address, which is in brackets, and
+    /// the time is the last number but the zone.
+    fn stamp(&self, words: &[u8]) -> Stamp {
+        let line = self.header(words).unwrap_or_default();
+        let mut parts = line.rsplitn(3, |byte| *byte == b' ');
+        let is_number = |part: &&[u8]| part.to_str().is_ok_and(|text| text.parse::<i64>().is_ok());
+        let (_zone, time, rest) = (parts.next(), parts.next(), parts.next());
+        let time = time.filter(is_number);
+        let (who, seconds) = match time {
+            Some(time) => (
+                rest.unwrap_or_default(),
+                time.to_str().map_or(0, |time| time.parse().unwrap_or(0)),
+            ),
+            None => (line, 0),
+        };
+        let (name, email) = match who.find_byte(b'<') {
+            Some(at) => (&who[..at], &who[at + 1..]),
+            None => (who, &[][..]),
+        };
+        let email = email.find_byte(b'>').map_or(email, |end| &email[..end]);
+        let text = |bytes: &[u8]| self.text(bytes).trim().to_owned();
+        Stamp { name: text(name), email: text(email), seconds }
+    }
+}
+
+/// Who and when as a commit has it, in UTC.
+fn line_of(stamp: &Stamp) -> String {
+    let plain = |text: &str| text.replace(['<', '>', '\n', '\0'], "");
+    format!("{} <{}> {} +0000", plain(&stamp.name), plain(&stamp.email), stamp.seconds)
+}
+
+/// The same line with a time that is not before another; one without a time stays as it is.
+fn not_before(line: &[u8], seconds: i64) -> Vec<u8> {
+    let mut parts = line.rsplitn(3, |byte| *byte == b' ');
+    let (Some(zone), Some(time), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
+        return line.to_vec();
+    };
+    match time.to_str().ok().and_then(|time| time.parse::<i64>().ok()) {
+        Some(own) if own < seconds => {
+            [rest, b" ", seconds.to_string().as_bytes(), b" ", zone].concat()
+        }
+        _ => line.to_vec(),
     }
 }
 

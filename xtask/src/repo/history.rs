@@ -120,7 +120,16 @@ impl Repo {
             _ => HashSet::new(),
         };
         let failed = || format!("the history of `{}` cannot be read", known.tip);
-        let commits = self.git.rev_walk([known.tip]).with_hidden(since).all().unable(failed)?;
+        // A walk that comes to its end is made by git, where the library cannot; else as far as it goes.
+        let whole = self.beyond(&Vec::from_iter(since), known.tip);
+        let commits: Box<dyn Iterator<Item = Result<Id>>> = match whole {
+            Ok(all) => Box::new(all.into_iter().map(Ok)),
+            Err(_) => {
+                let walk =
+                    self.git.rev_walk([known.tip]).with_hidden(since).all().unable(failed)?;
+                Box::new(walk.map(move |commit| Ok(commit.unable(|| "a commit is missing")?.id)))
+            }
+        };
         if self.is_partial() {
             let all = self.beyond(&Vec::from_iter(since), known.tip).unwrap_or_default();
             // What cannot be brought is a history that is cut off.
@@ -134,10 +143,10 @@ impl Repo {
                 known.whole = false;
                 break;
             };
-            if cut.contains(&commit.id) {
+            if cut.contains(&commit) {
                 known.whole = false;
             }
-            let tree = self.tree_of(commit.id)?;
+            let tree = self.tree_of(commit)?;
             let fresh = &mut known.fresh;
             let visited = self.visit_tree(
                 tree,

@@ -27,6 +27,7 @@ mod extract;
 mod faults;
 mod formats;
 mod formats_newer;
+mod histories;
 mod hooks_install;
 mod hooks_managers;
 mod hooks_matrix;
