@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use crate::base::error::{Error, Result};
 use crate::base::files::Disk;
 use crate::base::path::RepoPath;
-use crate::repo::{Below, Entry, Everything, Id, LookedUp, Merged, Mode, Repo, three_way};
+use crate::repo::{
+    Below, Entry, Everything, Id, LookedUp, MergeAs, MergeRules, Merged, Mode, Repo, three_way,
+};
 
 /// A change of a path: what it was and what it becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub enum Clash {
     Changed,
     /// Both changed it, and it is not text.
     NotText,
+    /// Git's attributes say that it is not merged, or that a program of this name does it.
+    NotMerged(Option<String>),
     /// Another path has its place.
     InTheWay(RepoPath),
 }
@@ -76,6 +80,12 @@ impl Conflict {
             Clash::Gone => format!("{path}: it is changed here, and `{onto}` does not have it"),
             Clash::Changed => format!("{path}: it is removed here, and changed on `{onto}`"),
             Clash::NotText => format!("{path}: both changed it, and it is not text"),
+            Clash::NotMerged(None) => {
+                format!("{path}: both changed it, and git's attributes say that it is not merged")
+            }
+            Clash::NotMerged(Some(driver)) => {
+                format!("{path}: both changed it, and its merge driver `{driver}` is not run")
+            }
             Clash::InTheWay(other) => format!("{path}: `{other}` of `{onto}` is in its place"),
         }
     }
@@ -114,6 +124,8 @@ pub fn carry(
 ) -> Result<Carried> {
     let mut carried = Carried { tree: onto, changed: Vec::new(), conflicts: Vec::new() };
     let mut texts = Vec::new();
+    // Only what both have changed asks for them.
+    let mut rules = None;
     if repo.is_partial() {
         let mut wanted = Vec::new();
         for PathChange { path, old, new } in changes {
@@ -127,7 +139,7 @@ pub fn carry(
     }
     for change in changes {
         let there = repo.entry_at(onto, &change.path)?;
-        match one(repo, there, change, labels)? {
+        match one(repo, onto, there, change, labels, &mut rules)? {
             Outcome::There => {}
             Outcome::Becomes(new) => carried.changed.push(becomes(change, there, new)),
             Outcome::Merged(mode, text) => {
@@ -174,11 +186,13 @@ enum Outcome {
     Clashes(Clash),
 }
 
-fn one(
-    repo: &Repo,
+fn one<'r>(
+    repo: &'r Repo,
+    onto: Id,
     there: Option<Entry>,
     change: &PathChange,
     labels: (&str, &str),
+    rules: &mut Option<MergeRules<'r>>,
 ) -> Result<Outcome> {
     let PathChange { old, new, .. } = *change;
     if there == new {
@@ -206,9 +220,17 @@ fn one(
         return Ok(Outcome::Becomes(Some(Entry { mode, id: theirs.id })));
     }
     let base = old.map_or(Ok(Vec::new()), |old| repo.blob(old.id))?;
-    Ok(match three_way(&base, &repo.blob(ours.id)?, &repo.blob(theirs.id)?, labels) {
+    if rules.is_none() {
+        *rules = Some(repo.merge_rules_of_tree(onto)?);
+    }
+    let how = rules.as_mut().map_or(Ok(MergeAs::Text), |rules| rules.of(&change.path))?;
+    Ok(match three_way(&base, &repo.blob(ours.id)?, &repo.blob(theirs.id)?, labels, &how) {
         Merged::Clean(text) => Outcome::Merged(mode, text),
-        Merged::Binary => Outcome::Clashes(Clash::NotText),
+        Merged::Binary => Outcome::Clashes(match how {
+            MergeAs::Nothing => Clash::NotMerged(None),
+            MergeAs::Driver(name) => Clash::NotMerged(Some(name)),
+            MergeAs::Text | MergeAs::Union => Clash::NotText,
+        }),
         Merged::Conflict(text) => {
             let at = conflicting_lines(&text, labels);
             Outcome::Clashes(Clash::Lines { text, at })

@@ -58,7 +58,7 @@ pub use hooks_folder::{HooksFolder, NamedBy};
 pub use index::{Index, IndexStamp, Indexed, Staged};
 pub use inputs::{Among, FoundFiles, Globs, Ignores};
 pub use leave::Traces;
-pub use merge::{Merged, changed_lines, three_way};
+pub use merge::{MergeAs, MergeRules, Merged, changed_lines, three_way};
 pub use paths::{collisions, unsafe_name};
 pub use patterns::{NamePattern, PathPatterns};
 pub use push::{Pushed, RefPush};

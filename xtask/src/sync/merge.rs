@@ -15,7 +15,9 @@ use super::upstream::source_of;
 use crate::base::error::{Context as _, Result};
 use crate::base::files::Disk;
 use crate::base::path::RepoPath;
-use crate::repo::{Entry, Head, Known, Merged, Mode, OnceCanonical, Repo, three_way};
+use crate::repo::{
+    Entry, Head, Known, MergeAs, MergeRules, Merged, Mode, OnceCanonical, Repo, three_way,
+};
 use std::collections::BTreeMap;
 
 /// What merging came to: the outcomes, and the texts with markers for what conflicts.
@@ -53,8 +55,9 @@ pub fn attempt(
         }
         repo.bring(wanted)?;
     }
+    let mut rules = repo.merge_rules(&repo.index()?)?;
     for state in chosen {
-        let outcome = one(repo, head, context, once, state, &mut merges)?;
+        let outcome = one(repo, head, context, once, state, &mut merges, &mut rules)?;
         merges.outcomes.insert(state.path.clone(), outcome);
     }
     Ok(merges)
@@ -67,6 +70,7 @@ fn one(
     once: &OnceCanonical,
     state: &PathState,
     merges: &mut Merges,
+    rules: &mut MergeRules<'_>,
 ) -> Result<MergeOutcome> {
     let base = base_of(repo, head, context, once, &state.path)?;
     let (ours, theirs) = match (state.head, state.canonical) {
@@ -83,8 +87,13 @@ fn one(
     let mode = if ours.mode == base_mode { theirs.mode } else { ours.mode };
     let base_text = base.map_or(Ok(Vec::new()), |base| repo.blob(base.id))?;
     let labels = ("this branch", &context.config.branch[..]);
-    match three_way(&base_text, &repo.blob(ours.id)?, &repo.blob(theirs.id)?, labels) {
-        Merged::Binary => Ok(MergeOutcome::NotText),
+    let how = rules.of(&state.path)?;
+    match three_way(&base_text, &repo.blob(ours.id)?, &repo.blob(theirs.id)?, labels, &how) {
+        Merged::Binary => Ok(match how {
+            MergeAs::Nothing => MergeOutcome::NotMerged,
+            MergeAs::Driver(name) => MergeOutcome::HasDriver(name),
+            MergeAs::Text | MergeAs::Union => MergeOutcome::NotText,
+        }),
         Merged::Conflict(text) => {
             merges.marked.insert(state.path.clone(), text);
             Ok(MergeOutcome::Conflict)

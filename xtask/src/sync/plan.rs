@@ -53,6 +53,10 @@ pub enum MergeOutcome {
     RemovedOnOneSide,
     /// It is not text.
     NotText,
+    /// Git's attributes say that it is not merged.
+    NotMerged,
+    /// Git's attributes say that a program of the user's merges it.
+    HasDriver(String),
 }
 
 /// What happens to a path.
@@ -132,8 +136,7 @@ impl Item {
     /// Whether a merge that was asked for did not go through.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
-        use MergeOutcome::{Conflict, NotText, RemovedOnOneSide};
-        matches!(self.merge, Some(Conflict | RemovedOnOneSide | NotText))
+        !matches!(self.merge, None | Some(MergeOutcome::NothingNew | MergeOutcome::Merged(_)))
     }
 
     /// The reason, in words.
@@ -151,6 +154,12 @@ impl Item {
                 format!("{}; one side removed what the other changed", self.why)
             }
             Some(MergeOutcome::NotText) => format!("{}; it is not text, so not merged", self.why),
+            Some(MergeOutcome::NotMerged) => {
+                format!("{}; git's attributes say that it is not merged", self.why)
+            }
+            Some(MergeOutcome::HasDriver(name)) => {
+                format!("{}; its merge driver `{name}` is not run, so it is not merged", self.why)
+            }
         }
     }
 }

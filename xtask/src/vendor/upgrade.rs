@@ -481,6 +481,9 @@ pub fn words(clash: &Clash) -> String {
         Clash::Gone => "it was removed here, and comes changed".to_owned(),
         Clash::Changed => "it was changed here, and the new toolkit does not have it".to_owned(),
         Clash::NotText => "both changed it, and it is no text".to_owned(),
+        Clash::NotMerged(_) => {
+            "both changed it, and git's attributes say that it is not merged".to_owned()
+        }
         Clash::InTheWay(other) => {
             format!("`{other}` is in its place here; move it away on the branch first")
         }

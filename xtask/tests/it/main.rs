@@ -40,6 +40,7 @@ mod kill;
 mod kinds_of_repositories;
 mod kit;
 mod lessons;
+mod merge_attributes;
 mod orchestration;
 mod own_house;
 mod propagate;
