@@ -296,8 +296,10 @@ fn in_worktree(
     if repo.awaits_checkout() {
         let context = read_context(&repo, false)?;
         let report = super::session::empty(&repo, &context);
-        let why = "nothing is checked out here yet".to_owned();
-        let report = SyncReport { mode: wishes.mode.name(), skipped: Some(why), ..report };
+        let why = "nothing is checked out here yet, so it is left alone".to_owned();
+        let warnings = vec![why.clone()];
+        let report =
+            SyncReport { mode: wishes.mode.name(), skipped: Some(why), warnings, ..report };
         return Ok(Outcome { report, code: DONE });
     }
     one(&repo, args, wishes, tools, false)

@@ -5,6 +5,7 @@ use super::off;
 use crate::base::error::Result;
 use crate::base::path::RepoPath;
 use crate::base::progress::Silent;
+use crate::base::words::count;
 use crate::branches::check::{check, is_asked};
 use crate::branches::facts::Look;
 use crate::branches::rules::{About, Weight};
@@ -15,6 +16,12 @@ use crate::sync::context::{self, Context};
 use crate::sync::managed::Managed;
 use crate::sync::run::Tools;
 use crate::sync::survey::classes;
+
+/// Where refs lie that are of this clone alone.
+const OWN_REFS: &str = "refs/xtask/";
+
+/// The git setting with which a push of those is refused.
+const KEEP_SETTING: &str = "xtask.keepBackups";
 
 /// One ref that is about to be pushed, as git tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,12 +87,36 @@ pub fn before_push(repo: &Repo, refs: &[PushedRef], tools: &Tools<'_>) -> Result
     if off::is_off(repo, tools.world.now_seconds())?.is_some() {
         return Ok(Verdict::default());
     }
-    let faults = broken_rules(repo, refs);
+    let mut faults = broken_rules(repo, refs);
+    let mut notes = Vec::new();
+    if let Some(line) = our_own(refs) {
+        let is_refused = repo.setting_is(KEEP_SETTING, false);
+        if is_refused { &mut faults } else { &mut notes }.push(line);
+    }
     if !faults.is_empty() {
         return Ok(Verdict { faults, ..Verdict::default() });
     }
-    let Some(context) = context::of_canonical(repo)? else { return Ok(Verdict::default()) };
-    judge(repo, context, refs, tools.world.now_seconds())
+    let mut verdict = match context::of_canonical(repo)? {
+        Some(context) => judge(repo, context, refs, tools.world.now_seconds())?,
+        None => Verdict::default(),
+    };
+    verdict.notes.splice(0..0, notes);
+    Ok(verdict)
+}
+
+/// What goes along that is this clone's alone, as with `git push --mirror`: backups, which hold what was
+/// never committed.
+fn our_own(refs: &[PushedRef]) -> Option<String> {
+    let is_own = |pushed: &&PushedRef| pushed.new.is_some() && pushed.remote.starts_with(OWN_REFS);
+    let number = refs.iter().filter(is_own).count();
+    (number > 0).then(|| {
+        format!(
+            "{} below `{OWN_REFS}`, with backups of what was never committed, would be at the remote \
+             for everybody; `git push --prune REMOTE '+refs/*:refs/*' '^{OWN_REFS}*'` mirrors all but \
+             those, and `git config {KEEP_SETTING} true` refuses them from now on",
+            count(number, "ref")
+        )
+    })
 }
 
 /// What is wrong with the rules that a push of the canonical branch would give to everybody.

@@ -48,7 +48,28 @@ pub struct WouldPush {
     pub is_new: bool,
 }
 
+/// The oldest git with which all of this is tried: that of Debian 12.
+const OLDEST: (u32, u32) = (2, 39);
+
 impl Repo {
+    /// Refuses a git that is too old for what we ask of it. One that does not tell its version is not too old.
+    pub fn check_git(&self) -> Result<()> {
+        let asked = self.git(["version"]).run_within(LOCAL)?;
+        let version = asked.stdout.trim().trim_start_matches("git version ");
+        let mut numbers = version.split('.').map(str::parse::<u32>);
+        let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+            return Ok(());
+        };
+        if (major, minor) >= OLDEST {
+            return Ok(());
+        }
+        Err(Error::unable(format!(
+            "git {version} is too old: {}.{} or newer is needed; nothing was changed",
+            OLDEST.0, OLDEST.1
+        ))
+        .hint("`git version` and `PATH` say which one is found"))
+    }
+
     /// Git, which speaks English: the words of its filters and the names of files stay as they are.
     pub(super) fn git<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Program {
         let git = Program::new("git", self.root()).variable("LANGUAGE", "C");

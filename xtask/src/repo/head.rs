@@ -45,7 +45,13 @@ impl Repo {
         let head = self.git.head().unable(|| "HEAD cannot be read")?;
         let name = head.referent_name().map(|name| name.as_bstr().to_string());
         let branch = name.or_else(|| self.linked_head()).map(|name| self.meant_by(name));
-        Ok(HeadSays { branch, commit: head.id().map(gix::Id::detach) })
+        let commit = match (head.id(), &branch) {
+            (Some(id), _) => Some(id.detach()),
+            // Over more than one name the library does not go.
+            (None, Some(name)) => self.find_ref(name)?.and_then(|found| found.id),
+            (None, None) => None,
+        };
+        Ok(HeadSays { branch, commit })
     }
 
     /// The branch for which a name of a branch stands: itself, or where it leads as no more than another

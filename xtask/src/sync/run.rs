@@ -130,6 +130,7 @@ impl Tools<'_> {
     pub fn enter(&self, repo: &Repo) -> Result<(Lock, Option<String>)> {
         let who = format!("pid {}", std::process::id());
         let path = worktree_lock(repo);
+        repo.check_git()?;
         let lock = Lock::acquire(&path, &who, LOCK_WAIT, |holder| (self.waiting)(holder))?;
         repo.allow_fetch();
         repo.wait_for_ref_changes()?;

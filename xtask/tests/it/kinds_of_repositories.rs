@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::testkit::{Lab, Place, Ran, circle};
+use crate::testkit::{Lab, Place, Ran, circle, write_script};
 
 /// What a repository is made with.
 const FORMATS: [(&str, &str); 4] =
@@ -234,4 +234,201 @@ fn refs_that_are_migrated_between_two_commands_lose_nothing() {
         repo.xtask(&["undo"]).success();
         assert_eq!((repo.read("setup/a"), repo.read("setup/b")), ("a1\n".into(), "edit\n".into()));
     }
+}
+
+/// The oldest git that is supported, where it is on this machine.
+#[test]
+fn the_story_is_the_same_with_the_oldest_git() {
+    let lab = Lab::new();
+    let there = lab.place(".");
+    let is_it = |path: &str| {
+        let ran = there.try_run(&format!("{path}/git"), &["version"]);
+        ran.is_some_and(|ran| ran.out.starts_with("git version 2.39."))
+    };
+    let Some(folder) =
+        ["/usr/bin", "/usr/local/bin", "/opt/git-2.39/bin"].into_iter().find(|path| is_it(path))
+    else {
+        return circle::not_tried("there is no git 2.39 on this machine");
+    };
+    let path = format!("{folder}:{}", std::env::var("PATH").unwrap());
+    let with_it = |place: &Place<'_>, args: &[&str]| place.xtask_with(args, &[("PATH", &path)]);
+    for part in PARTS {
+        let lab = Lab::new();
+        let place = clone_of(&lab, FORMATS[0], part);
+        with_it(&place, &["status", "--all"]).success();
+        with_it(&place, &["sync"]).success();
+        with_it(&place, &["sync", "--check"]).success();
+        with_it(&place, &["undo"]).success();
+        with_it(&place, &["propagate"]).success();
+        place.git(&["-c", "core.hooksPath=/dev/null", "switch", "-q", "own"]);
+        with_it(&place, &["sync", "--merge"]).success();
+        with_it(&place, &["extract"]).success();
+        with_it(&place, &["promote", "own", "--yes"]).success();
+        place.write("src/app", "edit\n");
+        with_it(&place, &["backup"]).success();
+        assert_eq!(place.status(), " M src/app\n", "{part}");
+        with_it(&place, &["recover", "--yes"]);
+        assert_eq!(place.git(&["fsck", "--no-dangling"]).trim(), "", "{part}");
+    }
+}
+
+#[test]
+fn an_older_git_is_refused_with_the_version_that_is_needed() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["switch", "-qc", "feature"]);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    let real = std::env::var("PATH").unwrap();
+    let text = "#!/bin/sh\n[ \"$1\" != version ] || { echo \"git version $OLD\"; exit; }\nPATH=$REAL exec git \"$@\"\n";
+    write_script(&lab.path("bin/git"), text);
+    let path = format!("{}:{real}", lab.path("bin"));
+    let with =
+        |old: &str| repo.xtask_with(&["sync"], &[("PATH", &path), ("REAL", &real), ("OLD", old)]);
+    for old in ["2.38.5", "2.9.0", "1.99.1", "2.30.1 (Apple Git-130)"] {
+        with(old).status(3).says("is too old: 2.39 or newer is needed");
+        assert_eq!(repo.read("setup/a"), "a1\n");
+    }
+    with("3.0.0.rc1").success();
+}
+
+/// `git push --mirror` takes along what is below `refs/xtask/`.
+#[test]
+fn backups_do_not_leave_unseen() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.install_hooks().success();
+    repo.write("draft.txt", "never committed\n");
+    repo.xtask(&["backup"]).success();
+    lab.place(".").git(&["init", "-q", "--bare", "hub.git"]);
+    let hub = lab.path("hub.git");
+    let says = "with backups of what was never committed";
+    repo.try_git(&["push", "-q", "--mirror", hub.as_str()]).success().says(says);
+    repo.git(&[
+        "push",
+        "-q",
+        hub.as_str(),
+        "--delete",
+        &repo.git(&["for-each-ref", "--format=%(refname)", "refs/xtask"]).trim().to_owned(),
+    ]);
+    repo.git(&["config", "xtask.keepBackups", "true"]);
+    repo.try_git(&["push", "-q", "--mirror", hub.as_str()]).status(1).says(says);
+    // The way that it names, which says nothing.
+    let all = ["push", "-q", "--prune", hub.as_str(), "+refs/*:refs/*", "^refs/xtask/*"];
+    repo.try_git(&all).success().never_says("backups");
+    let there = lab.place("hub.git").git(&["for-each-ref", "--format=%(refname)"]);
+    assert!(!there.contains("xtask") && there.contains("refs/heads/main"), "{there}");
+}
+
+/// The remote may have another name, and a fork may not have the branch.
+#[test]
+fn there_is_never_a_second_canonical_branch() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    repo.git(&["branch", "feature"]);
+    let here = lab.place(".");
+    here.git(&["clone", "-q", "-o", "upstream", "-b", "feature", "repo", "named"]);
+    let place = lab.place("named");
+    place.xtask(&["status"]).success().says("upstream/orchestration-tools").says("1 behind");
+    place.xtask(&["setup", "--no-hooks"]);
+    assert_eq!(place.read("setup/a"), "a2\n");
+    let is_made = |place: &Place<'_>| {
+        let heads = place.git(&["for-each-ref", "--format=%(refname)", "refs/heads"]);
+        heads.contains("refs/heads/orchestration-tools\n")
+    };
+    assert!(!is_made(&place));
+    // `origin` is a fork that has it not.
+    here.git(&["clone", "-q", "--bare", "repo", "fork.git"]);
+    lab.place("fork.git").git(&["branch", "-q", "-D", "orchestration-tools"]);
+    here.git(&["clone", "-q", "-b", "feature", "fork.git", "forked"]);
+    let place = lab.place("forked");
+    place.git(&["remote", "add", "upstream", "../repo"]);
+    place.git(&["fetch", "-q", "upstream"]);
+    let words = "`git config xtask.canonicalRemote upstream`";
+    place
+        .xtask(&["setup"])
+        .status(3)
+        .says("`upstream` has one: a second one is not made")
+        .says(words);
+    assert!(!is_made(&place));
+    place.xtask(&["sync"]).status(3).says(words);
+    place.git(&["config", "xtask.canonicalRemote", "upstream"]);
+    place.xtask(&["sync"]).success();
+    assert_eq!(place.read("setup/a"), "a2\n");
+}
+
+/// Nothing was checked out there, and git's next checkout is to do it.
+#[test]
+fn a_worktree_in_which_nothing_is_checked_out_is_left_alone() {
+    for args in [&["sync", "--all-worktrees"][..], &["propagate"]] {
+        let lab = Lab::new();
+        let repo = lab.repo();
+        repo.git(&["branch", "feature"]);
+        repo.git(&["switch", "-qc", "work"]);
+        repo.canonical(&[("setup/a", Some("a2\n"))]);
+        repo.install_hooks().success();
+        repo.git(&["worktree", "add", "-q", "--no-checkout", "../linked", "feature"]);
+        let linked = lab.place("linked");
+        repo.xtask(args).success().says("nothing is checked out");
+        linked.xtask(&["sync"]).status(3).says("nothing is checked out here yet");
+        linked.xtask(&["status"]).success().says("nothing is checked out here yet");
+        linked.git(&["sparse-checkout", "set", "src"]);
+        linked.git(&["checkout", "-q"]);
+        assert_eq!((linked.has("src/app"), linked.status()), (true, String::new()), "{args:?}");
+        linked.xtask(&["sync"]).success();
+        assert_eq!(linked.git(&["show", "HEAD:setup/a"]), "a2\n");
+    }
+}
+
+/// A branch may be no more than another name of a branch: what holds for that holds for it.
+#[test]
+fn protection_goes_by_where_a_name_leads() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.canonical(&[
+        ("setup/branches.toml", Some("protected = ['main']\n")),
+        ("setup/a", Some("a2\n")),
+    ]);
+    repo.git(&["symbolic-ref", "refs/heads/alias", "refs/heads/main"]);
+    repo.git(&["switch", "-q", "alias"]);
+    repo.install_hooks().success();
+    repo.xtask(&["status"]).success().says("branch     main");
+    repo.xtask(&["sync"]).status(1).says("protected");
+    repo.write("src/app", "direct\n");
+    repo.try_git(&["commit", "-qam", "direct"]).status(1).says("`main` is protected");
+    repo.git(&["checkout", "-q", "."]);
+    repo.git(&["branch", "side"]);
+    repo.xtask(&["propagate"]).success();
+    assert_eq!(repo.git(&["symbolic-ref", "refs/heads/alias"]), "refs/heads/main\n");
+    assert_eq!(repo.git(&["show", "main:setup/a", "side:setup/a"]), "a1\na2\n");
+}
+
+/// What belongs to somebody else is trusted where git trusts it, by whatever scope of its configuration.
+#[test]
+fn trust_is_what_git_answers() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let linked = lab.path("linked");
+    repo.git(&["worktree", "add", "-q", linked.as_str(), "-b", "linked"]);
+    if repo.run("chown", &["-R", "3001:3001", ".", linked.as_str()], &[]).code != Some(0) {
+        return circle::not_tried("only root gives files to somebody else");
+    }
+    let value = repo.dir.to_string();
+    let by_env = [
+        ("GIT_CONFIG_COUNT", "1"),
+        ("GIT_CONFIG_KEY_0", "safe.directory"),
+        ("GIT_CONFIG_VALUE_0", &value[..]),
+    ];
+    for place in [&repo, &lab.place("linked")] {
+        for variables in [&[][..], &by_env] {
+            let git = place.run("git", &["status", "--short"], variables).code == Some(0);
+            let ours = place.xtask_with(&["status"], variables);
+            assert_eq!(ours.code == Some(0), git, "{variables:?}: {}", ours.err);
+            if !git {
+                ours.says("detected dubious ownership")
+                    .says("git config --global --add safe.directory");
+            }
+        }
+    }
+    repo.xtask_with(&["sync", "--check"], &by_env).success();
 }
