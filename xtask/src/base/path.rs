@@ -3,6 +3,7 @@
 //! Git's paths are bytes, not text, so ours are too. A path is shown to people as text with
 //! whatever is not UTF-8 replaced, and is never built back from what was shown.
 
+use super::words::spelled;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -63,7 +64,7 @@ impl RepoPath {
 
 impl fmt::Display for RepoPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&String::from_utf8_lossy(&self.0))
+        f.pad(&spelled(&String::from_utf8_lossy(&self.0)))
     }
 }
 

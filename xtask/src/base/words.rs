@@ -118,14 +118,83 @@ pub fn size(bytes: u64) -> String {
     format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit)
 }
 
+/// Whether a character could move the cursor, begin a command to the terminal, end a line or turn the
+/// direction of writing.
+#[must_use]
+pub fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// A name as git writes it in quotes: each such character by its bytes, as in `\n` and `\033`.
+#[must_use]
+pub fn spelled(name: &str) -> std::borrow::Cow<'_, str> {
+    if !name.contains(is_harmful) {
+        return name.into();
+    }
+    let mut text = String::new();
+    for c in name.chars() {
+        match c {
+            '\n' => text.push_str("\\n"),
+            '\t' => text.push_str("\\t"),
+            '\r' => text.push_str("\\r"),
+            c if is_harmful(c) => {
+                let mut bytes = [0; 4];
+                for byte in c.encode_utf8(&mut bytes).bytes() {
+                    text.push_str(&format!("\\{byte:03o}"));
+                }
+            }
+            c => text.push(c),
+        }
+    }
+    text.into()
+}
+
+/// A text of several lines for a terminal, in which nothing but the colours that we use is left of what a
+/// terminal obeys. Everything that is printed goes through here.
+#[must_use]
+pub fn printable(text: &str) -> std::borrow::Cow<'_, str> {
+    let is_odd = |c: char| is_harmful(c) && c != '\n' && c != '\t';
+    if !text.contains(is_odd) {
+        return text.into();
+    }
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(is_odd) {
+        shown.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let length = our_colour(rest).unwrap_or_else(|| {
+            let c = rest.chars().next().map_or(0, char::len_utf8);
+            // A line may end as on Windows.
+            if !rest.starts_with("\r\n") {
+                shown.push_str(&spelled(&rest[..c]));
+            }
+            rest = &rest[c..];
+            0
+        });
+        shown.push_str(&rest[..length]);
+        rest = &rest[length..];
+    }
+    shown.push_str(rest);
+    shown.into()
+}
+
+/// How long a colour of ours is with which a text begins: bold, dim, a colour of the letters, or back.
+fn our_colour(text: &str) -> Option<usize> {
+    let inner = text.strip_prefix("\u{1b}[")?;
+    let end = inner.find('m')?;
+    let is_ours = matches!(&inner[..end], "0" | "1" | "2")
+        || (end == 2 && inner.starts_with(['3', '9']) && inner.as_bytes()[1].is_ascii_digit());
+    is_ours.then_some(end + 3)
+}
+
 /// A text by strangers as one line of at most `most` characters, the last of them `…` where some are
 /// missing. What could move the cursor or turn the direction of writing is replaced.
 #[must_use]
 pub fn harmless(text: &str, most: usize) -> String {
     let shown = |c: char| match c {
         '\t' | '\n' | '\r' => ' ',
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => '\u{fffd}',
-        c if c.is_control() || c == '\u{feff}' => '\u{fffd}',
+        c if is_harmful(c) => '\u{fffd}',
         c => c,
     };
     let mut line: String = text.chars().take(most + 1).map(shown).collect();
@@ -140,6 +209,29 @@ pub fn harmless(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_printed_obeys_nobody() {
+        for (text, shown) in [
+            ("plain\nlines\tand é", "plain\nlines\tand é"),
+            (
+                "\u{1b}[1mbold\u{1b}[0m \u{1b}[31mred\u{1b}[0m",
+                "\u{1b}[1mbold\u{1b}[0m \u{1b}[31mred\u{1b}[0m",
+            ),
+            ("\u{1b}]0;title\u{7}", "\\033]0;title\\007"),
+            ("\u{1b}[8mhidden\u{1b}[2J\u{1b}[", "\\033[8mhidden\\033[2J\\033["),
+            ("\u{9b}2J \u{202e}x", "\\302\\2332J \\342\\200\\256x"),
+            ("one\r\ntwo\rthree", "one\ntwo\\rthree"),
+            ("\u{1b}[38;5;1m \u{1b}[3xm", "\\033[38;5;1m \\033[3xm"),
+        ] {
+            assert_eq!(printable(text), shown);
+        }
+        assert_eq!(
+            spelled("a\nxtask: all is well\t\u{1b}[2J"),
+            "a\\nxtask: all is well\\t\\033[2J"
+        );
+        assert_eq!(spelled("é ü"), "é ü");
+    }
 
     #[test]
     fn words_are_quoted_where_a_shell_would_take_them_apart() {

@@ -262,14 +262,21 @@ mod tests {
     fn the_shim_can_be_read_in_one_go() {
         expect![[r##"
             #!/bin/sh
-            # xtask hook shim 1: made by `cargo xtask install-hooks`; `uninstall-hooks` takes it away.
+            # xtask hook shim 2: made by `cargo xtask install-hooks`; `uninstall-hooks` takes it away.
             # What was here before runs first; it is kept as post-checkout.pre-xtask.
             program="${0%/*}/../xtask/bin/xtask"
             before="${0%/*}/post-checkout.pre-xtask"
-            [ "$0" != "$before" ] || before=
+            [ "$0" != "$before" ] || { before=; unset XTASK_BEHIND; }
+            # A manager that has put this aside and runs it from its own hook is not run from here as well.
+            front="${0%/*}/post-checkout"
+            if [ "$0" != "$front" ] && [ -f "$before" ] && [ -f "$front" ]; then
+              id=$(sed -n 's/^# ID: //p' "$front")
+              if [ "${XTASK_BEHIND-}" ] || cmp -s "$front" "$before" ||
+                { [ "$id" ] && grep -qxF "# ID: $id" "$before"; }; then before=; fi
+            fi
             failed=0
             if [ -x "$before" ]; then
-              "$before" "$@" || failed=$?
+              env XTASK_BEHIND=$$ "$before" "$@" || failed=$?
             fi
             if [ -x "$program" ] && [ -s "$program" ]; then
               "$program" hook post-checkout "$PPID" "$@"
@@ -286,16 +293,23 @@ mod tests {
         "##]].assert_eq(&text(Hook::PostCheckout, &ProgramAt::Beside));
         expect![[r##"
             #!/bin/sh
-            # xtask hook shim 1: made by `cargo xtask install-hooks`; `uninstall-hooks` takes it away.
+            # xtask hook shim 2: made by `cargo xtask install-hooks`; `uninstall-hooks` takes it away.
             # What was here before runs first; it is kept as pre-push.pre-xtask.
             program='/it'\''s/xtask'
             before="${0%/*}/pre-push.pre-xtask"
-            [ "$0" != "$before" ] || before=
+            [ "$0" != "$before" ] || { before=; unset XTASK_BEHIND; }
+            # A manager that has put this aside and runs it from its own hook is not run from here as well.
+            front="${0%/*}/pre-push"
+            if [ "$0" != "$front" ] && [ -f "$before" ] && [ -f "$front" ]; then
+              id=$(sed -n 's/^# ID: //p' "$front")
+              if [ "${XTASK_BEHIND-}" ] || cmp -s "$front" "$before" ||
+                { [ "$id" ] && grep -qxF "# ID: $id" "$before"; }; then before=; fi
+            fi
             if [ -x "$before" ]; then
               refs=$(cat)
               say() { [ -z "$refs" ] || printf '%s\n' "$refs" 2>/dev/null; }
               feed() { say | "$@"; }
-              feed "$before" "$@" || exit $?
+              feed env XTASK_BEHIND=$$ "$before" "$@" || exit $?
             else
               feed() { "$@"; }
             fi
@@ -319,7 +333,7 @@ mod tests {
     fn shims_are_known_by_their_marker_alone() {
         let shim = text(Hook::PreCommit, &ProgramAt::Beside);
         assert!(is_ours(shim.as_bytes()));
-        assert!(is_ours(shim.replace("shim 1", "shim 7").as_bytes()));
+        assert!(is_ours(shim.replace("shim 2", "shim 7").as_bytes()));
         assert!(is_ours((shim + "echo by hand\n").as_bytes()));
         assert!(!is_ours(b"#!/bin/sh\necho xtask\n"));
         assert!(!is_ours(b"\x7fELF"));

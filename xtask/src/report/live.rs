@@ -1,5 +1,6 @@
 //! The checks that are running now, a line each, on a terminal.
 
+use crate::base::words::spelled;
 use std::cell::RefCell;
 use std::io::IsTerminal;
 
@@ -32,7 +33,7 @@ impl Live {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
             bar.set_style(style);
         }
-        bar.set_message(name.to_owned());
+        bar.set_message(spelled(name).into_owned());
         self.running.borrow_mut().push((name.to_owned(), bar));
     }
 

@@ -28,6 +28,7 @@ pub use progress::Bar;
 pub use crate::base::words::count;
 
 use crate::base::error::{Error, Result};
+use crate::base::words::{is_harmful, printable};
 
 pub(crate) const BOLD: Style = Style::new().bold();
 pub(crate) const DIM: Style = Style::new().dimmed();
@@ -60,7 +61,7 @@ pub fn set_color(always: Option<bool>) {
 pub fn answer(text: &str) -> Result<()> {
     use std::io::Write;
     let mut out = anstream::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(printable(text).as_bytes()).and_then(|()| out.flush()) {
         Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Error::unable("the answer cannot be written").because(cause))
         }
@@ -72,7 +73,7 @@ pub fn answer(text: &str) -> Result<()> {
 pub fn answer_on(text: &str) -> Result<bool> {
     use std::io::Write;
     let mut out = anstream::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(printable(text).as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
         Err(cause) if cause.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
         Err(cause) => Err(Error::unable("the answer cannot be written").because(cause)),
@@ -83,7 +84,19 @@ pub fn answer_on(text: &str) -> Result<bool> {
 pub fn answer_json<T: serde::Serialize>(value: &T) -> Result<()> {
     let text =
         serde_json::to_string_pretty(value).expect("because reports hold nothing that JSON cannot");
-    answer(&format!("{text}\n"))
+    // What JSON lets stand as it is, a terminal may still obey.
+    let mut safe = String::with_capacity(text.len() + 1);
+    for c in text.chars() {
+        match c {
+            c if c != '\n' && is_harmful(c) => {
+                let mut units = [0; 2];
+                let units = c.encode_utf16(&mut units).iter();
+                units.for_each(|unit| safe.push_str(&format!("\\u{unit:04x}")));
+            }
+            c => safe.push(c),
+        }
+    }
+    answer(&format!("{safe}\n"))
 }
 
 /// Whether the answer is read by a person.
@@ -114,6 +127,7 @@ pub fn ask_for(question: &str) -> Option<String> {
     }
     let input = std::io::stdin();
     let mut err = anstream::stderr().lock();
+    let question = printable(question);
     let asked = write!(err, "{BOLD}{question}{BOLD:#} ").and_then(|()| err.flush());
     asked.ok()?;
     let mut line = String::new();
@@ -135,7 +149,8 @@ pub fn warn(text: &str) {
 
 /// Tells something from within a hook, where git speaks, too.
 pub fn hook_line(text: &str) {
-    complain(text);
+    // One line, whatever a name or a message holds.
+    complain(&text.replace('\n', "\\n"));
 }
 
 /// Tells what failed, why, and what to do.
@@ -155,7 +170,7 @@ pub fn failure(error: &Error) {
 /// A line on stderr. Where nobody can be told, there is nobody to tell that either.
 fn complain(text: &str) {
     use std::io::Write;
-    drop(writeln!(anstream::stderr().lock(), "{text}"));
+    drop(writeln!(anstream::stderr().lock(), "{}", printable(text)));
 }
 
 fn indent(text: &str) -> String {

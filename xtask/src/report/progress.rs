@@ -1,5 +1,6 @@
 //! The progress line of long work, on a terminal and only after it has taken a while.
 
+use crate::base::words::spelled;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ impl Progress for Bar {
             self.bar.set_style(style.progress_chars("=> "));
         }
         self.bar.reset();
-        self.bar.set_message(what.to_owned());
+        self.bar.set_message(spelled(what).into_owned());
         match total {
             Some(total) => self.bar.set_length(total),
             None => self.bar.unset_length(),

@@ -1,5 +1,6 @@
 //! Services: the table of `ps`, what happens while they start and stop, and their logs.
 
+use crate::base::words::printable;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -219,10 +220,13 @@ impl Board {
                     let is_plain = self.is_plain;
                     let (bold, style) =
                         if is_plain { (Style::new(), Style::new()) } else { (BOLD, style) };
-                    bar.set_message(format!(
-                        "{bold}{}{bold:#}  {style}{words}{style:#}",
-                        line.service
-                    ));
+                    bar.set_message(
+                        printable(&format!(
+                            "{bold}{}{bold:#}  {style}{words}{style:#}",
+                            line.service
+                        ))
+                        .into_owned(),
+                    );
                 }
             }
         }

@@ -179,3 +179,73 @@ fn an_overlay_that_turned_a_folder_into_a_file_is_in_nobodys_way() {
     repo.xtask(&["sync", "--yes"]);
     assert_eq!(repo.read("setup/folder"), "mine\n");
 }
+
+/// What a branch, its commits and its rules hold is shown as data: it says nothing to a terminal, and no line of
+/// it passes for one of ours.
+#[test]
+fn nothing_that_a_branch_holds_speaks_for_us() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["switch", "-qc", "feature"]);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    let title = "\u{1b}]0;title\u{7}";
+    for name in [
+        format!("setup/{title}"),
+        "setup/x\nxtask: all is well\n".to_owned(),
+        "setup/\u{9b}2J\u{202e}".to_owned(),
+        "setup/\rxtask: all is well".to_owned(),
+    ] {
+        repo.write(&name, "x\n");
+    }
+    repo.git(&["config", "user.name", &format!("Eve {title}\u{9b}2J")]);
+    repo.commit(&format!("subject {title}\u{9b}2J\rxtask: all is well\n\nbody {title}"));
+    repo.write("setup/validate.toml", format!("[check.\"{title}\"]\nrun = \"true\"\n"));
+    repo.write("setup/branches.toml", format!("[[rule]]\nmatch = \"{}\"\n", "\\u001b]0;x\\u0007*"));
+    let branch = "feature-\u{9b}2J";
+    repo.git(&["branch", branch]);
+    repo.install_hooks();
+    for args in [
+        &["status", "-v"][..],
+        &["status", "--all"],
+        &["sync", "--check", "-v"],
+        &["sync", "--dry-run", "-v"],
+        &["why", "setup"],
+        &["why", "setup/\u{9b}2J\u{202e}"],
+        &["extract", "--dry-run"],
+        &["propagate", "--dry-run", "-v"],
+        &["branch", "check"],
+        &["branch", "check", branch],
+        &["validate", "--list"],
+        &["validate"],
+        &["reverse-sync", "feature", "feature", "--dry-run"],
+        &["sync", "--merge"],
+        &["sync", "--force"],
+        &["undo", "--list"],
+        &["undo"],
+        &["backup"],
+        &["recover", "--dry-run"],
+        &["hooks", "status"],
+    ] {
+        for more in [&[][..], &["--color", "always"], &["--json"]] {
+            let all: Vec<&str> = args.iter().chain(more).copied().collect();
+            let ran = repo.xtask(&all);
+            for text in [&ran.out, &ran.err] {
+                let odd = text
+                    .replace("\u{1b}[", "")
+                    .contains(['\u{1b}', '\u{7}', '\u{9b}', '\u{202e}', '\r']);
+                assert!(!odd, "{all:?}: {text:?}");
+                assert!(
+                    !text.lines().any(|line| line.starts_with("xtask: all")),
+                    "{all:?}: {text}"
+                );
+            }
+            if more == ["--json"] && ran.out.starts_with('{') {
+                serde_json::from_str::<serde_json::Value>(&ran.out).unwrap();
+            }
+        }
+    }
+    repo.git(&["checkout", "-q", "--detach"]);
+    let switched = repo.try_git(&["checkout", "-q", branch]);
+    assert!(!switched.err.contains(['\u{1b}', '\u{9b}', '\r']), "{:?}", switched.err);
+    assert!(!switched.err.contains("\nxtask: all is well"), "{}", switched.err);
+}
