@@ -2,6 +2,7 @@
 
 mod branch;
 mod deploy;
+mod looks;
 mod recovery;
 mod services;
 
@@ -246,29 +247,6 @@ there until no marker is left, and run the command again. --ours and --theirs de
     /// Serve one of the small services that come with the toolkit, until it is told to end
     #[command(hide = true)]
     Serve(Serve),
-}
-
-impl Command {
-    /// Whether nothing is to be written: then a partial clone brings no contents for it. `diff` shows
-    /// contents, so it is not among them.
-    #[must_use]
-    pub fn only_looks(&self) -> bool {
-        match self {
-            Command::Status(_) | Command::Why(_) => true,
-            Command::Sync(args) => args.check || args.dry_run,
-            Command::Propagate(args) => args.dry_run,
-            Command::Extract(args) => args.dry_run,
-            Command::Promote(args) => args.dry_run,
-            Command::ReverseSync(args) => args.dry_run,
-            Command::InstallHooks(args) => args.dry_run,
-            Command::Undo(args) => args.list,
-            Command::Branch(Branch::Check(_)) => true,
-            Command::Branch(Branch::Prune(args)) => args.dry_run,
-            Command::Recovering(Recovering::Backup(args)) => args.list,
-            Command::Recovering(Recovering::Recover(args)) => args.dry_run,
-            _ => false,
-        }
-    }
 }
 
 /// `setup`.

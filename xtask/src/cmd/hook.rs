@@ -70,6 +70,7 @@ pub(super) fn run(world: World, args: &[OsString]) -> Exit {
         check_format(&repo)?;
         session.write_as_git_in(&repo);
         repo.allow_fetch();
+        repo.share_at_the_end();
         let done = act(&session, &repo, hook, number, args.get(2..).unwrap_or_default());
         done.or_else(|failure| {
             let line = format!("{name} did nothing: {}", in_a_line(&failure));
@@ -133,6 +134,8 @@ fn is_ours(world: &World, repo: &Repo) -> bool {
 fn act(session: &Session, repo: &Repo, hook: Hook, git: u32, args: &[OsString]) -> Exit {
     let tools = session.tools();
     match hook {
+        // Git was told that these files are of this repository, and they are another's as well.
+        _ if !hook.comes_before() && repo.lies_in_another() => {}
         Hook::PostCheckout | Hook::PostMerge | Hook::PostRewrite => {
             for line in after::after(repo, hook, args, &tools)? {
                 tell(&typable(session, repo, &line));

@@ -63,6 +63,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::process;
 use crate::base::world::World;
 use crate::cli::{Branch, Cli, Command, Deploying, Recovering};
+use crate::repo::share_all;
 use crate::report;
 use crate::services::launch;
 
@@ -74,7 +75,9 @@ const DONE: u8 = 0;
 
 /// Runs the command line and answers with the exit code.
 pub fn main(args: Vec<OsString>) -> ExitCode {
-    match run(args) {
+    let done = run(args);
+    share_all();
+    match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             report::failure(&error);

@@ -84,6 +84,7 @@ impl Session {
         self.write_as_git_in(&repo);
         if !self.only_looks {
             repo.allow_fetch();
+            repo.share_at_the_end();
         }
         Ok(repo)
     }

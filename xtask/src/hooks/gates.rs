@@ -8,7 +8,7 @@ use crate::base::error::Result;
 use crate::base::process::ACTIVE;
 use crate::base::processes;
 use crate::base::world::World;
-use crate::repo::{OperationKind, Repo};
+use crate::repo::{OperationKind, Repo, is_git};
 
 /// The variables with which a user switches all checks off for one command.
 pub const SWITCHES: [&str; 2] = ["DISABLE_ORCHESTRATION_CHECKS", "ORCHESTRATION_DISABLED"];
@@ -34,7 +34,7 @@ pub fn is_run_again(world: &World) -> bool {
         if parent.pid == shim {
             return true;
         }
-        if parent.name.starts_with("git") {
+        if is_git(&parent.name) {
             return false;
         }
         at = parent;

@@ -154,7 +154,9 @@ impl Repo {
             message: new.message.into(),
             extra_headers: Vec::new(),
         };
-        Ok(self.git.write_object(&commit).unable(|| "the commit cannot be written")?.detach())
+        let id = self.git.write_object(&commit).unable(|| "the commit cannot be written")?.detach();
+        self.share_object(id);
+        Ok(id)
     }
 
     /// Writes a commit again on another parent; no ref is moved. Author, time zone, encoding and the
@@ -183,8 +185,10 @@ impl Repo {
         add_trailers(&mut message, carried.trailers);
         bytes.push(b'\n');
         bytes.extend(message);
-        gix::objs::Write::write_buf(&self.git.objects, gix::objs::Kind::Commit, &bytes)
-            .map_err(|cause| Error::unable(failed()).because(cause))
+        let id = gix::objs::Write::write_buf(&self.git.objects, gix::objs::Kind::Commit, &bytes)
+            .map_err(|cause| Error::unable(failed()).because(cause))?;
+        self.share_object(id);
+        Ok(id)
     }
 
     /// Who commits here, by git's configuration, and when: at `seconds`, unless `GIT_COMMITTER_DATE`

@@ -48,6 +48,12 @@ pub struct WouldPush {
     pub is_new: bool,
 }
 
+/// Whether a process of this name is git, or a program of git's (`git-remote-https`).
+#[must_use]
+pub fn is_git(name: &str) -> bool {
+    name == "git" || name.starts_with("git-")
+}
+
 /// The oldest git with which all of this is tried: that of Debian 12.
 const OLDEST: (u32, u32) = (2, 39);
 

@@ -31,6 +31,7 @@ mod refs;
 mod reftable;
 mod remotes;
 mod revspec;
+mod shared;
 mod source;
 mod staged;
 mod tree;
@@ -39,6 +40,7 @@ mod work;
 mod workbench;
 mod worktrees;
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -50,7 +52,7 @@ pub use commits::{Carried, CommitInfo, Lineage, NewCommit, Stamp};
 pub use filters::Filters;
 pub use forecast::Forecast;
 pub use gates::{Operation, OperationKind};
-pub use git::{PUSHING, PushTo, WouldPush};
+pub use git::{PUSHING, PushTo, WouldPush, is_git};
 pub use gix::ObjectId as Id;
 pub use head::Head;
 pub use history::{Known, OnceCanonical};
@@ -66,6 +68,7 @@ pub use put::may_write;
 pub use ref_writer::RefChange;
 pub use remotes::RemoteUrl;
 pub use revspec::Named;
+pub use shared::share_all;
 pub use staged::StagedChange;
 pub use tree::{Below, Entry, Everything, LookedUp, Mode, Pair, Scope, TreeChange};
 pub use work::{FileStat, OnDisk, Reached, Ways, Work, read_raw};
@@ -87,6 +90,8 @@ pub struct Repo {
     promises: Promises,
     /// Whether git finds it from its files only if it is told where it is.
     is_elsewhere: bool,
+    /// The permissions that others get on what is made here, once it is known that something is.
+    shared: Cell<Option<u32>>,
 }
 
 impl Repo {
@@ -178,7 +183,14 @@ impl Repo {
         // For a linked worktree it leads up again from the worktree's own git folder.
         let common = git.common_dir();
         let common = common.canonicalize().unwrap_or_else(|_| common.to_path_buf());
-        Ok(Repo { git, root, common, promises: Promises::default(), is_elsewhere: false })
+        Ok(Repo {
+            git,
+            root,
+            common,
+            promises: Promises::default(),
+            is_elsewhere: false,
+            shared: Cell::default(),
+        })
     }
 
     /// The same repository, where objects that are written stay in memory and are gone with it: for
@@ -187,13 +199,33 @@ impl Repo {
     pub fn in_memory(&self) -> Repo {
         let git = self.git.clone().with_object_memory();
         let (root, common) = (self.root.clone(), self.common.clone());
-        Repo { git, root, common, promises: self.promises.clone(), is_elsewhere: self.is_elsewhere }
+        Repo {
+            git,
+            root,
+            common,
+            promises: self.promises.clone(),
+            is_elsewhere: self.is_elsewhere,
+            shared: Cell::default(),
+        }
+    }
+
+    /// Whether another repository lies where the files of this one are said to be.
+    #[must_use]
+    pub fn lies_in_another(&self) -> bool {
+        self.is_elsewhere && self.root.join(".git").symlink_metadata().is_ok()
     }
 
     /// The same repository once more.
     fn again(&self) -> Repo {
         let (git, root, common) = (self.git.clone(), self.root.clone(), self.common.clone());
-        Repo { git, root, common, promises: self.promises.clone(), is_elsewhere: self.is_elsewhere }
+        Repo {
+            git,
+            root,
+            common,
+            promises: self.promises.clone(),
+            is_elsewhere: self.is_elsewhere,
+            shared: Cell::default(),
+        }
     }
 
     /// The folder that holds the files.
@@ -287,6 +319,7 @@ impl Repo {
     /// Writes a blob.
     pub fn write_blob(&self, content: &[u8]) -> Result<Id> {
         let id = self.git.write_blob(content).unable(|| "an object cannot be written")?;
+        self.share_object(id.detach());
         Ok(id.detach())
     }
 

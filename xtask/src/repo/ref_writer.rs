@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 
+use super::git::is_git;
 use super::{Id, Repo};
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::files::Disk;
@@ -187,7 +188,7 @@ fn remove_left(repo: &Repo, free: &[PathBuf]) {
     let may_hold_it = |process: &Process| {
         // One that has ended since holds nothing; one whose folder cannot be seen may be here.
         let of = |process: &Process| processes::describe(&processes::identity(process.pid)?);
-        process.name.starts_with("git")
+        is_git(&process.name)
             && of(process).is_some_and(|of| of.folder.is_none_or(|folder| is_here(&folder)))
     };
     let is_free = || processes::all().is_ok_and(|all| !all.iter().any(may_hold_it));

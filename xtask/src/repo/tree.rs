@@ -336,7 +336,12 @@ impl Repo {
             }
             editor.upsert(parts(path), entry.mode.to_git(), entry.id).unable(failed)?;
         }
-        editor.write(|tree| self.git.write_object(tree).map(gix::Id::detach)).unable(failed)
+        let write = |tree: &gix::objs::Tree| {
+            let id = self.git.write_object(tree).map(gix::Id::detach)?;
+            self.share_object(id);
+            Ok::<_, gix::Error>(id)
+        };
+        editor.write(write).unable(failed)
     }
 }
 

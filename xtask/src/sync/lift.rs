@@ -37,7 +37,7 @@ pub fn drop_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<Dropped> {
         let staged = repo.staged(&index, path)?.entry();
         let work = repo.work(path, staged, &mut ways, &mut filters, &index)?;
         let goes = |path: &RepoPath| {
-            overlay.paths.get(path).is_some_and(|laid| laid.wrote.is_some())
+            overlay.paths.get(path).is_some_and(|laid| laid.is_file_on_disk(repo, path))
                 && repo.staged(&index, path).is_ok_and(|staged| staged.entry().is_none())
         };
         let work = once_gone(repo, path, work, &goes)?;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::error::{Error, Result};
 use crate::base::path::RepoPath;
 use crate::base::record::{self, Found};
-use crate::repo::{Entry, FileStat, Id, Mode, OnDisk, Repo, read_raw};
+use crate::repo::{Entry, FileStat, Id, Mode, OnDisk, Repo};
 
 /// The kind and version of the record.
 pub const KIND: &str = "xtask.overlay/1";
@@ -41,10 +41,7 @@ impl Laid {
     pub fn is_still_there(&self, file: Option<&OnDisk>) -> bool {
         match (self.wrote, file) {
             (None, None) => true,
-            (Some(wrote), Some(file)) => {
-                // In a repository that was copied it looks otherwise, and holds the same.
-                self.look.is_some_and(|look| look.is_same_file(&file.look)) || file.entry == wrote
-            }
+            (Some(_), Some(file)) => self.look.is_some_and(|look| look.is_same_file(&file.look)),
             _ => false,
         }
     }
@@ -52,16 +49,9 @@ impl Laid {
     /// Whether a file was written here that still is there, so that its place is free for sync.
     #[must_use]
     pub fn is_file_on_disk(&self, repo: &Repo, path: &RepoPath) -> bool {
-        let on_disk = path.on_disk(repo.root());
-        let (Some(wrote), Ok(meta)) = (self.wrote, on_disk.symlink_metadata()) else {
-            return false;
-        };
-        if self.look.is_some_and(|look| look.is_same_file(&FileStat::of(&meta))) {
-            return true;
-        }
-        let held = (meta.is_file() || meta.is_symlink()).then(|| read_raw(&on_disk)).transpose();
-        let held = held.ok().flatten().flatten();
-        held.is_some_and(|held| repo.blob_id(&held).is_ok_and(|id| id == wrote.id))
+        let meta = path.on_disk(repo.root()).symlink_metadata();
+        let is_it = |look: FileStat| meta.is_ok_and(|meta| look.is_same_file(&FileStat::of(&meta)));
+        self.wrote.is_some() && self.look.is_some_and(is_it)
     }
 }
 

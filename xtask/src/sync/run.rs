@@ -133,6 +133,7 @@ impl Tools<'_> {
         repo.check_git()?;
         let lock = Lock::acquire(&path, &who, LOCK_WAIT, |holder| (self.waiting)(holder))?;
         repo.allow_fetch();
+        repo.share_at_the_end();
         repo.wait_for_ref_changes()?;
         let mended = recover::recover(repo, self.disk)?;
         Ok((lock, mended))

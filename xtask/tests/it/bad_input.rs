@@ -183,14 +183,3 @@ fn a_tree_that_cannot_be_written_to() {
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(repo.scene(), before);
 }
-
-#[test]
-fn refs_that_are_not_files_are_refused() {
-    let lab = Lab::new();
-    let place = lab.place("reftable");
-    fs::create_dir(&place.dir).unwrap();
-    place.git(&["init", "--quiet", "--ref-format=reftable"]);
-    place.write("setup/a", "a\n");
-    place.commit("first");
-    place.xtask(&["sync"]).status(3).says("reftable");
-}

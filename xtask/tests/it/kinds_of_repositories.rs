@@ -308,7 +308,7 @@ fn backups_do_not_leave_unseen() {
         "-q",
         hub.as_str(),
         "--delete",
-        &repo.git(&["for-each-ref", "--format=%(refname)", "refs/xtask"]).trim(),
+        repo.git(&["for-each-ref", "--format=%(refname)", "refs/xtask"]).trim(),
     ]);
     repo.git(&["config", "xtask.keepBackups", "true"]);
     repo.try_git(&["push", "-q", "--mirror", hub.as_str()]).status(1).says(says);

@@ -682,7 +682,7 @@ fn commits_that_no_branch_has_are_kept_on_one_by_recover() {
 }
 
 #[test]
-fn a_sparse_index_is_refused_before_anything_is_replaced() {
+fn a_sparse_index_is_left_as_sparse_as_it_was() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.write("docs/deep/page", "page\n");
@@ -690,10 +690,9 @@ fn a_sparse_index_is_refused_before_anything_is_replaced() {
     repo.git(&["switch", "--quiet", "-c", "feature"]);
     repo.git(&["sparse-checkout", "set", "--cone", "--sparse-index", "src", "setup"]);
     repo.write("src/app", "unsaved\n");
-    let before = repo.scene();
-    let refused = repo.xtask(&["recover", "git", "--yes"]).status(3);
-    refused.says("git sparse-checkout reapply --no-sparse-index");
-    assert_eq!(repo.scene(), before);
+    repo.xtask(&["recover", "git", "--yes"]).success();
+    assert_eq!((repo.read("src/app"), repo.status()), ("application\n".into(), String::new()));
+    assert!(repo.git(&["ls-files", "--sparse"]).contains("docs/\n"));
 }
 
 /// Git talks of much that has nothing to do with what is saved.

@@ -1,0 +1,100 @@
+//! Repositories that several users share (`core.sharedRepository`): what we make in the git folder is for the
+//! others as well, as git does for what it makes.
+
+use std::fs::{self, Metadata, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use super::{Id, Repo};
+
+/// Folders of ours that are for their owner alone, wherever they lie: copies of what may be secret.
+const PRIVATE: [&str; 2] = ["backup", "put-aside"];
+
+/// What is left to be opened when this program ends: a folder, and the permissions that are added there.
+static SHARED: Mutex<Vec<(PathBuf, u32)>> = Mutex::new(Vec::new());
+
+impl Repo {
+    /// The permissions that files in the git folder have besides those of their owner; nothing where nobody
+    /// else is meant.
+    fn shared_bits(&self) -> Option<u32> {
+        let value = self.setting("core.sharedRepository")?.to_ascii_lowercase();
+        match &value[..] {
+            "group" | "true" | "yes" | "on" | "1" => Some(0o060),
+            "all" | "world" | "everybody" | "2" => Some(0o064),
+            text => {
+                let octal = text.starts_with('0').then(|| u32::from_str_radix(text, 8).ok());
+                octal.flatten().map(|bits| bits & 0o066).filter(|bits| *bits != 0)
+            }
+        }
+    }
+
+    /// Sees to it that others can use what this program makes here, when it ends.
+    pub fn share_at_the_end(&self) {
+        let Some(bits) = self.shared_bits() else { return };
+        self.shared.set(Some(bits));
+        let entry = (self.common_folder().to_path_buf(), bits);
+        let mut shared = SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !shared.contains(&entry) {
+            shared.push(entry);
+        }
+    }
+
+    /// Opens the folder of a new object to the others, at once: git of theirs may want to write there.
+    pub(super) fn share_object(&self, id: Id) {
+        if let Some(bits) = self.shared.get() {
+            let hex = id.to_string();
+            open(&self.common_folder().join("objects").join(&hex[..2]), bits);
+        }
+    }
+}
+
+/// Opens what this program has made in shared repositories. Called once, at its end.
+pub fn share_all() {
+    let shared =
+        std::mem::take(&mut *SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    for (common, bits) in shared {
+        let linked = fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten();
+        let own = linked.map(|worktree| worktree.path().join("xtask"));
+        for folder in own.chain([common.join("xtask")]) {
+            share_below(&folder, bits);
+        }
+        let fans = fs::read_dir(common.join("objects")).into_iter().flatten().flatten();
+        fans.filter(|fan| fan.file_name().len() == 2).for_each(|fan| open(&fan.path(), bits));
+    }
+}
+
+fn share_below(folder: &Path, bits: u32) {
+    open(folder, bits);
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() && !PRIVATE.iter().any(|private| name == **private) => {
+                share_below(&entry.path(), bits);
+            }
+            Ok(kind) if kind.is_file() => open(&entry.path(), bits),
+            _ => {}
+        }
+    }
+}
+
+/// Adds permissions to what belongs to us and lacks them. That it cannot be done is for the others to find,
+/// as it is where git itself could not.
+fn open(path: &Path, bits: u32) {
+    let Ok(meta) = path.symlink_metadata() else { return };
+    let mode = meta.mode() & 0o7777;
+    let wanted = wanted(&meta, mode, bits);
+    if meta.uid() == rustix::process::geteuid().as_raw() && wanted != mode {
+        fs::set_permissions(path, Permissions::from_mode(wanted)).ok();
+    }
+}
+
+/// The permissions with those that are added: for a program and a folder also that of running and entering,
+/// and for a folder that what is made in it has its group.
+fn wanted(meta: &Metadata, mode: u32, bits: u32) -> u32 {
+    // What nobody may write stays so.
+    let bits = if mode & 0o200 == 0 { bits & 0o044 } else { bits };
+    let runs = if mode & 0o100 == 0 { 0 } else { (bits & 0o044) >> 2 };
+    let of_group = if meta.is_dir() { 0o2000 } else { 0 };
+    mode | bits | runs | of_group
+}
