@@ -253,6 +253,36 @@ impl<'a> Disk<'a> {
     }
 }
 
+/// How deep files of state lie in their folder.
+const DEPTH: usize = 3;
+
+/// Removes what `write_whole` leaves in a folder of ours when it is killed: the names that it writes to
+/// first, of processes that are no more.
+pub fn sweep(disk: &Disk<'_>, folder: &Path) {
+    sweep_to(disk, folder, DEPTH);
+}
+
+fn sweep_to(disk: &Disk<'_>, folder: &Path, depth: usize) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() && depth > 1 {
+            sweep_to(disk, &entry.path(), depth - 1);
+        }
+        let writer = entry.file_name().to_str().and_then(writer_of);
+        if kind.is_file() && writer.is_some_and(|pid| super::processes::one(pid).is_none()) {
+            // Nobody needs it; if it cannot go it is tried again.
+            drop(disk.remove(&entry.path()));
+        }
+    }
+}
+
+/// The process that writes under a name like `journal.1234-5.new`.
+fn writer_of(name: &str) -> Option<u32> {
+    let (pid, number) = name.strip_suffix(".new")?.rsplit_once('.')?.1.split_once('-')?;
+    number.parse::<u64>().ok()?;
+    pid.parse().ok()
+}
+
 /// Lets the owner change all folders below one; where that fails, so will what comes next.
 fn open_folders(path: &Path) {
     let mut open = vec![path.to_path_buf()];
@@ -375,6 +405,31 @@ mod tests {
         fs::set_permissions(&shut, fs::Permissions::from_mode(0o500)).unwrap();
         Disk::real().remove_folder(&at.join("cache")).unwrap();
         assert!(!at.join("cache").exists());
+        fs::remove_dir_all(at).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_swept() {
+        let at = folder("sweep");
+        let mut gone = std::process::Command::new("true").spawn().unwrap();
+        gone.wait().unwrap();
+        let (gone, here) = (gone.id(), std::process::id());
+        fs::create_dir_all(at.join("deep/er")).unwrap();
+        let names = [
+            (format!("journal.{gone}-3.new"), false),
+            (format!("deep/er/x.y.{gone}-0.new"), false),
+            (format!("journal.{here}-3.new"), true),
+            (format!("{gone}-3.new"), true),
+            ("index.new".to_owned(), true),
+            (format!("journal.{gone}-x.new"), true),
+        ];
+        for (name, _) in &names {
+            fs::write(at.join(name), "x").unwrap();
+        }
+        sweep(&Disk::real(), &at);
+        for (name, stays) in &names {
+            assert_eq!(at.join(name).exists(), *stays, "{name}");
+        }
         fs::remove_dir_all(at).unwrap();
     }
 

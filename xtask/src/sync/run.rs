@@ -18,7 +18,7 @@ use super::plan::{Action, Beyond, Item, MergeOutcome, Plan, WriteMode, plan};
 use super::recover;
 use super::upstream::{Ahead, Standing, move_to, standing};
 use crate::base::error::{Error, Result};
-use crate::base::files::Disk;
+use crate::base::files::{Disk, sweep};
 use crate::base::lock::{self, Lock};
 use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
@@ -136,6 +136,9 @@ impl Tools<'_> {
         repo.share_at_the_end();
         repo.wait_for_ref_changes()?;
         let mended = recover::recover(repo, self.disk)?;
+        for folder in [repo.state_folder(), repo.shared_state_folder()] {
+            sweep(self.disk, &folder);
+        }
         Ok((lock, mended))
     }
 }

@@ -45,6 +45,7 @@ mod orchestration;
 mod own_house;
 mod propagate;
 mod properties;
+mod random_histories;
 mod recovery;
 mod recovery_review;
 #[cfg(target_os = "linux")]
