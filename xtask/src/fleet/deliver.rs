@@ -112,6 +112,7 @@ pub fn move_refs(
 ) -> Result<Vec<String>> {
     let message = format!("xtask: propagate from {}", context.config.branch);
     let is_in_use = |in_use: &[InUse], row: &Row| in_use.iter().any(|one| one.branch == row.target);
+    repo.forget_refs();
     let in_use = repo.branches_in_use()?;
     let mut moved = Vec::new();
     tools.progress.begin("moving branches", None);

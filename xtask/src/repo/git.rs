@@ -54,6 +54,24 @@ pub fn is_git(name: &str) -> bool {
     name == "git" || name.starts_with("git-")
 }
 
+/// Words of git's after which refs may be others than before.
+const MOVERS: [&str; 14] = [
+    "am",
+    "bisect",
+    "checkout",
+    "cherry-pick",
+    "commit",
+    "fetch",
+    "merge",
+    "push",
+    "rebase",
+    "reset",
+    "revert",
+    "stash",
+    "switch",
+    "worktree",
+];
+
 /// The oldest git with which all of this is tried: that of Debian 12.
 const OLDEST: (u32, u32) = (2, 39);
 
@@ -78,6 +96,10 @@ impl Repo {
 
     /// Git, which speaks English: the words of its filters and the names of files stay as they are.
     pub(super) fn git<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Program {
+        let args: Vec<&str> = args.into_iter().collect();
+        if args.iter().any(|word| MOVERS.contains(word)) && !args.contains(&"list") {
+            self.forget_refs();
+        }
         let git = Program::new("git", self.root()).variable("LANGUAGE", "C");
         let git = match self.is_elsewhere {
             true => {

@@ -75,6 +75,7 @@ pub use work::{FileStat, OnDisk, Reached, Ways, Work, read_raw};
 pub use worktrees::{InUse, Worktree};
 
 use partial::Promises;
+use reftable::Said;
 
 use crate::base::error::{Context, Error, Result};
 use crate::base::world::World;
@@ -92,6 +93,7 @@ pub struct Repo {
     is_elsewhere: bool,
     /// The permissions that others get on what is made here, once it is known that something is.
     shared: Cell<Option<u32>>,
+    said: Said,
 }
 
 impl Repo {
@@ -190,6 +192,7 @@ impl Repo {
             promises: Promises::default(),
             is_elsewhere: false,
             shared: Cell::default(),
+            said: Said::default(),
         })
     }
 
@@ -206,6 +209,7 @@ impl Repo {
             promises: self.promises.clone(),
             is_elsewhere: self.is_elsewhere,
             shared: Cell::default(),
+            said: Said::default(),
         }
     }
 
@@ -225,6 +229,7 @@ impl Repo {
             promises: self.promises.clone(),
             is_elsewhere: self.is_elsewhere,
             shared: Cell::default(),
+            said: Said::default(),
         }
     }
 

@@ -266,6 +266,7 @@ impl Repo {
 
     /// Makes changes one after the other, and says of each what speaks against it.
     fn change_refs(&self, changes: &[RefChange], message: &str) -> Vec<Result<(), String>> {
+        self.forget_refs();
         let message = message.lines().next().unwrap_or_default();
         let mut process: Option<RefWriter> = None;
         let mut is_patient = true;
@@ -286,7 +287,10 @@ impl Repo {
             }
             changed
         };
-        changes.iter().map(&mut change_one).collect()
+        let made = changes.iter().map(&mut change_one).collect();
+        drop(process);
+        self.forget_refs();
+        made
     }
 
     /// Where a ref leads that is no more than another name.

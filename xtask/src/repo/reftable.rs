@@ -1,8 +1,11 @@
 //! Refs where git keeps them as `reftable`, which the gix library does not read: git's own programs say what
-//! is there. Each question costs a start of git, about two milliseconds.
+//! is there. Each question costs a start of git, about two milliseconds, so what it said is remembered until
+//! something of ours is about to be decided anew (`forget_refs`) or was changed.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::refs::{FoundRef, RefMove};
@@ -20,7 +23,22 @@ pub(super) struct HeadSays {
     pub(super) commit: Option<Id>,
 }
 
+/// What git has said.
+#[derive(Default)]
+pub(super) struct Said {
+    refs: RefCell<Option<Rc<[FoundRef]>>>,
+    head: RefCell<Option<HeadSays>>,
+    heads: RefCell<Option<BTreeMap<PathBuf, HeadSays>>>,
+}
+
 impl Repo {
+    /// Has git asked again for refs from now on, where it is asked at all.
+    pub fn forget_refs(&self) {
+        self.said.refs.take();
+        self.said.head.take();
+        self.said.heads.take();
+    }
+
     /// Whether refs are kept in a form that only git reads.
     pub(super) fn has_reftable(&self) -> bool {
         let storage = self.setting("extensions.refStorage");
@@ -30,11 +48,32 @@ impl Repo {
 
     /// The refs below a prefix, or the one of that name.
     pub(super) fn refs_by_git(&self, prefix: &str) -> Result<Vec<FoundRef>> {
+        let known = self.said.refs.borrow().clone();
+        let all = match known {
+            Some(all) => all,
+            None => {
+                let all: Rc<[FoundRef]> = self.all_refs_by_git()?.into();
+                self.said.refs.replace(Some(Rc::clone(&all)));
+                all
+            }
+        };
+        let is_asked_for = |found: &&FoundRef| {
+            let name: &[u8] = &found.name;
+            let rest = name.strip_prefix(prefix.as_bytes());
+            rest.is_some_and(|rest| rest.is_empty() || prefix.ends_with('/') || rest[0] == b'/')
+        };
+        let mut found: Vec<FoundRef> = all.iter().filter(is_asked_for).cloned().collect();
+        for one in &mut found {
+            one.id = one.id.and_then(|id| self.without_tags(id));
+        }
+        Ok(found)
+    }
+
+    fn all_refs_by_git(&self) -> Result<Vec<FoundRef>> {
         let format = "--format=%(refname)%00%(objectname)%00%(symref)%00";
-        let asked = self.git(["for-each-ref", format, prefix]).that_lists().run_within(LOCAL)?;
+        let asked = self.git(["for-each-ref", format]).that_lists().run_within(LOCAL)?;
         if !asked.status.success() {
-            let error = Error::unable(format!("the refs below `{prefix}` cannot be read"));
-            return Err(error.detail(asked.stderr));
+            return Err(Error::unable("the refs cannot be read").detail(asked.stderr));
         }
         let mut found = Vec::new();
         for record in asked.list.split(|byte| *byte == b'\n').filter(|record| !record.is_empty()) {
@@ -42,7 +81,7 @@ impl Repo {
             let mut part = || parts.next().unwrap_or_default();
             let (name, id, other) = (part(), part(), part());
             let other = (!other.is_empty()).then(|| String::from_utf8_lossy(other).into_owned());
-            let id = Id::from_hex(id).ok().and_then(|id| self.without_tags(id));
+            let id = Id::from_hex(id).ok();
             found.push(FoundRef { name: name.into(), other, id });
         }
         Ok(found)
@@ -56,6 +95,15 @@ impl Repo {
 
     /// What HEAD says, with other names of branches followed.
     pub(super) fn head_by_git(&self) -> Result<HeadSays> {
+        if let Some(known) = self.said.head.borrow().clone() {
+            return Ok(known);
+        }
+        let says = self.ask_head()?;
+        self.said.head.replace(Some(says.clone()));
+        Ok(says)
+    }
+
+    fn ask_head(&self) -> Result<HeadSays> {
         let asked = self.git(["rev-parse", "HEAD", "--symbolic-full-name", "HEAD"]);
         let asked = asked.run_within(LOCAL)?;
         if asked.status.success() {
@@ -76,6 +124,15 @@ impl Repo {
 
     /// What the HEADs of all worktrees say, by their roots.
     pub(super) fn heads_by_git(&self) -> Result<BTreeMap<PathBuf, HeadSays>> {
+        if let Some(known) = self.said.heads.borrow().clone() {
+            return Ok(known);
+        }
+        let heads = self.ask_heads()?;
+        self.said.heads.replace(Some(heads.clone()));
+        Ok(heads)
+    }
+
+    fn ask_heads(&self) -> Result<BTreeMap<PathBuf, HeadSays>> {
         use std::os::unix::ffi::OsStrExt;
         let asked = self.git(["worktree", "list", "--porcelain", "-z"]).that_lists();
         let asked = asked.run_within(LOCAL)?;

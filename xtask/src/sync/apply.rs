@@ -373,6 +373,7 @@ fn still_as_planned(
     stamp: Option<&IndexStamp>,
 ) -> Result<()> {
     let repo = applier.repo;
+    repo.forget_refs();
     let moved = |what: &str| {
         Error::unable(format!("{what} meanwhile; nothing was changed")).hint("run it again")
     };

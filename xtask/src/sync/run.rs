@@ -135,6 +135,7 @@ impl Tools<'_> {
         repo.allow_fetch();
         repo.share_at_the_end();
         repo.wait_for_ref_changes()?;
+        repo.forget_refs();
         let mended = recover::recover(repo, self.disk)?;
         for folder in [repo.state_folder(), repo.shared_state_folder()] {
             sweep(self.disk, &folder);

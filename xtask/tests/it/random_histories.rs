@@ -114,6 +114,14 @@ impl<'a> World<'a> {
         child.kill().unwrap();
         let end = child.wait().unwrap();
         self.tell(place, &format!("{args:?} killed after {after:?}: {end}"));
+        // A git that it has started goes on, and comes to its end.
+        let lock = place.git_folder().join("index.lock");
+        for _ in 0..2000 {
+            if !lock.exists() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn step(&mut self) -> By {
