@@ -263,7 +263,11 @@ pub fn save(repo: &Repo, intent: &Intent<'_>) -> Result<Prepared> {
         head_before: intent.head.commit.to_string(),
         head_after: intent.moves.map(|moves| moves.new.to_string()),
         paths,
-        overlay_before: intent.overlay.of(intent.changes.iter().map(|change| &change.path)),
+        // One that somebody has taken away by themselves is none any more.
+        overlay_before: intent.overlay.of(intent.changes.iter().filter_map(|change| {
+            let laid = intent.overlay.paths.get(&change.path)?;
+            laid.is_on_disk(repo, &change.path).then_some(&change.path)
+        })),
         snapshot: None,
     };
     write(repo, tree, &record, &[intent.head.commit], intent.now)

@@ -46,6 +46,13 @@ impl Laid {
         }
     }
 
+    /// Whether what was done here still stands: the file that was written is there, or none is.
+    #[must_use]
+    pub fn is_on_disk(&self, repo: &Repo, path: &RepoPath) -> bool {
+        let is_gone = || path.on_disk(repo.root()).symlink_metadata().is_err();
+        self.is_file_on_disk(repo, path) || self.wrote.is_none() && is_gone()
+    }
+
     /// Whether a file was written here that still is there, so that its place is free for sync.
     #[must_use]
     pub fn is_file_on_disk(&self, repo: &Repo, path: &RepoPath) -> bool {

@@ -256,3 +256,28 @@ fn nothing_that_a_branch_holds_speaks_for_us() {
     assert!(!switched.err.contains(['\u{1b}', '\u{9b}', '\r']), "{:?}", switched.err);
     assert!(!switched.err.contains("\nxtask: all is well"), "{}", switched.err);
 }
+
+/// An overlay that somebody has taken away by themselves does not come back by an undo of what came after it.
+#[test]
+fn an_overlay_that_was_thrown_away_is_not_brought_back_by_undo() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["switch", "-qc", "feature"]);
+    repo.canonical(&[("setup/a", Some("a2\n")), ("setup/b", None)]);
+    repo.xtask(&["sync", "--no-commit", "--yes"]).success();
+    repo.git(&["reset", "-q", "--hard"]);
+    repo.xtask(&["sync", "--yes"]).success();
+    repo.xtask(&["undo"]).success();
+    assert_eq!((repo.read("setup/a"), repo.read("setup/b")), ("a1\n".into(), "b1\n".into()));
+    repo.xtask(&["sync", "--yes"]).success();
+    assert_eq!((repo.read("setup/a"), repo.has("setup/b")), ("a2\n".into(), false));
+    assert_eq!(repo.status(), "");
+    // One that is there comes back as what it was.
+    repo.git(&["switch", "-qc", "other", "main"]);
+    repo.xtask(&["sync", "--no-commit", "--yes"]).success();
+    let laid = repo.scene();
+    repo.xtask(&["sync", "--yes"]).success();
+    repo.xtask(&["undo"]).success();
+    assert_eq!(repo.scene(), laid);
+    repo.xtask(&["switch", "main"]).success().says("the overlay of 2 files was taken away");
+}
