@@ -9,8 +9,8 @@ use super::deliver::{
     InWorktree, in_worktree, move_refs, push_branches, push_rows, say_what_would_be_pushed,
 };
 use super::targets::{Fleet, Target, Way};
-use crate::base::error::{Error, Result};
-use crate::repo::Repo;
+use crate::base::error::{Context as _, Error, Result};
+use crate::repo::{Pack, Repo};
 use crate::sync::context::{self, Context};
 use crate::sync::managed::Managed;
 use crate::sync::manner::canonical_files;
@@ -25,6 +25,10 @@ const MOST_THREADS: usize = 8;
 
 /// How many branches are worth a thread: opening the repository once more costs as much as a few.
 const WORTH_A_THREAD: usize = 32;
+
+/// After how many branches a thread hands over the objects that it has made, so that they do not fill the
+/// memory as they are.
+const GATHERED: usize = 64;
 
 /// What is wanted.
 #[derive(Clone, Debug)]
@@ -180,15 +184,24 @@ fn decide_all(
     let threads = available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
     let share = targets.len().div_ceil(threads).max(WORTH_A_THREAD);
     let root = repo.root();
+    let pack = Pack::default();
+    let may_fetch = repo.may_fetch();
     let decide = |share: &[Target]| -> Result<Vec<Row>> {
-        // Each thread opens the repository for itself.
-        let own = Repo::discover(root)?;
-        let own = if dry_run { own.in_memory() } else { own };
+        // Each thread opens the repository for itself, and keeps what it makes until all is decided.
+        let own = Repo::discover(root)?.in_memory();
+        if may_fetch {
+            own.allow_fetch();
+        }
         let judge = Judge::new(&own, tools.disk, case);
         let mut rows = Vec::with_capacity(share.len());
-        for target in share {
-            rows.push(judge.decide(target)?);
-            tools.progress.step(1);
+        for some in share.chunks(GATHERED) {
+            for target in some {
+                rows.push(judge.decide(target)?);
+                tools.progress.step(1);
+            }
+            if !dry_run {
+                pack.take_from(&own)?;
+            }
         }
         Ok(rows)
     };
@@ -198,6 +211,10 @@ fn decide_all(
         let broken = || Err(Error::unable("the planning of branches broke off"));
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| broken())).collect()
     });
-    let parts: Result<Vec<Vec<Row>>> = parts.into_iter().collect();
-    Ok(parts?.into_iter().flatten().collect())
+    let parts = parts.into_iter().collect::<Result<Vec<Vec<Row>>>>()?;
+    if !dry_run {
+        tools.disk.other("write the objects").unable(|| "the new objects cannot be written")?;
+        repo.write_pack(pack)?;
+    }
+    Ok(parts.into_iter().flatten().collect())
 }

@@ -516,3 +516,35 @@ fn what_somebody_has_forced_is_nobody_elses_to_push() {
     repo.xtask(&["propagate", "--push"]).success();
     assert_eq!(repo.id("feature/own"), forced);
 }
+
+/// What a run over many branches makes is one pack, and few objects are files as ever.
+#[test]
+fn many_new_objects_are_one_pack() {
+    for (hash, branches, packs) in [("sha1", 60, 1), ("sha256", 60, 1), ("sha1", 5, 0)] {
+        let lab = Lab::new();
+        let repo = lab.repo_named("repo", &[&format!("--object-format={hash}")]);
+        for number in 0..branches {
+            repo.git(&["switch", "-qc", &format!("branch-{number}"), "main"]);
+            repo.write("src/own", format!("{number}\n"));
+            repo.git(&["commit", "-qam", "its own"]);
+        }
+        repo.git(&["switch", "-q", "--detach"]);
+        repo.canonical(&[("setup/a", Some("a2\n"))]);
+        let loose = || {
+            let counted = repo.git(&["count-objects"]);
+            counted.split(' ').next().unwrap().parse::<usize>().unwrap()
+        };
+        let before = loose();
+        repo.xtask(&["propagate"]).success();
+        let folder = std::fs::read_dir(repo.git_folder().join("objects/pack")).unwrap().flatten();
+        let found = folder.filter(|file| file.path().extension().is_some_and(|end| end == "pack"));
+        assert_eq!(found.count(), packs, "{hash} {branches}");
+        assert_eq!(loose() > before, packs == 0, "{hash} {branches}");
+        for number in 0..branches {
+            let name = format!("branch-{number}");
+            assert_eq!(repo.git(&["show", &format!("{name}:setup/a")]), "a2\n");
+            assert_eq!(repo.git(&["show", &format!("{name}:src/own")]), format!("{number}\n"));
+        }
+        assert_eq!(repo.git(&["fsck", "--strict", "--no-dangling"]).trim(), "");
+    }
+}

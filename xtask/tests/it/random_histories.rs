@@ -340,6 +340,8 @@ impl<'a> World<'a> {
     /// Ends whatever is in progress, as a person would, and sees that all goes on as ever.
     fn end(&mut self) {
         for place in self.places.clone() {
+            // What a killed run of ours has left, its lock on the index among it, is mended by the next one.
+            place.xtask(&["sync", "--yes"]);
             for end in ["merge", "rebase", "cherry-pick"] {
                 place.try_git(&[end, "--abort"]);
             }
