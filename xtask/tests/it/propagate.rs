@@ -526,7 +526,7 @@ fn many_new_objects_are_one_pack() {
         for number in 0..branches {
             repo.git(&["switch", "-qc", &format!("branch-{number}"), "main"]);
             repo.write("src/own", format!("{number}\n"));
-            repo.git(&["commit", "-qam", "its own"]);
+            repo.commit("its own");
         }
         repo.git(&["switch", "-q", "--detach"]);
         repo.canonical(&[("setup/a", Some("a2\n"))]);
