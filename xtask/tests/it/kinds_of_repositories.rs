@@ -248,7 +248,7 @@ fn the_story_is_the_same_with_the_oldest_git() {
     let Some(folder) =
         ["/usr/bin", "/usr/local/bin", "/opt/git-2.39/bin"].into_iter().find(|path| is_it(path))
     else {
-        return circle::not_tried("there is no git 2.39 on this machine");
+        return circle::not_here("there is no git 2.39 on this machine");
     };
     let path = format!("{folder}:{}", std::env::var("PATH").unwrap());
     let with_it = |place: &Place<'_>, args: &[&str]| place.xtask_with(args, &[("PATH", &path)]);
@@ -411,7 +411,7 @@ fn trust_is_what_git_answers() {
     let linked = lab.path("linked");
     repo.git(&["worktree", "add", "-q", linked.as_str(), "-b", "linked"]);
     if repo.run("chown", &["-R", "3001:3001", ".", linked.as_str()], &[]).code != Some(0) {
-        return circle::not_tried("only root gives files to somebody else");
+        return circle::not_here("only root gives files to somebody else");
     }
     let value = repo.dir.to_string();
     let by_env = [

@@ -46,6 +46,11 @@ pub fn few_steps(all: &[Step]) -> Vec<usize> {
     (0..=FEW).map(|part| last * part / FEW).collect()
 }
 
+/// Says that something was not tried because this machine is not of that kind, whatever is installed.
+pub fn not_here(why: &str) {
+    eprintln!("not tried: {why}");
+}
+
 /// Says that something was not tried for want of a tool. Where the tools are said to be there
 /// (`XTASK_TESTS_TOOLS=all`, as in the nightly job), that is a failure.
 pub fn not_tried(why: &str) {
