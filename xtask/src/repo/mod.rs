@@ -202,17 +202,8 @@ impl Repo {
     /// what only looks and has to know how the result would be called.
     #[must_use]
     pub fn in_memory(&self) -> Repo {
-        let git = self.git.clone().with_object_memory();
-        let (root, common) = (self.root.clone(), self.common.clone());
-        Repo {
-            git,
-            root,
-            common,
-            promises: self.promises.clone(),
-            is_elsewhere: self.is_elsewhere,
-            shared: Cell::default(),
-            said: Said::default(),
-        }
+        let again = self.again();
+        Repo { git: again.git.with_object_memory(), ..again }
     }
 
     /// Whether another repository lies where the files of this one are said to be.

@@ -21,27 +21,26 @@ struct Manager {
     runs_others: bool,
 }
 
+/// The configuration of pre-commit, which prek reads as well.
+const PRE_COMMIT: (&str, &str) = (
+    ".pre-commit-config.yaml",
+    "repos:\n- repo: local\n  hooks:\n  - {id: a, name: a, entry: ./check, language: system, \
+     always_run: true, pass_filenames: false}\n",
+);
+
 const MANAGERS: [Manager; 4] = [
     Manager {
         program: "pre-commit",
         install: &["install"],
         uninstall: Some(&["uninstall"]),
-        config: (
-            ".pre-commit-config.yaml",
-            "repos:\n- repo: local\n  hooks:\n  - {id: a, name: a, entry: ./check, language: system, \
-             always_run: true, pass_filenames: false}\n",
-        ),
+        config: PRE_COMMIT,
         runs_others: true,
     },
     Manager {
         program: "prek",
         install: &["install"],
         uninstall: Some(&["uninstall"]),
-        config: (
-            ".pre-commit-config.yaml",
-            "repos:\n- repo: local\n  hooks:\n  - {id: a, name: a, entry: ./check, language: system, \
-             always_run: true, pass_filenames: false}\n",
-        ),
+        config: PRE_COMMIT,
         runs_others: true,
     },
     Manager {
