@@ -432,3 +432,34 @@ fn trust_is_what_git_answers() {
     }
     repo.xtask_with(&["sync", "--check"], &by_env).success();
 }
+
+/// What is made in a shared git folder can be written by the group, and what may be secret by nobody else.
+#[test]
+fn nobody_is_locked_out_of_a_shared_repository() {
+    use std::os::unix::fs::MetadataExt;
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["config", "core.sharedRepository", "group"]);
+    repo.git(&["switch", "-qc", "feature"]);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    repo.write(".gitignore", ".env\n");
+    repo.write(".env", "secret\n");
+    repo.install_hooks().success();
+    repo.xtask(&["sync"]).success();
+    repo.xtask(&["backup"]).success();
+    let mut folders = vec![repo.git_folder().join("xtask")];
+    let (mut open, mut private) = (0, 0);
+    while let Some(folder) = folders.pop() {
+        let mode = std::fs::metadata(&folder).unwrap().mode();
+        if folder.ends_with("backup") {
+            assert_eq!(mode & 0o077, 0, "{}", folder.display());
+            private += 1;
+            continue;
+        }
+        assert_eq!(mode & 0o2070, 0o2070, "{}: {mode:o}", folder.display());
+        open += 1;
+        let entries = std::fs::read_dir(&folder).unwrap().flatten();
+        folders.extend(entries.map(|entry| entry.path()).filter(|path| path.is_dir()));
+    }
+    assert!(open > 1 && private == 1, "{open} {private}");
+}
