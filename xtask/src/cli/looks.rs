@@ -1,6 +1,6 @@
 //! Which commands only look.
 
-use super::{Branch, Command, Recovering};
+use super::{Branch, Command, Deploying, Hooks, Recovering};
 
 impl Command {
     /// Whether nothing is to be written: then a partial clone brings no contents for it. `diff` shows
@@ -8,7 +8,9 @@ impl Command {
     #[must_use]
     pub fn only_looks(&self) -> bool {
         match self {
-            Command::Status(_) | Command::Why(_) => true,
+            Command::Status(_) | Command::Why(_) | Command::Ps(_) | Command::Logs(_) => true,
+            Command::Hooks(Hooks::Status { .. }) => true,
+            Command::Deploying(Deploying::History(_)) => true,
             Command::Sync(args) => args.check || args.dry_run,
             Command::Propagate(args) => args.dry_run,
             Command::Extract(args) => args.dry_run,
