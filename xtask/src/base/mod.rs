@@ -6,6 +6,7 @@ pub mod digest;
 pub mod error;
 pub mod files;
 pub mod group;
+pub mod halves;
 pub mod http;
 pub mod lock;
 pub mod markers;

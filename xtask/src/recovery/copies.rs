@@ -153,7 +153,7 @@ fn free_folder(repo: &Repo, disk: &Disk<'_>, now: i64) -> Result<(String, PathBu
 
 /// A file as it is now; nothing where there is none.
 fn read(repo: &Repo, path: &RepoPath, ways: &mut Ways) -> Result<Option<(Copy, Vec<u8>)>> {
-    let Reached::There(meta) = ways.reach(repo, path)? else { return Ok(None) };
+    let Reached::There(meta) = ways.reach(repo.root(), path)? else { return Ok(None) };
     let on_disk = path.on_disk(repo.root());
     let is_link = meta.is_symlink();
     let content = if is_link {
@@ -228,7 +228,7 @@ pub fn look(repo: &Repo, copy: &Copy, saved: &[Copy]) -> Result<Back> {
 fn look_at(repo: &Repo, copy: &Copy, saved: &[Copy]) -> Result<(Back, Option<Copy>)> {
     let mut ways = Ways::default();
     let kept = |why: String| Ok((Back::Kept(why), None));
-    let now = match ways.reach(repo, &copy.path)? {
+    let now = match ways.reach(repo.root(), &copy.path)? {
         Reached::There(meta) if meta.is_dir() => {
             return kept("a folder is in its place".to_owned());
         }

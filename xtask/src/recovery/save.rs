@@ -362,11 +362,14 @@ impl Writer<'_> {
 
     /// Writes the very bytes of a file; nothing where there is none. An error says in words why it is left out.
     fn content(&mut self, path: &RepoPath) -> Result<Option<(Entry, Option<u32>)>, String> {
-        let meta = match self.ways.reach(self.repo, path).map_err(|cause| cause.to_string())? {
-            Reached::There(meta) => meta,
-            Reached::Not(Work::Special) => return Err("it is neither a file nor a symlink".into()),
-            Reached::Not(_) => return Ok(None),
-        };
+        let meta =
+            match self.ways.reach(self.repo.root(), path).map_err(|cause| cause.to_string())? {
+                Reached::There(meta) => meta,
+                Reached::Not(Work::Special) => {
+                    return Err("it is neither a file nor a symlink".into());
+                }
+                Reached::Not(_) => return Ok(None),
+            };
         if meta.is_dir() {
             return Ok(None);
         }

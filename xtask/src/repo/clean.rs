@@ -31,10 +31,13 @@ const MAGIC: &[u8] = b"xtask.clean/1\n";
 /// From how many files on the work is worth a second thread.
 const WORTH_A_THREAD: usize = 1000;
 
-/// What a file looked like: size, mtime and ctime in nanoseconds, inode, mode.
-type Look = [u64; 5];
+/// What a file looked like: size, mtime and ctime in nanoseconds, inode, mode. All zeros fit no file.
+pub type CleanLook = [u64; 5];
 
-/// Bytes of a `Look` in the file.
+/// The look of a file that is not known to be clean.
+pub const NOT_CLEAN: CleanLook = [0; 5];
+
+/// Bytes of a look in the file.
 const LOOK_BYTES: usize = 40;
 
 /// A record that fits the present content of HEAD.
@@ -97,19 +100,19 @@ impl Repo {
         Some(CleanRecord { bytes, folders, written_ns })
     }
 
-    /// Writes the record. `files` are all managed files of HEAD; those that are not clean have no
-    /// metadata, and are looked at closely every time.
+    /// Writes the record. `files` are all managed files of HEAD; those that are not clean have a look
+    /// that fits no file (`NOT_CLEAN`), and are looked at closely every time.
     pub fn write_clean_record(
         &self,
         disk: &Disk<'_>,
         content: Digest,
-        files: &BTreeMap<RepoPath, Option<fs::Metadata>>,
+        files: &BTreeMap<RepoPath, CleanLook>,
     ) -> Result<()> {
-        let mut by_folder: BTreeMap<Vec<u8>, Vec<(&[u8], Look)>> = BTreeMap::new();
-        for (path, meta) in files {
+        let mut by_folder: BTreeMap<Vec<u8>, Vec<(&[u8], CleanLook)>> = BTreeMap::new();
+        for (path, look) in files {
             let folder = path.parent().map_or(Vec::new(), |folder| folder.as_bytes().to_vec());
             let start = if folder.is_empty() { 0 } else { folder.len() + 1 };
-            let look = meta.as_ref().map_or([0; 5], look_of_metadata);
+            let look = *look;
             by_folder.entry(folder).or_default().push((&path.as_bytes()[start..], look));
         }
         let mut list = Vec::new();
@@ -161,6 +164,18 @@ impl CleanRecord {
         Ok(found)
     }
 
+    /// How each file looked.
+    #[must_use]
+    pub fn looks(&self) -> BTreeMap<RepoPath, CleanLook> {
+        let mut looks = BTreeMap::new();
+        for (at, _) in &self.folders {
+            self.each(*at, |folder, name, look| {
+                looks.insert(path_of(folder, name), look);
+            });
+        }
+        looks
+    }
+
     /// All files of the record, in order.
     #[must_use]
     pub fn paths(&self) -> Vec<RepoPath> {
@@ -198,7 +213,7 @@ impl CleanRecord {
     }
 
     /// Calls `file` with folder, name and look of every file of the folder that begins at `at`.
-    fn each(&self, at: usize, mut file: impl FnMut(&[u8], &[u8], Look)) {
+    fn each(&self, at: usize, mut file: impl FnMut(&[u8], &[u8], CleanLook)) {
         let mut cursor = Cursor { bytes: &self.bytes, at };
         let walked: Option<()> = (|| {
             let folder = cursor.text()?;
@@ -272,7 +287,7 @@ impl<'a> Cursor<'a> {
         self.take(length)
     }
 
-    fn look(&mut self) -> Option<Look> {
+    fn look(&mut self) -> Option<CleanLook> {
         let bytes = self.take(LOOK_BYTES)?;
         let mut look = [0; 5];
         for (number, chunk) in look.iter_mut().zip(bytes.as_chunks::<8>().0) {
@@ -291,7 +306,9 @@ fn nanos(seconds: i64, nanos: i64) -> u64 {
     seconds.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(nanos.cast_unsigned())
 }
 
-fn look_of_metadata(meta: &fs::Metadata) -> Look {
+/// How the file behind `meta` looks.
+#[must_use]
+pub fn look_of_metadata(meta: &fs::Metadata) -> CleanLook {
     [
         meta.len(),
         nanos(meta.mtime(), meta.mtime_nsec()),
@@ -306,7 +323,7 @@ fn look_of_metadata(meta: &fs::Metadata) -> Look {
     clippy::cast_possible_wrap,
     reason = "the types of these fields differ between systems"
 )]
-fn look_of_stat(stat: &Stat) -> Look {
+fn look_of_stat(stat: &Stat) -> CleanLook {
     [
         stat.st_size as u64,
         nanos(stat.st_mtime as i64, stat.st_mtime_nsec as i64),

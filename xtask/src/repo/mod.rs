@@ -48,7 +48,7 @@ use std::path::{Path, PathBuf};
 
 pub use canonical::{Canonical, Resolved};
 pub use changes::{Changes, InIndex};
-pub use clean::CleanRecord;
+pub use clean::{CleanLook, CleanRecord, NOT_CLEAN, look_of_metadata};
 pub use commits::{Carried, CommitInfo, Lineage, NewCommit, Stamp};
 pub use filters::Filters;
 pub use forecast::Forecast;

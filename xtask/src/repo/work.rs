@@ -8,10 +8,12 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use super::{Entry, Filters, Index, Mode, Repo};
 use crate::base::error::{Context, Error, Result};
 use crate::base::files::is_executable;
+use crate::base::halves::in_halves;
 use crate::base::path::RepoPath;
 
 /// What tells one state of a file from another without reading it.
@@ -104,11 +106,11 @@ pub enum Reached {
 
 impl Ways {
     /// Looks at what is at a path, without following symlinks on the way.
-    pub fn reach(&mut self, repo: &Repo, path: &RepoPath) -> Result<Reached> {
-        if let Some(barred) = self.barred(repo, path)? {
+    pub fn reach(&mut self, root: &Path, path: &RepoPath) -> Result<Reached> {
+        if let Some(barred) = self.barred(root, path)? {
             return Ok(Reached::Not(barred));
         }
-        match fs::symlink_metadata(path.on_disk(repo.root())) {
+        match fs::symlink_metadata(path.on_disk(root)) {
             Ok(meta) => Ok(Reached::There(meta)),
             Err(cause) if is_nothing(&cause) => Ok(Reached::Not(Work::Absent)),
             Err(cause) => {
@@ -117,22 +119,34 @@ impl Ways {
         }
     }
 
+    /// The same for many paths, by two threads.
+    pub fn reach_all(root: &Path, paths: &[&RepoPath]) -> Vec<Result<Reached>> {
+        in_halves(paths, |half| {
+            let mut ways = Ways::default();
+            half.iter().map(|path| ways.reach(root, path)).collect()
+        })
+    }
+
     /// The symlink among the folders above a path, if one of them is one.
-    pub fn symlink_above(&mut self, repo: &Repo, path: &RepoPath) -> Result<Option<RepoPath>> {
-        Ok(match self.barred(repo, path)? {
+    pub fn symlink_above(&mut self, root: &Path, path: &RepoPath) -> Result<Option<RepoPath>> {
+        Ok(match self.barred(root, path)? {
             Some(Work::BelowSymlink(link)) => Some(link),
             _ => None,
         })
     }
 
-    fn barred(&mut self, repo: &Repo, path: &RepoPath) -> Result<Option<Work>> {
+    fn barred(&mut self, root: &Path, path: &RepoPath) -> Result<Option<Work>> {
+        let Some(parent) = path.parent() else { return Ok(None) };
+        if self.known.get(&parent) == Some(&Way::Folder) {
+            return Ok(None);
+        }
         let mut above: Vec<RepoPath> = path.ancestors().collect();
         above.reverse();
         for folder in above {
             let way = match self.known.get(&folder) {
                 Some(way) => *way,
                 None => {
-                    let way = look(repo, &folder)?;
+                    let way = look(root, &folder)?;
                     self.known.insert(folder.clone(), way);
                     way
                 }
@@ -148,8 +162,8 @@ impl Ways {
     }
 }
 
-fn look(repo: &Repo, folder: &RepoPath) -> Result<Way> {
-    match fs::symlink_metadata(folder.on_disk(repo.root())) {
+fn look(root: &Path, folder: &RepoPath) -> Result<Way> {
+    match fs::symlink_metadata(folder.on_disk(root)) {
         Ok(meta) if meta.is_dir() => Ok(Way::Folder),
         Ok(meta) if meta.is_symlink() => Ok(Way::Symlink),
         Ok(_) => Ok(Way::Other),
@@ -173,7 +187,7 @@ impl Repo {
         filters: &mut Filters<'_>,
         index: &Index,
     ) -> Result<Work> {
-        let meta = match ways.reach(self, path)? {
+        let meta = match ways.reach(self.root(), path)? {
             Reached::Not(work) => return Ok(work),
             Reached::There(meta) => meta,
         };
@@ -212,7 +226,7 @@ impl Repo {
 }
 
 /// The very bytes of a file, or the target of a symlink; nothing where there is neither.
-pub fn read_raw(on_disk: &std::path::Path) -> Result<Option<Vec<u8>>> {
+pub fn read_raw(on_disk: &Path) -> Result<Option<Vec<u8>>> {
     let failed = || format!("`{}` cannot be read", on_disk.display());
     let meta = match fs::symlink_metadata(on_disk) {
         Ok(meta) => meta,

@@ -14,6 +14,7 @@
 //! crash, too.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Metadata;
 use std::io;
 use std::path::Path;
 
@@ -21,16 +22,19 @@ use super::backup;
 use super::batch::{Batch, FileChange};
 use super::journal::{self, FileStep, FolderStep, HeadStep, Journal, Phase};
 use super::overlay::Overlay;
+use super::prepare::prepare;
 use super::print::{print_at, print_of};
 use super::recover::{finish, take_back};
 use crate::base::error::{Context as _, Error, Kind, Result};
 use crate::base::files::{Bits, Disk};
+use crate::base::halves::in_halves;
 use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
 use crate::base::record;
 use crate::base::signals::Interrupts;
 use crate::repo::{
-    Entry, FileStat, Filters, Index, IndexStamp, Mode, OperationKind, Reached, Repo, Staged, Ways,
+    CleanLook, FileStat, Index, IndexStamp, Mode, OperationKind, Reached, Repo, Staged, Ways,
+    look_of_metadata,
 };
 
 /// What a transaction works with.
@@ -58,6 +62,8 @@ pub struct Applied {
     pub backup: Option<String>,
     /// Whether tidying up failed; the next command does it.
     pub is_untidy: bool,
+    /// How the files look that are as they are staged now.
+    pub looks: BTreeMap<RepoPath, CleanLook>,
 }
 
 /// Makes the batch true, and answers with the name of its backup. `index` is the index from which
@@ -159,7 +165,7 @@ fn nearest_folder(
 ) -> Result<(Option<RepoPath>, Vec<RepoPath>)> {
     let mut missing = Vec::new();
     for folder in path.ancestors() {
-        match ways.reach(repo, &folder)? {
+        match ways.reach(repo.root(), &folder)? {
             Reached::There(meta) if meta.is_dir() => return Ok((Some(folder), missing)),
             Reached::There(meta) if meta.is_symlink() && !goes.contains(&folder) => {
                 return Err(Error::unable(format!("`{folder}` has become a symlink")));
@@ -204,9 +210,10 @@ fn run(
     lock_index(repo, disk, journal)?;
     still_as_planned(applier, batch, stamp.as_ref())?;
     swap_in(applier, journal)?;
-    if journal.had_index.is_some() {
-        write_index(repo, disk, batch, journal, index, staged)?;
-    }
+    let looks = match journal.had_index {
+        Some(_) => write_index(repo, disk, batch, journal, index, staged)?,
+        None => BTreeMap::new(),
+    };
     if applier.interrupts.arrived() {
         return Err(interrupted());
     }
@@ -226,10 +233,10 @@ fn run(
     for at in finished.unwrap_or_default() {
         applier.progress.remark(&at.words());
     }
-    Ok(Applied { backup, is_untidy })
+    Ok(Applied { backup, is_untidy, looks })
 }
 
-fn interrupted() -> Error {
+pub(super) fn interrupted() -> Error {
     Error::new(Kind::Interrupted, "interrupted; nothing was changed")
 }
 
@@ -256,10 +263,11 @@ fn staged(repo: &Repo, batch: &Batch, index: &Index) -> Result<BTreeMap<RepoPath
     for change in &batch.changes {
         let Some(entry) = change.stages else { continue };
         // A file that stays as it is keeps its times only if they are known to belong to it.
-        let meta = match ways.reach(repo, &change.path)? {
-            Reached::There(meta)
-                if change.file == FileChange::None
-                    && repo.staged(index, &change.path)?.entry() == entry
+        let stays = change.file == FileChange::None;
+        let reached = stays.then(|| ways.reach(repo.root(), &change.path)).transpose()?;
+        let meta = match reached {
+            Some(Reached::There(meta))
+                if repo.staged(index, &change.path)?.entry() == entry
                     && index.is_fresh(&change.path, &meta) =>
             {
                 Some(meta)
@@ -270,80 +278,6 @@ fn staged(repo: &Repo, batch: &Batch, index: &Index) -> Result<BTreeMap<RepoPath
         staged.insert(change.path.clone(), Staged { entry, meta, is_skipped });
     }
     Ok(staged)
-}
-
-/// Writes every new content under its own name.
-fn prepare(
-    applier: &Applier<'_>,
-    batch: &Batch,
-    journal: &mut Journal,
-    index: &Index,
-) -> Result<()> {
-    let Applier { repo, disk, interrupts, progress, .. } = applier;
-    let mut filters = repo.smudge_filters(index)?;
-    let has_symlinks = repo.setting_is("core.symlinks", true);
-    let changes = batch.changes.iter().filter(|change| change.file != FileChange::None);
-    progress.begin("writing files", Some(journal.files.len() as u64));
-    for (step, change) in journal.files.iter_mut().zip(changes) {
-        if interrupts.arrived() {
-            return Err(interrupted());
-        }
-        let (entry, content) = match &change.file {
-            FileChange::CheckOut(entry) => (*entry, checked_out(repo, &mut filters, step, *entry)?),
-            FileChange::Restore(entry) | FileChange::RestoreExactly(entry, _) => {
-                (*entry, repo.blob(entry.id)?)
-            }
-            FileChange::None | FileChange::Remove => continue,
-        };
-        let raw = repo.blob_id(&content)?;
-        let aside = step.aside.on_disk(repo.root());
-        let failed = || format!("`{}` cannot be written", step.path);
-        let mode = match entry.mode {
-            Mode::Symlink if has_symlinks => {
-                use std::os::unix::ffi::OsStrExt;
-                let target = Path::new(std::ffi::OsStr::from_bytes(&content));
-                disk.symlink(target, &aside).unable(failed)?;
-                Mode::Symlink
-            }
-            mode => {
-                let is_executable = mode == Mode::Executable;
-                let bits = match change.file {
-                    FileChange::RestoreExactly(_, bits) => Bits::Exact(bits),
-                    _ if is_executable => Bits::Executable,
-                    _ => Bits::Plain,
-                };
-                disk.create(&aside, &content, bits).unable(failed)?;
-                if is_executable { Mode::Executable } else { Mode::File }
-            }
-        };
-        let meta = aside.symlink_metadata().unable(failed)?;
-        step.made = Some(FileStat::of(&meta));
-        step.after = Some(print_of(Entry { mode, id: raw }));
-        progress.step(1);
-    }
-    progress.end();
-    Ok(())
-}
-
-fn checked_out(
-    repo: &Repo,
-    filters: &mut Filters<'_>,
-    step: &FileStep,
-    entry: Entry,
-) -> Result<Vec<u8>> {
-    let content = repo.blob(entry.id)?;
-    if entry.mode == Mode::Symlink {
-        return Ok(content);
-    }
-    let filtered = filters.smudge(&step.path, &content)?;
-    if filtered == content && filters.is_lfs_pointer(&step.path, &content)? {
-        return Err(Error::unable(format!(
-            "Git LFS did not fetch the content of `{}`; its pointer is not written over a file",
-            step.path
-        ))
-        .hint("`git lfs install` sets it up, `git lfs env` shows what is wrong"));
-    }
-    Ok(filtered)
 }
 
 /// Takes git's lock on the index, with a text in it that says whose it is.
@@ -425,7 +359,7 @@ fn swap(repo: &Repo, disk: &Disk<'_>, step: &FileStep, ways: &mut Ways) -> Resul
     let target = step.path.on_disk(repo.root());
     let aside = step.aside.on_disk(repo.root());
     let failed = || format!("`{}` cannot be replaced", step.path);
-    if let Some(link) = ways.symlink_above(repo, &step.path)? {
+    if let Some(link) = ways.symlink_above(repo.root(), &step.path)? {
         return Err(Error::unable(format!("`{link}` has become a symlink; nothing was changed")));
     }
     let moved = match (&step.before, step.removes) {
@@ -487,11 +421,23 @@ fn write_index(
     journal: &Journal,
     mut index: Index,
     mut staged: BTreeMap<RepoPath, Staged>,
-) -> Result<()> {
+) -> Result<BTreeMap<RepoPath, CleanLook>> {
+    let repo_root = repo.root();
     let failed = || "the new index cannot be written";
     let had_index = index.stamp().is_some();
-    let made: BTreeMap<&RepoPath, &FileStep> =
-        journal.files.iter().map(|step| (&step.path, step)).collect();
+    let looked = in_halves(&journal.files, |half| {
+        let look = |step: &FileStep| step.path.on_disk(repo_root).symlink_metadata().ok();
+        half.iter().map(look).collect()
+    });
+    let mut made: BTreeMap<&RepoPath, Metadata> = BTreeMap::new();
+    for (step, meta) in journal.files.iter().zip(looked) {
+        // Somebody may have saved it since: then git must look for itself.
+        let is_ours =
+            |meta: &Metadata| step.made.is_some_and(|made| made.is_same_file(&FileStat::of(meta)));
+        if let Some(meta) = meta.filter(is_ours) {
+            made.insert(&step.path, meta);
+        }
+    }
     for change in &batch.changes {
         // The times of a file may stand beside an entry only if the file is that entry; otherwise
         // git would take the user's change for none.
@@ -505,14 +451,11 @@ fn write_index(
             && holds.is_some()
             && staged.entry == holds
         {
-            staged.meta = made.get(&change.path).and_then(|step| {
-                let meta = change.path.on_disk(repo.root()).symlink_metadata().ok()?;
-                // Somebody may have saved it since: then git must look for itself.
-                let is_ours = step.made?.is_same_file(&FileStat::of(&meta));
-                is_ours.then_some(meta)
-            });
+            staged.meta = made.get(&change.path).cloned();
         }
     }
+    let as_staged = staged.iter().filter_map(|(path, staged)| Some((path, staged.meta.as_ref()?)));
+    let looks = as_staged.map(|(path, meta)| (path.clone(), look_of_metadata(meta))).collect();
     let new = journal::new_index(repo);
     if had_index && repo.has_special_index(&index) {
         let present = std::fs::read(repo.index_file()).unable(failed)?;
@@ -531,7 +474,8 @@ fn write_index(
         disk.remove(&old).unable(failed)?;
         keep_old(repo, disk, &old).unable(failed)?;
     }
-    disk.replace(&new, &repo.index_file()).unable(failed)
+    disk.replace(&new, &repo.index_file()).unable(failed)?;
+    Ok(looks)
 }
 
 /// Keeps the old index under a second name; where that cannot be, as a copy.

@@ -21,8 +21,8 @@ use crate::base::error::Result;
 use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
 use crate::repo::{
-    CleanRecord, Entry, Filters, Head, Index, Indexed, Known, Mode, OnDisk, OnceCanonical, Pair,
-    PathPatterns, Reached, Repo, Ways, Work,
+    CleanLook, CleanRecord, Entry, Filters, Head, Index, Indexed, Known, Mode, NOT_CLEAN, OnDisk,
+    OnceCanonical, Pair, PathPatterns, Reached, Repo, Ways, Work, look_of_metadata,
 };
 
 /// How much is looked at.
@@ -61,10 +61,19 @@ pub enum Found {
     /// By a record that fits.
     ByRecord(CleanRecord),
     /// By the index: all managed files of HEAD, and how each looked that is clean.
-    ByIndex(BTreeMap<RepoPath, Option<Metadata>>),
+    ByIndex(BTreeMap<RepoPath, CleanLook>),
 }
 
 impl Clean {
+    /// All managed files of HEAD, and how each looked that is clean.
+    #[must_use]
+    pub fn looks(&self) -> BTreeMap<RepoPath, CleanLook> {
+        match &self.found {
+            Found::ByRecord(record) => record.looks(),
+            Found::ByIndex(seen) => seen.clone(),
+        }
+    }
+
     /// All managed files of HEAD.
     #[must_use]
     pub fn paths(&self) -> Vec<RepoPath> {
@@ -180,27 +189,29 @@ fn suspects(
     let content = repo.managed_fingerprint(head.tree, *managed, managed.rules())?;
     if let Some(record) = repo.clean_record(content) {
         for path in record.suspects(repo)? {
-            if let Some(entry) = repo.entry_at(head.tree, &path)?
-                && matches!(disk.looks(&path, entry)?, Looks::Different)
-            {
+            let Some(entry) = repo.entry_at(head.tree, &path)? else { continue };
+            let reached = disk.ways.reach(repo.root(), &path)?;
+            if matches!(disk.looks(&path, entry, reached)?, Looks::Different) {
                 suspect(path, entry);
             }
         }
         return Ok((suspects, Some(Clean { content, found: Found::ByRecord(record) })));
     }
     let mut seen = BTreeMap::new();
-    for (path, entry) in repo.list_tree(head.tree, *managed)? {
-        let look = disk.looks(&path, entry)?;
+    let listed = repo.list_tree(head.tree, *managed)?;
+    let reached = Ways::reach_all(repo.root(), &listed.keys().collect::<Vec<_>>());
+    for ((path, entry), reached) in listed.into_iter().zip(reached) {
+        let look = disk.looks(&path, entry, reached?)?;
         let is_overlay = overlay.paths.contains_key(&path);
         match look {
             Looks::Same(meta) if !is_overlay => {
-                seen.insert(path, Some(meta));
+                seen.insert(path, look_of_metadata(&meta));
             }
             Looks::NoFile if !is_overlay => {
-                seen.insert(path, None);
+                seen.insert(path, NOT_CLEAN);
             }
             _ => {
-                seen.insert(path.clone(), None);
+                seen.insert(path.clone(), NOT_CLEAN);
                 suspect(path, entry);
             }
         }
@@ -233,14 +244,13 @@ impl<'r> Look<'r> {
     }
 
     /// How a file looks beside what HEAD holds, by its size and times.
-    fn looks(&mut self, path: &RepoPath, entry: Entry) -> Result<Looks> {
+    fn looks(&mut self, path: &RepoPath, entry: Entry, reached: Reached) -> Result<Looks> {
         self.prepare()?;
         let index = self.index.as_ref().expect("because it was just read");
         if entry.mode == Mode::Gitlink {
             return Ok(Looks::NoFile);
         }
         let staged = self.repo.staged(index, path)?;
-        let reached = self.ways.reach(self.repo, path)?;
         Ok(match (staged, reached) {
             (Indexed::Entry { is_skipped: true, .. }, Reached::Not(Work::Absent)) => Looks::NoFile,
             (_, Reached::There(meta))

@@ -26,6 +26,7 @@ pub mod message;
 pub mod obstacles;
 pub mod overlay;
 pub mod plan;
+mod prepare;
 pub mod print;
 pub mod recover;
 pub mod run;

@@ -11,6 +11,7 @@ use super::overlay;
 use super::print::print_at;
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::files::{Bits, Disk};
+use crate::base::halves::in_halves;
 use crate::base::path::RepoPath;
 use crate::base::record::{self, Found};
 use crate::repo::{FileStat, Id, Repo};
@@ -130,6 +131,18 @@ impl PutAside {
     }
 }
 
+/// Removes what waits beside a file, if by its look it is what the plan saw. Answers whether nothing
+/// waits any more.
+fn let_go_as_seen(root: &Path, disk: &Disk<'_>, step: &FileStep) -> io::Result<bool> {
+    let waiting = step.aside.on_disk(root);
+    let Ok(meta) = waiting.symlink_metadata() else { return Ok(true) };
+    if step.look.is_none_or(|seen| !FileStat::of(&meta).is_same_file(&seen)) {
+        return Ok(false);
+    }
+    disk.remove(&waiting)?;
+    Ok(true)
+}
+
 /// Removes what waits beside a file, if its content is in git or in the backup, or is what was to be
 /// written; anything else is put aside. Who had the file open may have written to it after the swap.
 fn let_go(
@@ -138,11 +151,12 @@ fn let_go(
     journal: &Journal,
     step: &FileStep,
 ) -> io::Result<Option<PutAside>> {
+    if let_go_as_seen(repo.root(), disk, step)? {
+        return Ok(None);
+    }
     let waiting = step.aside.on_disk(repo.root());
-    let Ok(meta) = waiting.symlink_metadata() else { return Ok(None) };
-    let has_look = step.look.is_some_and(|seen| FileStat::of(&meta).is_same_file(&seen));
     // Before the first swap all that waits is ours, whole or not.
-    if !has_look && journal.phase != Phase::Preparing {
+    if journal.phase != Phase::Preparing {
         let print = print_at(repo, &waiting).map_err(io::Error::other)?;
         if print != step.before && print != step.after {
             let number = journal.files.iter().position(|other| other.aside == step.aside);
@@ -178,9 +192,16 @@ fn move_to(disk: &Disk<'_>, from: &Path, to: &Path) -> io::Result<()> {
 
 /// Removes what a transaction leaves that went through, and says what could not go.
 pub fn finish(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> io::Result<Vec<PutAside>> {
+    let root = repo.root();
     let mut put_aside = Vec::new();
-    for step in &journal.files {
-        put_aside.extend(let_go(repo, disk, journal, step)?);
+    // What looks as it did is not read again; the rest is looked at one by one.
+    let at_once = in_halves(&journal.files, |half| {
+        half.iter().map(|step| let_go_as_seen(root, disk, step)).collect()
+    });
+    for (step, is_gone) in journal.files.iter().zip(at_once) {
+        if !is_gone? {
+            put_aside.extend(let_go(repo, disk, journal, step)?);
+        }
     }
     if let Some(kept) = &journal.overlay {
         if kept.is_empty() {

@@ -1,6 +1,6 @@
 //! One run of sync in one worktree: look, decide, and, unless only looking, write.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,14 +24,20 @@ use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
 use crate::base::signals::Interrupts;
 use crate::base::world::World;
-use crate::repo::{Entry, Head, Id, Index, OnceCanonical, OperationKind, Repo, Scope, Work};
+use crate::repo::{
+    CleanLook, Entry, FileStat, Head, Id, Index, NOT_CLEAN, OnceCanonical, OperationKind, Repo,
+    Scope, Work,
+};
 
 /// How long another xtask in the same worktree is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
 
-/// A file whose time is older than this, in nanoseconds, cannot be changed without its time changing:
-/// two seconds, the coarsest clock of any file system.
-const SETTLED_NS: i64 = 2_000_000_000;
+/// How old the time of a file must be, in nanoseconds, so that the file cannot be changed without its
+/// time changing: two seconds where it may be of the coarsest clock of any file system, which counts
+/// whole ones; a tenth where it says more than seconds, since no system's clock ticks slower than every 10 ms.
+fn settles_in(look: &FileStat) -> i64 {
+    if look.mtime_ns % 1_000_000_000 == 0 { 2_000_000_000 } else { 100_000_000 }
+}
 
 /// What the user wants.
 #[derive(Clone, Debug)]
@@ -385,7 +391,7 @@ pub fn write(
     done.is_untidy = applied.is_untidy;
     // The record is for speed alone, and so is tidiness: both can wait for another run.
     if wishes.mode == WriteMode::Commit && !done.is_untidy {
-        drop(note_clean(repo, context, tools));
+        drop(note_clean(repo, &decided, done.commit, &applied.looks, tools));
     }
     drop(backup::prune(repo, tools.world.now_seconds()));
     Ok(done)
@@ -401,10 +407,34 @@ fn remember_clean(repo: &Repo, clean: Option<&Clean>, tools: &Tools<'_>) -> Resu
     }
 }
 
-/// Looks at what a run has made, to note how clean files look.
-fn note_clean(repo: &Repo, context: &Context, tools: &Tools<'_>) -> Result<()> {
-    let head = repo.head()?;
+/// Notes how clean files look after a run: those that it wrote as it left them, the others as they were
+/// found. Where not all were looked at, they are now.
+fn note_clean(
+    repo: &Repo,
+    decided: &Decided,
+    commit: Option<Id>,
+    looks: &BTreeMap<RepoPath, CleanLook>,
+    tools: &Tools<'_>,
+) -> Result<()> {
+    let Decided { head, context, plan, gathered, .. } = decided;
     let managed = Managed::new(&context.config, head.branch.as_deref());
+    if let Some(clean) = &gathered.clean {
+        let mut files = clean.looks();
+        for (path, target) in plan.tree_changes() {
+            match target {
+                Some(_) => files.insert(path, NOT_CLEAN),
+                None => files.remove(&path),
+            };
+        }
+        for item in plan.writes().filter(|item| item.target.is_some()) {
+            let look = looks.get(item.path()).copied().unwrap_or(NOT_CLEAN);
+            files.insert(item.path().clone(), look);
+        }
+        let tree = commit.map_or(Ok(head.tree), |commit| repo.tree_of(commit))?;
+        let content = repo.managed_fingerprint(tree, &managed, managed.rules())?;
+        return repo.write_clean_record(tools.disk, content, &files);
+    }
+    let head = repo.head()?;
     let gathered = gather(&Question {
         repo,
         head: &head,
@@ -463,8 +493,8 @@ pub(super) fn changes(plan: &Plan, mode: WriteMode, looked_at_ns: i64) -> Vec<Ch
                 Work::Present(found) => Some(found),
                 _ => None,
             };
-            let settled = looked_at_ns - SETTLED_NS;
-            let look = found.map(|found| found.look).filter(|look| look.mtime_ns < settled);
+            let is_settled = |look: &FileStat| look.mtime_ns < looked_at_ns - settles_in(look);
+            let look = found.map(|found| found.look).filter(is_settled);
             Change {
                 path: item.path().clone(),
                 file,

@@ -405,3 +405,36 @@ fn a_split_index_and_a_sparse_index_are_safe() {
     repo.xtask(&["sync"]).success();
     assert_eq!(repo.status(), "");
 }
+
+#[test]
+fn what_a_sync_wrote_is_known_to_be_clean_until_it_changes() {
+    let lab = Lab::new();
+    let place = lab.repo();
+    place.write("setup/stays", "stays\n");
+    place.write("setup/goes", "goes\n");
+    place.commit("more");
+    place.git(&["branch", "--force", "orchestration-tools"]);
+    place.git(&["switch", "--quiet", "-c", "feature"]);
+    place.on_branch("orchestration-tools", |other| {
+        other.write("setup/a", "a2\n");
+        other.write("setup/deep/new", "new\n");
+        other.remove("setup/goes");
+    });
+    place.xtask(&["sync"]).success();
+    assert!(place.git_folder().join("xtask/clean").exists());
+    place.xtask(&["sync", "--check", "--strict"]).success();
+    let wrong = |path: &str, content: &str| {
+        let held = place.read(path);
+        place.write(path, content);
+        let ran = place.xtask(&["sync", "--check", "--strict"]).status(1);
+        assert!(ran.out.contains(path), "{path}: {}", ran.out);
+        place.write(path, &held);
+        place.xtask(&["sync", "--check", "--strict"]).success();
+    };
+    wrong("setup/a", "a3\n");
+    wrong("setup/deep/new", "old\n");
+    wrong("setup/stays", "moves\n");
+    // What the sync took away is no managed file of the branch any more, and comes back as one of nobody.
+    place.write("setup/goes", "back\n");
+    place.xtask(&["sync", "--check", "--strict"]).success();
+}

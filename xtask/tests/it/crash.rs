@@ -274,6 +274,28 @@ fn a_sync_commit_is_all_or_nothing() {
     });
 }
 
+#[test]
+fn a_sync_of_many_files_by_two_threads_is_all_or_nothing() {
+    let lab = Lab::new();
+    let place = lab.repo();
+    for number in 0..40 {
+        place.write(&format!("setup/many/{number}"), format!("{number}\n"));
+    }
+    place.commit("many");
+    place.git(&["branch", "--force", "orchestration-tools"]);
+    place.git(&["switch", "--quiet", "-c", "feature"]);
+    place.on_branch("orchestration-tools", |other| {
+        for number in 0..80 {
+            other.write(&format!("setup/many/{number}"), format!("{number} again\n"));
+        }
+    });
+    let after = outcome(&place, forced_sync);
+    let all = steps_of(&place.in_copy(&lab.copy()), forced_sync);
+    let creations = all.iter().filter(|step| **step == Step::Create).count();
+    assert!(creations >= 80, "{creations}");
+    at_every_step(&place, None, forced_sync, &after);
+}
+
 /// Takes the sync commit away, and leaves the user's staged and unsaved work.
 fn drop_commit(place: &Place<'_>, head: &str) {
     place.git(&["stash", "--quiet", "--include-untracked"]);
