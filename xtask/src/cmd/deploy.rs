@@ -90,6 +90,6 @@ fn dry_run(scene: &Scene<'_>, place: &Place, args: &Deploy) -> Exit {
     let now = scene.around.world.now_seconds();
     let new = Release::free_name(scene.target, head.commit, now);
     let old = run::kept(scene.target, &past(place)?).into_iter().next();
-    let plan = plan(Doing::Deploy, scene.deploy, &new, old.as_deref());
+    let plan = plan(Doing::Deploy, scene.layer, scene.deploy, &new, old.as_deref());
     place.answer_plan(&gates, &plan, &head.commit.to_string(), args.json)
 }

@@ -64,7 +64,9 @@ pub(super) fn run(session: &Session, args: &Restart) -> Exit {
             ports.services.insert(spec.name.clone(), port);
         }
     }
-    let mut specs = plan::specs(&layer, &chosen, &ports.services, repo.root());
+    let state = plan::state_of_worktree(repo.root());
+    let places = plan::Places { root: repo.root(), state: &state };
+    let mut specs = plan::specs(&layer, &chosen, &ports.services, &places);
     for spec in &mut specs {
         spec.is_moved = running.specs.iter().any(|now| now.name == spec.name && now.is_moved);
     }

@@ -45,7 +45,9 @@ pub(super) fn start(
         keep_ports(&mut ports, running.as_ref(), &moved);
     }
     let root = repo.root().to_path_buf();
-    let mut specs = plan::specs(layer, chosen, &ports.services, &root);
+    let state = plan::state_of_worktree(&root);
+    let places = plan::Places { root: &root, state: &state };
+    let mut specs = plan::specs(layer, chosen, &ports.services, &places);
     for spec in &mut specs {
         let now =
             running.as_ref().and_then(|known| known.specs.iter().find(|o| o.name == spec.name));

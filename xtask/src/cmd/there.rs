@@ -202,7 +202,7 @@ fn put(session: &Session, scene: &Scene<'_>, place: &Place, args: &Deploy) -> Ex
     if args.dry_run {
         let entries = history::verified(&there.greeting.history);
         let old = looked.map_or(entries, |looked| looked.kept).into_iter().next();
-        let plan = plan(Doing::Deploy, &place.deploy, &name, old.as_deref());
+        let plan = plan(Doing::Deploy, &place.layer, &place.deploy, &name, old.as_deref());
         return place.answer_plan(&all, &plan, &head.commit.to_string(), args.json);
     }
     place.refuse(&all, args.json, &there.greeting.history)?;

@@ -112,6 +112,8 @@ pub struct Deploy {
     pub requires: Option<String>,
     /// Variables that must be set.
     pub env_required: Vec<String>,
+    /// What services may leave inside a release and lose with it, as in `.gitignore`.
+    pub scratch: Vec<String>,
     /// How many releases stay.
     pub keep: usize,
     /// How long a new release is watched.
@@ -166,6 +168,7 @@ pub(super) fn deploy(table: &Reader<'_>) -> Option<Deploy> {
         branches,
         requires,
         env_required,
+        scratch: table.texts("scratch").unwrap_or_default(),
         keep: keep.unwrap_or(DEFAULT_KEEP),
         watch,
         confirm,
@@ -315,6 +318,7 @@ mod tests {
             branches: vec!["main".to_owned(), "release/*".to_owned()],
             requires: Some("staging".to_owned()),
             env_required: vec!["A_1".to_owned()],
+            scratch: Vec::new(),
             keep: 2,
             watch: Duration::from_secs(5),
             confirm: false,

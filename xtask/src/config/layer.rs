@@ -258,7 +258,8 @@ mod tests {
     use super::*;
     use crate::base::path::RepoPath;
     use crate::config::{
-        HttpProbe, Limits, Live, LogLimits, PortWord, Probe, Restart, Stop, StopSignal,
+        Backup, Candidate, Fallback, HttpProbe, Limits, Live, LogLimits, PortWord, Probe, Restart,
+        Stop, StopSignal,
     };
 
     fn load(layer: &str, files: &[(&str, &str)]) -> Result<Layer> {
@@ -294,7 +295,8 @@ mod tests {
              restart = { max = 0, within = '1h', backoff = '1s..2s' }\n\
              stop = { signal = 'INT', timeout = '1s' }\n\
              limits = { memory = '1 GB', cpu-warn = '250%' }\nfallback = { when = 'db', env = { C = 'c' } }\n\
-             log = { size = '1 MB', keep = 0 }\n\
+             log = { size = '1 MB', keep = 0 }\nstate = ['a/b', 'c']\ncandidate = 'start'\n\
+             backup = 'save {port} {backup}'\nbackup-timeout = '1h'\n\
              [service.work]\nrun = 'w'\nonce = true\n",
         );
         assert_eq!(
@@ -358,11 +360,17 @@ mod tests {
             },
             fallback: Some(Fallback { when: vec![0], env: BTreeMap::from([pair("C", "c")]) }),
             log: LogLimits { size: 1_000_000, keep: 0 },
+            state: vec![RepoPath::new("a/b"), RepoPath::new("c")],
+            candidate: Candidate::Start,
+            backup: Some(Backup {
+                run: command("save {port} {backup}", &["save", "{port}", "{backup}"], false),
+                timeout: seconds(3600),
+            }),
         };
         assert_eq!(*api, expected);
         let expected = Service {
             name: "work".to_owned(),
-            line: 30,
+            line: 34,
             run: command("w", &["w"], false),
             once: true,
             required: true,
@@ -379,9 +387,28 @@ mod tests {
             limits: Limits::default(),
             fallback: None,
             log: LogLimits::default(),
+            state: Vec::new(),
+            candidate: Candidate::Start,
+            backup: None,
             file: expected.file,
         };
         assert_eq!(*work, expected);
+    }
+
+    #[test]
+    fn what_is_wrong_about_state_is_told() {
+        let text = "[service.a]\nrun = 'x'\nstate = ['../x', '/y', 'z']\ncandidate = 'none'\n\
+                    backup = 'dump'\n[service.b]\nrun = 'x'\nbackup = 'dump {backup}'\n\
+                    [service.c]\nrun = 'x'\nstate = 's'\nbackup-timeout = '1m'\n";
+        let failure = load("a", &[("a", text)]).unwrap_err();
+        expect![[r"
+            deployment/a.toml:3: `state` has `../x`; it must be a relative path inside the folder for what services keep, such as `postgres`
+            deployment/a.toml:3: `state` has `/y`; it must be a relative path inside the folder for what services keep, such as `postgres`
+            deployment/a.toml:4: `service.a.candidate` is `none`; it must be one of start, serving
+            deployment/a.toml:5: `backup` says nowhere where it writes to: `{backup}`, or `$XTASK_BACKUP` for a shell
+            deployment/a.toml:8: `backup` saves the `state` of a service, which is not given
+            deployment/a.toml:12: `backup-timeout` is for `backup`, which is not given
+        "]].assert_eq(&(failure.details().join("\n") + "\n"));
     }
 
     #[test]

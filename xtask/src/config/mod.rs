@@ -25,12 +25,12 @@ pub use command::CommandLine;
 pub use deploy::{Deploy, DeployEngine, DeployStep, StepMoment};
 pub use layer::{Layer, Status};
 pub use layers::{Value, layer_file};
-pub use placeholders::fill;
+pub use placeholders::{Values, fill};
 pub use probe::{HttpProbe, Live, PortWord, Probe};
 pub use reader::nearest;
 pub use service::{
-    Fallback, Limits, LogLimits, Restart, Service, Stop, StopSignal, port_variable,
-    refused_variable,
+    BACKUP, Backup, Candidate, Fallback, Limits, LogLimits, Restart, Service, Stop, StopSignal,
+    port_variable, refused_variable,
 };
 pub use sync::{BranchException, Forge, Identity, Mode, SyncConfig};
 pub use validate::{Check, Fix, Kind, Phase, ValidateConfig, is_webhook};

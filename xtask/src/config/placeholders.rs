@@ -1,5 +1,5 @@
 //! What stands in braces in commands, variables and paths of services: `{port}`, `{port:NAME}`,
-//! `{root}` and `{xtask}`. All other braces stay as they are, and so does `${port}`, which is the
+//! `{root}`, `{state}` and `{xtask}`. All other braces stay as they are, and so does `${port}`, which is the
 //! shell's. It is pure.
 
 /// A piece of a text.
@@ -8,19 +8,27 @@ enum Piece<'a> {
     /// The port of the named service, or the service's own.
     Port(Option<&'a str>),
     Root,
+    State,
     Xtask,
 }
 
-/// Puts values in the place of all placeholders. `own` is the port of the service itself, `ports` gives
-/// those of the others; where there is no such port, the placeholder stays as it is.
+/// What is put in the place of placeholders.
+pub struct Values<'a> {
+    /// The port of the service itself.
+    pub own: Option<u16>,
+    /// The ports of the others.
+    pub ports: &'a dyn Fn(&str) -> Option<u16>,
+    /// The folder of the worktree or of the release.
+    pub root: &'a str,
+    /// The folder for what services keep.
+    pub state: &'a str,
+    /// The program that supervises.
+    pub xtask: &'a str,
+}
+
+/// Puts values in the place of all placeholders. Where there is no such port, the placeholder stays as it is.
 #[must_use]
-pub fn fill(
-    text: &str,
-    own: Option<u16>,
-    ports: &dyn Fn(&str) -> Option<u16>,
-    root: &str,
-    xtask: &str,
-) -> String {
+pub fn fill(text: &str, values: &Values<'_>) -> String {
     let mut filled = String::with_capacity(text.len());
     for (piece, written) in pieces(text) {
         let port = match piece {
@@ -29,15 +37,19 @@ pub fn fill(
                 continue;
             }
             Piece::Root => {
-                filled.push_str(root);
+                filled.push_str(values.root);
+                continue;
+            }
+            Piece::State => {
+                filled.push_str(values.state);
                 continue;
             }
             Piece::Xtask => {
-                filled.push_str(xtask);
+                filled.push_str(values.xtask);
                 continue;
             }
-            Piece::Port(None) => own,
-            Piece::Port(Some(name)) => ports(name),
+            Piece::Port(None) => values.own,
+            Piece::Port(Some(name)) => (values.ports)(name),
         };
         match port {
             Some(port) => filled.push_str(&port.to_string()),
@@ -69,6 +81,7 @@ fn pieces(text: &str) -> Vec<(Piece<'_>, &str)> {
         let piece = match &written[1..length] {
             "port" => Piece::Port(None),
             "root" => Piece::Root,
+            "state" => Piece::State,
             "xtask" => Piece::Xtask,
             other => match other.strip_prefix("port:") {
                 Some(name) => Piece::Port(Some(name)),
@@ -90,10 +103,13 @@ mod tests {
     #[test]
     fn only_placeholders_are_filled() {
         let ports = |name: &str| (name == "api").then_some(8000);
-        let fill = |text: &str| fill(text, Some(3000), &ports, "/r", "/x");
+        let values =
+            Values { own: Some(3000), ports: &ports, root: "/r", state: "/s", xtask: "/x" };
+        let fill = |text: &str| fill(text, &values);
         for (text, filled) in [
             ("{xtask} serve --port {port}", "/x serve --port 3000"),
             ("http://h:{port:api}/{root}", "http://h:8000//r"),
+            ("{state}/db {State}", "/s/db {State}"),
             ("{port}{port}é{port:api}", "30003000é8000"),
             ("{{port}}", "{3000}"),
             ("{\"a\": {port}}", "{\"a\": 3000}"),
@@ -107,7 +123,9 @@ mod tests {
 
     #[test]
     fn what_is_filled_in_is_not_read_again() {
-        assert_eq!(fill("{root}", None, &|_| None, "/{port}/{xtask}", "x"), "/{port}/{xtask}");
+        let values =
+            Values { own: None, ports: &|_| None, root: "/{port}/{xtask}", state: "s", xtask: "x" };
+        assert_eq!(fill("{root}", &values), "/{port}/{xtask}");
     }
 
     #[test]

@@ -72,7 +72,37 @@ pub struct Service {
     pub fallback: Option<Fallback>,
     /// How much of its log is kept.
     pub log: LogLimits,
+    /// The folders in which it keeps what must outlive a release, below the one for that.
+    pub state: Vec<RepoPath>,
+    /// What stands for it while a release is tried.
+    pub candidate: Candidate,
+    /// What saves its state before another release takes over.
+    pub backup: Option<Backup>,
 }
+
+/// What stands for a service while a release is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Candidate {
+    /// One that is started for it, on a spare port.
+    Start,
+    /// The one that serves.
+    Serving,
+}
+
+const CANDIDATES: [(&str, Candidate); 2] =
+    [("start", Candidate::Start), ("serving", Candidate::Serving)];
+
+/// How the state of a service is saved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backup {
+    /// The command. `{backup}` stands for the folder into which it writes.
+    pub run: CommandLine,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// How long a backup may take where nothing is said: ten minutes.
+const DEFAULT_BACKUP: Duration = Duration::from_secs(600);
 
 /// How often a service that ended is started again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -246,6 +276,7 @@ pub(super) fn draft(name: &str, table: &Reader<'_>) -> Draft {
     for key in ["ready", "live"].into_iter().filter(|key| once && table.has(key)) {
         table.fault(key, format!("`{key}` is not for a service that runs `once`: its end tells"));
     }
+    let state = state(table);
     let (file, line) = table.place(&table.span());
     let parts = Service {
         name: name.to_owned(),
@@ -267,6 +298,9 @@ pub(super) fn draft(name: &str, table: &Reader<'_>) -> Draft {
         limits: table.table("limits", limits).unwrap_or_default(),
         fallback,
         log: table.table("log", log).unwrap_or_default(),
+        candidate: candidate(table, &state),
+        backup: backup(table, shell, &state, &mut mentions),
+        state,
     };
     Draft {
         name: name.to_owned(),
@@ -306,6 +340,54 @@ fn env_files(table: &Reader<'_>) -> Vec<String> {
         }
     }
     files
+}
+
+fn state(table: &Reader<'_>) -> Vec<RepoPath> {
+    let mut state = Vec::new();
+    for name in table.text_or_texts("state").unwrap_or_default() {
+        match inside(&name) {
+            Some(path) => state.push(path),
+            None => {
+                table.fault("state", format!("`state` has `{name}`; it must be {INSIDE_STATE}"))
+            }
+        }
+    }
+    state
+}
+
+/// Two of one service with the same state would each take it for its own.
+fn candidate(table: &Reader<'_>, state: &[RepoPath]) -> Candidate {
+    let default = if state.is_empty() { Candidate::Start } else { Candidate::Serving };
+    table.word("candidate", &CANDIDATES).unwrap_or(default)
+}
+
+fn backup(
+    table: &Reader<'_>,
+    shell: bool,
+    state: &[RepoPath],
+    mentions: &mut Vec<Mention>,
+) -> Option<Backup> {
+    let timeout = time(table, "backup-timeout");
+    if !table.has("backup") {
+        if timeout.is_some() {
+            table.fault("backup-timeout", "`backup-timeout` is for `backup`, which is not given");
+        }
+        return None;
+    }
+    if state.is_empty() && table.is_whole() {
+        table.fault("backup", "`backup` saves the `state` of a service, which is not given");
+    }
+    let run = command_or_words(table, "backup", shell)?;
+    for word in &run.argv {
+        mention(table, "backup", word, mentions);
+    }
+    if !run.argv.iter().any(|word| word.contains(BACKUP) || word.contains("XTASK_BACKUP")) {
+        table.fault(
+            "backup",
+            format!("`backup` says nowhere where it writes to: `{BACKUP}`, or `$XTASK_BACKUP` for a shell"),
+        );
+    }
+    Some(Backup { run, timeout: timeout.unwrap_or(DEFAULT_BACKUP) })
 }
 
 fn fallback(table: &Reader<'_>, mentions: &mut Vec<Mention>) -> Option<(Fallback, Names)> {
@@ -370,3 +452,9 @@ fn log(table: &Reader<'_>) -> LogLimits {
 }
 
 const SIZE: &str = "a size such as `1 GB`";
+
+const INSIDE_STATE: &str =
+    "a relative path inside the folder for what services keep, such as `postgres`";
+
+/// What stands for the folder of a backup in its command.
+pub const BACKUP: &str = "{backup}";

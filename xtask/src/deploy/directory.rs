@@ -13,6 +13,7 @@ use super::Around;
 use super::engine::Engine;
 use super::release::Release;
 use super::stacks::{self, Role};
+use super::state::{self, Trial};
 use super::target::Target;
 use super::watch;
 use crate::base::error::{Error, Kind, Result};
@@ -32,8 +33,13 @@ pub struct Directory<'a> {
 impl Engine for Directory<'_> {
     fn try_out(&self, release: &Release) -> Result<()> {
         let stack = stacks::of(self.target, release, Role::Candidate);
-        let ports = stacks::spare_ports(self.layer)?;
-        let specs = stacks::specs(self.layer, &ports, self.target, release, &release.files());
+        let Trial { specs, notes } = state::trial(self.layer, self.target, release, &self.around)?;
+        for note in notes {
+            (self.around.tell)(&note);
+        }
+        if specs.is_empty() {
+            return Ok(());
+        }
         let started = stacks::start(&stack, specs, None, &self.around).map_err(|failure| {
             failure.hint("services take their ports from `{port}` or `XTASK_PORT`, also when tried")
         });

@@ -4,7 +4,7 @@
 //! there. Of variables only the names are ever told.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use super::journal::Journal;
 use super::past;
 use super::release::Release;
 use super::stacks;
+use super::state;
 use super::switch;
 use super::target::{Standing, Target};
 use super::tool::{Outside, QUESTION, Tool, words};
@@ -37,13 +38,14 @@ const ROOM: u64 = 64 << 20;
 const SHOWN: usize = 10;
 
 /// All of them, in the order in which they are told.
-const ORDER: [&str; 10] = [
+const ORDER: [&str; 11] = [
     "tree",
     "branch",
     "pushed",
     "requires",
     "variables",
     "target",
+    "state",
     "disk",
     "tools",
     "project",
@@ -189,6 +191,7 @@ pub fn look_there(grounds: &Grounds<'_>) -> Vec<Gate> {
     let mut gates = vec![
         gate("variables", variables(grounds)),
         gate("target", target(grounds.target)),
+        gate("state", state(grounds)),
         gate("disk", disk(&grounds.target.root, grounds.needed)),
     ];
     if grounds.deploy.engine.has_ports() {
@@ -409,6 +412,30 @@ fn target(target: &Target) -> Result<String> {
     let entries = history::read(&target.history())?;
     switch::check(target, &[history::standing(&entries).0])?;
     Ok(format!("{root}"))
+}
+
+/// Nothing that services keep may lie where the next release does not have it.
+fn state(grounds: &Grounds<'_>) -> Result<String> {
+    let target = grounds.target;
+    if target.standing()? == Standing::Free {
+        return Ok("none yet".to_owned());
+    }
+    let entries = history::read(&target.history())?;
+    if let Some(current) = history::standing(&entries).0 {
+        let release = Release::of(target, current);
+        // Whether it is one at all is told elsewhere.
+        if release.is_sealed() {
+            state::check_written(&release, grounds.deploy, target, true)?;
+        }
+    }
+    let names: BTreeSet<String> =
+        grounds.layer.services.iter().flat_map(|one| &one.state).map(ToString::to_string).collect();
+    let names: Vec<String> = names.into_iter().collect();
+    Ok(if names.is_empty() {
+        "nothing is kept".to_owned()
+    } else {
+        format!("{} in {}", some_of(&names, SHOWN), target.state().display())
+    })
 }
 
 /// The room that a release needs, in bytes, and what must stay free besides.

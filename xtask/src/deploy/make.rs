@@ -51,8 +51,9 @@ pub fn build(place: &Workplace<'_>, repo: &Repo, commit: Id, watch: Duration) ->
         from: format!("{}:{}", value.file, value.line),
     });
     let serving = Release::of(place.target, &place.release.name);
+    let all: Vec<usize> = (0..layer.services.len()).collect();
     let snapshot = Snapshot {
-        specs: stacks::specs(layer, &ports, place.target, &serving, &place.release.files()),
+        specs: stacks::specs(layer, &all, &ports, place.target, &serving, &place.release.files()),
         status: match layer.status {
             Status::Off => None,
             Status::AnyPort => Some(0),

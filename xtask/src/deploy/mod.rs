@@ -30,6 +30,7 @@ pub mod remote;
 pub mod run;
 pub mod ssh;
 pub mod stacks;
+pub mod state;
 pub mod steps;
 pub mod switch;
 pub mod target;

@@ -5,7 +5,7 @@
 //! nothing of it is changed; what services write beside its files is not of it. What it was configured to be
 //! lies in it too, so that it can be served again as it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -166,7 +166,7 @@ impl Release {
             layer: layer.to_owned(),
             commit: commit.to_owned(),
             snapshot: digest::hex(&digest::of(&std::fs::read(&path).unable(failed)?)),
-            files: scan(&self.files())?,
+            files: scan(&self.files(), &|_| true)?,
         };
         around.disk.other("write the release to the disk").unable(failed)?;
         flush(&self.folder).unable(failed)?;
@@ -192,7 +192,8 @@ impl Release {
         {
             faults.push("its configuration differs".to_owned());
         }
-        let found = scan(&self.files())?;
+        // What services write beside them is not of the release, and may be large and changing.
+        let found = scan(&self.files(), &|name| manifest.files.contains_key(name))?;
         for (name, line) in &manifest.files {
             match found.get(name) {
                 None => faults.push(format!("`{name}` is missing")),
@@ -206,6 +207,52 @@ impl Release {
         let count = count(faults.len(), "fault");
         let error = Error::no(format!("the release `{}` is not whole: {count}", self.name));
         Err(faults.into_iter().take(SHOWN).fold(error, Error::detail))
+    }
+
+    /// What lies among its files and does not belong to it: names below the folder of its files.
+    pub fn strangers(&self) -> Result<Vec<PathBuf>> {
+        let manifest: Manifest = read(&self.manifest_path(), MANIFEST, &self.name)?;
+        let root = self.files();
+        let mut strangers = Vec::new();
+        let mut folders = vec![root.clone()];
+        while let Some(folder) = folders.pop() {
+            let below = |path: &Path| path.strip_prefix(&root).unwrap_or(path).to_path_buf();
+            let failed = || format!("`{}` cannot be read", folder.display());
+            let entries = match std::fs::read_dir(&folder) {
+                // What it keeps to itself is something that it keeps.
+                Err(cause) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
+                    strangers.push(below(&folder));
+                    continue;
+                }
+                Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => continue,
+                other => other.unable(failed)?,
+            };
+            for entry in entries {
+                let entry = entry.unable(failed)?;
+                let path = entry.path();
+                let Ok(kind) = entry.file_type() else { continue };
+                let name = below(&path).as_os_str().as_bytes().escape_ascii().to_string();
+                if kind.is_dir() {
+                    folders.push(path);
+                } else if (kind.is_file() || kind.is_symlink())
+                    && !manifest.files.contains_key(&name)
+                {
+                    strangers.push(below(&path));
+                }
+            }
+        }
+        strangers.sort();
+        Ok(strangers)
+    }
+
+    /// The folders that hold something of it, as they are named in its manifest.
+    pub fn folders(&self) -> Result<BTreeSet<PathBuf>> {
+        let manifest: Manifest = read(&self.manifest_path(), MANIFEST, &self.name)?;
+        let mut folders = BTreeSet::new();
+        for name in manifest.files.keys() {
+            folders.extend(Path::new(name).ancestors().skip(1).map(Path::to_path_buf));
+        }
+        Ok(folders)
     }
 
     /// Its configuration.
@@ -239,17 +286,28 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path, kind: &str, release: &str) 
 }
 
 /// Every file below a folder, with its mode and its digest, or where it links to.
-fn scan(root: &Path) -> Result<BTreeMap<String, String>> {
+fn scan(root: &Path, is_wanted: &dyn Fn(&str) -> bool) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_path_buf()];
     while let Some(folder) = folders.pop() {
         let failed = || format!("`{}` cannot be read", folder.display());
-        for entry in std::fs::read_dir(&folder).unable(failed)? {
+        let entries = match std::fs::read_dir(&folder) {
+            // A service has removed it again, or keeps it to itself.
+            Err(cause) if folder != root && is_of_a_service(&cause) => continue,
+            other => other.unable(failed)?,
+        };
+        for entry in entries {
             let path = entry.unable(failed)?.path();
             let failed = || format!("`{}` cannot be read", path.display());
-            let meta = std::fs::symlink_metadata(&path).unable(failed)?;
             let below = path.strip_prefix(root).unwrap_or(&path);
             let name = below.as_os_str().as_bytes().escape_ascii().to_string();
+            let meta = match std::fs::symlink_metadata(&path) {
+                Err(cause) if is_of_a_service(&cause) => continue,
+                other => other.unable(failed)?,
+            };
+            if !meta.is_dir() && !is_wanted(&name) {
+                continue;
+            }
             let line = if meta.is_dir() {
                 folders.push(path);
                 continue;
@@ -267,6 +325,12 @@ fn scan(root: &Path) -> Result<BTreeMap<String, String>> {
         }
     }
     Ok(found)
+}
+
+/// What is missing of a release is told by its manifest.
+fn is_of_a_service(cause: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied)
 }
 
 fn digest_of(path: &Path) -> std::io::Result<String> {

@@ -13,13 +13,19 @@ use super::journal::Journal;
 use super::make::{self, Workplace, commands};
 use super::recover::recover;
 use super::release::{Manifest, Release};
+use super::state;
 use super::steps::{Doing, Step, WayOut, steps, way_out};
 use super::switch;
 use super::target::Target;
 use crate::base::error::{Context as _, Error, Kind, Result};
 use crate::base::lock::Lock;
+use crate::base::words::some_of;
 use crate::config::{Deploy, Layer, StepMoment};
 use crate::repo::{Id, Repo};
+use crate::services::spec::Spec;
+
+/// How many places are told.
+const SHOWN: usize = 5;
 
 /// A target with those who work on it.
 pub struct Site<'a> {
@@ -97,6 +103,13 @@ pub fn deploy(site: &Site<'_>, order: &Order<'_>) -> Result<Done> {
 /// Has a release serve that was verified before: the one that is named, or the one before what serves.
 pub fn rollback(site: &Site<'_>, release: &Release, watch: Duration) -> Result<Done> {
     let manifest: Manifest = release.whole()?;
+    let entries = history::read(&site.target.history())?;
+    if let Some(served) = history::standing(&entries).0.filter(|served| *served != release.name) {
+        let served = Release::of(site.target, served);
+        if let Ok(snapshot) = served.snapshot() {
+            back_up(site, &snapshot.specs, &served)?;
+        }
+    }
     let mut journal = journal(site, Doing::Rollback, release, &manifest.commit, watch)?;
     let walked = walk(site, &mut journal, &mut |step, journal| match step {
         Step::Record => record(site, journal),
@@ -240,7 +253,12 @@ fn perform(
         Step::Try => {
             (around.tell)("trying it");
             site.engine.try_out(release).map_err(|failure| about(failure, "the candidate"))?;
-            release.whole().map(drop)
+            release.whole()?;
+            state::check_written(release, order.deploy, site.target, false)
+        }
+        Step::BackUp => {
+            let Some(served) = &journal.pointed else { return Ok(()) };
+            back_up(site, &release.snapshot()?.specs, &Release::of(site.target, served))
         }
         Step::Record => record(site, journal),
         Step::After => {
@@ -252,8 +270,9 @@ fn perform(
         }
         Step::Prune => {
             // What serves is verified; what could not be removed is told.
-            if let Err(failure) = prune(site, order.deploy.keep) {
-                warnings.push(failure.to_string());
+            match prune(site, order.deploy) {
+                Ok(stayed) => warnings.extend(stayed),
+                Err(failure) => warnings.push(failure.to_string()),
             }
             Ok(())
         }
@@ -314,11 +333,12 @@ fn record(site: &Site<'_>, journal: &Journal) -> Result<()> {
 }
 
 /// Removes all but the newest verified releases. The one that serves is always among those that stay, and
-/// so is whatever else somebody has put beside them.
-fn prune(site: &Site<'_>, keep: usize) -> Result<()> {
+/// so is whatever else somebody has put beside them, and one into which services have written: those are
+/// the answer.
+fn prune(site: &Site<'_>, deploy: &Deploy) -> Result<Vec<String>> {
     let entries = history::read(&site.target.history())?;
     let mut stay = kept(site.target, &entries);
-    stay.truncate(keep);
+    stay.truncate(deploy.keep);
     stay.extend(history::standing(&entries).0.map(ToOwned::to_owned));
     let folder = site.target.releases();
     let found =
@@ -332,10 +352,38 @@ fn prune(site: &Site<'_>, keep: usize) -> Result<()> {
     let mut gone: Vec<String> =
         names.filter(|name| !stay.contains(name) && is_ours(name)).collect();
     gone.sort();
+    let mut stayed = Vec::new();
     for name in gone {
         let release = Release::of(site.target, &name);
+        if release.is_sealed() {
+            let written = state::written(&release, deploy)?;
+            if !written.is_empty() {
+                let places = state::places(&release, &written)?;
+                stayed.push(format!(
+                    "the release {name} is not removed: services have written into it: {}; look there, and \
+                     remove `{}` yourself",
+                    some_of(&places, SHOWN),
+                    release.folder.display()
+                ));
+                continue;
+            }
+        }
         site.calm.forget(&release)?;
         release.remove(&site.around)?;
+    }
+    for name in state::prune_backups(site.target, deploy.keep, &site.around)? {
+        (site.around.tell)(&format!("removed the backup {name}: the newest {} stay", deploy.keep));
+    }
+    Ok(stayed)
+}
+
+/// Saves what services keep, and says where.
+fn back_up(site: &Site<'_>, specs: &[Spec], served: &Release) -> Result<()> {
+    let saved = state::back_up(specs, site.target, served, &site.around).map_err(|failure| {
+        failure.hint("it runs before another release takes over; `backup` of the service says how")
+    })?;
+    for line in saved {
+        (site.around.tell)(&format!("saved {line}"));
     }
     Ok(())
 }

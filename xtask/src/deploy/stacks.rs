@@ -15,7 +15,7 @@ use crate::base::error::{Context as _, Error, Kind, Result};
 use crate::config::Layer;
 use crate::services::client;
 use crate::services::control::{Answer, Failure, Start, What};
-use crate::services::plan;
+use crate::services::plan::{self, Places};
 use crate::services::spec::Spec;
 use crate::services::stack::Stack;
 
@@ -88,19 +88,19 @@ fn ports_of(layer: &Layer) -> Vec<String> {
     ports(layer).into_keys().collect()
 }
 
-/// What the supervisor is told of the services of a release, whose files lie in `files` now. A file of
+/// What the supervisor is told of some services of a release, whose files lie in `files` now. A file of
 /// variables that the release does not hold is looked for in the shared folder.
 #[must_use]
 pub fn specs(
     layer: &Layer,
+    chosen: &[usize],
     ports: &BTreeMap<String, u16>,
     target: &Target,
     release: &Release,
     files: &Path,
 ) -> Vec<Spec> {
-    let all: Vec<usize> = (0..layer.services.len()).collect();
-    let root = release.files();
-    let mut specs = plan::specs(layer, &all, ports, &root);
+    let (root, state) = (release.files(), target.state());
+    let mut specs = plan::specs(layer, chosen, ports, &Places { root: &root, state: &state });
     let shared = target.shared();
     for spec in &mut specs {
         for file in &mut spec.env_files {

@@ -1,11 +1,15 @@
 //! The order of a deploy, and what becomes of one that was cut short, as data. It is pure.
 //!
-//! Up to `Try` nothing that serves was touched, and the new release is forgotten. From `Point` on the
+//! Up to `BackUp` nothing that serves was touched, and the new release is forgotten. From `Point` on the
 //! release before comes back. What was being watched is watched again. What was verified stays.
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Deploy, DeployEngine, StepMoment};
+use crate::base::words::some_of;
+use crate::config::{Candidate, Deploy, DeployEngine, Layer, Service, StepMoment};
+
+/// How many services are named in a line.
+const SHOWN: usize = 5;
 
 /// What a run does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +44,8 @@ pub enum Step {
     Release,
     /// Start it on spare ports; it must become ready, and is ended again.
     Try,
+    /// Save the state of what serves, where a service says how.
+    BackUp,
     /// Point `current` to it.
     Point,
     /// End what serves, and serve it.
@@ -78,6 +84,7 @@ pub fn steps(doing: Doing) -> &'static [Step] {
             Step::Build,
             Step::Release,
             Step::Try,
+            Step::BackUp,
             Step::Point,
             Step::ChangeOver,
             Step::Watch,
@@ -93,7 +100,7 @@ pub fn steps(doing: Doing) -> &'static [Step] {
 #[must_use]
 pub fn way_out(step: Step) -> WayOut {
     match step {
-        Step::Before | Step::Build | Step::Release | Step::Try => WayOut::Forget,
+        Step::Before | Step::Build | Step::Release | Step::Try | Step::BackUp => WayOut::Forget,
         Step::Point | Step::ChangeOver | Step::GoBack => WayOut::GoBack,
         Step::Watch => WayOut::WatchAgain,
         Step::Record | Step::After | Step::Prune => WayOut::Finish,
@@ -102,7 +109,17 @@ pub fn way_out(step: Step) -> WayOut {
 
 /// The plan in words, a line for each step that does something.
 #[must_use]
-pub fn plan(doing: Doing, deploy: &Deploy, new: &str, old: Option<&str>) -> Vec<String> {
+pub fn plan(
+    doing: Doing,
+    layer: &Layer,
+    deploy: &Deploy,
+    new: &str,
+    old: Option<&str>,
+) -> Vec<String> {
+    let names = |is: &dyn Fn(&Service) -> bool| {
+        let services = layer.services.iter().filter(|service| is(service));
+        services.map(|service| service.name.clone()).collect::<Vec<_>>()
+    };
     let commands = |moment| {
         let steps = deploy.steps.iter().filter(move |step| step.at == moment);
         steps.map(move |step| format!("{}: {}", moment.name(), step.run.text))
@@ -125,11 +142,24 @@ pub fn plan(doing: Doing, deploy: &Deploy, new: &str, old: Option<&str>) -> Vec<
             Step::Release => lines.extend(commands(StepMoment::Release)),
             Step::Try => lines.push(match deploy.engine {
                 DeployEngine::Directory | DeployEngine::Ssh => {
-                    "start it on spare ports, until it is ready".to_owned()
+                    let stand = names(&|service| service.candidate == Candidate::Serving);
+                    let besides = match (old, stand.is_empty()) {
+                        (Some(_), false) => {
+                            format!("; {} stays the one that serves", some_of(&stand, SHOWN))
+                        }
+                        _ => String::new(),
+                    };
+                    format!("start it on spare ports, until it is ready{besides}")
                 }
                 DeployEngine::Compose => "build and pull its images".to_owned(),
                 DeployEngine::Kubernetes => "have the cluster check its manifests".to_owned(),
             }),
+            Step::BackUp => {
+                let saved = names(&|service| service.backup.is_some());
+                if old.is_some() && !saved.is_empty() {
+                    lines.push(format!("back up {}", some_of(&saved, SHOWN)));
+                }
+            }
             Step::Point => lines.push(format!("point `current` to {new}")),
             Step::ChangeOver => lines.push(match old {
                 Some(old) if old != new => format!("end {old}, serve {new}"),
@@ -158,6 +188,7 @@ mod tests {
     fn what_serves_comes_back_from_the_first_step_that_touches_it_until_it_was_verified() {
         let ways: Vec<WayOut> = steps(Doing::Deploy).iter().map(|step| way_out(*step)).collect();
         let expected = [
+            WayOut::Forget,
             WayOut::Forget,
             WayOut::Forget,
             WayOut::Forget,

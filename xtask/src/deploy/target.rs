@@ -10,6 +10,7 @@
 //! TO/journal     what is under way   TO/releases/NAME/snapshot  its configuration
 //! TO/history     what was done       TO/stacks/NAME             its services, while they run
 //! TO/current     -> releases/NAME    TO/shared                  what outlives releases
+//! TO/state       what services keep     TO/backups/TIME-NAME       what was saved of it
 //! TO/program     programs, and TO/incoming releases that arrive, where another host deploys to this one
 //! ```
 
@@ -109,6 +110,18 @@ impl Target {
     #[must_use]
     pub fn shared(&self) -> PathBuf {
         self.root.join("shared")
+    }
+
+    /// The folder for what services keep.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.root.join("state")
+    }
+
+    /// The folder of what was saved of it.
+    #[must_use]
+    pub fn backups(&self) -> PathBuf {
+        self.root.join("backups")
     }
 
     /// The folder of the programs that another host has sent.

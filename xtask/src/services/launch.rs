@@ -146,6 +146,10 @@ pub fn start(spec: &Spec, env: &Env, world: &World, log: &Log) -> Result<Started
     if !spec.folder.is_dir() {
         return Err(Error::unable(format!("`{}` is not a folder", spec.folder.display())));
     }
+    for folder in &spec.state {
+        make_private(folder)
+            .unable(|| format!("its folder `{}` cannot be made", folder.display()))?;
+    }
     let open = || format!("its log `{}` cannot be opened", log.path().display());
     let (out, log_at) = log.open().unable(open)?;
     let err = out.try_clone().unable(open)?;
@@ -162,6 +166,13 @@ pub fn start(spec: &Spec, env: &Env, world: &World, log: &Log) -> Result<Started
     })?;
     let identity = Identity { pid: child.id(), started: identity.0.started, boot: identity.1 };
     Ok(Started { child, identity, log_at })
+}
+
+/// Makes the folder in which a service keeps its state, where there is none, for nobody but its owner:
+/// PostgreSQL, for one, refuses any other.
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 /// This program, also where its file was replaced meanwhile.

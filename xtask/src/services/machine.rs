@@ -357,6 +357,9 @@ mod tests {
             limits: Limits::default(),
             fallback: None,
             log: LogLimits { size: 1, keep: 1 },
+            state: Vec::new(),
+            tries_serving: false,
+            backup: None,
         }
     }
 

@@ -8,12 +8,17 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 
 use super::launch::{Env, read_env_file};
-use super::spec::{EnvFile, Fallback, Limits, Live, LogLimits, Page, Probe, Restart, Spec, Stop};
+use super::spec::{
+    Backup, EnvFile, Fallback, Limits, Live, LogLimits, Page, Probe, Restart, Spec, Stop,
+};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::files::is_executable;
 use crate::base::path::RepoPath;
 use crate::base::words::some_of;
-use crate::config::{self, Layer, Service, StopSignal, fill, nearest};
+use crate::config::{self, Candidate, Layer, Service, StopSignal, Values, fill, nearest};
+
+/// The folder for what services keep, in the variables of each.
+const STATE: &str = "XTASK_STATE";
 
 /// What stands for this program in a command line, filled when it is started.
 const OURSELVES: &str = "{xtask}";
@@ -65,16 +70,42 @@ pub fn specs(
     layer: &Layer,
     chosen: &[usize],
     ports: &BTreeMap<String, u16>,
-    root: &Path,
+    places: &Places<'_>,
 ) -> Vec<Spec> {
-    chosen.iter().map(|at| spec(layer, &layer.services[*at], ports, root)).collect()
+    chosen.iter().map(|at| spec(layer, &layer.services[*at], ports, places)).collect()
 }
 
-fn spec(layer: &Layer, service: &Service, ports: &BTreeMap<String, u16>, root: &Path) -> Spec {
-    let root_text = root.to_string_lossy();
+/// Where services run, and where they keep what outlives them.
+#[derive(Clone, Copy)]
+pub struct Places<'a> {
+    /// The folder of the worktree or of the release.
+    pub root: &'a Path,
+    /// The folder for what is kept.
+    pub state: &'a Path,
+}
+
+/// The folder for what the services of a worktree keep. It is for git to ignore.
+#[must_use]
+pub fn state_of_worktree(root: &Path) -> PathBuf {
+    root.join(".data")
+}
+
+fn spec(
+    layer: &Layer,
+    service: &Service,
+    ports: &BTreeMap<String, u16>,
+    places: &Places<'_>,
+) -> Spec {
+    let Places { root, state } = *places;
     let own = ports.get(&service.name).copied();
-    let filled =
-        |text: &str| fill(text, own, &|name| ports.get(name).copied(), &root_text, OURSELVES);
+    let values = Values {
+        own,
+        ports: &|name| ports.get(name).copied(),
+        root: &root.to_string_lossy(),
+        state: &state.to_string_lossy(),
+        xtask: OURSELVES,
+    };
+    let filled = |text: &str| fill(text, &values);
     let argv = |command: &config::CommandLine| command.argv.iter().map(|w| filled(w)).collect();
     let names = |at: &[usize]| at.iter().map(|at| layer.services[*at].name.clone()).collect();
     let env = |env: &BTreeMap<String, String>| {
@@ -103,7 +134,11 @@ fn spec(layer: &Layer, service: &Service, ports: &BTreeMap<String, u16>, root: &
         folder: service.dir.as_ref().map_or_else(|| root.to_path_buf(), on_disk),
         port: own,
         is_moved: false,
-        env: env(&service.env),
+        env: {
+            let mut env: BTreeMap<String, String> = env(&service.env);
+            env.insert(STATE.to_owned(), state.to_string_lossy().into_owned());
+            env
+        },
         env_files: service.env_files.iter().map(|name| env_file(name, root)).collect(),
         needs: names(&service.needs),
         once: service.once,
@@ -127,6 +162,12 @@ fn spec(layer: &Layer, service: &Service, ports: &BTreeMap<String, u16>, root: &
             .as_ref()
             .map(|rule| Fallback { when: names(&rule.when), env: env(&rule.env) }),
         log: LogLimits { size: service.log.size, keep: service.log.keep },
+        state: service.state.iter().map(|name| name.on_disk(state)).collect(),
+        tries_serving: service.candidate == Candidate::Serving,
+        backup: service
+            .backup
+            .as_ref()
+            .map(|backup| Backup { argv: argv(&backup.run), timeout_ms: ms(backup.timeout) }),
     }
 }
 

@@ -48,6 +48,24 @@ pub struct Spec {
     pub fallback: Option<Fallback>,
     /// How long its log may get.
     pub log: LogLimits,
+    /// The folders in which it keeps what outlives it, which are made before it is started.
+    #[serde(default)]
+    pub state: Vec<PathBuf>,
+    /// Whether the one that serves stands for it while a release is tried.
+    #[serde(default)]
+    pub tries_serving: bool,
+    /// What saves its state.
+    #[serde(default)]
+    pub backup: Option<Backup>,
+}
+
+/// How the state of a service is saved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backup {
+    /// The program and its arguments. `{backup}` stands for the folder into which it writes.
+    pub argv: Vec<String>,
+    /// How long it may take, in milliseconds.
+    pub timeout_ms: u64,
 }
 
 /// A file of variables.

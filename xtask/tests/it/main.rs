@@ -22,6 +22,8 @@ mod deploy_faults;
 #[cfg(target_os = "linux")]
 mod deploy_ssh;
 #[cfg(target_os = "linux")]
+mod deploy_state;
+#[cfg(target_os = "linux")]
 mod deploy_tools;
 mod extract;
 mod faults;
