@@ -2,6 +2,8 @@
 //! Looking only.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use clap::ValueEnum as _;
@@ -21,7 +23,7 @@ use crate::recovery::variables::{Broken, Instead, instead};
 use crate::repo::Repo;
 use crate::report::recovery::PartLine;
 use crate::services::client;
-use crate::services::launch::variables_in;
+use crate::services::env_files;
 use crate::services::page::Row;
 use crate::services::port_plan::{self, Obstacle};
 use crate::services::stack::Stack;
@@ -273,7 +275,7 @@ pub(super) fn broken(repo: &Repo, layers: &[&Layer]) -> Result<Vec<Broken>> {
         };
     }
     let is_good = |content: &[u8]| {
-        std::str::from_utf8(content).is_ok_and(|text| variables_in("it", text).is_ok())
+        !env_files::is_torn(content) && env_files::parse("it", content, &anything).is_ok()
     };
     let mut found = Vec::new();
     for (file, is_required) in files {
@@ -281,29 +283,51 @@ pub(super) fn broken(repo: &Repo, layers: &[&Layer]) -> Result<Vec<Broken>> {
         if found.iter().any(|one: &Broken| one.path == path) {
             continue;
         }
-        let Some(why) = fault(&path.on_disk(repo.root()), &file, is_required) else { continue };
-        let instead = instead(repo, &path, &is_good)?;
-        found.push(Broken { path, why, instead });
+        let Some((why, is_torn)) = fault(&path.on_disk(repo.root()), &file, is_required) else {
+            continue;
+        };
+        // What somebody wrote so, and only we cannot read, is theirs.
+        let instead = if is_torn { instead(repo, &path, &is_good)? } else { None };
+        let is_empty = path.on_disk(repo.root()).metadata().is_ok_and(|meta| meta.len() == 0);
+        // Somebody may want it so, unless there was more in it once.
+        if is_empty && !matches!(instead, Some(Instead::Copy { .. })) {
+            continue;
+        }
+        found.push(Broken { path, why, is_torn, instead });
     }
     Ok(found)
 }
 
-/// What is wrong with a file of variables.
-fn fault(on_disk: &Path, name: &str, is_required: bool) -> Option<String> {
+/// References are for the start to look up.
+fn anything(_: &str) -> Option<OsString> {
+    Some(OsString::new())
+}
+
+/// What is wrong with a file of variables, and whether it is torn.
+fn fault(on_disk: &Path, name: &str, is_required: bool) -> Option<(String, bool)> {
     let meta = match std::fs::metadata(on_disk) {
         // A folder of that name is an environment of another kind.
         Ok(meta) if meta.is_dir() && !is_required => return None,
         Ok(meta) => meta,
-        Err(_) if is_required => return Some(format!("`{name}` is not there")),
+        Err(_) if is_required => return Some((format!("`{name}` is not there"), true)),
         Err(_) => return None,
     };
-    if !meta.is_file() || meta.len() > LARGEST_FILE {
-        return Some(format!("`{name}` is no file of variables"));
+    // A pipe of a secret manager is for the start to read.
+    if meta.file_type().is_fifo() {
+        return None;
     }
-    match std::fs::read(on_disk).map(String::from_utf8) {
-        Ok(Ok(text)) => variables_in(name, &text).err().map(|failure| failure.to_string()),
-        Ok(Err(_)) => Some(format!("`{name}` is not UTF-8")),
-        Err(cause) => Some(format!("`{name}` cannot be read: {cause}")),
+    if !meta.is_file() || meta.len() > LARGEST_FILE {
+        return Some((format!("`{name}` is no file of variables"), false));
+    }
+    match std::fs::read(on_disk) {
+        Ok(content) => {
+            let is_torn = env_files::is_torn(&content);
+            let failure = env_files::parse(name, &content, &anything).err();
+            let why = failure.map(|failure| failure.to_string());
+            let torn = || format!("`{name}` is empty, cut off or in conflict");
+            why.or_else(|| is_torn.then(torn)).map(|why| (why, is_torn))
+        }
+        Err(cause) => Some((format!("`{name}` cannot be read: {cause}"), false)),
     }
 }
 
@@ -315,6 +339,9 @@ fn replaces(session: &Session, one: &Broken) -> String {
             format!("`{path}` as it was {when}, from backup {backup}")
         }
         Some(Instead::Example(example)) => format!("`{path}` from `{example}`"),
+        None if !one.is_torn => format!(
+            "`{path}` stays: it is neither empty nor cut off nor in conflict, so somebody wrote it so; mend the line"
+        ),
         None => format!(
             "`{path}` stays: no backup has a copy that can be read, and no example is there"
         ),

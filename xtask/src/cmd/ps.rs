@@ -17,6 +17,7 @@ use crate::report;
 use crate::report::services::{redraw, table};
 use crate::services::client;
 use crate::services::page::Page;
+use crate::services::stack::Stack;
 
 /// How often `--watch` draws.
 const EVERY: Duration = Duration::from_secs(1);
@@ -68,7 +69,8 @@ fn pages(session: &Session, repo: &Repo, args: &Ps) -> Result<(Vec<Page>, Option
     match &args.layer {
         Some(layer) => {
             let stack = shared::named(repo, layer)?;
-            Ok((client::look(&stack, &session.world)?.into_iter().collect(), None))
+            let page = client::look(&stack, &session.world)?;
+            Ok((page.map(|page| with_changes(repo, &stack, page)).into_iter().collect(), None))
         }
         None => {
             let (known, unreadable) = shared::known(session, repo);
@@ -80,16 +82,24 @@ fn pages(session: &Session, repo: &Repo, args: &Ps) -> Result<(Vec<Page>, Option
             }
             // What they use is only asked of those that are shown.
             for page in &mut up {
-                if let Some(whole) =
-                    client::look(&shared::named(repo, &page.layer)?, &session.world)?
-                {
-                    *page = whole;
+                let stack = shared::named(repo, &page.layer)?;
+                if let Some(whole) = client::look(&stack, &session.world)? {
+                    *page = with_changes(repo, &stack, whole);
                 }
             }
             up.sort_by_key(|page| page.layer != DEFAULT_LAYER);
             Ok((up, unreadable))
         }
     }
+}
+
+/// The same page, with what has changed since services were started among their warnings.
+fn with_changes(repo: &Repo, stack: &Stack, mut page: Page) -> Page {
+    let mut changes = shared::changes(repo, stack);
+    for row in page.services.iter_mut().filter(|row| row.pid.is_some()) {
+        row.warnings.extend(changes.remove(&row.service));
+    }
+    page
 }
 
 fn text(pages: &[Page]) -> String {

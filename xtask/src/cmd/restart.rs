@@ -13,6 +13,7 @@ use crate::report;
 use crate::report::services::addresses;
 use crate::services::client;
 use crate::services::control;
+use crate::services::env_files::{Values, Waits};
 use crate::services::spec::Spec;
 use crate::services::{plan, port_plan};
 
@@ -70,9 +71,9 @@ pub(super) fn run(session: &Session, args: &Restart) -> Exit {
     for spec in &mut specs {
         spec.is_moved = running.specs.iter().any(|now| now.name == spec.name && now.is_moved);
     }
-    let env = shared::environment(session);
-    let base = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
-    plan::check(&specs, &base, repo.root())?;
+    let base = shared::environment(session);
+    let values = Values::read(&specs, &base, Waits::Command);
+    plan::check(&specs, &base, &values, repo.root())?;
     let wanted: Vec<(String, u16)> = specs
         .iter()
         .filter(|spec| {
@@ -105,7 +106,13 @@ pub(super) fn run(session: &Session, args: &Restart) -> Exit {
             specs,
             layer: layer.services.iter().map(|service| service.name.clone()).collect(),
             again: names.clone(),
-            env,
+            env: control::values(&base),
+            values: values
+                .whole()
+                .iter()
+                .map(|(n, env)| (n.clone(), control::values(env)))
+                .collect(),
+            seen: values.seen().clone(),
             ready_within_ms: u64::try_from(args.timeout.as_millis()).unwrap_or(u64::MAX),
             without: Vec::new(),
             status: ports.status,

@@ -14,9 +14,14 @@ use crate::config::{self, DEFAULT_LAYER, DEPLOYMENT_FOLDER, Layer};
 use crate::repo::Repo;
 use crate::report;
 use crate::report::services::{Board, ServiceLine};
+use crate::services::adopt;
 use crate::services::client;
 use crate::services::control::{Answer, Failure, Link, Start, What};
+use crate::services::env_files;
+use crate::services::launch::Env;
 use crate::services::page::{Page, Row};
+use crate::services::plan;
+use crate::services::spec::Spec;
 use crate::services::stack::Stack;
 
 /// How often a start is asked for, where supervisors end meanwhile.
@@ -146,6 +151,48 @@ pub(super) fn check_names(names: &[String], page: &Page) -> Result<()> {
     Err(error)
 }
 
+/// What has changed since services that run were started: their files of variables, or the layer. It is looked at
+/// for no longer than a moment, and what cannot be told is not.
+pub(super) fn changes(repo: &Repo, stack: &Stack) -> BTreeMap<String, String> {
+    let Ok(Some(saved)) = adopt::read(stack) else { return BTreeMap::new() };
+    let known = saved.units.iter().map(|unit| &unit.spec);
+    let known = known.filter_map(|spec| Some((spec.name.clone(), spec.port?)));
+    let known: BTreeMap<String, u16> = known.collect();
+    let units: Vec<_> = saved.units.into_iter().filter(|unit| unit.identity.is_some()).collect();
+    let layer = load(repo, &stack.layer).ok();
+    let now: BTreeMap<String, Spec> = layer.map_or(BTreeMap::new(), |layer| {
+        let configured = layer.services.iter();
+        let configured = configured.filter_map(|one| Some((one.name.clone(), one.port?)));
+        let ports = configured.chain(known.clone()).collect();
+        let all: Vec<usize> = (0..layer.services.len()).collect();
+        let state = plan::state_of_worktree(repo.root());
+        let places = plan::Places { root: repo.root(), state: &state };
+        let specs = plan::specs(&layer, &all, &ports, &places);
+        specs.into_iter().map(|spec| (spec.name.clone(), spec)).collect()
+    });
+    let mut changes = BTreeMap::new();
+    for unit in units {
+        let name = unit.spec.name.clone();
+        let mut what: Vec<String> = env_files::changed(&unit.seen)
+            .iter()
+            .map(|path| format!("`{}`", path.strip_prefix(repo.root()).unwrap_or(path).display()))
+            .collect();
+        // What was moved to another port names it in its commands; and what others have moved as well.
+        let is_other = now
+            .get(&name)
+            .is_some_and(|now| Spec { is_moved: unit.spec.is_moved, ..now.clone() } != unit.spec);
+        if is_other {
+            what.push("its layer".to_owned());
+        }
+        if !what.is_empty() {
+            let what = what.join(" and ");
+            changes
+                .insert(name, format!("{what} changed since it was started: `restart` applies it"));
+        }
+    }
+    changes
+}
+
 /// The rows of a page, for the report.
 pub(super) fn lines(page: &Page) -> Vec<ServiceLine> {
     page.services.iter().map(line).collect()
@@ -265,13 +312,12 @@ pub(super) fn failure(failures: &[Failure], left: &str, layer: &str) -> Error {
     error.hint(format!("`cargo xtask logs {}{layer}` shows more", names.join(" ")))
 }
 
-/// The environment of this command, as far as it is text, for those whom it starts.
-pub(super) fn environment(session: &Session) -> BTreeMap<String, String> {
-    let variables = session.world.env.iter();
-    let variables = variables
-        .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value.to_str()?.to_owned())));
+/// The environment of this command, for those whom it starts.
+pub(super) fn environment(session: &Session) -> Env {
+    let mut env = session.world.env.clone();
     // What marks somebody else's services does not mark ours.
-    variables.filter(|(name, _)| !name.starts_with("XTASK_")).collect()
+    env.retain(|name, _| !name.as_encoded_bytes().starts_with(b"XTASK_"));
+    env
 }
 
 /// What a start has to say.

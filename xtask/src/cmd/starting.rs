@@ -16,6 +16,7 @@ use crate::report::Loudness;
 use crate::report::services::addresses;
 use crate::services::client::{self, Running};
 use crate::services::control::{self, What};
+use crate::services::env_files::{Values, Waits};
 use crate::services::logs::Log;
 use crate::services::page::Page;
 use crate::services::plan;
@@ -55,9 +56,9 @@ pub(super) fn start(
     }
     let is_new = |spec: &&Spec| args.clean || !is_running(running.as_ref(), &spec.name);
     let new: Vec<Spec> = specs.iter().filter(is_new).cloned().collect();
-    let env = shared::environment(session);
-    let base = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
-    plan::check(&new, &base, &root)?;
+    let base = shared::environment(session);
+    let values = Values::read(&new, &base, Waits::Command);
+    plan::check(&new, &base, &values, &root)?;
     clear_ports(session, &new, &ports, running.as_ref(), args, client::connect(&stack)?.is_some())?;
     if args.clean {
         // Only now that all that can be seen before is seen to be well.
@@ -75,7 +76,13 @@ pub(super) fn start(
             specs,
             layer: layer.services.iter().map(|service| service.name.clone()).collect(),
             again: Vec::new(),
-            env,
+            env: control::values(&base),
+            values: values
+                .whole()
+                .iter()
+                .map(|(n, env)| (n.clone(), control::values(env)))
+                .collect(),
+            seen: values.seen().clone(),
             ready_within_ms: u64::try_from(args.timeout.as_millis()).unwrap_or(u64::MAX),
             without: args.fallback.clone(),
             status: ports.status,
@@ -103,7 +110,7 @@ fn take_over_watch(session: &Session, stack: &Stack) -> Result<()> {
         client::connect_or_start(stack, &session.world)?;
         session.story(
             "what runs already was taken over from a supervisor that is gone; what is started again from \
-             now on has the variables of this shell",
+             now on has the variables that it has now",
         );
     }
     Ok(())

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::session::{Session, describe};
+use super::stack as shared;
 use super::{DONE, Exit, deployed};
 use crate::base::error::Result;
 use crate::base::progress::Progress;
@@ -161,12 +162,24 @@ fn branch_notes(repo: &Repo, context: &Context, now: i64) -> Result<Vec<String>>
     Ok(check(&look, &branch, Ok(commit)).lines())
 }
 
+/// How many services are named that are configured otherwise now.
+const SHOWN_CHANGES: usize = 3;
+
 /// How the services of this worktree are, a line for each layer of which something is known. That it
 /// cannot be told is told.
 fn services(session: &Session, repo: &Repo) -> Vec<ServicesLine> {
     let line = |stack: Stack| match client::glance(&stack, &session.world) {
         Ok(page) => page.map(|page| {
-            let (ok, words) = in_words(&page);
+            let (ok, mut words) = in_words(&page);
+            let changes = shared::changes(repo, &stack);
+            let runs = |name: &&String| {
+                page.services.iter().any(|row| row.service == **name && row.pid.is_some())
+            };
+            let changed: Vec<String> = changes.keys().filter(runs).cloned().collect();
+            if !changed.is_empty() {
+                let who = crate::base::words::some_of(&changed, SHOWN_CHANGES);
+                words.push_str(&format!(", {who} configured otherwise now"));
+            }
             ServicesLine { layer: stack.layer, ok, words }
         }),
         Err(failure) => {

@@ -217,15 +217,19 @@ pub(super) struct Draft {
 }
 
 /// What is wrong with a variable that is to be set for a service, if anything is.
-#[must_use]
-pub fn refused_variable(name: &str) -> Option<String> {
-    if !is_variable(name) {
-        Some(format!("`{name}` is no name of a variable"))
-    } else if name.starts_with(OURS) || name == ACTIVE {
-        Some(format!("`{name}` cannot be set: it is xtask that sets it"))
+fn refused_variable(name: &str) -> Option<String> {
+    if is_variable(name) {
+        reserved_variable(name)
     } else {
-        None
+        Some(format!("`{name}` is no name of a variable"))
     }
+}
+
+/// Why nobody else may set this variable, if it is ours to set.
+#[must_use]
+pub fn reserved_variable(name: &str) -> Option<String> {
+    let is_ours = name.starts_with(OURS) || name == ACTIVE;
+    is_ours.then(|| format!("`{name}` cannot be set: it is xtask that sets it"))
 }
 
 /// The variable in which services find the port of one of them: `XTASK_PORT_MY_API`.

@@ -27,7 +27,7 @@ use crate::base::words::{count, size, some_of};
 use crate::config::{Deploy, DeployEngine, Layer};
 use crate::repo::{Everything, Id, Mode, NamePattern, Repo, may_write};
 use crate::services::client;
-use crate::services::launch::read_env_file;
+use crate::services::env_files;
 use crate::services::port_plan;
 use crate::services::spec::EnvFile;
 
@@ -325,7 +325,9 @@ fn files_of_variables(layer: &Layer) -> impl Iterator<Item = &str> {
 
 /// Whether a file of variables sets this one.
 fn sets(file: &Path, name: &str) -> Result<bool> {
-    let pairs = read_env_file(&EnvFile { path: file.to_path_buf(), is_optional: true })?;
+    // What it refers to is for its start.
+    let given = |_: &str| Some(std::ffi::OsString::new());
+    let pairs = env_files::read(&EnvFile { path: file.to_path_buf(), is_optional: true }, &given)?;
     Ok(pairs.iter().any(|(known, value)| known == name && !value.is_empty()))
 }
 

@@ -87,7 +87,6 @@ fn command(place: &Workplace<'_>, step: &DeployStep, folder: &Path) -> Result<()
     around.disk.other("run a command").unable(|| what.clone())?;
     let [program, args @ ..] = &step.run.argv[..] else { return Ok(()) };
     let env = stacks::environment(around);
-    let env = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
     let mut run = Program::new(program, folder).args(args).with_only(&env);
     run = run.variable("XTASK_ROOT", folder).variable("XTASK_LAYER", &place.layer.name);
     run = run.variable("XTASK_COMMIT", place.commit);

@@ -14,7 +14,9 @@ use super::target::Target;
 use crate::base::error::{Context as _, Error, Kind, Result};
 use crate::config::Layer;
 use crate::services::client;
-use crate::services::control::{Answer, Failure, Start, What};
+use crate::services::control::{self, Answer, Failure, Start, What};
+use crate::services::env_files::{Values, Waits};
+use crate::services::launch::Env;
 use crate::services::plan::{self, Places};
 use crate::services::spec::Spec;
 use crate::services::stack::Stack;
@@ -125,13 +127,12 @@ pub fn variables(target: &Target, release: &Release) -> [(&'static str, String);
     ]
 }
 
-/// The environment of this command, as far as it is text, without what marks somebody else's services.
+/// The environment of this command, without what marks somebody else's services.
 #[must_use]
-pub fn environment(around: &Around<'_>) -> BTreeMap<String, String> {
-    let variables = around.world.env.iter();
-    let variables = variables
-        .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value.to_str()?.to_owned())));
-    variables.filter(|(name, _)| !name.starts_with("XTASK_")).collect()
+pub fn environment(around: &Around<'_>) -> Env {
+    let mut env = around.world.env.clone();
+    env.retain(|name, _| !name.as_encoded_bytes().starts_with(b"XTASK_"));
+    env
 }
 
 /// Starts a stack, and returns when all of it is ready. What does not get ready is ended again.
@@ -144,9 +145,9 @@ pub fn start(
     around.disk.other("start services").unable(|| "services cannot be started")?;
     std::fs::create_dir_all(&stack.folder)
         .unable(|| format!("the folder `{}` cannot be made", stack.folder.display()))?;
-    let env = environment(around);
-    let base = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
-    plan::check(&specs, &base, &stack.root).map_err(|failure| {
+    let base = environment(around);
+    let values = Values::read(&specs, &base, Waits::Command);
+    plan::check(&specs, &base, &values, &stack.root).map_err(|failure| {
         let error = Error::no(failure.what().to_owned());
         failure.details().iter().fold(error, |error, detail| error.detail(detail.clone()))
     })?;
@@ -154,7 +155,9 @@ pub fn start(
         layer: specs.iter().map(|spec| spec.name.clone()).collect(),
         specs,
         again: Vec::new(),
-        env,
+        env: control::values(&base),
+        values: values.whole().iter().map(|(n, env)| (n.clone(), control::values(env))).collect(),
+        seen: values.seen().clone(),
         ready_within_ms: u64::try_from(around.ready_within.as_millis()).unwrap_or(u64::MAX),
         without: Vec::new(),
         status,

@@ -26,6 +26,7 @@ use crate::config::{BACKUP, Candidate, Deploy, Layer};
 use crate::repo::PathPatterns;
 use crate::services::client;
 use crate::services::ending::MARKER;
+use crate::services::env_files::{Values, Waits};
 use crate::services::launch::{self, Surroundings};
 use crate::services::spec::Spec;
 
@@ -274,9 +275,10 @@ fn back_up_one(
         ports: specs.iter().filter_map(|one| Some((one.name.clone(), one.port?))).collect(),
         status: None,
     };
-    let base = stacks::environment(around);
-    let base = base.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-    let mut env = launch::variables(spec, &base, &surroundings, 0, false)?;
+    let mut base = stacks::environment(around);
+    let values = Values::read(std::slice::from_ref(spec), &base, Waits::Command);
+    base.extend(values.of(&spec.name)?);
+    let mut env = launch::variables(spec, &base, &surroundings, 0, false);
     env.remove(std::ffi::OsStr::new(MARKER));
     env.insert("XTASK_BACKUP".into(), into.into());
     let text = into.to_string_lossy();

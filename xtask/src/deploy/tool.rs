@@ -81,8 +81,7 @@ impl<'a> Tool<'a> {
 
     fn program(&self, args: &[String]) -> Program {
         let mut env = stacks::environment(self.around);
-        env.retain(|name, _| !MISLEADING.contains(&name.as_str()));
-        let env = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        env.retain(|name, _| !MISLEADING.iter().any(|one| *name == **one));
         let found = self.around.world.finds(self.name).unwrap_or_else(|| self.name.into());
         let mut program = Program::new(found, &self.folder).args(args).with_only(&env);
         for (name, value) in &self.variables {

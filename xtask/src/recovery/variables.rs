@@ -17,7 +17,9 @@ pub struct Broken {
     pub path: RepoPath,
     /// What is wrong with it.
     pub why: String,
-    /// What could take its place.
+    /// Whether nobody can have written it so: it is not there, empty, cut off or in conflict.
+    pub is_torn: bool,
+    /// What could take its place, where it is.
     pub instead: Option<Instead>,
 }
 

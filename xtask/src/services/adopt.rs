@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::ending::{Census, MARKER, Ours, Table, identity, marker, members};
 use super::logs::Log;
+use super::spec::Seen;
 use super::stack::{Saved, SavedUnit, Stack};
 use super::unit::{State, Unit};
 use crate::base::digest;
@@ -38,6 +39,8 @@ pub struct Found {
     pub was_ready: bool,
     /// Where its log began to be its own.
     pub log_at: u64,
+    /// How its files of variables looked when it was started.
+    pub seen: Vec<Seen>,
 }
 
 /// Reads what was written down, and looks what of it is true.
@@ -133,7 +136,8 @@ fn look(saved: &SavedUnit, token: &str, logs: &Path, table: &Table) -> Found {
         unit.is_wanted = saved.is_wanted;
         unit.run = run;
         let was_ready = saved.was_ready && run == saved.run;
-        return Found { unit, is_up: true, was_ready, log_at: saved.log_at };
+        let (log_at, seen) = (saved.log_at, saved.seen.clone());
+        return Found { unit, is_up: true, was_ready, log_at, seen };
     }
     // Its first process is gone; what it has left behind is ended before it is started again.
     let ours = Ours {
@@ -152,7 +156,7 @@ fn look(saved: &SavedUnit, token: &str, logs: &Path, table: &Table) -> Found {
         _ if !unit.survivors.is_empty() => State::Failed,
         _ => State::Down,
     };
-    Found { unit, is_up: false, was_ready: false, log_at: 0 }
+    Found { unit, is_up: false, was_ready: false, log_at: 0, seen: Vec::new() }
 }
 
 /// A token that no other stack has, and nobody can guess from another one.

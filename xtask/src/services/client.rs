@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use super::adopt::{self, process_of};
 use super::control::{Answer, Link, What};
-use super::ending::{Census, MARKER, SUPERVISOR, Table};
-use super::launch::{self, Surroundings, own_program};
+use super::ending::{Census, MARKER, SUPERVISOR, Table, marker};
+use super::env_files::{Values, Waits};
+use super::launch::{self, Env, Surroundings, own_program};
 use super::logs::Log;
 use super::page::{Page, Row, address};
 use super::probe::{self, LogSearch};
@@ -279,6 +280,21 @@ pub fn verify(stack: &Stack, world: &World) -> Result<Vec<(String, Result<String
     Ok(answers)
 }
 
+/// The variables of a service that runs: those that its process was given, or where it has written over them what
+/// its files say now.
+fn environment_of(unit: &SavedUnit, around: &Surroundings, world: &World) -> Result<Env, String> {
+    let own = marker(&around.token, &unit.spec.name, unit.run);
+    let given = unit.identity.as_ref().and_then(|who| processes::environment(who.pid));
+    if let Some(env) = given.filter(|env| env.get(OsStr::new(MARKER)).is_some_and(|m| *m == *own)) {
+        return Ok(env);
+    }
+    let specs = std::slice::from_ref(&unit.spec);
+    let values = Values::read(specs, &world.env, Waits::Command);
+    let mut base = world.env.clone();
+    base.extend(values.of(&unit.spec.name).map_err(|failure| failure.to_string())?);
+    Ok(launch::variables(&unit.spec, &base, around, unit.run, unit.is_degraded))
+}
+
 fn ask(
     unit: &SavedUnit,
     around: &Surroundings,
@@ -291,8 +307,7 @@ fn ask(
     if probes.is_empty() {
         return Ok("runs; it has no probe".to_owned());
     }
-    let mut env = launch::variables(spec, &world.env, around, unit.run, unit.is_degraded)
-        .map_err(|failure| failure.to_string())?;
+    let mut env = environment_of(unit, around, world)?;
     // What this command starts is not the service's, and must not be taken for it.
     env.remove(OsStr::new(MARKER));
     let log = Log::new(&stack.logs(), &spec.name).path();

@@ -6,19 +6,22 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::launch::Env;
 use super::page::Page;
-use super::spec::Spec;
+use super::spec::{Seen, Spec};
 use crate::base::error::{Context, Error, Result};
 
 /// The version of what is said on the line.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// The longest request: 16 MiB, far above 500 services with all their variables.
 const LONGEST: u64 = 16 << 20;
@@ -69,6 +72,54 @@ pub enum What {
     },
 }
 
+/// The value of a variable, which need not be text.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// Text.
+    Text(String),
+    /// Something else.
+    Bytes(Vec<u8>),
+}
+
+impl std::fmt::Debug for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // It may be a secret.
+        f.write_str("…")
+    }
+}
+
+impl From<&OsStr> for Value {
+    fn from(value: &OsStr) -> Value {
+        match value.to_str() {
+            Some(text) => Value::Text(text.to_owned()),
+            None => Value::Bytes(value.as_bytes().to_vec()),
+        }
+    }
+}
+
+impl From<&Value> for OsString {
+    fn from(value: &Value) -> OsString {
+        match value {
+            Value::Text(text) => text.into(),
+            Value::Bytes(bytes) => OsString::from_vec(bytes.clone()),
+        }
+    }
+}
+
+/// Variables, for the line. A name that is no text is not passed on.
+#[must_use]
+pub fn values(env: &Env) -> BTreeMap<String, Value> {
+    let text = |name: &OsString| name.to_str().map(str::to_owned);
+    env.iter().filter_map(|(name, value)| Some((text(name)?, value.as_os_str().into()))).collect()
+}
+
+/// Variables, from the line.
+#[must_use]
+pub fn env(values: &BTreeMap<String, Value>) -> Env {
+    values.iter().map(|(name, value)| (name.into(), value.into())).collect()
+}
+
 /// Which services to start, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Start {
@@ -79,7 +130,11 @@ pub struct Start {
     /// Which of those that run are ended first and started again.
     pub again: Vec<String>,
     /// The variables with which they are started, under their own.
-    pub env: BTreeMap<String, String>,
+    pub env: BTreeMap<String, Value>,
+    /// What their files of variables gave to each of those that are to be started.
+    pub values: BTreeMap<String, BTreeMap<String, Value>>,
+    /// How those files looked.
+    pub seen: BTreeMap<String, Vec<Seen>>,
     /// How long each may take to get ready, in milliseconds.
     pub ready_within_ms: u64,
     /// What the others are to do without, where they have a rule for it.

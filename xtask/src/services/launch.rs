@@ -6,28 +6,23 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use super::ending::{MARKER, marker};
 use super::logs::Log;
-use super::spec::{EnvFile, Spec};
+use super::spec::Spec;
 use crate::base::error::{Context, Error, Result};
 use crate::base::process::{Program, leave_session};
 use crate::base::processes::{self, Identity};
 use crate::base::world::World;
-use crate::config::{port_variable, refused_variable};
+use crate::config::port_variable;
 
 /// The word by which this program is asked to become a service.
 pub const WORD: &str = "become-service";
 
 /// What stands for this program in a command line.
 const OURSELVES: &str = "{xtask}";
-
-/// The longest file of variables that is read: 1 MiB.
-const LONGEST_ENV_FILE: u64 = 1 << 20;
 
 /// The port of a service, in its own variables.
 pub const PORT: &str = "XTASK_PORT";
@@ -60,21 +55,16 @@ pub struct Started {
     pub log_at: u64,
 }
 
-/// The variables of a service: those of the command that started it, its files, its own, and what we
-/// tell every service.
+/// The variables of a service: those of the command that started it with what its files gave (`base`), its own,
+/// and what we tell every service.
 pub fn variables(
     spec: &Spec,
     base: &Env,
     around: &Surroundings,
     run: u64,
     is_degraded: bool,
-) -> Result<Env> {
+) -> Env {
     let mut env = base.clone();
-    for file in &spec.env_files {
-        env.extend(
-            read_env_file(file)?.into_iter().map(|(name, value)| (name.into(), value.into())),
-        );
-    }
     let mut put = |name: &str, value: &str| drop(env.insert(name.into(), value.into()));
     spec.env.iter().for_each(|(name, value)| put(name, value));
     if let Some(rule) = spec.fallback.as_ref().filter(|_| is_degraded) {
@@ -92,53 +82,7 @@ pub fn variables(
         put(PORT, &port.to_string());
     }
     env.insert("XTASK_ROOT".into(), around.root.clone().into_os_string());
-    Ok(env)
-}
-
-/// Reads a file of variables, `NAME=VALUE` in lines.
-pub fn read_env_file(file: &EnvFile) -> Result<Vec<(String, String)>> {
-    let path = file.path.display();
-    let open = match File::open(&file.path) {
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound && file.is_optional => {
-            return Ok(Vec::new());
-        }
-        other => other.map_err(|cause| {
-            Error::usage(format!("the file of variables `{path}` cannot be read")).because(cause)
-        })?,
-    };
-    if !open.metadata().is_ok_and(|meta| meta.is_file()) {
-        return Err(Error::usage(format!("`{path}` is no file of variables")));
-    }
-    let text = std::io::read_to_string(open.take(LONGEST_ENV_FILE)).map_err(|cause| {
-        Error::usage(format!("the file of variables `{path}` cannot be read")).because(cause)
-    })?;
-    variables_in(&path.to_string(), &text)
-}
-
-/// Reads the text of a file of variables, which is called `path` in messages.
-pub fn variables_in(path: &str, text: &str) -> Result<Vec<(String, String)>> {
-    let mut variables = Vec::new();
-    for line in dotenvy::Iter::new(text.as_bytes()) {
-        let line = line.map_err(|cause| {
-            // What stands on the line may be a secret, and is not repeated.
-            let why = match cause {
-                dotenvy::Error::LineParse(wrong, _) => {
-                    let first = wrong.lines().next().unwrap_or_default();
-                    let at =
-                        text.lines().position(|line| !first.is_empty() && line.contains(first));
-                    at.map_or_else(String::new, |at| format!(" in line {}", at + 1))
-                }
-                other => format!(": {other}"),
-            };
-            Error::usage(format!("the file of variables `{path}` is malformed{why}"))
-                .hint("a line is `NAME=VALUE`; a value with spaces stands in quotes")
-        })?;
-        if let Some(fault) = refused_variable(&line.0) {
-            return Err(Error::usage(format!("the file of variables `{path}`: {fault}")));
-        }
-        variables.push(line);
-    }
-    Ok(variables)
+    env
 }
 
 /// Starts a service.

@@ -7,6 +7,7 @@ pub mod control;
 pub mod embedded;
 pub mod ending;
 pub mod endpoint;
+pub mod env_files;
 pub mod launch;
 pub mod logs;
 pub mod machine;

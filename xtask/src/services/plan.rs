@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
-use super::launch::{Env, read_env_file};
+use super::env_files::Values as FileValues;
+use super::launch::Env;
 use super::spec::{
     Backup, EnvFile, Fallback, Limits, Live, LogLimits, Page, Probe, Restart, Spec, Stop,
 };
@@ -208,7 +209,7 @@ fn limits(limits: &config::Limits) -> Limits {
 }
 
 /// What can be seen to be wrong with services before they are started, all of it at once.
-pub fn check(specs: &[Spec], base: &Env, root: &Path) -> Result<()> {
+pub fn check(specs: &[Spec], base: &Env, values: &FileValues, root: &Path) -> Result<()> {
     let mut faults: Vec<String> = Vec::new();
     let mut kind = Kind::Unable;
     for spec in specs {
@@ -219,13 +220,12 @@ pub fn check(specs: &[Spec], base: &Env, root: &Path) -> Result<()> {
             faults.push(format!("{name}: its folder `{}` is not there", shown(&spec.folder)));
         }
         let mut env = base.clone();
-        for file in &spec.env_files {
-            match read_env_file(file) {
-                Ok(pairs) => env.extend(pairs.into_iter().map(|(n, v)| (n.into(), v.into()))),
-                Err(failure) => {
-                    kind = Kind::Usage;
-                    faults.push(format!("{name}: {failure}"));
-                }
+        match values.of(name) {
+            Ok(read) => env.extend(read),
+            Err(failure) => {
+                kind = Kind::Usage;
+                let hints = failure.hints().iter().map(|hint| format!(" ({hint})"));
+                faults.push(format!("{name}: {failure}{}", hints.collect::<String>()));
             }
         }
         env.extend(spec.env.iter().map(|(name, value)| (name.into(), value.into())));

@@ -77,6 +77,26 @@ pub struct EnvFile {
     pub is_optional: bool,
 }
 
+/// How a file of variables looked when it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its look; nothing where there was none, or none that could be changed.
+    pub look: Option<FileLook>,
+}
+
+/// What tells one state of a file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileLook {
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it last changed, in nanoseconds since the epoch.
+    pub mtime_ns: i64,
+    /// Its inode.
+    pub inode: u64,
+}
+
 /// What is asked of a service. All that is given must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Probe {

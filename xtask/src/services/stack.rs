@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::spec::Spec;
+use super::spec::{Seen, Spec};
 use crate::base::digest;
 use crate::base::error::{Context, Error, Result};
 use crate::base::files::Disk;
@@ -80,6 +80,9 @@ pub struct SavedUnit {
     pub is_degraded: bool,
     /// What went wrong last.
     pub error: Option<String>,
+    /// How its files of variables looked when it was started.
+    #[serde(default)]
+    pub seen: Vec<Seen>,
 }
 
 /// Who supervises.

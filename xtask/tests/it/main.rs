@@ -65,6 +65,8 @@ mod services_nasty;
 #[cfg(target_os = "linux")]
 mod services_review;
 #[cfg(target_os = "linux")]
+mod services_started;
+#[cfg(target_os = "linux")]
 mod snapshots;
 mod table;
 mod trust;

@@ -225,12 +225,13 @@ fn the_socket_is_for_this_user_and_takes_no_nonsense() {
     // Whatever else it asks is not done, also where it can be read.
     let start = "\"ask\":\"start\",\"specs\":[],\"layer\":[\"api\"],\"again\":[],\"env\":{},\
                  \"ready_within_ms\":9000,\"without\":[],\"status\":null}\n";
-    for (protocol, which) in [("99", "a newer"), ("0", "an older")] {
+    for (protocol, which) in [("99", "a newer"), ("1", "an older")] {
         let told = ask(&format!("{{\"protocol\":{protocol},{start}"));
         let said = format!("comes from {which} xtask; nothing was done");
         assert!(told.contains("refused") && told.contains(&said), "{told}");
     }
-    assert!(ask(&format!("{{{start}")).contains("\"tell\":\"done\""));
+    let values = start.replace("\"env\":{}", "\"env\":{},\"values\":{},\"seen\":{}");
+    assert!(ask(&format!("{{\"protocol\":2,{values}")).contains("\"tell\":\"done\""));
     assert_eq!(stack.state("api"), "ready");
     stack.repo.xtask(&["stop"]).success();
 }

@@ -3,6 +3,7 @@
 //! A process has one folder there. What vanishes while it is read, and what this user may not see, is
 //! nobody; every other failure is one.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::ffi::OsStringExt;
@@ -88,6 +89,16 @@ pub(super) fn variables(pid: u32, names: &[&str]) -> Option<Vec<Option<String>>>
         Some(String::from_utf8_lossy(value).into_owned())
     };
     Some(names.iter().map(value).collect())
+}
+
+pub(super) fn whole_environment(pid: u32) -> Option<BTreeMap<OsString, OsString>> {
+    let bytes = environment(pid)?;
+    let pairs = bytes.split(|byte| *byte == 0).filter_map(|entry| {
+        let equals = entry.iter().position(|byte| *byte == b'=')?;
+        let own = |part: &[u8]| OsString::from_vec(part.to_vec());
+        Some((own(&entry[..equals]), own(&entry[equals + 1..])))
+    });
+    Some(pairs.collect())
 }
 
 /// The bytes of an environment. A process that becomes another program has none for a moment, and must

@@ -12,6 +12,8 @@ mod linux;
 #[cfg(any(test, not(target_os = "linux")))]
 mod ps;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -132,6 +134,12 @@ fn has_its_number(who: &Identity) -> Result<bool> {
 #[must_use]
 pub fn variables(pid: u32, names: &[&str]) -> Option<Vec<Option<String>>> {
     system::variables(pid, names)
+}
+
+/// All variables that a process was given, by name, where the system tells; some programs write over them.
+#[must_use]
+pub fn environment(pid: u32) -> Option<BTreeMap<OsString, OsString>> {
+    system::whole_environment(pid)
 }
 
 /// What people want to know of this very process; nothing where it has ended.

@@ -5,6 +5,8 @@
 //! English, whatever the user has set. An environment comes as one line there, so of a value with spaces
 //! only the first word can be told.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,6 +42,12 @@ pub(super) fn all() -> Result<Vec<Process>> {
 pub(super) fn one(pid: u32) -> Result<Option<Process>> {
     let shown = said("ps", &["-o", COLUMNS, "-p", &pid.to_string()])?;
     shown.as_deref().map(|line| parse(line.trim_end())).transpose()
+}
+
+/// `ps` separates variables by blanks, which values may hold as well.
+#[cfg_attr(target_os = "linux", expect(dead_code, reason = "the rest is compared with `/proc`"))]
+pub(super) fn whole_environment(_: u32) -> Option<BTreeMap<OsString, OsString>> {
+    None
 }
 
 pub(super) fn variables(pid: u32, names: &[&str]) -> Option<Vec<Option<String>>> {

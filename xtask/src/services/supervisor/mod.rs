@@ -9,6 +9,7 @@ mod requests;
 mod upkeep;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,13 +21,14 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 use super::adopt;
 use super::control::{Answer, Failure, What};
-use super::ending::{self, Ours};
+use super::ending::{self, MARKER, Ours, marker};
+use super::env_files::{Values, Waits};
 use super::launch::{self, Env, Surroundings};
 use super::logs::{Keeper, Log};
 use super::machine::{Event, Machine};
 use super::page::{Page, Row, SupervisorLine, word};
 use super::probe::{self, LogSearch};
-use super::spec::Spec;
+use super::spec::{Seen, Spec};
 use super::stack::{Saved, SavedUnit, Stack};
 use super::unit::{Ask, Effect, Exit, Moment, State};
 use super::usage::Looker;
@@ -35,7 +37,7 @@ use crate::base::files::Disk;
 use crate::base::http::Serving;
 use crate::base::lock;
 use crate::base::ports;
-use crate::base::processes::{Handle, Identity};
+use crate::base::processes::{self, Handle, Identity};
 use crate::base::world::{World, steady};
 
 /// How often it looks at its folder and its socket.
@@ -110,6 +112,15 @@ struct Process {
     search: LogSearch,
 }
 
+/// What a service was given when it was started by a person: it is started again with the same, whatever became
+/// of its files since.
+struct Given {
+    /// Its variables, under its own.
+    env: Arc<Env>,
+    /// How its files of variables looked.
+    seen: Vec<Seen>,
+}
+
 struct Supervisor<'a> {
     stack: &'a Stack,
     world: &'a World,
@@ -127,7 +138,7 @@ struct Supervisor<'a> {
     lock_id: Option<(u64, u64)>,
     socket_id: Option<(u64, u64)>,
     running: HashMap<String, Process>,
-    envs: HashMap<String, Arc<Env>>,
+    given: HashMap<String, Given>,
     log_starts: HashMap<String, u64>,
     keepers: Arc<Mutex<BTreeMap<String, Keeper>>>,
     pending: Vec<Pending>,
@@ -179,7 +190,7 @@ pub fn supervise(
         token: adopted.token,
         socket,
         running: HashMap::new(),
-        envs: HashMap::new(),
+        given: HashMap::new(),
         log_starts: HashMap::new(),
         keepers: Arc::default(),
         pending: Vec::new(),
@@ -363,9 +374,17 @@ impl Supervisor<'_> {
     }
 
     fn variables(&self, spec: &Spec, run: u64, degraded: bool) -> Result<Env> {
-        let base = self.envs.get(&spec.name).cloned();
-        let base = base.unwrap_or_else(|| Arc::new(self.world.env.clone()));
-        launch::variables(spec, &base, &self.surroundings(), run, degraded)
+        let base = match self.given.get(&spec.name) {
+            Some(given) => given.env.clone(),
+            None if spec.env_files.is_empty() => Arc::new(self.world.env.clone()),
+            None => {
+                return Err(Error::unable(
+                    "with which variables it was started is not known any more",
+                )
+                .hint(format!("`cargo xtask restart {}` reads its files again", spec.name)));
+            }
+        };
+        Ok(launch::variables(spec, &base, &self.surroundings(), run, degraded))
     }
 
     fn spawn(&mut self, name: &str, run: u64, degraded: bool) -> Event {
@@ -432,8 +451,18 @@ impl Supervisor<'_> {
         };
         let Some(probe) = probe else { return };
         let env = match &probe.run {
-            Some(_) => self.variables(&spec, run, unit.is_degraded).unwrap_or_default(),
-            None => Env::new(),
+            Some(_) => self.variables(&spec, run, unit.is_degraded),
+            None => Ok(Env::new()),
+        };
+        let env = match env {
+            Ok(env) => env,
+            Err(failure) => {
+                // What cannot be asked has not failed.
+                let answer = if ask == Ask::Live { Ok(()) } else { Err(failure.to_string()) };
+                let name = name.to_owned();
+                drop(self.tell.send(Input::Event(Event::Probed { name, run, ask, answer })));
+                return;
+            }
         };
         let search = self.running.get(name).map(|process| process.search.clone());
         let search = search.unwrap_or_else(|| LogSearch::from(0));
@@ -499,6 +528,7 @@ impl Supervisor<'_> {
 
     /// Takes over what another supervisor has left.
     fn take_over(&mut self, units: Vec<adopt::Found>) {
+        self.given.extend(given_of(&units, &self.token, self.world));
         for found in units {
             let name = found.unit.spec.name.clone();
             let run = found.unit.run;
@@ -573,6 +603,7 @@ impl Supervisor<'_> {
             restarts: unit.restarts,
             is_degraded: unit.is_degraded,
             error: unit.error.clone().filter(|_| unit.state != State::Starting),
+            seen: self.given.get(&unit.spec.name).map_or(Vec::new(), |given| given.seen.clone()),
         });
         let saved = Saved {
             folder: self.stack.folder.clone(),
@@ -592,6 +623,34 @@ impl Supervisor<'_> {
         }
         Ok(())
     }
+}
+
+/// What services that run were given, by what the system tells of their processes; where those have written over
+/// it, by their files as they are now, as far as they answer at once.
+fn given_of(units: &[adopt::Found], token: &str, world: &World) -> HashMap<String, Given> {
+    let mut given = HashMap::new();
+    let mut unknown = Vec::new();
+    for found in units.iter().filter(|found| found.is_up) {
+        let spec = &found.unit.spec;
+        let own = marker(token, &spec.name, found.unit.run);
+        let env = found.unit.identity.as_ref().and_then(|who| processes::environment(who.pid));
+        let env = env.filter(|env| env.get(OsStr::new(MARKER)).is_some_and(|mark| *mark == *own));
+        match env {
+            Some(env) => {
+                let known = Given { env: Arc::new(env), seen: found.seen.clone() };
+                given.insert(spec.name.clone(), known);
+            }
+            None => unknown.push(spec.clone()),
+        }
+    }
+    let values = Values::read(&unknown, &world.env, Waits::AtOnce);
+    for (name, read) in values.whole() {
+        let mut env = world.env.clone();
+        env.extend(read);
+        let seen = values.seen().get(&name).cloned().unwrap_or_default();
+        given.insert(name, Given { env: Arc::new(env), seen });
+    }
+    given
 }
 
 /// Waits for a child without reaping it; nothing where it is no child of ours.

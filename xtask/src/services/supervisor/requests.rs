@@ -7,9 +7,8 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use super::upkeep::STRAY_TIMEOUT;
-use super::{Goal, Input, Pending, Supervisor, Sweep};
-use crate::services::control::{Answer, Failure, Start, What};
-use crate::services::launch::Env;
+use super::{Given, Goal, Input, Pending, Supervisor, Sweep};
+use crate::services::control::{self, Answer, Failure, Start, What};
 use crate::services::machine::Event;
 use crate::services::unit::{State, Then, Unit};
 
@@ -52,8 +51,7 @@ impl Supervisor<'_> {
             self.open_status_page();
         }
         let names: Vec<String> = start.specs.iter().map(|spec| spec.name.clone()).collect();
-        let env: Env = start.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        let env = Arc::new(env);
+        let env = control::env(&start.env);
         let mut started = Vec::new();
         for spec in start.specs {
             let known = self.machine.units().get(&spec.name);
@@ -68,7 +66,15 @@ impl Supervisor<'_> {
             // What is ending now begins with what is said now.
             let is_ending = known.is_some_and(|unit| matches!(unit.state, State::Ending(_)));
             if !is_up || is_ending || start.again.contains(&spec.name) {
-                self.envs.insert(spec.name.clone(), env.clone());
+                let read = start.values.get(&spec.name);
+                if read.is_some() || spec.env_files.is_empty() {
+                    let mut env = env.clone();
+                    env.extend(read.map(control::env).unwrap_or_default());
+                    let seen = start.seen.get(&spec.name).cloned().unwrap_or_default();
+                    self.given.insert(spec.name.clone(), Given { env: Arc::new(env), seen });
+                } else {
+                    self.given.remove(&spec.name);
+                }
                 self.machine.know(spec);
             }
         }
