@@ -41,6 +41,10 @@ pub(super) fn run(session: &Session, args: &Propagate) -> Exit {
     }
     let outcome = propagate(&repo, &aim, &session.tools())?;
     let mut code = code(&outcome);
+    let is_cut = outcome.rows.values().any(|row| row.fate == Fate::Failed);
+    if is_cut && session.tools().interrupts.arrived() {
+        code = Kind::Interrupted.code();
+    }
     if args.pr && !args.dry_run {
         let is_well =
             open_requests(session, &repo, &outcome) & close_requests(session, &repo, &outcome);

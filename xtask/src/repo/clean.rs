@@ -164,13 +164,15 @@ impl CleanRecord {
         Ok(found)
     }
 
-    /// How each file looked.
+    /// How each file looked; one that was too young to be believed has a look that fits no file, since a later
+    /// record would believe it.
     #[must_use]
     pub fn looks(&self) -> BTreeMap<RepoPath, CleanLook> {
         let mut looks = BTreeMap::new();
         for (at, _) in &self.folders {
             self.each(*at, |folder, name, look| {
-                looks.insert(path_of(folder, name), look);
+                let is_old = look[2].max(look[1]) < self.written_ns;
+                looks.insert(path_of(folder, name), if is_old { look } else { NOT_CLEAN });
             });
         }
         looks
@@ -331,4 +333,30 @@ fn look_of_stat(stat: &Stat) -> CleanLook {
         stat.st_ino as u64,
         u64::from(stat.st_mode as u32),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_was_too_young_is_not_believed_by_a_later_record_either() {
+        let (old, young): (CleanLook, CleanLook) = ([1, 10, 10, 1, 1], [1, 10, 20, 1, 1]);
+        let mut inside = Vec::new();
+        for (name, look) in [(b"a", old), (b"b", young)] {
+            put(&mut inside, name.len());
+            inside.extend(name);
+            inside.extend(look.iter().flat_map(|number| number.to_le_bytes()));
+        }
+        let mut list = Vec::new();
+        put(&mut list, 1);
+        list.extend(b"d");
+        put(&mut list, 2);
+        put(&mut list, inside.len());
+        list.extend(inside);
+        let folders = folders(&list, 0).unwrap();
+        let record = CleanRecord { bytes: list, folders, written_ns: 20 };
+        let looks: Vec<CleanLook> = record.looks().into_values().collect();
+        assert_eq!(looks, [old, NOT_CLEAN]);
+    }
 }

@@ -187,12 +187,21 @@ impl Repo {
         // For a linked worktree it leads up again from the worktree's own git folder.
         let common = git.common_dir();
         let common = common.canonicalize().unwrap_or_else(|_| common.to_path_buf());
+        // Where `core.worktree` says where the files are, git finds no way back from there.
+        let is_elsewhere = match root.join(".git").canonicalize() {
+            Err(_) => true,
+            Ok(found) if found.is_dir() => {
+                git.config_snapshot().string("core.worktree").is_some()
+                    && git.git_dir().canonicalize().is_ok_and(|own| own != found)
+            }
+            Ok(_) => false,
+        };
         Ok(Repo {
             git,
             root,
             common,
             promises: Promises::default(),
-            is_elsewhere: false,
+            is_elsewhere,
             shared: Cell::default(),
             said: Said::default(),
         })

@@ -18,6 +18,9 @@ pub(super) struct FoundRef {
     pub(super) id: Option<Id>,
 }
 
+/// How often refs are listed while another git packs them, before git is asked.
+const LISTINGS: usize = 5;
+
 impl Repo {
     /// The object that a ref names, if the ref exists. Tags are followed.
     pub fn resolve(&self, name: &str) -> Result<Option<Id>> {
@@ -87,6 +90,25 @@ impl Repo {
         if self.has_reftable() {
             return self.refs_by_git(prefix);
         }
+        // Another git may pack refs while they are listed: one that was in no file yet is in none any more.
+        for _ in 0..LISTINGS {
+            let before = self.packed_refs_look();
+            let listed = self.list_ref_files(prefix);
+            if listed.is_ok() && self.packed_refs_look() == before {
+                return listed;
+            }
+        }
+        // Somebody does nothing else. Git itself knows the order in which to look.
+        self.refs_by_git(prefix)
+    }
+
+    /// What tells one state of the packed refs from another.
+    fn packed_refs_look(&self) -> Option<super::FileStat> {
+        let file = self.common_folder().join("packed-refs");
+        file.symlink_metadata().ok().map(|meta| super::FileStat::of(&meta))
+    }
+
+    fn list_ref_files(&self, prefix: &str) -> Result<Vec<FoundRef>> {
         let failed = || format!("the refs below `{prefix}` cannot be read");
         let platform = self.git.references().unable(failed)?;
         let mut found = Vec::new();

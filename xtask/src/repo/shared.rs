@@ -40,11 +40,20 @@ impl Repo {
         }
     }
 
-    /// Opens the folder of a new object to the others, at once: git of theirs may want to write there.
+    /// Opens a new object and its folder to the others, at once: git of theirs may want to write there.
     pub(super) fn share_object(&self, id: Id) {
         if let Some(bits) = self.shared.get() {
             let hex = id.to_string();
-            open(&self.common_folder().join("objects").join(&hex[..2]), bits);
+            let fan = self.common_folder().join("objects").join(&hex[..2]);
+            open(&fan, bits);
+            open(&fan.join(&hex[2..]), bits);
+        }
+    }
+
+    /// Opens a file of the git folder to the others, before it gets its name there.
+    pub fn share_file(&self, path: &Path) {
+        if let Some(bits) = self.shared.get() {
+            open(path, bits);
         }
     }
 }

@@ -654,7 +654,10 @@ mod tests {
         // One into which somebody writes is read, once.
         let path = pipe("two");
         let writer = path.clone();
-        std::thread::spawn(move || std::fs::write(writer, "A=1\n"));
+        std::thread::spawn(move || {
+            use std::io::Write as _;
+            File::options().write(true).open(writer)?.write_all(b"A=1\n")
+        });
         let content = content_within(&path, Waits::Command, PATIENCE).unwrap();
         assert!(content.look.is_none() && content.bytes.is_some_and(|bytes| bytes == b"A=1\n"));
     }

@@ -474,6 +474,7 @@ fn write_index(
         disk.remove(&old).unable(failed)?;
         keep_old(repo, disk, &old).unable(failed)?;
     }
+    repo.share_file(&new);
     disk.replace(&new, &repo.index_file()).unable(failed)?;
     Ok(looks)
 }

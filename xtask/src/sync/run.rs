@@ -19,6 +19,7 @@ use super::recover;
 use super::upstream::{Ahead, Standing, move_to, standing};
 use crate::base::error::{Error, Result};
 use crate::base::files::{Disk, sweep};
+use crate::base::halves::in_halves;
 use crate::base::lock::{self, Lock};
 use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
@@ -26,7 +27,7 @@ use crate::base::signals::Interrupts;
 use crate::base::world::World;
 use crate::repo::{
     CleanLook, Entry, FileStat, Head, Id, Index, NOT_CLEAN, OnceCanonical, OperationKind, Repo,
-    Scope, Work,
+    Scope, Work, look_of_metadata,
 };
 
 /// How long another xtask in the same worktree is waited for.
@@ -34,9 +35,9 @@ const LOCK_WAIT: Duration = Duration::from_secs(30);
 
 /// How old the time of a file must be, in nanoseconds, so that the file cannot be changed without its
 /// time changing: two seconds where it may be of the coarsest clock of any file system, which counts
-/// whole ones; a tenth where it says more than seconds, since no system's clock ticks slower than every 10 ms.
-fn settles_in(look: &FileStat) -> i64 {
-    if look.mtime_ns % 1_000_000_000 == 0 { 2_000_000_000 } else { 100_000_000 }
+/// whole ones; 20 ms where it says more than seconds, since no system's clock ticks slower than every 10.
+fn settles_in(time_ns: i64) -> i64 {
+    if time_ns % 1_000_000_000 == 0 { 2_000_000_000 } else { 20_000_000 }
 }
 
 /// What the user wants.
@@ -418,6 +419,7 @@ fn note_clean(
 ) -> Result<()> {
     let Decided { head, context, plan, gathered, .. } = decided;
     let managed = Managed::new(&context.config, head.branch.as_deref());
+    let repo_root = repo.root();
     if let Some(clean) = &gathered.clean {
         let mut files = clean.looks();
         for (path, target) in plan.tree_changes() {
@@ -426,9 +428,21 @@ fn note_clean(
                 None => files.remove(&path),
             };
         }
-        for item in plan.writes().filter(|item| item.target.is_some()) {
-            let look = looks.get(item.path()).copied().unwrap_or(NOT_CLEAN);
-            files.insert(item.path().clone(), look);
+        let written = plan.writes().filter(|item| item.target.is_some()).map(Item::path);
+        let written: Vec<&RepoPath> = written.collect();
+        let now_ns = tools.now_ns();
+        // Whoever changes one from now on changes its times; who did before has changed them since.
+        let still = in_halves(&written, |half| {
+            let is_settled = |meta: &FileStat| meta.ctime_ns < now_ns - settles_in(meta.ctime_ns);
+            let look = |path: &&RepoPath| {
+                let meta = path.on_disk(repo_root).symlink_metadata().ok()?;
+                is_settled(&FileStat::of(&meta)).then(|| look_of_metadata(&meta))
+            };
+            half.iter().map(look).collect()
+        });
+        for (path, still) in written.into_iter().zip(still) {
+            let look = still.filter(|still| looks.get(path) == Some(still));
+            files.insert(path.clone(), look.unwrap_or(NOT_CLEAN));
         }
         let tree = commit.map_or(Ok(head.tree), |commit| repo.tree_of(commit))?;
         let content = repo.managed_fingerprint(tree, &managed, managed.rules())?;
@@ -493,7 +507,8 @@ pub(super) fn changes(plan: &Plan, mode: WriteMode, looked_at_ns: i64) -> Vec<Ch
                 Work::Present(found) => Some(found),
                 _ => None,
             };
-            let is_settled = |look: &FileStat| look.mtime_ns < looked_at_ns - settles_in(look);
+            let is_settled =
+                |look: &FileStat| look.mtime_ns < looked_at_ns - settles_in(look.mtime_ns);
             let look = found.map(|found| found.look).filter(is_settled);
             Change {
                 path: item.path().clone(),

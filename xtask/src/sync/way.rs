@@ -1,4 +1,4 @@
-//! Files that give way to folders, and folders to files.
+//! Files and symlinks that give way to folders, and folders to them.
 //!
 //! A change may need the place of something that goes in the same change. What is in the way then
 //! is as good as gone; anything else that lies there keeps the place.
@@ -17,7 +17,7 @@ pub fn once_gone(
     goes: &dyn Fn(&RepoPath) -> bool,
 ) -> Result<Work> {
     match &work {
-        Work::BelowFile(file) if goes(file) => Ok(Work::Absent),
+        Work::BelowFile(other) | Work::BelowSymlink(other) if goes(other) => Ok(Work::Absent),
         Work::Folder if holds_only_what_goes(repo, path, goes)? => Ok(Work::Absent),
         _ => Ok(work),
     }

@@ -390,6 +390,49 @@ fn what_git_keeps_in_its_index_survives() {
 }
 
 #[test]
+fn symlinks_give_way_to_folders_and_folders_to_symlinks() {
+    let to_folder = |place: &Place<'_>| {
+        place.remove("setup/changes");
+        place.write("setup/changes/inside", "in\n");
+    };
+    let to_symlink = |place: &Place<'_>| {
+        fs::remove_dir_all(place.dir.join("setup/other")).unwrap();
+        place.link("../src", "setup/other");
+    };
+    let scene = |lab: &Lab| {
+        let repo = lab.repo();
+        repo.link("../src", "setup/changes");
+        repo.write("setup/other/inside", "in\n");
+        repo.commit("before");
+        repo.git(&["branch", "--force", "orchestration-tools"]);
+        repo.git(&["switch", "--quiet", "-c", "feature"]);
+        repo.git(&["branch", "other"]);
+        repo.on_branch("orchestration-tools", |other| {
+            to_folder(other);
+            to_symlink(other);
+        });
+    };
+    let lab = Lab::new();
+    scene(&lab);
+    let repo = lab.place("repo");
+    let before = repo.scene();
+    repo.xtask(&["propagate", "other"]).success();
+    repo.xtask(&["sync"]).success();
+    repo.xtask(&["sync", "--check"]).success();
+    assert_eq!(repo.id("feature"), repo.id("other"), "the very same commit");
+    repo.xtask(&["undo"]).success();
+    repo.git(&["branch", "--force", "other", "feature"]);
+    assert_eq!(repo.scene(), before);
+    repo.xtask(&["sync", "--no-commit"]).success();
+    repo.xtask(&["undo"]).success();
+    assert_eq!(repo.scene(), before);
+    repo.xtask(&["sync", "--no-commit"]).success();
+    repo.xtask(&["sync"]).success();
+    assert_eq!(repo.status(), "");
+    repo.xtask(&["sync", "--check"]).success();
+}
+
+#[test]
 fn a_split_index_and_a_sparse_index_are_safe() {
     let lab = Lab::new();
     let repo = feature(&lab);

@@ -2,8 +2,9 @@
 //! and sparse. The story of a canonical change is the same in all of them.
 
 use std::path::Path;
+use std::process::Command;
 
-use crate::testkit::{Lab, Place, Ran, circle, write_script};
+use crate::testkit::{Lab, Place, Ran, circle, spawn, write_script};
 
 /// What a repository is made with.
 const FORMATS: [(&str, &str); 4] =
@@ -462,4 +463,66 @@ fn nobody_is_locked_out_of_a_shared_repository() {
         folders.extend(entries.map(|entry| entry.path()).filter(|path| path.is_dir()));
     }
     assert!(open > 1 && private == 1, "{open} {private}");
+    // Whatever the umask of who syncs: what git reads is for the others.
+    repo.canonical(&[("setup/a", Some("a3\n"))]);
+    let program = crate::testkit::program();
+    let script = format!("umask 077; exec '{program}' sync");
+    assert_eq!(repo.run("sh", &["-c", &script], &[]).code, Some(0));
+    let made = repo.git(&["rev-list", "--objects", "--no-object-names", "HEAD", "^HEAD~1"]);
+    let mut files = vec![repo.git_folder().join("index")];
+    for id in made.lines() {
+        files.push(repo.git_folder().join("objects").join(&id[..2]).join(&id[2..]));
+    }
+    assert!(files.len() > 3, "{made}");
+    for file in files {
+        let mode = std::fs::metadata(&file).unwrap().mode();
+        assert_eq!(mode & 0o040, 0o040, "{}: {mode:o}", file.display());
+    }
+}
+
+#[test]
+fn commands_work_where_the_configuration_says_where_the_files_are() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["switch", "-qc", "feature"]);
+    repo.canonical(&[("setup/a", Some("a2\n"))]);
+    let elsewhere = lab.path("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    for name in ["setup", "src", "scripts"] {
+        std::fs::rename(repo.dir.join(name), elsewhere.join(name)).unwrap();
+    }
+    repo.git(&["config", "core.worktree", elsewhere.as_str()]);
+    assert_eq!(repo.status(), "");
+    let files = lab.place("elsewhere");
+    repo.xtask(&["sync"]).success();
+    assert_eq!((files.read("setup/a").as_str(), repo.status().as_str()), ("a2\n", ""));
+    repo.xtask(&["undo"]).success();
+    assert_eq!((files.read("setup/a").as_str(), repo.status().as_str()), ("a1\n", ""));
+    files.write("src/app", "unsaved\n");
+    repo.xtask(&["backup"]).success();
+}
+
+#[test]
+fn refs_are_listed_whole_while_another_git_packs_them() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    for number in 0..20 {
+        repo.git(&["branch", &format!("b{number}")]);
+    }
+    let head = repo.head();
+    let moves: String = (0..20).map(|n| format!("update refs/heads/b{n} {head}\n")).collect();
+    repo.write(".git/moves", &moves);
+    let script = "for turn in 1 2 3 4 5 6 7 8 9; do for more in 1 2 3 4 5 6 7 8 9; do [ ! -e .git/over ] || exit 0\n\
+                  git update-ref --stdin <.git/moves; git pack-refs --all; done; done";
+    let mut packs = spawn(
+        Command::new("sh").args(["-c", script]).current_dir(&repo.dir).envs(repo.environment()),
+    )
+    .unwrap();
+    for _ in 0..20 {
+        let seen = repo.xtask(&["status", "--all", "--json"]);
+        let branches = seen.json()["branches"].as_array().map(Vec::len);
+        assert_eq!((seen.code, branches), (Some(0), Some(21)), "{} {}", seen.out, seen.err);
+    }
+    repo.write(".git/over", "");
+    packs.wait().unwrap();
 }
