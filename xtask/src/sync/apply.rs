@@ -115,6 +115,8 @@ fn bring(repo: &Repo, batch: &Batch) -> Result<()> {
 fn draft(applier: &Applier<'_>, batch: &Batch, had_index: Option<bool>) -> Result<Journal> {
     let repo = applier.repo;
     let mut ways = Ways::default();
+    let mut nearest: BTreeMap<Option<RepoPath>, (Option<RepoPath>, Vec<RepoPath>)> =
+        BTreeMap::new();
     let mut files = Vec::new();
     let mut folders: BTreeSet<RepoPath> = BTreeSet::new();
     let removals = batch.changes.iter().filter(|change| change.file == FileChange::Remove);
@@ -124,7 +126,15 @@ fn draft(applier: &Applier<'_>, batch: &Batch, had_index: Option<bool>) -> Resul
             continue;
         }
         let removes = change.file == FileChange::Remove;
-        let (waits_in, missing) = nearest_folder(repo, &mut ways, &change.path, &goes)?;
+        let parent = change.path.parent();
+        let (waits_in, missing) = match nearest.get(&parent) {
+            Some(known) => known.clone(),
+            None => {
+                let found = nearest_folder(repo, &mut ways, &change.path, &goes)?;
+                nearest.insert(parent, found.clone());
+                found
+            }
+        };
         if !removes {
             folders.extend(missing);
         }
