@@ -212,7 +212,7 @@ fn line(row: &Row) -> ServiceLine {
         cpu: row.cpu,
         degraded: row.degraded,
         warnings: row.warnings.clone(),
-        error: row.error.clone(),
+        error: row.error.clone().or_else(|| row.killed.clone()),
     }
 }
 
@@ -360,6 +360,9 @@ pub(super) struct LayerLine {
     pub(super) stopped: Vec<String>,
     /// What did not end.
     pub(super) survivors: Vec<String>,
+    /// What had to be killed, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) killed: Vec<String>,
 }
 
 /// Ends all of a stack; anything that is left is an error.
@@ -421,7 +424,11 @@ pub(super) fn stop(
             {
                 return Err(Error::no(format!("{name} was started again meanwhile, and runs")));
             }
-            Ok(LayerLine { layer: stack.layer.clone(), stopped, survivors })
+            let rows = page.services.iter().filter(|row| stopped.contains(&row.service));
+            let killed =
+                rows.filter_map(|row| Some(format!("{}: {}", row.service, row.killed.as_ref()?)));
+            let killed = killed.collect();
+            Ok(LayerLine { layer: stack.layer.clone(), stopped, survivors, killed })
         }
         Ended::Unheard => {
             // It ended by itself meanwhile, with all that it had.
@@ -433,6 +440,7 @@ pub(super) fn stop(
                     layer: stack.layer.clone(),
                     stopped: was_up,
                     survivors: Vec::new(),
+                    killed: Vec::new(),
                 }),
             }
         }

@@ -47,6 +47,9 @@ pub(super) fn run(session: &Session, args: &Stop) -> Exit {
         report::answer_json(&report)?;
         return Ok(if ok { DONE } else { Kind::No.code() });
     }
+    for killed in layers.iter().flat_map(|layer| &layer.killed) {
+        report::warn(killed);
+    }
     if !ok {
         let mut error = Error::no("not all is gone");
         for who in survivors {

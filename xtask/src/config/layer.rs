@@ -259,7 +259,7 @@ mod tests {
     use crate::base::path::RepoPath;
     use crate::config::{
         Backup, Candidate, Fallback, HttpProbe, Limits, Live, LogLimits, PortWord, Probe, Restart,
-        Stop, StopSignal,
+        Stop, StopSignal, StopTo,
     };
 
     fn load(layer: &str, files: &[(&str, &str)]) -> Result<Layer> {
@@ -293,7 +293,7 @@ mod tests {
              = [1, 2.5, true, 'x'] } } }, log = 'up', timeout = '1m 30s' }\n\
              live = { tcp = 'db', run = 'a | b', shell = true, every = '500ms', failures = 2 }\n\
              restart = { max = 0, within = '1h', backoff = '1s..2s' }\n\
-             stop = { signal = 'INT', timeout = '1s' }\n\
+             stop = { signal = 'INT', timeout = '1s', to = 'all' }\n\
              limits = { memory = '1 GB', cpu-warn = '250%' }\nfallback = { when = 'db', env = { C = 'c' } }\n\
              log = { size = '1 MB', keep = 0 }\nstate = ['a/b', 'c']\ncandidate = 'start'\n\
              backup = 'save {port} {backup}'\nbackup-timeout = '1h'\n\
@@ -352,7 +352,7 @@ mod tests {
                 failures: 2,
             }),
             restart: Restart { max: 0, within: seconds(3600), backoff: (seconds(1), seconds(2)) },
-            stop: Stop { signal: StopSignal::Int, timeout: seconds(1) },
+            stop: Stop { signal: StopSignal::Int, timeout: seconds(1), to: StopTo::All },
             limits: Limits {
                 memory: Some(1_000_000_000),
                 memory_warn: Some(80),

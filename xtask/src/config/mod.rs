@@ -30,7 +30,7 @@ pub use probe::{HttpProbe, Live, PortWord, Probe};
 pub use reader::nearest;
 pub use service::{
     BACKUP, Backup, Candidate, Fallback, Limits, LogLimits, Restart, Service, Stop, StopSignal,
-    port_variable, reserved_variable,
+    StopTo, port_variable, reserved_variable,
 };
 pub use sync::{BranchException, Forge, Identity, Mode, SyncConfig};
 pub use validate::{Check, Fix, Kind, Phase, ValidateConfig, is_webhook};

@@ -129,11 +129,24 @@ pub struct Stop {
     pub signal: StopSignal,
     /// How long it has before it is killed.
     pub timeout: Duration,
+    /// Whom the signal goes to at first.
+    pub to: StopTo,
 }
+
+/// Whom the signal goes to that asks a service to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopTo {
+    /// Its first process, which tells the others; they are asked when it has ended, or half of the time is over.
+    Main,
+    /// All of its processes at once.
+    All,
+}
+
+const STOP_TO: [(&str, StopTo); 2] = [("main", StopTo::Main), ("all", StopTo::All)];
 
 impl Default for Stop {
     fn default() -> Self {
-        Stop { signal: StopSignal::Term, timeout: Duration::from_secs(10) }
+        Stop { signal: StopSignal::Term, timeout: Duration::from_secs(10), to: StopTo::Main }
     }
 }
 
@@ -425,6 +438,7 @@ fn stop(table: &Reader<'_>) -> Stop {
     Stop {
         signal: table.word("signal", &SIGNALS).unwrap_or(default.signal),
         timeout: time(table, "timeout").unwrap_or(default.timeout),
+        to: table.word("to", &STOP_TO).unwrap_or(default.to),
     }
 }
 

@@ -230,6 +230,7 @@ fn row(unit: &SavedUnit, saved: &Saved, logs: &Path, table: &Table, now: i64) ->
         required: unit.spec.required,
         warnings: Vec::new(),
         error: ended.or_else(|| unit.error.clone()),
+        killed: unit.killed.clone(),
     }
 }
 

@@ -6,12 +6,13 @@
 //! a handle that cannot become somebody else's before it is signalled. Whoever is none of that is a
 //! stranger, and so is the supervisor of another stack.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::unit::{Asking, Ending};
 use crate::base::error::Result;
 use crate::base::processes::{self, Handle, Identity, Process};
 use crate::base::world::steady;
@@ -224,16 +225,24 @@ pub fn members<'t>(ours: &Ours<'_>, table: &'t Table) -> Vec<&'t Process> {
     members
 }
 
-/// Asks all of them to end, kills what has not after `timeout`, and answers with what is left after
-/// that, in words. Nothing left is proof that nothing of it runs.
+/// Asks processes to end, kills what has not after `timeout`, and says what is left after that.
+///
+/// The first process is asked first, and knows what to do about the others: a worker of Celery or RQ has its
+/// job finished so. What is left when it has ended, or when half of the time is over, is asked itself. Nobody
+/// is asked twice, but for a TERM where the port is still served (`serves`) when three quarters are over: Redis
+/// refuses one whose save has failed, and takes the next.
 pub fn end(
     census: &Census,
     ours: &Ours<'_>,
-    signal: Signal,
+    asking: Asking,
     timeout: Duration,
-) -> Result<Vec<String>> {
-    // Only those that are there at first are asked: what they start in order to end is left to it.
-    let mut is_asked = false;
+    serves: &dyn Fn() -> bool,
+) -> Result<Ending> {
+    let signal = Signal::from_named_raw(asking.signal).unwrap_or(Signal::TERM);
+    let mut asked: HashSet<(u32, u64)> = HashSet::new();
+    let mut killed: BTreeMap<(u32, u64), String> = BTreeMap::new();
+    // What they start in order to end is left to them: each group is asked once, as it is then.
+    let (mut first_done, mut others_done, mut again_done) = (false, asking.to_all, false);
     let mut empty_looks = 0;
     let mut orphans: Option<HashSet<(u32, u64)>> = None;
     let begun = steady();
@@ -242,6 +251,10 @@ pub fn end(
         let table = census.look()?;
         let members = members(ours, &table);
         let waited = steady().saturating_sub(begun);
+        let ending = |survivors: Vec<String>| Ending {
+            survivors,
+            killed: killed.values().cloned().collect(),
+        };
         if members.is_empty() {
             // Who forks and ends without pause may be met by no single look. What it leaves behind comes
             // to the supervisor, and shows that it is there.
@@ -250,30 +263,48 @@ pub fn end(
                 orphans.replace(now.clone()).is_some_and(|then| !now.is_subset(&then));
             empty_looks = if comes_and_goes { 0 } else { empty_looks + 1 };
             if table.is_exact || empty_looks >= EMPTY_LOOKS {
-                return Ok(Vec::new());
+                return Ok(ending(Vec::new()));
             }
             if waited >= timeout + LAST_WAIT {
-                return Ok(vec!["something that comes and goes too fast to be held".to_owned()]);
+                let what = "something that comes and goes too fast to be held".to_owned();
+                return Ok(ending(vec![what]));
             }
             std::thread::sleep(FIRST_PAUSE);
             continue;
         }
         empty_looks = 0;
         if waited >= timeout + LAST_WAIT {
-            return Ok(members.iter().map(|process| in_words(process, &table.boot)).collect());
+            let left = members.iter().map(|process| in_words(process, &table.boot)).collect();
+            return Ok(ending(left));
         }
+        let leads = |process: &Process| {
+            ours.leaders.iter().any(|one| one.pid == process.pid && one.started == process.started)
+        };
+        let has_leader = members.iter().any(|process| leads(process));
+        let asks_first = !first_done;
+        let asks_others = !others_done && (!has_leader || waited >= timeout / 2);
+        let asks_again = !again_done
+            && signal == Signal::TERM
+            && waited >= timeout * 3 / 4
+            && waited < timeout
+            && serves();
         let mut waits_for = None;
         for process in &members {
             let Some(handle) = Handle::open(&identity(process, &table.boot)) else { continue };
+            let key = (process.pid, process.started);
+            let is_first = asking.to_all || leads(process) || !has_leader;
             if waited >= timeout {
                 // One that may not be signalled is still there at the end, and is named then.
+                killed.entry(key).or_insert_with(|| in_words(process, &table.boot));
                 handle.signal(Signal::KILL).ok();
-            } else if !is_asked {
+            } else if asks_again || (asks_first && is_first || asks_others) && asked.insert(key) {
                 handle.signal(signal).ok();
             }
             waits_for.get_or_insert(handle);
         }
-        is_asked = true;
+        first_done = true;
+        others_done |= asks_others;
+        again_done |= asks_again;
         if let Some(handle) = waits_for {
             // Whether it has ended, the next look says.
             let _has_ended = handle.wait(pause.min(remaining(timeout, waited)));

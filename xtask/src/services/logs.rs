@@ -91,6 +91,12 @@ impl Log {
         Ok((file, length))
     }
 
+    /// Writes a line of our own at its end.
+    pub fn note(&self, line: &str) -> io::Result<()> {
+        let (mut file, _) = self.open()?;
+        file.write_all(format!("{line}\n").as_bytes())
+    }
+
     /// How long it is: every byte that was ever written.
     #[must_use]
     pub fn length(&self) -> u64 {

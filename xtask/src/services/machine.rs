@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::spec::Spec;
-use super::unit::{Ask, Effect, Exit, Moment, PROVEN_AFTER, State, Then, Unit};
+use super::unit::{Ask, Effect, Ending, Exit, Moment, PROVEN_AFTER, State, Then, Unit};
 use crate::base::processes::Identity;
 
 /// What can happen.
@@ -32,7 +32,7 @@ pub enum Event {
     /// A probe has an answer.
     Probed { name: String, run: u64, ask: Ask, answer: Result<(), String> },
     /// What a service was is gone, but for `survivors`; `conflict` says who holds its port.
-    Ended { name: String, run: u64, survivors: Vec<String>, conflict: Option<String> },
+    Ended { name: String, run: u64, ending: Ending, conflict: Option<String> },
     /// What a service uses.
     Sampled { name: String, run: u64, memory: u64, cpu_percent: u32 },
     /// A moment has come that `next_due` has named.
@@ -162,6 +162,7 @@ impl Machine {
             Event::Spawned { name, run, identity } => {
                 let Some(unit) = self.current(&name, run) else { return };
                 unit.identity = Some(identity);
+                unit.killed = None;
                 unit.started_ms = now.wall_ms;
                 if unit.state == State::Starting && unit.spec.ready.is_none() && !unit.spec.once {
                     unit.proven_at = Some(now.steady + PROVEN_AFTER.min(unit.ready_within));
@@ -185,9 +186,9 @@ impl Machine {
                 let Some(unit) = self.current(&name, run) else { return };
                 unit.hear_probe(ask, answer, now, effects);
             }
-            Event::Ended { name, run, survivors, conflict } => {
+            Event::Ended { name, run, ending, conflict } => {
                 let Some(unit) = self.current(&name, run) else { return };
-                unit.after_end(survivors, conflict, now);
+                unit.after_end(ending, conflict, now);
             }
             Event::Sampled { name, run, memory, cpu_percent } => {
                 let Some(unit) = self.current(&name, run) else { return };
@@ -353,7 +354,7 @@ mod tests {
             ready: Some(probe.clone()),
             live: Some(Live { probe, every_ms: 30_000, failures: 3 }),
             restart: Restart { max: 3, within_ms: 60_000, first_ms: 500, longest_ms: 4_000 },
-            stop: Stop { signal: 15, timeout_ms: 10_000 },
+            stop: Stop { signal: 15, timeout_ms: 10_000, to_all: false },
             limits: Limits::default(),
             fallback: None,
             log: LogLimits { size: 1, keep: 1 },
@@ -442,7 +443,7 @@ mod tests {
 
         fn ended(&mut self, name: &str) -> Vec<String> {
             let (name, run) = (name.to_owned(), self.run(name));
-            self.hear(Event::Ended { name, run, survivors: Vec::new(), conflict: None })
+            self.hear(Event::Ended { name, run, ending: Ending::default(), conflict: None })
         }
 
         fn state(&self, name: &str) -> &State {
@@ -581,7 +582,7 @@ mod tests {
         play.exited("api", Exit::Code(1));
         let run = play.run("api");
         let conflict = Some("port 1 is taken".to_owned());
-        play.hear(Event::Ended { name: "api".into(), run, survivors: Vec::new(), conflict });
+        play.hear(Event::Ended { name: "api".into(), run, ending: Ending::default(), conflict });
         assert_eq!((play.state("api"), play.error("api")), (&State::Failed, "port 1 is taken"));
     }
 
@@ -710,7 +711,12 @@ mod tests {
         play.ready("api");
         play.stop(&["api"]);
         let survivors = vec!["pid 7".to_owned()];
-        play.hear(Event::Ended { name: "api".into(), run: 1, survivors, conflict: None });
+        play.hear(Event::Ended {
+            name: "api".into(),
+            run: 1,
+            ending: Ending { survivors, killed: Vec::new() },
+            conflict: None,
+        });
         assert_eq!((play.state("api"), play.error("api")), (&State::Failed, "pid 7 did not end"));
         assert_eq!(play.start(&["api"]), ["end api"]);
         assert_eq!(play.ended("api"), ["spawn api 2"]);

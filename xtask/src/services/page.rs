@@ -68,6 +68,9 @@ pub struct Row {
     pub warnings: Vec<String>,
     /// What went wrong last.
     pub error: Option<String>,
+    /// What of it had to be killed when it was ended last, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub killed: Option<String>,
 }
 
 /// The word for a state.
@@ -132,6 +135,7 @@ impl Row {
             required: unit.spec.required,
             warnings: unit.warnings.iter().map(|what| warning(&unit.spec, what)).collect(),
             error: unit.error.clone(),
+            killed: unit.killed.clone(),
         }
     }
 

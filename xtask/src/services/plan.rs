@@ -16,7 +16,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::files::is_executable;
 use crate::base::path::RepoPath;
 use crate::base::words::some_of;
-use crate::config::{self, Candidate, Layer, Service, StopSignal, Values, fill, nearest};
+use crate::config::{self, Candidate, Layer, Service, StopSignal, StopTo, Values, fill, nearest};
 
 /// The folder for what services keep, in the variables of each.
 const STATE: &str = "XTASK_STATE";
@@ -156,7 +156,11 @@ fn spec(
             first_ms: ms(service.restart.backoff.0),
             longest_ms: ms(service.restart.backoff.1),
         },
-        stop: Stop { signal: number_of(service.stop.signal), timeout_ms: ms(service.stop.timeout) },
+        stop: Stop {
+            signal: number_of(service.stop.signal),
+            timeout_ms: ms(service.stop.timeout),
+            to_all: service.stop.to == StopTo::All,
+        },
         limits: limits(&service.limits),
         fallback: service
             .fallback

@@ -156,6 +156,9 @@ pub struct Stop {
     pub signal: i32,
     /// How long it may take before it is killed, in milliseconds.
     pub timeout_ms: u64,
+    /// Whether all of its processes are asked at once, and not the first one before the others.
+    #[serde(default)]
+    pub to_all: bool,
 }
 
 /// Beyond what a warning is given. Nothing is ended for it.

@@ -80,6 +80,9 @@ pub struct SavedUnit {
     pub is_degraded: bool,
     /// What went wrong last.
     pub error: Option<String>,
+    /// What of it had to be killed when it was ended last, in words.
+    #[serde(default)]
+    pub killed: Option<String>,
     /// How its files of variables looked when it was started.
     #[serde(default)]
     pub seen: Vec<Seen>,

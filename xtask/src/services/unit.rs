@@ -75,8 +75,26 @@ pub enum Effect {
     Spawn { name: String, run: u64, degraded: bool },
     /// Ask it.
     Probe { name: String, run: u64, ask: Ask },
-    /// End all that belongs to it, by this signal and after so long by SIGKILL.
-    End { name: String, run: u64, signal: i32, timeout: Duration },
+    /// End all that belongs to it: `asking` says how, and after so long it is done by SIGKILL.
+    End { name: String, run: u64, asking: Asking, timeout: Duration },
+}
+
+/// How a service is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asking {
+    /// The number of the signal.
+    pub signal: i32,
+    /// Whether all of its processes are asked at once.
+    pub to_all: bool,
+}
+
+/// What came of ending processes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ending {
+    /// What is left, in words. Nothing left is proof that nothing of it runs.
+    pub survivors: Vec<String>,
+    /// What had to be killed, in words.
+    pub killed: Vec<String>,
 }
 
 /// Where a service stands.
@@ -144,6 +162,8 @@ pub struct Unit {
     pub warnings: Vec<&'static str>,
     /// What of it could not be ended.
     pub survivors: Vec<String>,
+    /// What of it had to be killed when it was ended last, in words.
+    pub killed: Option<String>,
     pub(super) has_been_ready: bool,
     pub(super) bounce: bool,
     pub(super) without: Vec<String>,
@@ -177,6 +197,7 @@ impl Unit {
             failing: 0,
             warnings: Vec::new(),
             survivors: Vec::new(),
+            killed: None,
             has_been_ready: false,
             bounce: false,
             without: Vec::new(),
@@ -272,7 +293,7 @@ impl Unit {
         effects.push(Effect::End {
             name: self.spec.name.clone(),
             run: self.run,
-            signal: self.spec.stop.signal,
+            asking: Asking { signal: self.spec.stop.signal, to_all: self.spec.stop.to_all },
             timeout: self.stop_within.unwrap_or(timeout),
         });
     }
@@ -340,7 +361,7 @@ impl Unit {
 
     pub(super) fn after_end(
         &mut self,
-        survivors: Vec<String>,
+        Ending { survivors, killed }: Ending,
         conflict: Option<String>,
         now: Moment,
     ) {
@@ -353,6 +374,14 @@ impl Unit {
         self.warnings.clear();
         self.over = [0; 2];
         self.survivors = survivors;
+        self.killed = (!killed.is_empty()).then(|| {
+            let timeout = Duration::from_millis(self.spec.stop.timeout_ms);
+            let timeout = self.stop_within.unwrap_or(timeout);
+            format!(
+                "killed (SIGKILL), as it had not ended within {timeout:?}: {}",
+                killed.join(", ")
+            )
+        });
         if !self.survivors.is_empty() {
             self.error = Some(format!("{} did not end", self.survivors.join(", ")));
             self.state = State::Failed;

@@ -67,6 +67,8 @@ mod services_review;
 #[cfg(target_os = "linux")]
 mod services_started;
 #[cfg(target_os = "linux")]
+mod services_stop;
+#[cfg(target_os = "linux")]
 mod snapshots;
 mod table;
 mod trust;

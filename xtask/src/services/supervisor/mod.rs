@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, waitid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 use super::adopt;
 use super::control::{Answer, Failure, What};
@@ -30,11 +30,11 @@ use super::page::{Page, Row, SupervisorLine, word};
 use super::probe::{self, LogSearch};
 use super::spec::{Seen, Spec};
 use super::stack::{Saved, SavedUnit, Stack};
-use super::unit::{Ask, Effect, Exit, Moment, State};
+use super::unit::{Ask, Asking, Effect, Ending, Exit, Moment, State};
 use super::usage::Looker;
 use crate::base::error::{Context, Error, Result};
 use crate::base::files::Disk;
-use crate::base::http::Serving;
+use crate::base::http::{self, Serving};
 use crate::base::lock;
 use crate::base::ports;
 use crate::base::processes::{self, Handle, Identity};
@@ -42,6 +42,9 @@ use crate::base::world::{World, steady};
 
 /// How often it looks at its folder and its socket.
 const ROUND: Duration = Duration::from_secs(10);
+
+/// How long a port may take to show that it is still served.
+const SERVES_WITHIN: Duration = Duration::from_millis(200);
 
 /// How soon after a child has ended: rarely enough for one that forks without end.
 const SOON: Duration = Duration::from_secs(1);
@@ -332,8 +335,8 @@ impl Supervisor<'_> {
                         events.push_back(self.spawn(&name, run, degraded));
                     }
                     Effect::Probe { name, run, ask } => self.probe(&name, run, ask),
-                    Effect::End { name, run, signal, timeout } => {
-                        self.end(&name, run, signal, timeout);
+                    Effect::End { name, run, asking, timeout } => {
+                        self.end(&name, run, asking, timeout);
                     }
                 }
             }
@@ -343,18 +346,18 @@ impl Supervisor<'_> {
     /// Reaps a service of which all is gone: now its number may be somebody else's. One that has not
     /// ended after all is a survivor.
     fn reap(&mut self, event: Event) -> Event {
-        let Event::Ended { name, run, mut survivors, conflict } = event else { return event };
-        if survivors.is_empty() {
+        let Event::Ended { name, run, mut ending, conflict } = event else { return event };
+        if ending.survivors.is_empty() {
             let child = self.running.get_mut(&name).and_then(|process| process.child.as_mut());
             if let Some(child) = child
                 && matches!(child.try_wait(), Ok(None))
             {
-                survivors.push(format!("pid {}", child.id()));
+                ending.survivors.push(format!("pid {}", child.id()));
             } else {
                 self.running.remove(&name);
             }
         }
-        Event::Ended { name, run, survivors, conflict }
+        Event::Ended { name, run, ending, conflict }
     }
 
     fn log(&self, name: &str) -> Log {
@@ -498,31 +501,42 @@ impl Supervisor<'_> {
         }
     }
 
-    fn end(&mut self, name: &str, run: u64, signal: i32, timeout: Duration) {
+    fn end(&mut self, name: &str, run: u64, asking: Asking, timeout: Duration) {
         let Ours { leaders, logs, .. } = self.ours(name);
         let port = self.machine.units().get(name).and_then(|unit| unit.spec.port);
         let (census, token) = (self.looker.census.clone(), self.token.clone());
+        let log = self.log(name);
         let (tell, name) = (self.tell.clone(), name.to_owned());
         let failed = (name.clone(), tell.clone());
-        let begun = thread(move || {
-            let ours = Ours {
-                stack: &token,
-                service: Some(&name),
-                leaders,
-                logs,
-                spared: vec![std::process::id()],
-                heir: None,
-            };
-            let signal = Signal::from_named_raw(signal).unwrap_or(Signal::TERM);
-            let survivors = ending::end(&census, &ours, signal, timeout);
-            let survivors = survivors.unwrap_or_else(|failure| vec![failure.to_string()]);
-            let conflict = port.filter(|_| survivors.is_empty()).and_then(held_by);
-            drop(tell.send(Input::Event(Event::Ended { name, run, survivors, conflict })));
-        });
+        let begun =
+            thread(move || {
+                let ours = Ours {
+                    stack: &token,
+                    service: Some(&name),
+                    leaders,
+                    logs,
+                    spared: vec![std::process::id()],
+                    heir: None,
+                };
+                let serves = || port.is_some_and(|port| http::accepts(port, SERVES_WITHIN).is_ok());
+                let ending = ending::end(&census, &ours, asking, timeout, &serves);
+                let ending = ending.unwrap_or_else(|failure| Ending {
+                    survivors: vec![failure.to_string()],
+                    killed: Vec::new(),
+                });
+                for who in &ending.killed {
+                    // Its log is where one looks why something is missing. That it cannot be written changes nothing.
+                    drop(log.note(&format!(
+                        "xtask: killed {who}, which had not ended within {timeout:?}"
+                    )));
+                }
+                let conflict = port.filter(|_| ending.survivors.is_empty()).and_then(held_by);
+                drop(tell.send(Input::Event(Event::Ended { name, run, ending, conflict })));
+            });
         if let Err(failure) = begun {
             let (name, tell) = failed;
-            let survivors = vec![failure.to_string()];
-            drop(tell.send(Input::Event(Event::Ended { name, run, survivors, conflict: None })));
+            let ending = Ending { survivors: vec![failure.to_string()], killed: Vec::new() };
+            drop(tell.send(Input::Event(Event::Ended { name, run, ending, conflict: None })));
         }
     }
 
@@ -603,6 +617,7 @@ impl Supervisor<'_> {
             restarts: unit.restarts,
             is_degraded: unit.is_degraded,
             error: unit.error.clone().filter(|_| unit.state != State::Starting),
+            killed: unit.killed.clone(),
             seen: self.given.get(&unit.spec.name).map_or(Vec::new(), |given| given.seen.clone()),
         });
         let saved = Saved {

@@ -22,6 +22,7 @@ use crate::services::endpoint;
 use crate::services::machine::Event;
 use crate::services::spec::Limits;
 use crate::services::stack::Supervisor as Announced;
+use crate::services::unit::Asking;
 use crate::services::usage::Looker;
 
 /// How often the kernel's table is read, for what services use and for those they have left behind.
@@ -284,8 +285,9 @@ impl Strays {
             spared: vec![std::process::id()],
             heir: Some(std::process::id()),
         };
-        let ended = ending::end(&self.census, &ours, Signal::TERM, within);
-        ended.unwrap_or_else(|failure| vec![failure.to_string()])
+        let asking = Asking { signal: Signal::TERM.as_raw(), to_all: true };
+        let ended = ending::end(&self.census, &ours, asking, within, &|| false);
+        ended.map_or_else(|failure| vec![failure.to_string()], |ending| ending.survivors)
     }
 }
 
