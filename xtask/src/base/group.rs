@@ -62,13 +62,28 @@ pub struct GroupEnd {
 
 impl Program {
     /// Runs it without input in a group of its own, for at most `longest` or until `stop` says so.
-    pub fn run_in_group(mut self, longest: Duration, stop: &dyn Fn() -> bool) -> Result<GroupEnd> {
+    pub fn run_in_group(self, longest: Duration, stop: &dyn Fn() -> bool) -> Result<GroupEnd> {
+        self.run_apart(longest, stop, true)
+    }
+
+    /// The same for a program that leaves our session itself, which the leader of a group cannot.
+    pub fn run_in_session(self, longest: Duration, stop: &dyn Fn() -> bool) -> Result<GroupEnd> {
+        self.run_apart(longest, stop, false)
+    }
+
+    fn run_apart(
+        mut self,
+        longest: Duration,
+        stop: &dyn Fn() -> bool,
+        leads: bool,
+    ) -> Result<GroupEnd> {
         let name = self.name().to_owned();
         let (pipe, writer) =
             std::io::pipe().unable(|| format!("`{name}` cannot be listened to"))?;
         let second = writer.try_clone().unable(|| format!("`{name}` cannot be listened to"))?;
         let command = self.command().stdin(Stdio::null()).stdout(writer).stderr(second);
-        let child = command.process_group(0).spawn().map_err(|cause| not_started(&name, cause));
+        let command = if leads { command.process_group(0) } else { command };
+        let child = command.spawn().map_err(|cause| not_started(&name, cause));
         // The ends of the pipe in the command are ours as well, and must be closed to hear its end.
         drop(self);
         let mut child = child?;
@@ -93,6 +108,10 @@ impl Program {
         if cut_short.is_some() || left_others {
             // Who cannot be signalled has ended already.
             kill_process_group(pid, Signal::TERM).ok();
+        }
+        if cut_short.is_some() && !leads {
+            // It may not lead anything yet.
+            rustix::process::kill_process(pid, Signal::TERM).ok();
         }
         if cut_short.is_some() {
             // Whether it ends by itself or not, it is killed.

@@ -269,6 +269,9 @@ impl Program {
     }
 }
 
+/// The word by which this program is asked to leave its session and become another program.
+pub const BECOME: &str = "become-service";
+
 /// Leaves the session of the terminal, so that a program that goes on by itself is not ended with
 /// it.
 pub fn leave_session() {

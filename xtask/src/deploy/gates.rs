@@ -246,7 +246,15 @@ fn tree(repo: &Repo) -> Result<String> {
     let mut changed = repo.uncommitted()?;
     changed.extend(repo.untracked()?);
     if changed.is_empty() {
-        return Ok("clean".to_owned());
+        let head = repo.head()?;
+        let mut modules = repo.list_tree(head.tree, &Everything)?.into_iter();
+        return match modules.find(|(_, entry)| entry.mode == Mode::Gitlink) {
+            Some((path, _)) => Err(Error::no(format!(
+                "`{path}` is a submodule, which a release cannot hold: its files are in another repository"
+            ))
+            .hint("have a `build` step fetch them from where they are, and take the submodule out of the branch")),
+            None => Ok("clean".to_owned()),
+        };
     }
     Err(Error::no(format!(
         "there are changes that are not committed: {}",

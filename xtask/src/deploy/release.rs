@@ -143,7 +143,7 @@ impl Release {
         let mut modules = entries.iter().filter(|(_, entry)| entry.mode == Mode::Gitlink);
         if let Some((path, _)) = modules.next() {
             return Err(Error::no(format!("`{path}` is a submodule, which a release cannot hold"))
-                .hint("a `build` step can fetch it"));
+                .hint("take it out of the branch, and have a `build` step fetch its files"));
         }
         around.disk.make_folder(&self.folder).unable(failed)?;
         around.disk.make_folder(&self.files()).unable(failed)?;

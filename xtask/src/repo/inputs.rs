@@ -73,6 +73,14 @@ pub enum Among<'a, 'r> {
     Laid(&'a [RepoPath]),
 }
 
+/// Whether a glob may match what lies behind a symlink to a folder.
+#[must_use]
+pub fn may_lead_through(glob: &str, link: &RepoPath) -> bool {
+    let link = link.to_string();
+    let end = glob.find(['*', '?', '[', '\\']).unwrap_or(glob.len());
+    link.starts_with(&glob[..end]) || glob.starts_with(&format!("{link}/"))
+}
+
 impl Globs {
     /// Takes patterns as they are written, from the root. Those with more alternatives than the
     /// configuration allows stand for themselves.

@@ -59,7 +59,7 @@ pub use head::Head;
 pub use history::{Known, OnceCanonical};
 pub use hooks_folder::{HooksFolder, NamedBy};
 pub use index::{Index, IndexStamp, Indexed, Staged};
-pub use inputs::{Among, FoundFiles, Globs, Ignores};
+pub use inputs::{Among, FoundFiles, Globs, Ignores, may_lead_through};
 pub use leave::Traces;
 pub use merge::{MergeAs, MergeRules, Merged, changed_lines, three_way};
 pub use pack::Pack;

@@ -21,6 +21,9 @@ const MOST_RESULTS: usize = 25_000;
 /// How much of the output stands in a result that has no place in a file, in bytes.
 const MOST_OUTPUT: usize = 4_000;
 
+/// Where checks are defined.
+const CHECKS: &str = "setup/validate.toml";
+
 /// Where the schema is published.
 const SCHEMA: &str =
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json";
@@ -107,7 +110,11 @@ fn at_definition(report: &ValidateReport, check: &CheckLine, rule: usize) -> Run
         rule_index: rule,
         level: Level::Error,
         message: Message { text },
-        locations: report.config.iter().map(|config| location(config, region)).collect(),
+        // Code scanning takes no result without one; where no file defines the check, it would be this one.
+        locations: vec![match &report.config {
+            Some(config) => location(config, region),
+            None => location(CHECKS, Some(Region { start_line: 1, start_column: None })),
+        }],
     }
 }
 

@@ -13,13 +13,13 @@ use super::ending::{MARKER, marker};
 use super::logs::Log;
 use super::spec::Spec;
 use crate::base::error::{Context, Error, Result};
-use crate::base::process::{Program, leave_session};
+use crate::base::process::{BECOME, Program, leave_session};
 use crate::base::processes::{self, Identity};
 use crate::base::world::World;
 use crate::config::port_variable;
 
 /// The word by which this program is asked to become a service.
-pub const WORD: &str = "become-service";
+pub const WORD: &str = BECOME;
 
 /// What stands for this program in a command line.
 const OURSELVES: &str = "{xtask}";

@@ -115,6 +115,19 @@ pub(super) fn plain(outcome: Outcome, reason: &str) -> Ended {
     }
 }
 
+/// What programs print that wanted to ask somebody and found no terminal: git, ssh, sudo, gpg and others.
+const ASKED: [&str; 9] = [
+    "/dev/tty",
+    "terminal prompts disabled",
+    "could not read Username",
+    "could not read Password",
+    "a terminal is required",
+    "no tty present",
+    "Inappropriate ioctl",
+    "Host key verification failed",
+    "not a tty",
+];
+
 /// What the end of a command means for its check.
 pub(super) fn judged(check: &Check, end: GroupEnd) -> Ended {
     let (outcome, reason) = match end.end {
@@ -130,6 +143,12 @@ pub(super) fn judged(check: &Check, end: GroupEnd) -> Ended {
     let mut notes = Vec::new();
     if end.left_others {
         notes.push("it left processes behind, which were ended".to_owned());
+    }
+    if outcome == Outcome::Failed && ASKED.iter().any(|words| end.output.contains(words)) {
+        notes.push(
+            "it asked for something, and a check has no terminal: give it by a variable, a file or an agent"
+                .to_owned(),
+        );
     }
     let exit_code = match end.end {
         End::Code(code) => Some(code),

@@ -45,6 +45,82 @@ pub const SWITCHES: [&str; 14] = [
     "rust-toolchain.toml",
 ];
 
+/// The variables by which programs and what they load are chosen, by the manuals of those that heed them: the
+/// version managers (pyenv, rbenv, nodenv, goenv, jenv, plenv, rustup, volta, fnm, nvm, sdkman, tfenv), Python and its
+/// environments (`VIRTUAL_ENV` of venv, conda, uv, poetry, pipenv), Node, Ruby, Perl, Go, Java, .NET, PHP and
+/// the linker. Another value is another tool behind the same name, which may say the same version.
+const CHOOSING: [&str; 52] = [
+    "CLASSPATH",
+    "CONDA_DEFAULT_ENV",
+    "CONDA_PREFIX",
+    "DOTNET_ROOT",
+    "FNM_DIR",
+    "FNM_MULTISHELL_PATH",
+    "GEM_HOME",
+    "GEM_PATH",
+    "GOENV_VERSION",
+    "GOEXPERIMENT",
+    "GOFLAGS",
+    "GOPATH",
+    "GOROOT",
+    "GOTOOLCHAIN",
+    "GRADLE_HOME",
+    "JAVA_HOME",
+    "JAVA_TOOL_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "JENV_VERSION",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "M2_HOME",
+    "MAVEN_HOME",
+    "MAVEN_OPTS",
+    "NODE_OPTIONS",
+    "NODE_PATH",
+    "NODENV_VERSION",
+    "NVM_BIN",
+    "PERL5LIB",
+    "PERL5OPT",
+    "PHPENV_VERSION",
+    "PHP_INI_SCAN_DIR",
+    "PIPENV_ACTIVE",
+    "PLENV_VERSION",
+    "POETRY_ACTIVE",
+    "PYENV_ROOT",
+    "PYENV_VERSION",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "PYTHONSTARTUP",
+    "RBENV_VERSION",
+    "RUBYLIB",
+    "RUBYOPT",
+    "RUSTFLAGS",
+    "RUSTUP_HOME",
+    "RUSTUP_TOOLCHAIN",
+    "TFENV_TERRAFORM_VERSION",
+    "UV_PROJECT_ENVIRONMENT",
+    "UV_PYTHON",
+    "VIRTUAL_ENV",
+    "VOLTA_HOME",
+    "YARN_IGNORE_PATH",
+];
+
+/// With what the names of such variables begin that have a tool in them: `ASDF_NODEJS_VERSION`.
+const CHOOSING_FAMILIES: [&str; 2] = ["ASDF_", "MISE_"];
+
+/// Of those families what only says in which shell they are, and differs between two terminals.
+const NOT_CHOOSING: [&str; 3] = ["ASDF_DIR", "MISE_SHELL", "MISE_PROJECT_ROOT"];
+
+/// The variables that choose tools, as far as they can be named: those of the families that are set, and all others.
+#[must_use]
+pub fn choosing_variables(world: &World) -> Vec<String> {
+    let set = world.env.keys().filter_map(|name| name.to_str());
+    let of_family = set.filter(|name| {
+        CHOOSING_FAMILIES.iter().any(|family| name.starts_with(family))
+            && !NOT_CHOOSING.contains(name)
+    });
+    CHOOSING.into_iter().chain(of_family).map(str::to_owned).collect()
+}
+
 /// Asked for its version, nobody fetches what is missing.
 const NO_FETCHING: [(&str, &str); 3] =
     [("RUSTUP_AUTO_INSTALL", "0"), ("COREPACK_ENABLE_NETWORK", "0"), ("UV_OFFLINE", "1")];

@@ -18,7 +18,7 @@ use super::store::{Pass, Store};
 use super::view::{Need, Observer, View};
 use crate::base::error::Result;
 use crate::base::group::GroupEnd;
-use crate::base::process::Program;
+use crate::base::process::{BECOME, Program};
 use crate::base::words::count;
 use crate::base::world::ago;
 use crate::config::{Check, CommandLine, Fix, Kind, ValidateConfig};
@@ -331,9 +331,15 @@ impl<'a> Run<'a, '_, '_> {
             Ok(program) => {
                 let (sender, tools) = (self.done.0.clone(), self.site.tools);
                 let longest = Duration::from_secs(check.timeout_s);
+                let has_terminal = has_terminal();
                 scope.spawn(move || {
                     let begun = (tools.world.clock)();
-                    let result = program.run_in_group(longest, &|| tools.interrupts.arrived());
+                    let stop = || tools.interrupts.arrived();
+                    let result = if has_terminal {
+                        program.run_in_session(longest, &stop)
+                    } else {
+                        program.run_in_group(longest, &stop)
+                    };
                     let duration_ms = ms((tools.world.clock)().saturating_sub(begun));
                     // Whoever waits for it waits until the end of the run.
                     sender.send(Done { at, result, duration_ms }).ok();
@@ -420,7 +426,14 @@ impl<'a> Run<'a, '_, '_> {
                 kinds::not_on_path(name, world)
             });
         };
-        let program = Program::new(found, &folder).args(&command.argv[1..]);
+        // A check has no terminal on which it could wait for somebody: where there is one, it leaves its session.
+        let program = match has_terminal() {
+            true => {
+                Program::new(&world.program, &folder).args([BECOME.as_ref(), found.as_os_str()])
+            }
+            false => Program::new(found, &folder),
+        };
+        let program = program.args(&command.argv[1..]);
         let program = program.variable("XTASK_ROOT", root);
         Ok(match self.observer.ceiling() {
             // A git that is started there finds no repository, wherever that folder lies.
@@ -612,4 +625,9 @@ fn some_of_plain(names: &[String], shown: usize) -> String {
         0 => list,
         more => format!("{list} and {more} more"),
     }
+}
+
+/// Whether this process has a terminal, from which what it starts could read a password.
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
 }

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use super::key::{FileSeen, Manifest, Seen};
 use super::looks::{self, Looks};
-use super::programs::{self, Answer, Looker, Programs, Question, SWITCHES, usual_arguments};
+use super::programs::{
+    self, Answer, Looker, Programs, Question, SWITCHES, choosing_variables, usual_arguments,
+};
 use super::state::{definition, no_state, own_state, runs_others};
 use super::store::Store;
 use crate::base::digest;
@@ -220,7 +222,15 @@ impl<'a> Observer<'a> {
         unknown = unknown.or(outside);
         let mut notes = Vec::new();
         if !found.idle.is_empty() {
-            notes.push(format!("`inputs` has {}, which matches nothing", some_of(&found.idle, 3)));
+            let idle = some_of(&found.idle, 3);
+            notes.push(format!("`inputs` has {idle}, which matches nothing"));
+            // It may have been meant otherwise, and what was meant would be seen by nobody.
+            unknown = unknown.or_else(|| {
+                Some(format!(
+                    "`inputs` has {idle}, which matches nothing, so it always runs; a letter that means itself has a \
+                     `\\` in front"
+                ))
+            });
         }
         let is_input =
             |path: &&RepoPath| check.inputs.iter().any(|input| *input == path.to_string());
@@ -251,6 +261,11 @@ impl<'a> Observer<'a> {
             Some(digest::hex(&digest::of_parts([value.as_bytes()])))
         };
         let mut names = check.env.clone();
+        if matches!(check.kind, Kind::Run(_) | Kind::Tool { .. }) {
+            names.extend(choosing_variables(self.world));
+            names.sort();
+            names.dedup();
+        }
         if let Kind::EnvVar(more) = &check.kind {
             names.extend(more.iter().cloned());
         }
@@ -276,8 +291,16 @@ impl<'a> Observer<'a> {
     /// The files of a check, and why they are not all of it, if they are not. A symlink that leads to a
     /// folder in the repository stands for what is in it.
     fn find(&mut self, check: &Check) -> Result<(FoundFiles, Option<String>)> {
-        let patterns = check.inputs.iter().map(String::as_str);
-        let mut paths: Vec<RepoPath> = Vec::new();
+        // A path that is there is meant as it stands, whatever its letters mean in a pattern: `app/[slug]/page.tsx`.
+        let is_there = |input: &&String| {
+            let is_plain = !input.starts_with(['!', '/']) && input.contains(['[', '*', '?', '\\']);
+            is_plain && self.root.join(input).symlink_metadata().is_ok()
+        };
+        let (named, patterns): (Vec<&String>, Vec<&String>) =
+            check.inputs.iter().partition(|input| is_there(input));
+        let patterns = patterns.into_iter().map(String::as_str);
+        let mut paths: Vec<RepoPath> =
+            named.into_iter().map(|name| RepoPath::new(name.as_str())).collect();
         if let Kind::File(named) = &check.kind {
             paths.extend(named.iter().cloned());
         }
@@ -305,13 +328,14 @@ impl<'a> Observer<'a> {
         paths.extend(words.into_iter().map(RepoPath::new).filter(is_read));
         let mut globs = Globs::new(patterns).and_paths(paths);
         let mut followed: Vec<RepoPath> = Vec::new();
+        let mut passed: Vec<RepoPath> = Vec::new();
         loop {
             let among = match (&self.laid, &self.ignores) {
                 (Some(files), _) => Among::Laid(files),
                 (None, Some(ignores)) => Among::Worktree(ignores),
                 (None, None) => return Ok((FoundFiles::default(), None)),
             };
-            let found = globs.clone().find(&self.root, &among, MOST_FILES);
+            let mut found = globs.clone().find(&self.root, &among, MOST_FILES);
             let is_link = |(_, stat): &(&RepoPath, &FileStat)| kind_of(stat) == FileKind::Symlink;
             let links = found.files.iter().filter(is_link).map(|(path, _)| path);
             let mut more = Vec::new();
@@ -321,6 +345,7 @@ impl<'a> Observer<'a> {
                 if !end.is_dir() {
                     continue;
                 }
+                passed.push(link.clone());
                 match end
                     .strip_prefix(&self.root)
                     .ok()
@@ -338,6 +363,10 @@ impl<'a> Observer<'a> {
             more.sort();
             more.dedup();
             if more.is_empty() {
+                // What is behind a symlink is found under its own name.
+                found.idle.retain(|glob| {
+                    !passed.iter().any(|link| crate::repo::may_lead_through(glob, link))
+                });
                 return Ok((found, outside));
             }
             if followed.len() + more.len() > MOST_FOLLOWED {

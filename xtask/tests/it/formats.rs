@@ -419,12 +419,18 @@ fn sarif_has_a_result_for_every_finding() {
 }
 
 #[test]
-fn sarif_without_a_file_of_checks_has_no_place() {
+fn every_sarif_result_has_a_place_also_without_a_file_of_checks() {
     let mut report = every_outcome();
     report.config = None;
     let document = read_sarif(&report, &Findings::new());
     let results = document["runs"][0]["results"].as_array().unwrap();
-    assert!(results.iter().all(|result| result.get("locations").is_none()), "{results:?}");
+    assert!(!results.is_empty());
+    // What code scanning asks for at least: a location with the URI of a file, relative to the repository.
+    for result in results {
+        let place = &result["locations"][0]["physicalLocation"];
+        assert_eq!(place["artifactLocation"]["uri"], "setup/validate.toml", "{result}");
+        assert_eq!(place["region"]["startLine"], 1, "{result}");
+    }
 }
 
 #[test]

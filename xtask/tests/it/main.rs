@@ -81,3 +81,4 @@ mod vendor_entries;
 mod vendor_review;
 mod vendor_starters;
 mod wrong_hits;
+mod wrong_hits_tools;

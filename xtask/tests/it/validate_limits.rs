@@ -121,8 +121,9 @@ fn odd_inputs_hang_nobody_and_are_said() {
     let repo = scene(
         &lab,
         &[
-            check("odd", "run = 'true'\ninputs = ['odd/**', 'none/*.x', 'absent', 'odd/loop']"),
+            check("odd", "run = 'true'\ninputs = ['odd/**', 'absent', 'odd/loop']"),
             check("link", "run = 'true'\ninputs = ['round/x']"),
+            check("idle", "run = 'true'\ninputs = ['odd/file', 'none/*.x']"),
         ]
         .concat(),
     );
@@ -134,16 +135,19 @@ fn odd_inputs_hang_nobody_and_are_said() {
     assert_eq!(repo.run("mkfifo", &[repo.dir.join("odd/pipe").as_str()], &[]).code, Some(0));
     fs::write(repo.dir.join("odd/\u{301}name with space\n"), "x").unwrap();
     let ran = repo.xtask(&["validate", "--fast", "--why", "--json"]).success();
-    assert_eq!(outcomes(&ran), "odd=passed link=passed");
+    assert_eq!(outcomes(&ran), "odd=passed link=passed idle=passed");
     let json = ran.json();
-    let notes = json["checks"][0]["notes"].to_string();
+    let notes = json["checks"][2]["notes"].to_string();
     assert!(notes.contains("`none/*.x`, which matches nothing"), "{notes}");
     let ran = repo.xtask(&["validate", "--fast", "--why", "--json"]).success();
     assert_eq!(outcomes(&ran).split(' ').next().unwrap(), "odd=cached");
     // What cannot be looked at is never taken for unchanged.
     let why = ran.json()["checks"][1]["why"].to_string();
     assert!(why.contains("round/x") && why.contains("cannot be looked at"), "{why}");
-    assert!(outcomes(&ran).ends_with("link=passed"));
+    // A glob that matches nothing may have been meant otherwise.
+    let why = ran.json()["checks"][2]["why"].to_string();
+    assert!(why.contains("matches nothing, so it always runs"), "{why}");
+    assert!(outcomes(&ran).ends_with("link=passed idle=passed"));
     repo.write("absent", "now");
     let ran = repo.xtask(&["validate", "--fast", "--why"]).success();
     ran.says("`absent` is there now");
@@ -556,4 +560,20 @@ fn reports_go_into_what_was_named() {
     assert!(repo.dir.join("link.xml").symlink_metadata().unwrap().is_symlink());
     use std::os::unix::fs::FileTypeExt;
     assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+}
+
+#[test]
+fn a_check_has_no_terminal_on_which_it_could_wait() {
+    let lab = Lab::new();
+    let text = check("asks", "run = 'read answer < /dev/tty'\nshell = true\ntimeout = '60s'");
+    let repo = scene(&lab, &text);
+    let command = format!("{} validate --no-fix", crate::testkit::program());
+    // Somebody sits at the terminal that `script` makes, and says nothing.
+    let ran = repo.run("script", &["-qec", &command, "/dev/null"], &[]);
+    if ran.code == Some(127) {
+        return crate::testkit::circle::not_tried("`script` is not installed");
+    }
+    assert!(ran.out.contains("asks"), "{} {}", ran.out, ran.err);
+    assert!(ran.out.contains("a check has no terminal"), "{}", ran.out);
+    assert!(!ran.out.contains("took longer"), "{}", ran.out);
 }

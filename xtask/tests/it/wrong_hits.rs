@@ -21,7 +21,7 @@ pub fn scene<'a>(lab: &'a Lab, checks: &str) -> Place<'a> {
 
 /// What came of the check `c`, and of the run.
 #[track_caller]
-fn fast(repo: &Place<'_>) -> String {
+pub fn fast(repo: &Place<'_>) -> String {
     fast_with(repo, &[])
 }
 
@@ -37,7 +37,7 @@ fn fast_with(repo: &Place<'_>, variables: &[(&str, &str)]) -> String {
 
 /// It passes, and is skipped from then on.
 #[track_caller]
-fn settle(repo: &Place<'_>) {
+pub fn settle(repo: &Place<'_>) {
     assert_eq!(fast(repo), "passed");
     assert_eq!(fast(repo), "cached");
 }
@@ -438,7 +438,7 @@ fn a_need_in_another_state() {
 
 /// The check `c` of this text passes and is skipped; after the disturbance it runs again.
 #[track_caller]
-fn is_seen(checks: &str, prepare: impl Fn(&Place<'_>), disturb: impl Fn(&Place<'_>)) {
+pub fn is_seen(checks: &str, prepare: impl Fn(&Place<'_>), disturb: impl Fn(&Place<'_>)) {
     let lab = Lab::new();
     let repo = scene(&lab, checks);
     prepare(&repo);
