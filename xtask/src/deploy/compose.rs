@@ -62,8 +62,11 @@ type Starts = BTreeMap<String, String>;
 pub fn before(outside: &Outside, files: &std::path::Path) -> Vec<String> {
     let mut args = context(outside);
     args.extend(words(&["compose", "--project-name", &outside.project, "--project-directory"]));
-    args.extend([files.display().to_string(), "--file".to_owned()]);
-    args.push(files.join(&outside.to).display().to_string());
+    // Relative paths in the file begin where it lies, as for `docker compose -f`.
+    let file = files.join(&outside.to);
+    let folder = file.parent().unwrap_or(files);
+    args.extend([folder.display().to_string(), "--file".to_owned()]);
+    args.push(file.display().to_string());
     args
 }
 

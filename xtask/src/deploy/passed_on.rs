@@ -208,15 +208,15 @@ mod tests {
             }
         }
         expect![[r#"
-            docker --context c compose --project-name app-prod --project-directory /w --file /w/deploy/app.yml up --detach --wait --wait-timeout 30
-            docker --context c compose --project-name app-prod --project-directory /w --file /w/deploy/app.yml stop --timeout 30 -- web
-            docker --context c compose --project-name app-prod --project-directory /w --file /w/deploy/app.yml stop
-            docker --context c compose --project-name app-prod --project-directory /w --file /w/deploy/app.yml restart -- web
-            docker --context c compose --project-name app-prod --project-directory /w --file /w/deploy/app.yml restart
-            docker --context c compose --project-name app-prod --project-directory /w --file /w/deploy/app.yml ps --all --format json
-            docker --context c compose --project-name app-prod --project-directory /w --file /w/deploy/app.yml ps --all -- web
-            docker --context c compose --project-name app-prod --project-directory /w --file /w/deploy/app.yml logs --tail=20
-            docker --context c compose --project-name app-prod --project-directory /w --file /w/deploy/app.yml logs --tail=20 --since=90s --follow --timestamps -- statefulset/db
+            docker --context c compose --project-name app-prod --project-directory /w/deploy --file /w/deploy/app.yml up --detach --wait --wait-timeout 30
+            docker --context c compose --project-name app-prod --project-directory /w/deploy --file /w/deploy/app.yml stop --timeout 30 -- web
+            docker --context c compose --project-name app-prod --project-directory /w/deploy --file /w/deploy/app.yml stop
+            docker --context c compose --project-name app-prod --project-directory /w/deploy --file /w/deploy/app.yml restart -- web
+            docker --context c compose --project-name app-prod --project-directory /w/deploy --file /w/deploy/app.yml restart
+            docker --context c compose --project-name app-prod --project-directory /w/deploy --file /w/deploy/app.yml ps --all --format json
+            docker --context c compose --project-name app-prod --project-directory /w/deploy --file /w/deploy/app.yml ps --all -- web
+            docker --context c compose --project-name app-prod --project-directory /w/deploy --file /w/deploy/app.yml logs --tail=20
+            docker --context c compose --project-name app-prod --project-directory /w/deploy --file /w/deploy/app.yml logs --tail=20 --since=90s --follow --timestamps -- statefulset/db
             kubectl --context c apply -f /w/deploy/app.yml
             a layer in a cluster is not stopped; `kubectl --context c scale deployment/NAME --replicas=0`
             a layer in a cluster is not stopped; `kubectl --context c scale deployment/NAME --replicas=0`

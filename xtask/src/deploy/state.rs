@@ -206,7 +206,13 @@ pub fn check_written(
         release.name,
         some_of(&places, SHOWN)
     ));
-    let error = error.detail(format!("below {}", files.display())).hint(
+    let error = error.detail(format!("below {}", files.display()));
+    if !deploy.engine.has_ports() {
+        return Err(error
+            .hint("keep it in a named volume, or in a folder below `${XTASK_SHARED}`")
+            .hint("what may be lost with each release: `[deploy] scratch = [\"FOLDER/\"]`, as in .gitignore"));
+    }
+    let error = error.hint(
         "give the service that writes it `state = [\"NAME\"]`, and have it write to `{state}/NAME`",
     );
     let error = if serves {

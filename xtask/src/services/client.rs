@@ -16,6 +16,7 @@ use super::launch::{self, Env, Surroundings, own_program};
 use super::logs::Log;
 use super::page::{Page, Row, address};
 use super::probe::{self, LogSearch};
+use super::reach::Reach;
 use super::spec::Spec;
 use super::stack::{Saved, SavedUnit, Stack};
 use super::usage::Looker;
@@ -311,13 +312,22 @@ fn ask(
     let mut env = environment_of(unit, around, world)?;
     // What this command starts is not the service's, and must not be taken for it.
     env.remove(OsStr::new(MARKER));
-    let log = Log::new(&stack.logs(), &spec.name).path();
+    let log = Log::new(&stack.logs(), &spec.name);
+    let reach = Reach {
+        census: Default::default(),
+        token: around.token.clone(),
+        service: spec.name.clone(),
+        leaders: unit.identity.clone().into_iter().collect(),
+        logs: log.id().into_iter().collect(),
+        last: Default::default(),
+    };
     for probe in probes {
         let around = probe::Around {
             folder: &spec.folder,
             env: &env,
             log: &log,
             search: &LogSearch::from(unit.log_at),
+            reach: &reach,
             is_over: &|| false,
         };
         probe::ask(probe, &around)?;

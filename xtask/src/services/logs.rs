@@ -91,12 +91,6 @@ impl Log {
         Ok((file, length))
     }
 
-    /// Writes a line of our own at its end.
-    pub fn note(&self, line: &str) -> io::Result<()> {
-        let (mut file, _) = self.open()?;
-        file.write_all(format!("{line}\n").as_bytes())
-    }
-
     /// How long it is: every byte that was ever written.
     #[must_use]
     pub fn length(&self) -> u64 {
@@ -149,7 +143,7 @@ impl Log {
 
     /// The bytes between two places, as far as they are kept: stretches without a gap, and where each
     /// begins.
-    fn read(&self, from: u64, to: u64) -> io::Result<Vec<(u64, Vec<u8>)>> {
+    pub(super) fn read(&self, from: u64, to: u64) -> io::Result<Vec<(u64, Vec<u8>)>> {
         let mut stretches: Vec<(u64, Vec<u8>)> = Vec::new();
         for piece in self.pieces() {
             let (start, end) = (piece.start.max(from), piece.end.min(to));

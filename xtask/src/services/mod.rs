@@ -15,6 +15,7 @@ pub mod page;
 pub mod plan;
 pub mod port_plan;
 pub mod probe;
+pub mod reach;
 pub mod spec;
 pub mod stack;
 pub mod supervisor;

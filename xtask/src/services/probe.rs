@@ -1,15 +1,16 @@
 //! Asking a service whether it is ready, or still lives. All that a probe holds must hold; the answer
 //! is nothing, or why not in words.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anstream::adapter::StripBytes;
 use serde_json::Value;
 
 use super::launch::Env;
+use super::logs::Log;
+use super::reach::Reach;
 use super::spec::{Page, Probe};
 use crate::base::group::End;
 use crate::base::http::{self, NoAnswer};
@@ -19,10 +20,10 @@ use crate::base::process::Program;
 const REPEATED: usize = 120;
 
 /// How much of a log is read at once.
-const PART: usize = 64 << 10;
+const PART: u64 = 1 << 20;
 
 /// How much of it one attempt searches; the next goes on from there.
-const MOST_PARTS: usize = 1024;
+const MOST_PARTS: usize = 64;
 
 /// How far the log of a run was searched for the text that says that it is ready.
 #[derive(Clone, Debug)]
@@ -31,7 +32,9 @@ pub struct LogSearch(Arc<Mutex<Search>>);
 #[derive(Debug)]
 struct Search {
     at: u64,
+    /// What was read last, as it is shown: without colours and without returns of the carriage.
     rest: Vec<u8>,
+    strip: StripBytes,
     is_found: bool,
 }
 
@@ -39,23 +42,35 @@ impl LogSearch {
     /// A search from this place in the log on.
     #[must_use]
     pub fn from(at: u64) -> LogSearch {
-        LogSearch(Arc::new(Mutex::new(Search { at, rest: Vec::new(), is_found: false })))
+        LogSearch(Arc::new(Mutex::new(Search {
+            at,
+            rest: Vec::new(),
+            strip: StripBytes::new(),
+            is_found: false,
+        })))
     }
 
     /// Whether the text has appeared.
-    fn finds(&self, text: &str, log: &Path) -> Result<(), String> {
+    fn finds(&self, text: &str, log: &Log) -> Result<(), String> {
         let mut search = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let read = |search: &mut Search| -> std::io::Result<bool> {
-            let mut file = File::open(log)?;
-            file.seek(SeekFrom::Start(search.at))?;
-            let mut part = vec![0; PART];
             for _ in 0..MOST_PARTS {
-                let count = file.read(&mut part)?;
-                if count == 0 {
+                let length = log.length();
+                if length < search.at {
+                    // The service has emptied it.
+                    (search.at, search.rest) = (0, Vec::new());
+                }
+                let to = length.min(search.at + PART);
+                if to == search.at {
                     return Ok(false);
                 }
-                search.at += count as u64;
-                search.rest.extend(&part[..count]);
+                // Also what was moved into older pieces meanwhile.
+                for (_, bytes) in log.read(search.at, to)? {
+                    let Search { rest, strip, .. } = &mut *search;
+                    let shown = strip.strip_next(&bytes).flatten();
+                    rest.extend(shown.copied().filter(|byte| *byte != b'\r'));
+                }
+                search.at = to;
                 if contains(&search.rest, text.as_bytes()) {
                     return Ok(true);
                 }
@@ -84,9 +99,11 @@ pub struct Around<'a> {
     /// The variables of the service, in full.
     pub env: &'a Env,
     /// The log of the service.
-    pub log: &'a Path,
+    pub log: &'a Log,
     /// How far it was searched.
     pub search: &'a LogSearch,
+    /// By what its processes are found.
+    pub reach: &'a Reach,
     /// Whether nobody wants to know any more.
     pub is_over: &'a dyn Fn() -> bool,
 }
@@ -96,13 +113,15 @@ pub fn ask(probe: &Probe, around: &Around<'_>) -> Result<(), String> {
     let longest = Duration::from_millis(probe.timeout_ms);
     // The cheap ones first.
     if let Some(port) = probe.tcp {
-        http::accepts(port, longest).map_err(|none| no_answer(port, &none))?;
+        let address = around.reach.address(port);
+        let found = http::accepts_at(address, port, longest);
+        found.map_err(|none| no_answer(port, &none, around.reach))?;
     }
     if let Some(text) = &probe.log {
         around.search.finds(text, around.log)?;
     }
     if let Some(page) = &probe.http {
-        ask_page(page, longest)?;
+        ask_page(page, longest, around.reach)?;
     }
     if let Some(argv) = &probe.run {
         run(argv, longest, around)?;
@@ -110,16 +129,22 @@ pub fn ask(probe: &Probe, around: &Around<'_>) -> Result<(), String> {
     Ok(())
 }
 
-fn no_answer(port: u16, none: &NoAnswer) -> String {
+fn no_answer(port: u16, none: &NoAnswer, reach: &Reach) -> String {
     match none {
-        NoAnswer::Refused => format!("nobody listens on port {port}"),
+        NoAnswer::Refused => {
+            let elsewhere = reach.elsewhere(port).map_or_else(String::new, |at| format!("; {at}"));
+            format!("nobody listens on port {port}{elsewhere}")
+        }
         NoAnswer::Failed(why) => format!("port {port}: {why}"),
     }
 }
 
-fn ask_page(page: &Page, longest: Duration) -> Result<(), String> {
+fn ask_page(page: &Page, longest: Duration, reach: &Reach) -> Result<(), String> {
     let (port, path) = (page.port, &page.path);
-    let answer = http::get(port, path, longest).map_err(|none| no_answer(port, &none))?;
+    // Where only the status counts the body need not end.
+    let ask = if page.json.is_some() { http::get_at } else { http::head_at };
+    let answer = ask(reach.address(port), port, path, longest)
+        .map_err(|none| no_answer(port, &none, reach))?;
     let status = answer.status;
     let is_wanted = match &page.status[..] {
         [] => (200..300).contains(&status),
@@ -129,6 +154,9 @@ fn ask_page(page: &Page, longest: Duration) -> Result<(), String> {
         return Err(format!("{path} answers {status}{}", beginning(&answer.body)));
     }
     let Some(wanted) = &page.json else { return Ok(()) };
+    if answer.is_cut {
+        return Err(format!("{path} answers more than 1 MiB, too much to look for JSON in it"));
+    }
     let body: Value = serde_json::from_slice(&answer.body)
         .map_err(|_| format!("{path} answers no JSON{}", beginning(&answer.body)))?;
     match differs(wanted, &body, "") {
@@ -193,6 +221,9 @@ fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::files::Disk;
+    use crate::base::scratch::Scratch;
+    use crate::base::world::World;
 
     #[test]
     fn a_body_must_hold_what_is_wanted_and_may_hold_more() {
@@ -209,15 +240,29 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_found_across_parts_and_stays_found() {
-        let path = std::env::temp_dir().join(format!("xtask-search-{}", std::process::id()));
-        let disk = crate::base::files::Disk::real();
-        disk.write_into(&path, b"ready? no, rea").unwrap();
+    fn a_text_is_found_across_parts_as_it_is_shown_and_stays_found() {
+        let folder = Scratch::new(&World::real().unwrap(), "search").unwrap();
+        let disk = Disk::real();
+        let log = Log::new(folder.path(), "a");
+        let write = |text: &[u8]| disk.write_into(&log.path(), text).unwrap();
+        write(b"ready? no, rea");
         let search = LogSearch::from(6);
-        assert!(search.finds("ready", &path).is_err());
-        disk.write_into(&path, b"ready? no, ready now").unwrap();
-        assert_eq!(search.finds("ready", &path), Ok(()));
-        disk.remove(&path).unwrap();
-        assert_eq!(search.finds("ready", &path), Ok(()));
+        assert!(search.finds("ready", &log).is_err());
+        write(b"ready? no, ready now");
+        assert_eq!(search.finds("ready", &log), Ok(()));
+        disk.remove(&log.path()).unwrap();
+        assert_eq!(search.finds("ready", &log), Ok(()));
+        // Past colours, also half of one, and past what a bar has drawn.
+        write(b"\x1b[1mLocal\x1b[2");
+        let search = LogSearch::from(0);
+        assert!(search.finds("Local: http://a", &log).is_err());
+        write(b"\x1b[1mLocal\x1b[22m: \x1b[36mhttp://\x1b[1ma\r\n");
+        assert_eq!(search.finds("Local: http://a", &log), Ok(()));
+        // Past what was moved into an older piece, and past one that the service has emptied.
+        write(b"0123456789");
+        let search = LogSearch::from(0);
+        assert!(search.finds("ready", &log).is_err());
+        write(b"ready");
+        assert_eq!(search.finds("ready", &log), Ok(()));
     }
 }

@@ -63,6 +63,8 @@ mod services_bad;
 #[cfg(target_os = "linux")]
 mod services_nasty;
 #[cfg(target_os = "linux")]
+mod services_reach;
+#[cfg(target_os = "linux")]
 mod services_review;
 #[cfg(target_os = "linux")]
 mod services_started;

@@ -64,6 +64,47 @@ fn failed(why: impl Into<String>) -> NoAnswer {
 /// Asks `GET path` of a port of this machine: on 127.0.0.1, and on ::1 where nobody listens on the
 /// first. All of it ends within `longest`.
 pub fn get(port: u16, path: &str, longest: Duration) -> Result<Answer, NoAnswer> {
+    get_at(None, port, path, longest)
+}
+
+/// The same, at this address if there is one.
+pub fn get_at(
+    address: Option<SocketAddr>,
+    port: u16,
+    path: &str,
+    longest: Duration,
+) -> Result<Answer, NoAnswer> {
+    let (mut incoming, status, framing) = begin(address, port, path, longest)?;
+    let (body, is_cut) = incoming.body(framing)?;
+    if incoming.stream.is_closed_there() {
+        incoming.stream.reset_when_closed();
+    }
+    Ok(Answer { status, body, is_cut })
+}
+
+/// The same, up to the end of the head of the answer: its body, which may never end, is only what has come with
+/// it.
+pub fn head_at(
+    address: Option<SocketAddr>,
+    port: u16,
+    path: &str,
+    longest: Duration,
+) -> Result<Answer, NoAnswer> {
+    let (mut incoming, status, _) = begin(address, port, path, longest)?;
+    let body = std::mem::take(&mut incoming.held);
+    if incoming.stream.is_closed_there() {
+        incoming.stream.reset_when_closed();
+    }
+    Ok(Answer { status, body, is_cut: true })
+}
+
+/// Asks, and reads the head of the answer.
+fn begin(
+    address: Option<SocketAddr>,
+    port: u16,
+    path: &str,
+    longest: Duration,
+) -> Result<(Incoming, u16, Framing), NoAnswer> {
     let is_path = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
     if !is_path {
         return Err(failed(format!(
@@ -71,7 +112,7 @@ pub fn get(port: u16, path: &str, longest: Duration) -> Result<Answer, NoAnswer>
         )));
     }
     let until = Deadline::after(longest);
-    let stream = connect(port, until)?;
+    let stream = connect(address, port, until)?;
     let stream = Timed::new(Arc::new(stream), until).map_err(|cause| failed(cause.to_string()))?;
     let mut incoming = Incoming { stream, longest, held: Vec::new(), has_spoken: false };
     let request = format!(
@@ -84,19 +125,27 @@ pub fn get(port: u16, path: &str, longest: Duration) -> Result<Answer, NoAnswer>
         _ => {}
     }
     let (status, framing) = incoming.head()?;
-    let (body, is_cut) = incoming.body(framing)?;
-    if incoming.stream.is_closed_there() {
-        incoming.stream.reset_when_closed();
-    }
-    Ok(Answer { status, body, is_cut })
+    Ok((incoming, status, framing))
 }
 
 /// Whether somebody accepts connections on a port of this machine, on either of the two addresses.
 pub fn accepts(port: u16, longest: Duration) -> Result<(), NoAnswer> {
-    connect(port, Deadline::after(longest)).map(drop)
+    accepts_at(None, port, longest)
 }
 
-fn connect(port: u16, until: Deadline) -> Result<TcpStream, NoAnswer> {
+/// The same, at this address if there is one.
+pub fn accepts_at(
+    address: Option<SocketAddr>,
+    port: u16,
+    longest: Duration,
+) -> Result<(), NoAnswer> {
+    connect(address, port, Deadline::after(longest)).map(drop)
+}
+
+fn connect(address: Option<SocketAddr>, port: u16, until: Deadline) -> Result<TcpStream, NoAnswer> {
+    if let Some(address) = address {
+        return connect_to(address, until);
+    }
     let [first, second] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     match connect_to(SocketAddr::new(first, port), until) {
         Err(NoAnswer::Refused) => connect_to(SocketAddr::new(second, port), until),

@@ -12,7 +12,7 @@ mod ask;
 mod server;
 mod timed;
 
-pub use ask::{Answer, NoAnswer, accepts, get};
+pub use ask::{Answer, NoAnswer, accepts, accepts_at, get, get_at, head_at};
 pub use server::{Answering, Reply, Request, Server, Serving};
 
 /// How many headers a message may have.

@@ -45,6 +45,20 @@ pub(super) fn holders(ports: &BTreeSet<u16>) -> Result<Vec<Holder>> {
     Ok(holders)
 }
 
+pub(super) fn listening(port: u16) -> Vec<SocketAddr> {
+    let sockets = sockets(&BTreeSet::from([port])).unwrap_or_default();
+    let listens = sockets.into_iter().filter(|socket| socket.state == TcpState::Listen);
+    listens.map(|socket| socket.local_address).collect()
+}
+
+pub(super) fn listened_by(pids: &BTreeSet<u32>) -> Vec<SocketAddr> {
+    let own: BTreeSet<u64> = pids.iter().flat_map(|pid| sockets_of(*pid)).collect();
+    let of_six = tcp6().unwrap_or_default();
+    let all = tcp().unwrap_or_default().into_iter().chain(of_six);
+    let listens = all.filter(|one| one.state == TcpState::Listen && own.contains(&one.inode));
+    listens.map(|one| one.local_address).collect()
+}
+
 /// The sockets that have any of these ports. Those that only wait to die belong to nobody any more.
 fn sockets(ports: &BTreeSet<u16>) -> ProcResult<Vec<TcpNetEntry>> {
     let of_six = match tcp6() {

@@ -92,6 +92,18 @@ pub fn look(port: u16) -> Result<Listening> {
     Ok(look_at(&[port])?.pop().map_or(Listening::Nobody, |(_, listening)| listening))
 }
 
+/// The addresses at which somebody listens on a port; none where the system does not tell.
+#[must_use]
+pub fn listening(port: u16) -> Vec<SocketAddr> {
+    system::listening(port)
+}
+
+/// The addresses at which these processes listen, as far as this user may see.
+#[must_use]
+pub fn listened_by(pids: &BTreeSet<u32>) -> Vec<SocketAddr> {
+    system::listened_by(pids)
+}
+
 /// Who has each of these ports, in their order. However many they are, the processes are looked through
 /// once, and only if a port is taken.
 pub fn look_at(ports: &[u16]) -> Result<Vec<(u16, Listening)>> {

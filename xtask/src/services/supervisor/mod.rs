@@ -5,11 +5,11 @@
 //! nothing down; what it knows is written down before anything is started, and the marker in each
 //! process says the rest, so that the next supervisor can go on.
 
+mod given;
 mod requests;
 mod upkeep;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,16 +19,17 @@ use std::time::Duration;
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
+use self::given::{Given, given_of};
 use super::adopt;
 use super::control::{Answer, Failure, What};
-use super::ending::{self, MARKER, Ours, marker};
-use super::env_files::{Values, Waits};
+use super::ending::{self, Ours};
 use super::launch::{self, Env, Surroundings};
 use super::logs::{Keeper, Log};
 use super::machine::{Event, Machine};
 use super::page::{Page, Row, SupervisorLine, word};
 use super::probe::{self, LogSearch};
-use super::spec::{Seen, Spec};
+use super::reach::{Last, Reach};
+use super::spec::Spec;
 use super::stack::{Saved, SavedUnit, Stack};
 use super::unit::{Ask, Asking, Effect, Ending, Exit, Moment, State};
 use super::usage::Looker;
@@ -37,7 +38,7 @@ use crate::base::files::Disk;
 use crate::base::http::{self, Serving};
 use crate::base::lock;
 use crate::base::ports;
-use crate::base::processes::{self, Handle, Identity};
+use crate::base::processes::{Handle, Identity};
 use crate::base::world::{World, steady};
 
 /// How often it looks at its folder and its socket.
@@ -113,15 +114,8 @@ struct Process {
     identity: Identity,
     log_at: u64,
     search: LogSearch,
-}
-
-/// What a service was given when it was started by a person: it is started again with the same, whatever became
-/// of its files since.
-struct Given {
-    /// Its variables, under its own.
-    env: Arc<Env>,
-    /// How its files of variables looked.
-    seen: Vec<Seen>,
+    /// What was found out last of where it listens.
+    elsewhere: Last,
 }
 
 struct Supervisor<'a> {
@@ -416,6 +410,7 @@ impl Supervisor<'_> {
                     identity: started.identity,
                     log_at: started.log_at,
                     search: LogSearch::from(started.log_at),
+                    elsewhere: Last::default(),
                 };
                 self.running.insert(name.clone(), process);
                 Event::Spawned { name, run, identity }
@@ -469,7 +464,17 @@ impl Supervisor<'_> {
         };
         let search = self.running.get(name).map(|process| process.search.clone());
         let search = search.unwrap_or_else(|| LogSearch::from(0));
-        let log = self.log(name).path();
+        let log = self.log(name);
+        let Ours { leaders, logs, .. } = self.ours(name);
+        let last = self.running.get(name).map(|process| process.elsewhere.clone());
+        let reach = Reach {
+            census: self.looker.census.clone(),
+            token: self.token.clone(),
+            service: name.to_owned(),
+            leaders,
+            logs,
+            last: last.unwrap_or_default(),
+        };
         let (tell, is_ending, name) = (self.tell.clone(), self.is_ending.clone(), name.to_owned());
         let failed = (name.clone(), tell.clone());
         let asked = thread(move || {
@@ -478,6 +483,7 @@ impl Supervisor<'_> {
                 env: &env,
                 log: &log,
                 search: &search,
+                reach: &reach,
                 is_over: &|| is_ending.load(Ordering::SeqCst),
             };
             let answer = probe::ask(&probe, &around);
@@ -508,31 +514,28 @@ impl Supervisor<'_> {
         let log = self.log(name);
         let (tell, name) = (self.tell.clone(), name.to_owned());
         let failed = (name.clone(), tell.clone());
-        let begun =
-            thread(move || {
-                let ours = Ours {
-                    stack: &token,
-                    service: Some(&name),
-                    leaders,
-                    logs,
-                    spared: vec![std::process::id()],
-                    heir: None,
-                };
-                let serves = || port.is_some_and(|port| http::accepts(port, SERVES_WITHIN).is_ok());
-                let ending = ending::end(&census, &ours, asking, timeout, &serves);
-                let ending = ending.unwrap_or_else(|failure| Ending {
-                    survivors: vec![failure.to_string()],
-                    killed: Vec::new(),
-                });
-                for who in &ending.killed {
-                    // Its log is where one looks why something is missing. That it cannot be written changes nothing.
-                    drop(log.note(&format!(
-                        "xtask: killed {who}, which had not ended within {timeout:?}"
-                    )));
-                }
-                let conflict = port.filter(|_| ending.survivors.is_empty()).and_then(held_by);
-                drop(tell.send(Input::Event(Event::Ended { name, run, ending, conflict })));
+        let begun = thread(move || {
+            let ours = Ours {
+                stack: &token,
+                service: Some(&name),
+                leaders,
+                logs,
+                spared: vec![std::process::id()],
+                heir: None,
+            };
+            let serves = || port.is_some_and(|port| http::accepts(port, SERVES_WITHIN).is_ok());
+            let ending = ending::end(&census, &ours, asking, timeout, &serves);
+            let ending = ending.unwrap_or_else(|failure| Ending {
+                survivors: vec![failure.to_string()],
+                killed: Vec::new(),
             });
+            for who in &ending.killed {
+                // Its log is where one looks why something is missing.
+                log.say(&format!("xtask: killed {who}, which had not ended within {timeout:?}"));
+            }
+            let conflict = port.filter(|_| ending.survivors.is_empty()).and_then(held_by);
+            drop(tell.send(Input::Event(Event::Ended { name, run, ending, conflict })));
+        });
         if let Err(failure) = begun {
             let (name, tell) = failed;
             let ending = Ending { survivors: vec![failure.to_string()], killed: Vec::new() };
@@ -563,7 +566,8 @@ impl Supervisor<'_> {
                 Some(identity) => {
                     let watched = self.watch(&name, run, &identity, false);
                     let search = LogSearch::from(log_at);
-                    let process = Process { child: None, identity, log_at, search };
+                    let elsewhere = Last::default();
+                    let process = Process { child: None, identity, log_at, search, elsewhere };
                     self.running.insert(name.clone(), process);
                     if watched.is_err() {
                         self.act(Event::Exited { name, run, exit: Exit::Unseen });
@@ -638,34 +642,6 @@ impl Supervisor<'_> {
         }
         Ok(())
     }
-}
-
-/// What services that run were given, by what the system tells of their processes; where those have written over
-/// it, by their files as they are now, as far as they answer at once.
-fn given_of(units: &[adopt::Found], token: &str, world: &World) -> HashMap<String, Given> {
-    let mut given = HashMap::new();
-    let mut unknown = Vec::new();
-    for found in units.iter().filter(|found| found.is_up) {
-        let spec = &found.unit.spec;
-        let own = marker(token, &spec.name, found.unit.run);
-        let env = found.unit.identity.as_ref().and_then(|who| processes::environment(who.pid));
-        let env = env.filter(|env| env.get(OsStr::new(MARKER)).is_some_and(|mark| *mark == *own));
-        match env {
-            Some(env) => {
-                let known = Given { env: Arc::new(env), seen: found.seen.clone() };
-                given.insert(spec.name.clone(), known);
-            }
-            None => unknown.push(spec.clone()),
-        }
-    }
-    let values = Values::read(&unknown, &world.env, Waits::AtOnce);
-    for (name, read) in values.whole() {
-        let mut env = world.env.clone();
-        env.extend(read);
-        let seen = values.seen().get(&name).cloned().unwrap_or_default();
-        given.insert(name, Given { env: Arc::new(env), seen });
-    }
-    given
 }
 
 /// Waits for a child without reaping it; nothing where it is no child of ours.
