@@ -18,7 +18,7 @@ pub(super) fn run(session: &Session, args: &Logs) -> Exit {
         return foreign.pass_on(session, &repo, &asked, &args.services);
     }
     let stack = match &args.layer {
-        Some(layer) => shared::named(&repo, layer)?,
+        Some(layer) => shared::named_anywhere(session, &repo, layer)?,
         None => shared::meant(session, &repo, None)?,
     };
     let known = Log::names(&stack.logs());

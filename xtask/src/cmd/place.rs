@@ -10,7 +10,7 @@ use super::{DONE, Exit, stack};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::signals::Interrupts;
 use crate::base::words::harmless;
-use crate::config::{self, Deploy, DeployEngine, Layer};
+use crate::config::{self, Deploy, DeployEngine, Layer, Service};
 use crate::deploy::Around;
 use crate::deploy::compose::Compose;
 use crate::deploy::directory::Directory;
@@ -186,6 +186,26 @@ impl Place {
         self.answer_run(result, json, last, history::standing(&entries))
     }
 
+    /// Where its services are found, a line each.
+    fn addresses(&self) -> String {
+        if !self.deploy.engine.has_ports() {
+            return String::new();
+        }
+        let host = match self.deploy.engine {
+            DeployEngine::Ssh => self.deploy.to.split(':').next().unwrap_or_default(),
+            _ => "localhost",
+        };
+        let host = host.rsplit('@').next().unwrap_or(host);
+        let line = |service: &Service| {
+            let port = service.port?;
+            let probes = [service.ready.as_ref(), service.live.as_ref().map(|live| &live.probe)];
+            let speaks_http = probes.into_iter().flatten().any(|probe| probe.http.is_some());
+            let scheme = if speaks_http { "http://" } else { "" };
+            Some(format!("\n  {}  {scheme}{host}:{port}", service.name))
+        };
+        self.layer.services.iter().filter_map(line).collect()
+    }
+
     /// The same, of a run that is known.
     pub(super) fn answer_run(
         &self,
@@ -200,7 +220,8 @@ impl Place {
             let gates = None;
             report::answer_json(&Answer { schema, layer, ok, run, current, serves, gates })?;
         } else if let (Ok(()), Some(entry)) = (&result, run) {
-            report::answer(&format!("{} serves layer {layer}\n", entry.release))?;
+            let at = self.addresses();
+            report::answer(&format!("{} serves layer {layer}{at}\n", entry.release))?;
         }
         result.map(|()| DONE)
     }

@@ -68,7 +68,7 @@ pub(super) fn run(session: &Session, args: &Ps) -> Exit {
 fn pages(session: &Session, repo: &Repo, args: &Ps) -> Result<(Vec<Page>, Option<Error>)> {
     match &args.layer {
         Some(layer) => {
-            let stack = shared::named(repo, layer)?;
+            let stack = shared::named_anywhere(session, repo, layer)?;
             let page = client::look(&stack, &session.world)?;
             Ok((page.map(|page| with_changes(repo, &stack, page)).into_iter().collect(), None))
         }
@@ -95,6 +95,10 @@ fn pages(session: &Session, repo: &Repo, args: &Ps) -> Result<(Vec<Page>, Option
 
 /// The same page, with what has changed since services were started among their warnings.
 fn with_changes(repo: &Repo, stack: &Stack, mut page: Page) -> Page {
+    // What is deployed is configured by its release.
+    if !shared::is_own(repo, stack) {
+        return page;
+    }
     let mut changes = shared::changes(repo, stack);
     for row in page.services.iter_mut().filter(|row| row.pid.is_some()) {
         row.warnings.extend(changes.remove(&row.service));

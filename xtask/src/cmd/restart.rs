@@ -24,6 +24,16 @@ pub(super) fn run(session: &Session, args: &Restart) -> Exit {
         return foreign.pass_on(session, &repo, &Asked::Restart, &args.services);
     }
     let stack = shared::meant(session, &repo, args.layer.as_deref())?;
+    if !shared::is_own(&repo, &stack) {
+        let layer = &stack.layer;
+        return Err(Error::usage(format!(
+            "layer `{layer}` is deployed: its release says how it is started"
+        ))
+        .hint(format!(
+            "`cargo xtask rollback {layer} RELEASE`, with the one that serves, starts it again"
+        ))
+        .hint(format!("`cargo xtask history {layer}` names it")));
+    }
     let layer = shared::load(&repo, &stack.layer)?;
     let _lock = shared::lock(&stack, "restart")?;
     let running = client::running(&stack, &session.world)?;

@@ -10,7 +10,9 @@ use serde::Serialize;
 use super::session::Session;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::lock::Lock;
-use crate::config::{self, DEFAULT_LAYER, DEPLOYMENT_FOLDER, Layer};
+use crate::config::{self, DEFAULT_LAYER, DEPLOYMENT_FOLDER, DeployEngine, Layer};
+use crate::deploy::stacks;
+use crate::deploy::target::Target;
 use crate::repo::Repo;
 use crate::report;
 use crate::report::services::{Board, ServiceLine};
@@ -106,7 +108,7 @@ pub(super) fn is_up(page: &Page) -> bool {
 /// The stack that a command without a layer means: the only one that runs, or else the default.
 pub(super) fn meant(session: &Session, repo: &Repo, layer: Option<&str>) -> Result<Stack> {
     if let Some(layer) = layer {
-        return named(repo, layer);
+        return named_anywhere(session, repo, layer);
     }
     let (mut known, unreadable) = known(session, repo);
     known.retain(|(_, page)| is_up(page));
@@ -129,6 +131,34 @@ pub(super) fn named(repo: &Repo, layer: &str) -> Result<Stack> {
     let near = config::nearest(layer, layers.iter().map(String::as_str));
     Err(Error::usage(format!("there is no layer `{layer}`{near}"))
         .hint(format!("there are: {}", layers.join(", "))))
+}
+
+/// The same; where nothing of it runs in this worktree, what serves where the layer is deployed on this machine.
+pub(super) fn named_anywhere(session: &Session, repo: &Repo, layer: &str) -> Result<Stack> {
+    let own = named(repo, layer)?;
+    if client::glance(&own, &session.world)?.is_some_and(|page| is_up(&page)) {
+        return Ok(own);
+    }
+    let Some(deploy) = load(repo, layer).ok().and_then(|layer| layer.deploy) else {
+        return Ok(own);
+    };
+    match deploy.engine {
+        DeployEngine::Ssh => Err(Error::usage(format!(
+            "layer `{layer}` is deployed to `{}`, and is looked at and ended there",
+            deploy.to
+        ))
+        .hint(format!("`cargo xtask deploy {layer} --verify` says how it is"))),
+        DeployEngine::Directory => {
+            let target = Target::of(repo, layer, &deploy);
+            Ok(stacks::serving(&target)?.unwrap_or(own))
+        }
+        DeployEngine::Compose | DeployEngine::Kubernetes => Ok(own),
+    }
+}
+
+/// Whether a stack is one of this worktree, and not of what is deployed.
+pub(super) fn is_own(repo: &Repo, stack: &Stack) -> bool {
+    stack.root == repo.root()
 }
 
 /// Refuses names that a stack does not have.

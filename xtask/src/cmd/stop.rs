@@ -33,8 +33,12 @@ pub(super) fn run(session: &Session, args: &Stop) -> Exit {
     }
     let (stacks, unreadable) = chosen(session, &repo, args)?;
     let mut layers = Vec::new();
+    let mut deployed = Vec::new();
     for (stack, page) in stacks {
         shared::check_names(&args.services, &page)?;
+        if !shared::is_own(&repo, &stack) {
+            deployed.push(stack.layer.clone());
+        }
         layers.push(shared::stop(session, &stack, &args.services, args.timeout)?);
     }
     if let Some(failure) = unreadable {
@@ -63,6 +67,11 @@ pub(super) fn run(session: &Session, args: &Stop) -> Exit {
         session.story("nothing was running");
     } else {
         session.story(&format!("stopped: {}", stopped.join(", ")));
+        for layer in deployed {
+            session.story(&format!(
+                "that was deployed; `cargo xtask rollback {layer} RELEASE` has one serve again (`cargo xtask history {layer}`)"
+            ));
+        }
     }
     Ok(DONE)
 }
@@ -93,7 +102,7 @@ fn chosen(session: &Session, repo: &Repo, args: &Stop) -> Result<Chosen> {
         }
         return Ok((known, unreadable));
     };
-    let stack = shared::named(repo, layer)?;
+    let stack = shared::named_anywhere(session, repo, layer)?;
     let page = client::glance(&stack, &session.world)?;
     Ok((page.map(|page| (stack, page)).into_iter().collect(), None))
 }

@@ -9,8 +9,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Around;
+use super::history;
 use super::release::Release;
-use super::target::Target;
+use super::target::{Standing, Target};
 use crate::base::error::{Context as _, Error, Kind, Result};
 use crate::config::Layer;
 use crate::services::client;
@@ -45,6 +46,16 @@ pub fn of(target: &Target, release: &Release, role: Role) -> Stack {
     };
     let folder = target.stacks().join(name);
     Stack { layer: target.layer.clone(), root: release.files(), folder }
+}
+
+/// The stack of the release that serves; nothing where none does, or the folder is not ours.
+pub fn serving(target: &Target) -> Result<Option<Stack>> {
+    if !matches!(target.standing(), Ok(Standing::Ours)) {
+        return Ok(None);
+    }
+    let entries = history::read(&target.history())?;
+    let current = history::standing(&entries).0;
+    Ok(current.map(|name| of(target, &Release::of(target, name), Role::Serves)))
 }
 
 /// All stacks of which something is kept in a target.

@@ -323,3 +323,29 @@ fn real_databases_keep_every_acknowledged_row_over_deploys_and_rollbacks() {
     let held: BTreeSet<u32> = numbers(&redis(cache, "LRANGE rows 0 -1").unwrap());
     assert!(!in_cache.is_empty() && in_cache.is_subset(&held), "{:?}", in_cache.difference(&held));
 }
+
+#[test]
+fn what_is_deployed_is_seen_and_ended_by_its_layer() {
+    let lab = Lab::new();
+    let site = Site::new(&lab);
+    let repo = &site.repo;
+    let address = format!("api  http://localhost:{}", site.port);
+    site.deploy().success().says(&address);
+    let json = repo.xtask(&["ps", "--layer", "prod", "--json"]).success().json();
+    assert_eq!(
+        (&json["services"][0]["service"], &json["services"][0]["state"]),
+        (&"api".into(), &"ready".into())
+    );
+    assert_eq!(json["services"][0]["warnings"].as_array().map(Vec::len), Some(0));
+    repo.xtask(&["ps", "--layer", "prod"]).success().says("api");
+    repo.xtask(&["logs", "--layer", "prod"]).success();
+    repo.xtask(&["restart", "--layer", "prod"]).status(2).says("cargo xtask rollback prod");
+    repo.xtask(&["stop", "--layer", "prod"])
+        .success()
+        .says("stopped: api")
+        .says("has one serve again");
+    assert_eq!(site.says(), None);
+    let current = site.current();
+    repo.xtask(&["rollback", "prod", &current, "--yes"]).success();
+    assert_eq!(site.says().as_deref(), Some("v1"));
+}
