@@ -203,6 +203,9 @@ backed up first, and put back where the check fails all the same.")]
     /// What needs them goes on meanwhile.
     Restart(Restart),
     /// Show the services: state, health, process, port, what they use, what went wrong
+    ///
+    /// With `--layer` also those of a layer that is deployed to this machine. Ends with 1 where a required service
+    /// has failed.
     Ps(Ps),
     /// Show the logs of services, merged by time
     Logs(Logs),

@@ -8,7 +8,7 @@ use super::outside::Foreign;
 use super::session::Session;
 use super::stack as shared;
 use super::{DONE, Exit};
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::cli::Ps;
 use crate::config::DEFAULT_LAYER;
 use crate::deploy::passed_on::Asked;
@@ -16,7 +16,7 @@ use crate::repo::Repo;
 use crate::report;
 use crate::report::services::{redraw, table};
 use crate::services::client;
-use crate::services::page::Page;
+use crate::services::page::{Page, Row};
 use crate::services::stack::Stack;
 
 /// How often `--watch` draws.
@@ -62,7 +62,12 @@ pub(super) fn run(session: &Session, args: &Ps) -> Exit {
     } else {
         report::answer(&text(&pages))?;
     }
-    unreadable.map_or(Ok(DONE), Err)
+    let is_lost = |row: &Row| row.required && matches!(row.state.as_str(), "failed" | "blocked");
+    match unreadable {
+        Some(failure) => Err(failure),
+        None if pages.iter().flat_map(|page| &page.services).any(is_lost) => Ok(Kind::No.code()),
+        None => Ok(DONE),
+    }
 }
 
 fn pages(session: &Session, repo: &Repo, args: &Ps) -> Result<(Vec<Page>, Option<Error>)> {

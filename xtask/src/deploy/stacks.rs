@@ -18,12 +18,16 @@ use crate::services::client;
 use crate::services::control::{self, Answer, Failure, Start, What};
 use crate::services::env_files::{Values, Waits};
 use crate::services::launch::Env;
+use crate::services::page::Page;
 use crate::services::plan::{self, Places};
 use crate::services::spec::Spec;
 use crate::services::stack::Stack;
 
 /// How often it is looked whether Ctrl-C was typed.
 const POLL: Duration = Duration::from_millis(100);
+
+/// From when on a service that starts is waited for, in milliseconds.
+const A_MOMENT_MS: u64 = 1000;
 
 /// How often a start is asked for, where supervisors end meanwhile.
 const ATTEMPTS: usize = 10;
@@ -179,13 +183,17 @@ pub fn start(
             continue;
         }
         let mut is_heard = false;
+        let mut told = BTreeMap::new();
         loop {
             if around.interrupts.arrived() {
                 return Err(Error::new(Kind::Interrupted, "interrupted"));
             }
             match link.answer(POLL) {
                 Ok(None) => {}
-                Ok(Some(Answer::Now { .. })) => is_heard = true,
+                Ok(Some(Answer::Now { page })) => {
+                    is_heard = true;
+                    tell_waiting(&page, &mut told, around);
+                }
                 Ok(Some(Answer::Done { .. })) => return Ok(()),
                 Ok(Some(Answer::Failed { failures, .. })) => return Err(not_ready(&failures)),
                 Ok(Some(Answer::Refused { why })) => return Err(Error::unable(why)),
@@ -196,6 +204,19 @@ pub fn start(
         }
     }
     Err(Error::unable("the supervisor of the release ends as soon as it is asked"))
+}
+
+/// Says for what is waited, where that takes longer than a moment.
+fn tell_waiting(page: &Page, told: &mut BTreeMap<String, String>, around: &Around<'_>) {
+    let waits = page.services.iter().filter(|row| {
+        row.state == "starting" && row.uptime_ms.is_some_and(|uptime| uptime > A_MOMENT_MS)
+    });
+    for row in waits {
+        let Some(why) = &row.error else { continue };
+        if told.insert(row.service.clone(), why.clone()).as_ref() != Some(why) {
+            (around.tell)(&format!("waiting for {}: {why}", row.service));
+        }
+    }
 }
 
 fn not_ready(failures: &[Failure]) -> Error {

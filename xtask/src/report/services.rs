@@ -166,6 +166,9 @@ pub fn redraw(text: &str) -> crate::base::error::Result<()> {
     super::answer(&format!("\x1b[H\x1b[2J{text}"))
 }
 
+/// From when on a service that starts is waited for, in milliseconds.
+const A_MOMENT_MS: u64 = 1000;
+
 /// Tells how services get on: a line each on a terminal, or a line for each change.
 pub struct Board {
     loudness: Loudness,
@@ -193,6 +196,10 @@ impl Board {
             let words = match &line.error {
                 Some(error) if tells.contains(&line.state.as_str()) => {
                     format!("{}: {error}", line.state)
+                }
+                // Who waits for longer than a moment is told for what.
+                Some(error) if line.state == "starting" && line.uptime_ms > Some(A_MOMENT_MS) => {
+                    format!("waiting: {error}")
                 }
                 _ => line.state.clone(),
             };

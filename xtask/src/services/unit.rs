@@ -19,6 +19,20 @@ const READY_PAUSES_MS: [u64; 4] = [5, 10, 15, 20];
 /// The same for commands, each of which is a process.
 const READY_PAUSES_RUN_MS: [u64; 4] = [20, 50, 100, 250];
 
+/// How many attempts go by before the pauses grow, by a fourteenth each, and up to what, in milliseconds: who is
+/// not ready after a third of a second is asked less and less often, and its own log is not full of us.
+const STEADY_ATTEMPTS: usize = 16;
+const LONGEST_READY_PAUSE_MS: u64 = 500;
+
+/// The pause after so many attempts, in milliseconds.
+fn ready_pause(pauses: [u64; 4], attempt: usize) -> u64 {
+    let mut pause = pauses[attempt.min(pauses.len() - 1)];
+    for _ in STEADY_ATTEMPTS..attempt.min(STEADY_ATTEMPTS + 100) {
+        pause = (pause + pause.div_ceil(14)).min(LONGEST_READY_PAUSE_MS.max(pause));
+    }
+    pause
+}
+
 /// For how long a service without a probe must run to count as ready: by then a program that cannot be
 /// run at all, or does not like its arguments, has mostly said so.
 pub(super) const PROVEN_AFTER: Duration = Duration::from_millis(200);
@@ -440,7 +454,7 @@ impl Unit {
             (Ask::Ready, State::Starting, Err(why)) => {
                 let is_command = self.spec.ready.as_ref().is_some_and(|probe| probe.run.is_some());
                 let pauses = if is_command { READY_PAUSES_RUN_MS } else { READY_PAUSES_MS };
-                let pause = pauses[self.attempt.min(pauses.len() - 1)];
+                let pause = ready_pause(pauses, self.attempt);
                 self.attempt += 1;
                 self.error = Some(why);
                 self.probe_at = Some((Ask::Ready, now.steady + Duration::from_millis(pause)));

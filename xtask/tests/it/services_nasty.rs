@@ -165,7 +165,15 @@ impl<'a> Stack<'a> {
     /// How the services are, by `ps --json`.
     #[track_caller]
     pub fn ps(&self) -> serde_json::Value {
-        self.repo.xtask(&["ps", "--json"]).success().json()
+        let ran = self.repo.xtask(&["ps", "--json"]);
+        let json = ran.json();
+        // A required service that has failed is no success.
+        let is_lost = |row: &serde_json::Value| {
+            row["required"] == true && (row["state"] == "failed" || row["state"] == "blocked")
+        };
+        let lost = json["services"].as_array().is_some_and(|rows| rows.iter().any(is_lost));
+        assert_eq!(ran.code, Some(i32::from(lost)), "{} {}", ran.out, ran.err);
+        json
     }
 
     /// What `ps` says of a service.

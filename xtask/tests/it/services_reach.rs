@@ -80,7 +80,12 @@ fn a_service_that_listens_elsewhere_is_told_where() {
     let ran = stack.repo.xtask(&["start", "--timeout", "2s"]).status(1);
     let told =
         format!("nobody listens on port {wanted}; it listens on port {other} of 127.0.0.1 instead");
-    assert!(ran.err.contains(&told), "{}", ran.err);
+    assert!(ran.err.contains(&format!("api: waiting: {told}")), "{}", ran.err);
+    assert!(
+        ran.err.contains(&format!("failed: it was not ready within 2 s: {told}")),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]

@@ -44,6 +44,9 @@ use crate::base::world::{World, steady};
 /// How often it looks at its folder and its socket.
 const ROUND: Duration = Duration::from_secs(10);
 
+/// From when on who waits for a service is told for what, in milliseconds.
+const A_MOMENT_MS: u64 = 1000;
+
 /// How long a port may take to show that it is still served.
 const SERVES_WITHIN: Duration = Duration::from_millis(200);
 
@@ -581,8 +584,11 @@ impl Supervisor<'_> {
     fn rows(&self) -> Vec<Row> {
         let now = self.now().wall_ms;
         let rows = self.machine.units().values().map(|unit| Row::of(unit, now));
-        // Time alone is no news.
-        rows.map(|row| Row { uptime_ms: None, ..row }).collect()
+        // Time alone is no news, but that it takes longer than a moment.
+        let is_long = |row: &Row| {
+            row.state == "starting" && row.uptime_ms.is_some_and(|uptime| uptime > A_MOMENT_MS)
+        };
+        rows.map(|row| Row { uptime_ms: is_long(&row).then_some(A_MOMENT_MS), ..row }).collect()
     }
 
     fn page(&self) -> Page {
