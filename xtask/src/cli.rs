@@ -652,10 +652,10 @@ pub struct Validate {
     /// Answer as JSON
     #[arg(long)]
     pub json: bool,
-    /// Write a JUnit report
+    /// Write a JUnit report; `-` is the standard output
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
-    /// Write a SARIF report
+    /// Write a SARIF report; `-` is the standard output
     #[arg(long, value_name = "FILE")]
     pub sarif: Option<PathBuf>,
     /// Annotations and a summary for GitHub Actions

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::checks::{Around, Checks, Shower, code, describe, does, of_worktree, risk, undo_fixes};
 use super::session::Session;
@@ -79,6 +79,7 @@ impl Flags {
 
 pub(super) fn run(session: &Session, args: &Validate) -> Exit {
     let repo = session.repo()?;
+    check_outputs(session, args)?;
     if args.history {
         return show_history(session, &repo, args);
     }
@@ -139,7 +140,9 @@ pub(super) fn run(session: &Session, args: &Validate) -> Exit {
         why: args.why || flags.dry_run,
     };
     // Into a pipe goes a line for each check when it has ended; a terminal gets the table at the end.
-    let has_lines = !args.json && !report::is_seen() && !detail.why;
+    let is_for_a_program =
+        [&args.junit, &args.sarif].into_iter().flatten().any(|file| file == Path::new(STDOUT));
+    let has_lines = !args.json && !report::is_seen() && !detail.why && !is_for_a_program;
     let shower = Shower::new(&checks, session.loudness, has_lines);
     let around = Around { repo: &repo, tools: session.tools() };
     let done =
@@ -151,7 +154,9 @@ pub(super) fn run(session: &Session, args: &Validate) -> Exit {
         // What commands have printed is no command to GitHub.
         report::answer(&format!("::stop-commands::{token}\n"))?;
     }
-    answer(args, &report, detail, has_lines)?;
+    if !is_for_a_program {
+        answer(args, &report, detail, has_lines)?;
+    }
     if let Some(token) = &token {
         report::answer(&format!("::{token}::\n"))?;
     }
@@ -164,6 +169,41 @@ pub(super) fn run(session: &Session, args: &Validate) -> Exit {
         write_reports(session, &repo, &checks, args, &report)?;
     }
     Ok(code(&done))
+}
+
+/// Where a report goes that is named so: to the standard output.
+const STDOUT: &str = "-";
+
+/// Refuses two outputs to one place, before anything runs.
+fn check_outputs(session: &Session, args: &Validate) -> Result<()> {
+    let is_stdout = |file: &Option<PathBuf>| file.as_deref() == Some(Path::new(STDOUT));
+    let to_stdout = [
+        ("--json", args.json),
+        ("--github", args.github),
+        ("--junit -", is_stdout(&args.junit)),
+        ("--sarif -", is_stdout(&args.sarif)),
+    ];
+    let to_stdout: Vec<&str> = to_stdout.iter().filter(|one| one.1).map(|one| one.0).collect();
+    if let [one, other, ..] = to_stdout[..] {
+        return Err(Error::usage(format!(
+            "`{one}` and `{other}` both write to the standard output"
+        ))
+        .hint("give one of them a file"));
+    }
+    let place = |file: &PathBuf| {
+        let path = session.world.cwd.join(file);
+        let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+        let name = path.file_name();
+        let place =
+            folder.zip(name).map(|(folder, name)| folder.join(name)).unwrap_or(path.clone());
+        place.canonicalize().unwrap_or(place)
+    };
+    match (&args.junit, &args.sarif) {
+        (Some(one), Some(other)) if place(one) == place(other) => {
+            Err(Error::usage(format!("`--junit` and `--sarif` both write to `{}`", one.display())))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The reports for other programs.
@@ -181,6 +221,9 @@ fn write_reports(
     let is_file = |path: &str| repo.root().join(path).is_file();
     let found = findings::of_report(report, &folder, &is_file);
     let write = |file: &Path, text: String| {
+        if file == Path::new(STDOUT) {
+            return report::answer(&text);
+        }
         let path = session.world.cwd.join(file);
         let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
         let written = folder.and_then(|()| session.tools().disk.write_into(&path, text.as_bytes()));

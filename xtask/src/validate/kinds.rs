@@ -37,7 +37,9 @@ pub fn look(
 ) -> Option<Finding> {
     Some(match &check.kind {
         Kind::Run(_) => return None,
-        Kind::Tool { tool, version, .. } => tool_finding(tool, version.as_ref(), view, world),
+        Kind::Tool { tool, version, ask } => {
+            tool_finding(tool, version.as_ref(), ask.is_some(), view, world)
+        }
         Kind::File(paths) => files(paths, root),
         Kind::EnvVar(names) => variables(names, world),
         Kind::Disk(bytes) => disk(*bytes, &writing_places(repo, world, root)),
@@ -49,16 +51,25 @@ pub fn look(
     })
 }
 
-fn tool_finding(tool: &str, wanted: Option<&VersionReq>, view: &View, world: &World) -> Finding {
+fn tool_finding(
+    tool: &str,
+    wanted: Option<&VersionReq>,
+    asks: bool,
+    view: &View,
+    world: &World,
+) -> Finding {
     let manifest = &view.manifest;
-    if let Some(failure) = view.failures().next() {
-        // A program that cannot say its version can do nothing else either.
-        return Err(failure.to_owned());
-    }
     let seen = manifest.tools.iter().find(|seen| seen.name == tool);
     let Some(found) = seen.and_then(|seen| seen.found.as_ref()) else {
         return Err(not_on_path(tool, world));
     };
+    if let Some(failure) = view.failures().next() {
+        // It is there, and nobody wants to know more; some say no version at all.
+        return match wanted {
+            None if !asks => Ok(format!("{found} (it says no version)")),
+            _ => Err(failure.to_owned()),
+        };
+    }
     // What `ask` said stands last.
     let said = manifest.tools.iter().rev().find_map(|seen| seen.version.as_deref());
     let said = said.unwrap_or_default();

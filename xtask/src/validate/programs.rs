@@ -134,7 +134,12 @@ pub struct Question {
     pub folder: PathBuf,
     /// The arguments; nothing asks nothing.
     pub arguments: Option<Vec<String>>,
+    /// What it is asked one after the other where it does not know those.
+    pub or: &'static [&'static str],
 }
+
+/// The usual ways to ask for a version, in the order in which they are tried: `kubectl` knows but the first.
+pub const OTHER_WAYS: [&str; 4] = ["version", "-v", "-V", "-version"];
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -255,15 +260,25 @@ enum Said {
 struct Ask {
     program: PathBuf,
     arguments: Vec<String>,
+    or: &'static [&'static str],
 }
 
 impl Ask {
     fn run(&self, folder: &Path, stop: &(dyn Fn() -> bool + Sync)) -> Said {
-        let mut program = Program::new(&self.program, folder).args(&self.arguments);
+        let first = self.ask(&self.arguments, folder, stop);
+        if !matches!(first, Said::Badly(..)) {
+            return first;
+        }
+        let others = self.or.iter().map(|way| self.ask(&[(*way).to_owned()], folder, stop));
+        others.into_iter().find(|said| matches!(said, Said::Well(_))).unwrap_or(first)
+    }
+
+    fn ask(&self, arguments: &[String], folder: &Path, stop: &(dyn Fn() -> bool + Sync)) -> Said {
+        let mut program = Program::new(&self.program, folder).args(arguments);
         for (name, value) in NO_FETCHING {
             program = program.variable(name, value);
         }
-        let (name, asked) = (self.program.display(), self.arguments.join(" "));
+        let (name, asked) = (self.program.display(), arguments.join(" "));
         let done = match program.run_in_group(LONGEST, &stop) {
             Ok(done) => done,
             Err(failure) => return Said::Nothing(failure.to_string()),
@@ -316,7 +331,8 @@ fn look(
         }
     }
     // The name under which it is found decides what a program of many names does.
-    let ask = question.arguments.clone().map(|arguments| Ask { program: found, arguments });
+    let or = question.or;
+    let ask = question.arguments.clone().map(|arguments| Ask { program: found, arguments, or });
     (answer, ask)
 }
 

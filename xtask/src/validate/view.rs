@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use super::key::{FileSeen, Manifest, Seen};
 use super::looks::{self, Looks};
 use super::programs::{
-    self, Answer, Looker, Programs, Question, SWITCHES, choosing_variables, usual_arguments,
+    self, Answer, Looker, OTHER_WAYS, Programs, Question, SWITCHES, choosing_variables,
+    usual_arguments,
 };
 use super::state::{definition, no_state, own_state, runs_others};
 use super::store::Store;
@@ -224,7 +225,6 @@ impl<'a> Observer<'a> {
         if !found.idle.is_empty() {
             let idle = some_of(&found.idle, 3);
             notes.push(format!("`inputs` has {idle}, which matches nothing"));
-            // It may have been meant otherwise, and what was meant would be seen by nobody.
             unknown = unknown.or_else(|| {
                 Some(format!(
                     "`inputs` has {idle}, which matches nothing, so it always runs; a letter that means itself has a \
@@ -298,7 +298,6 @@ impl<'a> Observer<'a> {
         };
         let (named, patterns): (Vec<&String>, Vec<&String>) =
             check.inputs.iter().partition(|input| is_there(input));
-        let patterns = patterns.into_iter().map(String::as_str);
         let mut paths: Vec<RepoPath> =
             named.into_iter().map(|name| RepoPath::new(name.as_str())).collect();
         if let Kind::File(named) = &check.kind {
@@ -326,7 +325,7 @@ impl<'a> Observer<'a> {
             (None, ignores) => !ignores.as_ref().is_some_and(|all| all.is_ignored(path, false)),
         };
         paths.extend(words.into_iter().map(RepoPath::new).filter(is_read));
-        let mut globs = Globs::new(patterns).and_paths(paths);
+        let mut globs = Globs::new(patterns.into_iter().map(String::as_str)).and_paths(paths);
         let mut followed: Vec<RepoPath> = Vec::new();
         let mut passed: Vec<RepoPath> = Vec::new();
         loop {
@@ -559,6 +558,7 @@ impl<'a> Observer<'a> {
             name: name.to_owned(),
             folder: folder.clone(),
             arguments: if asks { usual_arguments(name) } else { None },
+            or: &[],
         };
         let mut all = Vec::new();
         match &check.kind {
@@ -577,7 +577,7 @@ impl<'a> Observer<'a> {
                 all.extend(elsewhere.map(|word| question(word, false)));
             }
             Kind::Tool { tool, ask, .. } => {
-                all.push(question(tool, ask.is_none()));
+                all.push(Question { or: &OTHER_WAYS, ..question(tool, ask.is_none()) });
                 if let Some(ask) = ask {
                     let arguments = Some(ask.argv[1..].to_vec());
                     all.push(Question { arguments, ..question(&ask.argv[0], false) });

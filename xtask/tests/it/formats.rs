@@ -19,7 +19,7 @@ use xtask::report::sarif::sarif;
 use xtask::report::validate::{CheckLine, FixLine, FixOutcome, Outcome, ValidateReport};
 
 use crate::builds::homes;
-use crate::testkit::{Lab, circle, snapshot};
+use crate::testkit::{Lab, circle, snapshot, write_script};
 use xml::Element;
 
 const OUTCOMES: [Outcome; 8] = [
@@ -671,4 +671,56 @@ fn findings_of_a_report_are_those_of_its_failed_checks() {
     assert_eq!(places, [("sub/a.rs", Some(1)), ("sub/b.rs", Some(3))]);
     let document = read_sarif(&report, &findings);
     assert_eq!(document["runs"][0]["results"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn a_report_goes_to_the_standard_output_alone_and_two_never_to_one_place() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.write("setup/validate.toml", "[[check]]\nname = 'c'\nrun = 'true'\n");
+    repo.commit("checks");
+    let ran = repo.xtask(&["validate", "--junit", "-"]).success();
+    assert!(
+        ran.out.starts_with("<?xml") && ran.out.trim_end().ends_with("</testsuites>"),
+        "{}",
+        ran.out
+    );
+    let ran = repo.xtask(&["validate", "--sarif", "-"]).success();
+    serde_json::from_str::<Value>(&ran.out).unwrap();
+    for both in [
+        &["--junit", "-", "--sarif", "-"][..],
+        &["--junit", "-", "--json"],
+        &["--sarif", "-", "--github"],
+        &["--junit", "out", "--sarif", "./setup/../out"],
+    ] {
+        let args = [&["validate"], both].concat();
+        let ran = repo.xtask(&args).status(2);
+        assert!(ran.err.contains("both write to"), "{both:?}: {}", ran.err);
+    }
+    assert!(!repo.has("out"));
+}
+
+#[test]
+fn a_tool_is_asked_in_every_usual_way_and_need_not_know_its_version() {
+    let lab = Lab::new();
+    let programs = lab.path("programs");
+    let script = |name: &str, text: &str| write_script(&programs.join(name), text);
+    script(
+        "kubectl",
+        "#!/bin/sh\n[ \"$1\" = version ] && { echo 'Client 1.33.2'; exit; }\nexit 1\n",
+    );
+    script("odd", "#!/bin/sh\n[ \"$1\" = -V ] && { echo 'odd 2.0'; exit; }\nexit 64\n");
+    script("mute", "#!/bin/sh\nexit 64\n");
+    let path = format!("{programs}:/usr/bin:/bin");
+    let repo = lab.repo();
+    let check =
+        |name: &str, more: &str| format!("[[check]]\nname = '{name}'\ntool = '{name}'\n{more}\n");
+    let checks =
+        [check("kubectl", "version = '>=1.30'"), check("odd", "version = '2'"), check("mute", "")];
+    repo.write("setup/validate.toml", checks.concat());
+    repo.commit("checks");
+    let ran = repo.xtask_with(&["validate", "-v"], &[("PATH", &path)]).success();
+    assert!(ran.out.contains("1.33.2") && ran.out.contains("it says no version"), "{}", ran.out);
+    repo.write("setup/validate.toml", check("mute", "version = '1'"));
+    repo.xtask_with(&["validate", "--no-fix"], &[("PATH", &path)]).status(1).says("ended with 64");
 }
