@@ -3,13 +3,15 @@
 //! Two manifests have the same key only if they are the same: everything goes into the digest with
 //! its length and its place. The values of variables are kept as digests alone; they may be secrets.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::digest::{self, Digest, as_hex};
 use crate::base::path::{RepoPath, exact};
 
 /// The shape of a manifest, and the rules by which it is made. Another number makes all keys anew.
-const SCHEMA: &str = "xtask.validate.key/1";
+const SCHEMA: &str = "xtask.validate.key/2";
 
 /// How many differences are told apart; the rest is a number.
 const SHOWN: usize = 10;
@@ -77,7 +79,8 @@ pub struct Manifest {
     /// What the check says about itself: names and values, in their order.
     pub definition: Vec<(String, String)>,
     /// The files, sorted by path.
-    pub files: Vec<FileSeen>,
+    #[serde(with = "shared")]
+    pub files: Arc<Vec<FileSeen>>,
     /// Variables and the digests of their values; nothing where one is not set.
     pub env: Vec<(String, Option<String>)>,
     /// Programs.
@@ -90,6 +93,12 @@ impl Manifest {
     /// The key, in hexadecimal.
     #[must_use]
     pub fn key(&self) -> String {
+        self.key_with(digest_of(&self.files))
+    }
+
+    /// The same, where the digest of its files is known.
+    #[must_use]
+    pub fn key_with(&self, files: Digest) -> String {
         let mut parts: Vec<Vec<u8>> = Vec::new();
         let mut put = |part: &[u8]| parts.push(part.to_vec());
         let number = |count: usize| (count as u64).to_be_bytes();
@@ -101,23 +110,7 @@ impl Manifest {
             put(name.as_bytes());
             put(value.as_bytes());
         }
-        put(&number(self.files.len()));
-        for file in &self.files {
-            put(file.path.as_bytes());
-            match &file.seen {
-                Seen::Missing => put(b"missing"),
-                Seen::File { executable, content } => {
-                    put(if *executable { b"executable" } else { b"file" });
-                    put(content);
-                }
-                Seen::Link { target, content } => {
-                    put(b"link");
-                    put(target);
-                    put(content.as_deref().map_or(b"", str::as_bytes));
-                }
-                Seen::Other => put(b"other"),
-            }
-        }
+        put(&files);
         let mut maybe = |text: &Option<String>| match text {
             Some(text) => {
                 put(b"is");
@@ -143,6 +136,51 @@ impl Manifest {
             maybe(&Some(key.clone()));
         }
         digest::hex(&digest::of_parts(parts.iter().map(Vec::as_slice)))
+    }
+}
+
+/// The digest of files, as it goes into the key.
+#[must_use]
+pub fn digest_of(files: &[FileSeen]) -> Digest {
+    let mut parts: Vec<&[u8]> = Vec::with_capacity(files.len() * 3);
+    for file in files {
+        parts.push(file.path.as_bytes());
+        match &file.seen {
+            Seen::Missing => parts.push(b"missing"),
+            Seen::File { executable, content } => {
+                parts.push(if *executable { b"executable" } else { b"file" });
+                parts.push(content);
+            }
+            Seen::Link { target, content } => {
+                parts.push(b"link");
+                parts.push(target);
+                parts.push(content.as_deref().map_or(b"", str::as_bytes));
+            }
+            Seen::Other => parts.push(b"other"),
+        }
+    }
+    digest::of_parts(parts)
+}
+
+/// Files that several manifests share.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::FileSeen;
+
+    pub(super) fn serialize<S: Serializer>(
+        files: &Arc<Vec<FileSeen>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        files.as_slice().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<Vec<FileSeen>>, D::Error> {
+        Vec::deserialize(deserializer).map(Arc::new)
     }
 }
 
@@ -296,7 +334,7 @@ mod tests {
             root: "/r".into(),
             system: "linux".into(),
             definition: vec![("name".into(), "a".into()), ("argument".into(), "x".into())],
-            files: vec![file("a", 1), file("b", 2)],
+            files: vec![file("a", 1), file("b", 2)].into(),
             env: vec![("X".into(), None), ("Y".into(), Some("d".into()))],
             tools: vec![tool("cc", "/bin/cc", "cc 1")],
             needs: vec![("n".into(), "k".into())],
@@ -314,13 +352,19 @@ mod tests {
             (|m| m.definition[1].1 = "y".into(), "its command was changed"),
             (|m| m.definition.push(("argument".into(), "z".into())), "its command was changed"),
             (|m| m.definition[0].1 = "b".into(), "its `name` was changed"),
-            (|m| m.files[0] = file("a", 9), "`a` was changed"),
-            (|m| m.files[0] = file("aa", 1), "`a` is no longer there; `aa` is new"),
-            (|m| m.files.push(file("c", 3)), "`c` is new"),
-            (|m| drop(m.files.pop()), "`b` is no longer there"),
-            (|m| m.files[0].seen = Seen::Missing, "`a` is no longer there"),
+            (|m| Arc::make_mut(&mut m.files)[0] = file("a", 9), "`a` was changed"),
             (
-                |m| m.files[0].seen = Seen::File { executable: true, content: [1; 32] },
+                |m| Arc::make_mut(&mut m.files)[0] = file("aa", 1),
+                "`a` is no longer there; `aa` is new",
+            ),
+            (|m| Arc::make_mut(&mut m.files).push(file("c", 3)), "`c` is new"),
+            (|m| drop(Arc::make_mut(&mut m.files).pop()), "`b` is no longer there"),
+            (|m| Arc::make_mut(&mut m.files)[0].seen = Seen::Missing, "`a` is no longer there"),
+            (
+                |m| {
+                    Arc::make_mut(&mut m.files)[0].seen =
+                        Seen::File { executable: true, content: [1; 32] }
+                },
                 "`a` is executable",
             ),
             (|m| m.env[0].1 = Some(String::new()), "variable `X` is set now"),

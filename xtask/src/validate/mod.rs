@@ -13,6 +13,7 @@ pub mod plan;
 pub mod programs;
 mod remedy;
 pub mod run;
+pub mod sets;
 pub mod staged;
 pub mod state;
 pub mod store;

@@ -322,7 +322,9 @@ impl<'a> Run<'a, '_, '_> {
             self.settle_end(at, ended);
             return Ok(false);
         };
-        match self.program(check, command) {
+        let program = self.program(check, command);
+        self.observer.forget_sets();
+        match program {
             Err(why) => {
                 let ended = self.with_state(at, plain(Outcome::Failed, &why))?;
                 self.settle_end(at, ended);

@@ -3,16 +3,16 @@
 //! A view holds the manifest that makes the key, and how every file and program in it looked. While a
 //! check runs, nothing may look different: an edit that is put back leaves its time behind.
 
-use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::key::{FileSeen, Manifest, Seen};
+use super::key::Manifest;
 use super::looks::{self, Looks};
 use super::programs::{
-    self, Answer, Looker, OTHER_WAYS, Programs, Question, SWITCHES, choosing_variables,
-    usual_arguments,
+    self, Answer, Looker, OTHER_WAYS, Programs, Question, choosing_variables, usual_arguments,
 };
+use super::sets::{InputSet, Sets};
 use super::state::{definition, no_state, own_state, runs_others};
 use super::store::Store;
 use crate::base::digest;
@@ -24,32 +24,33 @@ use crate::base::signals::Interrupts;
 use crate::base::words::{count, some_of};
 use crate::base::world::World;
 use crate::config::{Check, Kind, ValidateConfig};
-use crate::repo::{Among, FileStat, FoundFiles, Globs, Ignores, Repo};
+use crate::repo::{FileStat, Ignores, Repo};
 use crate::sync::run::Tools;
 
 /// The most files that one check may depend on: what has more of them is not looked at but run.
-const MOST_FILES: usize = 200_000;
+pub(super) const MOST_FILES: usize = 200_000;
 
 /// The longest wait for files to be older than the step of their clock: a little over two seconds.
 const LONGEST_SETTLING_MS: u64 = 2100;
 
 /// How many symlinks to folders are followed one after the other.
-const MOST_FOLLOWED: usize = 64;
+pub(super) const MOST_FOLLOWED: usize = 64;
 
 /// Looks at the states of checks.
 pub struct Observer<'a> {
-    repo: &'a Repo,
-    world: &'a World,
-    progress: &'a dyn Progress,
+    pub(super) repo: &'a Repo,
+    pub(super) world: &'a World,
+    pub(super) progress: &'a dyn Progress,
     interrupts: &'a Interrupts,
     /// Where the last passes are, if nothing may be started to look.
     look_by: Option<&'a Store>,
-    root: PathBuf,
+    pub(super) root: PathBuf,
     /// The files that were laid out; nothing where the root is the worktree.
-    laid: Option<Vec<RepoPath>>,
-    ignores: Option<Ignores<'a>>,
-    looks: Looks,
+    pub(super) laid: Option<Vec<RepoPath>>,
+    pub(super) ignores: Option<Ignores<'a>>,
+    pub(super) looks: Looks,
     programs: Programs,
+    pub(super) sets: Sets,
 }
 
 /// The state of one check.
@@ -63,12 +64,8 @@ pub struct View {
     pub unknown: Option<String>,
     /// What the user should know.
     pub notes: Vec<String>,
-    /// How the files looked.
-    files: BTreeMap<RepoPath, FileStat>,
-    /// How the folders looked in which they were found.
-    folders: BTreeMap<Vec<u8>, FileStat>,
-    /// Where symlinks ended.
-    ends: BTreeMap<RepoPath, Option<FileStat>>,
+    /// The files, the folders in which they were found and where symlinks ended, as all of them looked.
+    set: Arc<InputSet>,
     /// The programs, as they answered.
     answers: Vec<(Question, Answer)>,
 }
@@ -121,6 +118,7 @@ impl<'a> Observer<'a> {
             ignores: None,
             looks,
             programs: Programs::default(),
+            sets: Sets::default(),
         }
     }
 
@@ -149,6 +147,7 @@ impl<'a> Observer<'a> {
     /// Forgets what programs said: something has run, and may have installed others.
     pub fn forget_programs(&mut self) {
         self.programs.forget();
+        self.forget_sets();
     }
 
     /// Writes down what was learnt of files.
@@ -156,8 +155,11 @@ impl<'a> Observer<'a> {
         if !self.looks.is_changed() {
             return Ok(());
         }
-        let used: std::collections::HashSet<&[u8]> =
-            views.iter().flat_map(|view| view.files.keys()).map(RepoPath::as_bytes).collect();
+        let used: std::collections::HashSet<&[u8]> = views
+            .iter()
+            .flat_map(|view| view.set.found.files.keys())
+            .map(RepoPath::as_bytes)
+            .collect();
         self.looks.write(disk, &|path| path.starts_with(b"/") || used.contains(path))
     }
 
@@ -219,8 +221,9 @@ impl<'a> Observer<'a> {
             }
             answers.push((question, answer));
         }
-        let (found, outside) = self.find(check)?;
-        unknown = unknown.or(outside);
+        let set = self.set_of(check)?;
+        let found = &set.found;
+        unknown = unknown.or_else(|| set.outside.clone());
         let mut notes = Vec::new();
         if !found.idle.is_empty() {
             let idle = some_of(&found.idle, 3);
@@ -248,14 +251,7 @@ impl<'a> Observer<'a> {
                 count(MOST_FILES, "file")
             ));
         }
-        let mut ends = BTreeMap::new();
-        let files = if found.is_cut {
-            Vec::new()
-        } else {
-            let (files, unreadable) = self.read(&found, &mut ends);
-            unknown = unknown.or(unreadable);
-            files
-        };
+        unknown = unknown.or_else(|| set.unreadable.clone());
         let value = |name: &String| {
             let value = self.world.env.get(std::ffi::OsStr::new(name))?;
             Some(digest::hex(&digest::of_parts([value.as_bytes()])))
@@ -278,217 +274,19 @@ impl<'a> Observer<'a> {
             root: escaped(&self.root),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             definition,
-            files,
+            files: Arc::clone(&set.files),
             env: names.iter().map(|name| (name.clone(), value(name))).collect(),
             tools: answers.iter().map(|(_, answer)| answer.seen.clone()).collect(),
             needs: needs.into_iter().map(|need| (need.name, need.key)).collect(),
         };
-        let key = manifest.key();
-        let FoundFiles { files, folders, .. } = found;
-        Ok(View { manifest, key, unknown, notes, files, folders, ends, answers })
-    }
-
-    /// The files of a check, and why they are not all of it, if they are not. A symlink that leads to a
-    /// folder in the repository stands for what is in it.
-    fn find(&mut self, check: &Check) -> Result<(FoundFiles, Option<String>)> {
-        // A path that is there is meant as it stands, whatever its letters mean in a pattern: `app/[slug]/page.tsx`.
-        let is_there = |input: &&String| {
-            let is_plain = !input.starts_with(['!', '/']) && input.contains(['[', '*', '?', '\\']);
-            is_plain && self.root.join(input).symlink_metadata().is_ok()
-        };
-        let (named, patterns): (Vec<&String>, Vec<&String>) =
-            check.inputs.iter().partition(|input| is_there(input));
-        let mut paths: Vec<RepoPath> =
-            named.into_iter().map(|name| RepoPath::new(name.as_str())).collect();
-        if let Kind::File(named) = &check.kind {
-            paths.extend(named.iter().cloned());
-        }
-        let words = self.words_that_name_files(check);
-        paths.extend(self.switches(check).into_iter().map(RepoPath::new));
-        if check.inputs.is_empty() && paths.is_empty() && words.is_empty() {
-            return Ok((FoundFiles::default(), None));
-        }
-        if self.laid.is_none() && self.ignores.is_none() {
-            self.ignores = Some(self.repo.ignores()?);
-        }
-        // What git ignores is what a command makes, more often than what it reads.
-        let first = match &check.kind {
-            Kind::Run(command) => command.argv.get(1).map(String::as_str),
-            _ => None,
-        };
-        let first =
-            first.and_then(|word| path_from_root(check.cwd.as_ref(), word)).map(RepoPath::new);
-        let is_read = |path: &RepoPath| match (&self.laid, &self.ignores) {
-            (Some(files), _) => files.contains(path),
-            // The first one is what it works on.
-            (None, _) if first.as_ref() == Some(path) => true,
-            (None, ignores) => !ignores.as_ref().is_some_and(|all| all.is_ignored(path, false)),
-        };
-        paths.extend(words.into_iter().map(RepoPath::new).filter(is_read));
-        let mut globs = Globs::new(patterns.into_iter().map(String::as_str)).and_paths(paths);
-        let mut followed: Vec<RepoPath> = Vec::new();
-        let mut passed: Vec<RepoPath> = Vec::new();
-        loop {
-            let among = match (&self.laid, &self.ignores) {
-                (Some(files), _) => Among::Laid(files),
-                (None, Some(ignores)) => Among::Worktree(ignores),
-                (None, None) => return Ok((FoundFiles::default(), None)),
-            };
-            let mut found = globs.clone().find(&self.root, &among, MOST_FILES);
-            let is_link = |(_, stat): &(&RepoPath, &FileStat)| kind_of(stat) == FileKind::Symlink;
-            let links = found.files.iter().filter(is_link).map(|(path, _)| path);
-            let mut more = Vec::new();
-            let mut outside = None;
-            for link in links.chain(&found.links) {
-                let Ok(end) = link.on_disk(&self.root).canonicalize() else { continue };
-                if !end.is_dir() {
-                    continue;
-                }
-                passed.push(link.clone());
-                match end
-                    .strip_prefix(&self.root)
-                    .ok()
-                    .filter(|inside| !inside.as_os_str().is_empty())
-                {
-                    Some(inside) => more.push(RepoPath::new(inside.as_os_str().as_bytes())),
-                    None => {
-                        outside = Some(format!(
-                            "`{link}` leads to a folder outside, whose content is not looked at"
-                        ));
-                    }
-                }
-            }
-            more.retain(|path| !followed.contains(path));
-            more.sort();
-            more.dedup();
-            if more.is_empty() {
-                // What is behind a symlink is found under its own name.
-                found.idle.retain(|glob| {
-                    !passed.iter().any(|link| crate::repo::may_lead_through(glob, link))
-                });
-                return Ok((found, outside));
-            }
-            if followed.len() + more.len() > MOST_FOLLOWED {
-                return Ok((
-                    found,
-                    Some("its `inputs` hold too many symlinks to folders".to_owned()),
-                ));
-            }
-            followed.extend(more.iter().cloned());
-            globs = globs.and_paths(more);
-        }
-    }
-
-    /// The words of a command that name a file of the repository: it reads them, whatever `inputs`
-    /// says, unless git ignores them.
-    fn words_that_name_files(&self, check: &Check) -> Vec<String> {
-        let Kind::Run(command) = &check.kind else { return Vec::new() };
-        if command.shell {
-            return Vec::new();
-        }
-        let words = command.argv.iter().skip(1);
-        let values = words.map(|word| word.split_once('=').map_or(word.as_str(), |(_, v)| v));
-        let paths = values.filter_map(|word| path_from_root(check.cwd.as_ref(), word));
-        paths
-            .filter(|path| {
-                let meta = std::fs::symlink_metadata(self.root.join(path));
-                meta.is_ok_and(|meta| !meta.is_dir())
-            })
-            .collect()
-    }
-
-    /// The files here and above by which version managers choose programs.
-    fn switches(&self, check: &Check) -> Vec<String> {
-        let runs = matches!(check.kind, Kind::Run(_) | Kind::Tool { .. });
-        if !runs
-            || check.inputs.is_empty()
-                && check.tools.is_empty()
-                && !matches!(check.kind, Kind::Tool { .. })
-        {
-            return Vec::new();
-        }
-        let mut folders: Vec<String> = vec![String::new()];
-        if let Some(cwd) = &check.cwd {
-            folders.push(format!("{cwd}/"));
-            folders.extend(cwd.ancestors().map(|folder| format!("{folder}/")));
-        }
-        let names =
-            folders.iter().flat_map(|folder| SWITCHES.map(|name| format!("{folder}{name}")));
-        names.filter(|name| self.root.join(name).symlink_metadata().is_ok()).collect()
-    }
-
-    /// Reads what was found: values for the key, and why they are not all known, if they are not.
-    fn read(
-        &mut self,
-        found: &FoundFiles,
-        ends: &mut BTreeMap<RepoPath, Option<FileStat>>,
-    ) -> (Vec<FileSeen>, Option<String>) {
-        let mut seen: BTreeMap<RepoPath, Seen> = BTreeMap::new();
-        let mut unknown = None;
-        let mut regular = Vec::new();
-        for (path, stat) in &found.files {
-            match kind_of(stat) {
-                FileKind::Regular => regular.push((path, *stat)),
-                FileKind::Symlink => match self.follow(path) {
-                    Ok((value, end)) => {
-                        seen.insert(path.clone(), value);
-                        ends.insert(path.clone(), end);
-                    }
-                    Err(why) => unknown = unknown.or(Some(why)),
-                },
-                FileKind::Other => drop(seen.insert(path.clone(), Seen::Other)),
-            }
-        }
-        let asked: Vec<(&[u8], FileStat)> =
-            regular.iter().map(|(path, stat)| (path.as_bytes(), *stat)).collect();
-        let world = self.world;
-        let digests = self.looks.digests(&self.root, &asked, &|| now_ns(world), self.progress);
-        for ((path, stat), digest) in regular.into_iter().zip(digests) {
-            match digest {
-                Ok((read, content)) => {
-                    if read != stat {
-                        unknown = unknown.or_else(|| Some(format!("`{path}` is being changed")));
-                    }
-                    let executable = stat.mode & 0o100 != 0;
-                    seen.insert(path.clone(), Seen::File { executable, content });
-                }
-                Err(cause) => {
-                    unknown =
-                        unknown.or_else(|| Some(format!("`{path}` cannot be read ({cause})")));
-                }
-            }
-        }
-        seen.extend(found.missing.iter().map(|path| (path.clone(), Seen::Missing)));
-        let files = seen.into_iter().map(|(path, seen)| FileSeen { path, seen });
-        (files.collect(), unknown)
-    }
-
-    /// A symlink: where it leads, and what is there if that is a file.
-    fn follow(&mut self, path: &RepoPath) -> Result<(Seen, Option<FileStat>), String> {
-        let on_disk = path.on_disk(&self.root);
-        let failed = |cause: std::io::Error| format!("`{path}` cannot be read ({cause})");
-        let target = std::fs::read_link(&on_disk).map_err(failed)?;
-        let target = digest::of_parts([target.as_os_str().as_bytes()]);
-        // One that leads nowhere, or round in a circle, has no end.
-        let end = on_disk.canonicalize().ok();
-        let end = end.and_then(|end| Some((std::fs::symlink_metadata(&end).ok()?, end)));
-        let (stat, content) = match end {
-            Some((meta, end)) if meta.is_file() => {
-                let (stat, content) = looks::read(&end).map_err(failed)?;
-                (Some(stat), Some(digest::hex(&content)))
-            }
-            // That it leads to a folder is not the same as that it leads nowhere.
-            Some((meta, _)) if meta.is_dir() => (None, Some("a folder".to_owned())),
-            Some(_) => (None, Some("something else".to_owned())),
-            None => (None, None),
-        };
-        Ok((Seen::Link { target, content }, stat))
+        let key = manifest.key_with(set.digest);
+        Ok(View { manifest, key, unknown, notes, set, answers })
     }
 
     /// Waits until any change of what was seen would look different.
     pub fn settle(&self, view: &View) {
         let now = self.now_ns();
-        let files = view.files.values().chain(view.ends.values().flatten());
+        let files = view.set.found.files.values().chain(view.set.ends.values().flatten());
         let files = files.map(|stat| looks::unsettled_for(stat, now)).max().unwrap_or(0);
         let answers = view.answers.iter();
         let programs = answers.map(|(_, answer)| programs::unsettled_for(answer, now)).max();
@@ -502,16 +300,17 @@ impl<'a> Observer<'a> {
     /// What looks different now, each file, folder and program; nothing means that all of it stayed as
     /// it was.
     pub fn moved(&mut self, check: &Check, view: &View) -> Result<Vec<String>> {
-        let (found, _) = self.find(check)?;
+        // What was looked at before says nothing of now.
+        let found = self.find(&self.named(check)).map(|(found, _)| found)?;
         let mut moved: Vec<String> = Vec::new();
-        for (path, stat) in &view.files {
+        for (path, stat) in &view.set.found.files {
             if found.files.get(path) != Some(stat) {
                 moved.push(format!("`{path}`"));
             }
         }
-        let is_new = |path: &&RepoPath| !view.files.contains_key(*path);
+        let is_new = |path: &&RepoPath| !view.set.found.files.contains_key(*path);
         moved.extend(found.files.keys().filter(is_new).map(|path| format!("`{path}`")));
-        for (path, end) in &view.ends {
+        for (path, end) in &view.set.ends {
             let now = path.on_disk(&self.root).canonicalize().ok();
             let now = now.and_then(|end| std::fs::symlink_metadata(end).ok());
             let now = now.filter(std::fs::Metadata::is_file).map(|meta| FileStat::of(&meta));
@@ -532,7 +331,7 @@ impl<'a> Observer<'a> {
                 b"" => "the root folder".to_owned(),
                 folder => format!("the folder `{}`", String::from_utf8_lossy(folder)),
             };
-            let others = view.folders.iter().filter(is_other);
+            let others = view.set.found.folders.iter().filter(is_other);
             moved.extend(others.map(|(folder, _)| name(folder)));
         }
         let questions: Vec<Question> =
@@ -626,7 +425,7 @@ impl View {
     }
 }
 
-fn now_ns(world: &World) -> i64 {
+pub(super) fn now_ns(world: &World) -> i64 {
     i64::try_from((world.clock)().as_nanos()).unwrap_or(i64::MAX)
 }
 
@@ -634,23 +433,8 @@ fn escaped(path: &Path) -> String {
     path.as_os_str().as_bytes().escape_ascii().to_string()
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum FileKind {
-    Regular,
-    Symlink,
-    Other,
-}
-
-fn kind_of(stat: &FileStat) -> FileKind {
-    match rustix::fs::FileType::from_raw_mode(stat.mode as rustix::fs::RawMode) {
-        rustix::fs::FileType::RegularFile => FileKind::Regular,
-        rustix::fs::FileType::Symlink => FileKind::Symlink,
-        _ => FileKind::Other,
-    }
-}
-
 /// A word as a path from the root, if it can be one of a file in the repository.
-fn path_from_root(cwd: Option<&RepoPath>, word: &str) -> Option<String> {
+pub(super) fn path_from_root(cwd: Option<&RepoPath>, word: &str) -> Option<String> {
     if word.is_empty() || word.starts_with(['/', '-']) {
         return None;
     }
