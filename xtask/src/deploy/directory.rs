@@ -18,6 +18,7 @@ use super::target::Target;
 use super::watch;
 use crate::base::error::{Error, Kind, Result};
 use crate::config::Layer;
+use crate::services::env_files::Waits;
 use crate::services::stack::Stack;
 
 /// The engine.
@@ -45,6 +46,11 @@ impl Engine for Directory<'_> {
         });
         let ended = stacks::forget(&stack, &self.around);
         started.and(ended)
+    }
+
+    fn can_serve(&self, release: &Release) -> Result<()> {
+        let stack = stacks::of(self.target, release, Role::Serves);
+        stacks::check(&stack, &release.snapshot()?.specs, Waits::Ahead, &self.around).map(drop)
     }
 
     fn serve(&self, release: &Release) -> Result<()> {

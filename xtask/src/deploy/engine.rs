@@ -14,6 +14,11 @@ pub trait Engine {
     /// An error of kind `No` says that it does not get ready.
     fn try_out(&self, release: &Release) -> Result<()>;
 
+    /// Whether all that a release needs to serve can be read and is there, before what serves is ended for it.
+    fn can_serve(&self, _: &Release) -> Result<()> {
+        Ok(())
+    }
+
     /// Has a release serve, and nothing else. Kind `No`: it does not get ready.
     fn serve(&self, release: &Release) -> Result<()>;
 

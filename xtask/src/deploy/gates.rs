@@ -436,6 +436,7 @@ fn state(grounds: &Grounds<'_>) -> Result<String> {
         // Whether it is one at all is told elsewhere.
         if release.is_sealed() {
             state::check_written(&release, grounds.deploy, target, true)?;
+            state::check_kept(grounds.layer, &release, target)?;
         }
     }
     let names: BTreeSet<String> =

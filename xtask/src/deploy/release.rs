@@ -209,6 +209,17 @@ impl Release {
         Err(faults.into_iter().take(SHOWN).fold(error, Error::detail))
     }
 
+    /// The files of it that are not as they were sealed: names below the folder of its files.
+    pub fn changed(&self) -> Result<Vec<PathBuf>> {
+        let manifest: Manifest = read(&self.manifest_path(), MANIFEST, &self.name)?;
+        let found = scan(&self.files(), &|name| manifest.files.contains_key(name))?;
+        let differs = manifest
+            .files
+            .iter()
+            .filter(|(name, line)| found.get(*name).is_some_and(|found| found != *line));
+        Ok(differs.map(|(name, _)| PathBuf::from(name)).collect())
+    }
+
     /// What lies among its files and does not belong to it: names below the folder of its files.
     pub fn strangers(&self) -> Result<Vec<PathBuf>> {
         let manifest: Manifest = read(&self.manifest_path(), MANIFEST, &self.name)?;

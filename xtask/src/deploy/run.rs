@@ -103,11 +103,14 @@ pub fn deploy(site: &Site<'_>, order: &Order<'_>) -> Result<Done> {
 /// Has a release serve that was verified before: the one that is named, or the one before what serves.
 pub fn rollback(site: &Site<'_>, release: &Release, watch: Duration) -> Result<Done> {
     let manifest: Manifest = release.whole()?;
+    site.engine.can_serve(release)?;
     let entries = history::read(&site.target.history())?;
     if let Some(served) = history::standing(&entries).0.filter(|served| *served != release.name) {
         let served = Release::of(site.target, served);
-        if let Ok(snapshot) = served.snapshot() {
-            back_up(site, &snapshot.specs, &served)?;
+        match served.snapshot() {
+            Ok(snapshot) => back_up(site, &snapshot.specs, &served)?,
+            // The way back from something that is broken must be open.
+            Err(failure) => (site.around.tell)(&format!("nothing was saved before: {failure}")),
         }
     }
     let mut journal = journal(site, Doing::Rollback, release, &manifest.commit, watch)?;
@@ -254,11 +257,15 @@ fn perform(
             (around.tell)("trying it");
             site.engine.try_out(release).map_err(|failure| about(failure, "the candidate"))?;
             release.whole()?;
+            site.engine.can_serve(release)?;
             state::check_written(release, order.deploy, site.target, false)
         }
         Step::BackUp => {
             let Some(served) = &journal.pointed else { return Ok(()) };
-            back_up(site, &release.snapshot()?.specs, &Release::of(site.target, served))
+            let served = Release::of(site.target, served);
+            let old = served.snapshot().map_or(Vec::new(), |snapshot| snapshot.specs);
+            let ways = state::ways(&release.snapshot()?.specs, &old, &site.around)?;
+            back_up(site, &ways, &served)
         }
         Step::Record => record(site, journal),
         Step::After => {

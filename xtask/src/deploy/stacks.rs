@@ -150,6 +150,22 @@ pub fn environment(around: &Around<'_>) -> Env {
     env
 }
 
+/// What services are given, if all that they need can be read and is there.
+pub fn check(
+    stack: &Stack,
+    specs: &[Spec],
+    waits: Waits,
+    around: &Around<'_>,
+) -> Result<(Env, Values)> {
+    let base = environment(around);
+    let values = Values::read(specs, &base, waits);
+    plan::check(specs, &base, &values, &stack.root).map_err(|failure| {
+        let error = Error::no(failure.what().to_owned());
+        failure.details().iter().fold(error, |error, detail| error.detail(detail.clone()))
+    })?;
+    Ok((base, values))
+}
+
 /// Starts a stack, and returns when all of it is ready. What does not get ready is ended again.
 pub fn start(
     stack: &Stack,
@@ -160,12 +176,7 @@ pub fn start(
     around.disk.other("start services").unable(|| "services cannot be started")?;
     std::fs::create_dir_all(&stack.folder)
         .unable(|| format!("the folder `{}` cannot be made", stack.folder.display()))?;
-    let base = environment(around);
-    let values = Values::read(&specs, &base, Waits::Command);
-    plan::check(&specs, &base, &values, &stack.root).map_err(|failure| {
-        let error = Error::no(failure.what().to_owned());
-        failure.details().iter().fold(error, |error, detail| error.detail(detail.clone()))
-    })?;
+    let (base, values) = check(stack, &specs, Waits::Command, around)?;
     let start = Start {
         layer: specs.iter().map(|spec| spec.name.clone()).collect(),
         specs,

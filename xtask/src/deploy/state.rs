@@ -44,6 +44,9 @@ const MADE_AGAIN: [&str; 7] = [
 /// How many places are told.
 const SHOWN: usize = 5;
 
+/// The name of a backup that is being made.
+const HALF: &str = "half";
+
 /// What stands for the services of a layer while a release is tried.
 pub struct Trial {
     /// The services that are started.
@@ -72,7 +75,9 @@ pub fn trial(
         let folders: Vec<PathBuf> =
             service.state.iter().map(|name| name.on_disk(&target.state())).collect();
         let stands = serving.iter().find(|one| one.name == service.name).or_else(|| {
-            serving.iter().find(|one| one.state.iter().any(|folder| folders.contains(folder)))
+            let is_renamed =
+                |one: &&Serving| layer.services.iter().all(|other| other.name != one.name);
+            serving.iter().filter(is_renamed).find(|one| overlap(&one.state, &folders))
         });
         let Some(stands) = stands else { continue };
         left_out.insert(at, stands.is_well);
@@ -121,6 +126,12 @@ pub fn trial(
     Ok(Trial { specs, notes })
 }
 
+/// Whether two services have a folder in common, or one within another.
+fn overlap(ones: &[PathBuf], others: &[PathBuf]) -> bool {
+    let meet = |one: &PathBuf, other: &PathBuf| one.starts_with(other) || other.starts_with(one);
+    ones.iter().any(|one| others.iter().any(|other| meet(one, other)))
+}
+
 /// A service that runs for a release which is not only tried.
 struct Serving {
     name: String,
@@ -163,7 +174,9 @@ fn serving(target: &Target, but: &Release, around: &Around<'_>) -> Result<Vec<Se
 pub fn written(release: &Release, deploy: &Deploy) -> Result<Vec<PathBuf>> {
     let patterns = MADE_AGAIN.into_iter().chain(deploy.scratch.iter().map(String::as_str));
     let patterns = PathPatterns::new(patterns);
-    let strangers = release.strangers()?;
+    let mut strangers = release.strangers()?;
+    // A file that the commit has, and into which a service has written: an empty database, say.
+    strangers.extend(release.changed()?);
     let is_kept = |path: &PathBuf| {
         patterns.decide_with_folders(path.as_os_str().as_bytes(), false) != Some(true)
     };
@@ -229,6 +242,59 @@ pub fn check_written(
     ))
 }
 
+/// How what serves is saved before another release takes over: as the new one says, where its services are still on
+/// the ports of the old one, and else as the old one says. What is not saved any more is told.
+pub fn ways(new: &[Spec], old: &[Spec], around: &Around<'_>) -> Result<Vec<Spec>> {
+    let mut ways = Vec::new();
+    for new in new.iter().filter(|spec| spec.backup.is_some()) {
+        let before = old.iter().find(|old| old.name == new.name);
+        match before {
+            Some(before) if before.port == new.port => ways.push(new.clone()),
+            Some(before) if before.backup.is_some() => ways.push(before.clone()),
+            Some(_) => {
+                return Err(Error::no(format!(
+                    "`{}` gets a `backup` and another port in one go, and its backup would ask the new port",
+                    new.name
+                ))
+                .hint("deploy the `backup` first, and the port after it"));
+            }
+            // One that did not serve has nothing to be saved.
+            None => {}
+        }
+    }
+    for old in old.iter().filter(|old| old.backup.is_some()) {
+        if !ways.iter().any(|way| way.name == old.name) {
+            (around.tell)(&format!(
+                "`{}` had a `backup` and has none now: it is not saved",
+                old.name
+            ));
+        }
+    }
+    Ok(ways)
+}
+
+/// Refuses a layer that knows nothing any more of what a service keeps which serves now.
+pub fn check_kept(layer: &Layer, release: &Release, target: &Target) -> Result<()> {
+    let Ok(snapshot) = release.snapshot() else { return Ok(()) };
+    let services = layer.services.iter();
+    let now: Vec<PathBuf> =
+        services.flat_map(|one| &one.state).map(|name| name.on_disk(&target.state())).collect();
+    for spec in &snapshot.specs {
+        let is_lost =
+            |folder: &&PathBuf| !overlap(std::slice::from_ref(folder), &now) && is_filled(folder);
+        if let Some(folder) = spec.state.iter().find(is_lost) {
+            return Err(Error::no(format!(
+                "`{}` keeps `{}`, and no service of this layer has it as `state`",
+                spec.name,
+                folder.display()
+            ))
+            .hint("name it, or stop the layer and move the folder to the name that it has now")
+            .hint("where it is not wanted any more, move it out of there"));
+        }
+    }
+    Ok(())
+}
+
 /// Saves the state of services that have a `backup`, as they serve now. Answers with what was saved where.
 pub fn back_up(
     specs: &[Spec],
@@ -248,18 +314,27 @@ pub fn back_up(
     let mut folders = names.map(|name| target.backups().join(name));
     let is_free = |folder: &PathBuf| folder.symlink_metadata().is_err();
     let folder = folders.find(is_free).unwrap_or_default();
+    // It gets its name when it is whole: half of one, of a run that was cut short, is none.
+    let half = target.backups().join(HALF);
+    around
+        .disk
+        .remove_folder(&half)
+        .unable(|| format!("`{}` cannot be removed", half.display()))?;
     let mut saved = Vec::new();
     for spec in with_backup {
-        let into = folder.join(&spec.name);
+        let into = half.join(&spec.name);
         (around.tell)(&format!("backing up {}", spec.name));
         let done = back_up_one(spec, specs, target, &into, around);
         if let Err(failure) = done {
-            // Half of a backup is none.
-            drop(around.disk.remove_folder(&folder));
+            drop(around.disk.remove_folder(&half));
             return Err(failure);
         }
-        saved.push(format!("{}: {}", spec.name, into.display()));
+        saved.push(format!("{}: {}", spec.name, folder.join(&spec.name).display()));
     }
+    around
+        .disk
+        .place(&half, &folder)
+        .unable(|| format!("`{}` cannot be made", folder.display()))?;
     Ok(saved)
 }
 
@@ -307,9 +382,10 @@ fn is_filled(folder: &Path) -> bool {
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            // A link to the data itself saves nothing.
             match entry.metadata() {
                 Ok(meta) if meta.is_dir() => folders.push(entry.path()),
-                Ok(meta) if meta.len() > 0 => return true,
+                Ok(meta) if meta.is_file() && meta.len() > 0 => return true,
                 _ => {}
             }
         }

@@ -31,14 +31,17 @@ const LONGEST: u64 = 1 << 20;
 pub enum Waits {
     /// For up to 5 seconds, as a command does that somebody has typed.
     Command,
-    /// Hardly, and for no pipe: what is in one can be read once, and is for a command.
+    /// As long, but for no pipe, which is taken for an empty file: what is in one can be read once, and is for the
+    /// start that comes after this look.
+    Ahead,
+    /// Hardly, and for no pipe.
     AtOnce,
 }
 
 impl Waits {
     fn longest(self) -> Duration {
         match self {
-            Waits::Command => Duration::from_secs(5),
+            Waits::Command | Waits::Ahead => Duration::from_secs(5),
             Waits::AtOnce => Duration::from_millis(500),
         }
     }
@@ -154,6 +157,7 @@ fn content_within(path: &Path, waits: Waits, longest: Duration) -> Result<Conten
         drop(tell.send(Learned::IsPipe(is_pipe)));
         let content = match (is_pipe, waits) {
             (true, Waits::AtOnce) => Err(std::io::Error::other("it is a pipe")),
+            (true, Waits::Ahead) => Ok(Content { bytes: Some(Vec::new()), look: None }),
             _ => content(&at),
         };
         drop(tell.send(Learned::Content(content)));
@@ -308,6 +312,13 @@ impl<'a> Reader<'a> {
         Fault { line: self.line, why: why.into(), hint: Some(hint) }
     }
 
+    fn lone_return(&self) -> Fault {
+        self.fault(
+            "it holds a return of the carriage that ends no line",
+            "lines end with a line feed, as on Unix, or with both, as on Windows",
+        )
+    }
+
     /// The line from here on, without its end.
     fn rest(&self) -> &'a [u8] {
         let rest = &self.bytes[self.at..];
@@ -336,6 +347,9 @@ impl<'a> Reader<'a> {
         }
         if line.contains(&0) {
             return Err(self.fault("it holds a NUL", "no program can be given one"));
+        }
+        if line.contains(&b'\r') {
+            return Err(self.lone_return());
         }
         let text = match text.strip_prefix(b"export") {
             Some(rest) if rest.starts_with(b" ") || rest.starts_with(b"\t") => {
@@ -408,6 +422,9 @@ impl<'a> Reader<'a> {
                 _ if *byte == quote => break,
                 b'\\' if quote == b'"' => {
                     raw.push(b'\\');
+                    if self.bytes[self.at..].starts_with(b"\r\n") {
+                        self.at += 1;
+                    }
                     if let Some(next) = self.bytes.get(self.at) {
                         raw.push(*next);
                         self.at += 1;
@@ -415,6 +432,7 @@ impl<'a> Reader<'a> {
                     }
                 }
                 b'\r' if self.bytes.get(self.at) == Some(&b'\n') => {}
+                b'\r' => return Err(self.lone_return()),
                 byte => {
                     self.line += usize::from(*byte == b'\n');
                     raw.push(*byte);
@@ -482,6 +500,12 @@ impl<'a> Reader<'a> {
     fn braced(&self, inside: &[u8]) -> Result<Vec<u8>, Fault> {
         let length = name_length(inside);
         let name = String::from_utf8_lossy(&inside[..length]).into_owned();
+        // What ends where is read differently by everybody.
+        if inside[length..].iter().any(|byte| b"${\"'\\".contains(byte)) {
+            return Err(
+                self.fault("the default in `${…}` holds a `$`, a brace, a quote or a `\\`", KEEP)
+            );
+        }
         let set = self.here(&name).or_else(|| Some((self.given)(&name)?.into_vec()));
         match (length, &inside[length..]) {
             (1.., b"") => set.ok_or_else(|| {
@@ -554,6 +578,7 @@ mod tests {
             ("A=\"b # c\"", "b # c"),
             ("A='b\nc'", "b\nc"),
             ("A=\"b\r\nc\"", "b\nc"),
+            ("A=\"b\\\r\nc\"", "b\\\nc"),
             ("A=''", ""),
             ("A=it's", "it's"),
             ("A={\"b\": [1, 2]}", "{\"b\": [1, 2]}"),
@@ -600,6 +625,12 @@ mod tests {
             ("A=\"${B\"", 1, "never closed"),
             ("A=${B:?no}", 1, "neither a name"),
             ("A=${}", 1, "neither a name"),
+            ("C=1\nA=${B:-${C}}", 2, "the default in"),
+            ("C=1\nA=${B:-$C}", 2, "the default in"),
+            ("A=${B:-{\"a\":1}}", 1, "the default in"),
+            ("A=\"${B:-\\\"q\\\"}\"", 1, "the default in"),
+            ("A=1\rB=2", 1, "ends no line"),
+            ("A='1\rB=2'", 1, "ends no line"),
             ("A=b\0c", 1, "NUL"),
             ("XTASK_PORT=1", 1, "it is xtask that sets it"),
         ] {

@@ -349,3 +349,64 @@ fn what_is_deployed_is_seen_and_ended_by_its_layer() {
     repo.xtask(&["rollback", "prod", &current, "--yes"]).success();
     assert_eq!(site.says().as_deref(), Some("v1"));
 }
+
+#[test]
+fn what_a_service_writes_into_a_file_of_the_commit_is_seen_as_well() {
+    let lab = Lab::new();
+    let site = Site::new(&lab);
+    site.deploy().success();
+    let first = site.target().join("releases").join(site.current()).join("files/src/app");
+    fs::write(&first, "v1 precious\n").unwrap();
+    site.version("v2 well");
+    site.deploy().status(1).says("services write into the release").says("src/app");
+    assert_eq!(fs::read_to_string(first).unwrap(), "v1 precious\n");
+}
+
+#[test]
+fn a_file_of_variables_that_cannot_be_read_stops_a_deploy_before_anything_ends() {
+    let lab = Lab::new();
+    let kept = Kept::new(&lab, "{state}/db", "state = 'db'\nenv-file = '?.env'", "");
+    let site = &kept.site;
+    site.deploy().success();
+    kept.add("one");
+    fs::create_dir_all(site.target().join("shared")).unwrap();
+    fs::write(site.target().join("shared/.env"), "B: 2\n").unwrap();
+    site.version("v2 well");
+    site.deploy().status(1).says("malformed in line 1").says("serves, as before");
+    kept.holds(&["one"]);
+    fs::remove_file(site.target().join("shared/.env")).unwrap();
+    site.version("v3 well");
+    site.deploy().success();
+    fs::write(site.target().join("shared/.env"), "B: 2\n").unwrap();
+    let ran = site.repo.xtask(&["rollback", "prod", "--yes"]);
+    assert_eq!(ran.code, Some(1), "{} {}", ran.out, ran.err);
+    kept.holds(&["one"]);
+    assert_eq!(site.says().as_deref(), Some("v3"));
+}
+
+#[test]
+fn a_layer_that_forgets_what_is_kept_is_refused_and_one_that_saves_no_more_is_told() {
+    let lab = Lab::new();
+    let keys = "state = 'db'\nbackup = 'cp {state}/db/rows {backup}/rows'";
+    let kept = Kept::new(&lab, "{state}/db", keys, "");
+    let site = &kept.site;
+    site.deploy().success();
+    kept.add("one");
+    let layer = site.repo.read("deployment/prod.toml");
+    site.repo.write(
+        "deployment/prod.toml",
+        layer.replace("{state}/db", "{state}/other").replace("'db'\nbackup", "'other'\nbackup"),
+    );
+    site.version("v2 well");
+    site.deploy().status(1).says("no service of this layer has it as `state`");
+    let without: Vec<&str> = layer.lines().filter(|line| !line.starts_with("backup")).collect();
+    site.repo.write("deployment/prod.toml", without.join("\n"));
+    site.version("v3 well");
+    site.deploy().success().says("it is not saved");
+    // A link to the data is no copy of it, and half of a backup is none.
+    site.repo.write("deployment/prod.toml", layer.replace("cp {state}", "ln -s {state}"));
+    site.version("v4 well");
+    site.deploy().status(1).says("wrote nothing");
+    assert!(!site.target().join("backups/half").exists());
+    kept.holds(&["one"]);
+}

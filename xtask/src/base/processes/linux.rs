@@ -93,12 +93,14 @@ pub(super) fn variables(pid: u32, names: &[&str]) -> Option<Vec<Option<String>>>
 
 pub(super) fn whole_environment(pid: u32) -> Option<BTreeMap<OsString, OsString>> {
     let bytes = environment(pid)?;
-    let pairs = bytes.split(|byte| *byte == 0).filter_map(|entry| {
+    let entries = bytes.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
+    let pairs = entries.map(|entry| {
+        // A title that was written over the first ones is no variable: then more may be missing.
         let equals = entry.iter().position(|byte| *byte == b'=')?;
         let own = |part: &[u8]| OsString::from_vec(part.to_vec());
         Some((own(&entry[..equals]), own(&entry[equals + 1..])))
     });
-    Some(pairs.collect())
+    pairs.collect()
 }
 
 /// The bytes of an environment. A process that becomes another program has none for a moment, and must
