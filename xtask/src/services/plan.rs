@@ -21,6 +21,9 @@ use crate::config::{self, Candidate, Layer, Service, StopSignal, StopTo, Values,
 /// The folder for what services keep, in the variables of each.
 const STATE: &str = "XTASK_STATE";
 
+/// How much of the first line of a script the kernel of Linux reads: 256 bytes (`BINPRM_BUF_SIZE`).
+const LONGEST_FIRST_LINE: u64 = 256;
+
 /// What stands for this program in a command line, filled when it is started.
 const OURSELVES: &str = "{xtask}";
 
@@ -261,6 +264,29 @@ pub fn check(specs: &[Spec], base: &Env, values: &FileValues, root: &Path) -> Re
     Err(error)
 }
 
+/// What a script is to be read by, by its first line, where that is not there. The system says of the script itself
+/// that there is no such file.
+fn missing_interpreter(script: &Path) -> Option<String> {
+    use std::io::Read as _;
+    // The kernel reads no more of the line.
+    let mut line = Vec::new();
+    std::fs::File::open(script).ok()?.take(LONGEST_FIRST_LINE).read_to_end(&mut line).ok()?;
+    let line = line.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let line = String::from_utf8_lossy(line).into_owned();
+    let name = line.trim_start_matches([' ', '\t']).split([' ', '\t']).next()?;
+    if name.is_empty() || !name.starts_with('/') || Path::new(name).exists() {
+        return None;
+    }
+    let script = script.display();
+    Some(match name.strip_suffix('\r') {
+        Some(name) => format!(
+            "`{script}` asks for `{name}\\r`, which is not there: its lines end as on Windows; `sed -i 's/\\r$//' FILE` \
+             mends it"
+        ),
+        None => format!("`{script}` asks for `{name}`, which is not there"),
+    })
+}
+
 /// What is wrong with the program of a command, with where it was searched.
 fn missing_program(argv: &[String], folder: &Path, env: &Env) -> Option<String> {
     let program = argv.first()?;
@@ -272,13 +298,16 @@ fn missing_program(argv: &[String], folder: &Path, env: &Env) -> Option<String> 
     };
     if program.contains('/') {
         let path = folder.join(program);
-        return (!runs(&path))
-            .then(|| format!("`{}` is not there, or not executable", path.display()));
+        if !runs(&path) {
+            return Some(format!("`{}` is not there, or not executable", path.display()));
+        }
+        return missing_interpreter(&path);
     }
     let path = env.get(OsStr::new("PATH")).cloned().unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    if folders.iter().any(|dir| runs(&folder.join(dir).join(program))) {
-        return None;
+    let found = folders.iter().map(|dir| folder.join(dir).join(program)).find(|path| runs(path));
+    if let Some(found) = found {
+        return missing_interpreter(&found);
     }
     let mut shown: Vec<String> = Vec::new();
     for folder in folders.iter().map(|dir| dir.display().to_string()) {

@@ -322,7 +322,8 @@ fn what_stood_in_the_log_of_an_earlier_run_makes_nobody_ready() {
 fn without_a_probe_it_must_at_least_run() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, "[service.a]\nrun = './bad.sh'\n[service.b]\nrun = 'true'\n");
-    stack.repo.write_executable("bad.sh", "#!/no/such/interpreter\n");
+    // What it is read by is there, and what that is to run is not.
+    stack.repo.write_executable("bad.sh", "#!/bin/sh\nexec /no/such/program\n");
     stack.repo.xtask(&["start", "a"]).status(1).says("code 127");
     stack.repo.xtask(&["start", "b"]).status(1).says("code 0 before it was ready");
 }

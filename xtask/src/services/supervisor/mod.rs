@@ -533,8 +533,13 @@ impl Supervisor<'_> {
                 killed: Vec::new(),
             });
             for who in &ending.killed {
-                // Its log is where one looks why something is missing.
-                log.say(&format!("xtask: killed {who}, which had not ended within {timeout:?}"));
+                // Its log is where one looks why something is missing; one that is gone with its worktree is not
+                // made again.
+                if log.id().is_some() {
+                    log.say(&format!(
+                        "xtask: killed {who}, which had not ended within {timeout:?}"
+                    ));
+                }
             }
             let conflict = port.filter(|_| ending.survivors.is_empty()).and_then(held_by);
             drop(tell.send(Input::Event(Event::Ended { name, run, ending, conflict })));
