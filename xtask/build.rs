@@ -1,6 +1,6 @@
-//! Links the program at a fixed address on Linux, as Go does: at its start the system then has no
-//! 62,000 addresses to put right in 200 pages, which is a quarter of the time that an empty command takes,
-//! and hooks are started at every commit and checkout. What reads a stranger's bytes here is Rust
+//! Links the program at a fixed address on Linux, as Go does: at its start there are then no 62,000
+//! relocations in 200 pages, which are a quarter of the time that an empty command takes, and hooks are started
+//! at every commit and checkout. What reads a stranger's bytes here is Rust
 //! without `unsafe`, so little hangs on the address being a random one.
 
 #![expect(clippy::disallowed_methods, reason = "cargo talks to a build script by its environment")]

@@ -433,7 +433,7 @@ fn state(grounds: &Grounds<'_>) -> Result<String> {
     let entries = history::read(&target.history())?;
     if let Some(current) = history::standing(&entries).0 {
         let release = Release::of(target, current);
-        // Whether it is one at all is told elsewhere.
+        // Whether it is a release at all is another gate.
         if release.is_sealed() {
             state::check_written(&release, grounds.deploy, target, true)?;
             state::check_kept(grounds.layer, &release, target)?;

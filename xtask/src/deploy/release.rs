@@ -338,7 +338,7 @@ fn scan(root: &Path, is_wanted: &dyn Fn(&str) -> bool) -> Result<BTreeMap<String
     Ok(found)
 }
 
-/// What is missing of a release is told by its manifest.
+/// What is missing of a release is found by its manifest.
 fn is_of_a_service(cause: &std::io::Error) -> bool {
     use std::io::ErrorKind;
     matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied)

@@ -41,7 +41,7 @@ const MADE_AGAIN: [&str; 7] = [
     "celerybeat-schedule*",
 ];
 
-/// How many places are told.
+/// How many places are listed.
 const SHOWN: usize = 5;
 
 /// The name of a backup that is being made.

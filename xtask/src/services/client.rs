@@ -291,7 +291,8 @@ fn environment_of(unit: &SavedUnit, around: &Surroundings, world: &World) -> Res
         return Ok(env);
     }
     let specs = std::slice::from_ref(&unit.spec);
-    let values = Values::read(specs, &world.env, Waits::Command);
+    // Who only looks takes nothing out of a pipe.
+    let values = Values::read(specs, &world.env, Waits::AtOnce);
     let mut base = world.env.clone();
     base.extend(values.of(&unit.spec.name).map_err(|failure| failure.to_string())?);
     Ok(launch::variables(&unit.spec, &base, around, unit.run, unit.is_degraded))

@@ -72,6 +72,7 @@ impl Values {
             let mut env = Env::new();
             let mut seen = Vec::new();
             let mut fault = None;
+            let mut has_pipe = false;
             for file in &spec.env_files {
                 let content = contents
                     .entry(file.path.clone())
@@ -87,10 +88,14 @@ impl Values {
                     ))),
                     Ok(Content { bytes: Some(bytes), look }) => {
                         seen.push(Seen { path: file.path.clone(), look: *look });
+                        // What a pipe will set is not known yet.
+                        has_pipe |= waits == Waits::Ahead && look.is_none();
                         let given = |name: &str| {
                             let own = spec.env.get(name).map(OsString::from);
                             let before = || env.get(OsStr::new(name)).cloned();
-                            before().or(own).or_else(|| base.get(OsStr::new(name)).cloned())
+                            let found = before().or(own);
+                            let found = found.or_else(|| base.get(OsStr::new(name)).cloned());
+                            found.or_else(|| has_pipe.then(OsString::new))
                         };
                         parse(&file.path.display().to_string(), bytes, &given)
                     }
@@ -221,10 +226,10 @@ fn is_pipe(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_fifo())
 }
 
-/// Reads one file, without a service to go with it.
+/// Looks at one file, without a service to go with it.
 pub fn read(file: &EnvFile, given: Given<'_>) -> Result<Vec<Variable>> {
     let name = file.path.display().to_string();
-    match content_within(&file.path, Waits::Command, Waits::Command.longest())?.bytes {
+    match content_within(&file.path, Waits::Ahead, Waits::Ahead.longest())?.bytes {
         Some(bytes) => parse(&name, &bytes, given),
         None if file.is_optional => Ok(Vec::new()),
         None => Err(Error::usage(format!("the file of variables `{name}` is not there"))),

@@ -9,7 +9,7 @@ use super::fix::{Phase, Purpose, PutBack, Record};
 use super::log::Level;
 use super::outcome::{Ended, FixDone, FixFate, Outcome, judged, plain};
 use super::plan::{Stage, in_order};
-use super::run::{FixMode, Run};
+use super::run::{FixMode, Run, run_without_terminal};
 use crate::base::error::Result;
 use crate::base::path::RepoPath;
 use crate::base::words::{count, some_of};
@@ -86,7 +86,7 @@ impl Run<'_, '_, '_> {
         let longest = Duration::from_secs(fix.timeout_s);
         let stop = || site.tools.interrupts.arrived();
         let ran = match program {
-            Ok(program) => program.run_in_group(longest, &stop).map_err(|e| e.to_string()),
+            Ok(program) => run_without_terminal(program, longest, &stop).map_err(|e| e.to_string()),
             Err(why) => Err(why),
         };
         let noted = site.fixes.ended(begun.clone());
@@ -191,7 +191,7 @@ impl Run<'_, '_, '_> {
         let longest = Duration::from_secs(check.timeout_s);
         let tools = self.site.tools;
         let (result, duration_ms) =
-            self.timed(|_| program.run_in_group(longest, &|| tools.interrupts.arrived()));
+            self.timed(|_| run_without_terminal(program, longest, &|| tools.interrupts.arrived()));
         self.judge(at, result, duration_ms)
     }
 

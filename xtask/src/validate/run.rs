@@ -333,15 +333,10 @@ impl<'a> Run<'a, '_, '_> {
             Ok(program) => {
                 let (sender, tools) = (self.done.0.clone(), self.site.tools);
                 let longest = Duration::from_secs(check.timeout_s);
-                let has_terminal = has_terminal();
                 scope.spawn(move || {
                     let begun = (tools.world.clock)();
                     let stop = || tools.interrupts.arrived();
-                    let result = if has_terminal {
-                        program.run_in_session(longest, &stop)
-                    } else {
-                        program.run_in_group(longest, &stop)
-                    };
+                    let result = run_without_terminal(program, longest, &stop);
                     let duration_ms = ms((tools.world.clock)().saturating_sub(begun));
                     // Whoever waits for it waits until the end of the run.
                     sender.send(Done { at, result, duration_ms }).ok();
@@ -626,6 +621,19 @@ fn some_of_plain(names: &[String], shown: usize) -> String {
     match names.len().saturating_sub(shown) {
         0 => list,
         more => format!("{list} and {more} more"),
+    }
+}
+
+/// Runs the program of a check or a fix, as `program` has made it.
+pub(super) fn run_without_terminal(
+    program: Program,
+    longest: Duration,
+    stop: &dyn Fn() -> bool,
+) -> Result<GroupEnd> {
+    if has_terminal() {
+        program.run_in_session(longest, stop)
+    } else {
+        program.run_in_group(longest, stop)
     }
 }
 

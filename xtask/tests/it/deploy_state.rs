@@ -410,3 +410,41 @@ fn a_layer_that_forgets_what_is_kept_is_refused_and_one_that_saves_no_more_is_to
     assert!(!site.target().join("backups/half").exists());
     kept.holds(&["one"]);
 }
+
+#[test]
+fn a_backup_asks_what_serves_also_where_the_ports_change() {
+    let lab = Lab::new();
+    let keys = "state = 'db'\nbackup = 'curl -sf -o {backup}/rows http://127.0.0.1:{port}/'";
+    let kept = Kept::new(&lab, "{state}/db", keys, "");
+    let site = &kept.site;
+    if site.repo.run("curl", &["--version"], &[]).code != Some(0) {
+        return circle::not_tried("curl is not installed");
+    }
+    site.deploy().success();
+    kept.add("one");
+    let (old, new) = (kept.port.to_string(), port().to_string());
+    let layer = site.repo.read("deployment/prod.toml");
+    site.repo.write("deployment/prod.toml", layer.replace(&old, &new));
+    site.version("v2 well");
+    site.deploy().success().says("saved db: ");
+    let backup = fs::read_dir(site.target().join("backups")).unwrap().next().unwrap().unwrap();
+    assert_eq!(fs::read_to_string(backup.path().join("db/rows")).unwrap(), "one\n");
+}
+
+#[test]
+fn a_service_whose_folder_holds_that_of_a_renamed_one_stands_for_it() {
+    let lab = Lab::new();
+    let kept = Kept::new(&lab, "{state}/data", "state = 'data'", "");
+    let site = &kept.site;
+    site.deploy().success();
+    kept.add("one");
+    let layer = site.repo.read("deployment/prod.toml");
+    let renamed = layer
+        .replace("state = 'data'", "state = 'data/more'")
+        .replace("[service.db]", "[service.rows]")
+        .replace("needs = ['db']", "needs = ['rows']");
+    site.repo.write("deployment/prod.toml", renamed);
+    site.version("v2 well");
+    site.deploy().success().says("`rows` is the one that serves");
+    kept.holds(&["one"]);
+}
