@@ -143,10 +143,13 @@ pub struct Logs {
     /// Go on with what is written from now on, until Ctrl-C
     #[arg(short, long)]
     pub follow: bool,
+    /// What earlier runs have written as well, which `start` and `restart` begin
+    #[arg(short, long)]
+    pub all: bool,
     /// How many lines, of all services together
     #[arg(short = 'n', long, value_name = "N", default_value_t = 200)]
     pub lines: usize,
-    /// Only what was written in this time before now
+    /// Only what was written in this time before now, in whichever run
     #[arg(long, value_name = "TIME", value_parser = span)]
     pub since: Option<Duration>,
     /// Show when each line was written

@@ -39,8 +39,13 @@ pub(super) fn run(session: &Session, args: &Logs) -> Exit {
     let ends: Vec<u64> = names.iter().map(|name| tail::log(&stack, name).length()).collect();
     let mut lines = Vec::new();
     for (number, (name, end)) in names.iter().zip(&ends).enumerate() {
-        let last = tail::log(&stack, name).last_lines(args.lines, 0, *end);
+        let log = tail::log(&stack, name);
+        let runs = log.runs();
+        let shows_all = args.all || args.since.is_some();
+        let from = runs.iter().rfind(|run| !run.is_again).filter(|_| !shows_all);
+        let last = log.last_lines(args.lines, from.map_or(0, |run| run.at), *end);
         let last = last.unable(|| format!("the log of {name} cannot be read"))?;
+        let last = tail::with_runs(last, &runs);
         lines.extend(last.into_iter().map(|line| (number, line)));
     }
     if let Some(since) = args.since {

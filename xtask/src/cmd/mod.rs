@@ -118,6 +118,9 @@ fn run(args: Vec<OsString>) -> Exit {
     if args.get(1).is_some_and(|word| word == supervise::WORD) {
         return supervise::run(world, &args[2..]);
     }
+    if args.get(1).is_some_and(|word| word == supervise::WRITE_LOGS) {
+        return supervise::write_logs(&args[2..]);
+    }
     if args.get(1).is_some_and(|word| word == deploy_host::WORD) {
         return deploy_host::run(world, &args[2..]);
     }

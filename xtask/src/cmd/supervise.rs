@@ -14,11 +14,13 @@ use crate::base::signals;
 use crate::base::world::World;
 use crate::report;
 use crate::services::client::READY;
+use crate::services::log_writer;
 use crate::services::stack::Stack;
 use crate::services::supervisor::supervise;
 
 /// The word by which it is asked for.
 pub(super) use crate::services::client::SUPERVISE as WORD;
+pub(super) use crate::services::log_writer::WORD as WRITE_LOGS;
 
 pub(super) fn run(mut world: World, args: &[OsString]) -> Exit {
     let [layer, root, folder] = args else {
@@ -34,5 +36,15 @@ pub(super) fn run(mut world: World, args: &[OsString]) -> Exit {
         // Who does not hear it any more has gone away.
         drop(report::answer(&format!("{READY}\n")));
     })?;
+    Ok(DONE)
+}
+
+/// What the supervisor leaves to a process of its own: copying what services print into their logs.
+pub(super) fn write_logs(args: &[OsString]) -> Exit {
+    let [folder] = args else {
+        return Err(Error::usage("`write-logs` is started by the supervisor"));
+    };
+    leave_session();
+    log_writer::write_logs(&PathBuf::from(folder))?;
     Ok(DONE)
 }

@@ -6,7 +6,7 @@ use crate::base::error::{Context, Result};
 use crate::base::world::rfc3339_ms;
 use crate::report;
 use crate::report::services::log_line;
-use crate::services::logs::{Line, Log};
+use crate::services::logs::{Line, Log, Run};
 use crate::services::stack::Stack;
 
 /// How often new lines are looked for.
@@ -15,6 +15,25 @@ const POLL: Duration = Duration::from_millis(100);
 /// The log of a service.
 pub(super) fn log(stack: &Stack, name: &str) -> Log {
     Log::new(&stack.logs(), name)
+}
+
+/// The lines of a log with a line where a run begins, but for the first that is shown.
+pub(super) fn with_runs(lines: Vec<Line>, runs: &[Run]) -> Vec<Line> {
+    let mut marked: Vec<Line> = Vec::with_capacity(lines.len());
+    let first = lines.first().map_or(0, |line| line.at);
+    let mut runs = runs.iter().skip_while(|run| run.at <= first).peekable();
+    for line in lines {
+        while let Some(run) = runs.next_if(|run| run.at <= line.at) {
+            let why = if run.is_again { "started again" } else { "started" };
+            let text = format!("--- {why} at {} ---", rfc3339_ms(run.at_ms));
+            // Lines stay in their order when they are merged by time.
+            let before = marked.last().map_or(i64::MIN, |line| line.at_ms);
+            let at_ms = run.at_ms.clamp(before.min(line.at_ms), line.at_ms);
+            marked.push(Line { at: run.at, at_ms, text });
+        }
+        marked.push(line);
+    }
+    marked
 }
 
 /// Shows what is written from now on, or from the beginning of what is kept, until `is_over`.
@@ -39,7 +58,7 @@ pub(super) fn follow_from(
 ) -> Result<()> {
     loop {
         let is_last = is_over();
-        let mut lines = Vec::new();
+        let (mut lines, mut has_more) = (Vec::new(), false);
         for (number, name) in names.iter().enumerate() {
             let log = log(stack, name);
             let end = log.length();
@@ -49,15 +68,18 @@ pub(super) fn follow_from(
             }
             let read = log.whole_lines(from[number], end);
             let (new, next) = read.unable(|| format!("the log of {name} cannot be read"))?;
+            has_more |= next > from[number] && next < end;
             from[number] = next;
             lines.extend(new.into_iter().map(|line| (number, line)));
         }
         lines.sort_by_key(|(_, line)| line.at_ms);
         let is_read = print(names, timestamps, &lines)?;
-        if is_last || !is_read {
+        if is_last && !has_more || !is_read {
             return Ok(());
         }
-        std::thread::sleep(POLL);
+        if !has_more {
+            std::thread::sleep(POLL);
+        }
     }
 }
 

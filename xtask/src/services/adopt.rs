@@ -111,8 +111,8 @@ fn has_no_variables(pid: u32) -> bool {
 
 /// Whether a process writes to the log of a service.
 fn writes_to(pid: u32, logs: &Path, service: &str) -> bool {
-    let log = Log::new(logs, service).id();
-    log.is_some_and(|log| processes::outputs(pid).contains(&log))
+    let log = Log::new(logs, service).ids();
+    processes::outputs(pid).iter().any(|file| log.contains(file))
 }
 
 /// Whether a process leads a session, where the system tells.
@@ -144,7 +144,7 @@ fn look(saved: &SavedUnit, token: &str, logs: &Path, table: &Table) -> Found {
         stack: token,
         service: Some(&saved.spec.name),
         leaders: Vec::new(),
-        logs: Log::new(logs, &saved.spec.name).id().into_iter().collect(),
+        logs: Log::new(logs, &saved.spec.name).ids(),
         spared: vec![std::process::id()],
         heir: None,
     };

@@ -319,7 +319,7 @@ fn ask(
         token: around.token.clone(),
         service: spec.name.clone(),
         leaders: unit.identity.clone().into_iter().collect(),
-        logs: log.id().into_iter().collect(),
+        logs: log.ids(),
         last: Default::default(),
     };
     for probe in probes {

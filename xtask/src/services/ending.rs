@@ -7,7 +7,7 @@
 //! stranger, and so is the supervisor of another stack.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -67,11 +67,8 @@ pub struct Census {
 #[derive(Default)]
 struct Seen {
     begun: Duration,
-    table: Vec<Process>,
-    markers: HashMap<(u32, u64), Known>,
-    outputs: HashMap<u32, Vec<(u64, u64)>>,
-    is_exact: bool,
-    boot: Option<String>,
+    table: Arc<Table>,
+    known: HashMap<(u32, u64), Known>,
 }
 
 /// The marker of a process, and when it was read first.
@@ -102,49 +99,38 @@ pub struct Table {
 
 impl Census {
     /// The table as it is now: one that was begun after this was called.
-    pub fn look(&self) -> Result<Table> {
+    pub fn look(&self) -> Result<Arc<Table>> {
         let asked = steady();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         // Who has waited for somebody else's look can use it, if that was begun late enough.
-        if seen.begun <= asked || seen.table.is_empty() {
-            seen.begun = steady();
-            let before = processes::births();
-            seen.table = processes::all()?;
-            seen.is_exact = before.is_some() && before == processes::births();
-            if seen.boot.is_none() {
-                seen.boot = Some(processes::boot()?);
-            }
-            let now = seen.begun;
-            let mut markers = HashMap::new();
-            let mut outputs = HashMap::new();
-            for process in &seen.table {
-                let key = (process.pid, process.started);
-                let known = match seen.markers.get(&key) {
-                    Some(known) if now.saturating_sub(known.first) >= SETTLED_AFTER => {
-                        known.clone()
-                    }
-                    before => Known {
-                        marker: marker_of(process),
-                        first: before.map_or(now, |known| known.first),
-                    },
-                };
-                if known.marker.is_none() && !process.is_zombie {
-                    outputs.insert(process.pid, processes::outputs(process.pid));
-                }
-                markers.insert(key, known);
-            }
-            (seen.markers, seen.outputs) = (markers, outputs);
+        if seen.begun > asked && !seen.table.processes.is_empty() {
+            return Ok(seen.table.clone());
         }
-        let marked = seen.markers.iter();
-        Ok(Table {
-            processes: seen.table.clone(),
-            markers: marked
-                .filter_map(|((pid, _), known)| Some((*pid, known.marker.clone()?)))
-                .collect(),
-            outputs: seen.outputs.clone(),
-            boot: seen.boot.clone().unwrap_or_default(),
-            is_exact: seen.is_exact,
-        })
+        seen.begun = steady();
+        let before = processes::births();
+        let mut table = Table { processes: processes::all()?, ..Table::default() };
+        table.is_exact = before.is_some() && before == processes::births();
+        table.boot = processes::boot()?;
+        let now = seen.begun;
+        let mut all = HashMap::with_capacity(table.processes.len());
+        for process in &table.processes {
+            let key = (process.pid, process.started);
+            let known = match seen.known.get(&key) {
+                Some(known) if now.saturating_sub(known.first) >= SETTLED_AFTER => known.clone(),
+                before => Known {
+                    marker: marker_of(process),
+                    first: before.map_or(now, |known| known.first),
+                },
+            };
+            match &known.marker {
+                Some(marker) => drop(table.markers.insert(process.pid, marker.clone())),
+                None if process.is_zombie => {}
+                None => drop(table.outputs.insert(process.pid, processes::outputs(process.pid))),
+            }
+            all.insert(key, known);
+        }
+        (seen.known, seen.table) = (all, Arc::new(table));
+        Ok(seen.table.clone())
     }
 }
 
@@ -247,6 +233,15 @@ pub fn end(
     let mut orphans: Option<HashSet<(u32, u64)>> = None;
     let begun = steady();
     let mut pause = FIRST_PAUSE;
+    // The first process is known without a look at all.
+    let leader = ours.leaders.first().filter(|_| !asking.to_all);
+    if let Some((leader, handle)) = leader.and_then(|one| Some((one, Handle::open(one)?)))
+        && handle.signal(signal).is_ok()
+    {
+        asked.insert((leader.pid, leader.started));
+        first_done = true;
+        let _has_ended = handle.wait(timeout / 2);
+    }
     loop {
         let table = census.look()?;
         let members = members(ours, &table);
@@ -288,6 +283,10 @@ pub fn end(
             && waited >= timeout * 3 / 4
             && waited < timeout
             && serves();
+        // While the first process is at it, there is nothing to do until the next of these moments.
+        let moments = [(others_done, timeout / 2), (again_done, timeout * 3 / 4), (false, timeout)];
+        let next = moments.iter().find(|(is_done, at)| !is_done && *at > waited);
+        let is_left_to_it = has_leader && !asking.to_all && waited < timeout;
         let mut waits_for = None;
         for process in &members {
             let Some(handle) = Handle::open(&identity(process, &table.boot)) else { continue };
@@ -300,14 +299,20 @@ pub fn end(
             } else if asks_again || (asks_first && is_first || asks_others) && asked.insert(key) {
                 handle.signal(signal).ok();
             }
-            waits_for.get_or_insert(handle);
+            if waits_for.is_none() || is_left_to_it && leads(process) {
+                waits_for = Some(handle);
+            }
         }
         first_done = true;
         others_done |= asks_others;
         again_done |= asks_again;
         if let Some(handle) = waits_for {
             // Whether it has ended, the next look says.
-            let _has_ended = handle.wait(pause.min(remaining(timeout, waited)));
+            let pause = match next {
+                Some((_, at)) if is_left_to_it => *at - waited,
+                _ => pause.min(remaining(timeout, waited)),
+            };
+            let _has_ended = handle.wait(pause);
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

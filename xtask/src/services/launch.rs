@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
@@ -85,8 +86,14 @@ pub fn variables(
     env
 }
 
-/// Starts a service.
-pub fn start(spec: &Spec, env: &Env, world: &World, log: &Log) -> Result<Started> {
+/// Starts a service. It prints to `pipe`, or else to the log itself.
+pub fn start(
+    spec: &Spec,
+    env: &Env,
+    world: &World,
+    log: &Log,
+    pipe: Option<&File>,
+) -> Result<Started> {
     if !spec.folder.is_dir() {
         return Err(Error::unable(format!("`{}` is not a folder", spec.folder.display())));
     }
@@ -95,7 +102,8 @@ pub fn start(spec: &Spec, env: &Env, world: &World, log: &Log) -> Result<Started
             .unable(|| format!("its folder `{}` cannot be made", folder.display()))?;
     }
     let open = || format!("its log `{}` cannot be opened", log.path().display());
-    let (out, log_at) = log.open().unable(open)?;
+    let (file, log_at) = log.open().unable(open)?;
+    let out = pipe.map_or(Ok(file), File::try_clone).unable(open)?;
     let err = out.try_clone().unable(open)?;
     let program = own_program(world);
     let argv = spec.argv.iter().map(|word| word.replace(OURSELVES, &program.to_string_lossy()));

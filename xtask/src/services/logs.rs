@@ -1,11 +1,11 @@
-//! The logs of services: written by the services themselves, kept within bounds, and read by time.
+//! The logs of services: appended to by their writer (`log_writer`), kept within bounds, and read by time.
 //!
-//! A service appends to its own file, so that nobody who dies takes it down. The keeper only looks at
-//! how long the file has become: it notes when, which gives each line its time, and moves what is too
-//! much into a piece of its own. Nothing is lost in that: the moved part is freed inside the file, and
-//! the service goes on appending. A place in a log is therefore a number that stays what it is; the
+//! The keeper only looks at how long the file has become: it notes when, which gives each line its time,
+//! and moves what is too much into a piece of its own. Nothing is lost in that: the moved part is freed
+//! inside the file, and whoever writes goes on appending. A place in a log is therefore a number that stays what it is; the
 //! file is as long as all that was ever written, and as large as what is kept.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -17,6 +17,15 @@ use crate::base::words::size;
 
 /// How much is read at once.
 const PART: usize = 256 << 10;
+
+/// The longest line: one that is longer is shown in parts, each as a line. As long as with Docker.
+const LONGEST_LINE: usize = 16 << 10;
+
+/// How long the list of the beginnings of a service may become, in bytes: about a thousand.
+const LONGEST_RUNS: u64 = 24 << 10;
+
+/// How the name of a pipe ends.
+const PIPE: &str = ".pipe";
 
 /// A service may write several pieces between two looks. Of more than so many, the rest is left out, as it
 /// would be soon anyhow.
@@ -32,10 +41,29 @@ pub struct Log {
 /// A line and when it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
+    /// Where it begins in the log.
+    pub at: u64,
     /// Milliseconds since the Unix epoch; 0 where nobody knows.
     pub at_ms: i64,
     /// Its text, without the line end.
     pub text: String,
+}
+
+/// Where a process of the service began to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// How long the log was.
+    pub at: u64,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// Whether it was started again by itself, after one that has failed.
+    pub is_again: bool,
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} {} {}", self.at, self.at_ms, if self.is_again { "again" } else { "new" })
+    }
 }
 
 /// A part of a log: which bytes, and which file holds them.
@@ -55,17 +83,39 @@ impl Log {
         Log { folder: folder.to_path_buf(), name: name.to_owned() }
     }
 
-    /// Where the service writes.
+    /// Whose it is.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The file.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.folder.join(format!("{}.log", self.name))
     }
 
-    /// Which file it is, by device and number; nothing where there is none.
+    /// The pipe out of which it comes.
     #[must_use]
-    pub fn id(&self) -> Option<(u64, u64)> {
-        let meta = std::fs::metadata(self.path()).ok()?;
-        Some((meta.dev(), meta.ino()))
+    pub fn pipe_path(&self) -> PathBuf {
+        self.folder.join(format!("{}{PIPE}", self.name))
+    }
+
+    /// What the processes of the service write to, by device and number: the pipe, or the file itself.
+    #[must_use]
+    pub fn ids(&self) -> Vec<(u64, u64)> {
+        let files = [self.pipe_path(), self.path()].map(std::fs::metadata);
+        files.into_iter().flatten().map(|meta| (meta.dev(), meta.ino())).collect()
+    }
+
+    /// Whether there is a file.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.path().exists()
+    }
+
+    fn runs_path(&self) -> PathBuf {
+        self.folder.join(format!("{}.runs", self.name))
     }
 
     fn marks_path(&self) -> PathBuf {
@@ -75,12 +125,13 @@ impl Log {
     /// The names of the services that have a log in a folder.
     #[must_use]
     pub fn names(folder: &Path) -> Vec<String> {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let names = entries
-            .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".log")?.to_owned()));
-        let mut names: Vec<String> = names.collect();
-        names.sort();
-        names
+        names_by(folder, ".log")
+    }
+
+    /// The names of those that have a pipe there.
+    #[must_use]
+    pub fn names_of_pipes(folder: &Path) -> Vec<String> {
+        names_by(folder, PIPE)
     }
 
     /// Opens the log for a process that appends to it, and says how long it is.
@@ -89,6 +140,39 @@ impl Log {
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(self.path())?;
         let length = file.metadata()?.len();
         Ok((file, length))
+    }
+
+    /// Opens it to append, without making its folder: a log that went with its worktree is not made again.
+    pub fn open_again(&self) -> io::Result<File> {
+        OpenOptions::new().append(true).create(true).mode(0o600).open(self.path())
+    }
+
+    /// Notes that a process of the service begins to write to it. `is_again`: by itself, after one that has
+    /// failed, and not because somebody has asked for it.
+    pub fn begin_run(&self, disk: &Disk<'_>, at_ms: i64, is_again: bool) -> io::Result<()> {
+        let run = Run { at: self.length(), at_ms, is_again };
+        let path = self.runs_path();
+        if std::fs::metadata(&path).is_ok_and(|meta| meta.len() > LONGEST_RUNS) {
+            let runs = self.runs();
+            let kept: String = runs[runs.len() / 2..].iter().map(Run::to_string).collect();
+            disk.write_whole_for_now(&path, kept.as_bytes())?;
+        }
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        file.write_all(run.to_string().as_bytes())
+    }
+
+    /// Where the processes of the service began to write to it, in order.
+    #[must_use]
+    pub fn runs(&self) -> Vec<Run> {
+        let text = std::fs::read_to_string(self.runs_path()).unwrap_or_default();
+        let length = self.length();
+        let runs = text.lines().filter_map(|line| {
+            let mut words = line.split(' ');
+            let (at, at_ms) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+            Some(Run { at, at_ms, is_again: words.next()? == "again" })
+        });
+        // It may have been emptied by hand.
+        runs.filter(|run| run.at <= length).collect()
     }
 
     /// How long it is: every byte that was ever written.
@@ -110,6 +194,8 @@ impl Log {
             disk.remove(&path)?;
         }
         disk.remove(&self.marks_path())?;
+        disk.remove(&self.runs_path())?;
+        disk.remove(&self.pipe_path())?;
         disk.remove(&self.path())
     }
 
@@ -163,31 +249,27 @@ impl Log {
         Ok(stretches)
     }
 
-    /// Where the last `count` lines before `upto` begin.
-    fn tail(&self, count: usize, upto: u64) -> io::Result<u64> {
-        let first = self.pieces().first().map_or(0, |piece| piece.start);
-        let mut from = upto;
-        let mut ends = 0;
-        while from > first {
-            let start = from.saturating_sub(PART as u64).max(first);
-            let before = ends;
-            for (begin, bytes) in self.read(start, from)?.iter().rev() {
-                for (at, _) in bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
-                    let next = begin + at as u64 + 1;
-                    if next != upto {
-                        ends += 1;
+    /// Where the last `count` lines between two places begin. A line that is longer than is shown at once counts
+    /// as so many, so what is read is bounded by the number of lines.
+    fn tail(&self, count: usize, from: u64, upto: u64) -> io::Result<u64> {
+        let first = self.pieces().first().map_or(0, |piece| piece.start).max(from);
+        let (mut at, mut ends, mut length) = (upto, 0, 0);
+        while at > first {
+            let start = at.saturating_sub(PART as u64).max(first);
+            for (begin, bytes) in self.read(start, at)?.iter().rev() {
+                for (index, byte) in bytes.iter().enumerate().rev() {
+                    length += 1;
+                    let here = begin + index as u64;
+                    let is_end = *byte == b'\n' && here + 1 != upto;
+                    if is_end || length > LONGEST_LINE {
+                        (ends, length) = (ends + 1, 0);
                     }
                     if ends == count {
-                        return Ok(next);
+                        return Ok(here + 1);
                     }
                 }
             }
-            from = start;
-            // What is as long as that counts as a line, or a file without any would be read as a whole.
-            ends += usize::from(ends == before);
-            if ends == count {
-                return Ok(from);
-            }
+            at = start;
         }
         Ok(first)
     }
@@ -197,8 +279,9 @@ impl Log {
         if count == 0 {
             return Ok(Vec::new());
         }
-        let from = self.tail(count, upto)?.max(from);
-        self.lines(from, upto)
+        let from = self.tail(count, from, upto)?.max(from);
+        let mut lines = self.lines(from, upto)?;
+        Ok(lines.split_off(lines.len().saturating_sub(count)))
     }
 
     /// The lines between two places. What has no line end, at the end or before a gap, counts as a line.
@@ -209,31 +292,35 @@ impl Log {
         for (mut at, bytes) in self.read(from, to)? {
             if at > expected && expected > 0 {
                 let at_ms = lines.last().map_or(0, |line: &Line| line.at_ms);
-                lines.push(Line {
-                    at_ms, text: format!("[… {} left out …]", size(at - expected))
-                });
+                let text = format!("[… {} left out …]", size(at - expected));
+                lines.push(Line { at, at_ms, text });
             }
             expected = at + bytes.len() as u64;
-            for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            for line in bytes.split_inclusive(|byte| *byte == b'\n').flat_map(parts_of) {
+                let begin = at;
                 at += line.len() as u64;
                 // The first note that was made when the line was there tells when.
                 let mark = marks.partition_point(|(length, _)| *length < at);
                 let at_ms = marks.get(mark).map_or_else(|| self.changed_ms(), |(_, time)| *time);
                 let line = line.strip_suffix(b"\n").unwrap_or(line);
                 let line = line.strip_suffix(b"\r").unwrap_or(line);
-                lines.push(Line { at_ms, text: String::from_utf8_lossy(line).into_owned() });
+                let text = String::from_utf8_lossy(line).into_owned();
+                lines.push(Line { at: begin, at_ms, text });
             }
         }
         Ok(lines)
     }
 
-    /// The whole lines between two places, and where the next one begins. A line that is too long to be
-    /// waited for counts as whole.
+    /// The whole lines between two places, as many as are read at once, and where the next one begins. A line
+    /// that is too long to be waited for counts as whole.
     pub fn whole_lines(&self, from: u64, to: u64) -> io::Result<(Vec<Line>, u64)> {
-        let stretches = self.read(from, to)?;
-        let Some((begin, bytes)) = stretches.last() else { return Ok((Vec::new(), to.max(from))) };
+        let part = to.min(from + (4 * PART) as u64);
+        let stretches = self.read(from, part)?;
+        let Some((begin, bytes)) = stretches.last() else {
+            return Ok((Vec::new(), part.max(from)));
+        };
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let whole = if bytes.len() - whole > PART { bytes.len() } else { whole };
+        let whole = if bytes.len() - whole > LONGEST_LINE { bytes.len() } else { whole };
         let next = begin + whole as u64;
         Ok((self.lines(from, next)?, next))
     }
@@ -257,6 +344,32 @@ impl Log {
     }
 }
 
+/// A line, in parts where it is too long to be shown at once. No part ends within a character.
+fn parts_of(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = line;
+    std::iter::from_fn(move || {
+        let mut end = rest.len();
+        // The line end goes with the last part.
+        if end > LONGEST_LINE + 2 {
+            end = LONGEST_LINE;
+            let is_within = |end: usize| rest[end] & 0b1100_0000 == 0b1000_0000;
+            end -= (0..4).find(|back| !is_within(end - back)).unwrap_or(0);
+        }
+        let (part, more) = rest.split_at(end);
+        rest = more;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
+fn names_by(folder: &Path, ending: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries
+        .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(ending)?.to_owned()));
+    let mut names: Vec<String> = names.filter(|name| !name.is_empty()).collect();
+    names.sort();
+    names
+}
+
 fn changed_ms(meta: &std::fs::Metadata) -> i64 {
     meta.mtime() * 1000 + meta.mtime_nsec() / 1_000_000
 }
@@ -266,6 +379,7 @@ fn changed_ms(meta: &std::fs::Metadata) -> i64 {
 pub struct Keeper {
     log: Log,
     limits: LogLimits,
+    has_begun: bool,
     /// How long it was at the last look.
     seen: u64,
     /// Where what is not in a full piece begins.
@@ -277,9 +391,14 @@ impl Keeper {
     /// Begins to look after a log.
     #[must_use]
     pub fn new(log: Log, limits: LogLimits) -> Keeper {
-        let start = log.full_pieces().last().map_or(0, |(_, end, _)| *end);
-        let seen = log.marks().last().map_or(start, |(length, _)| *length);
-        Keeper { log, limits, seen, start, can_free: true }
+        Keeper { log, limits, has_begun: false, seen: 0, start: 0, can_free: true }
+    }
+
+    /// Finds out where whoever looked after it before has come to.
+    fn begin(&mut self) {
+        self.has_begun = true;
+        self.start = self.log.full_pieces().last().map_or(0, |(_, end, _)| *end);
+        self.seen = self.log.marks().last().map_or(self.start, |(length, _)| *length);
     }
 
     /// Looks: notes when it has grown, and moves what is too much. Whether it has grown.
@@ -289,6 +408,9 @@ impl Keeper {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(cause) => return Err(cause),
         };
+        if !self.has_begun {
+            self.begin();
+        }
         if meta.len() < self.seen {
             // Somebody has emptied it by hand.
             (self.seen, self.start) = (0, 0);

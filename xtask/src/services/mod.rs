@@ -9,6 +9,7 @@ pub mod ending;
 pub mod endpoint;
 pub mod env_files;
 pub mod launch;
+pub mod log_writer;
 pub mod logs;
 pub mod machine;
 pub mod page;

@@ -241,6 +241,12 @@ impl Unit {
         matches!(self.state, State::Ready | State::Done)
     }
 
+    /// Whether its process is one that was started again by itself, after one that has failed.
+    #[must_use]
+    pub fn is_started_again(&self) -> bool {
+        self.pauses > 0
+    }
+
     /// Whether nothing more is to come of what it was asked to be.
     #[must_use]
     pub fn is_settled(&self) -> bool {

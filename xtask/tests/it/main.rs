@@ -60,6 +60,7 @@ mod rules;
 mod services;
 #[cfg(target_os = "linux")]
 mod services_bad;
+mod services_logs;
 #[cfg(target_os = "linux")]
 mod services_nasty;
 #[cfg(target_os = "linux")]

@@ -551,7 +551,7 @@ fn a_repository_that_is_made_anew_at_the_same_place_is_another_one() {
     repo.commit("services");
     repo.xtask(&["start"]).success();
     let old = left(&lab);
-    assert_eq!(old.len(), 2, "{old:?}");
+    assert_eq!(old.len(), 3, "the service, the supervisor and the writer of logs: {old:?}");
     fs::remove_dir_all(&repo.dir).unwrap();
     let repo = lab.repo();
     repo.write("deployment/local.toml", layer);

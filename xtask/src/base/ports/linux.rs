@@ -8,6 +8,7 @@ use std::time::Duration;
 use procfs::net::{TcpNetEntry, TcpState, tcp, tcp6};
 use procfs::{ProcError, ProcResult};
 
+use super::diag::{self, Listener};
 use super::{Holder, Owner};
 use crate::base::error::{Context, Result};
 use crate::base::processes::{self, Identity};
@@ -46,17 +47,24 @@ pub(super) fn holders(ports: &BTreeSet<u16>) -> Result<Vec<Holder>> {
 }
 
 pub(super) fn listening(port: u16) -> Vec<SocketAddr> {
-    let sockets = sockets(&BTreeSet::from([port])).unwrap_or_default();
-    let listens = sockets.into_iter().filter(|socket| socket.state == TcpState::Listen);
-    listens.map(|socket| socket.local_address).collect()
+    listeners(Some(port)).into_iter().map(|one| one.address).collect()
 }
 
 pub(super) fn listened_by(pids: &BTreeSet<u32>) -> Vec<SocketAddr> {
     let own: BTreeSet<u64> = pids.iter().flat_map(|pid| sockets_of(*pid)).collect();
-    let of_six = tcp6().unwrap_or_default();
-    let all = tcp().unwrap_or_default().into_iter().chain(of_six);
-    let listens = all.filter(|one| one.state == TcpState::Listen && own.contains(&one.inode));
-    listens.map(|one| one.local_address).collect()
+    let listens = listeners(None).into_iter().filter(|one| own.contains(&one.inode));
+    listens.map(|one| one.address).collect()
+}
+
+/// Those that listen, by the kernel's own question or, where it has none, by its table of connections.
+fn listeners(port: Option<u16>) -> Vec<Listener> {
+    if let Some(found) = diag::listeners(port) {
+        return found;
+    }
+    let all = tcp().unwrap_or_default().into_iter().chain(tcp6().unwrap_or_default());
+    let listens = all.filter(|one| one.state == TcpState::Listen);
+    let found = listens.map(|one| Listener { address: one.local_address, inode: one.inode });
+    found.filter(|one| port.is_none_or(|port| one.address.port() == port)).collect()
 }
 
 /// The sockets that have any of these ports. Those that only wait to die belong to nobody any more.

@@ -4,8 +4,10 @@
 //! of addresses. Nothing ever listens for that, and the port is let go of at once. Connections that only
 //! wait to die do not count where a server could bind the port in spite of them.
 //!
-//! `linux.rs` finds the owners in `/proc`, `lsof.rs` by that program; both have the same function.
+//! `linux.rs` finds the owners in `/proc` (and who listens by `diag.rs`), `lsof.rs` by that program; both have the same function.
 
+#[cfg(target_os = "linux")]
+mod diag;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(any(test, not(target_os = "linux")))]

@@ -15,6 +15,7 @@ mod ps;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -88,7 +89,13 @@ pub struct Description {
 
 /// The boot of this machine, as an id of its own.
 pub fn boot() -> Result<String> {
-    system::boot()
+    // It does not change while this process lives.
+    static BOOT: OnceLock<String> = OnceLock::new();
+    if let Some(boot) = BOOT.get() {
+        return Ok(boot.clone());
+    }
+    let boot = system::boot()?;
+    Ok(BOOT.get_or_init(|| boot).clone())
 }
 
 /// All processes that can be seen. Who vanishes meanwhile is left out; a process that is there and cannot

@@ -10,6 +10,7 @@ mod requests;
 mod upkeep;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,7 @@ use super::adopt;
 use super::control::{Answer, Failure, What};
 use super::ending::{self, Ours};
 use super::launch::{self, Env, Surroundings};
+use super::log_writer::LogWriter;
 use super::logs::{Keeper, Log};
 use super::machine::{Event, Machine};
 use super::page::{Page, Row, SupervisorLine, word};
@@ -31,7 +33,7 @@ use super::probe::{self, LogSearch};
 use super::reach::{Last, Reach};
 use super::spec::Spec;
 use super::stack::{Saved, SavedUnit, Stack};
-use super::unit::{Ask, Asking, Effect, Ending, Exit, Moment, State};
+use super::unit::{Ask, Asking, Effect, Ending, Exit, Moment, State, Then};
 use super::usage::Looker;
 use crate::base::error::{Context, Error, Result};
 use crate::base::files::Disk;
@@ -55,6 +57,9 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// How long it waits for the first request of whoever has started it.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many times as long as it takes to tell and to write down what has changed goes by until it is done again.
+const SETTLING_SHARE: u32 = 3;
 
 /// The stack of a thread that waits: 128 KiB.
 const SMALL: usize = 128 << 10;
@@ -116,6 +121,8 @@ struct Process {
     child: Option<Child>,
     identity: Identity,
     log_at: u64,
+    /// To what it prints. While it is open here, nothing of that is lost, whoever reads it.
+    _pipe: Option<File>,
     search: LogSearch,
     /// What was found out last of where it listens.
     elsewhere: Last,
@@ -141,6 +148,7 @@ struct Supervisor<'a> {
     given: HashMap<String, Given>,
     log_starts: HashMap<String, u64>,
     keepers: Arc<Mutex<BTreeMap<String, Keeper>>>,
+    writer: Arc<LogWriter>,
     pending: Vec<Pending>,
     status: Option<u16>,
     serving: Option<(u16, Serving)>,
@@ -193,6 +201,7 @@ pub fn supervise(
         given: HashMap::new(),
         log_starts: HashMap::new(),
         keepers: Arc::default(),
+        writer: Arc::new(LogWriter::new(&stack.logs(), &launch::own_program(world))),
         pending: Vec::new(),
         status: adopted.status,
         serving: None,
@@ -242,8 +251,14 @@ impl Supervisor<'_> {
     fn run(mut self, hear: &Receiver<Input>) -> Result<()> {
         let mut round = steady() + ROUND;
         let begun = steady();
+        // Telling and writing down takes longer the more services there are. It is not done for each of a burst
+        // of events, but when as much time has gone by as a few times of it take.
+        let (mut is_settled, mut settle_at) = (true, begun);
         loop {
-            let due = self.machine.next_due().unwrap_or(round).min(round);
+            let mut due = self.machine.next_due().unwrap_or(round).min(round);
+            if !is_settled {
+                due = due.min(settle_at);
+            }
             match hear.recv_timeout(due.saturating_sub(steady())) {
                 Ok(Input::Event(event)) => self.act(event),
                 // What is swept up is known by the marker of the stack: nothing of it begins meanwhile.
@@ -277,6 +292,11 @@ impl Supervisor<'_> {
                 round = steady() + ROUND;
                 self.look_around();
             }
+            is_settled = false;
+            let settling = steady();
+            if settling < settle_at {
+                continue;
+            }
             let waiting = self.pending.len();
             self.answer_pending();
             if self.pending.len() < waiting {
@@ -285,6 +305,8 @@ impl Supervisor<'_> {
             }
             let saved = self.save();
             self.complain("its record", saved);
+            is_settled = true;
+            settle_at = steady() + (steady() - settling) * SETTLING_SHARE;
             let waits_to_be_asked = !self.was_asked && steady() < begun + PATIENCE;
             if self.is_idle() && self.pending.is_empty() && !waits_to_be_asked {
                 break;
@@ -395,23 +417,28 @@ impl Supervisor<'_> {
         let saved = if self.is_written(&name, run) { Ok(()) } else { self.save() };
         let log = self.log(&name);
         self.log_starts.insert(name.clone(), log.length());
+        let is_again = self.machine.units()[&name].is_started_again();
+        // A log without it shows all that is there.
+        log.begin_run(self.disk, self.now().wall_ms, is_again).ok();
         {
             let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
             keepers.insert(name.clone(), Keeper::new(log.clone(), spec.log));
         }
         let started = saved.and_then(|()| {
             let env = self.variables(&spec, run, degraded)?;
-            let started = launch::start(&spec, &env, self.world, &log)?;
+            let pipe = self.writer.pipe(&log);
+            let started = launch::start(&spec, &env, self.world, &log, pipe.as_ref())?;
             self.watch(&name, run, &started.identity, true)?;
-            Ok(started)
+            Ok((started, pipe))
         });
         match started {
-            Ok(started) => {
+            Ok((started, pipe)) => {
                 let identity = started.identity.clone();
                 let process = Process {
                     child: Some(started.child),
                     identity: started.identity,
                     log_at: started.log_at,
+                    _pipe: pipe,
                     search: LogSearch::from(started.log_at),
                     elsewhere: Last::default(),
                 };
@@ -431,6 +458,7 @@ impl Supervisor<'_> {
     /// Waits in a thread of its own for the process to end. A child of ours is not reaped by that.
     fn watch(&self, name: &str, run: u64, identity: &Identity, is_child: bool) -> Result<()> {
         let (tell, name, identity) = (self.tell.clone(), name.to_owned(), identity.clone());
+        let writer = self.writer.clone();
         thread(move || {
             let exit = if is_child { wait_for_child(identity.pid) } else { None };
             let exit = exit.unwrap_or_else(|| {
@@ -439,6 +467,8 @@ impl Supervisor<'_> {
                 }
                 Exit::Unseen
             });
+            // Its last words say why.
+            writer.wait_until_written();
             drop(tell.send(Input::Event(Event::Exited { name, run, exit })));
         })
     }
@@ -504,7 +534,7 @@ impl Supervisor<'_> {
             stack: &self.token,
             service: Some(name),
             leaders: self.running.get(name).map(|p| p.identity.clone()).into_iter().collect(),
-            logs: self.log(name).id().into_iter().collect(),
+            logs: self.log(name).ids(),
             spared: vec![std::process::id()],
             heir: None,
         }
@@ -512,7 +542,12 @@ impl Supervisor<'_> {
 
     fn end(&mut self, name: &str, run: u64, asking: Asking, timeout: Duration) {
         let Ours { leaders, logs, .. } = self.ours(name);
-        let port = self.machine.units().get(name).and_then(|unit| unit.spec.port);
+        let unit = self.machine.units().get(name);
+        let port = unit.and_then(|unit| unit.spec.port);
+        // Who has its port by then matters to one that is started again.
+        let goes_on = unit.is_some_and(|unit| {
+            unit.is_wanted || matches!(unit.state, State::Ending(Then::Again | Then::Pause))
+        });
         let (census, token) = (self.looker.census.clone(), self.token.clone());
         let log = self.log(name);
         let (tell, name) = (self.tell.clone(), name.to_owned());
@@ -535,13 +570,14 @@ impl Supervisor<'_> {
             for who in &ending.killed {
                 // Its log is where one looks why something is missing; one that is gone with its worktree is not
                 // made again.
-                if log.id().is_some() {
+                if log.is_there() {
                     log.say(&format!(
                         "xtask: killed {who}, which had not ended within {timeout:?}"
                     ));
                 }
             }
-            let conflict = port.filter(|_| ending.survivors.is_empty()).and_then(held_by);
+            let conflict =
+                port.filter(|_| goes_on && ending.survivors.is_empty()).and_then(held_by);
             drop(tell.send(Input::Event(Event::Ended { name, run, ending, conflict })));
         });
         if let Err(failure) = begun {
@@ -575,7 +611,8 @@ impl Supervisor<'_> {
                     let watched = self.watch(&name, run, &identity, false);
                     let search = LogSearch::from(log_at);
                     let elsewhere = Last::default();
-                    let process = Process { child: None, identity, log_at, search, elsewhere };
+                    let (child, _pipe) = (None, None);
+                    let process = Process { child, identity, log_at, _pipe, search, elsewhere };
                     self.running.insert(name.clone(), process);
                     if watched.is_err() {
                         self.act(Event::Exited { name, run, exit: Exit::Unseen });

@@ -152,6 +152,8 @@ impl Supervisor<'_> {
             });
             self.complain("its socket", done);
         }
+        let copied = self.writer.look();
+        self.complain("the writer of the logs", copied);
         if self.status.is_some() && self.serving.is_none() {
             self.open_status_page();
         }
@@ -180,7 +182,9 @@ impl Supervisor<'_> {
     /// Keeps in mind whom services have left to the supervisor, and reaps those of them that have ended.
     /// One is taken for such only at the second look: whoever starts a process here reaps it before that.
     fn keep_strays(&mut self, table: &Table) {
-        let own: HashSet<u32> = self.running.values().map(|process| process.identity.pid).collect();
+        let mut own: HashSet<u32> =
+            self.running.values().map(|process| process.identity.pid).collect();
+        own.extend(self.writer.pid());
         let ours = std::process::id();
         let others = || {
             let children = table.processes.iter().filter(move |process| process.parent == ours);
@@ -210,13 +214,19 @@ impl Supervisor<'_> {
 
     /// Whatever else the services of this stack have left behind.
     fn strays_of_all(&self) -> Strays {
-        let logs = self.machine.units().keys().filter_map(|name| self.log(name).id());
+        let logs = self.machine.units().keys().flat_map(|name| self.log(name).ids());
         Strays {
             census: self.looker.census.clone(),
             token: self.token.clone(),
             leaders: self.strays.clone(),
             logs: logs.collect(),
+            spared: self.own_processes(),
         }
+    }
+
+    /// The processes of the supervisor itself, which nobody has left to it.
+    fn own_processes(&self) -> Vec<u32> {
+        [Some(std::process::id()), self.writer.pid()].into_iter().flatten().collect()
     }
 
     /// Begins to end them, in a thread of its own; the loop hears when that is done.
@@ -231,6 +241,16 @@ impl Supervisor<'_> {
 
     /// Leaves nothing of its own behind. What it knows stays where something went wrong.
     pub(super) fn leave(mut self) -> Result<()> {
+        let done = self.clear_away();
+        self.running.clear();
+        // Whoever waited for the end of a process has let it go by now.
+        if let Some(writer) = Arc::into_inner(self.writer) {
+            writer.leave();
+        }
+        done
+    }
+
+    fn clear_away(&mut self) -> Result<()> {
         self.is_ending.store(true, Ordering::SeqCst);
         self.serving = None;
         if !matches!(self.sweep, Sweep::Done(_)) {
@@ -272,6 +292,7 @@ struct Strays {
     token: String,
     leaders: Vec<Identity>,
     logs: Vec<(u64, u64)>,
+    spared: Vec<u32>,
 }
 
 impl Strays {
@@ -282,7 +303,7 @@ impl Strays {
             service: None,
             leaders: self.leaders,
             logs: self.logs,
-            spared: vec![std::process::id()],
+            spared: self.spared,
             heir: Some(std::process::id()),
         };
         let asking = Asking { signal: Signal::TERM.as_raw(), to_all: true };

@@ -1,0 +1,144 @@
+//! Logs: no service empties one, no death loses a line, and what is shown is the run that somebody began.
+
+use std::process::Command;
+
+use crate::services_nasty::{Stack, kill, left};
+use crate::testkit::{Lab, write_script};
+use crate::wrong_hits::wait_for;
+
+/// Prints numbers without end, each as a line of its own.
+const COUNTER: &str =
+    "#!/bin/sh\ni=0\nwhile :; do i=$((i+1)); echo \"line $i\"; sleep 0.001; done\n";
+
+/// The processes that copy what services of this scene print.
+fn writers(lab: &Lab) -> Vec<u32> {
+    let said = Command::new("pgrep").args(["-f", &format!("write-logs {}", lab.path(""))]).output();
+    let said = String::from_utf8(said.unwrap().stdout).unwrap();
+    said.lines().map(|line| line.parse().unwrap()).collect()
+}
+
+fn lines(stack: &Stack, name: &str) -> Vec<String> {
+    let said = stack.repo.xtask(&["logs", name, "--all", "-n", "1000000"]).success().out;
+    said.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_service_that_opens_its_output_anew_empties_no_log() {
+    let lab = Lab::new();
+    let layer = "[service.app]\nrun = './entry.sh'\nready = { log = 'ready to serve' }\n";
+    let stack = Stack::new(&lab, layer);
+    let script = "#!/bin/sh\necho first\necho second > /dev/stderr\necho third | tee /dev/stderr\n\
+                  echo fourth > /proc/self/fd/1\necho ready to serve > /dev/stdout\nexec sleep 600\n";
+    write_script(&stack.repo.dir.join("entry.sh"), script);
+    stack.repo.xtask(&["start"]).success();
+    let mut seen = lines(&stack, "app");
+    seen.sort();
+    assert_eq!(seen, ["first", "fourth", "ready to serve", "second", "third", "third"]);
+}
+
+#[test]
+fn no_death_loses_a_line_or_ends_a_service() {
+    let lab = Lab::new();
+    let stack = Stack::new(&lab, "[service.app]\nrun = './count.sh'\n");
+    write_script(&stack.repo.dir.join("count.sh"), COUNTER);
+    stack.repo.xtask(&["start"]).success();
+    let pid = stack.pid("app");
+    let count = || lines(&stack, "app").len();
+    let grows = |what: &str| {
+        let before = count();
+        wait_for(what, || count() > before + 20);
+    };
+    grows("lines");
+    let [writer] = writers(&lab)[..] else { panic!("one writer") };
+    kill(writer);
+    wait_for("another writer", || writers(&lab).first().is_some_and(|now| *now != writer));
+    grows("lines by another writer");
+    // Without a supervisor it goes on; the next one finds the writer there.
+    let writer = writers(&lab);
+    kill(stack.supervisor());
+    wait_for("its end", || stack.ps()["supervisor"].is_null());
+    grows("lines without a supervisor");
+    stack.repo.xtask(&["start"]).success();
+    grows("lines with another supervisor");
+    assert_eq!(writers(&lab), writer);
+    // Without either it waits, and goes on with the next.
+    kill(stack.supervisor());
+    kill(writer[0]);
+    stack.repo.xtask(&["start"]).success();
+    grows("lines after both");
+    assert_eq!(stack.pid("app"), pid);
+    stack.repo.xtask(&["stop"]).success();
+    let seen = lines(&stack, "app");
+    let wanted: Vec<String> = (1..=seen.len()).map(|number| format!("line {number}")).collect();
+    // A writer that is killed between taking and writing loses what it holds in its hands, and no more.
+    let missing = wanted.iter().filter(|line| !seen.contains(line)).count();
+    assert!(missing <= 40, "{missing} of {}", seen.len());
+    let last: u32 = seen.last().unwrap().strip_prefix("line ").unwrap().parse().unwrap();
+    let numbers: Vec<u32> =
+        seen.iter().filter_map(|l| l.strip_prefix("line ")?.parse().ok()).collect();
+    assert!(numbers.windows(2).all(|two| two[0] < two[1]) && last as usize <= seen.len() + 40);
+    wait_for("the end of the writer", || writers(&lab).is_empty());
+    assert_eq!(left(&lab), Vec::<String>::new());
+}
+
+#[test]
+fn logs_show_the_run_that_somebody_began_and_mark_where_others_begin() {
+    let lab = Lab::new();
+    let layer = "[service.app]\nrun = \"sh -c 'echo $WORD from $$; exec sleep 600'\"\nenv = { WORD = 'first' }\n\
+                 restart = { backoff = '1ms..2ms' }\n";
+    let stack = Stack::new(&lab, layer);
+    let repo = &stack.repo;
+    repo.xtask(&["start"]).success();
+    wait_for("a line", || lines(&stack, "app").len() == 1);
+    let text = repo.read("deployment/local.toml");
+    repo.write("deployment/local.toml", text.replace("'first'", "'second'"));
+    repo.xtask(&["restart"]).success();
+    wait_for("its line", || repo.xtask(&["logs"]).out.starts_with("second from "));
+    repo.xtask(&["logs"]).success().never_says("first").never_says("---");
+    // One that is started again by itself belongs to the same run, and shows where it begins.
+    kill(stack.pid("app"));
+    wait_for("a restart", || repo.xtask(&["logs"]).out.matches("second from ").count() == 2);
+    let shown = repo.xtask(&["logs", "app"]).success().out;
+    let shown: Vec<&str> = shown.lines().collect();
+    assert!(shown.len() == 3 && shown[1].starts_with("--- started again at 20"), "{shown:?}");
+    let all = repo.xtask(&["logs", "--all"]).success().out;
+    assert!(all.starts_with("first from ") && all.contains("\n--- started at 20"), "{all}");
+    repo.xtask(&["logs", "--since", "1h"]).success().says("first from");
+    // What has run last is shown when nothing runs any more.
+    repo.xtask(&["stop"]).success();
+    repo.xtask(&["logs"]).success().says("second from").never_says("first");
+}
+
+#[test]
+fn where_no_pipe_can_be_made_the_log_is_written_by_the_service() {
+    let lab = Lab::new();
+    let stack = Stack::new(&lab, "[service.app]\nrun = 'sh -c \"echo here; exec sleep 600\"'\n");
+    // Something else has the name by which the writer is told.
+    let logs = stack.repo.dir.join(".git/xtask/services/local/logs");
+    std::fs::create_dir_all(logs.join(".names/occupied")).unwrap();
+    stack.repo.xtask(&["start"]).success();
+    wait_for("its line", || lines(&stack, "app") == ["here"]);
+    assert!(writers(&lab).is_empty());
+    stack.repo.xtask(&["stop"]).success();
+    assert_eq!(left(&lab), Vec::<String>::new());
+}
+
+#[test]
+fn a_line_without_end_is_shown_in_parts() {
+    let lab = Lab::new();
+    let script = "head -c 5000000 /dev/zero | tr \"\\\\0\" x; echo; echo end; exec sleep 600";
+    let stack = Stack::new(
+        &lab,
+        &format!("[service.app]\nshell = true\nrun = '{script}'\nready = {{ log = 'end' }}\n"),
+    );
+    stack.repo.xtask(&["start"]).success();
+    let last = stack.repo.xtask(&["logs", "-n", "3"]).success().out;
+    let lengths: Vec<usize> = last.lines().map(str::len).collect();
+    assert!(
+        lengths.len() == 3 && lengths[..2].iter().all(|length| *length <= (16 << 10) + 1),
+        "{lengths:?}"
+    );
+    assert!(last.ends_with("x\nend\n"));
+    let all = stack.repo.xtask(&["logs", "-n", "1000"]).success().out;
+    assert_eq!(all.matches('x').count(), 5_000_000);
+}
