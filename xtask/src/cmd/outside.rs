@@ -1,6 +1,8 @@
 //! `start`, `stop`, `restart`, `ps` and `logs` of a layer that a tool runs: they go to the tool, which a person
 //! sees and can interrupt.
 
+use std::path::PathBuf;
+
 use super::session::Session;
 use super::{DONE, Exit, stack};
 use crate::base::error::{Error, Kind, Result};
@@ -8,7 +10,10 @@ use crate::base::process::Program;
 use crate::cli::Start;
 use crate::config::DeployEngine;
 use crate::deploy::passed_on::{Asked, command};
-use crate::deploy::tool::Outside;
+use crate::deploy::release::Release;
+use crate::deploy::stacks::variables;
+use crate::deploy::target::{Current, Target};
+use crate::deploy::tool::{MISLEADING, Outside, settings};
 use crate::repo::Repo;
 use crate::report;
 
@@ -16,6 +21,14 @@ use crate::report;
 pub(super) struct Foreign {
     engine: DeployEngine,
     outside: Outside,
+    target: Target,
+}
+
+/// What the tool is told about: the release that serves, or the worktree where none does.
+struct Place {
+    outside: Outside,
+    root: PathBuf,
+    variables: Vec<(&'static str, String)>,
 }
 
 impl Foreign {
@@ -24,7 +37,30 @@ impl Foreign {
         let layer = stack::load(repo, layer?).ok()?;
         let deploy = layer.deploy?;
         let outside = Outside::of(repo, &layer.name, &deploy)?;
-        Some(Foreign { engine: deploy.engine, outside })
+        let target = Target::of(repo, &layer.name, &deploy);
+        Some(Foreign { engine: deploy.engine, outside, target })
+    }
+
+    /// What was deployed is asked, stopped and started as it was deployed, and not as the worktree is now.
+    fn place(&self, repo: &Repo) -> Result<Place> {
+        let name = match self.target.current()? {
+            Current::Nothing => {
+                let root = repo.root().to_path_buf();
+                return Ok(Place { outside: self.outside.clone(), root, variables: Vec::new() });
+            }
+            Current::Release(name) => name,
+            Current::Foreign(words) => {
+                let link = self.target.current_link();
+                return Err(Error::no(format!("`{}` {words}", link.display()))
+                    .hint("`cargo xtask recover` says what can be done"));
+            }
+        };
+        let release = Release::of(&self.target, &name);
+        Ok(Place {
+            outside: settings(&release)?,
+            root: release.files(),
+            variables: variables(&self.target, &release).into(),
+        })
     }
 
     /// Refuses what the tool cannot do.
@@ -53,8 +89,8 @@ impl Foreign {
         ])?;
         let asked = Asked::Start { within: args.timeout };
         if args.dry_run {
-            let (program, words) =
-                command(self.engine, &self.outside, repo.root(), &asked, &args.services)?;
+            let Place { outside, root, .. } = self.place(repo)?;
+            let (program, words) = command(self.engine, &outside, &root, &asked, &args.services)?;
             report::answer(&format!("{program} {}\n", words.join(" ")))?;
             return Ok(DONE);
         }
@@ -69,9 +105,17 @@ impl Foreign {
         asked: &Asked,
         services: &[String],
     ) -> Exit {
-        let (program, args) = command(self.engine, &self.outside, repo.root(), asked, services)?;
+        let Place { outside, root, variables } = self.place(repo)?;
+        let (program, args) = command(self.engine, &outside, &root, asked, services)?;
         let found = session.world.finds(program).unwrap_or_else(|| program.into());
-        let status = Program::new(found, repo.root()).args(&args).run_attached()?;
+        let mut tool = Program::new(found, &root).args(&args);
+        for name in MISLEADING {
+            tool = tool.without(name);
+        }
+        for (name, value) in &variables {
+            tool = tool.variable(name, value);
+        }
+        let status = tool.run_attached()?;
         match status.code() {
             Some(0) => Ok(DONE),
             None | Some(130) => Err(Error::new(Kind::Interrupted, "interrupted")),

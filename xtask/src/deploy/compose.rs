@@ -141,10 +141,11 @@ impl Engine for Compose<'_> {
         let up = ["up", "--detach", "--build", "--remove-orphans"];
         let wait = [&up[..], &["--wait", "--wait-timeout", &within]].concat();
         match self.run(release, &wait, BUILDING + self.around.ready_within) {
-            // `--wait` takes a service for broken that has done its work and ended well. Without it the same
-            // says whether what runs is this release at all; then it is asked how it is.
+            // `--wait` takes a service for broken that has done its work and ended well. To create what is not
+            // there says whether what runs is this release at all, and has no work done twice; then it is asked
+            // how it is.
             Err(failure) if failure.kind() == Kind::No => {
-                if self.run(release, &up, BUILDING).is_err() {
+                if self.run(release, &["create", "--remove-orphans"], BUILDING).is_err() {
                     return Err(failure);
                 }
                 let services = self.services(release)?;

@@ -19,7 +19,8 @@ use crate::repo::Repo;
 pub(super) const QUESTION: Duration = Duration::from_secs(60);
 
 /// Variables by which the tools would take something else than they are told.
-const MISLEADING: [&str; 3] = ["COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PATH_SEPARATOR"];
+pub const MISLEADING: [&str; 3] =
+    ["COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PATH_SEPARATOR"];
 
 /// What the tool of an engine is told of a layer. It is part of the configuration of a release, so that it can
 /// be served again as it was.
@@ -124,7 +125,7 @@ impl<'a> Tool<'a> {
 }
 
 /// What the tool was told when the release was made.
-pub(super) fn settings(release: &Release) -> Result<Outside> {
+pub fn settings(release: &Release) -> Result<Outside> {
     release.snapshot()?.outside.ok_or_else(|| {
         Error::no(format!("the release `{}` was made for another engine", release.name))
     })

@@ -18,6 +18,8 @@ mod demo;
 #[cfg(target_os = "linux")]
 mod deploy;
 #[cfg(target_os = "linux")]
+mod deploy_compose;
+#[cfg(target_os = "linux")]
 mod deploy_faults;
 #[cfg(target_os = "linux")]
 mod deploy_ssh;
@@ -60,6 +62,7 @@ mod rules;
 mod services;
 #[cfg(target_os = "linux")]
 mod services_bad;
+mod services_day;
 mod services_logs;
 #[cfg(target_os = "linux")]
 mod services_nasty;
