@@ -1,5 +1,6 @@
 //! `logs`: what the services have written, merged by time.
 
+use super::far::Far;
 use super::outside::Foreign;
 use super::session::Session;
 use super::stack as shared;
@@ -9,6 +10,7 @@ use crate::cli::Logs;
 use crate::config::nearest;
 use crate::deploy::passed_on::Asked;
 use crate::services::logs::Log;
+use crate::services::stack::Stack;
 
 pub(super) fn run(session: &Session, args: &Logs) -> Exit {
     let repo = session.repo()?;
@@ -17,10 +19,18 @@ pub(super) fn run(session: &Session, args: &Logs) -> Exit {
         let asked = Asked::Logs { follow, lines, since, timestamps: args.timestamps };
         return foreign.pass_on(session, &repo, &asked, &args.services);
     }
+    if let Some(far) = Far::named(&repo, args.layer.as_deref()) {
+        return far.logs(session, args);
+    }
     let stack = match &args.layer {
         Some(layer) => shared::named_anywhere(session, &repo, layer)?,
         None => shared::meant(session, &repo, None)?,
     };
+    of(session, &stack, args)
+}
+
+/// Those of a stack.
+pub(super) fn of(session: &Session, stack: &Stack, args: &Logs) -> Exit {
     let known = Log::names(&stack.logs());
     let unknown: Vec<&String> = args.services.iter().filter(|n| !known.contains(n)).collect();
     if let Some(name) = unknown.first() {
@@ -36,10 +46,10 @@ pub(super) fn run(session: &Session, args: &Logs) -> Exit {
         session.story(&format!("nothing of layer `{}` has run yet", stack.layer));
         return Ok(DONE);
     }
-    let ends: Vec<u64> = names.iter().map(|name| tail::log(&stack, name).length()).collect();
+    let ends: Vec<u64> = names.iter().map(|name| tail::log(stack, name).length()).collect();
     let mut lines = Vec::new();
     for (number, (name, end)) in names.iter().zip(&ends).enumerate() {
-        let log = tail::log(&stack, name);
+        let log = tail::log(stack, name);
         let runs = log.runs();
         let shows_all = args.all || args.since.is_some();
         let from = runs.iter().rfind(|run| !run.is_again).filter(|_| !shows_all);
@@ -58,7 +68,7 @@ pub(super) fn run(session: &Session, args: &Logs) -> Exit {
     let over = lines.len().saturating_sub(args.lines);
     let is_read = tail::print(&names, args.timestamps, &lines[over..])?;
     if args.follow && is_read {
-        tail::follow_from(&stack, &names, ends, args.timestamps, &|| false)?;
+        tail::follow_from(stack, &names, ends, args.timestamps, &|| false)?;
     }
     Ok(DONE)
 }

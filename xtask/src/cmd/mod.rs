@@ -14,6 +14,7 @@ mod deployed;
 mod diagnosis;
 mod diff;
 mod extract;
+mod far;
 mod history;
 mod hook;
 mod hooks;
@@ -123,6 +124,9 @@ fn run(args: Vec<OsString>) -> Exit {
     }
     if args.get(1).is_some_and(|word| word == deploy_host::WORD) {
         return deploy_host::run(world, &args[2..]);
+    }
+    if args.get(1).is_some_and(|word| word == far::WORD) {
+        return far::run(world, &args[2..]);
     }
     check_origin(&world)?;
     let cli = match Cli::try_parse_from(&args) {

@@ -1,9 +1,11 @@
 //! `ps`: how the services are.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::far::Far;
 use super::outside::Foreign;
 use super::session::Session;
 use super::stack as shared;
@@ -36,6 +38,12 @@ pub(super) fn run(session: &Session, args: &Ps) -> Exit {
         foreign.refuse(&[("--watch", args.watch)])?;
         return foreign.pass_on(session, &repo, &Asked::Ps { json: args.json }, &[]);
     }
+    if let Some(far) = Far::named(&repo, args.layer.as_deref()) {
+        if args.watch {
+            return Err(Error::usage("`--watch` is not for a layer on another host"));
+        }
+        return far.ps(session, args);
+    }
     if args.watch {
         if !report::is_seen() {
             return Err(Error::usage("`--watch` draws on a terminal, and there is none")
@@ -47,11 +55,41 @@ pub(super) fn run(session: &Session, args: &Ps) -> Exit {
         }
     }
     let (pages, unreadable) = pages(session, &repo, args)?;
-    if args.json {
+    let layer = args.layer.as_deref().unwrap_or(DEFAULT_LAYER);
+    answer(session, &pages, unreadable, (layer, repo.root()), args.json)
+}
+
+/// The same for what is deployed on this machine, asked from another one.
+pub(super) fn of_deployed(
+    session: &Session,
+    stack: Option<&Stack>,
+    layer: &str,
+    args: &Ps,
+) -> Exit {
+    let page = match stack {
+        Some(stack) => client::look(stack, &session.world)?,
+        None => None,
+    };
+    if page.is_none() && !args.json {
+        session.story(&format!("nothing of layer `{layer}` serves there"));
+        return Ok(DONE);
+    }
+    let root = stack.map_or(Path::new(""), |stack| &stack.root);
+    answer(session, page.as_slice(), None, (layer, root), args.json)
+}
+
+fn answer(
+    session: &Session,
+    pages: &[Page],
+    unreadable: Option<Error>,
+    (layer, root): (&str, &Path),
+    json: bool,
+) -> Exit {
+    if json {
         let nothing = Page {
             schema: "xtask.ps/1".to_owned(),
-            layer: args.layer.clone().unwrap_or_else(|| DEFAULT_LAYER.to_owned()),
-            worktree: repo.root().display().to_string(),
+            layer: layer.to_owned(),
+            worktree: root.display().to_string(),
             supervisor: None,
             services: Vec::new(),
         };
@@ -60,7 +98,7 @@ pub(super) fn run(session: &Session, args: &Ps) -> Exit {
     } else if pages.is_empty() && unreadable.is_none() {
         session.story("nothing runs here; `cargo xtask start` starts the services");
     } else {
-        report::answer(&text(&pages))?;
+        report::answer(&text(pages))?;
     }
     let is_lost = |row: &Row| row.required && matches!(row.state.as_str(), "failed" | "blocked");
     match unreadable {

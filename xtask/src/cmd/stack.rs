@@ -143,11 +143,13 @@ pub(super) fn named_anywhere(session: &Session, repo: &Repo, layer: &str) -> Res
         return Ok(own);
     };
     match deploy.engine {
+        // Its own commands ask the host; there is no stack of it here.
         DeployEngine::Ssh => Err(Error::usage(format!(
-            "layer `{layer}` is deployed to `{}`, and is looked at and ended there",
+            "layer `{layer}` is deployed to `{}`: its release says how it is started",
             deploy.to
         ))
-        .hint(format!("`cargo xtask deploy {layer} --verify` says how it is"))),
+        .hint(format!("`cargo xtask rollback {layer}` starts one again"))
+        .hint(format!("`cargo xtask history {layer}` names those that are kept"))),
         DeployEngine::Directory => {
             let target = Target::of(repo, layer, &deploy);
             Ok(stacks::serving(&target)?.unwrap_or(own))

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::far::Far;
 use super::outside::Foreign;
 use super::session::Session;
 use super::stack as shared;
@@ -31,12 +32,32 @@ pub(super) fn run(session: &Session, args: &Stop) -> Exit {
         let asked = Asked::Stop { within: args.timeout };
         return foreign.pass_on(session, &repo, &asked, &args.services);
     }
+    if let Some(far) = Far::named(&repo, args.layer.as_deref()) {
+        return far.stop(session, args);
+    }
     let (stacks, unreadable) = chosen(session, &repo, args)?;
+    end(session, &|stack| shared::is_own(&repo, stack), stacks, unreadable, args)
+}
+
+/// The same for what is deployed on this machine, asked from another one.
+pub(super) fn of_deployed(session: &Session, stack: Stack, args: &Stop) -> Exit {
+    let page = client::glance(&stack, &session.world)?;
+    let stacks = page.map(|page| (stack, page)).into_iter().collect();
+    end(session, &|_| false, stacks, None, args)
+}
+
+fn end(
+    session: &Session,
+    is_own: &dyn Fn(&Stack) -> bool,
+    stacks: Vec<(Stack, Page)>,
+    unreadable: Option<Error>,
+    args: &Stop,
+) -> Exit {
     let mut layers = Vec::new();
     let mut deployed = Vec::new();
     for (stack, page) in stacks {
         shared::check_names(&args.services, &page)?;
-        if !shared::is_own(&repo, &stack) {
+        if !is_own(&stack) {
             deployed.push(stack.layer.clone());
         }
         layers.push(shared::stop(session, &stack, &args.services, args.timeout)?);

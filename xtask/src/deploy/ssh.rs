@@ -230,6 +230,27 @@ impl<'a> Host<'a> {
         }
     }
 
+    /// Runs the program there with these words and our own standard streams; its exit code.
+    pub fn run_program(&self, target: &Target, program: &str, words: &[String]) -> Result<u8> {
+        let mut command = format!("exec {}", quoted(&target.programs().join(program)));
+        for word in words {
+            command.push(' ');
+            command.push_str(&quoted(Path::new(word)));
+        }
+        // Ctrl-C ends ssh as well, and with it what follows a log there.
+        let found = self.world.finds("ssh").unwrap_or_else(|| "ssh".into());
+        let ssh = Program::new(found, &self.world.cwd).with_only(&self.world.env).args(MANNERS);
+        let status = ssh.args(["-T", "--", &self.name, &command]).run_attached()?;
+        match status.code() {
+            Some(NOT_CONNECTED) => {
+                Err(Error::unable(format!("the connection to host `{}` failed", self.name))
+                    .hint(format!("`ssh {} true` must work without a question", self.name)))
+            }
+            None | Some(130) => Err(Error::new(Kind::Interrupted, "interrupted")),
+            Some(code) => Ok(u8::try_from(code).unwrap_or(Kind::Unable.code())),
+        }
+    }
+
     /// Starts the program there, to take an order.
     pub fn start(&self, target: &Target, program: &str) -> Result<Talk> {
         let program = quoted(&target.programs().join(program));

@@ -213,6 +213,27 @@ fn a_release_is_made_here_and_served_there() {
 }
 
 #[test]
+fn what_serves_over_there_is_seen_and_ended_from_here() {
+    let lab = Lab::new();
+    let far = Far::new(&lab);
+    far.xtask(&["ps", "--layer", "prod"]).status(1).says("was never deployed");
+    far.deploy().success();
+    far.xtask(&["ps", "--layer", "prod"]).success().says("api").says("ready");
+    let page = far.xtask(&["ps", "--layer", "prod", "--json"]).success().json();
+    assert_eq!(page["services"][0]["health"], "healthy");
+    far.xtask(&["logs", "--layer", "prod", "-n", "5"]).success();
+    far.xtask(&["logs", "--layer", "prod", "x; y'z"]).status(2).says("there is no log of `x; y'z`");
+    far.xtask(&["restart", "--layer", "prod"]).status(2).says("cargo xtask rollback prod");
+    far.xtask(&["stop", "--layer", "prod", "other"]).status(2).says("runs no service `other`");
+    far.xtask(&["stop", "--layer", "prod"]).success().says("stopped: api");
+    assert_eq!(far.site.says(), None);
+    far.xtask(&["ps", "--layer", "prod"]).success().says("nothing of layer `prod` serves");
+    let current = far.site.current();
+    far.xtask(&["rollback", "prod", &current, "--yes"]).success();
+    assert_eq!(far.site.says().as_deref(), Some("v1"));
+}
+
+#[test]
 fn what_fails_over_there_is_answered_as_here() {
     let lab = Lab::new();
     let far = Far::new(&lab);
