@@ -5,6 +5,7 @@
 //! nothing down; what it knows is written down before anything is started, and the marker in each
 //! process says the rest, so that the next supervisor can go on.
 
+mod exits;
 mod given;
 mod requests;
 mod upkeep;
@@ -18,8 +19,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, waitid};
-
+use self::exits::wait_for_child;
 use self::given::{Given, given_of};
 use super::adopt;
 use super::control::{Answer, Failure, What};
@@ -411,8 +411,7 @@ impl Supervisor<'_> {
 
     fn spawn(&mut self, name: &str, run: u64, degraded: bool) -> Event {
         self.sweep = Sweep::None;
-        let name = name.to_owned();
-        let spec = self.machine.units()[&name].spec.clone();
+        let (name, spec) = (name.to_owned(), self.machine.units()[name].spec.clone());
         // What is about to be started is written down first.
         let saved = if self.is_written(&name, run) { Ok(()) } else { self.save() };
         let log = self.log(&name);
@@ -689,26 +688,6 @@ impl Supervisor<'_> {
             self.saved = Some(saved);
         }
         Ok(())
-    }
-}
-
-/// Waits for a child without reaping it; nothing where it is no child of ours.
-fn wait_for_child(pid: u32) -> Option<Exit> {
-    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
-    loop {
-        match waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
-            Ok(status) => return status.map(|status| exit_of(&status)),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return None,
-        }
-    }
-}
-
-fn exit_of(status: &WaitIdStatus) -> Exit {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => Exit::Code(code),
-        (None, Some(signal)) => Exit::Signal(signal),
-        (None, None) => Exit::Unseen,
     }
 }
 
