@@ -7,6 +7,9 @@
 
 use std::env::var;
 
+/// Where checkouts share a build folder, one of them must not run the script of another.
+const _: Option<&str> = option_env!("XTASK_SOURCES");
+
 fn main() {
     let is = |key: &str, value: &str| var(key).is_ok_and(|found| found == value);
     let is_static = var("CARGO_CFG_TARGET_FEATURE")

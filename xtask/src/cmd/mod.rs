@@ -55,15 +55,18 @@ mod vendor;
 mod why;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use self::session::Session;
-use crate::base::error::{Error, Kind, Result};
+use crate::base::error::{Context as _, Error, Kind, Result};
+use crate::base::files::Disk;
 use crate::base::process;
 use crate::base::world::World;
 use crate::cli::{Branch, Cli, Command, Deploying, Recovering};
+use crate::hooks::store;
 use crate::repo::share_all;
 use crate::report;
 use crate::services::launch;
@@ -90,6 +93,17 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 /// Whether this is the program of the checkout in which cargo was asked for it. Where checkouts share
 /// a build folder and their wrapper was taken away, cargo runs what another one has built.
 fn check_origin(world: &World) -> Result<()> {
+    // The launcher tells by which key it has found or built the program.
+    let key = world.variable(store::KEY);
+    if let (Some(sources), Some(key)) = (store::SOURCES, key) {
+        return match key.split_once('-').is_some_and(|(named, _)| named == sources) {
+            true => Ok(()),
+            false => Err(Error::unable("this program was built from other sources than these")
+                .hint(
+                    "`XTASK_STORE=off cargo xtask …` builds it here; then say how it came to that",
+                )),
+        };
+    }
     let built_in = env!("CARGO_MANIFEST_DIR");
     let asked_in = world.variable("CARGO_MANIFEST_DIR");
     let is_ours = world.variable("CARGO_PKG_NAME") == Some(env!("CARGO_PKG_NAME"));
@@ -101,6 +115,20 @@ fn check_origin(world: &World) -> Result<()> {
         .hint(format!("`touch {asked_in}/src/*.rs` builds it here"))),
         _ => Ok(()),
     }
+}
+
+/// `keep-program`: this program, which was just built, is kept where the launcher finds it. Nobody types it.
+fn keep(world: &World, args: &[OsString]) -> Exit {
+    let [folder, name] = args else {
+        return Err(Error::usage("`keep-program` is for the launcher"));
+    };
+    let disk = Disk::real();
+    store::keep(&disk, Path::new(folder), &name.to_string_lossy(), &world.program)?;
+    if let Some(home) = store::cargo_home(world) {
+        store::bound_builds(&disk, &home.join("xtask-build"))
+            .unable(|| "the build folder cannot be kept within bounds")?;
+    }
+    Ok(DONE)
 }
 
 fn run(args: Vec<OsString>) -> Exit {
@@ -127,6 +155,9 @@ fn run(args: Vec<OsString>) -> Exit {
     }
     if args.get(1).is_some_and(|word| word == far::WORD) {
         return far::run(world, &args[2..]);
+    }
+    if args.get(1).is_some_and(|word| word == store::WORD) {
+        return keep(&world, &args[2..]);
     }
     check_origin(&world)?;
     let cli = match Cli::try_parse_from(&args) {

@@ -15,6 +15,7 @@ pub mod off;
 pub mod program;
 pub mod set_up;
 pub mod shim;
+pub mod store;
 pub mod told;
 
 /// A hook of git's in which we have something to do.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::store;
 use crate::base::digest;
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::files::{Bits, Disk, is_executable};
@@ -205,7 +206,23 @@ impl Builder<'_> {
     }
 
     /// Builds the program from the canonical sources and installs it.
+    ///
+    /// Where the store has a program of exactly these sources it is that one: its key is proof of what it was
+    /// built from, and a second compilation would prove no more.
     pub fn from_canonical(&self, context: &Context, sources: &str) -> Result<()> {
+        let record = || Record {
+            file: format!("xtask-{sources}"),
+            sources: Some(sources.to_owned()),
+            commit: Some(context.canonical.commit.to_string()),
+            digest: String::new(),
+            size: 0,
+        };
+        let kept = self.in_store(context.canonical.tree)?;
+        if let Some((store, name)) = &kept
+            && let Some(program) = store::find(store, name)
+        {
+            return self.place(&program, record());
+        }
         let place = self.workshop()?;
         let built = self.build(context.canonical.tree, &place).and_then(|built| {
             let built = built.ok_or_else(|| {
@@ -215,18 +232,36 @@ impl Builder<'_> {
                 ))
                 .hint("correct it there, then `cargo xtask install-hooks`; hooks are as they were")
             })?;
-            let record = Record {
-                file: format!("xtask-{sources}"),
-                sources: Some(sources.to_owned()),
-                commit: Some(context.canonical.commit.to_string()),
-                digest: String::new(),
-                size: 0,
-            };
-            self.place(&built, record)
+            if let Some((store, name)) = &kept {
+                // Without it the next one is built again.
+                drop(store::keep(self.disk, store, name, &built));
+            }
+            self.place(&built, record())
         });
         // What is left there is ours and is made again at need.
         drop(self.disk.remove_folder(&place));
         built
+    }
+
+    /// Where the launcher would keep the program of a tree; nothing where there is no store, or where the tree chooses
+    /// cargo and its toolchain otherwise than this worktree, for which this program was built.
+    fn in_store(&self, tree: Id) -> Result<Option<(PathBuf, String)>> {
+        for name in SOURCES.iter().filter(|name| **name != "xtask") {
+            let there = match self.repo.look_up(tree, &RepoPath::new(*name))? {
+                Some(LookedUp::Entry(Entry { id, .. }) | LookedUp::Folder(id)) => Some(id),
+                None => None,
+            };
+            let here = match fs::read(self.repo.root().join(name)) {
+                Ok(content) => Some(self.repo.blob_id(&content)?),
+                Err(_) => None,
+            };
+            if there != here {
+                return Ok(None);
+            }
+        }
+        let Some(store) = store::folder(self.world) else { return Ok(None) };
+        let Some(sources) = store::sources_of(self.repo, tree)? else { return Ok(None) };
+        Ok(store::name_of(self.world, &sources).map(|name| (store, name)))
     }
 
     /// Installs a copy of the program that runs.
@@ -309,6 +344,13 @@ impl Builder<'_> {
             // The choice of the branch that is checked out does not count here.
             .without("RUSTUP_TOOLCHAIN")
             .without("CARGO_BUILD_TARGET");
+        if let Some(sources) = store::sources_of(self.repo, tree)? {
+            // As the launcher builds: checkouts are told apart by what is compiled in.
+            program = program.variable("XTASK_SOURCES", sources);
+            if self.world.variable("RUSTC_WORKSPACE_WRAPPER").is_none() {
+                program = program.variable("RUSTC_WORKSPACE_WRAPPER", "");
+            }
+        }
         let is_for_host = config(".cargo/config.toml").as_deref().is_some_and(names_a_target);
         if is_for_host {
             program = program.args(["--target", "host-tuple"]);

@@ -1,0 +1,219 @@
+//! What the launcher does.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{exit, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use crate::key;
+
+/// What cargo is to do.
+const LAUNCH: &str = "XTASK_LAUNCH";
+
+/// What cargo is to build for.
+const TARGET: &str = "XTASK_TARGET";
+
+/// Which toolchain cargo is to be of.
+const TOOLCHAIN: &str = "XTASK_TOOLCHAIN";
+
+/// Where programs are kept.
+const STORE: &str = "XTASK_STORE";
+
+/// The key of a program, for itself.
+const KEY: &str = "XTASK_KEY";
+
+/// The half of it that stands for the sources, which is compiled in.
+const SOURCES: &str = "XTASK_SOURCES";
+
+/// The configuration of the toolkit sets it, so that checkouts which share a build folder are told apart. With
+/// a key that is compiled in they are.
+const WRAPPER: &str = "RUSTC_WORKSPACE_WRAPPER";
+
+/// The word by which a program is told to keep itself.
+const KEEP: &str = "keep-program";
+
+/// What rustup has chosen, where there is a rustup.
+const CHOSEN: &str = "RUSTUP_TOOLCHAIN";
+
+/// How long a build may take without a word.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a shell says of a program that cannot be started.
+const CANNOT_START: i32 = 126;
+
+pub fn main() {
+    // `cargo run` tells where the package lies now; where it lay when it was built is the second best.
+    let launcher = env::var_os("CARGO_MANIFEST_DIR").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")),
+        PathBuf::from,
+    );
+    let toolkit = launcher.parent().unwrap_or(&launcher);
+    let launch = env::var(LAUNCH).unwrap_or_default();
+    let target = env::var_os(TARGET).filter(|target| !target.is_empty());
+    let words: &[&str] = match (launch.as_str(), &target) {
+        ("", None) | ("run", None) => &["build"],
+        // Where the program will lie is cargo's to know.
+        ("", Some(_)) | ("run", Some(_)) => &["run", "--quiet"],
+        ("bench", _) => &["bench", "--quiet", "--profile", "dev", "--bench", "costs"],
+        (other, _) => fail(&format!("{} is `{}`, and neither run nor bench", LAUNCH, other)),
+    };
+    let folder = toolkit.join("target");
+    leave_to_nobody(&folder);
+    let key = if words[0] == "build" { key_of(toolkit, &folder) } else { None };
+    let arguments = || env::args_os().skip(1);
+    let program = |path: PathBuf, name: &Option<String>| {
+        let mut program = Command::new(path);
+        // As if cargo had run it: one without a key tells by this folder whether it was built here.
+        program.args(arguments()).env("CARGO_MANIFEST_DIR", toolkit);
+        program.env_remove(LAUNCH).env_remove(TARGET).env_remove(TOOLCHAIN);
+        match name {
+            Some(name) => program.env(KEY, name),
+            None => program.env_remove(KEY),
+        };
+        program
+    };
+    let name = key.as_ref().map(|key| key.name());
+    let store = store();
+    if let (Some(store), Some(name)) = (&store, &name) {
+        if let Some(stored) = stored(store, name) {
+            // One that does not start is built here.
+            become_it(program(stored, &Some(name.clone())));
+        }
+    }
+    let mut cargo = match env::var(TOOLCHAIN) {
+        // `rustup` looks for the cargo of that toolchain, and puts its compiler first.
+        Ok(ref other) if !other.is_empty() && env::var_os(CHOSEN).is_some() => {
+            let mut rustup = Command::new("rustup");
+            rustup.args(&["run", other.as_str(), "cargo"]).env_remove(CHOSEN);
+            rustup
+        }
+        _ => Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"))),
+    };
+    cargo
+        .args(words)
+        .args(&["--locked", "--manifest-path"])
+        .arg(toolkit.join("Cargo.toml"))
+        .arg("--config")
+        .arg(toolkit.join(".cargo").join("config.toml"))
+        // Wherever the repository builds: this program lies there, under the same name.
+        .arg("--target-dir")
+        .arg(&folder)
+        .env_remove(LAUNCH)
+        .env_remove(TARGET)
+        .env_remove(TOOLCHAIN);
+    if let Some(key) = &key {
+        cargo.env(SOURCES, &key.sources);
+        if env::var_os(WRAPPER).is_none() {
+            cargo.env(WRAPPER, "");
+        }
+    }
+    if let Some(target) = target {
+        cargo.arg("--target").arg(target);
+    }
+    if words[0] != "build" {
+        if words[0] == "run" {
+            cargo.arg("--");
+        }
+        cargo.args(arguments());
+        fail(&become_it(cargo));
+    }
+    let is_seen = is_terminal();
+    if !is_seen {
+        cargo.arg("--quiet");
+    }
+    build(cargo, is_seen);
+    let built = folder.join("debug").join("xtask");
+    // What changed while it was built has no key any more.
+    let is_same = key.is_some() && key_of(toolkit, &folder) == key;
+    let name = name.filter(|_| is_same);
+    if let (Some(store), Some(name)) = (&store, &name) {
+        let mut keep = Command::new(&built);
+        keep.arg(KEEP).arg(store).arg(name).env("CARGO_MANIFEST_DIR", toolkit);
+        keep.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // Where it cannot be kept it is built by cargo each time, as this once.
+        drop(keep.status());
+    }
+    fail(&become_it(program(built, &name)));
+}
+
+/// The folder of the store; nothing where there is to be none.
+fn store() -> Option<PathBuf> {
+    match env::var_os(STORE).filter(|named| !named.is_empty()) {
+        Some(ref named) if named == "off" => None,
+        Some(named) => {
+            let named = PathBuf::from(named);
+            if !named.is_absolute() {
+                fail(&format!("{} is `{}`, and neither `off` nor an absolute path", STORE, named.display()));
+            }
+            Some(named)
+        }
+        None => key::cargo_home().map(|home| home.join("xtask-store")),
+    }
+}
+
+/// The program of a key, if it is there and whole, by its size.
+fn stored(store: &Path, name: &str) -> Option<PathBuf> {
+    let folder = store.join(name);
+    let said = fs::read_to_string(folder.join("size")).ok()?;
+    let size: u64 = said.split(' ').next()?.parse().ok()?;
+    let program = folder.join("xtask");
+    let meta = fs::metadata(&program).ok()?;
+    if meta.is_file() && meta.len() == size { Some(program) } else { None }
+}
+
+/// Keeps what is built out of `git status`, also on a branch that does not have the toolkit.
+fn leave_to_nobody(folder: &Path) {
+    let ignore = folder.join(".gitignore");
+    if !ignore.exists() {
+        // Where nothing can be written, cargo says so better.
+        drop(fs::create_dir_all(folder).and_then(|()| fs::write(ignore, "*\n")));
+    }
+}
+
+/// Builds, and ends with cargo's own status where that fails.
+fn build(mut cargo: Command, is_seen: bool) {
+    let mut started = match cargo.spawn() {
+        Ok(started) => started,
+        Err(cause) => fail(&format!("{:?} cannot be started: {}", cargo.get_program(), cause)),
+    };
+    if !is_seen {
+        thread::spawn(|| {
+            thread::sleep(PATIENCE);
+            eprintln!("xtask is being built, or waits for another build of it; this can take a minute …");
+        });
+    }
+    match started.wait() {
+        Ok(status) if status.success() => {}
+        Ok(status) => exit(status.code().unwrap_or(CANNOT_START)),
+        Err(cause) => fail(&format!("the build of xtask cannot be waited for: {}", cause)),
+    }
+}
+
+fn key_of(toolkit: &Path, folder: &Path) -> Option<key::Key> {
+    key::of(toolkit, &folder.join("key"))
+}
+
+/// Whether somebody sees what is complained about: it goes to a device, and not to the one that takes all.
+fn is_terminal() -> bool {
+    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+    let device = |path: &str| {
+        let meta = fs::metadata(path).ok()?;
+        if meta.file_type().is_char_device() { Some(meta.rdev()) } else { None }
+    };
+    device("/dev/stderr").is_some() && device("/dev/stderr") != device("/dev/null")
+}
+
+/// Lets another program take the place of this one. Returns only what has gone wrong.
+fn become_it(mut program: Command) -> String {
+    use std::os::unix::process::CommandExt as _;
+    let cause = program.exec();
+    format!("{:?} cannot be started: {}", program.get_program(), cause)
+}
+
+fn fail(why: &str) -> ! {
+    eprintln!("error: {}", why);
+    exit(CANNOT_START)
+}

@@ -1,0 +1,232 @@
+//! The store of built programs: in cargo's folder, by the key of what each was built from.
+//!
+//! The launcher finds a program there and runs it without cargo; after a build it has the new program keep itself.
+//! An entry is a folder with the program and its size; it is complete before it has its name, and the launcher
+//! builds anew what has another size. Whoever can write there could change the launcher as well: the store is
+//! this user's alone.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::base::digest;
+use crate::base::error::{Context as _, Error, Result};
+use crate::base::files::{Bits, Disk};
+use crate::base::world::World;
+use crate::repo::{Id, Mode, Repo, Scope};
+
+/// The word by which a program is told to keep itself: the store and a name follow.
+pub const WORD: &str = "keep-program";
+
+/// The name under which the launcher has found or built this program.
+pub const KEY: &str = "XTASK_KEY";
+
+/// What stands for the sources from which this program was built by the launcher.
+pub const SOURCES: Option<&str> = option_env!("XTASK_SOURCES");
+
+/// How many programs are kept: as many versions of the toolkit as one works with at a time, and then some.
+const MOST: usize = 12;
+
+/// For how long after it was kept one is kept at least that would be one too many: a day.
+const FRESH: Duration = Duration::from_secs(24 * 3600);
+
+/// How old what was left half done is before it is taken away: an hour.
+const HALF_DONE: Duration = Duration::from_secs(3600);
+
+/// The file of an entry with the size of its program, and its digest.
+const SIZE: &str = "size";
+
+/// The crates that are built anew in each checkout, as their files begin.
+const OURS: [&str; 5] = ["xtask-", "it-", "costs-", "schemas-", "build_script_build-"];
+
+/// How large the shared build folder may become: 1.5 GB.
+const LARGEST_BUILD: u64 = 1_500_000_000;
+
+/// The store of this user; nothing where there is to be none.
+#[must_use]
+pub fn folder(world: &World) -> Option<PathBuf> {
+    match world.variable("XTASK_STORE").filter(|named| !named.is_empty()) {
+        Some("off") => None,
+        Some(named) => Some(PathBuf::from(named)).filter(|named| named.is_absolute()),
+        None => cargo_home(world).map(|home| home.join("xtask-store")),
+    }
+}
+
+/// Cargo's own folder.
+#[must_use]
+pub fn cargo_home(world: &World) -> Option<PathBuf> {
+    let home = world.variable("CARGO_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let home = home.or_else(|| Some(Path::new(world.variable("HOME")?).join(".cargo")));
+    home.filter(|home| home.is_absolute())
+}
+
+/// The name under which the launcher knows the program of these sources, if they are built as this one was.
+#[must_use]
+pub fn name_of(world: &World, sources: &str) -> Option<String> {
+    let (_, builder) = world.variable(KEY)?.split_once('-')?;
+    Some(format!("{sources}-{builder}"))
+}
+
+/// The half of the key that stands for the sources of the toolkit in a tree: what the launcher computes of the same
+/// files in a worktree. Nothing where the toolkit holds what is no file.
+pub fn sources_of(repo: &Repo, tree: Id) -> Result<Option<String>> {
+    let mut parts = Vec::new();
+    for (path, entry) in repo.list_tree(tree, &Sources)? {
+        let bits: &[u8] = match entry.mode {
+            Mode::File => b"-",
+            Mode::Executable => b"x",
+            Mode::Symlink | Mode::Gitlink => return Ok(None),
+        };
+        let path = path.as_bytes().strip_prefix(TOOLKIT).unwrap_or_default().to_vec();
+        parts.push((path, bits, repo.blob(entry.id)?));
+    }
+    parts.sort();
+    let parts = parts.iter().flat_map(|(path, bits, content)| [&path[..], bits, &content[..]]);
+    Ok(Some(digest::hex(&digest::of_parts(parts))[..32].to_owned()))
+}
+
+/// What the launcher takes into the key: `FILES` and `FOLDER` in `launcher/key.rs`.
+struct Sources;
+
+const TOOLKIT: &[u8] = b"xtask/";
+const FILES: [&[u8]; 4] = [b".cargo/config.toml", b"Cargo.lock", b"Cargo.toml", b"build.rs"];
+
+impl Scope for Sources {
+    fn enters(&self, folder: &[u8]) -> bool {
+        matches!(folder, b"xtask" | b"xtask/.cargo" | b"xtask/src")
+            || folder.starts_with(b"xtask/src/")
+    }
+
+    fn holds(&self, path: &[u8]) -> bool {
+        path.strip_prefix(TOOLKIT)
+            .is_some_and(|rest| FILES.contains(&rest) || rest.starts_with(b"src/"))
+    }
+}
+
+/// A program of the store, if it is there and whole, byte by byte.
+#[must_use]
+pub fn find(store: &Path, name: &str) -> Option<PathBuf> {
+    let folder = store.join(name);
+    let said = fs::read_to_string(folder.join(SIZE)).ok()?;
+    let (_, wanted) = said.trim_end().split_once(' ')?;
+    let program = folder.join("xtask");
+    let found = digest::of_stream(fs::File::open(&program).ok()?).ok()?;
+    (digest::hex(&found) == wanted).then_some(program)
+}
+
+/// Keeps a program under a name, and takes away what is too much.
+pub fn keep(disk: &Disk<'_>, store: &Path, name: &str, program: &Path) -> Result<()> {
+    let failed = || format!("the program cannot be kept in `{}`", store.display());
+    let is_name = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+    if name.is_empty() || !name.bytes().all(is_name) {
+        return Err(Error::usage(format!("`{name}` is no name of a program")));
+    }
+    let folder = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(store);
+    folder.unable(failed)?;
+    let meta = fs::metadata(store).unable(failed)?;
+    if meta.uid() != rustix::process::geteuid().as_raw() {
+        return Err(Error::unable(failed()).detail("it is somebody else's"));
+    }
+    let content = fs::read(program).unable(failed)?;
+    let new = store.join(format!(".new-{}", std::process::id()));
+    let entry = store.join(name);
+    let size = format!("{} {}\n", content.len(), digest::hex(&digest::of(&content)));
+    let put = || -> std::io::Result<()> {
+        disk.remove_folder(&new)?;
+        disk.make_private_folders(&new)?;
+        disk.create(&new.join("xtask"), &content, Bits::Executable)?;
+        disk.fsync(&new.join("xtask"))?;
+        disk.create(&new.join(SIZE), size.as_bytes(), Bits::Plain)?;
+        // Who has built the same meanwhile has put the same there; what was damaged goes.
+        disk.remove_folder(&entry)?;
+        disk.place(&new, &entry)
+    };
+    let put = put();
+    if put.is_err() {
+        drop(disk.remove_folder(&new));
+    }
+    match put {
+        Err(_) if find(store, name).is_some() => {}
+        put => put.unable(failed)?,
+    }
+    prune(disk, store, name).unable(failed)
+}
+
+/// Takes away what was not used for the longest time, and what was left half done.
+fn prune(disk: &Disk<'_>, store: &Path, present: &str) -> std::io::Result<()> {
+    let now = SystemTime::now();
+    let age = |time: SystemTime| now.duration_since(time).unwrap_or_default();
+    let mut kept = Vec::new();
+    for entry in fs::read_dir(store)?.flatten() {
+        let name = entry.file_name();
+        let Ok(meta) = entry.metadata() else { continue };
+        if name.as_encoded_bytes().starts_with(b".new-") {
+            if meta.modified().is_ok_and(|time| age(time) > HALF_DONE) {
+                disk.remove_folder(&entry.path())?;
+            }
+            continue;
+        }
+        // Whoever runs a program reads it, which its times tell once a day.
+        let program = fs::metadata(entry.path().join("xtask"));
+        let times = program.map(|meta| [meta.modified(), meta.accessed()]);
+        let used = times.into_iter().flatten().flatten().max().unwrap_or(SystemTime::UNIX_EPOCH);
+        if name != present {
+            kept.push((used, entry.path()));
+        }
+    }
+    kept.sort();
+    let surplus = (kept.len() + 1).saturating_sub(MOST);
+    for (used, path) in kept.into_iter().take(surplus) {
+        if age(used) > FRESH || surplus > MOST {
+            disk.remove_folder(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Keeps the shared build folder within bounds: if it is too large and nobody builds, first goes what was built of the
+/// toolkit itself in other checkouts, and then all.
+pub fn bound_builds(disk: &Disk<'_>, builds: &Path) -> std::io::Result<()> {
+    let folder = builds.join("debug");
+    let Ok(lock) = fs::File::open(folder.join(".cargo-lock")) else { return Ok(()) };
+    if size_of(&folder) <= LARGEST_BUILD || lock.try_lock().is_err() {
+        return Ok(());
+    }
+    let now = SystemTime::now();
+    for part in ["incremental", "deps"] {
+        for entry in fs::read_dir(folder.join(part)).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let name = name.strip_prefix("lib").unwrap_or(&name);
+            let is_ours = OURS.iter().any(|crate_| name.starts_with(crate_));
+            let is_old = entry
+                .metadata()
+                .and_then(|meta| meta.modified())
+                .is_ok_and(|time| now.duration_since(time).unwrap_or_default() > HALF_DONE);
+            if is_ours && is_old {
+                match entry.file_type()?.is_dir() {
+                    true => disk.remove_folder(&entry.path())?,
+                    false => disk.remove(&entry.path())?,
+                }
+            }
+        }
+    }
+    if size_of(&folder) > LARGEST_BUILD {
+        for part in ["incremental", "deps", "build", ".fingerprint"] {
+            disk.remove_folder(&folder.join(part))?;
+        }
+    }
+    Ok(())
+}
+
+/// How much room the files below a folder take, in bytes.
+fn size_of(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => size_of(&entry.path()),
+        Ok(meta) => meta.blocks() * 512,
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
