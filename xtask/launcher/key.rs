@@ -12,7 +12,6 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use self::sha256::Sha256;
@@ -175,10 +174,13 @@ fn digest(toolkit: &Path, seen: &BTreeMap<PathBuf, Look>) -> io::Result<String> 
 /// Stands for the compiler that cargo will take, and for what changes what it builds.
 fn builder() -> Option<String> {
     let mut hash = Sha256::new();
-    let rustc = compiler()?;
-    let meta = fs::metadata(&rustc).ok()?;
-    hash.put(rustc.as_os_str().as_bytes());
-    hash.put(format!("{} {} {}", meta.len(), meta.mtime(), meta.mtime_nsec()).as_bytes());
+    // A toolchain that the repository has named for this is known by its name, which is among the variables.
+    if env::var_os("XTASK_TOOLCHAIN").map_or(true, |name| name.is_empty()) {
+        let rustc = compiler()?;
+        let meta = fs::metadata(&rustc).ok()?;
+        hash.put(rustc.as_os_str().as_bytes());
+        hash.put(format!("{} {} {}", meta.len(), meta.mtime(), meta.mtime_nsec()).as_bytes());
+    }
     let mut variables: Vec<_> = env::vars_os()
         .filter(|(name, _)| {
             let name = name.to_str().unwrap_or("");
@@ -205,12 +207,6 @@ fn builder() -> Option<String> {
 /// The compiler: what is named, or what lies beside the cargo that runs this.
 fn compiler() -> Option<PathBuf> {
     let named = env::var_os("RUSTC").map(PathBuf::from).filter(|path| path.is_absolute());
-    let toolchain = env::var("XTASK_TOOLCHAIN").ok().filter(|name| !name.is_empty());
-    if let (None, Some(toolchain)) = (&named, toolchain) {
-        let said = Command::new("rustup").args(&["which", "--toolchain", &toolchain, "rustc"]).output();
-        let said = said.ok().filter(|said| said.status.success())?;
-        return Some(PathBuf::from(String::from_utf8(said.stdout).ok()?.trim()));
-    }
     let cargo = env::var_os("CARGO").map(PathBuf::from).filter(|path| path.is_absolute());
     named.or_else(|| cargo.map(|cargo| cargo.with_file_name("rustc"))).filter(|path| path.is_file())
 }
@@ -290,10 +286,7 @@ pub mod sha256 {
                 let (x, y) = (w[at - 15], w[at - 2]);
                 let first = x.rotate_right(7) ^ x.rotate_right(18) ^ (x >> 3);
                 let second = y.rotate_right(17) ^ y.rotate_right(19) ^ (y >> 10);
-                w[at] = w[at - 16]
-                    .wrapping_add(first)
-                    .wrapping_add(w[at - 7])
-                    .wrapping_add(second);
+                w[at] = w[at - 16].wrapping_add(first).wrapping_add(w[at - 7]).wrapping_add(second);
             }
             let mut s = self.state;
             for at in 0..64 {
@@ -307,7 +300,16 @@ pub mod sha256 {
                 let sum = s[0].rotate_right(2) ^ s[0].rotate_right(13) ^ s[0].rotate_right(22);
                 let most = (s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]);
                 let two = sum.wrapping_add(most);
-                s = [one.wrapping_add(two), s[0], s[1], s[2], s[3].wrapping_add(one), s[4], s[5], s[6]];
+                s = [
+                    one.wrapping_add(two),
+                    s[0],
+                    s[1],
+                    s[2],
+                    s[3].wrapping_add(one),
+                    s[4],
+                    s[5],
+                    s[6],
+                ];
             }
             for (sum, word) in self.state.iter_mut().zip(s.iter()) {
                 *sum = sum.wrapping_add(*word);

@@ -18,6 +18,9 @@ use super::error::{Context, Error, Result};
 /// Set for everything we start; a hook that sees it does nothing.
 pub const ACTIVE: &str = "ORCHESTRATION_SYNC_ACTIVE";
 
+/// By what the launcher tells a program which one it is. It is for that program alone.
+pub const KEY: &str = "XTASK_KEY";
+
 /// The variables by which a service is known. Who starts a supervisor may be one.
 const OURS: [&str; 6] = [
     "XTASK_LAYER",
@@ -93,6 +96,7 @@ impl Program {
         for name in GIT_LOCAL {
             command.env_remove(name);
         }
+        command.env_remove(KEY);
         let name = program.as_ref().to_string_lossy().into_owned();
         Program { name, command, lists: false }
     }
@@ -139,7 +143,7 @@ impl Program {
     /// Gives it these variables and no others, but for the one that says who started it.
     #[must_use]
     pub fn with_only(mut self, variables: &BTreeMap<OsString, OsString>) -> Self {
-        self.command.env_clear().envs(variables).env(ACTIVE, "1");
+        self.command.env_clear().envs(variables).env(ACTIVE, "1").env_remove(KEY);
         self
     }
 

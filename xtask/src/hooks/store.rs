@@ -19,8 +19,8 @@ use crate::repo::{Id, Mode, Repo, Scope};
 /// The word by which a program is told to keep itself: the store and a name follow.
 pub const WORD: &str = "keep-program";
 
-/// The name under which the launcher has found or built this program.
-pub const KEY: &str = "XTASK_KEY";
+/// The variable with the name under which the launcher has found or built this program.
+pub use crate::base::process::KEY;
 
 /// What stands for the sources from which this program was built by the launcher.
 pub const SOURCES: Option<&str> = option_env!("XTASK_SOURCES");
@@ -186,7 +186,7 @@ fn prune(disk: &Disk<'_>, store: &Path, present: &str) -> std::io::Result<()> {
 }
 
 /// Keeps the shared build folder within bounds: if it is too large and nobody builds, first goes what was built of the
-/// toolkit itself in other checkouts, and then all.
+/// toolkit itself an hour ago or earlier.
 pub fn bound_builds(disk: &Disk<'_>, builds: &Path) -> std::io::Result<()> {
     let folder = builds.join("debug");
     let Ok(lock) = fs::File::open(folder.join(".cargo-lock")) else { return Ok(()) };
@@ -212,9 +212,12 @@ pub fn bound_builds(disk: &Disk<'_>, builds: &Path) -> std::io::Result<()> {
             }
         }
     }
-    if size_of(&folder) > LARGEST_BUILD {
-        for part in ["incremental", "deps", "build", ".fingerprint"] {
-            disk.remove_folder(&folder.join(part))?;
+    // Then what only makes the next build quicker, and at last what makes it a whole one.
+    for parts in [&["incremental"][..], &["deps", "build", ".fingerprint"]] {
+        if size_of(&folder) > LARGEST_BUILD {
+            for part in parts {
+                disk.remove_folder(&folder.join(part))?;
+            }
         }
     }
     Ok(())

@@ -1,7 +1,10 @@
-//! Checkouts share the build of the dependencies, and never each other's program.
+//! Checkouts share what is built, and run the program of their own sources.
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use xtask::hooks::store;
 
 use crate::testkit::{Lab, Place};
 
@@ -25,6 +28,8 @@ fn checkout<'a>(lab: &'a Lab, name: &str, word: &str) -> Place<'a> {
         ".cargo/config.toml",
         "xtask/.cargo/config.toml",
         "xtask/launcher/Cargo.toml",
+        "xtask/launcher/key.rs",
+        "xtask/launcher/launch.rs",
         "xtask/launcher/main.rs",
     ] {
         let text = fs::read_to_string(root.join(name)).unwrap();
@@ -34,8 +39,170 @@ fn checkout<'a>(lab: &'a Lab, name: &str, word: &str) -> Place<'a> {
     place.write("xtask/Cargo.toml", "[workspace]\n[package]\nname = 'xtask'\nversion = '0.1.0'\n");
     place
         .write("xtask/Cargo.lock", "version = 4\n[[package]]\nname = 'xtask'\nversion = '0.1.0'\n");
-    place.write("xtask/src/main.rs", format!("fn main() {{ println!(\"{word}\"); }}\n"));
+    place.write("xtask/src/main.rs", program(word));
     place
+}
+
+/// Says a word, and whether cargo has built it just now; it keeps itself as the toolkit does.
+fn program(word: &str) -> String {
+    format!(
+        r#"const _: Option<&str> = option_env!("XTASK_SOURCES");
+fn main() {{
+    let args: Vec<String> = std::env::args().collect();
+    if args.get(1).is_some_and(|word| word == "keep-program") {{
+        let entry = std::path::Path::new(&args[2]).join(&args[3]);
+        let Ok(()) = std::fs::create_dir_all(&entry) else {{ std::process::exit(3) }};
+        let size = std::fs::copy(std::env::current_exe().unwrap(), entry.join("xtask")).unwrap();
+        std::fs::write(entry.join("size"), format!("{{size}} -\n")).unwrap();
+        return;
+    }}
+    let program = std::env::current_exe().unwrap();
+    let is_kept = program.display().to_string().contains("store");
+    println!("{word}{{}}", if is_kept {{ " kept" }} else {{ "" }});
+}}
+"#
+    )
+}
+
+/// The environment of a checkout with a store of its own.
+fn around(lab: &Lab) -> Vec<(&'static str, String)> {
+    let mut around = homes().to_vec();
+    around.push(("XTASK_STORE", lab.path("store").to_string()));
+    around
+}
+
+fn said(place: &Place<'_>, around: &[(&str, String)], more: &[(&str, &str)]) -> String {
+    let mut all: Vec<(&str, &str)> =
+        around.iter().map(|(name, value)| (*name, &value[..])).collect();
+    all.extend(more);
+    place.run("cargo", &["xtask"], &all).success().out
+}
+
+/// So old that their times tell of every change.
+fn settle(place: &Place<'_>) {
+    let old = SystemTime::now() - Duration::from_secs(60);
+    for name in ["Cargo.toml", "Cargo.lock", ".cargo/config.toml", "src/main.rs"] {
+        let path = place.dir.join("xtask").join(name);
+        fs::File::options().write(true).open(path).unwrap().set_modified(old).unwrap();
+    }
+}
+
+#[test]
+fn a_program_is_built_once_and_kept_for_all_that_have_its_sources() {
+    let lab = Lab::new();
+    let (one, two) = (checkout(&lab, "one", "word"), checkout(&lab, "two", "word"));
+    let around = around(&lab);
+    assert_eq!(said(&one, &around, &[]), "word\n");
+    // Another checkout needs no compiler for it, and nor does the next call; nor does any wait for a build.
+    let broken = [("RUSTFLAGS", "")];
+    assert_eq!(said(&two, &around, &[]), "word kept\n");
+    assert_eq!(said(&two, &around, &[]), "word kept\n");
+    assert!(!two.has("xtask/target/debug"));
+    // What changes what is built is part of the key.
+    assert_eq!(said(&two, &around, &broken), "word\n");
+    // Without a store, or where none can be made, it is built as ever.
+    let off = [("XTASK_STORE", "off")];
+    assert_eq!(said(&one, &around, &off), "word\n");
+    lab.place("").write("a-file", "");
+    let none = lab.path("a-file/store");
+    assert_eq!(said(&one, &around, &[("XTASK_STORE", none.as_str())]), "word\n");
+    // Sources that have changed are other ones, and these come back to what was there.
+    two.write("xtask/src/main.rs", program("other"));
+    settle(&two);
+    assert_eq!(said(&two, &around, &[]), "other\n");
+    assert_eq!(said(&two, &around, &[]), "other kept\n");
+    two.write("xtask/src/main.rs", program("word"));
+    assert_eq!(said(&two, &around, &[]), "word kept\n");
+}
+
+#[test]
+fn a_damaged_program_is_built_anew() {
+    let lab = Lab::new();
+    let one = checkout(&lab, "one", "word");
+    let around = around(&lab);
+    said(&one, &around, &[]);
+    let entry = fs::read_dir(lab.path("store")).unwrap().next().unwrap().unwrap().path();
+    for damage in ["cut", "empty", "no size", "no program", "not to be run"] {
+        match damage {
+            "cut" => fs::write(entry.join("xtask"), "#!/bin/sh").unwrap(),
+            "empty" => fs::write(entry.join("xtask"), "").unwrap(),
+            "no size" => fs::write(entry.join("size"), "").unwrap(),
+            "no program" => fs::remove_file(entry.join("xtask")).unwrap(),
+            _ => {
+                use std::os::unix::fs::PermissionsExt as _;
+                fs::set_permissions(entry.join("xtask"), fs::Permissions::from_mode(0o644))
+                    .unwrap();
+            }
+        }
+        assert_eq!(said(&one, &around, &[]), "word\n", "{damage}");
+        if damage != "not to be run" {
+            assert_eq!(said(&one, &around, &[]), "word kept\n", "{damage}");
+        }
+    }
+}
+
+#[path = "../../launcher/key.rs"]
+#[expect(
+    dead_code,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "it is written for compilers of many years"
+)]
+mod key;
+
+#[test]
+fn launcher_and_program_compute_the_same_of_the_same_sources() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    for (name, text) in [
+        ("xtask/Cargo.toml", "[package]\n"),
+        ("xtask/Cargo.lock", "version = 4\n"),
+        ("xtask/.cargo/config.toml", "[build]\n"),
+        ("xtask/src/main.rs", "fn main() {}\n"),
+        ("xtask/src/a/b.rs", ""),
+        ("xtask/src/a.rs", "// a file sorts before the folder of its name\n"),
+        ("xtask/src/ä.txt", "any name\n"),
+        ("xtask/README.md", "what is not compiled does not count\n"),
+        ("xtask/benches/b.rs", "nor this\n"),
+    ] {
+        repo.write(name, text);
+    }
+    repo.write_executable("xtask/src/run.sh", "#!/bin/sh\n");
+    repo.commit("sources");
+    let of_tree = || {
+        let repo = xtask::repo::Repo::discover(repo.dir.as_std_path()).unwrap();
+        let head = repo.head().unwrap();
+        store::sources_of(&repo, repo.tree_of(head.commit).unwrap()).unwrap()
+    };
+    let record = lab.path("record");
+    let of_files = || {
+        key::of(repo.dir.join("xtask").as_std_path(), record.as_std_path()).map(|key| key.sources)
+    };
+    let first = of_tree();
+    assert!(first.is_some() && first == of_files());
+    for (name, text) in
+        [("xtask/src/a.rs", "other\n"), ("xtask/src/new.rs", "new\n"), ("xtask/build.rs", "")]
+    {
+        repo.write(name, text);
+        assert_ne!(of_files(), first, "{name}");
+        repo.commit(name);
+        assert_eq!(of_files(), of_tree(), "{name}");
+    }
+    let before = of_files();
+    repo.write("xtask/benches/b.rs", "other\n");
+    assert_eq!(of_files(), before);
+    // FIPS 180-4, and over the ends of blocks.
+    for text in ["", "abc", &"a".repeat(55), &"a".repeat(56), &"a".repeat(64), &"a".repeat(1000)] {
+        let mut hash = key::sha256::Sha256::new();
+        text.as_bytes().chunks(7).for_each(|part| hash.put(part));
+        assert_eq!(
+            hash.hex(64),
+            xtask::base::digest::hex(&xtask::base::digest::of(text.as_bytes()))
+        );
+    }
 }
 
 #[test]

@@ -46,7 +46,13 @@ pub fn toolkit(lab: &Lab) -> Place<'_> {
     fs::create_dir_all(&place.dir).unwrap();
     place.git(&["init", "--quiet"]);
     let real = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    for name in ["launcher/Cargo.toml", "launcher/main.rs", ".gitignore"] {
+    for name in [
+        "launcher/Cargo.toml",
+        "launcher/key.rs",
+        "launcher/launch.rs",
+        "launcher/main.rs",
+        ".gitignore",
+    ] {
         place.write(&format!("xtask/{name}"), fs::read_to_string(real.join(name)).unwrap());
     }
     // Builds go into a folder of this test.

@@ -16,7 +16,13 @@ const CONFIG: &str = ".cargo/config.toml";
 fn repository<'a>(lab: &'a Lab, name: &str) -> Place<'a> {
     let place = lab.place(name);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for name in [".cargo/config.toml", "launcher/Cargo.toml", "launcher/main.rs"] {
+    for name in [
+        ".cargo/config.toml",
+        "launcher/Cargo.toml",
+        "launcher/key.rs",
+        "launcher/launch.rs",
+        "launcher/main.rs",
+    ] {
         let text = fs::read_to_string(root.join(name)).unwrap();
         let text = text.replace("{cargo-cache-home}/xtask-build", lab.path("build").as_str());
         place.write(&format!("xtask/{name}"), text);

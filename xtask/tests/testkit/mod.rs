@@ -339,6 +339,9 @@ impl Place<'_> {
             // What a validation that runs these tests has set for everything that it starts.
             (xtask::base::process::ACTIVE, String::new()),
             ("XTASK_ROOT", String::new()),
+            // Who tests the store names one.
+            ("XTASK_STORE", "off".to_owned()),
+            ("XTASK_KEY", String::new()),
         ]
     }
 
