@@ -13,7 +13,7 @@ use crate::key;
 /// What cargo is to do.
 const LAUNCH: &str = "XTASK_LAUNCH";
 
-/// What cargo is to build for.
+/// What an alias of earlier says that cargo is to build for.
 const TARGET: &str = "XTASK_TARGET";
 
 /// Which toolchain cargo is to be of.
@@ -52,13 +52,14 @@ pub fn main() {
     );
     let toolkit = launcher.parent().unwrap_or(&launcher);
     let launch = env::var(LAUNCH).unwrap_or_default();
-    let target = env::var_os(TARGET).filter(|target| !target.is_empty());
-    let words: &[&str] = match (launch.as_str(), &target) {
-        ("", None) | ("run", None) => &["build"],
-        // Where the program will lie is cargo's to know.
-        ("", Some(_)) | ("run", Some(_)) => &["run", "--quiet"],
-        ("bench", _) => &["bench", "--quiet", "--profile", "dev", "--bench", "costs"],
-        (other, _) => fail(&format!("{} is `{}`, and neither run nor bench", LAUNCH, other)),
+    // The same holds for the toolkit itself where it was given to a repository: there it is an example as well.
+    let is_example = fs::read_to_string(toolkit.join("Cargo.toml"))
+        .map_or(false, |text| text.contains("\n[[example]]\nname = \"xtask\"\n"));
+    let words: &[&str] = match launch.as_str() {
+        "" | "run" if is_example => &["build", "--example", "xtask"],
+        "" | "run" => &["build", "--bin", "xtask"],
+        "bench" => &["bench", "--quiet", "--profile", "dev", "--bench", "costs"],
+        other => fail(&format!("{} is `{}`, and neither run nor bench", LAUNCH, other)),
     };
     let folder = toolkit.join("target");
     leave_to_nobody(&folder);
@@ -110,22 +111,23 @@ pub fn main() {
             cargo.env(WRAPPER, "");
         }
     }
-    if let Some(target) = target {
-        cargo.arg("--target").arg(target);
-    }
     if words[0] != "build" {
-        if words[0] == "run" {
-            cargo.arg("--");
-        }
         cargo.args(arguments());
         fail(&become_it(cargo));
+    }
+    // In cargo's own folder it finds no configuration of the repository: another machine to build for, flags, or
+    // sources in the place of the registry are for the repository's own packages.
+    cargo.env_remove("CARGO_BUILD_TARGET");
+    if let Some(home) = key::cargo_home().filter(|home| home.is_dir()) {
+        cargo.current_dir(home);
     }
     let is_seen = is_terminal();
     if !is_seen {
         cargo.arg("--quiet");
     }
     build(cargo, is_seen);
-    let built = folder.join("debug").join("xtask");
+    let debug = folder.join("debug");
+    let built = if is_example { debug.join("examples") } else { debug }.join("xtask");
     // What changed while it was built has no key any more.
     let is_same = key.is_some() && key_of(toolkit, &folder) == key;
     let name = name.filter(|_| is_same);

@@ -6,9 +6,7 @@
 //! word to cargo; whoever has the same sources runs the same one. Where there is none it is built, and kept there.
 //!
 //! `XTASK_LAUNCH` says what cargo is to do: `run` (where it is not set) or `bench`. The arguments
-//! go to the program, or to the benchmarks. `XTASK_TARGET` is what cargo is to build for: the alias sets
-//! it where the configuration of the repository names another machine than this one. `XTASK_TOOLCHAIN` is
-//! the toolchain of rustup to build with: the alias sets it where the one of the repository is too old.
+//! go to the program, or to the benchmarks. `XTASK_TOOLCHAIN` is the toolchain of rustup to build with: the alias sets it where the one of the repository is too old.
 //! `XTASK_STORE` is another folder for the store, or `off`.
 
 // A target without an operating system has no program to run: this one is empty there, and harms no build of all.

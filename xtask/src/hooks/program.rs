@@ -315,6 +315,7 @@ impl Builder<'_> {
         let host = ["--target", "host-tuple"];
         let built = Program::new("cargo", &root)
             .args(["build", "--quiet", "--locked", "--offline", "--package", "xtask"])
+            .args(["--bins", "--examples"])
             .args(host.iter().filter(|_| names_a_target(&config)))
             .args([Path::new("--target-dir"), &place.join("launcher")])
             .without("RUSTUP_TOOLCHAIN")
@@ -339,7 +340,7 @@ impl Builder<'_> {
         }
         let root = sources.join("xtask");
         let mut program = Program::new("cargo", &root)
-            .args(["build", "--package", "xtask", "--bin", "xtask"])
+            .args(["build", "--package", "xtask", "--bins", "--examples"])
             .args([Path::new("--target-dir"), &target])
             // The choice of the branch that is checked out does not count here.
             .without("RUSTUP_TOOLCHAIN")
@@ -368,7 +369,9 @@ impl Builder<'_> {
             let found = std::fs::read_dir(&target).unable(|| "what was built cannot be found")?;
             folders.extend(found.flatten().map(|found| found.path()));
         }
-        let mut programs = folders.iter().map(|folder| folder.join("debug/xtask"));
+        // A repository that was given the toolkit has it as an example: see its `Cargo.toml`.
+        let names = ["debug/examples/xtask", "debug/xtask"];
+        let mut programs = folders.iter().flat_map(|folder| names.map(|name| folder.join(name)));
         Ok(programs.find(|program| built.success() && program.is_file()))
     }
 

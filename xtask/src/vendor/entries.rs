@@ -60,7 +60,18 @@ const LAUNCHER: &str = "xtask/launcher";
 const VERSION: &str = "0.0.0";
 
 /// What `cargo xtask` stands for, up to what a repository needs besides.
-const ALIAS: &str = "run --quiet --package xtask";
+pub const ALIAS: &str = "run --quiet --package xtask --example xtask";
+
+/// What it stood for where the launcher was no example yet.
+const ALIAS_BEFORE: &str = "run --quiet --package xtask --";
+
+/// A configuration of cargo with the alias as it is now; nothing where it has it, or one that is not ours.
+#[must_use]
+pub fn alias_as_now(text: &str) -> Option<String> {
+    let old = [format!("\"{ALIAS_BEFORE}"), format!("'{ALIAS_BEFORE}")];
+    let is_old = old.iter().any(|old| text.contains(old.as_str())) && !text.contains(ALIAS);
+    is_old.then(|| text.replace(ALIAS_BEFORE, &format!("{ALIAS} --")))
+}
 
 /// Where cargo builds for another machine: the launcher and the toolkit run on this one. The launcher
 /// hands the value of the variable on.

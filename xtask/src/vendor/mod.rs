@@ -3,6 +3,7 @@
 pub mod delivery;
 pub mod entries;
 pub mod fit;
+mod given;
 mod insert;
 pub mod manifest;
 mod node;

@@ -2,6 +2,7 @@
 //! needs in files of the repository, files to begin with, and the manifest of all of it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::entries::{self, Builds, Entry, Package};
 use super::fit::{Look, Remote, facts};
@@ -57,10 +58,14 @@ struct Files {
 
 /// Decides what the repository is given. Its objects are written into `into`, which may be in memory.
 pub fn plan(target: &Target, into: &Repo, toolkit: &Toolkit, around: Around) -> Result<Plan> {
-    let paths: Vec<RepoPath> = match target.tree {
-        Some(tree) => target.repo.list_tree(tree, &Everything)?.into_keys().collect(),
-        None => Vec::new(),
+    let listed = match target.tree {
+        Some(tree) => target.repo.list_tree(tree, &Everything)?,
+        None => BTreeMap::new(),
     };
+    let links = listed.iter().filter(|(_, entry)| entry.mode == Mode::Gitlink);
+    let mut others: Vec<String> = links.map(|(path, _)| path.to_string()).collect();
+    others.extend(packages_on_disk(target.repo.root()));
+    let paths: Vec<RepoPath> = listed.into_keys().collect();
     let read = |path: &str| target.lies_at(path);
     let Around { default_branch, remote, source } = around;
     let has_remote = remote.is_some();
@@ -78,7 +83,7 @@ pub fn plan(target: &Target, into: &Repo, toolkit: &Toolkit, around: Around) -> 
             .map(|taken| taken.words())
             .collect(),
     };
-    entries(target, &paths, &mut files)?;
+    entries(target, &paths, &others, &mut files)?;
     if !files.taken.is_empty() {
         let refused = Error::no("the toolkit cannot be put there; nothing was changed");
         return Err(files
@@ -151,12 +156,48 @@ pub fn plan(target: &Target, into: &Repo, toolkit: &Toolkit, around: Around) -> 
     })
 }
 
-/// The entries in `Cargo.toml`, `Cargo.lock` and cargo's configuration.
-fn entries(target: &Target, paths: &[RepoPath], files: &mut Files) -> Result<()> {
-    let folders: Vec<String> = paths
+/// How deep below the root packages are looked for that git does not track.
+const DEPTH: usize = 4;
+
+/// The folders on the disk with a package, tracked or not: what is generated, or lies in a submodule, must go on to
+/// build by itself.
+fn packages_on_disk(root: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![(root.to_path_buf(), String::new(), 0)];
+    while let Some((folder, name, depth)) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let Ok(part) = entry.file_name().into_string() else { continue };
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if is_folder && depth < DEPTH && !part.starts_with('.') && part != "node_modules" {
+                let inner = if name.is_empty() { part } else { format!("{name}/{part}") };
+                folders.push((entry.path(), inner, depth + 1));
+            } else if part == "Cargo.toml" && !name.is_empty() {
+                found.push(name.clone());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The entries in `Cargo.toml`, `Cargo.lock` and cargo's configuration. `others` are folders that may hold packages of
+/// which git knows nothing here.
+fn entries(
+    target: &Target,
+    paths: &[RepoPath],
+    others: &[String],
+    files: &mut Files,
+) -> Result<()> {
+    let mut folders: Vec<String> = paths
         .iter()
         .filter_map(|path| path.to_string().strip_suffix("/Cargo.toml").map(str::to_owned))
         .collect();
+    let is_rust = !folders.is_empty();
+    for other in others {
+        if !folders.contains(other) {
+            folders.push(other.clone());
+        }
+    }
     let mut names = Vec::new();
     for folder in &folders {
         let text = target.text(&format!("{folder}/Cargo.toml"))?;
@@ -169,7 +210,7 @@ fn entries(target: &Target, paths: &[RepoPath], files: &mut Files) -> Result<()>
         .collect();
     let manifest = "Cargo.toml";
     let has_workspace = target.entry(manifest)?.is_some();
-    let builds = match has_workspace || !folders.is_empty() {
+    let builds = match has_workspace || is_rust {
         true => Builds::WithTheRest,
         false => Builds::InTheToolkit,
     };

@@ -1,8 +1,8 @@
 //! The toolkit as one of its commits has it: which files a repository gets, and what they are.
 //!
 //! A repository gets all of `xtask/` but what its `Cargo.toml` leaves out of the package (`exclude`:
-//! the tests of the toolkit itself), and the README, as `xtask/README.md`. Nothing is read from the
-//! working tree: what is vendored can always be found again by its commit.
+//! the tests and benchmarks of the toolkit itself), and no tests inside of sources either (`given.rs`). Nothing is
+//! read from the working tree: what is vendored can always be found again by its commit.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,6 +10,7 @@ use std::path::Path;
 use semver::Version;
 use toml::de::{DeTable, DeValue};
 
+use super::given::given;
 use super::manifest::MANIFEST;
 use crate::base::error::{Error, Result};
 use crate::base::path::RepoPath;
@@ -22,8 +23,11 @@ const FORMAT: i64 = 1;
 /// What describes the toolkit.
 const PACKAGE: &str = "xtask/Cargo.toml";
 
-/// The manual, and where it lies in a repository that has been given the toolkit.
-const README: (&str, &str) = ("README.md", "xtask/README.md");
+/// The manual for who has been given the toolkit, and where it lies there.
+const README: (&str, &str) = ("xtask/COPY.md", "xtask/README.md");
+
+/// The manual that a copy had before it had one of its own.
+const MANUAL: &str = "README.md";
 
 /// The toolkit, at a commit.
 pub struct Toolkit {
@@ -34,6 +38,8 @@ pub struct Toolkit {
     pub version: Version,
     /// What a repository gets, by the path that it has there.
     files: BTreeMap<RepoPath, Entry>,
+    /// The contents that differ from those of the commit.
+    given: BTreeMap<Id, Vec<u8>>,
 }
 
 impl Toolkit {
@@ -63,7 +69,7 @@ impl Toolkit {
             ))
             .hint("upgrade to an earlier version first, with `--ref`: it knows the next one"),
         })?;
-        let mut files = BTreeMap::new();
+        let (mut files, mut changed) = (BTreeMap::new(), BTreeMap::new());
         for (path, entry) in repo.list_tree(tree, &Below(&RepoPath::new("xtask")))? {
             let inner = path.as_bytes().strip_prefix(b"xtask/").unwrap_or(path.as_bytes());
             if left_out.decide_with_folders(inner, false) == Some(true) {
@@ -74,12 +80,27 @@ impl Toolkit {
                     "the toolkit in `{place}` cannot be vendored: {why}"
                 )));
             }
+            if path.as_bytes() == README.0.as_bytes() {
+                continue;
+            }
+            let content = repo.blob(entry.id)?;
+            let entry = match given(&path, &content) {
+                Some(content) => {
+                    let id = repo.blob_id(&content)?;
+                    changed.insert(id, content);
+                    Entry { id, ..entry }
+                }
+                None => entry,
+            };
             files.insert(path, entry);
         }
-        if let Some(entry) = repo.entry_at(tree, &RepoPath::new(README.0))? {
-            files.insert(RepoPath::new(README.1), entry);
+        for name in [README.0, MANUAL] {
+            if let Some(entry) = repo.entry_at(tree, &RepoPath::new(name))? {
+                files.insert(RepoPath::new(README.1), entry);
+                break;
+            }
         }
-        Ok(Toolkit { repo, commit, version, files })
+        Ok(Toolkit { repo, commit, version, files, given: changed })
     }
 
     /// The repository that holds it.
@@ -96,23 +117,33 @@ impl Toolkit {
 
     /// The content of one of its files.
     pub fn content(&self, entry: Entry) -> Result<Vec<u8>> {
-        self.repo.blob(entry.id)
+        match self.given.get(&entry.id) {
+            Some(content) => Ok(content.clone()),
+            None => self.repo.blob(entry.id),
+        }
     }
 
-    /// What a file was at an earlier commit, by the path that it has in a repository; nothing where
-    /// this clone does not have that commit, or the commit not that file.
-    pub fn earlier(&self, commit: Id, path: &RepoPath) -> Result<Option<(Mode, Vec<u8>)>> {
+    /// What a file may have been at an earlier commit, by the path that it has in a repository: as it is given now,
+    /// and as the commit has it, which was given before. Nothing where this clone does not have that commit, or
+    /// the commit not that file.
+    pub fn earlier(&self, commit: Id, path: &RepoPath) -> Result<Vec<(Mode, Vec<u8>)>> {
+        let mut found = Vec::new();
         if !self.repo.has_object(commit) {
-            return Ok(None);
+            return Ok(found);
         }
         let tree = self.repo.tree_of(commit)?;
-        let path = if path.as_bytes() == README.1.as_bytes() {
-            RepoPath::new(README.0)
-        } else {
-            path.clone()
+        let paths = match path.as_bytes() == README.1.as_bytes() {
+            true => vec![RepoPath::new(README.0), RepoPath::new(MANUAL)],
+            false => vec![path.clone()],
         };
-        let entry = self.repo.entry_at(tree, &path)?;
-        entry.map(|entry| Ok((entry.mode, self.repo.blob(entry.id)?))).transpose()
+        for path in paths {
+            if let Some(entry) = self.repo.entry_at(tree, &path)? {
+                let content = self.repo.blob(entry.id)?;
+                found.extend(given(&path, &content).map(|content| (entry.mode, content)));
+                found.push((entry.mode, content));
+            }
+        }
+        Ok(found)
     }
 
     /// How this toolkit stands to one of a commit, by its history.
@@ -174,7 +205,7 @@ pub fn open(folder: &Path) -> Result<Repo> {
 /// The files of a toolkit that are not as they are committed, and so do not go along.
 pub fn uncommitted(repo: &Repo) -> Result<Vec<String>> {
     let mut found = repo.uncommitted()?;
-    found.retain(|path| path.starts_with("xtask/") || path == README.0);
+    found.retain(|path| path.starts_with("xtask/"));
     Ok(found)
 }
 

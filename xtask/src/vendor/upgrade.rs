@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::entries;
 use super::manifest::{MANIFEST, Manifest, is_executable, mark};
 use super::resolved::Three;
 use super::toolkit::{Age, Toolkit};
@@ -197,6 +198,16 @@ pub fn propose(
         };
         threes.push(Three { path, base, ours, theirs });
     }
+    // The launcher was a program of the repository once, and is an example now.
+    for name in [".cargo/config.toml", ".cargo/config"] {
+        let path = RepoPath::new(name);
+        let Some(ours) = repo.entry_at(tree, &path)? else { continue };
+        let text = String::from_utf8(repo.blob(ours.id)?).ok();
+        if let Some(now) = text.as_deref().and_then(entries::alias_as_now) {
+            let theirs = Entry { mode: ours.mode, id: repo.write_blob(now.as_bytes())? };
+            threes.push(Three { path, base: Some(ours), ours: Some(ours), theirs: Some(theirs) });
+        }
+    }
     check_case(repo, tree, &threes)?;
     let mut upgrade = Upgrade {
         context,
@@ -314,11 +325,12 @@ impl History<'_> {
         let mode = if is_executable(came) { Mode::Executable } else { Mode::File };
         let from = self.old.placed.get(&path.to_string());
         let there = from.map_or(path.clone(), |from| RepoPath::new(from.as_str()));
-        if let Ok(commit) = Id::from_hex(self.old.commit.as_bytes())
-            && let Some((mode, content)) = self.toolkit.earlier(commit, &there)?
-            && mark(&content, mode == Mode::Executable) == came
-        {
-            return Ok(Entry { mode, id: self.repo.write_blob(&content)? });
+        if let Ok(commit) = Id::from_hex(self.old.commit.as_bytes()) {
+            for (mode, content) in self.toolkit.earlier(commit, &there)? {
+                if mark(&content, mode == Mode::Executable) == came {
+                    return Ok(Entry { mode, id: self.repo.write_blob(&content)? });
+                }
+            }
         }
         let manifest = RepoPath::new(MANIFEST);
         let now = self.repo.entry_at(self.repo.tree_of(self.tip)?, &manifest)?;
