@@ -2,6 +2,7 @@
 //! serves there, and what it says is what is said here.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::Parser as _;
 
@@ -11,6 +12,7 @@ use crate::base::error::{Error, Result};
 use crate::base::world::World;
 use crate::cli::{Cli, Command, Logs, Ps, Stop};
 use crate::config::{Deploy, DeployEngine};
+use crate::deploy::Around;
 use crate::deploy::ssh::{Host, program_digest, program_name};
 use crate::deploy::stacks;
 use crate::deploy::target::{Standing, Target};
@@ -27,17 +29,24 @@ pub(super) struct Far {
 }
 
 impl Far {
-    /// It, if the layer that was named is one.
-    pub(super) fn named(repo: &Repo, layer: Option<&str>) -> Option<Far> {
-        let layer = stack::load(repo, layer?).ok()?;
-        let deploy = layer.deploy.filter(|deploy| deploy.engine == DeployEngine::Ssh)?;
-        let target = Target::of(repo, &layer.name, &deploy);
-        Some(Far { layer: layer.name, deploy, target })
+    /// It, if the layer that was named is one, and nothing of it runs in this worktree.
+    pub(super) fn named(
+        session: &Session,
+        repo: &Repo,
+        layer: Option<&str>,
+    ) -> Result<Option<Far>> {
+        let Some(layer) = layer else { return Ok(None) };
+        let Some(layer) = stack::load_deployed(session, repo, layer)? else { return Ok(None) };
+        let deploy = layer.deploy.filter(|deploy| deploy.engine == DeployEngine::Ssh);
+        Ok(deploy.map(|deploy| {
+            let target = Target::of(repo, &layer.name, &deploy);
+            Far { layer: layer.name, deploy, target }
+        }))
     }
 
     pub(super) fn ps(&self, session: &Session, args: &Ps) -> Exit {
         let words = args.json.then(|| "--json".to_owned());
-        self.pass_on(session, "ps", words.into_iter().collect())
+        self.pass_on(session, "ps", words.into_iter().collect(), false)
     }
 
     pub(super) fn logs(&self, session: &Session, args: &Logs) -> Exit {
@@ -50,7 +59,7 @@ impl Far {
         }
         words.push("--".to_owned());
         words.extend(args.services.iter().cloned());
-        self.pass_on(session, "logs", words)
+        self.pass_on(session, "logs", words, false)
     }
 
     pub(super) fn stop(&self, session: &Session, args: &Stop) -> Exit {
@@ -61,10 +70,10 @@ impl Far {
         words.extend(args.json.then(|| "--json".to_owned()));
         words.push("--".to_owned());
         words.extend(args.services.iter().cloned());
-        self.pass_on(session, "stop", words)
+        self.pass_on(session, "stop", words, true)
     }
 
-    fn pass_on(&self, session: &Session, command: &str, rest: Vec<String>) -> Exit {
+    fn pass_on(&self, session: &Session, command: &str, rest: Vec<String>, changes: bool) -> Exit {
         let world = &session.world;
         let host = Host::of(&self.deploy, world);
         let greeting = host.greet(&self.target)?;
@@ -72,18 +81,33 @@ impl Far {
             return Err(Error::no(format!("layer `{}` was never deployed", self.layer))
                 .hint(format!("`cargo xtask deploy {}`", self.layer)));
         }
-        let ours = program_name(&program_digest(world)?);
-        // Looking sends nothing. Another program of the toolkit that is there knows what serves as well.
-        let is_ours = |name: &&String| **name == ours;
-        let program = greeting.programs.iter().find(is_ours).or(greeting.programs.last());
-        let Some(program) = program else {
-            return Err(Error::no(format!("no program of ours is on host `{}`", host.name))
-                .hint(format!("`cargo xtask deploy {}` sends it", self.layer)));
-        };
+        let program = program_name(&program_digest(world)?);
+        if !greeting.programs.contains(&program) {
+            if !changes {
+                // Looking sends nothing.
+                return Err(Error::unable(format!(
+                    "this program is not on host `{}` yet: it differs from that by which layer `{}` was deployed",
+                    host.name, self.layer
+                ))
+                .hint(format!("`cargo xtask rollback {}`, `deploy` and `stop` send it", self.layer))
+                .hint(format!("`cargo xtask history {}` needs no program there", self.layer)));
+            }
+            let tools = session.tools();
+            let tell = |text: &str| session.story(text);
+            let around = Around {
+                world,
+                disk: tools.disk,
+                interrupts: tools.interrupts,
+                tell: &tell,
+                by: "",
+                ready_within: Duration::ZERO,
+            };
+            host.send_program(&self.target, false, &around)?;
+        }
         let root = self.target.root.display().to_string();
         let mut words = vec![WORD.to_owned(), root, self.layer.clone(), command.to_owned()];
         words.extend(rest);
-        match host.run_program(&self.target, program, &words)? {
+        match host.run_program(&self.target, &program, &words)? {
             0 => Ok(DONE),
             code => Ok(code),
         }

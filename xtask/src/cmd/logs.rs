@@ -14,12 +14,12 @@ use crate::services::stack::Stack;
 
 pub(super) fn run(session: &Session, args: &Logs) -> Exit {
     let repo = session.repo()?;
-    if let Some(foreign) = Foreign::named(&repo, args.layer.as_deref()) {
+    if let Some(foreign) = Foreign::named(session, &repo, args.layer.as_deref())? {
         let (follow, lines, since) = (args.follow, args.lines, args.since);
         let asked = Asked::Logs { follow, lines, since, timestamps: args.timestamps };
         return foreign.pass_on(session, &repo, &asked, &args.services);
     }
-    if let Some(far) = Far::named(&repo, args.layer.as_deref()) {
+    if let Some(far) = Far::named(session, &repo, args.layer.as_deref())? {
         return far.logs(session, args);
     }
     let stack = match &args.layer {

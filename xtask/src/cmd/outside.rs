@@ -8,7 +8,7 @@ use super::{DONE, Exit, stack};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::process::Program;
 use crate::cli::Start;
-use crate::config::DeployEngine;
+use crate::config::{DeployEngine, Layer};
 use crate::deploy::passed_on::{Asked, command};
 use crate::deploy::release::Release;
 use crate::deploy::stacks::variables;
@@ -32,9 +32,18 @@ struct Place {
 }
 
 impl Foreign {
-    /// It, if the layer that was named is one. One that cannot be read is left to who needs it.
-    pub(super) fn named(repo: &Repo, layer: Option<&str>) -> Option<Foreign> {
-        let layer = stack::load(repo, layer?).ok()?;
+    /// It, if the layer that was named is one.
+    pub(super) fn named(
+        session: &Session,
+        repo: &Repo,
+        layer: Option<&str>,
+    ) -> Result<Option<Foreign>> {
+        let Some(layer) = layer else { return Ok(None) };
+        let Some(layer) = stack::load_deployed(session, repo, layer)? else { return Ok(None) };
+        Ok(Foreign::of(repo, layer))
+    }
+
+    fn of(repo: &Repo, layer: Layer) -> Option<Foreign> {
         let deploy = layer.deploy?;
         let outside = Outside::of(repo, &layer.name, &deploy)?;
         let target = Target::of(repo, &layer.name, &deploy);

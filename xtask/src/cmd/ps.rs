@@ -34,11 +34,11 @@ struct All<'a> {
 
 pub(super) fn run(session: &Session, args: &Ps) -> Exit {
     let repo = session.repo()?;
-    if let Some(foreign) = Foreign::named(&repo, args.layer.as_deref()) {
+    if let Some(foreign) = Foreign::named(session, &repo, args.layer.as_deref())? {
         foreign.refuse(&[("--watch", args.watch)])?;
         return foreign.pass_on(session, &repo, &Asked::Ps { json: args.json }, &[]);
     }
-    if let Some(far) = Far::named(&repo, args.layer.as_deref()) {
+    if let Some(far) = Far::named(session, &repo, args.layer.as_deref())? {
         if args.watch {
             return Err(Error::usage("`--watch` is not for a layer on another host"));
         }

@@ -19,7 +19,7 @@ use crate::services::{plan, port_plan};
 
 pub(super) fn run(session: &Session, args: &Restart) -> Exit {
     let repo = session.repo()?;
-    if let Some(foreign) = Foreign::named(&repo, args.layer.as_deref()) {
+    if let Some(foreign) = Foreign::named(session, &repo, args.layer.as_deref())? {
         foreign.refuse(&[("--json", args.json)])?;
         return foreign.pass_on(session, &repo, &Asked::Restart, &args.services);
     }

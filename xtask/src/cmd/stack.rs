@@ -85,6 +85,25 @@ pub(super) fn load_with_texts(
     Ok((layer, texts.into_inner()))
 }
 
+/// A layer that says where it is deployed; nothing where there is none, or where something of it runs in this worktree:
+/// that is what is meant then. One that is deployed and cannot be read is an error, and not nothing.
+pub(super) fn load_deployed(session: &Session, repo: &Repo, name: &str) -> Result<Option<Layer>> {
+    let runs_here = || {
+        let own = Stack::new(repo, name);
+        matches!(client::glance(&own, &session.world), Ok(Some(page)) if is_up(&page))
+    };
+    match load(repo, name) {
+        Ok(layer) if layer.deploy.is_none() => Ok(None),
+        Ok(layer) => Ok((!runs_here()).then_some(layer)),
+        Err(failure) => {
+            let file = repo.root().join(config::layer_file(name));
+            let text = std::fs::read(file).unwrap_or_default();
+            let is_deployed = String::from_utf8_lossy(&text).contains("[deploy");
+            if is_deployed && !runs_here() { Err(failure) } else { Ok(None) }
+        }
+    }
+}
+
 /// The stacks of this worktree of which something is known, with how they are.
 /// One that cannot be looked at does not hide the others; why not is the second answer.
 pub(super) fn known(session: &Session, repo: &Repo) -> (Vec<(Stack, Page)>, Option<Error>) {

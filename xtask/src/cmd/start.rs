@@ -21,7 +21,7 @@ use crate::services::stack::Stack;
 
 pub(super) fn run(session: &Session, args: &Start) -> Exit {
     let repo = session.repo()?;
-    if let Some(foreign) = Foreign::named(&repo, args.layer.as_deref()) {
+    if let Some(foreign) = Foreign::named(session, &repo, args.layer.as_deref())? {
         return foreign.start(session, &repo, args);
     }
     let layer = shared::load(&repo, args.layer.as_deref().unwrap_or(DEFAULT_LAYER))?;

@@ -27,12 +27,12 @@ struct StopReport {
 
 pub(super) fn run(session: &Session, args: &Stop) -> Exit {
     let repo = session.repo()?;
-    if let Some(foreign) = Foreign::named(&repo, args.layer.as_deref()) {
+    if let Some(foreign) = Foreign::named(session, &repo, args.layer.as_deref())? {
         foreign.refuse(&[("--json", args.json)])?;
         let asked = Asked::Stop { within: args.timeout };
         return foreign.pass_on(session, &repo, &asked, &args.services);
     }
-    if let Some(far) = Far::named(&repo, args.layer.as_deref()) {
+    if let Some(far) = Far::named(session, &repo, args.layer.as_deref())? {
         return far.stop(session, args);
     }
     let (stacks, unreadable) = chosen(session, &repo, args)?;

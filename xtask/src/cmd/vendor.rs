@@ -7,7 +7,8 @@ use super::{DONE, Exit};
 use crate::base::error::Result;
 use crate::base::words::count;
 use crate::cli::Vendor;
-use crate::repo::Repo;
+use crate::config::SyncConfig;
+use crate::repo::{Named, Repo};
 use crate::report::{self, Loudness};
 use crate::review::forge::project;
 use crate::vendor::delivery::{deliver, is_unfinished, recover};
@@ -37,6 +38,9 @@ pub(super) fn run(session: &Session, args: &Vendor) -> Exit {
     target.check_paths(&looked.changes)?;
     memory.write_tree(target.tree, &looked.changes)?;
     let place = target.repo.root().display().to_string();
+    if let Some(note) = canonical_there(&target) {
+        session.story(&format!("note: {note}"));
+    }
     if args.dry_run {
         show(session, &looked, &format!("xtask {} would go into {place}:", toolkit.name()))?;
         session.story("nothing was written");
@@ -77,6 +81,25 @@ fn take_back(session: &Session, folder: &Path, args: &Vendor) -> Result<()> {
         report::warn("an earlier `vendor` was cut short there; what it had written was taken back");
     }
     Ok(())
+}
+
+/// What to do where the canonical branch is there already, and is not the one that is checked out.
+fn canonical_there(target: &Target) -> Option<String> {
+    let branch = SyncConfig::default().branch;
+    let head = target.repo.head().ok()?.branch;
+    let remotes = target.repo.remote_names();
+    let mut names = vec![format!("refs/heads/{branch}")];
+    names.extend(remotes.iter().map(|remote| format!("refs/remotes/{remote}/{branch}")));
+    let there = names.iter().find(|name| matches!(target.repo.named(name), Ok(Named::One(_))))?;
+    if head.as_deref() == Some(&branch) {
+        return None;
+    }
+    let there = there.strip_prefix("refs/heads/").or(there.strip_prefix("refs/remotes/"))?;
+    Some(format!(
+        "`{there}` is there already, and is the branch from which all others get the toolkit: put it there \
+         (`git switch {branch}`, then vendor), and `cargo xtask propagate` brings it to this one. On this branch \
+         alone hooks cannot be installed"
+    ))
 }
 
 /// The remote of the repository: `origin`, or the one that it has.

@@ -67,7 +67,9 @@ fn docker(outside: &Outside, root: &Path, asked: &Asked, services: &[String]) ->
         Asked::Stop { within } => {
             args.push("stop".to_owned());
             if let Some(within) = within {
-                args.extend(["--timeout".to_owned(), within.as_secs().to_string()]);
+                // Docker takes whole seconds, and 0 for an end without a question.
+                let seconds = within.as_millis().div_ceil(1000);
+                args.extend(["--timeout".to_owned(), seconds.to_string()]);
             }
         }
         Asked::Restart => args.push("restart".to_owned()),

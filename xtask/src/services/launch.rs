@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use super::ending::{MARKER, marker};
+use super::log_writer;
 use super::logs::Log;
 use super::spec::Spec;
 use crate::base::error::{Context, Error, Result};
@@ -149,6 +150,7 @@ pub fn own_program(world: &World) -> PathBuf {
 /// where there is none, and 126 where it cannot be run, as a shell does.
 pub fn become_service(argv: &[OsString], folder: &Path) -> (Error, u8) {
     leave_session();
+    log_writer::hold();
     let [program, args @ ..] = argv else {
         return (Error::usage("no program was named"), 126);
     };

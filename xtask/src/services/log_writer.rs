@@ -2,8 +2,9 @@
 //!
 //! A service whose output is a plain file can empty it: `echo … > /dev/stderr` opens the file anew. A pipe
 //! has nothing to empty. The pipe has a name beside the log, so that whoever comes next finds it, and the
-//! service holds both of its ends: nobody's death is the end of the service, and what was printed while
-//! nobody read is still there. The copying is done by a process that outlives the supervisor, one for a
+//! service holds an end to read from it as well (`hold`): nobody's death is the end of the service, and what was
+//! printed while nobody read is still there, up to what a pipe holds. What it prints to can only be written to:
+//! a program that finds it readable, as asyncio of Python looks, takes that for its end. The copying is done by a process that outlives the supervisor, one for a
 //! stack. It ends when nobody has a pipe open any more.
 //!
 //! Where no pipe can be made, the output is the log itself.
@@ -14,10 +15,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 
 use super::ending::{MARKER, SUPERVISOR};
@@ -38,6 +39,12 @@ const WRITTEN_WITHIN: Duration = Duration::from_millis(500);
 
 /// The pause between two looks whether it is.
 const SHORT: Duration = Duration::from_micros(300);
+
+/// The number from which on a service has the end that it never looks at.
+const HELD_FROM: i32 = 100;
+
+/// How soon a pipe that could not be opened is tried again.
+const AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 /// How long a second one waits for the first to end.
 const TURN: Duration = Duration::from_secs(24 * 3600);
@@ -76,13 +83,37 @@ fn open_both(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(path)
 }
 
+/// The two ends of a pipe that the supervisor has.
+#[derive(Debug)]
+pub struct Pipe {
+    /// What the service prints to.
+    pub end: File,
+    /// Open for both, so that what was printed stays while nobody reads.
+    pub held: File,
+}
+
+/// Keeps an end to read from the pipe to which this process prints, for the program that it becomes and all that this
+/// starts: where everybody else is gone, what they print waits, and ends nobody.
+pub fn hold() {
+    let path = if cfg!(target_os = "linux") { "/proc/self/fd/1" } else { "/dev/fd/1" };
+    let is_pipe = std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo());
+    let Some(end) = is_pipe.then(|| open_to_read(Path::new(path)).ok()).flatten() else { return };
+    // Beyond the numbers that shells and services use.
+    if let Ok(kept) = rustix::io::fcntl_dupfd_cloexec(&end, HELD_FROM)
+        && rustix::io::fcntl_setfd(&kept, rustix::io::FdFlags::empty()).is_ok()
+    {
+        // It is closed with the process.
+        std::mem::forget(kept);
+    }
+}
+
 /// The supervisor's side: it makes the pipes, and sees to it that somebody copies.
 #[derive(Debug)]
 pub struct LogWriter {
     logs: PathBuf,
     program: PathBuf,
     /// Open for as long as there is a supervisor, which is how the writer knows.
-    control: Option<File>,
+    control: Mutex<Option<Arc<File>>>,
     child: Mutex<Option<Child>>,
 }
 
@@ -94,25 +125,39 @@ impl LogWriter {
         LogWriter {
             logs: logs.to_path_buf(),
             program: program.to_path_buf(),
-            control: made.ok(),
+            control: Mutex::new(made.ok().map(Arc::new)),
             child: Mutex::default(),
         }
     }
 
-    /// What a service is to print to, and what keeps it from being lost until it is given back: the same
-    /// pipe. Nothing where there can be none.
+    /// The pipe by which the writer is told. One that was taken away is made anew, where its stack is still there.
+    fn control(&self) -> Option<Arc<File>> {
+        let mut held = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = control(&self.logs);
+        let named = std::fs::symlink_metadata(&path).ok().map(|meta| (meta.dev(), meta.ino()));
+        if held.as_ref().is_some_and(|held| id_of(held) != named) {
+            // Its own folder, and none above it.
+            std::fs::DirBuilder::new().create(&self.logs).ok();
+            *held = open_both(&path).ok().map(Arc::new);
+        }
+        held.clone()
+    }
+
+    /// What a service is to print to, and what keeps that from being lost until it is given back. Nothing where
+    /// there can be no pipe.
     #[must_use]
-    pub fn pipe(&self, log: &Log) -> Option<File> {
-        let mut control = self.control.as_ref()?;
-        let pipe = open_both(&log.pipe_path()).ok()?;
+    pub fn pipe(&self, log: &Log) -> Option<Pipe> {
+        let control = self.control()?;
+        let held = open_both(&log.pipe_path()).ok()?;
+        let end = OpenOptions::new().write(true).open(log.pipe_path()).ok()?;
         self.look().ok()?;
-        control.write_all(format!("{}\n", log.name()).as_bytes()).ok()?;
-        Some(pipe)
+        (&*control).write_all(format!("{}\n", log.name()).as_bytes()).ok()?;
+        Some(Pipe { end, held })
     }
 
     /// Sees to it that somebody copies.
     pub fn look(&self) -> Result<()> {
-        if self.control.is_none() {
+        if self.control().is_none() {
             return Ok(());
         }
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
@@ -138,12 +183,12 @@ impl LogWriter {
     /// The writer takes what it is told only after it has copied what was there; so a line that says nothing
     /// is gone when it has.
     pub fn wait_until_written(&self) {
-        let Some(mut control) = self.control.as_ref() else { return };
-        if control.write_all(b"\n").is_err() {
+        let Some(control) = self.control() else { return };
+        if (&*control).write_all(b"\n").is_err() {
             return;
         }
         let begun = steady();
-        let is_taken = || rustix::io::ioctl_fionread(control).is_ok_and(|count| count == 0);
+        let is_taken = || rustix::io::ioctl_fionread(&*control).is_ok_and(|count| count == 0);
         while !is_taken() && steady().saturating_sub(begun) < WRITTEN_WITHIN {
             std::thread::sleep(SHORT);
         }
@@ -183,10 +228,11 @@ struct Copied {
 }
 
 impl Copied {
-    fn open(logs: &Path, name: &str) -> Option<Copied> {
+    fn open(logs: &Path, name: &str) -> io::Result<Copied> {
         let log = Log::new(logs, name);
-        let pipe = open_to_read(&log.pipe_path()).ok()?;
-        Some(Copied { id: id_of(&pipe)?, pipe, log, file: None, lost: None })
+        let pipe = open_to_read(&log.pipe_path())?;
+        let id = id_of(&pipe).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Copied { id, pipe, log, file: None, lost: None })
     }
 
     /// Copies what is there, but no more than a pipe holds; whether somebody may still write to it.
@@ -210,7 +256,20 @@ impl Copied {
     fn write(&mut self, bytes: &[u8]) {
         let is_gone = |file: &File| file.metadata().is_ok_and(|meta| meta.nlink() == 0);
         if self.file.as_ref().is_none_or(is_gone) {
-            self.file = self.log.open_again().ok();
+            self.file = None;
+            // In a worktree that was removed and made again, what has the name is the log of others.
+            let named = std::fs::symlink_metadata(self.log.pipe_path());
+            if named.ok().map(|meta| (meta.dev(), meta.ino())) != Some(self.id) {
+                return;
+            }
+            match self.log.open_again() {
+                Ok(file) => self.file = Some(file),
+                Err(cause) => {
+                    let before = self.lost.take().map_or(0, |(count, _)| count);
+                    self.lost = Some((before + bytes.len() as u64, cause));
+                    return;
+                }
+            }
         }
         let Some(mut file) = self.file.as_ref() else { return };
         if let Some((count, cause)) = &self.lost {
@@ -241,6 +300,15 @@ fn id_of(file: &File) -> Option<(u64, u64)> {
     Some((meta.dev(), meta.ino()))
 }
 
+/// Lets this process have as many files open as the system allows: one or two for each service.
+fn raise_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    let most = Rlimit { current: now.maximum, maximum: now.maximum };
+    // Where it may not, it has what it has.
+    setrlimit(Resource::Nofile, most).ok();
+}
+
 fn open_to_read(path: &Path) -> io::Result<File> {
     let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
     OpenOptions::new().read(true).custom_flags(nonblocking).open(path)
@@ -258,12 +326,14 @@ pub fn write_logs(logs: &Path) -> Result<()> {
         let opened = open_to_read(&control(logs)).ok()?;
         (id_of(&opened) == id_of(told.as_ref()?)).then_some(opened)
     };
-    // Those that are there already, if somebody has them open.
-    let mut open: Vec<Copied> =
-        Log::names_of_pipes(logs).iter().filter_map(|name| Copied::open(logs, name)).collect();
+    raise_limit();
+    // Those that are there already, if somebody has them open. What cannot be opened is tried again.
+    let mut open: Vec<Copied> = Vec::new();
+    let mut names = Log::names_of_pipes(logs);
     let mut part = vec![0; PART];
     let mut said = Vec::new();
-    let mut is_led = told.is_some();
+    // Whether somebody has it open is found out before it ends.
+    let mut is_led = false;
     loop {
         // What was there before it is told something is copied before it takes that.
         let waiting = told.as_ref().and_then(|told| rustix::io::ioctl_fionread(told).ok());
@@ -276,11 +346,20 @@ pub fn write_logs(logs: &Path) -> Result<()> {
             while let Some(end) = said.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = said.drain(..=end).collect();
                 let name = String::from_utf8_lossy(&line[..end]).into_owned();
-                let copied = if name.is_empty() { None } else { Copied::open(logs, &name) };
-                if let Some(new) = copied.filter(|new| open.iter().all(|old| old.id != new.id)) {
+                names.extend((!name.is_empty()).then_some(name));
+            }
+        }
+        let before = open.len();
+        names.retain(|name| match Copied::open(logs, name) {
+            Ok(new) => {
+                if open.iter().all(|old| old.id != new.id) {
                     open.push(new);
                 }
+                false
             }
+            Err(cause) => cause.kind() != io::ErrorKind::NotFound,
+        });
+        if count > 0 || open.len() > before {
             continue;
         }
         if !is_led && open.is_empty() {
@@ -300,7 +379,8 @@ pub fn write_logs(logs: &Path) -> Result<()> {
         let mut polled: Vec<PollFd<'_>> =
             pipes.map(|pipe| PollFd::new(pipe, PollFlags::IN)).collect();
         // Interrupted or not, the next round sees what is there.
-        let _is_interrupted = poll(&mut polled, None);
+        let longest = if names.is_empty() { None } else { Some(&AGAIN) };
+        let _is_interrupted = poll(&mut polled, longest);
         let last = polled.last().filter(|_| told.is_some());
         let last = last.map_or(PollFlags::empty(), PollFd::revents);
         if last.contains(PollFlags::HUP) && !last.contains(PollFlags::IN) {

@@ -320,8 +320,10 @@ impl Log {
             return Ok((Vec::new(), part.max(from)));
         };
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let whole = if bytes.len() - whole > LONGEST_LINE { bytes.len() } else { whole };
-        let next = begin + whole as u64;
+        // Of one that is not at its end the last part is.
+        let parts: Vec<usize> = parts_of(&bytes[whole..]).map(<[u8]>::len).collect();
+        let ended: usize = parts.split_last().map_or(0, |(_, before)| before.iter().sum());
+        let next = begin + (whole + ended) as u64;
         Ok((self.lines(from, next)?, next))
     }
 

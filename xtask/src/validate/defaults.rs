@@ -68,7 +68,7 @@ pub const WORDS: [(&str, &str); 27] = [
 ];
 
 /// Which checks come with which words; `!` is for those that must not hold.
-const MORE: [(&[&str], &str); 32] = [
+const MORE: [(&[&str], &str); 33] = [
     (
         &["canonical"],
         r#"
@@ -453,6 +453,29 @@ phase = "environment"
 tool = "go"
 ask = "go version"
 ttl = "1h"
+
+[[check]]
+name = "go-vet"
+phase = "quality"
+run = "go vet ./..."
+inputs = ["**"]
+env = ["GOFLAGS"]
+tools = ["go"]
+timeout = "20m"
+"#,
+    ),
+    (
+        &["go", "tests"],
+        r#"
+[[check]]
+name = "go-test"
+phase = "quality"
+run = "go test ./..."
+inputs = ["**"]
+env = ["GOFLAGS"]
+tools = ["go"]
+timeout = "30m"
+tests = true
 "#,
     ),
 ];

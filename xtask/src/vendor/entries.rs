@@ -681,7 +681,7 @@ mod tests {
         for text in [
             "[alias",
             "alias = 1",
-            "[build]\ntarget = 'x'\n[alias]\nxtask = 'run --quiet --package xtask --'\n",
+            "[build]\ntarget = 'x'\n[alias]\nxtask = 'run --quiet --package xtask --example xtask --'\n",
         ] {
             assert!(
                 matches!(alias(Some(text), Builds::WithTheRest, false), Entry::ByHand { .. }),
@@ -743,8 +743,8 @@ mod tests {
             format!("{CONFIG_HEADER}[alias]\n{line}\n")
         );
         for same in [
-            "[alias]\nxtask = 'run  --quiet --package xtask --'",
-            "alias.xtask = ['run', '--quiet', '--package', 'xtask', '--']",
+            "[alias]\nxtask = 'run  --quiet --package xtask --example xtask --'",
+            "alias.xtask = ['run', '--quiet', '--package', 'xtask', '--example', 'xtask', '--']",
         ] {
             assert_eq!(alias(Some(same), Builds::WithTheRest, false), Entry::There);
         }

@@ -9,16 +9,17 @@ use std::collections::BTreeSet;
 pub use super::node::{Manager, Node};
 pub use super::python::{Installer, Python};
 pub use super::services::Recognised;
+use super::starters::ByHand;
 use super::tree::{Read, Tree, below, names, texts, value};
-use super::{node, python, services};
+use super::{kinds, node, python, services, setuptools};
 use crate::base::path::RepoPath;
 use crate::config::{DEPLOYMENT_FOLDER, Forge};
 
 /// Every place that vendoring may need.
 pub const PLACES: [&str; 18] = [
     ".cargo/config.toml",
+    ".gitattributes",
     ".github/PULL_REQUEST_TEMPLATE/orchestration-pr.md",
-    ".github/pull_request_templates/orchestration-pr.md",
     ".github/workflows/orchestration.yml",
     ".gitignore",
     ".gitlab-ci.yml",
@@ -150,8 +151,8 @@ pub struct Facts {
     pub has_setup: bool,
     /// Whether there is a folder `deployment`.
     pub has_deployment: bool,
-    /// Whether there is a folder `scripts`.
-    pub has_scripts: bool,
+    /// Folders that it has for itself, of those in which the toolkit places something or that branches often share.
+    pub folders: Vec<String>,
     /// Whether there is a folder `.github`.
     pub has_github: bool,
     /// Whether there is a `.gitlab-ci.yml`.
@@ -164,6 +165,8 @@ pub struct Facts {
     pub taken: Vec<Taken>,
     /// The services that were recognised.
     pub services: Vec<Recognised>,
+    /// What keeps the toolkit out of a Python package, if anything has to.
+    pub setuptools: Option<ByHand>,
     /// What a person should know of the look itself.
     pub notes: Vec<String>,
 }
@@ -187,6 +190,8 @@ pub fn facts(look: &Look<'_>) -> Facts {
             ));
         }
     }
+    kinds::note(&tree);
+    let setuptools = setuptools::lines(&tree);
     let is_just = |name: &&str| {
         let name = name.to_ascii_lowercase();
         name == "justfile" || name == ".justfile"
@@ -211,13 +216,18 @@ pub fn facts(look: &Look<'_>) -> Facts {
         has_go: tree.has("go.mod"),
         has_setup: tree.has_folder("setup"),
         has_deployment: tree.has_folder(DEPLOYMENT_FOLDER),
-        has_scripts: tree.has_folder("scripts"),
+        folders: ["deployment", "scripts", "setup"]
+            .into_iter()
+            .filter(|folder| tree.has_folder(folder))
+            .map(str::to_owned)
+            .collect(),
         has_github: tree.has_folder(".github"),
         has_gitlab_ci: tree.has(".gitlab-ci.yml"),
         files,
         taken: taken(look.paths, justfile.is_some()),
         justfile,
         services,
+        setuptools,
         notes: tree.into_notes(),
     }
 }

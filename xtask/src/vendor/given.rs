@@ -13,6 +13,10 @@ pub(super) fn given(path: &RepoPath, content: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(content).ok()?;
     let changed = match name {
         "xtask/Cargo.toml" => package(text),
+        // In the folder of the launcher this alias counts as well, and both are examples.
+        "xtask/.cargo/config.toml" => {
+            text.replace("--package xtask --\"", "--package xtask --example xtask --\"")
+        }
         _ if name.ends_with(".rs") => without_tests(text),
         _ => return None,
     };
@@ -113,5 +117,10 @@ mod tests {
         );
         assert!(given.contains("[dev-dependencies]") && given.contains("[profile.dev]"));
         assert_eq!(of("xtask/Cargo.toml", &given), None, "once is enough");
+        let text = include_str!("../../.cargo/config.toml");
+        let given = of("xtask/.cargo/config.toml", text).unwrap();
+        assert!(
+            given.contains("xtask = \"run --quiet --locked --package xtask --example xtask --\"")
+        );
     }
 }

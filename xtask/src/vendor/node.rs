@@ -95,6 +95,76 @@ const LOCKS: [(&str, Manager); 6] = [
 const DEPENDENCIES: [&str; 4] =
     ["dependencies", "devDependencies", "optionalDependencies", "peerDependencies"];
 
+/// What in a script says that it changes files, or does not end.
+const CHANGING: [&str; 4] = ["--fix", "--write", "--watch", "--apply"];
+
+/// Programs that run scripts of packages by their names.
+const RUNNERS: [&str; 14] = [
+    "bun",
+    "concurrently",
+    "lage",
+    "lerna",
+    "moon",
+    "npm",
+    "npm-run-all",
+    "nx",
+    "pnpm",
+    "rush",
+    "run-p",
+    "run-s",
+    "turbo",
+    "yarn",
+];
+
+/// How many turns scripts are followed that run others.
+const TURNS: usize = 5;
+
+/// A script and all that it may run: which package it means is not always told, so scripts of that name count in each.
+fn with_those_it_runs(tree: &Tree<'_>, script: &str) -> Vec<String> {
+    let is_package = |path: &&str| {
+        path.rsplit('/').next() == Some("package.json") && !path.contains("node_modules/")
+    };
+    let mut known: Vec<(String, String)> = Vec::new();
+    let mut is_read = false;
+    let mut all = vec![script.to_owned()];
+    let mut from = 0;
+    for _ in 0..TURNS {
+        let now = all.len();
+        for at in from..now {
+            let text = all[at].clone();
+            let words: Vec<&str> =
+                text.split(|c: char| c.is_whitespace() || "'\"&|;()".contains(c)).collect();
+            let runs = words.iter().any(|word| RUNNERS.contains(word));
+            if !runs {
+                continue;
+            }
+            if !is_read {
+                is_read = true;
+                for file in tree.all().filter(is_package) {
+                    let scripts = tree.json(file).and_then(|mut file| file.remove("scripts"));
+                    let scripts = scripts.as_ref().and_then(Value::as_object);
+                    let texts = scripts.into_iter().flatten();
+                    known.extend(texts.filter_map(|(name, text)| {
+                        Some((name.clone(), text.as_str()?.to_owned()))
+                    }));
+                }
+            }
+            for (name, text) in &known {
+                // A pattern such as `lint:*` means those that begin so.
+                let is_named = words.iter().any(|word| {
+                    *word == name
+                        || word.strip_suffix('*').is_some_and(|start| name.starts_with(start))
+                });
+                if is_named && !all.contains(text) {
+                    all.push(text.clone());
+                }
+            }
+        }
+        from = now;
+    }
+    all
+}
+
 /// Looks at the root.
 pub(super) fn look(tree: &Tree<'_>) -> Option<Node> {
     let file = tree.json("package.json")?;
@@ -120,7 +190,9 @@ pub(super) fn look(tree: &Tree<'_>) -> Option<Node> {
         );
     }
     let lint = script("lint").filter(|lint| {
-        let is_changing = ["--fix", "--write", "--watch"].iter().any(|word| lint.contains(word));
+        let all = with_those_it_runs(tree, lint);
+        let is_changing =
+            CHANGING.iter().any(|word| all.iter().any(|script| script.contains(word)));
         if is_changing {
             tree.note(format!(
                 "the script `lint` (`{lint}`) changes files or does not end: it has no check"
@@ -129,7 +201,10 @@ pub(super) fn look(tree: &Tree<'_>) -> Option<Node> {
         !is_changing
     });
     let test = script("test").filter(|test| {
-        let is_endless = test.contains("--watch") && !test.contains("--watch=false");
+        let all = with_those_it_runs(tree, test);
+        let is_endless = all
+            .iter()
+            .any(|script| script.contains("--watch") && !script.contains("--watch=false"));
         if is_endless {
             tree.note(format!(
                 "the script `test` (`{test}`) does not end by itself: it has no check"

@@ -76,13 +76,12 @@ pub fn plan(target: &Target, into: &Repo, toolkit: &Toolkit, around: Around) -> 
         texts: BTreeMap::new(),
         edited: Vec::new(),
         by_hand: Vec::new(),
-        taken: facts
-            .taken
-            .iter()
-            .filter(|taken| taken.place.starts_with("xtask"))
-            .map(|taken| taken.words())
-            .collect(),
+        taken: target.obstacles.clone(),
     };
+    if files.taken.is_empty() {
+        let taken = facts.taken.iter().filter(|taken| taken.place.starts_with("xtask"));
+        files.taken.extend(taken.map(|taken| taken.words()));
+    }
     entries(target, &paths, &others, &mut files)?;
     if !files.taken.is_empty() {
         let refused = Error::no("the toolkit cannot be put there; nothing was changed");

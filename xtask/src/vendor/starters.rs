@@ -26,18 +26,19 @@ const REQUEST: &str = include_str!("starters/orchestration-pr.md");
 const LOCAL_FILE: &str = "deployment/local.toml";
 const DEPLOYMENT_FILE: &str = "deployment/README.md";
 const IGNORE_FILE: &str = ".gitignore";
+const ATTRIBUTES_FILE: &str = ".gitattributes";
 const JUST_FILE: &str = "justfile";
 const GITHUB_FILE: &str = ".github/workflows/orchestration.yml";
-const GITHUB_REQUESTS: [&str; 2] = [
-    ".github/PULL_REQUEST_TEMPLATE/orchestration-pr.md",
-    ".github/pull_request_templates/orchestration-pr.md",
-];
+const GITHUB_REQUEST: &str = ".github/PULL_REQUEST_TEMPLATE/orchestration-pr.md";
 const GITLAB_FILE: &str = ".gitlab/orchestration.yml";
 const GITLAB_CI_FILE: &str = ".gitlab-ci.yml";
 const GITLAB_REQUEST: &str = ".gitlab/merge_request_templates/orchestration-pr.md";
 
 /// Where `cargo xtask` leaves what it builds of the launcher.
 const IGNORED: &str = "/target/";
+
+/// Whose language the toolkit is: not that of the repository. GitHub and GitLab count by this.
+const VENDORED: &str = "/xtask/** linguist-vendored";
 
 /// Files that are often the same on every branch, and are nobody's to take in unasked.
 const OFTEN_SHARED: [&str; 36] = [
@@ -122,6 +123,8 @@ pub fn starters(facts: &Facts, read: Read<'_>) -> Starters {
     desk.rules();
     desk.layers();
     desk.ignored();
+    desk.attributes();
+    desk.all.by_hand.extend(facts.setuptools.clone());
     desk.recipes();
     desk.server();
     // Last, because it names what is placed.
@@ -235,6 +238,23 @@ impl Desk<'_> {
         }
     }
 
+    /// It stays with this branch: what a branch says of its own files is its own.
+    fn attributes(&mut self) {
+        if self.is_free(ATTRIBUTES_FILE) {
+            self.place(ATTRIBUTES_FILE, format!("{VENDORED}\n"));
+            return;
+        }
+        let text = self.there(ATTRIBUTES_FILE).unwrap_or_default();
+        if !String::from_utf8_lossy(&text).contains("xtask/** linguist-vendored") {
+            self.all.by_hand.push(ByHand {
+                path: ATTRIBUTES_FILE.to_owned(),
+                why: "the toolkit is not to count as the language of this repository".to_owned(),
+                lines: format!("{VENDORED}\n"),
+                fits_at_end: true,
+            });
+        }
+    }
+
     fn recipes(&mut self) {
         let Some(theirs) = self.facts.justfile.clone() else {
             if self.is_free(JUST_FILE) {
@@ -260,9 +280,7 @@ impl Desk<'_> {
         let is_github = forge == Some(Forge::GitHub) || facts.has_github || is_new;
         if is_github {
             self.ours(GITHUB_FILE, GITHUB);
-            for path in GITHUB_REQUESTS {
-                self.ours(path, REQUEST);
-            }
+            self.ours(GITHUB_REQUEST, REQUEST);
         }
         if is_gitlab {
             self.ours(GITLAB_FILE, GITLAB);
@@ -325,16 +343,31 @@ fn in_lines(faults: &Error) -> Vec<String> {
 
 /// `setup/sync.toml`, with what is placed beside it.
 fn sync(facts: &Facts, placed: &[Starter]) -> String {
-    let mut managed: Vec<&str> = vec!["/.cargo/config.toml", "/deployment/", "/setup/", "/xtask/"];
-    if facts.has_scripts {
-        managed.push("/scripts/");
-    }
+    // A folder that the repository has for itself is nobody's to take in unasked: only what is placed there is.
+    let theirs: Vec<&str> = ["deployment", "scripts", "setup"]
+        .into_iter()
+        .filter(|folder| facts.folders.iter().any(|theirs| theirs == folder))
+        .collect();
+    let mut managed: Vec<&str> = vec!["/.cargo/config.toml", "/xtask/"];
+    managed.extend(
+        [("deployment", "/deployment/"), ("setup", "/setup/")]
+            .into_iter()
+            .filter(|(folder, _)| !theirs.contains(folder))
+            .map(|(_, rule)| rule),
+    );
     if facts.is_cargo_ours {
         managed.extend(["/Cargo.lock", "/Cargo.toml"]);
     }
     let mut managed: Vec<String> = managed.into_iter().map(str::to_owned).collect();
-    let is_covered = |path: &str| path.starts_with("setup/") || path.starts_with("deployment/");
+    let is_covered = |path: &str| {
+        let folder = path.split_once('/').map_or("", |(folder, _)| folder);
+        matches!(folder, "setup" | "deployment") && !theirs.contains(&folder)
+            || path == ATTRIBUTES_FILE
+    };
     let others = placed.iter().map(|file| file.path).filter(|path| !is_covered(path));
+    // The list itself is not placed yet.
+    let itself = theirs.contains(&"setup").then_some(SYNC_FILE);
+    let others = others.chain(itself);
     managed.extend(others.map(|path| format!("/{path}")));
     managed.sort();
     let mut include = String::new();
@@ -351,7 +384,8 @@ fn sync(facts: &Facts, placed: &[Starter]) -> String {
             line(&mut include, &format!("  {},", quoted(path)));
         }
     }
-    let shared: Vec<&str> = OFTEN_SHARED.into_iter().filter(|path| facts.has(path)).collect();
+    let mut shared: Vec<String> = theirs.iter().map(|folder| format!("{folder}/")).collect();
+    shared.extend(OFTEN_SHARED.into_iter().filter(|path| facts.has(path)).map(str::to_owned));
     if !shared.is_empty() {
         line(
             &mut include,
@@ -519,8 +553,8 @@ mod tests {
         assert_eq!(
             paths,
             [
+                ".gitattributes",
                 ".github/PULL_REQUEST_TEMPLATE/orchestration-pr.md",
-                ".github/pull_request_templates/orchestration-pr.md",
                 ".github/workflows/orchestration.yml",
                 "deployment/README.md",
                 "deployment/local.toml",
@@ -536,7 +570,6 @@ mod tests {
             [
                 "/.cargo/config.toml",
                 "/.github/PULL_REQUEST_TEMPLATE/orchestration-pr.md",
-                "/.github/pull_request_templates/orchestration-pr.md",
                 "/Cargo.lock",
                 "/Cargo.toml",
                 "/deployment/",
@@ -605,8 +638,8 @@ mod tests {
         assert_eq!(
             paths,
             [
+                ".gitattributes",
                 ".github/PULL_REQUEST_TEMPLATE/orchestration-pr.md",
-                ".github/pull_request_templates/orchestration-pr.md",
                 GITLAB_REQUEST,
                 GITLAB_FILE,
                 BRANCHES_FILE,

@@ -19,6 +19,8 @@ pub struct Target {
     pub repo: Repo,
     /// The tree of its HEAD; nothing where it has no commit yet.
     pub tree: Option<Id>,
+    /// What has the place of the toolkit, in words: all that stands in the way is told at once.
+    pub obstacles: Vec<String>,
 }
 
 impl Target {
@@ -63,7 +65,7 @@ impl Target {
                 .hint("without `--dry-run` it is taken back first"));
         }
         let tree = repo.tree_of_head()?;
-        let target = Target { repo, tree };
+        let mut target = Target { repo, tree, obstacles: Vec::new() };
         target.check_folder()?;
         let changed = target.repo.uncommitted()?;
         if !changed.is_empty() {
@@ -77,7 +79,7 @@ impl Target {
     }
 
     /// The name of its folder must be free.
-    fn check_folder(&self) -> Result<()> {
+    fn check_folder(&mut self) -> Result<()> {
         if self.entry(MANIFEST)?.is_some() {
             return Err(Error::no("the toolkit is there already")
                 .hint("`cargo xtask upgrade` there brings it up to date"));
@@ -92,11 +94,9 @@ impl Target {
             Some(tree) => self.repo.look_up(tree, &RepoPath::new(FOLDER))?.map(|_| FOLDER.into()),
             None => None,
         };
-        match on_disk.or(tracked) {
-            None => Ok(()),
-            Some(name) => Err(Error::no(format!("another `{name}` is there already"))
-                .hint("the toolkit needs this name: move what is there, commit, and try again")),
-        }
+        let other = on_disk.or(tracked);
+        self.obstacles.extend(other.map(|name| format!("another `{name}` is there already")));
+        Ok(())
     }
 
     /// What HEAD has at a path.
@@ -117,9 +117,16 @@ impl Target {
     #[must_use]
     pub fn lies_at(&self, path: &str) -> Option<Vec<u8>> {
         let file = RepoPath::new(path).on_disk(self.repo.root());
-        // What is reached through a link is somewhere else.
-        file.symlink_metadata().ok().filter(std::fs::Metadata::is_file)?;
-        std::fs::read(file).ok()
+        // What a link names is read as well, as long as it lies in the repository.
+        let real = file.canonicalize().ok()?;
+        let is_inside =
+            real.strip_prefix(self.repo.root().canonicalize().ok()?).is_ok_and(|path| {
+                !path.components().any(|part| part.as_os_str().eq_ignore_ascii_case(".git"))
+            });
+        if !is_inside || !real.is_file() {
+            return None;
+        }
+        std::fs::read(real).ok()
     }
 
     /// The mode that a file keeps when it is written again.

@@ -494,8 +494,7 @@ fn push_pushes_what_is_named_and_nothing_else() {
 fn the_template_of_the_project_has_what_reviewers_need() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../.github");
     let read = |name: &str| fs::read_to_string(root.join(name)).unwrap();
-    let template = read("pull_request_templates/orchestration-pr.md");
+    let template = read("PULL_REQUEST_TEMPLATE/orchestration-pr.md");
     assert!(template.contains("## Impact assessment") && template.contains("## Test plan"));
     // Under this name GitHub finds it.
-    assert_eq!(read("PULL_REQUEST_TEMPLATE/orchestration-pr.md"), template);
 }

@@ -82,6 +82,66 @@ fn no_death_loses_a_line_or_ends_a_service() {
 }
 
 #[test]
+fn what_waits_for_readers_and_writers_of_its_output_goes_on() {
+    let lab = Lab::new();
+    let layer = "[service.app]\nrun = 'python3 -u app.py'\nready = { log = 'line 99' }\nrestart = { max = 0 }\n";
+    let stack = Stack::new(&lab, layer);
+    stack.repo.write(
+        "app.py",
+        "import asyncio, sys\nasync def main():\n    loop = asyncio.get_running_loop()\n    \
+         t, p = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, sys.stdout)\n    \
+         w = asyncio.StreamWriter(t, p, None, loop)\n    \
+         for i in range(100):\n        w.write(f'line {i}\\n'.encode())\n        await w.drain()\n        \
+         await asyncio.sleep(0.001)\n    await asyncio.sleep(600)\nasyncio.run(main())\n",
+    );
+    if stack.repo.run("python3", &["--version"], &[]).code != Some(0) {
+        return crate::testkit::circle::not_tried("python3 is not installed");
+    }
+    stack.repo.xtask(&["start"]).success();
+    assert_eq!(lines(&stack, "app").len(), 100);
+}
+
+#[test]
+fn who_lost_supervisor_and_writer_is_ended_in_order_and_its_last_words_are_kept() {
+    let lab = Lab::new();
+    let stack = Stack::new(&lab, "[service.app]\nrun = './app.sh'\nstop = { timeout = '20s' }\n");
+    let script = "#!/bin/sh\ntrap 'echo shutting down; touch saved; exit 0' TERM\n\
+                  while :; do head -c 1000 /dev/zero | tr '\\0' x; echo; sleep 0.005; done\n";
+    write_script(&stack.repo.dir.join("app.sh"), script);
+    stack.repo.xtask(&["start"]).success();
+    wait_for("lines", || lines(&stack, "app").len() > 10);
+    let writer = writers(&lab)[0];
+    kill(stack.supervisor());
+    kill(writer);
+    // More than a pipe holds: it waits for somebody who reads.
+    let pid = stack.pid("app");
+    wait_for("it to wait", || {
+        let state = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let child = children.unwrap_or_default().trim().to_owned();
+        let of_child = std::fs::read_to_string(format!("/proc/{child}/wchan")).unwrap_or_default();
+        state.contains("pipe") || of_child.contains("pipe") || state == "0"
+    });
+    stack.repo.xtask(&["stop"]).success().never_says("killed");
+    assert!(stack.repo.has("saved"));
+    assert_eq!(lines(&stack, "app").last().map(String::as_str), Some("shutting down"));
+    wait_for("the end of the writer", || writers(&lab).is_empty());
+}
+
+#[test]
+fn a_writer_that_nobody_has_told_anything_ends() {
+    let lab = Lab::new();
+    let stack = Stack::new(&lab, "[service.app]\nrun = 'sleep 600'\n");
+    stack.repo.xtask(&["start"]).success();
+    stack.repo.xtask(&["stop"]).success();
+    let logs = stack.repo.dir.join(".git/xtask/services/local/logs");
+    let mut alone = std::process::Command::new(crate::testkit::program());
+    alone.args(["write-logs", logs.as_str()]);
+    let mut alone = crate::testkit::spawn(&mut alone).unwrap();
+    assert!(alone.wait().unwrap().success());
+}
+
+#[test]
 fn logs_show_the_run_that_somebody_began_and_mark_where_others_begin() {
     let lab = Lab::new();
     let layer = "[service.app]\nrun = \"sh -c 'echo $WORD from $$; exec sleep 600'\"\nenv = { WORD = 'first' }\n\

@@ -26,7 +26,8 @@ fn write_toolkit(place: &Place<'_>, version: &str) {
         "xtask/Cargo.toml",
         format!(
             "[workspace]\n[package]\nname = 'xtask'\nversion = '{version}'\nedition = '2021'\n\
-             exclude = ['/tests/']\n[package.metadata.vendor]\nformat = 1\n"
+             exclude = ['/tests/']\ndefault-run = \"xtask\"\n\n[package.metadata.vendor]\nformat = 1\n\n\
+             [[bin]]\nname = \"xtask\"\npath = 'src/main.rs'\n"
         ),
     );
     place.write(

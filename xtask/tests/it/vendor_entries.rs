@@ -25,9 +25,15 @@ fn repository<'a>(lab: &'a Lab, name: &str) -> Place<'a> {
     ] {
         let text = fs::read_to_string(root.join(name)).unwrap();
         let text = text.replace("{cargo-cache-home}/xtask-build", lab.path("build").as_str());
+        // As it is given.
+        let text = text.replace("--package xtask --\"", "--package xtask --example xtask --\"");
         place.write(&format!("xtask/{name}"), text);
     }
-    place.write("xtask/Cargo.toml", "[workspace]\n[package]\nname = 'xtask'\nversion = '0.1.0'\n");
+    place.write(
+        "xtask/Cargo.toml",
+        "[workspace]\n[package]\nname = 'xtask'\nversion = '0.1.0'\nautobins = false\n\
+         [[example]]\nname = \"xtask\"\npath = 'src/main.rs'\n",
+    );
     place
         .write("xtask/Cargo.lock", "version = 4\n[[package]]\nname = 'xtask'\nversion = '0.1.0'\n");
     place.write(
@@ -101,7 +107,7 @@ fn a_repository_without_rust_gets_no_build_folder_in_its_root() {
         assert_eq!(cargo(from, &["xtask", "status"], &[]).success().out, ASKED);
     }
     assert!(!place.has("target"));
-    assert!(place.has("xtask/target/launcher/debug/xtask"));
+    assert!(place.has("xtask/target/launcher/debug/examples/xtask"));
     assert_eq!(members(&place), ["xtask"]);
 }
 
@@ -272,8 +278,8 @@ fn launcher_and_toolkit_do_not_meet_in_a_chosen_build_folder() {
     let by_variable = [("CARGO_TARGET_DIR", folder.as_str())];
     let asked = |variables| cargo(&place, &["xtask", "status"], variables).success().out;
     let meet = || {
-        let program = fs::read(folder.join("debug/xtask")).unwrap();
-        program == fs::read(place.dir.join("xtask/target/debug/xtask")).unwrap()
+        let program = fs::read(folder.join("debug/examples/xtask")).unwrap();
+        program == fs::read(place.dir.join("xtask/target/debug/examples/xtask")).unwrap()
     };
     for _ in 0..2 {
         assert_eq!(asked(&by_variable), ASKED);

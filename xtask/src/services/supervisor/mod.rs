@@ -11,7 +11,6 @@ mod requests;
 mod upkeep;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +24,7 @@ use super::adopt;
 use super::control::{Answer, Failure, What};
 use super::ending::{self, Ours};
 use super::launch::{self, Env, Surroundings};
-use super::log_writer::LogWriter;
+use super::log_writer::{LogWriter, Pipe};
 use super::logs::{Keeper, Log};
 use super::machine::{Event, Machine};
 use super::page::{Page, Row, SupervisorLine, word};
@@ -122,7 +121,7 @@ struct Process {
     identity: Identity,
     log_at: u64,
     /// To what it prints. While it is open here, nothing of that is lost, whoever reads it.
-    _pipe: Option<File>,
+    _pipe: Option<Pipe>,
     search: LogSearch,
     /// What was found out last of where it listens.
     elsewhere: Last,
@@ -212,6 +211,11 @@ pub fn supervise(
         was_asked: false,
     };
     supervisor.take_over(adopted.units);
+    if !supervisor.running.is_empty() {
+        // What they print waits for somebody who reads it, and holds them up.
+        let copied = supervisor.writer.look();
+        supervisor.complain("the writer of the logs", copied);
+    }
     supervisor.listen()?;
     supervisor.keep_logs()?;
     supervisor.open_status_page();
@@ -426,7 +430,8 @@ impl Supervisor<'_> {
         let started = saved.and_then(|()| {
             let env = self.variables(&spec, run, degraded)?;
             let pipe = self.writer.pipe(&log);
-            let started = launch::start(&spec, &env, self.world, &log, pipe.as_ref())?;
+            let started =
+                launch::start(&spec, &env, self.world, &log, pipe.as_ref().map(|pipe| &pipe.end))?;
             self.watch(&name, run, &started.identity, true)?;
             Ok((started, pipe))
         });
