@@ -20,7 +20,10 @@ pub(super) fn is_ours(path: &Path) -> bool {
 /// Whether a repository was not opened for want of trust.
 pub(super) fn is_about_trust(cause: &gix::Error) -> bool {
     let text = format!("{cause:?}");
-    text.contains("afe.directory") || text.contains("unsafe") || text.contains("trust")
+    text.contains("safe.directory")
+        || text.contains("Safe.directory")
+        || text.contains("unsafe")
+        || text.contains("trust")
 }
 
 /// The git folder that git finds from a folder, if it trusts it; else what git says, with its remedy.

@@ -38,8 +38,8 @@ fn package(text: &str) -> String {
             );
             continue;
         }
-        given
-            .extend(part.split_inclusive('\n').filter(|line| *line != "default-run = \"xtask\"\n"));
+        // Without that word cargo takes `src/main.rs` for a program all the same.
+        given.push_str(&part.replace("default-run = \"xtask\"\n", "autobins = false\n"));
     }
     given
 }
@@ -110,6 +110,7 @@ mod tests {
         let text = include_str!("../../Cargo.toml");
         let given = of("xtask/Cargo.toml", text).unwrap();
         assert!(given.contains("\n[[example]]\nname = \"xtask\"\n"), "the launcher looks for it");
+        assert!(given.contains("\nautobins = false\n"));
         assert!(
             !given.contains("[[bin]]")
                 && !given.contains("[[bench]]")
