@@ -123,9 +123,10 @@ fn keep(world: &World, args: &[OsString]) -> Exit {
         return Err(Error::usage("`keep-program` is for the launcher"));
     };
     let disk = Disk::real();
-    store::keep(&disk, Path::new(folder), &name.to_string_lossy(), &world.program)?;
+    let now = store::now(world);
+    store::keep(&disk, now, Path::new(folder), &name.to_string_lossy(), &world.program)?;
     if let Some(home) = store::cargo_home(world) {
-        store::bound_builds(&disk, &home.join("xtask-build"))
+        store::bound_builds(&disk, now, &home.join("xtask-build"))
             .unable(|| "the build folder cannot be kept within bounds")?;
     }
     Ok(DONE)

@@ -234,7 +234,7 @@ impl Builder<'_> {
             })?;
             if let Some((store, name)) = &kept {
                 // Without it the next one is built again.
-                drop(store::keep(self.disk, store, name, &built));
+                drop(store::keep(self.disk, store::now(self.world), store, name, &built));
             }
             self.place(&built, record())
         });

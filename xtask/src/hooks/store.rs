@@ -54,6 +54,12 @@ pub fn folder(world: &World) -> Option<PathBuf> {
     }
 }
 
+/// What the clock of the world says, as files have their times.
+#[must_use]
+pub fn now(world: &World) -> SystemTime {
+    SystemTime::UNIX_EPOCH + (world.clock)()
+}
+
 /// Cargo's own folder.
 #[must_use]
 pub fn cargo_home(world: &World) -> Option<PathBuf> {
@@ -117,7 +123,13 @@ pub fn find(store: &Path, name: &str) -> Option<PathBuf> {
 }
 
 /// Keeps a program under a name, and takes away what is too much.
-pub fn keep(disk: &Disk<'_>, store: &Path, name: &str, program: &Path) -> Result<()> {
+pub fn keep(
+    disk: &Disk<'_>,
+    now: SystemTime,
+    store: &Path,
+    name: &str,
+    program: &Path,
+) -> Result<()> {
     let failed = || format!("the program cannot be kept in `{}`", store.display());
     let is_name = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
     if name.is_empty() || !name.bytes().all(is_name) {
@@ -151,12 +163,11 @@ pub fn keep(disk: &Disk<'_>, store: &Path, name: &str, program: &Path) -> Result
         Err(_) if find(store, name).is_some() => {}
         put => put.unable(failed)?,
     }
-    prune(disk, store, name).unable(failed)
+    prune(disk, now, store, name).unable(failed)
 }
 
 /// Takes away what was not used for the longest time, and what was left half done.
-fn prune(disk: &Disk<'_>, store: &Path, present: &str) -> std::io::Result<()> {
-    let now = SystemTime::now();
+fn prune(disk: &Disk<'_>, now: SystemTime, store: &Path, present: &str) -> std::io::Result<()> {
     let age = |time: SystemTime| now.duration_since(time).unwrap_or_default();
     let mut kept = Vec::new();
     for entry in fs::read_dir(store)?.flatten() {
@@ -188,13 +199,12 @@ fn prune(disk: &Disk<'_>, store: &Path, present: &str) -> std::io::Result<()> {
 
 /// Keeps the shared build folder within bounds: if it is too large and nobody builds, first goes what was built of the
 /// toolkit itself an hour ago or earlier.
-pub fn bound_builds(disk: &Disk<'_>, builds: &Path) -> std::io::Result<()> {
+pub fn bound_builds(disk: &Disk<'_>, now: SystemTime, builds: &Path) -> std::io::Result<()> {
     let folder = builds.join("debug");
     let Ok(lock) = fs::File::open(folder.join(".cargo-lock")) else { return Ok(()) };
     if size_of(&folder) <= LARGEST_BUILD || lock.try_lock().is_err() {
         return Ok(());
     }
-    let now = SystemTime::now();
     for part in ["incremental", "deps"] {
         for entry in fs::read_dir(folder.join(part)).into_iter().flatten().flatten() {
             let name = entry.file_name();

@@ -87,7 +87,6 @@ pub(super) fn lines(tree: &Tree<'_>) -> Option<ByHand> {
             below(file, &["project"]).is_some() || tree.has("setup.cfg") || tree.has("setup.py");
         is_project
             && backend.is_none_or(|backend| backend.starts_with("setuptools"))
-            && (backend.is_some() || below(file, &["build-system"]).is_some() || is_project)
             && !["packages", "py-modules", "ext-modules"].iter().any(|key| says(key))
     });
     let why = "setuptools would take the folders of the toolkit for packages of this project";

@@ -148,7 +148,6 @@ fn a_damaged_program_is_built_anew() {
     clippy::pedantic,
     clippy::restriction,
     unreachable_pub,
-    unused_qualifications,
     reason = "it is written for compilers of many years"
 )]
 mod key;
