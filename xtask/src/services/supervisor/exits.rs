@@ -1,7 +1,8 @@
-//! How a child of the supervisor has ended.
+//! How a child of the supervisor has ended, and who has its port after that.
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
+use crate::base::ports;
 use crate::services::unit::Exit;
 
 /// Waits for a child without reaping it; nothing where it is no child of ours.
@@ -21,5 +22,13 @@ fn exit_of(status: &WaitIdStatus) -> Exit {
         (Some(code), _) => Exit::Code(code),
         (None, Some(signal)) => Exit::Signal(signal),
         (None, None) => Exit::Unseen,
+    }
+}
+
+/// Who holds a port that ought to be free now.
+pub(super) fn held_by(port: u16) -> Option<String> {
+    match ports::look(port) {
+        Ok(ports::Listening::Somebody(owners)) => Some(ports::words(port, &owners)),
+        _ => None,
     }
 }

@@ -18,7 +18,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use self::exits::wait_for_child;
+use self::exits::{held_by, wait_for_child};
 use self::given::{Given, given_of};
 use super::adopt;
 use super::control::{Answer, Failure, What};
@@ -38,7 +38,6 @@ use crate::base::error::{Context, Error, Result};
 use crate::base::files::Disk;
 use crate::base::http::{self, Serving};
 use crate::base::lock;
-use crate::base::ports;
 use crate::base::processes::{Handle, Identity};
 use crate::base::world::{World, steady};
 
@@ -693,13 +692,5 @@ impl Supervisor<'_> {
             self.saved = Some(saved);
         }
         Ok(())
-    }
-}
-
-/// Who holds a port that ought to be free now.
-fn held_by(port: u16) -> Option<String> {
-    match ports::look(port) {
-        Ok(ports::Listening::Somebody(owners)) => Some(ports::words(port, &owners)),
-        _ => None,
     }
 }
