@@ -640,7 +640,7 @@ mod tests {
         let named = |checks: Vec<Check>| -> Vec<String> {
             checks.into_iter().filter(|check| check.tests).map(|check| check.name).collect()
         };
-        assert_eq!(named(checks(&words)), ["cargo-test", "pytest", "npm-test"]);
+        assert_eq!(named(checks(&words)), ["cargo-test", "pytest", "npm-test", "go-test"]);
         let none: Vec<&str> = words.into_iter().filter(|word| *word != "tests").collect();
         assert!(named(checks(&none)).is_empty());
         assert!(!checks(&none).iter().any(|check| check.name.contains("test")));

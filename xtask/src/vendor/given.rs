@@ -13,6 +13,8 @@ pub(super) fn given(path: &RepoPath, content: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(content).ok()?;
     let changed = match name {
         "xtask/Cargo.toml" => package(text),
+        // Here it is a program, so that a copy works as well which an upgrade by an earlier version has brought.
+        "xtask/launcher/Cargo.toml" => text.replace("[[bin]]\n", "[[example]]\n"),
         // In the folder of the launcher this alias counts as well, and both are examples.
         "xtask/.cargo/config.toml" => {
             text.replace("--package xtask --\"", "--package xtask --example xtask --\"")
@@ -118,6 +120,8 @@ mod tests {
         );
         assert!(given.contains("[dev-dependencies]") && given.contains("[profile.dev]"));
         assert_eq!(of("xtask/Cargo.toml", &given), None, "once is enough");
+        let launcher = of("xtask/launcher/Cargo.toml", include_str!("../../launcher/Cargo.toml"));
+        assert!(launcher.unwrap().contains("\n[[example]]\nname = \"xtask\"\n"));
         let text = include_str!("../../.cargo/config.toml");
         let given = of("xtask/.cargo/config.toml", text).unwrap();
         assert!(

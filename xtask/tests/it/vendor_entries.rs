@@ -26,6 +26,7 @@ fn repository<'a>(lab: &'a Lab, name: &str) -> Place<'a> {
         let text = fs::read_to_string(root.join(name)).unwrap();
         let text = text.replace("{cargo-cache-home}/xtask-build", lab.path("build").as_str());
         // As it is given.
+        let text = text.replace("[[bin]]\n", "[[example]]\n");
         let text = text.replace("--package xtask --\"", "--package xtask --example xtask --\"");
         place.write(&format!("xtask/{name}"), text);
     }
