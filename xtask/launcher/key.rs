@@ -5,6 +5,8 @@
 //! change what cargo builds. A record of how the files looked makes it cost a few milliseconds where nothing has
 //! changed.
 
+#![cfg_attr(rustfmt, rustfmt_skip)]
+
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;

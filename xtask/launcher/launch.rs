@@ -1,5 +1,7 @@
 //! What the launcher does.
 
+#![cfg_attr(rustfmt, rustfmt_skip)]
+
 use std::env;
 use std::ffi::OsString;
 use std::fs;

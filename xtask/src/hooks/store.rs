@@ -223,13 +223,9 @@ pub fn bound_builds(disk: &Disk<'_>, now: SystemTime, builds: &Path) -> std::io:
             }
         }
     }
-    // Then what only makes the next build quicker, and at last what makes it a whole one.
-    let stages = [(1, &["incremental"][..]), (2, &["deps", "build", ".fingerprint"])];
-    for (times, parts) in stages {
-        if size_of(&folder) > times * LARGEST_BUILD {
-            for part in parts {
-                disk.remove_folder(&folder.join(part))?;
-            }
+    if size_of(&folder) > 2 * LARGEST_BUILD {
+        for part in ["incremental", "deps", "build", ".fingerprint"] {
+            disk.remove_folder(&folder.join(part))?;
         }
     }
     Ok(())

@@ -35,7 +35,10 @@ impl Drop for Door<'_> {
 /// the house wants programs that this machine may not have.
 fn live_in(toolkit: &Place<'_>, house: &Place<'_>, may_miss: bool) {
     toolkit.xtask(&["vendor", "../house"]).success().says("cargo xtask setup");
-    house.git(&["commit", "--quiet", "-m", "Add xtask"]);
+    // A folder that was there before is offered, and is taken in by hand.
+    let rules = house.read("setup/sync.toml");
+    house.write("setup/sync.toml", rules.replace("  # \"/setup/\",", "  \"/setup/\","));
+    house.git(&["commit", "--quiet", "-a", "-m", "Add xtask"]);
     assert_eq!(house.git(&["status", "--porcelain"]), "");
     let mut variables = homes().to_vec();
     variables.push(("CARGO_NET_OFFLINE", "true".to_owned()));
