@@ -116,6 +116,26 @@ fn a_program_is_built_once_and_kept_for_all_that_have_its_sources() {
 }
 
 #[test]
+fn first_calls_at_once_agree_on_one_program() {
+    let lab = Lab::new();
+    let around = around(&lab);
+    let count = crate::testkit::circle::either(3, 10);
+    let places: Vec<Place<'_>> =
+        (0..count).map(|number| checkout(&lab, &format!("c{number}"), "word")).collect();
+    std::thread::scope(|scope| {
+        let calls: Vec<_> =
+            places.iter().map(|place| scope.spawn(|| said(place, &around, &[]))).collect();
+        for call in calls {
+            assert!(call.join().unwrap().starts_with("word"));
+        }
+    });
+    assert_eq!(fs::read_dir(lab.path("store")).unwrap().count(), 1);
+    for place in &places {
+        assert_eq!(said(place, &around, &[]), "word kept\n");
+    }
+}
+
+#[test]
 fn a_damaged_program_is_built_anew() {
     let lab = Lab::new();
     let one = checkout(&lab, "one", "word");
