@@ -99,10 +99,9 @@ const DEPENDENCIES: [&str; 4] =
 const CHANGING: [&str; 4] = ["--fix", "--write", "--watch", "--apply"];
 
 /// Programs that run scripts of packages by their names.
-const RUNNERS: [&str; 14] = [
+const RUNNERS: [&str; 13] = [
     "bun",
     "concurrently",
-    "lage",
     "lerna",
     "moon",
     "npm",
