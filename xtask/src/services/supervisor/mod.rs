@@ -56,8 +56,10 @@ const SOON: Duration = Duration::from_secs(1);
 /// How long it waits for the first request of whoever has started it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many times as long as it takes to tell and to write down what has changed goes by until it is done again.
+/// How many times as long as it takes to tell and to write down what has changed goes by until it is done again, with
+/// more services than a few: of those every step is told.
 const SETTLING_SHARE: u32 = 3;
+const FEW: usize = 16;
 
 /// The stack of a thread that waits: 128 KiB.
 const SMALL: usize = 128 << 10;
@@ -309,7 +311,8 @@ impl Supervisor<'_> {
             let saved = self.save();
             self.complain("its record", saved);
             is_settled = true;
-            settle_at = steady() + (steady() - settling) * SETTLING_SHARE;
+            let is_many = self.machine.units().len() > FEW;
+            settle_at = steady() + (steady() - settling) * if is_many { SETTLING_SHARE } else { 0 };
             let waits_to_be_asked = !self.was_asked && steady() < begun + PATIENCE;
             if self.is_idle() && self.pending.is_empty() && !waits_to_be_asked {
                 break;
