@@ -54,7 +54,7 @@ pub fn main() {
     );
     let toolkit = launcher.parent().unwrap_or(&launcher);
     let launch = env::var(LAUNCH).unwrap_or_default();
-    // The same holds for the toolkit itself where it was given to a repository: there it is an example as well.
+    // Where the toolkit was given to a repository its program is an example: `cargo run` there is about others.
     let is_example = fs::read_to_string(toolkit.join("Cargo.toml"))
         .map_or(false, |text| text.contains("\n[[example]]\nname = \"xtask\"\n"));
     let words: &[&str] = match launch.as_str() {

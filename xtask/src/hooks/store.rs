@@ -5,6 +5,7 @@
 //! builds anew what has another size. Whoever can write there could change the launcher as well: the store is
 //! this user's alone.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -131,8 +132,7 @@ pub fn keep(
     program: &Path,
 ) -> Result<()> {
     let failed = || format!("the program cannot be kept in `{}`", store.display());
-    let is_name = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
-    if name.is_empty() || !name.bytes().all(is_name) {
+    if !is_key(OsStr::new(name)) {
         return Err(Error::usage(format!("`{name}` is no name of a program")));
     }
     let folder = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(store);
@@ -166,6 +166,20 @@ pub fn keep(
     prune(disk, now, store, name).unable(failed)
 }
 
+/// Whether a name is that of a program: what the launcher makes of its two halves.
+fn is_key(name: &OsStr) -> bool {
+    let halves = name.to_str().and_then(|name| name.split_once('-'));
+    let is_half = |text: &str, digits: usize| {
+        text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    halves.is_some_and(|(sources, builder)| is_half(sources, 32) && is_half(builder, 16))
+}
+
+fn is_half_done(name: &OsStr) -> bool {
+    let number = name.to_str().and_then(|name| name.strip_prefix(".new-"));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+}
+
 /// Takes away what was not used for the longest time, and what was left half done.
 fn prune(disk: &Disk<'_>, now: SystemTime, store: &Path, present: &str) -> std::io::Result<()> {
     let age = |time: SystemTime| now.duration_since(time).unwrap_or_default();
@@ -173,7 +187,12 @@ fn prune(disk: &Disk<'_>, now: SystemTime, store: &Path, present: &str) -> std::
     for entry in fs::read_dir(store)?.flatten() {
         let name = entry.file_name();
         let Ok(meta) = entry.metadata() else { continue };
-        if name.as_encoded_bytes().starts_with(b".new-") {
+        // Whoever names a folder of theirs for the store keeps what they have there.
+        let is_program = is_key(&name) && entry.path().join(SIZE).is_file();
+        if !is_program && !is_half_done(&name) {
+            continue;
+        }
+        if is_half_done(&name) {
             if meta.modified().is_ok_and(|time| age(time) > HALF_DONE) {
                 disk.remove_folder(&entry.path())?;
             }
@@ -240,4 +259,42 @@ fn size_of(folder: &Path) -> u64 {
         Err(_) => 0,
     });
     sizes.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::scratch::Scratch;
+
+    #[test]
+    fn pruning_takes_old_programs_alone_and_nothing_of_anybody_else() {
+        let scratch = Scratch::new(&World::real().unwrap(), "store").unwrap();
+        let store = scratch.path().join("store");
+        let program = scratch.path().join("program");
+        let disk = Disk::real();
+        disk.create(&program, b"program", Bits::Plain).unwrap();
+        // Folders of somebody who has named one of theirs, some of them with names like ours.
+        let like_ours = format!("{}-{}", "a".repeat(32), "b".repeat(16));
+        let theirs = ["documents", ".new-things", ".new-", "1234-5678", like_ours.as_str()];
+        for name in theirs {
+            fs::create_dir_all(store.join(name)).unwrap();
+            disk.create(&store.join(name).join("precious"), b"x", Bits::Plain).unwrap();
+        }
+        // The time of day has no say in it.
+        let later = SystemTime::UNIX_EPOCH + Duration::from_secs(200 * 365 * 24 * 3600);
+        let names: Vec<String> =
+            (0..MOST + 3).map(|n| format!("{n:032x}-{}", "0".repeat(16))).collect();
+        for name in &names {
+            keep(&disk, later, &store, name, &program).unwrap();
+        }
+        let left = names.iter().filter(|name| store.join(name).is_dir()).count();
+        assert_eq!(left, MOST);
+        assert!(find(&store, names.last().unwrap()).is_some());
+        for name in theirs {
+            assert!(store.join(name).join("precious").is_file(), "{name}");
+        }
+        for name in ["", "..", "documents", "../x"] {
+            assert!(keep(&disk, later, &store, name, &program).is_err(), "{name}");
+        }
+    }
 }

@@ -83,6 +83,14 @@ fn open_both(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(path)
 }
 
+/// The same for the pipe of names, to which the loop of the supervisor writes: if nobody takes them it is full one day,
+/// and then it says so and holds nobody up.
+fn open_control(logs: &Path) -> io::Result<File> {
+    make_pipe(&control(logs))?;
+    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
+    OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open(control(logs))
+}
+
 /// The two ends of a pipe that the supervisor has.
 #[derive(Debug)]
 pub struct Pipe {
@@ -121,7 +129,7 @@ impl LogWriter {
     /// For the logs in a folder; `program` is this one.
     #[must_use]
     pub fn new(logs: &Path, program: &Path) -> LogWriter {
-        let made = std::fs::create_dir_all(logs).and_then(|()| open_both(&control(logs)));
+        let made = std::fs::create_dir_all(logs).and_then(|()| open_control(logs));
         LogWriter {
             logs: logs.to_path_buf(),
             program: program.to_path_buf(),
@@ -138,7 +146,7 @@ impl LogWriter {
         if held.as_ref().is_some_and(|held| id_of(held) != named) {
             // Its own folder, and none above it.
             std::fs::DirBuilder::new().create(&self.logs).ok();
-            *held = open_both(&path).ok().map(Arc::new);
+            *held = open_control(&self.logs).ok().map(Arc::new);
         }
         held.clone()
     }
