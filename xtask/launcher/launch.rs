@@ -158,8 +158,14 @@ fn store() -> Option<PathBuf> {
     }
 }
 
-/// The program of a key, if it is there and whole, by its size.
+/// The program of a key, if it is there and whole, by its size. A folder into which others may write is none of which
+/// anything is run.
 fn stored(store: &Path, name: &str) -> Option<PathBuf> {
+    use std::os::unix::fs::MetadataExt as _;
+    let (kept, home) = (fs::metadata(store).ok()?, fs::metadata(key::cargo_home()?).ok()?);
+    if kept.uid() != home.uid() || kept.mode() & 0o022 != 0 {
+        return None;
+    }
     let folder = store.join(name);
     let said = fs::read_to_string(folder.join("size")).ok()?;
     let size: u64 = said.split(' ').next()?.parse().ok()?;

@@ -116,6 +116,27 @@ fn a_program_is_built_once_and_kept_for_all_that_have_its_sources() {
 }
 
 #[test]
+fn nothing_is_run_out_of_a_store_into_which_others_may_write() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let lab = Lab::new();
+    let one = checkout(&lab, "one", "word");
+    let around = around(&lab);
+    said(&one, &around, &[]);
+    let entry = fs::read_dir(lab.path("store")).unwrap().next().unwrap().unwrap().path();
+    let evil = "#!/bin/sh\necho evil\n";
+    fs::remove_file(entry.join("xtask")).unwrap();
+    crate::testkit::write_script(
+        &lab.path("store").join(entry.file_name().unwrap().to_str().unwrap()).join("xtask"),
+        evil,
+    );
+    fs::write(entry.join("size"), format!("{} -\n", evil.len())).unwrap();
+    fs::set_permissions(lab.path("store"), fs::Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(said(&one, &around, &[]), "word\n");
+    fs::set_permissions(lab.path("store"), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(said(&one, &around, &[]), "word kept\n");
+}
+
+#[test]
 fn first_calls_at_once_agree_on_one_program() {
     let lab = Lab::new();
     let around = around(&lab);
