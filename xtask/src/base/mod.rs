@@ -5,6 +5,7 @@ pub mod deadline;
 pub mod digest;
 pub mod error;
 pub mod files;
+pub mod folders;
 pub mod group;
 pub mod halves;
 pub mod http;

@@ -8,6 +8,7 @@ use crate::base::error::Kind;
 use crate::cli::Backup;
 use crate::recovery::save::{BOUNDS, Saved, Wish, look, save};
 use crate::report;
+use crate::sync::enter::Enter as _;
 
 /// What was saved.
 #[derive(Serialize)]

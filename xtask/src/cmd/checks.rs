@@ -12,6 +12,7 @@ use crate::branches::rules::Weight;
 use crate::config::{BranchesConfig, Check, Fix, Kind, VALIDATE_FILE, ValidateConfig};
 use crate::hooks::health::health;
 use crate::hooks::program::Care;
+use crate::repo::Tools;
 use crate::repo::{NamePattern, Repo};
 use crate::report::live::Live;
 use crate::report::validate::{
@@ -21,7 +22,7 @@ use crate::report::{self, Loudness};
 use crate::sync::classify::Class;
 use crate::sync::context::{self, Context};
 use crate::sync::gather::Depth;
-use crate::sync::run::{Looked, Tools, Wishes, look};
+use crate::sync::run::{Looked, Wishes, look};
 use crate::validate::defaults;
 use crate::validate::fix::{Fixes, Phase};
 use crate::validate::kinds::{Finding, Surroundings};

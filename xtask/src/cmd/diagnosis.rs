@@ -238,7 +238,7 @@ fn services(
                 continue;
             }
         };
-        let stack = Stack::new(repo, name);
+        let stack = Stack::new(&repo.folders(), name);
         let page = client::glance(&stack, &session.world)?;
         let rows = page.iter().flat_map(|page| &page.services);
         wrong.extend(rows.filter(|row| is_ill(row)).map(|row| {
@@ -255,7 +255,7 @@ fn services(
             running.as_ref().is_some_and(|known| known.specs.iter().any(|one| one.name == service))
         };
         let none = std::collections::BTreeMap::new();
-        let ports = port_plan::assign(repo, session.tools().disk, layer, &none, false)?;
+        let ports = port_plan::assign(&repo.folders(), session.tools().disk, layer, &none, false)?;
         let wanted: Vec<(String, u16)> =
             ports.services.into_iter().filter(|(service, _)| !is_up(service)).collect();
         obstacles.extend(port_plan::obstacles(&wanted, token)?);

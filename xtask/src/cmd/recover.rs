@@ -22,6 +22,7 @@ use crate::services::plan;
 use crate::services::port_plan;
 use crate::services::stack::Stack;
 use crate::sync::context;
+use crate::sync::enter::Enter as _;
 
 /// How long each service may take to get ready, as for `start`.
 const READY: Duration = Duration::from_secs(60);
@@ -187,7 +188,7 @@ fn replace(session: &Session, repo: &Repo, one: &Broken, saved: &Saved) -> Resul
 }
 
 fn end_services(session: &Session, repo: &Repo, found: &Diagnosis, faults: &mut Vec<Error>) {
-    for stack in Stack::all(repo) {
+    for stack in Stack::all(&repo.folders()) {
         let is_meant = found.layers.contains(&stack.layer);
         let ended = || -> Result<()> {
             let page = crate::services::client::glance(&stack, &session.world)?;
@@ -252,7 +253,7 @@ fn begin_services(session: &Session, repo: &Repo, found: &Diagnosis, faults: &mu
 fn begin(session: &Session, repo: &Repo, name: &str) -> Result<()> {
     let layer = shared::load(repo, name)?;
     let disk = session.tools().disk;
-    let wanted = port_plan::assign(repo, disk, &layer, &Default::default(), true)?;
+    let wanted = port_plan::assign(&repo.folders(), disk, &layer, &Default::default(), true)?;
     let mut wanted: Vec<(String, u16)> = wanted
         .services
         .into_iter()

@@ -67,7 +67,7 @@ pub(super) fn run(session: &Session, args: &Restart) -> Exit {
         .map(|(at, _)| at)
         .collect();
     let tools = session.tools();
-    let mut ports = port_plan::assign(&repo, tools.disk, &layer, &BTreeMap::new(), true)?;
+    let mut ports = port_plan::assign(&repo.folders(), tools.disk, &layer, &BTreeMap::new(), true)?;
     // What goes on keeps its port, and what was moved by hand as well.
     let keeps = |spec: &&Spec| spec.is_moved || !names.contains(&spec.name);
     for spec in running.specs.iter().filter(keeps) {

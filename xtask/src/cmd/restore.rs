@@ -15,9 +15,11 @@ use crate::recovery::put_back::{
     Chosen, Meant, Plan, choose, goes, move_back, plan, put_back, returns_to_operation, way_back,
 };
 use crate::recovery::save::{BOUNDS, Saved, Wish, look, save};
+use crate::repo::Tools;
 use crate::repo::{Named, Repo};
 use crate::report::{self, count};
-use crate::sync::run::{Tools, check_gates};
+use crate::sync::enter::Enter as _;
+use crate::sync::run::check_gates;
 
 /// The longest path that is shown, in characters: as long as paths can be.
 const LONGEST: usize = 4096;

@@ -16,6 +16,7 @@ use crate::hooks::Hook;
 use crate::hooks::install::Done;
 use crate::hooks::program::Builder;
 use crate::hooks::shim::KEPT;
+use crate::repo::Tools;
 use crate::repo::{Head, Repo};
 use crate::report::hooks::HookDone;
 use crate::report::sync::{CanonicalLine, PathLine, SyncReport};
@@ -24,7 +25,6 @@ use crate::review::queue::{self, Request, State};
 use crate::sync::classify::{Class, Why};
 use crate::sync::context::{Context, usual_names};
 use crate::sync::plan::Plan;
-use crate::sync::run::Tools;
 
 /// One run of the program.
 pub(super) struct Session {

@@ -11,6 +11,7 @@ use crate::report;
 use crate::report::Loudness;
 use crate::report::hooks::installed;
 use crate::sync::context::{self, Names};
+use crate::sync::enter::Enter as _;
 
 pub(super) fn run(session: &Session, args: &Setup) -> Exit {
     let code = sync(session)?;

@@ -89,7 +89,7 @@ pub(super) fn load_with_texts(
 /// that is what is meant then. One that is deployed and cannot be read is an error, and not nothing.
 pub(super) fn load_deployed(session: &Session, repo: &Repo, name: &str) -> Result<Option<Layer>> {
     let runs_here = || {
-        let own = Stack::new(repo, name);
+        let own = Stack::new(&repo.folders(), name);
         matches!(client::glance(&own, &session.world), Ok(Some(page)) if is_up(&page))
     };
     match load(repo, name) {
@@ -109,7 +109,7 @@ pub(super) fn load_deployed(session: &Session, repo: &Repo, name: &str) -> Resul
 pub(super) fn known(session: &Session, repo: &Repo) -> (Vec<(Stack, Page)>, Option<Error>) {
     let mut found = Vec::new();
     let mut unreadable = None;
-    for stack in Stack::all(repo) {
+    for stack in Stack::all(&repo.folders()) {
         match client::glance(&stack, &session.world) {
             Ok(Some(page)) => found.push((stack, page)),
             Ok(None) => {}
@@ -136,16 +136,17 @@ pub(super) fn meant(session: &Session, repo: &Repo, layer: Option<&str>) -> Resu
     }
     Ok(match known.len() {
         1 => known.remove(0).0,
-        _ => Stack::new(repo, DEFAULT_LAYER),
+        _ => Stack::new(&repo.folders(), DEFAULT_LAYER),
     })
 }
 
 /// The stack of a layer that exists, or of which something is still known.
 pub(super) fn named(repo: &Repo, layer: &str) -> Result<Stack> {
     let layers = layers(repo);
-    let known: Vec<String> = Stack::all(repo).into_iter().map(|stack| stack.layer).collect();
+    let known: Vec<String> =
+        Stack::all(&repo.folders()).into_iter().map(|stack| stack.layer).collect();
     if layers.iter().chain(&known).any(|name| name == layer) {
-        return Ok(Stack::new(repo, layer));
+        return Ok(Stack::new(&repo.folders(), layer));
     }
     let near = config::nearest(layer, layers.iter().map(String::as_str));
     Err(Error::usage(format!("there is no layer `{layer}`{near}"))

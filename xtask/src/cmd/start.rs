@@ -31,13 +31,14 @@ pub(super) fn run(session: &Session, args: &Start) -> Exit {
         let name = &layer.services[*at].name;
         !args.fallback.contains(name) || args.services.contains(name)
     });
-    let stack = Stack::new(&repo, &layer.name);
+    let stack = Stack::new(&repo.folders(), &layer.name);
     if args.verify {
         return verify(session, &stack, &layer);
     }
     let moved: BTreeMap<String, u16> = args.port.iter().cloned().collect();
     if args.dry_run || args.check_ports {
-        let ports = port_plan::assign(&repo, session.tools().disk, &layer, &moved, false)?;
+        let ports =
+            port_plan::assign(&repo.folders(), session.tools().disk, &layer, &moved, false)?;
         return match args.dry_run {
             true => dry_run(&layer, &chosen, &ports, args),
             false => check_ports(session, &stack, &layer, &chosen, ports, args),

@@ -32,7 +32,7 @@ pub(super) fn start(
     chosen: &[usize],
     args: &Start,
 ) -> Exit {
-    let stack = Stack::new(repo, &layer.name);
+    let stack = Stack::new(&repo.folders(), &layer.name);
     let moved: BTreeMap<String, u16> = args.port.iter().cloned().collect();
     check_fallback(layer, &args.fallback)?;
     port_plan::check_names(layer, &moved)?;
@@ -41,7 +41,7 @@ pub(super) fn start(
     take_over_watch(session, &stack)?;
     let mut running = client::running(&stack, &session.world)?;
     check_moved(running.as_ref().filter(|_| !args.clean), &moved)?;
-    let mut ports = port_plan::assign(repo, session.tools().disk, layer, &moved, true)?;
+    let mut ports = port_plan::assign(&repo.folders(), session.tools().disk, layer, &moved, true)?;
     if !args.clean {
         keep_ports(&mut ports, running.as_ref(), &moved);
     }

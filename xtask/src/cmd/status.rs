@@ -16,6 +16,7 @@ use crate::hooks::health::health;
 use crate::hooks::program::Care;
 use crate::intake::collect::still_waiting;
 use crate::intake::resolve::{folder, is_open, put_aside_before};
+use crate::repo::Tools;
 use crate::repo::{Id, Repo, Worktree};
 use crate::report::status::{
     BranchLine, Counts, ServicesLine, StatusReport, ValidationLine, VendoredLine, WorktreeLine,
@@ -32,7 +33,7 @@ use crate::sync::gather::Depth;
 use crate::sync::overlay;
 use crate::sync::plan::Plan;
 use crate::sync::recover;
-use crate::sync::run::{Looked, Tools, Wishes, check_rules, look};
+use crate::sync::run::{Looked, Wishes, check_rules, look};
 use crate::sync::survey::survey;
 use crate::sync::upstream::{self, Standing};
 use crate::validate::perform::last_words;
@@ -186,7 +187,7 @@ fn services(session: &Session, repo: &Repo) -> Vec<ServicesLine> {
             Some(ServicesLine { layer: stack.layer, ok: false, words: failure.to_string() })
         }
     };
-    Stack::all(repo).into_iter().filter_map(line).collect()
+    Stack::all(&repo.folders()).into_iter().filter_map(line).collect()
 }
 
 /// How many services are in which state, with what is wrong first; and whether nothing is.

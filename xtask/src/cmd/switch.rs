@@ -6,14 +6,16 @@ use crate::base::error::{Error, Kind, Result};
 use crate::cli::Switch;
 use crate::config::Mode;
 use crate::repo::Repo;
+use crate::repo::Tools;
 use crate::report::sync::{Manner, SyncReport};
 use crate::report::{self, count};
+use crate::sync::enter::Enter as _;
 use crate::sync::gather::Depth;
 use crate::sync::lift::drop_overlay;
 use crate::sync::manner::manner;
 use crate::sync::overlay;
 use crate::sync::plan::WriteMode;
-use crate::sync::run::{Looked, Tools, Wishes, check_gates, look, read_context, write};
+use crate::sync::run::{Looked, Wishes, check_gates, look, read_context, write};
 use crate::sync::undo::{find, undo};
 
 pub(super) fn run(session: &Session, args: &Switch) -> Exit {

@@ -8,16 +8,18 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Silent;
 use crate::cli::Sync;
 use crate::repo::Repo;
+use crate::repo::Tools;
 use crate::report::sync::{Manner, SyncReport, SyncReports, WorktreeLine};
 use crate::report::{self, Loudness};
 use crate::sync::classify::Class;
 use crate::sync::context::Context;
+use crate::sync::enter::Enter as _;
 use crate::sync::gather::Depth;
 use crate::sync::plan::{Beyond, WriteMode};
 use crate::sync::recover;
 use crate::sync::run::{
-    Decided, Done, Looked, Tools, Wishes, check_rules, has_drift, leaves_behind, look,
-    look_to_write, read_context, write,
+    Decided, Done, Looked, Wishes, check_rules, has_drift, leaves_behind, look, look_to_write,
+    read_context, write,
 };
 
 /// What one worktree came to.

@@ -11,6 +11,7 @@ use crate::hooks::health::health;
 use crate::hooks::program::Care;
 use crate::repo::Repo;
 use crate::report::{self, count};
+use crate::sync::enter::Enter as _;
 use crate::sync::run::check_gates;
 use crate::sync::undo::{find, undo};
 use crate::sync::{backup, context};

@@ -14,6 +14,7 @@ use crate::hooks::set_up;
 use crate::intake::carry::PathChange;
 use crate::repo::Repo;
 use crate::report::{self, Loudness};
+use crate::sync::enter::Enter as _;
 use crate::vendor::entries::{self, Entry};
 use crate::vendor::toolkit::{self, Toolkit};
 use crate::vendor::upgrade::{Sides, Upgrade, lay_beside, present, propose, take, words};

@@ -11,6 +11,7 @@ use crate::config::SyncConfig;
 use crate::repo::{Named, Repo};
 use crate::report::{self, Loudness};
 use crate::review::forge::project;
+use crate::sync::enter::Enter as _;
 use crate::vendor::delivery::{deliver, is_unfinished, recover};
 use crate::vendor::fit::Remote;
 use crate::vendor::put::{Around, Plan, plan};

@@ -23,7 +23,6 @@ use crate::base::words::count;
 use crate::base::world::compact;
 use crate::repo::{Everything, Id, Mode, Repo};
 use crate::services::spec::Spec;
-use crate::sync::export::lay_out;
 
 /// The kind of the manifest.
 const MANIFEST: &str = "xtask.deploy-manifest/1";
@@ -147,7 +146,7 @@ impl Release {
         }
         around.disk.make_folder(&self.folder).unable(failed)?;
         around.disk.make_folder(&self.files()).unable(failed)?;
-        lay_out(repo, tree, &Everything, &self.files(), around.disk)
+        repo.export_tree(tree, &Everything, &self.files(), around.disk)
     }
 
     /// Writes down what belongs to it. From here on it is a release.

@@ -6,11 +6,13 @@ use super::decide::{Fate, Row};
 use super::targets::Fleet;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::words::count;
+use crate::repo::Tools;
 use crate::repo::{Head, InUse, Pushed, RefChange, RefPush, Repo};
 use crate::sync::context::Context;
+use crate::sync::enter::Enter as _;
 use crate::sync::gather::Depth;
 use crate::sync::manner::{canonical_files, is_no_part_of_this, no_part};
-use crate::sync::run::{Looked, Tools, Wishes, check_rules, look, look_to_write, write};
+use crate::sync::run::{Looked, Wishes, check_rules, look, look_to_write, write};
 use crate::sync::upstream::{only_sync_commits, source_of};
 
 /// How a worktree is looked at.

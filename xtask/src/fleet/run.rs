@@ -10,11 +10,12 @@ use super::deliver::{
 };
 use super::targets::{Fleet, Target, Way};
 use crate::base::error::{Context as _, Error, Result};
+use crate::repo::Tools;
 use crate::repo::{Pack, Repo};
 use crate::sync::context::{self, Context};
 use crate::sync::managed::Managed;
 use crate::sync::manner::canonical_files;
-use crate::sync::run::{Tools, Wishes};
+use crate::sync::run::Wishes;
 
 /// How often a branch is tried that moves under us. A busy remote moves a branch every few minutes,
 /// and a round takes seconds.

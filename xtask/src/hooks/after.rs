@@ -10,14 +10,16 @@ use crate::base::error::Result;
 use crate::base::lock;
 use crate::base::words::{count, some_of};
 use crate::config::Mode;
+use crate::repo::Tools;
 use crate::repo::{Known, Repo};
 use crate::sync::classify::Class;
 use crate::sync::context::{self, Context};
+use crate::sync::enter::Enter as _;
 use crate::sync::gather::Depth;
 use crate::sync::manner::{Owner, canonical_files, is_no_part_of_this, manner, no_part};
 use crate::sync::plan::{Plan, WriteMode};
 use crate::sync::recover;
-use crate::sync::run::{Decided, Looked, Tools, Wishes, check_gates, look, wants_to_move, write};
+use crate::sync::run::{Decided, Looked, Wishes, check_gates, look, wants_to_move, write};
 use crate::sync::upstream::{Standing, is_sync_commit, move_to, standing};
 
 /// How many paths a line names.

@@ -10,10 +10,10 @@ use crate::base::markers::{conflicts, first_conflict};
 use crate::base::path::RepoPath;
 use crate::base::words::some_of;
 use crate::config::{BRANCHES_FILE, SYNC_FILE, VALIDATE_FILE, rule_faults};
+use crate::repo::Tools;
 use crate::repo::{Entry, Id, Mode, PathPatterns, Repo, Scope, StagedChange};
 use crate::sync::context;
 use crate::sync::managed::Managed;
-use crate::sync::run::Tools;
 
 /// The largest file that is committed without a word, in bytes: 50 MB, at which GitHub begins to
 /// warn (it refuses 100).

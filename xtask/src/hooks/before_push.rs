@@ -10,11 +10,11 @@ use crate::branches::check::{check, is_asked};
 use crate::branches::facts::Look;
 use crate::branches::rules::{About, Weight};
 use crate::config::{BRANCHES_FILE, Enforce, SYNC_FILE, rule_faults};
+use crate::repo::Tools;
 use crate::repo::{Head, Id, Repo};
 use crate::sync::classify::Class;
 use crate::sync::context::{self, Context};
 use crate::sync::managed::Managed;
-use crate::sync::run::Tools;
 use crate::sync::survey::classes;
 
 /// Where refs lie that are of this clone alone.

@@ -10,10 +10,10 @@ use crate::base::error::Result;
 use crate::base::path::RepoPath;
 use crate::base::progress::Silent;
 use crate::base::words::count;
+use crate::repo::Tools;
 use crate::repo::{Entry, Known, OnceCanonical, Pair, Repo};
 use crate::sync::context::{self, Context};
 use crate::sync::managed::Managed;
-use crate::sync::run::Tools;
 use crate::sync::upstream::source_of;
 
 /// The line to say, if there is one.

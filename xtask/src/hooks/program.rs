@@ -23,7 +23,6 @@ use crate::base::world::World;
 use crate::config::toolchain::{self, TOOLCHAIN_FILES, names_a_target};
 use crate::repo::{Entry, Id, LookedUp, Repo, Scope};
 use crate::sync::context::Context;
-use crate::sync::export::lay_out;
 
 const KIND: &str = "xtask.program/1";
 
@@ -327,7 +326,7 @@ impl Builder<'_> {
     /// Builds the program of a tree; nothing where cargo could not.
     fn build(&self, tree: Id, place: &Path) -> Result<Option<PathBuf>> {
         let (sources, target) = (place.join("sources"), place.join("target"));
-        lay_out(self.repo, tree, &RustSources, &sources, self.disk)?;
+        self.repo.export_tree(tree, &RustSources, &sources, self.disk)?;
         let config = |name: &str| std::fs::read_to_string(sources.join(name)).ok();
         // A Rust that is too old for the toolkit is none that can be meant.
         for name in TOOLCHAIN_FILES {

@@ -10,9 +10,9 @@ use super::collect::{
 use super::source::{Source, source};
 use super::words::Summary;
 use crate::base::error::{Error, Result};
+use crate::repo::Tools;
 use crate::repo::{Id, Pushed, RefPush, Repo};
 use crate::sync::context::{self, Context};
-use crate::sync::run::Tools;
 
 /// How often the branch of changes may move while this runs: every push of every branch moves it.
 const ROUNDS: usize = 8;

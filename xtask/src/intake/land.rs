@@ -8,10 +8,12 @@ use super::words::COMMIT_TRAILER;
 use crate::base::error::{Error, Result};
 use crate::base::path::RepoPath;
 use crate::config::{BRANCHES_FILE, SYNC_FILE, SyncConfig, rule_faults};
+use crate::repo::Tools;
 use crate::repo::{Id, InUse, Repo};
 use crate::sync::context::Context;
+use crate::sync::enter::Enter as _;
 use crate::sync::forward::forward;
-use crate::sync::run::{Tools, check_gates};
+use crate::sync::run::check_gates;
 
 /// How often two refs are read that somebody may be moving between the readings.
 const TRIES: u32 = 10;

@@ -13,10 +13,10 @@ use super::source::{check_names, takes};
 use crate::base::error::{Error, Result};
 use crate::base::path::RepoPath;
 use crate::base::words::some_of;
+use crate::repo::Tools;
 use crate::repo::{Id, Repo};
 use crate::sync::context::{self, Context};
 use crate::sync::managed::Managed;
-use crate::sync::run::Tools;
 
 /// What was chosen, and what would come of it.
 pub struct Choice {

@@ -18,10 +18,10 @@ use crate::base::lock::Lock;
 use crate::base::markers::{conflicts, first_conflict};
 use crate::base::record::{self, Found};
 use crate::base::world::compact;
+use crate::repo::Tools;
 use crate::repo::{Carried, Entry, Everything, Id, Mode, NewCommit, Repo, Stamp};
 use crate::sync::context::{self, Context};
 use crate::sync::managed::Managed;
-use crate::sync::run::Tools;
 
 const KIND: &str = "xtask.reverse-sync/1";
 

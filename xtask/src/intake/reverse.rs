@@ -8,9 +8,9 @@ use super::resolve::moves_on;
 use super::series::{Item, Series, carry_all};
 use super::source::{Pick, Source};
 use crate::base::error::{Error, Result};
+use crate::repo::Tools;
 use crate::repo::{Id, Repo};
 use crate::sync::context::{self, Context};
-use crate::sync::run::Tools;
 
 /// How often the canonical branch may move while this runs.
 pub(super) const ROUNDS: u32 = 8;

@@ -15,14 +15,15 @@ use crate::base::error::{Context as _, Error, Result};
 use crate::base::path::RepoPath;
 use crate::base::words::some_of;
 use crate::base::world::compact;
+use crate::repo::Tools;
 use crate::repo::{
     Entry, Everything, Id, Indexed, LookedUp, Mode, Operation, OperationKind, Repo, Work,
 };
 use crate::sync::apply::apply;
 use crate::sync::backup::{SavedFile, SavedStaged};
 use crate::sync::batch::{Batch, Change, FileChange};
+use crate::sync::enter::Enter as _;
 use crate::sync::overlay::{self, KeptEntry, Overlay};
-use crate::sync::run::Tools;
 
 /// How many operations can be under way at once: a pick within a rebase within a bisect.
 const MOST_OPERATIONS: usize = 5;

@@ -11,12 +11,13 @@ use super::leave::{barred, sound};
 use super::save::Saved;
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::path::RepoPath;
+use crate::repo::Tools;
 use crate::repo::{Below, Entry, Id, Indexed, Mode, Repo, Traces, Ways, Work};
 use crate::sync::apply::apply;
 use crate::sync::backup::{self, Backup, Record, SavedFile, SavedStaged, Snapshot, Unread};
 use crate::sync::batch::{Batch, Change, FileChange};
+use crate::sync::enter::Enter as _;
 use crate::sync::overlay::Overlay;
-use crate::sync::run::Tools;
 use crate::sync::way::once_gone;
 
 /// A backup to be put back.

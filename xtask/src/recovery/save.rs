@@ -13,6 +13,7 @@ use crate::base::error::{Context as _, Result};
 use crate::base::path::RepoPath;
 use crate::base::progress::Progress;
 use crate::base::words::{harmless, size};
+use crate::repo::Tools;
 use crate::repo::{
     Changes, Entry, Head, Id, InIndex, Indexed, Mode, PathPatterns, Reached, Repo, Traces,
     TreeChange, Ways, Work, read_raw,
@@ -21,7 +22,6 @@ use crate::sync::backup::{
     self, MovedBranch, Record, SavedFile, SavedOperation, SavedStaged, Snapshot, below,
 };
 use crate::sync::overlay::{self, KeptEntry};
-use crate::sync::run::Tools;
 
 /// How much a backup holds at most.
 #[derive(Clone, Copy, Debug)]

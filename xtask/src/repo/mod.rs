@@ -8,6 +8,7 @@ mod canonical;
 mod changes;
 mod clean;
 mod commits;
+mod export;
 mod filters;
 mod forecast;
 mod format;
@@ -35,6 +36,7 @@ mod revspec;
 mod shared;
 mod source;
 mod staged;
+mod tools;
 mod tree;
 mod trust;
 mod work;
@@ -72,6 +74,7 @@ pub use remotes::RemoteUrl;
 pub use revspec::Named;
 pub use shared::share_all;
 pub use staged::StagedChange;
+pub use tools::Tools;
 pub use tree::{Below, Entry, Everything, LookedUp, Mode, Pair, Scope, TreeChange};
 pub use work::{FileStat, OnDisk, Reached, Ways, Work, read_raw};
 pub use worktrees::{InUse, Worktree};
@@ -80,6 +83,7 @@ use partial::Promises;
 use reftable::Said;
 
 use crate::base::error::{Context, Error, Result};
+use crate::base::folders::{Folders, state_below};
 use crate::base::world::World;
 
 /// How much decoded object data is kept, in bytes: enough for the trees of a few hundred commits.
@@ -253,16 +257,26 @@ impl Repo {
         &self.common
     }
 
+    /// All of these folders.
+    #[must_use]
+    pub fn folders(&self) -> Folders {
+        Folders {
+            root: self.root.clone(),
+            git: self.git.git_dir().to_path_buf(),
+            common: self.common.clone(),
+        }
+    }
+
     /// Where state of this worktree is kept. It may not exist yet.
     #[must_use]
     pub fn state_folder(&self) -> PathBuf {
-        self.git.git_dir().join("xtask")
+        state_below(self.git.git_dir())
     }
 
     /// Where state that all worktrees share is kept. It may not exist yet.
     #[must_use]
     pub fn shared_state_folder(&self) -> PathBuf {
-        self.common.join("xtask")
+        state_below(&self.common)
     }
 
     /// The id of an object, shortened for people.

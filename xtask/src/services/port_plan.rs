@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 use super::ending::{MARKER, SUPERVISOR};
 use crate::base::error::{Context, Error, Kind, Result};
 use crate::base::files::Disk;
+use crate::base::folders::Folders;
 use crate::base::lock::Lock;
 use crate::base::ports::{self, Listening, Owner};
 use crate::base::processes::{self, Handle, Identity};
 use crate::base::record::{self, Found};
 use crate::config::{Layer, Status};
-use crate::repo::Repo;
 
 /// The kind of the record of offsets.
 const OFFSETS: &str = "xtask.port-offsets/1";
@@ -70,14 +70,14 @@ pub fn check_names(layer: &Layer, moved: &BTreeMap<String, u16>) -> Result<()> {
 /// The ports of a layer here. `keeps` says whether an offset that is chosen now is kept; a command that
 /// only looks keeps nothing. `moved` are the ports that were asked for by name.
 pub fn assign(
-    repo: &Repo,
+    folders: &Folders,
     disk: &Disk<'_>,
     layer: &Layer,
     moved: &BTreeMap<String, u16>,
     keeps: bool,
 ) -> Result<Ports> {
     check_names(layer, moved)?;
-    let offset = offset(repo, disk, &fixed_ports(layer), keeps)?;
+    let offset = offset(folders, disk, &fixed_ports(layer), keeps)?;
     let mut services = BTreeMap::new();
     for service in &layer.services {
         if let Some(port) = service.port {
@@ -127,12 +127,12 @@ fn fixed_ports(layer: &Layer) -> Vec<u16> {
 }
 
 /// How far the ports of this worktree are moved: not at all in the main one.
-fn offset(repo: &Repo, disk: &Disk<'_>, ports: &[u16], keeps: bool) -> Result<u16> {
-    let own = repo.git_folder().to_path_buf();
-    if own == repo.common_folder() || ports.is_empty() {
+fn offset(folders: &Folders, disk: &Disk<'_>, ports: &[u16], keeps: bool) -> Result<u16> {
+    let own = folders.git.clone();
+    if own == folders.common || ports.is_empty() {
         return Ok(0);
     }
-    let path = repo.shared_state_folder().join("services-offsets");
+    let path = folders.shared_state().join("services-offsets");
     let read = || match record::read::<Offsets>(&path, OFFSETS) {
         Found::Whole(offsets) => Ok(offsets),
         Found::Nothing => Ok(Offsets::default()),
@@ -149,7 +149,7 @@ fn offset(repo: &Repo, disk: &Disk<'_>, ports: &[u16], keeps: bool) -> Result<u1
     if !keeps {
         return free_offset(&read()?, ports);
     }
-    let lock = repo.shared_state_folder().join("services-offsets.lock");
+    let lock = folders.shared_state().join("services-offsets.lock");
     let _lock = Lock::acquire(&lock, "start", LOCK_WAIT, |_| {})?;
     let mut offsets = read()?;
     // Those of worktrees that are gone are free again.

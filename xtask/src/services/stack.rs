@@ -13,10 +13,10 @@ use super::spec::{Seen, Spec};
 use crate::base::digest;
 use crate::base::error::{Context, Error, Result};
 use crate::base::files::Disk;
+use crate::base::folders::Folders;
 use crate::base::processes::Identity;
 use crate::base::record::{self, Found};
 use crate::base::world::World;
-use crate::repo::Repo;
 
 /// The kind of the record of a stack.
 const SAVED: &str = "xtask.stack/1";
@@ -104,20 +104,20 @@ pub struct Supervisor {
 impl Stack {
     /// The stack of a layer in this worktree.
     #[must_use]
-    pub fn new(repo: &Repo, layer: &str) -> Stack {
-        let folder = repo.state_folder().join("services").join(layer);
-        Stack { layer: layer.to_owned(), root: repo.root().to_path_buf(), folder }
+    pub fn new(folders: &Folders, layer: &str) -> Stack {
+        let folder = folders.state().join("services").join(layer);
+        Stack { layer: layer.to_owned(), root: folders.root.clone(), folder }
     }
 
     /// The layers of this worktree of which something is kept.
     #[must_use]
-    pub fn all(repo: &Repo) -> Vec<Stack> {
-        let folder = repo.state_folder().join("services");
+    pub fn all(folders: &Folders) -> Vec<Stack> {
+        let folder = folders.state().join("services");
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         let mut layers: Vec<String> =
             entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         layers.sort();
-        layers.iter().map(|layer| Stack::new(repo, layer)).collect()
+        layers.iter().map(|layer| Stack::new(folders, layer)).collect()
     }
 
     /// Where its logs are.

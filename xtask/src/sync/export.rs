@@ -9,8 +9,8 @@ use super::context::Context;
 use super::managed::Managed;
 use crate::base::digest;
 use crate::base::error::{Context as _, Error, Result};
-use crate::base::files::{Bits, Disk};
-use crate::repo::{Id, Mode, Repo, Scope, unsafe_name};
+use crate::base::files::Disk;
+use crate::repo::Repo;
 
 /// How many folders are kept: the present one and two that may still be in use.
 const KEPT: usize = 3;
@@ -33,7 +33,7 @@ pub fn export(
     std::fs::create_dir_all(&above).unable(failed)?;
     let making = above.join(format!("making-{}", std::process::id()));
     disk.remove_folder(&making).unable(failed)?;
-    lay_out(repo, tree, managed, &making, disk)?;
+    repo.export_tree(tree, managed, &making, disk)?;
     match disk.place(&making, &folder) {
         Ok(()) => {}
         // Another process was faster, with the same content.
@@ -42,48 +42,6 @@ pub fn export(
     }
     prune(&above, &folder, disk).unable(failed)?;
     Ok(folder)
-}
-
-/// Writes the files of a tree that are in scope below a folder of ours, as a checkout would.
-pub fn lay_out(
-    repo: &Repo,
-    tree: Id,
-    scope: &dyn Scope,
-    folder: &Path,
-    disk: &Disk<'_>,
-) -> Result<()> {
-    let failed = || format!("the canonical files cannot be laid out in `{}`", folder.display());
-    let index = repo.index_of_tree(tree)?;
-    let mut filters = repo.smudge_filters(&index)?;
-    for (path, entry) in repo.list_tree(tree, scope)? {
-        if entry.mode == Mode::Gitlink {
-            continue;
-        }
-        if let Some(why) = unsafe_name(&path) {
-            return Err(Error::unable(format!("`{path}` cannot be laid out: {why}")));
-        }
-        let target = path.on_disk(folder);
-        let parent = target.parent().unwrap_or(Path::new("."));
-        // No part of the way is a symlink: a tree cannot hold a symlink and a folder of one name.
-        std::fs::create_dir_all(parent).unable(failed)?;
-        let content = repo.blob(entry.id)?;
-        match entry.mode {
-            Mode::Symlink => {
-                use std::os::unix::ffi::OsStrExt;
-                let link = Path::new(std::ffi::OsStr::from_bytes(&content));
-                disk.symlink(link, &target).unable(failed)?;
-            }
-            Mode::Executable => {
-                let content = filters.smudge(&path, &content)?;
-                disk.create(&target, &content, Bits::Executable).unable(failed)?;
-            }
-            Mode::File | Mode::Gitlink => {
-                let content = filters.smudge(&path, &content)?;
-                disk.create(&target, &content, Bits::Plain).unable(failed)?;
-            }
-        }
-    }
-    Ok(())
 }
 
 fn prune(above: &Path, newest: &Path, disk: &Disk<'_>) -> std::io::Result<()> {

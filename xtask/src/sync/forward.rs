@@ -7,11 +7,13 @@ use super::apply;
 use super::batch::{Batch, HeadMove};
 use super::classify::Class;
 use super::context::Context;
+use super::enter::Enter as _;
 use super::gather::{Depth, Question, gather};
 use super::managed::Managed;
 use super::plan::{Beyond, WriteMode, plan};
-use super::run::{Tools, changes};
+use super::run::changes;
 use crate::base::error::{Error, Result};
+use crate::repo::Tools;
 use crate::repo::{Canonical, Id, Repo};
 
 /// Moves it. The caller holds the lock of the worktree. What is changed and not committed at one of

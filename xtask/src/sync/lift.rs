@@ -3,11 +3,12 @@
 use super::apply;
 use super::backup::{self, Intent};
 use super::batch::{Batch, Change, FileChange};
+use super::enter::Enter as _;
 use super::overlay::{self, Overlay, Under};
-use super::run::Tools;
 use super::way::once_gone;
 use crate::base::error::Result;
 use crate::base::path::RepoPath;
+use crate::repo::Tools;
 use crate::repo::{Indexed, Repo, Ways, Work};
 
 /// An overlay that was taken away.

@@ -14,6 +14,7 @@ pub mod classify;
 pub mod commit;
 pub mod context;
 pub mod deletions;
+pub mod enter;
 pub mod export;
 pub mod forward;
 pub mod gather;

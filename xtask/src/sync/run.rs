@@ -2,36 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::Duration;
 
-use super::apply::{self, Applier};
+use super::apply;
 use super::backup::{self, Intent};
 use super::batch::{Batch, Change, FileChange};
 use super::classify::Class;
 use super::commit;
 use super::context::{self, Context};
+use super::enter::Enter as _;
 use super::gather::{Clean, Depth, Found, Gathered, Question, gather};
 use super::managed::Managed;
 use super::merge::{self, Merges};
 use super::overlay::{Laid, Overlay, Under};
 use super::plan::{Action, Beyond, Item, MergeOutcome, Plan, WriteMode, plan};
-use super::recover;
 use super::upstream::{Ahead, Standing, move_to, standing};
 use crate::base::error::{Error, Result};
-use crate::base::files::{Disk, sweep};
 use crate::base::halves::in_halves;
-use crate::base::lock::{self, Lock};
 use crate::base::path::RepoPath;
-use crate::base::progress::Progress;
-use crate::base::signals::Interrupts;
-use crate::base::world::World;
 use crate::repo::{
-    CleanLook, Entry, FileStat, Head, Id, Index, NOT_CLEAN, OnceCanonical, OperationKind, Repo,
-    Scope, Work, look_of_metadata,
+    CleanLook, Entry, FileStat, Head, Id, Index, NOT_CLEAN, OnceCanonical, Repo, Scope, Tools,
+    Work, look_of_metadata,
 };
-
-/// How long another xtask in the same worktree is waited for.
-const LOCK_WAIT: Duration = Duration::from_secs(30);
 
 /// How old the time of a file must be, in nanoseconds, so that the file cannot be changed without its
 /// time changing: two seconds where it may be of the coarsest clock of any file system, which counts
@@ -83,76 +74,6 @@ impl Wishes {
         }
         purpose
     }
-}
-
-/// What a run works with.
-#[derive(Clone, Copy)]
-pub struct Tools<'a> {
-    /// The clock and the environment.
-    pub world: &'a World,
-    /// The disk.
-    pub disk: &'a Disk<'a>,
-    /// The signals.
-    pub interrupts: &'a Interrupts,
-    /// Who is told how far it is.
-    pub progress: &'a dyn Progress,
-    /// Who is told that another process is waited for.
-    pub waiting: &'a (dyn Fn(&str) + Sync),
-    /// The operation of git's that is at its very end, and so not in the way.
-    pub ending: Option<OperationKind>,
-}
-
-impl Tools<'_> {
-    /// Something that makes transactions, with a name of its own.
-    #[must_use]
-    pub fn applier<'t>(&'t self, repo: &'t Repo) -> Applier<'t> {
-        let nanos = (self.world.clock)().as_nanos();
-        Applier {
-            repo,
-            disk: self.disk,
-            interrupts: self.interrupts,
-            progress: self.progress,
-            ending: self.ending,
-            now: self.world.now_seconds(),
-            id: format!("{nanos:x}-{:x}", std::process::id()),
-        }
-    }
-
-    /// Nanoseconds since the epoch.
-    #[must_use]
-    pub fn now_ns(&self) -> i64 {
-        i64::try_from((self.world.clock)().as_nanos()).unwrap_or(i64::MAX)
-    }
-
-    /// The same as `enter`, if nobody else is at work there; nothing where somebody is.
-    pub fn enter_if_free(&self, repo: &Repo) -> Result<Option<(Lock, Option<String>)>> {
-        let who = format!("pid {}", std::process::id());
-        let Some(lock) = lock::attempt(&worktree_lock(repo), &who)? else { return Ok(None) };
-        repo.wait_for_ref_changes()?;
-        let mended = recover::recover(repo, self.disk)?;
-        Ok(Some((lock, mended)))
-    }
-
-    /// Takes the lock of a worktree and mends what an earlier run left. Says what that was for.
-    pub fn enter(&self, repo: &Repo) -> Result<(Lock, Option<String>)> {
-        let who = format!("pid {}", std::process::id());
-        let path = worktree_lock(repo);
-        repo.check_git()?;
-        let lock = Lock::acquire(&path, &who, LOCK_WAIT, |holder| (self.waiting)(holder))?;
-        repo.allow_fetch();
-        repo.share_at_the_end();
-        repo.wait_for_ref_changes()?;
-        repo.forget_refs();
-        let mended = recover::recover(repo, self.disk)?;
-        for folder in [repo.state_folder(), repo.shared_state_folder()] {
-            sweep(self.disk, &folder);
-        }
-        Ok((lock, mended))
-    }
-}
-
-fn worktree_lock(repo: &Repo) -> PathBuf {
-    repo.state_folder().join("lock")
 }
 
 /// What was found and decided, before anything is written.

@@ -23,7 +23,7 @@ use crate::base::words::count;
 use crate::base::world::rfc3339;
 use crate::config::ValidateConfig;
 use crate::repo::Repo;
-use crate::sync::run::Tools;
+use crate::repo::Tools;
 
 /// Where the checks run.
 pub enum Place {

@@ -23,7 +23,7 @@ use crate::base::words::count;
 use crate::base::world::ago;
 use crate::config::{Check, CommandLine, Fix, Kind, ValidateConfig};
 use crate::repo::Repo;
-use crate::sync::run::Tools;
+use crate::repo::Tools;
 
 /// How often the run looks up from waiting: to see an interrupt, and to let clocks be drawn.
 const TICK: Duration = Duration::from_millis(50);

@@ -17,7 +17,7 @@ use crate::base::digest;
 use crate::base::error::{Context, Error, Result};
 use crate::base::lock::Lock;
 use crate::repo::Repo;
-use crate::sync::run::Tools;
+use crate::repo::Tools;
 
 /// How long another commit in this worktree may take to be checked: half a minute.
 const WAIT: Duration = Duration::from_secs(30);

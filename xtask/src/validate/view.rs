@@ -24,8 +24,8 @@ use crate::base::signals::Interrupts;
 use crate::base::words::{count, some_of};
 use crate::base::world::World;
 use crate::config::{Check, Kind, ValidateConfig};
+use crate::repo::Tools;
 use crate::repo::{FileStat, Ignores, Repo};
-use crate::sync::run::Tools;
 
 /// The most files that one check may depend on: what has more of them is not looked at but run.
 pub(super) const MOST_FILES: usize = 200_000;

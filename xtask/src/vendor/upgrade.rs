@@ -17,10 +17,10 @@ use crate::base::words::count;
 use crate::config::SYNC_FILE;
 use crate::intake::carry::{Clash, Conflict, PathChange, carry};
 use crate::intake::land::{Ground, ground, land};
+use crate::repo::Tools;
 use crate::repo::{Below, Entry, Id, Mode, NewCommit, Repo, Scope, collisions};
 use crate::sync::context::{self, Context};
 use crate::sync::managed::Managed;
-use crate::sync::run::Tools;
 
 /// How conflicts at some paths are to end, for those who need no text for it.
 #[derive(Clone, Debug, Default)]

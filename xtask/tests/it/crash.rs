@@ -12,11 +12,13 @@ use xtask::base::progress::Silent;
 use xtask::base::signals::Interrupts;
 use xtask::base::world::World;
 use xtask::repo::Repo;
+use xtask::repo::Tools;
 use xtask::sync::context;
+use xtask::sync::enter::Enter as _;
 use xtask::sync::gather::Depth;
 use xtask::sync::lift::drop_overlay;
 use xtask::sync::plan::{Beyond, WriteMode};
-use xtask::sync::run::{Looked, Tools, Wishes, look, write};
+use xtask::sync::run::{Looked, Wishes, look, write};
 use xtask::sync::undo;
 
 use crate::testkit::{Lab, Place, Scene, circle, program};

@@ -8,8 +8,9 @@ use xtask::intake::resolve;
 use xtask::intake::source::{picks, source};
 use xtask::intake::{promote, reverse};
 use xtask::repo::Repo;
+use xtask::repo::Tools;
 use xtask::sync::context;
-use xtask::sync::run::Tools;
+use xtask::sync::enter::Enter as _;
 
 use crate::crash::{Fault, Work, run_with, steps_of};
 use crate::testkit::{Lab, Place, circle};

@@ -12,7 +12,8 @@ use xtask::recovery::put_back::Meant;
 use xtask::recovery::save::{BOUNDS, Bounds, Secrets, Wish, look, save};
 use xtask::recovery::{goal, leave, put_back};
 use xtask::repo::Repo;
-use xtask::sync::run::Tools;
+use xtask::repo::Tools;
+use xtask::sync::enter::Enter as _;
 
 use crate::crash::{Fault, run_with, steps_of, with_tools, world};
 use crate::testkit::{Lab, Place, Scene, circle, trace};

@@ -9,7 +9,7 @@ use xtask::base::lock::Lock;
 use xtask::base::process::is_running;
 use xtask::config::{Check, Fix, VALIDATE_FILE, ValidateConfig};
 use xtask::repo::Repo;
-use xtask::sync::run::Tools;
+use xtask::repo::Tools;
 use xtask::validate::kinds::{Finding, Surroundings};
 use xtask::validate::outcome::Ended;
 use xtask::validate::perform::{Order, Place as Where, perform};

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use xtask::base::error::Result;
 use xtask::repo::Repo;
-use xtask::sync::run::Tools;
+use xtask::repo::Tools;
+use xtask::sync::enter::Enter as _;
 use xtask::vendor::delivery::deliver;
 use xtask::vendor::put::{Around, plan};
 use xtask::vendor::target::Target;
