@@ -8,7 +8,7 @@
 use std::env::var;
 
 /// Where checkouts share a build folder, one of them must not run the script of another.
-const _: Option<&str> = option_env!("XTASK_SOURCES");
+const _: Option<&str> = option_env!("XTASK_SOURCES_BUILD_SCRIPT");
 
 fn main() {
     let is = |key: &str, value: &str| var(key).is_ok_and(|found| found == value);

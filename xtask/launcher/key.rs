@@ -18,11 +18,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use self::sha256::Sha256;
 
-/// What is compiled, from the folder of the toolkit: these files, and all that is in `src/`.
+/// What is compiled, from the folder of the toolkit: these files, and all that is in these folders.
 const FILES: [&str; 4] = [".cargo/config.toml", "Cargo.lock", "Cargo.toml", "build.rs"];
-
-/// The folder of which all is compiled.
-const FOLDER: &str = "src";
+const FOLDERS: [&str; 2] = ["crates", "src"];
 
 /// The variables that change what is built, and those that begin so.
 const VARIABLES: [&str; 8] = [
@@ -39,6 +37,9 @@ const PREFIXES: [&str; 3] = ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_TARGET_"];
 
 /// Of those, what only says where things are put.
 const PLACES: [&str; 3] = ["CARGO_BUILD_BUILD_DIR", "CARGO_BUILD_TARGET_DIR", "CARGO_TARGET_DIR"];
+
+/// The half of the key that stands for the sources, which is compiled in.
+pub const SOURCES: &str = "XTASK_SOURCES";
 
 /// How old a file must be for its times to tell of every change, in nanoseconds: two seconds, which is as coarse
 /// as times of files are.
@@ -82,7 +83,7 @@ pub fn of(toolkit: &Path, record: &Path) -> Option<Key> {
         }
     }
     let before = now();
-    let sources = digest(toolkit, &seen).ok()?;
+    let sources = digest(toolkit, &mut seen.iter()).ok()?;
     // What changed while it was read is another state.
     if look(toolkit).ok()? != seen {
         return None;
@@ -95,6 +96,26 @@ pub fn of(toolkit: &Path, record: &Path) -> Option<Key> {
         drop(fs::write(&beside, text).and_then(|()| fs::rename(&beside, record)));
     }
     Some(Key { sources, builder })
+}
+
+/// The variables that are compiled into the crates in `crates/` and into the build script, each with what stands for
+/// its own sources: an edit has only those compiled anew that it is about, whatever the times of files say.
+pub fn of_crates(toolkit: &Path) -> io::Result<Vec<(String, String)>> {
+    let seen = look(toolkit)?;
+    let mut parts: BTreeMap<String, BTreeMap<PathBuf, Look>> = BTreeMap::new();
+    for (path, look) in seen {
+        let mut steps = path.iter().map(|step| step.to_string_lossy().into_owned());
+        let part = match (steps.next(), steps.next(), steps.next()) {
+            (Some(ref first), Some(name), Some(_)) if first == "crates" => name.to_uppercase().replace('-', "_"),
+            (Some(ref first), None, None) if first == "build.rs" => "BUILD_SCRIPT".to_owned(),
+            _ => continue,
+        };
+        parts.entry(part).or_insert_with(BTreeMap::new).insert(path, look);
+    }
+    let digests = parts.into_iter().map(|(part, files)| {
+        Ok((format!("{}_{}", SOURCES, part), digest(toolkit, &mut files.iter())?))
+    });
+    digests.collect()
 }
 
 fn nanos(seconds: i64, rest: i64) -> u128 {
@@ -117,9 +138,14 @@ fn look(toolkit: &Path) -> io::Result<BTreeMap<PathBuf, Look>> {
             Err(cause) => return Err(cause),
         }
     }
-    let mut folders = vec![PathBuf::from(FOLDER)];
+    let mut folders: Vec<PathBuf> = FOLDERS.iter().map(PathBuf::from).collect();
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(toolkit.join(&folder))? {
+        let entries = match fs::read_dir(toolkit.join(&folder)) {
+            Ok(entries) => entries,
+            Err(ref cause) if cause.kind() == io::ErrorKind::NotFound => continue,
+            Err(cause) => return Err(cause),
+        };
+        for entry in entries {
             let entry = entry?;
             let path = folder.join(entry.file_name());
             let meta = fs::symlink_metadata(entry.path())?;
@@ -158,8 +184,8 @@ fn in_words(seen: &BTreeMap<PathBuf, Look>, builder: &str) -> String {
 }
 
 /// Of each file in the order of the bytes of paths: the path, `x` or `-`, and the content, each after its length.
-fn digest(toolkit: &Path, seen: &BTreeMap<PathBuf, Look>) -> io::Result<String> {
-    let mut files: Vec<(&Path, u32)> = seen.iter().map(|(p, look)| (p.as_path(), look.6)).collect();
+fn digest(toolkit: &Path, seen: &mut dyn Iterator<Item = (&PathBuf, &Look)>) -> io::Result<String> {
+    let mut files: Vec<(&Path, u32)> = seen.map(|(path, look)| (path.as_path(), look.6)).collect();
     files.sort_by(|one, two| one.0.as_os_str().as_bytes().cmp(two.0.as_os_str().as_bytes()));
     let mut hash = Sha256::new();
     for (path, mode) in files {

@@ -27,9 +27,6 @@ const STORE: &str = "XTASK_STORE";
 /// The key of a program, for itself.
 const KEY: &str = "XTASK_KEY";
 
-/// The half of it that stands for the sources, which is compiled in.
-const SOURCES: &str = "XTASK_SOURCES";
-
 /// The configuration of the toolkit sets it, so that checkouts which share a build folder are told apart. With
 /// a key that is compiled in they are.
 const WRAPPER: &str = "RUSTC_WORKSPACE_WRAPPER";
@@ -55,11 +52,11 @@ pub fn main() {
     let toolkit = launcher.parent().unwrap_or(&launcher);
     let launch = env::var(LAUNCH).unwrap_or_default();
     // Where the toolkit was given to a repository its program is an example: `cargo run` there is about others.
-    let is_example = fs::read_to_string(toolkit.join("Cargo.toml"))
-        .map_or(false, |text| text.contains("\n[[example]]\nname = \"xtask\"\n"));
+    let package = fs::read_to_string(toolkit.join("Cargo.toml")).unwrap_or_default();
+    let is_example = package.contains("\n[[example]]\nname = \"xtask\"\n");
     let words: &[&str] = match launch.as_str() {
-        "" | "run" if is_example => &["build", "--example", "xtask"],
-        "" | "run" => &["build", "--bin", "xtask"],
+        "" | "run" if is_example => &["build", "--examples"],
+        "" | "run" => &["build", "--bins"],
         "bench" => &["bench", "--quiet", "--profile", "dev", "--bench", "costs"],
         other => fail(&format!("{} is `{}`, and neither run nor bench", LAUNCH, other)),
     };
@@ -95,8 +92,10 @@ pub fn main() {
         }
         _ => Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"))),
     };
+    // Else it may be about all packages of the workspace, each with nothing to build so.
     cargo
         .args(words)
+        .args(&["--package", "xtask"])
         .args(&["--locked", "--manifest-path"])
         .arg(toolkit.join("Cargo.toml"))
         .arg("--config")
@@ -108,7 +107,10 @@ pub fn main() {
         .env_remove(TARGET)
         .env_remove(TOOLCHAIN);
     if let Some(key) = &key {
-        cargo.env(SOURCES, &key.sources);
+        match key::of_crates(toolkit) {
+            Ok(digests) => drop(cargo.env(key::SOURCES, &key.sources).envs(digests)),
+            Err(cause) => fail(&format!("`{}` cannot be read: {}", toolkit.display(), cause)),
+        }
         if env::var_os(WRAPPER).is_none() {
             cargo.env(WRAPPER, "");
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::base::world::duration_of;
+use xtask_base::world::duration_of;
 
 /// `start`.
 #[derive(Args)]

@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use super::session::Session;
 use super::{DONE, Exit, saved};
-use crate::base::error::Kind;
 use crate::cli::Backup;
-use crate::recovery::save::{BOUNDS, Saved, Wish, look, save};
-use crate::report;
-use crate::sync::enter::Enter as _;
+use xtask_base::error::Kind;
+use xtask_recovery::save::{BOUNDS, Saved, Wish, look, save};
+use xtask_report as report;
+use xtask_sync::enter::Enter as _;
 
 /// What was saved.
 #[derive(Serialize)]

@@ -2,16 +2,16 @@
 
 use super::session::Session;
 use super::{DONE, Exit};
-use crate::base::error::{Error, Kind, Result};
-use crate::branches::check::{By, Checked, check, commit_of, detached, missing};
-use crate::branches::facts::Look;
-use crate::branches::rules::{Merged, Since, Unknown, Weight};
 use crate::cli::BranchCheck;
-use crate::config::{Enforce, nearest};
-use crate::repo::{Id, Named, Repo};
-use crate::report;
-use crate::report::branches::{BaseLine, BranchReport, BranchResult, CheckedLine, FindingLine};
-use crate::sync::context::{self, Context};
+use xtask_base::error::{Error, Kind, Result};
+use xtask_branches::check::{By, Checked, check, commit_of, detached, missing};
+use xtask_branches::facts::Look;
+use xtask_branches::rules::{Merged, Since, Unknown, Weight};
+use xtask_config::{Enforce, nearest};
+use xtask_git::{Id, Named, Repo};
+use xtask_report as report;
+use xtask_report::branches::{BaseLine, BranchReport, BranchResult, CheckedLine, FindingLine};
+use xtask_sync::context::{self, Context};
 
 /// A branch and its commit, or why that is not known.
 type Chosen = (String, Result<Id, Unknown>);

@@ -2,18 +2,18 @@
 
 use super::session::Session;
 use super::{DONE, Exit};
-use crate::base::error::{Error, Kind, Result};
-use crate::base::words::{count, typed};
-use crate::branches::check::{is_free, is_shared};
-use crate::branches::facts::Source;
-use crate::branches::made::{self, Made};
-use crate::branches::names::{rule_for, would_do};
 use crate::cli::BranchNew;
-use crate::config::BRANCHES_FILE;
-use crate::repo::Repo;
-use crate::report;
-use crate::sync::context::{self, Context};
-use crate::sync::overlay;
+use xtask_base::error::{Error, Kind, Result};
+use xtask_base::words::{count, typed};
+use xtask_branches::check::{is_free, is_shared};
+use xtask_branches::facts::Source;
+use xtask_branches::made::{self, Made};
+use xtask_branches::names::{rule_for, would_do};
+use xtask_config::BRANCHES_FILE;
+use xtask_git::Repo;
+use xtask_report as report;
+use xtask_sync::context::{self, Context};
+use xtask_sync::overlay;
 
 pub(super) fn run(session: &Session, args: &BranchNew) -> Exit {
     let repo = session.repo()?;

@@ -2,14 +2,14 @@
 
 use super::session::Session;
 use super::{DONE, Exit};
-use crate::base::error::{Kind, Result};
-use crate::base::words::count;
-use crate::branches::facts::Look;
-use crate::branches::prune::{Kept, Row, delete, rows};
-use crate::branches::rules::Merged;
 use crate::cli::BranchPrune;
-use crate::report::{self, Loudness};
-use crate::sync::context;
+use xtask_base::error::{Kind, Result};
+use xtask_base::words::count;
+use xtask_branches::facts::Look;
+use xtask_branches::prune::{Kept, Row, delete, rows};
+use xtask_branches::rules::Merged;
+use xtask_report::{self as report, Loudness};
+use xtask_sync::context;
 
 pub(super) fn run(session: &Session, args: &BranchPrune) -> Exit {
     let repo = session.repo()?;

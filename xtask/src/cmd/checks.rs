@@ -2,37 +2,37 @@
 //! what is reported.
 
 use super::session::Session;
-use crate::base::error::{Context as _, Error, Kind as ErrorKind, Result};
-use crate::base::path::RepoPath;
-use crate::base::words::{count, some_of, typed};
-use crate::base::world::{ago, rfc3339};
-use crate::branches::check::{check, is_asked, is_shared};
-use crate::branches::facts::Look as BranchLook;
-use crate::branches::rules::Weight;
-use crate::config::{BranchesConfig, Check, Fix, Kind, VALIDATE_FILE, ValidateConfig};
-use crate::hooks::health::health;
-use crate::hooks::program::Care;
-use crate::repo::Tools;
-use crate::repo::{NamePattern, Repo};
-use crate::report::live::Live;
-use crate::report::validate::{
-    CheckLine, Detail, FixLine, FixOutcome, Outcome as Shown, ValidateReport,
-};
-use crate::report::{self, Loudness};
-use crate::sync::classify::Class;
-use crate::sync::context::{self, Context};
-use crate::sync::gather::Depth;
-use crate::sync::run::{Looked, Wishes, look};
-use crate::validate::defaults;
-use crate::validate::fix::{Fixes, Phase};
-use crate::validate::kinds::{Finding, Surroundings};
-use crate::validate::outcome::{Ended, FixFate, Outcome};
-use crate::validate::perform::{Order, Performed, Place, enter, fixes_folder, perform};
-use crate::validate::plan::{Here, Wish, choose};
-use crate::validate::run::{FixMode, Options, Watcher};
-use crate::vendor::fit::{Look, facts};
 use std::cell::RefCell;
 use std::os::unix::ffi::OsStrExt as _;
+use xtask_base::error::{Context as _, Error, Kind as ErrorKind, Result};
+use xtask_base::path::RepoPath;
+use xtask_base::words::{count, some_of, typed};
+use xtask_base::world::{ago, rfc3339};
+use xtask_branches::check::{check, is_asked, is_shared};
+use xtask_branches::facts::Look as BranchLook;
+use xtask_branches::rules::Weight;
+use xtask_config::{BranchesConfig, Check, Fix, Kind, VALIDATE_FILE, ValidateConfig};
+use xtask_detect::defaults;
+use xtask_detect::fit::{Look, facts};
+use xtask_git::Tools;
+use xtask_git::{NamePattern, Repo};
+use xtask_hooks::health::health;
+use xtask_hooks::program::Care;
+use xtask_report::live::Live;
+use xtask_report::validate::{
+    CheckLine, Detail, FixLine, FixOutcome, Outcome as Shown, ValidateReport,
+};
+use xtask_report::{self as report, Loudness};
+use xtask_sync::classify::Class;
+use xtask_sync::context::{self, Context};
+use xtask_sync::gather::Depth;
+use xtask_sync::run::{Looked, Wishes, look};
+use xtask_validate::fix::{Fixes, Phase};
+use xtask_validate::kinds::{Finding, Surroundings};
+use xtask_validate::outcome::{Ended, FixFate, Outcome};
+use xtask_validate::perform::{Order, Performed, Place, enter, fixes_folder, perform};
+use xtask_validate::plan::{Here, Wish, choose};
+use xtask_validate::run::{FixMode, Options, Watcher};
 
 /// How many lines of what a check has printed are shown before it is asked about its fix.
 const SHOWN_BEFORE_ASKING: usize = 20;
@@ -309,7 +309,7 @@ pub(super) fn does(check: &Check) -> String {
             list(&paths.iter().map(ToString::to_string).collect::<Vec<_>>()) + " there"
         }
         Kind::EnvVar(names) => list(names) + " set",
-        Kind::Disk(bytes) => format!("{} free on disk", crate::base::words::size(*bytes)),
+        Kind::Disk(bytes) => format!("{} free on disk", xtask_base::words::size(*bytes)),
         Kind::PortFree(ports) => {
             format!("ports {} free", list(&ports.iter().map(u16::to_string).collect::<Vec<_>>()))
         }

@@ -4,7 +4,7 @@ use clap::CommandFactory;
 
 use super::{DONE, Exit};
 use crate::cli::{Cli, Completions};
-use crate::report;
+use xtask_report as report;
 
 /// Prints the completions of a shell.
 pub(super) fn run(args: &Completions) -> Exit {

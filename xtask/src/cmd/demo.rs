@@ -2,12 +2,12 @@
 
 use super::session::Session;
 use super::{DONE, Exit};
-use crate::base::error::Kind;
-use crate::base::words::count;
 use crate::cli::Demo;
 use crate::demo::scene::{Scene, Stage};
 use crate::demo::story::{PEOPLE, play};
-use crate::report::{self, Loudness};
+use xtask_base::error::Kind;
+use xtask_base::words::count;
+use xtask_report::{self as report, Loudness};
 
 pub(super) fn run(session: &Session, args: &Demo) -> Exit {
     let tools = session.tools();

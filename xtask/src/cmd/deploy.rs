@@ -3,17 +3,17 @@
 use super::place::Place;
 use super::session::Session;
 use super::{DONE, Exit, checks, stack, there};
-use crate::base::error::{Error, Result};
 use crate::cli::Deploy;
-use crate::deploy::gates::{self, Scene};
-use crate::deploy::history::{self, Entry};
-use crate::deploy::release::Release;
-use crate::deploy::run::{self, Order, Site, Source};
-use crate::deploy::steps::{Doing, plan};
-use crate::deploy::target::Standing;
-use crate::deploy::verify::verify;
-use crate::repo::Repo;
-use crate::report;
+use xtask_base::error::{Error, Result};
+use xtask_deploy::gates::{self, Scene};
+use xtask_deploy::history::{self, Entry};
+use xtask_deploy::release::Release;
+use xtask_deploy::run::{self, Order, Site, Source};
+use xtask_deploy::steps::{Doing, plan};
+use xtask_deploy::target::Standing;
+use xtask_deploy::verify::verify;
+use xtask_git::Repo;
+use xtask_report as report;
 
 pub(super) fn run(session: &Session, args: &Deploy) -> Exit {
     let repo = session.repo()?;

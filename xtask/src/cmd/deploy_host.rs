@@ -9,19 +9,19 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel}
 use std::time::Duration;
 
 use super::{DONE, Exit};
-use crate::base::error::{Error, Result};
-use crate::base::files::Disk;
-use crate::base::process::leave_session;
-use crate::base::signals::Interrupts;
-use crate::base::world::World;
-use crate::deploy::Around;
-use crate::deploy::host::work;
-use crate::deploy::order::{HELLO, HostOrder, INTERRUPT, Line};
-use crate::deploy::ssh::{hello, program_digest};
-use crate::report;
+use xtask_base::error::{Error, Result};
+use xtask_base::files::Disk;
+use xtask_base::process::leave_session;
+use xtask_base::signals::Interrupts;
+use xtask_base::world::World;
+use xtask_deploy::Around;
+use xtask_deploy::host::work;
+use xtask_deploy::order::{HELLO, HostOrder, INTERRUPT, Line};
+use xtask_deploy::ssh::{hello, program_digest};
+use xtask_report as report;
 
 /// The word by which it is asked for.
-pub(super) use crate::deploy::order::DEPLOY_HOST as WORD;
+pub(super) use xtask_deploy::order::DEPLOY_HOST as WORD;
 
 /// The longest order: 16 MiB, far above any layer.
 const LONGEST: u64 = 16 << 20;

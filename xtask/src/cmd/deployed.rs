@@ -1,13 +1,13 @@
 //! What `status` says of layers that are deployed, a line each.
 
 use super::stack;
-use crate::base::words::count;
-use crate::base::world::{World, ago, rfc3339};
-use crate::config::{Deploy, layer_file};
-use crate::deploy::deployed::{Deployed, look};
-use crate::repo::Repo;
-use crate::report::status::DeployedLine;
-use crate::report::sync::short;
+use xtask_base::words::count;
+use xtask_base::world::{World, ago, rfc3339};
+use xtask_config::{Deploy, layer_file};
+use xtask_deploy::deployed::{Deployed, look};
+use xtask_git::Repo;
+use xtask_report::status::DeployedLine;
+use xtask_report::sync::short;
 
 /// A line for each layer with `[deploy]`. That one cannot be read is its line.
 pub(super) fn lines(repo: &Repo, world: &World) -> Vec<DeployedLine> {
@@ -55,7 +55,7 @@ fn line(repo: &Repo, layer: &str, world: &World) -> Option<DeployedLine> {
 fn words(found: &Deployed, deploy: &Deploy, now: i64) -> String {
     let mut words = Vec::new();
     match (&found.release, &found.commit) {
-        (None, _) if deploy.engine == crate::config::DeployEngine::Ssh && found.as_of.is_none() => {
+        (None, _) if deploy.engine == xtask_config::DeployEngine::Ssh && found.as_of.is_none() => {
             words.push("nothing is known here; `cargo xtask history` asks the host".to_owned());
         }
         (None, _) => words.push("nothing is deployed".to_owned()),

@@ -10,28 +10,28 @@ use clap::ValueEnum as _;
 
 use super::session::Session;
 use super::{saved, stack as shared};
-use crate::base::error::Result;
-use crate::base::path::RepoPath;
-use crate::base::words::{count, some_of};
-use crate::base::world::ago;
 use crate::cli::{Recover, RecoverStep};
-use crate::config::{DEFAULT_LAYER, DEPLOYMENT_FOLDER, Layer};
-use crate::recovery::goal::{self, Goal};
-use crate::recovery::leave::{DETACHED, kept_name, loose_commit};
-use crate::recovery::save::{Secrets, Seen, look};
-use crate::recovery::variables::{Broken, Instead, instead};
-use crate::repo::Repo;
-use crate::report::recovery::PartLine;
-use crate::services::client;
-use crate::services::env_files;
-use crate::services::page::Row;
-use crate::services::port_plan::{self, Obstacle};
-use crate::services::stack::Stack;
-use crate::sync::classify::Class;
-use crate::sync::context;
-use crate::sync::gather::Depth;
-use crate::sync::run::{Looked, Wishes};
-use crate::validate::perform::last_words;
+use xtask_base::error::Result;
+use xtask_base::path::RepoPath;
+use xtask_base::words::{count, some_of};
+use xtask_base::world::ago;
+use xtask_config::{DEFAULT_LAYER, DEPLOYMENT_FOLDER, Layer};
+use xtask_git::Repo;
+use xtask_recovery::goal::{self, Goal};
+use xtask_recovery::leave::{DETACHED, kept_name, loose_commit};
+use xtask_recovery::save::{Secrets, Seen, look};
+use xtask_recovery::variables::{Broken, Instead, instead};
+use xtask_report::recovery::PartLine;
+use xtask_services::client;
+use xtask_services::env_files;
+use xtask_services::page::Row;
+use xtask_services::port_plan::{self, Obstacle};
+use xtask_services::stack::Stack;
+use xtask_sync::classify::Class;
+use xtask_sync::context;
+use xtask_sync::gather::Depth;
+use xtask_sync::run::{Looked, Wishes};
+use xtask_validate::perform::last_words;
 
 /// How many names are told in one line.
 const SHOWN: usize = 5;
@@ -351,7 +351,7 @@ fn replaces(session: &Session, one: &Broken) -> String {
 /// Whether managed files are behind, where sync may do something about it.
 fn behind(session: &Session, repo: &Repo) -> Option<String> {
     let context = context::of_canonical(repo).ok()??;
-    let looked = crate::sync::run::look(
+    let looked = xtask_sync::run::look(
         repo,
         context,
         &Wishes::plain(),
@@ -360,7 +360,7 @@ fn behind(session: &Session, repo: &Repo) -> Option<String> {
     );
     let Ok(Looked::Decided(decided)) = looked else { return None };
     let behind = decided.plan.count(Class::Behind) + decided.plan.count(Class::Sparse);
-    let is_allowed = crate::sync::run::check_rules(repo, &decided, &Wishes::plain()).is_ok();
+    let is_allowed = xtask_sync::run::check_rules(repo, &decided, &Wishes::plain()).is_ok();
     (behind > 0 && is_allowed).then(|| format!("{} behind", count(behind, "managed file")))
 }
 

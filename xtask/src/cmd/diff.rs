@@ -2,14 +2,14 @@
 
 use super::session::Session;
 use super::{DONE, Exit};
-use crate::base::error::Error;
-use crate::base::path::RepoPath;
 use crate::cli::Diff;
-use crate::repo::Work;
-use crate::sync::classify::Class;
-use crate::sync::context;
-use crate::sync::gather::Depth;
-use crate::sync::run::{Looked, Wishes, look};
+use xtask_base::error::Error;
+use xtask_base::path::RepoPath;
+use xtask_git::Work;
+use xtask_sync::classify::Class;
+use xtask_sync::context;
+use xtask_sync::gather::Depth;
+use xtask_sync::run::{Looked, Wishes, look};
 
 pub(super) fn run(session: &Session, args: &Diff) -> Exit {
     let repo = session.repo()?;

@@ -2,19 +2,19 @@
 
 use super::session::Session;
 use super::{DONE, Exit};
-use crate::base::error::{Error, Result};
-use crate::base::words::{some_of, typed};
 use crate::cli::Extract;
-use crate::intake::collect::{Clashing, Collected};
-use crate::intake::extract::{Aim, Extracted, collect};
-use crate::intake::source::source;
-use crate::intake::words::{Summary, comment};
-use crate::repo::{Id, Named, Repo};
-use crate::report;
-use crate::report::intake::{ExtractReport, FileChange, SourceCommit, conflicts};
-use crate::review::finish::places;
-use crate::review::gh::{Gh, is_installed};
-use crate::sync::context::{self, Context};
+use xtask_base::error::{Error, Result};
+use xtask_base::words::{some_of, typed};
+use xtask_changes::collect::{Clashing, Collected};
+use xtask_changes::extract::{Aim, Extracted, collect};
+use xtask_changes::source::source;
+use xtask_changes::words::{Summary, comment};
+use xtask_git::{Id, Named, Repo};
+use xtask_report as report;
+use xtask_report::intake::{ExtractReport, FileChange, SourceCommit, conflicts};
+use xtask_review::finish::places;
+use xtask_review::gh::{Gh, is_installed};
+use xtask_sync::context::{self, Context};
 
 pub(super) fn run(session: &Session, args: &Extract) -> Exit {
     let repo = session.repo()?;

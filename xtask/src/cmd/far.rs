@@ -8,15 +8,15 @@ use clap::Parser as _;
 
 use super::session::Session;
 use super::{DONE, Exit, logs, ps, stack, stop};
-use crate::base::error::{Error, Result};
-use crate::base::world::World;
 use crate::cli::{Cli, Command, Logs, Ps, Stop};
-use crate::config::{Deploy, DeployEngine};
-use crate::deploy::Around;
-use crate::deploy::ssh::{Host, program_digest, program_name};
-use crate::deploy::stacks;
-use crate::deploy::target::{Standing, Target};
-use crate::repo::Repo;
+use xtask_base::error::{Error, Result};
+use xtask_base::world::World;
+use xtask_config::{Deploy, DeployEngine};
+use xtask_deploy::Around;
+use xtask_deploy::ssh::{Host, program_digest, program_name};
+use xtask_deploy::stacks;
+use xtask_deploy::target::{Standing, Target};
+use xtask_git::Repo;
 
 /// The word by which the program over there is asked: the folder of the target, the layer and a command follow.
 pub(super) const WORD: &str = "on-host";
@@ -138,7 +138,7 @@ pub(super) fn run(world: World, args: &[OsString]) -> Exit {
     }
 }
 
-fn serving(target: &Target) -> Result<Option<crate::services::stack::Stack>> {
+fn serving(target: &Target) -> Result<Option<xtask_services::stack::Stack>> {
     target.standing()?;
     stacks::serving(target)
 }

@@ -5,11 +5,11 @@ use serde::Serialize;
 use super::place::Place;
 use super::session::Session;
 use super::{DONE, Exit};
-use crate::base::world::rfc3339;
 use crate::cli::History;
-use crate::deploy::history::{self, Entry};
-use crate::deploy::past;
-use crate::report;
+use xtask_base::world::rfc3339;
+use xtask_deploy::history::{self, Entry};
+use xtask_deploy::past;
+use xtask_report as report;
 
 /// What there is to say.
 #[derive(Serialize)]

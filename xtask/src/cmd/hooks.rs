@@ -2,17 +2,17 @@
 
 use super::session::Session;
 use super::{DONE, Exit};
-use crate::base::error::{Error, Kind, Result};
-use crate::base::world::seconds_of;
 use crate::cli::Hooks;
-use crate::hooks::health::{Health, health, words};
-use crate::hooks::install::There;
-use crate::hooks::off::{Off, Where, disable, enable};
-use crate::hooks::program::{Care, Installed, link};
-use crate::repo::Repo;
-use crate::report;
-use crate::report::hooks::{HookLine, HooksReport};
-use crate::sync::context;
+use xtask_base::error::{Error, Kind, Result};
+use xtask_base::world::seconds_of;
+use xtask_git::Repo;
+use xtask_hooks::health::{Health, health, words};
+use xtask_hooks::install::There;
+use xtask_hooks::off::{Off, Where, disable, enable};
+use xtask_hooks::program::{Care, Installed, link};
+use xtask_report as report;
+use xtask_report::hooks::{HookLine, HooksReport};
+use xtask_sync::context;
 
 pub(super) fn run(session: &Session, args: &Hooks) -> Exit {
     let repo = session.repo()?;
@@ -32,7 +32,7 @@ fn switch_on(session: &Session, repo: &Repo, place: Where) -> Result<()> {
         session.story(&format!("hooks are {}", health.summary()));
         return Ok(());
     }
-    let still = crate::hooks::off::is_off(repo, session.world.now_seconds())?;
+    let still = xtask_hooks::off::is_off(repo, session.world.now_seconds())?;
     session.story(match (were_off, still) {
         (_, Some(_)) => {
             "hooks are still switched off in all worktrees; `cargo xtask hooks enable --all` \

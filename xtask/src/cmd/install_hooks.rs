@@ -2,14 +2,14 @@
 
 use super::session::{Session, hook_lines};
 use super::{DONE, Exit};
-use crate::base::error::Kind;
 use crate::cli::InstallHooks;
-use crate::hooks::health::words;
-use crate::hooks::install::Done;
-use crate::hooks::off::is_off;
-use crate::hooks::set_up::{From, Wish, install_all};
-use crate::report::{self, hooks::installed};
-use crate::sync::context;
+use xtask_base::error::Kind;
+use xtask_hooks::health::words;
+use xtask_hooks::install::Done;
+use xtask_hooks::off::is_off;
+use xtask_hooks::set_up::{From, Wish, install_all};
+use xtask_report::{self as report, hooks::installed};
+use xtask_sync::context;
 
 pub(super) fn run(session: &Session, args: &InstallHooks) -> Exit {
     let repo = session.repo()?;

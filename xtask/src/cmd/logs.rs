@@ -5,12 +5,12 @@ use super::outside::Foreign;
 use super::session::Session;
 use super::stack as shared;
 use super::{DONE, Exit, tail};
-use crate::base::error::{Context, Error};
 use crate::cli::Logs;
-use crate::config::nearest;
-use crate::deploy::passed_on::Asked;
-use crate::services::logs::Log;
-use crate::services::stack::Stack;
+use xtask_base::error::{Context, Error};
+use xtask_config::nearest;
+use xtask_deploy::passed_on::Asked;
+use xtask_services::logs::Log;
+use xtask_services::stack::Stack;
 
 pub(super) fn run(session: &Session, args: &Logs) -> Exit {
     let repo = session.repo()?;

@@ -61,15 +61,14 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use self::session::Session;
-use crate::base::error::{Context as _, Error, Kind, Result};
-use crate::base::files::Disk;
-use crate::base::process;
-use crate::base::world::World;
 use crate::cli::{Branch, Cli, Command, Deploying, Recovering};
-use crate::hooks::store;
-use crate::repo::share_all;
-use crate::report;
-use crate::services::launch;
+use xtask_base::error::{Context as _, Error, Kind, Result};
+use xtask_base::files::Disk;
+use xtask_base::process;
+use xtask_base::world::World;
+use xtask_git::share_all;
+use xtask_hooks::store;
+use xtask_report as report;
 
 /// How a command ended that did not fail.
 type Exit = Result<u8>;
@@ -88,6 +87,12 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
             ExitCode::from(error.kind().code())
         }
     }
+}
+
+/// What the small program does that stays while services run.
+#[must_use]
+pub fn supervisor(args: &[OsString]) -> ExitCode {
+    supervise::program(args)
 }
 
 /// Whether this is the program of the checkout in which cargo was asked for it. Where checkouts share
@@ -134,10 +139,8 @@ fn keep(world: &World, args: &[OsString]) -> Exit {
 
 fn run(args: Vec<OsString>) -> Exit {
     let world = World::real()?;
-    if args.get(1).is_some_and(|word| word == launch::WORD) {
-        let (failure, code) = launch::become_service(&args[2..], &world.cwd);
-        report::failure(&failure);
-        return Ok(code);
+    if let Some(done) = supervise::answer(&world, &args) {
+        return done;
     }
     let has = |name: &str| world.env.contains_key(&OsString::from(name));
     if args.get(1).is_some_and(|word| word == hook::WORD) {
@@ -145,12 +148,6 @@ fn run(args: Vec<OsString>) -> Exit {
         return hook::run(world, &args[2..]);
     }
     process::without_git_variables(&world.program, &args, &[], has)?;
-    if args.get(1).is_some_and(|word| word == supervise::WORD) {
-        return supervise::run(world, &args[2..]);
-    }
-    if args.get(1).is_some_and(|word| word == supervise::WRITE_LOGS) {
-        return supervise::write_logs(&args[2..]);
-    }
     if args.get(1).is_some_and(|word| word == deploy_host::WORD) {
         return deploy_host::run(world, &args[2..]);
     }

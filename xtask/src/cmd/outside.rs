@@ -5,17 +5,17 @@ use std::path::PathBuf;
 
 use super::session::Session;
 use super::{DONE, Exit, stack};
-use crate::base::error::{Error, Kind, Result};
-use crate::base::process::Program;
 use crate::cli::Start;
-use crate::config::{DeployEngine, Layer};
-use crate::deploy::passed_on::{Asked, command};
-use crate::deploy::release::Release;
-use crate::deploy::stacks::variables;
-use crate::deploy::target::{Current, Target};
-use crate::deploy::tool::{MISLEADING, Outside, settings};
-use crate::repo::Repo;
-use crate::report;
+use xtask_base::error::{Error, Kind, Result};
+use xtask_base::process::Program;
+use xtask_config::{DeployEngine, Layer};
+use xtask_deploy::passed_on::{Asked, command};
+use xtask_deploy::release::Release;
+use xtask_deploy::stacks::variables;
+use xtask_deploy::target::{Current, Target};
+use xtask_deploy::tool::{MISLEADING, Outside, settings};
+use xtask_git::Repo;
+use xtask_report as report;
 
 /// A layer that a tool runs.
 pub(super) struct Foreign {

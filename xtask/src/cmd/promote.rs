@@ -2,17 +2,17 @@
 
 use super::session::{Session, after_landing};
 use super::{DONE, Exit};
-use crate::base::error::{Error, Result};
-use crate::base::words::{count, some_of, typed};
-use crate::base::world::rfc3339;
 use crate::cli::Promote;
-use crate::intake::collect::Collected;
-use crate::intake::promote::{Choice, Promoted, choose, take};
-use crate::intake::reverse::Taken;
-use crate::repo::Repo;
-use crate::report::intake::{CommitLine, conflicts};
-use crate::report::{self, Loudness};
-use crate::sync::context;
+use xtask_base::error::{Error, Result};
+use xtask_base::words::{count, some_of, typed};
+use xtask_base::world::rfc3339;
+use xtask_changes::collect::Collected;
+use xtask_changes::promote::{Choice, Promoted, choose, take};
+use xtask_changes::reverse::Taken;
+use xtask_git::Repo;
+use xtask_report::intake::{CommitLine, conflicts};
+use xtask_report::{self as report, Loudness};
+use xtask_sync::context;
 
 pub(super) fn run(session: &Session, args: &Promote) -> Exit {
     let repo = session.repo()?;

@@ -2,20 +2,20 @@
 
 use super::session::Session;
 use super::{DONE, Exit};
-use crate::base::error::{Error, Kind, Result};
 use crate::cli::Propagate;
-use crate::fleet::decide::{Fate, Row};
-use crate::fleet::deliver::FOLLOWS_NOTHING;
-use crate::fleet::run::{Aim, Outcome, propagate};
-use crate::repo::Repo;
-use crate::report;
-use crate::report::propagate::{BranchFate, PathFate, PropagateReport};
-use crate::report::sync::CanonicalLine;
-use crate::review::finish::places;
-use crate::review::gh::{Gh, is_installed};
-use crate::review::request::Following;
-use crate::sync::classify::Class;
-use crate::sync::context;
+use xtask_base::error::{Error, Kind, Result};
+use xtask_git::Repo;
+use xtask_propagate::decide::{Fate, Row};
+use xtask_propagate::deliver::FOLLOWS_NOTHING;
+use xtask_propagate::run::{Aim, Outcome, propagate};
+use xtask_report as report;
+use xtask_report::propagate::{BranchFate, PathFate, PropagateReport};
+use xtask_report::sync::CanonicalLine;
+use xtask_review::finish::places;
+use xtask_review::gh::{Gh, is_installed};
+use xtask_review::request::Following;
+use xtask_sync::classify::Class;
+use xtask_sync::context;
 
 pub(super) fn run(session: &Session, args: &Propagate) -> Exit {
     let repo = session.repo()?;

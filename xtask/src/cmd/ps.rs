@@ -10,16 +10,16 @@ use super::outside::Foreign;
 use super::session::Session;
 use super::stack as shared;
 use super::{DONE, Exit};
-use crate::base::error::{Error, Kind, Result};
 use crate::cli::Ps;
-use crate::config::DEFAULT_LAYER;
-use crate::deploy::passed_on::Asked;
-use crate::repo::Repo;
-use crate::report;
-use crate::report::services::{redraw, table};
-use crate::services::client;
-use crate::services::page::{Page, Row};
-use crate::services::stack::Stack;
+use xtask_base::error::{Error, Kind, Result};
+use xtask_config::DEFAULT_LAYER;
+use xtask_deploy::passed_on::Asked;
+use xtask_git::Repo;
+use xtask_report as report;
+use xtask_report::services::{redraw, table};
+use xtask_services::client;
+use xtask_services::page::{Page, Row};
+use xtask_services::stack::Stack;
 
 /// How often `--watch` draws.
 const EVERY: Duration = Duration::from_secs(1);

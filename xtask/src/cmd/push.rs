@@ -7,17 +7,17 @@ use std::ffi::OsString;
 
 use super::session::Session;
 use super::{DONE, Exit};
-use crate::base::error::{Error, Kind, Result};
 use crate::cli::Push;
-use crate::hooks::before_push::{PushedRef, changed_since, judge};
-use crate::hooks::health::health;
-use crate::hooks::program::Care;
-use crate::hooks::{Hook, gates};
-use crate::repo::{Id, PushTo, Repo};
-use crate::report::{self, Loudness};
-use crate::review::finish::{about, has_arrived, make, places};
-use crate::review::queue::{self, Request, State};
-use crate::sync::context::{self, Context};
+use xtask_base::error::{Error, Kind, Result};
+use xtask_git::{Id, PushTo, Repo};
+use xtask_hooks::before_push::{PushedRef, changed_since, judge};
+use xtask_hooks::health::health;
+use xtask_hooks::program::Care;
+use xtask_hooks::{Hook, gates};
+use xtask_report::{self as report, Loudness};
+use xtask_review::finish::{about, has_arrived, make, places};
+use xtask_review::queue::{self, Request, State};
+use xtask_sync::context::{self, Context};
 
 pub(super) fn run(session: &Session, args: &Push) -> Exit {
     let repo = session.repo()?;
@@ -31,7 +31,7 @@ pub(super) fn run(session: &Session, args: &Push) -> Exit {
         return Ok(code(repo.push_attached(&arguments, PushTo::Quietly)?.success()));
     };
     let health = health(&repo, &session.world, Some(&context), Care::Look)?;
-    let fires = |hook: &crate::hooks::health::HookHealth| hook.hook == Hook::PrePush;
+    let fires = |hook: &xtask_hooks::health::HookHealth| hook.hook == Hook::PrePush;
     let is_guarded = health.hooks.iter().any(|hook| fires(hook) && health.fires(hook));
     let mut branches = Vec::new();
     if !is_guarded && gates::shut_by_environment(&session.world).is_none() {

@@ -7,22 +7,22 @@ use std::time::Duration;
 use super::diagnosis::{Diagnosis, broken, diagnose, name};
 use super::session::Session;
 use super::{DONE, Exit, checks, saved, stack as shared, starting, syncing};
-use crate::base::digest;
-use crate::base::error::{Context as _, Error, Kind, Result};
-use crate::base::ports;
 use crate::cli::{Recover, RecoverStep, Start};
-use crate::recovery::copies::{self, Back, Copy};
-use crate::recovery::save::{BOUNDS, Saved, Wish, look, save};
-use crate::recovery::variables::{Broken, Instead};
-use crate::recovery::{goal, leave};
-use crate::repo::Repo;
-use crate::report;
-use crate::report::recovery;
-use crate::services::plan;
-use crate::services::port_plan;
-use crate::services::stack::Stack;
-use crate::sync::context;
-use crate::sync::enter::Enter as _;
+use xtask_base::digest;
+use xtask_base::error::{Context as _, Error, Kind, Result};
+use xtask_base::ports;
+use xtask_git::Repo;
+use xtask_recovery::copies::{self, Back, Copy};
+use xtask_recovery::save::{BOUNDS, Saved, Wish, look, save};
+use xtask_recovery::variables::{Broken, Instead};
+use xtask_recovery::{goal, leave};
+use xtask_report as report;
+use xtask_report::recovery;
+use xtask_services::plan;
+use xtask_services::port_plan;
+use xtask_services::stack::Stack;
+use xtask_sync::context;
+use xtask_sync::enter::Enter as _;
 
 /// How long each service may take to get ready, as for `start`.
 const READY: Duration = Duration::from_secs(60);
@@ -191,7 +191,7 @@ fn end_services(session: &Session, repo: &Repo, found: &Diagnosis, faults: &mut 
     for stack in Stack::all(&repo.folders()) {
         let is_meant = found.layers.contains(&stack.layer);
         let ended = || -> Result<()> {
-            let page = crate::services::client::glance(&stack, &session.world)?;
+            let page = xtask_services::client::glance(&stack, &session.world)?;
             if !is_meant || !page.is_some_and(|page| shared::is_up(&page)) {
                 return Ok(());
             }

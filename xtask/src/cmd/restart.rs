@@ -6,16 +6,16 @@ use super::outside::Foreign;
 use super::session::Session;
 use super::stack::{self as shared, Ended};
 use super::{DONE, Exit};
-use crate::base::error::{Error, Kind};
 use crate::cli::Restart;
-use crate::deploy::passed_on::Asked;
-use crate::report;
-use crate::report::services::addresses;
-use crate::services::client;
-use crate::services::control;
-use crate::services::env_files::{Values, Waits};
-use crate::services::spec::Spec;
-use crate::services::{plan, port_plan};
+use xtask_base::error::{Error, Kind};
+use xtask_deploy::passed_on::Asked;
+use xtask_report as report;
+use xtask_report::services::addresses;
+use xtask_services::client;
+use xtask_services::control;
+use xtask_services::env_files::{Values, Waits};
+use xtask_services::spec::Spec;
+use xtask_services::{plan, port_plan};
 
 pub(super) fn run(session: &Session, args: &Restart) -> Exit {
     let repo = session.repo()?;

@@ -4,22 +4,22 @@ use std::ffi::OsString;
 
 use super::session::Session;
 use super::{DONE, Exit, saved};
-use crate::base::error::{Context as _, Kind, Result};
-use crate::base::path::RepoPath;
-use crate::base::words::{harmless, some_of};
-use crate::base::world::ago;
 use crate::cli::Restore;
-use crate::recovery::goal::Goal;
-use crate::recovery::leave;
-use crate::recovery::put_back::{
+use xtask_base::error::{Context as _, Kind, Result};
+use xtask_base::path::RepoPath;
+use xtask_base::words::{harmless, some_of};
+use xtask_base::world::ago;
+use xtask_git::Tools;
+use xtask_git::{Named, Repo};
+use xtask_recovery::goal::Goal;
+use xtask_recovery::leave;
+use xtask_recovery::put_back::{
     Chosen, Meant, Plan, choose, goes, move_back, plan, put_back, returns_to_operation, way_back,
 };
-use crate::recovery::save::{BOUNDS, Saved, Wish, look, save};
-use crate::repo::Tools;
-use crate::repo::{Named, Repo};
-use crate::report::{self, count};
-use crate::sync::enter::Enter as _;
-use crate::sync::run::check_gates;
+use xtask_recovery::save::{BOUNDS, Saved, Wish, look, save};
+use xtask_report::{self as report, count};
+use xtask_sync::enter::Enter as _;
+use xtask_sync::run::check_gates;
 
 /// The longest path that is shown, in characters: as long as paths can be.
 const LONGEST: usize = 4096;

@@ -4,18 +4,18 @@ use std::path::PathBuf;
 
 use super::session::{Session, after_landing};
 use super::{DONE, Exit};
-use crate::base::error::{Error, Kind, Result};
-use crate::base::words::count;
-use crate::base::world::rfc3339;
 use crate::cli::ReverseSync;
-use crate::intake::resolve::{self, Aborted, Went};
-use crate::intake::reverse::{Proposal, propose, take};
-use crate::intake::series::Fate;
-use crate::intake::source::{Pick, picks, source};
-use crate::repo::{CommitInfo, Repo};
-use crate::report::intake::{CommitLine, conflicts};
-use crate::report::{self, Loudness};
-use crate::sync::context;
+use xtask_base::error::{Error, Kind, Result};
+use xtask_base::words::count;
+use xtask_base::world::rfc3339;
+use xtask_changes::resolve::{self, Aborted, Went};
+use xtask_changes::reverse::{Proposal, propose, take};
+use xtask_changes::series::Fate;
+use xtask_changes::source::{Pick, picks, source};
+use xtask_git::{CommitInfo, Repo};
+use xtask_report::intake::{CommitLine, conflicts};
+use xtask_report::{self as report, Loudness};
+use xtask_sync::context;
 
 pub(super) fn run(session: &Session, args: &ReverseSync) -> Exit {
     let repo = session.repo()?;

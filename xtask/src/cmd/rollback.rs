@@ -3,13 +3,13 @@
 use super::place::Place;
 use super::session::Session;
 use super::{Exit, there};
-use crate::base::error::Error;
 use crate::cli::Rollback;
-use crate::deploy::gates;
-use crate::deploy::history;
-use crate::deploy::run;
-use crate::deploy::steps::Doing;
-use crate::deploy::target::Standing;
+use xtask_base::error::Error;
+use xtask_deploy::gates;
+use xtask_deploy::history;
+use xtask_deploy::run;
+use xtask_deploy::steps::Doing;
+use xtask_deploy::target::Standing;
 
 pub(super) fn run(session: &Session, args: &Rollback) -> Exit {
     let repo = session.repo()?;

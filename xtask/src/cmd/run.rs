@@ -5,15 +5,15 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::Exit;
 use super::session::Session;
-use crate::base::error::{Error, Result};
-use crate::base::path::RepoPath;
-use crate::base::process::Program;
 use crate::cli::Run;
-use crate::repo::{Mode, Repo, Scope};
-use crate::report;
-use crate::sync::context::{self, Context};
-use crate::sync::export::export;
-use crate::sync::managed::Managed;
+use xtask_base::error::{Error, Result};
+use xtask_base::path::RepoPath;
+use xtask_base::process::Program;
+use xtask_git::{Mode, Repo, Scope};
+use xtask_report as report;
+use xtask_sync::context::{self, Context};
+use xtask_sync::export::export;
+use xtask_sync::managed::Managed;
 
 pub(super) fn run(session: &Session, args: &Run) -> Exit {
     let repo = session.repo()?;

@@ -3,18 +3,18 @@
 
 use super::session::Session;
 use super::{DONE, Exit};
-use crate::base::error::Result;
-use crate::base::words::{count, harmless, size};
-use crate::base::world::{ago, rfc3339};
-use crate::config::SyncConfig;
-use crate::recovery::save::{Saved, Secrets};
-use crate::repo::{Everything, Repo};
-use crate::report;
-use crate::report::backups::{self, BackupLine};
-use crate::sync::backup::{self, Backup, Unread};
-use crate::sync::context;
-use crate::validate::fix::{Fixes, Phase, Record};
-use crate::validate::perform::fixes_folder;
+use xtask_base::error::Result;
+use xtask_base::words::{count, harmless, size};
+use xtask_base::world::{ago, rfc3339};
+use xtask_config::SyncConfig;
+use xtask_git::{Everything, Repo};
+use xtask_recovery::save::{Saved, Secrets};
+use xtask_report as report;
+use xtask_report::backups::{self, BackupLine};
+use xtask_sync::backup::{self, Backup, Unread};
+use xtask_sync::context;
+use xtask_validate::fix::{Fixes, Phase, Record};
+use xtask_validate::perform::fixes_folder;
 
 /// The longest line about a path, in characters.
 const LONGEST_LINE: usize = 300;
@@ -119,7 +119,7 @@ fn line(session: &Session, repo: &Repo, found: Backup) -> Result<BackupLine> {
 }
 
 /// How much a backup holds, in bytes; what is not here any more counts for nothing.
-fn size_of(repo: &Repo, commit: &crate::repo::Id) -> Result<u64> {
+fn size_of(repo: &Repo, commit: &xtask_git::Id) -> Result<u64> {
     let entries = repo.list_tree(repo.tree_of(*commit)?, &Everything)?;
     Ok(entries.values().map(|entry| repo.object_size(entry.id).unwrap_or(0)).sum())
 }

@@ -3,9 +3,9 @@
 
 use super::Exit;
 use super::session::Session;
-use crate::base::error::{Error, Result};
 use crate::cli::{Serve, Served};
-use crate::services::embedded::{Embedded, serve};
+use xtask_base::error::{Error, Result};
+use xtask_services::embedded::{Embedded, serve};
 
 pub(super) fn run(session: &Session, args: &Serve) -> Exit {
     let what = match args.what {

@@ -5,26 +5,26 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::base::error::{Context as _, Error, Result};
-use crate::base::files::Disk;
-use crate::base::path::RepoPath;
-use crate::base::record::take_newer;
-use crate::base::signals::Interrupts;
-use crate::base::world::World;
 use crate::cli::{Color, Global};
-use crate::hooks::Hook;
-use crate::hooks::install::Done;
-use crate::hooks::program::Builder;
-use crate::hooks::shim::KEPT;
-use crate::repo::Tools;
-use crate::repo::{Head, Repo};
-use crate::report::hooks::HookDone;
-use crate::report::sync::{CanonicalLine, PathLine, SyncReport};
-use crate::report::{self, Bar, Loudness};
-use crate::review::queue::{self, Request, State};
-use crate::sync::classify::{Class, Why};
-use crate::sync::context::{Context, usual_names};
-use crate::sync::plan::Plan;
+use xtask_base::error::{Context as _, Error, Result};
+use xtask_base::files::Disk;
+use xtask_base::path::RepoPath;
+use xtask_base::record::take_newer;
+use xtask_base::signals::Interrupts;
+use xtask_base::world::World;
+use xtask_git::Tools;
+use xtask_git::{Head, Repo};
+use xtask_hooks::Hook;
+use xtask_hooks::install::Done;
+use xtask_hooks::program::Builder;
+use xtask_hooks::shim::KEPT;
+use xtask_report::hooks::HookDone;
+use xtask_report::sync::{CanonicalLine, PathLine, SyncReport};
+use xtask_report::{self as report, Bar, Loudness};
+use xtask_review::queue::{self, Request, State};
+use xtask_sync::classify::{Class, Why};
+use xtask_sync::context::{Context, usual_names};
+use xtask_sync::plan::Plan;
 
 /// One run of the program.
 pub(super) struct Session {

@@ -3,15 +3,15 @@
 use super::checks;
 use super::session::{Session, hook_lines};
 use super::{DONE, Exit, syncing};
-use crate::base::error::{Error, Kind, Result};
 use crate::cli::Setup;
-use crate::hooks::set_up::{From, Wish, install_all};
-use crate::repo::Repo;
-use crate::report;
-use crate::report::Loudness;
-use crate::report::hooks::installed;
-use crate::sync::context::{self, Names};
-use crate::sync::enter::Enter as _;
+use xtask_base::error::{Error, Kind, Result};
+use xtask_git::Repo;
+use xtask_hooks::set_up::{From, Wish, install_all};
+use xtask_report as report;
+use xtask_report::Loudness;
+use xtask_report::hooks::installed;
+use xtask_sync::context::{self, Names};
+use xtask_sync::enter::Enter as _;
 
 pub(super) fn run(session: &Session, args: &Setup) -> Exit {
     let code = sync(session)?;

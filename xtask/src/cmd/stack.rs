@@ -8,23 +8,23 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::session::Session;
-use crate::base::error::{Error, Kind, Result};
-use crate::base::lock::Lock;
-use crate::config::{self, DEFAULT_LAYER, DEPLOYMENT_FOLDER, DeployEngine, Layer};
-use crate::deploy::stacks;
-use crate::deploy::target::Target;
-use crate::repo::Repo;
-use crate::report;
-use crate::report::services::{Board, ServiceLine};
-use crate::services::adopt;
-use crate::services::client;
-use crate::services::control::{Answer, Failure, Link, Start, What};
-use crate::services::env_files;
-use crate::services::launch::Env;
-use crate::services::page::{Page, Row};
-use crate::services::plan;
-use crate::services::spec::Spec;
-use crate::services::stack::Stack;
+use xtask_base::error::{Error, Kind, Result};
+use xtask_base::lock::Lock;
+use xtask_config::{self as config, DEFAULT_LAYER, DEPLOYMENT_FOLDER, DeployEngine, Layer};
+use xtask_deploy::stacks;
+use xtask_deploy::target::Target;
+use xtask_git::Repo;
+use xtask_report as report;
+use xtask_report::services::{Board, ServiceLine};
+use xtask_services::adopt;
+use xtask_services::client;
+use xtask_services::control::{Answer, Failure, Link, Start, What};
+use xtask_services::env_files;
+use xtask_services::launch::Env;
+use xtask_services::page::{Page, Row};
+use xtask_services::plan;
+use xtask_services::spec::Spec;
+use xtask_services::stack::Stack;
 
 /// How often a start is asked for, where supervisors end meanwhile.
 const ATTEMPTS: usize = 10;
@@ -387,8 +387,8 @@ struct StartReport<'a> {
 struct Shown<'a> {
     layer: &'a str,
     worktree: &'a str,
-    supervisor: &'a Option<crate::services::page::SupervisorLine>,
-    services: &'a [crate::services::page::Row],
+    supervisor: &'a Option<xtask_services::page::SupervisorLine>,
+    services: &'a [xtask_services::page::Row],
 }
 
 /// Answers as JSON.

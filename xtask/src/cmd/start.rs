@@ -10,14 +10,14 @@ use super::session::Session;
 use super::stack as shared;
 use super::starting::{self, is_running, keep_ports};
 use super::{DONE, Exit, checks};
-use crate::base::error::{Error, Kind};
 use crate::cli::Start;
-use crate::config::{DEFAULT_LAYER, Layer};
-use crate::report;
-use crate::services::client;
-use crate::services::plan;
-use crate::services::port_plan::{self, Ports};
-use crate::services::stack::Stack;
+use xtask_base::error::{Error, Kind};
+use xtask_config::{DEFAULT_LAYER, Layer};
+use xtask_report as report;
+use xtask_services::client;
+use xtask_services::plan;
+use xtask_services::port_plan::{self, Ports};
+use xtask_services::stack::Stack;
 
 pub(super) fn run(session: &Session, args: &Start) -> Exit {
     let repo = session.repo()?;
@@ -205,7 +205,7 @@ fn verify(session: &Session, stack: &Stack, layer: &Layer) -> Exit {
     if faults.is_empty() {
         return Ok(code);
     }
-    let count = crate::base::words::count(faults.len(), "service");
+    let count = xtask_base::words::count(faults.len(), "service");
     let is = if faults.len() == 1 { "is" } else { "are" };
     Err(Error::no(format!("{count} {is} not well"))
         .hint("`cargo xtask start` starts what does not run"))

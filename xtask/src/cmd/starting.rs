@@ -7,22 +7,22 @@ use std::time::Duration;
 use super::session::Session;
 use super::stack::{self as shared, Ended};
 use super::{DONE, Exit, tail};
-use crate::base::error::{Error, Kind, Result};
 use crate::cli::Start;
-use crate::config::Layer;
-use crate::repo::Repo;
-use crate::report;
-use crate::report::Loudness;
-use crate::report::services::addresses;
-use crate::services::client::{self, Running};
-use crate::services::control::{self, What};
-use crate::services::env_files::{Values, Waits};
-use crate::services::logs::Log;
-use crate::services::page::Page;
-use crate::services::plan;
-use crate::services::port_plan::{self, Obstacle, Ports};
-use crate::services::spec::Spec;
-use crate::services::stack::Stack;
+use xtask_base::error::{Error, Kind, Result};
+use xtask_config::Layer;
+use xtask_git::Repo;
+use xtask_report as report;
+use xtask_report::Loudness;
+use xtask_report::services::addresses;
+use xtask_services::client::{self, Running};
+use xtask_services::control::{self, What};
+use xtask_services::env_files::{Values, Waits};
+use xtask_services::logs::Log;
+use xtask_services::page::Page;
+use xtask_services::plan;
+use xtask_services::port_plan::{self, Obstacle, Ports};
+use xtask_services::spec::Spec;
+use xtask_services::stack::Stack;
 
 /// Starts these services of a layer, each as soon as what it needs is ready.
 pub(super) fn start(

@@ -5,39 +5,39 @@ use std::collections::BTreeMap;
 use super::session::{Session, describe};
 use super::stack as shared;
 use super::{DONE, Exit, deployed};
-use crate::base::error::Result;
-use crate::base::progress::Progress;
-use crate::base::words::{count, some_of};
-use crate::base::world::{ago, rfc3339};
-use crate::branches::check::{check, is_asked};
-use crate::branches::facts::Look as BranchLook;
 use crate::cli::Status;
-use crate::hooks::health::health;
-use crate::hooks::program::Care;
-use crate::intake::collect::still_waiting;
-use crate::intake::resolve::{folder, is_open, put_aside_before};
-use crate::repo::Tools;
-use crate::repo::{Id, Repo, Worktree};
-use crate::report::status::{
+use xtask_base::error::Result;
+use xtask_base::progress::Progress;
+use xtask_base::words::{count, some_of};
+use xtask_base::world::{ago, rfc3339};
+use xtask_branches::check::{check, is_asked};
+use xtask_branches::facts::Look as BranchLook;
+use xtask_changes::collect::still_waiting;
+use xtask_changes::resolve::{folder, is_open, put_aside_before};
+use xtask_git::Tools;
+use xtask_git::{Id, Repo, Worktree};
+use xtask_hooks::health::health;
+use xtask_hooks::program::Care;
+use xtask_report::status::{
     BranchLine, Counts, ServicesLine, StatusReport, ValidationLine, VendoredLine, WorktreeLine,
 };
-use crate::report::sync::CanonicalLine;
-use crate::report::{self, Loudness};
-use crate::review::queue;
-use crate::services::client;
-use crate::services::page::{Page, Row};
-use crate::services::stack::Stack;
-use crate::sync::classify::Class;
-use crate::sync::context::{self, Context};
-use crate::sync::gather::Depth;
-use crate::sync::overlay;
-use crate::sync::plan::Plan;
-use crate::sync::recover;
-use crate::sync::run::{Looked, Wishes, check_rules, look};
-use crate::sync::survey::survey;
-use crate::sync::upstream::{self, Standing};
-use crate::validate::perform::last_words;
-use crate::vendor::standing::standing;
+use xtask_report::sync::CanonicalLine;
+use xtask_report::{self as report, Loudness};
+use xtask_review::queue;
+use xtask_services::client;
+use xtask_services::page::{Page, Row};
+use xtask_services::stack::Stack;
+use xtask_sync::classify::Class;
+use xtask_sync::context::{self, Context};
+use xtask_sync::gather::Depth;
+use xtask_sync::overlay;
+use xtask_sync::plan::Plan;
+use xtask_sync::recover;
+use xtask_sync::run::{Looked, Wishes, check_rules, look};
+use xtask_sync::survey::survey;
+use xtask_sync::upstream::{self, Standing};
+use xtask_upgrade::standing::standing;
+use xtask_validate::perform::last_words;
 
 pub(super) fn run(session: &Session, args: &Status) -> Exit {
     let repo = session.repo()?;
@@ -178,7 +178,7 @@ fn services(session: &Session, repo: &Repo) -> Vec<ServicesLine> {
             };
             let changed: Vec<String> = changes.keys().filter(runs).cloned().collect();
             if !changed.is_empty() {
-                let who = crate::base::words::some_of(&changed, SHOWN_CHANGES);
+                let who = xtask_base::words::some_of(&changed, SHOWN_CHANGES);
                 words.push_str(&format!(", {who} configured otherwise now"));
             }
             ServicesLine { layer: stack.layer, ok, words }

@@ -7,15 +7,15 @@ use super::outside::Foreign;
 use super::session::Session;
 use super::stack as shared;
 use super::{DONE, Exit};
-use crate::base::error::{Error, Kind, Result};
 use crate::cli::Stop;
-use crate::config::nearest;
-use crate::deploy::passed_on::Asked;
-use crate::repo::Repo;
-use crate::report;
-use crate::services::client;
-use crate::services::page::Page;
-use crate::services::stack::Stack;
+use xtask_base::error::{Error, Kind, Result};
+use xtask_config::nearest;
+use xtask_deploy::passed_on::Asked;
+use xtask_git::Repo;
+use xtask_report as report;
+use xtask_services::client;
+use xtask_services::page::Page;
+use xtask_services::stack::Stack;
 
 /// What came of a stop.
 #[derive(Serialize)]

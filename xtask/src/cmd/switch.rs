@@ -2,21 +2,21 @@
 
 use super::session::{Session, describe};
 use super::{DONE, Exit};
-use crate::base::error::{Error, Kind, Result};
 use crate::cli::Switch;
-use crate::config::Mode;
-use crate::repo::Repo;
-use crate::repo::Tools;
-use crate::report::sync::{Manner, SyncReport};
-use crate::report::{self, count};
-use crate::sync::enter::Enter as _;
-use crate::sync::gather::Depth;
-use crate::sync::lift::drop_overlay;
-use crate::sync::manner::manner;
-use crate::sync::overlay;
-use crate::sync::plan::WriteMode;
-use crate::sync::run::{Looked, Wishes, check_gates, look, read_context, write};
-use crate::sync::undo::{find, undo};
+use xtask_base::error::{Error, Kind, Result};
+use xtask_config::Mode;
+use xtask_git::Repo;
+use xtask_git::Tools;
+use xtask_report::sync::{Manner, SyncReport};
+use xtask_report::{self as report, count};
+use xtask_sync::enter::Enter as _;
+use xtask_sync::gather::Depth;
+use xtask_sync::lift::drop_overlay;
+use xtask_sync::manner::manner;
+use xtask_sync::overlay;
+use xtask_sync::plan::WriteMode;
+use xtask_sync::run::{Looked, Wishes, check_gates, look, read_context, write};
+use xtask_sync::undo::{find, undo};
 
 pub(super) fn run(session: &Session, args: &Switch) -> Exit {
     let repo = session.repo()?;

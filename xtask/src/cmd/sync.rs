@@ -4,20 +4,20 @@ use std::path::Path;
 
 use super::session::Session;
 use super::{DONE, Exit};
-use crate::base::error::{Error, Kind, Result};
-use crate::base::progress::Silent;
 use crate::cli::Sync;
-use crate::repo::Repo;
-use crate::repo::Tools;
-use crate::report::sync::{Manner, SyncReport, SyncReports, WorktreeLine};
-use crate::report::{self, Loudness};
-use crate::sync::classify::Class;
-use crate::sync::context::Context;
-use crate::sync::enter::Enter as _;
-use crate::sync::gather::Depth;
-use crate::sync::plan::{Beyond, WriteMode};
-use crate::sync::recover;
-use crate::sync::run::{
+use xtask_base::error::{Error, Kind, Result};
+use xtask_base::progress::Silent;
+use xtask_git::Repo;
+use xtask_git::Tools;
+use xtask_report::sync::{Manner, SyncReport, SyncReports, WorktreeLine};
+use xtask_report::{self as report, Loudness};
+use xtask_sync::classify::Class;
+use xtask_sync::context::Context;
+use xtask_sync::enter::Enter as _;
+use xtask_sync::gather::Depth;
+use xtask_sync::plan::{Beyond, WriteMode};
+use xtask_sync::recover;
+use xtask_sync::run::{
     Decided, Done, Looked, Wishes, check_rules, has_drift, leaves_behind, look, look_to_write,
     read_context, write,
 };

@@ -3,12 +3,12 @@
 
 use super::session::{Session, describe};
 use super::{DONE, Exit};
-use crate::base::error::Kind;
-use crate::repo::Repo;
-use crate::report;
-use crate::report::sync::{Manner, SyncReport};
-use crate::sync::context::Context;
-use crate::sync::run::{Looked, Wishes, look_to_write, write};
+use xtask_base::error::Kind;
+use xtask_git::Repo;
+use xtask_report as report;
+use xtask_report::sync::{Manner, SyncReport};
+use xtask_sync::context::Context;
+use xtask_sync::run::{Looked, Wishes, look_to_write, write};
 
 /// Syncs the branch that is checked out. The caller holds the lock of the worktree.
 pub(super) fn as_far_as_allowed(session: &Session, repo: &Repo, context: Context) -> Exit {

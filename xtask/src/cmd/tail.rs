@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::base::error::{Context, Result};
-use crate::base::world::rfc3339_ms;
-use crate::report;
-use crate::report::services::log_line;
-use crate::services::logs::{Line, Log, Run};
-use crate::services::stack::Stack;
+use xtask_base::error::{Context, Result};
+use xtask_base::world::rfc3339_ms;
+use xtask_report as report;
+use xtask_report::services::log_line;
+use xtask_services::logs::{Line, Log, Run};
+use xtask_services::stack::Stack;
 
 /// How often new lines are looked for.
 const POLL: Duration = Duration::from_millis(100);

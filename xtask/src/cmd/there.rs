@@ -7,21 +7,21 @@
 use super::place::Place;
 use super::session::Session;
 use super::{DONE, Exit, checks, stack};
-use crate::base::error::{Error, Kind, Result};
 use crate::cli::{Deploy, Rollback};
-use crate::deploy::Around;
-use crate::deploy::gates::{self, Gate, Scene, gate};
-use crate::deploy::history;
-use crate::deploy::memory::{self, Remembered};
-use crate::deploy::order::{Ended, Looked, Wanted};
-use crate::deploy::release::Release;
-use crate::deploy::remote::{Made, Remote};
-use crate::deploy::run;
-use crate::deploy::ssh::{Greeting, Host, program_digest, program_name};
-use crate::deploy::steps::{Doing, plan};
-use crate::deploy::target::Standing;
-use crate::repo::Repo;
-use crate::report;
+use xtask_base::error::{Error, Kind, Result};
+use xtask_deploy::Around;
+use xtask_deploy::gates::{self, Gate, Scene, gate};
+use xtask_deploy::history;
+use xtask_deploy::memory::{self, Remembered};
+use xtask_deploy::order::{Ended, Looked, Wanted};
+use xtask_deploy::release::Release;
+use xtask_deploy::remote::{Made, Remote};
+use xtask_deploy::run;
+use xtask_deploy::ssh::{Greeting, Host, program_digest, program_name};
+use xtask_deploy::steps::{Doing, plan};
+use xtask_deploy::target::Standing;
+use xtask_git::Repo;
+use xtask_report as report;
 
 /// What is said of what only the program over there can tell.
 const NOT_LOOKED: &str = "not looked at: the program is not there yet; a deploy sends it";
@@ -161,7 +161,7 @@ fn verify(there: &There<'_>, args: &Deploy) -> Exit {
     if !there.has_program {
         if there.greeting.standing(&there.place.target)? == Standing::Free {
             let faults = vec!["nothing is deployed".to_owned()];
-            let found = crate::deploy::order::Verified { faults, ..Default::default() };
+            let found = xtask_deploy::order::Verified { faults, ..Default::default() };
             return there.place.answer_verified(&found, args.json);
         }
         return Err(Error::unable(NOT_LOOKED)

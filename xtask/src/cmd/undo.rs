@@ -3,18 +3,18 @@
 use super::checks::undo_fixes;
 use super::session::Session;
 use super::{DONE, Exit, saved};
-use crate::base::error::{Kind, Result};
-use crate::base::world::ago;
 use crate::cli::Undo;
-use crate::hooks::Hook;
-use crate::hooks::health::health;
-use crate::hooks::program::Care;
-use crate::repo::Repo;
-use crate::report::{self, count};
-use crate::sync::enter::Enter as _;
-use crate::sync::run::check_gates;
-use crate::sync::undo::{find, undo};
-use crate::sync::{backup, context};
+use xtask_base::error::{Kind, Result};
+use xtask_base::world::ago;
+use xtask_git::Repo;
+use xtask_hooks::Hook;
+use xtask_hooks::health::health;
+use xtask_hooks::program::Care;
+use xtask_report::{self as report, count};
+use xtask_sync::enter::Enter as _;
+use xtask_sync::run::check_gates;
+use xtask_sync::undo::{find, undo};
+use xtask_sync::{backup, context};
 
 pub(super) fn run(session: &Session, args: &Undo) -> Exit {
     let repo = session.repo()?;

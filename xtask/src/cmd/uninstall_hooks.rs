@@ -2,9 +2,9 @@
 
 use super::session::{Session, hook_lines};
 use super::{DONE, Exit};
-use crate::hooks::set_up::{Removal, uninstall_all};
-use crate::report::{self, hooks::uninstalled};
-use crate::validate::staged;
+use xtask_hooks::set_up::{Removal, uninstall_all};
+use xtask_report::{self as report, hooks::uninstalled};
+use xtask_validate::staged;
 
 pub(super) fn run(session: &Session) -> Exit {
     let repo = session.repo()?;

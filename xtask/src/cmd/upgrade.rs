@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use super::session::{Session, after_landing};
 use super::{DONE, Exit};
-use crate::base::error::{Error, Kind, Result};
-use crate::base::lock::Lock;
-use crate::base::path::RepoPath;
-use crate::base::scratch::Scratch;
-use crate::base::words::{count, typed};
 use crate::cli::Upgrade as Args;
-use crate::hooks::set_up;
-use crate::intake::carry::PathChange;
-use crate::repo::Repo;
-use crate::report::{self, Loudness};
-use crate::sync::enter::Enter as _;
-use crate::vendor::entries::{self, Entry};
-use crate::vendor::toolkit::{self, Toolkit};
-use crate::vendor::upgrade::{Sides, Upgrade, lay_beside, present, propose, take, words};
+use xtask_base::error::{Error, Kind, Result};
+use xtask_base::lock::Lock;
+use xtask_base::path::RepoPath;
+use xtask_base::scratch::Scratch;
+use xtask_base::words::{count, typed};
+use xtask_changes::carry::PathChange;
+use xtask_git::Repo;
+use xtask_hooks::set_up;
+use xtask_report::{self as report, Loudness};
+use xtask_sync::enter::Enter as _;
+use xtask_upgrade::entries::{self, Entry};
+use xtask_upgrade::toolkit::{self, Toolkit};
+use xtask_upgrade::upgrade::{Sides, Upgrade, lay_beside, present, propose, take, words};
 
 /// How often the canonical branch may move while this runs.
 const ROUNDS: u32 = 8;
@@ -223,6 +223,12 @@ fn show(session: &Session, upgrade: &Upgrade) -> Result<()> {
         return Ok(());
     }
     let mut text = format!("xtask {} to {}:\n", upgrade.from(), upgrade.to());
+    if upgrade.moved > 0 {
+        text.push_str(&format!(
+            "  {} that the new toolkit has elsewhere; what was changed in them here goes along\n",
+            count(upgrade.moved, "file")
+        ));
+    }
     let mut line = |what: &str, path: &RepoPath| text.push_str(&format!("  {what:<8}{path}\n"));
     let is_loud = session.loudness == Loudness::Verbose;
     for path in &upgrade.merged {

@@ -7,25 +7,25 @@ use std::path::{Path, PathBuf};
 use super::checks::{Around, Checks, Shower, code, describe, does, of_worktree, risk, undo_fixes};
 use super::session::Session;
 use super::{DONE, Exit};
-use crate::base::digest;
-use crate::base::error::{Context as _, Error, Result};
-use crate::base::words::typed;
-use crate::base::world::rfc3339;
 use crate::cli::Validate;
-use crate::repo::Repo;
-use crate::report::findings;
-use crate::report::github::{annotations, step_summary};
-use crate::report::junit::junit;
-use crate::report::sarif::sarif;
-use crate::report::validate::{
+use xtask_base::digest;
+use xtask_base::error::{Context as _, Error, Result};
+use xtask_base::words::typed;
+use xtask_base::world::rfc3339;
+use xtask_git::Repo;
+use xtask_report::findings;
+use xtask_report::github::{annotations, step_summary};
+use xtask_report::junit::junit;
+use xtask_report::sarif::sarif;
+use xtask_report::validate::{
     Detail, HistoryLine, HistoryReport, ListLine, ListReport, ValidateReport,
 };
-use crate::report::{self, Loudness};
-use crate::validate::history;
-use crate::validate::perform::{Order, Performed, Place, history_file, perform};
-use crate::validate::plan::{Here, Wish, choose};
-use crate::validate::run::{FixMode, Options};
-use crate::validate::state::no_state;
+use xtask_report::{self as report, Loudness};
+use xtask_validate::history;
+use xtask_validate::perform::{Order, Performed, Place, history_file, perform};
+use xtask_validate::plan::{Here, Wish, choose};
+use xtask_validate::run::{FixMode, Options};
+use xtask_validate::state::no_state;
 
 /// Where defaults are kept in git's configuration.
 const SETTINGS: &str = "xtask.validate.";

@@ -4,19 +4,19 @@ use std::path::Path;
 
 use super::session::Session;
 use super::{DONE, Exit};
-use crate::base::error::Result;
-use crate::base::words::count;
 use crate::cli::Vendor;
-use crate::config::SyncConfig;
-use crate::repo::{Named, Repo};
-use crate::report::{self, Loudness};
-use crate::review::forge::project;
-use crate::sync::enter::Enter as _;
-use crate::vendor::delivery::{deliver, is_unfinished, recover};
-use crate::vendor::fit::Remote;
-use crate::vendor::put::{Around, Plan, plan};
-use crate::vendor::target::Target;
-use crate::vendor::toolkit::{self, Toolkit};
+use xtask_base::error::Result;
+use xtask_base::words::count;
+use xtask_config::SyncConfig;
+use xtask_detect::fit::Remote;
+use xtask_git::{Named, Repo};
+use xtask_report::{self as report, Loudness};
+use xtask_review::forge::project;
+use xtask_sync::enter::Enter as _;
+use xtask_upgrade::toolkit::{self, Toolkit};
+use xtask_vendoring::delivery::{deliver, is_unfinished, recover};
+use xtask_vendoring::put::{Around, Plan, plan};
+use xtask_vendoring::target::Target;
 
 pub(super) fn run(session: &Session, args: &Vendor) -> Exit {
     let own = session.repo()?;
@@ -148,7 +148,7 @@ fn show(session: &Session, plan: &Plan, title: &str) -> Result<()> {
 fn next(session: &Session, plan: &Plan, place: &str, version: &str) {
     let by_hand = plan.by_hand.iter().any(|one| one.path.contains("argo"));
     session.story(if by_hand { "once that is done, and staged:" } else { "next:" });
-    let place = crate::base::words::typed(place);
+    let place = xtask_base::words::typed(place);
     session.story(&format!("  cd {place}"));
     session.story(&format!("  git commit -m 'Add xtask {version}'"));
     if plan.has_remote {

@@ -2,19 +2,19 @@
 
 use super::session::Session;
 use super::{DONE, Exit};
-use crate::base::error::Result;
-use crate::base::path::RepoPath;
-use crate::base::world::ago;
 use crate::cli::Why;
-use crate::repo::{CommitInfo, Entry, Id, Indexed, LookedUp, Mode, Repo, Scope, Work};
-use crate::report;
-use crate::report::why::{CommitLine, WhyReport};
-use crate::sync::context::{self, Context};
-use crate::sync::gather::Depth;
-use crate::sync::managed::Managed;
-use crate::sync::plan::Action;
-use crate::sync::run::{Looked, Wishes, look};
-use crate::sync::upstream::is_sync_commit;
+use xtask_base::error::Result;
+use xtask_base::path::RepoPath;
+use xtask_base::world::ago;
+use xtask_git::{CommitInfo, Entry, Id, Indexed, LookedUp, Mode, Repo, Scope, Work};
+use xtask_report as report;
+use xtask_report::why::{CommitLine, WhyReport};
+use xtask_sync::context::{self, Context};
+use xtask_sync::gather::Depth;
+use xtask_sync::managed::Managed;
+use xtask_sync::plan::Action;
+use xtask_sync::run::{Looked, Wishes, look};
+use xtask_sync::upstream::is_sync_commit;
 
 /// How many commits are looked at for the last change of a path, per question. A path that has not
 /// changed for longer is said to have no change that was found.

@@ -14,10 +14,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::base::error::{Context, Error, Kind, Result};
-use crate::base::files::Disk;
-use crate::base::process::{ACTIVE, Program};
-use crate::base::world::{World, rfc3339};
+use xtask_base::error::{Context, Error, Kind, Result};
+use xtask_base::files::Disk;
+use xtask_base::process::{ACTIVE, Program};
+use xtask_base::world::{World, rfc3339};
 
 /// How long one command may take: two minutes, a hundred times what any of them needs.
 const LONGEST: Duration = Duration::from_secs(120);

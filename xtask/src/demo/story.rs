@@ -4,7 +4,7 @@
 //! words, wherever they can.
 
 use super::scene::{Desk, Scene};
-use crate::base::error::Result;
+use xtask_base::error::Result;
 
 /// Who takes part.
 pub const PEOPLE: [&str; 2] = [ADA.person, BOB.person];

@@ -3,7 +3,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use xtask::repo::{Id, Repo};
+use xtask_git::{Id, Repo};
 
 use crate::testkit::{Lab, Place, Ran, trace};
 

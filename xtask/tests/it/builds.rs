@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use xtask::hooks::store;
+use xtask_hooks::store;
 
 use crate::testkit::{Lab, Place};
 
@@ -205,6 +205,10 @@ fn launcher_and_program_compute_the_same_of_the_same_sources() {
         ("xtask/src/a/b.rs", ""),
         ("xtask/src/a.rs", "// a file sorts before the folder of its name\n"),
         ("xtask/src/ä.txt", "any name\n"),
+        ("xtask/crates/one/Cargo.toml", "[package]\n"),
+        ("xtask/crates/one/src/lib.rs", ""),
+        ("xtask/crates/two-halves/src/lib.rs", "fn half() {}\n"),
+        ("xtask/crates/a-file", "is no crate\n"),
         ("xtask/README.md", "what is not compiled does not count\n"),
         ("xtask/benches/b.rs", "nor this\n"),
     ] {
@@ -213,16 +217,24 @@ fn launcher_and_program_compute_the_same_of_the_same_sources() {
     repo.write_executable("xtask/src/run.sh", "#!/bin/sh\n");
     repo.commit("sources");
     let of_tree = || {
-        let repo = xtask::repo::Repo::discover(repo.dir.as_std_path()).unwrap();
+        let repo = xtask_git::Repo::discover(repo.dir.as_std_path()).unwrap();
         let head = repo.head().unwrap();
-        store::sources_of(&repo, repo.tree_of(head.commit).unwrap()).unwrap()
+        let sources = store::sources_of(&repo, repo.tree_of(head.commit).unwrap()).unwrap()?;
+        let mut variables = sources.variables;
+        variables.sort();
+        Some((sources.all, variables))
     };
     let record = lab.path("record");
+    let toolkit = repo.dir.join("xtask");
     let of_files = || {
-        key::of(repo.dir.join("xtask").as_std_path(), record.as_std_path()).map(|key| key.sources)
+        let key = key::of(toolkit.as_std_path(), record.as_std_path())?;
+        Some((key.sources, key::of_crates(toolkit.as_std_path()).unwrap()))
     };
     let first = of_tree();
     assert!(first.is_some() && first == of_files());
+    let (_, variables) = first.as_ref().unwrap();
+    let names: Vec<&str> = variables.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["XTASK_SOURCES_ONE", "XTASK_SOURCES_TWO_HALVES"]);
     for (name, text) in
         [("xtask/src/a.rs", "other\n"), ("xtask/src/new.rs", "new\n"), ("xtask/build.rs", "")]
     {
@@ -232,16 +244,18 @@ fn launcher_and_program_compute_the_same_of_the_same_sources() {
         assert_eq!(of_files(), of_tree(), "{name}");
     }
     let before = of_files();
+    repo.write("xtask/crates/one/src/lib.rs", "fn other() {}\n");
+    let (now, earlier) = (of_files().unwrap(), before.as_ref().unwrap());
+    assert!(now.0 != earlier.0 && now.1[1] != earlier.1[1] && now.1[2] == earlier.1[2]);
+    repo.write("xtask/crates/one/src/lib.rs", "");
+    assert_eq!(of_files(), before);
     repo.write("xtask/benches/b.rs", "other\n");
     assert_eq!(of_files(), before);
     // FIPS 180-4, and over the ends of blocks.
     for text in ["", "abc", &"a".repeat(55), &"a".repeat(56), &"a".repeat(64), &"a".repeat(1000)] {
         let mut hash = key::sha256::Sha256::new();
         text.as_bytes().chunks(7).for_each(|part| hash.put(part));
-        assert_eq!(
-            hash.hex(64),
-            xtask::base::digest::hex(&xtask::base::digest::of(text.as_bytes()))
-        );
+        assert_eq!(hash.hex(64), xtask_base::digest::hex(&xtask_base::digest::of(text.as_bytes())));
     }
 }
 

@@ -289,7 +289,7 @@ fn core_fsync_none_is_understood_as_git_does() {
         ("all", false),
     ] {
         repo.git(&["config", "core.fsync", value]);
-        let opened = xtask::repo::Repo::discover(repo.dir.as_std_path()).unwrap();
+        let opened = xtask_git::Repo::discover(repo.dir.as_std_path()).unwrap();
         assert_eq!(opened.skips_fsync(), skips, "{value}");
     }
 }

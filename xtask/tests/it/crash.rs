@@ -6,20 +6,20 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use xtask::base::error::Result;
-use xtask::base::files::{Disk, Step};
-use xtask::base::progress::Silent;
-use xtask::base::signals::Interrupts;
-use xtask::base::world::World;
-use xtask::repo::Repo;
-use xtask::repo::Tools;
-use xtask::sync::context;
-use xtask::sync::enter::Enter as _;
-use xtask::sync::gather::Depth;
-use xtask::sync::lift::drop_overlay;
-use xtask::sync::plan::{Beyond, WriteMode};
-use xtask::sync::run::{Looked, Wishes, look, write};
-use xtask::sync::undo;
+use xtask_base::error::Result;
+use xtask_base::files::{Disk, Step};
+use xtask_base::progress::Silent;
+use xtask_base::signals::Interrupts;
+use xtask_base::world::World;
+use xtask_git::Repo;
+use xtask_git::Tools;
+use xtask_sync::context;
+use xtask_sync::enter::Enter as _;
+use xtask_sync::gather::Depth;
+use xtask_sync::lift::drop_overlay;
+use xtask_sync::plan::{Beyond, WriteMode};
+use xtask_sync::run::{Looked, Wishes, look, write};
+use xtask_sync::undo;
 
 use crate::testkit::{Lab, Place, Scene, circle, program};
 

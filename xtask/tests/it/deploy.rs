@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use xtask::base::http;
+use xtask_base::http;
 
 use crate::services_nasty::left;
 use crate::testkit::{Lab, Place, Ran, port, trace};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use xtask::base::http;
+use xtask_base::http;
 
 use crate::services_nasty::kill;
 use crate::testkit::{Lab, Place, Ran, circle, port, spawn};

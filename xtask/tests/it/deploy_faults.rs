@@ -5,17 +5,17 @@
 
 use std::time::Duration;
 
-use xtask::base::error::Result;
-use xtask::base::files::{Disk, Step};
-use xtask::base::signals::Interrupts;
-use xtask::base::world::World;
-use xtask::config::Layer;
-use xtask::deploy::Around;
-use xtask::deploy::directory::Directory;
-use xtask::deploy::run::{self, Order, Source};
-use xtask::deploy::steps::Doing;
-use xtask::deploy::target::Target;
-use xtask::repo::Repo;
+use xtask_base::error::Result;
+use xtask_base::files::{Disk, Step};
+use xtask_base::signals::Interrupts;
+use xtask_base::world::World;
+use xtask_config::Layer;
+use xtask_deploy::Around;
+use xtask_deploy::directory::Directory;
+use xtask_deploy::run::{self, Order, Source};
+use xtask_deploy::steps::Doing;
+use xtask_deploy::target::Target;
+use xtask_git::Repo;
 
 use crate::crash::{Fault, on_faulty_disk, world};
 use crate::deploy::Site;

@@ -8,18 +8,18 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use xtask::base::error::Result;
-use xtask::base::files::{Disk, Step};
-use xtask::base::signals::Interrupts;
-use xtask::config::Layer;
-use xtask::deploy::Around;
-use xtask::deploy::host::work;
-use xtask::deploy::order::{HostOrder, ORDER, Wanted};
-use xtask::deploy::release::Release;
-use xtask::deploy::remote::{Made, Remote};
-use xtask::deploy::ssh::{Host, program_digest, program_name};
-use xtask::deploy::target::Target;
-use xtask::repo::Repo;
+use xtask_base::error::Result;
+use xtask_base::files::{Disk, Step};
+use xtask_base::signals::Interrupts;
+use xtask_config::Layer;
+use xtask_deploy::Around;
+use xtask_deploy::host::work;
+use xtask_deploy::order::{HostOrder, ORDER, Wanted};
+use xtask_deploy::release::Release;
+use xtask_deploy::remote::{Made, Remote};
+use xtask_deploy::ssh::{Host, program_digest, program_name};
+use xtask_deploy::target::Target;
+use xtask_git::Repo;
 
 use crate::crash::{Fault, on_faulty_disk};
 use crate::deploy::Site;
@@ -110,7 +110,7 @@ impl<'a> Far<'a> {
     fn start(&self, args: &[&str]) -> Child {
         let mut command = Command::new(program());
         command.args(args).current_dir(&self.site.repo.dir).envs(self.site.repo.environment());
-        for name in xtask::base::process::GIT_LOCAL {
+        for name in xtask_base::process::GIT_LOCAL {
             command.env_remove(name);
         }
         command.env("PATH", &self.path).stdin(Stdio::null());

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use xtask::base::http;
+use xtask_base::http;
 
 use crate::deploy::Site;
 use crate::testkit::{Lab, circle, port, write_script};

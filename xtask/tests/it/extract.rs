@@ -454,7 +454,7 @@ fn what_is_not_pushed_does_not_get_out_by_an_extraction() {
 
 #[test]
 fn promote_takes_what_was_shown_and_nothing_else() {
-    use xtask::intake::promote;
+    use xtask_changes::promote;
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.xtask(&["extract", "three"]).success();

@@ -1,16 +1,16 @@
 //! A failure at every step of what moves branches: no ref has moved that should not, and the same
 //! command afterwards comes to the same end as one that nothing has disturbed.
 
-use xtask::base::error::{Error, Result};
-use xtask::fleet::run::{Aim, propagate};
-use xtask::intake::extract::{self, collect};
-use xtask::intake::resolve;
-use xtask::intake::source::{picks, source};
-use xtask::intake::{promote, reverse};
-use xtask::repo::Repo;
-use xtask::repo::Tools;
-use xtask::sync::context;
-use xtask::sync::enter::Enter as _;
+use xtask_base::error::{Error, Result};
+use xtask_changes::extract::{self, collect};
+use xtask_changes::resolve;
+use xtask_changes::source::{picks, source};
+use xtask_changes::{promote, reverse};
+use xtask_git::Repo;
+use xtask_git::Tools;
+use xtask_propagate::run::{Aim, propagate};
+use xtask_sync::context;
+use xtask_sync::enter::Enter as _;
 
 use crate::crash::{Fault, Work, run_with, steps_of};
 use crate::testkit::{Lab, Place, circle};
@@ -25,7 +25,8 @@ fn propagate_all(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
         lists: false,
     };
     let outcome = propagate(repo, &aim, tools)?;
-    let failed = outcome.rows.values().find(|row| row.fate == xtask::fleet::decide::Fate::Failed);
+    let failed =
+        outcome.rows.values().find(|row| row.fate == xtask_propagate::decide::Fate::Failed);
     match failed {
         Some(row) => Err(Error::unable(row.why.clone().unwrap_or_default())),
         None => Ok(()),

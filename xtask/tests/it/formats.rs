@@ -11,12 +11,12 @@ use std::path::Path;
 
 use expect_test::expect;
 use serde_json::{Value, json};
-use xtask::report::findings::{self, Finding, Findings, Level};
-use xtask::report::github::{LONGEST_SUMMARY, MOST_ANNOTATIONS, annotations, step_summary};
-use xtask::report::junit::junit;
-use xtask::report::plain::plain;
-use xtask::report::sarif::sarif;
-use xtask::report::validate::{CheckLine, FixLine, FixOutcome, Outcome, ValidateReport};
+use xtask_report::findings::{self, Finding, Findings, Level};
+use xtask_report::github::{LONGEST_SUMMARY, MOST_ANNOTATIONS, annotations, step_summary};
+use xtask_report::junit::junit;
+use xtask_report::plain::plain;
+use xtask_report::sarif::sarif;
+use xtask_report::validate::{CheckLine, FixLine, FixOutcome, Outcome, ValidateReport};
 
 use crate::builds::homes;
 use crate::testkit::{Lab, circle, snapshot, write_script};

@@ -5,11 +5,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use xtask::base::files::Disk;
-use xtask::base::record;
-use xtask::repo::Repo;
-use xtask::review::queue::{self, Request, State};
-use xtask::sync::journal::{self, Journal, Phase};
+use xtask_base::files::Disk;
+use xtask_base::record;
+use xtask_git::Repo;
+use xtask_review::queue::{self, Request, State};
+use xtask_sync::journal::{self, Journal, Phase};
 
 use crate::testkit::{Lab, Place};
 use crate::wrong_hits::scene;

@@ -6,10 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use xtask::base::files::{Disk, Step};
-use xtask::hooks::Hook;
-use xtask::hooks::install::{install, uninstall};
-use xtask::repo::Repo;
+use xtask_base::files::{Disk, Step};
+use xtask_git::Repo;
+use xtask_hooks::Hook;
+use xtask_hooks::install::{install, uninstall};
 
 use crate::builds::homes;
 use crate::testkit::{

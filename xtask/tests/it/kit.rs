@@ -1,7 +1,7 @@
 //! The kit itself: what it makes without git, and copies, is what git makes.
 
 use crate::testkit::{Lab, Place, circle};
-use xtask::base::files::Step;
+use xtask_base::files::Step;
 
 fn change(place: &Place<'_>) {
     place.write("setup/a", "a2\n");

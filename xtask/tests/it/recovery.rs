@@ -7,13 +7,13 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use xtask::base::error::{Kind, Result};
-use xtask::recovery::put_back::Meant;
-use xtask::recovery::save::{BOUNDS, Bounds, Secrets, Wish, look, save};
-use xtask::recovery::{goal, leave, put_back};
-use xtask::repo::Repo;
-use xtask::repo::Tools;
-use xtask::sync::enter::Enter as _;
+use xtask_base::error::{Kind, Result};
+use xtask_git::Repo;
+use xtask_git::Tools;
+use xtask_recovery::put_back::Meant;
+use xtask_recovery::save::{BOUNDS, Bounds, Secrets, Wish, look, save};
+use xtask_recovery::{goal, leave, put_back};
+use xtask_sync::enter::Enter as _;
 
 use crate::crash::{Fault, run_with, steps_of, with_tools, world};
 use crate::testkit::{Lab, Place, Scene, circle, trace};
@@ -644,7 +644,7 @@ fn old_backups_go_with_their_copies_and_the_last_twenty_stay() {
     repo.write(".env", "A=0\n");
     let mut old = world(&repo);
     old.clock = || std::time::Duration::from_secs(1_600_000_000);
-    let make = |world: &xtask::base::world::World, number: usize| {
+    let make = |world: &xtask_base::world::World, number: usize| {
         repo.write(".env", format!("A={number}\n"));
         with_tools(&repo, world, |repo, tools| {
             let seen = look(repo, &secrets()).unwrap();

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use xtask::base::http;
+use xtask_base::http;
 
 use crate::services_nasty::{Stack, cue, kill, left, service};
 use crate::testkit::{Lab, port, program, spawn, trace};

@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
-use xtask::base::files::Disk;
-use xtask::base::processes;
-use xtask::base::record::Found;
-use xtask::services::stack::Stack as Kept;
+use xtask_base::files::Disk;
+use xtask_base::processes;
+use xtask_base::record::Found;
+use xtask_services::stack::Stack as Kept;
 
 use crate::services_nasty::{Stack, Stranger, cue, left, service};
 use crate::testkit::{Lab, port, program, spawn};

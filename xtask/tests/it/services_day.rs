@@ -68,7 +68,7 @@ fn a_day_with_real_programs_loses_no_job_and_no_line() {
     };
     let logs = |name: &str| repo.xtask(&["logs", name, "--all", "-n", "10000"]).success().out;
     let get = |port: u16| {
-        let answer = xtask::base::http::get(port, "/", std::time::Duration::from_secs(5)).ok()?;
+        let answer = xtask_base::http::get(port, "/", std::time::Duration::from_secs(5)).ok()?;
         Some(String::from_utf8_lossy(&answer.body).into_owned())
     };
     assert_eq!(get(web).as_deref(), Some("hello"));

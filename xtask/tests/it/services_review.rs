@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 
-use xtask::base::files::Disk;
-use xtask::base::processes::{self, Identity};
-use xtask::base::record::Found;
-use xtask::services::stack::Stack as Kept;
+use xtask_base::files::Disk;
+use xtask_base::processes::{self, Identity};
+use xtask_base::record::Found;
+use xtask_services::stack::Stack as Kept;
 
 use crate::services_nasty::{Stack, Stranger, cue, kill, left, service};
 use crate::testkit::{Lab, Place, circle, port, program, spawn};

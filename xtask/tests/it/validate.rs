@@ -7,8 +7,8 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 
 use serde_json::Value;
-use xtask::config::{SYNC_FILE, VALIDATE_FILE, ValidateConfig, rule_faults};
-use xtask::validate::store::{Pass, Store};
+use xtask_config::{SYNC_FILE, VALIDATE_FILE, ValidateConfig, rule_faults};
+use xtask_validate::store::{Pass, Store};
 
 use crate::testkit::{Lab, Ran, trace};
 use crate::wrong_hits::scene;
@@ -229,7 +229,7 @@ fn a_pass_grows_old_and_is_never_from_tomorrow() {
     let manifest = store.last(repo.dir.as_std_path(), "c").unwrap();
     let again = |seconds: i64| {
         let pass = Pass { at: pass.at + seconds, ..pass.clone() };
-        let disk = xtask::base::files::Disk::real();
+        let disk = xtask_base::files::Disk::real();
         store.save(&disk, repo.dir.as_std_path(), &pass, &manifest).unwrap();
         let ran = repo.xtask(&["validate", "--fast", "--why", "--json"]).success();
         let json = ran.json();

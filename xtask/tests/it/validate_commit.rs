@@ -1,6 +1,6 @@
 //! The checks that run before a commit: on what it will hold, and nothing else.
 
-use xtask::config::VALIDATE_FILE;
+use xtask_config::VALIDATE_FILE;
 
 use crate::testkit::{Lab, Place};
 

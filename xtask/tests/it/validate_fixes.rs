@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use xtask::config::VALIDATE_FILE;
+use xtask_config::VALIDATE_FILE;
 
 use crate::testkit::{Lab, files};
 use crate::validate::outcomes;

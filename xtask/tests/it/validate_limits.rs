@@ -4,17 +4,17 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use xtask::base::error::{Error, Result};
-use xtask::base::lock::Lock;
-use xtask::base::process::is_running;
-use xtask::config::{Check, Fix, VALIDATE_FILE, ValidateConfig};
-use xtask::repo::Repo;
-use xtask::repo::Tools;
-use xtask::validate::kinds::{Finding, Surroundings};
-use xtask::validate::outcome::Ended;
-use xtask::validate::perform::{Order, Place as Where, perform};
-use xtask::validate::plan::{Here, Wish, choose};
-use xtask::validate::run::{FixMode, Options, Watcher};
+use xtask_base::error::{Error, Result};
+use xtask_base::lock::Lock;
+use xtask_base::process::is_running;
+use xtask_config::{Check, Fix, VALIDATE_FILE, ValidateConfig};
+use xtask_git::Repo;
+use xtask_git::Tools;
+use xtask_validate::kinds::{Finding, Surroundings};
+use xtask_validate::outcome::Ended;
+use xtask_validate::perform::{Order, Place as Where, perform};
+use xtask_validate::plan::{Here, Wish, choose};
+use xtask_validate::run::{FixMode, Options, Watcher};
 
 use crate::crash::{Fault, run_with, watched};
 use crate::testkit::{Lab, circle, program, spawn};
@@ -388,7 +388,7 @@ fn a_fix_waits_for_a_yes() {
 /// More files than are looked at are cut, and that is said.
 #[test]
 fn too_many_files_are_not_taken_for_all_of_them() {
-    use xtask::repo::{Among, Globs};
+    use xtask_git::{Among, Globs};
     let lab = Lab::new();
     let repo = lab.repo();
     for number in 0..9 {

@@ -5,15 +5,15 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use xtask::base::error::Result;
-use xtask::repo::Repo;
-use xtask::repo::Tools;
-use xtask::sync::enter::Enter as _;
-use xtask::vendor::delivery::deliver;
-use xtask::vendor::put::{Around, plan};
-use xtask::vendor::target::Target;
-use xtask::vendor::toolkit::{Toolkit, open};
-use xtask::vendor::upgrade::{Sides, propose, take};
+use xtask_base::error::Result;
+use xtask_git::Repo;
+use xtask_git::Tools;
+use xtask_sync::enter::Enter as _;
+use xtask_upgrade::toolkit::{Toolkit, open};
+use xtask_upgrade::upgrade::{Sides, propose, take};
+use xtask_vendoring::delivery::deliver;
+use xtask_vendoring::put::{Around, plan};
+use xtask_vendoring::target::Target;
 
 use crate::builds::homes;
 use crate::crash::{Fault, run_with, steps_of, with_tools, world};
@@ -64,8 +64,11 @@ pub fn toolkit(lab: &Lab) -> Place<'_> {
         "xtask/.cargo/config.toml",
         config.replace("{cargo-cache-home}/xtask-build", folder.as_str()),
     );
-    let justfile = real.join("src/vendor/starters/justfile");
-    place.write("xtask/src/vendor/starters/justfile", fs::read_to_string(justfile).unwrap());
+    let justfile = real.join("crates/vendoring/src/starters/justfile");
+    place.write(
+        "xtask/crates/vendoring/src/starters/justfile",
+        fs::read_to_string(justfile).unwrap(),
+    );
     place.write("xtask/notes.txt", NOTES);
     place.write("xtask/old.txt", "it goes in 0.2.0\n");
     place.write("xtask/tests/it.rs", "#[test]\nfn it() {}\n");
@@ -149,7 +152,7 @@ fn a_repository_is_given_the_toolkit_staged_and_nothing_else_changes() {
     let manifest = guest.read("xtask/VENDORED.toml");
     assert!(manifest.contains("version = \"0.1.0\""), "{manifest}");
     assert!(
-        manifest.contains("\"justfile\" = \"xtask/src/vendor/starters/justfile\""),
+        manifest.contains("\"justfile\" = \"xtask/crates/vendoring/src/starters/justfile\""),
         "{manifest}"
     );
     let sum = guest.run("sha256sum", &["xtask/notes.txt"], &[]).success().out;

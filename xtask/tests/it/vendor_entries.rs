@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use xtask::vendor::entries::{Builds, Entry, Package, alias, lock, member};
+use xtask_upgrade::entries::{Builds, Entry, Package, alias, lock, member};
 
 use crate::builds::homes;
 use crate::testkit::{Lab, Place, Ran};

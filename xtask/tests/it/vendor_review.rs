@@ -129,13 +129,55 @@ fn modes_are_merged_like_lines() {
 }
 
 #[test]
+fn what_was_changed_here_goes_along_where_the_toolkit_moves_a_file() {
+    let lab = Lab::new();
+    let toolkit = toolkit(&lab);
+    // As versions of earlier lay.
+    let (old, new) = ("xtask/src/sync", "xtask/crates/sync/src");
+    let text = |word: &str| format!("// one\n// two\n// three\n// four\n// fn {word}\n");
+    for name in ["mod", "plan", "same", "gone"] {
+        toolkit.write(&format!("{old}/{name}.rs"), text(name));
+    }
+    toolkit.commit("as it was");
+    let guest = guest(&lab, &[("src/app", "application\n")]);
+    vendor(&toolkit, &[]).success();
+    guest.git(&["commit", "--quiet", "-m", "Add xtask"]);
+    guest.git(&["switch", "--quiet", "--create", "orchestration-tools"]);
+    guest.write(&format!("{old}/mod.rs"), text("module").replace("one", "one of ours"));
+    guest.write(&format!("{old}/same.rs"), "ours alone\n");
+    guest.remove(&format!("{old}/plan.rs"));
+    guest.commit("changes of ours");
+    for name in ["mod", "plan", "same"] {
+        let now = if name == "mod" { "lib" } else { name };
+        toolkit.remove(&format!("{old}/{name}.rs"));
+        toolkit.write(&format!("{new}/{now}.rs"), text(name));
+    }
+    toolkit.write(&format!("{new}/lib.rs"), text("module").replace("four", "four of theirs"));
+    toolkit.remove(&format!("{old}/gone.rs"));
+    newer(&toolkit);
+    upgrade(&guest, &["--dry-run"]).success().says("3 files that the new toolkit has elsewhere");
+    upgrade(&guest, &[]).success().says(&format!("merge   {new}/lib.rs"));
+    let merged = guest.read(&format!("{new}/lib.rs"));
+    assert!(merged.contains("one of ours") && merged.contains("four of theirs"), "{merged}");
+    assert_eq!(guest.read(&format!("{new}/same.rs")), "ours alone\n");
+    assert!(!guest.has(&format!("{new}/plan.rs")), "what was removed here stays away");
+    assert!(!guest.has(old), "nothing stays behind");
+    assert_eq!(guest.git(&["status", "--porcelain"]), "");
+    upgrade(&guest, &[]).success().says("nothing to do");
+}
+
+#[test]
 fn a_template_that_moves_in_the_toolkit_takes_nothing_along() {
     let lab = Lab::new();
     let (toolkit, guest) = given(&lab);
     let justfile = guest.read("justfile");
     newer(&toolkit);
     fs::create_dir_all(toolkit.dir.join("xtask/src/elsewhere")).unwrap();
-    toolkit.git(&["mv", "xtask/src/vendor/starters/justfile", "xtask/src/elsewhere/justfile"]);
+    toolkit.git(&[
+        "mv",
+        "xtask/crates/vendoring/src/starters/justfile",
+        "xtask/src/elsewhere/justfile",
+    ]);
     toolkit.commit("it moves");
     upgrade(&guest, &[]).success().says("`justfile` is no longer part of the toolkit; it stays");
     assert_eq!(guest.git(&["show", "orchestration-tools:justfile"]), justfile);

@@ -4,9 +4,9 @@
 use std::fs;
 use std::path::Path;
 
-use xtask::base::path::RepoPath;
-use xtask::vendor::fit::{Facts, Look, facts};
-use xtask::vendor::starters::{Starters, starters};
+use xtask_base::path::RepoPath;
+use xtask_detect::fit::{Facts, Look, facts};
+use xtask_vendoring::starters::{Starters, starters};
 
 use crate::testkit::{Lab, Place};
 
@@ -154,7 +154,7 @@ fn of_project(path: &str) -> String {
 
 /// A starter, as it lies among the sources.
 fn starter(name: &str) -> String {
-    of_project(&format!("xtask/src/vendor/starters/{name}"))
+    of_project(&format!("xtask/crates/vendoring/src/starters/{name}"))
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Which of the two circles of tests runs: `cargo xtest` holds every guarantee, `cargo xtest-all` tries each
 //! in every way. ARCHITECTURE.md has the table.
 
-use xtask::base::files::Step;
+use xtask_base::files::Step;
 
 /// What says that all is tried.
 const VARIABLE: &str = "XTASK_TESTS";

@@ -23,7 +23,7 @@ fn main() {
 pub fn write_toolkit(place: &Place<'_>) {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let is_source = |name: &str| {
-        let is_replaced = ["src", "benches", "Cargo.toml", "Cargo.lock"].contains(&name);
+        let is_replaced = ["src", "crates", "benches", "Cargo.toml", "Cargo.lock"].contains(&name);
         !["target", "tests"].contains(&name) && (circle::is_exhaustive() || !is_replaced)
     };
     for entry in walkdir::WalkDir::new(&root)
@@ -45,11 +45,15 @@ pub fn write_toolkit(place: &Place<'_>) {
         place.write("xtask/Cargo.toml", plain);
     } else {
         let end = package.find("[dependencies]").unwrap();
-        place.write("xtask/Cargo.toml", &package[..end]);
+        let members = "members = [\"crates/*\"]\ndefault-members = [\".\", \"crates/*\"]\n";
+        let alone = package[..end].replace(members, "");
+        assert_ne!(alone, package[..end]);
+        place.write("xtask/Cargo.toml", alone);
         let version = "version = 4\n\n[[package]]\nname = \"xtask\"\nversion = \"0.1.0\"\n";
         place.write("xtask/Cargo.lock", version);
         place.write("xtask/src/main.rs", STAND_IN.replace("PROGRAM", program().as_str()));
         place.write("xtask/src/lib.rs", "");
+        place.write("xtask/src/supervisor.rs", "fn main() {}\n");
     }
 }
 

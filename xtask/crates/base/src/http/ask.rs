@@ -1,0 +1,740 @@
+//! Asks a port of this machine.
+//!
+//! The whole of a question ends within the time that it was given: connecting, sending and each single
+//! read take from the same. Heads are read up to 64 KiB and 100 headers, and 1 MiB of a body is kept.
+//! A body that ends before it said it would is a failure, not an answer. Redirects are not followed.
+
+use std::fmt;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use httparse::{EMPTY_HEADER, Response, Status};
+use rustix::io::Errno;
+
+use super::MOST_HEADERS;
+use super::timed::Timed;
+use crate::deadline::Deadline;
+
+/// How much of a body is kept: 1 MiB.
+const MOST_BODY: usize = 1 << 20;
+
+/// How long all heads of an answer may be together, and what follows a body in chunks: 64 KiB.
+const MOST_HEAD: usize = 64 << 10;
+
+/// How long the line with the size of a chunk may be.
+const MOST_CHUNK_LINE: usize = 4 << 10;
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status, as in 200.
+    pub status: u16,
+    /// The body, at most 1 MiB of it.
+    pub body: Vec<u8>,
+    /// Whether there was more of it.
+    pub is_cut: bool,
+}
+
+/// Why there was no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// Nobody listens.
+    Refused,
+    /// Anything else, in words that go on after a colon.
+    Failed(String),
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NoAnswer::Refused => "nobody listens",
+            NoAnswer::Failed(why) => why,
+        })
+    }
+}
+
+impl std::error::Error for NoAnswer {}
+
+fn failed(why: impl Into<String>) -> NoAnswer {
+    NoAnswer::Failed(why.into())
+}
+
+/// Asks `GET path` of a port of this machine: on 127.0.0.1, and on ::1 where nobody listens on the
+/// first. All of it ends within `longest`.
+pub fn get(port: u16, path: &str, longest: Duration) -> Result<Answer, NoAnswer> {
+    get_at(None, port, path, longest)
+}
+
+/// The same, at this address if there is one.
+pub fn get_at(
+    address: Option<SocketAddr>,
+    port: u16,
+    path: &str,
+    longest: Duration,
+) -> Result<Answer, NoAnswer> {
+    let (mut incoming, status, framing) = begin(address, port, path, longest)?;
+    let (body, is_cut) = incoming.body(framing)?;
+    if incoming.stream.is_closed_there() {
+        incoming.stream.reset_when_closed();
+    }
+    Ok(Answer { status, body, is_cut })
+}
+
+/// The same, up to the end of the head of the answer: its body, which may never end, is only what has come with
+/// it.
+pub fn head_at(
+    address: Option<SocketAddr>,
+    port: u16,
+    path: &str,
+    longest: Duration,
+) -> Result<Answer, NoAnswer> {
+    let (mut incoming, status, _) = begin(address, port, path, longest)?;
+    let body = std::mem::take(&mut incoming.held);
+    if incoming.stream.is_closed_there() {
+        incoming.stream.reset_when_closed();
+    }
+    Ok(Answer { status, body, is_cut: true })
+}
+
+/// Asks, and reads the head of the answer.
+fn begin(
+    address: Option<SocketAddr>,
+    port: u16,
+    path: &str,
+    longest: Duration,
+) -> Result<(Incoming, u16, Framing), NoAnswer> {
+    let is_path = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_path {
+        return Err(failed(format!(
+            "`{path}` is not the path of an address: it begins with `/`, and has no blanks"
+        )));
+    }
+    let until = Deadline::after(longest);
+    let stream = connect(address, port, until)?;
+    let stream = Timed::new(Arc::new(stream), until).map_err(|cause| failed(cause.to_string()))?;
+    let mut incoming = Incoming { stream, longest, held: Vec::new(), has_spoken: false };
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\nAccept: */*\r\n\
+         User-Agent: xtask-probe\r\n\r\n"
+    );
+    match incoming.stream.write_all(request.as_bytes()) {
+        Err(cause) if cause.kind() == ErrorKind::TimedOut => return Err(incoming.too_late()),
+        // It may have answered before it had heard all; otherwise reading says what is wrong.
+        _ => {}
+    }
+    let (status, framing) = incoming.head()?;
+    Ok((incoming, status, framing))
+}
+
+/// Whether somebody accepts connections on a port of this machine, on either of the two addresses.
+pub fn accepts(port: u16, longest: Duration) -> Result<(), NoAnswer> {
+    accepts_at(None, port, longest)
+}
+
+/// The same, at this address if there is one.
+pub fn accepts_at(
+    address: Option<SocketAddr>,
+    port: u16,
+    longest: Duration,
+) -> Result<(), NoAnswer> {
+    connect(address, port, Deadline::after(longest)).map(drop)
+}
+
+fn connect(address: Option<SocketAddr>, port: u16, until: Deadline) -> Result<TcpStream, NoAnswer> {
+    if let Some(address) = address {
+        return connect_to(address, until);
+    }
+    let [first, second] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    match connect_to(SocketAddr::new(first, port), until) {
+        Err(NoAnswer::Refused) => connect_to(SocketAddr::new(second, port), until),
+        other => other,
+    }
+}
+
+fn connect_to(address: SocketAddr, until: Deadline) -> Result<TcpStream, NoAnswer> {
+    let too_late = || failed(format!("no connection within {:?}", until.longest()));
+    let left = until.left().ok_or_else(too_late)?;
+    match TcpStream::connect_timeout(&address, left) {
+        Ok(stream) if is_to_itself(&stream) => {
+            // It holds the very port on which somebody is to listen, and must let go of it at once.
+            rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).ok();
+            Err(NoAnswer::Refused)
+        }
+        Ok(stream) => Ok(stream),
+        Err(cause) if cause.kind() == ErrorKind::TimedOut => Err(too_late()),
+        Err(cause) if is_nobody_there(&cause) => Err(NoAnswer::Refused),
+        Err(cause) => Err(failed(format!("no connection: {cause}"))),
+    }
+}
+
+/// A machine without IPv6 has nobody there either.
+fn is_nobody_there(cause: &std::io::Error) -> bool {
+    let kinds = [
+        ErrorKind::ConnectionRefused,
+        ErrorKind::AddrNotAvailable,
+        ErrorKind::NetworkUnreachable,
+        ErrorKind::HostUnreachable,
+    ];
+    kinds.contains(&cause.kind()) || Errno::from_io_error(cause) == Some(Errno::AFNOSUPPORT)
+}
+
+/// The system may choose the port that is asked for as ours, too. Where nobody listens on it, TCP then
+/// connects us to ourselves.
+fn is_to_itself(stream: &TcpStream) -> bool {
+    matches!((stream.local_addr(), stream.peer_addr()), (Ok(here), Ok(there)) if here == there)
+}
+
+/// How the end of a body is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    None,
+    Length(u64),
+    Chunks,
+    ToTheEnd,
+}
+
+/// What comes in on a connection, and how much of it waits to be used.
+struct Incoming {
+    stream: Timed,
+    longest: Duration,
+    held: Vec<u8>,
+    has_spoken: bool,
+}
+
+impl Incoming {
+    fn too_late(&self) -> NoAnswer {
+        let what = if self.has_spoken { "only part of an answer" } else { "no answer" };
+        failed(format!("{what} within {:?}", self.longest))
+    }
+
+    /// Waits for more; false where the other side has closed.
+    fn more(&mut self) -> Result<bool, NoAnswer> {
+        let mut part = [0; 16 << 10];
+        match self.stream.read(&mut part) {
+            Ok(0) => Ok(false),
+            Ok(count) => {
+                self.has_spoken = true;
+                self.held.extend_from_slice(&part[..count]);
+                Ok(true)
+            }
+            Err(cause) if cause.kind() == ErrorKind::TimedOut => Err(self.too_late()),
+            Err(cause) => Err(failed(format!("the connection broke off: {cause}"))),
+        }
+    }
+
+    /// As `more`, where the answer cannot be over yet.
+    fn needs_more(&mut self) -> Result<(), NoAnswer> {
+        match self.more()? {
+            true => Ok(()),
+            false if self.has_spoken => Err(failed("it closed before its answer was complete")),
+            false => Err(failed("it closed without an answer")),
+        }
+    }
+
+    /// Reads heads up to that of the answer itself: those of 1xx only announce it.
+    fn head(&mut self) -> Result<(u16, Framing), NoAnswer> {
+        let mut used = 0;
+        loop {
+            match read_head(&self.held)? {
+                Some((length, status, framing)) => {
+                    used += length;
+                    self.held.drain(..length);
+                    let is_interim = (100..200).contains(&status) && status != 101;
+                    if !is_interim {
+                        return Ok((status, framing));
+                    }
+                }
+                None if used + self.held.len() > MOST_HEAD => {
+                    return Err(failed("its headers are longer than 64 KiB"));
+                }
+                None => self.needs_more()?,
+            }
+        }
+    }
+
+    /// Reads the body, and says whether there is more than is kept.
+    fn body(&mut self, framing: Framing) -> Result<(Vec<u8>, bool), NoAnswer> {
+        let mut body = Vec::new();
+        match framing {
+            Framing::None => {}
+            Framing::Length(length) => self.take(length, &mut body)?,
+            Framing::ToTheEnd => {
+                while self.held.len() <= MOST_BODY && self.more()? {}
+                body.append(&mut self.held);
+            }
+            Framing::Chunks => self.chunks(&mut body)?,
+        }
+        let is_cut = body.len() > MOST_BODY;
+        body.truncate(MOST_BODY);
+        Ok((body, is_cut))
+    }
+
+    /// Moves so many bytes into the body; fewer only where it is too much already.
+    fn take(&mut self, count: u64, body: &mut Vec<u8>) -> Result<(), NoAnswer> {
+        let mut left = usize::try_from(count).unwrap_or(usize::MAX);
+        while left > 0 && body.len() <= MOST_BODY {
+            if self.held.is_empty() {
+                self.needs_more()?;
+            }
+            let now = left.min(self.held.len());
+            body.extend(self.held.drain(..now));
+            left -= now;
+        }
+        Ok(())
+    }
+
+    fn chunks(&mut self, body: &mut Vec<u8>) -> Result<(), NoAnswer> {
+        while body.len() <= MOST_BODY {
+            match self.chunk_size()? {
+                0 => return self.trailers(),
+                size => self.take(size, body)?,
+            }
+            if body.len() > MOST_BODY {
+                break;
+            }
+            let mut end = Vec::new();
+            self.take(2, &mut end)?;
+            if end != b"\r\n" {
+                return Err(failed("not HTTP: a chunk is longer than it says"));
+            }
+        }
+        Ok(())
+    }
+
+    fn chunk_size(&mut self) -> Result<u64, NoAnswer> {
+        loop {
+            let is_number = self.held.first().is_none_or(u8::is_ascii_hexdigit);
+            match httparse::parse_chunk_size(&self.held) {
+                Ok(Status::Complete((length, size))) if is_number => {
+                    self.held.drain(..length);
+                    return Ok(size);
+                }
+                Ok(Status::Partial) if is_number && self.held.len() <= MOST_CHUNK_LINE => {
+                    self.needs_more()?;
+                }
+                _ => return Err(failed("not HTTP: a chunk does not say how long it is")),
+            }
+        }
+    }
+
+    /// Reads the headers that may follow the last chunk, which mean nothing here.
+    fn trailers(&mut self) -> Result<(), NoAnswer> {
+        loop {
+            let mut headers = [EMPTY_HEADER; MOST_HEADERS];
+            match httparse::parse_headers(&self.held, &mut headers) {
+                Ok(Status::Complete((length, _))) => {
+                    self.held.drain(..length);
+                    return Ok(());
+                }
+                Ok(Status::Partial) if self.held.len() <= MOST_HEAD => self.needs_more()?,
+                Ok(Status::Partial) => return Err(failed("its trailers are longer than 64 KiB")),
+                Err(cause) => return Err(failed(format!("not HTTP: {cause}"))),
+            }
+        }
+    }
+}
+
+/// The head at the beginning of `bytes`: its length, the status, and how the body ends. Nothing where
+/// there is not all of it yet.
+fn read_head(bytes: &[u8]) -> Result<Option<(usize, u16, Framing)>, NoAnswer> {
+    let mut headers = [EMPTY_HEADER; MOST_HEADERS];
+    let mut response = Response::new(&mut headers);
+    let length = match response.parse(bytes) {
+        Ok(Status::Complete(length)) => length,
+        Ok(Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(failed(format!("it has more than {MOST_HEADERS} headers")));
+        }
+        Err(cause) => return Err(failed(format!("not HTTP: {cause}"))),
+    };
+    let Some(status) = response.code else { return Ok(None) };
+    if (100..200).contains(&status) || status == 204 || status == 304 {
+        return Ok(Some((length, status, Framing::None)));
+    }
+    let values = |name: &str| {
+        let named =
+            response.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
+        let texts = named.map(|header| String::from_utf8_lossy(header.value).into_owned());
+        let words: Vec<String> = texts
+            .flat_map(|text| text.split(',').map(|word| word.trim().to_owned()).collect::<Vec<_>>())
+            .collect();
+        words
+    };
+    let framing = match (values("transfer-encoding"), values("content-length")) {
+        // Who says both means the first.
+        (codings, _) if !codings.is_empty() => {
+            let is_chunked =
+                codings.last().is_some_and(|last| last.eq_ignore_ascii_case("chunked"));
+            if is_chunked { Framing::Chunks } else { Framing::ToTheEnd }
+        }
+        (_, lengths) if lengths.is_empty() => Framing::ToTheEnd,
+        (_, lengths) => Framing::Length(one_length(&lengths)?),
+    };
+    Ok(Some((length, status, framing)))
+}
+
+/// A length may be said several times, but only the same one.
+fn one_length(said: &[String]) -> Result<u64, NoAnswer> {
+    let is_number = said[0].bytes().all(|byte| byte.is_ascii_digit());
+    let length = said[0].parse().ok().filter(|_| is_number);
+    let length = length.filter(|_| said.iter().all(|other| *other == said[0]));
+    length.ok_or_else(|| failed(format!("not HTTP: its length is `{}`", said.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::os::fd::OwnedFd;
+    use std::sync::mpsc::channel;
+    use std::thread::JoinHandle;
+
+    use rustix::net::{AddressFamily, SocketType, bind, connect, getsockname, listen, socket};
+
+    use super::*;
+    use crate::process::Program;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// A server that takes `times` connections, reads a request on each, and does something then.
+    fn server(
+        listener: TcpListener,
+        times: usize,
+        mut act: impl FnMut(TcpStream, String) + Send + 'static,
+    ) -> (u16, JoinHandle<()>) {
+        let port = listener.local_addr().unwrap().port();
+        let thread = std::thread::spawn(move || {
+            for _ in 0..times {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).unwrap();
+                    request.extend(byte);
+                }
+                act(stream, String::from_utf8(request).unwrap());
+            }
+        });
+        (port, thread)
+    }
+
+    fn on_first_address() -> TcpListener {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()
+    }
+
+    /// A server that says this, so many times.
+    fn that_says(answer: impl Into<Vec<u8>>, times: usize) -> (u16, JoinHandle<()>) {
+        let answer = answer.into();
+        server(on_first_address(), times, move |mut stream, _| {
+            // Who has heard enough may have gone.
+            stream.write_all(&answer).ok();
+        })
+    }
+
+    fn asked(answer: impl Into<Vec<u8>>) -> Result<Answer, NoAnswer> {
+        let (port, thread) = that_says(answer, 1);
+        let got = get(port, "/health", LONG);
+        thread.join().unwrap();
+        got
+    }
+
+    /// A port that is bound, so that nobody else gets it, and on which nobody listens.
+    fn held(address: IpAddr, port: u16) -> rustix::io::Result<(OwnedFd, u16)> {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = socket(family, SocketType::STREAM, None)?;
+        bind(&socket, &SocketAddr::new(address, port))?;
+        let bound = SocketAddr::try_from(getsockname(&socket)?)?;
+        Ok((socket, bound.port()))
+    }
+
+    /// The same port on both addresses, or on the only one there is.
+    fn held_on_both() -> (Vec<OwnedFd>, u16) {
+        loop {
+            let (first, port) = held(Ipv4Addr::LOCALHOST.into(), 0).unwrap();
+            match held(Ipv6Addr::LOCALHOST.into(), port) {
+                Ok((second, _)) => return (vec![first, second], port),
+                Err(Errno::ADDRINUSE) => {}
+                Err(_) => return (vec![first], port),
+            }
+        }
+    }
+
+    /// What a server says, and what is heard: status and body.
+    const WHOLE: [(&str, u16, &str); 17] = [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 200, "hello"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello, and what is too much", 200, "hello"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", 200, "ok"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 200, ""),
+        ("HTTP/1.0 200 OK\r\n\r\nto the end", 200, "to the end"),
+        ("HTTP/1.1 200\r\n\r\nno reason", 200, "no reason"),
+        ("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\ndown", 503, "down"),
+        ("HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 1\r\n\r\nx", 302, "x"),
+        ("HTTP/1.1 204 No Content\r\nContent-Length: 9\r\n\r\n", 204, ""),
+        ("HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", 304, ""),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 200, ""),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n1;x=y\r\n!\r\n0\r\n\r\n",
+            200,
+            "hello!",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\nTrailer: A\r\n\r\nA\r\n0123456789\r\n\
+             0\r\nA: b\r\nC: d\r\n\r\n",
+            200,
+            "0123456789",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n\
+             2\r\nok\r\n0\r\n\r\n",
+            200,
+            "ok",
+        ),
+        ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, "ok"),
+        (
+            "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n\
+             HTTP/1.1 404 Not Found\r\n\r\nno",
+            404,
+            "no",
+        ),
+        ("HTTP/1.1 200 OK\r\nX-Empty:\r\nX-Other: \x7e\r\n\r\n\n\n", 200, "\n\n"),
+    ];
+
+    #[test]
+    fn every_way_to_end_a_body_is_understood() {
+        for (said, status, body) in WHOLE {
+            let answer = Answer { status, body: body.into(), is_cut: false };
+            assert_eq!(asked(said), Ok(answer), "{said}");
+        }
+    }
+
+    #[test]
+    fn curl_hears_the_same() {
+        let here = std::env::temp_dir();
+        if Program::new("curl", &here).args(["--version"]).run_within(LONG).is_err() {
+            return;
+        }
+        for (said, status, body) in WHOLE {
+            let (port, thread) = that_says(said, 1);
+            let address = format!("http://127.0.0.1:{port}/health");
+            let options = ["-q", "-sS", "--noproxy", "*", "-m", "60", "-w", "|%{http_code}"];
+            let curl = Program::new("curl", &here).args(options).args([address]);
+            let heard = curl.run_within(LONG).unwrap();
+            thread.join().unwrap();
+            let heard = heard.stdout;
+            assert_eq!(heard, format!("{body}|{status}"), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_says_why() {
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let of = |rest: &str| format!("{chunked}{rest}");
+        for (said, why) in [
+            (String::new(), "it closed without an answer"),
+            ("-ERR unknown command\r\n".into(), "not HTTP: invalid HTTP version"),
+            ("SSH-2.0-OpenSSH_9.2\r\n".into(), "not HTTP: invalid HTTP version"),
+            ("\x15\x03\x01\x00\x02\x02\x50".into(), "not HTTP: invalid HTTP version"),
+            ("HTTP/1.1 2x0 OK\r\n\r\n".into(), "not HTTP: invalid response status"),
+            ("HTTP/1.1 200 OK\r\nContent".into(), "it closed before its answer was complete"),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort".into(),
+                "it closed before its answer was complete",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nok".into(),
+                "not HTTP: its length is `1, 2`",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok".into(),
+                "not HTTP: its length is `+2`",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n".into(),
+                "not HTTP: its length is `99999999999999999999`",
+            ),
+            (of("5\r\nhel"), "it closed before its answer was complete"),
+            (of("5\r\nhello\r\n"), "it closed before its answer was complete"),
+            (of("0\r\nA: b\r\n"), "it closed before its answer was complete"),
+            (of("3\r\nhello\r\n0\r\n\r\n"), "not HTTP: a chunk is longer than it says"),
+            (of("\r\n\r\n"), "not HTTP: a chunk does not say how long it is"),
+            (of("ffffffffffffffffff\r\n"), "not HTTP: a chunk does not say how long it is"),
+            (
+                of(&format!("5;{}", "x".repeat(MOST_CHUNK_LINE))),
+                "not HTTP: a chunk does not say how long it is",
+            ),
+            (of("0\r\nno header\r\n\r\n"), "not HTTP: invalid header name"),
+            (
+                format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(101)),
+                "it has more than 100 headers",
+            ),
+            (
+                "HTTP/1.1 100 Continue\r\n\r\n".repeat(5000) + "HTTP/1.1 200 OK\r\nA: ",
+                "its headers are longer than 64 KiB",
+            ),
+        ] {
+            assert_eq!(asked(said.as_str()), Err(failed(why)), "{said:.200}");
+        }
+    }
+
+    #[test]
+    fn what_never_ends_is_left() {
+        for (begin, again, why) in [
+            ("HTTP/1.1 200 OK\r\nA: ", "a", "its headers are longer than 64 KiB"),
+            ("HTTP/1.1 200 OK\r\n", "A: b\r\n", "it has more than 100 headers"),
+        ] {
+            let (port, thread) = server(on_first_address(), 1, move |mut stream, _| {
+                stream.write_all(begin.as_bytes()).unwrap();
+                while stream.write_all(again.repeat(1000).as_bytes()).is_ok() {}
+            });
+            assert_eq!(get(port, "/", LONG), Err(failed(why)));
+            thread.join().unwrap();
+        }
+        for begin in [
+            "HTTP/1.1 200 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n",
+        ] {
+            let (port, thread) = server(on_first_address(), 1, move |mut stream, _| {
+                stream.write_all(begin.as_bytes()).unwrap();
+                while stream.write_all(&[b'x'; 1000]).is_ok() {}
+            });
+            let answer = get(port, "/", LONG).unwrap();
+            assert!(answer.is_cut && answer.body.len() == MOST_BODY, "{}", answer.body.len());
+            thread.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_body_is_cut_only_where_there_is_more() {
+        for (more, is_cut) in [(0, false), (1, true)] {
+            let body = "x".repeat(MOST_BODY + more);
+            let length = body.len();
+            let half = body.len() / 2;
+            for said in [
+                format!("HTTP/1.1 200 OK\r\n\r\n{body}"),
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"),
+                format!(
+                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                     {half:x}\r\n{}\r\n{:x}\r\n{}\r\n0\r\n\r\n",
+                    &body[..half],
+                    length - half,
+                    &body[half..]
+                ),
+            ] {
+                let answer = asked(said.as_str()).unwrap();
+                assert_eq!((answer.body.len(), answer.is_cut), (MOST_BODY, is_cut), "{said:.60}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_trickles_is_given_up() {
+        for (begin, why) in [
+            ("", "only part of an answer within 300ms"),
+            ("HTTP/1.1 200 OK\r\n\r\n", "only part of an answer within 300ms"),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n",
+                "only part of an answer within 300ms",
+            ),
+        ] {
+            let (port, thread) = server(on_first_address(), 1, move |mut stream, _| {
+                let (_tell, pace) = channel::<()>();
+                // It would end by itself, as an answer that is complete.
+                let slowly = "HTTP/1.1 200 OK\r\n\r\n".bytes().chain([b'x'; 1500]);
+                stream.write_all(begin.as_bytes()).unwrap();
+                for byte in slowly {
+                    pace.recv_timeout(Duration::from_millis(10)).unwrap_err();
+                    if stream.write_all(&[byte]).is_err() {
+                        break;
+                    }
+                }
+            });
+            let asked = get(port, "/", Duration::from_millis(300));
+            assert_eq!(asked, Err(failed(why)), "{begin}");
+            thread.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn who_says_nothing_is_given_up() {
+        let listener = on_first_address();
+        let port = listener.local_addr().unwrap().port();
+        let asked = get(port, "/", Duration::from_millis(50));
+        assert_eq!(asked, Err(failed("no answer within 50ms")));
+        assert_eq!(accepts(port, LONG), Ok(()));
+        let asked = get(port, "/", Duration::ZERO);
+        assert_eq!(asked, Err(failed("no connection within 0ns")));
+    }
+
+    #[test]
+    fn the_question_is_as_it_should_be() {
+        let (tell, told) = channel();
+        let (port, thread) = server(on_first_address(), 1, move |mut stream, request| {
+            tell.send(request).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        });
+        get(port, "/a?b=c", LONG).unwrap();
+        thread.join().unwrap();
+        assert_eq!(
+            told.recv().unwrap(),
+            format!(
+                "GET /a?b=c HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n\
+                 Accept: */*\r\nUser-Agent: xtask-probe\r\n\r\n"
+            )
+        );
+        for path in ["", "health", "/a b", "/a\r\nX: y", "/ä"] {
+            let NoAnswer::Failed(why) = get(port, path, LONG).unwrap_err() else {
+                panic!("`{path}` was asked for")
+            };
+            assert!(why.contains("is not the path of an address"), "{why}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_told_apart_from_somebody() {
+        let (_sockets, port) = held_on_both();
+        assert_eq!(get(port, "/", LONG), Err(NoAnswer::Refused));
+        assert_eq!(accepts(port, LONG), Err(NoAnswer::Refused));
+    }
+
+    #[test]
+    fn who_listens_on_the_second_address_only_is_found() {
+        let (mut sockets, port) = held_on_both();
+        let Some(second) = sockets.drain(1..).next() else { return };
+        listen(&second, 8).unwrap();
+        let (_, thread) = server(TcpListener::from(second), 1, |mut stream, _| {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n6").unwrap();
+        });
+        assert_eq!(get(port, "/", LONG).map(|answer| answer.body), Ok(b"6".to_vec()));
+        thread.join().unwrap();
+        let (mut sockets, port) = held_on_both();
+        let second = sockets.remove(1);
+        listen(&second, 8).unwrap();
+        assert_eq!(accepts(port, LONG), Ok(()));
+    }
+
+    #[test]
+    fn who_is_connected_to_itself_is_nobody() {
+        let (socket, port) = held(Ipv4Addr::LOCALHOST.into(), 0).unwrap();
+        connect(&socket, &SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)).unwrap();
+        assert!(is_to_itself(&TcpStream::from(socket)));
+        let listener = on_first_address();
+        let other = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(!is_to_itself(&other));
+    }
+
+    #[test]
+    fn a_port_that_was_asked_is_free_when_its_server_is_gone() {
+        let (port, thread) = that_says("HTTP/1.0 200 OK\r\n\r\nto the end", 3);
+        for _ in 0..3 {
+            get(port, "/", LONG).unwrap();
+        }
+        thread.join().unwrap();
+        // Bound as a port is tried: without leave to take over what is still closing. What another test has
+        // just forked holds it until it becomes another program.
+        let is_free = || held(Ipv4Addr::LOCALHOST.into(), port).is_ok();
+        let tries = std::iter::repeat_with(|| std::thread::sleep(Duration::from_millis(5)));
+        assert!(tries.take(400).any(|()| is_free()));
+    }
+}

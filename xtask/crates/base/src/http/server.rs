@@ -1,0 +1,866 @@
+//! A small server for pages of our own, on the loopback addresses alone.
+//!
+//! It answers `GET` and `HEAD`, one request a connection, and only who asks for `localhost`,
+//! `127.0.0.1` or `[::1]` by name: a page elsewhere cannot reach it under a name of its own (DNS
+//! rebinding), and no page elsewhere may read what it says.
+//!
+//! At most 16 connections are open at once, each for at most 5 seconds. Where one more comes, the
+//! oldest one that has not asked yet, or has its answer already, gives way to it; where all are being
+//! answered, it waits in the system's queue. So those who say nothing keep nobody out.
+//!
+//! Idle, it takes no processor time by construction: its one thread waits, without a time limit, for
+//! a connection or for the end of a pipe, which is how it is stopped. Other threads live only as long
+//! as their connection.
+
+use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use httparse::{EMPTY_HEADER, Status};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use serde::Serialize;
+
+use super::MOST_HEADERS;
+use super::timed::Timed;
+use crate::deadline::Deadline;
+use crate::error::{Context, Error, Result};
+
+/// How many connections are open at once.
+const MOST_CONNECTIONS: usize = 16;
+
+/// How long a connection may take in all: five seconds.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// How long the other side may take to close once it has its answer: one second.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a head may be: 16 KiB.
+const MOST_HEAD: usize = 16 << 10;
+
+/// How much room a thread has for what it calls: 256 KiB.
+const STACK: usize = 256 << 10;
+
+/// How long nobody is let in where the system has no more room for connections: 100 ms.
+const NO_ROOM_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// How often a port is looked for that is free on both addresses.
+const MOST_TRIES: usize = 20;
+
+/// What a page of ours may do: use its own style and script, and ask its own server. Nothing foreign
+/// ever gets into a page as markup.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
+    script-src 'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none'; \
+    form-action 'none'; frame-ancestors 'none'";
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// `GET` or `HEAD`. To both the same is answered; the server leaves the body of a `HEAD` out.
+    pub method: String,
+    /// The path as it was sent, from the first `/`, without the query.
+    pub path: String,
+    /// What follows the first `?`.
+    pub query: String,
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The status; one that comes with a body, as 200.
+    pub status: u16,
+    /// The content type.
+    pub kind: &'static str,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// A value as JSON.
+    #[must_use]
+    pub fn json<T: Serialize>(status: u16, value: &T) -> Reply {
+        let body =
+            serde_json::to_vec(value).expect("because replies hold nothing that JSON cannot");
+        Reply { status, kind: "application/json", body }
+    }
+
+    /// Plain text.
+    #[must_use]
+    pub fn text(status: u16, text: impl Into<String>) -> Reply {
+        Reply { status, kind: "text/plain; charset=utf-8", body: text.into().into_bytes() }
+    }
+
+    /// A page.
+    #[must_use]
+    pub fn html(status: u16, page: &str) -> Reply {
+        Reply { status, kind: "text/html; charset=utf-8", body: page.as_bytes().to_vec() }
+    }
+
+    fn bytes(&self, with_body: bool) -> Vec<u8> {
+        let mut head = format!(
+            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\
+             Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
+             Cross-Origin-Resource-Policy: same-origin\r\nReferrer-Policy: no-referrer\r\n",
+            self.status,
+            name_of(self.status),
+            self.kind,
+            self.body.len()
+        );
+        if self.kind.starts_with("text/html") {
+            head.push_str(&format!("Content-Security-Policy: {PAGE_POLICY}\r\n"));
+        }
+        if self.status == 405 {
+            head.push_str("Allow: GET, HEAD\r\n");
+        }
+        head.push_str("\r\n");
+        let mut bytes = head.into_bytes();
+        if with_body {
+            bytes.extend_from_slice(&self.body);
+        }
+        bytes
+    }
+}
+
+fn name_of(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        _ => "",
+    }
+}
+
+/// What makes an answer of a request. It should do so within a second or two: what is not sent after
+/// five is not sent at all.
+pub type Answering = dyn Fn(&Request) -> Reply + Send + Sync;
+
+/// A server that is bound and does not serve yet: who connects, waits.
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<TcpListener>,
+    port: u16,
+}
+
+impl Server {
+    /// Binds a port on 127.0.0.1 and, where the machine has IPv6, on ::1. With 0 the system chooses
+    /// one. A port that somebody else has on either address is an error.
+    pub fn bind(port: u16) -> Result<Server> {
+        let [first, second] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        for _ in 0..MOST_TRIES {
+            let one = listen(first, port).map_err(|cause| not_bound(first, port, cause))?;
+            let chosen = one.local_addr().unable(|| "a port that was just bound is unknown")?;
+            let chosen = chosen.port();
+            match listen(second, chosen) {
+                Ok(other) => return Ok(Server { listeners: vec![one, other], port: chosen }),
+                Err(cause) if is_no_such_address(&cause) => {
+                    return Ok(Server { listeners: vec![one], port: chosen });
+                }
+                Err(cause) if port == 0 && cause.kind() == ErrorKind::AddrInUse => {}
+                Err(cause) => return Err(not_bound(second, chosen, cause)),
+            }
+        }
+        Err(Error::unable("no port is free on both 127.0.0.1 and ::1"))
+    }
+
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Serves in threads of its own until the answer is dropped.
+    pub fn serve(self, answer: Arc<Answering>) -> Result<Serving> {
+        let unable = || format!("port {} cannot be served", self.port);
+        let (stopped, stop) = std::io::pipe().unable(unable)?;
+        let port = self.port;
+        let room = Arc::new(Room::default());
+        let within = Arc::clone(&room);
+        let door = Door { listeners: self.listeners, stopped };
+        let thread = Builder::new()
+            .name(format!("http:{port}"))
+            .stack_size(STACK)
+            .spawn(move || door.let_in(&within, &answer))
+            .unable(unable)?;
+        Ok(Serving { port, room, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+fn listen(address: IpAddr, port: u16) -> std::io::Result<TcpListener> {
+    let listener = TcpListener::bind(SocketAddr::new(address, port))?;
+    // Who has called may be gone again before the call is taken.
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn is_no_such_address(cause: &std::io::Error) -> bool {
+    cause.kind() == ErrorKind::AddrNotAvailable
+        || Errno::from_io_error(cause) == Some(Errno::AFNOSUPPORT)
+}
+
+fn not_bound(address: IpAddr, port: u16, cause: std::io::Error) -> Error {
+    if cause.kind() == ErrorKind::AddrInUse {
+        return Error::unable(format!("port {port} is taken on {address}"));
+    }
+    Error::unable(format!("port {port} on {address} cannot be listened to")).because(cause)
+}
+
+/// A server that serves. Dropping it ends its connections and threads, and frees its port; an answer
+/// that is being made has five seconds to be made.
+#[derive(Debug)]
+pub struct Serving {
+    port: u16,
+    room: Arc<Room>,
+    stop: Option<PipeWriter>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Serving {
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.room.close();
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // It cannot be helped where it has panicked.
+            thread.join().ok();
+        }
+        self.room.wait_until_empty(LONGEST);
+    }
+}
+
+/// Where connections come in.
+struct Door {
+    listeners: Vec<TcpListener>,
+    /// Ends when nobody serves any more.
+    stopped: PipeReader,
+}
+
+impl Door {
+    fn let_in(&self, room: &Arc<Room>, answer: &Arc<Answering>) {
+        loop {
+            let waits = self.listeners.iter().map(|one| PollFd::new(one, PollFlags::IN));
+            let stopped = PollFd::new(&self.stopped, PollFlags::IN);
+            let mut waits: Vec<PollFd<'_>> = waits.chain([stopped]).collect();
+            match poll(&mut waits, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(_) => self.pause(),
+            }
+            for listener in &self.listeners {
+                match listener.accept() {
+                    Ok((stream, _)) => {
+                        let stream = Arc::new(stream);
+                        let Some(place) = Room::enter(room, &stream) else { return };
+                        let answer = Arc::clone(answer);
+                        // Where there is no thread for it, it is closed.
+                        drop(Builder::new().stack_size(STACK).spawn(move || {
+                            converse(stream, &place, &*answer);
+                            drop(place);
+                        }));
+                    }
+                    Err(cause) => match cause.kind() {
+                        ErrorKind::WouldBlock
+                        | ErrorKind::Interrupted
+                        | ErrorKind::ConnectionAborted => {}
+                        _ => self.pause(),
+                    },
+                }
+            }
+            if room.open().is_closing {
+                return;
+            }
+        }
+    }
+
+    /// Waits a little, but not where it is time to stop.
+    fn pause(&self) {
+        let mut stopped = [PollFd::new(&self.stopped, PollFlags::IN)];
+        // However this wait ends, it has ended.
+        poll(&mut stopped, Some(&NO_ROOM_PAUSE)).ok();
+    }
+}
+
+/// The connections that are open.
+#[derive(Debug, Default)]
+struct Room {
+    open: Mutex<Open>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    is_closing: bool,
+    last: u64,
+    /// The oldest comes first.
+    guests: Vec<Guest>,
+}
+
+#[derive(Debug)]
+struct Guest {
+    id: u64,
+    stream: Arc<TcpStream>,
+    is_being_answered: bool,
+}
+
+impl Guest {
+    /// Nothing more will be heard from it, so that its thread comes to an end.
+    fn hang_up(&self) {
+        // What cannot be shut down has ended already.
+        self.stream.shutdown(Shutdown::Read).ok();
+    }
+}
+
+impl Room {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for one more, as soon as there is one; none where the server stops.
+    fn enter(room: &Arc<Room>, stream: &Arc<TcpStream>) -> Option<Place> {
+        let mut open = room.open();
+        while open.guests.len() >= MOST_CONNECTIONS && !open.is_closing {
+            if let Some(idle) = open.guests.iter().find(|guest| !guest.is_being_answered) {
+                idle.hang_up();
+            }
+            open = room.changed.wait(open).unwrap_or_else(PoisonError::into_inner);
+        }
+        if open.is_closing {
+            return None;
+        }
+        open.last += 1;
+        let id = open.last;
+        open.guests.push(Guest { id, stream: Arc::clone(stream), is_being_answered: false });
+        drop(open);
+        Some(Place { room: Arc::clone(room), id })
+    }
+
+    fn close(&self) {
+        let mut open = self.open();
+        open.is_closing = true;
+        open.guests.iter().for_each(Guest::hang_up);
+        self.changed.notify_all();
+    }
+
+    fn wait_until_empty(&self, longest: Duration) {
+        let wait =
+            self.changed.wait_timeout_while(self.open(), longest, |open| !open.guests.is_empty());
+        drop(wait);
+    }
+}
+
+/// The place of one connection, free again when dropped.
+struct Place {
+    room: Arc<Room>,
+    id: u64,
+}
+
+impl Place {
+    fn is_being_answered(&self, yes: bool) {
+        let mut open = self.room.open();
+        if let Some(guest) = open.guests.iter_mut().find(|guest| guest.id == self.id) {
+            guest.is_being_answered = yes;
+        }
+        self.room.changed.notify_all();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.room.open().guests.retain(|guest| guest.id != self.id);
+        self.room.changed.notify_all();
+    }
+}
+
+/// One connection from beginning to end.
+fn converse(stream: Arc<TcpStream>, place: &Place, answer: &Answering) {
+    let Ok(mut stream) = Timed::new(stream, Deadline::after(LONGEST)) else { return };
+    let (reply, with_body) = match hear(&mut stream) {
+        Heard::Nothing => {
+            // It was too slow or in the way, and must not keep the port busy.
+            stream.reset_when_closed();
+            return;
+        }
+        Heard::Wrong(reply) => (reply, true),
+        Heard::Right(request) => {
+            place.is_being_answered(true);
+            (answer(&request), request.method != "HEAD")
+        }
+    };
+    let is_sent = stream.write_all(&reply.bytes(with_body)).is_ok();
+    place.is_being_answered(false);
+    if is_sent {
+        stream.wait_for_close(LAST_WAIT);
+    }
+}
+
+enum Heard {
+    Right(Request),
+    Wrong(Reply),
+    /// It closed, broke off, or took too long.
+    Nothing,
+}
+
+fn hear(stream: &mut Timed) -> Heard {
+    let mut held = Vec::new();
+    let mut part = [0; 4096];
+    loop {
+        match stream.read(&mut part) {
+            Ok(count @ 1..) => held.extend_from_slice(&part[..count]),
+            _ => return Heard::Nothing,
+        }
+        match read_request(&held) {
+            Ok(Some(request)) => return Heard::Right(request),
+            Ok(None) if held.len() < MOST_HEAD => {}
+            Ok(None) => return Heard::Wrong(too_long()),
+            Err(reply) => return Heard::Wrong(reply),
+        }
+    }
+}
+
+fn too_long() -> Reply {
+    Reply::text(431, "the headers are too long or too many\n")
+}
+
+/// The request at the beginning of `bytes`. Nothing where there is not all of it yet.
+fn read_request(bytes: &[u8]) -> Result<Option<Request>, Reply> {
+    let wrong = |why: &str| Reply::text(400, format!("{why}\n"));
+    let mut headers = [EMPTY_HEADER; MOST_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(bytes) {
+        Ok(Status::Complete(_)) => {}
+        Ok(Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err(too_long()),
+        Err(cause) => return Err(wrong(&format!("not HTTP: {cause}"))),
+    }
+    let (Some(method), Some(target)) = (request.method, request.path) else { return Ok(None) };
+    let hosts = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("host"));
+    let hosts: Vec<&[u8]> = hosts.map(|header| header.value).collect();
+    let [host] = hosts[..] else {
+        return Err(wrong("it takes one `Host` header, no more and no less"));
+    };
+    if !is_here(host) {
+        return Err(Reply::text(403, "ask for `localhost`: other names are not served\n"));
+    }
+    if !["GET", "HEAD"].contains(&method) {
+        return Err(Reply::text(405, "only GET and HEAD are answered\n"));
+    }
+    if !target.starts_with('/') {
+        return Err(wrong("a path begins with `/`"));
+    }
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    Ok(Some(Request { method: method.to_owned(), path: path.to_owned(), query: query.to_owned() }))
+}
+
+/// Whether a `Host` header names this machine, with any port.
+fn is_here(host: &[u8]) -> bool {
+    let Ok(host) = std::str::from_utf8(host) else { return false };
+    let host = host.trim().to_ascii_lowercase();
+    let is_number = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if is_number(port) => name,
+        _ => host.as_str(),
+    };
+    ["localhost", "127.0.0.1", "[::1]"].contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::{Sender, channel};
+
+    use rustix::net::{AddressFamily, SocketType, bind, socket};
+
+    use super::super::get;
+    use super::*;
+    use crate::process::Program;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn echo(request: &Request) -> Reply {
+        Reply::text(200, format!("{} {} {}", request.method, request.path, request.query))
+    }
+
+    fn serving(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Serving {
+        Server::bind(0).unwrap().serve(Arc::new(answer)).unwrap()
+    }
+
+    fn connect(port: u16) -> TcpStream {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream
+    }
+
+    /// What is answered to these very bytes.
+    fn said(port: u16, bytes: &[u8]) -> String {
+        let mut stream = connect(port);
+        stream.write_all(bytes).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn asked(port: u16, request: &str) -> String {
+        said(port, format!("{request} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n").as_bytes())
+    }
+
+    /// Whether a port can be bound by somebody who may not take over what is still closing.
+    /// Whether a port is free, or soon: what another test has just forked holds it until it becomes another
+    /// program.
+    fn is_free(port: u16) -> bool {
+        (0..400).any(|_| {
+            let is_so = is_free_now(port);
+            if !is_so {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            is_so
+        })
+    }
+
+    fn is_free_now(port: u16) -> bool {
+        [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].iter().all(|address| {
+            let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+            let Ok(socket) = socket(family, SocketType::STREAM, None) else { return true };
+            bind(&socket, &SocketAddr::new(*address, port)) != Err(Errno::ADDRINUSE)
+        })
+    }
+
+    #[test]
+    fn a_question_is_answered_on_both_addresses() {
+        let serving = serving(echo);
+        let answer = get(serving.port(), "/a/b?c=d?e", LONG).unwrap();
+        assert_eq!((answer.status, answer.body), (200, b"GET /a/b c=d?e".to_vec()));
+        if let Ok(mut stream) = TcpStream::connect((Ipv6Addr::LOCALHOST, serving.port())) {
+            stream.write_all(b"GET /6 HTTP/1.0\r\nHost: [::1]\r\n\r\n").unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.ends_with("\r\n\r\nGET /6 "), "{answer}");
+        }
+    }
+
+    #[test]
+    fn replies_carry_what_keeps_them_in_place() {
+        let serving = serving(|request| match request.path.as_str() {
+            "/" => Reply::html(200, "<p>page</p>"),
+            _ => Reply::json(200, &[1, 2]),
+        });
+        let page = asked(serving.port(), "GET /");
+        for line in [
+            "HTTP/1.1 200 OK\r\n",
+            "Content-Type: text/html; charset=utf-8\r\n",
+            "Content-Length: 11\r\n",
+            "Connection: close\r\n",
+            "X-Content-Type-Options: nosniff\r\n",
+            "Cache-Control: no-store\r\n",
+            "Content-Security-Policy: default-src 'none'; ",
+        ] {
+            assert!(page.contains(line), "{line}: {page}");
+        }
+        assert!(page.ends_with("\r\n\r\n<p>page</p>"), "{page}");
+        assert!(!page.contains("Access-Control"), "{page}");
+        let json = asked(serving.port(), "GET /json");
+        assert!(json.contains("Content-Type: application/json\r\n"), "{json}");
+        assert!(json.ends_with("\r\n\r\n[1,2]"), "{json}");
+        let head = asked(serving.port(), "HEAD /");
+        assert!(head.contains("Content-Length: 11\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+    }
+
+    #[test]
+    fn what_is_not_asked_as_it_should_be_is_refused() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        let serving = serving(move |request| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            echo(request)
+        });
+        let with_host = |rest: &str| format!("GET / HTTP/1.1\r\nHost: localhost\r\n{rest}");
+        for (bytes, status) in [
+            ("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi".to_owned(), 405),
+            ("OPTIONS / HTTP/1.1\r\nHost: localhost\r\n\r\n".into(), 405),
+            ("GET / HTTP/1.1\r\n\r\n".into(), 400),
+            ("GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n".into(), 400),
+            ("GET http://localhost/ HTTP/1.1\r\nHost: localhost\r\n\r\n".into(), 400),
+            ("GET / HTTP/2.0\r\nHost: localhost\r\n\r\n".into(), 400),
+            ("\x16\x03\x01\x02\x00\x01\x00\x01".into(), 400),
+            ("GET /\r\n\r\n".into(), 400),
+            (with_host("no header\r\n\r\n"), 400),
+            (with_host(&("A: b\r\n".repeat(MOST_HEADERS) + "\r\n")), 431),
+            (with_host(&format!("A: {}\r\n\r\n", "a".repeat(2 * MOST_HEAD))), 431),
+        ] {
+            let answer = said(serving.port(), bytes.as_bytes());
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{bytes:.200}: {answer}");
+            assert_eq!(answer.contains("Allow: GET, HEAD\r\n"), status == 405, "{answer}");
+        }
+        // What was only begun is not answered.
+        let mut begun = connect(serving.port());
+        begun.write_all(b"GET / HTTP/1.1\r\nHost: loc").unwrap();
+        begun.shutdown(Shutdown::Write).unwrap();
+        let cause = begun.read_to_end(&mut Vec::new()).unwrap_err();
+        assert_eq!(cause.kind(), ErrorKind::ConnectionReset);
+        assert_eq!(calls.load(Ordering::SeqCst), 0);
+        // A second question on the same connection is not heard.
+        let twice = "GET /1 HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2);
+        let answer = said(serving.port(), twice.as_bytes());
+        assert_eq!((answer.matches("HTTP/1.1").count(), calls.load(Ordering::SeqCst)), (1, 1));
+    }
+
+    #[test]
+    fn only_this_machine_may_be_asked_for() {
+        for host in ["localhost", "LocalHost:80", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:3000"]
+        {
+            assert!(is_here(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "",
+            ":80",
+            "evil.example",
+            "evil.example:80",
+            "localhost.evil.example",
+            "evil.localhost",
+            "localhost@evil.example",
+            "localhost:80:80",
+            "localhost:evil",
+            "localhost80",
+            "127.0.0.1.evil.example",
+            "127.0.0.2",
+            "0.0.0.0",
+            "::1",
+            "[::1",
+            "[::1]x",
+            "\u{ff}",
+        ] {
+            assert!(!is_here(host.as_bytes()), "{host}");
+        }
+        let serving = serving(echo);
+        let answer = said(serving.port(), b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
+    }
+
+    #[test]
+    fn who_says_nothing_keeps_nobody_out() {
+        let serving = serving(echo);
+        let port = serving.port();
+        let mut idle: Vec<TcpStream> = (0..MOST_CONNECTIONS).map(|_| connect(port)).collect();
+        assert_eq!(get(port, "/17", LONG).unwrap().status, 200);
+        // It was the oldest that gave way.
+        let mut rest = Vec::new();
+        let gone = idle.remove(0).read_to_end(&mut rest);
+        assert!(gone.is_err_and(|cause| cause.kind() == ErrorKind::ConnectionReset));
+        let mut last = idle.pop().unwrap();
+        last.write_all(b"GET /16 HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        last.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        last.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("GET /16 "), "{answer}");
+    }
+
+    #[test]
+    fn who_trickles_is_let_go() {
+        let serving = serving(echo);
+        let mut stream = connect(serving.port());
+        let (_tell, pace) = channel::<()>();
+        let mut slowly =
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nA: ".iter().chain([b'a'; 900].iter());
+        // It would take much longer than a connection may take.
+        let is_let_go = slowly.any(|byte| {
+            pace.recv_timeout(Duration::from_millis(50)).unwrap_err();
+            stream.write_all(&[*byte]).is_err()
+        });
+        assert!(is_let_go);
+    }
+
+    /// An answer that takes until the test says so, and counts how many are being made at once.
+    #[derive(Default)]
+    struct Gate {
+        state: Mutex<(usize, usize, bool)>,
+        changed: Condvar,
+    }
+
+    impl Gate {
+        fn pass(&self) {
+            let mut state = self.state.lock().unwrap();
+            state.0 += 1;
+            state.1 = state.1.max(state.0);
+            self.changed.notify_all();
+            let mut state = self.changed.wait_while(state, |state| !state.2).unwrap();
+            state.0 -= 1;
+        }
+
+        fn wait_for(&self, count: usize) {
+            let state = self.state.lock().unwrap();
+            let waited = self.changed.wait_timeout_while(state, LONG, |state| state.0 < count);
+            assert!(!waited.unwrap().1.timed_out());
+        }
+
+        fn open(&self) {
+            self.state.lock().unwrap().2 = true;
+            self.changed.notify_all();
+        }
+    }
+
+    fn asks(port: u16, tell: &Sender<Option<u16>>) {
+        let tell = tell.clone();
+        std::thread::spawn(move || {
+            tell.send(get(port, "/", LONG).ok().map(|answer| answer.status)).unwrap();
+        });
+    }
+
+    #[test]
+    fn no_more_than_sixteen_are_answered_at_once_and_the_others_wait() {
+        let gate = Arc::new(Gate::default());
+        let passed = Arc::clone(&gate);
+        let serving = serving(move |request| {
+            passed.pass();
+            echo(request)
+        });
+        let (tell, told) = channel();
+        (0..MOST_CONNECTIONS).for_each(|_| asks(serving.port(), &tell));
+        // Who has not said yet what he wants makes room for others.
+        gate.wait_for(MOST_CONNECTIONS);
+        (0..4).for_each(|_| asks(serving.port(), &tell));
+        gate.open();
+        for _ in 0..MOST_CONNECTIONS + 4 {
+            assert_eq!(told.recv_timeout(LONG), Ok(Some(200)));
+        }
+        assert_eq!(gate.state.lock().unwrap().1, MOST_CONNECTIONS);
+    }
+
+    #[test]
+    fn an_answer_that_is_being_made_is_given_before_the_end() {
+        let gate = Arc::new(Gate::default());
+        let passed = Arc::clone(&gate);
+        let serving = serving(move |request| {
+            passed.pass();
+            echo(request)
+        });
+        let (port, room) = (serving.port(), Arc::clone(&serving.room));
+        let (tell, told) = channel();
+        asks(port, &tell);
+        gate.wait_for(1);
+        let ended = std::thread::spawn(move || drop(serving));
+        let mut open = room.open();
+        while !open.is_closing {
+            open = room.changed.wait(open).unwrap();
+        }
+        drop(open);
+        gate.open();
+        ended.join().unwrap();
+        assert_eq!(told.recv_timeout(LONG), Ok(Some(200)));
+        // What is left of the connection may take the system a moment.
+        assert!((0..2000).any(|_| is_free(port) || {
+            std::thread::sleep(Duration::from_millis(1));
+            false
+        }));
+    }
+
+    #[test]
+    fn an_answer_that_panics_takes_nobody_along() {
+        let serving = serving(|request| {
+            assert!(request.path != "/panic", "as was asked for");
+            echo(request)
+        });
+        for _ in 0..MOST_CONNECTIONS + 1 {
+            get(serving.port(), "/panic", LONG).unwrap_err();
+        }
+        assert_eq!(get(serving.port(), "/", LONG).unwrap().status, 200);
+    }
+
+    #[test]
+    fn dropped_it_is_gone_with_its_connections_and_its_port_is_free() {
+        let serving = serving(echo);
+        let port = serving.port();
+        let mut idle = connect(port);
+        for _ in 0..3 {
+            get(port, "/", LONG).unwrap();
+        }
+        assert!(!is_free(port));
+        drop(serving);
+        let mut rest = Vec::new();
+        assert!(idle.read_to_end(&mut rest).is_err(), "it was reset");
+        assert!(is_free(port));
+        drop(Server::bind(port).unwrap());
+    }
+
+    #[test]
+    fn a_port_of_somebody_else_is_named() {
+        let (first, second) = (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
+        let other = Server::bind(0).unwrap();
+        let taken = Server::bind(other.port()).unwrap_err();
+        assert_eq!(taken.to_string(), format!("port {} is taken on {first}", other.port()));
+        let Ok(other) = TcpListener::bind((second, 0)) else { return };
+        let port = other.local_addr().unwrap().port();
+        if let Err(taken) = Server::bind(port) {
+            assert!(taken.to_string().starts_with(&format!("port {port} is taken on ")), "{taken}");
+        } else {
+            panic!("port {port} was bound beside somebody else");
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn idle_it_is_one_thread() {
+        let serving = serving(echo);
+        let name = format!("http:{}\n", serving.port());
+        // Those of its connections have its name, too.
+        let threads = || {
+            let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+            let names =
+                tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")));
+            names.filter(|other| other.as_ref().is_ok_and(|other| *other == name)).count()
+        };
+        let comes_to = |count: usize| {
+            (0..4000).any(|_| {
+                let is_so = threads() == count;
+                if !is_so {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                is_so
+            })
+        };
+        let idle = connect(serving.port());
+        assert!(comes_to(2), "{}", threads());
+        drop(idle);
+        get(serving.port(), "/", LONG).unwrap();
+        assert!(comes_to(1), "{}", threads());
+        drop(serving);
+        assert!(comes_to(0), "{}", threads());
+    }
+
+    #[test]
+    fn curl_can_ask_it() {
+        let here = std::env::temp_dir();
+        if Program::new("curl", &here).args(["--version"]).run_within(LONG).is_err() {
+            return;
+        }
+        let serving = serving(echo);
+        let port = serving.port();
+        let curl = |options: &[&str], address: String| {
+            let usual = ["-q", "-sS", "--noproxy", "*", "-m", "60", "-w", "|%{http_code}"];
+            let curl = Program::new("curl", &here).args(usual).args(options).args([address]);
+            curl.run_within(LONG).unwrap().stdout
+        };
+        let here = format!("http://localhost:{port}/a?b");
+        assert_eq!(curl(&[], here.clone()), "GET /a b|200");
+        assert_eq!(curl(&["-4"], here.clone()), "GET /a b|200");
+        assert!(curl(&["-I"], here.clone()).ends_with("\r\n\r\n|200"));
+        assert!(curl(&["-d", "body"], here.clone()).ends_with("|405"));
+        assert!(curl(&["-H", "Host: evil.example"], here.clone()).ends_with("|403"));
+        assert!(curl(&["-H", "Expect: 100-continue"], here).ends_with("|200"));
+        drop(serving);
+        assert!(is_free(port));
+    }
+}

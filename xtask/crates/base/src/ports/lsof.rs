@@ -1,0 +1,114 @@
+//! The owners of ports by `lsof`, for systems without `/proc`: macOS.
+//!
+//! Tests on Linux compare it with `/proc`, by the `lsof` of Linux. On macOS itself it has not been run by
+//! those who wrote it. It shows only those who listen, and only what this user may see.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Holder, Owner};
+use crate::error::Result;
+use crate::process::Program;
+use crate::processes::{Identity, identity};
+
+/// How long it may take: twenty seconds, as it looks at every open file of the machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where it lies on systems that bring it along.
+const PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
+
+/// That takes a run of the program each time, which is too much for a probe.
+#[cfg_attr(target_os = "linux", expect(dead_code, reason = "Linux has its own"))]
+pub(super) fn listening(_: u16) -> Vec<std::net::SocketAddr> {
+    Vec::new()
+}
+
+#[cfg_attr(target_os = "linux", expect(dead_code, reason = "Linux has its own"))]
+pub(super) fn listened_by(_: &BTreeSet<u32>) -> Vec<std::net::SocketAddr> {
+    Vec::new()
+}
+
+/// Who listens on any of these ports.
+pub(super) fn holders(ports: &BTreeSet<u16>) -> Result<Vec<Holder>> {
+    let list: Vec<String> = ports.iter().map(u16::to_string).collect();
+    let asked = format!("-iTCP:{}", list.join(","));
+    let asked = Program::new("lsof", Path::new("/"))
+        .args(["-nP", &asked, "-sTCP:LISTEN", "-F", "putn"])
+        .that_lists();
+    // It fails where it has nothing to show, and also where it shows not all.
+    let said = asked.variable("PATH", PATH).variable("LC_ALL", "C").run_within(PATIENCE)?;
+    Ok(parse(&said.stdout, &identity))
+}
+
+/// Reads its fields, a line each: `p` begins a process, `f` a file of it; `n` is its last.
+fn parse(text: &str, identity: &dyn Fn(u32) -> Option<Identity>) -> Vec<Holder> {
+    let mut holders: Vec<Holder> = Vec::new();
+    let (mut pid, mut user, mut is_six) = (None, 0, false);
+    for line in text.lines() {
+        let Some((field, value)) = line.split_at_checked(1) else { continue };
+        match field {
+            "p" => pid = value.parse().ok(),
+            "u" => user = value.parse().unwrap_or(0),
+            "t" => is_six = value == "IPv6",
+            "n" => {
+                let Some((address, port)) = value.rsplit_once(':') else { continue };
+                let Ok(port) = port.parse() else { continue };
+                let address = match (address, is_six) {
+                    ("*", true) => "[::]",
+                    ("*", false) => "0.0.0.0",
+                    (address, _) => address,
+                };
+                // Who has ended meanwhile has it no more.
+                let Some(process) = pid.and_then(identity) else { continue };
+                let address = address.to_owned();
+                let owner = Owner { user, process: Some(process), address };
+                holders.push(Holder { port, is_listening: true, owner });
+            }
+            _ => {}
+        }
+    }
+    holders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_read() {
+        let text = "p7\nu501\nf3\ntIPv4\nn127.0.0.1:8000\nf4\ntIPv6\nn*:8001\np8\nu0\nf5\ntIPv4\nn*:80\n\
+                    p9\nf1\ntIPv6\nn[::1]:80\nnot a field\nn\n\n";
+        let identity =
+            |pid: u32| (pid != 9).then(|| Identity { pid, started: 1, boot: "b".to_owned() });
+        let found = parse(text, &identity);
+        let found = found.iter().map(|one| {
+            let pid = one.owner.process.as_ref().unwrap().pid;
+            (pid, one.owner.user, one.owner.address.as_str(), one.port)
+        });
+        let found: Vec<_> = found.collect();
+        let wanted = [(7, 501, "127.0.0.1", 8000), (7, 501, "[::]", 8001), (8, 0, "0.0.0.0", 80)];
+        assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn it_finds_what_the_kernel_tells() {
+        let listeners = ["127.0.0.1:0", "0.0.0.0:0", "[::]:0", "[::1]:0"]
+            .map(|address| std::net::TcpListener::bind(address).unwrap());
+        let ports = listeners.iter().map(|listener| listener.local_addr().unwrap().port());
+        let ports: BTreeSet<u16> = ports.collect();
+        let plain = |holders: Vec<Holder>| {
+            let owners = holders.into_iter().map(|one| {
+                let who = one.owner.process.expect("our own can be seen");
+                (one.port, one.owner.address, one.owner.user, who.pid, who.started)
+            });
+            // Other tests start programs meanwhile, which have our files for a moment.
+            let own = owners.filter(|owner| owner.3 == std::process::id());
+            own.map(|(port, address, user, ..)| (port, address, user)).collect::<BTreeSet<_>>()
+        };
+        let found = plain(holders(&ports).unwrap());
+        assert_eq!(found.len(), 4);
+        #[cfg(target_os = "linux")]
+        assert_eq!(found, plain(super::super::linux::holders(&ports).unwrap()));
+    }
+}

@@ -1,0 +1,455 @@
+//! Who listens on a TCP port.
+//!
+//! Whether a port is free is asked of the kernel, by binding it the way a server would, for both families
+//! of addresses. Nothing ever listens for that, and the port is let go of at once. Connections that only
+//! wait to die do not count where a server could bind the port in spite of them.
+//!
+//! `linux.rs` finds the owners in `/proc` (and who listens by `diag.rs`), `lsof.rs` by that program; both have the same function.
+
+#[cfg(target_os = "linux")]
+mod diag;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(any(test, not(target_os = "linux")))]
+mod lsof;
+
+use std::collections::{BTreeSet, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
+
+use super::error::{Context, Result};
+use super::processes::{Description, Identity, describe, user_name};
+use super::words::harmless;
+use super::world::ago;
+
+#[cfg(target_os = "linux")]
+use linux as system;
+#[cfg(not(target_os = "linux"))]
+use lsof as system;
+
+/// How often a port is tried that is taken and on which nobody listens, and the pause: somebody else may
+/// be trying it at the same time, and holds it for a moment.
+const TRIES: usize = 5;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How many owners of a port are named: a server may have a hundred processes that share it.
+const MOST_NAMED: usize = 4;
+
+/// How much is shown of the name of a folder.
+const LONGEST_FOLDER: usize = 200;
+
+/// All addresses of a family, and the one of this machine alone.
+const ADDRESSES: [IpAddr; 4] = [
+    IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    IpAddr::V4(Ipv4Addr::LOCALHOST),
+    IpAddr::V6(Ipv6Addr::LOCALHOST),
+];
+
+/// Whether somebody has a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listening {
+    /// Nobody: a server can have it.
+    Nobody,
+    /// Nobody, and this user may not have it either, as the ports below 1024.
+    NotAllowed,
+    /// Somebody, or several who share it. Empty where nobody can be seen who has it, and still it cannot
+    /// be bound.
+    Somebody(Vec<Owner>),
+}
+
+/// Who has a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The user of the process, or of the socket where the process is not known.
+    pub user: u32,
+    /// The process; nothing where this user may not look at it.
+    pub process: Option<Identity>,
+    /// The address at which it has the port: `127.0.0.1`, `[::]`.
+    pub address: String,
+}
+
+/// An owner, and of what.
+struct Holder {
+    port: u16,
+    /// Whether it listens there, and has not only a connection from there.
+    is_listening: bool,
+    owner: Owner,
+}
+
+/// How binding a port ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bound {
+    Free,
+    NotAllowed,
+    InUse,
+}
+
+/// Who has a port.
+pub fn look(port: u16) -> Result<Listening> {
+    Ok(look_at(&[port])?.pop().map_or(Listening::Nobody, |(_, listening)| listening))
+}
+
+/// The addresses at which somebody listens on a port; none where the system does not tell.
+#[must_use]
+pub fn listening(port: u16) -> Vec<SocketAddr> {
+    system::listening(port)
+}
+
+/// The addresses at which these processes listen, as far as this user may see.
+#[must_use]
+pub fn listened_by(pids: &BTreeSet<u32>) -> Vec<SocketAddr> {
+    system::listened_by(pids)
+}
+
+/// Who has each of these ports, in their order. However many they are, the processes are looked through
+/// once, and only if a port is taken.
+pub fn look_at(ports: &[u16]) -> Result<Vec<(u16, Listening)>> {
+    let mut bound = Vec::new();
+    for port in ports {
+        bound.push((*port, try_to_bind(*port, &ADDRESSES[..2], Reuse::No)?));
+    }
+    let asked = bound.iter().filter(|(_, bound)| *bound != Bound::Free).map(|(port, _)| *port);
+    let asked: BTreeSet<u16> = asked.collect();
+    let holders = if asked.is_empty() { Vec::new() } else { system::holders(&asked)? };
+    bound.into_iter().map(|(port, bound)| Ok((port, judge(port, bound, &holders)?))).collect()
+}
+
+/// Who listens has the port. Without anybody who does, it is taken if a server could not have it.
+fn judge(port: u16, bound: Bound, holders: &[Holder]) -> Result<Listening> {
+    let owners = |is_listening: bool| {
+        let its = holders.iter().filter(|one| one.port == port && one.is_listening == is_listening);
+        its.map(|one| one.owner.clone()).collect::<Vec<_>>()
+    };
+    let listeners = owners(true);
+    Ok(match bound {
+        Bound::Free => Listening::Nobody,
+        _ if !listeners.is_empty() => Listening::Somebody(listeners),
+        Bound::NotAllowed => Listening::NotAllowed,
+        Bound::InUse if stays_in_use(port)? => Listening::Somebody(owners(false)),
+        Bound::InUse => Listening::Nobody,
+    })
+}
+
+/// Whether not even a server can bind it, for longer than another look like this one takes.
+fn stays_in_use(port: u16) -> Result<bool> {
+    for attempt in 0..TRIES {
+        if attempt > 0 {
+            std::thread::sleep(PAUSE);
+        }
+        // Where addresses are reused, some systems see no conflict between one address and all.
+        if try_to_bind(port, &ADDRESSES, Reuse::Yes)? != Bound::InUse {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether an address counts as free that only dying connections have, as servers ask for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reuse {
+    Yes,
+    No,
+}
+
+/// Binds a port at one address after the other, and lets go of each at once.
+fn try_to_bind(port: u16, addresses: &[IpAddr], reuse: Reuse) -> Result<Bound> {
+    for address in addresses {
+        match bind_once(SocketAddr::new(*address, port), reuse) {
+            Ok(()) => {}
+            Err(Errno::ADDRINUSE) => return Ok(Bound::InUse),
+            Err(Errno::ACCESS) => return Ok(Bound::NotAllowed),
+            // A machine without addresses of this family.
+            Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {}
+            Err(cause) => return Err(cause).unable(|| format!("port {port} cannot be tried")),
+        }
+    }
+    Ok(Bound::Free)
+}
+
+fn bind_once(address: SocketAddr, reuse: Reuse) -> rustix::io::Result<()> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket(family)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    if reuse == Reuse::Yes {
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+    }
+    bind(&socket, &address)
+}
+
+/// A socket that no program inherits that another thread starts meanwhile.
+fn socket(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
+    #[cfg(target_os = "linux")]
+    let flags = SocketFlags::CLOEXEC;
+    #[cfg(not(target_os = "linux"))]
+    let flags = SocketFlags::empty();
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+    Ok(socket)
+}
+
+/// For people: which port is taken, and by whom.
+#[must_use]
+pub fn words(port: u16, owners: &[Owner]) -> String {
+    // One process may have several addresses.
+    let mut seen = HashSet::new();
+    let who = owners.iter().map(|owner| (owner.user, owner.process.as_ref()));
+    let who: Vec<(u32, Option<&Identity>)> = who.filter(|one| seen.insert(*one)).collect();
+    let named = who.iter().take(MOST_NAMED).map(|(user, process)| match process {
+        Some(process) => process_words(process),
+        None => format!(
+            "a process of user {} that this user may not look at (`{}` names it)",
+            user_name(*user),
+            command_that_shows(port)
+        ),
+    });
+    let mut named: Vec<String> = named.collect();
+    match who.len() {
+        0 => {
+            return format!(
+                "port {port} is taken, and nobody can be seen who has it: connections may be left \
+                 that die within minutes (`{}` shows them)",
+                command_that_shows(port)
+            );
+        }
+        all if all > MOST_NAMED => named.push(format!("{} more", all - MOST_NAMED)),
+        _ => {}
+    }
+    format!("port {port} is taken by {}", named.join(" and by "))
+}
+
+fn process_words(process: &Identity) -> String {
+    let Some(told) = describe(process) else {
+        return format!("a process that has just ended (pid {})", process.pid);
+    };
+    let folder = told.folder.as_ref().map_or_else(String::new, |folder| {
+        format!(", in `{}`", harmless(&folder.display().to_string(), LONGEST_FOLDER))
+    });
+    let started = ago(i64::try_from(told.age_s).unwrap_or(i64::MAX), 0);
+    let Description { command, user, .. } = told;
+    format!("`{command}` (pid {}, user {user}{folder}, started {started})", process.pid)
+}
+
+/// The command by which root sees who or what has a port.
+fn command_that_shows(port: u16) -> String {
+    if cfg!(target_os = "linux") {
+        format!("sudo ss -tanp 'sport = :{port}'")
+    } else {
+        format!("sudo lsof -nP -iTCP:{port}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+    use std::path::Path;
+    use std::process::{Child, Stdio};
+
+    use super::*;
+    use crate::process::Program;
+    use crate::processes::identity;
+
+    fn port_of(listener: &TcpListener) -> u16 {
+        listener.local_addr().unwrap().port()
+    }
+
+    fn owners(port: u16) -> Vec<Owner> {
+        match look(port).unwrap() {
+            Listening::Somebody(owners) => owners,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The owners without those that other tests start at this very moment.
+    fn owners_of(port: u16, pids: &[u32]) -> Vec<(u32, String)> {
+        let pid = |owner: &Owner| owner.process.as_ref().map_or(0, |process| process.pid);
+        let found = owners(port).into_iter().map(|owner| (pid(&owner), owner.address));
+        found.filter(|(pid, _)| pids.contains(pid)).collect()
+    }
+
+    /// What other tests start may hold our files for a moment.
+    fn soon_nobody(port: u16) {
+        let free = (0..2000).any(|_| look(port).unwrap() == Listening::Nobody);
+        assert!(free, "{:?}", look(port));
+    }
+
+    /// Children that have a listener as their input. They are ended with their test.
+    struct Heirs(Vec<Child>);
+
+    impl Heirs {
+        fn of(listener: &TcpListener, count: usize) -> Heirs {
+            let start = |_| {
+                let mut sleep = Program::new("sleep", Path::new("/usr")).args(["600"]);
+                let input = Stdio::from(OwnedFd::from(listener.try_clone().unwrap()));
+                sleep.command().stdin(input).spawn().unwrap()
+            };
+            Heirs((0..count).map(start).collect())
+        }
+
+        fn pids(&self) -> Vec<u32> {
+            self.0.iter().map(Child::id).collect()
+        }
+    }
+
+    impl Drop for Heirs {
+        fn drop(&mut self) {
+            for child in &mut self.0 {
+                child.kill().and_then(|()| child.wait()).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn every_kind_of_listener_is_found_and_let_go_of() {
+        let six_only = {
+            let socket = socket(AddressFamily::INET6).unwrap();
+            sockopt::set_ipv6_v6only(&socket, true).unwrap();
+            bind(&socket, &SocketAddr::new(ADDRESSES[1], 0)).unwrap();
+            rustix::net::listen(&socket, 1).unwrap();
+            TcpListener::from(socket)
+        };
+        let bound = |address: &str| TcpListener::bind(address).unwrap();
+        for (listener, address) in [
+            (bound("127.0.0.1:0"), "127.0.0.1"),
+            (bound("0.0.0.0:0"), "0.0.0.0"),
+            (bound("[::1]:0"), "[::1]"),
+            (bound("[::]:0"), "[::]"),
+            (six_only, "[::]"),
+        ] {
+            let port = port_of(&listener);
+            let own = std::process::id();
+            assert_eq!(owners_of(port, &[own]), [(own, address.to_owned())]);
+            let owner = owners(port).into_iter().next().unwrap();
+            assert_eq!(owner.user, rustix::process::geteuid().as_raw());
+            drop(listener);
+            soon_nobody(port);
+            // It was not left bound by us.
+            TcpListener::bind(("0.0.0.0", port)).unwrap();
+        }
+    }
+
+    #[test]
+    fn all_who_share_a_listener_are_owners() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = port_of(&listener);
+        let heirs = Heirs::of(&listener, 6);
+        drop(listener);
+        let pids = heirs.pids();
+        let mut found = owners_of(port, &pids);
+        found.sort();
+        let mut wanted: Vec<_> = pids.iter().map(|pid| (*pid, "127.0.0.1".to_owned())).collect();
+        wanted.sort();
+        assert_eq!(found, wanted);
+        let all = owners(port);
+        let said = words(port, &all);
+        let user = user_name(rustix::process::geteuid().as_raw());
+        let one = format!("port {port} is taken by `sleep 600` (pid ");
+        assert!(said.starts_with(&one), "{said}");
+        let rest = format!(", user {user}, in `/usr`, started just now) and by `sleep 600` (pid ");
+        assert_eq!(said.matches(&rest).count(), MOST_NAMED - 1, "{said}");
+        assert!(said.ends_with(&format!(" and by {} more", all.len() - MOST_NAMED)), "{said}");
+        drop(heirs);
+        let said = words(port, &all[..1]);
+        assert!(said.contains("a process that has just ended (pid "), "{said}");
+        soon_nobody(port);
+    }
+
+    #[test]
+    fn many_ports_keep_their_order() {
+        let listeners = ["127.0.0.1:0", "[::1]:0"].map(|a| TcpListener::bind(a).unwrap());
+        let free = port_of(&TcpListener::bind("127.0.0.1:0").unwrap());
+        let ports = [port_of(&listeners[1]), free, port_of(&listeners[0])];
+        let found = look_at(&ports).unwrap();
+        assert_eq!(found.iter().map(|(port, _)| *port).collect::<Vec<_>>(), ports);
+        let is_taken =
+            |at: usize| matches!(&found[at].1, Listening::Somebody(who) if !who.is_empty());
+        assert!(is_taken(0) && !is_taken(1) && is_taken(2), "{found:?}");
+        assert_eq!(look_at(&[]).unwrap(), []);
+    }
+
+    #[test]
+    fn dying_connections_of_a_server_do_not_count() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = port_of(&listener);
+        let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        // Who closes first has to wait.
+        drop(server);
+        drop(listener);
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        drop(client);
+        let waits = |address| bind_once(SocketAddr::new(address, port), Reuse::No);
+        soon_nobody(port);
+        assert_eq!(waits(ADDRESSES[0]), Err(Errno::ADDRINUSE), "the connection waits to die");
+        assert_eq!(look(port).unwrap(), Listening::Nobody);
+    }
+
+    #[test]
+    fn a_port_that_no_server_can_have_is_taken_although_nobody_listens() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let port = client.local_addr().unwrap().port();
+        let own = std::process::id();
+        let seen = if cfg!(target_os = "linux") { vec![own] } else { Vec::new() };
+        let wanted: Vec<_> = seen.iter().map(|pid| (*pid, "127.0.0.1".to_owned())).collect();
+        assert_eq!(owners_of(port, &[own]), wanted);
+        let socket = socket(AddressFamily::INET).unwrap();
+        bind(&socket, &SocketAddr::new(ADDRESSES[2], 0)).unwrap();
+        let port = SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap().port();
+        assert_eq!(look(port).unwrap(), Listening::Somebody(Vec::new()));
+        let said = words(port, &[]);
+        assert!(
+            said.starts_with(&format!("port {port} is taken, and nobody can be seen")),
+            "{said}"
+        );
+        drop(socket);
+        soon_nobody(port);
+    }
+
+    #[test]
+    fn ports_that_need_privileges_are_told_apart() {
+        for port in 1..30 {
+            let found = look(port).unwrap();
+            let by_library = TcpListener::bind(("0.0.0.0", port)).map_err(|cause| cause.kind());
+            match by_library {
+                Ok(_) => assert_eq!(found, Listening::Nobody, "{port}"),
+                Err(std::io::ErrorKind::PermissionDenied) => {
+                    let is_refused =
+                        matches!(found, Listening::NotAllowed | Listening::Somebody(_));
+                    assert!(is_refused, "{port}: {found:?}");
+                }
+                Err(_) => assert!(matches!(found, Listening::Somebody(_)), "{port}: {found:?}"),
+            }
+        }
+        let holders = |is_listening| {
+            let owner = Owner { user: 0, process: None, address: "[::]".to_owned() };
+            [Holder { port: 80, is_listening, owner }]
+        };
+        let judged = |is_listening| judge(80, Bound::NotAllowed, &holders(is_listening)).unwrap();
+        assert_eq!(judged(false), Listening::NotAllowed);
+        assert!(matches!(judged(true), Listening::Somebody(owners) if owners.len() == 1));
+    }
+
+    #[test]
+    fn who_cannot_be_seen_is_told_with_the_command_that_shows_them() {
+        let unseen = |address: &str| Owner { user: 0, process: None, address: address.to_owned() };
+        let shows = command_that_shows(8000);
+        let root =
+            format!("a process of user root that this user may not look at (`{shows}` names it)");
+        // Both addresses are of one server.
+        assert_eq!(
+            words(8000, &[unseen("0.0.0.0"), unseen("[::]")]),
+            format!("port 8000 is taken by {root}")
+        );
+        let own = Owner { process: identity(std::process::id()), ..unseen("[::1]") };
+        let said = words(8000, &[own, unseen("0.0.0.0")]);
+        assert!(said.ends_with(&format!(") and by {root}")), "{said}");
+    }
+}

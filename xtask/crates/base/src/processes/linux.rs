@@ -1,0 +1,191 @@
+//! Processes as `/proc` tells of them.
+//!
+//! A process has one folder there. What vanishes while it is read, and what this user may not see, is
+//! nobody; every other failure is one.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use procfs::process::Process as Folder;
+use procfs::{Current, ProcError, ProcResult};
+
+use super::Process;
+use crate::error::{Context, Result};
+
+/// How often in a row a process must say that it was started without an environment.
+const SURELY_NONE: u32 = 3;
+
+/// How often an environment is asked for that is just being made, and the pause: a tenth of a second in
+/// all, and a program takes about a thousandth to begin.
+const ENVIRONMENT_TRIES: usize = 100;
+const ENVIRONMENT_PAUSE: Duration = Duration::from_millis(1);
+
+/// How long environments are: mostly less than 64 KiB, and never 8 MiB, as Linux allows arguments and
+/// environment three quarters of that.
+const USUAL_ENVIRONMENT: usize = 64 << 10;
+const LONGEST_ENVIRONMENT: usize = 8 << 20;
+
+pub(super) fn boot() -> Result<String> {
+    procfs::sys::kernel::random::boot_id().unable(|| "the boot of this machine has no id")
+}
+
+pub(super) fn all() -> Result<Vec<Process>> {
+    let folders = procfs::process::all_processes().unable(|| "the processes cannot be listed")?;
+    let mut all = Vec::new();
+    for folder in folders {
+        let read = folder.and_then(|folder| read(&folder));
+        all.extend(unless_gone(read).unable(|| "a process cannot be looked at")?);
+    }
+    Ok(all)
+}
+
+pub(super) fn one(pid: u32) -> Result<Option<Process>> {
+    let Ok(number) = i32::try_from(pid) else { return Ok(None) };
+    let read = Folder::new(number).and_then(|folder| read(&folder));
+    unless_gone(read).unable(|| format!("process {pid} cannot be looked at"))
+}
+
+/// The folder stays that of one process, whoever gets the number: what is read belongs together.
+fn read(folder: &Folder) -> ProcResult<Process> {
+    let stat = folder.stat()?;
+    let number = |number: i32| u32::try_from(number).unwrap_or(0);
+    let ticks = stat.utime + stat.stime;
+    Ok(Process {
+        pid: number(stat.pid),
+        parent: number(stat.ppid),
+        group: number(stat.pgrp),
+        session: number(stat.session),
+        user: folder.uid()?,
+        started: stat.starttime,
+        // The state is that of the first thread. A second one is there until the last has ended.
+        is_zombie: "ZX".contains(stat.state) && stat.num_threads < 2,
+        memory: stat.rss.saturating_mul(procfs::page_size()),
+        cpu_ms: ticks.saturating_mul(1000) / procfs::ticks_per_second(),
+        name: stat.comm,
+    })
+}
+
+fn unless_gone<T>(read: ProcResult<T>) -> ProcResult<Option<T>> {
+    match read {
+        Ok(found) => Ok(Some(found)),
+        Err(ProcError::NotFound(_) | ProcError::PermissionDenied(_)) => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+pub(super) fn variables(pid: u32, names: &[&str]) -> Option<Vec<Option<String>>> {
+    let bytes = environment(pid)?;
+    let entries: Vec<&[u8]> = bytes.split(|byte| *byte == 0).collect();
+    let value = |name: &&str| {
+        let value = entries.iter().find_map(|entry| {
+            let value: &[u8] = entry.strip_prefix(name.as_bytes())?;
+            value.strip_prefix(b"=")
+        })?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    };
+    Some(names.iter().map(value).collect())
+}
+
+pub(super) fn whole_environment(pid: u32) -> Option<BTreeMap<OsString, OsString>> {
+    let bytes = environment(pid)?;
+    let entries = bytes.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
+    let pairs = entries.map(|entry| {
+        // A title that was written over the first ones is no variable: then more may be missing.
+        let equals = entry.iter().position(|byte| *byte == b'=')?;
+        let own = |part: &[u8]| OsString::from_vec(part.to_vec());
+        Some((own(&entry[..equals]), own(&entry[equals + 1..])))
+    });
+    pairs.collect()
+}
+
+/// The bytes of an environment. A process that becomes another program has none for a moment, and must
+/// not be taken for one that was started without.
+fn environment(pid: u32) -> Option<Vec<u8>> {
+    let mut without = 0;
+    for _ in 0..ENVIRONMENT_TRIES {
+        let bytes = read_at_once(&format!("/proc/{pid}/environ")).ok()?;
+        // While it becomes another program it can look, for a moment, as if it had been started with none.
+        if !bytes.is_empty() {
+            return Some(bytes);
+        }
+        match why_nothing(pid) {
+            Nothing::NoMemory => return Some(bytes),
+            Nothing::NoVariables => without += 1,
+            Nothing::Unknown => without = 0,
+        }
+        if without >= SURELY_NONE {
+            return Some(bytes);
+        }
+        std::thread::sleep(ENVIRONMENT_PAUSE);
+    }
+    None
+}
+
+/// Reads a file by a single call: what is read by two is cut if the process becomes another in between.
+fn read_at_once(path: &str) -> std::io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let mut bytes = vec![0; USUAL_ENVIRONMENT];
+    loop {
+        let count = file.read_at(&mut bytes, 0)?;
+        if count < bytes.len() || count >= LONGEST_ENVIRONMENT {
+            bytes.truncate(count);
+            return Ok(bytes);
+        }
+        bytes.resize(count * 4, 0);
+    }
+}
+
+/// Why nothing can be read of an environment.
+enum Nothing {
+    /// The process has no memory: a part of the kernel, or one that has ended.
+    NoMemory,
+    /// It says that it was started with none.
+    NoVariables,
+    /// It does not say.
+    Unknown,
+}
+
+fn why_nothing(pid: u32) -> Nothing {
+    let folder = i32::try_from(pid).ok().and_then(|pid| Folder::new(pid).ok());
+    match folder.and_then(|folder| folder.stat().ok()) {
+        Some(stat) if stat.vsize == 0 => Nothing::NoMemory,
+        Some(stat) if stat.env_end.is_some_and(|end| end != 0 && stat.env_start == Some(end)) => {
+            Nothing::NoVariables
+        }
+        _ => Nothing::Unknown,
+    }
+}
+
+pub(super) fn command_line(pid: u32) -> Option<String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+    Some(words.collect::<Vec<_>>().join(" ").trim_end().to_owned())
+}
+
+pub(super) fn folder(pid: u32) -> Option<PathBuf> {
+    let link = std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
+    // The kernel says so of a folder that was removed; its name is what people know.
+    let mut name = link.into_os_string().into_vec();
+    let shown = name.strip_suffix(b" (deleted)").map_or(name.len(), <[u8]>::len);
+    name.truncate(shown);
+    Some(PathBuf::from(OsString::from_vec(name)))
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "seconds since a boot are not negative, and fit many times"
+)]
+pub(super) fn age_s(process: &Process) -> u64 {
+    let up_s = procfs::Uptime::current().map_or(0, |up| up.uptime as u64);
+    up_s.saturating_sub(process.started / procfs::ticks_per_second())
+}
+
+pub(super) fn memory_of_machine() -> Option<u64> {
+    procfs::Meminfo::current().ok().map(|memory| memory.mem_total)
+}

@@ -1,0 +1,183 @@
+//! Processes as `ps` and `sysctl` tell of them, for systems without `/proc`: macOS.
+//!
+//! Tests on Linux compare it with `/proc`, by the `ps` of Linux. On macOS itself it has not been run by
+//! those who wrote it; it keeps to columns that both systems have. Times are asked for in UTC and in
+//! English, whatever the user has set. An environment comes as one line there, so of a value with spaces
+//! only the first word can be told.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+use super::Process;
+use crate::error::{Context, Error, Result};
+use crate::process::Program;
+
+/// How long one of these programs may take: ten seconds, a hundred times what they need.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the programs of the system lie: those of the user may understand other options.
+const PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
+
+/// The columns of a process. The start is five words, and the name comes last, as it may have spaces.
+const COLUMNS: &str = "pid=,ppid=,pgid=,uid=,rss=,stat=,time=,lstart=,ucomm=";
+
+/// How `ps` is asked to show the environment behind the command.
+const WITH_ENVIRONMENT: &str = if cfg!(target_os = "macos") { "-Eww" } else { "eww" };
+
+pub(super) fn boot() -> Result<String> {
+    setting("kern.bootsessionuuid")
+}
+
+pub(super) fn all() -> Result<Vec<Process>> {
+    let listed = said("ps", &["-axo", COLUMNS])?;
+    let listed = listed.ok_or_else(|| Error::unable("`ps` lists no processes"))?;
+    listed.lines().map(parse).collect()
+}
+
+pub(super) fn one(pid: u32) -> Result<Option<Process>> {
+    let shown = said("ps", &["-o", COLUMNS, "-p", &pid.to_string()])?;
+    shown.as_deref().map(|line| parse(line.trim_end())).transpose()
+}
+
+/// `ps` separates variables by blanks, which values may hold as well.
+#[cfg_attr(target_os = "linux", expect(dead_code, reason = "the rest is compared with `/proc`"))]
+pub(super) fn whole_environment(_: u32) -> Option<BTreeMap<OsString, OsString>> {
+    None
+}
+
+pub(super) fn variables(pid: u32, names: &[&str]) -> Option<Vec<Option<String>>> {
+    let pid = pid.to_string();
+    let command = said("ps", &["-ww", "-o", "args=", "-p", &pid]).ok()??;
+    let with_environment = said("ps", &[WITH_ENVIRONMENT, "-o", "args=", "-p", &pid]).ok()??;
+    let environment = with_environment.strip_prefix(command.trim_end())?;
+    let value = |name: &&str| {
+        let mut words = environment.split_ascii_whitespace();
+        words.find_map(|word| word.strip_prefix(*name)?.strip_prefix('=').map(str::to_owned))
+    };
+    Some(names.iter().map(value).collect())
+}
+
+pub(super) fn command_line(pid: u32) -> Option<String> {
+    let shown = said("ps", &["-ww", "-o", "args=", "-p", &pid.to_string()]).ok()??;
+    Some(shown.trim_end().to_owned())
+}
+
+pub(super) fn folder(pid: u32) -> Option<PathBuf> {
+    let shown = said("lsof", &["-a", "-p", &pid.to_string(), "-d", "cwd", "-Fn"]).ok()??;
+    shown.lines().find_map(|line| line.strip_prefix('n')).map(PathBuf::from)
+}
+
+pub(super) fn age_s(process: &Process) -> u64 {
+    let shown = said("ps", &["-o", "etime=", "-p", &process.pid.to_string()]);
+    let shown = shown.ok().flatten().and_then(|time| milliseconds(time.trim()));
+    shown.unwrap_or(0) / 1000
+}
+
+pub(super) fn memory_of_machine() -> Option<u64> {
+    setting("hw.memsize").ok()?.parse().ok()
+}
+
+/// A setting of the kernel.
+pub(super) fn setting(name: &str) -> Result<String> {
+    let value = said("sysctl", &["-n", name])?.map(|value| value.trim().to_owned());
+    value.ok_or_else(|| Error::unable(format!("`sysctl -n {name}` has no answer")))
+}
+
+/// What one of these programs says; nothing where it has nothing to say.
+fn said(program: &str, args: &[&str]) -> Result<Option<String>> {
+    let asked = Program::new(program, Path::new("/")).args(args).that_lists();
+    let asked = asked.variable("PATH", PATH).variable("LC_ALL", "C").variable("TZ", "UTC0");
+    let said = asked.run_within(PATIENCE)?;
+    Ok(Some(said.stdout).filter(|text| said.status.success() && !text.trim().is_empty()))
+}
+
+fn parse(line: &str) -> Result<Process> {
+    columns(line).unable(|| format!("`ps` says what cannot be read: `{line}`"))
+}
+
+/// The columns of a line. `ps` of macOS does not know the session.
+fn columns(line: &str) -> Result<Process, &'static str> {
+    let mut rest = line;
+    let mut word = || {
+        let (word, after) = rest.trim_start().split_once(' ').unwrap_or((rest.trim_start(), ""));
+        rest = after;
+        word
+    };
+    let pid = word().parse().map_err(|_| "no pid")?;
+    let parent = word().parse().map_err(|_| "no parent")?;
+    let group = word().parse().map_err(|_| "no process group")?;
+    let user = user(word()).ok_or("no user")?;
+    let memory = word().parse::<u64>().map_err(|_| "no memory")?.saturating_mul(1024);
+    let is_zombie = word().starts_with('Z');
+    let time = milliseconds(word());
+    let start = [word(), word(), word(), word(), word()].join(" ");
+    // What has ended may have neither.
+    let ended = is_zombie.then_some(0);
+    let cpu_ms = time.or(ended).ok_or("no time")?;
+    let started = seconds(&start).or(ended).ok_or("no start")?;
+    let name = rest.trim().trim_end_matches(" <defunct>").to_owned();
+    Ok(Process { pid, parent, group, session: 0, user, started, is_zombie, memory, cpu_ms, name })
+}
+
+/// The number of a user. Some systems show the highest ones below zero.
+fn user(text: &str) -> Option<u32> {
+    text.parse().ok().or_else(|| text.parse::<i32>().ok().map(i32::cast_unsigned))
+}
+
+/// A start as seconds since 1970: `Sat Nov 21 19:19:53 2026`.
+fn seconds(text: &str) -> Option<u64> {
+    let start = DateTime::strptime("%a %b %d %H:%M:%S %Y", text).ok()?;
+    let start = start.to_zoned(TimeZone::UTC).ok()?.timestamp();
+    u64::try_from(start.as_second()).ok()
+}
+
+/// A span as `ps` shows it: `1-02:03:04`, `02:03:04`, `123:45.67`.
+fn milliseconds(text: &str) -> Option<u64> {
+    let (days, clock) = text.split_once('-').unwrap_or(("0", text));
+    let (clock, part) = clock.split_once('.').unwrap_or((clock, "0"));
+    let part: u64 = format!("{part:0<3}").get(..3)?.parse().ok()?;
+    let mut seconds = 0_u64;
+    for number in clock.split(':') {
+        seconds = seconds.checked_mul(60)?.checked_add(number.parse().ok()?)?;
+    }
+    let days = days.parse::<u64>().ok()?.checked_mul(86_400)?;
+    days.checked_add(seconds)?.checked_mul(1000)?.checked_add(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_both_systems_are_read() {
+        let process = |line: &str| columns(line).unwrap();
+        let linux = process(
+            "      1       0       1     0  7168 Ss   1-00:00:02 Sat Nov 21 13:36:45 2026 tmux: server",
+        );
+        assert_eq!((linux.pid, linux.parent, linux.group, linux.user), (1, 0, 1, 0));
+        assert_eq!((linux.memory, linux.cpu_ms), (7168 * 1024, 86_402_000));
+        assert_eq!((linux.started, linux.name.as_str()), (1_795_268_205, "tmux: server"));
+        let mac = process(
+            "  501   1   501 -2   1232 S+     123:45.67 Sun Nov  1 03:04:05 2026     Google Chrome He",
+        );
+        assert_eq!((mac.user, mac.cpu_ms), (u32::MAX - 1, 7_425_670));
+        assert_eq!((mac.started, mac.name.as_str()), (1_793_502_245, "Google Chrome He"));
+        let zombie = process("7 1 7 0 0 Z - - - - - - sleep <defunct>");
+        assert!(zombie.is_zombie && zombie.name == "sleep");
+        assert_eq!(columns("7 1 7 0 0 S - - - - - - sleep"), Err("no time"));
+        assert_eq!(columns("something else"), Err("no pid"));
+        assert_eq!(columns(""), Err("no pid"));
+    }
+
+    #[test]
+    fn spans_that_are_none_are_refused() {
+        for text in ["", "-", "1:x", "x-1:00", "99999999999999999999:00", "1:00.é"] {
+            assert_eq!(milliseconds(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The branch from which changes come, and the commits of it that somebody has named.
+
+use std::collections::BTreeSet;
+
+use super::carry::{PathChange, changes_between};
+use super::series::Item;
+use super::words::{BRANCH_TRAILER, COMMIT_TRAILER};
+use xtask_base::error::{Error, Result};
+use xtask_base::path::RepoPath;
+use xtask_git::{CommitInfo, Id, Mode, Named, Repo, Scope, unsafe_name};
+use xtask_sync::context::Context;
+use xtask_sync::managed::Managed;
+use xtask_sync::upstream::is_sync_commit;
+
+/// A branch from which changes come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its name, without `refs/heads/` or the remote.
+    pub name: String,
+    /// Its commit here, or at the remote as last fetched: the newer one.
+    pub tip: Id,
+    /// The other of the two, where the two have diverged.
+    pub other: Option<Id>,
+}
+
+/// Finds a branch by its name: here, or at the remote of the canonical branch.
+pub fn source(repo: &Repo, context: &Context, name: &str) -> Result<Source> {
+    let config = &context.config;
+    let short = name.strip_prefix("refs/heads/").unwrap_or(name);
+    if !repo.is_branch_name(short) || short == "HEAD" {
+        return Err(Error::usage(format!("`{name}` is no name of a branch"))
+            .hint("`git branch -a` lists them"));
+    }
+    let prefix = format!("{}/", config.remote);
+    let at = |name: &str| -> Result<(Option<Id>, Option<Id>)> {
+        let tracked = repo.resolve(&format!("refs/remotes/{prefix}{name}"))?;
+        Ok((repo.resolve(&format!("refs/heads/{name}"))?, tracked))
+    };
+    let (mut name, mut found) = (short, at(short)?);
+    if found == (None, None)
+        && let Some(rest) = short.strip_prefix(&prefix)
+    {
+        (name, found) = (rest, at(rest)?);
+    }
+    if name == config.branch {
+        return Err(Error::usage(format!("`{name}` is the canonical branch itself"))
+            .hint("name the branch from which the change comes"));
+    }
+    let name = name.to_owned();
+    match found {
+        (None, None) => Err(Error::usage(format!("there is no branch `{name}`")).hint(format!(
+            "`git branch -a` lists them; `git fetch {}` may bring it",
+            config.remote
+        ))),
+        (Some(tip), None) | (None, Some(tip)) => Ok(Source { name, tip, other: None }),
+        (Some(here), Some(there)) if repo.is_ancestor(there, here)? => {
+            Ok(Source { name, tip: here, other: None })
+        }
+        (Some(here), Some(there)) if repo.is_ancestor(here, there)? => {
+            Ok(Source { name, tip: there, other: None })
+        }
+        (Some(here), Some(there)) => Ok(Source { name, tip: here, other: Some(there) }),
+    }
+}
+
+/// A commit that was named, and what of it is managed.
+#[derive(Clone, Debug)]
+pub struct Pick {
+    /// The commit.
+    pub commit: CommitInfo,
+    /// The commit against which it is seen; nothing for the first of a history.
+    pub parent: Option<Id>,
+    /// Its managed changes.
+    pub changes: Vec<PathChange>,
+    /// The paths of it that are left out.
+    pub left_out: BTreeSet<RepoPath>,
+}
+
+impl Pick {
+    /// What is to be carried.
+    #[must_use]
+    pub fn item(&self, repo: &Repo, source: &str) -> Item {
+        Item {
+            commit: self.commit.id,
+            changes: self.changes.clone(),
+            trailers: vec![
+                (BRANCH_TRAILER, source.to_owned()),
+                (COMMIT_TRAILER, self.commit.id.to_string()),
+            ],
+            label: format!("{} of {source}", repo.short(self.commit.id)),
+        }
+    }
+}
+
+/// The paths that may go from a branch to the canonical one: managed, and not the branch's own.
+pub fn takes<'a>(managed: &'a Managed) -> impl Fn(&RepoPath) -> bool + 'a {
+    |path| managed.holds(path.as_bytes()) && !managed.is_kept_by_branch(path)
+}
+
+/// The commits that words name, oldest first within a range, each once. All that is wrong with them
+/// is found at once.
+pub fn picks(
+    repo: &Repo,
+    context: &Context,
+    source: &Source,
+    words: &[String],
+    mainline: Option<usize>,
+) -> Result<Vec<Pick>> {
+    let managed = Managed::new(&context.config, Some(&source.name));
+    let (mut picks, mut faults, mut seen) = (Vec::<Pick>::new(), Vec::new(), BTreeSet::new());
+    for word in words {
+        let (ids, is_range) = match named(repo, &by_id(word, source)) {
+            Ok(Named::One(id)) => (vec![id], false),
+            Ok(Named::Range { from, to }) => {
+                let mut ids = repo.between(Some(from), to, mainline.is_some())?;
+                ids.reverse();
+                if ids.is_empty() {
+                    faults.push(format!("`{word}` names no commit: there is none between the two"));
+                }
+                (ids, true)
+            }
+            Err(fault) => {
+                faults.push(fault.what().to_owned());
+                continue;
+            }
+        };
+        for id in ids {
+            if !seen.insert(id) {
+                continue;
+            }
+            if is_range && mainline.is_none() && brings_nothing(repo, &managed, id)? {
+                continue;
+            }
+            match pick(repo, context, source, &managed, id, mainline) {
+                Ok(Some(pick)) if pick.changes.is_empty() && !is_range => faults.push(format!(
+                    "{} `{}` changes no managed file",
+                    repo.short(id),
+                    pick.commit.subject()
+                )),
+                Ok(Some(pick)) if pick.changes.is_empty() => {}
+                Ok(Some(pick)) => picks.push(pick),
+                Ok(None) if is_range => {}
+                Ok(None) => faults.push(format!(
+                    "{} is a commit of sync: what it holds is canonical already",
+                    repo.short(id)
+                )),
+                Err(fault) => faults.push(fault.what().to_owned()),
+            }
+        }
+    }
+    if faults.is_empty() && picks.is_empty() {
+        faults.push("no commit among these changes a managed file".to_owned());
+    }
+    match faults.as_slice() {
+        [] => Ok(picks),
+        [one] => Err(Error::usage(format!("{one}; nothing was changed"))
+            .hint(format!("`git log --oneline {}` lists its commits", source.name))),
+        several => Err(several.iter().fold(
+            Error::usage("these commits cannot be taken; nothing was changed"),
+            Error::detail,
+        )),
+    }
+}
+
+/// A word with the id of the source in the place of its name: that may only be known at the remote,
+/// and whatever else has its name is not meant.
+fn by_id(word: &str, source: &Source) -> String {
+    let one = |side: &str| match side.strip_prefix(source.name.as_str()) {
+        Some(rest) if rest.is_empty() || rest.starts_with(['~', '^']) => {
+            format!("{}{rest}", source.tip)
+        }
+        _ => side.to_owned(),
+    };
+    match word.split_once("..") {
+        Some((from, to)) if !to.starts_with('.') => format!("{}..{}", one(from), one(to)),
+        _ => one(word),
+    }
+}
+
+/// What a word names. A tag that has the name of a branch hides it, and nobody means that.
+fn named(repo: &Repo, word: &str) -> Result<Named> {
+    let at = |kind: &str| repo.resolve(&format!("refs/{kind}/{word}"));
+    if repo.is_branch_name(word)
+        && let (Some(branch), Some(tag)) = (at("heads")?, at("tags")?)
+        && branch != tag
+    {
+        return Err(Error::usage(format!(
+            "`{word}` names a branch and a tag; `heads/{word}` or `tags/{word}` tells which"
+        )));
+    }
+    repo.named(word)
+}
+
+/// Whether a commit is a merge after which the managed files are as one of its parents has them.
+fn brings_nothing(repo: &Repo, managed: &Managed, id: Id) -> Result<bool> {
+    let commit = repo.commit(id)?;
+    if commit.parents.len() < 2 {
+        return Ok(false);
+    }
+    for parent in commit.parents {
+        let before = repo.has_object(parent).then(|| repo.tree_of(parent)).transpose()?;
+        if before.is_some() && repo.compare_trees(before, Some(commit.tree), managed)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// One commit; nothing for one of sync's own.
+fn pick(
+    repo: &Repo,
+    context: &Context,
+    source: &Source,
+    managed: &Managed,
+    id: Id,
+    mainline: Option<usize>,
+) -> Result<Option<Pick>> {
+    let commit = repo.commit(id)?;
+    let name = format!("{} `{}`", repo.short(id), commit.subject());
+    let mut is_there = repo.is_ancestor(id, source.tip)?;
+    if let Some(other) = source.other {
+        is_there |= repo.is_ancestor(id, other)?;
+    }
+    if !is_there {
+        return Err(Error::usage(format!("{name} is not on `{}`", source.name)));
+    }
+    if is_sync_commit(&commit, &context.config.identity) {
+        return Ok(None);
+    }
+    let parent = match (commit.parents.as_slice(), mainline) {
+        ([], _) => None,
+        ([one], None | Some(1)) => Some(*one),
+        ([_], Some(number)) => {
+            return Err(Error::usage(format!("{name} has one parent, not {number}")));
+        }
+        (parents, Some(number)) => match parents.get(number.wrapping_sub(1)) {
+            Some(parent) => Some(*parent),
+            None => {
+                let many = parents.len();
+                return Err(Error::usage(format!("{name} has {many} parents, not {number}")));
+            }
+        },
+        (_, None) => {
+            return Err(Error::usage(format!(
+                "{name} is a merge; `--mainline 1` takes what it brought into the branch"
+            )));
+        }
+    };
+    let old = match parent {
+        Some(parent) if repo.has_object(parent) => Some(repo.tree_of(parent)?),
+        Some(_) => {
+            return Err(Error::unable(format!(
+                "what was before {name} is not here: history is cut off (`git fetch --unshallow`)"
+            )));
+        }
+        None => None,
+    };
+    let (changes, left_out) = changes_between(repo, old, commit.tree, &takes(managed))?;
+    check_names(&changes)?;
+    Ok(Some(Pick { commit, parent, changes, left_out }))
+}
+
+/// Refuses what must never stand on the canonical branch.
+pub fn check_names(changes: &[PathChange]) -> Result<()> {
+    for change in changes {
+        if let Some(why) = unsafe_name(&change.path) {
+            return Err(Error::usage(format!("`{}` cannot be taken: {why}", change.path)));
+        }
+        let is_submodule =
+            [change.old, change.new].into_iter().flatten().any(|entry| entry.mode == Mode::Gitlink);
+        if is_submodule {
+            return Err(Error::usage(format!(
+                "`{}` is a submodule, and those are not managed",
+                change.path
+            )));
+        }
+    }
+    Ok(())
+}

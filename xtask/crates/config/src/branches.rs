@@ -1,0 +1,375 @@
+//! `setup/branches.toml`: the rules of branches.
+//!
+//! The first rule whose `match` a branch has is the one that counts for it. A rule that could never count,
+//! or that nothing could keep, is a fault of the file: it would only seem to guard something.
+
+use std::ops::Range;
+
+use regex_lite::Regex;
+
+use super::globs::{Glob, never_a_branch, never_meet};
+use super::reader::{Faults, Reader};
+use super::words::branch_name;
+use xtask_base::error::Result;
+use xtask_base::world::seconds_of;
+
+/// The largest `max-behind`: more commits than any branch is behind.
+const MOST_BEHIND: u64 = 1_000_000;
+
+/// What `age` wants, for faults.
+const AGE: &str = "a time as in `14d` or `36h`";
+
+/// The whole file, with defaults where it is silent.
+#[derive(Clone, Debug)]
+pub struct BranchesConfig {
+    /// Branches on which nothing is committed unasked, as globs that `git branch --list` would
+    /// read.
+    pub protected: Vec<String>,
+    /// What `pre-push` does where a rule is broken.
+    pub enforce: Enforce,
+    /// The rules, in the order of the file: the first that matches counts.
+    pub rules: Vec<BranchRule>,
+}
+
+/// What `pre-push` does where a rule is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enforce {
+    /// It says so.
+    Warn,
+    /// It refuses the push.
+    Refuse,
+}
+
+/// What is asked of some branches.
+#[derive(Clone, Debug)]
+pub struct BranchRule {
+    /// Which branches, as a glob; `*` also matches `/`.
+    pub matches: String,
+    /// What the whole name must look like.
+    pub name: Option<NameRule>,
+    /// The branch from which they come and to which they go.
+    pub base: Option<String>,
+    /// From which age on it is said that one gets old, in seconds.
+    pub warn_age_s: Option<i64>,
+    /// How old one may get, in seconds.
+    pub max_age_s: Option<i64>,
+    /// How many commits the base may have that one does not have.
+    pub max_behind: Option<usize>,
+}
+
+impl BranchRule {
+    /// The letters with which the names of its branches begin: `feature/` for `feature/*`.
+    #[must_use]
+    pub fn beginning(&self) -> String {
+        Glob::new(&self.matches).map_or(String::new(), |glob| glob.beginning())
+    }
+}
+
+/// A regular expression for names.
+#[derive(Clone, Debug)]
+pub struct NameRule {
+    /// As it is written.
+    pub text: String,
+    expression: Regex,
+}
+
+impl NameRule {
+    /// Whether a name keeps to it.
+    #[must_use]
+    pub fn accepts(&self, name: &str) -> bool {
+        self.expression.is_match(name)
+    }
+}
+
+impl Default for BranchesConfig {
+    fn default() -> Self {
+        let protected = vec!["main".to_owned()];
+        BranchesConfig { protected, enforce: Enforce::Warn, rules: Vec::new() }
+    }
+}
+
+impl BranchesConfig {
+    /// Reads the text of the file; `source` names where it came from.
+    pub fn parse(source: &str, text: &str) -> Result<BranchesConfig> {
+        Faults::collect(source, text, |file| {
+            let usual = BranchesConfig::default();
+            let protected = file.texts("protected").unwrap_or(usual.protected);
+            let words = [("warn", Enforce::Warn), ("refuse", Enforce::Refuse)];
+            let enforce = file.word("enforce", &words).unwrap_or(usual.enforce);
+            let mut rules: Vec<(BranchRule, Range<usize>)> = Vec::new();
+            file.tables("rule", |table| {
+                let rule = rule(table);
+                check_place(table, &rule, &protected, &rules);
+                rules.push((rule, table.value_span("base")));
+            });
+            check_circles(file, &rules, &protected);
+            let rules = rules.into_iter().map(|(rule, _)| rule).collect();
+            BranchesConfig { protected, enforce, rules }
+        })
+    }
+}
+
+/// Reads a rule, and finds what is wrong with it by itself.
+fn rule(table: &Reader<'_>) -> BranchRule {
+    table.required("match");
+    let rule = BranchRule {
+        matches: table.text("match").unwrap_or_default(),
+        name: name(table),
+        base: branch_name(table, "base"),
+        warn_age_s: table.parsed("warn-age", AGE, seconds_of),
+        max_age_s: table.parsed("max-age", AGE, seconds_of),
+        max_behind: table
+            .number("max-behind", 0..=MOST_BEHIND)
+            .and_then(|number| usize::try_from(number).ok()),
+    };
+    if !rule.matches.is_empty()
+        && let Some(why) = never_a_branch(&rule.matches)
+    {
+        table.fault("match", format!("`match` is `{}`: {why}", rule.matches));
+    }
+    if let (Some(warn), Some(max)) = (rule.warn_age_s, rule.max_age_s)
+        && warn >= max
+    {
+        table.fault("warn-age", "`warn-age` must be below `max-age`, or nobody is ever warned");
+    }
+    if rule.max_behind.is_some() && table.type_of("base").is_none() {
+        table.fault("max-behind", "`max-behind` counts the commits of a base: `base` is missing");
+    }
+    let glob = Glob::new(&rule.matches).filter(|_| !rule.matches.is_empty());
+    if let (Some(glob), Some(name)) = (glob, &rule.name) {
+        let never = match glob.only_name() {
+            Some(only) => !name.accepts(&only),
+            None => never_meet(&glob, &name.text),
+        };
+        if never {
+            let (matches, name) = (&rule.matches, &name.text);
+            table.fault("name", format!("no branch can match `{matches}` and be named `{name}`"));
+        }
+    }
+    rule
+}
+
+fn name(table: &Reader<'_>) -> Option<NameRule> {
+    let text = table.text("name")?;
+    match Regex::new(&text) {
+        Ok(expression) => Some(NameRule { text, expression }),
+        Err(cause) => {
+            table.fault("name", format!("`{text}` is no regular expression: {cause}"));
+            None
+        }
+    }
+}
+
+/// Whether a rule can ever count, after those that come before it.
+fn check_place(
+    table: &Reader<'_>,
+    rule: &BranchRule,
+    protected: &[String],
+    before: &[(BranchRule, Range<usize>)],
+) {
+    let Some(glob) = Glob::new(&rule.matches).filter(|_| !rule.matches.is_empty()) else { return };
+    let takes_all = |text: &str| Glob::new(text).is_some_and(|earlier| earlier.covers(&glob));
+    if let Some(all) = protected.iter().find(|text| takes_all(text)) {
+        let what = format!("`{all}` is protected, and no rule is asked about those");
+        table.fault("match", format!("the rule for `{}` never counts: {what}", rule.matches));
+    } else if let Some((earlier, _)) =
+        before.iter().find(|(earlier, _)| takes_all(&earlier.matches))
+    {
+        let what = format!("the one for `{}` before it takes all of its branches", earlier.matches);
+        table.fault("match", format!("the rule for `{}` never counts: {what}", rule.matches));
+    }
+}
+
+/// Whether the bases of rules that are for one branch each lead in a circle: none of them would ever
+/// arrive.
+fn check_circles(file: &Reader<'_>, rules: &[(BranchRule, Range<usize>)], protected: &[String]) {
+    let matches = |text: &str, name: &str| {
+        Glob::new(text).is_some_and(|glob| glob.covers(&Glob::of_name(name)))
+    };
+    // From a branch to its base; nothing for those that are shared, or of which no rule says a base.
+    let base_of = |name: &str| {
+        let is_shared = protected.iter().any(|text| matches(text, name));
+        let rule = rules.iter().find(|(rule, _)| matches(&rule.matches, name));
+        rule.filter(|_| !is_shared).and_then(|(rule, _)| rule.base.clone())
+    };
+    for (rule, place) in rules {
+        let Some(first) = Glob::new(&rule.matches).and_then(|glob| glob.only_name()) else {
+            continue;
+        };
+        let mut way = vec![first];
+        while let Some(next) = way.last().and_then(|last| base_of(last)) {
+            let is_known = way.contains(&next);
+            way.push(next);
+            if is_known {
+                break;
+            }
+        }
+        // A circle is told once, and one that only begins further on is told there.
+        let is_told_here = way.iter().min() == way.first() && way.first() == way.last();
+        if way.len() == 2 && is_told_here {
+            file.fault_at(place.clone(), format!("`{}` cannot be its own base", way[0]));
+        } else if way.len() > 2 && is_told_here {
+            let text = format!("the bases lead in a circle: {}", way.join(" → "));
+            file.fault_at(place.clone(), text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn faults(text: &str, wanted: Expect) {
+        let error = BranchesConfig::parse("setup/branches.toml", text).unwrap_err();
+        wanted.assert_eq(&(error.details().join("\n") + "\n"));
+    }
+
+    #[test]
+    fn main_is_protected_unless_the_file_says_otherwise() {
+        assert_eq!(BranchesConfig::parse("f", "").unwrap().protected, ["main"]);
+        let two = BranchesConfig::parse("f", "protected = ['trunk', 'release/*']").unwrap();
+        assert_eq!(two.protected, ["trunk", "release/*"]);
+        assert!(BranchesConfig::parse("f", "protected = []").unwrap().protected.is_empty());
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let config = BranchesConfig::parse(
+            "f",
+            r#"
+            enforce = "refuse"
+            [[rule]]
+            match = "feature/*"
+            name = "^feature/[a-z0-9][a-z0-9._-]*$"
+            base = "main"
+            warn-age = "10d"
+            max-age = "14d"
+            max-behind = 200
+            [[rule]]
+            match = "wip/*"
+            "#,
+        );
+        let config = config.unwrap();
+        assert_eq!(config.enforce, Enforce::Refuse);
+        let [rule, free] = &config.rules[..] else { panic!("not two rules") };
+        let day = 24 * 60 * 60;
+        assert_eq!((rule.warn_age_s, rule.max_age_s), (Some(10 * day), Some(14 * day)));
+        assert_eq!((rule.base.as_deref(), rule.max_behind), (Some("main"), Some(200)));
+        assert_eq!((rule.matches.as_str(), rule.beginning().as_str()), ("feature/*", "feature/"));
+        let name = rule.name.as_ref().unwrap();
+        assert!(name.accepts("feature/a-1") && !name.accepts("feature/A"));
+        assert!(free.name.is_none() && free.base.is_none() && free.max_age_s.is_none());
+    }
+
+    #[test]
+    fn unknown_keys_are_faults() {
+        faults(
+            "protect = []",
+            expect![[r#"
+                setup/branches.toml:1: unknown key `protect`; did you mean `protected`?
+            "#]],
+        );
+    }
+
+    #[test]
+    fn all_faults_of_rules_are_told_at_once() {
+        faults(
+            r#"
+enforce = "refuze"
+[[rule]]
+name = "x"
+[[rule]]
+match = "feature/"
+name = "["
+base = "a b"
+warn-age = "soon"
+max-age = "0d"
+[[rule]]
+match = "a/*"
+name = "^b/"
+warn-age = "3d"
+max-age = "3d"
+max-behind = 5
+max-age-days = 3
+[[rule]]
+match = "fix"
+name = "^fix-"
+base = "fix"
+"#,
+            expect![[r#"
+                setup/branches.toml:2: `enforce` is `refuze`; it must be one of warn, refuse; did you mean `refuse`?
+                setup/branches.toml:3: `rule.match` is missing
+                setup/branches.toml:6: `match` is `feature/`: no branch ends with `/`; write `*` behind it for all that are below
+                setup/branches.toml:7: `[` is no regular expression: found unclosed character class
+                setup/branches.toml:8: `a b` is not a name that git accepts
+                setup/branches.toml:9: `rule.warn-age` is `soon`; it must be a time as in `14d` or `36h`
+                setup/branches.toml:10: `rule.max-age` is `0d`; it must be a time as in `14d` or `36h`
+                setup/branches.toml:13: no branch can match `a/*` and be named `^b/`
+                setup/branches.toml:14: `warn-age` must be below `max-age`, or nobody is ever warned
+                setup/branches.toml:16: `max-behind` counts the commits of a base: `base` is missing
+                setup/branches.toml:17: unknown key `rule.max-age-days`; did you mean `max-age`?
+                setup/branches.toml:20: no branch can match `fix` and be named `^fix-`
+                setup/branches.toml:21: `fix` cannot be its own base
+            "#]],
+        );
+    }
+
+    #[test]
+    fn rules_that_contradict_each_other_are_faults() {
+        faults(
+            r#"
+protected = ["main", "release/*"]
+[[rule]]
+match = "feature/*"
+[[rule]]
+match = "feature/ui/*"
+[[rule]]
+match = "feature/*"
+[[rule]]
+match = "release/1.x"
+max-age = "3d"
+[[rule]]
+match = "one"
+base = "two"
+[[rule]]
+match = "two"
+base = "three"
+[[rule]]
+match = "three"
+base = "one"
+[[rule]]
+match = "*"
+base = "main"
+[[rule]]
+match = "late"
+"#,
+            expect![[r#"
+                setup/branches.toml:6: the rule for `feature/ui/*` never counts: the one for `feature/*` before it takes all of its branches
+                setup/branches.toml:8: the rule for `feature/*` never counts: the one for `feature/*` before it takes all of its branches
+                setup/branches.toml:10: the rule for `release/1.x` never counts: `release/*` is protected, and no rule is asked about those
+                setup/branches.toml:14: the bases lead in a circle: one → two → three → one
+                setup/branches.toml:25: the rule for `late` never counts: the one for `*` before it takes all of its branches
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_only_looks_like_a_contradiction_is_none() {
+        let text = r#"
+            [[rule]]
+            match = "feature/ui/*"
+            [[rule]]
+            match = "feature/*"
+            base = "develop"
+            [[rule]]
+            match = "develop"
+            base = "main"
+            [[rule]]
+            match = "*"
+            base = "main"
+        "#;
+        assert_eq!(BranchesConfig::parse("f", text).unwrap().rules.len(), 4);
+    }
+}

@@ -1,0 +1,706 @@
+//! `deployment/NAME.toml`: the services of a layer, with what it takes from the layers that it extends.
+//!
+//! A layer that was read is whole: every service that another one names is there and enabled, no two
+//! listen on one port, and what a service needs does not lead back to it.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::circles::circles;
+use super::deploy::{Deploy, deploy, wrong_requirement};
+use super::layers::{Chain, Value, required_by};
+use super::reader::{Reader, nearest};
+use super::service::{Draft, Fallback, Mention, Service, draft, port_variable};
+use xtask_base::error::Result;
+
+/// The most services: what is more is a mistake.
+const MOST_SERVICES: usize = 500;
+
+/// What a layer says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    /// Its name.
+    pub name: String,
+    /// Its files, those that are extended first.
+    pub files: Vec<String>,
+    /// The services that are enabled, in the order in which they first appear.
+    pub services: Vec<Service>,
+    /// The page on which the supervisor tells how they are.
+    pub status: Status,
+    /// How it is deployed, where it is.
+    pub deploy: Option<Deploy>,
+    /// Every value after merging, and where it comes from.
+    pub values: Vec<Value>,
+}
+
+/// Where the supervisor tells how the services are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Nowhere.
+    Off,
+    /// On whichever port is free.
+    AnyPort,
+    /// On this port.
+    Port(u16),
+}
+
+impl Layer {
+    /// Reads a layer. `file` gives the text of `deployment/NAME.toml` for a NAME, or nothing where there
+    /// is none. `known` lists the layers that there are, for messages.
+    pub fn load(
+        name: &str,
+        file: &dyn Fn(&str) -> Result<Option<String>>,
+        known: &[String],
+    ) -> Result<Layer> {
+        let file_of = file;
+        let chain = Chain::follow(name, file_of, known)?;
+        let default = if chain.has_production() { Status::Off } else { Status::AnyPort };
+        let ((services, status, deploy, looked), values) = chain.read(|file| {
+            file.has("extends");
+            let mut looked = Ok(());
+            let deploy = file.table("deploy", |table| {
+                let deploy = deploy(table);
+                let requires = deploy.as_ref().and_then(|deploy| deploy.requires.as_deref());
+                if let Some(requires) = requires {
+                    looked = look_up_required(table, name, requires, file_of, known);
+                }
+                deploy
+            });
+            let deploy = deploy.flatten();
+            let status = file.table("status", status);
+            let drafts = file.named_tables("service", draft).unwrap_or_default();
+            let (status, status_span) = status.unwrap_or((default, file.span()));
+            if !file.is_whole() {
+                // Nobody can tell what is missing, and nobody will see this list.
+                return (Vec::new(), status, deploy, looked);
+            }
+            let is_served = deploy.as_ref().is_none_or(|deploy| deploy.engine.has_ports());
+            if is_served && !drafts.iter().any(|draft| draft.is_enabled) {
+                file.fault_at(file.span(), "no service is enabled: there is nothing to start");
+            }
+            look_over(file, &drafts, status, &status_span);
+            (link(file, drafts), status, deploy, looked)
+        })?;
+        looked?;
+        Ok(Layer { name: name.to_owned(), files: chain.paths(), services, status, deploy, values })
+    }
+}
+
+/// Finds out whether what a deploy requires is there, and does not require it in turn.
+fn look_up_required(
+    table: &Reader<'_>,
+    layer: &str,
+    requires: &str,
+    file: &dyn Fn(&str) -> Result<Option<String>>,
+    known: &[String],
+) -> Result<()> {
+    let fault = wrong_requirement(layer, requires, |name| required_by(name, file))?;
+    if let Some(mut fault) = fault {
+        if fault.starts_with("there is no") {
+            fault.push_str(&nearest(requires, known.iter().map(String::as_str)));
+        }
+        table.fault("requires", format!("`requires` is `{requires}`, and {fault}"));
+    }
+    Ok(())
+}
+
+/// Reads `[status]`, with the place of its port.
+fn status(table: &Reader<'_>) -> (Status, Range<usize>) {
+    let is_enabled = table.flag("enabled").unwrap_or(true);
+    let port = table.number("port", 1..=u64::from(u16::MAX)).and_then(|port| port.try_into().ok());
+    let status = match port {
+        _ if !is_enabled => Status::Off,
+        Some(port) => Status::Port(port),
+        None => Status::AnyPort,
+    };
+    (status, table.value_span("port"))
+}
+
+/// Finds what is wrong with the services together, apart from what they say about each other.
+fn look_over(file: &Reader<'_>, drafts: &[Draft], status: Status, status_span: &Range<usize>) {
+    let count = drafts.len();
+    if count > MOST_SERVICES {
+        let most = format!("there are {count} services, and {MOST_SERVICES} is the most");
+        file.fault_at(drafts[MOST_SERVICES].span.clone(), most);
+    }
+    let place = |span: &Range<usize>| {
+        let (file, line) = file.place(span);
+        format!("{file}:{line}")
+    };
+    let mut ports: BTreeMap<u16, (String, &Range<usize>)> = BTreeMap::new();
+    let mut variables: BTreeMap<String, &Draft> = BTreeMap::new();
+    if let Status::Port(port) = status {
+        ports.insert(port, ("[status]".to_owned(), status_span));
+    }
+    for draft in drafts.iter().filter(|draft| draft.is_enabled) {
+        let name = &draft.name;
+        if let Some(port) = draft.port {
+            if let Some((other, span)) = ports.get(&port) {
+                let fault = format!("port {port} is also that of {other} ({})", place(span));
+                file.fault_at(draft.port_span.clone(), fault);
+            } else {
+                ports.insert(port, (format!("`{name}`"), &draft.port_span));
+            }
+        }
+        let variable = port_variable(name);
+        if let Some(other) = variables.get(&variable) {
+            let (other, place) = (&other.name, place(&other.span));
+            let fault = format!("`{name}` and `{other}` ({place}) would share `{variable}`");
+            file.fault_at(draft.span.clone(), fault);
+        } else {
+            variables.insert(variable, draft);
+        }
+    }
+}
+
+/// Looks up what the services say about each other, and answers with those that are enabled.
+fn link(file: &Reader<'_>, drafts: Vec<Draft>) -> Vec<Service> {
+    let (enabled, others): (Vec<Draft>, Vec<Draft>) =
+        drafts.into_iter().partition(|draft| draft.is_enabled);
+    let known = Known { enabled: &enabled, others: &others };
+    let mut needs = Vec::new();
+    for (at, draft) in enabled.iter().enumerate() {
+        needs.push(known.needs(file, at));
+        known.look_up_ports(file, draft);
+        for name in draft.when.names.iter().filter(|name| !draft.needs.names.contains(name)) {
+            let needed = draft.needs.names.iter().map(String::as_str);
+            let near = nearest(name, needed);
+            let of = &draft.name;
+            file.fault_at(
+                draft.when.span.clone(),
+                format!("`when` has `{name}`, and `{of}` does not need it{near}"),
+            );
+        }
+    }
+    for circle in circles(&needs) {
+        let names: Vec<&str> =
+            circle.iter().chain(&circle[..1]).map(|at| enabled[*at].name.as_str()).collect();
+        let span = enabled[circle[0]].needs.span.clone();
+        file.fault_at(span, format!("these services need each other: {}", names.join(" → ")));
+    }
+    let when: Vec<Vec<usize>> =
+        enabled.iter().map(|draft| known.found(&draft.when.names)).collect();
+    // Where a service could not be read there is a fault, and nobody sees this list.
+    let services = enabled.into_iter().zip(needs).zip(when).filter_map(|((draft, needs), when)| {
+        let service = draft.service?;
+        let fallback = service.fallback.clone().map(|fallback| Fallback { when, ..fallback });
+        Some(Service { needs, fallback, ..service })
+    });
+    services.collect()
+}
+
+/// The services that a name can mean.
+struct Known<'a> {
+    enabled: &'a [Draft],
+    others: &'a [Draft],
+}
+
+impl Known<'_> {
+    /// Which service a name means, or why it means none.
+    fn find(&self, name: &str) -> Result<usize, String> {
+        let at = self.enabled.iter().position(|draft| draft.name == name);
+        at.ok_or_else(|| {
+            if self.others.iter().any(|draft| draft.name == name) {
+                return "it is not enabled".to_owned();
+            }
+            let names = self.enabled.iter().map(|draft| draft.name.as_str());
+            format!("there is no such service{}", nearest(name, names))
+        })
+    }
+
+    /// Those of the names that mean something, each once.
+    fn found(&self, names: &[String]) -> Vec<usize> {
+        let mut found: Vec<usize> = names.iter().filter_map(|name| self.find(name).ok()).collect();
+        let mut seen = std::collections::BTreeSet::new();
+        found.retain(|at| seen.insert(*at));
+        found
+    }
+
+    fn needs(&self, file: &Reader<'_>, at: usize) -> Vec<usize> {
+        let needs = &self.enabled[at].needs;
+        for name in &needs.names {
+            let fault = match self.find(name) {
+                Ok(needed) if needed == at => format!("`{name}` needs itself"),
+                Ok(_) => continue,
+                Err(why) => format!("`needs` has `{name}`, and {why}"),
+            };
+            file.fault_at(needs.span.clone(), fault);
+        }
+        let mut found = self.found(&needs.names);
+        found.retain(|needed| *needed != at);
+        found
+    }
+
+    fn look_up_ports(&self, file: &Reader<'_>, draft: &Draft) {
+        for Mention { span, written, of } in &draft.mentions {
+            let (name, meant) = match of {
+                None => (&draft.name, Ok(draft)),
+                Some(name) => (name, self.find(name).map(|at| &self.enabled[at])),
+            };
+            let why = match meant {
+                Ok(meant) if meant.has_port => continue,
+                Ok(_) => "it has none: give it a `port`".to_owned(),
+                Err(why) => why,
+            };
+            let fault = format!("{written} is the port of `{name}`, and {why}");
+            file.fault_at(span.clone(), fault);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use expect_test::expect;
+
+    use super::*;
+    use crate::{
+        Backup, Candidate, Fallback, HttpProbe, Limits, Live, LogLimits, PortWord, Probe, Restart,
+        Stop, StopSignal, StopTo,
+    };
+    use xtask_base::path::RepoPath;
+
+    fn load(layer: &str, files: &[(&str, &str)]) -> Result<Layer> {
+        let known: Vec<String> = files.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let file = |layer: &str| {
+            let found = files.iter().find(|(name, _)| *name == layer);
+            Ok(found.map(|(_, text)| (*text).to_owned()))
+        };
+        Layer::load(layer, &file, &known)
+    }
+
+    fn read(text: &str) -> Layer {
+        load("a", &[("a", text)]).unwrap_or_else(|error| panic!("{:?}", error.details()))
+    }
+
+    fn faults(files: &[(&str, &str)]) -> String {
+        let refused = load(files[0].0, files).expect_err("there are faults");
+        assert_eq!(refused.kind(), xtask_base::error::Kind::Usage);
+        format!("{}\n{}\n", refused.what(), refused.details().join("\n"))
+    }
+
+    #[test]
+    fn a_whole_layer_is_read() {
+        let layer = read(
+            "[status]\nport = 9\n[service.db]\nrun = ['db', '-k', '', '{root}/a b']\nport = 5432\n\
+             [service.off]\nrun = 'x'\nenabled = false\nneeds = ['off-too']\nport = 5432\n\
+             [service.off-too]\nrun = 'x'\nenabled = false\n\
+             [service.api]\ndescription = 'd'\nrun = \"serve 'a b' {port:db}\"\ndir = './api/'\n\
+             port = 80\nenv = { A = '', B = '{port}' }\nenv-file = '?.env'\nneeds = ['db', 'db']\n\
+             required = false\nready = { http = '/{port}', expect = { status = 204, json = { a = { b \
+             = [1, 2.5, true, 'x'] } } }, log = 'up', timeout = '1m 30s' }\n\
+             live = { tcp = 'db', run = 'a | b', shell = true, every = '500ms', failures = 2 }\n\
+             restart = { max = 0, within = '1h', backoff = '1s..2s' }\n\
+             stop = { signal = 'INT', timeout = '1s', to = 'all' }\n\
+             limits = { memory = '1 GB', cpu-warn = '250%' }\nfallback = { when = 'db', env = { C = 'c' } }\n\
+             log = { size = '1 MB', keep = 0 }\nstate = ['a/b', 'c']\ncandidate = 'start'\n\
+             backup = 'save {port} {backup}'\nbackup-timeout = '1h'\n\
+             [service.work]\nrun = 'w'\nonce = true\n",
+        );
+        assert_eq!(
+            (layer.status, &layer.files[..]),
+            (Status::Port(9), &["deployment/a.toml".into()][..])
+        );
+        let names: Vec<&str> = layer.services.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(names, ["db", "api", "work"]);
+        let [db, api, work] = &layer.services[..] else { unreachable!() };
+        assert_eq!(db.run.argv, ["db", "-k", "", "{root}/a b"]);
+        assert_eq!((db.line, db.file.as_str()), (3, "deployment/a.toml"));
+        let command = |text: &str, argv: &[&str], shell| crate::CommandLine {
+            text: text.to_owned(),
+            argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+            shell,
+        };
+        let seconds = Duration::from_secs;
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let expected = Service {
+            name: "api".to_owned(),
+            line: 14,
+            file: "deployment/a.toml".to_owned(),
+            description: Some("d".to_owned()),
+            run: command("serve 'a b' {port:db}", &["serve", "a b", "{port:db}"], false),
+            dir: Some(RepoPath::new("api")),
+            port: Some(80),
+            env: BTreeMap::from([pair("A", ""), pair("B", "{port}")]),
+            env_files: vec!["?.env".to_owned()],
+            needs: vec![0],
+            once: false,
+            required: false,
+            ready: Some(Probe {
+                http: Some(HttpProbe {
+                    path: "/{port}".to_owned(),
+                    port: None,
+                    status: vec![204],
+                    json: Some(serde_json::json!({ "a": { "b": [1, 2.5, true, "x"] } })),
+                }),
+                tcp: None,
+                run: None,
+                log: Some("up".to_owned()),
+                timeout: seconds(90),
+            }),
+            live: Some(Live {
+                probe: Probe {
+                    http: None,
+                    tcp: Some(PortWord::Service("db".to_owned())),
+                    run: Some(command("a | b", &["/bin/sh", "-c", "a | b"], true)),
+                    log: None,
+                    timeout: seconds(3),
+                },
+                every: Duration::from_millis(500),
+                failures: 2,
+            }),
+            restart: Restart { max: 0, within: seconds(3600), backoff: (seconds(1), seconds(2)) },
+            stop: Stop { signal: StopSignal::Int, timeout: seconds(1), to: StopTo::All },
+            limits: Limits {
+                memory: Some(1_000_000_000),
+                memory_warn: Some(80),
+                cpu_warn: Some(250),
+            },
+            fallback: Some(Fallback { when: vec![0], env: BTreeMap::from([pair("C", "c")]) }),
+            log: LogLimits { size: 1_000_000, keep: 0 },
+            state: vec![RepoPath::new("a/b"), RepoPath::new("c")],
+            candidate: Candidate::Start,
+            backup: Some(Backup {
+                run: command("save {port} {backup}", &["save", "{port}", "{backup}"], false),
+                timeout: seconds(3600),
+            }),
+        };
+        assert_eq!(*api, expected);
+        let expected = Service {
+            name: "work".to_owned(),
+            line: 34,
+            run: command("w", &["w"], false),
+            once: true,
+            required: true,
+            description: None,
+            dir: None,
+            port: None,
+            env: BTreeMap::new(),
+            env_files: Vec::new(),
+            needs: Vec::new(),
+            ready: None,
+            live: None,
+            restart: Restart::default(),
+            stop: Stop::default(),
+            limits: Limits::default(),
+            fallback: None,
+            log: LogLimits::default(),
+            state: Vec::new(),
+            candidate: Candidate::Start,
+            backup: None,
+            file: expected.file,
+        };
+        assert_eq!(*work, expected);
+    }
+
+    #[test]
+    fn what_is_wrong_about_state_is_told() {
+        let text = "[service.a]\nrun = 'x'\nstate = ['../x', '/y', 'z']\ncandidate = 'none'\n\
+                    backup = 'dump'\n[service.b]\nrun = 'x'\nbackup = 'dump {backup}'\n\
+                    [service.c]\nrun = 'x'\nstate = 's'\nbackup-timeout = '1m'\n";
+        let failure = load("a", &[("a", text)]).unwrap_err();
+        expect![[r"
+            deployment/a.toml:3: `state` has `../x`; it must be a relative path inside the folder for what services keep, such as `postgres`
+            deployment/a.toml:3: `state` has `/y`; it must be a relative path inside the folder for what services keep, such as `postgres`
+            deployment/a.toml:4: `service.a.candidate` is `none`; it must be one of start, serving
+            deployment/a.toml:5: `backup` says nowhere where it writes to: `{backup}`, or `$XTASK_BACKUP` for a shell
+            deployment/a.toml:8: `backup` saves the `state` of a service, which is not given
+            deployment/a.toml:12: `backup-timeout` is for `backup`, which is not given
+        "]].assert_eq(&(failure.details().join("\n") + "\n"));
+    }
+
+    #[test]
+    fn all_faults_of_services_are_found_at_once_with_their_lines() {
+        let text = r#"
+portt = 1
+[status]
+port = 0
+page = true
+[service.Web_1]
+runn = "x"
+enabled = "yes"
+[service.a]
+run = ["", "x"]
+port = 70000
+env = { "1A" = "x", B = 3, XTASK_PORT = "1", ORCHESTRATION_SYNC_ACTIVE = "0" }
+env-file = ["../.env", "?/etc/x"]
+dir = "api/../.."
+once = true
+live = { http = "health", tcp = false, timeout = "soon" }
+[service.b]
+run = "x && y"
+ready = {}
+live = { log = "x", expect = { status = 99, json = 1 }, shell = true }
+restart = { max = -1, backoff = "30s..1s", within = 5 }
+stop = { signal = "TERMM", timeout = "0s" }
+limits = { memory = "1 XB", memory-warn = "0%", cpu-warn = "10001%" }
+log = { size = 1, keep = "x" }
+fallback = { env = { X = 1 } }
+[service.c]
+run = ["x", "y"]
+shell = true
+ready = { http = "/{port:a}", port = 70000, expect = { json = { x = inf } } }
+live = { tcp = 1.5 }
+limits = { memory-warn = "80%" }
+restart = { backoff = "1s" }
+[service.d]
+run = "x 'y"
+needs = "a"
+fallback = 3
+service = 1
+[service.e]
+run = "a\u0000b"
+env = { X = "\u0000" }
+"#;
+        expect![[r#"
+            50 faults in the layer `x`
+            deployment/x.toml:2: unknown key `portt`
+            deployment/x.toml:4: `status.port` must be from 1 to 65535
+            deployment/x.toml:5: unknown key `status.page`
+            deployment/x.toml:6: `Web_1` is no name of a service: it must be a letter of a-z or a digit, and up to 39 more of them, of `-` and of `_`
+            deployment/x.toml:6: `service.Web_1.run` is missing
+            deployment/x.toml:7: unknown key `service.Web_1.runn`; did you mean `run`?
+            deployment/x.toml:8: `service.Web_1.enabled` must be true or false, not string
+            deployment/x.toml:10: `run` names no program
+            deployment/x.toml:11: `service.a.port` must be from 1 to 65535
+            deployment/x.toml:12: `1A` is no name of a variable
+            deployment/x.toml:12: `service.a.env.B` must be a string, not integer
+            deployment/x.toml:12: `XTASK_PORT` cannot be set: it is xtask that sets it
+            deployment/x.toml:12: `ORCHESTRATION_SYNC_ACTIVE` cannot be set: it is xtask that sets it
+            deployment/x.toml:13: `env-file` has `../.env`; it must be a path inside the repository, from its root
+            deployment/x.toml:13: `env-file` has `?/etc/x`; it must be a path inside the repository, from its root
+            deployment/x.toml:14: `service.a.dir` is `api/../..`; it must be a path inside the repository, from its root
+            deployment/x.toml:16: `live` is not for a service that runs `once`: its end tells
+            deployment/x.toml:16: `service.a.live.http` is `health`; it must be a path such as `/health`
+            deployment/x.toml:16: `tcp` must be `true`, a port or the name of a service
+            deployment/x.toml:16: `service.a.live.timeout` is `soon`; it must be a time such as `500ms`, `30s` or `1m 30s`
+            deployment/x.toml:18: `run` has `&&`, which needs a shell: add `shell = true`
+            deployment/x.toml:19: `ready` asks nothing: say one of http, tcp, run, log
+            deployment/x.toml:20: `log` is for `ready`: a line that was written tells nothing later
+            deployment/x.toml:20: `expect` is for a probe that has `http`
+            deployment/x.toml:20: `service.b.live.expect.status` must be from 100 to 599
+            deployment/x.toml:20: `service.b.live.expect.json` must be a table, not integer
+            deployment/x.toml:20: `shell` is for a probe that has `run`
+            deployment/x.toml:21: `service.b.restart.max` must be from 0 to 1000
+            deployment/x.toml:21: `backoff` is upside down: the shorter time comes first
+            deployment/x.toml:21: `service.b.restart.within` must be a string, not integer
+            deployment/x.toml:22: `service.b.stop.signal` is `TERMM`; it must be one of TERM, INT, QUIT, HUP, KILL, USR1, USR2; did you mean `TERM`?
+            deployment/x.toml:22: `service.b.stop.timeout` is `0s`; it must be a time such as `500ms`, `30s` or `1m 30s`
+            deployment/x.toml:23: `service.b.limits.memory` is `1 XB`; it must be a size such as `1 GB`
+            deployment/x.toml:23: `service.b.limits.memory-warn` is `0%`; it must be from `1%` to `100%`
+            deployment/x.toml:23: `service.b.limits.cpu-warn` is `10001%`; it must be from `1%` to `10000%`
+            deployment/x.toml:24: `service.b.log.size` must be a string, not integer
+            deployment/x.toml:24: `service.b.log.keep` must be a whole number, not string
+            deployment/x.toml:25: `service.b.fallback.when` is missing
+            deployment/x.toml:25: `service.b.fallback.env.X` must be a string, not integer
+            deployment/x.toml:27: `run` is a list, which no shell reads: write it as one text
+            deployment/x.toml:29: `service.c.ready.port` must be from 1 to 65535
+            deployment/x.toml:29: `service.c.ready.expect.json` holds a number that JSON has not
+            deployment/x.toml:30: `tcp` must be `true`, a port or the name of a service
+            deployment/x.toml:31: `memory-warn` is a part of `memory`, which is not given
+            deployment/x.toml:32: `service.c.restart.backoff` is `1s`; it must be two times such as `500ms..30s`
+            deployment/x.toml:34: `run` has a quote that is not closed
+            deployment/x.toml:36: `service.d.fallback` must be a table, not integer
+            deployment/x.toml:37: unknown key `service.d.service`
+            deployment/x.toml:39: `run` holds a NUL, which no program can be given
+            deployment/x.toml:40: `X` holds a NUL, which no program can be given
+        "#]].assert_eq(&faults(&[("x", text)]));
+    }
+
+    #[test]
+    fn all_faults_between_services_are_found_with_the_files_of_both() {
+        let upper = r#"
+extends = "lower"
+[status]
+port = 80
+[service.web]
+needs = ["api", "apo", "off", "web"]
+port = 81
+[service.my-api]
+run = "x {port} {port:api} {port:none} {port:off} {port:work}"
+env = { A = "{port}" }
+ready = { tcp = true, http = "/{port}" }
+live = { tcp = "wok", run = "x {port:off}" }
+fallback = { when = ["web", "ap"], env = { A = "{port:gone}" } }
+needs = ["api"]
+"#;
+        let lower = r#"
+[service.web]
+run = "x"
+port = 80
+[service.api]
+run = "x"
+port = 81
+needs = ["db"]
+[service.db]
+run = "x"
+port = 80
+needs = ["work"]
+[service.work]
+run = "x"
+needs = ["api", "web"]
+[service.off]
+run = "x"
+enabled = false
+needs = ["nobody"]
+port = 80
+[service.my_api]
+run = "x"
+"#;
+        expect![[r#"
+            21 faults in the layer `upper`
+            deployment/lower.toml:7: port 81 is also that of `web` (deployment/upper.toml:7)
+            deployment/lower.toml:8: these services need each other: api → db → work → api
+            deployment/lower.toml:11: port 80 is also that of [status] (deployment/upper.toml:4)
+            deployment/upper.toml:6: `needs` has `apo`, and there is no such service; did you mean `api`?
+            deployment/upper.toml:6: `needs` has `off`, and it is not enabled
+            deployment/upper.toml:6: `web` needs itself
+            deployment/upper.toml:6: these services need each other: web → api → db → work → web
+            deployment/upper.toml:8: `my-api` and `my_api` (deployment/lower.toml:21) would share `XTASK_PORT_MY_API`
+            deployment/upper.toml:9: `{port:none}` is the port of `none`, and there is no such service
+            deployment/upper.toml:9: `{port:off}` is the port of `off`, and it is not enabled
+            deployment/upper.toml:9: `{port:work}` is the port of `work`, and it has none: give it a `port`
+            deployment/upper.toml:9: `{port}` is the port of `my-api`, and it has none: give it a `port`
+            deployment/upper.toml:10: `{port}` is the port of `my-api`, and it has none: give it a `port`
+            deployment/upper.toml:11: `tcp` is the port of `my-api`, and it has none: give it a `port`
+            deployment/upper.toml:11: `http` is the port of `my-api`, and it has none: give it a `port`
+            deployment/upper.toml:11: `{port}` is the port of `my-api`, and it has none: give it a `port`
+            deployment/upper.toml:12: `tcp` is the port of `wok`, and there is no such service; did you mean `work`?
+            deployment/upper.toml:12: `{port:off}` is the port of `off`, and it is not enabled
+            deployment/upper.toml:13: `when` has `ap`, and `my-api` does not need it; did you mean `api`?
+            deployment/upper.toml:13: `when` has `web`, and `my-api` does not need it
+            deployment/upper.toml:13: `{port:gone}` is the port of `gone`, and there is no such service
+        "#]].assert_eq(&faults(&[("upper", upper), ("lower", lower)]));
+    }
+
+    #[test]
+    fn a_layer_has_something_to_start_but_not_too_much() {
+        let many: String = (0..501).map(|at| format!("[service.s{at}]\nrun = 'x'\n")).collect();
+        let off = "[service.a]\nrun = 'x'\nenabled = false\n";
+        let base = ("base", "[service.a]\nrun = 'x'\n");
+        let all = [
+            faults(&[("x", "")]),
+            faults(&[("x", off)]),
+            faults(&[("x", "extends = 'base'\n[service.a]\nenabled = false\n"), base]),
+            faults(&[("x", &many)]),
+        ];
+        expect![[r#"
+            1 fault in the layer `x`
+            deployment/x.toml:1: no service is enabled: there is nothing to start
+            1 fault in the layer `x`
+            deployment/x.toml:1: no service is enabled: there is nothing to start
+            1 fault in the layer `x`
+            deployment/x.toml:1: no service is enabled: there is nothing to start
+            1 fault in the layer `x`
+            deployment/x.toml:1001: there are 501 services, and 500 is the most
+        "#]]
+        .assert_eq(&all.concat());
+        assert_eq!(load("base", &[base]).unwrap().services.len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_told_of_half_a_layer_is_not_told() {
+        let upper = "extends = 'lower'\n[service.a]\nneeds = ['b']\nport = 'x'\n";
+        let broken = "[service.a]\nrun = 'x\n[service.b]\nrunn = 'x'\n";
+        let all = [faults(&[("upper", upper), ("lower", broken)]), faults(&[("upper", upper)])];
+        expect![[r#"
+            2 faults in the layer `upper`
+            deployment/lower.toml:2: invalid literal string, expected `'`
+            deployment/upper.toml:4: `service.a.port` must be a whole number, not string
+            2 faults in the layer `upper`
+            deployment/upper.toml:1: `extends` is `lower`, and there is no such layer (the layers are `upper`)
+            deployment/upper.toml:4: `service.a.port` must be a whole number, not string
+        "#]].assert_eq(&all.concat());
+        assert_eq!(faults(&[("x", "extends = 3")]).lines().count(), 2, "nothing but its type");
+    }
+
+    #[test]
+    fn status_is_a_free_port_where_nothing_is_said_but_in_production() {
+        let service = "[service.a]\nrun = 'x'\n";
+        let of = |status: &str| read(&format!("{status}\n{service}")).status;
+        assert_eq!(of(""), Status::AnyPort);
+        assert_eq!(of("status = {}"), Status::AnyPort);
+        assert_eq!(of("status = { port = 1, enabled = false }"), Status::Off);
+        let below = ("local", &*format!("status.port = 1\n{service}"));
+        let production = |own: &str| {
+            let text = format!("extends = 'local'\n{own}");
+            load("production", &[("production", &text), below]).unwrap().status
+        };
+        assert_eq!(production(""), Status::Off);
+        assert_eq!(production("status = {}"), Status::AnyPort);
+        assert_eq!(production("status = { port = 2 }"), Status::Port(2));
+    }
+
+    #[test]
+    fn the_layers_that_are_shipped_are_whole() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../deployment");
+        let file =
+            |layer: &str| Ok(std::fs::read_to_string(folder.join(format!("{layer}.toml"))).ok());
+        let mut told = String::new();
+        for layer in ["local", "integration", "staging", "production"] {
+            let layer = Layer::load(layer, &file, &[]);
+            let layer = layer.unwrap_or_else(|error| panic!("{error} {:?}", error.details()));
+            told.push_str(&format!("{} {:?}\n", layer.name, layer.status));
+            for service in &layer.services {
+                let needs: Vec<&str> =
+                    service.needs.iter().map(|at| layer.services[*at].name.as_str()).collect();
+                let port = service.port.map_or("-".to_owned(), |port| port.to_string());
+                told.push_str(&format!("  {} {port} {}\n", service.name, needs.join(" ")));
+            }
+        }
+        expect![[r#"
+            local Port(8010)
+              web 3000 
+              api 8000 
+            integration Port(8010)
+              web 3000 
+              api 8000 postgres memory context tools
+              postgres-data - 
+              postgres 5432 postgres-data
+              memory 8003 
+              context 8005 
+              tools 8006 
+            staging Port(8010)
+              web 3000 
+              api 8000 postgres redis weaviate memory portkey context tools code git infrastructure
+              postgres-data - 
+              postgres 5432 postgres-data
+              memory 8003 
+              context 8005 
+              tools 8006 
+              redis 6379 
+              weaviate 8080 
+              portkey 8004 
+              code 8007 
+              git 8008 
+              infrastructure 8009 
+            production Off
+              web 3000 
+              api 8000 postgres redis weaviate memory portkey context tools code git infrastructure
+              postgres-data - 
+              postgres 5432 postgres-data
+              memory 8003 
+              context 8005 
+              tools 8006 
+              redis 6379 
+              weaviate 8080 
+              portkey 8004 
+              code 8007 
+              git 8008 
+              infrastructure 8009 
+              prometheus 9090 
+        "#]]
+        .assert_eq(&told);
+    }
+
+    #[test]
+    fn the_example_of_the_readme_is_whole() {
+        let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../deployment/README.md");
+        let readme = std::fs::read_to_string(readme).unwrap();
+        let (_, example) = readme.split_once("```toml\n").unwrap();
+        let (example, _) = example.split_once("```").unwrap();
+        assert_eq!(read(example).services.len(), 4);
+    }
+}

@@ -1,0 +1,73 @@
+//! Configuration: TOML in, checked types out.
+//!
+//! One file of this folder for each configuration file. All faults of a file are found at once,
+//! each with its line and, for an unknown word, the nearest known one. Where the text comes from
+//! (the canonical commit, the working tree) is for the caller to decide and to name.
+
+// Where checkouts share a build folder, none of them takes what another has compiled from other sources.
+const _: Option<&str> = option_env!("XTASK_SOURCES_CONFIG");
+
+mod branches;
+mod circles;
+mod command;
+mod deploy;
+mod globs;
+mod layer;
+mod layers;
+mod placeholders;
+mod probe;
+mod reader;
+mod service;
+mod sync;
+pub mod toolchain;
+mod validate;
+mod words;
+
+pub use branches::{BranchRule, BranchesConfig, Enforce, NameRule};
+pub use command::CommandLine;
+pub use deploy::{Deploy, DeployEngine, DeployStep, StepMoment};
+pub use layer::{Layer, Status};
+pub use layers::{Value, layer_file};
+pub use placeholders::{Values, fill};
+pub use probe::{HttpProbe, Live, PortWord, Probe};
+pub use reader::nearest;
+pub use service::{
+    BACKUP, Backup, Candidate, Fallback, Limits, LogLimits, Restart, Service, Stop, StopSignal,
+    StopTo, port_variable, reserved_variable,
+};
+pub use sync::{BranchException, Forge, Identity, Mode, SyncConfig};
+pub use validate::{Check, Fix, Kind, Phase, ValidateConfig, is_webhook};
+
+/// Where the sync configuration lies in the repository.
+pub const SYNC_FILE: &str = "setup/sync.toml";
+
+/// Where the branch rules lie in the repository.
+pub const BRANCHES_FILE: &str = "setup/branches.toml";
+
+/// Where the checks lie in the repository.
+pub const VALIDATE_FILE: &str = "setup/validate.toml";
+
+/// Where the layers of services lie in the repository, one file each.
+pub const DEPLOYMENT_FOLDER: &str = "deployment";
+
+/// The layer that is meant where none is named.
+pub const DEFAULT_LAYER: &str = "local";
+
+/// What is wrong with a file of rules, each fault.
+#[must_use]
+pub fn rule_faults(file: &str, content: &[u8]) -> Vec<String> {
+    let Ok(text) = std::str::from_utf8(content) else {
+        return vec![format!("{file} is not UTF-8")];
+    };
+    let read = match file {
+        SYNC_FILE => SyncConfig::parse(file, text).map(drop),
+        BRANCHES_FILE => BranchesConfig::parse(file, text).map(drop),
+        VALIDATE_FILE => ValidateConfig::parse(file, text).map(drop),
+        _ => Ok(()),
+    };
+    match read {
+        Ok(()) => Vec::new(),
+        Err(faults) if faults.details().is_empty() => vec![faults.what().to_owned()],
+        Err(faults) => faults.details().to_vec(),
+    }
+}

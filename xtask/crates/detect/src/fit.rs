@@ -1,0 +1,642 @@
+//! What a repository is, as far as the toolkit must fit it: from the list of the files that git tracks,
+//! and from the few of them that say it *(pure)*.
+//!
+//! Nothing is guessed from a file that cannot be read: it counts as absent, and a note says so. What
+//! stands where the toolkit needs a place of its own is named before anything is written.
+
+use std::collections::BTreeSet;
+
+pub use super::node::{Manager, Node};
+pub use super::python::{Installer, Python};
+pub use super::services::Recognised;
+use super::tree::{Read, Tree, below, names, texts, value};
+use super::{kinds, node, python, services, setuptools};
+use xtask_base::path::RepoPath;
+use xtask_config::{DEPLOYMENT_FOLDER, Forge};
+
+/// Lines that a file should have which is there already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ByHand {
+    /// The file, from the root.
+    pub path: String,
+    /// What they are for, and where they belong.
+    pub why: String,
+    /// The lines.
+    pub lines: String,
+    /// Whether they do what they should at the end of the file, as they are.
+    pub fits_at_end: bool,
+}
+
+/// Every place that vendoring may need.
+pub const PLACES: [&str; 18] = [
+    ".cargo/config.toml",
+    ".gitattributes",
+    ".github/PULL_REQUEST_TEMPLATE/orchestration-pr.md",
+    ".github/workflows/orchestration.yml",
+    ".gitignore",
+    ".gitlab-ci.yml",
+    ".gitlab/merge_request_templates/orchestration-pr.md",
+    ".gitlab/orchestration.yml",
+    "Cargo.lock",
+    "Cargo.toml",
+    "deployment/README.md",
+    "deployment/local.toml",
+    "justfile",
+    "setup/branches.toml",
+    "setup/sync.toml",
+    "setup/validate.toml",
+    "xtask/Cargo.toml",
+    "xtask/launcher/Cargo.toml",
+];
+
+/// The package of the toolkit in the workspace of a repository.
+const LAUNCHER: &str = "xtask/launcher";
+
+/// Folders of other people's sources, in which nothing says what this repository is.
+const NOT_OURS: [&str; 8] = [
+    "xtask",
+    "target",
+    "vendor",
+    "third_party",
+    "node_modules",
+    "fixtures",
+    "testdata",
+    "templates",
+];
+
+/// How many folders with a package of their own are named.
+const MOST_FOLDERS: usize = 5;
+
+/// A repository, as it is looked at.
+pub struct Look<'a> {
+    /// The files that git tracks.
+    pub paths: &'a [RepoPath],
+    /// Reads one of them.
+    pub read: Read<'a>,
+    /// The branch from which others come.
+    pub default_branch: &'a str,
+    /// The remote, if there is one.
+    pub remote: Option<Remote>,
+}
+
+/// A remote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// Its name.
+    pub name: String,
+    /// What runs there, where its address tells.
+    pub forge: Option<Forge>,
+}
+
+/// What there is of Rust in the root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rust {
+    /// The package in the root, if there is one.
+    pub package: Option<String>,
+    /// Whether that package has a program that `cargo run` would run.
+    pub has_program: bool,
+    /// Whether there is a workspace.
+    pub is_workspace: bool,
+    /// Whether the lock file is kept.
+    pub has_lock: bool,
+    /// Whether clippy is configured.
+    pub has_clippy: bool,
+}
+
+/// Why a place cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Obstacle {
+    /// A file or a symlink stands where a folder is needed.
+    NoFolder,
+    /// A folder stands where a file is needed.
+    Folder,
+    /// The names differ by case alone, and there are disks on which they are one.
+    Case,
+}
+
+/// A place that cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Taken {
+    /// The place, one of `PLACES`.
+    pub place: &'static str,
+    /// What is there.
+    pub by: String,
+    /// Why that is in the way.
+    pub why: Obstacle,
+}
+
+impl Taken {
+    /// In words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let Taken { place, by, why } = self;
+        match why {
+            Obstacle::NoFolder => {
+                format!("`{by}` is a file or a symlink, and a folder is needed there for `{place}`")
+            }
+            Obstacle::Folder => format!("`{by}` is a folder, and a file is needed there"),
+            Obstacle::Case => format!("`{by}` differs from `{place}` by case alone"),
+        }
+    }
+}
+
+/// What a repository is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The branch from which others come.
+    pub default_branch: String,
+    /// The remote, if there is one.
+    pub remote: Option<Remote>,
+    /// What there is of Rust in the root, the toolkit's own `Cargo.toml` left out.
+    pub rust: Option<Rust>,
+    /// Whether the `Cargo.toml` in the root is the toolkit's alone, or will be, because there is none.
+    pub is_cargo_ours: bool,
+    /// The outermost folders with a package of Cargo, where the root has none.
+    pub rust_folders: Vec<String>,
+    /// What there is of Python.
+    pub python: Option<Python>,
+    /// What there is of Node.
+    pub node: Option<Node>,
+    /// Whether there is a module of Go in the root.
+    pub has_go: bool,
+    /// Whether there is a folder `setup`.
+    pub has_setup: bool,
+    /// Whether there is a folder `deployment`.
+    pub has_deployment: bool,
+    /// Folders that it has for itself, of those in which the toolkit places something or that branches often share.
+    pub folders: Vec<String>,
+    /// Whether there is a folder `.github`.
+    pub has_github: bool,
+    /// Whether there is a `.gitlab-ci.yml`.
+    pub has_gitlab_ci: bool,
+    /// The file of `just`, by the name that it has.
+    pub justfile: Option<String>,
+    /// The files in the root, and those that stand at one of `PLACES`.
+    pub files: Vec<String>,
+    /// The places that cannot be had.
+    pub taken: Vec<Taken>,
+    /// The services that were recognised.
+    pub services: Vec<Recognised>,
+    /// What keeps the toolkit out of a Python package, if anything has to.
+    pub setuptools: Option<ByHand>,
+    /// What a person should know of the look itself.
+    pub notes: Vec<String>,
+}
+
+/// Looks at a repository.
+#[must_use]
+pub fn facts(look: &Look<'_>) -> Facts {
+    let tree = Tree::new(look.paths, look.read);
+    let (rust, is_cargo_ours) = rust(&tree);
+    let rust_folders =
+        if rust.is_none() && is_cargo_ours { rust_folders(&tree) } else { Vec::new() };
+    let python = python::look(&tree);
+    let node = node::look(&tree);
+    let services = services::recognise(&tree, rust.as_ref(), python.as_ref(), node.as_ref());
+    for file in ["package.json", "pyproject.toml", "go.mod"] {
+        let folders: Vec<&str> = if tree.has(file) { Vec::new() } else { outermost(&tree, file) };
+        for folder in folders.iter().take(MOST_FOLDERS) {
+            tree.note(format!(
+                "`{folder}/{file}` was not looked into: add checks with `cwd = \"{folder}\"` and services \
+                 with `dir = \"{folder}\"`"
+            ));
+        }
+    }
+    kinds::note(&tree);
+    let setuptools = setuptools::lines(&tree);
+    let is_just = |name: &&str| {
+        let name = name.to_ascii_lowercase();
+        name == "justfile" || name == ".justfile"
+    };
+    let justfile = tree.in_root().find(is_just).map(str::to_owned);
+    let mut files: Vec<String> = tree.in_root().map(str::to_owned).collect();
+    files.extend(
+        PLACES
+            .iter()
+            .filter(|path| path.contains('/') && tree.has(path))
+            .map(|path| (*path).to_owned()),
+    );
+    files.sort();
+    Facts {
+        default_branch: look.default_branch.to_owned(),
+        remote: look.remote.clone(),
+        rust,
+        is_cargo_ours,
+        rust_folders,
+        python,
+        node,
+        has_go: tree.has("go.mod"),
+        has_setup: tree.has_folder("setup"),
+        has_deployment: tree.has_folder(DEPLOYMENT_FOLDER),
+        folders: ["deployment", "scripts", "setup"]
+            .into_iter()
+            .filter(|folder| tree.has_folder(folder))
+            .map(str::to_owned)
+            .collect(),
+        has_github: tree.has_folder(".github"),
+        has_gitlab_ci: tree.has(".gitlab-ci.yml"),
+        files,
+        taken: taken(look.paths, justfile.is_some()),
+        justfile,
+        services,
+        setuptools,
+        notes: tree.into_notes(),
+    }
+}
+
+impl Facts {
+    /// Whether a file in the root, or at one of `PLACES`, is there.
+    #[must_use]
+    pub fn has(&self, path: &str) -> bool {
+        self.files.iter().any(|file| file == path)
+    }
+
+    /// What keeps a file from being placed here, if anything does.
+    #[must_use]
+    pub fn obstacle(&self, path: &str) -> Option<&Taken> {
+        self.taken.iter().find(|taken| {
+            let by = taken.by.as_str();
+            let begins = path.get(..by.len()).is_some_and(|start| start.eq_ignore_ascii_case(by));
+            let rest = path.get(by.len()..).unwrap_or_default();
+            match taken.why {
+                Obstacle::NoFolder => begins && rest.starts_with('/'),
+                Obstacle::Folder => begins && rest.is_empty(),
+                Obstacle::Case => begins && (rest.is_empty() || rest.starts_with('/')),
+            }
+        })
+    }
+
+    /// Whether a word of `validate::defaults` holds here. `canonical` and `tests` are for the caller.
+    #[must_use]
+    pub fn holds(&self, word: &str) -> bool {
+        let rust = |is: fn(&Rust) -> bool| self.rust.as_ref().is_some_and(is);
+        let python = |is: fn(&Python) -> bool| self.python.as_ref().is_some_and(is);
+        let node = |is: fn(&Node) -> bool| self.node.as_ref().is_some_and(is);
+        match word {
+            "rust" => rust(|_| true),
+            "cargo-lock" => rust(|rust| rust.has_lock),
+            "clippy" => rust(|rust| rust.has_clippy),
+            "python" => python(|_| true),
+            "uv" => python(|python| python.installer == Installer::Uv),
+            "poetry" => python(|python| python.installer == Installer::Poetry),
+            "requirements" => python(|python| python.has_requirements),
+            "ruff" => python(|python| python.has_ruff),
+            "mypy" => python(|python| python.has_mypy),
+            "mypy-files" => python(|python| python.knows_mypy_files),
+            "pytest" => python(|python| python.has_pytest),
+            "node" => node(|_| true),
+            "node-lock" => node(|node| node.has_lock),
+            "node-packages" => node(|node| !node.packages.is_empty()),
+            "typescript" => node(|node| node.has_typescript),
+            "lint-script" => node(|node| node.has_lint),
+            "eslint" => node(|node| node.has_eslint),
+            "test-script" => node(|node| node.has_test),
+            "go" => self.has_go,
+            manager => self.node.as_ref().is_some_and(|node| node.manager.word() == manager),
+        }
+    }
+}
+
+/// What there is of Rust in the root, and whether `Cargo.toml` there is the toolkit's alone. A file that
+/// cannot be read is nobody's to share.
+fn rust(tree: &Tree<'_>) -> (Option<Rust>, bool) {
+    if !tree.has("Cargo.toml") {
+        return (None, true);
+    }
+    let found = tree.toml("Cargo.toml", |file| {
+        let package = value(file, &["package", "name"]).and_then(|name| name.as_str());
+        let is_package = below(file, &["package"]).is_some();
+        let members = texts(file, &["workspace", "members"]);
+        if !is_package && members == [LAUNCHER] {
+            return None;
+        }
+        let has_bin = value(file, &["bin"]).is_some();
+        let lints = [&["lints"][..], &["workspace", "lints"]];
+        Some(Rust {
+            package: package.map(str::to_owned),
+            has_program: is_package && (has_bin || tree.has("src/main.rs")),
+            is_workspace: below(file, &["workspace"]).is_some(),
+            has_lock: tree.has("Cargo.lock"),
+            has_clippy: tree.has("clippy.toml")
+                || tree.has(".clippy.toml")
+                || lints.iter().any(|path| names(file, path).contains(&"clippy")),
+        })
+    });
+    match found {
+        Some(None) => (None, true),
+        Some(Some(rust)) => (Some(rust), false),
+        None => (None, false),
+    }
+}
+
+/// The outermost folders with a package of Cargo of their own.
+fn rust_folders(tree: &Tree<'_>) -> Vec<String> {
+    let mut found = outermost(tree, "Cargo.toml");
+    if found.len() > MOST_FOLDERS {
+        tree.note(format!(
+            "there are {} folders with a `Cargo.toml`; `setup/validate.toml` has checks for the first {MOST_FOLDERS}",
+            found.len()
+        ));
+        found.truncate(MOST_FOLDERS);
+    }
+    found.into_iter().map(str::to_owned).collect()
+}
+
+/// The folders that hold a file of this name, without those that lie in another one.
+fn outermost<'a>(tree: &Tree<'a>, name: &str) -> Vec<&'a str> {
+    let ending = format!("/{name}");
+    let is_ours = |folder: &&str| {
+        !folder.split('/').any(|part| NOT_OURS.contains(&part) || part.starts_with('.'))
+            && !folder.contains(|c: char| c.is_control())
+    };
+    let folders = tree.all().filter_map(|path| path.strip_suffix(&ending[..]));
+    let folders: BTreeSet<&str> = folders.filter(is_ours).collect();
+    let is_outermost =
+        |folder: &&str| !folder.match_indices('/').any(|(at, _)| folders.contains(&folder[..at]));
+    folders.iter().copied().filter(is_outermost).collect()
+}
+
+/// What stands where the toolkit needs a place. A file of `just` is found by it in any case, so there
+/// is one or there is none. There is no more of it than there are places and folders of places.
+fn taken(paths: &[RepoPath], has_justfile: bool) -> Vec<Taken> {
+    let mut found: Vec<Taken> = Vec::new();
+    for path in paths {
+        for place in PLACES.into_iter().filter(|place| *place != "justfile" || !has_justfile) {
+            let Some((by, why)) = obstacle(path, place) else { continue };
+            let is_same = |known: &Taken| known.why == why && known.by.eq_ignore_ascii_case(&by);
+            if !found.iter().any(is_same) {
+                found.push(Taken { place, by, why });
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// How a file is in the way of a place, if it is.
+fn obstacle(path: &RepoPath, place: &str) -> Option<(String, Obstacle)> {
+    let mut wanted = place.split('/').map(str::as_bytes);
+    let mut there = path.parts();
+    let mut length = 0;
+    loop {
+        let (want, part) = match (wanted.next(), there.next()) {
+            (None, None) => return None,
+            (Some(_), None) => return Some((shown(path, length), Obstacle::NoFolder)),
+            (None, Some(_)) => return Some((shown(path, length), Obstacle::Folder)),
+            (Some(want), Some(part)) => (want, part),
+        };
+        if !part.eq_ignore_ascii_case(want) {
+            return None;
+        }
+        length += part.len() + usize::from(length > 0);
+        if part != want {
+            return Some((shown(path, length), Obstacle::Case));
+        }
+    }
+}
+
+fn shown(path: &RepoPath, length: usize) -> String {
+    String::from_utf8_lossy(&path.as_bytes()[..length]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::defaults::WORDS;
+
+    /// A made-up tree: paths with their contents.
+    fn look_at(files: &[(&str, &str)]) -> Facts {
+        let paths: Vec<RepoPath> = files.iter().map(|(path, _)| RepoPath::new(*path)).collect();
+        let read = |path: &str| {
+            let found = files.iter().find(|(known, _)| *known == path);
+            found.map(|(_, text)| text.as_bytes().to_vec())
+        };
+        facts(&Look { paths: &paths, read: &read, default_branch: "main", remote: None })
+    }
+
+    /// The words that hold.
+    fn words(facts: &Facts) -> String {
+        let holds = WORDS.iter().map(|(word, _)| *word).filter(|word| facts.holds(word));
+        holds.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn an_empty_repository_is_nothing() {
+        let facts = look_at(&[]);
+        assert_eq!(words(&facts), "");
+        assert!(facts.is_cargo_ours && facts.taken.is_empty() && facts.notes.is_empty());
+        let only_text = look_at(&[("README.md", "x"), ("setup/run.sh", ""), (".github/x", "")]);
+        assert_eq!(words(&only_text), "");
+        assert!(only_text.has_setup && only_text.has_github && !only_text.has_deployment);
+    }
+
+    #[test]
+    fn python_is_known_by_who_installs_it_and_tools_only_where_they_are_installed() {
+        let project = "[project]\nname = 'x'\ndependencies = ['FastAPI>=0.1', 'uvicorn[standard]']\n\
+                       [dependency-groups]\ndev = ['ruff', {include-group = 'test'}]\n\
+                       test = ['pytest>=8']\nother = ['mypy']\n\
+                       [tool.ruff]\n[tool.mypy]\n[tool.pytest.ini_options]\n";
+        let uv = look_at(&[("pyproject.toml", project), ("uv.lock", "")]);
+        assert_eq!(words(&uv), "python uv ruff pytest");
+        assert!(uv.notes[0].starts_with("`mypy` is configured, and not among"), "{:?}", uv.notes);
+        let named = format!("{project}files = ['src']\n[tool.uv]\ndefault-groups = 'all'\n");
+        let named = named.replace("[tool.mypy]\n", "").replace("files", "[tool.mypy]\nfiles");
+        let all = look_at(&[("pyproject.toml", &named), ("uv.lock", "")]);
+        assert_eq!(words(&all), "python uv ruff mypy mypy-files pytest");
+        let pip = look_at(&[("pyproject.toml", project)]);
+        assert_eq!(
+            words(&pip),
+            "python ruff pytest",
+            "what is optional is not installed by everybody"
+        );
+        let poetry = look_at(&[(
+            "pyproject.toml",
+            "[tool.poetry.dependencies]\nflask = '*'\n[tool.poetry.group.dev.dependencies]\n\
+             Ruff = '*'\n[tool.poetry.group.docs]\noptional = true\n\
+             [tool.poetry.group.docs.dependencies]\npytest = '*'\n[tool.ruff]\n[tool.pytest]\n",
+        )]);
+        assert_eq!(words(&poetry), "python poetry ruff");
+        let requirements = look_at(&[
+            ("requirements.txt", "# all\nflask==3\n-r other.txt\n"),
+            ("requirements-dev.txt", "pytest\nmypy ; python_version > '3'\n"),
+            ("setup.cfg", "[tool:pytest]\n[mypy]\n"),
+        ]);
+        assert_eq!(words(&requirements), "python requirements mypy pytest");
+        assert!(requirements.python.unwrap().packages.contains(&"flask".to_owned()));
+        assert_eq!(words(&look_at(&[("setup.py", "")])), "python");
+        // A circle of groups ends.
+        let circle = "[dependency-groups]\ndev = [{include-group = 'dev'}, 'ruff']\n[tool.ruff]\n";
+        assert!(look_at(&[("pyproject.toml", circle)]).holds("ruff"));
+    }
+
+    #[test]
+    fn node_is_known_by_its_manager_and_its_scripts() {
+        let package = r#"{"scripts": {"dev": "vite", "test": "vitest run", "lint": "eslint ."},
+            "devDependencies": {"typescript": "5", "eslint": "9", "vite": "6"}}"#;
+        let with = |lock: &str| {
+            let files = [("package.json", package), ("tsconfig.json", "{}"), (lock, "")];
+            words(&look_at(&files))
+        };
+        let rest = "node-lock node-packages typescript lint-script test-script";
+        assert_eq!(with("package-lock.json"), format!("node npm {rest}"));
+        assert_eq!(with("pnpm-lock.yaml"), format!("node pnpm {rest}"));
+        assert_eq!(with("yarn.lock"), format!("node yarn {rest}"));
+        assert_eq!(with("bun.lock"), format!("node bun {rest}"));
+        assert_eq!(with("README"), format!("node npm {}", rest.replace("node-lock ", "")));
+        let berry = |settings: &str| {
+            let files = [("package.json", package), ("yarn.lock", ""), (".yarnrc.yml", settings)];
+            words(&look_at(&files))
+        };
+        assert!(berry("nodeLinker: node-modules\n").contains("berry"));
+        assert!(berry("").contains("plug-n-play"));
+        let named = r#"{"packageManager": "pnpm@9.1.0", "dependencies": {"x": "1"}}"#;
+        let both = look_at(&[("package.json", named), ("package-lock.json", "")]);
+        assert_eq!(words(&both), "node pnpm node-packages");
+        assert!(both.notes[0].contains("`package-lock.json` as well"), "{:?}", both.notes);
+        let wrong = r#"{"scripts": {"test": "echo \"Error: no test specified\" && exit 1",
+            "lint": "eslint --fix ."}, "devDependencies": {"eslint": "9"}}"#;
+        let wrong = look_at(&[("package.json", wrong), ("eslint.config.js", "")]);
+        assert_eq!(
+            words(&wrong),
+            "node npm node-packages eslint",
+            "what changes files or is no test is no check"
+        );
+        let watch = look_at(&[("package.json", r#"{"scripts": {"test": "jest --watch"}}"#)]);
+        assert_eq!(words(&watch), "node npm");
+    }
+
+    #[test]
+    fn rust_is_looked_for_in_the_root_and_else_in_folders() {
+        let workspace = "[workspace]\nmembers = ['a']\n[workspace.lints.clippy]\nall = 'warn'\n";
+        let root = look_at(&[("Cargo.toml", workspace), ("Cargo.lock", ""), ("a/Cargo.toml", "")]);
+        assert_eq!(words(&root), "rust cargo-lock clippy");
+        assert!(!root.is_cargo_ours && root.rust_folders.is_empty());
+        let package = look_at(&[("Cargo.toml", "[package]\nname = 'p'\n"), ("src/main.rs", "")]);
+        assert_eq!(package.rust.as_ref().unwrap().package.as_deref(), Some("p"));
+        assert!(package.rust.unwrap().has_program);
+        let folders = look_at(&[
+            ("backend/Cargo.toml", ""),
+            ("backend/core/Cargo.toml", ""),
+            ("backend-two/Cargo.toml", ""),
+            ("vendor/x/Cargo.toml", ""),
+            ("xtask/Cargo.toml", ""),
+        ]);
+        assert_eq!(folders.rust_folders, ["backend", "backend-two"]);
+        assert!(folders.rust.is_none() && folders.is_cargo_ours);
+        let ours = look_at(&[("Cargo.toml", "[workspace]\nmembers = [\"xtask/launcher\"]\n")]);
+        assert!(ours.rust.is_none() && ours.is_cargo_ours, "the toolkit's own is no project");
+        let broken = look_at(&[("Cargo.toml", "[package\n")]);
+        assert!(broken.rust.is_none() && !broken.is_cargo_ours, "{:?}", broken.notes);
+    }
+
+    #[test]
+    fn services_are_recognised() {
+        let one = |files: &[(&str, &str)]| {
+            let facts = look_at(files);
+            facts.services.iter().map(|service| service.table.clone()).collect::<String>()
+        };
+        let vite = r#"{"scripts": {"dev": "vite"}, "devDependencies": {"vite": "6"}}"#;
+        let vite = one(&[("package.json", vite), ("pnpm-lock.yaml", "")]);
+        assert!(
+            vite.contains("run = \"pnpm exec vite --host 127.0.0.1 --port {port} --strictPort\"")
+        );
+        let start = one(&[("package.json", r#"{"scripts": {"start": "node x"}}"#)]);
+        assert!(start.contains("run = \"npm run start\""), "{start}");
+        let fast = "from fastapi import FastAPI\n\nserver: FastAPI = FastAPI()\n";
+        let fast = one(&[("requirements.txt", "fastapi\n"), ("app/main.py", fast)]);
+        assert!(fast.contains("python3 -m uvicorn app.main:server --host"), "{fast}");
+        let flask =
+            one(&[("requirements.txt", "Flask\n"), ("app/__init__.py", "app = Flask(__name__)")]);
+        assert!(flask.contains("python3 -m flask --app app:app run --host"), "{flask}");
+        let django = one(&[("requirements.txt", "Django\n"), ("manage.py", "")]);
+        assert!(
+            django.contains("python3 manage.py runserver --noreload 127.0.0.1:{port}"),
+            "{django}"
+        );
+        let cargo = one(&[("Cargo.toml", "[package]\nname = 'p'\n"), ("src/main.rs", "")]);
+        assert!(cargo.contains("cargo run --quiet --package p"), "{cargo}");
+        assert_eq!(
+            one(&[("main.py", "x = FastAPI()"), ("setup.py", "")]),
+            "",
+            "it is not installed"
+        );
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_named() {
+        let said = |path: &[u8]| {
+            let paths = [RepoPath::new(path)];
+            let look =
+                Look { paths: &paths, read: &|_| None, default_branch: "main", remote: None };
+            let facts = facts(&look);
+            facts.taken.iter().map(Taken::words).collect::<Vec<_>>().join("; ")
+        };
+        assert_eq!(
+            said(b"setup"),
+            "`setup` is a file or a symlink, and a folder is needed there for `setup/branches.toml`"
+        );
+        assert!(said(b"xtask").contains("for `xtask/Cargo.toml`"));
+        assert!(
+            said(b"Deployment/a")
+                .starts_with("`Deployment` differs from `deployment/README.md` by")
+        );
+        assert_eq!(
+            said(b"setup/sync.toml/a"),
+            "`setup/sync.toml` is a folder, and a file is needed there"
+        );
+        assert!(said(b"SETUP/\xff").starts_with("`SETUP` differs"));
+        for fine in
+            [&b"setup/mine"[..], b"Justfile", b"setups", b"\xff\xfe", b"src/setup", b"xtask/a"]
+        {
+            assert_eq!(said(fine), "", "{}", String::from_utf8_lossy(fine));
+        }
+        let facts = look_at(&[("Setup/x", "")]);
+        assert!(
+            facts.obstacle("setup/sync.toml").is_some()
+                && facts.obstacle("setup/validate.toml").is_some()
+        );
+        assert!(facts.obstacle("deployment/local.toml").is_none());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_counts_as_absent_and_is_told() {
+        let broken = look_at(&[
+            ("package.json", "{"),
+            ("pyproject.toml", "[tool"),
+            ("Cargo.toml", "= 1"),
+            ("package-lock.json", ""),
+        ]);
+        assert_eq!(words(&broken), "");
+        let text = broken.notes.join("\n");
+        for name in
+            ["package.json` is not JSON", "pyproject.toml` is not TOML", "Cargo.toml` is not TOML"]
+        {
+            assert!(text.contains(name), "{text}");
+        }
+        assert!(look_at(&[("package.json", "[]")]).notes[0].contains("not an object"));
+        let paths = [RepoPath::new("package.json"), RepoPath::new(b"\xff/package.json".to_vec())];
+        let of = |bytes: Vec<u8>| {
+            let read = move |_: &str| Some(bytes.clone());
+            facts(&Look { paths: &paths, read: &read, default_branch: "main", remote: None })
+        };
+        assert!(of(b"\xff".to_vec()).notes[0].contains("is not UTF-8"));
+        assert!(of(vec![b' '; 4_000_001]).notes[0].contains("too large"));
+        let deep = format!("{{\"a\": {}1{}}}", "[".repeat(5000), "]".repeat(5000));
+        assert!(of(deep.into_bytes()).notes[0].contains("is not JSON"));
+        let unread =
+            facts(&Look { paths: &paths, read: &|_| None, default_branch: "", remote: None });
+        assert!(unread.notes[0].contains("cannot be read"), "{:?}", unread.notes);
+    }
+
+    #[test]
+    fn a_huge_list_is_no_matter() {
+        let mut paths: Vec<RepoPath> = (0..100_000)
+            .map(|number| RepoPath::new(format!("crates/c{number}/Cargo.toml")))
+            .collect();
+        paths.extend((0..1000).map(|number| RepoPath::new(format!("SETUP/{number}"))));
+        let look = Look { paths: &paths, read: &|_| None, default_branch: "main", remote: None };
+        let facts = facts(&look);
+        assert_eq!((facts.rust_folders.len(), facts.taken.len()), (MOST_FOLDERS, 1));
+        assert!(facts.notes[0].contains("100000 folders"), "{:?}", facts.notes);
+    }
+}

@@ -1,0 +1,146 @@
+//! What keeps the folders of the toolkit out of a Python package *(pure)*.
+//!
+//! Without a word about packages setuptools looks for them itself, and refuses to build where there are several folders
+//! in the root. What it has found so far is written down, so that it goes on to find that and nothing else
+//! (setuptools, "Package Discovery and Namespace Packages", flat layout).
+
+use std::collections::BTreeSet;
+
+use super::fit::ByHand;
+use super::tree::{Tree, below, value};
+
+/// The file with the words for setuptools.
+const PROJECT: &str = "pyproject.toml";
+
+/// Folders that it leaves out by itself (`FlatLayoutPackageFinder.DEFAULT_EXCLUDE`).
+const FOLDERS: [&str; 29] = [
+    "benchmark",
+    "benchmarks",
+    "bin",
+    "build",
+    "changelog",
+    "ci",
+    "debian",
+    "doc",
+    "docs",
+    "documentation",
+    "example",
+    "examples",
+    "exercise",
+    "exercises",
+    "fabfile",
+    "htmlcov",
+    "manpages",
+    "news",
+    "newsfragments",
+    "python",
+    "scripts",
+    "site_scons",
+    "tasks",
+    "test",
+    "tests",
+    "tools",
+    "util",
+    "utils",
+    "xtask",
+];
+
+/// Modules that it leaves out by itself (`FlatLayoutModuleFinder.DEFAULT_EXCLUDE`).
+const MODULES: [&str; 22] = [
+    "benchmark",
+    "benchmarks",
+    "build",
+    "conanfile",
+    "conftest",
+    "dodo",
+    "example",
+    "examples",
+    "exercise",
+    "exercises",
+    "fabfile",
+    "manage",
+    "noxfile",
+    "pavement",
+    "setup",
+    "tasks",
+    "test",
+    "tests",
+    "toxfile",
+    "SConstruct",
+    "Sconstruct",
+    "sconstruct",
+];
+
+/// The lines for `pyproject.toml`, if it needs any.
+pub(super) fn lines(tree: &Tree<'_>) -> Option<ByHand> {
+    if tree.has_folder("src")
+        || ["setup.py", "setup.cfg"].iter().any(|file| names_packages(tree, file))
+    {
+        return None;
+    }
+    let is_meant = tree.toml(PROJECT, |file| {
+        let backend =
+            value(file, &["build-system", "build-backend"]).and_then(|name| name.as_str());
+        let table = below(file, &["tool", "setuptools"]);
+        let says = |key: &str| table.is_some_and(|table| value(table, &[key]).is_some());
+        let is_project =
+            below(file, &["project"]).is_some() || tree.has("setup.cfg") || tree.has("setup.py");
+        is_project
+            && backend.is_none_or(|backend| backend.starts_with("setuptools"))
+            && !["packages", "py-modules", "ext-modules"].iter().any(|key| says(key))
+    });
+    let why = "setuptools would take the folders of the toolkit for packages of this project";
+    if is_meant != Some(true) {
+        let is_old = is_meant.is_none() && tree.has("setup.py") && !tree.has(PROJECT);
+        if is_old {
+            tree.note(format!(
+                "`setup.py` does not name its packages, and {why}: name them (`packages=[…]`)"
+            ));
+        }
+        return None;
+    }
+    let packages: BTreeSet<&str> = tree
+        .all()
+        .filter_map(|path| Some(path.split_once('/')?.0))
+        .filter(|folder| is_identifier(folder) && !is_left_out(folder))
+        .collect();
+    let modules: BTreeSet<&str> = tree
+        .in_root()
+        .filter_map(|name| name.strip_suffix(".py"))
+        .filter(|name| is_identifier(name) && !MODULES.contains(name))
+        .collect();
+    let lines = match (packages.len(), modules.len()) {
+        (1, _) => {
+            let package = packages.first()?;
+            format!(
+                "\n[tool.setuptools.packages.find]\ninclude = [\"{package}\", \"{package}.*\"] # not what lies beside it\n"
+            )
+        }
+        (0, 1) => format!(
+            "\n[tool.setuptools]\npy-modules = [\"{}\"] # not what lies beside it\n",
+            modules.first()?
+        ),
+        // It does not build as it is, or builds nothing.
+        _ => return None,
+    };
+    let has_table = lines.contains("[tool.setuptools]\n")
+        && tree.toml(PROJECT, |file| below(file, &["tool", "setuptools"]).is_some()) == Some(true);
+    Some(ByHand { path: PROJECT.to_owned(), why: why.to_owned(), lines, fits_at_end: !has_table })
+}
+
+/// Whether a file of an older kind says itself what the packages are.
+fn names_packages(tree: &Tree<'_>, file: &str) -> bool {
+    let text = tree.text(file).unwrap_or_default();
+    text.contains("packages") || text.contains("py_modules") || text.contains("py-modules")
+}
+
+fn is_identifier(name: &str) -> bool {
+    let mut letters = name.chars();
+    letters.next().is_some_and(|first| first.is_alphabetic() || first == '_')
+        && letters.all(|c| c.is_alphanumeric() || c == '_')
+}
+
+/// Names that begin with `_` or `.` are left out as well, and stubs.
+fn is_left_out(folder: &str) -> bool {
+    FOLDERS.contains(&folder) || folder.starts_with(['_', '.'])
+}

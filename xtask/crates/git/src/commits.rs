@@ -1,0 +1,426 @@
+//! Commits: reading, writing, and walking from one to the next.
+
+use std::time::Duration;
+
+use gix::bstr::ByteSlice;
+use gix::revision::plumbing::merge_base::Flags;
+use gix::revision::plumbing::{Graph, graph};
+
+use super::{Id, Repo};
+use xtask_base::error::{Context, Error, Result};
+
+/// How long git may take to walk a history.
+const HISTORY: Duration = Duration::from_secs(600);
+
+/// Who, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The name.
+    pub name: String,
+    /// The address.
+    pub email: String,
+    /// Seconds since the Unix epoch.
+    pub seconds: i64,
+}
+
+impl Stamp {
+    /// As git writes it: `Ada <ada@example.invalid>`.
+    #[must_use]
+    pub fn name_and_address(&self) -> String {
+        format!("{} <{}>", self.name, self.email)
+    }
+}
+
+/// A commit, taken apart.
+#[derive(Clone, Debug)]
+pub struct CommitInfo {
+    /// Its id.
+    pub id: Id,
+    /// Its tree.
+    pub tree: Id,
+    /// Its parents.
+    pub parents: Vec<Id>,
+    /// Who wrote the change.
+    pub author: Stamp,
+    /// Who made the commit.
+    pub committer: Stamp,
+    /// The message, with what is not UTF-8 replaced.
+    pub message: String,
+}
+
+impl CommitInfo {
+    /// The first line of the message.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        self.message.lines().next().unwrap_or_default()
+    }
+
+    /// The values of all trailer lines of this name.
+    pub fn trailers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let lines = self.message.lines().filter_map(|line| line.split_once(':'));
+        lines.filter(move |(key, _)| *key == name).map(|(_, value)| value.trim())
+    }
+
+    /// The value of the last trailer line of this name.
+    #[must_use]
+    pub fn trailer(&self, name: &str) -> Option<&str> {
+        self.message.lines().rev().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            (key == name).then(|| value.trim())
+        })
+    }
+}
+
+/// A commit to write. Times are given in UTC.
+pub struct NewCommit<'a> {
+    /// The tree.
+    pub tree: Id,
+    /// The parents.
+    pub parents: &'a [Id],
+    /// Who wrote the change, if it is not the committer.
+    pub author: Option<&'a Stamp>,
+    /// Who makes the commit.
+    pub committer: &'a Stamp,
+    /// The whole message.
+    pub message: &'a str,
+}
+
+/// A commit that is to stand on another parent: author, message and all else as they are.
+pub struct Carried<'a> {
+    /// The commit.
+    pub original: Id,
+    /// Its new tree.
+    pub tree: Id,
+    /// Its new parent.
+    pub parent: Id,
+    /// Who makes it; nothing for whoever made the original, not earlier than the new parent.
+    pub committer: Option<&'a Stamp>,
+    /// Trailers to add, with their values.
+    pub trailers: &'a [(&'a str, String)],
+}
+
+/// Finds common ancestors of many pairs of commits, and reads no commit twice for it.
+pub struct Lineage<'r> {
+    repo: &'r Repo,
+    graph: Graph<'r, 'static, graph::Commit<Flags>>,
+}
+
+impl Lineage<'_> {
+    /// A best common ancestor; nothing where the histories have none.
+    pub fn merge_base(&mut self, one: Id, two: Id) -> Result<Option<Id>> {
+        let base = self.repo.git.merge_base_with_graph(one, two, &mut self.graph);
+        let Ok(base) = base else { return self.repo.merge_base_by_git(one, two) };
+        Ok(base.map(|id| id.detach()))
+    }
+}
+
+impl Repo {
+    /// For questions about many commits.
+    #[must_use]
+    pub fn lineage(&self) -> Lineage<'_> {
+        Lineage { repo: self, graph: self.git.revision_graph(None) }
+    }
+
+    /// Reads a commit, as leniently as git does: what an import has written into an author's line, or no
+    /// author at all, stops nobody.
+    pub fn commit(&self, id: Id) -> Result<CommitInfo> {
+        let commit = self.git.find_commit(id).map_err(|cause| self.unreadable(id, cause))?;
+        let parts = Parts::of(&commit.data);
+        let tree = parts.tree().ok_or_else(|| self.unreadable(id, "it has no tree"))?;
+        Ok(CommitInfo {
+            id,
+            tree,
+            parents: parts.parents(),
+            author: parts.stamp(b"author "),
+            committer: parts.stamp(b"committer "),
+            message: parts.text(parts.message),
+        })
+    }
+
+    /// The tree of a commit.
+    pub fn tree_of(&self, id: Id) -> Result<Id> {
+        let commit = self.git.find_commit(id).map_err(|cause| self.unreadable(id, cause))?;
+        Parts::of(&commit.data).tree().ok_or_else(|| self.unreadable(id, "it has no tree"))
+    }
+
+    /// Writes a commit object; no ref is moved.
+    pub fn write_commit(&self, new: &NewCommit<'_>) -> Result<Id> {
+        let commit = gix::objs::Commit {
+            tree: new.tree,
+            parents: new.parents.iter().copied().collect(),
+            author: signature(new.author.unwrap_or(new.committer)),
+            committer: signature(new.committer),
+            encoding: None,
+            message: new.message.into(),
+            extra_headers: Vec::new(),
+        };
+        let id = self.git.write_object(&commit).unable(|| "the commit cannot be written")?.detach();
+        self.share_object(id);
+        Ok(id)
+    }
+
+    /// Writes a commit again on another parent; no ref is moved. Author, time zone, encoding and the
+    /// bytes of the message stay as they are. A signature does not: it was made for something else.
+    pub fn write_carried(&self, carried: &Carried<'_>) -> Result<Id> {
+        let failed = || "the commit cannot be written";
+        let id = carried.original;
+        let original = self.git.find_commit(id).map_err(|cause| self.unreadable(id, cause))?;
+        let parts = Parts::of(&original.data);
+        let mut bytes = format!("tree {}\nparent {}\n", carried.tree, carried.parent).into_bytes();
+        let mut line = |words: &[u8], rest: &[u8]| bytes.extend([words, rest, b"\n"].concat());
+        line(b"author ", parts.header(b"author ").unwrap_or_default());
+        let committer = match carried.committer {
+            Some(stamp) => parts.encoded(&line_of(stamp)),
+            None => {
+                let own = parts.header(b"committer ").unwrap_or_default();
+                let parent = self.commit(carried.parent)?.committer.seconds;
+                not_before(own, parent)
+            }
+        };
+        line(b"committer ", &committer);
+        if let Some(encoding) = parts.header(b"encoding ") {
+            line(b"encoding ", encoding);
+        }
+        let mut message = parts.message.to_vec();
+        add_trailers(&mut message, carried.trailers);
+        bytes.push(b'\n');
+        bytes.extend(message);
+        let id = gix::objs::Write::write_buf(&self.git.objects, gix::objs::Kind::Commit, &bytes)
+            .map_err(|cause| Error::unable(failed()).because(cause))?;
+        self.share_object(id);
+        Ok(id)
+    }
+
+    /// Who commits here, by git's configuration, and when: at `seconds`, unless `GIT_COMMITTER_DATE`
+    /// says otherwise.
+    pub fn committer(&self, seconds: i64) -> Result<Stamp> {
+        let found = self.git.committer().and_then(std::result::Result::ok);
+        let found = found.ok_or_else(|| {
+            Error::unable("git does not know who you are")
+                .hint("`git config user.name …` and `git config user.email …` tell it")
+        })?;
+        let text = |bytes: &gix::bstr::BStr| bytes.to_str_lossy().trim().to_owned();
+        let dated = self.git.config_snapshot().string("gitoxide.commit.committerDate");
+        let seconds = match dated {
+            Some(_) => found.seconds(),
+            None => seconds,
+        };
+        Ok(Stamp { name: text(found.name), email: text(found.email), seconds })
+    }
+
+    /// A best common ancestor; nothing where the histories have none.
+    pub fn merge_base(&self, one: Id, two: Id) -> Result<Option<Id>> {
+        match self.git.merge_base(one, two) {
+            Ok(base) => Ok(base.map(gix::Id::detach)),
+            Err(_) => self.merge_base_by_git(one, two),
+        }
+    }
+
+    /// The same by git, which walks past what the library takes for malformed, as an author's line from an
+    /// old import.
+    fn merge_base_by_git(&self, one: Id, two: Id) -> Result<Option<Id>> {
+        let failed = || format!("the common history of `{one}` and `{two}` cannot be read");
+        let asked = self.git(["merge-base", &one.to_string(), &two.to_string()]);
+        let asked = asked.run_within(HISTORY)?;
+        match asked.status.code() {
+            Some(0) => Id::from_hex(asked.stdout.trim().as_bytes()).map(Some).unable(failed),
+            Some(1) if asked.stderr.is_empty() => Ok(None),
+            _ => Err(Error::unable(failed()).detail(asked.stderr)),
+        }
+    }
+
+    /// A walk by git, for the same reason.
+    fn walk_by_git(&self, from: &[Id], to: Id, first_parent: bool) -> Result<Vec<Id>> {
+        let failed = || format!("the history of `{to}` cannot be read");
+        let mut words = vec!["rev-list".to_owned(), "--stdin".to_owned()];
+        words.extend(first_parent.then(|| "--first-parent".to_owned()));
+        let mut input = format!("{to}\n");
+        from.iter().for_each(|id| input.push_str(&format!("^{id}\n")));
+        let asked = self.git(words.iter().map(String::as_str)).that_lists();
+        let asked = asked.run_with_input(input.as_bytes(), HISTORY)?;
+        if !asked.status.success() {
+            return Err(Error::unable(failed()).detail(asked.stderr));
+        }
+        let lines = asked.list.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|id| Id::from_hex(id).unable(failed)).collect()
+    }
+
+    /// Whether `old` is reachable from `new`. Every commit is its own ancestor.
+    pub fn is_ancestor(&self, old: Id, new: Id) -> Result<bool> {
+        Ok(old == new || self.merge_base(old, new)? == Some(old))
+    }
+
+    /// How many commits `to` has that `from` does not have.
+    pub fn count_between(&self, from: Id, to: Id) -> Result<usize> {
+        Ok(self.between(Some(from), to, false)?.len())
+    }
+
+    /// The commits that `to` has and none of `from` has, newest first.
+    pub fn beyond(&self, from: &[Id], to: Id) -> Result<Vec<Id>> {
+        let walk = self.git.rev_walk([to]).with_hidden(from.iter().copied()).all();
+        let walked = walk.ok().and_then(|walk| {
+            walk.map(|commit| commit.ok().map(|commit| commit.id)).collect::<Option<Vec<Id>>>()
+        });
+        walked.map_or_else(|| self.walk_by_git(from, to, false), Ok)
+    }
+
+    /// The commits that `to` has and `from` does not, newest first; only first parents if wanted.
+    pub fn between(&self, from: Option<Id>, to: Id, first_parent: bool) -> Result<Vec<Id>> {
+        let mut platform = self.git.rev_walk([to]).with_hidden(from);
+        if first_parent {
+            platform = platform.first_parent_only();
+        }
+        let walked = platform.all().ok().and_then(|walk| {
+            walk.map(|commit| commit.ok().map(|commit| commit.id)).collect::<Option<Vec<Id>>>()
+        });
+        walked.map_or_else(|| self.walk_by_git(&Vec::from_iter(from), to, first_parent), Ok)
+    }
+}
+
+/// A commit as its bytes are: the lines of its head, and the message.
+struct Parts<'a> {
+    head: Vec<&'a [u8]>,
+    message: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    fn of(bytes: &'a [u8]) -> Self {
+        let end = bytes.find(b"\n\n").unwrap_or(bytes.len());
+        let (head, rest) = bytes.split_at(end);
+        let message = rest.strip_prefix(b"\n\n").unwrap_or(rest);
+        Parts { head: head.split(|byte| *byte == b'\n').collect(), message }
+    }
+
+    /// What a line holds that begins with these words. One that was broken by a line end in an address goes
+    /// on in the next, as for git.
+    fn header(&self, words: &[u8]) -> Option<&'a [u8]> {
+        self.head.iter().find_map(|line| line.strip_prefix(words))
+    }
+
+    fn tree(&self) -> Option<Id> {
+        Id::from_hex(self.header(b"tree ")?).ok()
+    }
+
+    fn parents(&self) -> Vec<Id> {
+        let lines = self.head.iter().filter_map(|line| line.strip_prefix(b"parent "));
+        lines.filter_map(|id| Id::from_hex(id).ok()).collect()
+    }
+
+    /// Bytes as text, by the encoding that the commit says it has.
+    fn text(&self, bytes: &[u8]) -> String {
+        let label = self.header(b"encoding ");
+        let encoding = label.and_then(encoding_rs::Encoding::for_label);
+        match encoding {
+            // Many say so of what is UTF-8 all the same, and none is that by accident.
+            Some(encoding) if std::str::from_utf8(bytes).is_err() => {
+                encoding.decode_without_bom_handling(bytes).0.into_owned()
+            }
+            _ => bytes.to_str_lossy().into_owned(),
+        }
+    }
+
+    /// Text as bytes of that encoding.
+    fn encoded(&self, text: &str) -> Vec<u8> {
+        let encoding = self.header(b"encoding ").and_then(encoding_rs::Encoding::for_label);
+        encoding.map_or_else(
+            || text.as_bytes().to_vec(),
+            |encoding| encoding.encode(text).0.into_owned(),
+        )
+    }
+
+    /// Who and when, as far as a line can be read: the name is before the address, which is in brackets, and
+    /// the time is the last number but the zone.
+    fn stamp(&self, words: &[u8]) -> Stamp {
+        let line = self.header(words).unwrap_or_default();
+        let mut parts = line.rsplitn(3, |byte| *byte == b' ');
+        let is_number = |part: &&[u8]| part.to_str().is_ok_and(|text| text.parse::<i64>().is_ok());
+        let (_zone, time, rest) = (parts.next(), parts.next(), parts.next());
+        let time = time.filter(is_number);
+        let (who, seconds) = match time {
+            Some(time) => (
+                rest.unwrap_or_default(),
+                time.to_str().map_or(0, |time| time.parse().unwrap_or(0)),
+            ),
+            None => (line, 0),
+        };
+        let (name, email) = match who.find_byte(b'<') {
+            Some(at) => (&who[..at], &who[at + 1..]),
+            None => (who, &[][..]),
+        };
+        let email = email.find_byte(b'>').map_or(email, |end| &email[..end]);
+        let text = |bytes: &[u8]| self.text(bytes).trim().to_owned();
+        Stamp { name: text(name), email: text(email), seconds }
+    }
+}
+
+/// Who and when as a commit has it, in UTC.
+fn line_of(stamp: &Stamp) -> String {
+    let plain = |text: &str| text.replace(['<', '>', '\n', '\0'], "");
+    format!("{} <{}> {} +0000", plain(&stamp.name), plain(&stamp.email), stamp.seconds)
+}
+
+/// The same line with a time that is not before another; one without a time stays as it is.
+fn not_before(line: &[u8], seconds: i64) -> Vec<u8> {
+    let mut parts = line.rsplitn(3, |byte| *byte == b' ');
+    let (Some(zone), Some(time), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
+        return line.to_vec();
+    };
+    match time.to_str().ok().and_then(|time| time.parse::<i64>().ok()) {
+        Some(own) if own < seconds => {
+            [rest, b" ", seconds.to_string().as_bytes(), b" ", zone].concat()
+        }
+        _ => line.to_vec(),
+    }
+}
+
+fn signature(stamp: &Stamp) -> gix::actor::Signature {
+    gix::actor::Signature {
+        name: stamp.name.as_str().into(),
+        email: stamp.email.as_str().into(),
+        time: gix::date::Time { seconds: stamp.seconds, offset: 0 },
+    }
+}
+
+/// Adds trailers to a message, to those that stand at its end if there are any.
+fn add_trailers(message: &mut Vec<u8>, trailers: &[(&str, String)]) {
+    if trailers.is_empty() {
+        return;
+    }
+    let kept = message.trim_end().len();
+    message.truncate(kept);
+    let is_trailer = |line: &[u8]| {
+        let key = line.find_byte(b':').map(|at| &line[..at]).unwrap_or_default();
+        line.starts_with(b" ")
+            || !key.is_empty()
+                && key.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+    };
+    // The first paragraph is the subject, whatever it looks like.
+    let last = message.rfind(b"\n\n").map(|at| &message[at + 2..]);
+    let has_some = last.is_some_and(|last| last.lines().all(is_trailer));
+    message.extend(if has_some { &b"\n"[..] } else { &b"\n\n"[..] });
+    for (key, value) in trailers {
+        message.extend(format!("{key}: {}\n", value.replace(['\n', '\r'], "?")).into_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(message: &str) -> String {
+        let mut bytes = message.as_bytes().to_vec();
+        add_trailers(&mut bytes, &[("Key", "value".to_owned())]);
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn trailers_join_those_that_are_there() {
+        assert_eq!(with("one\n"), "one\n\nKey: value\n");
+        assert_eq!(with("fix: one\n"), "fix: one\n\nKey: value\n");
+        assert_eq!(
+            with("one\n\ntext: of two\nlines\n\n"),
+            "one\n\ntext: of two\nlines\n\nKey: value\n"
+        );
+        assert_eq!(with("one\n\nCc: A <a>\nX-Y: 1"), "one\n\nCc: A <a>\nX-Y: 1\nKey: value\n");
+    }
+}

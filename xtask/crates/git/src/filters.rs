@@ -1,0 +1,177 @@
+//! What git does to content on its way between the working tree and the object database: line
+//! ends, encodings, `$Id$`, and clean and smudge programs, by `.gitattributes` and configuration.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use gix::bstr::ByteSlice;
+use gix::filter::Pipeline;
+use gix::filter::plumbing::pipeline::convert::{ToGitOutcome, ToWorktreeOutcome};
+use gix::worktree::stack::state::attributes::Source;
+
+use super::{Entry, Id, Index, Mode, Repo};
+use xtask_base::error::{Context, Error, Result};
+use xtask_base::path::RepoPath;
+
+/// Where attributes are kept, in any folder.
+const ATTRIBUTES: &[u8] = b".gitattributes";
+
+/// How a Git LFS pointer begins.
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+
+/// The largest pointer that Git LFS writes, in bytes.
+const LFS_POINTER_LARGEST: u64 = 1024;
+
+/// The filters, with the attributes of one index.
+pub struct Filters<'repo> {
+    pipeline: Pipeline<'repo>,
+    attributes: gix::AttributeStack<'repo>,
+}
+
+impl Repo {
+    /// Filters for what is read from the working tree: attributes as they lie there count first,
+    /// as for `git add`.
+    pub fn clean_filters(&self, index: &Index) -> Result<Filters<'_>> {
+        self.filters(index, Source::WorktreeThenIdMapping)
+    }
+
+    /// Filters for what is written to the working tree: attributes as they are staged count first,
+    /// as for `git checkout`.
+    pub fn smudge_filters(&self, index: &Index) -> Result<Filters<'_>> {
+        self.filters(index, Source::IdMappingThenWorktree)
+    }
+
+    fn filters(&self, index: &Index, source: Source) -> Result<Filters<'_>> {
+        let failed = || "the attributes and filters of this repository cannot be read";
+        let stack = self.git.attributes_only(index.state(), source).unable(failed)?;
+        let attributes = self.git.attributes_only(index.state(), source).unable(failed)?;
+        let pipeline = Pipeline::new(&self.git, stack.detach()).unable(failed)?;
+        Ok(Filters { pipeline, attributes })
+    }
+
+    /// Whether a path of a tree is kept in Git LFS there: its attributes may say so, and it holds a
+    /// pointer. `folders` remembers which folders have attributes that mention LFS.
+    pub fn is_in_lfs(
+        &self,
+        tree: Id,
+        path: &RepoPath,
+        entry: Entry,
+        folders: &mut BTreeMap<Option<RepoPath>, bool>,
+    ) -> Result<bool> {
+        // Without the content nobody knows; whoever writes it finds out.
+        if !self.may_fetch() && self.is_partial() && !self.has_object(entry.id) {
+            return Ok(false);
+        }
+        let mut mentions = false;
+        for folder in path.ancestors().map(Some).chain([None]) {
+            mentions |= match folders.get(&folder) {
+                Some(known) => *known,
+                None => {
+                    let found = self.mentions_lfs(tree, folder.as_ref())?;
+                    folders.insert(folder, found);
+                    found
+                }
+            };
+        }
+        Ok(mentions
+            && self.object_size(entry.id)? <= LFS_POINTER_LARGEST
+            && is_pointer(&self.blob(entry.id)?))
+    }
+
+    fn mentions_lfs(&self, tree: Id, folder: Option<&RepoPath>) -> Result<bool> {
+        let name = folder
+            .map_or(ATTRIBUTES.to_vec(), |folder| [folder.as_bytes(), b"/", ATTRIBUTES].concat());
+        let Some(entry) = self.entry_at(tree, &RepoPath::new(name))? else { return Ok(false) };
+        if !self.may_fetch() && self.is_partial() && !self.has_object(entry.id) {
+            return Ok(false);
+        }
+        Ok(entry.mode != Mode::Gitlink && self.blob(entry.id)?.contains_str("filter=lfs"))
+    }
+
+    /// Whether Git LFS is set up here, so that its pointers become files.
+    #[must_use]
+    pub fn has_lfs(&self) -> bool {
+        ["filter.lfs.process", "filter.lfs.smudge"].iter().any(|key| self.setting(key).is_some())
+    }
+}
+
+impl Filters<'_> {
+    /// The content as git would store it, of a file of the working tree.
+    pub fn clean(&mut self, path: &RepoPath, content: Vec<u8>, index: &Index) -> Result<Vec<u8>> {
+        let failed = || format!("`{path}` cannot be filtered as git would");
+        let name = gix::path::from_bstr(path.as_bytes().as_bstr()).unable(failed)?;
+        let unchanged = content.clone();
+        let outcome =
+            self.pipeline.convert_to_git(&content[..], &name, index.state()).unable(failed)?;
+        Ok(match outcome {
+            ToGitOutcome::Unchanged(_) => unchanged,
+            ToGitOutcome::Buffer(bytes) => bytes.to_vec(),
+            ToGitOutcome::Process(mut stream) => {
+                let mut bytes = Vec::new();
+                stream.read_to_end(&mut bytes).unable(failed)?;
+                bytes
+            }
+        })
+    }
+
+    /// Whether this is a Git LFS pointer at a path that is kept in Git LFS.
+    pub fn is_lfs_pointer(&mut self, path: &RepoPath, content: &[u8]) -> Result<bool> {
+        if !is_pointer(content) {
+            return Ok(false);
+        }
+        Ok(self.attribute(path, "filter")?.is_some_and(|value| value == "lfs"))
+    }
+
+    /// The value of an attribute at a path, where it has one.
+    fn attribute(&mut self, path: &RepoPath, name: &str) -> Result<Option<String>> {
+        let failed = || format!("the attributes of `{path}` cannot be read");
+        let mut found = self.attributes.selected_attribute_matches([name]);
+        let platform = self.attributes.at_entry(path.as_bytes().as_bstr(), None).unable(failed)?;
+        platform.matching_attributes(&mut found);
+        let value = found
+            .iter_selected()
+            .find_map(|rule| rule.assignment.state.as_bstr().map(ToString::to_string));
+        Ok(value)
+    }
+
+    /// The content as git would check it out.
+    pub fn smudge(&mut self, path: &RepoPath, content: &[u8]) -> Result<Vec<u8>> {
+        let encoding = self.attribute(path, "working-tree-encoding")?;
+        if encoding.is_some_and(|name| {
+            name.to_ascii_uppercase().starts_with("UTF-") && !name.eq_ignore_ascii_case("UTF-8")
+        }) {
+            return Err(Error::unable(format!(
+                "`{path}` is to be checked out in an encoding that cannot be written yet"
+            ))
+            .hint(
+                "take it out of the managed paths, with `[managed] exclude` in setup/sync.toml",
+            ));
+        }
+        let failed = || format!("`{path}` cannot be filtered as git would");
+        let outcome = self
+            .pipeline
+            .convert_to_worktree(content, path.as_bytes().as_bstr(), Default::default())
+            .unable(failed)?;
+        Ok(match outcome {
+            ToWorktreeOutcome::Unchanged(bytes) => bytes.to_vec(),
+            ToWorktreeOutcome::Buffer(bytes) => bytes.to_vec(),
+            ToWorktreeOutcome::Process(
+                gix::filter::plumbing::driver::apply::MaybeDelayed::Immediate(mut stream),
+            ) => {
+                let mut bytes = Vec::new();
+                stream.read_to_end(&mut bytes).unable(failed)?;
+                bytes
+            }
+            ToWorktreeOutcome::Process(_) => {
+                return Err(Error::unable(format!(
+                    "the filter of `{path}` delays its answer although it was not asked to"
+                )));
+            }
+        })
+    }
+}
+
+/// Whether content is a Git LFS pointer.
+fn is_pointer(content: &[u8]) -> bool {
+    content.starts_with(LFS_POINTER)
+}

@@ -1,0 +1,461 @@
+//! The index of a worktree: what is staged.
+//!
+//! It is read whole, changed in a few entries, and written to a file of ours, which then takes the
+//! place of the index under git's own lock.
+
+use std::collections::BTreeMap;
+use std::fs::Metadata;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use gix::bstr::ByteSlice;
+use gix::index::entry::{Flags, Mode as IndexMode, Stage, Stat};
+use gix::index::{File, State};
+
+use super::{Entry, Id, Mode, Repo, Ways, Work};
+use xtask_base::error::{Context, Error, Result};
+use xtask_base::files::is_executable;
+use xtask_base::path::RepoPath;
+use xtask_base::process::Output;
+
+/// How long git may take to write an index.
+const LOCAL: Duration = Duration::from_secs(600);
+
+/// What the index says about a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Indexed {
+    /// It is not there.
+    Absent,
+    /// It is staged with this content.
+    Entry {
+        /// The content.
+        entry: Entry,
+        /// Sparse checkout leaves the file out.
+        is_skipped: bool,
+    },
+    /// The user has announced the file (`git add -N`) but not staged any content.
+    Intended,
+    /// It is in conflict.
+    Conflict,
+}
+
+impl Indexed {
+    /// The staged content, if there is one.
+    #[must_use]
+    pub fn entry(self) -> Option<Entry> {
+        match self {
+            Indexed::Entry { entry, .. } => Some(entry),
+            _ => None,
+        }
+    }
+}
+
+/// Tells one state of the index file from another.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct IndexStamp {
+    size: u64,
+    mtime: (i64, i64),
+    inode: u64,
+}
+
+/// The index, as read.
+pub struct Index {
+    file: File,
+    stat: gix::index::entry::stat::Options,
+    /// Whether the executable bit of files counts here: `core.fileMode`.
+    has_modes: bool,
+    stamp: Option<IndexStamp>,
+}
+
+impl Repo {
+    /// Git's lock on the index of this worktree.
+    #[must_use]
+    pub fn index_lock(&self) -> PathBuf {
+        self.git.git_dir().join("index.lock")
+    }
+
+    /// The index file of this worktree.
+    #[must_use]
+    pub fn index_file(&self) -> PathBuf {
+        self.git.git_dir().join("index")
+    }
+
+    /// What tells the present state of the index file from others; nothing where there is none.
+    #[must_use]
+    pub fn index_stamp(&self) -> Option<IndexStamp> {
+        use std::os::unix::fs::MetadataExt;
+        let meta = std::fs::symlink_metadata(self.index_file()).ok()?;
+        let mtime = (meta.mtime(), meta.mtime_nsec());
+        Some(IndexStamp { size: meta.len(), mtime, inode: meta.ino() })
+    }
+
+    /// Whether HEAD holds files and nothing was ever checked out here (`git worktree add --no-checkout`,
+    /// `git clone --no-checkout`): there is no index, and git makes one by its next checkout, which then
+    /// writes all files. One of ours would keep it from that.
+    #[must_use]
+    pub fn awaits_checkout(&self) -> bool {
+        let holds_files =
+            || self.head().is_ok_and(|head| head.tree != Id::empty_tree(head.tree.kind()));
+        self.index_stamp().is_none() && holds_files()
+    }
+
+    /// Reads the index. A missing one is empty.
+    pub fn index(&self) -> Result<Index> {
+        let stamp = self.index_stamp();
+        let path = self.index_file();
+        let file = if stamp.is_some() {
+            self.git.open_index().unable(|| format!("`{}` cannot be read", path.display()))?
+        } else {
+            File::from_state(State::new(self.git.object_hash()), path)
+        };
+        let mut stat = self.git.stat_options().unwrap_or_default();
+        stat.use_nsec = true;
+        Ok(Index { file, stat, has_modes: self.setting_is("core.fileMode", true), stamp })
+    }
+
+    /// Prepares an index for being written again, as git does: of the entries as young as the index
+    /// itself, those whose file has changed since are marked, so that the change cannot hide.
+    pub fn settle(&self, index: &mut Index) -> Result<()> {
+        let racy = index.racy();
+        if racy.is_empty() {
+            return Ok(());
+        }
+        let mut changed = Vec::new();
+        {
+            let mut filters = self.clean_filters(index)?;
+            let mut ways = Ways::default();
+            for (path, entry) in racy.into_iter().filter(|(_, e)| e.mode != Mode::Gitlink) {
+                // A file that cannot be read or filtered now is not taken for unchanged.
+                let work = self.work(&path, Some(entry), &mut ways, &mut filters, index);
+                match work {
+                    Ok(Work::Present(found)) if found.entry == entry => {}
+                    _ => changed.push(path),
+                }
+            }
+        }
+        index.distrust(&changed);
+        Ok(())
+    }
+
+    /// What is staged at a path, also where a folder stands in the index for all that it holds.
+    pub fn staged(&self, index: &Index, path: &RepoPath) -> Result<Indexed> {
+        let found = index.at(path);
+        if found != Indexed::Absent || !index.has_folders() {
+            return Ok(found);
+        }
+        for folder in path.ancestors() {
+            let Some(tree) = index.folder(&folder) else { continue };
+            let inside = RepoPath::new(&path.as_bytes()[folder.as_bytes().len() + 1..]);
+            let entry = self.entry_at(tree, &inside)?;
+            return Ok(
+                entry.map_or(Indexed::Absent, |entry| Indexed::Entry { entry, is_skipped: true })
+            );
+        }
+        Ok(Indexed::Absent)
+    }
+
+    /// Whether an index holds what only git itself keeps up: entries in its shorter form (version 4),
+    /// folders for what sparse checkout leaves out, what a person has resolved, what it knows of files
+    /// that are not tracked or were not changed, or a part that lies in a file of its own.
+    #[must_use]
+    pub fn has_special_index(&self, index: &Index) -> bool {
+        let file = &index.file;
+        let is_part = |entry: &std::fs::DirEntry| {
+            entry.file_name().as_encoded_bytes().starts_with(b"sharedindex.")
+        };
+        let mut beside = std::fs::read_dir(self.git_folder()).into_iter().flatten().flatten();
+        file.is_sparse()
+            || file.version() == gix::index::Version::V4
+            || file.untracked().is_some()
+            || file.fs_monitor().is_some()
+            || file.resolve_undo().is_some()
+            || beside.any(|entry| is_part(&entry))
+    }
+
+    /// The lock that git takes on a file.
+    #[must_use]
+    pub fn lock_of(&self, path: &Path) -> PathBuf {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".lock");
+        name.into()
+    }
+
+    /// Has git stage these contents in an index of ours, and look at their files.
+    pub fn stage_by_git(&self, index: &Path, staged: &BTreeMap<RepoPath, Staged>) -> Result<()> {
+        let null = self.null_id();
+        let mut lines = Vec::new();
+        let mut skipped = Vec::new();
+        for (path, staged) in staged {
+            let (mode, id) = match staged.entry {
+                Some(entry) => (entry.mode.octal(), entry.id),
+                None => ("0", null),
+            };
+            lines.extend_from_slice(format!("{mode} {id}\t").as_bytes());
+            lines.extend_from_slice(path.as_bytes());
+            lines.push(0);
+            if staged.is_skipped && staged.entry.is_some() {
+                skipped.extend_from_slice(path.as_bytes());
+                skipped.push(0);
+            }
+        }
+        let run = |args: &[&str], input: &[u8]| -> Result<Output> {
+            let all = ["-c", "core.hooksPath=/dev/null", "-c", "advice.sparseIndexExpanded=false"];
+            let git = self.git(all.into_iter().chain(args.iter().copied()));
+            git.variable("GIT_INDEX_FILE", index).run_with_input(input, LOCAL)
+        };
+        let orders: [(&[&str], &[u8]); 2] = [
+            (&["update-index", "--add", "--remove", "--replace", "-z", "--index-info"], &lines),
+            (&["update-index", "--skip-worktree", "-z", "--stdin"], &skipped),
+        ];
+        for (args, input) in orders {
+            if input.is_empty() {
+                continue;
+            }
+            let ran = run(args, input)?;
+            if !ran.status.success() {
+                let lines = ran.stderr.lines().map(str::to_owned);
+                return Err(lines.fold(Error::unable("git cannot stage it"), Error::detail));
+            }
+        }
+        // Its answer says which files are not as staged, and that is no failure. (`update-index --refresh` would
+        // put a split index together.)
+        let refresh = ["add", "--refresh", "--pathspec-from-file=-", "--pathspec-file-nul"];
+        let refresh: Vec<&str> = ["--literal-pathspecs"].into_iter().chain(refresh).collect();
+        let there =
+            staged.iter().filter(|(_, staged)| staged.entry.is_some() && !staged.is_skipped);
+        let names = there.flat_map(|(path, _)| [path.as_bytes(), b"\0"]).flatten().copied();
+        let names: Vec<u8> = names.collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        run(&refresh, &names).map(drop)
+    }
+
+    /// An index that is not on disk and holds what a tree holds.
+    pub fn index_of_tree(&self, tree: Id) -> Result<Index> {
+        let file = self.git.index_from_tree(&tree).map_err(|cause| self.unreadable(tree, cause))?;
+        let stat = self.git.stat_options().unwrap_or_default();
+        Ok(Index { file, stat, has_modes: self.setting_is("core.fileMode", true), stamp: None })
+    }
+}
+
+impl Index {
+    /// What tells the state that was read from others.
+    #[must_use]
+    pub fn stamp(&self) -> Option<&IndexStamp> {
+        self.stamp.as_ref()
+    }
+
+    /// What is staged at a path.
+    #[must_use]
+    pub fn at(&self, path: &RepoPath) -> Indexed {
+        let name = path.as_bytes().as_bstr();
+        let Some(found) = self.file.entry_by_path_and_stage(name, Stage::Unconflicted) else {
+            let conflict = [Stage::Base, Stage::Ours, Stage::Theirs]
+                .into_iter()
+                .any(|stage| self.file.entry_by_path_and_stage(name, stage).is_some());
+            return if conflict { Indexed::Conflict } else { Indexed::Absent };
+        };
+        if found.flags.contains(Flags::INTENT_TO_ADD) {
+            return Indexed::Intended;
+        }
+        let Some(mode) = from_index_mode(found.mode) else { return Indexed::Absent };
+        Indexed::Entry {
+            entry: Entry { mode, id: found.id },
+            is_skipped: found.flags.contains(Flags::SKIP_WORKTREE),
+        }
+    }
+
+    /// Whether git tracks a path, in whatever stage.
+    pub(super) fn holds(&self, path: &[u8]) -> bool {
+        let entries = self.file.entry_range(path.as_bstr());
+        entries.is_some_and(|range| !range.is_empty())
+    }
+
+    /// Whether git tracks something below a folder.
+    pub(super) fn holds_below(&self, folder: &[u8]) -> bool {
+        let below = [folder, b"/"].concat();
+        self.file.prefixed_entries_range(below.as_bstr()).is_some_and(|range| !range.is_empty())
+    }
+
+    /// The tree that stands in the index for a folder.
+    fn folder(&self, folder: &RepoPath) -> Option<Id> {
+        let name = [folder.as_bytes(), b"/"].concat();
+        let found = self.file.entry_by_path(name.as_bstr())?;
+        (found.mode == IndexMode::DIR).then_some(found.id)
+    }
+
+    /// What is staged where a path needs a folder, or below where it needs a file.
+    #[must_use]
+    pub fn in_the_way(&self, path: &RepoPath) -> Vec<RepoPath> {
+        let mut found: Vec<RepoPath> =
+            path.ancestors().filter(|folder| self.at(folder) != Indexed::Absent).collect();
+        let below = [path.as_bytes(), b"/"].concat();
+        if let Some(entries) = self.file.prefixed_entries(below.as_bstr()) {
+            let names = entries.iter().map(|entry| entry.path(&self.file).to_vec());
+            found.extend(names.map(RepoPath::new));
+        }
+        found
+    }
+
+    /// Whether git, too, would take the file behind `meta` for unchanged since it was staged, from
+    /// its size, times and mode alone. Times say nothing of a mode that was staged by itself
+    /// (`git update-index --chmod`).
+    #[must_use]
+    pub fn is_fresh(&self, path: &RepoPath, meta: &Metadata) -> bool {
+        let found =
+            self.file.entry_by_path_and_stage(path.as_bytes().as_bstr(), Stage::Unconflicted);
+        let Some(found) = found else { return false };
+        let is_staged_so = match found.mode {
+            IndexMode::FILE_EXECUTABLE => !self.has_modes || is_executable(meta),
+            IndexMode::FILE => !self.has_modes || !is_executable(meta),
+            _ => true,
+        };
+        is_staged_so
+            && stat_of(meta).matches(&found.stat, self.stat)
+            && !found.stat.is_racy(self.file.timestamp(), self.stat)
+            && !found.flags.intersects(Flags::INTENT_TO_ADD | Flags::ASSUME_VALID)
+    }
+
+    /// Whether anything at all is in conflict.
+    #[must_use]
+    pub fn has_conflicts(&self) -> bool {
+        self.file.entries().iter().any(|entry| entry.stage() != Stage::Unconflicted)
+    }
+
+    /// Whether folders stand in it for what sparse checkout leaves out.
+    #[must_use]
+    pub fn has_folders(&self) -> bool {
+        self.file.is_sparse()
+    }
+
+    /// The entries as young as the index itself: a later change of the same size could hide behind
+    /// them once the index is written again.
+    fn racy(&self) -> Vec<(RepoPath, Entry)> {
+        if self.stamp.is_none() {
+            return Vec::new();
+        }
+        let timestamp = self.file.timestamp();
+        let racy = self.file.entries().iter().filter(|entry| {
+            entry.stat.is_racy(timestamp, self.stat) && entry.stage() == Stage::Unconflicted
+        });
+        racy.filter_map(|entry| {
+            let mode = from_index_mode(entry.mode)?;
+            let path = RepoPath::new(entry.path(&self.file).to_vec());
+            Some((path, Entry { mode, id: entry.id }))
+        })
+        .collect()
+    }
+
+    /// Makes git read these files again, by a size that no content of theirs has.
+    fn distrust(&mut self, paths: &[RepoPath]) {
+        for path in paths {
+            let name = path.as_bytes().as_bstr();
+            if let Some(entry) = self.file.entry_mut_by_path_and_stage(name, Stage::Unconflicted) {
+                entry.stat.size = 0;
+            }
+        }
+    }
+
+    /// Stages these contents, or their absence. A file's size and times are noted where they are
+    /// given; without them git reads the file again when it next looks. `is_skipped` marks files
+    /// that sparse checkout leaves out.
+    pub fn stage(&mut self, changes: &BTreeMap<RepoPath, Staged>) {
+        let state: &mut State = &mut self.file;
+        state.remove_entries(|_, name, _| changes.contains_key(&RepoPath::new(name.to_vec())));
+        for (path, staged) in changes {
+            invalidate(state, path);
+            let Some(entry) = staged.entry else { continue };
+            let mut flags = Flags::empty();
+            if staged.is_skipped {
+                flags |= Flags::SKIP_WORKTREE | Flags::EXTENDED;
+            }
+            state.dangerously_push_entry(
+                staged.meta.as_ref().map_or_else(Stat::default, stat_of),
+                entry.id,
+                flags,
+                to_index_mode(entry.mode),
+                path.as_bytes().as_bstr(),
+            );
+        }
+        state.sort_entries();
+    }
+
+    /// The bytes of the index as it now is.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.file
+            .write_to(&mut bytes, gix::index::write::Options::default())
+            .unable(|| "the new index cannot be written")?;
+        Ok(bytes)
+    }
+
+    pub(super) fn state(&self) -> &State {
+        &self.file
+    }
+}
+
+/// What a path is to become in the index.
+#[derive(Clone, Debug)]
+pub struct Staged {
+    /// The content; nothing removes the path.
+    pub entry: Option<Entry>,
+    /// The file, as it was after it was written.
+    pub meta: Option<Metadata>,
+    /// Whether sparse checkout leaves the file out.
+    pub is_skipped: bool,
+}
+
+/// Marks the cached trees above a path as out of date, as git does.
+fn invalidate(state: &mut State, path: &RepoPath) {
+    let Some(mut tree) = state.tree_mut() else { return };
+    tree.num_entries = None;
+    let parts: Vec<&[u8]> = path.parts().collect();
+    for (at, part) in parts.iter().enumerate() {
+        let Some(child) = tree.children.iter().position(|child| &child.name[..] == *part) else {
+            return;
+        };
+        if at + 1 == parts.len() {
+            // A folder of this name gives way to the path.
+            tree.children.remove(child);
+            return;
+        }
+        tree = &mut tree.children[child];
+        tree.num_entries = None;
+    }
+}
+
+fn stat_of(meta: &Metadata) -> Stat {
+    use gix::index::entry::stat::Time;
+    use std::os::unix::fs::MetadataExt;
+    // Git keeps the low 32 bits of each; so that its comparison holds, so do we.
+    let time = |seconds: i64, nanos: i64| Time { secs: seconds as u32, nsecs: nanos as u32 };
+    Stat {
+        mtime: time(meta.mtime(), meta.mtime_nsec()),
+        ctime: time(meta.ctime(), meta.ctime_nsec()),
+        dev: meta.dev() as u32,
+        ino: meta.ino() as u32,
+        uid: meta.uid(),
+        gid: meta.gid(),
+        size: meta.len() as u32,
+    }
+}
+
+pub(super) fn from_index_mode(mode: IndexMode) -> Option<Mode> {
+    match mode {
+        IndexMode::FILE => Some(Mode::File),
+        IndexMode::FILE_EXECUTABLE => Some(Mode::Executable),
+        IndexMode::SYMLINK => Some(Mode::Symlink),
+        IndexMode::COMMIT => Some(Mode::Gitlink),
+        _ => None,
+    }
+}
+
+fn to_index_mode(mode: Mode) -> IndexMode {
+    match mode {
+        Mode::File => IndexMode::FILE,
+        Mode::Executable => IndexMode::FILE_EXECUTABLE,
+        Mode::Symlink => IndexMode::SYMLINK,
+        Mode::Gitlink => IndexMode::COMMIT,
+    }
+}

@@ -1,0 +1,115 @@
+//! Many new objects at once: gathered in memory, and written as one pack by git's own `index-pack`. A file for
+//! each would cost more than all else that a run over hundreds of branches does.
+
+use std::collections::HashSet;
+use std::io::Write as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use gix::objs::Kind;
+use gix::zlib::Compression;
+use gix::zlib::stream::deflate;
+
+use super::{Id, Repo};
+use xtask_base::error::{Context as _, Error, Result};
+
+/// How long git may take to index a pack.
+const LOCAL: Duration = Duration::from_secs(600);
+
+/// Fewer objects than these are written one by one, as git does with what it fetches (`fetch.unpackLimit`).
+const FEW: usize = 100;
+
+/// How hard objects are compressed: as little as helps, since `git gc` packs them anew.
+const LEVEL: i32 = 1;
+
+/// Objects on their way into a repository. Threads may fill it side by side.
+#[derive(Default)]
+pub struct Pack {
+    gathered: Mutex<Gathered>,
+}
+
+#[derive(Default)]
+struct Gathered {
+    ids: HashSet<Id>,
+    /// Whole as long as they are few, for then they are written as they are.
+    few: Vec<(Kind, Vec<u8>)>,
+    /// The entries of the pack, compressed.
+    entries: Vec<u8>,
+}
+
+impl Pack {
+    /// Takes the objects that a repository has kept in memory until now. They are not there any more.
+    pub fn take_from(&self, repo: &Repo) -> Result<()> {
+        let Some(objects) = repo.git.objects.reset_object_memory() else { return Ok(()) };
+        let mut new = Vec::new();
+        for (id, (kind, content)) in objects.iter() {
+            new.push((*id, *kind, content.clone(), entry(*kind, content)?));
+        }
+        let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, kind, content, entry) in new {
+            if gathered.ids.insert(id) {
+                gathered.entries.extend(entry);
+                if gathered.ids.len() <= FEW {
+                    gathered.few.push((kind, content));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Repo {
+    /// Writes what was gathered. All of it is there afterwards, or an error says why not.
+    pub fn write_pack(&self, pack: Pack) -> Result<()> {
+        let failed = || "the new objects cannot be written";
+        let gathered = pack.gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Gathered { ids, few, entries } = gathered;
+        if ids.len() <= FEW {
+            for (kind, content) in few {
+                let id = gix::objs::Write::write_buf(&self.git.objects, kind, &content);
+                self.share_object(id.map_err(|cause| Error::unable(failed()).because(cause))?);
+            }
+            return Ok(());
+        }
+        let count = u32::try_from(ids.len()).unable(failed)?;
+        let mut bytes = b"PACK\0\0\0\x02".to_vec();
+        bytes.extend(count.to_be_bytes());
+        bytes.extend(entries);
+        let mut sum = gix::hash::hasher(self.git.object_hash());
+        sum.update(&bytes);
+        let sum = sum.try_finalize().unable(failed)?;
+        bytes.extend_from_slice(sum.as_slice());
+        let asked = self.git(["index-pack", "--stdin"]).run_with_input(&bytes, LOCAL)?;
+        if asked.status.success() {
+            return Ok(());
+        }
+        Err(Error::unable(failed()).detail(asked.stderr))
+    }
+}
+
+/// An object as an entry of a pack: its kind and size, seven bits to a byte after the first four, and its
+/// content compressed.
+fn entry(kind: Kind, content: &[u8]) -> Result<Vec<u8>> {
+    let failed = || "an object cannot be compressed";
+    let number: u8 = match kind {
+        Kind::Commit => 1,
+        Kind::Tree => 2,
+        Kind::Blob => 3,
+        Kind::Tag => 4,
+    };
+    let mut size = content.len();
+    let low = |size: usize, bits: u32| u8::try_from(size & ((1 << bits) - 1)).unwrap_or_default();
+    let mut bytes = vec![number << 4 | low(size, 4)];
+    size >>= 4;
+    while size > 0 {
+        if let Some(last) = bytes.last_mut() {
+            *last |= 0x80;
+        }
+        bytes.push(low(size, 7));
+        size >>= 7;
+    }
+    let level = Compression::new(LEVEL).ok_or_else(|| Error::unable(failed()))?;
+    let mut writer = deflate::Write::new(bytes, level);
+    writer.write_all(content).and_then(|()| writer.flush()).unable(failed)?;
+    Ok(writer.into_inner())
+}

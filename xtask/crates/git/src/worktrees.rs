@@ -1,0 +1,193 @@
+//! The worktrees of this repository: those that git has registered, and no others.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::reftable::HeadSays;
+use super::{Id, Repo};
+use xtask_base::error::{Context, Error, Result};
+
+/// How often it is asked whether a git is still at work on an index.
+const SWITCH_POLL: Duration = Duration::from_millis(10);
+
+/// How often at most: two seconds in all. A lock that is left over must not hold anybody up for long.
+const SWITCH_ROUNDS: u32 = 200;
+
+/// The files of a worktree's git folder that name branches in use, and what for.
+const HOLDERS: [(&str, Option<&str>); 5] = [
+    ("HEAD", None),
+    ("rebase-merge/head-name", Some("a rebase")),
+    ("rebase-apply/head-name", Some("a rebase")),
+    ("rebase-merge/update-refs", Some("a rebase")),
+    ("BISECT_START", Some("a bisect")),
+];
+
+/// A registered worktree.
+#[derive(Clone, Debug)]
+pub struct Worktree {
+    /// Where its files are.
+    pub root: PathBuf,
+    /// The checked-out branch without `refs/heads/`; nothing where HEAD is detached or unreadable.
+    pub branch: Option<String>,
+    /// Whether its folder is there.
+    pub is_there: bool,
+    /// Whether it is locked (`git worktree lock`), as one on a disk that is not always there.
+    pub is_locked: bool,
+}
+
+/// A branch that a worktree works on: its ref must not be moved under it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InUse {
+    /// The branch without `refs/heads/`.
+    pub branch: String,
+    /// The worktree.
+    pub root: PathBuf,
+    /// Whether its folder is there.
+    pub is_there: bool,
+    /// The commit that was last checked out there, by the reflog of its HEAD.
+    pub commit: Option<Id>,
+    /// What git is in the middle of there with this branch, where it is not simply checked out.
+    pub operation: Option<&'static str>,
+}
+
+impl Repo {
+    /// Waits while a git is at work on the index of a worktree: a `git switch` that has begun has read
+    /// its branch already, and has not said yet that it is there. Not for longer than it usually takes.
+    pub fn wait_for_switches(&self) -> Result<()> {
+        let common = self.common_folder();
+        let mut folders = vec![common.to_path_buf()];
+        for proxy in self.git.worktrees().unable(|| "the worktrees cannot be listed")? {
+            folders.push(proxy.git_dir().to_path_buf());
+        }
+        for _ in 0..SWITCH_ROUNDS {
+            if !folders.iter().any(|folder| folder.join("index.lock").exists()) {
+                break;
+            }
+            std::thread::sleep(SWITCH_POLL);
+        }
+        Ok(())
+    }
+
+    /// The branches that worktrees have checked out, or are rebasing or bisecting.
+    pub fn branches_in_use(&self) -> Result<Vec<InUse>> {
+        let mut places = Vec::new();
+        let main = self.git.main_repo().unable(|| "the main worktree cannot be opened")?;
+        if let Some(root) = main.workdir() {
+            places.push((root.to_path_buf(), main.git_dir().to_path_buf()));
+        }
+        for proxy in self.git.worktrees().unable(|| "the worktrees cannot be listed")? {
+            let folder = proxy.git_dir().to_path_buf();
+            places.push((proxy.base().unwrap_or_else(|_| folder.clone()), folder));
+        }
+        let mut found = Vec::new();
+        let heads = if self.has_reftable() { self.heads_by_git()? } else { BTreeMap::new() };
+        for (root, folder) in places {
+            let root = root.canonicalize().unwrap_or(root);
+            let is_there = root.is_dir();
+            if let Some(HeadSays { branch: Some(branch), commit }) = heads.get(&root).cloned() {
+                let branch = self.meant_by(branch);
+                let branch = branch.strip_prefix("refs/heads/").unwrap_or(&branch).to_owned();
+                let root = root.clone();
+                found.push(InUse { branch, root, is_there, commit, operation: None });
+            }
+            let log = std::fs::read_to_string(folder.join("logs/HEAD")).unwrap_or_default();
+            let last = log.lines().last().and_then(|line| line.split(' ').nth(1));
+            let commit = last.and_then(|id| Id::from_hex(id.as_bytes()).ok());
+            for (file, operation) in HOLDERS {
+                let Some(text) = named_in(&folder.join(file)) else { continue };
+                let names = text.lines().filter_map(|line| {
+                    let line = line.trim();
+                    let line = line.strip_prefix("ref:").unwrap_or(line).trim();
+                    // A bisect notes the branch by its short name.
+                    let is_short = file == "BISECT_START";
+                    line.strip_prefix("refs/heads/").or(is_short.then_some(line))
+                });
+                for name in names.filter(|name| *name != ".invalid") {
+                    let full = self.meant_by(format!("refs/heads/{name}"));
+                    let branch = full.strip_prefix("refs/heads/").unwrap_or(name).to_owned();
+                    let root = root.clone();
+                    found.push(InUse { branch, root, is_there, commit, operation });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The name that git has for this worktree; empty for the main one.
+    #[must_use]
+    pub fn worktree_name(&self) -> String {
+        let own = self.git_folder();
+        let is_linked = own.canonicalize().is_ok_and(|own| own != self.common_folder());
+        let name = self.git_folder().file_name().filter(|_| is_linked);
+        name.map_or(String::new(), |name| name.to_string_lossy().into_owned())
+    }
+
+    /// Opens a registered worktree. What lies at its folder now must still be it: another clone may
+    /// have taken the place.
+    pub fn open_worktree(&self, root: &Path) -> Result<Repo> {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        if self.is_elsewhere && real(root) == self.root() {
+            return Ok(self.again());
+        }
+        let found = Repo::discover(root)?;
+        if found.root() == real(root) && real(found.common_folder()) == real(self.common_folder()) {
+            if self.may_fetch() {
+                found.allow_fetch();
+            }
+            return Ok(found);
+        }
+        Err(Error::unable(format!(
+            "`{}` is not a worktree of this repository any more",
+            root.display()
+        ))
+        .hint("`git worktree prune` forgets those that are gone"))
+    }
+
+    /// All worktrees, the main one first, the others by path. Those that are ours, under our folder
+    /// of state, are nobody's business.
+    pub fn worktrees(&self) -> Result<Vec<Worktree>> {
+        let mut all = Vec::new();
+        let main = self.git.main_repo().unable(|| "the main worktree cannot be opened")?;
+        let heads = if self.has_reftable() { Some(self.heads_by_git()?) } else { None };
+        let describe = |root: PathBuf, folder: Option<&Path>| -> Worktree {
+            let is_there = root.is_dir();
+            let root = root.canonicalize().unwrap_or(root);
+            let branch = match &heads {
+                Some(heads) => heads.get(&root).and_then(|head| head.branch.clone()),
+                None => folder.and_then(|folder| {
+                    let text = named_in(&folder.join("HEAD"))?;
+                    let name = text.trim().strip_prefix("ref:").unwrap_or(text.trim()).trim();
+                    name.starts_with("refs/").then(|| name.to_owned())
+                }),
+            };
+            let branch = branch.map(|name| self.meant_by(name));
+            let branch = branch
+                .map(|name| name.strip_prefix("refs/heads/").map_or(name.clone(), str::to_owned));
+            let is_locked = folder.is_some_and(|folder| folder.join("locked").exists());
+            Worktree { root, branch, is_there, is_locked }
+        };
+        if let Some(root) = main.workdir() {
+            all.push(describe(root.to_path_buf(), Some(main.git_dir())));
+        }
+        let mut linked = Vec::new();
+        for proxy in self.git.worktrees().unable(|| "the worktrees cannot be listed")? {
+            let Ok(root) = proxy.base() else { continue };
+            if root.starts_with(self.shared_state_folder()) {
+                continue;
+            }
+            linked.push(describe(root, Some(proxy.git_dir())));
+        }
+        linked.sort_by(|one, two| one.root.cmp(&two.root));
+        all.extend(linked);
+        Ok(all)
+    }
+}
+
+/// What a file that names refs says; a symlink names the one to which it leads, as HEAD can.
+fn named_in(file: &Path) -> Option<String> {
+    if let Ok(target) = std::fs::read_link(file) {
+        return Some(target.to_string_lossy().into_owned());
+    }
+    Some(String::from_utf8_lossy(&std::fs::read(file).ok()?).into_owned())
+}

@@ -1,0 +1,476 @@
+//! The installed program: what the shims run, whatever branch is checked out.
+//!
+//! It lies in `xtask/bin` of the common git folder under a name made from the sources it was built
+//! from, beside a record of its digest; the link `xtask` names the present one and is replaced in
+//! one step. It is built from the canonical commit, in a folder outside of every repository, so that
+//! neither the files nor the cargo configuration of a branch have a say in it.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::store;
+use xtask_base::digest;
+use xtask_base::error::{Context as _, Error, Result};
+use xtask_base::files::{Bits, Disk, is_executable};
+use xtask_base::path::RepoPath;
+use xtask_base::process::Program;
+use xtask_base::record::{self, Found};
+use xtask_base::world::World;
+use xtask_config::toolchain::{self, TOOLCHAIN_FILES, names_a_target};
+use xtask_git::{Entry, Id, LookedUp, Repo, Scope};
+use xtask_sync::context::Context;
+
+const KIND: &str = "xtask.program/1";
+
+/// How long the new program may take to say its version: it should be milliseconds.
+const VERSION_WAIT: Duration = Duration::from_secs(20);
+
+/// What decides how the program is built.
+const SOURCES: [&str; 4] = ["xtask", ".cargo/config.toml", "rust-toolchain.toml", "rust-toolchain"];
+
+/// How many programs are kept beside the present one, for hooks that run at this moment.
+const KEPT: usize = 1;
+
+/// What is known about the installed program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its file name.
+    pub file: String,
+    /// What stands for its sources; nothing if it is a copy of a program that ran.
+    pub sources: Option<String>,
+    /// The canonical commit from which it was built.
+    pub commit: Option<String>,
+    /// The digest of the file.
+    pub digest: String,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// How closely the installed program is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Care {
+    /// Its name, its size and that it may be run: what `status` can afford.
+    Look,
+    /// Every byte.
+    Read,
+}
+
+/// What is installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Installed {
+    /// Nothing.
+    Nothing,
+    /// Something that does not work, and why.
+    Broken(String),
+    /// A program that is as it was installed.
+    Whole(Record),
+}
+
+/// The folder of the installed programs.
+#[must_use]
+pub fn folder(repo: &Repo) -> PathBuf {
+    repo.shared_state_folder().join("bin")
+}
+
+/// What the shims run.
+#[must_use]
+pub fn link(repo: &Repo) -> PathBuf {
+    folder(repo).join("xtask")
+}
+
+fn record_file(repo: &Repo) -> PathBuf {
+    folder(repo).join("record")
+}
+
+/// Looks at what is installed.
+#[must_use]
+pub fn installed(repo: &Repo, care: Care) -> Installed {
+    let record = match record::read::<Record>(&record_file(repo), KIND) {
+        Found::Nothing if link(repo).symlink_metadata().is_err() => return Installed::Nothing,
+        Found::Nothing => return Installed::Broken("nothing is known about it".to_owned()),
+        Found::Newer => return Installed::Broken(record::NEWER.to_owned()),
+        Found::Broken(why) => return Installed::Broken(why),
+        Found::Whole(record) => record,
+    };
+    let points_to = fs::read_link(link(repo)).ok();
+    if points_to.as_deref() != Some(Path::new(&record.file)) {
+        return Installed::Broken("it is not the one that was installed".to_owned());
+    }
+    let Ok(meta) = fs::metadata(link(repo)) else {
+        return Installed::Broken("its file is gone".to_owned());
+    };
+    if !is_executable(&meta) {
+        return Installed::Broken("its file may not be run".to_owned());
+    }
+    if meta.len() != record.size {
+        return Installed::Broken("its file has another size than it had".to_owned());
+    }
+    if care == Care::Look {
+        return Installed::Whole(record);
+    }
+    match fs::read(link(repo)) {
+        Ok(bytes) if digest_of(&bytes) == record.digest => Installed::Whole(record),
+        Ok(_) => Installed::Broken("its file has changed".to_owned()),
+        Err(cause) => Installed::Broken(cause.to_string()),
+    }
+}
+
+/// Stands for everything that the program is built from; nothing where the canonical commit holds
+/// no sources.
+pub fn sources(repo: &Repo, context: &Context) -> Result<Option<String>> {
+    let tree = context.canonical.tree;
+    if repo.entry_at(tree, &RepoPath::new("xtask/Cargo.toml"))?.is_none() {
+        return Ok(None);
+    }
+    let mut parts = Vec::new();
+    for name in SOURCES {
+        parts.push(match repo.look_up(tree, &RepoPath::new(name))? {
+            Some(LookedUp::Entry(Entry { id, .. }) | LookedUp::Folder(id)) => {
+                id.as_slice().to_vec()
+            }
+            None => Vec::new(),
+        });
+    }
+    let key = digest::of_parts(parts.iter().map(Vec::as_slice));
+    Ok(Some(digest::hex(&key)[..16].to_owned()))
+}
+
+/// Whether the installed program was built from other sources than the canonical ones of now. One
+/// that is no build of them, or that is gone, is not old.
+pub fn is_old(repo: &Repo, context: &Context) -> Result<bool> {
+    let Installed::Whole(Record { sources: Some(built), .. }) = installed(repo, Care::Look) else {
+        return Ok(false);
+    };
+    Ok(sources(repo, context)?.is_some_and(|present| present != built))
+}
+
+/// What is needed to build and install.
+pub struct Builder<'a> {
+    /// The repository.
+    pub repo: &'a Repo,
+    /// The environment.
+    pub world: &'a World,
+    /// The disk.
+    pub disk: &'a Disk<'a>,
+    /// Whether cargo is to say nothing.
+    pub is_quiet: bool,
+}
+
+impl Builder<'_> {
+    /// Whether the program from these sources, or else a copy of this one, is installed and whole. One
+    /// that a newer xtask has installed is not replaced.
+    pub fn is_present(&self, sources: Option<&str>) -> Result<bool> {
+        let file = record_file(self.repo);
+        if let Found::Newer = record::read::<Record>(&file, KIND) {
+            return Err(record::newer("the record of the installed program", &file));
+        }
+        // What is the very file of the program that runs needs no comparison.
+        if sources.is_none() && self.is_this_program() {
+            return Ok(matches!(installed(self.repo, Care::Look), Installed::Whole(_)));
+        }
+        let Installed::Whole(record) = installed(self.repo, Care::Read) else { return Ok(false) };
+        match sources {
+            Some(sources) => Ok(record.sources.as_deref() == Some(sources)),
+            None => Ok(record.digest == digest_of(&self.this_program()?.1)),
+        }
+    }
+
+    /// Builds the program of a tree that is not canonical yet, and asks it for its version: what does
+    /// not build must not get there. The launcher is built as well, in a workspace of these files. The
+    /// caller holds the lock of installations.
+    pub fn try_out(&self, tree: Id, around: &[(&str, String)]) -> Result<String> {
+        let place = self.workshop()?;
+        let said = self.build(tree, &place).and_then(|built| match built {
+            None => Err(Error::no("it does not build; cargo has said why above")),
+            Some(_) if !self.builds_launcher(&place, around)? => {
+                Err(Error::no("its launcher does not build; cargo has said why above"))
+            }
+            Some(program) => {
+                let tried = Program::new(&program, &place)
+                    .args(["--version"])
+                    .without("CARGO_MANIFEST_DIR")
+                    .run_within(VERSION_WAIT)?;
+                if !tried.status.success() {
+                    return Err(Error::no("it builds, and does not run").detail(tried.stderr));
+                }
+                Ok(tried.stdout.trim().to_owned())
+            }
+        });
+        drop(self.disk.remove_folder(&place));
+        said
+    }
+
+    /// Builds the program from the canonical sources and installs it.
+    ///
+    /// Where the store has a program of exactly these sources it is that one: its key is proof of what it was
+    /// built from, and a second compilation would prove no more.
+    pub fn from_canonical(&self, context: &Context, sources: &str) -> Result<()> {
+        let record = || Record {
+            file: format!("xtask-{sources}"),
+            sources: Some(sources.to_owned()),
+            commit: Some(context.canonical.commit.to_string()),
+            digest: String::new(),
+            size: 0,
+        };
+        let kept = self.in_store(context.canonical.tree)?;
+        if let Some((store, name)) = &kept
+            && let Some(program) = store::find(store, name)
+        {
+            return self.place(&program, record());
+        }
+        let place = self.workshop()?;
+        let built = self.build(context.canonical.tree, &place).and_then(|built| {
+            let built = built.ok_or_else(|| {
+                Error::unable(format!(
+                    "the program could not be built from `{}`; cargo has said why above",
+                    context.config.branch
+                ))
+                .hint("correct it there, then `cargo xtask install-hooks`; hooks are as they were")
+            })?;
+            if let Some((store, name)) = &kept {
+                // Without it the next one is built again.
+                drop(store::keep(self.disk, store::now(self.world), store, name, &built));
+            }
+            self.place(&built, record())
+        });
+        // What is left there is ours and is made again at need.
+        drop(self.disk.remove_folder(&place));
+        built
+    }
+
+    /// Where the launcher would keep the program of a tree; nothing where there is no store, or where the tree chooses
+    /// cargo and its toolchain otherwise than this worktree, for which this program was built.
+    fn in_store(&self, tree: Id) -> Result<Option<(PathBuf, String)>> {
+        for name in SOURCES.iter().filter(|name| **name != "xtask") {
+            let there = match self.repo.look_up(tree, &RepoPath::new(*name))? {
+                Some(LookedUp::Entry(Entry { id, .. }) | LookedUp::Folder(id)) => Some(id),
+                None => None,
+            };
+            let here = match fs::read(self.repo.root().join(name)) {
+                Ok(content) => Some(self.repo.blob_id(&content)?),
+                Err(_) => None,
+            };
+            if there != here {
+                return Ok(None);
+            }
+        }
+        let Some(store) = store::folder(self.world) else { return Ok(None) };
+        let Some(sources) = store::sources_of(self.repo, tree)? else { return Ok(None) };
+        Ok(store::name_of(self.world, &sources.all).map(|name| (store, name)))
+    }
+
+    /// Installs a copy of the program that runs.
+    pub fn from_this_program(&self) -> Result<()> {
+        let (this, bytes) = self.this_program()?;
+        let file = format!("xtask-{}", &digest_of(&bytes)[..16]);
+        let record = Record { file, sources: None, commit: None, digest: String::new(), size: 0 };
+        self.place(&this, record)
+    }
+
+    /// Whether the installed program is the program that runs, under another name.
+    fn is_this_program(&self) -> bool {
+        let identity = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+        let this = identity(&self.world.program);
+        this.is_some() && this == identity(&link(self.repo))
+    }
+
+    fn this_program(&self) -> Result<(PathBuf, Vec<u8>)> {
+        let this = self.world.program.clone();
+        let bytes = fs::read(&this).unable(|| format!("`{}` cannot be read", this.display()))?;
+        Ok((this, bytes))
+    }
+
+    /// A folder for the sources: in cargo's own home, so that no configuration of a repository, and
+    /// none that somebody has left in the folder for temporary files, is found above it.
+    fn workshop(&self) -> Result<PathBuf> {
+        let home = self.world.variable("CARGO_HOME").map(PathBuf::from);
+        let home = home.or_else(|| Some(Path::new(self.world.variable("HOME")?).join(".cargo")));
+        let home = home.filter(|home| home.is_absolute()).ok_or_else(|| {
+            Error::unable("cargo's home folder is not known")
+                .hint("set HOME or CARGO_HOME to an absolute path")
+        })?;
+        let common = self.repo.common_folder().as_os_str().as_encoded_bytes();
+        let key = &digest::hex(&digest::of_parts([common]))[..16];
+        let place = home.join("xtask-source").join(key);
+        self.disk
+            .remove_folder(&place)
+            .and_then(|()| fs::create_dir_all(&place))
+            .unable(|| format!("`{}` cannot be made", place.display()))?;
+        Ok(place)
+    }
+
+    /// Whether the launcher builds, beside the sources that are laid out.
+    fn builds_launcher(&self, place: &Path, around: &[(&str, String)]) -> Result<bool> {
+        let root = place.join("sources");
+        for (name, text) in around {
+            let failed = || format!("`{name}` cannot be written to try the launcher");
+            self.disk.create(&root.join(name), text.as_bytes(), Bits::Plain).unable(failed)?;
+        }
+        let config = std::fs::read_to_string(root.join(".cargo/config.toml")).unwrap_or_default();
+        let host = ["--target", "host-tuple"];
+        let built = Program::new("cargo", &root)
+            .args(["build", "--quiet", "--locked", "--offline", "--package", "xtask"])
+            .args(["--bins", "--examples"])
+            .args(host.iter().filter(|_| names_a_target(&config)))
+            .args([Path::new("--target-dir"), &place.join("launcher")])
+            .without("RUSTUP_TOOLCHAIN")
+            .without("CARGO_BUILD_TARGET")
+            .run_attached()?;
+        Ok(built.success())
+    }
+
+    /// Builds the program of a tree; nothing where cargo could not.
+    fn build(&self, tree: Id, place: &Path) -> Result<Option<PathBuf>> {
+        let (sources, target) = (place.join("sources"), place.join("target"));
+        self.repo.export_tree(tree, &RustSources, &sources, self.disk)?;
+        let config = |name: &str| std::fs::read_to_string(sources.join(name)).ok();
+        // A Rust that is too old for the toolkit is none that can be meant.
+        for name in TOOLCHAIN_FILES {
+            let channel = config(name).as_deref().and_then(toolchain::channel);
+            if channel.is_some_and(|channel| toolchain::is_too_old(&channel)) {
+                self.disk
+                    .remove(&sources.join(name))
+                    .unable(|| "the sources cannot be laid out")?;
+            }
+        }
+        let root = sources.join("xtask");
+        let mut program = Program::new("cargo", &root)
+            .args(["build", "--package", "xtask", "--bins", "--examples"])
+            .args([Path::new("--target-dir"), &target])
+            // The choice of the branch that is checked out does not count here.
+            .without("RUSTUP_TOOLCHAIN")
+            .without("CARGO_BUILD_TARGET");
+        if let Some(sources) = store::sources_of(self.repo, tree)? {
+            for (name, value) in &sources.variables {
+                program = program.variable(name, value);
+            }
+            // As the launcher builds: checkouts are told apart by what is compiled in.
+            program = program.variable("XTASK_SOURCES", sources.all);
+            if self.world.variable("RUSTC_WORKSPACE_WRAPPER").is_none() {
+                program = program.variable("RUSTC_WORKSPACE_WRAPPER", "");
+            }
+        }
+        let is_for_host = config(".cargo/config.toml").as_deref().is_some_and(names_a_target);
+        if is_for_host {
+            program = program.args(["--target", "host-tuple"]);
+        }
+        if root.join("Cargo.lock").is_file() {
+            program = program.args(["--locked"]);
+        }
+        if self.is_quiet {
+            program = program.args(["--quiet"]);
+        }
+        let built = program.run_attached()?;
+        // For a target that was named, cargo builds in a folder of its name.
+        let mut folders = vec![target.clone()];
+        if is_for_host {
+            let found = std::fs::read_dir(&target).unable(|| "what was built cannot be found")?;
+            folders.extend(found.flatten().map(|found| found.path()));
+        }
+        // A repository that was given the toolkit has it as an example: see its `Cargo.toml`.
+        let names = ["debug/examples/xtask", "debug/xtask"];
+        let mut programs = folders.iter().flat_map(|folder| names.map(|name| folder.join(name)));
+        Ok(programs.find(|program| built.success() && program.is_file()))
+    }
+
+    /// Copies a program into place: written, checked and tried before anything names it.
+    fn place(&self, from: &Path, mut record: Record) -> Result<()> {
+        let folder = folder(self.repo);
+        let failed = || format!("the program cannot be installed in `{}`", folder.display());
+        let bytes = fs::read(from).unable(failed)?;
+        record.digest = digest_of(&bytes);
+        record.size = bytes.len() as u64;
+        fs::create_dir_all(&folder).unable(failed)?;
+        let number = std::process::id();
+        let beside = folder.join(format!("new-{number}"));
+        self.disk.remove(&beside).unable(failed)?;
+        let placed = self.place_from(&bytes, &beside, &folder, &record);
+        if placed.is_err() {
+            drop(self.disk.remove(&beside));
+        }
+        placed?;
+        drop(self.prune(&folder, &record.file));
+        Ok(())
+    }
+
+    fn place_from(
+        &self,
+        bytes: &[u8],
+        beside: &Path,
+        folder: &Path,
+        record: &Record,
+    ) -> Result<()> {
+        let failed = || format!("the program cannot be installed in `{}`", folder.display());
+        self.disk.create(beside, bytes, Bits::Executable).unable(failed)?;
+        let written = fs::read(beside).unable(failed)?;
+        self.disk.fsync(beside).unable(failed)?;
+        if digest_of(&written) != record.digest {
+            return Err(Error::unable(failed()).hint("what was written is not what is read back"));
+        }
+        let tried = Program::new(beside, folder)
+            .args(["--version"])
+            // It was not built where cargo has started this one.
+            .without("CARGO_MANIFEST_DIR")
+            .run_within(VERSION_WAIT)?;
+        if !tried.status.success() || !tried.stdout.contains("xtask") {
+            return Err(Error::unable(failed())
+                .detail(tried.stderr)
+                .hint("the new program does not run here; is the folder mounted `noexec`?"));
+        }
+        self.disk.replace(beside, &folder.join(&record.file)).unable(failed)?;
+        let link = folder.join(format!("link-{}", std::process::id()));
+        self.disk.remove(&link).unable(failed)?;
+        self.disk.symlink(Path::new(&record.file), &link).unable(failed)?;
+        self.disk.replace(&link, &folder.join("xtask")).unable(failed)?;
+        record::write(self.disk, &record_file(self.repo), KIND, record).unable(failed)
+    }
+
+    fn prune(&self, folder: &Path, present: &str) -> std::io::Result<()> {
+        let mut old = Vec::new();
+        for found in fs::read_dir(folder)? {
+            let found = found?;
+            let name = found.file_name().to_string_lossy().into_owned();
+            if name.starts_with("xtask-") && name != present {
+                old.push((found.metadata()?.modified()?, found.path()));
+            }
+        }
+        old.sort();
+        let surplus = old.len().saturating_sub(KEPT);
+        for (_, path) in old.into_iter().take(surplus) {
+            self.disk.remove(&path)?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes every program away.
+pub fn remove(repo: &Repo, disk: &Disk<'_>) -> Result<()> {
+    let folder = folder(repo);
+    disk.remove_folder(&folder).unable(|| format!("`{}` cannot be removed", folder.display()))
+}
+
+fn digest_of(bytes: &[u8]) -> String {
+    digest::hex(&digest::of_parts([bytes]))
+}
+
+/// What cargo needs to build the program: `xtask/`, which is a workspace of its own, and what the
+/// repository says about cargo and its toolchain.
+struct RustSources;
+
+impl Scope for RustSources {
+    fn enters(&self, folder: &[u8]) -> bool {
+        let first = folder.split(|byte| *byte == b'/').next().unwrap_or(folder);
+        matches!(first, b"xtask" | b".cargo")
+    }
+
+    fn holds(&self, path: &[u8]) -> bool {
+        SOURCES.iter().any(|source| {
+            path.strip_prefix(source.as_bytes())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        })
+    }
+}

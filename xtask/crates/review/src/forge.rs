@@ -1,0 +1,178 @@
+//! Which service runs at a remote, and the address of its page for a new pull request.
+
+use xtask_config::Forge;
+use xtask_git::RemoteUrl;
+
+/// The template for pull requests, by its file name.
+const TEMPLATE: &str = "orchestration-pr.md";
+
+/// A repository at a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Project {
+    /// The service.
+    pub forge: Forge,
+    /// The host, as in a browser, with its port where it has one of its own.
+    pub host: String,
+    /// The path of the repository on the host.
+    pub path: String,
+}
+
+/// The project behind an address; nothing where the host does not tell and `configured` does not
+/// either.
+#[must_use]
+pub fn project(url: &RemoteUrl, configured: Option<Forge>) -> Option<Project> {
+    // Ssh over the port of https goes by other names.
+    let host = match url.host.as_str() {
+        "ssh.github.com" => "github.com",
+        "altssh.gitlab.com" => "gitlab.com",
+        "altssh.bitbucket.org" => "bitbucket.org",
+        host => host,
+    };
+    let named =
+        [("github", Forge::GitHub), ("gitlab", Forge::GitLab), ("bitbucket", Forge::Bitbucket)];
+    let forge = configured.or_else(|| {
+        let found = named.iter().find(|(name, _)| host.split('.').any(|part| part == *name));
+        found.map(|(_, forge)| *forge)
+    })?;
+    let mut path = url.path.as_str();
+    if forge == Forge::Bitbucket && host != "bitbucket.org" {
+        // A server has its repositories below `scm/` for https.
+        path = path.strip_prefix("scm/").unwrap_or(path);
+    }
+    // A repository has an owner, and only GitLab has owners in owners.
+    let parts = path.split('/').filter(|part| !part.is_empty()).count();
+    let is_sound = if forge == Forge::GitLab { parts >= 2 } else { parts == 2 };
+    let host = match url.port {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
+    is_sound.then(|| Project { forge, host, path: path.to_owned() })
+}
+
+impl Project {
+    /// Who owns it.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        self.path.split('/').next().unwrap_or_default()
+    }
+
+    /// The address of the page that makes a pull request of `head` into `base`. `fork` is where the
+    /// branch is, if it is not here.
+    #[must_use]
+    pub fn compare_url(&self, base: &str, head: &str, fork: Option<&Project>) -> String {
+        let Project { host, path, .. } = self;
+        let path = encoded(path, "/");
+        let at = fork.unwrap_or(self);
+        match self.forge {
+            Forge::GitHub => {
+                let owner = fork.map_or(String::new(), |fork| format!("{}:", fork.owner()));
+                format!(
+                    "https://{host}/{path}/compare/{}...{owner}{}?expand=1&template={TEMPLATE}",
+                    encoded(base, "/"),
+                    encoded(head, "/")
+                )
+            }
+            Forge::GitLab => format!(
+                "https://{host}/{}/-/merge_requests/new?merge_request%5Bsource_branch%5D={}\
+                 &merge_request%5Btarget_branch%5D={}&template={TEMPLATE}",
+                encoded(&at.path, "/"),
+                encoded(head, ""),
+                encoded(base, "")
+            ),
+            Forge::Bitbucket if host == "bitbucket.org" => format!(
+                "https://{host}/{}/pull-requests/new?source={}&dest={}&template={TEMPLATE}",
+                encoded(&at.path, "/"),
+                encoded(head, ""),
+                encoded(&format!("{path}:{base}"), "")
+            ),
+            Forge::Bitbucket => {
+                let (owner, name) = at.path.split_once('/').unwrap_or(("", &at.path));
+                let place = match owner.strip_prefix('~') {
+                    Some(user) => format!("users/{}", encoded(user, "")),
+                    None => format!("projects/{}", encoded(owner, "")),
+                };
+                format!(
+                    "https://{host}/{place}/repos/{}/pull-requests?create&sourceBranch={}\
+                     &targetBranch={}&template={TEMPLATE}",
+                    encoded(name, ""),
+                    encoded(&format!("refs/heads/{head}"), ""),
+                    encoded(&format!("refs/heads/{base}"), "")
+                )
+            }
+        }
+    }
+}
+
+/// A part of an address: all but letters, digits, `-._~` and what is in `kept` in percent form.
+fn encoded(text: &str, kept: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
+            byte if kept.as_bytes().contains(&byte) => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(host: &str, port: Option<u16>, path: &str) -> RemoteUrl {
+        RemoteUrl { host: host.to_owned(), port, path: path.to_owned() }
+    }
+
+    fn compare(host: &str, path: &str) -> String {
+        let project = project(&url(host, None, path), None).unwrap();
+        project.compare_url("orchestration-tools", "feature/a#1", None)
+    }
+
+    #[test]
+    fn every_service_has_its_page() {
+        assert_eq!(
+            compare("github.com", "owner/repo"),
+            "https://github.com/owner/repo/compare/orchestration-tools...feature/a%231?expand=1\
+             &template=orchestration-pr.md"
+        );
+        assert_eq!(
+            compare("gitlab.com", "group/sub/repo"),
+            "https://gitlab.com/group/sub/repo/-/merge_requests/new?\
+             merge_request%5Bsource_branch%5D=feature%2Fa%231\
+             &merge_request%5Btarget_branch%5D=orchestration-tools&template=orchestration-pr.md"
+        );
+        assert_eq!(
+            compare("bitbucket.org", "team/repo"),
+            "https://bitbucket.org/team/repo/pull-requests/new?source=feature%2Fa%231\
+             &dest=team%2Frepo%3Aorchestration-tools&template=orchestration-pr.md"
+        );
+        assert_eq!(
+            compare("bitbucket.example.com", "scm/PRJ/repo"),
+            "https://bitbucket.example.com/projects/PRJ/repos/repo/pull-requests?create\
+             &sourceBranch=refs%2Fheads%2Ffeature%2Fa%231\
+             &targetBranch=refs%2Fheads%2Forchestration-tools&template=orchestration-pr.md"
+        );
+    }
+
+    #[test]
+    fn a_fork_is_named_by_its_owner() {
+        let of = |path| project(&url("github.com", None, path), None).unwrap();
+        let (up, fork) = (of("up/repo"), of("me/repo"));
+        assert!(up.compare_url("b", "h", Some(&fork)).contains("up/repo/compare/b...me:h?"));
+    }
+
+    #[test]
+    fn the_service_is_known_by_the_host_or_the_configuration() {
+        let known = |host: &str, path: &str, set| project(&url(host, None, path), set);
+        assert_eq!(known("github.example.com", "a/b", None).unwrap().forge, Forge::GitHub);
+        assert_eq!(known("ssh.github.com", "a/b", None).unwrap().host, "github.com");
+        assert_eq!(known("git.example.com", "a/b", None), None);
+        let set = Some(Forge::GitLab);
+        assert_eq!(known("git.example.com", "a/b/c", set).unwrap().forge, Forge::GitLab);
+        assert_eq!(known("notgithub.com", "a/b", None), None);
+        assert_eq!(known("github.com", "alone", None), None);
+        let with_port = project(&url("github.example.com", Some(8443), "a/b"), None).unwrap();
+        assert_eq!(with_port.host, "github.example.com:8443");
+    }
+}

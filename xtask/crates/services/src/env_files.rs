@@ -1,0 +1,700 @@
+//! Files of variables: what a line of them means, and reading them where something may stand in the way.
+//!
+//! Readers of such files differ (`deployment/README.md` has the table of what is meant here). Where they agree, this one
+//! does as they do; where they differ it is said what is meant; and what would silently become something else
+//! is refused, with its line. What stands on a line may be a secret, and is never repeated.
+//!
+//! They are read by the command that starts services, once, and never by what watches them: a file can be a
+//! pipe of a secret manager, or lie on a disk that does not answer.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::launch::Env;
+use super::spec::{EnvFile, FileLook, Seen, Spec};
+use xtask_base::deadline::Deadline;
+use xtask_base::error::{Error, Result};
+use xtask_config::reserved_variable;
+
+/// The longest file of variables that is read: 1 MiB.
+const LONGEST: u64 = 1 << 20;
+
+/// How a file is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// For up to 5 seconds, as a command does that somebody has typed.
+    Command,
+    /// As long, but for no pipe, which is taken for an empty file: what is in one can be read once, and is for the
+    /// start that comes after this look.
+    Ahead,
+    /// Hardly, and for no pipe.
+    AtOnce,
+}
+
+impl Waits {
+    fn longest(self) -> Duration {
+        match self {
+            Waits::Command | Waits::Ahead => Duration::from_secs(5),
+            Waits::AtOnce => Duration::from_millis(500),
+        }
+    }
+}
+
+/// A variable of a file.
+pub type Variable = (String, OsString);
+
+/// What a name stands for, where the file does not say.
+pub type Given<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// What files of variables give to services.
+#[derive(Default)]
+pub struct Values {
+    /// For each service: its variables, or why they cannot be had.
+    of: BTreeMap<String, Result<Env>>,
+    /// For each service: how its files looked.
+    seen: BTreeMap<String, Vec<Seen>>,
+}
+
+impl Values {
+    /// Reads the files of these services, each file once. `base` is what services are given besides.
+    #[must_use]
+    pub fn read(specs: &[Spec], base: &Env, waits: Waits) -> Values {
+        let mut contents: BTreeMap<PathBuf, Result<Content>> = BTreeMap::new();
+        let mut values = Values::default();
+        for spec in specs.iter().filter(|spec| !spec.env_files.is_empty()) {
+            let mut env = Env::new();
+            let mut seen = Vec::new();
+            let mut fault = None;
+            let mut has_pipe = false;
+            for file in &spec.env_files {
+                let content = contents
+                    .entry(file.path.clone())
+                    .or_insert_with(|| content_within(&file.path, waits, waits.longest()));
+                let done = match content {
+                    Ok(Content { bytes: None, .. }) if file.is_optional => {
+                        seen.push(Seen { path: file.path.clone(), look: None });
+                        continue;
+                    }
+                    Ok(Content { bytes: None, .. }) => Err(Error::usage(format!(
+                        "the file of variables `{}` is not there",
+                        file.path.display()
+                    ))),
+                    Ok(Content { bytes: Some(bytes), look }) => {
+                        seen.push(Seen { path: file.path.clone(), look: *look });
+                        // What a pipe will set is not known yet.
+                        has_pipe |= waits == Waits::Ahead && look.is_none();
+                        let given = |name: &str| {
+                            let own = spec.env.get(name).map(OsString::from);
+                            let before = || env.get(OsStr::new(name)).cloned();
+                            let found = before().or(own);
+                            let found = found.or_else(|| base.get(OsStr::new(name)).cloned());
+                            found.or_else(|| has_pipe.then(OsString::new))
+                        };
+                        parse(&file.path.display().to_string(), bytes, &given)
+                    }
+                    Err(failure) => Err(again(failure)),
+                };
+                match done {
+                    Ok(variables) => env.extend(variables.into_iter().map(|(n, v)| (n.into(), v))),
+                    Err(failure) => fault = fault.or(Some(failure)),
+                }
+            }
+            values.seen.insert(spec.name.clone(), seen);
+            values.of.insert(spec.name.clone(), fault.map_or(Ok(env), Err));
+        }
+        values
+    }
+
+    /// The variables of a service; an error where a file cannot be read.
+    pub fn of(&self, service: &str) -> Result<Env> {
+        match self.of.get(service) {
+            None => Ok(Env::new()),
+            Some(Ok(env)) => Ok(env.clone()),
+            Some(Err(failure)) => Err(again(failure)),
+        }
+    }
+
+    /// All that could be read.
+    #[must_use]
+    pub fn whole(&self) -> BTreeMap<String, Env> {
+        let read = self.of.iter();
+        read.filter_map(|(name, env)| Some((name.clone(), env.as_ref().ok()?.clone()))).collect()
+    }
+
+    /// How the files of each service looked.
+    #[must_use]
+    pub fn seen(&self) -> &BTreeMap<String, Vec<Seen>> {
+        &self.seen
+    }
+}
+
+/// The same failure, for another who waits for it.
+fn again(failure: &Error) -> Error {
+    let error = Error::new(failure.kind(), failure.to_string());
+    failure.hints().iter().fold(error, |error, hint| error.hint(hint.clone()))
+}
+
+struct Content {
+    /// Nothing where there is no such file.
+    bytes: Option<Vec<u8>>,
+    look: Option<FileLook>,
+}
+
+/// What is learned of a file, one after the other.
+enum Learned {
+    IsPipe(bool),
+    Content(std::io::Result<Content>),
+}
+
+/// Reads a file in a thread of its own: what does not answer holds nobody up for longer than this.
+fn content_within(path: &Path, waits: Waits, longest: Duration) -> Result<Content> {
+    let (tell, told) = mpsc::channel();
+    let at = path.to_path_buf();
+    std::thread::spawn(move || {
+        let is_pipe = is_pipe(&at);
+        drop(tell.send(Learned::IsPipe(is_pipe)));
+        let content = match (is_pipe, waits) {
+            (true, Waits::AtOnce) => Err(std::io::Error::other("it is a pipe")),
+            (true, Waits::Ahead) => Ok(Content { bytes: Some(Vec::new()), look: None }),
+            _ => content(&at),
+        };
+        drop(tell.send(Learned::Content(content)));
+    });
+    let name = path.display();
+    let deadline = Deadline::after(longest);
+    let mut is_pipe = false;
+    let found = loop {
+        match told.recv_timeout(deadline.left().unwrap_or_default()) {
+            Ok(Learned::IsPipe(is)) => is_pipe = is,
+            Ok(Learned::Content(content)) => break Some(content),
+            Err(_) => break None,
+        }
+    };
+    match found {
+        Some(Ok(content)) => Ok(content),
+        Some(Err(cause)) => {
+            Err(Error::usage(format!("the file of variables `{name}` cannot be read"))
+                .because(cause))
+        }
+        None => Err(Error::usage(format!(
+            "the file of variables `{name}` gave nothing within {longest:?}: {}",
+            if is_pipe {
+                "it is a pipe, and nobody writes into it"
+            } else {
+                "its disk does not answer"
+            }
+        ))
+        .hint("where a secret manager writes it, unlock that first")),
+    }
+}
+
+fn content(path: &Path) -> std::io::Result<Content> {
+    let open = match File::open(path) {
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Content { bytes: None, look: None });
+        }
+        other => other?,
+    };
+    let meta = open.metadata()?;
+    if meta.is_dir() {
+        return Err(std::io::Error::other("it is a folder"));
+    }
+    let mut bytes = Vec::new();
+    open.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(std::io::Error::other("it is longer than 1 MiB"));
+    }
+    // What is not kept in a file has no time at which it was changed.
+    let look = meta.is_file().then(|| look_of(&meta));
+    Ok(Content { bytes: Some(bytes), look })
+}
+
+fn look_of(meta: &std::fs::Metadata) -> FileLook {
+    use std::os::unix::fs::MetadataExt as _;
+    let mtime_ns = meta.mtime().wrapping_mul(1_000_000_000).wrapping_add(meta.mtime_nsec());
+    FileLook { size: meta.len(), mtime_ns, inode: meta.ino() }
+}
+
+fn is_pipe(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_fifo())
+}
+
+/// Looks at one file, without a service to go with it.
+pub fn read(file: &EnvFile, given: Given<'_>) -> Result<Vec<Variable>> {
+    let name = file.path.display().to_string();
+    match content_within(&file.path, Waits::Ahead, Waits::Ahead.longest())?.bytes {
+        Some(bytes) => parse(&name, &bytes, given),
+        None if file.is_optional => Ok(Vec::new()),
+        None => Err(Error::usage(format!("the file of variables `{name}` is not there"))),
+    }
+}
+
+/// Which of these files look otherwise than they did, for people. One that does not answer is left out.
+#[must_use]
+pub fn changed(seen: &[Seen]) -> Vec<PathBuf> {
+    let (tell, told) = mpsc::channel();
+    let files = seen.to_vec();
+    std::thread::spawn(move || {
+        for one in files {
+            let meta = std::fs::metadata(&one.path).ok().filter(|meta| meta.is_file());
+            // Nobody may wait for it any more.
+            if meta.as_ref().map(look_of) != one.look && tell.send(one.path).is_err() {
+                return;
+            }
+        }
+    });
+    let deadline = Deadline::after(Duration::from_secs(1));
+    let mut changed = Vec::new();
+    while let Some(left) = deadline.left() {
+        match told.recv_timeout(left) {
+            Ok(path) => changed.push(path),
+            Err(_) => break,
+        }
+    }
+    changed
+}
+
+/// Reads the text of a file of variables, which is called `path` in messages.
+pub fn parse(path: &str, bytes: &[u8], given: Given<'_>) -> Result<Vec<Variable>> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let mut reader = Reader { bytes, at: 0, line: 1, variables: Vec::new(), given };
+    loop {
+        match reader.next() {
+            Ok(true) => {}
+            Ok(false) => return Ok(reader.variables),
+            Err(Fault { line, why, hint }) => {
+                let what =
+                    format!("the file of variables `{path}` is malformed in line {line}: {why}");
+                let error = Error::usage(what);
+                return Err(hint.into_iter().fold(error, Error::hint));
+            }
+        }
+    }
+}
+
+/// Whether a file was cut off, or is in conflict: nobody wrote it so.
+#[must_use]
+pub fn is_torn(bytes: &[u8]) -> bool {
+    let is_empty = bytes.iter().all(|byte| byte.is_ascii_whitespace() || *byte == 0);
+    let lines = || bytes.split(|byte| *byte == b'\n');
+    let starts = |mark: &[u8]| lines().any(|line| line.starts_with(mark));
+    let in_conflict = starts(b"<<<<<<< ") && starts(b">>>>>>> ");
+    let last = lines().next_back().unwrap_or_default();
+    let last = last.trim_ascii();
+    let is_half = !last.is_empty() && !last.starts_with(b"#") && !last.contains(&b'=');
+    let ends_in_quotes = match parse("it", bytes, &|_| Some(OsString::new())) {
+        Err(failure) => failure.what().contains(NEVER_CLOSED),
+        Ok(_) => false,
+    };
+    is_empty || in_conflict || is_half || ends_in_quotes
+}
+
+const NEVER_CLOSED: &str = "is never closed";
+
+struct Fault {
+    line: usize,
+    why: String,
+    hint: Option<&'static str>,
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    line: usize,
+    variables: Vec<Variable>,
+    given: Given<'a>,
+}
+
+impl<'a> Reader<'a> {
+    fn fault(&self, why: impl Into<String>, hint: &'static str) -> Fault {
+        Fault { line: self.line, why: why.into(), hint: Some(hint) }
+    }
+
+    fn lone_return(&self) -> Fault {
+        self.fault(
+            "it holds a return of the carriage that ends no line",
+            "lines end with a line feed, as on Unix, or with both, as on Windows",
+        )
+    }
+
+    /// The line from here on, without its end.
+    fn rest(&self) -> &'a [u8] {
+        let rest = &self.bytes[self.at..];
+        let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+        let line = &rest[..end];
+        line.strip_suffix(b"\r").unwrap_or(line)
+    }
+
+    fn next_line(&mut self) {
+        let rest = &self.bytes[self.at..];
+        let end = rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |end| end + 1);
+        self.at += end;
+        self.line += 1;
+    }
+
+    /// Reads a line; whether there may be more.
+    fn next(&mut self) -> Result<bool, Fault> {
+        if self.at >= self.bytes.len() {
+            return Ok(false);
+        }
+        let line = self.rest();
+        let text = line.trim_ascii_start();
+        if text.is_empty() || text.starts_with(b"#") {
+            self.next_line();
+            return Ok(true);
+        }
+        if line.contains(&0) {
+            return Err(self.fault("it holds a NUL", "no program can be given one"));
+        }
+        if line.contains(&b'\r') {
+            return Err(self.lone_return());
+        }
+        let text = match text.strip_prefix(b"export") {
+            Some(rest) if rest.starts_with(b" ") || rest.starts_with(b"\t") => {
+                rest.trim_ascii_start()
+            }
+            _ => text,
+        };
+        let Some(equals) = text.iter().position(|byte| *byte == b'=') else {
+            return Err(
+                self.fault("it has no `=`", "a line is `NAME=VALUE`, or a comment after `#`")
+            );
+        };
+        let name = text[..equals].trim_ascii_end();
+        let is_name = |(at, byte): (usize, &u8)| {
+            byte.is_ascii_alphabetic()
+                || *byte == b'_'
+                || at > 0 && (byte.is_ascii_digit() || b"-.".contains(byte))
+        };
+        if name.is_empty() || !name.iter().enumerate().all(is_name) {
+            return Err(self.fault(
+                "what stands before the `=` is no name of a variable",
+                "a name is of letters, digits, `_`, `-` and `.`, and begins with a letter or `_`",
+            ));
+        }
+        let name = String::from_utf8_lossy(name).into_owned();
+        if let Some(why) = reserved_variable(&name) {
+            return Err(Fault { line: self.line, why, hint: None });
+        }
+        let value = text[equals + 1..].trim_ascii_start();
+        // From here on by place, since a value in quotes may go on over lines.
+        self.at += self.offset_of(line, value);
+        let value = match value.first() {
+            Some(b'\'') => self.quoted(b'\'')?,
+            Some(b'"') => self.quoted(b'"')?,
+            _ => {
+                let value = plain(value);
+                let value = self.substituted(value, false)?;
+                self.next_line();
+                value
+            }
+        };
+        // The last of two counts, and stands where it is last.
+        self.variables.retain(|(known, _)| *known != name);
+        self.variables.push((name, OsString::from_vec(value)));
+        Ok(true)
+    }
+
+    fn offset_of(&self, line: &[u8], value: &[u8]) -> usize {
+        debug_assert!(self.bytes[self.at..].starts_with(line));
+        // `value` is the end of `line`, since nothing was cut off there.
+        line.len() - value.len()
+    }
+
+    /// A value in quotes, which may go on over lines; and nothing but a comment after it.
+    fn quoted(&mut self, quote: u8) -> Result<Vec<u8>, Fault> {
+        let opened = self.line;
+        let mut raw = Vec::new();
+        self.at += 1;
+        loop {
+            let Some(byte) = self.bytes.get(self.at) else {
+                return Err(Fault {
+                    line: opened,
+                    why: format!("its quote {NEVER_CLOSED}"),
+                    hint: Some("a value that begins with a quote ends with one"),
+                });
+            };
+            self.at += 1;
+            match byte {
+                0 => return Err(self.fault("it holds a NUL", "no program can be given one")),
+                _ if *byte == quote => break,
+                b'\\' if quote == b'"' => {
+                    raw.push(b'\\');
+                    if self.bytes[self.at..].starts_with(b"\r\n") {
+                        self.at += 1;
+                    }
+                    if let Some(next) = self.bytes.get(self.at) {
+                        raw.push(*next);
+                        self.at += 1;
+                        self.line += usize::from(*next == b'\n');
+                    }
+                }
+                b'\r' if self.bytes.get(self.at) == Some(&b'\n') => {}
+                b'\r' => return Err(self.lone_return()),
+                byte => {
+                    self.line += usize::from(*byte == b'\n');
+                    raw.push(*byte);
+                }
+            }
+        }
+        let after = self.rest();
+        let text = after.trim_ascii_start();
+        if !text.is_empty() && (!text.starts_with(b"#") || text.len() == after.len()) {
+            let opened = if opened == self.line {
+                String::new()
+            } else {
+                format!(" (it was opened in line {opened})")
+            };
+            return Err(self.fault(
+                format!("something stands after the closing quote{opened}"),
+                "put all of the value in quotes, and `\\` before a quote inside of `\"`",
+            ));
+        }
+        let value = if quote == b'"' { self.substituted(&raw, true)? } else { raw };
+        self.next_line();
+        Ok(value)
+    }
+
+    /// Puts values in the place of names, and in quotes takes `\` away.
+    fn substituted(&self, raw: &[u8], in_quotes: bool) -> Result<Vec<u8>, Fault> {
+        let mut value = Vec::with_capacity(raw.len());
+        let mut at = 0;
+        while at < raw.len() {
+            let rest = &raw[at..];
+            if in_quotes && rest[0] == b'\\' && rest.len() > 1 {
+                at += 2;
+                match rest[1] {
+                    b'n' => value.push(b'\n'),
+                    b'r' => value.push(b'\r'),
+                    b't' => value.push(b'\t'),
+                    known @ (b'\\' | b'"' | b'$') => value.push(known),
+                    // A regular expression, a path of Windows.
+                    other => value.extend([b'\\', other]),
+                }
+            } else if rest.starts_with(b"${") {
+                let Some(end) = rest.iter().position(|byte| *byte == b'}') else {
+                    return Err(self.fault("its `${` is never closed", KEEP));
+                };
+                value.extend(self.braced(&rest[2..end])?);
+                at += end + 1;
+            } else if rest[0] == b'$' && rest.len() > 1 {
+                let length = name_length(&rest[1..]);
+                let name = String::from_utf8_lossy(&rest[1..=length]);
+                match self.here(&name).filter(|_| length > 0) {
+                    Some(known) => value.extend(known),
+                    // A hash, a password, a price.
+                    None => value.extend(&rest[..=length]),
+                }
+                at += length + 1;
+            } else {
+                value.push(rest[0]);
+                at += 1;
+            }
+        }
+        Ok(value)
+    }
+
+    /// What `${…}` stands for.
+    fn braced(&self, inside: &[u8]) -> Result<Vec<u8>, Fault> {
+        let length = name_length(inside);
+        let name = String::from_utf8_lossy(&inside[..length]).into_owned();
+        // What ends where is read differently by everybody.
+        if inside[length..].iter().any(|byte| b"${\"'\\".contains(byte)) {
+            return Err(
+                self.fault("the default in `${…}` holds a `$`, a brace, a quote or a `\\`", KEEP)
+            );
+        }
+        let set = self.here(&name).or_else(|| Some((self.given)(&name)?.into_vec()));
+        match (length, &inside[length..]) {
+            (1.., b"") => set.ok_or_else(|| {
+                self.fault(format!("`${{{name}}}` stands for nothing: nobody sets `{name}`"), KEEP)
+            }),
+            (1.., [b':', b'-', default @ ..]) => {
+                Ok(set.filter(|value| !value.is_empty()).unwrap_or_else(|| default.to_vec()))
+            }
+            (1.., [b'-', default @ ..]) => Ok(set.unwrap_or_else(|| default.to_vec())),
+            _ => {
+                Err(self.fault("what stands in `${…}` is neither a name nor `NAME:-DEFAULT`", KEEP))
+            }
+        }
+    }
+
+    /// What the file itself has said before.
+    fn here(&self, name: &str) -> Option<Vec<u8>> {
+        let found = self.variables.iter().rev().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_bytes().to_vec())
+    }
+}
+
+const KEEP: &str = "in single quotes everything is kept as it stands";
+
+/// How long the name is with which a text begins.
+fn name_length(text: &[u8]) -> usize {
+    let is_part = |(at, byte): &(usize, &u8)| {
+        byte.is_ascii_alphabetic() || **byte == b'_' || *at > 0 && byte.is_ascii_digit()
+    };
+    text.iter().enumerate().take_while(is_part).count()
+}
+
+/// A value without quotes: up to a comment, which begins after a blank, and without blanks at its end.
+fn plain(text: &[u8]) -> &[u8] {
+    let is_comment =
+        |at: &usize| text[*at] == b'#' && (*at == 0 || text[at - 1].is_ascii_whitespace());
+    let end = (0..text.len()).find(is_comment).unwrap_or(text.len());
+    text[..end].trim_ascii_end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use xtask_base::scratch::Scratch;
+    use xtask_base::world::World;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn read_all(text: &str) -> Result<Vec<(String, String)>> {
+        let given = |name: &str| (name == "GIVEN").then(|| OsString::from("given"));
+        let found = parse("f", text.as_bytes(), &given)?;
+        Ok(found.into_iter().map(|(name, value)| (name, value.into_string().unwrap())).collect())
+    }
+
+    /// What a line means. The same table is in `deployment/README.md`.
+    #[test]
+    fn a_line_means_what_the_manual_says() {
+        for (text, value) in [
+            ("A=b", "b"),
+            ("A=", ""),
+            ("A = b ", "b"),
+            ("  export A=b", "b"),
+            ("export\tA=b", "b"),
+            ("\u{feff}A=b\r", "b"),
+            ("A=b c", "b c"),
+            ("A=b#c", "b#c"),
+            ("A=b # c", "b"),
+            ("A=#b", ""),
+            ("A='b # c' # d", "b # c"),
+            ("A=\"b # c\"", "b # c"),
+            ("A='b\nc'", "b\nc"),
+            ("A=\"b\r\nc\"", "b\nc"),
+            ("A=\"b\\\r\nc\"", "b\\\nc"),
+            ("A=''", ""),
+            ("A=it's", "it's"),
+            ("A={\"b\": [1, 2]}", "{\"b\": [1, 2]}"),
+            ("A=D:\\new\\table", "D:\\new\\table"),
+            ("A=\"D:\\\\new\\\\table\"", "D:\\new\\table"),
+            ("A=\"b\\nc\\td\\\"e\"", "b\nc\td\"e"),
+            ("A=\"^\\d+\\.$\"", "^\\d+\\.$"),
+            ("A='b\\n$GIVEN'", "b\\n$GIVEN"),
+            ("B=1\nA=$B_2", "$B_2"),
+            ("B_2=x\nA=http://$B_2/y", "http://x/y"),
+            ("B=x\nA=\"${B}y\"", "xy"),
+            ("A=${GIVEN}", "given"),
+            ("A=$GIVEN", "$GIVEN"),
+            ("A=\"\\$GIVEN \\${B}\"", "$GIVEN ${B}"),
+            ("A=${B:-c d}", "c d"),
+            ("B=\nA=${B:-c}", "c"),
+            ("B=\nA=${B-c}", ""),
+            ("A=$2b$10$abcdefghij/K", "$2b$10$abcdefghij/K"),
+            ("A=5$", "5$"),
+            ("A=1\nA=2", "2"),
+            ("A-B.c=1\nA=2", "2"),
+            ("# only this\n\n   \nA=1\n   ", "1"),
+        ] {
+            let found = read_all(text).unwrap_or_else(|failure| panic!("{text:?}: {failure}"));
+            let last = found.iter().rfind(|(name, _)| name == "A");
+            assert_eq!(last.map(|(_, value)| value.as_str()), Some(value), "{text:?}");
+        }
+        assert_eq!(read_all("A-B.c=1").unwrap(), [("A-B.c".to_owned(), "1".to_owned())]);
+    }
+
+    #[test]
+    fn what_would_become_something_else_is_refused_with_its_line() {
+        for (text, line, why) in [
+            ("# c\nA", 2, "has no `=`"),
+            ("A: b", 1, "has no `=`"),
+            ("A=1\nB C=2", 2, "no name"),
+            ("1A=2", 1, "no name"),
+            ("=2", 1, "no name"),
+            ("A=\"b\"c", 1, "after the closing quote"),
+            ("A='b'#c", 1, "after the closing quote"),
+            ("A=1\nB='x\ny\n", 2, "never closed"),
+            ("A='x\nB='y'\n", 2, "opened in line 1"),
+            ("A=${B}", 1, "nobody sets `B`"),
+            ("A=\"${B\"", 1, "never closed"),
+            ("A=${B:?no}", 1, "neither a name"),
+            ("A=${}", 1, "neither a name"),
+            ("C=1\nA=${B:-${C}}", 2, "the default in"),
+            ("C=1\nA=${B:-$C}", 2, "the default in"),
+            ("A=${B:-{\"a\":1}}", 1, "the default in"),
+            ("A=\"${B:-\\\"q\\\"}\"", 1, "the default in"),
+            ("A=1\rB=2", 1, "ends no line"),
+            ("A='1\rB=2'", 1, "ends no line"),
+            ("A=b\0c", 1, "NUL"),
+            ("XTASK_PORT=1", 1, "it is xtask that sets it"),
+        ] {
+            let failure = read_all(text).expect_err(text);
+            let what = failure.what();
+            assert!(what.contains(&format!("in line {line}:")), "{text:?}: {what}");
+            assert!(what.contains(why), "{text:?}: {what}");
+        }
+        // A secret on the line is not repeated.
+        let failure = read_all("A=\"sesame\" open\n").unwrap_err();
+        assert!(!format!("{failure} {:?}", failure.hints()).contains("sesame"));
+    }
+
+    #[test]
+    fn values_need_not_be_utf_8() {
+        let found = parse("f", b"A=\xff\xfe\nB='\xff'\n", &|_| None).unwrap();
+        assert_eq!(found[0].1.as_bytes(), b"\xff\xfe");
+        assert_eq!(found[1].1.as_bytes(), b"\xff");
+    }
+
+    #[test]
+    fn torn_is_what_nobody_wrote_so() {
+        for (text, is) in [
+            ("", true),
+            (" \n\0\0", true),
+            ("A=1\nSECRE", true),
+            ("A=1\nB='x", true),
+            ("A=1\n<<<<<<< ours\nB=1\n=======\nB=2\n>>>>>>> theirs\n", true),
+            ("A=1\n", false),
+            ("A=D:\\x\nB C=1\n", false),
+            ("A=1\n# half", false),
+        ] {
+            assert_eq!(is_torn(text.as_bytes()), is, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_into_which_nobody_writes_holds_nobody_up() {
+        let folder = Scratch::new(&World::real().unwrap(), "env").unwrap();
+        let pipe = |name: &str| {
+            let path = folder.path().join(name);
+            let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from(0o600));
+            rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).unwrap();
+            path
+        };
+        let path = pipe("one");
+        let failure = content_within(&path, Waits::AtOnce, PATIENCE).err().unwrap();
+        assert!(format!("{failure}").contains("it is a pipe"), "{failure}");
+        let failure =
+            content_within(&path, Waits::Command, Duration::from_millis(20)).err().unwrap();
+        assert!(failure.what().contains("it is a pipe"), "{failure}");
+        // One into which somebody writes is read, once.
+        let path = pipe("two");
+        let writer = path.clone();
+        std::thread::spawn(move || {
+            use std::io::Write as _;
+            File::options().write(true).open(writer)?.write_all(b"A=1\n")
+        });
+        let content = content_within(&path, Waits::Command, PATIENCE).unwrap();
+        assert!(content.look.is_none() && content.bytes.is_some_and(|bytes| bytes == b"A=1\n"));
+    }
+}

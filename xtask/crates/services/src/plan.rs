@@ -1,0 +1,321 @@
+//! From a layer to what the supervisor is told: which services, on which ports, with every placeholder
+//! filled; and what can be seen to be wrong before anything is started.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+
+use super::env_files::Values as FileValues;
+use super::launch::Env;
+use super::spec::{
+    Backup, EnvFile, Fallback, Limits, Live, LogLimits, Page, Probe, Restart, Spec, Stop,
+};
+use xtask_base::error::{Error, Kind, Result};
+use xtask_base::files::is_executable;
+use xtask_base::path::RepoPath;
+use xtask_base::words::some_of;
+use xtask_config::{
+    self as config, Candidate, Layer, Service, StopSignal, StopTo, Values, fill, nearest,
+};
+
+/// The folder for what services keep, in the variables of each.
+const STATE: &str = "XTASK_STATE";
+
+/// How much of the first line of a script the kernel of Linux reads: 256 bytes (`BINPRM_BUF_SIZE`).
+const LONGEST_FIRST_LINE: u64 = 256;
+
+/// What stands for this program in a command line, filled when it is started.
+const OURSELVES: &str = "{xtask}";
+
+/// The services that are named, and all that they need; all where none is named.
+pub fn choose(layer: &Layer, names: &[String]) -> Result<Vec<usize>> {
+    let mut unknown = Vec::new();
+    let mut chosen: Vec<usize> = Vec::new();
+    for name in names {
+        match layer.services.iter().position(|service| service.name == *name) {
+            Some(at) => chosen.push(at),
+            None => unknown.push(name),
+        }
+    }
+    if !unknown.is_empty() {
+        let known: Vec<String> = layer.services.iter().map(|s| s.name.clone()).collect();
+        let mut error = Error::usage(format!(
+            "layer `{}` has no service `{}`; it has {}",
+            layer.name,
+            unknown[0],
+            some_of(&known, 20)
+        ));
+        for name in unknown {
+            let near = nearest(name, known.iter().map(String::as_str));
+            error = error.detail(format!("`{name}`{near}"));
+        }
+        return Err(error);
+    }
+    if names.is_empty() {
+        return Ok((0..layer.services.len()).collect());
+    }
+    let mut at = 0;
+    while at < chosen.len() {
+        for need in &layer.services[chosen[at]].needs {
+            if !chosen.contains(need) {
+                chosen.push(*need);
+            }
+        }
+        at += 1;
+    }
+    chosen.sort_unstable();
+    chosen.dedup();
+    Ok(chosen)
+}
+
+/// What the supervisor is told of these services, with these ports by name.
+#[must_use]
+pub fn specs(
+    layer: &Layer,
+    chosen: &[usize],
+    ports: &BTreeMap<String, u16>,
+    places: &Places<'_>,
+) -> Vec<Spec> {
+    chosen.iter().map(|at| spec(layer, &layer.services[*at], ports, places)).collect()
+}
+
+/// Where services run, and where they keep what outlives them.
+#[derive(Clone, Copy)]
+pub struct Places<'a> {
+    /// The folder of the worktree or of the release.
+    pub root: &'a Path,
+    /// The folder for what is kept.
+    pub state: &'a Path,
+}
+
+/// The folder for what the services of a worktree keep. It is for git to ignore.
+#[must_use]
+pub fn state_of_worktree(root: &Path) -> PathBuf {
+    root.join(".data")
+}
+
+fn spec(
+    layer: &Layer,
+    service: &Service,
+    ports: &BTreeMap<String, u16>,
+    places: &Places<'_>,
+) -> Spec {
+    let Places { root, state } = *places;
+    let own = ports.get(&service.name).copied();
+    let values = Values {
+        own,
+        ports: &|name| ports.get(name).copied(),
+        root: &root.to_string_lossy(),
+        state: &state.to_string_lossy(),
+        xtask: OURSELVES,
+    };
+    let filled = |text: &str| fill(text, &values);
+    let argv = |command: &config::CommandLine| command.argv.iter().map(|w| filled(w)).collect();
+    let names = |at: &[usize]| at.iter().map(|at| layer.services[*at].name.clone()).collect();
+    let env = |env: &BTreeMap<String, String>| {
+        env.iter().map(|(name, value)| (name.clone(), filled(value))).collect()
+    };
+    let probe = |probe: &config::Probe| Probe {
+        http: probe.http.as_ref().map(|page| Page {
+            port: page.port.or(own).unwrap_or(0),
+            path: filled(&page.path),
+            status: page.status.clone(),
+            json: page.json.clone(),
+        }),
+        tcp: probe.tcp.as_ref().and_then(|port| match port {
+            config::PortWord::Own => own,
+            config::PortWord::Number(port) => Some(*port),
+            config::PortWord::Service(name) => ports.get(name).copied(),
+        }),
+        run: probe.run.as_ref().map(argv),
+        log: probe.log.clone(),
+        timeout_ms: ms(probe.timeout),
+    };
+    let on_disk = |dir: &RepoPath| dir.on_disk(root);
+    Spec {
+        name: service.name.clone(),
+        argv: argv(&service.run),
+        folder: service.dir.as_ref().map_or_else(|| root.to_path_buf(), on_disk),
+        port: own,
+        is_moved: false,
+        env: {
+            let mut env: BTreeMap<String, String> = env(&service.env);
+            env.insert(STATE.to_owned(), state.to_string_lossy().into_owned());
+            env
+        },
+        env_files: service.env_files.iter().map(|name| env_file(name, root)).collect(),
+        needs: names(&service.needs),
+        once: service.once,
+        required: service.required,
+        ready: service.ready.as_ref().map(probe),
+        live: service.live.as_ref().map(|live| Live {
+            probe: probe(&live.probe),
+            every_ms: ms(live.every),
+            failures: live.failures,
+        }),
+        restart: Restart {
+            max: service.restart.max,
+            within_ms: ms(service.restart.within),
+            first_ms: ms(service.restart.backoff.0),
+            longest_ms: ms(service.restart.backoff.1),
+        },
+        stop: Stop {
+            signal: number_of(service.stop.signal),
+            timeout_ms: ms(service.stop.timeout),
+            to_all: service.stop.to == StopTo::All,
+        },
+        limits: limits(&service.limits),
+        fallback: service
+            .fallback
+            .as_ref()
+            .map(|rule| Fallback { when: names(&rule.when), env: env(&rule.env) }),
+        log: LogLimits { size: service.log.size, keep: service.log.keep },
+        state: service.state.iter().map(|name| name.on_disk(state)).collect(),
+        tries_serving: service.candidate == Candidate::Serving,
+        backup: service
+            .backup
+            .as_ref()
+            .map(|backup| Backup { argv: argv(&backup.run), timeout_ms: ms(backup.timeout) }),
+    }
+}
+
+fn number_of(signal: StopSignal) -> i32 {
+    let signal = match signal {
+        StopSignal::Term => Signal::TERM,
+        StopSignal::Int => Signal::INT,
+        StopSignal::Quit => Signal::QUIT,
+        StopSignal::Hup => Signal::HUP,
+        StopSignal::Kill => Signal::KILL,
+        StopSignal::Usr1 => Signal::USR1,
+        StopSignal::Usr2 => Signal::USR2,
+    };
+    signal.as_raw()
+}
+
+fn ms(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A file of variables; a question mark in front says that it may be missing.
+fn env_file(name: &str, root: &Path) -> EnvFile {
+    let (name, is_optional) = match name.strip_prefix('?') {
+        Some(name) => (name, true),
+        None => (name, false),
+    };
+    EnvFile { path: root.join(name), is_optional }
+}
+
+/// A percentage of memory is one of what the service may use, or else of what the machine has.
+fn limits(limits: &config::Limits) -> Limits {
+    let whole = limits.memory.or_else(xtask_base::processes::memory_of_machine);
+    let share = |percent: u8| whole.map(|bytes| bytes / 100 * u64::from(percent));
+    Limits {
+        memory_warn: limits.memory_warn.and_then(share),
+        cpu_warn: limits.cpu_warn.map(u32::from),
+    }
+}
+
+/// What can be seen to be wrong with services before they are started, all of it at once.
+pub fn check(specs: &[Spec], base: &Env, values: &FileValues, root: &Path) -> Result<()> {
+    let mut faults: Vec<String> = Vec::new();
+    let mut kind = Kind::Unable;
+    for spec in specs {
+        let name = &spec.name;
+        let shown = |path: &Path| path.strip_prefix(root).unwrap_or(path).display().to_string();
+        if !spec.folder.is_dir() {
+            kind = Kind::Usage;
+            faults.push(format!("{name}: its folder `{}` is not there", shown(&spec.folder)));
+        }
+        let mut env = base.clone();
+        match values.of(name) {
+            Ok(read) => env.extend(read),
+            Err(failure) => {
+                kind = Kind::Usage;
+                let hints = failure.hints().iter().map(|hint| format!(" ({hint})"));
+                faults.push(format!("{name}: {failure}{}", hints.collect::<String>()));
+            }
+        }
+        env.extend(spec.env.iter().map(|(name, value)| (name.into(), value.into())));
+        let probes = [spec.ready.as_ref(), spec.live.as_ref().map(|live| &live.probe)];
+        let commands = probes.into_iter().flatten().filter_map(|probe| probe.run.as_ref());
+        for argv in [&spec.argv].into_iter().chain(commands) {
+            if let Some(missing) = missing_program(argv, &spec.folder, &env) {
+                faults.push(format!("{name}: {missing}"));
+            }
+        }
+    }
+    faults.dedup();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let mut error = Error::new(kind, "nothing was started: the services cannot run here");
+    if faults.iter().any(|fault| fault.contains("PATH")) {
+        error = error.hint("install what is missing, or take a service out with `enabled = false`");
+    }
+    if faults.iter().any(|fault| fault.contains("is malformed")) {
+        error = error
+            .hint("`cargo xtask recover environment` brings back the newest copy that can be read");
+    } else if faults.iter().any(|fault| fault.contains("file of variables")) {
+        error = error.hint("`env-file = \"?NAME\"` lets the file be missing");
+    }
+    for fault in faults {
+        error = error.detail(fault);
+    }
+    Err(error)
+}
+
+/// What a script is to be read by, by its first line, where that is not there. The system says of the script itself
+/// that there is no such file.
+fn missing_interpreter(script: &Path) -> Option<String> {
+    use std::io::Read as _;
+    // The kernel reads no more of the line.
+    let mut line = Vec::new();
+    std::fs::File::open(script).ok()?.take(LONGEST_FIRST_LINE).read_to_end(&mut line).ok()?;
+    let line = line.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let line = String::from_utf8_lossy(line).into_owned();
+    let name = line.trim_start_matches([' ', '\t']).split([' ', '\t']).next()?;
+    if name.is_empty() || !name.starts_with('/') || Path::new(name).exists() {
+        return None;
+    }
+    let script = script.display();
+    Some(match name.strip_suffix('\r') {
+        Some(name) => format!(
+            "`{script}` asks for `{name}\\r`, which is not there: its lines end as on Windows; `sed -i 's/\\r$//' FILE` \
+             mends it"
+        ),
+        None => format!("`{script}` asks for `{name}`, which is not there"),
+    })
+}
+
+/// What is wrong with the program of a command, with where it was searched.
+fn missing_program(argv: &[String], folder: &Path, env: &Env) -> Option<String> {
+    let program = argv.first()?;
+    if program.starts_with(OURSELVES) {
+        return None;
+    }
+    let runs = |path: &Path| {
+        std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && is_executable(&meta))
+    };
+    if program.contains('/') {
+        let path = folder.join(program);
+        if !runs(&path) {
+            return Some(format!("`{}` is not there, or not executable", path.display()));
+        }
+        return missing_interpreter(&path);
+    }
+    let path = env.get(OsStr::new("PATH")).cloned().unwrap_or_default();
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let found = folders.iter().map(|dir| folder.join(dir).join(program)).find(|path| runs(path));
+    if let Some(found) = found {
+        return missing_interpreter(&found);
+    }
+    let mut shown: Vec<String> = Vec::new();
+    for folder in folders.iter().map(|dir| dir.display().to_string()) {
+        if !shown.contains(&folder) {
+            shown.push(folder);
+        }
+    }
+    Some(format!("`{program}` is not on PATH ({})", shown.join(", ")))
+}

@@ -1,0 +1,66 @@
+//! Changes that happen together or not at all: what `apply` is given.
+
+use super::backup::Prepared;
+use super::overlay::Overlay;
+use xtask_base::path::RepoPath;
+use xtask_git::{Entry, FileStat, Id};
+
+/// What happens to a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileChange {
+    /// Nothing.
+    None,
+    /// It gets this content, as git would check it out.
+    CheckOut(Entry),
+    /// It gets this content, byte for byte.
+    Restore(Entry),
+    /// The same, with these very permissions.
+    RestoreExactly(Entry, u32),
+    /// It is removed.
+    Remove,
+}
+
+/// What happens to a path.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The path.
+    pub path: RepoPath,
+    /// What happens to the file.
+    pub file: FileChange,
+    /// What must be on disk before: the id of the very bytes, and the kind. Nothing means that
+    /// nothing must be there.
+    pub expects: Option<Entry>,
+    /// How the file looked then, if nobody can have changed it since without changing that.
+    pub look: Option<FileStat>,
+    /// What is staged afterwards; nothing leaves the index alone.
+    pub stages: Option<Option<Entry>>,
+    /// Whether sparse checkout leaves the file out.
+    pub is_sparse: bool,
+}
+
+/// A move of the checked-out branch.
+#[derive(Clone, Debug)]
+pub struct HeadMove {
+    /// The branch without `refs/heads/`; nothing where HEAD is detached.
+    pub branch: Option<String>,
+    /// Where it must be.
+    pub old: Id,
+    /// Where it goes.
+    pub new: Id,
+    /// For the reflog.
+    pub message: String,
+}
+
+/// Changes that happen together or not at all.
+pub struct Batch {
+    /// What it is for, in a few words.
+    pub purpose: String,
+    /// The paths.
+    pub changes: Vec<Change>,
+    /// The move of the branch.
+    pub head: Option<HeadMove>,
+    /// The overlay afterwards, if it changes.
+    pub overlay: Option<Overlay>,
+    /// What is replaced, saved and waiting for its name; nothing where nothing can be lost.
+    pub backup: Option<Prepared>,
+}

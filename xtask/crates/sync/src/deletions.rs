@@ -1,0 +1,107 @@
+//! Whether a path that a branch lacks was never there, or was removed by the branch itself.
+//!
+//! A path that the branch never had is behind and is made. One that the branch removed stays
+//! removed, until somebody asks for it. To tell the two apart, the first-parent line of the branch
+//! is followed back to where it left the canonical branch. The newest commit that removed the path
+//! decides: if it is a commit of ours, the canonical branch had removed it then; otherwise the
+//! branch did. A path that the common ancestor has and nobody on that line removed was removed in a
+//! merge, which is the branch's own doing, too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::context::Context;
+use super::upstream::is_sync_commit;
+use xtask_base::error::Result;
+use xtask_base::path::RepoPath;
+use xtask_git::{Head, Known, Lineage, OnceCanonical, Pair, Repo, Scope};
+
+/// For each path at which a branch differs from the canonical commit: whether what the branch has
+/// there, or that it has nothing, once was canonical.
+pub fn known(
+    repo: &Repo,
+    head: &Head,
+    context: &Context,
+    once: Option<&OnceCanonical>,
+    differing: &BTreeMap<RepoPath, Pair>,
+    lineage: &mut Lineage<'_>,
+) -> Result<BTreeMap<RepoPath, Known>> {
+    let lacking = differing.iter().filter(|(_, pair)| pair.one.is_none());
+    let absent: BTreeSet<RepoPath> = lacking.map(|(path, _)| path.clone()).collect();
+    let mut known = who_removed(repo, head, context, absent, lineage)?;
+    for (path, pair) in differing {
+        if let (Some(entry), Some(once)) = (pair.one, once) {
+            known.insert(path.clone(), once.knows(path, entry));
+        }
+    }
+    Ok(known)
+}
+
+/// For each path that `head` lacks: `Once` where its absence is not the branch's own doing.
+fn who_removed(
+    repo: &Repo,
+    head: &Head,
+    context: &Context,
+    absent: BTreeSet<RepoPath>,
+    lineage: &mut Lineage<'_>,
+) -> Result<BTreeMap<RepoPath, Known>> {
+    let mut answers = BTreeMap::new();
+    if absent.is_empty() {
+        return Ok(answers);
+    }
+    let identity = &context.config.identity;
+    let base = lineage.merge_base(head.commit, context.canonical.commit)?;
+    if base.is_none() && repo.is_shallow() {
+        return Ok(absent.into_iter().map(|path| (path, Known::Unknown)).collect());
+    }
+    let Some(base) = base else {
+        // Two histories that never met: the branch cannot have removed what it never got.
+        return Ok(absent.into_iter().map(|path| (path, Known::Once)).collect());
+    };
+    let mut open = Only::new(absent);
+    for id in repo.between(Some(base), head.commit, true)? {
+        if open.paths.is_empty() {
+            break;
+        }
+        let child = repo.commit(id)?;
+        let Some(parent) = child.parents.first() else { continue };
+        let before = repo.commit(*parent)?;
+        let changed = repo.compare_trees(Some(before.tree), Some(child.tree), &open)?;
+        for (path, pair) in changed {
+            if pair.one.is_some() && pair.two.is_none() {
+                let known =
+                    if is_sync_commit(&child, identity) { Known::Once } else { Known::Never };
+                open.paths.remove(&path);
+                answers.insert(path, known);
+            }
+        }
+    }
+    let there = repo.list_tree(repo.commit(base)?.tree, &open)?;
+    for path in open.paths {
+        let known = if there.contains_key(&path) { Known::Never } else { Known::Once };
+        answers.insert(path, known);
+    }
+    Ok(answers)
+}
+
+/// A scope of these very paths.
+struct Only {
+    paths: BTreeSet<RepoPath>,
+    folders: BTreeSet<RepoPath>,
+}
+
+impl Only {
+    fn new(paths: BTreeSet<RepoPath>) -> Self {
+        let folders = paths.iter().flat_map(RepoPath::ancestors).collect();
+        Only { paths, folders }
+    }
+}
+
+impl Scope for Only {
+    fn enters(&self, folder: &[u8]) -> bool {
+        self.folders.contains(&RepoPath::new(folder))
+    }
+
+    fn holds(&self, path: &[u8]) -> bool {
+        self.paths.contains(&RepoPath::new(path))
+    }
+}

@@ -1,0 +1,62 @@
+//! The canonical managed files, laid out in a folder of their own under the common git folder.
+//!
+//! The folder is named by the canonical tree and the rules, is made whole before it gets that name,
+//! and is not changed afterwards. The newest few are kept.
+
+use std::path::{Path, PathBuf};
+
+use super::context::Context;
+use super::managed::Managed;
+use xtask_base::digest;
+use xtask_base::error::{Context as _, Error, Result};
+use xtask_base::files::Disk;
+use xtask_git::Repo;
+
+/// How many folders are kept: the present one and two that may still be in use.
+const KEPT: usize = 3;
+
+/// Lays the files out, if they are not yet, and answers with the folder.
+pub fn export(
+    repo: &Repo,
+    context: &Context,
+    managed: &Managed,
+    disk: &Disk<'_>,
+) -> Result<PathBuf> {
+    let tree = context.canonical.tree;
+    let key = digest::of_parts([tree.as_slice(), &managed.rules()[..]]);
+    let above = repo.shared_state_folder().join("run");
+    let folder = above.join(&digest::hex(&key)[..32]);
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    let failed = || format!("the canonical files cannot be laid out in `{}`", above.display());
+    std::fs::create_dir_all(&above).unable(failed)?;
+    let making = above.join(format!("making-{}", std::process::id()));
+    disk.remove_folder(&making).unable(failed)?;
+    repo.export_tree(tree, managed, &making, disk)?;
+    match disk.place(&making, &folder) {
+        Ok(()) => {}
+        // Another process was faster, with the same content.
+        Err(_) if folder.is_dir() => disk.remove_folder(&making).unable(failed)?,
+        Err(cause) => return Err(Error::unable(failed()).because(cause)),
+    }
+    prune(&above, &folder, disk).unable(failed)?;
+    Ok(folder)
+}
+
+fn prune(above: &Path, newest: &Path, disk: &Disk<'_>) -> std::io::Result<()> {
+    let mut old = Vec::new();
+    for found in std::fs::read_dir(above)? {
+        let found = found?;
+        let is_made = !found.file_name().to_string_lossy().starts_with("making-");
+        if is_made && found.path() != newest {
+            old.push((found.metadata()?.modified()?, found.path()));
+        }
+    }
+    old.sort();
+    let surplus = (old.len() + 1).saturating_sub(KEPT);
+    for (_, folder) in old.into_iter().take(surplus) {
+        disk.remove_folder(&folder)?;
+    }
+    Ok(())
+}

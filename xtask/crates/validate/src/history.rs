@@ -1,0 +1,228 @@
+//! Every run's results and times: a line of JSON for each run, appended, and bounded.
+//!
+//! A line that is torn or foreign is passed over. What is kept is the newest; older runs go when the
+//! file has grown too large.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use xtask_base::error::Result;
+use xtask_base::files::Disk;
+use xtask_base::lock::Lock;
+
+/// From which size on old runs go: 2 MB, some hundred runs of a hundred checks.
+const LARGEST: u64 = 2_000_000;
+
+/// What stays then.
+const KEPT: usize = 1_000_000;
+
+/// How long another run may take to append its line: two seconds.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// One check of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its name.
+    pub check: String,
+    /// How it ended, by the name in the report.
+    pub outcome: String,
+    /// How long it took.
+    pub duration_ms: u64,
+}
+
+/// A run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastRun {
+    /// Its name.
+    pub run: String,
+    /// When it began, in seconds since the epoch.
+    pub at: i64,
+    /// Where.
+    pub worktree: String,
+    /// What started it: `validate` or `pre-commit`.
+    pub by: String,
+    /// Whether all was well.
+    pub ok: bool,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// How many checks were left out, because they were not asked for.
+    #[serde(default)]
+    pub left_out: usize,
+    /// The checks that ran or were skipped.
+    pub checks: Vec<Entry>,
+}
+
+/// What the past says about one check.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Statistics {
+    /// Its name.
+    pub check: String,
+    /// How often it came to a result: it ran, or was skipped because it had passed.
+    pub runs: usize,
+    /// The share of them in which all was well, from 0 to 1.
+    pub pass_rate: f64,
+    /// The share in which it was skipped because it had passed, from 0 to 1.
+    pub hit_rate: f64,
+    /// The median time of those in which it ran; nothing where it never did.
+    pub median_ms: Option<u64>,
+    /// The time that 95 of 100 of those did not exceed.
+    pub p95_ms: Option<u64>,
+    /// How the last one ended.
+    pub last: String,
+}
+
+/// Adds a run.
+pub fn append(disk: &Disk<'_>, file: &Path, run: &PastRun) -> Result<(), String> {
+    let failed = |cause: io::Error| format!("the history `{}`: {cause}", file.display());
+    let mut line = serde_json::to_string(run).map_err(|cause| failed(cause.into()))?;
+    line.push('\n');
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder).map_err(failed)?;
+    }
+    // A pipe in its place would be waited for.
+    if fs::metadata(file).is_ok_and(|meta| !meta.is_file()) {
+        return Err(format!("`{}` is no file", file.display()));
+    }
+    let lock = file.with_extension("lock");
+    let _lock = Lock::acquire(&lock, "history", LOCK_WAIT, |_| {}).map_err(|e| e.to_string())?;
+    disk.other("append to the history").map_err(failed)?;
+    let mut open = File::options().create(true).append(true).open(file).map_err(failed)?;
+    // A line that was cut short by a crash must not swallow this one.
+    let is_torn = fs::read(file).is_ok_and(|all| !all.is_empty() && !all.ends_with(b"\n"));
+    if is_torn {
+        line.insert(0, '\n');
+    }
+    open.write_all(line.as_bytes()).map_err(failed)?;
+    if open.metadata().map_err(failed)?.len() > LARGEST {
+        let all = fs::read(file).map_err(failed)?;
+        let from = all.len().saturating_sub(KEPT);
+        let start =
+            all[from..].iter().position(|byte| *byte == b'\n').map_or(0, |at| from + at + 1);
+        disk.write_whole(file, &all[start..]).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Every run that is remembered, the oldest first.
+#[must_use]
+pub fn read(file: &Path) -> Vec<PastRun> {
+    let is_file = fs::metadata(file).is_ok_and(|meta| meta.is_file());
+    let bytes = if is_file { fs::read(file).unwrap_or_default() } else { Vec::new() };
+    let lines = bytes.split(|byte| *byte == b'\n');
+    lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
+}
+
+/// The last run in a worktree that looked at all of it: those of hooks look at what is staged.
+#[must_use]
+pub fn last(file: &Path, worktree: &str) -> Option<PastRun> {
+    let is_here = |run: &PastRun| {
+        run.worktree == worktree && ["validate", "recover"].contains(&run.by.as_str())
+    };
+    read(file).into_iter().rev().find(is_here)
+}
+
+/// What the runs say about each check, by name.
+#[must_use]
+pub fn statistics(runs: &[PastRun]) -> Vec<Statistics> {
+    let mut by_check: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
+    for entry in runs.iter().flat_map(|run| &run.checks) {
+        by_check.entry(&entry.check).or_default().push(entry);
+    }
+    by_check
+        .into_iter()
+        .filter_map(|(check, entries)| {
+            let is = |entry: &Entry, names: &[&str]| names.contains(&entry.outcome.as_str());
+            let counted: Vec<&&Entry> = entries
+                .iter()
+                .filter(|entry| is(entry, &["passed", "cached", "fixed", "failed"]))
+                .collect();
+            let last = counted.last()?.outcome.clone();
+            let share = |names: &[&str]| {
+                let found = counted.iter().filter(|entry| is(entry, names)).count();
+                found as f64 / counted.len() as f64
+            };
+            let mut times: Vec<u64> = counted
+                .iter()
+                .filter(|entry| entry.outcome != "cached")
+                .map(|entry| entry.duration_ms)
+                .collect();
+            times.sort_unstable();
+            // The nearest rank: the smallest time that so many of a hundred do not exceed.
+            let rank = |percent: usize| {
+                let at = (times.len() * percent).div_ceil(100);
+                times.get(at.saturating_sub(1)).copied()
+            };
+            Some(Statistics {
+                check: check.to_owned(),
+                runs: counted.len(),
+                pass_rate: share(&["passed", "cached", "fixed"]),
+                hit_rate: share(&["cached"]),
+                median_ms: rank(50),
+                p95_ms: rank(95),
+                last,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(entries: &[(&str, &str, u64)]) -> PastRun {
+        let entry = |(check, outcome, duration_ms): &(&str, &str, u64)| Entry {
+            check: (*check).to_owned(),
+            outcome: (*outcome).to_owned(),
+            duration_ms: *duration_ms,
+        };
+        PastRun {
+            run: "r".into(),
+            at: 0,
+            worktree: "/w".into(),
+            by: "validate".into(),
+            ok: true,
+            left_out: 0,
+            duration_ms: 1,
+            checks: entries.iter().map(entry).collect(),
+        }
+    }
+
+    #[test]
+    fn the_newest_stay_and_a_torn_line_harms_no_other() {
+        let name = format!("xtask-history-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        let file = folder.join("history");
+        let disk = Disk::real();
+        let long = PastRun { worktree: "w".repeat(300_000), ..run(&[]) };
+        for number in 0..8 {
+            append(&disk, &file, &PastRun { at: number, ..long.clone() }).unwrap();
+        }
+        let kept: Vec<i64> = read(&file).iter().map(|run| run.at).collect();
+        assert_eq!(kept.last(), Some(&7));
+        assert!(kept.len() < 7, "{kept:?}");
+        assert!(fs::metadata(&file).unwrap().len() <= LARGEST);
+        File::options().append(true).open(&file).unwrap().write_all(b"{\"run\": \"to").unwrap();
+        append(&disk, &file, &PastRun { at: 8, ..run(&[]) }).unwrap();
+        assert_eq!(read(&file).last().map(|run| run.at), Some(8));
+        assert_eq!(read(&file).len(), kept.len() + 1);
+        disk.remove_folder(&folder).unwrap();
+    }
+
+    #[test]
+    fn rates_and_ranks_are_those_of_a_statistician() {
+        let mut runs: Vec<PastRun> =
+            (1..=20).map(|ms| run(&[("a", "passed", ms), ("b", "left-out", 0)])).collect();
+        runs.push(run(&[("a", "failed", 1000), ("b", "blocked", 0)]));
+        runs.push(run(&[("a", "cached", 0)]));
+        let [a] = &statistics(&runs)[..] else { panic!("`b` never came to a result") };
+        assert_eq!((a.runs, a.median_ms, a.p95_ms), (22, Some(11), Some(20)));
+        assert!((a.pass_rate - 21.0 / 22.0).abs() < 1e-9);
+        assert!((a.hit_rate - 1.0 / 22.0).abs() < 1e-9);
+        assert_eq!(a.last, "cached");
+    }
+}

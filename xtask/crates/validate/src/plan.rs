@@ -1,0 +1,301 @@
+//! Which checks a run has, and when each of them may begin *(pure)*.
+
+use xtask_base::error::{Error, Result};
+use xtask_config::{Check, ValidateConfig, nearest};
+
+/// What was asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// Only these checks, phases and tags, and what they need.
+    pub only: Vec<String>,
+    /// Not these.
+    pub skip: Vec<String>,
+    /// No tests.
+    pub skip_tests: bool,
+    /// Only what is marked for `pre-commit`, and what it needs.
+    pub before_commit: bool,
+    /// Only phases that are gates, where there are any.
+    pub gates_only: bool,
+}
+
+/// Where it was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Here<'a> {
+    /// The operating system, as Rust names it.
+    pub system: &'a str,
+    /// Whether `CI` is set.
+    pub is_ci: bool,
+}
+
+/// Whether a check belongs to a run, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Chosen {
+    /// It does.
+    Yes,
+    /// It does, because this one needs it.
+    For(String),
+    /// It does not.
+    No(String),
+    /// It is for another system than this one.
+    NotHere(String),
+}
+
+/// Chooses the checks. Names that nothing has are an error, all of them at once.
+pub fn choose(config: &ValidateConfig, wish: &Wish, here: Here<'_>) -> Result<Vec<Chosen>> {
+    check_names(config, wish)?;
+    let has_gates = config.phases.iter().any(|phase| phase.gate);
+    let mut chosen: Vec<Chosen> = config
+        .checks
+        .iter()
+        .map(|check| {
+            let names = |words: &[String]| words.iter().any(|word| is_named(config, check, word));
+            if !wish.only.is_empty() && !names(&wish.only) {
+                return Chosen::No("not among what `--only` names".to_owned());
+            }
+            if wish.before_commit && !check.before_commit {
+                return Chosen::No("not marked for `pre-commit`".to_owned());
+            }
+            if wish.gates_only && has_gates && !config.phases[check.phase].gate {
+                return Chosen::No("not in a phase that is a gate".to_owned());
+            }
+            Chosen::Yes
+        })
+        .collect();
+    bring_in_needs(config, &mut chosen);
+    for (check, chosen) in config.checks.iter().zip(&mut chosen) {
+        if matches!(chosen, Chosen::No(_)) {
+            continue;
+        }
+        if !check.os.is_empty() && !check.os.iter().any(|os| os == here.system) {
+            *chosen = Chosen::NotHere(format!("only on {}", check.os.join(" and ")));
+            continue;
+        }
+        let names = |words: &[String]| words.iter().any(|word| is_named(config, check, word));
+        let reason = if names(&wish.skip) {
+            "left out by `--skip`".to_owned()
+        } else if wish.skip_tests && check.tests {
+            "left out by `--skip-tests`".to_owned()
+        } else if here.is_ci && !check.ci {
+            "left out because `CI` is set".to_owned()
+        } else {
+            continue;
+        };
+        *chosen = Chosen::No(reason);
+    }
+    let is_in = |chosen: &Chosen| matches!(chosen, Chosen::Yes | Chosen::For(_));
+    let is_taken_back = !wish.only.is_empty() && !wish.skip.is_empty();
+    if is_taken_back && !chosen.iter().any(is_in) {
+        return Err(Error::usage("`--skip` leaves nothing of what `--only` names"));
+    }
+    Ok(chosen)
+}
+
+/// What a chosen check needs is chosen, too, and what that needs.
+fn bring_in_needs(config: &ValidateConfig, chosen: &mut [Chosen]) {
+    let mut open: Vec<usize> = (0..chosen.len()).filter(|at| chosen[*at] == Chosen::Yes).collect();
+    while let Some(at) = open.pop() {
+        for need in &config.checks[at].needs {
+            if matches!(chosen[*need], Chosen::No(_)) {
+                chosen[*need] = Chosen::For(config.checks[at].name.clone());
+                open.push(*need);
+            }
+        }
+    }
+}
+
+fn is_named(config: &ValidateConfig, check: &Check, word: &str) -> bool {
+    check.name == word
+        || config.phases[check.phase].name == word
+        || check.tags.iter().any(|tag| tag == word)
+}
+
+fn check_names(config: &ValidateConfig, wish: &Wish) -> Result<()> {
+    let checks = config.checks.iter().map(|check| check.name.as_str());
+    let phases = config.phases.iter().map(|phase| phase.name.as_str());
+    let tags = config.checks.iter().flat_map(|check| check.tags.iter().map(String::as_str));
+    let known: Vec<&str> = checks.chain(phases).chain(tags).collect();
+    let unknown: Vec<String> = wish
+        .only
+        .iter()
+        .chain(&wish.skip)
+        .filter(|word| !known.contains(&word.as_str()))
+        .map(|word| format!("`{word}`{}", nearest(word, known.iter().copied())))
+        .collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let error = Error::usage("there is no such check, phase or tag");
+    let error = unknown.into_iter().fold(error, Error::detail);
+    Err(error.hint("`cargo xtask validate --list` shows all"))
+}
+
+/// The checks in an order in which each comes after those that it needs.
+#[must_use]
+pub fn in_order(config: &ValidateConfig) -> Vec<usize> {
+    let mut order = Vec::new();
+    let mut is_done = vec![false; config.checks.len()];
+    for start in 0..config.checks.len() {
+        // The way down: each check, and how many of its needs were followed.
+        let mut way = vec![(start, 0)];
+        while let Some((at, next)) = way.last_mut() {
+            match config.checks[*at].needs.get(*next).copied() {
+                Some(need) => {
+                    *next += 1;
+                    if !is_done[need] {
+                        way.push((need, 0));
+                    }
+                }
+                None => {
+                    if !std::mem::replace(&mut is_done[*at], true) {
+                        order.push(*at);
+                    }
+                    way.pop();
+                }
+            }
+        }
+    }
+    order
+}
+
+/// How far a check is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It waits for others.
+    Waiting,
+    /// It is at work.
+    Running,
+    /// It has ended, well.
+    Good,
+    /// It has ended, badly.
+    Bad,
+    /// It does not belong to the run.
+    Out,
+}
+
+/// Whether a check that waits may begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// Now.
+    Now,
+    /// Not yet.
+    NotYet,
+    /// Never, and why.
+    Never(String),
+}
+
+/// Whether a check may begin, by how far all of them are.
+#[must_use]
+pub fn ready(config: &ValidateConfig, stages: &[Stage], at: usize) -> Ready {
+    let check = &config.checks[at];
+    for need in &check.needs {
+        if stages[*need] == Stage::Bad {
+            let name = &config.checks[*need].name;
+            return Ready::Never(format!("`{name}`, which it needs, did not pass"));
+        }
+    }
+    let is_bad = |phase: usize| {
+        let mut of_phase = config.checks.iter().zip(stages).filter(|(c, _)| c.phase == phase);
+        of_phase.any(|(_, stage)| *stage == Stage::Bad)
+    };
+    let shut = (0..check.phase).find(|phase| config.phases[*phase].gate && is_bad(*phase));
+    if let Some(phase) = shut {
+        let name = &config.phases[phase].name;
+        return Ready::Never(format!("the phase `{name}` before it did not pass"));
+    }
+    let is_open = |stage: Stage| matches!(stage, Stage::Waiting | Stage::Running);
+    let is_early = config
+        .checks
+        .iter()
+        .zip(stages)
+        .any(|(other, stage)| other.phase < check.phase && is_open(*stage));
+    let waits = check.needs.iter().any(|need| is_open(stages[*need]));
+    if is_early || waits { Ready::NotYet } else { Ready::Now }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: Here<'static> = Here { system: "linux", is_ci: false };
+
+    fn config() -> ValidateConfig {
+        let text = "[phase.first]\ngate = true\n[phase.second]\n\
+            [[check]]\nname = 'tool'\nphase = 'first'\nrun = 'x'\n\
+            [[check]]\nname = 'build'\nphase = 'second'\nrun = 'x'\nneeds = ['tool']\n\
+            [[check]]\nname = 'tests'\nphase = 'second'\nrun = 'x'\nneeds = ['build']\ntests = true\n\
+            [[check]]\nname = 'other'\nphase = 'second'\nrun = 'x'\nos = ['macos', 'windows']\n\
+            [[check]]\nname = 'lint'\nphase = 'second'\nrun = 'x'\ntags = ['slow']\nhook = 'pre-commit'\n\
+            ci = false\n";
+        ValidateConfig::parse("f", text).unwrap()
+    }
+
+    fn chosen(wish: &Wish) -> String {
+        let config = config();
+        let chosen = choose(&config, wish, HERE).unwrap();
+        let line = |(check, chosen): (&Check, Chosen)| format!("{} {chosen:?}\n", check.name);
+        config.checks.iter().zip(chosen).map(line).collect()
+    }
+
+    #[test]
+    fn needs_come_along_and_every_absence_has_a_reason() {
+        let wish = Wish { only: vec!["tests".into(), "slow".into()], ..Wish::default() };
+        expect_test::expect![[r#"
+            tool For("build")
+            build For("tests")
+            tests Yes
+            other No("not among what `--only` names")
+            lint Yes
+        "#]]
+        .assert_eq(&chosen(&wish));
+        let wish = Wish { skip: vec!["second".into()], skip_tests: true, ..Wish::default() };
+        expect_test::expect![[r#"
+            tool Yes
+            build No("left out by `--skip`")
+            tests No("left out by `--skip`")
+            other NotHere("only on macos and windows")
+            lint No("left out by `--skip`")
+        "#]]
+        .assert_eq(&chosen(&wish));
+        let wish = Wish { before_commit: true, ..Wish::default() };
+        expect_test::expect![[r#"
+            tool No("not marked for `pre-commit`")
+            build No("not marked for `pre-commit`")
+            tests No("not marked for `pre-commit`")
+            other No("not marked for `pre-commit`")
+            lint Yes
+        "#]]
+        .assert_eq(&chosen(&wish));
+        let wish = Wish { gates_only: true, ..Wish::default() };
+        expect_test::expect![[r#"
+            tool Yes
+            build No("not in a phase that is a gate")
+            tests No("not in a phase that is a gate")
+            other No("not in a phase that is a gate")
+            lint No("not in a phase that is a gate")
+        "#]]
+        .assert_eq(&chosen(&wish));
+    }
+
+    #[test]
+    fn unknown_names_are_refused_together() {
+        let wish = Wish { only: vec!["test".into()], skip: vec!["zzz".into()], ..Wish::default() };
+        let refused = choose(&config(), &wish, HERE).unwrap_err();
+        assert_eq!(refused.details(), ["`test`; did you mean `tests`?", "`zzz`"]);
+    }
+
+    #[test]
+    fn checks_wait_for_needs_and_phases_and_stop_at_gates() {
+        use Stage::{Bad, Good, Out, Running, Waiting};
+        let config = config();
+        let at = |stages: [Stage; 5], at: usize| ready(&config, &stages, at);
+        assert_eq!(at([Waiting; 5], 0), Ready::Now);
+        assert_eq!(at([Running, Waiting, Waiting, Out, Waiting], 4), Ready::NotYet);
+        assert_eq!(at([Good, Waiting, Waiting, Out, Waiting], 4), Ready::Now);
+        assert_eq!(at([Good, Running, Waiting, Out, Waiting], 2), Ready::NotYet);
+        let never = Ready::Never("`build`, which it needs, did not pass".into());
+        assert_eq!(at([Good, Bad, Waiting, Out, Waiting], 2), never);
+        let never = Ready::Never("the phase `first` before it did not pass".into());
+        assert_eq!(at([Bad, Waiting, Waiting, Out, Waiting], 4), never);
+        assert_eq!(at([Out, Waiting, Waiting, Out, Waiting], 1), Ready::Now);
+    }
+}

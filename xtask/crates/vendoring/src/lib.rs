@@ -1,0 +1,10 @@
+//! The toolkit in a repository that does not have it yet.
+
+// Where checkouts share a build folder, none of them takes what another has compiled from other sources.
+const _: Option<&str> = option_env!("XTASK_SOURCES_VENDORING");
+
+pub mod delivery;
+pub mod put;
+mod recipes;
+pub mod starters;
+pub mod target;

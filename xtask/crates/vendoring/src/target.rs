@@ -1,0 +1,225 @@
+//! The repository that is to be given the toolkit, and what must be so before anything is written there.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::delivery::is_unfinished;
+use xtask_base::error::{Error, Result};
+use xtask_base::path::RepoPath;
+use xtask_base::words::some_of;
+use xtask_git::{Entry, Id, Mode, Repo, TreeChange, may_write};
+use xtask_upgrade::manifest::MANIFEST;
+
+/// The folder of the toolkit.
+const FOLDER: &str = "xtask";
+
+/// A repository that can be given the toolkit.
+pub struct Target {
+    /// The repository.
+    pub repo: Repo,
+    /// The tree of its HEAD; nothing where it has no commit yet.
+    pub tree: Option<Id>,
+    /// What has the place of the toolkit, in words: all that stands in the way is told at once.
+    pub obstacles: Vec<String>,
+}
+
+impl Target {
+    /// Opens it, and refuses what speaks against it. Nothing is written.
+    pub fn open(folder: &Path, toolkit: &Repo) -> Result<Target> {
+        let place = folder.display();
+        if !folder.is_dir() {
+            return Err(Error::usage(format!("`{place}` is no folder")));
+        }
+        let repo = Repo::discover(folder).map_err(|cause| {
+            let refused =
+                Error::usage(format!("nothing can be vendored into `{place}`: {}", cause.what()));
+            let refused = cause.causes().into_iter().fold(refused, Error::detail);
+            let full = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
+            let is_repository = full.ancestors().any(|above| above.join(".git").exists());
+            if is_repository || folder.join("HEAD").is_file() {
+                let hints = cause.hints().iter().filter(|hint| !hint.contains("-C"));
+                hints.fold(refused, |refused, hint| refused.hint(hint.clone()))
+            } else {
+                refused.hint("`git init` makes a repository of a folder")
+            }
+        })?;
+        let root = repo.root().display().to_string();
+        if folder.canonicalize().ok().as_deref() != Some(repo.root()) {
+            return Err(Error::usage(format!("`{place}` lies in the repository `{root}`"))
+                .hint(format!("the toolkit goes into its root: `cargo xtask vendor {root}`")));
+        }
+        if repo.common_folder() == toolkit.common_folder() {
+            return Err(Error::usage(format!("`{place}` is the toolkit itself"))
+                .hint("name the folder of another repository"));
+        }
+        if let Some(operation) = repo.operation() {
+            return Err(Error::unable(format!("{} is in progress in `{place}`", operation.name))
+                .hint("end it first"));
+        }
+        if repo.index_is_locked() {
+            return Err(Error::unable(format!("another git is at work in `{place}`"))
+                .hint(format!("if none is, `rm '{}'`", repo.index_lock().display())));
+        }
+        if is_unfinished(&repo) {
+            return Err(Error::unable(format!("an earlier `vendor` was cut short in `{place}`"))
+                .hint("without `--dry-run` it is taken back first"));
+        }
+        let tree = repo.tree_of_head()?;
+        let mut target = Target { repo, tree, obstacles: Vec::new() };
+        target.check_folder()?;
+        let changed = target.repo.uncommitted()?;
+        if !changed.is_empty() {
+            return Err(Error::unable(format!(
+                "`{place}` has changes that are not committed: {}",
+                some_of(&changed, 5)
+            ))
+            .hint("commit or stash them first, so that what is vendored can be told from them"));
+        }
+        Ok(target)
+    }
+
+    /// The name of its folder must be free.
+    fn check_folder(&mut self) -> Result<()> {
+        if self.entry(MANIFEST)?.is_some() {
+            return Err(Error::no("the toolkit is there already")
+                .hint("`cargo xtask upgrade` there brings it up to date"));
+        }
+        let on_disk = std::fs::read_dir(self.repo.root())
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|found| found.file_name().to_string_lossy().into_owned())
+            .find(|name| name.eq_ignore_ascii_case(FOLDER));
+        let tracked = match self.tree {
+            Some(tree) => self.repo.look_up(tree, &RepoPath::new(FOLDER))?.map(|_| FOLDER.into()),
+            None => None,
+        };
+        let other = on_disk.or(tracked);
+        self.obstacles.extend(other.map(|name| format!("another `{name}` is there already")));
+        Ok(())
+    }
+
+    /// What HEAD has at a path.
+    pub fn entry(&self, path: &str) -> Result<Option<Entry>> {
+        self.tree.map_or(Ok(None), |tree| self.repo.entry_at(tree, &RepoPath::new(path)))
+    }
+
+    /// A file of HEAD, as text; nothing where there is none, or what is there is none.
+    pub fn text(&self, path: &str) -> Result<Option<String>> {
+        let Some(entry) = self.entry(path)? else { return Ok(None) };
+        if !matches!(entry.mode, Mode::File | Mode::Executable) {
+            return Ok(None);
+        }
+        Ok(String::from_utf8(self.repo.blob(entry.id)?).ok())
+    }
+
+    /// What lies at a path, tracked or not; nothing where that is no file.
+    #[must_use]
+    pub fn lies_at(&self, path: &str) -> Option<Vec<u8>> {
+        let file = RepoPath::new(path).on_disk(self.repo.root());
+        // What a link names is read as well, as long as it lies in the repository.
+        let real = file.canonicalize().ok()?;
+        let is_inside =
+            real.strip_prefix(self.repo.root().canonicalize().ok()?).is_ok_and(|path| {
+                !path.components().any(|part| part.as_os_str().eq_ignore_ascii_case(".git"))
+            });
+        if !is_inside || !real.is_file() {
+            return None;
+        }
+        std::fs::read(real).ok()
+    }
+
+    /// The mode that a file keeps when it is written again.
+    pub fn mode(&self, path: &str) -> Result<Mode> {
+        Ok(self.entry(path)?.map_or(Mode::File, |entry| entry.mode))
+    }
+
+    /// What is on the way to paths that are to be new, or in their place: files that git does not
+    /// track, ignored or not, links, and repositories of their own. Nobody can say what they are worth.
+    fn in_the_way(&self, new: &BTreeSet<RepoPath>) -> Result<Vec<String>> {
+        let root = self.repo.root();
+        let mut tracked = BTreeSet::new();
+        for above in new.iter().flat_map(RepoPath::ancestors).collect::<BTreeSet<_>>() {
+            if let Some(tree) = self.tree
+                && self.repo.entry_at(tree, &above)?.is_some()
+            {
+                tracked.insert(above);
+            }
+        }
+        let mut found = BTreeSet::new();
+        for path in new {
+            for above in path.ancestors() {
+                let folder = above.on_disk(root);
+                let is_file = folder.symlink_metadata().is_ok_and(|meta| !meta.is_dir());
+                let is_repository = folder.join(".git").symlink_metadata().is_ok();
+                if is_file || is_repository || tracked.contains(&above) {
+                    found.insert(above.to_string());
+                }
+            }
+            if path.on_disk(root).symlink_metadata().is_ok() {
+                found.insert(path.to_string());
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    /// Whether the paths can be written, all of them.
+    pub fn check_paths(&self, changes: &[TreeChange]) -> Result<()> {
+        let (new, _) = self.parted(changes)?;
+        let place = self.repo.root().display();
+        let in_the_way = self.in_the_way(&new)?;
+        if !in_the_way.is_empty() {
+            let refused = Error::unable(format!(
+                "something is in the way in `{place}`, and nothing was changed"
+            ));
+            return Err(in_the_way
+                .into_iter()
+                .fold(refused, Error::detail)
+                .hint("commit files that git does not track yet, or move aside what is there; then try again"));
+        }
+        if let Some(patterns) = self.repo.sparse_patterns()?
+            && patterns.decide_with_folders(b"xtask/Cargo.toml", false) != Some(true)
+        {
+            return Err(Error::unable(format!(
+                "the sparse checkout of `{place}` leaves out `xtask/`"
+            ))
+            .hint("`git sparse-checkout add xtask setup deployment .cargo .github` takes it in"));
+        }
+        let root = self.repo.root();
+        let folders: BTreeSet<_> = changes
+            .iter()
+            .map(|(path, _)| path.parent().map_or(root.to_path_buf(), |above| above.on_disk(root)))
+            .chain([self.repo.git_folder().to_path_buf()])
+            .collect();
+        let closed: Vec<String> = folders
+            .iter()
+            .filter(|folder| !may_write(folder))
+            .map(|folder| folder.display().to_string())
+            .collect();
+        if closed.is_empty() {
+            return Ok(());
+        }
+        Err(Error::unable(format!(
+            "you may not write in {}; nothing was changed",
+            some_of(&closed, 3)
+        ))
+        .hint("ask whoever owns it, or work in a clone of your own"))
+    }
+
+    /// The paths that are new, and those that change.
+    fn parted(&self, changes: &[TreeChange]) -> Result<(BTreeSet<RepoPath>, Vec<RepoPath>)> {
+        let (mut new, mut old) = (BTreeSet::new(), Vec::new());
+        for (path, _) in changes {
+            let is_there = match self.tree {
+                Some(tree) => self.repo.entry_at(tree, path)?.is_some(),
+                None => false,
+            };
+            if is_there {
+                old.push(path.clone());
+            } else {
+                new.insert(path.clone());
+            }
+        }
+        Ok((new, old))
+    }
+}
