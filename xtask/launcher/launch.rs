@@ -37,6 +37,9 @@ const KEEP: &str = "keep-program";
 /// What rustup has chosen, where there is a rustup.
 const CHOSEN: &str = "RUSTUP_TOOLCHAIN";
 
+/// Whether cargo keeps what makes the next build after an edit quick, at half as much again for the first.
+const INCREMENTAL: &str = "CARGO_INCREMENTAL";
+
 /// How long a build may take without a word.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -125,6 +128,9 @@ pub fn main() {
     if let Some(home) = key::cargo_home().filter(|home| home.is_dir()) {
         cargo.current_dir(home);
     }
+    if env::var_os(INCREMENTAL).is_none() {
+        cargo.env(INCREMENTAL, if is_edited(toolkit) { "1" } else { "0" });
+    }
     let is_seen = is_terminal();
     if !is_seen {
         cargo.arg("--quiet");
@@ -183,6 +189,14 @@ fn leave_to_nobody(folder: &Path) {
         // Where nothing can be written, cargo says so better.
         drop(fs::create_dir_all(folder).and_then(|()| fs::write(ignore, "*\n")));
     }
+}
+
+/// Whether somebody is at work on the toolkit: it holds changes that are not committed.
+fn is_edited(toolkit: &Path) -> bool {
+    let mut git = Command::new("git");
+    git.args(&["--no-optional-locks", "diff", "--quiet", "HEAD", "--", "."]).current_dir(toolkit);
+    git.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    git.status().map_or(false, |status| status.code() == Some(1))
 }
 
 /// Builds, and ends with cargo's own status where that fails.

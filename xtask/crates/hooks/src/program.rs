@@ -343,7 +343,9 @@ impl Builder<'_> {
             .args([Path::new("--target-dir"), &target])
             // The choice of the branch that is checked out does not count here.
             .without("RUSTUP_TOOLCHAIN")
-            .without("CARGO_BUILD_TARGET");
+            .without("CARGO_BUILD_TARGET")
+            // Nobody edits these sources.
+            .variable("CARGO_INCREMENTAL", "0");
         if let Some(sources) = store::sources_of(self.repo, tree)? {
             for (name, value) in &sources.variables {
                 program = program.variable(name, value);
