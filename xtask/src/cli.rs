@@ -1,9 +1,11 @@
 //! The whole command line on one page. Types only: what they do is in `cmd`.
 
 mod branch;
+#[cfg(feature = "deploy")]
 mod deploy;
 mod looks;
 mod recovery;
+#[cfg(feature = "services")]
 mod services;
 
 use std::ffi::OsString;
@@ -13,8 +15,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use self::branch::{Branch, BranchCheck, BranchNew, BranchPrune};
+#[cfg(feature = "deploy")]
 pub use self::deploy::{Deploy, Deploying, History, Rollback};
-pub use self::recovery::{Backup, Recover, RecoverStep, Recovering, Restore};
+pub use self::recovery::{Backup, Recovering, Restore};
+#[cfg(feature = "services")]
+pub use self::recovery::{Recover, RecoverStep};
+#[cfg(feature = "services")]
 pub use self::services::{Logs, Ps, Restart, Serve, Served, Start, Stop};
 
 const EXIT_CODES: &str = "\
@@ -179,6 +185,7 @@ this again renews what is old.")]
     /// Switch the hooks on or off, or see how they stand
     #[command(subcommand)]
     Hooks(Hooks),
+    #[cfg(feature = "checks")]
     /// Say whether this checkout is healthy, and put right what safely can be
     #[command(long_about = "\
 Say whether this checkout is healthy, and put right what safely can be.
@@ -194,27 +201,34 @@ while the check ran.
 A check that fails may have a fix. Safe ones run by default, not where CI is set; what they may write is
 backed up first, and put back where the check fails all the same.")]
     Validate(Validate),
+    #[cfg(feature = "services")]
     /// Start the services of a layer, and return when they are ready
     Start(Start),
+    #[cfg(feature = "services")]
     /// End services, and prove that nothing of them is left
     Stop(Stop),
+    #[cfg(feature = "services")]
     /// End services and start them again, with what is configured now
     ///
     /// What needs them goes on meanwhile.
     Restart(Restart),
+    #[cfg(feature = "services")]
     /// Show the services: state, health, process, port, what they use, what went wrong
     ///
     /// With `--layer` also those of a layer that is deployed to this machine. Ends with 1 where a required service
     /// has failed.
     Ps(Ps),
+    #[cfg(feature = "services")]
     /// Show the logs of services, merged by time
     Logs(Logs),
     /// What saves, and brings back.
     #[command(flatten)]
     Recovering(Recovering),
+    #[cfg(feature = "deploy")]
     /// What puts layers where they serve.
     #[command(flatten)]
     Deploying(Deploying),
+    #[cfg(feature = "vendoring")]
     /// Put the toolkit into another repository; run it in a checkout of the toolkit
     #[command(long_about = "\
 Put the toolkit into another repository; run it in a checkout of the toolkit.
@@ -235,6 +249,7 @@ becomes one commit on the canonical branch; sync and propagate take it to every 
 While a file is in conflict nothing changes. Its text with markers is put under the git folder: edit it
 there until no marker is left, and run the command again. --ours and --theirs decide without editing.")]
     Upgrade(Upgrade),
+    #[cfg(feature = "vendoring")]
     /// Play the daily story in a place of its own, and check every outcome
     ///
     /// Two people, each with a clone of one repository, change what all branches share: directly,
@@ -247,6 +262,7 @@ there until no marker is left, and run the command again. --ours and --theirs de
     /// For the word after `cargo xtask`, use them with a shell function or an alias named `xtask`
     /// for `cargo xtask`.
     Completions(Completions),
+    #[cfg(feature = "services")]
     /// Serve one of the small services that come with the toolkit, until it is told to end
     #[command(hide = true)]
     Serve(Serve),
@@ -260,6 +276,7 @@ pub struct Setup {
     pub no_hooks: bool,
 }
 
+#[cfg(feature = "vendoring")]
 /// `vendor`.
 #[derive(Args)]
 #[command(after_help = "\
@@ -598,6 +615,7 @@ pub struct Run {
     pub command: Vec<OsString>,
 }
 
+#[cfg(feature = "checks")]
 /// `validate`. What is a yes or a no can also be said as `--fast=false`, against a variable or a
 /// default that was kept.
 #[derive(Args)]
@@ -672,6 +690,7 @@ pub struct Validate {
     pub history: bool,
 }
 
+#[cfg(feature = "vendoring")]
 /// `demo`.
 #[derive(Args)]
 #[command(after_help = "\

@@ -2,4 +2,5 @@
 
 pub mod cli;
 pub mod cmd;
+#[cfg(feature = "vendoring")]
 pub mod demo;

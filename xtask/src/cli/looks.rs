@@ -1,6 +1,8 @@
 //! Which commands only look.
 
-use super::{Branch, Command, Deploying, Hooks, Recovering};
+#[cfg(feature = "deploy")]
+use super::Deploying;
+use super::{Branch, Command, Hooks, Recovering};
 
 impl Command {
     /// Whether nothing is to be written: then a partial clone brings no contents for it. `diff` shows
@@ -8,8 +10,11 @@ impl Command {
     #[must_use]
     pub fn only_looks(&self) -> bool {
         match self {
-            Command::Status(_) | Command::Why(_) | Command::Ps(_) | Command::Logs(_) => true,
+            Command::Status(_) | Command::Why(_) => true,
+            #[cfg(feature = "services")]
+            Command::Ps(_) | Command::Logs(_) => true,
             Command::Hooks(Hooks::Status { .. }) => true,
+            #[cfg(feature = "deploy")]
             Command::Deploying(Deploying::History(_)) => true,
             Command::Sync(args) => args.check || args.dry_run,
             Command::Propagate(args) => args.dry_run,
@@ -21,6 +26,7 @@ impl Command {
             Command::Branch(Branch::Check(_)) => true,
             Command::Branch(Branch::Prune(args)) => args.dry_run,
             Command::Recovering(Recovering::Backup(args)) => args.list,
+            #[cfg(feature = "services")]
             Command::Recovering(Recovering::Recover(args)) => args.dry_run,
             _ => false,
         }

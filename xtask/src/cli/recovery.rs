@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 
-use clap::{Args, Subcommand, ValueEnum};
+#[cfg(feature = "services")]
+use clap::ValueEnum;
+use clap::{Args, Subcommand};
 
 /// The commands.
 #[derive(Subcommand)]
@@ -25,6 +27,7 @@ As a whole, a backup comes back on the branch on which it was made; single paths
 `recover` has saved comes back with the branch that was checked out and what git was in the middle of; what was
 changed since in tracked files is saved and goes. Other files that the backup does not hold stay as they are. What cannot come back is named, and the exit code is 1.")]
     Restore(Restore),
+    #[cfg(feature = "services")]
     /// The way out of a broken morning: save everything, and go to a state that is known to be good
     #[command(long_about = "\
 The way out of a broken morning: save everything, and go to a state that is known to be good.
@@ -79,6 +82,7 @@ pub struct Restore {
     pub dry_run: bool,
 }
 
+#[cfg(feature = "services")]
 /// A part of a recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum RecoverStep {
@@ -92,6 +96,7 @@ pub enum RecoverStep {
     Services,
 }
 
+#[cfg(feature = "services")]
 /// `recover`.
 #[derive(Args)]
 #[command(after_help = "\

@@ -485,12 +485,14 @@ pub(super) fn gates(session: &Session, by: &'static str, fixes: bool) -> super::
     run_checks(session, by, fixes, false, &wish)
 }
 
+#[cfg(feature = "deploy")]
 /// Says whether all is healthy, tests included, as far as it has not passed yet in this very state. It
 /// puts nothing right.
 pub(super) fn everything(session: &Session, by: &'static str) -> super::Exit {
     run_checks(session, by, false, false, &Wish::default())
 }
 
+#[cfg(feature = "services")]
 /// The same without tests, and with fixes that are safe. It counts as the last word on this checkout.
 pub(super) fn mend(session: &Session, by: &'static str) -> super::Exit {
     run_checks(session, by, true, true, &Wish { skip_tests: true, ..Wish::default() })

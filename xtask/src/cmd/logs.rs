@@ -1,6 +1,8 @@
 //! `logs`: what the services have written, merged by time.
 
+#[cfg(feature = "deploy")]
 use super::far::Far;
+#[cfg(feature = "deploy")]
 use super::outside::Foreign;
 use super::session::Session;
 use super::stack as shared;
@@ -8,17 +10,20 @@ use super::{DONE, Exit, tail};
 use crate::cli::Logs;
 use xtask_base::error::{Context, Error};
 use xtask_config::nearest;
+#[cfg(feature = "deploy")]
 use xtask_deploy::passed_on::Asked;
 use xtask_services::logs::Log;
 use xtask_services::stack::Stack;
 
 pub(super) fn run(session: &Session, args: &Logs) -> Exit {
     let repo = session.repo()?;
+    #[cfg(feature = "deploy")]
     if let Some(foreign) = Foreign::named(session, &repo, args.layer.as_deref())? {
         let (follow, lines, since) = (args.follow, args.lines, args.since);
         let asked = Asked::Logs { follow, lines, since, timestamps: args.timestamps };
         return foreign.pass_on(session, &repo, &asked, &args.services);
     }
+    #[cfg(feature = "deploy")]
     if let Some(far) = Far::named(session, &repo, args.layer.as_deref())? {
         return far.logs(session, args);
     }

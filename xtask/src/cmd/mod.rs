@@ -5,52 +5,79 @@ mod backup;
 mod branch_check;
 mod branch_new;
 mod branch_prune;
+#[cfg(feature = "checks")]
 mod checks;
+#[cfg(feature = "checks")]
+mod commit_checks;
 mod completions;
+#[cfg(feature = "vendoring")]
 mod demo;
+#[cfg(feature = "deploy")]
 mod deploy;
+#[cfg(feature = "deploy")]
 mod deploy_host;
+#[cfg(feature = "deploy")]
 mod deployed;
+#[cfg(feature = "services")]
 mod diagnosis;
 mod diff;
 mod extract;
+#[cfg(feature = "deploy")]
 mod far;
+#[cfg(feature = "deploy")]
 mod history;
 mod hook;
 mod hooks;
 mod install_hooks;
+#[cfg(feature = "services")]
 mod logs;
+#[cfg(feature = "deploy")]
 mod outside;
+#[cfg(feature = "deploy")]
 mod place;
 mod promote;
 mod propagate;
+#[cfg(feature = "services")]
 mod ps;
 mod push;
+#[cfg(feature = "services")]
 mod recover;
+#[cfg(feature = "services")]
 mod restart;
 mod restore;
 mod reverse_sync;
+#[cfg(feature = "deploy")]
 mod rollback;
 mod run;
 mod saved;
+#[cfg(feature = "services")]
 mod serve;
 mod session;
 mod setup;
+#[cfg(feature = "services")]
 mod stack;
+#[cfg(feature = "services")]
 mod start;
+#[cfg(feature = "services")]
 mod starting;
 mod status;
+#[cfg(feature = "services")]
 mod stop;
+#[cfg(feature = "services")]
 mod supervise;
 mod switch;
 mod sync;
 mod syncing;
+#[cfg(feature = "services")]
 mod tail;
+#[cfg(feature = "deploy")]
 mod there;
 mod undo;
 mod uninstall_hooks;
 mod upgrade;
+#[cfg(feature = "checks")]
 mod validate;
+#[cfg(feature = "vendoring")]
 mod vendor;
 mod why;
 
@@ -61,7 +88,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use self::session::Session;
-use crate::cli::{Branch, Cli, Command, Deploying, Recovering};
+#[cfg(feature = "deploy")]
+use crate::cli::Deploying;
+use crate::cli::{Branch, Cli, Command, Recovering};
 use xtask_base::error::{Context as _, Error, Kind, Result};
 use xtask_base::files::Disk;
 use xtask_base::process;
@@ -89,6 +118,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     }
 }
 
+#[cfg(feature = "services")]
 /// What the small program does that stays while services run.
 #[must_use]
 pub fn supervisor(args: &[OsString]) -> ExitCode {
@@ -139,6 +169,7 @@ fn keep(world: &World, args: &[OsString]) -> Exit {
 
 fn run(args: Vec<OsString>) -> Exit {
     let world = World::real()?;
+    #[cfg(feature = "services")]
     if let Some(done) = supervise::answer(&world, &args) {
         return done;
     }
@@ -148,9 +179,11 @@ fn run(args: Vec<OsString>) -> Exit {
         return hook::run(world, &args[2..]);
     }
     process::without_git_variables(&world.program, &args, &[], has)?;
+    #[cfg(feature = "deploy")]
     if args.get(1).is_some_and(|word| word == deploy_host::WORD) {
         return deploy_host::run(world, &args[2..]);
     }
+    #[cfg(feature = "deploy")]
     if args.get(1).is_some_and(|word| word == far::WORD) {
         return far::run(world, &args[2..]);
     }
@@ -190,22 +223,35 @@ fn run(args: Vec<OsString>) -> Exit {
         Command::InstallHooks(args) => install_hooks::run(&session, &args),
         Command::UninstallHooks => uninstall_hooks::run(&session),
         Command::Hooks(args) => hooks::run(&session, &args),
+        #[cfg(feature = "checks")]
         Command::Validate(args) => validate::run(&session, &args),
+        #[cfg(feature = "services")]
         Command::Start(args) => start::run(&session, &args),
+        #[cfg(feature = "services")]
         Command::Stop(args) => stop::run(&session, &args),
+        #[cfg(feature = "services")]
         Command::Restart(args) => restart::run(&session, &args),
+        #[cfg(feature = "services")]
         Command::Ps(args) => ps::run(&session, &args),
+        #[cfg(feature = "services")]
         Command::Logs(args) => logs::run(&session, &args),
+        #[cfg(feature = "deploy")]
         Command::Deploying(Deploying::Deploy(args)) => deploy::run(&session, &args),
+        #[cfg(feature = "deploy")]
         Command::Deploying(Deploying::Rollback(args)) => rollback::run(&session, &args),
+        #[cfg(feature = "deploy")]
         Command::Deploying(Deploying::History(args)) => history::run(&session, &args),
         Command::Recovering(Recovering::Backup(args)) => backup::run(&session, &args),
         Command::Recovering(Recovering::Restore(args)) => restore::run(&session, &args),
+        #[cfg(feature = "services")]
         Command::Recovering(Recovering::Recover(args)) => recover::run(&session, &args),
+        #[cfg(feature = "vendoring")]
         Command::Vendor(args) => vendor::run(&session, &args),
         Command::Upgrade(args) => upgrade::run(&session, &args),
+        #[cfg(feature = "vendoring")]
         Command::Demo(args) => demo::run(&session, &args),
         Command::Completions(args) => completions::run(&args),
+        #[cfg(feature = "services")]
         Command::Serve(args) => serve::run(&session, &args),
     }
 }

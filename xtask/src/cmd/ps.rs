@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+#[cfg(feature = "deploy")]
 use super::far::Far;
+#[cfg(feature = "deploy")]
 use super::outside::Foreign;
 use super::session::Session;
 use super::stack as shared;
@@ -13,6 +15,7 @@ use super::{DONE, Exit};
 use crate::cli::Ps;
 use xtask_base::error::{Error, Kind, Result};
 use xtask_config::DEFAULT_LAYER;
+#[cfg(feature = "deploy")]
 use xtask_deploy::passed_on::Asked;
 use xtask_git::Repo;
 use xtask_report as report;
@@ -34,10 +37,12 @@ struct All<'a> {
 
 pub(super) fn run(session: &Session, args: &Ps) -> Exit {
     let repo = session.repo()?;
+    #[cfg(feature = "deploy")]
     if let Some(foreign) = Foreign::named(session, &repo, args.layer.as_deref())? {
         foreign.refuse(&[("--watch", args.watch)])?;
         return foreign.pass_on(session, &repo, &Asked::Ps { json: args.json }, &[]);
     }
+    #[cfg(feature = "deploy")]
     if let Some(far) = Far::named(session, &repo, args.layer.as_deref())? {
         if args.watch {
             return Err(Error::usage("`--watch` is not for a layer on another host"));
@@ -59,6 +64,7 @@ pub(super) fn run(session: &Session, args: &Ps) -> Exit {
     answer(session, &pages, unreadable, (layer, repo.root()), args.json)
 }
 
+#[cfg(feature = "deploy")]
 /// The same for what is deployed on this machine, asked from another one.
 pub(super) fn of_deployed(
     session: &Session,

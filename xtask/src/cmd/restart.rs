@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+#[cfg(feature = "deploy")]
 use super::outside::Foreign;
 use super::session::Session;
 use super::stack::{self as shared, Ended};
 use super::{DONE, Exit};
 use crate::cli::Restart;
 use xtask_base::error::{Error, Kind};
+#[cfg(feature = "deploy")]
 use xtask_deploy::passed_on::Asked;
 use xtask_report as report;
 use xtask_report::services::addresses;
@@ -19,6 +21,7 @@ use xtask_services::{plan, port_plan};
 
 pub(super) fn run(session: &Session, args: &Restart) -> Exit {
     let repo = session.repo()?;
+    #[cfg(feature = "deploy")]
     if let Some(foreign) = Foreign::named(session, &repo, args.layer.as_deref())? {
         foreign.refuse(&[("--json", args.json)])?;
         return foreign.pass_on(session, &repo, &Asked::Restart, &args.services);

@@ -13,7 +13,9 @@ use xtask_report as report;
 use xtask_report::backups::{self, BackupLine};
 use xtask_sync::backup::{self, Backup, Unread};
 use xtask_sync::context;
+#[cfg(feature = "checks")]
 use xtask_validate::fix::{Fixes, Phase, Record};
+#[cfg(feature = "checks")]
 use xtask_validate::perform::fixes_folder;
 
 /// The longest line about a path, in characters.
@@ -22,10 +24,31 @@ const LONGEST_LINE: usize = 300;
 /// The longest label that is shown in the list, in characters.
 const LONGEST_LABEL: usize = 60;
 
+#[cfg(feature = "checks")]
 /// What fixes of `validate` have changed here.
 pub(super) fn fixes(session: &Session, repo: &Repo) -> Vec<Record> {
     let disk = session.tools().disk;
     Fixes { folder: fixes_folder(repo), root: repo.root(), disk }.all()
+}
+
+#[cfg(feature = "checks")]
+/// Those of them that can be brought back.
+fn fixes_lines(session: &Session, repo: &Repo) -> Vec<BackupLine> {
+    let now = session.world.now_seconds();
+    let open = |fix: &Record| fix.phase != Phase::Undone && fix.has_something_to_take_back();
+    let line = |fix: Record| BackupLine {
+        paths: fix.paths().len(),
+        bytes: None,
+        when: ago(now, fix.at),
+        time: rfc3339(fix.at),
+        purpose: format!("fix of `{}`", fix.check),
+        label: None,
+        branch: fix.branch.unwrap_or_else(|| "detached HEAD".to_owned()),
+        worktree: fix.worktree,
+        back: format!("cargo xtask validate --undo {}", fix.run),
+        id: fix.run,
+    };
+    fixes(session, repo).into_iter().filter(open).map(line).collect()
 }
 
 /// Lists all of it.
@@ -35,22 +58,8 @@ pub(super) fn list(session: &Session, is_json: bool) -> Exit {
     for found in backup::list(&repo)? {
         lines.push(line(session, &repo, found)?);
     }
-    let now = session.world.now_seconds();
-    let open = |fix: &Record| fix.phase != Phase::Undone && fix.has_something_to_take_back();
-    for fix in fixes(session, &repo).into_iter().filter(open) {
-        lines.push(BackupLine {
-            paths: fix.paths().len(),
-            bytes: None,
-            when: ago(now, fix.at),
-            time: rfc3339(fix.at),
-            purpose: format!("fix of `{}`", fix.check),
-            label: None,
-            branch: fix.branch.unwrap_or_else(|| "detached HEAD".to_owned()),
-            worktree: fix.worktree,
-            back: format!("cargo xtask validate --undo {}", fix.run),
-            id: fix.run,
-        });
-    }
+    #[cfg(feature = "checks")]
+    lines.extend(fixes_lines(session, &repo));
     if is_json {
         report::answer_json(&backups::BackupList {
             schema: "xtask.backup-list/1",

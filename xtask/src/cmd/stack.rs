@@ -10,8 +10,12 @@ use serde::Serialize;
 use super::session::Session;
 use xtask_base::error::{Error, Kind, Result};
 use xtask_base::lock::Lock;
-use xtask_config::{self as config, DEFAULT_LAYER, DEPLOYMENT_FOLDER, DeployEngine, Layer};
+#[cfg(feature = "deploy")]
+use xtask_config::DeployEngine;
+use xtask_config::{self as config, DEFAULT_LAYER, DEPLOYMENT_FOLDER, Layer};
+#[cfg(feature = "deploy")]
 use xtask_deploy::stacks;
+#[cfg(feature = "deploy")]
 use xtask_deploy::target::Target;
 use xtask_git::Repo;
 use xtask_report as report;
@@ -85,6 +89,7 @@ pub(super) fn load_with_texts(
     Ok((layer, texts.into_inner()))
 }
 
+#[cfg(feature = "deploy")]
 /// A layer that says where it is deployed; nothing where there is none, or where something of it runs in this worktree:
 /// that is what is meant then. One that is deployed and cannot be read is an error, and not nothing.
 pub(super) fn load_deployed(session: &Session, repo: &Repo, name: &str) -> Result<Option<Layer>> {
@@ -159,8 +164,18 @@ pub(super) fn named_anywhere(session: &Session, repo: &Repo, layer: &str) -> Res
     if client::glance(&own, &session.world)?.is_some_and(|page| is_up(&page)) {
         return Ok(own);
     }
+    #[cfg(feature = "deploy")]
+    if let Some(serving) = serving(repo, layer)? {
+        return Ok(serving);
+    }
+    Ok(own)
+}
+
+#[cfg(feature = "deploy")]
+/// What serves where a layer is deployed on this machine.
+fn serving(repo: &Repo, layer: &str) -> Result<Option<Stack>> {
     let Some(deploy) = load(repo, layer).ok().and_then(|layer| layer.deploy) else {
-        return Ok(own);
+        return Ok(None);
     };
     match deploy.engine {
         // Its own commands ask the host; there is no stack of it here.
@@ -170,11 +185,8 @@ pub(super) fn named_anywhere(session: &Session, repo: &Repo, layer: &str) -> Res
         ))
         .hint(format!("`cargo xtask rollback {layer}` starts one again"))
         .hint(format!("`cargo xtask history {layer}` names those that are kept"))),
-        DeployEngine::Directory => {
-            let target = Target::of(repo, layer, &deploy);
-            Ok(stacks::serving(&target)?.unwrap_or(own))
-        }
-        DeployEngine::Compose | DeployEngine::Kubernetes => Ok(own),
+        DeployEngine::Directory => stacks::serving(&Target::of(repo, layer, &deploy)),
+        DeployEngine::Compose | DeployEngine::Kubernetes => Ok(None),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+#[cfg(feature = "deploy")]
 use super::outside::Foreign;
 use super::session::Session;
 use super::stack as shared;
@@ -21,6 +22,7 @@ use xtask_services::stack::Stack;
 
 pub(super) fn run(session: &Session, args: &Start) -> Exit {
     let repo = session.repo()?;
+    #[cfg(feature = "deploy")]
     if let Some(foreign) = Foreign::named(session, &repo, args.layer.as_deref())? {
         return foreign.start(session, &repo, args);
     }

@@ -1,14 +1,19 @@
 //! `status`: where this branch stands; with `--all`, every worktree and every branch.
 
+#[cfg(feature = "services")]
 use std::collections::BTreeMap;
 
+#[cfg(feature = "deploy")]
+use super::deployed;
 use super::session::{Session, describe};
+#[cfg(feature = "services")]
 use super::stack as shared;
-use super::{DONE, Exit, deployed};
+use super::{DONE, Exit};
 use crate::cli::Status;
 use xtask_base::error::Result;
 use xtask_base::progress::Progress;
 use xtask_base::words::{count, some_of};
+#[cfg(feature = "checks")]
 use xtask_base::world::{ago, rfc3339};
 use xtask_branches::check::{check, is_asked};
 use xtask_branches::facts::Look as BranchLook;
@@ -18,14 +23,19 @@ use xtask_git::Tools;
 use xtask_git::{Id, Repo, Worktree};
 use xtask_hooks::health::health;
 use xtask_hooks::program::Care;
-use xtask_report::status::{
-    BranchLine, Counts, ServicesLine, StatusReport, ValidationLine, VendoredLine, WorktreeLine,
-};
+#[cfg(feature = "services")]
+use xtask_report::status::ServicesLine;
+#[cfg(feature = "checks")]
+use xtask_report::status::ValidationLine;
+use xtask_report::status::{BranchLine, Counts, StatusReport, VendoredLine, WorktreeLine};
 use xtask_report::sync::CanonicalLine;
 use xtask_report::{self as report, Loudness};
 use xtask_review::queue;
+#[cfg(feature = "services")]
 use xtask_services::client;
+#[cfg(feature = "services")]
 use xtask_services::page::{Page, Row};
+#[cfg(feature = "services")]
 use xtask_services::stack::Stack;
 use xtask_sync::classify::Class;
 use xtask_sync::context::{self, Context};
@@ -37,6 +47,7 @@ use xtask_sync::run::{Looked, Wishes, check_rules, look};
 use xtask_sync::survey::survey;
 use xtask_sync::upstream::{self, Standing};
 use xtask_upgrade::standing::standing;
+#[cfg(feature = "checks")]
 use xtask_validate::perform::last_words;
 
 pub(super) fn run(session: &Session, args: &Status) -> Exit {
@@ -55,11 +66,17 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
         branches: None,
         hooks: String::new(),
         requests: Vec::new(),
-        services: services(session, &repo),
-        deployed: deployed::lines(&repo, &session.world),
+        services: Vec::new(),
+        deployed: Vec::new(),
         vendored: None,
-        validation: last_validation(&repo, session.world.now_seconds()),
+        validation: None,
     };
+    #[cfg(feature = "services")]
+    report.services.extend(services(session, &repo));
+    #[cfg(feature = "deploy")]
+    report.deployed.extend(deployed::lines(&repo, &session.world));
+    #[cfg(feature = "checks")]
+    report.validation.clone_from(&last_validation(&repo, session.world.now_seconds()));
     let requests = queue::all(&repo, session.world.now_seconds());
     let now = session.world.now_seconds();
     report.requests = requests.iter().map(|request| request.words(now)).collect();
@@ -163,9 +180,11 @@ fn branch_notes(repo: &Repo, context: &Context, now: i64) -> Result<Vec<String>>
     Ok(check(&look, &branch, Ok(commit)).lines())
 }
 
+#[cfg(feature = "services")]
 /// How many services are named that are configured otherwise now.
 const SHOWN_CHANGES: usize = 3;
 
+#[cfg(feature = "services")]
 /// How the services of this worktree are, a line for each layer of which something is known. That it
 /// cannot be told is told.
 fn services(session: &Session, repo: &Repo) -> Vec<ServicesLine> {
@@ -190,6 +209,7 @@ fn services(session: &Session, repo: &Repo) -> Vec<ServicesLine> {
     Stack::all(&repo.folders()).into_iter().filter_map(line).collect()
 }
 
+#[cfg(feature = "services")]
 /// How many services are in which state, with what is wrong first; and whether nothing is.
 fn in_words(page: &Page) -> (bool, String) {
     let is_ill = |row: &&Row| {
@@ -238,6 +258,7 @@ fn vendored(repo: &Repo, canonical: Option<Id>) -> Result<Option<VendoredLine>> 
     })
 }
 
+#[cfg(feature = "checks")]
 fn last_validation(repo: &Repo, now: i64) -> Option<ValidationLine> {
     let (past, words) = last_words(repo, repo.root())?;
     Some(ValidationLine {

@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
+#[cfg(feature = "deploy")]
 use super::far::Far;
+#[cfg(feature = "deploy")]
 use super::outside::Foreign;
 use super::session::Session;
 use super::stack as shared;
@@ -10,6 +12,7 @@ use super::{DONE, Exit};
 use crate::cli::Stop;
 use xtask_base::error::{Error, Kind, Result};
 use xtask_config::nearest;
+#[cfg(feature = "deploy")]
 use xtask_deploy::passed_on::Asked;
 use xtask_git::Repo;
 use xtask_report as report;
@@ -27,11 +30,13 @@ struct StopReport {
 
 pub(super) fn run(session: &Session, args: &Stop) -> Exit {
     let repo = session.repo()?;
+    #[cfg(feature = "deploy")]
     if let Some(foreign) = Foreign::named(session, &repo, args.layer.as_deref())? {
         foreign.refuse(&[("--json", args.json)])?;
         let asked = Asked::Stop { within: args.timeout };
         return foreign.pass_on(session, &repo, &asked, &args.services);
     }
+    #[cfg(feature = "deploy")]
     if let Some(far) = Far::named(session, &repo, args.layer.as_deref())? {
         return far.stop(session, args);
     }
@@ -39,6 +44,7 @@ pub(super) fn run(session: &Session, args: &Stop) -> Exit {
     end(session, &|stack| shared::is_own(&repo, stack), stacks, unreadable, args)
 }
 
+#[cfg(feature = "deploy")]
 /// The same for what is deployed on this machine, asked from another one.
 pub(super) fn of_deployed(session: &Session, stack: Stack, args: &Stop) -> Exit {
     let page = client::glance(&stack, &session.world)?;

@@ -1,5 +1,6 @@
 //! `undo`: bring back what a run replaced.
 
+#[cfg(feature = "checks")]
 use super::checks::undo_fixes;
 use super::session::Session;
 use super::{DONE, Exit, saved};
@@ -21,6 +22,7 @@ pub(super) fn run(session: &Session, args: &Undo) -> Exit {
     if args.list {
         return saved::list(session, false);
     }
+    #[cfg(feature = "checks")]
     if let Some(run) = &args.id
         && saved::fixes(session, &repo).iter().any(|fix| fix.run == *run)
     {

@@ -8,34 +8,63 @@
 const _: Option<&str> = option_env!("XTASK_SOURCES_CONFIG");
 
 mod branches;
+#[cfg(feature = "checks")]
 mod circles;
+#[cfg(feature = "checks")]
+#[cfg_attr(
+    not(feature = "services"),
+    expect(dead_code, reason = "layers of services are read by more of it")
+)]
 mod command;
+#[cfg(feature = "services")]
 mod deploy;
 mod globs;
+#[cfg(feature = "services")]
 mod layer;
+#[cfg(feature = "services")]
 mod layers;
+#[cfg(feature = "services")]
 mod placeholders;
+#[cfg(feature = "services")]
 mod probe;
+#[cfg_attr(
+    not(feature = "services"),
+    expect(dead_code, reason = "layers of services are read by more of it")
+)]
 mod reader;
+#[cfg(feature = "services")]
 mod service;
 mod sync;
 pub mod toolchain;
+#[cfg(feature = "checks")]
 mod validate;
+#[cfg_attr(
+    not(feature = "services"),
+    expect(dead_code, reason = "layers of services are read by more of it")
+)]
 mod words;
 
 pub use branches::{BranchRule, BranchesConfig, Enforce, NameRule};
+#[cfg(feature = "checks")]
 pub use command::CommandLine;
+#[cfg(feature = "services")]
 pub use deploy::{Deploy, DeployEngine, DeployStep, StepMoment};
+#[cfg(feature = "services")]
 pub use layer::{Layer, Status};
+#[cfg(feature = "services")]
 pub use layers::{Value, layer_file};
+#[cfg(feature = "services")]
 pub use placeholders::{Values, fill};
+#[cfg(feature = "services")]
 pub use probe::{HttpProbe, Live, PortWord, Probe};
 pub use reader::nearest;
+#[cfg(feature = "services")]
 pub use service::{
     BACKUP, Backup, Candidate, Fallback, Limits, LogLimits, Restart, Service, Stop, StopSignal,
     StopTo, port_variable, reserved_variable,
 };
 pub use sync::{BranchException, Forge, Identity, Mode, SyncConfig};
+#[cfg(feature = "checks")]
 pub use validate::{Check, Fix, Kind, Phase, ValidateConfig, is_webhook};
 
 /// Where the sync configuration lies in the repository.
@@ -62,6 +91,7 @@ pub fn rule_faults(file: &str, content: &[u8]) -> Vec<String> {
     let read = match file {
         SYNC_FILE => SyncConfig::parse(file, text).map(drop),
         BRANCHES_FILE => BranchesConfig::parse(file, text).map(drop),
+        #[cfg(feature = "checks")]
         VALIDATE_FILE => ValidateConfig::parse(file, text).map(drop),
         _ => Ok(()),
     };

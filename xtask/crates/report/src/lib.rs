@@ -7,20 +7,29 @@ const _: Option<&str> = option_env!("XTASK_SOURCES_REPORT");
 
 pub mod backups;
 pub mod branches;
+#[cfg(feature = "checks")]
 pub mod findings;
+#[cfg(feature = "checks")]
 pub mod github;
 pub mod hooks;
 pub mod intake;
+#[cfg(feature = "checks")]
 pub mod junit;
+#[cfg(feature = "checks")]
 pub mod live;
+#[cfg(feature = "checks")]
 pub mod plain;
 mod progress;
 pub mod propagate;
+#[cfg(feature = "services")]
 pub mod recovery;
+#[cfg(feature = "checks")]
 pub mod sarif;
+#[cfg(feature = "services")]
 pub mod services;
 pub mod status;
 pub mod sync;
+#[cfg(feature = "checks")]
 pub mod validate;
 pub mod why;
 
