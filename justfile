@@ -63,7 +63,7 @@ restore *ARGS:
 recover *ARGS:
     cargo xtask recover "$@"
 
-# Begin the day: what has come, managed files, checks, services
+# Begin the day
 morning:
     git fetch --all
     cargo xtask status
@@ -71,7 +71,7 @@ morning:
     cargo xtask validate --fast
     cargo xtask start
 
-# End the day: commits that are nowhere else, a backup of all that is none, no services
+# End the day: commits that are nowhere else, and a backup of all that is none
 evening:
     git --no-pager log --oneline --branches --not --remotes
     cargo xtask backup --label evening

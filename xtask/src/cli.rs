@@ -283,7 +283,8 @@ pub struct Setup {
 Examples:
   cargo xtask vendor ../shop             the toolkit as it is checked out here
   cargo xtask vendor ../shop --ref v2    as a tag has it
-  cargo xtask vendor ../shop --dry-run   what would be written")]
+  cargo xtask vendor ../shop --dry-run   what would be written
+  cargo xtask vendor ../shop --parts sync,hooks   without checks and services")]
 pub struct Vendor {
     /// The root of the repository that is to have it
     #[arg(value_name = "DIR")]
@@ -291,6 +292,9 @@ pub struct Vendor {
     /// The branch, tag or commit of the toolkit; otherwise what is checked out here
     #[arg(long = "ref", value_name = "REF")]
     pub reference: Option<String>,
+    /// Only these parts: sync and hooks always, checks, services, deploy, vendoring; or `all`. Otherwise those that fit
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    pub parts: Vec<String>,
     /// Show what would be written, and write nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -310,6 +314,9 @@ pub struct Upgrade {
     /// The branch, tag or commit of it; otherwise what is checked out there
     #[arg(long = "ref", value_name = "REF")]
     pub reference: Option<String>,
+    /// Only these parts from now on, as for `vendor`. Otherwise those that are here
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    pub parts: Vec<String>,
     /// Exit 1 if there is something newer; write nothing
     #[arg(long, conflicts_with_all = ["ours", "theirs", "dry_run"])]
     pub check: bool,

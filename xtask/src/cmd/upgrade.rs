@@ -16,6 +16,7 @@ use xtask_hooks::set_up;
 use xtask_report::{self as report, Loudness};
 use xtask_sync::enter::Enter as _;
 use xtask_upgrade::entries::{self, Entry};
+use xtask_upgrade::parts::Parts;
 use xtask_upgrade::toolkit::{self, Toolkit};
 use xtask_upgrade::upgrade::{Sides, Upgrade, lay_beside, present, propose, take, words};
 
@@ -28,6 +29,10 @@ const LOCK_WAIT: Duration = Duration::from_secs(600);
 pub(super) fn run(session: &Session, args: &Args) -> Exit {
     let repo = session.repo()?;
     let sides = sides(session, &repo, args)?;
+    let parts = match args.parts.is_empty() {
+        true => present(&repo)?.parts,
+        false => Parts::parse(&args.parts)?,
+    };
     let scratch = Scratch::new(&session.world, "upgrade")?;
     let source = source(session, &repo, args, &scratch)?;
     let address = source.public_address("origin");
@@ -35,7 +40,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Exit {
     if !uncommitted.is_empty() {
         report::warn(&toolkit::not_in_it(&uncommitted));
     }
-    let toolkit = Toolkit::read(source, args.reference.as_deref())?;
+    let toolkit = Toolkit::read(source, args.reference.as_deref(), parts)?;
     let looked = propose(&repo.in_memory(), &toolkit, address.clone(), &sides, &session.tools())?;
     for warning in &looked.context.warnings {
         report::warn(warning);
@@ -193,6 +198,9 @@ fn typed_again(args: &Args) -> String {
         if let Some(value) = value {
             command.push_str(&format!(" {name} {}", typed(value)));
         }
+    }
+    if !args.parts.is_empty() {
+        command.push_str(&format!(" --parts {}", args.parts.join(",")));
     }
     command
 }

@@ -13,27 +13,31 @@ use xtask_git::{Named, Repo};
 use xtask_report::{self as report, Loudness};
 use xtask_review::forge::project;
 use xtask_sync::enter::Enter as _;
+use xtask_upgrade::parts::Parts;
 use xtask_upgrade::toolkit::{self, Toolkit};
 use xtask_vendoring::delivery::{deliver, is_unfinished, recover};
-use xtask_vendoring::put::{Around, Plan, plan};
+use xtask_vendoring::put::{Around, Plan, plan, usual_parts};
 use xtask_vendoring::target::Target;
 
 pub(super) fn run(session: &Session, args: &Vendor) -> Exit {
     let own = session.repo()?;
     let uncommitted = toolkit::uncommitted(&own)?;
     let address = own.public_address("origin");
-    let toolkit = Toolkit::read(own, args.reference.as_deref())?;
+    // What is typed wrong is said before anything is looked at.
+    let named = (!args.parts.is_empty()).then(|| Parts::parse(&args.parts)).transpose()?;
+    let toolkit = Toolkit::read(own, args.reference.as_deref(), Parts::all())?;
     let folder = session.world.cwd.join(&args.folder);
     take_back(session, &folder, args)?;
     let target = Target::open(&folder, toolkit.repo())?;
+    let parts = match named {
+        Some(parts) => parts,
+        None => usual_parts(&target, &around_of(&target, address.clone()))?,
+    };
+    let toolkit = toolkit.with(parts)?;
     if !uncommitted.is_empty() {
         report::warn(&toolkit::not_in_it(&uncommitted));
     }
-    let around = |target: &Target| Around {
-        default_branch: target.repo.default_branch(),
-        remote: remote(target),
-        source: address.clone(),
-    };
+    let around = |target: &Target| around_of(target, address.clone());
     let memory = target.repo.in_memory();
     let looked = plan(&target, &memory, &toolkit, around(&target))?;
     target.check_paths(&looked.changes)?;
@@ -68,6 +72,11 @@ pub(super) fn run(session: &Session, args: &Vendor) -> Exit {
     }
     next(session, &real, &place, &toolkit.version.to_string());
     Ok(DONE)
+}
+
+/// What is known of a repository besides its files.
+fn around_of(target: &Target, source: Option<String>) -> Around {
+    Around { default_branch: target.repo.default_branch(), remote: remote(target), source }
 }
 
 /// Takes back what an earlier run has left half done there.
@@ -127,7 +136,7 @@ fn show(session: &Session, plan: &Plan, title: &str) -> Result<()> {
     }
     let mut text = format!("{title}\n");
     let mut line = |what: &str, name: &str| text.push_str(&format!("  {what:<7} {name}\n"));
-    line("create", &format!("xtask/ ({})", count(plan.toolkit, "file")));
+    line("create", &format!("xtask/ ({}: {})", count(plan.toolkit, "file"), plan.parts.words()));
     for path in &plan.created {
         line("create", path);
     }
@@ -157,5 +166,11 @@ fn next(session: &Session, plan: &Plan, place: &str, version: &str) {
         );
     }
     session.story("  cargo xtask setup        the first run compiles, which takes a minute or two");
-    session.story("  cargo xtask start");
+    if plan.parts.holds("services") {
+        session.story("  cargo xtask start");
+    }
+    if !plan.parts.is_all() {
+        session
+            .story("`cargo xtask upgrade --parts …` there gives it more of the toolkit, or less");
+    }
 }

@@ -84,6 +84,7 @@ mod validate_fixes;
 mod validate_limits;
 mod vendor;
 mod vendor_entries;
+mod vendor_parts;
 mod vendor_review;
 mod vendor_starters;
 mod wrong_hits;

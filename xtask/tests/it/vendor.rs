@@ -9,6 +9,7 @@ use xtask_base::error::Result;
 use xtask_git::Repo;
 use xtask_git::Tools;
 use xtask_sync::enter::Enter as _;
+use xtask_upgrade::parts::Parts;
 use xtask_upgrade::toolkit::{Toolkit, open};
 use xtask_upgrade::upgrade::{Sides, propose, take};
 use xtask_vendoring::delivery::deliver;
@@ -190,8 +191,8 @@ fn what_speaks_against_a_target_is_said_and_nothing_changes() {
     let guest = guest(&lab, &[("src/app", "application\n")]);
     let refused = |code: i32, says: &str, undo: &dyn Fn()| {
         let before = trace(guest.dir.as_std_path());
-        vendor(&toolkit, &[]).status(code).says(says);
-        vendor(&toolkit, &["--dry-run"]).status(code).says(says);
+        vendor(&toolkit, &["--parts", "all"]).status(code).says(says);
+        vendor(&toolkit, &["--parts", "all", "--dry-run"]).status(code).says(says);
         assert_eq!(trace(guest.dir.as_std_path()), before, "{says}");
         undo();
     };
@@ -478,7 +479,7 @@ fn an_upgrade_that_fails_anywhere_leaves_the_old_or_the_new() {
     guest.write("loose", "not tracked\n");
     let folder = toolkit.dir.clone();
     let work = |repo: &Repo, tools: &Tools<'_>| -> Result<()> {
-        let toolkit = Toolkit::read(open(folder.as_std_path())?, None)?;
+        let toolkit = Toolkit::read(open(folder.as_std_path())?, None, Parts::all())?;
         let upgrade = propose(repo, &toolkit, None, &Sides::default(), tools)?;
         if !upgrade.is_current() {
             assert!(take(repo, &upgrade, tools)?.is_some());
@@ -527,7 +528,7 @@ fn vendoring_that_fails_leaves_nothing_behind() {
     guest.write("loose", "not tracked\n");
     let before = (files(guest.dir.as_std_path()), guest.git(&["ls-files", "--stage"]));
     let work = |_: &Repo, tools: &Tools<'_>| -> Result<()> {
-        let toolkit = Toolkit::read(open(lab.path("toolkit").as_std_path())?, None)?;
+        let toolkit = Toolkit::read(open(lab.path("toolkit").as_std_path())?, None, Parts::all())?;
         let target = Target::open(guest.dir.as_std_path(), toolkit.repo())?;
         let around = Around { default_branch: "main".to_owned(), remote: None, source: None };
         let plan = plan(&target, &target.repo, &toolkit, around)?;

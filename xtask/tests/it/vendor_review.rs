@@ -143,7 +143,7 @@ fn what_was_changed_here_goes_along_where_the_toolkit_moves_a_file() {
     vendor(&toolkit, &[]).success();
     guest.git(&["commit", "--quiet", "-m", "Add xtask"]);
     guest.git(&["switch", "--quiet", "--create", "orchestration-tools"]);
-    guest.write(&format!("{old}/mod.rs"), text("module").replace("one", "one of ours"));
+    guest.write(&format!("{old}/mod.rs"), text("mod").replace("one", "one of ours"));
     guest.write(&format!("{old}/same.rs"), "ours alone\n");
     guest.remove(&format!("{old}/plan.rs"));
     guest.commit("changes of ours");
@@ -152,7 +152,7 @@ fn what_was_changed_here_goes_along_where_the_toolkit_moves_a_file() {
         toolkit.remove(&format!("{old}/{name}.rs"));
         toolkit.write(&format!("{new}/{now}.rs"), text(name));
     }
-    toolkit.write(&format!("{new}/lib.rs"), text("module").replace("four", "four of theirs"));
+    toolkit.write(&format!("{new}/lib.rs"), text("mod").replace("four", "four of theirs"));
     toolkit.remove(&format!("{old}/gone.rs"));
     newer(&toolkit);
     upgrade(&guest, &["--dry-run"]).success().says("3 files that the new toolkit has elsewhere");

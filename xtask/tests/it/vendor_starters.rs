@@ -6,6 +6,7 @@ use std::path::Path;
 
 use xtask_base::path::RepoPath;
 use xtask_detect::fit::{Facts, Look, facts};
+use xtask_upgrade::parts::Parts;
 use xtask_vendoring::starters::{Starters, starters};
 
 use crate::testkit::{Lab, Place};
@@ -26,7 +27,7 @@ fn lay_out(place: &Place<'_>) -> (Facts, Starters) {
         listed.split('\0').filter(|path| !path.is_empty()).map(RepoPath::new).collect();
     let read = |path: &str| fs::read(place.dir.join(path)).ok();
     let facts = facts(&Look { paths: &paths, read: &read, default_branch: "main", remote: None });
-    let all = starters(&facts, &read);
+    let all = starters(&facts, &read, &Parts::all());
     for file in &all.files {
         assert!(!place.has(file.path), "{} is there", file.path);
         place.write(file.path, &file.text);

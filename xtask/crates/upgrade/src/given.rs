@@ -4,22 +4,29 @@
 //! `cargo run`, `cargo build --workspace` and `cargo install --git` of a repository are about its own programs, and go
 //! through every `Cargo.toml` in it. An example is none of those.
 
+use super::parts::Parts;
 use xtask_base::path::RepoPath;
+
+/// Where the toolkit keeps the files that others are given outside of `xtask/`.
+pub const TEMPLATES: &str = "xtask/crates/vendoring/src/starters/";
 
 /// The content that is given; nothing where it is the same.
 #[must_use]
-pub(super) fn given(path: &RepoPath, content: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn given(path: &RepoPath, content: &[u8], parts: &Parts) -> Option<Vec<u8>> {
     let name = std::str::from_utf8(path.as_bytes()).ok()?;
     let text = std::str::from_utf8(content).ok()?;
     let changed = match name {
-        "xtask/Cargo.toml" => package(text),
+        "xtask/Cargo.toml" => package(&parts.fit_package(text)),
+        "xtask/Cargo.lock" => parts.fit_lock(text),
+        "xtask/README.md" => parts.fit_text(text),
+        _ if name.starts_with(TEMPLATES) && name.ends_with("/justfile") => parts.fit_recipes(text),
         // Here it is a program, so that a copy works as well which an upgrade by an earlier version has brought.
         "xtask/launcher/Cargo.toml" => text.replace("[[bin]]\n", "[[example]]\n"),
         // In the folder of the launcher this alias counts as well, and both are examples.
         "xtask/.cargo/config.toml" => {
             text.replace("--package xtask --\"", "--package xtask --example xtask --\"")
         }
-        _ if name.ends_with(".rs") => without_tests(text),
+        _ if name.ends_with(".rs") => without_tests(&parts.fit_source(text)),
         _ => return None,
     };
     (changed != text).then(|| changed.into_bytes())
@@ -89,7 +96,8 @@ mod tests {
     use super::*;
 
     fn of(name: &str, text: &str) -> Option<String> {
-        given(&RepoPath::new(name), text.as_bytes()).map(|given| String::from_utf8(given).unwrap())
+        given(&RepoPath::new(name), text.as_bytes(), &Parts::all())
+            .map(|given| String::from_utf8(given).unwrap())
     }
 
     #[test]

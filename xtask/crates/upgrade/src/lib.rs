@@ -4,10 +4,11 @@
 const _: Option<&str> = option_env!("XTASK_SOURCES_UPGRADE");
 
 pub mod entries;
-mod given;
+pub mod given;
 mod insert;
 pub mod manifest;
 mod moves;
+pub mod parts;
 pub mod resolved;
 pub mod standing;
 pub mod toolkit;

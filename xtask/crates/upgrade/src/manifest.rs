@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use semver::Version;
 use toml::de::{DeTable, DeValue};
 
+use super::parts::Parts;
 use xtask_base::digest;
 use xtask_base::error::{Error, Result};
 
@@ -34,6 +35,8 @@ pub struct Manifest {
     pub source: Option<String>,
     /// The commit of that repository, as its full id.
     pub commit: String,
+    /// Which parts of it.
+    pub parts: Parts,
     /// What stands for each file (`mark`), by its path from the root of the repository.
     pub files: BTreeMap<String, String>,
     /// Files that lie elsewhere than in the toolkit, by the path that they have there.
@@ -53,6 +56,9 @@ impl Manifest {
             line("source", source);
         }
         line("commit", &self.commit);
+        if !self.parts.is_all() {
+            line("parts", &self.parts.words());
+        }
         for (title, map) in [("files", &self.files), ("placed", &self.placed)] {
             if map.is_empty() {
                 continue;
@@ -92,6 +98,18 @@ impl Manifest {
             version: version.ok_or_else(|| edited("it does not say a version"))?,
             source: string(table, "source"),
             commit: string(table, "commit").ok_or_else(|| edited("it does not say a commit"))?,
+            parts: match string(table, "parts") {
+                None => Parts::all(),
+                Some(words) => Parts::parse(
+                    &words.split(',').map(str::to_owned).collect::<Vec<_>>(),
+                )
+                .map_err(|failure| {
+                    Error::unable(format!(
+                        "`{MANIFEST}` names a part that this xtask does not know"
+                    ))
+                    .because(failure)
+                })?,
+            },
             files: map(table, "files"),
             placed: map(table, "placed"),
         })
@@ -160,6 +178,7 @@ mod tests {
             pairs.iter().map(|(one, two)| ((*one).to_owned(), (*two).to_owned())).collect()
         };
         Manifest {
+            parts: Parts::parse(&["checks".to_owned()]).unwrap(),
             version: Version::new(0, 2, 0),
             source: Some("https://example.org/tools.git".to_owned()),
             commit: "a".repeat(40),

@@ -4,14 +4,15 @@
 //! the tests and benchmarks of the toolkit itself), and no tests inside of sources either (`given.rs`). Nothing is
 //! read from the working tree: what is vendored can always be found again by its commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use semver::Version;
 use toml::de::{DeTable, DeValue};
 
-use super::given::given;
+use super::given::{TEMPLATES, given};
 use super::manifest::MANIFEST;
+use super::parts::Parts;
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::words::some_of;
@@ -36,15 +37,20 @@ pub struct Toolkit {
     pub commit: Id,
     /// Its version.
     pub version: Version,
+    /// Its parts, as far as a repository gets them.
+    pub parts: Parts,
     /// What a repository gets, by the path that it has there.
     files: BTreeMap<RepoPath, Entry>,
+    /// The files to begin with, by the path that they have in the toolkit.
+    templates: BTreeMap<RepoPath, Entry>,
     /// The contents that differ from those of the commit.
     given: BTreeMap<Id, Vec<u8>>,
 }
 
 impl Toolkit {
-    /// The toolkit that a repository holds, at a commit by the name that people give it, or at HEAD.
-    pub fn read(repo: Repo, name: Option<&str>) -> Result<Toolkit> {
+    /// The toolkit that a repository holds, at a commit by the name that people give it, or at HEAD; with some of its
+    /// parts.
+    pub fn read(repo: Repo, name: Option<&str>, parts: Parts) -> Result<Toolkit> {
         let commit = match name {
             None => repo.head()?.commit,
             Some(name) => one(&repo, name)?,
@@ -69,10 +75,9 @@ impl Toolkit {
             ))
             .hint("upgrade to an earlier version first, with `--ref`: it knows the next one"),
         })?;
-        let (mut files, mut changed) = (BTreeMap::new(), BTreeMap::new());
+        let mut contents = Vec::new();
         for (path, entry) in repo.list_tree(tree, &Below(&RepoPath::new("xtask")))? {
-            let inner = path.as_bytes().strip_prefix(b"xtask/").unwrap_or(path.as_bytes());
-            if left_out.decide_with_folders(inner, false) == Some(true) {
+            if left_out.decide_with_folders(inner(&path).as_bytes(), false) == Some(true) {
                 continue;
             }
             if let Some(why) = unfit(&path, entry) {
@@ -80,27 +85,53 @@ impl Toolkit {
                     "the toolkit in `{place}` cannot be vendored: {why}"
                 )));
             }
-            if path.as_bytes() == README.0.as_bytes() {
-                continue;
+            if path.as_bytes() != README.0.as_bytes() {
+                contents.push((path, entry, repo.blob(entry.id)?));
             }
-            let content = repo.blob(entry.id)?;
-            let entry = match given(&path, &content) {
-                Some(content) => {
-                    let id = repo.blob_id(&content)?;
-                    changed.insert(id, content);
-                    Entry { id, ..entry }
-                }
-                None => entry,
-            };
-            files.insert(path, entry);
+        }
+        let absent = |(path, _, content): &(RepoPath, Entry, Vec<u8>)| {
+            let text = std::str::from_utf8(content).unwrap_or_default();
+            parts.absent_modules(&inner(path), text)
+        };
+        let modules: BTreeSet<String> = match parts.is_all() {
+            true => BTreeSet::new(),
+            false => contents.iter().flat_map(absent).collect(),
+        };
+        let (mut files, mut templates) = (BTreeMap::new(), BTreeMap::new());
+        let mut changed = BTreeMap::new();
+        let mut fit = |path: &RepoPath, entry: Entry, content: &[u8]| -> Result<Entry> {
+            let Some(content) = given(path, content, &parts) else { return Ok(entry) };
+            let id = repo.blob_id(&content)?;
+            changed.insert(id, content);
+            Ok(Entry { id, ..entry })
+        };
+        for (path, entry, content) in contents {
+            let entry = fit(&path, entry, &content)?;
+            if path.as_bytes().starts_with(TEMPLATES.as_bytes()) {
+                templates.insert(path.clone(), entry);
+            }
+            if !parts.leaves_out(&inner(&path), &modules) {
+                files.insert(path, entry);
+            }
         }
         for name in [README.0, MANUAL] {
             if let Some(entry) = repo.entry_at(tree, &RepoPath::new(name))? {
-                files.insert(RepoPath::new(README.1), entry);
+                let path = RepoPath::new(README.1);
+                let entry = fit(&path, entry, &repo.blob(entry.id)?)?;
+                files.insert(path, entry);
                 break;
             }
         }
-        Ok(Toolkit { repo, commit, version, files, given: changed })
+        Ok(Toolkit { repo, commit, version, parts, files, templates, given: changed })
+    }
+
+    /// The same, with other parts.
+    pub fn with(self, parts: Parts) -> Result<Toolkit> {
+        if parts == self.parts {
+            return Ok(self);
+        }
+        let commit = self.commit.to_string();
+        Toolkit::read(self.repo, Some(&commit), parts)
     }
 
     /// The repository that holds it.
@@ -115,6 +146,18 @@ impl Toolkit {
         &self.files
     }
 
+    /// The files that a repository gets to begin with, by the path that they have in the toolkit.
+    #[must_use]
+    pub fn templates(&self) -> &BTreeMap<RepoPath, Entry> {
+        &self.templates
+    }
+
+    /// Whether it has a file, given or not, at a path.
+    #[must_use]
+    pub fn has(&self, path: &RepoPath) -> bool {
+        self.files.contains_key(path) || self.templates.contains_key(path)
+    }
+
     /// The content of one of its files.
     pub fn content(&self, entry: Entry) -> Result<Vec<u8>> {
         match self.given.get(&entry.id) {
@@ -123,10 +166,15 @@ impl Toolkit {
         }
     }
 
-    /// What a file may have been at an earlier commit, by the path that it has in a repository: as it is given now,
-    /// and as the commit has it, which was given before. Nothing where this clone does not have that commit, or
+    /// What a file may have been at an earlier commit, by the path that it has in a repository: as it is given now with
+    /// these parts or with all, and as the commit has it, which was given before. Nothing where this clone does not have that commit, or
     /// the commit not that file.
-    pub fn earlier(&self, commit: Id, path: &RepoPath) -> Result<Vec<(Mode, Vec<u8>)>> {
+    pub fn earlier(
+        &self,
+        commit: Id,
+        path: &RepoPath,
+        parts: &Parts,
+    ) -> Result<Vec<(Mode, Vec<u8>)>> {
         let mut found = Vec::new();
         if !self.repo.has_object(commit) {
             return Ok(found);
@@ -136,10 +184,11 @@ impl Toolkit {
             true => vec![RepoPath::new(README.0), RepoPath::new(MANUAL)],
             false => vec![path.clone()],
         };
-        for path in paths {
-            if let Some(entry) = self.repo.entry_at(tree, &path)? {
+        for at in paths {
+            if let Some(entry) = self.repo.entry_at(tree, &at)? {
                 let content = self.repo.blob(entry.id)?;
-                found.extend(given(&path, &content).map(|content| (entry.mode, content)));
+                let ways = [parts, &Parts::all()].map(|parts| given(path, &content, parts));
+                found.extend(ways.into_iter().flatten().map(|content| (entry.mode, content)));
                 found.push((entry.mode, content));
             }
         }
@@ -165,6 +214,12 @@ impl Toolkit {
     pub fn name(&self) -> String {
         format!("{} ({})", self.version, self.repo.short(self.commit))
     }
+}
+
+/// A path from `xtask/` on.
+fn inner(path: &RepoPath) -> String {
+    let path = path.to_string();
+    path.strip_prefix("xtask/").map_or(path.clone(), str::to_owned)
 }
 
 /// How one state of the toolkit stands to another.

@@ -65,7 +65,7 @@ impl Upgrade {
     /// Whether all is there already.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        self.old.files == self.new.files
+        self.old.files == self.new.files && self.old.parts == self.new.parts
     }
 
     /// What comes, as people read it.
@@ -149,6 +149,7 @@ pub fn propose(
         version: toolkit.version.clone(),
         source: source.or_else(|| old.source.clone()),
         commit: toolkit.commit.to_string(),
+        parts: toolkit.parts.clone(),
         files: comes.iter().map(|(path, file)| (path.clone(), file.mark.clone())).collect(),
         placed: old.placed.clone(),
     };
@@ -241,7 +242,7 @@ fn follow_moves(
     mut old: Manifest,
     toolkit: &Toolkit,
 ) -> Result<(Id, Manifest, BTreeMap<RepoPath, RepoPath>)> {
-    let comes = |name: &str| toolkit.files().contains_key(&RepoPath::new(name));
+    let comes = |name: &str| toolkit.has(&RepoPath::new(name));
     let (mut changes, mut moved) = (Vec::new(), BTreeMap::new());
     let names: Vec<String> = old.files.keys().filter(|name| !comes(name)).cloned().collect();
     for name in names {
@@ -309,7 +310,7 @@ fn contents(toolkit: &Toolkit, old: &Manifest) -> Result<BTreeMap<String, File>>
     let mut found = BTreeMap::new();
     let own = toolkit.files().iter().map(|(path, entry)| (path.to_string(), *entry));
     let placed = old.placed.iter().filter_map(|(path, from)| {
-        Some((path.clone(), *toolkit.files().get(&RepoPath::new(from.as_str()))?))
+        Some((path.clone(), *toolkit.templates().get(&RepoPath::new(from.as_str()))?))
     });
     for (path, entry) in own.chain(placed) {
         let content = toolkit.content(entry)?;
@@ -373,7 +374,7 @@ impl History<'_> {
         let from = self.placed.get(&path.to_string());
         let there = from.map_or(path.clone(), |from| RepoPath::new(from.as_str()));
         if let Ok(commit) = Id::from_hex(self.old.commit.as_bytes()) {
-            for (mode, content) in self.toolkit.earlier(commit, &there)? {
+            for (mode, content) in self.toolkit.earlier(commit, &there, &self.old.parts)? {
                 if mark(&content, mode == Mode::Executable) == came {
                     return Ok(Entry { mode, id: self.repo.write_blob(&content)? });
                 }

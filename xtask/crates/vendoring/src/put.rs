@@ -8,16 +8,15 @@ use super::starters::starters;
 use super::target::Target;
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
+use xtask_config::DEPLOYMENT_FOLDER;
 use xtask_config::toolchain::{self, TOOLCHAIN_FILES};
 use xtask_detect::fit::ByHand;
 use xtask_detect::fit::{Look, Remote, facts};
 use xtask_git::{self as repo, Everything, Mode, Repo, TreeChange};
 use xtask_upgrade::entries::{self, Builds, Entry, Package};
 use xtask_upgrade::manifest::{MANIFEST, Manifest, mark};
+use xtask_upgrade::parts::Parts;
 use xtask_upgrade::toolkit::Toolkit;
-
-/// Where the toolkit keeps the files that others are given outside of `xtask/`.
-const TEMPLATES: &str = "xtask/crates/vendoring/src/starters/";
 
 /// What a repository is to be given.
 pub struct Plan {
@@ -25,6 +24,8 @@ pub struct Plan {
     pub changes: Vec<TreeChange>,
     /// How many of them are the toolkit itself.
     pub toolkit: usize,
+    /// Its parts.
+    pub parts: Parts,
     /// The other files that are new.
     pub created: Vec<String>,
     /// Files of the repository that get some lines more.
@@ -57,6 +58,25 @@ struct Files {
     taken: Vec<String>,
 }
 
+/// The parts that fit a repository: services only where it seems to have some.
+pub fn usual_parts(target: &Target, around: &Around) -> Result<Parts> {
+    let listed = match target.tree {
+        Some(tree) => target.repo.list_tree(tree, &Everything)?,
+        None => BTreeMap::new(),
+    };
+    let paths: Vec<RepoPath> = listed.into_keys().collect();
+    let read = |path: &str| target.lies_at(path);
+    let look = Look {
+        paths: &paths,
+        read: &read,
+        default_branch: &around.default_branch,
+        remote: around.remote.clone(),
+    };
+    let facts = facts(&look);
+    let has_layers = facts.folders.iter().any(|folder| folder == DEPLOYMENT_FOLDER);
+    Ok(Parts::usual(!facts.services.is_empty() || has_layers))
+}
+
 /// Decides what the repository is given. Its objects are written into `into`, which may be in memory.
 pub fn plan(target: &Target, into: &Repo, toolkit: &Toolkit, around: Around) -> Result<Plan> {
     let listed = match target.tree {
@@ -72,7 +92,7 @@ pub fn plan(target: &Target, into: &Repo, toolkit: &Toolkit, around: Around) -> 
     let has_remote = remote.is_some();
     let look = Look { paths: &paths, read: &read, default_branch: &default_branch, remote };
     let facts = facts(&look);
-    let starters = starters(&facts, &read);
+    let starters = starters(&facts, &read, &toolkit.parts);
     let mut files = Files {
         texts: BTreeMap::new(),
         edited: Vec::new(),
@@ -96,6 +116,7 @@ pub fn plan(target: &Target, into: &Repo, toolkit: &Toolkit, around: Around) -> 
         version: toolkit.version.clone(),
         source,
         commit: toolkit.commit.to_string(),
+        parts: toolkit.parts.clone(),
         files: BTreeMap::new(),
         placed: BTreeMap::new(),
     };
@@ -106,13 +127,12 @@ pub fn plan(target: &Target, into: &Repo, toolkit: &Toolkit, around: Around) -> 
         .filter(|path| !files.edited.contains(path))
         .collect();
     let mut templates = BTreeMap::new();
+    for (path, entry) in toolkit.templates() {
+        templates.insert(toolkit.content(*entry)?, path.to_string());
+    }
     for (path, entry) in toolkit.files() {
         let content = toolkit.content(*entry)?;
-        let name = path.to_string();
-        if name.starts_with(TEMPLATES) {
-            templates.insert(content.clone(), name.clone());
-        }
-        manifest.files.insert(name, mark(&content, entry.mode == Mode::Executable));
+        manifest.files.insert(path.to_string(), mark(&content, entry.mode == Mode::Executable));
         files.texts.insert(path.clone(), (entry.mode, content));
     }
     for starter in starters.files {
@@ -146,6 +166,7 @@ pub fn plan(target: &Target, into: &Repo, toolkit: &Toolkit, around: Around) -> 
     Ok(Plan {
         changes: changes.collect::<Result<_>>()?,
         toolkit: toolkit.files().len() + 1,
+        parts: toolkit.parts.clone(),
         created,
         edited: files.edited,
         // What it lacks of lines is told by itself.

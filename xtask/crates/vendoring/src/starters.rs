@@ -13,6 +13,7 @@ use xtask_config::{
 use xtask_detect::defaults;
 use xtask_detect::fit::{ByHand, Facts};
 use xtask_detect::tree::Read;
+use xtask_upgrade::parts::Parts;
 
 const SYNC: &str = include_str!("starters/sync.toml");
 const BRANCHES: &str = include_str!("starters/branches.toml");
@@ -105,10 +106,12 @@ pub struct Starters {
 /// The files for a repository. `read` gives what lies at a path now, also where git does not track it,
 /// so that nothing is replaced that only lies there.
 #[must_use]
-pub fn starters(facts: &Facts, read: Read<'_>) -> Starters {
-    let mut desk = Desk { facts, read, all: Starters::default() };
+pub fn starters(facts: &Facts, read: Read<'_>, parts: &Parts) -> Starters {
+    let mut desk = Desk { facts, read, parts, all: Starters::default() };
     desk.rules();
-    desk.layers();
+    if parts.holds("services") {
+        desk.layers();
+    }
     desk.ignored();
     desk.attributes();
     desk.all.by_hand.extend(facts.setuptools.clone());
@@ -129,6 +132,7 @@ pub fn starters(facts: &Facts, read: Read<'_>) -> Starters {
 struct Desk<'a> {
     facts: &'a Facts,
     read: Read<'a>,
+    parts: &'a Parts,
     all: Starters,
 }
 
@@ -174,7 +178,7 @@ impl Desk<'_> {
                 BRANCHES.replace("\"<branch>\"", &quoted(&self.facts.default_branch)),
             );
         }
-        if self.is_free(VALIDATE_FILE) {
+        if self.parts.holds("checks") && self.is_free(VALIDATE_FILE) {
             self.place(VALIDATE_FILE, checks(self.facts));
         }
     }
@@ -243,15 +247,16 @@ impl Desk<'_> {
     }
 
     fn recipes(&mut self) {
+        let ours = self.parts.fit_recipes(JUSTFILE);
         let Some(theirs) = self.facts.justfile.clone() else {
             if self.is_free(JUST_FILE) {
-                self.place(JUST_FILE, JUSTFILE.to_owned());
+                self.place(JUST_FILE, ours);
             }
             return;
         };
         self.all.kept.push(theirs.clone());
         let text = self.there(&theirs).unwrap_or_default();
-        if let Some(lines) = recipes::missing(&String::from_utf8_lossy(&text), JUSTFILE) {
+        if let Some(lines) = recipes::missing(&String::from_utf8_lossy(&text), &ours) {
             let why = "shortcuts; recipes whose names are taken are left out".to_owned();
             self.all.by_hand.push(ByHand { path: theirs, why, lines, fits_at_end: true });
         }
@@ -340,6 +345,7 @@ fn sync(facts: &Facts, placed: &[Starter]) -> String {
         [("deployment", "/deployment/"), ("setup", "/setup/")]
             .into_iter()
             .filter(|(folder, _)| !theirs.contains(folder))
+            .filter(|(_, rule)| placed.iter().any(|file| file.path.starts_with(&rule[1..])))
             .map(|(_, rule)| rule),
     );
     if facts.is_cargo_ours {
@@ -479,7 +485,7 @@ mod tests {
             found.map(|(_, text)| text.as_bytes().to_vec())
         };
         let facts = facts(&Look { paths: &paths, read: &read, default_branch: branch, remote });
-        let all = starters(&facts, &read);
+        let all = starters(&facts, &read, &Parts::all());
         check(&all);
         all
     }
@@ -664,7 +670,7 @@ mod tests {
     fn an_untracked_file_is_there_as_well() {
         let read = |path: &str| (path == "justfile").then(|| b"x:\n".to_vec());
         let look = Look { paths: &[], read: &read, default_branch: "main", remote: None };
-        let all = starters(&facts(&look), &read);
+        let all = starters(&facts(&look), &read, &Parts::all());
         assert!(!all.files.iter().any(|file| file.path == "justfile"));
         assert_eq!(all.kept, ["justfile"]);
     }

@@ -1,0 +1,588 @@
+//! The parts of the toolkit: what a repository may do without. Sync and hooks are always there.
+//!
+//! A file is fitted by its text alone: crates of parts that are left out go, and of the others what stands under
+//! `#[cfg(feature = "PART")]`, as rustfmt lays it out. What remains is what cargo would compile of the whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use xtask_base::error::{Error, Result};
+use xtask_config::nearest;
+
+/// A part, the parts that it stands on, its crates, and its commands.
+struct Part {
+    name: &'static str,
+    needs: &'static [&'static str],
+    crates: &'static [&'static str],
+    commands: &'static [&'static str],
+    /// What else is named only where it is there.
+    words: &'static [&'static str],
+}
+
+const ALWAYS: [&str; 2] = ["sync", "hooks"];
+
+const PARTS: [Part; 4] = [
+    Part {
+        name: "checks",
+        needs: &[],
+        crates: &["detect", "validate"],
+        commands: &["validate"],
+        words: &["setup/validate.toml"],
+    },
+    Part {
+        name: "services",
+        needs: &["checks"],
+        crates: &["services"],
+        commands: &["start", "stop", "restart", "ps", "logs", "recover"],
+        words: &["`deployment/`", "deployment/local.toml"],
+    },
+    Part {
+        name: "deploy",
+        needs: &["checks", "services"],
+        crates: &["deploy"],
+        commands: &["deploy", "rollback", "history"],
+        words: &[],
+    },
+    Part {
+        name: "vendoring",
+        needs: &["checks", "services"],
+        crates: &["vendoring"],
+        commands: &["vendor", "demo"],
+        words: &[],
+    },
+];
+
+/// The word for all of them.
+const ALL: &str = "all";
+
+/// Which parts a repository has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parts(BTreeSet<&'static str>);
+
+impl Parts {
+    /// All that there are.
+    #[must_use]
+    pub fn all() -> Parts {
+        Parts(PARTS.iter().map(|part| part.name).collect())
+    }
+
+    /// Checks, and services where there are some to run.
+    #[must_use]
+    pub fn usual(has_services: bool) -> Parts {
+        let names = if has_services { &["checks", "services"][..] } else { &["checks"] };
+        Parts(names.iter().copied().collect())
+    }
+
+    /// Those that are named, as people type them: `sync,hooks,checks`, or `all`.
+    pub fn parse(names: &[String]) -> Result<Parts> {
+        if names.iter().any(|name| name == ALL) {
+            return match names {
+                [_] => Ok(Parts::all()),
+                _ => Err(Error::usage("`all` is all parts, and no other is named beside it")),
+            };
+        }
+        let mut found = BTreeSet::new();
+        for name in names {
+            match PARTS.iter().find(|part| part.name == name) {
+                Some(part) => drop(found.insert(part.name)),
+                None if ALWAYS.contains(&name.as_str()) => {}
+                None => {
+                    let known = Parts::known();
+                    let near = nearest(name, known.iter().copied());
+                    return Err(Error::usage(format!("there is no part `{name}`{near}")).hint(
+                        format!("the parts are {}; `all` is all of them", known.join(", ")),
+                    ));
+                }
+            }
+        }
+        for part in PARTS.iter().filter(|part| found.contains(part.name)) {
+            let missing: Vec<&str> =
+                part.needs.iter().copied().filter(|need| !found.contains(need)).collect();
+            if !missing.is_empty() {
+                let mut whole = found.clone();
+                whole.extend(part.needs);
+                return Err(Error::usage(format!(
+                    "part `{}` needs `{}`",
+                    part.name,
+                    missing.join("` and `")
+                ))
+                .hint(format!("`--parts {}`", Parts(whole).words())));
+            }
+        }
+        Ok(Parts(found))
+    }
+
+    /// The names of all parts.
+    #[must_use]
+    pub fn known() -> Vec<&'static str> {
+        ALWAYS.into_iter().chain(PARTS.iter().map(|part| part.name)).collect()
+    }
+
+    /// Those that are there, as people type them.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let there = PARTS.iter().map(|part| part.name).filter(|name| self.holds(name));
+        ALWAYS.into_iter().chain(there).collect::<Vec<_>>().join(",")
+    }
+
+    /// Whether a part is there.
+    #[must_use]
+    pub fn holds(&self, name: &str) -> bool {
+        ALWAYS.contains(&name) || self.0.contains(name)
+    }
+
+    /// Whether all of them are.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        self.0.len() == PARTS.len()
+    }
+
+    /// Whether a crate in `crates/` is there.
+    fn has_crate(&self, name: &str) -> bool {
+        let mut of = PARTS.iter().filter(|part| part.crates.contains(&name)).peekable();
+        of.peek().is_none() || of.any(|part| self.holds(part.name))
+    }
+
+    /// The crates that are left out.
+    fn left_out(&self) -> impl Iterator<Item = &'static str> {
+        let all: BTreeSet<&str> =
+            PARTS.iter().flat_map(|part| part.crates.iter().copied()).collect();
+        all.into_iter().filter(|name| !self.has_crate(name))
+    }
+
+    /// Whether a line of a text for people names what is not there.
+    fn is_about_less(&self, line: &str) -> bool {
+        let absent = || PARTS.iter().filter(|part| !self.holds(part.name));
+        let names = |command: &str| {
+            line.match_indices("cargo xtask ").any(|(at, found)| {
+                let rest = line[at + found.len()..].strip_prefix(command);
+                rest.is_some_and(|rest| {
+                    !rest.starts_with(|c: char| c.is_alphanumeric() || c == '-')
+                })
+            })
+        };
+        absent().any(|part| {
+            part.commands.iter().any(|command| names(command))
+                || part.words.iter().any(|word| line.contains(word))
+        })
+    }
+
+    /// A text for people without the lines that name what is not there.
+    #[must_use]
+    pub fn fit_text(&self, text: &str) -> String {
+        text.split_inclusive('\n').filter(|line| !self.is_about_less(line)).collect()
+    }
+
+    /// A `justfile` without the commands that are not there, and without the recipes that are nothing else.
+    #[must_use]
+    pub fn fit_recipes(&self, text: &str) -> String {
+        let is_command = |line: &&str| line.starts_with(' ');
+        let blocks = text.split_inclusive("\n\n").filter_map(|block| {
+            let fitted: String = block
+                .split_inclusive('\n')
+                .filter(|line| !is_command(line) || !self.is_about_less(line))
+                .collect();
+            let is_empty = block.lines().any(|line| is_command(&line))
+                && !fitted.lines().any(|line| is_command(&line));
+            (!is_empty).then_some(fitted)
+        });
+        let text: String = blocks.collect();
+        format!("{}\n", text.trim_end_matches('\n'))
+    }
+
+    /// Whether a file of the toolkit is left out, by its path from `xtask/`. What is left out because its module is, is
+    /// among `modules`.
+    pub(super) fn leaves_out(&self, inner: &str, modules: &BTreeSet<String>) -> bool {
+        let of_crate = inner.strip_prefix("crates/").and_then(|rest| rest.split('/').next());
+        let is_module = |module: &String| {
+            inner
+                .strip_prefix(module.as_str())
+                .is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+        };
+        of_crate.is_some_and(|name| !self.has_crate(name))
+            || inner == "src/supervisor.rs" && !self.holds("services")
+            || modules.iter().any(is_module)
+    }
+
+    /// The modules that a source declares and that are not there: their paths without `.rs`.
+    pub(super) fn absent_modules(&self, inner: &str, text: &str) -> Vec<String> {
+        let Some((folder, file)) = inner.rsplit_once('/') else { return Vec::new() };
+        let stem = file.trim_end_matches(".rs");
+        let above = match stem {
+            "mod" | "lib" | "main" => folder.to_owned(),
+            _ => format!("{folder}/{stem}"),
+        };
+        let mut found = Vec::new();
+        let mut lines = text.lines();
+        while let Some(line) = lines.next() {
+            if self.is_absent(line) && !line.starts_with(' ') {
+                let item = lines.next().unwrap_or_default();
+                let name = item.trim_start_matches("pub ").strip_prefix("mod ");
+                if let Some(name) = name.and_then(|name| name.strip_suffix(';')) {
+                    found.push(format!("{above}/{name}"));
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether a line says that what follows belongs to a part that is not there.
+    fn is_absent(&self, line: &str) -> bool {
+        let feature = line
+            .trim()
+            .strip_prefix("#[cfg(feature = \"")
+            .and_then(|rest| rest.strip_suffix("\")]"));
+        feature.is_some_and(|name| PARTS.iter().any(|part| part.name == name) && !self.holds(name))
+    }
+
+    /// A source without what belongs to parts that are not there.
+    pub(super) fn fit_source(&self, text: &str) -> String {
+        if self.is_all() {
+            return text.to_owned();
+        }
+        let mut fitted = String::with_capacity(text.len());
+        let mut lines = text.split_inclusive('\n').peekable();
+        while let Some(line) = lines.next() {
+            if !self.is_absent(line) {
+                fitted.push_str(line);
+                continue;
+            }
+            skip_item(indent(line), &mut lines);
+            // Between two items stands one blank line.
+            if fitted.ends_with("\n\n") {
+                while lines.next_if(|next| next.trim().is_empty()).is_some() {}
+            }
+            let closes =
+                lines.peek().is_some_and(|next| next.trim_start().starts_with(['}', ']', ')']));
+            while (closes || lines.peek().is_none()) && fitted.ends_with("\n\n") {
+                fitted.pop();
+            }
+        }
+        fitted
+    }
+
+    /// The description of the package, with nothing of what is not there.
+    pub(super) fn fit_package(&self, text: &str) -> String {
+        if self.is_all() {
+            return text.to_owned();
+        }
+        let absent: Vec<&str> = self.left_out().collect();
+        let mut fitted = String::with_capacity(text.len());
+        let mut table = "";
+        let mut is_left_out = false;
+        for line in text.split_inclusive('\n') {
+            if line.starts_with('[') {
+                table = line.trim_end();
+                is_left_out = false;
+            }
+            let key = line.split_once(" = ").or(line.split_once('.')).map_or("", |(key, _)| key);
+            let is_part = table == "[features]" && PARTS.iter().any(|part| part.name == key);
+            let is_crate = absent.iter().any(|name| {
+                line.starts_with(&format!("xtask-{name} = "))
+                    || line.starts_with(&format!("xtask-{name}."))
+            });
+            if is_crate || is_part && !self.holds(key) || is_left_out {
+                continue;
+            }
+            if table == "[features]" && key == "default" {
+                let there = PARTS.iter().map(|part| part.name).filter(|name| self.holds(name));
+                let names: Vec<String> = there.map(|name| format!("\"{name}\"")).collect();
+                fitted.push_str(&format!("default = [{}]\n", names.join(", ")));
+                continue;
+            }
+            fitted.push_str(line);
+            // The small program that stays while services run.
+            if !self.holds("services") && line == "name = \"xtask-supervisor\"\n" {
+                let start = fitted.rfind("\n[[").map_or(0, |at| at + 1);
+                fitted.truncate(start);
+                is_left_out = true;
+            }
+        }
+        fitted
+    }
+
+    /// The lock file, with the packages that are reached without what is not there.
+    pub(super) fn fit_lock(&self, text: &str) -> String {
+        if self.is_all() {
+            return text.to_owned();
+        }
+        let absent: BTreeSet<String> =
+            self.left_out().map(|name| format!("xtask-{name}")).collect();
+        let mut blocks: Vec<String> = text.split("\n[[package]]\n").map(str::to_owned).collect();
+        let head = blocks.remove(0);
+        let packages: Vec<Package> = blocks.iter().map(|block| Package::of(block)).collect();
+        let mut by_name: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (at, package) in packages.iter().enumerate() {
+            by_name.entry(&package.name).or_default().push(at);
+        }
+        let mut open: Vec<usize> = (0..packages.len())
+            .filter(|at| packages[*at].is_ours && !absent.contains(&packages[*at].name))
+            .collect();
+        let mut reached: BTreeSet<usize> = open.iter().copied().collect();
+        while let Some(at) = open.pop() {
+            for need in &packages[at].needs {
+                // `name`, or `name version` where there are several.
+                let (name, version) =
+                    need.split_once(' ').map_or((&need[..], None), |(n, v)| (n, Some(v)));
+                if absent.contains(name) {
+                    continue;
+                }
+                let several = by_name.get(name).into_iter().flatten().copied();
+                for found in several
+                    .filter(|found| version.is_none_or(|wanted| wanted == packages[*found].version))
+                {
+                    if reached.insert(found) {
+                        open.push(found);
+                    }
+                }
+            }
+        }
+        let mut fitted = head;
+        for at in reached {
+            fitted.push_str("\n[[package]]\n");
+            let lines = blocks[at].split_inclusive('\n');
+            fitted.extend(
+                lines.filter(|line| !absent.contains(line.trim().trim_matches(['"', ',']))),
+            );
+        }
+        let mut fitted = fitted.trim_end_matches('\n').to_owned();
+        fitted.push('\n');
+        fitted
+    }
+}
+
+/// A package of a lock file.
+struct Package {
+    name: String,
+    version: String,
+    is_ours: bool,
+    needs: Vec<String>,
+}
+
+impl Package {
+    fn of(block: &str) -> Package {
+        let value = |key: &str| {
+            let line = block.lines().find_map(|line| line.strip_prefix(key));
+            line.map_or(String::new(), |rest| rest.trim_matches('"').to_owned())
+        };
+        let needs = block.lines().filter_map(|line| line.strip_prefix(" \"")).map(|line| {
+            let line = line.trim_end_matches(['"', ',']);
+            line.split(" (").next().unwrap_or(line).to_owned()
+        });
+        Package {
+            name: value("name = "),
+            version: value("version = "),
+            is_ours: !block.contains("\nsource = "),
+            needs: needs.collect(),
+        }
+    }
+}
+
+fn indent(line: &str) -> usize {
+    line.len() - line.trim_start_matches(' ').len()
+}
+
+/// Goes past the item that follows an attribute at this indentation, with its documentation and other attributes.
+fn skip_item<'a>(depth: usize, lines: &mut std::iter::Peekable<impl Iterator<Item = &'a str>>) {
+    // Attributes may hold texts over many lines.
+    while let Some(line) = lines.next_if(|line| {
+        let line = line.trim_start();
+        line.starts_with("#[") || line.starts_with("///")
+    }) {
+        let is_whole = line.trim_start().starts_with("///") || line.trim_end().ends_with(']');
+        if !is_whole {
+            for inner in lines.by_ref() {
+                if inner.trim_end().ends_with(")]") {
+                    break;
+                }
+            }
+        }
+    }
+    // From here on the first line at this depth that leaves nothing open ends it.
+    let Some(mut last) = lines.next() else { return };
+    loop {
+        let is_open = last.trim_end().ends_with(['{', '(', '[']);
+        if last.trim_end().ends_with([';', ',', '}']) {
+            return;
+        }
+        while lines
+            .next_if(|line| indent(line) > depth || is_open && line.trim().is_empty())
+            .is_some()
+        {}
+        match lines.next_if(|line| is_open || line.trim() == "{") {
+            Some(line) => last = line,
+            None => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(names: &[&str]) -> Result<Parts> {
+        Parts::parse(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+    }
+
+    fn lines(lines: &[&str]) -> String {
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    #[test]
+    fn names_are_checked_and_what_a_part_needs_is_named() {
+        assert_eq!(parts(&["sync", "hooks", "checks"]).unwrap().words(), "sync,hooks,checks");
+        assert_eq!(parts(&["hooks"]).unwrap().words(), "sync,hooks");
+        assert!(parts(&["all"]).unwrap().is_all());
+        for (names, what) in [
+            (&["check"][..], "there is no part `check`; did you mean `checks`?"),
+            (&["deploy"], "part `deploy` needs `checks` and `services`"),
+            (&["services", "sync"], "part `services` needs `checks`"),
+            (&["all", "sync"], "`all` is all parts, and no other is named beside it"),
+            (&[""], "there is no part ``"),
+        ] {
+            assert_eq!(parts(names).unwrap_err().what(), what, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn sources_lose_what_belongs_to_an_absent_part_and_nothing_else() {
+        let checks = parts(&["checks"]).unwrap();
+        let text = lines(&[
+            "use a::b;",
+            r##"#[cfg(feature = "services")]"##,
+            "use c::d;",
+            r##"#[cfg(feature = "checks")]"##,
+            "mod e;",
+            r##"#[cfg(feature = "services")]"##,
+            "mod f;",
+            "",
+            r##"#[cfg(feature = "services")]"##,
+            "/// `g`.",
+            "#[derive(Args)]",
+            r##"#[command(after_help = "\"##,
+            "Examples:",
+            "  g [H];",
+            r##"}")]"##,
+            "pub struct G {",
+            "    h: u8,",
+            "}",
+            "",
+            r##"#[cfg(feature = "services")]"##,
+            "#[must_use]",
+            "fn i(",
+            "    j: u8,",
+            ") -> u8 {",
+            "    match j {",
+            "        1 => 2,",
+            r##"        #[cfg(feature = "services")]"##,
+            "        3 => {",
+            "            4",
+            "        }",
+            "        _ => 5,",
+            "    }",
+            "}",
+            "",
+            "fn k() {",
+            r##"    #[cfg(feature = "deploy")]"##,
+            "    if let Some(v) = w",
+            "        && v",
+            "    {",
+            "        x();",
+            "    }",
+            r##"    #[cfg(feature = "deploy")]"##,
+            "    if let Some(l) = m() {",
+            "        return n(",
+            "            l,",
+            "        );",
+            "    }",
+            "    match o {",
+            r##"        #[cfg(feature = "services")]"##,
+            "        P::Q | P::R => true,",
+            r##"        #[cfg(feature = "services")]"##,
+            "        P::S(args) =>",
+            "            s(args),",
+            "        P::T => false,",
+            "    }",
+            "}",
+            "",
+            r##"#[cfg(feature = "deploy")]"##,
+            "const U: u8 = 1;",
+        ]);
+        let fitted = lines(&[
+            "use a::b;",
+            r##"#[cfg(feature = "checks")]"##,
+            "mod e;",
+            "",
+            "fn k() {",
+            "    match o {",
+            "        P::T => false,",
+            "    }",
+            "}",
+        ]);
+        assert_eq!(checks.fit_source(&text), fitted);
+        assert_eq!(checks.absent_modules("src/cmd/mod.rs", &text), ["src/cmd/f"]);
+        assert_eq!(checks.absent_modules("src/cli.rs", &text), ["src/cli/f"]);
+        assert_eq!(Parts::all().fit_source(&text), text);
+    }
+
+    #[test]
+    fn lock_files_keep_what_is_reached() {
+        let package = |name: &str, version: &str, source: bool, needs: &[&str]| {
+            let source = if source { "source = \"registry\"\n" } else { "" };
+            let needs: String = needs.iter().map(|need| format!(" \"{need}\",\n")).collect();
+            format!(
+                "\n[[package]]\nname = \"{name}\"\nversion = \"{version}\"\n{source}dependencies = [\n{needs}]\n"
+            )
+        };
+        let text = |ours: &[&str]| {
+            let mut text = "version = 4\n".to_owned();
+            text.push_str(&package("a", "1.0.0", true, &["b 2.0.0"]));
+            text.push_str(&package("b", "1.0.0", true, &[]));
+            text.push_str(&package("b", "2.0.0", true, &[]));
+            text.push_str(&package("xtask", "0.1.0", false, ours));
+            text
+        };
+        let whole =
+            text(&["a", "xtask-deploy"]) + &package("xtask-deploy", "0.1.0", false, &["b 1.0.0"]);
+        let fitted = parts(&["checks"]).unwrap().fit_lock(&whole);
+        let wanted = text(&["a"]).replace(&package("b", "1.0.0", true, &[]), "");
+        assert_eq!(fitted, wanted);
+        assert_eq!(Parts::all().fit_lock(&whole), whole);
+    }
+
+    #[test]
+    fn crates_and_features_of_the_package_are_those_of_the_parts() {
+        let text = include_str!("../../../Cargo.toml");
+        for part in &PARTS {
+            let line = text.lines().find(|line| line.starts_with(&format!("{} = [", part.name)));
+            let line = line.unwrap_or_else(|| panic!("no feature `{}`", part.name));
+            for name in part.crates {
+                assert!(line.contains(&format!("\"dep:xtask-{name}\"")), "{}: {name}", part.name);
+            }
+            assert_eq!(line.matches("dep:").count(), part.crates.len(), "{line}");
+        }
+        let fitted = parts(&["checks"]).unwrap().fit_package(text);
+        for word in ["deploy", "xtask-services", "vendoring", "supervisor"] {
+            assert!(
+                !fitted.contains(&format!("{word} = ")) && !fitted.contains(&format!("\"{word}\"")),
+                "{word}"
+            );
+        }
+        assert!(
+            fitted.contains("default = [\"checks\"]\n") && fitted.contains("xtask-validate = {")
+        );
+        assert!(fitted.contains("[lib]\n") && fitted.contains("[profile.dev]\n"));
+    }
+
+    #[test]
+    fn texts_name_only_what_is_there() {
+        let sync = parts(&["sync"]).unwrap();
+        let text = "| `cargo xtask sync` | x |\n| `cargo xtask start`, `stop` | x |\n| `cargo xtask starter` |\n";
+        assert_eq!(sync.fit_text(text), "| `cargo xtask sync` | x |\n| `cargo xtask starter` |\n");
+        let just = "# one\nsync:\n    cargo xtask sync\n\n# two\nstart:\n    cargo xtask start\n\n# day\nday:\n    git fetch\n    cargo xtask start\n";
+        assert_eq!(
+            sync.fit_recipes(just),
+            "# one\nsync:\n    cargo xtask sync\n\n# day\nday:\n    git fetch\n"
+        );
+        assert_eq!(Parts::all().fit_recipes(just), just);
+    }
+}

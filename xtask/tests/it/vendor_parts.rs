@@ -1,0 +1,134 @@
+//! Parts of the toolkit in a repository: what is left out is gone, and what remains is whole.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::builds::homes;
+use crate::testkit::{Lab, Place, circle};
+use crate::vendor::{guest, toolkit, upgrade, vendor};
+
+/// Every set of parts that stands by itself.
+const SETS: [&str; 6] = [
+    "sync",
+    "hooks,checks",
+    "checks,services",
+    "checks,services,deploy",
+    "checks,services,vendoring",
+    "all",
+];
+
+/// This very toolkit, committed.
+fn this_toolkit<'a>(lab: &'a Lab) -> Place<'a> {
+    let place = lab.place("toolkit");
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let is_ours = |name: &str| !["target", "tests", "benches"].contains(&name);
+    for entry in walkdir::WalkDir::new(&root)
+        .min_depth(1)
+        .into_iter()
+        .filter_entry(|entry| entry.depth() > 1 || is_ours(entry.file_name().to_str().unwrap()))
+    {
+        let entry = entry.unwrap();
+        let name = entry.path().strip_prefix(&root).unwrap().to_str().unwrap();
+        if entry.file_type().is_file() {
+            place.write(&format!("xtask/{name}"), fs::read(entry.path()).unwrap());
+        }
+    }
+    place.git(&["init", "--quiet"]);
+    place.commit("the toolkit");
+    place
+}
+
+#[test]
+fn each_set_of_parts_is_whole_and_names_nothing_else() {
+    let lab = Lab::new();
+    let _toolkit = this_toolkit(&lab);
+    let homes = homes();
+    let homes: Vec<(&str, &str)> = homes.iter().map(|(name, value)| (*name, &value[..])).collect();
+    for set in SETS {
+        let place = lab.repo_with(&set.replace(',', "-"), &[("a", "a\n")]);
+        let target = format!("../{}", set.replace(',', "-"));
+        lab.place("toolkit").xtask(&["vendor", &target, "--parts", set]).success();
+        let has = |name: &str| set == "all" || set.split(',').any(|part| part == name);
+        let sources = walkdir::WalkDir::new(place.dir.join("xtask")).into_iter();
+        for entry in sources.map(Result::unwrap).filter(|entry| entry.file_type().is_file()) {
+            let text = fs::read_to_string(entry.path()).unwrap();
+            let name = entry.path().strip_prefix(&place.dir).unwrap().display();
+            assert!(!text.contains("#[cfg(test)]\nmod tests {"), "{set}: {name}");
+            for part in ["checks", "services", "deploy", "vendoring"] {
+                let gate = format!("#[cfg(feature = \"{part}\")]\n");
+                assert!(has(part) || !text.contains(&gate), "{set}: {name} is about {part}");
+            }
+        }
+        for (part, paths) in [
+            (
+                "checks",
+                &["xtask/crates/validate", "xtask/src/cmd/validate.rs", "setup/validate.toml"][..],
+            ),
+            ("services", &["xtask/crates/services", "xtask/src/cmd/start.rs", "deployment"]),
+            ("deploy", &["xtask/crates/deploy", "xtask/src/cmd/far.rs"]),
+            ("vendoring", &["xtask/crates/vendoring", "xtask/src/demo"]),
+        ] {
+            for path in paths {
+                assert_eq!(place.dir.join(path).exists(), has(part), "{set}: {path}");
+            }
+        }
+        let manual = place.read("xtask/README.md") + &place.read("justfile");
+        assert_eq!(manual.contains("cargo xtask start"), has("services"), "{set}");
+        assert_eq!(manual.contains("cargo xtask validate"), has("checks"), "{set}");
+        assert_eq!(manual.contains("cargo xtask demo"), has("vendoring"), "{set}");
+        // The lock file holds what cargo reaches, and nothing more.
+        let task = if circle::is_exhaustive() {
+            &["check", "--examples"][..]
+        } else {
+            &["tree", "--depth=0"]
+        };
+        let args = [task, &["--quiet", "--offline", "--locked"]].concat();
+        let ran = place.at("xtask").run("cargo", &args, &homes).success();
+        assert!(!ran.err.contains("warning"), "{set}: {}", ran.err);
+    }
+}
+
+#[test]
+fn a_repository_gets_more_parts_by_an_upgrade_and_keeps_its_choice() {
+    let lab = Lab::new();
+    let toolkit = toolkit(&lab);
+    let package = toolkit.read("xtask/Cargo.toml");
+    toolkit.write(
+        "xtask/Cargo.toml",
+        package + "\n[features]\ndefault = [\"checks\", \"services\"]\nchecks = []\nservices = [\"checks\"]\n",
+    );
+    let main = toolkit.read("xtask/src/main.rs");
+    toolkit
+        .write("xtask/src/main.rs", format!("#[cfg(feature = \"services\")]\nmod extra;\n{main}"));
+    toolkit.write("xtask/src/extra.rs", "pub const EXTRA: u8 = 1;\n");
+    toolkit.commit("parts");
+    let place = guest(&lab, &[("src/app", "application\n")]);
+    vendor(&toolkit, &["--parts", "check"])
+        .status(2)
+        .says("there is no part `check`; did you mean `checks`?");
+    vendor(&toolkit, &["--parts", "services"])
+        .status(2)
+        .says("part `services` needs `checks`")
+        .says("--parts sync,hooks,checks,services");
+    assert_eq!(place.git(&["status", "--porcelain"]), "");
+    // A library gets no services that it does not have.
+    vendor(&toolkit, &[]).success().says("sync,hooks,checks)");
+    assert!(!place.has("xtask/src/extra.rs") && !place.has("deployment"));
+    assert!(place.read("xtask/VENDORED.toml").contains("parts = \"sync,hooks,checks\"\n"));
+    place.git(&["commit", "--quiet", "-m", "Add xtask"]);
+    place.git(&["switch", "--quiet", "--create", "orchestration-tools"]);
+    upgrade(&place, &[]).success().says("nothing to do");
+    upgrade(&place, &["--check", "--parts", "all"]).status(1);
+    upgrade(&place, &["--parts", "all"]).success();
+    assert!(place.has("xtask/src/extra.rs"));
+    assert!(place.read("xtask/Cargo.toml").contains("default = [\"checks\", \"services\"]\n"));
+    upgrade(&place, &[]).success().says("nothing to do");
+    // What was changed here is not taken away with its part.
+    place.write("xtask/src/extra.rs", "pub const EXTRA: u8 = 2;\n");
+    place.commit("ours");
+    upgrade(&place, &["--parts", "sync"]).status(1).says("xtask/src/extra.rs: it was changed here");
+    upgrade(&place, &["--parts", "sync", "--theirs", "xtask/src/extra.rs"]).success();
+    assert!(!place.has("xtask/src/extra.rs"));
+    assert_eq!(place.git(&["status", "--porcelain"]), "");
+    assert!(place.read("xtask/VENDORED.toml").contains("parts = \"sync,hooks\"\n"));
+}
