@@ -12,6 +12,9 @@ use std::time::Duration;
 
 use crate::key;
 
+/// The package of the toolkit, which is called as this one is.
+const NAME: &str = env!("CARGO_PKG_NAME");
+
 /// What cargo is to do.
 const LAUNCH: &str = "XTASK_LAUNCH";
 
@@ -56,7 +59,7 @@ pub fn main() {
     let launch = env::var(LAUNCH).unwrap_or_default();
     // Where the toolkit was given to a repository its program is an example: `cargo run` there is about others.
     let package = fs::read_to_string(toolkit.join("Cargo.toml")).unwrap_or_default();
-    let is_example = package.contains("\n[[example]]\nname = \"xtask\"\n");
+    let is_example = package.contains(&format!("\n[[example]]\nname = \"{}\"\n", NAME));
     let words: &[&str] = match launch.as_str() {
         "" | "run" if is_example => &["build", "--examples"],
         "" | "run" => &["build", "--bins"],
@@ -98,7 +101,7 @@ pub fn main() {
     // Else it may be about all packages of the workspace, each with nothing to build so.
     cargo
         .args(words)
-        .args(&["--package", "xtask"])
+        .args(&["--package", NAME])
         .args(&["--locked", "--manifest-path"])
         .arg(toolkit.join("Cargo.toml"))
         .arg("--config")
@@ -137,7 +140,7 @@ pub fn main() {
     }
     build(cargo, is_seen);
     let debug = folder.join("debug");
-    let built = if is_example { debug.join("examples") } else { debug }.join("xtask");
+    let built = if is_example { debug.join("examples") } else { debug }.join(NAME);
     // What changed while it was built has no key any more.
     let is_same = key.is_some() && key_of(toolkit, &folder) == key;
     let name = name.filter(|_| is_same);
@@ -208,13 +211,13 @@ fn build(mut cargo: Command, is_seen: bool) {
     if !is_seen {
         thread::spawn(|| {
             thread::sleep(PATIENCE);
-            eprintln!("xtask is being built, or waits for another build of it; this can take a minute …");
+            eprintln!("{} is being built, or waits for another build of it; this can take a minute …", NAME);
         });
     }
     match started.wait() {
         Ok(status) if status.success() => {}
         Ok(status) => exit(status.code().unwrap_or(CANNOT_START)),
-        Err(cause) => fail(&format!("the build of xtask cannot be waited for: {}", cause)),
+        Err(cause) => fail(&format!("the build of {} cannot be waited for: {}", NAME, cause)),
     }
 }
 

@@ -295,6 +295,13 @@ pub struct Vendor {
     /// Only these parts: sync and hooks always, checks, services, deploy, vendoring; or `all`. Otherwise those that fit
     #[arg(long, value_name = "PART", value_delimiter = ',')]
     pub parts: Vec<String>,
+    /// Another name than `xtask` for its folder, its package and `cargo NAME`
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// The branches on which nothing is committed unasked, and to which no push goes past a request; `none` where
+    /// people work on the trunk. Otherwise the default branch
+    #[arg(long, value_name = "BRANCH", value_delimiter = ',')]
+    pub protect: Vec<String>,
     /// Show what would be written, and write nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -5,6 +5,7 @@ use super::session::Session;
 use std::cell::RefCell;
 use std::os::unix::ffi::OsStrExt as _;
 use xtask_base::error::{Context as _, Error, Kind as ErrorKind, Result};
+use xtask_base::name::NAME;
 use xtask_base::path::RepoPath;
 use xtask_base::words::{count, some_of, typed};
 use xtask_base::world::{ago, rfc3339};
@@ -95,7 +96,7 @@ fn usual(repo: &Repo) -> Result<Checks> {
         if is_small { std::fs::read(path).ok() } else { None }
     };
     // Neither the branch nor the remote makes a difference to the checks.
-    let look = Look { paths: &paths, read: &read, default_branch: "", remote: None };
+    let look = Look { name: NAME, paths: &paths, read: &read, default_branch: "", remote: None };
     let facts = facts(&look);
     let text = defaults::text(&|word| match word {
         "canonical" => has_canonical,

@@ -12,6 +12,8 @@ use super::session::{Session, check_format};
 use super::{DONE, Exit};
 use crate::cli::{Color, Global};
 use xtask_base::error::{Context as _, Error, Kind, Result};
+use xtask_base::in_toolkit;
+use xtask_base::name::NAME;
 use xtask_base::process::{self, Program};
 use xtask_base::words::{count, some_of};
 use xtask_base::world::World;
@@ -112,8 +114,8 @@ fn typable(session: &Session, repo: &Repo, line: &str) -> String {
 /// Whether cargo finds the toolkit on this branch: it is there, and the workspace at the root names it.
 fn is_member(repo: &Repo) -> bool {
     let text = std::fs::read_to_string(repo.root().join("Cargo.toml")).ok();
-    repo.root().join("xtask/Cargo.toml").is_file()
-        && text.is_some_and(|text| entries::member(Some(&text), &[]) == Entry::There)
+    repo.root().join(in_toolkit!("Cargo.toml")).is_file()
+        && text.is_some_and(|text| entries::member(Some(&text), &[], NAME) == Entry::There)
 }
 
 /// Whether the repository around the working folder is the one in which this program is installed.

@@ -7,6 +7,7 @@ use super::{DONE, Exit};
 use crate::cli::Upgrade as Args;
 use xtask_base::error::{Error, Kind, Result};
 use xtask_base::lock::Lock;
+use xtask_base::name::NAME;
 use xtask_base::path::RepoPath;
 use xtask_base::scratch::Scratch;
 use xtask_base::words::{count, typed};
@@ -17,6 +18,7 @@ use xtask_report::{self as report, Loudness};
 use xtask_sync::enter::Enter as _;
 use xtask_upgrade::entries::{self, Entry};
 use xtask_upgrade::parts::Parts;
+use xtask_upgrade::shape::Shape;
 use xtask_upgrade::toolkit::{self, Toolkit};
 use xtask_upgrade::upgrade::{Sides, Upgrade, lay_beside, present, propose, take, words};
 
@@ -40,7 +42,8 @@ pub(super) fn run(session: &Session, args: &Args) -> Exit {
     if !uncommitted.is_empty() {
         report::warn(&toolkit::not_in_it(&uncommitted));
     }
-    let toolkit = Toolkit::read(source, args.reference.as_deref(), parts)?;
+    let toolkit =
+        Toolkit::read(source, args.reference.as_deref(), Shape { name: NAME.to_owned(), parts })?;
     let looked = propose(&repo.in_memory(), &toolkit, address.clone(), &sides, &session.tools())?;
     for warning in &looked.context.warnings {
         report::warn(warning);
@@ -207,7 +210,10 @@ fn typed_again(args: &Args) -> String {
 
 /// A workspace with nothing but the launcher: as a repository without Rust of its own has it.
 fn around() -> Vec<(&'static str, String)> {
-    let files = [("Cargo.toml", entries::member(None, &[])), ("Cargo.lock", entries::lock(None))];
+    let files = [
+        ("Cargo.toml", entries::member(None, &[], NAME)),
+        ("Cargo.lock", entries::lock(None, NAME)),
+    ];
     let texts = files.into_iter().filter_map(|(name, entry)| match entry {
         Entry::Changed(text) => Some((name, text)),
         _ => None,

@@ -5,15 +5,17 @@ use std::path::Path;
 use super::session::Session;
 use super::{DONE, Exit};
 use crate::cli::Vendor;
-use xtask_base::error::Result;
+use xtask_base::error::{Error, Result};
+use xtask_base::name::NAME;
 use xtask_base::words::count;
-use xtask_config::SyncConfig;
+use xtask_config::{BRANCHES_FILE, SyncConfig};
 use xtask_detect::fit::Remote;
 use xtask_git::{Named, Repo};
 use xtask_report::{self as report, Loudness};
 use xtask_review::forge::project;
 use xtask_sync::enter::Enter as _;
 use xtask_upgrade::parts::Parts;
+use xtask_upgrade::shape::Shape;
 use xtask_upgrade::toolkit::{self, Toolkit};
 use xtask_vendoring::delivery::{deliver, is_unfinished, recover};
 use xtask_vendoring::put::{Around, Plan, plan, usual_parts};
@@ -25,19 +27,25 @@ pub(super) fn run(session: &Session, args: &Vendor) -> Exit {
     let address = own.public_address("origin");
     // What is typed wrong is said before anything is looked at.
     let named = (!args.parts.is_empty()).then(|| Parts::parse(&args.parts)).transpose()?;
-    let toolkit = Toolkit::read(own, args.reference.as_deref(), Parts::all())?;
+    let name = args.name.as_deref().unwrap_or(NAME);
+    Shape::check_name(name)?;
+    let toolkit = Toolkit::read(own, args.reference.as_deref(), Shape::whole())?;
     let folder = session.world.cwd.join(&args.folder);
     take_back(session, &folder, args)?;
-    let target = Target::open(&folder, toolkit.repo())?;
+    let target = Target::open(&folder, toolkit.repo(), name)?;
     let parts = match named {
         Some(parts) => parts,
         None => usual_parts(&target, &around_of(&target, address.clone()))?,
     };
-    let toolkit = toolkit.with(parts)?;
+    let toolkit = toolkit.with(Shape { name: name.to_owned(), parts })?;
     if !uncommitted.is_empty() {
         report::warn(&toolkit::not_in_it(&uncommitted));
     }
-    let around = |target: &Target| around_of(target, address.clone());
+    let protected = protected(session, &target, args)?;
+    let around = |target: &Target| Around {
+        protected: Some(protected.clone()),
+        ..around_of(target, address.clone())
+    };
     let memory = target.repo.in_memory();
     let looked = plan(&target, &memory, &toolkit, around(&target))?;
     target.check_paths(&looked.changes)?;
@@ -47,7 +55,7 @@ pub(super) fn run(session: &Session, args: &Vendor) -> Exit {
         session.story(&format!("note: {note}"));
     }
     if args.dry_run {
-        show(session, &looked, &format!("xtask {} would go into {place}:", toolkit.name()))?;
+        show(session, &looked, name, &format!("xtask {} would go into {place}:", toolkit.name()))?;
         session.story("nothing was written");
         return Ok(DONE);
     }
@@ -55,13 +63,14 @@ pub(super) fn run(session: &Session, args: &Vendor) -> Exit {
     let tools = session.tools();
     let (_lock, mended) = tools.enter(&target.repo)?;
     session.tell_mended(mended);
-    let target = Target::open(&folder, toolkit.repo())?;
+    let target = Target::open(&folder, toolkit.repo(), name)?;
     let real = plan(&target, &target.repo, &toolkit, around(&target))?;
     target.check_paths(&real.changes)?;
     deliver(&target.repo, target.tree, &real.changes, tools.disk)?;
     show(
         session,
         &real,
+        name,
         &format!("xtask {} is in {place}, staged and not committed:", toolkit.name()),
     )?;
     if address.is_none() {
@@ -70,13 +79,65 @@ pub(super) fn run(session: &Session, args: &Vendor) -> Exit {
              needs `--from`",
         );
     }
-    next(session, &real, &place, &toolkit.version.to_string());
+    next(session, &real, &place, &toolkit.shape, &toolkit.version.to_string());
     Ok(DONE)
+}
+
+/// The branches on which nothing is committed unasked: as was said, as somebody answers, or the default branch.
+fn protected(session: &Session, target: &Target, args: &Vendor) -> Result<Vec<String>> {
+    let is_told = |branches: &[String]| match branches {
+        [] => session
+            .story("no branch is protected: hooks and `sync` commit wherever they are asked to"),
+        _ => session.story(&format!(
+            "`{}` is protected: nothing is committed there unasked, and a push to it is refused; \
+             `--protect none` where people work on the trunk",
+            branches.join("`, `")
+        )),
+    };
+    if target.lies_at(BRANCHES_FILE).is_some() {
+        return match args.protect.is_empty() {
+            true => Ok(Vec::new()),
+            false => Err(Error::usage(format!(
+                "`{BRANCHES_FILE}` is there already, and says what is protected"
+            ))
+            .hint("leave out `--protect`, or change that file")),
+        };
+    }
+    let branches = match &args.protect[..] {
+        [none] if none == "none" => Vec::new(),
+        [] => {
+            let branch = target.repo.default_branch();
+            let question = format!(
+                "protect `{branch}`? Nothing is committed there unasked then, and a push to it is refused \
+                 (no where people work on the trunk) [Y/n]"
+            );
+            let answer = if args.dry_run { None } else { report::ask_for(&question) };
+            match answer.is_some_and(|said| said.to_lowercase().starts_with('n')) {
+                true => Vec::new(),
+                false => vec![branch],
+            }
+        }
+        named => {
+            if let Some(wrong) = named.iter().find(|name| name.is_empty() || *name == "none") {
+                return Err(Error::usage(format!(
+                    "`--protect` names branches, or `none` alone, and not `{wrong}`"
+                )));
+            }
+            named.to_vec()
+        }
+    };
+    is_told(&branches);
+    Ok(branches)
 }
 
 /// What is known of a repository besides its files.
 fn around_of(target: &Target, source: Option<String>) -> Around {
-    Around { default_branch: target.repo.default_branch(), remote: remote(target), source }
+    Around {
+        default_branch: target.repo.default_branch(),
+        remote: remote(target),
+        source,
+        protected: None,
+    }
 }
 
 /// Takes back what an earlier run has left half done there.
@@ -121,7 +182,7 @@ fn remote(target: &Target) -> Option<Remote> {
     Some(Remote { name, forge })
 }
 
-fn show(session: &Session, plan: &Plan, title: &str) -> Result<()> {
+fn show(session: &Session, plan: &Plan, name: &str, title: &str) -> Result<()> {
     // What is left to a person is told whatever else is wanted: without it the toolkit may not run.
     for one in &plan.by_hand {
         report::warn(&format!(
@@ -136,7 +197,7 @@ fn show(session: &Session, plan: &Plan, title: &str) -> Result<()> {
     }
     let mut text = format!("{title}\n");
     let mut line = |what: &str, name: &str| text.push_str(&format!("  {what:<7} {name}\n"));
-    line("create", &format!("xtask/ ({}: {})", count(plan.toolkit, "file"), plan.parts.words()));
+    line("create", &format!("{name}/ ({}: {})", count(plan.toolkit, "file"), plan.parts.words()));
     for path in &plan.created {
         line("create", path);
     }
@@ -154,23 +215,27 @@ fn show(session: &Session, plan: &Plan, title: &str) -> Result<()> {
 }
 
 /// What can be typed next, and works.
-fn next(session: &Session, plan: &Plan, place: &str, version: &str) {
+fn next(session: &Session, plan: &Plan, place: &str, shape: &Shape, version: &str) {
+    let command = |words: &str| shape.rename_text(&format!("cargo xtask {words}"));
     let by_hand = plan.by_hand.iter().any(|one| one.path.contains("argo"));
     session.story(if by_hand { "once that is done, and staged:" } else { "next:" });
     let place = xtask_base::words::typed(place);
     session.story(&format!("  cd {place}"));
-    session.story(&format!("  git commit -m 'Add xtask {version}'"));
+    session.story(&format!("  git commit -m 'Add {} {version}'", shape.name));
     if plan.has_remote {
         session.story(
             "  git push                 before the hooks protect the branch; or a pull request",
         );
     }
-    session.story("  cargo xtask setup        the first run compiles, which takes a minute or two");
+    session.story(&format!(
+        "  {:<25}the first run compiles, which takes a minute or two",
+        command("setup")
+    ));
     if plan.parts.holds("services") {
-        session.story("  cargo xtask start");
+        session.story(&format!("  {}", command("start")));
     }
     if !plan.parts.is_all() {
-        session
-            .story("`cargo xtask upgrade --parts …` there gives it more of the toolkit, or less");
+        let upgrade = command("upgrade --parts …");
+        session.story(&format!("`{upgrade}` there gives it more of the toolkit, or less"));
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use xtask_base::error::{Context, Error, Kind, Result};
 use xtask_base::files::Disk;
+use xtask_base::name::NAME;
 use xtask_base::process::{ACTIVE, Program};
 use xtask_base::world::{World, rfc3339};
 
@@ -118,7 +119,9 @@ impl<'a> Scene<'a> {
             OsStr::new("export GIT_TEMPLATE_DIR= GIT_TERMINAL_PROMPT=0 LC_ALL=C\n"),
             OsStr::new("export GIT_CEILING_DIRECTORIES="),
             &quoted(self.root.as_os_str()),
-            OsStr::new("\ncargo() { [ \"$1\" = xtask ] && shift && "),
+            OsStr::new("\ncargo() { [ \"$1\" = "),
+            OsStr::new(NAME),
+            OsStr::new(" ] && shift && "),
             &quoted(self.stage.world.program.as_os_str()),
             OsStr::new(" \"$@\"; }\n"),
         ] {

@@ -9,7 +9,7 @@ use xtask_base::error::Result;
 use xtask_git::Repo;
 use xtask_git::Tools;
 use xtask_sync::enter::Enter as _;
-use xtask_upgrade::parts::Parts;
+use xtask_upgrade::shape::Shape;
 use xtask_upgrade::toolkit::{Toolkit, open};
 use xtask_upgrade::upgrade::{Sides, propose, take};
 use xtask_vendoring::delivery::deliver;
@@ -27,7 +27,7 @@ fn write_toolkit(place: &Place<'_>, version: &str) {
     place.write(
         "xtask/Cargo.toml",
         format!(
-            "[workspace]\n[package]\nname = 'xtask'\nversion = '{version}'\nedition = '2021'\n\
+            "[workspace]\n[package]\nname = \"xtask\"\nversion = '{version}'\nedition = '2021'\n\
              exclude = ['/tests/']\ndefault-run = \"xtask\"\n\n[package.metadata.vendor]\nformat = 1\n\n\
              [[bin]]\nname = \"xtask\"\npath = 'src/main.rs'\n"
         ),
@@ -479,7 +479,7 @@ fn an_upgrade_that_fails_anywhere_leaves_the_old_or_the_new() {
     guest.write("loose", "not tracked\n");
     let folder = toolkit.dir.clone();
     let work = |repo: &Repo, tools: &Tools<'_>| -> Result<()> {
-        let toolkit = Toolkit::read(open(folder.as_std_path())?, None, Parts::all())?;
+        let toolkit = Toolkit::read(open(folder.as_std_path())?, None, Shape::whole())?;
         let upgrade = propose(repo, &toolkit, None, &Sides::default(), tools)?;
         if !upgrade.is_current() {
             assert!(take(repo, &upgrade, tools)?.is_some());
@@ -528,9 +528,15 @@ fn vendoring_that_fails_leaves_nothing_behind() {
     guest.write("loose", "not tracked\n");
     let before = (files(guest.dir.as_std_path()), guest.git(&["ls-files", "--stage"]));
     let work = |_: &Repo, tools: &Tools<'_>| -> Result<()> {
-        let toolkit = Toolkit::read(open(lab.path("toolkit").as_std_path())?, None, Parts::all())?;
-        let target = Target::open(guest.dir.as_std_path(), toolkit.repo())?;
-        let around = Around { default_branch: "main".to_owned(), remote: None, source: None };
+        let toolkit =
+            Toolkit::read(open(lab.path("toolkit").as_std_path())?, None, Shape::whole())?;
+        let target = Target::open(guest.dir.as_std_path(), toolkit.repo(), "xtask")?;
+        let around = Around {
+            default_branch: "main".to_owned(),
+            remote: None,
+            source: None,
+            protected: None,
+        };
         let plan = plan(&target, &target.repo, &toolkit, around)?;
         target.check_paths(&plan.changes)?;
         deliver(&target.repo, target.tree, &plan.changes, tools.disk)

@@ -94,9 +94,9 @@ fn text(place: &Place<'_>, file: &str) -> Option<String> {
 fn add(place: &Place<'_>, packages: &[(&str, &str)], builds: Builds) {
     let packages: Vec<Package<'_>> =
         packages.iter().map(|(folder, name)| Package { folder, name: Some(name) }).collect();
-    take(place, MANIFEST, member(text(place, MANIFEST).as_deref(), &packages));
-    take(place, LOCK, lock(text(place, LOCK).as_deref()));
-    take(place, CONFIG, alias(text(place, CONFIG).as_deref(), builds, false));
+    take(place, MANIFEST, member(text(place, MANIFEST).as_deref(), &packages, "xtask"));
+    take(place, LOCK, lock(text(place, LOCK).as_deref(), "xtask"));
+    take(place, CONFIG, alias(text(place, CONFIG).as_deref(), builds, false, "xtask"));
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn packages_in_folders_stay_what_they_were() {
     let before = all.map(|folder| members(&place.at(folder)));
     assert_eq!(before[4], ["out"]);
 
-    take(&place, MANIFEST, member(None, &[]));
+    take(&place, MANIFEST, member(None, &[], "xtask"));
     cargo(&place.at("sub/one"), &["metadata"], &[]).status(101).says("when it's not");
     place.remove(MANIFEST);
 
@@ -247,7 +247,7 @@ fn cargo_keeps_the_lock_file_in_each_of_its_formats() {
         for text in [format.replace('\n', "\r\n"), format] {
             place.write(LOCK, &text);
             cargo(&place, &["metadata", "--format-version", "1", "--locked"], &[]).status(101);
-            take(&place, LOCK, lock(Some(&text)));
+            take(&place, LOCK, lock(Some(&text), "xtask"));
             let with = place.read(LOCK);
             assert_eq!(members(&place), ["app", "xtask", "zoo"], "{with}");
             // Nor does cargo write it anew where it may.

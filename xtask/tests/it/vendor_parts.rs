@@ -132,3 +132,105 @@ fn a_repository_gets_more_parts_by_an_upgrade_and_keeps_its_choice() {
     assert_eq!(place.git(&["status", "--porcelain"]), "");
     assert!(place.read("xtask/VENDORED.toml").contains("parts = \"sync,hooks\"\n"));
 }
+
+#[test]
+fn another_name_is_told_everywhere() {
+    let lab = Lab::new();
+    let toolkit = this_toolkit(&lab);
+    let place = lab.repo_with("guest", &[("xtask/of-theirs", "theirs\n")]);
+    toolkit
+        .xtask(&["vendor", "../guest"])
+        .status(1)
+        .says("another `xtask` is there already")
+        .says("--name NAME");
+    for (name, why) in [("Ops", "invalid name `Ops`"), ("test", "a command of cargo's own")] {
+        toolkit.xtask(&["vendor", "../guest", "--name", name]).status(2).says(why);
+    }
+    toolkit
+        .xtask(&["vendor", "../guest", "--name", "ops", "--parts", "all"])
+        .success()
+        .says("create  ops/ (")
+        .says("cargo ops setup")
+        .says("cargo ops start");
+    for entry in walkdir::WalkDir::new(&place.dir).into_iter().map(Result::unwrap) {
+        let name = entry.path().strip_prefix(&place.dir).unwrap().display().to_string();
+        if !entry.file_type().is_file() || name.starts_with(".git/") {
+            continue;
+        }
+        let text = fs::read_to_string(entry.path()).unwrap();
+        assert!(!text.contains("cargo xtask"), "{name}");
+        // The manifest also says where files outside of it lie in the toolkit.
+        let is_source = [".rs", ".html", "VENDORED.toml"].iter().any(|end| name.ends_with(end));
+        let paths = ["`xtask/", " xtask/", "'xtask/", "\"xtask/", "/xtask/**"];
+        assert!(is_source || !paths.iter().any(|path| text.contains(path)), "{name}");
+    }
+    assert!(place.read("ops/VENDORED.toml").contains("\"ops/src/main.rs\" = "));
+    assert!(place.read("setup/sync.toml").contains("\"/ops/\""));
+    assert_eq!(place.read("xtask/of-theirs"), "theirs\n");
+    let homes = homes();
+    let homes: Vec<(&str, &str)> = homes.iter().map(|(name, value)| (*name, &value[..])).collect();
+    let args = ["tree", "--depth=0", "--quiet", "--offline", "--locked"];
+    let ran = place.at("ops").run("cargo", &args, &homes).success();
+    assert!(ran.out.starts_with("ops v0.1.0"), "{}", ran.out);
+    // A second one, under any name, is refused.
+    place.git(&["commit", "--quiet", "-m", "Add ops"]);
+    toolkit
+        .xtask(&["vendor", "../guest", "--name", "tasks"])
+        .status(1)
+        .says("the toolkit is there already, in `ops/`")
+        .says("`cargo ops upgrade`");
+}
+
+#[test]
+fn a_copy_of_another_name_runs_beside_an_xtask_of_their_own() {
+    let lab = Lab::new();
+    let toolkit = toolkit(&lab);
+    let place = guest(
+        &lab,
+        &[
+            ("Cargo.toml", "[workspace]\nmembers = [\"xtask\"]\nresolver = \"2\"\n"),
+            ("xtask/Cargo.toml", "[package]\nname = \"xtask\"\nversion = \"1.0.0\"\n"),
+            ("xtask/src/main.rs", "fn main() { println!(\"theirs\"); }\n"),
+            (".cargo/config.toml", "[alias]\nxtask = \"run --quiet --package xtask --\"\n"),
+        ],
+    );
+    vendor(&toolkit, &["--name", "ops"]).success();
+    place.git(&["commit", "--quiet", "-m", "Add ops"]);
+    let homes = homes();
+    let homes: Vec<(&str, &str)> = homes.iter().map(|(name, value)| (*name, &value[..])).collect();
+    let ran = place.at("xtask/src").run("cargo", &["ops", "x"], &homes).success();
+    assert!(ran.out.ends_with(" 0.1.0 plain\n"), "{}", ran.out);
+    assert_eq!(place.run("cargo", &["xtask"], &homes).success().out, "theirs\n");
+}
+
+#[test]
+fn which_branches_are_protected_is_told_or_said() {
+    let lab = Lab::new();
+    let toolkit = toolkit(&lab);
+    let place = guest(&lab, &[("src/app", "application\n")]);
+    for (protect, line, told) in [
+        (
+            &[][..],
+            "protected = [\"main\"]",
+            "`main` is protected: nothing is committed there unasked",
+        ),
+        (&["--protect", "none"], "protected = []", "no branch is protected"),
+        (
+            &["--protect", "trunk,release/*"],
+            "protected = [\"trunk\", \"release/*\"]",
+            "`trunk`, `release/*` is",
+        ),
+    ] {
+        vendor(&toolkit, protect).success().says(told);
+        assert!(place.read("setup/branches.toml").contains(&format!("\n{line}\n")), "{protect:?}");
+        place.git(&["reset", "--quiet", "--hard"]);
+    }
+    vendor(&toolkit, &["--protect", "none,main"]).status(2).says("`none` alone");
+    place.write("setup/branches.toml", "protected = []\n");
+    place.commit("rules of their own");
+    vendor(&toolkit, &["--protect", "main"])
+        .status(2)
+        .says("`setup/branches.toml` is there already");
+    vendor(&toolkit, &[]).success();
+    assert_eq!(place.read("setup/branches.toml"), "protected = []\n");
+}

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use xtask_base::path::RepoPath;
 use xtask_detect::fit::{Facts, Look, facts};
-use xtask_upgrade::parts::Parts;
+use xtask_upgrade::shape::Shape;
 use xtask_vendoring::starters::{Starters, starters};
 
 use crate::testkit::{Lab, Place};
@@ -26,8 +26,14 @@ fn lay_out(place: &Place<'_>) -> (Facts, Starters) {
     let paths: Vec<RepoPath> =
         listed.split('\0').filter(|path| !path.is_empty()).map(RepoPath::new).collect();
     let read = |path: &str| fs::read(place.dir.join(path)).ok();
-    let facts = facts(&Look { paths: &paths, read: &read, default_branch: "main", remote: None });
-    let all = starters(&facts, &read, &Parts::all());
+    let facts = facts(&Look {
+        name: "xtask",
+        paths: &paths,
+        read: &read,
+        default_branch: "main",
+        remote: None,
+    });
+    let all = starters(&facts, &read, &Shape::whole(), std::slice::from_ref(&facts.default_branch));
     for file in &all.files {
         assert!(!place.has(file.path), "{} is there", file.path);
         place.write(file.path, &file.text);

@@ -14,6 +14,7 @@ pub mod halves;
 pub mod http;
 pub mod lock;
 pub mod markers;
+pub mod name;
 pub mod path;
 pub mod ports;
 pub mod process;

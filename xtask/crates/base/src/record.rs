@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use super::digest;
 use super::error::Error;
 use super::files::Disk;
+use crate::name::NAME;
 
 /// The largest file of state that is read: 64 MiB, far above a journal of a million paths.
 const LARGEST: u64 = 64 << 20;
@@ -47,7 +48,7 @@ pub fn newer(what: &str, path: &Path) -> Error {
 #[must_use]
 pub fn take_newer(canonical: &str) -> String {
     format!(
-        "`git checkout {canonical} -- xtask` takes the newer toolkit into this branch, or switch to a \
+        "`git checkout {canonical} -- {NAME}` takes the newer toolkit into this branch, or switch to a \
          branch that has it; `cargo xtask install-hooks` then renews what hooks run"
     )
 }

@@ -28,7 +28,7 @@ pub struct ByHand {
 }
 
 /// Every place that vendoring may need.
-pub const PLACES: [&str; 18] = [
+pub const PLACES: [&str; 16] = [
     ".cargo/config.toml",
     ".gitattributes",
     ".github/PULL_REQUEST_TEMPLATE/orchestration-pr.md",
@@ -45,12 +45,7 @@ pub const PLACES: [&str; 18] = [
     "setup/branches.toml",
     "setup/sync.toml",
     "setup/validate.toml",
-    "xtask/Cargo.toml",
-    "xtask/launcher/Cargo.toml",
 ];
-
-/// The package of the toolkit in the workspace of a repository.
-const LAUNCHER: &str = "xtask/launcher";
 
 /// Folders of other people's sources, in which nothing says what this repository is.
 const NOT_OURS: [&str; 8] = [
@@ -69,6 +64,8 @@ const MOST_FOLDERS: usize = 5;
 
 /// A repository, as it is looked at.
 pub struct Look<'a> {
+    /// The name that the toolkit has there, or is to have.
+    pub name: &'a str,
     /// The files that git tracks.
     pub paths: &'a [RepoPath],
     /// Reads one of them.
@@ -187,7 +184,7 @@ pub struct Facts {
 #[must_use]
 pub fn facts(look: &Look<'_>) -> Facts {
     let tree = Tree::new(look.paths, look.read);
-    let (rust, is_cargo_ours) = rust(&tree);
+    let (rust, is_cargo_ours) = rust(&tree, look.name);
     let rust_folders =
         if rust.is_none() && is_cargo_ours { rust_folders(&tree) } else { Vec::new() };
     let python = python::look(&tree);
@@ -299,15 +296,16 @@ impl Facts {
 
 /// What there is of Rust in the root, and whether `Cargo.toml` there is the toolkit's alone. A file that
 /// cannot be read is nobody's to share.
-fn rust(tree: &Tree<'_>) -> (Option<Rust>, bool) {
+fn rust(tree: &Tree<'_>, name: &str) -> (Option<Rust>, bool) {
     if !tree.has("Cargo.toml") {
         return (None, true);
     }
+    let launcher = format!("{name}/launcher");
     let found = tree.toml("Cargo.toml", |file| {
         let package = value(file, &["package", "name"]).and_then(|name| name.as_str());
         let is_package = below(file, &["package"]).is_some();
         let members = texts(file, &["workspace", "members"]);
-        if !is_package && members == [LAUNCHER] {
+        if !is_package && members == [launcher.as_str()] {
             return None;
         }
         let has_bin = value(file, &["bin"]).is_some();
@@ -411,7 +409,13 @@ mod tests {
             let found = files.iter().find(|(known, _)| *known == path);
             found.map(|(_, text)| text.as_bytes().to_vec())
         };
-        facts(&Look { paths: &paths, read: &read, default_branch: "main", remote: None })
+        facts(&Look {
+            name: "xtask",
+            paths: &paths,
+            read: &read,
+            default_branch: "main",
+            remote: None,
+        })
     }
 
     /// The words that hold.
@@ -566,8 +570,13 @@ mod tests {
     fn what_is_in_the_way_is_named() {
         let said = |path: &[u8]| {
             let paths = [RepoPath::new(path)];
-            let look =
-                Look { paths: &paths, read: &|_| None, default_branch: "main", remote: None };
+            let look = Look {
+                name: "xtask",
+                paths: &paths,
+                read: &|_| None,
+                default_branch: "main",
+                remote: None,
+            };
             let facts = facts(&look);
             facts.taken.iter().map(Taken::words).collect::<Vec<_>>().join("; ")
         };
@@ -575,7 +584,6 @@ mod tests {
             said(b"setup"),
             "`setup` is a file or a symlink, and a folder is needed there for `setup/branches.toml`"
         );
-        assert!(said(b"xtask").contains("for `xtask/Cargo.toml`"));
         assert!(
             said(b"Deployment/a")
                 .starts_with("`Deployment` differs from `deployment/README.md` by")
@@ -617,14 +625,25 @@ mod tests {
         let paths = [RepoPath::new("package.json"), RepoPath::new(b"\xff/package.json".to_vec())];
         let of = |bytes: Vec<u8>| {
             let read = move |_: &str| Some(bytes.clone());
-            facts(&Look { paths: &paths, read: &read, default_branch: "main", remote: None })
+            facts(&Look {
+                name: "xtask",
+                paths: &paths,
+                read: &read,
+                default_branch: "main",
+                remote: None,
+            })
         };
         assert!(of(b"\xff".to_vec()).notes[0].contains("is not UTF-8"));
         assert!(of(vec![b' '; 4_000_001]).notes[0].contains("too large"));
         let deep = format!("{{\"a\": {}1{}}}", "[".repeat(5000), "]".repeat(5000));
         assert!(of(deep.into_bytes()).notes[0].contains("is not JSON"));
-        let unread =
-            facts(&Look { paths: &paths, read: &|_| None, default_branch: "", remote: None });
+        let unread = facts(&Look {
+            name: "xtask",
+            paths: &paths,
+            read: &|_| None,
+            default_branch: "",
+            remote: None,
+        });
         assert!(unread.notes[0].contains("cannot be read"), "{:?}", unread.notes);
     }
 
@@ -634,7 +653,13 @@ mod tests {
             .map(|number| RepoPath::new(format!("crates/c{number}/Cargo.toml")))
             .collect();
         paths.extend((0..1000).map(|number| RepoPath::new(format!("SETUP/{number}"))));
-        let look = Look { paths: &paths, read: &|_| None, default_branch: "main", remote: None };
+        let look = Look {
+            name: "xtask",
+            paths: &paths,
+            read: &|_| None,
+            default_branch: "main",
+            remote: None,
+        };
         let facts = facts(&look);
         assert_eq!((facts.rust_folders.len(), facts.taken.len()), (MOST_FOLDERS, 1));
         assert!(facts.notes[0].contains("100000 folders"), "{:?}", facts.notes);

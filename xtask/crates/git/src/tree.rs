@@ -271,6 +271,19 @@ impl Repo {
         Ok(level)
     }
 
+    /// The names of the folders in the root of a tree, those that are UTF-8.
+    pub fn folders_in_root(&self, tree: Id) -> Result<Vec<String>> {
+        let object = self.tree_object(tree)?;
+        let mut found = Vec::new();
+        for entry in object.iter() {
+            let entry = entry.map_err(|cause| self.unreadable(tree, cause))?;
+            if entry.mode().is_tree() {
+                found.extend(std::str::from_utf8(entry.filename()).ok().map(str::to_owned));
+            }
+        }
+        Ok(found)
+    }
+
     /// What stands at a path of a tree: an entry, a folder, or nothing.
     pub fn look_up(&self, tree: Id, path: &RepoPath) -> Result<Option<LookedUp>> {
         let mut at = tree;

@@ -16,6 +16,8 @@ use super::store;
 use xtask_base::digest;
 use xtask_base::error::{Context as _, Error, Result};
 use xtask_base::files::{Bits, Disk, is_executable};
+use xtask_base::in_toolkit;
+use xtask_base::name::NAME;
 use xtask_base::path::RepoPath;
 use xtask_base::process::Program;
 use xtask_base::record::{self, Found};
@@ -30,7 +32,7 @@ const KIND: &str = "xtask.program/1";
 const VERSION_WAIT: Duration = Duration::from_secs(20);
 
 /// What decides how the program is built.
-const SOURCES: [&str; 4] = ["xtask", ".cargo/config.toml", "rust-toolchain.toml", "rust-toolchain"];
+const SOURCES: [&str; 4] = [NAME, ".cargo/config.toml", "rust-toolchain.toml", "rust-toolchain"];
 
 /// How many programs are kept beside the present one, for hooks that run at this moment.
 const KEPT: usize = 1;
@@ -123,7 +125,7 @@ pub fn installed(repo: &Repo, care: Care) -> Installed {
 /// no sources.
 pub fn sources(repo: &Repo, context: &Context) -> Result<Option<String>> {
     let tree = context.canonical.tree;
-    if repo.entry_at(tree, &RepoPath::new("xtask/Cargo.toml"))?.is_none() {
+    if repo.entry_at(tree, &RepoPath::new(in_toolkit!("Cargo.toml")))?.is_none() {
         return Ok(None);
     }
     let mut parts = Vec::new();
@@ -245,7 +247,7 @@ impl Builder<'_> {
     /// Where the launcher would keep the program of a tree; nothing where there is no store, or where the tree chooses
     /// cargo and its toolchain otherwise than this worktree, for which this program was built.
     fn in_store(&self, tree: Id) -> Result<Option<(PathBuf, String)>> {
-        for name in SOURCES.iter().filter(|name| **name != "xtask") {
+        for name in SOURCES.iter().filter(|name| **name != NAME) {
             let there = match self.repo.look_up(tree, &RepoPath::new(*name))? {
                 Some(LookedUp::Entry(Entry { id, .. }) | LookedUp::Folder(id)) => Some(id),
                 None => None,
@@ -313,7 +315,7 @@ impl Builder<'_> {
         let config = std::fs::read_to_string(root.join(".cargo/config.toml")).unwrap_or_default();
         let host = ["--target", "host-tuple"];
         let built = Program::new("cargo", &root)
-            .args(["build", "--quiet", "--locked", "--offline", "--package", "xtask"])
+            .args(["build", "--quiet", "--locked", "--offline", "--package", NAME])
             .args(["--bins", "--examples"])
             .args(host.iter().filter(|_| names_a_target(&config)))
             .args([Path::new("--target-dir"), &place.join("launcher")])
@@ -337,9 +339,9 @@ impl Builder<'_> {
                     .unable(|| "the sources cannot be laid out")?;
             }
         }
-        let root = sources.join("xtask");
+        let root = sources.join(NAME);
         let mut program = Program::new("cargo", &root)
-            .args(["build", "--package", "xtask", "--bins", "--examples"])
+            .args(["build", "--package", NAME, "--bins", "--examples"])
             .args([Path::new("--target-dir"), &target])
             // The choice of the branch that is checked out does not count here.
             .without("RUSTUP_TOOLCHAIN")
@@ -374,8 +376,9 @@ impl Builder<'_> {
             folders.extend(found.flatten().map(|found| found.path()));
         }
         // A repository that was given the toolkit has it as an example: see its `Cargo.toml`.
-        let names = ["debug/examples/xtask", "debug/xtask"];
-        let mut programs = folders.iter().flat_map(|folder| names.map(|name| folder.join(name)));
+        let names = [format!("debug/examples/{NAME}"), format!("debug/{NAME}")];
+        let mut programs =
+            folders.iter().flat_map(|folder| names.iter().map(|name| folder.join(name)));
         Ok(programs.find(|program| built.success() && program.is_file()))
     }
 
@@ -418,7 +421,7 @@ impl Builder<'_> {
             // It was not built where cargo has started this one.
             .without("CARGO_MANIFEST_DIR")
             .run_within(VERSION_WAIT)?;
-        if !tried.status.success() || !tried.stdout.contains("xtask") {
+        if !tried.status.success() || !tried.stdout.contains(NAME) {
             return Err(Error::unable(failed())
                 .detail(tried.stderr)
                 .hint("the new program does not run here; is the folder mounted `noexec`?"));
@@ -466,7 +469,7 @@ struct RustSources;
 impl Scope for RustSources {
     fn enters(&self, folder: &[u8]) -> bool {
         let first = folder.split(|byte| *byte == b'/').next().unwrap_or(folder);
-        matches!(first, b"xtask" | b".cargo")
+        first == NAME.as_bytes() || first == b".cargo"
     }
 
     fn holds(&self, path: &[u8]) -> bool {

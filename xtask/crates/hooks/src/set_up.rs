@@ -8,6 +8,7 @@ use super::program::{Builder, sources};
 use super::{Hook, program};
 use xtask_base::error::{Error, Result};
 use xtask_base::lock::Lock;
+use xtask_base::name::NAME;
 use xtask_git::Repo;
 use xtask_sync::context::Context;
 
@@ -78,10 +79,10 @@ pub fn refusal(repo: &Repo) -> Result<Option<Error>> {
 pub fn canonical_sources(repo: &Repo, context: &Context) -> Result<String> {
     sources(repo, context)?.ok_or_else(|| {
         Error::no(format!(
-            "the hooks were not installed: `{}` holds no `xtask/` from which to build their program",
+            "the hooks were not installed: `{}` holds no `{NAME}/` from which to build their program",
             context.config.branch
         ))
-        .hint("commit `xtask/` there, then `cargo xtask install-hooks`")
+        .hint(format!("commit `{NAME}/` there, then `cargo xtask install-hooks`"))
         .hint("or, until then: `cargo xtask install-hooks --this-program`")
     })
 }

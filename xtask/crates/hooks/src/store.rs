@@ -15,6 +15,8 @@ use std::time::{Duration, SystemTime};
 use xtask_base::digest;
 use xtask_base::error::{Context as _, Error, Result};
 use xtask_base::files::{Bits, Disk};
+use xtask_base::in_toolkit;
+use xtask_base::name::NAME;
 use xtask_base::world::World;
 use xtask_git::{Id, Mode, Repo, Scope};
 
@@ -127,14 +129,15 @@ fn crate_of(path: &[u8]) -> Option<&[u8]> {
 /// What the launcher takes into the key: `FILES` and `FOLDERS` in `launcher/key.rs`.
 struct Compiled;
 
-const TOOLKIT: &[u8] = b"xtask/";
+const TOOLKIT: &[u8] = in_toolkit!("").as_bytes();
 const FILES: [&[u8]; 4] = [b".cargo/config.toml", b"Cargo.lock", b"Cargo.toml", b"build.rs"];
 const FOLDERS: [&[u8]; 2] = [b"crates/", b"src/"];
 
 impl Scope for Compiled {
     fn enters(&self, folder: &[u8]) -> bool {
-        matches!(folder, b"xtask" | b"xtask/.cargo" | b"xtask/crates" | b"xtask/src")
-            || [&b"xtask/crates/"[..], b"xtask/src/"].iter().any(|above| folder.starts_with(above))
+        let Some(inner) = folder.strip_prefix(TOOLKIT) else { return folder == NAME.as_bytes() };
+        matches!(inner, b".cargo" | b"crates" | b"src")
+            || FOLDERS.iter().any(|above| inner.starts_with(above))
     }
 
     fn holds(&self, path: &[u8]) -> bool {

@@ -22,6 +22,7 @@ use super::stack::{Saved, SavedUnit, Stack};
 use super::usage::Looker;
 use xtask_base::error::{Error, Result};
 use xtask_base::lock;
+use xtask_base::name::NAME;
 use xtask_base::process::Program;
 use xtask_base::processes::{self, Handle};
 use xtask_base::record::{self, Found};
@@ -147,7 +148,7 @@ fn start_supervisor(stack: &Stack, world: &World) -> Result<()> {
 /// have an older one there.
 fn supervisor_program(world: &World) -> Option<PathBuf> {
     let beside = world.program.with_file_name(PROGRAM);
-    let is_run_by_cargo = world.variable("CARGO_PKG_NAME") == Some("xtask");
+    let is_run_by_cargo = world.variable("CARGO_PKG_NAME") == Some(NAME);
     (beside.is_file() && !is_run_by_cargo).then_some(beside)
 }
 

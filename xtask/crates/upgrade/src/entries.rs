@@ -47,30 +47,28 @@ pub struct Package<'a> {
     pub name: Option<&'a str>,
 }
 
-/// The folder of the toolkit.
-const TOOLKIT: &str = "xtask";
-
-/// The launcher, as a package, as a command and in the lock file.
-const NAME: &str = "xtask";
-
-/// The folder of the launcher.
-const LAUNCHER: &str = "xtask/launcher";
-
 /// The version of the launcher, which never changes.
 const VERSION: &str = "0.0.0";
 
-/// What `cargo xtask` stands for, up to what a repository needs besides.
-pub const ALIAS: &str = "run --quiet --package xtask --example xtask";
+/// The folder of the launcher.
+fn launcher(name: &str) -> String {
+    format!("{name}/launcher")
+}
 
-/// What it stood for where the launcher was no example yet.
-const ALIAS_BEFORE: &str = "run --quiet --package xtask --";
+/// What the alias stands for, up to what a repository needs besides.
+fn plain_alias(name: &str) -> String {
+    format!("run --quiet --package {name} --example {name}")
+}
 
 /// A configuration of cargo with the alias as it is now; nothing where it has it, or one that is not ours.
 #[must_use]
-pub fn alias_as_now(text: &str) -> Option<String> {
-    let old = [format!("\"{ALIAS_BEFORE}"), format!("'{ALIAS_BEFORE}")];
-    let is_old = old.iter().any(|old| text.contains(old.as_str())) && !text.contains(ALIAS);
-    is_old.then(|| text.replace(ALIAS_BEFORE, &format!("{ALIAS} --")))
+pub fn alias_as_now(text: &str, name: &str) -> Option<String> {
+    // As it was where the launcher was no example yet.
+    let before = format!("run --quiet --package {name} --");
+    let alias = plain_alias(name);
+    let old = [format!("\"{before}"), format!("'{before}")];
+    let is_old = old.iter().any(|old| text.contains(old.as_str())) && !text.contains(&alias);
+    is_old.then(|| text.replace(&before, &format!("{alias} --")))
 }
 
 /// Where cargo builds for another machine: the launcher and the toolkit run on this one. The launcher
@@ -80,21 +78,20 @@ const FOR_HOST: &str = " --target host-tuple --config env.XTASK_TARGET='host-tup
 /// Where the repository has chosen a Rust that is too old for the toolkit: the launcher takes this one.
 const WITH_STABLE: &str = " --config env.XTASK_TOOLCHAIN='stable'";
 
-/// Where the launcher is built in a repository without Rust. Not `xtask/target` itself: there the toolkit
+/// Where the launcher is built in a repository without Rust. Not `target` in the toolkit itself: there the toolkit
 /// has its program, which has the same name.
-const TARGET_FOLDER: &str = r#"target-dir = "xtask/target/launcher""#;
+fn target_folder(name: &str) -> String {
+    format!("target-dir = \"{name}/target/launcher\"")
+}
 
 /// The beginning of a configuration of cargo that is ours.
-const CONFIG_HEADER: &str = "\
-# `cargo xtask` from every folder and every worktree: the launcher builds and runs what is in `xtask/`.
-#
-# It is a string, because cargo joins the lists of a checkout that lies inside another one.
-";
-
-/// The beginning of a `Cargo.toml` that is ours.
-const MANIFEST_HEADER: &str = "\
-# For `cargo xtask` to be found from every folder; the toolkit itself is the workspace in `xtask/`.
-";
+fn config_header(name: &str) -> String {
+    format!(
+        "# `cargo {name}` from every folder and every worktree: the launcher builds and runs what is in `{name}/`.\n\
+         #\n\
+         # It is a string, because cargo joins the lists of a checkout that lies inside another one.\n"
+    )
+}
 
 /// A lock file with the launcher alone, up to its package.
 const LOCK_HEADER: &str = "\
@@ -105,7 +102,9 @@ version = 4
 ";
 
 /// The package of the launcher in a lock file.
-const LOCKED: [&str; 3] = ["[[package]]", r#"name = "xtask""#, r#"version = "0.0.0""#];
+fn locked(name: &str) -> [String; 3] {
+    ["[[package]]".to_owned(), format!("name = \"{name}\""), format!("version = \"{VERSION}\"")]
+}
 
 /// The newest format of lock files that is known.
 const NEWEST_LOCK: i64 = 4;
@@ -121,42 +120,44 @@ pub fn package_name(text: &str) -> Option<String> {
 ///
 /// Where a file of the old name (`.cargo/config`) exists, cargo reads that one, so its text is what counts.
 #[must_use]
-pub fn alias(text: Option<&str>, builds: Builds, is_toolchain_old: bool) -> Entry {
+pub fn alias(text: Option<&str>, builds: Builds, is_toolchain_old: bool, name: &str) -> Entry {
+    let target_folder = target_folder(name);
     let Some(text) = text else {
         let folder = match builds {
             Builds::WithTheRest => String::new(),
             Builds::InTheToolkit => format!(
                 "\n# There is no Rust here but the toolkit, so the root gets no `target`.\n\
-                 [build]\n{TARGET_FOLDER}\n"
+                 [build]\n{target_folder}\n"
             ),
         };
         return Entry::Changed(format!(
-            "{CONFIG_HEADER}[alias]\n{NAME} = {}\n{folder}",
-            quoted(&words_of_alias(false, is_toolchain_old))
+            "{}[alias]\n{name} = {}\n{folder}",
+            config_header(name),
+            quoted(&words_of_alias(name, false, is_toolchain_old))
         ));
     };
     let file = match Toml::parse(text) {
         Ok(file) => file,
         Err(why) => {
-            let words = words_of_alias(false, is_toolchain_old);
-            return by_hand(why, format!("[alias]\n{NAME} = {}\n", quoted(&words)));
+            let words = words_of_alias(name, false, is_toolchain_old);
+            return by_hand(why, format!("[alias]\n{name} = {}\n", quoted(&words)));
         }
     };
     let root = file.table.get_ref();
     let is_for_host = inner(root, "build", "target").is_some();
-    let wanted = words_of_alias(is_for_host, is_toolchain_old);
-    let entry = format!("{NAME} = {}", quoted(&wanted));
+    let wanted = words_of_alias(name, is_for_host, is_toolchain_old);
+    let entry = format!("{name} = {}", quoted(&wanted));
     let lines = format!("[alias]\n{entry}\n");
     let mut inserts = Vec::new();
-    match inner(root, "alias", NAME) {
+    match inner(root, "alias", name) {
         None => match file.for_table("alias", &[&entry]) {
             Some(more) => inserts.extend(more),
             None => return by_hand("`alias` is no table".to_owned(), lines),
         },
         Some(value) => {
             let present = words(value);
-            if !present.starts_with(ALIAS) {
-                return Entry::Taken(format!("`cargo {NAME}` already stands for `{present}`"));
+            if !present.starts_with(&plain_alias(name)) {
+                return Entry::Taken(format!("`cargo {name}` already stands for `{present}`"));
             }
             if is_for_host && !present.contains(FOR_HOST) {
                 let why = "`build.target` is set, and the launcher has to run on this machine";
@@ -169,12 +170,12 @@ pub fn alias(text: Option<&str>, builds: Builds, is_toolchain_old: bool) -> Entr
         }
     }
     if builds == Builds::InTheToolkit && inner(root, "build", "target-dir").is_none() {
-        match file.for_table("build", &[TARGET_FOLDER]) {
+        match file.for_table("build", &[&target_folder]) {
             Some(more) => inserts.extend(more),
             None => {
                 return by_hand(
                     "`build` is no table".to_owned(),
-                    format!("{lines}[build]\n{TARGET_FOLDER}\n"),
+                    format!("{lines}[build]\n{target_folder}\n"),
                 );
             }
         }
@@ -182,14 +183,14 @@ pub fn alias(text: Option<&str>, builds: Builds, is_toolchain_old: bool) -> Entr
     if inserts.is_empty() {
         return Entry::There;
     }
-    proven(file.with(inserts), lines, |text| alias(Some(text), builds, is_toolchain_old))
+    proven(file.with(inserts), lines, |text| alias(Some(text), builds, is_toolchain_old, name))
 }
 
 /// The words of the alias for a repository.
-fn words_of_alias(is_for_host: bool, is_toolchain_old: bool) -> String {
+fn words_of_alias(name: &str, is_for_host: bool, is_toolchain_old: bool) -> String {
     let for_host = if is_for_host { FOR_HOST } else { "" };
     let with_stable = if is_toolchain_old { WITH_STABLE } else { "" };
-    format!("{ALIAS}{for_host}{with_stable} --")
+    format!("{}{for_host}{with_stable} --", plain_alias(name))
 }
 
 /// The member of the workspace, in the `Cargo.toml` at the root. `None`: there is no such file.
@@ -199,10 +200,10 @@ fn words_of_alias(is_for_host: bool, is_toolchain_old: bool) -> String {
 /// those that do would lose their own lock files and profiles. In the folders of those, `cargo xtask` is not
 /// found: cargo looks into the workspace in which it is called.
 #[must_use]
-pub fn member(text: Option<&str>, packages: &[Package<'_>]) -> Entry {
-    let members = format!("members = [{}]", quoted(LAUNCHER));
+pub fn member(text: Option<&str>, packages: &[Package<'_>], name: &str) -> Entry {
+    let members = format!("members = [{}]", quoted(&launcher(name)));
     let mut new = vec![members.clone()];
-    let strangers: Vec<String> = outermost(packages).into_iter().map(quoted).collect();
+    let strangers: Vec<String> = outermost(packages, name).into_iter().map(quoted).collect();
     if !strangers.is_empty() {
         new.push(format!("exclude = [{}]", strangers.join(", ")));
     }
@@ -210,7 +211,8 @@ pub fn member(text: Option<&str>, packages: &[Package<'_>]) -> Entry {
     let Some(text) = text else {
         let lines = new.join("\n");
         return Entry::Changed(format!(
-            "{MANIFEST_HEADER}[workspace]\n{lines}\nresolver = \"2\"\n"
+            "# For `cargo {name}` to be found from every folder; the toolkit itself is the workspace in `{name}/`.\n\
+             [workspace]\n{lines}\nresolver = \"2\"\n"
         ));
     };
     let lines = format!("[workspace]\n{members}\n");
@@ -219,8 +221,8 @@ pub fn member(text: Option<&str>, packages: &[Package<'_>]) -> Entry {
         Err(why) => return by_hand(why, lines),
     };
     let root = file.table.get_ref();
-    if inner(root, "package", "name").and_then(string) == Some(NAME) {
-        return Entry::Taken(format!("the package at the root is called `{NAME}`"));
+    if inner(root, "package", "name").and_then(string) == Some(name) {
+        return Entry::Taken(format!("the package at the root is called `{name}`"));
     }
     if let Some(other) = inner(root, "package", "workspace").and_then(string) {
         let why = format!("the package at the root belongs to the workspace in `{other}`");
@@ -228,7 +230,7 @@ pub fn member(text: Option<&str>, packages: &[Package<'_>]) -> Entry {
     }
     let inserts = if root.contains_key("workspace") {
         match Workspace::read(root) {
-            Ok(workspace) => match workspace.entries(&file, packages) {
+            Ok(workspace) => match workspace.entries(&file, packages, name) {
                 Ok(inserts) => inserts,
                 Err(entry) => return entry,
             },
@@ -240,15 +242,19 @@ pub fn member(text: Option<&str>, packages: &[Package<'_>]) -> Entry {
     match inserts {
         None => by_hand("`workspace` is no table".to_owned(), lines),
         Some(inserts) if inserts.is_empty() => Entry::There,
-        Some(inserts) => proven(file.with(inserts), lines, |text| member(Some(text), packages)),
+        Some(inserts) => {
+            proven(file.with(inserts), lines, |text| member(Some(text), packages, name))
+        }
     }
 }
 
 /// The package of the launcher, in the `Cargo.lock` beside that `Cargo.toml`. `None`: a new file, for a
 /// `Cargo.toml` that is new too; a workspace that has none wants none.
 #[must_use]
-pub fn lock(text: Option<&str>) -> Entry {
-    let lines = LOCKED.join("\n") + "\n";
+pub fn lock(text: Option<&str>, ours: &str) -> Entry {
+    let locked = locked(ours);
+    let locked = [&locked[0][..], &locked[1], &locked[2]];
+    let lines = locked.join("\n") + "\n";
     let Some(text) = text else { return Entry::Changed(format!("{LOCK_HEADER}{lines}")) };
     let file = match Toml::parse(text) {
         Ok(file) => file,
@@ -271,7 +277,7 @@ pub fn lock(text: Option<&str>) -> Entry {
         let Some(table) = package.get_ref().as_table() else { continue };
         let text = |key: &str| table.get(key).and_then(string);
         let name = text("name").unwrap_or_default();
-        if name == NAME {
+        if name == ours {
             let is_ours = text("version") == Some(VERSION)
                 && !table.contains_key("source")
                 && !table.contains_key("dependencies");
@@ -279,22 +285,22 @@ pub fn lock(text: Option<&str>) -> Entry {
                 return Entry::There;
             }
             let version = text("version").unwrap_or_default();
-            return Entry::Taken(format!("`{NAME}` {version} is another package of that name"));
+            return Entry::Taken(format!("`{ours}` {version} is another package of that name"));
         }
         packages.push((name, package.span().start));
     }
     // Packages stand in the order of their names; other tables come behind them.
-    let next = packages.iter().find(|(name, _)| *name > NAME).map(|(_, at)| *at).or_else(|| {
+    let next = packages.iter().find(|(name, _)| *name > ours).map(|(_, at)| *at).or_else(|| {
         let last = packages.last().map_or(0, |(_, at)| *at);
         let others = root.iter().filter(|(key, _)| key.get_ref() != "package");
         let tables = others.filter(|(_, value)| !value.get_ref().is_integer());
         tables.map(|(_, value)| file.line_start(value.span().start)).filter(|at| *at > last).min()
     });
     let insert = match next {
-        Some(next) => file.before(next, &LOCKED),
-        None => file.at_the_end(&LOCKED),
+        Some(next) => file.before(next, &locked),
+        None => file.at_the_end(&locked),
     };
-    proven(file.with(vec![insert]), lines, |text| lock(Some(text)))
+    proven(file.with(vec![insert]), lines, |text| lock(Some(text), ours))
 }
 
 /// What a workspace says of its packages.
@@ -320,36 +326,36 @@ impl<'a> Workspace<'a> {
         &self,
         file: &Toml<'_>,
         packages: &[Package<'_>],
+        name: &str,
     ) -> Result<Option<Vec<Insert>>, Entry> {
+        let launcher = launcher(name);
         let members = paths(self.members);
         let exclude = paths(self.exclude);
-        if members.contains(&TOOLKIT) {
-            return Err(Entry::Taken(format!("`{TOOLKIT}` is a member of the workspace")));
+        if members.contains(&name) {
+            return Err(Entry::Taken(format!("`{name}` is a member of the workspace")));
         }
         let is_excluded = |folder: &str| exclude.iter().any(|out| is_within(folder, out));
         let is_taken = |folder: &str| members.iter().any(|pattern| takes(pattern, folder));
-        for package in packages.iter().filter(|package| package.name == Some(NAME)) {
+        for package in packages.iter().filter(|package| package.name == Some(name)) {
             let folder = package.folder;
-            let is_ours = is_within(folder, TOOLKIT);
+            let is_ours = is_within(folder, name);
             let is_member = members.contains(&folder) || is_taken(folder) && !is_excluded(folder);
             if !is_ours && is_member {
-                return Err(Entry::Taken(format!("the package in `{folder}` is called `{NAME}`")));
+                return Err(Entry::Taken(format!("the package in `{folder}` is called `{name}`")));
             }
         }
         // Cargo wants a package in every folder that a pattern takes. What is named in full is a member,
         // whatever is excluded.
-        let takes_more =
-            ["xtask", "xtask/.cargo", "xtask/crates", "xtask/crates/base", "xtask/src"]
-                .into_iter()
-                .any(is_taken);
-        let needs_exclude = takes_more && !is_excluded(TOOLKIT);
-        let is_by_pattern = is_taken(LAUNCHER) && !takes_more && !is_excluded(LAUNCHER);
-        let needs_member = !members.contains(&LAUNCHER) && !is_by_pattern;
+        let inner = ["", "/.cargo", "/crates", "/crates/base", "/src"];
+        let takes_more = inner.iter().any(|inner| is_taken(&format!("{name}{inner}")));
+        let needs_exclude = takes_more && !is_excluded(name);
+        let is_by_pattern = is_taken(&launcher) && !takes_more && !is_excluded(&launcher);
+        let needs_member = !members.contains(&&launcher[..]) && !is_by_pattern;
         let mut inserts = Vec::new();
         let mut lines = Vec::new();
         for (needed, key, list, value) in [
-            (needs_member, "members", self.members, quoted(LAUNCHER)),
-            (needs_exclude, "exclude", self.exclude, quoted(TOOLKIT)),
+            (needs_member, "members", self.members, quoted(&launcher)),
+            (needs_exclude, "exclude", self.exclude, quoted(name)),
         ] {
             match list {
                 Some(list) if needed => inserts.extend(file.for_array(list, &value)),
@@ -431,9 +437,9 @@ fn takes(pattern: &str, folder: &str) -> bool {
 }
 
 /// The folders that lie in no other one, sorted. To leave a folder out is to leave out all below it.
-fn outermost<'a>(packages: &[Package<'a>]) -> Vec<&'a str> {
+fn outermost<'a>(packages: &[Package<'a>], name: &str) -> Vec<&'a str> {
     let mut folders: Vec<&str> = packages.iter().map(|package| package.folder).collect();
-    folders.retain(|folder| !folder.is_empty() && !is_within(folder, TOOLKIT));
+    folders.retain(|folder| !folder.is_empty() && !is_within(folder, name));
     folders.sort_unstable();
     let mut outermost: Vec<&str> = Vec::new();
     for folder in folders {
@@ -447,6 +453,28 @@ fn outermost<'a>(packages: &[Package<'a>]) -> Vec<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NAME: &str = "xtask";
+
+    fn alias(text: Option<&str>, builds: Builds, is_toolchain_old: bool) -> Entry {
+        super::alias(text, builds, is_toolchain_old, NAME)
+    }
+
+    fn member(text: Option<&str>, packages: &[Package<'_>]) -> Entry {
+        super::member(text, packages, NAME)
+    }
+
+    fn lock(text: Option<&str>) -> Entry {
+        super::lock(text, NAME)
+    }
+
+    fn alias_as_now(text: &str) -> Option<String> {
+        super::alias_as_now(text, NAME)
+    }
+
+    fn words_of_alias(is_for_host: bool, is_toolchain_old: bool) -> String {
+        super::words_of_alias(NAME, is_for_host, is_toolchain_old)
+    }
 
     const ONE: &str = r#""xtask/launcher""#;
 
@@ -743,7 +771,7 @@ mod tests {
         assert_eq!(add("alias = { b = 'x' }"), format!("alias = {{ b = 'x', {line} }}"));
         assert_eq!(
             changed(alias(None, Builds::WithTheRest, false)),
-            format!("{CONFIG_HEADER}[alias]\n{line}\n")
+            format!("{}[alias]\n{line}\n", config_header(NAME))
         );
         for same in [
             "[alias]\nxtask = 'run  --quiet --package xtask --example xtask --'",
@@ -770,20 +798,21 @@ mod tests {
         );
 
         let new = changed(alias(None, Builds::InTheToolkit, false));
-        assert!(new.ends_with(&format!("[build]\n{TARGET_FOLDER}\n")), "{new}");
+        assert!(new.ends_with(&format!("[build]\n{}\n", target_folder(NAME))), "{new}");
         assert_eq!(alias(Some(&new), Builds::InTheToolkit, false), Entry::There);
         let text = format!(
             "[build]\njobs = 2\n[alias]\nxtask = {}\n",
             quoted(&words_of_alias(false, false))
         );
         let with = changed(alias(Some(&text), Builds::InTheToolkit, false));
-        assert_eq!(with, text.replace("jobs", &format!("{TARGET_FOLDER}\njobs")));
+        assert_eq!(with, text.replace("jobs", &format!("{}\njobs", target_folder(NAME))));
         let set = text.replace("jobs = 2", "target-dir = 'out'");
         assert_eq!(alias(Some(&set), Builds::InTheToolkit, false), Entry::There);
         let both = changed(alias(Some("[net]\n"), Builds::InTheToolkit, false));
         let lines = format!(
-            "\n[alias]\nxtask = {}\n\n[build]\n{TARGET_FOLDER}\n",
-            quoted(&words_of_alias(false, false))
+            "\n[alias]\nxtask = {}\n\n[build]\n{}\n",
+            quoted(&words_of_alias(false, false)),
+            target_folder(NAME)
         );
         assert_eq!(both, format!("[net]\n{lines}"));
     }

@@ -4,29 +4,39 @@
 //! `cargo run`, `cargo build --workspace` and `cargo install --git` of a repository are about its own programs, and go
 //! through every `Cargo.toml` in it. An example is none of those.
 
-use super::parts::Parts;
+use super::shape::Shape;
 use xtask_base::path::RepoPath;
 
 /// Where the toolkit keeps the files that others are given outside of `xtask/`.
 pub const TEMPLATES: &str = "xtask/crates/vendoring/src/starters/";
 
-/// The content that is given; nothing where it is the same.
+/// The content that is given of a file of the toolkit; nothing where it is the same.
 #[must_use]
-pub(super) fn given(path: &RepoPath, content: &[u8], parts: &Parts) -> Option<Vec<u8>> {
+pub(super) fn given(path: &RepoPath, content: &[u8], shape: &Shape) -> Option<Vec<u8>> {
     let name = std::str::from_utf8(path.as_bytes()).ok()?;
     let text = std::str::from_utf8(content).ok()?;
+    let parts = &shape.parts;
     let changed = match name {
-        "xtask/Cargo.toml" => package(&parts.fit_package(text)),
-        "xtask/Cargo.lock" => parts.fit_lock(text),
-        "xtask/README.md" => parts.fit_text(text),
-        _ if name.starts_with(TEMPLATES) && name.ends_with("/justfile") => parts.fit_recipes(text),
+        "xtask/Cargo.toml" => shape.rename_package(&package(&parts.fit_package(text))),
+        "xtask/Cargo.lock" => shape.rename_lock(&parts.fit_lock(text)),
+        "xtask/README.md" => shape.rename_text(&parts.fit_text(text)),
         // Here it is a program, so that a copy works as well which an upgrade by an earlier version has brought.
-        "xtask/launcher/Cargo.toml" => text.replace("[[bin]]\n", "[[example]]\n"),
-        // In the folder of the launcher this alias counts as well, and both are examples.
-        "xtask/.cargo/config.toml" => {
-            text.replace("--package xtask --\"", "--package xtask --example xtask --\"")
+        "xtask/launcher/Cargo.toml" => {
+            shape.rename_package(&text.replace("[[bin]]\n", "[[example]]\n"))
         }
-        _ if name.ends_with(".rs") => without_tests(&parts.fit_source(text)),
+        // In the folder of the launcher this alias counts as well, and both are examples.
+        "xtask/.cargo/config.toml" => shape.rename_settings(
+            &text.replace("--package xtask --\"", "--package xtask --example xtask --\""),
+        ),
+        "xtask/crates/base/src/name.rs" => shape.rename_name(text),
+        _ if name.starts_with(TEMPLATES) && name.ends_with("/justfile") => {
+            shape.rename_text(&parts.fit_recipes(text))
+        }
+        _ if name.starts_with(TEMPLATES) => shape.rename_text(text),
+        _ if name.ends_with(".rs") => {
+            shape.rename_commands(&without_tests(&parts.fit_source(text)))
+        }
+        _ if name.ends_with(".html") => shape.rename_commands(text),
         _ => return None,
     };
     (changed != text).then(|| changed.into_bytes())
@@ -96,7 +106,7 @@ mod tests {
     use super::*;
 
     fn of(name: &str, text: &str) -> Option<String> {
-        given(&RepoPath::new(name), text.as_bytes(), &Parts::all())
+        given(&RepoPath::new(name), text.as_bytes(), &Shape::whole())
             .map(|given| String::from_utf8(given).unwrap())
     }
 

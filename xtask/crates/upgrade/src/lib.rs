@@ -10,6 +10,7 @@ pub mod manifest;
 mod moves;
 pub mod parts;
 pub mod resolved;
+pub mod shape;
 pub mod standing;
 pub mod toolkit;
 pub mod upgrade;

@@ -11,9 +11,13 @@ use toml::de::{DeTable, DeValue};
 use super::parts::Parts;
 use xtask_base::digest;
 use xtask_base::error::{Error, Result};
+use xtask_base::in_toolkit;
 
-/// Where it lies.
-pub const MANIFEST: &str = "xtask/VENDORED.toml";
+/// The name of the file, in the folder of the toolkit.
+pub const MANIFEST_NAME: &str = "VENDORED.toml";
+
+/// Where it lies, by the name of this program.
+pub const MANIFEST: &str = in_toolkit!("VENDORED.toml");
 
 /// The format that is written, and the newest that is read.
 pub const FORMAT: i64 = 1;
@@ -22,7 +26,7 @@ pub const FORMAT: i64 = 1;
 const EXECUTABLE: &str = " +x";
 
 const HEAD: &str = "\
-# What `cargo xtask vendor` and `cargo xtask upgrade` have put here, with the SHA-256 of each file as it
+# What `vendor` and `upgrade` of the toolkit have put here, with the SHA-256 of each file as it
 # came. They write this file; edited by hand, it is refused.
 ";
 

@@ -11,8 +11,8 @@ use semver::Version;
 use toml::de::{DeTable, DeValue};
 
 use super::given::{TEMPLATES, given};
-use super::manifest::MANIFEST;
 use super::parts::Parts;
+use super::shape::Shape;
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::words::some_of;
@@ -23,6 +23,9 @@ const FORMAT: i64 = 1;
 
 /// What describes the toolkit.
 const PACKAGE: &str = "xtask/Cargo.toml";
+
+/// What a copy has, and the toolkit has not.
+const COPY: &str = "xtask/VENDORED.toml";
 
 /// The manual for who has been given the toolkit, and where it lies there.
 const README: (&str, &str) = ("xtask/COPY.md", "xtask/README.md");
@@ -37,8 +40,8 @@ pub struct Toolkit {
     pub commit: Id,
     /// Its version.
     pub version: Version,
-    /// Its parts, as far as a repository gets them.
-    pub parts: Parts,
+    /// How a repository gets it.
+    pub shape: Shape,
     /// What a repository gets, by the path that it has there.
     files: BTreeMap<RepoPath, Entry>,
     /// The files to begin with, by the path that they have in the toolkit.
@@ -48,9 +51,9 @@ pub struct Toolkit {
 }
 
 impl Toolkit {
-    /// The toolkit that a repository holds, at a commit by the name that people give it, or at HEAD; with some of its
-    /// parts.
-    pub fn read(repo: Repo, name: Option<&str>, parts: Parts) -> Result<Toolkit> {
+    /// The toolkit that a repository holds, at a commit by the name that people give it, or at HEAD; in a
+    /// shape.
+    pub fn read(repo: Repo, name: Option<&str>, shape: Shape) -> Result<Toolkit> {
         let commit = match name {
             None => repo.head()?.commit,
             Some(name) => one(&repo, name)?,
@@ -60,9 +63,9 @@ impl Toolkit {
         let Some(package) = repo.entry_at(tree, &RepoPath::new(PACKAGE))? else {
             return Err(no_toolkit(&place, &format!("there is no `{PACKAGE}` in it")));
         };
-        if repo.entry_at(tree, &RepoPath::new(MANIFEST))?.is_some() {
+        if repo.entry_at(tree, &RepoPath::new(COPY))?.is_some() {
             return Err(Error::usage(format!(
-                "`{place}` is no checkout of the toolkit: it has been given a copy (`{MANIFEST}`)"
+                "`{place}` is no checkout of the toolkit: it has been given a copy (`{COPY}`)"
             ))
             .hint("its own changes would go along; use the repository from which it came"));
         }
@@ -91,16 +94,16 @@ impl Toolkit {
         }
         let absent = |(path, _, content): &(RepoPath, Entry, Vec<u8>)| {
             let text = std::str::from_utf8(content).unwrap_or_default();
-            parts.absent_modules(&inner(path), text)
+            shape.parts.absent_modules(&inner(path), text)
         };
-        let modules: BTreeSet<String> = match parts.is_all() {
+        let modules: BTreeSet<String> = match shape.parts.is_all() {
             true => BTreeSet::new(),
             false => contents.iter().flat_map(absent).collect(),
         };
         let (mut files, mut templates) = (BTreeMap::new(), BTreeMap::new());
         let mut changed = BTreeMap::new();
         let mut fit = |path: &RepoPath, entry: Entry, content: &[u8]| -> Result<Entry> {
-            let Some(content) = given(path, content, &parts) else { return Ok(entry) };
+            let Some(content) = given(path, content, &shape) else { return Ok(entry) };
             let id = repo.blob_id(&content)?;
             changed.insert(id, content);
             Ok(Entry { id, ..entry })
@@ -110,28 +113,28 @@ impl Toolkit {
             if path.as_bytes().starts_with(TEMPLATES.as_bytes()) {
                 templates.insert(path.clone(), entry);
             }
-            if !parts.leaves_out(&inner(&path), &modules) {
-                files.insert(path, entry);
+            if !shape.parts.leaves_out(&inner(&path), &modules) {
+                files.insert(RepoPath::new(shape.there(&path.to_string())), entry);
             }
         }
         for name in [README.0, MANUAL] {
             if let Some(entry) = repo.entry_at(tree, &RepoPath::new(name))? {
                 let path = RepoPath::new(README.1);
                 let entry = fit(&path, entry, &repo.blob(entry.id)?)?;
-                files.insert(path, entry);
+                files.insert(RepoPath::new(shape.there(README.1)), entry);
                 break;
             }
         }
-        Ok(Toolkit { repo, commit, version, parts, files, templates, given: changed })
+        Ok(Toolkit { repo, commit, version, shape, files, templates, given: changed })
     }
 
-    /// The same, with other parts.
-    pub fn with(self, parts: Parts) -> Result<Toolkit> {
-        if parts == self.parts {
+    /// The same, in another shape.
+    pub fn with(self, shape: Shape) -> Result<Toolkit> {
+        if shape == self.shape {
             return Ok(self);
         }
         let commit = self.commit.to_string();
-        Toolkit::read(self.repo, Some(&commit), parts)
+        Toolkit::read(self.repo, Some(&commit), shape)
     }
 
     /// The repository that holds it.
@@ -180,6 +183,7 @@ impl Toolkit {
             return Ok(found);
         }
         let tree = self.repo.tree_of(commit)?;
+        let path = &RepoPath::new(self.shape.at_home(&path.to_string()));
         let paths = match path.as_bytes() == README.1.as_bytes() {
             true => vec![RepoPath::new(README.0), RepoPath::new(MANUAL)],
             false => vec![path.clone()],
@@ -187,7 +191,9 @@ impl Toolkit {
         for at in paths {
             if let Some(entry) = self.repo.entry_at(tree, &at)? {
                 let content = self.repo.blob(entry.id)?;
-                let ways = [parts, &Parts::all()].map(|parts| given(path, &content, parts));
+                let name = &self.shape.name;
+                let ways = [parts.clone(), Parts::all()]
+                    .map(|parts| given(path, &content, &Shape { name: name.clone(), parts }));
                 found.extend(ways.into_iter().flatten().map(|content| (entry.mode, content)));
                 found.push((entry.mode, content));
             }

@@ -13,6 +13,7 @@ use super::moves;
 use super::resolved::Three;
 use super::toolkit::{Age, Toolkit};
 use xtask_base::error::{Error, Result};
+use xtask_base::name::NAME;
 use xtask_base::path::RepoPath;
 use xtask_base::words::count;
 use xtask_changes::carry::{Clash, Conflict, PathChange, carry};
@@ -149,7 +150,7 @@ pub fn propose(
         version: toolkit.version.clone(),
         source: source.or_else(|| old.source.clone()),
         commit: toolkit.commit.to_string(),
-        parts: toolkit.parts.clone(),
+        parts: toolkit.shape.parts.clone(),
         files: comes.iter().map(|(path, file)| (path.clone(), file.mark.clone())).collect(),
         placed: old.placed.clone(),
     };
@@ -187,7 +188,7 @@ pub fn propose(
                 "`{path}` is no managed path, so nothing there can be upgraded"
             ))
             .hint(format!(
-                "`[managed] include` of `{SYNC_FILE}` on `{}` should hold `/xtask/`, and `exclude` \
+                "`[managed] include` of `{SYNC_FILE}` on `{}` should hold `/{NAME}/`, and `exclude` \
                  nothing of it",
                 ground.branch
             )));
@@ -210,7 +211,7 @@ pub fn propose(
         let path = RepoPath::new(name);
         let Some(ours) = repo.entry_at(tree, &path)? else { continue };
         let text = String::from_utf8(repo.blob(ours.id)?).ok();
-        if let Some(now) = text.as_deref().and_then(entries::alias_as_now) {
+        if let Some(now) = text.as_deref().and_then(|text| entries::alias_as_now(text, NAME)) {
             let theirs = Entry { mode: ours.mode, id: repo.write_blob(now.as_bytes())? };
             threes.push(Three { path, base: Some(ours), ours: Some(ours), theirs: Some(theirs) });
         }
@@ -243,10 +244,14 @@ fn follow_moves(
     toolkit: &Toolkit,
 ) -> Result<(Id, Manifest, BTreeMap<RepoPath, RepoPath>)> {
     let comes = |name: &str| toolkit.has(&RepoPath::new(name));
+    let moved_to = |name: &str| {
+        let now = moves::moved(&toolkit.shape.at_home(name))?;
+        Some(toolkit.shape.there(&now))
+    };
     let (mut changes, mut moved) = (Vec::new(), BTreeMap::new());
     let names: Vec<String> = old.files.keys().filter(|name| !comes(name)).cloned().collect();
     for name in names {
-        let Some(now) = moves::moved(&name) else { continue };
+        let Some(now) = moved_to(&name) else { continue };
         let (from, to) = (RepoPath::new(&name[..]), RepoPath::new(&now[..]));
         let is_free = !old.files.contains_key(&now) && repo.entry_at(tree, &to)?.is_none();
         if !comes(&now) || !is_free {
@@ -261,6 +266,7 @@ fn follow_moves(
         moved.insert(to, from);
     }
     for template in old.placed.values_mut() {
+        // Those are named as they lie in the toolkit.
         if let Some(now) = moves::moved(template).filter(|now| !comes(template) && comes(now)) {
             *template = now;
         }
@@ -277,7 +283,7 @@ fn check_case(repo: &Repo, tree: Id, threes: &[Three]) -> Result<()> {
         .filter(|three| three.ours.is_none() && three.theirs.is_some())
         .map(|three| &three.path)
         .collect();
-    let there = repo.list_tree(tree, &Below(&RepoPath::new("xtask")))?;
+    let there = repo.list_tree(tree, &Below(&RepoPath::new(NAME)))?;
     let goes =
         |path: &RepoPath| threes.iter().any(|three| three.path == *path && three.theirs.is_none());
     let stays = there.keys().filter(|path| !goes(path));

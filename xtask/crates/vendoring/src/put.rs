@@ -7,6 +7,7 @@ use std::path::Path;
 use super::starters::starters;
 use super::target::Target;
 use xtask_base::error::{Error, Result};
+use xtask_base::name::NAME;
 use xtask_base::path::RepoPath;
 use xtask_config::DEPLOYMENT_FOLDER;
 use xtask_config::toolchain::{self, TOOLCHAIN_FILES};
@@ -14,7 +15,7 @@ use xtask_detect::fit::ByHand;
 use xtask_detect::fit::{Look, Remote, facts};
 use xtask_git::{self as repo, Everything, Mode, Repo, TreeChange};
 use xtask_upgrade::entries::{self, Builds, Entry, Package};
-use xtask_upgrade::manifest::{MANIFEST, Manifest, mark};
+use xtask_upgrade::manifest::{MANIFEST_NAME, Manifest, mark};
 use xtask_upgrade::parts::Parts;
 use xtask_upgrade::toolkit::Toolkit;
 
@@ -48,6 +49,8 @@ pub struct Around {
     pub remote: Option<Remote>,
     /// The address of the toolkit, if others can reach it.
     pub source: Option<String>,
+    /// The branches on which nothing is to be committed unasked; the one from which others come where it is not said.
+    pub protected: Option<Vec<String>>,
 }
 
 /// The files so far, with what they hold.
@@ -67,6 +70,7 @@ pub fn usual_parts(target: &Target, around: &Around) -> Result<Parts> {
     let paths: Vec<RepoPath> = listed.into_keys().collect();
     let read = |path: &str| target.lies_at(path);
     let look = Look {
+        name: NAME,
         paths: &paths,
         read: &read,
         default_branch: &around.default_branch,
@@ -88,35 +92,34 @@ pub fn plan(target: &Target, into: &Repo, toolkit: &Toolkit, around: Around) -> 
     others.extend(packages_on_disk(target.repo.root()));
     let paths: Vec<RepoPath> = listed.into_keys().collect();
     let read = |path: &str| target.lies_at(path);
-    let Around { default_branch, remote, source } = around;
+    let Around { default_branch, remote, source, protected } = around;
+    let protected = protected.unwrap_or_else(|| vec![default_branch.clone()]);
     let has_remote = remote.is_some();
-    let look = Look { paths: &paths, read: &read, default_branch: &default_branch, remote };
+    let name = &toolkit.shape.name;
+    let look = Look { name, paths: &paths, read: &read, default_branch: &default_branch, remote };
     let facts = facts(&look);
-    let starters = starters(&facts, &read, &toolkit.parts);
+    let starters = starters(&facts, &read, &toolkit.shape, &protected);
     let mut files = Files {
         texts: BTreeMap::new(),
         edited: Vec::new(),
         by_hand: Vec::new(),
         taken: target.obstacles.clone(),
     };
-    if files.taken.is_empty() {
-        let taken = facts.taken.iter().filter(|taken| taken.place.starts_with("xtask"));
-        files.taken.extend(taken.map(|taken| taken.words()));
-    }
-    entries(target, &paths, &others, &mut files)?;
+    entries(target, &paths, &others, name, &mut files)?;
     if !files.taken.is_empty() {
         let refused = Error::no("the toolkit cannot be put there; nothing was changed");
         return Err(files
             .taken
             .into_iter()
             .fold(refused, Error::detail)
-            .hint("move aside what has its place, commit, and try again"));
+            .hint("move aside what has its place, commit, and try again")
+            .hint("or give it another name: `--name NAME` puts all of it under `NAME/` and `cargo NAME`"));
     }
     let mut manifest = Manifest {
         version: toolkit.version.clone(),
         source,
         commit: toolkit.commit.to_string(),
-        parts: toolkit.parts.clone(),
+        parts: toolkit.shape.parts.clone(),
         files: BTreeMap::new(),
         placed: BTreeMap::new(),
     };
@@ -155,7 +158,10 @@ pub fn plan(target: &Target, into: &Repo, toolkit: &Toolkit, around: Around) -> 
             _ => files.by_hand.push(lines),
         }
     }
-    files.texts.insert(RepoPath::new(MANIFEST), (Mode::File, manifest.text().into_bytes()));
+    files.texts.insert(
+        RepoPath::new(format!("{name}/{MANIFEST_NAME}")),
+        (Mode::File, manifest.text().into_bytes()),
+    );
     created.sort();
     files.edited.sort();
     let changes = files.texts.into_iter().map(|(path, (mode, content))| {
@@ -166,7 +172,7 @@ pub fn plan(target: &Target, into: &Repo, toolkit: &Toolkit, around: Around) -> 
     Ok(Plan {
         changes: changes.collect::<Result<_>>()?,
         toolkit: toolkit.files().len() + 1,
-        parts: toolkit.parts.clone(),
+        parts: toolkit.shape.parts.clone(),
         created,
         edited: files.edited,
         // What it lacks of lines is told by itself.
@@ -207,6 +213,7 @@ fn entries(
     target: &Target,
     paths: &[RepoPath],
     others: &[String],
+    name: &str,
     files: &mut Files,
 ) -> Result<()> {
     let mut folders: Vec<String> = paths
@@ -244,14 +251,14 @@ fn entries(
         let channel = text.as_deref().and_then(toolchain::channel);
         is_toolchain_old |= channel.is_some_and(|channel| toolchain::is_too_old(&channel));
     }
-    let alias = entries::alias(target.text(config)?.as_deref(), builds, is_toolchain_old);
+    let alias = entries::alias(target.text(config)?.as_deref(), builds, is_toolchain_old, name);
     add(target, config, alias, files)?;
-    let member = entries::member(target.text(manifest)?.as_deref(), &packages);
+    let member = entries::member(target.text(manifest)?.as_deref(), &packages, name);
     add(target, manifest, member, files)?;
     let lock = "Cargo.lock";
     let has_lock = target.entry(lock)?.is_some();
     if has_lock || !has_workspace {
-        add(target, lock, entries::lock(target.text(lock)?.as_deref()), files)?;
+        add(target, lock, entries::lock(target.text(lock)?.as_deref(), name), files)?;
     }
     Ok(())
 }

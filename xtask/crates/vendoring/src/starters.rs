@@ -13,7 +13,7 @@ use xtask_config::{
 use xtask_detect::defaults;
 use xtask_detect::fit::{ByHand, Facts};
 use xtask_detect::tree::Read;
-use xtask_upgrade::parts::Parts;
+use xtask_upgrade::shape::Shape;
 
 const SYNC: &str = include_str!("starters/sync.toml");
 const BRANCHES: &str = include_str!("starters/branches.toml");
@@ -105,11 +105,12 @@ pub struct Starters {
 
 /// The files for a repository. `read` gives what lies at a path now, also where git does not track it,
 /// so that nothing is replaced that only lies there.
+/// `protected` are the branches on which nothing is committed unasked.
 #[must_use]
-pub fn starters(facts: &Facts, read: Read<'_>, parts: &Parts) -> Starters {
-    let mut desk = Desk { facts, read, parts, all: Starters::default() };
+pub fn starters(facts: &Facts, read: Read<'_>, shape: &Shape, protected: &[String]) -> Starters {
+    let mut desk = Desk { facts, read, shape, protected, all: Starters::default() };
     desk.rules();
-    if parts.holds("services") {
+    if shape.parts.holds("services") {
         desk.layers();
     }
     desk.ignored();
@@ -132,7 +133,8 @@ pub fn starters(facts: &Facts, read: Read<'_>, parts: &Parts) -> Starters {
 struct Desk<'a> {
     facts: &'a Facts,
     read: Read<'a>,
-    parts: &'a Parts,
+    shape: &'a Shape,
+    protected: &'a [String],
     all: Starters,
 }
 
@@ -162,7 +164,7 @@ impl Desk<'_> {
     }
 
     fn place(&mut self, path: &'static str, text: String) {
-        self.all.files.push(Starter { path, text });
+        self.all.files.push(Starter { path, text: self.shape.rename_text(&text) });
     }
 
     fn note(&mut self, note: String) {
@@ -173,12 +175,16 @@ impl Desk<'_> {
 
     fn rules(&mut self) {
         if self.is_free(BRANCHES_FILE) {
-            self.place(
-                BRANCHES_FILE,
-                BRANCHES.replace("\"<branch>\"", &quoted(&self.facts.default_branch)),
-            );
+            let protected: Vec<String> = self.protected.iter().map(|name| quoted(name)).collect();
+            let text = BRANCHES
+                .replace(
+                    "protected = [\"<branch>\"]",
+                    &format!("protected = [{}]", protected.join(", ")),
+                )
+                .replace("\"<branch>\"", &quoted(&self.facts.default_branch));
+            self.place(BRANCHES_FILE, text);
         }
-        if self.parts.holds("checks") && self.is_free(VALIDATE_FILE) {
+        if self.shape.parts.holds("checks") && self.is_free(VALIDATE_FILE) {
             self.place(VALIDATE_FILE, checks(self.facts));
         }
     }
@@ -236,18 +242,19 @@ impl Desk<'_> {
             return;
         }
         let text = self.there(ATTRIBUTES_FILE).unwrap_or_default();
-        if !String::from_utf8_lossy(&text).contains("xtask/** linguist-vendored") {
+        let line = self.shape.rename_text(VENDORED);
+        if !String::from_utf8_lossy(&text).contains(line.trim_start_matches('/')) {
             self.all.by_hand.push(ByHand {
                 path: ATTRIBUTES_FILE.to_owned(),
                 why: "the toolkit is not to count as the language of this repository".to_owned(),
-                lines: format!("{VENDORED}\n"),
+                lines: format!("{line}\n"),
                 fits_at_end: true,
             });
         }
     }
 
     fn recipes(&mut self) {
-        let ours = self.parts.fit_recipes(JUSTFILE);
+        let ours = self.shape.rename_text(&self.shape.parts.fit_recipes(JUSTFILE));
         let Some(theirs) = self.facts.justfile.clone() else {
             if self.is_free(JUST_FILE) {
                 self.place(JUST_FILE, ours);
@@ -292,7 +299,10 @@ impl Desk<'_> {
     fn ours(&mut self, path: &'static str, text: &str) {
         if self.is_free(path) {
             self.place(path, text.to_owned());
-        } else if self.there(path).is_some_and(|there| there != text.as_bytes()) {
+        } else if self
+            .there(path)
+            .is_some_and(|there| there != self.shape.rename_text(text).as_bytes())
+        {
             self.note(format!(
                 "`{path}` is there already, is not the toolkit's, and stays as it is"
             ));
@@ -484,8 +494,15 @@ mod tests {
             let found = files.iter().find(|(known, _)| *known == path);
             found.map(|(_, text)| text.as_bytes().to_vec())
         };
-        let facts = facts(&Look { paths: &paths, read: &read, default_branch: branch, remote });
-        let all = starters(&facts, &read, &Parts::all());
+        let facts = facts(&Look {
+            name: "xtask",
+            paths: &paths,
+            read: &read,
+            default_branch: branch,
+            remote,
+        });
+        let all =
+            starters(&facts, &read, &Shape::whole(), std::slice::from_ref(&facts.default_branch));
         check(&all);
         all
     }
@@ -669,8 +686,9 @@ mod tests {
     #[test]
     fn an_untracked_file_is_there_as_well() {
         let read = |path: &str| (path == "justfile").then(|| b"x:\n".to_vec());
-        let look = Look { paths: &[], read: &read, default_branch: "main", remote: None };
-        let all = starters(&facts(&look), &read, &Parts::all());
+        let look =
+            Look { name: "xtask", paths: &[], read: &read, default_branch: "main", remote: None };
+        let all = starters(&facts(&look), &read, &Shape::whole(), &[facts(&look).default_branch]);
         assert!(!all.files.iter().any(|file| file.path == "justfile"));
         assert_eq!(all.kept, ["justfile"]);
     }

@@ -8,10 +8,7 @@ use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::words::some_of;
 use xtask_git::{Entry, Id, Mode, Repo, TreeChange, may_write};
-use xtask_upgrade::manifest::MANIFEST;
-
-/// The folder of the toolkit.
-const FOLDER: &str = "xtask";
+use xtask_upgrade::manifest::MANIFEST_NAME;
 
 /// A repository that can be given the toolkit.
 pub struct Target {
@@ -19,13 +16,15 @@ pub struct Target {
     pub repo: Repo,
     /// The tree of its HEAD; nothing where it has no commit yet.
     pub tree: Option<Id>,
+    /// The name that the toolkit is to have there.
+    name: String,
     /// What has the place of the toolkit, in words: all that stands in the way is told at once.
     pub obstacles: Vec<String>,
 }
 
 impl Target {
     /// Opens it, and refuses what speaks against it. Nothing is written.
-    pub fn open(folder: &Path, toolkit: &Repo) -> Result<Target> {
+    pub fn open(folder: &Path, toolkit: &Repo, name: &str) -> Result<Target> {
         let place = folder.display();
         if !folder.is_dir() {
             return Err(Error::usage(format!("`{place}` is no folder")));
@@ -65,7 +64,7 @@ impl Target {
                 .hint("without `--dry-run` it is taken back first"));
         }
         let tree = repo.tree_of_head()?;
-        let mut target = Target { repo, tree, obstacles: Vec::new() };
+        let mut target = Target { repo, tree, name: name.to_owned(), obstacles: Vec::new() };
         target.check_folder()?;
         let changed = target.repo.uncommitted()?;
         if !changed.is_empty() {
@@ -80,18 +79,24 @@ impl Target {
 
     /// The name of its folder must be free.
     fn check_folder(&mut self) -> Result<()> {
-        if self.entry(MANIFEST)?.is_some() {
-            return Err(Error::no("the toolkit is there already")
-                .hint("`cargo xtask upgrade` there brings it up to date"));
+        let folders = self.tree.map(|tree| self.repo.folders_in_root(tree)).transpose()?;
+        for folder in folders.into_iter().flatten() {
+            if self.entry(&format!("{folder}/{MANIFEST_NAME}"))?.is_some() {
+                return Err(Error::no(format!("the toolkit is there already, in `{folder}/`"))
+                    .hint(format!("`cargo {folder} upgrade` there brings it up to date")));
+            }
         }
+        let wanted = self.name.clone();
         let on_disk = std::fs::read_dir(self.repo.root())
             .into_iter()
             .flatten()
             .flatten()
             .map(|found| found.file_name().to_string_lossy().into_owned())
-            .find(|name| name.eq_ignore_ascii_case(FOLDER));
+            .find(|name| name.eq_ignore_ascii_case(&wanted));
         let tracked = match self.tree {
-            Some(tree) => self.repo.look_up(tree, &RepoPath::new(FOLDER))?.map(|_| FOLDER.into()),
+            Some(tree) => {
+                self.repo.look_up(tree, &RepoPath::new(&wanted[..]))?.map(|_| wanted.clone())
+            }
             None => None,
         };
         let other = on_disk.or(tracked);
@@ -178,12 +183,17 @@ impl Target {
                 .hint("commit files that git does not track yet, or move aside what is there; then try again"));
         }
         if let Some(patterns) = self.repo.sparse_patterns()?
-            && patterns.decide_with_folders(b"xtask/Cargo.toml", false) != Some(true)
+            && patterns.decide_with_folders(format!("{}/Cargo.toml", self.name).as_bytes(), false)
+                != Some(true)
         {
             return Err(Error::unable(format!(
-                "the sparse checkout of `{place}` leaves out `xtask/`"
+                "the sparse checkout of `{place}` leaves out `{}/`",
+                self.name
             ))
-            .hint("`git sparse-checkout add xtask setup deployment .cargo .github` takes it in"));
+            .hint(format!(
+                "`git sparse-checkout add {} setup deployment .cargo .github` takes it in",
+                self.name
+            )));
         }
         let root = self.repo.root();
         let folders: BTreeSet<_> = changes
