@@ -208,6 +208,18 @@ fn pages_and_mass_deletions_wait_for_a_yes() {
 }
 
 #[test]
+fn files_that_move_are_no_mass_deletion() {
+    let lab = Lab::new();
+    let repo = fleet(&lab);
+    repo.git(&["switch", "-q", "--detach", "main"]);
+    let moved = [("setup/in/a", Some("1\n")), ("setup/in/b", Some("changed on the way\n"))];
+    repo.canonical(&[("setup/a", None), ("setup/b", None), moved[0], moved[1]]);
+    repo.xtask(&["propagate", "plain"]).success();
+    let files = repo.git(&["ls-tree", "-r", "--name-only", "plain"]);
+    assert!(files.contains("setup/in/a\nsetup/in/b\n") && !files.contains("setup/a\n"), "{files}");
+}
+
+#[test]
 fn a_branch_that_follows_is_moved_there_first_and_pushed_only_with_what_is_ours() {
     let lab = Lab::new();
     let repo = with_hub(&lab);
