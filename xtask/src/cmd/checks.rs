@@ -104,6 +104,7 @@ fn usual(repo: &Repo) -> Result<Checks> {
         "tests" => false,
         word => facts.holds(word),
     });
+    let text = defaults::with_versions(&text, &facts.versions);
     let config = ValidateConfig::parse("the usual checks", &text)?;
     Ok(Checks { config, file: None })
 }

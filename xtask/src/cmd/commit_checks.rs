@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use super::checks::{self, Around, Shower, describe};
-use super::hook::tell;
-use super::session::Session;
+use super::session::{Session, tell};
 use super::{DONE, Exit};
 use xtask_base::error::Kind;
 use xtask_base::path::RepoPath;

@@ -8,7 +8,7 @@ use std::io::Read;
 
 #[cfg(feature = "checks")]
 use super::commit_checks;
-use super::session::{Session, check_format};
+use super::session::{Session, check_format, tell};
 use super::{DONE, Exit};
 use crate::cli::{Color, Global};
 use xtask_base::error::{Context as _, Error, Kind, Result};
@@ -95,10 +95,6 @@ fn in_a_line(failure: &Error) -> String {
 
 fn silent() -> Global {
     Global { directory: None, color: Color::Auto, quiet: false, verbose: false }
-}
-
-pub(super) fn tell(text: &str) {
-    report::hook_line(&format!("xtask: {text}"));
 }
 
 /// A line as it can be typed here: where the branch has no `cargo xtask`, by way of the program.

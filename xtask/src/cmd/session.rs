@@ -283,3 +283,7 @@ pub(super) fn after_landing(session: &Session, repo: &Repo, branch: &str) {
     }
     session.story("`cargo xtask propagate` brings it to every branch here");
 }
+
+pub(super) fn tell(text: &str) {
+    report::hook_line(&format!("xtask: {text}"));
+}

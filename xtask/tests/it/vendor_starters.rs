@@ -202,3 +202,35 @@ fn the_starters_are_what_this_project_has_itself() {
     assert!(!remarks.is_empty());
     assert_eq!(ours, format!("{remarks}{jobs}"));
 }
+
+#[test]
+fn folders_get_checks_of_their_own_with_the_versions_that_are_needed() {
+    let lab = Lab::new();
+    let toolkit = crate::vendor::toolkit(&lab);
+    let place = crate::vendor::guest(
+        &lab,
+        &[
+            ("pyproject.toml", "[project]\nname = 'p'\nrequires-python = '>=3.9,<4'\n"),
+            (".tool-versions", "nodejs 20.11.1\npython 3.12.1\n"),
+            (
+                "web/package.json",
+                r#"{"scripts": {"lint": "eslint ."}, "devDependencies": {"x": "1"}}"#,
+            ),
+            ("web/package-lock.json", "{}"),
+            ("tools/go.mod", "module t\n\ngo 1.24\n"),
+        ],
+    );
+    crate::vendor::vendor(&toolkit, &[]).success();
+    let text = place.read("setup/validate.toml");
+    for wanted in [
+        "tool = \"python3\"\nversion = \">=3.9, <4\"\n",
+        "tool = \"node\"\nversion = \">=20.11\"\n",
+        "name = \"lint-web\"\nphase = \"quality\"\nrun = \"npm run lint\"\ncwd = \"web\"\n",
+        "file = \"web/node_modules/.package-lock.json\"\ncwd = \"web\"\n",
+        "name = \"go-vet-tools\"\n",
+    ] {
+        assert!(text.contains(wanted), "{wanted} in\n{text}");
+    }
+    place.git(&["commit", "--quiet", "-m", "Add xtask"]);
+    place.xtask(&["validate", "--list"]).success().says("go-vet-tools");
+}

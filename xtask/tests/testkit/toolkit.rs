@@ -48,6 +48,9 @@ pub fn write_toolkit(place: &Place<'_>) {
         let members = "members = [\"crates/*\"]\ndefault-members = [\".\", \"crates/*\"]\n";
         let alone = package[..end].replace(members, "");
         assert_ne!(alone, package[..end]);
+        // It has no parts.
+        let features = alone.find("# The parts that a repository").unwrap();
+        let alone = alone[..features].replace("required-features = [\"services\"]\n", "");
         place.write("xtask/Cargo.toml", alone);
         let version = "version = 4\n\n[[package]]\nname = \"xtask\"\nversion = \"0.1.0\"\n";
         place.write("xtask/Cargo.lock", version);

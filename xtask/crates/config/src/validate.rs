@@ -292,7 +292,11 @@ fn draft(check: &Reader<'_>, phases: &[Phase], is_declared: bool, disk: u64) -> 
     let phase = check.word("phase", &names).unwrap_or(default);
     let kind = kind(check, disk);
     let is_command = matches!(kind, Some(Kind::Run(_)));
-    let only_commands = ["cwd", "tools", "shell", "timeout"];
+    let runs_something = is_command || check.has("fix");
+    if !runs_something && kind.is_some() && check.has("cwd") {
+        check.fault("cwd", "`cwd` is for checks that `run` a command or have a `fix`");
+    }
+    let only_commands = ["tools", "shell", "timeout"];
     for key in only_commands.iter().filter(|key| !is_command && kind.is_some() && check.has(key)) {
         check.fault(key, format!("`{key}` is for checks that `run` a command"));
     }
@@ -300,7 +304,7 @@ fn draft(check: &Reader<'_>, phases: &[Phase], is_declared: bool, disk: u64) -> 
         let read = |text: &str| seconds_of(text).and_then(|s| u64::try_from(s).ok());
         check.parsed(key, "a time such as `90s`, `10m` or `1h`", read)
     };
-    let cwd = check.parsed("cwd", INSIDE, inside).filter(|_| is_command);
+    let cwd = check.parsed("cwd", INSIDE, inside).filter(|_| runs_something);
     let timeout_s = seconds("timeout").unwrap_or(DEFAULT_TIMEOUT_S);
     let inputs = check.texts("inputs").unwrap_or_default();
     for pattern in &inputs {

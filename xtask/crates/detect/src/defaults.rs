@@ -5,6 +5,8 @@
 //! tests are only there where they are asked for. A check stands for a word that says what there must
 //! be, so a repository that does not use a tool has no check of it.
 
+use std::collections::BTreeMap;
+
 /// What every repository has.
 const ALWAYS: &str = r#"[phase.environment]
 gate = true
@@ -559,12 +561,18 @@ const MANAGERS: [Manager; 6] = [
 /// a configuration.
 #[must_use]
 pub fn text(is: &dyn Fn(&str) -> bool) -> String {
+    format!("{ALWAYS}{}", checks_of(is))
+}
+
+/// The same, without what every repository has.
+#[must_use]
+pub fn checks_of(is: &dyn Fn(&str) -> bool) -> String {
     let holds = |word: &&str| match word.strip_prefix('!') {
         Some(word) => !is(word),
         None => is(word),
     };
     let more = MORE.iter().filter(|(words, _)| words.iter().all(&holds));
-    let checks: String = [ALWAYS].into_iter().chain(more.map(|(_, checks)| *checks)).collect();
+    let checks: String = more.map(|(_, checks)| *checks).collect();
     let manager = MANAGERS.iter().find(|manager| is(manager.word)).unwrap_or(&MANAGERS[0]);
     checks
         .replace("<manager>", manager.program)
@@ -575,6 +583,20 @@ pub fn text(is: &dyn Fn(&str) -> bool) -> String {
         .replace("<lock>", manager.lock)
         .replace("<files>", if is("mypy-files") { "" } else { " ." })
         .replace("<requirements>", if is("requirements") { " -r requirements.txt" } else { "" })
+}
+
+/// Checks with the versions of programs that a repository needs.
+#[must_use]
+pub fn with_versions(text: &str, versions: &BTreeMap<&'static str, String>) -> String {
+    let mut found = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        found.push_str(line);
+        let tool = line.strip_prefix("tool = ").map(|tool| tool.trim().trim_matches(['"', '\'']));
+        if let Some(range) = tool.and_then(|tool| versions.get(tool)) {
+            found.push_str(&format!("version = \"{range}\"\n"));
+        }
+    }
+    found
 }
 
 #[cfg(test)]

@@ -4,13 +4,13 @@
 //! Nothing is guessed from a file that cannot be read: it counts as absent, and a note says so. What
 //! stands where the toolkit needs a place of its own is named before anything is written.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use super::node::{Manager, Node};
 pub use super::python::{Installer, Python};
 pub use super::services::Recognised;
 use super::tree::{Read, Tree, below, names, texts, value};
-use super::{kinds, node, python, services, setuptools};
+use super::{kinds, node, python, services, setuptools, versions};
 use xtask_base::path::RepoPath;
 use xtask_config::{DEPLOYMENT_FOLDER, Forge};
 
@@ -98,6 +98,8 @@ pub struct Rust {
     pub has_lock: bool,
     /// Whether clippy is configured.
     pub has_clippy: bool,
+    /// Whether it depends on a crate that serves.
+    pub serves: bool,
 }
 
 /// Why a place cannot be had.
@@ -137,6 +139,21 @@ impl Taken {
     }
 }
 
+/// What lies in a folder of a repository, such as `backend/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inner {
+    /// The folder, from the root.
+    pub folder: String,
+    /// What there is of Python.
+    pub python: Option<Python>,
+    /// What there is of Node.
+    pub node: Option<Node>,
+    /// Whether there is a module of Go.
+    pub has_go: bool,
+    /// The versions of programs that it says by itself.
+    pub versions: BTreeMap<&'static str, String>,
+}
+
 /// What a repository is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -156,6 +173,10 @@ pub struct Facts {
     pub node: Option<Node>,
     /// Whether there is a module of Go in the root.
     pub has_go: bool,
+    /// What lies in folders, where the root has none of its kind.
+    pub folders_with: Vec<Inner>,
+    /// The programs that checks look for, with the ranges of versions that are needed.
+    pub versions: BTreeMap<&'static str, String>,
     /// Whether there is a folder `setup`.
     pub has_setup: bool,
     /// Whether there is a folder `deployment`.
@@ -189,16 +210,10 @@ pub fn facts(look: &Look<'_>) -> Facts {
         if rust.is_none() && is_cargo_ours { rust_folders(&tree) } else { Vec::new() };
     let python = python::look(&tree);
     let node = node::look(&tree);
-    let services = services::recognise(&tree, rust.as_ref(), python.as_ref(), node.as_ref());
-    for file in ["package.json", "pyproject.toml", "go.mod"] {
-        let folders: Vec<&str> = if tree.has(file) { Vec::new() } else { outermost(&tree, file) };
-        for folder in folders.iter().take(MOST_FOLDERS) {
-            tree.note(format!(
-                "`{folder}/{file}` was not looked into: add checks with `cwd = \"{folder}\"` and services \
-                 with `dir = \"{folder}\"`"
-            ));
-        }
-    }
+    let mut services = services::recognise(&tree, rust.as_ref(), python.as_ref(), node.as_ref());
+    let has_go = tree.has("go.mod");
+    let folders_with = inner(&tree, (python.is_some(), node.is_some(), has_go), &mut services);
+    let versions = versions::look(&tree, python.as_ref());
     kinds::note(&tree);
     let setuptools = setuptools::lines(&tree);
     let is_just = |name: &&str| {
@@ -222,7 +237,9 @@ pub fn facts(look: &Look<'_>) -> Facts {
         rust_folders,
         python,
         node,
-        has_go: tree.has("go.mod"),
+        has_go,
+        folders_with,
+        versions,
         has_setup: tree.has_folder("setup"),
         has_deployment: tree.has_folder(DEPLOYMENT_FOLDER),
         folders: ["deployment", "scripts", "setup"]
@@ -263,34 +280,49 @@ impl Facts {
         })
     }
 
-    /// Whether a word of `validate::defaults` holds here. `canonical` and `tests` are for the caller.
+    /// Whether a word of `defaults` holds here. `canonical` and `tests` are for the caller.
     #[must_use]
     pub fn holds(&self, word: &str) -> bool {
         let rust = |is: fn(&Rust) -> bool| self.rust.as_ref().is_some_and(is);
-        let python = |is: fn(&Python) -> bool| self.python.as_ref().is_some_and(is);
-        let node = |is: fn(&Node) -> bool| self.node.as_ref().is_some_and(is);
         match word {
             "rust" => rust(|_| true),
             "cargo-lock" => rust(|rust| rust.has_lock),
             "clippy" => rust(|rust| rust.has_clippy),
-            "python" => python(|_| true),
-            "uv" => python(|python| python.installer == Installer::Uv),
-            "poetry" => python(|python| python.installer == Installer::Poetry),
-            "requirements" => python(|python| python.has_requirements),
-            "ruff" => python(|python| python.has_ruff),
-            "mypy" => python(|python| python.has_mypy),
-            "mypy-files" => python(|python| python.knows_mypy_files),
-            "pytest" => python(|python| python.has_pytest),
-            "node" => node(|_| true),
-            "node-lock" => node(|node| node.has_lock),
-            "node-packages" => node(|node| !node.packages.is_empty()),
-            "typescript" => node(|node| node.has_typescript),
-            "lint-script" => node(|node| node.has_lint),
-            "eslint" => node(|node| node.has_eslint),
-            "test-script" => node(|node| node.has_test),
-            "go" => self.has_go,
-            manager => self.node.as_ref().is_some_and(|node| node.manager.word() == manager),
+            word => holds(word, self.python.as_ref(), self.node.as_ref(), self.has_go),
         }
+    }
+}
+
+impl Inner {
+    /// Whether a word of `defaults` holds in this folder.
+    #[must_use]
+    pub fn holds(&self, word: &str) -> bool {
+        holds(word, self.python.as_ref(), self.node.as_ref(), self.has_go)
+    }
+}
+
+fn holds(word: &str, python: Option<&Python>, node: Option<&Node>, has_go: bool) -> bool {
+    let has_manager = |word: &str| node.is_some_and(|node| node.manager.word() == word);
+    let python = |is: fn(&Python) -> bool| python.is_some_and(is);
+    let node = |is: fn(&Node) -> bool| node.is_some_and(is);
+    match word {
+        "python" => python(|_| true),
+        "uv" => python(|python| python.installer == Installer::Uv),
+        "poetry" => python(|python| python.installer == Installer::Poetry),
+        "requirements" => python(|python| python.has_requirements),
+        "ruff" => python(|python| python.has_ruff),
+        "mypy" => python(|python| python.has_mypy),
+        "mypy-files" => python(|python| python.knows_mypy_files),
+        "pytest" => python(|python| python.has_pytest),
+        "node" => node(|_| true),
+        "node-lock" => node(|node| node.has_lock),
+        "node-packages" => node(|node| !node.packages.is_empty()),
+        "typescript" => node(|node| node.has_typescript),
+        "lint-script" => node(|node| node.has_lint),
+        "eslint" => node(|node| node.has_eslint),
+        "test-script" => node(|node| node.has_test),
+        "go" => has_go,
+        manager => has_manager(manager),
     }
 }
 
@@ -318,6 +350,9 @@ fn rust(tree: &Tree<'_>, name: &str) -> (Option<Rust>, bool) {
             has_clippy: tree.has("clippy.toml")
                 || tree.has(".clippy.toml")
                 || lints.iter().any(|path| names(file, path).contains(&"clippy")),
+            serves: names(file, &["dependencies"])
+                .iter()
+                .any(|name| services::SERVERS.contains(name)),
         })
     });
     match found {
@@ -325,6 +360,58 @@ fn rust(tree: &Tree<'_>, name: &str) -> (Option<Rust>, bool) {
         Some(Some(rust)) => (Some(rust), false),
         None => (None, false),
     }
+}
+
+/// What lies in folders, of the kinds that the root does not have: Python, Node, Go.
+fn inner(
+    tree: &Tree<'_>,
+    (python, node, go): (bool, bool, bool),
+    services: &mut Vec<Recognised>,
+) -> Vec<Inner> {
+    let mut kinds: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (file, is_in_root) in [
+        ("pyproject.toml", python),
+        ("requirements.txt", python),
+        ("package.json", node),
+        ("go.mod", go),
+    ] {
+        let folders = if is_in_root { Vec::new() } else { outermost(tree, file) };
+        for folder in folders {
+            kinds.entry(folder).or_default().insert(file);
+        }
+    }
+    let is_plain = |folder: &str| {
+        folder.len() <= 80
+            && folder.chars().all(|c| c.is_ascii_alphanumeric() || "._/-".contains(c))
+    };
+    if kinds.len() > MOST_FOLDERS {
+        tree.note(format!(
+            "there are {} folders with a project of their own; `setup/validate.toml` has checks for the first {MOST_FOLDERS}",
+            kinds.len()
+        ));
+    }
+    let mut found = Vec::new();
+    for (folder, files) in
+        kinds.into_iter().filter(|(folder, _)| is_plain(folder)).take(MOST_FOLDERS)
+    {
+        let inside = tree.of_folder(folder);
+        let is_python = files.contains("pyproject.toml") || files.contains("requirements.txt");
+        let python = if is_python { python::look(&inside) } else { None };
+        let one = Inner {
+            folder: folder.to_owned(),
+            versions: versions::look(&inside, python.as_ref()),
+            python,
+            node: if files.contains("package.json") { node::look(&inside) } else { None },
+            has_go: files.contains("go.mod"),
+        };
+        let more = services::recognise(&inside, None, one.python.as_ref(), one.node.as_ref());
+        services::take_in(services, more, folder);
+        for note in inside.into_notes() {
+            tree.note(format!("in `{folder}/`: {note}"));
+        }
+        found.push(one);
+    }
+    found
 }
 
 /// The outermost folders with a package of Cargo of their own.
@@ -557,8 +644,29 @@ mod tests {
             django.contains("python3 manage.py runserver --noreload 127.0.0.1:{port}"),
             "{django}"
         );
-        let cargo = one(&[("Cargo.toml", "[package]\nname = 'p'\n"), ("src/main.rs", "")]);
-        assert!(cargo.contains("cargo run --quiet --package p"), "{cargo}");
+        let package = "[package]\nname = 'p'\n[dependencies]\n";
+        let cargo =
+            |more: &str| one(&[("Cargo.toml", &format!("{package}{more}")), ("src/main.rs", "")]);
+        assert!(cargo("axum = '0.8'\n").contains("cargo run --quiet --package p"));
+        // A tool is no service, nor is what a library does while one works on it.
+        assert_eq!(cargo("clap = '4'\n"), "");
+        for scripts in [
+            r#"{"scripts": {"dev": "tsc --watch"}}"#,
+            r#"{"scripts": {"start": "node cli.js"}, "bin": {"p": "cli.js"}}"#,
+        ] {
+            assert_eq!(one(&[("package.json", scripts)]), "", "{scripts}");
+        }
+        // In folders of their own, at ports and under names of their own.
+        let both = one(&[
+            ("web/package.json", r#"{"scripts": {"start": "node server.js"}}"#),
+            ("admin/package.json", r#"{"scripts": {"start": "node server.js"}}"#),
+        ]);
+        for wanted in [
+            "[service.frontend]\nrun = \"npm run start\"\ndir = \"admin\"\nport = 3001\n",
+            "[service.frontend-web]\nrun = \"npm run start\"\ndir = \"web\"\nport = 3002\n",
+        ] {
+            assert!(both.contains(wanted), "{both}");
+        }
         assert_eq!(
             one(&[("main.py", "x = FastAPI()"), ("setup.py", "")]),
             "",

@@ -6,9 +6,11 @@ const _: Option<&str> = option_env!("XTASK_SOURCES_DETECT");
 
 pub mod defaults;
 pub mod fit;
+pub mod inner;
 mod kinds;
 mod node;
 mod python;
 mod services;
 mod setuptools;
 pub mod tree;
+mod versions;

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use super::services;
 use super::tree::Tree;
 
 /// Who keeps the packages.
@@ -77,6 +78,8 @@ pub struct Node {
     pub has_dev: bool,
     /// Whether there is a script `start`.
     pub has_start: bool,
+    /// Whether the one of both that would be run starts something that serves.
+    pub serves: bool,
     /// What it depends on, by name.
     pub packages: Vec<String>,
 }
@@ -223,6 +226,9 @@ pub(super) fn look(tree: &Tree<'_>) -> Option<Node> {
         has_test: test.is_some(),
         has_dev: script("dev").is_some(),
         has_start: script("start").is_some(),
+        // A package with a program of its own is a tool.
+        serves: !file.contains_key("bin")
+            && script("dev").or(script("start")).is_some_and(services::is_service),
         packages,
     })
 }

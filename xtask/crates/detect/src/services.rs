@@ -46,6 +46,83 @@ pub(super) fn recognise(
     found
 }
 
+/// Takes in the services of a folder: under names and at ports of their own, and at work there.
+pub(super) fn take_in(all: &mut Vec<Recognised>, more: Vec<Recognised>, folder: &str) {
+    for one in more {
+        let lines: Vec<&str> = one.table.lines().collect();
+        let header = lines.first().copied().unwrap_or_default();
+        let is_taken =
+            |header: &str| all.iter().any(|known| known.table.lines().next() == Some(header));
+        let of_folder = format!(
+            "{}-{}]",
+            header.trim_end_matches(']'),
+            folder.replace(['/', '.', '_'], "-").to_lowercase()
+        );
+        let header = if is_taken(header) { of_folder } else { header.to_owned() };
+        let mut table = format!("{header}\n");
+        for line in &lines[1..] {
+            let port = line.strip_prefix("port = ").and_then(|port| port.parse::<u16>().ok());
+            match port {
+                Some(port) => {
+                    let has = |port: u16| {
+                        all.iter().any(|known| known.table.contains(&format!("\nport = {port}\n")))
+                    };
+                    let free = (port..).find(|port| !has(*port)).unwrap_or(port);
+                    table.push_str(&format!("port = {free}\n"));
+                }
+                None => table.push_str(&format!("{line}\n")),
+            }
+            if line.starts_with("run = ") {
+                table.push_str(&format!("dir = \"{folder}\"\n"));
+            }
+        }
+        all.push(Recognised { by: format!("{} in `{folder}/`", one.by), table });
+    }
+}
+
+/// Crates that make a program one that serves.
+pub(super) const SERVERS: [&str; 11] = [
+    "actix-web",
+    "axum",
+    "hyper",
+    "poem",
+    "rocket",
+    "rouille",
+    "salvo",
+    "tide",
+    "tiny_http",
+    "tonic",
+    "warp",
+];
+
+/// What in a script says that it serves until it is ended.
+const SERVING: [&str; 16] = [
+    "astro",
+    "gatsby",
+    "http-server",
+    "ng serve",
+    "nodemon",
+    "nuxt",
+    "parcel",
+    "react-scripts start",
+    "remix",
+    "rsbuild",
+    "serve",
+    "server",
+    "svelte-kit",
+    "vue-cli-service",
+    "webpack-dev-server",
+    "wrangler",
+];
+
+/// Whether a script is about a service: it starts something that serves, or a file with Node.
+pub(super) fn is_service(script: &str) -> bool {
+    let starts_a_file = script.split(['&', ';', '|']).any(|part| {
+        ["node ", "tsx ", "ts-node ", "bun "].iter().any(|runner| part.trim().starts_with(runner))
+    });
+    starts_a_file || SERVING.iter().any(|word| script.contains(word))
+}
+
 fn of_node(node: &Node) -> Option<Recognised> {
     let has = |name: &str| node.packages.iter().any(|package| package == name);
     let exec = node.manager.exec();
@@ -56,7 +133,7 @@ fn of_node(node: &Node) -> Option<Recognised> {
     } else if has("next") && node.has_dev {
         let run = format!("{exec} next dev --hostname 127.0.0.1 --port {{port}}");
         ("next, among the packages", run, "ready = { tcp = true }")
-    } else if node.has_dev || node.has_start {
+    } else if node.serves {
         let by = if node.has_dev { "the script `dev`" } else { "the script `start`" };
         let run = format!("{} {script}", node.manager.run());
         (
@@ -128,7 +205,7 @@ fn application(text: &str, made_by: &[&str]) -> Option<String> {
 }
 
 fn of_rust(rust: &Rust) -> Option<Recognised> {
-    let package = rust.package.as_ref().filter(|_| rust.has_program)?;
+    let package = rust.package.as_ref().filter(|_| rust.has_program && rust.serves)?;
     let is_plain = package.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     is_plain.then(|| Recognised {
         by: format!("the program of the package `{package}`"),

@@ -24,6 +24,8 @@ pub(super) type Table<'t> = DeTable<'t>;
 pub(super) struct Tree<'a> {
     paths: BTreeSet<&'a str>,
     read: Read<'a>,
+    /// The folder that counts as the root, with a slash behind it; empty for the root itself.
+    root: String,
     notes: RefCell<Vec<String>>,
 }
 
@@ -31,7 +33,14 @@ impl<'a> Tree<'a> {
     /// Names that are not UTF-8 are none of those that say anything.
     pub(super) fn new(paths: &'a [RepoPath], read: Read<'a>) -> Self {
         let texts = paths.iter().filter_map(|path| std::str::from_utf8(path.as_bytes()).ok());
-        Tree { paths: texts.collect(), read, notes: RefCell::default() }
+        Tree { paths: texts.collect(), read, root: String::new(), notes: RefCell::default() }
+    }
+
+    /// What lies in a folder, as if that were the root.
+    pub(super) fn of_folder(&self, folder: &str) -> Tree<'a> {
+        let root = format!("{folder}/");
+        let paths = self.below(&root).filter_map(|path| path.strip_prefix(&root[..])).collect();
+        Tree { paths, read: self.read, root, notes: RefCell::default() }
     }
 
     pub(super) fn has(&self, path: &str) -> bool {
@@ -79,7 +88,7 @@ impl<'a> Tree<'a> {
         if !self.has(path) {
             return None;
         }
-        let Some(bytes) = (self.read)(path) else {
+        let Some(bytes) = (self.read)(&format!("{}{path}", self.root)) else {
             self.note(format!("`{path}` cannot be read, and counts as absent"));
             return None;
         };

@@ -3,6 +3,7 @@
 //! A file that is there is never replaced. What it would need of ours is given as lines to add by hand,
 //! and what is wrong with it, if it is one that the toolkit reads, is noted.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::recipes;
@@ -12,6 +13,7 @@ use xtask_config::{
 };
 use xtask_detect::defaults;
 use xtask_detect::fit::{ByHand, Facts};
+use xtask_detect::inner::in_folder;
 use xtask_detect::tree::Read;
 use xtask_upgrade::shape::Shape;
 
@@ -417,10 +419,23 @@ fn checks(facts: &Facts) -> String {
         "# What a healthy checkout of this repository is. `cargo xtask validate` runs it; `--fast` skips what\n\
          # has passed in this very state, `--skip-tests` leaves tests out, `--list` shows what was understood.\n\n",
     );
-    text.push_str(&defaults::text(&|word| match word {
+    let root = defaults::text(&|word| match word {
         "canonical" | "tests" => true,
         word => facts.holds(word),
-    }));
+    });
+    text.push_str(&defaults::with_versions(&root, &facts.versions));
+    let named = |text: &str| {
+        let names = text.lines().filter_map(|line| line.strip_prefix("name = "));
+        names.map(|name| name.trim_matches(['"', '\'']).to_owned()).collect()
+    };
+    let mut present: BTreeSet<String> = named(&text);
+    for inner in &facts.folders_with {
+        let checks = defaults::checks_of(&|word| word == "tests" || inner.holds(word));
+        let mut versions = facts.versions.clone();
+        versions.extend(inner.versions.clone());
+        let checks = defaults::with_versions(&checks, &versions);
+        text.push_str(&in_folder(&checks, &inner.folder, &mut present));
+    }
     let folders: Vec<&str> =
         facts.rust_folders.iter().map(String::as_str).filter(|folder| is_plain(folder)).collect();
     if !folders.is_empty() {
