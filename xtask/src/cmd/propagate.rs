@@ -4,10 +4,12 @@ use super::session::Session;
 use super::{DONE, Exit};
 use crate::cli::Propagate;
 use xtask_base::error::{Error, Kind, Result};
+use xtask_base::words::some_of;
 use xtask_git::Repo;
 use xtask_propagate::decide::{Fate, Row};
 use xtask_propagate::deliver::FOLLOWS_NOTHING;
 use xtask_propagate::run::{Aim, Outcome, propagate};
+use xtask_propagate::targets::Fleet;
 use xtask_report as report;
 use xtask_report::propagate::{BranchFate, PathFate, PropagateReport};
 use xtask_report::sync::CanonicalLine;
@@ -15,7 +17,7 @@ use xtask_review::finish::places;
 use xtask_review::gh::{Gh, is_installed};
 use xtask_review::request::Following;
 use xtask_sync::classify::Class;
-use xtask_sync::context;
+use xtask_sync::context::{self, Context};
 
 pub(super) fn run(session: &Session, args: &Propagate) -> Exit {
     let repo = session.repo()?;
@@ -50,6 +52,10 @@ pub(super) fn run(session: &Session, args: &Propagate) -> Exit {
             open_requests(session, &repo, &outcome) & close_requests(session, &repo, &outcome);
         code = if is_well { code } else { Kind::Unable.code().max(code) };
     }
+    let elsewhere = match args.remote || !args.globs.is_empty() {
+        true => Vec::new(),
+        false => only_at_remote(&repo, &outcome.context)?,
+    };
     let report = describe(outcome, args);
     if args.json {
         report::answer_json(&report)?;
@@ -60,7 +66,26 @@ pub(super) fn run(session: &Session, args: &Propagate) -> Exit {
     }
     report::answer(&report.text(session.loudness))?;
     next_steps(session, args, &report);
+    if !elsewhere.is_empty() {
+        let (branches, them) = match elsewhere.len() {
+            1 => ("1 branch is".to_owned(), "it"),
+            number => (format!("{number} branches are"), "them"),
+        };
+        session.story(&format!(
+            "{branches} only at the remote, and untouched: {}; `cargo xtask propagate --remote --push` brings \
+             {them} up to date",
+            some_of(&elsewhere, 5)
+        ));
+    }
     Ok(code)
+}
+
+/// The branches that would follow and are not in this clone, as the remote had them when it was last asked.
+fn only_at_remote(repo: &Repo, context: &Context) -> Result<Vec<String>> {
+    let there = Fleet::as_fetched(repo, &context.config.remote)?.targets(context, &[])?;
+    let here = Fleet::here(repo)?.targets(context, &[])?;
+    let is_here = |name: &String| here.iter().any(|target| target.branch == *name);
+    Ok(there.into_iter().map(|target| target.branch).filter(|name| !is_here(name)).collect())
 }
 
 /// Pull requests need a service that `gh` can talk to, and that is found out before anything is done.

@@ -16,23 +16,23 @@ use xtask_sync::enter::Enter as _;
 
 pub(super) fn run(session: &Session, args: &Setup) -> Exit {
     let code = sync(session)?;
-    let hooks = if args.no_hooks { Ok(()) } else { install_hooks(session) };
+    let hooks = if args.no_hooks { Ok(true) } else { install_hooks(session) };
     let healthy = code;
     #[cfg(feature = "checks")]
     let healthy = if code == DONE { checks::gates(session, "setup", true)? } else { healthy };
     if code == DONE {
-        next_steps(session)?;
+        next_steps(session, matches!(hooks, Ok(true)))?;
     }
-    hooks.map(|()| healthy)
+    hooks.map(|_| healthy)
 }
 
 /// Installs the hooks. What the set-up of this machine or of the canonical branch does not let them
-/// be is said, and is no failure of setup; anything else is.
-fn install_hooks(session: &Session) -> Result<()> {
+/// be is said, and is no failure of setup; anything else is. Answers whether they are as they should be.
+fn install_hooks(session: &Session) -> Result<bool> {
     let repo = session.repo()?;
     if session.world.says_yes("CI") {
         session.story("hooks are left out: `CI` is set, where they would do nothing");
-        return Ok(());
+        return Ok(true);
     }
     let context = context::read(&repo)?;
     let wish = Wish { from: From::Canonical, force: false, dry_run: false };
@@ -40,7 +40,8 @@ fn install_hooks(session: &Session) -> Result<()> {
         Ok(done) => {
             let lines = hook_lines(&done.hooks);
             let text = installed(&done.folder, done.is_new_program, &lines, session.loudness);
-            report::answer(&text)
+            report::answer(&text)?;
+            Ok(true)
         }
         Err(refused) if refused.kind() == Kind::No => {
             report::warn(refused.what());
@@ -50,7 +51,7 @@ fn install_hooks(session: &Session) -> Result<()> {
             for hint in refused.hints() {
                 session.story(hint);
             }
-            Ok(())
+            Ok(false)
         }
         Err(failure) => Err(failure),
     }
@@ -122,14 +123,17 @@ fn make_canonical(session: &Session, repo: &Repo, names: &Names) -> Result<bool>
     Ok(true)
 }
 
-fn next_steps(session: &Session) -> Result<()> {
+fn next_steps(session: &Session, has_hooks: bool) -> Result<()> {
     if session.loudness == Loudness::Quiet {
         return Ok(());
     }
     let repo = session.repo()?;
     let names = context::names(&repo)?;
     let is_on_canonical = repo.branch_name().as_ref() == Some(&names.branch);
-    session.story("ready. What you will use:");
+    session.story(match has_hooks {
+        true => "ready. What you will use:",
+        false => "not ready yet: the hooks are not installed, for the reason above. What works:",
+    });
     let canonical = format!("git switch {}", names.branch);
     let width = canonical.len().max(24);
     let line = |command: &str, what: &str| session.story(&format!("  {command:<width$}  {what}"));

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::testkit::{Lab, Place, trace, write_script};
+use crate::testkit::{Lab, Place, Ran, trace, write_script};
 
 /// A repository with branches of every kind, and a canonical branch that has gone on.
 fn fleet(lab: &Lab) -> Place<'_> {
@@ -205,6 +205,21 @@ fn pages_and_mass_deletions_wait_for_a_yes() {
     assert_eq!(repo.id("plain"), before);
     repo.xtask(&["propagate", "plain", "--yes"]).success();
     assert_eq!(repo.git(&["ls-tree", "-r", "--name-only", "plain"]), "scripts/run.sh\nsrc/app\n");
+}
+
+#[test]
+fn branches_that_are_only_at_the_remote_are_told() {
+    let lab = Lab::new();
+    let repo = with_hub(&lab);
+    let told = |ran: Ran| ran.err.contains("only at the remote");
+    repo.git(&["switch", "-q", "--detach", "main"]);
+    repo.canonical(&[("setup/a", Some("newer\n"))]);
+    assert!(!told(repo.xtask(&["propagate", "--dry-run"])));
+    repo.git(&["branch", "-D", "plain"]);
+    let ran = repo.xtask(&["propagate"]).success();
+    let said = "1 branch is only at the remote, and untouched: `plain`";
+    assert!(ran.err.contains(said), "{}", ran.err);
+    assert!(!told(repo.xtask(&["propagate", "--remote", "--dry-run"])));
 }
 
 #[test]
