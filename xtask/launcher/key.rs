@@ -55,6 +55,8 @@ pub struct Key {
     pub sources: String,
     /// The half of what builds them.
     pub builder: String,
+    /// How all of it looked: what was changed and changed back while it was compiled is another state.
+    looks: String,
 }
 
 impl Key {
@@ -78,7 +80,7 @@ pub fn of(toolkit: &Path, record: &Path) -> Option<Key> {
         if parts.next() == Some(lines.as_str()) {
             let mut words = first.split(' ');
             if let (Some(KIND), Some(sources)) = (words.next(), words.next()) {
-                return Some(Key { sources: sources.to_owned(), builder });
+                return Some(Key { sources: sources.to_owned(), builder, looks: lines });
             }
         }
     }
@@ -95,7 +97,7 @@ pub fn of(toolkit: &Path, record: &Path) -> Option<Key> {
         // Without a record it is computed each time.
         drop(fs::write(&beside, text).and_then(|()| fs::rename(&beside, record)));
     }
-    Some(Key { sources, builder })
+    Some(Key { sources, builder, looks: lines })
 }
 
 /// The variables that are compiled into the crates in `crates/` and into the build script, each with what stands for
@@ -148,6 +150,12 @@ fn look(toolkit: &Path) -> io::Result<BTreeMap<PathBuf, Look>> {
         for entry in entries {
             let entry = entry?;
             let path = folder.join(entry.file_name());
+            // What editors put beside a file.
+            let name = entry.file_name();
+            let name = name.as_bytes();
+            if name.starts_with(b".") || name.starts_with(b"#") || name.ends_with(b"~") {
+                continue;
+            }
             let meta = fs::symlink_metadata(entry.path())?;
             if meta.is_dir() {
                 folders.push(path);

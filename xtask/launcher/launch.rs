@@ -138,9 +138,11 @@ pub fn main() {
     if !is_seen {
         cargo.arg("--quiet");
     }
-    build(cargo, is_seen);
+    // Where it lies is cargo's to say: a configuration may name another target.
+    cargo.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
     let debug = folder.join("debug");
-    let built = if is_example { debug.join("examples") } else { debug }.join(NAME);
+    let usual = if is_example { debug.join("examples") } else { debug }.join(NAME);
+    let built = build(cargo, is_seen).unwrap_or(usual);
     // What changed while it was built has no key any more.
     let is_same = key.is_some() && key_of(toolkit, &folder) == key;
     let name = name.filter(|_| is_same);
@@ -178,11 +180,25 @@ fn stored(store: &Path, name: &str) -> Option<PathBuf> {
         return None;
     }
     let folder = store.join(name);
-    let said = fs::read_to_string(folder.join("size")).ok()?;
+    let size_file = folder.join("size");
+    let said = fs::read_to_string(&size_file).ok()?;
     let size: u64 = said.split(' ').next()?.parse().ok()?;
     let program = folder.join("xtask");
-    let meta = fs::metadata(&program).ok()?;
-    if meta.is_file() && meta.len() == size { Some(program) } else { None }
+    let (meta, noted) = (fs::metadata(&program).ok()?, fs::metadata(&size_file).ok()?);
+    // The note was made last: what has changed since is not what was kept.
+    let changed = |meta: &fs::Metadata| (meta.ctime(), meta.ctime_nsec());
+    let is_whole = meta.is_file() && meta.len() == size && changed(&meta) <= changed(&noted);
+    if is_whole && is_program(&program) { Some(program) } else { None }
+}
+
+/// Whether a file is a program of the system's: anything else would be handed to a shell.
+fn is_program(path: &Path) -> bool {
+    use std::io::Read as _;
+    let mut magic = [0; 4];
+    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+    // ELF, and Mach-O in its forms (elf(5), loader.h).
+    let known: [[u8; 4]; 4] = [*b"\x7fELF", [0xcf, 0xfa, 0xed, 0xfe], [0xca, 0xfe, 0xba, 0xbe], [0xce, 0xfa, 0xed, 0xfe]];
+    read.is_ok() && known.contains(&magic)
 }
 
 /// Keeps what is built out of `git status`, also on a branch that does not have the toolkit.
@@ -202,9 +218,9 @@ fn is_edited(toolkit: &Path) -> bool {
     git.status().map_or(false, |status| status.code() == Some(1))
 }
 
-/// Builds, and ends with cargo's own status where that fails.
-fn build(mut cargo: Command, is_seen: bool) {
-    let mut started = match cargo.spawn() {
+/// Builds, and ends with cargo's own status where that fails. Says where the program is.
+fn build(mut cargo: Command, is_seen: bool) -> Option<PathBuf> {
+    let started = match cargo.spawn() {
         Ok(started) => started,
         Err(cause) => fail(&format!("{:?} cannot be started: {}", cargo.get_program(), cause)),
     };
@@ -214,11 +230,24 @@ fn build(mut cargo: Command, is_seen: bool) {
             eprintln!("{} is being built, or waits for another build of it; this can take a minute …", NAME);
         });
     }
-    match started.wait() {
-        Ok(status) if status.success() => {}
-        Ok(status) => exit(status.code().unwrap_or(CANNOT_START)),
+    match started.wait_with_output() {
+        Ok(done) if done.status.success() => executable(&String::from_utf8_lossy(&done.stdout)),
+        Ok(done) => exit(done.status.code().unwrap_or(CANNOT_START)),
         Err(cause) => fail(&format!("the build of {} cannot be waited for: {}", NAME, cause)),
     }
+}
+
+/// The program in what cargo says of its artifacts, a line of JSON for each. A path that would need more than the two
+/// plain escapes is left to where it usually lies.
+fn executable(said: &str) -> Option<PathBuf> {
+    let key = "\"executable\":\"";
+    let ending = format!("/{}", NAME);
+    said.lines().filter_map(|line| {
+        let rest = &line[line.find(key)? + key.len()..];
+        let path = &rest[..rest.find("\",\"").or_else(|| rest.find("\"}"))?];
+        let path = path.replace("\\\"", "\"").replace("\\\\", "\\");
+        if path.ends_with(&ending) { Some(PathBuf::from(path)) } else { None }
+    }).last()
 }
 
 fn key_of(toolkit: &Path, folder: &Path) -> Option<key::Key> {

@@ -26,13 +26,14 @@ mod services;
 mod stand_in;
 mod sync;
 mod validate;
+mod weight;
 mod wrong_hits;
 
 use std::path::{Path, PathBuf};
 
 use kit::{Bench, Row};
 
-const ROWS: [(&str, Row); 16] = [
+const ROWS: [(&str, Row); 17] = [
     ("start: nothing to do in a small repository", sync::small),
     ("check: 10,000 managed files, nothing changed", sync::check),
     ("write: 1,000 files and a commit", sync::write),
@@ -48,6 +49,10 @@ const ROWS: [(&str, Row); 16] = [
     ("services: three of them, start to ready and stop to gone", services::three),
     ("services: what watches three of them, at rest", services::at_rest),
     ("services: a hundred of them", services::hundred),
+    (
+        "weight: building, calling and editing the toolkit, and what a repository is given",
+        weight::weight,
+    ),
     ("wrong-hits: passes that never were, replayed or not", wrong_hits::suite),
 ];
 

@@ -360,7 +360,12 @@ pub fn ticks(who: Who) -> u64 {
 
 /// Resident memory in KiB: all of it, and with what is shared counted in parts.
 pub fn memory(who: Who) -> (u64, u64) {
-    let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", who.pid)).unwrap_or_default();
+    memory_of(who.pid)
+}
+
+/// The same, by the number of a process.
+pub fn memory_of(pid: u32) -> (u64, u64) {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let of = |key: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(key));
         line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)

@@ -125,25 +125,31 @@ pub fn supervisor(args: &[OsString]) -> ExitCode {
     supervise::program(args)
 }
 
-/// Whether this is the program of the checkout in which cargo was asked for it. Where checkouts share
-/// a build folder and their wrapper was taken away, cargo runs what another one has built.
+/// Whether this is the program of the checkout in which cargo was asked for it.
 fn check_origin(world: &World) -> Result<()> {
-    // The launcher tells by which key it has found or built the program.
-    let key = world.variable(store::KEY);
-    if let (Some(sources), Some(key)) = (store::SOURCES, key) {
-        return match key.split_once('-').is_some_and(|(named, _)| named == sources) {
-            true => Ok(()),
-            false => Err(Error::unable("this program was built from other sources than these")
-                .hint(
-                    "`XTASK_STORE=off cargo xtask …` builds it here; then say how it came to that",
-                )),
-        };
-    }
-    let built_in = env!("CARGO_MANIFEST_DIR");
-    let asked_in = world.variable("CARGO_MANIFEST_DIR");
     let is_ours = world.variable("CARGO_PKG_NAME") == Some(env!("CARGO_PKG_NAME"));
-    match asked_in {
-        Some(asked_in) if is_ours && asked_in != built_in => Err(Error::unable(format!(
+    let asked_in = world.variable("CARGO_MANIFEST_DIR").filter(|_| is_ours);
+    // The launcher tells by which key it has found or built the program.
+    compare_origin(store::SOURCES, world.variable(store::KEY), env!("CARGO_MANIFEST_DIR"), asked_in)
+}
+
+/// A program that the launcher has built is one of any checkout with these sources, and who starts it without the
+/// launcher, as a service, means it. One that cargo has built alone is of the folder in which it was built: where checkouts share
+/// a build folder and their wrapper was taken away, cargo runs what another one has built.
+fn compare_origin(
+    sources: Option<&str>,
+    key: Option<&str>,
+    built_in: &str,
+    asked_in: Option<&str>,
+) -> Result<()> {
+    match (sources, key, asked_in) {
+        (Some(sources), Some(key), _) => match key.split_once('-') {
+            Some((named, _)) if named == sources => Ok(()),
+            _ => Err(Error::unable("this program was built from other sources than these").hint(
+                "`XTASK_STORE=off cargo xtask …` builds it here; then say how it came to that",
+            )),
+        },
+        (None, _, Some(asked_in)) if asked_in != built_in => Err(Error::unable(format!(
             "this program was built in `{built_in}`, not in `{asked_in}`"
         ))
         .hint("unset RUSTC_WORKSPACE_WRAPPER; `.cargo/config.toml` says why")
@@ -159,7 +165,13 @@ fn keep(world: &World, args: &[OsString]) -> Exit {
     };
     let disk = Disk::real();
     let now = store::now(world);
-    store::keep(&disk, now, Path::new(folder), &name.to_string_lossy(), &world.program)?;
+    let name = name.to_string_lossy();
+    if store::SOURCES.is_some_and(|own| name.split('-').next() != Some(own)) {
+        return Err(Error::unable(
+            "this program was built from other sources than those that are named",
+        ));
+    }
+    store::keep(&disk, now, Path::new(folder), &name, &world.program)?;
     if let Some(home) = store::cargo_home(world) {
         store::bound_builds(&disk, now, &home.join("xtask-build"))
             .unable(|| "the build folder cannot be kept within bounds")?;
@@ -253,5 +265,27 @@ fn run(args: Vec<OsString>) -> Exit {
         Command::Completions(args) => completions::run(&args),
         #[cfg(feature = "services")]
         Command::Serve(args) => serve::run(&session, &args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::compare_origin;
+
+    #[test]
+    fn a_program_runs_where_its_sources_are_and_for_its_services() {
+        let built = Some("abc");
+        for (sources, key, asked_in, runs) in [
+            (built, Some("abc-1"), Some("/there"), true),
+            (built, Some("abd-1"), Some("/here"), false),
+            // A service of a stack, which the launcher has not started.
+            (built, None, Some("/there"), true),
+            (None, None, Some("/here"), true),
+            (None, None, Some("/there"), false),
+            (None, None, None, true),
+        ] {
+            let compared = compare_origin(sources, key, "/here", asked_in);
+            assert_eq!(compared.is_ok(), runs, "{sources:?} {key:?} {asked_in:?}");
+        }
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn run(session: &Session, args: &Setup) -> Exit {
     #[cfg(feature = "checks")]
     let healthy = if code == DONE { checks::gates(session, "setup", true)? } else { healthy };
     if code == DONE {
-        next_steps(session, matches!(hooks, Ok(true)))?;
+        next_steps(session, matches!(hooks, Ok(true)), healthy == DONE)?;
     }
     hooks.map(|_| healthy)
 }
@@ -123,16 +123,19 @@ fn make_canonical(session: &Session, repo: &Repo, names: &Names) -> Result<bool>
     Ok(true)
 }
 
-fn next_steps(session: &Session, has_hooks: bool) -> Result<()> {
+fn next_steps(session: &Session, has_hooks: bool, is_healthy: bool) -> Result<()> {
     if session.loudness == Loudness::Quiet {
         return Ok(());
     }
     let repo = session.repo()?;
     let names = context::names(&repo)?;
     let is_on_canonical = repo.branch_name().as_ref() == Some(&names.branch);
-    session.story(match has_hooks {
-        true => "ready. What you will use:",
-        false => "not ready yet: the hooks are not installed, for the reason above. What works:",
+    session.story(match (is_healthy, has_hooks) {
+        (true, true) => "ready. What you will use:",
+        (true, false) => "not ready yet: the hooks are not installed, for the reason above. What works:",
+        (false, _) => {
+            "not ready yet: a check failed; `cargo xtask validate --interactive` asks about each fix. What works:"
+        }
     });
     let canonical = format!("git switch {}", names.branch);
     let width = canonical.len().max(24);

@@ -35,6 +35,7 @@ pub(super) fn run(session: &Session, args: &Vendor) -> Exit {
     let target = Target::open(&folder, toolkit.repo(), name)?;
     let parts = match named {
         Some(parts) => parts,
+        None if !toolkit.has_parts => Parts::all(),
         None => usual_parts(&target, &around_of(&target, address.clone()))?,
     };
     let toolkit = toolkit.with(Shape { name: name.to_owned(), parts })?;
@@ -75,8 +76,8 @@ pub(super) fn run(session: &Session, args: &Vendor) -> Exit {
     )?;
     if address.is_none() {
         session.story(
-            "note: this checkout has no `origin` that others can reach, so `cargo xtask upgrade` there \
-             needs `--from`",
+            "note: the toolkit's checkout here has no `origin` that others can reach, so an upgrade there needs \
+             `--from`",
         );
     }
     next(session, &real, &place, &toolkit.shape, &toolkit.version.to_string());
@@ -85,14 +86,16 @@ pub(super) fn run(session: &Session, args: &Vendor) -> Exit {
 
 /// The branches on which nothing is committed unasked: as was said, as somebody answers, or the default branch.
 fn protected(session: &Session, target: &Target, args: &Vendor) -> Result<Vec<String>> {
-    let is_told = |branches: &[String]| match branches {
+    let is_told = |branches: &[String]| {
+        match branches {
         [] => session
             .story("no branch is protected: hooks and `sync` commit wherever they are asked to"),
         _ => session.story(&format!(
-            "`{}` is protected: nothing is committed there unasked, and a push to it is refused; \
-             `--protect none` where people work on the trunk",
+            "`{}` is protected: once the hooks are installed, a commit on it and a push to it are refused, and \
+             `sync` commits nothing there; `--protect none` where people work on the trunk",
             branches.join("`, `")
         )),
+    }
     };
     if target.lies_at(BRANCHES_FILE).is_some() {
         return match args.protect.is_empty() {
@@ -108,8 +111,8 @@ fn protected(session: &Session, target: &Target, args: &Vendor) -> Result<Vec<St
         [] => {
             let branch = target.repo.default_branch();
             let question = format!(
-                "protect `{branch}`? Nothing is committed there unasked then, and a push to it is refused \
-                 (no where people work on the trunk) [Y/n]"
+                "protect `{branch}`? The hooks then refuse commits on it and pushes to it (no where people work on the \
+                 trunk) [Y/n]"
             );
             let answer = if args.dry_run { None } else { report::ask_for(&question) };
             match answer.is_some_and(|said| said.to_lowercase().starts_with('n')) {
@@ -118,12 +121,35 @@ fn protected(session: &Session, target: &Target, args: &Vendor) -> Result<Vec<St
             }
         }
         named => {
+            let is_name = |name: &str| {
+                let has_odd = name.contains(|c: char| {
+                    c.is_whitespace() || c.is_control() || "~^:?[\\".contains(c)
+                });
+                !has_odd
+                    && !name.contains("..")
+                    && !name.starts_with(['-', '/'])
+                    && !name.ends_with(['/', '.'])
+            };
+            if let Some(wrong) = named.iter().find(|name| !is_name(name)) {
+                return Err(Error::usage(format!(
+                    "`{}` is no name of a branch",
+                    wrong.escape_debug()
+                )));
+            }
             if let Some(wrong) = named.iter().find(|name| name.is_empty() || *name == "none") {
                 return Err(Error::usage(format!(
                     "`--protect` names branches, or `none` alone, and not `{wrong}`"
                 )));
             }
-            named.to_vec()
+            let plain = |name: &String| name.strip_prefix("refs/heads/").unwrap_or(name).to_owned();
+            let mut branches: Vec<String> = named.iter().map(plain).collect();
+            branches.dedup();
+            for branch in branches.iter().filter(|branch| !branch.contains('*')) {
+                if !matches!(target.repo.named(branch), Ok(Named::One(_))) {
+                    report::warn(&format!("there is no branch `{branch}` here"));
+                }
+            }
+            branches
         }
     };
     is_told(&branches);

@@ -34,7 +34,7 @@ impl Drop for Door<'_> {
 /// Vendors, and does a day's work. What comes must be committed whole, and nothing else change. `may_miss`:
 /// the house wants programs that this machine may not have.
 fn live_in(toolkit: &Place<'_>, house: &Place<'_>, may_miss: bool) {
-    toolkit.xtask(&["vendor", "../house"]).success().says("cargo xtask setup");
+    toolkit.xtask(&["vendor", "../house", "--parts", "all"]).success().says("cargo xtask setup");
     // A folder that was there before is offered, and is taken in by hand.
     let rules = house.read("setup/sync.toml");
     house.write("setup/sync.toml", rules.replace("  # \"/setup/\",", "  \"/setup/\","));

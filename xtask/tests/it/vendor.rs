@@ -70,6 +70,8 @@ pub fn toolkit(lab: &Lab) -> Place<'_> {
         "xtask/crates/vendoring/src/starters/justfile",
         fs::read_to_string(justfile).unwrap(),
     );
+    let name = fs::read_to_string(real.join("crates/base/src/name.rs")).unwrap();
+    place.write("xtask/crates/base/src/name.rs", name);
     place.write("xtask/notes.txt", NOTES);
     place.write("xtask/old.txt", "it goes in 0.2.0\n");
     place.write("xtask/tests/it.rs", "#[test]\nfn it() {}\n");

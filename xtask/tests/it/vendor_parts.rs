@@ -209,11 +209,7 @@ fn which_branches_are_protected_is_told_or_said() {
     let toolkit = toolkit(&lab);
     let place = guest(&lab, &[("src/app", "application\n")]);
     for (protect, line, told) in [
-        (
-            &[][..],
-            "protected = [\"main\"]",
-            "`main` is protected: nothing is committed there unasked",
-        ),
+        (&[][..], "protected = [\"main\"]", "`main` is protected: once the hooks are installed"),
         (&["--protect", "none"], "protected = []", "no branch is protected"),
         (
             &["--protect", "trunk,release/*"],

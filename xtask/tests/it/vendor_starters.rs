@@ -185,12 +185,20 @@ fn the_starters_are_what_this_project_has_itself() {
     let is_shown = |line: &&str| {
         !["integration", "staging", "production"]
             .iter()
-            .any(|layer| line.starts_with(&format!("| `{layer}` |")))
+            .any(|layer| line.starts_with(&format!("| `{layer}` ")))
     };
     let page = of_project("deployment/README.md");
     assert_eq!(page.lines().filter(|line| !is_shown(line)).count(), 3);
     let page: String = page.split_inclusive('\n').filter(is_shown).collect();
-    assert_eq!(page, starter("deployment.md"));
+    // The columns of a table are as wide as what stands in them.
+    let narrow = |text: &str| {
+        let words = text.split_whitespace().map(|word| match word.trim_matches('-') {
+            "" => "-",
+            _ => word,
+        });
+        words.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(narrow(&page), narrow(&starter("deployment.md")));
     // The README has the jobs without the remarks on top of the file.
     let readme = of_project("README.md");
     let jobs =

@@ -45,9 +45,9 @@ pub fn write_toolkit(place: &Place<'_>) {
         place.write("xtask/Cargo.toml", plain);
     } else {
         let end = package.find("[dependencies]").unwrap();
-        let members = "members = [\"crates/*\"]\ndefault-members = [\".\", \"crates/*\"]\n";
-        let alone = package[..end].replace(members, "");
-        assert_ne!(alone, package[..end]);
+        let (start, stop) =
+            (package.find("members = [").unwrap(), package.find("[workspace.package]").unwrap());
+        let alone = format!("{}\n{}", &package[..start], &package[stop..end]);
         // It has no parts.
         let features = alone.find("# The parts that a repository").unwrap();
         let alone = alone[..features].replace("required-features = [\"services\"]\n", "");

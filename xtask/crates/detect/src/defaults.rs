@@ -389,7 +389,7 @@ run = "<exec> tsc --noEmit"
 name = "types"
 phase = "quality"
 run = "<exec> tsc --noEmit"
-fix = { run = "<manager> install", risk = "risky" }
+needs = ["node-modules"]
 "#,
     ),
     (
@@ -432,7 +432,7 @@ run = "<exec> eslint ."
 name = "eslint"
 phase = "quality"
 run = "<exec> eslint ."
-fix = { run = "<manager> install", risk = "risky" }
+needs = ["node-modules"]
 "#,
     ),
     (

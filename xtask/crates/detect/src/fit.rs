@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use super::node::{Manager, Node};
+use super::packaging::Packaging;
 pub use super::python::{Installer, Python};
 pub use super::services::Recognised;
 use super::tree::{Read, Tree, below, names, texts, value};
-use super::{kinds, node, python, services, setuptools, versions};
+use super::{kinds, node, packaging, python, services, setuptools, versions};
 use xtask_base::path::RepoPath;
 use xtask_config::{DEPLOYMENT_FOLDER, Forge};
 
@@ -48,15 +49,20 @@ pub const PLACES: [&str; 16] = [
 ];
 
 /// Folders of other people's sources, in which nothing says what this repository is.
-const NOT_OURS: [&str; 8] = [
+const NOT_OURS: [&str; 13] = [
     "xtask",
     "target",
     "vendor",
     "third_party",
     "node_modules",
+    "docs",
+    "example",
+    "examples",
     "fixtures",
-    "testdata",
     "templates",
+    "test",
+    "testdata",
+    "tests",
 ];
 
 /// How many folders with a package of their own are named.
@@ -195,6 +201,8 @@ pub struct Facts {
     pub taken: Vec<Taken>,
     /// The services that were recognised.
     pub services: Vec<Recognised>,
+    /// Who packs whatever is new in the root.
+    pub packaging: Packaging,
     /// What keeps the toolkit out of a Python package, if anything has to.
     pub setuptools: Option<ByHand>,
     /// What a person should know of the look itself.
@@ -253,6 +261,7 @@ pub fn facts(look: &Look<'_>) -> Facts {
         taken: taken(look.paths, justfile.is_some()),
         justfile,
         services,
+        packaging: packaging::look(&tree),
         setuptools,
         notes: tree.into_notes(),
     }

@@ -9,6 +9,7 @@ pub mod fit;
 pub mod inner;
 mod kinds;
 mod node;
+pub mod packaging;
 mod python;
 mod services;
 mod setuptools;

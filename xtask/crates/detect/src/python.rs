@@ -68,6 +68,14 @@ pub(super) fn look(tree: &Tree<'_>) -> Option<Python> {
         || tree.has("tests/conftest.py")
         || ini("setup.cfg", "[tool:pytest]")
         || ini("tox.ini", "[pytest]");
+    // Tests that only an extra installs what runs them are said, too.
+    let is_test = |path: &str| {
+        path.rsplit('/')
+            .next()
+            .is_some_and(|name| name.starts_with("test_") && name.ends_with(".py"))
+    };
+    project.pytest |= project.optional.iter().any(|name| name == "pytest")
+        && (tree.below("tests/").any(is_test) || tree.below("test/").any(is_test));
     if installer == Installer::Pip {
         for file in &requirements {
             let text = tree.text(file).unwrap_or_default();

@@ -30,6 +30,9 @@ const MODULES: [&str; 9] = [
     "backend/main.py",
 ];
 
+/// How many files are read in search of it.
+const MOST_MODULES: usize = 40;
+
 /// What is recognised in the root.
 pub(super) fn recognise(
     tree: &Tree<'_>,
@@ -178,7 +181,7 @@ fn of_python(tree: &Tree<'_>, python: &Python) -> Option<Recognised> {
         if !comes_along && !has(package) {
             continue;
         }
-        for path in MODULES.into_iter().filter(|path| tree.has(path)) {
+        for path in modules(tree) {
             let Some(name) = application(&tree.text(path).unwrap_or_default(), &made_by) else {
                 continue;
             };
@@ -189,6 +192,21 @@ fn of_python(tree: &Tree<'_>, python: &Python) -> Option<Recognised> {
         }
     }
     None
+}
+
+/// The files that may hold the application: where it usually lies, and those of such names in a package.
+fn modules<'a>(tree: &Tree<'a>) -> Vec<&'a str> {
+    let usual = tree.all().filter(|path| MODULES.contains(path));
+    let names = ["app.py", "asgi.py", "core.py", "main.py", "server.py", "wsgi.py", "__init__.py"];
+    let in_package = |path: &&str| {
+        let parts: Vec<&str> = path.split('/').collect();
+        let (folder, name) = match parts[..] {
+            [folder, name] | ["src", folder, name] => (folder, name),
+            _ => return false,
+        };
+        names.contains(&name) && !["tests", "test", "docs", "examples"].contains(&folder)
+    };
+    usual.chain(tree.all().filter(in_package)).take(MOST_MODULES).collect()
 }
 
 /// The name to which a module assigns what one of these makes.

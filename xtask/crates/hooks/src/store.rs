@@ -44,6 +44,9 @@ const SIZE: &str = "size";
 /// The crates that are built anew in each checkout, as their files begin.
 const OURS: [&str; 6] = ["xtask-", "xtask_", "it-", "costs-", "schemas-", "build_script_build-"];
 
+/// The programs that are built with it, and lie beside it.
+const BESIDE: [&str; 1] = ["xtask-supervisor"];
+
 /// How large the shared build folder may become before something of it goes: 1.5 GB. All of it goes at twice as
 /// much, which only the tests of the toolkit reach.
 const LARGEST_BUILD: u64 = 1_500_000_000;
@@ -141,16 +144,22 @@ impl Scope for Compiled {
     }
 
     fn holds(&self, path: &[u8]) -> bool {
-        path.strip_prefix(TOOLKIT).is_some_and(|rest| {
-            FILES.contains(&rest) || FOLDERS.iter().any(|folder| rest.starts_with(folder))
-        })
+        let Some(inner) = path.strip_prefix(TOOLKIT) else { return false };
+        let is_of_an_editor =
+            |part: &[u8]| part.starts_with(b".") || part.starts_with(b"#") || part.ends_with(b"~");
+        FILES.contains(&inner)
+            || FOLDERS.iter().any(|folder| inner.starts_with(folder))
+                && !inner.split(|byte| *byte == b'/').any(is_of_an_editor)
     }
 }
 
-/// A program of the store, if it is there and whole, byte by byte.
+/// A program of the store, if it is there and whole, byte by byte, and nobody else could have put it there.
 #[must_use]
 pub fn find(store: &Path, name: &str) -> Option<PathBuf> {
     let folder = store.join(name);
+    if ![store, &folder, &folder.join("xtask")].into_iter().all(is_ours_alone) {
+        return None;
+    }
     let said = fs::read_to_string(folder.join(SIZE)).ok()?;
     let (_, wanted) = said.trim_end().split_once(' ')?;
     let program = folder.join("xtask");
@@ -158,7 +167,13 @@ pub fn find(store: &Path, name: &str) -> Option<PathBuf> {
     (digest::hex(&found) == wanted).then_some(program)
 }
 
-/// Keeps a program under a name, and takes away what is too much.
+/// Whether something belongs to this user, and nobody else may write there.
+fn is_ours_alone(path: &Path) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    fs::symlink_metadata(path).is_ok_and(|meta| meta.uid() == own && meta.mode() & 0o022 == 0)
+}
+
+/// Keeps a program under a name, with those that were built with it, and takes away what is too much.
 pub fn keep(
     disk: &Disk<'_>,
     now: SystemTime,
@@ -172,9 +187,8 @@ pub fn keep(
     }
     let folder = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(store);
     folder.unable(failed)?;
-    let meta = fs::metadata(store).unable(failed)?;
-    if meta.uid() != rustix::process::geteuid().as_raw() {
-        return Err(Error::unable(failed()).detail("it is somebody else's"));
+    if !is_ours_alone(store) {
+        return Err(Error::unable(failed()).detail("others own it, or may write in it"));
     }
     let content = fs::read(program).unable(failed)?;
     let new = store.join(format!(".new-{}", std::process::id()));
@@ -185,6 +199,14 @@ pub fn keep(
         disk.make_private_folders(&new)?;
         disk.create(&new.join("xtask"), &content, Bits::Executable)?;
         disk.fsync(&new.join("xtask"))?;
+        for name in BESIDE {
+            match fs::read(program.with_file_name(name)) {
+                Ok(content) => disk.create(&new.join(name), &content, Bits::Executable)?,
+                Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {}
+                Err(cause) => return Err(cause),
+            }
+        }
+        // It comes last: what is newer than it was changed since.
         disk.create(&new.join(SIZE), size.as_bytes(), Bits::Plain)?;
         // Who has built the same meanwhile has put the same there; what was damaged goes.
         disk.remove_folder(&entry)?;

@@ -248,6 +248,42 @@ pub fn member(text: Option<&str>, packages: &[Package<'_>], name: &str) -> Entry
     }
 }
 
+/// The `Cargo.toml` of a package in the root with these paths left out of what is published; nothing where it has no
+/// package that is, or says itself what is in it. A folder with a `Cargo.toml` of its own is left out by cargo (The
+/// Cargo Book, "The `exclude` and `include` fields").
+#[must_use]
+pub fn unpublished(text: &str, paths: &[String]) -> Option<String> {
+    let file = Toml::parse(text).ok()?;
+    let root = file.table.get_ref();
+    inner(root, "package", "name")?;
+    let is_private = inner(root, "package", "publish").is_some_and(|publish| {
+        publish.get_ref().as_bool() == Some(false)
+            || publish.get_ref().as_array().is_some_and(|list| list.is_empty())
+    });
+    if is_private || inner(root, "package", "include").is_some() {
+        return None;
+    }
+    let present = self::paths(inner(root, "package", "exclude"));
+    let is_there =
+        |path: &str| present.iter().any(|known| known.trim_matches('/') == path.trim_matches('/'));
+    let more: Vec<String> = paths
+        .iter()
+        .filter(|path| !is_there(path))
+        .map(|path| quoted(&format!("/{path}")))
+        .collect();
+    if more.is_empty() {
+        return None;
+    }
+    let inserts = match inner(root, "package", "exclude") {
+        Some(list) if list.get_ref().as_array().is_some() => file.for_array(list, &more.join(", ")),
+        Some(_) => return None,
+        None => file.for_table("package", &[&format!("exclude = [{}]", more.join(", "))])?,
+    };
+    let text = file.with(inserts);
+    // What is not understood is not written.
+    Toml::parse(&text).is_ok().then_some(text)
+}
+
 /// The package of the launcher, in the `Cargo.lock` beside that `Cargo.toml`. `None`: a new file, for a
 /// `Cargo.toml` that is new too; a workspace that has none wants none.
 #[must_use]

@@ -60,6 +60,8 @@ fn package(text: &str) -> String {
         // Without that word cargo takes `src/main.rs` for a program all the same.
         given.push_str(&part.replace("default-run = \"xtask\"\n", "autobins = false\n"));
     }
+    given.truncate(given.trim_end().len());
+    given.push('\n');
     given
 }
 

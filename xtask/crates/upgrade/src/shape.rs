@@ -62,6 +62,25 @@ const COMMANDS: [&str; 44] = [
     "vendor",
 ];
 
+/// Folders of ours, those in which cargo looks for programs and tests of the package in the root, aliases of the toolkit, and
+/// names that every program knows.
+const TAKEN: [&str; 14] = [
+    "alloc",
+    "benches",
+    "bin",
+    "core",
+    "deployment",
+    "examples",
+    "scripts",
+    "setup",
+    "src",
+    "std",
+    "target",
+    "tests",
+    "xbench",
+    "xtest",
+];
+
 /// The toolkit as it lies in its own repository.
 const SOURCE: &str = "xtask";
 
@@ -87,11 +106,7 @@ impl Shape {
             return Err(Error::usage(format!("`cargo {name}` is a command of cargo's own"))
                 .hint("another name, such as `--name tasks`"));
         }
-        // Folders of ours, and those that are everybody's.
-        if ["deployment", "scripts", "setup", "src", "target", "core", "std", "alloc"]
-            .contains(&name)
-            || name.starts_with("xtask-")
-        {
+        if TAKEN.contains(&name) || name.starts_with("xtask-") {
             return Err(Error::usage(format!(
                 "`{name}` cannot be the name of the toolkit: it is taken"
             ))
@@ -245,6 +260,7 @@ mod tests {
             ("a/b", "invalid name `a/b`: use `[a-z][a-z0-9_-]{0,39}`"),
             ("test", "`cargo test` is a command of cargo's own"),
             ("setup", "`setup` cannot be the name of the toolkit: it is taken"),
+            ("tests", "`tests` cannot be the name of the toolkit: it is taken"),
         ] {
             assert_eq!(Shape::check_name(name).unwrap_err().what(), what);
         }

@@ -24,6 +24,10 @@ const FORMAT: i64 = 1;
 /// What describes the toolkit.
 const PACKAGE: &str = "xtask/Cargo.toml";
 
+/// The toolkit in its own repository, and the file with its name.
+const SOURCE: &str = "xtask";
+const NAME_FILE: &str = "xtask/crates/base/src/name.rs";
+
 /// What a copy has, and the toolkit has not.
 const COPY: &str = "xtask/VENDORED.toml";
 
@@ -42,6 +46,8 @@ pub struct Toolkit {
     pub version: Version,
     /// How a repository gets it.
     pub shape: Shape,
+    /// Whether it can be given in parts.
+    pub has_parts: bool,
     /// What a repository gets, by the path that it has there.
     files: BTreeMap<RepoPath, Entry>,
     /// The files to begin with, by the path that they have in the toolkit.
@@ -78,6 +84,26 @@ impl Toolkit {
             ))
             .hint("upgrade to an earlier version first, with `--ref`: it knows the next one"),
         })?;
+        let has = |path: &str| Ok(repo.entry_at(tree, &RepoPath::new(path))?.is_some());
+        if shape.name != SOURCE {
+            if !has(NAME_FILE)? {
+                return Err(older(&place, "cannot lie under another name"));
+            }
+            if let Some(lock) = repo.entry_at(tree, &RepoPath::new("xtask/Cargo.lock"))? {
+                let lock = String::from_utf8_lossy(&repo.blob(lock.id)?).into_owned();
+                if lock.contains(&format!("\nname = \"{}\"\n", shape.name)) {
+                    return Err(Error::usage(format!(
+                        "the toolkit is built with a package `{}`",
+                        shape.name
+                    ))
+                    .hint("another name, such as `--name tasks`"));
+                }
+            }
+        }
+        let has_parts = String::from_utf8_lossy(&text).contains("\n[features]\n");
+        if !shape.parts.is_all() && !has_parts {
+            return Err(older(&place, "has no parts"));
+        }
         let mut contents = Vec::new();
         for (path, entry) in repo.list_tree(tree, &Below(&RepoPath::new("xtask")))? {
             if left_out.decide_with_folders(inner(&path).as_bytes(), false) == Some(true) {
@@ -125,7 +151,7 @@ impl Toolkit {
                 break;
             }
         }
-        Ok(Toolkit { repo, commit, version, shape, files, templates, given: changed })
+        Ok(Toolkit { repo, commit, version, shape, has_parts, files, templates, given: changed })
     }
 
     /// The same, in another shape.
@@ -287,6 +313,11 @@ fn one(repo: &Repo, name: &str) -> Result<Id> {
         Named::One(id) => Ok(id),
         Named::Range { .. } => Err(Error::usage(format!("`{name}` names more than one commit"))),
     }
+}
+
+fn older(place: &str, what: &str) -> Error {
+    Error::usage(format!("the toolkit of that commit in `{place}` {what}"))
+        .hint("a newer one can: leave out `--ref`, or name a later commit")
 }
 
 fn no_toolkit(place: &str, why: &str) -> Error {

@@ -115,6 +115,17 @@ pub fn plan(target: &Target, into: &Repo, toolkit: &Toolkit, around: Around) -> 
             .hint("move aside what has its place, commit, and try again")
             .hint("or give it another name: `--name NAME` puts all of it under `NAME/` and `cargo NAME`"));
     }
+    let cargo = RepoPath::new("Cargo.toml");
+    let cargo_text = match files.texts.get(&cargo) {
+        Some((_, content)) => String::from_utf8(content.clone()).ok(),
+        None => target.text("Cargo.toml")?,
+    };
+    if let Some(text) = cargo_text.and_then(|text| entries::unpublished(&text, &starters.ours)) {
+        if !files.edited.contains(&"Cargo.toml".to_owned()) {
+            files.edited.push("Cargo.toml".to_owned());
+        }
+        files.texts.insert(cargo, (target.mode("Cargo.toml")?, text.into_bytes()));
+    }
     let mut manifest = Manifest {
         version: toolkit.version.clone(),
         source,

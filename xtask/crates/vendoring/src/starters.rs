@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use super::recipes;
 use xtask_base::error::Error;
+use xtask_base::words::some_of;
 use xtask_config::{
     BRANCHES_FILE, DEFAULT_LAYER, Forge, Layer, SYNC_FILE, VALIDATE_FILE, layer_file, rule_faults,
 };
@@ -103,6 +104,8 @@ pub struct Starters {
     pub kept: Vec<String>,
     /// What a person should know.
     pub notes: Vec<String>,
+    /// What in the root is the toolkit's, folders with a slash behind: what no package is to take along.
+    pub ours: Vec<String>,
 }
 
 /// The files for a repository. `read` gives what lies at a path now, also where git does not track it,
@@ -125,7 +128,9 @@ pub fn starters(facts: &Facts, read: Read<'_>, shape: &Shape, protected: &[Strin
         let text = sync(facts, &desk.all.files);
         desk.place(SYNC_FILE, text);
     }
+    desk.keep_out();
     let mut all = desk.all;
+    all.ours = ours(facts, &all.files, shape);
     all.files.sort_by_key(|file| file.path);
     all.kept.sort();
     all.by_hand.sort_by(|one, two| one.path.cmp(&two.path));
@@ -271,6 +276,62 @@ impl Desk<'_> {
         }
     }
 
+    /// Keeps what is placed out of packages that would take it along unasked, and out of Prettier's sight.
+    fn keep_out(&mut self) {
+        let facts = self.facts;
+        let ours = ours(facts, &self.all.files, self.shape);
+        if facts.packaging.hatch {
+            let quoted: Vec<String> = ours
+                .iter()
+                .map(|path| quoted(&format!("/{}", path.trim_end_matches('/'))))
+                .collect();
+            let table = "[tool.hatch.build.targets.sdist]";
+            let text = self.there("pyproject.toml").unwrap_or_default();
+            self.all.by_hand.push(ByHand {
+                path: "pyproject.toml".to_owned(),
+                why: "a source distribution takes all that git tracks".to_owned(),
+                lines: format!("\n{table}\nexclude = [\n  {},\n]\n", quoted.join(",\n  ")),
+                fits_at_end: !String::from_utf8_lossy(&text).contains(table),
+            });
+        }
+        if facts.packaging.manifest {
+            let lines: String = ours
+                .iter()
+                .map(|path| match path.strip_suffix('/') {
+                    Some(folder) => format!("prune {folder}\n"),
+                    None => format!("exclude {path}\n"),
+                })
+                .collect();
+            self.add_lines("MANIFEST.in", lines, "a source distribution takes all that git tracks");
+        }
+        if facts.packaging.npm {
+            let lines: String = ours.iter().map(|path| format!("/{path}\n")).collect();
+            let why = "`npm pack` takes all that is not ignored";
+            match self.there(".npmignore").is_some() {
+                true => self.add_lines(".npmignore", lines, why),
+                // A new one would take the place of `.gitignore` for npm.
+                false => self.note(format!(
+                    "{why}: `xtask/` stays out of the package, and {} go along; `files` in `package.json` names what is \
+                     to be in it",
+                    some_of(&ours[1..], 12)
+                )),
+            }
+        }
+        if facts.packaging.prettier {
+            let line = format!("/{}/\n", self.shape.name);
+            self.add_lines(".prettierignore", line, "Prettier looks at every file");
+        }
+    }
+
+    /// Adds lines to a file, which is made where it is not there.
+    fn add_lines(&mut self, path: &'static str, lines: String, why: &str) {
+        if self.there(path).is_none() && self.facts.obstacle(path).is_none() {
+            return self.place(path, lines);
+        }
+        let (path, why) = (path.to_owned(), why.to_owned());
+        self.all.by_hand.push(ByHand { path, why, lines, fits_at_end: true });
+    }
+
     /// What runs by itself at the remote, and what its requests say.
     fn server(&mut self) {
         let facts = self.facts;
@@ -345,6 +406,26 @@ fn in_lines(faults: &Error) -> Vec<String> {
     }
 }
 
+/// What is the toolkit's of what lies in the root, the toolkit itself first.
+fn ours(facts: &Facts, placed: &[Starter], shape: &Shape) -> Vec<String> {
+    let mut found = BTreeSet::from([".cargo/config.toml".to_owned()]);
+    if facts.is_cargo_ours && facts.rust_folders.is_empty() {
+        found.extend(["Cargo.lock".to_owned(), "Cargo.toml".to_owned()]);
+    }
+    for file in placed.iter().filter(|file| !file.path.starts_with(".git")) {
+        let folder = file.path.split_once('/').map(|(folder, _)| folder);
+        let is_whole = folder.is_some_and(|folder| !facts.folders.iter().any(|own| own == folder));
+        found.insert(match folder {
+            Some(folder) if is_whole => format!("{folder}/"),
+            _ => file.path.to_owned(),
+        });
+    }
+    found.extend(
+        placed.iter().filter(|file| file.path.starts_with(".git")).map(|file| file.path.to_owned()),
+    );
+    [format!("{}/", shape.name)].into_iter().chain(found).collect()
+}
+
 /// `setup/sync.toml`, with what is placed beside it.
 fn sync(facts: &Facts, placed: &[Starter]) -> String {
     // A folder that the repository has for itself is nobody's to take in unasked: only what is placed there is.
@@ -408,7 +489,7 @@ fn sync(facts: &Facts, placed: &[Starter]) -> String {
         ""
     };
     // The name comes last, because nothing is known of it.
-    SYNC.replace("  \"<include>\",\n", &include)
+    SYNC.replace("[\"<include>\"]", &format!("[\n{include}]"))
         .replace("# <forge>\n", forge)
         .replace("\"<remote>\"", &quoted(name))
 }

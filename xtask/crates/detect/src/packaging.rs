@@ -1,0 +1,55 @@
+//! What a repository packs into packages of its own by itself, without being told which files *(pure)*: the toolkit is
+//! not to be published with them.
+
+use serde_json::Value;
+
+use super::tree::{Tree, below, names, texts, value};
+
+/// Who would take files along that are new in the root.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Packaging {
+    /// `npm pack`: there are no `files` in `package.json`, and it is not private (docs.npmjs.com, "package.json", "files").
+    pub npm: bool,
+    /// The source distribution of hatchling: no table says what it has (hatch.pypa.io, "Source distribution").
+    pub hatch: bool,
+    /// The source distribution of setuptools, as setuptools-scm lists what git tracks; or `check-manifest` compares both.
+    pub manifest: bool,
+    /// Nothing is packed, but Prettier looks at every file.
+    pub prettier: bool,
+}
+
+/// Looks at the root.
+pub(super) fn look(tree: &Tree<'_>) -> Packaging {
+    let mut found = Packaging::default();
+    if let Some(file) = tree.json("package.json") {
+        let is_private = file.get("private").and_then(Value::as_bool).unwrap_or(false);
+        let has_name = file.contains_key("name") && file.contains_key("version");
+        found.npm = has_name && !is_private && !file.contains_key("files");
+        let depends = ["dependencies", "devDependencies"]
+            .iter()
+            .any(|key| file.get(*key).is_some_and(|packages| packages.get("prettier").is_some()));
+        found.prettier = depends || file.contains_key("prettier");
+    }
+    let is_prettier =
+        |name: &str| name.starts_with(".prettierrc") || name.starts_with("prettier.config.");
+    found.prettier |= tree.in_root().any(is_prettier);
+    let of_python = tree.toml("pyproject.toml", |file| {
+        let backend =
+            value(file, &["build-system", "build-backend"]).and_then(|name| name.as_str());
+        let requires = texts(file, &["build-system", "requires"]);
+        let is_scm = requires.iter().any(|one| one.replace('_', "-").starts_with("setuptools-scm"));
+        let sdist = below(file, &["tool", "hatch", "build", "targets", "sdist"]);
+        let is_said = sdist.is_some_and(|table| {
+            ["include", "only-include", "packages"].iter().any(|key| value(table, &[key]).is_some())
+        });
+        let is_checked = names(file, &["tool"]).contains(&"check-manifest");
+        (
+            backend.is_some_and(|name| name.starts_with("hatchling")) && !is_said,
+            is_scm || is_checked,
+        )
+    });
+    if let Some((hatch, manifest)) = of_python {
+        (found.hatch, found.manifest) = (hatch, manifest);
+    }
+    found
+}
