@@ -71,6 +71,19 @@ pub(super) fn run(session: &Session, args: &Args) -> Exit {
         session.story(&format!("xtask {} is what is here; nothing to do", looked.from()));
         return Ok(DONE);
     }
+    let less: Vec<&str> = Parts::known()
+        .into_iter()
+        .filter(|part| looked.old.parts.holds(part) && !looked.new.parts.holds(part))
+        .collect();
+    if less.contains(&"services") {
+        refuse_while_services_run(session, &repo)?;
+        session.story(
+            "`deployment/` and the recipes that start services stay, and nothing here runs them any more",
+        );
+    }
+    if less.contains(&"checks") {
+        session.story("`setup/validate.toml` stays, and no commit is checked by it any more");
+    }
     if args.check {
         report::answer(&format!("xtask {} is behind {}\n", looked.from(), looked.to()))?;
         return Ok(Kind::No.code());
@@ -93,6 +106,21 @@ pub(super) fn run(session: &Session, args: &Args) -> Exit {
         };
     }
     upgrade(session, &repo, &toolkit, address, &sides, args)
+}
+
+/// What runs could be neither seen nor stopped by a program without that part.
+fn refuse_while_services_run(session: &Session, repo: &Repo) -> Result<()> {
+    #[cfg(feature = "services")]
+    {
+        let (known, _) = super::stack::known(session, repo);
+        if let Some((stack, _)) = known.iter().find(|(_, page)| super::stack::is_up(page)) {
+            return Err(Error::no(format!("services of layer `{}` run here", stack.layer)).hint(
+                "`cargo xtask stop` first: without the part `services` nothing could stop them",
+            ));
+        }
+    }
+    let _ = (session, repo);
+    Ok(())
 }
 
 /// The repository of the toolkit: a folder, or a clone of an address.

@@ -163,8 +163,24 @@ fn a_damaged_program_is_built_anew() {
     let around = around(&lab);
     said(&one, &around, &[]);
     let entry = fs::read_dir(lab.path("store")).unwrap().next().unwrap().unwrap().path();
-    for damage in ["cut", "empty", "no size", "no program", "not to be run"] {
+    let size = || fs::metadata(entry.join("xtask")).unwrap().len();
+    let blank = |start: &[u8]| {
+        let mut content = start.to_vec();
+        content.resize(usize::try_from(size()).unwrap(), 0);
+        fs::write(entry.join("xtask"), content).unwrap();
+    };
+    for damage in [
+        "cut",
+        "empty",
+        "no size",
+        "no program",
+        "nothing of it",
+        "all but its start",
+        "not to be run",
+    ] {
         match damage {
+            "nothing of it" => blank(b""),
+            "all but its start" => blank(b"\x7fELF"),
             "cut" => fs::write(entry.join("xtask"), "#!/bin/sh").unwrap(),
             "empty" => fs::write(entry.join("xtask"), "").unwrap(),
             "no size" => fs::write(entry.join("size"), "").unwrap(),
@@ -176,10 +192,40 @@ fn a_damaged_program_is_built_anew() {
             }
         }
         assert_eq!(said(&one, &around, &[]), "word\n", "{damage}");
-        if damage != "not to be run" {
-            assert_eq!(said(&one, &around, &[]), "word kept\n", "{damage}");
-        }
+        assert_eq!(said(&one, &around, &[]), "word kept\n", "{damage}");
     }
+}
+
+#[test]
+fn what_is_changed_and_changed_back_during_a_build_is_not_kept() {
+    let lab = Lab::new();
+    let one = checkout(&lab, "one", "word");
+    let around = around(&lab);
+    let script = "fn main() {\n    let text = std::fs::read(\"src/main.rs\").unwrap();\n    \
+                  std::fs::write(\"src/main.rs\", text).unwrap();\n    \
+                  println!(\"cargo::rerun-if-changed=build.rs\");\n}\n";
+    one.write("xtask/build.rs", script);
+    assert_eq!(said(&one, &around, &[]), "word\n");
+    assert!(!lab.path("store").exists(), "nobody can say of what it was built");
+    // The script is built, and does not run again.
+    assert_eq!(said(&one, &around, &[]), "word\n");
+    assert_eq!(said(&one, &around, &[]), "word kept\n");
+}
+
+#[test]
+fn a_target_in_the_configuration_of_the_user_is_followed() {
+    let lab = Lab::new();
+    let one = checkout(&lab, "one", "word");
+    let mut around = around(&lab);
+    let told = one.run("rustc", &["-vV"], &[("RUSTUP_HOME", &around[1].1)]).success().out;
+    let host = told.lines().find_map(|line| line.strip_prefix("host: ")).unwrap().to_owned();
+    lab.place("home").write("config.toml", format!("[build]\ntarget = \"{host}\"\n"));
+    around[0].1 = lab.path("home").to_string();
+    assert_eq!(said(&one, &around, &[]), "word\n");
+    one.write("xtask/src/main.rs", program("other"));
+    assert_eq!(said(&one, &around, &[]), "other\n");
+    settle(&one);
+    assert_eq!(said(&one, &around, &[]), "other kept\n");
 }
 
 #[path = "../../launcher/key.rs"]

@@ -227,8 +227,15 @@ fn files_that_move_are_no_mass_deletion() {
     let lab = Lab::new();
     let repo = fleet(&lab);
     repo.git(&["switch", "-q", "--detach", "main"]);
-    let moved = [("setup/in/a", Some("1\n")), ("setup/in/b", Some("changed on the way\n"))];
-    repo.canonical(&[("setup/a", None), ("setup/b", None), moved[0], moved[1]]);
+    let text = |first: &str| format!("{first}\ntwo\nthree\nfour\n");
+    let (one, other) = (text("one"), text("changed on the way"));
+    repo.canonical(&[("setup/a", Some(&one)), ("setup/b", Some(&one)), ("setup/new", None)]);
+    repo.xtask(&["propagate", "plain", "--yes"]).success();
+    // Under the same names, and with nothing of what they held.
+    let empty = [("setup/in/a", Some("")), ("setup/in/b", Some("else\n"))];
+    repo.canonical(&[("setup/a", None), ("setup/b", None), empty[0], empty[1]]);
+    repo.xtask(&["propagate", "plain"]).status(2).says("managed files would be deleted");
+    repo.canonical(&[("setup/in/a", Some(&one)), ("setup/in/b", Some(&other))]);
     repo.xtask(&["propagate", "plain"]).success();
     let files = repo.git(&["ls-tree", "-r", "--name-only", "plain"]);
     assert!(files.contains("setup/in/a\nsetup/in/b\n") && !files.contains("setup/a\n"), "{files}");

@@ -194,26 +194,11 @@ impl Plan {
             .collect()
     }
 
-    /// How many managed files the branch loses. One that is made elsewhere under the same name has moved.
+    /// The managed files that the branch loses, and those that it gets.
     #[must_use]
-    pub fn deletions(&self) -> usize {
-        let names = |action: Action| {
-            let items = self.writes().filter(move |item| item.action == action);
-            items.map(|item| item.path().parts().last().unwrap_or_default())
-        };
-        let mut made: BTreeMap<&[u8], usize> = BTreeMap::new();
-        for name in names(Action::Create) {
-            *made.entry(name).or_default() += 1;
-        }
-        names(Action::Delete)
-            .filter(|name| match made.get_mut(*name) {
-                Some(left) if *left > 0 => {
-                    *left -= 1;
-                    false
-                }
-                _ => true,
-            })
-            .count()
+    pub fn goes_and_comes(&self) -> (Vec<&Item>, Vec<&Item>) {
+        let of = |action: Action| self.writes().filter(move |item| item.action == action).collect();
+        (of(Action::Delete), of(Action::Create))
     }
 
     /// Whether a merge that was asked for left a conflict.

@@ -401,12 +401,16 @@ pub fn check_rules(repo: &Repo, decided: &Decided, wishes: &Wishes) -> Result<()
 
 /// More than half of the managed files of a branch go only if somebody says so.
 pub fn check_deletions(repo: &Repo, head: &Head, context: &Context, plan: &Plan) -> Result<()> {
-    let deletions = plan.deletions();
-    if deletions == 0 {
+    let (goes, comes) = plan.goes_and_comes();
+    if goes.is_empty() {
         return Ok(());
     }
     let managed = Managed::new(&context.config, head.branch.as_deref());
     let all = repo.list_tree(head.tree, &managed)?.len();
+    if goes.len() * 2 <= all {
+        return Ok(());
+    }
+    let deletions = goes.len() - moved(repo, &goes, &comes)?;
     if deletions * 2 > all {
         return Err(Error::usage(format!(
             "{deletions} of the {all} managed files would be deleted; nothing was synced"
@@ -414,6 +418,42 @@ pub fn check_deletions(repo: &Repo, head: &Head, context: &Context, plan: &Plan)
         .hint("`--dry-run` lists them; `--yes` deletes them"));
     }
     Ok(())
+}
+
+/// How many of the files that go are made elsewhere: under the same name, with half of their lines or more.
+fn moved(repo: &Repo, goes: &[&Item], comes: &[&Item]) -> Result<usize> {
+    let name = |item: &Item| item.path().parts().last().map(<[u8]>::to_vec);
+    let mut made: BTreeMap<Option<Vec<u8>>, Vec<Vec<u8>>> = BTreeMap::new();
+    for item in comes {
+        if let Some(entry) = item.target {
+            made.entry(name(item)).or_default().push(repo.blob(entry.id)?);
+        }
+    }
+    let mut count = 0;
+    for item in goes {
+        let Some(news) = made.get_mut(&name(item)) else { continue };
+        let Some(entry) = item.state.head else { continue };
+        let old = repo.blob(entry.id)?;
+        if let Some(at) = news.iter().position(|new| is_much_of(&old, new)) {
+            news.remove(at);
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+/// Whether half of the lines of one text, or more, stand in another one. Nothing is all of nothing.
+fn is_much_of(old: &[u8], new: &[u8]) -> bool {
+    if old == new {
+        return true;
+    }
+    let lines = |text: &[u8]| -> Vec<Vec<u8>> {
+        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+        lines.map(<[u8]>::to_vec).collect()
+    };
+    let (old, new): (_, BTreeSet<Vec<u8>>) = (lines(old), lines(new).into_iter().collect());
+    let kept = old.iter().filter(|line| new.contains(*line)).count();
+    kept > 0 && kept * 2 >= old.len()
 }
 
 pub(super) fn changes(plan: &Plan, mode: WriteMode, looked_at_ns: i64) -> Vec<Change> {

@@ -145,6 +145,11 @@ impl Shape {
             return text.to_owned();
         }
         let text = self.rename_commands(text);
+        let title = format!("# {SOURCE}\n");
+        let text = match text.strip_prefix(&title) {
+            Some(rest) => format!("# {}\n{rest}", self.name),
+            None => text,
+        };
         let folder = format!("{SOURCE}/");
         let mut renamed = String::with_capacity(text.len());
         let mut rest = text.as_str();
