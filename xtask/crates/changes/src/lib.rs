@@ -15,6 +15,7 @@ pub mod land;
 pub mod promote;
 pub mod resolve;
 pub mod reverse;
+mod rounds;
 pub mod series;
 pub mod source;
 pub mod words;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::carry::{PathChange, changes_between};
 use super::land::{Ground, ground, land, taken};
-use super::reverse::{ROUNDS, pause};
+use super::rounds::{ROUNDS, pause};
 use super::series::{Item, Series, carry_all};
 use super::source::{Pick, check_names, takes};
 use super::words::{BRANCH_TRAILER, COMMIT_TRAILER};

@@ -1,28 +1,15 @@
 //! Approved commits, onto the canonical branch: first proposed, in memory if nothing may be written,
 //! then taken.
 
-use std::time::Duration;
-
 use super::land::{Ground, ground, land, taken};
 use super::resolve::moves_on;
+use super::rounds::{ROUNDS, pause};
 use super::series::{Item, Series, carry_all};
 use super::source::{Pick, Source};
 use xtask_base::error::{Error, Result};
 use xtask_git::Tools;
 use xtask_git::{Id, Repo};
 use xtask_sync::context::{self, Context};
-
-/// How often the canonical branch may move while this runs.
-pub(super) const ROUNDS: u32 = 8;
-
-/// Waits a little before another round, longer each time, so that several who try do not keep each
-/// other from it.
-pub(super) fn pause(round: u32) {
-    if round > 0 {
-        let own = u64::from(std::process::id() % 16);
-        std::thread::sleep(Duration::from_millis((10 + own) << round.min(6)));
-    }
-}
 
 /// What would be put on the canonical branch.
 pub struct Proposal {

@@ -9,8 +9,9 @@ use std::ops::Range;
 use super::circles::circles;
 use super::deploy::{Deploy, deploy, wrong_requirement};
 use super::layers::{Chain, Value, required_by};
+use super::mentions::Mention;
 use super::reader::{Reader, nearest};
-use super::service::{Draft, Fallback, Mention, Service, draft, port_variable};
+use super::service::{Draft, Fallback, Service, draft, port_variable};
 use xtask_base::error::Result;
 
 /// The most services: what is more is a mistake.

@@ -24,6 +24,8 @@ mod layer;
 #[cfg(feature = "services")]
 mod layers;
 #[cfg(feature = "services")]
+mod mentions;
+#[cfg(feature = "services")]
 mod placeholders;
 #[cfg(feature = "services")]
 mod probe;

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::command::{CommandLine, command_or_words};
+use super::mentions::{Mention, mention, time};
 use super::reader::Reader;
-use super::service::{Mention, mention, time};
 
 /// How long one attempt may take that sets no `timeout`: a healthy service answers far sooner.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3);

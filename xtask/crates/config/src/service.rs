@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::command::{CommandLine, command_or_words};
-use super::placeholders::ports_in;
+use super::mentions::{Mention, mention, time};
 use super::probe::{Live, Probe, live, ready};
 use super::reader::Reader;
 use super::words::{INSIDE, NAME, inside, is_name, is_variable};
@@ -198,15 +198,6 @@ impl Default for LogLimits {
     }
 }
 
-/// A place that needs the port of a service.
-pub(super) struct Mention {
-    pub(super) span: Range<usize>,
-    /// How it says so: `{port:api}`.
-    pub(super) written: String,
-    /// The service; nothing for the one that says it.
-    pub(super) of: Option<String>,
-}
-
 /// Names of other services.
 pub(super) struct Names {
     pub(super) names: Vec<String>,
@@ -249,24 +240,6 @@ pub fn reserved_variable(name: &str) -> Option<String> {
 #[must_use]
 pub fn port_variable(service: &str) -> String {
     format!("{OURS}PORT_{}", service.to_ascii_uppercase().replace('-', "_"))
-}
-
-/// Notes the ports that a text mentions.
-pub(super) fn mention(table: &Reader<'_>, key: &str, text: &str, mentions: &mut Vec<Mention>) {
-    let span = || table.value_span(key);
-    if text.contains('\0') {
-        table.fault(key, format!("`{key}` holds a NUL, which no program can be given"));
-    }
-    mentions.extend(ports_in(text).into_iter().map(|(written, of)| Mention {
-        span: span(),
-        written: format!("`{written}`"),
-        of: of.map(str::to_owned),
-    }));
-}
-
-/// A time.
-pub(super) fn time(table: &Reader<'_>, key: &str) -> Option<Duration> {
-    table.parsed(key, "a time such as `500ms`, `30s` or `1m 30s`", duration_of)
 }
 
 /// Reads the table of a service. All of it is read, also where there is a fault already: all faults

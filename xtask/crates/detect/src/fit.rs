@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use super::found::{ByHand, Rust};
 pub use super::node::{Manager, Node};
 use super::packaging::Packaging;
 pub use super::python::{Installer, Python};
@@ -14,19 +15,6 @@ use super::tree::{Read, Tree, below, names, texts, value};
 use super::{kinds, node, packaging, python, services, setuptools, versions};
 use xtask_base::path::RepoPath;
 use xtask_config::{DEPLOYMENT_FOLDER, Forge};
-
-/// Lines that a file should have which is there already.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ByHand {
-    /// The file, from the root.
-    pub path: String,
-    /// What they are for, and where they belong.
-    pub why: String,
-    /// The lines.
-    pub lines: String,
-    /// Whether they do what they should at the end of the file, as they are.
-    pub fits_at_end: bool,
-}
 
 /// Every place that vendoring may need.
 pub const PLACES: [&str; 16] = [
@@ -89,23 +77,6 @@ pub struct Remote {
     pub name: String,
     /// What runs there, where its address tells.
     pub forge: Option<Forge>,
-}
-
-/// What there is of Rust in the root.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rust {
-    /// The package in the root, if there is one.
-    pub package: Option<String>,
-    /// Whether that package has a program that `cargo run` would run.
-    pub has_program: bool,
-    /// Whether there is a workspace.
-    pub is_workspace: bool,
-    /// Whether the lock file is kept.
-    pub has_lock: bool,
-    /// Whether clippy is configured.
-    pub has_clippy: bool,
-    /// Whether it depends on a crate that serves.
-    pub serves: bool,
 }
 
 /// Why a place cannot be had.

@@ -6,6 +6,7 @@ const _: Option<&str> = option_env!("XTASK_SOURCES_DETECT");
 
 pub mod defaults;
 pub mod fit;
+mod found;
 pub mod inner;
 mod kinds;
 mod node;

@@ -3,7 +3,7 @@
 //! They are suggestions: nothing here is sure enough to be started unasked. Each has a name and a port
 //! that nothing else in the first layer has, so any of them can be taken in as it stands.
 
-use super::fit::Rust;
+use super::found::Rust;
 use super::node::Node;
 use super::python::{Installer, Python};
 use super::tree::Tree;

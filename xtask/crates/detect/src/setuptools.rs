@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::fit::ByHand;
+use super::found::ByHand;
 use super::tree::{Tree, below, value};
 
 /// The file with the words for setuptools.

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::batch::{Change, FileChange, HeadMove};
+use super::batch::{Change, FileChange, HeadMove, Prepared};
 use super::overlay::{KeptEntry, KeptPath, Overlay};
 use xtask_base::error::{Context as _, Error, Result};
 use xtask_base::path::RepoPath;
@@ -206,15 +206,6 @@ pub struct Intent<'a> {
     pub overlay: &'a Overlay,
     /// Seconds since the epoch.
     pub now: i64,
-}
-
-/// A backup that is in the object database and has no name yet.
-#[derive(Clone, Debug)]
-pub struct Prepared {
-    /// Its commit.
-    pub commit: Id,
-    purpose: String,
-    now: i64,
 }
 
 /// Saves what the changes will replace. `publish` names it.

@@ -1,6 +1,5 @@
 //! Changes that happen together or not at all: what `apply` is given.
 
-use super::backup::Prepared;
 use super::overlay::Overlay;
 use xtask_base::path::RepoPath;
 use xtask_git::{Entry, FileStat, Id};
@@ -63,4 +62,13 @@ pub struct Batch {
     pub overlay: Option<Overlay>,
     /// What is replaced, saved and waiting for its name; nothing where nothing can be lost.
     pub backup: Option<Prepared>,
+}
+
+/// A backup that is in the object database and has no name yet.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// Its commit.
+    pub commit: Id,
+    pub(super) purpose: String,
+    pub(super) now: i64,
 }

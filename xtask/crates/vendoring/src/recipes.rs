@@ -6,6 +6,9 @@ const WHOLE_FILE: &str = "set positional-arguments";
 /// The same for one recipe.
 const ONE_RECIPE: &str = "[positional-arguments]";
 
+/// The group of ours.
+const GROUP: &str = "[group('xtask')]";
+
 /// A recipe of ours, with its comment.
 struct Recipe<'a> {
     name: &'a str,
@@ -20,24 +23,39 @@ pub(super) fn missing(theirs: &str, ours: &str) -> Option<String> {
         let words: Vec<&str> = line.split_whitespace().collect();
         words.join(" ").starts_with(WHOLE_FILE) && !words.contains(&"false")
     });
+    // In their style: indented as theirs are, and in a group where they have groups (just 1.27).
+    let has_groups = theirs.lines().any(|line| line.starts_with("[group"));
+    let indent = indent(theirs);
     let mut text = String::new();
     for recipe in
         recipes(ours).iter().filter(|recipe| !known.iter().any(|name| name == recipe.name))
     {
-        if !text.is_empty() {
-            text.push('\n');
-        }
+        text.push('\n');
         for line in &recipe.lines {
             let is_head = !line.starts_with(['#', ' ', '\t', '[']);
+            if is_head && has_groups {
+                text.push_str(GROUP);
+                text.push('\n');
+            }
             if is_head && !is_set {
                 text.push_str(ONE_RECIPE);
                 text.push('\n');
             }
-            text.push_str(line);
+            match line.strip_prefix("    ") {
+                Some(command) => text.push_str(&format!("{indent}{command}")),
+                None => text.push_str(line),
+            }
             text.push('\n');
         }
     }
     (!text.is_empty()).then_some(text)
+}
+
+/// How the commands of recipes are indented: as the first one is, or by four blanks.
+fn indent(text: &str) -> &str {
+    let mut lines = text.lines().skip_while(|line| name(line).is_none() || !line.contains(':'));
+    let first = lines.find(|line| line.starts_with([' ', '\t']) && !line.trim().is_empty());
+    first.map_or("    ", |line| &line[..line.len() - line.trim_start().len()])
 }
 
 /// The names of all recipes, aliases and modules.
@@ -89,12 +107,15 @@ mod tests {
         let all = missing("", OURS).unwrap();
         assert_eq!(
             all,
-            "# Start\n[positional-arguments]\nstart *ARGS:\n    cargo xtask start \"$@\"\n\n\
+            "\n# Start\n[positional-arguments]\nstart *ARGS:\n    cargo xtask start \"$@\"\n\n\
              # Stop\n[positional-arguments]\nstop *ARGS:\n    cargo xtask stop \"$@\"\n"
         );
         let one =
             missing("set positional-arguments := true\n@start port='1':\n    x\n", OURS).unwrap();
-        assert_eq!(one, "# Stop\nstop *ARGS:\n    cargo xtask stop \"$@\"\n");
+        assert_eq!(one, "\n# Stop\nstop *ARGS:\n    cargo xtask stop \"$@\"\n");
+        let theirs = "set positional-arguments\nx := 'y'\n[group('build')]\nstart:\n\tx\n";
+        let grouped = missing(theirs, OURS).unwrap();
+        assert_eq!(grouped, "\n# Stop\n[group('xtask')]\nstop *ARGS:\n\tcargo xtask stop \"$@\"\n");
         assert_eq!(missing("alias stop := x\nstart: build\n", OURS), None);
     }
 
