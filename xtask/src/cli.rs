@@ -305,8 +305,8 @@ pub struct ReverseSync {
     /// The branch from which the commits come
     #[arg(value_name = "BRANCH", required_unless_present_any = ["continue_", "abort"])]
     pub branch: Option<String>,
-    /// The commits, or ranges of them (`A..B`)
-    #[arg(value_name = "COMMIT", required_unless_present_any = ["continue_", "abort"])]
+    /// The commits, or ranges of them (`A..B`); without one, those are listed that could be named
+    #[arg(value_name = "COMMIT")]
     pub commits: Vec<String>,
     /// Take what a merge brought in, seen from this parent of it (1 is the branch merged into)
     #[arg(long, value_name = "PARENT")]

@@ -27,7 +27,7 @@ use xtask_report::{self as report, Loudness};
 use xtask_sync::classify::Class;
 use xtask_sync::context::{self, Context};
 use xtask_sync::gather::Depth;
-use xtask_sync::run::{Looked, Wishes, look};
+use xtask_sync::run::{Looked, Wishes, is_only_protected, look, road_to_protected};
 use xtask_validate::fix::{Fixes, Phase};
 use xtask_validate::kinds::{Finding, Surroundings};
 use xtask_validate::outcome::{Ended, FixFate, Outcome};
@@ -164,6 +164,14 @@ impl Surroundings for Around<'_> {
         let unknown = decided.plan.count(Class::Unknown);
         let own = decided.plan.count(Class::Customised);
         if behind + unknown > 0 {
+            if unknown == 0 && is_only_protected(self.repo, &decided) {
+                let branch = decided.head.branch.as_deref().unwrap_or_default();
+                return Ok(format!(
+                    "{} behind, and `{branch}` is protected: {}",
+                    count(behind, "managed file"),
+                    road_to_protected(self.repo, &decided.context, branch)
+                ));
+            }
             let unknown = if unknown > 0 { format!(", {unknown} unknown") } else { String::new() };
             return Err(format!(
                 "{} behind{unknown}: `cargo xtask sync` brings it up to date",

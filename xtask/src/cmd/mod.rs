@@ -179,6 +179,30 @@ fn keep(world: &World, args: &[OsString]) -> Exit {
     Ok(DONE)
 }
 
+/// Words that other tools have for a command or an option of ours: docker compose, lefthook, husky and git's own.
+const WORDS: [(&str, &str); 11] = [
+    ("up", "start"),
+    ("down", "stop"),
+    ("exec", "run SCRIPT"),
+    ("--tail", "logs --lines N"),
+    ("off", "hooks disable"),
+    ("on", "hooks enable"),
+    ("install", "install-hooks"),
+    ("uninstall", "uninstall-hooks"),
+    ("check", "validate"),
+    ("lint", "validate"),
+    ("init", "setup"),
+];
+
+/// What is meant by the first word that somebody knows from elsewhere.
+fn word_of_ours(args: &[OsString]) -> Option<&'static str> {
+    let typed = args.iter().skip(1).filter_map(|word| word.to_str());
+    typed
+        .filter_map(|word| WORDS.iter().find(|(theirs, _)| *theirs == word))
+        .map(|(_, ours)| *ours)
+        .next()
+}
+
 fn run(args: Vec<OsString>) -> Exit {
     let world = World::real()?;
     #[cfg(feature = "services")]
@@ -210,6 +234,12 @@ fn run(args: Vec<OsString>) -> Exit {
             let code = if refused.use_stderr() { Kind::Usage.code() } else { DONE };
             let printed = refused.print();
             drop(printed);
+            if let Some(ours) = word_of_ours(&args) {
+                report::story(
+                    report::Loudness::Usual,
+                    &format!("hint: here it is `cargo xtask {ours}`"),
+                );
+            }
             return Ok(code);
         }
     };

@@ -11,11 +11,11 @@ use xtask_base::world::rfc3339;
 use xtask_changes::resolve::{self, Aborted, Went};
 use xtask_changes::reverse::{Proposal, propose, take};
 use xtask_changes::series::Fate;
-use xtask_changes::source::{Pick, picks, source};
-use xtask_git::{CommitInfo, Repo};
+use xtask_changes::source::{Pick, Source, picks, source};
+use xtask_git::{CommitInfo, Id, Repo};
 use xtask_report::intake::{CommitLine, conflicts};
 use xtask_report::{self as report, Loudness};
-use xtask_sync::context;
+use xtask_sync::context::{self, Context};
 
 pub(super) fn run(session: &Session, args: &ReverseSync) -> Exit {
     let repo = session.repo()?;
@@ -31,6 +31,9 @@ pub(super) fn run(session: &Session, args: &ReverseSync) -> Exit {
     }
     let Some(branch) = &args.branch else { return Err(Error::usage("no branch was named")) };
     let source = source(&repo, &context, branch)?;
+    if args.commits.is_empty() {
+        return Err(no_commit(&repo, &context, &source)?);
+    }
     let picks = picks(&repo, &context, &source, &args.commits, args.mainline)?;
     let proposal = propose(&repo.in_memory(), source, picks, &session.tools())?;
     show(session, &repo, &proposal)?;
@@ -73,6 +76,46 @@ pub(super) fn run(session: &Session, args: &ReverseSync) -> Exit {
     let taken = take(&repo, proposal, &session.tools())?;
     let went = Went::Landed { commits: taken.commits, tip: taken.tip };
     tell(session, &repo, &taken.branch, went)
+}
+
+/// The commits of a branch that could be named, with a line to paste.
+fn no_commit(repo: &Repo, context: &Context, source: &Source) -> Result<Error> {
+    let remote = &context.config.remote;
+    let shared =
+        context.branches.protected.iter().flat_map(|name| {
+            [format!("refs/remotes/{remote}/{name}"), format!("refs/heads/{name}")]
+        });
+    // Where it has left what everybody has: the newest such place.
+    let mut tips = vec![context.canonical.commit];
+    for name in shared {
+        tips.extend(repo.resolve(&name)?.filter(|tip| *tip != source.tip));
+    }
+    let mut base: Option<(usize, Id)> = None;
+    for tip in tips {
+        let Some(found) = repo.merge_base(source.tip, tip)? else { continue };
+        let own = repo.count_between(found, source.tip)?;
+        if base.is_none_or(|(fewest, _)| own < fewest) {
+            base = Some((own, found));
+        }
+    }
+    let refused = Error::usage("no commit was named");
+    let Some((_, base)) = base else { return Ok(refused) };
+    let range = format!("{base}..{}", source.tip);
+    let found = picks(repo, context, source, &[range], None)?;
+    if found.is_empty() {
+        return Ok(refused.hint(format!("no commit of `{}` changes a managed file", source.name)));
+    }
+    let lines = found.iter().map(|pick| {
+        let files = count(pick.changes.len(), "managed file");
+        format!("{}  {}  ({files})", repo.short(pick.commit.id), pick.commit.subject())
+    });
+    let ids: Vec<String> = found.iter().map(|pick| repo.short(pick.commit.id)).collect();
+    let refused = lines.fold(refused, Error::detail);
+    Ok(refused.hint(format!(
+        "all of them: `cargo xtask reverse-sync {} {}`",
+        source.name,
+        ids.join(" ")
+    )))
 }
 
 /// Shows each commit: what of it goes there, the difference, and what is left out.

@@ -1,4 +1,4 @@
-//! What runs by itself on a server: the workflow of this repository and the texts of the README, run as
+//! What runs by itself on a server: the workflow of this repository and the texts of `docs/canonical.md`, run as
 //! they stand there, with programs that stand in for cargo and for the service.
 
 use std::fs;
@@ -12,9 +12,9 @@ fn of_repository(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)).unwrap()
 }
 
-/// A block of code of the README, by a word in it.
+/// A block of code of that page, by a word in it.
 fn block(language: &str, word: &str) -> String {
-    let readme = of_repository("README.md");
+    let readme = of_repository("docs/canonical.md");
     let begin = format!("```{language}\n");
     let blocks = readme.split(&begin[..]).skip(1).map(|rest| rest.split("```").next().unwrap());
     blocks.into_iter().find(|block| block.contains(word)).unwrap().to_owned()
@@ -86,7 +86,7 @@ fn the_hook_of_a_bare_server_does_it_all() {
     assert_eq!(hub.git(&["for-each-ref", "refs/heads"]).lines().count(), refs.lines().count());
 }
 
-/// The `script:` of a job of the README's GitLab text, with what comes before every job.
+/// The `script:` of a job of the GitLab text there, with what comes before every job.
 fn gitlab(job: &str) -> String {
     let text = block("yaml", ".orchestration:");
     let mut lines = Vec::new();

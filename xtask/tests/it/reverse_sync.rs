@@ -45,6 +45,22 @@ fn canonical_tree(repo: &Place<'_>) -> String {
 }
 
 #[test]
+fn without_a_commit_those_are_listed_that_could_be_named() {
+    let lab = Lab::new();
+    let repo = scene(&lab);
+    let before = repo.scene();
+    let ran = repo.xtask(&["reverse-sync", "feature"]).status(2);
+    let (first, last) = (repo.id("feature~2"), repo.id("feature"));
+    ran.clone()
+        .says("no commit was named")
+        .says(&format!("{}  Mixed change  (4 managed files)", &first[..10]))
+        .says("Second managed change  (1 managed file)")
+        .says(&format!("reverse-sync feature {} {}", &first[..10], &last[..10]));
+    assert!(!ran.err.contains("  Application"), "{}", ran.err);
+    assert_eq!(repo.scene(), before);
+}
+
+#[test]
 fn only_the_managed_part_goes_there_with_author_date_and_trailers() {
     let lab = Lab::new();
     let repo = scene(&lab);

@@ -49,7 +49,8 @@ fn a_gate_that_fails_stops_what_comes_after_and_the_exit_code_says_so() {
     let ran = repo.xtask(&["validate", "--json"]).status(1);
     assert_eq!(outcomes(&ran), "gate=failed beside=passed late=blocked after=blocked");
     let ran = repo.xtask(&["validate"]).status(1);
-    let ran = ran.says("FAILED    gate").says("not healthy: 1 of 2 checks failed (2 blocked");
+    let ran =
+        ran.says("FAILED    gate").says("not healthy: 1 of 2 checks failed: `gate` (2 blocked");
     assert!(!ran.out.starts_with("healthy") && !ran.out.contains("\nhealthy"));
     repo.write(VALIDATE_FILE, gate("true"));
     repo.xtask(&["validate"]).success().says("healthy: 4 checks");

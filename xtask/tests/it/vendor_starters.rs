@@ -199,8 +199,8 @@ fn the_starters_are_what_this_project_has_itself() {
         words.collect::<Vec<_>>().join(" ")
     };
     assert_eq!(narrow(&page), narrow(&starter("deployment.md")));
-    // The README has the jobs without the remarks on top of the file.
-    let readme = of_project("README.md");
+    // The manual has the jobs without the remarks on top of the file.
+    let readme = of_project("docs/canonical.md");
     let jobs =
         readme.split("```yaml\n").find(|block| block.starts_with(".orchestration:")).unwrap();
     let jobs = jobs.split("```").next().unwrap();

@@ -5,6 +5,9 @@ use serde::Serialize;
 use super::{BOLD, DIM, GREEN, RED, YELLOW, count};
 use xtask_base::words::some_of;
 
+/// How many checks that failed are named at the end.
+const NAMED: usize = 5;
+
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -336,10 +339,19 @@ impl ValidateReport {
             (true, 0) => format!("{YELLOW}nothing was checked{YELLOW:#} ({more})"),
             (true, _) => format!("{GREEN}healthy{GREEN:#}: {} ({more})", count(ran, "check")),
             (false, _) if failed == 0 => format!("{YELLOW}not finished{YELLOW:#} ({more})"),
-            (false, _) => format!(
-                "{RED}not healthy{RED:#}: {failed} of {} failed ({more})",
-                count(ran, "check")
-            ),
+            (false, _) => {
+                let names: Vec<String> = self
+                    .checks
+                    .iter()
+                    .filter(|line| line.outcome == Outcome::Failed)
+                    .map(|line| line.name.clone())
+                    .collect();
+                format!(
+                    "{RED}not healthy{RED:#}: {failed} of {} failed: {} ({more})",
+                    count(ran, "check"),
+                    some_of(&names, NAMED)
+                )
+            }
         }
     }
 }

@@ -112,7 +112,10 @@ pub fn about(
 pub fn make(repo: &Repo, world: &World, places: Option<&Places>, about: &About) -> State {
     let failed = |why: &str| State::Failed { why: why.to_owned() };
     let Some(places) = places else {
-        return failed("the address of the remote does not tell which service it is");
+        return failed(
+            "the address of the remote does not tell which service it is (`forge = \"github\"` in \
+             `setup/sync.toml` would; until then, ask for a review of the branch where it lies)",
+        );
     };
     if !places.is_github() {
         return failed("it is made on a page of the service");

@@ -23,7 +23,7 @@ use super::usage::Looker;
 use xtask_base::error::{Error, Result};
 use xtask_base::lock;
 use xtask_base::name::NAME;
-use xtask_base::process::Program;
+use xtask_base::process::{KEY, Program};
 use xtask_base::processes::{self, Handle};
 use xtask_base::record::{self, Found};
 use xtask_base::world::World;
@@ -148,7 +148,9 @@ fn start_supervisor(stack: &Stack, world: &World) -> Result<()> {
 /// have an older one there.
 fn supervisor_program(world: &World) -> Option<PathBuf> {
     let beside = world.program.with_file_name(PROGRAM);
-    let is_run_by_cargo = world.variable("CARGO_PKG_NAME") == Some(NAME);
+    // The launcher, which builds both, is run by cargo too, and names the key of what it has found.
+    let is_run_by_cargo =
+        world.variable("CARGO_PKG_NAME") == Some(NAME) && world.variable(KEY).is_none();
     (beside.is_file() && !is_run_by_cargo).then_some(beside)
 }
 

@@ -8,7 +8,7 @@ use super::backup::{self, Intent};
 use super::batch::{Batch, Change, FileChange};
 use super::classify::Class;
 use super::commit;
-use super::context::{self, Context};
+use super::context::{self, BESIDE, Context};
 use super::enter::Enter as _;
 use super::gather::{Clean, Depth, Found, Gathered, Question, gather};
 use super::managed::Managed;
@@ -392,11 +392,27 @@ pub fn check_rules(repo: &Repo, decided: &Decided, wishes: &Wishes) -> Result<()
         return Err(Error::no(format!(
             "`{branch}` is protected: nothing is committed there unasked, so nothing was synced"
         ))
+        .hint(road_to_protected(repo, context, branch))
         .hint(
-            "`cargo xtask sync --no-commit` writes the files alone; `--allow-protected` commits",
+            "or `cargo xtask sync --no-commit` writes the files alone; `--allow-protected` commits",
         ));
     }
     if wishes.allow_mass_deletion { Ok(()) } else { check_deletions(repo, head, context, plan) }
+}
+
+/// Whether what keeps a plan from being made true is that its branch is protected.
+#[must_use]
+pub fn is_only_protected(repo: &Repo, decided: &Decided) -> bool {
+    let wishes = Wishes::plain();
+    is_barred(decided, &wishes)
+        && check_rules(repo, decided, &Wishes { allow_protected: true, ..wishes }).is_ok()
+}
+
+/// How a protected branch is brought up to date: by a branch beside it and a merge.
+#[must_use]
+pub fn road_to_protected(repo: &Repo, context: &Context, branch: &str) -> String {
+    let push = if repo.has_remote(&context.config.remote) { " --remote --push" } else { "" };
+    format!("`cargo xtask propagate{push}`, then merge `{BESIDE}{branch}` into `{branch}`")
 }
 
 /// More than half of the managed files of a branch go only if somebody says so.

@@ -352,7 +352,7 @@ impl Desk<'_> {
         if !is_github && !is_gitlab {
             self.note(
                 "nothing is placed that runs on the server: for GitHub and GitLab there is a workflow, and \
-                 for a bare repository the README of the toolkit has a hook"
+                 for a bare repository `docs/canonical.md` of the toolkit has a hook"
                     .to_owned(),
             );
         }
