@@ -12,7 +12,8 @@ pub struct Packaging {
     pub npm: bool,
     /// The source distribution of hatchling: no table says what it has (hatch.pypa.io, "Source distribution").
     pub hatch: bool,
-    /// The source distribution of setuptools, as setuptools-scm lists what git tracks; or `check-manifest` compares both.
+    /// The source distribution of setuptools, where something lists what git tracks: a `MANIFEST.in`, setuptools-scm,
+    /// `check-manifest`.
     pub manifest: bool,
     /// Nothing is packed, but Prettier looks at every file.
     pub prettier: bool,
@@ -51,5 +52,6 @@ pub(super) fn look(tree: &Tree<'_>) -> Packaging {
     if let Some((hatch, manifest)) = of_python {
         (found.hatch, found.manifest) = (hatch, manifest);
     }
+    found.manifest |= tree.has("MANIFEST.in");
     found
 }
