@@ -15,6 +15,9 @@ use crate::key;
 /// The package of the toolkit, which is called as this one is.
 const NAME: &str = env!("CARGO_PKG_NAME");
 
+/// Where the description of the toolkit says how old a cargo may be.
+const AGE: &str = "rust-version = \"";
+
 /// What cargo is to do.
 const LAUNCH: &str = "XTASK_LAUNCH";
 
@@ -89,15 +92,8 @@ pub fn main() {
             become_it(program(stored, &Some(name.clone())));
         }
     }
-    let mut cargo = match env::var(TOOLCHAIN) {
-        // `rustup` looks for the cargo of that toolchain, and puts its compiler first.
-        Ok(ref other) if !other.is_empty() && env::var_os(CHOSEN).is_some() => {
-            let mut rustup = Command::new("rustup");
-            rustup.args(&["run", other.as_str(), "cargo"]).env_remove(CHOSEN);
-            rustup
-        }
-        _ => Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"))),
-    };
+    check_age(&package);
+    let mut cargo = cargo();
     // Else it may be about all packages of the workspace, each with nothing to build so.
     cargo
         .args(words)
@@ -154,6 +150,40 @@ pub fn main() {
         drop(keep.status());
     }
     fail(&become_it(program(built, &name)));
+}
+
+/// The cargo that builds: of the toolchain that was named, or the one that runs this.
+fn cargo() -> Command {
+    match env::var(TOOLCHAIN) {
+        // `rustup` looks for the cargo of that toolchain, and puts its compiler first.
+        Ok(ref other) if !other.is_empty() && env::var_os(CHOSEN).is_some() => {
+            let mut rustup = Command::new("rustup");
+            rustup.args(&["run", other.as_str(), "cargo"]).env_remove(CHOSEN);
+            rustup
+        }
+        _ => Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"))),
+    }
+}
+
+/// Names a cargo that is too old for the toolkit; its own words would be about something in a file of ours.
+fn check_age(package: &str) {
+    let numbers = |text: &str| -> Option<(u64, u64)> {
+        let mut parts = text.split('.');
+        Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    };
+    let needed = package.lines().filter_map(|line| if line.starts_with(AGE) { Some(&line[AGE.len()..]) } else { None }).next();
+    let said = cargo().arg("--version").stderr(Stdio::null()).output();
+    let said = said.map(|done| String::from_utf8_lossy(&done.stdout).into_owned()).unwrap_or_default();
+    let present = said.split(' ').nth(1).unwrap_or("").trim().to_owned();
+    if let (Some(needed), Some(found)) = (needed, numbers(&present)) {
+        let needed = needed.trim_end_matches('"');
+        if numbers(needed).map_or(false, |least| found < least) {
+            fail(&format!(
+                "cargo {} is too old for {}, which needs {}: `rustup update stable`, or a newer cargo first on PATH",
+                present, NAME, needed
+            ));
+        }
+    }
 }
 
 /// The folder of the store; nothing where there is to be none.

@@ -213,6 +213,24 @@ fn what_is_changed_and_changed_back_during_a_build_is_not_kept() {
 }
 
 #[test]
+fn a_cargo_that_is_too_old_is_named() {
+    let lab = Lab::new();
+    let one = checkout(&lab, "one", "word");
+    said(&one, &around(&lab), &[]);
+    let package = one.read("xtask/Cargo.toml");
+    one.write("xtask/Cargo.toml", format!("{package}rust-version = \"1.91\"\n"));
+    let old = lab.path("cargo");
+    crate::testkit::write_script(&old, "#!/bin/sh\necho 'cargo 1.70.0 (ec8a8a0ca 2023-04-25)'\n");
+    let launcher = one.dir.join("target/debug/xtask");
+    let folder = one.dir.join("xtask/launcher");
+    let variables =
+        [("CARGO", old.as_str()), ("CARGO_MANIFEST_DIR", folder.as_str()), ("XTASK_STORE", "off")];
+    one.run(launcher.as_str(), &["status"], &variables)
+        .status(126)
+        .says("cargo 1.70.0 is too old for xtask, which needs 1.91");
+}
+
+#[test]
 fn a_target_in_the_configuration_of_the_user_is_followed() {
     let lab = Lab::new();
     let one = checkout(&lab, "one", "word");
