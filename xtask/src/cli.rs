@@ -4,6 +4,7 @@ mod branch;
 mod copy;
 #[cfg(feature = "deploy")]
 mod deploy;
+mod groups;
 mod looks;
 mod recovery;
 #[cfg(feature = "services")]
@@ -21,6 +22,7 @@ pub use self::copy::Upgrade;
 pub use self::copy::Vendor;
 #[cfg(feature = "deploy")]
 pub use self::deploy::{Deploy, Deploying, History, Rollback};
+pub use self::groups::command;
 pub use self::recovery::{Backup, Recovering, Restore};
 #[cfg(feature = "services")]
 pub use self::recovery::{Recover, RecoverStep};
@@ -39,7 +41,7 @@ Exit codes:
 
 /// The task toolkit of this repository
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version, after_help = EXIT_CODES)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, after_long_help = EXIT_CODES)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
     /// What every command understands.
@@ -53,16 +55,16 @@ pub struct Cli {
 /// What every command understands.
 #[derive(Args)]
 pub struct Global {
-    /// Work as if started in this folder
+    /// Run as if started in this folder
     #[arg(short = 'C', value_name = "DIR", global = true)]
     pub directory: Option<PathBuf>,
     /// When to use colours
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto, global = true)]
     pub color: Color,
-    /// Say nothing but the answer and what went wrong
+    /// Only print results and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Say more: also what is in sync, and that there is nothing to do
+    /// Print more, also what is in sync
     #[arg(short, long, global = true)]
     pub verbose: bool,
 }
@@ -81,15 +83,15 @@ pub enum Color {
 /// What to do.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Make a fresh clone ready: canonical branch, sync, and what to do next
+    /// Set up a fresh clone: hooks, shared files, checks
     ///
     /// Makes the canonical branch from the current commit if neither a local nor a remote one
     /// exists, syncs, installs the hooks, and says whether the environment is healthy: the checks of
     /// `validate --fast` in phases that are gates. Running it again changes nothing.
     Setup(Setup),
-    /// Bring this branch's managed files to the canonical state
+    /// Update this branch's managed files from the canonical branch
     #[command(long_about = "\
-Bring this branch's managed files to the canonical state.
+Update this branch's managed files from the canonical branch.
 
 What happens to a path depends on what HEAD, the index, the file and the canonical commit hold:
   behind      it holds what once was canonical, and nothing else   brought up to date
@@ -101,35 +103,35 @@ Nothing is replaced that is not in git's history, or in a backup that `undo` bri
 By default one commit is made on this branch. It holds only the managed paths; whatever else is
 staged or changed stays exactly as it is.")]
     Sync(Sync),
-    /// Show where this branch stands
+    /// Show the state of this branch
     Status(Status),
-    /// Show how the managed files here differ from the canonical ones
+    /// Show how managed files differ from the canonical ones
     ///
     /// This is `git diff` of the working tree against the canonical commit, for the managed files
     /// that differ. `-` is canonical, `+` is here.
     Diff(Diff),
-    /// Explain a path: what sync decides about it, whose content it has, when it was last synced
+    /// Explain what sync decides about a path, and why
     Why(Why),
-    /// Bring back what a sync, a force or an undo replaced
+    /// Revert what a sync, a force or an undo replaced
     ///
     /// What a hook has brought up to date it brings up to date again at the next checkout; `cargo
     /// xtask hooks disable`, or a rule for the branch in `setup/sync.toml`, keeps it from that.
     Undo(Undo),
-    /// Switch branches: take an overlay away, `git switch`, sync
+    /// Switch branches, with the files that `sync --no-commit` wrote
     ///
     /// An overlay is what `sync --no-commit` has written: files without a commit, which would be in
     /// the way of a plain `git switch`.
     Switch(Switch),
-    /// The rules of branches: keep to them, begin by them, and clear away what is merged
+    /// Check, create and prune branches by their rules
     #[command(subcommand)]
     Branch(Branch),
-    /// Run the canonical version of a managed script, whatever this branch holds
+    /// Run the canonical version of a managed script
     ///
     /// The managed files of the canonical commit are laid out under the git folder, so that the
     /// script finds those it needs beside it. It runs in the current folder, and its exit status
     /// is the command's. XTASK_ROOT names the root of this worktree.
     Run(Run),
-    /// `git push`, then open or update the pull request of a branch that changes managed files
+    /// Push, then open or update the pull request
     #[command(long_about = "\
 `git push`, and then the pull requests of what it pushed.
 
@@ -137,16 +139,16 @@ All arguments are git's. A branch that holds managed files of its own gets one d
 into the canonical branch, made through `gh`, or the one that is open is brought up to date. That it
 cannot be made never fails the push. A push to a protected branch is refused.")]
     Push(Push),
-    /// Take the managed part of approved commits into the canonical branch
+    /// Take approved commits into the canonical branch
     #[command(long_about = "\
-Take the managed part of approved commits into the canonical branch.
+Take approved commits into the canonical branch.
 
 Only managed paths are taken, as a three-way merge, with author, date and message as they were and
 two trailers that say where they came from. Several commits go through together or not at all. What
 the canonical branch has already is skipped. It works wherever that branch is checked out, and leaves
 local changes there alone.")]
     ReverseSync(ReverseSync),
-    /// Collect what a branch changes at managed paths as one commit, ready to be taken in
+    /// Collect what a branch changes at managed paths
     #[command(long_about = "\
 Collect what a branch changes at managed paths as one commit on `orchestration-tools-changes`.
 
@@ -160,18 +162,18 @@ Take collected changes from `orchestration-tools-changes` into the canonical bra
 Only managed paths are taken, and all that is chosen or nothing. What is not chosen stays collected, on
 top of the new canonical commit.")]
     Promote(Promote),
-    /// Bring every branch to the canonical state, without checking any out
+    /// Update every branch, without checking any out
     #[command(long_about = "\
-Bring every branch to the canonical state, without checking any out.
+Update every branch, without checking any out.
 
 Each branch gets the commit that `sync` would make on it. What a branch has customised stays. A branch
 that a worktree has checked out is synced there, by the rules of `sync`. A protected branch is not
 touched: its commit goes on `orchestration-sync/BRANCH` beside it, to be merged by a pull request.
 Branches for which the rules say `mode = \"notify\"` are left alone unless they are named in full.")]
     Propagate(Propagate),
-    /// Install git hooks that keep branches up to date by themselves
+    /// Install git hooks that keep branches up to date
     #[command(long_about = "\
-Install git hooks that keep branches up to date by themselves.
+Install git hooks that keep branches up to date.
 
   post-checkout, post-merge, post-rewrite  sync the branch, by the rules of `sync`
   post-commit                              on the canonical branch: who is behind now
@@ -184,15 +186,15 @@ Hooks that are there keep working: each runs first, as NAME.pre-xtask. The progr
 is built from the canonical branch and kept under the git folder, so no branch can change it. Running
 this again renews what is old.")]
     InstallHooks(InstallHooks),
-    /// Take the hooks out again, and put back those that were there before
+    /// Remove the hooks, and restore those that were there before
     UninstallHooks,
-    /// Switch the hooks on or off, or see how they stand
+    /// Enable or disable the hooks, or show their state
     #[command(subcommand)]
     Hooks(Hooks),
     #[cfg(feature = "checks")]
-    /// Say whether this checkout is healthy, and put right what safely can be
+    /// Run the checks of this checkout, and fix what is safe to fix
     #[command(long_about = "\
-Say whether this checkout is healthy, and put right what safely can be.
+Run the checks of this checkout, and fix what is safe to fix.
 
 The checks are those of `setup/validate.toml`; without that file a usual set runs. Phases run one after
 the other, the checks of a phase side by side; a gate that fails stops the phases after it.
@@ -206,18 +208,18 @@ A check that fails may have a fix. Safe ones run by default, not where CI is set
 backed up first, and put back where the check fails all the same.")]
     Validate(Validate),
     #[cfg(feature = "services")]
-    /// Start the services of a layer, and return when they are ready
+    /// Start services, and wait until they are ready
     Start(Start),
     #[cfg(feature = "services")]
-    /// End services, and prove that nothing of them is left
+    /// Stop services, and verify that nothing is left running
     Stop(Stop),
     #[cfg(feature = "services")]
-    /// End services and start them again, with what is configured now
+    /// Restart services with their current configuration
     ///
     /// What needs them goes on meanwhile.
     Restart(Restart),
     #[cfg(feature = "services")]
-    /// Show the services: state, health, process, port, what they use, what went wrong
+    /// Show services: state, health, process, port, usage
     ///
     /// With `--layer` also those of a layer that is deployed to this machine. Ends with 1 where a required service
     /// has failed.
@@ -233,18 +235,18 @@ backed up first, and put back where the check fails all the same.")]
     #[command(flatten)]
     Deploying(Deploying),
     #[cfg(feature = "vendoring")]
-    /// Put the toolkit into another repository; run it in a checkout of the toolkit
+    /// Copy the toolkit into another repository
     #[command(long_about = "\
-Put the toolkit into another repository; run it in a checkout of the toolkit.
+Copy the toolkit into another repository.
 
 The repository gets `xtask/`, what `cargo xtask` needs in `.cargo/config.toml` and in the workspace, and
 files to begin with, fitted to what it is: setup/*.toml, deployment/local.toml, justfile, and what its
 forge runs. No file that is there is replaced: lines are added, or named for you to add. All is staged and
 nothing is committed; the repository must have no uncommitted changes, so that you see what came.")]
     Vendor(Vendor),
-    /// Bring the vendored toolkit up to date, with the changes that were made to it here
+    /// Update the vendored toolkit, keeping local changes
     #[command(long_about = "\
-Bring the vendored toolkit up to date, with the changes that were made to it here.
+Update the vendored toolkit, keeping local changes.
 
 A three-way merge between what was vendored, what the canonical branch has now, and the new version:
 files that nobody touched are replaced, changed ones merged. The result is built before it counts, and
@@ -254,14 +256,14 @@ While a file is in conflict nothing changes. Its text with markers is put under 
 there until no marker is left, and run the command again. --ours and --theirs decide without editing.")]
     Upgrade(Upgrade),
     #[cfg(feature = "vendoring")]
-    /// Play the daily story in a place of its own, and check every outcome
+    /// Play a day with it in a temporary place, and check every outcome
     ///
     /// Two people, each with a clone of one repository, change what all branches share: directly,
     /// and by way of a branch. Every command is shown as it is typed, with what it says. It works
     /// anywhere, and neither reads nor writes your repository or your git configuration. At the
     /// first outcome that is not as told it exits 1, and leaves the scene there to be looked at.
     Demo(Demo),
-    /// Print completions for a shell
+    /// Print shell completions
     ///
     /// For the word after `cargo xtask`, use them with a shell function or an alias named `xtask`
     /// for `cargo xtask`.

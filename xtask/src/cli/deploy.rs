@@ -9,18 +9,18 @@ use super::services::span;
 /// The commands.
 #[derive(Subcommand)]
 pub enum Deploying {
-    /// Put the commit that is checked out where a layer serves, and go back if it does not hold
+    /// Deploy the current commit; roll back on failure
     Deploy(Deploy),
     /// Go back to a release that was verified before
     Rollback(Rollback),
-    /// What was deployed where a layer serves, and how it ended
+    /// Show what was deployed, when, and how it ended
     History(History),
 }
 
 /// `deploy`.
 #[derive(Args)]
 #[command(long_about = "\
-Put the commit that is checked out where a layer serves, and go back if it does not hold.
+Deploy the current commit; roll back on failure.
 
 The layer's file says where and how, in `[deploy]`. The tree must be clean, the commit pushed, the branch
 allowed, what the layer requires verified; all that stands in the way is reported together. The commit is

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 /// The commands.
 #[derive(Subcommand)]
 pub enum Recovering {
-    /// Save what git would not bring back: staged, changed and untracked files, and named ignored ones
+    /// Save what git would not bring back
     #[command(long_about = "\
 Save what git would not bring back: what is staged, changed or not tracked, with modes, links and conflicts;
 edits that git was told to overlook; what git is in the middle of; and the ignored files that `[backup]
@@ -19,18 +19,18 @@ It becomes one commit under `refs/xtask/backup/`, but for what those patterns na
 copied with mode 0600 under the git folder. Files, index and branches stay as they are. Backups are kept for
 30 days, and the last 20 for ever.")]
     Backup(Backup),
-    /// Bring back what a backup holds, after saving what is there now
+    /// Restore a backup, after saving what is there now
     #[command(long_about = "\
-Bring back what a backup holds, after saving what is there now.
+Restore a backup, after saving what is there now.
 
 As a whole, a backup comes back on the branch on which it was made; single paths come back anywhere. What
 `recover` has saved comes back with the branch that was checked out and what git was in the middle of; what was
 changed since in tracked files is saved and goes. Other files that the backup does not hold stay as they are. What cannot come back is named, and the exit code is 1.")]
     Restore(Restore),
     #[cfg(feature = "services")]
-    /// The way out of a broken morning: save everything, and go to a state that is known to be good
+    /// Back up everything, and reset the worktree to a known-good state
     #[command(long_about = "\
-The way out of a broken morning: save everything, and go to a state that is known to be good.
+Back up everything, and reset the worktree to a known-good state.
 
   git          end a rebase, merge or the like where it stands; go to the default branch as its
                upstream is, or where --to says; commits that leave a branch stay on one of their own
@@ -106,7 +106,7 @@ Examples:
   cargo xtask recover services           only the services
   cargo xtask recover git --to main~3    to another commit
 
-Exit codes: 0 all is well now, or nothing was wrong; 1 something is still wrong, and is named")]
+Exit codes: 0 recovered, or nothing was wrong; 1 something is still wrong, and is named")]
 pub struct Recover {
     /// Only these parts
     #[arg(value_name = "STEP", value_enum)]

@@ -9,7 +9,7 @@ use xtask_base::world::duration_of;
 /// `start`.
 #[derive(Args)]
 #[command(long_about = "\
-Start the services of a layer, and return when they are ready.
+Start services, and wait until they are ready.
 
 A layer is a file in `deployment/`, `local` where none is named. Services start as soon as what they
 need is ready, side by side. What runs already is left as it is. If one does not get ready, what this
@@ -68,7 +68,7 @@ pub struct Start {
 /// `stop`.
 #[derive(Args)]
 #[command(long_about = "\
-End services, and prove that nothing of them is left.
+Stop services, and verify that nothing is left running.
 
 Those that need a service are ended before it. Every process that belongs to one is asked to end, also
 one that has left its group or session, and killed if it has not after the timeout. What survives that

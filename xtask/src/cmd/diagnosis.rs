@@ -317,7 +317,7 @@ fn fault(on_disk: &Path, name: &str, is_required: bool) -> Option<(String, bool)
         return None;
     }
     if !meta.is_file() || meta.len() > LARGEST_FILE {
-        return Some((format!("`{name}` is no file of variables"), false));
+        return Some((format!("`{name}` is not a valid env file"), false));
     }
     match std::fs::read(on_disk) {
         Ok(content) => {

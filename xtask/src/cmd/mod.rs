@@ -85,12 +85,12 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 use self::session::Session;
 #[cfg(feature = "deploy")]
 use crate::cli::Deploying;
-use crate::cli::{Branch, Cli, Command, Recovering};
+use crate::cli::{self, Branch, Cli, Command, Recovering};
 use xtask_base::error::{Context as _, Error, Kind, Result};
 use xtask_base::files::Disk;
 use xtask_base::process;
@@ -227,7 +227,13 @@ fn run(args: Vec<OsString>) -> Exit {
         return keep(&world, &args[2..]);
     }
     check_origin(&world)?;
-    let cli = match Cli::try_parse_from(&args) {
+    let asks = |word: &OsString| ["-h", "--help", "help"].iter().any(|help| word == help);
+    // The groups are made for who reads them.
+    let command =
+        if args.len() < 2 || args.iter().any(asks) { cli::command() } else { Cli::command() };
+    let parsed =
+        command.try_get_matches_from(&args).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(refused) => {
             // Help and version are answers, not failures.

@@ -313,7 +313,7 @@ fn tell_end(session: &Session, saved: Option<&Saved>, faults: Vec<Error>) -> Exi
         true => Kind::Unable,
         false => Kind::No,
     };
-    let mut error = Error::new(kind, "not everything is well again");
+    let mut error = Error::new(kind, "recovery incomplete");
     for fault in std::iter::once(&first).chain(&rest) {
         error = error.detail(fault.to_string());
         error = fault.details().iter().fold(error, |error, line| error.detail(format!("  {line}")));

@@ -240,7 +240,7 @@ fn stay(session: &Session, stack: &Stack, page: &Page) -> Exit {
     if survivors.is_empty() {
         Ok(DONE)
     } else {
-        Err(with_survivors(Error::no("not all is gone"), survivors))
+        Err(with_survivors(Error::no("some processes are still running"), survivors))
     }
 }
 

@@ -82,7 +82,7 @@ fn end(
         report::warn(killed);
     }
     if !ok {
-        let mut error = Error::no("not all is gone");
+        let mut error = Error::no("some processes are still running");
         for who in survivors {
             error = error.detail(format!("{who} did not end"));
         }

@@ -95,6 +95,16 @@ pub(super) fn run(session: &Session, args: &Validate) -> Exit {
         return Err(Error::usage("`--interactive` asks before each fix, and there is no terminal")
             .hint("`--no-fix` runs none; `--yes` runs risky ones, too"));
     }
+    // What has markers of conflicts in it would be judged as if somebody had written them.
+    if let Some(operation) = repo.operation().filter(|_| !flags.dry_run)
+        && repo.index()?.has_conflicts()
+    {
+        return Err(Error::no(format!(
+            "not healthy: {} is in progress, and files are in conflict; nothing was checked",
+            operation.name
+        ))
+        .hint("`git status` names them"));
+    }
     let wish = Wish {
         only: args.only.clone(),
         skip: args.skip.clone(),

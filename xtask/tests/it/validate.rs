@@ -33,6 +33,25 @@ pub fn outcomes(ran: &Ran) -> String {
 }
 
 #[test]
+fn a_merge_with_conflicts_is_not_healthy() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["switch", "-q", "-c", "other"]);
+    repo.write("src/app", "theirs\n");
+    repo.commit("theirs");
+    repo.git(&["switch", "-q", "main"]);
+    repo.write("src/app", "ours\n");
+    repo.commit("ours");
+    repo.try_git(&["merge", "--quiet", "other"]).status(1);
+    let ran = repo.xtask(&["validate"]).status(1);
+    ran.says("a merge is in progress, and files are in conflict; nothing was checked");
+    repo.write("src/app", "both\n");
+    repo.git(&["add", "src/app"]);
+    let ran = repo.xtask(&["validate", "--skip", "hooks"]);
+    assert!(!ran.err.contains("in conflict"), "{}", ran.err);
+}
+
+#[test]
 fn a_gate_that_fails_stops_what_comes_after_and_the_exit_code_says_so() {
     let lab = Lab::new();
     let gate = |run: &str| {

@@ -336,7 +336,7 @@ fn own_changes(
             }
             Class::Unknown => {
                 return Err(Error::unable(format!(
-                    "what `{}` has changed cannot be told: history is cut off",
+                    "cannot determine the changes of `{}`: shallow clone",
                     source.name
                 ))
                 .hint("`git fetch --unshallow` brings it"));

@@ -246,8 +246,7 @@ pub fn port_variable(service: &str) -> String {
 /// are told at once.
 pub(super) fn draft(name: &str, table: &Reader<'_>) -> Draft {
     if !is_name(name) {
-        table
-            .fault_at(table.span(), format!("`{name}` is no name of a service: it must be {NAME}"));
+        table.fault_at(table.span(), format!("invalid service name `{name}`: use {NAME}"));
     }
     let mut mentions = Vec::new();
     let shell = table.flag("shell").unwrap_or(false);

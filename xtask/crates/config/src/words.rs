@@ -25,8 +25,7 @@ pub(super) fn is_variable(name: &str) -> bool {
 }
 
 /// What `is_name` wants, for faults.
-pub(super) const NAME: &str =
-    "a letter of a-z or a digit, and up to 39 more of them, of `-` and of `_`";
+pub(super) const NAME: &str = "`[a-z0-9][a-z0-9_-]{0,39}`";
 
 /// Whether this can be the name of a layer or of a service. It becomes part of the names of files and
 /// variables.

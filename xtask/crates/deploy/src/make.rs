@@ -7,18 +7,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Around;
+use super::ends::{end, last_lines};
+use super::outside::Outside;
 use super::release::{Release, Snapshot, ValueLine};
 use super::stacks;
 use super::target::Target;
-use super::tool::Outside;
-use xtask_base::error::{Context as _, Error, Kind, Result};
-use xtask_base::group::End;
+use xtask_base::error::{Context as _, Result};
 use xtask_base::process::Program;
 use xtask_config::{Deploy, DeployStep, Layer, Status, StepMoment};
 use xtask_git::{Id, Repo};
-
-/// How much is told of what a command has printed: the last lines.
-pub(super) const LAST_LINES: usize = 20;
 
 /// Where commands run, and what they are told.
 pub struct Workplace<'a> {
@@ -99,22 +96,4 @@ fn command(place: &Workplace<'_>, step: &DeployStep, folder: &Path) -> Result<()
         Ok(()) => Ok(()),
         Err(failure) => Err(last_lines(failure, &done.output)),
     }
-}
-
-/// Whether a command ended well, and how not.
-pub(super) fn end(what: &str, end: End, longest: Duration) -> Result<()> {
-    Err(Error::no(match end {
-        End::Code(0) => return Ok(()),
-        End::Stopped => return Err(Error::new(Kind::Interrupted, format!("{what} was stopped"))),
-        End::Code(code) => format!("{what} ended with {code}"),
-        End::Signal(signal) => format!("{what} was ended by signal {signal}"),
-        End::TimedOut => format!("{what} took longer than {longest:?}"),
-    }))
-}
-
-/// A failure, with the last lines of what was printed.
-pub(super) fn last_lines(failure: Error, printed: &str) -> Error {
-    let lines: Vec<&str> = printed.lines().collect();
-    let last = lines[lines.len().saturating_sub(LAST_LINES)..].iter();
-    last.fold(failure, |error, line| error.detail(format!("| {line}")))
 }

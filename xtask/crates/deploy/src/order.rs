@@ -10,17 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::gates::Gate;
 use super::history::Entry;
+pub use super::ssh::{DEPLOY_HOST, HELLO, ORDER};
 use xtask_base::error::{Error, Kind, Result};
 use xtask_config::Layer;
-
-/// The kind of an order.
-pub const ORDER: &str = "xtask.deploy-order/1";
-
-/// The word by which this program is asked to take orders.
-pub const DEPLOY_HOST: &str = "deploy-host";
-
-/// The word by which it is only asked who it is.
-pub const HELLO: &str = "hello";
 
 /// The line by which a run is interrupted.
 pub const INTERRUPT: &str = "interrupt";

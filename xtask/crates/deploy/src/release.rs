@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Around;
+use super::outside::Outside;
 use super::target::Target;
-use super::tool::Outside;
 use xtask_base::digest;
 use xtask_base::error::{Context as _, Error, Result};
 use xtask_base::record::{self, Found};

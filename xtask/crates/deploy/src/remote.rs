@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Around;
+use super::ends;
 use super::make::{self, Workplace, commands};
 use super::order::{Ended, HostOrder, INTERRUPT, Line, ORDER, Wanted};
 use super::release::Release;
@@ -107,7 +108,7 @@ impl Remote<'_> {
         }
         let what = if is_heard { "was lost" } else { "ended before the program there answered" };
         let error = Error::unable(format!("the connection to host `{name}` {what}"));
-        let error = make::last_lines(error, &words);
+        let error = ends::last_lines(error, &words);
         if !is_change {
             return Err(error);
         }

@@ -9,9 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Around;
+use super::ends::{end, last_lines};
 use super::history::{self, Entry};
-use super::make::{end, last_lines};
-use super::order::{DEPLOY_HOST, HELLO, ORDER};
 use super::release::Release;
 use super::target::{Standing, Target};
 use xtask_base::digest;
@@ -20,6 +19,15 @@ use xtask_base::process::{Output, Program};
 use xtask_base::talk::Talk;
 use xtask_base::world::World;
 use xtask_config::Deploy;
+
+/// The kind of an order.
+pub const ORDER: &str = "xtask.deploy-order/1";
+
+/// The word by which this program is asked to take orders.
+pub const DEPLOY_HOST: &str = "deploy-host";
+
+/// The word by which it is only asked who it is.
+pub const HELLO: &str = "hello";
 
 /// How ssh behaves: it asks nobody, gives up a host that does not answer, and notices within a minute that
 /// one has gone away.
@@ -120,7 +128,10 @@ impl<'a> Host<'a> {
         let done = self.script(&greeting(&target.root))?;
         let said = done.stdout.split_once(&format!("{GREETING}\n")).map(|(_, said)| said);
         let said = said.ok_or_else(|| {
-            let error = Error::unable(format!("what host `{}` says is no greeting", self.name));
+            let error = Error::unable(format!(
+                "unexpected response from host `{}` (not an xtask handshake)",
+                self.name
+            ));
             last_lines(error, &done.stdout)
         })?;
         let (lines, past) = said.split_once("\nhistory\n").unwrap_or((said, ""));

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Around;
-use super::make::{end, last_lines};
+use super::ends::{end, last_lines};
 use super::release::{Release, Snapshot};
 use super::stacks;
 use super::target::Target;

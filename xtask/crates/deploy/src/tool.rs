@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::Around;
-use super::make::{end, last_lines};
+use super::ends::{end, last_lines};
+pub use super::outside::Outside;
 use super::release::Release;
 use super::stacks;
 use super::target::Target;
@@ -21,20 +20,6 @@ pub(super) const QUESTION: Duration = Duration::from_secs(60);
 /// Variables by which the tools would take something else than they are told.
 pub const MISLEADING: [&str; 3] =
     ["COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PATH_SEPARATOR"];
-
-/// What the tool of an engine is told of a layer. It is part of the configuration of a release, so that it can
-/// be served again as it was.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outside {
-    /// The file or folder that the tool takes, from the root of the release.
-    pub to: String,
-    /// The context of the tool.
-    pub context: Option<String>,
-    /// The namespace.
-    pub namespace: Option<String>,
-    /// The name under which all of it is known.
-    pub project: String,
-}
 
 impl Outside {
     /// That of a layer; nothing where the engine has no tool of its own.

@@ -372,7 +372,7 @@ fn prepare(disk: &Disk<'_>, path: &Path, text: &str) -> Result<()> {
     if is_whole && meta.mode() & 0o100 != 0 {
         return Ok(());
     }
-    Err(Error::unable(failed()).hint("what was written is not what is read back"))
+    Err(Error::unable(failed()).hint("verification after write failed"))
 }
 
 /// Gives a hook its second name: the very file where the file system can, or else a copy.

@@ -414,7 +414,7 @@ impl Builder<'_> {
         let written = fs::read(beside).unable(failed)?;
         self.disk.fsync(beside).unable(failed)?;
         if digest_of(&written) != record.digest {
-            return Err(Error::unable(failed()).hint("what was written is not what is read back"));
+            return Err(Error::unable(failed()).hint("verification after write failed"));
         }
         let tried = Program::new(beside, folder)
             .args(["--version"])

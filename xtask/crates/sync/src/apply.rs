@@ -18,6 +18,8 @@ use std::fs::Metadata;
 use std::io;
 use std::path::Path;
 
+pub use super::applier::Applier;
+use super::applier::interrupted;
 use super::backup;
 use super::batch::{Batch, FileChange};
 use super::journal::{self, FileStep, FolderStep, HeadStep, Journal, Phase};
@@ -25,35 +27,14 @@ use super::overlay::Overlay;
 use super::prepare::prepare;
 use super::print::{print_at, print_of};
 use super::recover::{finish, take_back};
-use xtask_base::error::{Context as _, Error, Kind, Result};
+use xtask_base::error::{Context as _, Error, Result};
 use xtask_base::files::{Bits, Disk};
 use xtask_base::halves::in_halves;
 use xtask_base::path::RepoPath;
-use xtask_base::progress::Progress;
 use xtask_base::record;
-use xtask_base::signals::Interrupts;
 use xtask_git::{
-    CleanLook, FileStat, Index, IndexStamp, Mode, OperationKind, Reached, Repo, Staged, Ways,
-    look_of_metadata,
+    CleanLook, FileStat, Index, IndexStamp, Mode, Reached, Repo, Staged, Ways, look_of_metadata,
 };
-
-/// What a transaction works with.
-pub struct Applier<'a> {
-    /// The repository.
-    pub repo: &'a Repo,
-    /// The disk.
-    pub disk: &'a Disk<'a>,
-    /// The signals, which are held off.
-    pub interrupts: &'a Interrupts,
-    /// Who is told how far it is.
-    pub progress: &'a dyn Progress,
-    /// The operation of git's that is at its very end, and so not in the way.
-    pub ending: Option<OperationKind>,
-    /// Seconds since the epoch, for reflogs.
-    pub now: i64,
-    /// Tells this transaction from others.
-    pub id: String,
-}
 
 /// A transaction that went through.
 #[derive(Debug)]
@@ -90,7 +71,7 @@ pub fn apply(applier: &Applier<'_>, batch: &Batch, index: Option<Index>) -> Resu
                 Err(back.put_aside.iter().fold(failure, |failure, at| failure.detail(at.words())))
             }
             Err(second) => Err(failure
-                .detail(format!("and taking back what was begun failed, too: {second}"))
+                .detail(format!("and the rollback failed, too: {second}"))
                 .hint("the next `cargo xtask sync` will put it right")),
         },
     }
@@ -244,10 +225,6 @@ fn run(
         applier.progress.remark(&at.words());
     }
     Ok(Applied { backup, is_untidy, looks })
-}
-
-pub(super) fn interrupted() -> Error {
-    Error::new(Kind::Interrupted, "interrupted; nothing was changed")
 }
 
 fn write_journal(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> Result<()> {

@@ -10,6 +10,7 @@
 // Where checkouts share a build folder, none of them takes what another has compiled from other sources.
 const _: Option<&str> = option_env!("XTASK_SOURCES_SYNC");
 
+mod applier;
 pub mod apply;
 pub mod backup;
 pub mod batch;

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::apply::{Applier, interrupted};
+use super::applier::{Applier, interrupted};
 use super::batch::{Batch, FileChange};
 use super::journal::{FileStep, Journal};
 use super::print::print_of;

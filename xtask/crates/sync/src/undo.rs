@@ -86,11 +86,8 @@ pub fn find(repo: &Repo, id: Option<&str>) -> Result<Backup> {
         }
     };
     if record.snapshot.is_some() {
-        return Err(Error::usage(format!(
-            "`{}` is no run to be undone, but what was saved",
-            found.id
-        ))
-        .hint(format!("`cargo xtask restore {}` brings it back", found.id)));
+        return Err(Error::usage(format!("`{}` is a backup, not a run", found.id))
+            .hint(format!("`cargo xtask restore {}` brings it back", found.id)));
     }
     if record.worktree_name != here {
         return Err(Error::usage(format!(

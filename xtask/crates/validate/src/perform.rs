@@ -229,7 +229,7 @@ pub fn perform(
         log.line(Level::Warning, warning);
     }
     let verdict = if done.is_ok() { Level::Success } else { Level::Error };
-    let text = if done.is_ok() { "all is well" } else { "not all is well" };
+    let text = if done.is_ok() { "all checks passed" } else { "not all checks passed" };
     log.line(verdict, &format!("{text} ({duration_ms} ms)"));
     if lock.is_some() {
         log.line(Level::LockReleased, &format!("pid {}", std::process::id()));
