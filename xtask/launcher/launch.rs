@@ -171,13 +171,17 @@ fn check_age(package: &str) {
         let mut parts = text.split('.');
         Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
     };
-    let needed = package.lines().filter_map(|line| if line.starts_with(AGE) { Some(&line[AGE.len()..]) } else { None }).next();
+    let mut lines = package.lines();
+    let line = match lines.find(|line| line.starts_with(AGE)) {
+        Some(line) => line,
+        None => return,
+    };
+    let needed = line[AGE.len()..].trim_end_matches('"');
     let said = cargo().arg("--version").stderr(Stdio::null()).output();
     let said = said.map(|done| String::from_utf8_lossy(&done.stdout).into_owned()).unwrap_or_default();
-    let present = said.split(' ').nth(1).unwrap_or("").trim().to_owned();
-    if let (Some(needed), Some(found)) = (needed, numbers(&present)) {
-        let needed = needed.trim_end_matches('"');
-        if numbers(needed).map_or(false, |least| found < least) {
+    let present = said.split(' ').nth(1).unwrap_or("").trim();
+    if let (Some(least), Some(found)) = (numbers(needed), numbers(present)) {
+        if found < least {
             fail(&format!(
                 "cargo {} is too old for {}, which needs {}: `rustup update stable`, or a newer cargo first on PATH",
                 present, NAME, needed
