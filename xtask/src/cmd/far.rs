@@ -1,20 +1,15 @@
 //! `ps`, `logs` and `stop` of a layer that is deployed to another host: the program over there does them for what
 //! serves there, and what it says is what is said here.
 
-use std::ffi::OsString;
 use std::time::Duration;
 
-use clap::Parser as _;
-
 use super::session::Session;
-use super::{DONE, Exit, logs, ps, stack, stop};
-use crate::cli::{Cli, Command, Logs, Ps, Stop};
+use super::{DONE, Exit, stack};
+use crate::cli::{Logs, Ps, Stop};
 use xtask_base::error::{Error, Result};
-use xtask_base::world::World;
 use xtask_config::{Deploy, DeployEngine};
 use xtask_deploy::Around;
 use xtask_deploy::ssh::{Host, program_digest, program_name};
-use xtask_deploy::stacks;
 use xtask_deploy::target::{Standing, Target};
 use xtask_git::Repo;
 
@@ -112,33 +107,4 @@ impl Far {
             code => Ok(code),
         }
     }
-}
-
-/// Does it, over there.
-pub(super) fn run(world: World, args: &[OsString]) -> Exit {
-    let [root, layer, words @ ..] = args else {
-        return Err(Error::usage(format!("`{WORD}` is what `ps`, `logs` and `stop` ask a host")));
-    };
-    let layer = layer.to_string_lossy().into_owned();
-    let command = std::iter::once("cargo xtask".into()).chain(words.iter().cloned());
-    let cli = Cli::try_parse_from(command)
-        .map_err(|_| Error::usage("the host does not understand what it is asked"))?;
-    let session = Session::new(world, &cli.global)?;
-    let target = Target { root: root.into(), layer: layer.clone() };
-    let found = serving(&target)?;
-    match (cli.command, found) {
-        (Command::Ps(args), found) => ps::of_deployed(&session, found.as_ref(), &layer, &args),
-        (Command::Logs(args), Some(stack)) => logs::of(&session, &stack, &args),
-        (Command::Stop(args), Some(stack)) => stop::of_deployed(&session, stack, &args),
-        (Command::Logs(_) | Command::Stop(_), None) => {
-            session.story(&format!("nothing of layer `{layer}` serves there"));
-            Ok(DONE)
-        }
-        _ => Err(Error::usage("the host does not understand what it is asked")),
-    }
-}
-
-fn serving(target: &Target) -> Result<Option<xtask_services::stack::Stack>> {
-    target.standing()?;
-    stacks::serving(target)
 }

@@ -32,6 +32,8 @@ mod install_hooks;
 #[cfg(feature = "services")]
 mod logs;
 #[cfg(feature = "deploy")]
+mod on_host;
+#[cfg(feature = "deploy")]
 mod outside;
 #[cfg(feature = "deploy")]
 mod place;
@@ -221,7 +223,7 @@ fn run(args: Vec<OsString>) -> Exit {
     }
     #[cfg(feature = "deploy")]
     if args.get(1).is_some_and(|word| word == far::WORD) {
-        return far::run(world, &args[2..]);
+        return on_host::run(world, &args[2..]);
     }
     if args.get(1).is_some_and(|word| word == store::WORD) {
         return keep(&world, &args[2..]);

@@ -456,10 +456,10 @@ mod tests {
             there are no layers: write `deployment/local.toml`
             there is no layer `../local`; did you mean `local`?
             the layers are `local`, `staging`
-            a layer's name is a letter of a-z or a digit, and up to 39 more of them, of `-` and of `_`
+            a layer's name is `[a-z0-9][a-z0-9_-]{0,39}`
             there is no layer ``
             the layers are `local`, `staging`
-            a layer's name is a letter of a-z or a digit, and up to 39 more of them, of `-` and of `_`
+            a layer's name is `[a-z0-9][a-z0-9_-]{0,39}`
         "#]].assert_eq(&all.concat());
     }
 }

@@ -74,15 +74,13 @@ pub fn share_all() {
 }
 
 fn share_below(folder: &Path, bits: u32) {
-    open(folder, bits);
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() && !PRIVATE.iter().any(|private| name == **private) => {
-                share_below(&entry.path(), bits);
-            }
-            Ok(kind) if kind.is_file() => open(&entry.path(), bits),
-            _ => {}
+    let is_shared = |entry: &walkdir::DirEntry| {
+        let is_private = PRIVATE.iter().any(|private| *entry.file_name() == **private);
+        entry.depth() == 0 || !(entry.file_type().is_dir() && is_private)
+    };
+    for entry in walkdir::WalkDir::new(folder).into_iter().filter_entry(is_shared).flatten() {
+        if entry.file_type().is_dir() || entry.file_type().is_file() {
+            open(entry.path(), bits);
         }
     }
 }

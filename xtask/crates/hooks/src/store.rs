@@ -12,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use walkdir::WalkDir;
 use xtask_base::digest;
 use xtask_base::error::{Context as _, Error, Result};
 use xtask_base::files::{Bits, Disk};
@@ -309,13 +310,9 @@ pub fn bound_builds(disk: &Disk<'_>, now: SystemTime, builds: &Path) -> std::io:
 
 /// How much room the files below a folder take, in bytes.
 fn size_of(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let sizes = entries.map(|entry| match entry.metadata() {
-        Ok(meta) if meta.is_dir() => size_of(&entry.path()),
-        Ok(meta) => meta.blocks() * 512,
-        Err(_) => 0,
-    });
-    sizes.sum()
+    let entries = WalkDir::new(folder).into_iter().flatten();
+    let files = entries.filter_map(|entry| entry.metadata().ok()).filter(|meta| !meta.is_dir());
+    files.map(|meta| meta.blocks() * 512).sum()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::starters::starters;
 use super::target::Target;
+use walkdir::{DirEntry, WalkDir};
 use xtask_base::error::{Error, Result};
 use xtask_base::name::NAME;
 use xtask_base::path::RepoPath;
@@ -200,22 +201,18 @@ const DEPTH: usize = 4;
 /// The folders on the disk with a package, tracked or not: what is generated, or lies in a submodule, must go on to
 /// build by itself.
 fn packages_on_disk(root: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut folders = vec![(root.to_path_buf(), String::new(), 0)];
-    while let Some((folder, name, depth)) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let Ok(part) = entry.file_name().into_string() else { continue };
-            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if is_folder && depth < DEPTH && !part.starts_with('.') && part != "node_modules" {
-                let inner = if name.is_empty() { part } else { format!("{name}/{part}") };
-                folders.push((entry.path(), inner, depth + 1));
-            } else if part == "Cargo.toml" && !name.is_empty() {
-                found.push(name.clone());
-            }
-        }
-    }
-    found.sort();
-    found
+    let is_looked_into = |entry: &DirEntry| {
+        let name = entry.file_name().to_string_lossy();
+        entry.depth() == 0 || !name.starts_with('.') && name != "node_modules"
+    };
+    let entries = WalkDir::new(root).max_depth(DEPTH + 1).sort_by_file_name().into_iter();
+    let packages = entries.filter_entry(is_looked_into).flatten().filter(|entry| {
+        entry.depth() > 1 && entry.file_name() == "Cargo.toml" && !entry.file_type().is_dir()
+    });
+    let folders = packages.filter_map(|entry| {
+        Some(entry.path().parent()?.strip_prefix(root).ok()?.to_str()?.to_owned())
+    });
+    folders.collect()
 }
 
 /// The entries in `Cargo.toml`, `Cargo.lock` and cargo's configuration. `others` are folders that may hold packages of
