@@ -460,8 +460,8 @@ env = { X = "\u0000" }
             deployment/x.toml:2: unknown key `portt`
             deployment/x.toml:4: `status.port` must be from 1 to 65535
             deployment/x.toml:5: unknown key `status.page`
-            deployment/x.toml:6: invalid service name `Web_1`: use `[a-z0-9][a-z0-9_-]{0,39}`
             deployment/x.toml:6: `service.Web_1.run` is missing
+            deployment/x.toml:6: invalid service name `Web_1`: use `[a-z0-9][a-z0-9_-]{0,39}`
             deployment/x.toml:7: unknown key `service.Web_1.runn`; did you mean `run`?
             deployment/x.toml:8: `service.Web_1.enabled` must be true or false, not string
             deployment/x.toml:10: `run` names no program
