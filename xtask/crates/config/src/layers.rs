@@ -460,6 +460,7 @@ mod tests {
             there is no layer ``
             the layers are `local`, `staging`
             a layer's name is `[a-z0-9][a-z0-9_-]{0,39}`
-        "#]].assert_eq(&all.concat());
+        "#]]
+        .assert_eq(&all.concat());
     }
 }
