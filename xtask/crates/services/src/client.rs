@@ -158,6 +158,9 @@ fn supervisor_program(world: &World) -> Option<PathBuf> {
 /// should be small.
 pub const PROGRAM: &str = "xtask-supervisor";
 
+/// How often a supervisor is asked that goes away in the middle of its answer.
+const ASKED: usize = 3;
+
 /// The word by which a program is asked to supervise: a layer, the root of the worktree, the folder of the stack,
 /// and the program of the toolkit follow.
 pub const SUPERVISE: &str = "supervise";
@@ -183,13 +186,20 @@ pub fn glance(stack: &Stack, world: &World) -> Result<Option<Page>> {
 }
 
 fn look_at(stack: &Stack, world: &World, brief: bool) -> Result<Option<Page>> {
-    if let Some(link) = connect(stack)? {
+    let mut failure = None;
+    for _ in 0..ASKED {
+        // One that has gone away meanwhile is as good as none, and another one may have begun.
+        let Some(link) = connect(stack)? else {
+            failure = None;
+            break;
+        };
         match ask_for_page(link, stack, brief) {
             Ok(page) => return Ok(Some(page)),
-            // One that has gone away meanwhile is as good as none.
-            Err(_) if connect(stack)?.is_none() => {}
-            Err(failure) => return Err(failure),
+            Err(why) => failure = Some(why),
         }
+    }
+    if let Some(failure) = failure {
+        return Err(failure);
     }
     let Some(saved) = adopt::read(stack)? else { return Ok(None) };
     let table = Census::default().look()?;
