@@ -8,9 +8,9 @@ use super::tree::{Tree, below, names, texts, value};
 /// Who would take files along that are new in the root.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Packaging {
-    /// `npm pack`: there are no `files` in `package.json`, and it is not private (docs.npmjs.com, "package.json", "files").
+    /// `npm pack`: there are no `files` in `package.json`, and it is not private (npm, "package.json", "files").
     pub npm: bool,
-    /// The source distribution of hatchling: no table says what it has (hatch.pypa.io, "Source distribution").
+    /// The source distribution of hatchling: no table says what it has (hatch, "Source distribution").
     pub hatch: bool,
     /// The source distribution of setuptools, where something lists what git tracks: a `MANIFEST.in`, setuptools-scm,
     /// `check-manifest`.
