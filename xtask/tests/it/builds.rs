@@ -197,6 +197,70 @@ fn a_damaged_program_is_built_anew() {
 }
 
 #[test]
+fn a_killed_build_leaves_nothing_that_is_taken_for_a_program() {
+    use std::process::Stdio;
+    let lab = Lab::new();
+    let one = checkout(&lab, "one", "word");
+    let around = around(&lab);
+    let (begun, go) = (lab.path("begun"), lab.path("go"));
+    let script = format!(
+        "fn main() {{\n    std::fs::write({begun:?}, \"\").unwrap();\n    \
+         while !std::path::Path::new({go:?}).exists() {{\n        \
+         std::thread::sleep(std::time::Duration::from_millis(5));\n    }}\n    \
+         println!(\"cargo::rerun-if-changed=build.rs\");\n}}\n",
+        begun = begun.as_str(),
+        go = go.as_str()
+    );
+    one.write("xtask/build.rs", script);
+    settle(&one);
+    // A group of its own, so that all of it can be killed: the launcher, cargo, and the build script.
+    let mut build = std::process::Command::new("setsid")
+        .args(["cargo", "xtask"])
+        .current_dir(&one.dir)
+        .envs(around.iter().map(|(name, value)| (*name, value)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !begun.exists() {
+        assert!(build.try_wait().unwrap().is_none(), "it ended before the build script ran");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let group = rustix::process::Pid::from_child(&build);
+    rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
+    build.wait().unwrap();
+    assert!(!lab.path("store").exists());
+    fs::write(&go, "").unwrap();
+    assert_eq!(said(&one, &around, &[]), "word\n");
+    assert_eq!(said(&one, &around, &[]), "word kept\n");
+}
+
+#[test]
+fn another_compiler_gets_a_program_of_its_own() {
+    let lab = Lab::new();
+    let one = checkout(&lab, "one", "word");
+    let around = around(&lab);
+    let compiler = |comment: &str| {
+        let rustc = lab.path("other-rustc");
+        crate::testkit::write_script(
+            &rustc,
+            &format!("#!/bin/sh\n# {comment}\nexec rustc \"$@\"\n"),
+        );
+        rustc.to_string()
+    };
+    assert_eq!(said(&one, &around, &[]), "word\n");
+    let other = compiler("one");
+    assert_eq!(said(&one, &around, &[("RUSTC", &other)]), "word\n");
+    assert_eq!(said(&one, &around, &[("RUSTC", &other)]), "word kept\n");
+    // The same path with another compiler in it, as after `rustup update`.
+    compiler("another one");
+    assert_eq!(said(&one, &around, &[("RUSTC", &other)]), "word\n");
+    // Back to the first: its program is still there.
+    assert_eq!(said(&one, &around, &[]), "word kept\n");
+    assert_eq!(fs::read_dir(lab.path("store")).unwrap().count(), 3);
+}
+
+#[test]
 fn what_is_changed_and_changed_back_during_a_build_is_not_kept() {
     let lab = Lab::new();
     let one = checkout(&lab, "one", "word");

@@ -351,4 +351,46 @@ mod tests {
             assert!(keep(&disk, later, &store, name, &program).is_err(), "{name}");
         }
     }
+
+    #[test]
+    fn a_full_disk_at_any_step_leaves_a_whole_program_or_none() {
+        let scratch = Scratch::new(&World::real().unwrap(), "store").unwrap();
+        let program = scratch.path().join("program");
+        let disk = Disk::real();
+        disk.create(&program, b"program", Bits::Executable).unwrap();
+        for name in BESIDE {
+            disk.create(&program.with_file_name(name), b"alongside", Bits::Executable).unwrap();
+        }
+        let key = format!("{}-{}", "a".repeat(32), "b".repeat(16));
+        let mut steps = 0;
+        loop {
+            // Each store holds a damaged entry of that name, which has to give way.
+            let store = scratch.path().join(format!("store-{steps}"));
+            fs::create_dir_all(store.join(&key)).unwrap();
+            disk.create(&store.join(&key).join("xtask"), b"prog", Bits::Plain).unwrap();
+            let left = std::sync::atomic::AtomicUsize::new(steps);
+            let gate = |_| {
+                use std::sync::atomic::Ordering::Relaxed;
+                match left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)) {
+                    Ok(_) => Ok(()),
+                    Err(_) => Err(std::io::Error::from(std::io::ErrorKind::StorageFull)),
+                }
+            };
+            let full = Disk::gated(&gate);
+            let kept = keep(&full, SystemTime::now(), &store, &key, &program);
+            let found = find(&store, &key);
+            if let Some(found) = &found {
+                assert_eq!(fs::read(found).unwrap(), b"program", "step {steps}");
+            }
+            if kept.is_ok() {
+                assert!(found.is_some());
+                break;
+            }
+            // The next call with room left keeps it, whatever the failed one has left behind.
+            keep(&disk, SystemTime::now(), &store, &key, &program).unwrap();
+            assert!(find(&store, &key).is_some(), "step {steps}");
+            steps += 1;
+        }
+        assert!(steps > 5, "{steps} steps were tried");
+    }
 }
