@@ -1,14 +1,14 @@
 //! The whole command line on one page. Types only: what they do is in `cmd`.
 
 mod branch;
-mod copy;
 #[cfg(feature = "deploy")]
 mod deploy;
 mod groups;
-mod looks;
+mod read_only;
 mod recovery;
 #[cfg(feature = "services")]
 mod services;
+mod vendoring;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,18 +16,20 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub use self::branch::{Branch, BranchCheck, BranchNew, BranchPrune};
-pub use self::copy::Upgrade;
-#[cfg(feature = "vendoring")]
-pub use self::copy::Vendor;
+pub use self::branch::{BranchCheckArgs, BranchCommand, BranchNewArgs, BranchPruneArgs};
 #[cfg(feature = "deploy")]
-pub use self::deploy::{Deploy, Deploying, History, Rollback};
-pub use self::groups::command;
-pub use self::recovery::{Backup, Recovering, Restore};
+pub use self::deploy::{DeployArgs, DeployCommand, HistoryArgs, RollbackArgs};
+pub use self::groups::build_command;
+pub use self::recovery::{BackupArgs, RecoveryCommand, RestoreArgs};
 #[cfg(feature = "services")]
-pub use self::recovery::{Recover, RecoverStep};
+pub use self::recovery::{RecoverArgs, RecoverStep};
 #[cfg(feature = "services")]
-pub use self::services::{Logs, Ps, Restart, Serve, Served, Start, Stop};
+pub use self::services::{
+    LogsArgs, PsArgs, RestartArgs, ServeArgs, ServeTarget, StartArgs, StopArgs,
+};
+pub use self::vendoring::UpgradeArgs;
+#[cfg(feature = "vendoring")]
+pub use self::vendoring::VendorArgs;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -46,7 +48,7 @@ Exit codes:
 pub struct Cli {
     /// What every command understands.
     #[command(flatten)]
-    pub global: Global,
+    pub global: GlobalArgs,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -54,7 +56,7 @@ pub struct Cli {
 
 /// What every command understands.
 #[derive(Args)]
-pub struct Global {
+pub struct GlobalArgs {
     /// Run as if started in this folder
     #[arg(short = 'C', value_name = "DIR", global = true)]
     pub directory: Option<PathBuf>,
@@ -88,7 +90,7 @@ pub enum Command {
     /// Makes the canonical branch from the current commit if neither a local nor a remote one
     /// exists, syncs, installs the hooks, and says whether the environment is healthy: the checks of
     /// `validate --fast` in phases that are gates. Running it again changes nothing.
-    Setup(Setup),
+    Setup(SetupArgs),
     /// Update this branch's managed files from the canonical branch
     #[command(long_about = "\
 Update this branch's managed files from the canonical branch.
@@ -102,35 +104,35 @@ Nothing is replaced that is not in git's history, or in a backup that `undo` bri
 
 By default one commit is made on this branch. It holds only the managed paths; whatever else is
 staged or changed stays exactly as it is.")]
-    Sync(Sync),
+    Sync(SyncArgs),
     /// Show the state of this branch
-    Status(Status),
+    Status(StatusArgs),
     /// Show how managed files differ from the canonical ones
     ///
     /// This is `git diff` of the working tree against the canonical commit, for the managed files
     /// that differ. `-` is canonical, `+` is here.
-    Diff(Diff),
+    Diff(DiffArgs),
     /// Explain what sync decides about a path, and why
-    Why(Why),
+    Why(WhyArgs),
     /// Revert what a sync, a force or an undo replaced
     ///
     /// What a hook has brought up to date it brings up to date again at the next checkout; `cargo
     /// xtask hooks disable`, or a rule for the branch in `setup/sync.toml`, keeps it from that.
-    Undo(Undo),
+    Undo(UndoArgs),
     /// Switch branches, with the files that `sync --no-commit` wrote
     ///
     /// An overlay is what `sync --no-commit` has written: files without a commit, which would be in
     /// the way of a plain `git switch`.
-    Switch(Switch),
+    Switch(SwitchArgs),
     /// Check, create and prune branches by their rules
     #[command(subcommand)]
-    Branch(Branch),
+    Branch(BranchCommand),
     /// Run the canonical version of a managed script
     ///
     /// The managed files of the canonical commit are laid out under the git folder, so that the
     /// script finds those it needs beside it. It runs in the current folder, and its exit status
     /// is the command's. XTASK_ROOT names the root of this worktree.
-    Run(Run),
+    Run(RunArgs),
     /// Push, then open or update the pull request
     #[command(long_about = "\
 `git push`, and then the pull requests of what it pushed.
@@ -138,7 +140,7 @@ staged or changed stays exactly as it is.")]
 All arguments are git's. A branch that holds managed files of its own gets one draft pull request
 into the canonical branch, made through `gh`, or the one that is open is brought up to date. That it
 cannot be made never fails the push. A push to a protected branch is refused.")]
-    Push(Push),
+    Push(PushArgs),
     /// Take approved commits into the canonical branch
     #[command(long_about = "\
 Take approved commits into the canonical branch.
@@ -147,21 +149,21 @@ Only managed paths are taken, as a three-way merge, with author, date and messag
 two trailers that say where they came from. Several commits go through together or not at all. What
 the canonical branch has already is skipped. It works wherever that branch is checked out, and leaves
 local changes there alone.")]
-    ReverseSync(ReverseSync),
+    ReverseSync(ReverseSyncArgs),
     /// Collect what a branch changes at managed paths
     #[command(long_about = "\
 Collect what a branch changes at managed paths as one commit on `orchestration-tools-changes`.
 
 That branch is the canonical commit with one commit on top for each source branch. Extracting a branch
 again replaces its own commit and leaves the others. Your branch, index and files are not touched.")]
-    Extract(Extract),
+    Extract(ExtractArgs),
     /// Take collected changes into the canonical branch
     #[command(long_about = "\
 Take collected changes from `orchestration-tools-changes` into the canonical branch.
 
 Only managed paths are taken, and all that is chosen or nothing. What is not chosen stays collected, on
 top of the new canonical commit.")]
-    Promote(Promote),
+    Promote(PromoteArgs),
     /// Update every branch, without checking any out
     #[command(long_about = "\
 Update every branch, without checking any out.
@@ -170,7 +172,7 @@ Each branch gets the commit that `sync` would make on it. What a branch has cust
 that a worktree has checked out is synced there, by the rules of `sync`. A protected branch is not
 touched: its commit goes on `orchestration-sync/BRANCH` beside it, to be merged by a pull request.
 Branches for which the rules say `mode = \"notify\"` are left alone unless they are named in full.")]
-    Propagate(Propagate),
+    Propagate(PropagateArgs),
     /// Install git hooks that keep branches up to date
     #[command(long_about = "\
 Install git hooks that keep branches up to date.
@@ -185,12 +187,12 @@ Install git hooks that keep branches up to date.
 Hooks that are there keep working: each runs first, as NAME.pre-xtask. The program that the hooks run
 is built from the canonical branch and kept under the git folder, so no branch can change it. Running
 this again renews what is old.")]
-    InstallHooks(InstallHooks),
+    InstallHooks(InstallHooksArgs),
     /// Remove the hooks, and restore those that were there before
     UninstallHooks,
     /// Enable or disable the hooks, or show their state
     #[command(subcommand)]
-    Hooks(Hooks),
+    Hooks(HooksCommand),
     #[cfg(feature = "checks")]
     /// Run the checks of this checkout, and fix what is safe to fix
     #[command(long_about = "\
@@ -206,34 +208,34 @@ while the check ran.
 
 A check that fails may have a fix. Safe ones run by default, not where CI is set; what they may write is
 backed up first, and put back where the check fails all the same.")]
-    Validate(Validate),
+    Validate(ValidateArgs),
     #[cfg(feature = "services")]
     /// Start services, and wait until they are ready
-    Start(Start),
+    Start(StartArgs),
     #[cfg(feature = "services")]
     /// Stop services, and verify that nothing is left running
-    Stop(Stop),
+    Stop(StopArgs),
     #[cfg(feature = "services")]
     /// Restart services with their current configuration
     ///
     /// What needs them goes on meanwhile.
-    Restart(Restart),
+    Restart(RestartArgs),
     #[cfg(feature = "services")]
     /// Show services: state, health, process, port, usage
     ///
     /// With `--layer` also those of a layer that is deployed to this machine. Ends with 1 where a required service
     /// has failed.
-    Ps(Ps),
+    Ps(PsArgs),
     #[cfg(feature = "services")]
     /// Show the logs of services, merged by time
-    Logs(Logs),
+    Logs(LogsArgs),
     /// What saves, and brings back.
     #[command(flatten)]
-    Recovering(Recovering),
+    Recovery(RecoveryCommand),
     #[cfg(feature = "deploy")]
     /// What puts layers where they serve.
     #[command(flatten)]
-    Deploying(Deploying),
+    Deploy(DeployCommand),
     #[cfg(feature = "vendoring")]
     /// Copy the toolkit into another repository
     #[command(long_about = "\
@@ -243,7 +245,7 @@ The repository gets `xtask/`, what `cargo xtask` needs in `.cargo/config.toml` a
 files to begin with, fitted to what it is: setup/*.toml, deployment/local.toml, justfile, and what its
 forge runs. No file that is there is replaced: lines are added, or named for you to add. All is staged and
 nothing is committed; the repository must have no uncommitted changes, so that you see what came.")]
-    Vendor(Vendor),
+    Vendor(VendorArgs),
     /// Update the vendored toolkit, keeping local changes
     #[command(long_about = "\
 Update the vendored toolkit, keeping local changes.
@@ -254,7 +256,7 @@ becomes one commit on the canonical branch; sync and propagate take it to every 
 
 While a file is in conflict nothing changes. Its text with markers is put under the git folder: edit it
 there until no marker is left, and run the command again. --ours and --theirs decide without editing.")]
-    Upgrade(Upgrade),
+    Upgrade(UpgradeArgs),
     #[cfg(feature = "vendoring")]
     /// Play a day with it in a temporary place, and check every outcome
     ///
@@ -262,21 +264,21 @@ there until no marker is left, and run the command again. --ours and --theirs de
     /// and by way of a branch. Every command is shown as it is typed, with what it says. It works
     /// anywhere, and neither reads nor writes your repository or your git configuration. At the
     /// first outcome that is not as told it exits 1, and leaves the scene there to be looked at.
-    Demo(Demo),
+    Demo(DemoArgs),
     /// Print shell completions
     ///
     /// For the word after `cargo xtask`, use them with a shell function or an alias named `xtask`
     /// for `cargo xtask`.
-    Completions(Completions),
+    Completions(CompletionsArgs),
     #[cfg(feature = "services")]
     /// Serve one of the small services that come with the toolkit, until it is told to end
     #[command(hide = true)]
-    Serve(Serve),
+    Serve(ServeArgs),
 }
 
 /// `setup`.
 #[derive(Args)]
-pub struct Setup {
+pub struct SetupArgs {
     /// Leave the git hooks alone
     #[arg(long)]
     pub no_hooks: bool,
@@ -289,7 +291,7 @@ Examples:
   cargo xtask push                      as `git push`
   cargo xtask push -u origin feature    this branch, for the first time
   cargo xtask push --force-with-lease   after a rebase")]
-pub struct Push {
+pub struct PushArgs {
     /// The arguments of `git push`
     #[arg(value_name = "GIT-PUSH-ARG", trailing_var_arg = true, allow_hyphen_values = true)]
     pub arguments: Vec<OsString>,
@@ -303,7 +305,7 @@ Examples:
   cargo xtask reverse-sync feature/ci main..feature/ci   all of its commits that have managed files
   cargo xtask reverse-sync feature/ci abc1234 --resolve  open its conflict in a worktree of its own
   cargo xtask reverse-sync --continue                    go on with what was resolved there")]
-pub struct ReverseSync {
+pub struct ReverseSyncArgs {
     /// The branch from which the commits come
     #[arg(value_name = "BRANCH", required_unless_present_any = ["continue_", "abort"])]
     pub branch: Option<String>,
@@ -337,7 +339,7 @@ Examples:
   cargo xtask extract                       the branch that is checked out
   cargo xtask extract feature/ci --dry-run  what would be collected
   cargo xtask extract feature/ci --push --comment   as CI does it at every push")]
-pub struct Extract {
+pub struct ExtractArgs {
     /// The branch; the one that is checked out if it is not given
     #[arg(value_name = "BRANCH")]
     pub branch: Option<String>,
@@ -365,7 +367,7 @@ Examples:
   cargo xtask promote --dry-run    what is waiting
   cargo xtask promote feature/ci   what comes from that branch
   cargo xtask promote              all of it")]
-pub struct Promote {
+pub struct PromoteArgs {
     /// The source branches; all if none is given
     #[arg(value_name = "BRANCH")]
     pub branches: Vec<String>,
@@ -386,7 +388,7 @@ Examples:
   cargo xtask propagate --push               the branches here, and push what is theirs alone
   cargo xtask propagate --remote --push      the branches of the remote
   cargo xtask propagate --remote --push --pr and pull requests for the protected ones")]
-pub struct Propagate {
+pub struct PropagateArgs {
     /// Only branches whose name matches, as in `git branch --list`
     #[arg(value_name = "GLOB")]
     pub globs: Vec<String>,
@@ -418,7 +420,7 @@ Examples:
   cargo xtask hooks disable --for 2h          leave me alone for a while
   DISABLE_ORCHESTRATION_CHECKS=1 git commit   leave this one command alone
   cargo xtask uninstall-hooks                 as if they had never been here")]
-pub struct InstallHooks {
+pub struct InstallHooksArgs {
     /// Also where git looks in a folder that is shared with other repositories or branches
     #[arg(long)]
     pub force: bool,
@@ -432,7 +434,7 @@ pub struct InstallHooks {
 
 /// `hooks`.
 #[derive(Subcommand)]
-pub enum Hooks {
+pub enum HooksCommand {
     /// Switch the hooks on again in this worktree
     Enable {
         /// In every worktree
@@ -468,7 +470,7 @@ Examples:
   cargo xtask sync --force setup/      replace what is customised or edited below setup/
   cargo xtask sync --no-commit         the files alone, until `switch` or `undo`
   cargo xtask sync --all-worktrees     every worktree of this repository, side by side")]
-pub struct Sync {
+pub struct SyncArgs {
     /// Only these paths, and what is below them
     #[arg(value_name = "PATH")]
     pub paths: Vec<OsString>,
@@ -509,7 +511,7 @@ pub struct Sync {
 
 /// `status`.
 #[derive(Args)]
-pub struct Status {
+pub struct StatusArgs {
     /// Every worktree and every branch
     #[arg(long)]
     pub all: bool,
@@ -520,7 +522,7 @@ pub struct Status {
 
 /// `diff`.
 #[derive(Args)]
-pub struct Diff {
+pub struct DiffArgs {
     /// Only these paths, and what is below them
     #[arg(value_name = "PATH")]
     pub paths: Vec<OsString>,
@@ -528,7 +530,7 @@ pub struct Diff {
 
 /// `why`.
 #[derive(Args)]
-pub struct Why {
+pub struct WhyArgs {
     /// The path
     #[arg(value_name = "PATH")]
     pub path: OsString,
@@ -541,7 +543,7 @@ Examples:
   cargo xtask undo                     the last run in this worktree
   cargo xtask undo --list              all backups
   cargo xtask undo 20260131T120000Z-1  this one")]
-pub struct Undo {
+pub struct UndoArgs {
     /// The backup; the newest of this worktree if it is not given
     #[arg(value_name = "ID", conflicts_with = "list")]
     pub id: Option<String>,
@@ -552,7 +554,7 @@ pub struct Undo {
 
 /// `switch`.
 #[derive(Args)]
-pub struct Switch {
+pub struct SwitchArgs {
     /// The branch to switch to
     #[arg(value_name = "BRANCH")]
     pub branch: String,
@@ -564,7 +566,7 @@ pub struct Switch {
 Examples:
   cargo xtask run scripts/ci            the script of the canonical branch, on the files of this one
   cargo xtask run setup/check.sh -v -C  all that follows the script belongs to it")]
-pub struct Run {
+pub struct RunArgs {
     /// The script, as a path from the root of the repository, and its arguments
     #[arg(
         value_names = ["SCRIPT", "ARG"], num_args = 1.., required = true,
@@ -588,7 +590,7 @@ Examples:
 Variables, which flags override: FAST_MODE=1, SKIP_TESTS=1, DRY_RUN=1, INTERACTIVE=1, AUTO_REMEDIATE=0
 (--no-fix), LOG_REMEDIATION=0 (--no-log), PERSIST_CONFIG=1. Defaults that --persist keeps are in
 `git config xtask.validate.*`.")]
-pub struct Validate {
+pub struct ValidateArgs {
     /// Skip what has passed in this very state
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub fast: Option<bool>,
@@ -655,7 +657,7 @@ pub struct Validate {
 Examples:
   cargo xtask demo | less             read it
   cargo xtask demo --keep /tmp/demo   and go on by yourself where it ends")]
-pub struct Demo {
+pub struct DemoArgs {
     /// Leave the scene in this folder, which must be empty or not be there yet
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
@@ -663,7 +665,7 @@ pub struct Demo {
 
 /// `completions`.
 #[derive(Args)]
-pub struct Completions {
+pub struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]
     pub shell: Shell,

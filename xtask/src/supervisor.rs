@@ -1,5 +1,5 @@
 //! `xtask-supervisor`: the part of the toolkit that stays while services run, without the rest of it.
 
 fn main() -> std::process::ExitCode {
-    xtask::cmd::supervisor(&std::env::args_os().collect::<Vec<_>>())
+    xtask::cmd::supervisor_main(&std::env::args_os().collect::<Vec<_>>())
 }

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 /// `branch`.
 #[derive(Subcommand)]
-pub enum Branch {
+pub enum BranchCommand {
     /// Say whether branches keep to the rules of `setup/branches.toml`
     #[command(long_about = "\
 Say whether branches keep to the rules of `setup/branches.toml`.
@@ -12,9 +12,9 @@ Say whether branches keep to the rules of `setup/branches.toml`.
 Of each branch: its name; its age; whether it was forked from its base, and how far that has gone ahead;
 whether a merge with it would conflict, found out on trees alone; and whether it is merged and left over.
 What cannot be told is told as such, and never passes. Nothing is written and nothing is fetched.")]
-    Check(BranchCheck),
+    Check(BranchCheckArgs),
     /// Make a branch from the newest state of its base, and switch to it
-    New(BranchNew),
+    New(BranchNewArgs),
     /// List the branches whose work has arrived, and delete those that are named or confirmed
     #[command(long_about = "\
 List the branches whose work has arrived, and delete those that are named or confirmed.
@@ -22,7 +22,7 @@ List the branches whose work has arrived, and delete those that are named or con
 A branch has arrived if its base has its commits, or has all that it changes: after a squash or a rebase.
 One with anything else of its own is never deleted, nor one that a worktree is on, nor a protected one.
 Every deletion says the line that brings the branch back.")]
-    Prune(BranchPrune),
+    Prune(BranchPruneArgs),
 }
 
 /// `branch check`.
@@ -34,7 +34,7 @@ Examples:
   cargo xtask branch check feature/x --at HEAD   a commit, as if it were that branch: for CI
 
 Exit codes: 0 all good, 1 a rule is broken, 3 none is broken but something could not be told")]
-pub struct BranchCheck {
+pub struct BranchCheckArgs {
     /// The branches; the one that is checked out if none is given
     #[arg(value_name = "BRANCH", conflicts_with = "all")]
     pub branches: Vec<String>,
@@ -57,7 +57,7 @@ Examples:
   cargo xtask branch new feature/login --no-fetch   as it was last fetched
 
 What you have not committed comes along, or keeps git from switching: by the rules of `git switch`.")]
-pub struct BranchNew {
+pub struct BranchNewArgs {
     /// The name
     #[arg(value_name = "NAME")]
     pub name: String,
@@ -73,7 +73,7 @@ Examples:
   cargo xtask branch prune             list them, and ask
   cargo xtask branch prune feature/x   delete this one, if its work has arrived
   cargo xtask branch prune --dry-run   only list them")]
-pub struct BranchPrune {
+pub struct BranchPruneArgs {
     /// The branches to delete; all that can go, after a question, if none is given
     #[arg(value_name = "BRANCH")]
     pub branches: Vec<String>,

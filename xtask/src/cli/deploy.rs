@@ -8,13 +8,13 @@ use super::services::span;
 
 /// The commands.
 #[derive(Subcommand)]
-pub enum Deploying {
+pub enum DeployCommand {
     /// Deploy the current commit; roll back on failure
-    Deploy(Deploy),
+    Deploy(DeployArgs),
     /// Go back to a release that was verified before
-    Rollback(Rollback),
+    Rollback(RollbackArgs),
     /// Show what was deployed, when, and how it ended
-    History(History),
+    History(HistoryArgs),
 }
 
 /// `deploy`.
@@ -39,7 +39,7 @@ Examples:
 
 Exit codes: 0 the new release serves; 1 refused or failed, what served before serves; 4 the release before
 serves again; 5 it does not, and the message says what there is.")]
-pub struct Deploy {
+pub struct DeployArgs {
     /// The layer
     #[arg(value_name = "LAYER")]
     pub layer: String,
@@ -74,7 +74,7 @@ With the release that serves it is started again, as after a boot. Without one i
 release that was deployed before the one that serves; once more, to the one before that.
 
 Exit codes as for `deploy`: 0 it serves; 1 refused or failed; 4, 5 it did not hold.")]
-pub struct Rollback {
+pub struct RollbackArgs {
     /// The layer
     #[arg(value_name = "LAYER")]
     pub layer: String,
@@ -97,7 +97,7 @@ pub struct Rollback {
 
 /// `history`.
 #[derive(Args)]
-pub struct History {
+pub struct HistoryArgs {
     /// The layer
     #[arg(value_name = "LAYER")]
     pub layer: String,

@@ -5,7 +5,7 @@ use clap::CommandFactory as _;
 use super::Cli;
 
 /// The commands in the order of their help.
-const GROUPS: [(&str, &[&str]); 8] = [
+const COMMAND_GROUPS: [(&str, &[&str]); 8] = [
     ("Everyday", &["setup", "status", "sync", "diff", "why", "undo", "switch", "run", "push"]),
     ("Branches", &["branch"]),
     ("Canonical branch", &["reverse-sync", "extract", "promote", "propagate"]),
@@ -18,14 +18,14 @@ const GROUPS: [(&str, &[&str]); 8] = [
 
 /// The command line with its commands in groups.
 #[must_use]
-pub fn command() -> clap::Command {
+pub fn build_command() -> clap::Command {
     use std::fmt::Write as _;
     let mut command = Cli::command();
     command.build();
     let heading = command.get_styles().get_header().to_owned();
     let literal = command.get_styles().get_literal().to_owned();
     let mut groups = String::new();
-    for (title, names) in GROUPS {
+    for (title, names) in COMMAND_GROUPS {
         let there = names.iter().filter_map(|name| command.find_subcommand(name));
         let lines: Vec<String> = there
             .map(|one| {
@@ -52,7 +52,7 @@ mod tests {
     fn every_command_is_in_a_group() {
         let command = Cli::command();
         for one in command.get_subcommands().filter(|one| !one.is_hide_set()) {
-            let is_there = GROUPS.iter().any(|(_, names)| names.contains(&one.get_name()));
+            let is_there = COMMAND_GROUPS.iter().any(|(_, names)| names.contains(&one.get_name()));
             assert!(is_there, "{}", one.get_name());
             let about = one.get_about().unwrap().to_string();
             assert!(about.len() <= 72, "{about}");

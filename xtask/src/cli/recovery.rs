@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 /// The commands.
 #[derive(Subcommand)]
-pub enum Recovering {
+pub enum RecoveryCommand {
     /// Save what git would not bring back
     #[command(long_about = "\
 Save what git would not bring back: what is staged, changed or not tracked, with modes, links and conflicts;
@@ -18,7 +18,7 @@ ignored` in `setup/sync.toml` names (`.env` and `.env.*` if it says nothing).
 It becomes one commit under `refs/xtask/backup/`, but for what those patterns name: that may be secret, and is
 copied with mode 0600 under the git folder. Files, index and branches stay as they are. Backups are kept for
 30 days, and the last 20 for ever.")]
-    Backup(Backup),
+    Backup(BackupArgs),
     /// Restore a backup, after saving what is there now
     #[command(long_about = "\
 Restore a backup, after saving what is there now.
@@ -26,7 +26,7 @@ Restore a backup, after saving what is there now.
 As a whole, a backup comes back on the branch on which it was made; single paths come back anywhere. What
 `recover` has saved comes back with the branch that was checked out and what git was in the middle of; what was
 changed since in tracked files is saved and goes. Other files that the backup does not hold stay as they are. What cannot come back is named, and the exit code is 1.")]
-    Restore(Restore),
+    Restore(RestoreArgs),
     #[cfg(feature = "services")]
     /// Back up everything, and reset the worktree to a known-good state
     #[command(long_about = "\
@@ -40,7 +40,7 @@ Back up everything, and reset the worktree to a known-good state.
 
 Only what is wrong is put right, the plan is shown and asked for first, and all that is replaced is saved:
 `restore` brings it back, with the branch and the operation. Nothing is ended for its name or its port.")]
-    Recover(Recover),
+    Recover(RecoverArgs),
 }
 
 /// `backup`.
@@ -51,7 +51,7 @@ Examples:
   cargo xtask backup --list                             all that can be brought back
 
 Exit codes: 0 all is saved, or there was nothing to save; 1 something could not be saved, and is named")]
-pub struct Backup {
+pub struct BackupArgs {
     /// What to call it
     #[arg(long, value_name = "TEXT", conflicts_with = "list")]
     pub label: Option<String>,
@@ -70,7 +70,7 @@ Examples:
   cargo xtask restore 20260131T180000Z-1              all of it
   cargo xtask restore 20260131T180000Z-1 src/ .env    these alone, on whatever is checked out
   cargo xtask restore 20260131T180000Z-1 --dry-run    what it holds, and what would happen")]
-pub struct Restore {
+pub struct RestoreArgs {
     /// The backup, as `backup --list` names it
     #[arg(value_name = "ID")]
     pub id: String,
@@ -107,7 +107,7 @@ Examples:
   cargo xtask recover git --to main~3    to another commit
 
 Exit codes: 0 recovered, or nothing was wrong; 1 something is still wrong, and is named")]
-pub struct Recover {
+pub struct RecoverArgs {
     /// Only these parts
     #[arg(value_name = "STEP", value_enum)]
     pub steps: Vec<RecoverStep>,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use xtask_base::world::duration_of;
+use xtask_base::environment::parse_duration;
 
 /// `start`.
 #[derive(Args)]
@@ -26,7 +26,7 @@ Examples:
   cargo xtask start --layer integration   another layer
   cargo xtask start --port api=8100       the API on another port
   cargo xtask start --clean --foreground  anew, with the logs, until Ctrl-C (exit code 0)")]
-pub struct Start {
+pub struct StartArgs {
     /// Which; all of the layer where none is named. What they need is started with them
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
@@ -79,7 +79,7 @@ Without a layer, all that runs in this worktree is ended. Nothing running is no 
 Examples:
   cargo xtask stop           everything in this worktree
   cargo xtask stop api       the API and what cannot do without it")]
-pub struct Stop {
+pub struct StopArgs {
     /// Which; all where none is named
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
@@ -96,7 +96,7 @@ pub struct Stop {
 
 /// `restart`.
 #[derive(Args)]
-pub struct Restart {
+pub struct RestartArgs {
     /// Which; all that run where none is named
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
@@ -113,7 +113,7 @@ pub struct Restart {
 
 /// `ps`.
 #[derive(Args)]
-pub struct Ps {
+pub struct PsArgs {
     /// The layer; all of this worktree where none is named
     #[arg(long, value_name = "NAME")]
     pub layer: Option<String>,
@@ -133,7 +133,7 @@ Examples:
   cargo xtask logs --since 10m -t    everybody, ten minutes, with times
 
 Without a layer: the one that runs, or else `local`.")]
-pub struct Logs {
+pub struct LogsArgs {
     /// Which; all of the layer where none is named
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
@@ -159,10 +159,10 @@ pub struct Logs {
 
 /// `serve`.
 #[derive(Args)]
-pub struct Serve {
+pub struct ServeArgs {
     /// Which one
     #[arg(value_enum)]
-    pub what: Served,
+    pub what: ServeTarget,
     /// The port; the variable XTASK_PORT if it is not given
     #[arg(long, value_name = "N")]
     pub port: Option<u16>,
@@ -173,7 +173,7 @@ pub struct Serve {
 
 /// The small services that come with the toolkit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Served {
+pub enum ServeTarget {
     /// A page with the state of the stack
     Page,
     /// An API with a health route
@@ -191,5 +191,5 @@ fn named_port(text: &str) -> Result<(String, u16), String> {
 
 /// A time as people write it.
 pub(super) fn span(text: &str) -> Result<Duration, String> {
-    duration_of(text).ok_or_else(|| "it must be a time, as in `30s` or `1m 30s`".to_owned())
+    parse_duration(text).ok_or_else(|| "it must be a time, as in `30s` or `1m 30s`".to_owned())
 }

@@ -3,12 +3,14 @@
 use serde::Serialize;
 
 use super::session::Session;
-use super::{DONE, Exit, saved};
-use crate::cli::Backup;
-use xtask_base::error::Kind;
-use xtask_recovery::save::{BOUNDS, Saved, Wish, look, save};
+use super::{CommandResult, SUCCESS, backup_list};
+use crate::cli::BackupArgs;
+use xtask_base::error::ErrorKind;
+use xtask_recovery::create_backup::{
+    BACKUP_LIMITS, BackupOptions, SavedBackup, inspect_worktree, save_worktree,
+};
 use xtask_report as report;
-use xtask_sync::enter::Enter as _;
+use xtask_sync::worktree_lock::LockWorktree as _;
 
 /// What was saved.
 #[derive(Serialize)]
@@ -22,40 +24,46 @@ struct BackupReport<'a> {
     beyond: &'a [String],
 }
 
-pub(super) fn run(session: &Session, args: &Backup) -> Exit {
+pub(super) fn run(session: &Session, args: &BackupArgs) -> CommandResult {
     if args.list {
-        return saved::list(session, args.json);
+        return backup_list::print_backups(session, args.json);
     }
-    let repo = session.repo()?;
+    let repo = session.open_repo()?;
     let tools = session.tools();
-    let (_lock, mended) = tools.enter(&repo)?;
-    session.tell_mended(mended);
-    let seen = look(&repo, &saved::secrets(&repo))?;
+    let (_lock, mended) = tools.lock_worktree(&repo)?;
+    session.warn_recovered(mended);
+    let seen = inspect_worktree(&repo, &backup_list::read_secret_rules(&repo))?;
     if seen.is_empty() {
-        let beyond = seen.beyond();
+        let beyond = seen.list_not_covered();
         if args.json {
-            return answer_json(None, &beyond);
+            return print_report(None, &beyond);
         }
-        session.story("there is nothing to save: git has all of it");
-        saved::tell_beyond(&beyond);
-        return Ok(DONE);
+        session.print_info("there is nothing to save: git has all of it");
+        backup_list::warn_unsaved(&beyond);
+        return Ok(SUCCESS);
     }
     let label = args.label.as_deref();
-    let wish = Wish { purpose: "backup", label, leaves: None, bounds: BOUNDS, touches: &[] };
-    let made = save(&repo, &tools, &seen, &wish)?;
+    let wish = BackupOptions {
+        purpose: "backup",
+        label,
+        leaves: None,
+        limits: BACKUP_LIMITS,
+        replaced_paths: &[],
+    };
+    let made = save_worktree(&repo, &tools, &seen, &wish)?;
     if args.json {
-        answer_json(Some(&made), &made.beyond)?;
+        print_report(Some(&made), &made.not_covered)?;
     } else {
-        report::answer(&format!("{}\n", made.id))?;
-        let (words, id) = (saved::words(&made), &made.id);
-        session.story(&format!("{words}: `cargo xtask restore {id}` brings it back"));
-        saved::tell_left_out(&made);
+        report::print_output(&format!("{}\n", made.id))?;
+        let (words, id) = (backup_list::describe_saved(&made), &made.id);
+        session.print_info(&format!("{words}: `cargo xtask restore {id}` brings it back"));
+        backup_list::warn_left_out(&made);
     }
-    Ok(if made.left_out.is_empty() { DONE } else { Kind::No.code() })
+    Ok(if made.left_out.is_empty() { SUCCESS } else { ErrorKind::Negative.exit_code() })
 }
 
-fn answer_json(saved: Option<&Saved>, beyond: &[String]) -> Exit {
-    report::answer_json(&BackupReport {
+fn print_report(saved: Option<&SavedBackup>, beyond: &[String]) -> CommandResult {
+    report::print_json(&BackupReport {
         schema: "xtask.backup/1",
         id: saved.map(|saved| saved.id.as_str()),
         files: saved.map_or(0, |saved| saved.files.len()),
@@ -64,5 +72,5 @@ fn answer_json(saved: Option<&Saved>, beyond: &[String]) -> Exit {
         left_out: saved.map_or(&[], |saved| saved.left_out.as_slice()),
         beyond,
     })?;
-    Ok(DONE)
+    Ok(SUCCESS)
 }

@@ -1,60 +1,61 @@
 //! `branch prune`: the branches whose work has arrived, listed and cleared away.
 
 use super::session::Session;
-use super::{DONE, Exit};
-use crate::cli::BranchPrune;
-use xtask_base::error::{Kind, Result};
-use xtask_base::words::count;
-use xtask_branches::facts::Look;
-use xtask_branches::prune::{Kept, Row, delete, rows};
-use xtask_branches::rules::Merged;
-use xtask_report::{self as report, Loudness};
+use super::{CommandResult, SUCCESS};
+use crate::cli::BranchPruneArgs;
+use xtask_base::error::{ErrorKind, Result};
+use xtask_base::words::pluralize;
+use xtask_branches::facts::BranchInspector;
+use xtask_branches::prune::{KeepReason, PruneCandidate, delete_branch, list_candidates};
+use xtask_branches::rules::MergeKind;
+use xtask_report::{self as report, Verbosity};
 use xtask_sync::context;
 
-pub(super) fn run(session: &Session, args: &BranchPrune) -> Exit {
-    let repo = session.repo()?;
-    let context = context::read(&repo)?;
+pub(super) fn run(session: &Session, args: &BranchPruneArgs) -> CommandResult {
+    let repo = session.open_repo()?;
+    let context = context::read_context(&repo)?;
     for warning in &context.warnings {
-        report::warn(warning);
+        report::print_warning(warning);
     }
-    let look = Look::new(&repo, &context, session.world.now_seconds())?;
-    let rows = rows(&look, &args.branches)?;
+    let look = BranchInspector::new(&repo, &context, session.world.now_seconds())?;
+    let rows = list_candidates(&look, &args.branches)?;
     let is_named = !args.branches.is_empty();
     let mut is_refused = false;
     for row in &rows {
-        let Err(kept) = &row.fate else { continue };
-        let line = format!("`{}` stays: it {}", row.branch, kept.words());
+        let Err(kept) = &row.verdict else { continue };
+        let line = format!("`{}` stays: it {}", row.branch, kept.describe());
         if is_named {
             is_refused = true;
-            report::warn(&line);
-        } else if session.loudness == Loudness::Verbose || matches!(kept, Kept::Unknown(_)) {
-            session.story(&line);
+            report::print_warning(&line);
+        } else if session.verbosity == Verbosity::Verbose || matches!(kept, KeepReason::Unknown(_))
+        {
+            session.print_info(&line);
         }
     }
-    let code = if is_refused { Kind::No.code() } else { DONE };
-    let going: Vec<&Row> = rows.iter().filter(|row| row.fate.is_ok()).collect();
+    let code = if is_refused { ErrorKind::Negative.exit_code() } else { SUCCESS };
+    let going: Vec<&PruneCandidate> = rows.iter().filter(|row| row.verdict.is_ok()).collect();
     if going.is_empty() {
-        session.story("nothing is merged and left over");
+        session.print_info("nothing is merged and left over");
         return Ok(code);
     }
     if args.dry_run || !is_named {
-        let lines = going.iter().map(|row| format!("{}  {}\n", row.branch, arrived(row)));
-        report::answer(&lines.collect::<String>())?;
+        let lines = going.iter().map(|row| format!("{}  {}\n", row.branch, describe_merge(row)));
+        report::print_output(&lines.collect::<String>())?;
     }
     if args.dry_run {
-        session.story(&format!("{} would be deleted", branches(going.len())));
+        session.print_info(&format!("{} would be deleted", pluralize_branches(going.len())));
         return Ok(code);
     }
     if !is_named && !args.yes {
-        let question = format!("delete {}?", branches(going.len()));
-        match report::ask(&question) {
+        let question = format!("delete {}?", pluralize_branches(going.len()));
+        match report::prompt_yes(&question) {
             Some(true) => {}
             Some(false) => {
-                session.story("nothing was deleted");
-                return Ok(Kind::No.code());
+                session.print_info("nothing was deleted");
+                return Ok(ErrorKind::Negative.exit_code());
             }
             None => {
-                session.story("nothing was deleted: name those that shall go, or say `--yes`");
+                session.print_info("nothing was deleted: name those that shall go, or say `--yes`");
                 return Ok(code);
             }
         }
@@ -63,31 +64,34 @@ pub(super) fn run(session: &Session, args: &BranchPrune) -> Exit {
     for row in going {
         // One that cannot go is no reason for the others to stay.
         let done: Result<()> =
-            delete(&repo, session.tools().disk, row, session.world.now_seconds());
-        if repo.resolve(&format!("refs/heads/{}", row.branch))?.is_none() {
-            let way_back = row.way_back();
-            report::answer(&format!("deleted `{}`; `{way_back}` brings it back\n", row.branch))?;
+            delete_branch(&repo, session.tools().disk, row, session.world.now_seconds());
+        if repo.resolve_ref(&format!("refs/heads/{}", row.branch))?.is_none() {
+            let way_back = row.restore_command();
+            report::print_output(&format!(
+                "deleted `{}`; `{way_back}` brings it back\n",
+                row.branch
+            ))?;
         }
         if let Err(failure) = done {
-            report::warn(&format!("`{}`: {failure}", row.branch));
-            failed.get_or_insert(failure.kind().code());
+            report::print_warning(&format!("`{}`: {failure}", row.branch));
+            failed.get_or_insert(failure.kind().exit_code());
         }
     }
     Ok(failed.unwrap_or(code))
 }
 
-fn branches(number: usize) -> String {
-    if number == 1 { count(1, "branch") } else { format!("{number} branches") }
+fn pluralize_branches(number: usize) -> String {
+    if number == 1 { pluralize(1, "branch") } else { format!("{number} branches") }
 }
 
 /// Where its work has arrived, in words.
-fn arrived(row: &Row) -> String {
-    match &row.fate {
-        Ok((base, Merged::Commits)) => format!("merged into `{base}`"),
-        Ok((base, Merged::Content { at: None })) => format!("`{base}` has all of it"),
-        Ok((base, Merged::Content { at: Some(commit) })) => {
+fn describe_merge(row: &PruneCandidate) -> String {
+    match &row.verdict {
+        Ok((base, MergeKind::Commits)) => format!("merged into `{base}`"),
+        Ok((base, MergeKind::Content { at: None })) => format!("`{base}` has all of it"),
+        Ok((base, MergeKind::Content { at: Some(commit) })) => {
             format!("came into `{base}` as one commit ({commit})")
         }
-        Err(kept) => kept.words(),
+        Err(kept) => kept.describe(),
     }
 }

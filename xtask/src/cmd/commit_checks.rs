@@ -2,81 +2,84 @@
 
 use std::path::Path;
 
-use super::checks::{self, Around, Shower, describe};
-use super::session::{Session, tell};
-use super::{DONE, Exit};
-use xtask_base::error::Kind;
+use super::checks::{self, ProgressReporter, RepoCheckRunner, build_report};
+use super::session::{Session, print_hook_message};
+use super::{CommandResult, SUCCESS};
+use xtask_base::error::ErrorKind;
 use xtask_base::path::RepoPath;
 use xtask_config::VALIDATE_FILE;
 use xtask_git::{OperationKind, Repo};
-use xtask_hooks::off;
+use xtask_hooks::pause;
 use xtask_report as report;
-use xtask_report::validate::Detail;
+use xtask_report::validate::ReportDetail;
 use xtask_sync::context;
-use xtask_validate::perform::{Order, Place, perform};
-use xtask_validate::plan::{Here, Wish, choose};
-use xtask_validate::run::{FixMode, Options};
-use xtask_validate::staged;
+use xtask_validate::plan::{CheckFilter, RunEnvironment, select_checks};
+use xtask_validate::runner::{FixMode, RunOptions};
+use xtask_validate::session::{CheckLocation, ValidationRequest, run_validation};
+use xtask_validate::staged_tree;
 
 /// Runs the checks that are marked for it, as the canonical branch has them, on what is about to be
 /// committed.
-pub(super) fn run(session: &Session, repo: &Repo, index: &Path) -> Exit {
-    let is_made_again = repo.operation().is_some_and(|found| found.kind != OperationKind::Merge);
-    if is_made_again || off::is_off(repo, session.world.now_seconds())?.is_some() {
-        return Ok(DONE);
+pub(super) fn run(session: &Session, repo: &Repo, index: &Path) -> CommandResult {
+    let is_made_again =
+        repo.current_operation().is_some_and(|found| found.kind != OperationKind::Merge);
+    if is_made_again || pause::find_pause(repo, session.world.now_seconds())?.is_some() {
+        return Ok(SUCCESS);
     }
-    let Some(context) = context::of_canonical(repo)? else { return Ok(DONE) };
+    let Some(context) = context::find_canonical_context(repo)? else { return Ok(SUCCESS) };
     let path = RepoPath::new(VALIDATE_FILE);
-    let Some(entry) = repo.entry_at(context.canonical.tree, &path)? else { return Ok(DONE) };
-    let text = String::from_utf8_lossy(&repo.blob(entry.id)?).into_owned();
-    let checks = checks::read(&text)?;
+    let Some(entry) = repo.entry_at(context.canonical.tree, &path)? else { return Ok(SUCCESS) };
+    let text = String::from_utf8_lossy(&repo.read_blob(entry.id)?).into_owned();
+    let checks = checks::parse_checks(&text)?;
     if !checks.config.checks.iter().any(|check| check.before_commit) {
-        return Ok(DONE);
+        return Ok(SUCCESS);
     }
-    let here = Here { system: std::env::consts::OS, is_ci: false };
-    let wish = Wish { before_commit: true, ..Wish::default() };
-    let chosen = choose(&checks.config, &wish, here)?;
+    let here = RunEnvironment { system: std::env::consts::OS, is_ci: false };
+    let wish = CheckFilter { before_commit: true, ..CheckFilter::default() };
+    let chosen = select_checks(&checks.config, &wish, here)?;
     let tools = session.tools();
-    let options = Options {
+    let options = RunOptions {
         fast: true,
         dry_run: false,
         why: false,
-        fixes: FixMode::Off,
+        fix_mode: FixMode::Off,
         jobs: std::thread::available_parallelism().map_or(1, usize::from),
     };
-    let shower = Shower::new(&checks, session.loudness, false);
-    let around = Around { repo, tools };
-    let (mut place, mut _lock) = staged::place(repo, index, &tools)?;
+    let shower = ProgressReporter::new(&checks, session.verbosity, false);
+    let around = RepoCheckRunner { repo, tools };
+    let (mut place, mut _lock) = staged_tree::prepare_location(repo, index, &tools)?;
     let done = loop {
-        let is_here = matches!(place, Place::Worktree);
-        let order = Order {
+        let is_here = matches!(place, CheckLocation::Worktree);
+        let order = ValidationRequest {
             config: &checks.config,
-            chosen: &chosen,
+            selection: &chosen,
             options,
-            place,
-            by: "pre-commit",
+            location: place,
+            started_by: "pre-commit",
             keeps_log: true,
-            is_remembered: true,
-            waits: false,
+            records_history: true,
+            waits_for_lock: false,
             command: "pre-commit".to_owned(),
         };
-        let done = perform(repo, &tools, order, &around, &shower, &|text| tell(text))?;
+        let done = run_validation(repo, &tools, order, &around, &shower, &|text| {
+            print_hook_message(text)
+        })?;
         if !is_here || !done.is_ok() {
             break done;
         }
         // Where somebody went on working meanwhile, what was checked is not what is committed.
-        (place, _lock) = staged::place(repo, index, &tools)?;
-        if matches!(place, Place::Worktree) {
+        (place, _lock) = staged_tree::prepare_location(repo, index, &tools)?;
+        if matches!(place, CheckLocation::Worktree) {
             break done;
         }
     };
-    if done.is_ok() && !done.outcomes.is_interrupted {
-        return Ok(DONE);
+    if done.is_ok() && !done.results.is_interrupted {
+        return Ok(SUCCESS);
     }
-    let report = describe(repo, &checks, &done, true, false);
-    let detail = Detail { all: false, quiet: true, why: false };
-    tell("the commit was refused: what it would hold did not pass");
-    report::hook_line(report.end(detail).trim_end());
-    tell("`git commit --no-verify` does it all the same");
-    Ok(Kind::No.code())
+    let report = build_report(repo, &checks, &done, true, false);
+    let detail = ReportDetail { all: false, quiet: true, why: false };
+    print_hook_message("the commit was refused: what it would hold did not pass");
+    report::print_hook_line(report.render_summary(detail).trim_end());
+    print_hook_message("`git commit --no-verify` does it all the same");
+    Ok(ErrorKind::Negative.exit_code())
 }

@@ -1,45 +1,49 @@
 //! `demo`: the daily story, played and checked in a place of its own.
 
 use super::session::Session;
-use super::{DONE, Exit};
-use crate::cli::Demo;
-use crate::demo::scene::{Scene, Stage};
-use crate::demo::story::{PEOPLE, play};
-use xtask_base::error::Kind;
-use xtask_base::words::count;
-use xtask_report::{self as report, Loudness};
+use super::{CommandResult, SUCCESS};
+use crate::cli::DemoArgs;
+use crate::demo::sandbox::{Sandbox, SandboxContext};
+use crate::demo::tutorial::{PEOPLE, run_tutorial};
+use xtask_base::error::ErrorKind;
+use xtask_base::words::pluralize;
+use xtask_report::{self as report, Verbosity};
 
-pub(super) fn run(session: &Session, args: &Demo) -> Exit {
+pub(super) fn run(session: &Session, args: &DemoArgs) -> CommandResult {
     let tools = session.tools();
     // An interrupt ends the story between two commands, so that nothing is left behind.
-    let _held_off = tools.interrupts.hold_off();
-    let is_quiet = session.loudness == Loudness::Quiet;
-    let stage = Stage {
+    let _held_off = tools.interrupts.defer_signals();
+    let is_quiet = session.verbosity == Verbosity::Quiet;
+    let stage = SandboxContext {
         world: &session.world,
         disk: tools.disk,
-        tell: &|text| if is_quiet { Ok(()) } else { report::answer(text) },
-        is_interrupted: &|| tools.interrupts.arrived(),
+        print_text: &|text| if is_quiet { Ok(()) } else { report::print_output(text) },
+        is_interrupted: &|| tools.interrupts.was_interrupted(),
     };
-    let scene = Scene::make(stage, args.keep.as_deref())?;
+    let scene = Sandbox::create_sandbox(stage, args.keep.as_deref())?;
     let place = scene.root().display();
-    let played = play(&scene);
+    let played = run_tutorial(&scene);
     if let Err(failure) = played {
-        let is_wanted = args.keep.is_some() || failure.kind() != Kind::Interrupted;
+        let is_wanted = args.keep.is_some() || failure.kind() != ErrorKind::Interrupted;
         if is_wanted {
-            return Err(failure.hint(format!("the scene is left as it was then in `{place}`")));
+            return Err(failure.with_hint(format!("the scene is left as it was then in `{place}`")));
         }
-        scene.remove()?;
+        scene.remove_all()?;
         return Err(failure);
     }
-    (stage.tell)("\n")?;
-    report::answer(&format!("All was as told ({}).\n", count(scene.checked(), "check")))?;
+    (stage.print_text)("\n")?;
+    report::print_output(&format!(
+        "All was as told ({}).\n",
+        pluralize(scene.check_count(), "check")
+    ))?;
     if args.keep.is_none() {
-        scene.remove()?;
-        return Ok(DONE);
+        scene.remove_all()?;
+        return Ok(SUCCESS);
     }
-    session.story(&format!("the scene is in `{place}`; to go on as one of its people:"));
+    session.print_info(&format!("the scene is in `{place}`; to go on as one of its people:"));
     for person in PEOPLE {
-        session.story(&format!("  cd '{place}/{person}' && ENV=../home/{person}/.profile sh -i"));
+        session
+            .print_info(&format!("  cd '{place}/{person}' && ENV=../home/{person}/.profile sh -i"));
     }
-    Ok(DONE)
+    Ok(SUCCESS)
 }

@@ -1,95 +1,105 @@
 //! `deploy`: a layer, from the commit that is checked out to where it serves.
 
-use super::place::Place;
+use super::deploy_target::LayerDeployment;
 use super::session::Session;
-use super::{DONE, Exit, checks, stack, there};
-use crate::cli::Deploy;
+use super::{CommandResult, SUCCESS, checks, remote_deploy, stack};
+use crate::cli::DeployArgs;
 use xtask_base::error::{Error, Result};
-use xtask_deploy::gates::{self, Scene};
-use xtask_deploy::history::{self, Entry};
+use xtask_deploy::executor::{self, DeployRequest, EngineContext, ReleaseSource};
+use xtask_deploy::gates::{self, GateContext};
+use xtask_deploy::history::{self, DeployEntry};
+use xtask_deploy::pipeline::{DeployAction, render_plan};
 use xtask_deploy::release::Release;
-use xtask_deploy::run::{self, Order, Site, Source};
-use xtask_deploy::steps::{Doing, plan};
-use xtask_deploy::target::Standing;
-use xtask_deploy::verify::verify;
+use xtask_deploy::target::TargetOwnership;
+use xtask_deploy::verify::verify_target;
 use xtask_git::Repo;
 use xtask_report as report;
 
-pub(super) fn run(session: &Session, args: &Deploy) -> Exit {
-    let repo = session.repo()?;
-    let place = Place::load(&repo, &args.layer)?;
-    if place.is_there() {
-        return there::deploy(session, &repo, &place, args);
+pub(super) fn run(session: &Session, args: &DeployArgs) -> CommandResult {
+    let repo = session.open_repo()?;
+    let place = LayerDeployment::read_layer(&repo, &args.layer)?;
+    if place.is_on_host() {
+        return remote_deploy::deploy_on_host(session, &repo, &place, args);
     }
-    place.with_site(session, args.timeout, |site| match args.verify {
-        true => place.answer_verified(&verify(site)?, args.json),
-        false => deploy(session, &repo, &place, site, args),
+    place.with_engine(session, args.timeout, |site| match args.verify {
+        true => place.print_verification(&verify_target(site)?, args.json),
+        false => deploy_layer(session, &repo, &place, site, args),
     })
 }
 
-fn deploy(session: &Session, repo: &Repo, place: &Place, site: &Site<'_>, args: &Deploy) -> Exit {
-    let load = |name: &str| stack::load(repo, name);
-    let scene = Scene {
+fn deploy_layer(
+    session: &Session,
+    repo: &Repo,
+    place: &LayerDeployment,
+    site: &EngineContext<'_>,
+    args: &DeployArgs,
+) -> CommandResult {
+    let load = |name: &str| stack::read_layer(repo, name);
+    let scene = GateContext {
         repo,
         layer: &place.layer,
         deploy: &place.deploy,
         target: &place.target,
         load: &load,
-        around: site.around,
+        ctx: site.ctx,
     };
     if args.dry_run {
-        return dry_run(&scene, place, args);
+        return print_dry_run(&scene, place, args);
     }
     let tools = session.tools();
     // What was cut short is ended whatever stands in the way of what is asked now.
-    if place.target.standing().is_ok_and(|standing| standing == Standing::Ours) {
-        let _held = tools.interrupts.hold_off();
-        let (_lock, mended) = run::open(site, Doing::Deploy)?;
-        session.tell_mended(mended);
+    if place.target.check_ownership().is_ok_and(|standing| standing == TargetOwnership::Ours) {
+        let _held = tools.interrupts.defer_signals();
+        let (_lock, mended) = executor::lock_and_recover(site, DeployAction::Deploy)?;
+        session.warn_recovered(mended);
     }
     // Nobody else waits, and Ctrl-C is heard, while a person thinks.
-    place.refuse(&gates::look(&scene)?, args.json, &past(place)?)?;
+    place.check_gates(&gates::check_gates(&scene)?, args.json, &read_own_history(place)?)?;
     let head = repo.head()?;
-    let what = format!("deploy {} to {}?", repo.short(head.commit), place.deploy.to);
-    if !place.confirm(&what, args.yes)? {
-        return Err(Error::no("nothing was deployed"));
+    let what = format!("deploy {} to {}?", repo.short_id(head.commit), place.deploy.to);
+    if !place.confirm_by_name(&what, args.yes)? {
+        return Err(Error::negative("nothing was deployed"));
     }
-    let _held = tools.interrupts.hold_off();
-    let (_lock, mended) = run::open(site, Doing::Deploy)?;
-    session.tell_mended(mended);
-    if checks::everything(session, "deploy")? != DONE {
-        return Err(Error::no("nothing was deployed: this checkout is not healthy")
-            .hint("`cargo xtask validate` says more"));
+    let _held = tools.interrupts.defer_signals();
+    let (_lock, mended) = executor::lock_and_recover(site, DeployAction::Deploy)?;
+    session.warn_recovered(mended);
+    if checks::run_full_validation(session, "deploy")? != SUCCESS {
+        return Err(Error::negative("nothing was deployed: this checkout is not healthy")
+            .with_hint("`cargo xtask validate` says more"));
     }
-    let order = Order {
-        source: Source::Commit(repo, head.commit),
+    let order = DeployRequest {
+        source: ReleaseSource::Commit(repo, head.commit),
         layer: &place.layer,
         deploy: &place.deploy,
         watch: args.watch.unwrap_or(place.deploy.watch),
     };
-    let from = history::read(&place.target.history())?.len();
-    let done = run::deploy(site, &order);
+    let from = history::read_history(&place.target.history_file())?.len();
+    let done = executor::deploy_release(site, &order);
     let result = done.map(|done| {
-        done.warnings.iter().for_each(|warning| report::warn(warning));
+        done.warnings.iter().for_each(|warning| report::print_warning(warning));
     });
-    place.answer(result, args.json, from)
+    place.print_last_run(result, args.json, from)
 }
 
 /// What was done to the target, if it is ours.
-fn past(place: &Place) -> Result<Vec<Entry>> {
-    if place.target.standing().is_ok_and(|standing| standing == Standing::Ours) {
-        return history::read(&place.target.history());
+fn read_own_history(place: &LayerDeployment) -> Result<Vec<DeployEntry>> {
+    if place.target.check_ownership().is_ok_and(|standing| standing == TargetOwnership::Ours) {
+        return history::read_history(&place.target.history_file());
     }
     Ok(Vec::new())
 }
 
 /// Says what would happen, and what stands in the way.
-fn dry_run(scene: &Scene<'_>, place: &Place, args: &Deploy) -> Exit {
-    let gates = gates::look(scene)?;
+fn print_dry_run(
+    scene: &GateContext<'_>,
+    place: &LayerDeployment,
+    args: &DeployArgs,
+) -> CommandResult {
+    let gates = gates::check_gates(scene)?;
     let head = scene.repo.head()?;
-    let now = scene.around.world.now_seconds();
-    let new = Release::free_name(scene.target, head.commit, now);
-    let old = run::kept(scene.target, &past(place)?).into_iter().next();
-    let plan = plan(Doing::Deploy, scene.layer, scene.deploy, &new, old.as_deref());
-    place.answer_plan(&gates, &plan, &head.commit.to_string(), args.json)
+    let now = scene.ctx.world.now_seconds();
+    let new = Release::choose_name_in(scene.target, head.commit, now);
+    let old = executor::list_kept(scene.target, &read_own_history(place)?).into_iter().next();
+    let plan = render_plan(DeployAction::Deploy, scene.layer, scene.deploy, &new, old.as_deref());
+    place.print_plan(&gates, &plan, &head.commit.to_string(), args.json)
 }

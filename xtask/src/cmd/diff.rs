@@ -1,34 +1,36 @@
 //! `diff`: how the managed files here differ from the canonical ones, in git's own words.
 
 use super::session::Session;
-use super::{DONE, Exit};
-use crate::cli::Diff;
+use super::{CommandResult, SUCCESS};
+use crate::cli::DiffArgs;
 use xtask_base::error::Error;
 use xtask_base::path::RepoPath;
-use xtask_git::Work;
-use xtask_sync::classify::Class;
+use xtask_git::WorktreeItem;
+use xtask_sync::classify::PathClass;
 use xtask_sync::context;
-use xtask_sync::gather::Depth;
-use xtask_sync::run::{Looked, Wishes, look};
+use xtask_sync::run::{SyncInspection, SyncOptions, inspect_checkout};
+use xtask_sync::scan::ScanDepth;
 
-pub(super) fn run(session: &Session, args: &Diff) -> Exit {
-    let repo = session.repo()?;
-    let context = context::read(&repo)?;
+pub(super) fn run(session: &Session, args: &DiffArgs) -> CommandResult {
+    let repo = session.open_repo()?;
+    let context = context::read_context(&repo)?;
     let canonical = context.canonical.commit.to_string();
-    let wishes = Wishes { only: session.repo_paths(&repo, &args.paths)?, ..Wishes::plain() };
+    let wishes =
+        SyncOptions { only: session.repo_paths(&repo, &args.paths)?, ..SyncOptions::plain() };
     let tools = session.tools();
-    let decided = match look(&repo, context, &wishes, Depth::Everything, &tools)? {
-        Looked::Decided(decided) => decided,
-        Looked::OnCanonical(context) => {
-            session.story(&format!("`{}` is the canonical branch itself", context.config.branch));
-            return Ok(DONE);
+    let decided = match inspect_checkout(&repo, context, &wishes, ScanDepth::Everything, &tools)? {
+        SyncInspection::Planned(decided) => decided,
+        SyncInspection::OnCanonical(context) => {
+            session
+                .print_info(&format!("`{}` is the canonical branch itself", context.config.branch));
+            return Ok(SUCCESS);
         }
     };
     let mut paths: Vec<RepoPath> = Vec::new();
     let mut untracked: Vec<RepoPath> = Vec::new();
-    for item in decided.plan.items.iter().filter(|item| item.class != Class::InSync) {
+    for item in decided.plan.items.iter().filter(|item| item.class != PathClass::InSync) {
         let file = match &item.state.work {
-            Work::Present(found) => Some(found.entry),
+            WorktreeItem::Present(found) => Some(found.entry),
             _ => None,
         };
         if file == item.state.canonical {
@@ -39,16 +41,17 @@ pub(super) fn run(session: &Session, args: &Diff) -> Exit {
         if is_tracked { &mut paths } else { &mut untracked }.push(item.path().clone());
     }
     for path in &untracked {
-        session
-            .story(&format!("`{path}` is not tracked by git, and differs from the canonical one"));
+        session.print_info(&format!(
+            "`{path}` is not tracked by git, and differs from the canonical one"
+        ));
     }
     if paths.is_empty() {
-        return Ok(DONE);
+        return Ok(SUCCESS);
     }
     let status = repo.diff_attached(&canonical, &paths, session.color)?;
     // A pager that was closed early ends git by a signal, which is no failure.
     match status.code() {
-        Some(0) | None => Ok(DONE),
+        Some(0) | None => Ok(SUCCESS),
         Some(code) => Err(Error::unable(format!("`git diff` ended with exit code {code}"))),
     }
 }

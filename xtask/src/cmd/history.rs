@@ -2,57 +2,58 @@
 
 use serde::Serialize;
 
-use super::place::Place;
+use super::deploy_target::LayerDeployment;
 use super::session::Session;
-use super::{DONE, Exit};
-use crate::cli::History;
-use xtask_base::world::rfc3339;
-use xtask_deploy::history::{self, Entry};
-use xtask_deploy::past;
+use super::{CommandResult, SUCCESS};
+use crate::cli::HistoryArgs;
+use xtask_base::environment::format_rfc3339;
+use xtask_deploy::history::{self, DeployEntry};
+use xtask_deploy::run_history;
 use xtask_report as report;
 
 /// What there is to say.
 #[derive(Serialize)]
-struct HistoryReport<'a> {
+struct DeployHistoryReport<'a> {
     schema: &'static str,
     layer: &'a str,
     current: Option<&'a str>,
     serves: Option<&'a str>,
-    runs: Vec<Line<'a>>,
+    runs: Vec<DeployHistoryLine<'a>>,
 }
 
 /// A run.
 #[derive(Serialize)]
-struct Line<'a> {
+struct DeployHistoryLine<'a> {
     time: String,
     #[serde(flatten)]
-    entry: &'a Entry,
+    entry: &'a DeployEntry,
 }
 
-pub(super) fn run(session: &Session, args: &History) -> Exit {
-    let repo = session.repo()?;
-    let place = Place::load(&repo, &args.layer)?;
-    let entries = past::entries(&repo, &args.layer, &place.deploy, &session.world)?;
-    let (current, serves) = history::standing(&entries);
+pub(super) fn run(session: &Session, args: &HistoryArgs) -> CommandResult {
+    let repo = session.open_repo()?;
+    let place = LayerDeployment::read_layer(&repo, &args.layer)?;
+    let entries = run_history::fetch_history(&repo, &args.layer, &place.deploy, &session.world)?;
+    let (current, serves) = history::current_and_serving(&entries);
     if args.json {
-        let runs = entries.iter().map(|entry| Line { time: rfc3339(entry.at), entry });
-        report::answer_json(&HistoryReport {
+        let runs =
+            entries.iter().map(|entry| DeployHistoryLine { time: format_rfc3339(entry.at), entry });
+        report::print_json(&DeployHistoryReport {
             schema: "xtask.deploy-history/1",
             layer: &args.layer,
             current,
             serves,
             runs: runs.collect(),
         })?;
-        return Ok(DONE);
+        return Ok(SUCCESS);
     }
     if entries.is_empty() {
-        session.story(&format!("layer `{}` was never deployed", args.layer));
-        return Ok(DONE);
+        session.print_info(&format!("layer `{}` was never deployed", args.layer));
+        return Ok(SUCCESS);
     }
     let mut text = String::new();
     for entry in &entries {
-        let (time, doing, release) = (rfc3339(entry.at), entry.doing.name(), &entry.release);
-        text.push_str(&format!("{time}  {doing:<8}  {release}  {}", entry.outcome.words()));
+        let (time, doing, release) = (format_rfc3339(entry.at), entry.doing.name(), &entry.release);
+        text.push_str(&format!("{time}  {doing:<8}  {release}  {}", entry.outcome.label()));
         if entry.serves.as_ref() != Some(release) {
             let serves = entry.serves.as_deref().unwrap_or("nothing");
             text.push_str(&format!("; {serves} serves"));
@@ -62,6 +63,6 @@ pub(super) fn run(session: &Session, args: &History) -> Exit {
         }
         text.push_str(&format!("  ({})\n", entry.by));
     }
-    report::answer(&text)?;
-    Ok(DONE)
+    report::print_output(&text)?;
+    Ok(SUCCESS)
 }

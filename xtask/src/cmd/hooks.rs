@@ -1,39 +1,41 @@
 //! `hooks enable`, `hooks disable`, `hooks status`.
 
 use super::session::Session;
-use super::{DONE, Exit};
-use crate::cli::Hooks;
-use xtask_base::error::{Error, Kind, Result};
-use xtask_base::world::seconds_of;
+use super::{CommandResult, SUCCESS};
+use crate::cli::HooksCommand;
+use xtask_base::environment::parse_seconds;
+use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_git::Repo;
-use xtask_hooks::health::{Health, health, words};
-use xtask_hooks::install::There;
-use xtask_hooks::off::{Off, Where, disable, enable};
-use xtask_hooks::program::{Care, Installed, link};
+use xtask_hooks::health::{InstallationHealth, describe_pause, inspect_hooks};
+use xtask_hooks::hooks_folder::HookFileState;
+use xtask_hooks::pause::{HooksPause, PauseScope, pause_hooks, resume_hooks};
+use xtask_hooks::program::{InstalledProgram, VerifyDepth, program_link};
 use xtask_report as report;
 use xtask_report::hooks::{HookLine, HooksReport};
 use xtask_sync::context;
 
-pub(super) fn run(session: &Session, args: &Hooks) -> Exit {
-    let repo = session.repo()?;
-    let place = |all: &bool| if *all { Where::Everywhere } else { Where::Here };
+pub(super) fn run(session: &Session, args: &HooksCommand) -> CommandResult {
+    let repo = session.open_repo()?;
+    let place = |all: &bool| if *all { PauseScope::Everywhere } else { PauseScope::Here };
     match args {
-        Hooks::Enable { all } => switch_on(session, &repo, place(all))?,
-        Hooks::Disable { all, span } => switch_off(session, &repo, place(all), span.as_deref())?,
-        Hooks::Status { json } => return status(session, &repo, *json),
+        HooksCommand::Enable { all } => switch_on(session, &repo, place(all))?,
+        HooksCommand::Disable { all, span } => {
+            switch_off(session, &repo, place(all), span.as_deref())?
+        }
+        HooksCommand::Status { json } => return print_hook_status(session, &repo, *json),
     }
-    Ok(DONE)
+    Ok(SUCCESS)
 }
 
-fn switch_on(session: &Session, repo: &Repo, place: Where) -> Result<()> {
-    let were_off = enable(repo, session.tools().disk, place)?;
-    let health = health(repo, &session.world, None, Care::Look)?;
+fn switch_on(session: &Session, repo: &Repo, place: PauseScope) -> Result<()> {
+    let were_off = resume_hooks(repo, session.tools().disk, place)?;
+    let health = inspect_hooks(repo, &session.world, None, VerifyDepth::Metadata)?;
     if health.is_absent() {
-        session.story(&format!("hooks are {}", health.summary()));
+        session.print_info(&format!("hooks are {}", health.summary()));
         return Ok(());
     }
-    let still = xtask_hooks::off::is_off(repo, session.world.now_seconds())?;
-    session.story(match (were_off, still) {
+    let still = xtask_hooks::pause::find_pause(repo, session.world.now_seconds())?;
+    session.print_info(match (were_off, still) {
         (_, Some(_)) => {
             "hooks are still switched off in all worktrees; `cargo xtask hooks enable --all` \
              switches them on"
@@ -44,51 +46,51 @@ fn switch_on(session: &Session, repo: &Repo, place: Where) -> Result<()> {
     Ok(())
 }
 
-fn switch_off(session: &Session, repo: &Repo, place: Where, span: Option<&str>) -> Result<()> {
+fn switch_off(session: &Session, repo: &Repo, place: PauseScope, span: Option<&str>) -> Result<()> {
     let until = match span {
         None => None,
         Some(text) => {
-            let seconds = seconds_of(text).ok_or_else(|| {
+            let seconds = parse_seconds(text).ok_or_else(|| {
                 Error::usage(format!("`{text}` is no span of time"))
-                    .hint("write it as in `90m`, `2h` or `1d 12h`")
+                    .with_hint("write it as in `90m`, `2h` or `1d 12h`")
             })?;
             Some(session.world.now_seconds().saturating_add(seconds))
         }
     };
-    let off = Off { until };
-    disable(repo, session.tools().disk, place, off)?;
-    session.story(&format!("hooks are {}", words(place, off)));
+    let off = HooksPause { until };
+    pause_hooks(repo, session.tools().disk, place, off)?;
+    session.print_info(&format!("hooks are {}", describe_pause(place, off)));
     Ok(())
 }
 
-fn status(session: &Session, repo: &Repo, json: bool) -> Exit {
-    let context = context::find(repo, &context::names(repo)?);
+fn print_hook_status(session: &Session, repo: &Repo, json: bool) -> CommandResult {
+    let context = context::find_context(repo, &context::find_canonical_names(repo)?);
     let (context, fault) = match context {
         Ok(context) => (context, None),
         Err(fault) => (None, Some(fault)),
     };
-    let mut health = health(repo, &session.world, context.as_ref(), Care::Read)?;
+    let mut health = inspect_hooks(repo, &session.world, context.as_ref(), VerifyDepth::Content)?;
     if let Some(fault) = fault {
         health.obstacles.pop();
         health.obstacles.push(fault.to_string());
     }
-    let shown = report_of(repo, &health);
+    let shown = build_report(repo, &health);
     if json {
-        report::answer_json(&shown)?;
+        report::print_json(&shown)?;
     } else {
-        report::answer(&shown.text())?;
+        report::print_output(&shown.render_text())?;
     }
     // Whoever has switched hooks off does not want them to fire.
     let is_wanted = health.obstacles.is_empty();
-    let is_silent = health.hooks.iter().any(|hook| !health.fires(hook));
-    Ok(if is_wanted && is_silent { Kind::No.code() } else { DONE })
+    let is_silent = health.hooks.iter().any(|hook| !health.will_run(hook));
+    Ok(if is_wanted && is_silent { ErrorKind::Negative.exit_code() } else { SUCCESS })
 }
 
-fn report_of(repo: &Repo, health: &Health) -> HooksReport {
+fn build_report(repo: &Repo, health: &InstallationHealth) -> HooksReport {
     let program = match &health.program {
-        Installed::Nothing => ("missing", None),
-        Installed::Broken(why) => ("broken", Some(why.clone())),
-        Installed::Whole(record) => {
+        InstalledProgram::Missing => ("missing", None),
+        InstalledProgram::Broken(why) => ("broken", Some(why.clone())),
+        InstalledProgram::Intact(record) => {
             let from = record.commit.as_ref().map(|commit| format!("built from {commit}"));
             ("whole", Some(from.unwrap_or_else(|| "a copy of a program that ran".to_owned())))
         }
@@ -97,18 +99,18 @@ fn report_of(repo: &Repo, health: &Health) -> HooksReport {
         schema: "xtask.hooks/1",
         worktree: repo.root().display().to_string(),
         folder: health.folder.clone(),
-        program: link(repo).display().to_string(),
+        program: program_link(repo).display().to_string(),
         program_state: program.0,
         program_detail: program.1,
-        program_is_old: health.is_old,
+        program_is_old: health.is_outdated,
         hooks: health
             .hooks
             .iter()
             .map(|hook| HookLine {
                 hook: hook.hook.name(),
-                fires: health.fires(hook),
-                state: state(&hook.there),
-                chains: hook.chains,
+                fires: health.will_run(hook),
+                state: state_name(&hook.state),
+                chains: hook.runs_previous,
             })
             .collect(),
         obstacles: health.obstacles.clone(),
@@ -117,13 +119,13 @@ fn report_of(repo: &Repo, health: &Health) -> HooksReport {
     }
 }
 
-fn state(there: &There) -> &'static str {
+fn state_name(there: &HookFileState) -> &'static str {
     match there {
-        There::Nothing => "missing",
-        There::Ours => "installed",
-        There::OursChanged => "old or changed by hand",
-        There::Foreign => "somebody else's",
-        There::ByHand => "somebody else's, and starts xtask by itself",
-        There::NoFile => "not a file",
+        HookFileState::Absent => "missing",
+        HookFileState::Shim => "installed",
+        HookFileState::ChangedShim => "old or changed by hand",
+        HookFileState::Foreign => "somebody else's",
+        HookFileState::CallsProgram => "somebody else's, and starts xtask by itself",
+        HookFileState::NotAFile => "not a file",
     }
 }

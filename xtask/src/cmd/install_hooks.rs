@@ -1,37 +1,43 @@
 //! `install-hooks`: git hooks that keep branches up to date by themselves.
 
-use super::session::{Session, hook_lines};
-use super::{DONE, Exit};
-use crate::cli::InstallHooks;
-use xtask_base::error::Kind;
-use xtask_hooks::health::words;
-use xtask_hooks::install::Done;
-use xtask_hooks::off::is_off;
-use xtask_hooks::set_up::{From, Wish, install_all};
-use xtask_report::{self as report, hooks::installed};
+use super::session::{Session, build_hook_lines};
+use super::{CommandResult, SUCCESS};
+use crate::cli::InstallHooksArgs;
+use xtask_base::error::ErrorKind;
+use xtask_hooks::health::describe_pause;
+use xtask_hooks::hooks_folder::ShimOutcome;
+use xtask_hooks::installation::{InstallOptions, ProgramOrigin, install_all};
+use xtask_hooks::pause::find_pause;
+use xtask_report::{self as report, hooks::render_installed};
 use xtask_sync::context;
 
-pub(super) fn run(session: &Session, args: &InstallHooks) -> Exit {
-    let repo = session.repo()?;
-    let context = context::read(&repo)?;
+pub(super) fn run(session: &Session, args: &InstallHooksArgs) -> CommandResult {
+    let repo = session.open_repo()?;
+    let context = context::read_context(&repo)?;
     for warning in &context.warnings {
-        report::warn(warning);
+        report::print_warning(warning);
     }
-    let from = if args.this_program { From::ThisProgram } else { From::Canonical };
-    let wish = Wish { from, force: args.force, dry_run: args.dry_run };
+    let from =
+        if args.this_program { ProgramOrigin::RunningProgram } else { ProgramOrigin::Canonical };
+    let wish = InstallOptions { program_origin: from, force: args.force, dry_run: args.dry_run };
     if !args.dry_run {
         // Hooks go by these, and by nothing that a branch says.
-        context::remember(&repo, &context::names(&repo)?)?;
+        context::save_canonical_names(&repo, &context::find_canonical_names(&repo)?)?;
     }
-    let done = install_all(&session.builder(&repo), &context, wish)?;
+    let done = install_all(&session.hook_builder(&repo), &context, wish)?;
     if args.dry_run {
-        session.story("nothing is written; this is what would be done:");
+        session.print_info("nothing is written; this is what would be done:");
     }
-    let lines = hook_lines(&done.hooks);
-    report::answer(&installed(&done.folder, done.is_new_program, &lines, session.loudness))?;
-    if let Some((place, off)) = is_off(&repo, session.world.now_seconds())? {
-        report::warn(&format!("hooks are {}", words(place, off)));
+    let lines = build_hook_lines(&done.hooks);
+    report::print_output(&render_installed(
+        &done.folder,
+        done.is_new_program,
+        &lines,
+        session.verbosity,
+    ))?;
+    if let Some((place, off)) = find_pause(&repo, session.world.now_seconds())? {
+        report::print_warning(&format!("hooks are {}", describe_pause(place, off)));
     }
-    let is_whole = !done.hooks.iter().any(|(_, done)| matches!(done, Done::InTheWay(_)));
-    Ok(if is_whole { DONE } else { Kind::No.code() })
+    let is_whole = !done.hooks.iter().any(|(_, done)| matches!(done, ShimOutcome::Blocked(_)));
+    Ok(if is_whole { SUCCESS } else { ErrorKind::Negative.exit_code() })
 }

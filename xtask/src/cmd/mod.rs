@@ -2,6 +2,8 @@
 //! other.
 
 mod backup;
+mod backup_list;
+mod best_effort_sync;
 mod branch_check;
 mod branch_new;
 mod branch_prune;
@@ -17,13 +19,15 @@ mod deploy;
 #[cfg(feature = "deploy")]
 mod deploy_host;
 #[cfg(feature = "deploy")]
-mod deployed;
-#[cfg(feature = "services")]
-mod diagnosis;
-mod diff;
-mod extract;
+mod deploy_status;
 #[cfg(feature = "deploy")]
-mod far;
+mod deploy_target;
+#[cfg(feature = "services")]
+mod diagnose;
+mod diff;
+#[cfg(feature = "deploy")]
+mod external_engine;
+mod extract;
 #[cfg(feature = "deploy")]
 mod history;
 mod hook;
@@ -33,10 +37,6 @@ mod install_hooks;
 mod logs;
 #[cfg(feature = "deploy")]
 mod on_host;
-#[cfg(feature = "deploy")]
-mod outside;
-#[cfg(feature = "deploy")]
-mod place;
 mod promote;
 mod propagate;
 #[cfg(feature = "services")]
@@ -44,6 +44,10 @@ mod ps;
 mod push;
 #[cfg(feature = "services")]
 mod recover;
+#[cfg(feature = "deploy")]
+mod remote_deploy;
+#[cfg(feature = "deploy")]
+mod remote_services;
 #[cfg(feature = "services")]
 mod restart;
 mod restore;
@@ -51,17 +55,16 @@ mod reverse_sync;
 #[cfg(feature = "deploy")]
 mod rollback;
 mod run;
-mod saved;
 #[cfg(feature = "services")]
 mod serve;
+#[cfg(feature = "services")]
+mod service_start;
 mod session;
 mod setup;
 #[cfg(feature = "services")]
 mod stack;
 #[cfg(feature = "services")]
 mod start;
-#[cfg(feature = "services")]
-mod starting;
 mod status;
 #[cfg(feature = "services")]
 mod stop;
@@ -69,11 +72,8 @@ mod stop;
 mod supervise;
 mod switch;
 mod sync;
-mod syncing;
 #[cfg(feature = "services")]
 mod tail;
-#[cfg(feature = "deploy")]
-mod there;
 mod undo;
 mod uninstall_hooks;
 mod upgrade;
@@ -91,31 +91,31 @@ use clap::{CommandFactory, FromArgMatches};
 
 use self::session::Session;
 #[cfg(feature = "deploy")]
-use crate::cli::Deploying;
-use crate::cli::{self, Branch, Cli, Command, Recovering};
-use xtask_base::error::{Context as _, Error, Kind, Result};
+use crate::cli::DeployCommand;
+use crate::cli::{self, BranchCommand, Cli, Command, RecoveryCommand};
+use xtask_base::environment::Environment;
+use xtask_base::error::{Error, ErrorKind, Result, ResultExt as _};
 use xtask_base::files::Disk;
 use xtask_base::process;
-use xtask_base::world::World;
-use xtask_git::share_all;
-use xtask_hooks::store;
+use xtask_git::run_scheduled_sharing;
+use xtask_hooks::program_store;
 use xtask_report as report;
 
 /// How a command ended that did not fail.
-type Exit = Result<u8>;
+type CommandResult = Result<u8>;
 
 /// Everything that is not an error.
-const DONE: u8 = 0;
+const SUCCESS: u8 = 0;
 
 /// Runs the command line and answers with the exit code.
 pub fn main(args: Vec<OsString>) -> ExitCode {
-    let done = run(args);
-    share_all();
+    let done = run_command_line(args);
+    run_scheduled_sharing();
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            report::failure(&error);
-            ExitCode::from(error.kind().code())
+            report::print_error(&error);
+            ExitCode::from(error.kind().exit_code())
         }
     }
 }
@@ -123,16 +123,21 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 #[cfg(feature = "services")]
 /// What the small program does that stays while services run.
 #[must_use]
-pub fn supervisor(args: &[OsString]) -> ExitCode {
-    supervise::program(args)
+pub fn supervisor_main(args: &[OsString]) -> ExitCode {
+    supervise::run_program(args)
 }
 
 /// Whether this is the program of the checkout in which cargo was asked for it.
-fn check_origin(world: &World) -> Result<()> {
+fn check_origin(world: &Environment) -> Result<()> {
     let is_ours = world.variable("CARGO_PKG_NAME") == Some(env!("CARGO_PKG_NAME"));
     let asked_in = world.variable("CARGO_MANIFEST_DIR").filter(|_| is_ours);
     // The launcher tells by which key it has found or built the program.
-    compare_origin(store::SOURCES, world.variable(store::KEY), env!("CARGO_MANIFEST_DIR"), asked_in)
+    compare_origin(
+        program_store::SOURCES,
+        world.variable(program_store::KEY_VAR),
+        env!("CARGO_MANIFEST_DIR"),
+        asked_in,
+    )
 }
 
 /// A program that the launcher has built is one of any checkout with these sources, and who starts it without the
@@ -147,42 +152,43 @@ fn compare_origin(
     match (sources, key, asked_in) {
         (Some(sources), Some(key), _) => match key.split_once('-') {
             Some((named, _)) if named == sources => Ok(()),
-            _ => Err(Error::unable("this program was built from other sources than these").hint(
-                "`XTASK_STORE=off cargo xtask …` builds it here; then say how it came to that",
-            )),
+            _ => Err(Error::unable("this program was built from other sources than these")
+                .with_hint(
+                    "`XTASK_STORE=off cargo xtask …` builds it here; then say how it came to that",
+                )),
         },
         (None, _, Some(asked_in)) if asked_in != built_in => Err(Error::unable(format!(
             "this program was built in `{built_in}`, not in `{asked_in}`"
         ))
-        .hint("unset RUSTC_WORKSPACE_WRAPPER; `.cargo/config.toml` says why")
-        .hint(format!("`touch {asked_in}/src/*.rs` builds it here"))),
+        .with_hint("unset RUSTC_WORKSPACE_WRAPPER; `.cargo/config.toml` says why")
+        .with_hint(format!("`touch {asked_in}/src/*.rs` builds it here"))),
         _ => Ok(()),
     }
 }
 
 /// `keep-program`: this program, which was just built, is kept where the launcher finds it. Nobody types it.
-fn keep(world: &World, args: &[OsString]) -> Exit {
+fn keep_program(world: &Environment, args: &[OsString]) -> CommandResult {
     let [folder, name] = args else {
         return Err(Error::usage("`keep-program` is for the launcher"));
     };
     let disk = Disk::real();
-    let now = store::now(world);
+    let now = program_store::system_time(world);
     let name = name.to_string_lossy();
-    if store::SOURCES.is_some_and(|own| name.split('-').next() != Some(own)) {
+    if program_store::SOURCES.is_some_and(|own| name.split('-').next() != Some(own)) {
         return Err(Error::unable(
             "this program was built from other sources than those that are named",
         ));
     }
-    store::keep(&disk, now, Path::new(folder), &name, &world.program)?;
-    if let Some(home) = store::cargo_home(world) {
-        store::bound_builds(&disk, now, &home.join("xtask-build"))
-            .unable(|| "the build folder cannot be kept within bounds")?;
+    program_store::keep_program(&disk, now, Path::new(folder), &name, &world.program)?;
+    if let Some(home) = program_store::find_cargo_home(world) {
+        program_store::prune_builds(&disk, now, &home.join("xtask-build"))
+            .with_context(|| "the build folder cannot be kept within bounds")?;
     }
-    Ok(DONE)
+    Ok(SUCCESS)
 }
 
 /// Words that other tools have for a command or an option of ours: docker compose, lefthook, husky and git's own.
-const WORDS: [(&str, &str); 11] = [
+const COMMAND_SYNONYMS: [(&str, &str); 11] = [
     ("up", "start"),
     ("down", "stop"),
     ("exec", "run SCRIPT"),
@@ -197,54 +203,54 @@ const WORDS: [(&str, &str); 11] = [
 ];
 
 /// What is meant by the first word that somebody knows from elsewhere.
-fn word_of_ours(args: &[OsString]) -> Option<&'static str> {
+fn suggest_command(args: &[OsString]) -> Option<&'static str> {
     let typed = args.iter().skip(1).filter_map(|word| word.to_str());
     typed
-        .filter_map(|word| WORDS.iter().find(|(theirs, _)| *theirs == word))
+        .filter_map(|word| COMMAND_SYNONYMS.iter().find(|(theirs, _)| *theirs == word))
         .map(|(_, ours)| *ours)
         .next()
 }
 
-fn run(args: Vec<OsString>) -> Exit {
-    let world = World::real()?;
+fn run_command_line(args: Vec<OsString>) -> CommandResult {
+    let world = Environment::from_process()?;
     #[cfg(feature = "services")]
-    if let Some(done) = supervise::answer(&world, &args) {
+    if let Some(done) = supervise::try_internal_command(&world, &args) {
         return done;
     }
-    let has = |name: &str| world.env.contains_key(&OsString::from(name));
+    let has = |name: &str| world.variables.contains_key(&OsString::from(name));
     if args.get(1).is_some_and(|word| word == hook::WORD) {
-        process::without_git_variables(&world.program, &args, &hook::KEPT_VARIABLES, has)?;
+        process::reexec_without_git_vars(&world.program, &args, &hook::KEPT_VARIABLES, has)?;
         return hook::run(world, &args[2..]);
     }
-    process::without_git_variables(&world.program, &args, &[], has)?;
+    process::reexec_without_git_vars(&world.program, &args, &[], has)?;
     #[cfg(feature = "deploy")]
     if args.get(1).is_some_and(|word| word == deploy_host::WORD) {
         return deploy_host::run(world, &args[2..]);
     }
     #[cfg(feature = "deploy")]
-    if args.get(1).is_some_and(|word| word == far::WORD) {
+    if args.get(1).is_some_and(|word| word == remote_services::WORD) {
         return on_host::run(world, &args[2..]);
     }
-    if args.get(1).is_some_and(|word| word == store::WORD) {
-        return keep(&world, &args[2..]);
+    if args.get(1).is_some_and(|word| word == program_store::KEEP_COMMAND) {
+        return keep_program(&world, &args[2..]);
     }
     check_origin(&world)?;
     let asks = |word: &OsString| ["-h", "--help", "help"].iter().any(|help| word == help);
     // The groups are made for who reads them.
     let command =
-        if args.len() < 2 || args.iter().any(asks) { cli::command() } else { Cli::command() };
+        if args.len() < 2 || args.iter().any(asks) { cli::build_command() } else { Cli::command() };
     let parsed =
         command.try_get_matches_from(&args).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
         Err(refused) => {
             // Help and version are answers, not failures.
-            let code = if refused.use_stderr() { Kind::Usage.code() } else { DONE };
+            let code = if refused.use_stderr() { ErrorKind::Usage.exit_code() } else { SUCCESS };
             let printed = refused.print();
             drop(printed);
-            if let Some(ours) = word_of_ours(&args) {
-                report::story(
-                    report::Loudness::Usual,
+            if let Some(ours) = suggest_command(&args) {
+                report::print_info(
+                    report::Verbosity::Normal,
                     &format!("hint: here it is `cargo xtask {ours}`"),
                 );
             }
@@ -252,7 +258,7 @@ fn run(args: Vec<OsString>) -> Exit {
         }
     };
     let mut session = Session::new(world, &cli.global)?;
-    session.only_looks = cli.command.only_looks();
+    session.is_read_only = cli.command.is_read_only();
     match cli.command {
         Command::Setup(args) => setup::run(&session, &args),
         Command::Sync(args) => sync::run(&session, &args),
@@ -261,9 +267,9 @@ fn run(args: Vec<OsString>) -> Exit {
         Command::Why(args) => why::run(&session, &args),
         Command::Undo(args) => undo::run(&session, &args),
         Command::Switch(args) => switch::run(&session, &args),
-        Command::Branch(Branch::Check(args)) => branch_check::run(&session, &args),
-        Command::Branch(Branch::New(args)) => branch_new::run(&session, &args),
-        Command::Branch(Branch::Prune(args)) => branch_prune::run(&session, &args),
+        Command::Branch(BranchCommand::Check(args)) => branch_check::run(&session, &args),
+        Command::Branch(BranchCommand::New(args)) => branch_new::run(&session, &args),
+        Command::Branch(BranchCommand::Prune(args)) => branch_prune::run(&session, &args),
         Command::Run(args) => run::run(&session, &args),
         Command::Push(args) => push::run(&session, &args),
         Command::ReverseSync(args) => reverse_sync::run(&session, &args),
@@ -286,15 +292,15 @@ fn run(args: Vec<OsString>) -> Exit {
         #[cfg(feature = "services")]
         Command::Logs(args) => logs::run(&session, &args),
         #[cfg(feature = "deploy")]
-        Command::Deploying(Deploying::Deploy(args)) => deploy::run(&session, &args),
+        Command::Deploy(DeployCommand::Deploy(args)) => deploy::run(&session, &args),
         #[cfg(feature = "deploy")]
-        Command::Deploying(Deploying::Rollback(args)) => rollback::run(&session, &args),
+        Command::Deploy(DeployCommand::Rollback(args)) => rollback::run(&session, &args),
         #[cfg(feature = "deploy")]
-        Command::Deploying(Deploying::History(args)) => history::run(&session, &args),
-        Command::Recovering(Recovering::Backup(args)) => backup::run(&session, &args),
-        Command::Recovering(Recovering::Restore(args)) => restore::run(&session, &args),
+        Command::Deploy(DeployCommand::History(args)) => history::run(&session, &args),
+        Command::Recovery(RecoveryCommand::Backup(args)) => backup::run(&session, &args),
+        Command::Recovery(RecoveryCommand::Restore(args)) => restore::run(&session, &args),
         #[cfg(feature = "services")]
-        Command::Recovering(Recovering::Recover(args)) => recover::run(&session, &args),
+        Command::Recovery(RecoveryCommand::Recover(args)) => recover::run(&session, &args),
         #[cfg(feature = "vendoring")]
         Command::Vendor(args) => vendor::run(&session, &args),
         Command::Upgrade(args) => upgrade::run(&session, &args),

@@ -4,17 +4,17 @@ use std::ffi::OsString;
 
 use clap::Parser as _;
 
-use super::far::WORD;
+use super::remote_services::WORD;
 use super::session::Session;
-use super::{DONE, Exit, logs, ps, stop};
+use super::{CommandResult, SUCCESS, logs, ps, stop};
 use crate::cli::{Cli, Command};
+use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result};
-use xtask_base::world::World;
 use xtask_deploy::stacks;
-use xtask_deploy::target::Target;
+use xtask_deploy::target::DeployTarget;
 
 /// Does it, over there.
-pub(super) fn run(world: World, args: &[OsString]) -> Exit {
+pub(super) fn run(world: Environment, args: &[OsString]) -> CommandResult {
     let [root, layer, words @ ..] = args else {
         return Err(Error::usage(format!("`{WORD}` is what `ps`, `logs` and `stop` ask a host")));
     };
@@ -23,21 +23,21 @@ pub(super) fn run(world: World, args: &[OsString]) -> Exit {
     let cli = Cli::try_parse_from(command)
         .map_err(|_| Error::usage("the host does not understand what it is asked"))?;
     let session = Session::new(world, &cli.global)?;
-    let target = Target { root: root.into(), layer: layer.clone() };
-    let found = serving(&target)?;
+    let target = DeployTarget { root: root.into(), layer: layer.clone() };
+    let found = find_serving_stack(&target)?;
     match (cli.command, found) {
-        (Command::Ps(args), found) => ps::of_deployed(&session, found.as_ref(), &layer, &args),
-        (Command::Logs(args), Some(stack)) => logs::of(&session, &stack, &args),
-        (Command::Stop(args), Some(stack)) => stop::of_deployed(&session, stack, &args),
+        (Command::Ps(args), found) => ps::print_deployed(&session, found.as_ref(), &layer, &args),
+        (Command::Logs(args), Some(stack)) => logs::print_logs(&session, &stack, &args),
+        (Command::Stop(args), Some(stack)) => stop::stop_deployed(&session, stack, &args),
         (Command::Logs(_) | Command::Stop(_), None) => {
-            session.story(&format!("nothing of layer `{layer}` serves there"));
-            Ok(DONE)
+            session.print_info(&format!("nothing of layer `{layer}` serves there"));
+            Ok(SUCCESS)
         }
         _ => Err(Error::usage("the host does not understand what it is asked")),
     }
 }
 
-fn serving(target: &Target) -> Result<Option<xtask_services::stack::Stack>> {
-    target.standing()?;
-    stacks::serving(target)
+fn find_serving_stack(target: &DeployTarget) -> Result<Option<xtask_services::stack::Stack>> {
+    target.check_ownership()?;
+    stacks::find_serving_stack(target)
 }

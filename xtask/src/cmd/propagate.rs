@@ -1,129 +1,131 @@
 //! `propagate`: the canonical state on every branch, without checking any out.
 
 use super::session::Session;
-use super::{DONE, Exit};
-use crate::cli::Propagate;
-use xtask_base::error::{Error, Kind, Result};
-use xtask_base::words::some_of;
+use super::{CommandResult, SUCCESS};
+use crate::cli::PropagateArgs;
+use xtask_base::error::{Error, ErrorKind, Result};
+use xtask_base::words::join_names;
 use xtask_git::Repo;
-use xtask_propagate::decide::{Fate, Row};
-use xtask_propagate::deliver::FOLLOWS_NOTHING;
-use xtask_propagate::run::{Aim, Outcome, propagate};
-use xtask_propagate::targets::Fleet;
+use xtask_propagate::apply::NO_UPSTREAM;
+use xtask_propagate::decide::{BranchRow, PropagateStatus};
+use xtask_propagate::rounds::{PropagateOptions, PropagateOutcome, propagate_branches};
+use xtask_propagate::targets::BranchSet;
 use xtask_report as report;
-use xtask_report::propagate::{BranchFate, PathFate, PropagateReport};
+use xtask_report::propagate::{PropagateBranchLine, PropagatePathLine, PropagateReport};
 use xtask_report::sync::CanonicalLine;
-use xtask_review::finish::places;
-use xtask_review::gh::{Gh, is_installed};
-use xtask_review::request::Following;
-use xtask_sync::classify::Class;
-use xtask_sync::context::{self, Context};
+use xtask_review::after_push::find_projects;
+use xtask_review::gh::{GhClient, is_installed};
+use xtask_review::pull_request::ProtectedPullRequest;
+use xtask_sync::classify::PathClass;
+use xtask_sync::context::{self, SyncContext};
 
-pub(super) fn run(session: &Session, args: &Propagate) -> Exit {
-    let repo = session.repo()?;
+pub(super) fn run(session: &Session, args: &PropagateArgs) -> CommandResult {
+    let repo = session.open_repo()?;
     if args.remote && !args.push && !args.dry_run {
         return Err(Error::usage(
             "--remote changes branches of the remote, and only a push does that",
         )
-        .hint("add --push; or --dry-run, to see what would be pushed"));
+        .with_hint("add --push; or --dry-run, to see what would be pushed"));
     }
-    let aim = Aim {
+    let aim = PropagateOptions {
         patterns: args.globs.clone(),
         remote: args.remote,
         push: args.push,
         dry_run: args.dry_run,
         allow_mass_deletion: args.yes,
-        lists: args.json,
+        lists_paths: args.json,
     };
     if args.pr {
         check_forge(session, &repo)?;
     }
     if args.push && !args.dry_run {
-        session.story("talking to the remote …");
+        session.print_info("talking to the remote …");
     }
-    let outcome = propagate(&repo, &aim, &session.tools())?;
-    let mut code = code(&outcome);
-    let is_cut = outcome.rows.values().any(|row| row.fate == Fate::Failed);
-    if is_cut && session.tools().interrupts.arrived() {
-        code = Kind::Interrupted.code();
+    let outcome = propagate_branches(&repo, &aim, &session.tools())?;
+    let mut code = exit_code(&outcome);
+    let is_cut = outcome.rows.values().any(|row| row.status == PropagateStatus::Failed);
+    if is_cut && session.tools().interrupts.was_interrupted() {
+        code = ErrorKind::Interrupted.exit_code();
     }
     if args.pr && !args.dry_run {
         let is_well =
             open_requests(session, &repo, &outcome) & close_requests(session, &repo, &outcome);
-        code = if is_well { code } else { Kind::Unable.code().max(code) };
+        code = if is_well { code } else { ErrorKind::Unable.exit_code().max(code) };
     }
     let elsewhere = match args.remote || !args.globs.is_empty() {
         true => Vec::new(),
-        false => only_at_remote(&repo, &outcome.context)?,
+        false => list_remote_only(&repo, &outcome.context)?,
     };
-    let report = describe(outcome, args);
+    let report = build_report(outcome, args);
     if args.json {
-        report::answer_json(&report)?;
+        report::print_json(&report)?;
         return Ok(code);
     }
     for warning in &report.warnings {
-        report::warn(warning);
+        report::print_warning(warning);
     }
-    report::answer(&report.text(session.loudness))?;
-    next_steps(session, args, &report);
+    report::print_output(&report.render_text(session.verbosity))?;
+    print_next_steps(session, args, &report);
     if !elsewhere.is_empty() {
         let (branches, them) = match elsewhere.len() {
             1 => ("1 branch is".to_owned(), "it"),
             number => (format!("{number} branches are"), "them"),
         };
-        session.story(&format!(
+        session.print_info(&format!(
             "{branches} only at the remote, and untouched: {}; `cargo xtask propagate --remote --push` brings \
              {them} up to date",
-            some_of(&elsewhere, 5)
+            join_names(&elsewhere, 5)
         ));
     }
     Ok(code)
 }
 
 /// The branches that would follow and are not in this clone, as the remote had them when it was last asked.
-fn only_at_remote(repo: &Repo, context: &Context) -> Result<Vec<String>> {
-    let there = Fleet::as_fetched(repo, &context.config.remote)?.targets(context, &[])?;
-    let here = Fleet::here(repo)?.targets(context, &[])?;
+fn list_remote_only(repo: &Repo, context: &SyncContext) -> Result<Vec<String>> {
+    let there =
+        BranchSet::read_fetched(repo, &context.config.remote)?.select_targets(context, &[])?;
+    let here = BranchSet::read_local(repo)?.select_targets(context, &[])?;
     let is_here = |name: &String| here.iter().any(|target| target.branch == *name);
     Ok(there.into_iter().map(|target| target.branch).filter(|name| !is_here(name)).collect())
 }
 
 /// Pull requests need a service that `gh` can talk to, and that is found out before anything is done.
 fn check_forge(session: &Session, repo: &Repo) -> Result<()> {
-    let context = context::read(repo)?;
+    let context = context::read_context(repo)?;
     let remote = &context.config.remote;
     if !is_installed(&session.world) {
         return Err(Error::unable("--pr needs `gh`, which is not installed; nothing was done")
-            .hint("https://cli.github.com has it; without --pr all else works"));
+            .with_hint("https://cli.github.com has it; without --pr all else works"));
     }
-    if !repo.has_remote(remote) || !places(repo, &context, remote).is_some_and(|at| at.is_github())
+    if !repo.has_remote(remote)
+        || !find_projects(repo, &context, remote).is_some_and(|at| at.is_github())
     {
         return Err(Error::unable(format!("`{remote}` is not on GitHub; nothing was done"))
-            .hint("`forge = \"github\"` in `setup/sync.toml` says that it is; without --pr all else works"));
+            .with_hint("`forge = \"github\"` in `setup/sync.toml` says that it is; without --pr all else works"));
     }
     Ok(())
 }
 
 /// Closes the requests of protected branches that have all they were for, and says why, where the
 /// service has not done it with their branch. Says whether all went well.
-fn close_requests(session: &Session, repo: &Repo, outcome: &Outcome) -> bool {
-    let Outcome { context, rows } = outcome;
-    let Some(places) = places(repo, context, &context.config.remote) else { return false };
-    let gh = Gh { repo, project: &places.project, fork: None };
-    let has_gone =
-        |row: &&Row| row.fate == Fate::Moved && row.target != row.branch && row.new.is_none();
+fn close_requests(session: &Session, repo: &Repo, outcome: &PropagateOutcome) -> bool {
+    let PropagateOutcome { context, rows } = outcome;
+    let Some(places) = find_projects(repo, context, &context.config.remote) else { return false };
+    let gh = GhClient { repo, project: &places.project, fork: None };
+    let has_gone = |row: &&BranchRow| {
+        row.status == PropagateStatus::Updated && row.target != row.branch && row.new.is_none()
+    };
     let mut is_well = true;
     for row in rows.values().filter(has_gone) {
         let why =
             format!("`{}` has all of this by now; there is nothing left to merge.", row.branch);
-        match gh.close(&row.target, &row.branch, &why) {
-            Ok(true) => {
-                session.story(&format!("the pull request of `{}` is closed: {why}", row.target))
-            }
+        match gh.close_pull_request(&row.target, &row.branch, &why) {
+            Ok(true) => session
+                .print_info(&format!("the pull request of `{}` is closed: {why}", row.target)),
             Ok(false) => {}
             Err(failure) => {
                 is_well = false;
-                report::warn(&failure.to_string());
+                report::print_warning(&failure.to_string());
             }
         }
     }
@@ -131,33 +133,37 @@ fn close_requests(session: &Session, repo: &Repo, outcome: &Outcome) -> bool {
 }
 
 /// Opens or renews the requests of protected branches that wait. Says whether all went well.
-fn open_requests(session: &Session, repo: &Repo, outcome: &Outcome) -> bool {
-    let Outcome { context, rows } = outcome;
+fn open_requests(session: &Session, repo: &Repo, outcome: &PropagateOutcome) -> bool {
+    let PropagateOutcome { context, rows } = outcome;
     let config = &context.config;
-    let Some(places) = places(repo, context, &config.remote) else { return false };
-    let gh = Gh { repo, project: &places.project, fork: None };
-    let waits = |row: &&Row| {
+    let Some(places) = find_projects(repo, context, &config.remote) else { return false };
+    let gh = GhClient { repo, project: &places.project, fork: None };
+    let waits = |row: &&BranchRow| {
         row.target != row.branch
-            && matches!(row.fate, Fate::Moved | Fate::Pushed | Fate::Nothing)
+            && matches!(
+                row.status,
+                PropagateStatus::Updated | PropagateStatus::Pushed | PropagateStatus::UpToDate
+            )
             && row.old.or(row.new).is_some()
-            && !(row.fate == Fate::Moved && row.new.is_none())
+            && !(row.status == PropagateStatus::Updated && row.new.is_none())
     };
     let mut is_well = true;
     for row in rows.values().filter(waits) {
-        let letter = Following {
+        let letter = ProtectedPullRequest {
             branch: row.branch.clone(),
-            beside: row.target.clone(),
-            canonical: (config.branch.clone(), repo.short(context.canonical.commit)),
+            side_branch: row.target.clone(),
+            canonical: (config.branch.clone(), repo.short_id(context.canonical.commit)),
             files: row.writes,
         };
-        match gh.deliver(&letter) {
+        match gh.create_or_update(&letter) {
             Ok(done) => {
                 let what = if done.is_new { "opened" } else { "is up to date" };
-                session.story(&format!("pull request for `{}` {what}: {}", row.branch, done.url));
+                session
+                    .print_info(&format!("pull request for `{}` {what}: {}", row.branch, done.url));
             }
             Err(failure) => {
                 is_well = false;
-                report::warn(&format!("no pull request for `{}`: {failure}", row.branch));
+                report::print_warning(&format!("no pull request for `{}`: {failure}", row.branch));
             }
         }
     }
@@ -165,19 +171,19 @@ fn open_requests(session: &Session, repo: &Repo, outcome: &Outcome) -> bool {
 }
 
 /// The worst of what became of the branches.
-fn code(outcome: &Outcome) -> u8 {
-    let of = |row: &Row| match row.fate {
-        Fate::Failed => Kind::Unable.code(),
-        _ if row.is_short => Kind::Unable.code(),
-        _ if row.counts.contains_key(&Class::Unknown) => Kind::Unable.code(),
-        Fate::Refused => Kind::Usage.code(),
-        _ => DONE,
+fn exit_code(outcome: &PropagateOutcome) -> u8 {
+    let of = |row: &BranchRow| match row.status {
+        PropagateStatus::Failed => ErrorKind::Unable.exit_code(),
+        _ if row.is_incomplete => ErrorKind::Unable.exit_code(),
+        _ if row.counts.contains_key(&PathClass::Unknown) => ErrorKind::Unable.exit_code(),
+        PropagateStatus::Refused => ErrorKind::Usage.exit_code(),
+        _ => SUCCESS,
     };
-    outcome.rows.values().map(of).max().unwrap_or(DONE)
+    outcome.rows.values().map(of).max().unwrap_or(SUCCESS)
 }
 
-fn describe(outcome: Outcome, args: &Propagate) -> PropagateReport {
-    let Outcome { context, rows } = outcome;
+fn build_report(outcome: PropagateOutcome, args: &PropagateArgs) -> PropagateReport {
+    let PropagateOutcome { context, rows } = outcome;
     PropagateReport {
         schema: "xtask.propagate/1",
         canonical: CanonicalLine {
@@ -187,32 +193,34 @@ fn describe(outcome: Outcome, args: &Propagate) -> PropagateReport {
         remote: args.remote.then_some(context.config.remote),
         dry_run: args.dry_run,
         warnings: context.warnings,
-        branches: rows.into_values().map(line).collect(),
+        branches: rows.into_values().map(build_branch_line).collect(),
     }
 }
 
-fn line(row: Row) -> BranchFate {
+fn build_branch_line(row: BranchRow) -> PropagateBranchLine {
     let count = |class| row.counts.get(&class).copied().unwrap_or(0);
-    BranchFate {
-        action: match row.fate {
-            Fate::Moves | Fate::Moved if row.target != row.branch => "beside",
-            fate => fate.name(),
+    PropagateBranchLine {
+        action: match row.status {
+            PropagateStatus::WillUpdate | PropagateStatus::Updated if row.target != row.branch => {
+                "beside"
+            }
+            fate => fate.json_name(),
         },
         target: (row.target != row.branch).then_some(row.target),
         old: row.old.map(|id| id.to_string()),
         new: row.new.map(|id| id.to_string()),
-        reason: row.why,
+        reason: row.reason,
         written: row.writes,
-        short: row.is_short,
-        behind: count(Class::Behind),
-        customised: count(Class::Customised),
-        edited: count(Class::Edited),
-        untracked: count(Class::Untracked),
-        unknown: count(Class::Unknown),
+        short: row.is_incomplete,
+        behind: count(PathClass::Behind),
+        customised: count(PathClass::Customised),
+        edited: count(PathClass::Edited),
+        untracked: count(PathClass::Untracked),
+        unknown: count(PathClass::Unknown),
         paths: row
             .paths
             .into_iter()
-            .map(|path| PathFate {
+            .map(|path| PropagatePathLine {
                 path: path.path,
                 class: path.class.name(),
                 action: path.action.name(),
@@ -222,14 +230,14 @@ fn line(row: Row) -> BranchFate {
     }
 }
 
-fn next_steps(session: &Session, args: &Propagate, report: &PropagateReport) {
+fn print_next_steps(session: &Session, args: &PropagateArgs, report: &PropagateReport) {
     let alone = report
         .branches
         .iter()
-        .filter(|line| line.reason.as_ref().is_some_and(|reason| reason.contains(FOLLOWS_NOTHING)));
+        .filter(|line| line.reason.as_ref().is_some_and(|reason| reason.contains(NO_UPSTREAM)));
     match alone.count() {
         0 => {}
-        many => session.story(&format!(
+        many => session.print_info(&format!(
             "{} not pushed, because nothing says where to (`git branch -u`); `--remote --push` \
              does the branches that are there",
             if many == 1 { "1 branch was".to_owned() } else { format!("{many} branches were") }
@@ -239,16 +247,17 @@ fn next_steps(session: &Session, args: &Propagate, report: &PropagateReport) {
         report.branches.iter().any(|line| line.action == "beside" && line.new.is_some());
     if has_beside && !args.pr && !args.dry_run {
         session
-            .story("a branch beside a protected one is for a pull request; `--remote --push --pr` does all of it");
+            .print_info("a branch beside a protected one is for a pull request; `--remote --push --pr` does all of it");
     }
     let has = |action: &str| report.branches.iter().any(|line| line.action == action);
     if has("refused") {
-        session.story("`--yes` also deletes more than half of the managed files of a branch");
+        session.print_info("`--yes` also deletes more than half of the managed files of a branch");
     }
     if report.branches.iter().any(|line| line.unknown > 0) {
-        session.story("`git fetch --unshallow` brings the history that decides what is behind");
+        session
+            .print_info("`git fetch --unshallow` brings the history that decides what is behind");
     }
     if (has("update") || has("worktree") || has_beside) && !args.push && !args.dry_run {
-        session.story("nothing was pushed; `cargo xtask propagate --push` does that, too");
+        session.print_info("nothing was pushed; `cargo xtask propagate --push` does that, too");
     }
 }

@@ -6,93 +6,98 @@ use std::time::Duration;
 use serde::Serialize;
 
 #[cfg(feature = "deploy")]
-use super::far::Far;
+use super::external_engine::ExternalLayer;
 #[cfg(feature = "deploy")]
-use super::outside::Foreign;
+use super::remote_services::RemoteLayer;
 use super::session::Session;
 use super::stack as shared;
-use super::{DONE, Exit};
-use crate::cli::Ps;
-use xtask_base::error::{Error, Kind, Result};
+use super::{CommandResult, SUCCESS};
+use crate::cli::PsArgs;
+use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_config::DEFAULT_LAYER;
 #[cfg(feature = "deploy")]
-use xtask_deploy::passed_on::Asked;
+use xtask_deploy::engine_commands::EngineCommand;
 use xtask_git::Repo;
 use xtask_report as report;
-use xtask_report::services::{redraw, table};
+use xtask_report::services::{redraw_screen, render_table};
 use xtask_services::client;
-use xtask_services::page::{Page, Row};
 use xtask_services::stack::Stack;
+use xtask_services::status::{ServiceStatus, StackStatus};
 
 /// How often `--watch` draws.
-const EVERY: Duration = Duration::from_secs(1);
+const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The first stack, and the others, where several layers run in one worktree.
 #[derive(Serialize)]
-struct All<'a> {
+struct PsReport<'a> {
     #[serde(flatten)]
-    first: &'a Page,
-    others: &'a [Page],
+    first: &'a StackStatus,
+    others: &'a [StackStatus],
 }
 
-pub(super) fn run(session: &Session, args: &Ps) -> Exit {
-    let repo = session.repo()?;
+pub(super) fn run(session: &Session, args: &PsArgs) -> CommandResult {
+    let repo = session.open_repo()?;
     #[cfg(feature = "deploy")]
-    if let Some(foreign) = Foreign::named(session, &repo, args.layer.as_deref())? {
-        foreign.refuse(&[("--watch", args.watch)])?;
-        return foreign.pass_on(session, &repo, &Asked::Ps { json: args.json }, &[]);
+    if let Some(foreign) = ExternalLayer::find_layer(session, &repo, args.layer.as_deref())? {
+        foreign.reject_options(&[("--watch", args.watch)])?;
+        return foreign.forward_command(
+            session,
+            &repo,
+            &EngineCommand::Ps { json: args.json },
+            &[],
+        );
     }
     #[cfg(feature = "deploy")]
-    if let Some(far) = Far::named(session, &repo, args.layer.as_deref())? {
+    if let Some(far) = RemoteLayer::find_layer(session, &repo, args.layer.as_deref())? {
         if args.watch {
             return Err(Error::usage("`--watch` is not for a layer on another host"));
         }
-        return far.ps(session, args);
+        return far.show_status(session, args);
     }
     if args.watch {
-        if !report::is_seen() {
+        if !report::is_stdout_terminal() {
             return Err(Error::usage("`--watch` draws on a terminal, and there is none")
-                .hint("`cargo xtask ps --json` is for programs"));
+                .with_hint("`cargo xtask ps --json` is for programs"));
         }
         loop {
-            redraw(&text(&pages(session, &repo, args)?.0))?;
-            std::thread::sleep(EVERY);
+            redraw_screen(&render_status(&collect_status(session, &repo, args)?.0))?;
+            std::thread::sleep(REDRAW_INTERVAL);
         }
     }
-    let (pages, unreadable) = pages(session, &repo, args)?;
+    let (pages, unreadable) = collect_status(session, &repo, args)?;
     let layer = args.layer.as_deref().unwrap_or(DEFAULT_LAYER);
-    answer(session, &pages, unreadable, (layer, repo.root()), args.json)
+    print_status(session, &pages, unreadable, (layer, repo.root()), args.json)
 }
 
 #[cfg(feature = "deploy")]
 /// The same for what is deployed on this machine, asked from another one.
-pub(super) fn of_deployed(
+pub(super) fn print_deployed(
     session: &Session,
     stack: Option<&Stack>,
     layer: &str,
-    args: &Ps,
-) -> Exit {
+    args: &PsArgs,
+) -> CommandResult {
     let page = match stack {
-        Some(stack) => client::look(stack, &session.world)?,
+        Some(stack) => client::read_status(stack, &session.world)?,
         None => None,
     };
     if page.is_none() && !args.json {
-        session.story(&format!("nothing of layer `{layer}` serves there"));
-        return Ok(DONE);
+        session.print_info(&format!("nothing of layer `{layer}` serves there"));
+        return Ok(SUCCESS);
     }
     let root = stack.map_or(Path::new(""), |stack| &stack.root);
-    answer(session, page.as_slice(), None, (layer, root), args.json)
+    print_status(session, page.as_slice(), None, (layer, root), args.json)
 }
 
-fn answer(
+fn print_status(
     session: &Session,
-    pages: &[Page],
+    pages: &[StackStatus],
     unreadable: Option<Error>,
     (layer, root): (&str, &Path),
     json: bool,
-) -> Exit {
+) -> CommandResult {
     if json {
-        let nothing = Page {
+        let nothing = StackStatus {
             schema: "xtask.ps/1".to_owned(),
             layer: layer.to_owned(),
             worktree: root.display().to_string(),
@@ -100,40 +105,51 @@ fn answer(
             services: Vec::new(),
         };
         let (first, others) = pages.split_first().unwrap_or((&nothing, &[]));
-        report::answer_json(&All { first, others })?;
+        report::print_json(&PsReport { first, others })?;
     } else if pages.is_empty() && unreadable.is_none() {
-        session.story("nothing runs here; `cargo xtask start` starts the services");
+        session.print_info("nothing runs here; `cargo xtask start` starts the services");
     } else {
-        report::answer(&text(pages))?;
+        report::print_output(&render_status(pages))?;
     }
-    let is_lost = |row: &Row| row.required && matches!(row.state.as_str(), "failed" | "blocked");
+    let is_lost =
+        |row: &ServiceStatus| row.required && matches!(row.state.as_str(), "failed" | "blocked");
     match unreadable {
         Some(failure) => Err(failure),
-        None if pages.iter().flat_map(|page| &page.services).any(is_lost) => Ok(Kind::No.code()),
-        None => Ok(DONE),
+        None if pages.iter().flat_map(|page| &page.services).any(is_lost) => {
+            Ok(ErrorKind::Negative.exit_code())
+        }
+        None => Ok(SUCCESS),
     }
 }
 
-fn pages(session: &Session, repo: &Repo, args: &Ps) -> Result<(Vec<Page>, Option<Error>)> {
+fn collect_status(
+    session: &Session,
+    repo: &Repo,
+    args: &PsArgs,
+) -> Result<(Vec<StackStatus>, Option<Error>)> {
     match &args.layer {
         Some(layer) => {
-            let stack = shared::named_anywhere(session, repo, layer)?;
-            let page = client::look(&stack, &session.world)?;
-            Ok((page.map(|page| with_changes(repo, &stack, page)).into_iter().collect(), None))
+            let stack = shared::find_stack_anywhere(session, repo, layer)?;
+            let page = client::read_status(&stack, &session.world)?;
+            Ok((
+                page.map(|page| with_config_changes(repo, &stack, page)).into_iter().collect(),
+                None,
+            ))
         }
         None => {
-            let (known, unreadable) = shared::known(session, repo);
+            let (known, unreadable) = shared::list_known_stacks(session, repo);
             let pages = known.into_iter().map(|(_, page)| page);
-            let (mut up, down): (Vec<Page>, Vec<Page>) = pages.partition(shared::is_up);
+            let (mut up, down): (Vec<StackStatus>, Vec<StackStatus>) =
+                pages.partition(shared::is_up);
             // What is over is only shown where nothing runs.
             if up.is_empty() {
                 up = down;
             }
             // What they use is only asked of those that are shown.
             for page in &mut up {
-                let stack = shared::named(repo, &page.layer)?;
-                if let Some(whole) = client::look(&stack, &session.world)? {
-                    *page = with_changes(repo, &stack, whole);
+                let stack = shared::find_stack(repo, &page.layer)?;
+                if let Some(whole) = client::read_status(&stack, &session.world)? {
+                    *page = with_config_changes(repo, &stack, whole);
                 }
             }
             up.sort_by_key(|page| page.layer != DEFAULT_LAYER);
@@ -143,19 +159,19 @@ fn pages(session: &Session, repo: &Repo, args: &Ps) -> Result<(Vec<Page>, Option
 }
 
 /// The same page, with what has changed since services were started among their warnings.
-fn with_changes(repo: &Repo, stack: &Stack, mut page: Page) -> Page {
+fn with_config_changes(repo: &Repo, stack: &Stack, mut page: StackStatus) -> StackStatus {
     // What is deployed is configured by its release.
     if !shared::is_own(repo, stack) {
         return page;
     }
-    let mut changes = shared::changes(repo, stack);
+    let mut changes = shared::list_config_changes(repo, stack);
     for row in page.services.iter_mut().filter(|row| row.pid.is_some()) {
         row.warnings.extend(changes.remove(&row.service));
     }
     page
 }
 
-fn text(pages: &[Page]) -> String {
+fn render_status(pages: &[StackStatus]) -> String {
     let mut text = String::new();
     for (at, page) in pages.iter().enumerate() {
         let is_up = shared::is_up(page);
@@ -164,7 +180,7 @@ fn text(pages: &[Page]) -> String {
             let down = if is_up { "" } else { ", which does not run" };
             text.push_str(&format!("{gap}layer {}{down}\n", page.layer));
         }
-        text.push_str(&table(&shared::lines(page)));
+        text.push_str(&render_table(&shared::build_service_lines(page)));
         if let Some(error) = page.supervisor.as_ref().and_then(|line| line.error.as_ref()) {
             text.push_str(&format!("the supervisor: {error}\n"));
         }

@@ -6,53 +6,54 @@
 use std::ffi::OsString;
 
 use super::session::Session;
-use super::{DONE, Exit};
-use crate::cli::Push;
-use xtask_base::error::{Error, Kind, Result};
-use xtask_git::{Id, PushTo, Repo};
-use xtask_hooks::before_push::{PushedRef, changed_since, judge};
-use xtask_hooks::health::health;
-use xtask_hooks::program::Care;
-use xtask_hooks::{Hook, gates};
-use xtask_report::{self as report, Loudness};
-use xtask_review::finish::{about, has_arrived, make, places};
-use xtask_review::queue::{self, Request, State};
-use xtask_sync::context::{self, Context};
+use super::{CommandResult, SUCCESS};
+use crate::cli::PushArgs;
+use xtask_base::error::{Error, ErrorKind, Result};
+use xtask_git::{Id, PushHookMode, Repo};
+use xtask_hooks::health::inspect_hooks;
+use xtask_hooks::pre_push::{PushedRef, check_push, find_changed_branches};
+use xtask_hooks::program::VerifyDepth;
+use xtask_hooks::{Hook, skip_rules};
+use xtask_report::{self as report, Verbosity};
+use xtask_review::after_push::{build_pull_request, find_projects, is_pushed, open_pull_request};
+use xtask_review::queue::{self, QueuedRequest, RequestState};
+use xtask_sync::context::{self, SyncContext};
 
-pub(super) fn run(session: &Session, args: &Push) -> Exit {
-    let repo = session.repo()?;
+pub(super) fn run(session: &Session, args: &PushArgs) -> CommandResult {
+    let repo = session.open_repo()?;
     let mut arguments = args.arguments.clone();
-    match session.loudness {
-        Loudness::Quiet => arguments.insert(0, "--quiet".into()),
-        Loudness::Verbose => arguments.insert(0, "--verbose".into()),
-        Loudness::Usual => {}
+    match session.verbosity {
+        Verbosity::Quiet => arguments.insert(0, "--quiet".into()),
+        Verbosity::Verbose => arguments.insert(0, "--verbose".into()),
+        Verbosity::Normal => {}
     }
-    let Some(context) = context::find(&repo, &context::names(&repo)?)? else {
-        return Ok(code(repo.push_attached(&arguments, PushTo::Quietly)?.success()));
+    let Some(context) = context::find_context(&repo, &context::find_canonical_names(&repo)?)?
+    else {
+        return Ok(exit_code(repo.push_attached(&arguments, PushHookMode::Skip)?.success()));
     };
-    let health = health(&repo, &session.world, Some(&context), Care::Look)?;
+    let health = inspect_hooks(&repo, &session.world, Some(&context), VerifyDepth::Metadata)?;
     let fires = |hook: &xtask_hooks::health::HookHealth| hook.hook == Hook::PrePush;
-    let is_guarded = health.hooks.iter().any(|hook| fires(hook) && health.fires(hook));
+    let is_guarded = health.hooks.iter().any(|hook| fires(hook) && health.will_run(hook));
     let mut branches = Vec::new();
-    if !is_guarded && gates::shut_by_environment(&session.world).is_none() {
-        branches = check(session, &repo, &context, &arguments)?;
+    if !is_guarded && skip_rules::find_disabling_variable(&session.world).is_none() {
+        branches = check_unguarded_push(session, &repo, &context, &arguments)?;
     }
-    let how = if is_guarded { PushTo::Guarded } else { PushTo::Quietly };
+    let how = if is_guarded { PushHookMode::CheckOnly } else { PushHookMode::Skip };
     if !repo.push_attached(&arguments, how)?.success() {
         // Git has said why.
-        return Ok(Kind::Unable.code());
+        return Ok(ErrorKind::Unable.exit_code());
     }
     if !is_dry_run(&arguments) {
         // The push has gone through, and that is what was asked for.
-        if let Err(failure) = requests(session, &repo, &context, &arguments, branches) {
-            report::warn(&format!("no pull request was made: {failure}"));
+        if let Err(failure) = open_due_requests(session, &repo, &context, &arguments, branches) {
+            report::print_warning(&format!("no pull request was made: {failure}"));
         }
     }
-    Ok(DONE)
+    Ok(SUCCESS)
 }
 
-fn code(success: bool) -> u8 {
-    if success { DONE } else { Kind::Unable.code() }
+fn exit_code(success: bool) -> u8 {
+    if success { SUCCESS } else { ErrorKind::Unable.exit_code() }
 }
 
 fn is_dry_run(arguments: &[OsString]) -> bool {
@@ -65,95 +66,108 @@ fn is_dry_run(arguments: &[OsString]) -> bool {
 }
 
 /// Judges what git says that it would push, and answers with its branches.
-fn check(
+fn check_unguarded_push(
     session: &Session,
     repo: &Repo,
-    context: &Context,
+    context: &SyncContext,
     arguments: &[OsString],
 ) -> Result<Vec<String>> {
     let mut refs = Vec::new();
-    for pushed in repo.would_push(arguments)? {
+    for pushed in repo.preview_push(arguments)? {
         let from = pushed.from.unwrap_or(context.canonical.commit);
         refs.push(PushedRef {
             // Which commit the remote has does not matter to what is protected.
             new: (!pushed.is_deleted).then_some(from),
             old: (!pushed.is_new).then_some(context.canonical.commit),
-            remote: pushed.to,
+            remote_ref: pushed.to,
         });
     }
-    let verdict = judge(repo, context.clone(), &refs, session.world.now_seconds())?;
-    verdict.notes.iter().for_each(|note| report::warn(note));
+    let verdict = check_push(repo, context.clone(), &refs, session.world.now_seconds())?;
+    verdict.notes.iter().for_each(|note| report::print_warning(note));
     if verdict.faults.is_empty() {
         let branches =
             refs.iter().filter(|pushed| pushed.new.is_some()).filter_map(PushedRef::branch);
         return Ok(branches.map(str::to_owned).collect());
     }
-    let refused = Error::no("nothing was pushed")
-        .hint("push a branch of your own and open a pull request: `git push -u origin HEAD`");
-    Err(verdict.faults.into_iter().fold(refused, Error::detail))
+    let refused = Error::negative("nothing was pushed")
+        .with_hint("push a branch of your own and open a pull request: `git push -u origin HEAD`");
+    Err(verdict.faults.into_iter().fold(refused, Error::with_detail))
 }
 
 /// Sees to every request that is due: those that the hook has queued for this push, those that could
 /// not be made before, and those of the branches that are pushed or checked out.
-fn requests(
+fn open_due_requests(
     session: &Session,
     repo: &Repo,
-    context: &Context,
+    context: &SyncContext,
     arguments: &[OsString],
     mut branches: Vec<String>,
 ) -> Result<()> {
     let now = session.world.now_seconds();
-    let mut due: Vec<Request> = queue::all(repo, now)
+    let mut due: Vec<QueuedRequest> = queue::list_requests(repo, now)
         .into_iter()
-        .filter(|request| !matches!(request.state, State::Done { .. }))
+        .filter(|request| !matches!(request.state, RequestState::Done { .. }))
         .collect();
-    branches.extend(repo.branch_name());
+    branches.extend(repo.current_branch());
     let named =
         arguments.iter().filter_map(|word| word.to_str()).find(|word| repo.has_remote(word));
     for branch in branches {
         let remote = named.map(str::to_owned).or_else(|| repo.push_remote(&branch));
         let remote = remote.unwrap_or_else(|| context.config.remote.clone());
         // What is not there has not been pushed, or not to here.
-        if let Some(commit) = repo.resolve(&format!("refs/remotes/{remote}/{branch}"))? {
+        if let Some(commit) = repo.resolve_ref(&format!("refs/remotes/{remote}/{branch}"))? {
             let commit = commit.to_string();
-            let state = State::Waiting;
-            due.push(Request { remote, branch, commit, compare_url: None, asked: now, state });
+            let state = RequestState::Waiting;
+            due.push(QueuedRequest {
+                remote,
+                branch,
+                commit,
+                compare_url: None,
+                asked: now,
+                state,
+            });
         }
     }
-    let order = |one: &Request| (one.remote.clone(), one.branch.clone(), one.commit.clone());
+    let order = |one: &QueuedRequest| (one.remote.clone(), one.branch.clone(), one.commit.clone());
     due.sort_by_key(order);
     due.dedup_by_key(|one| order(one));
     for request in due {
-        request_one(session, repo, context, request)?;
+        open_due_request(session, repo, context, request)?;
     }
     Ok(())
 }
 
-fn request_one(session: &Session, repo: &Repo, context: &Context, request: Request) -> Result<()> {
+fn open_due_request(
+    session: &Session,
+    repo: &Repo,
+    context: &SyncContext,
+    request: QueuedRequest,
+) -> Result<()> {
     let Ok(commit) = Id::from_hex(request.commit.as_bytes()) else { return Ok(()) };
-    if !has_arrived(repo, &request)? {
+    if !is_pushed(repo, &request)? {
         return Ok(());
     }
     let pushed = PushedRef {
-        remote: format!("refs/heads/{}", request.branch),
+        remote_ref: format!("refs/heads/{}", request.branch),
         new: Some(commit),
         old: None,
     };
     let disk = session.tools().disk;
-    let Some(changed) = changed_since(repo, context, &[pushed])?.pop() else {
-        return queue::forget_branch(repo, disk, &request.remote, &request.branch);
+    let Some(changed) = find_changed_branches(repo, context, &[pushed])?.pop() else {
+        return queue::remove_branch_requests(repo, disk, &request.remote, &request.branch);
     };
-    let places = places(repo, context, &request.remote);
-    let about = about(repo, context, &changed.branch, changed.commit, &changed.paths)?;
-    session.story(&format!("seeing to the pull request for `{}` …", changed.branch));
-    let _alone = queue::enter(repo, queue::LOCK_WAIT)?;
-    let state = make(repo, &session.world, places.as_ref(), &about);
+    let places = find_projects(repo, context, &request.remote);
+    let about =
+        build_pull_request(repo, context, &changed.branch, changed.commit, &changed.managed_paths)?;
+    session.print_info(&format!("seeing to the pull request for `{}` …", changed.branch));
+    let _alone = queue::lock_queue(repo, queue::LOCK_WAIT)?;
+    let state = open_pull_request(repo, &session.world, places.as_ref(), &about);
     let compare_url = places.map(|places| places.compare_url(context, &changed.branch));
-    let request = Request { compare_url, state, ..request };
+    let request = QueuedRequest { compare_url, state, ..request };
     match request.state {
-        State::Done { .. } => report::answer(&format!("{}\n", request.words(0)))?,
-        _ => report::warn(&request.words(0)),
+        RequestState::Done { .. } => report::print_output(&format!("{}\n", request.describe(0)))?,
+        _ => report::print_warning(&request.describe(0)),
     }
     // The answer has been given: nothing waits for anybody any more.
-    queue::forget_branch(repo, disk, &request.remote, &request.branch)
+    queue::remove_branch_requests(repo, disk, &request.remote, &request.branch)
 }

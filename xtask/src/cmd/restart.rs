@@ -3,46 +3,46 @@
 use std::collections::BTreeMap;
 
 #[cfg(feature = "deploy")]
-use super::outside::Foreign;
+use super::external_engine::ExternalLayer;
 use super::session::Session;
-use super::stack::{self as shared, Ended};
-use super::{DONE, Exit};
-use crate::cli::Restart;
-use xtask_base::error::{Error, Kind};
+use super::stack::{self as shared, RequestOutcome};
+use super::{CommandResult, SUCCESS};
+use crate::cli::RestartArgs;
+use xtask_base::error::{Error, ErrorKind};
 #[cfg(feature = "deploy")]
-use xtask_deploy::passed_on::Asked;
+use xtask_deploy::engine_commands::EngineCommand;
 use xtask_report as report;
-use xtask_report::services::addresses;
+use xtask_report::services::render_addresses;
 use xtask_services::client;
-use xtask_services::control;
-use xtask_services::env_files::{Values, Waits};
-use xtask_services::spec::Spec;
+use xtask_services::control_socket;
+use xtask_services::env_files::{EnvFileValues, WaitPolicy};
+use xtask_services::spec::ServiceSpec;
 use xtask_services::{plan, port_plan};
 
-pub(super) fn run(session: &Session, args: &Restart) -> Exit {
-    let repo = session.repo()?;
+pub(super) fn run(session: &Session, args: &RestartArgs) -> CommandResult {
+    let repo = session.open_repo()?;
     #[cfg(feature = "deploy")]
-    if let Some(foreign) = Foreign::named(session, &repo, args.layer.as_deref())? {
-        foreign.refuse(&[("--json", args.json)])?;
-        return foreign.pass_on(session, &repo, &Asked::Restart, &args.services);
+    if let Some(foreign) = ExternalLayer::find_layer(session, &repo, args.layer.as_deref())? {
+        foreign.reject_options(&[("--json", args.json)])?;
+        return foreign.forward_command(session, &repo, &EngineCommand::Restart, &args.services);
     }
-    let stack = shared::meant(session, &repo, args.layer.as_deref())?;
+    let stack = shared::choose_stack(session, &repo, args.layer.as_deref())?;
     if !shared::is_own(&repo, &stack) {
         let layer = &stack.layer;
         return Err(Error::usage(format!(
             "layer `{layer}` is deployed: its release says how it is started"
         ))
-        .hint(format!(
+        .with_hint(format!(
             "`cargo xtask rollback {layer} RELEASE`, with the one that serves, starts it again"
         ))
-        .hint(format!("`cargo xtask history {layer}` names it")));
+        .with_hint(format!("`cargo xtask history {layer}` names it")));
     }
-    let layer = shared::load(&repo, &stack.layer)?;
-    let _lock = shared::lock(&stack, "restart")?;
-    let running = client::running(&stack, &session.world)?;
+    let layer = shared::read_layer(&repo, &stack.layer)?;
+    let _lock = shared::lock_stack(&stack, "restart")?;
+    let running = client::find_running(&stack, &session.world)?;
     let running = running.filter(|known| !known.specs.is_empty()).ok_or_else(|| {
-        Error::no(format!("nothing of layer `{}` runs", stack.layer))
-            .hint("`cargo xtask start` starts it")
+        Error::negative(format!("nothing of layer `{}` runs", stack.layer))
+            .with_hint("`cargo xtask start` starts it")
     })?;
     let names: Vec<String> = match &args.services[..] {
         [] => {
@@ -52,7 +52,7 @@ pub(super) fn run(session: &Session, args: &Restart) -> Exit {
             let names = names.map(|spec| spec.name.clone());
             let (names, gone): (Vec<String>, Vec<String>) = names.partition(configured);
             for name in gone {
-                report::warn(&format!(
+                report::print_warning(&format!(
                     "{name} runs, and is not configured any more; `cargo xtask stop {name}` ends it"
                 ));
             }
@@ -61,7 +61,7 @@ pub(super) fn run(session: &Session, args: &Restart) -> Exit {
         named => named.to_vec(),
     };
     // What is not configured any more cannot be started again.
-    plan::choose(&layer, &names)?;
+    plan::choose_services(&layer, &names)?;
     let chosen: Vec<usize> = layer
         .services
         .iter()
@@ -70,23 +70,24 @@ pub(super) fn run(session: &Session, args: &Restart) -> Exit {
         .map(|(at, _)| at)
         .collect();
     let tools = session.tools();
-    let mut ports = port_plan::assign(&repo.folders(), tools.disk, &layer, &BTreeMap::new(), true)?;
+    let mut ports =
+        port_plan::assign_ports(&repo.folders(), tools.disk, &layer, &BTreeMap::new(), true)?;
     // What goes on keeps its port, and what was moved by hand as well.
-    let keeps = |spec: &&Spec| spec.is_moved || !names.contains(&spec.name);
+    let keeps = |spec: &&ServiceSpec| spec.is_moved || !names.contains(&spec.name);
     for spec in running.specs.iter().filter(keeps) {
         if let Some(port) = spec.port {
             ports.services.insert(spec.name.clone(), port);
         }
     }
-    let state = plan::state_of_worktree(repo.root());
-    let places = plan::Places { root: repo.root(), state: &state };
-    let mut specs = plan::specs(&layer, &chosen, &ports.services, &places);
+    let state = plan::worktree_state_folder(repo.root());
+    let places = plan::ServiceFolders { root: repo.root(), state: &state };
+    let mut specs = plan::build_specs(&layer, &chosen, &ports.services, &places);
     for spec in &mut specs {
         spec.is_moved = running.specs.iter().any(|now| now.name == spec.name && now.is_moved);
     }
-    let base = shared::environment(session);
-    let values = Values::read(&specs, &base, Waits::Command);
-    plan::check(&specs, &base, &values, repo.root())?;
+    let base = shared::inherited_environment(session);
+    let values = EnvFileValues::read_files(&specs, &base, WaitPolicy::Full);
+    plan::check_specs(&specs, &base, &values, repo.root())?;
     let wanted: Vec<(String, u16)> = specs
         .iter()
         .filter(|spec| {
@@ -95,7 +96,7 @@ pub(super) fn run(session: &Session, args: &Restart) -> Exit {
         })
         .filter_map(|spec| Some((spec.name.clone(), spec.port?)))
         .collect();
-    let mut obstacles = port_plan::obstacles(&wanted, Some(&running.token))?;
+    let mut obstacles = port_plan::find_conflicts(&wanted, Some(&running.token))?;
     // What is started again makes room for the others.
     let ends = |port: u16| {
         let ended = running.specs.iter().filter(|spec| names.contains(&spec.name));
@@ -104,56 +105,56 @@ pub(super) fn run(session: &Session, args: &Restart) -> Exit {
     obstacles.retain(|obstacle| !ends(obstacle.port));
     for obstacle in &mut obstacles {
         // A restart moves nothing and takes nothing over.
-        if let Some((who, _)) = obstacle.words.split_once("; `--port") {
-            obstacle.words = who.to_owned();
+        if let Some((who, _)) = obstacle.message.split_once("; `--port") {
+            obstacle.message = who.to_owned();
         }
     }
     if !obstacles.is_empty() {
-        return Err(port_plan::refusal(&obstacles));
+        return Err(port_plan::build_conflict_error(&obstacles));
     }
-    let ended = shared::ask_to_start(
+    let ended = shared::request_start(
         session,
         &stack,
         &names,
-        control::Start {
+        control_socket::StartRequest {
             specs,
             layer: layer.services.iter().map(|service| service.name.clone()).collect(),
             again: names.clone(),
-            env: control::values(&base),
+            env: control_socket::encode_env(&base),
             values: values
-                .whole()
+                .readable_envs()
                 .iter()
-                .map(|(n, env)| (n.clone(), control::values(env)))
+                .map(|(n, env)| (n.clone(), control_socket::encode_env(env)))
                 .collect(),
-            seen: values.seen().clone(),
+            seen: values.file_stamps().clone(),
             ready_within_ms: u64::try_from(args.timeout.as_millis()).unwrap_or(u64::MAX),
             without: Vec::new(),
             status: ports.status,
         },
     )?;
     match ended {
-        Ended::Done { page, .. } => {
+        RequestOutcome::Done { page, .. } => {
             if args.json {
-                shared::answer_json("xtask.restart/1", &page, &[])?;
+                shared::print_start_report("xtask.restart/1", &page, &[])?;
             } else {
-                let mut lines = shared::lines(&page);
+                let mut lines = shared::build_service_lines(&page);
                 lines.retain(|line| names.contains(&line.service));
-                report::answer(&addresses(&lines, None))?;
+                report::print_output(&render_addresses(&lines, None))?;
             }
-            Ok(DONE)
+            Ok(SUCCESS)
         }
-        Ended::Failed { failures, page, survivors } => {
+        RequestOutcome::Failed { failures, page, survivors } => {
             if args.json {
-                shared::answer_json("xtask.restart/1", &page, &failures)?;
+                shared::print_start_report("xtask.restart/1", &page, &failures)?;
             }
-            let error = shared::failure(&failures, "the others go on", &page.layer);
+            let error = shared::start_error(&failures, "the others go on", &page.layer);
             Err(survivors
                 .into_iter()
-                .fold(error, |error, who| error.detail(format!("{who} did not end"))))
+                .fold(error, |error, who| error.with_detail(format!("{who} did not end"))))
         }
-        Ended::Unheard | Ended::Interrupted => {
-            Err(Error::new(Kind::Interrupted, "interrupted; what ran before is started again")
-                .hint("`cargo xtask ps` says how it goes on"))
+        RequestOutcome::Unanswered | RequestOutcome::Interrupted => {
+            Err(Error::new(ErrorKind::Interrupted, "interrupted; what ran before is started again")
+                .with_hint("`cargo xtask ps` says how it goes on"))
         }
     }
 }

@@ -3,72 +3,75 @@
 use std::ffi::OsString;
 
 use super::session::Session;
-use super::{DONE, Exit, saved};
-use crate::cli::Restore;
-use xtask_base::error::{Context as _, Kind, Result};
+use super::{CommandResult, SUCCESS, backup_list};
+use crate::cli::RestoreArgs;
+use xtask_base::environment::format_ago;
+use xtask_base::error::{ErrorKind, Result, ResultExt as _};
 use xtask_base::path::RepoPath;
-use xtask_base::words::{harmless, some_of};
-use xtask_base::world::ago;
+use xtask_base::words::{join_names, sanitize_line};
 use xtask_git::Tools;
-use xtask_git::{Named, Repo};
-use xtask_recovery::goal::Goal;
-use xtask_recovery::leave;
-use xtask_recovery::put_back::{
-    Chosen, Meant, Plan, choose, goes, move_back, plan, put_back, returns_to_operation, way_back,
+use xtask_git::{Repo, Revision};
+use xtask_recovery::create_backup::{
+    BACKUP_LIMITS, BackupOptions, SavedBackup, inspect_worktree, save_worktree,
 };
-use xtask_recovery::save::{BOUNDS, Saved, Wish, look, save};
-use xtask_report::{self as report, count};
-use xtask_sync::enter::Enter as _;
-use xtask_sync::run::check_gates;
+use xtask_recovery::reset;
+use xtask_recovery::restore::{
+    ChosenBackup, RestorePlan, RestoreScope, choose_backup, find_return_target, move_branch_back,
+    needs_reset, plan_restore, restore_backup, resumes_operation,
+};
+use xtask_recovery::target::RecoveryTarget;
+use xtask_report::{self as report, pluralize};
+use xtask_sync::run::check_repo_ready;
+use xtask_sync::worktree_lock::LockWorktree as _;
 
 /// The longest path that is shown, in characters: as long as paths can be.
-const LONGEST: usize = 4096;
+const MAX_PATH_CHARS: usize = 4096;
 
 /// How many names are told in one line.
-const SHOWN: usize = 5;
+const MAX_NAMES: usize = 5;
 
-pub(super) fn run(session: &Session, args: &Restore) -> Exit {
-    let repo = session.repo()?;
-    let root = repo.root().canonicalize().unable(|| "the worktree cannot be read")?;
+pub(super) fn run(session: &Session, args: &RestoreArgs) -> CommandResult {
+    let repo = session.open_repo()?;
+    let root = repo.root().canonicalize().with_context(|| "the worktree cannot be read")?;
     let is_root = |typed: &OsString| {
         session.world.cwd.join(typed).canonicalize().is_ok_and(|path| path == root)
     };
     let named: Vec<OsString> = args.paths.iter().filter(|typed| !is_root(typed)).cloned().collect();
     let paths = session.repo_paths(&repo, &named)?;
     let meant = match (args.paths.len(), named.len()) {
-        (0, _) => Meant::Whole,
-        (all, some) if all > some => Meant::Files,
-        _ => Meant::Paths(&paths),
+        (0, _) => RestoreScope::Whole,
+        (all, some) if all > some => RestoreScope::Files,
+        _ => RestoreScope::Paths(&paths),
     };
     if args.dry_run {
-        let chosen = choose(&repo, &args.id, meant)?;
-        let goal = way_back(&repo, &chosen)?;
-        return show(session, &repo, &chosen, goal.as_ref());
+        let chosen = choose_backup(&repo, &args.id, meant)?;
+        let goal = find_return_target(&repo, &chosen)?;
+        return print_preview(session, &repo, &chosen, goal.as_ref());
     }
     let tools = session.tools();
-    let (_lock, mended) = tools.enter(&repo)?;
-    session.tell_mended(mended);
-    let chosen = choose(&repo, &args.id, meant)?;
-    let goal = way_back(&repo, &chosen)?;
-    let is_going = goes(&repo, &chosen, goal.as_ref())?;
+    let (_lock, mended) = tools.lock_worktree(&repo)?;
+    session.warn_recovered(mended);
+    let chosen = choose_backup(&repo, &args.id, meant)?;
+    let goal = find_return_target(&repo, &chosen)?;
+    let is_going = needs_reset(&repo, &chosen, goal.as_ref())?;
     if !is_going && chosen.is_whole {
-        check_gates(&repo, &tools).map_err(|refused| {
+        check_repo_ready(&repo, &tools).map_err(|refused| {
             refused
-                .hint("`cargo xtask recover git` saves and leaves what is under way")
-                .hint(format!("`cargo xtask restore {} .` brings the files alone", args.id))
+                .with_hint("`cargo xtask recover git` saves and leaves what is under way")
+                .with_hint(format!("`cargo xtask restore {} .` brings the files alone", args.id))
         })?;
     }
-    tell_moved(session, &repo, &chosen)?;
-    if !is_going && is_there_already(&repo, &chosen)? {
-        session.story("all that it holds is there already");
-        let is_all = tell_rest(&repo, &chosen, &Plan::default())?;
-        return Ok(if is_all { DONE } else { Kind::No.code() });
+    print_branch_moved(session, &repo, &chosen)?;
+    if !is_going && is_already_restored(&repo, &chosen)? {
+        session.print_info("all that it holds is there already");
+        let is_all = warn_not_restored(&repo, &chosen, &RestorePlan::default())?;
+        return Ok(if is_all { SUCCESS } else { ErrorKind::Negative.exit_code() });
     }
-    let first = save_first(session, &repo, &tools, &chosen, is_going)?;
+    let first = save_current_state(session, &repo, &tools, &chosen, is_going)?;
     let goal = goal.as_ref().filter(|_| is_going);
-    match bring_back(session, &repo, &tools, &chosen, goal, &first) {
-        Ok(done) => answer(session, &repo, &chosen, &done, &first),
-        Err(failure) => Err(failure.hint(format!(
+    match apply_backup(session, &repo, &tools, &chosen, goal, &first) {
+        Ok(done) => print_result(session, &repo, &chosen, &done, &first),
+        Err(failure) => Err(failure.with_hint(format!(
             "what was here is saved: `cargo xtask restore {}` brings it back",
             first.id
         ))),
@@ -76,176 +79,193 @@ pub(super) fn run(session: &Session, args: &Restore) -> Exit {
 }
 
 /// Whether nothing would change at all.
-fn is_there_already(repo: &Repo, chosen: &Chosen) -> Result<bool> {
-    let plan = plan(repo, chosen, None)?;
-    let takes_up = chosen.snapshot.operation.is_some() && returns_to_operation(repo, chosen)?;
-    Ok(plan.is_nothing() && !takes_up)
+fn is_already_restored(repo: &Repo, chosen: &ChosenBackup) -> Result<bool> {
+    let plan = plan_restore(repo, chosen, None)?;
+    let takes_up = chosen.snapshot.operation.is_some() && resumes_operation(repo, chosen)?;
+    Ok(plan.is_empty() && !takes_up)
 }
 
 /// Tells that the branch is not any more where it was: whole files come back as they were then.
-fn tell_moved(session: &Session, repo: &Repo, chosen: &Chosen) -> Result<()> {
+fn print_branch_moved(session: &Session, repo: &Repo, chosen: &ChosenBackup) -> Result<()> {
     let head = repo.head()?;
     let is_same_branch = head.branch.is_some() && head.branch == chosen.record.branch;
-    let then = repo.named(&chosen.record.head_before);
-    if let (true, Some(branch), Ok(Named::One(then))) = (is_same_branch, &head.branch, then)
+    let then = repo.parse_revision(&chosen.record.head_before);
+    if let (true, Some(branch), Ok(Revision::Commit(then))) = (is_same_branch, &head.branch, then)
         && then != head.commit
     {
-        let number = repo.count_between(then, head.commit)?;
-        session.story(&format!(
+        let number = repo.count_commits_between(then, head.commit)?;
+        session.print_info(&format!(
             "`{branch}` has moved on since, by {}: files come back whole, as they were then",
-            count(number, "commit")
+            pluralize(number, "commit")
         ));
     }
     Ok(())
 }
 
 /// Saves what is there now, whatever it is: also where there is nothing to save there is a way back then.
-fn save_first(
+fn save_current_state(
     session: &Session,
     repo: &Repo,
     tools: &Tools<'_>,
-    chosen: &Chosen,
+    chosen: &ChosenBackup,
     leaves: bool,
-) -> Result<Saved> {
-    let mut secrets = saved::secrets(repo);
+) -> Result<SavedBackup> {
+    let mut secrets = backup_list::read_secret_rules(repo);
     // What comes back as a copy is saved as one, whatever the rules say now.
-    secrets.also.extend(chosen.copies.iter().map(|(_, copy)| copy.path.clone()));
-    let seen = look(repo, &secrets)?;
+    secrets.extra_paths.extend(chosen.copies.iter().map(|(_, copy)| copy.path.clone()));
+    let seen = inspect_worktree(repo, &secrets)?;
     let purpose = format!("restore {}", chosen.id);
     let touches: Vec<RepoPath> = chosen.files.iter().map(|file| file.path.clone()).collect();
-    let wish = Wish {
+    let wish = BackupOptions {
         purpose: &purpose,
         label: None,
         leaves: leaves.then_some(None),
-        bounds: BOUNDS,
+        limits: BACKUP_LIMITS,
         // What goes is clean afterwards, and comes back as it was by itself.
-        touches: if leaves { &[] } else { &touches },
+        replaced_paths: if leaves { &[] } else { &touches },
     };
-    let first = save(repo, tools, &seen, &wish)?;
-    session.story(&format!("what is here now is saved as {}", first.id));
-    saved::tell_left_out(&first);
+    let first = save_worktree(repo, tools, &seen, &wish)?;
+    session.print_info(&format!("what is here now is saved as {}", first.id));
+    backup_list::warn_left_out(&first);
     Ok(first)
 }
 
-fn bring_back(
+fn apply_backup(
     session: &Session,
     repo: &Repo,
     tools: &Tools<'_>,
-    chosen: &Chosen,
-    goal: Option<&Goal>,
-    saved: &Saved,
-) -> Result<Plan> {
+    chosen: &ChosenBackup,
+    goal: Option<&RecoveryTarget>,
+    saved: &SavedBackup,
+) -> Result<RestorePlan> {
     if let Some(goal) = goal {
-        let kept = leave::go(repo, tools, saved, goal)?;
-        session.story(&format!("went back to {}", goal.words(repo)));
+        let kept = reset::reset_worktree(repo, tools, saved, goal)?;
+        session.print_info(&format!("went back to {}", goal.describe(repo)));
         for kept in kept {
-            session.story(&format!("commits that were only here are on `{kept}`"));
+            session.print_info(&format!("commits that were only here are on `{kept}`"));
         }
     }
     if chosen.is_whole
-        && let Some(words) = move_back(repo, tools, chosen)?
+        && let Some(words) = move_branch_back(repo, tools, chosen)?
     {
-        session.story(&words);
+        session.print_info(&words);
     }
-    let plan = plan(repo, chosen, Some(saved))?;
-    put_back(repo, tools, chosen, plan, saved)
+    let plan = plan_restore(repo, chosen, Some(saved))?;
+    restore_backup(repo, tools, chosen, plan, saved)
 }
 
-fn answer(session: &Session, repo: &Repo, chosen: &Chosen, done: &Plan, saved: &Saved) -> Exit {
+fn print_result(
+    session: &Session,
+    repo: &Repo,
+    chosen: &ChosenBackup,
+    done: &RestorePlan,
+    saved: &SavedBackup,
+) -> CommandResult {
     let what = chosen.snapshot.label.as_ref().map_or_else(String::new, |l| format!(" `{l}`"));
-    let when = ago(session.world.now_seconds(), chosen.seconds);
-    let same = match done.same {
+    let when = format_ago(session.world.now_seconds(), chosen.seconds);
+    let same = match done.unchanged {
         0 => String::new(),
         number => format!(", {number} as it was already"),
     };
-    session.story(&format!(
+    session.print_info(&format!(
         "backup{what} of {when}: {} brought back{same}",
-        count(done.comes.len(), "path")
+        pluralize(done.restored.len(), "path")
     ));
-    if let Some(operation) = repo.operation() {
-        let ends = match operation.ends_with == operation.aborts_with {
-            true => format!("`{}` ends it", operation.ends_with),
-            false => format!("`{}` or `{}`", operation.ends_with, operation.aborts_with),
+    if let Some(operation) = repo.current_operation() {
+        let ends = match operation.continue_command == operation.abort_command {
+            true => format!("`{}` ends it", operation.continue_command),
+            false => format!("`{}` or `{}`", operation.continue_command, operation.abort_command),
         };
-        session.story(&format!("{} is under way again: {ends}", operation.name));
+        session.print_info(&format!("{} is under way again: {ends}", operation.name));
     }
-    let mut is_all = tell_rest(repo, chosen, done)?;
-    session.story(&format!("`cargo xtask restore {}` takes this back in turn", saved.id));
-    tell_kept(done)?;
-    is_all &= done.kept.is_empty();
-    Ok(if is_all { DONE } else { Kind::No.code() })
+    let mut is_all = warn_not_restored(repo, chosen, done)?;
+    session.print_info(&format!("`cargo xtask restore {}` takes this back in turn", saved.id));
+    warn_kept_paths(done)?;
+    is_all &= done.left_out.is_empty();
+    Ok(if is_all { SUCCESS } else { ErrorKind::Negative.exit_code() })
 }
 
 /// Tells what does not come back besides files; whether there is nothing of that kind.
-fn tell_rest(repo: &Repo, chosen: &Chosen, done: &Plan) -> Result<bool> {
+fn warn_not_restored(repo: &Repo, chosen: &ChosenBackup, done: &RestorePlan) -> Result<bool> {
     let mut is_all = true;
     let operation = chosen.snapshot.operation.as_ref().and_then(|one| one.name.as_ref());
-    if let Some(name) = operation.filter(|_| chosen.is_whole && repo.operation().is_none()) {
+    if let Some(name) = operation.filter(|_| chosen.is_whole && repo.current_operation().is_none())
+    {
         is_all = false;
         let about = chosen.snapshot.operation.as_ref().and_then(|one| one.branch.as_ref());
         let why = match about {
             Some(branch) => format!("`{branch}` has moved on since"),
-            None => format!("{} is checked out now", repo.short(repo.head()?.commit)),
+            None => format!("{} is checked out now", repo.short_id(repo.head()?.commit)),
         };
-        report::warn(&format!("{name} was under way then, and is not taken up again: {why}"));
+        report::print_warning(&format!(
+            "{name} was under way then, and is not taken up again: {why}"
+        ));
     }
     if !done.lost_conflicts.is_empty() {
         is_all &= !chosen.is_whole;
         let paths: Vec<String> = done.lost_conflicts.iter().map(ToString::to_string).collect();
-        report::warn(&format!(
+        report::print_warning(&format!(
             "in conflict then, and now plain files as they were: {}",
-            some_of(&paths, SHOWN)
+            join_names(&paths, MAX_NAMES)
         ));
     }
     if let Some(why) = &chosen.lost_copies {
         is_all = false;
-        report::warn(why);
+        report::print_warning(why);
     }
     Ok(is_all)
 }
 
-fn tell_kept(plan: &Plan) -> Result<()> {
-    if plan.kept.is_empty() {
+fn warn_kept_paths(plan: &RestorePlan) -> Result<()> {
+    if plan.left_out.is_empty() {
         return Ok(());
     }
-    report::warn(&format!("{} not brought back:", count(plan.kept.len(), "path")));
-    for (path, why) in &plan.kept {
-        report::answer(&format!("{}: {why}\n", harmless(&path.to_string(), LONGEST)))?;
+    report::print_warning(&format!("{} not brought back:", pluralize(plan.left_out.len(), "path")));
+    for (path, why) in &plan.left_out {
+        report::print_output(&format!(
+            "{}: {why}\n",
+            sanitize_line(&path.to_string(), MAX_PATH_CHARS)
+        ))?;
     }
     Ok(())
 }
 
 /// A path on a line of its own.
-fn shown(path: &RepoPath) -> String {
-    format!("{}\n", harmless(&path.to_string(), LONGEST))
+fn render_path(path: &RepoPath) -> String {
+    format!("{}\n", sanitize_line(&path.to_string(), MAX_PATH_CHARS))
 }
 
 /// Says what would happen.
-fn show(session: &Session, repo: &Repo, chosen: &Chosen, goal: Option<&Goal>) -> Exit {
-    let is_going = goes(repo, chosen, goal)?;
+fn print_preview(
+    session: &Session,
+    repo: &Repo,
+    chosen: &ChosenBackup,
+    goal: Option<&RecoveryTarget>,
+) -> CommandResult {
+    let is_going = needs_reset(repo, chosen, goal)?;
     if let Some(goal) = goal.filter(|_| is_going) {
-        session.story(&format!("would first go back to {}", goal.words(repo)));
+        session.print_info(&format!("would first go back to {}", goal.describe(repo)));
         let files = chosen.files.iter().map(|file| &file.path);
         let copies = chosen.copies.iter().map(|(_, copy)| &copy.path);
-        let lines: String = files.chain(copies).map(shown).collect();
-        report::answer(&lines)?;
-        return Ok(DONE);
+        let lines: String = files.chain(copies).map(render_path).collect();
+        report::print_output(&lines)?;
+        return Ok(SUCCESS);
     }
-    let plan = plan(repo, chosen, None)?;
-    let lines: String = plan.comes.iter().map(shown).collect();
-    report::answer(&lines)?;
-    tell_kept(&plan)?;
+    let plan = plan_restore(repo, chosen, None)?;
+    let lines: String = plan.restored.iter().map(render_path).collect();
+    report::print_output(&lines)?;
+    warn_kept_paths(&plan)?;
     let operation = chosen.snapshot.operation.as_ref().and_then(|one| one.name.as_ref());
     if let Some(name) = operation
-        && returns_to_operation(repo, chosen)?
+        && resumes_operation(repo, chosen)?
     {
-        session.story(&format!("{name} would be under way again"));
+        session.print_info(&format!("{name} would be under way again"));
     }
-    if !plan.kept.is_empty() {
-        return Ok(Kind::No.code());
+    if !plan.left_out.is_empty() {
+        return Ok(ErrorKind::Negative.exit_code());
     }
-    if plan.comes.is_empty() {
-        session.story("all that it holds is there already");
+    if plan.restored.is_empty() {
+        session.print_info("all that it holds is there already");
     }
-    Ok(DONE)
+    Ok(SUCCESS)
 }

@@ -1,48 +1,48 @@
 //! `rollback`: a release that was verified before serves again, as it was configured.
 
-use super::place::Place;
+use super::deploy_target::LayerDeployment;
 use super::session::Session;
-use super::{Exit, there};
-use crate::cli::Rollback;
+use super::{CommandResult, remote_deploy};
+use crate::cli::RollbackArgs;
 use xtask_base::error::Error;
+use xtask_deploy::executor;
 use xtask_deploy::gates;
 use xtask_deploy::history;
-use xtask_deploy::run;
-use xtask_deploy::steps::Doing;
-use xtask_deploy::target::Standing;
+use xtask_deploy::pipeline::DeployAction;
+use xtask_deploy::target::TargetOwnership;
 
-pub(super) fn run(session: &Session, args: &Rollback) -> Exit {
-    let repo = session.repo()?;
-    let place = Place::load(&repo, &args.layer)?;
-    if place.is_there() {
-        return there::rollback(session, &repo, &place, args);
+pub(super) fn run(session: &Session, args: &RollbackArgs) -> CommandResult {
+    let repo = session.open_repo()?;
+    let place = LayerDeployment::read_layer(&repo, &args.layer)?;
+    if place.is_on_host() {
+        return remote_deploy::rollback_on_host(session, &repo, &place, args);
     }
-    if place.target.standing()? != Standing::Ours {
-        return Err(Error::no(format!("layer `{}` was never deployed", args.layer))
-            .hint(format!("`cargo xtask deploy {}`", args.layer)));
+    if place.target.check_ownership()? != TargetOwnership::Ours {
+        return Err(Error::negative(format!("layer `{}` was never deployed", args.layer))
+            .with_hint(format!("`cargo xtask deploy {}`", args.layer)));
     }
-    place.with_site(session, args.timeout, |site| {
+    place.with_engine(session, args.timeout, |site| {
         let tools = session.tools();
         {
-            let _held = tools.interrupts.hold_off();
-            let (_lock, mended) = run::open(site, Doing::Rollback)?;
-            session.tell_mended(mended);
+            let _held = tools.interrupts.defer_signals();
+            let (_lock, mended) = executor::lock_and_recover(site, DeployAction::Rollback)?;
+            session.warn_recovered(mended);
         }
-        let release = run::choose(&place.target, args.release.as_deref())?;
+        let release = executor::choose_rollback(&place.target, args.release.as_deref())?;
         let (layer, deploy) = (&place.layer, &place.deploy);
-        gates::check_rollback(layer, deploy, &place.target, &release, &site.around)?;
-        let entries = history::read(&place.target.history())?;
-        let serves = history::standing(&entries).1.unwrap_or("nothing");
-        session.story(&format!("{serves} serves now, and {} will", release.name));
+        gates::check_rollback(layer, deploy, &place.target, &release, &site.ctx)?;
+        let entries = history::read_history(&place.target.history_file())?;
+        let serves = history::current_and_serving(&entries).1.unwrap_or("nothing");
+        session.print_info(&format!("{serves} serves now, and {} will", release.name));
         let what = format!("have {} serve layer {}?", release.name, args.layer);
-        if !place.confirm(&what, args.yes)? {
-            return Err(Error::no("nothing was changed"));
+        if !place.confirm_by_name(&what, args.yes)? {
+            return Err(Error::negative("nothing was changed"));
         }
-        let _held = tools.interrupts.hold_off();
-        let (_lock, mended) = run::open(site, Doing::Rollback)?;
-        session.tell_mended(mended);
-        let from = history::read(&place.target.history())?.len();
-        let done = run::rollback(site, &release, args.watch.unwrap_or(place.deploy.watch));
-        place.answer(done.map(drop), args.json, from)
+        let _held = tools.interrupts.defer_signals();
+        let (_lock, mended) = executor::lock_and_recover(site, DeployAction::Rollback)?;
+        session.warn_recovered(mended);
+        let from = history::read_history(&place.target.history_file())?.len();
+        let done = executor::rollback_to(site, &release, args.watch.unwrap_or(place.deploy.watch));
+        place.print_last_run(done.map(drop), args.json, from)
     })
 }

@@ -3,53 +3,58 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use super::Exit;
+use super::CommandResult;
 use super::session::Session;
-use crate::cli::Run;
+use crate::cli::RunArgs;
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::process::Program;
-use xtask_git::{Mode, Repo, Scope};
+use xtask_git::{FileMode, PathScope, Repo};
 use xtask_report as report;
-use xtask_sync::context::{self, Context};
-use xtask_sync::export::export;
-use xtask_sync::managed::Managed;
+use xtask_sync::context::{self, SyncContext};
+use xtask_sync::export::export_canonical_files;
+use xtask_sync::managed::ManagedPaths;
 
-pub(super) fn run(session: &Session, args: &Run) -> Exit {
-    let repo = session.repo()?;
-    let context = context::read(&repo)?;
+pub(super) fn run(session: &Session, args: &RunArgs) -> CommandResult {
+    let repo = session.open_repo()?;
+    let context = context::read_context(&repo)?;
     for warning in &context.warnings {
-        report::warn(warning);
+        report::print_warning(warning);
     }
-    let managed = Managed::new(&context.config, None);
+    let managed = ManagedPaths::new(&context.config, None);
     let (typed, arguments) = args.command.split_first().expect("because clap asks for one");
-    let script = script(session, &repo, &context, typed)?;
-    if !managed.holds(script.as_bytes()) {
+    let script = resolve_script(session, &repo, &context, typed)?;
+    if !managed.contains_path(script.as_bytes()) {
         return Err(Error::usage(format!("`{script}` is not managed"))
-            .hint("name it as it is called from here, or from the root of the repository"));
+            .with_hint("name it as it is called from here, or from the root of the repository"));
     }
     let Some(entry) = repo.entry_at(context.canonical.tree, &script)? else {
         return Err(Error::usage(format!("`{}` has no `{script}`", context.config.branch)));
     };
-    let folder = export(&repo, &context, &managed, session.tools().disk)?;
-    let file = script.on_disk(&folder);
-    let program = match (entry.mode, interpreter(&repo.blob(entry.id)?)) {
-        (Mode::Executable, _) => Program::new(&file, &session.world.cwd),
-        (Mode::File, Some(line)) => {
+    let folder = export_canonical_files(&repo, &context, &managed, session.tools().disk)?;
+    let file = script.to_disk_path(&folder);
+    let program = match (entry.mode, parse_interpreter(&repo.read_blob(entry.id)?)) {
+        (FileMode::Executable, _) => Program::new(&file, &session.world.cwd),
+        (FileMode::File, Some(line)) => {
             let mut words = line.split_whitespace();
             let name = words.next().unwrap_or_default().to_owned();
             Program::new(name, &session.world.cwd).args(words).args([&file])
         }
         _ => {
             return Err(Error::usage(format!("`{script}` cannot be run"))
-                .hint("it is neither executable nor does it begin with `#!`"));
+                .with_hint("it is neither executable nor does it begin with `#!`"));
         }
     };
-    Err(program.args(arguments).variable("XTASK_ROOT", repo.root()).become_it())
+    Err(program.args(arguments).env("XTASK_ROOT", repo.root()).exec())
 }
 
 /// The script as it was named: from the root of the repository or, failing that, from here.
-fn script(session: &Session, repo: &Repo, context: &Context, typed: &OsStr) -> Result<RepoPath> {
+fn resolve_script(
+    session: &Session,
+    repo: &Repo,
+    context: &SyncContext,
+    typed: &OsStr,
+) -> Result<RepoPath> {
     let bytes = typed.as_bytes();
     let from_root = RepoPath::new(bytes.strip_prefix(b"./").unwrap_or(bytes));
     if repo.entry_at(context.canonical.tree, &from_root)?.is_some() {
@@ -62,7 +67,7 @@ fn script(session: &Session, repo: &Repo, context: &Context, typed: &OsStr) -> R
 }
 
 /// What stands after `#!` in the first line.
-fn interpreter(content: &[u8]) -> Option<String> {
+fn parse_interpreter(content: &[u8]) -> Option<String> {
     let line = content.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     let line = String::from_utf8(line.to_vec()).ok()?.trim().to_owned();
     (!line.is_empty()).then_some(line)

@@ -5,44 +5,44 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::cli::{Color, Global};
-use xtask_base::error::{Context as _, Error, Result};
+use crate::cli::{Color, GlobalArgs};
+use xtask_base::environment::Environment;
+use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::files::Disk;
 use xtask_base::path::RepoPath;
-use xtask_base::record::take_newer;
+use xtask_base::record::upgrade_hint;
 use xtask_base::signals::Interrupts;
-use xtask_base::world::World;
 use xtask_git::Tools;
 use xtask_git::{Head, Repo};
 use xtask_hooks::Hook;
-use xtask_hooks::install::Done;
-use xtask_hooks::program::Builder;
+use xtask_hooks::hooks_folder::ShimOutcome;
+use xtask_hooks::program::ProgramInstaller;
 use xtask_hooks::shim::KEPT;
-use xtask_report::hooks::HookDone;
+use xtask_report::hooks::HookChangeLine;
 use xtask_report::sync::{CanonicalLine, PathLine, SyncReport};
-use xtask_report::{self as report, Bar, Loudness};
-use xtask_review::queue::{self, Request, State};
-use xtask_sync::classify::{Class, Why};
-use xtask_sync::context::{Context, usual_names};
-use xtask_sync::plan::Plan;
+use xtask_report::{self as report, StderrProgress, Verbosity};
+use xtask_review::queue::{self, QueuedRequest, RequestState};
+use xtask_sync::classify::{ClassReason, PathClass};
+use xtask_sync::context::{SyncContext, configured_names};
+use xtask_sync::plan::SyncPlan;
 
 /// One run of the program.
 pub(super) struct Session {
     /// Where, with which environment and when.
-    pub(super) world: World,
+    pub(super) world: Environment,
     /// How much to tell.
-    pub(super) loudness: Loudness,
+    pub(super) verbosity: Verbosity,
     /// The colours that were asked for, as git names them.
     pub(super) color: &'static str,
     /// Whether nothing is to be written: then a partial clone brings no contents.
-    pub(super) only_looks: bool,
+    pub(super) is_read_only: bool,
     disk: Disk<'static>,
     interrupts: Interrupts,
-    bar: Bar,
+    progress: StderrProgress,
 }
 
 impl Session {
-    pub(super) fn new(mut world: World, global: &Global) -> Result<Session> {
+    pub(super) fn new(mut world: Environment, global: &GlobalArgs) -> Result<Session> {
         if let Some(folder) = &global.directory {
             world.cwd = world.cwd.join(folder);
             if !world.cwd.is_dir() {
@@ -60,37 +60,37 @@ impl Session {
             Color::Never => Some(false),
         });
         let loudness = match (global.quiet, global.verbose) {
-            (true, _) => Loudness::Quiet,
-            (_, true) => Loudness::Verbose,
-            _ => Loudness::Usual,
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
         };
-        let interrupts = Interrupts::take_over();
+        let interrupts = Interrupts::install_handlers();
         let only_looks = false;
         Ok(Session {
             world,
-            loudness,
+            verbosity: loudness,
             color,
-            only_looks,
+            is_read_only: only_looks,
             disk: Disk::real(),
             interrupts,
-            bar: Bar::new(),
+            progress: StderrProgress::new(),
         })
     }
 
     /// The repository around the working folder, with state that this program knows.
-    pub(super) fn repo(&self) -> Result<Repo> {
+    pub(super) fn open_repo(&self) -> Result<Repo> {
         let repo = Repo::discover(&self.world.cwd)?;
         check_format(&repo)?;
-        self.write_as_git_in(&repo);
-        if !self.only_looks {
+        self.apply_fsync_setting(&repo);
+        if !self.is_read_only {
             repo.allow_fetch();
-            repo.share_at_the_end();
+            repo.schedule_sharing();
         }
         Ok(repo)
     }
 
     /// Writes files as this repository has told git to.
-    pub(super) fn write_as_git_in(&self, repo: &Repo) {
+    pub(super) fn apply_fsync_setting(&self, repo: &Repo) {
         if repo.skips_fsync() {
             self.disk.skip_fsync();
         }
@@ -102,56 +102,60 @@ impl Session {
             world: &self.world,
             disk: &self.disk,
             interrupts: &self.interrupts,
-            progress: &self.bar,
-            ending: None,
-            waiting: &|holder| {
-                report::warn(&format!("waiting for another xtask in this worktree ({holder})"));
+            progress: &self.progress,
+            finishing_operation: None,
+            on_wait: &|holder| {
+                report::print_warning(&format!(
+                    "waiting for another xtask in this worktree ({holder})"
+                ));
             },
         }
     }
 
     /// What an installation of the hooks needs.
-    pub(super) fn builder<'s>(&'s self, repo: &'s Repo) -> Builder<'s> {
-        let is_quiet = self.loudness == Loudness::Quiet;
-        Builder { repo, world: &self.world, disk: &self.disk, is_quiet }
+    pub(super) fn hook_builder<'s>(&'s self, repo: &'s Repo) -> ProgramInstaller<'s> {
+        let is_quiet = self.verbosity == Verbosity::Quiet;
+        ProgramInstaller { repo, world: &self.world, disk: &self.disk, is_quiet }
     }
 
     /// Tells what is going on.
-    pub(super) fn story(&self, text: &str) {
-        report::story(self.loudness, text);
+    pub(super) fn print_info(&self, text: &str) {
+        report::print_info(self.verbosity, text);
     }
 
     /// Tells that an earlier run was mended, if one was.
-    pub(super) fn tell_mended(&self, mended: Option<String>) {
+    pub(super) fn warn_recovered(&self, mended: Option<String>) {
         if let Some(text) = mended {
-            report::warn(&text);
+            report::print_warning(&text);
         }
     }
 
     /// Tells what came of the pull requests that pushes have asked for, once.
-    pub(super) fn tell_requests(&self, repo: &Repo) {
+    pub(super) fn print_requests(&self, repo: &Repo) {
         let now = self.world.now_seconds();
-        let answered = |request: &Request| request.state != State::Waiting;
-        let requests: Vec<Request> = queue::all(repo, now).into_iter().filter(answered).collect();
-        if self.loudness == Loudness::Quiet || requests.is_empty() {
+        let answered = |request: &QueuedRequest| request.state != RequestState::Waiting;
+        let requests: Vec<QueuedRequest> =
+            queue::list_requests(repo, now).into_iter().filter(answered).collect();
+        if self.verbosity == Verbosity::Quiet || requests.is_empty() {
             return;
         }
-        let told: Vec<String> = requests.iter().map(Request::key).collect();
+        let told: Vec<String> = requests.iter().map(QueuedRequest::key).collect();
         for request in requests {
             match request.state {
-                State::Done { .. } => self.story(&request.words(now)),
-                _ => report::warn(&request.words(now)),
+                RequestState::Done { .. } => self.print_info(&request.describe(now)),
+                _ => report::print_warning(&request.describe(now)),
             }
         }
         // Told twice is better than not at all.
-        drop(queue::forget(repo, &self.disk, &told, now));
+        drop(queue::remove_reported(repo, &self.disk, &told, now));
     }
 
     /// A path as the user typed it, from the root of the repository. What lies outside is an error.
     pub(super) fn repo_path(&self, repo: &Repo, typed: &OsStr) -> Result<RepoPath> {
         let outside =
             || Error::usage(format!("`{}` is outside of the repository", typed.to_string_lossy()));
-        let cwd = self.world.cwd.canonicalize().unable(|| "the working folder cannot be read")?;
+        let cwd =
+            self.world.cwd.canonicalize().with_context(|| "the working folder cannot be read")?;
         let mut full = PathBuf::new();
         for part in cwd.join(Path::new(typed)).components() {
             match part {
@@ -165,7 +169,7 @@ impl Session {
         let inside = full.strip_prefix(repo.root()).map_err(|_| outside())?;
         if inside.as_os_str().is_empty() {
             return Err(Error::usage("the whole repository was named")
-                .hint("leave the path out to mean all managed paths"));
+                .with_hint("leave the path out to mean all managed paths"));
         }
         Ok(RepoPath::new(inside.as_os_str().as_bytes()))
     }
@@ -176,9 +180,9 @@ impl Session {
         if is_said {
             return Ok(true);
         }
-        report::ask(question).ok_or_else(|| {
+        report::prompt_yes(question).ok_or_else(|| {
             Error::usage("nothing was changed: this asks first, and there is no terminal to ask on")
-                .hint("`--yes` says yes; `--dry-run` only looks")
+                .with_hint("`--yes` says yes; `--dry-run` only looks")
         })
     }
 
@@ -190,29 +194,30 @@ impl Session {
 
 /// Refuses state that a newer xtask has written, before anything of it is read or written.
 pub(super) fn check_format(repo: &Repo) -> Result<()> {
-    repo.check_format().map_err(|refusal| refusal.hint(take_newer(&usual_names(repo).branch)))
+    repo.check_state_format()
+        .map_err(|refusal| refusal.with_hint(upgrade_hint(&configured_names(repo).branch)))
 }
 
 /// What was done with each hook, for the report.
-pub(super) fn hook_lines(hooks: &[(Hook, Done)]) -> Vec<HookDone> {
+pub(super) fn build_hook_lines(hooks: &[(Hook, ShimOutcome)]) -> Vec<HookChangeLine> {
     let lines = hooks.iter().map(|(hook, done)| {
         let words = match done {
-            Done::Same => None,
-            Done::New => Some("installed".to_owned()),
-            Done::Chained { runs: true } => {
+            ShimOutcome::Unchanged => None,
+            ShimOutcome::Created => Some("installed".to_owned()),
+            ShimOutcome::Chained { runs: true } => {
                 Some(format!("installed; what was there runs first, as {}{KEPT}", hook.name()))
             }
-            Done::Chained { runs: false } => Some(format!(
+            ShimOutcome::Chained { runs: false } => Some(format!(
                 "installed; what was there is kept as {}{KEPT} and not run: it is not executable",
                 hook.name()
             )),
-            Done::InTheWay(why) => Some(format!("left alone: {why}")),
-            Done::Renewed(saved) => {
+            ShimOutcome::Blocked(why) => Some(format!("left alone: {why}")),
+            ShimOutcome::Renewed(saved) => {
                 Some(format!("renewed; what it was is kept in {}", saved.display()))
             }
-            Done::Removed => Some("removed".to_owned()),
-            Done::Restored => Some("as it was before".to_owned()),
-            Done::Left => Some(format!(
+            ShimOutcome::Removed => Some("removed".to_owned()),
+            ShimOutcome::Restored => Some("as it was before".to_owned()),
+            ShimOutcome::LeftForeign => Some(format!(
                 "somebody else's, and stays; the one before is still {}{KEPT}",
                 hook.name()
             )),
@@ -223,11 +228,11 @@ pub(super) fn hook_lines(hooks: &[(Hook, Done)]) -> Vec<HookDone> {
 }
 
 /// The report of a plan.
-pub(super) fn describe(
+pub(super) fn build_sync_report(
     repo: &Repo,
     head: &Head,
-    context: &Context,
-    plan: &Plan,
+    context: &SyncContext,
+    plan: &SyncPlan,
     in_sync: &[RepoPath],
     warnings: Vec<String>,
 ) -> SyncReport {
@@ -245,18 +250,18 @@ pub(super) fn describe(
         .collect();
     paths.extend(in_sync.iter().map(|path| PathLine {
         path: path.to_string(),
-        class: Class::InSync.name(),
+        class: PathClass::InSync.name(),
         action: "none",
-        reason: Why::Same.to_string(),
+        reason: ClassReason::IsCanonical.to_string(),
         is_conflict: false,
         merge_file: None,
     }));
     paths.sort_by(|one, two| one.path.cmp(&two.path));
-    SyncReport { branch: head.branch.clone(), warnings, paths, ..empty(repo, context) }
+    SyncReport { branch: head.branch.clone(), warnings, paths, ..empty_sync_report(repo, context) }
 }
 
 /// A report that has nothing to say yet.
-pub(super) fn empty(repo: &Repo, context: &Context) -> SyncReport {
+pub(super) fn empty_sync_report(repo: &Repo, context: &SyncContext) -> SyncReport {
     SyncReport {
         schema: "xtask.sync/1",
         canonical: CanonicalLine {
@@ -264,7 +269,7 @@ pub(super) fn empty(repo: &Repo, context: &Context) -> SyncReport {
             commit: context.canonical.commit.to_string(),
         },
         worktree: repo.root().display().to_string(),
-        branch: repo.branch_name(),
+        branch: repo.current_branch(),
         mode: "commit",
         commit: None,
         undo: None,
@@ -276,14 +281,14 @@ pub(super) fn empty(repo: &Repo, context: &Context) -> SyncReport {
 }
 
 /// What can be typed once the canonical branch has moved.
-pub(super) fn after_landing(session: &Session, repo: &Repo, branch: &str) {
-    let remote = usual_names(repo).remote;
+pub(super) fn print_push_steps(session: &Session, repo: &Repo, branch: &str) {
+    let remote = configured_names(repo).remote;
     if repo.has_remote(&remote) {
-        session.story(&format!("next: `git push {remote} {branch}` for everybody"));
+        session.print_info(&format!("next: `git push {remote} {branch}` for everybody"));
     }
-    session.story("`cargo xtask propagate` brings it to every branch here");
+    session.print_info("`cargo xtask propagate` brings it to every branch here");
 }
 
-pub(super) fn tell(text: &str) {
-    report::hook_line(&format!("xtask: {text}"));
+pub(super) fn print_hook_message(text: &str) {
+    report::print_hook_line(&format!("xtask: {text}"));
 }

@@ -2,54 +2,57 @@
 
 #[cfg(feature = "checks")]
 use super::checks;
-use super::session::{Session, hook_lines};
-use super::{DONE, Exit, syncing};
-use crate::cli::Setup;
-use xtask_base::error::{Error, Kind, Result};
+use super::session::{Session, build_hook_lines};
+use super::{CommandResult, SUCCESS, best_effort_sync};
+use crate::cli::SetupArgs;
+use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_git::Repo;
-use xtask_hooks::set_up::{From, Wish, install_all};
+use xtask_hooks::installation::{InstallOptions, ProgramOrigin, install_all};
 use xtask_report as report;
-use xtask_report::Loudness;
-use xtask_report::hooks::installed;
-use xtask_sync::context::{self, Names};
-use xtask_sync::enter::Enter as _;
+use xtask_report::Verbosity;
+use xtask_report::hooks::render_installed;
+use xtask_sync::context::{self, CanonicalNames};
+use xtask_sync::worktree_lock::LockWorktree as _;
 
-pub(super) fn run(session: &Session, args: &Setup) -> Exit {
-    let code = sync(session)?;
-    let hooks = if args.no_hooks { Ok(true) } else { install_hooks(session) };
+pub(super) fn run(session: &Session, args: &SetupArgs) -> CommandResult {
+    let code = sync_worktree(session)?;
+    let hooks = if args.no_hooks { Ok(true) } else { try_install_hooks(session) };
     let healthy = code;
     #[cfg(feature = "checks")]
-    let healthy = if code == DONE { checks::gates(session, "setup", true)? } else { healthy };
-    if code == DONE {
-        next_steps(session, matches!(hooks, Ok(true)), healthy == DONE)?;
+    let healthy =
+        if code == SUCCESS { checks::run_gate_checks(session, "setup", true)? } else { healthy };
+    if code == SUCCESS {
+        print_next_steps(session, matches!(hooks, Ok(true)), healthy == SUCCESS)?;
     }
     hooks.map(|_| healthy)
 }
 
 /// Installs the hooks. What the set-up of this machine or of the canonical branch does not let them
 /// be is said, and is no failure of setup; anything else is. Answers whether they are as they should be.
-fn install_hooks(session: &Session) -> Result<bool> {
-    let repo = session.repo()?;
-    if session.world.says_yes("CI") {
-        session.story("hooks are left out: `CI` is set, where they would do nothing");
+fn try_install_hooks(session: &Session) -> Result<bool> {
+    let repo = session.open_repo()?;
+    if session.world.is_truthy("CI") {
+        session.print_info("hooks are left out: `CI` is set, where they would do nothing");
         return Ok(true);
     }
-    let context = context::read(&repo)?;
-    let wish = Wish { from: From::Canonical, force: false, dry_run: false };
-    match install_all(&session.builder(&repo), &context, wish) {
+    let context = context::read_context(&repo)?;
+    let wish =
+        InstallOptions { program_origin: ProgramOrigin::Canonical, force: false, dry_run: false };
+    match install_all(&session.hook_builder(&repo), &context, wish) {
         Ok(done) => {
-            let lines = hook_lines(&done.hooks);
-            let text = installed(&done.folder, done.is_new_program, &lines, session.loudness);
-            report::answer(&text)?;
+            let lines = build_hook_lines(&done.hooks);
+            let text =
+                render_installed(&done.folder, done.is_new_program, &lines, session.verbosity);
+            report::print_output(&text)?;
             Ok(true)
         }
-        Err(refused) if refused.kind() == Kind::No => {
-            report::warn(refused.what());
+        Err(refused) if refused.kind() == ErrorKind::Negative => {
+            report::print_warning(refused.message());
             for detail in refused.details() {
-                report::warn(detail);
+                report::print_warning(detail);
             }
             for hint in refused.hints() {
-                session.story(hint);
+                session.print_info(hint);
             }
             Ok(false)
         }
@@ -57,46 +60,46 @@ fn install_hooks(session: &Session) -> Result<bool> {
     }
 }
 
-fn sync(session: &Session) -> Exit {
-    let repo = session.repo()?;
+fn sync_worktree(session: &Session) -> CommandResult {
+    let repo = session.open_repo()?;
     let tools = session.tools();
-    let (_lock, mended) = tools.enter(&repo)?;
-    session.tell_mended(mended);
-    session.tell_requests(&repo);
+    let (_lock, mended) = tools.lock_worktree(&repo)?;
+    session.warn_recovered(mended);
+    session.print_requests(&repo);
     let head = repo.head()?;
-    let names = context::names(&repo)?;
-    let made = make_canonical(session, &repo, &names)?;
-    context::remember(&repo, &names)?;
-    let context = context::read(&repo)?;
+    let names = context::find_canonical_names(&repo)?;
+    let made = ensure_canonical(session, &repo, &names)?;
+    context::save_canonical_names(&repo, &names)?;
+    let context = context::read_context(&repo)?;
     for warning in &context.warnings {
-        report::warn(warning);
+        report::print_warning(warning);
     }
     if made {
-        let short = repo.short(head.commit);
+        let short = repo.short_id(head.commit);
         let push = if repo.has_remote(&names.remote) {
             format!("`git push -u {} {}` puts it there", names.remote, names.branch)
         } else {
             format!("there is no remote `{}` to put it on", names.remote)
         };
-        session.story(&format!(
+        session.print_info(&format!(
             "`{}` is new: made from {short} of this clone. It is not on the remote yet; {push}",
             names.branch
         ));
     }
-    syncing::as_far_as_allowed(session, &repo, context)
+    best_effort_sync::sync_best_effort(session, &repo, context)
 }
 
 /// Makes the canonical branch from HEAD where nobody has one; says whether it did. The remote is
 /// asked first: a clone of a single branch does not know what else is there.
-fn make_canonical(session: &Session, repo: &Repo, names: &Names) -> Result<bool> {
-    let is_known = || Ok(repo.canonical(&names.branch, &names.remote)?.is_some());
+fn ensure_canonical(session: &Session, repo: &Repo, names: &CanonicalNames) -> Result<bool> {
+    let is_known = || Ok(repo.resolve_canonical(&names.branch, &names.remote)?.is_some());
     if is_known()? {
         return Ok(false);
     }
     if repo.has_remote(&names.remote) {
-        session.story(&format!("asking `{}` for `{}` …", names.remote, names.branch));
+        session.print_info(&format!("asking `{}` for `{}` …", names.remote, names.branch));
         repo.fetch(&names.remote, &[&names.branch]).map_err(|failure| {
-            failure.hint(format!(
+            failure.with_hint(format!(
                 "to begin without it: `git branch {}` makes the canonical branch here",
                 names.branch
             ))
@@ -105,32 +108,34 @@ fn make_canonical(session: &Session, repo: &Repo, names: &Names) -> Result<bool>
             return Ok(false);
         }
     }
-    if let Some(other) = context::seen_elsewhere(repo, names).first() {
-        let Names { branch, remote } = names;
+    if let Some(other) = context::list_other_remotes(repo, names).first() {
+        let CanonicalNames { branch, remote } = names;
         return Err(Error::unable(format!(
             "`{remote}` has no `{branch}`, and `{other}` has one: a second one is not made"
         ))
-        .hint(context::counts(other, branch))
-        .hint(format!("if it is not: `git branch {branch}` makes the canonical branch here")));
+        .with_hint(context::other_remote_hint(other, branch))
+        .with_hint(format!(
+            "if it is not: `git branch {branch}` makes the canonical branch here"
+        )));
     }
     let head = repo.head()?;
     if repo.is_shallow() {
         return Err(Error::unable("this clone is shallow, and nobody has a canonical branch")
-            .hint("`git fetch --unshallow` first, so that the branch has its history"));
+            .with_hint("`git fetch --unshallow` first, so that the branch has its history"));
     }
     let reference = format!("refs/heads/{}", names.branch);
     repo.create_ref(&reference, head.commit, "xtask: setup from HEAD")?;
     Ok(true)
 }
 
-fn next_steps(session: &Session, has_hooks: bool, is_healthy: bool) -> Result<()> {
-    if session.loudness == Loudness::Quiet {
+fn print_next_steps(session: &Session, has_hooks: bool, is_healthy: bool) -> Result<()> {
+    if session.verbosity == Verbosity::Quiet {
         return Ok(());
     }
-    let repo = session.repo()?;
-    let names = context::names(&repo)?;
-    let is_on_canonical = repo.branch_name().as_ref() == Some(&names.branch);
-    session.story(match (is_healthy, has_hooks) {
+    let repo = session.open_repo()?;
+    let names = context::find_canonical_names(&repo)?;
+    let is_on_canonical = repo.current_branch().as_ref() == Some(&names.branch);
+    session.print_info(match (is_healthy, has_hooks) {
         (true, true) => "ready. What you will use:",
         (true, false) => "not ready yet: the hooks are not installed, for the reason above. What works:",
         (false, _) => {
@@ -139,7 +144,8 @@ fn next_steps(session: &Session, has_hooks: bool, is_healthy: bool) -> Result<()
     });
     let canonical = format!("git switch {}", names.branch);
     let width = canonical.len().max(24);
-    let line = |command: &str, what: &str| session.story(&format!("  {command:<width$}  {what}"));
+    let line =
+        |command: &str, what: &str| session.print_info(&format!("  {command:<width$}  {what}"));
     line("cargo xtask status", "where this branch stands");
     if is_on_canonical {
         line("git switch -c my-feature", "work on a branch; this one is canonical");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::session::Session;
-use xtask_base::error::{Error, Kind, Result};
+use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_base::lock::Lock;
 #[cfg(feature = "deploy")]
 use xtask_config::DeployEngine;
@@ -16,40 +16,44 @@ use xtask_config::{self as config, DEFAULT_LAYER, DEPLOYMENT_FOLDER, Layer};
 #[cfg(feature = "deploy")]
 use xtask_deploy::stacks;
 #[cfg(feature = "deploy")]
-use xtask_deploy::target::Target;
+use xtask_deploy::target::DeployTarget;
 use xtask_git::Repo;
 use xtask_report as report;
-use xtask_report::services::{Board, ServiceLine};
-use xtask_services::adopt;
+use xtask_report::services::{ServiceLine, ServiceProgress};
 use xtask_services::client;
-use xtask_services::control::{Answer, Failure, Link, Start, What};
+use xtask_services::control_socket::{
+    ControlCommand, ControlConnection, ControlReply, ServiceFailure, StartRequest,
+};
 use xtask_services::env_files;
 use xtask_services::launch::Env;
-use xtask_services::page::{Page, Row};
 use xtask_services::plan;
-use xtask_services::spec::Spec;
+use xtask_services::reattach;
+use xtask_services::spec::ServiceSpec;
 use xtask_services::stack::Stack;
+use xtask_services::status::{ServiceStatus, StackStatus};
 
 /// How often a start is asked for, where supervisors end meanwhile.
-const ATTEMPTS: usize = 10;
+const MAX_ATTEMPTS: usize = 10;
 
 /// How often it is looked whether Ctrl-C was typed.
-const POLL: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long a command waits for another one that starts or stops the same layer: ten minutes.
-const COMMAND_WAIT: Duration = Duration::from_secs(600);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Takes the lock of those who start and stop this stack.
-pub(super) fn lock(stack: &Stack, command: &str) -> Result<Lock> {
+pub(super) fn lock_stack(stack: &Stack, command: &str) -> Result<Lock> {
     let waiting = |holder: &str| {
-        report::warn(&format!("waiting for another xtask that starts or stops ({holder})"));
+        report::print_warning(&format!(
+            "waiting for another xtask that starts or stops ({holder})"
+        ));
     };
     let who = format!("{command}, pid {}", std::process::id());
-    Lock::acquire(&stack.command_lock(), &who, COMMAND_WAIT, waiting)
+    Lock::acquire(&stack.command_lock(), &who, LOCK_TIMEOUT, waiting)
 }
 
 /// The names of the layers that this worktree has.
-pub(super) fn layers(repo: &Repo) -> Vec<String> {
+pub(super) fn list_layers(repo: &Repo) -> Vec<String> {
     let entries = std::fs::read_dir(repo.root().join(DEPLOYMENT_FOLDER));
     let names =
         entries.into_iter().flatten().flatten().filter_map(|entry| {
@@ -61,18 +65,18 @@ pub(super) fn layers(repo: &Repo) -> Vec<String> {
 }
 
 /// Reads a layer from the working tree.
-pub(super) fn load(repo: &Repo, name: &str) -> Result<Layer> {
-    load_with_texts(repo, name).map(|(layer, _)| layer)
+pub(super) fn read_layer(repo: &Repo, name: &str) -> Result<Layer> {
+    read_layer_with_texts(repo, name).map(|(layer, _)| layer)
 }
 
 /// The same, with the text of every file that was read for it, by the name of its layer.
-pub(super) fn load_with_texts(
+pub(super) fn read_layer_with_texts(
     repo: &Repo,
     name: &str,
 ) -> Result<(Layer, BTreeMap<String, String>)> {
     let texts = RefCell::new(BTreeMap::new());
     let read = |layer: &str| {
-        let file = config::layer_file(layer);
+        let file = config::layer_file_path(layer);
         match std::fs::read(repo.root().join(&file)) {
             Ok(bytes) => match String::from_utf8(bytes) {
                 Ok(text) => {
@@ -82,26 +86,30 @@ pub(super) fn load_with_texts(
                 Err(_) => Err(Error::usage(format!("{file} is not UTF-8"))),
             },
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(cause) => Err(Error::unable(format!("{file} cannot be read")).because(cause)),
+            Err(cause) => Err(Error::unable(format!("{file} cannot be read")).with_cause(cause)),
         }
     };
-    let layer = Layer::load(name, &read, &layers(repo))?;
+    let layer = Layer::load(name, &read, &list_layers(repo))?;
     Ok((layer, texts.into_inner()))
 }
 
 #[cfg(feature = "deploy")]
 /// A layer that says where it is deployed; nothing where there is none, or where something of it runs in this worktree:
 /// that is what is meant then. One that is deployed and cannot be read is an error, and not nothing.
-pub(super) fn load_deployed(session: &Session, repo: &Repo, name: &str) -> Result<Option<Layer>> {
+pub(super) fn read_deployed_layer(
+    session: &Session,
+    repo: &Repo,
+    name: &str,
+) -> Result<Option<Layer>> {
     let runs_here = || {
         let own = Stack::new(&repo.folders(), name);
-        matches!(client::glance(&own, &session.world), Ok(Some(page)) if is_up(&page))
+        matches!(client::read_brief_status(&own, &session.world), Ok(Some(page)) if is_up(&page))
     };
-    match load(repo, name) {
+    match read_layer(repo, name) {
         Ok(layer) if layer.deploy.is_none() => Ok(None),
         Ok(layer) => Ok((!runs_here()).then_some(layer)),
         Err(failure) => {
-            let file = repo.root().join(config::layer_file(name));
+            let file = repo.root().join(config::layer_file_path(name));
             let text = std::fs::read(file).unwrap_or_default();
             let is_deployed = String::from_utf8_lossy(&text).contains("[deploy");
             if is_deployed && !runs_here() { Err(failure) } else { Ok(None) }
@@ -111,11 +119,14 @@ pub(super) fn load_deployed(session: &Session, repo: &Repo, name: &str) -> Resul
 
 /// The stacks of this worktree of which something is known, with how they are.
 /// One that cannot be looked at does not hide the others; why not is the second answer.
-pub(super) fn known(session: &Session, repo: &Repo) -> (Vec<(Stack, Page)>, Option<Error>) {
+pub(super) fn list_known_stacks(
+    session: &Session,
+    repo: &Repo,
+) -> (Vec<(Stack, StackStatus)>, Option<Error>) {
     let mut found = Vec::new();
     let mut unreadable = None;
-    for stack in Stack::all(&repo.folders()) {
-        match client::glance(&stack, &session.world) {
+    for stack in Stack::list_all(&repo.folders()) {
+        match client::read_brief_status(&stack, &session.world) {
             Ok(Some(page)) => found.push((stack, page)),
             Ok(None) => {}
             Err(failure) => unreadable = Some(failure),
@@ -125,16 +136,16 @@ pub(super) fn known(session: &Session, repo: &Repo) -> (Vec<(Stack, Page)>, Opti
 }
 
 /// Whether something of a stack runs, watched or not.
-pub(super) fn is_up(page: &Page) -> bool {
-    page.supervisor.is_some() || page.services.iter().any(runs)
+pub(super) fn is_up(page: &StackStatus) -> bool {
+    page.supervisor.is_some() || page.services.iter().any(is_running)
 }
 
 /// The stack that a command without a layer means: the only one that runs, or else the default.
-pub(super) fn meant(session: &Session, repo: &Repo, layer: Option<&str>) -> Result<Stack> {
+pub(super) fn choose_stack(session: &Session, repo: &Repo, layer: Option<&str>) -> Result<Stack> {
     if let Some(layer) = layer {
-        return named_anywhere(session, repo, layer);
+        return find_stack_anywhere(session, repo, layer);
     }
-    let (mut known, unreadable) = known(session, repo);
+    let (mut known, unreadable) = list_known_stacks(session, repo);
     known.retain(|(_, page)| is_up(page));
     if let Some(failure) = unreadable.filter(|_| known.is_empty()) {
         return Err(failure);
@@ -146,26 +157,26 @@ pub(super) fn meant(session: &Session, repo: &Repo, layer: Option<&str>) -> Resu
 }
 
 /// The stack of a layer that exists, or of which something is still known.
-pub(super) fn named(repo: &Repo, layer: &str) -> Result<Stack> {
-    let layers = layers(repo);
+pub(super) fn find_stack(repo: &Repo, layer: &str) -> Result<Stack> {
+    let layers = list_layers(repo);
     let known: Vec<String> =
-        Stack::all(&repo.folders()).into_iter().map(|stack| stack.layer).collect();
+        Stack::list_all(&repo.folders()).into_iter().map(|stack| stack.layer).collect();
     if layers.iter().chain(&known).any(|name| name == layer) {
         return Ok(Stack::new(&repo.folders(), layer));
     }
-    let near = config::nearest(layer, layers.iter().map(String::as_str));
+    let near = config::suggest_nearest(layer, layers.iter().map(String::as_str));
     Err(Error::usage(format!("there is no layer `{layer}`{near}"))
-        .hint(format!("there are: {}", layers.join(", "))))
+        .with_hint(format!("there are: {}", layers.join(", "))))
 }
 
 /// The same; where nothing of it runs in this worktree, what serves where the layer is deployed on this machine.
-pub(super) fn named_anywhere(session: &Session, repo: &Repo, layer: &str) -> Result<Stack> {
-    let own = named(repo, layer)?;
-    if client::glance(&own, &session.world)?.is_some_and(|page| is_up(&page)) {
+pub(super) fn find_stack_anywhere(session: &Session, repo: &Repo, layer: &str) -> Result<Stack> {
+    let own = find_stack(repo, layer)?;
+    if client::read_brief_status(&own, &session.world)?.is_some_and(|page| is_up(&page)) {
         return Ok(own);
     }
     #[cfg(feature = "deploy")]
-    if let Some(serving) = serving(repo, layer)? {
+    if let Some(serving) = find_serving_stack(repo, layer)? {
         return Ok(serving);
     }
     Ok(own)
@@ -173,8 +184,8 @@ pub(super) fn named_anywhere(session: &Session, repo: &Repo, layer: &str) -> Res
 
 #[cfg(feature = "deploy")]
 /// What serves where a layer is deployed on this machine.
-fn serving(repo: &Repo, layer: &str) -> Result<Option<Stack>> {
-    let Some(deploy) = load(repo, layer).ok().and_then(|layer| layer.deploy) else {
+fn find_serving_stack(repo: &Repo, layer: &str) -> Result<Option<Stack>> {
+    let Some(deploy) = read_layer(repo, layer).ok().and_then(|layer| layer.deploy) else {
         return Ok(None);
     };
     match deploy.engine {
@@ -183,9 +194,11 @@ fn serving(repo: &Repo, layer: &str) -> Result<Option<Stack>> {
             "layer `{layer}` is deployed to `{}`: its release says how it is started",
             deploy.to
         ))
-        .hint(format!("`cargo xtask rollback {layer}` starts one again"))
-        .hint(format!("`cargo xtask history {layer}` names those that are kept"))),
-        DeployEngine::Directory => stacks::serving(&Target::of(repo, layer, &deploy)),
+        .with_hint(format!("`cargo xtask rollback {layer}` starts one again"))
+        .with_hint(format!("`cargo xtask history {layer}` names those that are kept"))),
+        DeployEngine::Directory => {
+            stacks::find_serving_stack(&DeployTarget::for_layer(repo, layer, &deploy))
+        }
         DeployEngine::Compose | DeployEngine::Kubernetes => Ok(None),
     }
 }
@@ -196,7 +209,7 @@ pub(super) fn is_own(repo: &Repo, stack: &Stack) -> bool {
 }
 
 /// Refuses names that a stack does not have.
-pub(super) fn check_names(names: &[String], page: &Page) -> Result<()> {
+pub(super) fn check_names(names: &[String], page: &StackStatus) -> Result<()> {
     let known: Vec<&str> = page.services.iter().map(|row| row.service.as_str()).collect();
     let unknown: Vec<&String> =
         names.iter().filter(|name| !known.contains(&name.as_str())).collect();
@@ -210,41 +223,44 @@ pub(super) fn check_names(names: &[String], page: &Page) -> Result<()> {
         known.join(", ")
     ));
     for name in unknown {
-        error = error.detail(format!("`{name}`{}", config::nearest(name, known.iter().copied())));
+        error = error.with_detail(format!(
+            "`{name}`{}",
+            config::suggest_nearest(name, known.iter().copied())
+        ));
     }
     Err(error)
 }
 
 /// What has changed since services that run were started: their files of variables, or the layer. It is looked at
 /// for no longer than a moment, and what cannot be told is not.
-pub(super) fn changes(repo: &Repo, stack: &Stack) -> BTreeMap<String, String> {
-    let Ok(Some(saved)) = adopt::read(stack) else { return BTreeMap::new() };
+pub(super) fn list_config_changes(repo: &Repo, stack: &Stack) -> BTreeMap<String, String> {
+    let Ok(Some(saved)) = reattach::read_stack_record(stack) else { return BTreeMap::new() };
     let known = saved.units.iter().map(|unit| &unit.spec);
     let known = known.filter_map(|spec| Some((spec.name.clone(), spec.port?)));
     let known: BTreeMap<String, u16> = known.collect();
     let units: Vec<_> = saved.units.into_iter().filter(|unit| unit.identity.is_some()).collect();
-    let layer = load(repo, &stack.layer).ok();
-    let now: BTreeMap<String, Spec> = layer.map_or(BTreeMap::new(), |layer| {
+    let layer = read_layer(repo, &stack.layer).ok();
+    let now: BTreeMap<String, ServiceSpec> = layer.map_or(BTreeMap::new(), |layer| {
         let configured = layer.services.iter();
         let configured = configured.filter_map(|one| Some((one.name.clone(), one.port?)));
         let ports = configured.chain(known.clone()).collect();
         let all: Vec<usize> = (0..layer.services.len()).collect();
-        let state = plan::state_of_worktree(repo.root());
-        let places = plan::Places { root: repo.root(), state: &state };
-        let specs = plan::specs(&layer, &all, &ports, &places);
+        let state = plan::worktree_state_folder(repo.root());
+        let places = plan::ServiceFolders { root: repo.root(), state: &state };
+        let specs = plan::build_specs(&layer, &all, &ports, &places);
         specs.into_iter().map(|spec| (spec.name.clone(), spec)).collect()
     });
     let mut changes = BTreeMap::new();
     for unit in units {
         let name = unit.spec.name.clone();
-        let mut what: Vec<String> = env_files::changed(&unit.seen)
+        let mut what: Vec<String> = env_files::list_changed(&unit.seen)
             .iter()
             .map(|path| format!("`{}`", path.strip_prefix(repo.root()).unwrap_or(path).display()))
             .collect();
         // What was moved to another port names it in its commands; and what others have moved as well.
-        let is_other = now
-            .get(&name)
-            .is_some_and(|now| Spec { is_moved: unit.spec.is_moved, ..now.clone() } != unit.spec);
+        let is_other = now.get(&name).is_some_and(|now| {
+            ServiceSpec { is_moved: unit.spec.is_moved, ..now.clone() } != unit.spec
+        });
         if is_other {
             what.push("its layer".to_owned());
         }
@@ -258,11 +274,11 @@ pub(super) fn changes(repo: &Repo, stack: &Stack) -> BTreeMap<String, String> {
 }
 
 /// The rows of a page, for the report.
-pub(super) fn lines(page: &Page) -> Vec<ServiceLine> {
-    page.services.iter().map(line).collect()
+pub(super) fn build_service_lines(page: &StackStatus) -> Vec<ServiceLine> {
+    page.services.iter().map(build_service_line).collect()
 }
 
-fn line(row: &Row) -> ServiceLine {
+fn build_service_line(row: &ServiceStatus) -> ServiceLine {
     ServiceLine {
         service: row.service.clone(),
         state: row.state.clone(),
@@ -281,86 +297,92 @@ fn line(row: &Row) -> ServiceLine {
 }
 
 /// How a request ended.
-pub(super) enum Ended {
+pub(super) enum RequestOutcome {
     /// It was done; what did not end is named.
-    Done { page: Page, survivors: Vec<String> },
+    Done { page: StackStatus, survivors: Vec<String> },
     /// Services failed.
-    Failed { failures: Vec<Failure>, page: Page, survivors: Vec<String> },
+    Failed { failures: Vec<ServiceFailure>, page: StackStatus, survivors: Vec<String> },
     /// Ctrl-C was typed.
     Interrupted,
     /// The supervisor went away before it answered at all.
-    Unheard,
+    Unanswered,
 }
 
 /// Asks for a start, and follows it. A supervisor that is just ending is waited for, and another one asked.
-pub(super) fn ask_to_start(
+pub(super) fn request_start(
     session: &Session,
     stack: &Stack,
     names: &[String],
-    start: Start,
-) -> Result<Ended> {
-    for _ in 0..ATTEMPTS {
+    start: StartRequest,
+) -> Result<RequestOutcome> {
+    for _ in 0..MAX_ATTEMPTS {
         let mut link = client::connect_or_start(stack, &session.world)?;
-        if link.ask(What::Start(start.clone())).is_err() {
+        if link.send_command(ControlCommand::Start(start.clone())).is_err() {
             continue;
         }
-        match follow(session, link, names)? {
-            Ended::Unheard => {}
+        match follow_request(session, link, names)? {
+            RequestOutcome::Unanswered => {}
             ended => return Ok(ended),
         }
     }
     Err(Error::unable("the supervisor ends as soon as it is asked")
-        .hint("`cargo xtask ps` says what it has; then try again"))
+        .with_hint("`cargo xtask ps` says what it has; then try again"))
 }
 
 /// Follows a request to its end. Ctrl-C is heard between answers.
-pub(super) fn follow(session: &Session, mut link: Link, names: &[String]) -> Result<Ended> {
-    let mut board = Board::new(session.loudness);
+pub(super) fn follow_request(
+    session: &Session,
+    mut link: ControlConnection,
+    names: &[String],
+) -> Result<RequestOutcome> {
+    let mut board = ServiceProgress::new(session.verbosity);
     let tools = session.tools();
-    let _held = tools.interrupts.hold_off();
+    let _held = tools.interrupts.defer_signals();
     let mut is_heard = false;
     let is_meant = |line: &ServiceLine| names.is_empty() || names.contains(&line.service);
     let ended = loop {
-        if tools.interrupts.arrived() {
-            break Ended::Interrupted;
+        if tools.interrupts.was_interrupted() {
+            break RequestOutcome::Interrupted;
         }
-        match link.answer(POLL) {
-            Ok(None) => board.show(&[]),
-            Ok(Some(Answer::Now { page })) => {
+        match link.receive_reply(POLL_INTERVAL) {
+            Ok(None) => board.show_states(&[]),
+            Ok(Some(ControlReply::Now { page })) => {
                 is_heard = true;
-                let mut lines = lines(&page);
+                let mut lines = build_service_lines(&page);
                 lines.retain(is_meant);
-                board.show(&lines);
+                board.show_states(&lines);
             }
-            Ok(Some(Answer::Done { page, survivors })) => break Ended::Done { page, survivors },
-            Ok(Some(Answer::Failed { failures, page, survivors })) => {
-                break Ended::Failed { failures, page, survivors };
+            Ok(Some(ControlReply::Done { page, survivors })) => {
+                break RequestOutcome::Done { page, survivors };
             }
-            Ok(Some(Answer::Refused { why })) => {
+            Ok(Some(ControlReply::Failed { failures, page, survivors })) => {
+                break RequestOutcome::Failed { failures, page, survivors };
+            }
+            Ok(Some(ControlReply::Refused { why })) => {
                 board.clear();
                 return Err(Error::unable(why));
             }
-            Err(_) if !is_heard => break Ended::Unheard,
+            Err(_) if !is_heard => break RequestOutcome::Unanswered,
             Err(failure) => {
                 board.clear();
                 return Err(
-                    failure.hint("`cargo xtask ps` says what runs; the same command goes on")
+                    failure.with_hint("`cargo xtask ps` says what runs; the same command goes on")
                 );
             }
         }
     };
-    if let Ended::Done { page, .. } | Ended::Failed { page, .. } = &ended {
-        let mut lines = lines(page);
+    if let RequestOutcome::Done { page, .. } | RequestOutcome::Failed { page, .. } = &ended {
+        let mut lines = build_service_lines(page);
         lines.retain(is_meant);
-        board.show(&lines);
+        board.show_states(&lines);
     }
     board.clear();
     Ok(ended)
 }
 
 /// The failure of a start, with the last words of each service that failed.
-pub(super) fn failure(failures: &[Failure], left: &str, layer: &str) -> Error {
-    let mut error = Error::no(match failures {
+pub(super) fn start_error(failures: &[ServiceFailure], left: &str, layer: &str) -> Error {
+    let mut error = Error::negative(match failures {
         [one] => format!("{} did not get ready; {left}", one.service),
         more => format!("{} services did not get ready; {left}", more.len()),
     });
@@ -369,16 +391,16 @@ pub(super) fn failure(failures: &[Failure], left: &str, layer: &str) -> Error {
         for line in &failure.lines {
             detail.push_str(&format!("\n  | {line}"));
         }
-        error = error.detail(detail);
+        error = error.with_detail(detail);
     }
     let names: Vec<&str> = failures.iter().map(|failure| failure.service.as_str()).collect();
     let layer = if layer == DEFAULT_LAYER { String::new() } else { format!(" --layer {layer}") };
-    error.hint(format!("`cargo xtask logs {}{layer}` shows more", names.join(" ")))
+    error.with_hint(format!("`cargo xtask logs {}{layer}` shows more", names.join(" ")))
 }
 
 /// The environment of this command, for those whom it starts.
-pub(super) fn environment(session: &Session) -> Env {
-    let mut env = session.world.env.clone();
+pub(super) fn inherited_environment(session: &Session) -> Env {
+    let mut env = session.world.variables.clone();
     // What marks somebody else's services does not mark ours.
     env.retain(|name, _| !name.as_encoded_bytes().starts_with(b"XTASK_"));
     env
@@ -389,35 +411,39 @@ pub(super) fn environment(session: &Session) -> Env {
 struct StartReport<'a> {
     schema: &'static str,
     ok: bool,
-    failures: &'a [Failure],
+    failures: &'a [ServiceFailure],
     #[serde(flatten)]
-    page: Shown<'a>,
+    page: StackReport<'a>,
 }
 
 /// A page without the name of its own shape.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct StackReport<'a> {
     layer: &'a str,
     worktree: &'a str,
-    supervisor: &'a Option<xtask_services::page::SupervisorLine>,
-    services: &'a [xtask_services::page::Row],
+    supervisor: &'a Option<xtask_services::status::SupervisorStatus>,
+    services: &'a [xtask_services::status::ServiceStatus],
 }
 
 /// Answers as JSON.
-pub(super) fn answer_json(schema: &'static str, page: &Page, failures: &[Failure]) -> Result<()> {
-    let shown = Shown {
+pub(super) fn print_start_report(
+    schema: &'static str,
+    page: &StackStatus,
+    failures: &[ServiceFailure],
+) -> Result<()> {
+    let shown = StackReport {
         layer: &page.layer,
         worktree: &page.worktree,
         supervisor: &page.supervisor,
         services: &page.services,
     };
     let ok = failures.is_empty();
-    report::answer_json(&StartReport { schema, ok, failures, page: shown })
+    report::print_json(&StartReport { schema, ok, failures, page: shown })
 }
 
 /// What came of ending services.
 #[derive(Serialize)]
-pub(super) struct LayerLine {
+pub(super) struct StoppedLayerLine {
     /// The layer.
     pub(super) layer: String,
     /// What was ended.
@@ -431,22 +457,22 @@ pub(super) struct LayerLine {
 
 /// Ends all of a stack; anything that is left is an error.
 pub(super) fn stop_all(session: &Session, stack: &Stack) -> Result<()> {
-    let done = stop(session, stack, &[], None)?;
+    let done = stop_services(session, stack, &[], None)?;
     if done.survivors.is_empty() {
         return Ok(());
     }
-    let error = Error::no("what was running did not end");
-    Err(done.survivors.into_iter().fold(error, Error::detail))
+    let error = Error::negative("what was running did not end");
+    Err(done.survivors.into_iter().fold(error, Error::with_detail))
 }
 
 /// Whether something of a service runs or is about to.
-fn runs(row: &Row) -> bool {
+fn is_running(row: &ServiceStatus) -> bool {
     row.pid.is_some() || matches!(row.state.as_str(), "waiting" | "starting" | "restarting")
 }
 
 /// Waits for the supervisor to be gone as well, where nothing runs any more.
-pub(super) fn wait_for_supervisor(page: &Page) -> Result<()> {
-    let supervisor = page.supervisor.as_ref().filter(|_| !page.services.iter().any(runs));
+pub(super) fn wait_for_supervisor(page: &StackStatus) -> Result<()> {
+    let supervisor = page.supervisor.as_ref().filter(|_| !page.services.iter().any(is_running));
     match supervisor {
         Some(line) if !client::wait_until_gone(line.pid) => Err(Error::unable(format!(
             "the services are gone, but their supervisor (pid {}) is not",
@@ -458,26 +484,27 @@ pub(super) fn wait_for_supervisor(page: &Page) -> Result<()> {
 
 /// Ends services, all where none is named, and waits until they are gone, and their supervisor with the
 /// last of them.
-pub(super) fn stop(
+pub(super) fn stop_services(
     session: &Session,
     stack: &Stack,
     names: &[String],
     within: Option<Duration>,
-) -> Result<LayerLine> {
-    let before = client::glance(stack, &session.world)?;
+) -> Result<StoppedLayerLine> {
+    let before = client::read_brief_status(stack, &session.world)?;
     let was_up: Vec<String> = before
         .iter()
         .flat_map(|page| &page.services)
-        .filter(|row| runs(row))
+        .filter(|row| is_running(row))
         .map(|row| row.service.clone())
         .collect();
     let mut link = client::connect_or_start(stack, &session.world)?;
     let within_ms = within.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-    link.ask(What::Stop { names: names.to_vec(), within_ms })?;
-    match follow(session, link, &was_up)? {
-        Ended::Done { page, survivors } => {
-            let is_up =
-                |name: &&String| page.services.iter().any(|row| row.service == **name && runs(row));
+    link.send_command(ControlCommand::Stop { names: names.to_vec(), within_ms })?;
+    match follow_request(session, link, &was_up)? {
+        RequestOutcome::Done { page, survivors } => {
+            let is_up = |name: &&String| {
+                page.services.iter().any(|row| row.service == **name && is_running(row))
+            };
             if survivors.is_empty() {
                 wait_for_supervisor(&page)?;
             }
@@ -486,21 +513,23 @@ pub(super) fn stop(
             if survivors.is_empty()
                 && let Some(name) = was_up.iter().filter(is_meant).find(is_up)
             {
-                return Err(Error::no(format!("{name} was started again meanwhile, and runs")));
+                return Err(Error::negative(format!(
+                    "{name} was started again meanwhile, and runs"
+                )));
             }
             let rows = page.services.iter().filter(|row| stopped.contains(&row.service));
             let killed =
                 rows.filter_map(|row| Some(format!("{}: {}", row.service, row.killed.as_ref()?)));
             let killed = killed.collect();
-            Ok(LayerLine { layer: stack.layer.clone(), stopped, survivors, killed })
+            Ok(StoppedLayerLine { layer: stack.layer.clone(), stopped, survivors, killed })
         }
-        Ended::Unheard => {
+        RequestOutcome::Unanswered => {
             // It ended by itself meanwhile, with all that it had.
-            let left = client::glance(stack, &session.world)?;
-            match left.filter(|page| page.services.iter().any(runs)) {
+            let left = client::read_brief_status(stack, &session.world)?;
+            match left.filter(|page| page.services.iter().any(is_running)) {
                 Some(_) => Err(Error::unable("the supervisor went away, and services still run")
-                    .hint("the same command once more ends them")),
-                None => Ok(LayerLine {
+                    .with_hint("the same command once more ends them")),
+                None => Ok(StoppedLayerLine {
                     layer: stack.layer.clone(),
                     stopped: was_up,
                     survivors: Vec::new(),
@@ -508,9 +537,11 @@ pub(super) fn stop(
                 }),
             }
         }
-        Ended::Failed { .. } => Err(Error::unable("the supervisor does not know what a stop is")),
-        Ended::Interrupted => Err(Error::new(
-            Kind::Interrupted,
+        RequestOutcome::Failed { .. } => {
+            Err(Error::unable("the supervisor does not know what a stop is"))
+        }
+        RequestOutcome::Interrupted => Err(Error::new(
+            ErrorKind::Interrupted,
             "interrupted; the supervisor goes on to end the services",
         )),
     }

@@ -6,28 +6,28 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 #[cfg(feature = "deploy")]
-use super::outside::Foreign;
+use super::external_engine::ExternalLayer;
+use super::service_start::{self, is_running, keep_ports};
 use super::session::Session;
 use super::stack as shared;
-use super::starting::{self, is_running, keep_ports};
-use super::{DONE, Exit, checks};
-use crate::cli::Start;
-use xtask_base::error::{Error, Kind};
+use super::{CommandResult, SUCCESS, checks};
+use crate::cli::StartArgs;
+use xtask_base::error::{Error, ErrorKind};
 use xtask_config::{DEFAULT_LAYER, Layer};
 use xtask_report as report;
 use xtask_services::client;
 use xtask_services::plan;
-use xtask_services::port_plan::{self, Ports};
+use xtask_services::port_plan::{self, PortPlan};
 use xtask_services::stack::Stack;
 
-pub(super) fn run(session: &Session, args: &Start) -> Exit {
-    let repo = session.repo()?;
+pub(super) fn run(session: &Session, args: &StartArgs) -> CommandResult {
+    let repo = session.open_repo()?;
     #[cfg(feature = "deploy")]
-    if let Some(foreign) = Foreign::named(session, &repo, args.layer.as_deref())? {
-        return foreign.start(session, &repo, args);
+    if let Some(foreign) = ExternalLayer::find_layer(session, &repo, args.layer.as_deref())? {
+        return foreign.start_services(session, &repo, args);
     }
-    let layer = shared::load(&repo, args.layer.as_deref().unwrap_or(DEFAULT_LAYER))?;
-    let mut chosen = plan::choose(&layer, &args.services)?;
+    let layer = shared::read_layer(&repo, args.layer.as_deref().unwrap_or(DEFAULT_LAYER))?;
+    let mut chosen = plan::choose_services(&layer, &args.services)?;
     // What is to be done without is not started, unless it was named.
     chosen.retain(|at| {
         let name = &layer.services[*at].name;
@@ -35,22 +35,27 @@ pub(super) fn run(session: &Session, args: &Start) -> Exit {
     });
     let stack = Stack::new(&repo.folders(), &layer.name);
     if args.verify {
-        return verify(session, &stack, &layer);
+        return verify_services(session, &stack, &layer);
     }
     let moved: BTreeMap<String, u16> = args.port.iter().cloned().collect();
     if args.dry_run || args.check_ports {
         let ports =
-            port_plan::assign(&repo.folders(), session.tools().disk, &layer, &moved, false)?;
+            port_plan::assign_ports(&repo.folders(), session.tools().disk, &layer, &moved, false)?;
         return match args.dry_run {
-            true => dry_run(&layer, &chosen, &ports, args),
+            true => print_dry_run(&layer, &chosen, &ports, args),
             false => check_ports(session, &stack, &layer, &chosen, ports, args),
         };
     }
-    starting::start(session, &repo, &layer, &chosen, args)
+    service_start::start_services(session, &repo, &layer, &chosen, args)
 }
 
 /// Says what would be started, with every value and where it comes from.
-fn dry_run(layer: &Layer, chosen: &[usize], ports: &Ports, args: &Start) -> Exit {
+fn print_dry_run(
+    layer: &Layer,
+    chosen: &[usize],
+    ports: &PortPlan,
+    args: &StartArgs,
+) -> CommandResult {
     let names: Vec<&str> = chosen.iter().map(|at| layer.services[*at].name.as_str()).collect();
     if args.json {
         #[derive(Serialize)]
@@ -75,7 +80,7 @@ fn dry_run(layer: &Layer, chosen: &[usize], ports: &Ports, args: &Start) -> Exit
             file: &value.file,
             line: value.line,
         });
-        report::answer_json(&DryRun {
+        report::print_json(&DryRun {
             schema: "xtask.start-dry-run/1",
             layer: &layer.name,
             files: &layer.files,
@@ -83,7 +88,7 @@ fn dry_run(layer: &Layer, chosen: &[usize], ports: &Ports, args: &Start) -> Exit
             ports: &ports.services,
             values: values.collect(),
         })?;
-        return Ok(DONE);
+        return Ok(SUCCESS);
     }
     let mut text = format!("layer {} ({})\n", layer.name, layer.files.join(", "));
     text.push_str(&format!("would start: {}\n", names.join(", ")));
@@ -101,8 +106,8 @@ fn dry_run(layer: &Layer, chosen: &[usize], ports: &Ports, args: &Start) -> Exit
         let (key, shown, file, line) = (&value.key, &value.text, &value.file, value.line);
         text.push_str(&format!("  {key:<width$}  = {shown}  # {file}:{line}\n"));
     }
-    report::answer(&text)?;
-    Ok(DONE)
+    report::print_output(&text)?;
+    Ok(SUCCESS)
 }
 
 /// Says whether the ports are free, or ours already.
@@ -111,10 +116,10 @@ fn check_ports(
     stack: &Stack,
     layer: &Layer,
     chosen: &[usize],
-    mut ports: Ports,
-    args: &Start,
-) -> Exit {
-    let running = client::running(stack, &session.world)?;
+    mut ports: PortPlan,
+    args: &StartArgs,
+) -> CommandResult {
+    let running = client::find_running(stack, &session.world)?;
     let moved: BTreeMap<String, u16> = args.port.iter().cloned().collect();
     keep_ports(&mut ports, running.as_ref(), &moved);
     let chosen = chosen.iter().map(|at| layer.services[*at].name.clone());
@@ -122,15 +127,16 @@ fn check_ports(
         .filter_map(|name| Some((ports.services.get(&name).copied()?, name)))
         .map(|(port, name)| (name, port))
         .partition(|(name, _)| is_running(running.as_ref(), name));
-    let status =
-        ports.status.filter(|port| *port != 0 && client::connect(stack).is_ok_and(|l| l.is_none()));
+    let status = ports
+        .status
+        .filter(|port| *port != 0 && client::connect_supervisor(stack).is_ok_and(|l| l.is_none()));
     let wanted: Vec<(String, u16)> =
         wanted.into_iter().chain(status.map(|port| ("status".to_owned(), port))).collect();
     let token = running.as_ref().map(|known| known.token.as_str());
-    let obstacles = port_plan::obstacles(&wanted, token)?;
+    let obstacles = port_plan::find_conflicts(&wanted, token)?;
     let words = |name: &str, port: u16| {
         let obstacle = obstacles.iter().find(|o| o.service == name && o.port == port);
-        obstacle.map_or_else(|| "free".to_owned(), |obstacle| obstacle.words.clone())
+        obstacle.map_or_else(|| "free".to_owned(), |obstacle| obstacle.message.clone())
     };
     if args.json {
         #[derive(Serialize)]
@@ -160,7 +166,7 @@ fn check_ports(
             let free = words == "free";
             PortLine { service: service.clone(), port: *port, free, ours: false, words }
         });
-        report::answer_json(&PortReport {
+        report::print_json(&PortReport {
             schema: "xtask.start-ports/1",
             layer: &layer.name,
             ok: obstacles.is_empty(),
@@ -174,15 +180,15 @@ fn check_ports(
         for (name, port) in &wanted {
             text.push_str(&format!("{name}  {port}  {}\n", words(name, *port)));
         }
-        report::answer(&text)?;
+        report::print_output(&text)?;
     }
-    Ok(if obstacles.is_empty() { DONE } else { Kind::No.code() })
+    Ok(if obstacles.is_empty() { SUCCESS } else { ErrorKind::Negative.exit_code() })
 }
 
 /// Asks what runs whether it is well, and whether the environment is.
-fn verify(session: &Session, stack: &Stack, layer: &Layer) -> Exit {
-    session.story("services:");
-    let answers = client::verify(stack, &session.world)?;
+fn verify_services(session: &Session, stack: &Stack, layer: &Layer) -> CommandResult {
+    session.print_info("services:");
+    let answers = client::verify_services(stack, &session.world)?;
     let mut faults = Vec::new();
     let mut text = String::new();
     for service in &layer.services {
@@ -201,14 +207,14 @@ fn verify(session: &Session, stack: &Stack, layer: &Layer) -> Exit {
         };
         text.push_str(&format!("{}  {words}\n", service.name));
     }
-    report::answer(&text)?;
-    session.story("environment:");
-    let code = checks::gates(session, "start --verify", false)?;
+    report::print_output(&text)?;
+    session.print_info("environment:");
+    let code = checks::run_gate_checks(session, "start --verify", false)?;
     if faults.is_empty() {
         return Ok(code);
     }
-    let count = xtask_base::words::count(faults.len(), "service");
+    let count = xtask_base::words::pluralize(faults.len(), "service");
     let is = if faults.len() == 1 { "is" } else { "are" };
-    Err(Error::no(format!("{count} {is} not well"))
-        .hint("`cargo xtask start` starts what does not run"))
+    Err(Error::negative(format!("{count} {is} not well"))
+        .with_hint("`cargo xtask start` starts what does not run"))
 }

@@ -4,62 +4,64 @@
 use std::collections::BTreeMap;
 
 #[cfg(feature = "deploy")]
-use super::deployed;
-use super::session::{Session, describe};
+use super::deploy_status;
+use super::session::{Session, build_sync_report};
 #[cfg(feature = "services")]
 use super::stack as shared;
-use super::{DONE, Exit};
-use crate::cli::Status;
+use super::{CommandResult, SUCCESS};
+use crate::cli::StatusArgs;
+#[cfg(feature = "checks")]
+use xtask_base::environment::{format_ago, format_rfc3339};
 use xtask_base::error::Result;
 use xtask_base::progress::Progress;
-use xtask_base::words::{count, some_of};
-#[cfg(feature = "checks")]
-use xtask_base::world::{ago, rfc3339};
-use xtask_branches::check::{check, is_asked};
-use xtask_branches::facts::Look as BranchLook;
-use xtask_changes::collect::still_waiting;
-use xtask_changes::resolve::{folder, is_open, put_aside_before};
+use xtask_base::words::{join_names, pluralize};
+use xtask_branches::check::{check_branch, needs_check};
+use xtask_branches::facts::BranchInspector as BranchLook;
+use xtask_changes::changes_branch::list_pending;
+use xtask_changes::resolve::{is_resolving, list_kept_worktrees, resolve_worktree_path};
 use xtask_git::Tools;
 use xtask_git::{Id, Repo, Worktree};
-use xtask_hooks::health::health;
-use xtask_hooks::program::Care;
+use xtask_hooks::health::inspect_hooks;
+use xtask_hooks::program::VerifyDepth;
 #[cfg(feature = "services")]
 use xtask_report::status::ServicesLine;
 #[cfg(feature = "checks")]
 use xtask_report::status::ValidationLine;
-use xtask_report::status::{BranchLine, Counts, StatusReport, VendoredLine, WorktreeLine};
+use xtask_report::status::{
+    BranchStatusLine, ClassCounts, StatusReport, VendoredLine, WorktreeStatusLine,
+};
 use xtask_report::sync::CanonicalLine;
-use xtask_report::{self as report, Loudness};
+use xtask_report::{self as report, Verbosity};
 use xtask_review::queue;
 #[cfg(feature = "services")]
 use xtask_services::client;
 #[cfg(feature = "services")]
-use xtask_services::page::{Page, Row};
-#[cfg(feature = "services")]
 use xtask_services::stack::Stack;
-use xtask_sync::classify::Class;
-use xtask_sync::context::{self, Context};
-use xtask_sync::gather::Depth;
+#[cfg(feature = "services")]
+use xtask_services::status::{ServiceStatus, StackStatus};
+use xtask_sync::branch_overview::survey_branches;
+use xtask_sync::classify::PathClass;
+use xtask_sync::context::{self, SyncContext};
 use xtask_sync::overlay;
-use xtask_sync::plan::Plan;
-use xtask_sync::recover;
-use xtask_sync::run::{Looked, Wishes, check_rules, look};
-use xtask_sync::survey::survey;
-use xtask_sync::upstream::{self, Standing};
-use xtask_upgrade::standing::standing;
+use xtask_sync::plan::SyncPlan;
+use xtask_sync::rollback;
+use xtask_sync::run::{SyncInspection, SyncOptions, check_write_rules, inspect_checkout};
+use xtask_sync::scan::ScanDepth;
+use xtask_sync::upstream::{self, UpstreamStatus};
+use xtask_upgrade::version_status::read_version_status;
 #[cfg(feature = "checks")]
-use xtask_validate::perform::last_words;
+use xtask_validate::session::describe_last_run;
 
-pub(super) fn run(session: &Session, args: &Status) -> Exit {
-    let repo = session.repo()?;
+pub(super) fn run(session: &Session, args: &StatusArgs) -> CommandResult {
+    let repo = session.open_repo()?;
     let tools = session.tools();
     let mut report = StatusReport {
         schema: "xtask.status/1",
         canonical: None,
         worktree: repo.root().display().to_string(),
-        branch: repo.branch_name(),
+        branch: repo.current_branch(),
         sync: None,
-        overlay: overlay::read(&repo)?.paths.len(),
+        overlay: overlay::read_overlay(&repo)?.paths.len(),
         notes: Vec::new(),
         paths: Vec::new(),
         worktrees: None,
@@ -72,78 +74,85 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
         validation: None,
     };
     #[cfg(feature = "services")]
-    report.services.extend(services(session, &repo));
+    report.services.extend(build_service_lines(session, &repo));
     #[cfg(feature = "deploy")]
-    report.deployed.extend(deployed::lines(&repo, &session.world));
+    report.deployed.extend(deploy_status::build_deployed_lines(&repo, &session.world));
     #[cfg(feature = "checks")]
-    report.validation.clone_from(&last_validation(&repo, session.world.now_seconds()));
-    let requests = queue::all(&repo, session.world.now_seconds());
+    report.validation.clone_from(&build_validation_line(&repo, session.world.now_seconds()));
+    let requests = queue::list_requests(&repo, session.world.now_seconds());
     let now = session.world.now_seconds();
-    report.requests = requests.iter().map(|request| request.words(now)).collect();
-    if recover::is_unfinished(&repo) {
+    report.requests = requests.iter().map(|request| request.describe(now)).collect();
+    if rollback::has_unfinished_transaction(&repo) {
         let note = "an earlier run was cut short; the next `cargo xtask sync` puts it right";
         report.notes.push(note.to_owned());
     }
-    let names = context::names(&repo)?;
-    let Some(context) = context::find(&repo, &names)? else {
-        let missing = context::missing(&repo, &names);
-        report.notes.push(missing.what().to_owned());
+    let names = context::find_canonical_names(&repo)?;
+    let Some(context) = context::find_context(&repo, &names)? else {
+        let missing = context::missing_canonical_error(&repo, &names);
+        report.notes.push(missing.message().to_owned());
         report.notes.extend(missing.hints().iter().cloned());
-        report.hooks = health(&repo, &session.world, None, Care::Look)?.summary();
-        report.vendored = vendored(&repo, None)?;
-        return answer(session, args, &report);
+        report.hooks = inspect_hooks(&repo, &session.world, None, VerifyDepth::Metadata)?.summary();
+        report.vendored = build_vendored_line(&repo, None)?;
+        return print_report(session, args, &report);
     };
-    report.vendored = vendored(&repo, Some(context.canonical.tree))?;
+    report.vendored = build_vendored_line(&repo, Some(context.canonical.tree))?;
     report.canonical = Some(CanonicalLine {
         reference: context.canonical.reference.clone(),
         commit: context.canonical.commit.to_string(),
     });
     report.notes.extend(context.warnings.iter().cloned());
-    report.hooks = health(&repo, &session.world, Some(&context), Care::Look)?.summary();
-    if let Some(operation) = repo.operation() {
+    report.hooks =
+        inspect_hooks(&repo, &session.world, Some(&context), VerifyDepth::Metadata)?.summary();
+    if let Some(operation) = repo.current_operation() {
         report.notes.push(format!("{} is in progress", operation.name));
     }
-    if repo.awaits_checkout() {
+    if repo.needs_checkout() {
         report.notes.push("nothing is checked out here yet (`git checkout` does it)".to_owned());
     }
-    if is_open(&repo) {
+    if is_resolving(&repo) {
         report.notes.push(format!(
             "a conflict of reverse-sync is waiting to be resolved in {}",
-            folder(&repo).display()
+            resolve_worktree_path(&repo).display()
         ));
     }
-    let aside = put_aside_before(&repo);
+    let aside = list_kept_worktrees(&repo);
     if let Some(first) = aside.first() {
         report.notes.push(format!(
             "kept from earlier resolutions: {}, as {} (`git worktree remove --force` removes one)",
-            count(aside.len(), "folder"),
+            pluralize(aside.len(), "folder"),
             first.display()
         ));
     }
-    match still_waiting(&repo, &context, tools.disk) {
+    match list_pending(&repo, &context, tools.disk) {
         Ok(names) if names.is_empty() => {}
         Ok(names) => {
             report.notes.push(format!(
                 "collected for `{}`: {} (`cargo xtask promote --dry-run` shows it)",
                 context.config.branch,
-                some_of(&names, 5)
+                join_names(&names, 5)
             ));
         }
         Err(failure) => report.notes.push(failure.to_string()),
     }
     report.notes.extend(branch_notes(&repo, &context, now)?);
-    match look(&repo, context.clone(), &Wishes::plain(), Depth::Everything, &tools)? {
-        Looked::OnCanonical(context) => {
+    match inspect_checkout(
+        &repo,
+        context.clone(),
+        &SyncOptions::plain(),
+        ScanDepth::Everything,
+        &tools,
+    )? {
+        SyncInspection::OnCanonical(context) => {
             report.notes.push(format!("`{}` is the canonical branch", context.config.branch));
         }
-        Looked::Decided(decided) => {
-            report.sync = Some(counts(&decided.plan));
+        SyncInspection::Planned(decided) => {
+            report.sync = Some(count_classes(&decided.plan));
             let described =
-                describe(&repo, &decided.head, &context, &decided.plan, &[], Vec::new());
+                build_sync_report(&repo, &decided.head, &context, &decided.plan, &[], Vec::new());
             report.paths = described.paths;
-            report.paths.retain(|line| line.class != Class::InSync.name());
-            if let Standing::OnlySyncCommits(ahead) =
-                upstream::standing(&repo, &decided.head, &context)?
+            report.paths.retain(|line| line.class != PathClass::InSync.name());
+            if let UpstreamStatus::OnlySyncCommits(ahead) =
+                upstream::find_upstream_status(&repo, &decided.head, &context)?
             {
                 let short = ahead.reference.trim_start_matches("refs/remotes/");
                 report.notes.push(format!(
@@ -151,53 +160,59 @@ pub(super) fn run(session: &Session, args: &Status) -> Exit {
                      sync` moves there"
                 ));
             }
-            if decided.plan.count(Class::Behind) + decided.plan.count(Class::Sparse) > 0 {
-                let plain = Wishes::plain();
-                report.notes.push(match (repo.operation(), check_rules(&repo, &decided, &plain)) {
-                    (Some(_), _) => "sync writes nothing until it has ended".to_owned(),
-                    (None, Ok(())) => "`cargo xtask sync` brings it up to date".to_owned(),
-                    (None, Err(refused)) => {
-                        format!("sync refuses: {}; {}", refused.what(), refused.hints().join("; "))
-                    }
-                });
+            if decided.plan.count(PathClass::Behind) + decided.plan.count(PathClass::Sparse) > 0 {
+                let plain = SyncOptions::plain();
+                report.notes.push(
+                    match (repo.current_operation(), check_write_rules(&repo, &decided, &plain)) {
+                        (Some(_), _) => "sync writes nothing until it has ended".to_owned(),
+                        (None, Ok(())) => "`cargo xtask sync` brings it up to date".to_owned(),
+                        (None, Err(refused)) => {
+                            format!(
+                                "sync refuses: {}; {}",
+                                refused.message(),
+                                refused.hints().join("; ")
+                            )
+                        }
+                    },
+                );
             }
         }
     }
     if args.all {
-        report.worktrees = Some(worktrees(&repo, &context, &tools)?);
-        report.branches = Some(branches(&repo, &context, tools.progress)?);
+        report.worktrees = Some(build_worktree_lines(&repo, &context, &tools)?);
+        report.branches = Some(build_branch_lines(&repo, &context, tools.progress)?);
     }
-    answer(session, args, &report)
+    print_report(session, args, &report)
 }
 
 /// What the rule for the branch says of it, if anything is to be said.
-fn branch_notes(repo: &Repo, context: &Context, now: i64) -> Result<Vec<String>> {
-    let Some(branch) = repo.branch_name().filter(|branch| is_asked(context, branch)) else {
+fn branch_notes(repo: &Repo, context: &SyncContext, now: i64) -> Result<Vec<String>> {
+    let Some(branch) = repo.current_branch().filter(|branch| needs_check(context, branch)) else {
         return Ok(Vec::new());
     };
-    let Some(commit) = repo.resolve("HEAD")? else { return Ok(Vec::new()) };
+    let Some(commit) = repo.resolve_ref("HEAD")? else { return Ok(Vec::new()) };
     let look = BranchLook::new(repo, context, now)?;
-    Ok(check(&look, &branch, Ok(commit)).lines())
+    Ok(check_branch(&look, &branch, Ok(commit)).render_findings())
 }
 
 #[cfg(feature = "services")]
 /// How many services are named that are configured otherwise now.
-const SHOWN_CHANGES: usize = 3;
+const MAX_CHANGED_SERVICES: usize = 3;
 
 #[cfg(feature = "services")]
 /// How the services of this worktree are, a line for each layer of which something is known. That it
 /// cannot be told is told.
-fn services(session: &Session, repo: &Repo) -> Vec<ServicesLine> {
-    let line = |stack: Stack| match client::glance(&stack, &session.world) {
+fn build_service_lines(session: &Session, repo: &Repo) -> Vec<ServicesLine> {
+    let line = |stack: Stack| match client::read_brief_status(&stack, &session.world) {
         Ok(page) => page.map(|page| {
-            let (ok, mut words) = in_words(&page);
-            let changes = shared::changes(repo, &stack);
+            let (ok, mut words) = describe_services(&page);
+            let changes = shared::list_config_changes(repo, &stack);
             let runs = |name: &&String| {
                 page.services.iter().any(|row| row.service == **name && row.pid.is_some())
             };
             let changed: Vec<String> = changes.keys().filter(runs).cloned().collect();
             if !changed.is_empty() {
-                let who = xtask_base::words::some_of(&changed, SHOWN_CHANGES);
+                let who = xtask_base::words::join_names(&changed, MAX_CHANGED_SERVICES);
                 words.push_str(&format!(", {who} configured otherwise now"));
             }
             ServicesLine { layer: stack.layer, ok, words }
@@ -206,13 +221,13 @@ fn services(session: &Session, repo: &Repo) -> Vec<ServicesLine> {
             Some(ServicesLine { layer: stack.layer, ok: false, words: failure.to_string() })
         }
     };
-    Stack::all(&repo.folders()).into_iter().filter_map(line).collect()
+    Stack::list_all(&repo.folders()).into_iter().filter_map(line).collect()
 }
 
 #[cfg(feature = "services")]
 /// How many services are in which state, with what is wrong first; and whether nothing is.
-fn in_words(page: &Page) -> (bool, String) {
-    let is_ill = |row: &&Row| {
+fn describe_services(page: &StackStatus) -> (bool, String) {
+    let is_ill = |row: &&ServiceStatus| {
         matches!(row.state.as_str(), "failed" | "blocked" | "lost")
             || row.state == "ready" && row.health == "unhealthy"
     };
@@ -238,9 +253,9 @@ fn in_words(page: &Page) -> (bool, String) {
 
 /// The toolkit that this branch was given, if it was; what is wrong with the notes about it is no
 /// failure of `status`.
-fn vendored(repo: &Repo, canonical: Option<Id>) -> Result<Option<VendoredLine>> {
+fn build_vendored_line(repo: &Repo, canonical: Option<Id>) -> Result<Option<VendoredLine>> {
     let Some(tree) = repo.tree_of_head()? else { return Ok(None) };
-    Ok(match standing(repo, tree, canonical) {
+    Ok(match read_version_status(repo, tree, canonical) {
         Ok(found) => found.map(|found| VendoredLine {
             version: found.manifest.version.to_string(),
             commit: found.manifest.commit,
@@ -259,42 +274,55 @@ fn vendored(repo: &Repo, canonical: Option<Id>) -> Result<Option<VendoredLine>> 
 }
 
 #[cfg(feature = "checks")]
-fn last_validation(repo: &Repo, now: i64) -> Option<ValidationLine> {
-    let (past, words) = last_words(repo, repo.root())?;
+fn build_validation_line(repo: &Repo, now: i64) -> Option<ValidationLine> {
+    let (past, words) = describe_last_run(repo, repo.root())?;
     Some(ValidationLine {
         run: past.run,
-        started: rfc3339(past.at),
+        started: format_rfc3339(past.at),
         ok: past.ok,
-        words: format!("{words}, {}", ago(now, past.at)),
+        words: format!("{words}, {}", format_ago(now, past.at)),
     })
 }
 
-fn answer(session: &Session, args: &Status, report: &StatusReport) -> Exit {
+fn print_report(session: &Session, args: &StatusArgs, report: &StatusReport) -> CommandResult {
     if args.json {
-        report::answer_json(report)?;
+        report::print_json(report)?;
     } else {
-        report::answer(&report.text(session.loudness == Loudness::Verbose))?;
+        report::print_output(&report.render_text(session.verbosity == Verbosity::Verbose))?;
     }
-    Ok(DONE)
+    Ok(SUCCESS)
 }
 
-fn counts(plan: &Plan) -> Counts {
-    Counts {
-        behind: plan.count(Class::Behind) + plan.count(Class::Sparse),
-        customised: plan.count(Class::Customised),
-        edited: Some(plan.count(Class::Edited)),
-        untracked: Some(plan.count(Class::Untracked)),
-        unknown: plan.count(Class::Unknown),
+fn count_classes(plan: &SyncPlan) -> ClassCounts {
+    ClassCounts {
+        behind: plan.count(PathClass::Behind) + plan.count(PathClass::Sparse),
+        customised: plan.count(PathClass::Customised),
+        edited: Some(plan.count(PathClass::Edited)),
+        untracked: Some(plan.count(PathClass::Untracked)),
+        unknown: plan.count(PathClass::Unknown),
     }
 }
 
-fn worktrees(repo: &Repo, context: &Context, tools: &Tools<'_>) -> Result<Vec<WorktreeLine>> {
-    Ok(repo.worktrees()?.into_iter().map(|tree| worktree(repo, context, tree, tools)).collect())
+fn build_worktree_lines(
+    repo: &Repo,
+    context: &SyncContext,
+    tools: &Tools<'_>,
+) -> Result<Vec<WorktreeStatusLine>> {
+    Ok(repo
+        .list_worktrees()?
+        .into_iter()
+        .map(|tree| build_worktree_line(repo, context, tree, tools))
+        .collect())
 }
 
 /// One worktree. That it cannot be looked at is its answer, not the end of the list.
-fn worktree(repo: &Repo, context: &Context, tree: Worktree, tools: &Tools<'_>) -> WorktreeLine {
-    let mut line = WorktreeLine {
+fn build_worktree_line(
+    repo: &Repo,
+    context: &SyncContext,
+    tree: Worktree,
+    tools: &Tools<'_>,
+) -> WorktreeStatusLine {
+    let mut line = WorktreeStatusLine {
         worktree: tree.root.display().to_string(),
         branch: tree.branch.clone(),
         current: tree.root == repo.root(),
@@ -306,30 +334,40 @@ fn worktree(repo: &Repo, context: &Context, tree: Worktree, tools: &Tools<'_>) -
         return line;
     }
     let looked = repo.open_worktree(&tree.root).and_then(|repo| {
-        if recover::is_unfinished(&repo) {
+        if rollback::has_unfinished_transaction(&repo) {
             line.note = Some("an earlier run was cut short".to_owned());
         }
-        look(&repo, context.clone(), &Wishes::plain(), Depth::Everything, tools)
+        inspect_checkout(
+            &repo,
+            context.clone(),
+            &SyncOptions::plain(),
+            ScanDepth::Everything,
+            tools,
+        )
     });
     match looked {
-        Ok(Looked::OnCanonical(_)) => line.note = Some("canonical".to_owned()),
-        Ok(Looked::Decided(decided)) => line.counts = Some(counts(&decided.plan)),
+        Ok(SyncInspection::OnCanonical(_)) => line.note = Some("canonical".to_owned()),
+        Ok(SyncInspection::Planned(decided)) => line.counts = Some(count_classes(&decided.plan)),
         Err(failure) => line.note = Some(failure.to_string()),
     }
     line
 }
 
-fn branches(repo: &Repo, context: &Context, progress: &dyn Progress) -> Result<Vec<BranchLine>> {
-    let states = survey(repo, context, progress)?;
+fn build_branch_lines(
+    repo: &Repo,
+    context: &SyncContext,
+    progress: &dyn Progress,
+) -> Result<Vec<BranchStatusLine>> {
+    let states = survey_branches(repo, context, progress)?;
     Ok(states
         .into_iter()
-        .map(|state| BranchLine {
-            counts: Counts {
-                behind: state.count(Class::Behind),
-                customised: state.count(Class::Customised),
+        .map(|state| BranchStatusLine {
+            counts: ClassCounts {
+                behind: state.count(PathClass::Behind),
+                customised: state.count(PathClass::Customised),
                 edited: None,
                 untracked: None,
-                unknown: state.count(Class::Unknown),
+                unknown: state.count(PathClass::Unknown),
             },
             commit: state.commit.to_string(),
             branch: state.name,

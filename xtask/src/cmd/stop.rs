@@ -3,62 +3,62 @@
 use serde::Serialize;
 
 #[cfg(feature = "deploy")]
-use super::far::Far;
+use super::external_engine::ExternalLayer;
 #[cfg(feature = "deploy")]
-use super::outside::Foreign;
+use super::remote_services::RemoteLayer;
 use super::session::Session;
 use super::stack as shared;
-use super::{DONE, Exit};
-use crate::cli::Stop;
-use xtask_base::error::{Error, Kind, Result};
-use xtask_config::nearest;
+use super::{CommandResult, SUCCESS};
+use crate::cli::StopArgs;
+use xtask_base::error::{Error, ErrorKind, Result};
+use xtask_config::suggest_nearest;
 #[cfg(feature = "deploy")]
-use xtask_deploy::passed_on::Asked;
+use xtask_deploy::engine_commands::EngineCommand;
 use xtask_git::Repo;
 use xtask_report as report;
 use xtask_services::client;
-use xtask_services::page::Page;
 use xtask_services::stack::Stack;
+use xtask_services::status::StackStatus;
 
 /// What came of a stop.
 #[derive(Serialize)]
 struct StopReport {
     schema: &'static str,
     ok: bool,
-    layers: Vec<shared::LayerLine>,
+    layers: Vec<shared::StoppedLayerLine>,
 }
 
-pub(super) fn run(session: &Session, args: &Stop) -> Exit {
-    let repo = session.repo()?;
+pub(super) fn run(session: &Session, args: &StopArgs) -> CommandResult {
+    let repo = session.open_repo()?;
     #[cfg(feature = "deploy")]
-    if let Some(foreign) = Foreign::named(session, &repo, args.layer.as_deref())? {
-        foreign.refuse(&[("--json", args.json)])?;
-        let asked = Asked::Stop { within: args.timeout };
-        return foreign.pass_on(session, &repo, &asked, &args.services);
+    if let Some(foreign) = ExternalLayer::find_layer(session, &repo, args.layer.as_deref())? {
+        foreign.reject_options(&[("--json", args.json)])?;
+        let asked = EngineCommand::Stop { within: args.timeout };
+        return foreign.forward_command(session, &repo, &asked, &args.services);
     }
     #[cfg(feature = "deploy")]
-    if let Some(far) = Far::named(session, &repo, args.layer.as_deref())? {
-        return far.stop(session, args);
+    if let Some(far) = RemoteLayer::find_layer(session, &repo, args.layer.as_deref())? {
+        return far.stop_services(session, args);
     }
-    let (stacks, unreadable) = chosen(session, &repo, args)?;
-    end(session, &|stack| shared::is_own(&repo, stack), stacks, unreadable, args)
+    let (stacks, unreadable) = choose_stacks(session, &repo, args)?;
+    stop_stacks(session, &|stack| shared::is_own(&repo, stack), stacks, unreadable, args)
 }
 
 #[cfg(feature = "deploy")]
 /// The same for what is deployed on this machine, asked from another one.
-pub(super) fn of_deployed(session: &Session, stack: Stack, args: &Stop) -> Exit {
-    let page = client::glance(&stack, &session.world)?;
+pub(super) fn stop_deployed(session: &Session, stack: Stack, args: &StopArgs) -> CommandResult {
+    let page = client::read_brief_status(&stack, &session.world)?;
     let stacks = page.map(|page| (stack, page)).into_iter().collect();
-    end(session, &|_| false, stacks, None, args)
+    stop_stacks(session, &|_| false, stacks, None, args)
 }
 
-fn end(
+fn stop_stacks(
     session: &Session,
     is_own: &dyn Fn(&Stack) -> bool,
-    stacks: Vec<(Stack, Page)>,
+    stacks: Vec<(Stack, StackStatus)>,
     unreadable: Option<Error>,
-    args: &Stop,
-) -> Exit {
+    args: &StopArgs,
+) -> CommandResult {
     let mut layers = Vec::new();
     let mut deployed = Vec::new();
     for (stack, page) in stacks {
@@ -66,7 +66,7 @@ fn end(
         if !is_own(&stack) {
             deployed.push(stack.layer.clone());
         }
-        layers.push(shared::stop(session, &stack, &args.services, args.timeout)?);
+        layers.push(shared::stop_services(session, &stack, &args.services, args.timeout)?);
     }
     if let Some(failure) = unreadable {
         return Err(failure);
@@ -75,41 +75,42 @@ fn end(
     let ok = survivors.is_empty();
     if args.json {
         let report = StopReport { schema: "xtask.stop/1", ok, layers };
-        report::answer_json(&report)?;
-        return Ok(if ok { DONE } else { Kind::No.code() });
+        report::print_json(&report)?;
+        return Ok(if ok { SUCCESS } else { ErrorKind::Negative.exit_code() });
     }
     for killed in layers.iter().flat_map(|layer| &layer.killed) {
-        report::warn(killed);
+        report::print_warning(killed);
     }
     if !ok {
-        let mut error = Error::no("some processes are still running");
+        let mut error = Error::negative("some processes are still running");
         for who in survivors {
-            error = error.detail(format!("{who} did not end"));
+            error = error.with_detail(format!("{who} did not end"));
         }
-        return Err(error
-            .hint("a process that cannot be killed waits for the system, or is another user's"));
+        return Err(error.with_hint(
+            "a process that cannot be killed waits for the system, or is another user's",
+        ));
     }
     let stopped: Vec<String> = layers.iter().flat_map(|layer| layer.stopped.clone()).collect();
     if stopped.is_empty() {
-        session.story("nothing was running");
+        session.print_info("nothing was running");
     } else {
-        session.story(&format!("stopped: {}", stopped.join(", ")));
+        session.print_info(&format!("stopped: {}", stopped.join(", ")));
         for layer in deployed {
-            session.story(&format!(
+            session.print_info(&format!(
                 "that was deployed; `cargo xtask rollback {layer} RELEASE` has one serve again (`cargo xtask history {layer}`)"
             ));
         }
     }
-    Ok(DONE)
+    Ok(SUCCESS)
 }
 
 /// Stacks with how they are, and why another one could not be looked at.
-type Chosen = (Vec<(Stack, Page)>, Option<Error>);
+type ChosenStacks = (Vec<(Stack, StackStatus)>, Option<Error>);
 
 /// The stacks that are meant: the named layer, or all of which something is known.
-fn chosen(session: &Session, repo: &Repo, args: &Stop) -> Result<Chosen> {
+fn choose_stacks(session: &Session, repo: &Repo, args: &StopArgs) -> Result<ChosenStacks> {
     let Some(layer) = &args.layer else {
-        let (mut known, unreadable) = shared::known(session, repo);
+        let (mut known, unreadable) = shared::list_known_stacks(session, repo);
         if !args.services.is_empty() {
             known.retain(|(_, page)| shared::is_up(page));
         }
@@ -118,7 +119,7 @@ fn chosen(session: &Session, repo: &Repo, args: &Stop) -> Result<Chosen> {
         }
         if !args.services.is_empty() {
             // Those that have what was named; where none has, the first says what it has.
-            let has = |page: &Page| {
+            let has = |page: &StackStatus| {
                 let mut rows = page.services.iter();
                 args.services.iter().all(|name| rows.any(|row| row.service == *name))
             };
@@ -129,19 +130,21 @@ fn chosen(session: &Session, repo: &Repo, args: &Stop) -> Result<Chosen> {
         }
         return Ok((known, unreadable));
     };
-    let stack = shared::named_anywhere(session, repo, layer)?;
-    let page = client::glance(&stack, &session.world)?;
+    let stack = shared::find_stack_anywhere(session, repo, layer)?;
+    let page = client::read_brief_status(&stack, &session.world)?;
     Ok((page.map(|page| (stack, page)).into_iter().collect(), None))
 }
 
 /// Refuses names that no layer has.
 fn check_configured(repo: &Repo, names: &[String]) -> Result<()> {
-    let layers = shared::layers(repo).into_iter().filter_map(|name| shared::load(repo, &name).ok());
+    let layers = shared::list_layers(repo)
+        .into_iter()
+        .filter_map(|name| shared::read_layer(repo, &name).ok());
     let known: Vec<String> =
         layers.flat_map(|layer| layer.services).map(|service| service.name).collect();
     match names.iter().find(|name| !known.contains(name)) {
         Some(name) => {
-            let near = nearest(name, known.iter().map(String::as_str));
+            let near = suggest_nearest(name, known.iter().map(String::as_str));
             Err(Error::usage(format!("no layer has a service `{name}`{near}")))
         }
         None => Ok(()),

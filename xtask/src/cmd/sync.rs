@@ -3,102 +3,103 @@
 use std::path::Path;
 
 use super::session::Session;
-use super::{DONE, Exit};
-use crate::cli::Sync;
-use xtask_base::error::{Error, Kind, Result};
-use xtask_base::progress::Silent;
+use super::{CommandResult, SUCCESS};
+use crate::cli::SyncArgs;
+use xtask_base::error::{Error, ErrorKind, Result};
+use xtask_base::progress::SilentProgress;
 use xtask_git::Repo;
 use xtask_git::Tools;
-use xtask_report::sync::{Manner, SyncReport, SyncReports, WorktreeLine};
-use xtask_report::{self as report, Loudness};
-use xtask_sync::classify::Class;
-use xtask_sync::context::Context;
-use xtask_sync::enter::Enter as _;
-use xtask_sync::gather::Depth;
-use xtask_sync::plan::{Beyond, WriteMode};
-use xtask_sync::recover;
+use xtask_report::sync::{RunMode, SyncReport, SyncWorktreeLine, SyncWorktreesReport};
+use xtask_report::{self as report, Verbosity};
+use xtask_sync::classify::PathClass;
+use xtask_sync::context::SyncContext;
+use xtask_sync::plan::{OverwritePolicy, WriteMode};
+use xtask_sync::rollback;
 use xtask_sync::run::{
-    Decided, Done, Looked, Wishes, check_rules, has_drift, leaves_behind, look, look_to_write,
-    read_context, write,
+    PlannedSync, SyncInspection, SyncOptions, SyncOutcome, apply_plan, check_write_rules,
+    has_drift, has_skipped_paths, inspect_checkout, inspect_for_write, load_context,
 };
+use xtask_sync::scan::ScanDepth;
+use xtask_sync::worktree_lock::LockWorktree as _;
 
 /// What one worktree came to.
-struct Outcome {
+struct WorktreeOutcome {
     report: SyncReport,
     code: u8,
 }
 
 /// How many worktrees are worked on at a time: the disk is the limit, not the cores.
-const SIDE_BY_SIDE: usize = 8;
+const MAX_PARALLEL: usize = 8;
 
-pub(super) fn run(session: &Session, args: &Sync) -> Exit {
-    let repo = session.repo()?;
+pub(super) fn run(session: &Session, args: &SyncArgs) -> CommandResult {
+    let repo = session.open_repo()?;
     if args.all_worktrees {
-        return all(session, args, &repo);
+        return sync_all_worktrees(session, args, &repo);
     }
-    let wishes = wishes(session, args, &repo)?;
-    if manner(args) == Manner::Real && !args.json {
-        session.tell_requests(&repo);
+    let wishes = parse_options(session, args, &repo)?;
+    if run_mode(args) == RunMode::Real && !args.json {
+        session.print_requests(&repo);
     }
-    let mut outcome = one(&repo, args, &wishes, &session.tools(), args.fetch)?;
+    let mut outcome = sync_one_worktree(&repo, args, &wishes, &session.tools(), args.fetch)?;
     if args.json {
-        thin(session, &mut outcome.report);
-        report::answer_json(&outcome.report)?;
+        drop_in_sync(session, &mut outcome.report);
+        report::print_json(&outcome.report)?;
     } else {
-        tell(session, &outcome.report, manner(args), false)?;
+        print_report(session, &outcome.report, run_mode(args), false)?;
     }
     Ok(outcome.code)
 }
 
-fn wishes(session: &Session, args: &Sync, repo: &Repo) -> Result<Wishes> {
-    Ok(Wishes {
+fn parse_options(session: &Session, args: &SyncArgs, repo: &Repo) -> Result<SyncOptions> {
+    Ok(SyncOptions {
         mode: if args.no_commit { WriteMode::Worktree } else { WriteMode::Commit },
-        beyond: match (args.force, args.merge) {
-            (true, _) => Beyond::Force,
-            (_, true) => Beyond::Merge,
-            _ => Beyond::Nothing,
+        overwrite: match (args.force, args.merge) {
+            (true, _) => OverwritePolicy::Force,
+            (_, true) => OverwritePolicy::Merge,
+            _ => OverwritePolicy::Keep,
         },
         only: session.repo_paths(repo, &args.paths)?,
         allow_protected: args.allow_protected,
         allow_mass_deletion: args.yes,
-        lists_in_sync: session.loudness == Loudness::Verbose,
+        lists_in_sync: session.verbosity == Verbosity::Verbose,
     })
 }
 
-fn manner(args: &Sync) -> Manner {
+fn run_mode(args: &SyncArgs) -> RunMode {
     match (args.check, args.dry_run) {
-        (true, _) => Manner::Check,
-        (_, true) => Manner::DryRun,
-        _ => Manner::Real,
+        (true, _) => RunMode::Check,
+        (_, true) => RunMode::DryRun,
+        _ => RunMode::Real,
     }
 }
 
 /// One worktree.
-fn one(
+fn sync_one_worktree(
     repo: &Repo,
-    args: &Sync,
-    wishes: &Wishes,
+    args: &SyncArgs,
+    wishes: &SyncOptions,
     tools: &Tools<'_>,
     fetch: bool,
-) -> Result<Outcome> {
-    if manner(args) != Manner::Real {
-        return only_look(repo, args, wishes, tools, fetch);
+) -> Result<WorktreeOutcome> {
+    if run_mode(args) != RunMode::Real {
+        return preview_one_worktree(repo, args, wishes, tools, fetch);
     }
-    let (_lock, mended) = tools.enter(repo)?;
-    let context = read_context(repo, fetch)?;
+    let (_lock, mended) = tools.lock_worktree(repo)?;
+    let context = load_context(repo, fetch)?;
     let mut warnings = context.warnings.clone();
     warnings.extend(mended);
-    let (looked, moved_to) = look_to_write(repo, context, wishes, tools)?;
+    let (looked, moved_to) = inspect_for_write(repo, context, wishes, tools)?;
     let decided = match looked {
-        Looked::OnCanonical(context) => return Ok(on_canonical(repo, &context, wishes)),
-        Looked::Decided(decided) => decided,
+        SyncInspection::OnCanonical(context) => return Ok(skip_canonical(repo, &context, wishes)),
+        SyncInspection::Planned(decided) => decided,
     };
-    let mut outcome = described(repo, &decided, wishes, warnings);
+    let mut outcome = build_outcome(repo, &decided, wishes, warnings);
     outcome.report.moved_to = moved_to.map(|id| id.to_string());
-    if outcome.code == DONE && leaves_behind(&decided.plan, wishes) {
-        outcome.code = Kind::Unable.code();
+    if outcome.code == SUCCESS && has_skipped_paths(&decided.plan, wishes) {
+        outcome.code = ErrorKind::Unable.exit_code();
     }
-    let Done { commit, undo, conflicts, is_untidy } = write(repo, *decided, wishes, tools)?;
+    let SyncOutcome { commit, backup: undo, conflicts, needs_cleanup: is_untidy } =
+        apply_plan(repo, *decided, wishes, tools)?;
     outcome.report.commit = commit.map(|id| id.to_string());
     outcome.report.undo = undo;
     if is_untidy {
@@ -116,128 +117,138 @@ fn one(
     Ok(outcome)
 }
 
-fn only_look(
+fn preview_one_worktree(
     repo: &Repo,
-    args: &Sync,
-    wishes: &Wishes,
+    args: &SyncArgs,
+    wishes: &SyncOptions,
     tools: &Tools<'_>,
     fetch: bool,
-) -> Result<Outcome> {
+) -> Result<WorktreeOutcome> {
     if fetch {
         return Err(Error::usage("--fetch writes refs, and --check and --dry-run write nothing")
-            .hint("`git fetch` first, then look"));
+            .with_hint("`git fetch` first, then look"));
     }
-    let context = read_context(repo, false)?;
+    let context = load_context(repo, false)?;
     let mut warnings = context.warnings.clone();
-    if recover::is_unfinished(repo) {
+    if rollback::has_unfinished_transaction(repo) {
         warnings.push(
             "an earlier run was cut short; the next `cargo xtask sync` puts it right".to_owned(),
         );
     }
-    let decided = match look(repo, context, wishes, Depth::Everything, tools)? {
-        Looked::OnCanonical(context) => return Ok(on_canonical(repo, &context, wishes)),
-        Looked::Decided(decided) => decided,
+    let decided = match inspect_checkout(repo, context, wishes, ScanDepth::Everything, tools)? {
+        SyncInspection::OnCanonical(context) => return Ok(skip_canonical(repo, &context, wishes)),
+        SyncInspection::Planned(decided) => decided,
     };
-    let mut outcome = described(repo, &decided, wishes, warnings);
+    let mut outcome = build_outcome(repo, &decided, wishes, warnings);
     if args.dry_run
-        && let Err(refused) = check_rules(repo, &decided, wishes)
+        && let Err(refused) = check_write_rules(repo, &decided, wishes)
     {
         let hints = refused.hints().join("; ");
-        outcome.report.warnings.push(format!("a real run refuses: {}; {hints}", refused.what()));
+        outcome.report.warnings.push(format!("a real run refuses: {}; {hints}", refused.message()));
     }
-    if !args.check && outcome.code == DONE && leaves_behind(&decided.plan, wishes) {
-        outcome.code = Kind::Unable.code();
+    if !args.check && outcome.code == SUCCESS && has_skipped_paths(&decided.plan, wishes) {
+        outcome.code = ErrorKind::Unable.exit_code();
     }
-    if args.check && outcome.code == DONE && has_drift(&decided.plan, args.strict) {
-        outcome.code = Kind::No.code();
+    if args.check && outcome.code == SUCCESS && has_drift(&decided.plan, args.strict) {
+        outcome.code = ErrorKind::Negative.exit_code();
     }
     Ok(outcome)
 }
 
-fn described(repo: &Repo, decided: &Decided, wishes: &Wishes, warnings: Vec<String>) -> Outcome {
-    let Decided { head, context, plan, .. } = decided;
+fn build_outcome(
+    repo: &Repo,
+    decided: &PlannedSync,
+    wishes: &SyncOptions,
+    warnings: Vec<String>,
+) -> WorktreeOutcome {
+    let PlannedSync { head, context, plan, .. } = decided;
     let in_sync = if wishes.lists_in_sync { decided.in_sync() } else { Vec::new() };
-    let report = super::session::describe(repo, head, context, plan, &in_sync, warnings);
+    let report = super::session::build_sync_report(repo, head, context, plan, &in_sync, warnings);
     let report = SyncReport { mode: wishes.mode.name(), ..report };
-    let unknown = plan.count(Class::Unknown);
-    let is_forced = wishes.beyond == Beyond::Force;
-    let mut outcome = Outcome { report, code: DONE };
+    let unknown = plan.count(PathClass::Unknown);
+    let is_forced = wishes.overwrite == OverwritePolicy::Force;
+    let mut outcome = WorktreeOutcome { report, code: SUCCESS };
     if plan.has_conflicts() {
-        outcome.code = Kind::No.code();
+        outcome.code = ErrorKind::Negative.exit_code();
     }
     if unknown > 0 && !is_forced {
         outcome.report.warnings.push(format!(
             "{} cannot be decided: the history that would tell is not here; `git fetch --unshallow` \
              brings it",
-            report::count(unknown, "path")
+            report::pluralize(unknown, "path")
         ));
-        outcome.code = Kind::Unable.code();
+        outcome.code = ErrorKind::Unable.exit_code();
     }
     outcome
 }
 
-fn on_canonical(repo: &Repo, context: &Context, wishes: &Wishes) -> Outcome {
-    let report = super::session::empty(repo, context);
+fn skip_canonical(repo: &Repo, context: &SyncContext, wishes: &SyncOptions) -> WorktreeOutcome {
+    let report = super::session::empty_sync_report(repo, context);
     let why = format!(
         "`{}` is the canonical branch; there is nothing to sync into it",
         context.config.branch
     );
     let report = SyncReport { mode: wishes.mode.name(), skipped: Some(why), ..report };
-    Outcome { report, code: DONE }
+    WorktreeOutcome { report, code: SUCCESS }
 }
 
 /// Leaves out what is in sync, unless the user wants to hear everything.
-fn thin(session: &Session, report: &mut SyncReport) {
-    if session.loudness < Loudness::Verbose {
-        report.paths.retain(|line| line.class != Class::InSync.name());
+fn drop_in_sync(session: &Session, report: &mut SyncReport) {
+    if session.verbosity < Verbosity::Verbose {
+        report.paths.retain(|line| line.class != PathClass::InSync.name());
     }
 }
 
 /// Tells what one worktree came to. `elsewhere` says that it may not be the one we are in, so that
 /// what is said on stderr names it.
-fn tell(session: &Session, report: &SyncReport, manner: Manner, elsewhere: bool) -> Result<()> {
+fn print_report(
+    session: &Session,
+    report: &SyncReport,
+    manner: RunMode,
+    elsewhere: bool,
+) -> Result<()> {
     let (prefix, at) = if elsewhere {
         (format!("{}: ", report.worktree), format!("-C '{}' ", report.worktree))
     } else {
         (String::new(), String::new())
     };
     for warning in &report.warnings {
-        report::warn(&format!("{prefix}{warning}"));
+        report::print_warning(&format!("{prefix}{warning}"));
     }
-    report::answer(&report.text(manner, session.loudness))?;
+    report::print_output(&report.render_text(manner, session.verbosity))?;
     let is_urgent = report.paths.iter().any(|line| line.is_conflict);
-    let loudness = if is_urgent { Loudness::Usual } else { session.loudness };
+    let loudness = if is_urgent { Verbosity::Normal } else { session.verbosity };
     for step in report.next_steps(manner, &at) {
-        report::story(loudness, &step);
+        report::print_info(loudness, &step);
     }
     Ok(())
 }
 
 /// Every worktree of the repository, side by side; one that fails does not keep the others from
 /// being done.
-fn all(session: &Session, args: &Sync, repo: &Repo) -> Exit {
+fn sync_all_worktrees(session: &Session, args: &SyncArgs, repo: &Repo) -> CommandResult {
     let tools = session.tools();
-    if args.fetch && manner(args) == Manner::Real {
-        read_context(repo, true)?;
+    if args.fetch && run_mode(args) == RunMode::Real {
+        load_context(repo, true)?;
     }
-    let wishes = wishes(session, args, repo)?;
+    let wishes = parse_options(session, args, repo)?;
     let (worktrees, gone): (Vec<_>, Vec<_>) =
-        repo.worktrees()?.into_iter().partition(|tree| tree.is_there);
+        repo.list_worktrees()?.into_iter().partition(|tree| tree.is_there);
     for tree in gone {
         let root = tree.root.display();
         let why = if tree.is_locked { "it is locked" } else { "`git worktree prune`" };
-        report::warn(&format!("`{root}` is registered but not there ({why})"));
+        report::print_warning(&format!("`{root}` is registered but not there ({why})"));
     }
-    let mut outcomes: Vec<(String, Result<Outcome>)> = Vec::new();
-    for some in worktrees.chunks(SIDE_BY_SIDE) {
+    let mut outcomes: Vec<(String, Result<WorktreeOutcome>)> = Vec::new();
+    for some in worktrees.chunks(MAX_PARALLEL) {
         let done = std::thread::scope(|scope| {
             let threads: Vec<_> = some
                 .iter()
                 .map(|tree| {
                     let wishes = &wishes;
-                    let tools = Tools { progress: &Silent, ..tools };
+                    let tools = Tools { progress: &SilentProgress, ..tools };
                     let from = repo.root();
-                    scope.spawn(move || in_worktree(from, &tree.root, args, wishes, &tools))
+                    scope.spawn(move || open_and_sync(from, &tree.root, args, wishes, &tools))
                 })
                 .collect();
             threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
@@ -252,57 +263,57 @@ fn all(session: &Session, args: &Sync, repo: &Repo) -> Exit {
         .iter()
         .map(|(_, outcome)| match outcome {
             Ok(outcome) => outcome.code,
-            Err(failure) => failure.kind().code(),
+            Err(failure) => failure.kind().exit_code(),
         })
         .max()
-        .unwrap_or(DONE);
+        .unwrap_or(SUCCESS);
     if args.json {
         let worktrees = outcomes.into_iter().map(|(worktree, outcome)| match outcome {
             Ok(mut outcome) => {
-                thin(session, &mut outcome.report);
-                WorktreeLine::Report(Box::new(outcome.report))
+                drop_in_sync(session, &mut outcome.report);
+                SyncWorktreeLine::Report(Box::new(outcome.report))
             }
-            Err(failure) => WorktreeLine::Failed { worktree, error: failure.to_string() },
+            Err(failure) => SyncWorktreeLine::Failed { worktree, error: failure.to_string() },
         });
         let schema = "xtask.sync-worktrees/1";
-        report::answer_json(&SyncReports { schema, worktrees: worktrees.collect() })?;
+        report::print_json(&SyncWorktreesReport { schema, worktrees: worktrees.collect() })?;
         return Ok(code);
     }
     for (worktree, outcome) in outcomes {
         match outcome {
             Ok(outcome) => {
-                let text = outcome.report.text(manner(args), session.loudness);
+                let text = outcome.report.render_text(run_mode(args), session.verbosity);
                 if !text.is_empty() {
-                    report::answer(&format!("{worktree}\n"))?;
+                    report::print_output(&format!("{worktree}\n"))?;
                 }
-                tell(session, &outcome.report, manner(args), true)?;
+                print_report(session, &outcome.report, run_mode(args), true)?;
             }
             Err(failure) => {
-                report::answer(&format!("{worktree}\n"))?;
-                report::failure(&failure);
+                report::print_output(&format!("{worktree}\n"))?;
+                report::print_error(&failure);
             }
         }
     }
     Ok(code)
 }
 
-fn in_worktree(
+fn open_and_sync(
     from: &Path,
     root: &Path,
-    args: &Sync,
-    wishes: &Wishes,
+    args: &SyncArgs,
+    wishes: &SyncOptions,
     tools: &Tools<'_>,
-) -> Result<Outcome> {
+) -> Result<WorktreeOutcome> {
     // Each thread opens the repository for itself.
     let repo = Repo::discover(from)?.open_worktree(root)?;
-    if repo.awaits_checkout() {
-        let context = read_context(&repo, false)?;
-        let report = super::session::empty(&repo, &context);
+    if repo.needs_checkout() {
+        let context = load_context(&repo, false)?;
+        let report = super::session::empty_sync_report(&repo, &context);
         let why = "nothing is checked out here yet, so it is left alone".to_owned();
         let warnings = vec![why.clone()];
         let report =
             SyncReport { mode: wishes.mode.name(), skipped: Some(why), warnings, ..report };
-        return Ok(Outcome { report, code: DONE });
+        return Ok(WorktreeOutcome { report, code: SUCCESS });
     }
-    one(&repo, args, wishes, tools, false)
+    sync_one_worktree(&repo, args, wishes, tools, false)
 }

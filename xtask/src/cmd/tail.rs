@@ -2,34 +2,34 @@
 
 use std::time::Duration;
 
-use xtask_base::error::{Context, Result};
-use xtask_base::world::rfc3339_ms;
+use xtask_base::environment::format_rfc3339_ms;
+use xtask_base::error::{Result, ResultExt};
 use xtask_report as report;
-use xtask_report::services::log_line;
-use xtask_services::logs::{Line, Log, Run};
+use xtask_report::services::format_log_line;
+use xtask_services::logs::{LogLine, LogRun, ServiceLog};
 use xtask_services::stack::Stack;
 
 /// How often new lines are looked for.
-const POLL: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The log of a service.
-pub(super) fn log(stack: &Stack, name: &str) -> Log {
-    Log::new(&stack.logs(), name)
+pub(super) fn service_log(stack: &Stack, name: &str) -> ServiceLog {
+    ServiceLog::new(&stack.logs_folder(), name)
 }
 
 /// The lines of a log with a line where a run begins, but for the first that is shown.
-pub(super) fn with_runs(lines: Vec<Line>, runs: &[Run]) -> Vec<Line> {
-    let mut marked: Vec<Line> = Vec::with_capacity(lines.len());
+pub(super) fn mark_runs(lines: Vec<LogLine>, runs: &[LogRun]) -> Vec<LogLine> {
+    let mut marked: Vec<LogLine> = Vec::with_capacity(lines.len());
     let first = lines.first().map_or(0, |line| line.at);
     let mut runs = runs.iter().skip_while(|run| run.at <= first).peekable();
     for line in lines {
         while let Some(run) = runs.next_if(|run| run.at <= line.at) {
-            let why = if run.is_again { "started again" } else { "started" };
-            let text = format!("--- {why} at {} ---", rfc3339_ms(run.at_ms));
+            let why = if run.is_auto_restart { "started again" } else { "started" };
+            let text = format!("--- {why} at {} ---", format_rfc3339_ms(run.at_ms));
             // Lines stay in their order when they are merged by time.
             let before = marked.last().map_or(i64::MIN, |line| line.at_ms);
             let at_ms = run.at_ms.clamp(before.min(line.at_ms), line.at_ms);
-            marked.push(Line { at: run.at, at_ms, text });
+            marked.push(LogLine { at: run.at, at_ms, text });
         }
         marked.push(line);
     }
@@ -37,19 +37,20 @@ pub(super) fn with_runs(lines: Vec<Line>, runs: &[Run]) -> Vec<Line> {
 }
 
 /// Shows what is written from now on, or from the beginning of what is kept, until `is_over`.
-pub(super) fn follow(
+pub(super) fn follow_logs(
     stack: &Stack,
     names: &[String],
     from_now: bool,
     timestamps: bool,
     is_over: &dyn Fn() -> bool,
 ) -> Result<()> {
-    let ends = names.iter().map(|name| if from_now { log(stack, name).length() } else { 0 });
-    follow_from(stack, names, ends.collect(), timestamps, is_over)
+    let ends =
+        names.iter().map(|name| if from_now { service_log(stack, name).length() } else { 0 });
+    follow_logs_from(stack, names, ends.collect(), timestamps, is_over)
 }
 
 /// The same from these places on.
-pub(super) fn follow_from(
+pub(super) fn follow_logs_from(
     stack: &Stack,
     names: &[String],
     mut from: Vec<u64>,
@@ -60,37 +61,47 @@ pub(super) fn follow_from(
         let is_last = is_over();
         let (mut lines, mut has_more) = (Vec::new(), false);
         for (number, name) in names.iter().enumerate() {
-            let log = log(stack, name);
+            let log = service_log(stack, name);
             let end = log.length();
             if end < from[number] {
                 // It was cleared.
                 from[number] = 0;
             }
-            let read = log.whole_lines(from[number], end);
-            let (new, next) = read.unable(|| format!("the log of {name} cannot be read"))?;
+            let read = log.read_whole_lines(from[number], end);
+            let (new, next) = read.with_context(|| format!("the log of {name} cannot be read"))?;
             has_more |= next > from[number] && next < end;
             from[number] = next;
             lines.extend(new.into_iter().map(|line| (number, line)));
         }
         lines.sort_by_key(|(_, line)| line.at_ms);
-        let is_read = print(names, timestamps, &lines)?;
+        let is_read = print_lines(names, timestamps, &lines)?;
         if is_last && !has_more || !is_read {
             return Ok(());
         }
         if !has_more {
-            std::thread::sleep(POLL);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 }
 
 /// Prints lines, each with the number of its service; whether somebody still reads.
-pub(super) fn print(names: &[String], timestamps: bool, lines: &[(usize, Line)]) -> Result<bool> {
+pub(super) fn print_lines(
+    names: &[String],
+    timestamps: bool,
+    lines: &[(usize, LogLine)],
+) -> Result<bool> {
     let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let width = if names.len() > 1 { longest } else { 0 };
     let mut text = String::new();
     for (number, line) in lines {
-        let time = timestamps.then(|| rfc3339_ms(line.at_ms));
-        text.push_str(&log_line(&names[*number], *number, width, time.as_deref(), &line.text));
+        let time = timestamps.then(|| format_rfc3339_ms(line.at_ms));
+        text.push_str(&format_log_line(
+            &names[*number],
+            *number,
+            width,
+            time.as_deref(),
+            &line.text,
+        ));
     }
-    if text.is_empty() { Ok(true) } else { report::answer_on(&text) }
+    if text.is_empty() { Ok(true) } else { report::print_chunk(&text) }
 }

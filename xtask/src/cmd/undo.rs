@@ -3,39 +3,39 @@
 #[cfg(feature = "checks")]
 use super::checks::undo_fixes;
 use super::session::Session;
-use super::{DONE, Exit, saved};
-use crate::cli::Undo;
-use xtask_base::error::{Kind, Result};
-use xtask_base::world::ago;
+use super::{CommandResult, SUCCESS, backup_list};
+use crate::cli::UndoArgs;
+use xtask_base::environment::format_ago;
+use xtask_base::error::{ErrorKind, Result};
 use xtask_git::Repo;
 use xtask_hooks::Hook;
-use xtask_hooks::health::health;
-use xtask_hooks::program::Care;
-use xtask_report::{self as report, count};
-use xtask_sync::enter::Enter as _;
-use xtask_sync::run::check_gates;
-use xtask_sync::undo::{find, undo};
+use xtask_hooks::health::inspect_hooks;
+use xtask_hooks::program::VerifyDepth;
+use xtask_report::{self as report, pluralize};
+use xtask_sync::run::check_repo_ready;
+use xtask_sync::undo::{find_backup, undo_run};
+use xtask_sync::worktree_lock::LockWorktree as _;
 use xtask_sync::{backup, context};
 
-pub(super) fn run(session: &Session, args: &Undo) -> Exit {
-    let repo = session.repo()?;
+pub(super) fn run(session: &Session, args: &UndoArgs) -> CommandResult {
+    let repo = session.open_repo()?;
     if args.list {
-        return saved::list(session, false);
+        return backup_list::print_backups(session, false);
     }
     #[cfg(feature = "checks")]
     if let Some(run) = &args.id
-        && saved::fixes(session, &repo).iter().any(|fix| fix.run == *run)
+        && backup_list::list_fixes(session, &repo).iter().any(|fix| fix.run == *run)
     {
         return undo_fixes(session, &repo, run, false);
     }
     let tools = session.tools();
-    let (_lock, mended) = tools.enter(&repo)?;
-    session.tell_mended(mended);
-    session.tell_requests(&repo);
-    let backup = find(&repo, args.id.as_deref())?;
-    check_gates(&repo, &tools)?;
+    let (_lock, mended) = tools.lock_worktree(&repo)?;
+    session.warn_recovered(mended);
+    session.print_requests(&repo);
+    let backup = find_backup(&repo, args.id.as_deref())?;
+    check_repo_ready(&repo, &tools)?;
     let head = repo.head()?;
-    let undone = undo(&tools.applier(&repo), &head, backup)?;
+    let undone = undo_run(&tools.apply_context(&repo), &head, backup)?;
     let purpose = undone.backup.record.as_ref().map_or("", |record| record.purpose.as_str());
     if !undone.restored.is_empty() || undone.moved_branch {
         let branch = match (undone.moved_branch, undone.left_branch) {
@@ -43,39 +43,42 @@ pub(super) fn run(session: &Session, args: &Undo) -> Exit {
             (_, true) => "; the branch has moved on and stays, so they are staged as changes",
             _ => "",
         };
-        session.story(&format!(
+        session.print_info(&format!(
             "`{purpose}` of {} undone: {} brought back{branch}",
-            ago(session.world.now_seconds(), undone.backup.seconds),
-            count(undone.restored.len(), "path")
+            format_ago(session.world.now_seconds(), undone.backup.seconds),
+            pluralize(undone.restored.len(), "path")
         ));
     }
     // What was forced or merged, no hook does unasked.
     if undone.moved_branch && purpose == "sync" && hooks_fire(session, &repo)? {
-        session.story(
+        session.print_info(
             "the hooks do it again at the next checkout; `cargo xtask hooks disable`, or a rule for \
              the branch in `setup/sync.toml`, keeps them from it",
         );
     }
-    if let Some(own) = &undone.undo {
-        session.story(&format!("`cargo xtask undo {own}` takes this back in turn"));
+    if let Some(own) = &undone.own_backup {
+        session.print_info(&format!("`cargo xtask undo {own}` takes this back in turn"));
     }
     if undone.kept.is_empty() {
-        return Ok(DONE);
+        return Ok(SUCCESS);
     }
-    report::warn(&format!("{} changed since and left alone:", count(undone.kept.len(), "path")));
+    report::print_warning(&format!(
+        "{} changed since and left alone:",
+        pluralize(undone.kept.len(), "path")
+    ));
     for path in &undone.kept {
-        report::answer(&format!("{path}\n"))?;
+        report::print_output(&format!("{path}\n"))?;
     }
     let name = &undone.backup.id;
-    session.story(&format!(
+    session.print_info(&format!(
         "what they held before: `git show {}{name}:worktree/PATH`",
-        backup::PREFIX
+        backup::REF_PREFIX
     ));
-    Ok(Kind::No.code())
+    Ok(ErrorKind::Negative.exit_code())
 }
 
 fn hooks_fire(session: &Session, repo: &Repo) -> Result<bool> {
-    let context = context::of_canonical(repo)?;
-    let health = health(repo, &session.world, context.as_ref(), Care::Look)?;
-    Ok(health.hooks.iter().any(|hook| hook.hook == Hook::PostCheckout && health.fires(hook)))
+    let context = context::find_canonical_context(repo)?;
+    let health = inspect_hooks(repo, &session.world, context.as_ref(), VerifyDepth::Metadata)?;
+    Ok(health.hooks.iter().any(|hook| hook.hook == Hook::PostCheckout && health.will_run(hook)))
 }

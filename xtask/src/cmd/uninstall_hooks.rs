@@ -1,20 +1,24 @@
 //! `uninstall-hooks`: the hooks as they were before.
 
-use super::session::{Session, hook_lines};
-use super::{DONE, Exit};
-use xtask_hooks::set_up::{Removal, uninstall_all};
-use xtask_report::{self as report, hooks::uninstalled};
+use super::session::{Session, build_hook_lines};
+use super::{CommandResult, SUCCESS};
+use xtask_hooks::installation::{Removal, uninstall_all};
+use xtask_report::{self as report, hooks::render_uninstalled};
 #[cfg(feature = "checks")]
-use xtask_validate::staged;
+use xtask_validate::staged_tree;
 
-pub(super) fn run(session: &Session) -> Exit {
-    let repo = session.repo()?;
-    for Removal { folder, hooks } in uninstall_all(&session.builder(&repo))? {
-        report::answer(&uninstalled(&folder, &hook_lines(&hooks), session.loudness))?;
+pub(super) fn run(session: &Session) -> CommandResult {
+    let repo = session.open_repo()?;
+    for Removal { folder, hooks } in uninstall_all(&session.hook_builder(&repo))? {
+        report::print_output(&render_uninstalled(
+            &folder,
+            &build_hook_lines(&hooks),
+            session.verbosity,
+        ))?;
     }
     #[cfg(feature = "checks")]
-    for tree in repo.worktrees()? {
-        staged::remove(&tree.root, &session.tools())?;
+    for tree in repo.list_worktrees()? {
+        staged_tree::remove_export(&tree.root, &session.tools())?;
     }
-    Ok(DONE)
+    Ok(SUCCESS)
 }

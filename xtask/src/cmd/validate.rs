@@ -4,34 +4,40 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::checks::{Around, Checks, Shower, code, describe, does, of_worktree, risk, undo_fixes};
+use super::checks::{
+    LoadedChecks, ProgressReporter, RepoCheckRunner, build_report, describe_check, exit_code,
+    fix_risk, read_worktree_checks, undo_fixes,
+};
 use super::session::Session;
-use super::{DONE, Exit};
-use crate::cli::Validate;
+use super::{CommandResult, SUCCESS};
+use crate::cli::ValidateArgs;
 use xtask_base::digest;
-use xtask_base::error::{Context as _, Error, Result};
-use xtask_base::words::typed;
-use xtask_base::world::rfc3339;
+use xtask_base::environment::format_rfc3339;
+use xtask_base::error::{Error, Result, ResultExt as _};
+use xtask_base::words::quote_for_shell;
 use xtask_git::Repo;
 use xtask_report::findings;
-use xtask_report::github::{annotations, step_summary};
-use xtask_report::junit::junit;
-use xtask_report::sarif::sarif;
+use xtask_report::github::{render_annotations, render_step_summary};
+use xtask_report::junit::render_junit;
+use xtask_report::sarif::render_sarif;
 use xtask_report::validate::{
-    Detail, HistoryLine, HistoryReport, ListLine, ListReport, ValidateReport,
+    CheckHistoryLine, CheckHistoryReport, CheckListLine, CheckListReport, ReportDetail,
+    ValidateReport,
 };
-use xtask_report::{self as report, Loudness};
+use xtask_report::{self as report, Verbosity};
+use xtask_validate::cacheability::uncacheable_reason;
 use xtask_validate::history;
-use xtask_validate::perform::{Order, Performed, Place, history_file, perform};
-use xtask_validate::plan::{Here, Wish, choose};
-use xtask_validate::run::{FixMode, Options};
-use xtask_validate::state::no_state;
+use xtask_validate::plan::{CheckFilter, RunEnvironment, select_checks};
+use xtask_validate::runner::{FixMode, RunOptions};
+use xtask_validate::session::{
+    CheckLocation, CompletedRun, ValidationRequest, history_file, run_validation,
+};
 
 /// Where defaults are kept in git's configuration.
 const SETTINGS: &str = "xtask.validate.";
 
 /// What counts for this run: flags, or else variables, or else kept defaults.
-struct Flags {
+struct EffectiveFlags {
     fast: bool,
     skip_tests: bool,
     dry_run: bool,
@@ -41,17 +47,17 @@ struct Flags {
     persist: bool,
 }
 
-impl Flags {
-    fn new(session: &Session, repo: &Repo, args: &Validate) -> Flags {
+impl EffectiveFlags {
+    fn new(session: &Session, repo: &Repo, args: &ValidateArgs) -> EffectiveFlags {
         let world = &session.world;
-        let variable = |name: &str| world.variable(name).map(|_| world.says_yes(name));
+        let variable = |name: &str| world.variable(name).map(|_| world.is_truthy(name));
         let flag = |said: Option<bool>, variable: Option<bool>, setting: &str, otherwise: bool| {
-            let kept = || repo.setting_is(&format!("{SETTINGS}{setting}"), otherwise);
+            let kept = || repo.config_bool(&format!("{SETTINGS}{setting}"), otherwise);
             said.or(variable).unwrap_or_else(kept)
         };
         let not = |said: Option<bool>| said.map(|said| !said);
-        let is_ci = world.says_yes("CI");
-        Flags {
+        let is_ci = world.is_truthy("CI");
+        EffectiveFlags {
             fast: flag(args.fast, variable("FAST_MODE"), "fast", false),
             skip_tests: flag(args.skip_tests, variable("SKIP_TESTS"), "skipTests", false),
             dry_run: flag(args.dry_run, variable("DRY_RUN"), "dryRun", false),
@@ -63,7 +69,7 @@ impl Flags {
     }
 
     /// Keeps them as defaults of this clone. A dry run is not kept: it would hide all that follow.
-    fn keep(&self, repo: &Repo) -> Result<()> {
+    fn save_defaults(&self, repo: &Repo) -> Result<()> {
         let flags = [
             ("fast", self.fast),
             ("skipTests", self.skip_tests),
@@ -72,120 +78,123 @@ impl Flags {
             ("noLog", self.no_log),
         ];
         flags.into_iter().try_for_each(|(name, value)| {
-            repo.set_setting(&format!("{SETTINGS}{name}"), &value.to_string())
+            repo.set_config(&format!("{SETTINGS}{name}"), &value.to_string())
         })
     }
 }
 
-pub(super) fn run(session: &Session, args: &Validate) -> Exit {
-    let repo = session.repo()?;
+pub(super) fn run(session: &Session, args: &ValidateArgs) -> CommandResult {
+    let repo = session.open_repo()?;
     check_outputs(session, args)?;
     if args.history {
         return show_history(session, &repo, args);
     }
     if let Some(run) = &args.undo {
-        return undo_fixes(session, &repo, run, Flags::new(session, &repo, args).dry_run);
+        return undo_fixes(session, &repo, run, EffectiveFlags::new(session, &repo, args).dry_run);
     }
-    let checks = of_worktree(&repo)?;
+    let checks = read_worktree_checks(&repo)?;
     if args.list {
         return show_list(session, &checks, args);
     }
-    let flags = Flags::new(session, &repo, args);
-    if flags.interactive && !report::can_ask() && !args.yes {
+    let flags = EffectiveFlags::new(session, &repo, args);
+    if flags.interactive && !report::can_prompt() && !args.yes {
         return Err(Error::usage("`--interactive` asks before each fix, and there is no terminal")
-            .hint("`--no-fix` runs none; `--yes` runs risky ones, too"));
+            .with_hint("`--no-fix` runs none; `--yes` runs risky ones, too"));
     }
     // What has markers of conflicts in it would be judged as if somebody had written them.
-    if let Some(operation) = repo.operation().filter(|_| !flags.dry_run)
-        && repo.index()?.has_conflicts()
+    if let Some(operation) = repo.current_operation().filter(|_| !flags.dry_run)
+        && repo.read_index()?.has_conflicts()
     {
-        return Err(Error::no(format!(
+        return Err(Error::negative(format!(
             "not healthy: {} is in progress, and files are in conflict; nothing was checked",
             operation.name
         ))
-        .hint("`git status` names them"));
+        .with_hint("`git status` names them"));
     }
-    let wish = Wish {
+    let wish = CheckFilter {
         only: args.only.clone(),
         skip: args.skip.clone(),
         skip_tests: flags.skip_tests,
-        ..Wish::default()
+        ..CheckFilter::default()
     };
-    let here = Here { system: std::env::consts::OS, is_ci: session.world.says_yes("CI") };
-    let chosen = choose(&checks.config, &wish, here)?;
+    let here =
+        RunEnvironment { system: std::env::consts::OS, is_ci: session.world.is_truthy("CI") };
+    let chosen = select_checks(&checks.config, &wish, here)?;
     if flags.persist && !flags.dry_run {
-        flags.keep(&repo)?;
+        flags.save_defaults(&repo)?;
     }
     if checks.file.is_none() {
-        session
-            .story("there is no `setup/validate.toml`: the usual checks run (`--list` shows them)");
+        session.print_info(
+            "there is no `setup/validate.toml`: the usual checks run (`--list` shows them)",
+        );
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let options = Options {
+    let options = RunOptions {
         fast: flags.fast,
         dry_run: flags.dry_run,
         why: args.why,
-        fixes: match flags {
+        fix_mode: match flags {
             _ if args.yes => FixMode::All,
-            Flags { no_fix: true, .. } => FixMode::Off,
-            Flags { interactive: true, .. } => FixMode::Ask,
+            EffectiveFlags { no_fix: true, .. } => FixMode::Off,
+            EffectiveFlags { interactive: true, .. } => FixMode::Ask,
             _ => FixMode::Safe,
         },
         jobs: args.jobs.map_or(cores, usize::from),
     };
-    let order = Order {
+    let order = ValidationRequest {
         config: &checks.config,
-        chosen: &chosen,
+        selection: &chosen,
         options,
-        place: Place::Worktree,
-        by: "validate",
+        location: CheckLocation::Worktree,
+        started_by: "validate",
         keeps_log: !flags.no_log,
-        is_remembered: true,
-        waits: true,
-        command: command(session, args, &flags),
+        records_history: true,
+        waits_for_lock: true,
+        command: render_command(session, args, &flags),
     };
-    let detail = Detail {
-        all: session.loudness == Loudness::Verbose,
-        quiet: session.loudness == Loudness::Quiet,
+    let detail = ReportDetail {
+        all: session.verbosity == Verbosity::Verbose,
+        quiet: session.verbosity == Verbosity::Quiet,
         why: args.why || flags.dry_run,
     };
     // Into a pipe goes a line for each check when it has ended; a terminal gets the table at the end.
     let is_for_a_program =
         [&args.junit, &args.sarif].into_iter().flatten().any(|file| file == Path::new(STDOUT));
-    let has_lines = !args.json && !report::is_seen() && !detail.why && !is_for_a_program;
-    let shower = Shower::new(&checks, session.loudness, has_lines);
-    let around = Around { repo: &repo, tools: session.tools() };
-    let done =
-        perform(&repo, &session.tools(), order, &around, &shower, &|text| report::warn(text))?;
-    shower.failure()?;
-    let report = describe(&repo, &checks, &done, flags.fast, flags.dry_run);
-    let token = args.github.then(|| unguessable(session));
+    let has_lines = !args.json && !report::is_stdout_terminal() && !detail.why && !is_for_a_program;
+    let shower = ProgressReporter::new(&checks, session.verbosity, has_lines);
+    let around = RepoCheckRunner { repo: &repo, tools: session.tools() };
+    let done = run_validation(&repo, &session.tools(), order, &around, &shower, &|text| {
+        report::print_warning(text)
+    })?;
+    shower.into_result()?;
+    let report = build_report(&repo, &checks, &done, flags.fast, flags.dry_run);
+    let token = args.github.then(|| random_token(session));
     if let Some(token) = &token {
         // What commands have printed is no command to GitHub.
-        report::answer(&format!("::stop-commands::{token}\n"))?;
+        report::print_output(&format!("::stop-commands::{token}\n"))?;
     }
     if !is_for_a_program {
-        answer(args, &report, detail, has_lines)?;
+        print_report(args, &report, detail, has_lines)?;
     }
     if let Some(token) = &token {
-        report::answer(&format!("::{token}::\n"))?;
+        report::print_output(&format!("::{token}::\n"))?;
     }
-    tell(session, &done);
+    print_warnings(session, &done);
     if flags.dry_run {
         if args.junit.is_some() || args.sarif.is_some() || args.github {
-            report::warn("a dry run writes no reports");
+            report::print_warning("a dry run writes no reports");
         }
     } else {
         write_reports(session, &repo, &checks, args, &report)?;
     }
-    Ok(code(&done))
+    Ok(exit_code(&done))
 }
 
 /// Where a report goes that is named so: to the standard output.
 const STDOUT: &str = "-";
 
 /// Refuses two outputs to one place, before anything runs.
-fn check_outputs(session: &Session, args: &Validate) -> Result<()> {
+fn check_outputs(session: &Session, args: &ValidateArgs) -> Result<()> {
     let is_stdout = |file: &Option<PathBuf>| file.as_deref() == Some(Path::new(STDOUT));
     let to_stdout = [
         ("--json", args.json),
@@ -198,7 +207,7 @@ fn check_outputs(session: &Session, args: &Validate) -> Result<()> {
         return Err(Error::usage(format!(
             "`{one}` and `{other}` both write to the standard output"
         ))
-        .hint("give one of them a file"));
+        .with_hint("give one of them a file"));
     }
     let place = |file: &PathBuf| {
         let path = session.world.cwd.join(file);
@@ -220,8 +229,8 @@ fn check_outputs(session: &Session, args: &Validate) -> Result<()> {
 fn write_reports(
     session: &Session,
     repo: &Repo,
-    checks: &Checks,
-    args: &Validate,
+    checks: &LoadedChecks,
+    args: &ValidateArgs,
     report: &ValidateReport,
 ) -> Result<()> {
     let folder = |name: &str| {
@@ -229,32 +238,32 @@ fn write_reports(
         check.and_then(|check| check.cwd.as_ref()).map(ToString::to_string).unwrap_or_default()
     };
     let is_file = |path: &str| repo.root().join(path).is_file();
-    let found = findings::of_report(report, &folder, &is_file);
+    let found = findings::collect_findings(report, &folder, &is_file);
     let write = |file: &Path, text: String| {
         if file == Path::new(STDOUT) {
-            return report::answer(&text);
+            return report::print_output(&text);
         }
         let path = session.world.cwd.join(file);
         let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
         let written = folder.and_then(|()| session.tools().disk.write_into(&path, text.as_bytes()));
-        written.unable(|| format!("the report `{}` cannot be written", path.display()))
+        written.with_context(|| format!("the report `{}` cannot be written", path.display()))
     };
     let mut failures = Vec::new();
     if let Some(file) = &args.junit {
-        failures.extend(write(file, junit(report)).err());
+        failures.extend(write(file, render_junit(report)).err());
     }
     if let Some(file) = &args.sarif {
-        failures.extend(write(file, sarif(report, &found)).err());
+        failures.extend(write(file, render_sarif(report, &found)).err());
     }
     if args.github {
-        report::answer(&annotations(report, &found))?;
+        report::print_output(&render_annotations(report, &found))?;
         if let Some(file) = session.world.variable("GITHUB_STEP_SUMMARY") {
             let append = || {
                 let mut file = File::options().create(true).append(true).open(file)?;
-                file.write_all(step_summary(report, &found).as_bytes())
+                file.write_all(render_step_summary(report, &found).as_bytes())
             };
             let appended = append();
-            failures.extend(appended.unable(|| format!("`{file}` cannot be written")).err());
+            failures.extend(appended.with_context(|| format!("`{file}` cannot be written")).err());
         }
     }
     match failures.len() {
@@ -262,22 +271,22 @@ fn write_reports(
         _ => Err(failures
             .iter()
             .fold(Error::unable("reports could not be written"), |error, failure| {
-                error.detail(failure.to_string())
+                error.with_detail(failure.to_string())
             })),
     }
 }
 
 /// A word that no check can have printed on purpose.
-fn unguessable(session: &Session) -> String {
+fn random_token(session: &Session) -> String {
     use std::hash::{BuildHasher, Hasher};
     // The keys of the standard library's hashes are random in each process.
     let random = || std::hash::RandomState::new().build_hasher().finish().to_be_bytes();
     let now = (session.world.clock)().as_nanos().to_be_bytes();
-    digest::hex(&digest::of_parts([&random()[..], &random(), &now]))
+    digest::to_hex(&digest::hash_parts([&random()[..], &random(), &now]))
 }
 
 /// The words of the command, for the log and for whoever waits.
-fn command(session: &Session, args: &Validate, flags: &Flags) -> String {
+fn render_command(session: &Session, args: &ValidateArgs, flags: &EffectiveFlags) -> String {
     let mut words = vec!["validate".to_owned()];
     let mut add = |is_said: bool, word: &str| {
         if is_said {
@@ -293,40 +302,49 @@ fn command(session: &Session, args: &Validate, flags: &Flags) -> String {
     for (flag, names) in [("--only", &args.only), ("--skip", &args.skip)] {
         if !names.is_empty() {
             words.push(flag.to_owned());
-            words.extend(names.iter().map(|name| typed(name)));
+            words.extend(names.iter().map(|name| quote_for_shell(name)));
         }
     }
-    if session.world.says_yes("CI") {
+    if session.world.is_truthy("CI") {
         words.push("(CI)".to_owned());
     }
     words.join(" ")
 }
 
-fn answer(args: &Validate, report: &ValidateReport, detail: Detail, has_lines: bool) -> Result<()> {
+fn print_report(
+    args: &ValidateArgs,
+    report: &ValidateReport,
+    detail: ReportDetail,
+    has_lines: bool,
+) -> Result<()> {
     if args.json {
-        return report::answer_json(report);
+        return report::print_json(report);
     }
     if has_lines {
-        return report::answer(&report.end(detail));
+        return report::print_output(&report.render_summary(detail));
     }
-    report::answer(&format!("{}{}", report.table(detail), report.end(detail)))
+    report::print_output(&format!(
+        "{}{}",
+        report.render_table(detail),
+        report.render_summary(detail)
+    ))
 }
 
 /// Tells what there is to know besides the answer.
-fn tell(session: &Session, done: &Performed) {
-    for warning in &done.outcomes.warnings {
-        report::warn(warning);
+fn print_warnings(session: &Session, done: &CompletedRun) {
+    for warning in &done.results.warnings {
+        report::print_warning(warning);
     }
     if let Some(log) = &done.log
         && !done.is_ok()
     {
-        session.story(&format!("log: {}", log.display()));
+        session.print_info(&format!("log: {}", log.display()));
     }
 }
 
-fn show_history(session: &Session, repo: &Repo, args: &Validate) -> Exit {
-    let runs = history::read(&history_file(repo));
-    let lines = history::statistics(&runs).into_iter().map(|one| HistoryLine {
+fn show_history(session: &Session, repo: &Repo, args: &ValidateArgs) -> CommandResult {
+    let runs = history::read_history(&history_file(repo));
+    let lines = history::compute_statistics(&runs).into_iter().map(|one| CheckHistoryLine {
         check: one.check,
         runs: one.runs,
         pass_rate: one.pass_rate,
@@ -335,53 +353,53 @@ fn show_history(session: &Session, repo: &Repo, args: &Validate) -> Exit {
         p95_ms: one.p95_ms,
         last: one.last,
     });
-    let report = HistoryReport {
+    let report = CheckHistoryReport {
         schema: "xtask.validate-history/1",
         runs: runs.len(),
-        since: runs.first().map(|run| rfc3339(run.at)),
+        since: runs.first().map(|run| format_rfc3339(run.at)),
         checks: lines.collect(),
     };
     if args.json {
-        report::answer_json(&report)?;
-        return Ok(DONE);
+        report::print_json(&report)?;
+        return Ok(SUCCESS);
     }
     if runs.is_empty() {
-        session.story("there was no validation in this clone yet");
+        session.print_info("there was no validation in this clone yet");
     }
-    report::answer(&report.text())?;
-    Ok(DONE)
+    report::print_output(&report.render_text())?;
+    Ok(SUCCESS)
 }
 
-fn show_list(session: &Session, checks: &Checks, args: &Validate) -> Exit {
+fn show_list(session: &Session, checks: &LoadedChecks, args: &ValidateArgs) -> CommandResult {
     let config = &checks.config;
-    let lines = config.checks.iter().enumerate().map(|(at, check)| ListLine {
+    let lines = config.checks.iter().enumerate().map(|(at, check)| CheckListLine {
         name: check.name.clone(),
         phase: config.phases[check.phase].name.clone(),
-        command: does(check),
+        command: describe_check(check),
         needs: check.needs.iter().map(|need| config.checks[*need].name.clone()).collect(),
         tags: check.tags.clone(),
         os: check.os.clone(),
-        tests: check.tests,
-        ci: check.ci,
+        tests: check.runs_tests,
+        ci: check.runs_in_ci,
         before_commit: check.before_commit,
-        always: no_state(config, at),
+        always: uncacheable_reason(config, at),
         ttl_ms: check.ttl_s.map(|seconds| seconds.saturating_mul(1000)),
         fix: check.fix.as_ref().map(|fix| fix.command.text.clone()),
-        risk: check.fix.as_ref().map(risk),
+        risk: check.fix.as_ref().map(fix_risk),
     });
-    let report = ListReport {
+    let report = CheckListReport {
         schema: "xtask.validate-list/1",
         config: checks.file.clone(),
-        phases: config.phases.iter().map(|phase| (phase.name.clone(), phase.gate)).collect(),
+        phases: config.phases.iter().map(|phase| (phase.name.clone(), phase.is_gate)).collect(),
         checks: lines.collect(),
     };
     if args.json {
-        report::answer_json(&report)?;
-        return Ok(DONE);
+        report::print_json(&report)?;
+        return Ok(SUCCESS);
     }
     if checks.file.is_none() {
-        session.story("there is no `setup/validate.toml`; these are the usual checks");
+        session.print_info("there is no `setup/validate.toml`; these are the usual checks");
     }
-    report::answer(&report.text())?;
-    Ok(DONE)
+    report::print_output(&report.render_text())?;
+    Ok(SUCCESS)
 }

@@ -3,107 +3,116 @@
 use std::path::Path;
 
 use super::session::Session;
-use super::{DONE, Exit};
-use crate::cli::Vendor;
+use super::{CommandResult, SUCCESS};
+use crate::cli::VendorArgs;
 use xtask_base::error::{Error, Result};
 use xtask_base::name::NAME;
-use xtask_base::words::count;
+use xtask_base::words::pluralize;
 use xtask_config::{BRANCHES_FILE, SyncConfig};
-use xtask_detect::fit::Remote;
-use xtask_git::{Named, Repo};
-use xtask_report::{self as report, Loudness};
-use xtask_review::forge::project;
-use xtask_sync::enter::Enter as _;
-use xtask_upgrade::parts::Parts;
-use xtask_upgrade::shape::Shape;
+use xtask_detect::repo_facts::DetectedRemote;
+use xtask_git::{Repo, Revision};
+use xtask_report::{self as report, Verbosity};
+use xtask_review::forge::parse_project;
+use xtask_sync::worktree_lock::LockWorktree as _;
+use xtask_upgrade::copy_spec::CopySpec;
+use xtask_upgrade::parts::ToolkitParts;
 use xtask_upgrade::toolkit::{self, Toolkit};
-use xtask_vendoring::delivery::{deliver, is_unfinished, recover};
-use xtask_vendoring::put::{Around, Plan, plan, usual_parts};
-use xtask_vendoring::target::Target;
+use xtask_vendoring::install::{has_pending_install, install_changes, recover_install};
+use xtask_vendoring::install_plan::{VendorContext, VendorPlan, detect_parts, plan_install};
+use xtask_vendoring::target::VendorTarget;
 
-pub(super) fn run(session: &Session, args: &Vendor) -> Exit {
-    let own = session.repo()?;
-    let uncommitted = toolkit::uncommitted(&own)?;
-    let address = own.public_address("origin");
+pub(super) fn run(session: &Session, args: &VendorArgs) -> CommandResult {
+    let own = session.open_repo()?;
+    let uncommitted = toolkit::list_uncommitted(&own)?;
+    let address = own.public_url("origin");
     // What is typed wrong is said before anything is looked at.
-    let named = (!args.parts.is_empty()).then(|| Parts::parse(&args.parts)).transpose()?;
+    let named = (!args.parts.is_empty()).then(|| ToolkitParts::parse(&args.parts)).transpose()?;
     let name = args.name.as_deref().unwrap_or(NAME);
-    Shape::check_name(name)?;
-    let toolkit = Toolkit::read(own, args.reference.as_deref(), Shape::whole())?;
+    CopySpec::check_name(name)?;
+    let toolkit = Toolkit::read_commit(own, args.reference.as_deref(), CopySpec::with_all_parts())?;
     let folder = session.world.cwd.join(&args.folder);
-    take_back(session, &folder, args)?;
-    let target = Target::open(&folder, toolkit.repo(), name)?;
+    undo_earlier_run(session, &folder, args)?;
+    let target = VendorTarget::open(&folder, toolkit.repo(), name)?;
     let parts = match named {
         Some(parts) => parts,
-        None if !toolkit.has_parts => Parts::all(),
-        None => usual_parts(&target, &around_of(&target, address.clone()))?,
+        None if !toolkit.has_parts => ToolkitParts::all(),
+        None => detect_parts(&target, &build_context(&target, address.clone()))?,
     };
-    let toolkit = toolkit.with(Shape { name: name.to_owned(), parts })?;
+    let toolkit = toolkit.with_spec(CopySpec { name: name.to_owned(), parts })?;
     if !uncommitted.is_empty() {
-        report::warn(&toolkit::not_in_it(&uncommitted));
+        report::print_warning(&toolkit::describe_uncommitted(&uncommitted));
     }
-    let protected = protected(session, &target, args)?;
-    let around = |target: &Target| Around {
+    let protected = choose_protected(session, &target, args)?;
+    let around = |target: &VendorTarget| VendorContext {
         protected: Some(protected.clone()),
-        ..around_of(target, address.clone())
+        ..build_context(target, address.clone())
     };
     let memory = target.repo.in_memory();
-    let looked = plan(&target, &memory, &toolkit, around(&target))?;
+    let looked = plan_install(&target, &memory, &toolkit, around(&target))?;
     target.check_paths(&looked.changes)?;
     memory.write_tree(target.tree, &looked.changes)?;
     let place = target.repo.root().display().to_string();
-    if let Some(note) = canonical_there(&target) {
-        session.story(&format!("note: {note}"));
+    if let Some(note) = note_canonical_branch(&target) {
+        session.print_info(&format!("note: {note}"));
     }
     if args.dry_run {
-        show(session, &looked, name, &format!("xtask {} would go into {place}:", toolkit.name()))?;
-        session.story("nothing was written");
-        return Ok(DONE);
+        show_plan(
+            session,
+            &looked,
+            name,
+            &format!("xtask {} would go into {place}:", toolkit.describe_version()),
+        )?;
+        session.print_info("nothing was written");
+        return Ok(SUCCESS);
     }
     // From here on nobody else of us is at work there, and all is looked at again.
     let tools = session.tools();
-    let (_lock, mended) = tools.enter(&target.repo)?;
-    session.tell_mended(mended);
-    let target = Target::open(&folder, toolkit.repo(), name)?;
-    let real = plan(&target, &target.repo, &toolkit, around(&target))?;
+    let (_lock, mended) = tools.lock_worktree(&target.repo)?;
+    session.warn_recovered(mended);
+    let target = VendorTarget::open(&folder, toolkit.repo(), name)?;
+    let real = plan_install(&target, &target.repo, &toolkit, around(&target))?;
     target.check_paths(&real.changes)?;
-    deliver(&target.repo, target.tree, &real.changes, tools.disk)?;
-    show(
+    install_changes(&target.repo, target.tree, &real.changes, tools.disk)?;
+    show_plan(
         session,
         &real,
         name,
-        &format!("xtask {} is in {place}, staged and not committed:", toolkit.name()),
+        &format!("xtask {} is in {place}, staged and not committed:", toolkit.describe_version()),
     )?;
     if address.is_none() {
-        session.story(
+        session.print_info(
             "note: the toolkit's checkout here has no `origin` that others can reach, so an upgrade there needs \
              `--from`",
         );
     }
-    next(session, &real, &place, &toolkit.shape, &toolkit.version.to_string());
-    Ok(DONE)
+    print_next_steps(session, &real, &place, &toolkit.spec, &toolkit.version.to_string());
+    Ok(SUCCESS)
 }
 
 /// The branches on which nothing is committed unasked: as was said, as somebody answers, or the default branch.
-fn protected(session: &Session, target: &Target, args: &Vendor) -> Result<Vec<String>> {
+fn choose_protected(
+    session: &Session,
+    target: &VendorTarget,
+    args: &VendorArgs,
+) -> Result<Vec<String>> {
     let is_told = |branches: &[String]| {
         match branches {
         [] => session
-            .story("no branch is protected: hooks and `sync` commit wherever they are asked to"),
-        _ => session.story(&format!(
+            .print_info("no branch is protected: hooks and `sync` commit wherever they are asked to"),
+        _ => session.print_info(&format!(
             "`{}` is protected: once the hooks are installed, a commit on it and a push to it are refused, and \
              `sync` commits nothing there; `--protect none` where people work on the trunk",
             branches.join("`, `")
         )),
     }
     };
-    if target.lies_at(BRANCHES_FILE).is_some() {
+    if target.read_on_disk(BRANCHES_FILE).is_some() {
         return match args.protect.is_empty() {
             true => Ok(Vec::new()),
             false => Err(Error::usage(format!(
                 "`{BRANCHES_FILE}` is there already, and says what is protected"
             ))
-            .hint("leave out `--protect`, or change that file")),
+            .with_hint("leave out `--protect`, or change that file")),
         };
     }
     let branches = match &args.protect[..] {
@@ -114,7 +123,7 @@ fn protected(session: &Session, target: &Target, args: &Vendor) -> Result<Vec<St
                 "protect `{branch}`? The hooks then refuse commits on it and pushes to it (no where people work on the \
                  trunk) [Y/n]"
             );
-            let answer = if args.dry_run { None } else { report::ask_for(&question) };
+            let answer = if args.dry_run { None } else { report::prompt_line(&question) };
             match answer.is_some_and(|said| said.to_lowercase().starts_with('n')) {
                 true => Vec::new(),
                 false => vec![branch],
@@ -145,8 +154,8 @@ fn protected(session: &Session, target: &Target, args: &Vendor) -> Result<Vec<St
             let mut branches: Vec<String> = named.iter().map(plain).collect();
             branches.dedup();
             for branch in branches.iter().filter(|branch| !branch.contains('*')) {
-                if !matches!(target.repo.named(branch), Ok(Named::One(_))) {
-                    report::warn(&format!("there is no branch `{branch}` here"));
+                if !matches!(target.repo.parse_revision(branch), Ok(Revision::Commit(_))) {
+                    report::print_warning(&format!("there is no branch `{branch}` here"));
                 }
             }
             branches
@@ -157,37 +166,41 @@ fn protected(session: &Session, target: &Target, args: &Vendor) -> Result<Vec<St
 }
 
 /// What is known of a repository besides its files.
-fn around_of(target: &Target, source: Option<String>) -> Around {
-    Around {
+fn build_context(target: &VendorTarget, source: Option<String>) -> VendorContext {
+    VendorContext {
         default_branch: target.repo.default_branch(),
-        remote: remote(target),
+        remote: find_remote(target),
         source,
         protected: None,
     }
 }
 
 /// Takes back what an earlier run has left half done there.
-fn take_back(session: &Session, folder: &Path, args: &Vendor) -> Result<()> {
+fn undo_earlier_run(session: &Session, folder: &Path, args: &VendorArgs) -> Result<()> {
     let Ok(repo) = Repo::discover(folder) else { return Ok(()) };
-    if args.dry_run || !is_unfinished(&repo) {
+    if args.dry_run || !has_pending_install(&repo) {
         return Ok(());
     }
     let tools = session.tools();
-    let (_lock, _) = tools.enter(&repo)?;
-    if recover(&repo, tools.disk)? {
-        report::warn("an earlier `vendor` was cut short there; what it had written was taken back");
+    let (_lock, _) = tools.lock_worktree(&repo)?;
+    if recover_install(&repo, tools.disk)? {
+        report::print_warning(
+            "an earlier `vendor` was cut short there; what it had written was taken back",
+        );
     }
     Ok(())
 }
 
 /// What to do where the canonical branch is there already, and is not the one that is checked out.
-fn canonical_there(target: &Target) -> Option<String> {
+fn note_canonical_branch(target: &VendorTarget) -> Option<String> {
     let branch = SyncConfig::default().branch;
     let head = target.repo.head().ok()?.branch;
     let remotes = target.repo.remote_names();
     let mut names = vec![format!("refs/heads/{branch}")];
     names.extend(remotes.iter().map(|remote| format!("refs/remotes/{remote}/{branch}")));
-    let there = names.iter().find(|name| matches!(target.repo.named(name), Ok(Named::One(_))))?;
+    let there = names
+        .iter()
+        .find(|name| matches!(target.repo.parse_revision(name), Ok(Revision::Commit(_))))?;
     if head.as_deref() == Some(&branch) {
         return None;
     }
@@ -200,30 +213,37 @@ fn canonical_there(target: &Target) -> Option<String> {
 }
 
 /// The remote of the repository: `origin`, or the one that it has.
-fn remote(target: &Target) -> Option<Remote> {
+fn find_remote(target: &VendorTarget) -> Option<DetectedRemote> {
     let names = target.repo.remote_names();
     let name = names.iter().find(|name| *name == "origin").or(names.first())?.clone();
     let url = target.repo.fetch_url(&name);
-    let forge = url.and_then(|url| project(&url, None)).map(|project| project.forge);
-    Some(Remote { name, forge })
+    let forge = url.and_then(|url| parse_project(&url, None)).map(|project| project.forge);
+    Some(DetectedRemote { name, forge })
 }
 
-fn show(session: &Session, plan: &Plan, name: &str, title: &str) -> Result<()> {
+fn show_plan(session: &Session, plan: &VendorPlan, name: &str, title: &str) -> Result<()> {
     // What is left to a person is told whatever else is wanted: without it the toolkit may not run.
     for one in &plan.by_hand {
-        report::warn(&format!(
+        report::print_warning(&format!(
             "`{}` is left to you: {}. The lines:\n{}",
             one.path,
             one.why,
             one.lines.trim_end()
         ));
     }
-    if session.loudness == Loudness::Quiet {
+    if session.verbosity == Verbosity::Quiet {
         return Ok(());
     }
     let mut text = format!("{title}\n");
     let mut line = |what: &str, name: &str| text.push_str(&format!("  {what:<7} {name}\n"));
-    line("create", &format!("{name}/ ({}: {})", count(plan.toolkit, "file"), plan.parts.words()));
+    line(
+        "create",
+        &format!(
+            "{name}/ ({}: {})",
+            pluralize(plan.toolkit_files, "file"),
+            plan.parts.to_flag_value()
+        ),
+    );
     for path in &plan.created {
         line("create", path);
     }
@@ -233,35 +253,41 @@ fn show(session: &Session, plan: &Plan, name: &str, title: &str) -> Result<()> {
     for path in &plan.kept {
         line("keep", &format!("{path}, which is there already"));
     }
-    report::answer(&text)?;
+    report::print_output(&text)?;
     for note in &plan.notes {
-        session.story(&format!("note: {note}"));
+        session.print_info(&format!("note: {note}"));
     }
     Ok(())
 }
 
 /// What can be typed next, and works.
-fn next(session: &Session, plan: &Plan, place: &str, shape: &Shape, version: &str) {
+fn print_next_steps(
+    session: &Session,
+    plan: &VendorPlan,
+    place: &str,
+    shape: &CopySpec,
+    version: &str,
+) {
     let command = |words: &str| shape.rename_text(&format!("cargo xtask {words}"));
     let by_hand = plan.by_hand.iter().any(|one| one.path.contains("argo"));
-    session.story(if by_hand { "once that is done, and staged:" } else { "next:" });
-    let place = xtask_base::words::typed(place);
-    session.story(&format!("  cd {place}"));
-    session.story(&format!("  git commit -m 'Add {} {version}'", shape.name));
+    session.print_info(if by_hand { "once that is done, and staged:" } else { "next:" });
+    let place = xtask_base::words::quote_for_shell(place);
+    session.print_info(&format!("  cd {place}"));
+    session.print_info(&format!("  git commit -m 'Add {} {version}'", shape.name));
     if plan.has_remote {
-        session.story(
+        session.print_info(
             "  git push                 before the hooks protect the branch; or a pull request",
         );
     }
-    session.story(&format!(
+    session.print_info(&format!(
         "  {:<25}the first run compiles, which takes a minute or two",
         command("setup")
     ));
-    if plan.parts.holds("services") {
-        session.story(&format!("  {}", command("start")));
+    if plan.parts.has_part("services") {
+        session.print_info(&format!("  {}", command("start")));
     }
     if !plan.parts.is_all() {
         let upgrade = command("upgrade --parts …");
-        session.story(&format!("`{upgrade}` there gives it more of the toolkit, or less"));
+        session.print_info(&format!("`{upgrade}` there gives it more of the toolkit, or less"));
     }
 }

@@ -1,55 +1,62 @@
 //! `why`: everything that decides about one path.
 
 use super::session::Session;
-use super::{DONE, Exit};
-use crate::cli::Why;
+use super::{CommandResult, SUCCESS};
+use crate::cli::WhyArgs;
+use xtask_base::environment::format_ago;
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
-use xtask_base::world::ago;
-use xtask_git::{CommitInfo, Entry, Id, Indexed, LookedUp, Mode, Repo, Scope, Work};
+use xtask_git::{
+    CommitInfo, FileMode, Id, IndexStatus, PathScope, Repo, TreeEntry, TreeItem, WorktreeItem,
+};
 use xtask_report as report;
-use xtask_report::why::{CommitLine, WhyReport};
-use xtask_sync::context::{self, Context};
-use xtask_sync::gather::Depth;
-use xtask_sync::managed::Managed;
-use xtask_sync::plan::Action;
-use xtask_sync::run::{Looked, Wishes, look};
+use xtask_report::why::{LastCommitLine, WhyReport};
+use xtask_sync::context::{self, SyncContext};
+use xtask_sync::managed::ManagedPaths;
+use xtask_sync::plan::PathAction;
+use xtask_sync::run::{SyncInspection, SyncOptions, inspect_checkout};
+use xtask_sync::scan::ScanDepth;
 use xtask_sync::upstream::is_sync_commit;
 
 /// How many commits are looked at for the last change of a path, per question. A path that has not
 /// changed for longer is said to have no change that was found.
-const DEEPEST: usize = 100_000;
+const MAX_COMMITS: usize = 100_000;
 
-pub(super) fn run(session: &Session, args: &Why) -> Exit {
-    let repo = session.repo()?;
+pub(super) fn run(session: &Session, args: &WhyArgs) -> CommandResult {
+    let repo = session.open_repo()?;
     let path = session.repo_path(&repo, &args.path)?;
-    let context = context::read(&repo)?;
+    let context = context::read_context(&repo)?;
     for warning in &context.warnings {
-        report::warn(warning);
+        report::print_warning(warning);
     }
-    let branch = repo.branch_name();
-    let managed = Managed::new(&context.config, branch.as_deref());
-    let is_folder = path.on_disk(repo.root()).is_dir()
-        || matches!(repo.look_up(context.canonical.tree, &path)?, Some(LookedUp::Folder(_)));
+    let branch = repo.current_branch();
+    let managed = ManagedPaths::new(&context.config, branch.as_deref());
+    let is_folder = path.to_disk_path(repo.root()).is_dir()
+        || matches!(repo.find_in_tree(context.canonical.tree, &path)?, Some(TreeItem::Folder(_)));
     let mut why = WhyReport {
         path: path.to_string(),
-        rule: rule(&managed, &path, is_folder, branch.as_deref()),
+        rule: describe_rule(&managed, &path, is_folder, branch.as_deref()),
         decision: None,
         contents: Vec::new(),
         changed_by: None,
         canonical_changed_by: None,
         synced_by: None,
     };
-    if managed.holds(path.as_bytes()) && !is_folder {
-        explain(session, &repo, &context, &path, &mut why)?;
+    if managed.contains_path(path.as_bytes()) && !is_folder {
+        explain_path(session, &repo, &context, &path, &mut why)?;
     }
-    report::answer(&why.text())?;
-    Ok(DONE)
+    report::print_output(&why.render_text())?;
+    Ok(SUCCESS)
 }
 
-fn rule(managed: &Managed, path: &RepoPath, is_folder: bool, branch: Option<&str>) -> String {
-    let rule = managed.rule(path, is_folder);
-    match managed.exception(path).filter(|_| managed.is_kept_by_branch(path)) {
+fn describe_rule(
+    managed: &ManagedPaths,
+    path: &RepoPath,
+    is_folder: bool,
+    branch: Option<&str>,
+) -> String {
+    let rule = managed.describe_rule(path, is_folder);
+    match managed.exception_pattern(path).filter(|_| managed.is_kept_by_branch(path)) {
         Some(pattern) => format!(
             "{rule}; but a `[[branch]]` rule leaves `{pattern}` to `{}`",
             branch.unwrap_or_default()
@@ -58,76 +65,77 @@ fn rule(managed: &Managed, path: &RepoPath, is_folder: bool, branch: Option<&str
     }
 }
 
-fn explain(
+fn explain_path(
     session: &Session,
     repo: &Repo,
-    context: &Context,
+    context: &SyncContext,
     path: &RepoPath,
     why: &mut WhyReport,
 ) -> Result<()> {
     let head = repo.head()?;
-    let wishes = Wishes { only: vec![path.clone()], ..Wishes::plain() };
-    let is_anywhere = repo.look_up(head.tree, path)?.is_some()
-        || repo.look_up(context.canonical.tree, path)?.is_some();
+    let wishes = SyncOptions { only: vec![path.clone()], ..SyncOptions::plain() };
+    let is_anywhere = repo.find_in_tree(head.tree, path)?.is_some()
+        || repo.find_in_tree(context.canonical.tree, path)?.is_some();
     if !is_anywhere {
         why.decision = Some("neither this branch nor the canonical one has it".to_owned());
         return Ok(());
     }
-    match look(repo, context.clone(), &wishes, Depth::Everything, &session.tools())? {
-        Looked::OnCanonical(context) => {
+    match inspect_checkout(repo, context.clone(), &wishes, ScanDepth::Everything, &session.tools())?
+    {
+        SyncInspection::OnCanonical(context) => {
             why.decision = Some(format!("`{}` is the canonical branch", context.config.branch));
         }
-        Looked::Decided(decided) => {
+        SyncInspection::Planned(decided) => {
             match decided.plan.items.iter().find(|item| item.path() == path) {
                 None => why.decision = Some("in-sync: it is canonical".to_owned()),
                 Some(item) => {
                     let does = match item.action {
-                        Action::None => "nothing to do".to_owned(),
-                        Action::Keep => "sync keeps it".to_owned(),
-                        Action::Refuse => "sync does not write to it".to_owned(),
+                        PathAction::None => "nothing to do".to_owned(),
+                        PathAction::Keep => "sync keeps it".to_owned(),
+                        PathAction::Refuse => "sync does not write to it".to_owned(),
                         action => format!("sync will {} it", action.name()),
                     };
                     why.decision =
                         Some(format!("{}: {}; {does}", item.class.name(), item.reason()));
                     let state = &item.state;
                     why.contents = vec![
-                        ("HEAD", entry(repo, state.head)),
-                        ("index", staged(repo, state.index)),
-                        ("file", file(repo, &state.work)),
-                        ("canonical", entry(repo, state.canonical)),
+                        ("HEAD", describe_entry(repo, state.head)),
+                        ("index", describe_staged(repo, state.index)),
+                        ("file", describe_file(repo, &state.work)),
+                        ("canonical", describe_entry(repo, state.canonical)),
                     ];
                 }
             }
         }
     }
     let now = session.world.now_seconds();
-    let line = |commit: CommitInfo| CommitLine {
-        id: repo.short(commit.id),
+    let line = |commit: CommitInfo| LastCommitLine {
+        id: repo.short_id(commit.id),
         author: commit.author.name.clone(),
-        when: ago(now, commit.author.seconds),
+        when: format_ago(now, commit.author.seconds),
         subject: commit.subject().to_owned(),
     };
-    let (changed, synced) = last_changes(repo, head.commit, path, context)?;
+    let (changed, synced) = find_last_changes(repo, head.commit, path, context)?;
     why.changed_by = changed.map(line);
     why.synced_by = synced.map(line);
     why.canonical_changed_by =
-        last_changes(repo, context.canonical.commit, path, context)?.0.map(line);
+        find_last_changes(repo, context.canonical.commit, path, context)?.0.map(line);
     Ok(())
 }
 
 /// The newest commit of a history that changed a path, and the newest sync commit that did.
-fn last_changes(
+fn find_last_changes(
     repo: &Repo,
     tip: Id,
     path: &RepoPath,
-    context: &Context,
+    context: &SyncContext,
 ) -> Result<(Option<CommitInfo>, Option<CommitInfo>)> {
     let mut changed = None;
-    let mut at = repo.commit(tip)?;
-    for _ in 0..DEEPEST {
+    let mut at = repo.read_commit(tip)?;
+    for _ in 0..MAX_COMMITS {
         let here = repo.entry_at(at.tree, path)?;
         // A commit beyond which history is cut off counts as the first one.
-        let parent = at.parents.first().and_then(|parent| repo.commit(*parent).ok());
+        let parent = at.parents.first().and_then(|parent| repo.read_commit(*parent).ok());
         let before = match &parent {
             Some(parent) => repo.entry_at(parent.tree, path)?,
             None => None,
@@ -146,36 +154,36 @@ fn last_changes(
     Ok((changed, None))
 }
 
-fn entry(repo: &Repo, entry: Option<Entry>) -> String {
+fn describe_entry(repo: &Repo, entry: Option<TreeEntry>) -> String {
     match entry {
         None => "absent".to_owned(),
-        Some(Entry { mode, id }) => {
+        Some(TreeEntry { mode, id }) => {
             let kind = match mode {
-                Mode::File => "file",
-                Mode::Executable => "executable",
-                Mode::Symlink => "symlink",
-                Mode::Gitlink => "submodule",
+                FileMode::File => "file",
+                FileMode::Executable => "executable",
+                FileMode::Symlink => "symlink",
+                FileMode::Gitlink => "submodule",
             };
-            format!("{kind} {}", repo.short(id))
+            format!("{kind} {}", repo.short_id(id))
         }
     }
 }
 
-fn staged(repo: &Repo, index: Indexed) -> String {
+fn describe_staged(repo: &Repo, index: IndexStatus) -> String {
     match index {
-        Indexed::Intended => "announced with `git add -N`".to_owned(),
-        Indexed::Conflict => "in conflict".to_owned(),
-        Indexed::Absent | Indexed::Entry { .. } => entry(repo, index.entry()),
+        IndexStatus::IntentToAdd => "announced with `git add -N`".to_owned(),
+        IndexStatus::Conflict => "in conflict".to_owned(),
+        IndexStatus::Absent | IndexStatus::Entry { .. } => describe_entry(repo, index.entry()),
     }
 }
 
-fn file(repo: &Repo, work: &Work) -> String {
+fn describe_file(repo: &Repo, work: &WorktreeItem) -> String {
     match work {
-        Work::Absent => "absent".to_owned(),
-        Work::Present(found) => entry(repo, Some(found.entry)),
-        Work::Folder => "a folder".to_owned(),
-        Work::Special => "a device, pipe or socket".to_owned(),
-        Work::BelowSymlink(link) => format!("below the symlink `{link}`"),
-        Work::BelowFile(file) => format!("below `{file}`, which is not a folder"),
+        WorktreeItem::Absent => "absent".to_owned(),
+        WorktreeItem::Present(found) => describe_entry(repo, Some(found.entry)),
+        WorktreeItem::Folder => "a folder".to_owned(),
+        WorktreeItem::Special => "a device, pipe or socket".to_owned(),
+        WorktreeItem::BelowSymlink(link) => format!("below the symlink `{link}`"),
+        WorktreeItem::BelowFile(file) => format!("below `{file}`, which is not a folder"),
     }
 }

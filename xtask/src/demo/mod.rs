@@ -3,5 +3,5 @@
 //! It plays a person who types commands into a shell, so it knows the other rooms by what they do
 //! alone. It works anywhere, and neither reads nor writes anybody's repository or configuration.
 
-pub mod scene;
-pub mod story;
+pub mod sandbox;
+pub mod tutorial;

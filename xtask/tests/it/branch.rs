@@ -277,7 +277,7 @@ fn conflicts_are_foretold_as_git_has_them() {
         for (one, two) in [(&ours, &theirs), (&theirs, &ours)] {
             // Git's own forecast writes objects, ours does not.
             let before = trace(repo.dir.as_std_path());
-            let told = opened.forecast_merge(id(one), id(two)).unwrap();
+            let told = opened.preview_merge(id(one), id(two)).unwrap();
             let told_paths: Vec<String> = told.conflicts.iter().map(ToString::to_string).collect();
             assert!(trace(repo.dir.as_std_path()) == before, "{name}: something was written");
             let by_git = by_git(&repo, one, two);

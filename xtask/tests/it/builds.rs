@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use xtask_hooks::store;
+use xtask_hooks::program_store;
 
 use crate::testkit::{Lab, Place};
 
@@ -244,7 +244,7 @@ fn another_compiler_gets_a_program_of_its_own() {
         let rustc = lab.path("other-rustc");
         crate::testkit::write_script(
             &rustc,
-            &format!("#!/bin/sh\n# {comment}\nexec rustc \"$@\"\n"),
+            format!("#!/bin/sh\n# {comment}\nexec rustc \"$@\"\n"),
         );
         rustc.to_string()
     };
@@ -347,10 +347,11 @@ fn launcher_and_program_compute_the_same_of_the_same_sources() {
     let of_tree = || {
         let repo = xtask_git::Repo::discover(repo.dir.as_std_path()).unwrap();
         let head = repo.head().unwrap();
-        let sources = store::sources_of(&repo, repo.tree_of(head.commit).unwrap()).unwrap()?;
-        let mut variables = sources.variables;
+        let sources =
+            program_store::digest_sources(&repo, repo.tree_of(head.commit).unwrap()).unwrap()?;
+        let mut variables = sources.crate_variables;
         variables.sort();
-        Some((sources.all, variables))
+        Some((sources.workspace, variables))
     };
     let record = lab.path("record");
     let toolkit = repo.dir.join("xtask");
@@ -383,7 +384,10 @@ fn launcher_and_program_compute_the_same_of_the_same_sources() {
     for text in ["", "abc", &"a".repeat(55), &"a".repeat(56), &"a".repeat(64), &"a".repeat(1000)] {
         let mut hash = key::sha256::Sha256::new();
         text.as_bytes().chunks(7).for_each(|part| hash.put(part));
-        assert_eq!(hash.hex(64), xtask_base::digest::hex(&xtask_base::digest::of(text.as_bytes())));
+        assert_eq!(
+            hash.hex(64),
+            xtask_base::digest::to_hex(&xtask_base::digest::hash_bytes(text.as_bytes()))
+        );
     }
 }
 

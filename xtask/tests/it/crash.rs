@@ -6,20 +6,20 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use xtask_base::environment::Environment;
 use xtask_base::error::Result;
-use xtask_base::files::{Disk, Step};
-use xtask_base::progress::Silent;
+use xtask_base::files::{Disk, DiskOperation};
+use xtask_base::progress::SilentProgress;
 use xtask_base::signals::Interrupts;
-use xtask_base::world::World;
 use xtask_git::Repo;
 use xtask_git::Tools;
 use xtask_sync::context;
-use xtask_sync::enter::Enter as _;
-use xtask_sync::gather::Depth;
-use xtask_sync::lift::drop_overlay;
-use xtask_sync::plan::{Beyond, WriteMode};
-use xtask_sync::run::{Looked, Wishes, look, write};
+use xtask_sync::overlay_removal::remove_overlay;
+use xtask_sync::plan::{OverwritePolicy, WriteMode};
+use xtask_sync::run::{SyncInspection, SyncOptions, apply_plan, inspect_checkout};
+use xtask_sync::scan::ScanDepth;
 use xtask_sync::undo;
+use xtask_sync::worktree_lock::LockWorktree as _;
 
 use crate::testkit::{Lab, Place, Scene, circle, program};
 
@@ -32,14 +32,14 @@ pub enum Fault {
     Crash,
 }
 
-pub fn world(place: &Place<'_>) -> World {
+pub fn world(place: &Place<'_>) -> Environment {
     let env =
         place.environment().into_iter().map(|(name, value)| (name.into(), value.into())).collect();
     let program = program().into();
-    World {
+    Environment {
         cwd: place.dir.clone().into(),
         program,
-        env,
+        variables: env,
         clock: || Duration::from_secs(1_770_000_000),
     }
 }
@@ -59,7 +59,10 @@ pub fn run_with(
 }
 
 /// Runs `work` undisturbed; says which steps it takes.
-pub fn steps_of(place: &Place<'_>, work: impl Fn(&Repo, &Tools<'_>) -> Result<()>) -> Vec<Step> {
+pub fn steps_of(
+    place: &Place<'_>,
+    work: impl Fn(&Repo, &Tools<'_>) -> Result<()>,
+) -> Vec<DiskOperation> {
     let (done, steps) = watched(place, work, Fault::Fails, usize::MAX);
     done.unwrap();
     steps
@@ -71,18 +74,18 @@ pub fn watched(
     work: impl Fn(&Repo, &Tools<'_>) -> Result<()>,
     fault: Fault,
     at: usize,
-) -> (Result<()>, Vec<Step>) {
+) -> (Result<()>, Vec<DiskOperation>) {
     let world = world(place);
     let repo = Repo::discover(place.dir.as_std_path()).unwrap();
     on_faulty_disk(fault, at, |disk| {
         disk.skip_fsync();
         let tools = Tools {
-            ending: None,
+            finishing_operation: None,
             world: &world,
             disk,
-            interrupts: &Interrupts::none(),
-            progress: &Silent,
-            waiting: &|_| {},
+            interrupts: &Interrupts::without_handlers(),
+            progress: &SilentProgress,
+            on_wait: &|_| {},
         };
         work(&repo, &tools)
     })
@@ -93,9 +96,9 @@ pub fn on_faulty_disk<T>(
     fault: Fault,
     at: usize,
     work: impl FnOnce(&Disk<'_>) -> T,
-) -> (T, Vec<Step>) {
+) -> (T, Vec<DiskOperation>) {
     let steps = Mutex::new(Vec::new());
-    let gate = |next: Step| -> io::Result<()> {
+    let gate = |next: DiskOperation| -> io::Result<()> {
         let mut steps = steps.lock().unwrap();
         let step = steps.len();
         steps.push(next);
@@ -105,59 +108,67 @@ pub fn on_faulty_disk<T>(
         };
         if fails { Err(io::Error::other(format!("fault at step {at}"))) } else { Ok(()) }
     };
-    let done = work(&Disk::gated(&gate));
+    let done = work(&Disk::with_gate(&gate));
     (done, steps.into_inner().unwrap())
 }
 
 /// Runs something with tools that nothing disturbs.
 pub fn with_tools<T>(
     place: &Place<'_>,
-    world: &World,
+    world: &Environment,
     work: impl FnOnce(&Repo, &Tools<'_>) -> T,
 ) -> T {
     let tools = Tools {
-        ending: None,
+        finishing_operation: None,
         world,
         disk: &Disk::real(),
-        interrupts: &Interrupts::none(),
-        progress: &Silent,
-        waiting: &|_| {},
+        interrupts: &Interrupts::without_handlers(),
+        progress: &SilentProgress,
+        on_wait: &|_| {},
     };
     work(&Repo::discover(place.dir.as_std_path()).unwrap(), &tools)
 }
 
-fn sync_with(repo: &Repo, tools: &Tools<'_>, wishes: &Wishes) -> Result<()> {
-    let (_lock, _) = tools.enter(repo)?;
-    let context = context::read(repo)?;
-    match look(repo, context, wishes, Depth::Everything, tools)? {
-        Looked::Decided(decided) => write(repo, *decided, wishes, tools).map(drop),
-        Looked::OnCanonical(_) => panic!("the scene is wrong"),
+fn sync_with(repo: &Repo, tools: &Tools<'_>, wishes: &SyncOptions) -> Result<()> {
+    let (_lock, _) = tools.lock_worktree(repo)?;
+    let context = context::read_context(repo)?;
+    match inspect_checkout(repo, context, wishes, ScanDepth::Everything, tools)? {
+        SyncInspection::Planned(decided) => apply_plan(repo, *decided, wishes, tools).map(drop),
+        SyncInspection::OnCanonical(_) => panic!("the scene is wrong"),
     }
 }
 
 fn forced_sync(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
-    let wishes = Wishes { beyond: Beyond::Force, allow_mass_deletion: true, ..Wishes::plain() };
+    let wishes = SyncOptions {
+        overwrite: OverwritePolicy::Force,
+        allow_mass_deletion: true,
+        ..SyncOptions::plain()
+    };
     sync_with(repo, tools, &wishes)
 }
 
 fn plain_sync(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
-    sync_with(repo, tools, &Wishes::plain())
+    sync_with(repo, tools, &SyncOptions::plain())
 }
 
 fn overlay(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
-    let wishes = Wishes { mode: WriteMode::Worktree, allow_mass_deletion: true, ..Wishes::plain() };
+    let wishes = SyncOptions {
+        mode: WriteMode::Worktree,
+        allow_mass_deletion: true,
+        ..SyncOptions::plain()
+    };
     sync_with(repo, tools, &wishes)
 }
 
 fn take_overlay_away(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
-    let (_lock, _) = tools.enter(repo)?;
-    drop_overlay(repo, tools).map(drop)
+    let (_lock, _) = tools.lock_worktree(repo)?;
+    remove_overlay(repo, tools).map(drop)
 }
 
 fn undo_last(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
-    let (_lock, _) = tools.enter(repo)?;
-    let backup = undo::find(repo, None)?;
-    undo::undo(&tools.applier(repo), &repo.head()?, backup).map(drop)
+    let (_lock, _) = tools.lock_worktree(repo)?;
+    let backup = undo::find_backup(repo, None)?;
+    undo::undo_run(&tools.apply_context(repo), &repo.head()?, backup).map(drop)
 }
 
 /// A branch on which everything happens at once: update, create in new folders, delete until a
@@ -243,7 +254,7 @@ fn at_every_step(place: &Place<'_>, first: Option<Work>, work: Work, after: &Sce
 }
 
 fn enter(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
-    tools.enter(repo).map(drop)
+    tools.lock_worktree(repo).map(drop)
 }
 
 /// The scene after `work`, without any fault.
@@ -293,7 +304,7 @@ fn a_sync_of_many_files_by_two_threads_is_all_or_nothing() {
     });
     let after = outcome(&place, forced_sync);
     let all = steps_of(&place.in_copy(&lab.copy()), forced_sync);
-    let creations = all.iter().filter(|step| **step == Step::Create).count();
+    let creations = all.iter().filter(|step| **step == DiskOperation::Create).count();
     assert!(creations >= 80, "{creations}");
     at_every_step(&place, None, forced_sync, &after);
 }
@@ -358,11 +369,16 @@ fn what_somebody_saves_after_a_crash_is_not_taken_back() {
 }
 
 /// Runs `work`; when a file is to be swapped, `meddle` comes first, and with the swap all ends at once.
-fn killed_after_a_swap(place: &Place<'_>, work: Work, swap: Step, meddle: impl Fn() + Sync) {
+fn killed_after_a_swap(
+    place: &Place<'_>,
+    work: Work,
+    swap: DiskOperation,
+    meddle: impl Fn() + Sync,
+) {
     let world = world(place);
     let repo = Repo::discover(place.dir.as_std_path()).unwrap();
     let is_over = std::sync::atomic::AtomicBool::new(false);
-    let gate = |step: Step| -> io::Result<()> {
+    let gate = |step: DiskOperation| -> io::Result<()> {
         if is_over.load(Ordering::SeqCst) {
             return Err(io::Error::other("dead"));
         }
@@ -372,14 +388,14 @@ fn killed_after_a_swap(place: &Place<'_>, work: Work, swap: Step, meddle: impl F
         }
         Ok(())
     };
-    let disk = Disk::gated(&gate);
+    let disk = Disk::with_gate(&gate);
     let tools = Tools {
-        ending: None,
+        finishing_operation: None,
         world: &world,
         disk: &disk,
-        interrupts: &Interrupts::none(),
-        progress: &Silent,
-        waiting: &|_| {},
+        interrupts: &Interrupts::without_handlers(),
+        progress: &SilentProgress,
+        on_wait: &|_| {},
     };
     work(&repo, &tools).unwrap_err();
     assert!(is_over.load(Ordering::SeqCst));
@@ -392,7 +408,9 @@ fn what_somebody_saves_right_before_a_swap_and_a_crash_is_given_back() {
     let repo = lab.repo();
     repo.git(&["switch", "-q", "-c", "feature"]);
     repo.canonical(&[("setup/a", Some("a2\n")), ("setup/b", None)]);
-    for (path, swap) in [("setup/a", Step::Exchange), ("setup/b", Step::Place)] {
+    for (path, swap) in
+        [("setup/a", DiskOperation::Exchange), ("setup/b", DiskOperation::RenameNoReplace)]
+    {
         // Either it is written in place, or another file takes the name.
         for renames in [false, true] {
             let copy = lab.copy();
@@ -420,7 +438,7 @@ fn what_somebody_saves_right_before_a_swap_and_a_crash_is_given_back() {
         }
     }
     // Where its place is taken again it waits, and where is said.
-    killed_after_a_swap(&repo, plain_sync, Step::Place, || {
+    killed_after_a_swap(&repo, plain_sync, DiskOperation::RenameNoReplace, || {
         repo.write("setup/b", "the newest work\n")
     });
     repo.write("setup/b", "and one newer still\n");
@@ -474,21 +492,21 @@ fn crashed_before_the_branch_moves(lab: &Lab) -> Place<'_> {
     repo.canonical(&[("setup/a", Some("a2\n"))]);
     repo.write("setup/a", "PRECIOUS\n");
     let is_gone = std::sync::atomic::AtomicBool::new(false);
-    let gate = |step: Step| -> io::Result<()> {
-        if step == Step::Other("move the branch") {
+    let gate = |step: DiskOperation| -> io::Result<()> {
+        if step == DiskOperation::Other("move the branch") {
             is_gone.store(true, Ordering::SeqCst);
         }
         if is_gone.load(Ordering::SeqCst) { Err(io::Error::other("gone")) } else { Ok(()) }
     };
-    let disk = Disk::gated(&gate);
+    let disk = Disk::with_gate(&gate);
     let world = world(&repo);
     let tools = Tools {
-        ending: None,
+        finishing_operation: None,
         world: &world,
         disk: &disk,
-        interrupts: &Interrupts::none(),
-        progress: &Silent,
-        waiting: &|_| {},
+        interrupts: &Interrupts::without_handlers(),
+        progress: &SilentProgress,
+        on_wait: &|_| {},
     };
     forced_sync(&Repo::discover(repo.dir.as_std_path()).unwrap(), &tools).unwrap_err();
     assert_eq!(repo.read("setup/a"), "a2\n");

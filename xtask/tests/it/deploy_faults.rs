@@ -5,16 +5,16 @@
 
 use std::time::Duration;
 
+use xtask_base::environment::Environment;
 use xtask_base::error::Result;
-use xtask_base::files::{Disk, Step};
+use xtask_base::files::{Disk, DiskOperation};
 use xtask_base::signals::Interrupts;
-use xtask_base::world::World;
 use xtask_config::Layer;
-use xtask_deploy::Around;
-use xtask_deploy::directory::Directory;
-use xtask_deploy::run::{self, Order, Source};
-use xtask_deploy::steps::Doing;
-use xtask_deploy::target::Target;
+use xtask_deploy::DeployContext;
+use xtask_deploy::directory::DirectoryEngine;
+use xtask_deploy::executor::{self, DeployRequest, ReleaseSource};
+use xtask_deploy::pipeline::DeployAction;
+use xtask_deploy::target::DeployTarget;
 use xtask_git::Repo;
 
 use crate::crash::{Fault, on_faulty_disk, world};
@@ -32,9 +32,14 @@ enum Work {
 }
 
 /// Does it with a fault at step `at`; says which steps there were.
-fn with_fault(site: &Site<'_>, work: Work, fault: Fault, at: usize) -> (Result<()>, Vec<Step>) {
+fn with_fault(
+    site: &Site<'_>,
+    work: Work,
+    fault: Fault,
+    at: usize,
+) -> (Result<()>, Vec<DiskOperation>) {
     // The clock of the other tests stands still.
-    let world = World { clock: real_clock, ..world(&site.repo) };
+    let world = Environment { clock: real_clock, ..world(&site.repo) };
     on_faulty_disk(fault, at, |disk| work_with(site, work, disk, &world))
 }
 
@@ -44,30 +49,36 @@ pub fn real_clock() -> Duration {
     now.duration_since(std::time::UNIX_EPOCH).unwrap()
 }
 
-fn work_with(site: &Site<'_>, work: Work, disk: &Disk<'_>, world: &World) -> Result<()> {
+fn work_with(site: &Site<'_>, work: Work, disk: &Disk<'_>, world: &Environment) -> Result<()> {
     let repo = Repo::discover(site.repo.dir.as_std_path()).unwrap();
     let text = site.repo.read("deployment/prod.toml");
     let layer = Layer::load("prod", &|_| Ok(Some(text.clone())), &[]).unwrap();
     let config = layer.deploy.clone().unwrap();
-    let target = Target { root: site.target(), layer: "prod".to_owned() };
-    let none = Interrupts::none();
+    let target = DeployTarget { root: site.target(), layer: "prod".to_owned() };
+    let none = Interrupts::without_handlers();
     let ready_within = Duration::from_secs(20);
-    let around = Around { world, disk, interrupts: &none, tell: &|_| {}, by: "ada", ready_within };
-    let engine = Directory { target: &target, layer: &layer, around };
-    let all = run::Site { target: &target, engine: &engine, calm: &engine, around };
-    let (_lock, _) = run::open(&all, Doing::Deploy)?;
+    let around =
+        DeployContext { world, disk, interrupts: &none, tell: &|_| {}, by: "ada", ready_within };
+    let engine = DirectoryEngine { target: &target, layer: &layer, ctx: around };
+    let all = executor::EngineContext {
+        target: &target,
+        engine: &engine,
+        uninterruptible: &engine,
+        ctx: around,
+    };
+    let (_lock, _) = executor::lock_and_recover(&all, DeployAction::Deploy)?;
     match work {
         Work::Recover => Ok(()),
         Work::Rollback => {
-            let release = run::choose(&target, None)?;
-            run::rollback(&all, &release, config.watch).map(drop)
+            let release = executor::choose_rollback(&target, None)?;
+            executor::rollback_to(&all, &release, config.watch).map(drop)
         }
         Work::Deploy => {
             let commit = repo.head()?.commit;
             let watch = config.watch;
-            let source = Source::Commit(&repo, commit);
-            let order = Order { source, layer: &layer, deploy: &config, watch };
-            run::deploy(&all, &order).map(drop)
+            let source = ReleaseSource::Commit(&repo, commit);
+            let order = DeployRequest { source, layer: &layer, deploy: &config, watch };
+            executor::deploy_release(&all, &order).map(drop)
         }
     }
 }
@@ -77,7 +88,7 @@ fn recover(site: &Site<'_>) {
     // A process that another test has just forked holds our lock until it becomes another program.
     for _ in 0..1000 {
         match with_fault(site, Work::Recover, Fault::Fails, usize::MAX).0 {
-            Err(refusal) if refusal.what().contains("another run is at work") => {
+            Err(refusal) if refusal.message().contains("another run is at work") => {
                 std::thread::sleep(Duration::from_millis(5));
             }
             done => return done.unwrap(),

@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use serde_json::Value;
 use xtask_base::error::Result;
-use xtask_base::files::{Disk, Step};
+use xtask_base::files::{Disk, DiskOperation};
 use xtask_base::signals::Interrupts;
 use xtask_config::Layer;
-use xtask_deploy::Around;
-use xtask_deploy::host::work;
-use xtask_deploy::order::{HostOrder, ORDER, Wanted};
+use xtask_deploy::DeployContext;
+use xtask_deploy::host_agent::execute_request;
 use xtask_deploy::release::Release;
-use xtask_deploy::remote::{Made, Remote};
-use xtask_deploy::ssh::{Host, program_digest, program_name};
-use xtask_deploy::target::Target;
+use xtask_deploy::remote::{LocalBuild, RemoteDeploy};
+use xtask_deploy::ssh::{SshHost, program_digest, program_name};
+use xtask_deploy::target::DeployTarget;
+use xtask_deploy::wire_protocol::{HostCommand, HostRequest, ORDER};
 use xtask_git::Repo;
 
 use crate::crash::{Fault, on_faulty_disk};
@@ -110,7 +110,7 @@ impl<'a> Far<'a> {
     fn start(&self, args: &[&str]) -> Child {
         let mut command = Command::new(program());
         command.args(args).current_dir(&self.site.repo.dir).envs(self.site.repo.environment());
-        for name in xtask_base::process::GIT_LOCAL {
+        for name in xtask_base::process::GIT_LOCAL_VARS {
             command.env_remove(name);
         }
         command.env("PATH", &self.path).stdin(Stdio::null());
@@ -446,35 +446,43 @@ enum Until {
 }
 
 /// The same. Where the release is only sent, what the host would be told is the answer.
-fn play_until(far: &Far<'_>, disk: &Disk<'_>, until: Until) -> Result<Option<HostOrder>> {
+fn play_until(far: &Far<'_>, disk: &Disk<'_>, until: Until) -> Result<Option<HostRequest>> {
     let place = &far.site.repo;
     let mut world = crate::crash::world(place);
     world.clock = crate::deploy_faults::real_clock;
-    world.env.insert("PATH".into(), far.path.clone().into());
+    world.variables.insert("PATH".into(), far.path.clone().into());
     let repo = Repo::discover(place.dir.as_std_path())?;
     let text = place.read("deployment/prod.toml");
     let layer = Layer::load("prod", &|_| Ok(Some(text.clone())), &[])?;
     let (deploy, files) =
         (layer.deploy.clone().unwrap(), [("prod".to_owned(), text.clone())].into());
-    let target = Target::of(&repo, "prod", &deploy);
-    let none = Interrupts::none();
+    let target = DeployTarget::for_layer(&repo, "prod", &deploy);
+    let none = Interrupts::without_handlers();
     let ready_within = Duration::from_secs(20);
     let tell = &|_: &str| {};
-    let around = Around { world: &world, disk, interrupts: &none, tell, by: "ada", ready_within };
-    let host = Host::of(&deploy, &world);
-    let greeting = host.greet(&target)?;
+    let around =
+        DeployContext { world: &world, disk, interrupts: &none, tell, by: "ada", ready_within };
+    let host = SshHost::for_deploy(&deploy, &world);
+    let greeting = host.read_handshake(&target)?;
     host.send_program(&target, greeting.has_program(&world)?, &around)?;
-    let remote =
-        Remote { host, target: &target, layer: &layer, deploy: &deploy, files: &files, around };
-    let _lock = remote.lock(&repo)?;
+    let remote = RemoteDeploy {
+        host,
+        target: &target,
+        layer: &layer,
+        deploy: &deploy,
+        files: &files,
+        ctx: around,
+    };
+    let _lock = remote.acquire_staging_lock(&repo)?;
     let (commit, watch) = (repo.head()?.commit, deploy.watch);
-    let name =
-        Release::name(commit, world.now_seconds(), &|name| !target.releases().join(name).exists());
-    remote.make_and_send(&Made { repo: &repo, commit, name: &name, watch })?;
+    let name = Release::choose_name(commit, world.now_seconds(), &|name| {
+        !target.releases_folder().join(name).exists()
+    });
+    remote.build_and_send(&LocalBuild { repo: &repo, commit, name: &name, watch })?;
     let program = program_name(&program_digest(&world)?);
-    let wanted = Wanted::Deploy { release: name, commit: commit.to_string(), watch_ms: 100 };
+    let wanted = HostCommand::Deploy { release: name, commit: commit.to_string(), watch_ms: 100 };
     if until == Until::Sent {
-        return Ok(Some(HostOrder {
+        return Ok(Some(HostRequest {
             schema: ORDER.to_owned(),
             wanted,
             root: target.root.clone(),
@@ -485,17 +493,22 @@ fn play_until(far: &Far<'_>, disk: &Disk<'_>, until: Until) -> Result<Option<Hos
             ready_within_ms: 20_000,
         }));
     }
-    let ended = remote.ask(&program, wanted, &|_| {})?;
+    let ended = remote.send_command(&program, wanted, &|_| {})?;
     ended.failure.map_or(Ok(None), |failure| Err(failure.into_error()))
 }
 
 /// Does what the host is told, with a fault at step `at`; says which steps there were.
-fn on_the_host(far: &Far<'_>, order: &HostOrder, fault: Fault, at: usize) -> (bool, Vec<Step>) {
+fn on_the_host(
+    far: &Far<'_>,
+    order: &HostRequest,
+    fault: Fault,
+    at: usize,
+) -> (bool, Vec<DiskOperation>) {
     let mut world = crate::crash::world(&far.site.repo);
     world.clock = crate::deploy_faults::real_clock;
-    let none = Interrupts::none();
+    let none = Interrupts::without_handlers();
     on_faulty_disk(fault, at, |disk| {
-        let around = Around {
+        let around = DeployContext {
             world: &world,
             disk,
             interrupts: &none,
@@ -503,7 +516,7 @@ fn on_the_host(far: &Far<'_>, order: &HostOrder, fault: Fault, at: usize) -> (bo
             by: "ada",
             ready_within: Duration::from_secs(20),
         };
-        work(order, around, &|_| {}).failure.is_none()
+        execute_request(order, around, &|_| {}).failure.is_none()
     })
 }
 
@@ -525,7 +538,7 @@ fn a_fault_at_any_step_over_there_leaves_one_verified_release() {
             let order = sent(&next);
             let (done, steps) = on_the_host(&far, &order, fault, at);
             let told = format!("{fault:?} at {at}");
-            let mend = HostOrder { wanted: Wanted::Mend, ..order };
+            let mend = HostRequest { wanted: HostCommand::Mend, ..order };
             // A process that another test has just forked holds the lock for a moment.
             wait_for("the next command", || on_the_host(&far, &mend, Fault::Fails, usize::MAX).0);
             assert!(!far.site.target().join("journal").exists(), "{told}: a run is under way");

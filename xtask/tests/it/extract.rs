@@ -460,12 +460,12 @@ fn promote_takes_what_was_shown_and_nothing_else() {
     repo.xtask(&["extract", "three"]).success();
     let world = crate::crash::world(&repo);
     let taken = crate::crash::with_tools(&repo, &world, |repo_here, tools| {
-        let choice = promote::choose(&repo_here.in_memory(), &[], tools).unwrap();
+        let choice = promote::select_changes(&repo_here.in_memory(), &[], tools).unwrap();
         repo.on_branch("three", |place| place.write("scripts/three", "EVIL\n"));
         repo.xtask(&["extract", "three"]).success();
-        promote::take(repo_here, &[], &choice.content(), tools).map(drop)
+        promote::promote_changes(repo_here, &[], &choice.selected_changes(), tools).map(drop)
     });
-    assert!(taken.unwrap_err().what().contains("looks different now"));
+    assert!(taken.unwrap_err().message().contains("looks different now"));
     assert_eq!(
         repo.try_git(&["cat-file", "-e", "orchestration-tools:scripts/three"]).code,
         Some(128)

@@ -2,58 +2,65 @@
 //! command afterwards comes to the same end as one that nothing has disturbed.
 
 use xtask_base::error::{Error, Result};
-use xtask_changes::extract::{self, collect};
+use xtask_changes::extract::{self, extract_changes};
 use xtask_changes::resolve;
-use xtask_changes::source::{picks, source};
-use xtask_changes::{promote, reverse};
+use xtask_changes::source::{find_source_branch, resolve_commits};
+use xtask_changes::{promote, reverse_sync};
 use xtask_git::Repo;
 use xtask_git::Tools;
-use xtask_propagate::run::{Aim, propagate};
+use xtask_propagate::rounds::{PropagateOptions, propagate_branches};
 use xtask_sync::context;
-use xtask_sync::enter::Enter as _;
+use xtask_sync::worktree_lock::LockWorktree as _;
 
 use crate::crash::{Fault, Work, run_with, steps_of};
 use crate::testkit::{Lab, Place, circle};
 
 fn propagate_all(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
-    let aim = Aim {
+    let aim = PropagateOptions {
         patterns: Vec::new(),
         remote: false,
         push: false,
         dry_run: false,
         allow_mass_deletion: false,
-        lists: false,
+        lists_paths: false,
     };
-    let outcome = propagate(repo, &aim, tools)?;
-    let failed =
-        outcome.rows.values().find(|row| row.fate == xtask_propagate::decide::Fate::Failed);
+    let outcome = propagate_branches(repo, &aim, tools)?;
+    let failed = outcome
+        .rows
+        .values()
+        .find(|row| row.status == xtask_propagate::decide::PropagateStatus::Failed);
     match failed {
-        Some(row) => Err(Error::unable(row.why.clone().unwrap_or_default())),
+        Some(row) => Err(Error::unable(row.reason.clone().unwrap_or_default())),
         None => Ok(()),
     }
 }
 
 fn extract_one(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
-    let aim = extract::Aim { branch: "one".to_owned(), base: None, push: false, dry_run: false };
-    collect(repo, &aim, tools)?.map(drop).map_err(|_| Error::no("a conflict"))
+    let aim = extract::ExtractOptions {
+        branch: "one".to_owned(),
+        base: None,
+        push: false,
+        dry_run: false,
+    };
+    extract_changes(repo, &aim, tools)?.map(drop).map_err(|_| Error::negative("a conflict"))
 }
 
 fn promote_all(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
-    let choice = promote::choose(&repo.in_memory(), &[], tools)?;
-    promote::take(repo, &[], &choice.content(), tools).map(drop)
+    let choice = promote::select_changes(&repo.in_memory(), &[], tools)?;
+    promote::promote_changes(repo, &[], &choice.selected_changes(), tools).map(drop)
 }
 
 fn take_one(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
-    let context = context::read(repo)?;
-    let source = source(repo, &context, "one")?;
+    let context = context::read_context(repo)?;
+    let source = find_source_branch(repo, &context, "one")?;
     let words = ["main..one".to_owned()];
-    let picks = picks(repo, &context, &source, &words, None)?;
-    let proposal = reverse::propose(&repo.in_memory(), source, picks, tools)?;
-    reverse::take(repo, proposal, tools).map(drop)
+    let picks = resolve_commits(repo, &context, &source, &words, None)?;
+    let proposal = reverse_sync::propose_commits(&repo.in_memory(), source, picks, tools)?;
+    reverse_sync::land_proposal(repo, proposal, tools).map(drop)
 }
 
 fn go_on(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
-    resolve::go_on(repo, &repo.committer(1_770_000_000)?, tools).map(drop)
+    resolve::continue_resolution(repo, &repo.committer(1_770_000_000)?, tools).map(drop)
 }
 
 /// Branches with changes, a collected source, and a canonical branch that has gone on.
@@ -202,9 +209,14 @@ fn landing_where_the_canonical_branch_is_checked_out_is_a_transaction() {
             // The same again does the rest, and whatever writes here next tidies up.
             let (again, _) = run_with(&repo, take_one, Fault::Fails, usize::MAX);
             again.unwrap_or_else(|failure| panic!("{at} {fault:?}: {failure}"));
-            run_with(&repo, |repo, tools| tools.enter(repo).map(drop), Fault::Fails, usize::MAX)
-                .0
-                .unwrap();
+            run_with(
+                &repo,
+                |repo, tools| tools.lock_worktree(repo).map(drop),
+                Fault::Fails,
+                usize::MAX,
+            )
+            .0
+            .unwrap();
             assert_eq!(
                 (trees(&repo), repo.status()),
                 (end.clone(), status.clone()),

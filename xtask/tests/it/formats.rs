@@ -11,26 +11,28 @@ use std::path::Path;
 
 use expect_test::expect;
 use serde_json::{Value, json};
-use xtask_report::findings::{self, Finding, Findings, Level};
-use xtask_report::github::{LONGEST_SUMMARY, MOST_ANNOTATIONS, annotations, step_summary};
-use xtask_report::junit::junit;
-use xtask_report::plain::plain;
-use xtask_report::sarif::sarif;
-use xtask_report::validate::{CheckLine, FixLine, FixOutcome, Outcome, ValidateReport};
+use xtask_report::findings::{self, FileFinding, FindingLevel, FindingsByCheck};
+use xtask_report::github::{
+    MAX_ANNOTATIONS, MAX_SUMMARY_BYTES, render_annotations, render_step_summary,
+};
+use xtask_report::junit::render_junit;
+use xtask_report::sanitize::sanitize_text;
+use xtask_report::sarif::render_sarif;
+use xtask_report::validate::{CheckLine, CheckStatus, FixLine, FixOutcome, ValidateReport};
 
 use crate::builds::homes;
 use crate::testkit::{Lab, circle, snapshot, write_script};
 use xml::Element;
 
-const OUTCOMES: [Outcome; 8] = [
-    Outcome::Passed,
-    Outcome::Cached,
-    Outcome::Fixed,
-    Outcome::Failed,
-    Outcome::Blocked,
-    Outcome::LeftOut,
-    Outcome::Interrupted,
-    Outcome::Planned,
+const OUTCOMES: [CheckStatus; 8] = [
+    CheckStatus::Passed,
+    CheckStatus::Cached,
+    CheckStatus::Fixed,
+    CheckStatus::Failed,
+    CheckStatus::Blocked,
+    CheckStatus::LeftOut,
+    CheckStatus::Interrupted,
+    CheckStatus::Planned,
 ];
 
 /// Texts that mean something to one of the formats.
@@ -57,7 +59,7 @@ const NASTY: [&str; 20] = [
     "\n\n# heading\n\n",
 ];
 
-fn check(name: &str, outcome: Outcome) -> CheckLine {
+fn check(name: &str, outcome: CheckStatus) -> CheckLine {
     CheckLine {
         name: name.to_owned(),
         phase: "quality".to_owned(),
@@ -99,9 +101,9 @@ fn every_outcome() -> ValidateReport {
     report(OUTCOMES.iter().map(|outcome| check(outcome.name(), *outcome)).collect())
 }
 
-fn finding(path: &str, line: u64, message: &str) -> Finding {
+fn finding(path: &str, line: u64, message: &str) -> FileFinding {
     let (path, message) = (path.to_owned(), message.to_owned());
-    Finding { path, line: Some(line), column: Some(5), level: Level::Error, message }
+    FileFinding { path, line: Some(line), column: Some(5), level: FindingLevel::Error, message }
 }
 
 /// A generator of numbers that is small and the same everywhere (xorshift).
@@ -120,7 +122,7 @@ impl Random {
         pieces.collect::<Vec<_>>().join(["", " ", "\n"][self.below(3)])
     }
 
-    fn report(&mut self) -> (ValidateReport, Findings) {
+    fn report(&mut self) -> (ValidateReport, FindingsByCheck) {
         let checks = (0..self.below(30)).map(|number| CheckLine {
             // Only names are read as words by whoever fills the report.
             name: format!("check-{number}{}", self.text()),
@@ -149,13 +151,14 @@ impl Random {
         report.branch = Some(self.text()).filter(|_| self.below(2) == 0);
         report.config = report.config.filter(|_| self.below(2) == 0);
         report.warnings = (0..self.below(30)).map(|_| self.text()).collect();
-        let mut findings = Findings::new();
-        for check in report.checks.iter().filter(|check| check.outcome == Outcome::Failed) {
-            let found = (0..self.below(30)).map(|_| Finding {
+        let mut findings = FindingsByCheck::new();
+        for check in report.checks.iter().filter(|check| check.outcome == CheckStatus::Failed) {
+            let found = (0..self.below(30)).map(|_| FileFinding {
                 path: format!("src/{}", self.text()),
                 line: Some(self.below(3) as u64).filter(|line| *line > 0),
                 column: Some(self.below(3) as u64).filter(|column| *column > 0),
-                level: [Level::Error, Level::Warning, Level::Note][self.below(3)],
+                level: [FindingLevel::Error, FindingLevel::Warning, FindingLevel::Note]
+                    [self.below(3)],
                 message: self.text(),
             });
             findings.insert(check.name.clone(), found.collect());
@@ -164,7 +167,7 @@ impl Random {
     }
 }
 
-fn every_seed(mut test: impl FnMut(&ValidateReport, &Findings, u64)) {
+fn every_seed(mut test: impl FnMut(&ValidateReport, &FindingsByCheck, u64)) {
     for seed in 1..=60_u64 {
         let (report, findings) = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)).report();
         test(&report, &findings, seed);
@@ -173,30 +176,31 @@ fn every_seed(mut test: impl FnMut(&ValidateReport, &Findings, u64)) {
 
 /// The JUnit of a report, read back.
 fn read_junit(report: &ValidateReport) -> Element {
-    let text = junit(report);
+    let text = render_junit(report);
     Element::parse(&text).unwrap_or_else(|fault| panic!("{fault}: {text}"))
 }
 
 /// The SARIF of a report, read back.
-fn read_sarif(report: &ValidateReport, findings: &Findings) -> Value {
-    serde_json::from_str(&sarif(report, findings)).unwrap()
+fn read_sarif(report: &ValidateReport, findings: &FindingsByCheck) -> Value {
+    serde_json::from_str(&render_sarif(report, findings)).unwrap()
 }
 
 /// Every report of these tests, as documents of both formats in a folder.
 fn write_documents(lab: &Lab) -> (Vec<String>, Vec<String>) {
     let (mut junits, mut sarifs) = (Vec::new(), Vec::new());
-    let mut write = |report: &ValidateReport, findings: &Findings| {
+    let mut write = |report: &ValidateReport, findings: &FindingsByCheck| {
         let number = junits.len();
-        for (names, ending, text) in
-            [(&mut junits, "xml", junit(report)), (&mut sarifs, "sarif", sarif(report, findings))]
-        {
+        for (names, ending, text) in [
+            (&mut junits, "xml", render_junit(report)),
+            (&mut sarifs, "sarif", render_sarif(report, findings)),
+        ] {
             let path = lab.path(&format!("{number}.{ending}"));
             fs::write(&path, text).unwrap();
             names.push(path.into_string());
         }
     };
-    write(&every_outcome(), &Findings::new());
-    write(&report(Vec::new()), &Findings::new());
+    write(&every_outcome(), &FindingsByCheck::new());
+    write(&report(Vec::new()), &FindingsByCheck::new());
     every_seed(|report, findings, _| write(report, findings));
     (junits, sarifs)
 }
@@ -294,7 +298,7 @@ fn junit_says_of_every_outcome_what_it_is() {
             </testcase>
           </testsuite>
         </testsuites>
-    "#]].assert_eq(&junit(&report));
+    "#]].assert_eq(&render_junit(&report));
     let sums = ["tests", "failures", "errors"].map(|name| document.attribute(name));
     assert_eq!(sums, ["8", "1", "2"]);
     assert_eq!(document.all("testsuite").len(), 2, "one for each phase");
@@ -314,15 +318,15 @@ fn junit_is_well_formed_whatever_the_checks_say() {
 #[test]
 fn junit_keeps_the_output_of_a_failure() {
     for text in NASTY.iter().filter(|text| !text.trim().is_empty()) {
-        let mut check = check("a", Outcome::Failed);
+        let mut check = check("a", CheckStatus::Failed);
         check.output = (*text).to_owned();
         let document = read_junit(&report(vec![check]));
         let case = document.children[0].all("testcase")[0].clone();
-        assert_eq!(case.all("failure")[0].text, plain(text));
+        assert_eq!(case.all("failure")[0].text, sanitize_text(text));
     }
-    let mut check = check("a", Outcome::Failed);
+    let mut check = check("a", CheckStatus::Failed);
     check.output = format!("first\n{}\nlast", "0123456789".repeat(1 << 18));
-    let text = junit(&report(vec![check]));
+    let text = render_junit(&report(vec![check]));
     assert!(text.len() < (1 << 20) + 4_096, "{}", text.len());
     assert!(text.contains("first") && text.contains("left out") && text.contains("last"));
 }
@@ -332,11 +336,11 @@ fn junit_keeps_the_output_of_a_failure() {
 #[test]
 fn sarif_has_results_for_what_failed_and_was_blocked() {
     let report = every_outcome();
-    let document = read_sarif(&report, &Findings::new());
+    let document = read_sarif(&report, &FindingsByCheck::new());
     let run = &document["runs"][0];
     let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
     let rules: Vec<&str> = rules.iter().map(|rule| rule["id"].as_str().unwrap()).collect();
-    assert_eq!(rules, OUTCOMES.map(Outcome::name));
+    assert_eq!(rules, OUTCOMES.map(CheckStatus::name));
     let invocation = &run["invocations"][0];
     assert_eq!(invocation["executionSuccessful"], json!(false), "it was interrupted");
     assert_eq!(invocation["startTimeUtc"], "2026-01-02T03:04:05Z");
@@ -356,16 +360,17 @@ fn sarif_has_results_for_what_failed_and_was_blocked() {
     assert_eq!(results[1], blocked);
     assert_eq!(results[0]["ruleId"], "failed");
     assert_eq!(results.len(), 2);
-    snapshot("every-outcome.sarif").assert_eq(&sarif(&report, &Findings::new()));
+    snapshot("every-outcome.sarif").assert_eq(&render_sarif(&report, &FindingsByCheck::new()));
 }
 
 #[test]
 fn sarif_has_a_result_for_every_finding() {
-    let report = report(vec![check("a", Outcome::Failed), check("b", Outcome::Passed)]);
+    let report = report(vec![check("a", CheckStatus::Failed), check("b", CheckStatus::Passed)]);
     let mut found = vec![finding("src/a b#1.rs", 3, "first"), finding("src/b.rs", 4, "second")];
     found[1].column = None;
-    found[1].level = Level::Note;
-    let findings = Findings::from([("a".to_owned(), found.clone()), ("b".to_owned(), found)]);
+    found[1].level = FindingLevel::Note;
+    let findings =
+        FindingsByCheck::from([("a".to_owned(), found.clone()), ("b".to_owned(), found)]);
     let document = read_sarif(&report, &findings);
     let run = &document["runs"][0];
     assert_eq!(run["invocations"][0]["executionSuccessful"], json!(true));
@@ -422,7 +427,7 @@ fn sarif_has_a_result_for_every_finding() {
 fn every_sarif_result_has_a_place_also_without_a_file_of_checks() {
     let mut report = every_outcome();
     report.config = None;
-    let document = read_sarif(&report, &Findings::new());
+    let document = read_sarif(&report, &FindingsByCheck::new());
     let results = document["runs"][0]["results"].as_array().unwrap();
     assert!(!results.is_empty());
     // What code scanning asks for at least: a location with the URI of a file, relative to the repository.
@@ -438,11 +443,11 @@ fn sarif_is_whole_whatever_the_checks_say() {
     every_seed(|report, findings, _| {
         read_sarif(report, findings);
     });
-    read_sarif(&report(Vec::new()), &Findings::new());
-    let checks = (0..30).map(|number| check(&number.to_string(), Outcome::Failed)).collect();
-    let found: Vec<Finding> = (1..=1_000).map(|line| finding("a", line, "x")).collect();
+    read_sarif(&report(Vec::new()), &FindingsByCheck::new());
+    let checks = (0..30).map(|number| check(&number.to_string(), CheckStatus::Failed)).collect();
+    let found: Vec<FileFinding> = (1..=1_000).map(|line| finding("a", line, "x")).collect();
     let findings = (0..30).map(|number| (number.to_string(), found.clone())).collect();
-    let text = sarif(&report(checks), &findings);
+    let text = render_sarif(&report(checks), &findings);
     assert_eq!(text.matches("\"ruleId\"").count(), 25_000);
     assert!(text.contains("5000 results were left out"));
 }
@@ -453,15 +458,15 @@ fn sarif_is_whole_whatever_the_checks_say() {
 fn annotations_take_turns_and_end_at_ten() {
     let names = ["a", "b", "c"];
     let mut checks: Vec<CheckLine> =
-        names.iter().map(|name| check(name, Outcome::Failed)).collect();
+        names.iter().map(|name| check(name, CheckStatus::Failed)).collect();
     checks[2].output = "50%\nof it".to_owned();
-    checks.push(check("blocked", Outcome::Blocked));
+    checks.push(check("blocked", CheckStatus::Blocked));
     let found = |name: &str, count: u64| {
         let found = (1..=count).map(|line| finding(&format!("{name}.rs"), line, "wrong: a, b"));
         (name.to_owned(), found.collect::<Vec<_>>())
     };
-    let mut findings = Findings::from([found("a", 20), found("b", 2)]);
-    findings.get_mut("a").unwrap()[0].level = Level::Warning;
+    let mut findings = FindingsByCheck::from([found("a", 20), found("b", 2)]);
+    findings.get_mut("a").unwrap()[0].level = FindingLevel::Warning;
     let report = report(checks);
     expect![[r#"
         ::error file=a.rs,line=2,col=5,title=a::wrong: a, b
@@ -475,8 +480,8 @@ fn annotations_take_turns_and_end_at_ten() {
         ::error file=a.rs,line=7,col=5,title=a::wrong: a, b
         ::error file=a.rs,line=8,col=5,title=a::wrong: a, b
     "#]]
-    .assert_eq(&annotations(&report, &findings));
-    let summary = step_summary(&report, &findings);
+    .assert_eq(&render_annotations(&report, &findings));
+    let summary = render_step_summary(&report, &findings);
     // Ten of the twenty-three are annotations: seven of `a`, both of `b`, and `c` itself.
     assert_eq!(summary.matches("\n- a.rs:").count(), 13);
     assert!(!summary.contains("\n- a.rs:8:5 ") && summary.contains("\n- a.rs:9:5 "), "{summary}");
@@ -486,10 +491,11 @@ fn annotations_take_turns_and_end_at_ten() {
 #[test]
 fn annotations_are_single_commands_whatever_the_checks_say() {
     every_seed(|report, findings, seed| {
-        let text = annotations(report, findings);
-        let failed = report.checks.iter().filter(|check| check.outcome == Outcome::Failed).count();
-        assert!(text.lines().count() <= MOST_ANNOTATIONS, "seed {seed}");
-        assert!(text.lines().count() >= failed.min(MOST_ANNOTATIONS), "seed {seed}");
+        let text = render_annotations(report, findings);
+        let failed =
+            report.checks.iter().filter(|check| check.outcome == CheckStatus::Failed).count();
+        assert!(text.lines().count() <= MAX_ANNOTATIONS, "seed {seed}");
+        assert!(text.lines().count() >= failed.min(MAX_ANNOTATIONS), "seed {seed}");
         for line in text.lines() {
             let rest = line.strip_prefix("::error ").expect("a command");
             let (properties, message) = rest.split_once("::").expect("a message");
@@ -564,8 +570,9 @@ fn a_summary_shows_all_checks_and_what_failed() {
         ~~~
 
         </details>
-    "#]].assert_eq(&step_summary(&report, &Findings::new()));
-    let passed = self::report(vec![check("a", Outcome::Passed), check("b", Outcome::Cached)]);
+    "#]].assert_eq(&render_step_summary(&report, &FindingsByCheck::new()));
+    let passed =
+        self::report(vec![check("a", CheckStatus::Passed), check("b", CheckStatus::Cached)]);
     expect![[r#"
         ## Validation passed
 
@@ -575,8 +582,8 @@ fn a_summary_shows_all_checks_and_what_failed() {
         |---|---|---|--:|---|
         | a | quality | passed | 1.2 s | it is passed |
         | b | quality | cached | 1.2 s | it is cached |
-    "#]].assert_eq(&step_summary(&passed, &Findings::new()));
-    assert_eq!(annotations(&passed, &Findings::new()), "");
+    "#]].assert_eq(&render_step_summary(&passed, &FindingsByCheck::new()));
+    assert_eq!(render_annotations(&passed, &FindingsByCheck::new()), "");
 }
 
 /// The lines of a summary that stand outside of its fences; panics at a fence that stays open.
@@ -607,8 +614,8 @@ fn outside(summary: &str) -> Vec<&str> {
 #[test]
 fn a_summary_holds_together_whatever_the_checks_say() {
     every_seed(|report, findings, seed| {
-        let summary = step_summary(report, findings);
-        assert!(summary.len() <= LONGEST_SUMMARY, "seed {seed}");
+        let summary = render_step_summary(report, findings);
+        assert!(summary.len() <= MAX_SUMMARY_BYTES, "seed {seed}");
         let outside = outside(&summary);
         let rows = outside.iter().filter(|line| line.starts_with("| ")).count();
         let expected = if report.checks.is_empty() { 0 } else { report.checks.len() + 1 };
@@ -641,17 +648,17 @@ fn a_summary_stays_below_its_bound_and_says_what_it_leaves_out() {
         let lines = names.iter().map(|name| CheckLine {
             output: output.to_owned(),
             reason: "<|>".repeat(200),
-            ..check(name, Outcome::Failed)
+            ..check(name, CheckStatus::Failed)
         });
         let report = report(lines.collect());
-        let found: Vec<Finding> =
+        let found: Vec<FileFinding> =
             (1..=found).map(|line| finding("src/a.rs", line, &"<x>".repeat(500))).collect();
         let findings = names.into_iter().map(|name| (name, found.clone())).collect();
-        let summary = step_summary(&report, &findings);
-        assert!(summary.len() <= LONGEST_SUMMARY, "{checks}: {}", summary.len());
+        let summary = render_step_summary(&report, &findings);
+        assert!(summary.len() <= MAX_SUMMARY_BYTES, "{checks}: {}", summary.len());
         assert!(summary.contains("left out") || summary.contains("Left out"), "{checks}");
         outside(&summary);
-        assert!(annotations(&report, &findings).lines().count() <= MOST_ANNOTATIONS);
+        assert!(render_annotations(&report, &findings).lines().count() <= MAX_ANNOTATIONS);
         if checks <= 40 && output.len() > 100 {
             assert_eq!(summary.matches(" last\n").count(), checks, "each shows its end");
         }
@@ -665,7 +672,7 @@ fn findings_of_a_report_are_those_of_its_failed_checks() {
         check.output = "a.rs:1:2: warning: wrong\n/w/repo/sub/b.rs:3: worse\n".to_owned();
     }
     let is_file = |path: &str| ["sub/a.rs", "sub/b.rs"].contains(&path);
-    let findings = findings::of_report(&report, &|_| "sub".to_owned(), &is_file);
+    let findings = findings::collect_findings(&report, &|_| "sub".to_owned(), &is_file);
     assert_eq!(findings.keys().collect::<Vec<_>>(), ["failed"]);
     let places: Vec<_> = findings["failed"].iter().map(|f| (f.path.as_str(), f.line)).collect();
     assert_eq!(places, [("sub/a.rs", Some(1)), ("sub/b.rs", Some(3))]);

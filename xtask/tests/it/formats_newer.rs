@@ -8,8 +8,8 @@ use std::path::Path;
 use xtask_base::files::Disk;
 use xtask_base::record;
 use xtask_git::Repo;
-use xtask_review::queue::{self, Request, State};
-use xtask_sync::journal::{self, Journal, Phase};
+use xtask_review::queue::{self, QueuedRequest, RequestState};
+use xtask_sync::journal::{self, Journal, TransactionPhase};
 
 use crate::testkit::{Lab, Place};
 use crate::wrong_hits::scene;
@@ -241,7 +241,7 @@ fn a_newer_journal_or_overlay_is_left_to_its_program() {
     let journal = Journal {
         id: "1".to_owned(),
         purpose: "sync".to_owned(),
-        phase: Phase::Done,
+        phase: TransactionPhase::Done,
         files: Vec::new(),
         folders: Vec::new(),
         had_index: None,
@@ -249,7 +249,8 @@ fn a_newer_journal_or_overlay_is_left_to_its_program() {
         overlay: Some(Vec::new()),
         backup: None,
     };
-    record::write(&Disk::real(), &journal::file(&open), journal::KIND, &journal).unwrap();
+    record::write_record(&Disk::real(), &journal::journal_path(&open), journal::KIND, &journal)
+        .unwrap();
     refused(&repo, "the record of the overlay", &[&["sync"]]);
     repo.write(file, old);
     renumber(&repo, ".git/xtask/journal");
@@ -412,23 +413,23 @@ fn a_newer_program_or_request_is_not_replaced() {
     refused(&repo, what, &[&["install-hooks", "--this-program"]]);
     repo.xtask(&["hooks", "status"]).status(1).says("it was written by a newer xtask");
     let open = Repo::discover(repo.dir.as_std_path()).unwrap();
-    let request = Request {
+    let request = QueuedRequest {
         remote: "origin".to_owned(),
         branch: "feature".to_owned(),
         commit: repo.head(),
         compare_url: None,
         asked: 0,
-        state: State::Waiting,
+        state: RequestState::Waiting,
     };
     let disk = Disk::real();
-    queue::put(&open, &disk, &request).unwrap();
+    queue::write_request(&open, &disk, &request).unwrap();
     renumber(&repo, &format!(".git/xtask/requests/{}", request.key()));
     let before = state(&repo);
-    let failure = queue::put(&open, &disk, &request).unwrap_err();
+    let failure = queue::write_request(&open, &disk, &request).unwrap_err();
     assert!(failure.to_string().contains("written by a newer xtask"), "{failure}");
-    assert!(queue::get(&open, &request.key()).is_none());
-    queue::forget(&open, &disk, &[request.key()], i64::MAX).unwrap();
-    queue::forget_branch(&open, &disk, "origin", "feature").unwrap();
+    assert!(queue::read_request(&open, &request.key()).is_none());
+    queue::remove_reported(&open, &disk, &[request.key()], i64::MAX).unwrap();
+    queue::remove_branch_requests(&open, &disk, "origin", "feature").unwrap();
     same(&state(&repo), &before, "all together");
 }
 

@@ -6,10 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use xtask_base::files::{Disk, Step};
+use xtask_base::files::{Disk, DiskOperation};
 use xtask_git::Repo;
 use xtask_hooks::Hook;
-use xtask_hooks::install::{install, uninstall};
+use xtask_hooks::hooks_folder::{install_shims, uninstall_shims};
 
 use crate::builds::homes;
 use crate::testkit::{
@@ -326,15 +326,15 @@ fn a_failure_at_any_step_leaves_every_hook_working() {
         }
         let before = hooks_of(&repo);
         let at = Mutex::new(Cell::new(0));
-        let gate = |_: Step| {
+        let gate = |_: DiskOperation| {
             let at = at.lock().unwrap();
             at.set(at.get() + 1);
             if at.get() == failing + 1 { Err(std::io::Error::other("full")) } else { Ok(()) }
         };
-        let disk = Disk::gated(&gate);
+        let disk = Disk::with_gate(&gate);
         let opened = Repo::discover(repo.dir.as_std_path()).unwrap();
         let folder: PathBuf = opened.hooks_folder().unwrap().path;
-        let done = write_alone(|| install(&opened, &folder, &disk, 0));
+        let done = write_alone(|| install_shims(&opened, &folder, &disk, 0));
         if done.is_ok() {
             steps = failing;
             break;
@@ -345,9 +345,9 @@ fn a_failure_at_any_step_leaves_every_hook_working() {
         let log = fs::read_to_string(lab.path("log")).unwrap();
         assert_eq!(log, "post-checkout\npre-commit\n", "step {failing}");
         if failing % 2 == 0 {
-            write_alone(|| install(&opened, &folder, &Disk::real(), 0)).unwrap();
+            write_alone(|| install_shims(&opened, &folder, &Disk::real(), 0)).unwrap();
         }
-        write_alone(|| uninstall(&opened, &folder, &Disk::real(), 0)).unwrap();
+        write_alone(|| uninstall_shims(&opened, &folder, &Disk::real(), 0)).unwrap();
         assert_eq!(hooks_of(&repo), before, "step {failing}");
     }
     assert!(steps > 15, "{steps} steps were tried");

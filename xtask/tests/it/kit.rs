@@ -1,7 +1,7 @@
 //! The kit itself: what it makes without git, and copies, is what git makes.
 
 use crate::testkit::{Lab, Place, circle};
-use xtask_base::files::Step;
+use xtask_base::files::DiskOperation;
 
 fn change(place: &Place<'_>) {
     place.write("setup/a", "a2\n");
@@ -75,8 +75,8 @@ fn a_template_is_made_once_and_copied_as_it_was() {
 
 #[test]
 fn a_sample_of_steps_holds_each_kind_after_each_other() {
-    use Step::{Create, Fill, Replace};
-    let steps = [Create, Fill, Create, Fill, Replace, Create, Fill, Replace];
+    use DiskOperation::{Create, Replace, Write};
+    let steps = [Create, Write, Create, Write, Replace, Create, Write, Replace];
     let chosen = circle::steps(&steps);
     if !circle::is_exhaustive() {
         assert_eq!(chosen, [0, 1, 2, 4, 5, 7, 8]);

@@ -7,13 +7,15 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use xtask_base::error::{Kind, Result};
+use xtask_base::error::{ErrorKind, Result};
 use xtask_git::Repo;
 use xtask_git::Tools;
-use xtask_recovery::put_back::Meant;
-use xtask_recovery::save::{BOUNDS, Bounds, Secrets, Wish, look, save};
-use xtask_recovery::{goal, leave, put_back};
-use xtask_sync::enter::Enter as _;
+use xtask_recovery::create_backup::{
+    BACKUP_LIMITS, BackupLimits, BackupOptions, SecretRules, inspect_worktree, save_worktree,
+};
+use xtask_recovery::restore::RestoreScope;
+use xtask_recovery::{reset, restore, target};
+use xtask_sync::worktree_lock::LockWorktree as _;
 
 use crate::crash::{Fault, run_with, steps_of, with_tools, world};
 use crate::testkit::{Lab, Place, Scene, circle, trace};
@@ -40,8 +42,8 @@ pub fn set_mode(place: &Place<'_>, path: &str, mode: u32) {
     fs::set_permissions(place.dir.join(path), fs::Permissions::from_mode(mode)).unwrap();
 }
 
-pub fn secrets() -> Secrets {
-    Secrets { patterns: vec![".env".to_owned()], ..Secrets::default() }
+pub fn secrets() -> SecretRules {
+    SecretRules { patterns: vec![".env".to_owned()], ..SecretRules::default() }
 }
 
 /// The names of all backups, the newest first.
@@ -329,18 +331,25 @@ fn a_backup_is_bounded_and_says_what_it_left_out() {
     }
     repo.at("nested").git(&["init", "--quiet"]);
     with_tools(&repo, &world(&repo), |repo, tools| {
-        let seen = look(repo, &Secrets::default()).unwrap();
-        let bounds = Bounds { file: 20, total: 3, files: 100 };
-        let wish = Wish { purpose: "backup", label: None, leaves: None, bounds, touches: &[] };
-        let saved = save(repo, tools, &seen, &wish).unwrap();
+        let seen = inspect_worktree(repo, &SecretRules::default()).unwrap();
+        let bounds = BackupLimits { file: 20, total: 3, files: 100 };
+        let wish = BackupOptions {
+            purpose: "backup",
+            label: None,
+            leaves: None,
+            limits: bounds,
+            replaced_paths: &[],
+        };
+        let saved = save_worktree(repo, tools, &seen, &wish).unwrap();
         let left: Vec<&str> =
             saved.left_out.iter().map(|line| line.split(':').next().unwrap()).collect();
         assert_eq!(left, ["src/app", "large", "small"], "{:?}", saved.left_out);
-        assert_eq!(saved.beyond, ["`nested`, another repository"]);
+        assert_eq!(saved.not_covered, ["`nested`, another repository"]);
         // What git tracks and nobody could save is never replaced.
-        let refused = leave::check(repo, &saved, &goal::find(repo, None).unwrap()).unwrap_err();
-        assert_eq!(refused.kind(), Kind::Unable);
-        assert!(refused.what().contains("src/app"), "{refused}");
+        let refused = reset::check_reset(repo, &saved, &target::find_target(repo, None).unwrap())
+            .unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unable);
+        assert!(refused.message().contains("src/app"), "{refused}");
     });
     repo.write("large", vec![b'x'; 101 << 20]);
     let ran = repo.xtask(&["backup"]).status(1);
@@ -536,13 +545,19 @@ fn nothing_wrong_is_said_and_changes_nothing() {
 
 /// Saves everything and goes to the default branch.
 fn save_and_go(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
-    let (_lock, _) = tools.enter(repo)?;
-    let seen = look(repo, &secrets())?;
-    let goal = goal::find(repo, None)?;
-    let leaves = Some(goal.moved());
-    let wish = Wish { purpose: "recover", label: None, leaves, bounds: BOUNDS, touches: &[] };
-    let saved = save(repo, tools, &seen, &wish)?;
-    leave::go(repo, tools, &saved, &goal).map(drop)
+    let (_lock, _) = tools.lock_worktree(repo)?;
+    let seen = inspect_worktree(repo, &secrets())?;
+    let goal = target::find_target(repo, None)?;
+    let leaves = Some(goal.to_moved_branch());
+    let wish = BackupOptions {
+        purpose: "recover",
+        label: None,
+        leaves,
+        limits: BACKUP_LIMITS,
+        replaced_paths: &[],
+    };
+    let saved = save_worktree(repo, tools, &seen, &wish)?;
+    reset::reset_worktree(repo, tools, &saved, &goal).map(drop)
 }
 
 #[test]
@@ -564,8 +579,10 @@ fn a_recovery_that_fails_anywhere_loses_nothing() {
             // The next command puts right what was cut short; then the backup, if there is one, has it all.
             match backups(&place).first() {
                 None => {
-                    with_tools(&place, &world(&place), |repo, tools| tools.enter(repo).map(drop))
-                        .unwrap();
+                    with_tools(&place, &world(&place), |repo, tools| {
+                        tools.lock_worktree(repo).map(drop)
+                    })
+                    .unwrap();
                 }
                 Some(id) => drop(place.xtask(&["restore", id]).success()),
             }
@@ -584,20 +601,26 @@ fn a_restore_that_fails_anywhere_can_be_made_again() {
     repo.write("src/app", "since then\n");
     repo.write(".env", "A=since\n");
     let restore = |repo: &Repo, tools: &Tools<'_>| -> Result<()> {
-        let (_lock, _) = tools.enter(repo)?;
-        let chosen = put_back::choose(repo, &id, Meant::Whole)?;
-        let goal = put_back::way_back(repo, &chosen)?.unwrap();
-        let seen = look(repo, &secrets())?;
-        let is_going = put_back::goes(repo, &chosen, Some(&goal))?;
+        let (_lock, _) = tools.lock_worktree(repo)?;
+        let chosen = restore::choose_backup(repo, &id, RestoreScope::Whole)?;
+        let goal = restore::find_return_target(repo, &chosen)?.unwrap();
+        let seen = inspect_worktree(repo, &secrets())?;
+        let is_going = restore::needs_reset(repo, &chosen, Some(&goal))?;
         let leaves = is_going.then_some(None);
-        let wish = Wish { purpose: "restore", label: None, leaves, bounds: BOUNDS, touches: &[] };
-        let saved = save(repo, tools, &seen, &wish)?;
+        let wish = BackupOptions {
+            purpose: "restore",
+            label: None,
+            leaves,
+            limits: BACKUP_LIMITS,
+            replaced_paths: &[],
+        };
+        let saved = save_worktree(repo, tools, &seen, &wish)?;
         if is_going {
-            leave::go(repo, tools, &saved, &goal)?;
+            reset::reset_worktree(repo, tools, &saved, &goal)?;
         }
-        put_back::move_back(repo, tools, &chosen)?;
-        let plan = put_back::plan(repo, &chosen, Some(&saved))?;
-        put_back::put_back(repo, tools, &chosen, plan, &saved).map(drop)
+        restore::move_branch_back(repo, tools, &chosen)?;
+        let plan = restore::plan_restore(repo, &chosen, Some(&saved))?;
+        restore::restore_backup(repo, tools, &chosen, plan, &saved).map(drop)
     };
     let calm = lab.copy();
     let all = steps_of(&repo.in_copy(&calm), restore);
@@ -644,13 +667,18 @@ fn old_backups_go_with_their_copies_and_the_last_twenty_stay() {
     repo.write(".env", "A=0\n");
     let mut old = world(&repo);
     old.clock = || std::time::Duration::from_secs(1_600_000_000);
-    let make = |world: &xtask_base::world::World, number: usize| {
+    let make = |world: &xtask_base::environment::Environment, number: usize| {
         repo.write(".env", format!("A={number}\n"));
         with_tools(&repo, world, |repo, tools| {
-            let seen = look(repo, &secrets()).unwrap();
-            let wish =
-                Wish { purpose: "backup", label: None, leaves: None, bounds: BOUNDS, touches: &[] };
-            save(repo, tools, &seen, &wish).unwrap();
+            let seen = inspect_worktree(repo, &secrets()).unwrap();
+            let wish = BackupOptions {
+                purpose: "backup",
+                label: None,
+                leaves: None,
+                limits: BACKUP_LIMITS,
+                replaced_paths: &[],
+            };
+            save_worktree(repo, tools, &seen, &wish).unwrap();
         });
     };
     for number in 0..3 {

@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use xtask_base::files::Disk;
 use xtask_base::processes;
-use xtask_base::record::Found;
+use xtask_base::record::LoadedRecord;
 use xtask_services::stack::Stack as Kept;
 
 use crate::services_nasty::{Stack, Stranger, cue, left, service};
@@ -164,10 +164,10 @@ fn stale_and_planted_records_harm_no_stranger() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, &service(&lab, "api", "well", port(), "ready = { tcp = true }"));
     stack.repo.xtask(&["start"]).success();
-    let Found::Whole(mut saved) = kept(&stack).saved() else { panic!("no record") };
+    let LoadedRecord::Valid(mut saved) = kept(&stack).read_record() else { panic!("no record") };
     stack.repo.xtask(&["stop"]).success();
     let mut stranger = Stranger::named(&lab, "api", port());
-    let who = processes::identity(stranger.0.id()).unwrap();
+    let who = processes::identify_process(stranger.0.id()).unwrap();
     let mut earlier = who.clone();
     earlier.started -= 1;
     let mut before_boot = who.clone();
@@ -175,11 +175,11 @@ fn stale_and_planted_records_harm_no_stranger() {
     for planted in [who, earlier, before_boot] {
         saved.units[0].identity = Some(planted);
         saved.units[0].state = "ready".to_owned();
-        kept(&stack).save(&Disk::real(), &saved).unwrap();
+        kept(&stack).write_record(&Disk::real(), &saved).unwrap();
         assert_eq!(stack.state("api"), "stopped");
         stack.repo.xtask(&["stop"]).success();
         assert!(stranger.is_alive());
-        kept(&stack).save(&Disk::real(), &saved).unwrap();
+        kept(&stack).write_record(&Disk::real(), &saved).unwrap();
         stack.repo.xtask(&["start"]).success();
         assert_ne!(stack.pid("api"), stranger.0.id());
         stack.repo.xtask(&["stop"]).success();

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 
 use xtask_base::files::Disk;
-use xtask_base::processes::{self, Identity};
-use xtask_base::record::Found;
+use xtask_base::processes::{self, ProcessIdentity};
+use xtask_base::record::LoadedRecord;
 use xtask_services::stack::Stack as Kept;
 
 use crate::services_nasty::{Stack, Stranger, cue, kill, left, service};
@@ -46,13 +46,14 @@ impl Session {
     }
 
     fn is_alive(&mut self) -> bool {
-        self.shell.try_wait().unwrap().is_none() && processes::identity(self.bystander).is_some()
+        self.shell.try_wait().unwrap().is_none()
+            && processes::identify_process(self.bystander).is_some()
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if processes::identity(self.bystander).is_some() {
+        if processes::identify_process(self.bystander).is_some() {
             kill(self.bystander);
         }
         drop(self.shell.kill());
@@ -121,15 +122,17 @@ fn a_record_that_names_the_leader_of_a_foreign_session_is_not_believed() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, &service(&lab, "api", "well", port(), READY));
     stack.repo.xtask(&["start"]).success();
-    let Found::Whole(mut saved) = kept(&stack.repo).saved() else { panic!("no record") };
+    let LoadedRecord::Valid(mut saved) = kept(&stack.repo).read_record() else {
+        panic!("no record")
+    };
     stack.repo.xtask(&["stop"]).success();
     let mut session = Session::new(&stack.repo, "wait");
-    let leader = processes::identity(session.shell.id()).unwrap();
-    let other: Identity = processes::identity(session.bystander).unwrap();
+    let leader = processes::identify_process(session.shell.id()).unwrap();
+    let other: ProcessIdentity = processes::identify_process(session.bystander).unwrap();
     for who in [leader, other] {
         saved.units[0].identity = Some(who);
         saved.units[0].state = "ready".to_owned();
-        kept(&stack.repo).save(&Disk::real(), &saved).unwrap();
+        kept(&stack.repo).write_record(&Disk::real(), &saved).unwrap();
         assert_eq!(stack.state("api"), "stopped");
         stack.repo.xtask(&["stop"]).success();
         assert!(session.is_alive());
@@ -445,20 +448,20 @@ fn who_hides_from_everything_but_the_supervisor_goes_with_the_last_service() {
     let stack = Stack::new(&lab, &layer);
     let hidden = || fs::read_to_string(&pid_file).unwrap().trim().parse::<u32>().unwrap();
     stack.repo.xtask(&["start"]).success();
-    assert!(processes::identity(hidden()).is_some());
+    assert!(processes::identify_process(hidden()).is_some());
     stack.repo.xtask(&["stop"]).success();
-    assert!(processes::identity(hidden()).is_none());
+    assert!(processes::identify_process(hidden()).is_none());
     // Also after its supervisor has died, once that has written it down.
     fs::remove_file(&pid_file).unwrap();
     stack.repo.xtask(&["start"]).success();
-    let parent = |pid: u32| processes::one(pid).unwrap().parent;
+    let parent = |pid: u32| processes::find_process(pid).unwrap().parent_pid;
     let service = stack.pid("a");
     kill(service);
     wait_for("a restart", || stack.row("a")["restarts"] == 1 && stack.state("a") == "ready");
     let orphan = hidden();
     assert_ne!(parent(orphan), 1, "it is somebody's child");
     stack.repo.xtask(&["stop"]).success();
-    assert!(processes::identity(orphan).is_none());
+    assert!(processes::identify_process(orphan).is_none());
 }
 
 #[test]
@@ -479,7 +482,7 @@ fn whatever_a_service_has_made_of_its_variables_it_is_known_and_ended() {
     let daemon: u32 = fs::read_to_string(&hidden).unwrap().trim().parse().unwrap();
     // By the service alone, while the others run.
     stack.repo.xtask(&["stop", "daemon"]).success();
-    assert!(processes::identity(daemon).is_none(), "it wrote to the log of its service");
+    assert!(processes::identify_process(daemon).is_none(), "it wrote to the log of its service");
     kill(stack.supervisor());
     wait_for("nobody who watches", || stack.ps()["supervisor"].is_null());
     assert_eq!(stack.pid("bare"), pids[1], "it is known by its log");
@@ -487,15 +490,15 @@ fn whatever_a_service_has_made_of_its_variables_it_is_known_and_ended() {
     for pid in pids {
         // One that says it is another stack's is left to that one, once nobody has it as a child.
         let is_foreign = pid == pids[0];
-        assert!(is_foreign || processes::identity(pid).is_none(), "{pid}");
-        if is_foreign && processes::identity(pid).is_some() {
+        assert!(is_foreign || processes::identify_process(pid).is_none(), "{pid}");
+        if is_foreign && processes::identify_process(pid).is_some() {
             kill(pid);
         }
     }
     stack.repo.xtask(&["start", "other"]).success();
     let pid = stack.pid("other");
     stack.repo.xtask(&["stop"]).success();
-    assert!(processes::identity(pid).is_none(), "its supervisor has it as a child");
+    assert!(processes::identify_process(pid).is_none(), "its supervisor has it as a child");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 
 use serde_json::Value;
-use xtask_config::{SYNC_FILE, VALIDATE_FILE, ValidateConfig, rule_faults};
-use xtask_validate::store::{Pass, Store};
+use xtask_config::{SYNC_FILE, VALIDATE_FILE, ValidateConfig, find_rule_faults};
+use xtask_validate::result_cache::{CachedPass, ResultCache};
 
 use crate::testkit::{Lab, Ran, trace};
 use crate::wrong_hits::scene;
@@ -244,13 +244,13 @@ fn a_pass_grows_old_and_is_never_from_tomorrow() {
     let repo = scene(&lab, &text);
     let first = repo.xtask(&["validate", "--json"]).success().json();
     let key = first["checks"][0]["key"].as_str().unwrap().to_owned();
-    let store = Store::new(repo.git_folder().join("xtask/validate"));
-    let pass = store.pass(&key).unwrap();
-    let manifest = store.last(repo.dir.as_std_path(), "c").unwrap();
+    let store = ResultCache::new(repo.git_folder().join("xtask/validate"));
+    let pass = store.find_pass(&key).unwrap();
+    let manifest = store.find_last_manifest(repo.dir.as_std_path(), "c").unwrap();
     let again = |seconds: i64| {
-        let pass = Pass { at: pass.at + seconds, ..pass.clone() };
+        let pass = CachedPass { at: pass.at + seconds, ..pass.clone() };
         let disk = xtask_base::files::Disk::real();
-        store.save(&disk, repo.dir.as_std_path(), &pass, &manifest).unwrap();
+        store.save_pass(&disk, repo.dir.as_std_path(), &pass, &manifest).unwrap();
         let ran = repo.xtask(&["validate", "--fast", "--why", "--json"]).success();
         let json = ran.json();
         format!("{} {}", outcomes(&ran), json["checks"][0]["why"][0].as_str().unwrap())
@@ -355,7 +355,7 @@ fn this_repository_and_the_example_are_configured_without_a_fault() {
         assert!(config.checks.len() > 8, "{file}");
     }
     let rules = fs::read(root.join(SYNC_FILE)).unwrap();
-    assert_eq!(rule_faults(SYNC_FILE, &rules), [] as [String; 0]);
+    assert_eq!(find_rule_faults(SYNC_FILE, &rules), [] as [String; 0]);
 }
 
 #[test]

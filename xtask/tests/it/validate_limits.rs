@@ -10,11 +10,11 @@ use xtask_base::process::is_running;
 use xtask_config::{Check, Fix, VALIDATE_FILE, ValidateConfig};
 use xtask_git::Repo;
 use xtask_git::Tools;
-use xtask_validate::kinds::{Finding, Surroundings};
-use xtask_validate::outcome::Ended;
-use xtask_validate::perform::{Order, Place as Where, perform};
-use xtask_validate::plan::{Here, Wish, choose};
-use xtask_validate::run::{FixMode, Options, Watcher};
+use xtask_validate::builtin_checks::{CheckFinding, RepoChecks};
+use xtask_validate::outcome::CheckResult;
+use xtask_validate::plan::{CheckFilter, RunEnvironment, select_checks};
+use xtask_validate::runner::{FixMode, RunListener, RunOptions};
+use xtask_validate::session::{CheckLocation as Where, ValidationRequest, run_validation};
 
 use crate::crash::{Fault, run_with, watched};
 use crate::testkit::{Lab, circle, program, spawn};
@@ -310,32 +310,32 @@ struct Nobody;
 /// Says no to everything.
 struct Refuser;
 
-impl Watcher for Refuser {
-    fn started(&self, _check: &Check) {}
-    fn ended(&self, _check: &Check, _ended: &Ended) {}
-    fn tick(&self) {}
-    fn consents(&self, _check: &Check, _fix: &Fix, _failed: &Ended) -> bool {
+impl RunListener for Refuser {
+    fn on_check_started(&self, _check: &Check) {}
+    fn on_check_ended(&self, _check: &Check, _ended: &CheckResult) {}
+    fn on_tick(&self) {}
+    fn confirm_fix(&self, _check: &Check, _fix: &Fix, _failed: &CheckResult) -> bool {
         false
     }
 }
 
-impl Watcher for Nobody {
-    fn started(&self, _check: &Check) {}
-    fn ended(&self, _check: &Check, _ended: &Ended) {}
-    fn tick(&self) {}
-    fn consents(&self, _check: &Check, _fix: &Fix, _failed: &Ended) -> bool {
+impl RunListener for Nobody {
+    fn on_check_started(&self, _check: &Check) {}
+    fn on_check_ended(&self, _check: &Check, _ended: &CheckResult) {}
+    fn on_tick(&self) {}
+    fn confirm_fix(&self, _check: &Check, _fix: &Fix, _failed: &CheckResult) -> bool {
         true
     }
 }
 
-impl Surroundings for Nobody {
-    fn hooks(&self) -> Finding {
+impl RepoChecks for Nobody {
+    fn check_hooks(&self) -> CheckFinding {
         Ok(String::new())
     }
-    fn sync(&self) -> Finding {
+    fn check_sync(&self) -> CheckFinding {
         Ok(String::new())
     }
-    fn branches(&self) -> Finding {
+    fn check_branches(&self) -> CheckFinding {
         Ok(String::new())
     }
 }
@@ -349,31 +349,31 @@ fn validate_with(
     repo: &Repo,
     tools: &Tools<'_>,
     fixes: FixMode,
-    watcher: &dyn Watcher,
+    watcher: &dyn RunListener,
 ) -> Result<()> {
     let text = fs::read_to_string(repo.root().join(VALIDATE_FILE)).unwrap();
     let config = ValidateConfig::parse(VALIDATE_FILE, &text)?;
-    let here = Here { system: "linux", is_ci: false };
-    let chosen = choose(&config, &Wish::default(), here)?;
-    let order = Order {
+    let here = RunEnvironment { system: "linux", is_ci: false };
+    let chosen = select_checks(&config, &CheckFilter::default(), here)?;
+    let order = ValidationRequest {
         config: &config,
-        chosen: &chosen,
-        options: Options { fast: true, dry_run: false, why: false, fixes, jobs: 2 },
-        place: Where::Worktree,
-        by: "validate",
+        selection: &chosen,
+        options: RunOptions { fast: true, dry_run: false, why: false, fix_mode: fixes, jobs: 2 },
+        location: Where::Worktree,
+        started_by: "validate",
         keeps_log: true,
-        is_remembered: true,
-        waits: true,
+        records_history: true,
+        waits_for_lock: true,
         command: "validate".to_owned(),
     };
-    let done = perform(repo, tools, order, &Nobody, watcher, &|_| {})?;
-    if done.is_ok() { Ok(()) } else { Err(Error::no("not healthy")) }
+    let done = run_validation(repo, tools, order, &Nobody, watcher, &|_| {})?;
+    if done.is_ok() { Ok(()) } else { Err(Error::negative("not healthy")) }
 }
 
 /// A fix that is asked about runs if somebody says yes, also a risky one, and not otherwise.
 #[test]
 fn a_fix_waits_for_a_yes() {
-    for (watcher, is_run) in [(&Refuser as &dyn Watcher, false), (&Nobody, true)] {
+    for (watcher, is_run) in [(&Refuser as &dyn RunListener, false), (&Nobody, true)] {
         let lab = Lab::new();
         let fix = "fix = { run = '/bin/cp src/input made', risk = 'risky', writes = ['made'] }";
         let repo = scene(&lab, &check("c", &format!("run = '/bin/cat made'\n{fix}")));
@@ -388,18 +388,20 @@ fn a_fix_waits_for_a_yes() {
 /// More files than are looked at are cut, and that is said.
 #[test]
 fn too_many_files_are_not_taken_for_all_of_them() {
-    use xtask_git::{Among, Globs};
+    use xtask_git::{FileGlobs, SearchScope};
     let lab = Lab::new();
     let repo = lab.repo();
     for number in 0..9 {
         repo.write(&format!("many/{number}"), "x");
     }
     let here = Repo::discover(repo.dir.as_std_path()).unwrap();
-    let ignores = here.ignores().unwrap();
-    let found = |most| Globs::new(["many/**"]).find(here.root(), &Among::Worktree(&ignores), most);
-    assert!(found(5).is_cut);
+    let ignores = here.read_ignore_rules().unwrap();
+    let found = |most| {
+        FileGlobs::new(["many/**"]).find_files(here.root(), &SearchScope::Worktree(&ignores), most)
+    };
+    assert!(found(5).is_truncated);
     let all = found(100);
-    assert_eq!((all.is_cut, all.files.len()), (false, 9));
+    assert_eq!((all.is_truncated, all.files.len()), (false, 9));
 }
 
 /// The disk fails at every step in turn, and from every step on: results are those of the checks, what
@@ -424,7 +426,7 @@ fn a_failing_disk_changes_no_result_and_loses_no_byte() {
     let calm = lab.copy();
     let calm = original.in_copy(&calm);
     let (done, all) = watched(&calm, validate, Fault::Fails, usize::MAX);
-    assert_eq!(done.unwrap_err().what(), "not healthy");
+    assert_eq!(done.unwrap_err().message(), "not healthy");
     assert_eq!(calm.read("src/vain"), "precious\n");
     assert!(all.len() > 12, "{all:?}");
     for fault in [Fault::Fails, Fault::Crash] {

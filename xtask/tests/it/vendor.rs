@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use xtask_base::error::Result;
 use xtask_git::Repo;
 use xtask_git::Tools;
-use xtask_sync::enter::Enter as _;
-use xtask_upgrade::shape::Shape;
-use xtask_upgrade::toolkit::{Toolkit, open};
-use xtask_upgrade::upgrade::{Sides, propose, take};
-use xtask_vendoring::delivery::deliver;
-use xtask_vendoring::put::{Around, plan};
-use xtask_vendoring::target::Target;
+use xtask_sync::worktree_lock::LockWorktree as _;
+use xtask_upgrade::copy_spec::CopySpec;
+use xtask_upgrade::toolkit::{Toolkit, open_checkout};
+use xtask_upgrade::upgrade::{ConflictResolution, commit_upgrade, plan_upgrade};
+use xtask_vendoring::install::install_changes;
+use xtask_vendoring::install_plan::{VendorContext, plan_install};
+use xtask_vendoring::target::VendorTarget;
 
 use crate::builds::homes;
 use crate::crash::{Fault, run_with, steps_of, with_tools, world};
@@ -481,10 +481,14 @@ fn an_upgrade_that_fails_anywhere_leaves_the_old_or_the_new() {
     guest.write("loose", "not tracked\n");
     let folder = toolkit.dir.clone();
     let work = |repo: &Repo, tools: &Tools<'_>| -> Result<()> {
-        let toolkit = Toolkit::read(open(folder.as_std_path())?, None, Shape::whole())?;
-        let upgrade = propose(repo, &toolkit, None, &Sides::default(), tools)?;
+        let toolkit = Toolkit::read_commit(
+            open_checkout(folder.as_std_path())?,
+            None,
+            CopySpec::with_all_parts(),
+        )?;
+        let upgrade = plan_upgrade(repo, &toolkit, None, &ConflictResolution::default(), tools)?;
         if !upgrade.is_current() {
-            assert!(take(repo, &upgrade, tools)?.is_some());
+            assert!(commit_upgrade(repo, &upgrade, tools)?.is_some());
         }
         Ok(())
     };
@@ -504,7 +508,8 @@ fn an_upgrade_that_fails_anywhere_leaves_the_old_or_the_new() {
                 }
             }
             // Whatever was cut short, the next command puts right, and the upgrade can be made.
-            with_tools(&place, &world(&place), |repo, tools| tools.enter(repo).map(drop)).unwrap();
+            with_tools(&place, &world(&place), |repo, tools| tools.lock_worktree(repo).map(drop))
+                .unwrap();
             let again = with_tools(&place, &world(&place), work);
             again.unwrap_or_else(|cause| panic!("step {at}: {cause}"));
             assert_eq!(place.status(), "?? loose\n", "step {at}");
@@ -530,18 +535,21 @@ fn vendoring_that_fails_leaves_nothing_behind() {
     guest.write("loose", "not tracked\n");
     let before = (files(guest.dir.as_std_path()), guest.git(&["ls-files", "--stage"]));
     let work = |_: &Repo, tools: &Tools<'_>| -> Result<()> {
-        let toolkit =
-            Toolkit::read(open(lab.path("toolkit").as_std_path())?, None, Shape::whole())?;
-        let target = Target::open(guest.dir.as_std_path(), toolkit.repo(), "xtask")?;
-        let around = Around {
+        let toolkit = Toolkit::read_commit(
+            open_checkout(lab.path("toolkit").as_std_path())?,
+            None,
+            CopySpec::with_all_parts(),
+        )?;
+        let target = VendorTarget::open(guest.dir.as_std_path(), toolkit.repo(), "xtask")?;
+        let around = VendorContext {
             default_branch: "main".to_owned(),
             remote: None,
             source: None,
             protected: None,
         };
-        let plan = plan(&target, &target.repo, &toolkit, around)?;
+        let plan = plan_install(&target, &target.repo, &toolkit, around)?;
         target.check_paths(&plan.changes)?;
-        deliver(&target.repo, target.tree, &plan.changes, tools.disk)
+        install_changes(&target.repo, target.tree, &plan.changes, tools.disk)
     };
     for at in 0.. {
         let (done, steps) = run_with(&guest, work, Fault::Fails, at);

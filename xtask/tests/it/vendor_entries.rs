@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use xtask_upgrade::entries::{Builds, Entry, Package, alias, lock, member};
+use xtask_upgrade::cargo_entries::{
+    CargoEdit, CargoPackage, LauncherTargetDir, add_alias, add_locked_package, add_workspace_member,
+};
 
 use crate::builds::homes;
 use crate::testkit::{Lab, Place, Ran};
@@ -77,10 +79,10 @@ fn members(place: &Place<'_>) -> Vec<String> {
 }
 
 #[track_caller]
-fn take(place: &Place<'_>, file: &str, entry: Entry) {
+fn take(place: &Place<'_>, file: &str, entry: CargoEdit) {
     match entry {
-        Entry::There => {}
-        Entry::Changed(text) => place.write(file, text),
+        CargoEdit::UpToDate => {}
+        CargoEdit::Changed(text) => place.write(file, text),
         other => panic!("{file}: {other:?}"),
     }
 }
@@ -91,19 +93,23 @@ fn text(place: &Place<'_>, file: &str) -> Option<String> {
 
 /// Adds all that is needed.
 #[track_caller]
-fn add(place: &Place<'_>, packages: &[(&str, &str)], builds: Builds) {
-    let packages: Vec<Package<'_>> =
-        packages.iter().map(|(folder, name)| Package { folder, name: Some(name) }).collect();
-    take(place, MANIFEST, member(text(place, MANIFEST).as_deref(), &packages, "xtask"));
-    take(place, LOCK, lock(text(place, LOCK).as_deref(), "xtask"));
-    take(place, CONFIG, alias(text(place, CONFIG).as_deref(), builds, false, "xtask"));
+fn add(place: &Place<'_>, packages: &[(&str, &str)], builds: LauncherTargetDir) {
+    let packages: Vec<CargoPackage<'_>> =
+        packages.iter().map(|(folder, name)| CargoPackage { folder, name: Some(name) }).collect();
+    take(
+        place,
+        MANIFEST,
+        add_workspace_member(text(place, MANIFEST).as_deref(), &packages, "xtask"),
+    );
+    take(place, LOCK, add_locked_package(text(place, LOCK).as_deref(), "xtask"));
+    take(place, CONFIG, add_alias(text(place, CONFIG).as_deref(), builds, false, "xtask"));
 }
 
 #[test]
 fn a_repository_without_rust_gets_no_build_folder_in_its_root() {
     let lab = Lab::new();
     let place = repository(&lab, "repo");
-    add(&place, &[], Builds::InTheToolkit);
+    add(&place, &[], LauncherTargetDir::Toolkit);
     for from in [&place, &place.at("xtask/launcher"), &place] {
         assert_eq!(cargo(from, &["xtask", "status"], &[]).success().out, ASKED);
     }
@@ -128,12 +134,12 @@ fn packages_in_folders_stay_what_they_were() {
     let before = all.map(|folder| members(&place.at(folder)));
     assert_eq!(before[4], ["out"]);
 
-    take(&place, MANIFEST, member(None, &[], "xtask"));
+    take(&place, MANIFEST, add_workspace_member(None, &[], "xtask"));
     cargo(&place.at("sub/one"), &["metadata"], &[]).status(101).says("when it's not");
     place.remove(MANIFEST);
 
     let packages = all.map(|folder| (folder, folder.rsplit('/').next().unwrap()));
-    add(&place, &packages, Builds::WithTheRest);
+    add(&place, &packages, LauncherTargetDir::Workspace);
     assert_eq!(all.map(|folder| members(&place.at(folder))), before);
     assert_eq!(cargo(&place.at("sub"), &["xtask", "status"], &[]).success().out, ASKED);
     // The limit of the alias: cargo looks into the workspace in which it is called.
@@ -150,7 +156,7 @@ fn a_package_at_the_root_becomes_a_workspace_with_nobody_else_in_it() {
     for folder in [".", "dep", "alone"] {
         cargo(&place.at(folder), &["generate-lockfile"], &[]).success();
     }
-    add(&place, &[("dep", "dep"), ("alone", "alone")], Builds::WithTheRest);
+    add(&place, &[("dep", "dep"), ("alone", "alone")], LauncherTargetDir::Workspace);
     assert_eq!(members(&place), ["root", "xtask"]);
     assert_eq!(members(&place.at("dep")), ["dep"]);
     assert_eq!(members(&place.at("alone")), ["alone"]);
@@ -185,7 +191,7 @@ fn every_way_to_write_a_workspace_is_one_that_cargo_reads() {
             "version = 4\n\n[[package]]\nname = \"one\"\nversion = \"1.0.0\"\n\n\
              [[package]]\nname = \"two\"\nversion = \"1.0.0\"\n",
         );
-        add(&place, &[("one", "one"), ("two", "two")], Builds::WithTheRest);
+        add(&place, &[("one", "one"), ("two", "two")], LauncherTargetDir::Workspace);
         assert_eq!(members(&place), ["one", "two", "xtask"], "{}", place.read(MANIFEST));
         assert_eq!(members(&place.at("xtask")), ["xtask"]);
     }
@@ -194,7 +200,7 @@ fn every_way_to_write_a_workspace_is_one_that_cargo_reads() {
     {
         let place = repository(&lab, &format!("root-{number}"));
         package(&place, ".", "root", more);
-        add(&place, &[], Builds::WithTheRest);
+        add(&place, &[], LauncherTargetDir::Workspace);
         place.write(
             LOCK,
             "version = 4\n\n[[package]]\nname = \"root\"\nversion = \"1.0.0\"\n\n\
@@ -225,7 +231,7 @@ fn cargo_keeps_the_lock_file_in_each_of_its_formats() {
     place.write(MANIFEST, "[workspace]\nresolver = '2'\nmembers = ['app', 'zoo']\n");
     package(&place, "app", "app", &format!("[dependencies]\nhttparse = '={version}'\n"));
     package(&place, "zoo", "zoo", "");
-    add(&place, &[], Builds::WithTheRest);
+    add(&place, &[], LauncherTargetDir::Workspace);
     let registry = "registry+https://github.com/rust-lang/crates.io-index";
     let of = |head: &str, dependency: &str, checksum: &str, tail: &str| {
         format!(
@@ -247,7 +253,7 @@ fn cargo_keeps_the_lock_file_in_each_of_its_formats() {
         for text in [format.replace('\n', "\r\n"), format] {
             place.write(LOCK, &text);
             cargo(&place, &["metadata", "--format-version", "1", "--locked"], &[]).status(101);
-            take(&place, LOCK, lock(Some(&text), "xtask"));
+            take(&place, LOCK, add_locked_package(Some(&text), "xtask"));
             let with = place.read(LOCK);
             assert_eq!(members(&place), ["app", "xtask", "zoo"], "{with}");
             // Nor does cargo write it anew where it may.
@@ -264,7 +270,7 @@ fn the_toolkit_is_built_for_this_machine_whatever_the_repository_builds_for() {
     for (number, target) in ["'no-such-machine'", "['no-such-machine']"].iter().enumerate() {
         let place = repository(&lab, &format!("repo-{number}"));
         place.write(CONFIG, format!("[build]\ntarget = {target}\n"));
-        add(&place, &[], Builds::WithTheRest);
+        add(&place, &[], LauncherTargetDir::Workspace);
         assert_eq!(cargo(&place, &["xtask", "status"], &[]).success().out, ASKED);
         cargo(&place, &["build"], &[]).status(101).says("no-such-machine");
     }
@@ -274,7 +280,7 @@ fn the_toolkit_is_built_for_this_machine_whatever_the_repository_builds_for() {
 fn launcher_and_toolkit_do_not_meet_in_a_chosen_build_folder() {
     let lab = Lab::new();
     let place = repository(&lab, "repo");
-    add(&place, &[], Builds::WithTheRest);
+    add(&place, &[], LauncherTargetDir::Workspace);
     let folder = lab.path("chosen");
     let by_variable = [("CARGO_TARGET_DIR", folder.as_str())];
     let asked = |variables| cargo(&place, &["xtask", "status"], variables).success().out;
@@ -298,7 +304,7 @@ fn launcher_and_toolkit_do_not_meet_in_a_chosen_build_folder() {
 fn the_launcher_is_beyond_the_lints_of_others() {
     let lab = Lab::new();
     let place = repository(&lab, "repo");
-    add(&place, &[], Builds::WithTheRest);
+    add(&place, &[], LauncherTargetDir::Workspace);
     let manifest = place.read("xtask/launcher/Cargo.toml");
     for edition in ["2018", "2021", "2024"] {
         place.write("xtask/launcher/Cargo.toml", manifest.replace("2018", edition));

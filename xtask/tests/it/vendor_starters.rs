@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use xtask_base::path::RepoPath;
-use xtask_detect::fit::{Facts, Look, facts};
-use xtask_upgrade::shape::Shape;
-use xtask_vendoring::starters::{Starters, starters};
+use xtask_detect::repo_facts::{DetectionInput, RepoFacts, detect_repo};
+use xtask_upgrade::copy_spec::CopySpec;
+use xtask_vendoring::templates::{RenderedTemplates, render_templates};
 
 use crate::testkit::{Lab, Place};
 
@@ -21,19 +21,24 @@ fn repository<'a>(lab: &'a Lab, files: &[(&str, &str)]) -> Place<'a> {
 }
 
 /// Looks at it as a program would, and writes what it is given.
-fn lay_out(place: &Place<'_>) -> (Facts, Starters) {
+fn lay_out(place: &Place<'_>) -> (RepoFacts, RenderedTemplates) {
     let listed = place.git(&["ls-files", "-z"]);
     let paths: Vec<RepoPath> =
         listed.split('\0').filter(|path| !path.is_empty()).map(RepoPath::new).collect();
     let read = |path: &str| fs::read(place.dir.join(path)).ok();
-    let facts = facts(&Look {
+    let facts = detect_repo(&DetectionInput {
         name: "xtask",
         paths: &paths,
         read: &read,
         default_branch: "main",
         remote: None,
     });
-    let all = starters(&facts, &read, &Shape::whole(), std::slice::from_ref(&facts.default_branch));
+    let all = render_templates(
+        &facts,
+        &read,
+        &CopySpec::with_all_parts(),
+        std::slice::from_ref(&facts.default_branch),
+    );
     for file in &all.files {
         assert!(!place.has(file.path), "{} is there", file.path);
         place.write(file.path, &file.text);

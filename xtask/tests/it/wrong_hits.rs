@@ -56,7 +56,7 @@ pub fn start_heard(repo: &Place<'_>, args: &[&str]) -> Child {
 fn unheard(repo: &Place<'_>, args: &[&str]) -> Command {
     let mut command = Command::new(program());
     command.args(args).current_dir(&repo.dir).envs(repo.environment());
-    for name in xtask_base::process::GIT_LOCAL {
+    for name in xtask_base::process::GIT_LOCAL_VARS {
         command.env_remove(name);
     }
     command.stdin(Stdio::null());

@@ -1,7 +1,7 @@
 //! Which of the two circles of tests runs: `cargo xtest` holds every guarantee, `cargo xtest-all` tries each
 //! in every way. ARCHITECTURE.md has the table.
 
-use xtask_base::files::Step;
+use xtask_base::files::DiskOperation;
 
 /// What says that all is tried.
 const VARIABLE: &str = "XTASK_TESTS";
@@ -19,7 +19,7 @@ pub fn either<T>(few: T, many: T) -> T {
 /// The steps of a run at which faults are tried. In the exhaustive circle it is every one, and one more, which
 /// is never reached. Else it is a sample: the first step, the last, the one after it, and between them
 /// wherever one kind of step follows another for the first time.
-pub fn steps(all: &[Step]) -> Vec<usize> {
+pub fn steps(all: &[DiskOperation]) -> Vec<usize> {
     if is_exhaustive() {
         return (0..=all.len()).collect();
     }
@@ -38,7 +38,7 @@ pub fn steps(all: &[Step]) -> Vec<usize> {
 const FEW: usize = 6;
 
 /// The same for runs whose every step is tried elsewhere, in other surroundings: a few, evenly spread.
-pub fn few_steps(all: &[Step]) -> Vec<usize> {
+pub fn few_steps(all: &[DiskOperation]) -> Vec<usize> {
     if is_exhaustive() {
         return (0..=all.len()).collect();
     }

@@ -14,7 +14,7 @@ use std::sync::{PoisonError, RwLock};
 use camino::{Utf8Path, Utf8PathBuf};
 use expect_test::{ExpectFile, expect_file};
 use xshell::{Shell, cmd};
-use xtask_hooks::gates::SWITCHES;
+use xtask_hooks::skip_rules::DISABLE_VARIABLES;
 
 pub mod circle;
 mod plumbing;
@@ -132,7 +132,7 @@ impl Lab {
     fn shell(&self, dir: &Utf8Path) -> Shell {
         let shell = Shell::new().unwrap();
         shell.change_dir(dir);
-        for name in xtask_base::process::GIT_LOCAL {
+        for name in xtask_base::process::GIT_LOCAL_VARS {
             shell.set_var(name, "");
         }
         shell
@@ -302,12 +302,12 @@ impl Place<'_> {
     ) -> std::io::Result<std::process::Output> {
         let shell = self.lab.shell(&self.dir);
         let mut command = cmd!(shell, "{program} {args...}").quiet().ignore_status();
-        for name in xtask_base::process::GIT_LOCAL {
+        for name in xtask_base::process::GIT_LOCAL_VARS {
             command = command.env_remove(name);
         }
         // The last is said to the test harness alone, where it is to measure times.
         let others = ["CLICOLOR_FORCE", "NO_COLOR", "RUSTC_BOOTSTRAP"];
-        for name in SWITCHES.into_iter().chain(others) {
+        for name in DISABLE_VARIABLES.into_iter().chain(others) {
             command = command.env_remove(name);
         }
         for (name, value) in self.environment() {
@@ -337,7 +337,7 @@ impl Place<'_> {
             ("LC_ALL", "C.UTF-8".to_owned()),
             ("CI", String::new()),
             // What a validation that runs these tests has set for everything that it starts.
-            (xtask_base::process::ACTIVE, String::new()),
+            (xtask_base::process::ACTIVE_VAR, String::new()),
             ("XTASK_ROOT", String::new()),
             // Who tests the store names one.
             ("XTASK_STORE", "off".to_owned()),

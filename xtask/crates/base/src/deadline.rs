@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
     start: Instant,
-    longest: Duration,
+    limit: Duration,
 }
 
 impl Deadline {
@@ -14,20 +14,20 @@ impl Deadline {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads this clock")]
     pub fn after(longest: Duration) -> Deadline {
-        Deadline { start: Instant::now(), longest }
+        Deadline { start: Instant::now(), limit: longest }
     }
 
     /// How much time is left; nothing where it is over.
     #[must_use]
-    pub fn left(&self) -> Option<Duration> {
-        let left = self.longest.checked_sub(self.start.elapsed())?;
+    pub fn remaining(&self) -> Option<Duration> {
+        let left = self.limit.checked_sub(self.start.elapsed())?;
         (!left.is_zero()).then_some(left)
     }
 
     /// How much time there was in all.
     #[must_use]
-    pub fn longest(&self) -> Duration {
-        self.longest
+    pub fn limit(&self) -> Duration {
+        self.limit
     }
 }
 
@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn what_is_over_stays_over_and_what_never_ends_does_not() {
-        assert_eq!(Deadline::after(Duration::ZERO).left(), None);
-        assert!(Deadline::after(Duration::MAX).left().is_some());
+        assert_eq!(Deadline::after(Duration::ZERO).remaining(), None);
+        assert!(Deadline::after(Duration::MAX).remaining().is_some());
     }
 }

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 pub type Digest = [u8; 32];
 
 /// The digest of parts, each preceded by its length, so that no two lists of parts can share one.
-pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Digest {
+pub fn hash_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Digest {
     let mut sha = Sha256::new();
     for part in parts {
         sha.update((part.len() as u64).to_be_bytes());
@@ -17,12 +17,12 @@ pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Digest {
 
 /// The digest of a text as it is, which is what `sha256sum` shows.
 #[must_use]
-pub fn of(content: &[u8]) -> Digest {
+pub fn hash_bytes(content: &[u8]) -> Digest {
     Sha256::digest(content).into()
 }
 
 /// The same of a stream, which is never held as a whole.
-pub fn of_stream(mut stream: impl std::io::Read) -> std::io::Result<Digest> {
+pub fn hash_stream(mut stream: impl std::io::Read) -> std::io::Result<Digest> {
     let mut sha = Sha256::new();
     let mut part = vec![0; 1 << 16];
     loop {
@@ -35,7 +35,7 @@ pub fn of_stream(mut stream: impl std::io::Read) -> std::io::Result<Digest> {
 
 /// Lower-case hexadecimal.
 #[must_use]
-pub fn hex(digest: &[u8]) -> String {
+pub fn to_hex(digest: &[u8]) -> String {
     use std::fmt::Write;
     digest.iter().fold(String::with_capacity(digest.len() * 2), |mut text, byte| {
         write!(text, "{byte:02x}").expect("because writing to a string cannot fail");
@@ -47,11 +47,11 @@ pub fn hex(digest: &[u8]) -> String {
 pub mod as_hex {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    use super::{Digest, hex};
+    use super::{Digest, to_hex};
 
     /// Writes the digest.
     pub fn serialize<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&hex(digest))
+        serializer.serialize_str(&to_hex(digest))
     }
 
     /// Reads the digest.
@@ -76,8 +76,8 @@ mod tests {
 
     #[test]
     fn parts_are_told_apart_by_their_lengths() {
-        let one = of_parts([&b"ab"[..], b"c"]);
-        let two = of_parts([&b"a"[..], b"bc"]);
+        let one = hash_parts([&b"ab"[..], b"c"]);
+        let two = hash_parts([&b"a"[..], b"bc"]);
         assert_ne!(one, two);
     }
 }

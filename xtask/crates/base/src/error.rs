@@ -12,9 +12,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a command did not succeed. The numbers are the program's exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ErrorKind {
     /// The answer is no: drift under `--check`, a conflict. Exit code 1.
-    No,
+    Negative,
     /// Wrong usage or wrong configuration. Exit code 2.
     Usage,
     /// It could not be done: git, disk, lock, permission. Exit code 3.
@@ -27,17 +27,17 @@ pub enum Kind {
     Interrupted,
 }
 
-impl Kind {
+impl ErrorKind {
     /// The exit code of the process.
     #[must_use]
-    pub fn code(self) -> u8 {
+    pub fn exit_code(self) -> u8 {
         match self {
-            Kind::No => 1,
-            Kind::Usage => 2,
-            Kind::Unable => 3,
-            Kind::RolledBack => 4,
-            Kind::RollbackFailed => 5,
-            Kind::Interrupted => 130,
+            ErrorKind::Negative => 1,
+            ErrorKind::Usage => 2,
+            ErrorKind::Unable => 3,
+            ErrorKind::RolledBack => 4,
+            ErrorKind::RollbackFailed => 5,
+            ErrorKind::Interrupted => 130,
         }
     }
 }
@@ -45,8 +45,8 @@ impl Kind {
 /// A failure with its cause and its hints.
 #[derive(Debug)]
 pub struct Error {
-    kind: Kind,
-    what: String,
+    kind: ErrorKind,
+    message: String,
     cause: Option<Box<dyn StdError + Send + Sync>>,
     details: Vec<String>,
     hints: Vec<String>,
@@ -54,56 +54,56 @@ pub struct Error {
 
 impl Error {
     /// An error of the given kind. `what` says what failed, in lower case, without a full stop.
-    pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Error { kind, what: what.into(), cause: None, details: Vec::new(), hints: Vec::new() }
+    pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
+        Error { kind, message: what.into(), cause: None, details: Vec::new(), hints: Vec::new() }
     }
 
     /// The answer is no.
-    pub fn no(what: impl Into<String>) -> Self {
-        Error::new(Kind::No, what)
+    pub fn negative(what: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Negative, what)
     }
 
     /// Wrong usage or configuration.
     pub fn usage(what: impl Into<String>) -> Self {
-        Error::new(Kind::Usage, what)
+        Error::new(ErrorKind::Usage, what)
     }
 
     /// It could not be done.
     pub fn unable(what: impl Into<String>) -> Self {
-        Error::new(Kind::Unable, what)
+        Error::new(ErrorKind::Unable, what)
     }
 
     /// Adds one of several things that are wrong, for errors that report all of them.
     #[must_use]
-    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
         self.details.push(detail.into());
         self
     }
 
     /// Adds what the reader can type or do next.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
     /// Adds the underlying failure.
     #[must_use]
-    pub fn because(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+    pub fn with_cause(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.cause = Some(cause.into());
         self
     }
 
     /// Its kind.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
     /// What failed, without cause and hints.
     #[must_use]
-    pub fn what(&self) -> &str {
-        &self.what
+    pub fn message(&self) -> &str {
+        &self.message
     }
 
     /// The single faults, in the order in which they were added.
@@ -136,7 +136,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
+        f.write_str(&self.message)?;
         for cause in self.causes() {
             write!(f, ": {cause}")?;
         }
@@ -147,13 +147,13 @@ impl fmt::Display for Error {
 impl StdError for Error {}
 
 /// Turns the error of a library into ours, with what failed.
-pub trait Context<T> {
+pub trait ResultExt<T> {
     /// It could not be done (exit code 3). `what` is only worded when there is an error.
-    fn unable<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T>;
+    fn with_context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T>;
 }
 
-impl<T, E: Into<Box<dyn StdError + Send + Sync>>> Context<T> for std::result::Result<T, E> {
-    fn unable<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
-        self.map_err(|cause| Error::unable(what()).because(cause))
+impl<T, E: Into<Box<dyn StdError + Send + Sync>>> ResultExt<T> for std::result::Result<T, E> {
+    fn with_context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|cause| Error::unable(what()).with_cause(cause))
     }
 }

@@ -17,19 +17,19 @@ use rustix::fs::{CWD, RenameFlags};
 
 /// What is about to be done, for the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum DiskOperation {
     /// Make a new, empty file.
     Create,
     /// Write the content of a new file.
-    Fill,
+    Write,
     /// Make a symlink.
-    Link,
+    CreateLink,
     /// Make a folder.
     MakeFolder,
     /// Swap two names.
     Exchange,
     /// Move to a name that is free.
-    Place,
+    RenameNoReplace,
     /// Move over an existing name.
     Replace,
     /// Remove a file.
@@ -41,17 +41,17 @@ pub enum Step {
 }
 
 /// Numbers the files that are written whole, for their names alone.
-static WRITES: AtomicU64 = AtomicU64::new(0);
+static WRITE_COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// Makes changes on disk.
 pub struct Disk<'a> {
-    gate: &'a (dyn Fn(Step) -> io::Result<()> + Sync),
+    gate: &'a (dyn Fn(DiskOperation) -> io::Result<()> + Sync),
     skips_fsync: AtomicBool,
 }
 
 /// The mode of a new regular file; what the umask takes away is taken away by the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bits {
+pub enum CreateMode {
     /// `rw-rw-rw-` less the umask.
     Plain,
     /// `rwxrwxrwx` less the umask.
@@ -70,7 +70,7 @@ impl Disk<'static> {
 
 impl<'a> Disk<'a> {
     /// A disk whose every step first asks `gate`.
-    pub fn gated(gate: &'a (dyn Fn(Step) -> io::Result<()> + Sync)) -> Self {
+    pub fn with_gate(gate: &'a (dyn Fn(DiskOperation) -> io::Result<()> + Sync)) -> Self {
         Disk { gate, skips_fsync: AtomicBool::new(false) }
     }
 
@@ -89,103 +89,103 @@ impl<'a> Disk<'a> {
     }
 
     /// A step that this type does not make itself.
-    pub fn other(&self, name: &'static str) -> io::Result<()> {
-        (self.gate)(Step::Other(name))
+    pub fn check_gate(&self, name: &'static str) -> io::Result<()> {
+        (self.gate)(DiskOperation::Other(name))
     }
 
     /// Makes a new file with this content; it is an error if the name is taken.
-    pub fn create(&self, path: &Path, content: &[u8], bits: Bits) -> io::Result<()> {
-        (self.gate)(Step::Create)?;
+    pub fn create_file(&self, path: &Path, content: &[u8], bits: CreateMode) -> io::Result<()> {
+        (self.gate)(DiskOperation::Create)?;
         let mode = match bits {
-            Bits::Plain => 0o666,
-            Bits::Executable => 0o777,
-            Bits::Exact(_) => 0o600,
+            CreateMode::Plain => 0o666,
+            CreateMode::Executable => 0o777,
+            CreateMode::Exact(_) => 0o600,
         };
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-        (self.gate)(Step::Fill)?;
+        (self.gate)(DiskOperation::Write)?;
         file.write_all(content)?;
         match bits {
-            Bits::Exact(bits) => file.set_permissions(fs::Permissions::from_mode(bits)),
-            Bits::Plain | Bits::Executable => Ok(()),
+            CreateMode::Exact(bits) => file.set_permissions(fs::Permissions::from_mode(bits)),
+            CreateMode::Plain | CreateMode::Executable => Ok(()),
         }
     }
 
     /// Makes a new symlink; it is an error if the name is taken.
-    pub fn symlink(&self, target: &Path, path: &Path) -> io::Result<()> {
-        (self.gate)(Step::Link)?;
+    pub fn create_symlink(&self, target: &Path, path: &Path) -> io::Result<()> {
+        (self.gate)(DiskOperation::CreateLink)?;
         std::os::unix::fs::symlink(target, path)
     }
 
     /// Makes one folder; its parent must exist. That it exists already is an error.
     pub fn make_folder(&self, path: &Path) -> io::Result<()> {
-        (self.gate)(Step::MakeFolder)?;
+        (self.gate)(DiskOperation::MakeFolder)?;
         fs::create_dir(path)
     }
 
     /// Makes folders that are for their owner alone, as far as they are missing.
     pub fn make_private_folders(&self, path: &Path) -> io::Result<()> {
         use std::os::unix::fs::DirBuilderExt;
-        (self.gate)(Step::MakeFolder)?;
+        (self.gate)(DiskOperation::MakeFolder)?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
     }
 
     /// Swaps what two names stand for. Both must exist, and `ours` must be a name of our own.
     /// Where the file system cannot do it in one step, it is done in three, by way of `spare_name`.
     pub fn exchange(&self, ours: &Path, theirs: &Path) -> io::Result<()> {
-        (self.gate)(Step::Exchange)?;
+        (self.gate)(DiskOperation::Exchange)?;
         match rustix::fs::renameat_with(CWD, ours, CWD, theirs, RenameFlags::EXCHANGE) {
-            Err(errno) if cannot(errno) => exchange_in_steps(ours, theirs),
+            Err(errno) if is_unsupported(errno) => exchange_in_steps(ours, theirs),
             done => Ok(done?),
         }
     }
 
     /// Brings an exchange to its end or its beginning that was cut short between its steps.
-    pub fn mend_exchange(&self, ours: &Path, theirs: &Path) -> io::Result<()> {
+    pub fn recover_exchange(&self, ours: &Path, theirs: &Path) -> io::Result<()> {
         let spare = spare_name(ours);
         if spare.symlink_metadata().is_err() {
             return Ok(());
         }
         let free = if theirs.symlink_metadata().is_err() { theirs } else { ours };
-        self.place(&spare, free)
+        self.rename_noreplace(&spare, free)
     }
 
     /// Moves `from` to `to`, which must be free.
-    pub fn place(&self, from: &Path, to: &Path) -> io::Result<()> {
-        (self.gate)(Step::Place)?;
-        rename_new(from, to)
+    pub fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
+        (self.gate)(DiskOperation::RenameNoReplace)?;
+        rename_to_free_name(from, to)
     }
 
     /// Moves `from` over `to`, for files that are ours alone.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that does")]
-    pub fn replace(&self, from: &Path, to: &Path) -> io::Result<()> {
-        (self.gate)(Step::Replace)?;
+    pub fn replace_file(&self, from: &Path, to: &Path) -> io::Result<()> {
+        (self.gate)(DiskOperation::Replace)?;
         fs::rename(from, to)
     }
 
     /// Writes into what a user has named: a file, which is made if it is missing, or a pipe or a device,
     /// which stay what they are.
     pub fn write_into(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        (self.gate)(Step::Fill)?;
+        (self.gate)(DiskOperation::Write)?;
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
         file.write_all(content)
     }
 
     /// Gives a file a second name, which must be free.
-    pub fn second_name(&self, path: &Path, second: &Path) -> io::Result<()> {
-        (self.gate)(Step::Link)?;
+    pub fn create_hard_link(&self, path: &Path, second: &Path) -> io::Result<()> {
+        (self.gate)(DiskOperation::CreateLink)?;
         fs::hard_link(path, second)
     }
 
     /// Removes a file or a symlink. That it is gone already is fine.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that does")]
-    pub fn remove(&self, path: &Path) -> io::Result<()> {
-        (self.gate)(Step::Remove)?;
-        gone_is_fine(fs::remove_file(path))
+    pub fn remove_file(&self, path: &Path) -> io::Result<()> {
+        (self.gate)(DiskOperation::Remove)?;
+        ignore_not_found(fs::remove_file(path))
     }
 
     /// Removes a folder if it is there and empty; says whether it went.
     pub fn remove_empty_folder(&self, path: &Path) -> io::Result<bool> {
-        (self.gate)(Step::RemoveFolder)?;
+        (self.gate)(DiskOperation::RemoveFolder)?;
         match fs::remove_dir(path) {
             Ok(()) => Ok(true),
             Err(cause)
@@ -207,84 +207,85 @@ impl<'a> Disk<'a> {
     /// Removes a folder of ours with all that is in it. That it is gone already is fine.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that does")]
     pub fn remove_folder(&self, path: &Path) -> io::Result<()> {
-        (self.gate)(Step::RemoveFolder)?;
+        (self.gate)(DiskOperation::RemoveFolder)?;
         match fs::remove_dir_all(path) {
             // Caches of some tools make folders in which nobody may remove anything.
             Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
-                open_folders(path);
-                gone_is_fine(fs::remove_dir_all(path))
+                make_folders_writable(path);
+                ignore_not_found(fs::remove_dir_all(path))
             }
-            done => gone_is_fine(done),
+            done => ignore_not_found(done),
         }
     }
 
     /// Writes a file of ours whole: to a name beside it, to the disk, and then over the name.
     /// Missing folders above it are made.
-    pub fn write_whole(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        self.write_beside(path, content, true)
+    pub fn write_atomically(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        self.write_via_temp(path, content, true)
     }
 
     /// The same, but the system writes it to the disk when it likes: for what means nothing any more
     /// once the machine has stopped.
-    pub fn write_whole_for_now(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        self.write_beside(path, content, false)
+    pub fn write_atomically_unsynced(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        self.write_via_temp(path, content, false)
     }
 
-    fn write_beside(&self, path: &Path, content: &[u8], is_lasting: bool) -> io::Result<()> {
+    fn write_via_temp(&self, path: &Path, content: &[u8], is_lasting: bool) -> io::Result<()> {
         if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
-            (self.gate)(Step::MakeFolder)?;
+            (self.gate)(DiskOperation::MakeFolder)?;
             fs::create_dir_all(folder)?;
         }
         // Other processes and other threads may be writing the same file.
-        let number = WRITES.fetch_add(1, Ordering::Relaxed);
+        let number = WRITE_COUNTER.fetch_add(1, Ordering::Relaxed);
         let mut beside = path.as_os_str().to_owned();
         beside.push(format!(".{}-{number}.new", std::process::id()));
         let beside = Path::new(&beside);
-        self.remove(beside)?;
+        self.remove_file(beside)?;
         let written = self
-            .create(beside, content, Bits::Plain)
+            .create_file(beside, content, CreateMode::Plain)
             .and_then(|()| if is_lasting { self.fsync(beside) } else { Ok(()) })
-            .and_then(|()| self.replace(beside, path));
+            .and_then(|()| self.replace_file(beside, path));
         if written.is_err() {
             // The first failure is the one to report; a leftover of ours harms nobody.
-            drop(self.remove(beside));
+            drop(self.remove_file(beside));
         }
         written
     }
 }
 
 /// How deep files of state lie in their folder.
-const DEPTH: usize = 3;
+const SWEEP_DEPTH: usize = 3;
 
 /// Removes what `write_whole` leaves in a folder of ours when it is killed: the names that it writes to
 /// first, of processes that are no more.
-pub fn sweep(disk: &Disk<'_>, folder: &Path) {
-    sweep_to(disk, folder, DEPTH);
+pub fn sweep_temp_files(disk: &Disk<'_>, folder: &Path) {
+    sweep_to_depth(disk, folder, SWEEP_DEPTH);
 }
 
-fn sweep_to(disk: &Disk<'_>, folder: &Path, depth: usize) {
+fn sweep_to_depth(disk: &Disk<'_>, folder: &Path, depth: usize) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let Ok(kind) = entry.file_type() else { continue };
         if kind.is_dir() && depth > 1 {
-            sweep_to(disk, &entry.path(), depth - 1);
+            sweep_to_depth(disk, &entry.path(), depth - 1);
         }
-        let writer = entry.file_name().to_str().and_then(writer_of);
-        if kind.is_file() && writer.is_some_and(|pid| super::processes::one(pid).is_none()) {
+        let writer = entry.file_name().to_str().and_then(parse_writer_pid);
+        if kind.is_file() && writer.is_some_and(|pid| super::processes::find_process(pid).is_none())
+        {
             // Nobody needs it; if it cannot go it is tried again.
-            drop(disk.remove(&entry.path()));
+            drop(disk.remove_file(&entry.path()));
         }
     }
 }
 
 /// The process that writes under a name like `journal.1234-5.new`.
-fn writer_of(name: &str) -> Option<u32> {
+fn parse_writer_pid(name: &str) -> Option<u32> {
     let (pid, number) = name.strip_suffix(".new")?.rsplit_once('.')?.1.split_once('-')?;
     number.parse::<u64>().ok()?;
     pid.parse().ok()
 }
 
 /// Lets the owner change all folders below one; where that fails, so will what comes next.
-fn open_folders(path: &Path) {
+fn make_folders_writable(path: &Path) {
     let mut open = vec![path.to_path_buf()];
     while let Some(folder) = open.pop() {
         let Ok(meta) = folder.symlink_metadata() else { continue };
@@ -305,7 +306,7 @@ pub fn is_executable(meta: &fs::Metadata) -> bool {
     meta.permissions().mode() & 0o100 != 0
 }
 
-fn cannot(errno: rustix::io::Errno) -> bool {
+fn is_unsupported(errno: rustix::io::Errno) -> bool {
     use rustix::io::Errno;
     errno == Errno::NOSYS || errno == Errno::INVAL || errno == Errno::OPNOTSUPP
 }
@@ -318,16 +319,17 @@ fn spare_name(ours: &Path) -> std::path::PathBuf {
 
 fn exchange_in_steps(ours: &Path, theirs: &Path) -> io::Result<()> {
     let spare = spare_name(ours);
-    rename_new(theirs, &spare)?;
-    rename_new(ours, theirs).or_else(|cause| rename_new(&spare, theirs).and(Err(cause)))?;
-    rename_new(&spare, ours)
+    rename_to_free_name(theirs, &spare)?;
+    rename_to_free_name(ours, theirs)
+        .or_else(|cause| rename_to_free_name(&spare, theirs).and(Err(cause)))?;
+    rename_to_free_name(&spare, ours)
 }
 
 /// Renames to a name that must be free, in one step where the file system can.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that does")]
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+fn rename_to_free_name(from: &Path, to: &Path) -> io::Result<()> {
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Err(errno) if cannot(errno) => match fs::symlink_metadata(to) {
+        Err(errno) if is_unsupported(errno) => match fs::symlink_metadata(to) {
             Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => fs::rename(from, to),
             Err(cause) => Err(cause),
@@ -336,7 +338,7 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-fn gone_is_fine(done: io::Result<()>) -> io::Result<()> {
+fn ignore_not_found(done: io::Result<()>) -> io::Result<()> {
     match done {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
@@ -379,7 +381,7 @@ mod tests {
             for (from, to) in moves.into_iter().take(steps) {
                 fs::rename(from, to).unwrap();
             }
-            Disk::real().mend_exchange(&ours, &theirs).unwrap();
+            Disk::real().recover_exchange(&ours, &theirs).unwrap();
             let (new, old) = (Some("new".to_owned()), Some("old".to_owned()));
             let is_swapped = steps >= 2;
             assert_eq!(read(&ours), if is_swapped { old.clone() } else { new.clone() }, "{steps}");
@@ -400,7 +402,7 @@ mod tests {
         fs::create_dir_all(&shut).unwrap();
         fs::write(shut.join("file"), "x").unwrap();
         fs::set_permissions(&shut, fs::Permissions::from_mode(0o500)).unwrap();
-        open_folders(&at.join("cache"));
+        make_folders_writable(&at.join("cache"));
         assert_eq!(shut.metadata().unwrap().permissions().mode() & 0o700, 0o700);
         fs::set_permissions(&shut, fs::Permissions::from_mode(0o500)).unwrap();
         Disk::real().remove_folder(&at.join("cache")).unwrap();
@@ -426,7 +428,7 @@ mod tests {
         for (name, _) in &names {
             fs::write(at.join(name), "x").unwrap();
         }
-        sweep(&Disk::real(), &at);
+        sweep_temp_files(&Disk::real(), &at);
         for (name, stays) in &names {
             assert_eq!(at.join(name).exists(), *stays, "{name}");
         }
@@ -447,7 +449,7 @@ mod tests {
         let at = folder("place");
         fs::write(at.join("one"), "1").unwrap();
         fs::write(at.join("two"), "2").unwrap();
-        let refused = Disk::real().place(&at.join("one"), &at.join("two")).unwrap_err();
+        let refused = Disk::real().rename_noreplace(&at.join("one"), &at.join("two")).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(at.join("two")).unwrap(), "2");
         fs::remove_dir_all(at).unwrap();
@@ -457,7 +459,7 @@ mod tests {
     fn a_closed_gate_stops_before_the_step() {
         let at = folder("gate");
         let shut = |_| Err(io::Error::other("shut"));
-        Disk::gated(&shut).create(&at.join("one"), b"1", Bits::Plain).unwrap_err();
+        Disk::with_gate(&shut).create_file(&at.join("one"), b"1", CreateMode::Plain).unwrap_err();
         assert!(!at.join("one").exists());
         fs::remove_dir_all(at).unwrap();
     }

@@ -7,10 +7,10 @@ use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use super::error::{Context, Error, Result};
+use super::error::{Error, Result, ResultExt};
 
 /// How often a held lock is asked for again.
-const POLL: Duration = Duration::from_millis(25);
+const POLL_INTERVAL: Duration = Duration::from_millis(25);
 
 /// A lock that is held until it is dropped.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Lock {
     ) -> Result<Lock> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)
-                .unable(|| format!("the folder `{}` cannot be made", folder.display()))?;
+                .with_context(|| format!("the folder `{}` cannot be made", folder.display()))?;
         }
         let mut file = OpenOptions::new()
             .read(true)
@@ -38,19 +38,19 @@ impl Lock {
             .create(true)
             .truncate(false)
             .open(path)
-            .unable(|| format!("the lock `{}` cannot be opened", path.display()))?;
+            .with_context(|| format!("the lock `{}` cannot be opened", path.display()))?;
         let mut waiting = Some(waiting);
-        let mut rounds = wait.as_millis() / POLL.as_millis();
+        let mut rounds = wait.as_millis() / POLL_INTERVAL.as_millis();
         loop {
             match file.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(cause)) => {
                     return Err(Error::unable(format!("the lock `{}` failed", path.display()))
-                        .because(cause));
+                        .with_cause(cause));
                 }
             }
-            let holder = holder(&mut file);
+            let holder = read_holder(&mut file);
             if let Some(tell) = waiting.take() {
                 tell(&holder);
             }
@@ -58,10 +58,10 @@ impl Lock {
                 return Err(Error::unable(format!(
                     "another xtask is at work in this worktree ({holder})"
                 ))
-                .hint("wait until it has ended and try again"));
+                .with_hint("wait until it has ended and try again"));
             }
             rounds -= 1;
-            std::thread::sleep(POLL);
+            std::thread::sleep(POLL_INTERVAL);
         }
         // The text is a courtesy; a full disk must not keep anybody from holding the lock.
         let noted = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| {
@@ -75,17 +75,17 @@ impl Lock {
 
 /// Who holds the lock at `path`, in words; nothing where nobody does. Nothing is written.
 #[must_use]
-pub fn holder_of(path: &Path) -> Option<String> {
+pub fn find_lock_holder(path: &Path) -> Option<String> {
     let mut file = File::open(path).ok()?;
     match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => Some(holder(&mut file)),
+        Err(TryLockError::WouldBlock) => Some(read_holder(&mut file)),
         // It is free again as soon as the file is closed.
         _ => None,
     }
 }
 
 /// Takes the lock at `path` if nobody holds it; nothing where somebody does.
-pub fn attempt(path: &Path, who: &str) -> Result<Option<Lock>> {
+pub fn try_acquire(path: &Path, who: &str) -> Result<Option<Lock>> {
     let mut is_held = false;
     match Lock::acquire(path, who, Duration::ZERO, |_| is_held = true) {
         Ok(lock) => Ok(Some(lock)),
@@ -94,7 +94,7 @@ pub fn attempt(path: &Path, who: &str) -> Result<Option<Lock>> {
     }
 }
 
-fn holder(file: &mut File) -> String {
+fn read_holder(file: &mut File) -> String {
     let mut text = String::new();
     let read = file.rewind().and_then(|()| file.take(200).read_to_string(&mut text));
     // Whatever it is, it is shown on a terminal.

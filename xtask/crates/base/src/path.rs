@@ -3,7 +3,7 @@
 //! Git's paths are bytes, not text, so ours are too. A path is shown to people as text with
 //! whatever is not UTF-8 replaced, and is never built back from what was shown.
 
-use super::words::spelled;
+use super::words::escape_name;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -28,7 +28,7 @@ impl RepoPath {
     }
 
     /// The parts between the slashes.
-    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn components(&self) -> impl Iterator<Item = &[u8]> {
         self.0.split(|byte| *byte == b'/')
     }
 
@@ -57,14 +57,14 @@ impl RepoPath {
 
     /// Where it lies on disk when the repository's root is `root`.
     #[must_use]
-    pub fn on_disk(&self, root: &Path) -> PathBuf {
+    pub fn to_disk_path(&self, root: &Path) -> PathBuf {
         root.join(OsStr::from_bytes(&self.0))
     }
 }
 
 impl fmt::Display for RepoPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&spelled(&String::from_utf8_lossy(&self.0)))
+        f.pad(&escape_name(&String::from_utf8_lossy(&self.0)))
     }
 }
 
@@ -83,7 +83,7 @@ impl serde::Serialize for RepoPath {
 /// How a path is kept in our own files of state: as text, or as bytes where it is not UTF-8.
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(untagged)]
-enum Kept {
+enum EncodedPath {
     Text(String),
     Bytes(Vec<u8>),
 }
@@ -92,22 +92,22 @@ enum Kept {
 pub mod exact {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use super::{Kept, RepoPath};
+    use super::{EncodedPath, RepoPath};
 
     /// Writes the path.
     pub fn serialize<S: Serializer>(path: &RepoPath, serializer: S) -> Result<S::Ok, S::Error> {
         match std::str::from_utf8(path.as_bytes()) {
-            Ok(text) => Kept::Text(text.to_owned()),
-            Err(_) => Kept::Bytes(path.as_bytes().to_vec()),
+            Ok(text) => EncodedPath::Text(text.to_owned()),
+            Err(_) => EncodedPath::Bytes(path.as_bytes().to_vec()),
         }
         .serialize(serializer)
     }
 
     /// Reads the path.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RepoPath, D::Error> {
-        Ok(match Kept::deserialize(deserializer)? {
-            Kept::Text(text) => RepoPath::new(text),
-            Kept::Bytes(bytes) => RepoPath::new(bytes),
+        Ok(match EncodedPath::deserialize(deserializer)? {
+            EncodedPath::Text(text) => RepoPath::new(text),
+            EncodedPath::Bytes(bytes) => RepoPath::new(bytes),
         })
     }
 }

@@ -4,21 +4,21 @@
 /// Receives the steps of long work. Calls may come from several threads.
 pub trait Progress: Sync {
     /// Work begins: what it is, and of how many steps where that is known.
-    fn begin(&self, what: &str, total: Option<u64>);
+    fn begin_task(&self, what: &str, total: Option<u64>);
     /// So many more steps are done.
-    fn step(&self, count: u64);
+    fn advance(&self, count: u64);
     /// The work that was begun last has ended.
-    fn end(&self);
+    fn end_task(&self);
     /// Something came up that a person must know of, though all goes on.
-    fn remark(&self, text: &str);
+    fn warn(&self, text: &str);
 }
 
 /// Nobody is watching.
-pub struct Silent;
+pub struct SilentProgress;
 
-impl Progress for Silent {
-    fn begin(&self, _what: &str, _total: Option<u64>) {}
-    fn step(&self, _count: u64) {}
-    fn end(&self) {}
-    fn remark(&self, _text: &str) {}
+impl Progress for SilentProgress {
+    fn begin_task(&self, _what: &str, _total: Option<u64>) {}
+    fn advance(&self, _count: u64) {}
+    fn end_task(&self) {}
+    fn warn(&self, _text: &str) {}
 }

@@ -12,12 +12,12 @@ use std::sync::mpsc::{Receiver, channel};
 
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
-use super::error::{Context, Result};
+use super::error::{Result, ResultExt};
 
 /// The signals of this process. Made once, by the command that starts work.
 pub struct Interrupts {
-    usual: Arc<AtomicBool>,
-    arrived: Arc<AtomicBool>,
+    uses_default: Arc<AtomicBool>,
+    is_pending: Arc<AtomicBool>,
     holders: AtomicUsize,
 }
 
@@ -25,7 +25,7 @@ impl Interrupts {
     /// Takes the signals over. Where a handler cannot be set, signals keep their usual effect: the
     /// journal still mends what they leave.
     #[must_use]
-    pub fn take_over() -> Self {
+    pub fn install_handlers() -> Self {
         let usual = Arc::new(AtomicBool::new(true));
         let arrived = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
@@ -35,56 +35,56 @@ impl Interrupts {
                 drop(signal_hook::flag::register(signal, Arc::clone(&arrived)));
             }
         }
-        Interrupts { usual, arrived, holders: AtomicUsize::new(0) }
+        Interrupts { uses_default: usual, is_pending: arrived, holders: AtomicUsize::new(0) }
     }
 
     /// Nobody sends signals here: for work that is driven by a test.
     #[must_use]
-    pub fn none() -> Self {
+    pub fn without_handlers() -> Self {
         Interrupts {
-            usual: Arc::new(AtomicBool::new(true)),
-            arrived: Arc::new(AtomicBool::new(false)),
+            uses_default: Arc::new(AtomicBool::new(true)),
+            is_pending: Arc::new(AtomicBool::new(false)),
             holders: AtomicUsize::new(0),
         }
     }
 
     /// Holds signals off until the answer is dropped.
-    pub fn hold_off(&self) -> HeldOff<'_> {
+    pub fn defer_signals(&self) -> SignalDeferral<'_> {
         self.holders.fetch_add(1, Ordering::SeqCst);
-        self.usual.store(false, Ordering::SeqCst);
-        HeldOff { of: self }
+        self.uses_default.store(false, Ordering::SeqCst);
+        SignalDeferral { interrupts: self }
     }
 
     /// What notes that one has come, for who hears of it in another way: that Ctrl-C was typed on another
     /// machine, say.
-    pub fn noting(&self) -> impl Fn() + Send + use<> {
-        let arrived = Arc::clone(&self.arrived);
+    pub fn interrupt_notifier(&self) -> impl Fn() + Send + use<> {
+        let arrived = Arc::clone(&self.is_pending);
         move || arrived.store(true, Ordering::SeqCst)
     }
 
     /// Whether one has come while they were held off.
     #[must_use]
-    pub fn arrived(&self) -> bool {
-        self.arrived.load(Ordering::SeqCst)
+    pub fn was_interrupted(&self) -> bool {
+        self.is_pending.load(Ordering::SeqCst)
     }
 }
 
 /// Hears the signals that ask this process to end, instead of ending.
-pub fn to_end() -> Result<Receiver<()>> {
-    heard(&[SIGINT, SIGTERM, SIGHUP, SIGQUIT])
+pub fn listen_for_termination() -> Result<Receiver<()>> {
+    listen_for(&[SIGINT, SIGTERM, SIGHUP, SIGQUIT])
 }
 
 /// Hears when children have ended: at least one message for one or more of them.
-pub fn children() -> Result<Receiver<()>> {
-    heard(&[SIGCHLD])
+pub fn listen_for_child_exit() -> Result<Receiver<()>> {
+    listen_for(&[SIGCHLD])
 }
 
-fn heard(signals: &[i32]) -> Result<Receiver<()>> {
+fn listen_for(signals: &[i32]) -> Result<Receiver<()>> {
     let cannot = || "signals cannot be heard";
-    let (mut ours, theirs) = UnixStream::pair().unable(cannot)?;
+    let (mut ours, theirs) = UnixStream::pair().with_context(cannot)?;
     for signal in signals.iter().copied() {
-        let theirs = theirs.try_clone().unable(cannot)?;
-        signal_hook::low_level::pipe::register(signal, theirs).unable(cannot)?;
+        let theirs = theirs.try_clone().with_context(cannot)?;
+        signal_hook::low_level::pipe::register(signal, theirs).with_context(cannot)?;
     }
     let (tell, hear) = channel();
     std::thread::spawn(move || {
@@ -98,14 +98,14 @@ fn heard(signals: &[i32]) -> Result<Receiver<()>> {
 }
 
 /// Signals are held off for as long as this lives.
-pub struct HeldOff<'a> {
-    of: &'a Interrupts,
+pub struct SignalDeferral<'a> {
+    interrupts: &'a Interrupts,
 }
 
-impl Drop for HeldOff<'_> {
+impl Drop for SignalDeferral<'_> {
     fn drop(&mut self) {
-        if self.of.holders.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.of.usual.store(true, Ordering::SeqCst);
+        if self.interrupts.holders.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.interrupts.uses_default.store(true, Ordering::SeqCst);
         }
     }
 }

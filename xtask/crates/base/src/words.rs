@@ -2,13 +2,13 @@
 
 /// `1 file`, `2 files`.
 #[must_use]
-pub fn count(number: usize, noun: &str) -> String {
+pub fn pluralize(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Names, the first few in full: `a, b and 3 more`.
 #[must_use]
-pub fn some_of(names: &[String], shown: usize) -> String {
+pub fn join_names(names: &[String], shown: usize) -> String {
     let list = names.iter().take(shown).map(|name| format!("`{name}`")).collect::<Vec<_>>();
     let list = list.join(", ");
     match names.len().saturating_sub(shown) {
@@ -19,7 +19,7 @@ pub fn some_of(names: &[String], shown: usize) -> String {
 
 /// A word as it can be typed into a shell, in quotes where it needs them.
 #[must_use]
-pub fn typed(word: &str) -> String {
+pub fn quote_for_shell(word: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/@:+,%".contains(&byte);
     let is_word = !word.is_empty() && !word.starts_with('-') && word.bytes().all(is_plain);
     if is_word { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
@@ -40,7 +40,7 @@ const UNITS: [(&str, u64); 9] = [
 
 /// A size as people write it, `1 GB`, `512 MiB`, `1.5GB`, in bytes; nothing where it is not one.
 #[must_use]
-pub fn bytes_of(text: &str) -> Option<u64> {
+pub fn parse_size(text: &str) -> Option<u64> {
     let at = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (number, unit) = text.split_at(at);
     let unit = unit.trim().to_ascii_lowercase();
@@ -61,14 +61,14 @@ const MOST_BRACES: usize = 32;
 /// `a.{ts,tsx}` as `a.ts` and `a.tsx`; nothing where that would be too many. Braces that are not closed or
 /// hold no comma stay as they are.
 #[must_use]
-pub fn alternatives(text: &str) -> Option<Vec<String>> {
+pub fn expand_braces(text: &str) -> Option<Vec<String>> {
     if text.matches('{').count() > MOST_BRACES {
         return None;
     }
     let mut all = Vec::new();
     let mut open = vec![text.to_owned()];
     while let Some(next) = open.pop() {
-        match first_choice(&next) {
+        match expand_first_brace(&next) {
             None => all.push(next),
             Some(choices) => open.extend(choices.into_iter().rev()),
         }
@@ -80,7 +80,7 @@ pub fn alternatives(text: &str) -> Option<Vec<String>> {
 }
 
 /// What the first brace with a comma in it stands for, each with what is around it.
-fn first_choice(text: &str) -> Option<Vec<String>> {
+fn expand_first_brace(text: &str) -> Option<Vec<String>> {
     for (start, _) in text.match_indices('{') {
         let mut depth = 0;
         let mut cuts = vec![start];
@@ -108,9 +108,9 @@ fn first_choice(text: &str) -> Option<Vec<String>> {
 
 /// A size for people: `3.2 GB`.
 #[must_use]
-pub fn size(bytes: u64) -> String {
+pub fn format_size(bytes: u64) -> String {
     let (unit, name) = match bytes {
-        0..1_000 => return count(usize::try_from(bytes).unwrap_or(0), "byte"),
+        0..1_000 => return pluralize(usize::try_from(bytes).unwrap_or(0), "byte"),
         1_000..1_000_000 => (1_000, "KB"),
         1_000_000..1_000_000_000 => (1_000_000, "MB"),
         _ => (1_000_000_000, "GB"),
@@ -121,15 +121,15 @@ pub fn size(bytes: u64) -> String {
 /// Whether a character could move the cursor, begin a command to the terminal, end a line or turn the
 /// direction of writing.
 #[must_use]
-pub fn is_harmful(c: char) -> bool {
+pub fn is_unsafe_char(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// A name as git writes it in quotes: each such character by its bytes, as in `\n` and `\033`.
 #[must_use]
-pub fn spelled(name: &str) -> std::borrow::Cow<'_, str> {
-    if !name.contains(is_harmful) {
+pub fn escape_name(name: &str) -> std::borrow::Cow<'_, str> {
+    if !name.contains(is_unsafe_char) {
         return name.into();
     }
     let mut text = String::new();
@@ -138,7 +138,7 @@ pub fn spelled(name: &str) -> std::borrow::Cow<'_, str> {
             '\n' => text.push_str("\\n"),
             '\t' => text.push_str("\\t"),
             '\r' => text.push_str("\\r"),
-            c if is_harmful(c) => {
+            c if is_unsafe_char(c) => {
                 let mut bytes = [0; 4];
                 for byte in c.encode_utf8(&mut bytes).bytes() {
                     text.push_str(&format!("\\{byte:03o}"));
@@ -153,8 +153,8 @@ pub fn spelled(name: &str) -> std::borrow::Cow<'_, str> {
 /// A text of several lines for a terminal, in which nothing but the colours that we use is left of what a
 /// terminal obeys. Everything that is printed goes through here.
 #[must_use]
-pub fn printable(text: &str) -> std::borrow::Cow<'_, str> {
-    let is_odd = |c: char| is_harmful(c) && c != '\n' && c != '\t';
+pub fn sanitize_for_terminal(text: &str) -> std::borrow::Cow<'_, str> {
+    let is_odd = |c: char| is_unsafe_char(c) && c != '\n' && c != '\t';
     if !text.contains(is_odd) {
         return text.into();
     }
@@ -163,11 +163,11 @@ pub fn printable(text: &str) -> std::borrow::Cow<'_, str> {
     while let Some(at) = rest.find(is_odd) {
         shown.push_str(&rest[..at]);
         rest = &rest[at..];
-        let length = our_colour(rest).unwrap_or_else(|| {
+        let length = color_prefix_len(rest).unwrap_or_else(|| {
             let c = rest.chars().next().map_or(0, char::len_utf8);
             // A line may end as on Windows.
             if !rest.starts_with("\r\n") {
-                shown.push_str(&spelled(&rest[..c]));
+                shown.push_str(&escape_name(&rest[..c]));
             }
             rest = &rest[c..];
             0
@@ -180,7 +180,7 @@ pub fn printable(text: &str) -> std::borrow::Cow<'_, str> {
 }
 
 /// How long a colour of ours is with which a text begins: bold, dim, a colour of the letters, or back.
-fn our_colour(text: &str) -> Option<usize> {
+fn color_prefix_len(text: &str) -> Option<usize> {
     let inner = text.strip_prefix("\u{1b}[")?;
     let end = inner.find('m')?;
     let is_ours = matches!(&inner[..end], "0" | "1" | "2")
@@ -191,10 +191,10 @@ fn our_colour(text: &str) -> Option<usize> {
 /// A text by strangers as one line of at most `most` characters, the last of them `…` where some are
 /// missing. What could move the cursor or turn the direction of writing is replaced.
 #[must_use]
-pub fn harmless(text: &str, most: usize) -> String {
+pub fn sanitize_line(text: &str, most: usize) -> String {
     let shown = |c: char| match c {
         '\t' | '\n' | '\r' => ' ',
-        c if is_harmful(c) => '\u{fffd}',
+        c if is_unsafe_char(c) => '\u{fffd}',
         c => c,
     };
     let mut line: String = text.chars().take(most + 1).map(shown).collect();
@@ -224,59 +224,65 @@ mod tests {
             ("one\r\ntwo\rthree", "one\ntwo\\rthree"),
             ("\u{1b}[38;5;1m \u{1b}[3xm", "\\033[38;5;1m \\033[3xm"),
         ] {
-            assert_eq!(printable(text), shown);
+            assert_eq!(sanitize_for_terminal(text), shown);
         }
         assert_eq!(
-            spelled("a\nxtask: all is well\t\u{1b}[2J"),
+            escape_name("a\nxtask: all is well\t\u{1b}[2J"),
             "a\\nxtask: all is well\\t\\033[2J"
         );
-        assert_eq!(spelled("é ü"), "é ü");
+        assert_eq!(escape_name("é ü"), "é ü");
     }
 
     #[test]
     fn words_are_quoted_where_a_shell_would_take_them_apart() {
-        assert_eq!(typed("feature/ci-1"), "feature/ci-1");
-        assert_eq!(typed("a b"), "'a b'");
-        assert_eq!(typed("a'; x"), r"'a'\''; x'");
-        assert_eq!(typed(""), "''");
+        assert_eq!(quote_for_shell("feature/ci-1"), "feature/ci-1");
+        assert_eq!(quote_for_shell("a b"), "'a b'");
+        assert_eq!(quote_for_shell("a'; x"), r"'a'\''; x'");
+        assert_eq!(quote_for_shell(""), "''");
     }
 
     #[test]
     fn sizes_are_read_as_people_write_them() {
-        assert_eq!(bytes_of("1 GB"), Some(1_000_000_000));
-        assert_eq!(bytes_of("1.5MB"), Some(1_500_000));
-        assert_eq!(bytes_of("2 MiB"), Some(2 << 20));
+        assert_eq!(parse_size("1 GB"), Some(1_000_000_000));
+        assert_eq!(parse_size("1.5MB"), Some(1_500_000));
+        assert_eq!(parse_size("2 MiB"), Some(2 << 20));
         for wrong in ["", "1", "GB", "0 GB", "1 XB", "-1 GB", "99999999999 TB", "1. GB"] {
-            assert_eq!(bytes_of(wrong), None, "{wrong}");
+            assert_eq!(parse_size(wrong), None, "{wrong}");
         }
-        assert_eq!((size(999), size(1_234_567)), ("999 bytes".into(), "1.2 MB".into()));
+        assert_eq!(
+            (format_size(999), format_size(1_234_567)),
+            ("999 bytes".into(), "1.2 MB".into())
+        );
     }
 
     #[test]
     fn braces_are_alternatives() {
-        let of = |text: &str| alternatives(text).unwrap();
+        let of = |text: &str| expand_braces(text).unwrap();
         assert_eq!(of("a.{ts,tsx}"), ["a.ts", "a.tsx"]);
         assert_eq!(of("{a,b{c,d}}/{e,f}").len(), 6);
         assert_eq!(of("a{b}c"), ["a{b}c"]);
         assert_eq!(of("a{b,c"), ["a{b,c"]);
         assert_eq!(of("{x}{a,b}"), ["{x}a", "{x}b"]);
-        assert_eq!(alternatives(&"{a,b}".repeat(10)), None);
-        assert_eq!(alternatives(&"{a,b}".repeat(100_000)), None);
+        assert_eq!(expand_braces(&"{a,b}".repeat(10)), None);
+        assert_eq!(expand_braces(&"{a,b}".repeat(100_000)), None);
     }
 
     #[test]
     fn texts_by_strangers_do_no_harm() {
         assert_eq!(
-            harmless("sh -c a\nb\u{1b}[2J \u{202e}x é", 40),
+            sanitize_line("sh -c a\nb\u{1b}[2J \u{202e}x é", 40),
             "sh -c a b\u{fffd}[2J \u{fffd}x é"
         );
-        assert_eq!((harmless("ééé", 3), harmless("éééé", 3)), ("ééé".into(), "éé…".into()));
+        assert_eq!(
+            (sanitize_line("ééé", 3), sanitize_line("éééé", 3)),
+            ("ééé".into(), "éé…".into())
+        );
     }
 
     #[test]
     fn long_lists_are_cut() {
         let names: Vec<String> = ["a", "b", "c"].map(str::to_owned).to_vec();
-        assert_eq!(some_of(&names, 3), "`a`, `b`, `c`");
-        assert_eq!(some_of(&names, 1), "`a` and 2 more");
+        assert_eq!(join_names(&names, 3), "`a`, `b`, `c`");
+        assert_eq!(join_names(&names, 1), "`a` and 2 more");
     }
 }

@@ -9,36 +9,36 @@
 
 use std::collections::HashSet;
 
-use super::made;
-use super::merged::{Arrivals, Pairing};
-use super::rules::{Age, BaseFacts, Elsewhere, Facts, Since, Unknown};
+use super::created_at;
+use super::merge_status::{MergeDetector, MergeQuery};
+use super::rules::{AgeBasis, BaseFacts, BranchAge, BranchFacts, ForkOrigin, UnknownReason};
 use xtask_base::error::Result;
-use xtask_base::words::typed;
+use xtask_base::words::quote_for_shell;
 use xtask_config::{BRANCHES_FILE, BranchRule};
 use xtask_git::{Id, Repo};
-use xtask_sync::context::Context;
+use xtask_sync::context::SyncContext;
 use xtask_sync::upstream::is_sync_commit;
 
 /// Looks at branches of one repository.
-pub struct Look<'r> {
+pub struct BranchInspector<'r> {
     /// The repository.
     pub repo: &'r Repo,
     /// What it goes by.
-    pub context: &'r Context,
+    pub context: &'r SyncContext,
     /// The time, in seconds since the epoch.
     pub now: i64,
-    pub(super) arrivals: Arrivals<'r>,
+    pub(super) merge_detector: MergeDetector<'r>,
     /// The branches that others come from: protected, canonical, or the base of a rule.
-    shared: Vec<Source>,
+    shared: Vec<SharedBranch>,
 }
 
 /// A branch from which others come.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct SharedBranch {
     /// Its name.
     pub branch: String,
     /// It as it can be typed: `origin/main`, or `main` where the remote is not known to have it.
-    pub typed: String,
+    pub display_name: String,
     /// Whether that is the one of the remote.
     pub is_remote: bool,
     /// Its commit.
@@ -47,20 +47,26 @@ pub struct Source {
     pub local: Option<Id>,
 }
 
-impl Source {
+impl SharedBranch {
     /// Finds a branch: the one of the remote as it was last fetched, or else the local one.
-    pub fn find(repo: &Repo, remote: &str, branch: &str) -> Result<Option<Source>> {
-        let local = repo.resolve(&format!("refs/heads/{branch}"))?;
-        let tracked = repo.resolve(&format!("refs/remotes/{remote}/{branch}"))?;
+    pub fn find(repo: &Repo, remote: &str, branch: &str) -> Result<Option<SharedBranch>> {
+        let local = repo.resolve_ref(&format!("refs/heads/{branch}"))?;
+        let tracked = repo.resolve_ref(&format!("refs/remotes/{remote}/{branch}"))?;
         let branch = branch.to_owned();
         Ok(match (tracked, local) {
             (Some(commit), local) => {
                 let typed = format!("{remote}/{branch}");
-                Some(Source { branch, typed, is_remote: true, commit, local })
+                Some(SharedBranch { branch, display_name: typed, is_remote: true, commit, local })
             }
             (None, Some(commit)) => {
                 let typed = branch.clone();
-                Some(Source { branch, typed, is_remote: false, commit, local: None })
+                Some(SharedBranch {
+                    branch,
+                    display_name: typed,
+                    is_remote: false,
+                    commit,
+                    local: None,
+                })
             }
             (None, None) => None,
         })
@@ -71,9 +77,9 @@ impl Source {
     }
 }
 
-impl<'r> Look<'r> {
+impl<'r> BranchInspector<'r> {
     /// Begins to look.
-    pub fn new(repo: &'r Repo, context: &'r Context, now: i64) -> Result<Look<'r>> {
+    pub fn new(repo: &'r Repo, context: &'r SyncContext, now: i64) -> Result<BranchInspector<'r>> {
         let remote = &context.config.remote;
         let mut names: Vec<String> =
             context.branches.rules.iter().filter_map(|rule| rule.base.clone()).collect();
@@ -87,51 +93,51 @@ impl<'r> Look<'r> {
         let mut shared = Vec::new();
         for name in names {
             // One that is broken is in nobody's way until it is asked for.
-            shared.extend(Source::find(repo, remote, &name).ok().flatten());
+            shared.extend(SharedBranch::find(repo, remote, &name).ok().flatten());
         }
-        Ok(Look { repo, context, now, arrivals: Arrivals::new(repo), shared })
+        Ok(BranchInspector { repo, context, now, merge_detector: MergeDetector::new(repo), shared })
     }
 
     /// The branches that others come from, as far as they are here.
     #[must_use]
-    pub fn shared(&self) -> &[Source] {
+    pub fn shared_branches(&self) -> &[SharedBranch] {
         &self.shared
     }
 
     /// What is known of a branch that is at this commit.
-    pub fn facts(&self, branch: &str, tip: Id, rule: &BranchRule) -> Result<Facts> {
+    pub fn collect_facts(&self, branch: &str, tip: Id, rule: &BranchRule) -> Result<BranchFacts> {
         let base = match &rule.base {
             None => None,
-            Some(base) => Some(self.base(base)?),
+            Some(base) => Some(self.find_base(base)?),
         };
         let age = match &base {
-            Some(Err(unknown)) => match self.made(branch, tip)? {
+            Some(Err(unknown)) => match self.recorded_age(branch, tip)? {
                 Some(age) => Ok(Some(age)),
                 None => Err(unknown.clone()),
             },
-            Some(Ok(base)) => self.age(branch, tip, base.commits().collect())?,
+            Some(Ok(base)) => self.find_age(branch, tip, base.commits().collect())?,
             None => {
-                let shared: Vec<Id> = self.shared.iter().flat_map(Source::commits).collect();
-                self.age(branch, tip, shared)?
+                let shared: Vec<Id> = self.shared.iter().flat_map(SharedBranch::commits).collect();
+                self.find_age(branch, tip, shared)?
             }
         };
         let base = match base {
             None => None,
             Some(Err(unknown)) => Some(Err(unknown)),
-            Some(Ok(base)) => Some(self.base_facts(branch, tip, &base)?),
+            Some(Ok(base)) => Some(self.collect_base_facts(branch, tip, &base)?),
         };
-        Ok(Facts { branch: branch.to_owned(), age, base })
+        Ok(BranchFacts { branch: branch.to_owned(), age, base })
     }
 
-    fn base(&self, name: &str) -> Result<Result<Source, Unknown>> {
-        if let Some(unknown) = self.cut_off() {
+    fn find_base(&self, name: &str) -> Result<Result<SharedBranch, UnknownReason>> {
+        if let Some(unknown) = self.check_shallow() {
             return Ok(Err(unknown));
         }
         let remote = &self.context.config.remote;
-        let (at, base) = (typed(remote), typed(name));
-        Ok(Source::find(self.repo, remote, name)?.ok_or_else(|| Unknown {
-            why: format!("its base `{name}` is neither here nor known of `{remote}`"),
-            next: if self.repo.has_remote(remote) {
+        let (at, base) = (quote_for_shell(remote), quote_for_shell(name));
+        Ok(SharedBranch::find(self.repo, remote, name)?.ok_or_else(|| UnknownReason {
+            reason: format!("its base `{name}` is neither here nor known of `{remote}`"),
+            next_step: if self.repo.has_remote(remote) {
                 format!("`git fetch {at} {base}:refs/remotes/{at}/{base}` gets it")
             } else {
                 format!("`git branch {base} COMMIT` makes it, or `{BRANCHES_FILE}` names another")
@@ -140,90 +146,105 @@ impl<'r> Look<'r> {
     }
 
     /// That nothing can be said of history, if it is cut off.
-    fn cut_off(&self) -> Option<Unknown> {
-        self.repo.is_shallow().then(|| Unknown {
-            why: "the history is cut off here (a shallow clone)".to_owned(),
-            next: "`git fetch --unshallow` gets the rest".to_owned(),
+    fn check_shallow(&self) -> Option<UnknownReason> {
+        self.repo.is_shallow().then(|| UnknownReason {
+            reason: "the history is cut off here (a shallow clone)".to_owned(),
+            next_step: "`git fetch --unshallow` gets the rest".to_owned(),
         })
     }
 
-    fn made(&self, branch: &str, tip: Id) -> Result<Option<Age>> {
-        let made = made::find(self.repo, branch, tip)?;
-        Ok(made.map(|made| Age { seconds: (self.now - made.at).max(0), since: Since::Made }))
+    fn recorded_age(&self, branch: &str, tip: Id) -> Result<Option<BranchAge>> {
+        let made = created_at::find_creation_record(self.repo, branch, tip)?;
+        Ok(made.map(|made| BranchAge {
+            seconds: (self.now - made.at).max(0),
+            basis: AgeBasis::CreationRecord,
+        }))
     }
 
-    fn age(&self, branch: &str, tip: Id, hidden: Vec<Id>) -> Result<Result<Option<Age>, Unknown>> {
-        if let Some(age) = self.made(branch, tip)? {
+    fn find_age(
+        &self,
+        branch: &str,
+        tip: Id,
+        hidden: Vec<Id>,
+    ) -> Result<Result<Option<BranchAge>, UnknownReason>> {
+        if let Some(age) = self.recorded_age(branch, tip)? {
             return Ok(Ok(Some(age)));
         }
-        if let Some(unknown) = self.cut_off() {
+        if let Some(unknown) = self.check_shallow() {
             return Ok(Err(unknown));
         }
         if hidden.is_empty() {
             let protected = self.context.branches.protected.join("`, `");
-            return Ok(Err(Unknown {
-                why: format!("none of the protected branches (`{protected}`) is here"),
-                next: format!("`git fetch {}` gets them", typed(&self.context.config.remote)),
+            return Ok(Err(UnknownReason {
+                reason: format!("none of the protected branches (`{protected}`) is here"),
+                next_step: format!(
+                    "`git fetch {}` gets them",
+                    quote_for_shell(&self.context.config.remote)
+                ),
             }));
         }
-        let own: HashSet<Id> = self.repo.beyond(&hidden, tip)?.into_iter().collect();
+        let own: HashSet<Id> = self.repo.commits_beyond(&hidden, tip)?.into_iter().collect();
         let mut oldest = None;
         let mut at = Some(tip);
         while let Some(id) = at.filter(|id| own.contains(id)) {
-            let commit = self.repo.commit(id)?;
+            let commit = self.repo.read_commit(id)?;
             if !is_sync_commit(&commit, &self.context.config.identity) {
                 let seconds = commit.author.seconds;
                 oldest = Some(oldest.map_or(seconds, |oldest: i64| oldest.min(seconds)));
             }
             at = commit.parents.first().copied();
         }
-        let since = Since::OldestCommit;
-        Ok(Ok(oldest.map(|then| Age { seconds: (self.now - then).max(0), since })))
+        let since = AgeBasis::OldestCommit;
+        Ok(Ok(oldest.map(|then| BranchAge { seconds: (self.now - then).max(0), basis: since })))
     }
 
-    fn base_facts(
+    fn collect_base_facts(
         &self,
         branch: &str,
         tip: Id,
-        base: &Source,
-    ) -> Result<Result<BaseFacts, Unknown>> {
+        base: &SharedBranch,
+    ) -> Result<Result<BaseFacts, UnknownReason>> {
         if self.repo.merge_base(tip, base.commit)?.is_none() {
-            return Ok(Err(Unknown {
-                why: format!("it has no history in common with its base `{}`", base.typed),
-                next: format!(
+            return Ok(Err(UnknownReason {
+                reason: format!(
+                    "it has no history in common with its base `{}`",
+                    base.display_name
+                ),
+                next_step: format!(
                     "`cargo xtask branch new NAME` makes one that has; `git cherry-pick` brings \
                      commits of `{branch}` there"
                 ),
             }));
         }
-        let own = self.repo.beyond(&[base.commit], tip)?;
-        let since = self.repo.beyond(&[tip], base.commit)?;
+        let own = self.repo.commits_beyond(&[base.commit], tip)?;
+        let since = self.repo.commits_beyond(&[tip], base.commit)?;
         let forecast = if own.is_empty() || since.is_empty() {
             None
         } else {
-            Some(self.repo.forecast_merge(base.commit, tip)?)
+            Some(self.repo.preview_merge(base.commit, tip)?)
         };
-        let pair = Pairing {
+        let pair = MergeQuery {
             branch,
             tip,
             base: base.commit,
             own: &own,
             since: &since,
-            forecast: forecast.as_ref(),
+            preview: forecast.as_ref(),
         };
-        let merged = self.arrivals.how(&pair)?;
+        let merged = self.merge_detector.detect_merge(&pair)?;
         let remote = &self.context.config.remote;
-        let fetched = base.is_remote.then(|| self.repo.last_fetch(remote, &base.branch)).flatten();
+        let fetched =
+            base.is_remote.then(|| self.repo.last_fetch_time(remote, &base.branch)).flatten();
         let conflicts = forecast.map(|forecast| forecast.conflicts).unwrap_or_default();
         Ok(Ok(BaseFacts {
-            name: base.typed.clone(),
-            fetch: base
-                .is_remote
-                .then(|| format!("git fetch {} {}", typed(remote), typed(&base.branch))),
+            name: base.display_name.clone(),
+            fetch: base.is_remote.then(|| {
+                format!("git fetch {} {}", quote_for_shell(remote), quote_for_shell(&base.branch))
+            }),
             fetched_s: fetched.map(|then| (self.now - then).max(0)),
             own: own.len(),
             behind: since.len(),
-            elsewhere: self.elsewhere(tip, base)?,
+            fork_origin: self.find_fork_origin(tip, base)?,
             conflicts: conflicts.iter().map(ToString::to_string).collect(),
             merged,
         }))
@@ -231,13 +252,13 @@ impl<'r> Look<'r> {
 
     /// The shared branch other than the base on whose own line most of a branch's commits lie. One that has
     /// taken in the whole branch says nothing about where that was forked.
-    fn elsewhere(&self, tip: Id, base: &Source) -> Result<Option<Elsewhere>> {
+    fn find_fork_origin(&self, tip: Id, base: &SharedBranch) -> Result<Option<ForkOrigin>> {
         let hidden: Vec<Id> = base.commits().collect();
-        let own: HashSet<Id> = self.repo.beyond(&hidden, tip)?.into_iter().collect();
-        let mut most: Option<Elsewhere> = None;
+        let own: HashSet<Id> = self.repo.commits_beyond(&hidden, tip)?.into_iter().collect();
+        let mut most: Option<ForkOrigin> = None;
         for other in self.shared.iter().filter(|other| other.branch != base.branch) {
             let theirs: HashSet<Id> =
-                self.repo.beyond(&hidden, other.commit)?.into_iter().collect();
+                self.repo.commits_beyond(&hidden, other.commit)?.into_iter().collect();
             if theirs.contains(&tip) || theirs.is_disjoint(&own) {
                 continue;
             }
@@ -245,10 +266,10 @@ impl<'r> Look<'r> {
             let mut at = Some(other.commit);
             while let Some(id) = at.filter(|id| theirs.contains(id)) {
                 commits += usize::from(own.contains(&id));
-                at = self.repo.commit(id)?.parents.first().copied();
+                at = self.repo.read_commit(id)?.parents.first().copied();
             }
             if commits > most.as_ref().map_or(0, |most| most.commits) {
-                most = Some(Elsewhere { name: other.typed.clone(), commits });
+                most = Some(ForkOrigin { name: other.display_name.clone(), commits });
             }
         }
         Ok(most)

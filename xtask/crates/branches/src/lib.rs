@@ -8,9 +8,9 @@
 const _: Option<&str> = option_env!("XTASK_SOURCES_BRANCHES");
 
 pub mod check;
+pub mod created_at;
 pub mod facts;
-pub mod made;
-pub mod merged;
+pub mod merge_status;
 pub mod names;
 pub mod prune;
 pub mod rules;

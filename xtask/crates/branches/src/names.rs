@@ -1,45 +1,45 @@
 //! Names of branches: which rule is about one, and which name would do instead of one that does not.
 
 use xtask_config::BranchRule;
-use xtask_git::NamePattern;
+use xtask_git::BranchPattern;
 
 /// The rule that counts for a name: the first that matches.
 #[must_use]
-pub fn rule_for<'r>(rules: &'r [BranchRule], name: &str) -> Option<&'r BranchRule> {
-    rules.iter().find(|rule| NamePattern::new(&rule.matches).matches(name))
+pub fn find_rule<'r>(rules: &'r [BranchRule], name: &str) -> Option<&'r BranchRule> {
+    rules.iter().find(|rule| BranchPattern::new(&rule.name_glob).matches(name))
 }
 
 /// Whether the rules accept a name. One that no rule is about is accepted.
 #[must_use]
-pub fn is_accepted(rules: &[BranchRule], name: &str) -> bool {
-    let wanted = rule_for(rules, name).and_then(|rule| rule.name.as_ref());
+pub fn is_name_accepted(rules: &[BranchRule], name: &str) -> bool {
+    let wanted = find_rule(rules, name).and_then(|rule| rule.name.as_ref());
     wanted.is_none_or(|wanted| wanted.accepts(name))
 }
 
 /// A name like this one that the rules accept: the same in plainer letters, or below the beginning that a
 /// rule asks for. `is_free` says whether git takes it and nobody has it.
 #[must_use]
-pub fn would_do(
+pub fn suggest_name(
     rules: &[BranchRule],
     name: &str,
     is_free: &dyn Fn(&str) -> bool,
 ) -> Option<String> {
     let last = name.rsplit('/').next().unwrap_or(name);
-    let own_beginning = rule_for(rules, name).map(BranchRule::beginning);
-    let beginnings = own_beginning.into_iter().chain(rules.iter().map(BranchRule::beginning));
+    let own_beginning = find_rule(rules, name).map(BranchRule::name_prefix);
+    let beginnings = own_beginning.into_iter().chain(rules.iter().map(BranchRule::name_prefix));
     let below = beginnings.filter(|beginning| beginning.ends_with('/'));
     let below: Vec<String> = below.collect();
-    let mut candidates = vec![name.to_owned(), plain(name, '-'), plain(name, '_')];
-    for rest in [plain(name, '-'), plain(last, '-'), plain(last, '_')] {
+    let mut candidates = vec![name.to_owned(), slugify(name, '-'), slugify(name, '_')];
+    for rest in [slugify(name, '-'), slugify(last, '-'), slugify(last, '_')] {
         candidates.extend(below.iter().map(|beginning| format!("{beginning}{rest}")));
     }
-    candidates
-        .into_iter()
-        .find(|candidate| candidate != name && is_accepted(rules, candidate) && is_free(candidate))
+    candidates.into_iter().find(|candidate| {
+        candidate != name && is_name_accepted(rules, candidate) && is_free(candidate)
+    })
 }
 
 /// A name in small letters, digits and `/`, with `between` in the place of all else.
-fn plain(name: &str, between: char) -> String {
+fn slugify(name: &str, between: char) -> String {
     let mut plain = String::new();
     for letter in name.chars().flat_map(char::to_lowercase) {
         match letter {
@@ -70,7 +70,7 @@ mod tests {
             name = "^(feature|hotfix)/"
         "#;
         let rules = BranchesConfig::parse("f", text).unwrap().rules;
-        let of = |name: &str| would_do(&rules, name, &|name| name != "feature/taken");
+        let of = |name: &str| suggest_name(&rules, name, &|name| name != "feature/taken");
         for (name, wanted) in [
             ("feature/Login Page", Some("feature/login-page")),
             ("feature/JIRA-12_x!", Some("feature/jira-12-x")),
@@ -83,7 +83,7 @@ mod tests {
         ] {
             assert_eq!(of(name).as_deref(), wanted, "{name}");
         }
-        assert!(is_accepted(&rules, "hotfix/1") && !is_accepted(&rules, "x"));
-        assert!(is_accepted(&[], "x"));
+        assert!(is_name_accepted(&rules, "hotfix/1") && !is_name_accepted(&rules, "x"));
+        assert!(is_name_accepted(&[], "x"));
     }
 }

@@ -3,23 +3,24 @@
 
 use std::collections::BTreeSet;
 
-use super::collect::{
-    Built, Clashing, Collected, Extraction, Side, Waiting, build, extract, note_seen, summary,
-    waiting,
+use super::changes_branch::{
+    BuiltBranch, ChangesBranch, ChangesSide, MergeConflict, PendingChange, SourceChanges,
+    build_changes_branch, build_summary, find_source_changes, read_changes_branch,
+    record_seen_remote,
 };
-use super::source::{Source, source};
-use super::words::Summary;
+use super::commit_messages::ExtractSummary;
+use super::source::{SourceBranch, find_source_branch};
 use xtask_base::error::{Error, Result};
 use xtask_git::Tools;
-use xtask_git::{Id, Pushed, RefPush, Repo};
-use xtask_sync::context::{self, Context};
+use xtask_git::{Id, PushStatus, RefPush, Repo};
+use xtask_sync::context::{self, SyncContext};
 
 /// How often the branch of changes may move while this runs: every push of every branch moves it.
-const ROUNDS: usize = 8;
+const MAX_ATTEMPTS: usize = 8;
 
 /// What is wanted.
 #[derive(Clone, Debug)]
-pub struct Aim {
+pub struct ExtractOptions {
     /// The source, by name.
     pub branch: String,
     /// The commit against which its changes are seen, if not the canonical content they came from.
@@ -31,85 +32,93 @@ pub struct Aim {
 }
 
 /// What came of it.
-pub struct Extracted {
+pub struct ExtractOutcome {
     /// What sync went by.
-    pub context: Context,
+    pub context: SyncContext,
     /// What was there before.
-    pub waiting: Waiting,
+    pub changes_branch: ChangesBranch,
     /// What the branch changes.
-    pub own: Extraction,
+    pub source_changes: SourceChanges,
     /// The branch of changes.
-    pub built: Built,
+    pub built: BuiltBranch,
     /// Why the branch of changes here still has an older commit of this source, if it has.
-    pub kept: Option<String>,
+    pub kept_reason: Option<String>,
     /// What its commit says; nothing where there is nothing to collect.
-    pub summary: Option<Summary>,
+    pub summary: Option<ExtractSummary>,
 }
 
 /// Collects. A conflict is an answer, and changes nothing.
-pub fn collect(
+pub fn extract_changes(
     repo: &Repo,
-    aim: &Aim,
+    aim: &ExtractOptions,
     tools: &Tools<'_>,
-) -> Result<std::result::Result<Extracted, (Context, Clashing)>> {
+) -> Result<std::result::Result<ExtractOutcome, (SyncContext, MergeConflict)>> {
     let memory = if aim.dry_run { Some(repo.in_memory()) } else { None };
     let place = memory.as_ref().unwrap_or(repo);
-    for _ in 0..ROUNDS {
-        let mut context = context::read(repo)?;
+    for _ in 0..MAX_ATTEMPTS {
+        let mut context = context::read_context(repo)?;
         let (mut is_gone, mut is_fresh) = (false, false);
         if aim.push && !aim.dry_run {
             let config = &context.config;
-            let wanted = [&config.branch[..], &config.changes, &aim.branch];
+            let wanted = [&config.branch[..], &config.changes_branch, &aim.branch];
             let there = repo.fetch(&config.remote, &wanted)?;
-            is_gone = !there.contains(&config.changes);
+            is_gone = !there.contains(&config.changes_branch);
             is_fresh = there.contains(&aim.branch);
-            context = context::of_remote(repo)?;
+            context = context::read_remote_context(repo)?;
         }
-        let from = source(repo, &context, &aim.branch)?;
+        let from = find_source_branch(repo, &context, &aim.branch)?;
         // What only this clone has collected is not pushed along.
-        let side = if aim.push { Side::Remote } else { Side::Both };
-        let mut waiting = waiting(repo, &context, side)?;
+        let side = if aim.push { ChangesSide::Remote } else { ChangesSide::Both };
+        let mut waiting = read_changes_branch(repo, &context, side)?;
         if is_gone {
             // Somebody has removed it there, with what it held.
             waiting.remote = None;
             waiting.commits.clear();
         }
         if !is_fresh {
-            check_fresh(repo, &from, &waiting)?;
+            check_source_is_fresh(repo, &from, &waiting)?;
         }
-        let own = extract(place, &context, from, aim.base, tools.progress)?;
+        let own = find_source_changes(place, &context, from, aim.base, tools.progress)?;
         let none = BTreeSet::new();
-        let built = match build(place, tools.disk, &context, &waiting, Some(&own), &none)? {
-            Ok(built) => built,
-            Err(clashing) => return Ok(Err((context, clashing))),
-        };
-        let summary = match built.own {
-            Some(_) => Some(summary(place, &own, &built.changed)?),
+        let built =
+            match build_changes_branch(place, tools.disk, &context, &waiting, Some(&own), &none)? {
+                Ok(built) => built,
+                Err(clashing) => return Ok(Err((context, clashing))),
+            };
+        let summary = match built.own_commit {
+            Some(_) => Some(build_summary(place, &own, &built.changed)?),
             None => None,
         };
-        if aim.dry_run || put(repo, &context, &waiting, &built, aim, tools)? {
+        if aim.dry_run || move_changes_branch(repo, &context, &waiting, &built, aim, tools)? {
             let kept = if aim.push && !aim.dry_run && waiting.local.is_some() {
-                follow(repo, &context, &own, aim, tools)?
+                update_local_branch(repo, &context, &own, aim, tools)?
             } else {
                 None
             };
-            return Ok(Ok(Extracted { context, waiting, own, built, summary, kept }));
+            return Ok(Ok(ExtractOutcome {
+                context,
+                changes_branch: waiting,
+                source_changes: own,
+                built,
+                summary,
+                kept_reason: kept,
+            }));
         }
     }
-    let changes = context::read(repo)?.config.changes;
+    let changes = context::read_context(repo)?.config.changes_branch;
     Err(Error::unable(format!(
         "`{changes}` moved again and again while this ran; it is as others left it"
     ))
-    .hint("try again"))
+    .with_hint("try again"))
 }
 
 /// A source that is only known from the last fetch must not take away what was collected from a newer
 /// state of it.
-fn check_fresh(repo: &Repo, from: &Source, waiting: &Waiting) -> Result<()> {
+fn check_source_is_fresh(repo: &Repo, from: &SourceBranch, waiting: &ChangesBranch) -> Result<()> {
     let name = &from.name;
     let collected = waiting.commits.iter().find(|one| one.branch.as_ref() == Some(name));
-    let Some(seen) = collected.and_then(Collected::made_from) else { return Ok(()) };
-    let is_here = repo.resolve(&format!("refs/heads/{name}"))?.is_some();
+    let Some(seen) = collected.and_then(PendingChange::source_commit) else { return Ok(()) };
+    let is_here = repo.resolve_ref(&format!("refs/heads/{name}"))?.is_some();
     if is_here || seen == from.tip {
         return Ok(());
     }
@@ -120,26 +129,26 @@ fn check_fresh(repo: &Repo, from: &Source, waiting: &Waiting) -> Result<()> {
         "what is collected from `{name}` is from a newer state of it than the one known here; nothing \
          was changed"
     ))
-    .hint(format!("`git fetch` brings it; if `{name}` was rebased, `git switch {name}` says that this is it")))
+    .with_hint(format!("`git fetch` brings it; if `{name}` was rebased, `git switch {name}` says that this is it")))
 }
 
 /// Lets the branch of changes here follow what was pushed, as far as this source goes. Answers why not,
 /// if it cannot.
-fn follow(
+fn update_local_branch(
     repo: &Repo,
-    context: &Context,
-    own: &Extraction,
-    aim: &Aim,
+    context: &SyncContext,
+    own: &SourceChanges,
+    aim: &ExtractOptions,
     tools: &Tools<'_>,
 ) -> Result<Option<String>> {
-    let waiting = waiting(repo, context, Side::Both)?;
+    let waiting = read_changes_branch(repo, context, ChangesSide::Both)?;
     let none = BTreeSet::new();
-    let built = match build(repo, tools.disk, context, &waiting, Some(own), &none)? {
+    let built = match build_changes_branch(repo, tools.disk, context, &waiting, Some(own), &none)? {
         Ok(built) => built,
         Err(clashing) => return Ok(Some(format!("{} conflicts there", clashing.branch))),
     };
-    let aim = Aim { push: false, ..aim.clone() };
-    match put(repo, context, &waiting, &built, &aim, tools) {
+    let aim = ExtractOptions { push: false, ..aim.clone() };
+    match move_changes_branch(repo, context, &waiting, &built, &aim, tools) {
         Ok(true) => Ok(None),
         Ok(false) => Ok(Some("somebody has moved it".to_owned())),
         Err(failure) => Ok(Some(failure.to_string())),
@@ -148,34 +157,34 @@ fn follow(
 
 /// Gives the branch of changes its new commit: at the remote if that is wanted, and else here. Says
 /// whether it still was where it had been seen.
-fn put(
+fn move_changes_branch(
     repo: &Repo,
-    context: &Context,
-    waiting: &Waiting,
-    built: &Built,
-    aim: &Aim,
+    context: &SyncContext,
+    waiting: &ChangesBranch,
+    built: &BuiltBranch,
+    aim: &ExtractOptions,
     tools: &Tools<'_>,
 ) -> Result<bool> {
-    let (changes, remote) = (&context.config.changes, &context.config.remote);
+    let (changes, remote) = (&context.config.changes_branch, &context.config.remote);
     let old = if aim.push { waiting.remote } else { waiting.local };
     let is_needless = built.waiting.is_empty() && old.is_none();
     if is_needless || old == Some(built.tip) {
         if !aim.push && old.is_some() {
-            note_seen(repo, waiting.remote)?;
+            record_seen_remote(repo, waiting.remote)?;
         }
         return Ok(true);
     }
     let name = format!("refs/heads/{changes}");
-    let failed = |cause| Error::unable(format!("`{changes}` cannot be moved")).because(cause);
-    tools.disk.other("move the branch of changes").map_err(failed)?;
+    let failed = |cause| Error::unable(format!("`{changes}` cannot be moved")).with_cause(cause);
+    tools.disk.check_gate("move the branch of changes").map_err(failed)?;
     if aim.push {
         let one = RefPush { name, old, new: Some(built.tip) };
         return match repo.push_refs(remote, &[one])?.pop() {
-            Some(Pushed::Done) => Ok(true),
-            Some(Pushed::Moved) | None => Ok(false),
-            Some(Pushed::Refused(why)) => {
+            Some(PushStatus::Done) => Ok(true),
+            Some(PushStatus::Stale) | None => Ok(false),
+            Some(PushStatus::Rejected(why)) => {
                 Err(Error::unable(format!("`{remote}` refuses `{changes}`: {why}"))
-                    .hint("nothing was changed; `git push` may tell more"))
+                    .with_hint("nothing was changed; `git push` may tell more"))
             }
         };
     }
@@ -184,11 +193,11 @@ fn put(
             "`{changes}` is checked out in `{}`, and is made anew by this; nothing was changed",
             held.root.display()
         ))
-        .hint("switch that worktree to another branch first"));
+        .with_hint("switch that worktree to another branch first"));
     }
     let is_put = repo.swap_ref(&name, old, Some(built.tip), "xtask: extract")?;
     if is_put {
-        note_seen(repo, waiting.remote)?;
+        record_seen_remote(repo, waiting.remote)?;
     }
     Ok(is_put)
 }

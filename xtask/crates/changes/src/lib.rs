@@ -8,14 +8,14 @@
 // Where checkouts share a build folder, none of them takes what another has compiled from other sources.
 const _: Option<&str> = option_env!("XTASK_SOURCES_CHANGES");
 
-pub mod carry;
-pub mod collect;
+pub mod changes_branch;
+pub mod cherry_pick;
+pub mod cherry_pick_range;
+pub mod commit_messages;
 pub mod extract;
-pub mod land;
+pub mod fast_forward_branch;
 pub mod promote;
 pub mod resolve;
-pub mod reverse;
-mod rounds;
-pub mod series;
+mod retry;
+pub mod reverse_sync;
 pub mod source;
-pub mod words;

@@ -2,39 +2,39 @@
 
 use std::collections::BTreeSet;
 
-use super::carry::{PathChange, changes_between};
-use super::series::Item;
-use super::words::{BRANCH_TRAILER, COMMIT_TRAILER};
+use super::cherry_pick::{PathChange, list_changes_between};
+use super::cherry_pick_range::CherryPickItem;
+use super::commit_messages::{BRANCH_TRAILER, COMMIT_TRAILER};
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
-use xtask_git::{CommitInfo, Id, Mode, Named, Repo, Scope, unsafe_name};
-use xtask_sync::context::Context;
-use xtask_sync::managed::Managed;
+use xtask_git::{CommitInfo, FileMode, Id, PathScope, Repo, Revision, unsafe_path_reason};
+use xtask_sync::context::SyncContext;
+use xtask_sync::managed::ManagedPaths;
 use xtask_sync::upstream::is_sync_commit;
 
 /// A branch from which changes come.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct SourceBranch {
     /// Its name, without `refs/heads/` or the remote.
     pub name: String,
     /// Its commit here, or at the remote as last fetched: the newer one.
     pub tip: Id,
     /// The other of the two, where the two have diverged.
-    pub other: Option<Id>,
+    pub diverged_tip: Option<Id>,
 }
 
 /// Finds a branch by its name: here, or at the remote of the canonical branch.
-pub fn source(repo: &Repo, context: &Context, name: &str) -> Result<Source> {
+pub fn find_source_branch(repo: &Repo, context: &SyncContext, name: &str) -> Result<SourceBranch> {
     let config = &context.config;
     let short = name.strip_prefix("refs/heads/").unwrap_or(name);
     if !repo.is_branch_name(short) || short == "HEAD" {
         return Err(Error::usage(format!("`{name}` is no name of a branch"))
-            .hint("`git branch -a` lists them"));
+            .with_hint("`git branch -a` lists them"));
     }
     let prefix = format!("{}/", config.remote);
     let at = |name: &str| -> Result<(Option<Id>, Option<Id>)> {
-        let tracked = repo.resolve(&format!("refs/remotes/{prefix}{name}"))?;
-        Ok((repo.resolve(&format!("refs/heads/{name}"))?, tracked))
+        let tracked = repo.resolve_ref(&format!("refs/remotes/{prefix}{name}"))?;
+        Ok((repo.resolve_ref(&format!("refs/heads/{name}"))?, tracked))
     };
     let (mut name, mut found) = (short, at(short)?);
     if found == (None, None)
@@ -44,28 +44,29 @@ pub fn source(repo: &Repo, context: &Context, name: &str) -> Result<Source> {
     }
     if name == config.branch {
         return Err(Error::usage(format!("`{name}` is the canonical branch itself"))
-            .hint("name the branch from which the change comes"));
+            .with_hint("name the branch from which the change comes"));
     }
     let name = name.to_owned();
     match found {
-        (None, None) => Err(Error::usage(format!("there is no branch `{name}`")).hint(format!(
-            "`git branch -a` lists them; `git fetch {}` may bring it",
-            config.remote
-        ))),
-        (Some(tip), None) | (None, Some(tip)) => Ok(Source { name, tip, other: None }),
+        (None, None) => Err(Error::usage(format!("there is no branch `{name}`")).with_hint(
+            format!("`git branch -a` lists them; `git fetch {}` may bring it", config.remote),
+        )),
+        (Some(tip), None) | (None, Some(tip)) => Ok(SourceBranch { name, tip, diverged_tip: None }),
         (Some(here), Some(there)) if repo.is_ancestor(there, here)? => {
-            Ok(Source { name, tip: here, other: None })
+            Ok(SourceBranch { name, tip: here, diverged_tip: None })
         }
         (Some(here), Some(there)) if repo.is_ancestor(here, there)? => {
-            Ok(Source { name, tip: there, other: None })
+            Ok(SourceBranch { name, tip: there, diverged_tip: None })
         }
-        (Some(here), Some(there)) => Ok(Source { name, tip: here, other: Some(there) }),
+        (Some(here), Some(there)) => {
+            Ok(SourceBranch { name, tip: here, diverged_tip: Some(there) })
+        }
     }
 }
 
 /// A commit that was named, and what of it is managed.
 #[derive(Clone, Debug)]
-pub struct Pick {
+pub struct SelectedCommit {
     /// The commit.
     pub commit: CommitInfo,
     /// The commit against which it is seen; nothing for the first of a history.
@@ -76,43 +77,44 @@ pub struct Pick {
     pub left_out: BTreeSet<RepoPath>,
 }
 
-impl Pick {
+impl SelectedCommit {
     /// What is to be carried.
     #[must_use]
-    pub fn item(&self, repo: &Repo, source: &str) -> Item {
-        Item {
+    pub fn to_item(&self, repo: &Repo, source: &str) -> CherryPickItem {
+        CherryPickItem {
             commit: self.commit.id,
             changes: self.changes.clone(),
             trailers: vec![
                 (BRANCH_TRAILER, source.to_owned()),
                 (COMMIT_TRAILER, self.commit.id.to_string()),
             ],
-            label: format!("{} of {source}", repo.short(self.commit.id)),
+            label: format!("{} of {source}", repo.short_id(self.commit.id)),
         }
     }
 }
 
 /// The paths that may go from a branch to the canonical one: managed, and not the branch's own.
-pub fn takes<'a>(managed: &'a Managed) -> impl Fn(&RepoPath) -> bool + 'a {
-    |path| managed.holds(path.as_bytes()) && !managed.is_kept_by_branch(path)
+pub fn managed_path_filter<'a>(managed: &'a ManagedPaths) -> impl Fn(&RepoPath) -> bool + 'a {
+    |path| managed.contains_path(path.as_bytes()) && !managed.is_kept_by_branch(path)
 }
 
 /// The commits that words name, oldest first within a range, each once. All that is wrong with them
 /// is found at once.
-pub fn picks(
+pub fn resolve_commits(
     repo: &Repo,
-    context: &Context,
-    source: &Source,
+    context: &SyncContext,
+    source: &SourceBranch,
     words: &[String],
     mainline: Option<usize>,
-) -> Result<Vec<Pick>> {
-    let managed = Managed::new(&context.config, Some(&source.name));
-    let (mut picks, mut faults, mut seen) = (Vec::<Pick>::new(), Vec::new(), BTreeSet::new());
+) -> Result<Vec<SelectedCommit>> {
+    let managed = ManagedPaths::new(&context.config, Some(&source.name));
+    let (mut picks, mut faults, mut seen) =
+        (Vec::<SelectedCommit>::new(), Vec::new(), BTreeSet::new());
     for word in words {
-        let (ids, is_range) = match named(repo, &by_id(word, source)) {
-            Ok(Named::One(id)) => (vec![id], false),
-            Ok(Named::Range { from, to }) => {
-                let mut ids = repo.between(Some(from), to, mainline.is_some())?;
+        let (ids, is_range) = match resolve_revision(repo, &substitute_source_id(word, source)) {
+            Ok(Revision::Commit(id)) => (vec![id], false),
+            Ok(Revision::Range { from, to }) => {
+                let mut ids = repo.commits_between(Some(from), to, mainline.is_some())?;
                 ids.reverse();
                 if ids.is_empty() {
                     faults.push(format!("`{word}` names no commit: there is none between the two"));
@@ -120,7 +122,7 @@ pub fn picks(
                 (ids, true)
             }
             Err(fault) => {
-                faults.push(fault.what().to_owned());
+                faults.push(fault.message().to_owned());
                 continue;
             }
         };
@@ -128,13 +130,13 @@ pub fn picks(
             if !seen.insert(id) {
                 continue;
             }
-            if is_range && mainline.is_none() && brings_nothing(repo, &managed, id)? {
+            if is_range && mainline.is_none() && is_empty_merge(repo, &managed, id)? {
                 continue;
             }
-            match pick(repo, context, source, &managed, id, mainline) {
+            match resolve_commit(repo, context, source, &managed, id, mainline) {
                 Ok(Some(pick)) if pick.changes.is_empty() && !is_range => faults.push(format!(
                     "{} `{}` changes no managed file",
-                    repo.short(id),
+                    repo.short_id(id),
                     pick.commit.subject()
                 )),
                 Ok(Some(pick)) if pick.changes.is_empty() => {}
@@ -142,9 +144,9 @@ pub fn picks(
                 Ok(None) if is_range => {}
                 Ok(None) => faults.push(format!(
                     "{} is a commit of sync: what it holds is canonical already",
-                    repo.short(id)
+                    repo.short_id(id)
                 )),
-                Err(fault) => faults.push(fault.what().to_owned()),
+                Err(fault) => faults.push(fault.message().to_owned()),
             }
         }
     }
@@ -154,17 +156,17 @@ pub fn picks(
     match faults.as_slice() {
         [] => Ok(picks),
         [one] => Err(Error::usage(format!("{one}; nothing was changed"))
-            .hint(format!("`git log --oneline {}` lists its commits", source.name))),
+            .with_hint(format!("`git log --oneline {}` lists its commits", source.name))),
         several => Err(several.iter().fold(
             Error::usage("these commits cannot be taken; nothing was changed"),
-            Error::detail,
+            Error::with_detail,
         )),
     }
 }
 
 /// A word with the id of the source in the place of its name: that may only be known at the remote,
 /// and whatever else has its name is not meant.
-fn by_id(word: &str, source: &Source) -> String {
+fn substitute_source_id(word: &str, source: &SourceBranch) -> String {
     let one = |side: &str| match side.strip_prefix(source.name.as_str()) {
         Some(rest) if rest.is_empty() || rest.starts_with(['~', '^']) => {
             format!("{}{rest}", source.tip)
@@ -178,8 +180,8 @@ fn by_id(word: &str, source: &Source) -> String {
 }
 
 /// What a word names. A tag that has the name of a branch hides it, and nobody means that.
-fn named(repo: &Repo, word: &str) -> Result<Named> {
-    let at = |kind: &str| repo.resolve(&format!("refs/{kind}/{word}"));
+fn resolve_revision(repo: &Repo, word: &str) -> Result<Revision> {
+    let at = |kind: &str| repo.resolve_ref(&format!("refs/{kind}/{word}"));
     if repo.is_branch_name(word)
         && let (Some(branch), Some(tag)) = (at("heads")?, at("tags")?)
         && branch != tag
@@ -188,12 +190,12 @@ fn named(repo: &Repo, word: &str) -> Result<Named> {
             "`{word}` names a branch and a tag; `heads/{word}` or `tags/{word}` tells which"
         )));
     }
-    repo.named(word)
+    repo.parse_revision(word)
 }
 
 /// Whether a commit is a merge after which the managed files are as one of its parents has them.
-fn brings_nothing(repo: &Repo, managed: &Managed, id: Id) -> Result<bool> {
-    let commit = repo.commit(id)?;
+fn is_empty_merge(repo: &Repo, managed: &ManagedPaths, id: Id) -> Result<bool> {
+    let commit = repo.read_commit(id)?;
     if commit.parents.len() < 2 {
         return Ok(false);
     }
@@ -207,18 +209,18 @@ fn brings_nothing(repo: &Repo, managed: &Managed, id: Id) -> Result<bool> {
 }
 
 /// One commit; nothing for one of sync's own.
-fn pick(
+fn resolve_commit(
     repo: &Repo,
-    context: &Context,
-    source: &Source,
-    managed: &Managed,
+    context: &SyncContext,
+    source: &SourceBranch,
+    managed: &ManagedPaths,
     id: Id,
     mainline: Option<usize>,
-) -> Result<Option<Pick>> {
-    let commit = repo.commit(id)?;
-    let name = format!("{} `{}`", repo.short(id), commit.subject());
+) -> Result<Option<SelectedCommit>> {
+    let commit = repo.read_commit(id)?;
+    let name = format!("{} `{}`", repo.short_id(id), commit.subject());
     let mut is_there = repo.is_ancestor(id, source.tip)?;
-    if let Some(other) = source.other {
+    if let Some(other) = source.diverged_tip {
         is_there |= repo.is_ancestor(id, other)?;
     }
     if !is_there {
@@ -255,19 +257,22 @@ fn pick(
         }
         None => None,
     };
-    let (changes, left_out) = changes_between(repo, old, commit.tree, &takes(managed))?;
-    check_names(&changes)?;
-    Ok(Some(Pick { commit, parent, changes, left_out }))
+    let (changes, left_out) =
+        list_changes_between(repo, old, commit.tree, &managed_path_filter(managed))?;
+    check_path_names(&changes)?;
+    Ok(Some(SelectedCommit { commit, parent, changes, left_out }))
 }
 
 /// Refuses what must never stand on the canonical branch.
-pub fn check_names(changes: &[PathChange]) -> Result<()> {
+pub fn check_path_names(changes: &[PathChange]) -> Result<()> {
     for change in changes {
-        if let Some(why) = unsafe_name(&change.path) {
+        if let Some(why) = unsafe_path_reason(&change.path) {
             return Err(Error::usage(format!("`{}` cannot be taken: {why}", change.path)));
         }
-        let is_submodule =
-            [change.old, change.new].into_iter().flatten().any(|entry| entry.mode == Mode::Gitlink);
+        let is_submodule = [change.old, change.new]
+            .into_iter()
+            .flatten()
+            .any(|entry| entry.mode == FileMode::Gitlink);
         if is_submodule {
             return Err(Error::usage(format!(
                 "`{}` is a submodule, and those are not managed",

@@ -7,17 +7,17 @@ use std::ops::Range;
 
 use regex_lite::Regex;
 
-use super::globs::{Glob, never_a_branch, never_meet};
-use super::reader::{Faults, Reader};
-use super::words::branch_name;
+use super::globs::{Glob, are_disjoint, find_branch_glob_fault};
+use super::reader::{Faults, TableReader};
+use super::value_syntax::read_branch_name;
+use xtask_base::environment::parse_seconds;
 use xtask_base::error::Result;
-use xtask_base::world::seconds_of;
 
 /// The largest `max-behind`: more commits than any branch is behind.
 const MOST_BEHIND: u64 = 1_000_000;
 
 /// What `age` wants, for faults.
-const AGE: &str = "a time as in `14d` or `36h`";
+const AGE_WANTED: &str = "a time as in `14d` or `36h`";
 
 /// The whole file, with defaults where it is silent.
 #[derive(Clone, Debug)]
@@ -26,14 +26,14 @@ pub struct BranchesConfig {
     /// read.
     pub protected: Vec<String>,
     /// What `pre-push` does where a rule is broken.
-    pub enforce: Enforce,
+    pub enforce: Enforcement,
     /// The rules, in the order of the file: the first that matches counts.
     pub rules: Vec<BranchRule>,
 }
 
 /// What `pre-push` does where a rule is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Enforce {
+pub enum Enforcement {
     /// It says so.
     Warn,
     /// It refuses the push.
@@ -44,7 +44,7 @@ pub enum Enforce {
 #[derive(Clone, Debug)]
 pub struct BranchRule {
     /// Which branches, as a glob; `*` also matches `/`.
-    pub matches: String,
+    pub name_glob: String,
     /// What the whole name must look like.
     pub name: Option<NameRule>,
     /// The branch from which they come and to which they go.
@@ -60,8 +60,8 @@ pub struct BranchRule {
 impl BranchRule {
     /// The letters with which the names of its branches begin: `feature/` for `feature/*`.
     #[must_use]
-    pub fn beginning(&self) -> String {
-        Glob::new(&self.matches).map_or(String::new(), |glob| glob.beginning())
+    pub fn name_prefix(&self) -> String {
+        Glob::parse(&self.name_glob).map_or(String::new(), |glob| glob.literal_prefix())
     }
 }
 
@@ -69,40 +69,40 @@ impl BranchRule {
 #[derive(Clone, Debug)]
 pub struct NameRule {
     /// As it is written.
-    pub text: String,
-    expression: Regex,
+    pub pattern: String,
+    regex: Regex,
 }
 
 impl NameRule {
     /// Whether a name keeps to it.
     #[must_use]
     pub fn accepts(&self, name: &str) -> bool {
-        self.expression.is_match(name)
+        self.regex.is_match(name)
     }
 }
 
 impl Default for BranchesConfig {
     fn default() -> Self {
         let protected = vec!["main".to_owned()];
-        BranchesConfig { protected, enforce: Enforce::Warn, rules: Vec::new() }
+        BranchesConfig { protected, enforce: Enforcement::Warn, rules: Vec::new() }
     }
 }
 
 impl BranchesConfig {
     /// Reads the text of the file; `source` names where it came from.
     pub fn parse(source: &str, text: &str) -> Result<BranchesConfig> {
-        Faults::collect(source, text, |file| {
+        Faults::read_toml(source, text, |file| {
             let usual = BranchesConfig::default();
-            let protected = file.texts("protected").unwrap_or(usual.protected);
-            let words = [("warn", Enforce::Warn), ("refuse", Enforce::Refuse)];
-            let enforce = file.word("enforce", &words).unwrap_or(usual.enforce);
+            let protected = file.read_texts("protected").unwrap_or(usual.protected);
+            let words = [("warn", Enforcement::Warn), ("refuse", Enforcement::Refuse)];
+            let enforce = file.read_choice("enforce", &words).unwrap_or(usual.enforce);
             let mut rules: Vec<(BranchRule, Range<usize>)> = Vec::new();
-            file.tables("rule", |table| {
-                let rule = rule(table);
-                check_place(table, &rule, &protected, &rules);
+            file.read_tables("rule", |table| {
+                let rule = read_rule(table);
+                check_reachable(table, &rule, &protected, &rules);
                 rules.push((rule, table.value_span("base")));
             });
-            check_circles(file, &rules, &protected);
+            check_base_cycles(file, &rules, &protected);
             let rules = rules.into_iter().map(|(rule, _)| rule).collect();
             BranchesConfig { protected, enforce, rules }
         })
@@ -110,90 +110,103 @@ impl BranchesConfig {
 }
 
 /// Reads a rule, and finds what is wrong with it by itself.
-fn rule(table: &Reader<'_>) -> BranchRule {
-    table.required("match");
+fn read_rule(table: &TableReader<'_>) -> BranchRule {
+    table.require_key("match");
     let rule = BranchRule {
-        matches: table.text("match").unwrap_or_default(),
-        name: name(table),
-        base: branch_name(table, "base"),
-        warn_age_s: table.parsed("warn-age", AGE, seconds_of),
-        max_age_s: table.parsed("max-age", AGE, seconds_of),
+        name_glob: table.read_text("match").unwrap_or_default(),
+        name: read_name_rule(table),
+        base: read_branch_name(table, "base"),
+        warn_age_s: table.read_parsed("warn-age", AGE_WANTED, parse_seconds),
+        max_age_s: table.read_parsed("max-age", AGE_WANTED, parse_seconds),
         max_behind: table
-            .number("max-behind", 0..=MOST_BEHIND)
+            .read_number("max-behind", 0..=MOST_BEHIND)
             .and_then(|number| usize::try_from(number).ok()),
     };
-    if !rule.matches.is_empty()
-        && let Some(why) = never_a_branch(&rule.matches)
+    if !rule.name_glob.is_empty()
+        && let Some(why) = find_branch_glob_fault(&rule.name_glob)
     {
-        table.fault("match", format!("`match` is `{}`: {why}", rule.matches));
+        table.add_fault("match", format!("`match` is `{}`: {why}", rule.name_glob));
     }
     if let (Some(warn), Some(max)) = (rule.warn_age_s, rule.max_age_s)
         && warn >= max
     {
-        table.fault("warn-age", "`warn-age` must be below `max-age`, or nobody is ever warned");
+        table.add_fault("warn-age", "`warn-age` must be below `max-age`, or nobody is ever warned");
     }
     if rule.max_behind.is_some() && table.type_of("base").is_none() {
-        table.fault("max-behind", "`max-behind` counts the commits of a base: `base` is missing");
+        table.add_fault(
+            "max-behind",
+            "`max-behind` counts the commits of a base: `base` is missing",
+        );
     }
-    let glob = Glob::new(&rule.matches).filter(|_| !rule.matches.is_empty());
+    let glob = Glob::parse(&rule.name_glob).filter(|_| !rule.name_glob.is_empty());
     if let (Some(glob), Some(name)) = (glob, &rule.name) {
         let never = match glob.only_name() {
             Some(only) => !name.accepts(&only),
-            None => never_meet(&glob, &name.text),
+            None => are_disjoint(&glob, &name.pattern),
         };
         if never {
-            let (matches, name) = (&rule.matches, &name.text);
-            table.fault("name", format!("no branch can match `{matches}` and be named `{name}`"));
+            let (matches, name) = (&rule.name_glob, &name.pattern);
+            table.add_fault(
+                "name",
+                format!("no branch can match `{matches}` and be named `{name}`"),
+            );
         }
     }
     rule
 }
 
-fn name(table: &Reader<'_>) -> Option<NameRule> {
-    let text = table.text("name")?;
+fn read_name_rule(table: &TableReader<'_>) -> Option<NameRule> {
+    let text = table.read_text("name")?;
     match Regex::new(&text) {
-        Ok(expression) => Some(NameRule { text, expression }),
+        Ok(expression) => Some(NameRule { pattern: text, regex: expression }),
         Err(cause) => {
-            table.fault("name", format!("`{text}` is no regular expression: {cause}"));
+            table.add_fault("name", format!("`{text}` is no regular expression: {cause}"));
             None
         }
     }
 }
 
 /// Whether a rule can ever count, after those that come before it.
-fn check_place(
-    table: &Reader<'_>,
+fn check_reachable(
+    table: &TableReader<'_>,
     rule: &BranchRule,
     protected: &[String],
     before: &[(BranchRule, Range<usize>)],
 ) {
-    let Some(glob) = Glob::new(&rule.matches).filter(|_| !rule.matches.is_empty()) else { return };
-    let takes_all = |text: &str| Glob::new(text).is_some_and(|earlier| earlier.covers(&glob));
+    let Some(glob) = Glob::parse(&rule.name_glob).filter(|_| !rule.name_glob.is_empty()) else {
+        return;
+    };
+    let takes_all = |text: &str| Glob::parse(text).is_some_and(|earlier| earlier.covers(&glob));
     if let Some(all) = protected.iter().find(|text| takes_all(text)) {
         let what = format!("`{all}` is protected, and no rule is asked about those");
-        table.fault("match", format!("the rule for `{}` never counts: {what}", rule.matches));
+        table.add_fault("match", format!("the rule for `{}` never counts: {what}", rule.name_glob));
     } else if let Some((earlier, _)) =
-        before.iter().find(|(earlier, _)| takes_all(&earlier.matches))
+        before.iter().find(|(earlier, _)| takes_all(&earlier.name_glob))
     {
-        let what = format!("the one for `{}` before it takes all of its branches", earlier.matches);
-        table.fault("match", format!("the rule for `{}` never counts: {what}", rule.matches));
+        let what =
+            format!("the one for `{}` before it takes all of its branches", earlier.name_glob);
+        table.add_fault("match", format!("the rule for `{}` never counts: {what}", rule.name_glob));
     }
 }
 
 /// Whether the bases of rules that are for one branch each lead in a circle: none of them would ever
 /// arrive.
-fn check_circles(file: &Reader<'_>, rules: &[(BranchRule, Range<usize>)], protected: &[String]) {
+fn check_base_cycles(
+    file: &TableReader<'_>,
+    rules: &[(BranchRule, Range<usize>)],
+    protected: &[String],
+) {
     let matches = |text: &str, name: &str| {
-        Glob::new(text).is_some_and(|glob| glob.covers(&Glob::of_name(name)))
+        Glob::parse(text).is_some_and(|glob| glob.covers(&Glob::from_name(name)))
     };
     // From a branch to its base; nothing for those that are shared, or of which no rule says a base.
     let base_of = |name: &str| {
         let is_shared = protected.iter().any(|text| matches(text, name));
-        let rule = rules.iter().find(|(rule, _)| matches(&rule.matches, name));
+        let rule = rules.iter().find(|(rule, _)| matches(&rule.name_glob, name));
         rule.filter(|_| !is_shared).and_then(|(rule, _)| rule.base.clone())
     };
     for (rule, place) in rules {
-        let Some(first) = Glob::new(&rule.matches).and_then(|glob| glob.only_name()) else {
+        let Some(first) = Glob::parse(&rule.name_glob).and_then(|glob| glob.only_name()) else {
             continue;
         };
         let mut way = vec![first];
@@ -207,10 +220,10 @@ fn check_circles(file: &Reader<'_>, rules: &[(BranchRule, Range<usize>)], protec
         // A circle is told once, and one that only begins further on is told there.
         let is_told_here = way.iter().min() == way.first() && way.first() == way.last();
         if way.len() == 2 && is_told_here {
-            file.fault_at(place.clone(), format!("`{}` cannot be its own base", way[0]));
+            file.add_fault_at(place.clone(), format!("`{}` cannot be its own base", way[0]));
         } else if way.len() > 2 && is_told_here {
             let text = format!("the bases lead in a circle: {}", way.join(" → "));
-            file.fault_at(place.clone(), text);
+            file.add_fault_at(place.clone(), text);
         }
     }
 }
@@ -252,12 +265,15 @@ mod tests {
             "#,
         );
         let config = config.unwrap();
-        assert_eq!(config.enforce, Enforce::Refuse);
+        assert_eq!(config.enforce, Enforcement::Refuse);
         let [rule, free] = &config.rules[..] else { panic!("not two rules") };
         let day = 24 * 60 * 60;
         assert_eq!((rule.warn_age_s, rule.max_age_s), (Some(10 * day), Some(14 * day)));
         assert_eq!((rule.base.as_deref(), rule.max_behind), (Some("main"), Some(200)));
-        assert_eq!((rule.matches.as_str(), rule.beginning().as_str()), ("feature/*", "feature/"));
+        assert_eq!(
+            (rule.name_glob.as_str(), rule.name_prefix().as_str()),
+            ("feature/*", "feature/")
+        );
         let name = rule.name.as_ref().unwrap();
         assert!(name.accepts("feature/a-1") && !name.accepts("feature/A"));
         assert!(free.name.is_none() && free.base.is_none() && free.max_age_s.is_none());

@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
-use super::command::{CommandLine, command};
-use super::reader::Reader;
-use super::words::{NAME, is_name, is_variable};
-use xtask_base::world::duration_of;
+use super::command::{CommandLine, read_command};
+use super::reader::TableReader;
+use super::value_syntax::{NAME, is_valid_name, is_variable_name};
+use xtask_base::environment::parse_duration;
 
 /// The most releases that are kept: each is a whole copy of the repository.
-const MOST_KEPT: u64 = 100;
+const MOST_RELEASES: u64 = 100;
 
 /// How many are kept where nothing is said.
 const DEFAULT_KEEP: usize = 5;
@@ -97,7 +97,7 @@ pub struct DeployStep {
 
 /// How a layer is deployed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Deploy {
+pub struct DeployConfig {
     /// What does the work.
     pub engine: DeployEngine,
     /// Where to: an absolute folder; `HOST:FOLDER`; or the file or folder of the release that the tool takes.
@@ -125,42 +125,44 @@ pub struct Deploy {
 }
 
 /// Reads `[deploy]`.
-pub(super) fn deploy(table: &Reader<'_>) -> Option<Deploy> {
+pub(super) fn read_deploy(table: &TableReader<'_>) -> Option<DeployConfig> {
     for key in ["engine", "to"] {
-        table.required(key);
+        table.require_key(key);
     }
-    let engine = table.word("engine", &ENGINES);
-    let to = table.text("to");
+    let engine = table.read_choice("engine", &ENGINES);
+    let to = table.read_text("to");
     if let (Some(engine), Some(to)) = (engine, &to)
-        && let Some(fault) = wrong_target(engine, to)
+        && let Some(fault) = find_destination_fault(engine, to)
     {
-        table.fault("to", fault);
+        table.add_fault("to", fault);
     }
-    let context = tool_word(table, "context", engine, DeployEngine::Compose);
-    let namespace = tool_word(table, "namespace", engine, DeployEngine::Kubernetes);
+    let context = read_tool_option(table, "context", engine, DeployEngine::Compose);
+    let namespace = read_tool_option(table, "namespace", engine, DeployEngine::Kubernetes);
     if engine == Some(DeployEngine::Kubernetes) {
         // Nobody deploys to whatever happens to be the current one.
-        table.required("context");
+        table.require_key("context");
     }
-    let requires = table.parsed("requires", NAME, |name| is_name(name).then(|| name.to_owned()));
-    let env_required = table.texts("env-required").unwrap_or_default();
-    for name in env_required.iter().filter(|name| !is_variable(name)) {
-        table.fault("env-required", format!("`{name}` cannot be the name of a variable"));
+    let requires =
+        table.read_parsed("requires", NAME, |name| is_valid_name(name).then(|| name.to_owned()));
+    let env_required = table.read_texts("env-required").unwrap_or_default();
+    for name in env_required.iter().filter(|name| !is_variable_name(name)) {
+        table.add_fault("env-required", format!("`{name}` cannot be the name of a variable"));
     }
     let span = "a time, as in `30s` or `5m`";
-    let keep = table.number("keep", 1..=MOST_KEPT).and_then(|keep| usize::try_from(keep).ok());
-    let watch = table.parsed("watch", span, duration_of).unwrap_or(DEFAULT_WATCH);
-    let confirm = table.flag("confirm").unwrap_or(true);
-    let branches = table.texts("branches").unwrap_or_default();
-    let steps = table.tables("step", |step| {
-        step.required("at");
-        step.required("run");
-        let shell = step.flag("shell").unwrap_or(false);
-        let timeout = step.parsed("timeout", span, duration_of).unwrap_or(DEFAULT_STEP);
-        let run = command(step, "run", shell);
-        Some(DeployStep { at: step.word("at", &MOMENTS)?, run: run?, timeout })
+    let keep =
+        table.read_number("keep", 1..=MOST_RELEASES).and_then(|keep| usize::try_from(keep).ok());
+    let watch = table.read_parsed("watch", span, parse_duration).unwrap_or(DEFAULT_WATCH);
+    let confirm = table.read_bool("confirm").unwrap_or(true);
+    let branches = table.read_texts("branches").unwrap_or_default();
+    let steps = table.read_tables("step", |step| {
+        step.require_key("at");
+        step.require_key("run");
+        let shell = step.read_bool("shell").unwrap_or(false);
+        let timeout = step.read_parsed("timeout", span, parse_duration).unwrap_or(DEFAULT_STEP);
+        let run = read_command(step, "run", shell);
+        Some(DeployStep { at: step.read_choice("at", &MOMENTS)?, run: run?, timeout })
     });
-    Some(Deploy {
+    Some(DeployConfig {
         engine: engine?,
         to: to?,
         context,
@@ -168,7 +170,7 @@ pub(super) fn deploy(table: &Reader<'_>) -> Option<Deploy> {
         branches,
         requires,
         env_required,
-        scratch: table.texts("scratch").unwrap_or_default(),
+        scratch: table.read_texts("scratch").unwrap_or_default(),
         keep: keep.unwrap_or(DEFAULT_KEEP),
         watch,
         confirm,
@@ -177,8 +179,8 @@ pub(super) fn deploy(table: &Reader<'_>) -> Option<Deploy> {
 }
 
 /// A word for the tool of an engine: of `first`, or of Kubernetes, and of no other.
-fn tool_word(
-    table: &Reader<'_>,
+fn read_tool_option(
+    table: &TableReader<'_>,
     key: &str,
     engine: Option<DeployEngine>,
     first: DeployEngine,
@@ -188,10 +190,10 @@ fn tool_word(
         (!text.is_empty() && !text.starts_with('-') && text.chars().all(is_plain))
             .then(|| text.to_owned())
     };
-    let word = table.parsed(key, "a name without spaces", is_word)?;
+    let word = table.read_parsed(key, "a name without spaces", is_word)?;
     match engine {
         Some(engine) if engine != first && engine != DeployEngine::Kubernetes => {
-            table.fault(key, format!("`{key}` is not for the engine `{}`", engine.name()));
+            table.add_fault(key, format!("`{key}` is not for the engine `{}`", engine.name()));
             None
         }
         _ => Some(word),
@@ -199,7 +201,7 @@ fn tool_word(
 }
 
 /// Why this cannot be where an engine deploys to.
-fn wrong_target(engine: DeployEngine, to: &str) -> Option<String> {
+fn find_destination_fault(engine: DeployEngine, to: &str) -> Option<String> {
     let is_folder = |path: &str| {
         let mut parts = path.split('/').skip(1);
         path.starts_with('/')
@@ -242,7 +244,7 @@ fn wrong_target(engine: DeployEngine, to: &str) -> Option<String> {
 
 /// Why what a layer requires cannot be, if it cannot: `after` says what a layer requires, or that there
 /// is no such layer.
-pub(super) fn wrong_requirement<E>(
+pub(super) fn find_requirement_fault<E>(
     layer: &str,
     requires: &str,
     mut after: impl FnMut(&str) -> Result<Option<Option<String>>, E>,
@@ -282,7 +284,7 @@ mod tests {
             Ok(found.map(|(_, text)| format!("{text}{SERVICE}")))
         };
         Layer::load(layer, &file, &known)
-            .map_err(|error| format!("{}\n{}\n", error.what(), error.details().join("\n")))
+            .map_err(|error| format!("{}\n{}\n", error.message(), error.details().join("\n")))
     }
 
     #[test]
@@ -310,7 +312,7 @@ mod tests {
             },
             timeout: Duration::from_secs(60),
         };
-        let expected = Deploy {
+        let expected = DeployConfig {
             engine: DeployEngine::Directory,
             to: "/srv/p".to_owned(),
             context: None,

@@ -6,7 +6,7 @@
 
 /// A part of a glob.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum GlobPart {
     /// This letter.
     Letter(char),
     /// Any one letter.
@@ -19,24 +19,24 @@ enum Part {
 
 /// A glob, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Glob(Vec<Part>);
+pub(super) struct Glob(Vec<GlobPart>);
 
 impl Glob {
     /// Takes a glob apart; nothing where a class is not closed or a `\` has nothing behind it, and which
     /// therefore matches nothing.
-    pub(super) fn new(text: &str) -> Option<Glob> {
+    pub(super) fn parse(text: &str) -> Option<Glob> {
         let mut parts = Vec::new();
         let mut letters = text.chars();
         while let Some(letter) = letters.next() {
             let part = match letter {
-                '*' => Part::Many,
-                '?' => Part::Any,
-                '\\' => Part::Letter(letters.next()?),
-                '[' => Part::Class(class(&mut letters)?),
-                letter => Part::Letter(letter),
+                '*' => GlobPart::Many,
+                '?' => GlobPart::Any,
+                '\\' => GlobPart::Letter(letters.next()?),
+                '[' => GlobPart::Class(parse_class(&mut letters)?),
+                letter => GlobPart::Letter(letter),
             };
             // `**` says no more than `*`.
-            if part != Part::Many || parts.last() != Some(&Part::Many) {
+            if part != GlobPart::Many || parts.last() != Some(&GlobPart::Many) {
                 parts.push(part);
             }
         }
@@ -44,23 +44,23 @@ impl Glob {
     }
 
     /// The glob that matches this one name.
-    pub(super) fn of_name(name: &str) -> Glob {
-        Glob(name.chars().map(Part::Letter).collect())
+    pub(super) fn from_name(name: &str) -> Glob {
+        Glob(name.chars().map(GlobPart::Letter).collect())
     }
 
     /// The letters before the first wildcard.
-    pub(super) fn beginning(&self) -> String {
-        letters_of(self.0.iter())
+    pub(super) fn literal_prefix(&self) -> String {
+        take_literal_prefix(self.0.iter())
     }
 
     /// The letters behind the last wildcard.
-    pub(super) fn end(&self) -> String {
-        letters_of(self.0.iter().rev()).chars().rev().collect()
+    pub(super) fn literal_suffix(&self) -> String {
+        take_literal_prefix(self.0.iter().rev()).chars().rev().collect()
     }
 
     /// The one name that it matches, where it has no wildcard.
     pub(super) fn only_name(&self) -> Option<String> {
-        let name = self.beginning();
+        let name = self.literal_prefix();
         (name.chars().count() == self.0.len()).then_some(name)
     }
 
@@ -72,12 +72,12 @@ impl Glob {
         covered[0] = true;
         for part in &self.0 {
             let mut next = vec![false; other.0.len() + 1];
-            next[0] = *part == Part::Many && covered[0];
+            next[0] = *part == GlobPart::Many && covered[0];
             for (at, theirs) in other.0.iter().enumerate() {
                 next[at + 1] = match (part, theirs) {
-                    (Part::Many, _) => covered[at + 1] || next[at],
-                    (_, Part::Many) => false,
-                    (Part::Any, _) => covered[at],
+                    (GlobPart::Many, _) => covered[at + 1] || next[at],
+                    (_, GlobPart::Many) => false,
+                    (GlobPart::Any, _) => covered[at],
                     (ours, theirs) => covered[at] && ours == theirs,
                 };
             }
@@ -87,16 +87,16 @@ impl Glob {
     }
 }
 
-fn letters_of<'p>(parts: impl Iterator<Item = &'p Part>) -> String {
+fn take_literal_prefix<'p>(parts: impl Iterator<Item = &'p GlobPart>) -> String {
     let letters = parts.map_while(|part| match part {
-        Part::Letter(letter) => Some(*letter),
+        GlobPart::Letter(letter) => Some(*letter),
         _ => None,
     });
     letters.collect()
 }
 
 /// The rest of a class, behind its `[`; nothing where it is not closed.
-fn class(letters: &mut std::str::Chars<'_>) -> Option<String> {
+fn parse_class(letters: &mut std::str::Chars<'_>) -> Option<String> {
     let mut text = String::new();
     loop {
         let letter = letters.next()?;
@@ -109,10 +109,10 @@ fn class(letters: &mut std::str::Chars<'_>) -> Option<String> {
 }
 
 /// What is wrong with a glob as one of branches, if git would refuse every name that it matches.
-pub(super) fn never_a_branch(text: &str) -> Option<&'static str> {
-    let Some(glob) = Glob::new(text) else { return Some("it is cut short, and matches nothing") };
-    let holds = |letter: char| glob.0.contains(&Part::Letter(letter));
-    let (beginning, end) = (glob.beginning(), glob.end());
+pub(super) fn find_branch_glob_fault(text: &str) -> Option<&'static str> {
+    let Some(glob) = Glob::parse(text) else { return Some("it is cut short, and matches nothing") };
+    let holds = |letter: char| glob.0.contains(&GlobPart::Letter(letter));
+    let (beginning, end) = (glob.literal_prefix(), glob.literal_suffix());
     Some(if end.ends_with('/') {
         "no branch ends with `/`; write `*` behind it for all that are below"
     } else if beginning.starts_with("refs/") {
@@ -132,21 +132,22 @@ pub(super) fn never_a_branch(text: &str) -> Option<&'static str> {
 
 /// Whether a regular expression takes no name that a glob matches, as far as that can be told: by what each
 /// of them must begin and end with.
-pub(super) fn never_meet(glob: &Glob, expression: &str) -> bool {
-    let (beginning, end) = literal_ends(expression);
-    let glob_end: String = glob.end().chars().rev().collect();
+pub(super) fn are_disjoint(glob: &Glob, expression: &str) -> bool {
+    let (beginning, end) = find_literal_ends(expression);
+    let glob_end: String = glob.literal_suffix().chars().rev().collect();
     let end: String = end.chars().rev().collect();
-    !agree(&glob.beginning(), &beginning) || !agree(&glob_end, &end)
+    !are_compatible_prefixes(&glob.literal_prefix(), &beginning)
+        || !are_compatible_prefixes(&glob_end, &end)
 }
 
 /// Whether one of two texts begins with the other.
-fn agree(one: &str, other: &str) -> bool {
+fn are_compatible_prefixes(one: &str, other: &str) -> bool {
     one.starts_with(other) || other.starts_with(one)
 }
 
 /// The letters with which all that an expression matches begins and ends; empty where it is not bound there
 /// or that cannot be told.
-fn literal_ends(expression: &str) -> (String, String) {
+fn find_literal_ends(expression: &str) -> (String, String) {
     // A choice may lead anywhere, and a flag may change what letters mean.
     if expression.contains(['|', '\\']) || expression.contains("(?") {
         return (String::new(), String::new());
@@ -172,7 +173,7 @@ mod tests {
     use super::*;
 
     fn covers(one: &str, other: &str) -> bool {
-        Glob::new(one).unwrap().covers(&Glob::new(other).unwrap())
+        Glob::parse(one).unwrap().covers(&Glob::parse(other).unwrap())
     }
 
     #[test]
@@ -212,16 +213,16 @@ mod tests {
         for wrong in
             ["feature/", "a[b", "a\\", "-x*", "a b*", "x..y", "refs/heads/a", "*.lock", "/a"]
         {
-            assert!(never_a_branch(wrong).is_some(), "{wrong}");
+            assert!(find_branch_glob_fault(wrong).is_some(), "{wrong}");
         }
         for right in ["*", "feature/*", "[a-z]*", "v?", "release/*.x", "a-b"] {
-            assert_eq!(never_a_branch(right), None, "{right}");
+            assert_eq!(find_branch_glob_fault(right), None, "{right}");
         }
     }
 
     #[test]
     fn expressions_that_nothing_can_satisfy_are_known() {
-        let never = |glob: &str, name: &str| never_meet(&Glob::new(glob).unwrap(), name);
+        let never = |glob: &str, name: &str| are_disjoint(&Glob::parse(glob).unwrap(), name);
         assert!(never("feature/*", "^hotfix/"));
         assert!(never("feature/*", "^feat/[a-z]+$"));
         assert!(never("*/fix", "^[a-z/]+-done$"));

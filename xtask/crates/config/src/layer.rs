@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::circles::circles;
-use super::deploy::{Deploy, deploy, wrong_requirement};
-use super::layers::{Chain, Value, required_by};
-use super::mentions::Mention;
-use super::reader::{Reader, nearest};
-use super::service::{Draft, Fallback, Service, draft, port_variable};
+use super::cycles::find_cycles;
+use super::deploy::{DeployConfig, find_requirement_fault, read_deploy};
+use super::layer_chain::{LayerChain, LayerValue, find_requirement};
+use super::port_references::PortReference;
+use super::reader::{TableReader, suggest_nearest};
+use super::service::{FallbackConfig, Service, ServiceDraft, port_variable, read_service};
 use xtask_base::error::Result;
 
 /// The most services: what is more is a mistake.
@@ -27,22 +27,22 @@ pub struct Layer {
     /// The services that are enabled, in the order in which they first appear.
     pub services: Vec<Service>,
     /// The page on which the supervisor tells how they are.
-    pub status: Status,
+    pub status: StatusPort,
     /// How it is deployed, where it is.
-    pub deploy: Option<Deploy>,
+    pub deploy: Option<DeployConfig>,
     /// Every value after merging, and where it comes from.
-    pub values: Vec<Value>,
+    pub values: Vec<LayerValue>,
 }
 
 /// Where the supervisor tells how the services are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
+pub enum StatusPort {
     /// Nowhere.
     Off,
     /// On whichever port is free.
-    AnyPort,
+    AnyFree,
     /// On this port.
-    Port(u16),
+    Fixed(u16),
 }
 
 impl Layer {
@@ -54,33 +54,34 @@ impl Layer {
         known: &[String],
     ) -> Result<Layer> {
         let file_of = file;
-        let chain = Chain::follow(name, file_of, known)?;
-        let default = if chain.has_production() { Status::Off } else { Status::AnyPort };
-        let ((services, status, deploy, looked), values) = chain.read(|file| {
-            file.has("extends");
+        let chain = LayerChain::follow_extends(name, file_of, known)?;
+        let default =
+            if chain.includes_production() { StatusPort::Off } else { StatusPort::AnyFree };
+        let ((services, status, deploy, looked), values) = chain.merge_and_read(|file| {
+            file.has_key("extends");
             let mut looked = Ok(());
-            let deploy = file.table("deploy", |table| {
-                let deploy = deploy(table);
+            let deploy = file.read_table("deploy", |table| {
+                let deploy = read_deploy(table);
                 let requires = deploy.as_ref().and_then(|deploy| deploy.requires.as_deref());
                 if let Some(requires) = requires {
-                    looked = look_up_required(table, name, requires, file_of, known);
+                    looked = check_requirement(table, name, requires, file_of, known);
                 }
                 deploy
             });
             let deploy = deploy.flatten();
-            let status = file.table("status", status);
-            let drafts = file.named_tables("service", draft).unwrap_or_default();
+            let status = file.read_table("status", read_status_port);
+            let drafts = file.read_named_tables("service", read_service).unwrap_or_default();
             let (status, status_span) = status.unwrap_or((default, file.span()));
-            if !file.is_whole() {
+            if !file.is_complete() {
                 // Nobody can tell what is missing, and nobody will see this list.
                 return (Vec::new(), status, deploy, looked);
             }
             let is_served = deploy.as_ref().is_none_or(|deploy| deploy.engine.has_ports());
             if is_served && !drafts.iter().any(|draft| draft.is_enabled) {
-                file.fault_at(file.span(), "no service is enabled: there is nothing to start");
+                file.add_fault_at(file.span(), "no service is enabled: there is nothing to start");
             }
-            look_over(file, &drafts, status, &status_span);
-            (link(file, drafts), status, deploy, looked)
+            check_services(file, &drafts, status, &status_span);
+            (link_services(file, drafts), status, deploy, looked)
         })?;
         looked?;
         Ok(Layer { name: name.to_owned(), files: chain.paths(), services, status, deploy, values })
@@ -88,49 +89,55 @@ impl Layer {
 }
 
 /// Finds out whether what a deploy requires is there, and does not require it in turn.
-fn look_up_required(
-    table: &Reader<'_>,
+fn check_requirement(
+    table: &TableReader<'_>,
     layer: &str,
     requires: &str,
     file: &dyn Fn(&str) -> Result<Option<String>>,
     known: &[String],
 ) -> Result<()> {
-    let fault = wrong_requirement(layer, requires, |name| required_by(name, file))?;
+    let fault = find_requirement_fault(layer, requires, |name| find_requirement(name, file))?;
     if let Some(mut fault) = fault {
         if fault.starts_with("there is no") {
-            fault.push_str(&nearest(requires, known.iter().map(String::as_str)));
+            fault.push_str(&suggest_nearest(requires, known.iter().map(String::as_str)));
         }
-        table.fault("requires", format!("`requires` is `{requires}`, and {fault}"));
+        table.add_fault("requires", format!("`requires` is `{requires}`, and {fault}"));
     }
     Ok(())
 }
 
 /// Reads `[status]`, with the place of its port.
-fn status(table: &Reader<'_>) -> (Status, Range<usize>) {
-    let is_enabled = table.flag("enabled").unwrap_or(true);
-    let port = table.number("port", 1..=u64::from(u16::MAX)).and_then(|port| port.try_into().ok());
+fn read_status_port(table: &TableReader<'_>) -> (StatusPort, Range<usize>) {
+    let is_enabled = table.read_bool("enabled").unwrap_or(true);
+    let port =
+        table.read_number("port", 1..=u64::from(u16::MAX)).and_then(|port| port.try_into().ok());
     let status = match port {
-        _ if !is_enabled => Status::Off,
-        Some(port) => Status::Port(port),
-        None => Status::AnyPort,
+        _ if !is_enabled => StatusPort::Off,
+        Some(port) => StatusPort::Fixed(port),
+        None => StatusPort::AnyFree,
     };
     (status, table.value_span("port"))
 }
 
 /// Finds what is wrong with the services together, apart from what they say about each other.
-fn look_over(file: &Reader<'_>, drafts: &[Draft], status: Status, status_span: &Range<usize>) {
+fn check_services(
+    file: &TableReader<'_>,
+    drafts: &[ServiceDraft],
+    status: StatusPort,
+    status_span: &Range<usize>,
+) {
     let count = drafts.len();
     if count > MOST_SERVICES {
         let most = format!("there are {count} services, and {MOST_SERVICES} is the most");
-        file.fault_at(drafts[MOST_SERVICES].span.clone(), most);
+        file.add_fault_at(drafts[MOST_SERVICES].span.clone(), most);
     }
     let place = |span: &Range<usize>| {
-        let (file, line) = file.place(span);
+        let (file, line) = file.locate(span);
         format!("{file}:{line}")
     };
     let mut ports: BTreeMap<u16, (String, &Range<usize>)> = BTreeMap::new();
-    let mut variables: BTreeMap<String, &Draft> = BTreeMap::new();
-    if let Status::Port(port) = status {
+    let mut variables: BTreeMap<String, &ServiceDraft> = BTreeMap::new();
+    if let StatusPort::Fixed(port) = status {
         ports.insert(port, ("[status]".to_owned(), status_span));
     }
     for draft in drafts.iter().filter(|draft| draft.is_enabled) {
@@ -138,7 +145,7 @@ fn look_over(file: &Reader<'_>, drafts: &[Draft], status: Status, status_span: &
         if let Some(port) = draft.port {
             if let Some((other, span)) = ports.get(&port) {
                 let fault = format!("port {port} is also that of {other} ({})", place(span));
-                file.fault_at(draft.port_span.clone(), fault);
+                file.add_fault_at(draft.port_span.clone(), fault);
             } else {
                 ports.insert(port, (format!("`{name}`"), &draft.port_span));
             }
@@ -147,7 +154,7 @@ fn look_over(file: &Reader<'_>, drafts: &[Draft], status: Status, status_span: &
         if let Some(other) = variables.get(&variable) {
             let (other, place) = (&other.name, place(&other.span));
             let fault = format!("`{name}` and `{other}` ({place}) would share `{variable}`");
-            file.fault_at(draft.span.clone(), fault);
+            file.add_fault_at(draft.span.clone(), fault);
         } else {
             variables.insert(variable, draft);
         }
@@ -155,69 +162,71 @@ fn look_over(file: &Reader<'_>, drafts: &[Draft], status: Status, status_span: &
 }
 
 /// Looks up what the services say about each other, and answers with those that are enabled.
-fn link(file: &Reader<'_>, drafts: Vec<Draft>) -> Vec<Service> {
-    let (enabled, others): (Vec<Draft>, Vec<Draft>) =
+fn link_services(file: &TableReader<'_>, drafts: Vec<ServiceDraft>) -> Vec<Service> {
+    let (enabled, others): (Vec<ServiceDraft>, Vec<ServiceDraft>) =
         drafts.into_iter().partition(|draft| draft.is_enabled);
-    let known = Known { enabled: &enabled, others: &others };
+    let known = KnownServices { enabled: &enabled, disabled: &others };
     let mut needs = Vec::new();
     for (at, draft) in enabled.iter().enumerate() {
-        needs.push(known.needs(file, at));
-        known.look_up_ports(file, draft);
-        for name in draft.when.names.iter().filter(|name| !draft.needs.names.contains(name)) {
+        needs.push(known.resolve_needs(file, at));
+        known.check_port_references(file, draft);
+        for name in
+            draft.fallback_when.names.iter().filter(|name| !draft.needs.names.contains(name))
+        {
             let needed = draft.needs.names.iter().map(String::as_str);
-            let near = nearest(name, needed);
+            let near = suggest_nearest(name, needed);
             let of = &draft.name;
-            file.fault_at(
-                draft.when.span.clone(),
+            file.add_fault_at(
+                draft.fallback_when.span.clone(),
                 format!("`when` has `{name}`, and `{of}` does not need it{near}"),
             );
         }
     }
-    for circle in circles(&needs) {
+    for circle in find_cycles(&needs) {
         let names: Vec<&str> =
             circle.iter().chain(&circle[..1]).map(|at| enabled[*at].name.as_str()).collect();
         let span = enabled[circle[0]].needs.span.clone();
-        file.fault_at(span, format!("these services need each other: {}", names.join(" → ")));
+        file.add_fault_at(span, format!("these services need each other: {}", names.join(" → ")));
     }
     let when: Vec<Vec<usize>> =
-        enabled.iter().map(|draft| known.found(&draft.when.names)).collect();
+        enabled.iter().map(|draft| known.find_all(&draft.fallback_when.names)).collect();
     // Where a service could not be read there is a fault, and nobody sees this list.
     let services = enabled.into_iter().zip(needs).zip(when).filter_map(|((draft, needs), when)| {
         let service = draft.service?;
-        let fallback = service.fallback.clone().map(|fallback| Fallback { when, ..fallback });
+        let fallback = service.fallback.clone().map(|fallback| FallbackConfig { when, ..fallback });
         Some(Service { needs, fallback, ..service })
     });
     services.collect()
 }
 
 /// The services that a name can mean.
-struct Known<'a> {
-    enabled: &'a [Draft],
-    others: &'a [Draft],
+struct KnownServices<'a> {
+    enabled: &'a [ServiceDraft],
+    disabled: &'a [ServiceDraft],
 }
 
-impl Known<'_> {
+impl KnownServices<'_> {
     /// Which service a name means, or why it means none.
     fn find(&self, name: &str) -> Result<usize, String> {
         let at = self.enabled.iter().position(|draft| draft.name == name);
         at.ok_or_else(|| {
-            if self.others.iter().any(|draft| draft.name == name) {
+            if self.disabled.iter().any(|draft| draft.name == name) {
                 return "it is not enabled".to_owned();
             }
             let names = self.enabled.iter().map(|draft| draft.name.as_str());
-            format!("there is no such service{}", nearest(name, names))
+            format!("there is no such service{}", suggest_nearest(name, names))
         })
     }
 
     /// Those of the names that mean something, each once.
-    fn found(&self, names: &[String]) -> Vec<usize> {
+    fn find_all(&self, names: &[String]) -> Vec<usize> {
         let mut found: Vec<usize> = names.iter().filter_map(|name| self.find(name).ok()).collect();
         let mut seen = std::collections::BTreeSet::new();
         found.retain(|at| seen.insert(*at));
         found
     }
 
-    fn needs(&self, file: &Reader<'_>, at: usize) -> Vec<usize> {
+    fn resolve_needs(&self, file: &TableReader<'_>, at: usize) -> Vec<usize> {
         let needs = &self.enabled[at].needs;
         for name in &needs.names {
             let fault = match self.find(name) {
@@ -225,15 +234,15 @@ impl Known<'_> {
                 Ok(_) => continue,
                 Err(why) => format!("`needs` has `{name}`, and {why}"),
             };
-            file.fault_at(needs.span.clone(), fault);
+            file.add_fault_at(needs.span.clone(), fault);
         }
-        let mut found = self.found(&needs.names);
+        let mut found = self.find_all(&needs.names);
         found.retain(|needed| *needed != at);
         found
     }
 
-    fn look_up_ports(&self, file: &Reader<'_>, draft: &Draft) {
-        for Mention { span, written, of } in &draft.mentions {
+    fn check_port_references(&self, file: &TableReader<'_>, draft: &ServiceDraft) {
+        for PortReference { span, as_written: written, service: of } in &draft.port_references {
             let (name, meant) = match of {
                 None => (&draft.name, Ok(draft)),
                 Some(name) => (name, self.find(name).map(|at| &self.enabled[at])),
@@ -244,7 +253,7 @@ impl Known<'_> {
                 Err(why) => why,
             };
             let fault = format!("{written} is the port of `{name}`, and {why}");
-            file.fault_at(span.clone(), fault);
+            file.add_fault_at(span.clone(), fault);
         }
     }
 }
@@ -258,8 +267,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        Backup, Candidate, Fallback, HttpProbe, Limits, Live, LogLimits, PortWord, Probe, Restart,
-        Stop, StopSignal, StopTo,
+        BackupConfig, CandidateMode, FallbackConfig, HttpProbe, LimitsConfig, LivenessConfig,
+        LogConfig, ProbeConfig, ProbePort, RestartConfig, StopConfig, StopScope, StopSignal,
     };
     use xtask_base::path::RepoPath;
 
@@ -278,8 +287,8 @@ mod tests {
 
     fn faults(files: &[(&str, &str)]) -> String {
         let refused = load(files[0].0, files).expect_err("there are faults");
-        assert_eq!(refused.kind(), xtask_base::error::Kind::Usage);
-        format!("{}\n{}\n", refused.what(), refused.details().join("\n"))
+        assert_eq!(refused.kind(), xtask_base::error::ErrorKind::Usage);
+        format!("{}\n{}\n", refused.message(), refused.details().join("\n"))
     }
 
     #[test]
@@ -302,7 +311,7 @@ mod tests {
         );
         assert_eq!(
             (layer.status, &layer.files[..]),
-            (Status::Port(9), &["deployment/a.toml".into()][..])
+            (StatusPort::Fixed(9), &["deployment/a.toml".into()][..])
         );
         let names: Vec<&str> = layer.services.iter().map(|one| one.name.as_str()).collect();
         assert_eq!(names, ["db", "api", "work"]);
@@ -329,7 +338,7 @@ mod tests {
             needs: vec![0],
             once: false,
             required: false,
-            ready: Some(Probe {
+            ready: Some(ProbeConfig {
                 http: Some(HttpProbe {
                     path: "/{port}".to_owned(),
                     port: None,
@@ -341,29 +350,33 @@ mod tests {
                 log: Some("up".to_owned()),
                 timeout: seconds(90),
             }),
-            live: Some(Live {
-                probe: Probe {
+            live: Some(LivenessConfig {
+                probe: ProbeConfig {
                     http: None,
-                    tcp: Some(PortWord::Service("db".to_owned())),
+                    tcp: Some(ProbePort::Service("db".to_owned())),
                     run: Some(command("a | b", &["/bin/sh", "-c", "a | b"], true)),
                     log: None,
                     timeout: seconds(3),
                 },
-                every: Duration::from_millis(500),
+                interval: Duration::from_millis(500),
                 failures: 2,
             }),
-            restart: Restart { max: 0, within: seconds(3600), backoff: (seconds(1), seconds(2)) },
-            stop: Stop { signal: StopSignal::Int, timeout: seconds(1), to: StopTo::All },
-            limits: Limits {
+            restart: RestartConfig {
+                max: 0,
+                within: seconds(3600),
+                backoff: (seconds(1), seconds(2)),
+            },
+            stop: StopConfig { signal: StopSignal::Int, timeout: seconds(1), to: StopScope::All },
+            limits: LimitsConfig {
                 memory: Some(1_000_000_000),
                 memory_warn: Some(80),
                 cpu_warn: Some(250),
             },
-            fallback: Some(Fallback { when: vec![0], env: BTreeMap::from([pair("C", "c")]) }),
-            log: LogLimits { size: 1_000_000, keep: 0 },
+            fallback: Some(FallbackConfig { when: vec![0], env: BTreeMap::from([pair("C", "c")]) }),
+            log: LogConfig { size: 1_000_000, keep: 0 },
             state: vec![RepoPath::new("a/b"), RepoPath::new("c")],
-            candidate: Candidate::Start,
-            backup: Some(Backup {
+            candidate: CandidateMode::Start,
+            backup: Some(BackupConfig {
                 run: command("save {port} {backup}", &["save", "{port}", "{backup}"], false),
                 timeout: seconds(3600),
             }),
@@ -383,13 +396,13 @@ mod tests {
             needs: Vec::new(),
             ready: None,
             live: None,
-            restart: Restart::default(),
-            stop: Stop::default(),
-            limits: Limits::default(),
+            restart: RestartConfig::default(),
+            stop: StopConfig::default(),
+            limits: LimitsConfig::default(),
             fallback: None,
-            log: LogLimits::default(),
+            log: LogConfig::default(),
             state: Vec::new(),
-            candidate: Candidate::Start,
+            candidate: CandidateMode::Start,
             backup: None,
             file: expected.file,
         };
@@ -621,17 +634,17 @@ run = "x"
     fn status_is_a_free_port_where_nothing_is_said_but_in_production() {
         let service = "[service.a]\nrun = 'x'\n";
         let of = |status: &str| read(&format!("{status}\n{service}")).status;
-        assert_eq!(of(""), Status::AnyPort);
-        assert_eq!(of("status = {}"), Status::AnyPort);
-        assert_eq!(of("status = { port = 1, enabled = false }"), Status::Off);
+        assert_eq!(of(""), StatusPort::AnyFree);
+        assert_eq!(of("status = {}"), StatusPort::AnyFree);
+        assert_eq!(of("status = { port = 1, enabled = false }"), StatusPort::Off);
         let below = ("local", &*format!("status.port = 1\n{service}"));
         let production = |own: &str| {
             let text = format!("extends = 'local'\n{own}");
             load("production", &[("production", &text), below]).unwrap().status
         };
-        assert_eq!(production(""), Status::Off);
-        assert_eq!(production("status = {}"), Status::AnyPort);
-        assert_eq!(production("status = { port = 2 }"), Status::Port(2));
+        assert_eq!(production(""), StatusPort::Off);
+        assert_eq!(production("status = {}"), StatusPort::AnyFree);
+        assert_eq!(production("status = { port = 2 }"), StatusPort::Fixed(2));
     }
 
     #[test]
@@ -652,10 +665,10 @@ run = "x"
             }
         }
         expect![[r#"
-            local Port(8010)
+            local Fixed(8010)
               web 3000 
               api 8000 
-            integration Port(8010)
+            integration Fixed(8010)
               web 3000 
               api 8000 postgres memory context tools
               postgres-data - 
@@ -663,7 +676,7 @@ run = "x"
               memory 8003 
               context 8005 
               tools 8006 
-            staging Port(8010)
+            staging Fixed(8010)
               web 3000 
               api 8000 postgres redis weaviate memory portkey context tools code git infrastructure
               postgres-data - 

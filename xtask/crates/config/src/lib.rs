@@ -9,24 +9,24 @@ const _: Option<&str> = option_env!("XTASK_SOURCES_CONFIG");
 
 mod branches;
 #[cfg(feature = "checks")]
-mod circles;
-#[cfg(feature = "checks")]
 #[cfg_attr(
     not(feature = "services"),
     expect(dead_code, reason = "layers of services are read by more of it")
 )]
 mod command;
+#[cfg(feature = "checks")]
+mod cycles;
 #[cfg(feature = "services")]
 mod deploy;
 mod globs;
 #[cfg(feature = "services")]
 mod layer;
 #[cfg(feature = "services")]
-mod layers;
-#[cfg(feature = "services")]
-mod mentions;
+mod layer_chain;
 #[cfg(feature = "services")]
 mod placeholders;
+#[cfg(feature = "services")]
+mod port_references;
 #[cfg(feature = "services")]
 mod probe;
 #[cfg_attr(
@@ -44,30 +44,30 @@ mod validate;
     not(feature = "services"),
     expect(dead_code, reason = "layers of services are read by more of it")
 )]
-mod words;
+mod value_syntax;
 
-pub use branches::{BranchRule, BranchesConfig, Enforce, NameRule};
+pub use branches::{BranchRule, BranchesConfig, Enforcement, NameRule};
 #[cfg(feature = "checks")]
 pub use command::CommandLine;
 #[cfg(feature = "services")]
-pub use deploy::{Deploy, DeployEngine, DeployStep, StepMoment};
+pub use deploy::{DeployConfig, DeployEngine, DeployStep, StepMoment};
 #[cfg(feature = "services")]
-pub use layer::{Layer, Status};
+pub use layer::{Layer, StatusPort};
 #[cfg(feature = "services")]
-pub use layers::{Value, layer_file};
+pub use layer_chain::{LayerValue, layer_file_path};
 #[cfg(feature = "services")]
-pub use placeholders::{Values, fill};
+pub use placeholders::{PlaceholderValues, fill_placeholders};
 #[cfg(feature = "services")]
-pub use probe::{HttpProbe, Live, PortWord, Probe};
-pub use reader::nearest;
+pub use probe::{HttpProbe, LivenessConfig, ProbeConfig, ProbePort};
+pub use reader::suggest_nearest;
 #[cfg(feature = "services")]
 pub use service::{
-    BACKUP, Backup, Candidate, Fallback, Limits, LogLimits, Restart, Service, Stop, StopSignal,
-    StopTo, port_variable, reserved_variable,
+    BACKUP, BackupConfig, CandidateMode, FallbackConfig, LimitsConfig, LogConfig, RestartConfig,
+    Service, StopConfig, StopScope, StopSignal, find_reserved_fault, port_variable,
 };
-pub use sync::{BranchException, Forge, Identity, Mode, SyncConfig};
+pub use sync::{BranchException, CommitIdentity, Forge, HookMode, SyncConfig};
 #[cfg(feature = "checks")]
-pub use validate::{Check, Fix, Kind, Phase, ValidateConfig, is_webhook};
+pub use validate::{Check, CheckKind, CheckPhase, Fix, ValidateConfig, is_webhook};
 
 /// Where the sync configuration lies in the repository.
 pub const SYNC_FILE: &str = "setup/sync.toml";
@@ -86,7 +86,7 @@ pub const DEFAULT_LAYER: &str = "local";
 
 /// What is wrong with a file of rules, each fault.
 #[must_use]
-pub fn rule_faults(file: &str, content: &[u8]) -> Vec<String> {
+pub fn find_rule_faults(file: &str, content: &[u8]) -> Vec<String> {
     let Ok(text) = std::str::from_utf8(content) else {
         return vec![format!("{file} is not UTF-8")];
     };
@@ -99,7 +99,7 @@ pub fn rule_faults(file: &str, content: &[u8]) -> Vec<String> {
     };
     match read {
         Ok(()) => Vec::new(),
-        Err(faults) if faults.details().is_empty() => vec![faults.what().to_owned()],
+        Err(faults) if faults.details().is_empty() => vec![faults.message().to_owned()],
         Err(faults) => faults.details().to_vec(),
     }
 }

@@ -3,7 +3,7 @@
 //! shell's. It is pure.
 
 /// A piece of a text.
-enum Piece<'a> {
+enum TextPart<'a> {
     Text(&'a str),
     /// The port of the named service, or the service's own.
     Port(Option<&'a str>),
@@ -13,9 +13,9 @@ enum Piece<'a> {
 }
 
 /// What is put in the place of placeholders.
-pub struct Values<'a> {
+pub struct PlaceholderValues<'a> {
     /// The port of the service itself.
-    pub own: Option<u16>,
+    pub own_port: Option<u16>,
     /// The ports of the others.
     pub ports: &'a dyn Fn(&str) -> Option<u16>,
     /// The folder of the worktree or of the release.
@@ -28,28 +28,28 @@ pub struct Values<'a> {
 
 /// Puts values in the place of all placeholders. Where there is no such port, the placeholder stays as it is.
 #[must_use]
-pub fn fill(text: &str, values: &Values<'_>) -> String {
+pub fn fill_placeholders(text: &str, values: &PlaceholderValues<'_>) -> String {
     let mut filled = String::with_capacity(text.len());
-    for (piece, written) in pieces(text) {
+    for (piece, written) in split_placeholders(text) {
         let port = match piece {
-            Piece::Text(text) => {
+            TextPart::Text(text) => {
                 filled.push_str(text);
                 continue;
             }
-            Piece::Root => {
+            TextPart::Root => {
                 filled.push_str(values.root);
                 continue;
             }
-            Piece::State => {
+            TextPart::State => {
                 filled.push_str(values.state);
                 continue;
             }
-            Piece::Xtask => {
+            TextPart::Xtask => {
                 filled.push_str(values.xtask);
                 continue;
             }
-            Piece::Port(None) => values.own,
-            Piece::Port(Some(name)) => (values.ports)(name),
+            TextPart::Port(None) => values.own_port,
+            TextPart::Port(Some(name)) => (values.ports)(name),
         };
         match port {
             Some(port) => filled.push_str(&port.to_string()),
@@ -60,16 +60,16 @@ pub fn fill(text: &str, values: &Values<'_>) -> String {
 }
 
 /// The services whose ports a text names, each with how it is written; nothing stands for its own.
-pub(super) fn ports_in(text: &str) -> Vec<(&str, Option<&str>)> {
-    let ports = pieces(text).into_iter().filter_map(|(piece, written)| match piece {
-        Piece::Port(of) => Some((written, of)),
+pub(super) fn find_port_placeholders(text: &str) -> Vec<(&str, Option<&str>)> {
+    let ports = split_placeholders(text).into_iter().filter_map(|(piece, written)| match piece {
+        TextPart::Port(of) => Some((written, of)),
         _ => None,
     });
     ports.collect()
 }
 
 /// A text, taken apart: each piece with how it is written.
-fn pieces(text: &str) -> Vec<(Piece<'_>, &str)> {
+fn split_placeholders(text: &str) -> Vec<(TextPart<'_>, &str)> {
     let mut pieces = Vec::new();
     let mut from = 0;
     for (at, _) in text.match_indices('{') {
@@ -79,20 +79,20 @@ fn pieces(text: &str) -> Vec<(Piece<'_>, &str)> {
         let Some(length) = text[at..].find('}') else { break };
         let written = &text[at..=at + length];
         let piece = match &written[1..length] {
-            "port" => Piece::Port(None),
-            "root" => Piece::Root,
-            "state" => Piece::State,
-            "xtask" => Piece::Xtask,
+            "port" => TextPart::Port(None),
+            "root" => TextPart::Root,
+            "state" => TextPart::State,
+            "xtask" => TextPart::Xtask,
             other => match other.strip_prefix("port:") {
-                Some(name) => Piece::Port(Some(name)),
+                Some(name) => TextPart::Port(Some(name)),
                 None => continue,
             },
         };
-        pieces.push((Piece::Text(&text[from..at]), &text[from..at]));
+        pieces.push((TextPart::Text(&text[from..at]), &text[from..at]));
         pieces.push((piece, written));
         from = at + length + 1;
     }
-    pieces.push((Piece::Text(&text[from..]), &text[from..]));
+    pieces.push((TextPart::Text(&text[from..]), &text[from..]));
     pieces
 }
 
@@ -103,9 +103,14 @@ mod tests {
     #[test]
     fn only_placeholders_are_filled() {
         let ports = |name: &str| (name == "api").then_some(8000);
-        let values =
-            Values { own: Some(3000), ports: &ports, root: "/r", state: "/s", xtask: "/x" };
-        let fill = |text: &str| fill(text, &values);
+        let values = PlaceholderValues {
+            own_port: Some(3000),
+            ports: &ports,
+            root: "/r",
+            state: "/s",
+            xtask: "/x",
+        };
+        let fill = |text: &str| fill_placeholders(text, &values);
         for (text, filled) in [
             ("{xtask} serve --port {port}", "/x serve --port 3000"),
             ("http://h:{port:api}/{root}", "http://h:8000//r"),
@@ -123,14 +128,19 @@ mod tests {
 
     #[test]
     fn what_is_filled_in_is_not_read_again() {
-        let values =
-            Values { own: None, ports: &|_| None, root: "/{port}/{xtask}", state: "s", xtask: "x" };
-        assert_eq!(fill("{root}", &values), "/{port}/{xtask}");
+        let values = PlaceholderValues {
+            own_port: None,
+            ports: &|_| None,
+            root: "/{port}/{xtask}",
+            state: "s",
+            xtask: "x",
+        };
+        assert_eq!(fill_placeholders("{root}", &values), "/{port}/{xtask}");
     }
 
     #[test]
     fn ports_are_found_as_they_are_written() {
-        let found = ports_in("a {port} {port:x y} {root} ${port:z}");
+        let found = find_port_placeholders("a {port} {port:x y} {root} ${port:z}");
         assert_eq!(found, [("{port}", None), ("{port:x y}", Some("x y"))]);
     }
 }

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use super::command::{CommandLine, command_or_words};
-use super::mentions::{Mention, mention, time};
-use super::reader::Reader;
+use super::command::{CommandLine, read_command_or_list};
+use super::port_references::{PortReference, collect_port_references, read_duration};
+use super::reader::TableReader;
 
 /// How long one attempt may take that sets no `timeout`: a healthy service answers far sooner.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -18,11 +18,11 @@ const DEFAULT_FAILURES: u64 = 3;
 
 /// What a probe asks.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Probe {
+pub struct ProbeConfig {
     /// A page that must be there.
     pub http: Option<HttpProbe>,
     /// A port on which somebody must listen.
-    pub tcp: Option<PortWord>,
+    pub tcp: Option<ProbePort>,
     /// A command that must end with 0.
     pub run: Option<CommandLine>,
     /// A text that must have appeared in a line of the log.
@@ -46,7 +46,7 @@ pub struct HttpProbe {
 
 /// A port, as a probe names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PortWord {
+pub enum ProbePort {
     /// That of the service itself.
     Own,
     /// This one.
@@ -57,111 +57,124 @@ pub enum PortWord {
 
 /// How a service that runs is watched.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Live {
+pub struct LivenessConfig {
     /// What it is asked.
-    pub probe: Probe,
+    pub probe: ProbeConfig,
     /// How often.
-    pub every: Duration,
+    pub interval: Duration,
     /// After how many failures in a row it counts as dead.
     pub failures: u32,
 }
 
 /// Reads `ready`.
-pub(super) fn ready(service: &Reader<'_>, mentions: &mut Vec<Mention>) -> Option<Probe> {
-    service.table("ready", |table| {
-        let probe = probe(table, mentions);
+pub(super) fn read_readiness(
+    service: &TableReader<'_>,
+    mentions: &mut Vec<PortReference>,
+) -> Option<ProbeConfig> {
+    service.read_table("ready", |table| {
+        let probe = read_probe(table, mentions);
         let asks = ["http", "tcp", "run", "log"];
-        if !asks.iter().any(|key| table.has(key)) {
+        if !asks.iter().any(|key| table.has_key(key)) {
             let all = asks.join(", ");
-            table.fault_at(table.span(), format!("`ready` asks nothing: say one of {all}"));
+            table.add_fault_at(table.span(), format!("`ready` asks nothing: say one of {all}"));
         }
-        Probe { log: table.text("log"), ..probe }
+        ProbeConfig { log: table.read_text("log"), ..probe }
     })
 }
 
 /// Reads `live`. A line of the log is no sign of life: it stands there for ever.
-pub(super) fn live(service: &Reader<'_>, mentions: &mut Vec<Mention>) -> Option<Live> {
-    service.table("live", |table| {
-        let probe = probe(table, mentions);
+pub(super) fn read_liveness(
+    service: &TableReader<'_>,
+    mentions: &mut Vec<PortReference>,
+) -> Option<LivenessConfig> {
+    service.read_table("live", |table| {
+        let probe = read_probe(table, mentions);
         let asks = ["http", "tcp", "run"];
-        if table.has("log") {
-            table.fault("log", "`log` is for `ready`: a line that was written tells nothing later");
-        } else if !asks.iter().any(|key| table.has(key)) {
+        if table.has_key("log") {
+            table.add_fault(
+                "log",
+                "`log` is for `ready`: a line that was written tells nothing later",
+            );
+        } else if !asks.iter().any(|key| table.has_key(key)) {
             let all = asks.join(", ");
-            table.fault_at(table.span(), format!("`live` asks nothing: say one of {all}"));
+            table.add_fault_at(table.span(), format!("`live` asks nothing: say one of {all}"));
         }
-        let failures = table.number("failures", 1..=1000).unwrap_or(DEFAULT_FAILURES);
-        Live {
+        let failures = table.read_number("failures", 1..=1000).unwrap_or(DEFAULT_FAILURES);
+        LivenessConfig {
             probe,
-            every: time(table, "every").unwrap_or(DEFAULT_EVERY),
+            interval: read_duration(table, "every").unwrap_or(DEFAULT_EVERY),
             failures: u32::try_from(failures).unwrap_or(u32::MAX),
         }
     })
 }
 
 /// What both have in common.
-fn probe(table: &Reader<'_>, mentions: &mut Vec<Mention>) -> Probe {
-    let http = http(table, mentions);
-    let tcp = tcp(table, mentions);
-    let shell = table.flag("shell").unwrap_or(false);
-    let run = command_or_words(table, "run", shell);
+fn read_probe(table: &TableReader<'_>, mentions: &mut Vec<PortReference>) -> ProbeConfig {
+    let http = read_http_probe(table, mentions);
+    let tcp = read_tcp_port(table, mentions);
+    let shell = table.read_bool("shell").unwrap_or(false);
+    let run = read_command_or_list(table, "run", shell);
     for word in run.iter().flat_map(|run| &run.argv) {
-        mention(table, "run", word, mentions);
+        collect_port_references(table, "run", word, mentions);
     }
-    if !table.has("run") && table.has("shell") {
-        table.fault("shell", "`shell` is for a probe that has `run`");
+    if !table.has_key("run") && table.has_key("shell") {
+        table.add_fault("shell", "`shell` is for a probe that has `run`");
     }
-    let timeout = time(table, "timeout").unwrap_or(DEFAULT_TIMEOUT);
-    Probe { http, tcp, run, log: None, timeout }
+    let timeout = read_duration(table, "timeout").unwrap_or(DEFAULT_TIMEOUT);
+    ProbeConfig { http, tcp, run, log: None, timeout }
 }
 
-fn http(table: &Reader<'_>, mentions: &mut Vec<Mention>) -> Option<HttpProbe> {
-    let path = table.parsed("http", "a path such as `/health`", |path| {
+fn read_http_probe(
+    table: &TableReader<'_>,
+    mentions: &mut Vec<PortReference>,
+) -> Option<HttpProbe> {
+    let path = table.read_parsed("http", "a path such as `/health`", |path| {
         let is_plain = !path.chars().any(|c| c.is_whitespace() || c.is_control());
         (path.starts_with('/') && is_plain).then(|| path.to_owned())
     });
-    let port = table.number("port", 1..=u64::from(u16::MAX)).and_then(|port| port.try_into().ok());
-    let expected = table.table("expect", |expect| {
-        let status = expect.numbers("status", 100..=599).unwrap_or_default();
+    let port =
+        table.read_number("port", 1..=u64::from(u16::MAX)).and_then(|port| port.try_into().ok());
+    let expected = table.read_table("expect", |expect| {
+        let status = expect.read_numbers("status", 100..=599).unwrap_or_default();
         let status = status.into_iter().filter_map(|code| u16::try_from(code).ok()).collect();
-        (status, expect.json("json"))
+        (status, expect.read_json("json"))
     });
-    if !table.has("http") {
-        for key in ["port", "expect"].into_iter().filter(|key| table.has(key)) {
-            table.fault(key, format!("`{key}` is for a probe that has `http`"));
+    if !table.has_key("http") {
+        for key in ["port", "expect"].into_iter().filter(|key| table.has_key(key)) {
+            table.add_fault(key, format!("`{key}` is for a probe that has `http`"));
         }
     }
     let path = path?;
-    mention(table, "http", &path, mentions);
-    if !table.has("port") {
+    collect_port_references(table, "http", &path, mentions);
+    if !table.has_key("port") {
         let span = table.value_span("http");
-        mentions.push(Mention { span, written: "`http`".to_owned(), of: None });
+        mentions.push(PortReference { span, as_written: "`http`".to_owned(), service: None });
     }
     let (status, json) = expected.unwrap_or_default();
     Some(HttpProbe { path, port, status, json })
 }
 
-fn tcp(table: &Reader<'_>, mentions: &mut Vec<Mention>) -> Option<PortWord> {
+fn read_tcp_port(table: &TableReader<'_>, mentions: &mut Vec<PortReference>) -> Option<ProbePort> {
     let mut of = |service: Option<&str>| {
         let (span, of) = (table.value_span("tcp"), service.map(str::to_owned));
-        mentions.push(Mention { span, written: "`tcp`".to_owned(), of });
+        mentions.push(PortReference { span, as_written: "`tcp`".to_owned(), service: of });
     };
     match table.type_of("tcp")? {
         "integer" => {
-            let port = table.number("tcp", 1..=u64::from(u16::MAX))?;
-            u16::try_from(port).ok().map(PortWord::Number)
+            let port = table.read_number("tcp", 1..=u64::from(u16::MAX))?;
+            u16::try_from(port).ok().map(ProbePort::Number)
         }
         "string" => {
-            let name = table.text("tcp")?;
+            let name = table.read_text("tcp")?;
             of(Some(&name));
-            Some(PortWord::Service(name))
+            Some(ProbePort::Service(name))
         }
-        "boolean" if table.flag("tcp") == Some(true) => {
+        "boolean" if table.read_bool("tcp") == Some(true) => {
             of(None);
-            Some(PortWord::Own)
+            Some(ProbePort::Own)
         }
         _ => {
-            table.fault("tcp", "`tcp` must be `true`, a port or the name of a service");
+            table.add_fault("tcp", "`tcp` must be `true`, a port or the name of a service");
             None
         }
     }

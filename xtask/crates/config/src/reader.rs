@@ -18,7 +18,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use xtask_base::error::{Error, Result};
-use xtask_base::record::take_newer;
+use xtask_base::record::upgrade_hint;
 
 /// The latest format of the files that this program reads.
 const FORMAT: u64 = 1;
@@ -27,7 +27,7 @@ const FORMAT: u64 = 1;
 const FORMAT_KEY: &str = "format";
 
 /// The text of a file, and where it begins in the text of all files that are read together.
-struct Source<'a> {
+struct SourceText<'a> {
     name: &'a str,
     text: &'a str,
     start: usize,
@@ -39,9 +39,9 @@ struct Source<'a> {
 pub(super) struct Faults<'a> {
     /// Where they are, for the headline.
     title: &'a str,
-    sources: Vec<Source<'a>>,
+    sources: Vec<SourceText<'a>>,
     /// Whether something that should be read is not there.
-    is_part: bool,
+    is_incomplete: bool,
     /// Whether one of them is of a later format.
     is_newer: bool,
     found: RefCell<Vec<(usize, String)>>,
@@ -50,48 +50,54 @@ pub(super) struct Faults<'a> {
 impl<'a> Faults<'a> {
     /// Parses `text`, which came from `source` (`setup/sync.toml at orchestration-tools`), lets
     /// `read` take it apart, and answers with what it read if there was no fault at all.
-    pub(super) fn collect<T>(
+    pub(super) fn read_toml<T>(
         source: &'a str,
         text: &'a str,
-        read: impl FnOnce(&Reader<'_>) -> T,
+        read: impl FnOnce(&TableReader<'_>) -> T,
     ) -> Result<T> {
         let mut faults = Faults::new(source);
         let name = source.split_whitespace().next().unwrap_or(source);
-        let (table, _) = faults.parse(name, text);
-        let value = faults.read(table.get_ref(), table.span(), read);
+        let (table, _) = faults.parse_source(name, text);
+        let value = faults.read_root(table.get_ref(), table.span(), read);
         faults.finish(value)
     }
 
     /// No faults yet, and no files.
     pub(super) fn new(title: &'a str) -> Self {
         let found = RefCell::default();
-        Faults { title, sources: Vec::new(), is_part: false, is_newer: false, found }
+        Faults { title, sources: Vec::new(), is_incomplete: false, is_newer: false, found }
     }
 
     /// Parses one more file. Its places count from the number that comes along.
-    pub(super) fn parse(&mut self, name: &'a str, text: &'a str) -> (Spanned<DeTable<'a>>, usize) {
+    pub(super) fn parse_source(
+        &mut self,
+        name: &'a str,
+        text: &'a str,
+    ) -> (Spanned<DeTable<'a>>, usize) {
         // The place behind the last byte of a file is still one of that file.
         let start = self.sources.last().map_or(0, |last| last.start + last.text.len() + 1);
         let (mut table, errors) = DeTable::parse_recoverable(text);
         // It is of this file alone, and does not go into what is merged.
         let format = table.get_mut().remove(FORMAT_KEY);
-        let newer = format.as_ref().and_then(newer_format);
+        let newer = format.as_ref().and_then(describe_newer_format);
         let found = self.found.get_mut();
         if let Some(fault) = newer {
             self.is_newer = true;
             let at = format.map_or(0, |format| format.span().start);
             found.push((start + at, fault));
-            self.sources.push(Source { name, text, start, is_broken: true });
+            self.sources.push(SourceText { name, text, start, is_broken: true });
             return (table, start);
         }
         for error in &errors {
             let at = error.span().map_or(0, |span| span.start);
             found.push((start + at, error.message().to_owned()));
         }
-        self.sources.push(Source { name, text, start, is_broken: !errors.is_empty() });
-        if let Some(format) = format.filter(|format| number_of(format).is_none_or(|at| at < 1)) {
+        self.sources.push(SourceText { name, text, start, is_broken: !errors.is_empty() });
+        if let Some(format) =
+            format.filter(|format| to_whole_number(format).is_none_or(|at| at < 1))
+        {
             let span = format.span();
-            self.note(
+            self.add_fault_at(
                 start + span.start..start + span.end,
                 format!("`{FORMAT_KEY}` must be a whole number from 1 on"),
             );
@@ -100,42 +106,42 @@ impl<'a> Faults<'a> {
     }
 
     /// Lets `read` take a table apart.
-    pub(super) fn read<T>(
+    pub(super) fn read_root<T>(
         &self,
         table: &DeTable<'_>,
         span: Range<usize>,
-        read: impl FnOnce(&Reader<'_>) -> T,
+        read: impl FnOnce(&TableReader<'_>) -> T,
     ) -> T {
-        let reader = Reader::new(table, span, String::new(), self);
+        let reader = TableReader::new(table, span, String::new(), self);
         let value = read(&reader);
         reader.report_unknown();
         value
     }
 
     /// From here on it is known that something is not there that should be read as well.
-    pub(super) fn is_only_part(&mut self) {
-        self.is_part = true;
+    pub(super) fn mark_incomplete(&mut self) {
+        self.is_incomplete = true;
     }
 
     /// Whether all that should be read could be: only then can be told what is missing.
-    fn is_whole(&self) -> bool {
-        !self.is_part && !self.sources.iter().any(|source| source.is_broken)
+    fn is_complete(&self) -> bool {
+        !self.is_incomplete && !self.sources.iter().any(|source| source.is_broken)
     }
 
-    fn source(&self, at: usize) -> Option<&Source<'a>> {
+    fn source_at(&self, at: usize) -> Option<&SourceText<'a>> {
         self.sources.iter().rev().find(|source| source.start <= at)
     }
 
     /// The file and the line, from 1, at which a place lies.
-    pub(super) fn place(&self, at: usize) -> (&str, usize) {
-        let Some(source) = self.source(at) else { return (self.title, 1) };
+    pub(super) fn locate(&self, at: usize) -> (&str, usize) {
+        let Some(source) = self.source_at(at) else { return (self.title, 1) };
         let end = (at - source.start).min(source.text.len());
         let before = &source.text.as_bytes()[..end];
         (source.name, before.iter().filter(|byte| **byte == b'\n').count() + 1)
     }
 
-    pub(super) fn note(&self, span: Range<usize>, message: impl Into<String>) {
-        if !self.source(span.start).is_some_and(|source| source.is_broken) {
+    pub(super) fn add_fault_at(&self, span: Range<usize>, message: impl Into<String>) {
+        if !self.source_at(span.start).is_some_and(|source| source.is_broken) {
             self.found.borrow_mut().push((span.start, message.into()));
         }
     }
@@ -155,58 +161,58 @@ impl<'a> Faults<'a> {
             self.title
         ));
         for (at, message) in found {
-            let (name, line) = self.place(at);
-            error = error.detail(format!("{name}:{line}: {message}"));
+            let (name, line) = self.locate(at);
+            error = error.with_detail(format!("{name}:{line}: {message}"));
         }
-        Err(if self.is_newer { error.hint(take_newer("CANONICAL")) } else { error })
+        Err(if self.is_newer { error.with_hint(upgrade_hint("CANONICAL")) } else { error })
     }
 }
 
 /// What is to be said of a format that is later than those that are known.
-fn newer_format(format: &Spanned<DeValue<'_>>) -> Option<String> {
-    let later = number_of(format).filter(|number| *number > FORMAT)?;
+fn describe_newer_format(format: &Spanned<DeValue<'_>>) -> Option<String> {
+    let later = to_whole_number(format).filter(|number| *number > FORMAT)?;
     Some(format!(
         "it is of format {later}, and this xtask reads up to {FORMAT}: a newer one is needed"
     ))
 }
 
 /// The whole number that a value is, if it is one that is not negative.
-fn number_of(value: &Spanned<DeValue<'_>>) -> Option<u64> {
+fn to_whole_number(value: &Spanned<DeValue<'_>>) -> Option<u64> {
     let number = value.get_ref().as_integer()?;
     u64::from_str_radix(number.as_str(), number.radix()).ok()
 }
 
 /// A table that is being taken apart.
-pub(super) struct Reader<'t> {
+pub(super) struct TableReader<'t> {
     table: &'t DeTable<'t>,
     span: Range<usize>,
     path: String,
     faults: &'t Faults<'t>,
-    asked: RefCell<Vec<String>>,
+    known_keys: RefCell<Vec<String>>,
 }
 
-impl<'t> Reader<'t> {
+impl<'t> TableReader<'t> {
     pub(super) fn new(
         table: &'t DeTable<'t>,
         span: Range<usize>,
         path: String,
         faults: &'t Faults<'t>,
     ) -> Self {
-        Reader { table, span, path, faults, asked: RefCell::default() }
+        TableReader { table, span, path, faults, known_keys: RefCell::default() }
     }
 
-    fn value(&self, key: &str) -> Option<&'t Spanned<DeValue<'t>>> {
-        self.asked.borrow_mut().push(key.to_owned());
+    fn find_value(&self, key: &str) -> Option<&'t Spanned<DeValue<'t>>> {
+        self.known_keys.borrow_mut().push(key.to_owned());
         self.table.iter().find(|(name, _)| name.get_ref().as_ref() == key).map(|(_, value)| value)
     }
 
-    fn name(&self, key: &str) -> String {
+    fn qualified_key(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
     /// Notes a fault at a value of this table.
-    pub(super) fn fault(&self, key: &str, message: impl Into<String>) {
-        self.faults.note(self.value_span(key), message);
+    pub(super) fn add_fault(&self, key: &str, message: impl Into<String>) {
+        self.faults.add_fault_at(self.value_span(key), message);
     }
 
     /// Where a value of this table stands, or the table.
@@ -221,17 +227,17 @@ impl<'t> Reader<'t> {
     }
 
     /// The file and the line, from 1, of a place.
-    pub(super) fn place(&self, span: &Range<usize>) -> (&str, usize) {
-        self.faults.place(span.start)
+    pub(super) fn locate(&self, span: &Range<usize>) -> (&str, usize) {
+        self.faults.locate(span.start)
     }
 
     /// Whether all that should be read could be: only then can be told what is missing.
-    pub(super) fn is_whole(&self) -> bool {
-        self.faults.is_whole()
+    pub(super) fn is_complete(&self) -> bool {
+        self.faults.is_complete()
     }
 
     /// The keys of this table, in the order of the file.
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(super) fn key_names(&self) -> Vec<String> {
         let mut names: Vec<(usize, String)> = self
             .table
             .iter()
@@ -243,47 +249,55 @@ impl<'t> Reader<'t> {
 
     /// What a value is, as TOML calls it: `string`, `integer`, `boolean`, `array`, `table`, ….
     pub(super) fn type_of(&self, key: &str) -> Option<&'static str> {
-        self.value(key).map(|value| value.get_ref().type_str())
+        self.find_value(key).map(|value| value.get_ref().type_str())
     }
 
-    fn wrong_type(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) {
+    fn add_type_fault(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) {
         let found = value.get_ref().type_str();
-        self.faults
-            .note(value.span(), format!("`{}` must be {wanted}, not {found}", self.name(key)));
+        self.faults.add_fault_at(
+            value.span(),
+            format!("`{}` must be {wanted}, not {found}", self.qualified_key(key)),
+        );
     }
 
     /// A text that is not empty.
-    pub(super) fn text(&self, key: &str) -> Option<String> {
-        let value = self.value(key)?;
+    pub(super) fn read_text(&self, key: &str) -> Option<String> {
+        let value = self.find_value(key)?;
         match value.get_ref().as_str() {
             Some("") => {
-                self.faults.note(value.span(), format!("`{}` must not be empty", self.name(key)));
+                self.faults.add_fault_at(
+                    value.span(),
+                    format!("`{}` must not be empty", self.qualified_key(key)),
+                );
                 None
             }
             Some(text) => Some(text.to_owned()),
             None => {
-                self.wrong_type(key, value, "a string");
+                self.add_type_fault(key, value, "a string");
                 None
             }
         }
     }
 
     /// A text, which may be empty.
-    pub(super) fn any_text(&self, key: &str) -> Option<String> {
-        let value = self.value(key)?;
+    pub(super) fn read_any_text(&self, key: &str) -> Option<String> {
+        let value = self.find_value(key)?;
         let text = value.get_ref().as_str();
         if text.is_none() {
-            self.wrong_type(key, value, "a string");
+            self.add_type_fault(key, value, "a string");
         }
         text.map(str::to_owned)
     }
 
     /// A list of texts that are not empty.
-    pub(super) fn texts(&self, key: &str) -> Option<Vec<String>> {
+    pub(super) fn read_texts(&self, key: &str) -> Option<Vec<String>> {
         let mut texts = Vec::new();
-        for (span, text) in self.items(key)? {
+        for (span, text) in self.read_spanned_texts(key)? {
             if text.is_empty() {
-                self.faults.note(span, format!("`{}` holds an empty string", self.name(key)));
+                self.faults.add_fault_at(
+                    span,
+                    format!("`{}` holds an empty string", self.qualified_key(key)),
+                );
             } else {
                 texts.push(text.to_owned());
             }
@@ -292,39 +306,39 @@ impl<'t> Reader<'t> {
     }
 
     /// A list of texts, which may be empty.
-    pub(super) fn any_texts(&self, key: &str) -> Option<Vec<String>> {
-        Some(self.items(key)?.into_iter().map(|(_, text)| text.to_owned()).collect())
+    pub(super) fn read_any_texts(&self, key: &str) -> Option<Vec<String>> {
+        Some(self.read_spanned_texts(key)?.into_iter().map(|(_, text)| text.to_owned()).collect())
     }
 
     /// The texts of a list, each with its place.
-    fn items(&self, key: &str) -> Option<Vec<(Range<usize>, &'t str)>> {
-        let value = self.value(key)?;
+    fn read_spanned_texts(&self, key: &str) -> Option<Vec<(Range<usize>, &'t str)>> {
+        let value = self.find_value(key)?;
         let Some(array) = value.get_ref().as_array() else {
-            self.wrong_type(key, value, "a list of strings");
+            self.add_type_fault(key, value, "a list of strings");
             return None;
         };
         let mut items = Vec::new();
         for item in array.iter() {
             match item.get_ref().as_str() {
                 Some(text) => items.push((item.span(), text)),
-                None => self.wrong_type(key, item, "a list of strings"),
+                None => self.add_type_fault(key, item, "a list of strings"),
             }
         }
         Some(items)
     }
 
     /// One of a few words; `words` pairs each with what it stands for.
-    pub(super) fn word<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Option<T> {
-        let text = self.text(key)?;
+    pub(super) fn read_choice<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Option<T> {
+        let text = self.read_text(key)?;
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if found.is_none() {
             let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            let near = nearest(&text, names.iter().copied());
-            self.fault(
+            let near = suggest_nearest(&text, names.iter().copied());
+            self.add_fault(
                 key,
                 format!(
                     "`{}` is `{text}`; it must be one of {}{near}",
-                    self.name(key),
+                    self.qualified_key(key),
                     names.join(", ")
                 ),
             );
@@ -333,32 +347,40 @@ impl<'t> Reader<'t> {
     }
 
     /// A table below this one, read by `read` if it is there.
-    pub(super) fn table<T>(&self, key: &str, read: impl FnOnce(&Reader<'_>) -> T) -> Option<T> {
-        let value = self.value(key)?;
+    pub(super) fn read_table<T>(
+        &self,
+        key: &str,
+        read: impl FnOnce(&TableReader<'_>) -> T,
+    ) -> Option<T> {
+        let value = self.find_value(key)?;
         let Some(table) = value.get_ref().as_table() else {
-            self.wrong_type(key, value, "a table");
+            self.add_type_fault(key, value, "a table");
             return None;
         };
-        let below = Reader::new(table, value.span(), self.name(key), self.faults);
+        let below = TableReader::new(table, value.span(), self.qualified_key(key), self.faults);
         let read = read(&below);
         below.report_unknown();
         Some(read)
     }
 
     /// A list of tables (`[[key]]`), each read by `read`.
-    pub(super) fn tables<T>(&self, key: &str, mut read: impl FnMut(&Reader<'_>) -> T) -> Vec<T> {
-        let Some(value) = self.value(key) else { return Vec::new() };
+    pub(super) fn read_tables<T>(
+        &self,
+        key: &str,
+        mut read: impl FnMut(&TableReader<'_>) -> T,
+    ) -> Vec<T> {
+        let Some(value) = self.find_value(key) else { return Vec::new() };
         let Some(array) = value.get_ref().as_array() else {
-            self.wrong_type(key, value, &format!("a list of tables, written [[{key}]]"));
+            self.add_type_fault(key, value, &format!("a list of tables, written [[{key}]]"));
             return Vec::new();
         };
         let mut all = Vec::new();
         for item in array.iter() {
             let Some(table) = item.get_ref().as_table() else {
-                self.wrong_type(key, item, "a table");
+                self.add_type_fault(key, item, "a table");
                 continue;
             };
-            let below = Reader::new(table, item.span(), self.name(key), self.faults);
+            let below = TableReader::new(table, item.span(), self.qualified_key(key), self.faults);
             all.push(read(&below));
             below.report_unknown();
         }
@@ -366,40 +388,41 @@ impl<'t> Reader<'t> {
     }
 
     /// A yes or no.
-    pub(super) fn flag(&self, key: &str) -> Option<bool> {
-        let value = self.value(key)?;
+    pub(super) fn read_bool(&self, key: &str) -> Option<bool> {
+        let value = self.find_value(key)?;
         let found = value.get_ref().as_bool();
         if found.is_none() {
-            self.wrong_type(key, value, "true or false");
+            self.add_type_fault(key, value, "true or false");
         }
         found
     }
 
     /// A whole number within bounds.
-    pub(super) fn number(&self, key: &str, within: RangeInclusive<u64>) -> Option<u64> {
-        let value = self.value(key)?;
-        self.whole_number(key, value, &within)
+    pub(super) fn read_number(&self, key: &str, within: RangeInclusive<u64>) -> Option<u64> {
+        let value = self.find_value(key)?;
+        self.check_whole_number(key, value, &within)
     }
 
     /// A list of whole numbers within bounds; a single one stands for a list of one.
-    pub(super) fn numbers(&self, key: &str, within: RangeInclusive<u64>) -> Option<Vec<u64>> {
-        let value = self.value(key)?;
+    pub(super) fn read_numbers(&self, key: &str, within: RangeInclusive<u64>) -> Option<Vec<u64>> {
+        let value = self.find_value(key)?;
         Some(match value.get_ref().as_array() {
-            Some(array) => {
-                array.iter().filter_map(|item| self.whole_number(key, item, &within)).collect()
-            }
-            None => self.whole_number(key, value, &within).into_iter().collect(),
+            Some(array) => array
+                .iter()
+                .filter_map(|item| self.check_whole_number(key, item, &within))
+                .collect(),
+            None => self.check_whole_number(key, value, &within).into_iter().collect(),
         })
     }
 
-    fn whole_number(
+    fn check_whole_number(
         &self,
         key: &str,
         value: &Spanned<DeValue<'_>>,
         within: &RangeInclusive<u64>,
     ) -> Option<u64> {
         let Some(number) = value.get_ref().as_integer() else {
-            self.wrong_type(key, value, "a whole number");
+            self.add_type_fault(key, value, "a whole number");
             return None;
         };
         let read = i64::from_str_radix(number.as_str(), number.radix()).ok();
@@ -407,49 +430,53 @@ impl<'t> Reader<'t> {
         let read = read.filter(|number| within.contains(number));
         if read.is_none() {
             let (least, most) = (within.start(), within.end());
-            let name = self.name(key);
-            self.faults.note(value.span(), format!("`{name}` must be from {least} to {most}"));
+            let name = self.qualified_key(key);
+            self.faults
+                .add_fault_at(value.span(), format!("`{name}` must be from {least} to {most}"));
         }
         read
     }
 
     /// A text that `read` can make something of; otherwise `wanted` says what it should be.
-    pub(super) fn parsed<T>(
+    pub(super) fn read_parsed<T>(
         &self,
         key: &str,
         wanted: &str,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Option<T> {
-        let text = self.text(key)?;
+        let text = self.read_text(key)?;
         let found = read(&text);
         if found.is_none() {
-            self.fault(key, format!("`{}` is `{text}`; it must be {wanted}", self.name(key)));
+            self.add_fault(
+                key,
+                format!("`{}` is `{text}`; it must be {wanted}", self.qualified_key(key)),
+            );
         }
         found
     }
 
     /// A list of texts; a single text stands for a list of one.
-    pub(super) fn text_or_texts(&self, key: &str) -> Option<Vec<String>> {
+    pub(super) fn read_text_or_list(&self, key: &str) -> Option<Vec<String>> {
         let is_text = self.table.iter().any(|(name, value)| {
             name.get_ref().as_ref() == key && value.get_ref().as_str().is_some()
         });
-        if is_text { self.text(key).map(|text| vec![text]) } else { self.texts(key) }
+        if is_text { self.read_text(key).map(|text| vec![text]) } else { self.read_texts(key) }
     }
 
     /// The tables below a table, in the order of the file, each by its name.
-    pub(super) fn named_tables<T>(
+    pub(super) fn read_named_tables<T>(
         &self,
         key: &str,
-        mut read: impl FnMut(&str, &Reader<'_>) -> T,
+        mut read: impl FnMut(&str, &TableReader<'_>) -> T,
     ) -> Option<Vec<T>> {
-        self.table(key, |below| {
-            let names = below.names();
-            names.iter().filter_map(|name| below.table(name, |one| read(name, one))).collect()
+        self.read_table(key, |below| {
+            let names = below.key_names();
+            names.iter().filter_map(|name| below.read_table(name, |one| read(name, one))).collect()
         })
     }
 
     /// Where a key of this table stands, or else another one, or the table.
-    pub(super) fn span_of(&self, key: &str, otherwise: &str) -> Range<usize> {
+    pub(super) fn key_span(&self, key: &str, otherwise: &str) -> Range<usize> {
         let find = |key: &str| {
             let found = self.table.iter().find(|(name, _)| name.get_ref().as_ref() == key);
             found.map(|(name, _)| name.span())
@@ -458,58 +485,66 @@ impl<'t> Reader<'t> {
     }
 
     /// Notes a fault at a place in the file.
-    pub(super) fn fault_at(&self, span: Range<usize>, message: impl Into<String>) {
-        self.faults.note(span, message);
+    pub(super) fn add_fault_at(&self, span: Range<usize>, message: impl Into<String>) {
+        self.faults.add_fault_at(span, message);
     }
 
     /// The line of the file on which a key of this table stands, or the table begins.
-    pub(super) fn line(&self, key: &str) -> usize {
+    pub(super) fn key_line(&self, key: &str) -> usize {
         let found = self.table.iter().find(|(name, _)| name.get_ref().as_ref() == key);
         let at = found.map_or(self.span.start, |(name, _)| name.span().start);
-        self.faults.place(at).1
+        self.faults.locate(at).1
     }
 
     /// A table as JSON.
-    pub(super) fn json(&self, key: &str) -> Option<serde_json::Value> {
-        let value = self.value(key)?;
+    pub(super) fn read_json(&self, key: &str) -> Option<serde_json::Value> {
+        let value = self.find_value(key)?;
         if value.get_ref().as_table().is_none() {
-            self.wrong_type(key, value, "a table");
+            self.add_type_fault(key, value, "a table");
             return None;
         }
-        let json = json(value.get_ref());
+        let json = to_json(value.get_ref());
         if json.is_none() {
-            let name = self.name(key);
-            self.faults.note(value.span(), format!("`{name}` holds a number that JSON has not"));
+            let name = self.qualified_key(key);
+            self.faults
+                .add_fault_at(value.span(), format!("`{name}` holds a number that JSON has not"));
         }
         json
     }
 
     /// Whether a key is there, whatever it holds. It counts as one that was asked for.
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.value(key).is_some()
+    pub(super) fn has_key(&self, key: &str) -> bool {
+        self.find_value(key).is_some()
     }
 
     /// Notes that a key that must be there is not.
-    pub(super) fn required(&self, key: &str) {
-        if self.is_whole() && !self.table.iter().any(|(name, _)| name.get_ref().as_ref() == key) {
-            self.faults.note(self.span.clone(), format!("`{}` is missing", self.name(key)));
+    pub(super) fn require_key(&self, key: &str) {
+        if self.is_complete() && !self.table.iter().any(|(name, _)| name.get_ref().as_ref() == key)
+        {
+            self.faults.add_fault_at(
+                self.span.clone(),
+                format!("`{}` is missing", self.qualified_key(key)),
+            );
         }
     }
 
     fn report_unknown(&self) {
-        let asked = self.asked.borrow();
+        let asked = self.known_keys.borrow();
         for (name, _) in self.table.iter() {
             let key = name.get_ref().as_ref();
             if !asked.iter().any(|known| known == key) {
-                let near = nearest(key, asked.iter().map(String::as_str));
-                self.faults.note(name.span(), format!("unknown key `{}`{near}", self.name(key)));
+                let near = suggest_nearest(key, asked.iter().map(String::as_str));
+                self.faults.add_fault_at(
+                    name.span(),
+                    format!("unknown key `{}`{near}", self.qualified_key(key)),
+                );
             }
         }
     }
 }
 
 /// A value as JSON; nothing where a number of it cannot be said there. A moment becomes a text.
-fn json(value: &DeValue<'_>) -> Option<serde_json::Value> {
+fn to_json(value: &DeValue<'_>) -> Option<serde_json::Value> {
     use serde_json::Value;
     Some(match value {
         DeValue::String(text) => Value::from(text.as_ref()),
@@ -522,19 +557,19 @@ fn json(value: &DeValue<'_>) -> Option<serde_json::Value> {
         DeValue::Boolean(yes) => Value::from(*yes),
         DeValue::Datetime(moment) => Value::from(moment.to_string()),
         DeValue::Array(items) => {
-            Value::Array(items.iter().map(|item| json(item.get_ref())).collect::<Option<_>>()?)
+            Value::Array(items.iter().map(|item| to_json(item.get_ref())).collect::<Option<_>>()?)
         }
         DeValue::Table(table) => {
             let pairs = table
                 .iter()
-                .map(|(name, value)| Some((name.get_ref().to_string(), json(value.get_ref())?)));
+                .map(|(name, value)| Some((name.get_ref().to_string(), to_json(value.get_ref())?)));
             Value::Object(pairs.collect::<Option<_>>()?)
         }
     })
 }
 
 /// `; did you mean `x`?` for the known name that is nearest, if one is near at all.
-pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub fn suggest_nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     known
         .map(|name| (strsim::jaro_winkler(word, name), name))
         .filter(|(likeness, _)| *likeness > 0.7)

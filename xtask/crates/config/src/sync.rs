@@ -1,7 +1,7 @@
 //! `setup/sync.toml`: which branch is canonical, which paths are managed, what hooks may do.
 
-use super::reader::{Faults, Reader};
-use super::words::branch_name;
+use super::reader::{Faults, TableReader};
+use super::value_syntax::read_branch_name;
 use xtask_base::error::Result;
 
 /// The managed paths of a project that has no `setup/sync.toml`: set-up, deployment and scripts,
@@ -28,11 +28,11 @@ const DEFAULT_INCLUDE: [&str; 18] = [
 ];
 
 /// What is copied by a backup where nothing is said: files of variables.
-const DEFAULT_BACKED_UP: [&str; 2] = [".env", ".env.*"];
+const DEFAULT_BACKUP_PATTERNS: [&str; 2] = [".env", ".env.*"];
 
 /// What a hook may do on a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum HookMode {
     /// Commit the canonical state.
     Commit,
     /// Write the files, not the index or the branch.
@@ -41,8 +41,8 @@ pub enum Mode {
     Notify,
 }
 
-const MODES: [(&str, Mode); 3] =
-    [("commit", Mode::Commit), ("worktree", Mode::Worktree), ("notify", Mode::Notify)];
+const HOOK_MODES: [(&str, HookMode); 3] =
+    [("commit", HookMode::Commit), ("worktree", HookMode::Worktree), ("notify", HookMode::Notify)];
 
 /// What a remote runs, for the addresses of its pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ const FORGES: [(&str, Forge); 3] =
 
 /// Who signs sync commits. It is part of what makes them equal on every machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct CommitIdentity {
     /// The name.
     pub name: String,
     /// The address, without the angle brackets.
@@ -71,11 +71,11 @@ pub struct Identity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BranchException {
     /// A glob over branch names, as `git branch --list` reads it: `*` also matches `/`.
-    pub matches: String,
+    pub name_glob: String,
     /// Patterns of managed paths that these branches keep for themselves.
     pub exclude: Vec<String>,
     /// What hooks may do there, if it differs.
-    pub mode: Option<Mode>,
+    pub mode: Option<HookMode>,
 }
 
 /// The whole file, with defaults where it is silent.
@@ -86,27 +86,27 @@ pub struct SyncConfig {
     /// The remote whose copy of the canonical branch counts, too.
     pub remote: String,
     /// Whether the file names that remote.
-    pub names_remote: bool,
+    pub has_explicit_remote: bool,
     /// The branch on which changes for the canonical branch are collected.
-    pub changes: String,
+    pub changes_branch: String,
     /// Managed paths, in `.gitignore` syntax from the root.
     pub include: Vec<String>,
     /// Exceptions from `include`, in the same syntax.
     pub exclude: Vec<String>,
     /// What hooks do on branches that are the user's own.
-    pub mode: Mode,
+    pub mode: HookMode,
     /// What hooks do on protected branches and other people's.
-    pub shared: Mode,
+    pub shared_mode: HookMode,
     /// Paths whose staged content `pre-commit` does not look into, in the same syntax.
-    pub unchecked: Vec<String>,
+    pub unchecked_patterns: Vec<String>,
     /// What runs at the remote, where its address does not tell.
     pub forge: Option<Forge>,
     /// Who signs sync commits.
-    pub identity: Identity,
+    pub identity: CommitIdentity,
     /// Files that git does not have and a backup copies, in the same syntax: they may be secrets.
-    pub backed_up: Vec<String>,
+    pub backup_patterns: Vec<String>,
     /// Exceptions by branch name; the first match wins.
-    pub branches: Vec<BranchException>,
+    pub branch_exceptions: Vec<BranchException>,
 }
 
 impl Default for SyncConfig {
@@ -114,20 +114,20 @@ impl Default for SyncConfig {
         SyncConfig {
             branch: "orchestration-tools".to_owned(),
             remote: "origin".to_owned(),
-            names_remote: false,
-            changes: "orchestration-tools-changes".to_owned(),
+            has_explicit_remote: false,
+            changes_branch: "orchestration-tools-changes".to_owned(),
             include: DEFAULT_INCLUDE.map(str::to_owned).to_vec(),
             exclude: Vec::new(),
-            mode: Mode::Commit,
-            shared: Mode::Notify,
-            unchecked: Vec::new(),
+            mode: HookMode::Commit,
+            shared_mode: HookMode::Notify,
+            unchecked_patterns: Vec::new(),
             forge: None,
-            identity: Identity {
+            identity: CommitIdentity {
                 name: "xtask sync".to_owned(),
                 email: "xtask-sync@users.noreply.invalid".to_owned(),
             },
-            backed_up: DEFAULT_BACKED_UP.map(str::to_owned).to_vec(),
-            branches: Vec::new(),
+            backup_patterns: DEFAULT_BACKUP_PATTERNS.map(str::to_owned).to_vec(),
+            branch_exceptions: Vec::new(),
         }
     }
 }
@@ -135,41 +135,46 @@ impl Default for SyncConfig {
 impl SyncConfig {
     /// Reads the text of the file; `source` names where it came from.
     pub fn parse(source: &str, text: &str) -> Result<SyncConfig> {
-        Faults::collect(source, text, |file| {
+        Faults::read_toml(source, text, |file| {
             let mut config = SyncConfig::default();
-            file.table("canonical", |table| {
-                set(&mut config.branch, branch_name(table, "branch"));
-                let remote = branch_name(table, "remote");
-                config.names_remote = remote.is_some();
-                set(&mut config.remote, remote);
-                set(&mut config.changes, branch_name(table, "changes"));
-                config.forge = table.word("forge", &FORGES);
-                if config.changes == config.branch {
-                    table.fault("changes", "`canonical.changes` must not be the canonical branch");
+            file.read_table("canonical", |table| {
+                set_if_some(&mut config.branch, read_branch_name(table, "branch"));
+                let remote = read_branch_name(table, "remote");
+                config.has_explicit_remote = remote.is_some();
+                set_if_some(&mut config.remote, remote);
+                set_if_some(&mut config.changes_branch, read_branch_name(table, "changes"));
+                config.forge = table.read_choice("forge", &FORGES);
+                if config.changes_branch == config.branch {
+                    table.add_fault(
+                        "changes",
+                        "`canonical.changes` must not be the canonical branch",
+                    );
                 }
             });
-            file.table("managed", |table| {
-                set(&mut config.include, patterns(table, "include"));
-                set(&mut config.exclude, patterns(table, "exclude"));
+            file.read_table("managed", |table| {
+                set_if_some(&mut config.include, read_patterns(table, "include"));
+                set_if_some(&mut config.exclude, read_patterns(table, "exclude"));
                 if config.include.is_empty() {
-                    table.fault("include", "`managed.include` names no path at all");
+                    table.add_fault("include", "`managed.include` names no path at all");
                 }
             });
-            file.table("hooks", |table| {
-                set(&mut config.mode, table.word("mode", &MODES));
-                set(&mut config.shared, table.word("shared", &MODES));
-                set(&mut config.unchecked, patterns(table, "unchecked"));
+            file.read_table("hooks", |table| {
+                set_if_some(&mut config.mode, table.read_choice("mode", &HOOK_MODES));
+                set_if_some(&mut config.shared_mode, table.read_choice("shared", &HOOK_MODES));
+                set_if_some(&mut config.unchecked_patterns, read_patterns(table, "unchecked"));
             });
-            file.table("commit", |table| set(&mut config.identity, identity(table)));
-            file.table("backup", |table| {
-                set(&mut config.backed_up, patterns(table, "ignored"));
+            file.read_table("commit", |table| {
+                set_if_some(&mut config.identity, read_identity(table))
             });
-            config.branches = file.tables("branch", |table| {
-                table.required("match");
+            file.read_table("backup", |table| {
+                set_if_some(&mut config.backup_patterns, read_patterns(table, "ignored"));
+            });
+            config.branch_exceptions = file.read_tables("branch", |table| {
+                table.require_key("match");
                 BranchException {
-                    matches: table.text("match").unwrap_or_default(),
-                    exclude: patterns(table, "exclude").unwrap_or_default(),
-                    mode: table.word("mode", &MODES),
+                    name_glob: table.read_text("match").unwrap_or_default(),
+                    exclude: read_patterns(table, "exclude").unwrap_or_default(),
+                    mode: table.read_choice("mode", &HOOK_MODES),
                 }
             });
             config
@@ -177,14 +182,14 @@ impl SyncConfig {
     }
 }
 
-fn set<T>(slot: &mut T, value: Option<T>) {
+fn set_if_some<T>(slot: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *slot = value;
     }
 }
 
-fn patterns(table: &Reader<'_>, key: &str) -> Option<Vec<String>> {
-    let patterns = table.texts(key)?;
+fn read_patterns(table: &TableReader<'_>, key: &str) -> Option<Vec<String>> {
+    let patterns = table.read_texts(key)?;
     for pattern in &patterns {
         let wrong = if pattern.starts_with('#') {
             "is a comment in this syntax; write `\\#` for the character"
@@ -197,22 +202,22 @@ fn patterns(table: &Reader<'_>, key: &str) -> Option<Vec<String>> {
         } else {
             continue;
         };
-        table.fault(key, format!("the pattern `{pattern}` {wrong}"));
+        table.add_fault(key, format!("the pattern `{pattern}` {wrong}"));
     }
     Some(patterns)
 }
 
-fn identity(table: &Reader<'_>) -> Option<Identity> {
-    let text = table.text("identity")?;
+fn read_identity(table: &TableReader<'_>) -> Option<CommitIdentity> {
+    let text = table.read_text("identity")?;
     let parsed = text.strip_suffix('>').and_then(|rest| {
         let (name, email) = rest.split_once('<')?;
         let sound = |part: &str| !part.is_empty() && !part.contains(['<', '>', '\n', '\0']);
         let name = name.trim();
         (sound(name) && sound(email))
-            .then(|| Identity { name: name.to_owned(), email: email.to_owned() })
+            .then(|| CommitIdentity { name: name.to_owned(), email: email.to_owned() })
     });
     if parsed.is_none() {
-        table.fault("identity", format!("`{text}` is not of the form `Name <address>`"));
+        table.add_fault("identity", format!("`{text}` is not of the form `Name <address>`"));
     }
     parsed
 }
@@ -258,16 +263,16 @@ mod tests {
         .unwrap();
         assert_eq!(config.branch, "tools");
         assert_eq!(config.remote, "upstream");
-        assert_eq!(config.changes, "tools-changes");
+        assert_eq!(config.changes_branch, "tools-changes");
         assert_eq!(config.include, ["/setup/", "!/setup/local/"]);
         assert_eq!(config.exclude, ["*.bak"]);
-        assert_eq!((config.mode, config.shared), (Mode::Worktree, Mode::Commit));
-        assert_eq!(config.unchecked, ["/tests/broken/"]);
+        assert_eq!((config.mode, config.shared_mode), (HookMode::Worktree, HookMode::Commit));
+        assert_eq!(config.unchecked_patterns, ["/tests/broken/"]);
         assert_eq!(config.forge, Some(Forge::GitLab));
         assert_eq!(config.identity.email, "robot@example.invalid");
-        assert_eq!(config.backed_up, ["/config/secrets/"]);
-        assert_eq!(config.branches[0].matches, "legacy/*");
-        assert_eq!(config.branches[0].mode, Some(Mode::Notify));
+        assert_eq!(config.backup_patterns, ["/config/secrets/"]);
+        assert_eq!(config.branch_exceptions[0].name_glob, "legacy/*");
+        assert_eq!(config.branch_exceptions[0].mode, Some(HookMode::Notify));
     }
 
     #[test]
@@ -292,7 +297,7 @@ exclude = ["/"]
 "##,
         )
         .unwrap_err();
-        let text = format!("{}\n{}\n", error.what(), error.details().join("\n"));
+        let text = format!("{}\n{}\n", error.message(), error.details().join("\n"));
         expect![[r#"
             12 faults in setup/sync.toml at orchestration-tools
             setup/sync.toml:3: unknown key `canonical.brnch`; did you mean `branch`?

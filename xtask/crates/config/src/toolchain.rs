@@ -7,14 +7,14 @@ use toml::de::DeTable;
 pub const TOOLCHAIN_FILES: [&str; 2] = ["rust-toolchain.toml", "rust-toolchain"];
 
 /// The oldest Rust that builds the toolkit.
-const OLDEST: &str = env!("CARGO_PKG_RUST_VERSION");
+const MIN_RUST_VERSION: &str = env!("CARGO_PKG_RUST_VERSION");
 
 /// When that Rust was released: nightlies before it are too old as well.
-const RELEASED: &str = "2025-10-30";
+const MIN_RUST_DATE: &str = "2025-10-30";
 
 /// The channel that a toolchain file names; nothing where it names none, or only a folder.
 #[must_use]
-pub fn channel(text: &str) -> Option<String> {
+pub fn parse_channel(text: &str) -> Option<String> {
     if let Ok(table) = DeTable::parse(text) {
         let toolchain = table.get_ref().get("toolchain")?.get_ref().as_table()?;
         return toolchain.get("channel")?.get_ref().as_str().map(str::to_owned);
@@ -31,13 +31,13 @@ pub fn channel(text: &str) -> Option<String> {
 pub fn is_too_old(channel: &str) -> bool {
     if let Some(date) = ["nightly-", "beta-"].iter().find_map(|kind| channel.strip_prefix(kind)) {
         let is_date = date.get(..4).is_some_and(|year| year.bytes().all(|b| b.is_ascii_digit()));
-        return is_date && date.get(..10).is_some_and(|day| day < RELEASED);
+        return is_date && date.get(..10).is_some_and(|day| day < MIN_RUST_DATE);
     }
     let numbers = |version: &str| -> Option<(u32, u32)> {
         let mut parts = version.split(['.', '-']);
         Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
     };
-    match (numbers(channel), numbers(OLDEST)) {
+    match (numbers(channel), numbers(MIN_RUST_VERSION)) {
         (Some(channel), Some(oldest)) => channel < oldest,
         _ => false,
     }
@@ -45,7 +45,7 @@ pub fn is_too_old(channel: &str) -> bool {
 
 /// Whether a configuration of cargo builds for another machine than this one may be.
 #[must_use]
-pub fn names_a_target(text: &str) -> bool {
+pub fn has_build_target(text: &str) -> bool {
     let Ok(table) = DeTable::parse(text) else { return false };
     let build = table.get_ref().get("build").and_then(|build| build.get_ref().as_table());
     build.is_some_and(|build| build.contains_key("target"))
@@ -58,18 +58,18 @@ mod tests {
     #[test]
     fn the_channel_is_read_in_both_forms() {
         let new = "[toolchain]\nchannel = \"1.81\"\ncomponents = ['clippy']\n";
-        assert_eq!(channel(new).as_deref(), Some("1.81"));
-        assert_eq!(channel("1.81.0\n").as_deref(), Some("1.81.0"));
-        assert_eq!(channel("nightly-2024-01-01").as_deref(), Some("nightly-2024-01-01"));
-        assert_eq!(channel("[toolchain]\npath = '/opt/rust'\n"), None);
-        assert_eq!(channel("[toolchain\nchannel = 1\n"), None);
+        assert_eq!(parse_channel(new).as_deref(), Some("1.81"));
+        assert_eq!(parse_channel("1.81.0\n").as_deref(), Some("1.81.0"));
+        assert_eq!(parse_channel("nightly-2024-01-01").as_deref(), Some("nightly-2024-01-01"));
+        assert_eq!(parse_channel("[toolchain]\npath = '/opt/rust'\n"), None);
+        assert_eq!(parse_channel("[toolchain\nchannel = 1\n"), None);
     }
 
     #[test]
     fn a_target_is_seen() {
-        assert!(names_a_target("[build]\ntarget = 'thumbv7em-none-eabi'\n"));
-        assert!(names_a_target("build.target = ['a', 'b']\n"));
-        assert!(!names_a_target("[target.x]\nlinker = 'a'\n[build]\njobs = 1\n"));
+        assert!(has_build_target("[build]\ntarget = 'thumbv7em-none-eabi'\n"));
+        assert!(has_build_target("build.target = ['a', 'b']\n"));
+        assert!(!has_build_target("[target.x]\nlinker = 'a'\n[build]\njobs = 1\n"));
     }
 
     #[test]

@@ -8,14 +8,14 @@ use std::ops::Range;
 
 use semver::VersionReq;
 
-use super::circles::circles;
-use super::command::{CommandLine, command};
-use super::reader::{Faults, Reader, nearest};
-use super::words::{INSIDE, inside, is_variable};
+use super::command::{CommandLine, read_command};
+use super::cycles::find_cycles;
+use super::reader::{Faults, TableReader, suggest_nearest};
+use super::value_syntax::{INSIDE, is_variable_name, parse_inner_path};
+use xtask_base::environment::parse_seconds;
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
-use xtask_base::words::{alternatives, bytes_of};
-use xtask_base::world::seconds_of;
+use xtask_base::words::{expand_braces, parse_size};
 
 /// The phases of a file that declares none, and whether each is a gate.
 const DEFAULT_PHASES: [(&str, bool); 4] =
@@ -46,11 +46,11 @@ const SYSTEMS: [(&str, &str); 3] = [("linux", "linux"), ("macos", "macos"), ("wi
 const MOST_CHECKS: usize = 2000;
 
 /// The keys of which a check has exactly one.
-const WAYS: [&str; 7] = ["run", "tool", "file", "env-var", "disk", "port-free", "built-in"];
+const KIND_KEYS: [&str; 7] = ["run", "tool", "file", "env-var", "disk", "port-free", "built-in"];
 
 /// What a check does.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Kind {
+pub enum CheckKind {
     /// Runs a command, which must end with 0.
     Run(CommandLine),
     /// Finds a program on PATH, and asks it for its version.
@@ -60,7 +60,7 @@ pub enum Kind {
         /// The versions that will do.
         version: Option<VersionReq>,
         /// How it is asked, where it is not by `--version`.
-        ask: Option<CommandLine>,
+        version_command: Option<CommandLine>,
     },
     /// Files that must be there.
     File(Vec<RepoPath>),
@@ -81,15 +81,15 @@ pub enum Kind {
 }
 
 /// A built-in check, made with the least that must be free on disk.
-type BuiltIn = fn(u64) -> Kind;
+type MakeBuiltIn = fn(u64) -> CheckKind;
 
 /// The built-in checks that take no value.
-const BUILT_IN: [(&str, BuiltIn); 5] = [
-    ("git-identity", |_| Kind::GitIdentity),
-    ("hooks", |_| Kind::Hooks),
-    ("sync", |_| Kind::Sync),
-    ("branches", |_| Kind::Branches),
-    ("disk", Kind::Disk),
+const BUILT_IN_CHECKS: [(&str, MakeBuiltIn); 5] = [
+    ("git-identity", |_| CheckKind::GitIdentity),
+    ("hooks", |_| CheckKind::Hooks),
+    ("sync", |_| CheckKind::Sync),
+    ("branches", |_| CheckKind::Branches),
+    ("disk", CheckKind::Disk),
 ];
 
 /// How a check that failed can be put right.
@@ -113,7 +113,7 @@ pub struct Check {
     /// Its phase, as an index into the phases.
     pub phase: usize,
     /// What it does.
-    pub kind: Kind,
+    pub kind: CheckKind,
     /// The folder in which its command runs; the root where there is none.
     pub cwd: Option<RepoPath>,
     /// The files on which its result depends, as globs from the root.
@@ -129,13 +129,13 @@ pub struct Check {
     /// How long its command may take, in seconds.
     pub timeout_s: u64,
     /// Whether it runs tests, which `--skip-tests` leaves out.
-    pub tests: bool,
+    pub runs_tests: bool,
     /// The systems on which it runs; everywhere where there are none.
     pub os: Vec<String>,
     /// Words by which it can be chosen.
     pub tags: Vec<String>,
     /// Whether it also runs where `CI` is set.
-    pub ci: bool,
+    pub runs_in_ci: bool,
     /// Whether it runs before a commit.
     pub before_commit: bool,
     /// How a failure can be put right.
@@ -146,11 +146,11 @@ pub struct Check {
 
 /// A phase.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Phase {
+pub struct CheckPhase {
     /// Its name.
     pub name: String,
     /// Whether a failure in it stops the phases after it.
-    pub gate: bool,
+    pub is_gate: bool,
 }
 
 /// The whole file, with defaults where it is silent.
@@ -163,13 +163,13 @@ pub struct ValidateConfig {
     /// Where the end of a run is told: an address, or `$NAME` of a variable that holds one.
     pub webhook: Option<String>,
     /// The phases, in their order.
-    pub phases: Vec<Phase>,
+    pub phases: Vec<CheckPhase>,
     /// The checks, in the order of the file.
     pub checks: Vec<Check>,
 }
 
 /// A check as it was read, before what it needs was looked up.
-struct Draft {
+struct CheckDraft {
     check: Option<Check>,
     name: Option<String>,
     needs: Vec<String>,
@@ -179,38 +179,42 @@ struct Draft {
 impl ValidateConfig {
     /// Reads the text of the file; `source` names where it came from.
     pub fn parse(source: &str, text: &str) -> Result<ValidateConfig> {
-        Faults::collect(source, text, |file| {
-            let is_disk_said = file.has("disk-free-min");
-            let disk = file.parsed("disk-free-min", "a size such as `1 GB`", bytes_of);
+        Faults::read_toml(source, text, |file| {
+            let is_disk_said = file.has_key("disk-free-min");
+            let disk = file.read_parsed("disk-free-min", "a size such as `1 GB`", parse_size);
             let disk = disk.unwrap_or(DEFAULT_DISK_FREE);
-            let declared = file.named_tables("phase", |name, phase| Phase {
+            let declared = file.read_named_tables("phase", |name, phase| CheckPhase {
                 name: name.to_owned(),
-                gate: phase.flag("gate").unwrap_or(false),
+                is_gate: phase.read_bool("gate").unwrap_or(false),
             });
             let default = || {
-                let phase = |(name, gate): (&str, bool)| Phase { name: name.to_owned(), gate };
+                let phase = |(name, gate): (&str, bool)| CheckPhase {
+                    name: name.to_owned(),
+                    is_gate: gate,
+                };
                 DEFAULT_PHASES.map(phase).to_vec()
             };
             let is_declared = declared.is_some();
             let phases = declared.unwrap_or_else(default);
-            let drafts = file.tables("check", |check| draft(check, &phases, is_declared, disk));
+            let drafts =
+                file.read_tables("check", |check| read_check(check, &phases, is_declared, disk));
             if drafts.len() > MOST_CHECKS {
-                file.fault("check", format!("there are more than {MOST_CHECKS} checks"));
+                file.add_fault("check", format!("there are more than {MOST_CHECKS} checks"));
             }
-            let mut checks = resolve(file, drafts);
+            let mut checks = resolve_needs(file, drafts);
             if is_disk_said && !phases.is_empty() {
-                add_disk_check(&mut checks, disk, file.line("disk-free-min"));
-            } else if !file.has("check") {
-                file.fault("check", "it has no [[check]]: nothing would be checked");
+                add_disk_check(&mut checks, disk, file.key_line("disk-free-min"));
+            } else if !file.has_key("check") {
+                file.add_fault("check", "it has no [[check]]: nothing would be checked");
             }
             let seconds = |key: &str, default| {
-                let read = |text: &str| seconds_of(text).and_then(|s| u64::try_from(s).ok());
-                file.parsed(key, "a time such as `30s`", read).unwrap_or(default)
+                let read = |text: &str| parse_seconds(text).and_then(|s| u64::try_from(s).ok());
+                file.read_parsed(key, "a time such as `30s`", read).unwrap_or(default)
             };
-            let webhook = file.parsed("webhook", WEBHOOK_WANTED, |text| {
+            let webhook = file.read_parsed("webhook", WEBHOOK_WANTED, |text| {
                 is_webhook(text).then(|| text.to_owned())
             });
-            let logs = file.number("logs-kept", 1..=10_000).unwrap_or(DEFAULT_LOGS);
+            let logs = file.read_number("logs-kept", 1..=10_000).unwrap_or(DEFAULT_LOGS);
             ValidateConfig {
                 lock_wait_s: seconds("lock-wait", DEFAULT_LOCK_WAIT_S),
                 logs_kept: usize::try_from(logs).unwrap_or(usize::MAX),
@@ -224,10 +228,10 @@ impl ValidateConfig {
 
 /// What `disk-free-min` asks for, it asks for also where no check repeats it.
 fn add_disk_check(checks: &mut Vec<Check>, bytes: u64, line: usize) {
-    if checks.iter().any(|check| matches!(check.kind, Kind::Disk(_)) || check.name == "disk") {
+    if checks.iter().any(|check| matches!(check.kind, CheckKind::Disk(_)) || check.name == "disk") {
         return;
     }
-    let disk = Check { kind: Kind::Disk(bytes), line, ..empty("disk".to_owned()) };
+    let disk = Check { kind: CheckKind::Disk(bytes), line, ..new_check("disk".to_owned()) };
     checks.push(disk);
 }
 
@@ -244,16 +248,16 @@ pub fn is_webhook(text: &str) -> bool {
         let rest = text.strip_prefix(host);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
     });
-    let is_variable = text.strip_prefix('$').is_some_and(is_variable);
+    let is_variable = text.strip_prefix('$').is_some_and(is_variable_name);
     is_plain && (is_local || is_variable || text.starts_with("https://") && text.len() > 8)
 }
 
 /// A check that does nothing yet.
-fn empty(name: String) -> Check {
+fn new_check(name: String) -> Check {
     Check {
         name,
         phase: 0,
-        kind: Kind::GitIdentity,
+        kind: CheckKind::GitIdentity,
         cwd: None,
         inputs: Vec::new(),
         env: Vec::new(),
@@ -261,8 +265,8 @@ fn empty(name: String) -> Check {
         needs: Vec::new(),
         ttl_s: None,
         timeout_s: DEFAULT_TIMEOUT_S,
-        tests: false,
-        ci: true,
+        runs_tests: false,
+        runs_in_ci: true,
         os: Vec::new(),
         tags: Vec::new(),
         before_commit: false,
@@ -271,9 +275,14 @@ fn empty(name: String) -> Check {
     }
 }
 
-fn draft(check: &Reader<'_>, phases: &[Phase], is_declared: bool, disk: u64) -> Draft {
-    check.required("name");
-    let name = check.parsed(
+fn read_check(
+    check: &TableReader<'_>,
+    phases: &[CheckPhase],
+    is_declared: bool,
+    disk: u64,
+) -> CheckDraft {
+    check.require_key("name");
+    let name = check.read_parsed(
         "name",
         "a word without spaces or commas, and not the name of a phase",
         |text| {
@@ -286,56 +295,59 @@ fn draft(check: &Reader<'_>, phases: &[Phase], is_declared: bool, disk: u64) -> 
     let names: Vec<(&str, usize)> =
         phases.iter().enumerate().map(|(at, phase)| (phase.name.as_str(), at)).collect();
     if is_declared {
-        check.required("phase");
+        check.require_key("phase");
     }
     let default = phases.iter().position(|phase| phase.name == DEFAULT_PHASE).unwrap_or(0);
-    let phase = check.word("phase", &names).unwrap_or(default);
-    let kind = kind(check, disk);
-    let is_command = matches!(kind, Some(Kind::Run(_)));
-    let runs_something = is_command || check.has("fix");
-    if !runs_something && kind.is_some() && check.has("cwd") {
-        check.fault("cwd", "`cwd` is for checks that `run` a command or have a `fix`");
+    let phase = check.read_choice("phase", &names).unwrap_or(default);
+    let kind = read_check_kind(check, disk);
+    let is_command = matches!(kind, Some(CheckKind::Run(_)));
+    let runs_something = is_command || check.has_key("fix");
+    if !runs_something && kind.is_some() && check.has_key("cwd") {
+        check.add_fault("cwd", "`cwd` is for checks that `run` a command or have a `fix`");
     }
     let only_commands = ["tools", "shell", "timeout"];
-    for key in only_commands.iter().filter(|key| !is_command && kind.is_some() && check.has(key)) {
-        check.fault(key, format!("`{key}` is for checks that `run` a command"));
+    for key in
+        only_commands.iter().filter(|key| !is_command && kind.is_some() && check.has_key(key))
+    {
+        check.add_fault(key, format!("`{key}` is for checks that `run` a command"));
     }
     let seconds = |key: &str| {
-        let read = |text: &str| seconds_of(text).and_then(|s| u64::try_from(s).ok());
-        check.parsed(key, "a time such as `90s`, `10m` or `1h`", read)
+        let read = |text: &str| parse_seconds(text).and_then(|s| u64::try_from(s).ok());
+        check.read_parsed(key, "a time such as `90s`, `10m` or `1h`", read)
     };
-    let cwd = check.parsed("cwd", INSIDE, inside).filter(|_| runs_something);
+    let cwd = check.read_parsed("cwd", INSIDE, parse_inner_path).filter(|_| runs_something);
     let timeout_s = seconds("timeout").unwrap_or(DEFAULT_TIMEOUT_S);
-    let inputs = check.texts("inputs").unwrap_or_default();
+    let inputs = check.read_texts("inputs").unwrap_or_default();
     for pattern in &inputs {
         let literal = pattern.strip_prefix('!').unwrap_or(pattern);
-        if inside(literal).is_none() {
-            check.fault("inputs", format!("`inputs` has `{pattern}`; it must be {INSIDE}"));
-        } else if alternatives(literal).is_none() {
-            check.fault("inputs", "the braces of `inputs` stand for too many patterns");
+        if parse_inner_path(literal).is_none() {
+            check.add_fault("inputs", format!("`inputs` has `{pattern}`; it must be {INSIDE}"));
+        } else if expand_braces(literal).is_none() {
+            check.add_fault("inputs", "the braces of `inputs` stand for too many patterns");
         }
     }
-    let env = check.texts("env").unwrap_or_default();
-    for name in env.iter().filter(|name| !is_variable(name)) {
-        check.fault("env", format!("`env` has `{name}`, which is no name of a variable"));
+    let env = check.read_texts("env").unwrap_or_default();
+    for name in env.iter().filter(|name| !is_variable_name(name)) {
+        check.add_fault("env", format!("`env` has `{name}`, which is no name of a variable"));
     }
-    let os = check.text_or_texts("os").unwrap_or_default();
+    let os = check.read_text_or_list("os").unwrap_or_default();
     for name in os.iter().filter(|name| !SYSTEMS.iter().any(|(known, _)| known == name)) {
-        let near = nearest(name, SYSTEMS.iter().map(|(known, _)| *known));
-        check.fault("os", format!("`os` has `{name}`; it knows linux, macos and windows{near}"));
+        let near = suggest_nearest(name, SYSTEMS.iter().map(|(known, _)| *known));
+        check
+            .add_fault("os", format!("`os` has `{name}`; it knows linux, macos and windows{near}"));
     }
-    let fix = check.table("fix", |fix| {
-        fix.required("run");
-        fix.required("risk");
-        let command = command(fix, "run", fix.flag("shell").unwrap_or(false));
-        let is_risky = fix.word("risk", &[("safe", false), ("risky", true)]).unwrap_or(true);
-        let writes = fix.text_or_texts("writes").unwrap_or_default();
+    let fix = check.read_table("fix", |fix| {
+        fix.require_key("run");
+        fix.require_key("risk");
+        let command = read_command(fix, "run", fix.read_bool("shell").unwrap_or(false));
+        let is_risky = fix.read_choice("risk", &[("safe", false), ("risky", true)]).unwrap_or(true);
+        let writes = fix.read_text_or_list("writes").unwrap_or_default();
         let paths = writes.iter().filter_map(|path| {
-            let is_gits = |path: &RepoPath| path.parts().any(|part| part == b".git");
-            let found =
-                inside(path).filter(|path| !path.as_bytes().contains(&b'*') && !is_gits(path));
+            let is_gits = |path: &RepoPath| path.components().any(|part| part == b".git");
+            let found = parse_inner_path(path)
+                .filter(|path| !path.as_bytes().contains(&b'*') && !is_gits(path));
             if found.is_none() {
-                fix.fault(
+                fix.add_fault(
                     "writes",
                     format!(
                         "`writes` has `{path}`; it must be {INSIDE}, not a glob, and not git's"
@@ -348,13 +360,13 @@ fn draft(check: &Reader<'_>, phases: &[Phase], is_declared: bool, disk: u64) -> 
         Some(Fix { command: command?, is_risky, writes, timeout_s })
     });
     // All of them are read, also where there is a fault already: all faults are told at once.
-    let tools = check.texts("tools").unwrap_or_default();
+    let tools = check.read_texts("tools").unwrap_or_default();
     let ttl_s = seconds("ttl");
-    let tests = check.flag("tests").unwrap_or(false);
-    let ci = check.flag("ci").unwrap_or(true);
-    let tags = check.texts("tags").unwrap_or_default();
-    let before_commit = check.word("hook", &[("pre-commit", true)]).unwrap_or(false);
-    check.has("shell");
+    let tests = check.read_bool("tests").unwrap_or(false);
+    let ci = check.read_bool("ci").unwrap_or(true);
+    let tags = check.read_texts("tags").unwrap_or_default();
+    let before_commit = check.read_choice("hook", &[("pre-commit", true)]).unwrap_or(false);
+    check.has_key("shell");
     let draft = name.clone().zip(kind).map(|(name, kind)| Check {
         phase,
         kind,
@@ -364,80 +376,84 @@ fn draft(check: &Reader<'_>, phases: &[Phase], is_declared: bool, disk: u64) -> 
         tools,
         ttl_s,
         timeout_s,
-        tests,
-        ci,
+        runs_tests: tests,
+        runs_in_ci: ci,
         os,
         tags,
         before_commit,
         fix: fix.flatten(),
-        line: check.line("name"),
-        ..empty(name)
+        line: check.key_line("name"),
+        ..new_check(name)
     });
-    let needs = check.texts("needs").unwrap_or_default();
-    Draft { check: draft, name, needs, span: check.span_of("needs", "name") }
+    let needs = check.read_texts("needs").unwrap_or_default();
+    CheckDraft { check: draft, name, needs, span: check.key_span("needs", "name") }
 }
 
 /// What a check does: exactly one of the ways there are.
-fn kind(check: &Reader<'_>, disk: u64) -> Option<Kind> {
-    let there: Vec<&str> = WAYS.into_iter().filter(|key| check.has(key)).collect();
+fn read_check_kind(check: &TableReader<'_>, disk: u64) -> Option<CheckKind> {
+    let there: Vec<&str> = KIND_KEYS.into_iter().filter(|key| check.has_key(key)).collect();
     let is_tool = there == ["tool"];
-    for key in ["version", "ask"].into_iter().filter(|key| !is_tool && check.has(key)) {
-        check.fault(key, format!("`{key}` is for checks of a `tool`"));
+    for key in ["version", "ask"].into_iter().filter(|key| !is_tool && check.has_key(key)) {
+        check.add_fault(key, format!("`{key}` is for checks of a `tool`"));
     }
     match there[..] {
         [] => {
-            check.fault("name", format!("it does nothing: say one of {}", WAYS.join(", ")));
+            check
+                .add_fault("name", format!("it does nothing: say one of {}", KIND_KEYS.join(", ")));
             None
         }
-        ["run"] => command(check, "run", check.flag("shell").unwrap_or(false)).map(Kind::Run),
+        ["run"] => read_command(check, "run", check.read_bool("shell").unwrap_or(false))
+            .map(CheckKind::Run),
         ["tool"] => {
-            let version = check.parsed("version", VERSION_WANTED, |text| {
+            let version = check.read_parsed("version", VERSION_WANTED, |text| {
                 VersionReq::parse(&text.replace(' ', ",").replace(",,", ",")).ok()
             });
-            let ask = check.has("ask").then(|| command(check, "ask", false)).flatten();
-            let tool = check.parsed("tool", "the name of one program", |text| {
+            let ask = check.has_key("ask").then(|| read_command(check, "ask", false)).flatten();
+            let tool = check.read_parsed("tool", "the name of one program", |text| {
                 (!text.contains(char::is_whitespace)).then(|| text.to_owned())
             });
-            Some(Kind::Tool { tool: tool?, version, ask })
+            Some(CheckKind::Tool { tool: tool?, version, version_command: ask })
         }
         ["file"] => {
-            let paths = some(check, "file", check.text_or_texts("file")?)?;
+            let paths = require_non_empty(check, "file", check.read_text_or_list("file")?)?;
             let read = paths.iter().map(|path| {
-                let found = inside(path);
+                let found = parse_inner_path(path);
                 if found.is_none() {
-                    check.fault("file", format!("`file` has `{path}`; it must be {INSIDE}"));
+                    check.add_fault("file", format!("`file` has `{path}`; it must be {INSIDE}"));
                 }
                 found
             });
             // All of them are looked at, so that all faults are found.
-            read.collect::<Vec<_>>().into_iter().collect::<Option<Vec<_>>>().map(Kind::File)
+            read.collect::<Vec<_>>().into_iter().collect::<Option<Vec<_>>>().map(CheckKind::File)
         }
         ["env-var"] => {
-            let names = some(check, "env-var", check.text_or_texts("env-var")?)?;
-            for name in names.iter().filter(|name| !is_variable(name)) {
-                check.fault("env-var", format!("`{name}` is no name of a variable"));
+            let names = require_non_empty(check, "env-var", check.read_text_or_list("env-var")?)?;
+            for name in names.iter().filter(|name| !is_variable_name(name)) {
+                check.add_fault("env-var", format!("`{name}` is no name of a variable"));
             }
-            Some(Kind::EnvVar(names))
+            Some(CheckKind::EnvVar(names))
         }
-        ["disk"] => check.parsed("disk", "a size such as `2 GB`", bytes_of).map(Kind::Disk),
+        ["disk"] => {
+            check.read_parsed("disk", "a size such as `2 GB`", parse_size).map(CheckKind::Disk)
+        }
         ["port-free"] => {
-            let ports = check.numbers("port-free", 1..=u64::from(u16::MAX))?;
-            let ports = some(check, "port-free", ports)?;
+            let ports = check.read_numbers("port-free", 1..=u64::from(u16::MAX))?;
+            let ports = require_non_empty(check, "port-free", ports)?;
             let ports = ports.into_iter().filter_map(|port| u16::try_from(port).ok());
-            Some(Kind::PortFree(ports.collect()))
+            Some(CheckKind::PortFree(ports.collect()))
         }
-        ["built-in"] => check.word("built-in", &BUILT_IN).map(|make| make(disk)),
+        ["built-in"] => check.read_choice("built-in", &BUILT_IN_CHECKS).map(|make| make(disk)),
         _ => {
-            check.fault(there[1], format!("it does several things: {}", there.join(", ")));
+            check.add_fault(there[1], format!("it does several things: {}", there.join(", ")));
             None
         }
     }
 }
 
 /// A list that is to name something.
-fn some<T>(check: &Reader<'_>, key: &str, list: Vec<T>) -> Option<Vec<T>> {
+fn require_non_empty<T>(check: &TableReader<'_>, key: &str, list: Vec<T>) -> Option<Vec<T>> {
     if list.is_empty() {
-        check.fault(key, format!("`{key}` names nothing"));
+        check.add_fault(key, format!("`{key}` names nothing"));
         return None;
     }
     Some(list)
@@ -446,12 +462,12 @@ fn some<T>(check: &Reader<'_>, key: &str, list: Vec<T>) -> Option<Vec<T>> {
 const VERSION_WANTED: &str = "a range of versions such as `>=3.12` or `>=18, <21`";
 
 /// Looks up what each check needs, and finds names that are taken, unknown needs and circles.
-fn resolve(file: &Reader<'_>, drafts: Vec<Draft>) -> Vec<Check> {
+fn resolve_needs(file: &TableReader<'_>, drafts: Vec<CheckDraft>) -> Vec<Check> {
     let mut by_name: BTreeMap<&str, usize> = BTreeMap::new();
     for (at, draft) in drafts.iter().enumerate() {
         let Some(name) = &draft.name else { continue };
         if by_name.contains_key(name.as_str()) {
-            file.fault_at(draft.span.clone(), format!("there are two checks named `{name}`"));
+            file.add_fault_at(draft.span.clone(), format!("there are two checks named `{name}`"));
         } else {
             by_name.insert(name, at);
         }
@@ -462,7 +478,7 @@ fn resolve(file: &Reader<'_>, drafts: Vec<Draft>) -> Vec<Check> {
         for need in &draft.needs {
             let fault = match by_name.get(need.as_str()) {
                 None => {
-                    let near = nearest(need, by_name.keys().copied());
+                    let near = suggest_nearest(need, by_name.keys().copied());
                     Some(format!("`needs` has `{need}`, and there is no such check{near}"))
                 }
                 Some(needed) if *needed == at => Some(format!("`{need}` needs itself")),
@@ -477,16 +493,16 @@ fn resolve(file: &Reader<'_>, drafts: Vec<Draft>) -> Vec<Check> {
                 }
             };
             if let Some(fault) = fault {
-                file.fault_at(draft.span.clone(), fault);
+                file.add_fault_at(draft.span.clone(), fault);
             }
         }
         needs.push(found);
     }
     let name = |at: usize| drafts[at].name.clone().unwrap_or_default();
-    for circle in circles(&needs) {
+    for circle in find_cycles(&needs) {
         let names: Vec<String> = circle.iter().chain(&circle[..1]).map(|at| name(*at)).collect();
         let span = drafts[circle[0]].span.clone();
-        file.fault_at(span, format!("these checks need each other: {}", names.join(" → ")));
+        file.add_fault_at(span, format!("these checks need each other: {}", names.join(" → ")));
     }
     // Where a check could not be read there is a fault, and nobody sees this list.
     let checks = drafts.into_iter().zip(needs);
@@ -519,14 +535,16 @@ mod tests {
         assert_eq!(names, ["b", "a"], "in the order of the file");
         assert_eq!((config.lock_wait_s, config.logs_kept), (5, 3));
         let [one, two, disk] = &config.checks[..] else { panic!("{:?}", config.checks) };
-        let Kind::Run(command) = &one.kind else { panic!("{:?}", one.kind) };
+        let CheckKind::Run(command) = &one.kind else { panic!("{:?}", one.kind) };
         assert_eq!(command.argv, ["cc", "a b", "c"]);
         assert_eq!((one.ttl_s, two.needs.as_slice()), (Some(3600), &[0][..]));
-        let Kind::Tool { version: Some(version), .. } = &two.kind else { panic!("{:?}", two.kind) };
+        let CheckKind::Tool { version: Some(version), .. } = &two.kind else {
+            panic!("{:?}", two.kind)
+        };
         assert!(version.matches(&semver::Version::new(3, 12, 1)));
         assert!(!version.matches(&semver::Version::new(4, 0, 0)));
         assert_eq!(two.fix.as_ref().unwrap().writes, [RepoPath::new("uv.lock")]);
-        assert_eq!((&disk.kind, disk.phase), (&Kind::Disk(2_000_000_000), 0));
+        assert_eq!((&disk.kind, disk.phase), (&CheckKind::Disk(2_000_000_000), 0));
     }
 
     #[test]

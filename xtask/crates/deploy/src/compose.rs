@@ -10,34 +10,37 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::Around;
+use super::DeployContext;
 use super::engine::Engine;
 use super::release::Release;
-use super::target::Target;
-use super::tool::{Outside, QUESTION, Tool, objects, settings, unwell, words};
+use super::target::DeployTarget;
+use super::tool::{
+    EngineSettings, EngineTool, QUERY_TIMEOUT, ensure_no_faults, parse_json_objects,
+    read_engine_settings, to_args,
+};
 use xtask_base::deadline::Deadline;
-use xtask_base::error::{Context as _, Error, Kind, Result};
+use xtask_base::error::{Error, ErrorKind, Result, ResultExt as _};
 
 /// How long images may take to be built and fetched: an hour.
-const BUILDING: Duration = Duration::from_secs(3600);
+const BUILD_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// How long the end of all containers may take: five minutes, as each may take its time.
-const ENDING: Duration = Duration::from_secs(300);
+const DOWN_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How many questions in a row may fail while it is watched.
-const MOST_MISSES: usize = 2;
+const MAX_FAILED_QUERIES: usize = 2;
 
 /// How often it is looked: each time starts two processes.
-const POLL: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The engine.
-pub struct Compose<'a> {
+pub struct ComposeEngine<'a> {
     /// Where it keeps releases.
-    pub target: &'a Target,
+    pub target: &'a DeployTarget,
     /// How the layer is configured now, for where no release serves.
-    pub outside: &'a Outside,
+    pub settings: &'a EngineSettings,
     /// The outside.
-    pub around: Around<'a>,
+    pub ctx: DeployContext<'a>,
 }
 
 /// A container, as `ps --format json` tells of it.
@@ -55,13 +58,13 @@ struct Container {
 }
 
 /// How often a container was started, and when last.
-type Starts = BTreeMap<String, String>;
+type ContainerStarts = BTreeMap<String, String>;
 
 /// What `docker compose` is told first, whatever it is to do.
 #[must_use]
-pub fn before(outside: &Outside, files: &std::path::Path) -> Vec<String> {
-    let mut args = context(outside);
-    args.extend(words(&["compose", "--project-name", &outside.project, "--project-directory"]));
+pub fn build_compose_args(outside: &EngineSettings, files: &std::path::Path) -> Vec<String> {
+    let mut args = build_context_args(outside);
+    args.extend(to_args(&["compose", "--project-name", &outside.project, "--project-directory"]));
     // Relative paths in the file begin where it lies, as for `docker compose -f`.
     let file = files.join(&outside.to);
     let folder = file.parent().unwrap_or(files);
@@ -71,86 +74,105 @@ pub fn before(outside: &Outside, files: &std::path::Path) -> Vec<String> {
 }
 
 /// The context, as `docker` takes it.
-pub(super) fn context(outside: &Outside) -> Vec<String> {
+pub(super) fn build_context_args(outside: &EngineSettings) -> Vec<String> {
     let context = outside.context.iter();
     context.flat_map(|name| ["--context".to_owned(), name.clone()]).collect()
 }
 
-impl Compose<'_> {
-    fn docker<'a>(&'a self, release: &Release) -> Tool<'a> {
-        Tool::of("docker", self.target, release, &self.around)
+impl ComposeEngine<'_> {
+    fn docker_for_release<'a>(&'a self, release: &Release) -> EngineTool<'a> {
+        EngineTool::for_release("docker", self.target, release, &self.ctx)
     }
 
     /// The arguments of `docker` for a release.
-    fn args(&self, release: &Release, what: &[&str]) -> Result<Vec<String>> {
-        let outside = settings(release)?;
-        let mut args = before(&outside, &release.files());
-        args.extend(words(what));
+    fn args_for_release(&self, release: &Release, what: &[&str]) -> Result<Vec<String>> {
+        let outside = read_engine_settings(release)?;
+        let mut args = build_compose_args(&outside, &release.files());
+        args.extend(to_args(what));
         Ok(args)
     }
 
-    fn run(&self, release: &Release, what: &[&str], longest: Duration) -> Result<()> {
-        self.docker(release).run(&self.args(release, what)?, longest)
+    fn run_compose(&self, release: &Release, what: &[&str], longest: Duration) -> Result<()> {
+        self.docker_for_release(release).run(&self.args_for_release(release, what)?, longest)
     }
 
-    fn ask_for(&self, release: &Release, what: &[&str]) -> Result<String> {
-        self.docker(release).ask(&self.args(release, what)?, QUESTION)
+    fn query_compose(&self, release: &Release, what: &[&str]) -> Result<String> {
+        self.docker_for_release(release)
+            .query(&self.args_for_release(release, what)?, QUERY_TIMEOUT)
     }
 
-    fn containers(&self, release: &Release) -> Result<Vec<Container>> {
-        let found = objects(&self.ask_for(release, &["ps", "--all", "--format", "json"])?)?;
+    fn list_containers(&self, release: &Release) -> Result<Vec<Container>> {
+        let found = parse_json_objects(
+            &self.query_compose(release, &["ps", "--all", "--format", "json"])?,
+        )?;
         let read = found.into_iter().map(serde_json::from_value);
-        read.collect::<Result<_, _>>().unable(|| "what `docker compose ps` says cannot be read")
+        read.collect::<Result<_, _>>()
+            .with_context(|| "what `docker compose ps` says cannot be read")
     }
 
-    fn services(&self, release: &Release) -> Result<Vec<String>> {
-        let said = self.ask_for(release, &["config", "--services"])?;
+    fn list_services(&self, release: &Release) -> Result<Vec<String>> {
+        let said = self.query_compose(release, &["config", "--services"])?;
         Ok(said.lines().map(|line| line.trim().to_owned()).filter(|l| !l.is_empty()).collect())
     }
 
-    fn starts(&self, release: &Release, containers: &[Container]) -> Result<Starts> {
+    fn read_container_starts(
+        &self,
+        release: &Release,
+        containers: &[Container],
+    ) -> Result<ContainerStarts> {
         let ids: Vec<&str> = containers.iter().map(|one| one.id.as_str()).collect();
         if ids.is_empty() {
-            return Ok(Starts::new());
+            return Ok(ContainerStarts::new());
         }
-        let mut args = context(&settings(release)?);
+        let mut args = build_context_args(&read_engine_settings(release)?);
         let format = "{{.Id}} {{.RestartCount}} {{.State.StartedAt}}";
-        args.extend(words(&["inspect", "--format", format]));
+        args.extend(to_args(&["inspect", "--format", format]));
         args.extend(ids.iter().map(|id| (*id).to_owned()));
-        let said = self.docker(release).ask(&args, QUESTION)?;
+        let said = self.docker_for_release(release).query(&args, QUERY_TIMEOUT)?;
         let lines = said.lines().filter_map(|line| line.trim().split_once(' '));
         Ok(lines.map(|(id, starts)| (id.to_owned(), starts.to_owned())).collect())
     }
 
-    fn faults(&self, release: &Release, services: &[String]) -> Result<(Vec<String>, Starts)> {
-        let containers = self.containers(release)?;
-        let starts = self.starts(release, &containers)?;
-        Ok((faults(services, &containers), starts))
+    fn find_faults(
+        &self,
+        release: &Release,
+        services: &[String],
+    ) -> Result<(Vec<String>, ContainerStarts)> {
+        let containers = self.list_containers(release)?;
+        let starts = self.read_container_starts(release, &containers)?;
+        Ok((find_container_faults(services, &containers), starts))
     }
 }
 
-impl Engine for Compose<'_> {
-    fn try_out(&self, release: &Release) -> Result<()> {
-        self.run(release, &["config", "--quiet"], QUESTION)?;
-        self.run(release, &["build"], BUILDING)?;
-        self.run(release, &["pull", "--ignore-buildable", "--policy", "missing"], BUILDING)
+impl Engine for ComposeEngine<'_> {
+    fn try_candidate(&self, release: &Release) -> Result<()> {
+        self.run_compose(release, &["config", "--quiet"], QUERY_TIMEOUT)?;
+        self.run_compose(release, &["build"], BUILD_TIMEOUT)?;
+        self.run_compose(
+            release,
+            &["pull", "--ignore-buildable", "--policy", "missing"],
+            BUILD_TIMEOUT,
+        )
     }
 
     fn serve(&self, release: &Release) -> Result<()> {
-        let within = self.around.ready_within.as_secs().max(1).to_string();
+        let within = self.ctx.ready_within.as_secs().max(1).to_string();
         let up = ["up", "--detach", "--build", "--remove-orphans"];
         let wait = [&up[..], &["--wait", "--wait-timeout", &within]].concat();
-        match self.run(release, &wait, BUILDING + self.around.ready_within) {
+        match self.run_compose(release, &wait, BUILD_TIMEOUT + self.ctx.ready_within) {
             // `--wait` takes a service for broken that has done its work and ended well. To create what is not
             // there says whether what runs is this release at all, and has no work done twice; then it is asked
             // how it is.
-            Err(failure) if failure.kind() == Kind::No => {
-                if self.run(release, &["create", "--remove-orphans"], BUILDING).is_err() {
+            Err(failure) if failure.kind() == ErrorKind::Negative => {
+                if self
+                    .run_compose(release, &["create", "--remove-orphans"], BUILD_TIMEOUT)
+                    .is_err()
+                {
                     return Err(failure);
                 }
-                let services = self.services(release)?;
-                match self.containers(release) {
-                    Ok(found) if faults(&services, &found).is_empty() => Ok(()),
+                let services = self.list_services(release)?;
+                match self.list_containers(release) {
+                    Ok(found) if find_container_faults(&services, &found).is_empty() => Ok(()),
                     _ => Err(failure),
                 }
             }
@@ -161,18 +183,18 @@ impl Engine for Compose<'_> {
     fn watch(&self, release: &Release, longest: Duration) -> Result<()> {
         let deadline = Deadline::after(longest);
         let mut misses = 0;
-        let services = self.services(release)?;
-        let mut first: Option<Starts> = None;
+        let services = self.list_services(release)?;
+        let mut first: Option<ContainerStarts> = None;
         loop {
-            if self.around.interrupts.arrived() {
-                return Err(Error::new(Kind::Interrupted, "interrupted while it was watched"));
+            if self.ctx.interrupts.was_interrupted() {
+                return Err(Error::new(ErrorKind::Interrupted, "interrupted while it was watched"));
             }
-            let left = deadline.left();
-            let (mut faults, starts) = match self.faults(release, &services) {
+            let left = deadline.remaining();
+            let (mut faults, starts) = match self.find_faults(release, &services) {
                 // A question that fails once says nothing of the release.
-                Err(_) if misses < MOST_MISSES => {
+                Err(_) if misses < MAX_FAILED_QUERIES => {
                     misses += 1;
-                    std::thread::sleep(POLL);
+                    std::thread::sleep(POLL_INTERVAL);
                     continue;
                 }
                 asked => asked?,
@@ -182,39 +204,39 @@ impl Engine for Compose<'_> {
             if faults.is_empty() && *first != starts {
                 faults.push("a container was started again or replaced".to_owned());
             }
-            unwell(faults)?;
+            ensure_no_faults(faults)?;
             match left {
-                Some(left) => std::thread::sleep(left.min(POLL)),
+                Some(left) => std::thread::sleep(left.min(POLL_INTERVAL)),
                 None => return Ok(()),
             }
         }
     }
 
-    fn ask(&self, release: &Release) -> Result<()> {
-        let services = self.services(release)?;
-        unwell(self.faults(release, &services)?.0)
+    fn check_health(&self, release: &Release) -> Result<()> {
+        let services = self.list_services(release)?;
+        ensure_no_faults(self.find_faults(release, &services)?.0)
     }
 
-    fn end_others(&self, keep: Option<&Release>) -> Result<()> {
+    fn stop_others(&self, keep: Option<&Release>) -> Result<()> {
         // Those of one release have taken the place of all others.
         if keep.is_some() {
             return Ok(());
         }
-        let mut args = context(self.outside);
-        args.extend(words(&["compose", "--project-name", &self.outside.project, "down"]));
+        let mut args = build_context_args(self.settings);
+        args.extend(to_args(&["compose", "--project-name", &self.settings.project, "down"]));
         args.push("--remove-orphans".to_owned());
         let (folder, variables) = (self.target.root.clone(), Vec::new());
-        let docker = Tool { name: "docker", folder, variables, around: &self.around };
-        docker.run(&args, ENDING)
+        let docker = EngineTool { name: "docker", folder, variables, ctx: &self.ctx };
+        docker.run(&args, DOWN_TIMEOUT)
     }
 
-    fn forget(&self, _: &Release) -> Result<()> {
+    fn discard_release(&self, _: &Release) -> Result<()> {
         Ok(())
     }
 }
 
 /// What is not well.
-fn faults(services: &[String], containers: &[Container]) -> Vec<String> {
+fn find_container_faults(services: &[String], containers: &[Container]) -> Vec<String> {
     let mut faults = Vec::new();
     for service in services {
         let mut own = containers.iter().filter(|one| one.service == *service).peekable();
@@ -248,17 +270,17 @@ mod tests {
             {"ID":"4","Service":"dead","State":"exited","ExitCode":7}
             {"ID":"5","Service":"loop","State":"restarting","ExitCode":1}
             {"ID":"6","Service":"old","State":"dead"}"#;
-        let containers: Vec<Container> = objects(text)
+        let containers: Vec<Container> = parse_json_objects(text)
             .unwrap()
             .into_iter()
             .map(|value| serde_json::from_value(value).unwrap())
             .collect();
-        let services = words(&["web", "once", "sick", "dead", "loop", "gone"]);
+        let services = to_args(&["web", "once", "sick", "dead", "loop", "gone"]);
         expect![[r#"
             sick: it is unhealthy
             dead: it ended with 7
             loop: it is restarting
             gone: it has no container"#]]
-        .assert_eq(&faults(&services, &containers).join("\n"));
+        .assert_eq(&find_container_faults(&services, &containers).join("\n"));
     }
 }

@@ -9,82 +9,95 @@
 
 use std::time::Duration;
 
-use super::Around;
+use super::DeployContext;
 use super::engine::Engine;
+use super::health;
+use super::persistent_state::{self, TrialPlan};
 use super::release::Release;
-use super::stacks::{self, Role};
-use super::state::{self, Trial};
-use super::target::Target;
-use super::watch;
-use xtask_base::error::{Error, Kind, Result};
+use super::stacks::{self, StackRole};
+use super::target::DeployTarget;
+use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_config::Layer;
-use xtask_services::env_files::Waits;
+use xtask_services::env_files::WaitPolicy;
 use xtask_services::stack::Stack;
 
 /// The engine.
-pub struct Directory<'a> {
+pub struct DirectoryEngine<'a> {
     /// Where it deploys to.
-    pub target: &'a Target,
+    pub target: &'a DeployTarget,
     /// The layer as it is configured now, for candidates.
     pub layer: &'a Layer,
     /// The outside.
-    pub around: Around<'a>,
+    pub ctx: DeployContext<'a>,
 }
 
-impl Engine for Directory<'_> {
-    fn try_out(&self, release: &Release) -> Result<()> {
-        let stack = stacks::of(self.target, release, Role::Candidate);
-        let Trial { specs, notes } = state::trial(self.layer, self.target, release, &self.around)?;
+impl Engine for DirectoryEngine<'_> {
+    fn try_candidate(&self, release: &Release) -> Result<()> {
+        let stack = stacks::stack_for_release(self.target, release, StackRole::Candidate);
+        let TrialPlan { specs, notes } =
+            persistent_state::plan_trial(self.layer, self.target, release, &self.ctx)?;
         for note in notes {
-            (self.around.tell)(&note);
+            (self.ctx.tell)(&note);
         }
         if specs.is_empty() {
             return Ok(());
         }
-        let started = stacks::start(&stack, specs, None, &self.around).map_err(|failure| {
-            failure.hint("services take their ports from `{port}` or `XTASK_PORT`, also when tried")
+        let started = stacks::start_stack(&stack, specs, None, &self.ctx).map_err(|failure| {
+            failure.with_hint(
+                "services take their ports from `{port}` or `XTASK_PORT`, also when tried",
+            )
         });
-        let ended = stacks::forget(&stack, &self.around);
+        let ended = stacks::remove_stack(&stack, &self.ctx);
         started.and(ended)
     }
 
-    fn can_serve(&self, release: &Release) -> Result<()> {
-        let stack = stacks::of(self.target, release, Role::Serves);
-        stacks::check(&stack, &release.snapshot()?.specs, Waits::Ahead, &self.around).map(drop)
+    fn check_can_serve(&self, release: &Release) -> Result<()> {
+        let stack = stacks::stack_for_release(self.target, release, StackRole::Serving);
+        stacks::check_environment(
+            &stack,
+            &release.read_snapshot()?.specs,
+            WaitPolicy::SkipPipes,
+            &self.ctx,
+        )
+        .map(drop)
     }
 
     fn serve(&self, release: &Release) -> Result<()> {
-        let snapshot = release.snapshot()?;
-        self.end_others(Some(release))?;
-        let stack = stacks::of(self.target, release, Role::Serves);
-        stacks::start(&stack, snapshot.specs, snapshot.status, &self.around)
+        let snapshot = release.read_snapshot()?;
+        self.stop_others(Some(release))?;
+        let stack = stacks::stack_for_release(self.target, release, StackRole::Serving);
+        stacks::start_stack(&stack, snapshot.specs, snapshot.status, &self.ctx)
             .map_err(|failure| with_logs(failure, &stack))
     }
 
     fn watch(&self, release: &Release, longest: Duration) -> Result<()> {
-        let stack = stacks::of(self.target, release, Role::Serves);
-        watch::watch(&stack, &release.snapshot()?.specs, longest, &self.around)
+        let stack = stacks::stack_for_release(self.target, release, StackRole::Serving);
+        health::watch_stack(&stack, &release.read_snapshot()?.specs, longest, &self.ctx)
             .map_err(|failure| with_logs(failure, &stack))
     }
 
-    fn ask(&self, release: &Release) -> Result<()> {
-        let stack = stacks::of(self.target, release, Role::Serves);
-        watch::ask(&stack, &release.snapshot()?.specs, &self.around)
+    fn check_health(&self, release: &Release) -> Result<()> {
+        let stack = stacks::stack_for_release(self.target, release, StackRole::Serving);
+        health::check_stack_health(&stack, &release.read_snapshot()?.specs, &self.ctx)
     }
 
-    fn end_others(&self, keep: Option<&Release>) -> Result<()> {
-        let keep = keep.map(|release| stacks::of(self.target, release, Role::Serves));
-        for stack in stacks::all(self.target)? {
+    fn stop_others(&self, keep: Option<&Release>) -> Result<()> {
+        let keep =
+            keep.map(|release| stacks::stack_for_release(self.target, release, StackRole::Serving));
+        for stack in stacks::list_stacks(self.target)? {
             if Some(&stack) != keep.as_ref() {
-                stacks::end(&stack, &self.around)?;
+                stacks::stop_stack(&stack, &self.ctx)?;
             }
         }
         Ok(())
     }
 
-    fn forget(&self, release: &Release) -> Result<()> {
-        for role in [Role::Candidate, Role::Serves] {
-            stacks::forget(&stacks::of(self.target, release, role), &self.around)?;
+    fn discard_release(&self, release: &Release) -> Result<()> {
+        for role in [StackRole::Candidate, StackRole::Serving] {
+            stacks::remove_stack(
+                &stacks::stack_for_release(self.target, release, role),
+                &self.ctx,
+            )?;
         }
         Ok(())
     }
@@ -93,7 +106,9 @@ impl Engine for Directory<'_> {
 /// The same failure, with where the logs are.
 fn with_logs(failure: Error, stack: &Stack) -> Error {
     match failure.kind() {
-        Kind::No => failure.detail(format!("its logs: {}", stack.logs().display())),
+        ErrorKind::Negative => {
+            failure.with_detail(format!("its logs: {}", stack.logs_folder().display()))
+        }
         _ => failure,
     }
 }

@@ -12,10 +12,10 @@ use xtask_base::error::Result;
 pub trait Engine {
     /// Starts a release beside what serves, until it is ready, and ends it again.
     /// An error of kind `No` says that it does not get ready.
-    fn try_out(&self, release: &Release) -> Result<()>;
+    fn try_candidate(&self, release: &Release) -> Result<()>;
 
     /// Whether all that a release needs to serve can be read and is there, before what serves is ended for it.
-    fn can_serve(&self, _: &Release) -> Result<()> {
+    fn check_can_serve(&self, _: &Release) -> Result<()> {
         Ok(())
     }
 
@@ -26,11 +26,11 @@ pub trait Engine {
     fn watch(&self, release: &Release, longest: Duration) -> Result<()>;
 
     /// Asks the release that serves whether it is well, now. Kind `No`: it is not.
-    fn ask(&self, release: &Release) -> Result<()>;
+    fn check_health(&self, release: &Release) -> Result<()>;
 
     /// Ends everything that is not of this release.
-    fn end_others(&self, keep: Option<&Release>) -> Result<()>;
+    fn stop_others(&self, keep: Option<&Release>) -> Result<()>;
 
     /// Forgets what was kept of a release that does not serve.
-    fn forget(&self, release: &Release) -> Result<()>;
+    fn discard_release(&self, release: &Release) -> Result<()>;
 }

@@ -3,25 +3,25 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Around;
-use super::history::{Entry, Outcome};
-use super::steps::{Doing, Step};
-use super::target::Target;
-use xtask_base::error::{Context as _, Error, Result};
-use xtask_base::record::{self, Found};
+use super::DeployContext;
+use super::history::{DeployEntry, DeployOutcome};
+use super::pipeline::{DeployAction, PipelineStep};
+use super::target::DeployTarget;
+use xtask_base::error::{Error, Result, ResultExt as _};
+use xtask_base::record::{self, LoadedRecord};
 
 /// The kind of the record.
-const JOURNAL: &str = "xtask.deploy-journal/1";
+const JOURNAL_KIND: &str = "xtask.deploy-journal/1";
 
 /// A run that is under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Journal {
+pub struct DeployJournal {
     /// Its id.
     pub id: String,
     /// When it began, in seconds since the epoch.
     pub at: i64,
     /// What it does.
-    pub doing: Doing,
+    pub doing: DeployAction,
     /// Who does it.
     pub by: String,
     /// The release that is to serve.
@@ -37,7 +37,7 @@ pub struct Journal {
     /// How long the new release is watched, in milliseconds.
     pub watch_ms: u64,
     /// Which step has begun.
-    pub step: Step,
+    pub step: PipelineStep,
     /// Why it goes back.
     pub why: Option<String>,
     /// What programs have printed about it. It may hold secrets: it is told and never kept.
@@ -45,20 +45,20 @@ pub struct Journal {
     pub printed: Vec<String>,
 }
 
-impl Journal {
+impl DeployJournal {
     /// Reads it; nothing where no run is under way.
-    pub fn read(target: &Target) -> Result<Option<Journal>> {
-        let path = target.journal();
-        match record::read(&path, JOURNAL) {
-            Found::Nothing => Ok(None),
-            Found::Whole(journal) => Ok(Some(journal)),
-            Found::Newer => Err(record::newer("the journal of a deploy", &path)),
-            Found::Broken(why) => Err(Error::unable(format!(
+    pub fn read(target: &DeployTarget) -> Result<Option<DeployJournal>> {
+        let path = target.journal_file();
+        match record::read_record(&path, JOURNAL_KIND) {
+            LoadedRecord::Missing => Ok(None),
+            LoadedRecord::Valid(journal) => Ok(Some(journal)),
+            LoadedRecord::Newer => Err(record::newer_record_error("the journal of a deploy", &path)),
+            LoadedRecord::Corrupt(why) => Err(Error::unable(format!(
                 "the journal `{}` cannot be read: {why}",
                 path.display()
             ))
-            .hint("nothing was touched; what `current` points to may serve, or what the history says last")
-            .hint(format!(
+            .with_hint("nothing was touched; what `current` points to may serve, or what the history says last")
+            .with_hint(format!(
                 "move the journal away, and `cargo xtask rollback {} RELEASE` has a verified one serve",
                 target.layer
             ))),
@@ -66,36 +66,45 @@ impl Journal {
     }
 
     /// Writes down that a step begins.
-    pub fn begin(&mut self, step: Step, target: &Target, around: &Around<'_>) -> Result<()> {
-        let path = target.journal();
-        let next = Journal { step, ..self.clone() };
-        record::write(around.disk, &path, JOURNAL, &next)
-            .unable(|| format!("the journal `{}` cannot be written", path.display()))?;
+    pub fn begin_step(
+        &mut self,
+        step: PipelineStep,
+        target: &DeployTarget,
+        around: &DeployContext<'_>,
+    ) -> Result<()> {
+        let path = target.journal_file();
+        let next = DeployJournal { step, ..self.clone() };
+        record::write_record(around.disk, &path, JOURNAL_KIND, &next)
+            .with_context(|| format!("the journal `{}` cannot be written", path.display()))?;
         *self = next;
         Ok(())
     }
 
     /// Removes it: the run has ended.
-    pub fn end(&self, target: &Target, around: &Around<'_>) -> Result<()> {
-        let path = target.journal();
+    pub fn remove(&self, target: &DeployTarget, around: &DeployContext<'_>) -> Result<()> {
+        let path = target.journal_file();
         around
             .disk
-            .remove(&path)
-            .unable(|| format!("the journal `{}` cannot be removed", path.display()))
+            .remove_file(&path)
+            .with_context(|| format!("the journal `{}` cannot be removed", path.display()))
     }
 
     /// The line of the history.
     #[must_use]
-    pub fn entry(&self, outcome: Outcome) -> Entry {
+    pub fn to_history_entry(&self, outcome: DeployOutcome) -> DeployEntry {
         let (current, serves) = match outcome {
-            Outcome::Verified => (Some(&self.new), Some(&self.new)),
-            Outcome::RolledBack | Outcome::Interrupted => (self.old.as_ref(), self.old.as_ref()),
-            Outcome::RollbackFailed => (self.old.as_ref(), None),
+            DeployOutcome::Verified => (Some(&self.new), Some(&self.new)),
+            DeployOutcome::RolledBack | DeployOutcome::Interrupted => {
+                (self.old.as_ref(), self.old.as_ref())
+            }
+            DeployOutcome::RollbackFailed => (self.old.as_ref(), None),
             // From the change-over on, what served before has been ended.
-            Outcome::Failed if self.step == Step::GoBack => (self.pointed.as_ref(), None),
-            Outcome::Failed => (self.pointed.as_ref(), self.served.as_ref()),
+            DeployOutcome::Failed if self.step == PipelineStep::GoBack => {
+                (self.pointed.as_ref(), None)
+            }
+            DeployOutcome::Failed => (self.pointed.as_ref(), self.served.as_ref()),
         };
-        Entry {
+        DeployEntry {
             id: self.id.clone(),
             at: self.at,
             doing: self.doing,

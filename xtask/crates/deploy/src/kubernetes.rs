@@ -11,50 +11,53 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Around;
+use super::DeployContext;
 use super::engine::Engine;
 use super::release::Release;
-use super::target::Target;
-use super::tool::{Outside, QUESTION, Tool, objects, settings, unwell, words};
+use super::target::DeployTarget;
+use super::tool::{
+    EngineSettings, EngineTool, QUERY_TIMEOUT, ensure_no_faults, parse_json_objects,
+    read_engine_settings, to_args,
+};
 use xtask_base::deadline::Deadline;
-use xtask_base::error::{Context as _, Error, Kind, Result};
-use xtask_base::record::{self, Found};
-use xtask_base::words::some_of;
+use xtask_base::error::{Error, ErrorKind, Result, ResultExt as _};
+use xtask_base::record::{self, LoadedRecord};
+use xtask_base::words::join_names;
 
 /// The kind of the record of what was applied.
-const APPLIED: &str = "xtask.deploy-applied/1";
+const APPLIED_KIND: &str = "xtask.deploy-applied/1";
 
 /// How long manifests may take to be applied, or workloads to be deleted: five minutes.
-const APPLYING: Duration = Duration::from_secs(300);
+const APPLY_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How many questions in a row may fail while it is watched.
-const MOST_MISSES: usize = 2;
+const MAX_FAILED_QUERIES: usize = 2;
 
 /// How often it is looked: each time starts processes and asks the cluster.
-const POLL: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What is waited for and watched.
-const ROLLED_OUT: [&str; 3] = ["Deployment", "StatefulSet", "DaemonSet"];
+const ROLLOUT_KINDS: [&str; 3] = ["Deployment", "StatefulSet", "DaemonSet"];
 
 /// What only runs, and can be brought back by applying it again.
-const WORKLOADS: [&str; 5] = ["Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"];
+const WORKLOAD_KINDS: [&str; 5] = ["Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"];
 
 /// How many names are told in one line.
-const SHOWN: usize = 10;
+const MAX_SHOWN: usize = 10;
 
 /// The engine.
-pub struct Kubernetes<'a> {
+pub struct KubernetesEngine<'a> {
     /// Where it keeps releases.
-    pub target: &'a Target,
+    pub target: &'a DeployTarget,
     /// How the layer is configured now.
-    pub outside: &'a Outside,
+    pub settings: &'a EngineSettings,
     /// The outside.
-    pub around: Around<'a>,
+    pub ctx: DeployContext<'a>,
 }
 
 /// Something in a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Thing {
+struct ClusterObject {
     namespace: Option<String>,
     kind: String,
     name: String,
@@ -62,36 +65,36 @@ struct Thing {
 
 /// What was applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Applied {
+struct AppliedObjects {
     /// The context in which it was.
     context: Option<String>,
     /// All that was ever applied there and not deleted.
-    all: Vec<Thing>,
+    all: Vec<ClusterObject>,
     /// What was there before anything was applied: it is nobody's to delete.
-    found: Vec<Thing>,
+    found: Vec<ClusterObject>,
     /// What each release has.
-    releases: BTreeMap<String, Vec<Thing>>,
+    releases: BTreeMap<String, Vec<ClusterObject>>,
 }
 
-impl Thing {
+impl ClusterObject {
     /// As `kubectl` takes it.
-    fn word(&self) -> String {
+    fn resource_name(&self) -> String {
         format!("{}/{}", self.kind.to_lowercase(), self.name)
     }
 
     fn is_workload(&self) -> bool {
-        WORKLOADS.contains(&self.kind.as_str())
+        WORKLOAD_KINDS.contains(&self.kind.as_str())
     }
 
     /// Context and namespace, as arguments.
-    fn place(&self, context: Option<&str>) -> Vec<String> {
-        place(context, self.namespace.as_deref())
+    fn scope_args(&self, context: Option<&str>) -> Vec<String> {
+        build_scope_args(context, self.namespace.as_deref())
     }
 }
 
 /// Context and namespace, as arguments.
 #[must_use]
-pub fn place(context: Option<&str>, namespace: Option<&str>) -> Vec<String> {
+pub fn build_scope_args(context: Option<&str>, namespace: Option<&str>) -> Vec<String> {
     let context = context.into_iter().flat_map(|name| ["--context", name]);
     let namespace = namespace.into_iter().flat_map(|name| ["--namespace", name]);
     context.chain(namespace).map(str::to_owned).collect()
@@ -99,7 +102,7 @@ pub fn place(context: Option<&str>, namespace: Option<&str>) -> Vec<String> {
 
 /// How the manifests of a release are named: a folder with a kustomization is built, any other is read whole.
 #[must_use]
-pub fn manifests(outside: &Outside, files: &std::path::Path) -> Vec<String> {
+pub fn build_manifest_args(outside: &EngineSettings, files: &std::path::Path) -> Vec<String> {
     let path = files.join(&outside.to);
     let is_kustomization = ["kustomization.yaml", "kustomization.yml", "Kustomization"]
         .iter()
@@ -115,83 +118,91 @@ pub fn manifests(outside: &Outside, files: &std::path::Path) -> Vec<String> {
     args
 }
 
-impl Kubernetes<'_> {
-    fn kubectl<'a>(&'a self, release: &Release) -> Tool<'a> {
-        Tool::of("kubectl", self.target, release, &self.around)
+impl KubernetesEngine<'_> {
+    fn kubectl_for_release<'a>(&'a self, release: &Release) -> EngineTool<'a> {
+        EngineTool::for_release("kubectl", self.target, release, &self.ctx)
     }
 
     /// `kubectl` where no release is meant.
-    fn plain(&self) -> Tool<'_> {
+    fn kubectl_without_release(&self) -> EngineTool<'_> {
         let (folder, variables) = (self.target.root.clone(), Vec::new());
-        Tool { name: "kubectl", folder, variables, around: &self.around }
+        EngineTool { name: "kubectl", folder, variables, ctx: &self.ctx }
     }
 
     /// Applies a release, or only says what it would; answers with what it has.
-    fn apply(&self, release: &Release, more: &[&str]) -> Result<Vec<Thing>> {
-        let outside = settings(release)?;
-        let mut args = place(outside.context.as_deref(), outside.namespace.as_deref());
+    fn apply_release(&self, release: &Release, more: &[&str]) -> Result<Vec<ClusterObject>> {
+        let outside = read_engine_settings(release)?;
+        let mut args = build_scope_args(outside.context.as_deref(), outside.namespace.as_deref());
         args.push("apply".to_owned());
-        args.extend(words(more));
-        args.extend(manifests(&outside, &release.files()));
+        args.extend(to_args(more));
+        args.extend(build_manifest_args(&outside, &release.files()));
         // A name alone would not say in which namespace.
-        args.extend(words(&["-o", "json"]));
-        let kubectl = self.kubectl(release);
+        args.extend(to_args(&["-o", "json"]));
+        let kubectl = self.kubectl_for_release(release);
         let said = if more.is_empty() {
-            kubectl.run_for_answer(&args, APPLYING)?
+            kubectl.run_for_output(&args, APPLY_TIMEOUT)?
         } else {
-            kubectl.ask(&args, APPLYING)?
+            kubectl.query(&args, APPLY_TIMEOUT)?
         };
         let mut things = Vec::new();
-        for object in items(&said)? {
+        for object in parse_items(&said)? {
             let text = |pointer: &str| object.pointer(pointer)?.as_str().map(str::to_owned);
             let (Some(kind), Some(name)) = (text("/kind"), text("/metadata/name")) else {
                 continue;
             };
-            things.push(Thing { namespace: text("/metadata/namespace"), kind, name });
+            things.push(ClusterObject { namespace: text("/metadata/namespace"), kind, name });
         }
         if things.is_empty() {
             let what = format!("`kubectl` names nothing that it applies of {}", outside.to);
-            return Err(Error::no(what).hint("is there a manifest in it?"));
+            return Err(Error::negative(what).with_hint("is there a manifest in it?"));
         }
         Ok(things)
     }
 
-    fn path(&self) -> std::path::PathBuf {
+    fn applied_file(&self) -> std::path::PathBuf {
         self.target.root.join("applied")
     }
 
-    fn applied(&self) -> Result<Applied> {
-        match record::read(&self.path(), APPLIED) {
-            Found::Nothing => Ok(Applied::default()),
-            Found::Whole(applied) => Ok(applied),
-            Found::Newer => Err(record::newer("what was applied", &self.path())),
-            Found::Broken(why) => {
+    fn read_applied(&self) -> Result<AppliedObjects> {
+        match record::read_record(&self.applied_file(), APPLIED_KIND) {
+            LoadedRecord::Missing => Ok(AppliedObjects::default()),
+            LoadedRecord::Valid(applied) => Ok(applied),
+            LoadedRecord::Newer => {
+                Err(record::newer_record_error("what was applied", &self.applied_file()))
+            }
+            LoadedRecord::Corrupt(why) => {
                 Err(Error::unable(format!("what was applied cannot be read: {why}"))
-                    .detail(self.path().display().to_string())
-                    .hint("nothing was deleted"))
+                    .with_detail(self.applied_file().display().to_string())
+                    .with_hint("nothing was deleted"))
             }
         }
     }
 
-    fn write(&self, applied: &Applied) -> Result<()> {
-        record::write(self.around.disk, &self.path(), APPLIED, applied)
-            .unable(|| format!("`{}` cannot be written", self.path().display()))
+    fn write_applied(&self, applied: &AppliedObjects) -> Result<()> {
+        record::write_record(self.ctx.disk, &self.applied_file(), APPLIED_KIND, applied)
+            .with_context(|| format!("`{}` cannot be written", self.applied_file().display()))
     }
 
     /// Writes down what a release has, before it is applied.
-    fn note(&self, release: &Release, things: &[Thing]) -> Result<()> {
-        let mut applied = self.applied()?;
-        let context = settings(release)?.context;
+    fn record_applied(&self, release: &Release, things: &[ClusterObject]) -> Result<()> {
+        let mut applied = self.read_applied()?;
+        let context = read_engine_settings(release)?.context;
         if applied.context.is_some() && applied.context != context {
             // Another context may be another cluster, or the same by another name.
-            self.tell_left(&applied.all, applied.context.as_deref().unwrap_or_default());
+            self.report_leftovers(&applied.all, applied.context.as_deref().unwrap_or_default());
             applied.all.clear();
             applied.found.clear();
         }
         for thing in things.iter().filter(|one| one.is_workload() && !applied.all.contains(one)) {
-            let mut args = thing.place(context.as_deref());
-            args.extend(words(&["get", &thing.word(), "--ignore-not-found", "-o", "name"]));
-            if !self.kubectl(release).ask(&args, QUESTION)?.trim().is_empty() {
+            let mut args = thing.scope_args(context.as_deref());
+            args.extend(to_args(&[
+                "get",
+                &thing.resource_name(),
+                "--ignore-not-found",
+                "-o",
+                "name",
+            ]));
+            if !self.kubectl_for_release(release).query(&args, QUERY_TIMEOUT)?.trim().is_empty() {
                 applied.found.push(thing.clone());
             }
         }
@@ -200,40 +211,40 @@ impl Kubernetes<'_> {
         applied.all.sort();
         applied.all.dedup();
         applied.releases.insert(release.name.clone(), things.to_vec());
-        self.write(&applied)
+        self.write_applied(&applied)
     }
 
-    fn tell_left(&self, things: &[Thing], where_: &str) {
-        let names: Vec<String> = things.iter().map(Thing::word).collect();
+    fn report_leftovers(&self, things: &[ClusterObject], where_: &str) {
+        let names: Vec<String> = things.iter().map(ClusterObject::resource_name).collect();
         if !names.is_empty() {
-            (self.around.tell)(&format!("left in {where_}: {}", some_of(&names, SHOWN)));
+            (self.ctx.tell)(&format!("left in {where_}: {}", join_names(&names, MAX_SHOWN)));
         }
     }
 
-    fn workloads(&self, release: &Release) -> Result<Vec<Thing>> {
-        let mut things = self.applied()?.releases.remove(&release.name).unwrap_or_default();
-        things.retain(|thing| ROLLED_OUT.contains(&thing.kind.as_str()));
+    fn list_workloads(&self, release: &Release) -> Result<Vec<ClusterObject>> {
+        let mut things = self.read_applied()?.releases.remove(&release.name).unwrap_or_default();
+        things.retain(|thing| ROLLOUT_KINDS.contains(&thing.kind.as_str()));
         Ok(things)
     }
 
     /// What is not well, and how often the containers of each pod were started again.
-    fn look(&self, release: &Release) -> Result<(Vec<String>, BTreeMap<String, u64>)> {
-        let kubectl = self.kubectl(release);
-        let context = settings(release)?.context;
+    fn inspect_workloads(&self, release: &Release) -> Result<(Vec<String>, BTreeMap<String, u64>)> {
+        let kubectl = self.kubectl_for_release(release);
+        let context = read_engine_settings(release)?.context;
         let (mut faults, mut restarts) = (Vec::new(), BTreeMap::new());
-        for thing in self.workloads(release)? {
-            let mut args = thing.place(context.as_deref());
-            args.extend(words(&["get", &thing.word(), "-o", "json"]));
-            let workload = match kubectl.ask(&args, QUESTION) {
-                Ok(said) => items(&said)?.into_iter().next().unwrap_or_default(),
+        for thing in self.list_workloads(release)? {
+            let mut args = thing.scope_args(context.as_deref());
+            args.extend(to_args(&["get", &thing.resource_name(), "-o", "json"]));
+            let workload = match kubectl.query(&args, QUERY_TIMEOUT) {
+                Ok(said) => parse_items(&said)?.into_iter().next().unwrap_or_default(),
                 Err(failure) => {
-                    faults.push(format!("{}: {failure}", thing.word()));
+                    faults.push(format!("{}: {failure}", thing.resource_name()));
                     faults.extend(failure.details().iter().cloned());
                     continue;
                 }
             };
-            if let Some(fault) = fault(&thing.kind, &workload) {
-                faults.push(format!("{}: {fault}", thing.word()));
+            if let Some(fault) = find_workload_fault(&thing.kind, &workload) {
+                faults.push(format!("{}: {fault}", thing.resource_name()));
             }
             let labels = workload.pointer("/spec/selector/matchLabels").and_then(Value::as_object);
             let labels: Vec<String> = labels
@@ -244,9 +255,9 @@ impl Kubernetes<'_> {
             if labels.is_empty() {
                 continue;
             }
-            let mut args = thing.place(context.as_deref());
-            args.extend(words(&["get", "pods", "--selector", &labels.join(","), "-o", "json"]));
-            for pod in items(&kubectl.ask(&args, QUESTION)?)? {
+            let mut args = thing.scope_args(context.as_deref());
+            args.extend(to_args(&["get", "pods", "--selector", &labels.join(","), "-o", "json"]));
+            for pod in parse_items(&kubectl.query(&args, QUERY_TIMEOUT)?)? {
                 let id = pod.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
                 let statuses = pod.pointer("/status/containerStatuses").and_then(Value::as_array);
                 let counts =
@@ -258,25 +269,26 @@ impl Kubernetes<'_> {
     }
 }
 
-impl Engine for Kubernetes<'_> {
-    fn try_out(&self, release: &Release) -> Result<()> {
-        self.apply(release, &["--dry-run=server"]).map(drop)
+impl Engine for KubernetesEngine<'_> {
+    fn try_candidate(&self, release: &Release) -> Result<()> {
+        self.apply_release(release, &["--dry-run=server"]).map(drop)
     }
 
     fn serve(&self, release: &Release) -> Result<()> {
-        let things = self.apply(release, &["--dry-run=server"])?;
-        self.note(release, &things)?;
-        self.apply(release, &[])?;
-        let deadline = Deadline::after(self.around.ready_within);
-        let context = settings(release)?.context;
-        for thing in self.workloads(release)? {
-            let left = deadline.left().unwrap_or_default().as_secs().max(1);
-            let mut args = thing.place(context.as_deref());
-            args.extend(words(&["rollout", "status", &thing.word()]));
+        let things = self.apply_release(release, &["--dry-run=server"])?;
+        self.record_applied(release, &things)?;
+        self.apply_release(release, &[])?;
+        let deadline = Deadline::after(self.ctx.ready_within);
+        let context = read_engine_settings(release)?.context;
+        for thing in self.list_workloads(release)? {
+            let left = deadline.remaining().unwrap_or_default().as_secs().max(1);
+            let mut args = thing.scope_args(context.as_deref());
+            args.extend(to_args(&["rollout", "status", &thing.resource_name()]));
             args.push(format!("--timeout={left}s"));
-            self.kubectl(release).run(&args, Duration::from_secs(left) + QUESTION)?;
+            self.kubectl_for_release(release)
+                .run(&args, Duration::from_secs(left) + QUERY_TIMEOUT)?;
         }
-        self.end_others(Some(release))
+        self.stop_others(Some(release))
     }
 
     fn watch(&self, release: &Release, longest: Duration) -> Result<()> {
@@ -284,15 +296,15 @@ impl Engine for Kubernetes<'_> {
         let mut misses = 0;
         let mut first: Option<BTreeMap<String, u64>> = None;
         loop {
-            if self.around.interrupts.arrived() {
-                return Err(Error::new(Kind::Interrupted, "interrupted while it was watched"));
+            if self.ctx.interrupts.was_interrupted() {
+                return Err(Error::new(ErrorKind::Interrupted, "interrupted while it was watched"));
             }
-            let left = deadline.left();
-            let (mut faults, restarts) = match self.look(release) {
+            let left = deadline.remaining();
+            let (mut faults, restarts) = match self.inspect_workloads(release) {
                 // A question that fails once says nothing of the release.
-                Err(_) if misses < MOST_MISSES => {
+                Err(_) if misses < MAX_FAILED_QUERIES => {
                     misses += 1;
-                    std::thread::sleep(POLL);
+                    std::thread::sleep(POLL_INTERVAL);
                     continue;
                 }
                 asked => asked?,
@@ -304,51 +316,51 @@ impl Engine for Kubernetes<'_> {
             if restarts.iter().any(|one| grew(&one)) {
                 faults.push("a container of it was started again".to_owned());
             }
-            unwell(faults)?;
+            ensure_no_faults(faults)?;
             match left {
-                Some(left) => std::thread::sleep(left.min(POLL)),
+                Some(left) => std::thread::sleep(left.min(POLL_INTERVAL)),
                 None => return Ok(()),
             }
         }
     }
 
-    fn ask(&self, release: &Release) -> Result<()> {
-        unwell(self.look(release)?.0)
+    fn check_health(&self, release: &Release) -> Result<()> {
+        ensure_no_faults(self.inspect_workloads(release)?.0)
     }
 
-    fn end_others(&self, keep: Option<&Release>) -> Result<()> {
-        let mut applied = self.applied()?;
+    fn stop_others(&self, keep: Option<&Release>) -> Result<()> {
+        let mut applied = self.read_applied()?;
         let kept = keep.and_then(|keep| applied.releases.get(&keep.name)).cloned();
         let kept = kept.unwrap_or_default();
         let others = applied.all.iter().filter(|thing| !kept.contains(thing)).cloned();
-        let (gone, left): (Vec<Thing>, Vec<Thing>) =
+        let (gone, left): (Vec<ClusterObject>, Vec<ClusterObject>) =
             others.partition(|thing| thing.is_workload() && !applied.found.contains(thing));
         let context = applied.context.clone();
         for thing in gone {
-            let mut args = thing.place(context.as_deref());
-            args.extend(words(&["delete", &thing.word(), "--ignore-not-found"]));
-            args.push(format!("--timeout={}s", APPLYING.as_secs()));
-            self.plain().run(&args, APPLYING + QUESTION)?;
+            let mut args = thing.scope_args(context.as_deref());
+            args.extend(to_args(&["delete", &thing.resource_name(), "--ignore-not-found"]));
+            args.push(format!("--timeout={}s", APPLY_TIMEOUT.as_secs()));
+            self.kubectl_without_release().run(&args, APPLY_TIMEOUT + QUERY_TIMEOUT)?;
             applied.all.retain(|other| *other != thing);
-            self.write(&applied)?;
+            self.write_applied(&applied)?;
         }
-        self.tell_left(&left, "the cluster, though what serves does not have it");
+        self.report_leftovers(&left, "the cluster, though what serves does not have it");
         Ok(())
     }
 
-    fn forget(&self, release: &Release) -> Result<()> {
-        let mut applied = self.applied()?;
+    fn discard_release(&self, release: &Release) -> Result<()> {
+        let mut applied = self.read_applied()?;
         match applied.releases.remove(&release.name) {
-            Some(_) => self.write(&applied),
+            Some(_) => self.write_applied(&applied),
             None => Ok(()),
         }
     }
 }
 
 /// The objects that are printed: one, or those of a list.
-fn items(text: &str) -> Result<Vec<Value>> {
+fn parse_items(text: &str) -> Result<Vec<Value>> {
     let mut all = Vec::new();
-    for mut object in objects(text)? {
+    for mut object in parse_json_objects(text)? {
         match object.get_mut("items").map(Value::take) {
             Some(Value::Array(items)) => all.extend(items),
             _ => all.push(object),
@@ -358,7 +370,7 @@ fn items(text: &str) -> Result<Vec<Value>> {
 }
 
 /// Why a workload is not as it is wanted, if it is not.
-fn fault(kind: &str, workload: &Value) -> Option<String> {
+fn find_workload_fault(kind: &str, workload: &Value) -> Option<String> {
     let number = |pointer: &str| workload.pointer(pointer).and_then(Value::as_u64);
     let now = |name: &str| number(&format!("/status/{name}")).unwrap_or(0);
     if now("observedGeneration") < number("/metadata/generation").unwrap_or(0) {
@@ -389,15 +401,24 @@ mod tests {
                    "status": {"observedGeneration": generation, "updatedReplicas": updated,
                               "readyReplicas": ready}})
         };
-        assert_eq!(fault("Deployment", &status(2, 3, 3)), None);
-        assert!(fault("Deployment", &status(1, 3, 3)).unwrap().contains("newest"));
-        assert_eq!(fault("StatefulSet", &status(2, 1, 3)).unwrap(), "1 of 3 are of this release");
-        assert_eq!(fault("Deployment", &status(2, 3, 2)).unwrap(), "2 of 3 are ready");
+        assert_eq!(find_workload_fault("Deployment", &status(2, 3, 3)), None);
+        assert!(find_workload_fault("Deployment", &status(1, 3, 3)).unwrap().contains("newest"));
+        assert_eq!(
+            find_workload_fault("StatefulSet", &status(2, 1, 3)).unwrap(),
+            "1 of 3 are of this release"
+        );
+        assert_eq!(
+            find_workload_fault("Deployment", &status(2, 3, 2)).unwrap(),
+            "2 of 3 are ready"
+        );
         // What is not said is nothing.
-        assert_eq!(fault("Deployment", &json!({"spec": {"replicas": 0}})), None);
-        assert_eq!(fault("Deployment", &json!({})).unwrap(), "0 of 1 are of this release");
+        assert_eq!(find_workload_fault("Deployment", &json!({"spec": {"replicas": 0}})), None);
+        assert_eq!(
+            find_workload_fault("Deployment", &json!({})).unwrap(),
+            "0 of 1 are of this release"
+        );
         let daemons = json!({"status": {"desiredNumberScheduled": 2, "numberReady": 1,
                                         "updatedNumberScheduled": 2}});
-        assert_eq!(fault("DaemonSet", &daemons).unwrap(), "1 of 2 are ready");
+        assert_eq!(find_workload_fault("DaemonSet", &daemons).unwrap(), "1 of 2 are ready");
     }
 }

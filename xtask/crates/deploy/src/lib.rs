@@ -13,47 +13,47 @@
 // Where checkouts share a build folder, none of them takes what another has compiled from other sources.
 const _: Option<&str> = option_env!("XTASK_SOURCES_DEPLOY");
 
+pub mod build;
+mod command_exit;
 pub mod compose;
-pub mod deployed;
+pub mod current_link;
 pub mod directory;
-mod ends;
 pub mod engine;
+pub mod engine_commands;
+mod engine_settings;
+pub mod executor;
 pub mod gates;
+pub mod health;
 pub mod history;
-pub mod host;
+pub mod host_agent;
 pub mod journal;
 pub mod kubernetes;
-pub mod make;
-pub mod memory;
-pub mod order;
-mod outside;
-pub mod passed_on;
-pub mod past;
+pub mod last_known_state;
+pub mod persistent_state;
+pub mod pipeline;
 pub mod recover;
 pub mod release;
 pub mod remote;
-pub mod run;
+pub mod run_history;
 pub mod ssh;
 pub mod stacks;
-pub mod state;
-pub mod steps;
-pub mod switch;
+pub mod status;
 pub mod target;
 pub mod tool;
 pub mod verify;
-pub mod watch;
+pub mod wire_protocol;
 
 use std::time::Duration;
 
+use xtask_base::environment::Environment;
 use xtask_base::files::Disk;
 use xtask_base::signals::Interrupts;
-use xtask_base::world::World;
 
 /// What a deploy needs from the outside.
 #[derive(Clone, Copy)]
-pub struct Around<'a> {
+pub struct DeployContext<'a> {
     /// Where, with which variables and when.
-    pub world: &'a World,
+    pub world: &'a Environment,
     /// The disk; everything that changes something asks its gate first.
     pub disk: &'a Disk<'a>,
     /// The signals of this process.

@@ -5,55 +5,61 @@
 
 use std::time::Duration;
 
-use super::history::Outcome;
-use super::journal::Journal;
+use super::executor::{EngineContext, discard_run, finish_run, roll_back_run};
+use super::history::DeployOutcome;
+use super::journal::DeployJournal;
+use super::pipeline::{StepRecovery, choose_recovery};
 use super::release::Release;
-use super::run::{Site, finish, forget, go_back};
-use super::steps::{WayOut, way_out};
 use xtask_base::error::Result;
 
 /// Ends what another run has left. Answers with what was done about it.
-pub fn recover(site: &Site<'_>) -> Result<Option<String>> {
-    let Some(mut journal) = Journal::read(site.target)? else { return Ok(None) };
+pub fn recover_run(site: &EngineContext<'_>) -> Result<Option<String>> {
+    let Some(mut journal) = DeployJournal::read(site.target)? else { return Ok(None) };
     let run = format!("a {} of {} was cut short", journal.doing.name(), journal.new);
     let why = || Some("it was cut short".to_owned());
     journal.why = journal.why.take().or_else(why);
-    let done = match way_out(journal.step) {
-        WayOut::Forget => {
-            forget(site, &journal)?;
+    let done = match choose_recovery(journal.step) {
+        StepRecovery::Discard => {
+            discard_run(site, &journal)?;
             "it was taken back; what served before was not touched".to_owned()
         }
-        WayOut::GoBack => went_back(site, &mut journal, false)?,
-        WayOut::WatchAgain => {
-            let release = Release::of(site.target, &journal.new);
+        StepRecovery::GoBack => roll_back_and_describe(site, &mut journal, false)?,
+        StepRecovery::WatchAgain => {
+            let release = Release::in_target(site.target, &journal.new);
             let longest = Duration::from_millis(journal.watch_ms);
-            (site.around.tell)(&format!("{run}; watching it again for {longest:?}"));
-            match site.calm.watch(&release, longest) {
+            (site.ctx.tell)(&format!("{run}; watching it again for {longest:?}"));
+            match site.uninterruptible.watch(&release, longest) {
                 Ok(()) => {
                     journal.why = None;
-                    finish(site, &journal)?;
+                    finish_run(site, &journal)?;
                     "it was watched again, and serves, verified".to_owned()
                 }
                 Err(failure) => {
                     journal.why = Some(failure.to_string());
-                    went_back(site, &mut journal, true)?
+                    roll_back_and_describe(site, &mut journal, true)?
                 }
             }
         }
-        WayOut::Finish => {
+        StepRecovery::Finish => {
             journal.why = None;
-            finish(site, &journal)?;
+            finish_run(site, &journal)?;
             "it was finished, and serves, verified".to_owned()
         }
     };
     Ok(Some(format!("{run}; {done}")))
 }
 
-fn went_back(site: &Site<'_>, journal: &mut Journal, was_judged: bool) -> Result<String> {
-    let outcome = go_back(site, journal, was_judged)?;
+fn roll_back_and_describe(
+    site: &EngineContext<'_>,
+    journal: &mut DeployJournal,
+    was_judged: bool,
+) -> Result<String> {
+    let outcome = roll_back_run(site, journal, was_judged)?;
     let old = journal.old.as_deref().unwrap_or("nothing");
     Ok(match outcome {
-        Outcome::RollbackFailed => format!("{old}, to which `current` points now, is not well"),
+        DeployOutcome::RollbackFailed => {
+            format!("{old}, to which `current` points now, is not well")
+        }
         _ => format!("{old} serves again"),
     })
 }

@@ -13,25 +13,25 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Around;
-use super::outside::Outside;
-use super::target::Target;
+use super::DeployContext;
+use super::engine_settings::EngineSettings;
+use super::target::DeployTarget;
 use xtask_base::digest;
-use xtask_base::error::{Context as _, Error, Result};
-use xtask_base::record::{self, Found};
-use xtask_base::words::count;
-use xtask_base::world::compact;
-use xtask_git::{Everything, Id, Mode, Repo};
-use xtask_services::spec::Spec;
+use xtask_base::environment::format_compact_time;
+use xtask_base::error::{Error, Result, ResultExt as _};
+use xtask_base::record::{self, LoadedRecord};
+use xtask_base::words::pluralize;
+use xtask_git::{AllPaths, FileMode, Id, Repo};
+use xtask_services::spec::ServiceSpec;
 
 /// The kind of the manifest.
-const MANIFEST: &str = "xtask.deploy-manifest/1";
+const MANIFEST_KIND: &str = "xtask.deploy-manifest/1";
 
 /// The kind of the configuration.
-const SNAPSHOT: &str = "xtask.deploy-snapshot/1";
+const SNAPSHOT_KIND: &str = "xtask.deploy-snapshot/1";
 
 /// How many faults of a release are told one by one.
-const SHOWN: usize = 20;
+const MAX_SHOWN: usize = 20;
 
 /// A release by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub struct Release {
 
 /// What belongs to a release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
+pub struct ReleaseManifest {
     /// Its name.
     pub release: String,
     /// The layer.
@@ -59,23 +59,23 @@ pub struct Manifest {
 
 /// The configuration of a release, merged and filled in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Snapshot {
+pub struct ReleaseSnapshot {
     /// Its services, on the ports of the layer.
-    pub specs: Vec<Spec>,
+    pub specs: Vec<ServiceSpec>,
     /// The port of the status page: nothing where it is off, 0 where any will do.
     pub status: Option<u16>,
     /// How long it is watched, in milliseconds.
     pub watch_ms: u64,
     /// Every value of the layer, with where it came from.
-    pub values: Vec<ValueLine>,
+    pub values: Vec<SnapshotValue>,
     /// What the tool of an engine is told, where the engine has one.
     #[serde(default)]
-    pub outside: Option<Outside>,
+    pub outside: Option<EngineSettings>,
 }
 
 /// A value of the layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ValueLine {
+pub struct SnapshotValue {
     /// Where it stands.
     pub key: String,
     /// What it is, as TOML.
@@ -87,20 +87,20 @@ pub struct ValueLine {
 impl Release {
     /// A release of a target.
     #[must_use]
-    pub fn of(target: &Target, name: &str) -> Release {
-        Release { name: name.to_owned(), folder: target.releases().join(name) }
+    pub fn in_target(target: &DeployTarget, name: &str) -> Release {
+        Release { name: name.to_owned(), folder: target.releases_folder().join(name) }
     }
 
     /// A name that is free: when, and which commit.
     #[must_use]
-    pub fn free_name(target: &Target, commit: Id, now: i64) -> String {
-        Release::name(commit, now, &|name| !target.releases().join(name).exists())
+    pub fn choose_name_in(target: &DeployTarget, commit: Id, now: i64) -> String {
+        Release::choose_name(commit, now, &|name| !target.releases_folder().join(name).exists())
     }
 
     /// The same, where somebody else knows which are free.
     #[must_use]
-    pub fn name(commit: Id, now: i64, is_free: &dyn Fn(&str) -> bool) -> String {
-        let name = format!("{}-{}", compact(now), &commit.to_string()[..12]);
+    pub fn choose_name(commit: Id, now: i64, is_free: &dyn Fn(&str) -> bool) -> String {
+        let name = format!("{}-{}", format_compact_time(now), &commit.to_string()[..12]);
         let is_free = |name: &String| is_free(name);
         let more = (2..).map(|number| format!("{name}-{number}"));
         std::iter::once(name.clone()).chain(more).find(is_free).unwrap_or(name)
@@ -115,9 +115,10 @@ impl Release {
     /// Whether it was ever sealed: only releases have a manifest of this kind.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
-        let manifest = record::read::<Manifest>(&self.manifest_path(), MANIFEST);
+        let manifest = record::read_record::<ReleaseManifest>(&self.manifest_path(), MANIFEST_KIND);
         // A copy that somebody has put beside it is theirs.
-        self.is_folder() && matches!(manifest, Found::Whole(found) if found.release == self.name)
+        self.is_folder()
+            && matches!(manifest, LoadedRecord::Valid(found) if found.release == self.name)
     }
 
     /// Whether there is a folder of its name, and no link to somewhere else.
@@ -135,18 +136,20 @@ impl Release {
     }
 
     /// Lays a commit out.
-    pub fn lay_out(&self, repo: &Repo, commit: Id, around: &Around<'_>) -> Result<()> {
+    pub fn export_commit(&self, repo: &Repo, commit: Id, around: &DeployContext<'_>) -> Result<()> {
         let failed = || format!("the release `{}` cannot be made", self.folder.display());
         let tree = repo.tree_of(commit)?;
-        let entries = repo.list_tree(tree, &Everything)?;
-        let mut modules = entries.iter().filter(|(_, entry)| entry.mode == Mode::Gitlink);
+        let entries = repo.list_tree(tree, &AllPaths)?;
+        let mut modules = entries.iter().filter(|(_, entry)| entry.mode == FileMode::Gitlink);
         if let Some((path, _)) = modules.next() {
-            return Err(Error::no(format!("`{path}` is a submodule, which a release cannot hold"))
-                .hint("take it out of the branch, and have a `build` step fetch its files"));
+            return Err(Error::negative(format!(
+                "`{path}` is a submodule, which a release cannot hold"
+            ))
+            .with_hint("take it out of the branch, and have a `build` step fetch its files"));
         }
-        around.disk.make_folder(&self.folder).unable(failed)?;
-        around.disk.make_folder(&self.files()).unable(failed)?;
-        repo.export_tree(tree, &Everything, &self.files(), around.disk)
+        around.disk.make_folder(&self.folder).with_context(failed)?;
+        around.disk.make_folder(&self.files()).with_context(failed)?;
+        repo.export_tree(tree, &AllPaths, &self.files(), around.disk)
     }
 
     /// Writes down what belongs to it. From here on it is a release.
@@ -154,45 +157,49 @@ impl Release {
         &self,
         layer: &str,
         commit: &str,
-        snapshot: &Snapshot,
-        around: &Around<'_>,
+        snapshot: &ReleaseSnapshot,
+        around: &DeployContext<'_>,
     ) -> Result<()> {
         let failed = || format!("the release `{}` cannot be sealed", self.folder.display());
         let path = self.snapshot_path();
-        record::write(around.disk, &path, SNAPSHOT, snapshot).unable(failed)?;
-        let manifest = Manifest {
+        record::write_record(around.disk, &path, SNAPSHOT_KIND, snapshot).with_context(failed)?;
+        let manifest = ReleaseManifest {
             release: self.name.clone(),
             layer: layer.to_owned(),
             commit: commit.to_owned(),
-            snapshot: digest::hex(&digest::of(&std::fs::read(&path).unable(failed)?)),
-            files: scan(&self.files(), &|_| true)?,
+            snapshot: digest::to_hex(&digest::hash_bytes(
+                &std::fs::read(&path).with_context(failed)?,
+            )),
+            files: scan_files(&self.files(), &|_| true)?,
         };
-        around.disk.other("write the release to the disk").unable(failed)?;
-        flush(&self.folder).unable(failed)?;
-        record::write(around.disk, &self.manifest_path(), MANIFEST, &manifest).unable(failed)
+        around.disk.check_gate("write the release to the disk").with_context(failed)?;
+        flush(&self.folder).with_context(failed)?;
+        record::write_record(around.disk, &self.manifest_path(), MANIFEST_KIND, &manifest)
+            .with_context(failed)
     }
 
     /// Moves it here from where it has arrived.
-    pub fn take(&self, from: &Path, around: &Around<'_>) -> Result<()> {
+    pub fn move_from(&self, from: &Path, around: &DeployContext<'_>) -> Result<()> {
         let failed = || format!("the release `{}` cannot be taken in", self.folder.display());
         // What it is moved from was written by another program, and may not be on the disk yet.
-        around.disk.other("write the release to the disk").unable(failed)?;
-        flush(from).unable(failed)?;
-        around.disk.place(from, &self.folder).unable(failed)
+        around.disk.check_gate("write the release to the disk").with_context(failed)?;
+        flush(from).with_context(failed)?;
+        around.disk.rename_noreplace(from, &self.folder).with_context(failed)
     }
 
     /// Its manifest, if it is whole: every file as it was when it was sealed.
-    pub fn whole(&self) -> Result<Manifest> {
-        let manifest: Manifest = read(&self.manifest_path(), MANIFEST, &self.name)?;
+    pub fn verify_manifest(&self) -> Result<ReleaseManifest> {
+        let manifest: ReleaseManifest =
+            read_release_record(&self.manifest_path(), MANIFEST_KIND, &self.name)?;
         let mut faults = Vec::new();
         let snapshot = std::fs::read(self.snapshot_path());
-        if snapshot.map(|bytes| digest::hex(&digest::of(&bytes))).ok().as_ref()
+        if snapshot.map(|bytes| digest::to_hex(&digest::hash_bytes(&bytes))).ok().as_ref()
             != Some(&manifest.snapshot)
         {
             faults.push("its configuration differs".to_owned());
         }
         // What services write beside them is not of the release, and may be large and changing.
-        let found = scan(&self.files(), &|name| manifest.files.contains_key(name))?;
+        let found = scan_files(&self.files(), &|name| manifest.files.contains_key(name))?;
         for (name, line) in &manifest.files {
             match found.get(name) {
                 None => faults.push(format!("`{name}` is missing")),
@@ -203,15 +210,16 @@ impl Release {
         if faults.is_empty() {
             return Ok(manifest);
         }
-        let count = count(faults.len(), "fault");
-        let error = Error::no(format!("the release `{}` is not whole: {count}", self.name));
-        Err(faults.into_iter().take(SHOWN).fold(error, Error::detail))
+        let count = pluralize(faults.len(), "fault");
+        let error = Error::negative(format!("the release `{}` is not whole: {count}", self.name));
+        Err(faults.into_iter().take(MAX_SHOWN).fold(error, Error::with_detail))
     }
 
     /// The files of it that are not as they were sealed: names below the folder of its files.
-    pub fn changed(&self) -> Result<Vec<PathBuf>> {
-        let manifest: Manifest = read(&self.manifest_path(), MANIFEST, &self.name)?;
-        let found = scan(&self.files(), &|name| manifest.files.contains_key(name))?;
+    pub fn changed_files(&self) -> Result<Vec<PathBuf>> {
+        let manifest: ReleaseManifest =
+            read_release_record(&self.manifest_path(), MANIFEST_KIND, &self.name)?;
+        let found = scan_files(&self.files(), &|name| manifest.files.contains_key(name))?;
         let differs = manifest
             .files
             .iter()
@@ -220,8 +228,9 @@ impl Release {
     }
 
     /// What lies among its files and does not belong to it: names below the folder of its files.
-    pub fn strangers(&self) -> Result<Vec<PathBuf>> {
-        let manifest: Manifest = read(&self.manifest_path(), MANIFEST, &self.name)?;
+    pub fn unlisted_files(&self) -> Result<Vec<PathBuf>> {
+        let manifest: ReleaseManifest =
+            read_release_record(&self.manifest_path(), MANIFEST_KIND, &self.name)?;
         let root = self.files();
         let mut strangers = Vec::new();
         let mut folders = vec![root.clone()];
@@ -235,10 +244,10 @@ impl Release {
                     continue;
                 }
                 Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => continue,
-                other => other.unable(failed)?,
+                other => other.with_context(failed)?,
             };
             for entry in entries {
-                let entry = entry.unable(failed)?;
+                let entry = entry.with_context(failed)?;
                 let path = entry.path();
                 let Ok(kind) = entry.file_type() else { continue };
                 let name = below(&path).as_os_str().as_bytes().escape_ascii().to_string();
@@ -256,8 +265,9 @@ impl Release {
     }
 
     /// The folders that hold something of it, as they are named in its manifest.
-    pub fn folders(&self) -> Result<BTreeSet<PathBuf>> {
-        let manifest: Manifest = read(&self.manifest_path(), MANIFEST, &self.name)?;
+    pub fn manifest_folders(&self) -> Result<BTreeSet<PathBuf>> {
+        let manifest: ReleaseManifest =
+            read_release_record(&self.manifest_path(), MANIFEST_KIND, &self.name)?;
         let mut folders = BTreeSet::new();
         for name in manifest.files.keys() {
             folders.extend(Path::new(name).ancestors().skip(1).map(Path::to_path_buf));
@@ -266,54 +276,58 @@ impl Release {
     }
 
     /// Its configuration.
-    pub fn snapshot(&self) -> Result<Snapshot> {
-        read(&self.snapshot_path(), SNAPSHOT, &self.name)
+    pub fn read_snapshot(&self) -> Result<ReleaseSnapshot> {
+        read_release_record(&self.snapshot_path(), SNAPSHOT_KIND, &self.name)
     }
 
     /// Removes it: the manifest first, so that half of a release is none.
-    pub fn remove(&self, around: &Around<'_>) -> Result<()> {
+    pub fn remove(&self, around: &DeployContext<'_>) -> Result<()> {
         let failed = || format!("the release `{}` cannot be removed", self.folder.display());
         if std::fs::symlink_metadata(&self.folder).is_err() {
             return Ok(());
         }
-        around.disk.remove(&self.manifest_path()).unable(failed)?;
-        around.disk.remove_folder(&self.folder).unable(failed)
+        around.disk.remove_file(&self.manifest_path()).with_context(failed)?;
+        around.disk.remove_folder(&self.folder).with_context(failed)
     }
 }
 
-fn read<T: serde::de::DeserializeOwned>(path: &Path, kind: &str, release: &str) -> Result<T> {
-    match record::read(path, kind) {
-        Found::Whole(value) => Ok(value),
-        Found::Newer => Err(record::newer("the release", path)),
-        Found::Nothing => {
-            Err(Error::no(format!("the release `{release}` is not whole: it has no manifest")))
-        }
-        Found::Broken(why) => {
-            Err(Error::no(format!("the release `{release}` is not whole: {why}"))
-                .detail(path.display().to_string()))
+fn read_release_record<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    kind: &str,
+    release: &str,
+) -> Result<T> {
+    match record::read_record(path, kind) {
+        LoadedRecord::Valid(value) => Ok(value),
+        LoadedRecord::Newer => Err(record::newer_record_error("the release", path)),
+        LoadedRecord::Missing => Err(Error::negative(format!(
+            "the release `{release}` is not whole: it has no manifest"
+        ))),
+        LoadedRecord::Corrupt(why) => {
+            Err(Error::negative(format!("the release `{release}` is not whole: {why}"))
+                .with_detail(path.display().to_string()))
         }
     }
 }
 
 /// Every file below a folder, with its mode and its digest, or where it links to.
-fn scan(root: &Path, is_wanted: &dyn Fn(&str) -> bool) -> Result<BTreeMap<String, String>> {
+fn scan_files(root: &Path, is_wanted: &dyn Fn(&str) -> bool) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_path_buf()];
     while let Some(folder) = folders.pop() {
         let failed = || format!("`{}` cannot be read", folder.display());
         let entries = match std::fs::read_dir(&folder) {
             // A service has removed it again, or keeps it to itself.
-            Err(cause) if folder != root && is_of_a_service(&cause) => continue,
-            other => other.unable(failed)?,
+            Err(cause) if folder != root && is_gone_or_denied(&cause) => continue,
+            other => other.with_context(failed)?,
         };
         for entry in entries {
-            let path = entry.unable(failed)?.path();
+            let path = entry.with_context(failed)?.path();
             let failed = || format!("`{}` cannot be read", path.display());
             let below = path.strip_prefix(root).unwrap_or(&path);
             let name = below.as_os_str().as_bytes().escape_ascii().to_string();
             let meta = match std::fs::symlink_metadata(&path) {
-                Err(cause) if is_of_a_service(&cause) => continue,
-                other => other.unable(failed)?,
+                Err(cause) if is_gone_or_denied(&cause) => continue,
+                other => other.with_context(failed)?,
             };
             if !meta.is_dir() && !is_wanted(&name) {
                 continue;
@@ -322,11 +336,11 @@ fn scan(root: &Path, is_wanted: &dyn Fn(&str) -> bool) -> Result<BTreeMap<String
                 folders.push(path);
                 continue;
             } else if meta.is_symlink() {
-                let to = std::fs::read_link(&path).unable(failed)?;
+                let to = std::fs::read_link(&path).with_context(failed)?;
                 format!("-> {}", to.as_os_str().as_bytes().escape_ascii())
             } else if meta.is_file() {
                 let mode = meta.permissions().mode() & 0o7777;
-                format!("{mode:04o} {}", digest_of(&path).unable(failed)?)
+                format!("{mode:04o} {}", digest_file(&path).with_context(failed)?)
             } else {
                 // A socket or a pipe of a service is nobody's content.
                 continue;
@@ -338,13 +352,13 @@ fn scan(root: &Path, is_wanted: &dyn Fn(&str) -> bool) -> Result<BTreeMap<String
 }
 
 /// What is missing of a release is found by its manifest.
-fn is_of_a_service(cause: &std::io::Error) -> bool {
+fn is_gone_or_denied(cause: &std::io::Error) -> bool {
     use std::io::ErrorKind;
     matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied)
 }
 
-fn digest_of(path: &Path) -> std::io::Result<String> {
-    Ok(digest::hex(&digest::of_stream(File::open(path)?)?))
+fn digest_file(path: &Path) -> std::io::Result<String> {
+    Ok(digest::to_hex(&digest::hash_stream(File::open(path)?)?))
 }
 
 /// Has the system write what it holds of this file system to the disk.

@@ -8,17 +8,17 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Around;
-use super::ends::{end, last_lines};
-use super::history::{self, Entry};
+use super::DeployContext;
+use super::command_exit::{check_exit, with_last_lines};
+use super::history::{self, DeployEntry};
 use super::release::Release;
-use super::target::{Standing, Target};
+use super::target::{DeployTarget, TargetOwnership};
 use xtask_base::digest;
-use xtask_base::error::{Context as _, Error, Kind, Result};
-use xtask_base::process::{Output, Program};
-use xtask_base::talk::Talk;
-use xtask_base::world::World;
-use xtask_config::Deploy;
+use xtask_base::environment::Environment;
+use xtask_base::error::{Error, ErrorKind, Result, ResultExt as _};
+use xtask_base::line_protocol::LineProcess;
+use xtask_base::process::{Program, ProgramOutput};
+use xtask_config::DeployConfig;
 
 /// The kind of an order.
 pub const ORDER: &str = "xtask.deploy-order/1";
@@ -31,7 +31,7 @@ pub const HELLO: &str = "hello";
 
 /// How ssh behaves: it asks nobody, gives up a host that does not answer, and notices within a minute that
 /// one has gone away.
-const MANNERS: [&str; 8] = [
+const SSH_OPTIONS: [&str; 8] = [
     "-o",
     "BatchMode=yes",
     "-o",
@@ -43,74 +43,74 @@ const MANNERS: [&str; 8] = [
 ];
 
 /// How long a small script may take over there: a minute, for hosts that are busy or far away.
-const SCRIPT: Duration = Duration::from_secs(60);
+const SCRIPT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a release or the program may be under way: an hour.
-pub const UPLOAD: Duration = Duration::from_secs(3600);
+pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// The seconds without a byte after which rsync gives up.
-const STALLED: &str = "--timeout=120";
+const RSYNC_TIMEOUT_OPTION: &str = "--timeout=120";
 
 /// The first line of the greeting. What a login script prints before is not of it.
 const GREETING: &str = "xtask-greeting/1";
 
 /// How ssh itself ends, where the command could not be run at all.
-pub const NOT_CONNECTED: i32 = 255;
+pub const SSH_FAILED_CODE: i32 = 255;
 
 /// A host.
-pub struct Host<'a> {
+pub struct SshHost<'a> {
     /// Its name, as ssh takes it.
     pub name: String,
-    world: &'a World,
+    world: &'a Environment,
 }
 
 /// How a host says that things are.
 #[derive(Debug)]
-pub struct Greeting {
+pub struct HostHandshake {
     /// The bytes of the record of the target.
     record: Option<Vec<u8>>,
     /// What the folder holds; nothing where it is not there.
     names: Option<Vec<String>>,
     /// Whether something that is no folder is in its place.
-    is_other: bool,
+    is_not_folder: bool,
     /// Whether the folder can be written, or made.
     pub may_write: bool,
     /// The bytes that are free there.
-    pub free: Option<u64>,
+    pub free_bytes: Option<u64>,
     /// Whether a run is under way, or was cut short.
     pub has_journal: bool,
     /// The programs that are there.
     pub programs: Vec<String>,
     /// What was done to the target.
-    pub history: Vec<Entry>,
+    pub history: Vec<DeployEntry>,
 }
 
-impl<'a> Host<'a> {
+impl<'a> SshHost<'a> {
     /// The host of a layer.
     #[must_use]
-    pub fn of(deploy: &Deploy, world: &'a World) -> Host<'a> {
+    pub fn for_deploy(deploy: &DeployConfig, world: &'a Environment) -> SshHost<'a> {
         let name = deploy.to.split_once(':').map_or(deploy.to.as_str(), |(host, _)| host);
-        Host { name: name.to_owned(), world }
+        SshHost { name: name.to_owned(), world }
     }
 
     /// A program of this machine, with the environment of this command.
-    fn program(&self, name: &str) -> Program {
-        let found = self.world.finds(name).unwrap_or_else(|| name.into());
-        Program::new(found, &self.world.cwd).with_only(&self.world.env).in_own_group()
+    fn local_program(&self, name: &str) -> Program {
+        let found = self.world.find_program(name).unwrap_or_else(|| name.into());
+        Program::new(found, &self.world.cwd).with_env_only(&self.world.variables).in_own_group()
     }
 
-    fn ssh(&self, command: &str) -> Program {
-        self.program("ssh").args(MANNERS).args(["-T", "--", &self.name, command])
+    fn ssh_command(&self, command: &str) -> Program {
+        self.local_program("ssh").args(SSH_OPTIONS).args(["-T", "--", &self.name, command])
     }
 
     /// Runs a small script there.
-    fn script(&self, script: &str) -> Result<Output> {
-        let ssh = self.ssh("sh").that_lists();
-        let done = ssh.run_with_input(script.as_bytes(), SCRIPT)?;
+    fn run_script(&self, script: &str) -> Result<ProgramOutput> {
+        let ssh = self.ssh_command("sh").with_full_output();
+        let done = ssh.run_with_input(script.as_bytes(), SCRIPT_TIMEOUT)?;
         match done.status.code() {
             Some(0) => Ok(done),
-            Some(NOT_CONNECTED) | None => Err(self.not_reached(&done.stderr)),
-            Some(_) => Err(last_lines(
+            Some(SSH_FAILED_CODE) | None => Err(self.unreachable_error(&done.stderr)),
+            Some(_) => Err(with_last_lines(
                 Error::unable(format!("host `{}` refuses", self.name)),
                 &format!("{}{}", done.stdout, done.stderr),
             )),
@@ -118,21 +118,21 @@ impl<'a> Host<'a> {
     }
 
     /// The failure of a connection, in the words of ssh.
-    pub fn not_reached(&self, words: &str) -> Error {
-        last_lines(Error::unable(format!("host `{}` cannot be reached", self.name)), words)
-            .hint(format!("`ssh {} true` must work without a question", self.name))
+    pub fn unreachable_error(&self, words: &str) -> Error {
+        with_last_lines(Error::unable(format!("host `{}` cannot be reached", self.name)), words)
+            .with_hint(format!("`ssh {} true` must work without a question", self.name))
     }
 
     /// Asks how things are there. Nothing is changed. A host on which this program could not run is refused.
-    pub fn greet(&self, target: &Target) -> Result<Greeting> {
-        let done = self.script(&greeting(&target.root))?;
+    pub fn read_handshake(&self, target: &DeployTarget) -> Result<HostHandshake> {
+        let done = self.run_script(&render_handshake_script(&target.root))?;
         let said = done.stdout.split_once(&format!("{GREETING}\n")).map(|(_, said)| said);
         let said = said.ok_or_else(|| {
             let error = Error::unable(format!(
                 "unexpected response from host `{}` (not an xtask handshake)",
                 self.name
             ));
-            last_lines(error, &done.stdout)
+            with_last_lines(error, &done.stdout)
         })?;
         let (lines, past) = said.split_once("\nhistory\n").unwrap_or((said, ""));
         let all = |word: &'static str| {
@@ -143,15 +143,15 @@ impl<'a> Host<'a> {
         let (system, machine) = (all("system").next(), all("machine").next());
         self.check_machine(&system.unwrap_or_default(), &machine.unwrap_or_default())?;
         let record: Vec<String> = all("record").collect();
-        Ok(Greeting {
+        Ok(HostHandshake {
             record: is_said("has-record").then(|| record.join("\n").into_bytes()),
             names: is_said("folder").then(|| all("entry").collect()),
-            is_other: is_said("other"),
+            is_not_folder: is_said("other"),
             may_write: is_said("writable"),
-            free: all("df").next_back().and_then(|line| free_of(&line)),
+            free_bytes: all("df").next_back().and_then(|line| parse_free_bytes(&line)),
             has_journal: is_said("journal"),
             programs: all("program").filter(|name| name.starts_with("xtask-")).collect(),
-            history: history::parse(past.as_bytes()),
+            history: history::parse_history(past.as_bytes()),
         })
     }
 
@@ -170,119 +170,139 @@ impl<'a> Host<'a> {
         if systems.contains(&system) && machines.contains(&machine) {
             return Ok(());
         }
-        Err(Error::no(format!(
+        Err(Error::negative(format!(
             "host `{}` is {system} on {machine}, and this program is for {} on {}",
             self.name, systems[0], machines[0]
         ))
-        .hint("deploy from a machine of the same kind as the host"))
+        .with_hint("deploy from a machine of the same kind as the host"))
     }
 
     /// Sends this program, if it is not there, and has it say there who it is.
-    pub fn send_program(&self, target: &Target, is_there: bool, around: &Around<'_>) -> Result<()> {
+    pub fn send_program(
+        &self,
+        target: &DeployTarget,
+        is_there: bool,
+        around: &DeployContext<'_>,
+    ) -> Result<()> {
         if is_there {
             return Ok(());
         }
         let failed = || format!("the program cannot be sent to `{}`", self.name);
         (around.tell)(&format!("sending the program to {}", self.name));
         let hex = program_digest(self.world)?;
-        let (folder, name) = (target.programs(), program_name(&hex));
+        let (folder, name) = (target.programs_folder(), program_name(&hex));
         let (coming, whole) = (folder.join(format!("coming-{name}")), folder.join(&name));
-        let (coming, whole) = (quoted(&coming), quoted(&whole));
-        around.disk.other("make folders on the host").unable(failed)?;
-        self.script(&format!(
+        let (coming, whole) = (quote_path(&coming), quote_path(&whole));
+        around.disk.check_gate("make folders on the host").with_context(failed)?;
+        self.run_script(&format!(
             "umask 022 && mkdir -p {} {}\n",
-            quoted(&folder),
-            quoted(&target.incoming())
+            quote_path(&folder),
+            quote_path(&target.incoming_folder())
         ))?;
-        around.disk.other("send the program").unable(failed)?;
+        around.disk.check_gate("send the program").with_context(failed)?;
         let to = format!("{}:{}", self.name, folder.join(format!("coming-{name}")).display());
-        self.rsync(&["--perms", "--times"], self.world.program.as_os_str(), &to, around)?;
-        around.disk.other("put the program into its place").unable(failed)?;
-        let hello = hello(&hex);
+        self.run_rsync(&["--perms", "--times"], self.world.program.as_os_str(), &to, around)?;
+        around.disk.check_gate("put the program into its place").with_context(failed)?;
+        let hello = render_hello(&hex);
         let script = format!(
             "chmod 0755 {coming} || exit 1\nsaid=$({coming} {DEPLOY_HOST} {HELLO} 2>&1)\n\
              if [ \"$said\" != '{hello}' ]; then\n  \
              printf 'the program that was sent does not run there: %s\\n' \"$said\"; exit 1\nfi\n\
              mv -f {coming} {whole}\n"
         );
-        self.script(&script).map(drop)
+        self.run_script(&script).map(drop)
     }
 
     /// Sends a release to where it arrives.
     pub fn send_release(
         &self,
-        target: &Target,
+        target: &DeployTarget,
         release: &Release,
-        around: &Around<'_>,
+        around: &DeployContext<'_>,
     ) -> Result<()> {
         let failed = || format!("the release cannot be sent to `{}`", self.name);
         (around.tell)(&format!("sending {} to {}", release.name, self.name));
-        around.disk.other("send the release").unable(failed)?;
+        around.disk.check_gate("send the release").with_context(failed)?;
         let mut from = release.folder.as_os_str().to_owned();
         from.push("/");
-        let to = format!("{}:{}/", self.name, target.incoming().join(&release.name).display());
+        let to =
+            format!("{}:{}/", self.name, target.incoming_folder().join(&release.name).display());
         let how = ["--recursive", "--links", "--perms", "--times", "--delete"];
-        self.rsync(&how, &from, &to, around)
+        self.run_rsync(&how, &from, &to, around)
     }
 
-    fn rsync(&self, how: &[&str], from: &OsStr, to: &str, around: &Around<'_>) -> Result<()> {
-        let rsh = format!("ssh {}", MANNERS.join(" "));
+    fn run_rsync(
+        &self,
+        how: &[&str],
+        from: &OsStr,
+        to: &str,
+        around: &DeployContext<'_>,
+    ) -> Result<()> {
+        let rsh = format!("ssh {}", SSH_OPTIONS.join(" "));
         let to = OsString::from(to);
-        let run = self.program("rsync").args(how).args([STALLED, "--rsh", &rsh, "--"]);
+        let run =
+            self.local_program("rsync").args(how).args([RSYNC_TIMEOUT_OPTION, "--rsh", &rsh, "--"]);
         let run = run.args([from, &to]);
-        let done = run.run_in_group(UPLOAD, &|| around.interrupts.arrived())?;
-        match end("`rsync`", done.end, UPLOAD) {
+        let done = run.run_in_group(UPLOAD_TIMEOUT, &|| around.interrupts.was_interrupted())?;
+        match check_exit("`rsync`", done.exit_reason, UPLOAD_TIMEOUT) {
             Ok(()) => Ok(()),
-            Err(failure) if failure.kind() == Kind::Interrupted => Err(failure),
+            Err(failure) if failure.kind() == ErrorKind::Interrupted => Err(failure),
             Err(failure) => {
                 let error = Error::unable(format!("host `{}`: {failure}", self.name));
-                Err(last_lines(error, &done.output))
+                Err(with_last_lines(error, &done.output))
             }
         }
     }
 
     /// Runs the program there with these words and our own standard streams; its exit code.
-    pub fn run_program(&self, target: &Target, program: &str, words: &[String]) -> Result<u8> {
-        let mut command = format!("exec {}", quoted(&target.programs().join(program)));
+    pub fn run_program(
+        &self,
+        target: &DeployTarget,
+        program: &str,
+        words: &[String],
+    ) -> Result<u8> {
+        let mut command = format!("exec {}", quote_path(&target.programs_folder().join(program)));
         for word in words {
             command.push(' ');
-            command.push_str(&quoted(Path::new(word)));
+            command.push_str(&quote_path(Path::new(word)));
         }
         // Ctrl-C ends ssh as well, and with it what follows a log there.
-        let found = self.world.finds("ssh").unwrap_or_else(|| "ssh".into());
-        let ssh = Program::new(found, &self.world.cwd).with_only(&self.world.env).args(MANNERS);
+        let found = self.world.find_program("ssh").unwrap_or_else(|| "ssh".into());
+        let ssh = Program::new(found, &self.world.cwd)
+            .with_env_only(&self.world.variables)
+            .args(SSH_OPTIONS);
         let status = ssh.args(["-T", "--", &self.name, &command]).run_attached()?;
         match status.code() {
-            Some(NOT_CONNECTED) => {
+            Some(SSH_FAILED_CODE) => {
                 Err(Error::unable(format!("the connection to host `{}` failed", self.name))
-                    .hint(format!("`ssh {} true` must work without a question", self.name)))
+                    .with_hint(format!("`ssh {} true` must work without a question", self.name)))
             }
-            None | Some(130) => Err(Error::new(Kind::Interrupted, "interrupted")),
-            Some(code) => Ok(u8::try_from(code).unwrap_or(Kind::Unable.code())),
+            None | Some(130) => Err(Error::new(ErrorKind::Interrupted, "interrupted")),
+            Some(code) => Ok(u8::try_from(code).unwrap_or(ErrorKind::Unable.exit_code())),
         }
     }
 
     /// Starts the program there, to take an order.
-    pub fn start(&self, target: &Target, program: &str) -> Result<Talk> {
-        let program = quoted(&target.programs().join(program));
-        Talk::start(self.ssh(&format!("exec {program} {DEPLOY_HOST}")))
+    pub fn start_program(&self, target: &DeployTarget, program: &str) -> Result<LineProcess> {
+        let program = quote_path(&target.programs_folder().join(program));
+        LineProcess::spawn(self.ssh_command(&format!("exec {program} {DEPLOY_HOST}")))
     }
 }
 
-impl Greeting {
+impl HostHandshake {
     /// Whose the target is. One that is not ours is an error that says why.
-    pub fn standing(&self, target: &Target) -> Result<Standing> {
-        if self.is_other {
-            return Err(Error::no(format!(
+    pub fn check_ownership(&self, target: &DeployTarget) -> Result<TargetOwnership> {
+        if self.is_not_folder {
+            return Err(Error::negative(format!(
                 "the target `{}` is not a folder",
                 target.root.display()
             )));
         }
-        target.standing_elsewhere(self.record.as_deref(), self.names.as_deref().unwrap_or(&[]))
+        target.check_remote_ownership(self.record.as_deref(), self.names.as_deref().unwrap_or(&[]))
     }
 
     /// Whether this very program is there.
-    pub fn has_program(&self, world: &World) -> Result<bool> {
+    pub fn has_program(&self, world: &Environment) -> Result<bool> {
         let name = program_name(&program_digest(world)?);
         Ok(self.programs.contains(&name))
     }
@@ -295,26 +315,26 @@ pub fn program_name(hex: &str) -> String {
 }
 
 /// The digest of this very program.
-pub fn program_digest(world: &World) -> Result<String> {
+pub fn program_digest(world: &Environment) -> Result<String> {
     let failed = || format!("this program, `{}`, cannot be read", world.program.display());
-    let file = std::fs::File::open(&world.program).unable(failed)?;
-    Ok(digest::hex(&digest::of_stream(file).unable(failed)?))
+    let file = std::fs::File::open(&world.program).with_context(failed)?;
+    Ok(digest::to_hex(&digest::hash_stream(file).with_context(failed)?))
 }
 
 /// What the program of this digest says when it is asked who it is.
 #[must_use]
-pub fn hello(hex: &str) -> String {
+pub fn render_hello(hex: &str) -> String {
     format!("{ORDER} {hex}")
 }
 
 /// A path as a shell takes it.
-fn quoted(path: &Path) -> String {
+fn quote_path(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
 }
 
 /// The script that looks.
-fn greeting(root: &Path) -> String {
-    let root = quoted(root);
+fn render_handshake_script(root: &Path) -> String {
+    let root = quote_path(root);
     format!(
         r#"
 
@@ -348,7 +368,7 @@ exit 0
 }
 
 /// The free bytes in a line of `df -Pk`: the number before that with a `%`.
-fn free_of(line: &str) -> Option<u64> {
+fn parse_free_bytes(line: &str) -> Option<u64> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let percent = words.iter().rposition(|word| {
         word.strip_suffix('%').is_some_and(|number| number.parse::<u64>().is_ok())
@@ -358,7 +378,7 @@ fn free_of(line: &str) -> Option<u64> {
 
 /// Where a layer for another host is made on this machine.
 #[must_use]
-pub fn staging(repo: &xtask_git::Repo, layer: &str) -> PathBuf {
+pub fn staging_folder(repo: &xtask_git::Repo, layer: &str) -> PathBuf {
     repo.shared_state_folder().join("deploy").join(layer)
 }
 
@@ -369,13 +389,16 @@ mod tests {
     #[test]
     fn free_room_is_found_whatever_the_names_are() {
         let line = "/dev/disk 1 with spaces 1000 400 600 40% /srv/a b";
-        assert_eq!(free_of(line), Some(600 * 1024));
-        assert_eq!(free_of("Filesystem 1024-blocks Used Available Capacity Mounted on"), None);
-        assert_eq!(free_of("overlay 9 9 9 - /"), None);
+        assert_eq!(parse_free_bytes(line), Some(600 * 1024));
+        assert_eq!(
+            parse_free_bytes("Filesystem 1024-blocks Used Available Capacity Mounted on"),
+            None
+        );
+        assert_eq!(parse_free_bytes("overlay 9 9 9 - /"), None);
     }
 
     #[test]
     fn a_path_stays_one_word() {
-        assert_eq!(quoted(Path::new("/srv/it's a")), "'/srv/it'\\''s a'");
+        assert_eq!(quote_path(Path::new("/srv/it's a")), "'/srv/it'\\''s a'");
     }
 }

@@ -20,39 +20,39 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::Around;
-use xtask_base::error::{Context as _, Error, Result};
+use super::DeployContext;
+use xtask_base::environment::format_ago;
+use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::lock::{self, Lock};
-use xtask_base::record::{self, Found};
-use xtask_base::words::harmless;
-use xtask_base::world::ago;
-use xtask_config::{Deploy, DeployEngine};
-use xtask_git::{Repo, may_write};
+use xtask_base::record::{self, LoadedRecord};
+use xtask_base::words::sanitize_line;
+use xtask_config::{DeployConfig, DeployEngine};
+use xtask_git::{Repo, can_write_in};
 
 /// The kind of the record by which a folder is ours.
-const TARGET: &str = "xtask.deploy-target/1";
+const TARGET_KIND: &str = "xtask.deploy-target/1";
 
 /// The name of the record.
-const RECORD: &str = "target";
+const RECORD_FILE: &str = "target";
 
 /// The name of the lock.
-const LOCK: &str = "lock";
+const LOCK_FILE: &str = "lock";
 
 /// The name of the folder of programs.
-const PROGRAMS: &str = "program";
+const PROGRAMS_FOLDER: &str = "program";
 
 /// The name of the folder of what arrives.
-const INCOMING: &str = "incoming";
+const INCOMING_FOLDER: &str = "incoming";
 
 /// What is kept of a target.
 #[derive(Debug, Serialize, Deserialize)]
-struct Record {
+struct TargetRecord {
     layer: String,
 }
 
 /// A folder to which a layer is deployed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct DeployTarget {
     /// Where it is.
     pub root: PathBuf,
     /// The layer.
@@ -61,7 +61,7 @@ pub struct Target {
 
 /// Whose the folder is.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum TargetOwnership {
     /// It is not there, or empty: it can become ours.
     Free,
     /// It is ours.
@@ -70,20 +70,20 @@ pub enum Standing {
 
 /// What `current` is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Current {
+pub enum CurrentLink {
     /// It is not there.
-    Nothing,
+    Missing,
     /// It points to a release.
     Release(String),
     /// It is something that we have not made, in words.
     Foreign(String),
 }
 
-impl Target {
+impl DeployTarget {
     /// The target of a layer: the folder that is named, on this machine or on the host; or, where an engine
     /// keeps what serves to itself, a folder of this clone.
     #[must_use]
-    pub fn of(repo: &Repo, layer: &str, deploy: &Deploy) -> Target {
+    pub fn for_layer(repo: &Repo, layer: &str, deploy: &DeployConfig) -> DeployTarget {
         let root = match deploy.engine {
             DeployEngine::Directory => deploy.to.clone().into(),
             DeployEngine::Ssh => deploy.to.split_once(':').map_or("", |(_, folder)| folder).into(),
@@ -91,60 +91,60 @@ impl Target {
                 repo.shared_state_folder().join("deploy").join(layer).join("target")
             }
         };
-        Target { root, layer: layer.to_owned() }
+        DeployTarget { root, layer: layer.to_owned() }
     }
 
     /// The folder of all releases.
     #[must_use]
-    pub fn releases(&self) -> PathBuf {
+    pub fn releases_folder(&self) -> PathBuf {
         self.root.join("releases")
     }
 
     /// The folder of all stacks.
     #[must_use]
-    pub fn stacks(&self) -> PathBuf {
+    pub fn stacks_folder(&self) -> PathBuf {
         self.root.join("stacks")
     }
 
     /// The folder of what outlives releases.
     #[must_use]
-    pub fn shared(&self) -> PathBuf {
+    pub fn shared_folder(&self) -> PathBuf {
         self.root.join("shared")
     }
 
     /// The folder for what services keep.
     #[must_use]
-    pub fn state(&self) -> PathBuf {
+    pub fn state_folder(&self) -> PathBuf {
         self.root.join("state")
     }
 
     /// The folder of what was saved of it.
     #[must_use]
-    pub fn backups(&self) -> PathBuf {
+    pub fn backups_folder(&self) -> PathBuf {
         self.root.join("backups")
     }
 
     /// The folder of the programs that another host has sent.
     #[must_use]
-    pub fn programs(&self) -> PathBuf {
-        self.root.join(PROGRAMS)
+    pub fn programs_folder(&self) -> PathBuf {
+        self.root.join(PROGRAMS_FOLDER)
     }
 
     /// The folder of the releases that another host sends.
     #[must_use]
-    pub fn incoming(&self) -> PathBuf {
-        self.root.join(INCOMING)
+    pub fn incoming_folder(&self) -> PathBuf {
+        self.root.join(INCOMING_FOLDER)
     }
 
     /// The journal.
     #[must_use]
-    pub fn journal(&self) -> PathBuf {
+    pub fn journal_file(&self) -> PathBuf {
         self.root.join("journal")
     }
 
     /// The history.
     #[must_use]
-    pub fn history(&self) -> PathBuf {
+    pub fn history_file(&self) -> PathBuf {
         self.root.join("history")
     }
 
@@ -155,154 +155,172 @@ impl Target {
     }
 
     /// What it points to.
-    pub fn current(&self) -> Result<Current> {
+    pub fn read_current(&self) -> Result<CurrentLink> {
         let path = self.current_link();
         match std::fs::symlink_metadata(&path) {
-            Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(Current::Nothing),
+            Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(CurrentLink::Missing),
             Err(cause) => {
-                return Err(cause).unable(|| format!("`{}` cannot be looked at", path.display()));
+                return Err(cause)
+                    .with_context(|| format!("`{}` cannot be looked at", path.display()));
             }
             Ok(meta) if !meta.is_symlink() => {
-                return Ok(Current::Foreign("is no symlink".to_owned()));
+                return Ok(CurrentLink::Foreign("is no symlink".to_owned()));
             }
             Ok(_) => {}
         }
-        let to =
-            std::fs::read_link(&path).unable(|| format!("`{}` cannot be read", path.display()))?;
+        let to = std::fs::read_link(&path)
+            .with_context(|| format!("`{}` cannot be read", path.display()))?;
         let name = to.to_str().and_then(|to| to.strip_prefix("releases/"));
         Ok(match name.filter(|name| is_release_name(name)) {
-            Some(name) => Current::Release(name.to_owned()),
-            None => {
-                Current::Foreign(format!("points to `{}`", harmless(&to.to_string_lossy(), 200)))
-            }
+            Some(name) => CurrentLink::Release(name.to_owned()),
+            None => CurrentLink::Foreign(format!(
+                "points to `{}`",
+                sanitize_line(&to.to_string_lossy(), 200)
+            )),
         })
     }
 
     /// Whose it is. One that is not ours is an error that says why.
-    pub fn standing(&self) -> Result<Standing> {
+    pub fn check_ownership(&self) -> Result<TargetOwnership> {
         let root = self.root.display();
         match std::fs::symlink_metadata(&self.root) {
-            Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(Standing::Free),
+            Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(TargetOwnership::Free),
             Err(cause) => {
-                return Err(cause).unable(|| format!("the target `{root}` cannot be looked at"));
+                return Err(cause)
+                    .with_context(|| format!("the target `{root}` cannot be looked at"));
             }
             Ok(_) if !self.root.is_dir() => {
-                return Err(Error::no(format!("the target `{root}` is not a folder"))
-                    .hint("`deploy.to` names the folder to which the layer is deployed"));
+                return Err(Error::negative(format!("the target `{root}` is not a folder"))
+                    .with_hint("`deploy.to` names the folder to which the layer is deployed"));
             }
             Ok(_) => {}
         }
-        let path = self.root.join(RECORD);
-        match self.whose(record::read(&path, TARGET))? {
+        let path = self.root.join(RECORD_FILE);
+        match self.check_record(record::read_record(&path, TARGET_KIND))? {
             Some(standing) => Ok(standing),
-            None => self.free(),
+            None => self.check_unclaimed(),
         }
     }
 
     /// Whose it is by its record, as far as that says it.
-    fn whose(&self, found: Found<Record>) -> Result<Option<Standing>> {
+    fn check_record(&self, found: LoadedRecord<TargetRecord>) -> Result<Option<TargetOwnership>> {
         let root = self.root.display();
-        let path = self.root.join(RECORD);
+        let path = self.root.join(RECORD_FILE);
         match found {
-            Found::Whole(found) if found.layer == self.layer => Ok(Some(Standing::Ours)),
-            Found::Whole(found) => Err(Error::no(format!(
+            LoadedRecord::Valid(found) if found.layer == self.layer => {
+                Ok(Some(TargetOwnership::Ours))
+            }
+            LoadedRecord::Valid(found) => Err(Error::negative(format!(
                 "the target `{root}` belongs to layer `{}`, not to `{}`",
-                harmless(&found.layer, 40),
+                sanitize_line(&found.layer, 40),
                 self.layer
             ))
-            .hint("each layer needs a `deploy.to` of its own")),
-            Found::Newer => Err(record::newer("the record of the target", &path)),
-            Found::Broken(why) => Err(Error::unable(format!(
+            .with_hint("each layer needs a `deploy.to` of its own")),
+            LoadedRecord::Newer => {
+                Err(record::newer_record_error("the record of the target", &path))
+            }
+            LoadedRecord::Corrupt(why) => Err(Error::unable(format!(
                 "the record of the target `{}` cannot be read: {why}",
                 path.display()
             ))
-            .hint("nothing was touched")),
-            Found::Nothing => Ok(None),
+            .with_hint("nothing was touched")),
+            LoadedRecord::Missing => Ok(None),
         }
     }
 
     /// Whose it is, by what another host tells of it: the bytes of its record, and the names of what it holds.
-    pub fn standing_elsewhere(&self, found: Option<&[u8]>, names: &[String]) -> Result<Standing> {
-        let found = found.map_or(Found::Nothing, |bytes| record::from_bytes(TARGET, bytes));
-        match self.whose(found)? {
+    pub fn check_remote_ownership(
+        &self,
+        found: Option<&[u8]>,
+        names: &[String],
+    ) -> Result<TargetOwnership> {
+        let found =
+            found.map_or(LoadedRecord::Missing, |bytes| record::parse_record(TARGET_KIND, bytes));
+        match self.check_record(found)? {
             Some(standing) => Ok(standing),
-            None => self.free_of(names),
+            None => self.check_names_unclaimed(names),
         }
     }
 
     /// Whether a folder without a record holds nothing that anybody would miss.
-    fn free(&self) -> Result<Standing> {
+    fn check_unclaimed(&self) -> Result<TargetOwnership> {
         let failed = || format!("the target `{}` cannot be listed", self.root.display());
-        let entries = std::fs::read_dir(&self.root).unable(failed)?;
+        let entries = std::fs::read_dir(&self.root).with_context(failed)?;
         let mut names = Vec::new();
         for entry in entries {
-            names.push(entry.unable(failed)?.file_name().to_string_lossy().into_owned());
+            names.push(entry.with_context(failed)?.file_name().to_string_lossy().into_owned());
         }
-        self.free_of(&names)
+        self.check_names_unclaimed(&names)
     }
 
-    fn free_of(&self, names: &[String]) -> Result<Standing> {
+    fn check_names_unclaimed(&self, names: &[String]) -> Result<TargetOwnership> {
         // What a run leaves that ended before it had made the folder ours.
         let is_ours = |name: &String| {
-            [LOCK, PROGRAMS, INCOMING].contains(&name.as_str())
+            [LOCK_FILE, PROGRAMS_FOLDER, INCOMING_FOLDER].contains(&name.as_str())
                 || name.starts_with("target.") && name.ends_with(".new")
         };
         match names.iter().find(|name| !is_ours(name)) {
-            None => Ok(Standing::Free),
-            Some(name) => Err(Error::no(format!(
+            None => Ok(TargetOwnership::Free),
+            Some(name) => Err(Error::negative(format!(
                 "the target `{}` is not ours: it holds `{}` and no record of a deploy",
                 self.root.display(),
-                harmless(name, 80)
+                sanitize_line(name, 80)
             ))
-            .hint("name an empty folder, or one that is not there yet, as `deploy.to`")),
+            .with_hint("name an empty folder, or one that is not there yet, as `deploy.to`")),
         }
     }
 
     /// Makes it ours, if it is not yet, and holds its lock until the answer is dropped.
-    pub fn enter(&self, doing: &str, around: &Around<'_>) -> Result<Lock> {
-        let is_new = self.standing()? == Standing::Free;
+    pub fn claim_and_lock(&self, doing: &str, around: &DeployContext<'_>) -> Result<Lock> {
+        let is_new = self.check_ownership()? == TargetOwnership::Free;
         let failed = || format!("the target `{}` cannot be written", self.root.display());
-        if !may_write(&self.root) {
-            return Err(Error::unable(failed()).hint("who deploys must be its owner"));
+        if !can_write_in(&self.root) {
+            return Err(Error::unable(failed()).with_hint("who deploys must be its owner"));
         }
-        std::fs::create_dir_all(&self.root).unable(failed)?;
-        let lock = self.lock(doing, around)?;
+        std::fs::create_dir_all(&self.root).with_context(failed)?;
+        let lock = self.acquire_lock(doing, around)?;
         if is_new {
             let layer = self.layer.clone();
-            record::write(around.disk, &self.root.join(RECORD), TARGET, &Record { layer })
-                .unable(failed)?;
+            record::write_record(
+                around.disk,
+                &self.root.join(RECORD_FILE),
+                TARGET_KIND,
+                &TargetRecord { layer },
+            )
+            .with_context(failed)?;
         }
-        for folder in [self.releases(), self.shared()] {
-            std::fs::create_dir_all(&folder).unable(failed)?;
+        for folder in [self.releases_folder(), self.shared_folder()] {
+            std::fs::create_dir_all(&folder).with_context(failed)?;
         }
         Ok(lock)
     }
 
     /// Who is at work in it now; nothing where nobody is. Nothing is written.
     #[must_use]
-    pub fn holder(&self) -> Option<String> {
+    pub fn lock_holder(&self) -> Option<String> {
         // That this very process holds it is known to whoever asks.
         let own = format!(", pid {}", std::process::id());
-        lock::holder_of(&self.root.join(LOCK)).filter(|holder| !holder.ends_with(&own))
+        lock::find_lock_holder(&self.root.join(LOCK_FILE)).filter(|holder| !holder.ends_with(&own))
     }
 
     /// Takes the lock. Nobody waits for a deploy: what it leaves is not what was looked at.
-    fn lock(&self, doing: &str, around: &Around<'_>) -> Result<Lock> {
-        let path = self.root.join(LOCK);
-        let who = format!("{doing} by {}, pid {}", harmless(around.by, 40), std::process::id());
-        let since = modified(&path);
+    fn acquire_lock(&self, doing: &str, around: &DeployContext<'_>) -> Result<Lock> {
+        let path = self.root.join(LOCK_FILE);
+        let who =
+            format!("{doing} by {}, pid {}", sanitize_line(around.by, 40), std::process::id());
+        let since = read_modified_seconds(&path);
         let mut holder = None;
         let taken =
             Lock::acquire(&path, &who, Duration::ZERO, |other| holder = Some(other.to_owned()));
         let Some(holder) = holder else { return taken };
         let age = since.map_or(String::new(), |since| {
-            format!(", begun {}", ago(around.world.now_seconds(), since))
+            format!(", begun {}", format_ago(around.world.now_seconds(), since))
         });
         Err(Error::unable(format!(
             "another run is at work in `{}`: {holder}{age}",
             self.root.display()
         ))
-        .hint("wait until it has ended and try again"))
+        .with_hint("wait until it has ended and try again"))
     }
 }
 
@@ -313,7 +331,7 @@ pub fn is_release_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 80 && name.chars().all(is_plain)
 }
 
-fn modified(path: &Path) -> Option<i64> {
+fn read_modified_seconds(path: &Path) -> Option<i64> {
     let time = std::fs::metadata(path).ok()?.modified().ok()?;
     i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
 }

@@ -1,53 +1,53 @@
 //! What is wrong with what serves: compared with its manifest, and asked whether it is well. It changes nothing.
 
+use super::executor::EngineContext;
 use super::history;
-use super::journal::Journal;
-use super::order::Verified;
+use super::journal::DeployJournal;
 use super::release::Release;
-use super::run::Site;
-use super::target::{Current, Standing};
+use super::target::{CurrentLink, TargetOwnership};
+use super::wire_protocol::Verification;
 use xtask_base::error::Result;
 
 /// Looks at all of it.
-pub fn verify(site: &Site<'_>) -> Result<Verified> {
+pub fn verify_target(site: &EngineContext<'_>) -> Result<Verification> {
     let target = site.target;
-    let mut found = Verified::default();
-    let is_ours = target.standing()? == Standing::Ours;
-    let current = if is_ours { target.current()? } else { Current::Nothing };
+    let mut found = Verification::default();
+    let is_ours = target.check_ownership()? == TargetOwnership::Ours;
+    let current = if is_ours { target.read_current()? } else { CurrentLink::Missing };
     match current {
-        Current::Release(name) => found.release = Some(name),
-        Current::Nothing => found.faults.push("nothing is deployed".to_owned()),
-        Current::Foreign(words) => {
+        CurrentLink::Release(name) => found.release = Some(name),
+        CurrentLink::Missing => found.faults.push("nothing is deployed".to_owned()),
+        CurrentLink::Foreign(words) => {
             found.faults.push(format!("`current` {words}: somebody has changed it by hand"));
         }
     }
-    let journal = if is_ours { Journal::read(target) } else { Ok(None) };
-    match (journal, target.holder()) {
+    let journal = if is_ours { DeployJournal::read(target) } else { Ok(None) };
+    match (journal, target.lock_holder()) {
         (Ok(None), _) => {}
         (_, Some(holder)) => found.faults.push(format!("a run is under way: {holder}")),
         (Ok(Some(_)), None) => {
             let what = "a run was cut short: the next `deploy` or `rollback` ends it";
             found.faults.push(what.to_owned());
         }
-        (Err(failure), None) => note(&mut found.faults, &failure),
+        (Err(failure), None) => push_failure(&mut found.faults, &failure),
     }
     let Some(name) = found.release.clone() else { return Ok(found) };
-    let entries = history::read(&target.history())?;
-    if history::standing(&entries).1 != Some(name.as_str()) {
+    let entries = history::read_history(&target.history_file())?;
+    if history::current_and_serving(&entries).1 != Some(name.as_str()) {
         found.faults.push(format!("the history does not say that {name} serves, verified"));
     }
-    let release = Release::of(target, &name);
-    match release.whole() {
+    let release = Release::in_target(target, &name);
+    match release.verify_manifest() {
         Ok(manifest) => found.commit = Some(manifest.commit),
-        Err(failure) => note(&mut found.faults, &failure),
+        Err(failure) => push_failure(&mut found.faults, &failure),
     }
-    if let Err(failure) = site.engine.ask(&release) {
-        note(&mut found.faults, &failure);
+    if let Err(failure) = site.engine.check_health(&release) {
+        push_failure(&mut found.faults, &failure);
     }
     Ok(found)
 }
 
-fn note(faults: &mut Vec<String>, failure: &xtask_base::error::Error) {
+fn push_failure(faults: &mut Vec<String>, failure: &xtask_base::error::Error) {
     faults.push(failure.to_string());
     faults.extend(failure.details().iter().cloned());
 }

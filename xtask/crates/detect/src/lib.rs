@@ -4,15 +4,15 @@
 // Where checkouts share a build folder, none of them takes what another has compiled from other sources.
 const _: Option<&str> = option_env!("XTASK_SOURCES_DETECT");
 
-pub mod defaults;
-pub mod fit;
-mod found;
-pub mod inner;
-mod kinds;
+pub mod default_checks;
+mod detected;
 mod node;
 pub mod packaging;
 mod python;
+pub mod repo_facts;
 mod services;
 mod setuptools;
+pub mod subfolder_checks;
+mod tool_versions;
 pub mod tree;
-mod versions;
+mod unchecked_tools;

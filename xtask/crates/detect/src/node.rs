@@ -4,11 +4,11 @@
 use serde_json::{Map, Value};
 
 use super::services;
-use super::tree::Tree;
+use super::tree::FileTree;
 
 /// Who keeps the packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manager {
+pub enum NodePackageManager {
     /// `npm`, also where nobody says anything.
     Npm,
     /// `pnpm`.
@@ -23,47 +23,49 @@ pub enum Manager {
     Bun,
 }
 
-impl Manager {
+impl NodePackageManager {
     /// The word for it among those of the checks.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
-            Manager::Npm => "npm",
-            Manager::Pnpm => "pnpm",
-            Manager::Yarn => "yarn",
-            Manager::Berry => "berry",
-            Manager::PlugAndPlay => "plug-n-play",
-            Manager::Bun => "bun",
+            NodePackageManager::Npm => "npm",
+            NodePackageManager::Pnpm => "pnpm",
+            NodePackageManager::Yarn => "yarn",
+            NodePackageManager::Berry => "berry",
+            NodePackageManager::PlugAndPlay => "plug-n-play",
+            NodePackageManager::Bun => "bun",
         }
     }
 
     /// How a script is run.
     #[must_use]
-    pub fn run(self) -> &'static str {
+    pub fn run_command(self) -> &'static str {
         match self {
-            Manager::Npm => "npm run",
-            Manager::Pnpm => "pnpm run",
-            Manager::Yarn | Manager::Berry | Manager::PlugAndPlay => "yarn run",
-            Manager::Bun => "bun run",
+            NodePackageManager::Npm => "npm run",
+            NodePackageManager::Pnpm => "pnpm run",
+            NodePackageManager::Yarn
+            | NodePackageManager::Berry
+            | NodePackageManager::PlugAndPlay => "yarn run",
+            NodePackageManager::Bun => "bun run",
         }
     }
 
     /// How a program of a package is run.
     #[must_use]
-    pub fn exec(self) -> &'static str {
+    pub fn exec_command(self) -> &'static str {
         match self {
-            Manager::Npm => "npx --no-install",
-            Manager::Pnpm => "pnpm exec",
-            other => other.run(),
+            NodePackageManager::Npm => "npx --no-install",
+            NodePackageManager::Pnpm => "pnpm exec",
+            other => other.run_command(),
         }
     }
 }
 
 /// What there is of Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct NodeProject {
     /// Who keeps its packages.
-    pub manager: Manager,
+    pub manager: NodePackageManager,
     /// Whether it has packages, and a lock file for them.
     pub has_lock: bool,
     /// Whether TypeScript is set up.
@@ -71,38 +73,38 @@ pub struct Node {
     /// Whether eslint is set up.
     pub has_eslint: bool,
     /// Whether there is a script `lint` that changes no file.
-    pub has_lint: bool,
+    pub has_lint_script: bool,
     /// Whether there is a script `test` that ends by itself.
-    pub has_test: bool,
+    pub has_test_script: bool,
     /// Whether there is a script `dev`.
-    pub has_dev: bool,
+    pub has_dev_script: bool,
     /// Whether there is a script `start`.
-    pub has_start: bool,
+    pub has_start_script: bool,
     /// Whether the one of both that would be run starts something that serves.
-    pub serves: bool,
+    pub is_server: bool,
     /// What it depends on, by name.
     pub packages: Vec<String>,
 }
 
 /// The lock files, and whose they are.
-const LOCKS: [(&str, Manager); 6] = [
-    ("pnpm-lock.yaml", Manager::Pnpm),
-    ("yarn.lock", Manager::Yarn),
-    ("bun.lock", Manager::Bun),
-    ("bun.lockb", Manager::Bun),
-    ("package-lock.json", Manager::Npm),
-    ("npm-shrinkwrap.json", Manager::Npm),
+const LOCK_FILES: [(&str, NodePackageManager); 6] = [
+    ("pnpm-lock.yaml", NodePackageManager::Pnpm),
+    ("yarn.lock", NodePackageManager::Yarn),
+    ("bun.lock", NodePackageManager::Bun),
+    ("bun.lockb", NodePackageManager::Bun),
+    ("package-lock.json", NodePackageManager::Npm),
+    ("npm-shrinkwrap.json", NodePackageManager::Npm),
 ];
 
 /// Where packages are named.
-const DEPENDENCIES: [&str; 4] =
+const DEPENDENCY_KEYS: [&str; 4] =
     ["dependencies", "devDependencies", "optionalDependencies", "peerDependencies"];
 
 /// What in a script says that it changes files, or does not end.
-const CHANGING: [&str; 4] = ["--fix", "--write", "--watch", "--apply"];
+const MUTATING_FLAGS: [&str; 4] = ["--fix", "--write", "--watch", "--apply"];
 
 /// Programs that run scripts of packages by their names.
-const RUNNERS: [&str; 13] = [
+const SCRIPT_RUNNERS: [&str; 13] = [
     "bun",
     "concurrently",
     "lerna",
@@ -119,10 +121,10 @@ const RUNNERS: [&str; 13] = [
 ];
 
 /// How many turns scripts are followed that run others.
-const TURNS: usize = 5;
+const MAX_EXPANSIONS: usize = 5;
 
 /// A script and all that it may run: which package it means is not always told, so scripts of that name count in each.
-fn with_those_it_runs(tree: &Tree<'_>, script: &str) -> Vec<String> {
+fn expand_script(tree: &FileTree<'_>, script: &str) -> Vec<String> {
     let is_package = |path: &&str| {
         path.rsplit('/').next() == Some("package.json") && !path.contains("node_modules/")
     };
@@ -130,20 +132,20 @@ fn with_those_it_runs(tree: &Tree<'_>, script: &str) -> Vec<String> {
     let mut is_read = false;
     let mut all = vec![script.to_owned()];
     let mut from = 0;
-    for _ in 0..TURNS {
+    for _ in 0..MAX_EXPANSIONS {
         let now = all.len();
         for at in from..now {
             let text = all[at].clone();
             let words: Vec<&str> =
                 text.split(|c: char| c.is_whitespace() || "'\"&|;()".contains(c)).collect();
-            let runs = words.iter().any(|word| RUNNERS.contains(word));
+            let runs = words.iter().any(|word| SCRIPT_RUNNERS.contains(word));
             if !runs {
                 continue;
             }
             if !is_read {
                 is_read = true;
-                for file in tree.all().filter(is_package) {
-                    let scripts = tree.json(file).and_then(|mut file| file.remove("scripts"));
+                for file in tree.all_paths().filter(is_package) {
+                    let scripts = tree.read_json(file).and_then(|mut file| file.remove("scripts"));
                     let scripts = scripts.as_ref().and_then(Value::as_object);
                     let texts = scripts.into_iter().flatten();
                     known.extend(texts.filter_map(|(name, text)| {
@@ -168,16 +170,16 @@ fn with_those_it_runs(tree: &Tree<'_>, script: &str) -> Vec<String> {
 }
 
 /// Looks at the root.
-pub(super) fn look(tree: &Tree<'_>) -> Option<Node> {
-    let file = tree.json("package.json")?;
+pub(super) fn detect_node(tree: &FileTree<'_>) -> Option<NodeProject> {
+    let file = tree.read_json("package.json")?;
     let mut packages: Vec<String> = Vec::new();
-    for key in DEPENDENCIES {
+    for key in DEPENDENCY_KEYS {
         let names = file.get(key).and_then(Value::as_object);
         packages.extend(names.into_iter().flat_map(|names| names.keys().cloned()));
     }
     packages.sort();
     packages.dedup();
-    let (manager, lock) = manager(tree, &file);
+    let (manager, lock) = detect_package_manager(tree, &file);
     let has = |name: &str| packages.iter().any(|package| package == name);
     let script = |name: &str| {
         let script = file.get("scripts").and_then(|scripts| scripts.get(name));
@@ -185,30 +187,30 @@ pub(super) fn look(tree: &Tree<'_>) -> Option<Node> {
     };
     let has_tsconfig = tree.has("tsconfig.json");
     if has_tsconfig && !has("typescript") {
-        tree.note(
+        tree.add_note(
             "there is a `tsconfig.json`, and `typescript` is not among the packages: it has no check in \
              `setup/validate.toml`"
                 .to_owned(),
         );
     }
     let lint = script("lint").filter(|lint| {
-        let all = with_those_it_runs(tree, lint);
+        let all = expand_script(tree, lint);
         let is_changing =
-            CHANGING.iter().any(|word| all.iter().any(|script| script.contains(word)));
+            MUTATING_FLAGS.iter().any(|word| all.iter().any(|script| script.contains(word)));
         if is_changing {
-            tree.note(format!(
+            tree.add_note(format!(
                 "the script `lint` (`{lint}`) changes files or does not end: it has no check"
             ));
         }
         !is_changing
     });
     let test = script("test").filter(|test| {
-        let all = with_those_it_runs(tree, test);
+        let all = expand_script(tree, test);
         let is_endless = all
             .iter()
             .any(|script| script.contains("--watch") && !script.contains("--watch=false"));
         if is_endless {
-            tree.note(format!(
+            tree.add_note(format!(
                 "the script `test` (`{test}`) does not end by itself: it has no check"
             ));
         }
@@ -216,52 +218,58 @@ pub(super) fn look(tree: &Tree<'_>) -> Option<Node> {
     });
     let is_eslint_file =
         |name: &str| name.starts_with("eslint.config.") || name.starts_with(".eslintrc");
-    let is_configured = file.contains_key("eslintConfig") || tree.in_root().any(is_eslint_file);
-    Some(Node {
+    let is_configured = file.contains_key("eslintConfig") || tree.root_files().any(is_eslint_file);
+    Some(NodeProject {
         manager,
         has_lock: lock && (!packages.is_empty() || file.contains_key("workspaces")),
         has_typescript: has_tsconfig && has("typescript"),
         has_eslint: lint.is_none() && is_configured && has("eslint"),
-        has_lint: lint.is_some(),
-        has_test: test.is_some(),
-        has_dev: script("dev").is_some(),
-        has_start: script("start").is_some(),
+        has_lint_script: lint.is_some(),
+        has_test_script: test.is_some(),
+        has_dev_script: script("dev").is_some(),
+        has_start_script: script("start").is_some(),
         // A package with a program of its own is a tool.
-        serves: !file.contains_key("bin")
-            && script("dev").or(script("start")).is_some_and(services::is_service),
+        is_server: !file.contains_key("bin")
+            && script("dev").or(script("start")).is_some_and(services::is_service_script),
         packages,
     })
 }
 
 /// Who keeps the packages, and whether there is a lock file of it: what `packageManager` names, or else
 /// who has a lock file.
-fn manager(tree: &Tree<'_>, file: &Map<String, Value>) -> (Manager, bool) {
-    let there: Vec<(&str, Manager)> =
-        LOCKS.into_iter().filter(|(name, _)| tree.has(name)).collect();
+fn detect_package_manager(
+    tree: &FileTree<'_>,
+    file: &Map<String, Value>,
+) -> (NodePackageManager, bool) {
+    let there: Vec<(&str, NodePackageManager)> =
+        LOCK_FILES.into_iter().filter(|(name, _)| tree.has(name)).collect();
     let named = file.get("packageManager").and_then(Value::as_str).unwrap_or_default();
     let (name, version) = named.split_once('@').unwrap_or((named, ""));
     let named = match name {
-        "npm" => Some(Manager::Npm),
-        "pnpm" => Some(Manager::Pnpm),
-        "yarn" => Some(Manager::Yarn),
-        "bun" => Some(Manager::Bun),
+        "npm" => Some(NodePackageManager::Npm),
+        "pnpm" => Some(NodePackageManager::Pnpm),
+        "yarn" => Some(NodePackageManager::Yarn),
+        "bun" => Some(NodePackageManager::Bun),
         _ => None,
     };
     let chosen = named.or_else(|| there.first().map(|(_, manager)| *manager));
-    let chosen = chosen.unwrap_or(Manager::Npm);
+    let chosen = chosen.unwrap_or(NodePackageManager::Npm);
     let has_lock = there.iter().any(|(_, manager)| *manager == chosen);
     if let Some((other, _)) = there.iter().find(|(_, manager)| *manager != chosen) {
-        tree.note(format!("there is `{other}` as well; the checks are made for {}", chosen.word()));
+        tree.add_note(format!(
+            "there is `{other}` as well; the checks are made for {}",
+            chosen.name()
+        ));
     }
     let is_one = version.starts_with("1.") || (named.is_none() && !tree.has(".yarnrc.yml"));
-    if chosen != Manager::Yarn || is_one {
+    if chosen != NodePackageManager::Yarn || is_one {
         return (chosen, has_lock);
     }
-    let settings = tree.text(".yarnrc.yml").unwrap_or_default();
+    let settings = tree.read_text(".yarnrc.yml").unwrap_or_default();
     let linker = settings.lines().find_map(|line| line.strip_prefix("nodeLinker:"));
     let linker = linker.map(|linker| linker.trim().trim_matches(['"', '\'']));
     match linker {
-        Some("node-modules" | "pnpm") => (Manager::Berry, has_lock),
-        _ => (Manager::PlugAndPlay, has_lock),
+        Some("node-modules" | "pnpm") => (NodePackageManager::Berry, has_lock),
+        _ => (NodePackageManager::PlugAndPlay, has_lock),
     }
 }

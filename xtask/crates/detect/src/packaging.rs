@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::tree::{Tree, below, names, texts, value};
+use super::tree::{FileTree, find_table, find_value, list_keys, list_strings};
 
 /// Who would take files along that are new in the root.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,9 +20,9 @@ pub struct Packaging {
 }
 
 /// Looks at the root.
-pub(super) fn look(tree: &Tree<'_>) -> Packaging {
+pub(super) fn detect_packaging(tree: &FileTree<'_>) -> Packaging {
     let mut found = Packaging::default();
-    if let Some(file) = tree.json("package.json") {
+    if let Some(file) = tree.read_json("package.json") {
         let is_private = file.get("private").and_then(Value::as_bool).unwrap_or(false);
         let has_name = file.contains_key("name") && file.contains_key("version");
         found.npm = has_name && !is_private && !file.contains_key("files");
@@ -33,17 +33,19 @@ pub(super) fn look(tree: &Tree<'_>) -> Packaging {
     }
     let is_prettier =
         |name: &str| name.starts_with(".prettierrc") || name.starts_with("prettier.config.");
-    found.prettier |= tree.in_root().any(is_prettier);
-    let of_python = tree.toml("pyproject.toml", |file| {
+    found.prettier |= tree.root_files().any(is_prettier);
+    let of_python = tree.read_toml("pyproject.toml", |file| {
         let backend =
-            value(file, &["build-system", "build-backend"]).and_then(|name| name.as_str());
-        let requires = texts(file, &["build-system", "requires"]);
+            find_value(file, &["build-system", "build-backend"]).and_then(|name| name.as_str());
+        let requires = list_strings(file, &["build-system", "requires"]);
         let is_scm = requires.iter().any(|one| one.replace('_', "-").starts_with("setuptools-scm"));
-        let sdist = below(file, &["tool", "hatch", "build", "targets", "sdist"]);
+        let sdist = find_table(file, &["tool", "hatch", "build", "targets", "sdist"]);
         let is_said = sdist.is_some_and(|table| {
-            ["include", "only-include", "packages"].iter().any(|key| value(table, &[key]).is_some())
+            ["include", "only-include", "packages"]
+                .iter()
+                .any(|key| find_value(table, &[key]).is_some())
         });
-        let is_checked = names(file, &["tool"]).contains(&"check-manifest");
+        let is_checked = list_keys(file, &["tool"]).contains(&"check-manifest");
         (
             backend.is_some_and(|name| name.starts_with("hatchling")) && !is_said,
             is_scm || is_checked,

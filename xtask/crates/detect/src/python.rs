@@ -4,11 +4,11 @@
 //! A tool counts only if it is configured *and* among the packages that are installed by default: a
 //! check of a tool that is not there would fail on every fresh clone.
 
-use super::tree::{Table, Tree, below, names, texts, value};
+use super::tree::{FileTree, TomlTable, find_table, find_value, list_keys, list_strings};
 
 /// Who keeps the packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Installer {
+pub enum PythonPackageManager {
     /// `uv`, by `uv.lock`.
     Uv,
     /// `poetry`, by `poetry.lock` or its table in `pyproject.toml`.
@@ -19,9 +19,9 @@ pub enum Installer {
 
 /// What there is of Python.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Python {
+pub struct PythonProject {
     /// Who keeps its packages.
-    pub installer: Installer,
+    pub manager: PythonPackageManager,
     /// Whether there is a `requirements.txt`.
     pub has_requirements: bool,
     /// Whether ruff is set up.
@@ -29,7 +29,7 @@ pub struct Python {
     /// Whether mypy is set up.
     pub has_mypy: bool,
     /// Whether mypy is told which files it reads.
-    pub knows_mypy_files: bool,
+    pub has_mypy_files: bool,
     /// Whether pytest is set up.
     pub has_pytest: bool,
     /// What it depends on, by name.
@@ -37,27 +37,27 @@ pub struct Python {
 }
 
 /// How often a group of dependencies may include another one.
-const DEEPEST: usize = 8;
+const MAX_GROUP_DEPTH: usize = 8;
 
 /// Looks at the root.
-pub(super) fn look(tree: &Tree<'_>) -> Option<Python> {
-    let mut found = tree.toml("pyproject.toml", of_pyproject);
+pub(super) fn detect_python(tree: &FileTree<'_>) -> Option<PythonProject> {
+    let mut found = tree.read_toml("pyproject.toml", parse_pyproject);
     let is_requirements = |name: &&str| name.starts_with("requirements") && name.ends_with(".txt");
-    let requirements: Vec<&str> = tree.in_root().filter(is_requirements).collect();
+    let requirements: Vec<&str> = tree.root_files().filter(is_requirements).collect();
     let others = ["setup.py", "setup.cfg"].iter().any(|name| tree.has(name));
     if found.is_none() && requirements.is_empty() && !others {
         return None;
     }
     let mut project = found.take().unwrap_or_default();
     let installer = if tree.has("uv.lock") && tree.has("pyproject.toml") {
-        Installer::Uv
+        PythonPackageManager::Uv
     } else if tree.has("poetry.lock") || project.is_poetry {
-        Installer::Poetry
+        PythonPackageManager::Poetry
     } else {
-        Installer::Pip
+        PythonPackageManager::Pip
     };
     let ini = |file: &str, section: &str| {
-        let text = tree.text(file).unwrap_or_default();
+        let text = tree.read_text(file).unwrap_or_default();
         text.lines().any(|line| line.trim_end() == section)
     };
     project.ruff |= tree.has("ruff.toml") || tree.has(".ruff.toml");
@@ -75,11 +75,11 @@ pub(super) fn look(tree: &Tree<'_>) -> Option<Python> {
             .is_some_and(|name| name.starts_with("test_") && name.ends_with(".py"))
     };
     project.pytest |= project.optional.iter().any(|name| name == "pytest")
-        && (tree.below("tests/").any(is_test) || tree.below("test/").any(is_test));
-    if installer == Installer::Pip {
+        && (tree.paths_below("tests/").any(is_test) || tree.paths_below("test/").any(is_test));
+    if installer == PythonPackageManager::Pip {
         for file in &requirements {
-            let text = tree.text(file).unwrap_or_default();
-            project.packages.extend(text.lines().filter_map(package));
+            let text = tree.read_text(file).unwrap_or_default();
+            project.packages.extend(text.lines().filter_map(parse_package_name));
         }
     }
     project.packages.sort();
@@ -87,19 +87,19 @@ pub(super) fn look(tree: &Tree<'_>) -> Option<Python> {
     let is_set_up = |tool: &str, is_configured: bool| {
         let is_installed = project.packages.iter().any(|name| name == tool);
         if is_configured && !is_installed {
-            tree.note(format!(
+            tree.add_note(format!(
                 "`{tool}` is configured, and not among the packages that are installed by default, so it \
                  has no check; where everybody installs it, add one to `setup/validate.toml`"
             ));
         }
         is_configured && is_installed
     };
-    Some(Python {
-        installer,
+    Some(PythonProject {
+        manager: installer,
         has_requirements: tree.has("requirements.txt"),
         has_ruff: is_set_up("ruff", project.ruff),
         has_mypy: is_set_up("mypy", project.mypy),
-        knows_mypy_files: project.mypy_files,
+        has_mypy_files: project.mypy_files,
         has_pytest: is_set_up("pytest", project.pytest),
         packages: project.packages,
     })
@@ -107,7 +107,7 @@ pub(super) fn look(tree: &Tree<'_>) -> Option<Python> {
 
 /// What `pyproject.toml` says.
 #[derive(Default)]
-struct Project {
+struct PyprojectToml {
     is_poetry: bool,
     ruff: bool,
     mypy: bool,
@@ -119,20 +119,20 @@ struct Project {
     optional: Vec<String>,
 }
 
-fn of_pyproject(file: &Table<'_>) -> Project {
-    let has = |names: &[&str]| value(file, names).is_some();
-    let mut project = Project {
+fn parse_pyproject(file: &TomlTable<'_>) -> PyprojectToml {
+    let has = |names: &[&str]| find_value(file, names).is_some();
+    let mut project = PyprojectToml {
         is_poetry: has(&["tool", "poetry"]),
         ruff: has(&["tool", "ruff"]),
         mypy: has(&["tool", "mypy"]),
         mypy_files: ["files", "packages", "modules"].iter().any(|key| has(&["tool", "mypy", key])),
         pytest: has(&["tool", "pytest"]),
-        ..Project::default()
+        ..PyprojectToml::default()
     };
-    let mut by_default = texts(file, &["project", "dependencies"]);
-    by_default.extend(texts(file, &["tool", "uv", "dev-dependencies"]));
-    let groups = names(file, &["dependency-groups"]);
-    let mut default_groups = texts(file, &["tool", "uv", "default-groups"]);
+    let mut by_default = list_strings(file, &["project", "dependencies"]);
+    by_default.extend(list_strings(file, &["tool", "uv", "dev-dependencies"]));
+    let groups = list_keys(file, &["dependency-groups"]);
+    let mut default_groups = list_strings(file, &["tool", "uv", "default-groups"]);
     if !has(&["tool", "uv", "default-groups"]) {
         default_groups.push("dev");
     } else if default_groups.is_empty() {
@@ -140,53 +140,53 @@ fn of_pyproject(file: &Table<'_>) -> Project {
         default_groups = groups.clone();
     }
     for group in &default_groups {
-        by_default.extend(of_group(file, group, DEEPEST));
+        by_default.extend(list_group_packages(file, group, MAX_GROUP_DEPTH));
     }
-    project.packages.extend(by_default.into_iter().filter_map(package));
+    project.packages.extend(by_default.into_iter().filter_map(parse_package_name));
     let poetry = ["tool", "poetry"];
-    let mut of_poetry = names(file, &[&poetry[..], &["dependencies"]].concat());
-    of_poetry.extend(names(file, &[&poetry[..], &["dev-dependencies"]].concat()));
-    for group in names(file, &[&poetry[..], &["group"]].concat()) {
+    let mut of_poetry = list_keys(file, &[&poetry[..], &["dependencies"]].concat());
+    of_poetry.extend(list_keys(file, &[&poetry[..], &["dev-dependencies"]].concat()));
+    for group in list_keys(file, &[&poetry[..], &["group"]].concat()) {
         let path = [&poetry[..], &["group", group]].concat();
-        let is_optional = below(file, &path)
-            .and_then(|table| value(table, &["optional"]))
+        let is_optional = find_table(file, &path)
+            .and_then(|table| find_value(table, &["optional"]))
             .and_then(toml::de::DeValue::as_bool)
             .unwrap_or(false);
         if !is_optional {
-            of_poetry.extend(names(file, &[&path[..], &["dependencies"]].concat()));
+            of_poetry.extend(list_keys(file, &[&path[..], &["dependencies"]].concat()));
         }
     }
-    project.packages.extend(of_poetry.into_iter().filter_map(package));
+    project.packages.extend(of_poetry.into_iter().filter_map(parse_package_name));
     let mut optional: Vec<&str> = Vec::new();
-    for extra in names(file, &["project", "optional-dependencies"]) {
-        optional.extend(texts(file, &["project", "optional-dependencies", extra]));
+    for extra in list_keys(file, &["project", "optional-dependencies"]) {
+        optional.extend(list_strings(file, &["project", "optional-dependencies", extra]));
     }
     for group in groups {
-        optional.extend(texts(file, &["dependency-groups", group]));
+        optional.extend(list_strings(file, &["dependency-groups", group]));
     }
-    project.optional.extend(optional.into_iter().filter_map(package));
+    project.optional.extend(optional.into_iter().filter_map(parse_package_name));
     project
 }
 
 /// The packages of a group, with those of the groups that it includes.
-fn of_group<'t>(file: &'t Table<'t>, group: &str, deepest: usize) -> Vec<&'t str> {
+fn list_group_packages<'t>(file: &'t TomlTable<'t>, group: &str, deepest: usize) -> Vec<&'t str> {
     let path = ["dependency-groups", group];
-    let mut found = texts(file, &path);
-    let list = value(file, &path).and_then(toml::de::DeValue::as_array);
+    let mut found = list_strings(file, &path);
+    let list = find_value(file, &path).and_then(toml::de::DeValue::as_array);
     let included = list
         .into_iter()
         .flat_map(|list| list.iter())
-        .filter_map(|item| value(item.get_ref().as_table()?, &["include-group"])?.as_str());
+        .filter_map(|item| find_value(item.get_ref().as_table()?, &["include-group"])?.as_str());
     if deepest > 0 {
         for group in included.collect::<Vec<_>>() {
-            found.extend(of_group(file, group, deepest - 1));
+            found.extend(list_group_packages(file, group, deepest - 1));
         }
     }
     found
 }
 
 /// The name at the beginning of a requirement, as packages are compared by it.
-fn package(requirement: &str) -> Option<String> {
+fn parse_package_name(requirement: &str) -> Option<String> {
     let name: String = requirement
         .trim_start()
         .chars()

@@ -3,22 +3,22 @@
 //! They are suggestions: nothing here is sure enough to be started unasked. Each has a name and a port
 //! that nothing else in the first layer has, so any of them can be taken in as it stands.
 
-use super::found::Rust;
-use super::node::Node;
-use super::python::{Installer, Python};
-use super::tree::Tree;
+use super::detected::RustProject;
+use super::node::NodeProject;
+use super::python::{PythonPackageManager, PythonProject};
+use super::tree::FileTree;
 
 /// A service that was recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recognised {
+pub struct DetectedService {
     /// By what it was recognised.
-    pub by: String,
+    pub evidence: String,
     /// Its table in a layer.
     pub table: String,
 }
 
 /// Where the application of a Python service usually lies.
-const MODULES: [&str; 9] = [
+const APP_MODULES: [&str; 9] = [
     "main.py",
     "app.py",
     "wsgi.py",
@@ -31,26 +31,30 @@ const MODULES: [&str; 9] = [
 ];
 
 /// How many files are read in search of it.
-const MOST_MODULES: usize = 40;
+const MAX_MODULES: usize = 40;
 
 /// What is recognised in the root.
-pub(super) fn recognise(
-    tree: &Tree<'_>,
-    rust: Option<&Rust>,
-    python: Option<&Python>,
-    node: Option<&Node>,
-) -> Vec<Recognised> {
+pub(super) fn detect_services(
+    tree: &FileTree<'_>,
+    rust: Option<&RustProject>,
+    python: Option<&PythonProject>,
+    node: Option<&NodeProject>,
+) -> Vec<DetectedService> {
     let mut found = Vec::new();
-    found.extend(node.and_then(of_node));
+    found.extend(node.and_then(detect_node_service));
     if let Some(python) = python {
-        found.extend(of_python(tree, python));
+        found.extend(detect_python_service(tree, python));
     }
-    found.extend(rust.and_then(of_rust));
+    found.extend(rust.and_then(detect_rust_service));
     found
 }
 
 /// Takes in the services of a folder: under names and at ports of their own, and at work there.
-pub(super) fn take_in(all: &mut Vec<Recognised>, more: Vec<Recognised>, folder: &str) {
+pub(super) fn merge_services(
+    all: &mut Vec<DetectedService>,
+    more: Vec<DetectedService>,
+    folder: &str,
+) {
     for one in more {
         let lines: Vec<&str> = one.table.lines().collect();
         let header = lines.first().copied().unwrap_or_default();
@@ -79,12 +83,12 @@ pub(super) fn take_in(all: &mut Vec<Recognised>, more: Vec<Recognised>, folder: 
                 table.push_str(&format!("dir = \"{folder}\"\n"));
             }
         }
-        all.push(Recognised { by: format!("{} in `{folder}/`", one.by), table });
+        all.push(DetectedService { evidence: format!("{} in `{folder}/`", one.evidence), table });
     }
 }
 
 /// Crates that make a program one that serves.
-pub(super) const SERVERS: [&str; 11] = [
+pub(super) const SERVER_CRATES: [&str; 11] = [
     "actix-web",
     "axum",
     "hyper",
@@ -99,7 +103,7 @@ pub(super) const SERVERS: [&str; 11] = [
 ];
 
 /// What in a script says that it serves until it is ended.
-const SERVING: [&str; 16] = [
+const SERVER_COMMANDS: [&str; 16] = [
     "astro",
     "gatsby",
     "http-server",
@@ -119,26 +123,26 @@ const SERVING: [&str; 16] = [
 ];
 
 /// Whether a script is about a service: it starts something that serves, or a file with Node.
-pub(super) fn is_service(script: &str) -> bool {
+pub(super) fn is_service_script(script: &str) -> bool {
     let starts_a_file = script.split(['&', ';', '|']).any(|part| {
         ["node ", "tsx ", "ts-node ", "bun "].iter().any(|runner| part.trim().starts_with(runner))
     });
-    starts_a_file || SERVING.iter().any(|word| script.contains(word))
+    starts_a_file || SERVER_COMMANDS.iter().any(|word| script.contains(word))
 }
 
-fn of_node(node: &Node) -> Option<Recognised> {
+fn detect_node_service(node: &NodeProject) -> Option<DetectedService> {
     let has = |name: &str| node.packages.iter().any(|package| package == name);
-    let exec = node.manager.exec();
-    let script = if node.has_dev { "dev" } else { "start" };
-    let (by, run, more) = if has("vite") && node.has_dev {
+    let exec = node.manager.exec_command();
+    let script = if node.has_dev_script { "dev" } else { "start" };
+    let (by, run, more) = if has("vite") && node.has_dev_script {
         let run = format!("{exec} vite --host 127.0.0.1 --port {{port}} --strictPort");
         ("vite, among the packages", run, "ready = { http = \"/\" }")
-    } else if has("next") && node.has_dev {
+    } else if has("next") && node.has_dev_script {
         let run = format!("{exec} next dev --hostname 127.0.0.1 --port {{port}}");
         ("next, among the packages", run, "ready = { tcp = true }")
-    } else if node.serves {
-        let by = if node.has_dev { "the script `dev`" } else { "the script `start`" };
-        let run = format!("{} {script}", node.manager.run());
+    } else if node.is_server {
+        let by = if node.has_dev_script { "the script `dev`" } else { "the script `start`" };
+        let run = format!("{} {script}", node.manager.run_command());
         (
             by,
             run,
@@ -147,30 +151,33 @@ fn of_node(node: &Node) -> Option<Recognised> {
     } else {
         return None;
     };
-    Some(Recognised {
-        by: format!("{by} of `package.json`"),
+    Some(DetectedService {
+        evidence: format!("{by} of `package.json`"),
         table: format!("[service.frontend]\nrun = \"{run}\"\nport = 3001\n{more}\n"),
     })
 }
 
-fn of_python(tree: &Tree<'_>, python: &Python) -> Option<Recognised> {
+fn detect_python_service(tree: &FileTree<'_>, python: &PythonProject) -> Option<DetectedService> {
     let has = |name: &str| python.packages.iter().any(|package| package == name);
-    let runner = match python.installer {
-        Installer::Uv => "uv run --no-sync ",
-        Installer::Poetry => "poetry run ",
-        Installer::Pip => "python3 -m ",
+    let runner = match python.manager {
+        PythonPackageManager::Uv => "uv run --no-sync ",
+        PythonPackageManager::Poetry => "poetry run ",
+        PythonPackageManager::Pip => "python3 -m ",
     };
-    let python_itself = match python.installer {
-        Installer::Pip => "python3",
-        Installer::Uv => "uv run --no-sync python",
-        Installer::Poetry => "poetry run python",
+    let python_itself = match python.manager {
+        PythonPackageManager::Pip => "python3",
+        PythonPackageManager::Uv => "uv run --no-sync python",
+        PythonPackageManager::Poetry => "poetry run python",
     };
     let table = |run: String| {
         format!("[service.backend]\nrun = \"{run}\"\nport = 8001\nready = {{ tcp = true }}\n")
     };
     if tree.has("manage.py") && has("django") {
         let run = format!("{python_itself} manage.py runserver --noreload 127.0.0.1:{{port}}");
-        return Some(Recognised { by: "`manage.py`, of Django".to_owned(), table: table(run) });
+        return Some(DetectedService {
+            evidence: "`manage.py`, of Django".to_owned(),
+            table: table(run),
+        });
     }
     let kinds = [
         ("uvicorn", ["FastAPI(", "Starlette("], "uvicorn", "--host 127.0.0.1 --port {port}"),
@@ -181,22 +188,23 @@ fn of_python(tree: &Tree<'_>, python: &Python) -> Option<Recognised> {
         if !comes_along && !has(package) {
             continue;
         }
-        for path in modules(tree) {
-            let Some(name) = application(&tree.text(path).unwrap_or_default(), &made_by) else {
+        for path in list_modules(tree) {
+            let Some(name) = find_application(&tree.read_text(path).unwrap_or_default(), &made_by)
+            else {
                 continue;
             };
             let module =
                 path.trim_end_matches(".py").trim_end_matches("/__init__").replace('/', ".");
             let run = format!("{runner}{program} {module}:{name} {arguments}");
-            return Some(Recognised { by: format!("`{path}`"), table: table(run) });
+            return Some(DetectedService { evidence: format!("`{path}`"), table: table(run) });
         }
     }
     None
 }
 
 /// The files that may hold the application: where it usually lies, and those of such names in a package.
-fn modules<'a>(tree: &Tree<'a>) -> Vec<&'a str> {
-    let usual = tree.all().filter(|path| MODULES.contains(path));
+fn list_modules<'a>(tree: &FileTree<'a>) -> Vec<&'a str> {
+    let usual = tree.all_paths().filter(|path| APP_MODULES.contains(path));
     let names = ["app.py", "asgi.py", "core.py", "main.py", "server.py", "wsgi.py", "__init__.py"];
     let in_package = |path: &&str| {
         let parts: Vec<&str> = path.split('/').collect();
@@ -206,11 +214,11 @@ fn modules<'a>(tree: &Tree<'a>) -> Vec<&'a str> {
         };
         names.contains(&name) && !["tests", "test", "docs", "examples"].contains(&folder)
     };
-    usual.chain(tree.all().filter(in_package)).take(MOST_MODULES).collect()
+    usual.chain(tree.all_paths().filter(in_package)).take(MAX_MODULES).collect()
 }
 
 /// The name to which a module assigns what one of these makes.
-fn application(text: &str, made_by: &[&str]) -> Option<String> {
+fn find_application(text: &str, made_by: &[&str]) -> Option<String> {
     text.lines().find_map(|line| {
         let (name, made) = line.split_once('=')?;
         let name = name.split(':').next().unwrap_or_default().trim_end();
@@ -222,11 +230,11 @@ fn application(text: &str, made_by: &[&str]) -> Option<String> {
     })
 }
 
-fn of_rust(rust: &Rust) -> Option<Recognised> {
-    let package = rust.package.as_ref().filter(|_| rust.has_program && rust.serves)?;
+fn detect_rust_service(rust: &RustProject) -> Option<DetectedService> {
+    let package = rust.package.as_ref().filter(|_| rust.has_program && rust.is_server)?;
     let is_plain = package.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    is_plain.then(|| Recognised {
-        by: format!("the program of the package `{package}`"),
+    is_plain.then(|| DetectedService {
+        evidence: format!("the program of the package `{package}`"),
         table: format!(
             "[service.server]\nrun = \"cargo run --quiet --package {package}\"\nport = 8002\n\
              env = {{ PORT = \"{{port}}\" }} # if it listens where this says\nready = {{ tcp = true }}\n"

@@ -6,14 +6,14 @@
 
 use std::collections::BTreeSet;
 
-use super::found::ByHand;
-use super::tree::{Tree, below, value};
+use super::detected::ManualEdit;
+use super::tree::{FileTree, find_table, find_value};
 
 /// The file with the words for setuptools.
-const PROJECT: &str = "pyproject.toml";
+const PYPROJECT: &str = "pyproject.toml";
 
 /// Folders that it leaves out by itself (`FlatLayoutPackageFinder.DEFAULT_EXCLUDE`).
-const FOLDERS: [&str; 29] = [
+const EXCLUDED_FOLDERS: [&str; 29] = [
     "benchmark",
     "benchmarks",
     "bin",
@@ -46,7 +46,7 @@ const FOLDERS: [&str; 29] = [
 ];
 
 /// Modules that it leaves out by itself (`FlatLayoutModuleFinder.DEFAULT_EXCLUDE`).
-const MODULES: [&str; 22] = [
+const EXCLUDED_MODULES: [&str; 22] = [
     "benchmark",
     "benchmarks",
     "build",
@@ -72,42 +72,43 @@ const MODULES: [&str; 22] = [
 ];
 
 /// The lines for `pyproject.toml`, if it needs any.
-pub(super) fn lines(tree: &Tree<'_>) -> Option<ByHand> {
+pub(super) fn suggest_edit(tree: &FileTree<'_>) -> Option<ManualEdit> {
     if tree.has_folder("src")
-        || ["setup.py", "setup.cfg"].iter().any(|file| names_packages(tree, file))
+        || ["setup.py", "setup.cfg"].iter().any(|file| mentions_packages(tree, file))
     {
         return None;
     }
-    let is_meant = tree.toml(PROJECT, |file| {
+    let is_meant = tree.read_toml(PYPROJECT, |file| {
         let backend =
-            value(file, &["build-system", "build-backend"]).and_then(|name| name.as_str());
-        let table = below(file, &["tool", "setuptools"]);
-        let says = |key: &str| table.is_some_and(|table| value(table, &[key]).is_some());
-        let is_project =
-            below(file, &["project"]).is_some() || tree.has("setup.cfg") || tree.has("setup.py");
+            find_value(file, &["build-system", "build-backend"]).and_then(|name| name.as_str());
+        let table = find_table(file, &["tool", "setuptools"]);
+        let says = |key: &str| table.is_some_and(|table| find_value(table, &[key]).is_some());
+        let is_project = find_table(file, &["project"]).is_some()
+            || tree.has("setup.cfg")
+            || tree.has("setup.py");
         is_project
             && backend.is_none_or(|backend| backend.starts_with("setuptools"))
             && !["packages", "py-modules", "ext-modules"].iter().any(|key| says(key))
     });
     let why = "setuptools would take the folders of the toolkit for packages of this project";
     if is_meant != Some(true) {
-        let is_old = is_meant.is_none() && tree.has("setup.py") && !tree.has(PROJECT);
+        let is_old = is_meant.is_none() && tree.has("setup.py") && !tree.has(PYPROJECT);
         if is_old {
-            tree.note(format!(
+            tree.add_note(format!(
                 "`setup.py` does not name its packages, and {why}: name them (`packages=[…]`)"
             ));
         }
         return None;
     }
     let packages: BTreeSet<&str> = tree
-        .all()
+        .all_paths()
         .filter_map(|path| Some(path.split_once('/')?.0))
-        .filter(|folder| is_identifier(folder) && !is_left_out(folder))
+        .filter(|folder| is_identifier(folder) && !is_excluded_folder(folder))
         .collect();
     let modules: BTreeSet<&str> = tree
-        .in_root()
+        .root_files()
         .filter_map(|name| name.strip_suffix(".py"))
-        .filter(|name| is_identifier(name) && !MODULES.contains(name))
+        .filter(|name| is_identifier(name) && !EXCLUDED_MODULES.contains(name))
         .collect();
     let lines = match (packages.len(), modules.len()) {
         (1, _) => {
@@ -124,13 +125,19 @@ pub(super) fn lines(tree: &Tree<'_>) -> Option<ByHand> {
         _ => return None,
     };
     let has_table = lines.contains("[tool.setuptools]\n")
-        && tree.toml(PROJECT, |file| below(file, &["tool", "setuptools"]).is_some()) == Some(true);
-    Some(ByHand { path: PROJECT.to_owned(), why: why.to_owned(), lines, fits_at_end: !has_table })
+        && tree.read_toml(PYPROJECT, |file| find_table(file, &["tool", "setuptools"]).is_some())
+            == Some(true);
+    Some(ManualEdit {
+        path: PYPROJECT.to_owned(),
+        why: why.to_owned(),
+        lines,
+        can_append: !has_table,
+    })
 }
 
 /// Whether a file of an older kind says itself what the packages are.
-fn names_packages(tree: &Tree<'_>, file: &str) -> bool {
-    let text = tree.text(file).unwrap_or_default();
+fn mentions_packages(tree: &FileTree<'_>, file: &str) -> bool {
+    let text = tree.read_text(file).unwrap_or_default();
     text.contains("packages") || text.contains("py_modules") || text.contains("py-modules")
 }
 
@@ -141,6 +148,6 @@ fn is_identifier(name: &str) -> bool {
 }
 
 /// Names that begin with `_` or `.` are left out as well, and stubs.
-fn is_left_out(folder: &str) -> bool {
-    FOLDERS.contains(&folder) || folder.starts_with(['_', '.'])
+fn is_excluded_folder(folder: &str) -> bool {
+    EXCLUDED_FOLDERS.contains(&folder) || folder.starts_with(['_', '.'])
 }

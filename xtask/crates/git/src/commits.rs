@@ -7,14 +7,14 @@ use gix::revision::plumbing::merge_base::Flags;
 use gix::revision::plumbing::{Graph, graph};
 
 use super::{Id, Repo};
-use xtask_base::error::{Context, Error, Result};
+use xtask_base::error::{Error, Result, ResultExt};
 
 /// How long git may take to walk a history.
-const HISTORY: Duration = Duration::from_secs(600);
+const HISTORY_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Who, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub struct Signature {
     /// The name.
     pub name: String,
     /// The address.
@@ -23,10 +23,10 @@ pub struct Stamp {
     pub seconds: i64,
 }
 
-impl Stamp {
+impl Signature {
     /// As git writes it: `Ada <ada@example.invalid>`.
     #[must_use]
-    pub fn name_and_address(&self) -> String {
+    pub fn name_and_email(&self) -> String {
         format!("{} <{}>", self.name, self.email)
     }
 }
@@ -41,9 +41,9 @@ pub struct CommitInfo {
     /// Its parents.
     pub parents: Vec<Id>,
     /// Who wrote the change.
-    pub author: Stamp,
+    pub author: Signature,
     /// Who made the commit.
-    pub committer: Stamp,
+    pub committer: Signature,
     /// The message, with what is not UTF-8 replaced.
     pub message: String,
 }
@@ -78,15 +78,15 @@ pub struct NewCommit<'a> {
     /// The parents.
     pub parents: &'a [Id],
     /// Who wrote the change, if it is not the committer.
-    pub author: Option<&'a Stamp>,
+    pub author: Option<&'a Signature>,
     /// Who makes the commit.
-    pub committer: &'a Stamp,
+    pub committer: &'a Signature,
     /// The whole message.
     pub message: &'a str,
 }
 
 /// A commit that is to stand on another parent: author, message and all else as they are.
-pub struct Carried<'a> {
+pub struct ReplayedCommit<'a> {
     /// The commit.
     pub original: Id,
     /// Its new tree.
@@ -94,18 +94,18 @@ pub struct Carried<'a> {
     /// Its new parent.
     pub parent: Id,
     /// Who makes it; nothing for whoever made the original, not earlier than the new parent.
-    pub committer: Option<&'a Stamp>,
+    pub committer: Option<&'a Signature>,
     /// Trailers to add, with their values.
     pub trailers: &'a [(&'a str, String)],
 }
 
 /// Finds common ancestors of many pairs of commits, and reads no commit twice for it.
-pub struct Lineage<'r> {
+pub struct MergeBaseFinder<'r> {
     repo: &'r Repo,
     graph: Graph<'r, 'static, graph::Commit<Flags>>,
 }
 
-impl Lineage<'_> {
+impl MergeBaseFinder<'_> {
     /// A best common ancestor; nothing where the histories have none.
     pub fn merge_base(&mut self, one: Id, two: Id) -> Result<Option<Id>> {
         let base = self.repo.git.merge_base_with_graph(one, two, &mut self.graph);
@@ -117,30 +117,32 @@ impl Lineage<'_> {
 impl Repo {
     /// For questions about many commits.
     #[must_use]
-    pub fn lineage(&self) -> Lineage<'_> {
-        Lineage { repo: self, graph: self.git.revision_graph(None) }
+    pub fn merge_base_finder(&self) -> MergeBaseFinder<'_> {
+        MergeBaseFinder { repo: self, graph: self.git.revision_graph(None) }
     }
 
     /// Reads a commit, as leniently as git does: what an import has written into an author's line, or no
     /// author at all, stops nobody.
-    pub fn commit(&self, id: Id) -> Result<CommitInfo> {
-        let commit = self.git.find_commit(id).map_err(|cause| self.unreadable(id, cause))?;
-        let parts = Parts::of(&commit.data);
-        let tree = parts.tree().ok_or_else(|| self.unreadable(id, "it has no tree"))?;
+    pub fn read_commit(&self, id: Id) -> Result<CommitInfo> {
+        let commit = self.git.find_commit(id).map_err(|cause| self.unreadable_error(id, cause))?;
+        let parts = RawCommit::parse(&commit.data);
+        let tree = parts.tree().ok_or_else(|| self.unreadable_error(id, "it has no tree"))?;
         Ok(CommitInfo {
             id,
             tree,
             parents: parts.parents(),
-            author: parts.stamp(b"author "),
-            committer: parts.stamp(b"committer "),
-            message: parts.text(parts.message),
+            author: parts.parse_signature(b"author "),
+            committer: parts.parse_signature(b"committer "),
+            message: parts.decode_text(parts.message),
         })
     }
 
     /// The tree of a commit.
     pub fn tree_of(&self, id: Id) -> Result<Id> {
-        let commit = self.git.find_commit(id).map_err(|cause| self.unreadable(id, cause))?;
-        Parts::of(&commit.data).tree().ok_or_else(|| self.unreadable(id, "it has no tree"))
+        let commit = self.git.find_commit(id).map_err(|cause| self.unreadable_error(id, cause))?;
+        RawCommit::parse(&commit.data)
+            .tree()
+            .ok_or_else(|| self.unreadable_error(id, "it has no tree"))
     }
 
     /// Writes a commit object; no ref is moved.
@@ -148,33 +150,38 @@ impl Repo {
         let commit = gix::objs::Commit {
             tree: new.tree,
             parents: new.parents.iter().copied().collect(),
-            author: signature(new.author.unwrap_or(new.committer)),
-            committer: signature(new.committer),
+            author: to_gix_signature(new.author.unwrap_or(new.committer)),
+            committer: to_gix_signature(new.committer),
             encoding: None,
             message: new.message.into(),
             extra_headers: Vec::new(),
         };
-        let id = self.git.write_object(&commit).unable(|| "the commit cannot be written")?.detach();
+        let id = self
+            .git
+            .write_object(&commit)
+            .with_context(|| "the commit cannot be written")?
+            .detach();
         self.share_object(id);
         Ok(id)
     }
 
     /// Writes a commit again on another parent; no ref is moved. Author, time zone, encoding and the
     /// bytes of the message stay as they are. A signature does not: it was made for something else.
-    pub fn write_carried(&self, carried: &Carried<'_>) -> Result<Id> {
+    pub fn write_replayed_commit(&self, carried: &ReplayedCommit<'_>) -> Result<Id> {
         let failed = || "the commit cannot be written";
         let id = carried.original;
-        let original = self.git.find_commit(id).map_err(|cause| self.unreadable(id, cause))?;
-        let parts = Parts::of(&original.data);
+        let original =
+            self.git.find_commit(id).map_err(|cause| self.unreadable_error(id, cause))?;
+        let parts = RawCommit::parse(&original.data);
         let mut bytes = format!("tree {}\nparent {}\n", carried.tree, carried.parent).into_bytes();
         let mut line = |words: &[u8], rest: &[u8]| bytes.extend([words, rest, b"\n"].concat());
         line(b"author ", parts.header(b"author ").unwrap_or_default());
         let committer = match carried.committer {
-            Some(stamp) => parts.encoded(&line_of(stamp)),
+            Some(stamp) => parts.encode_text(&format_signature(stamp)),
             None => {
                 let own = parts.header(b"committer ").unwrap_or_default();
-                let parent = self.commit(carried.parent)?.committer.seconds;
-                not_before(own, parent)
+                let parent = self.read_commit(carried.parent)?.committer.seconds;
+                with_time_not_before(own, parent)
             }
         };
         line(b"committer ", &committer);
@@ -186,18 +193,18 @@ impl Repo {
         bytes.push(b'\n');
         bytes.extend(message);
         let id = gix::objs::Write::write_buf(&self.git.objects, gix::objs::Kind::Commit, &bytes)
-            .map_err(|cause| Error::unable(failed()).because(cause))?;
+            .map_err(|cause| Error::unable(failed()).with_cause(cause))?;
         self.share_object(id);
         Ok(id)
     }
 
     /// Who commits here, by git's configuration, and when: at `seconds`, unless `GIT_COMMITTER_DATE`
     /// says otherwise.
-    pub fn committer(&self, seconds: i64) -> Result<Stamp> {
+    pub fn committer(&self, seconds: i64) -> Result<Signature> {
         let found = self.git.committer().and_then(std::result::Result::ok);
         let found = found.ok_or_else(|| {
             Error::unable("git does not know who you are")
-                .hint("`git config user.name …` and `git config user.email …` tell it")
+                .with_hint("`git config user.name …` and `git config user.email …` tell it")
         })?;
         let text = |bytes: &gix::bstr::BStr| bytes.to_str_lossy().trim().to_owned();
         let dated = self.git.config_snapshot().string("gitoxide.commit.committerDate");
@@ -205,7 +212,7 @@ impl Repo {
             Some(_) => found.seconds(),
             None => seconds,
         };
-        Ok(Stamp { name: text(found.name), email: text(found.email), seconds })
+        Ok(Signature { name: text(found.name), email: text(found.email), seconds })
     }
 
     /// A best common ancestor; nothing where the histories have none.
@@ -220,29 +227,29 @@ impl Repo {
     /// old import.
     fn merge_base_by_git(&self, one: Id, two: Id) -> Result<Option<Id>> {
         let failed = || format!("the common history of `{one}` and `{two}` cannot be read");
-        let asked = self.git(["merge-base", &one.to_string(), &two.to_string()]);
-        let asked = asked.run_within(HISTORY)?;
+        let asked = self.git_command(["merge-base", &one.to_string(), &two.to_string()]);
+        let asked = asked.run_with_timeout(HISTORY_TIMEOUT)?;
         match asked.status.code() {
-            Some(0) => Id::from_hex(asked.stdout.trim().as_bytes()).map(Some).unable(failed),
+            Some(0) => Id::from_hex(asked.stdout.trim().as_bytes()).map(Some).with_context(failed),
             Some(1) if asked.stderr.is_empty() => Ok(None),
-            _ => Err(Error::unable(failed()).detail(asked.stderr)),
+            _ => Err(Error::unable(failed()).with_detail(asked.stderr)),
         }
     }
 
     /// A walk by git, for the same reason.
-    fn walk_by_git(&self, from: &[Id], to: Id, first_parent: bool) -> Result<Vec<Id>> {
+    fn rev_list_by_git(&self, from: &[Id], to: Id, first_parent: bool) -> Result<Vec<Id>> {
         let failed = || format!("the history of `{to}` cannot be read");
         let mut words = vec!["rev-list".to_owned(), "--stdin".to_owned()];
         words.extend(first_parent.then(|| "--first-parent".to_owned()));
         let mut input = format!("{to}\n");
         from.iter().for_each(|id| input.push_str(&format!("^{id}\n")));
-        let asked = self.git(words.iter().map(String::as_str)).that_lists();
-        let asked = asked.run_with_input(input.as_bytes(), HISTORY)?;
+        let asked = self.git_command(words.iter().map(String::as_str)).with_full_output();
+        let asked = asked.run_with_input(input.as_bytes(), HISTORY_TIMEOUT)?;
         if !asked.status.success() {
-            return Err(Error::unable(failed()).detail(asked.stderr));
+            return Err(Error::unable(failed()).with_detail(asked.stderr));
         }
-        let lines = asked.list.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        lines.map(|id| Id::from_hex(id).unable(failed)).collect()
+        let lines = asked.stdout_bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|id| Id::from_hex(id).with_context(failed)).collect()
     }
 
     /// Whether `old` is reachable from `new`. Every commit is its own ancestor.
@@ -251,21 +258,21 @@ impl Repo {
     }
 
     /// How many commits `to` has that `from` does not have.
-    pub fn count_between(&self, from: Id, to: Id) -> Result<usize> {
-        Ok(self.between(Some(from), to, false)?.len())
+    pub fn count_commits_between(&self, from: Id, to: Id) -> Result<usize> {
+        Ok(self.commits_between(Some(from), to, false)?.len())
     }
 
     /// The commits that `to` has and none of `from` has, newest first.
-    pub fn beyond(&self, from: &[Id], to: Id) -> Result<Vec<Id>> {
+    pub fn commits_beyond(&self, from: &[Id], to: Id) -> Result<Vec<Id>> {
         let walk = self.git.rev_walk([to]).with_hidden(from.iter().copied()).all();
         let walked = walk.ok().and_then(|walk| {
             walk.map(|commit| commit.ok().map(|commit| commit.id)).collect::<Option<Vec<Id>>>()
         });
-        walked.map_or_else(|| self.walk_by_git(from, to, false), Ok)
+        walked.map_or_else(|| self.rev_list_by_git(from, to, false), Ok)
     }
 
     /// The commits that `to` has and `from` does not, newest first; only first parents if wanted.
-    pub fn between(&self, from: Option<Id>, to: Id, first_parent: bool) -> Result<Vec<Id>> {
+    pub fn commits_between(&self, from: Option<Id>, to: Id, first_parent: bool) -> Result<Vec<Id>> {
         let mut platform = self.git.rev_walk([to]).with_hidden(from);
         if first_parent {
             platform = platform.first_parent_only();
@@ -273,28 +280,28 @@ impl Repo {
         let walked = platform.all().ok().and_then(|walk| {
             walk.map(|commit| commit.ok().map(|commit| commit.id)).collect::<Option<Vec<Id>>>()
         });
-        walked.map_or_else(|| self.walk_by_git(&Vec::from_iter(from), to, first_parent), Ok)
+        walked.map_or_else(|| self.rev_list_by_git(&Vec::from_iter(from), to, first_parent), Ok)
     }
 }
 
 /// A commit as its bytes are: the lines of its head, and the message.
-struct Parts<'a> {
-    head: Vec<&'a [u8]>,
+struct RawCommit<'a> {
+    header_lines: Vec<&'a [u8]>,
     message: &'a [u8],
 }
 
-impl<'a> Parts<'a> {
-    fn of(bytes: &'a [u8]) -> Self {
+impl<'a> RawCommit<'a> {
+    fn parse(bytes: &'a [u8]) -> Self {
         let end = bytes.find(b"\n\n").unwrap_or(bytes.len());
         let (head, rest) = bytes.split_at(end);
         let message = rest.strip_prefix(b"\n\n").unwrap_or(rest);
-        Parts { head: head.split(|byte| *byte == b'\n').collect(), message }
+        RawCommit { header_lines: head.split(|byte| *byte == b'\n').collect(), message }
     }
 
     /// What a line holds that begins with these words. One that was broken by a line end in an address goes
     /// on in the next, as for git.
     fn header(&self, words: &[u8]) -> Option<&'a [u8]> {
-        self.head.iter().find_map(|line| line.strip_prefix(words))
+        self.header_lines.iter().find_map(|line| line.strip_prefix(words))
     }
 
     fn tree(&self) -> Option<Id> {
@@ -302,12 +309,12 @@ impl<'a> Parts<'a> {
     }
 
     fn parents(&self) -> Vec<Id> {
-        let lines = self.head.iter().filter_map(|line| line.strip_prefix(b"parent "));
+        let lines = self.header_lines.iter().filter_map(|line| line.strip_prefix(b"parent "));
         lines.filter_map(|id| Id::from_hex(id).ok()).collect()
     }
 
     /// Bytes as text, by the encoding that the commit says it has.
-    fn text(&self, bytes: &[u8]) -> String {
+    fn decode_text(&self, bytes: &[u8]) -> String {
         let label = self.header(b"encoding ");
         let encoding = label.and_then(encoding_rs::Encoding::for_label);
         match encoding {
@@ -320,7 +327,7 @@ impl<'a> Parts<'a> {
     }
 
     /// Text as bytes of that encoding.
-    fn encoded(&self, text: &str) -> Vec<u8> {
+    fn encode_text(&self, text: &str) -> Vec<u8> {
         let encoding = self.header(b"encoding ").and_then(encoding_rs::Encoding::for_label);
         encoding.map_or_else(
             || text.as_bytes().to_vec(),
@@ -330,7 +337,7 @@ impl<'a> Parts<'a> {
 
     /// Who and when, as far as a line can be read: the name is before the address, which is in brackets, and
     /// the time is the last number but the zone.
-    fn stamp(&self, words: &[u8]) -> Stamp {
+    fn parse_signature(&self, words: &[u8]) -> Signature {
         let line = self.header(words).unwrap_or_default();
         let mut parts = line.rsplitn(3, |byte| *byte == b' ');
         let is_number = |part: &&[u8]| part.to_str().is_ok_and(|text| text.parse::<i64>().is_ok());
@@ -348,19 +355,19 @@ impl<'a> Parts<'a> {
             None => (who, &[][..]),
         };
         let email = email.find_byte(b'>').map_or(email, |end| &email[..end]);
-        let text = |bytes: &[u8]| self.text(bytes).trim().to_owned();
-        Stamp { name: text(name), email: text(email), seconds }
+        let text = |bytes: &[u8]| self.decode_text(bytes).trim().to_owned();
+        Signature { name: text(name), email: text(email), seconds }
     }
 }
 
 /// Who and when as a commit has it, in UTC.
-fn line_of(stamp: &Stamp) -> String {
+fn format_signature(stamp: &Signature) -> String {
     let plain = |text: &str| text.replace(['<', '>', '\n', '\0'], "");
     format!("{} <{}> {} +0000", plain(&stamp.name), plain(&stamp.email), stamp.seconds)
 }
 
 /// The same line with a time that is not before another; one without a time stays as it is.
-fn not_before(line: &[u8], seconds: i64) -> Vec<u8> {
+fn with_time_not_before(line: &[u8], seconds: i64) -> Vec<u8> {
     let mut parts = line.rsplitn(3, |byte| *byte == b' ');
     let (Some(zone), Some(time), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
         return line.to_vec();
@@ -373,7 +380,7 @@ fn not_before(line: &[u8], seconds: i64) -> Vec<u8> {
     }
 }
 
-fn signature(stamp: &Stamp) -> gix::actor::Signature {
+fn to_gix_signature(stamp: &Signature) -> gix::actor::Signature {
     gix::actor::Signature {
         name: stamp.name.as_str().into(),
         email: stamp.email.as_str().into(),

@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use super::{Id, Mode, Repo, Scope, unsafe_name};
-use xtask_base::error::{Context as _, Error, Result};
-use xtask_base::files::{Bits, Disk};
+use super::{FileMode, Id, PathScope, Repo, unsafe_path_reason};
+use xtask_base::error::{Error, Result, ResultExt as _};
+use xtask_base::files::{CreateMode, Disk};
 
 impl Repo {
     /// Writes the files of a tree that are in scope below a folder of ours, as a checkout would.
     pub fn export_tree(
         &self,
         tree: Id,
-        scope: &dyn Scope,
+        scope: &dyn PathScope,
         folder: &Path,
         disk: &Disk<'_>,
     ) -> Result<()> {
@@ -20,30 +20,31 @@ impl Repo {
         let index = self.index_of_tree(tree)?;
         let mut filters = self.smudge_filters(&index)?;
         for (path, entry) in self.list_tree(tree, scope)? {
-            if entry.mode == Mode::Gitlink {
+            if entry.mode == FileMode::Gitlink {
                 continue;
             }
-            if let Some(why) = unsafe_name(&path) {
+            if let Some(why) = unsafe_path_reason(&path) {
                 return Err(Error::unable(format!("`{path}` cannot be laid out: {why}")));
             }
-            let target = path.on_disk(folder);
+            let target = path.to_disk_path(folder);
             let parent = target.parent().unwrap_or(Path::new("."));
             // No part of the way is a symlink: a tree cannot hold a symlink and a folder of one name.
-            std::fs::create_dir_all(parent).unable(failed)?;
-            let content = self.blob(entry.id)?;
+            std::fs::create_dir_all(parent).with_context(failed)?;
+            let content = self.read_blob(entry.id)?;
             match entry.mode {
-                Mode::Symlink => {
+                FileMode::Symlink => {
                     use std::os::unix::ffi::OsStrExt;
                     let link = Path::new(std::ffi::OsStr::from_bytes(&content));
-                    disk.symlink(link, &target).unable(failed)?;
+                    disk.create_symlink(link, &target).with_context(failed)?;
                 }
-                Mode::Executable => {
+                FileMode::Executable => {
                     let content = filters.smudge(&path, &content)?;
-                    disk.create(&target, &content, Bits::Executable).unable(failed)?;
+                    disk.create_file(&target, &content, CreateMode::Executable)
+                        .with_context(failed)?;
                 }
-                Mode::File | Mode::Gitlink => {
+                FileMode::File | FileMode::Gitlink => {
                     let content = filters.smudge(&path, &content)?;
-                    disk.create(&target, &content, Bits::Plain).unable(failed)?;
+                    disk.create_file(&target, &content, CreateMode::Plain).with_context(failed)?;
                 }
             }
         }

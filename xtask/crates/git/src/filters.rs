@@ -9,8 +9,8 @@ use gix::filter::Pipeline;
 use gix::filter::plumbing::pipeline::convert::{ToGitOutcome, ToWorktreeOutcome};
 use gix::worktree::stack::state::attributes::Source;
 
-use super::{Entry, Id, Index, Mode, Repo};
-use xtask_base::error::{Context, Error, Result};
+use super::{FileMode, Id, Index, Repo, TreeEntry};
+use xtask_base::error::{Error, Result, ResultExt};
 use xtask_base::path::RepoPath;
 
 /// Where attributes are kept, in any folder.
@@ -32,20 +32,20 @@ impl Repo {
     /// Filters for what is read from the working tree: attributes as they lie there count first,
     /// as for `git add`.
     pub fn clean_filters(&self, index: &Index) -> Result<Filters<'_>> {
-        self.filters(index, Source::WorktreeThenIdMapping)
+        self.read_filters(index, Source::WorktreeThenIdMapping)
     }
 
     /// Filters for what is written to the working tree: attributes as they are staged count first,
     /// as for `git checkout`.
     pub fn smudge_filters(&self, index: &Index) -> Result<Filters<'_>> {
-        self.filters(index, Source::IdMappingThenWorktree)
+        self.read_filters(index, Source::IdMappingThenWorktree)
     }
 
-    fn filters(&self, index: &Index, source: Source) -> Result<Filters<'_>> {
+    fn read_filters(&self, index: &Index, source: Source) -> Result<Filters<'_>> {
         let failed = || "the attributes and filters of this repository cannot be read";
-        let stack = self.git.attributes_only(index.state(), source).unable(failed)?;
-        let attributes = self.git.attributes_only(index.state(), source).unable(failed)?;
-        let pipeline = Pipeline::new(&self.git, stack.detach()).unable(failed)?;
+        let stack = self.git.attributes_only(index.state(), source).with_context(failed)?;
+        let attributes = self.git.attributes_only(index.state(), source).with_context(failed)?;
+        let pipeline = Pipeline::new(&self.git, stack.detach()).with_context(failed)?;
         Ok(Filters { pipeline, attributes })
     }
 
@@ -55,7 +55,7 @@ impl Repo {
         &self,
         tree: Id,
         path: &RepoPath,
-        entry: Entry,
+        entry: TreeEntry,
         folders: &mut BTreeMap<Option<RepoPath>, bool>,
     ) -> Result<bool> {
         // Without the content nobody knows; whoever writes it finds out.
@@ -75,7 +75,7 @@ impl Repo {
         }
         Ok(mentions
             && self.object_size(entry.id)? <= LFS_POINTER_LARGEST
-            && is_pointer(&self.blob(entry.id)?))
+            && is_pointer(&self.read_blob(entry.id)?))
     }
 
     fn mentions_lfs(&self, tree: Id, folder: Option<&RepoPath>) -> Result<bool> {
@@ -85,13 +85,15 @@ impl Repo {
         if !self.may_fetch() && self.is_partial() && !self.has_object(entry.id) {
             return Ok(false);
         }
-        Ok(entry.mode != Mode::Gitlink && self.blob(entry.id)?.contains_str("filter=lfs"))
+        Ok(entry.mode != FileMode::Gitlink && self.read_blob(entry.id)?.contains_str("filter=lfs"))
     }
 
     /// Whether Git LFS is set up here, so that its pointers become files.
     #[must_use]
     pub fn has_lfs(&self) -> bool {
-        ["filter.lfs.process", "filter.lfs.smudge"].iter().any(|key| self.setting(key).is_some())
+        ["filter.lfs.process", "filter.lfs.smudge"]
+            .iter()
+            .any(|key| self.config_value(key).is_some())
     }
 }
 
@@ -99,16 +101,18 @@ impl Filters<'_> {
     /// The content as git would store it, of a file of the working tree.
     pub fn clean(&mut self, path: &RepoPath, content: Vec<u8>, index: &Index) -> Result<Vec<u8>> {
         let failed = || format!("`{path}` cannot be filtered as git would");
-        let name = gix::path::from_bstr(path.as_bytes().as_bstr()).unable(failed)?;
+        let name = gix::path::from_bstr(path.as_bytes().as_bstr()).with_context(failed)?;
         let unchanged = content.clone();
-        let outcome =
-            self.pipeline.convert_to_git(&content[..], &name, index.state()).unable(failed)?;
+        let outcome = self
+            .pipeline
+            .convert_to_git(&content[..], &name, index.state())
+            .with_context(failed)?;
         Ok(match outcome {
             ToGitOutcome::Unchanged(_) => unchanged,
             ToGitOutcome::Buffer(bytes) => bytes.to_vec(),
             ToGitOutcome::Process(mut stream) => {
                 let mut bytes = Vec::new();
-                stream.read_to_end(&mut bytes).unable(failed)?;
+                stream.read_to_end(&mut bytes).with_context(failed)?;
                 bytes
             }
         })
@@ -119,14 +123,15 @@ impl Filters<'_> {
         if !is_pointer(content) {
             return Ok(false);
         }
-        Ok(self.attribute(path, "filter")?.is_some_and(|value| value == "lfs"))
+        Ok(self.read_attribute(path, "filter")?.is_some_and(|value| value == "lfs"))
     }
 
     /// The value of an attribute at a path, where it has one.
-    fn attribute(&mut self, path: &RepoPath, name: &str) -> Result<Option<String>> {
+    fn read_attribute(&mut self, path: &RepoPath, name: &str) -> Result<Option<String>> {
         let failed = || format!("the attributes of `{path}` cannot be read");
         let mut found = self.attributes.selected_attribute_matches([name]);
-        let platform = self.attributes.at_entry(path.as_bytes().as_bstr(), None).unable(failed)?;
+        let platform =
+            self.attributes.at_entry(path.as_bytes().as_bstr(), None).with_context(failed)?;
         platform.matching_attributes(&mut found);
         let value = found
             .iter_selected()
@@ -136,14 +141,14 @@ impl Filters<'_> {
 
     /// The content as git would check it out.
     pub fn smudge(&mut self, path: &RepoPath, content: &[u8]) -> Result<Vec<u8>> {
-        let encoding = self.attribute(path, "working-tree-encoding")?;
+        let encoding = self.read_attribute(path, "working-tree-encoding")?;
         if encoding.is_some_and(|name| {
             name.to_ascii_uppercase().starts_with("UTF-") && !name.eq_ignore_ascii_case("UTF-8")
         }) {
             return Err(Error::unable(format!(
                 "`{path}` is to be checked out in an encoding that cannot be written yet"
             ))
-            .hint(
+            .with_hint(
                 "take it out of the managed paths, with `[managed] exclude` in setup/sync.toml",
             ));
         }
@@ -151,7 +156,7 @@ impl Filters<'_> {
         let outcome = self
             .pipeline
             .convert_to_worktree(content, path.as_bytes().as_bstr(), Default::default())
-            .unable(failed)?;
+            .with_context(failed)?;
         Ok(match outcome {
             ToWorktreeOutcome::Unchanged(bytes) => bytes.to_vec(),
             ToWorktreeOutcome::Buffer(bytes) => bytes.to_vec(),
@@ -159,7 +164,7 @@ impl Filters<'_> {
                 gix::filter::plumbing::driver::apply::MaybeDelayed::Immediate(mut stream),
             ) => {
                 let mut bytes = Vec::new();
-                stream.read_to_end(&mut bytes).unable(failed)?;
+                stream.read_to_end(&mut bytes).with_context(failed)?;
                 bytes
             }
             ToWorktreeOutcome::Process(_) => {

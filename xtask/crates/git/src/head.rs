@@ -1,11 +1,11 @@
 //! What is checked out.
 
-use super::reftable::HeadSays;
+use super::reftable::HeadState;
 use super::{Id, Repo};
-use xtask_base::error::{Context, Error, Result};
+use xtask_base::error::{Error, Result, ResultExt};
 
 /// How many names may stand for one another in a row: five, as for git.
-const LONGEST_CHAIN: usize = 5;
+const MAX_SYMREF_DEPTH: usize = 5;
 
 /// The commit that is checked out, and the branch that it is on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,12 +21,12 @@ pub struct Head {
 impl Repo {
     /// What is checked out. An unborn branch is an error: it has nothing to build on.
     pub fn head(&self) -> Result<Head> {
-        let HeadSays { branch, commit } = self.head_says()?;
-        let branch = branch.map(without_prefix);
+        let HeadState { branch, commit } = self.read_head()?;
+        let branch = branch.map(strip_heads_prefix);
         let Some(commit) = commit else {
             let name = branch.unwrap_or_default();
             return Err(Error::unable(format!("branch `{name}` has no commit yet"))
-                .hint("make the first commit, then try again"));
+                .with_hint("make the first commit, then try again"));
         };
         let tree = self.tree_of(commit)?;
         Ok(Head { branch, commit, tree })
@@ -34,31 +34,31 @@ impl Repo {
 
     /// The branch that is checked out, also where it has no commit yet.
     #[must_use]
-    pub fn branch_name(&self) -> Option<String> {
-        self.head_says().ok()?.branch?.strip_prefix("refs/heads/").map(str::to_owned)
+    pub fn current_branch(&self) -> Option<String> {
+        self.read_head().ok()?.branch?.strip_prefix("refs/heads/").map(str::to_owned)
     }
 
-    fn head_says(&self) -> Result<HeadSays> {
+    fn read_head(&self) -> Result<HeadState> {
         if self.has_reftable() {
             return self.head_by_git();
         }
-        let head = self.git.head().unable(|| "HEAD cannot be read")?;
+        let head = self.git.head().with_context(|| "HEAD cannot be read")?;
         let name = head.referent_name().map(|name| name.as_bstr().to_string());
-        let branch = name.or_else(|| self.linked_head()).map(|name| self.meant_by(name));
+        let branch = name.or_else(|| self.read_head_symlink()).map(|name| self.follow_symref(name));
         let commit = match (head.id(), &branch) {
             (Some(id), _) => Some(id.detach()),
             // Over more than one name the library does not go.
             (None, Some(name)) => self.find_ref(name)?.and_then(|found| found.id),
             (None, None) => None,
         };
-        Ok(HeadSays { branch, commit })
+        Ok(HeadState { branch, commit })
     }
 
     /// The branch for which a name of a branch stands: itself, or where it leads as no more than another
     /// name for a branch.
-    pub(super) fn meant_by(&self, mut name: String) -> String {
-        for _ in 0..LONGEST_CHAIN {
-            match self.find_ref(&name).ok().flatten().and_then(|found| found.other) {
+    pub(super) fn follow_symref(&self, mut name: String) -> String {
+        for _ in 0..MAX_SYMREF_DEPTH {
+            match self.find_ref(&name).ok().flatten().and_then(|found| found.symbolic_target) {
                 Some(other) if other.starts_with("refs/heads/") => name = other,
                 _ => break,
             }
@@ -67,12 +67,12 @@ impl Repo {
     }
 
     /// Where HEAD leads that is a symbolic link, as with `core.preferSymlinkRefs`.
-    fn linked_head(&self) -> Option<String> {
+    fn read_head_symlink(&self) -> Option<String> {
         let target = std::fs::read_link(self.git_folder().join("HEAD")).ok()?;
         target.to_str().filter(|name| name.starts_with("refs/")).map(str::to_owned)
     }
 }
 
-fn without_prefix(name: String) -> String {
+fn strip_heads_prefix(name: String) -> String {
     name.strip_prefix("refs/heads/").map_or(name.clone(), str::to_owned)
 }

@@ -9,7 +9,7 @@ use xtask_base::error::{Error, Result};
 
 /// Who names the folder of the hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NamedBy {
+pub enum HooksPathScope {
     /// Nobody: it is `hooks` in the common git folder.
     Default,
     /// The configuration of this repository, or of this worktree alone.
@@ -19,19 +19,19 @@ pub enum NamedBy {
     /// The configuration of the machine.
     System,
     /// The command line or the environment of this very run.
-    Run,
+    Command,
 }
 
-impl NamedBy {
+impl HooksPathScope {
     /// As git calls it.
     #[must_use]
-    pub fn words(self) -> &'static str {
+    pub fn describe(self) -> &'static str {
         match self {
-            NamedBy::Default => "default",
-            NamedBy::Repository => "this repository's configuration",
-            NamedBy::User => "the global configuration",
-            NamedBy::System => "the system's configuration",
-            NamedBy::Run => "the environment",
+            HooksPathScope::Default => "default",
+            HooksPathScope::Repository => "this repository's configuration",
+            HooksPathScope::User => "the global configuration",
+            HooksPathScope::System => "the system's configuration",
+            HooksPathScope::Command => "the environment",
         }
     }
 }
@@ -42,7 +42,7 @@ pub struct HooksFolder {
     /// Where it is.
     pub path: PathBuf,
     /// Who says so.
-    pub named_by: NamedBy,
+    pub scope: HooksPathScope,
 }
 
 impl Repo {
@@ -54,22 +54,22 @@ impl Repo {
         let named = sections.into_iter().flatten().filter(|core| core.value("hooksPath").is_some());
         let Some(last) = named.last() else {
             let path = self.common_folder().join("hooks");
-            return Ok(HooksFolder { path, named_by: NamedBy::Default });
+            return Ok(HooksFolder { path, scope: HooksPathScope::Default });
         };
         let named_by = match last.meta().source {
-            Source::GitInstallation | Source::System => NamedBy::System,
-            Source::Git | Source::User => NamedBy::User,
-            Source::Local | Source::Worktree => NamedBy::Repository,
-            _ => NamedBy::Run,
+            Source::GitInstallation | Source::System => HooksPathScope::System,
+            Source::Git | Source::User => HooksPathScope::User,
+            Source::Local | Source::Worktree => HooksPathScope::Repository,
+            _ => HooksPathScope::Command,
         };
         // The path as git reads it, with `~` in place.
         let path = snapshot.trusted_path("core.hooksPath");
         let path = path.map_err(|cause| {
-            Error::usage("`core.hooksPath` is not a path that can be read").because(cause)
+            Error::usage("`core.hooksPath` is not a path that can be read").with_cause(cause)
         })?;
         // Of an empty one git makes `/pre-commit`.
         let path = path.as_deref().filter(|path| !path.as_os_str().is_empty());
         let path: &Path = path.unwrap_or(Path::new("/"));
-        Ok(HooksFolder { path: self.root().join(path), named_by })
+        Ok(HooksFolder { path: self.root().join(path), scope: named_by })
     }
 }

@@ -12,39 +12,39 @@ use gix::bstr::ByteSlice;
 use gix::index::entry::{Flags, Mode as IndexMode, Stage, Stat};
 use gix::index::{File, State};
 
-use super::{Entry, Id, Mode, Repo, Ways, Work};
-use xtask_base::error::{Context, Error, Result};
+use super::{FileMode, Id, PathCache, Repo, TreeEntry, WorktreeItem};
+use xtask_base::error::{Error, Result, ResultExt};
 use xtask_base::files::is_executable;
 use xtask_base::path::RepoPath;
-use xtask_base::process::Output;
+use xtask_base::process::ProgramOutput;
 
 /// How long git may take to write an index.
-const LOCAL: Duration = Duration::from_secs(600);
+const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What the index says about a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Indexed {
+pub enum IndexStatus {
     /// It is not there.
     Absent,
     /// It is staged with this content.
     Entry {
         /// The content.
-        entry: Entry,
+        entry: TreeEntry,
         /// Sparse checkout leaves the file out.
         is_skipped: bool,
     },
     /// The user has announced the file (`git add -N`) but not staged any content.
-    Intended,
+    IntentToAdd,
     /// It is in conflict.
     Conflict,
 }
 
-impl Indexed {
+impl IndexStatus {
     /// The staged content, if there is one.
     #[must_use]
-    pub fn entry(self) -> Option<Entry> {
+    pub fn entry(self) -> Option<TreeEntry> {
         match self {
-            Indexed::Entry { entry, .. } => Some(entry),
+            IndexStatus::Entry { entry, .. } => Some(entry),
             _ => None,
         }
     }
@@ -70,7 +70,7 @@ pub struct Index {
 impl Repo {
     /// Git's lock on the index of this worktree.
     #[must_use]
-    pub fn index_lock(&self) -> PathBuf {
+    pub fn index_lock_file(&self) -> PathBuf {
         self.git.git_dir().join("index.lock")
     }
 
@@ -93,65 +93,67 @@ impl Repo {
     /// `git clone --no-checkout`): there is no index, and git makes one by its next checkout, which then
     /// writes all files. One of ours would keep it from that.
     #[must_use]
-    pub fn awaits_checkout(&self) -> bool {
+    pub fn needs_checkout(&self) -> bool {
         let holds_files =
             || self.head().is_ok_and(|head| head.tree != Id::empty_tree(head.tree.kind()));
         self.index_stamp().is_none() && holds_files()
     }
 
     /// Reads the index. A missing one is empty.
-    pub fn index(&self) -> Result<Index> {
+    pub fn read_index(&self) -> Result<Index> {
         let stamp = self.index_stamp();
         let path = self.index_file();
         let file = if stamp.is_some() {
-            self.git.open_index().unable(|| format!("`{}` cannot be read", path.display()))?
+            self.git.open_index().with_context(|| format!("`{}` cannot be read", path.display()))?
         } else {
             File::from_state(State::new(self.git.object_hash()), path)
         };
         let mut stat = self.git.stat_options().unwrap_or_default();
         stat.use_nsec = true;
-        Ok(Index { file, stat, has_modes: self.setting_is("core.fileMode", true), stamp })
+        Ok(Index { file, stat, has_modes: self.config_bool("core.fileMode", true), stamp })
     }
 
     /// Prepares an index for being written again, as git does: of the entries as young as the index
     /// itself, those whose file has changed since are marked, so that the change cannot hide.
-    pub fn settle(&self, index: &mut Index) -> Result<()> {
-        let racy = index.racy();
+    pub fn mark_racy_entries(&self, index: &mut Index) -> Result<()> {
+        let racy = index.racy_entries();
         if racy.is_empty() {
             return Ok(());
         }
         let mut changed = Vec::new();
         {
             let mut filters = self.clean_filters(index)?;
-            let mut ways = Ways::default();
-            for (path, entry) in racy.into_iter().filter(|(_, e)| e.mode != Mode::Gitlink) {
+            let mut ways = PathCache::default();
+            for (path, entry) in racy.into_iter().filter(|(_, e)| e.mode != FileMode::Gitlink) {
                 // A file that cannot be read or filtered now is not taken for unchanged.
-                let work = self.work(&path, Some(entry), &mut ways, &mut filters, index);
+                let work =
+                    self.read_worktree_item(&path, Some(entry), &mut ways, &mut filters, index);
                 match work {
-                    Ok(Work::Present(found)) if found.entry == entry => {}
+                    Ok(WorktreeItem::Present(found)) if found.entry == entry => {}
                     _ => changed.push(path),
                 }
             }
         }
-        index.distrust(&changed);
+        index.mark_changed(&changed);
         Ok(())
     }
 
     /// What is staged at a path, also where a folder stands in the index for all that it holds.
-    pub fn staged(&self, index: &Index, path: &RepoPath) -> Result<Indexed> {
-        let found = index.at(path);
-        if found != Indexed::Absent || !index.has_folders() {
+    pub fn staged_status(&self, index: &Index, path: &RepoPath) -> Result<IndexStatus> {
+        let found = index.path_status(path);
+        if found != IndexStatus::Absent || !index.is_sparse() {
             return Ok(found);
         }
         for folder in path.ancestors() {
-            let Some(tree) = index.folder(&folder) else { continue };
+            let Some(tree) = index.sparse_folder(&folder) else { continue };
             let inside = RepoPath::new(&path.as_bytes()[folder.as_bytes().len() + 1..]);
             let entry = self.entry_at(tree, &inside)?;
-            return Ok(
-                entry.map_or(Indexed::Absent, |entry| Indexed::Entry { entry, is_skipped: true })
-            );
+            return Ok(entry.map_or(IndexStatus::Absent, |entry| IndexStatus::Entry {
+                entry,
+                is_skipped: true,
+            }));
         }
-        Ok(Indexed::Absent)
+        Ok(IndexStatus::Absent)
     }
 
     /// Whether an index holds what only git itself keeps up: entries in its shorter form (version 4),
@@ -174,14 +176,18 @@ impl Repo {
 
     /// The lock that git takes on a file.
     #[must_use]
-    pub fn lock_of(&self, path: &Path) -> PathBuf {
+    pub fn lock_path(&self, path: &Path) -> PathBuf {
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
         name.into()
     }
 
     /// Has git stage these contents in an index of ours, and look at their files.
-    pub fn stage_by_git(&self, index: &Path, staged: &BTreeMap<RepoPath, Staged>) -> Result<()> {
+    pub fn update_index_by_git(
+        &self,
+        index: &Path,
+        staged: &BTreeMap<RepoPath, IndexUpdate>,
+    ) -> Result<()> {
         let null = self.null_id();
         let mut lines = Vec::new();
         let mut skipped = Vec::new();
@@ -198,10 +204,10 @@ impl Repo {
                 skipped.push(0);
             }
         }
-        let run = |args: &[&str], input: &[u8]| -> Result<Output> {
+        let run = |args: &[&str], input: &[u8]| -> Result<ProgramOutput> {
             let all = ["-c", "core.hooksPath=/dev/null", "-c", "advice.sparseIndexExpanded=false"];
-            let git = self.git(all.into_iter().chain(args.iter().copied()));
-            git.variable("GIT_INDEX_FILE", index).run_with_input(input, LOCAL)
+            let git = self.git_command(all.into_iter().chain(args.iter().copied()));
+            git.env("GIT_INDEX_FILE", index).run_with_input(input, LOCAL_TIMEOUT)
         };
         let orders: [(&[&str], &[u8]); 2] = [
             (&["update-index", "--add", "--remove", "--replace", "-z", "--index-info"], &lines),
@@ -214,7 +220,7 @@ impl Repo {
             let ran = run(args, input)?;
             if !ran.status.success() {
                 let lines = ran.stderr.lines().map(str::to_owned);
-                return Err(lines.fold(Error::unable("git cannot stage it"), Error::detail));
+                return Err(lines.fold(Error::unable("git cannot stage it"), Error::with_detail));
             }
         }
         // Its answer says which files are not as staged, and that is no failure. (`update-index --refresh` would
@@ -233,9 +239,10 @@ impl Repo {
 
     /// An index that is not on disk and holds what a tree holds.
     pub fn index_of_tree(&self, tree: Id) -> Result<Index> {
-        let file = self.git.index_from_tree(&tree).map_err(|cause| self.unreadable(tree, cause))?;
+        let file =
+            self.git.index_from_tree(&tree).map_err(|cause| self.unreadable_error(tree, cause))?;
         let stat = self.git.stat_options().unwrap_or_default();
-        Ok(Index { file, stat, has_modes: self.setting_is("core.fileMode", true), stamp: None })
+        Ok(Index { file, stat, has_modes: self.config_bool("core.fileMode", true), stamp: None })
     }
 }
 
@@ -248,38 +255,38 @@ impl Index {
 
     /// What is staged at a path.
     #[must_use]
-    pub fn at(&self, path: &RepoPath) -> Indexed {
+    pub fn path_status(&self, path: &RepoPath) -> IndexStatus {
         let name = path.as_bytes().as_bstr();
         let Some(found) = self.file.entry_by_path_and_stage(name, Stage::Unconflicted) else {
             let conflict = [Stage::Base, Stage::Ours, Stage::Theirs]
                 .into_iter()
                 .any(|stage| self.file.entry_by_path_and_stage(name, stage).is_some());
-            return if conflict { Indexed::Conflict } else { Indexed::Absent };
+            return if conflict { IndexStatus::Conflict } else { IndexStatus::Absent };
         };
         if found.flags.contains(Flags::INTENT_TO_ADD) {
-            return Indexed::Intended;
+            return IndexStatus::IntentToAdd;
         }
-        let Some(mode) = from_index_mode(found.mode) else { return Indexed::Absent };
-        Indexed::Entry {
-            entry: Entry { mode, id: found.id },
+        let Some(mode) = from_index_mode(found.mode) else { return IndexStatus::Absent };
+        IndexStatus::Entry {
+            entry: TreeEntry { mode, id: found.id },
             is_skipped: found.flags.contains(Flags::SKIP_WORKTREE),
         }
     }
 
     /// Whether git tracks a path, in whatever stage.
-    pub(super) fn holds(&self, path: &[u8]) -> bool {
+    pub(super) fn is_tracked(&self, path: &[u8]) -> bool {
         let entries = self.file.entry_range(path.as_bstr());
         entries.is_some_and(|range| !range.is_empty())
     }
 
     /// Whether git tracks something below a folder.
-    pub(super) fn holds_below(&self, folder: &[u8]) -> bool {
+    pub(super) fn has_tracked_below(&self, folder: &[u8]) -> bool {
         let below = [folder, b"/"].concat();
         self.file.prefixed_entries_range(below.as_bstr()).is_some_and(|range| !range.is_empty())
     }
 
     /// The tree that stands in the index for a folder.
-    fn folder(&self, folder: &RepoPath) -> Option<Id> {
+    fn sparse_folder(&self, folder: &RepoPath) -> Option<Id> {
         let name = [folder.as_bytes(), b"/"].concat();
         let found = self.file.entry_by_path(name.as_bstr())?;
         (found.mode == IndexMode::DIR).then_some(found.id)
@@ -287,9 +294,11 @@ impl Index {
 
     /// What is staged where a path needs a folder, or below where it needs a file.
     #[must_use]
-    pub fn in_the_way(&self, path: &RepoPath) -> Vec<RepoPath> {
-        let mut found: Vec<RepoPath> =
-            path.ancestors().filter(|folder| self.at(folder) != Indexed::Absent).collect();
+    pub fn conflicting_paths(&self, path: &RepoPath) -> Vec<RepoPath> {
+        let mut found: Vec<RepoPath> = path
+            .ancestors()
+            .filter(|folder| self.path_status(folder) != IndexStatus::Absent)
+            .collect();
         let below = [path.as_bytes(), b"/"].concat();
         if let Some(entries) = self.file.prefixed_entries(below.as_bstr()) {
             let names = entries.iter().map(|entry| entry.path(&self.file).to_vec());
@@ -302,7 +311,7 @@ impl Index {
     /// its size, times and mode alone. Times say nothing of a mode that was staged by itself
     /// (`git update-index --chmod`).
     #[must_use]
-    pub fn is_fresh(&self, path: &RepoPath, meta: &Metadata) -> bool {
+    pub fn is_up_to_date(&self, path: &RepoPath, meta: &Metadata) -> bool {
         let found =
             self.file.entry_by_path_and_stage(path.as_bytes().as_bstr(), Stage::Unconflicted);
         let Some(found) = found else { return false };
@@ -312,7 +321,7 @@ impl Index {
             _ => true,
         };
         is_staged_so
-            && stat_of(meta).matches(&found.stat, self.stat)
+            && to_index_stat(meta).matches(&found.stat, self.stat)
             && !found.stat.is_racy(self.file.timestamp(), self.stat)
             && !found.flags.intersects(Flags::INTENT_TO_ADD | Flags::ASSUME_VALID)
     }
@@ -325,13 +334,13 @@ impl Index {
 
     /// Whether folders stand in it for what sparse checkout leaves out.
     #[must_use]
-    pub fn has_folders(&self) -> bool {
+    pub fn is_sparse(&self) -> bool {
         self.file.is_sparse()
     }
 
     /// The entries as young as the index itself: a later change of the same size could hide behind
     /// them once the index is written again.
-    fn racy(&self) -> Vec<(RepoPath, Entry)> {
+    fn racy_entries(&self) -> Vec<(RepoPath, TreeEntry)> {
         if self.stamp.is_none() {
             return Vec::new();
         }
@@ -342,13 +351,13 @@ impl Index {
         racy.filter_map(|entry| {
             let mode = from_index_mode(entry.mode)?;
             let path = RepoPath::new(entry.path(&self.file).to_vec());
-            Some((path, Entry { mode, id: entry.id }))
+            Some((path, TreeEntry { mode, id: entry.id }))
         })
         .collect()
     }
 
     /// Makes git read these files again, by a size that no content of theirs has.
-    fn distrust(&mut self, paths: &[RepoPath]) {
+    fn mark_changed(&mut self, paths: &[RepoPath]) {
         for path in paths {
             let name = path.as_bytes().as_bstr();
             if let Some(entry) = self.file.entry_mut_by_path_and_stage(name, Stage::Unconflicted) {
@@ -360,18 +369,18 @@ impl Index {
     /// Stages these contents, or their absence. A file's size and times are noted where they are
     /// given; without them git reads the file again when it next looks. `is_skipped` marks files
     /// that sparse checkout leaves out.
-    pub fn stage(&mut self, changes: &BTreeMap<RepoPath, Staged>) {
+    pub fn apply_updates(&mut self, changes: &BTreeMap<RepoPath, IndexUpdate>) {
         let state: &mut State = &mut self.file;
         state.remove_entries(|_, name, _| changes.contains_key(&RepoPath::new(name.to_vec())));
         for (path, staged) in changes {
-            invalidate(state, path);
+            invalidate_cached_trees(state, path);
             let Some(entry) = staged.entry else { continue };
             let mut flags = Flags::empty();
             if staged.is_skipped {
                 flags |= Flags::SKIP_WORKTREE | Flags::EXTENDED;
             }
             state.dangerously_push_entry(
-                staged.meta.as_ref().map_or_else(Stat::default, stat_of),
+                staged.meta.as_ref().map_or_else(Stat::default, to_index_stat),
                 entry.id,
                 flags,
                 to_index_mode(entry.mode),
@@ -386,7 +395,7 @@ impl Index {
         let mut bytes = Vec::new();
         self.file
             .write_to(&mut bytes, gix::index::write::Options::default())
-            .unable(|| "the new index cannot be written")?;
+            .with_context(|| "the new index cannot be written")?;
         Ok(bytes)
     }
 
@@ -397,9 +406,9 @@ impl Index {
 
 /// What a path is to become in the index.
 #[derive(Clone, Debug)]
-pub struct Staged {
+pub struct IndexUpdate {
     /// The content; nothing removes the path.
-    pub entry: Option<Entry>,
+    pub entry: Option<TreeEntry>,
     /// The file, as it was after it was written.
     pub meta: Option<Metadata>,
     /// Whether sparse checkout leaves the file out.
@@ -407,10 +416,10 @@ pub struct Staged {
 }
 
 /// Marks the cached trees above a path as out of date, as git does.
-fn invalidate(state: &mut State, path: &RepoPath) {
+fn invalidate_cached_trees(state: &mut State, path: &RepoPath) {
     let Some(mut tree) = state.tree_mut() else { return };
     tree.num_entries = None;
-    let parts: Vec<&[u8]> = path.parts().collect();
+    let parts: Vec<&[u8]> = path.components().collect();
     for (at, part) in parts.iter().enumerate() {
         let Some(child) = tree.children.iter().position(|child| &child.name[..] == *part) else {
             return;
@@ -425,7 +434,7 @@ fn invalidate(state: &mut State, path: &RepoPath) {
     }
 }
 
-fn stat_of(meta: &Metadata) -> Stat {
+fn to_index_stat(meta: &Metadata) -> Stat {
     use gix::index::entry::stat::Time;
     use std::os::unix::fs::MetadataExt;
     // Git keeps the low 32 bits of each; so that its comparison holds, so do we.
@@ -441,21 +450,21 @@ fn stat_of(meta: &Metadata) -> Stat {
     }
 }
 
-pub(super) fn from_index_mode(mode: IndexMode) -> Option<Mode> {
+pub(super) fn from_index_mode(mode: IndexMode) -> Option<FileMode> {
     match mode {
-        IndexMode::FILE => Some(Mode::File),
-        IndexMode::FILE_EXECUTABLE => Some(Mode::Executable),
-        IndexMode::SYMLINK => Some(Mode::Symlink),
-        IndexMode::COMMIT => Some(Mode::Gitlink),
+        IndexMode::FILE => Some(FileMode::File),
+        IndexMode::FILE_EXECUTABLE => Some(FileMode::Executable),
+        IndexMode::SYMLINK => Some(FileMode::Symlink),
+        IndexMode::COMMIT => Some(FileMode::Gitlink),
         _ => None,
     }
 }
 
-fn to_index_mode(mode: Mode) -> IndexMode {
+fn to_index_mode(mode: FileMode) -> IndexMode {
     match mode {
-        Mode::File => IndexMode::FILE,
-        Mode::Executable => IndexMode::FILE_EXECUTABLE,
-        Mode::Symlink => IndexMode::SYMLINK,
-        Mode::Gitlink => IndexMode::COMMIT,
+        FileMode::File => IndexMode::FILE,
+        FileMode::Executable => IndexMode::FILE_EXECUTABLE,
+        FileMode::Symlink => IndexMode::SYMLINK,
+        FileMode::Gitlink => IndexMode::COMMIT,
     }
 }

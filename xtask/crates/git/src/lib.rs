@@ -7,43 +7,43 @@
 // Where checkouts share a build folder, none of them takes what another has compiled from other sources.
 const _: Option<&str> = option_env!("XTASK_SOURCES_GIT");
 
+mod abort_operation;
 mod canonical;
-mod changes;
-mod clean;
+mod canonical_history;
+mod checkout_tree;
 mod commits;
 mod export;
+mod file_globs;
 mod filters;
-mod forecast;
-mod format;
-mod gates;
-mod git;
+mod git_cli;
 mod head;
-mod history;
 mod hooks_folder;
 mod index;
-mod inputs;
-mod laid;
-mod leave;
 mod merge;
+mod merge_preview;
+mod operation_state;
 mod pack;
-mod partial;
-mod paths;
+mod partial_clone;
 mod patterns;
 mod push;
-mod put;
 mod ref_writer;
 mod refs;
 mod reftable;
 mod remotes;
 mod revspec;
-mod shared;
-mod source;
-mod staged;
+mod safe_directory;
+mod shared_permissions;
+mod source_repo;
+mod staged_changes;
+mod staged_export;
+mod stat_record;
+mod state_format;
+mod temp_worktree;
 mod tools;
 mod tree;
-mod trust;
-mod work;
-mod workbench;
+mod unsafe_paths;
+mod worktree_changes;
+mod worktree_file;
 mod worktrees;
 
 use std::cell::Cell;
@@ -51,43 +51,47 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-pub use canonical::{Canonical, Resolved};
-pub use changes::{Changes, InIndex};
-pub use clean::{CleanLook, CleanRecord, NOT_CLEAN, look_of_metadata};
-pub use commits::{Carried, CommitInfo, Lineage, NewCommit, Stamp};
+pub use abort_operation::OperationSnapshot;
+pub use canonical::{CanonicalChoice, CanonicalCommit};
+pub use canonical_history::{CanonicalHistory, EverCanonical};
+pub use checkout_tree::can_write_in;
+pub use commits::{CommitInfo, MergeBaseFinder, NewCommit, ReplayedCommit, Signature};
+pub use file_globs::{FileGlobs, FoundFiles, IgnoreRules, SearchScope, may_match_behind_link};
 pub use filters::Filters;
-pub use forecast::Forecast;
-pub use gates::{Operation, OperationKind};
-pub use git::{PUSHING, PushTo, WouldPush, is_git};
+pub use git_cli::{PUSHING, PushHookMode, RefPushPreview, is_git};
 pub use gix::ObjectId as Id;
 pub use head::Head;
-pub use history::{Known, OnceCanonical};
-pub use hooks_folder::{HooksFolder, NamedBy};
-pub use index::{Index, IndexStamp, Indexed, Staged};
-pub use inputs::{Among, FoundFiles, Globs, Ignores, may_lead_through};
-pub use leave::Traces;
-pub use merge::{MergeAs, MergeRules, Merged, changed_lines, three_way};
+pub use hooks_folder::{HooksFolder, HooksPathScope};
+pub use index::{Index, IndexStamp, IndexStatus, IndexUpdate};
+pub use merge::{MergeAttributes, MergeDriver, TextMerge, count_changed_lines, merge_three_way};
+pub use merge_preview::MergePreview;
+pub use operation_state::{Operation, OperationKind};
 pub use pack::Pack;
-pub use paths::{collisions, unsafe_name};
-pub use patterns::{NamePattern, PathPatterns};
-pub use push::{Pushed, RefPush};
-pub use put::may_write;
-pub use ref_writer::RefChange;
+pub use patterns::{BranchPattern, PathPatterns};
+pub use push::{PushStatus, RefPush};
+pub use ref_writer::RefUpdate;
 pub use remotes::RemoteUrl;
-pub use revspec::Named;
-pub use shared::share_all;
-pub use staged::StagedChange;
+pub use revspec::Revision;
+pub use shared_permissions::run_scheduled_sharing;
+pub use staged_changes::StagedChange;
+pub use stat_record::{NO_STAT, StatData, StatRecord, stat_data_from_metadata};
 pub use tools::Tools;
-pub use tree::{Below, Entry, Everything, LookedUp, Mode, Pair, Scope, TreeChange};
-pub use work::{FileStat, OnDisk, Reached, Ways, Work, read_raw};
-pub use worktrees::{InUse, Worktree};
+pub use tree::{
+    AllPaths, EntryPair, FileMode, PathScope, PathsBelow, TreeChange, TreeEntry, TreeItem,
+};
+pub use unsafe_paths::{find_case_collisions, unsafe_path_reason};
+pub use worktree_changes::{IndexChange, WorktreeChanges};
+pub use worktree_file::{
+    FileStat, PathCache, PathLookup, WorktreeFile, WorktreeItem, read_raw_file,
+};
+pub use worktrees::{BranchInUse, Worktree};
 
-use partial::Promises;
-use reftable::Said;
+use partial_clone::PromisorState;
+use reftable::RefCache;
 
-use xtask_base::error::{Context, Error, Result};
-use xtask_base::folders::{Folders, state_below};
-use xtask_base::world::World;
+use xtask_base::environment::Environment;
+use xtask_base::error::{Error, Result, ResultExt};
+use xtask_base::worktree_paths::{WorktreePaths, state_folder_in};
 
 /// How much decoded object data is kept, in bytes: enough for the trees of a few hundred commits.
 const OBJECT_CACHE: usize = 8 << 20;
@@ -97,12 +101,12 @@ pub struct Repo {
     git: gix::Repository,
     root: PathBuf,
     common: PathBuf,
-    promises: Promises,
+    promises: PromisorState,
     /// Whether git finds it from its files only if it is told where it is.
-    is_elsewhere: bool,
+    needs_git_dir: bool,
     /// The permissions that others get on what is made here, once it is known that something is.
-    shared: Cell<Option<u32>>,
-    said: Said,
+    shared_mode: Cell<Option<u32>>,
+    ref_cache: RefCache,
 }
 
 impl Repo {
@@ -120,27 +124,30 @@ impl Repo {
         let is_own = |git: &gix::ThreadSafeRepository| {
             let tree = git.to_thread_local().workdir().map(Path::to_path_buf);
             let tree = tree.into_iter().flat_map(|tree| [tree.join(".git"), tree]);
-            tree.chain([git.git_dir().to_path_buf()]).all(|path| trust::is_ours(&path))
+            tree.chain([git.git_dir().to_path_buf()])
+                .all(|path| safe_directory::is_owned_by_user(&path))
         };
         let git = match opened {
             Ok(git) if is_own(&git) => git,
-            Err(cause) if !trust::is_about_trust(&cause) => return Err(not_opened(folder, cause)),
+            Err(cause) if !safe_directory::is_trust_error(&cause) => {
+                return Err(open_error(folder, cause));
+            }
             // Whether what belongs to somebody else is trusted is for git to say.
             _ => {
-                let found = trust::ask_git(folder)?;
+                let found = safe_directory::find_trusted_git_dir(folder)?;
                 let options = options().with(gix::sec::Trust::Full).bail_if_untrusted(false);
                 let opened = gix::ThreadSafeRepository::open_opts(found, options);
-                opened.map_err(|cause| not_opened(folder, cause))?
+                opened.map_err(|cause| open_error(folder, cause))?
             }
         };
-        Repo::of(git.to_thread_local())
+        Repo::from_gix(git.to_thread_local())
     }
 
     /// The repository for which git runs a hook: the one around the folder, or the one that git was told of
     /// (`--git-dir`, `GIT_DIR`, `core.worktree`), which may be anywhere.
-    pub fn of_hook(world: &World) -> Result<Repo> {
+    pub fn discover_for_hook(world: &Environment) -> Result<Repo> {
         let variable =
-            |name: &str| world.env.get(OsStr::new(name)).filter(|value| !value.is_empty());
+            |name: &str| world.variables.get(OsStr::new(name)).filter(|value| !value.is_empty());
         let Some(told) = variable("GIT_DIR") else { return Repo::discover(&world.cwd) };
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         let told = real(&world.cwd.join(told));
@@ -163,7 +170,7 @@ impl Repo {
                 let options = gix::open::Options::default().with(gix::sec::Trust::Full);
                 let options = options.config_overrides(overrides);
                 gix::ThreadSafeRepository::open_opts(&told, options)
-                    .map_err(|cause| not_opened(&told, cause))
+                    .map_err(|cause| open_error(&told, cause))
             };
         let git = match &tree {
             Some(tree) => open(Some(tree))?,
@@ -175,22 +182,23 @@ impl Repo {
                 if is_told { git } else { open(Some(&real(&world.cwd)))? }
             }
         };
-        let mut repo = Repo::of(git.to_thread_local())?;
-        repo.is_elsewhere = true;
+        let mut repo = Repo::from_gix(git.to_thread_local())?;
+        repo.needs_git_dir = true;
         Ok(repo)
     }
 
-    fn of(mut git: gix::Repository) -> Result<Repo> {
+    fn from_gix(mut git: gix::Repository) -> Result<Repo> {
         git.object_cache_size_if_unset(OBJECT_CACHE);
         let Some(root) = git.workdir().map(Path::to_path_buf) else {
             return Err(Error::unable(format!(
                 "`{}` is a bare repository: it has no files to bring up to date",
                 git.git_dir().display()
             ))
-            .hint("run this in a worktree of it; `git worktree add` makes one"));
+            .with_hint("run this in a worktree of it; `git worktree add` makes one"));
         };
         let root = if root.is_absolute() { root } else { git.current_dir().join(root) };
-        let root = root.canonicalize().unable(|| format!("`{}` cannot be read", root.display()))?;
+        let root =
+            root.canonicalize().with_context(|| format!("`{}` cannot be read", root.display()))?;
         // For a linked worktree it leads up again from the worktree's own git folder.
         let common = git.common_dir();
         let common = common.canonicalize().unwrap_or_else(|_| common.to_path_buf());
@@ -207,10 +215,10 @@ impl Repo {
             git,
             root,
             common,
-            promises: Promises::default(),
-            is_elsewhere,
-            shared: Cell::default(),
-            said: Said::default(),
+            promises: PromisorState::default(),
+            needs_git_dir: is_elsewhere,
+            shared_mode: Cell::default(),
+            ref_cache: RefCache::default(),
         })
     }
 
@@ -218,27 +226,27 @@ impl Repo {
     /// what only looks and has to know how the result would be called.
     #[must_use]
     pub fn in_memory(&self) -> Repo {
-        let again = self.again();
+        let again = self.clone_handle();
         Repo { git: again.git.with_object_memory(), ..again }
     }
 
     /// Whether another repository lies where the files of this one are said to be.
     #[must_use]
-    pub fn lies_in_another(&self) -> bool {
-        self.is_elsewhere && self.root.join(".git").symlink_metadata().is_ok()
+    pub fn is_in_another_repo(&self) -> bool {
+        self.needs_git_dir && self.root.join(".git").symlink_metadata().is_ok()
     }
 
     /// The same repository once more.
-    fn again(&self) -> Repo {
+    fn clone_handle(&self) -> Repo {
         let (git, root, common) = (self.git.clone(), self.root.clone(), self.common.clone());
         Repo {
             git,
             root,
             common,
             promises: self.promises.clone(),
-            is_elsewhere: self.is_elsewhere,
-            shared: Cell::default(),
-            said: Said::default(),
+            needs_git_dir: self.needs_git_dir,
+            shared_mode: Cell::default(),
+            ref_cache: RefCache::default(),
         }
     }
 
@@ -262,29 +270,29 @@ impl Repo {
 
     /// All of these folders.
     #[must_use]
-    pub fn folders(&self) -> Folders {
-        Folders {
+    pub fn folders(&self) -> WorktreePaths {
+        WorktreePaths {
             root: self.root.clone(),
-            git: self.git.git_dir().to_path_buf(),
-            common: self.common.clone(),
+            git_dir: self.git.git_dir().to_path_buf(),
+            common_dir: self.common.clone(),
         }
     }
 
     /// Where state of this worktree is kept. It may not exist yet.
     #[must_use]
     pub fn state_folder(&self) -> PathBuf {
-        state_below(self.git.git_dir())
+        state_folder_in(self.git.git_dir())
     }
 
     /// Where state that all worktrees share is kept. It may not exist yet.
     #[must_use]
     pub fn shared_state_folder(&self) -> PathBuf {
-        state_below(&self.common)
+        state_folder_in(&self.common)
     }
 
     /// The id of an object, shortened for people.
     #[must_use]
-    pub fn short(&self, id: Id) -> String {
+    pub fn short_id(&self, id: Id) -> String {
         id.to_hex_with_len(10).to_string()
     }
 
@@ -308,13 +316,13 @@ impl Repo {
 
     /// A value of git's configuration.
     #[must_use]
-    pub fn setting(&self, key: &str) -> Option<String> {
+    pub fn config_value(&self, key: &str) -> Option<String> {
         self.git.config_snapshot().string(key).map(|value| value.to_string())
     }
 
     /// A yes or no of git's configuration.
     #[must_use]
-    pub fn setting_is(&self, key: &str, otherwise: bool) -> bool {
+    pub fn config_bool(&self, key: &str, otherwise: bool) -> bool {
         self.git.config_snapshot().boolean(key).unwrap_or(otherwise)
     }
 
@@ -322,27 +330,27 @@ impl Repo {
     /// list of what is waited for, says `none` and nothing after it.
     #[must_use]
     pub fn skips_fsync(&self) -> bool {
-        let setting = self.setting("core.fsync").unwrap_or_default();
+        let setting = self.config_value("core.fsync").unwrap_or_default();
         setting.rsplit(',').map(str::trim).find(|word| !word.is_empty()) == Some("none")
     }
 
     /// The content of a blob.
-    pub fn blob(&self, id: Id) -> Result<Vec<u8>> {
+    pub fn read_blob(&self, id: Id) -> Result<Vec<u8>> {
         if !self.has_object(id) && self.is_partial() {
-            self.bring([(id, id.to_string())])?;
+            self.fetch_objects([(id, id.to_string())])?;
         }
-        let mut blob = self.git.find_blob(id).map_err(|cause| self.unreadable(id, cause))?;
+        let mut blob = self.git.find_blob(id).map_err(|cause| self.unreadable_error(id, cause))?;
         Ok(std::mem::take(&mut blob.data))
     }
 
     /// The size of an object in bytes, without its content.
     pub fn object_size(&self, id: Id) -> Result<u64> {
-        Ok(self.git.find_header(id).map_err(|cause| self.unreadable(id, cause))?.size())
+        Ok(self.git.find_header(id).map_err(|cause| self.unreadable_error(id, cause))?.size())
     }
 
     /// Writes a blob.
     pub fn write_blob(&self, content: &[u8]) -> Result<Id> {
-        let id = self.git.write_blob(content).unable(|| "an object cannot be written")?;
+        let id = self.git.write_blob(content).with_context(|| "an object cannot be written")?;
         self.share_object(id.detach());
         Ok(id.detach())
     }
@@ -356,29 +364,31 @@ impl Repo {
     /// The id that content would have as a blob; nothing is written.
     pub fn blob_id(&self, content: &[u8]) -> Result<Id> {
         gix::objs::compute_hash(self.git.object_hash(), gix::objs::Kind::Blob, content)
-            .unable(|| "an object id cannot be computed")
+            .with_context(|| "an object id cannot be computed")
     }
 
-    fn unreadable(
+    fn unreadable_error(
         &self,
         id: Id,
         cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Error {
-        let error = Error::unable(format!("object `{id}` cannot be read")).because(cause);
+        let error = Error::unable(format!("object `{id}` cannot be read")).with_cause(cause);
         if self.is_partial() {
-            error.hint("this is a partial clone; `git fetch --refetch --no-filter` completes it")
+            error.with_hint(
+                "this is a partial clone; `git fetch --refetch --no-filter` completes it",
+            )
         } else {
-            error.hint("`git fsck` checks the repository")
+            error.with_hint("`git fsck` checks the repository")
         }
     }
 }
 
-fn not_opened(folder: &Path, cause: gix::Error) -> Error {
+fn open_error(folder: &Path, cause: gix::Error) -> Error {
     let text = format!("{cause:?}");
     if cause.is_not_found() && text.contains("Could not find a git repository") {
         return Error::unable(format!("`{}` is not inside a git repository", folder.display()))
-            .hint("change to the repository, or name a folder of it with -C");
+            .with_hint("change to the repository, or name a folder of it with -C");
     }
     Error::unable(format!("the repository at `{}` cannot be opened", folder.display()))
-        .because(cause)
+        .with_cause(cause)
 }

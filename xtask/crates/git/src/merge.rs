@@ -8,15 +8,15 @@ use gix::merge::blob::builtin_driver::text;
 use gix::worktree::stack::state::attributes::Source;
 
 use super::{Id, Index, Repo};
-use xtask_base::error::{Context as _, Result};
+use xtask_base::error::{Result, ResultExt as _};
 use xtask_base::path::RepoPath;
 
 /// How much of a file is searched for a NUL byte to tell whether it is binary, as git does.
-const BINARY_WITHIN: usize = 8000;
+const BINARY_CHECK_BYTES: usize = 8000;
 
 /// What a merge came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Merged {
+pub enum TextMerge {
     /// Both sides went together.
     Clean(Vec<u8>),
     /// Both changed the same lines; the text has git's conflict markers.
@@ -27,19 +27,19 @@ pub enum Merged {
 
 /// How a file may be merged: what git's `merge` attribute says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MergeAs {
+pub enum MergeDriver {
     /// Line by line; what both have changed is a conflict.
     Text,
     /// Line by line; of what both have changed both stay (`merge=union`).
     Union,
     /// Not at all (`-merge`, `binary`): what both have changed is a conflict.
-    Nothing,
+    Binary,
     /// By a program of the user's, of this name. It is not run, so that is a conflict as well.
-    Driver(String),
+    Custom(String),
 }
 
 /// How the files of an index may be merged.
-pub struct MergeRules<'repo> {
+pub struct MergeAttributes<'repo> {
     attributes: gix::AttributeStack<'repo>,
     is_driver: Box<dyn Fn(&str) -> bool + 'repo>,
     default: Option<String>,
@@ -47,46 +47,47 @@ pub struct MergeRules<'repo> {
 
 impl Repo {
     /// How files are merged here: as the attributes of the working tree say, as for `git merge`.
-    pub fn merge_rules(&self, index: &Index) -> Result<MergeRules<'_>> {
-        self.rules(index, Source::WorktreeThenIdMapping)
+    pub fn merge_attributes(&self, index: &Index) -> Result<MergeAttributes<'_>> {
+        self.read_merge_attributes(index, Source::WorktreeThenIdMapping)
     }
 
     /// How files are merged that are only in a tree.
-    pub fn merge_rules_of_tree(&self, tree: Id) -> Result<MergeRules<'_>> {
-        self.rules(&self.index_of_tree(tree)?, Source::IdMapping)
+    pub fn merge_attributes_of_tree(&self, tree: Id) -> Result<MergeAttributes<'_>> {
+        self.read_merge_attributes(&self.index_of_tree(tree)?, Source::IdMapping)
     }
 
-    fn rules(&self, index: &Index, source: Source) -> Result<MergeRules<'_>> {
+    fn read_merge_attributes(&self, index: &Index, source: Source) -> Result<MergeAttributes<'_>> {
         let attributes = self.git.attributes_only(index.state(), source);
         let attributes =
-            attributes.unable(|| "the attributes of this repository cannot be read")?;
-        let is_driver = |name: &str| self.setting(&format!("merge.{name}.driver")).is_some();
-        let default = self.setting("merge.default");
-        Ok(MergeRules { attributes, is_driver: Box::new(is_driver), default })
+            attributes.with_context(|| "the attributes of this repository cannot be read")?;
+        let is_driver = |name: &str| self.config_value(&format!("merge.{name}.driver")).is_some();
+        let default = self.config_value("merge.default");
+        Ok(MergeAttributes { attributes, is_driver: Box::new(is_driver), default })
     }
 }
 
-impl MergeRules<'_> {
+impl MergeAttributes<'_> {
     /// How a file is merged.
-    pub fn of(&mut self, path: &RepoPath) -> Result<MergeAs> {
+    pub fn driver_of(&mut self, path: &RepoPath) -> Result<MergeDriver> {
         let failed = || format!("the attributes of `{path}` cannot be read");
         let mut found = self.attributes.selected_attribute_matches(["merge"]);
-        let platform = self.attributes.at_entry(path.as_bytes().as_bstr(), None).unable(failed)?;
+        let platform =
+            self.attributes.at_entry(path.as_bytes().as_bstr(), None).with_context(failed)?;
         platform.matching_attributes(&mut found);
         let state = found.iter_selected().next().map(|rule| rule.assignment.state.to_owned());
         let name = match state {
-            Some(State::Set) => return Ok(MergeAs::Text),
-            Some(State::Unset) => return Ok(MergeAs::Nothing),
+            Some(State::Set) => return Ok(MergeDriver::Text),
+            Some(State::Unset) => return Ok(MergeDriver::Binary),
             Some(State::Value(name)) => Some(name.as_ref().as_bstr().to_string()),
             Some(State::Unspecified) | None => self.default.clone(),
         };
         Ok(match name.as_deref() {
-            None | Some("text") => MergeAs::Text,
-            Some("binary") => MergeAs::Nothing,
-            Some("union") => MergeAs::Union,
+            None | Some("text") => MergeDriver::Text,
+            Some("binary") => MergeDriver::Binary,
+            Some("union") => MergeDriver::Union,
             // What nobody has set up is merged as text, as by git.
-            Some(name) if (self.is_driver)(name) => MergeAs::Driver(name.to_owned()),
-            Some(_) => MergeAs::Text,
+            Some(name) if (self.is_driver)(name) => MergeDriver::Custom(name.to_owned()),
+            Some(_) => MergeDriver::Text,
         })
     }
 }
@@ -94,18 +95,19 @@ impl MergeRules<'_> {
 /// Merges `ours` and `theirs`, which both come from `base` and have both changed. The labels stand at the
 /// markers.
 #[must_use]
-pub fn three_way(
+pub fn merge_three_way(
     base: &[u8],
     ours: &[u8],
     theirs: &[u8],
     labels: (&str, &str),
-    how: &MergeAs,
-) -> Merged {
-    if matches!(how, MergeAs::Nothing | MergeAs::Driver(_)) {
-        return Merged::Binary;
+    how: &MergeDriver,
+) -> TextMerge {
+    if matches!(how, MergeDriver::Binary | MergeDriver::Custom(_)) {
+        return TextMerge::Binary;
     }
-    if [base, ours, theirs].iter().any(|text| text.iter().take(BINARY_WITHIN).any(|b| *b == 0)) {
-        return Merged::Binary;
+    if [base, ours, theirs].iter().any(|text| text.iter().take(BINARY_CHECK_BYTES).any(|b| *b == 0))
+    {
+        return TextMerge::Binary;
     }
     let mut merged = Vec::new();
     let mut input = gix::diff::blob::InternedInput::new(&[][..], &[][..]);
@@ -115,22 +117,22 @@ pub fn three_way(
         other: Some(labels.1.into()),
     };
     let mut options = text::Options::default();
-    if *how == MergeAs::Union {
+    if *how == MergeDriver::Union {
         options.conflict = text::Conflict::ResolveWithUnion;
     }
     let resolution = text(&mut merged, &mut input, labels, ours, base, theirs, options);
     match resolution {
         Resolution::Complete | Resolution::CompleteWithAutoResolvedConflict => {
-            Merged::Clean(merged)
+            TextMerge::Clean(merged)
         }
-        Resolution::Conflict => Merged::Conflict(merged),
+        Resolution::Conflict => TextMerge::Conflict(merged),
     }
 }
 
 /// How many lines come and go between two texts; nothing where one of them is not text.
 #[must_use]
-pub fn changed_lines(old: &[u8], new: &[u8]) -> Option<(u32, u32)> {
-    if [old, new].iter().any(|text| text.iter().take(BINARY_WITHIN).any(|b| *b == 0)) {
+pub fn count_changed_lines(old: &[u8], new: &[u8]) -> Option<(u32, u32)> {
+    if [old, new].iter().any(|text| text.iter().take(BINARY_CHECK_BYTES).any(|b| *b == 0)) {
         return None;
     }
     let input = gix::diff::blob::InternedInput::new(old, new);
@@ -145,20 +147,20 @@ mod tests {
     #[test]
     fn changes_apart_go_together() {
         let base = b"1\n2\n3\n4\n5\n";
-        let merged = three_way(
+        let merged = merge_three_way(
             base,
             b"one\n2\n3\n4\n5\n",
             b"1\n2\n3\n4\nfive\n",
             ("a", "b"),
-            &MergeAs::Text,
+            &MergeDriver::Text,
         );
-        assert_eq!(merged, Merged::Clean(b"one\n2\n3\n4\nfive\n".to_vec()));
+        assert_eq!(merged, TextMerge::Clean(b"one\n2\n3\n4\nfive\n".to_vec()));
     }
 
     #[test]
     fn changes_of_one_line_conflict_and_both_are_shown() {
-        let Merged::Conflict(text) =
-            three_way(b"1\n", b"one\n", b"uno\n", ("yours", "canonical"), &MergeAs::Text)
+        let TextMerge::Conflict(text) =
+            merge_three_way(b"1\n", b"one\n", b"uno\n", ("yours", "canonical"), &MergeDriver::Text)
         else {
             panic!("no conflict");
         };
@@ -168,13 +170,16 @@ mod tests {
 
     #[test]
     fn changed_lines_are_counted_as_git_does() {
-        assert_eq!(changed_lines(b"1\n2\n3\n", b"1\ntwo\n3\n4\n"), Some((2, 1)));
-        assert_eq!(changed_lines(b"", b"1\n2\n"), Some((2, 0)));
-        assert_eq!(changed_lines(b"1\n", b"\0"), None);
+        assert_eq!(count_changed_lines(b"1\n2\n3\n", b"1\ntwo\n3\n4\n"), Some((2, 1)));
+        assert_eq!(count_changed_lines(b"", b"1\n2\n"), Some((2, 0)));
+        assert_eq!(count_changed_lines(b"1\n", b"\0"), None);
     }
 
     #[test]
     fn binary_never_merges() {
-        assert_eq!(three_way(b"\0", b"a", b"b", ("a", "b"), &MergeAs::Text), Merged::Binary);
+        assert_eq!(
+            merge_three_way(b"\0", b"a", b"b", ("a", "b"), &MergeDriver::Text),
+            TextMerge::Binary
+        );
     }
 }

@@ -11,30 +11,30 @@ use gix::zlib::Compression;
 use gix::zlib::stream::deflate;
 
 use super::{Id, Repo};
-use xtask_base::error::{Context as _, Error, Result};
+use xtask_base::error::{Error, Result, ResultExt as _};
 
 /// How long git may take to index a pack.
-const LOCAL: Duration = Duration::from_secs(600);
+const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Fewer objects than these are written one by one, as git does with what it fetches (`fetch.unpackLimit`).
-const FEW: usize = 100;
+const UNPACK_LIMIT: usize = 100;
 
 /// How hard objects are compressed: as little as helps, since `git gc` packs them anew.
-const LEVEL: i32 = 1;
+const COMPRESSION_LEVEL: i32 = 1;
 
 /// Objects on their way into a repository. Threads may fill it side by side.
 #[derive(Default)]
 pub struct Pack {
-    gathered: Mutex<Gathered>,
+    buffer: Mutex<PackBuffer>,
 }
 
 #[derive(Default)]
-struct Gathered {
+struct PackBuffer {
     ids: HashSet<Id>,
     /// Whole as long as they are few, for then they are written as they are.
-    few: Vec<(Kind, Vec<u8>)>,
+    loose_objects: Vec<(Kind, Vec<u8>)>,
     /// The entries of the pack, compressed.
-    entries: Vec<u8>,
+    pack_entries: Vec<u8>,
 }
 
 impl Pack {
@@ -43,14 +43,14 @@ impl Pack {
         let Some(objects) = repo.git.objects.reset_object_memory() else { return Ok(()) };
         let mut new = Vec::new();
         for (id, (kind, content)) in objects.iter() {
-            new.push((*id, *kind, content.clone(), entry(*kind, content)?));
+            new.push((*id, *kind, content.clone(), encode_pack_entry(*kind, content)?));
         }
-        let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gathered = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
         for (id, kind, content, entry) in new {
             if gathered.ids.insert(id) {
-                gathered.entries.extend(entry);
-                if gathered.ids.len() <= FEW {
-                    gathered.few.push((kind, content));
+                gathered.pack_entries.extend(entry);
+                if gathered.ids.len() <= UNPACK_LIMIT {
+                    gathered.loose_objects.push((kind, content));
                 }
             }
         }
@@ -62,34 +62,35 @@ impl Repo {
     /// Writes what was gathered. All of it is there afterwards, or an error says why not.
     pub fn write_pack(&self, pack: Pack) -> Result<()> {
         let failed = || "the new objects cannot be written";
-        let gathered = pack.gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let Gathered { ids, few, entries } = gathered;
-        if ids.len() <= FEW {
+        let gathered = pack.buffer.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let PackBuffer { ids, loose_objects: few, pack_entries: entries } = gathered;
+        if ids.len() <= UNPACK_LIMIT {
             for (kind, content) in few {
                 let id = gix::objs::Write::write_buf(&self.git.objects, kind, &content);
-                self.share_object(id.map_err(|cause| Error::unable(failed()).because(cause))?);
+                self.share_object(id.map_err(|cause| Error::unable(failed()).with_cause(cause))?);
             }
             return Ok(());
         }
-        let count = u32::try_from(ids.len()).unable(failed)?;
+        let count = u32::try_from(ids.len()).with_context(failed)?;
         let mut bytes = b"PACK\0\0\0\x02".to_vec();
         bytes.extend(count.to_be_bytes());
         bytes.extend(entries);
         let mut sum = gix::hash::hasher(self.git.object_hash());
         sum.update(&bytes);
-        let sum = sum.try_finalize().unable(failed)?;
+        let sum = sum.try_finalize().with_context(failed)?;
         bytes.extend_from_slice(sum.as_slice());
-        let asked = self.git(["index-pack", "--stdin"]).run_with_input(&bytes, LOCAL)?;
+        let asked =
+            self.git_command(["index-pack", "--stdin"]).run_with_input(&bytes, LOCAL_TIMEOUT)?;
         if asked.status.success() {
             return Ok(());
         }
-        Err(Error::unable(failed()).detail(asked.stderr))
+        Err(Error::unable(failed()).with_detail(asked.stderr))
     }
 }
 
 /// An object as an entry of a pack: its kind and size, seven bits to a byte after the first four, and its
 /// content compressed.
-fn entry(kind: Kind, content: &[u8]) -> Result<Vec<u8>> {
+fn encode_pack_entry(kind: Kind, content: &[u8]) -> Result<Vec<u8>> {
     let failed = || "an object cannot be compressed";
     let number: u8 = match kind {
         Kind::Commit => 1,
@@ -108,8 +109,8 @@ fn entry(kind: Kind, content: &[u8]) -> Result<Vec<u8>> {
         bytes.push(low(size, 7));
         size >>= 7;
     }
-    let level = Compression::new(LEVEL).ok_or_else(|| Error::unable(failed()))?;
+    let level = Compression::new(COMPRESSION_LEVEL).ok_or_else(|| Error::unable(failed()))?;
     let mut writer = deflate::Write::new(bytes, level);
-    writer.write_all(content).and_then(|()| writer.flush()).unable(failed)?;
+    writer.write_all(content).and_then(|()| writer.flush()).with_context(failed)?;
     Ok(writer.into_inner())
 }

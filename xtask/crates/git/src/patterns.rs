@@ -25,23 +25,23 @@ impl PathPatterns {
     /// What the patterns say about this path alone, without regard to the folders above it:
     /// `Some(true)` taken, `Some(false)` taken back, `None` nothing.
     #[must_use]
-    pub fn decide(&self, path: &[u8], is_folder: bool) -> Option<bool> {
-        self.decider(path, is_folder).map(|at| !self.patterns[at].is_negative())
+    pub fn match_path(&self, path: &[u8], is_folder: bool) -> Option<bool> {
+        self.find_last_match(path, is_folder).map(|at| !self.patterns[at].is_negative())
     }
 
     /// The text of the pattern that decides about a path, where the folders above it count.
     #[must_use]
     pub fn deciding_pattern(&self, path: &[u8], is_folder: bool) -> Option<&str> {
-        let decider = self.decider(path, is_folder).or_else(|| {
+        let decider = self.find_last_match(path, is_folder).or_else(|| {
             (0..path.len())
                 .rev()
                 .filter(|at| path[*at] == b'/')
-                .find_map(|at| self.decider(&path[..at], true))
+                .find_map(|at| self.find_last_match(&path[..at], true))
         });
         decider.map(|at| self.texts[at].as_str())
     }
 
-    fn decider(&self, path: &[u8], is_folder: bool) -> Option<usize> {
+    fn find_last_match(&self, path: &[u8], is_folder: bool) -> Option<usize> {
         let base = path.rfind_byte(b'/').map(|at| at + 1);
         self.patterns.iter().rposition(|pattern| {
             pattern.matches_repo_relative_path(
@@ -57,33 +57,33 @@ impl PathPatterns {
     /// What the patterns say about a path, where the folders above it count: the path itself
     /// decides if it is matched, and else its nearest folder that is.
     #[must_use]
-    pub fn decide_with_folders(&self, path: &[u8], is_folder: bool) -> Option<bool> {
-        self.decide(path, is_folder).or_else(|| {
+    pub fn match_with_folders(&self, path: &[u8], is_folder: bool) -> Option<bool> {
+        self.match_path(path, is_folder).or_else(|| {
             (0..path.len())
                 .rev()
                 .filter(|at| path[*at] == b'/')
-                .find_map(|at| self.decide(&path[..at], true))
+                .find_map(|at| self.match_path(&path[..at], true))
         })
     }
 
     /// Whether no pattern takes anything back.
     #[must_use]
-    pub fn only_takes(&self) -> bool {
+    pub fn is_positive_only(&self) -> bool {
         !self.patterns.iter().any(Pattern::is_negative)
     }
 
     /// Whether a path below this folder could be taken although the folder itself is not. May say
     /// yes too often, never no too often.
     #[must_use]
-    pub fn may_take_below(&self, folder: &[u8]) -> bool {
+    pub fn may_match_below(&self, folder: &[u8]) -> bool {
         self.patterns
             .iter()
             .filter(|pattern| !pattern.is_negative())
-            .any(|pattern| could_match_below(pattern, folder))
+            .any(|pattern| pattern_may_match_below(pattern, folder))
     }
 }
 
-fn could_match_below(pattern: &Pattern, folder: &[u8]) -> bool {
+fn pattern_may_match_below(pattern: &Pattern, folder: &[u8]) -> bool {
     if pattern.mode.contains(Mode::NO_SUB_DIR) && !pattern.mode.contains(Mode::ABSOLUTE) {
         return true;
     }
@@ -99,7 +99,7 @@ fn could_match_below(pattern: &Pattern, folder: &[u8]) -> bool {
             }
             Some(b"**") => return true,
             Some(glob) => {
-                if !matches(glob.as_bstr(), part.as_bstr()) {
+                if !glob_matches(glob.as_bstr(), part.as_bstr()) {
                     return false;
                 }
             }
@@ -112,25 +112,25 @@ fn has_wildcard(text: &[u8]) -> bool {
     text.find_byteset(b"*?[\\").is_some()
 }
 
-fn matches(pattern: &BStr, value: &BStr) -> bool {
+fn glob_matches(pattern: &BStr, value: &BStr) -> bool {
     gix::glob::wildmatch(pattern, value, wildmatch::Mode::empty())
 }
 
 /// A glob over branch names; `*` also matches `/`, as in `git branch --list`.
 #[derive(Clone, Debug)]
-pub struct NamePattern(String);
+pub struct BranchPattern(String);
 
-impl NamePattern {
+impl BranchPattern {
     /// A pattern.
     #[must_use]
     pub fn new(pattern: &str) -> Self {
-        NamePattern(pattern.to_owned())
+        BranchPattern(pattern.to_owned())
     }
 
     /// Whether it matches the whole name.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
-        matches(self.0.as_str().into(), name.into())
+        glob_matches(self.0.as_str().into(), name.into())
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     fn below(pattern: &str, folder: &str) -> bool {
-        PathPatterns::new([pattern]).may_take_below(folder.as_bytes())
+        PathPatterns::new([pattern]).may_match_below(folder.as_bytes())
     }
 
     #[test]
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn the_last_match_decides_and_folders_count() {
         let patterns = PathPatterns::new(["/setup/", "!/setup/local/", "*.bak"]);
-        let decide = |path: &str| patterns.decide_with_folders(path.as_bytes(), false);
+        let decide = |path: &str| patterns.match_with_folders(path.as_bytes(), false);
         assert_eq!(decide("setup/launch.py"), Some(true));
         assert_eq!(decide("setup/local/x"), Some(false));
         assert_eq!(decide("src/x"), None);
@@ -168,8 +168,8 @@ mod tests {
 
     #[test]
     fn branch_globs_cross_slashes() {
-        assert!(NamePattern::new("feature/*").matches("feature/a/b"));
-        assert!(NamePattern::new("taskmaster*").matches("taskmaster-v2/x"));
-        assert!(!NamePattern::new("main").matches("main2"));
+        assert!(BranchPattern::new("feature/*").matches("feature/a/b"));
+        assert!(BranchPattern::new("taskmaster*").matches("taskmaster-v2/x"));
+        assert!(!BranchPattern::new("main").matches("main2"));
     }
 }

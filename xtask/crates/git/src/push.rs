@@ -19,31 +19,31 @@ pub struct RefPush {
 
 /// What became of one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Pushed {
+pub enum PushStatus {
     /// It is as wanted.
     Done,
     /// It is not what it was known to be: somebody else was faster.
-    Moved,
+    Stale,
     /// The remote does not take it, and says why.
-    Refused(String),
+    Rejected(String),
 }
 
 /// How many refs go in one push: each takes some three hundred bytes of command line, and systems
 /// take a million at least.
-const AT_ONCE: usize = 2000;
+const CHUNK_SIZE: usize = 2000;
 
 impl Repo {
     /// Pushes refs, all in one push as long as they are not thousands, and answers what became of
     /// each, in their order. That the remote cannot be reached at all is an error.
-    pub fn push_refs(&self, remote: &str, refs: &[RefPush]) -> Result<Vec<Pushed>> {
+    pub fn push_refs(&self, remote: &str, refs: &[RefPush]) -> Result<Vec<PushStatus>> {
         let mut answers = Vec::new();
-        for some in refs.chunks(AT_ONCE) {
-            answers.extend(self.push_some(remote, some)?);
+        for some in refs.chunks(CHUNK_SIZE) {
+            answers.extend(self.push_chunk(remote, some)?);
         }
         Ok(answers)
     }
 
-    fn push_some(&self, remote: &str, refs: &[RefPush]) -> Result<Vec<Pushed>> {
+    fn push_chunk(&self, remote: &str, refs: &[RefPush]) -> Result<Vec<PushStatus>> {
         let mut args: Vec<String> =
             ["push", "--porcelain", "--no-follow-tags", "--no-signed", "--recurse-submodules=no"]
                 .map(str::to_owned)
@@ -54,7 +54,7 @@ impl Repo {
         }
         args.extend(["--".to_owned(), remote.to_owned()]);
         args.extend(refs.iter().map(|one| format!("{}:{}", text(one.new), one.name)));
-        let pushed = self.ask_remote(&args)?;
+        let pushed = self.run_remote_command(&args)?;
         let places: HashMap<&str, usize> =
             refs.iter().enumerate().map(|(at, one)| (one.name.as_str(), at)).collect();
         let mut answers = vec![None; refs.len()];
@@ -68,26 +68,26 @@ impl Repo {
             };
             let to = names.split_once(':').map_or(names, |(_, to)| to);
             if let Some(at) = places.get(to) {
-                answers[*at] = Some(answer(flag, summary));
+                answers[*at] = Some(parse_push_status(flag, summary));
             }
         }
         if answers.iter().all(Option::is_none) && !refs.is_empty() {
-            return Err(not_reached(remote, &pushed.stderr));
+            return Err(unreachable_remote_error(remote, &pushed.stderr));
         }
-        let is_all_well = answers.iter().all(|answer| *answer == Some(Pushed::Done));
+        let is_all_well = answers.iter().all(|answer| *answer == Some(PushStatus::Done));
         if is_all_well && !pushed.status.success() {
             // A remote can have several addresses, and one of them can fail.
-            return Err(not_reached(remote, &pushed.stderr));
+            return Err(unreachable_remote_error(remote, &pushed.stderr));
         }
-        let silence = || Pushed::Refused("git has not said what became of it".to_owned());
+        let silence = || PushStatus::Rejected("git has not said what became of it".to_owned());
         Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(silence)).collect())
     }
 }
 
 /// What git says about one ref.
-fn answer(flag: &str, summary: &str) -> Pushed {
+fn parse_push_status(flag: &str, summary: &str) -> PushStatus {
     if flag != "!" {
-        return Pushed::Done;
+        return PushStatus::Done;
     }
     let reason = summary.split_once('(').map_or(summary, |(_, reason)| reason);
     let reason = reason.trim_end_matches(')');
@@ -99,16 +99,17 @@ fn answer(flag: &str, summary: &str) -> Pushed {
         .chain(["failed to update ref", "cannot lock ref"])
         .any(says)
         && !says("cannot create");
-    if is_moved { Pushed::Moved } else { Pushed::Refused(reason.to_owned()) }
+    if is_moved { PushStatus::Stale } else { PushStatus::Rejected(reason.to_owned()) }
 }
 
 /// The error for a remote that does not answer.
-pub(super) fn not_reached(remote: &str, why: &str) -> Error {
-    let failed = Error::unable(format!("talking to `{remote}` failed")).detail(why);
+pub(super) fn unreachable_remote_error(remote: &str, why: &str) -> Error {
+    let failed = Error::unable(format!("talking to `{remote}` failed")).with_detail(why);
     if why.contains("remote prune") || why.contains("unable to update local ref") {
-        return failed.hint(format!("`git remote prune {remote}` forgets branches that are gone"));
+        return failed
+            .with_hint(format!("`git remote prune {remote}` forgets branches that are gone"));
     }
-    failed.hint(format!("`git ls-remote {remote}` tries it; `git remote -v` has its address"))
+    failed.with_hint(format!("`git ls-remote {remote}` tries it; `git remote -v` has its address"))
 }
 
 #[cfg(test)]
@@ -117,16 +118,19 @@ mod tests {
 
     #[test]
     fn a_lost_race_is_told_from_a_refusal() {
-        assert_eq!(answer(" ", "1..2"), Pushed::Done);
-        assert_eq!(answer("+", "1...2 (forced update)"), Pushed::Done);
-        assert_eq!(answer("!", "[rejected] (stale info)"), Pushed::Moved);
-        assert_eq!(answer("!", "[remote rejected] (cannot lock ref 'x')"), Pushed::Moved);
+        assert_eq!(parse_push_status(" ", "1..2"), PushStatus::Done);
+        assert_eq!(parse_push_status("+", "1...2 (forced update)"), PushStatus::Done);
+        assert_eq!(parse_push_status("!", "[rejected] (stale info)"), PushStatus::Stale);
+        assert_eq!(
+            parse_push_status("!", "[remote rejected] (cannot lock ref 'x')"),
+            PushStatus::Stale
+        );
         let in_the_way =
             "[remote rejected] (cannot lock ref 'x/y': 'x' exists; cannot create 'x/y')";
-        assert!(matches!(answer("!", in_the_way), Pushed::Refused(_)));
+        assert!(matches!(parse_push_status("!", in_the_way), PushStatus::Rejected(_)));
         assert_eq!(
-            answer("!", "[remote rejected] (pre-receive hook declined)"),
-            Pushed::Refused("pre-receive hook declined".to_owned())
+            parse_push_status("!", "[remote rejected] (pre-receive hook declined)"),
+            PushStatus::Rejected("pre-receive hook declined".to_owned())
         );
     }
 }

@@ -18,24 +18,24 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 
-use super::git::is_git;
+use super::git_cli::is_git;
 use super::{Id, Repo};
-use xtask_base::error::{Context as _, Error, Result};
+use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::files::Disk;
-use xtask_base::processes::{self, Process};
+use xtask_base::processes::{self, ProcessInfo};
 
 /// How often a held file is asked for again.
 const POLL: Duration = Duration::from_millis(5);
 
 /// How long those who finish are waited for: ten seconds. Git does it within a few milliseconds.
-const LONGEST: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// How long a lock of a git that was killed is watched: one second, longer than anybody alive holds one.
-const WATCHED: Duration = Duration::from_secs(1);
+const LOCK_WATCH_TIME: Duration = Duration::from_secs(1);
 
 /// From what to what a ref is to go; nothing stands for one that is not there.
 #[derive(Clone, Debug)]
-pub struct RefChange {
+pub struct RefUpdate {
     /// Its full name, or `HEAD` for what is checked out.
     pub name: String,
     /// What it must have.
@@ -47,47 +47,53 @@ pub struct RefChange {
 /// The process.
 pub(super) struct RefWriter {
     child: Child,
-    to: Option<ChildStdin>,
-    from: BufReader<ChildStdout>,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
     /// What it says from now on.
-    complaints: File,
-    _held: File,
+    stderr_log: File,
+    _log_lock: File,
 }
 
 impl RefWriter {
     /// Starts it.
     pub(super) fn start(repo: &Repo, message: &str, is_patient: bool) -> Result<RefWriter> {
-        let path = file(repo);
+        let path = stderr_log_file(repo);
         let failed = || format!("`{}` cannot be written", path.display());
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).unable(failed)?;
+            std::fs::create_dir_all(folder).with_context(failed)?;
         }
         let open = || OpenOptions::new().read(true).append(true).create(true).open(&path);
-        let theirs = open().unable(failed)?;
-        theirs.lock_shared().unable(failed)?;
-        let held = theirs.try_clone().unable(failed)?;
-        let mut complaints = File::open(&path).unable(failed)?;
-        complaints.seek(SeekFrom::End(0)).unable(failed)?;
+        let theirs = open().with_context(failed)?;
+        theirs.lock_shared().with_context(failed)?;
+        let held = theirs.try_clone().with_context(failed)?;
+        let mut complaints = File::open(&path).with_context(failed)?;
+        complaints.seek(SeekFrom::End(0)).with_context(failed)?;
         let (name, email) = repo.committer_name();
         let mut settings = vec!["-c", "core.hooksPath=/dev/null"];
         if !is_patient {
             settings.extend(["-c", "core.packedRefsTimeout=0", "-c", "core.filesRefLockTimeout=0"]);
         }
-        let git = repo.git(settings).args(["update-ref", "-m", message, "--stdin", "-z"]);
+        let git = repo.git_command(settings).args(["update-ref", "-m", message, "--stdin", "-z"]);
         let git = git
-            .variable("GIT_COMMITTER_NAME", OsStr::from_bytes(&name))
-            .variable("GIT_COMMITTER_EMAIL", OsStr::from_bytes(&email))
+            .env("GIT_COMMITTER_NAME", OsStr::from_bytes(&name))
+            .env("GIT_COMMITTER_EMAIL", OsStr::from_bytes(&email))
             .in_own_group();
-        let mut child = git.start(Stdio::piped(), Stdio::piped(), Stdio::from(theirs))?;
+        let mut child = git.spawn(Stdio::piped(), Stdio::piped(), Stdio::from(theirs))?;
         let (to, from) = (child.stdin.take(), child.stdout.take());
         let (Some(to), Some(from)) = (to, from) else {
             return Err(Error::unable("git cannot be spoken to"));
         };
-        Ok(RefWriter { child, to: Some(to), from: BufReader::new(from), complaints, _held: held })
+        Ok(RefWriter {
+            child,
+            stdin: Some(to),
+            stdout: BufReader::new(from),
+            stderr_log: complaints,
+            _log_lock: held,
+        })
     }
 
     /// Makes a change. What speaks against it is what git says; this process is over then.
-    pub(super) fn change(&mut self, repo: &Repo, change: &RefChange) -> Result<(), String> {
+    pub(super) fn apply_update(&mut self, repo: &Repo, change: &RefUpdate) -> Result<(), String> {
         let null = repo.null_id();
         let (name, old) = (&change.name, change.old.unwrap_or(null));
         let order = match (change.old, change.new) {
@@ -98,32 +104,32 @@ impl RefWriter {
         let direct = if name == "HEAD" { "" } else { "option no-deref\0" };
         let orders = format!("start\0{direct}{order}prepare\0");
         let free: Vec<PathBuf> =
-            locks(repo, name).into_iter().filter(|lock| !lock.exists()).collect();
-        let changed = self.commit(&orders);
+            list_lock_files(repo, name).into_iter().filter(|lock| !lock.exists()).collect();
+        let changed = self.commit_transaction(&orders);
         if changed.is_ok() || !self.was_killed() {
             return changed;
         }
-        remove_left(repo, &free);
+        remove_stale_locks(repo, &free);
         // It may have been killed when the work was done and before it could say so.
-        match repo.resolve(name) {
+        match repo.resolve_ref(name) {
             Ok(now) if now == change.new => Ok(()),
             _ => changed,
         }
     }
 
-    fn commit(&mut self, orders: &str) -> Result<(), String> {
-        self.order(orders.as_bytes(), &["start: ok", "prepare: ok"])?;
-        self.order(b"commit\0", &["commit: ok"])
+    fn commit_transaction(&mut self, orders: &str) -> Result<(), String> {
+        self.send_orders(orders.as_bytes(), &["start: ok", "prepare: ok"])?;
+        self.send_orders(b"commit\0", &["commit: ok"])
     }
 
-    fn order(&mut self, orders: &[u8], answers: &[&str]) -> Result<(), String> {
+    fn send_orders(&mut self, orders: &[u8], answers: &[&str]) -> Result<(), String> {
         // Who does not listen any more says why.
-        let sent = self.to.as_mut().is_some_and(|to| to.write_all(orders).is_ok());
+        let sent = self.stdin.as_mut().is_some_and(|to| to.write_all(orders).is_ok());
         for answer in answers {
             let mut line = String::new();
-            let heard = self.from.read_line(&mut line);
+            let heard = self.stdout.read_line(&mut line);
             if !sent || heard.is_err() || line.trim_end() != *answer {
-                return Err(self.last_words());
+                return Err(self.exit_reason());
             }
         }
         Ok(())
@@ -135,11 +141,11 @@ impl RefWriter {
     }
 
     /// Why it ended.
-    fn last_words(&mut self) -> String {
-        drop(self.to.take());
+    fn exit_reason(&mut self) -> String {
+        drop(self.stdin.take());
         let status = self.child.wait();
         let mut text = Vec::new();
-        self.complaints.read_to_end(&mut text).ok();
+        self.stderr_log.read_to_end(&mut text).ok();
         let text = String::from_utf8_lossy(&text);
         // After the first line come general remarks.
         let line = text.trim().lines().next().unwrap_or_default();
@@ -153,17 +159,17 @@ impl RefWriter {
 impl Drop for RefWriter {
     fn drop(&mut self) {
         // It ends when it hears that nothing more comes; what it was not told to finish it takes back.
-        drop(self.to.take());
+        drop(self.stdin.take());
         self.child.wait().ok();
     }
 }
 
 /// The locks that git takes for a change of a ref.
-fn locks(repo: &Repo, name: &str) -> Vec<PathBuf> {
+fn list_lock_files(repo: &Repo, name: &str) -> Vec<PathBuf> {
     let (own, common) = (repo.git_folder(), repo.common_folder());
     let mut locks = vec![own.join("HEAD.lock"), common.join("packed-refs.lock")];
     locks.extend([own, common].map(|folder| folder.join("reftable/tables.list.lock")));
-    match repo.branch_name() {
+    match repo.current_branch() {
         Some(branch) if name == "HEAD" => {
             locks.push(common.join(format!("refs/heads/{branch}.lock")));
         }
@@ -174,30 +180,32 @@ fn locks(repo: &Repo, name: &str) -> Vec<PathBuf> {
 
 /// Removes locks that were not there before a git of ours began and are there after it was killed, unless
 /// somebody else may have taken them since: another git is at work here, or they come and go.
-fn remove_left(repo: &Repo, free: &[PathBuf]) {
+fn remove_stale_locks(repo: &Repo, free: &[PathBuf]) {
     let look = |lock: &PathBuf| Some((lock.clone(), lock.symlink_metadata().ok()?.ino()));
     let left: Vec<(PathBuf, u64)> = free.iter().filter_map(look).collect();
     if left.is_empty() {
         return;
     }
-    std::thread::sleep(WATCHED);
+    std::thread::sleep(LOCK_WATCH_TIME);
     let is_here = |folder: &Path| {
         let ours = [repo.root(), repo.common_folder(), repo.git_folder()];
         ours.iter().any(|at| folder.starts_with(at))
     };
-    let may_hold_it = |process: &Process| {
+    let may_hold_it = |process: &ProcessInfo| {
         // One that has ended since holds nothing; one whose folder cannot be seen may be here.
-        let of = |process: &Process| processes::describe(&processes::identity(process.pid)?);
+        let of = |process: &ProcessInfo| {
+            processes::describe_process(&processes::identify_process(process.pid)?)
+        };
         is_git(&process.name)
             && of(process).is_some_and(|of| of.folder.is_none_or(|folder| is_here(&folder)))
     };
-    let is_free = || processes::all().is_ok_and(|all| !all.iter().any(may_hold_it));
+    let is_free = || processes::list_processes().is_ok_and(|all| !all.iter().any(may_hold_it));
     // Who is just ending looks for a moment like one whose folder cannot be seen.
-    for _ in 0..WATCHED.as_millis() / POLL.as_millis() {
+    for _ in 0..LOCK_WATCH_TIME.as_millis() / POLL.as_millis() {
         if is_free() {
             for (lock, _) in left.iter().filter(|one| look(&one.0).as_ref() == Some(*one)) {
                 // What stays is named by the next who meets it.
-                Disk::real().remove(lock).ok();
+                Disk::real().remove_file(lock).ok();
             }
             return;
         }
@@ -205,21 +213,21 @@ fn remove_left(repo: &Repo, free: &[PathBuf]) {
     }
 }
 
-fn file(repo: &Repo) -> PathBuf {
+fn stderr_log_file(repo: &Repo) -> PathBuf {
     repo.state_folder().join("moving-refs")
 }
 
 /// Waits until nobody finishes a change of refs in this worktree whose command was killed.
-pub(super) fn wait(repo: &Repo) -> Result<()> {
-    let path = file(repo);
+pub(super) fn wait_for_writers(repo: &Repo) -> Result<()> {
+    let path = stderr_log_file(repo);
     let Ok(file) = OpenOptions::new().read(true).append(true).open(&path) else { return Ok(()) };
-    let mut rounds = LONGEST.as_millis() / POLL.as_millis();
+    let mut rounds = MAX_WAIT.as_millis() / POLL.as_millis();
     while file.try_lock().is_err() {
         if rounds == 0 {
             return Err(Error::unable(
                 "a git that moves refs for a command which was ended does not end",
             )
-            .detail(format!("it holds `{}`", path.display())));
+            .with_detail(format!("it holds `{}`", path.display())));
         }
         rounds -= 1;
         std::thread::sleep(POLL);

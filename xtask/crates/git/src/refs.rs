@@ -3,36 +3,36 @@
 use gix::bstr::BString;
 use gix::refs::FullName;
 
-use super::ref_writer::{self, RefChange, RefWriter};
+use super::ref_writer::{self, RefUpdate, RefWriter};
 use super::{Id, Repo};
-use xtask_base::error::{Context, Error, Result};
+use xtask_base::error::{Error, Result, ResultExt};
 
 /// A ref as it was found.
 #[derive(Clone, Debug)]
-pub(super) struct FoundRef {
+pub(super) struct ResolvedRef {
     /// Its full name.
     pub(super) name: BString,
     /// The ref to which it leads, where it is no more than another name.
-    pub(super) other: Option<String>,
+    pub(super) symbolic_target: Option<String>,
     /// What it leads to, with tags followed; nothing where that is not there.
     pub(super) id: Option<Id>,
 }
 
 /// How often refs are listed while another git packs them, before git is asked.
-const LISTINGS: usize = 5;
+const MAX_LISTINGS: usize = 5;
 
 impl Repo {
     /// The object that a ref names, if the ref exists. Tags are followed.
-    pub fn resolve(&self, name: &str) -> Result<Option<Id>> {
+    pub fn resolve_ref(&self, name: &str) -> Result<Option<Id>> {
         if name == "HEAD" && self.has_reftable() {
             return Ok(self.head_by_git()?.commit);
         }
         let Some(found) = self.find_ref(name)? else { return Ok(None) };
-        match (found.id, found.other) {
+        match (found.id, found.symbolic_target) {
             (Some(id), _) => Ok(Some(id)),
             // A branch that has no commit yet, and HEAD leads to it.
-            (None, Some(other)) if self.is_absent(&other) => Ok(None),
-            (None, _) => Err(leads_nowhere(name)),
+            (None, Some(other)) if self.is_ref_absent(&other) => Ok(None),
+            (None, _) => Err(dangling_ref_error(name)),
         }
     }
 
@@ -42,11 +42,11 @@ impl Repo {
         let mut found = Vec::new();
         for one in self.list_refs(prefix)? {
             let name = one.name.to_string();
-            match (one.id, one.other) {
+            match (one.id, one.symbolic_target) {
                 (Some(id), _) => found.push((name, id)),
                 // It is another name for what is not there any more.
-                (None, Some(other)) if self.is_absent(&other) => {}
-                (None, _) => return Err(leads_nowhere(&name)),
+                (None, Some(other)) if self.is_ref_absent(&other) => {}
+                (None, _) => return Err(dangling_ref_error(&name)),
             }
         }
         found.sort();
@@ -62,7 +62,7 @@ impl Repo {
             let name = one.name.to_string()[prefix.len()..].to_owned();
             let id = if std::str::from_utf8(&one.name).is_err() {
                 Err("its name is not UTF-8".to_owned())
-            } else if let Some(other) = one.other {
+            } else if let Some(other) = one.symbolic_target {
                 let other = other.strip_prefix(prefix).unwrap_or(&other);
                 Err(format!("it is another name for `{other}`"))
             } else {
@@ -75,26 +75,26 @@ impl Repo {
     }
 
     /// The ref of a full name.
-    pub(super) fn find_ref(&self, name: &str) -> Result<Option<FoundRef>> {
+    pub(super) fn find_ref(&self, name: &str) -> Result<Option<ResolvedRef>> {
         if self.has_reftable() {
             let found = self.refs_by_git(name)?.into_iter();
             return Ok(found.into_iter().find(|found| found.name == name));
         }
         let found = self.git.try_find_reference(name);
-        let found = found.unable(|| format!("the ref `{name}` cannot be read"))?;
-        Ok(found.map(from_gix))
+        let found = found.with_context(|| format!("the ref `{name}` cannot be read"))?;
+        Ok(found.map(to_resolved_ref))
     }
 
     /// All refs below a prefix.
-    fn list_refs(&self, prefix: &str) -> Result<Vec<FoundRef>> {
+    fn list_refs(&self, prefix: &str) -> Result<Vec<ResolvedRef>> {
         if self.has_reftable() {
             return self.refs_by_git(prefix);
         }
         // Another git may pack refs while they are listed: one that was in no file yet is in none any more.
-        for _ in 0..LISTINGS {
-            let before = self.packed_refs_look();
+        for _ in 0..MAX_LISTINGS {
+            let before = self.packed_refs_stat();
             let listed = self.list_ref_files(prefix);
-            if listed.is_ok() && self.packed_refs_look() == before {
+            if listed.is_ok() && self.packed_refs_stat() == before {
                 return listed;
             }
         }
@@ -103,35 +103,35 @@ impl Repo {
     }
 
     /// What tells one state of the packed refs from another.
-    fn packed_refs_look(&self) -> Option<super::FileStat> {
+    fn packed_refs_stat(&self) -> Option<super::FileStat> {
         let file = self.common_folder().join("packed-refs");
-        file.symlink_metadata().ok().map(|meta| super::FileStat::of(&meta))
+        file.symlink_metadata().ok().map(|meta| super::FileStat::from_metadata(&meta))
     }
 
-    fn list_ref_files(&self, prefix: &str) -> Result<Vec<FoundRef>> {
+    fn list_ref_files(&self, prefix: &str) -> Result<Vec<ResolvedRef>> {
         let failed = || format!("the refs below `{prefix}` cannot be read");
-        let platform = self.git.references().unable(failed)?;
+        let platform = self.git.references().with_context(failed)?;
         let mut found = Vec::new();
         let mut broken: Option<usize> = None;
-        for reference in platform.prefixed(prefix).unable(failed)? {
+        for reference in platform.prefixed(prefix).with_context(failed)? {
             match reference {
-                Ok(reference) => found.push(from_gix(reference)),
+                Ok(reference) => found.push(to_resolved_ref(reference)),
                 Err(cause) => {
-                    let left = broken.unwrap_or_else(|| self.broken_ref_files(prefix));
-                    broken = Some(left.checked_sub(1).ok_or(cause).unable(failed)?);
+                    let left = broken.unwrap_or_else(|| self.count_broken_refs(prefix));
+                    broken = Some(left.checked_sub(1).ok_or(cause).with_context(failed)?);
                 }
             }
         }
         Ok(found)
     }
 
-    fn is_absent(&self, name: &str) -> bool {
+    fn is_ref_absent(&self, name: &str) -> bool {
         matches!(self.find_ref(name), Ok(None))
     }
 
     /// How many files below a prefix hold no ref, as after a power cut: git passes them over with a warning.
     /// Anything else that keeps refs from being read is a failure.
-    fn broken_ref_files(&self, prefix: &str) -> usize {
+    fn count_broken_refs(&self, prefix: &str) -> usize {
         let mut broken = 0;
         let mut folders = vec![self.common_folder().join(prefix)];
         while let Some(folder) = folders.pop() {
@@ -160,15 +160,15 @@ impl Repo {
     /// seconds since the epoch.
     #[must_use]
     pub fn reflog(&self, name: &str) -> Vec<(Id, i64)> {
-        let moves = self.ref_moves(name).into_iter();
+        let moves = self.reflog_entries(name).into_iter();
         moves.filter_map(|found| Some((found.new, found.seconds?))).collect()
     }
 
     /// How a ref was moved, by its reflog, oldest first.
     #[must_use]
-    pub(super) fn ref_moves(&self, name: &str) -> Vec<RefMove> {
+    pub(super) fn reflog_entries(&self, name: &str) -> Vec<ReflogEntry> {
         if self.has_reftable() {
-            return self.moves_by_git(name).into_iter().map(|(_, found)| found).collect();
+            return self.reflog_by_git(name).into_iter().map(|(_, found)| found).collect();
         }
         read_reflog(&self.common_folder().join("logs").join(name))
     }
@@ -176,26 +176,26 @@ impl Repo {
     /// Whether somebody has committed on a local branch here, by its reflog: that it was moved some other
     /// way is no work of its own.
     #[must_use]
-    pub fn was_committed_on(&self, branch: &str) -> bool {
-        let moves = self.ref_moves(&format!("refs/heads/{branch}"));
+    pub fn has_local_commits(&self, branch: &str) -> bool {
+        let moves = self.reflog_entries(&format!("refs/heads/{branch}"));
         moves.iter().any(|found| found.message.starts_with("commit"))
     }
 
     /// Whether a remote of this name is configured.
     #[must_use]
     pub fn has_remote(&self, name: &str) -> bool {
-        self.setting(&format!("remote.{name}.url")).is_some()
+        self.config_value(&format!("remote.{name}.url")).is_some()
     }
 
     /// The remote-tracking ref that a local branch follows, with its commit, if it has one that
     /// exists here: by the refspecs of its remote, as git finds it.
     pub fn upstream(&self, branch: &str) -> Result<Option<(String, Id)>> {
-        if !self.follows(branch) {
+        if !self.has_upstream_config(branch) {
             return Ok(None);
         }
-        let remote = self.setting(&format!("branch.{branch}.remote"));
+        let remote = self.config_value(&format!("branch.{branch}.remote"));
         let name = if remote.as_deref() == Some(".") {
-            self.setting(&format!("branch.{branch}.merge"))
+            self.config_value(&format!("branch.{branch}.merge"))
         } else {
             let Ok(full) = FullName::try_from(format!("refs/heads/{branch}")) else {
                 return Ok(None);
@@ -206,33 +206,33 @@ impl Repo {
             found.and_then(Result::ok).map(|name| name.as_bstr().to_string())
         };
         let Some(name) = name else { return Ok(None) };
-        Ok(self.resolve(&name)?.map(|id| (name, id)))
+        Ok(self.resolve_ref(&name)?.map(|id| (name, id)))
     }
 
     /// Whether a local branch is said to follow another, whether or not that can be found here.
     #[must_use]
-    pub fn follows(&self, branch: &str) -> bool {
-        self.setting(&format!("branch.{branch}.merge")).is_some()
+    pub fn has_upstream_config(&self, branch: &str) -> bool {
+        self.config_value(&format!("branch.{branch}.merge")).is_some()
     }
 
     /// Moves the checked-out branch (or a detached HEAD) from `old` to `new`, in its reflog and
     /// HEAD's, if it still is where it was.
     pub fn move_head(&self, old: Id, new: Id, message: &str) -> Result<()> {
-        self.change_ref("HEAD", Some(old), Some(new), message).map_err(|why| {
-            if self.resolve("HEAD").is_ok_and(|id| id == Some(old)) {
+        self.update_ref("HEAD", Some(old), Some(new), message).map_err(|why| {
+            if self.resolve_ref("HEAD").is_ok_and(|id| id == Some(old)) {
                 Error::unable(format!("the branch cannot be moved; nothing was changed: {why}"))
             } else {
                 Error::unable(format!(
                     "the branch was moved by somebody else; nothing was changed: {why}"
                 ))
-                .hint("run the command again")
+                .with_hint("run the command again")
             }
         })
     }
 
     /// Makes a ref that must not exist yet.
     pub fn create_ref(&self, name: &str, id: Id, message: &str) -> Result<()> {
-        self.change_ref(name, None, Some(id), message)
+        self.update_ref(name, None, Some(id), message)
             .map_err(|why| Error::unable(format!("the ref `{name}` cannot be made: {why}")))
     }
 
@@ -245,18 +245,18 @@ impl Repo {
         new: Option<Id>,
         message: &str,
     ) -> Result<bool> {
-        let change = RefChange { name: name.to_owned(), old, new };
+        let change = RefUpdate { name: name.to_owned(), old, new };
         self.swap_refs(&[change], message).pop().unwrap_or(Ok(false))
     }
 
     /// The same for each of many, one after the other.
-    pub fn swap_refs(&self, changes: &[RefChange], message: &str) -> Vec<Result<bool>> {
-        let made = self.change_refs(changes, message);
+    pub fn swap_refs(&self, changes: &[RefUpdate], message: &str) -> Vec<Result<bool>> {
+        let made = self.update_refs(changes, message);
         let answers =
-            changes.iter().zip(made).map(|(RefChange { name, old, .. }, made)| match made {
+            changes.iter().zip(made).map(|(RefUpdate { name, old, .. }, made)| match made {
                 Ok(()) => Ok(true),
                 // Somebody who holds the lock of the ref is about to move it.
-                Err(_) if self.resolve(name)? != *old => Ok(false),
+                Err(_) if self.resolve_ref(name)? != *old => Ok(false),
                 Err(why) => {
                     Err(Error::unable(format!("the ref `{name}` cannot be changed: {why}")))
                 }
@@ -266,41 +266,41 @@ impl Repo {
 
     /// Removes a ref if it still has this value.
     pub fn delete_ref(&self, name: &str, id: Id) -> Result<()> {
-        self.change_ref(name, Some(id), None, "xtask")
+        self.update_ref(name, Some(id), None, "xtask")
             .map_err(|why| Error::unable(format!("the ref `{name}` cannot be removed: {why}")))
     }
 
     /// Waits until no change of refs in this worktree is being finished whose command was killed.
     pub fn wait_for_ref_changes(&self) -> Result<()> {
-        ref_writer::wait(self)
+        ref_writer::wait_for_writers(self)
     }
 
-    fn change_ref(
+    fn update_ref(
         &self,
         name: &str,
         old: Option<Id>,
         new: Option<Id>,
         message: &str,
     ) -> Result<(), String> {
-        let change = RefChange { name: name.to_owned(), old, new };
-        self.change_refs(&[change], message).pop().unwrap_or(Ok(()))
+        let change = RefUpdate { name: name.to_owned(), old, new };
+        self.update_refs(&[change], message).pop().unwrap_or(Ok(()))
     }
 
     /// Makes changes one after the other, and says of each what speaks against it.
-    fn change_refs(&self, changes: &[RefChange], message: &str) -> Vec<Result<(), String>> {
+    fn update_refs(&self, changes: &[RefUpdate], message: &str) -> Vec<Result<(), String>> {
         self.forget_refs();
         let message = message.lines().next().unwrap_or_default();
         let mut process: Option<RefWriter> = None;
         let mut is_patient = true;
-        let mut change_one = |change: &RefChange| {
-            if let Some(other) = self.leads_to(&change.name) {
+        let mut change_one = |change: &RefUpdate| {
+            if let Some(other) = self.symref_target(&change.name) {
                 return Err(format!("it is another name for `{other}`"));
             }
             let mut writer = match process.take() {
                 Some(writer) => writer,
                 None => RefWriter::start(self, message, is_patient).map_err(|e| e.to_string())?,
             };
-            let changed = writer.change(self, change);
+            let changed = writer.apply_update(self, change);
             if changed.is_ok() {
                 process = Some(writer);
             } else {
@@ -316,11 +316,11 @@ impl Repo {
     }
 
     /// Where a ref leads that is no more than another name.
-    fn leads_to(&self, name: &str) -> Option<String> {
+    fn symref_target(&self, name: &str) -> Option<String> {
         if name == "HEAD" {
             return None;
         }
-        self.find_ref(name).ok().flatten()?.other
+        self.find_ref(name).ok().flatten()?.symbolic_target
     }
 
     /// By whom refs are changed, for their reflogs: whoever git takes for it, or else this program.
@@ -332,20 +332,20 @@ impl Repo {
     }
 }
 
-fn from_gix(mut found: gix::Reference<'_>) -> FoundRef {
+fn to_resolved_ref(mut found: gix::Reference<'_>) -> ResolvedRef {
     let name = found.name().as_bstr().to_owned();
     let other = found.target().try_name().map(|other| other.as_bstr().to_string());
-    FoundRef { name, other, id: found.peel_to_id().ok().map(|id| id.detach()) }
+    ResolvedRef { name, symbolic_target: other, id: found.peel_to_id().ok().map(|id| id.detach()) }
 }
 
-fn leads_nowhere(name: &str) -> Error {
+fn dangling_ref_error(name: &str) -> Error {
     Error::unable(format!("the ref `{name}` does not lead to an object"))
-        .hint("`git fsck` checks the repository")
+        .with_hint("`git fsck` checks the repository")
 }
 
 /// One line of a reflog.
 #[derive(Clone, Debug)]
-pub(super) struct RefMove {
+pub(super) struct ReflogEntry {
     /// From where; the null id where the ref was made.
     pub(super) old: Id,
     /// To where.
@@ -357,7 +357,7 @@ pub(super) struct RefMove {
 }
 
 /// A reflog as a file; lines that cannot be read are left out.
-pub(super) fn read_reflog(file: &std::path::Path) -> Vec<RefMove> {
+pub(super) fn read_reflog(file: &std::path::Path) -> Vec<ReflogEntry> {
     let log = std::fs::read(file).unwrap_or_default();
     let log = String::from_utf8_lossy(&log);
     let moves = log.lines().filter_map(|line| {
@@ -365,7 +365,7 @@ pub(super) fn read_reflog(file: &std::path::Path) -> Vec<RefMove> {
         let mut ids = stamp.split(' ').map(|id| Id::from_hex(id.as_bytes()));
         let (old, new) = (ids.next()?.ok()?, ids.next()?.ok()?);
         let seconds = stamp.rsplit(' ').nth(1).and_then(|seconds| seconds.parse().ok());
-        Some(RefMove { old, new, seconds, message: message.to_owned() })
+        Some(ReflogEntry { old, new, seconds, message: message.to_owned() })
     });
     moves.collect()
 }

@@ -8,145 +8,151 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::refs::{FoundRef, RefMove};
+use super::refs::{ReflogEntry, ResolvedRef};
 use super::{Id, Repo};
 use xtask_base::error::{Error, Result};
-use xtask_base::process::Output;
+use xtask_base::process::ProgramOutput;
 
 /// How long git may take to read its refs.
-const LOCAL: Duration = Duration::from_secs(600);
+const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What a HEAD says: the branch by its full name, and the commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct HeadSays {
+pub(super) struct HeadState {
     pub(super) branch: Option<String>,
     pub(super) commit: Option<Id>,
 }
 
 /// What git has said.
 #[derive(Default)]
-pub(super) struct Said {
-    refs: RefCell<Option<Rc<[FoundRef]>>>,
-    head: RefCell<Option<HeadSays>>,
-    heads: RefCell<Option<BTreeMap<PathBuf, HeadSays>>>,
+pub(super) struct RefCache {
+    refs: RefCell<Option<Rc<[ResolvedRef]>>>,
+    head: RefCell<Option<HeadState>>,
+    heads: RefCell<Option<BTreeMap<PathBuf, HeadState>>>,
 }
 
 impl Repo {
     /// Has git asked again for refs from now on, where it is asked at all.
     pub fn forget_refs(&self) {
-        self.said.refs.take();
-        self.said.head.take();
-        self.said.heads.take();
+        self.ref_cache.refs.take();
+        self.ref_cache.head.take();
+        self.ref_cache.heads.take();
     }
 
     /// Whether refs are kept in a form that only git reads.
     pub(super) fn has_reftable(&self) -> bool {
-        let storage = self.setting("extensions.refStorage");
+        let storage = self.config_value("extensions.refStorage");
         // It can be followed by where they are, after a colon.
         storage.is_some_and(|name| name.split(':').next() != Some("files"))
     }
 
     /// The refs below a prefix, or the one of that name.
-    pub(super) fn refs_by_git(&self, prefix: &str) -> Result<Vec<FoundRef>> {
-        let known = self.said.refs.borrow().clone();
+    pub(super) fn refs_by_git(&self, prefix: &str) -> Result<Vec<ResolvedRef>> {
+        let known = self.ref_cache.refs.borrow().clone();
         let all = match known {
             Some(all) => all,
             None => {
-                let all: Rc<[FoundRef]> = self.all_refs_by_git()?.into();
-                self.said.refs.replace(Some(Rc::clone(&all)));
+                let all: Rc<[ResolvedRef]> = self.all_refs_by_git()?.into();
+                self.ref_cache.refs.replace(Some(Rc::clone(&all)));
                 all
             }
         };
-        let is_asked_for = |found: &&FoundRef| {
+        let is_asked_for = |found: &&ResolvedRef| {
             let name: &[u8] = &found.name;
             let rest = name.strip_prefix(prefix.as_bytes());
             rest.is_some_and(|rest| rest.is_empty() || prefix.ends_with('/') || rest[0] == b'/')
         };
-        let mut found: Vec<FoundRef> = all.iter().filter(is_asked_for).cloned().collect();
+        let mut found: Vec<ResolvedRef> = all.iter().filter(is_asked_for).cloned().collect();
         for one in &mut found {
-            one.id = one.id.and_then(|id| self.without_tags(id));
+            one.id = one.id.and_then(|id| self.peel_tags(id));
         }
         Ok(found)
     }
 
-    fn all_refs_by_git(&self) -> Result<Vec<FoundRef>> {
+    fn all_refs_by_git(&self) -> Result<Vec<ResolvedRef>> {
         let format = "--format=%(refname)%00%(objectname)%00%(symref)%00";
-        let asked = self.git(["for-each-ref", format]).that_lists().run_within(LOCAL)?;
+        let asked = self
+            .git_command(["for-each-ref", format])
+            .with_full_output()
+            .run_with_timeout(LOCAL_TIMEOUT)?;
         if !asked.status.success() {
-            return Err(Error::unable("the refs cannot be read").detail(asked.stderr));
+            return Err(Error::unable("the refs cannot be read").with_detail(asked.stderr));
         }
         let mut found = Vec::new();
-        for record in asked.list.split(|byte| *byte == b'\n').filter(|record| !record.is_empty()) {
+        for record in
+            asked.stdout_bytes.split(|byte| *byte == b'\n').filter(|record| !record.is_empty())
+        {
             let mut parts = record.split(|byte| *byte == 0);
             let mut part = || parts.next().unwrap_or_default();
             let (name, id, other) = (part(), part(), part());
             let other = (!other.is_empty()).then(|| String::from_utf8_lossy(other).into_owned());
             let id = Id::from_hex(id).ok();
-            found.push(FoundRef { name: name.into(), other, id });
+            found.push(ResolvedRef { name: name.into(), symbolic_target: other, id });
         }
         Ok(found)
     }
 
     /// What a tag leads to; nothing where that is not there.
-    fn without_tags(&self, id: Id) -> Option<Id> {
+    fn peel_tags(&self, id: Id) -> Option<Id> {
         let object = self.git.find_object(id).ok()?;
         object.peel_tags_to_end().ok().map(|object| object.id)
     }
 
     /// What HEAD says, with other names of branches followed.
-    pub(super) fn head_by_git(&self) -> Result<HeadSays> {
-        if let Some(known) = self.said.head.borrow().clone() {
+    pub(super) fn head_by_git(&self) -> Result<HeadState> {
+        if let Some(known) = self.ref_cache.head.borrow().clone() {
             return Ok(known);
         }
-        let says = self.ask_head()?;
-        self.said.head.replace(Some(says.clone()));
+        let says = self.query_head()?;
+        self.ref_cache.head.replace(Some(says.clone()));
         Ok(says)
     }
 
-    fn ask_head(&self) -> Result<HeadSays> {
-        let asked = self.git(["rev-parse", "HEAD", "--symbolic-full-name", "HEAD"]);
-        let asked = asked.run_within(LOCAL)?;
+    fn query_head(&self) -> Result<HeadState> {
+        let asked = self.git_command(["rev-parse", "HEAD", "--symbolic-full-name", "HEAD"]);
+        let asked = asked.run_with_timeout(LOCAL_TIMEOUT)?;
         if asked.status.success() {
             let mut lines = asked.stdout.lines();
             let commit = lines.next().and_then(|id| Id::from_hex(id.as_bytes()).ok());
             let branch = lines.next().filter(|name| *name != "HEAD").map(str::to_owned);
-            return Ok(HeadSays { branch, commit });
+            return Ok(HeadState { branch, commit });
         }
         // A branch without a commit.
-        let asked = self.git(["symbolic-ref", "-q", "HEAD"]).run_within(LOCAL)?;
+        let asked =
+            self.git_command(["symbolic-ref", "-q", "HEAD"]).run_with_timeout(LOCAL_TIMEOUT)?;
         match asked.stdout.trim() {
             name if asked.status.success() && !name.is_empty() => {
-                Ok(HeadSays { branch: Some(name.to_owned()), commit: None })
+                Ok(HeadState { branch: Some(name.to_owned()), commit: None })
             }
-            _ => Err(Error::unable("HEAD cannot be read").detail(asked.stderr)),
+            _ => Err(Error::unable("HEAD cannot be read").with_detail(asked.stderr)),
         }
     }
 
     /// What the HEADs of all worktrees say, by their roots.
-    pub(super) fn heads_by_git(&self) -> Result<BTreeMap<PathBuf, HeadSays>> {
-        if let Some(known) = self.said.heads.borrow().clone() {
+    pub(super) fn heads_by_git(&self) -> Result<BTreeMap<PathBuf, HeadState>> {
+        if let Some(known) = self.ref_cache.heads.borrow().clone() {
             return Ok(known);
         }
-        let heads = self.ask_heads()?;
-        self.said.heads.replace(Some(heads.clone()));
+        let heads = self.query_heads()?;
+        self.ref_cache.heads.replace(Some(heads.clone()));
         Ok(heads)
     }
 
-    fn ask_heads(&self) -> Result<BTreeMap<PathBuf, HeadSays>> {
+    fn query_heads(&self) -> Result<BTreeMap<PathBuf, HeadState>> {
         use std::os::unix::ffi::OsStrExt;
-        let asked = self.git(["worktree", "list", "--porcelain", "-z"]).that_lists();
-        let asked = asked.run_within(LOCAL)?;
+        let asked = self.git_command(["worktree", "list", "--porcelain", "-z"]).with_full_output();
+        let asked = asked.run_with_timeout(LOCAL_TIMEOUT)?;
         if !asked.status.success() {
             let error = Error::unable("the worktrees cannot be listed");
-            return Err(error.detail(asked.stderr));
+            return Err(error.with_detail(asked.stderr));
         }
-        let mut heads: BTreeMap<PathBuf, HeadSays> = BTreeMap::new();
+        let mut heads: BTreeMap<PathBuf, HeadState> = BTreeMap::new();
         let mut root = PathBuf::new();
-        for line in asked.list.split(|byte| *byte == 0) {
+        for line in asked.stdout_bytes.split(|byte| *byte == 0) {
             if let Some(path) = line.strip_prefix(b"worktree ") {
                 root = PathBuf::from(std::ffi::OsStr::from_bytes(path));
                 root = root.canonicalize().unwrap_or(root);
-                heads.insert(root.clone(), HeadSays::default());
+                heads.insert(root.clone(), HeadState::default());
             }
             let Some(head) = heads.get_mut(&root) else { continue };
             if let Some(id) = line.strip_prefix(b"HEAD ") {
@@ -160,9 +166,9 @@ impl Repo {
 
     /// How refs were moved, by their reflogs, oldest first: of one, or with `--all` of every one. Each with
     /// the name of its ref.
-    pub(super) fn moves_by_git(&self, which: &str) -> Vec<(String, RefMove)> {
+    pub(super) fn reflog_by_git(&self, which: &str) -> Vec<(String, ReflogEntry)> {
         let format = "--format=%H%x00%gD%x00%gs%x00";
-        let asked = self.git([
+        let asked = self.git_command([
             "log",
             "--walk-reflogs",
             "--no-show-signature",
@@ -171,11 +177,15 @@ impl Repo {
             which,
             "--",
         ]);
-        let Ok(asked) = asked.that_lists().run_within(LOCAL) else { return Vec::new() };
-        let mut found: Vec<(String, RefMove)> = Vec::new();
+        let Ok(asked) = asked.with_full_output().run_with_timeout(LOCAL_TIMEOUT) else {
+            return Vec::new();
+        };
+        let mut found: Vec<(String, ReflogEntry)> = Vec::new();
         // Newest first: what a ref was moved from is where the next line of the same ref has moved it.
         let mut last: BTreeMap<String, usize> = BTreeMap::new();
-        for record in asked.list.split(|byte| *byte == b'\n').filter(|record| !record.is_empty()) {
+        for record in
+            asked.stdout_bytes.split(|byte| *byte == b'\n').filter(|record| !record.is_empty())
+        {
             let text = String::from_utf8_lossy(record);
             let mut parts = text.split('\0');
             let mut part = || parts.next().unwrap_or_default().to_owned();
@@ -187,27 +197,30 @@ impl Repo {
                 found[above].1.old = new;
             }
             let old = self.null_id();
-            found.push((name.to_owned(), RefMove { old, new, seconds, message }));
+            found.push((name.to_owned(), ReflogEntry { old, new, seconds, message }));
         }
         found.reverse();
         found
     }
 
     /// The commit that a ref of git's own in the top folder names, such as `CHERRY_PICK_HEAD`.
-    pub(super) fn root_ref(&self, name: &str) -> Option<Id> {
+    pub(super) fn read_root_ref(&self, name: &str) -> Option<Id> {
         if !self.has_reftable() {
             let text = std::fs::read_to_string(self.git_folder().join(name)).ok()?;
             return Id::from_hex(text.trim().as_bytes()).ok();
         }
-        let asked = self.git(["rev-parse", "--verify", "--quiet", name]).run_within(LOCAL).ok()?;
+        let asked = self
+            .git_command(["rev-parse", "--verify", "--quiet", name])
+            .run_with_timeout(LOCAL_TIMEOUT)
+            .ok()?;
         Id::from_hex(asked.stdout.trim().as_bytes()).ok()
     }
 
     /// What a word names, as git itself reads it: those that are meant, and those that are left out.
-    pub(super) fn named_by_git(&self, word: &str) -> Result<(Vec<Id>, Vec<Id>), String> {
-        let asked = self.git(["rev-parse", "--revs-only", "--end-of-options", word, "--"]);
-        let Output { status, stdout, stderr, .. } =
-            asked.run_within(LOCAL).map_err(|failure| failure.to_string())?;
+    pub(super) fn parse_revision_by_git(&self, word: &str) -> Result<(Vec<Id>, Vec<Id>), String> {
+        let asked = self.git_command(["rev-parse", "--revs-only", "--end-of-options", word, "--"]);
+        let ProgramOutput { status, stdout, stderr, .. } =
+            asked.run_with_timeout(LOCAL_TIMEOUT).map_err(|failure| failure.to_string())?;
         let (mut meant, mut left_out) = (Vec::new(), Vec::new());
         for line in stdout.lines() {
             let (list, id) = match line.strip_prefix('^') {

@@ -21,19 +21,19 @@ impl Repo {
     /// that git's configuration asks for. Nothing where it does not lead to another host.
     #[must_use]
     pub fn push_url(&self, remote: &str) -> Option<RemoteUrl> {
-        self.url(remote, Direction::Push)
+        self.remote_url(remote, Direction::Push)
     }
 
     /// The address from which a remote of this name is fetched, in the same way.
     #[must_use]
     pub fn fetch_url(&self, remote: &str) -> Option<RemoteUrl> {
-        self.url(remote, Direction::Fetch)
+        self.remote_url(remote, Direction::Fetch)
     }
 
     /// When a branch of a remote was last looked at there, in seconds since the epoch, as far as git has
     /// written that down: in the note of its last fetch, or where the remote-tracking ref was moved.
     #[must_use]
-    pub fn last_fetch(&self, remote: &str, branch: &str) -> Option<i64> {
+    pub fn last_fetch_time(&self, remote: &str, branch: &str) -> Option<i64> {
         // A clone writes no reflog but that of the remote's HEAD.
         let refs = [branch, "HEAD"].map(|name| format!("refs/remotes/{remote}/{name}"));
         let moved = refs.iter().filter_map(|name| self.reflog(name).last().map(|(_, at)| *at));
@@ -49,7 +49,7 @@ impl Repo {
         moved.chain(noted).max()
     }
 
-    fn url(&self, remote: &str, direction: Direction) -> Option<RemoteUrl> {
+    fn remote_url(&self, remote: &str, direction: Direction) -> Option<RemoteUrl> {
         let is_known = self.has_remote(remote);
         let found = if is_known {
             self.git.find_remote(remote).ok()?
@@ -72,9 +72,9 @@ impl Repo {
     /// The remote to which git pushes a branch by itself.
     #[must_use]
     pub fn push_remote(&self, branch: &str) -> Option<String> {
-        self.setting(&format!("branch.{branch}.pushRemote"))
-            .or_else(|| self.setting("remote.pushDefault"))
-            .or_else(|| self.setting(&format!("branch.{branch}.remote")))
+        self.config_value(&format!("branch.{branch}.pushRemote"))
+            .or_else(|| self.config_value("remote.pushDefault"))
+            .or_else(|| self.config_value(&format!("branch.{branch}.remote")))
             .filter(|remote| remote != ".")
     }
 }

@@ -1,9 +1,9 @@
 //! What every run has at hand: the clock, the disk, the signals, and who is told.
 
+use xtask_base::environment::Environment;
 use xtask_base::files::Disk;
 use xtask_base::progress::Progress;
 use xtask_base::signals::Interrupts;
-use xtask_base::world::World;
 
 use super::OperationKind;
 
@@ -11,7 +11,7 @@ use super::OperationKind;
 #[derive(Clone, Copy)]
 pub struct Tools<'a> {
     /// The clock and the environment.
-    pub world: &'a World,
+    pub world: &'a Environment,
     /// The disk.
     pub disk: &'a Disk<'a>,
     /// The signals.
@@ -19,9 +19,9 @@ pub struct Tools<'a> {
     /// Who is told how far it is.
     pub progress: &'a dyn Progress,
     /// Who is told that another process is waited for.
-    pub waiting: &'a (dyn Fn(&str) + Sync),
+    pub on_wait: &'a (dyn Fn(&str) + Sync),
     /// The operation of git's that is at its very end, and so not in the way.
-    pub ending: Option<OperationKind>,
+    pub finishing_operation: Option<OperationKind>,
 }
 
 impl Tools<'_> {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::reftable::HeadSays;
+use super::reftable::HeadState;
 use super::{Id, Repo};
-use xtask_base::error::{Context, Error, Result};
+use xtask_base::error::{Error, Result, ResultExt};
 
 /// How often it is asked whether a git is still at work on an index.
 const SWITCH_POLL: Duration = Duration::from_millis(10);
@@ -15,7 +15,7 @@ const SWITCH_POLL: Duration = Duration::from_millis(10);
 const SWITCH_ROUNDS: u32 = 200;
 
 /// The files of a worktree's git folder that name branches in use, and what for.
-const HOLDERS: [(&str, Option<&str>); 5] = [
+const BRANCH_FILES: [(&str, Option<&str>); 5] = [
     ("HEAD", None),
     ("rebase-merge/head-name", Some("a rebase")),
     ("rebase-apply/head-name", Some("a rebase")),
@@ -38,7 +38,7 @@ pub struct Worktree {
 
 /// A branch that a worktree works on: its ref must not be moved under it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InUse {
+pub struct BranchInUse {
     /// The branch without `refs/heads/`.
     pub branch: String,
     /// The worktree.
@@ -57,7 +57,7 @@ impl Repo {
     pub fn wait_for_switches(&self) -> Result<()> {
         let common = self.common_folder();
         let mut folders = vec![common.to_path_buf()];
-        for proxy in self.git.worktrees().unable(|| "the worktrees cannot be listed")? {
+        for proxy in self.git.worktrees().with_context(|| "the worktrees cannot be listed")? {
             folders.push(proxy.git_dir().to_path_buf());
         }
         for _ in 0..SWITCH_ROUNDS {
@@ -70,13 +70,13 @@ impl Repo {
     }
 
     /// The branches that worktrees have checked out, or are rebasing or bisecting.
-    pub fn branches_in_use(&self) -> Result<Vec<InUse>> {
+    pub fn branches_in_use(&self) -> Result<Vec<BranchInUse>> {
         let mut places = Vec::new();
-        let main = self.git.main_repo().unable(|| "the main worktree cannot be opened")?;
+        let main = self.git.main_repo().with_context(|| "the main worktree cannot be opened")?;
         if let Some(root) = main.workdir() {
             places.push((root.to_path_buf(), main.git_dir().to_path_buf()));
         }
-        for proxy in self.git.worktrees().unable(|| "the worktrees cannot be listed")? {
+        for proxy in self.git.worktrees().with_context(|| "the worktrees cannot be listed")? {
             let folder = proxy.git_dir().to_path_buf();
             places.push((proxy.base().unwrap_or_else(|_| folder.clone()), folder));
         }
@@ -85,17 +85,17 @@ impl Repo {
         for (root, folder) in places {
             let root = root.canonicalize().unwrap_or(root);
             let is_there = root.is_dir();
-            if let Some(HeadSays { branch: Some(branch), commit }) = heads.get(&root).cloned() {
-                let branch = self.meant_by(branch);
+            if let Some(HeadState { branch: Some(branch), commit }) = heads.get(&root).cloned() {
+                let branch = self.follow_symref(branch);
                 let branch = branch.strip_prefix("refs/heads/").unwrap_or(&branch).to_owned();
                 let root = root.clone();
-                found.push(InUse { branch, root, is_there, commit, operation: None });
+                found.push(BranchInUse { branch, root, is_there, commit, operation: None });
             }
             let log = std::fs::read_to_string(folder.join("logs/HEAD")).unwrap_or_default();
             let last = log.lines().last().and_then(|line| line.split(' ').nth(1));
             let commit = last.and_then(|id| Id::from_hex(id.as_bytes()).ok());
-            for (file, operation) in HOLDERS {
-                let Some(text) = named_in(&folder.join(file)) else { continue };
+            for (file, operation) in BRANCH_FILES {
+                let Some(text) = read_ref_names(&folder.join(file)) else { continue };
                 let names = text.lines().filter_map(|line| {
                     let line = line.trim();
                     let line = line.strip_prefix("ref:").unwrap_or(line).trim();
@@ -104,10 +104,10 @@ impl Repo {
                     line.strip_prefix("refs/heads/").or(is_short.then_some(line))
                 });
                 for name in names.filter(|name| *name != ".invalid") {
-                    let full = self.meant_by(format!("refs/heads/{name}"));
+                    let full = self.follow_symref(format!("refs/heads/{name}"));
                     let branch = full.strip_prefix("refs/heads/").unwrap_or(name).to_owned();
                     let root = root.clone();
-                    found.push(InUse { branch, root, is_there, commit, operation });
+                    found.push(BranchInUse { branch, root, is_there, commit, operation });
                 }
             }
         }
@@ -127,8 +127,8 @@ impl Repo {
     /// have taken the place.
     pub fn open_worktree(&self, root: &Path) -> Result<Repo> {
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-        if self.is_elsewhere && real(root) == self.root() {
-            return Ok(self.again());
+        if self.needs_git_dir && real(root) == self.root() {
+            return Ok(self.clone_handle());
         }
         let found = Repo::discover(root)?;
         if found.root() == real(root) && real(found.common_folder()) == real(self.common_folder()) {
@@ -141,14 +141,14 @@ impl Repo {
             "`{}` is not a worktree of this repository any more",
             root.display()
         ))
-        .hint("`git worktree prune` forgets those that are gone"))
+        .with_hint("`git worktree prune` forgets those that are gone"))
     }
 
     /// All worktrees, the main one first, the others by path. Those that are ours, under our folder
     /// of state, are nobody's business.
-    pub fn worktrees(&self) -> Result<Vec<Worktree>> {
+    pub fn list_worktrees(&self) -> Result<Vec<Worktree>> {
         let mut all = Vec::new();
-        let main = self.git.main_repo().unable(|| "the main worktree cannot be opened")?;
+        let main = self.git.main_repo().with_context(|| "the main worktree cannot be opened")?;
         let heads = if self.has_reftable() { Some(self.heads_by_git()?) } else { None };
         let describe = |root: PathBuf, folder: Option<&Path>| -> Worktree {
             let is_there = root.is_dir();
@@ -156,12 +156,12 @@ impl Repo {
             let branch = match &heads {
                 Some(heads) => heads.get(&root).and_then(|head| head.branch.clone()),
                 None => folder.and_then(|folder| {
-                    let text = named_in(&folder.join("HEAD"))?;
+                    let text = read_ref_names(&folder.join("HEAD"))?;
                     let name = text.trim().strip_prefix("ref:").unwrap_or(text.trim()).trim();
                     name.starts_with("refs/").then(|| name.to_owned())
                 }),
             };
-            let branch = branch.map(|name| self.meant_by(name));
+            let branch = branch.map(|name| self.follow_symref(name));
             let branch = branch
                 .map(|name| name.strip_prefix("refs/heads/").map_or(name.clone(), str::to_owned));
             let is_locked = folder.is_some_and(|folder| folder.join("locked").exists());
@@ -171,7 +171,7 @@ impl Repo {
             all.push(describe(root.to_path_buf(), Some(main.git_dir())));
         }
         let mut linked = Vec::new();
-        for proxy in self.git.worktrees().unable(|| "the worktrees cannot be listed")? {
+        for proxy in self.git.worktrees().with_context(|| "the worktrees cannot be listed")? {
             let Ok(root) = proxy.base() else { continue };
             if root.starts_with(self.shared_state_folder()) {
                 continue;
@@ -185,7 +185,7 @@ impl Repo {
 }
 
 /// What a file that names refs says; a symlink names the one to which it leads, as HEAD can.
-fn named_in(file: &Path) -> Option<String> {
+fn read_ref_names(file: &Path) -> Option<String> {
     if let Ok(target) = std::fs::read_link(file) {
         return Some(target.to_string_lossy().into_owned());
     }

@@ -6,20 +6,20 @@
 // Where checkouts share a build folder, none of them takes what another has compiled from other sources.
 const _: Option<&str> = option_env!("XTASK_SOURCES_HOOKS");
 
-pub mod after;
-pub mod before_commit;
-pub mod before_push;
-pub mod behind;
-pub mod content;
-pub mod gates;
 pub mod health;
-pub mod install;
-pub mod off;
+pub mod hooks_folder;
+pub mod installation;
+pub mod notification_log;
+pub mod pause;
+pub mod post_checkout;
+pub mod post_commit;
+pub mod pre_commit;
+pub mod pre_push;
 pub mod program;
-pub mod set_up;
+pub mod program_store;
 pub mod shim;
-pub mod store;
-pub mod told;
+pub mod skip_rules;
+pub mod syntax;
 
 /// A hook of git's in which we have something to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,7 +70,7 @@ impl Hook {
 
     /// Whether it runs before git acts, so that its failure keeps git from acting.
     #[must_use]
-    pub fn comes_before(self) -> bool {
+    pub fn can_block(self) -> bool {
         matches!(self, Hook::PreCommit | Hook::PrePush)
     }
 }

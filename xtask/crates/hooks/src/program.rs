@@ -12,19 +12,19 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::store;
+use super::program_store;
 use xtask_base::digest;
-use xtask_base::error::{Context as _, Error, Result};
-use xtask_base::files::{Bits, Disk, is_executable};
+use xtask_base::environment::Environment;
+use xtask_base::error::{Error, Result, ResultExt as _};
+use xtask_base::files::{CreateMode, Disk, is_executable};
 use xtask_base::in_toolkit;
 use xtask_base::name::NAME;
 use xtask_base::path::RepoPath;
 use xtask_base::process::Program;
-use xtask_base::record::{self, Found};
-use xtask_base::world::World;
-use xtask_config::toolchain::{self, TOOLCHAIN_FILES, names_a_target};
-use xtask_git::{Entry, Id, LookedUp, Repo, Scope};
-use xtask_sync::context::Context;
+use xtask_base::record::{self, LoadedRecord};
+use xtask_config::toolchain::{self, TOOLCHAIN_FILES, has_build_target};
+use xtask_git::{Id, PathScope, Repo, TreeEntry, TreeItem};
+use xtask_sync::context::SyncContext;
 
 const KIND: &str = "xtask.program/1";
 
@@ -32,14 +32,15 @@ const KIND: &str = "xtask.program/1";
 const VERSION_WAIT: Duration = Duration::from_secs(20);
 
 /// What decides how the program is built.
-const SOURCES: [&str; 4] = [NAME, ".cargo/config.toml", "rust-toolchain.toml", "rust-toolchain"];
+const SOURCE_PATHS: [&str; 4] =
+    [NAME, ".cargo/config.toml", "rust-toolchain.toml", "rust-toolchain"];
 
 /// How many programs are kept beside the present one, for hooks that run at this moment.
-const KEPT: usize = 1;
+const OLD_PROGRAMS_KEPT: usize = 1;
 
 /// What is known about the installed program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub struct ProgramRecord {
     /// Its file name.
     pub file: String,
     /// What stands for its sources; nothing if it is a copy of a program that ran.
@@ -54,150 +55,164 @@ pub struct Record {
 
 /// How closely the installed program is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Care {
+pub enum VerifyDepth {
     /// Its name, its size and that it may be run: what `status` can afford.
-    Look,
+    Metadata,
     /// Every byte.
-    Read,
+    Content,
 }
 
 /// What is installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Installed {
+pub enum InstalledProgram {
     /// Nothing.
-    Nothing,
+    Missing,
     /// Something that does not work, and why.
     Broken(String),
     /// A program that is as it was installed.
-    Whole(Record),
+    Intact(ProgramRecord),
 }
 
 /// The folder of the installed programs.
 #[must_use]
-pub fn folder(repo: &Repo) -> PathBuf {
+pub fn program_folder(repo: &Repo) -> PathBuf {
     repo.shared_state_folder().join("bin")
 }
 
 /// What the shims run.
 #[must_use]
-pub fn link(repo: &Repo) -> PathBuf {
-    folder(repo).join("xtask")
+pub fn program_link(repo: &Repo) -> PathBuf {
+    program_folder(repo).join("xtask")
 }
 
-fn record_file(repo: &Repo) -> PathBuf {
-    folder(repo).join("record")
+fn record_path(repo: &Repo) -> PathBuf {
+    program_folder(repo).join("record")
 }
 
 /// Looks at what is installed.
 #[must_use]
-pub fn installed(repo: &Repo, care: Care) -> Installed {
-    let record = match record::read::<Record>(&record_file(repo), KIND) {
-        Found::Nothing if link(repo).symlink_metadata().is_err() => return Installed::Nothing,
-        Found::Nothing => return Installed::Broken("nothing is known about it".to_owned()),
-        Found::Newer => return Installed::Broken(record::NEWER.to_owned()),
-        Found::Broken(why) => return Installed::Broken(why),
-        Found::Whole(record) => record,
+pub fn inspect_program(repo: &Repo, care: VerifyDepth) -> InstalledProgram {
+    let record = match record::read_record::<ProgramRecord>(&record_path(repo), KIND) {
+        LoadedRecord::Missing if program_link(repo).symlink_metadata().is_err() => {
+            return InstalledProgram::Missing;
+        }
+        LoadedRecord::Missing => {
+            return InstalledProgram::Broken("nothing is known about it".to_owned());
+        }
+        LoadedRecord::Newer => return InstalledProgram::Broken(record::NEWER_MESSAGE.to_owned()),
+        LoadedRecord::Corrupt(why) => return InstalledProgram::Broken(why),
+        LoadedRecord::Valid(record) => record,
     };
-    let points_to = fs::read_link(link(repo)).ok();
+    let points_to = fs::read_link(program_link(repo)).ok();
     if points_to.as_deref() != Some(Path::new(&record.file)) {
-        return Installed::Broken("it is not the one that was installed".to_owned());
+        return InstalledProgram::Broken("it is not the one that was installed".to_owned());
     }
-    let Ok(meta) = fs::metadata(link(repo)) else {
-        return Installed::Broken("its file is gone".to_owned());
+    let Ok(meta) = fs::metadata(program_link(repo)) else {
+        return InstalledProgram::Broken("its file is gone".to_owned());
     };
     if !is_executable(&meta) {
-        return Installed::Broken("its file may not be run".to_owned());
+        return InstalledProgram::Broken("its file may not be run".to_owned());
     }
     if meta.len() != record.size {
-        return Installed::Broken("its file has another size than it had".to_owned());
+        return InstalledProgram::Broken("its file has another size than it had".to_owned());
     }
-    if care == Care::Look {
-        return Installed::Whole(record);
+    if care == VerifyDepth::Metadata {
+        return InstalledProgram::Intact(record);
     }
-    match fs::read(link(repo)) {
-        Ok(bytes) if digest_of(&bytes) == record.digest => Installed::Whole(record),
-        Ok(_) => Installed::Broken("its file has changed".to_owned()),
-        Err(cause) => Installed::Broken(cause.to_string()),
+    match fs::read(program_link(repo)) {
+        Ok(bytes) if hex_digest(&bytes) == record.digest => InstalledProgram::Intact(record),
+        Ok(_) => InstalledProgram::Broken("its file has changed".to_owned()),
+        Err(cause) => InstalledProgram::Broken(cause.to_string()),
     }
 }
 
 /// Stands for everything that the program is built from; nothing where the canonical commit holds
 /// no sources.
-pub fn sources(repo: &Repo, context: &Context) -> Result<Option<String>> {
+pub fn compute_source_key(repo: &Repo, context: &SyncContext) -> Result<Option<String>> {
     let tree = context.canonical.tree;
     if repo.entry_at(tree, &RepoPath::new(in_toolkit!("Cargo.toml")))?.is_none() {
         return Ok(None);
     }
     let mut parts = Vec::new();
-    for name in SOURCES {
-        parts.push(match repo.look_up(tree, &RepoPath::new(name))? {
-            Some(LookedUp::Entry(Entry { id, .. }) | LookedUp::Folder(id)) => {
+    for name in SOURCE_PATHS {
+        parts.push(match repo.find_in_tree(tree, &RepoPath::new(name))? {
+            Some(TreeItem::Entry(TreeEntry { id, .. }) | TreeItem::Folder(id)) => {
                 id.as_slice().to_vec()
             }
             None => Vec::new(),
         });
     }
-    let key = digest::of_parts(parts.iter().map(Vec::as_slice));
-    Ok(Some(digest::hex(&key)[..16].to_owned()))
+    let key = digest::hash_parts(parts.iter().map(Vec::as_slice));
+    Ok(Some(digest::to_hex(&key)[..16].to_owned()))
 }
 
 /// Whether the installed program was built from other sources than the canonical ones of now. One
 /// that is no build of them, or that is gone, is not old.
-pub fn is_old(repo: &Repo, context: &Context) -> Result<bool> {
-    let Installed::Whole(Record { sources: Some(built), .. }) = installed(repo, Care::Look) else {
+pub fn is_outdated(repo: &Repo, context: &SyncContext) -> Result<bool> {
+    let InstalledProgram::Intact(ProgramRecord { sources: Some(built), .. }) =
+        inspect_program(repo, VerifyDepth::Metadata)
+    else {
         return Ok(false);
     };
-    Ok(sources(repo, context)?.is_some_and(|present| present != built))
+    Ok(compute_source_key(repo, context)?.is_some_and(|present| present != built))
 }
 
 /// What is needed to build and install.
-pub struct Builder<'a> {
+pub struct ProgramInstaller<'a> {
     /// The repository.
     pub repo: &'a Repo,
     /// The environment.
-    pub world: &'a World,
+    pub world: &'a Environment,
     /// The disk.
     pub disk: &'a Disk<'a>,
     /// Whether cargo is to say nothing.
     pub is_quiet: bool,
 }
 
-impl Builder<'_> {
+impl ProgramInstaller<'_> {
     /// Whether the program from these sources, or else a copy of this one, is installed and whole. One
     /// that a newer xtask has installed is not replaced.
-    pub fn is_present(&self, sources: Option<&str>) -> Result<bool> {
-        let file = record_file(self.repo);
-        if let Found::Newer = record::read::<Record>(&file, KIND) {
-            return Err(record::newer("the record of the installed program", &file));
+    pub fn is_up_to_date(&self, sources: Option<&str>) -> Result<bool> {
+        let file = record_path(self.repo);
+        if let LoadedRecord::Newer = record::read_record::<ProgramRecord>(&file, KIND) {
+            return Err(record::newer_record_error("the record of the installed program", &file));
         }
         // What is the very file of the program that runs needs no comparison.
-        if sources.is_none() && self.is_this_program() {
-            return Ok(matches!(installed(self.repo, Care::Look), Installed::Whole(_)));
+        if sources.is_none() && self.is_running_program() {
+            return Ok(matches!(
+                inspect_program(self.repo, VerifyDepth::Metadata),
+                InstalledProgram::Intact(_)
+            ));
         }
-        let Installed::Whole(record) = installed(self.repo, Care::Read) else { return Ok(false) };
+        let InstalledProgram::Intact(record) = inspect_program(self.repo, VerifyDepth::Content)
+        else {
+            return Ok(false);
+        };
         match sources {
             Some(sources) => Ok(record.sources.as_deref() == Some(sources)),
-            None => Ok(record.digest == digest_of(&self.this_program()?.1)),
+            None => Ok(record.digest == hex_digest(&self.read_running_program()?.1)),
         }
     }
 
     /// Builds the program of a tree that is not canonical yet, and asks it for its version: what does
     /// not build must not get there. The launcher is built as well, in a workspace of these files. The
     /// caller holds the lock of installations.
-    pub fn try_out(&self, tree: Id, around: &[(&str, String)]) -> Result<String> {
-        let place = self.workshop()?;
-        let said = self.build(tree, &place).and_then(|built| match built {
-            None => Err(Error::no("it does not build; cargo has said why above")),
-            Some(_) if !self.builds_launcher(&place, around)? => {
-                Err(Error::no("its launcher does not build; cargo has said why above"))
+    pub fn try_build(&self, tree: Id, around: &[(&str, String)]) -> Result<String> {
+        let place = self.make_build_folder()?;
+        let said = self.build_program(tree, &place).and_then(|built| match built {
+            None => Err(Error::negative("it does not build; cargo has said why above")),
+            Some(_) if !self.can_build_launcher(&place, around)? => {
+                Err(Error::negative("its launcher does not build; cargo has said why above"))
             }
             Some(program) => {
                 let tried = Program::new(&program, &place)
                     .args(["--version"])
-                    .without("CARGO_MANIFEST_DIR")
-                    .run_within(VERSION_WAIT)?;
+                    .env_remove("CARGO_MANIFEST_DIR")
+                    .run_with_timeout(VERSION_WAIT)?;
                 if !tried.status.success() {
-                    return Err(Error::no("it builds, and does not run").detail(tried.stderr));
+                    return Err(
+                        Error::negative("it builds, and does not run").with_detail(tried.stderr)
+                    );
                 }
                 Ok(tried.stdout.trim().to_owned())
             }
@@ -210,34 +225,42 @@ impl Builder<'_> {
     ///
     /// Where the store has a program of exactly these sources it is that one: its key is proof of what it was
     /// built from, and a second compilation would prove no more.
-    pub fn from_canonical(&self, context: &Context, sources: &str) -> Result<()> {
-        let record = || Record {
+    pub fn install_canonical(&self, context: &SyncContext, sources: &str) -> Result<()> {
+        let record = || ProgramRecord {
             file: format!("xtask-{sources}"),
             sources: Some(sources.to_owned()),
             commit: Some(context.canonical.commit.to_string()),
             digest: String::new(),
             size: 0,
         };
-        let kept = self.in_store(context.canonical.tree)?;
+        let kept = self.find_store_entry(context.canonical.tree)?;
         if let Some((store, name)) = &kept
-            && let Some(program) = store::find(store, name)
+            && let Some(program) = program_store::find_program(store, name)
         {
-            return self.place(&program, record());
+            return self.install_program(&program, record());
         }
-        let place = self.workshop()?;
-        let built = self.build(context.canonical.tree, &place).and_then(|built| {
+        let place = self.make_build_folder()?;
+        let built = self.build_program(context.canonical.tree, &place).and_then(|built| {
             let built = built.ok_or_else(|| {
                 Error::unable(format!(
                     "the program could not be built from `{}`; cargo has said why above",
                     context.config.branch
                 ))
-                .hint("correct it there, then `cargo xtask install-hooks`; hooks are as they were")
+                .with_hint(
+                    "correct it there, then `cargo xtask install-hooks`; hooks are as they were",
+                )
             })?;
             if let Some((store, name)) = &kept {
                 // Without it the next one is built again.
-                drop(store::keep(self.disk, store::now(self.world), store, name, &built));
+                drop(program_store::keep_program(
+                    self.disk,
+                    program_store::system_time(self.world),
+                    store,
+                    name,
+                    &built,
+                ));
             }
-            self.place(&built, record())
+            self.install_program(&built, record())
         });
         // What is left there is ours and is made again at need.
         drop(self.disk.remove_folder(&place));
@@ -246,10 +269,10 @@ impl Builder<'_> {
 
     /// Where the launcher would keep the program of a tree; nothing where there is no store, or where the tree chooses
     /// cargo and its toolchain otherwise than this worktree, for which this program was built.
-    fn in_store(&self, tree: Id) -> Result<Option<(PathBuf, String)>> {
-        for name in SOURCES.iter().filter(|name| **name != NAME) {
-            let there = match self.repo.look_up(tree, &RepoPath::new(*name))? {
-                Some(LookedUp::Entry(Entry { id, .. }) | LookedUp::Folder(id)) => Some(id),
+    fn find_store_entry(&self, tree: Id) -> Result<Option<(PathBuf, String)>> {
+        for name in SOURCE_PATHS.iter().filter(|name| **name != NAME) {
+            let there = match self.repo.find_in_tree(tree, &RepoPath::new(*name))? {
+                Some(TreeItem::Entry(TreeEntry { id, .. }) | TreeItem::Folder(id)) => Some(id),
                 None => None,
             };
             let here = match fs::read(self.repo.root().join(name)) {
@@ -260,83 +283,89 @@ impl Builder<'_> {
                 return Ok(None);
             }
         }
-        let Some(store) = store::folder(self.world) else { return Ok(None) };
-        let Some(sources) = store::sources_of(self.repo, tree)? else { return Ok(None) };
-        Ok(store::name_of(self.world, &sources.all).map(|name| (store, name)))
+        let Some(store) = program_store::find_store(self.world) else { return Ok(None) };
+        let Some(sources) = program_store::digest_sources(self.repo, tree)? else {
+            return Ok(None);
+        };
+        Ok(program_store::program_key(self.world, &sources.workspace).map(|name| (store, name)))
     }
 
     /// Installs a copy of the program that runs.
-    pub fn from_this_program(&self) -> Result<()> {
-        let (this, bytes) = self.this_program()?;
-        let file = format!("xtask-{}", &digest_of(&bytes)[..16]);
-        let record = Record { file, sources: None, commit: None, digest: String::new(), size: 0 };
-        self.place(&this, record)
+    pub fn install_running(&self) -> Result<()> {
+        let (this, bytes) = self.read_running_program()?;
+        let file = format!("xtask-{}", &hex_digest(&bytes)[..16]);
+        let record =
+            ProgramRecord { file, sources: None, commit: None, digest: String::new(), size: 0 };
+        self.install_program(&this, record)
     }
 
     /// Whether the installed program is the program that runs, under another name.
-    fn is_this_program(&self) -> bool {
+    fn is_running_program(&self) -> bool {
         let identity = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
         let this = identity(&self.world.program);
-        this.is_some() && this == identity(&link(self.repo))
+        this.is_some() && this == identity(&program_link(self.repo))
     }
 
-    fn this_program(&self) -> Result<(PathBuf, Vec<u8>)> {
+    fn read_running_program(&self) -> Result<(PathBuf, Vec<u8>)> {
         let this = self.world.program.clone();
-        let bytes = fs::read(&this).unable(|| format!("`{}` cannot be read", this.display()))?;
+        let bytes =
+            fs::read(&this).with_context(|| format!("`{}` cannot be read", this.display()))?;
         Ok((this, bytes))
     }
 
     /// A folder for the sources: in cargo's own home, so that no configuration of a repository, and
     /// none that somebody has left in the folder for temporary files, is found above it.
-    fn workshop(&self) -> Result<PathBuf> {
+    fn make_build_folder(&self) -> Result<PathBuf> {
         let home = self.world.variable("CARGO_HOME").map(PathBuf::from);
         let home = home.or_else(|| Some(Path::new(self.world.variable("HOME")?).join(".cargo")));
         let home = home.filter(|home| home.is_absolute()).ok_or_else(|| {
             Error::unable("cargo's home folder is not known")
-                .hint("set HOME or CARGO_HOME to an absolute path")
+                .with_hint("set HOME or CARGO_HOME to an absolute path")
         })?;
         let common = self.repo.common_folder().as_os_str().as_encoded_bytes();
-        let key = &digest::hex(&digest::of_parts([common]))[..16];
+        let key = &digest::to_hex(&digest::hash_parts([common]))[..16];
         let place = home.join("xtask-source").join(key);
         self.disk
             .remove_folder(&place)
             .and_then(|()| fs::create_dir_all(&place))
-            .unable(|| format!("`{}` cannot be made", place.display()))?;
+            .with_context(|| format!("`{}` cannot be made", place.display()))?;
         Ok(place)
     }
 
     /// Whether the launcher builds, beside the sources that are laid out.
-    fn builds_launcher(&self, place: &Path, around: &[(&str, String)]) -> Result<bool> {
+    fn can_build_launcher(&self, place: &Path, around: &[(&str, String)]) -> Result<bool> {
         let root = place.join("sources");
         for (name, text) in around {
             let failed = || format!("`{name}` cannot be written to try the launcher");
-            self.disk.create(&root.join(name), text.as_bytes(), Bits::Plain).unable(failed)?;
+            self.disk
+                .create_file(&root.join(name), text.as_bytes(), CreateMode::Plain)
+                .with_context(failed)?;
         }
         let config = std::fs::read_to_string(root.join(".cargo/config.toml")).unwrap_or_default();
         let host = ["--target", "host-tuple"];
         let built = Program::new("cargo", &root)
             .args(["build", "--quiet", "--locked", "--offline", "--package", NAME])
             .args(["--bins", "--examples"])
-            .args(host.iter().filter(|_| names_a_target(&config)))
+            .args(host.iter().filter(|_| has_build_target(&config)))
             .args([Path::new("--target-dir"), &place.join("launcher")])
-            .without("RUSTUP_TOOLCHAIN")
-            .without("CARGO_BUILD_TARGET")
+            .env_remove("RUSTUP_TOOLCHAIN")
+            .env_remove("CARGO_BUILD_TARGET")
             .run_attached()?;
         Ok(built.success())
     }
 
     /// Builds the program of a tree; nothing where cargo could not.
-    fn build(&self, tree: Id, place: &Path) -> Result<Option<PathBuf>> {
+    fn build_program(&self, tree: Id, place: &Path) -> Result<Option<PathBuf>> {
         let (sources, target) = (place.join("sources"), place.join("target"));
         self.repo.export_tree(tree, &RustSources, &sources, self.disk)?;
         let config = |name: &str| std::fs::read_to_string(sources.join(name)).ok();
         // A Rust that is too old for the toolkit is none that can be meant.
         for name in TOOLCHAIN_FILES {
-            let channel = config(name).as_deref().and_then(toolchain::channel);
+            let channel = config(name).as_deref().and_then(toolchain::parse_channel);
             if channel.is_some_and(|channel| toolchain::is_too_old(&channel)) {
                 self.disk
-                    .remove(&sources.join(name))
-                    .unable(|| "the sources cannot be laid out")?;
+                    .remove_file(&sources.join(name))
+                    .with_context(|| "the sources cannot be laid out")?;
             }
         }
         let root = sources.join(NAME);
@@ -344,21 +373,21 @@ impl Builder<'_> {
             .args(["build", "--package", NAME, "--bins", "--examples"])
             .args([Path::new("--target-dir"), &target])
             // The choice of the branch that is checked out does not count here.
-            .without("RUSTUP_TOOLCHAIN")
-            .without("CARGO_BUILD_TARGET")
+            .env_remove("RUSTUP_TOOLCHAIN")
+            .env_remove("CARGO_BUILD_TARGET")
             // Nobody edits these sources.
-            .variable("CARGO_INCREMENTAL", "0");
-        if let Some(sources) = store::sources_of(self.repo, tree)? {
-            for (name, value) in &sources.variables {
-                program = program.variable(name, value);
+            .env("CARGO_INCREMENTAL", "0");
+        if let Some(sources) = program_store::digest_sources(self.repo, tree)? {
+            for (name, value) in &sources.crate_variables {
+                program = program.env(name, value);
             }
             // As the launcher builds: checkouts are told apart by what is compiled in.
-            program = program.variable("XTASK_SOURCES", sources.all);
+            program = program.env("XTASK_SOURCES", sources.workspace);
             if self.world.variable("RUSTC_WORKSPACE_WRAPPER").is_none() {
-                program = program.variable("RUSTC_WORKSPACE_WRAPPER", "");
+                program = program.env("RUSTC_WORKSPACE_WRAPPER", "");
             }
         }
-        let is_for_host = config(".cargo/config.toml").as_deref().is_some_and(names_a_target);
+        let is_for_host = config(".cargo/config.toml").as_deref().is_some_and(has_build_target);
         if is_for_host {
             program = program.args(["--target", "host-tuple"]);
         }
@@ -372,7 +401,8 @@ impl Builder<'_> {
         // For a target that was named, cargo builds in a folder of its name.
         let mut folders = vec![target.clone()];
         if is_for_host {
-            let found = std::fs::read_dir(&target).unable(|| "what was built cannot be found")?;
+            let found =
+                std::fs::read_dir(&target).with_context(|| "what was built cannot be found")?;
             folders.extend(found.flatten().map(|found| found.path()));
         }
         // A repository that was given the toolkit has it as an example: see its `Cargo.toml`.
@@ -383,58 +413,58 @@ impl Builder<'_> {
     }
 
     /// Copies a program into place: written, checked and tried before anything names it.
-    fn place(&self, from: &Path, mut record: Record) -> Result<()> {
-        let folder = folder(self.repo);
+    fn install_program(&self, from: &Path, mut record: ProgramRecord) -> Result<()> {
+        let folder = program_folder(self.repo);
         let failed = || format!("the program cannot be installed in `{}`", folder.display());
-        let bytes = fs::read(from).unable(failed)?;
-        record.digest = digest_of(&bytes);
+        let bytes = fs::read(from).with_context(failed)?;
+        record.digest = hex_digest(&bytes);
         record.size = bytes.len() as u64;
-        fs::create_dir_all(&folder).unable(failed)?;
+        fs::create_dir_all(&folder).with_context(failed)?;
         let number = std::process::id();
         let beside = folder.join(format!("new-{number}"));
-        self.disk.remove(&beside).unable(failed)?;
-        let placed = self.place_from(&bytes, &beside, &folder, &record);
+        self.disk.remove_file(&beside).with_context(failed)?;
+        let placed = self.write_program(&bytes, &beside, &folder, &record);
         if placed.is_err() {
-            drop(self.disk.remove(&beside));
+            drop(self.disk.remove_file(&beside));
         }
         placed?;
-        drop(self.prune(&folder, &record.file));
+        drop(self.prune_programs(&folder, &record.file));
         Ok(())
     }
 
-    fn place_from(
+    fn write_program(
         &self,
         bytes: &[u8],
         beside: &Path,
         folder: &Path,
-        record: &Record,
+        record: &ProgramRecord,
     ) -> Result<()> {
         let failed = || format!("the program cannot be installed in `{}`", folder.display());
-        self.disk.create(beside, bytes, Bits::Executable).unable(failed)?;
-        let written = fs::read(beside).unable(failed)?;
-        self.disk.fsync(beside).unable(failed)?;
-        if digest_of(&written) != record.digest {
-            return Err(Error::unable(failed()).hint("verification after write failed"));
+        self.disk.create_file(beside, bytes, CreateMode::Executable).with_context(failed)?;
+        let written = fs::read(beside).with_context(failed)?;
+        self.disk.fsync(beside).with_context(failed)?;
+        if hex_digest(&written) != record.digest {
+            return Err(Error::unable(failed()).with_hint("verification after write failed"));
         }
         let tried = Program::new(beside, folder)
             .args(["--version"])
             // It was not built where cargo has started this one.
-            .without("CARGO_MANIFEST_DIR")
-            .run_within(VERSION_WAIT)?;
+            .env_remove("CARGO_MANIFEST_DIR")
+            .run_with_timeout(VERSION_WAIT)?;
         if !tried.status.success() || !tried.stdout.contains(NAME) {
             return Err(Error::unable(failed())
-                .detail(tried.stderr)
-                .hint("the new program does not run here; is the folder mounted `noexec`?"));
+                .with_detail(tried.stderr)
+                .with_hint("the new program does not run here; is the folder mounted `noexec`?"));
         }
-        self.disk.replace(beside, &folder.join(&record.file)).unable(failed)?;
+        self.disk.replace_file(beside, &folder.join(&record.file)).with_context(failed)?;
         let link = folder.join(format!("link-{}", std::process::id()));
-        self.disk.remove(&link).unable(failed)?;
-        self.disk.symlink(Path::new(&record.file), &link).unable(failed)?;
-        self.disk.replace(&link, &folder.join("xtask")).unable(failed)?;
-        record::write(self.disk, &record_file(self.repo), KIND, record).unable(failed)
+        self.disk.remove_file(&link).with_context(failed)?;
+        self.disk.create_symlink(Path::new(&record.file), &link).with_context(failed)?;
+        self.disk.replace_file(&link, &folder.join("xtask")).with_context(failed)?;
+        record::write_record(self.disk, &record_path(self.repo), KIND, record).with_context(failed)
     }
 
-    fn prune(&self, folder: &Path, present: &str) -> std::io::Result<()> {
+    fn prune_programs(&self, folder: &Path, present: &str) -> std::io::Result<()> {
         let mut old = Vec::new();
         for found in fs::read_dir(folder)? {
             let found = found?;
@@ -444,36 +474,36 @@ impl Builder<'_> {
             }
         }
         old.sort();
-        let surplus = old.len().saturating_sub(KEPT);
+        let surplus = old.len().saturating_sub(OLD_PROGRAMS_KEPT);
         for (_, path) in old.into_iter().take(surplus) {
-            self.disk.remove(&path)?;
+            self.disk.remove_file(&path)?;
         }
         Ok(())
     }
 }
 
 /// Takes every program away.
-pub fn remove(repo: &Repo, disk: &Disk<'_>) -> Result<()> {
-    let folder = folder(repo);
-    disk.remove_folder(&folder).unable(|| format!("`{}` cannot be removed", folder.display()))
+pub fn remove_programs(repo: &Repo, disk: &Disk<'_>) -> Result<()> {
+    let folder = program_folder(repo);
+    disk.remove_folder(&folder).with_context(|| format!("`{}` cannot be removed", folder.display()))
 }
 
-fn digest_of(bytes: &[u8]) -> String {
-    digest::hex(&digest::of_parts([bytes]))
+fn hex_digest(bytes: &[u8]) -> String {
+    digest::to_hex(&digest::hash_parts([bytes]))
 }
 
 /// What cargo needs to build the program: `xtask/`, which is a workspace of its own, and what the
 /// repository says about cargo and its toolchain.
 struct RustSources;
 
-impl Scope for RustSources {
-    fn enters(&self, folder: &[u8]) -> bool {
+impl PathScope for RustSources {
+    fn may_contain(&self, folder: &[u8]) -> bool {
         let first = folder.split(|byte| *byte == b'/').next().unwrap_or(folder);
         first == NAME.as_bytes() || first == b".cargo"
     }
 
-    fn holds(&self, path: &[u8]) -> bool {
-        SOURCES.iter().any(|source| {
+    fn contains_path(&self, path: &[u8]) -> bool {
+        SOURCE_PATHS.iter().any(|source| {
             path.strip_prefix(source.as_bytes())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
         })

@@ -19,13 +19,13 @@ const VERSION: u32 = 2;
 
 /// The variable in which a shim says its process to what was there before it. That may run the shim in
 /// turn, which has nothing to do then.
-pub const BEHIND: &str = "XTASK_BEHIND";
+pub const SHIM_PID_VARIABLE: &str = "XTASK_BEHIND";
 
 /// Where the shim finds the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProgramAt {
+pub enum ProgramLocation {
     /// In the git folder in which the hooks lie, so that both can move together.
-    Beside,
+    InGitFolder,
     /// At this path, for hooks that lie elsewhere.
     Path(PathBuf),
 }
@@ -33,10 +33,10 @@ pub enum ProgramAt {
 /// The text of the shim for a hook. In a folder that repositories share, one shim may be what was
 /// there before another: it does not run itself.
 #[must_use]
-pub fn text(hook: Hook, program: &ProgramAt) -> String {
+pub fn render_shim(hook: Hook, program: &ProgramLocation) -> String {
     let program = match program {
-        ProgramAt::Beside => "\"${0%/*}/../xtask/bin/xtask\"".to_owned(),
-        ProgramAt::Path(path) => quoted(path),
+        ProgramLocation::InGitFolder => "\"${0%/*}/../xtask/bin/xtask\"".to_owned(),
+        ProgramLocation::Path(path) => shell_quote(path),
     };
     let head = format!(
         "#!/bin/sh\n\
@@ -55,12 +55,12 @@ pub fn text(hook: Hook, program: &ProgramAt) -> String {
         name = hook.name()
     );
     let before = match hook {
-        Hook::PrePush => BEFORE_PUSH,
-        Hook::PreCommit => BEFORE,
-        _ => AFTER,
+        Hook::PrePush => REQUIRE_KEPT_PUSH_HOOK,
+        Hook::PreCommit => REQUIRE_KEPT_HOOK,
+        _ => RUN_KEPT_HOOK,
     };
-    let end = if hook.comes_before() { "0" } else { "$failed" };
-    let refuses = if hook.comes_before() { "1) exit 1 ;;\n" } else { "" };
+    let end = if hook.can_block() { "0" } else { "$failed" };
+    let refuses = if hook.can_block() { "1) exit 1 ;;\n" } else { "" };
     let feeds = if hook == Hook::PrePush { "feed " } else { "" };
     let name = hook.name();
     format!(
@@ -84,7 +84,7 @@ pub fn text(hook: Hook, program: &ProgramAt) -> String {
 }
 
 /// Runs what was there; its failure is the hook's in the end.
-const AFTER: &str = "\
+const RUN_KEPT_HOOK: &str = "\
 failed=0
 if [ -x \"$before\" ]; then
   env XTASK_BEHIND=$$ \"$before\" \"$@\" || failed=$?
@@ -92,14 +92,14 @@ fi
 ";
 
 /// Runs what was there; its failure ends the hook.
-const BEFORE: &str = "\
+const REQUIRE_KEPT_HOOK: &str = "\
 if [ -x \"$before\" ]; then
   env XTASK_BEHIND=$$ \"$before\" \"$@\" || exit $?
 fi
 ";
 
 /// The same, where both want to read what git says.
-const BEFORE_PUSH: &str = "\
+const REQUIRE_KEPT_PUSH_HOOK: &str = "\
 if [ -x \"$before\" ]; then
   refs=$(cat)
   say() { [ -z \"$refs\" ] || printf '%s\\n' \"$refs\" 2>/dev/null; }
@@ -114,19 +114,19 @@ fi
 /// itself. It goes right after the first line, and lets git go on where the program is missing or
 /// broken.
 #[must_use]
-pub fn by_hand(content: &[u8], hook: Hook, program: &Path) -> String {
+pub fn describe_manual_install(content: &[u8], hook: Hook, program: &Path) -> String {
     if hook == Hook::PrePush {
         // Only one of the two could read what git says.
         return "leave it there; `cargo xtask push` judges a push and sees to pull requests without it"
             .to_owned();
     }
-    let (program, name) = (quoted(program), hook.name());
+    let (program, name) = (shell_quote(program), hook.name());
     let first = content.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let first = String::from_utf8_lossy(first);
     if first.starts_with("#!") && !first.trim_end().ends_with("sh") {
         return format!("leave it there, and let it run {program} hook {name} with its arguments");
     }
-    let refuses = if hook.comes_before() { " || [ $? -ne 1 ] || exit 1" } else { " || :" };
+    let refuses = if hook.can_block() { " || [ $? -ne 1 ] || exit 1" } else { " || :" };
     format!(
         "leave it there, and put this line right after its first:\n    \
          [ ! -x {program} ] || {program} hook {name} \"$PPID\" \"$@\"{refuses}"
@@ -135,16 +135,16 @@ pub fn by_hand(content: &[u8], hook: Hook, program: &Path) -> String {
 
 /// Whether a hook starts this program by itself.
 #[must_use]
-pub fn is_by_hand(content: &[u8], hook: Hook, program: &Path) -> bool {
+pub fn calls_program(content: &[u8], hook: Hook, program: &Path) -> bool {
     let text = String::from_utf8_lossy(content);
-    let starts = format!("{} hook {} ", quoted(program), hook.name());
+    let starts = format!("{} hook {} ", shell_quote(program), hook.name());
     hook != Hook::PrePush
         && text.lines().any(|line| !line.trim_start().starts_with('#') && line.contains(&starts))
 }
 
 /// Whether a script is a shim of ours, of whatever version, changed by hand or not.
 #[must_use]
-pub fn is_ours(content: &[u8]) -> bool {
+pub fn is_xtask_shim(content: &[u8]) -> bool {
     let text = String::from_utf8_lossy(&content[..content.len().min(1000)]);
     let made_by = "made by `cargo xtask install-hooks`";
     text.lines().take(4).any(|line| line.starts_with(MARKER) && line.contains(made_by))
@@ -152,11 +152,11 @@ pub fn is_ours(content: &[u8]) -> bool {
 
 /// By what the hooks of managers are known that write them whole whenever they are run, and give them no
 /// id: lefthook 2, simple-git-hooks 2, hk 1.
-const MARKS: [&str; 3] =
+const MANAGER_MARKS: [&str; 3] =
     ["if [ \"$LEFTHOOK\" = \"0\" ]", "[ \"$SKIP_SIMPLE_GIT_HOOKS\" = \"1\" ]", "exec hk run "];
 
 /// Ways in which a script asks under which name it was started, besides `$0`.
-const ASKS: [&str; 8] = [
+const NAME_QUERIES: [&str; 8] = [
     "argv[0]",
     "ARGV[0]",
     "PROGRAM_NAME",
@@ -168,7 +168,7 @@ const ASKS: [&str; 8] = [
 ];
 
 /// Ways to ask only in which folder the script lies, which stays the same.
-const HARMLESS: [&str; 6] = [
+const FOLDER_QUERIES: [&str; 6] = [
     "dirname \"$0\"",
     "dirname -- \"$0\"",
     "dirname $0",
@@ -179,7 +179,7 @@ const HARMLESS: [&str; 6] = [
 
 /// Why a hook would not do its work under another name, if it would not.
 #[must_use]
-pub fn needs_its_name(content: &[u8], link: Option<&Path>, name: &str) -> Option<String> {
+pub fn find_name_dependency(content: &[u8], link: Option<&Path>, name: &str) -> Option<String> {
     // Git runs a text without `#!`, too, as a script of the shell.
     if !content.contains(&0) {
         let text = String::from_utf8_lossy(content);
@@ -199,8 +199,8 @@ pub fn needs_its_name(content: &[u8], link: Option<&Path>, name: &str) -> Option
         };
         let text: Vec<&str> = text.lines().filter(|line| !tells(line)).collect();
         let text = text.join("\n");
-        let rest = HARMLESS.iter().fold(text, |text, form| text.replace(form, ""));
-        let asks = ["$0", "${0"].iter().chain(&ASKS).find(|word| rest.contains(**word))?;
+        let rest = FOLDER_QUERIES.iter().fold(text, |text, form| text.replace(form, ""));
+        let asks = ["$0", "${0"].iter().chain(&NAME_QUERIES).find(|word| rest.contains(**word))?;
         return Some(format!("it seems to ask under which name it runs (`{asks}`)"));
     }
     let target = link?.file_name()?;
@@ -212,12 +212,13 @@ pub fn needs_its_name(content: &[u8], link: Option<&Path>, name: &str) -> Option
 /// Whether two hooks are of the same manager: one and the same text, or with the same mark of those who
 /// put other hooks aside and know their own by it.
 #[must_use]
-pub fn are_of_one_manager(one: &[u8], two: &[u8]) -> bool {
+pub fn are_from_same_manager(one: &[u8], two: &[u8]) -> bool {
     let mark = |content: &[u8]| {
         let text = String::from_utf8_lossy(content);
         let line = text.lines().find(|line| line.starts_with("# ID: "));
-        let line =
-            line.or_else(|| text.lines().find(|line| MARKS.iter().any(|mark| line.contains(mark))));
+        let line = line.or_else(|| {
+            text.lines().find(|line| MANAGER_MARKS.iter().any(|mark| line.contains(mark)))
+        });
         line.map(str::to_owned)
     };
     one == two || mark(one).is_some_and(|mark_of_one| Some(mark_of_one) == mark(two))
@@ -226,18 +227,18 @@ pub fn are_of_one_manager(one: &[u8], two: &[u8]) -> bool {
 /// Whether a shim is of the repository whose program is there. In a folder that repositories share
 /// it may be another's.
 #[must_use]
-pub fn is_of(content: &[u8], program: &ProgramAt) -> bool {
+pub fn belongs_to_program(content: &[u8], program: &ProgramLocation) -> bool {
     match program {
-        ProgramAt::Beside => true,
-        ProgramAt::Path(path) => {
-            let line = format!("program={}", quoted(path));
+        ProgramLocation::InGitFolder => true,
+        ProgramLocation::Path(path) => {
+            let line = format!("program={}", shell_quote(path));
             String::from_utf8_lossy(content).lines().any(|found| found == line)
         }
     }
 }
 
 /// A path as one word of the shell.
-fn quoted(path: &Path) -> String {
+fn shell_quote(path: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     if let Some(text) = path.to_str() {
         return format!("'{}'", text.replace('\'', "'\\''"));
@@ -290,7 +291,7 @@ mod tests {
             *) echo "xtask: post-checkout did nothing, because its program is broken (status $status);" "'cargo xtask install-hooks' renews it" >&2 ;;
             esac
             exit $failed
-        "##]].assert_eq(&text(Hook::PostCheckout, &ProgramAt::Beside));
+        "##]].assert_eq(&render_shim(Hook::PostCheckout, &ProgramLocation::InGitFolder));
         expect![[r##"
             #!/bin/sh
             # xtask hook shim 2: made by `cargo xtask install-hooks`; `uninstall-hooks` takes it away.
@@ -326,22 +327,22 @@ mod tests {
             *) echo "xtask: pre-push did nothing, because its program is broken (status $status);" "'cargo xtask install-hooks' renews it" >&2 ;;
             esac
             exit 0
-        "##]].assert_eq(&text(Hook::PrePush, &ProgramAt::Path("/it's/xtask".into())));
+        "##]].assert_eq(&render_shim(Hook::PrePush, &ProgramLocation::Path("/it's/xtask".into())));
     }
 
     #[test]
     fn shims_are_known_by_their_marker_alone() {
-        let shim = text(Hook::PreCommit, &ProgramAt::Beside);
-        assert!(is_ours(shim.as_bytes()));
-        assert!(is_ours(shim.replace("shim 2", "shim 7").as_bytes()));
-        assert!(is_ours((shim + "echo by hand\n").as_bytes()));
-        assert!(!is_ours(b"#!/bin/sh\necho xtask\n"));
-        assert!(!is_ours(b"\x7fELF"));
+        let shim = render_shim(Hook::PreCommit, &ProgramLocation::InGitFolder);
+        assert!(is_xtask_shim(shim.as_bytes()));
+        assert!(is_xtask_shim(shim.replace("shim 2", "shim 7").as_bytes()));
+        assert!(is_xtask_shim((shim + "echo by hand\n").as_bytes()));
+        assert!(!is_xtask_shim(b"#!/bin/sh\necho xtask\n"));
+        assert!(!is_xtask_shim(b"\x7fELF"));
     }
 
     #[test]
     fn hooks_that_go_by_their_name_are_known() {
-        let asks = |text: &str| needs_its_name(text.as_bytes(), None, "pre-commit").is_some();
+        let asks = |text: &str| find_name_dependency(text.as_bytes(), None, "pre-commit").is_some();
         assert!(asks("#!/bin/sh\nhook=$(basename \"$0\")\n"));
         assert!(asks("#!/usr/bin/env sh\n. \"$(dirname \"$0\")/_/husky.sh\"\n"));
         assert!(asks("#!/usr/bin/env sh\n. \"${0%/*}/h\"\n"));
@@ -354,9 +355,10 @@ mod tests {
         assert!(asks("test \"$(basename \"$0\")\" = pre-commit\n"), "without a first line");
         assert!(!asks("#!/bin/sh\ncd \"$(dirname \"$0\")\" && make check\n"));
         let link = Some(Path::new("/opt/hooks/multi"));
-        assert!(needs_its_name(b"\x7fELF\0", link, "pre-commit").is_some());
+        assert!(find_name_dependency(b"\x7fELF\0", link, "pre-commit").is_some());
         assert!(
-            needs_its_name(b"\x7fELF\0", Some(Path::new("x/pre-commit")), "pre-commit").is_none()
+            find_name_dependency(b"\x7fELF\0", Some(Path::new("x/pre-commit")), "pre-commit")
+                .is_none()
         );
     }
 }

@@ -4,52 +4,52 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::targets::{Fleet, Target, Way};
+use super::targets::{BranchSet, TargetBranch, UpdateMethod};
 use xtask_base::error::{Error, Result};
 use xtask_base::files::Disk;
-use xtask_git::{Head, Id, Lineage, OnceCanonical, Repo};
-use xtask_sync::classify::Class;
+use xtask_git::{CanonicalHistory, Head, Id, MergeBaseFinder, Repo};
+use xtask_sync::branch_overview::list_path_states;
+use xtask_sync::classify::PathClass;
 use xtask_sync::commit;
-use xtask_sync::context::{BESIDE, Context};
-use xtask_sync::manner::{is_no_part_of_this, no_part};
-use xtask_sync::plan::{Action, Beyond, Plan, WriteMode, plan};
-use xtask_sync::run::check_deletions;
-use xtask_sync::survey::states;
-use xtask_sync::upstream::{Standing, only_sync_commits, standing};
+use xtask_sync::context::{SYNC_BRANCH_PREFIX, SyncContext};
+use xtask_sync::hook_policy::{describe_unrelated_branch, is_unrelated_branch};
+use xtask_sync::plan::{OverwritePolicy, PathAction, SyncPlan, WriteMode, build_plan};
+use xtask_sync::run::check_mass_deletion;
+use xtask_sync::upstream::{UpstreamStatus, find_upstream_status, has_only_sync_commits};
 
 /// What happens to a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum PropagateStatus {
     /// Nothing: it has all that the rules let it have.
-    Nothing,
+    UpToDate,
     /// A ref gets a new value, or goes.
-    Moves,
+    WillUpdate,
     /// It was moved, or would be.
-    Moved,
+    Updated,
     /// It was up to date already, and now is at the remote, too.
     Pushed,
     /// Its worktree sees to it.
     InWorktree,
     /// The rules leave it alone.
-    Left,
+    Skipped,
     /// It needs a yes that was not given.
     Refused,
     /// It could not be done.
     Failed,
 }
 
-impl Fate {
+impl PropagateStatus {
     /// Its name in JSON.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub fn json_name(self) -> &'static str {
         match self {
-            Fate::Nothing => "none",
-            Fate::Moves | Fate::Moved => "update",
-            Fate::Pushed => "push",
-            Fate::InWorktree => "worktree",
-            Fate::Left => "left",
-            Fate::Refused => "refused",
-            Fate::Failed => "failed",
+            PropagateStatus::UpToDate => "none",
+            PropagateStatus::WillUpdate | PropagateStatus::Updated => "update",
+            PropagateStatus::Pushed => "push",
+            PropagateStatus::InWorktree => "worktree",
+            PropagateStatus::Skipped => "left",
+            PropagateStatus::Refused => "refused",
+            PropagateStatus::Failed => "failed",
         }
     }
 }
@@ -60,14 +60,14 @@ pub struct PathRow {
     /// The path.
     pub path: String,
     /// Its class.
-    pub class: Class,
+    pub class: PathClass,
     /// What happens to it.
-    pub action: Action,
+    pub action: PathAction,
 }
 
 /// What is decided about a branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct BranchRow {
     /// The branch.
     pub branch: String,
     /// The branch whose ref changes: it, or the one beside it.
@@ -77,66 +77,66 @@ pub struct Row {
     /// What it becomes; nothing where it goes, or where nothing happens.
     pub new: Option<Id>,
     /// What happens.
-    pub fate: Fate,
+    pub status: PropagateStatus,
     /// Why, where that is not plain.
-    pub why: Option<String>,
+    pub reason: Option<String>,
     /// How many paths are of each class.
-    pub counts: BTreeMap<Class, usize>,
+    pub counts: BTreeMap<PathClass, usize>,
     /// How many paths are written.
     pub writes: usize,
     /// The paths, if they were asked for.
     pub paths: Vec<PathRow>,
     /// Whether something that was wanted could not be done although the branch itself is as it
     /// should be.
-    pub is_short: bool,
+    pub is_incomplete: bool,
 }
 
-impl Row {
+impl BranchRow {
     /// A row in which nothing happens.
     #[must_use]
-    pub fn of(target: &Target) -> Row {
-        Row {
+    pub fn for_target(target: &TargetBranch) -> BranchRow {
+        BranchRow {
             branch: target.branch.clone(),
             target: target.branch.clone(),
             old: target.commit,
             new: None,
-            fate: Fate::Nothing,
-            why: None,
+            status: PropagateStatus::UpToDate,
+            reason: None,
             counts: BTreeMap::new(),
             writes: 0,
             paths: Vec::new(),
-            is_short: false,
+            is_incomplete: false,
         }
     }
 
     /// The same with another fate, and why.
     #[must_use]
-    pub fn but(self, fate: Fate, why: impl Into<String>) -> Row {
-        Row { fate, why: Some(why.into()), new: None, ..self }
+    pub fn with_status(self, fate: PropagateStatus, why: impl Into<String>) -> BranchRow {
+        BranchRow { status: fate, reason: Some(why.into()), new: None, ..self }
     }
 
     /// Adds a word on it.
-    pub fn note(&mut self, text: &str) {
-        self.why = Some(match self.why.take() {
+    pub fn add_note(&mut self, text: &str) {
+        self.reason = Some(match self.reason.take() {
             Some(why) => format!("{why}; {text}"),
             None => text.to_owned(),
         });
     }
 
     /// Notes something that could not be done although the branch itself is as it should be.
-    pub fn short_of(&mut self, text: &str) {
-        self.note(text);
-        self.is_short = true;
+    pub fn add_shortfall(&mut self, text: &str) {
+        self.add_note(text);
+        self.is_incomplete = true;
     }
 
     /// Takes the numbers, and if wanted the paths, out of a plan.
-    pub fn count(&mut self, plan: &Plan, lists: bool) {
+    pub fn record_plan(&mut self, plan: &SyncPlan, lists: bool) {
         for item in &plan.items {
             *self.counts.entry(item.class).or_insert(0) += 1;
         }
-        self.writes = plan.writes().count();
+        self.writes = plan.written_paths().count();
         if lists {
-            let row = plan.items.iter().filter(|item| item.class != Class::InSync);
+            let row = plan.items.iter().filter(|item| item.class != PathClass::InSync);
             self.paths = row
                 .map(|item| PathRow {
                     path: item.path().to_string(),
@@ -149,133 +149,158 @@ impl Row {
 }
 
 /// What is the same for all rows.
-pub struct Case<'a> {
+pub struct DecisionInputs<'a> {
     /// What sync goes by.
-    pub context: &'a Context,
+    pub context: &'a SyncContext,
     /// What once was canonical.
-    pub once: &'a OnceCanonical,
+    pub once_canonical: &'a CanonicalHistory,
     /// All branches, for those that stand beside protected ones.
-    pub fleet: &'a Fleet,
+    pub branch_set: &'a BranchSet,
     /// How many managed files the canonical commit has.
     pub canonical_files: usize,
     /// More than half of the managed files of a branch may go.
     pub allow_mass_deletion: bool,
     /// The paths are listed.
-    pub lists: bool,
+    pub lists_paths: bool,
 }
 
 /// What went wrong.
-enum Trouble {
+enum DecideError {
     /// Something about this branch.
     Branch(Error),
     /// Objects cannot be written, for this branch or any other.
     Objects(Error),
 }
 
-impl From<Error> for Trouble {
+impl From<Error> for DecideError {
     fn from(failure: Error) -> Self {
-        Trouble::Branch(failure)
+        DecideError::Branch(failure)
     }
 }
 
 /// Decides, a row after the other.
-pub struct Judge<'a> {
+pub struct BranchDecider<'a> {
     repo: &'a Repo,
     disk: &'a Disk<'a>,
-    case: &'a Case<'a>,
-    lineage: RefCell<Lineage<'a>>,
+    inputs: &'a DecisionInputs<'a>,
+    lineage: RefCell<MergeBaseFinder<'a>>,
 }
 
-impl<'a> Judge<'a> {
+impl<'a> BranchDecider<'a> {
     /// One that writes objects into `repo`, after asking the disk.
     #[must_use]
-    pub fn new(repo: &'a Repo, disk: &'a Disk<'a>, case: &'a Case<'a>) -> Self {
-        Judge { repo, disk, case, lineage: RefCell::new(repo.lineage()) }
+    pub fn new(repo: &'a Repo, disk: &'a Disk<'a>, case: &'a DecisionInputs<'a>) -> Self {
+        BranchDecider { repo, disk, inputs: case, lineage: RefCell::new(repo.merge_base_finder()) }
     }
 }
 
-impl Judge<'_> {
+impl BranchDecider<'_> {
     /// Decides about a branch. What is wrong with it is its fate, and not the end of the others; that
     /// objects cannot be written is.
-    pub fn decide(&self, target: &Target) -> Result<Row> {
-        let row = Row::of(target);
-        match &target.way {
-            Way::Left { why, is_in_the_way } => {
-                let fate = if *is_in_the_way { Fate::Failed } else { Fate::Left };
-                Ok(row.but(fate, why.clone()))
+    pub fn decide_branch(&self, target: &TargetBranch) -> Result<BranchRow> {
+        let row = BranchRow::for_target(target);
+        match &target.method {
+            UpdateMethod::Skipped { reason: why, needs_attention: is_in_the_way } => {
+                let fate =
+                    if *is_in_the_way { PropagateStatus::Failed } else { PropagateStatus::Skipped };
+                Ok(row.with_status(fate, why.clone()))
             }
-            Way::Worktree(_) => Ok(Row { fate: Fate::InWorktree, ..row }),
-            Way::Ref | Way::Beside => {
+            UpdateMethod::Worktree(_) => {
+                Ok(BranchRow { status: PropagateStatus::InWorktree, ..row })
+            }
+            UpdateMethod::Ref | UpdateMethod::SideBranch => {
                 let Some(commit) = target.commit else { return Ok(row) };
-                let decided = match &target.way {
-                    Way::Ref => self.by_ref(target, commit, row.clone()),
-                    _ => self.beside(target, commit, row.clone()),
+                let decided = match &target.method {
+                    UpdateMethod::Ref => self.decide_by_ref(target, commit, row.clone()),
+                    _ => self.decide_side_branch(target, commit, row.clone()),
                 };
                 decided.or_else(|trouble| match trouble {
-                    Trouble::Branch(failure) => Ok(row.but(Fate::Failed, failure.to_string())),
-                    Trouble::Objects(failure) => Err(failure),
+                    DecideError::Branch(failure) => {
+                        Ok(row.with_status(PropagateStatus::Failed, failure.to_string()))
+                    }
+                    DecideError::Objects(failure) => Err(failure),
                 })
             }
         }
     }
 
-    fn by_ref(&self, target: &Target, commit: Id, row: Row) -> Result<Row, Trouble> {
-        let (repo, context) = (self.repo, self.case.context);
-        let mut head = self.head(target, commit)?;
-        let mut plan = self.plan(&head)?;
+    fn decide_by_ref(
+        &self,
+        target: &TargetBranch,
+        commit: Id,
+        row: BranchRow,
+    ) -> Result<BranchRow, DecideError> {
+        let (repo, context) = (self.repo, self.inputs.context);
+        let mut head = self.head_of(target, commit)?;
+        let mut plan = self.plan_branch(&head)?;
         // Only branches that are here follow others.
-        let is_here = self.case.fleet.is_here();
-        let standing = if is_here { standing(repo, &head, context)? } else { Standing::Stays };
+        let is_here = self.inputs.branch_set.is_local();
+        let standing = if is_here {
+            find_upstream_status(repo, &head, context)?
+        } else {
+            UpstreamStatus::NoUpdate
+        };
         let ahead = match standing {
-            Standing::OnlySyncCommits(ahead) => Some(ahead.commit),
-            Standing::Behind(ahead) if !plan.tree_changes().is_empty() => Some(ahead.commit),
-            Standing::Behind(_) | Standing::Stays => None,
+            UpstreamStatus::OnlySyncCommits(ahead) => Some(ahead.commit),
+            UpstreamStatus::Behind(ahead) if !plan.tree_changes().is_empty() => Some(ahead.commit),
+            UpstreamStatus::Behind(_) | UpstreamStatus::NoUpdate => None,
         };
         if let Some(commit) = ahead {
-            head = self.head(target, commit)?;
-            plan = self.plan(&head)?;
+            head = self.head_of(target, commit)?;
+            plan = self.plan_branch(&head)?;
         }
         let mut row = row;
-        row.count(&plan, self.case.lists);
-        if let Some(row) = self.barred(&row, &head, &plan)? {
+        row.record_plan(&plan, self.inputs.lists_paths);
+        if let Some(row) = self.check_blocked(&row, &head, &plan)? {
             return Ok(row);
         }
         if ahead.is_none() && plan.tree_changes().is_empty() {
             return Ok(row);
         }
-        let new = self.write(&head, &plan)?.or(ahead);
-        Ok(Row { fate: Fate::Moves, new, ..row })
+        let new = self.write_commit(&head, &plan)?.or(ahead);
+        Ok(BranchRow { status: PropagateStatus::WillUpdate, new, ..row })
     }
 
     /// A protected branch: the commit stands on a branch beside it, made anew whenever the protected
     /// one has moved, as long as nobody has put anything on it.
-    fn beside(&self, target: &Target, commit: Id, row: Row) -> Result<Row, Trouble> {
-        let (repo, context, fleet) = (self.repo, self.case.context, self.case.fleet);
-        let name = format!("{BESIDE}{}", target.branch);
+    fn decide_side_branch(
+        &self,
+        target: &TargetBranch,
+        commit: Id,
+        row: BranchRow,
+    ) -> Result<BranchRow, DecideError> {
+        let (repo, context, fleet) = (self.repo, self.inputs.context, self.inputs.branch_set);
+        let name = format!("{SYNC_BRANCH_PREFIX}{}", target.branch);
         let old = fleet.branches.get(&name).copied();
-        let head = self.head(target, commit)?;
-        let plan = self.plan(&head)?;
-        let mut row = Row { target: name.clone(), old, ..row };
-        row.count(&plan, self.case.lists);
-        if let Some(row) = self.barred(&row, &head, &plan)? {
+        let head = self.head_of(target, commit)?;
+        let plan = self.plan_branch(&head)?;
+        let mut row = BranchRow { target: name.clone(), old, ..row };
+        row.record_plan(&plan, self.inputs.lists_paths);
+        if let Some(row) = self.check_blocked(&row, &head, &plan)? {
             return Ok(row);
         }
-        let new = self.write(&head, &plan)?;
+        let new = self.write_commit(&head, &plan)?;
         let wants = !plan.tree_changes().is_empty();
         if !wants && old.is_none() {
-            return Ok(Row { target: row.branch.clone(), old: Some(commit), ..row });
+            return Ok(BranchRow { target: row.branch.clone(), old: Some(commit), ..row });
         }
         if wants && old.is_some() && old == new {
-            return Ok(Row { why: Some(format!("waiting to be merged in `{name}`")), ..row });
+            return Ok(BranchRow {
+                reason: Some(format!("waiting to be merged in `{name}`")),
+                ..row
+            });
         }
         if let Some(old) = old {
-            if !only_sync_commits(repo, commit, old, context)? {
+            if !has_only_sync_commits(repo, commit, old, context)? {
                 let why =
                     format!("`{name}` holds commits that are not xtask's, and stays as it is");
-                return Ok(row.but(Fate::Failed, why));
+                return Ok(row.with_status(PropagateStatus::Failed, why));
             }
-            if fleet.holder(&name).is_some() {
-                return Ok(row.but(Fate::Failed, format!("a worktree has `{name}` checked out")));
+            if fleet.worktree_method(&name).is_some() {
+                return Ok(row.with_status(
+                    PropagateStatus::Failed,
+                    format!("a worktree has `{name}` checked out"),
+                ));
             }
         }
         let why = if wants {
@@ -283,38 +308,53 @@ impl Judge<'_> {
         } else {
             format!("it has all that `{name}` was for, so that goes")
         };
-        Ok(Row { fate: Fate::Moves, why: Some(why), new, ..row })
+        Ok(BranchRow { status: PropagateStatus::WillUpdate, reason: Some(why), new, ..row })
     }
 
-    fn head(&self, target: &Target, commit: Id) -> Result<Head> {
+    fn head_of(&self, target: &TargetBranch, commit: Id) -> Result<Head> {
         let tree = self.repo.tree_of(commit)?;
         Ok(Head { branch: Some(target.branch.clone()), commit, tree })
     }
 
-    fn plan(&self, head: &Head) -> Result<Plan> {
+    fn plan_branch(&self, head: &Head) -> Result<SyncPlan> {
         let mut lineage = self.lineage.borrow_mut();
-        let states = states(self.repo, self.case.context, self.case.once, head, &mut lineage)?;
-        Ok(plan(states, WriteMode::Commit, Beyond::Nothing, &BTreeMap::new()))
+        let states = list_path_states(
+            self.repo,
+            self.inputs.context,
+            self.inputs.once_canonical,
+            head,
+            &mut lineage,
+        )?;
+        Ok(build_plan(states, WriteMode::Commit, OverwritePolicy::Keep, &BTreeMap::new()))
     }
 
     /// Why nothing happens to a branch although there would be something to do.
-    fn barred(&self, row: &Row, head: &Head, plan: &Plan) -> Result<Option<Row>> {
-        let (repo, context) = (self.repo, self.case.context);
-        if is_no_part_of_this(repo, head, context, plan, self.case.canonical_files)? {
-            let why =
-                format!("{}; `cargo xtask sync` there brings them", no_part(&row.branch, context));
-            return Ok(Some(row.clone().but(Fate::Left, why)));
+    fn check_blocked(
+        &self,
+        row: &BranchRow,
+        head: &Head,
+        plan: &SyncPlan,
+    ) -> Result<Option<BranchRow>> {
+        let (repo, context) = (self.repo, self.inputs.context);
+        if is_unrelated_branch(repo, head, context, plan, self.inputs.canonical_files)? {
+            let why = format!(
+                "{}; `cargo xtask sync` there brings them",
+                describe_unrelated_branch(&row.branch, context)
+            );
+            return Ok(Some(row.clone().with_status(PropagateStatus::Skipped, why)));
         }
-        if self.case.allow_mass_deletion {
+        if self.inputs.allow_mass_deletion {
             return Ok(None);
         }
-        let checked = check_deletions(repo, head, context, plan);
-        Ok(checked.err().map(|refused: Error| row.clone().but(Fate::Refused, refused.what())))
+        let checked = check_mass_deletion(repo, head, context, plan);
+        Ok(checked.err().map(|refused: Error| {
+            row.clone().with_status(PropagateStatus::Refused, refused.message())
+        }))
     }
 
-    fn write(&self, head: &Head, plan: &Plan) -> Result<Option<Id>, Trouble> {
-        let made = commit::write(self.repo, self.disk, head, self.case.context, plan)
-            .map_err(Trouble::Objects)?;
+    fn write_commit(&self, head: &Head, plan: &SyncPlan) -> Result<Option<Id>, DecideError> {
+        let made = commit::write_sync_commit(self.repo, self.disk, head, self.inputs.context, plan)
+            .map_err(DecideError::Objects)?;
         Ok(made.map(|made| made.new))
     }
 }

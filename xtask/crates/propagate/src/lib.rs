@@ -8,7 +8,7 @@
 // Where checkouts share a build folder, none of them takes what another has compiled from other sources.
 const _: Option<&str> = option_env!("XTASK_SOURCES_PROPAGATE");
 
+pub mod apply;
 pub mod decide;
-pub mod deliver;
-pub mod run;
+pub mod rounds;
 pub mod targets;

@@ -9,9 +9,9 @@
 // Where checkouts share a build folder, none of them takes what another has compiled from other sources.
 const _: Option<&str> = option_env!("XTASK_SOURCES_RECOVERY");
 
-pub mod copies;
-pub mod goal;
-pub mod leave;
-pub mod put_back;
-pub mod save;
-pub mod variables;
+pub mod create_backup;
+pub mod env_files;
+pub mod reset;
+pub mod restore;
+pub mod secret_files;
+pub mod target;

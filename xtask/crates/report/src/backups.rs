@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::{BOLD, DIM, count};
-use xtask_base::words::size;
+use super::{BOLD, DIM, pluralize};
+use xtask_base::words::format_size;
 
 /// One backup.
 #[derive(Clone, Debug, Serialize)]
@@ -42,12 +42,13 @@ pub struct BackupList {
 
 /// The list of all backups.
 #[must_use]
-pub fn list(lines: &[BackupLine]) -> String {
+pub fn render_list(lines: &[BackupLine]) -> String {
     let width = lines.iter().map(|line| line.id.len()).max().unwrap_or(0);
     lines
         .iter()
         .map(|line| {
-            let bytes = line.bytes.map_or_else(String::new, |bytes| format!(", {}", size(bytes)));
+            let bytes =
+                line.bytes.map_or_else(String::new, |bytes| format!(", {}", format_size(bytes)));
             let label = line.label.as_ref().map_or_else(String::new, |label| format!(" `{label}`"));
             format!(
                 "{BOLD}{:<width$}{BOLD:#}  {:<14}  {}{label} on {}, {}{bytes}  {DIM}{}{DIM:#}\n",
@@ -55,7 +56,7 @@ pub fn list(lines: &[BackupLine]) -> String {
                 line.when,
                 line.purpose,
                 line.branch,
-                count(line.paths, "path"),
+                pluralize(line.paths, "path"),
                 line.worktree
             )
         })

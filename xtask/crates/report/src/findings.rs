@@ -18,34 +18,34 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::plain::{cut, one_line, plain};
-use super::validate::{Outcome, ValidateReport};
+use super::sanitize::{sanitize_text, to_one_line, truncate_chars};
+use super::validate::{CheckStatus, ValidateReport};
 
 /// How many findings of a check are taken; code scanners show fewer.
-pub const MOST: usize = 1_000;
+pub const MAX_FINDINGS: usize = 1_000;
 
 /// How long a message may be, in characters.
-pub const LONGEST_MESSAGE: usize = 2_000;
+pub const MAX_MESSAGE_CHARS: usize = 2_000;
 
 /// How many lines may stand between the beginning of a message and the `-->` below it.
-const LOOK_BACK: usize = 10;
+const MAX_MESSAGE_DISTANCE: usize = 10;
 
 /// How many lines the message of a panic may have.
-const PANIC_LINES: usize = 20;
+const MAX_PANIC_LINES: usize = 20;
 
 /// How many places of a line are tried as the end of a path.
-const TRIES: usize = 8;
+const MAX_LOCATION_CANDIDATES: usize = 8;
 
 /// The longest path that is looked for, in bytes.
-const LONGEST_PATH: usize = 1_024;
+const MAX_PATH_BYTES: usize = 1_024;
 
 /// The largest number that counts as a line or a column; readers keep them in 32 bits.
-const LARGEST_NUMBER: u64 = i32::MAX as u64;
+const MAX_NUMBER: u64 = i32::MAX as u64;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Level {
+pub enum FindingLevel {
     /// It must be put right; also where the text does not say.
     Error,
     /// It should be looked at.
@@ -54,21 +54,21 @@ pub enum Level {
     Note,
 }
 
-impl Level {
+impl FindingLevel {
     /// Its name, which is the same in JSON and in SARIF.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Level::Error => "error",
-            Level::Warning => "warning",
-            Level::Note => "note",
+            FindingLevel::Error => "error",
+            FindingLevel::Warning => "warning",
+            FindingLevel::Note => "note",
         }
     }
 }
 
 /// Something that is wrong at a place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Finding {
+pub struct FileFinding {
     /// The file, from the root of the worktree.
     pub path: String,
     /// Its line, from 1; nothing where it is about the whole file.
@@ -76,16 +76,16 @@ pub struct Finding {
     /// The column, from 1, as the program counts them.
     pub column: Option<u64>,
     /// How bad it is.
-    pub level: Level,
+    pub level: FindingLevel,
     /// What is wrong.
     pub message: String,
 }
 
 /// The findings of all failed checks, by the name of the check.
-pub type Findings = BTreeMap<String, Vec<Finding>>;
+pub type FindingsByCheck = BTreeMap<String, Vec<FileFinding>>;
 
 /// Where a check ran, for the paths that it printed.
-pub struct Place<'a> {
+pub struct PathContext<'a> {
     /// The root of the worktree, absolute and with no symlinks in it.
     pub root: &'a str,
     /// The folder in which the command ran, from the root; empty for the root itself.
@@ -97,36 +97,41 @@ pub struct Place<'a> {
 /// The findings of every check of a report that failed. `folder` says in which folder the check of
 /// a name ran, as a path from the root; `is_file` whether there is such a file, from the root, too.
 #[must_use]
-pub fn of_report(
+pub fn collect_findings(
     report: &ValidateReport,
     folder: &dyn Fn(&str) -> String,
     is_file: &dyn Fn(&str) -> bool,
-) -> Findings {
-    let failed = report.checks.iter().filter(|check| check.outcome == Outcome::Failed);
+) -> FindingsByCheck {
+    let failed = report.checks.iter().filter(|check| check.outcome == CheckStatus::Failed);
     failed
         .map(|check| {
             let folder = folder(&check.name);
-            let place = Place { root: &report.worktree, folder: &folder, is_file };
-            (check.name.clone(), findings(&check.output, &place))
+            let place = PathContext { root: &report.worktree, folder: &folder, is_file };
+            (check.name.clone(), parse_findings(&check.output, &place))
         })
         .collect()
 }
 
 /// The findings in the output of a check, in its order, each once.
 #[must_use]
-pub fn findings(output: &str, place: &Place<'_>) -> Vec<Finding> {
-    let text = plain(output);
+pub fn parse_findings(output: &str, place: &PathContext<'_>) -> Vec<FileFinding> {
+    let text = sanitize_text(output);
     let lines: Vec<&str> = text.lines().collect();
-    let mut reader = Reader { place, paths: BTreeMap::new(), above: None, explained: None };
+    let mut reader = OutputParser {
+        path_context: place,
+        resolved_paths: BTreeMap::new(),
+        path_above: None,
+        pytest_message: None,
+    };
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     for at in 0..lines.len() {
-        let Some(mut finding) = reader.finding(&lines, at) else { continue };
-        finding.message = cut(finding.message.trim(), LONGEST_MESSAGE);
+        let Some(mut finding) = reader.parse_line(&lines, at) else { continue };
+        finding.message = truncate_chars(finding.message.trim(), MAX_MESSAGE_CHARS);
         if seen.insert(finding.clone()) {
             found.push(finding);
         }
-        if found.len() == MOST {
+        if found.len() == MAX_FINDINGS {
             break;
         }
     }
@@ -134,115 +139,128 @@ pub fn findings(output: &str, place: &Place<'_>) -> Vec<Finding> {
 }
 
 /// What is known at a line of the output.
-struct Reader<'a> {
-    place: &'a Place<'a>,
+struct OutputParser<'a> {
+    path_context: &'a PathContext<'a>,
     /// What became of the paths that were looked for.
-    paths: BTreeMap<String, Option<String>>,
+    resolved_paths: BTreeMap<String, Option<String>>,
     /// The path that stands alone above indented findings.
-    above: Option<String>,
+    path_above: Option<String>,
     /// What pytest says about the failure whose place comes next.
-    explained: Option<String>,
+    pytest_message: Option<String>,
 }
 
-impl Reader<'_> {
-    fn finding(&mut self, lines: &[&str], at: usize) -> Option<Finding> {
+impl OutputParser<'_> {
+    fn parse_line(&mut self, lines: &[&str], at: usize) -> Option<FileFinding> {
         let line = lines[at];
         let text = line.trim();
         let is_indented = line.starts_with([' ', '\t']);
         if let Some(place) = text.strip_prefix("--> ") {
-            return self.below(&lines[..at], place);
+            return self.parse_location_below(&lines[..at], place);
         }
         if let Some(place) = text.strip_prefix("Diff in ") {
             let place = place.replacen(" at line ", ":", 1);
-            return self.whole(&place, Level::Error, "the formatting differs".to_owned());
+            return self.parse_bare_location(
+                &place,
+                FindingLevel::Error,
+                "the formatting differs".to_owned(),
+            );
         }
-        if let Some((_, place)) = line.split_once("' panicked at ").or_else(|| panicked(line)) {
-            return self.whole(place, Level::Error, panic_message(&lines[at + 1..]));
+        if let Some((_, place)) = line.split_once("' panicked at ").or_else(|| split_panic(line)) {
+            return self.parse_bare_location(
+                place,
+                FindingLevel::Error,
+                parse_panic_message(&lines[at + 1..]),
+            );
         }
         if line.starts_with("____") {
-            self.explained = None;
+            self.pytest_message = None;
         }
-        if let Some(said) = line.strip_prefix("E  ").filter(|_| self.explained.is_none()) {
-            self.explained = Some(said.trim().to_owned());
+        if let Some(said) = line.strip_prefix("E  ").filter(|_| self.pytest_message.is_none()) {
+            self.pytest_message = Some(said.trim().to_owned());
             return None;
         }
-        if is_indented && let Some((spot, level, message)) = stylish(text) {
-            let path = self.above.clone()?;
-            return Some(spot.finding(path, level, one_line(message)));
+        if is_indented && let Some((spot, level, message)) = parse_stylish(text) {
+            let path = self.path_above.clone()?;
+            return Some(spot.to_finding(path, level, to_one_line(message)));
         }
         if !is_indented {
             let is_above = lines.get(at + 1).is_some_and(|next| is_stylish(next));
-            self.above = if is_above { self.resolved(text) } else { None };
+            self.path_above = if is_above { self.resolve_path(text) } else { None };
         }
         for prefix in ["Would reformat: ", "would reformat ", "[warn] "] {
-            if let Some(path) = text.strip_prefix(prefix).and_then(|path| self.resolved(path)) {
+            if let Some(path) = text.strip_prefix(prefix).and_then(|path| self.resolve_path(path)) {
                 let message = "the formatting differs".to_owned();
-                let level = Level::Error;
-                return Some(Finding { path, line: None, column: None, level, message });
+                let level = FindingLevel::Error;
+                return Some(FileFinding { path, line: None, column: None, level, message });
             }
         }
-        self.located(text)
+        self.parse_located_line(text)
     }
 
     /// A place and its message in one line.
-    fn located(&mut self, text: &str) -> Option<Finding> {
-        for spot in spots(text) {
+    fn parse_located_line(&mut self, text: &str) -> Option<FileFinding> {
+        for spot in find_locations(text) {
             let message = spot.rest.trim_start_matches([':', ' ', '\t']);
             let message = message.strip_prefix("- ").unwrap_or(message).trim();
             if message.is_empty() {
                 continue;
             }
-            let Some(path) = self.resolved(spot.path) else { continue };
-            let (level, mut message) = leveled(message);
-            let explained = self.explained.take();
+            let Some(path) = self.resolve_path(spot.path) else { continue };
+            let (level, mut message) = split_level(message);
+            let explained = self.pytest_message.take();
             // pytest names the kind of exception at the place, and says the rest above it.
             let is_kind = !message.contains(|c: char| !c.is_alphanumeric() && !"._".contains(c));
             if let Some(explained) = explained.filter(|_| is_kind) {
                 let says_kind = explained.starts_with(&message);
                 message = if says_kind { explained } else { format!("{message}: {explained}") };
             }
-            return Some(spot.finding(path, level, message));
+            return Some(spot.to_finding(path, level, message));
         }
         None
     }
 
     /// A place that stands below its message.
-    fn below(&mut self, before: &[&str], place: &str) -> Option<Finding> {
+    fn parse_location_below(&mut self, before: &[&str], place: &str) -> Option<FileFinding> {
         // A quotation of the source belongs to a place of its own.
         let is_said = |line: &&&str| {
             let text = line.trim();
             !text.is_empty() && !text.starts_with(['|', '=']) && !text.starts_with("--> ")
         };
-        let near = before.iter().rev().take(LOOK_BACK).take_while(is_said);
+        let near = before.iter().rev().take(MAX_MESSAGE_DISTANCE).take_while(is_said);
         let header = near.clone().position(|line| !line.starts_with([' ', '\t']));
         let (level, message) = match header {
-            Some(more) => leveled(&one_line(&before[before.len() - 1 - more..].join(" "))),
-            None => (Level::Error, "there is something wrong here".to_owned()),
+            Some(more) => split_level(&to_one_line(&before[before.len() - 1 - more..].join(" "))),
+            None => (FindingLevel::Error, "there is something wrong here".to_owned()),
         };
-        self.whole(place, level, message)
+        self.parse_bare_location(place, level, message)
     }
 
     /// A finding whose place is a text of its own.
-    fn whole(&mut self, place: &str, level: Level, message: String) -> Option<Finding> {
-        let ends = |spot: &Spot<'_>| spot.rest.trim_matches([':', ' ', '\t']).is_empty();
-        for spot in spots(place).filter(ends) {
-            if let Some(path) = self.resolved(spot.path) {
-                return Some(spot.finding(path, level, message));
+    fn parse_bare_location(
+        &mut self,
+        place: &str,
+        level: FindingLevel,
+        message: String,
+    ) -> Option<FileFinding> {
+        let ends = |spot: &LocationMatch<'_>| spot.rest.trim_matches([':', ' ', '\t']).is_empty();
+        for spot in find_locations(place).filter(ends) {
+            if let Some(path) = self.resolve_path(spot.path) {
+                return Some(spot.to_finding(path, level, message));
             }
         }
         None
     }
 
     /// A path as it was printed, as one from the root, if there is such a file.
-    fn resolved(&mut self, path: &str) -> Option<String> {
+    fn resolve_path(&mut self, path: &str) -> Option<String> {
         let path = path.trim_start();
-        if path.is_empty() || path.len() > LONGEST_PATH || path.contains("://") {
+        if path.is_empty() || path.len() > MAX_PATH_BYTES || path.contains("://") {
             return None;
         }
-        if let Some(known) = self.paths.get(path) {
+        if let Some(known) = self.resolved_paths.get(path) {
             return known.clone();
         }
-        let Place { root, folder, is_file } = self.place;
+        let PathContext { root, folder, is_file } = self.path_context;
         let mut places = Vec::new();
         if path.starts_with('/') {
             let inside = path.strip_prefix(root.trim_end_matches('/'));
@@ -253,94 +271,97 @@ impl Reader<'_> {
                 places.push(("", path));
             }
         }
-        let mut resolved = places.into_iter().filter_map(|(folder, path)| normal(folder, path));
+        let mut resolved =
+            places.into_iter().filter_map(|(folder, path)| normalize_path(folder, path));
         let resolved = resolved.find(|path| is_file(path));
-        self.paths.insert(path.to_owned(), resolved.clone());
+        self.resolved_paths.insert(path.to_owned(), resolved.clone());
         resolved
     }
 }
 
 /// A place, and the text around it.
-struct Spot<'a> {
+struct LocationMatch<'a> {
     path: &'a str,
     line: u64,
     column: Option<u64>,
     rest: &'a str,
 }
 
-impl Spot<'_> {
+impl LocationMatch<'_> {
     /// Programs that have no line or column to name write 0.
-    fn finding(&self, path: String, level: Level, message: String) -> Finding {
+    fn to_finding(&self, path: String, level: FindingLevel, message: String) -> FileFinding {
         let line = Some(self.line).filter(|line| *line > 0);
         let column = self.column.filter(|column| line.is_some() && *column > 0);
-        Finding { path, line, column, level, message }
+        FileFinding { path, line, column, level, message }
     }
 }
 
 /// Everything in a text that looks like a place, from left to right.
-fn spots(text: &str) -> impl Iterator<Item = Spot<'_>> {
+fn find_locations(text: &str) -> impl Iterator<Item = LocationMatch<'_>> {
     let marks = text.match_indices([':', '(']);
-    marks.filter_map(|(at, mark)| spot(text, at, mark == "(")).take(TRIES)
+    marks
+        .filter_map(|(at, mark)| parse_location(text, at, mark == "("))
+        .take(MAX_LOCATION_CANDIDATES)
 }
 
 /// The place whose path ends where a `:` or `(` stands.
-fn spot(text: &str, at: usize, is_in_brackets: bool) -> Option<Spot<'_>> {
-    let (line, rest) = number(&text[at + 1..])?;
+fn parse_location(text: &str, at: usize, is_in_brackets: bool) -> Option<LocationMatch<'_>> {
+    let (line, rest) = parse_number(&text[at + 1..])?;
     let path = &text[..at];
     if is_in_brackets {
-        let column = rest.strip_prefix(',').and_then(number);
+        let column = rest.strip_prefix(',').and_then(parse_number);
         let (column, rest) = column.map_or((None, rest), |(column, rest)| (Some(column), rest));
-        return Some(Spot { path, line, column, rest: rest.strip_prefix("):")? });
+        return Some(LocationMatch { path, line, column, rest: rest.strip_prefix("):")? });
     }
     let mut rest = rest;
     let mut column = None;
     // The column, and the line and column of the end.
     for turn in 0..3 {
-        let Some((value, after)) = rest.strip_prefix(':').and_then(number) else { break };
+        let Some((value, after)) = rest.strip_prefix(':').and_then(parse_number) else { break };
         rest = after;
         column = if turn == 0 { Some(value) } else { column };
     }
-    Some(Spot { path, line, column, rest })
+    Some(LocationMatch { path, line, column, rest })
 }
 
 /// The number with which a text begins, if it is one, and what follows it.
-fn number(text: &str) -> Option<(u64, &str)> {
+fn parse_number(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);
-    let number = digits.parse().ok().filter(|number| *number <= LARGEST_NUMBER)?;
+    let number = digits.parse().ok().filter(|number| *number <= MAX_NUMBER)?;
     let is_word = rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
     (!is_word).then_some((number, rest))
 }
 
 /// `LINE:COLUMN  LEVEL  MESSAGE`, in an indented line without a path.
-fn stylish(text: &str) -> Option<(Spot<'_>, Level, &str)> {
-    let (line, rest) = number(text)?;
-    let (column, rest) = number(rest.strip_prefix(':')?)?;
+fn parse_stylish(text: &str) -> Option<(LocationMatch<'_>, FindingLevel, &str)> {
+    let (line, rest) = parse_number(text)?;
+    let (column, rest) = parse_number(rest.strip_prefix(':')?)?;
     let rest = rest.strip_prefix([' ', '\t'])?.trim_start();
     let (word, message) = rest.split_once([' ', '\t'])?;
-    let (_, level) = WORDS.iter().find(|(known, _)| *known == word)?;
-    Some((Spot { path: "", line, column: Some(column), rest: "" }, *level, message.trim()))
+    let (_, level) = LEVEL_WORDS.iter().find(|(known, _)| *known == word)?;
+    Some((LocationMatch { path: "", line, column: Some(column), rest: "" }, *level, message.trim()))
 }
 
 fn is_stylish(line: &str) -> bool {
-    line.starts_with([' ', '\t']) && stylish(line.trim()).is_some()
+    line.starts_with([' ', '\t']) && parse_stylish(line.trim()).is_some()
 }
 
 /// The words by which programs say how bad something is.
-const WORDS: [(&str, Level); 8] = [
-    ("error", Level::Error),
-    ("fatal error", Level::Error),
-    ("warning", Level::Warning),
-    ("note", Level::Note),
-    ("help", Level::Note),
-    ("notice", Level::Note),
-    ("info", Level::Note),
-    ("information", Level::Note),
+const LEVEL_WORDS: [(&str, FindingLevel); 8] = [
+    ("error", FindingLevel::Error),
+    ("fatal error", FindingLevel::Error),
+    ("warning", FindingLevel::Warning),
+    ("note", FindingLevel::Note),
+    ("help", FindingLevel::Note),
+    ("notice", FindingLevel::Note),
+    ("info", FindingLevel::Note),
+    ("information", FindingLevel::Note),
 ];
 
 /// How bad a message says it is, and the message without that. A code stays: `E0308: MESSAGE`.
-fn leveled(message: &str) -> (Level, String) {
-    for (word, level) in WORDS {
+fn split_level(message: &str) -> (FindingLevel, String) {
+    for (word, level) in LEVEL_WORDS {
         let begins =
             |text: &str| text.get(..word.len()).is_some_and(|w| w.eq_ignore_ascii_case(word));
         let bare = message.strip_prefix('[').unwrap_or(message);
@@ -373,26 +394,26 @@ fn leveled(message: &str) -> (Level, String) {
     }
     // eslint's `unix` says it at the end.
     let is_warning = message.ends_with(']') && message.contains(" [Warning/");
-    let level = if is_warning { Level::Warning } else { Level::Error };
+    let level = if is_warning { FindingLevel::Warning } else { FindingLevel::Error };
     // ruff marks what it could mend itself.
     (level, message.replacen(" [*] ", " ", 1))
 }
 
 /// Rust names the thread's number, too, in its newer versions: `thread 'main' (123) panicked at`.
-fn panicked(line: &str) -> Option<(&str, &str)> {
+fn split_panic(line: &str) -> Option<(&str, &str)> {
     line.split_once(") panicked at ").filter(|(thread, _)| thread.starts_with("thread '"))
 }
 
 /// The message below `panicked at`: its first line, and those that are indented below it.
-fn panic_message(lines: &[&str]) -> String {
+fn parse_panic_message(lines: &[&str]) -> String {
     let Some((first, more)) = lines.split_first() else { return "a test panicked".to_owned() };
-    let more = more.iter().take(PANIC_LINES).take_while(|line| line.starts_with(' '));
+    let more = more.iter().take(MAX_PANIC_LINES).take_while(|line| line.starts_with(' '));
     let message = std::iter::once(first).chain(more).copied().collect::<Vec<_>>().join("\n");
     if message.trim().is_empty() { "a test panicked".to_owned() } else { message }
 }
 
 /// A path from the root without `.`, `..` and doubled slashes; nothing if it leads out of it.
-fn normal(folder: &str, path: &str) -> Option<String> {
+fn normalize_path(folder: &str, path: &str) -> Option<String> {
     let mut names: Vec<&str> = Vec::new();
     for name in folder.split('/').chain(path.split('/')) {
         match name {
@@ -425,14 +446,14 @@ mod tests {
         "src/test_a.py",
     ];
 
-    fn found(output: &str) -> Vec<Finding> {
+    fn found(output: &str) -> Vec<FileFinding> {
         let is_file = |path: &str| FILES.contains(&path);
-        findings(output, &Place { root: "/w/repo", folder: "app", is_file: &is_file })
+        parse_findings(output, &PathContext { root: "/w/repo", folder: "app", is_file: &is_file })
     }
 
     fn check(output: &str, expected: &Expect) {
         let mut text = String::new();
-        for Finding { path, line, column, level, message } in found(output) {
+        for FileFinding { path, line, column, level, message } in found(output) {
             let line = line.map_or(String::new(), |line| format!(":{line}"));
             let column = column.map_or(String::new(), |column| format!(":{column}"));
             let level = level.name();
@@ -629,10 +650,10 @@ FAILED src/test_a.py::test_a - assert 1 == 2
     #[test]
     fn findings_have_a_bound_and_come_once() {
         let many: String = (1..=5_000).map(|line| format!("src/a.py:{line}: x\n")).collect();
-        assert_eq!(found(&many).len(), MOST);
+        assert_eq!(found(&many).len(), MAX_FINDINGS);
         assert_eq!(found(&"src/a.py:1: x\n".repeat(10)).len(), 1);
         let long = found(&format!("src/a.py:1: {}", "ä".repeat(5_000)));
-        assert_eq!(long[0].message.chars().count(), LONGEST_MESSAGE);
+        assert_eq!(long[0].message.chars().count(), MAX_MESSAGE_CHARS);
         assert!(long[0].message.ends_with('…'));
     }
 
@@ -697,11 +718,11 @@ FAILED src/test_a.py::test_a - assert 1 == 2
             let all = std::panic::catch_unwind(|| found(&text));
             let all = all.unwrap_or_else(|_| panic!("seed {seed}: {text:?}"));
             for finding in all {
-                let Finding { path, line, column, message, .. } = &finding;
+                let FileFinding { path, line, column, message, .. } = &finding;
                 assert!(FILES.contains(&path.as_str()), "seed {seed}: {finding:?}");
                 assert!(*line != Some(0) && *column != Some(0), "seed {seed}: {finding:?}");
                 assert!(
-                    !message.is_empty() && *message == plain(message),
+                    !message.is_empty() && *message == sanitize_text(message),
                     "seed {seed}: {finding:?}"
                 );
             }

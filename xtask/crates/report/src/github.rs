@@ -8,66 +8,71 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::count;
-use super::findings::{self, Finding, Findings, Level};
-use super::plain::{cut, one_line, plain, shortened};
-use super::validate::{CheckLine, FixOutcome, Outcome, ValidateReport};
+use super::findings::{self, FileFinding, FindingLevel, FindingsByCheck};
+use super::pluralize;
+use super::sanitize::{sanitize_text, to_one_line, truncate_chars, truncate_middle};
+use super::validate::{CheckLine, CheckStatus, FixOutcome, ValidateReport};
 
 /// How many annotations GitHub takes of a step; it drops the others without a word.
-pub const MOST_ANNOTATIONS: usize = 10;
+pub const MAX_ANNOTATIONS: usize = 10;
 
 /// How long a summary may be, in bytes. GitHub refuses that of a step if it is over 1 MiB, and the
 /// step may have written some of it before.
-pub const LONGEST_SUMMARY: usize = 900 << 10;
+pub const MAX_SUMMARY_BYTES: usize = 900 << 10;
 
 /// How much of the output an annotation shows that has no place in a file, in bytes. GitHub cuts
 /// the whole message at 4,096.
-const ANNOTATION_OUTPUT: usize = 2_000;
+const MAX_ANNOTATION_OUTPUT: usize = 2_000;
 
 /// The bytes that the table of checks may take, and the findings without an annotation.
-const LONGEST_TABLE: usize = 250 << 10;
-const LONGEST_LIST: usize = 250 << 10;
+const MAX_TABLE_BYTES: usize = 250 << 10;
+const MAX_LIST_BYTES: usize = 250 << 10;
 
 /// The bytes that are kept for saying what was left out.
-const LAST_WORDS: usize = 2 << 10;
+const RESERVED_BYTES: usize = 2 << 10;
 
 /// The least that is shown of an output, in bytes, before it is left out altogether.
-const LEAST_OUTPUT: usize = 1_000;
+const MIN_OUTPUT_BYTES: usize = 1_000;
 
 /// The longest cell, and the longest message in the list, in characters.
-const LONGEST_CELL: usize = 300;
+const MAX_CELL_CHARS: usize = 300;
 
 /// How many warnings of the run are shown.
-const MOST_WARNINGS: usize = 20;
+const MAX_WARNINGS: usize = 20;
 
 /// The longest run of a character out of which a fence is built.
-const LONGEST_FENCE: usize = 100;
+const MAX_FENCE_CHARS: usize = 100;
 
 /// What an annotation is about: a finding of a check that failed, or the check itself.
 #[derive(Clone, Copy)]
-struct Pick<'a> {
+struct AnnotationSubject<'a> {
     check: &'a CheckLine,
-    finding: Option<&'a Finding>,
+    finding: Option<&'a FileFinding>,
 }
 
 /// The workflow commands that make annotations, a line each: at most ten.
 #[must_use]
-pub fn annotations(report: &ValidateReport, findings: &Findings) -> String {
-    let picks = picks(report, findings);
-    picks.iter().take(MOST_ANNOTATIONS).map(|pick| annotation(report, pick)).collect()
+pub fn render_annotations(report: &ValidateReport, findings: &FindingsByCheck) -> String {
+    let picks = rank_subjects(report, findings);
+    picks.iter().take(MAX_ANNOTATIONS).map(|pick| render_annotation(report, pick)).collect()
 }
 
 /// Everything that deserves an annotation, the worst of every check before the rest of one.
-fn picks<'a>(report: &'a ValidateReport, findings: &'a Findings) -> Vec<Pick<'a>> {
-    let failed = report.checks.iter().filter(|check| check.outcome == Outcome::Failed);
-    let rows: Vec<Vec<Pick<'_>>> = failed
+fn rank_subjects<'a>(
+    report: &'a ValidateReport,
+    findings: &'a FindingsByCheck,
+) -> Vec<AnnotationSubject<'a>> {
+    let failed = report.checks.iter().filter(|check| check.outcome == CheckStatus::Failed);
+    let rows: Vec<Vec<AnnotationSubject<'_>>> = failed
         .map(|check| {
             let found = findings.get(&check.name).map_or(&[][..], Vec::as_slice);
-            let mut found: Vec<&Finding> = found.iter().collect();
+            let mut found: Vec<&FileFinding> = found.iter().collect();
             found.sort_by_key(|finding| finding.level);
-            let picks = found.into_iter().map(|finding| Pick { check, finding: Some(finding) });
-            let picks: Vec<Pick<'_>> = picks.collect();
-            if picks.is_empty() { vec![Pick { check, finding: None }] } else { picks }
+            let picks = found
+                .into_iter()
+                .map(|finding| AnnotationSubject { check, finding: Some(finding) });
+            let picks: Vec<AnnotationSubject<'_>> = picks.collect();
+            if picks.is_empty() { vec![AnnotationSubject { check, finding: None }] } else { picks }
         })
         .collect();
     let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -77,9 +82,9 @@ fn picks<'a>(report: &'a ValidateReport, findings: &'a Findings) -> Vec<Pick<'a>
         .collect()
 }
 
-fn annotation(report: &ValidateReport, pick: &Pick<'_>) -> String {
-    let Pick { check, finding } = pick;
-    let name = one_line(&check.name);
+fn render_annotation(report: &ValidateReport, pick: &AnnotationSubject<'_>) -> String {
+    let AnnotationSubject { check, finding } = pick;
+    let name = to_one_line(&check.name);
     let mut properties = Vec::new();
     let (title, message) = match finding {
         Some(finding) => {
@@ -87,7 +92,7 @@ fn annotation(report: &ValidateReport, pick: &Pick<'_>) -> String {
             properties.extend(finding.line.map(|line| ("line", line.to_string())));
             let column = finding.column.filter(|_| finding.line.is_some());
             properties.extend(column.map(|column| ("col", column.to_string())));
-            (name, leveled(finding))
+            (name, prefix_level(finding))
         }
         None => {
             let line = check.line.map(|line| ("line", line.to_string()));
@@ -95,80 +100,86 @@ fn annotation(report: &ValidateReport, pick: &Pick<'_>) -> String {
                 properties.push(("file", config.clone()));
                 properties.extend(line);
             }
-            let output = plain(&check.output);
-            let output = shortened(output.trim_end(), ANNOTATION_OUTPUT);
-            let reason = one_line(&check.reason);
+            let output = sanitize_text(&check.output);
+            let output = truncate_middle(output.trim_end(), MAX_ANNOTATION_OUTPUT);
+            let reason = to_one_line(&check.reason);
             let message = if output.is_empty() { reason } else { format!("{reason}\n\n{output}") };
             (format!("{name} failed"), message)
         }
     };
     properties.push(("title", title));
-    let properties: Vec<String> =
-        properties.iter().map(|(name, value)| format!("{name}={}", property(value))).collect();
-    format!("::error {}::{}\n", properties.join(","), data(&message))
+    let properties: Vec<String> = properties
+        .iter()
+        .map(|(name, value)| format!("{name}={}", escape_property(value)))
+        .collect();
+    format!("::error {}::{}\n", properties.join(","), escape_data(&message))
 }
 
 /// The message of a finding, with how bad it is unless that goes without saying.
-fn leveled(finding: &Finding) -> String {
-    let message = plain(&finding.message);
+fn prefix_level(finding: &FileFinding) -> String {
+    let message = sanitize_text(&finding.message);
     match finding.level {
-        Level::Error => message,
+        FindingLevel::Error => message,
         level => format!("{}: {message}", level.name()),
     }
 }
 
 /// The message of a workflow command.
-fn data(text: &str) -> String {
-    let text = plain(text);
+fn escape_data(text: &str) -> String {
+    let text = sanitize_text(text);
     let text = if text.trim().is_empty() { "no reason is known" } else { text.as_str() };
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
 /// The value of a property of a workflow command.
-fn property(text: &str) -> String {
-    let text = plain(text).replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
+fn escape_property(text: &str) -> String {
+    let text = sanitize_text(text).replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
     text.replace(':', "%3A").replace(',', "%2C")
 }
 
 /// The Markdown of the summary of a job.
 #[must_use]
-pub fn step_summary(report: &ValidateReport, findings: &Findings) -> String {
-    let mut page = Page { text: String::new(), most: LONGEST_SUMMARY - LAST_WORDS };
-    page.push(&head(report));
+pub fn render_step_summary(report: &ValidateReport, findings: &FindingsByCheck) -> String {
+    let mut page =
+        BoundedText { text: String::new(), max_bytes: MAX_SUMMARY_BYTES - RESERVED_BYTES };
+    page.push_whole(&render_head(report));
     let mut left_out = Vec::new();
-    let rows = table(report, &mut page);
+    let rows = push_table(report, &mut page);
     if rows > 0 {
-        left_out.push(format!("{} of the table", count(rows, "row")));
+        left_out.push(format!("{} of the table", pluralize(rows, "row")));
     }
-    let list = list(report, findings, &mut left_out);
-    page.most -= list.len();
-    let outputs = outputs(report, &mut page);
-    page.most += list.len();
-    page.push(&list);
+    let list = render_list(report, findings, &mut left_out);
+    page.max_bytes -= list.len();
+    let outputs = push_outputs(report, &mut page);
+    page.max_bytes += list.len();
+    page.push_whole(&list);
     if outputs > 0 {
-        left_out.push(format!("the output of {}", count(outputs, "check")));
+        left_out.push(format!("the output of {}", pluralize(outputs, "check")));
     }
     if !left_out.is_empty() {
-        page.most += LAST_WORDS;
-        page.push(&format!("\nLeft out, to keep this short enough: {}.\n", left_out.join("; ")));
+        page.max_bytes += RESERVED_BYTES;
+        page.push_whole(&format!(
+            "\nLeft out, to keep this short enough: {}.\n",
+            left_out.join("; ")
+        ));
     }
     page.text
 }
 
 /// Text with a bound.
-struct Page {
+struct BoundedText {
     text: String,
-    most: usize,
+    max_bytes: usize,
 }
 
-impl Page {
-    fn room(&self) -> usize {
-        self.most.saturating_sub(self.text.len())
+impl BoundedText {
+    fn free_bytes(&self) -> usize {
+        self.max_bytes.saturating_sub(self.text.len())
     }
 
     /// Adds a piece whole, or not at all.
-    fn push(&mut self, piece: &str) -> bool {
-        let fits = piece.len() <= self.room();
+    fn push_whole(&mut self, piece: &str) -> bool {
+        let fits = piece.len() <= self.free_bytes();
         if fits {
             self.text.push_str(piece);
         }
@@ -177,14 +188,15 @@ impl Page {
 }
 
 /// The answer, how many checks ended how, and what the user should know.
-fn head(report: &ValidateReport) -> String {
-    let is_interrupted = report.checks.iter().any(|check| check.outcome == Outcome::Interrupted);
+fn render_head(report: &ValidateReport) -> String {
+    let is_interrupted =
+        report.checks.iter().any(|check| check.outcome == CheckStatus::Interrupted);
     let answer = match (is_interrupted, report.ok) {
         (true, _) => "was interrupted",
         (false, true) => "passed",
         (false, false) => "failed",
     };
-    let mut sums: BTreeMap<Outcome, usize> = BTreeMap::new();
+    let mut sums: BTreeMap<CheckStatus, usize> = BTreeMap::new();
     for check in &report.checks {
         *sums.entry(check.outcome).or_default() += 1;
     }
@@ -192,66 +204,67 @@ fn head(report: &ValidateReport) -> String {
         sums.iter().map(|(outcome, sum)| format!("{sum} {}", outcome.name())).collect();
     let sums = if sums.is_empty() { "nothing to check".to_owned() } else { sums.join(", ") };
     let branch = report.branch.as_ref();
-    let branch = branch.map_or(String::new(), |branch| format!(" on {}", cell(branch)));
+    let branch = branch.map_or(String::new(), |branch| format!(" on {}", escape_cell(branch)));
     let fast = if report.fast { ", checks could be skipped (fast)" } else { "" };
     let dry_run = if report.dry_run { ", nothing was run (dry run)" } else { "" };
     let mut head = format!(
         "## Validation {answer}\n\nRun {}{branch}: {sums}, in {}{fast}{dry_run}.\n",
-        cell(&report.run),
-        time(report.duration_ms)
+        escape_cell(&report.run),
+        format_duration(report.duration_ms)
     );
     if !report.warnings.is_empty() {
         head.push('\n');
     }
-    for warning in report.warnings.iter().take(MOST_WARNINGS) {
-        head.push_str(&format!("- Warning: {}\n", cell(warning)));
+    for warning in report.warnings.iter().take(MAX_WARNINGS) {
+        head.push_str(&format!("- Warning: {}\n", escape_cell(warning)));
     }
-    if let Some(more) = report.warnings.len().checked_sub(MOST_WARNINGS).filter(|more| *more > 0) {
-        head.push_str(&format!("- {} more\n", count(more, "warning")));
+    if let Some(more) = report.warnings.len().checked_sub(MAX_WARNINGS).filter(|more| *more > 0) {
+        head.push_str(&format!("- {} more\n", pluralize(more, "warning")));
     }
     head
 }
 
 /// Adds the table of all checks; answers how many rows had no room.
-fn table(report: &ValidateReport, page: &mut Page) -> usize {
+fn push_table(report: &ValidateReport, page: &mut BoundedText) -> usize {
     if report.checks.is_empty() {
         return 0;
     }
-    let most = page.most;
-    page.most = page.text.len() + LONGEST_TABLE;
-    page.push("\n| check | phase | outcome | time | reason |\n|---|---|---|--:|---|\n");
+    let most = page.max_bytes;
+    page.max_bytes = page.text.len() + MAX_TABLE_BYTES;
+    page.push_whole("\n| check | phase | outcome | time | reason |\n|---|---|---|--:|---|\n");
     let mut missing = 0;
     for check in &report.checks {
-        if missing > 0 || !page.push(&row(check)) {
+        if missing > 0 || !page.push_whole(&render_row(check)) {
             missing += 1;
         }
     }
-    page.most = most;
+    page.max_bytes = most;
     missing
 }
 
-fn row(check: &CheckLine) -> String {
+fn render_row(check: &CheckLine) -> String {
     let outcome = check.outcome.name();
     let outcome =
         if check.outcome.is_good() { outcome.to_owned() } else { format!("**{outcome}**") };
-    let (name, phase, reason) = (cell(&check.name), cell(&check.phase), cell(&check.reason));
-    let time = time(check.duration_ms);
+    let (name, phase, reason) =
+        (escape_cell(&check.name), escape_cell(&check.phase), escape_cell(&check.reason));
+    let time = format_duration(check.duration_ms);
     format!("| {name} | {phase} | {outcome} | {time} | {reason} |\n")
 }
 
 /// Adds the output of every check that failed or was interrupted, with equal room for each where
 /// there is not enough for all; answers how many had none.
-fn outputs(report: &ValidateReport, page: &mut Page) -> usize {
+fn push_outputs(report: &ValidateReport, page: &mut BoundedText) -> usize {
     let is_told = |check: &&CheckLine| {
-        matches!(check.outcome, Outcome::Failed | Outcome::Interrupted)
+        matches!(check.outcome, CheckStatus::Failed | CheckStatus::Interrupted)
             && (!check.output.trim().is_empty() || check.fix.is_some())
     };
     let checks: Vec<&CheckLine> = report.checks.iter().filter(is_told).collect();
     let mut missing = 0;
     for (number, check) in checks.iter().enumerate() {
-        let share = page.room() / (checks.len() - number);
-        let section = section(check, share);
-        if section.as_ref().is_none_or(|section| !page.push(section)) {
+        let share = page.free_bytes() / (checks.len() - number);
+        let section = render_section(check, share);
+        if section.as_ref().is_none_or(|section| !page.push_whole(section)) {
             missing += 1;
         }
     }
@@ -259,15 +272,15 @@ fn outputs(report: &ValidateReport, page: &mut Page) -> usize {
 }
 
 /// What a check printed and what became of its fix, in at most so many bytes.
-fn section(check: &CheckLine, most: usize) -> Option<String> {
-    if most < LEAST_OUTPUT {
+fn render_section(check: &CheckLine, most: usize) -> Option<String> {
+    if most < MIN_OUTPUT_BYTES {
         return None;
     }
     let outcome = check.outcome.name();
-    let mut before = format!("\n### {} {outcome}\n\n", cell(&check.name));
-    before.push_str(&format!("Reason: {}\n", cell(&check.reason)));
+    let mut before = format!("\n### {} {outcome}\n\n", escape_cell(&check.name));
+    before.push_str(&format!("Reason: {}\n", escape_cell(&check.reason)));
     if !check.command.is_empty() {
-        before.push_str(&format!("\nCommand: {}\n", cell(&check.command)));
+        before.push_str(&format!("\nCommand: {}\n", escape_cell(&check.command)));
     }
     if let Some(fix) = &check.fix {
         let became = match fix.outcome {
@@ -276,29 +289,30 @@ fn section(check: &CheckLine, most: usize) -> Option<String> {
             FixOutcome::Restored => "did not help, the files were put back",
             FixOutcome::Left => "did not help, and not all files could be put back",
         };
-        let (command, reason) = (cell(&fix.command), cell(&fix.reason));
+        let (command, reason) = (escape_cell(&fix.command), escape_cell(&fix.reason));
         before.push_str(&format!("\nFix ({}, {became}): {command}: {reason}\n", fix.risk));
     }
-    let output = plain(&check.output);
+    let output = sanitize_text(&check.output);
     let output = output.trim_end();
     if output.trim().is_empty() {
         return (before.len() <= most).then_some(before);
     }
     before.push_str("\n<details>\n<summary>Output</summary>\n\n");
     let after = "\n</details>\n";
-    let room = most.checked_sub(before.len() + after.len()).filter(|room| *room > LEAST_OUTPUT)?;
+    let room =
+        most.checked_sub(before.len() + after.len()).filter(|room| *room > MIN_OUTPUT_BYTES)?;
     // A fence and the indentation that replaces it take room of their own.
-    let mut most = room - 2 * LONGEST_FENCE - "\ntext\n\n".len();
-    let mut block = fenced(&shortened(output, most));
+    let mut most = room - 2 * MAX_FENCE_CHARS - "\ntext\n\n".len();
+    let mut block = fence_text(&truncate_middle(output, most));
     while block.len() > room {
         most /= 2;
-        block = fenced(&shortened(output, most));
+        block = fence_text(&truncate_middle(output, most));
     }
     Some(format!("{before}{block}{after}"))
 }
 
 /// Text in a fence that no line of it can close.
-fn fenced(text: &str) -> String {
+fn fence_text(text: &str) -> String {
     let mut longest = [("`", 0), ("~", 0)];
     for (mark, length) in &mut longest {
         let others = |c: char| !mark.starts_with(c);
@@ -306,67 +320,71 @@ fn fenced(text: &str) -> String {
     }
     let (mark, length) =
         if longest[1].1 < longest[0].1 && longest[0].1 > 2 { longest[1] } else { longest[0] };
-    let fence = mark.repeat((length + 1).clamp(3, LONGEST_FENCE));
+    let fence = mark.repeat((length + 1).clamp(3, MAX_FENCE_CHARS));
     // A line that is indented by four spaces closes no fence, however long its run of marks is.
-    let text = if length < LONGEST_FENCE { text.to_owned() } else { indented(text) };
+    let text = if length < MAX_FENCE_CHARS { text.to_owned() } else { indent_text(text) };
     format!("{fence}text\n{text}\n{fence}\n")
 }
 
-fn indented(text: &str) -> String {
+fn indent_text(text: &str) -> String {
     text.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }
 
 /// The findings that have no annotation, by check.
-fn list(report: &ValidateReport, findings: &Findings, left_out: &mut Vec<String>) -> String {
-    let picks = picks(report, findings);
-    let mut rest: BTreeMap<&str, Vec<&Finding>> = BTreeMap::new();
-    for pick in picks.iter().skip(MOST_ANNOTATIONS) {
+fn render_list(
+    report: &ValidateReport,
+    findings: &FindingsByCheck,
+    left_out: &mut Vec<String>,
+) -> String {
+    let picks = rank_subjects(report, findings);
+    let mut rest: BTreeMap<&str, Vec<&FileFinding>> = BTreeMap::new();
+    for pick in picks.iter().skip(MAX_ANNOTATIONS) {
         // A failed check without findings is in the table, and its output below it.
         if let Some(finding) = pick.finding {
             rest.entry(pick.check.name.as_str()).or_default().push(finding);
         }
     }
-    let mut page = Page { text: String::new(), most: LONGEST_LIST };
+    let mut page = BoundedText { text: String::new(), max_bytes: MAX_LIST_BYTES };
     if !rest.is_empty() {
-        page.push("\n### Findings without an annotation\n");
+        page.push_whole("\n### Findings without an annotation\n");
     }
     let mut missing = 0;
     let mut cut_short = 0;
     let mut told = BTreeSet::new();
     for check in report.checks.iter().filter(|check| told.insert(check.name.as_str())) {
         let Some(more) = rest.get(check.name.as_str()) else { continue };
-        page.push(&format!("\n{}:\n\n", cell(&check.name)));
+        page.push_whole(&format!("\n{}:\n\n", escape_cell(&check.name)));
         for finding in more {
-            if missing > 0 || !page.push(&item(finding)) {
+            if missing > 0 || !page.push_whole(&render_item(finding)) {
                 missing += 1;
             }
         }
-        if findings.get(&check.name).is_some_and(|found| found.len() >= findings::MOST) {
+        if findings.get(&check.name).is_some_and(|found| found.len() >= findings::MAX_FINDINGS) {
             cut_short += 1;
         }
     }
     if missing > 0 {
-        left_out.push(format!("{} without an annotation", count(missing, "finding")));
+        left_out.push(format!("{} without an annotation", pluralize(missing, "finding")));
     }
     if cut_short > 0 {
-        let taken = count(findings::MOST, "finding");
-        left_out.push(format!("all but the first {taken} of {}", count(cut_short, "check")));
+        let taken = pluralize(findings::MAX_FINDINGS, "finding");
+        left_out.push(format!("all but the first {taken} of {}", pluralize(cut_short, "check")));
     }
     page.text
 }
 
-fn item(finding: &Finding) -> String {
+fn render_item(finding: &FileFinding) -> String {
     let mut place = finding.path.clone();
     for number in [finding.line, finding.column].into_iter().flatten() {
         place.push_str(&format!(":{number}"));
     }
-    format!("- {} {}\n", cell(&place), cell(&leveled(finding)))
+    format!("- {} {}\n", escape_cell(&place), escape_cell(&prefix_level(finding)))
 }
 
 /// A text for a cell, a heading or a line of Markdown: one line that says what it says.
-fn cell(text: &str) -> String {
+fn escape_cell(text: &str) -> String {
     let mut cell = String::new();
-    for c in cut(&one_line(text), LONGEST_CELL).chars() {
+    for c in truncate_chars(&to_one_line(text), MAX_CELL_CHARS).chars() {
         match c {
             '&' => cell.push_str("&amp;"),
             '<' => cell.push_str("&lt;"),
@@ -382,7 +400,7 @@ fn cell(text: &str) -> String {
 }
 
 /// A time for people.
-fn time(milliseconds: u64) -> String {
+fn format_duration(milliseconds: u64) -> String {
     match milliseconds {
         0..1_000 => format!("{milliseconds} ms"),
         1_000..60_000 => format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100),
@@ -398,10 +416,10 @@ mod tests {
 
     #[test]
     fn commands_are_escaped_by_the_rules_of_github() {
-        assert_eq!(data("50%\r\n::error::a,b:c"), "50%25%0A::error::a,b:c");
-        assert_eq!(property("a%b,c:d\n\x1b[1me\x1b[0m"), "a%25b%2Cc%3Ad%0Ae");
-        assert_eq!(data("%0A"), "%250A");
-        assert_eq!(data(" \n"), "no reason is known");
+        assert_eq!(escape_data("50%\r\n::error::a,b:c"), "50%25%0A::error::a,b:c");
+        assert_eq!(escape_property("a%b,c:d\n\x1b[1me\x1b[0m"), "a%25b%2Cc%3Ad%0Ae");
+        assert_eq!(escape_data("%0A"), "%250A");
+        assert_eq!(escape_data(" \n"), "no reason is known");
     }
 
     #[test]
@@ -409,8 +427,8 @@ mod tests {
         let text = "a|b\n`c` <img src=x> &amp; [l](u) **b** ~s~ \\| @me $x$ #1";
         expect![[r#"
             a\|b \`c\` &lt;img src=x&gt; &amp;amp; \[l\](u) \*\*b\*\* \~s\~ \\\| &#64;me &#36;x&#36; \#1"#]]
-        .assert_eq(&cell(text));
-        assert_eq!(cell(&"x".repeat(1_000)).chars().count(), LONGEST_CELL);
+        .assert_eq(&escape_cell(text));
+        assert_eq!(escape_cell(&"x".repeat(1_000)).chars().count(), MAX_CELL_CHARS);
     }
 
     /// Where the fence that a text opens is closed, as CommonMark says: by a line that holds
@@ -440,7 +458,7 @@ mod tests {
             format!("{}\n{}\n", "`".repeat(500), "~".repeat(400)),
             format!("{}\n{}", "~".repeat(99), "`".repeat(99)),
         ] {
-            let block = fenced(&text);
+            let block = fence_text(&text);
             assert_eq!(closed_at(&block), Some(block.lines().count() - 1), "{block}");
         }
     }
@@ -448,7 +466,7 @@ mod tests {
     #[test]
     fn times_are_for_people() {
         assert_eq!(
-            [999, 1_050, 59_999, 61_000].map(time),
+            [999, 1_050, 59_999, 61_000].map(format_duration),
             ["999 ms", "1.0 s", "59.9 s", "1 min 1 s"]
         );
     }

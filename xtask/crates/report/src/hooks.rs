@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{BOLD, DIM, GREEN, Loudness, YELLOW};
+use super::{BOLD, DIM, GREEN, Verbosity, YELLOW};
 
 /// How one hook stands.
 #[derive(Clone, Debug, Serialize)]
@@ -50,7 +50,7 @@ pub struct HooksReport {
 impl HooksReport {
     /// As text.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub fn render_text(&self) -> String {
         let mut text = String::new();
         let mut put = |line: String| {
             writeln!(text, "{line}").expect("because writing to a string cannot fail");
@@ -90,26 +90,26 @@ impl HooksReport {
 }
 
 /// What was done with a hook: its name, and in words, where anything was.
-pub type HookDone = (&'static str, Option<String>);
+pub type HookChangeLine = (&'static str, Option<String>);
 
 /// What an installation came to.
 #[must_use]
-pub fn installed(
+pub fn render_installed(
     folder: &Path,
     is_new_program: bool,
-    hooks: &[HookDone],
-    loudness: Loudness,
+    hooks: &[HookChangeLine],
+    loudness: Verbosity,
 ) -> String {
     let mut text = String::new();
     let changed: Vec<String> = hooks
         .iter()
         .filter_map(|(hook, what)| Some(format!("  {hook:<14} {}\n", what.as_ref()?)))
         .collect();
-    if loudness == Loudness::Quiet {
+    if loudness == Verbosity::Quiet {
         return text;
     }
     if changed.is_empty() && !is_new_program {
-        if loudness == Loudness::Verbose {
+        if loudness == Verbosity::Verbose {
             text.push_str("hooks are installed already, and up to date\n");
         }
         return text;
@@ -126,12 +126,12 @@ pub fn installed(
 
 /// What taking them out came to.
 #[must_use]
-pub fn uninstalled(folder: &Path, hooks: &[HookDone], loudness: Loudness) -> String {
+pub fn render_uninstalled(folder: &Path, hooks: &[HookChangeLine], loudness: Verbosity) -> String {
     let changed: Vec<String> = hooks
         .iter()
         .filter_map(|(hook, what)| Some(format!("  {hook:<14} {}\n", what.as_ref()?)))
         .collect();
-    if loudness == Loudness::Quiet || (changed.is_empty() && loudness < Loudness::Verbose) {
+    if loudness == Verbosity::Quiet || (changed.is_empty() && loudness < Verbosity::Verbose) {
         return String::new();
     }
     let what = if changed.is_empty() { ": none of ours were there" } else { "" };

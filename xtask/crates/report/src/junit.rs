@@ -17,44 +17,44 @@ use std::io;
 use quick_xml::events::{BytesDecl, BytesText, Event};
 use quick_xml::writer::Writer;
 
-use super::plain::{one_line, plain, shortened};
-use super::validate::{CheckLine, Outcome, ValidateReport};
+use super::sanitize::{sanitize_text, to_one_line, truncate_middle};
+use super::validate::{CheckLine, CheckStatus, ValidateReport};
 
 /// How much of the output of a check is taken, in bytes; readers hold the whole file in memory.
-const MOST_OUTPUT: usize = 1 << 20;
+const MAX_OUTPUT_BYTES: usize = 1 << 20;
 
 /// The report as JUnit XML.
 #[must_use]
-pub fn junit(report: &ValidateReport) -> String {
+pub fn render_junit(report: &ValidateReport) -> String {
     let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
-    write(&mut writer, report).expect("because writing into memory does not fail");
+    write_report(&mut writer, report).expect("because writing into memory does not fail");
     let mut bytes = writer.into_inner();
     bytes.push(b'\n');
     String::from_utf8(bytes).expect("because only text was written")
 }
 
-type Xml = Writer<Vec<u8>>;
+type XmlWriter = Writer<Vec<u8>>;
 
-fn write(xml: &mut Xml, report: &ValidateReport) -> io::Result<()> {
+fn write_report(xml: &mut XmlWriter, report: &ValidateReport) -> io::Result<()> {
     xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
     let all: Vec<&CheckLine> = report.checks.iter().collect();
-    let sums = Sums::of(&all);
+    let sums = OutcomeCounts::count_outcomes(&all);
     xml.create_element("testsuites")
         .with_attribute(("name", "xtask validate"))
         .with_attribute(("tests", sums.tests.as_str()))
         .with_attribute(("failures", sums.failures.as_str()))
         .with_attribute(("errors", sums.errors.as_str()))
-        .with_attribute(("time", seconds(report.duration_ms).as_str()))
+        .with_attribute(("time", format_seconds(report.duration_ms).as_str()))
         .write_inner_content(|xml| {
-            phases(&all)
+            group_by_phase(&all)
                 .into_iter()
-                .try_for_each(|(phase, checks)| suite(xml, report, phase, &checks))
+                .try_for_each(|(phase, checks)| write_suite(xml, report, phase, &checks))
         })?;
     Ok(())
 }
 
 /// The checks of each phase, in the order in which the phases come first.
-fn phases<'a>(checks: &[&'a CheckLine]) -> Vec<(&'a str, Vec<&'a CheckLine>)> {
+fn group_by_phase<'a>(checks: &[&'a CheckLine]) -> Vec<(&'a str, Vec<&'a CheckLine>)> {
     let mut places = BTreeMap::new();
     let mut phases: Vec<(&str, Vec<&CheckLine>)> = Vec::new();
     for check in checks {
@@ -69,52 +69,52 @@ fn phases<'a>(checks: &[&'a CheckLine]) -> Vec<(&'a str, Vec<&'a CheckLine>)> {
 }
 
 /// How many checks of a suite ended how, as text.
-struct Sums {
+struct OutcomeCounts {
     tests: String,
     failures: String,
     errors: String,
     skipped: String,
 }
 
-impl Sums {
-    fn of(checks: &[&CheckLine]) -> Sums {
-        let count = |outcomes: &[Outcome]| {
+impl OutcomeCounts {
+    fn count_outcomes(checks: &[&CheckLine]) -> OutcomeCounts {
+        let count = |outcomes: &[CheckStatus]| {
             checks.iter().filter(|check| outcomes.contains(&check.outcome)).count().to_string()
         };
-        Sums {
+        OutcomeCounts {
             tests: checks.len().to_string(),
-            failures: count(&[Outcome::Failed]),
-            errors: count(&[Outcome::Blocked, Outcome::Interrupted]),
-            skipped: count(&[Outcome::LeftOut, Outcome::Planned]),
+            failures: count(&[CheckStatus::Failed]),
+            errors: count(&[CheckStatus::Blocked, CheckStatus::Interrupted]),
+            skipped: count(&[CheckStatus::LeftOut, CheckStatus::Planned]),
         }
     }
 }
 
-fn suite(
-    xml: &mut Xml,
+fn write_suite(
+    xml: &mut XmlWriter,
     report: &ValidateReport,
     phase: &str,
     checks: &[&CheckLine],
 ) -> io::Result<()> {
-    let sums = Sums::of(checks);
+    let sums = OutcomeCounts::count_outcomes(checks);
     let time = checks.iter().fold(0_u64, |sum, check| sum.saturating_add(check.duration_ms));
-    let phase = one_line(phase);
+    let phase = to_one_line(phase);
     xml.create_element("testsuite")
         .with_attribute(("name", phase.as_str()))
         .with_attribute(("tests", sums.tests.as_str()))
         .with_attribute(("failures", sums.failures.as_str()))
         .with_attribute(("errors", sums.errors.as_str()))
         .with_attribute(("skipped", sums.skipped.as_str()))
-        .with_attribute(("time", seconds(time).as_str()))
-        .with_attribute(("timestamp", one_line(&report.started).as_str()))
+        .with_attribute(("time", format_seconds(time).as_str()))
+        .with_attribute(("timestamp", to_one_line(&report.started).as_str()))
         .write_inner_content(|xml| {
-            properties(xml, report)?;
-            checks.iter().try_for_each(|check| case(xml, &phase, check))
+            write_properties(xml, report)?;
+            checks.iter().try_for_each(|check| write_case(xml, &phase, check))
         })?;
     Ok(())
 }
 
-fn properties(xml: &mut Xml, report: &ValidateReport) -> io::Result<()> {
+fn write_properties(xml: &mut XmlWriter, report: &ValidateReport) -> io::Result<()> {
     let fast = if report.fast { "yes" } else { "no" };
     let dry_run = if report.dry_run { "yes" } else { "no" };
     let mut properties = vec![("run", report.run.as_str()), ("fast", fast), ("dry-run", dry_run)];
@@ -123,7 +123,7 @@ fn properties(xml: &mut Xml, report: &ValidateReport) -> io::Result<()> {
         for (name, value) in &properties {
             xml.create_element("property")
                 .with_attribute(("name", *name))
-                .with_attribute(("value", one_line(value).as_str()))
+                .with_attribute(("value", to_one_line(value).as_str()))
                 .write_empty()?;
         }
         Ok(())
@@ -131,33 +131,33 @@ fn properties(xml: &mut Xml, report: &ValidateReport) -> io::Result<()> {
     Ok(())
 }
 
-fn case(xml: &mut Xml, phase: &str, check: &CheckLine) -> io::Result<()> {
+fn write_case(xml: &mut XmlWriter, phase: &str, check: &CheckLine) -> io::Result<()> {
     let result = match check.outcome {
-        Outcome::Passed | Outcome::Cached | Outcome::Fixed => None,
-        Outcome::Failed => Some("failure"),
-        Outcome::Blocked | Outcome::Interrupted => Some("error"),
-        Outcome::LeftOut | Outcome::Planned => Some("skipped"),
+        CheckStatus::Passed | CheckStatus::Cached | CheckStatus::Fixed => None,
+        CheckStatus::Failed => Some("failure"),
+        CheckStatus::Blocked | CheckStatus::Interrupted => Some("error"),
+        CheckStatus::LeftOut | CheckStatus::Planned => Some("skipped"),
     };
-    let output = shortened(&plain(&check.output), MOST_OUTPUT);
+    let output = truncate_middle(&sanitize_text(&check.output), MAX_OUTPUT_BYTES);
     xml.create_element("testcase")
-        .with_attribute(("name", one_line(&check.name).as_str()))
+        .with_attribute(("name", to_one_line(&check.name).as_str()))
         .with_attribute(("classname", format!("validate.{phase}").as_str()))
-        .with_attribute(("time", seconds(check.duration_ms).as_str()))
+        .with_attribute(("time", format_seconds(check.duration_ms).as_str()))
         .write_inner_content(|xml| {
             if let Some(element) = result {
                 let element = xml
                     .create_element(element)
                     .with_attribute(("type", check.outcome.name()))
-                    .with_attribute(("message", one_line(&check.reason).as_str()));
+                    .with_attribute(("message", to_one_line(&check.reason).as_str()));
                 // A reader shows the text of a failure, and of other things at most their message.
-                if check.outcome == Outcome::Failed && !output.trim().is_empty() {
+                if check.outcome == CheckStatus::Failed && !output.trim().is_empty() {
                     element.write_text_content(BytesText::new(&output))?;
                 } else {
                     element.write_empty()?;
                 }
             }
-            let about = about(check);
-            let is_told = check.outcome == Outcome::Failed;
+            let about = describe_check(check);
+            let is_told = check.outcome == CheckStatus::Failed;
             let output = if is_told { "" } else { output.as_str() };
             let text = format!("{about}{output}");
             if !text.trim().is_empty() {
@@ -169,22 +169,22 @@ fn case(xml: &mut Xml, phase: &str, check: &CheckLine) -> io::Result<()> {
 }
 
 /// What is to be known about a check besides its output, a line each.
-fn about(check: &CheckLine) -> String {
+fn describe_check(check: &CheckLine) -> String {
     let mut lines = Vec::new();
     match check.outcome {
-        Outcome::Cached => lines.push(format!("cached, did not run: {}", check.reason)),
-        Outcome::Fixed => lines.push(format!("fixed: {}", check.reason)),
+        CheckStatus::Cached => lines.push(format!("cached, did not run: {}", check.reason)),
+        CheckStatus::Fixed => lines.push(format!("fixed: {}", check.reason)),
         _ => {}
     }
     if let Some(fix) = &check.fix {
         lines.push(format!("fix ({}): {}: {}", fix.risk, fix.command, fix.reason));
     }
     lines.extend(check.notes.iter().map(|note| format!("note: {note}")));
-    lines.iter().map(|line| one_line(line) + "\n").collect()
+    lines.iter().map(|line| to_one_line(line) + "\n").collect()
 }
 
 /// Milliseconds as seconds with three decimals.
-fn seconds(milliseconds: u64) -> String {
+fn format_seconds(milliseconds: u64) -> String {
     format!("{}.{:03}", milliseconds / 1000, milliseconds % 1000)
 }
 
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn times_have_three_decimals() {
-        let times = [0, 7, 1_000, 61_020, u64::MAX].map(seconds);
+        let times = [0, 7, 1_000, 61_020, u64::MAX].map(format_seconds);
         assert_eq!(times, ["0.000", "0.007", "1.000", "61.020", "18446744073709551.615"]);
     }
 }

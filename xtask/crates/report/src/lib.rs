@@ -7,22 +7,22 @@ const _: Option<&str> = option_env!("XTASK_SOURCES_REPORT");
 
 pub mod backups;
 pub mod branches;
+pub mod changes;
 #[cfg(feature = "checks")]
 pub mod findings;
 #[cfg(feature = "checks")]
 pub mod github;
 pub mod hooks;
-pub mod intake;
 #[cfg(feature = "checks")]
 pub mod junit;
-#[cfg(feature = "checks")]
-pub mod live;
-#[cfg(feature = "checks")]
-pub mod plain;
 mod progress;
 pub mod propagate;
 #[cfg(feature = "services")]
 pub mod recovery;
+#[cfg(feature = "checks")]
+pub mod running_checks;
+#[cfg(feature = "checks")]
+pub mod sanitize;
 #[cfg(feature = "checks")]
 pub mod sarif;
 #[cfg(feature = "services")]
@@ -35,12 +35,12 @@ pub mod why;
 
 use anstyle::{AnsiColor, Style};
 
-pub use progress::Bar;
+pub use progress::StderrProgress;
 
-pub use xtask_base::words::count;
+pub use xtask_base::words::pluralize;
 
 use xtask_base::error::{Error, Result};
-use xtask_base::words::{is_harmful, printable};
+use xtask_base::words::{is_unsafe_char, sanitize_for_terminal};
 
 pub(crate) const BOLD: Style = Style::new().bold();
 pub(crate) const DIM: Style = Style::new().dimmed();
@@ -50,11 +50,11 @@ pub(crate) const RED: Style = AnsiColor::Red.on_default();
 
 /// How much a person wants to hear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Loudness {
+pub enum Verbosity {
     /// The answer and failures.
     Quiet,
     /// What is worth knowing.
-    Usual,
+    Normal,
     /// Everything.
     Verbose,
 }
@@ -70,37 +70,37 @@ pub fn set_color(always: Option<bool>) {
 
 /// Prints the answer. A reader that has gone away (`| head`) is no failure; an answer that could
 /// not be written is.
-pub fn answer(text: &str) -> Result<()> {
+pub fn print_output(text: &str) -> Result<()> {
     use std::io::Write;
     let mut out = anstream::stdout().lock();
-    match out.write_all(printable(text).as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(sanitize_for_terminal(text).as_bytes()).and_then(|()| out.flush()) {
         Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::unable("the answer cannot be written").because(cause))
+            Err(Error::unable("the answer cannot be written").with_cause(cause))
         }
         _ => Ok(()),
     }
 }
 
 /// Prints a part of an answer that goes on; whether somebody still reads it.
-pub fn answer_on(text: &str) -> Result<bool> {
+pub fn print_chunk(text: &str) -> Result<bool> {
     use std::io::Write;
     let mut out = anstream::stdout().lock();
-    match out.write_all(printable(text).as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(sanitize_for_terminal(text).as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
         Err(cause) if cause.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-        Err(cause) => Err(Error::unable("the answer cannot be written").because(cause)),
+        Err(cause) => Err(Error::unable("the answer cannot be written").with_cause(cause)),
     }
 }
 
 /// Prints the answer as one JSON object.
-pub fn answer_json<T: serde::Serialize>(value: &T) -> Result<()> {
+pub fn print_json<T: serde::Serialize>(value: &T) -> Result<()> {
     let text =
         serde_json::to_string_pretty(value).expect("because reports hold nothing that JSON cannot");
     // What JSON lets stand as it is, a terminal may still obey.
     let mut safe = String::with_capacity(text.len() + 1);
     for c in text.chars() {
         match c {
-            c if c != '\n' && is_harmful(c) => {
+            c if c != '\n' && is_unsafe_char(c) => {
                 let mut units = [0; 2];
                 let units = c.encode_utf16(&mut units).iter();
                 units.for_each(|unit| safe.push_str(&format!("\\u{unit:04x}")));
@@ -108,38 +108,38 @@ pub fn answer_json<T: serde::Serialize>(value: &T) -> Result<()> {
             c => safe.push(c),
         }
     }
-    answer(&format!("{safe}\n"))
+    print_output(&format!("{safe}\n"))
 }
 
 /// Whether the answer is read by a person.
 #[must_use]
-pub fn is_seen() -> bool {
+pub fn is_stdout_terminal() -> bool {
     use std::io::IsTerminal;
     std::io::stdout().is_terminal()
 }
 
 /// Whether there is somebody to ask.
 #[must_use]
-pub fn can_ask() -> bool {
+pub fn can_prompt() -> bool {
     use std::io::IsTerminal;
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
 /// Asks for a typed `yes` on the terminal. Nothing where there is nobody to ask.
-pub fn ask(question: &str) -> Option<bool> {
-    let typed = ask_for(&format!("{question} [type yes]"))?;
+pub fn prompt_yes(question: &str) -> Option<bool> {
+    let typed = prompt_line(&format!("{question} [type yes]"))?;
     Some(typed.eq_ignore_ascii_case("yes"))
 }
 
 /// Asks for a line on the terminal. Nothing where there is nobody to ask.
-pub fn ask_for(question: &str) -> Option<String> {
+pub fn prompt_line(question: &str) -> Option<String> {
     use std::io::{BufRead, Write};
-    if !can_ask() {
+    if !can_prompt() {
         return None;
     }
     let input = std::io::stdin();
     let mut err = anstream::stderr().lock();
-    let question = printable(question);
+    let question = sanitize_for_terminal(question);
     let asked = write!(err, "{BOLD}{question}{BOLD:#} ").and_then(|()| err.flush());
     asked.ok()?;
     let mut line = String::new();
@@ -148,43 +148,43 @@ pub fn ask_for(question: &str) -> Option<String> {
 }
 
 /// Tells what is going on.
-pub fn story(loudness: Loudness, text: &str) {
-    if loudness > Loudness::Quiet {
-        complain(text);
+pub fn print_info(loudness: Verbosity, text: &str) {
+    if loudness > Verbosity::Quiet {
+        write_stderr(text);
     }
 }
 
 /// Tells something that the user should know.
-pub fn warn(text: &str) {
-    complain(&format!("{YELLOW}warning{YELLOW:#}: {text}"));
+pub fn print_warning(text: &str) {
+    write_stderr(&format!("{YELLOW}warning{YELLOW:#}: {text}"));
 }
 
 /// Tells something from within a hook, where git speaks, too.
-pub fn hook_line(text: &str) {
+pub fn print_hook_line(text: &str) {
     // One line, whatever a name or a message holds.
-    complain(&text.replace('\n', "\\n"));
+    write_stderr(&text.replace('\n', "\\n"));
 }
 
 /// Tells what failed, why, and what to do.
-pub fn failure(error: &Error) {
-    complain(&format!("{RED}error{RED:#}: {}", error.what()));
+pub fn print_error(error: &Error) {
+    write_stderr(&format!("{RED}error{RED:#}: {}", error.message()));
     for cause in error.causes() {
-        complain(&format!("  {DIM}because{DIM:#} {}", indent(&cause)));
+        write_stderr(&format!("  {DIM}because{DIM:#} {}", indent_lines(&cause)));
     }
     for detail in error.details() {
-        complain(&format!("  {}", indent(detail)));
+        write_stderr(&format!("  {}", indent_lines(detail)));
     }
     for hint in error.hints() {
-        complain(&format!("{BOLD}hint{BOLD:#}: {}", indent(hint)));
+        write_stderr(&format!("{BOLD}hint{BOLD:#}: {}", indent_lines(hint)));
     }
 }
 
 /// A line on stderr. Where nobody can be told, there is nobody to tell that either.
-fn complain(text: &str) {
+fn write_stderr(text: &str) {
     use std::io::Write;
-    drop(writeln!(anstream::stderr().lock(), "{}", printable(text)));
+    drop(writeln!(anstream::stderr().lock(), "{}", sanitize_for_terminal(text)));
 }
 
-fn indent(text: &str) -> String {
+fn indent_lines(text: &str) -> String {
     text.trim_end().replace('\n', "\n  ")
 }

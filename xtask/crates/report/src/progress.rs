@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use xtask_base::words::spelled;
+use xtask_base::words::escape_name;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -12,19 +12,19 @@ use xtask_base::progress::Progress;
 const REFRESH_HZ: u8 = 10;
 
 /// Work that is shorter than this is not worth a line.
-const PATIENCE: Duration = Duration::from_millis(400);
+const SHOW_AFTER: Duration = Duration::from_millis(400);
 
 /// One line on stderr. It shows nothing where stderr is no terminal.
-pub struct Bar {
+pub struct StderrProgress {
     bar: ProgressBar,
     is_shown: AtomicBool,
 }
 
-impl Bar {
+impl StderrProgress {
     /// A bar that has nothing to show yet.
     #[must_use]
     pub fn new() -> Self {
-        Bar { bar: ProgressBar::hidden(), is_shown: AtomicBool::new(false) }
+        StderrProgress { bar: ProgressBar::hidden(), is_shown: AtomicBool::new(false) }
     }
 
     fn hide(&self) {
@@ -35,41 +35,41 @@ impl Bar {
     }
 }
 
-impl Default for Bar {
+impl Default for StderrProgress {
     fn default() -> Self {
-        Bar::new()
+        StderrProgress::new()
     }
 }
 
-impl Progress for Bar {
-    fn begin(&self, what: &str, total: Option<u64>) {
+impl Progress for StderrProgress {
+    fn begin_task(&self, what: &str, total: Option<u64>) {
         self.hide();
         let shape = if total.is_some() { "{msg} {pos}/{len} [{bar:30}]" } else { "{msg} {pos}" };
         if let Ok(style) = ProgressStyle::with_template(shape) {
             self.bar.set_style(style.progress_chars("=> "));
         }
         self.bar.reset();
-        self.bar.set_message(spelled(what).into_owned());
+        self.bar.set_message(escape_name(what).into_owned());
         match total {
             Some(total) => self.bar.set_length(total),
             None => self.bar.unset_length(),
         }
     }
 
-    fn remark(&self, text: &str) {
+    fn warn(&self, text: &str) {
         self.hide();
-        super::warn(text);
+        super::print_warning(text);
     }
 
-    fn step(&self, count: u64) {
-        let is_long = self.bar.elapsed() >= PATIENCE;
+    fn advance(&self, count: u64) {
+        let is_long = self.bar.elapsed() >= SHOW_AFTER;
         if is_long && !self.is_shown.swap(true, Ordering::Relaxed) {
             self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(REFRESH_HZ));
         }
         self.bar.inc(count);
     }
 
-    fn end(&self) {
+    fn end_task(&self) {
         self.hide();
     }
 }

@@ -4,18 +4,18 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::sync::{CanonicalLine, short, short_ref};
-use super::{BOLD, DIM, GREEN, Loudness, RED, YELLOW, count};
+use super::sync::{CanonicalLine, short_id, short_ref};
+use super::{BOLD, DIM, GREEN, RED, Verbosity, YELLOW, pluralize};
 
 /// How many branches of one kind are listed without `-v`.
-const SHOWN: usize = 20;
+const MAX_BRANCHES: usize = 20;
 
 /// So many branches that are left alone are listed without `-v`.
-const FEW: usize = 5;
+const MAX_LEFT_ALONE: usize = 5;
 
 /// A path of a branch that is not in sync.
 #[derive(Clone, Debug, Serialize)]
-pub struct PathFate {
+pub struct PropagatePathLine {
     /// The path.
     pub path: String,
     /// Its class.
@@ -26,7 +26,7 @@ pub struct PathFate {
 
 /// A branch.
 #[derive(Clone, Debug, Serialize)]
-pub struct BranchFate {
+pub struct PropagateBranchLine {
     /// Its name.
     pub branch: String,
     /// What happens: `none`, `update`, `push` (only that), `worktree` (synced where it is checked out), `beside` (a branch
@@ -57,7 +57,7 @@ pub struct BranchFate {
     pub unknown: usize,
     /// The paths that are not in sync.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub paths: Vec<PathFate>,
+    pub paths: Vec<PropagatePathLine>,
 }
 
 /// The answer of `propagate`.
@@ -74,18 +74,18 @@ pub struct PropagateReport {
     /// What the user should know.
     pub warnings: Vec<String>,
     /// Every branch, in order.
-    pub branches: Vec<BranchFate>,
+    pub branches: Vec<PropagateBranchLine>,
 }
 
 impl PropagateReport {
     /// As text: empty where there is nothing to say.
     #[must_use]
-    pub fn text(&self, loudness: Loudness) -> String {
+    pub fn render_text(&self, loudness: Verbosity) -> String {
         let mut text = String::new();
         let mut put = |line: &str| {
             writeln!(text, "{line}").expect("because writing to a string cannot fail");
         };
-        let of = |actions: &[&str]| -> Vec<&BranchFate> {
+        let of = |actions: &[&str]| -> Vec<&PropagateBranchLine> {
             self.branches.iter().filter(|line| actions.contains(&line.action)).collect()
         };
         let written = of(&["update", "worktree"]);
@@ -94,7 +94,7 @@ impl PropagateReport {
         let quiet = of(&["none"]);
         let left = of(&["left"]);
         let own = self.branches.iter().filter(|line| line.customised > 0).count();
-        let is_verbose = loudness == Loudness::Verbose;
+        let is_verbose = loudness == Verbosity::Verbose;
         let beside = of(&["beside"]);
         let pushed = of(&["push"]);
         if [&written, &beside, &pushed].iter().all(|list| list.is_empty())
@@ -111,26 +111,26 @@ impl PropagateReport {
         };
         let now = if self.dry_run { "would be" } else { "now" };
         let place = self.remote.as_ref().map_or(String::new(), |name| format!(" of `{name}`"));
-        let commit = short(&self.canonical.commit);
+        let commit = short_id(&self.canonical.commit);
         put(&match written.len() {
             0 => format!("{BOLD}no branch{BOLD:#}{place} {verb} up to date with {from} ({commit})"),
             many => {
-                let many = branches(many);
+                let many = pluralize_branches(many);
                 format!("{BOLD}{many}{BOLD:#}{place} {verb} up to date with {from} ({commit})")
             }
         });
-        let list = |put: &mut dyn FnMut(&str), lines: &[&BranchFate], most: usize| {
+        let list = |put: &mut dyn FnMut(&str), lines: &[&PropagateBranchLine], most: usize| {
             let lines: Vec<_> = lines.iter().filter(|line| !line.short).collect();
             let width = lines.iter().take(most).map(|l| l.branch.chars().count()).max();
             for line in lines.iter().take(most) {
-                put(&line.words(width.unwrap_or(0), now));
+                put(&line.render_line(width.unwrap_or(0), now));
             }
             if lines.len() > most {
                 put(&format!("  and {} more (-v lists them)", lines.len() - most));
             }
         };
-        let most = if is_verbose { usize::MAX } else { SHOWN };
-        if loudness > Loudness::Quiet {
+        let most = if is_verbose { usize::MAX } else { MAX_BRANCHES };
+        if loudness > Verbosity::Quiet {
             list(&mut put, &written, most);
             list(&mut put, &beside, most);
             list(&mut put, &pushed, most);
@@ -138,12 +138,12 @@ impl PropagateReport {
         if is_verbose {
             list(&mut put, &quiet, most);
         }
-        if is_verbose || loudness > Loudness::Quiet && left.len() <= FEW {
+        if is_verbose || loudness > Verbosity::Quiet && left.len() <= MAX_LEFT_ALONE {
             list(&mut put, &left, most);
         }
         let width = trouble.iter().map(|line| line.branch.chars().count()).max().unwrap_or(0);
         for line in &trouble {
-            put(&line.words(width, now));
+            put(&line.render_line(width, now));
         }
         let mut rest = Vec::new();
         let mut add = |number: usize, what: &str| {
@@ -157,20 +157,24 @@ impl PropagateReport {
         add(waits, "protected, with a branch beside it");
         add(left.len(), "left alone by the rules");
         add(trouble.len(), "not done");
-        if loudness > Loudness::Quiet && !rest.is_empty() {
+        if loudness > Verbosity::Quiet && !rest.is_empty() {
             let own = match own {
                 0 => String::new(),
                 1 => "; 1 has customised files, which stay".to_owned(),
                 own => format!("; {own} have customised files, which stay"),
             };
-            put(&format!("of {}: {}{own}", branches(self.branches.len()), rest.join(", ")));
+            put(&format!(
+                "of {}: {}{own}",
+                pluralize_branches(self.branches.len()),
+                rest.join(", ")
+            ));
         }
         text
     }
 }
 
-impl BranchFate {
-    fn words(&self, width: usize, now: &str) -> String {
+impl PropagateBranchLine {
+    fn render_line(&self, width: usize, now: &str) -> String {
         let style = match self.action {
             _ if self.short => RED,
             "update" | "worktree" | "beside" | "push" => GREEN,
@@ -180,7 +184,7 @@ impl BranchFate {
         };
         let mut words = Vec::new();
         if self.written > 0 {
-            words.push(count(self.written, "file"));
+            words.push(pluralize(self.written, "file"));
         }
         if self.customised > 0 {
             words.push(format!("{} customised", self.customised));
@@ -195,7 +199,7 @@ impl BranchFate {
             words.push(format!("{} not to be decided", self.unknown));
         }
         if let Some(new) = &self.new {
-            words.push(format!("{now} {}", short(new)));
+            words.push(format!("{now} {}", short_id(new)));
         }
         if let Some(reason) = &self.reason {
             words.push(reason.clone());
@@ -209,6 +213,6 @@ impl BranchFate {
     }
 }
 
-fn branches(number: usize) -> String {
+fn pluralize_branches(number: usize) -> String {
     if number == 1 { "1 branch".to_owned() } else { format!("{number} branches") }
 }

@@ -4,26 +4,26 @@ use super::{BOLD, DIM};
 
 /// A part of the plan.
 #[derive(Clone, Debug)]
-pub struct PartLine {
+pub struct RecoveryPartLine {
     /// Its name, as it can be given to `recover`.
     pub name: String,
     /// What is wrong.
-    pub wrong: Vec<String>,
+    pub problems: Vec<String>,
     /// What is done about it.
-    pub does: Vec<String>,
+    pub actions: Vec<String>,
 }
 
 /// The plan, a paragraph for each part in which something is wrong or done.
 #[must_use]
-pub fn plan(parts: &[PartLine]) -> String {
+pub fn render_plan(parts: &[RecoveryPartLine]) -> String {
     let mut text = String::new();
-    for part in parts.iter().filter(|part| !part.wrong.is_empty() || !part.does.is_empty()) {
+    for part in parts.iter().filter(|part| !part.problems.is_empty() || !part.actions.is_empty()) {
         let mut name = part.name.as_str();
-        for line in &part.wrong {
+        for line in &part.problems {
             text.push_str(&format!("{BOLD}{name:<11}{BOLD:#}  {line}\n"));
             name = "";
         }
-        for line in &part.does {
+        for line in &part.actions {
             text.push_str(&format!("{BOLD}{name:<11}{BOLD:#}  {DIM}→{DIM:#} {line}\n"));
             name = "";
         }

@@ -11,36 +11,37 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::findings::{Finding, Findings, Level};
-use super::plain::{one_line, plain, shortened};
-use super::validate::{CheckLine, Outcome, ValidateReport};
+use super::findings::{FileFinding, FindingLevel, FindingsByCheck};
+use super::sanitize::{sanitize_text, to_one_line, truncate_middle};
+use super::validate::{CheckLine, CheckStatus, ValidateReport};
 
 /// How many results are written; code scanning refuses a file with more.
-const MOST_RESULTS: usize = 25_000;
+const MAX_RESULTS: usize = 25_000;
 
 /// How much of the output stands in a result that has no place in a file, in bytes.
-const MOST_OUTPUT: usize = 4_000;
+const MAX_OUTPUT_BYTES: usize = 4_000;
 
 /// Where checks are defined.
-const CHECKS: &str = "setup/validate.toml";
+const CHECKS_FILE: &str = "setup/validate.toml";
 
 /// Where the schema is published.
-const SCHEMA: &str =
+const SCHEMA_URL: &str =
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json";
 
 /// The report as SARIF, with a line feed at its end.
 #[must_use]
-pub fn sarif(report: &ValidateReport, findings: &Findings) -> String {
-    let log = Log { schema: SCHEMA, version: "2.1.0", runs: [run(report, findings)] };
+pub fn render_sarif(report: &ValidateReport, findings: &FindingsByCheck) -> String {
+    let log =
+        SarifLog { schema: SCHEMA_URL, version: "2.1.0", runs: [build_run(report, findings)] };
     serde_json::to_string_pretty(&log).expect("because it holds nothing that JSON cannot") + "\n"
 }
 
-fn run(report: &ValidateReport, findings: &Findings) -> Run {
+fn build_run(report: &ValidateReport, findings: &FindingsByCheck) -> SarifRun {
     let mut places = BTreeMap::new();
     let mut rules = Vec::new();
     for check in &report.checks {
         places.entry(check.name.as_str()).or_insert_with(|| {
-            rules.push(rule(check));
+            rules.push(build_rule(check));
             rules.len() - 1
         });
     }
@@ -49,82 +50,84 @@ fn run(report: &ValidateReport, findings: &Findings) -> Run {
         let rule = places[check.name.as_str()];
         let found = findings.get(&check.name).map_or(&[][..], Vec::as_slice);
         match check.outcome {
-            Outcome::Failed if !found.is_empty() => {
-                results.extend(found.iter().map(|finding| at_finding(check, rule, finding)));
+            CheckStatus::Failed if !found.is_empty() => {
+                results.extend(found.iter().map(|finding| result_at_finding(check, rule, finding)));
             }
-            Outcome::Failed | Outcome::Blocked => results.push(at_definition(report, check, rule)),
+            CheckStatus::Failed | CheckStatus::Blocked => {
+                results.push(result_at_definition(report, check, rule))
+            }
             _ => {}
         }
     }
-    let invocation = invocation(report, results.len().saturating_sub(MOST_RESULTS));
-    results.truncate(MOST_RESULTS);
+    let invocation = build_invocation(report, results.len().saturating_sub(MAX_RESULTS));
+    results.truncate(MAX_RESULTS);
     let version = env!("CARGO_PKG_VERSION");
-    Run {
+    SarifRun {
         tool: Tool { driver: Driver { name: "xtask validate", semantic_version: version, rules } },
-        automation_details: Automation { id: "xtask-validate/" },
+        automation_details: AutomationDetails { id: "xtask-validate/" },
         invocations: [invocation],
         column_kind: "unicodeCodePoints",
         results,
     }
 }
 
-fn rule(check: &CheckLine) -> Rule {
-    let does = one_line(&check.command);
-    let name = one_line(&check.name);
+fn build_rule(check: &CheckLine) -> Rule {
+    let does = to_one_line(&check.command);
+    let name = to_one_line(&check.name);
     let text = if does.is_empty() { format!("the check {name}") } else { does };
     let help = check
         .fix
         .as_ref()
-        .map(|fix| Message { text: format!("fix ({}): {}", fix.risk, one_line(&fix.command)) });
+        .map(|fix| Message { text: format!("fix ({}): {}", fix.risk, to_one_line(&fix.command)) });
     Rule {
         id: name,
         short_description: Message { text },
         help,
-        default_configuration: Configuration { level: "error" },
-        properties: Properties { tags: [one_line(&check.phase)] },
+        default_configuration: ReportingConfiguration { level: "error" },
+        properties: Properties { tags: [to_one_line(&check.phase)] },
     }
 }
 
-fn at_finding(check: &CheckLine, rule: usize, finding: &Finding) -> RunResult {
+fn result_at_finding(check: &CheckLine, rule: usize, finding: &FileFinding) -> SarifResult {
     let region = finding.line.map(|line| Region { start_line: line, start_column: finding.column });
-    RunResult {
-        rule_id: one_line(&check.name),
+    SarifResult {
+        rule_id: to_one_line(&check.name),
         rule_index: rule,
         level: finding.level,
-        message: Message { text: plain(&finding.message) },
-        locations: vec![location(&finding.path, region)],
+        message: Message { text: sanitize_text(&finding.message) },
+        locations: vec![build_location(&finding.path, region)],
     }
 }
 
-fn at_definition(report: &ValidateReport, check: &CheckLine, rule: usize) -> RunResult {
-    let name = one_line(&check.name);
-    let mut text = format!("{name} {}: {}", check.outcome.name(), one_line(&check.reason));
-    let output = plain(&check.output);
-    if check.outcome == Outcome::Failed && !output.trim().is_empty() {
-        text = format!("{text}\n\n{}", shortened(output.trim_end(), MOST_OUTPUT));
+fn result_at_definition(report: &ValidateReport, check: &CheckLine, rule: usize) -> SarifResult {
+    let name = to_one_line(&check.name);
+    let mut text = format!("{name} {}: {}", check.outcome.name(), to_one_line(&check.reason));
+    let output = sanitize_text(&check.output);
+    if check.outcome == CheckStatus::Failed && !output.trim().is_empty() {
+        text = format!("{text}\n\n{}", truncate_middle(output.trim_end(), MAX_OUTPUT_BYTES));
     }
     let line = check.line.filter(|line| *line > 0);
     let region = line.map(|line| Region { start_line: line as u64, start_column: None });
-    RunResult {
+    SarifResult {
         rule_id: name,
         rule_index: rule,
-        level: Level::Error,
+        level: FindingLevel::Error,
         message: Message { text },
         // Code scanning takes no result without one; where no file defines the check, it would be this one.
         locations: vec![match &report.config {
-            Some(config) => location(config, region),
-            None => location(CHECKS, Some(Region { start_line: 1, start_column: None })),
+            Some(config) => build_location(config, region),
+            None => build_location(CHECKS_FILE, Some(Region { start_line: 1, start_column: None })),
         }],
     }
 }
 
-fn location(path: &str, region: Option<Region>) -> Location {
-    let artifact_location = Artifact { uri: uri(path), uri_base_id: "%SRCROOT%" };
-    Location { physical_location: Physical { artifact_location, region } }
+fn build_location(path: &str, region: Option<Region>) -> Location {
+    let artifact_location = ArtifactLocation { uri: encode_uri(path), uri_base_id: "%SRCROOT%" };
+    Location { physical_location: PhysicalLocation { artifact_location, region } }
 }
 
 /// A path as the relative reference of a URI.
-fn uri(path: &str) -> String {
+fn encode_uri(path: &str) -> String {
     let mut uri = String::with_capacity(path.len());
     for byte in path.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
@@ -136,25 +139,29 @@ fn uri(path: &str) -> String {
     uri
 }
 
-fn invocation(report: &ValidateReport, results_left_out: usize) -> Invocation {
+fn build_invocation(report: &ValidateReport, results_left_out: usize) -> Invocation {
     let started = report.started.parse::<Timestamp>().ok();
     let duration = Duration::from_millis(report.duration_ms);
     let ended = started.and_then(|started| started.checked_add(duration).ok());
-    let interrupted =
-        report.checks.iter().filter(|check| check.outcome == Outcome::Interrupted).map(|check| {
+    let interrupted = report
+        .checks
+        .iter()
+        .filter(|check| check.outcome == CheckStatus::Interrupted)
+        .map(|check| {
             let text =
-                format!("{} interrupted: {}", one_line(&check.name), one_line(&check.reason));
-            Notification { level: Level::Error, message: Message { text } }
+                format!("{} interrupted: {}", to_one_line(&check.name), to_one_line(&check.reason));
+            Notification { level: FindingLevel::Error, message: Message { text } }
         });
     let warnings = report.warnings.iter().map(|warning| Notification {
-        level: Level::Warning,
-        message: Message { text: plain(warning) },
+        level: FindingLevel::Warning,
+        message: Message { text: sanitize_text(warning) },
     });
     let left_out = (results_left_out > 0).then(|| Notification {
-        level: Level::Warning,
+        level: FindingLevel::Warning,
         message: Message { text: format!("{results_left_out} results were left out") },
     });
-    let is_interrupted = report.checks.iter().any(|check| check.outcome == Outcome::Interrupted);
+    let is_interrupted =
+        report.checks.iter().any(|check| check.outcome == CheckStatus::Interrupted);
     Invocation {
         execution_successful: !is_interrupted,
         start_time_utc: started.map(|time| time.to_string()),
@@ -164,21 +171,21 @@ fn invocation(report: &ValidateReport, results_left_out: usize) -> Invocation {
 }
 
 #[derive(Serialize)]
-struct Log {
+struct SarifLog {
     #[serde(rename = "$schema")]
     schema: &'static str,
     version: &'static str,
-    runs: [Run; 1],
+    runs: [SarifRun; 1],
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Run {
+struct SarifRun {
     tool: Tool,
-    automation_details: Automation,
+    automation_details: AutomationDetails,
     invocations: [Invocation; 1],
     column_kind: &'static str,
-    results: Vec<RunResult>,
+    results: Vec<SarifResult>,
 }
 
 #[derive(Serialize)]
@@ -195,7 +202,7 @@ struct Driver {
 }
 
 #[derive(Serialize)]
-struct Automation {
+struct AutomationDetails {
     id: &'static str,
 }
 
@@ -206,12 +213,12 @@ struct Rule {
     short_description: Message,
     #[serde(skip_serializing_if = "Option::is_none")]
     help: Option<Message>,
-    default_configuration: Configuration,
+    default_configuration: ReportingConfiguration,
     properties: Properties,
 }
 
 #[derive(Serialize)]
-struct Configuration {
+struct ReportingConfiguration {
     level: &'static str,
 }
 
@@ -227,10 +234,10 @@ struct Message {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct RunResult {
+struct SarifResult {
     rule_id: String,
     rule_index: usize,
-    level: Level,
+    level: FindingLevel,
     message: Message,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     locations: Vec<Location>,
@@ -239,20 +246,20 @@ struct RunResult {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Location {
-    physical_location: Physical,
+    physical_location: PhysicalLocation,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Physical {
-    artifact_location: Artifact,
+struct PhysicalLocation {
+    artifact_location: ArtifactLocation,
     #[serde(skip_serializing_if = "Option::is_none")]
     region: Option<Region>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Artifact {
+struct ArtifactLocation {
     uri: String,
     uri_base_id: &'static str,
 }
@@ -278,7 +285,7 @@ struct Invocation {
 
 #[derive(Serialize)]
 struct Notification {
-    level: Level,
+    level: FindingLevel,
     message: Message,
 }
 
@@ -294,7 +301,7 @@ mod tests {
             ("c:x/ä", "c%3Ax/%C3%A4"),
             ("a~_-.\"<>\\^`{|}", "a~_-.%22%3C%3E%5C%5E%60%7B%7C%7D"),
         ] {
-            assert_eq!(uri(path), expected);
+            assert_eq!(encode_uri(path), expected);
         }
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::IsTerminal;
-use xtask_base::words::printable;
+use xtask_base::words::sanitize_for_terminal;
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{BOLD, DIM, GREEN, Loudness, RED, YELLOW, story};
-use xtask_base::words::size;
+use super::{BOLD, DIM, GREEN, RED, Verbosity, YELLOW, print_info};
+use xtask_base::words::format_size;
 
 /// A row of the table.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,7 +43,7 @@ pub struct ServiceLine {
 }
 
 impl ServiceLine {
-    fn style(&self) -> Style {
+    fn state_style(&self) -> Style {
         match (self.state.as_str(), self.health.as_str()) {
             ("failed" | "blocked" | "lost", _) => RED,
             ("ready", "unhealthy") => RED,
@@ -53,7 +53,7 @@ impl ServiceLine {
         }
     }
 
-    fn notes(&self) -> String {
+    fn join_notes(&self) -> String {
         let mut notes = Vec::new();
         if self.degraded {
             notes.push("degraded".to_owned());
@@ -66,7 +66,7 @@ impl ServiceLine {
 
 /// A time for people, in two units at most: `3m 20s`.
 #[must_use]
-pub fn span(ms: u64) -> String {
+pub fn format_uptime(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {
         0..60 => format!("{seconds}s"),
@@ -78,7 +78,7 @@ pub fn span(ms: u64) -> String {
 
 /// The table of `ps`.
 #[must_use]
-pub fn table(lines: &[ServiceLine]) -> String {
+pub fn render_table(lines: &[ServiceLine]) -> String {
     let dash = || "-".to_owned();
     let cells: Vec<[String; 9]> = lines
         .iter()
@@ -89,9 +89,9 @@ pub fn table(lines: &[ServiceLine]) -> String {
                 line.health.clone(),
                 line.pid.map_or_else(dash, |pid| pid.to_string()),
                 line.port.map_or_else(dash, |port| port.to_string()),
-                line.uptime_ms.map_or_else(dash, span),
+                line.uptime_ms.map_or_else(dash, format_uptime),
                 line.restarts.to_string(),
-                line.memory.map_or_else(dash, size),
+                line.memory.map_or_else(dash, format_size),
                 line.cpu.map_or_else(dash, |cpu| format!("{cpu:.1}%")),
             ]
         })
@@ -103,7 +103,7 @@ pub fn table(lines: &[ServiceLine]) -> String {
         longest.max(heads[at].len())
     };
     let widths: Vec<usize> = (0..heads.len()).map(width).collect();
-    let has_notes = lines.iter().any(|line| !line.notes().is_empty());
+    let has_notes = lines.iter().any(|line| !line.join_notes().is_empty());
     let mut text = String::new();
     let mut row = |cells: &[String], style: Style, rest: &str| {
         let mut line = String::new();
@@ -131,14 +131,14 @@ pub fn table(lines: &[ServiceLine]) -> String {
     let heads: Vec<String> = heads.iter().map(ToString::to_string).collect();
     row(&heads, Style::new(), if has_notes { "NOTE" } else { "" });
     for (line, cells) in lines.iter().zip(&cells) {
-        row(cells, line.style(), &line.notes());
+        row(cells, line.state_style(), &line.join_notes());
     }
     text
 }
 
 /// What is shown when a start is done: each service and where it is found.
 #[must_use]
-pub fn addresses(lines: &[ServiceLine], status: Option<u16>) -> String {
+pub fn render_addresses(lines: &[ServiceLine], status: Option<u16>) -> String {
     let width = lines.iter().map(|line| line.service.chars().count()).max().unwrap_or(0).max(6);
     let mut text = String::new();
     let mut put = |line: String| {
@@ -147,8 +147,8 @@ pub fn addresses(lines: &[ServiceLine], status: Option<u16>) -> String {
     };
     for line in lines {
         let address = line.address.clone().unwrap_or_default();
-        let style = line.style();
-        let notes = line.notes();
+        let style = line.state_style();
+        let notes = line.join_notes();
         let notes = if notes.is_empty() { notes } else { format!("  {DIM}{notes}{DIM:#}") };
         put(format!(
             "{:<width$}  {style}{:<7}{style:#}  {address}{notes}",
@@ -162,35 +162,41 @@ pub fn addresses(lines: &[ServiceLine], status: Option<u16>) -> String {
 }
 
 /// Draws over what was drawn before, from the top of the terminal on.
-pub fn redraw(text: &str) -> xtask_base::error::Result<()> {
-    super::answer(&format!("\x1b[H\x1b[2J{text}"))
+pub fn redraw_screen(text: &str) -> xtask_base::error::Result<()> {
+    super::print_output(&format!("\x1b[H\x1b[2J{text}"))
 }
 
 /// From when on a service that starts is waited for, in milliseconds.
-const A_MOMENT_MS: u64 = 1000;
+const WAIT_NOTICE_MS: u64 = 1000;
 
 /// Tells how services get on: a line each on a terminal, or a line for each change.
-pub struct Board {
-    loudness: Loudness,
+pub struct ServiceProgress {
+    verbosity: Verbosity,
     lines: Option<MultiProgress>,
     bars: BTreeMap<String, ProgressBar>,
-    last: BTreeMap<String, String>,
+    last_text: BTreeMap<String, String>,
     is_plain: bool,
 }
 
-impl Board {
+impl ServiceProgress {
     /// An empty board.
     #[must_use]
-    pub fn new(loudness: Loudness) -> Board {
-        let is_seen = loudness > Loudness::Quiet && std::io::stderr().is_terminal();
+    pub fn new(loudness: Verbosity) -> ServiceProgress {
+        let is_seen = loudness > Verbosity::Quiet && std::io::stderr().is_terminal();
         let lines = is_seen.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
         let choice = anstream::AutoStream::choice(&std::io::stderr());
         let is_plain = choice == anstream::ColorChoice::Never;
-        Board { loudness, lines, bars: BTreeMap::new(), last: BTreeMap::new(), is_plain }
+        ServiceProgress {
+            verbosity: loudness,
+            lines,
+            bars: BTreeMap::new(),
+            last_text: BTreeMap::new(),
+            is_plain,
+        }
     }
 
     /// How they are now.
-    pub fn show(&mut self, lines: &[ServiceLine]) {
+    pub fn show_states(&mut self, lines: &[ServiceLine]) {
         for line in lines {
             let tells = ["failed", "blocked", "restarting", "ready"];
             let words = match &line.error {
@@ -198,12 +204,14 @@ impl Board {
                     format!("{}: {error}", line.state)
                 }
                 // Who waits for longer than a moment is told for what.
-                Some(error) if line.state == "starting" && line.uptime_ms > Some(A_MOMENT_MS) => {
+                Some(error)
+                    if line.state == "starting" && line.uptime_ms > Some(WAIT_NOTICE_MS) =>
+                {
                     format!("waiting: {error}")
                 }
                 _ => line.state.clone(),
             };
-            let before = self.last.insert(line.service.clone(), words.clone());
+            let before = self.last_text.insert(line.service.clone(), words.clone());
             if before.as_ref() == Some(&words) {
                 continue;
             }
@@ -214,7 +222,7 @@ impl Board {
                 continue;
             }
             match &self.lines {
-                None => story(self.loudness, &format!("{}: {words}", line.service)),
+                None => print_info(self.verbosity, &format!("{}: {words}", line.service)),
                 Some(lines) => {
                     let bar = self.bars.entry(line.service.clone()).or_insert_with(|| {
                         let bar = lines.add(ProgressBar::new_spinner());
@@ -223,12 +231,12 @@ impl Board {
                         }
                         bar
                     });
-                    let style = line.style();
+                    let style = line.state_style();
                     let is_plain = self.is_plain;
                     let (bold, style) =
                         if is_plain { (Style::new(), Style::new()) } else { (BOLD, style) };
                     bar.set_message(
-                        printable(&format!(
+                        sanitize_for_terminal(&format!(
                             "{bold}{}{bold:#}  {style}{words}{style:#}",
                             line.service
                         ))
@@ -261,7 +269,13 @@ const COLOURS: [AnsiColor; 6] = [
 /// A line of a log, with the name of its service in front where there are several; the number decides
 /// the colour.
 #[must_use]
-pub fn log_line(name: &str, number: usize, width: usize, time: Option<&str>, text: &str) -> String {
+pub fn format_log_line(
+    name: &str,
+    number: usize,
+    width: usize,
+    time: Option<&str>,
+    text: &str,
+) -> String {
     let time = time.map_or(String::new(), |time| format!("{DIM}{time}{DIM:#} "));
     if width == 0 {
         return format!("{time}{text}\n");
@@ -283,7 +297,7 @@ mod tests {
             (7_260_000, "2h 1m"),
             (90_000_000, "1d 1h"),
         ] {
-            assert_eq!(span(ms), words);
+            assert_eq!(format_uptime(ms), words);
         }
     }
 
@@ -306,7 +320,7 @@ mod tests {
             error: Some("it ended with code 1".to_owned()),
             ..line.clone()
         };
-        let plain = anstream::adapter::strip_str(&table(&[line, failed])).to_string();
+        let plain = anstream::adapter::strip_str(&render_table(&[line, failed])).to_string();
         expect_test::expect![[r#"
             SERVICE      STATE   HEALTH    PID  PORT  UPTIME  RESTARTS   MEMORY   CPU  NOTE
             api          ready   healthy  4711  8000   1m 1s         0  12.0 MB  0.2%

@@ -4,13 +4,13 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::sync::{CanonicalLine, PathLine, short, short_ref};
-use super::{BOLD, DIM, GREEN, YELLOW, count};
-use xtask_base::words::some_of;
+use super::sync::{CanonicalLine, PathLine, short_id, short_ref};
+use super::{BOLD, DIM, GREEN, YELLOW, pluralize};
+use xtask_base::words::join_names;
 
 /// How many managed paths are of each class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct ClassCounts {
     /// Brought up to date by a plain sync.
     pub behind: usize,
     /// With a content of the branch's own.
@@ -23,8 +23,8 @@ pub struct Counts {
     pub unknown: usize,
 }
 
-impl Counts {
-    fn words(&self) -> String {
+impl ClassCounts {
+    fn describe_counts(&self) -> String {
         let mut words = Vec::new();
         let mut add = |number: usize, word: &str| {
             if number > 0 {
@@ -39,14 +39,14 @@ impl Counts {
         if words.is_empty() { "in sync".to_owned() } else { words.join(", ") }
     }
 
-    fn style(&self) -> anstyle::Style {
+    fn count_style(&self) -> anstyle::Style {
         if self.behind + self.unknown > 0 { YELLOW } else { GREEN }
     }
 }
 
 /// A worktree.
 #[derive(Clone, Debug, Serialize)]
-pub struct WorktreeLine {
+pub struct WorktreeStatusLine {
     /// Its root.
     pub worktree: String,
     /// Its branch; nothing where HEAD is detached.
@@ -54,21 +54,21 @@ pub struct WorktreeLine {
     /// Whether this is where the command was started.
     pub current: bool,
     /// Where it stands; nothing where it could not be looked at or is canonical itself.
-    pub counts: Option<Counts>,
+    pub counts: Option<ClassCounts>,
     /// What is to be known about it.
     pub note: Option<String>,
 }
 
 /// A branch.
 #[derive(Clone, Debug, Serialize)]
-pub struct BranchLine {
+pub struct BranchStatusLine {
     /// Its name.
     pub branch: String,
     /// Its commit.
     pub commit: String,
     /// Where it stands.
     #[serde(flatten)]
-    pub counts: Counts,
+    pub counts: ClassCounts,
 }
 
 /// The last validation of a worktree.
@@ -140,11 +140,11 @@ pub struct VendoredLine {
 }
 
 impl VendoredLine {
-    fn words(&self) -> String {
+    fn describe_version(&self) -> String {
         if let Some(fault) = &self.fault {
             return fault.clone();
         }
-        let mut words = format!("{} ({})", self.version, short(&self.commit));
+        let mut words = format!("{} ({})", self.version, short_id(&self.commit));
         if let Some(canonical) = &self.canonical {
             words.push_str(&format!("; the canonical branch has {canonical}"));
         }
@@ -153,14 +153,14 @@ impl VendoredLine {
             [one] => words.push_str(&format!("; {one} was changed here")),
             many => words.push_str(&format!(
                 "; {} were changed here: {}",
-                count(many.len(), "file"),
-                some_of(many, 3)
+                pluralize(many.len(), "file"),
+                join_names(many, 3)
             )),
         }
         words
     }
 
-    fn is_plain(&self) -> bool {
+    fn is_unremarkable(&self) -> bool {
         self.fault.is_none() && self.canonical.is_none()
     }
 }
@@ -177,7 +177,7 @@ pub struct StatusReport {
     /// The branch; nothing where HEAD is detached.
     pub branch: Option<String>,
     /// Where this branch stands.
-    pub sync: Option<Counts>,
+    pub sync: Option<ClassCounts>,
     /// How the hooks stand, in a few words.
     pub hooks: String,
     /// The last validation, in a few words; nothing where there was none.
@@ -198,19 +198,19 @@ pub struct StatusReport {
     pub paths: Vec<PathLine>,
     /// Every worktree, with `--all`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub worktrees: Option<Vec<WorktreeLine>>,
+    pub worktrees: Option<Vec<WorktreeStatusLine>>,
     /// Every branch, with `--all`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub branches: Option<Vec<BranchLine>>,
+    pub branches: Option<Vec<BranchStatusLine>>,
 }
 
 /// How many paths the page of one branch lists.
-const SHOWN: usize = 12;
+const MAX_PATHS: usize = 12;
 
 impl StatusReport {
     /// As text: one page.
     #[must_use]
-    pub fn text(&self, is_verbose: bool) -> String {
+    pub fn render_text(&self, is_verbose: bool) -> String {
         let mut text = String::new();
         let mut put = |line: String| {
             writeln!(text, "{line}").expect("because writing to a string cannot fail");
@@ -223,18 +223,18 @@ impl StatusReport {
             Some(canonical) => put(format!(
                 "{BOLD}canonical{BOLD:#}  {} ({})",
                 short_ref(&canonical.reference),
-                short(&canonical.commit)
+                short_id(&canonical.commit)
             )),
             None => put(format!("{BOLD}canonical{BOLD:#}  none")),
         }
         if let Some(counts) = &self.sync {
-            let style = counts.style();
-            put(format!("{BOLD}sync{BOLD:#}       {style}{}{style:#}", counts.words()));
+            let style = counts.count_style();
+            put(format!("{BOLD}sync{BOLD:#}       {style}{}{style:#}", counts.describe_counts()));
         }
         if self.overlay > 0 {
             put(format!(
                 "{BOLD}overlay{BOLD:#}    {} written without a commit",
-                count(self.overlay, "file")
+                pluralize(self.overlay, "file")
             ));
         }
         put(format!("{BOLD}hooks{BOLD:#}      {}", self.hooks));
@@ -253,13 +253,16 @@ impl StatusReport {
             put(format!("{BOLD}deployed{BOLD:#}   {layer}: {style}{words}{style:#}"));
         }
         if let Some(vendored) = &self.vendored {
-            let style = if vendored.is_plain() { anstyle::Style::new() } else { YELLOW };
-            put(format!("{BOLD}xtask{BOLD:#}      {style}{}{style:#}", vendored.words()));
+            let style = if vendored.is_unremarkable() { anstyle::Style::new() } else { YELLOW };
+            put(format!(
+                "{BOLD}xtask{BOLD:#}      {style}{}{style:#}",
+                vendored.describe_version()
+            ));
         }
         for line in &self.requests {
             put(format!("{BOLD}request{BOLD:#}    {line}"));
         }
-        let shown = if is_verbose { self.paths.len() } else { SHOWN };
+        let shown = if is_verbose { self.paths.len() } else { MAX_PATHS };
         let width =
             self.paths.iter().take(shown).map(|l| l.path.chars().count()).max().unwrap_or(0);
         for line in self.paths.iter().take(shown) {
@@ -273,7 +276,7 @@ impl StatusReport {
         }
         if let Some(worktrees) = &self.worktrees {
             put(format!("\n{BOLD}worktrees{BOLD:#}"));
-            let name = |line: &WorktreeLine| {
+            let name = |line: &WorktreeStatusLine| {
                 line.branch.clone().unwrap_or_else(|| "detached HEAD".to_owned())
             };
             let width = worktrees.iter().map(|l| name(l).chars().count()).max().unwrap_or(0);
@@ -281,8 +284,8 @@ impl StatusReport {
                 let mark = if line.current { "*" } else { " " };
                 let branch = name(line);
                 let words = match (&line.counts, &line.note) {
-                    (Some(counts), None) => counts.words(),
-                    (Some(counts), Some(note)) => format!("{}; {note}", counts.words()),
+                    (Some(counts), None) => counts.describe_counts(),
+                    (Some(counts), Some(note)) => format!("{}; {note}", counts.describe_counts()),
                     (None, Some(note)) => note.clone(),
                     (None, None) => String::new(),
                 };
@@ -293,8 +296,12 @@ impl StatusReport {
             put(format!("\n{BOLD}branches{BOLD:#}"));
             let width = branches.iter().map(|l| l.branch.chars().count()).max().unwrap_or(0);
             for line in branches {
-                let style = line.counts.style();
-                put(format!("  {:<width$}  {style}{}{style:#}", line.branch, line.counts.words()));
+                let style = line.counts.count_style();
+                put(format!(
+                    "  {:<width$}  {style}{}{style:#}",
+                    line.branch,
+                    line.counts.describe_counts()
+                ));
             }
             let behind = branches.iter().filter(|line| line.counts.behind > 0).count();
             let own = branches.iter().filter(|line| line.counts.customised > 0).count();

@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::{BOLD, DIM, GREEN, Loudness, RED, YELLOW, count};
+use super::{BOLD, DIM, GREEN, RED, Verbosity, YELLOW, pluralize};
 
 /// How many lines of one kind are shown without `-v`.
-const SHOWN: usize = 20;
+const MAX_LINES: usize = 20;
 
 /// The canonical commit.
 #[derive(Clone, Debug, Serialize)]
@@ -40,7 +40,7 @@ pub struct PathLine {
 
 /// How a run was meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
+pub enum RunMode {
     /// It wrote what it says.
     Real,
     /// It only says what it would do.
@@ -79,62 +79,65 @@ pub struct SyncReport {
 impl SyncReport {
     /// As text: empty where there is nothing to say.
     #[must_use]
-    pub fn text(&self, manner: Manner, loudness: Loudness) -> String {
+    pub fn render_text(&self, manner: RunMode, loudness: Verbosity) -> String {
         let mut text = String::new();
         let branch = self.branch.as_deref().unwrap_or("detached HEAD");
         let canonical = short_ref(&self.canonical.reference);
-        let commit = short(&self.canonical.commit);
+        let commit = short_id(&self.canonical.commit);
         if let Some(why) = &self.skipped {
-            if loudness == Loudness::Verbose {
-                put(&mut text, &format!("{BOLD}{branch}{BOLD:#}: {why}"));
+            if loudness == Verbosity::Verbose {
+                push_line(&mut text, &format!("{BOLD}{branch}{BOLD:#}: {why}"));
             }
             return text;
         }
-        let written = self.of(&["update", "create", "delete", "merge"]);
-        let kept = self.of(&["keep"]);
-        let refused = self.of(&["refuse"]);
+        let written = self.paths_with_action(&["update", "create", "delete", "merge"]);
+        let kept = self.paths_with_action(&["keep"]);
+        let refused = self.paths_with_action(&["refuse"]);
         if let Some(to) = &self.moved_to {
-            put(&mut text, &format!("{BOLD}{branch}{BOLD:#}: moved to its upstream {}", short(to)));
+            push_line(
+                &mut text,
+                &format!("{BOLD}{branch}{BOLD:#}: moved to its upstream {}", short_id(to)),
+            );
         }
         if !written.is_empty() {
-            let files = count(written.len(), "managed file");
+            let files = pluralize(written.len(), "managed file");
             let head = match manner {
-                Manner::Real if self.commit.is_some() => format!("{files} synced"),
-                Manner::Real => format!("{files} written"),
-                Manner::DryRun => format!("{files} would be synced"),
-                Manner::Check if written.len() == 1 => format!("{files} is behind"),
-                Manner::Check => format!("{files} are behind"),
+                RunMode::Real if self.commit.is_some() => format!("{files} synced"),
+                RunMode::Real => format!("{files} written"),
+                RunMode::DryRun => format!("{files} would be synced"),
+                RunMode::Check if written.len() == 1 => format!("{files} is behind"),
+                RunMode::Check => format!("{files} are behind"),
             };
-            let from = if manner == Manner::Check { "" } else { "from " };
+            let from = if manner == RunMode::Check { "" } else { "from " };
             let head = format!("{head} {from}");
             let mut line = format!("{BOLD}{branch}{BOLD:#}: {head}{canonical} ({commit})");
             if let Some(commit) = &self.commit {
-                put_in(&mut line, &format!(", commit {}", short(commit)));
-            } else if manner == Manner::Real && self.mode == "worktree" {
-                put_in(&mut line, ", not committed");
+                append_text(&mut line, &format!(", commit {}", short_id(commit)));
+            } else if manner == RunMode::Real && self.mode == "worktree" {
+                append_text(&mut line, ", not committed");
             }
-            put(&mut text, &line);
-            self.lines(&mut text, &written, loudness);
+            push_line(&mut text, &line);
+            self.push_path_lines(&mut text, &written, loudness);
         }
-        let is_told = |line: &&PathLine| loudness > Loudness::Quiet || line.is_conflict;
+        let is_told = |line: &&PathLine| loudness > Verbosity::Quiet || line.is_conflict;
         let kept: Vec<&PathLine> = kept.into_iter().filter(is_told).collect();
         if !kept.is_empty() {
-            let files = count(kept.len(), "path");
+            let files = pluralize(kept.len(), "path");
             let stay = if kept.len() == 1 { "is kept as it is" } else { "are kept as they are" };
-            put(&mut text, &format!("{BOLD}{branch}{BOLD:#}: {files} {stay}"));
-            self.lines(&mut text, &kept, loudness);
+            push_line(&mut text, &format!("{BOLD}{branch}{BOLD:#}: {files} {stay}"));
+            self.push_path_lines(&mut text, &kept, loudness);
         }
         if !refused.is_empty() {
-            let files = count(refused.len(), "path");
+            let files = pluralize(refused.len(), "path");
             let verb = if refused.len() == 1 { "is" } else { "are" };
-            put(&mut text, &format!("{BOLD}{branch}{BOLD:#}: {files} {verb} not written to"));
-            self.lines(&mut text, &refused, loudness);
+            push_line(&mut text, &format!("{BOLD}{branch}{BOLD:#}: {files} {verb} not written to"));
+            self.push_path_lines(&mut text, &refused, loudness);
         }
-        if loudness == Loudness::Verbose {
-            let quiet = self.of(&["none"]);
-            self.lines(&mut text, &quiet, loudness);
+        if loudness == Verbosity::Verbose {
+            let quiet = self.paths_with_action(&["none"]);
+            self.push_path_lines(&mut text, &quiet, loudness);
             if written.is_empty() && kept.is_empty() && refused.is_empty() {
-                put(
+                push_line(
                     &mut text,
                     &format!("{BOLD}{branch}{BOLD:#}: in sync with {canonical} ({commit})"),
                 );
@@ -146,12 +149,14 @@ impl SyncReport {
     /// What can be typed next. `at` goes between `cargo xtask` and the command: nothing here, `-C
     /// DIR` for another worktree.
     #[must_use]
-    pub fn next_steps(&self, manner: Manner, at: &str) -> Vec<String> {
+    pub fn next_steps(&self, manner: RunMode, at: &str) -> Vec<String> {
         let mut steps = Vec::new();
         if let Some(undo) = &self.undo {
             steps.push(format!("`cargo xtask {at}undo {undo}` takes it back"));
         }
-        if manner == Manner::Check && !self.of(&["update", "create", "delete"]).is_empty() {
+        if manner == RunMode::Check
+            && !self.paths_with_action(&["update", "create", "delete"]).is_empty()
+        {
             steps.push(format!("`cargo xtask {at}sync` brings it up to date"));
         }
         let source = &self.canonical.commit;
@@ -171,7 +176,7 @@ impl SyncReport {
                 ));
             }
         }
-        let kept = self.of(&["keep"]);
+        let kept = self.paths_with_action(&["keep"]);
         let is_only_edited = !kept.iter().any(|line| line.class == "customised");
         if steps.is_empty() && !kept.is_empty() && is_only_edited {
             steps.push(format!(
@@ -187,12 +192,12 @@ impl SyncReport {
         steps
     }
 
-    fn of(&self, actions: &[&str]) -> Vec<&PathLine> {
+    fn paths_with_action(&self, actions: &[&str]) -> Vec<&PathLine> {
         self.paths.iter().filter(|line| actions.contains(&line.action)).collect()
     }
 
-    fn lines(&self, text: &mut String, lines: &[&PathLine], loudness: Loudness) {
-        let shown = if loudness == Loudness::Verbose { lines.len() } else { SHOWN };
+    fn push_path_lines(&self, text: &mut String, lines: &[&PathLine], loudness: Verbosity) {
+        let shown = if loudness == Verbosity::Verbose { lines.len() } else { MAX_LINES };
         let width = lines.iter().take(shown).map(|l| l.path.chars().count()).max().unwrap_or(0);
         for line in lines.iter().take(shown) {
             let style = match line.action {
@@ -205,7 +210,7 @@ impl SyncReport {
                 "keep" | "refuse" | "none" => line.class,
                 action => action,
             };
-            put(
+            push_line(
                 text,
                 &format!(
                     "  {style}{word:<10}{style:#} {:<width$}  {DIM}{}{DIM:#}",
@@ -214,24 +219,24 @@ impl SyncReport {
             );
         }
         if lines.len() > shown {
-            put(text, &format!("  and {} more (-v lists them)", lines.len() - shown));
+            push_line(text, &format!("  and {} more (-v lists them)", lines.len() - shown));
         }
     }
 }
 
 /// The reports of several worktrees.
 #[derive(Clone, Debug, Serialize)]
-pub struct SyncReports {
+pub struct SyncWorktreesReport {
     /// Names this shape.
     pub schema: &'static str,
     /// One each.
-    pub worktrees: Vec<WorktreeLine>,
+    pub worktrees: Vec<SyncWorktreeLine>,
 }
 
 /// One worktree of several.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
-pub enum WorktreeLine {
+pub enum SyncWorktreeLine {
     /// It went through.
     Report(Box<SyncReport>),
     /// It did not.
@@ -243,17 +248,17 @@ pub enum WorktreeLine {
     },
 }
 
-fn put(text: &mut String, line: &str) {
+fn push_line(text: &mut String, line: &str) {
     writeln!(text, "{line}").expect("because writing to a string cannot fail");
 }
 
-fn put_in(text: &mut String, more: &str) {
+fn append_text(text: &mut String, more: &str) {
     text.push_str(more);
 }
 
 /// An id as people like it.
 #[must_use]
-pub fn short(id: &str) -> &str {
+pub fn short_id(id: &str) -> &str {
     &id[..id.len().min(10)]
 }
 

@@ -2,16 +2,16 @@
 
 use serde::Serialize;
 
-use super::{BOLD, DIM, GREEN, RED, YELLOW, count};
-use xtask_base::words::some_of;
+use super::{BOLD, DIM, GREEN, RED, YELLOW, pluralize};
+use xtask_base::words::join_names;
 
 /// How many checks that failed are named at the end.
-const NAMED: usize = 5;
+const MAX_NAMED_CHECKS: usize = 5;
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum CheckStatus {
     /// It ran and passed.
     Passed,
     /// It passed before in this very state, and was skipped.
@@ -30,25 +30,25 @@ pub enum Outcome {
     Planned,
 }
 
-impl Outcome {
+impl CheckStatus {
     /// Whether the checkout counts as healthy as far as this check is concerned.
     #[must_use]
     pub fn is_good(self) -> bool {
-        !matches!(self, Outcome::Failed | Outcome::Blocked | Outcome::Interrupted)
+        !matches!(self, CheckStatus::Failed | CheckStatus::Blocked | CheckStatus::Interrupted)
     }
 
     /// Its name, as in JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Outcome::Passed => "passed",
-            Outcome::Cached => "cached",
-            Outcome::Fixed => "fixed",
-            Outcome::Failed => "failed",
-            Outcome::Blocked => "blocked",
-            Outcome::LeftOut => "left-out",
-            Outcome::Interrupted => "interrupted",
-            Outcome::Planned => "planned",
+            CheckStatus::Passed => "passed",
+            CheckStatus::Cached => "cached",
+            CheckStatus::Fixed => "fixed",
+            CheckStatus::Failed => "failed",
+            CheckStatus::Blocked => "blocked",
+            CheckStatus::LeftOut => "left-out",
+            CheckStatus::Interrupted => "interrupted",
+            CheckStatus::Planned => "planned",
         }
     }
 }
@@ -92,7 +92,7 @@ pub struct CheckLine {
     /// Its phase.
     pub phase: String,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: CheckStatus,
     /// Why it ended so, or what it found, in a line.
     pub reason: String,
     /// Why it ran or was skipped, each reason.
@@ -152,11 +152,11 @@ pub struct ValidateReport {
 }
 
 /// How many lines of output of a failed check are shown, unless all are asked for.
-const SHOWN_OUTPUT: usize = 40;
+const MAX_OUTPUT_LINES: usize = 40;
 
 /// How much of a report is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Detail {
+pub struct ReportDetail {
     /// Also what was left out, and what passing checks printed.
     pub all: bool,
     /// Only what went wrong.
@@ -167,7 +167,7 @@ pub struct Detail {
 
 /// Seconds with a tenth, or minutes.
 #[must_use]
-pub fn span(ms: u64) -> String {
+pub fn format_duration(ms: u64) -> String {
     match ms {
         0..1_000 => format!("{ms} ms"),
         1_000..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
@@ -176,26 +176,28 @@ pub fn span(ms: u64) -> String {
 }
 
 impl CheckLine {
-    fn style(&self) -> anstyle::Style {
+    fn status_style(&self) -> anstyle::Style {
         match self.outcome {
-            Outcome::Passed | Outcome::Fixed => GREEN,
-            Outcome::Cached | Outcome::LeftOut | Outcome::Planned => DIM,
-            Outcome::Failed => RED,
-            Outcome::Blocked | Outcome::Interrupted => YELLOW,
+            CheckStatus::Passed | CheckStatus::Fixed => GREEN,
+            CheckStatus::Cached | CheckStatus::LeftOut | CheckStatus::Planned => DIM,
+            CheckStatus::Failed => RED,
+            CheckStatus::Blocked | CheckStatus::Interrupted => YELLOW,
         }
     }
 
     /// One line, as a pipe gets it when the check has ended; `width` is that of the longest name.
     #[must_use]
-    pub fn line(&self, width: usize) -> String {
-        let style = self.style();
+    pub fn render_line(&self, width: usize) -> String {
+        let style = self.status_style();
         let word = match self.outcome {
-            Outcome::LeftOut => "left out",
-            Outcome::Failed => "FAILED",
+            CheckStatus::LeftOut => "left out",
+            CheckStatus::Failed => "FAILED",
             outcome => outcome.name(),
         };
         let took = match self.outcome {
-            Outcome::Passed | Outcome::Fixed | Outcome::Failed => span(self.duration_ms),
+            CheckStatus::Passed | CheckStatus::Fixed | CheckStatus::Failed => {
+                format_duration(self.duration_ms)
+            }
             _ => String::new(),
         };
         let line = format!("{style}{word:<8}{style:#}  {:<width$}  {took:>9}", self.name);
@@ -205,7 +207,7 @@ impl CheckLine {
 
     /// What belongs under its line.
     #[must_use]
-    pub fn under(&self, detail: Detail) -> Vec<String> {
+    pub fn render_notes(&self, detail: ReportDetail) -> Vec<String> {
         let mut lines = Vec::new();
         if detail.why {
             lines.extend(self.why.iter().map(|why| format!("{DIM}why: {why}{DIM:#}")));
@@ -217,15 +219,16 @@ impl CheckLine {
     }
 
     /// What it printed, and what can be done about it.
-    fn block(&self, detail: Detail) -> Option<String> {
-        let is_bad = self.outcome == Outcome::Failed;
-        let has_run = matches!(self.outcome, Outcome::Passed | Outcome::Cached | Outcome::Fixed);
+    fn render_block(&self, detail: ReportDetail) -> Option<String> {
+        let is_bad = self.outcome == CheckStatus::Failed;
+        let has_run =
+            matches!(self.outcome, CheckStatus::Passed | CheckStatus::Cached | CheckStatus::Fixed);
         let is_shown = is_bad || detail.all && has_run && !self.output.trim().is_empty();
         let fix = self.fix.as_ref();
         if !is_shown && fix.is_none() {
             return None;
         }
-        let style = self.style();
+        let style = self.status_style();
         let mut text = format!("\n{style}{}{style:#}", self.name);
         if !self.reason.is_empty() {
             text.push_str(&format!(": {}", self.reason));
@@ -236,7 +239,7 @@ impl CheckLine {
                 text.push_str(&format!("  {DIM}$ {}{DIM:#}\n", self.command));
             }
             let lines: Vec<&str> = self.output.trim_end().lines().collect();
-            let shown = if detail.all { lines.len() } else { SHOWN_OUTPUT };
+            let shown = if detail.all { lines.len() } else { MAX_OUTPUT_LINES };
             if let Some(hidden) = lines.len().checked_sub(shown).filter(|hidden| *hidden > 0) {
                 let word = if hidden == 1 { "line" } else { "lines" };
                 text.push_str(&format!("  {DIM}… {hidden} {word} before (-v shows all){DIM:#}\n"));
@@ -252,7 +255,7 @@ impl CheckLine {
             };
             text.push_str(&format!("  {BOLD}fix{BOLD:#} `{}`: {done}\n", fix.command));
             if !fix.paths.is_empty() && fix.outcome != FixOutcome::Restored {
-                text.push_str(&format!("      it changed {}\n", some_of(&fix.paths, 5)));
+                text.push_str(&format!("      it changed {}\n", join_names(&fix.paths, 5)));
             }
             if let Some(undo) = &fix.undo {
                 text.push_str(&format!(
@@ -265,24 +268,24 @@ impl CheckLine {
 }
 
 impl ValidateReport {
-    fn width(&self) -> usize {
+    fn name_width(&self) -> usize {
         self.checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0)
     }
 
-    fn number(&self, is: impl Fn(Outcome) -> bool) -> usize {
+    fn count_checks(&self, is: impl Fn(CheckStatus) -> bool) -> usize {
         self.checks.iter().filter(|check| is(check.outcome)).count()
     }
 
     /// The table of all checks, by phase.
     #[must_use]
-    pub fn table(&self, detail: Detail) -> String {
-        let width = self.width();
+    pub fn render_table(&self, detail: ReportDetail) -> String {
+        let width = self.name_width();
         let mut text = String::new();
         let mut phase = None;
         for check in &self.checks {
             let is_hidden = match check.outcome {
-                Outcome::LeftOut => !detail.all,
-                Outcome::Failed | Outcome::Blocked | Outcome::Interrupted => false,
+                CheckStatus::LeftOut => !detail.all,
+                CheckStatus::Failed | CheckStatus::Blocked | CheckStatus::Interrupted => false,
                 _ => detail.quiet,
             };
             if is_hidden {
@@ -292,8 +295,8 @@ impl ValidateReport {
                 phase = Some(&check.phase);
                 text.push_str(&format!("{BOLD}{}{BOLD:#}\n", check.phase));
             }
-            text.push_str(&format!("  {}\n", check.line(width)));
-            for line in check.under(detail) {
+            text.push_str(&format!("  {}\n", check.render_line(width)));
+            for line in check.render_notes(detail) {
                 text.push_str(&format!("            {line}\n"));
             }
         }
@@ -302,20 +305,24 @@ impl ValidateReport {
 
     /// What failed checks printed and what was done about them, and the last line.
     #[must_use]
-    pub fn end(&self, detail: Detail) -> String {
-        let mut text: String = self.checks.iter().filter_map(|check| check.block(detail)).collect();
+    pub fn render_summary(&self, detail: ReportDetail) -> String {
+        let mut text: String =
+            self.checks.iter().filter_map(|check| check.render_block(detail)).collect();
         if !text.is_empty() {
             text.push('\n');
         }
-        text.push_str(&self.verdict());
+        text.push_str(&self.render_verdict());
         text.push('\n');
         text
     }
 
     /// The last line: whether all is well.
-    fn verdict(&self) -> String {
-        let ran = self.number(|outcome| {
-            !matches!(outcome, Outcome::LeftOut | Outcome::Blocked | Outcome::Interrupted)
+    fn render_verdict(&self) -> String {
+        let ran = self.count_checks(|outcome| {
+            !matches!(
+                outcome,
+                CheckStatus::LeftOut | CheckStatus::Blocked | CheckStatus::Interrupted
+            )
         });
         let mut more = Vec::new();
         let mut add = |number: usize, word: &str| {
@@ -323,33 +330,33 @@ impl ValidateReport {
                 more.push(format!("{number} {word}"));
             }
         };
-        add(self.number(|outcome| outcome == Outcome::Cached), "skipped as unchanged");
-        add(self.number(|outcome| outcome == Outcome::Fixed), "fixed");
-        add(self.number(|outcome| outcome == Outcome::Blocked), "blocked");
-        add(self.number(|outcome| outcome == Outcome::Interrupted), "interrupted");
-        add(self.number(|outcome| outcome == Outcome::LeftOut), "left out");
-        more.push(span(self.duration_ms));
+        add(self.count_checks(|outcome| outcome == CheckStatus::Cached), "skipped as unchanged");
+        add(self.count_checks(|outcome| outcome == CheckStatus::Fixed), "fixed");
+        add(self.count_checks(|outcome| outcome == CheckStatus::Blocked), "blocked");
+        add(self.count_checks(|outcome| outcome == CheckStatus::Interrupted), "interrupted");
+        add(self.count_checks(|outcome| outcome == CheckStatus::LeftOut), "left out");
+        more.push(format_duration(self.duration_ms));
         let more = more.join(", ");
         if self.dry_run {
-            let planned = self.number(|outcome| outcome == Outcome::Planned);
-            return format!("{} would run ({more})", count(planned, "check"));
+            let planned = self.count_checks(|outcome| outcome == CheckStatus::Planned);
+            return format!("{} would run ({more})", pluralize(planned, "check"));
         }
-        let failed = self.number(|outcome| outcome == Outcome::Failed);
+        let failed = self.count_checks(|outcome| outcome == CheckStatus::Failed);
         match (self.ok, ran) {
             (true, 0) => format!("{YELLOW}nothing was checked{YELLOW:#} ({more})"),
-            (true, _) => format!("{GREEN}healthy{GREEN:#}: {} ({more})", count(ran, "check")),
+            (true, _) => format!("{GREEN}healthy{GREEN:#}: {} ({more})", pluralize(ran, "check")),
             (false, _) if failed == 0 => format!("{YELLOW}not finished{YELLOW:#} ({more})"),
             (false, _) => {
                 let names: Vec<String> = self
                     .checks
                     .iter()
-                    .filter(|line| line.outcome == Outcome::Failed)
+                    .filter(|line| line.outcome == CheckStatus::Failed)
                     .map(|line| line.name.clone())
                     .collect();
                 format!(
                     "{RED}not healthy{RED:#}: {failed} of {} failed: {} ({more})",
-                    count(ran, "check"),
-                    some_of(&names, NAMED)
+                    pluralize(ran, "check"),
+                    join_names(&names, MAX_NAMED_CHECKS)
                 )
             }
         }
@@ -358,7 +365,7 @@ impl ValidateReport {
 
 /// What the past says about one check, for `--history`.
 #[derive(Clone, Debug, Serialize)]
-pub struct HistoryLine {
+pub struct CheckHistoryLine {
     /// Its name.
     pub check: String,
     /// How often it came to a result.
@@ -377,7 +384,7 @@ pub struct HistoryLine {
 
 /// The answer of `validate --history`.
 #[derive(Clone, Debug, Serialize)]
-pub struct HistoryReport {
+pub struct CheckHistoryReport {
     /// Names this shape.
     pub schema: &'static str,
     /// How many runs are remembered.
@@ -385,24 +392,24 @@ pub struct HistoryReport {
     /// When the first of them began, RFC 3339 UTC.
     pub since: Option<String>,
     /// Each check, by name.
-    pub checks: Vec<HistoryLine>,
+    pub checks: Vec<CheckHistoryLine>,
 }
 
-impl HistoryReport {
+impl CheckHistoryReport {
     /// As a table.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub fn render_text(&self) -> String {
         let Some(since) = &self.since else { return String::new() };
         let width = self.checks.iter().map(|line| line.check.chars().count()).max().unwrap_or(0);
         let width = width.max("check".len());
-        let mut text = format!("{} since {since}\n", count(self.runs, "run"));
+        let mut text = format!("{} since {since}\n", pluralize(self.runs, "run"));
         let head = format!(
             "{:<width$}  {:>5}  {:>6}  {:>7}  {:>9}  {:>9}  last",
             "check", "runs", "passed", "skipped", "median", "95 %"
         );
         text.push_str(&format!("{BOLD}{head}{BOLD:#}\n"));
         let share = |share: f64| format!("{:.0} %", share * 100.0);
-        let time = |ms: Option<u64>| ms.map_or_else(|| "-".to_owned(), span);
+        let time = |ms: Option<u64>| ms.map_or_else(|| "-".to_owned(), format_duration);
         for line in &self.checks {
             text.push_str(&format!(
                 "{:<width$}  {:>5}  {:>6}  {:>7}  {:>9}  {:>9}  {}\n",
@@ -421,7 +428,7 @@ impl HistoryReport {
 
 /// One check as it is configured, for `--list`.
 #[derive(Clone, Debug, Serialize)]
-pub struct ListLine {
+pub struct CheckListLine {
     /// Its name.
     pub name: String,
     /// Its phase.
@@ -452,7 +459,7 @@ pub struct ListLine {
 
 /// The answer of `validate --list`.
 #[derive(Clone, Debug, Serialize)]
-pub struct ListReport {
+pub struct CheckListReport {
     /// Names this shape.
     pub schema: &'static str,
     /// Where the checks come from; nothing where they are those of a project without a file.
@@ -460,13 +467,13 @@ pub struct ListReport {
     /// The phases, and whether each is a gate.
     pub phases: Vec<(String, bool)>,
     /// The checks.
-    pub checks: Vec<ListLine>,
+    pub checks: Vec<CheckListLine>,
 }
 
-impl ListReport {
+impl CheckListReport {
     /// As a list by phase.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub fn render_text(&self) -> String {
         let width = self.checks.iter().map(|line| line.name.chars().count()).max().unwrap_or(0);
         let mut text = String::new();
         for (phase, is_gate) in &self.phases {
@@ -474,7 +481,7 @@ impl ListReport {
             text.push_str(&format!("{BOLD}{phase}{BOLD:#}{gate}\n"));
             for line in self.checks.iter().filter(|line| line.phase == *phase) {
                 text.push_str(&format!("  {:<width$}  {}\n", line.name, line.command));
-                let more = line.more();
+                let more = line.render_properties();
                 if !more.is_empty() {
                     text.push_str(&format!("  {:<width$}  {DIM}{more}{DIM:#}\n", ""));
                 }
@@ -484,15 +491,15 @@ impl ListReport {
     }
 }
 
-impl ListLine {
-    fn more(&self) -> String {
+impl CheckListLine {
+    fn render_properties(&self) -> String {
         let mut words = Vec::new();
         if !self.needs.is_empty() {
             words.push(format!("needs {}", self.needs.join(", ")));
         }
         match (&self.always, self.ttl_ms) {
             (Some(_), _) => words.push("always runs".to_owned()),
-            (None, Some(ms)) => words.push(format!("a pass counts for {}", span(ms))),
+            (None, Some(ms)) => words.push(format!("a pass counts for {}", format_duration(ms))),
             (None, None) => {}
         }
         if self.tests {

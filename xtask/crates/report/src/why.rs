@@ -4,7 +4,7 @@ use super::{BOLD, DIM};
 
 /// A commit, in one line.
 #[derive(Clone, Debug)]
-pub struct CommitLine {
+pub struct LastCommitLine {
     /// Its id, shortened.
     pub id: String,
     /// Who wrote it.
@@ -15,9 +15,9 @@ pub struct CommitLine {
     pub subject: String,
 }
 
-impl CommitLine {
-    fn text(&self) -> String {
-        let CommitLine { id, author, when, subject } = self;
+impl LastCommitLine {
+    fn render_text(&self) -> String {
+        let LastCommitLine { id, author, when, subject } = self;
         format!("{id} {subject} {DIM}({author}, {when}){DIM:#}")
     }
 }
@@ -34,24 +34,26 @@ pub struct WhyReport {
     /// What HEAD, index, file and canonical commit hold.
     pub contents: Vec<(&'static str, String)>,
     /// The commit of this branch that last changed it.
-    pub changed_by: Option<CommitLine>,
+    pub changed_by: Option<LastCommitLine>,
     /// The canonical commit that last changed it.
-    pub canonical_changed_by: Option<CommitLine>,
+    pub canonical_changed_by: Option<LastCommitLine>,
     /// The sync commit that last wrote it.
-    pub synced_by: Option<CommitLine>,
+    pub synced_by: Option<LastCommitLine>,
 }
 
 impl WhyReport {
     /// As text.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub fn render_text(&self) -> String {
         let mut lines = vec![format!("{BOLD}{}{BOLD:#}", self.path), self.rule.clone()];
         lines.extend(self.decision.clone());
         for (name, what) in &self.contents {
             lines.push(format!("  {name:<10} {what}"));
         }
         let none = || format!("{DIM}none{DIM:#}");
-        let commit = |line: &Option<CommitLine>| line.as_ref().map_or_else(none, CommitLine::text);
+        let commit = |line: &Option<LastCommitLine>| {
+            line.as_ref().map_or_else(none, LastCommitLine::render_text)
+        };
         if self.decision.is_some() {
             lines.push(format!("last change here       {}", commit(&self.changed_by)));
             lines.push(format!("last canonical change  {}", commit(&self.canonical_changed_by)));

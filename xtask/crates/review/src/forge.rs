@@ -8,7 +8,7 @@ const TEMPLATE: &str = "orchestration-pr.md";
 
 /// A repository at a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Project {
+pub struct ForgeProject {
     /// The service.
     pub forge: Forge,
     /// The host, as in a browser, with its port where it has one of its own.
@@ -20,7 +20,7 @@ pub struct Project {
 /// The project behind an address; nothing where the host does not tell and `configured` does not
 /// either.
 #[must_use]
-pub fn project(url: &RemoteUrl, configured: Option<Forge>) -> Option<Project> {
+pub fn parse_project(url: &RemoteUrl, configured: Option<Forge>) -> Option<ForgeProject> {
     // Ssh over the port of https goes by other names.
     let host = match url.host.as_str() {
         "ssh.github.com" => "github.com",
@@ -46,10 +46,10 @@ pub fn project(url: &RemoteUrl, configured: Option<Forge>) -> Option<Project> {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
     };
-    is_sound.then(|| Project { forge, host, path: path.to_owned() })
+    is_sound.then(|| ForgeProject { forge, host, path: path.to_owned() })
 }
 
-impl Project {
+impl ForgeProject {
     /// Who owns it.
     #[must_use]
     pub fn owner(&self) -> &str {
@@ -59,44 +59,44 @@ impl Project {
     /// The address of the page that makes a pull request of `head` into `base`. `fork` is where the
     /// branch is, if it is not here.
     #[must_use]
-    pub fn compare_url(&self, base: &str, head: &str, fork: Option<&Project>) -> String {
-        let Project { host, path, .. } = self;
-        let path = encoded(path, "/");
+    pub fn compare_url(&self, base: &str, head: &str, fork: Option<&ForgeProject>) -> String {
+        let ForgeProject { host, path, .. } = self;
+        let path = percent_encode(path, "/");
         let at = fork.unwrap_or(self);
         match self.forge {
             Forge::GitHub => {
                 let owner = fork.map_or(String::new(), |fork| format!("{}:", fork.owner()));
                 format!(
                     "https://{host}/{path}/compare/{}...{owner}{}?expand=1&template={TEMPLATE}",
-                    encoded(base, "/"),
-                    encoded(head, "/")
+                    percent_encode(base, "/"),
+                    percent_encode(head, "/")
                 )
             }
             Forge::GitLab => format!(
                 "https://{host}/{}/-/merge_requests/new?merge_request%5Bsource_branch%5D={}\
                  &merge_request%5Btarget_branch%5D={}&template={TEMPLATE}",
-                encoded(&at.path, "/"),
-                encoded(head, ""),
-                encoded(base, "")
+                percent_encode(&at.path, "/"),
+                percent_encode(head, ""),
+                percent_encode(base, "")
             ),
             Forge::Bitbucket if host == "bitbucket.org" => format!(
                 "https://{host}/{}/pull-requests/new?source={}&dest={}&template={TEMPLATE}",
-                encoded(&at.path, "/"),
-                encoded(head, ""),
-                encoded(&format!("{path}:{base}"), "")
+                percent_encode(&at.path, "/"),
+                percent_encode(head, ""),
+                percent_encode(&format!("{path}:{base}"), "")
             ),
             Forge::Bitbucket => {
                 let (owner, name) = at.path.split_once('/').unwrap_or(("", &at.path));
                 let place = match owner.strip_prefix('~') {
-                    Some(user) => format!("users/{}", encoded(user, "")),
-                    None => format!("projects/{}", encoded(owner, "")),
+                    Some(user) => format!("users/{}", percent_encode(user, "")),
+                    None => format!("projects/{}", percent_encode(owner, "")),
                 };
                 format!(
                     "https://{host}/{place}/repos/{}/pull-requests?create&sourceBranch={}\
                      &targetBranch={}&template={TEMPLATE}",
-                    encoded(name, ""),
-                    encoded(&format!("refs/heads/{head}"), ""),
-                    encoded(&format!("refs/heads/{base}"), "")
+                    percent_encode(name, ""),
+                    percent_encode(&format!("refs/heads/{head}"), ""),
+                    percent_encode(&format!("refs/heads/{base}"), "")
                 )
             }
         }
@@ -104,7 +104,7 @@ impl Project {
 }
 
 /// A part of an address: all but letters, digits, `-._~` and what is in `kept` in percent form.
-fn encoded(text: &str, kept: &str) -> String {
+fn percent_encode(text: &str, kept: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
@@ -125,7 +125,7 @@ mod tests {
     }
 
     fn compare(host: &str, path: &str) -> String {
-        let project = project(&url(host, None, path), None).unwrap();
+        let project = parse_project(&url(host, None, path), None).unwrap();
         project.compare_url("orchestration-tools", "feature/a#1", None)
     }
 
@@ -157,14 +157,14 @@ mod tests {
 
     #[test]
     fn a_fork_is_named_by_its_owner() {
-        let of = |path| project(&url("github.com", None, path), None).unwrap();
+        let of = |path| parse_project(&url("github.com", None, path), None).unwrap();
         let (up, fork) = (of("up/repo"), of("me/repo"));
         assert!(up.compare_url("b", "h", Some(&fork)).contains("up/repo/compare/b...me:h?"));
     }
 
     #[test]
     fn the_service_is_known_by_the_host_or_the_configuration() {
-        let known = |host: &str, path: &str, set| project(&url(host, None, path), set);
+        let known = |host: &str, path: &str, set| parse_project(&url(host, None, path), set);
         assert_eq!(known("github.example.com", "a/b", None).unwrap().forge, Forge::GitHub);
         assert_eq!(known("ssh.github.com", "a/b", None).unwrap().host, "github.com");
         assert_eq!(known("git.example.com", "a/b", None), None);
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(known("git.example.com", "a/b/c", set).unwrap().forge, Forge::GitLab);
         assert_eq!(known("notgithub.com", "a/b", None), None);
         assert_eq!(known("github.com", "alone", None), None);
-        let with_port = project(&url("github.example.com", Some(8443), "a/b"), None).unwrap();
+        let with_port = parse_project(&url("github.example.com", Some(8443), "a/b"), None).unwrap();
         assert_eq!(with_port.host, "github.example.com:8443");
     }
 }

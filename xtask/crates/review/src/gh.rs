@@ -7,22 +7,22 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::forge::Project;
-use super::request::{LABELS, Letter, renewed_body};
+use super::forge::ForgeProject;
+use super::pull_request::{LABELS, PullRequest, update_body};
+use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result};
-use xtask_base::process::{Output, Program};
-use xtask_base::world::World;
+use xtask_base::process::{Program, ProgramOutput};
 use xtask_git::Repo;
 
 /// How long one call may take: GitHub answers within seconds, or not at all.
-const CALL: Duration = Duration::from_secs(30);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What `gh` ends with when nobody is signed in.
 const NOT_SIGNED_IN: i32 = 4;
 
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivered {
+pub struct DeliveredRequest {
     /// The address of the request.
     pub url: String,
     /// Whether it is new.
@@ -34,81 +34,81 @@ pub struct Delivered {
 /// A request as `gh pr list` tells it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Listed {
+struct ListedPullRequest {
     number: u64,
     url: String,
     title: String,
     #[serde(default)]
     body: Option<String>,
-    head_repository_owner: Option<Owner>,
+    head_repository_owner: Option<RepositoryOwner>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Owner {
+struct RepositoryOwner {
     login: String,
 }
 
 /// A comment as the service tells it.
 #[derive(Debug, Deserialize)]
-struct Comment {
+struct IssueComment {
     id: u64,
     #[serde(default)]
     body: Option<String>,
 }
 
 /// Talks to `gh` about one project.
-pub struct Gh<'a> {
+pub struct GhClient<'a> {
     /// The repository in whose folder it runs.
     pub repo: &'a Repo,
     /// The project that gets the requests.
-    pub project: &'a Project,
+    pub project: &'a ForgeProject,
     /// Where the branch is, if that is another project.
-    pub fork: Option<&'a Project>,
+    pub fork: Option<&'a ForgeProject>,
 }
 
 /// Whether `gh` is installed.
 #[must_use]
-pub fn is_installed(world: &World) -> bool {
-    world.finds("gh").is_some()
+pub fn is_installed(world: &Environment) -> bool {
+    world.find_program("gh").is_some()
 }
 
-impl Gh<'_> {
+impl GhClient<'_> {
     /// Makes the request for a branch, or brings the one that is open up to date.
-    pub fn deliver(&self, about: &dyn Letter) -> Result<Delivered> {
-        match self.open_one(about.head(), Some(about.base()))? {
-            Some(present) => self.update(&present, about),
-            None => self.create(about),
+    pub fn create_or_update(&self, about: &dyn PullRequest) -> Result<DeliveredRequest> {
+        match self.find_open(about.head(), Some(about.base()))? {
+            Some(present) => self.update_pull_request(&present, about),
+            None => self.create_pull_request(about),
         }
     }
 
-    fn call(&self, args: &[&str]) -> Result<Output> {
+    fn run_gh(&self, args: &[&str]) -> Result<ProgramOutput> {
         Program::new("gh", self.repo.root())
             .args(args)
-            .variable("GH_PROMPT_DISABLED", "1")
-            .variable("GH_NO_UPDATE_NOTIFIER", "1")
-            .variable("GIT_TERMINAL_PROMPT", "0")
-            .variable("NO_COLOR", "1")
-            .run_within(CALL)
+            .env("GH_PROMPT_DISABLED", "1")
+            .env("GH_NO_UPDATE_NOTIFIER", "1")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("NO_COLOR", "1")
+            .run_with_timeout(CALL_TIMEOUT)
     }
 
-    fn repository(&self) -> String {
+    fn repository_arg(&self) -> String {
         format!("{}/{}", self.project.host, self.project.path)
     }
 
     /// The open request of a branch, into another if that is given.
-    fn open_one(&self, head: &str, base: Option<&str>) -> Result<Option<Listed>> {
-        let repository = self.repository();
+    fn find_open(&self, head: &str, base: Option<&str>) -> Result<Option<ListedPullRequest>> {
+        let repository = self.repository_arg();
         let mut args = vec!["pr", "list", "--repo", &repository, "--head", head];
         if let Some(base) = base {
             args.extend(["--base", base]);
         }
         let fields = "number,url,title,body,headRepositoryOwner";
         args.extend(["--state", "open", "--limit", "30", "--json", fields]);
-        let listed = self.call(&args)?;
+        let listed = self.run_gh(&args)?;
         if !listed.status.success() {
-            return Err(failed("list the open pull requests", &listed));
+            return Err(gh_error("list the open pull requests", &listed));
         }
-        let listed: Vec<Listed> = read(&listed)?;
+        let listed: Vec<ListedPullRequest> = parse_list(&listed)?;
         let owner = self.fork.unwrap_or(self.project).owner();
         Ok(listed.into_iter().find(|one| {
             one.head_repository_owner
@@ -120,20 +120,26 @@ impl Gh<'_> {
     /// Puts our one comment on the open pull request of a branch, or renews it. Answers with the
     /// address of the request; nothing where there is none, or where there is no comment yet and
     /// none is to be begun.
-    pub fn comment(&self, branch: &str, text: &str, may_begin: bool) -> Result<Option<String>> {
-        let Some(request) = self.open_one(branch, None)? else { return Ok(None) };
+    pub fn upsert_comment(
+        &self,
+        branch: &str,
+        text: &str,
+        may_begin: bool,
+    ) -> Result<Option<String>> {
+        let Some(request) = self.find_open(branch, None)? else { return Ok(None) };
         let number = request.number.to_string();
         let mark = text.lines().next().unwrap_or_default();
         let list = format!("repos/{}/issues/{number}/comments?per_page=100", self.project.path);
         let host = &self.project.host;
-        let listed = self.call(&["api", "--hostname", host, "--paginate", &list])?;
+        let listed = self.run_gh(&["api", "--hostname", host, "--paginate", &list])?;
         if !listed.status.success() {
-            return Err(failed("list the comments", &listed));
+            return Err(gh_error("list the comments", &listed));
         }
         // Several pages are several lists, one after the other.
-        let pages = serde_json::Deserializer::from_str(&listed.stdout).into_iter::<Vec<Comment>>();
+        let pages =
+            serde_json::Deserializer::from_str(&listed.stdout).into_iter::<Vec<IssueComment>>();
         let pages: std::result::Result<Vec<_>, _> = pages.collect();
-        let ours = pages.map_err(not_a_list)?.into_iter().flatten().find(|one| {
+        let ours = pages.map_err(list_error)?.into_iter().flatten().find(|one| {
             one.body.as_deref().is_some_and(|body| body.lines().next().map(str::trim) == Some(mark))
         });
         let body = format!("body={text}");
@@ -143,7 +149,7 @@ impl Gh<'_> {
             }
             Some(one) => {
                 let at = format!("repos/{}/issues/comments/{}", self.project.path, one.id);
-                self.call(&[
+                self.run_gh(&[
                     "api",
                     "--hostname",
                     host,
@@ -157,7 +163,7 @@ impl Gh<'_> {
             None if !may_begin => return Ok(None),
             None => {
                 let at = format!("repos/{}/issues/{number}/comments", self.project.path);
-                self.call(&[
+                self.run_gh(&[
                     "api",
                     "--hostname",
                     host,
@@ -169,27 +175,32 @@ impl Gh<'_> {
                 ])?
             }
         };
-        if said.status.success() { Ok(Some(request.url)) } else { Err(failed("comment", &said)) }
+        if said.status.success() { Ok(Some(request.url)) } else { Err(gh_error("comment", &said)) }
     }
 
     /// Closes the open pull request of a branch, and says why. Says whether there was one.
-    pub fn close(&self, head: &str, base: &str, why: &str) -> Result<bool> {
-        let Some(request) = self.open_one(head, Some(base))? else { return Ok(false) };
-        let (repository, number) = (self.repository(), request.number.to_string());
+    pub fn close_pull_request(&self, head: &str, base: &str, why: &str) -> Result<bool> {
+        let Some(request) = self.find_open(head, Some(base))? else { return Ok(false) };
+        let (repository, number) = (self.repository_arg(), request.number.to_string());
         let closed =
-            self.call(&["pr", "close", &number, "--repo", &repository, "--comment", why])?;
+            self.run_gh(&["pr", "close", &number, "--repo", &repository, "--comment", why])?;
         if closed.status.success() {
             Ok(true)
         } else {
-            Err(failed("close a pull request", &closed))
+            Err(gh_error("close a pull request", &closed))
         }
     }
 
-    fn update(&self, present: &Listed, about: &dyn Letter) -> Result<Delivered> {
-        let (repository, number) = (self.repository(), present.number.to_string());
-        let title = about.renewed_title(&present.title);
-        let body = renewed_body(&about.ours(), present.body.as_deref().unwrap_or_default());
-        let edited = self.call(&[
+    fn update_pull_request(
+        &self,
+        present: &ListedPullRequest,
+        about: &dyn PullRequest,
+    ) -> Result<DeliveredRequest> {
+        let (repository, number) = (self.repository_arg(), present.number.to_string());
+        let title = about.update_title(&present.title);
+        let body =
+            update_body(&about.managed_section(), present.body.as_deref().unwrap_or_default());
+        let edited = self.run_gh(&[
             "pr",
             "edit",
             &number,
@@ -201,34 +212,36 @@ impl Gh<'_> {
             &body,
         ])?;
         if !edited.status.success() {
-            return Err(failed(&format!("bring pull request {number} up to date"), &edited));
+            return Err(gh_error(&format!("bring pull request {number} up to date"), &edited));
         }
         let mut notes = Vec::new();
         for label in LABELS {
             let args = ["pr", "edit", &number, "--repo", &repository, "--add-label", label];
-            if !self.call(&args)?.status.success() && !self.make_label(label, &args)? {
+            if !self.run_gh(&args)?.status.success()
+                && !self.create_label_and_retry(label, &args)?
+            {
                 notes.push(format!("without the label `{label}`"));
             }
         }
-        Ok(Delivered { url: present.url.clone(), is_new: false, notes })
+        Ok(DeliveredRequest { url: present.url.clone(), is_new: false, notes })
     }
 
     /// Makes a label that the project does not have, and tries again.
-    fn make_label(&self, label: &str, again: &[&str]) -> Result<bool> {
-        self.label(label)?;
-        Ok(self.call(again)?.status.success())
+    fn create_label_and_retry(&self, label: &str, again: &[&str]) -> Result<bool> {
+        self.create_label(label)?;
+        Ok(self.run_gh(again)?.status.success())
     }
 
-    fn label(&self, label: &str) -> Result<()> {
-        let repository = self.repository();
+    fn create_label(&self, label: &str) -> Result<()> {
+        let repository = self.repository_arg();
         let about = "Changes to what all branches share";
         // That it exists already, or may not be made, shows when it is used.
-        self.call(&["label", "create", label, "--repo", &repository, "--description", about])?;
+        self.run_gh(&["label", "create", label, "--repo", &repository, "--description", about])?;
         Ok(())
     }
 
-    fn create(&self, about: &dyn Letter) -> Result<Delivered> {
-        let (repository, title, body) = (self.repository(), about.title(), about.body());
+    fn create_pull_request(&self, about: &dyn PullRequest) -> Result<DeliveredRequest> {
+        let (repository, title, body) = (self.repository_arg(), about.title(), about.body());
         let head = match self.fork {
             Some(fork) => format!("{}:{}", fork.owner(), about.head()),
             None => about.head().to_owned(),
@@ -243,42 +256,43 @@ impl Gh<'_> {
             .copied()
             .chain(LABELS.iter().flat_map(|label| ["--label", *label]))
             .collect();
-        let mut made = self.call(&labelled)?;
-        let is_about_labels =
-            |made: &Output| !made.status.success() && made.stderr.to_lowercase().contains("label");
+        let mut made = self.run_gh(&labelled)?;
+        let is_about_labels = |made: &ProgramOutput| {
+            !made.status.success() && made.stderr.to_lowercase().contains("label")
+        };
         let mut notes = Vec::new();
         if is_about_labels(&made) {
             for label in LABELS {
-                self.label(label)?;
+                self.create_label(label)?;
             }
-            made = self.call(&labelled)?;
+            made = self.run_gh(&labelled)?;
         }
         if is_about_labels(&made) {
             notes.push("without labels, which may not be made there".to_owned());
-            made = self.call(&plain)?;
+            made = self.run_gh(&plain)?;
         }
         if !made.status.success() {
-            return Err(failed("open a pull request", &made));
+            return Err(gh_error("open a pull request", &made));
         }
         let url = made.stdout.lines().rev().map(str::trim).find(|line| line.starts_with("http"));
         match url {
-            Some(url) => Ok(Delivered { url: url.to_owned(), is_new: true, notes }),
+            Some(url) => Ok(DeliveredRequest { url: url.to_owned(), is_new: true, notes }),
             None => Err(Error::unable("`gh` has not said where the pull request is")),
         }
     }
 }
 
-fn read<T: DeserializeOwned>(output: &Output) -> Result<T> {
-    serde_json::from_str(&output.stdout).map_err(not_a_list)
+fn parse_list<T: DeserializeOwned>(output: &ProgramOutput) -> Result<T> {
+    serde_json::from_str(&output.stdout).map_err(list_error)
 }
 
-fn not_a_list(cause: serde_json::Error) -> Error {
-    Error::unable("`gh` has answered with something else than a list").because(cause)
+fn list_error(cause: serde_json::Error) -> Error {
+    Error::unable("`gh` has answered with something else than a list").with_cause(cause)
 }
 
-fn failed(what: &str, output: &Output) -> Error {
+fn gh_error(what: &str, output: &ProgramOutput) -> Error {
     if output.status.code() == Some(NOT_SIGNED_IN) {
-        return Error::unable("`gh` is not signed in").hint("`gh auth login` signs in");
+        return Error::unable("`gh` is not signed in").with_hint("`gh auth login` signs in");
     }
     let why =
         output.stderr.lines().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");

@@ -7,8 +7,8 @@
 // Where checkouts share a build folder, none of them takes what another has compiled from other sources.
 const _: Option<&str> = option_env!("XTASK_SOURCES_REVIEW");
 
-pub mod finish;
+pub mod after_push;
 pub mod forge;
 pub mod gh;
+pub mod pull_request;
 pub mod queue;
-pub mod request;

@@ -18,56 +18,56 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::launch::Env;
-use super::spec::{EnvFile, FileLook, Seen, Spec};
+use super::spec::{EnvFile, EnvFileStamp, FileStamp, ServiceSpec};
 use xtask_base::deadline::Deadline;
 use xtask_base::error::{Error, Result};
-use xtask_config::reserved_variable;
+use xtask_config::find_reserved_fault;
 
 /// The longest file of variables that is read: 1 MiB.
-const LONGEST: u64 = 1 << 20;
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// How a file is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waits {
+pub enum WaitPolicy {
     /// For up to 5 seconds, as a command does that somebody has typed.
-    Command,
+    Full,
     /// As long, but for no pipe, which is taken for an empty file: what is in one can be read once, and is for the
     /// start that comes after this look.
-    Ahead,
+    SkipPipes,
     /// Hardly, and for no pipe.
-    AtOnce,
+    Brief,
 }
 
-impl Waits {
-    fn longest(self) -> Duration {
+impl WaitPolicy {
+    fn timeout(self) -> Duration {
         match self {
-            Waits::Command | Waits::Ahead => Duration::from_secs(5),
-            Waits::AtOnce => Duration::from_millis(500),
+            WaitPolicy::Full | WaitPolicy::SkipPipes => Duration::from_secs(5),
+            WaitPolicy::Brief => Duration::from_millis(500),
         }
     }
 }
 
 /// A variable of a file.
-pub type Variable = (String, OsString);
+pub type EnvVariable = (String, OsString);
 
 /// What a name stands for, where the file does not say.
-pub type Given<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+pub type VariableLookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// What files of variables give to services.
 #[derive(Default)]
-pub struct Values {
+pub struct EnvFileValues {
     /// For each service: its variables, or why they cannot be had.
-    of: BTreeMap<String, Result<Env>>,
+    by_service: BTreeMap<String, Result<Env>>,
     /// For each service: how its files looked.
-    seen: BTreeMap<String, Vec<Seen>>,
+    stamps: BTreeMap<String, Vec<EnvFileStamp>>,
 }
 
-impl Values {
+impl EnvFileValues {
     /// Reads the files of these services, each file once. `base` is what services are given besides.
     #[must_use]
-    pub fn read(specs: &[Spec], base: &Env, waits: Waits) -> Values {
-        let mut contents: BTreeMap<PathBuf, Result<Content>> = BTreeMap::new();
-        let mut values = Values::default();
+    pub fn read_files(specs: &[ServiceSpec], base: &Env, waits: WaitPolicy) -> EnvFileValues {
+        let mut contents: BTreeMap<PathBuf, Result<FileContent>> = BTreeMap::new();
+        let mut values = EnvFileValues::default();
         for spec in specs.iter().filter(|spec| !spec.env_files.is_empty()) {
             let mut env = Env::new();
             let mut seen = Vec::new();
@@ -76,20 +76,20 @@ impl Values {
             for file in &spec.env_files {
                 let content = contents
                     .entry(file.path.clone())
-                    .or_insert_with(|| content_within(&file.path, waits, waits.longest()));
+                    .or_insert_with(|| read_within(&file.path, waits, waits.timeout()));
                 let done = match content {
-                    Ok(Content { bytes: None, .. }) if file.is_optional => {
-                        seen.push(Seen { path: file.path.clone(), look: None });
+                    Ok(FileContent { bytes: None, .. }) if file.is_optional => {
+                        seen.push(EnvFileStamp { path: file.path.clone(), look: None });
                         continue;
                     }
-                    Ok(Content { bytes: None, .. }) => Err(Error::usage(format!(
+                    Ok(FileContent { bytes: None, .. }) => Err(Error::usage(format!(
                         "the file of variables `{}` is not there",
                         file.path.display()
                     ))),
-                    Ok(Content { bytes: Some(bytes), look }) => {
-                        seen.push(Seen { path: file.path.clone(), look: *look });
+                    Ok(FileContent { bytes: Some(bytes), look }) => {
+                        seen.push(EnvFileStamp { path: file.path.clone(), look: *look });
                         // What a pipe will set is not known yet.
-                        has_pipe |= waits == Waits::Ahead && look.is_none();
+                        has_pipe |= waits == WaitPolicy::SkipPipes && look.is_none();
                         let given = |name: &str| {
                             let own = spec.env.get(name).map(OsString::from);
                             let before = || env.get(OsStr::new(name)).cloned();
@@ -97,83 +97,85 @@ impl Values {
                             let found = found.or_else(|| base.get(OsStr::new(name)).cloned());
                             found.or_else(|| has_pipe.then(OsString::new))
                         };
-                        parse(&file.path.display().to_string(), bytes, &given)
+                        parse_env_file(&file.path.display().to_string(), bytes, &given)
                     }
-                    Err(failure) => Err(again(failure)),
+                    Err(failure) => Err(clone_error(failure)),
                 };
                 match done {
                     Ok(variables) => env.extend(variables.into_iter().map(|(n, v)| (n.into(), v))),
                     Err(failure) => fault = fault.or(Some(failure)),
                 }
             }
-            values.seen.insert(spec.name.clone(), seen);
-            values.of.insert(spec.name.clone(), fault.map_or(Ok(env), Err));
+            values.stamps.insert(spec.name.clone(), seen);
+            values.by_service.insert(spec.name.clone(), fault.map_or(Ok(env), Err));
         }
         values
     }
 
     /// The variables of a service; an error where a file cannot be read.
-    pub fn of(&self, service: &str) -> Result<Env> {
-        match self.of.get(service) {
+    pub fn for_service(&self, service: &str) -> Result<Env> {
+        match self.by_service.get(service) {
             None => Ok(Env::new()),
             Some(Ok(env)) => Ok(env.clone()),
-            Some(Err(failure)) => Err(again(failure)),
+            Some(Err(failure)) => Err(clone_error(failure)),
         }
     }
 
     /// All that could be read.
     #[must_use]
-    pub fn whole(&self) -> BTreeMap<String, Env> {
-        let read = self.of.iter();
+    pub fn readable_envs(&self) -> BTreeMap<String, Env> {
+        let read = self.by_service.iter();
         read.filter_map(|(name, env)| Some((name.clone(), env.as_ref().ok()?.clone()))).collect()
     }
 
     /// How the files of each service looked.
     #[must_use]
-    pub fn seen(&self) -> &BTreeMap<String, Vec<Seen>> {
-        &self.seen
+    pub fn file_stamps(&self) -> &BTreeMap<String, Vec<EnvFileStamp>> {
+        &self.stamps
     }
 }
 
 /// The same failure, for another who waits for it.
-fn again(failure: &Error) -> Error {
+fn clone_error(failure: &Error) -> Error {
     let error = Error::new(failure.kind(), failure.to_string());
-    failure.hints().iter().fold(error, |error, hint| error.hint(hint.clone()))
+    failure.hints().iter().fold(error, |error, hint| error.with_hint(hint.clone()))
 }
 
-struct Content {
+struct FileContent {
     /// Nothing where there is no such file.
     bytes: Option<Vec<u8>>,
-    look: Option<FileLook>,
+    look: Option<FileStamp>,
 }
 
 /// What is learned of a file, one after the other.
-enum Learned {
+enum ReadProgress {
     IsPipe(bool),
-    Content(std::io::Result<Content>),
+    Content(std::io::Result<FileContent>),
 }
 
 /// Reads a file in a thread of its own: what does not answer holds nobody up for longer than this.
-fn content_within(path: &Path, waits: Waits, longest: Duration) -> Result<Content> {
+fn read_within(path: &Path, waits: WaitPolicy, longest: Duration) -> Result<FileContent> {
     let (tell, told) = mpsc::channel();
     let at = path.to_path_buf();
     std::thread::spawn(move || {
         let is_pipe = is_pipe(&at);
-        drop(tell.send(Learned::IsPipe(is_pipe)));
+        drop(tell.send(ReadProgress::IsPipe(is_pipe)));
         let content = match (is_pipe, waits) {
-            (true, Waits::AtOnce) => Err(std::io::Error::other("it is a pipe")),
-            (true, Waits::Ahead) => Ok(Content { bytes: Some(Vec::new()), look: None }),
-            _ => content(&at),
+            (true, WaitPolicy::Brief) => Err(std::io::Error::other("it is a pipe")),
+            (true, WaitPolicy::SkipPipes) => {
+                Ok(FileContent { bytes: Some(Vec::new()), look: None })
+            }
+            _ => read_content(&at),
         };
-        drop(tell.send(Learned::Content(content)));
+        drop(tell.send(ReadProgress::Content(content)));
     });
     let name = path.display();
     let deadline = Deadline::after(longest);
     let mut is_pipe = false;
     let found = loop {
-        match told.recv_timeout(deadline.left().unwrap_or_default()) {
-            Ok(Learned::IsPipe(is)) => is_pipe = is,
-            Ok(Learned::Content(content)) => break Some(content),
+        match told.recv_timeout(deadline.remaining().unwrap_or_default()) {
+            Ok(ReadProgress::IsPipe(is)) => is_pipe = is,
+            Ok(ReadProgress::Content(content)) => break Some(content),
             Err(_) => break None,
         }
     };
@@ -181,7 +183,7 @@ fn content_within(path: &Path, waits: Waits, longest: Duration) -> Result<Conten
         Some(Ok(content)) => Ok(content),
         Some(Err(cause)) => {
             Err(Error::usage(format!("the file of variables `{name}` cannot be read"))
-                .because(cause))
+                .with_cause(cause))
         }
         None => Err(Error::usage(format!(
             "the file of variables `{name}` gave nothing within {longest:?}: {}",
@@ -191,14 +193,14 @@ fn content_within(path: &Path, waits: Waits, longest: Duration) -> Result<Conten
                 "its disk does not answer"
             }
         ))
-        .hint("where a secret manager writes it, unlock that first")),
+        .with_hint("where a secret manager writes it, unlock that first")),
     }
 }
 
-fn content(path: &Path) -> std::io::Result<Content> {
+fn read_content(path: &Path) -> std::io::Result<FileContent> {
     let open = match File::open(path) {
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(Content { bytes: None, look: None });
+            return Ok(FileContent { bytes: None, look: None });
         }
         other => other?,
     };
@@ -207,19 +209,19 @@ fn content(path: &Path) -> std::io::Result<Content> {
         return Err(std::io::Error::other("it is a folder"));
     }
     let mut bytes = Vec::new();
-    open.take(LONGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LONGEST {
+    open.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(std::io::Error::other("it is longer than 1 MiB"));
     }
     // What is not kept in a file has no time at which it was changed.
-    let look = meta.is_file().then(|| look_of(&meta));
-    Ok(Content { bytes: Some(bytes), look })
+    let look = meta.is_file().then(|| to_stamp(&meta));
+    Ok(FileContent { bytes: Some(bytes), look })
 }
 
-fn look_of(meta: &std::fs::Metadata) -> FileLook {
+fn to_stamp(meta: &std::fs::Metadata) -> FileStamp {
     use std::os::unix::fs::MetadataExt as _;
     let mtime_ns = meta.mtime().wrapping_mul(1_000_000_000).wrapping_add(meta.mtime_nsec());
-    FileLook { size: meta.len(), mtime_ns, inode: meta.ino() }
+    FileStamp { size: meta.len(), mtime_ns, inode: meta.ino() }
 }
 
 fn is_pipe(path: &Path) -> bool {
@@ -227,10 +229,10 @@ fn is_pipe(path: &Path) -> bool {
 }
 
 /// Looks at one file, without a service to go with it.
-pub fn read(file: &EnvFile, given: Given<'_>) -> Result<Vec<Variable>> {
+pub fn read_env_file(file: &EnvFile, given: VariableLookup<'_>) -> Result<Vec<EnvVariable>> {
     let name = file.path.display().to_string();
-    match content_within(&file.path, Waits::Ahead, Waits::Ahead.longest())?.bytes {
-        Some(bytes) => parse(&name, &bytes, given),
+    match read_within(&file.path, WaitPolicy::SkipPipes, WaitPolicy::SkipPipes.timeout())?.bytes {
+        Some(bytes) => parse_env_file(&name, &bytes, given),
         None if file.is_optional => Ok(Vec::new()),
         None => Err(Error::usage(format!("the file of variables `{name}` is not there"))),
     }
@@ -238,21 +240,21 @@ pub fn read(file: &EnvFile, given: Given<'_>) -> Result<Vec<Variable>> {
 
 /// Which of these files look otherwise than they did, for people. One that does not answer is left out.
 #[must_use]
-pub fn changed(seen: &[Seen]) -> Vec<PathBuf> {
+pub fn list_changed(seen: &[EnvFileStamp]) -> Vec<PathBuf> {
     let (tell, told) = mpsc::channel();
     let files = seen.to_vec();
     std::thread::spawn(move || {
         for one in files {
             let meta = std::fs::metadata(&one.path).ok().filter(|meta| meta.is_file());
             // Nobody may wait for it any more.
-            if meta.as_ref().map(look_of) != one.look && tell.send(one.path).is_err() {
+            if meta.as_ref().map(to_stamp) != one.look && tell.send(one.path).is_err() {
                 return;
             }
         }
     });
     let deadline = Deadline::after(Duration::from_secs(1));
     let mut changed = Vec::new();
-    while let Some(left) = deadline.left() {
+    while let Some(left) = deadline.remaining() {
         match told.recv_timeout(left) {
             Ok(path) => changed.push(path),
             Err(_) => break,
@@ -262,18 +264,22 @@ pub fn changed(seen: &[Seen]) -> Vec<PathBuf> {
 }
 
 /// Reads the text of a file of variables, which is called `path` in messages.
-pub fn parse(path: &str, bytes: &[u8], given: Given<'_>) -> Result<Vec<Variable>> {
+pub fn parse_env_file(
+    path: &str,
+    bytes: &[u8],
+    given: VariableLookup<'_>,
+) -> Result<Vec<EnvVariable>> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let mut reader = Reader { bytes, at: 0, line: 1, variables: Vec::new(), given };
+    let mut reader = Parser { bytes, at: 0, line: 1, variables: Vec::new(), lookup: given };
     loop {
-        match reader.next() {
+        match reader.parse_line() {
             Ok(true) => {}
             Ok(false) => return Ok(reader.variables),
-            Err(Fault { line, why, hint }) => {
+            Err(ParseError { line, why, hint }) => {
                 let what =
                     format!("the file of variables `{path}` is malformed in line {line}: {why}");
                 let error = Error::usage(what);
-                return Err(hint.into_iter().fold(error, Error::hint));
+                return Err(hint.into_iter().fold(error, Error::with_hint));
             }
         }
     }
@@ -289,8 +295,8 @@ pub fn is_torn(bytes: &[u8]) -> bool {
     let last = lines().next_back().unwrap_or_default();
     let last = last.trim_ascii();
     let is_half = !last.is_empty() && !last.starts_with(b"#") && !last.contains(&b'=');
-    let ends_in_quotes = match parse("it", bytes, &|_| Some(OsString::new())) {
-        Err(failure) => failure.what().contains(NEVER_CLOSED),
+    let ends_in_quotes = match parse_env_file("it", bytes, &|_| Some(OsString::new())) {
+        Err(failure) => failure.message().contains(NEVER_CLOSED),
         Ok(_) => false,
     };
     is_empty || in_conflict || is_half || ends_in_quotes
@@ -298,41 +304,41 @@ pub fn is_torn(bytes: &[u8]) -> bool {
 
 const NEVER_CLOSED: &str = "is never closed";
 
-struct Fault {
+struct ParseError {
     line: usize,
     why: String,
     hint: Option<&'static str>,
 }
 
-struct Reader<'a> {
+struct Parser<'a> {
     bytes: &'a [u8],
     at: usize,
     line: usize,
-    variables: Vec<Variable>,
-    given: Given<'a>,
+    variables: Vec<EnvVariable>,
+    lookup: VariableLookup<'a>,
 }
 
-impl<'a> Reader<'a> {
-    fn fault(&self, why: impl Into<String>, hint: &'static str) -> Fault {
-        Fault { line: self.line, why: why.into(), hint: Some(hint) }
+impl<'a> Parser<'a> {
+    fn error_at_line(&self, why: impl Into<String>, hint: &'static str) -> ParseError {
+        ParseError { line: self.line, why: why.into(), hint: Some(hint) }
     }
 
-    fn lone_return(&self) -> Fault {
-        self.fault(
+    fn carriage_return_error(&self) -> ParseError {
+        self.error_at_line(
             "it holds a return of the carriage that ends no line",
             "lines end with a line feed, as on Unix, or with both, as on Windows",
         )
     }
 
     /// The line from here on, without its end.
-    fn rest(&self) -> &'a [u8] {
+    fn rest_of_line(&self) -> &'a [u8] {
         let rest = &self.bytes[self.at..];
         let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
         let line = &rest[..end];
         line.strip_suffix(b"\r").unwrap_or(line)
     }
 
-    fn next_line(&mut self) {
+    fn skip_line(&mut self) {
         let rest = &self.bytes[self.at..];
         let end = rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |end| end + 1);
         self.at += end;
@@ -340,21 +346,21 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a line; whether there may be more.
-    fn next(&mut self) -> Result<bool, Fault> {
+    fn parse_line(&mut self) -> Result<bool, ParseError> {
         if self.at >= self.bytes.len() {
             return Ok(false);
         }
-        let line = self.rest();
+        let line = self.rest_of_line();
         let text = line.trim_ascii_start();
         if text.is_empty() || text.starts_with(b"#") {
-            self.next_line();
+            self.skip_line();
             return Ok(true);
         }
         if line.contains(&0) {
-            return Err(self.fault("it holds a NUL", "no program can be given one"));
+            return Err(self.error_at_line("it holds a NUL", "no program can be given one"));
         }
         if line.contains(&b'\r') {
-            return Err(self.lone_return());
+            return Err(self.carriage_return_error());
         }
         let text = match text.strip_prefix(b"export") {
             Some(rest) if rest.starts_with(b" ") || rest.starts_with(b"\t") => {
@@ -363,9 +369,8 @@ impl<'a> Reader<'a> {
             _ => text,
         };
         let Some(equals) = text.iter().position(|byte| *byte == b'=') else {
-            return Err(
-                self.fault("it has no `=`", "a line is `NAME=VALUE`, or a comment after `#`")
-            );
+            return Err(self
+                .error_at_line("it has no `=`", "a line is `NAME=VALUE`, or a comment after `#`"));
         };
         let name = text[..equals].trim_ascii_end();
         let is_name = |(at, byte): (usize, &u8)| {
@@ -374,25 +379,25 @@ impl<'a> Reader<'a> {
                 || at > 0 && (byte.is_ascii_digit() || b"-.".contains(byte))
         };
         if name.is_empty() || !name.iter().enumerate().all(is_name) {
-            return Err(self.fault(
+            return Err(self.error_at_line(
                 "what stands before the `=` is no name of a variable",
                 "a name is of letters, digits, `_`, `-` and `.`, and begins with a letter or `_`",
             ));
         }
         let name = String::from_utf8_lossy(name).into_owned();
-        if let Some(why) = reserved_variable(&name) {
-            return Err(Fault { line: self.line, why, hint: None });
+        if let Some(why) = find_reserved_fault(&name) {
+            return Err(ParseError { line: self.line, why, hint: None });
         }
         let value = text[equals + 1..].trim_ascii_start();
         // From here on by place, since a value in quotes may go on over lines.
-        self.at += self.offset_of(line, value);
+        self.at += self.offset_in_line(line, value);
         let value = match value.first() {
-            Some(b'\'') => self.quoted(b'\'')?,
-            Some(b'"') => self.quoted(b'"')?,
+            Some(b'\'') => self.parse_quoted(b'\'')?,
+            Some(b'"') => self.parse_quoted(b'"')?,
             _ => {
-                let value = plain(value);
-                let value = self.substituted(value, false)?;
-                self.next_line();
+                let value = strip_comment(value);
+                let value = self.substitute_names(value, false)?;
+                self.skip_line();
                 value
             }
         };
@@ -402,20 +407,20 @@ impl<'a> Reader<'a> {
         Ok(true)
     }
 
-    fn offset_of(&self, line: &[u8], value: &[u8]) -> usize {
+    fn offset_in_line(&self, line: &[u8], value: &[u8]) -> usize {
         debug_assert!(self.bytes[self.at..].starts_with(line));
         // `value` is the end of `line`, since nothing was cut off there.
         line.len() - value.len()
     }
 
     /// A value in quotes, which may go on over lines; and nothing but a comment after it.
-    fn quoted(&mut self, quote: u8) -> Result<Vec<u8>, Fault> {
+    fn parse_quoted(&mut self, quote: u8) -> Result<Vec<u8>, ParseError> {
         let opened = self.line;
         let mut raw = Vec::new();
         self.at += 1;
         loop {
             let Some(byte) = self.bytes.get(self.at) else {
-                return Err(Fault {
+                return Err(ParseError {
                     line: opened,
                     why: format!("its quote {NEVER_CLOSED}"),
                     hint: Some("a value that begins with a quote ends with one"),
@@ -423,7 +428,9 @@ impl<'a> Reader<'a> {
             };
             self.at += 1;
             match byte {
-                0 => return Err(self.fault("it holds a NUL", "no program can be given one")),
+                0 => {
+                    return Err(self.error_at_line("it holds a NUL", "no program can be given one"));
+                }
                 _ if *byte == quote => break,
                 b'\\' if quote == b'"' => {
                     raw.push(b'\\');
@@ -437,14 +444,14 @@ impl<'a> Reader<'a> {
                     }
                 }
                 b'\r' if self.bytes.get(self.at) == Some(&b'\n') => {}
-                b'\r' => return Err(self.lone_return()),
+                b'\r' => return Err(self.carriage_return_error()),
                 byte => {
                     self.line += usize::from(*byte == b'\n');
                     raw.push(*byte);
                 }
             }
         }
-        let after = self.rest();
+        let after = self.rest_of_line();
         let text = after.trim_ascii_start();
         if !text.is_empty() && (!text.starts_with(b"#") || text.len() == after.len()) {
             let opened = if opened == self.line {
@@ -452,18 +459,18 @@ impl<'a> Reader<'a> {
             } else {
                 format!(" (it was opened in line {opened})")
             };
-            return Err(self.fault(
+            return Err(self.error_at_line(
                 format!("something stands after the closing quote{opened}"),
                 "put all of the value in quotes, and `\\` before a quote inside of `\"`",
             ));
         }
-        let value = if quote == b'"' { self.substituted(&raw, true)? } else { raw };
-        self.next_line();
+        let value = if quote == b'"' { self.substitute_names(&raw, true)? } else { raw };
+        self.skip_line();
         Ok(value)
     }
 
     /// Puts values in the place of names, and in quotes takes `\` away.
-    fn substituted(&self, raw: &[u8], in_quotes: bool) -> Result<Vec<u8>, Fault> {
+    fn substitute_names(&self, raw: &[u8], in_quotes: bool) -> Result<Vec<u8>, ParseError> {
         let mut value = Vec::with_capacity(raw.len());
         let mut at = 0;
         while at < raw.len() {
@@ -480,14 +487,14 @@ impl<'a> Reader<'a> {
                 }
             } else if rest.starts_with(b"${") {
                 let Some(end) = rest.iter().position(|byte| *byte == b'}') else {
-                    return Err(self.fault("its `${` is never closed", KEEP));
+                    return Err(self.error_at_line("its `${` is never closed", SINGLE_QUOTES_HINT));
                 };
-                value.extend(self.braced(&rest[2..end])?);
+                value.extend(self.expand_braces(&rest[2..end])?);
                 at += end + 1;
             } else if rest[0] == b'$' && rest.len() > 1 {
-                let length = name_length(&rest[1..]);
+                let length = count_name_bytes(&rest[1..]);
                 let name = String::from_utf8_lossy(&rest[1..=length]);
-                match self.here(&name).filter(|_| length > 0) {
+                match self.find_earlier(&name).filter(|_| length > 0) {
                     Some(known) => value.extend(known),
                     // A hash, a password, a price.
                     None => value.extend(&rest[..=length]),
@@ -502,41 +509,46 @@ impl<'a> Reader<'a> {
     }
 
     /// What `${…}` stands for.
-    fn braced(&self, inside: &[u8]) -> Result<Vec<u8>, Fault> {
-        let length = name_length(inside);
+    fn expand_braces(&self, inside: &[u8]) -> Result<Vec<u8>, ParseError> {
+        let length = count_name_bytes(inside);
         let name = String::from_utf8_lossy(&inside[..length]).into_owned();
         // What ends where is read differently by everybody.
         if inside[length..].iter().any(|byte| b"${\"'\\".contains(byte)) {
-            return Err(
-                self.fault("the default in `${…}` holds a `$`, a brace, a quote or a `\\`", KEEP)
-            );
+            return Err(self.error_at_line(
+                "the default in `${…}` holds a `$`, a brace, a quote or a `\\`",
+                SINGLE_QUOTES_HINT,
+            ));
         }
-        let set = self.here(&name).or_else(|| Some((self.given)(&name)?.into_vec()));
+        let set = self.find_earlier(&name).or_else(|| Some((self.lookup)(&name)?.into_vec()));
         match (length, &inside[length..]) {
             (1.., b"") => set.ok_or_else(|| {
-                self.fault(format!("`${{{name}}}` stands for nothing: nobody sets `{name}`"), KEEP)
+                self.error_at_line(
+                    format!("`${{{name}}}` stands for nothing: nobody sets `{name}`"),
+                    SINGLE_QUOTES_HINT,
+                )
             }),
             (1.., [b':', b'-', default @ ..]) => {
                 Ok(set.filter(|value| !value.is_empty()).unwrap_or_else(|| default.to_vec()))
             }
             (1.., [b'-', default @ ..]) => Ok(set.unwrap_or_else(|| default.to_vec())),
-            _ => {
-                Err(self.fault("what stands in `${…}` is neither a name nor `NAME:-DEFAULT`", KEEP))
-            }
+            _ => Err(self.error_at_line(
+                "what stands in `${…}` is neither a name nor `NAME:-DEFAULT`",
+                SINGLE_QUOTES_HINT,
+            )),
         }
     }
 
     /// What the file itself has said before.
-    fn here(&self, name: &str) -> Option<Vec<u8>> {
+    fn find_earlier(&self, name: &str) -> Option<Vec<u8>> {
         let found = self.variables.iter().rev().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_bytes().to_vec())
     }
 }
 
-const KEEP: &str = "in single quotes everything is kept as it stands";
+const SINGLE_QUOTES_HINT: &str = "in single quotes everything is kept as it stands";
 
 /// How long the name is with which a text begins.
-fn name_length(text: &[u8]) -> usize {
+fn count_name_bytes(text: &[u8]) -> usize {
     let is_part = |(at, byte): &(usize, &u8)| {
         byte.is_ascii_alphabetic() || **byte == b'_' || *at > 0 && byte.is_ascii_digit()
     };
@@ -544,7 +556,7 @@ fn name_length(text: &[u8]) -> usize {
 }
 
 /// A value without quotes: up to a comment, which begins after a blank, and without blanks at its end.
-fn plain(text: &[u8]) -> &[u8] {
+fn strip_comment(text: &[u8]) -> &[u8] {
     let is_comment =
         |at: &usize| text[*at] == b'#' && (*at == 0 || text[at - 1].is_ascii_whitespace());
     let end = (0..text.len()).find(is_comment).unwrap_or(text.len());
@@ -554,14 +566,14 @@ fn plain(text: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use xtask_base::scratch::Scratch;
-    use xtask_base::world::World;
+    use xtask_base::environment::Environment;
+    use xtask_base::temp_folder::TempFolder;
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
     fn read_all(text: &str) -> Result<Vec<(String, String)>> {
         let given = |name: &str| (name == "GIVEN").then(|| OsString::from("given"));
-        let found = parse("f", text.as_bytes(), &given)?;
+        let found = parse_env_file("f", text.as_bytes(), &given)?;
         Ok(found.into_iter().map(|(name, value)| (name, value.into_string().unwrap())).collect())
     }
 
@@ -640,7 +652,7 @@ mod tests {
             ("XTASK_PORT=1", 1, "it is xtask that sets it"),
         ] {
             let failure = read_all(text).expect_err(text);
-            let what = failure.what();
+            let what = failure.message();
             assert!(what.contains(&format!("in line {line}:")), "{text:?}: {what}");
             assert!(what.contains(why), "{text:?}: {what}");
         }
@@ -651,7 +663,7 @@ mod tests {
 
     #[test]
     fn values_need_not_be_utf_8() {
-        let found = parse("f", b"A=\xff\xfe\nB='\xff'\n", &|_| None).unwrap();
+        let found = parse_env_file("f", b"A=\xff\xfe\nB='\xff'\n", &|_| None).unwrap();
         assert_eq!(found[0].1.as_bytes(), b"\xff\xfe");
         assert_eq!(found[1].1.as_bytes(), b"\xff");
     }
@@ -674,7 +686,7 @@ mod tests {
 
     #[test]
     fn a_pipe_into_which_nobody_writes_holds_nobody_up() {
-        let folder = Scratch::new(&World::real().unwrap(), "env").unwrap();
+        let folder = TempFolder::new(&Environment::from_process().unwrap(), "env").unwrap();
         let pipe = |name: &str| {
             let path = folder.path().join(name);
             let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from(0o600));
@@ -682,11 +694,11 @@ mod tests {
             path
         };
         let path = pipe("one");
-        let failure = content_within(&path, Waits::AtOnce, PATIENCE).err().unwrap();
+        let failure = read_within(&path, WaitPolicy::Brief, PATIENCE).err().unwrap();
         assert!(format!("{failure}").contains("it is a pipe"), "{failure}");
         let failure =
-            content_within(&path, Waits::Command, Duration::from_millis(20)).err().unwrap();
-        assert!(failure.what().contains("it is a pipe"), "{failure}");
+            read_within(&path, WaitPolicy::Full, Duration::from_millis(20)).err().unwrap();
+        assert!(failure.message().contains("it is a pipe"), "{failure}");
         // One into which somebody writes is read, once.
         let path = pipe("two");
         let writer = path.clone();
@@ -694,7 +706,7 @@ mod tests {
             use std::io::Write as _;
             File::options().write(true).open(writer)?.write_all(b"A=1\n")
         });
-        let content = content_within(&path, Waits::Command, PATIENCE).unwrap();
+        let content = read_within(&path, WaitPolicy::Full, PATIENCE).unwrap();
         assert!(content.look.is_none() && content.bytes.is_some_and(|bytes| bytes == b"A=1\n"));
     }
 }

@@ -21,40 +21,40 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 
-use super::ending::{MARKER, SUPERVISOR};
-use super::logs::Log;
+use super::logs::ServiceLog;
+use super::teardown::{MARKER_VARIABLE, SUPERVISOR_VARIABLE};
+use xtask_base::environment::read_monotonic_clock;
 use xtask_base::error::Result;
 use xtask_base::lock::{self, Lock};
 use xtask_base::process::Program;
-use xtask_base::world::steady;
 
 /// The word by which this program is asked to copy: the folder of the logs follows.
-pub const WORD: &str = "write-logs";
+pub const WRITE_LOGS_COMMAND: &str = "write-logs";
 
 /// How much is copied at once: what a pipe holds.
-const PART: usize = 64 << 10;
+const COPY_CHUNK: usize = 64 << 10;
 
 /// How long it is waited for that what was printed is in the log. A disk that hangs holds nobody up for longer.
-const WRITTEN_WITHIN: Duration = Duration::from_millis(500);
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The pause between two looks whether it is.
-const SHORT: Duration = Duration::from_micros(300);
+const FLUSH_POLL: Duration = Duration::from_micros(300);
 
 /// The number from which on a service has the end that it never looks at.
-const HELD_FROM: i32 = 100;
+const MIN_HELD_FD: i32 = 100;
 
 /// How soon a pipe that could not be opened is tried again.
-const AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+const REOPEN_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 /// How long a second one waits for the first to end.
-const TURN: Duration = Duration::from_secs(24 * 3600);
+const WRITER_LOCK_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// The pipe by which the writer is told which others there are.
-fn control(logs: &Path) -> PathBuf {
+fn control_path(logs: &Path) -> PathBuf {
     logs.join(".names")
 }
 
-fn lock_of(logs: &Path) -> PathBuf {
+fn lock_path(logs: &Path) -> PathBuf {
     logs.join(".writer.lock")
 }
 
@@ -71,43 +71,45 @@ fn make_pipe(path: &Path) -> io::Result<()> {
     #[cfg(not(target_os = "linux"))]
     {
         let made = Program::new("mkfifo", Path::new("/")).args(["-m", "600"]).args([path]);
-        made.run_within(Duration::from_secs(5)).map_err(io::Error::other)?;
+        made.run_with_timeout(Duration::from_secs(5)).map_err(io::Error::other)?;
         std::fs::symlink_metadata(path)?;
     }
     Ok(())
 }
 
 /// Opens a pipe for both, which never waits for anybody.
-fn open_both(path: &Path) -> io::Result<File> {
+fn open_read_write(path: &Path) -> io::Result<File> {
     make_pipe(path)?;
     OpenOptions::new().read(true).write(true).open(path)
 }
 
 /// The same for the pipe of names, to which the loop of the supervisor writes: if nobody takes them it is full one day,
 /// and then it says so and holds nobody up.
-fn open_control(logs: &Path) -> io::Result<File> {
-    make_pipe(&control(logs))?;
+fn open_control_pipe(logs: &Path) -> io::Result<File> {
+    make_pipe(&control_path(logs))?;
     let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
-    OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open(control(logs))
+    OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open(control_path(logs))
 }
 
 /// The two ends of a pipe that the supervisor has.
 #[derive(Debug)]
-pub struct Pipe {
+pub struct LogPipe {
     /// What the service prints to.
-    pub end: File,
+    pub write_end: File,
     /// Open for both, so that what was printed stays while nobody reads.
     pub held: File,
 }
 
 /// Keeps an end to read from the pipe to which this process prints, for the program that it becomes and all that this
 /// starts: where everybody else is gone, what they print waits, and ends nobody.
-pub fn hold() {
+pub fn hold_stdout_pipe() {
     let path = if cfg!(target_os = "linux") { "/proc/self/fd/1" } else { "/dev/fd/1" };
     let is_pipe = std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo());
-    let Some(end) = is_pipe.then(|| open_to_read(Path::new(path)).ok()).flatten() else { return };
+    let Some(end) = is_pipe.then(|| open_nonblocking(Path::new(path)).ok()).flatten() else {
+        return;
+    };
     // Beyond the numbers that shells and services use.
-    if let Ok(kept) = rustix::io::fcntl_dupfd_cloexec(&end, HELD_FROM)
+    if let Ok(kept) = rustix::io::fcntl_dupfd_cloexec(&end, MIN_HELD_FD)
         && rustix::io::fcntl_setfd(&kept, rustix::io::FdFlags::empty()).is_ok()
     {
         // It is closed with the process.
@@ -129,7 +131,7 @@ impl LogWriter {
     /// For the logs in a folder; `program` is this one.
     #[must_use]
     pub fn new(logs: &Path, program: &Path) -> LogWriter {
-        let made = std::fs::create_dir_all(logs).and_then(|()| open_control(logs));
+        let made = std::fs::create_dir_all(logs).and_then(|()| open_control_pipe(logs));
         LogWriter {
             logs: logs.to_path_buf(),
             program: program.to_path_buf(),
@@ -139,14 +141,14 @@ impl LogWriter {
     }
 
     /// The pipe by which the writer is told. One that was taken away is made anew, where its stack is still there.
-    fn control(&self) -> Option<Arc<File>> {
+    fn ensure_control_pipe(&self) -> Option<Arc<File>> {
         let mut held = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = control(&self.logs);
+        let path = control_path(&self.logs);
         let named = std::fs::symlink_metadata(&path).ok().map(|meta| (meta.dev(), meta.ino()));
-        if held.as_ref().is_some_and(|held| id_of(held) != named) {
+        if held.as_ref().is_some_and(|held| read_file_id(held) != named) {
             // Its own folder, and none above it.
             std::fs::DirBuilder::new().create(&self.logs).ok();
-            *held = open_control(&self.logs).ok().map(Arc::new);
+            *held = open_control_pipe(&self.logs).ok().map(Arc::new);
         }
         held.clone()
     }
@@ -154,18 +156,18 @@ impl LogWriter {
     /// What a service is to print to, and what keeps that from being lost until it is given back. Nothing where
     /// there can be no pipe.
     #[must_use]
-    pub fn pipe(&self, log: &Log) -> Option<Pipe> {
-        let control = self.control()?;
-        let held = open_both(&log.pipe_path()).ok()?;
+    pub fn open_pipe(&self, log: &ServiceLog) -> Option<LogPipe> {
+        let control = self.ensure_control_pipe()?;
+        let held = open_read_write(&log.pipe_path()).ok()?;
         let end = OpenOptions::new().write(true).open(log.pipe_path()).ok()?;
-        self.look().ok()?;
+        self.ensure_running().ok()?;
         (&*control).write_all(format!("{}\n", log.name()).as_bytes()).ok()?;
-        Some(Pipe { end, held })
+        Some(LogPipe { write_end: end, held })
     }
 
     /// Sees to it that somebody copies.
-    pub fn look(&self) -> Result<()> {
-        if self.control().is_none() {
+    pub fn ensure_running(&self) -> Result<()> {
+        if self.ensure_control_pipe().is_none() {
             return Ok(());
         }
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,14 +177,14 @@ impl LogWriter {
             }
             *child = None;
         }
-        if lock::attempt(&lock_of(&self.logs), "")?.is_none() {
+        if lock::try_acquire(&lock_path(&self.logs), "")?.is_none() {
             // The one of a supervisor before this one.
             return Ok(());
         }
-        let args = [OsStr::new(WORD), self.logs.as_os_str()];
+        let args = [OsStr::new(WRITE_LOGS_COMMAND), self.logs.as_os_str()];
         let writer = Program::new(&self.program, Path::new("/")).args(args);
-        let writer = writer.without(MARKER).variable(SUPERVISOR, "1");
-        *child = Some(writer.start(Stdio::null(), Stdio::null(), Stdio::inherit())?);
+        let writer = writer.env_remove(MARKER_VARIABLE).env(SUPERVISOR_VARIABLE, "1");
+        *child = Some(writer.spawn(Stdio::null(), Stdio::null(), Stdio::inherit())?);
         Ok(())
     }
 
@@ -191,14 +193,14 @@ impl LogWriter {
     /// The writer takes what it is told only after it has copied what was there; so a line that says nothing
     /// is gone when it has.
     pub fn wait_until_written(&self) {
-        let Some(control) = self.control() else { return };
+        let Some(control) = self.ensure_control_pipe() else { return };
         if (&*control).write_all(b"\n").is_err() {
             return;
         }
-        let begun = steady();
+        let begun = read_monotonic_clock();
         let is_taken = || rustix::io::ioctl_fionread(&*control).is_ok_and(|count| count == 0);
-        while !is_taken() && steady().saturating_sub(begun) < WRITTEN_WITHIN {
-            std::thread::sleep(SHORT);
+        while !is_taken() && read_monotonic_clock().saturating_sub(begun) < FLUSH_TIMEOUT {
+            std::thread::sleep(FLUSH_POLL);
         }
     }
 
@@ -210,48 +212,48 @@ impl LogWriter {
     }
 
     /// Lets the writer go, and waits a moment for its end. Who still holds a pipe keeps it.
-    pub fn leave(self) {
+    pub fn release(self) {
         let LogWriter { logs, control, child, .. } = self;
         drop(control);
         let mut child = child.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let begun = steady();
+        let begun = read_monotonic_clock();
         let is_there = |child: &mut Option<Child>| match child {
             Some(child) => matches!(child.try_wait(), Ok(None)),
-            None => lock::holder_of(&lock_of(&logs)).is_some(),
+            None => lock::find_lock_holder(&lock_path(&logs)).is_some(),
         };
-        while is_there(&mut child) && steady().saturating_sub(begun) < WRITTEN_WITHIN {
-            std::thread::sleep(SHORT);
+        while is_there(&mut child) && read_monotonic_clock().saturating_sub(begun) < FLUSH_TIMEOUT {
+            std::thread::sleep(FLUSH_POLL);
         }
     }
 }
 
 /// A pipe and the log into which it goes.
-struct Copied {
+struct CopiedPipe {
     pipe: File,
     id: (u64, u64),
-    log: Log,
+    log: ServiceLog,
     file: Option<File>,
     /// How many bytes could not be written, and why.
     lost: Option<(u64, io::Error)>,
 }
 
-impl Copied {
-    fn open(logs: &Path, name: &str) -> io::Result<Copied> {
-        let log = Log::new(logs, name);
-        let pipe = open_to_read(&log.pipe_path())?;
-        let id = id_of(&pipe).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Copied { id, pipe, log, file: None, lost: None })
+impl CopiedPipe {
+    fn open(logs: &Path, name: &str) -> io::Result<CopiedPipe> {
+        let log = ServiceLog::new(logs, name);
+        let pipe = open_nonblocking(&log.pipe_path())?;
+        let id = read_file_id(&pipe).ok_or(io::ErrorKind::NotFound)?;
+        Ok(CopiedPipe { id, pipe, log, file: None, lost: None })
     }
 
     /// Copies what is there, but no more than a pipe holds; whether somebody may still write to it.
-    fn copy(&mut self, part: &mut [u8]) -> bool {
+    fn copy_available(&mut self, part: &mut [u8]) -> bool {
         let mut copied = 0;
-        while copied < PART {
+        while copied < COPY_CHUNK {
             match self.pipe.read(part) {
                 Ok(0) => return false,
                 Ok(count) => {
                     copied += count;
-                    self.write(&part[..count]);
+                    self.write_to_log(&part[..count]);
                 }
                 Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
                 Err(cause) => return cause.kind() == io::ErrorKind::WouldBlock,
@@ -261,7 +263,7 @@ impl Copied {
     }
 
     /// A full disk must not hold up the service; what was lost by it is told when there is room again.
-    fn write(&mut self, bytes: &[u8]) {
+    fn write_to_log(&mut self, bytes: &[u8]) {
         let is_gone = |file: &File| file.metadata().is_ok_and(|meta| meta.nlink() == 0);
         if self.file.as_ref().is_none_or(is_gone) {
             self.file = None;
@@ -270,7 +272,7 @@ impl Copied {
             if named.ok().map(|meta| (meta.dev(), meta.ino())) != Some(self.id) {
                 return;
             }
-            match self.log.open_again() {
+            match self.log.reopen_append() {
                 Ok(file) => self.file = Some(file),
                 Err(cause) => {
                     let before = self.lost.take().map_or(0, |(count, _)| count);
@@ -303,13 +305,13 @@ impl Copied {
 }
 
 /// Which file it is, by device and number.
-fn id_of(file: &File) -> Option<(u64, u64)> {
+fn read_file_id(file: &File) -> Option<(u64, u64)> {
     let meta = file.metadata().ok()?;
     Some((meta.dev(), meta.ino()))
 }
 
 /// Lets this process have as many files open as the system allows: one or two for each service.
-fn raise_limit() {
+fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let now = getrlimit(Resource::Nofile);
     let most = Rlimit { current: now.maximum, maximum: now.maximum };
@@ -317,7 +319,7 @@ fn raise_limit() {
     setrlimit(Resource::Nofile, most).ok();
 }
 
-fn open_to_read(path: &Path) -> io::Result<File> {
+fn open_nonblocking(path: &Path) -> io::Result<File> {
     let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
     OpenOptions::new().read(true).custom_flags(nonblocking).open(path)
 }
@@ -325,28 +327,29 @@ fn open_to_read(path: &Path) -> io::Result<File> {
 /// Copies what comes out of the pipes in a folder into the logs beside them, until nobody has one open.
 pub fn write_logs(logs: &Path) -> Result<()> {
     let who = format!("pid {}", std::process::id());
-    let take = || Lock::acquire(&lock_of(logs), &who, TURN, |_| {});
+    let take = || Lock::acquire(&lock_path(logs), &who, WRITER_LOCK_TIMEOUT, |_| {});
     let mut lock = take()?;
-    let mut told = open_to_read(&control(logs)).ok();
+    let mut told = open_nonblocking(&control_path(logs)).ok();
     // Where the folder has gone with its worktree, nobody comes who could tell anything; and in another one of
     // the same name another writer is at work. What is open keeps its number.
     let again = |told: &Option<File>| {
-        let opened = open_to_read(&control(logs)).ok()?;
-        (id_of(&opened) == id_of(told.as_ref()?)).then_some(opened)
+        let opened = open_nonblocking(&control_path(logs)).ok()?;
+        (read_file_id(&opened) == read_file_id(told.as_ref()?)).then_some(opened)
     };
-    raise_limit();
+    raise_file_limit();
     // Those that are there already, if somebody has them open. What cannot be opened is tried again.
-    let mut open: Vec<Copied> = Vec::new();
-    let mut names = Log::names_of_pipes(logs);
-    let mut part = vec![0; PART];
+    let mut open: Vec<CopiedPipe> = Vec::new();
+    let mut names = ServiceLog::list_pipe_names(logs);
+    let mut part = vec![0; COPY_CHUNK];
     let mut said = Vec::new();
     // Whether somebody has it open is found out before it ends.
     let mut is_led = false;
     loop {
         // What was there before it is told something is copied before it takes that.
         let waiting = told.as_ref().and_then(|told| rustix::io::ioctl_fionread(told).ok());
-        open.retain_mut(|copied| copied.copy(&mut part));
-        let count = waiting.and_then(|count| usize::try_from(count).ok()).unwrap_or(0).min(PART);
+        open.retain_mut(|copied| copied.copy_available(&mut part));
+        let count =
+            waiting.and_then(|count| usize::try_from(count).ok()).unwrap_or(0).min(COPY_CHUNK);
         if let Some(told) = told.as_mut().filter(|_| count > 0) {
             is_led = true;
             let count = told.read(&mut part[..count]).unwrap_or(0);
@@ -358,7 +361,7 @@ pub fn write_logs(logs: &Path) -> Result<()> {
             }
         }
         let before = open.len();
-        names.retain(|name| match Copied::open(logs, name) {
+        names.retain(|name| match CopiedPipe::open(logs, name) {
             Ok(new) => {
                 if open.iter().all(|old| old.id != new.id) {
                     open.push(new);
@@ -387,7 +390,7 @@ pub fn write_logs(logs: &Path) -> Result<()> {
         let mut polled: Vec<PollFd<'_>> =
             pipes.map(|pipe| PollFd::new(pipe, PollFlags::IN)).collect();
         // Interrupted or not, the next round sees what is there.
-        let longest = if names.is_empty() { None } else { Some(&AGAIN) };
+        let longest = if names.is_empty() { None } else { Some(&REOPEN_INTERVAL) };
         let _is_interrupted = poll(&mut polled, longest);
         let last = polled.last().filter(|_| told.is_some());
         let last = last.map_or(PollFlags::empty(), PollFd::revents);

@@ -11,36 +11,36 @@ use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::spec::LogLimits;
+use super::spec::LogSpec;
 use xtask_base::files::Disk;
-use xtask_base::words::size;
+use xtask_base::words::format_size;
 
 /// How much is read at once.
-const PART: usize = 256 << 10;
+const READ_CHUNK: usize = 256 << 10;
 
 /// The longest line: one that is longer is shown in parts, each as a line. As long as with Docker.
-const LONGEST_LINE: usize = 16 << 10;
+const MAX_LINE_BYTES: usize = 16 << 10;
 
 /// How long the list of the beginnings of a service may become, in bytes: about a thousand.
-const LONGEST_RUNS: u64 = 24 << 10;
+const MAX_RUNS_BYTES: u64 = 24 << 10;
 
 /// How the name of a pipe ends.
 const PIPE: &str = ".pipe";
 
 /// A service may write several pieces between two looks. Of more than so many, the rest is left out, as it
 /// would be soon anyhow.
-const MOST_AT_ONCE: u64 = 4;
+const MAX_PIECES_AT_ONCE: u64 = 4;
 
 /// The log of one service in a folder of logs.
 #[derive(Clone, Debug)]
-pub struct Log {
+pub struct ServiceLog {
     folder: PathBuf,
     name: String,
 }
 
 /// A line and when it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct LogLine {
     /// Where it begins in the log.
     pub at: u64,
     /// Milliseconds since the Unix epoch; 0 where nobody knows.
@@ -51,24 +51,30 @@ pub struct Line {
 
 /// Where a process of the service began to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct LogRun {
     /// How long the log was.
     pub at: u64,
     /// When, in milliseconds since the Unix epoch.
     pub at_ms: i64,
     /// Whether it was started again by itself, after one that has failed.
-    pub is_again: bool,
+    pub is_auto_restart: bool,
 }
 
-impl fmt::Display for Run {
+impl fmt::Display for LogRun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} {} {}", self.at, self.at_ms, if self.is_again { "again" } else { "new" })
+        writeln!(
+            f,
+            "{} {} {}",
+            self.at,
+            self.at_ms,
+            if self.is_auto_restart { "again" } else { "new" }
+        )
     }
 }
 
 /// A part of a log: which bytes, and which file holds them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Piece {
+struct LogPiece {
     start: u64,
     end: u64,
     path: PathBuf,
@@ -76,11 +82,11 @@ struct Piece {
     at: u64,
 }
 
-impl Log {
+impl ServiceLog {
     /// The log of a service.
     #[must_use]
-    pub fn new(folder: &Path, name: &str) -> Log {
-        Log { folder: folder.to_path_buf(), name: name.to_owned() }
+    pub fn new(folder: &Path, name: &str) -> ServiceLog {
+        ServiceLog { folder: folder.to_path_buf(), name: name.to_owned() }
     }
 
     /// Whose it is.
@@ -103,14 +109,14 @@ impl Log {
 
     /// What the processes of the service write to, by device and number: the pipe, or the file itself.
     #[must_use]
-    pub fn ids(&self) -> Vec<(u64, u64)> {
+    pub fn file_ids(&self) -> Vec<(u64, u64)> {
         let files = [self.pipe_path(), self.path()].map(std::fs::metadata);
         files.into_iter().flatten().map(|meta| (meta.dev(), meta.ino())).collect()
     }
 
     /// Whether there is a file.
     #[must_use]
-    pub fn is_there(&self) -> bool {
+    pub fn exists(&self) -> bool {
         self.path().exists()
     }
 
@@ -118,24 +124,24 @@ impl Log {
         self.folder.join(format!("{}.runs", self.name))
     }
 
-    fn marks_path(&self) -> PathBuf {
+    fn timestamps_path(&self) -> PathBuf {
         self.folder.join(format!("{}.times", self.name))
     }
 
     /// The names of the services that have a log in a folder.
     #[must_use]
-    pub fn names(folder: &Path) -> Vec<String> {
-        names_by(folder, ".log")
+    pub fn list_names(folder: &Path) -> Vec<String> {
+        list_names_with_suffix(folder, ".log")
     }
 
     /// The names of those that have a pipe there.
     #[must_use]
-    pub fn names_of_pipes(folder: &Path) -> Vec<String> {
-        names_by(folder, PIPE)
+    pub fn list_pipe_names(folder: &Path) -> Vec<String> {
+        list_names_with_suffix(folder, PIPE)
     }
 
     /// Opens the log for a process that appends to it, and says how long it is.
-    pub fn open(&self) -> io::Result<(File, u64)> {
+    pub fn open_append(&self) -> io::Result<(File, u64)> {
         std::fs::create_dir_all(&self.folder)?;
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(self.path())?;
         let length = file.metadata()?.len();
@@ -143,19 +149,19 @@ impl Log {
     }
 
     /// Opens it to append, without making its folder: a log that went with its worktree is not made again.
-    pub fn open_again(&self) -> io::Result<File> {
+    pub fn reopen_append(&self) -> io::Result<File> {
         OpenOptions::new().append(true).create(true).mode(0o600).open(self.path())
     }
 
     /// Notes that a process of the service begins to write to it. `is_again`: by itself, after one that has
     /// failed, and not because somebody has asked for it.
-    pub fn begin_run(&self, disk: &Disk<'_>, at_ms: i64, is_again: bool) -> io::Result<()> {
-        let run = Run { at: self.length(), at_ms, is_again };
+    pub fn record_run(&self, disk: &Disk<'_>, at_ms: i64, is_again: bool) -> io::Result<()> {
+        let run = LogRun { at: self.length(), at_ms, is_auto_restart: is_again };
         let path = self.runs_path();
-        if std::fs::metadata(&path).is_ok_and(|meta| meta.len() > LONGEST_RUNS) {
-            let runs = self.runs();
-            let kept: String = runs[runs.len() / 2..].iter().map(Run::to_string).collect();
-            disk.write_whole_for_now(&path, kept.as_bytes())?;
+        if std::fs::metadata(&path).is_ok_and(|meta| meta.len() > MAX_RUNS_BYTES) {
+            let runs = self.read_runs();
+            let kept: String = runs[runs.len() / 2..].iter().map(LogRun::to_string).collect();
+            disk.write_atomically_unsynced(&path, kept.as_bytes())?;
         }
         let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
         file.write_all(run.to_string().as_bytes())
@@ -163,13 +169,13 @@ impl Log {
 
     /// Where the processes of the service began to write to it, in order.
     #[must_use]
-    pub fn runs(&self) -> Vec<Run> {
+    pub fn read_runs(&self) -> Vec<LogRun> {
         let text = std::fs::read_to_string(self.runs_path()).unwrap_or_default();
         let length = self.length();
         let runs = text.lines().filter_map(|line| {
             let mut words = line.split(' ');
             let (at, at_ms) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-            Some(Run { at, at_ms, is_again: words.next()? == "again" })
+            Some(LogRun { at, at_ms, is_auto_restart: words.next()? == "again" })
         });
         // It may have been emptied by hand.
         runs.filter(|run| run.at <= length).collect()
@@ -182,25 +188,25 @@ impl Log {
     }
 
     /// Appends a line of our own, as the service would. That it cannot be written is no failure.
-    pub fn say(&self, text: &str) {
-        if let Ok((mut file, _)) = self.open() {
+    pub fn append_line(&self, text: &str) {
+        if let Ok((mut file, _)) = self.open_append() {
             drop(writeln!(file, "{text}"));
         }
     }
 
     /// Removes it with its pieces.
-    pub fn clear(&self, disk: &Disk<'_>) -> io::Result<()> {
-        for (_, _, path) in self.full_pieces() {
-            disk.remove(&path)?;
+    pub fn remove_files(&self, disk: &Disk<'_>) -> io::Result<()> {
+        for (_, _, path) in self.list_full_pieces() {
+            disk.remove_file(&path)?;
         }
-        disk.remove(&self.marks_path())?;
-        disk.remove(&self.runs_path())?;
-        disk.remove(&self.pipe_path())?;
-        disk.remove(&self.path())
+        disk.remove_file(&self.timestamps_path())?;
+        disk.remove_file(&self.runs_path())?;
+        disk.remove_file(&self.pipe_path())?;
+        disk.remove_file(&self.path())
     }
 
     /// The pieces that are full, oldest first: from where, up to where, in which file.
-    fn full_pieces(&self) -> Vec<(u64, u64, PathBuf)> {
+    fn list_full_pieces(&self) -> Vec<(u64, u64, PathBuf)> {
         let prefix = format!("{}.log.", self.name);
         let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let pieces = entries.filter_map(|entry| {
@@ -214,24 +220,24 @@ impl Log {
     }
 
     /// All that is kept, in order and without overlaps.
-    fn pieces(&self) -> Vec<Piece> {
-        let mut pieces: Vec<Piece> = Vec::new();
-        for (start, end, path) in self.full_pieces() {
-            pieces.push(Piece { start, end, path, at: 0 });
+    fn list_pieces(&self) -> Vec<LogPiece> {
+        let mut pieces: Vec<LogPiece> = Vec::new();
+        for (start, end, path) in self.list_full_pieces() {
+            pieces.push(LogPiece { start, end, path, at: 0 });
         }
         let start = pieces.last().map_or(0, |piece| piece.end);
         let end = self.length();
         if end > start {
-            pieces.push(Piece { start, end, path: self.path(), at: start });
+            pieces.push(LogPiece { start, end, path: self.path(), at: start });
         }
         pieces
     }
 
     /// The bytes between two places, as far as they are kept: stretches without a gap, and where each
     /// begins.
-    pub(super) fn read(&self, from: u64, to: u64) -> io::Result<Vec<(u64, Vec<u8>)>> {
+    pub(super) fn read_range(&self, from: u64, to: u64) -> io::Result<Vec<(u64, Vec<u8>)>> {
         let mut stretches: Vec<(u64, Vec<u8>)> = Vec::new();
-        for piece in self.pieces() {
+        for piece in self.list_pieces() {
             let (start, end) = (piece.start.max(from), piece.end.min(to));
             if start >= end {
                 continue;
@@ -251,17 +257,17 @@ impl Log {
 
     /// Where the last `count` lines between two places begin. A line that is longer than is shown at once counts
     /// as so many, so what is read is bounded by the number of lines.
-    fn tail(&self, count: usize, from: u64, upto: u64) -> io::Result<u64> {
-        let first = self.pieces().first().map_or(0, |piece| piece.start).max(from);
+    fn find_tail_start(&self, count: usize, from: u64, upto: u64) -> io::Result<u64> {
+        let first = self.list_pieces().first().map_or(0, |piece| piece.start).max(from);
         let (mut at, mut ends, mut length) = (upto, 0, 0);
         while at > first {
-            let start = at.saturating_sub(PART as u64).max(first);
-            for (begin, bytes) in self.read(start, at)?.iter().rev() {
+            let start = at.saturating_sub(READ_CHUNK as u64).max(first);
+            for (begin, bytes) in self.read_range(start, at)?.iter().rev() {
                 for (index, byte) in bytes.iter().enumerate().rev() {
                     length += 1;
                     let here = begin + index as u64;
                     let is_end = *byte == b'\n' && here + 1 != upto;
-                    if is_end || length > LONGEST_LINE {
+                    if is_end || length > MAX_LINE_BYTES {
                         (ends, length) = (ends + 1, 0);
                     }
                     if ends == count {
@@ -275,37 +281,37 @@ impl Log {
     }
 
     /// The last lines between two places, each with its time.
-    pub fn last_lines(&self, count: usize, from: u64, upto: u64) -> io::Result<Vec<Line>> {
+    pub fn read_last_lines(&self, count: usize, from: u64, upto: u64) -> io::Result<Vec<LogLine>> {
         if count == 0 {
             return Ok(Vec::new());
         }
-        let from = self.tail(count, from, upto)?.max(from);
-        let mut lines = self.lines(from, upto)?;
+        let from = self.find_tail_start(count, from, upto)?.max(from);
+        let mut lines = self.read_lines(from, upto)?;
         Ok(lines.split_off(lines.len().saturating_sub(count)))
     }
 
     /// The lines between two places. What has no line end, at the end or before a gap, counts as a line.
-    pub fn lines(&self, from: u64, to: u64) -> io::Result<Vec<Line>> {
-        let marks = self.marks();
+    pub fn read_lines(&self, from: u64, to: u64) -> io::Result<Vec<LogLine>> {
+        let marks = self.read_timestamps();
         let mut lines = Vec::new();
         let mut expected = from;
-        for (mut at, bytes) in self.read(from, to)? {
+        for (mut at, bytes) in self.read_range(from, to)? {
             if at > expected && expected > 0 {
-                let at_ms = lines.last().map_or(0, |line: &Line| line.at_ms);
-                let text = format!("[… {} left out …]", size(at - expected));
-                lines.push(Line { at, at_ms, text });
+                let at_ms = lines.last().map_or(0, |line: &LogLine| line.at_ms);
+                let text = format!("[… {} left out …]", format_size(at - expected));
+                lines.push(LogLine { at, at_ms, text });
             }
             expected = at + bytes.len() as u64;
-            for line in bytes.split_inclusive(|byte| *byte == b'\n').flat_map(parts_of) {
+            for line in bytes.split_inclusive(|byte| *byte == b'\n').flat_map(split_long_line) {
                 let begin = at;
                 at += line.len() as u64;
                 // The first note that was made when the line was there tells when.
                 let mark = marks.partition_point(|(length, _)| *length < at);
-                let at_ms = marks.get(mark).map_or_else(|| self.changed_ms(), |(_, time)| *time);
+                let at_ms = marks.get(mark).map_or_else(|| self.modified_ms(), |(_, time)| *time);
                 let line = line.strip_suffix(b"\n").unwrap_or(line);
                 let line = line.strip_suffix(b"\r").unwrap_or(line);
                 let text = String::from_utf8_lossy(line).into_owned();
-                lines.push(Line { at: begin, at_ms, text });
+                lines.push(LogLine { at: begin, at_ms, text });
             }
         }
         Ok(lines)
@@ -313,28 +319,28 @@ impl Log {
 
     /// The whole lines between two places, as many as are read at once, and where the next one begins. A line
     /// that is too long to be waited for counts as whole.
-    pub fn whole_lines(&self, from: u64, to: u64) -> io::Result<(Vec<Line>, u64)> {
-        let part = to.min(from + (4 * PART) as u64);
-        let stretches = self.read(from, part)?;
+    pub fn read_whole_lines(&self, from: u64, to: u64) -> io::Result<(Vec<LogLine>, u64)> {
+        let part = to.min(from + (4 * READ_CHUNK) as u64);
+        let stretches = self.read_range(from, part)?;
         let Some((begin, bytes)) = stretches.last() else {
             return Ok((Vec::new(), part.max(from)));
         };
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         // Of one that is not at its end the last part is.
-        let parts: Vec<usize> = parts_of(&bytes[whole..]).map(<[u8]>::len).collect();
+        let parts: Vec<usize> = split_long_line(&bytes[whole..]).map(<[u8]>::len).collect();
         let ended: usize = parts.split_last().map_or(0, |(_, before)| before.iter().sum());
         let next = begin + (whole + ended) as u64;
-        Ok((self.lines(from, next)?, next))
+        Ok((self.read_lines(from, next)?, next))
     }
 
     /// When it was last written to.
-    fn changed_ms(&self) -> i64 {
-        std::fs::metadata(self.path()).map_or(0, |meta| changed_ms(&meta))
+    fn modified_ms(&self) -> i64 {
+        std::fs::metadata(self.path()).map_or(0, |meta| to_modified_ms(&meta))
     }
 
     /// How long it was, and when, in order.
-    fn marks(&self) -> Vec<(u64, i64)> {
-        let text = std::fs::read_to_string(self.marks_path()).unwrap_or_default();
+    fn read_timestamps(&self) -> Vec<(u64, i64)> {
+        let text = std::fs::read_to_string(self.timestamps_path()).unwrap_or_default();
         let marks = text.lines().filter_map(|line| {
             let (length, time) = line.split_once(' ')?;
             Some((length.parse().ok()?, time.parse().ok()?))
@@ -347,13 +353,13 @@ impl Log {
 }
 
 /// A line, in parts where it is too long to be shown at once. No part ends within a character.
-fn parts_of(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn split_long_line(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = line;
     std::iter::from_fn(move || {
         let mut end = rest.len();
         // The line end goes with the last part.
-        if end > LONGEST_LINE + 2 {
-            end = LONGEST_LINE;
+        if end > MAX_LINE_BYTES + 2 {
+            end = MAX_LINE_BYTES;
             let is_within = |end: usize| rest[end] & 0b1100_0000 == 0b1000_0000;
             end -= (0..4).find(|back| !is_within(end - back)).unwrap_or(0);
         }
@@ -363,7 +369,7 @@ fn parts_of(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-fn names_by(folder: &Path, ending: &str) -> Vec<String> {
+fn list_names_with_suffix(folder: &Path, ending: &str) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let names = entries
         .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(ending)?.to_owned()));
@@ -372,100 +378,101 @@ fn names_by(folder: &Path, ending: &str) -> Vec<String> {
     names
 }
 
-fn changed_ms(meta: &std::fs::Metadata) -> i64 {
+fn to_modified_ms(meta: &std::fs::Metadata) -> i64 {
     meta.mtime() * 1000 + meta.mtime_nsec() / 1_000_000
 }
 
 /// Looks after one log.
 #[derive(Debug)]
-pub struct Keeper {
-    log: Log,
-    limits: LogLimits,
+pub struct LogRotator {
+    log: ServiceLog,
+    limits: LogSpec,
     has_begun: bool,
     /// How long it was at the last look.
-    seen: u64,
+    seen_length: u64,
     /// Where what is not in a full piece begins.
     start: u64,
     can_free: bool,
 }
 
-impl Keeper {
+impl LogRotator {
     /// Begins to look after a log.
     #[must_use]
-    pub fn new(log: Log, limits: LogLimits) -> Keeper {
-        Keeper { log, limits, has_begun: false, seen: 0, start: 0, can_free: true }
+    pub fn new(log: ServiceLog, limits: LogSpec) -> LogRotator {
+        LogRotator { log, limits, has_begun: false, seen_length: 0, start: 0, can_free: true }
     }
 
     /// Finds out where whoever looked after it before has come to.
-    fn begin(&mut self) {
+    fn restore_position(&mut self) {
         self.has_begun = true;
-        self.start = self.log.full_pieces().last().map_or(0, |(_, end, _)| *end);
-        self.seen = self.log.marks().last().map_or(self.start, |(length, _)| *length);
+        self.start = self.log.list_full_pieces().last().map_or(0, |(_, end, _)| *end);
+        self.seen_length =
+            self.log.read_timestamps().last().map_or(self.start, |(length, _)| *length);
     }
 
     /// Looks: notes when it has grown, and moves what is too much. Whether it has grown.
-    pub fn look(&mut self, disk: &Disk<'_>) -> io::Result<bool> {
+    pub fn poll(&mut self, disk: &Disk<'_>) -> io::Result<bool> {
         let meta = match std::fs::metadata(self.log.path()) {
             Ok(meta) => meta,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(cause) => return Err(cause),
         };
         if !self.has_begun {
-            self.begin();
+            self.restore_position();
         }
-        if meta.len() < self.seen {
+        if meta.len() < self.seen_length {
             // Somebody has emptied it by hand.
-            (self.seen, self.start) = (0, 0);
+            (self.seen_length, self.start) = (0, 0);
         }
-        if meta.len() == self.seen {
+        if meta.len() == self.seen_length {
             return Ok(false);
         }
-        let mark = format!("{} {}\n", meta.len(), changed_ms(&meta));
-        let marks = self.log.marks_path();
+        let mark = format!("{} {}\n", meta.len(), to_modified_ms(&meta));
+        let marks = self.log.timestamps_path();
         let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(marks)?;
         file.write_all(mark.as_bytes())?;
-        self.seen = meta.len();
-        if self.seen - self.start > self.limits.size && self.can_free {
-            self.turn(disk)?;
+        self.seen_length = meta.len();
+        if self.seen_length - self.start > self.limits.size && self.can_free {
+            self.rotate(disk)?;
         }
         Ok(true)
     }
 
     /// Moves what is there into a piece of its own, and frees it in the file.
-    fn turn(&mut self, disk: &Disk<'_>) -> io::Result<()> {
-        let (start, end) = (self.start, self.seen);
+    fn rotate(&mut self, disk: &Disk<'_>) -> io::Result<()> {
+        let (start, end) = (self.start, self.seen_length);
         let source = OpenOptions::new().read(true).write(true).open(self.log.path())?;
-        let from = after_flood(&source, start, end, self.limits.size * MOST_AT_ONCE)?;
+        let from = find_flood_start(&source, start, end, self.limits.size * MAX_PIECES_AT_ONCE)?;
         let piece = self.log.folder.join(format!("{}.log.{from}-{end}", self.log.name));
         let beside = self.log.folder.join(format!("{}.moving", self.log.name));
-        disk.remove(&beside)?;
+        disk.remove_file(&beside)?;
         let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
         let mut reader = &source;
         reader.seek(SeekFrom::Start(from))?;
         io::copy(&mut reader.take(end - from), &mut copy)?;
-        disk.replace(&beside, &piece)?;
+        disk.replace_file(&beside, &piece)?;
         self.start = end;
         if !free(&source, end) {
             // A file system that cannot: it is all in the file, and the piece is one too many.
-            disk.remove(&piece)?;
+            disk.remove_file(&piece)?;
             self.start = start;
             self.can_free = false;
             return Ok(());
         }
-        self.forget(disk)
+        self.remove_old_pieces(disk)
     }
 
     /// Removes the oldest pieces beyond those that are kept, and the times of what is gone.
-    fn forget(&self, disk: &Disk<'_>) -> io::Result<()> {
-        let pieces = self.log.full_pieces();
+    fn remove_old_pieces(&self, disk: &Disk<'_>) -> io::Result<()> {
+        let pieces = self.log.list_full_pieces();
         let over = pieces.len().saturating_sub(self.limits.keep as usize);
         for (_, _, path) in &pieces[..over] {
-            disk.remove(path)?;
+            disk.remove_file(path)?;
         }
         let first = pieces.get(over).map_or(self.start, |(start, _, _)| *start);
-        let marks = self.log.marks().into_iter().filter(|(length, _)| *length > first);
+        let marks = self.log.read_timestamps().into_iter().filter(|(length, _)| *length > first);
         let text: String = marks.map(|(length, time)| format!("{length} {time}\n")).collect();
-        disk.write_whole_for_now(&self.log.marks_path(), text.as_bytes())
+        disk.write_atomically_unsynced(&self.log.timestamps_path(), text.as_bytes())
     }
 }
 
@@ -485,7 +492,7 @@ fn free(_: &File, _: u64) -> bool {
 }
 
 /// Where what is kept of a flood begins: with a line, and at most so much before the end.
-fn after_flood(source: &File, start: u64, end: u64, most: u64) -> io::Result<u64> {
+fn find_flood_start(source: &File, start: u64, end: u64, most: u64) -> io::Result<u64> {
     if end - start <= most {
         return Ok(start);
     }
@@ -493,7 +500,7 @@ fn after_flood(source: &File, start: u64, end: u64, most: u64) -> io::Result<u64
     let mut reader = io::BufReader::new(source);
     reader.seek(SeekFrom::Start(from))?;
     let mut line = Vec::new();
-    reader.take(PART as u64).read_until(b'\n', &mut line)?;
+    reader.take(READ_CHUNK as u64).read_until(b'\n', &mut line)?;
     Ok(if line.ends_with(b"\n") { from + line.len() as u64 } else { from })
 }
 
@@ -501,23 +508,23 @@ fn after_flood(source: &File, start: u64, end: u64, most: u64) -> io::Result<u64
 mod tests {
     use super::*;
 
-    fn scene(name: &str) -> (PathBuf, Log) {
+    fn scene(name: &str) -> (PathBuf, ServiceLog) {
         let folder = std::env::temp_dir().join(format!("xtask-logs-{}-{name}", std::process::id()));
         Disk::real().remove_folder(&folder).unwrap();
-        let log = Log::new(&folder, "api");
+        let log = ServiceLog::new(&folder, "api");
         (folder, log)
     }
 
-    fn texts(lines: &[Line]) -> Vec<&str> {
+    fn texts(lines: &[LogLine]) -> Vec<&str> {
         lines.iter().map(|line| line.text.as_str()).collect()
     }
 
     #[test]
     fn no_byte_is_lost_while_a_log_is_moved_under_its_writer() {
         let (folder, log) = scene("turn");
-        let (mut file, _) = log.open().unwrap();
-        let limits = LogLimits { size: 20_000, keep: 1000 };
-        let mut keeper = Keeper::new(log.clone(), limits);
+        let (mut file, _) = log.open_append().unwrap();
+        let limits = LogSpec { size: 20_000, keep: 1000 };
+        let mut keeper = LogRotator::new(log.clone(), limits);
         let (tell, hear) = std::sync::mpsc::channel::<()>();
         let writer = std::thread::spawn(move || {
             for number in 0..20_000 {
@@ -526,20 +533,20 @@ mod tests {
             drop(tell);
         });
         loop {
-            keeper.look(&Disk::real()).unwrap();
+            keeper.poll(&Disk::real()).unwrap();
             if hear.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected) {
                 break;
             }
         }
         writer.join().unwrap();
-        keeper.look(&Disk::real()).unwrap();
-        let lines = log.lines(0, log.length()).unwrap();
-        if log.full_pieces().is_empty() {
+        keeper.poll(&Disk::real()).unwrap();
+        let lines = log.read_lines(0, log.length()).unwrap();
+        if log.list_full_pieces().is_empty() {
             assert!(!keeper.can_free, "it was moved, or cannot be");
         }
         // A flood between two looks may leave out what would not be kept. A line says so, and the one before
         // it may be cut off.
-        let is_gap = |line: &Line| line.text.ends_with(" left out …]");
+        let is_gap = |line: &LogLine| line.text.ends_with(" left out …]");
         let is_cut = |at: usize| lines.get(at + 1).is_some_and(is_gap);
         let whole = lines.iter().enumerate().filter(|(at, line)| !is_gap(line) && !is_cut(*at));
         let numbers: Vec<u32> = whole
@@ -555,17 +562,17 @@ mod tests {
     #[test]
     fn lines_have_the_time_at_which_they_were_seen() {
         let (folder, log) = scene("times");
-        let (mut file, _) = log.open().unwrap();
-        let mut keeper = Keeper::new(log.clone(), LogLimits { size: 1 << 20, keep: 3 });
+        let (mut file, _) = log.open_append().unwrap();
+        let mut keeper = LogRotator::new(log.clone(), LogSpec { size: 1 << 20, keep: 3 });
         write!(file, "one\ntw").unwrap();
-        assert!(keeper.look(&Disk::real()).unwrap());
-        assert!(!keeper.look(&Disk::real()).unwrap(), "nothing is new");
+        assert!(keeper.poll(&Disk::real()).unwrap());
+        assert!(!keeper.poll(&Disk::real()).unwrap(), "nothing is new");
         std::thread::sleep(std::time::Duration::from_millis(30));
         write!(file, "o\r\nthree").unwrap();
-        keeper.look(&Disk::real()).unwrap();
-        let lines = log.lines(0, log.length()).unwrap();
+        keeper.poll(&Disk::real()).unwrap();
+        let lines = log.read_lines(0, log.length()).unwrap();
         assert_eq!(texts(&lines), ["one", "two", "three"]);
-        let (whole, next) = log.whole_lines(0, log.length()).unwrap();
+        let (whole, next) = log.read_whole_lines(0, log.length()).unwrap();
         assert_eq!((texts(&whole), next), (vec!["one", "two"], log.length() - 5));
         assert!(lines[0].at_ms > 0 && lines[0].at_ms < lines[1].at_ms);
         assert_eq!(lines[1].at_ms, lines[2].at_ms);
@@ -575,26 +582,29 @@ mod tests {
     #[test]
     fn the_last_lines_are_found_over_pieces() {
         let (folder, log) = scene("tail");
-        let (mut file, _) = log.open().unwrap();
-        let mut keeper = Keeper::new(log.clone(), LogLimits { size: 50, keep: 2 });
+        let (mut file, _) = log.open_append().unwrap();
+        let mut keeper = LogRotator::new(log.clone(), LogSpec { size: 50, keep: 2 });
         for number in 0..100 {
             writeln!(file, "line {number}").unwrap();
-            keeper.look(&Disk::real()).unwrap();
+            keeper.poll(&Disk::real()).unwrap();
         }
         let upto = log.length();
-        assert_eq!(texts(&log.last_lines(3, 0, upto).unwrap()), ["line 97", "line 98", "line 99"]);
-        assert!(log.last_lines(0, 0, upto).unwrap().is_empty());
+        assert_eq!(
+            texts(&log.read_last_lines(3, 0, upto).unwrap()),
+            ["line 97", "line 98", "line 99"]
+        );
+        assert!(log.read_last_lines(0, 0, upto).unwrap().is_empty());
         if keeper.can_free {
-            assert_eq!(log.full_pieces().len(), 2);
-            let all = log.last_lines(1000, 0, upto).unwrap();
+            assert_eq!(log.list_full_pieces().len(), 2);
+            let all = log.read_last_lines(1000, 0, upto).unwrap();
             assert!(all.len() < 30 && all.len() > 10, "{}", all.len());
-            let longest = log.marks().len();
+            let longest = log.read_timestamps().len();
             assert!(longest < 30, "{longest} times are kept");
         }
         // Emptied by hand, it goes on.
         file.set_len(0).unwrap();
         writeln!(file, "anew").unwrap();
-        log.clear(&Disk::real()).unwrap();
+        log.remove_files(&Disk::real()).unwrap();
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "nothing is left");
         Disk::real().remove_folder(&folder).unwrap();
     }

@@ -7,30 +7,32 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
-use super::env_files::Values as FileValues;
+use super::env_files::EnvFileValues as FileValues;
 use super::launch::Env;
 use super::spec::{
-    Backup, EnvFile, Fallback, Limits, Live, LogLimits, Page, Probe, Restart, Spec, Stop,
+    BackupSpec, EnvFile, FallbackSpec, HttpProbeSpec, LimitsSpec, LivenessSpec, LogSpec, ProbeSpec,
+    RestartSpec, ServiceSpec, StopSpec,
 };
-use xtask_base::error::{Error, Kind, Result};
+use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_base::files::is_executable;
 use xtask_base::path::RepoPath;
-use xtask_base::words::some_of;
+use xtask_base::words::join_names;
 use xtask_config::{
-    self as config, Candidate, Layer, Service, StopSignal, StopTo, Values, fill, nearest,
+    self as config, CandidateMode, Layer, PlaceholderValues, Service, StopScope, StopSignal,
+    fill_placeholders, suggest_nearest,
 };
 
 /// The folder for what services keep, in the variables of each.
-const STATE: &str = "XTASK_STATE";
+const STATE_VARIABLE: &str = "XTASK_STATE";
 
 /// How much of the first line of a script the kernel of Linux reads: 256 bytes (`BINPRM_BUF_SIZE`).
 const LONGEST_FIRST_LINE: u64 = 256;
 
 /// What stands for this program in a command line, filled when it is started.
-const OURSELVES: &str = "{xtask}";
+const XTASK_PLACEHOLDER: &str = "{xtask}";
 
 /// The services that are named, and all that they need; all where none is named.
-pub fn choose(layer: &Layer, names: &[String]) -> Result<Vec<usize>> {
+pub fn choose_services(layer: &Layer, names: &[String]) -> Result<Vec<usize>> {
     let mut unknown = Vec::new();
     let mut chosen: Vec<usize> = Vec::new();
     for name in names {
@@ -45,11 +47,11 @@ pub fn choose(layer: &Layer, names: &[String]) -> Result<Vec<usize>> {
             "layer `{}` has no service `{}`; it has {}",
             layer.name,
             unknown[0],
-            some_of(&known, 20)
+            join_names(&known, 20)
         ));
         for name in unknown {
-            let near = nearest(name, known.iter().map(String::as_str));
-            error = error.detail(format!("`{name}`{near}"));
+            let near = suggest_nearest(name, known.iter().map(String::as_str));
+            error = error.with_detail(format!("`{name}`{near}"));
         }
         return Err(error);
     }
@@ -72,18 +74,18 @@ pub fn choose(layer: &Layer, names: &[String]) -> Result<Vec<usize>> {
 
 /// What the supervisor is told of these services, with these ports by name.
 #[must_use]
-pub fn specs(
+pub fn build_specs(
     layer: &Layer,
     chosen: &[usize],
     ports: &BTreeMap<String, u16>,
-    places: &Places<'_>,
-) -> Vec<Spec> {
-    chosen.iter().map(|at| spec(layer, &layer.services[*at], ports, places)).collect()
+    places: &ServiceFolders<'_>,
+) -> Vec<ServiceSpec> {
+    chosen.iter().map(|at| build_spec(layer, &layer.services[*at], ports, places)).collect()
 }
 
 /// Where services run, and where they keep what outlives them.
 #[derive(Clone, Copy)]
-pub struct Places<'a> {
+pub struct ServiceFolders<'a> {
     /// The folder of the worktree or of the release.
     pub root: &'a Path,
     /// The folder for what is kept.
@@ -92,49 +94,49 @@ pub struct Places<'a> {
 
 /// The folder for what the services of a worktree keep. It is for git to ignore.
 #[must_use]
-pub fn state_of_worktree(root: &Path) -> PathBuf {
+pub fn worktree_state_folder(root: &Path) -> PathBuf {
     root.join(".data")
 }
 
-fn spec(
+fn build_spec(
     layer: &Layer,
     service: &Service,
     ports: &BTreeMap<String, u16>,
-    places: &Places<'_>,
-) -> Spec {
-    let Places { root, state } = *places;
+    places: &ServiceFolders<'_>,
+) -> ServiceSpec {
+    let ServiceFolders { root, state } = *places;
     let own = ports.get(&service.name).copied();
-    let values = Values {
-        own,
+    let values = PlaceholderValues {
+        own_port: own,
         ports: &|name| ports.get(name).copied(),
         root: &root.to_string_lossy(),
         state: &state.to_string_lossy(),
-        xtask: OURSELVES,
+        xtask: XTASK_PLACEHOLDER,
     };
-    let filled = |text: &str| fill(text, &values);
+    let filled = |text: &str| fill_placeholders(text, &values);
     let argv = |command: &config::CommandLine| command.argv.iter().map(|w| filled(w)).collect();
     let names = |at: &[usize]| at.iter().map(|at| layer.services[*at].name.clone()).collect();
     let env = |env: &BTreeMap<String, String>| {
         env.iter().map(|(name, value)| (name.clone(), filled(value))).collect()
     };
-    let probe = |probe: &config::Probe| Probe {
-        http: probe.http.as_ref().map(|page| Page {
+    let probe = |probe: &config::ProbeConfig| ProbeSpec {
+        http: probe.http.as_ref().map(|page| HttpProbeSpec {
             port: page.port.or(own).unwrap_or(0),
             path: filled(&page.path),
             status: page.status.clone(),
             json: page.json.clone(),
         }),
         tcp: probe.tcp.as_ref().and_then(|port| match port {
-            config::PortWord::Own => own,
-            config::PortWord::Number(port) => Some(*port),
-            config::PortWord::Service(name) => ports.get(name).copied(),
+            config::ProbePort::Own => own,
+            config::ProbePort::Number(port) => Some(*port),
+            config::ProbePort::Service(name) => ports.get(name).copied(),
         }),
         run: probe.run.as_ref().map(argv),
         log: probe.log.clone(),
-        timeout_ms: ms(probe.timeout),
+        timeout_ms: to_ms(probe.timeout),
     };
-    let on_disk = |dir: &RepoPath| dir.on_disk(root);
-    Spec {
+    let on_disk = |dir: &RepoPath| dir.to_disk_path(root);
+    ServiceSpec {
         name: service.name.clone(),
         argv: argv(&service.run),
         folder: service.dir.as_ref().map_or_else(|| root.to_path_buf(), on_disk),
@@ -142,46 +144,46 @@ fn spec(
         is_moved: false,
         env: {
             let mut env: BTreeMap<String, String> = env(&service.env);
-            env.insert(STATE.to_owned(), state.to_string_lossy().into_owned());
+            env.insert(STATE_VARIABLE.to_owned(), state.to_string_lossy().into_owned());
             env
         },
-        env_files: service.env_files.iter().map(|name| env_file(name, root)).collect(),
+        env_files: service.env_files.iter().map(|name| parse_env_file_name(name, root)).collect(),
         needs: names(&service.needs),
         once: service.once,
         required: service.required,
         ready: service.ready.as_ref().map(probe),
-        live: service.live.as_ref().map(|live| Live {
+        live: service.live.as_ref().map(|live| LivenessSpec {
             probe: probe(&live.probe),
-            every_ms: ms(live.every),
+            every_ms: to_ms(live.interval),
             failures: live.failures,
         }),
-        restart: Restart {
+        restart: RestartSpec {
             max: service.restart.max,
-            within_ms: ms(service.restart.within),
-            first_ms: ms(service.restart.backoff.0),
-            longest_ms: ms(service.restart.backoff.1),
+            within_ms: to_ms(service.restart.within),
+            first_ms: to_ms(service.restart.backoff.0),
+            longest_ms: to_ms(service.restart.backoff.1),
         },
-        stop: Stop {
-            signal: number_of(service.stop.signal),
-            timeout_ms: ms(service.stop.timeout),
-            to_all: service.stop.to == StopTo::All,
+        stop: StopSpec {
+            signal: to_signal_number(service.stop.signal),
+            timeout_ms: to_ms(service.stop.timeout),
+            to_all: service.stop.to == StopScope::All,
         },
-        limits: limits(&service.limits),
+        limits: resolve_limits(&service.limits),
         fallback: service
             .fallback
             .as_ref()
-            .map(|rule| Fallback { when: names(&rule.when), env: env(&rule.env) }),
-        log: LogLimits { size: service.log.size, keep: service.log.keep },
-        state: service.state.iter().map(|name| name.on_disk(state)).collect(),
-        tries_serving: service.candidate == Candidate::Serving,
-        backup: service
-            .backup
-            .as_ref()
-            .map(|backup| Backup { argv: argv(&backup.run), timeout_ms: ms(backup.timeout) }),
+            .map(|rule| FallbackSpec { when: names(&rule.when), env: env(&rule.env) }),
+        log: LogSpec { size: service.log.size, keep: service.log.keep },
+        state: service.state.iter().map(|name| name.to_disk_path(state)).collect(),
+        tries_serving: service.candidate == CandidateMode::Serving,
+        backup: service.backup.as_ref().map(|backup| BackupSpec {
+            argv: argv(&backup.run),
+            timeout_ms: to_ms(backup.timeout),
+        }),
     }
 }
 
-fn number_of(signal: StopSignal) -> i32 {
+fn to_signal_number(signal: StopSignal) -> i32 {
     let signal = match signal {
         StopSignal::Term => Signal::TERM,
         StopSignal::Int => Signal::INT,
@@ -194,12 +196,12 @@ fn number_of(signal: StopSignal) -> i32 {
     signal.as_raw()
 }
 
-fn ms(time: std::time::Duration) -> u64 {
+fn to_ms(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A file of variables; a question mark in front says that it may be missing.
-fn env_file(name: &str, root: &Path) -> EnvFile {
+fn parse_env_file_name(name: &str, root: &Path) -> EnvFile {
     let (name, is_optional) = match name.strip_prefix('?') {
         Some(name) => (name, true),
         None => (name, false),
@@ -208,31 +210,36 @@ fn env_file(name: &str, root: &Path) -> EnvFile {
 }
 
 /// A percentage of memory is one of what the service may use, or else of what the machine has.
-fn limits(limits: &config::Limits) -> Limits {
-    let whole = limits.memory.or_else(xtask_base::processes::memory_of_machine);
+fn resolve_limits(limits: &config::LimitsConfig) -> LimitsSpec {
+    let whole = limits.memory.or_else(xtask_base::processes::read_total_memory);
     let share = |percent: u8| whole.map(|bytes| bytes / 100 * u64::from(percent));
-    Limits {
+    LimitsSpec {
         memory_warn: limits.memory_warn.and_then(share),
         cpu_warn: limits.cpu_warn.map(u32::from),
     }
 }
 
 /// What can be seen to be wrong with services before they are started, all of it at once.
-pub fn check(specs: &[Spec], base: &Env, values: &FileValues, root: &Path) -> Result<()> {
+pub fn check_specs(
+    specs: &[ServiceSpec],
+    base: &Env,
+    values: &FileValues,
+    root: &Path,
+) -> Result<()> {
     let mut faults: Vec<String> = Vec::new();
-    let mut kind = Kind::Unable;
+    let mut kind = ErrorKind::Unable;
     for spec in specs {
         let name = &spec.name;
         let shown = |path: &Path| path.strip_prefix(root).unwrap_or(path).display().to_string();
         if !spec.folder.is_dir() {
-            kind = Kind::Usage;
+            kind = ErrorKind::Usage;
             faults.push(format!("{name}: its folder `{}` is not there", shown(&spec.folder)));
         }
         let mut env = base.clone();
-        match values.of(name) {
+        match values.for_service(name) {
             Ok(read) => env.extend(read),
             Err(failure) => {
-                kind = Kind::Usage;
+                kind = ErrorKind::Usage;
                 let hints = failure.hints().iter().map(|hint| format!(" ({hint})"));
                 faults.push(format!("{name}: {failure}{}", hints.collect::<String>()));
             }
@@ -241,7 +248,7 @@ pub fn check(specs: &[Spec], base: &Env, values: &FileValues, root: &Path) -> Re
         let probes = [spec.ready.as_ref(), spec.live.as_ref().map(|live| &live.probe)];
         let commands = probes.into_iter().flatten().filter_map(|probe| probe.run.as_ref());
         for argv in [&spec.argv].into_iter().chain(commands) {
-            if let Some(missing) = missing_program(argv, &spec.folder, &env) {
+            if let Some(missing) = find_missing_program(argv, &spec.folder, &env) {
                 faults.push(format!("{name}: {missing}"));
             }
         }
@@ -252,23 +259,25 @@ pub fn check(specs: &[Spec], base: &Env, values: &FileValues, root: &Path) -> Re
     }
     let mut error = Error::new(kind, "nothing was started: the services cannot run here");
     if faults.iter().any(|fault| fault.contains("PATH")) {
-        error = error.hint("install what is missing, or take a service out with `enabled = false`");
+        error = error
+            .with_hint("install what is missing, or take a service out with `enabled = false`");
     }
     if faults.iter().any(|fault| fault.contains("is malformed")) {
-        error = error
-            .hint("`cargo xtask recover environment` brings back the newest copy that can be read");
+        error = error.with_hint(
+            "`cargo xtask recover environment` brings back the newest copy that can be read",
+        );
     } else if faults.iter().any(|fault| fault.contains("file of variables")) {
-        error = error.hint("`env-file = \"?NAME\"` lets the file be missing");
+        error = error.with_hint("`env-file = \"?NAME\"` lets the file be missing");
     }
     for fault in faults {
-        error = error.detail(fault);
+        error = error.with_detail(fault);
     }
     Err(error)
 }
 
 /// What a script is to be read by, by its first line, where that is not there. The system says of the script itself
 /// that there is no such file.
-fn missing_interpreter(script: &Path) -> Option<String> {
+fn find_missing_interpreter(script: &Path) -> Option<String> {
     use std::io::Read as _;
     // The kernel reads no more of the line.
     let mut line = Vec::new();
@@ -290,9 +299,9 @@ fn missing_interpreter(script: &Path) -> Option<String> {
 }
 
 /// What is wrong with the program of a command, with where it was searched.
-fn missing_program(argv: &[String], folder: &Path, env: &Env) -> Option<String> {
+fn find_missing_program(argv: &[String], folder: &Path, env: &Env) -> Option<String> {
     let program = argv.first()?;
-    if program.starts_with(OURSELVES) {
+    if program.starts_with(XTASK_PLACEHOLDER) {
         return None;
     }
     let runs = |path: &Path| {
@@ -303,13 +312,13 @@ fn missing_program(argv: &[String], folder: &Path, env: &Env) -> Option<String> 
         if !runs(&path) {
             return Some(format!("`{}` is not there, or not executable", path.display()));
         }
-        return missing_interpreter(&path);
+        return find_missing_interpreter(&path);
     }
     let path = env.get(OsStr::new("PATH")).cloned().unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     let found = folders.iter().map(|dir| folder.join(dir).join(program)).find(|path| runs(path));
     if let Some(found) = found {
-        return missing_interpreter(&found);
+        return find_missing_interpreter(&found);
     }
     let mut shown: Vec<String> = Vec::new();
     for folder in folders.iter().map(|dir| dir.display().to_string()) {

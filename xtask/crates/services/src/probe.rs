@@ -9,28 +9,28 @@ use anstream::adapter::StripBytes;
 use serde_json::Value;
 
 use super::launch::Env;
-use super::logs::Log;
-use super::reach::Reach;
-use super::spec::{Page, Probe};
-use xtask_base::group::End;
-use xtask_base::http::{self, NoAnswer};
+use super::listeners::ListenerFinder;
+use super::logs::ServiceLog;
+use super::spec::{HttpProbeSpec, ProbeSpec};
+use xtask_base::http::{self, HttpError};
 use xtask_base::process::Program;
+use xtask_base::process_group::ExitReason;
 
 /// How much of what a body or a command says is repeated.
-const REPEATED: usize = 120;
+const MAX_QUOTED_CHARS: usize = 120;
 
 /// How much of a log is read at once.
-const PART: u64 = 1 << 20;
+const READ_CHUNK: u64 = 1 << 20;
 
 /// How much of it one attempt searches; the next goes on from there.
-const MOST_PARTS: usize = 64;
+const MAX_CHUNKS: usize = 64;
 
 /// How far the log of a run was searched for the text that says that it is ready.
 #[derive(Clone, Debug)]
-pub struct LogSearch(Arc<Mutex<Search>>);
+pub struct LogSearch(Arc<Mutex<SearchState>>);
 
 #[derive(Debug)]
-struct Search {
+struct SearchState {
     at: u64,
     /// What was read last, as it is shown: without colours and without returns of the carriage.
     rest: Vec<u8>,
@@ -41,8 +41,8 @@ struct Search {
 impl LogSearch {
     /// A search from this place in the log on.
     #[must_use]
-    pub fn from(at: u64) -> LogSearch {
-        LogSearch(Arc::new(Mutex::new(Search {
+    pub fn starting_at(at: u64) -> LogSearch {
+        LogSearch(Arc::new(Mutex::new(SearchState {
             at,
             rest: Vec::new(),
             strip: StripBytes::new(),
@@ -51,27 +51,27 @@ impl LogSearch {
     }
 
     /// Whether the text has appeared.
-    fn finds(&self, text: &str, log: &Log) -> Result<(), String> {
+    fn find_text(&self, text: &str, log: &ServiceLog) -> Result<(), String> {
         let mut search = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = |search: &mut Search| -> std::io::Result<bool> {
-            for _ in 0..MOST_PARTS {
+        let read = |search: &mut SearchState| -> std::io::Result<bool> {
+            for _ in 0..MAX_CHUNKS {
                 let length = log.length();
                 if length < search.at {
                     // The service has emptied it.
                     (search.at, search.rest) = (0, Vec::new());
                 }
-                let to = length.min(search.at + PART);
+                let to = length.min(search.at + READ_CHUNK);
                 if to == search.at {
                     return Ok(false);
                 }
                 // Also what was moved into older pieces meanwhile.
-                for (_, bytes) in log.read(search.at, to)? {
-                    let Search { rest, strip, .. } = &mut *search;
+                for (_, bytes) in log.read_range(search.at, to)? {
+                    let SearchState { rest, strip, .. } = &mut *search;
                     let shown = strip.strip_next(&bytes).flatten();
                     rest.extend(shown.copied().filter(|byte| *byte != b'\r'));
                 }
                 search.at = to;
-                if contains(&search.rest, text.as_bytes()) {
+                if contains_bytes(&search.rest, text.as_bytes()) {
                     return Ok(true);
                 }
                 // The text may lie across the end of what was read.
@@ -88,96 +88,101 @@ impl LogSearch {
     }
 }
 
-fn contains(text: &[u8], part: &[u8]) -> bool {
+fn contains_bytes(text: &[u8], part: &[u8]) -> bool {
     memchr::memmem::find(text, part).is_some()
 }
 
 /// What a command of a probe runs with.
-pub struct Around<'a> {
+pub struct ProbeContext<'a> {
     /// Where.
     pub folder: &'a Path,
     /// The variables of the service, in full.
     pub env: &'a Env,
     /// The log of the service.
-    pub log: &'a Log,
+    pub log: &'a ServiceLog,
     /// How far it was searched.
     pub search: &'a LogSearch,
     /// By what its processes are found.
-    pub reach: &'a Reach,
+    pub listeners: &'a ListenerFinder,
     /// Whether nobody wants to know any more.
     pub is_over: &'a dyn Fn() -> bool,
 }
 
 /// Asks.
-pub fn ask(probe: &Probe, around: &Around<'_>) -> Result<(), String> {
+pub fn run_probe(probe: &ProbeSpec, around: &ProbeContext<'_>) -> Result<(), String> {
     let longest = Duration::from_millis(probe.timeout_ms);
     // The cheap ones first.
     if let Some(port) = probe.tcp {
-        let address = around.reach.address(port);
-        let found = http::accepts_at(address, port, longest);
-        found.map_err(|none| no_answer(port, &none, around.reach))?;
+        let address = around.listeners.find_address(port);
+        let found = http::check_connect_at(address, port, longest);
+        found.map_err(|none| describe_no_answer(port, &none, around.listeners))?;
     }
     if let Some(text) = &probe.log {
-        around.search.finds(text, around.log)?;
+        around.search.find_text(text, around.log)?;
     }
     if let Some(page) = &probe.http {
-        ask_page(page, longest, around.reach)?;
+        check_http(page, longest, around.listeners)?;
     }
     if let Some(argv) = &probe.run {
-        run(argv, longest, around)?;
+        run_command(argv, longest, around)?;
     }
     Ok(())
 }
 
-fn no_answer(port: u16, none: &NoAnswer, reach: &Reach) -> String {
+fn describe_no_answer(port: u16, none: &HttpError, reach: &ListenerFinder) -> String {
     match none {
-        NoAnswer::Refused => {
-            let elsewhere = reach.elsewhere(port).map_or_else(String::new, |at| format!("; {at}"));
+        HttpError::Refused => {
+            let elsewhere =
+                reach.describe_elsewhere(port).map_or_else(String::new, |at| format!("; {at}"));
             format!("nobody listens on port {port}{elsewhere}")
         }
-        NoAnswer::Failed(why) => format!("port {port}: {why}"),
+        HttpError::Failed(why) => format!("port {port}: {why}"),
     }
 }
 
-fn ask_page(page: &Page, longest: Duration, reach: &Reach) -> Result<(), String> {
+fn check_http(
+    page: &HttpProbeSpec,
+    longest: Duration,
+    reach: &ListenerFinder,
+) -> Result<(), String> {
     let (port, path) = (page.port, &page.path);
     // Where only the status counts the body need not end.
-    let ask = if page.json.is_some() { http::get_at } else { http::head_at };
-    let answer = ask(reach.address(port), port, path, longest)
-        .map_err(|none| no_answer(port, &none, reach))?;
+    let ask = if page.json.is_some() { http::get_at } else { http::get_head_at };
+    let answer = ask(reach.find_address(port), port, path, longest)
+        .map_err(|none| describe_no_answer(port, &none, reach))?;
     let status = answer.status;
     let is_wanted = match &page.status[..] {
         [] => (200..300).contains(&status),
         wanted => wanted.contains(&status),
     };
     if !is_wanted {
-        return Err(format!("{path} answers {status}{}", beginning(&answer.body)));
+        return Err(format!("{path} answers {status}{}", describe_output(&answer.body)));
     }
     let Some(wanted) = &page.json else { return Ok(()) };
-    if answer.is_cut {
+    if answer.is_truncated {
         return Err(format!("{path} answers more than 1 MiB, too much to look for JSON in it"));
     }
     let body: Value = serde_json::from_slice(&answer.body)
-        .map_err(|_| format!("{path} answers no JSON{}", beginning(&answer.body)))?;
-    match differs(wanted, &body, "") {
+        .map_err(|_| format!("{path} answers no JSON{}", describe_output(&answer.body)))?;
+    match find_difference(wanted, &body, "") {
         None => Ok(()),
         Some(how) => Err(format!("{path} answers {status}, but {how}")),
     }
 }
 
 /// How a body differs from what it must hold; nothing where it holds it all.
-fn differs(wanted: &Value, found: &Value, at: &str) -> Option<String> {
+fn find_difference(wanted: &Value, found: &Value, at: &str) -> Option<String> {
     let name = if at.is_empty() { "the body" } else { at };
     match (wanted, found) {
         (Value::Object(wanted), Value::Object(found)) => wanted.iter().find_map(|(key, wanted)| {
             let at = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
             match found.get(key) {
-                Some(found) => differs(wanted, found, &at),
+                Some(found) => find_difference(wanted, found, &at),
                 None => Some(format!("`{at}` is missing")),
             }
         }),
         _ if is_equal(wanted, found) => None,
-        _ => Some(format!("`{name}` is {}, not {wanted}", shortened(&found.to_string()))),
+        _ => Some(format!("`{name}` is {}, not {wanted}", truncate_text(&found.to_string()))),
     }
 }
 
@@ -189,30 +194,38 @@ fn is_equal(one: &Value, two: &Value) -> bool {
     }
 }
 
-fn run(argv: &[String], longest: Duration, around: &Around<'_>) -> Result<(), String> {
+fn run_command(
+    argv: &[String],
+    longest: Duration,
+    around: &ProbeContext<'_>,
+) -> Result<(), String> {
     let [program, args @ ..] = argv else { return Err("its command is empty".to_owned()) };
-    let command = Program::new(program, around.folder).args(args).with_only(around.env);
+    let command = Program::new(program, around.folder).args(args).with_env_only(around.env);
     let done = command.run_in_group(longest, around.is_over).map_err(|error| error.to_string())?;
-    let said = || beginning(done.output.trim().as_bytes());
-    match done.end {
-        End::Code(0) => Ok(()),
-        End::Code(code) => Err(format!("`{program}` says no (code {code}){}", said())),
-        End::Signal(signal) => Err(format!("`{program}` was ended by signal {signal}{}", said())),
-        End::TimedOut => Err(format!("`{program}` took longer than {} ms", longest.as_millis())),
-        End::Stopped => Err(format!("`{program}` was stopped")),
+    let said = || describe_output(done.output.trim().as_bytes());
+    match done.exit_reason {
+        ExitReason::Code(0) => Ok(()),
+        ExitReason::Code(code) => Err(format!("`{program}` says no (code {code}){}", said())),
+        ExitReason::Signal(signal) => {
+            Err(format!("`{program}` was ended by signal {signal}{}", said()))
+        }
+        ExitReason::TimedOut => {
+            Err(format!("`{program}` took longer than {} ms", longest.as_millis()))
+        }
+        ExitReason::Stopped => Err(format!("`{program}` was stopped")),
     }
 }
 
 /// The beginning of what was said, after a colon; nothing where nothing was.
-fn beginning(text: &[u8]) -> String {
+fn describe_output(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let text = text.trim();
-    if text.is_empty() { String::new() } else { format!(": {}", shortened(text)) }
+    if text.is_empty() { String::new() } else { format!(": {}", truncate_text(text)) }
 }
 
-fn shortened(text: &str) -> String {
+fn truncate_text(text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    match line.char_indices().nth(REPEATED) {
+    match line.char_indices().nth(MAX_QUOTED_CHARS) {
         Some((at, _)) => format!("{}…", &line[..at]),
         None => line,
     }
@@ -221,15 +234,15 @@ fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use xtask_base::environment::Environment;
     use xtask_base::files::Disk;
-    use xtask_base::scratch::Scratch;
-    use xtask_base::world::World;
+    use xtask_base::temp_folder::TempFolder;
 
     #[test]
     fn a_body_must_hold_what_is_wanted_and_may_hold_more() {
         let body =
             serde_json::json!({"status": "unhealthy", "db": {"up": true, "n": 1.0}, "x": [1]});
-        let wanted = |value: Value| differs(&value, &body, "");
+        let wanted = |value: Value| find_difference(&value, &body, "");
         assert_eq!(wanted(serde_json::json!({"db": {"up": true, "n": 1}, "x": [1]})), None);
         assert_eq!(
             wanted(serde_json::json!({"status": "healthy"})).unwrap(),
@@ -241,28 +254,28 @@ mod tests {
 
     #[test]
     fn a_text_is_found_across_parts_as_it_is_shown_and_stays_found() {
-        let folder = Scratch::new(&World::real().unwrap(), "search").unwrap();
+        let folder = TempFolder::new(&Environment::from_process().unwrap(), "search").unwrap();
         let disk = Disk::real();
-        let log = Log::new(folder.path(), "a");
+        let log = ServiceLog::new(folder.path(), "a");
         let write = |text: &[u8]| disk.write_into(&log.path(), text).unwrap();
         write(b"ready? no, rea");
-        let search = LogSearch::from(6);
-        assert!(search.finds("ready", &log).is_err());
+        let search = LogSearch::starting_at(6);
+        assert!(search.find_text("ready", &log).is_err());
         write(b"ready? no, ready now");
-        assert_eq!(search.finds("ready", &log), Ok(()));
-        disk.remove(&log.path()).unwrap();
-        assert_eq!(search.finds("ready", &log), Ok(()));
+        assert_eq!(search.find_text("ready", &log), Ok(()));
+        disk.remove_file(&log.path()).unwrap();
+        assert_eq!(search.find_text("ready", &log), Ok(()));
         // Past colours, also half of one, and past what a bar has drawn.
         write(b"\x1b[1mLocal\x1b[2");
-        let search = LogSearch::from(0);
-        assert!(search.finds("Local: http://a", &log).is_err());
+        let search = LogSearch::starting_at(0);
+        assert!(search.find_text("Local: http://a", &log).is_err());
         write(b"\x1b[1mLocal\x1b[22m: \x1b[36mhttp://\x1b[1ma\r\n");
-        assert_eq!(search.finds("Local: http://a", &log), Ok(()));
+        assert_eq!(search.find_text("Local: http://a", &log), Ok(()));
         // Past what was moved into an older piece, and past one that the service has emptied.
         write(b"0123456789");
-        let search = LogSearch::from(0);
-        assert!(search.finds("ready", &log).is_err());
+        let search = LogSearch::starting_at(0);
+        assert!(search.find_text("ready", &log).is_err());
         write(b"ready");
-        assert_eq!(search.finds("ready", &log), Ok(()));
+        assert_eq!(search.find_text("ready", &log), Ok(()));
     }
 }

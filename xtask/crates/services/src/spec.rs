@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// A service, ready to be started.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Spec {
+pub struct ServiceSpec {
     /// Its name.
     pub name: String,
     /// The program and its arguments. `{xtask}` stands for the program that supervises.
@@ -35,19 +35,19 @@ pub struct Spec {
     /// Whether the stack is unhealthy without it.
     pub required: bool,
     /// What must hold before it counts as ready; nothing: it is ready once it runs.
-    pub ready: Option<Probe>,
+    pub ready: Option<ProbeSpec>,
     /// What must go on to hold.
-    pub live: Option<Live>,
+    pub live: Option<LivenessSpec>,
     /// When it is started again.
-    pub restart: Restart,
+    pub restart: RestartSpec,
     /// How it is stopped.
-    pub stop: Stop,
+    pub stop: StopSpec,
     /// Beyond what a warning is given.
-    pub limits: Limits,
+    pub limits: LimitsSpec,
     /// How it is started where something that it needs is missing.
-    pub fallback: Option<Fallback>,
+    pub fallback: Option<FallbackSpec>,
     /// How long its log may get.
-    pub log: LogLimits,
+    pub log: LogSpec,
     /// The folders in which it keeps what outlives it, which are made before it is started.
     #[serde(default)]
     pub state: Vec<PathBuf>,
@@ -56,12 +56,12 @@ pub struct Spec {
     pub tries_serving: bool,
     /// What saves its state.
     #[serde(default)]
-    pub backup: Option<Backup>,
+    pub backup: Option<BackupSpec>,
 }
 
 /// How the state of a service is saved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Backup {
+pub struct BackupSpec {
     /// The program and its arguments. `{backup}` stands for the folder into which it writes.
     pub argv: Vec<String>,
     /// How long it may take, in milliseconds.
@@ -79,16 +79,16 @@ pub struct EnvFile {
 
 /// How a file of variables looked when it was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct EnvFileStamp {
     /// Where it lies.
     pub path: PathBuf,
     /// Its look; nothing where there was none, or none that could be changed.
-    pub look: Option<FileLook>,
+    pub look: Option<FileStamp>,
 }
 
 /// What tells one state of a file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileLook {
+pub struct FileStamp {
     /// Its size in bytes.
     pub size: u64,
     /// When it last changed, in nanoseconds since the epoch.
@@ -99,9 +99,9 @@ pub struct FileLook {
 
 /// What is asked of a service. All that is given must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Probe {
+pub struct ProbeSpec {
     /// A page and what it must say.
-    pub http: Option<Page>,
+    pub http: Option<HttpProbeSpec>,
     /// A port on which somebody accepts connections.
     pub tcp: Option<u16>,
     /// A command that ends with 0.
@@ -114,7 +114,7 @@ pub struct Probe {
 
 /// A page and what it must say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Page {
+pub struct HttpProbeSpec {
     /// The port.
     pub port: u16,
     /// The path, which begins with a slash.
@@ -127,9 +127,9 @@ pub struct Page {
 
 /// What must go on to hold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Live {
+pub struct LivenessSpec {
     /// What is asked.
-    pub probe: Probe,
+    pub probe: ProbeSpec,
     /// How often, in milliseconds.
     pub every_ms: u64,
     /// How many failures in a row are too many.
@@ -138,7 +138,7 @@ pub struct Live {
 
 /// When a service is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Restart {
+pub struct RestartSpec {
     /// How often, at most, …
     pub max: u32,
     /// … within so many milliseconds.
@@ -151,7 +151,7 @@ pub struct Restart {
 
 /// How a service is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stop {
+pub struct StopSpec {
     /// The number of the signal that asks it to end.
     pub signal: i32,
     /// How long it may take before it is killed, in milliseconds.
@@ -163,7 +163,7 @@ pub struct Stop {
 
 /// Beyond what a warning is given. Nothing is ended for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
+pub struct LimitsSpec {
     /// Resident memory, in bytes.
     pub memory_warn: Option<u64>,
     /// Processor time, in percent of one processor.
@@ -172,7 +172,7 @@ pub struct Limits {
 
 /// How a service is started where something that it needs is missing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fallback {
+pub struct FallbackSpec {
     /// Without which of its needs it can do.
     pub when: Vec<String>,
     /// The variables that tell it so.
@@ -181,7 +181,7 @@ pub struct Fallback {
 
 /// How long a log may get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogLimits {
+pub struct LogSpec {
     /// The size of a piece, in bytes.
     pub size: u64,
     /// How many full pieces are kept.

@@ -9,23 +9,23 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::spec::{Seen, Spec};
+use super::spec::{EnvFileStamp, ServiceSpec};
 use xtask_base::digest;
-use xtask_base::error::{Context, Error, Result};
+use xtask_base::environment::Environment;
+use xtask_base::error::{Error, Result, ResultExt};
 use xtask_base::files::Disk;
-use xtask_base::folders::Folders;
-use xtask_base::processes::Identity;
-use xtask_base::record::{self, Found};
-use xtask_base::world::World;
+use xtask_base::processes::ProcessIdentity;
+use xtask_base::record::{self, LoadedRecord};
+use xtask_base::worktree_paths::WorktreePaths;
 
 /// The kind of the record of a stack.
-const SAVED: &str = "xtask.stack/1";
+const STACK_RECORD: &str = "xtask.stack/1";
 
 /// The kind of the record of a supervisor.
-const SUPERVISOR: &str = "xtask.supervisor/1";
+const SUPERVISOR_RECORD: &str = "xtask.supervisor/1";
 
 /// The longest path of a socket on every system that we know: macOS has room for 104 bytes.
-const LONGEST_SOCKET: usize = 100;
+const MAX_SOCKET_PATH: usize = 100;
 
 /// A stack: the services of one layer in one worktree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub struct Stack {
 
 /// What is kept of a stack, so that another supervisor can go on with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Saved {
+pub struct StackRecord {
     /// The folder of the stack. A copy of it elsewhere is not the stack.
     pub folder: PathBuf,
     /// By what its processes are known.
@@ -49,16 +49,16 @@ pub struct Saved {
     pub status: Option<u16>,
     /// Processes that services have left to the supervisor, and that carry no marker.
     #[serde(default)]
-    pub strays: Vec<Identity>,
+    pub strays: Vec<ProcessIdentity>,
     /// Its services.
-    pub units: Vec<SavedUnit>,
+    pub units: Vec<ServiceRecord>,
 }
 
 /// What is kept of a service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SavedUnit {
+pub struct ServiceRecord {
     /// What it is.
-    pub spec: Spec,
+    pub spec: ServiceSpec,
     /// Whether it is wanted up.
     pub is_wanted: bool,
     /// Where it stood, as `ps` says it.
@@ -66,7 +66,7 @@ pub struct SavedUnit {
     /// The number of its process.
     pub run: u64,
     /// Its process.
-    pub identity: Option<Identity>,
+    pub identity: Option<ProcessIdentity>,
     /// Whether it was ready.
     pub was_ready: bool,
     /// When it was started, by the wall clock.
@@ -85,16 +85,16 @@ pub struct SavedUnit {
     pub killed: Option<String>,
     /// How its files of variables looked when it was started.
     #[serde(default)]
-    pub seen: Vec<Seen>,
+    pub seen: Vec<EnvFileStamp>,
 }
 
 /// Who supervises.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Supervisor {
+pub struct SupervisorRecord {
     /// The folder of the stack.
     pub folder: PathBuf,
     /// Its process.
-    pub identity: Identity,
+    pub identity: ProcessIdentity,
     /// Its version.
     pub version: String,
     /// Where it listens.
@@ -104,15 +104,15 @@ pub struct Supervisor {
 impl Stack {
     /// The stack of a layer in this worktree.
     #[must_use]
-    pub fn new(folders: &Folders, layer: &str) -> Stack {
-        let folder = folders.state().join("services").join(layer);
+    pub fn new(folders: &WorktreePaths, layer: &str) -> Stack {
+        let folder = folders.state_folder().join("services").join(layer);
         Stack { layer: layer.to_owned(), root: folders.root.clone(), folder }
     }
 
     /// The layers of this worktree of which something is kept.
     #[must_use]
-    pub fn all(folders: &Folders) -> Vec<Stack> {
-        let folder = folders.state().join("services");
+    pub fn list_all(folders: &WorktreePaths) -> Vec<Stack> {
+        let folder = folders.state_folder().join("services");
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         let mut layers: Vec<String> =
             entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -122,7 +122,7 @@ impl Stack {
 
     /// Where its logs are.
     #[must_use]
-    pub fn logs(&self) -> PathBuf {
+    pub fn logs_folder(&self) -> PathBuf {
         self.folder.join("logs")
     }
 
@@ -156,22 +156,22 @@ impl Stack {
     }
 
     /// Makes its folder, which others may not enter: who can open a lock can hold it.
-    pub fn make_folder(&self) -> Result<()> {
+    pub fn create_folder(&self) -> Result<()> {
         let cannot = || format!("the folder `{}` cannot be made", self.folder.display());
         let Some(above) = self.folder.parent() else { return Ok(()) };
         if let Some(state) = above.parent() {
-            std::fs::create_dir_all(state).unable(cannot)?;
+            std::fs::create_dir_all(state).with_context(cannot)?;
         }
         for folder in [above, &self.folder] {
             let made = std::fs::DirBuilder::new().mode(0o700).create(folder);
             if made.as_ref().is_err_and(|cause| cause.kind() != io::ErrorKind::AlreadyExists) {
-                return made.unable(cannot);
+                return made.with_context(cannot);
             }
         }
         Ok(())
     }
 
-    fn saved_path(&self) -> PathBuf {
+    fn record_path(&self) -> PathBuf {
         self.folder.join("stack")
     }
 
@@ -181,66 +181,69 @@ impl Stack {
 
     /// What was kept of it.
     #[must_use]
-    pub fn saved(&self) -> Found<Saved> {
-        match record::read::<Saved>(&self.saved_path(), SAVED) {
-            Found::Whole(saved) if self.is_copy_of(&saved.folder) => Found::Nothing,
+    pub fn read_record(&self) -> LoadedRecord<StackRecord> {
+        match record::read_record::<StackRecord>(&self.record_path(), STACK_RECORD) {
+            LoadedRecord::Valid(saved) if self.is_copy_of(&saved.folder) => LoadedRecord::Missing,
             found => found,
         }
     }
 
     /// Keeps it.
-    pub fn save(&self, disk: &Disk<'_>, saved: &Saved) -> Result<()> {
-        record::write_for_now(disk, &self.saved_path(), SAVED, saved)
-            .unable(|| format!("`{}` cannot be written", self.saved_path().display()))
+    pub fn write_record(&self, disk: &Disk<'_>, saved: &StackRecord) -> Result<()> {
+        record::write_record_unsynced(disk, &self.record_path(), STACK_RECORD, saved)
+            .with_context(|| format!("`{}` cannot be written", self.record_path().display()))
     }
 
     /// Forgets it: nothing of it runs.
-    pub fn forget(&self, disk: &Disk<'_>) -> Result<()> {
-        disk.remove(&self.saved_path())
-            .unable(|| format!("`{}` cannot be removed", self.saved_path().display()))
+    pub fn remove_record(&self, disk: &Disk<'_>) -> Result<()> {
+        disk.remove_file(&self.record_path())
+            .with_context(|| format!("`{}` cannot be removed", self.record_path().display()))
     }
 
     /// Who supervises, as it was written down.
     #[must_use]
-    pub fn supervisor(&self) -> Found<Supervisor> {
-        match record::read::<Supervisor>(&self.supervisor_path(), SUPERVISOR) {
-            Found::Whole(supervisor) if self.is_copy_of(&supervisor.folder) => Found::Nothing,
+    pub fn read_supervisor(&self) -> LoadedRecord<SupervisorRecord> {
+        match record::read_record::<SupervisorRecord>(&self.supervisor_path(), SUPERVISOR_RECORD) {
+            LoadedRecord::Valid(supervisor) if self.is_copy_of(&supervisor.folder) => {
+                LoadedRecord::Missing
+            }
             found => found,
         }
     }
 
     /// Writes down who supervises.
-    pub fn announce(&self, disk: &Disk<'_>, supervisor: &Supervisor) -> Result<()> {
-        record::write_for_now(disk, &self.supervisor_path(), SUPERVISOR, supervisor)
-            .unable(|| format!("`{}` cannot be written", self.supervisor_path().display()))
+    pub fn write_supervisor(&self, disk: &Disk<'_>, supervisor: &SupervisorRecord) -> Result<()> {
+        record::write_record_unsynced(disk, &self.supervisor_path(), SUPERVISOR_RECORD, supervisor)
+            .with_context(|| format!("`{}` cannot be written", self.supervisor_path().display()))
     }
 
     /// Takes that back.
-    pub fn retire(&self, disk: &Disk<'_>) -> Result<()> {
-        disk.remove(&self.supervisor_path())
-            .unable(|| format!("`{}` cannot be removed", self.supervisor_path().display()))
+    pub fn remove_supervisor(&self, disk: &Disk<'_>) -> Result<()> {
+        disk.remove_file(&self.supervisor_path())
+            .with_context(|| format!("`{}` cannot be removed", self.supervisor_path().display()))
     }
 
     /// Where a supervisor of it listens: a short name in a folder that is this user's alone, which is made.
-    pub fn socket(&self, world: &World) -> Result<PathBuf> {
+    pub fn prepare_socket(&self, world: &Environment) -> Result<PathBuf> {
         let socket = self.socket_path(world);
         if let Some(folder) = socket.parent() {
-            private_folder(folder)?;
+            ensure_private_folder(folder)?;
         }
         Ok(socket)
     }
 
     /// The same, without making anything.
     #[must_use]
-    pub fn socket_path(&self, world: &World) -> PathBuf {
-        let name = digest::hex(&digest::of_parts([self.folder.as_os_str().as_encoded_bytes()]));
+    pub fn socket_path(&self, world: &Environment) -> PathBuf {
+        let name =
+            digest::to_hex(&digest::hash_parts([self.folder.as_os_str().as_encoded_bytes()]));
         let name = format!("{}.sock", &name[..16]);
         let runtime =
             world.variable("XDG_RUNTIME_DIR").map(|folder| Path::new(folder).join("xtask"));
         if let Some(folder) = runtime.filter(|folder| {
             folder.is_absolute()
-                && folder.as_os_str().len() + name.len() < LONGEST_SOCKET
-                && folder.parent().is_some_and(is_ours)
+                && folder.as_os_str().len() + name.len() < MAX_SOCKET_PATH
+                && folder.parent().is_some_and(is_own_folder)
         }) {
             return folder.join(name);
         }
@@ -249,23 +252,23 @@ impl Stack {
     }
 }
 
-fn is_ours(folder: &Path) -> bool {
+fn is_own_folder(folder: &Path) -> bool {
     let user = rustix::process::geteuid().as_raw();
     std::fs::symlink_metadata(folder).is_ok_and(|meta| meta.is_dir() && meta.uid() == user)
 }
 
 /// Makes a folder that nobody else can enter, or makes sure that it is one.
-fn private_folder(folder: &Path) -> Result<()> {
+fn ensure_private_folder(folder: &Path) -> Result<()> {
     let made = std::fs::DirBuilder::new().mode(0o700).create(folder);
     match made {
         Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => {
             return Err(cause)
-                .unable(|| format!("the folder `{}` cannot be made", folder.display()));
+                .with_context(|| format!("the folder `{}` cannot be made", folder.display()));
         }
         _ => {}
     }
     let meta = std::fs::symlink_metadata(folder)
-        .unable(|| format!("`{}` cannot be looked at", folder.display()))?;
+        .with_context(|| format!("`{}` cannot be looked at", folder.display()))?;
     let user = rustix::process::geteuid().as_raw();
     let is_private = meta.permissions().mode() & 0o077 == 0;
     if meta.is_dir() && meta.uid() == user && is_private {
@@ -277,5 +280,5 @@ fn private_folder(folder: &Path) -> Result<()> {
         meta.uid(),
         meta.permissions().mode() & 0o7777
     ))
-    .hint("remove it, or set XDG_RUNTIME_DIR to a folder of your own"))
+    .with_hint("remove it, or set XDG_RUNTIME_DIR to a folder of your own"))
 }

@@ -16,7 +16,7 @@
 use std::fmt;
 
 use xtask_base::path::RepoPath;
-use xtask_git::{Entry, Indexed, Known, Mode, Work};
+use xtask_git::{EverCanonical, FileMode, IndexStatus, TreeEntry, WorktreeItem};
 
 /// All that is known about a path before anything is decided.
 #[derive(Clone, Debug)]
@@ -24,15 +24,15 @@ pub struct PathState {
     /// The path.
     pub path: RepoPath,
     /// What HEAD holds.
-    pub head: Option<Entry>,
+    pub head: Option<TreeEntry>,
     /// What the canonical commit holds.
-    pub canonical: Option<Entry>,
+    pub canonical: Option<TreeEntry>,
     /// What is staged.
-    pub index: Indexed,
+    pub index: IndexStatus,
     /// What is on disk.
-    pub work: Work,
+    pub work: WorktreeItem,
     /// Whether what HEAD holds (or that it holds nothing) once was canonical.
-    pub once: Known,
+    pub was_canonical: EverCanonical,
     /// The file is an overlay of ours on top of what HEAD holds, and not canonical any more.
     pub is_overlay: bool,
     /// Sparse checkout leaves the path out.
@@ -40,12 +40,12 @@ pub struct PathState {
     /// The branch keeps it for itself.
     pub is_excluded: bool,
     /// Why it must not be written at all.
-    pub obstacle: Option<Obstacle>,
+    pub obstacle: Option<WriteObstacle>,
 }
 
 /// Why a path cannot be written, whatever its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Obstacle {
+pub enum WriteObstacle {
     /// The name is dangerous.
     UnsafeName(String),
     /// It is a submodule, here or in the canonical commit.
@@ -63,7 +63,7 @@ pub enum Obstacle {
 
 /// The class of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
+pub enum PathClass {
     /// Row 1.
     InSync,
     /// Rows 2 and 3.
@@ -82,28 +82,28 @@ pub enum Class {
     Unknown,
 }
 
-impl Class {
+impl PathClass {
     /// Its name, as in the table and in JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Class::InSync => "in-sync",
-            Class::Behind => "behind",
-            Class::Customised => "customised",
-            Class::Edited => "edited",
-            Class::Untracked => "untracked",
-            Class::Excluded => "excluded",
-            Class::Sparse => "sparse",
-            Class::Unknown => "unknown",
+            PathClass::InSync => "in-sync",
+            PathClass::Behind => "behind",
+            PathClass::Customised => "customised",
+            PathClass::Edited => "edited",
+            PathClass::Untracked => "untracked",
+            PathClass::Excluded => "excluded",
+            PathClass::Sparse => "sparse",
+            PathClass::Unknown => "unknown",
         }
     }
 }
 
 /// Why a path is of its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum ClassReason {
     /// It holds the canonical content.
-    Same,
+    IsCanonical,
     /// It holds an older canonical content.
     OlderCanonical,
     /// The canonical branch has a path that this branch never had.
@@ -143,74 +143,76 @@ pub enum Why {
     /// A device, pipe or socket is in its place.
     SpecialInPlace,
     /// It must not be written.
-    Barred(Obstacle),
+    Blocked(WriteObstacle),
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for ClassReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
-            Why::Same => "it is canonical",
-            Why::OlderCanonical => "it holds an older canonical content",
-            Why::NewInCanonical => "it is new on the canonical branch",
-            Why::RemovedInCanonical => "it was removed on the canonical branch",
-            Why::FileIsCanonical => "the file already is as the canonical branch has it",
-            Why::OlderOverlay => "an earlier overlay of sync stands there",
-            Why::OwnContent => "this branch has a content of its own",
-            Why::OwnPath => {
+            ClassReason::IsCanonical => "it is canonical",
+            ClassReason::OlderCanonical => "it holds an older canonical content",
+            ClassReason::NewInCanonical => "it is new on the canonical branch",
+            ClassReason::RemovedInCanonical => "it was removed on the canonical branch",
+            ClassReason::FileIsCanonical => "the file already is as the canonical branch has it",
+            ClassReason::OlderOverlay => "an earlier overlay of sync stands there",
+            ClassReason::OwnContent => "this branch has a content of its own",
+            ClassReason::OwnPath => {
                 "it has a content of this branch, and the canonical branch has no such path"
             }
-            Why::RemovedHere => "this branch has removed it",
-            Why::UncommittedFile => "the file has changes that are not committed",
-            Why::UncommittedDeletion => "the file was deleted and that is not committed",
-            Why::UncommittedIndex => "there are staged changes",
-            Why::InConflict => "it is in conflict",
-            Why::UntrackedFile => "a file that git does not track is there",
-            Why::KeptByBranch => "the configuration leaves it to this branch",
-            Why::HistoryCut => "the history that would tell whether it is behind is not here",
-            Why::BelowSymlink(link) => {
+            ClassReason::RemovedHere => "this branch has removed it",
+            ClassReason::UncommittedFile => "the file has changes that are not committed",
+            ClassReason::UncommittedDeletion => "the file was deleted and that is not committed",
+            ClassReason::UncommittedIndex => "there are staged changes",
+            ClassReason::InConflict => "it is in conflict",
+            ClassReason::UntrackedFile => "a file that git does not track is there",
+            ClassReason::KeptByBranch => "the configuration leaves it to this branch",
+            ClassReason::HistoryCut => {
+                "the history that would tell whether it is behind is not here"
+            }
+            ClassReason::BelowSymlink(link) => {
                 return write!(f, "`{link}` is a symlink, and nothing is written through it");
             }
-            Why::BelowFile(file) => return write!(f, "`{file}` is not a folder here"),
-            Why::FolderInPlace => "a folder is in its place",
-            Why::SpecialInPlace => "a device, pipe or socket is in its place",
-            Why::Barred(obstacle) => return write!(f, "{obstacle}"),
+            ClassReason::BelowFile(file) => return write!(f, "`{file}` is not a folder here"),
+            ClassReason::FolderInPlace => "a folder is in its place",
+            ClassReason::SpecialInPlace => "a device, pipe or socket is in its place",
+            ClassReason::Blocked(obstacle) => return write!(f, "{obstacle}"),
         };
         f.write_str(text)
     }
 }
 
-impl fmt::Display for Obstacle {
+impl fmt::Display for WriteObstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Obstacle::UnsafeName(why) => write!(f, "{why}"),
-            Obstacle::Submodule => write!(f, "it is a submodule, and those are not managed"),
-            Obstacle::SameNameAs(other) => {
+            WriteObstacle::UnsafeName(why) => write!(f, "{why}"),
+            WriteObstacle::Submodule => write!(f, "it is a submodule, and those are not managed"),
+            WriteObstacle::SameNameAs(other) => {
                 write!(f, "`{other}` is the same name where case does not count")
             }
-            Obstacle::NoLfs => {
+            WriteObstacle::NoLfs => {
                 write!(f, "it is kept in Git LFS, which is not set up (`git lfs install`)")
             }
-            Obstacle::MayBeSecret => {
+            WriteObstacle::MayBeSecret => {
                 write!(
                     f,
                     "what is there may be secret (`[backup] ignored` names it) and is in no commit, \
                      so no backup of it is made; move it away first"
                 )
             }
-            Obstacle::InTheWay(path) => write!(f, "`{path}` of this branch is in the way"),
+            WriteObstacle::InTheWay(path) => write!(f, "`{path}` of this branch is in the way"),
         }
     }
 }
 
 /// The class of a path, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Classification {
     /// The class.
-    pub class: Class,
+    pub class: PathClass,
     /// Why it is of that class.
-    pub why: Why,
+    pub why: ClassReason,
     /// Whether sync brings it up to date without being forced.
-    pub is_free: bool,
+    pub is_automatic: bool,
     /// Whether it can be replaced at all, also by force.
     pub is_writable: bool,
     /// Whether bringing it up to date means writing the file.
@@ -219,107 +221,119 @@ pub struct Verdict {
 
 /// Decides the class of a path.
 #[must_use]
-pub fn classify(state: &PathState) -> Verdict {
+pub fn classify_path(state: &PathState) -> Classification {
     let PathState { head, canonical, .. } = *state;
     let staged = state.index.entry();
-    let file = match effective_file(state) {
+    let file = match find_effective_file(state) {
         Ok(file) => file,
         Err(why) => {
             let class = if state.is_excluded {
-                Class::Excluded
-            } else if head.is_none() && state.index == Indexed::Absent {
-                Class::Untracked
+                PathClass::Excluded
+            } else if head.is_none() && state.index == IndexStatus::Absent {
+                PathClass::Untracked
             } else {
-                Class::Edited
+                PathClass::Edited
             };
-            return kept(class, why, false);
+            return keep_as_is(class, why, false);
         }
     };
     if head == canonical && file == head && !state.is_overlay {
-        return kept(Class::InSync, Why::Same, true);
+        return keep_as_is(PathClass::InSync, ClassReason::IsCanonical, true);
     }
     if state.is_excluded {
-        return kept(Class::Excluded, Why::KeptByBranch, true);
+        return keep_as_is(PathClass::Excluded, ClassReason::KeptByBranch, true);
     }
     let verdict = |class, why| {
         let writes_file = file != canonical && !state.is_sparse || state.is_overlay;
-        let is_free = matches!(class, Class::Behind | Class::Sparse);
-        let verdict = Verdict { class, why, is_free, is_writable: true, writes_file };
-        barred(state, verdict)
+        let is_free = matches!(class, PathClass::Behind | PathClass::Sparse);
+        let verdict =
+            Classification { class, why, is_automatic: is_free, is_writable: true, writes_file };
+        apply_obstacle(state, verdict)
     };
     match state.index {
-        Indexed::Conflict => return verdict(Class::Edited, Why::InConflict),
-        Indexed::Intended if file != canonical => {
-            return verdict(Class::Edited, Why::UncommittedFile);
+        IndexStatus::Conflict => return verdict(PathClass::Edited, ClassReason::InConflict),
+        IndexStatus::IntentToAdd if file != canonical => {
+            return verdict(PathClass::Edited, ClassReason::UncommittedFile);
         }
-        Indexed::Absent | Indexed::Entry { .. } | Indexed::Intended => {}
+        IndexStatus::Absent | IndexStatus::Entry { .. } | IndexStatus::IntentToAdd => {}
     }
     let is_tracked = head.is_some() || staged.is_some();
     if !is_tracked && file.is_some() && file != canonical {
-        return verdict(Class::Untracked, Why::UntrackedFile);
+        return verdict(PathClass::Untracked, ClassReason::UntrackedFile);
     }
-    let behind = if state.is_sparse { Class::Sparse } else { Class::Behind };
-    let index_agrees = state.index != Indexed::Intended && (staged == head || staged == canonical);
+    let behind = if state.is_sparse { PathClass::Sparse } else { PathClass::Behind };
+    let index_agrees =
+        state.index != IndexStatus::IntentToAdd && (staged == head || staged == canonical);
     if file == canonical && head != canonical && index_agrees && !state.is_sparse {
-        return verdict(behind, Why::FileIsCanonical);
+        return verdict(behind, ClassReason::FileIsCanonical);
     }
     if staged == head && file == head {
-        return match (state.once, head, canonical) {
-            _ if head == canonical => verdict(behind, Why::OlderOverlay),
-            (Known::Unknown, ..) => verdict(Class::Unknown, Why::HistoryCut),
-            (Known::Once, ..) if state.is_overlay => verdict(behind, Why::OlderOverlay),
-            (Known::Once, Some(_), Some(_)) => verdict(behind, Why::OlderCanonical),
-            (Known::Once, None, _) => verdict(behind, Why::NewInCanonical),
-            (Known::Once, Some(_), None) => verdict(behind, Why::RemovedInCanonical),
-            (Known::Never, Some(_), Some(_)) => verdict(Class::Customised, Why::OwnContent),
-            (Known::Never, Some(_), None) => verdict(Class::Customised, Why::OwnPath),
-            (Known::Never, None, _) => verdict(Class::Customised, Why::RemovedHere),
+        return match (state.was_canonical, head, canonical) {
+            _ if head == canonical => verdict(behind, ClassReason::OlderOverlay),
+            (EverCanonical::Unknown, ..) => verdict(PathClass::Unknown, ClassReason::HistoryCut),
+            (EverCanonical::Once, ..) if state.is_overlay => {
+                verdict(behind, ClassReason::OlderOverlay)
+            }
+            (EverCanonical::Once, Some(_), Some(_)) => verdict(behind, ClassReason::OlderCanonical),
+            (EverCanonical::Once, None, _) => verdict(behind, ClassReason::NewInCanonical),
+            (EverCanonical::Once, Some(_), None) => {
+                verdict(behind, ClassReason::RemovedInCanonical)
+            }
+            (EverCanonical::Never, Some(_), Some(_)) => {
+                verdict(PathClass::Customised, ClassReason::OwnContent)
+            }
+            (EverCanonical::Never, Some(_), None) => {
+                verdict(PathClass::Customised, ClassReason::OwnPath)
+            }
+            (EverCanonical::Never, None, _) => {
+                verdict(PathClass::Customised, ClassReason::RemovedHere)
+            }
         };
     }
     let why = if file == head {
-        Why::UncommittedIndex
+        ClassReason::UncommittedIndex
     } else if file.is_none() {
-        Why::UncommittedDeletion
+        ClassReason::UncommittedDeletion
     } else {
-        Why::UncommittedFile
+        ClassReason::UncommittedFile
     };
-    verdict(Class::Edited, why)
+    verdict(PathClass::Edited, why)
 }
 
 /// The file as the table means it, or why there is no telling.
-fn effective_file(state: &PathState) -> Result<Option<Entry>, Why> {
+fn find_effective_file(state: &PathState) -> Result<Option<TreeEntry>, ClassReason> {
     match &state.work {
         _ if state.is_overlay => Ok(state.head),
-        Work::Absent if state.is_sparse => Ok(state.index.entry()),
-        Work::Absent => Ok(None),
-        Work::Present(file) => Ok(Some(file.entry)),
+        WorktreeItem::Absent if state.is_sparse => Ok(state.index.entry()),
+        WorktreeItem::Absent => Ok(None),
+        WorktreeItem::Present(file) => Ok(Some(file.entry)),
         // A submodule is a folder on disk; whether it may be touched is decided by its obstacle.
-        Work::Folder if is_submodule(state.head) => Ok(state.head),
-        Work::Folder => Err(Why::FolderInPlace),
-        Work::Special => Err(Why::SpecialInPlace),
-        Work::BelowSymlink(link) => Err(Why::BelowSymlink(link.clone())),
+        WorktreeItem::Folder if is_submodule(state.head) => Ok(state.head),
+        WorktreeItem::Folder => Err(ClassReason::FolderInPlace),
+        WorktreeItem::Special => Err(ClassReason::SpecialInPlace),
+        WorktreeItem::BelowSymlink(link) => Err(ClassReason::BelowSymlink(link.clone())),
         // A file that stands where a folder is wanted matters only if something is wanted there.
-        Work::BelowFile(_) if state.canonical.is_none() && state.head.is_none() => Ok(None),
-        Work::BelowFile(file) => Err(Why::BelowFile(file.clone())),
+        WorktreeItem::BelowFile(_) if state.canonical.is_none() && state.head.is_none() => Ok(None),
+        WorktreeItem::BelowFile(file) => Err(ClassReason::BelowFile(file.clone())),
     }
 }
 
-fn is_submodule(entry: Option<Entry>) -> bool {
-    entry.is_some_and(|entry| entry.mode == Mode::Gitlink)
+fn is_submodule(entry: Option<TreeEntry>) -> bool {
+    entry.is_some_and(|entry| entry.mode == FileMode::Gitlink)
 }
 
-fn kept(class: Class, why: Why, is_writable: bool) -> Verdict {
-    Verdict { class, why, is_free: false, is_writable, writes_file: false }
+fn keep_as_is(class: PathClass, why: ClassReason, is_writable: bool) -> Classification {
+    Classification { class, why, is_automatic: false, is_writable, writes_file: false }
 }
 
-fn barred(state: &PathState, verdict: Verdict) -> Verdict {
+fn apply_obstacle(state: &PathState, verdict: Classification) -> Classification {
     match &state.obstacle {
         None => verdict,
         // Without the file there is nothing that Git LFS would be needed for.
-        Some(Obstacle::NoLfs | Obstacle::MayBeSecret) if !verdict.writes_file => verdict,
-        Some(obstacle) => Verdict {
-            why: Why::Barred(obstacle.clone()),
-            is_free: false,
+        Some(WriteObstacle::NoLfs | WriteObstacle::MayBeSecret) if !verdict.writes_file => verdict,
+        Some(obstacle) => Classification {
+            why: ClassReason::Blocked(obstacle.clone()),
+            is_automatic: false,
             is_writable: false,
             ..verdict
         },
@@ -333,19 +347,19 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
-    use xtask_git::{FileStat, Id, OnDisk};
+    use xtask_git::{FileStat, Id, WorktreeFile};
 
     /// `-` absent, otherwise a digit for a content and `x` for an executable one.
-    fn entry(text: &str) -> Option<Entry> {
+    fn entry(text: &str) -> Option<TreeEntry> {
         let digit = text.chars().next().filter(|c| *c != '-')?;
         let id = Id::from_hex(digit.to_string().repeat(40).as_bytes()).unwrap();
         let mode = match text.chars().nth(1) {
-            None => Mode::File,
-            Some('x') => Mode::Executable,
-            Some('s') => Mode::Symlink,
-            Some(_) => Mode::Gitlink,
+            None => FileMode::File,
+            Some('x') => FileMode::Executable,
+            Some('s') => FileMode::Symlink,
+            Some(_) => FileMode::Gitlink,
         };
-        Some(Entry { mode, id })
+        Some(TreeEntry { mode, id })
     }
 
     /// A line is: HEAD, index, file, canonical, and words for the rest.
@@ -353,27 +367,27 @@ mod tests {
         let words: Vec<&str> = line.split_whitespace().collect();
         let has = |word: &str| words[4..].contains(&word);
         let work = match words[2] {
-            "dir" => Work::Folder,
-            "link/" => Work::BelowSymlink(RepoPath::new("setup")),
-            "file/" => Work::BelowFile(RepoPath::new("setup")),
-            text => entry(text).map_or(Work::Absent, |entry| {
-                Work::Present(OnDisk { entry, raw: entry, look: FileStat::default() })
+            "dir" => WorktreeItem::Folder,
+            "link/" => WorktreeItem::BelowSymlink(RepoPath::new("setup")),
+            "file/" => WorktreeItem::BelowFile(RepoPath::new("setup")),
+            text => entry(text).map_or(WorktreeItem::Absent, |entry| {
+                WorktreeItem::Present(WorktreeFile { entry, raw: entry, stat: FileStat::default() })
             }),
         };
         let index = match words[1] {
-            "!" => Indexed::Conflict,
-            "?" => Indexed::Intended,
-            text => entry(text).map_or(Indexed::Absent, |entry| Indexed::Entry {
+            "!" => IndexStatus::Conflict,
+            "?" => IndexStatus::IntentToAdd,
+            text => entry(text).map_or(IndexStatus::Absent, |entry| IndexStatus::Entry {
                 entry,
                 is_skipped: has("sparse"),
             }),
         };
         let once = if has("once") {
-            Known::Once
+            EverCanonical::Once
         } else if has("cut") {
-            Known::Unknown
+            EverCanonical::Unknown
         } else {
-            Known::Never
+            EverCanonical::Never
         };
         PathState {
             path: RepoPath::new("setup/x"),
@@ -381,11 +395,11 @@ mod tests {
             canonical: entry(words[3]),
             index,
             work,
-            once,
+            was_canonical: once,
             is_overlay: has("overlay"),
             is_sparse: has("sparse"),
             is_excluded: has("excluded"),
-            obstacle: has("barred").then_some(Obstacle::Submodule),
+            obstacle: has("barred").then_some(WriteObstacle::Submodule),
         }
     }
 
@@ -440,9 +454,9 @@ mod tests {
 ",
         );
         for line in table.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            let v = classify(&state(line));
+            let v = classify_path(&state(line));
             let marks =
-                [(v.is_free, "free"), (v.is_writable, "forceable"), (v.writes_file, "file")];
+                [(v.is_automatic, "free"), (v.is_writable, "forceable"), (v.writes_file, "file")];
             let marks: Vec<&str> =
                 marks.iter().filter(|(is, _)| *is).map(|(_, name)| *name).collect();
             writeln!(rows, "{line:<24} {:<10} {:<21} {}", v.class.name(), marks.join(","), v.why)

@@ -5,11 +5,11 @@
 //! of the canonical branch comes from `git config xtask.canonicalBranch` (which `setup` sets) or is
 //! the default; the file there may point to another branch, once.
 
-use super::managed::Managed;
-use xtask_base::error::{Context as _, Error, Result};
+use super::managed::ManagedPaths;
+use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::path::RepoPath;
 use xtask_config::{BRANCHES_FILE, BranchesConfig, SYNC_FILE, SyncConfig};
-use xtask_git::{Canonical, Id, Mode, NamePattern, Repo};
+use xtask_git::{BranchPattern, CanonicalCommit, FileMode, Id, Repo};
 
 /// The git setting that names the canonical branch, where it is not the default.
 pub const BRANCH_SETTING: &str = "xtask.canonicalBranch";
@@ -19,9 +19,9 @@ pub const REMOTE_SETTING: &str = "xtask.canonicalRemote";
 
 /// What sync goes by.
 #[derive(Clone, Debug)]
-pub struct Context {
+pub struct SyncContext {
     /// The canonical commit.
-    pub canonical: Canonical,
+    pub canonical: CanonicalCommit,
     /// `setup/sync.toml`.
     pub config: SyncConfig,
     /// `setup/branches.toml`.
@@ -31,27 +31,27 @@ pub struct Context {
 }
 
 /// Where the sync commits of protected branches wait to be merged: `<prefix><branch>`.
-pub const BESIDE: &str = "orchestration-sync/";
+pub const SYNC_BRANCH_PREFIX: &str = "orchestration-sync/";
 
-impl Context {
+impl SyncContext {
     /// Whether a branch is no follower of the canonical one: that itself, the branch of changes, and
     /// those beside protected ones.
     #[must_use]
-    pub fn is_apart(&self, branch: &str) -> bool {
-        let ours = [self.config.branch.as_str(), self.config.changes.as_str()];
-        ours.contains(&branch) || branch.starts_with(BESIDE)
+    pub fn is_reserved_branch(&self, branch: &str) -> bool {
+        let ours = [self.config.branch.as_str(), self.config.changes_branch.as_str()];
+        ours.contains(&branch) || branch.starts_with(SYNC_BRANCH_PREFIX)
     }
 
     /// Whether nothing may be committed on a branch unasked.
     #[must_use]
     pub fn is_protected(&self, branch: &str) -> bool {
-        self.branches.protected.iter().any(|rule| NamePattern::new(rule).matches(branch))
+        self.branches.protected.iter().any(|rule| BranchPattern::new(rule).matches(branch))
     }
 }
 
 /// The names under which the canonical branch is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Names {
+pub struct CanonicalNames {
     /// The branch.
     pub branch: String,
     /// The remote.
@@ -59,107 +59,117 @@ pub struct Names {
 }
 
 /// Reads the context. That there is no canonical branch is an error that says what to do.
-pub fn read(repo: &Repo) -> Result<Context> {
-    let names = names(repo)?;
-    find(repo, &names)?.ok_or_else(|| missing(repo, &names))
+pub fn read_context(repo: &Repo) -> Result<SyncContext> {
+    let names = find_canonical_names(repo)?;
+    find_context(repo, &names)?.ok_or_else(|| missing_canonical_error(repo, &names))
 }
 
 /// The error for a canonical branch that does not exist.
 #[must_use]
-pub fn missing(repo: &Repo, names: &Names) -> Error {
-    let Names { branch, remote } = names;
+pub fn missing_canonical_error(repo: &Repo, names: &CanonicalNames) -> Error {
+    let CanonicalNames { branch, remote } = names;
     let error = Error::unable(format!(
         "there is no canonical branch: neither `{branch}` nor `{remote}/{branch}` exists here"
     ));
-    let seen = seen_elsewhere(repo, names);
+    let seen = list_other_remotes(repo, names);
     if !seen.is_empty() {
-        return seen.iter().fold(error, |error, other| error.hint(counts(other, branch)));
+        return seen
+            .iter()
+            .fold(error, |error, other| error.with_hint(other_remote_hint(other, branch)));
     }
     error
-        .hint(format!(
+        .with_hint(format!(
             "if the remote has it: `cargo xtask sync --fetch`, or `git fetch {remote} {branch}`"
         ))
-        .hint("if nobody has it yet: `cargo xtask setup` makes it from the current commit")
+        .with_hint("if nobody has it yet: `cargo xtask setup` makes it from the current commit")
 }
 
 /// The other remotes that have a branch of the canonical name, as far as it was fetched.
 #[must_use]
-pub fn seen_elsewhere(repo: &Repo, names: &Names) -> Vec<String> {
+pub fn list_other_remotes(repo: &Repo, names: &CanonicalNames) -> Vec<String> {
     let has_it = |remote: &String| {
         let name = format!("refs/remotes/{remote}/{}", names.branch);
-        *remote != names.remote && repo.resolve(&name).is_ok_and(|commit| commit.is_some())
+        *remote != names.remote && repo.resolve_ref(&name).is_ok_and(|commit| commit.is_some())
     };
     repo.remote_names().into_iter().filter(has_it).collect()
 }
 
 /// What makes the branch of another remote the canonical one.
 #[must_use]
-pub fn counts(remote: &str, branch: &str) -> String {
+pub fn other_remote_hint(remote: &str, branch: &str) -> String {
     format!("if `{remote}/{branch}` is it: `git config {REMOTE_SETTING} {remote}`")
 }
 
 /// Reads the context; nothing where there is no canonical branch.
-pub fn find(repo: &Repo, names: &Names) -> Result<Option<Context>> {
-    find_by(repo, names, Files::WorkingTreeToo)
+pub fn find_context(repo: &Repo, names: &CanonicalNames) -> Result<Option<SyncContext>> {
+    find_context_from(repo, names, ConfigOrigin::WorktreeFallback)
 }
 
 /// The context as far as the canonical branch itself tells, for what nobody has asked for: there the
 /// branch that happens to be checked out has no say at all.
-pub fn of_canonical(repo: &Repo) -> Result<Option<Context>> {
-    find_by(repo, &usual_names(repo), Files::CanonicalAlone)
+pub fn find_canonical_context(repo: &Repo) -> Result<Option<SyncContext>> {
+    find_context_from(repo, &configured_names(repo), ConfigOrigin::CanonicalOnly)
 }
 
 /// The canonical contents that a sync would write, by the rules of the working tree.
-fn likely(repo: &Repo, canonical: &Canonical) -> Result<Vec<(Id, String)>> {
-    let text = in_working_tree(repo, SYNC_FILE)?.unwrap_or_default();
+fn list_expected_blobs(repo: &Repo, canonical: &CanonicalCommit) -> Result<Vec<(Id, String)>> {
+    let text = read_worktree_text(repo, SYNC_FILE)?.unwrap_or_default();
     let config = SyncConfig::parse(SYNC_FILE, &text).unwrap_or_default();
     let Ok(head) = repo.head() else { return Ok(Vec::new()) };
-    let managed = Managed::new(&config, head.branch.as_deref());
+    let managed = ManagedPaths::new(&config, head.branch.as_deref());
     let differing = repo.compare_trees(Some(head.tree), Some(canonical.tree), &managed)?;
     let comes = differing.into_iter().filter_map(|(path, pair)| Some((pair.two?, path)));
-    let files = comes.filter(|(entry, _)| entry.mode != Mode::Gitlink);
+    let files = comes.filter(|(entry, _)| entry.mode != FileMode::Gitlink);
     Ok(files.map(|(entry, path)| (entry.id, path.to_string())).collect())
 }
 
 /// The context by the canonical branch of the remote alone, as it was last fetched: for what goes
 /// to other branches there, where nothing may arrive that has not been pushed.
-pub fn of_remote(repo: &Repo) -> Result<Context> {
-    let names = names(repo)?;
-    let not_there = |names: &Names| {
+pub fn read_remote_context(repo: &Repo) -> Result<SyncContext> {
+    let names = find_canonical_names(repo)?;
+    let not_there = |names: &CanonicalNames| {
         Error::unable(format!("`{}` has no canonical branch `{}`", names.remote, names.branch))
-            .hint(format!("`git push {} {}` puts it there", names.remote, names.branch))
+            .with_hint(format!("`git push {} {}` puts it there", names.remote, names.branch))
     };
-    let context = read(repo)?;
-    let named =
-        Names { branch: context.config.branch.clone(), remote: context.config.remote.clone() };
+    let context = read_context(repo)?;
+    let named = CanonicalNames {
+        branch: context.config.branch.clone(),
+        remote: context.config.remote.clone(),
+    };
     let reference = format!("refs/remotes/{}/{}", named.remote, named.branch);
-    let Some(commit) = repo.resolve(&reference)? else { return Err(not_there(&named)) };
+    let Some(commit) = repo.resolve_ref(&reference)? else { return Err(not_there(&named)) };
     if commit == context.canonical.commit {
         return Ok(context);
     }
     // What is newer here has not been pushed.
-    let canonical = Canonical { tree: repo.tree_of(commit)?, reference, commit };
+    let canonical = CanonicalCommit { tree: repo.tree_of(commit)?, reference, commit };
     let mut warnings = vec![format!(
         "`{}` is ahead of `{}/{0}` here; what is not pushed yet does not count",
         named.branch, named.remote
     )];
-    let files = Files::CanonicalAlone;
-    let config = sync_config(repo, &canonical, &named, files, &mut warnings)?;
-    let branches = branches_config(repo, &canonical, &names, files, &mut warnings)?;
-    Ok(Context { canonical, config, branches, warnings })
+    let files = ConfigOrigin::CanonicalOnly;
+    let config = read_sync_config(repo, &canonical, &named, files, &mut warnings)?;
+    let branches = read_branches_config(repo, &canonical, &names, files, &mut warnings)?;
+    Ok(SyncContext { canonical, config, branches, warnings })
 }
 
 /// Where the files of the configuration may come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Files {
+enum ConfigOrigin {
     /// From the canonical commit.
-    CanonicalAlone,
+    CanonicalOnly,
     /// From the working tree where the canonical commit has none.
-    WorkingTreeToo,
+    WorktreeFallback,
 }
 
-fn find_by(repo: &Repo, names: &Names, files: Files) -> Result<Option<Context>> {
-    let Some(first) = repo.canonical(&names.branch, &names.remote)? else { return Ok(None) };
+fn find_context_from(
+    repo: &Repo,
+    names: &CanonicalNames,
+    files: ConfigOrigin,
+) -> Result<Option<SyncContext>> {
+    let Some(first) = repo.resolve_canonical(&names.branch, &names.remote)? else {
+        return Ok(None);
+    };
     if repo.is_partial() {
         let mut wanted = Vec::new();
         for file in [SYNC_FILE, BRANCHES_FILE] {
@@ -169,29 +179,32 @@ fn find_by(repo: &Repo, names: &Names, files: Files) -> Result<Option<Context>> 
         }
         // Who has to ask for the rules asks for what they most likely ask for next in the same go.
         if repo.may_fetch() && wanted.iter().any(|(id, _)| !repo.has_object(*id)) {
-            wanted.extend(likely(repo, &first.canonical)?);
+            wanted.extend(list_expected_blobs(repo, &first.canonical)?);
         }
-        repo.bring(wanted)?;
+        repo.fetch_objects(wanted)?;
     }
     let mut warnings = Vec::new();
     let mut resolved = first;
-    let mut config = sync_config(repo, &resolved.canonical, names, files, &mut warnings)?;
+    let mut config = read_sync_config(repo, &resolved.canonical, names, files, &mut warnings)?;
     if (&config.branch, &config.remote) != (&names.branch, &names.remote) {
-        let next = Names { branch: config.branch.clone(), remote: config.remote.clone() };
-        resolved = repo.canonical(&next.branch, &next.remote)?.ok_or_else(|| {
+        let next = CanonicalNames { branch: config.branch.clone(), remote: config.remote.clone() };
+        resolved = repo.resolve_canonical(&next.branch, &next.remote)?.ok_or_else(|| {
             Error::usage(format!(
                 "`{SYNC_FILE}` on `{}` says that `{}` is canonical, but there is no such branch",
                 names.branch, next.branch
             ))
-            .hint(format!("`git fetch {} {}`, or correct the file there", next.remote, next.branch))
+            .with_hint(format!(
+                "`git fetch {} {}`, or correct the file there",
+                next.remote, next.branch
+            ))
         })?;
-        config = sync_config(repo, &resolved.canonical, &next, files, &mut warnings)?;
+        config = read_sync_config(repo, &resolved.canonical, &next, files, &mut warnings)?;
         if (&config.branch, &config.remote) != (&next.branch, &next.remote) {
             return Err(Error::usage(format!(
                 "`{SYNC_FILE}` on `{}` points to `{}`, and the one there points on to `{}`",
                 names.branch, next.branch, config.branch
             ))
-            .hint("the canonical branch must name itself in its own file"));
+            .with_hint("the canonical branch must name itself in its own file"));
         }
     }
     if let Some(foreign) = &resolved.foreign {
@@ -201,7 +214,7 @@ fn find_by(repo: &Repo, names: &Names, files: Files) -> Result<Option<Context>> 
              gives it another name)",
             config.branch,
             config.remote,
-            foreign.reason()
+            foreign.describe()
         ));
     }
     if let Some(only_local) = resolved.diverged {
@@ -213,44 +226,44 @@ fn find_by(repo: &Repo, names: &Names, files: Files) -> Result<Option<Context>> 
             if only_local == 1 { "" } else { "s" }
         ));
     }
-    let branches = branches_config(repo, &resolved.canonical, names, files, &mut warnings)?;
-    Ok(Some(Context { canonical: resolved.canonical, config, branches, warnings }))
+    let branches = read_branches_config(repo, &resolved.canonical, names, files, &mut warnings)?;
+    Ok(Some(SyncContext { canonical: resolved.canonical, config, branches, warnings }))
 }
 
 /// The names to begin with: git's configuration, then the defaults; and where neither leads to a
 /// branch, what the working tree says.
-pub fn names(repo: &Repo) -> Result<Names> {
-    let mut names = usual_names(repo);
-    let is_set = repo.setting(BRANCH_SETTING).is_some();
+pub fn find_canonical_names(repo: &Repo) -> Result<CanonicalNames> {
+    let mut names = configured_names(repo);
+    let is_set = repo.config_value(BRANCH_SETTING).is_some();
     if !is_set
-        && repo.canonical(&names.branch, &names.remote)?.is_none()
-        && let Some(text) = in_working_tree(repo, SYNC_FILE)?
+        && repo.resolve_canonical(&names.branch, &names.remote)?.is_none()
+        && let Some(text) = read_worktree_text(repo, SYNC_FILE)?
     {
         let config = SyncConfig::parse(&format!("{SYNC_FILE} (working tree)"), &text)?;
-        let is_meant = config.names_remote && repo.has_remote(&config.remote);
+        let is_meant = config.has_explicit_remote && repo.has_remote(&config.remote);
         let remote = if is_meant { config.remote } else { names.remote };
-        names = Names { branch: config.branch, remote };
+        names = CanonicalNames { branch: config.branch, remote };
     }
     Ok(names)
 }
 
 /// Faults of the configuration, with where they are put right, if they do not say so themselves.
-fn correct(faults: Error, names: &Names) -> Error {
+fn add_correction_hint(faults: Error, names: &CanonicalNames) -> Error {
     if !faults.hints().is_empty() {
         return faults;
     }
-    faults.hint(format!("correct it on `{}`, where it counts, and commit", names.branch))
+    faults.with_hint(format!("correct it on `{}`, where it counts, and commit", names.branch))
 }
 
 /// Notes names that are not the defaults, so that no branch can change them by being visited.
-pub fn remember(repo: &Repo, names: &Names) -> Result<()> {
+pub fn save_canonical_names(repo: &Repo, names: &CanonicalNames) -> Result<()> {
     let default = SyncConfig::default();
     for (key, name, default) in [
         (BRANCH_SETTING, &names.branch, &default.branch),
         (REMOTE_SETTING, &names.remote, &default.remote),
     ] {
-        if name != default && repo.setting(key).as_ref() != Some(name) {
-            repo.set_setting(key, name)?;
+        if name != default && repo.config_value(key).as_ref() != Some(name) {
+            repo.set_config(key, name)?;
         }
     }
     Ok(())
@@ -258,17 +271,19 @@ pub fn remember(repo: &Repo, names: &Names) -> Result<()> {
 
 /// The names by git's configuration, or else the defaults.
 #[must_use]
-pub fn usual_names(repo: &Repo) -> Names {
+pub fn configured_names(repo: &Repo) -> CanonicalNames {
     let default = SyncConfig::default();
-    Names {
-        branch: repo.setting(BRANCH_SETTING).unwrap_or(default.branch),
-        remote: repo.setting(REMOTE_SETTING).unwrap_or_else(|| usual_remote(repo, default.remote)),
+    CanonicalNames {
+        branch: repo.config_value(BRANCH_SETTING).unwrap_or(default.branch),
+        remote: repo
+            .config_value(REMOTE_SETTING)
+            .unwrap_or_else(|| choose_default_remote(repo, default.remote)),
     }
 }
 
 /// The remote that counts where nobody says which: `origin`, as git names the one that was cloned; where
 /// there is none of that name the only one, or the one that git itself would choose of several.
-fn usual_remote(repo: &Repo, origin: String) -> String {
+fn choose_default_remote(repo: &Repo, origin: String) -> String {
     let remotes = repo.remote_names();
     let is_one = |name: &String| remotes.contains(name);
     match &remotes[..] {
@@ -276,25 +291,25 @@ fn usual_remote(repo: &Repo, origin: String) -> String {
         [only] => only.clone(),
         _ => ["checkout.defaultRemote", "clone.defaultRemoteName"]
             .into_iter()
-            .filter_map(|key| repo.setting(key))
+            .filter_map(|key| repo.config_value(key))
             .find(is_one)
             .unwrap_or(origin),
     }
 }
 
-fn sync_config(
+fn read_sync_config(
     repo: &Repo,
-    canonical: &Canonical,
-    names: &Names,
-    files: Files,
+    canonical: &CanonicalCommit,
+    names: &CanonicalNames,
+    files: ConfigOrigin,
     warnings: &mut Vec<String>,
 ) -> Result<SyncConfig> {
-    match text_of(repo, canonical, SYNC_FILE, files, warnings)? {
+    match read_config_text(repo, canonical, SYNC_FILE, files, warnings)? {
         Some((source, text)) => {
-            let mut config =
-                SyncConfig::parse(&source, &text).map_err(|faults| correct(faults, names))?;
+            let mut config = SyncConfig::parse(&source, &text)
+                .map_err(|faults| add_correction_hint(faults, names))?;
             // Every clone gives its remotes names of its own. One that it has not is not meant.
-            if !config.names_remote || !repo.has_remote(&config.remote) {
+            if !config.has_explicit_remote || !repo.has_remote(&config.remote) {
                 config.remote.clone_from(&names.remote);
             }
             Ok(config)
@@ -307,27 +322,26 @@ fn sync_config(
     }
 }
 
-fn branches_config(
+fn read_branches_config(
     repo: &Repo,
-    canonical: &Canonical,
-    names: &Names,
-    files: Files,
+    canonical: &CanonicalCommit,
+    names: &CanonicalNames,
+    files: ConfigOrigin,
     warnings: &mut Vec<String>,
 ) -> Result<BranchesConfig> {
-    match text_of(repo, canonical, BRANCHES_FILE, files, warnings)? {
-        Some((source, text)) => {
-            BranchesConfig::parse(&source, &text).map_err(|faults| correct(faults, names))
-        }
+    match read_config_text(repo, canonical, BRANCHES_FILE, files, warnings)? {
+        Some((source, text)) => BranchesConfig::parse(&source, &text)
+            .map_err(|faults| add_correction_hint(faults, names)),
         None => Ok(BranchesConfig::default()),
     }
 }
 
 /// The text of a configuration file and where it came from.
-fn text_of(
+fn read_config_text(
     repo: &Repo,
-    canonical: &Canonical,
+    canonical: &CanonicalCommit,
     file: &str,
-    files: Files,
+    files: ConfigOrigin,
     warnings: &mut Vec<String>,
 ) -> Result<Option<(String, String)>> {
     let short = canonical
@@ -336,33 +350,34 @@ fn text_of(
         .or_else(|| canonical.reference.strip_prefix("refs/remotes/"))
         .unwrap_or(&canonical.reference);
     let entry = repo.entry_at(canonical.tree, &RepoPath::new(file))?;
-    if let Some(entry) = entry.filter(|entry| matches!(entry.mode, Mode::File | Mode::Executable)) {
+    if let Some(entry) =
+        entry.filter(|entry| matches!(entry.mode, FileMode::File | FileMode::Executable))
+    {
         let source = format!("{file} at {short}");
-        let text = String::from_utf8(repo.blob(entry.id)?)
+        let text = String::from_utf8(repo.read_blob(entry.id)?)
             .map_err(|_| Error::usage(format!("{source} is not UTF-8")))?;
         return Ok(Some((source, text)));
     }
-    if files == Files::CanonicalAlone {
+    if files == ConfigOrigin::CanonicalOnly {
         return Ok(None);
     }
-    let text = in_working_tree(repo, file)?;
+    let text = read_worktree_text(repo, file)?;
     if text.is_some() {
         warnings.push(format!("`{short}` has no `{file}`; the one in the working tree counts"));
     }
     Ok(text.map(|text| (format!("{file} (working tree)"), text)))
 }
 
-fn in_working_tree(repo: &Repo, file: &str) -> Result<Option<String>> {
+fn read_worktree_text(repo: &Repo, file: &str) -> Result<Option<String>> {
     let path = RepoPath::new(file);
     // Only a plain file of this worktree counts, not one behind a symlink.
-    let is_plain = path
-        .ancestors()
-        .chain([path.clone()])
-        .all(|part| part.on_disk(repo.root()).symlink_metadata().is_ok_and(|m| !m.is_symlink()));
+    let is_plain = path.ancestors().chain([path.clone()]).all(|part| {
+        part.to_disk_path(repo.root()).symlink_metadata().is_ok_and(|m| !m.is_symlink())
+    });
     if !is_plain {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(path.on_disk(repo.root()))
-        .unable(|| format!("`{file}` cannot be read"))?;
+    let text = std::fs::read_to_string(path.to_disk_path(repo.root()))
+        .with_context(|| format!("`{file}` cannot be read"))?;
     Ok(Some(text))
 }

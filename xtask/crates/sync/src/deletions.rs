@@ -9,41 +9,43 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::context::Context;
+use super::context::SyncContext;
 use super::upstream::is_sync_commit;
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
-use xtask_git::{Head, Known, Lineage, OnceCanonical, Pair, Repo, Scope};
+use xtask_git::{
+    CanonicalHistory, EntryPair, EverCanonical, Head, MergeBaseFinder, PathScope, Repo,
+};
 
 /// For each path at which a branch differs from the canonical commit: whether what the branch has
 /// there, or that it has nothing, once was canonical.
-pub fn known(
+pub fn trace_canonical_history(
     repo: &Repo,
     head: &Head,
-    context: &Context,
-    once: Option<&OnceCanonical>,
-    differing: &BTreeMap<RepoPath, Pair>,
-    lineage: &mut Lineage<'_>,
-) -> Result<BTreeMap<RepoPath, Known>> {
+    context: &SyncContext,
+    once: Option<&CanonicalHistory>,
+    differing: &BTreeMap<RepoPath, EntryPair>,
+    lineage: &mut MergeBaseFinder<'_>,
+) -> Result<BTreeMap<RepoPath, EverCanonical>> {
     let lacking = differing.iter().filter(|(_, pair)| pair.one.is_none());
     let absent: BTreeSet<RepoPath> = lacking.map(|(path, _)| path.clone()).collect();
-    let mut known = who_removed(repo, head, context, absent, lineage)?;
+    let mut known = trace_removals(repo, head, context, absent, lineage)?;
     for (path, pair) in differing {
         if let (Some(entry), Some(once)) = (pair.one, once) {
-            known.insert(path.clone(), once.knows(path, entry));
+            known.insert(path.clone(), once.was_canonical(path, entry));
         }
     }
     Ok(known)
 }
 
 /// For each path that `head` lacks: `Once` where its absence is not the branch's own doing.
-fn who_removed(
+fn trace_removals(
     repo: &Repo,
     head: &Head,
-    context: &Context,
+    context: &SyncContext,
     absent: BTreeSet<RepoPath>,
-    lineage: &mut Lineage<'_>,
-) -> Result<BTreeMap<RepoPath, Known>> {
+    lineage: &mut MergeBaseFinder<'_>,
+) -> Result<BTreeMap<RepoPath, EverCanonical>> {
     let mut answers = BTreeMap::new();
     if absent.is_empty() {
         return Ok(answers);
@@ -51,57 +53,61 @@ fn who_removed(
     let identity = &context.config.identity;
     let base = lineage.merge_base(head.commit, context.canonical.commit)?;
     if base.is_none() && repo.is_shallow() {
-        return Ok(absent.into_iter().map(|path| (path, Known::Unknown)).collect());
+        return Ok(absent.into_iter().map(|path| (path, EverCanonical::Unknown)).collect());
     }
     let Some(base) = base else {
         // Two histories that never met: the branch cannot have removed what it never got.
-        return Ok(absent.into_iter().map(|path| (path, Known::Once)).collect());
+        return Ok(absent.into_iter().map(|path| (path, EverCanonical::Once)).collect());
     };
-    let mut open = Only::new(absent);
-    for id in repo.between(Some(base), head.commit, true)? {
+    let mut open = PathSet::new(absent);
+    for id in repo.commits_between(Some(base), head.commit, true)? {
         if open.paths.is_empty() {
             break;
         }
-        let child = repo.commit(id)?;
+        let child = repo.read_commit(id)?;
         let Some(parent) = child.parents.first() else { continue };
-        let before = repo.commit(*parent)?;
+        let before = repo.read_commit(*parent)?;
         let changed = repo.compare_trees(Some(before.tree), Some(child.tree), &open)?;
         for (path, pair) in changed {
             if pair.one.is_some() && pair.two.is_none() {
-                let known =
-                    if is_sync_commit(&child, identity) { Known::Once } else { Known::Never };
+                let known = if is_sync_commit(&child, identity) {
+                    EverCanonical::Once
+                } else {
+                    EverCanonical::Never
+                };
                 open.paths.remove(&path);
                 answers.insert(path, known);
             }
         }
     }
-    let there = repo.list_tree(repo.commit(base)?.tree, &open)?;
+    let there = repo.list_tree(repo.read_commit(base)?.tree, &open)?;
     for path in open.paths {
-        let known = if there.contains_key(&path) { Known::Never } else { Known::Once };
+        let known =
+            if there.contains_key(&path) { EverCanonical::Never } else { EverCanonical::Once };
         answers.insert(path, known);
     }
     Ok(answers)
 }
 
 /// A scope of these very paths.
-struct Only {
+struct PathSet {
     paths: BTreeSet<RepoPath>,
     folders: BTreeSet<RepoPath>,
 }
 
-impl Only {
+impl PathSet {
     fn new(paths: BTreeSet<RepoPath>) -> Self {
         let folders = paths.iter().flat_map(RepoPath::ancestors).collect();
-        Only { paths, folders }
+        PathSet { paths, folders }
     }
 }
 
-impl Scope for Only {
-    fn enters(&self, folder: &[u8]) -> bool {
+impl PathScope for PathSet {
+    fn may_contain(&self, folder: &[u8]) -> bool {
         self.folders.contains(&RepoPath::new(folder))
     }
 
-    fn holds(&self, path: &[u8]) -> bool {
+    fn contains_path(&self, path: &[u8]) -> bool {
         self.paths.contains(&RepoPath::new(path))
     }
 }

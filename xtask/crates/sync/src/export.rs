@@ -5,46 +5,46 @@
 
 use std::path::{Path, PathBuf};
 
-use super::context::Context;
-use super::managed::Managed;
+use super::context::SyncContext;
+use super::managed::ManagedPaths;
 use xtask_base::digest;
-use xtask_base::error::{Context as _, Error, Result};
+use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::files::Disk;
 use xtask_git::Repo;
 
 /// How many folders are kept: the present one and two that may still be in use.
-const KEPT: usize = 3;
+const KEPT_COUNT: usize = 3;
 
 /// Lays the files out, if they are not yet, and answers with the folder.
-pub fn export(
+pub fn export_canonical_files(
     repo: &Repo,
-    context: &Context,
-    managed: &Managed,
+    context: &SyncContext,
+    managed: &ManagedPaths,
     disk: &Disk<'_>,
 ) -> Result<PathBuf> {
     let tree = context.canonical.tree;
-    let key = digest::of_parts([tree.as_slice(), &managed.rules()[..]]);
+    let key = digest::hash_parts([tree.as_slice(), &managed.rules_digest()[..]]);
     let above = repo.shared_state_folder().join("run");
-    let folder = above.join(&digest::hex(&key)[..32]);
+    let folder = above.join(&digest::to_hex(&key)[..32]);
     if folder.is_dir() {
         return Ok(folder);
     }
     let failed = || format!("the canonical files cannot be laid out in `{}`", above.display());
-    std::fs::create_dir_all(&above).unable(failed)?;
+    std::fs::create_dir_all(&above).with_context(failed)?;
     let making = above.join(format!("making-{}", std::process::id()));
-    disk.remove_folder(&making).unable(failed)?;
+    disk.remove_folder(&making).with_context(failed)?;
     repo.export_tree(tree, managed, &making, disk)?;
-    match disk.place(&making, &folder) {
+    match disk.rename_noreplace(&making, &folder) {
         Ok(()) => {}
         // Another process was faster, with the same content.
-        Err(_) if folder.is_dir() => disk.remove_folder(&making).unable(failed)?,
-        Err(cause) => return Err(Error::unable(failed()).because(cause)),
+        Err(_) if folder.is_dir() => disk.remove_folder(&making).with_context(failed)?,
+        Err(cause) => return Err(Error::unable(failed()).with_cause(cause)),
     }
-    prune(&above, &folder, disk).unable(failed)?;
+    prune_exports(&above, &folder, disk).with_context(failed)?;
     Ok(folder)
 }
 
-fn prune(above: &Path, newest: &Path, disk: &Disk<'_>) -> std::io::Result<()> {
+fn prune_exports(above: &Path, newest: &Path, disk: &Disk<'_>) -> std::io::Result<()> {
     let mut old = Vec::new();
     for found in std::fs::read_dir(above)? {
         let found = found?;
@@ -54,7 +54,7 @@ fn prune(above: &Path, newest: &Path, disk: &Disk<'_>) -> std::io::Result<()> {
         }
     }
     old.sort();
-    let surplus = (old.len() + 1).saturating_sub(KEPT);
+    let surplus = (old.len() + 1).saturating_sub(KEPT_COUNT);
     for (_, folder) in old.into_iter().take(surplus) {
         disk.remove_folder(&folder)?;
     }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::overlay::KeptPath;
+use super::overlay::StoredOverlayFile;
 use xtask_base::path::RepoPath;
 use xtask_git::{FileStat, Repo};
 
@@ -18,7 +18,7 @@ pub const KIND: &str = "xtask.journal/1";
 
 /// How far a transaction got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Phase {
+pub enum TransactionPhase {
     /// New contents are being written beside their targets.
     Preparing,
     /// They are being swapped in, then the index, then the branch.
@@ -29,7 +29,7 @@ pub enum Phase {
 
 /// What tells a file from another: its very bytes, and what kind of file it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Print {
+pub struct Fingerprint {
     /// The id that its bytes (or a symlink's target) have as a blob.
     pub raw: String,
     /// Its mode, in git's octal.
@@ -46,9 +46,9 @@ pub struct FileStep {
     #[serde(with = "xtask_base::path::exact")]
     pub aside: RepoPath,
     /// What must be there before.
-    pub before: Option<Print>,
+    pub before: Option<Fingerprint>,
     /// What is there afterwards; not known before the contents are prepared.
-    pub after: Option<Print>,
+    pub after: Option<Fingerprint>,
     /// Whether the file is removed.
     pub removes: bool,
     /// How it looked when the plan was made, if that can be trusted; of no use after a crash.
@@ -77,7 +77,7 @@ pub struct Journal {
     /// What it was for, for people.
     pub purpose: String,
     /// How far it got.
-    pub phase: Phase,
+    pub phase: TransactionPhase,
     /// The files.
     pub files: Vec<FileStep>,
     /// Folders that are made.
@@ -87,7 +87,7 @@ pub struct Journal {
     /// The move of the branch, if there is one.
     pub head: Option<HeadStep>,
     /// The overlay afterwards, if it changes.
-    pub overlay: Option<Vec<KeptPath>>,
+    pub overlay: Option<Vec<StoredOverlayFile>>,
     /// The commit of the backup, whose names go if the transaction is taken back.
     pub backup: Option<String>,
 }
@@ -111,24 +111,24 @@ impl Journal {
 
 /// Where the journal lies.
 #[must_use]
-pub fn file(repo: &Repo) -> PathBuf {
+pub fn journal_path(repo: &Repo) -> PathBuf {
     repo.state_folder().join("journal")
 }
 
 /// Where the old index waits.
 #[must_use]
-pub fn old_index(repo: &Repo) -> PathBuf {
+pub fn old_index_path(repo: &Repo) -> PathBuf {
     repo.state_folder().join("index.old")
 }
 
 /// Where the new index waits.
 #[must_use]
-pub fn new_index(repo: &Repo) -> PathBuf {
+pub fn new_index_path(repo: &Repo) -> PathBuf {
     repo.state_folder().join("index.new")
 }
 
 /// The text that becomes git's lock.
 #[must_use]
-pub fn lock_source(repo: &Repo) -> PathBuf {
+pub fn lock_text_path(repo: &Repo) -> PathBuf {
     repo.state_folder().join("index.lock-text")
 }

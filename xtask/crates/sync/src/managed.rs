@@ -3,30 +3,30 @@
 use xtask_base::digest::{self, Digest};
 use xtask_base::path::RepoPath;
 use xtask_config::{BranchException, SyncConfig};
-use xtask_git::{NamePattern, PathPatterns, Scope};
+use xtask_git::{BranchPattern, PathPatterns, PathScope};
 
 /// The managed paths, and those among them that a branch keeps for itself.
 #[derive(Clone, Debug)]
-pub struct Managed {
+pub struct ManagedPaths {
     include: PathPatterns,
     exclude: PathPatterns,
     kept_by_branch: PathPatterns,
     rules: Digest,
 }
 
-impl Managed {
+impl ManagedPaths {
     /// The rules as they hold on a branch; on a detached HEAD no exception applies.
     #[must_use]
     pub fn new(config: &SyncConfig, branch: Option<&str>) -> Self {
         let kept: &[String] = branch
-            .and_then(|branch| exception(config, branch))
+            .and_then(|branch| find_branch_exception(config, branch))
             .map_or(&[], |exception| &exception.exclude);
         let texts = |list: &[String]| list.join("\n");
-        Managed {
+        ManagedPaths {
             include: PathPatterns::new(config.include.iter().map(String::as_str)),
             exclude: PathPatterns::new(config.exclude.iter().map(String::as_str)),
             kept_by_branch: PathPatterns::new(kept.iter().map(String::as_str)),
-            rules: digest::of_parts([
+            rules: digest::hash_parts([
                 texts(&config.include).as_bytes(),
                 texts(&config.exclude).as_bytes(),
             ]),
@@ -35,7 +35,7 @@ impl Managed {
 
     /// The pattern that decides about a path, and what it decides, in words.
     #[must_use]
-    pub fn rule(&self, path: &RepoPath, is_folder: bool) -> String {
+    pub fn describe_rule(&self, path: &RepoPath, is_folder: bool) -> String {
         let bytes = path.as_bytes();
         if let Some(pattern) = self.exclude.deciding_pattern(bytes, is_folder) {
             return format!("not managed: `[managed] exclude` has `{pattern}`");
@@ -51,47 +51,50 @@ impl Managed {
 
     /// The pattern by which this branch keeps a managed path for itself.
     #[must_use]
-    pub fn exception(&self, path: &RepoPath) -> Option<&str> {
+    pub fn exception_pattern(&self, path: &RepoPath) -> Option<&str> {
         self.kept_by_branch.deciding_pattern(path.as_bytes(), false)
     }
 
     /// Whether this branch keeps a managed path for itself.
     #[must_use]
     pub fn is_kept_by_branch(&self, path: &RepoPath) -> bool {
-        self.kept_by_branch.decide_with_folders(path.as_bytes(), false) == Some(true)
+        self.kept_by_branch.match_with_folders(path.as_bytes(), false) == Some(true)
     }
 
     /// Stands for what is managed, without regard to the branch.
     #[must_use]
-    pub fn rules(&self) -> Digest {
+    pub fn rules_digest(&self) -> Digest {
         self.rules
     }
 }
 
 /// The exception in the configuration that applies to a branch: the first that matches.
 #[must_use]
-pub fn exception<'a>(config: &'a SyncConfig, branch: &str) -> Option<&'a BranchException> {
-    config.branches.iter().find(|rule| NamePattern::new(&rule.matches).matches(branch))
+pub fn find_branch_exception<'a>(
+    config: &'a SyncConfig,
+    branch: &str,
+) -> Option<&'a BranchException> {
+    config.branch_exceptions.iter().find(|rule| BranchPattern::new(&rule.name_glob).matches(branch))
 }
 
-impl Scope for Managed {
-    fn enters(&self, folder: &[u8]) -> bool {
-        let taken = self.include.decide_with_folders(folder, true) == Some(true)
-            || self.include.may_take_below(folder);
+impl PathScope for ManagedPaths {
+    fn may_contain(&self, folder: &[u8]) -> bool {
+        let taken = self.include.match_with_folders(folder, true) == Some(true)
+            || self.include.may_match_below(folder);
         // A folder that is excluded as a whole holds nothing, unless a `!` takes some of it back.
-        taken && self.exclude.decide_with_folders(folder, true) != Some(true)
+        taken && self.exclude.match_with_folders(folder, true) != Some(true)
     }
 
-    fn takes_whole(&self, folder: &[u8]) -> bool {
-        self.include.only_takes()
-            && self.include.decide_with_folders(folder, true) == Some(true)
-            && self.exclude.decide_with_folders(folder, true).is_none()
-            && !self.exclude.may_take_below(folder)
+    fn contains_folder(&self, folder: &[u8]) -> bool {
+        self.include.is_positive_only()
+            && self.include.match_with_folders(folder, true) == Some(true)
+            && self.exclude.match_with_folders(folder, true).is_none()
+            && !self.exclude.may_match_below(folder)
     }
 
-    fn holds(&self, path: &[u8]) -> bool {
-        self.include.decide_with_folders(path, false) == Some(true)
-            && self.exclude.decide_with_folders(path, false) != Some(true)
+    fn contains_path(&self, path: &[u8]) -> bool {
+        self.include.match_with_folders(path, false) == Some(true)
+            && self.exclude.match_with_folders(path, false) != Some(true)
     }
 }
 
@@ -99,54 +102,54 @@ impl Scope for Managed {
 mod tests {
     use super::*;
 
-    fn managed(include: &[&str], exclude: &[&str]) -> Managed {
+    fn managed(include: &[&str], exclude: &[&str]) -> ManagedPaths {
         let config = SyncConfig {
             include: include.iter().map(|text| (*text).to_owned()).collect(),
             exclude: exclude.iter().map(|text| (*text).to_owned()).collect(),
             ..SyncConfig::default()
         };
-        Managed::new(&config, None)
+        ManagedPaths::new(&config, None)
     }
 
     #[test]
     fn a_folder_is_managed_with_all_that_is_below() {
         let managed = managed(&["/setup/", "/justfile"], &["/setup/local/"]);
-        assert!(managed.holds(b"setup/a/b"));
-        assert!(managed.holds(b"justfile"));
-        assert!(!managed.holds(b"setup/local/b"));
-        assert!(!managed.holds(b"src/setup/a"));
-        assert!(managed.enters(b"setup"));
-        assert!(!managed.enters(b"setup/local"));
-        assert!(!managed.enters(b"src"));
+        assert!(managed.contains_path(b"setup/a/b"));
+        assert!(managed.contains_path(b"justfile"));
+        assert!(!managed.contains_path(b"setup/local/b"));
+        assert!(!managed.contains_path(b"src/setup/a"));
+        assert!(managed.may_contain(b"setup"));
+        assert!(!managed.may_contain(b"setup/local"));
+        assert!(!managed.may_contain(b"src"));
     }
 
     #[test]
     fn a_folder_is_taken_whole_only_if_nothing_below_can_be_left_out() {
-        assert!(managed(&["/setup/"], &["/scripts/x"]).takes_whole(b"setup"));
-        assert!(!managed(&["/setup/"], &["/setup/local/"]).takes_whole(b"setup"));
-        assert!(managed(&["/setup/"], &["/setup/local/"]).takes_whole(b"setup/other"));
-        assert!(!managed(&["/setup/"], &["*.bak"]).takes_whole(b"setup"));
-        assert!(!managed(&["/setup/", "!/setup/x"], &[]).takes_whole(b"setup"));
-        assert!(!managed(&["/setup/"], &[]).takes_whole(b"src"));
+        assert!(managed(&["/setup/"], &["/scripts/x"]).contains_folder(b"setup"));
+        assert!(!managed(&["/setup/"], &["/setup/local/"]).contains_folder(b"setup"));
+        assert!(managed(&["/setup/"], &["/setup/local/"]).contains_folder(b"setup/other"));
+        assert!(!managed(&["/setup/"], &["*.bak"]).contains_folder(b"setup"));
+        assert!(!managed(&["/setup/", "!/setup/x"], &[]).contains_folder(b"setup"));
+        assert!(!managed(&["/setup/"], &[]).contains_folder(b"src"));
     }
 
     #[test]
     fn the_first_exception_that_matches_a_branch_wins() {
         let rule = |matches: &str, path: &str| BranchException {
-            matches: matches.to_owned(),
+            name_glob: matches.to_owned(),
             exclude: vec![path.to_owned()],
             mode: None,
         };
         let config = SyncConfig {
-            branches: vec![rule("legacy/*", "/.flake8"), rule("*", "/launch.py")],
+            branch_exceptions: vec![rule("legacy/*", "/.flake8"), rule("*", "/launch.py")],
             ..SyncConfig::default()
         };
-        let legacy = Managed::new(&config, Some("legacy/one"));
+        let legacy = ManagedPaths::new(&config, Some("legacy/one"));
         assert!(legacy.is_kept_by_branch(&RepoPath::new(".flake8")));
         assert!(!legacy.is_kept_by_branch(&RepoPath::new("launch.py")));
-        let other = Managed::new(&config, Some("feature"));
+        let other = ManagedPaths::new(&config, Some("feature"));
         assert!(other.is_kept_by_branch(&RepoPath::new("launch.py")));
-        let detached = Managed::new(&config, None);
+        let detached = ManagedPaths::new(&config, None);
         assert!(!detached.is_kept_by_branch(&RepoPath::new("launch.py")));
     }
 }

@@ -7,158 +7,168 @@
 
 use std::path::{Path, PathBuf};
 
-use super::classify::{Class, PathState, classify};
-use super::context::Context;
-use super::message::SETTLED_TRAILER;
+use super::classify::{PathClass, PathState, classify_path};
+use super::commit_message::SETTLED_TRAILER;
+use super::context::SyncContext;
 use super::plan::MergeOutcome;
-use super::upstream::source_of;
+use super::upstream::parse_source_trailer;
 use std::collections::BTreeMap;
-use xtask_base::error::{Context as _, Result};
+use xtask_base::error::{Result, ResultExt as _};
 use xtask_base::files::Disk;
 use xtask_base::path::RepoPath;
 use xtask_git::{
-    Entry, Head, Known, MergeAs, MergeRules, Merged, Mode, OnceCanonical, Repo, three_way,
+    CanonicalHistory, EverCanonical, FileMode, Head, MergeAttributes, MergeDriver, Repo, TextMerge,
+    TreeEntry, merge_three_way,
 };
 
 /// What merging came to: the outcomes, and the texts with markers for what conflicts.
 #[derive(Debug, Default)]
-pub struct Merges {
+pub struct MergeResults {
     /// By path.
     pub outcomes: BTreeMap<RepoPath, MergeOutcome>,
     /// The merged texts of conflicts.
-    pub marked: BTreeMap<RepoPath, Vec<u8>>,
+    pub conflict_texts: BTreeMap<RepoPath, Vec<u8>>,
     /// The merged texts that have no object yet, by the entry that they will have.
-    pub contents: Vec<(Entry, Vec<u8>)>,
+    pub merged_texts: Vec<(TreeEntry, Vec<u8>)>,
 }
 
 /// Merges every customised path among `states`. Nothing is written, not even an object.
-pub fn attempt(
+pub fn merge_customised(
     repo: &Repo,
     head: &Head,
-    context: &Context,
-    once: &OnceCanonical,
+    context: &SyncContext,
+    once: &CanonicalHistory,
     states: &[PathState],
-) -> Result<Merges> {
-    let mut merges = Merges::default();
+) -> Result<MergeResults> {
+    let mut merges = MergeResults::default();
     let is_to_do = |state: &&PathState| {
-        let verdict = classify(state);
-        verdict.class == Class::Customised && verdict.is_writable
+        let verdict = classify_path(state);
+        verdict.class == PathClass::Customised && verdict.is_writable
     };
     let chosen: Vec<&PathState> = states.iter().filter(is_to_do).collect();
     if repo.is_partial() {
         let mut wanted = Vec::new();
         for state in &chosen {
-            let base = base_of(repo, head, context, once, &state.path)?;
+            let base = find_base_entry(repo, head, context, once, &state.path)?;
             let all = [base, state.head, state.canonical].into_iter().flatten();
             let all = all.filter(|_| base != state.canonical && state.canonical.is_some());
             wanted.extend(all.map(|entry| (entry.id, state.path.to_string())));
         }
-        repo.bring(wanted)?;
+        repo.fetch_objects(wanted)?;
     }
-    let mut rules = repo.merge_rules(&repo.index()?)?;
+    let mut rules = repo.merge_attributes(&repo.read_index()?)?;
     for state in chosen {
-        let outcome = one(repo, head, context, once, state, &mut merges, &mut rules)?;
+        let outcome = merge_path(repo, head, context, once, state, &mut merges, &mut rules)?;
         merges.outcomes.insert(state.path.clone(), outcome);
     }
     Ok(merges)
 }
 
-fn one(
+fn merge_path(
     repo: &Repo,
     head: &Head,
-    context: &Context,
-    once: &OnceCanonical,
+    context: &SyncContext,
+    once: &CanonicalHistory,
     state: &PathState,
-    merges: &mut Merges,
-    rules: &mut MergeRules<'_>,
+    merges: &mut MergeResults,
+    rules: &mut MergeAttributes<'_>,
 ) -> Result<MergeOutcome> {
-    let base = base_of(repo, head, context, once, &state.path)?;
+    let base = find_base_entry(repo, head, context, once, &state.path)?;
     let (ours, theirs) = match (state.head, state.canonical) {
         _ if state.canonical == base => return Ok(MergeOutcome::NothingNew),
         (Some(ours), Some(theirs)) => (ours, theirs),
         _ => return Ok(MergeOutcome::RemovedOnOneSide),
     };
-    let is_file = |entry: Entry| matches!(entry.mode, Mode::File | Mode::Executable);
+    let is_file = |entry: TreeEntry| matches!(entry.mode, FileMode::File | FileMode::Executable);
     if !is_file(ours) || !is_file(theirs) || !base.is_none_or(is_file) {
         return Ok(MergeOutcome::NotText);
     }
     // The executable bit merges like a line of its own.
     let base_mode = base.map_or(theirs.mode, |base| base.mode);
     let mode = if ours.mode == base_mode { theirs.mode } else { ours.mode };
-    let base_text = base.map_or(Ok(Vec::new()), |base| repo.blob(base.id))?;
+    let base_text = base.map_or(Ok(Vec::new()), |base| repo.read_blob(base.id))?;
     let labels = ("this branch", &context.config.branch[..]);
-    let how = rules.of(&state.path)?;
-    match three_way(&base_text, &repo.blob(ours.id)?, &repo.blob(theirs.id)?, labels, &how) {
-        Merged::Binary => Ok(match how {
-            MergeAs::Nothing => MergeOutcome::NotMerged,
-            MergeAs::Driver(name) => MergeOutcome::HasDriver(name),
-            MergeAs::Text | MergeAs::Union => MergeOutcome::NotText,
+    let how = rules.driver_of(&state.path)?;
+    match merge_three_way(
+        &base_text,
+        &repo.read_blob(ours.id)?,
+        &repo.read_blob(theirs.id)?,
+        labels,
+        &how,
+    ) {
+        TextMerge::Binary => Ok(match how {
+            MergeDriver::Binary => MergeOutcome::NotMerged,
+            MergeDriver::Custom(name) => MergeOutcome::HasDriver(name),
+            MergeDriver::Text | MergeDriver::Union => MergeOutcome::NotText,
         }),
-        Merged::Conflict(text) => {
-            merges.marked.insert(state.path.clone(), text);
+        TextMerge::Conflict(text) => {
+            merges.conflict_texts.insert(state.path.clone(), text);
             Ok(MergeOutcome::Conflict)
         }
-        Merged::Clean(text) => {
-            let merged = Entry { mode, id: repo.blob_id(&text)? };
+        TextMerge::Clean(text) => {
+            let merged = TreeEntry { mode, id: repo.blob_id(&text)? };
             if merged == ours {
                 return Ok(MergeOutcome::NothingNew);
             }
-            merges.contents.push((merged, text));
+            merges.merged_texts.push((merged, text));
             Ok(MergeOutcome::Merged(merged))
         }
     }
 }
 
 /// The newest canonical content from which what a branch has at a path came.
-pub fn base_of(
+pub fn find_base_entry(
     repo: &Repo,
     head: &Head,
-    context: &Context,
-    once: &OnceCanonical,
+    context: &SyncContext,
+    once: &CanonicalHistory,
     path: &RepoPath,
-) -> Result<Option<Entry>> {
+) -> Result<Option<TreeEntry>> {
     let base = repo.merge_base(head.commit, context.canonical.commit)?;
-    for id in repo.between(base, head.commit, true)? {
-        let commit = repo.commit(id)?;
+    for id in repo.commits_between(base, head.commit, true)? {
+        let commit = repo.read_commit(id)?;
         let held = repo.entry_at(commit.tree, path)?;
-        if let Some(entry) = held.filter(|entry| once.knows(path, *entry) == Known::Once) {
+        if let Some(entry) =
+            held.filter(|entry| once.was_canonical(path, *entry) == EverCanonical::Once)
+        {
             return Ok(Some(entry));
         }
         let Some(parent) = commit.parents.first() else { continue };
-        let before = repo.entry_at(repo.commit(*parent)?.tree, path)?;
+        let before = repo.entry_at(repo.read_commit(*parent)?.tree, path)?;
         // Who has settled a conflict for what was there has changed nothing, and says so.
         let is_settled = commit.trailers(SETTLED_TRAILER).any(|name| *name == path.to_string());
         if (before != held || is_settled)
-            && let Some(source) = source_of(&commit)
-            && let Ok(source) = repo.commit(source)
+            && let Some(source) = parse_source_trailer(&commit)
+            && let Ok(source) = repo.read_commit(source)
         {
             return repo.entry_at(source.tree, path);
         }
     }
     match base {
-        Some(base) => repo.entry_at(repo.commit(base)?.tree, path),
+        Some(base) => repo.entry_at(repo.read_commit(base)?.tree, path),
         None => Ok(None),
     }
 }
 
 /// Where the merged text of a conflict is put for the user to look at.
 #[must_use]
-pub fn marked_file(repo: &Repo, path: &RepoPath) -> PathBuf {
-    path.on_disk(&repo.state_folder().join("merge"))
+pub fn conflict_text_path(repo: &Repo, path: &RepoPath) -> PathBuf {
+    path.to_disk_path(&repo.state_folder().join("merge"))
 }
 
 /// Writes the merged texts of conflicts where the user can look at them; those of an earlier run go.
-pub fn write_marked(repo: &Repo, disk: &Disk<'_>, merges: &Merges) -> Result<()> {
+pub fn write_conflict_texts(repo: &Repo, disk: &Disk<'_>, merges: &MergeResults) -> Result<()> {
     let above = repo.state_folder().join("merge");
     let failed = || format!("`{}` cannot be renewed", above.display());
-    disk.remove_folder(&above).unable(failed)?;
-    for (path, text) in &merges.marked {
-        let file = marked_file(repo, path);
-        write(disk, &file, text)?;
+    disk.remove_folder(&above).with_context(failed)?;
+    for (path, text) in &merges.conflict_texts {
+        let file = conflict_text_path(repo, path);
+        write_text_file(disk, &file, text)?;
     }
     Ok(())
 }
 
-fn write(disk: &Disk<'_>, file: &Path, text: &[u8]) -> Result<()> {
-    disk.write_whole(file, text).unable(|| format!("`{}` cannot be written", file.display()))
+fn write_text_file(disk: &Disk<'_>, file: &Path, text: &[u8]) -> Result<()> {
+    disk.write_atomically(file, text)
+        .with_context(|| format!("`{}` cannot be written", file.display()))
 }

@@ -3,16 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::classify::Obstacle;
-use super::context::Context;
-use super::managed::Managed;
+use super::classify::WriteObstacle;
+use super::context::SyncContext;
+use super::managed::ManagedPaths;
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
-use xtask_git::{Below, Entry, Head, LookedUp, Mode, Pair, Repo, collisions, unsafe_name};
+use xtask_git::{
+    EntryPair, FileMode, Head, PathsBelow, Repo, TreeEntry, TreeItem, find_case_collisions,
+    unsafe_path_reason,
+};
 
 /// Where a path is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Where {
+pub enum WriteTarget {
     /// In the working tree.
     OnDisk,
     /// In a tree of git's alone, where any name and any content can stand.
@@ -20,44 +23,48 @@ pub enum Where {
 }
 
 /// What keeps paths from being written, whatever their class.
-pub fn obstacles(
+pub fn find_obstacles(
     repo: &Repo,
     head: &Head,
-    context: &Context,
-    managed: &Managed,
-    differing: &BTreeMap<RepoPath, Pair>,
-    place: Where,
-) -> Result<BTreeMap<RepoPath, Obstacle>> {
+    context: &SyncContext,
+    managed: &ManagedPaths,
+    differing: &BTreeMap<RepoPath, EntryPair>,
+    place: WriteTarget,
+) -> Result<BTreeMap<RepoPath, WriteObstacle>> {
     let mut found = BTreeMap::new();
     if differing.is_empty() {
         return Ok(found);
     }
-    let is_on_disk = place == Where::OnDisk;
-    let same_names = if is_on_disk && repo.setting_is("core.ignoreCase", false) {
+    let is_on_disk = place == WriteTarget::OnDisk;
+    let same_names = if is_on_disk && repo.config_bool("core.ignoreCase", false) {
         let mut names: BTreeSet<RepoPath> = differing.keys().cloned().collect();
         names.extend(repo.list_tree(context.canonical.tree, managed)?.into_keys());
-        collisions(&names).into_iter().map(|(one, other)| (one.clone(), other.clone())).collect()
+        find_case_collisions(&names)
+            .into_iter()
+            .map(|(one, other)| (one.clone(), other.clone()))
+            .collect()
     } else {
         BTreeMap::new()
     };
     let needs_lfs = is_on_disk && !repo.has_lfs();
     let mut lfs_folders = BTreeMap::new();
     for (path, pair) in differing {
-        let is_gitlink = |entry: Option<Entry>| entry.is_some_and(|e| e.mode == Mode::Gitlink);
-        let obstacle = if let Some(why) = unsafe_name(path) {
-            Obstacle::UnsafeName(why)
+        let is_gitlink =
+            |entry: Option<TreeEntry>| entry.is_some_and(|e| e.mode == FileMode::Gitlink);
+        let obstacle = if let Some(why) = unsafe_path_reason(path) {
+            WriteObstacle::UnsafeName(why)
         } else if is_gitlink(pair.one) || is_gitlink(pair.two) {
-            Obstacle::Submodule
+            WriteObstacle::Submodule
         } else if let Some(other) = same_names.get(path) {
-            Obstacle::SameNameAs(other.clone())
-        } else if let Some(other) = in_the_way(repo, head, path, pair, differing)? {
-            Obstacle::InTheWay(other)
+            WriteObstacle::SameNameAs(other.clone())
+        } else if let Some(other) = find_blocking_path(repo, head, path, pair, differing)? {
+            WriteObstacle::InTheWay(other)
         } else if needs_lfs
             && let Some(entry) = pair.two
-            && entry.mode != Mode::Symlink
+            && entry.mode != FileMode::Symlink
             && repo.is_in_lfs(context.canonical.tree, path, entry, &mut lfs_folders)?
         {
-            Obstacle::NoLfs
+            WriteObstacle::NoLfs
         } else {
             continue;
         };
@@ -68,31 +75,33 @@ pub fn obstacles(
 
 /// What the branch has where a new path needs a folder, or below where it needs a file. What the
 /// canonical commit removes in the same go is not in the way, as long as the plan lets it go.
-fn in_the_way(
+fn find_blocking_path(
     repo: &Repo,
     head: &Head,
     path: &RepoPath,
-    pair: &Pair,
-    differing: &BTreeMap<RepoPath, Pair>,
+    pair: &EntryPair,
+    differing: &BTreeMap<RepoPath, EntryPair>,
 ) -> Result<Option<RepoPath>> {
     if pair.one.is_some() || pair.two.is_none() {
         return Ok(None);
     }
     for folder in path.ancestors() {
-        match repo.look_up(head.tree, &folder)? {
-            Some(LookedUp::Entry(_)) => return Ok((!goes(&folder, differing)).then_some(folder)),
-            Some(LookedUp::Folder(_)) => break,
+        match repo.find_in_tree(head.tree, &folder)? {
+            Some(TreeItem::Entry(_)) => {
+                return Ok((!is_removed_in_canonical(&folder, differing)).then_some(folder));
+            }
+            Some(TreeItem::Folder(_)) => break,
             None => {}
         }
     }
-    if let Some(LookedUp::Folder(_)) = repo.look_up(head.tree, path)? {
-        let below = repo.list_tree(head.tree, &Below(path))?;
-        return Ok(below.into_keys().find(|path| !goes(path, differing)));
+    if let Some(TreeItem::Folder(_)) = repo.find_in_tree(head.tree, path)? {
+        let below = repo.list_tree(head.tree, &PathsBelow(path))?;
+        return Ok(below.into_keys().find(|path| !is_removed_in_canonical(path, differing)));
     }
     Ok(None)
 }
 
 /// Whether the canonical commit removes what HEAD holds at a path.
-pub fn goes(path: &RepoPath, differing: &BTreeMap<RepoPath, Pair>) -> bool {
+pub fn is_removed_in_canonical(path: &RepoPath, differing: &BTreeMap<RepoPath, EntryPair>) -> bool {
     differing.get(path).is_some_and(|pair| pair.one.is_some() && pair.two.is_none())
 }

@@ -5,9 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::classify::{Class, Obstacle, PathState, Verdict, Why, classify};
+use super::classify::{
+    ClassReason, Classification, PathClass, PathState, WriteObstacle, classify_path,
+};
 use xtask_base::path::RepoPath;
-use xtask_git::{Entry, Work};
+use xtask_git::{TreeEntry, WorktreeItem};
 
 /// How sync writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +33,9 @@ impl WriteMode {
 
 /// What the user asked for beyond the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beyond {
+pub enum OverwritePolicy {
     /// Nothing.
-    Nothing,
+    Keep,
     /// Customised paths are merged.
     Merge,
     /// What is kept otherwise is backed up and replaced.
@@ -46,7 +48,7 @@ pub enum MergeOutcome {
     /// The canonical branch has not changed it since: there is nothing to merge.
     NothingNew,
     /// Both went together into this content.
-    Merged(Entry),
+    Merged(TreeEntry),
     /// Both changed the same lines.
     Conflict,
     /// One side removed what the other changed.
@@ -61,7 +63,7 @@ pub enum MergeOutcome {
 
 /// What happens to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Action {
+pub enum PathAction {
     /// Nothing, and nothing is to be said.
     None,
     /// It gets the canonical content.
@@ -78,48 +80,51 @@ pub enum Action {
     Refuse,
 }
 
-impl Action {
+impl PathAction {
     /// Its name, as in JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Action::None => "none",
-            Action::Update => "update",
-            Action::Create => "create",
-            Action::Delete => "delete",
-            Action::Merge => "merge",
-            Action::Keep => "keep",
-            Action::Refuse => "refuse",
+            PathAction::None => "none",
+            PathAction::Update => "update",
+            PathAction::Create => "create",
+            PathAction::Delete => "delete",
+            PathAction::Merge => "merge",
+            PathAction::Keep => "keep",
+            PathAction::Refuse => "refuse",
         }
     }
 
     /// Whether something is written.
     #[must_use]
-    pub fn writes(self) -> bool {
-        matches!(self, Action::Update | Action::Create | Action::Delete | Action::Merge)
+    pub fn is_write(self) -> bool {
+        matches!(
+            self,
+            PathAction::Update | PathAction::Create | PathAction::Delete | PathAction::Merge
+        )
     }
 }
 
 /// One path of a plan.
 #[derive(Clone, Debug)]
-pub struct Item {
+pub struct PlannedPath {
     /// What was found.
     pub state: PathState,
     /// Its class.
-    pub class: Class,
+    pub class: PathClass,
     /// What happens.
-    pub action: Action,
+    pub action: PathAction,
     /// Why it is of that class.
-    pub why: Why,
+    pub why: ClassReason,
     /// What the merge came to, where one was tried.
     pub merge: Option<MergeOutcome>,
     /// What the path holds afterwards, where something is written.
-    pub target: Option<Entry>,
+    pub target: Option<TreeEntry>,
     /// Whether the file itself is written.
     pub writes_file: bool,
 }
 
-impl Item {
+impl PlannedPath {
     /// The path.
     #[must_use]
     pub fn path(&self) -> &RepoPath {
@@ -130,7 +135,7 @@ impl Item {
     /// canonical.
     #[must_use]
     pub fn replaces_work(&self) -> bool {
-        self.action.writes() && !matches!(self.class, Class::Behind | Class::Sparse)
+        self.action.is_write() && !matches!(self.class, PathClass::Behind | PathClass::Sparse)
     }
 
     /// Whether a merge that was asked for did not go through.
@@ -166,29 +171,29 @@ impl Item {
 
 /// What a run will do.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct SyncPlan {
     /// Every path that was looked at, in order.
-    pub items: Vec<Item>,
+    pub items: Vec<PlannedPath>,
     /// How it writes.
     pub mode: WriteMode,
 }
 
-impl Plan {
+impl SyncPlan {
     /// The items that write something.
-    pub fn writes(&self) -> impl Iterator<Item = &Item> {
-        self.items.iter().filter(|item| item.action.writes())
+    pub fn written_paths(&self) -> impl Iterator<Item = &PlannedPath> {
+        self.items.iter().filter(|item| item.action.is_write())
     }
 
     /// How many paths are of a class.
     #[must_use]
-    pub fn count(&self, class: Class) -> usize {
+    pub fn count(&self, class: PathClass) -> usize {
         self.items.iter().filter(|item| item.class == class).count()
     }
 
     /// The changes to the tree of the branch.
     #[must_use]
-    pub fn tree_changes(&self) -> Vec<(RepoPath, Option<Entry>)> {
-        self.writes()
+    pub fn tree_changes(&self) -> Vec<(RepoPath, Option<TreeEntry>)> {
+        self.written_paths()
             .filter(|item| item.target != item.state.head)
             .map(|item| (item.path().clone(), item.target))
             .collect()
@@ -196,99 +201,107 @@ impl Plan {
 
     /// The managed files that the branch loses, and those that it gets.
     #[must_use]
-    pub fn goes_and_comes(&self) -> (Vec<&Item>, Vec<&Item>) {
-        let of = |action: Action| self.writes().filter(move |item| item.action == action).collect();
-        (of(Action::Delete), of(Action::Create))
+    pub fn deleted_and_created(&self) -> (Vec<&PlannedPath>, Vec<&PlannedPath>) {
+        let of = |action: PathAction| {
+            self.written_paths().filter(move |item| item.action == action).collect()
+        };
+        (of(PathAction::Delete), of(PathAction::Create))
     }
 
     /// Whether a merge that was asked for left a conflict.
     #[must_use]
     pub fn has_conflicts(&self) -> bool {
-        self.items.iter().any(Item::is_conflict)
+        self.items.iter().any(PlannedPath::is_conflict)
     }
 }
 
 /// Decides what happens to each path. `merges` has the outcome for every customised path if
 /// merging was asked for.
 #[must_use]
-pub fn plan(
+pub fn build_plan(
     states: Vec<PathState>,
     mode: WriteMode,
-    beyond: Beyond,
+    beyond: OverwritePolicy,
     merges: &BTreeMap<RepoPath, MergeOutcome>,
-) -> Plan {
-    let mut items: Vec<Item> =
-        states.into_iter().map(|state| decide(state, mode, beyond, merges)).collect();
+) -> SyncPlan {
+    let mut items: Vec<PlannedPath> =
+        states.into_iter().map(|state| decide_action(state, mode, beyond, merges)).collect();
     items.sort_by(|one, two| one.state.path.cmp(&two.state.path));
-    make_way(&mut items, mode);
-    Plan { items, mode }
+    refuse_blocked_paths(&mut items, mode);
+    SyncPlan { items, mode }
 }
 
 /// A path that needs the place of another (a file where there was a folder, or the other way round)
 /// is only made if the other goes in the same plan.
-fn make_way(items: &mut [Item], mode: WriteMode) {
+fn refuse_blocked_paths(items: &mut [PlannedPath], mode: WriteMode) {
     let staying: BTreeSet<RepoPath> = items
         .iter()
         .filter(|item| item.state.head.is_some() && item.target.is_none())
-        .filter(|item| item.action != Action::Delete)
+        .filter(|item| item.action != PathAction::Delete)
         // Where nothing is committed, only what lies there takes a place.
-        .filter(|item| mode == WriteMode::Commit || item.state.work != Work::Absent)
+        .filter(|item| mode == WriteMode::Commit || item.state.work != WorktreeItem::Absent)
         .map(|item| item.path().clone())
         .collect();
-    for item in items.iter_mut().filter(|item| item.action.writes() && item.target.is_some()) {
+    for item in items.iter_mut().filter(|item| item.action.is_write() && item.target.is_some()) {
         let path = &item.state.path;
         let above = path.ancestors().find(|folder| staying.contains(folder));
         let in_the_way = above
             .or_else(|| staying.range(path.clone()..).find(|other| other.is_below(path)).cloned());
         if let Some(other) = in_the_way.filter(|_| item.state.head.is_none()) {
-            item.why = Why::Barred(Obstacle::InTheWay(other));
-            item.action = Action::Refuse;
+            item.why = ClassReason::Blocked(WriteObstacle::InTheWay(other));
+            item.action = PathAction::Refuse;
             item.target = None;
             item.writes_file = false;
         }
     }
 }
 
-fn decide(
+fn decide_action(
     state: PathState,
     mode: WriteMode,
-    beyond: Beyond,
+    beyond: OverwritePolicy,
     merges: &BTreeMap<RepoPath, MergeOutcome>,
-) -> Item {
-    let Verdict { class, why, is_free, is_writable, writes_file } = classify(&state);
+) -> PlannedPath {
+    let Classification { class, why, is_automatic: is_free, is_writable, writes_file } =
+        classify_path(&state);
     let merge = match (beyond, class) {
-        (Beyond::Merge, Class::Customised) if is_writable => merges.get(&state.path).cloned(),
+        (OverwritePolicy::Merge, PathClass::Customised) if is_writable => {
+            merges.get(&state.path).cloned()
+        }
         _ => None,
     };
-    let is_forced = beyond == Beyond::Force
+    let is_forced = beyond == OverwritePolicy::Force
         && is_writable
-        && matches!(class, Class::Customised | Class::Edited | Class::Untracked | Class::Unknown);
+        && matches!(
+            class,
+            PathClass::Customised | PathClass::Edited | PathClass::Untracked | PathClass::Unknown
+        );
     let (action, target) = match (class, &merge) {
-        (Class::InSync | Class::Excluded, _) => (Action::None, None),
-        (_, Some(MergeOutcome::Merged(entry))) => (Action::Merge, Some(*entry)),
-        _ if is_free || is_forced => (replacing(&state), state.canonical),
-        _ if is_writable => (Action::Keep, None),
-        _ => (Action::Refuse, None),
+        (PathClass::InSync | PathClass::Excluded, _) => (PathAction::None, None),
+        (_, Some(MergeOutcome::Merged(entry))) => (PathAction::Merge, Some(*entry)),
+        _ if is_free || is_forced => (choose_write_action(&state), state.canonical),
+        _ if is_writable => (PathAction::Keep, None),
+        _ => (PathAction::Refuse, None),
     };
-    let writes_file = action.writes() && (writes_file || action == Action::Merge);
+    let writes_file = action.is_write() && (writes_file || action == PathAction::Merge);
     // Without a commit, what is not about the file is not done: it already is as it should be.
-    let action = if mode == WriteMode::Worktree && action.writes() && !writes_file {
-        Action::None
+    let action = if mode == WriteMode::Worktree && action.is_write() && !writes_file {
+        PathAction::None
     } else {
         action
     };
-    Item { state, class, action, why, merge, target, writes_file }
+    PlannedPath { state, class, action, why, merge, target, writes_file }
 }
 
-fn replacing(state: &PathState) -> Action {
+fn choose_write_action(state: &PathState) -> PathAction {
     let is_replaced = match &state.work {
-        Work::Present(found) => Some(found.entry) != state.canonical,
+        WorktreeItem::Present(found) => Some(found.entry) != state.canonical,
         _ => false,
     };
     let is_there = state.head.is_some() || state.index.entry().is_some() || is_replaced;
     match (state.canonical.is_some(), is_there) {
-        (false, _) => Action::Delete,
-        (true, true) => Action::Update,
-        (true, false) => Action::Create,
+        (false, _) => PathAction::Delete,
+        (true, true) => PathAction::Update,
+        (true, false) => PathAction::Create,
     }
 }

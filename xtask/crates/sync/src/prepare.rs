@@ -6,14 +6,14 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::applier::{Applier, interrupted};
-use super::batch::{Batch, FileChange};
+use super::apply_context::{ApplyContext, interrupted_error};
+use super::fingerprint::fingerprint_entry;
 use super::journal::{FileStep, Journal};
-use super::print::print_of;
-use xtask_base::error::{Context as _, Error, Result};
-use xtask_base::files::{Bits, Disk};
-use xtask_base::halves::{WORTH_A_THREAD, in_halves};
-use xtask_git::{Entry, FileStat, Filters, Index, Mode, Repo};
+use super::transaction::{FileUpdate, Transaction};
+use xtask_base::error::{Error, Result, ResultExt as _};
+use xtask_base::files::{CreateMode, Disk};
+use xtask_base::parallel::{MIN_PARALLEL_ITEMS, map_halves};
+use xtask_git::{FileMode, FileStat, Filters, Index, Repo, TreeEntry};
 
 /// Bytes of content that are read before they are written.
 const BYTES_AT_A_TIME: usize = 8 << 20;
@@ -22,108 +22,108 @@ const BYTES_AT_A_TIME: usize = 8 << 20;
 const FILES_AT_A_TIME: usize = 512;
 
 /// A content that was read.
-struct Ready<'a> {
+struct PreparedFile<'a> {
     step: &'a mut FileStep,
     aside: PathBuf,
     content: Vec<u8>,
     /// The permissions of a file; nothing for a symlink.
-    bits: Option<Bits>,
+    bits: Option<CreateMode>,
     /// What it will be on disk.
-    print: Entry,
+    fingerprint: TreeEntry,
 }
 
 /// Writes them all, and notes in the journal how they look.
-pub(super) fn prepare(
-    applier: &Applier<'_>,
-    batch: &Batch,
+pub(super) fn prepare_files(
+    applier: &ApplyContext<'_>,
+    batch: &Transaction,
     journal: &mut Journal,
     index: &Index,
 ) -> Result<()> {
-    let Applier { repo, disk, interrupts, progress, .. } = applier;
+    let ApplyContext { repo, disk, interrupts, progress, .. } = applier;
     let mut filters = repo.smudge_filters(index)?;
-    let has_symlinks = repo.setting_is("core.symlinks", true);
-    let changes = batch.changes.iter().filter(|change| change.file != FileChange::None);
-    progress.begin("writing files", Some(journal.files.len() as u64));
-    let is_many = journal.files.len() >= WORTH_A_THREAD;
+    let has_symlinks = repo.config_bool("core.symlinks", true);
+    let changes = batch.changes.iter().filter(|change| change.file != FileUpdate::None);
+    progress.begin_task("writing files", Some(journal.files.len() as u64));
+    let is_many = journal.files.len() >= MIN_PARALLEL_ITEMS;
     let at_a_time = if is_many { FILES_AT_A_TIME } else { 1 };
     let mut ready = Vec::new();
     let mut bytes = 0;
     for (step, change) in journal.files.iter_mut().zip(changes) {
-        if interrupts.arrived() {
-            return Err(interrupted());
+        if interrupts.was_interrupted() {
+            return Err(interrupted_error());
         }
         let (entry, content) = match &change.file {
-            FileChange::CheckOut(entry) => (*entry, checked_out(repo, &mut filters, step, *entry)?),
-            FileChange::Restore(entry) | FileChange::RestoreExactly(entry, _) => {
-                (*entry, repo.blob(entry.id)?)
+            FileUpdate::CheckOut(entry) => (*entry, smudge_blob(repo, &mut filters, step, *entry)?),
+            FileUpdate::Restore(entry) | FileUpdate::RestoreExactly(entry, _) => {
+                (*entry, repo.read_blob(entry.id)?)
             }
-            FileChange::None | FileChange::Remove => continue,
+            FileUpdate::None | FileUpdate::Remove => continue,
         };
-        let is_symlink = entry.mode == Mode::Symlink && has_symlinks;
-        let is_executable = entry.mode == Mode::Executable;
+        let is_symlink = entry.mode == FileMode::Symlink && has_symlinks;
+        let is_executable = entry.mode == FileMode::Executable;
         let bits = match change.file {
             _ if is_symlink => None,
-            FileChange::RestoreExactly(_, bits) => Some(Bits::Exact(bits)),
-            _ if is_executable => Some(Bits::Executable),
-            _ => Some(Bits::Plain),
+            FileUpdate::RestoreExactly(_, bits) => Some(CreateMode::Exact(bits)),
+            _ if is_executable => Some(CreateMode::Executable),
+            _ => Some(CreateMode::Plain),
         };
         let mode = match bits {
-            None => Mode::Symlink,
-            Some(_) if is_executable => Mode::Executable,
-            Some(_) => Mode::File,
+            None => FileMode::Symlink,
+            Some(_) if is_executable => FileMode::Executable,
+            Some(_) => FileMode::File,
         };
-        let print = Entry { mode, id: repo.blob_id(&content)? };
+        let print = TreeEntry { mode, id: repo.blob_id(&content)? };
         bytes += content.len();
-        let aside = step.aside.on_disk(repo.root());
-        ready.push(Ready { step, aside, content, bits, print });
+        let aside = step.aside.to_disk_path(repo.root());
+        ready.push(PreparedFile { step, aside, content, bits, fingerprint: print });
         if ready.len() == at_a_time || bytes >= BYTES_AT_A_TIME {
-            progress.step(ready.len() as u64);
-            write(disk, std::mem::take(&mut ready))?;
+            progress.advance(ready.len() as u64);
+            write_files(disk, std::mem::take(&mut ready))?;
             bytes = 0;
         }
     }
-    write(disk, ready)?;
-    progress.end();
+    write_files(disk, ready)?;
+    progress.end_task();
     Ok(())
 }
 
-fn write(disk: &Disk<'_>, ready: Vec<Ready<'_>>) -> Result<()> {
-    let written = in_halves(&ready, |half| {
+fn write_files(disk: &Disk<'_>, ready: Vec<PreparedFile<'_>>) -> Result<()> {
+    let written = map_halves(&ready, |half| {
         let mut has_failed = false;
-        let write = |ready: &Ready<'_>| {
+        let write = |ready: &PreparedFile<'_>| {
             if has_failed {
                 return Err(io::Error::other("not tried, since another failed"));
             }
-            let look = write_one(disk, ready);
+            let look = write_file(disk, ready);
             has_failed = look.is_err();
             look
         };
         half.iter().map(write).collect()
     });
     for (ready, look) in ready.into_iter().zip(written) {
-        let look = look.unable(|| format!("`{}` cannot be written", ready.step.path))?;
+        let look = look.with_context(|| format!("`{}` cannot be written", ready.step.path))?;
         ready.step.made = Some(look);
-        ready.step.after = Some(print_of(ready.print));
+        ready.step.after = Some(fingerprint_entry(ready.fingerprint));
     }
     Ok(())
 }
 
-fn write_one(disk: &Disk<'_>, ready: &Ready<'_>) -> io::Result<FileStat> {
+fn write_file(disk: &Disk<'_>, ready: &PreparedFile<'_>) -> io::Result<FileStat> {
     match ready.bits {
-        None => disk.symlink(Path::new(OsStr::from_bytes(&ready.content)), &ready.aside)?,
-        Some(bits) => disk.create(&ready.aside, &ready.content, bits)?,
+        None => disk.create_symlink(Path::new(OsStr::from_bytes(&ready.content)), &ready.aside)?,
+        Some(bits) => disk.create_file(&ready.aside, &ready.content, bits)?,
     }
-    Ok(FileStat::of(&ready.aside.symlink_metadata()?))
+    Ok(FileStat::from_metadata(&ready.aside.symlink_metadata()?))
 }
 
-fn checked_out(
+fn smudge_blob(
     repo: &Repo,
     filters: &mut Filters<'_>,
     step: &FileStep,
-    entry: Entry,
+    entry: TreeEntry,
 ) -> Result<Vec<u8>> {
-    let content = repo.blob(entry.id)?;
-    if entry.mode == Mode::Symlink {
+    let content = repo.read_blob(entry.id)?;
+    if entry.mode == FileMode::Symlink {
         return Ok(content);
     }
     let filtered = filters.smudge(&step.path, &content)?;
@@ -132,7 +132,7 @@ fn checked_out(
             "Git LFS did not fetch the content of `{}`; its pointer is not written over a file",
             step.path
         ))
-        .hint("`git lfs install` sets it up, `git lfs env` shows what is wrong"));
+        .with_hint("`git lfs install` sets it up, `git lfs env` shows what is wrong"));
     }
     Ok(filtered)
 }

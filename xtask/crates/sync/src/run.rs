@@ -4,40 +4,42 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::apply;
-use super::backup::{self, Intent};
-use super::batch::{Batch, Change, FileChange};
-use super::classify::Class;
+use super::backup::{self, BackupInput};
+use super::classify::PathClass;
 use super::commit;
-use super::context::{self, BESIDE, Context};
-use super::enter::Enter as _;
-use super::gather::{Clean, Depth, Found, Gathered, Question, gather};
-use super::managed::Managed;
-use super::merge::{self, Merges};
-use super::overlay::{Laid, Overlay, Under};
-use super::plan::{Action, Beyond, Item, MergeOutcome, Plan, WriteMode, plan};
-use super::upstream::{Ahead, Standing, move_to, standing};
+use super::context::{self, SYNC_BRANCH_PREFIX, SyncContext};
+use super::managed::ManagedPaths;
+use super::merge::{self, MergeResults};
+use super::overlay::{Overlay, OverlayBase, OverlayFile};
+use super::plan::{
+    MergeOutcome, OverwritePolicy, PathAction, PlannedPath, SyncPlan, WriteMode, build_plan,
+};
+use super::scan::{CleanEvidence, CleanFiles, ScanDepth, ScanRequest, ScanResult, scan_worktree};
+use super::transaction::{FileUpdate, PathUpdate, Transaction};
+use super::upstream::{UpstreamCommit, UpstreamStatus, find_upstream_status, move_to_upstream};
+use super::worktree_lock::LockWorktree as _;
 use xtask_base::error::{Error, Result};
-use xtask_base::halves::in_halves;
+use xtask_base::parallel::map_halves;
 use xtask_base::path::RepoPath;
 use xtask_git::{
-    CleanLook, Entry, FileStat, Head, Id, Index, NOT_CLEAN, OnceCanonical, Repo, Scope, Tools,
-    Work, look_of_metadata,
+    CanonicalHistory, FileStat, Head, Id, Index, NO_STAT, PathScope, Repo, StatData, Tools,
+    TreeEntry, WorktreeItem, stat_data_from_metadata,
 };
 
 /// How old the time of a file must be, in nanoseconds, so that the file cannot be changed without its
 /// time changing: two seconds where it may be of the coarsest clock of any file system, which counts
 /// whole ones; 20 ms where it says more than seconds, since no system's clock ticks slower than every 10.
-fn settles_in(time_ns: i64) -> i64 {
+fn settle_time_ns(time_ns: i64) -> i64 {
     if time_ns % 1_000_000_000 == 0 { 2_000_000_000 } else { 20_000_000 }
 }
 
 /// What the user wants.
 #[derive(Clone, Debug)]
-pub struct Wishes {
+pub struct SyncOptions {
     /// How to write.
     pub mode: WriteMode,
     /// What beyond the rules.
-    pub beyond: Beyond,
+    pub overwrite: OverwritePolicy,
     /// Only these paths; all where it is empty.
     pub only: Vec<RepoPath>,
     /// Commit on protected branches, too.
@@ -48,13 +50,13 @@ pub struct Wishes {
     pub lists_in_sync: bool,
 }
 
-impl Wishes {
+impl SyncOptions {
     /// What a plain `sync` wants.
     #[must_use]
     pub fn plain() -> Self {
-        Wishes {
+        SyncOptions {
             mode: WriteMode::Commit,
-            beyond: Beyond::Nothing,
+            overwrite: OverwritePolicy::Keep,
             only: Vec::new(),
             allow_protected: false,
             allow_mass_deletion: false,
@@ -62,12 +64,12 @@ impl Wishes {
         }
     }
 
-    fn purpose(&self) -> String {
+    fn to_purpose(&self) -> String {
         let mut purpose = String::from("sync");
-        match self.beyond {
-            Beyond::Nothing => {}
-            Beyond::Merge => purpose.push_str(" --merge"),
-            Beyond::Force => purpose.push_str(" --force"),
+        match self.overwrite {
+            OverwritePolicy::Keep => {}
+            OverwritePolicy::Merge => purpose.push_str(" --merge"),
+            OverwritePolicy::Force => purpose.push_str(" --force"),
         }
         if self.mode == WriteMode::Worktree {
             purpose.push_str(" --no-commit");
@@ -77,76 +79,76 @@ impl Wishes {
 }
 
 /// What was found and decided, before anything is written.
-pub struct Decided {
+pub struct PlannedSync {
     /// What is checked out.
     pub head: Head,
     /// What sync goes by.
-    pub context: Context,
+    pub context: SyncContext,
     /// The plan.
-    pub plan: Plan,
+    pub plan: SyncPlan,
     /// What merging came to, if it was asked for.
-    pub merges: Merges,
-    gathered: Rest,
+    pub merges: MergeResults,
+    scanned: ScanRest,
 }
 
 /// What was read on the way and is needed to write.
-struct Rest {
+struct ScanRest {
     index: Option<Index>,
-    once: Option<OnceCanonical>,
+    canonical_history: Option<CanonicalHistory>,
     overlay: Overlay,
-    clean: Option<Clean>,
+    clean: Option<CleanFiles>,
     looked_at_ns: i64,
 }
 
-impl Decided {
+impl PlannedSync {
     /// The managed paths that are in sync and not in the plan.
     #[must_use]
     pub fn in_sync(&self) -> Vec<RepoPath> {
-        let planned: BTreeSet<&RepoPath> = self.plan.items.iter().map(Item::path).collect();
-        let mut paths = self.gathered.clean.as_ref().map_or(Vec::new(), Clean::paths);
+        let planned: BTreeSet<&RepoPath> = self.plan.items.iter().map(PlannedPath::path).collect();
+        let mut paths = self.scanned.clean.as_ref().map_or(Vec::new(), CleanFiles::paths);
         paths.retain(|path| !planned.contains(path));
         paths
     }
 }
 
 /// What came of looking.
-pub enum Looked {
+pub enum SyncInspection {
     /// The canonical branch itself is checked out: there is nothing to sync into it.
-    OnCanonical(Box<Context>),
+    OnCanonical(Box<SyncContext>),
     /// A plan.
-    Decided(Box<Decided>),
+    Planned(Box<PlannedSync>),
 }
 
 /// What a run did.
 #[derive(Debug, Default)]
-pub struct Done {
+pub struct SyncOutcome {
     /// The commit that was made.
     pub commit: Option<Id>,
     /// The backup with which it can be taken back.
-    pub undo: Option<String>,
+    pub backup: Option<String>,
     /// Where the merged texts of conflicts lie, by path.
     pub conflicts: Vec<(RepoPath, PathBuf)>,
     /// Whether something of the run was left lying about, for the next one to tidy up.
-    pub is_untidy: bool,
+    pub needs_cleanup: bool,
 }
 
 /// Looks at the checked-out branch and decides. Nothing is written.
-pub fn look(
+pub fn inspect_checkout(
     repo: &Repo,
-    context: Context,
-    wishes: &Wishes,
-    depth: Depth,
+    context: SyncContext,
+    wishes: &SyncOptions,
+    depth: ScanDepth,
     tools: &Tools<'_>,
-) -> Result<Looked> {
+) -> Result<SyncInspection> {
     let head = repo.head()?;
     if head.branch.as_deref() == Some(context.config.branch.as_str()) {
-        return Ok(Looked::OnCanonical(Box::new(context)));
+        return Ok(SyncInspection::OnCanonical(Box::new(context)));
     }
-    let managed = Managed::new(&context.config, head.branch.as_deref());
+    let managed = ManagedPaths::new(&context.config, head.branch.as_deref());
     for path in &wishes.only {
-        check_wanted(repo, &head, &context, &managed, path)?;
+        check_requested_path(repo, &head, &context, &managed, path)?;
     }
-    let question = Question {
+    let question = ScanRequest {
         repo,
         head: &head,
         context: &context,
@@ -156,29 +158,38 @@ pub fn look(
         now_ns: tools.now_ns(),
         progress: tools.progress,
     };
-    let Gathered { states, clean, index, once, overlay } = gather(&question)?;
-    let merges = match (&once, wishes.beyond) {
-        (Some(once), Beyond::Merge) => merge::attempt(repo, &head, &context, once, &states)?,
-        _ => Merges::default(),
+    let ScanResult { states, clean, index, canonical_history: once, overlay } =
+        scan_worktree(&question)?;
+    let merges = match (&once, wishes.overwrite) {
+        (Some(once), OverwritePolicy::Merge) => {
+            merge::merge_customised(repo, &head, &context, once, &states)?
+        }
+        _ => MergeResults::default(),
     };
-    let plan = plan(states, wishes.mode, wishes.beyond, &merges.outcomes);
+    let plan = build_plan(states, wishes.mode, wishes.overwrite, &merges.outcomes);
     let looked_at_ns = question.now_ns;
-    let gathered = Rest { index, once, overlay, clean, looked_at_ns };
-    Ok(Looked::Decided(Box::new(Decided { head, context, plan, merges, gathered })))
+    let gathered = ScanRest { index, canonical_history: once, overlay, clean, looked_at_ns };
+    Ok(SyncInspection::Planned(Box::new(PlannedSync {
+        head,
+        context,
+        plan,
+        merges,
+        scanned: gathered,
+    })))
 }
 
 /// A path that was named must be managed, or hold something that is.
-fn check_wanted(
+fn check_requested_path(
     repo: &Repo,
     head: &Head,
-    context: &Context,
-    managed: &Managed,
+    context: &SyncContext,
+    managed: &ManagedPaths,
     path: &RepoPath,
 ) -> Result<()> {
-    let is_managed = managed.holds(path.as_bytes()) || managed.enters(path.as_bytes());
+    let is_managed = managed.contains_path(path.as_bytes()) || managed.may_contain(path.as_bytes());
     let is_there = is_managed
-        && (repo.look_up(head.tree, path)?.is_some()
-            || repo.look_up(context.canonical.tree, path)?.is_some());
+        && (repo.find_in_tree(head.tree, path)?.is_some()
+            || repo.find_in_tree(context.canonical.tree, path)?.is_some());
     if is_there {
         return Ok(());
     }
@@ -187,34 +198,39 @@ fn check_wanted(
     } else {
         format!("`{path}` is not managed")
     };
-    Err(Error::usage(what).hint("`cargo xtask sync --dry-run -v` lists the managed paths"))
+    Err(Error::usage(what).with_hint("`cargo xtask sync --dry-run -v` lists the managed paths"))
 }
 
 /// Whether git is in the middle of something, or the index is in conflict.
-pub fn check_gates(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
-    if let Some(operation) = repo.operation().filter(|found| Some(found.kind) != tools.ending) {
+pub fn check_repo_ready(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
+    if let Some(operation) =
+        repo.current_operation().filter(|found| Some(found.kind) != tools.finishing_operation)
+    {
         return Err(Error::unable(format!(
             "{} is in progress; nothing was written",
             operation.name
         ))
-        .hint(if operation.ends_with == operation.aborts_with {
-            format!("end it first: `{}`", operation.ends_with)
+        .with_hint(if operation.continue_command == operation.abort_command {
+            format!("end it first: `{}`", operation.continue_command)
         } else {
-            format!("end it first: `{}` or `{}`", operation.ends_with, operation.aborts_with)
+            format!(
+                "end it first: `{}` or `{}`",
+                operation.continue_command, operation.abort_command
+            )
         }));
     }
-    if repo.awaits_checkout() {
+    if repo.needs_checkout() {
         return Err(Error::unable("nothing is checked out here yet; nothing was written")
-            .hint("`git checkout` does it"));
+            .with_hint("`git checkout` does it"));
     }
-    if repo.index_is_locked() {
+    if repo.is_index_locked() {
         return Err(Error::unable("the index is locked: another git process is at work here")
-            .detail(repo.index_lock().display().to_string())
-            .hint("wait until it has ended; if none is running, remove that file"));
+            .with_detail(repo.index_lock_file().display().to_string())
+            .with_hint("wait until it has ended; if none is running, remove that file"));
     }
-    if repo.index()?.has_conflicts() {
+    if repo.read_index()?.has_conflicts() {
         return Err(Error::unable("there are unmerged paths; nothing was written")
-            .hint("`git status` lists them; resolve them and commit first"));
+            .with_hint("`git status` lists them; resolve them and commit first"));
     }
     Ok(())
 }
@@ -222,84 +238,94 @@ pub fn check_gates(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
 /// Looks in order to write: where the upstream has gone ahead and the branch may follow, it does so
 /// first, and is looked at again. Answers with the commit to which it moved, too. The caller holds
 /// the lock of the worktree.
-pub fn look_to_write(
+pub fn inspect_for_write(
     repo: &Repo,
-    context: Context,
-    wishes: &Wishes,
+    context: SyncContext,
+    wishes: &SyncOptions,
     tools: &Tools<'_>,
-) -> Result<(Looked, Option<Id>)> {
-    let looked = look(repo, context, wishes, Depth::Everything, tools)?;
-    let Looked::Decided(decided) = &looked else { return Ok((looked, None)) };
-    check_gates(repo, tools)?;
-    let Some(ahead) = wants_to_move(repo, decided, wishes)? else { return Ok((looked, None)) };
-    check_rules(repo, decided, wishes)?;
-    move_to(repo, &ahead)?;
-    let looked = look(repo, decided.context.clone(), wishes, Depth::Everything, tools)?;
+) -> Result<(SyncInspection, Option<Id>)> {
+    let looked = inspect_checkout(repo, context, wishes, ScanDepth::Everything, tools)?;
+    let SyncInspection::Planned(decided) = &looked else { return Ok((looked, None)) };
+    check_repo_ready(repo, tools)?;
+    let Some(ahead) = find_upstream_to_follow(repo, decided, wishes)? else {
+        return Ok((looked, None));
+    };
+    check_write_rules(repo, decided, wishes)?;
+    move_to_upstream(repo, &ahead)?;
+    let looked =
+        inspect_checkout(repo, decided.context.clone(), wishes, ScanDepth::Everything, tools)?;
     Ok((looked, Some(ahead.commit)))
 }
 
 /// Where a branch that follows an upstream should move before it is synced.
-pub fn wants_to_move(repo: &Repo, decided: &Decided, wishes: &Wishes) -> Result<Option<Ahead>> {
-    if wishes.mode != WriteMode::Commit || is_barred(decided, wishes) {
+pub fn find_upstream_to_follow(
+    repo: &Repo,
+    decided: &PlannedSync,
+    wishes: &SyncOptions,
+) -> Result<Option<UpstreamCommit>> {
+    if wishes.mode != WriteMode::Commit || is_blocked_by_protection(decided, wishes) {
         return Ok(None);
     }
-    Ok(match standing(repo, &decided.head, &decided.context)? {
-        Standing::OnlySyncCommits(ahead) => Some(ahead),
+    Ok(match find_upstream_status(repo, &decided.head, &decided.context)? {
+        UpstreamStatus::OnlySyncCommits(ahead) => Some(ahead),
         // A commit of ours on a tip that is out of date would only make the branch diverge.
-        Standing::Behind(ahead) if !decided.plan.tree_changes().is_empty() => Some(ahead),
-        Standing::Behind(_) | Standing::Stays => None,
+        UpstreamStatus::Behind(ahead) if !decided.plan.tree_changes().is_empty() => Some(ahead),
+        UpstreamStatus::Behind(_) | UpstreamStatus::NoUpdate => None,
     })
 }
 
-fn is_barred(decided: &Decided, wishes: &Wishes) -> bool {
+fn is_blocked_by_protection(decided: &PlannedSync, wishes: &SyncOptions) -> bool {
     !wishes.allow_protected
         && decided.head.branch.as_ref().is_some_and(|branch| decided.context.is_protected(branch))
 }
 
 /// Makes the plan true. The caller holds the lock of the worktree.
-pub fn write(
+pub fn apply_plan(
     repo: &Repo,
-    mut decided: Decided,
-    wishes: &Wishes,
+    mut decided: PlannedSync,
+    wishes: &SyncOptions,
     tools: &Tools<'_>,
-) -> Result<Done> {
-    let index = decided.gathered.index.take();
-    let Decided { head, context, plan, merges, gathered, .. } = &decided;
-    let mut done = Done::default();
-    if let Some(once) = &gathered.once {
-        repo.save_once_canonical(tools.disk, once)?;
+) -> Result<SyncOutcome> {
+    let index = decided.scanned.index.take();
+    let PlannedSync { head, context, plan, merges, scanned: gathered, .. } = &decided;
+    let mut done = SyncOutcome::default();
+    if let Some(once) = &gathered.canonical_history {
+        repo.write_canonical_history(tools.disk, once)?;
     }
-    if wishes.beyond == Beyond::Merge {
-        merge::write_marked(repo, tools.disk, merges)?;
+    if wishes.overwrite == OverwritePolicy::Merge {
+        merge::write_conflict_texts(repo, tools.disk, merges)?;
     }
-    done.conflicts =
-        merges.marked.keys().map(|path| (path.clone(), merge::marked_file(repo, path))).collect();
-    if plan.writes().next().is_none() {
+    done.conflicts = merges
+        .conflict_texts
+        .keys()
+        .map(|path| (path.clone(), merge::conflict_text_path(repo, path)))
+        .collect();
+    if plan.written_paths().next().is_none() {
         // The record is for speed alone.
-        drop(remember_clean(repo, gathered.clean.as_ref(), tools));
+        drop(save_clean_record(repo, gathered.clean.as_ref(), tools));
         return Ok(done);
     }
-    check_rules(repo, &decided, wishes)?;
-    for (_, content) in &merges.contents {
+    check_write_rules(repo, &decided, wishes)?;
+    for (_, content) in &merges.merged_texts {
         repo.write_blob(content)?;
     }
     let moves = match wishes.mode {
-        WriteMode::Commit => commit::write(repo, tools.disk, head, context, plan)?,
+        WriteMode::Commit => commit::write_sync_commit(repo, tools.disk, head, context, plan)?,
         WriteMode::Worktree => None,
     };
-    let changes = changes(plan, wishes.mode, gathered.looked_at_ns);
-    let overlay = overlay_after(&gathered.overlay, plan, wishes.mode);
-    let purpose = wishes.purpose();
-    let index = index.map_or_else(|| repo.index(), Ok)?;
-    tools.disk.other("save what is replaced").map_err(|cause| {
-        Error::unable("what would be replaced cannot be saved first").because(cause)
+    let changes = build_path_updates(plan, wishes.mode, gathered.looked_at_ns);
+    let overlay = build_new_overlay(&gathered.overlay, plan, wishes.mode);
+    let purpose = wishes.to_purpose();
+    let index = index.map_or_else(|| repo.read_index(), Ok)?;
+    tools.disk.check_gate("save what is replaced").map_err(|cause| {
+        Error::unable("what would be replaced cannot be saved first").with_cause(cause)
     })?;
-    let saved = backup::save(
+    let saved = backup::save_backup(
         repo,
-        &Intent {
+        &BackupInput {
             purpose: &purpose,
             head,
-            moves: moves.as_ref(),
+            head_move: moves.as_ref(),
             changes: &changes,
             index: &index,
             overlay: &gathered.overlay,
@@ -307,23 +333,23 @@ pub fn write(
         },
     )?;
     done.commit = moves.as_ref().map(|moves| moves.new);
-    let batch = Batch { purpose, changes, head: moves, overlay, backup: Some(saved) };
-    let applied = apply::apply(&tools.applier(repo), &batch, Some(index))?;
-    done.undo = applied.backup;
-    done.is_untidy = applied.is_untidy;
+    let batch = Transaction { purpose, changes, head: moves, overlay, backup: Some(saved) };
+    let applied = apply::apply_transaction(&tools.apply_context(repo), &batch, Some(index))?;
+    done.backup = applied.backup;
+    done.needs_cleanup = applied.needs_cleanup;
     // The record is for speed alone, and so is tidiness: both can wait for another run.
-    if wishes.mode == WriteMode::Commit && !done.is_untidy {
-        drop(note_clean(repo, &decided, done.commit, &applied.looks, tools));
+    if wishes.mode == WriteMode::Commit && !done.needs_cleanup {
+        drop(update_clean_record(repo, &decided, done.commit, &applied.clean_stats, tools));
     }
-    drop(backup::prune(repo, tools.world.now_seconds()));
+    drop(backup::prune_backups(repo, tools.world.now_seconds()));
     Ok(done)
 }
 
 /// Notes how clean files look, so that the next look need not read the index.
-fn remember_clean(repo: &Repo, clean: Option<&Clean>, tools: &Tools<'_>) -> Result<()> {
+fn save_clean_record(repo: &Repo, clean: Option<&CleanFiles>, tools: &Tools<'_>) -> Result<()> {
     match clean {
-        Some(Clean { content, found: Found::ByIndex(seen) }) => {
-            repo.write_clean_record(tools.disk, *content, seen)
+        Some(CleanFiles { fingerprint: content, evidence: CleanEvidence::ByIndex(seen) }) => {
+            repo.write_stat_record(tools.disk, *content, seen)
         }
         _ => Ok(()),
     }
@@ -331,126 +357,136 @@ fn remember_clean(repo: &Repo, clean: Option<&Clean>, tools: &Tools<'_>) -> Resu
 
 /// Notes how clean files look after a run: those that it wrote as it left them, the others as they were
 /// found. Where not all were looked at, they are now.
-fn note_clean(
+fn update_clean_record(
     repo: &Repo,
-    decided: &Decided,
+    decided: &PlannedSync,
     commit: Option<Id>,
-    looks: &BTreeMap<RepoPath, CleanLook>,
+    looks: &BTreeMap<RepoPath, StatData>,
     tools: &Tools<'_>,
 ) -> Result<()> {
-    let Decided { head, context, plan, gathered, .. } = decided;
-    let managed = Managed::new(&context.config, head.branch.as_deref());
+    let PlannedSync { head, context, plan, scanned: gathered, .. } = decided;
+    let managed = ManagedPaths::new(&context.config, head.branch.as_deref());
     let repo_root = repo.root();
     if let Some(clean) = &gathered.clean {
-        let mut files = clean.looks();
+        let mut files = clean.file_stats();
         for (path, target) in plan.tree_changes() {
             match target {
-                Some(_) => files.insert(path, NOT_CLEAN),
+                Some(_) => files.insert(path, NO_STAT),
                 None => files.remove(&path),
             };
         }
-        let written = plan.writes().filter(|item| item.target.is_some()).map(Item::path);
+        let written =
+            plan.written_paths().filter(|item| item.target.is_some()).map(PlannedPath::path);
         let written: Vec<&RepoPath> = written.collect();
         let now_ns = tools.now_ns();
         // Whoever changes one from now on changes its times; who did before has changed them since.
-        let still = in_halves(&written, |half| {
-            let is_settled = |meta: &FileStat| meta.ctime_ns < now_ns - settles_in(meta.ctime_ns);
+        let still = map_halves(&written, |half| {
+            let is_settled =
+                |meta: &FileStat| meta.ctime_ns < now_ns - settle_time_ns(meta.ctime_ns);
             let look = |path: &&RepoPath| {
-                let meta = path.on_disk(repo_root).symlink_metadata().ok()?;
-                is_settled(&FileStat::of(&meta)).then(|| look_of_metadata(&meta))
+                let meta = path.to_disk_path(repo_root).symlink_metadata().ok()?;
+                is_settled(&FileStat::from_metadata(&meta)).then(|| stat_data_from_metadata(&meta))
             };
             half.iter().map(look).collect()
         });
         for (path, still) in written.into_iter().zip(still) {
             let look = still.filter(|still| looks.get(path) == Some(still));
-            files.insert(path.clone(), look.unwrap_or(NOT_CLEAN));
+            files.insert(path.clone(), look.unwrap_or(NO_STAT));
         }
         let tree = commit.map_or(Ok(head.tree), |commit| repo.tree_of(commit))?;
-        let content = repo.managed_fingerprint(tree, &managed, managed.rules())?;
-        return repo.write_clean_record(tools.disk, content, &files);
+        let content = repo.managed_fingerprint(tree, &managed, managed.rules_digest())?;
+        return repo.write_stat_record(tools.disk, content, &files);
     }
     let head = repo.head()?;
-    let gathered = gather(&Question {
+    let gathered = scan_worktree(&ScanRequest {
         repo,
         head: &head,
         context,
         managed: &managed,
         only: &[],
-        depth: Depth::Everything,
+        depth: ScanDepth::Everything,
         now_ns: tools.now_ns(),
         progress: tools.progress,
     })?;
-    remember_clean(repo, gathered.clean.as_ref(), tools)
+    save_clean_record(repo, gathered.clean.as_ref(), tools)
 }
 
 /// Whether the rules let a plan be made true: protected branches, and deletions of very much.
-pub fn check_rules(repo: &Repo, decided: &Decided, wishes: &Wishes) -> Result<()> {
-    let Decided { head, context, plan, .. } = decided;
+pub fn check_write_rules(repo: &Repo, decided: &PlannedSync, wishes: &SyncOptions) -> Result<()> {
+    let PlannedSync { head, context, plan, .. } = decided;
     let commits = wishes.mode == WriteMode::Commit && !plan.tree_changes().is_empty();
-    if commits && is_barred(decided, wishes) {
+    if commits && is_blocked_by_protection(decided, wishes) {
         let branch = head.branch.as_deref().unwrap_or_default();
-        return Err(Error::no(format!(
+        return Err(Error::negative(format!(
             "`{branch}` is protected: nothing is committed there unasked, so nothing was synced"
         ))
-        .hint(road_to_protected(repo, context, branch))
-        .hint(
+        .with_hint(protected_branch_hint(repo, context, branch))
+        .with_hint(
             "or `cargo xtask sync --no-commit` writes the files alone; `--allow-protected` commits",
         ));
     }
-    if wishes.allow_mass_deletion { Ok(()) } else { check_deletions(repo, head, context, plan) }
+    if wishes.allow_mass_deletion { Ok(()) } else { check_mass_deletion(repo, head, context, plan) }
 }
 
 /// Whether what keeps a plan from being made true is that its branch is protected.
 #[must_use]
-pub fn is_only_protected(repo: &Repo, decided: &Decided) -> bool {
-    let wishes = Wishes::plain();
-    is_barred(decided, &wishes)
-        && check_rules(repo, decided, &Wishes { allow_protected: true, ..wishes }).is_ok()
+pub fn is_blocked_only_by_protection(repo: &Repo, decided: &PlannedSync) -> bool {
+    let wishes = SyncOptions::plain();
+    is_blocked_by_protection(decided, &wishes)
+        && check_write_rules(repo, decided, &SyncOptions { allow_protected: true, ..wishes })
+            .is_ok()
 }
 
 /// How a protected branch is brought up to date: by a branch beside it and a merge.
 #[must_use]
-pub fn road_to_protected(repo: &Repo, context: &Context, branch: &str) -> String {
+pub fn protected_branch_hint(repo: &Repo, context: &SyncContext, branch: &str) -> String {
     let push = if repo.has_remote(&context.config.remote) { " --remote --push" } else { "" };
-    format!("`cargo xtask propagate{push}`, then merge `{BESIDE}{branch}` into `{branch}`")
+    format!(
+        "`cargo xtask propagate{push}`, then merge `{SYNC_BRANCH_PREFIX}{branch}` into `{branch}`"
+    )
 }
 
 /// More than half of the managed files of a branch go only if somebody says so.
-pub fn check_deletions(repo: &Repo, head: &Head, context: &Context, plan: &Plan) -> Result<()> {
-    let (goes, comes) = plan.goes_and_comes();
+pub fn check_mass_deletion(
+    repo: &Repo,
+    head: &Head,
+    context: &SyncContext,
+    plan: &SyncPlan,
+) -> Result<()> {
+    let (goes, comes) = plan.deleted_and_created();
     if goes.is_empty() {
         return Ok(());
     }
-    let managed = Managed::new(&context.config, head.branch.as_deref());
+    let managed = ManagedPaths::new(&context.config, head.branch.as_deref());
     let all = repo.list_tree(head.tree, &managed)?.len();
     if goes.len() * 2 <= all {
         return Ok(());
     }
-    let deletions = goes.len() - moved(repo, &goes, &comes)?;
+    let deletions = goes.len() - count_moved_files(repo, &goes, &comes)?;
     if deletions * 2 > all {
         return Err(Error::usage(format!(
             "{deletions} of the {all} managed files would be deleted; nothing was synced"
         ))
-        .hint("`--dry-run` lists them; `--yes` deletes them"));
+        .with_hint("`--dry-run` lists them; `--yes` deletes them"));
     }
     Ok(())
 }
 
 /// How many of the files that go are made elsewhere: under the same name, with half of their lines or more.
-fn moved(repo: &Repo, goes: &[&Item], comes: &[&Item]) -> Result<usize> {
-    let name = |item: &Item| item.path().parts().last().map(<[u8]>::to_vec);
+fn count_moved_files(repo: &Repo, goes: &[&PlannedPath], comes: &[&PlannedPath]) -> Result<usize> {
+    let name = |item: &PlannedPath| item.path().components().last().map(<[u8]>::to_vec);
     let mut made: BTreeMap<Option<Vec<u8>>, Vec<Vec<u8>>> = BTreeMap::new();
     for item in comes {
         if let Some(entry) = item.target {
-            made.entry(name(item)).or_default().push(repo.blob(entry.id)?);
+            made.entry(name(item)).or_default().push(repo.read_blob(entry.id)?);
         }
     }
     let mut count = 0;
     for item in goes {
         let Some(news) = made.get_mut(&name(item)) else { continue };
         let Some(entry) = item.state.head else { continue };
-        let old = repo.blob(entry.id)?;
-        if let Some(at) = news.iter().position(|new| is_much_of(&old, new)) {
+        let old = repo.read_blob(entry.id)?;
+        if let Some(at) = news.iter().position(|new| has_half_in_common(&old, new)) {
             news.remove(at);
             count += 1;
         }
@@ -459,7 +495,7 @@ fn moved(repo: &Repo, goes: &[&Item], comes: &[&Item]) -> Result<usize> {
 }
 
 /// Whether half of the lines of one text, or more, stand in another one. Nothing is all of nothing.
-fn is_much_of(old: &[u8], new: &[u8]) -> bool {
+fn has_half_in_common(old: &[u8], new: &[u8]) -> bool {
     if old == new {
         return true;
     }
@@ -472,26 +508,30 @@ fn is_much_of(old: &[u8], new: &[u8]) -> bool {
     kept > 0 && kept * 2 >= old.len()
 }
 
-pub(super) fn changes(plan: &Plan, mode: WriteMode, looked_at_ns: i64) -> Vec<Change> {
-    plan.writes()
+pub(super) fn build_path_updates(
+    plan: &SyncPlan,
+    mode: WriteMode,
+    looked_at_ns: i64,
+) -> Vec<PathUpdate> {
+    plan.written_paths()
         .map(|item| {
             let file = match (item.writes_file, item.target) {
-                (false, _) => FileChange::None,
-                (true, Some(entry)) => FileChange::CheckOut(entry),
-                (true, None) => FileChange::Remove,
+                (false, _) => FileUpdate::None,
+                (true, Some(entry)) => FileUpdate::CheckOut(entry),
+                (true, None) => FileUpdate::Remove,
             };
             let found = match &item.state.work {
-                Work::Present(found) => Some(found),
+                WorktreeItem::Present(found) => Some(found),
                 _ => None,
             };
             let is_settled =
-                |look: &FileStat| look.mtime_ns < looked_at_ns - settles_in(look.mtime_ns);
-            let look = found.map(|found| found.look).filter(is_settled);
-            Change {
+                |look: &FileStat| look.mtime_ns < looked_at_ns - settle_time_ns(look.mtime_ns);
+            let look = found.map(|found| found.stat).filter(is_settled);
+            PathUpdate {
                 path: item.path().clone(),
                 file,
-                expects: found.map(|found| found.raw),
-                look,
+                expected: found.map(|found| found.raw),
+                expected_stat: look,
                 stages: (mode == WriteMode::Commit).then_some(item.target),
                 is_sparse: item.state.is_sparse,
             }
@@ -499,30 +539,31 @@ pub(super) fn changes(plan: &Plan, mode: WriteMode, looked_at_ns: i64) -> Vec<Ch
         .collect()
 }
 
-fn raw_of(work: &Work) -> Option<Entry> {
+fn raw_entry(work: &WorktreeItem) -> Option<TreeEntry> {
     match work {
-        Work::Present(found) => Some(found.raw),
+        WorktreeItem::Present(found) => Some(found.raw),
         _ => None,
     }
 }
 
 /// The overlay once the plan is true; nothing where it does not change.
-fn overlay_after(before: &Overlay, plan: &Plan, mode: WriteMode) -> Option<Overlay> {
+fn build_new_overlay(before: &Overlay, plan: &SyncPlan, mode: WriteMode) -> Option<Overlay> {
     let mut after = before.clone();
-    for item in plan.writes() {
+    for item in plan.written_paths() {
         match mode {
             WriteMode::Worktree => {
                 // What lies under an overlay that is renewed still lies under it.
                 let under = match before.paths.get(item.path()) {
-                    Some(laid) if item.state.is_overlay => laid.under,
-                    _ if item.replaces_work() && item.class != Class::Customised => {
-                        Under::Work(raw_of(&item.state.work))
+                    Some(laid) if item.state.is_overlay => laid.base,
+                    _ if item.replaces_work() && item.class != PathClass::Customised => {
+                        OverlayBase::ReplacedWork(raw_entry(&item.state.work))
                     }
-                    _ => Under::Head,
+                    _ => OverlayBase::Head,
                 };
-                after
-                    .paths
-                    .insert(item.path().clone(), Laid { wrote: item.target, under, look: None });
+                after.paths.insert(
+                    item.path().clone(),
+                    OverlayFile { written: item.target, base: under, stat: None },
+                );
             }
             WriteMode::Commit => {
                 after.paths.remove(item.path());
@@ -533,13 +574,13 @@ fn overlay_after(before: &Overlay, plan: &Plan, mode: WriteMode) -> Option<Overl
 }
 
 /// Reads the context, after fetching if that is wanted.
-pub fn read_context(repo: &Repo, fetch: bool) -> Result<Context> {
+pub fn load_context(repo: &Repo, fetch: bool) -> Result<SyncContext> {
     if fetch {
-        let names = context::names(repo)?;
-        let branch = repo.branch_name();
+        let names = context::find_canonical_names(repo)?;
+        let branch = repo.current_branch();
         let follows = branch.as_ref().and_then(|branch| {
-            let remote = repo.setting(&format!("branch.{branch}.remote"))?;
-            let merge = repo.setting(&format!("branch.{branch}.merge"))?;
+            let remote = repo.config_value(&format!("branch.{branch}.remote"))?;
+            let merge = repo.config_value(&format!("branch.{branch}.merge"))?;
             let name = merge.strip_prefix("refs/heads/")?.to_owned();
             (remote == names.remote).then_some(name)
         });
@@ -547,28 +588,28 @@ pub fn read_context(repo: &Repo, fetch: bool) -> Result<Context> {
         branches.extend(follows.as_deref());
         repo.fetch(&names.remote, &branches)?;
     }
-    context::read(repo)
+    context::read_context(repo)
 }
 
 /// Whether a plan leaves anything that `--check` should call drift.
 #[must_use]
-pub fn has_drift(plan: &Plan, strict: bool) -> bool {
+pub fn has_drift(plan: &SyncPlan, strict: bool) -> bool {
     plan.items.iter().any(|item| match item.class {
-        Class::Behind | Class::Sparse => true,
-        Class::Customised | Class::Edited | Class::Untracked => strict,
-        Class::InSync | Class::Excluded | Class::Unknown => false,
+        PathClass::Behind | PathClass::Sparse => true,
+        PathClass::Customised | PathClass::Edited | PathClass::Untracked => strict,
+        PathClass::InSync | PathClass::Excluded | PathClass::Unknown => false,
     })
 }
 
 /// Whether a run leaves as it is what it was to write: what is behind or is forced and cannot be written,
 /// and whatever was asked for by its very name.
 #[must_use]
-pub fn leaves_behind(plan: &Plan, wishes: &Wishes) -> bool {
-    let is_forced = wishes.beyond == Beyond::Force;
+pub fn has_skipped_paths(plan: &SyncPlan, wishes: &SyncOptions) -> bool {
+    let is_forced = wishes.overwrite == OverwritePolicy::Force;
     plan.items.iter().any(|item| match (item.action, item.class) {
-        (Action::Refuse, Class::Behind | Class::Sparse) => true,
-        (Action::Refuse, _) if is_forced => true,
-        (Action::Keep | Action::Refuse, _) => {
+        (PathAction::Refuse, PathClass::Behind | PathClass::Sparse) => true,
+        (PathAction::Refuse, _) if is_forced => true,
+        (PathAction::Keep | PathAction::Refuse, _) => {
             wishes.only.contains(item.path()) && item.merge != Some(MergeOutcome::NothingNew)
         }
         _ => false,

@@ -4,19 +4,19 @@
 //! it; what has been changed since stays. The branch goes back where nothing came on top. An undo
 //! makes a backup like any other run, so it can be undone.
 
-use super::apply::{Applied, Applier, apply};
-use super::backup::{self, Backup, Intent, Record, SavedPath, Unread};
-use super::batch::{Batch, Change, FileChange, HeadMove};
-use super::overlay::{self, KeptEntry, Overlay};
-use super::way::once_gone;
+use super::apply::{AppliedTransaction, ApplyContext, apply_transaction};
+use super::backup::{self, Backup, BackupInput, BackupRecord, ReplacedPath, UnreadableRecord};
+use super::overlay::{self, Overlay, StoredEntry};
+use super::path_conflicts::predict_after_removal;
+use super::transaction::{FileUpdate, HeadMove, PathUpdate, Transaction};
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
-use xtask_base::record::take_newer;
-use xtask_git::{Entry, Head, Id, Mode, Repo, Ways, Work};
+use xtask_base::record::upgrade_hint;
+use xtask_git::{FileMode, Head, Id, PathCache, Repo, TreeEntry, WorktreeItem};
 
 /// What an undo did.
 #[derive(Debug)]
-pub struct Undone {
+pub struct UndoOutcome {
     /// The backup that was brought back.
     pub backup: Backup,
     /// The paths that were brought back.
@@ -28,23 +28,25 @@ pub struct Undone {
     /// Whether the run had moved the branch, and something came on top since.
     pub left_branch: bool,
     /// Its own backup.
-    pub undo: Option<String>,
+    pub own_backup: Option<String>,
 }
 
 /// Finds a backup by its name, or the newest of this branch in this worktree; where that has none,
 /// the newest of the worktree.
-pub fn find(repo: &Repo, id: Option<&str>) -> Result<Backup> {
+pub fn find_backup(repo: &Repo, id: Option<&str>) -> Result<Backup> {
     let here = repo.worktree_name();
-    let all = backup::list(repo)?;
+    let all = backup::list_backups(repo)?;
     let found = match id {
         Some(id) => all.into_iter().find(|backup| backup.id == id).ok_or_else(|| {
-            Error::usage(format!("there is no backup `{id}`")).hint("`cargo xtask undo --list`")
+            Error::usage(format!("there is no backup `{id}`"))
+                .with_hint("`cargo xtask undo --list`")
         })?,
         None => {
-            let branch = repo.branch_name();
+            let branch = repo.current_branch();
             let is_here = |backup: &&Backup| {
-                let here =
-                    |record: &Record| record.worktree_name == here && record.snapshot.is_none();
+                let here = |record: &BackupRecord| {
+                    record.worktree_name == here && record.snapshot.is_none()
+                };
                 backup.record.as_ref().is_ok_and(here)
             };
             let is_of_branch = |backup: &&Backup| {
@@ -53,93 +55,95 @@ pub fn find(repo: &Repo, id: Option<&str>) -> Result<Backup> {
             let mut of_branch = all.iter().filter(is_here).filter(is_of_branch);
             let newest = of_branch.next().or_else(|| all.iter().find(is_here));
             // One that cannot be read may be of this branch as well.
-            let is_newer = |backup: &&Backup| backup.record.as_ref().is_err_and(is_of_newer);
+            let is_newer = |backup: &&Backup| backup.record.as_ref().is_err_and(is_newer_format);
             let unread = all.iter().take_while(|one| newest.is_none_or(|it| it.id != one.id));
             if let Some(unread) = unread.into_iter().find(is_newer) {
-                return Err(newer(unread).hint("`cargo xtask undo --list` shows those before it"));
+                return Err(newer_backup_error(unread)
+                    .with_hint("`cargo xtask undo --list` shows those before it"));
             }
             newest.cloned().ok_or_else(|| {
                 let error = Error::unable(
                     "no run has replaced anything in this worktree: there is nothing to undo",
                 );
                 let saved = all.iter().find(|backup| {
-                    let is_saved = |r: &Record| r.worktree_name == here && r.snapshot.is_some();
+                    let is_saved =
+                        |r: &BackupRecord| r.worktree_name == here && r.snapshot.is_some();
                     backup.record.as_ref().is_ok_and(is_saved)
                 });
                 let error = match saved {
-                    Some(saved) => error.hint(format!(
+                    Some(saved) => error.with_hint(format!(
                         "`cargo xtask restore {}` brings back what was saved last",
                         saved.id
                     )),
                     None => error,
                 };
-                error.hint("`cargo xtask undo --list` shows the backups of all worktrees")
+                error.with_hint("`cargo xtask undo --list` shows the backups of all worktrees")
             })?
         }
     };
     let record = match &found.record {
         Ok(record) => record,
-        Err(Unread::Newer) => return Err(newer(&found)),
-        Err(Unread::Broken) => {
+        Err(UnreadableRecord::Newer) => return Err(newer_backup_error(&found)),
+        Err(UnreadableRecord::Corrupt) => {
             let failed = format!("the record of backup `{}` cannot be read", found.id);
-            return Err(Error::unable(failed).hint(shows(&found)));
+            return Err(Error::unable(failed).with_hint(ls_tree_hint(&found)));
         }
     };
     if record.snapshot.is_some() {
         return Err(Error::usage(format!("`{}` is a backup, not a run", found.id))
-            .hint(format!("`cargo xtask restore {}` brings it back", found.id)));
+            .with_hint(format!("`cargo xtask restore {}` brings it back", found.id)));
     }
     if record.worktree_name != here {
         return Err(Error::usage(format!(
             "backup `{}` is of the worktree `{}`",
             found.id, record.worktree
         ))
-        .hint(format!("`cargo xtask -C {} undo {}`", record.worktree, found.id)));
+        .with_hint(format!("`cargo xtask -C {} undo {}`", record.worktree, found.id)));
     }
     Ok(found)
 }
 
-fn is_of_newer(unread: &Unread) -> bool {
-    *unread == Unread::Newer
+fn is_newer_format(unread: &UnreadableRecord) -> bool {
+    *unread == UnreadableRecord::Newer
 }
 
-fn newer(backup: &Backup) -> Error {
+fn newer_backup_error(backup: &Backup) -> Error {
     Error::unable(format!("backup `{}` was written by a newer xtask", backup.id))
-        .hint(take_newer("CANONICAL"))
-        .hint(shows(backup))
+        .with_hint(upgrade_hint("CANONICAL"))
+        .with_hint(ls_tree_hint(backup))
 }
 
-fn shows(backup: &Backup) -> String {
-    format!("`git ls-tree -r {}{}` shows what it holds", backup::PREFIX, backup.id)
+fn ls_tree_hint(backup: &Backup) -> String {
+    format!("`git ls-tree -r {}{}` shows what it holds", backup::REF_PREFIX, backup.id)
 }
 
 /// Brings a backup back.
-pub fn undo(applier: &Applier<'_>, head: &Head, backup: Backup) -> Result<Undone> {
+pub fn undo_run(applier: &ApplyContext<'_>, head: &Head, backup: Backup) -> Result<UndoOutcome> {
     let repo = applier.repo;
     let record = backup.record.clone().expect("because `find` only answers with sound ones");
-    let index = repo.index()?;
-    let moves = moves_back(head, &record, applier);
+    let index = repo.read_index()?;
+    let moves = reverse_head_move(head, &record, applier);
     if record.branch != head.branch {
         return Err(Error::usage(format!(
             "backup `{}` is of {}, which is not checked out",
             backup.id,
             record.branch.as_ref().map_or("a detached HEAD".to_owned(), |b| format!("`{b}`"))
         ))
-        .hint("switch to it first"));
+        .with_hint("switch to it first"));
     }
     let mut filters = repo.clean_filters(&index)?;
-    let mut ways = Ways::default();
+    let mut ways = PathCache::default();
     let mut changes = Vec::new();
     let mut kept = Vec::new();
     for saved in &record.paths {
-        let staged = repo.staged(&index, &saved.path)?.entry();
-        let work = repo.work(&saved.path, staged, &mut ways, &mut filters, &index)?;
+        let staged = repo.staged_status(&index, &saved.path)?.entry();
+        let work = repo.read_worktree_item(&saved.path, staged, &mut ways, &mut filters, &index)?;
         let goes = |path: &RepoPath| {
             let mut made = record.paths.iter().filter(|saved| saved.wrote_file);
             made.any(|saved| saved.path == *path && saved.file_before.is_none())
         };
-        let work = once_gone(repo, &saved.path, work, &goes)?;
-        match change_back(saved, &work, staged)? {
+        let work = predict_after_removal(repo, &saved.path, work, &goes)?;
+        match reverse_path_update(saved, &work, staged)? {
             Some(change) => changes.push(change),
             None => kept.push(saved.path.clone()),
         }
@@ -147,23 +151,23 @@ pub fn undo(applier: &Applier<'_>, head: &Head, backup: Backup) -> Result<Undone
     // The branch goes back only together with everything that its commit brought.
     let moves = moves.filter(|_| kept.is_empty());
     if changes.is_empty() && moves.is_none() {
-        return Ok(Undone {
+        return Ok(UndoOutcome {
             backup,
             restored: Vec::new(),
             kept,
             moved_branch: false,
             left_branch: false,
-            undo: None,
+            own_backup: None,
         });
     }
     let purpose = format!("undo {}", backup.id);
-    let overlay = overlay::read(repo)?;
-    let own = backup::save(
+    let overlay = overlay::read_overlay(repo)?;
+    let own = backup::save_backup(
         repo,
-        &Intent {
+        &BackupInput {
             purpose: &purpose,
             head,
-            moves: moves.as_ref(),
+            head_move: moves.as_ref(),
             changes: &changes,
             index: &index,
             overlay: &overlay,
@@ -172,15 +176,19 @@ pub fn undo(applier: &Applier<'_>, head: &Head, backup: Backup) -> Result<Undone
     )?;
     let restored: Vec<RepoPath> = changes.iter().map(|change| change.path.clone()).collect();
     let moved_branch = moves.is_some();
-    let overlay = overlay_after(&overlay, &record, &restored)?;
-    let batch = Batch { purpose, changes, head: moves, overlay, backup: Some(own) };
-    let Applied { backup: undo, .. } = apply(applier, &batch, Some(index))?;
+    let overlay = build_restored_overlay(&overlay, &record, &restored)?;
+    let batch = Transaction { purpose, changes, head: moves, overlay, backup: Some(own) };
+    let AppliedTransaction { backup: undo, .. } = apply_transaction(applier, &batch, Some(index))?;
     let left_branch = record.head_after.is_some() && !moved_branch;
-    Ok(Undone { backup, restored, kept, moved_branch, left_branch, undo })
+    Ok(UndoOutcome { backup, restored, kept, moved_branch, left_branch, own_backup: undo })
 }
 
 /// The way back for the branch, where nothing came on top.
-fn moves_back(head: &Head, record: &Record, applier: &Applier<'_>) -> Option<HeadMove> {
+fn reverse_head_move(
+    head: &Head,
+    record: &BackupRecord,
+    applier: &ApplyContext<'_>,
+) -> Option<HeadMove> {
     let after = Id::from_hex(record.head_after.as_ref()?.as_bytes()).ok()?;
     let before = Id::from_hex(record.head_before.as_bytes()).ok()?;
     let is_there = head.commit == after && head.branch == record.branch;
@@ -188,24 +196,28 @@ fn moves_back(head: &Head, record: &Record, applier: &Applier<'_>) -> Option<Hea
         branch: head.branch.clone(),
         old: after,
         new: before,
-        message: format!("xtask: undo {}", applier.repo.short(after)),
+        message: format!("xtask: undo {}", applier.repo.short_id(after)),
     })
 }
 
 /// The change that brings a path back; nothing where it has been changed since.
-fn change_back(saved: &SavedPath, work: &Work, staged: Option<Entry>) -> Result<Option<Change>> {
-    let entry = |kept: &Option<KeptEntry>| match kept {
+fn reverse_path_update(
+    saved: &ReplacedPath,
+    work: &WorktreeItem,
+    staged: Option<TreeEntry>,
+) -> Result<Option<PathUpdate>> {
+    let entry = |kept: &Option<StoredEntry>| match kept {
         None => Ok(None),
         Some(kept) => kept
-            .entry()
+            .to_entry()
             .map(Some)
             .ok_or_else(|| Error::unable(format!("the backup of `{}` cannot be read", saved.path))),
     };
     let after = entry(&saved.file_after)?;
     let before = entry(&saved.file_before)?;
     let (on_disk, raw) = match work {
-        Work::Absent => (None, None),
-        Work::Present(file) => (Some(file.entry), Some(file.raw)),
+        WorktreeItem::Absent => (None, None),
+        WorktreeItem::Present(file) => (Some(file.entry), Some(file.raw)),
         // What stands there is not touched.
         _ if !saved.wrote_file => (None, None),
         _ => return Ok(None),
@@ -217,13 +229,15 @@ fn change_back(saved: &SavedPath, work: &Work, staged: Option<Entry>) -> Result<
         return Ok(None);
     }
     let file = match (saved.wrote_file, before) {
-        (false, _) => FileChange::None,
-        _ if is_back => FileChange::None,
+        (false, _) => FileUpdate::None,
+        _ if is_back => FileUpdate::None,
         (true, Some(before)) => match saved.bits_before {
-            Some(bits) if before.mode != Mode::Symlink => FileChange::RestoreExactly(before, bits),
-            _ => FileChange::Restore(before),
+            Some(bits) if before.mode != FileMode::Symlink => {
+                FileUpdate::RestoreExactly(before, bits)
+            }
+            _ => FileUpdate::Restore(before),
         },
-        (true, None) => FileChange::Remove,
+        (true, None) => FileUpdate::Remove,
     };
     // What was staged after the run is somebody's work as well.
     let is_staged_as_left = !saved.wrote_index || staged == entry(&saved.index_after)?;
@@ -231,7 +245,7 @@ fn change_back(saved: &SavedPath, work: &Work, staged: Option<Entry>) -> Result<
         return Ok(None);
     }
     // Where the file becomes what is staged, git is told of its new times.
-    let is_staged = before.is_some() && staged == before && file != FileChange::None;
+    let is_staged = before.is_some() && staged == before && file != FileUpdate::None;
     let stages = match saved.wrote_index {
         true => Some(entry(&saved.index_before)?),
         false if is_staged && !saved.was_skipped => Some(staged),
@@ -239,12 +253,16 @@ fn change_back(saved: &SavedPath, work: &Work, staged: Option<Entry>) -> Result<
     };
     let path = saved.path.clone();
     let is_sparse = saved.was_skipped && raw.is_none() && before.is_none();
-    Ok(Some(Change { path, file, expects: raw, look: None, stages, is_sparse }))
+    Ok(Some(PathUpdate { path, file, expected: raw, expected_stat: None, stages, is_sparse }))
 }
 
 /// The overlay as it was, at the paths that were brought back.
-fn overlay_after(now: &Overlay, record: &Record, restored: &[RepoPath]) -> Result<Option<Overlay>> {
-    let Some(before) = Overlay::from_kept(record.overlay_before.clone()) else {
+fn build_restored_overlay(
+    now: &Overlay,
+    record: &BackupRecord,
+    restored: &[RepoPath],
+) -> Result<Option<Overlay>> {
+    let Some(before) = Overlay::from_stored(record.overlay_before.clone()) else {
         return Err(Error::unable("what the backup says of the overlay cannot be read"));
     };
     let mut after = now.clone();

@@ -9,28 +9,28 @@ use std::collections::BTreeSet;
 use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 
-use super::context::Context;
-use super::message::{FORCED_TRAILER, SOURCE_TRAILER};
-use xtask_base::error::{Context as _, Error, Result};
+use super::commit_message::{FORCED_TRAILER, SOURCE_TRAILER};
+use super::context::SyncContext;
+use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::path::RepoPath;
-use xtask_base::words::some_of;
-use xtask_config::Identity;
-use xtask_git::{CommitInfo, Everything, Head, Id, Index, Indexed, Pair, Repo};
+use xtask_base::words::join_names;
+use xtask_config::CommitIdentity;
+use xtask_git::{AllPaths, CommitInfo, EntryPair, Head, Id, Index, IndexStatus, Repo};
 
 /// Where a branch stands to its upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum UpstreamStatus {
     /// It has none, or is up to date with it, or has work of its own.
-    Stays,
+    NoUpdate,
     /// The upstream has gone ahead and the branch has nothing of its own.
-    Behind(Ahead),
+    Behind(UpstreamCommit),
     /// The upstream has gone ahead and the branch has only sync commits.
-    OnlySyncCommits(Ahead),
+    OnlySyncCommits(UpstreamCommit),
 }
 
 /// An upstream that has gone ahead.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ahead {
+pub struct UpstreamCommit {
     /// Its ref.
     pub reference: String,
     /// Its commit.
@@ -40,43 +40,54 @@ pub struct Ahead {
 /// Whether a commit looks like one of ours: made by the sync identity, with our trailer. Whether
 /// it also holds nothing but canonical content is what `is_pure` finds out.
 #[must_use]
-pub fn is_sync_commit(commit: &CommitInfo, identity: &Identity) -> bool {
+pub fn is_sync_commit(commit: &CommitInfo, identity: &CommitIdentity) -> bool {
     commit.author.email == identity.email
         && commit.committer.email == identity.email
         && commit.parents.len() == 1
-        && source_of(commit).is_some()
+        && parse_source_trailer(commit).is_some()
 }
 
 /// The canonical commit from which a sync commit was made.
 #[must_use]
-pub fn source_of(commit: &CommitInfo) -> Option<Id> {
+pub fn parse_source_trailer(commit: &CommitInfo) -> Option<Id> {
     Id::from_hex(commit.trailer(SOURCE_TRAILER)?.as_bytes()).ok()
 }
 
 /// Where a branch stands to the one that it follows.
-pub fn standing(repo: &Repo, head: &Head, context: &Context) -> Result<Standing> {
-    let Some(branch) = &head.branch else { return Ok(Standing::Stays) };
-    let Some((reference, commit)) = repo.upstream(branch)? else { return Ok(Standing::Stays) };
+pub fn find_upstream_status(
+    repo: &Repo,
+    head: &Head,
+    context: &SyncContext,
+) -> Result<UpstreamStatus> {
+    let Some(branch) = &head.branch else { return Ok(UpstreamStatus::NoUpdate) };
+    let Some((reference, commit)) = repo.upstream(branch)? else {
+        return Ok(UpstreamStatus::NoUpdate);
+    };
     if repo.is_ancestor(commit, head.commit)? {
-        return Ok(Standing::Stays);
+        return Ok(UpstreamStatus::NoUpdate);
     }
-    let ahead = Ahead { reference, commit };
-    let own = repo.between(Some(commit), head.commit, false)?;
+    let ahead = UpstreamCommit { reference, commit };
+    let own = repo.commits_between(Some(commit), head.commit, false)?;
     if own.is_empty() {
-        return Ok(Standing::Behind(ahead));
+        return Ok(UpstreamStatus::Behind(ahead));
     }
-    let is_ours = are_pure(repo, &own, context)?;
-    Ok(if is_ours { Standing::OnlySyncCommits(ahead) } else { Standing::Stays })
+    let is_ours = are_pure_sync_commits(repo, &own, context)?;
+    Ok(if is_ours { UpstreamStatus::OnlySyncCommits(ahead) } else { UpstreamStatus::NoUpdate })
 }
 
 /// Whether `tip` has nothing on top of `from` but sync commits: they can be made again at any time.
-pub fn only_sync_commits(repo: &Repo, from: Id, tip: Id, context: &Context) -> Result<bool> {
-    are_pure(repo, &repo.between(Some(from), tip, false)?, context)
+pub fn has_only_sync_commits(
+    repo: &Repo,
+    from: Id,
+    tip: Id,
+    context: &SyncContext,
+) -> Result<bool> {
+    are_pure_sync_commits(repo, &repo.commits_between(Some(from), tip, false)?, context)
 }
 
-fn are_pure(repo: &Repo, commits: &[Id], context: &Context) -> Result<bool> {
+fn are_pure_sync_commits(repo: &Repo, commits: &[Id], context: &SyncContext) -> Result<bool> {
     for id in commits {
-        if !is_pure(repo, *id, &context.config.identity)? {
+        if !is_pure_sync_commit(repo, *id, &context.config.identity)? {
             return Ok(false);
         }
     }
@@ -84,16 +95,17 @@ fn are_pure(repo: &Repo, commits: &[Id], context: &Context) -> Result<bool> {
 }
 
 /// Whether a commit is a sync commit that holds nothing but the canonical content of its source.
-fn is_pure(repo: &Repo, id: Id, identity: &Identity) -> Result<bool> {
-    let commit = repo.commit(id)?;
+fn is_pure_sync_commit(repo: &Repo, id: Id, identity: &CommitIdentity) -> Result<bool> {
+    let commit = repo.read_commit(id)?;
     if !is_sync_commit(&commit, identity) || commit.trailer(FORCED_TRAILER).is_some() {
         return Ok(false);
     }
-    let Some(Ok(source)) = source_of(&commit).map(|source| repo.commit(source)) else {
+    let Some(Ok(source)) = parse_source_trailer(&commit).map(|source| repo.read_commit(source))
+    else {
         return Ok(false);
     };
-    let before = repo.commit(commit.parents[0])?;
-    let changed = repo.compare_trees(Some(before.tree), Some(commit.tree), &Everything)?;
+    let before = repo.read_commit(commit.parents[0])?;
+    let changed = repo.compare_trees(Some(before.tree), Some(commit.tree), &AllPaths)?;
     for (path, pair) in changed {
         if pair.two != repo.entry_at(source.tree, &RepoPath::new(path.as_bytes()))? {
             return Ok(false);
@@ -103,25 +115,25 @@ fn is_pure(repo: &Repo, id: Id, identity: &Identity) -> Result<bool> {
 }
 
 /// Moves the branch to its upstream, as `git reset --keep` does.
-pub fn move_to(repo: &Repo, ahead: &Ahead) -> Result<()> {
+pub fn move_to_upstream(repo: &Repo, ahead: &UpstreamCommit) -> Result<()> {
     let short = ahead.reference.strip_prefix("refs/remotes/").unwrap_or(&ahead.reference);
     if repo.has_staged_changes()? {
         // Git's `reset --keep` would keep the files, but forget what is staged of them.
         return Err(Error::unable(format!(
             "`{short}` has gone ahead, and what is staged keeps the branch from following it"
         ))
-        .hint("commit, stash or unstage it, then sync again"));
+        .with_hint("commit, stash or unstage it, then sync again"));
     }
-    let in_the_way = in_the_way(repo, ahead)?;
+    let in_the_way = list_blocking_untracked(repo, ahead)?;
     if !in_the_way.is_empty() {
         // Git's `reset --keep` would replace what git ignores without a word.
         let names: Vec<String> = in_the_way.iter().map(ToString::to_string).collect();
         return Err(Error::unable(format!(
             "`{short}` has gone ahead, and brings {}, where there is something that git does not \
              track; nothing was moved",
-            some_of(&names, 5)
+            join_names(&names, 5)
         ))
-        .hint("move that aside, then sync again"));
+        .with_hint("move that aside, then sync again"));
     }
     let moved = repo.reset_keep(&ahead.commit.to_string())?;
     if moved.status.success() {
@@ -130,27 +142,27 @@ pub fn move_to(repo: &Repo, ahead: &Ahead) -> Result<()> {
     Err(Error::unable(format!(
         "`{short}` has gone ahead, and local changes keep the branch from following it"
     ))
-    .detail(moved.stderr)
-    .hint("commit or stash them, then sync again; or sync the files alone with --no-commit"))
+    .with_detail(moved.stderr)
+    .with_hint("commit or stash them, then sync again; or sync the files alone with --no-commit"))
 }
 
 /// What lies where a move to another commit would bring a new file, and is not tracked.
-fn in_the_way(repo: &Repo, ahead: &Ahead) -> Result<Vec<RepoPath>> {
+fn list_blocking_untracked(repo: &Repo, ahead: &UpstreamCommit) -> Result<Vec<RepoPath>> {
     let (here, there) = (repo.head()?.tree, repo.tree_of(ahead.commit)?);
-    let index = repo.index()?;
-    let changed = repo.compare_trees(Some(here), Some(there), &Everything)?;
+    let index = repo.read_index()?;
+    let changed = repo.compare_trees(Some(here), Some(there), &AllPaths)?;
     let mut found = BTreeSet::new();
-    let is_new = |pair: &Pair| pair.one.is_none() && pair.two.is_some();
+    let is_new = |pair: &EntryPair| pair.one.is_none() && pair.two.is_some();
     for (path, _) in changed.iter().filter(|(_, pair)| is_new(pair)) {
         let mut way = path.ancestors().collect::<Vec<_>>();
         way.sort_by_key(|part| part.as_bytes().len());
         for part in way.into_iter().chain([path.clone()]) {
-            let Ok(meta) = part.on_disk(repo.root()).symlink_metadata() else { break };
+            let Ok(meta) = part.to_disk_path(repo.root()).symlink_metadata() else { break };
             if part != *path && meta.is_dir() {
                 continue;
             }
             // What is tracked gives way as git sees fit, and so does what is behind a link.
-            untracked_in(repo, &index, part, &meta, &mut found)?;
+            collect_untracked(repo, &index, part, &meta, &mut found)?;
             break;
         }
     }
@@ -158,7 +170,7 @@ fn in_the_way(repo: &Repo, ahead: &Ahead) -> Result<Vec<RepoPath>> {
 }
 
 /// What is not tracked at a path, or anywhere below it.
-fn untracked_in(
+fn collect_untracked(
     repo: &Repo,
     index: &Index,
     path: RepoPath,
@@ -166,17 +178,17 @@ fn untracked_in(
     found: &mut BTreeSet<RepoPath>,
 ) -> Result<()> {
     if !meta.is_dir() {
-        if repo.staged(index, &path)? == Indexed::Absent {
+        if repo.staged_status(index, &path)? == IndexStatus::Absent {
             found.insert(path);
         }
         return Ok(());
     }
     let failed = || format!("`{path}` cannot be read");
-    for entry in std::fs::read_dir(path.on_disk(repo.root())).unable(failed)? {
-        let entry = entry.unable(failed)?;
+    for entry in std::fs::read_dir(path.to_disk_path(repo.root())).with_context(failed)? {
+        let entry = entry.with_context(failed)?;
         let inside = [path.as_bytes(), b"/", entry.file_name().as_bytes()].concat();
-        let meta = entry.path().symlink_metadata().unable(failed)?;
-        untracked_in(repo, index, RepoPath::new(inside), &meta, found)?;
+        let meta = entry.path().symlink_metadata().with_context(failed)?;
+        collect_untracked(repo, index, RepoPath::new(inside), &meta, found)?;
     }
     Ok(())
 }

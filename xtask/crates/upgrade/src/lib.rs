@@ -3,14 +3,14 @@
 // Where checkouts share a build folder, none of them takes what another has compiled from other sources.
 const _: Option<&str> = option_env!("XTASK_SOURCES_UPGRADE");
 
-pub mod entries;
-pub mod given;
-mod insert;
+pub mod cargo_entries;
+pub mod conflict_files;
+pub mod copy_spec;
+pub mod copy_transform;
+mod file_renames;
 pub mod manifest;
-mod moves;
 pub mod parts;
-pub mod resolved;
-pub mod shape;
-pub mod standing;
+mod toml_edits;
 pub mod toolkit;
 pub mod upgrade;
+pub mod version_status;

@@ -6,152 +6,154 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use xtask_base::error::{Error, Result};
-use xtask_config::nearest;
+use xtask_config::suggest_nearest;
 
 /// A part, the parts that it stands on, its crates, and its commands.
 struct Part {
     name: &'static str,
-    needs: &'static [&'static str],
+    dependencies: &'static [&'static str],
     crates: &'static [&'static str],
     commands: &'static [&'static str],
     /// What else is named only where it is there.
-    words: &'static [&'static str],
+    mentions: &'static [&'static str],
 }
 
-const ALWAYS: [&str; 2] = ["sync", "hooks"];
+const REQUIRED_PARTS: [&str; 2] = ["sync", "hooks"];
 
-const PARTS: [Part; 4] = [
+const OPTIONAL_PARTS: [Part; 4] = [
     Part {
         name: "checks",
-        needs: &[],
+        dependencies: &[],
         crates: &["detect", "validate"],
         commands: &["validate"],
-        words: &["setup/validate.toml"],
+        mentions: &["setup/validate.toml"],
     },
     Part {
         name: "services",
-        needs: &["checks"],
+        dependencies: &["checks"],
         crates: &["services"],
         commands: &["start", "stop", "restart", "ps", "logs", "recover"],
-        words: &["`deployment/`", "deployment/local.toml"],
+        mentions: &["`deployment/`", "deployment/local.toml"],
     },
     Part {
         name: "deploy",
-        needs: &["checks", "services"],
+        dependencies: &["checks", "services"],
         crates: &["deploy"],
         commands: &["deploy", "rollback", "history"],
-        words: &[],
+        mentions: &[],
     },
     Part {
         name: "vendoring",
-        needs: &["checks", "services"],
+        dependencies: &["checks", "services"],
         crates: &["vendoring"],
         commands: &["vendor", "demo"],
-        words: &[],
+        mentions: &[],
     },
 ];
 
 /// The word for all of them.
-const ALL: &str = "all";
+const ALL_KEYWORD: &str = "all";
 
 /// Which parts a repository has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parts(BTreeSet<&'static str>);
+pub struct ToolkitParts(BTreeSet<&'static str>);
 
-impl Parts {
+impl ToolkitParts {
     /// All that there are.
     #[must_use]
-    pub fn all() -> Parts {
-        Parts(PARTS.iter().map(|part| part.name).collect())
+    pub fn all() -> ToolkitParts {
+        ToolkitParts(OPTIONAL_PARTS.iter().map(|part| part.name).collect())
     }
 
     /// Checks, and services where there are some to run.
     #[must_use]
-    pub fn usual(has_services: bool) -> Parts {
+    pub fn default_parts(has_services: bool) -> ToolkitParts {
         let names = if has_services { &["checks", "services"][..] } else { &["checks"] };
-        Parts(names.iter().copied().collect())
+        ToolkitParts(names.iter().copied().collect())
     }
 
     /// Those that are named, as people type them: `sync,hooks,checks`, or `all`.
-    pub fn parse(names: &[String]) -> Result<Parts> {
-        if names.iter().any(|name| name == ALL) {
+    pub fn parse(names: &[String]) -> Result<ToolkitParts> {
+        if names.iter().any(|name| name == ALL_KEYWORD) {
             return match names {
-                [_] => Ok(Parts::all()),
+                [_] => Ok(ToolkitParts::all()),
                 _ => Err(Error::usage("`all` is all parts, and no other is named beside it")),
             };
         }
         let mut found = BTreeSet::new();
         for name in names {
-            match PARTS.iter().find(|part| part.name == name) {
+            match OPTIONAL_PARTS.iter().find(|part| part.name == name) {
                 Some(part) => drop(found.insert(part.name)),
-                None if ALWAYS.contains(&name.as_str()) => {}
+                None if REQUIRED_PARTS.contains(&name.as_str()) => {}
                 None => {
-                    let known = Parts::known();
-                    let near = nearest(name, known.iter().copied());
-                    return Err(Error::usage(format!("there is no part `{name}`{near}")).hint(
-                        format!("the parts are {}; `all` is all of them", known.join(", ")),
-                    ));
+                    let known = ToolkitParts::known_names();
+                    let near = suggest_nearest(name, known.iter().copied());
+                    return Err(Error::usage(format!("there is no part `{name}`{near}"))
+                        .with_hint(format!(
+                            "the parts are {}; `all` is all of them",
+                            known.join(", ")
+                        )));
                 }
             }
         }
-        for part in PARTS.iter().filter(|part| found.contains(part.name)) {
+        for part in OPTIONAL_PARTS.iter().filter(|part| found.contains(part.name)) {
             let missing: Vec<&str> =
-                part.needs.iter().copied().filter(|need| !found.contains(need)).collect();
+                part.dependencies.iter().copied().filter(|need| !found.contains(need)).collect();
             if !missing.is_empty() {
                 let mut whole = found.clone();
-                whole.extend(part.needs);
+                whole.extend(part.dependencies);
                 return Err(Error::usage(format!(
                     "part `{}` needs `{}`",
                     part.name,
                     missing.join("` and `")
                 ))
-                .hint(format!("`--parts {}`", Parts(whole).words())));
+                .with_hint(format!("`--parts {}`", ToolkitParts(whole).to_flag_value())));
             }
         }
-        Ok(Parts(found))
+        Ok(ToolkitParts(found))
     }
 
     /// The names of all parts.
     #[must_use]
-    pub fn known() -> Vec<&'static str> {
-        ALWAYS.into_iter().chain(PARTS.iter().map(|part| part.name)).collect()
+    pub fn known_names() -> Vec<&'static str> {
+        REQUIRED_PARTS.into_iter().chain(OPTIONAL_PARTS.iter().map(|part| part.name)).collect()
     }
 
     /// Those that are there, as people type them.
     #[must_use]
-    pub fn words(&self) -> String {
-        let there = PARTS.iter().map(|part| part.name).filter(|name| self.holds(name));
-        ALWAYS.into_iter().chain(there).collect::<Vec<_>>().join(",")
+    pub fn to_flag_value(&self) -> String {
+        let there = OPTIONAL_PARTS.iter().map(|part| part.name).filter(|name| self.has_part(name));
+        REQUIRED_PARTS.into_iter().chain(there).collect::<Vec<_>>().join(",")
     }
 
     /// Whether a part is there.
     #[must_use]
-    pub fn holds(&self, name: &str) -> bool {
-        ALWAYS.contains(&name) || self.0.contains(name)
+    pub fn has_part(&self, name: &str) -> bool {
+        REQUIRED_PARTS.contains(&name) || self.0.contains(name)
     }
 
     /// Whether all of them are.
     #[must_use]
     pub fn is_all(&self) -> bool {
-        self.0.len() == PARTS.len()
+        self.0.len() == OPTIONAL_PARTS.len()
     }
 
     /// Whether a crate in `crates/` is there.
     fn has_crate(&self, name: &str) -> bool {
-        let mut of = PARTS.iter().filter(|part| part.crates.contains(&name)).peekable();
-        of.peek().is_none() || of.any(|part| self.holds(part.name))
+        let mut of = OPTIONAL_PARTS.iter().filter(|part| part.crates.contains(&name)).peekable();
+        of.peek().is_none() || of.any(|part| self.has_part(part.name))
     }
 
     /// The crates that are left out.
-    fn left_out(&self) -> impl Iterator<Item = &'static str> {
+    fn absent_crates(&self) -> impl Iterator<Item = &'static str> {
         let all: BTreeSet<&str> =
-            PARTS.iter().flat_map(|part| part.crates.iter().copied()).collect();
+            OPTIONAL_PARTS.iter().flat_map(|part| part.crates.iter().copied()).collect();
         all.into_iter().filter(|name| !self.has_crate(name))
     }
 
     /// Whether a line of a text for people names what is not there.
-    fn is_about_less(&self, line: &str) -> bool {
-        let absent = || PARTS.iter().filter(|part| !self.holds(part.name));
+    fn mentions_absent_part(&self, line: &str) -> bool {
+        let absent = || OPTIONAL_PARTS.iter().filter(|part| !self.has_part(part.name));
         let names = |command: &str| {
             line.match_indices("cargo xtask ").any(|(at, found)| {
                 let rest = line[at + found.len()..].strip_prefix(command);
@@ -162,24 +164,24 @@ impl Parts {
         };
         absent().any(|part| {
             part.commands.iter().any(|command| names(command))
-                || part.words.iter().any(|word| line.contains(word))
+                || part.mentions.iter().any(|word| line.contains(word))
         })
     }
 
     /// A text for people without the lines that name what is not there.
     #[must_use]
-    pub fn fit_text(&self, text: &str) -> String {
-        text.split_inclusive('\n').filter(|line| !self.is_about_less(line)).collect()
+    pub fn filter_text(&self, text: &str) -> String {
+        text.split_inclusive('\n').filter(|line| !self.mentions_absent_part(line)).collect()
     }
 
     /// A `justfile` without the commands that are not there, and without the recipes that are nothing else.
     #[must_use]
-    pub fn fit_recipes(&self, text: &str) -> String {
+    pub fn filter_justfile(&self, text: &str) -> String {
         let is_command = |line: &&str| line.starts_with(' ');
         let blocks = text.split_inclusive("\n\n").filter_map(|block| {
             let fitted: String = block
                 .split_inclusive('\n')
-                .filter(|line| !is_command(line) || !self.is_about_less(line))
+                .filter(|line| !is_command(line) || !self.mentions_absent_part(line))
                 .collect();
             let is_empty = block.lines().any(|line| is_command(&line))
                 && !fitted.lines().any(|line| is_command(&line));
@@ -191,7 +193,7 @@ impl Parts {
 
     /// Whether a file of the toolkit is left out, by its path from `xtask/`. What is left out because its module is, is
     /// among `modules`.
-    pub(super) fn leaves_out(&self, inner: &str, modules: &BTreeSet<String>) -> bool {
+    pub(super) fn excludes_file(&self, inner: &str, modules: &BTreeSet<String>) -> bool {
         let of_crate = inner.strip_prefix("crates/").and_then(|rest| rest.split('/').next());
         let is_module = |module: &String| {
             inner
@@ -199,7 +201,7 @@ impl Parts {
                 .is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
         };
         of_crate.is_some_and(|name| !self.has_crate(name))
-            || inner == "src/supervisor.rs" && !self.holds("services")
+            || inner == "src/supervisor.rs" && !self.has_part("services")
             || modules.iter().any(is_module)
     }
 
@@ -214,7 +216,7 @@ impl Parts {
         let mut found = Vec::new();
         let mut lines = text.lines();
         while let Some(line) = lines.next() {
-            if self.is_absent(line) && !line.starts_with(' ') {
+            if self.is_absent_cfg(line) && !line.starts_with(' ') {
                 let item = lines.next().unwrap_or_default();
                 let name = item.trim_start_matches("pub ").strip_prefix("mod ");
                 if let Some(name) = name.and_then(|name| name.strip_suffix(';')) {
@@ -226,27 +228,29 @@ impl Parts {
     }
 
     /// Whether a line says that what follows belongs to a part that is not there.
-    fn is_absent(&self, line: &str) -> bool {
+    fn is_absent_cfg(&self, line: &str) -> bool {
         let feature = line
             .trim()
             .strip_prefix("#[cfg(feature = \"")
             .and_then(|rest| rest.strip_suffix("\")]"));
-        feature.is_some_and(|name| PARTS.iter().any(|part| part.name == name) && !self.holds(name))
+        feature.is_some_and(|name| {
+            OPTIONAL_PARTS.iter().any(|part| part.name == name) && !self.has_part(name)
+        })
     }
 
     /// A source without what belongs to parts that are not there.
-    pub(super) fn fit_source(&self, text: &str) -> String {
+    pub(super) fn filter_source(&self, text: &str) -> String {
         if self.is_all() {
             return text.to_owned();
         }
         let mut fitted = String::with_capacity(text.len());
         let mut lines = text.split_inclusive('\n').peekable();
         while let Some(line) = lines.next() {
-            if !self.is_absent(line) {
+            if !self.is_absent_cfg(line) {
                 fitted.push_str(line);
                 continue;
             }
-            skip_item(indent(line), &mut lines);
+            skip_item(indent_width(line), &mut lines);
             // Between two items stands one blank line.
             if fitted.ends_with("\n\n") {
                 while lines.next_if(|next| next.trim().is_empty()).is_some() {}
@@ -261,11 +265,11 @@ impl Parts {
     }
 
     /// The description of the package, with nothing of what is not there.
-    pub(super) fn fit_package(&self, text: &str) -> String {
+    pub(super) fn filter_cargo_toml(&self, text: &str) -> String {
         if self.is_all() {
             return text.to_owned();
         }
-        let absent: Vec<&str> = self.left_out().collect();
+        let absent: Vec<&str> = self.absent_crates().collect();
         let mut fitted = String::with_capacity(text.len());
         let mut table = "";
         let (mut is_left_out, mut is_in_list) = (false, false);
@@ -279,26 +283,28 @@ impl Parts {
                 is_left_out = false;
             }
             let key = line.split_once(" = ").or(line.split_once('.')).map_or("", |(key, _)| key);
-            let is_part = table == "[features]" && PARTS.iter().any(|part| part.name == key);
+            let is_part =
+                table == "[features]" && OPTIONAL_PARTS.iter().any(|part| part.name == key);
             let is_crate = absent.iter().any(|name| {
                 line == format!("  \"crates/{name}\",\n")
                     || line.starts_with(&format!("xtask-{name} = "))
                     || line.starts_with(&format!("xtask-{name}."))
             });
-            if is_crate || is_part && !self.holds(key) || is_left_out {
+            if is_crate || is_part && !self.has_part(key) || is_left_out {
                 // A list may go over many lines.
                 is_in_list = line.trim_end().ends_with('[');
                 continue;
             }
             if table == "[features]" && key == "default" {
-                let there = PARTS.iter().map(|part| part.name).filter(|name| self.holds(name));
+                let there =
+                    OPTIONAL_PARTS.iter().map(|part| part.name).filter(|name| self.has_part(name));
                 let names: Vec<String> = there.map(|name| format!("\"{name}\"")).collect();
                 fitted.push_str(&format!("default = [{}]\n", names.join(", ")));
                 continue;
             }
             fitted.push_str(line);
             // The small program that stays while services run.
-            if !self.holds("services") && line == "name = \"xtask-supervisor\"\n" {
+            if !self.has_part("services") && line == "name = \"xtask-supervisor\"\n" {
                 let start = fitted.rfind("\n[[").map_or(0, |at| at + 1);
                 fitted.truncate(start);
                 is_left_out = true;
@@ -308,21 +314,22 @@ impl Parts {
     }
 
     /// The lock file, with the packages that are reached without what is not there.
-    pub(super) fn fit_lock(&self, text: &str) -> String {
+    pub(super) fn filter_cargo_lock(&self, text: &str) -> String {
         if self.is_all() {
             return text.to_owned();
         }
         let absent: BTreeSet<String> =
-            self.left_out().map(|name| format!("xtask-{name}")).collect();
+            self.absent_crates().map(|name| format!("xtask-{name}")).collect();
         let mut blocks: Vec<String> = text.split("\n[[package]]\n").map(str::to_owned).collect();
         let head = blocks.remove(0);
-        let packages: Vec<Package> = blocks.iter().map(|block| Package::of(block)).collect();
+        let packages: Vec<LockedPackage> =
+            blocks.iter().map(|block| LockedPackage::parse(block)).collect();
         let mut by_name: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (at, package) in packages.iter().enumerate() {
             by_name.entry(&package.name).or_default().push(at);
         }
         let mut open: Vec<usize> = (0..packages.len())
-            .filter(|at| packages[*at].is_ours && !absent.contains(&packages[*at].name))
+            .filter(|at| packages[*at].is_local && !absent.contains(&packages[*at].name))
             .collect();
         let mut reached: BTreeSet<usize> = open.iter().copied().collect();
         while let Some(at) = open.pop() {
@@ -358,15 +365,15 @@ impl Parts {
 }
 
 /// A package of a lock file.
-struct Package {
+struct LockedPackage {
     name: String,
     version: String,
-    is_ours: bool,
+    is_local: bool,
     needs: Vec<String>,
 }
 
-impl Package {
-    fn of(block: &str) -> Package {
+impl LockedPackage {
+    fn parse(block: &str) -> LockedPackage {
         let value = |key: &str| {
             let line = block.lines().find_map(|line| line.strip_prefix(key));
             line.map_or(String::new(), |rest| rest.trim_matches('"').to_owned())
@@ -375,16 +382,16 @@ impl Package {
             let line = line.trim_end_matches(['"', ',']);
             line.split(" (").next().unwrap_or(line).to_owned()
         });
-        Package {
+        LockedPackage {
             name: value("name = "),
             version: value("version = "),
-            is_ours: !block.contains("\nsource = "),
+            is_local: !block.contains("\nsource = "),
             needs: needs.collect(),
         }
     }
 }
 
-fn indent(line: &str) -> usize {
+fn indent_width(line: &str) -> usize {
     line.len() - line.trim_start_matches(' ').len()
 }
 
@@ -412,7 +419,7 @@ fn skip_item<'a>(depth: usize, lines: &mut std::iter::Peekable<impl Iterator<Ite
             return;
         }
         while lines
-            .next_if(|line| indent(line) > depth || is_open && line.trim().is_empty())
+            .next_if(|line| indent_width(line) > depth || is_open && line.trim().is_empty())
             .is_some()
         {}
         match lines.next_if(|line| is_open || line.trim() == "{") {
@@ -426,8 +433,8 @@ fn skip_item<'a>(depth: usize, lines: &mut std::iter::Peekable<impl Iterator<Ite
 mod tests {
     use super::*;
 
-    fn parts(names: &[&str]) -> Result<Parts> {
-        Parts::parse(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+    fn parts(names: &[&str]) -> Result<ToolkitParts> {
+        ToolkitParts::parse(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
     }
 
     fn lines(lines: &[&str]) -> String {
@@ -436,8 +443,11 @@ mod tests {
 
     #[test]
     fn names_are_checked_and_what_a_part_needs_is_named() {
-        assert_eq!(parts(&["sync", "hooks", "checks"]).unwrap().words(), "sync,hooks,checks");
-        assert_eq!(parts(&["hooks"]).unwrap().words(), "sync,hooks");
+        assert_eq!(
+            parts(&["sync", "hooks", "checks"]).unwrap().to_flag_value(),
+            "sync,hooks,checks"
+        );
+        assert_eq!(parts(&["hooks"]).unwrap().to_flag_value(), "sync,hooks");
         assert!(parts(&["all"]).unwrap().is_all());
         for (names, what) in [
             (&["check"][..], "there is no part `check`; did you mean `checks`?"),
@@ -446,7 +456,7 @@ mod tests {
             (&["all", "sync"], "`all` is all parts, and no other is named beside it"),
             (&[""], "there is no part ``"),
         ] {
-            assert_eq!(parts(names).unwrap_err().what(), what, "{names:?}");
+            assert_eq!(parts(names).unwrap_err().message(), what, "{names:?}");
         }
     }
 
@@ -525,10 +535,10 @@ mod tests {
             "    }",
             "}",
         ]);
-        assert_eq!(checks.fit_source(&text), fitted);
+        assert_eq!(checks.filter_source(&text), fitted);
         assert_eq!(checks.absent_modules("src/cmd/mod.rs", &text), ["src/cmd/f"]);
         assert_eq!(checks.absent_modules("src/cli.rs", &text), ["src/cli/f"]);
-        assert_eq!(Parts::all().fit_source(&text), text);
+        assert_eq!(ToolkitParts::all().filter_source(&text), text);
     }
 
     #[test]
@@ -550,16 +560,16 @@ mod tests {
         };
         let whole =
             text(&["a", "xtask-deploy"]) + &package("xtask-deploy", "0.1.0", false, &["b 1.0.0"]);
-        let fitted = parts(&["checks"]).unwrap().fit_lock(&whole);
+        let fitted = parts(&["checks"]).unwrap().filter_cargo_lock(&whole);
         let wanted = text(&["a"]).replace(&package("b", "1.0.0", true, &[]), "");
         assert_eq!(fitted, wanted);
-        assert_eq!(Parts::all().fit_lock(&whole), whole);
+        assert_eq!(ToolkitParts::all().filter_cargo_lock(&whole), whole);
     }
 
     #[test]
     fn crates_and_features_of_the_package_are_those_of_the_parts() {
         let text = include_str!("../../../Cargo.toml");
-        for part in &PARTS {
+        for part in &OPTIONAL_PARTS {
             let begin = text.find(&format!("\n{} = [", part.name));
             let begin = begin.unwrap_or_else(|| panic!("no feature `{}`", part.name));
             let line = text[begin..].split(']').next().unwrap();
@@ -568,7 +578,7 @@ mod tests {
             }
             assert_eq!(line.matches("dep:").count(), part.crates.len(), "{line}");
         }
-        let fitted = parts(&["checks"]).unwrap().fit_package(text);
+        let fitted = parts(&["checks"]).unwrap().filter_cargo_toml(text);
         assert!(fitted.contains("\"crates/validate\"") && !fitted.contains("\"crates/deploy\""));
         for word in ["deploy", "xtask-services", "vendoring", "supervisor"] {
             assert!(
@@ -586,12 +596,15 @@ mod tests {
     fn texts_name_only_what_is_there() {
         let sync = parts(&["sync"]).unwrap();
         let text = "| `cargo xtask sync` | x |\n| `cargo xtask start`, `stop` | x |\n| `cargo xtask starter` |\n";
-        assert_eq!(sync.fit_text(text), "| `cargo xtask sync` | x |\n| `cargo xtask starter` |\n");
+        assert_eq!(
+            sync.filter_text(text),
+            "| `cargo xtask sync` | x |\n| `cargo xtask starter` |\n"
+        );
         let just = "# one\nsync:\n    cargo xtask sync\n\n# two\nstart:\n    cargo xtask start\n\n# day\nday:\n    git fetch\n    cargo xtask start\n";
         assert_eq!(
-            sync.fit_recipes(just),
+            sync.filter_justfile(just),
             "# one\nsync:\n    cargo xtask sync\n\n# day\nday:\n    git fetch\n"
         );
-        assert_eq!(Parts::all().fit_recipes(just), just);
+        assert_eq!(ToolkitParts::all().filter_justfile(just), just);
     }
 }

@@ -7,26 +7,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::entries;
-use super::manifest::{MANIFEST, Manifest, is_executable, mark};
-use super::moves;
-use super::resolved::Three;
-use super::toolkit::{Age, Toolkit};
+use super::cargo_entries;
+use super::conflict_files::MergeTriple;
+use super::file_renames;
+use super::manifest::{MANIFEST, VendorManifest, compute_checksum, has_executable_suffix};
+use super::toolkit::{CommitOrder, Toolkit};
 use xtask_base::error::{Error, Result};
 use xtask_base::name::NAME;
 use xtask_base::path::RepoPath;
-use xtask_base::words::count;
-use xtask_changes::carry::{Clash, Conflict, PathChange, carry};
-use xtask_changes::land::{Ground, ground, land};
+use xtask_base::words::pluralize;
+use xtask_changes::cherry_pick::{ConflictKind, PathChange, PathConflict, cherry_pick_changes};
+use xtask_changes::fast_forward_branch::{
+    CanonicalBranch, fast_forward_canonical, locate_canonical_branch,
+};
 use xtask_config::SYNC_FILE;
 use xtask_git::Tools;
-use xtask_git::{Below, Entry, Id, Mode, NewCommit, Repo, Scope, collisions};
-use xtask_sync::context::{self, Context};
-use xtask_sync::managed::Managed;
+use xtask_git::{
+    FileMode, Id, NewCommit, PathScope, PathsBelow, Repo, TreeEntry, find_case_collisions,
+};
+use xtask_sync::context::{self, SyncContext};
+use xtask_sync::managed::ManagedPaths;
 
 /// How conflicts at some paths are to end, for those who need no text for it.
 #[derive(Clone, Debug, Default)]
-pub struct Sides {
+pub struct ConflictResolution {
     /// Where what is here stays.
     pub ours: BTreeSet<RepoPath>,
     /// Where what comes is taken.
@@ -34,15 +38,15 @@ pub struct Sides {
 }
 
 /// What an upgrade would do.
-pub struct Upgrade {
+pub struct UpgradePlan {
     /// What sync goes by.
-    pub context: Context,
+    pub context: SyncContext,
     /// Where the canonical branch stands.
-    pub ground: Ground,
+    pub canonical_branch: CanonicalBranch,
     /// What is there.
-    pub old: Manifest,
+    pub old: VendorManifest,
     /// What comes.
-    pub new: Manifest,
+    pub new: VendorManifest,
     /// The paths that change.
     pub changed: Vec<PathChange>,
     /// Those of them where changes made here were merged with what comes.
@@ -50,19 +54,19 @@ pub struct Upgrade {
     /// Paths that were changed here alone, and stay.
     pub kept: Vec<RepoPath>,
     /// What cannot be merged, with its three versions.
-    pub conflicts: Vec<(Conflict, Three)>,
+    pub conflicts: Vec<(PathConflict, MergeTriple)>,
     /// Conflicts that somebody has decided.
-    pub decided: Vec<Three>,
+    pub resolved: Vec<MergeTriple>,
     /// Files outside of `xtask/` that came with the toolkit and are left alone, each with the file of
     /// the toolkit that has changed; nothing where the toolkit does not have it any more.
-    pub left: Vec<(String, Option<String>)>,
+    pub left_alone: Vec<(String, Option<String>)>,
     /// How many files the new toolkit has elsewhere. What was changed in them here goes along.
-    pub moved: usize,
+    pub moved_count: usize,
     /// The new tree; one without what comes where there are conflicts.
     pub tree: Id,
 }
 
-impl Upgrade {
+impl UpgradePlan {
     /// Whether all is there already.
     #[must_use]
     pub fn is_current(&self) -> bool {
@@ -71,25 +75,29 @@ impl Upgrade {
 
     /// What comes, as people read it.
     #[must_use]
-    pub fn to(&self) -> String {
-        format!("{} ({})", self.new.version, short(&self.new.commit))
+    pub fn describe_new_version(&self) -> String {
+        format!("{} ({})", self.new.version, short_id(&self.new.commit))
     }
 
     /// What is there, in the same way.
     #[must_use]
-    pub fn from(&self) -> String {
-        format!("{} ({})", self.old.version, short(&self.old.commit))
+    pub fn describe_old_version(&self) -> String {
+        format!("{} ({})", self.old.version, short_id(&self.old.commit))
     }
 
     /// The message of the commit.
     #[must_use]
-    pub fn message(&self) -> String {
-        let mut text = format!("Upgrade xtask to {}\n\nIt was {}", self.to(), self.from());
+    pub fn commit_message(&self) -> String {
+        let mut text = format!(
+            "Upgrade xtask to {}\n\nIt was {}",
+            self.describe_new_version(),
+            self.describe_old_version()
+        );
         match &self.new.source {
             Some(source) => text.push_str(&format!(", and comes from\n{source}\n")),
             None => text.push_str(".\n"),
         }
-        let decided: Vec<RepoPath> = self.decided.iter().map(|one| one.path.clone()).collect();
+        let decided: Vec<RepoPath> = self.resolved.iter().map(|one| one.path.clone()).collect();
         for (title, paths) in [
             ("Merged with changes made here:", &self.merged),
             ("Decided by hand:", &decided),
@@ -104,58 +112,64 @@ impl Upgrade {
     }
 }
 
-fn short(id: &str) -> &str {
+fn short_id(id: &str) -> &str {
     id.get(..10).unwrap_or(id)
 }
 
 /// What is vendored on the canonical branch, for the question where it comes from.
-pub fn present(repo: &Repo) -> Result<Manifest> {
-    let context = context::read(repo)?;
-    let ground = ground(repo, &context)?;
-    read(repo, repo.tree_of(ground.tip)?, &ground.branch)
+pub fn read_canonical_manifest(repo: &Repo) -> Result<VendorManifest> {
+    let context = context::read_context(repo)?;
+    let ground = locate_canonical_branch(repo, &context)?;
+    read_manifest(repo, repo.tree_of(ground.tip)?, &ground.branch)
 }
 
-fn read(repo: &Repo, tree: Id, branch: &str) -> Result<Manifest> {
+fn read_manifest(repo: &Repo, tree: Id, branch: &str) -> Result<VendorManifest> {
     let Some(entry) = repo.entry_at(tree, &RepoPath::new(MANIFEST))? else {
         return Err(Error::usage(format!(
             "`{branch}` holds no `{MANIFEST}`: nothing was vendored there, so there is nothing to upgrade"
         ))
-        .hint("in a checkout of the toolkit: `cargo xtask vendor DIR` puts it into a repository")
-        .hint(format!(
+        .with_hint("in a checkout of the toolkit: `cargo xtask vendor DIR` puts it into a repository")
+        .with_hint(format!(
             "if another branch has it: `cargo xtask reverse-sync BRANCH COMMIT` brings it to `{branch}`"
         )));
     };
-    Manifest::parse(&repo.blob(entry.id)?)
+    VendorManifest::parse(&repo.read_blob(entry.id)?)
 }
 
 /// Looks what an upgrade to this toolkit would do. Objects are written into `repo`, which may be one in
 /// memory; nothing else is.
-pub fn propose(
+pub fn plan_upgrade(
     repo: &Repo,
     toolkit: &Toolkit,
     source: Option<String>,
-    sides: &Sides,
+    sides: &ConflictResolution,
     tools: &Tools<'_>,
-) -> Result<Upgrade> {
-    let context = context::read(repo)?;
-    let ground = ground(repo, &context)?;
+) -> Result<UpgradePlan> {
+    let context = context::read_context(repo)?;
+    let ground = locate_canonical_branch(repo, &context)?;
     let tree = repo.tree_of(ground.tip)?;
-    let old = read(repo, tree, &ground.branch)?;
-    check_age(&old, toolkit)?;
-    let managed = Managed::new(&context.config, None);
+    let old = read_manifest(repo, tree, &ground.branch)?;
+    check_not_older(&old, toolkit)?;
+    let managed = ManagedPaths::new(&context.config, None);
     let placed = old.placed.clone();
     let (tree, old, moved) = follow_moves(repo, tree, old, toolkit)?;
-    let comes = contents(toolkit, &old)?;
-    let mut new = Manifest {
+    let comes = read_incoming_files(toolkit, &old)?;
+    let mut new = VendorManifest {
         version: toolkit.version.clone(),
         source: source.or_else(|| old.source.clone()),
         commit: toolkit.commit.to_string(),
-        parts: toolkit.shape.parts.clone(),
-        files: comes.iter().map(|(path, file)| (path.clone(), file.mark.clone())).collect(),
+        parts: toolkit.spec.parts.clone(),
+        files: comes.iter().map(|(path, file)| (path.clone(), file.checksum.clone())).collect(),
         placed: old.placed.clone(),
     };
-    let history =
-        History { repo, tip: ground.tip, old: &old, toolkit, placed: &placed, moved: &moved };
+    let history = BaseFinder {
+        repo,
+        tip: ground.tip,
+        old: &old,
+        toolkit,
+        placed: &placed,
+        old_paths: &moved,
+    };
     let mut threes = Vec::new();
     let (mut kept, mut left) = (Vec::new(), Vec::new());
     let names: BTreeSet<&String> = old.files.keys().chain(comes.keys()).collect();
@@ -163,8 +177,8 @@ pub fn propose(
         let path = RepoPath::new(name.as_str());
         let ours = repo.entry_at(tree, &path)?;
         let (came, file) = (old.files.get(name), comes.get(name));
-        if came == file.map(|file| &file.mark) {
-            let is_same = ours.is_some_and(|ours| is_as(repo, ours, came));
+        if came == file.map(|file| &file.checksum) {
+            let is_same = ours.is_some_and(|ours| matches_checksum(repo, ours, came));
             if !is_same {
                 kept.push(path);
             }
@@ -177,17 +191,17 @@ pub fn propose(
                 new.placed.remove(name);
                 continue;
             }
-            if !managed.holds(path.as_bytes()) {
+            if !managed.contains_path(path.as_bytes()) {
                 left.push((name.clone(), Some(from.clone())));
                 new.files.extend(came.map(|came| (name.clone(), came.clone())));
                 continue;
             }
         }
-        if !managed.holds(path.as_bytes()) {
+        if !managed.contains_path(path.as_bytes()) {
             return Err(Error::usage(format!(
                 "`{path}` is no managed path, so nothing there can be upgraded"
             ))
-            .hint(format!(
+            .with_hint(format!(
                 "`[managed] include` of `{SYNC_FILE}` on `{}` should hold `/{NAME}/`, and `exclude` \
                  nothing of it",
                 ground.branch
@@ -195,43 +209,49 @@ pub fn propose(
         }
         let theirs = match file {
             Some(file) => {
-                Some(Entry { mode: file.entry.mode, id: repo.write_blob(&file.content)? })
+                Some(TreeEntry { mode: file.entry.mode, id: repo.write_blob(&file.content)? })
             }
             None => None,
         };
         let base = match (ours, came) {
-            (Some(ours), Some(_)) if is_as(repo, ours, came) => Some(ours),
-            (_, Some(came)) => Some(history.base(&path, came)?),
+            (Some(ours), Some(_)) if matches_checksum(repo, ours, came) => Some(ours),
+            (_, Some(came)) => Some(history.find_base(&path, came)?),
             (_, None) => None,
         };
-        threes.push(Three { path, base, ours, theirs });
+        threes.push(MergeTriple { path, base, ours, theirs });
     }
     // The launcher was a program of the repository once, and is an example now.
     for name in [".cargo/config.toml", ".cargo/config"] {
         let path = RepoPath::new(name);
         let Some(ours) = repo.entry_at(tree, &path)? else { continue };
-        let text = String::from_utf8(repo.blob(ours.id)?).ok();
-        if let Some(now) = text.as_deref().and_then(|text| entries::alias_as_now(text, NAME)) {
-            let theirs = Entry { mode: ours.mode, id: repo.write_blob(now.as_bytes())? };
-            threes.push(Three { path, base: Some(ours), ours: Some(ours), theirs: Some(theirs) });
+        let text = String::from_utf8(repo.read_blob(ours.id)?).ok();
+        if let Some(now) = text.as_deref().and_then(|text| cargo_entries::update_alias(text, NAME))
+        {
+            let theirs = TreeEntry { mode: ours.mode, id: repo.write_blob(now.as_bytes())? };
+            threes.push(MergeTriple {
+                path,
+                base: Some(ours),
+                ours: Some(ours),
+                theirs: Some(theirs),
+            });
         }
     }
-    check_case(repo, tree, &threes)?;
-    let mut upgrade = Upgrade {
+    check_case_collisions(repo, tree, &threes)?;
+    let mut upgrade = UpgradePlan {
         context,
-        ground,
+        canonical_branch: ground,
         old,
         new,
         kept,
-        left,
-        moved: moved.len(),
+        left_alone: left,
+        moved_count: moved.len(),
         tree,
         changed: Vec::new(),
         merged: Vec::new(),
         conflicts: Vec::new(),
-        decided: Vec::new(),
+        resolved: Vec::new(),
     };
-    merge(repo, &mut upgrade, &threes, sides, tools)?;
+    merge_paths(repo, &mut upgrade, &threes, sides, tools)?;
     Ok(upgrade)
 }
 
@@ -240,13 +260,13 @@ pub fn propose(
 fn follow_moves(
     repo: &Repo,
     tree: Id,
-    mut old: Manifest,
+    mut old: VendorManifest,
     toolkit: &Toolkit,
-) -> Result<(Id, Manifest, BTreeMap<RepoPath, RepoPath>)> {
-    let comes = |name: &str| toolkit.has(&RepoPath::new(name));
+) -> Result<(Id, VendorManifest, BTreeMap<RepoPath, RepoPath>)> {
+    let comes = |name: &str| toolkit.has_file(&RepoPath::new(name));
     let moved_to = |name: &str| {
-        let now = moves::moved(&toolkit.shape.at_home(name))?;
-        Some(toolkit.shape.there(&now))
+        let now = file_renames::find_new_path(&toolkit.spec.to_toolkit_path(name))?;
+        Some(toolkit.spec.to_copy_path(&now))
     };
     let (mut changes, mut moved) = (Vec::new(), BTreeMap::new());
     let names: Vec<String> = old.files.keys().filter(|name| !comes(name)).cloned().collect();
@@ -267,7 +287,9 @@ fn follow_moves(
     }
     for template in old.placed.values_mut() {
         // Those are named as they lie in the toolkit.
-        if let Some(now) = moves::moved(template).filter(|now| !comes(template) && comes(now)) {
+        if let Some(now) =
+            file_renames::find_new_path(template).filter(|now| !comes(template) && comes(now))
+        {
             *template = now;
         }
     }
@@ -277,145 +299,153 @@ fn follow_moves(
 
 /// A path that comes must differ from those that are there by more than case: there are disks on which
 /// they would be one.
-fn check_case(repo: &Repo, tree: Id, threes: &[Three]) -> Result<()> {
+fn check_case_collisions(repo: &Repo, tree: Id, threes: &[MergeTriple]) -> Result<()> {
     let new: Vec<&RepoPath> = threes
         .iter()
         .filter(|three| three.ours.is_none() && three.theirs.is_some())
         .map(|three| &three.path)
         .collect();
-    let there = repo.list_tree(tree, &Below(&RepoPath::new(NAME)))?;
+    let there = repo.list_tree(tree, &PathsBelow(&RepoPath::new(NAME)))?;
     let goes =
         |path: &RepoPath| threes.iter().any(|three| three.path == *path && three.theirs.is_none());
     let stays = there.keys().filter(|path| !goes(path));
-    let found = collisions(new.iter().copied().chain(stays));
+    let found = find_case_collisions(new.iter().copied().chain(stays));
     match new.iter().find_map(|path| Some((path, found.get(*path)?))) {
         None => Ok(()),
-        Some((path, other)) => Err(Error::no(format!(
+        Some((path, other)) => Err(Error::negative(format!(
             "`{path}` comes, and differs from `{other}` by case alone; nothing was changed"
         ))
-        .hint(format!("rename `{other}` on the branch first"))),
+        .with_hint(format!("rename `{other}` on the branch first"))),
     }
 }
 
 /// Whether what is there is what came.
-fn is_as(repo: &Repo, entry: Entry, came: Option<&String>) -> bool {
-    let is_file = matches!(entry.mode, Mode::File | Mode::Executable);
-    let mark = |content: Vec<u8>| mark(&content, entry.mode == Mode::Executable);
-    is_file && repo.blob(entry.id).is_ok_and(|content| Some(&mark(content)) == came)
+fn matches_checksum(repo: &Repo, entry: TreeEntry, came: Option<&String>) -> bool {
+    let is_file = matches!(entry.mode, FileMode::File | FileMode::Executable);
+    let mark = |content: Vec<u8>| compute_checksum(&content, entry.mode == FileMode::Executable);
+    is_file && repo.read_blob(entry.id).is_ok_and(|content| Some(&mark(content)) == came)
 }
 
 /// A file that comes.
-struct File {
-    entry: Entry,
+struct IncomingFile {
+    entry: TreeEntry,
     content: Vec<u8>,
-    mark: String,
+    checksum: String,
 }
 
 /// What comes, by the path that it gets.
-fn contents(toolkit: &Toolkit, old: &Manifest) -> Result<BTreeMap<String, File>> {
+fn read_incoming_files(
+    toolkit: &Toolkit,
+    old: &VendorManifest,
+) -> Result<BTreeMap<String, IncomingFile>> {
     let mut found = BTreeMap::new();
     let own = toolkit.files().iter().map(|(path, entry)| (path.to_string(), *entry));
     let placed = old.placed.iter().filter_map(|(path, from)| {
         Some((path.clone(), *toolkit.templates().get(&RepoPath::new(from.as_str()))?))
     });
     for (path, entry) in own.chain(placed) {
-        let content = toolkit.content(entry)?;
-        let mark = mark(&content, entry.mode == Mode::Executable);
-        found.insert(path, File { entry, content, mark });
+        let content = toolkit.read_content(entry)?;
+        let mark = compute_checksum(&content, entry.mode == FileMode::Executable);
+        found.insert(path, IncomingFile { entry, content, checksum: mark });
     }
     Ok(found)
 }
 
 /// A toolkit that is older than what is there is nothing to upgrade to.
-fn check_age(old: &Manifest, toolkit: &Toolkit) -> Result<()> {
+fn check_not_older(old: &VendorManifest, toolkit: &Toolkit) -> Result<()> {
     let age = match Id::from_hex(old.commit.as_bytes()) {
-        Ok(commit) => toolkit.age(commit)?,
-        Err(_) => Age::Unknown,
+        Ok(commit) => toolkit.compare_commit(commit)?,
+        Err(_) => CommitOrder::Unknown,
     };
-    if toolkit.version > old.version && age != Age::Before {
+    if toolkit.version > old.version && age != CommitOrder::Before {
         return Ok(());
     }
-    if toolkit.version == old.version && matches!(age, Age::Same | Age::After) {
+    if toolkit.version == old.version && matches!(age, CommitOrder::Same | CommitOrder::After) {
         return Ok(());
     }
-    if toolkit.version == old.version && age == Age::Unknown {
-        return Err(Error::no(format!(
+    if toolkit.version == old.version && age == CommitOrder::Unknown {
+        return Err(Error::negative(format!(
             "{} is not known to be newer than what is vendored here, {} ({}); nothing was changed",
-            toolkit.name(),
+            toolkit.describe_version(),
             old.version,
-            short(&old.commit)
+            short_id(&old.commit)
         ))
-        .hint("it has the same version, and its history does not hold the commit from which this came")
-        .hint("a shallow clone has no history: `git fetch --unshallow` there"));
+        .with_hint("it has the same version, and its history does not hold the commit from which this came")
+        .with_hint("a shallow clone has no history: `git fetch --unshallow` there"));
     }
-    Err(Error::no(format!(
+    Err(Error::negative(format!(
         "{} is older than what is vendored here, {} ({}); nothing was changed",
-        toolkit.name(),
+        toolkit.describe_version(),
         old.version,
-        short(&old.commit)
+        short_id(&old.commit)
     ))
-    .hint("`--ref` names another branch, tag or commit of it")
-    .hint("to go back: `git revert` of the commit that has upgraded, on the canonical branch"))
+    .with_hint("`--ref` names another branch, tag or commit of it")
+    .with_hint("to go back: `git revert` of the commit that has upgraded, on the canonical branch"))
 }
 
 /// Where contents can be found as they came.
-struct History<'a> {
+struct BaseFinder<'a> {
     repo: &'a Repo,
     tip: Id,
-    old: &'a Manifest,
+    old: &'a VendorManifest,
     toolkit: &'a Toolkit,
     /// Which file of the toolkit each file outside of `xtask/` came from.
     placed: &'a BTreeMap<String, String>,
     /// Where files lay before they moved.
-    moved: &'a BTreeMap<RepoPath, RepoPath>,
+    old_paths: &'a BTreeMap<RepoPath, RepoPath>,
 }
 
-impl History<'_> {
+impl BaseFinder<'_> {
     /// A path as it came: in the toolkit at its commit, or in the repository since the manifest has
     /// stood as it does. Where it cannot be found, what stands for it is like nothing else, so that
     /// changes on both sides conflict.
-    fn base(&self, path: &RepoPath, came: &str) -> Result<Entry> {
-        let mode = if is_executable(came) { Mode::Executable } else { Mode::File };
-        let path = self.moved.get(path).unwrap_or(path);
+    fn find_base(&self, path: &RepoPath, came: &str) -> Result<TreeEntry> {
+        let mode = if has_executable_suffix(came) { FileMode::Executable } else { FileMode::File };
+        let path = self.old_paths.get(path).unwrap_or(path);
         let from = self.placed.get(&path.to_string());
         let there = from.map_or(path.clone(), |from| RepoPath::new(from.as_str()));
         if let Ok(commit) = Id::from_hex(self.old.commit.as_bytes()) {
-            for (mode, content) in self.toolkit.earlier(commit, &there, &self.old.parts)? {
-                if mark(&content, mode == Mode::Executable) == came {
-                    return Ok(Entry { mode, id: self.repo.write_blob(&content)? });
+            for (mode, content) in
+                self.toolkit.find_earlier_contents(commit, &there, &self.old.parts)?
+            {
+                if compute_checksum(&content, mode == FileMode::Executable) == came {
+                    return Ok(TreeEntry { mode, id: self.repo.write_blob(&content)? });
                 }
             }
         }
         let manifest = RepoPath::new(MANIFEST);
         let now = self.repo.entry_at(self.repo.tree_of(self.tip)?, &manifest)?;
-        for commit in self.repo.between(None, self.tip, true)? {
+        for commit in self.repo.commits_between(None, self.tip, true)? {
             let tree = self.repo.tree_of(commit)?;
             if self.repo.entry_at(tree, &manifest)? != now {
                 break;
             }
             let entry = self.repo.entry_at(tree, path)?;
             if let Some(entry) = entry
-                && is_as(self.repo, entry, Some(&came.to_owned()))
+                && matches_checksum(self.repo, entry, Some(&came.to_owned()))
             {
                 return Ok(entry);
             }
         }
-        Ok(Entry { mode, id: self.repo.null_id() })
+        Ok(TreeEntry { mode, id: self.repo.null_id() })
     }
 }
 
 /// Merges all of them, and puts what comes of it into the upgrade.
-fn merge(
+fn merge_paths(
     repo: &Repo,
-    upgrade: &mut Upgrade,
-    threes: &[Three],
-    sides: &Sides,
+    upgrade: &mut UpgradePlan,
+    threes: &[MergeTriple],
+    sides: &ConflictResolution,
     tools: &Tools<'_>,
 ) -> Result<()> {
     let tree = upgrade.tree;
-    let names = (upgrade.ground.branch.clone(), format!("xtask {}", upgrade.to()));
+    let names = (
+        upgrade.canonical_branch.branch.clone(),
+        format!("xtask {}", upgrade.describe_new_version()),
+    );
     let labels = (&names.0[..], &names.1[..]);
-    let change = |three: &Three| PathChange {
+    let change = |three: &MergeTriple| PathChange {
         path: three.path.clone(),
         // A base that is not known is none, for a text.
         old: three.base.filter(|base| {
@@ -426,26 +456,26 @@ fn merge(
     let mut changes: BTreeMap<RepoPath, PathChange> =
         threes.iter().map(|three| (three.path.clone(), change(three))).collect();
     let all: Vec<PathChange> = changes.values().cloned().collect();
-    let first = carry(repo, tools.disk, tree, &all, labels)?;
+    let first = cherry_pick_changes(repo, tools.disk, tree, &all, labels)?;
     let of = |path: &RepoPath| threes.iter().find(|three| three.path == *path);
     let mut open = BTreeMap::new();
     for conflict in first.conflicts {
         let Some(three) = of(&conflict.path) else { continue };
         let path = conflict.path.clone();
-        let is_in_the_way = matches!(conflict.clash, Clash::InTheWay(_));
-        let decided = match three.decided(repo, &names.0)? {
+        let is_in_the_way = matches!(conflict.kind, ConflictKind::InTheWay(_));
+        let decided = match three.read_resolution(repo, &names.0)? {
             _ if is_in_the_way => None,
             _ if sides.theirs.contains(&path) => Some(three.theirs),
             _ if sides.ours.contains(&path) => Some(three.ours),
-            Some(text) if matches!(conflict.clash, Clash::Lines { .. }) => {
-                let mode = three.theirs.or(three.ours).map_or(Mode::File, |entry| entry.mode);
-                Some(Some(Entry { mode, id: repo.write_blob(&text)? }))
+            Some(text) if matches!(conflict.kind, ConflictKind::Lines { .. }) => {
+                let mode = three.theirs.or(three.ours).map_or(FileMode::File, |entry| entry.mode);
+                Some(Some(TreeEntry { mode, id: repo.write_blob(&text)? }))
             }
             _ => None,
         };
         match decided {
             Some(new) => {
-                upgrade.decided.push(three.clone());
+                upgrade.resolved.push(three.clone());
                 changes.insert(path.clone(), PathChange { path, old: three.ours, new });
             }
             None => {
@@ -454,13 +484,14 @@ fn merge(
         }
     }
     for named in sides.ours.iter().chain(&sides.theirs) {
-        if !upgrade.decided.iter().any(|three| three.path == *named) {
-            return Err(Error::usage(format!("`{named}` is not in conflict"))
-                .hint("`--ours` and `--theirs` decide conflicts, as a plain run has named them"));
+        if !upgrade.resolved.iter().any(|three| three.path == *named) {
+            return Err(Error::usage(format!("`{named}` is not in conflict")).with_hint(
+                "`--ours` and `--theirs` decide conflicts, as a plain run has named them",
+            ));
         }
     }
     let all: Vec<PathChange> = changes.into_values().collect();
-    let carried = carry(repo, tools.disk, tree, &all, labels)?;
+    let carried = cherry_pick_changes(repo, tools.disk, tree, &all, labels)?;
     for conflict in carried.conflicts {
         // What was decided may be in the way of something else.
         if let Some(three) = of(&conflict.path) {
@@ -474,7 +505,7 @@ fn merge(
         .iter()
         .filter(|change| {
             let three = of(&change.path);
-            let is_decided = upgrade.decided.iter().any(|one| one.path == change.path);
+            let is_decided = upgrade.resolved.iter().any(|one| one.path == change.path);
             three.is_some_and(|three| three.theirs.is_some() && change.new != three.theirs)
                 && !is_decided
         })
@@ -483,8 +514,8 @@ fn merge(
     if !upgrade.conflicts.is_empty() {
         return Ok(());
     }
-    let manifest = upgrade.new.text();
-    let entry = Entry { mode: Mode::File, id: repo.write_blob(manifest.as_bytes())? };
+    let manifest = upgrade.new.to_toml();
+    let entry = TreeEntry { mode: FileMode::File, id: repo.write_blob(manifest.as_bytes())? };
     upgrade.tree =
         repo.write_tree(Some(carried.tree), &[(RepoPath::new(MANIFEST), Some(entry))])?;
     Ok(())
@@ -492,48 +523,52 @@ fn merge(
 
 /// Puts an upgrade without conflicts on the canonical branch. Says where it is then; nothing where
 /// the branch has moved since.
-pub fn take(repo: &Repo, upgrade: &Upgrade, tools: &Tools<'_>) -> Result<Option<Id>> {
+pub fn commit_upgrade(repo: &Repo, upgrade: &UpgradePlan, tools: &Tools<'_>) -> Result<Option<Id>> {
     let committer = repo.committer(tools.world.now_seconds())?;
     tools
         .disk
-        .other("write the commit of the upgrade")
-        .map_err(|cause| Error::unable("the commit cannot be written").because(cause))?;
+        .check_gate("write the commit of the upgrade")
+        .map_err(|cause| Error::unable("the commit cannot be written").with_cause(cause))?;
     let new = repo.write_commit(&NewCommit {
         tree: upgrade.tree,
-        parents: &[upgrade.ground.tip],
+        parents: &[upgrade.canonical_branch.tip],
         author: None,
         committer: &committer,
-        message: &upgrade.message(),
+        message: &upgrade.commit_message(),
     })?;
-    let message = format!("xtask: upgrade to {}", upgrade.to());
-    let Upgrade { context, ground, decided, .. } = upgrade;
-    if !land(repo, context, ground, new, &message, tools)? {
+    let message = format!("xtask: upgrade to {}", upgrade.describe_new_version());
+    let UpgradePlan { context, canonical_branch: ground, resolved: decided, .. } = upgrade;
+    if !fast_forward_canonical(repo, context, ground, new, &message, tools)? {
         return Ok(None);
     }
     for three in decided {
-        three.forget(repo, tools.disk);
+        three.remove_conflict(repo, tools.disk);
     }
     Ok(Some(new))
 }
 
 /// Puts the texts of conflicts beside the branch. Answers with a line for each: what is wrong, and
 /// where its text lies or what decides it.
-pub fn lay_beside(repo: &Repo, upgrade: &Upgrade, tools: &Tools<'_>) -> Result<Vec<String>> {
+pub fn write_conflict_files(
+    repo: &Repo,
+    upgrade: &UpgradePlan,
+    tools: &Tools<'_>,
+) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for (conflict, three) in &upgrade.conflicts {
         let path = &conflict.path;
-        lines.push(match &conflict.clash {
-            Clash::Lines { text, at } => {
-                let file = three.lay_beside(repo, tools.disk, text)?;
-                let places = count(at.len(), "place");
+        lines.push(match &conflict.kind {
+            ConflictKind::Lines { text, line_ranges: at } => {
+                let file = three.write_conflict(repo, tools.disk, text)?;
+                let places = pluralize(at.len(), "place");
                 let mut line =
                     format!("{path}: both changed the same lines, in {places}: {}", file.display());
-                for other in three.earlier(repo) {
+                for other in three.find_earlier_conflicts(repo) {
                     line.push_str(&format!(" (an earlier text of it: {})", other.display()));
                 }
                 line
             }
-            other => format!("{path}: {}", words(other)),
+            other => format!("{path}: {}", describe_conflict(other)),
         });
     }
     Ok(lines)
@@ -541,16 +576,18 @@ pub fn lay_beside(repo: &Repo, upgrade: &Upgrade, tools: &Tools<'_>) -> Result<V
 
 /// What a conflict is about, where it is not about lines.
 #[must_use]
-pub fn words(clash: &Clash) -> String {
+pub fn describe_conflict(clash: &ConflictKind) -> String {
     match clash {
-        Clash::Lines { .. } => "both changed the same lines".to_owned(),
-        Clash::Gone => "it was removed here, and comes changed".to_owned(),
-        Clash::Changed => "it was changed here, and the new toolkit does not have it".to_owned(),
-        Clash::NotText => "both changed it, and it is no text".to_owned(),
-        Clash::NotMerged(_) => {
+        ConflictKind::Lines { .. } => "both changed the same lines".to_owned(),
+        ConflictKind::DeletedByUs => "it was removed here, and comes changed".to_owned(),
+        ConflictKind::DeletedByThem => {
+            "it was changed here, and the new toolkit does not have it".to_owned()
+        }
+        ConflictKind::NotText => "both changed it, and it is no text".to_owned(),
+        ConflictKind::NotMerged(_) => {
             "both changed it, and git's attributes say that it is not merged".to_owned()
         }
-        Clash::InTheWay(other) => {
+        ConflictKind::InTheWay(other) => {
             format!("`{other}` is in its place here; move it away on the branch first")
         }
     }

@@ -16,17 +16,17 @@ use xtask_base::files::Disk;
 use xtask_base::lock::Lock;
 
 /// From which size on old runs go: 2 MB, some hundred runs of a hundred checks.
-const LARGEST: u64 = 2_000_000;
+const MAX_HISTORY_BYTES: u64 = 2_000_000;
 
 /// What stays then.
-const KEPT: usize = 1_000_000;
+const KEPT_BYTES: usize = 1_000_000;
 
 /// How long another run may take to append its line: two seconds.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// One check of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct PastCheck {
     /// Its name.
     pub check: String,
     /// How it ended, by the name in the report.
@@ -54,12 +54,12 @@ pub struct PastRun {
     #[serde(default)]
     pub left_out: usize,
     /// The checks that ran or were skipped.
-    pub checks: Vec<Entry>,
+    pub checks: Vec<PastCheck>,
 }
 
 /// What the past says about one check.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Statistics {
+pub struct CheckStatistics {
     /// Its name.
     pub check: String,
     /// How often it came to a result: it ran, or was skipped because it had passed.
@@ -77,7 +77,7 @@ pub struct Statistics {
 }
 
 /// Adds a run.
-pub fn append(disk: &Disk<'_>, file: &Path, run: &PastRun) -> Result<(), String> {
+pub fn append_run(disk: &Disk<'_>, file: &Path, run: &PastRun) -> Result<(), String> {
     let failed = |cause: io::Error| format!("the history `{}`: {cause}", file.display());
     let mut line = serde_json::to_string(run).map_err(|cause| failed(cause.into()))?;
     line.push('\n');
@@ -90,7 +90,7 @@ pub fn append(disk: &Disk<'_>, file: &Path, run: &PastRun) -> Result<(), String>
     }
     let lock = file.with_extension("lock");
     let _lock = Lock::acquire(&lock, "history", LOCK_WAIT, |_| {}).map_err(|e| e.to_string())?;
-    disk.other("append to the history").map_err(failed)?;
+    disk.check_gate("append to the history").map_err(failed)?;
     let mut open = File::options().create(true).append(true).open(file).map_err(failed)?;
     // A line that was cut short by a crash must not swallow this one.
     let is_torn = fs::read(file).is_ok_and(|all| !all.is_empty() && !all.ends_with(b"\n"));
@@ -98,19 +98,19 @@ pub fn append(disk: &Disk<'_>, file: &Path, run: &PastRun) -> Result<(), String>
         line.insert(0, '\n');
     }
     open.write_all(line.as_bytes()).map_err(failed)?;
-    if open.metadata().map_err(failed)?.len() > LARGEST {
+    if open.metadata().map_err(failed)?.len() > MAX_HISTORY_BYTES {
         let all = fs::read(file).map_err(failed)?;
-        let from = all.len().saturating_sub(KEPT);
+        let from = all.len().saturating_sub(KEPT_BYTES);
         let start =
             all[from..].iter().position(|byte| *byte == b'\n').map_or(0, |at| from + at + 1);
-        disk.write_whole(file, &all[start..]).map_err(failed)?;
+        disk.write_atomically(file, &all[start..]).map_err(failed)?;
     }
     Ok(())
 }
 
 /// Every run that is remembered, the oldest first.
 #[must_use]
-pub fn read(file: &Path) -> Vec<PastRun> {
+pub fn read_history(file: &Path) -> Vec<PastRun> {
     let is_file = fs::metadata(file).is_ok_and(|meta| meta.is_file());
     let bytes = if is_file { fs::read(file).unwrap_or_default() } else { Vec::new() };
     let lines = bytes.split(|byte| *byte == b'\n');
@@ -119,25 +119,25 @@ pub fn read(file: &Path) -> Vec<PastRun> {
 
 /// The last run in a worktree that looked at all of it: those of hooks look at what is staged.
 #[must_use]
-pub fn last(file: &Path, worktree: &str) -> Option<PastRun> {
+pub fn find_last_run(file: &Path, worktree: &str) -> Option<PastRun> {
     let is_here = |run: &PastRun| {
         run.worktree == worktree && ["validate", "recover"].contains(&run.by.as_str())
     };
-    read(file).into_iter().rev().find(is_here)
+    read_history(file).into_iter().rev().find(is_here)
 }
 
 /// What the runs say about each check, by name.
 #[must_use]
-pub fn statistics(runs: &[PastRun]) -> Vec<Statistics> {
-    let mut by_check: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
+pub fn compute_statistics(runs: &[PastRun]) -> Vec<CheckStatistics> {
+    let mut by_check: BTreeMap<&str, Vec<&PastCheck>> = BTreeMap::new();
     for entry in runs.iter().flat_map(|run| &run.checks) {
         by_check.entry(&entry.check).or_default().push(entry);
     }
     by_check
         .into_iter()
         .filter_map(|(check, entries)| {
-            let is = |entry: &Entry, names: &[&str]| names.contains(&entry.outcome.as_str());
-            let counted: Vec<&&Entry> = entries
+            let is = |entry: &PastCheck, names: &[&str]| names.contains(&entry.outcome.as_str());
+            let counted: Vec<&&PastCheck> = entries
                 .iter()
                 .filter(|entry| is(entry, &["passed", "cached", "fixed", "failed"]))
                 .collect();
@@ -157,7 +157,7 @@ pub fn statistics(runs: &[PastRun]) -> Vec<Statistics> {
                 let at = (times.len() * percent).div_ceil(100);
                 times.get(at.saturating_sub(1)).copied()
             };
-            Some(Statistics {
+            Some(CheckStatistics {
                 check: check.to_owned(),
                 runs: counted.len(),
                 pass_rate: share(&["passed", "cached", "fixed"]),
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     fn run(entries: &[(&str, &str, u64)]) -> PastRun {
-        let entry = |(check, outcome, duration_ms): &(&str, &str, u64)| Entry {
+        let entry = |(check, outcome, duration_ms): &(&str, &str, u64)| PastCheck {
             check: (*check).to_owned(),
             outcome: (*outcome).to_owned(),
             duration_ms: *duration_ms,
@@ -200,16 +200,16 @@ mod tests {
         let disk = Disk::real();
         let long = PastRun { worktree: "w".repeat(300_000), ..run(&[]) };
         for number in 0..8 {
-            append(&disk, &file, &PastRun { at: number, ..long.clone() }).unwrap();
+            append_run(&disk, &file, &PastRun { at: number, ..long.clone() }).unwrap();
         }
-        let kept: Vec<i64> = read(&file).iter().map(|run| run.at).collect();
+        let kept: Vec<i64> = read_history(&file).iter().map(|run| run.at).collect();
         assert_eq!(kept.last(), Some(&7));
         assert!(kept.len() < 7, "{kept:?}");
-        assert!(fs::metadata(&file).unwrap().len() <= LARGEST);
+        assert!(fs::metadata(&file).unwrap().len() <= MAX_HISTORY_BYTES);
         File::options().append(true).open(&file).unwrap().write_all(b"{\"run\": \"to").unwrap();
-        append(&disk, &file, &PastRun { at: 8, ..run(&[]) }).unwrap();
-        assert_eq!(read(&file).last().map(|run| run.at), Some(8));
-        assert_eq!(read(&file).len(), kept.len() + 1);
+        append_run(&disk, &file, &PastRun { at: 8, ..run(&[]) }).unwrap();
+        assert_eq!(read_history(&file).last().map(|run| run.at), Some(8));
+        assert_eq!(read_history(&file).len(), kept.len() + 1);
         disk.remove_folder(&folder).unwrap();
     }
 
@@ -219,7 +219,7 @@ mod tests {
             (1..=20).map(|ms| run(&[("a", "passed", ms), ("b", "left-out", 0)])).collect();
         runs.push(run(&[("a", "failed", 1000), ("b", "blocked", 0)]));
         runs.push(run(&[("a", "cached", 0)]));
-        let [a] = &statistics(&runs)[..] else { panic!("`b` never came to a result") };
+        let [a] = &compute_statistics(&runs)[..] else { panic!("`b` never came to a result") };
         assert_eq!((a.runs, a.median_ms, a.p95_ms), (22, Some(11), Some(20)));
         assert!((a.pass_rate - 21.0 / 22.0).abs() < 1e-9);
         assert!((a.hit_rate - 1.0 / 22.0).abs() < 1e-9);

@@ -3,21 +3,21 @@
 // Where checkouts share a build folder, none of them takes what another has compiled from other sources.
 const _: Option<&str> = option_env!("XTASK_SOURCES_VALIDATE");
 
-pub mod fix;
+mod autofix;
+pub mod builtin_checks;
+pub mod cache_key;
+pub mod cacheability;
+pub mod fix_backup;
 pub mod history;
-pub mod key;
-pub mod kinds;
+pub mod input_files;
+pub mod input_snapshot;
 pub mod log;
-pub mod looks;
 pub mod outcome;
-pub mod perform;
 pub mod plan;
 pub mod programs;
-mod remedy;
-pub mod run;
-pub mod sets;
-pub mod staged;
-pub mod state;
-pub mod store;
-pub mod view;
+pub mod result_cache;
+pub mod runner;
+pub mod session;
+pub mod staged_tree;
+pub mod stat_cache;
 pub mod webhook;

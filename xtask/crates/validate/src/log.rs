@@ -8,12 +8,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use xtask_base::files::{Bits, Disk};
-use xtask_base::world::{World, compact, rfc3339};
+use xtask_base::environment::{Environment, format_compact_time, format_rfc3339};
+use xtask_base::files::{CreateMode, Disk};
 
 /// What a line is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
+pub enum LogLevel {
     /// A run begins.
     Header,
     /// A phase begins.
@@ -42,29 +42,29 @@ pub enum Level {
     LogRotation,
 }
 
-impl Level {
+impl LogLevel {
     fn name(self) -> &'static str {
         match self {
-            Level::Header => "HEADER",
-            Level::Section => "SECTION",
-            Level::Status => "STATUS",
-            Level::Success => "SUCCESS",
-            Level::Error => "ERROR",
-            Level::Warning => "WARNING",
-            Level::Info => "INFO",
-            Level::Skip => "SKIP",
-            Level::LockAcquired => "LOCK_ACQUIRED",
-            Level::LockReleased => "LOCK_RELEASED",
-            Level::StateSaved => "STATE_SAVED",
-            Level::CacheHit => "CACHE_HIT",
-            Level::LogRotation => "LOG_ROTATION",
+            LogLevel::Header => "HEADER",
+            LogLevel::Section => "SECTION",
+            LogLevel::Status => "STATUS",
+            LogLevel::Success => "SUCCESS",
+            LogLevel::Error => "ERROR",
+            LogLevel::Warning => "WARNING",
+            LogLevel::Info => "INFO",
+            LogLevel::Skip => "SKIP",
+            LogLevel::LockAcquired => "LOCK_ACQUIRED",
+            LogLevel::LockReleased => "LOCK_RELEASED",
+            LogLevel::StateSaved => "STATE_SAVED",
+            LogLevel::CacheHit => "CACHE_HIT",
+            LogLevel::LogRotation => "LOG_ROTATION",
         }
     }
 }
 
 /// A log that is being written, or one that is not.
-pub struct Log<'a> {
-    world: &'a World,
+pub struct RunLog<'a> {
+    world: &'a Environment,
     /// Its file; nothing where there is none.
     pub path: Option<PathBuf>,
     file: Option<File>,
@@ -73,34 +73,34 @@ pub struct Log<'a> {
 }
 
 /// How the files of logs are named.
-const PREFIX: &str = "validate-";
+const LOG_PREFIX: &str = "validate-";
 
 /// How a run is called: when it began, and the number of its process.
 #[must_use]
-pub fn run_id(world: &World) -> String {
-    format!("{}-{}", compact(world.now_seconds()), std::process::id())
+pub fn new_run_id(world: &Environment) -> String {
+    format!("{}-{}", format_compact_time(world.now_seconds()), std::process::id())
 }
 
-impl<'a> Log<'a> {
+impl<'a> RunLog<'a> {
     /// No log at all.
     #[must_use]
-    pub fn none(world: &'a World) -> Log<'a> {
-        Log { world, path: None, file: None, failure: None }
+    pub fn disabled(world: &'a Environment) -> RunLog<'a> {
+        RunLog { world, path: None, file: None, failure: None }
     }
 
     /// Begins a log in a folder, and removes the oldest so that `kept` stay.
-    pub fn begin(
-        world: &'a World,
+    pub fn create_log(
+        world: &'a Environment,
         disk: &Disk<'_>,
         folder: &Path,
         run: &str,
         kept: usize,
-    ) -> Log<'a> {
-        let path = folder.join(format!("{PREFIX}{run}.log"));
+    ) -> RunLog<'a> {
+        let path = folder.join(format!("{LOG_PREFIX}{run}.log"));
         let opened = std::fs::create_dir_all(folder)
-            .and_then(|()| disk.create(&path, b"", Bits::Plain))
+            .and_then(|()| disk.create_file(&path, b"", CreateMode::Plain))
             .and_then(|()| File::options().append(true).open(&path));
-        let mut log = Log::none(world);
+        let mut log = RunLog::disabled(world);
         match opened {
             Ok(file) => {
                 log.file = Some(file);
@@ -111,18 +111,18 @@ impl<'a> Log<'a> {
                 return log;
             }
         }
-        match rotate(disk, folder, kept) {
+        match remove_old_logs(disk, folder, kept) {
             Ok(0) => {}
-            Ok(gone) => log.line(Level::LogRotation, &format!("{gone} old logs removed")),
-            Err(cause) => log.line(Level::Warning, &format!("old logs stay: {cause}")),
+            Ok(gone) => log.write_line(LogLevel::LogRotation, &format!("{gone} old logs removed")),
+            Err(cause) => log.write_line(LogLevel::Warning, &format!("old logs stay: {cause}")),
         }
         log
     }
 
     /// Writes what happened, a line for each line.
-    pub fn line(&mut self, level: Level, message: &str) {
+    pub fn write_line(&mut self, level: LogLevel, message: &str) {
         let Some(file) = &mut self.file else { return };
-        let time = rfc3339(self.world.now_seconds()).replace('T', " ").replace('Z', "");
+        let time = format_rfc3339(self.world.now_seconds()).replace('T', " ").replace('Z', "");
         let lines: String = message
             .lines()
             .map(|line| format!("[{time}] {}: {}\n", level.name(), line.trim_end()))
@@ -136,20 +136,20 @@ impl<'a> Log<'a> {
 
 /// Removes all but the newest logs, by when they were last written: runs of the same second tell nothing by
 /// their names.
-fn rotate(disk: &Disk<'_>, folder: &Path, kept: usize) -> io::Result<usize> {
+fn remove_old_logs(disk: &Disk<'_>, folder: &Path, kept: usize) -> io::Result<usize> {
     let mut logs: Vec<(Option<SystemTime>, PathBuf)> = Vec::new();
     for entry in folder.read_dir()? {
         let entry = entry?;
         let path = entry.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.starts_with(PREFIX) && name.ends_with(".log") {
+        if name.starts_with(LOG_PREFIX) && name.ends_with(".log") {
             logs.push((entry.metadata().and_then(|meta| meta.modified()).ok(), path));
         }
     }
     logs.sort();
     let over = logs.len().saturating_sub(kept);
     for (_, path) in &logs[..over] {
-        disk.remove(path)?;
+        disk.remove_file(path)?;
     }
     Ok(over)
 }

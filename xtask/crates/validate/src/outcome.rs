@@ -1,12 +1,12 @@
 //! How checks end, in words and values *(pure)*.
 
-use xtask_base::group::{End, GroupEnd};
 use xtask_base::path::RepoPath;
+use xtask_base::process_group::{ExitReason, GroupOutput};
 use xtask_config::Check;
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CheckOutcome {
     /// It ran and passed.
     Passed,
     /// It was skipped: it has passed in this very state.
@@ -25,32 +25,32 @@ pub enum Outcome {
     Planned,
 }
 
-impl Outcome {
+impl CheckOutcome {
     /// Its name, as in JSON and in the history.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Outcome::Passed => "passed",
-            Outcome::Cached => "cached",
-            Outcome::Fixed => "fixed",
-            Outcome::Failed => "failed",
-            Outcome::Blocked => "blocked",
-            Outcome::LeftOut => "left-out",
-            Outcome::Interrupted => "interrupted",
-            Outcome::Planned => "planned",
+            CheckOutcome::Passed => "passed",
+            CheckOutcome::Cached => "cached",
+            CheckOutcome::Fixed => "fixed",
+            CheckOutcome::Failed => "failed",
+            CheckOutcome::Blocked => "blocked",
+            CheckOutcome::LeftOut => "left-out",
+            CheckOutcome::Interrupted => "interrupted",
+            CheckOutcome::Planned => "planned",
         }
     }
 
     /// Whether all is well, as far as this check can tell.
     #[must_use]
     pub fn is_good(self) -> bool {
-        !matches!(self, Outcome::Failed | Outcome::Blocked | Outcome::Interrupted)
+        !matches!(self, CheckOutcome::Failed | CheckOutcome::Blocked | CheckOutcome::Interrupted)
     }
 }
 
 /// What became of a fix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FixFate {
+pub enum FixStatus {
     /// It was not run.
     Advised,
     /// It ran, and the check passed then.
@@ -58,14 +58,14 @@ pub enum FixFate {
     /// It ran in vain, and the files are as they were.
     Restored,
     /// It ran in vain, and not everything could be put back.
-    Left,
+    PartlyRestored,
 }
 
 /// A fix, and what became of it.
 #[derive(Clone, Debug)]
-pub struct FixDone {
+pub struct FixResult {
     /// What became of it.
-    pub fate: FixFate,
+    pub status: FixStatus,
     /// Why.
     pub reason: String,
     /// The paths that it changed.
@@ -76,13 +76,13 @@ pub struct FixDone {
 
 /// How a check ended, and why.
 #[derive(Clone, Debug)]
-pub struct Ended {
+pub struct CheckResult {
     /// How.
-    pub outcome: Outcome,
+    pub outcome: CheckOutcome,
     /// Why, or what it found.
     pub reason: String,
     /// Why it ran or was skipped.
-    pub why: Vec<String>,
+    pub run_reasons: Vec<String>,
     /// What the user should know.
     pub notes: Vec<String>,
     /// How long it took.
@@ -96,15 +96,15 @@ pub struct Ended {
     /// The key of its state.
     pub key: Option<String>,
     /// Its fix.
-    pub fix: Option<FixDone>,
+    pub fix: Option<FixResult>,
 }
 
 /// An end without a command.
-pub(super) fn plain(outcome: Outcome, reason: &str) -> Ended {
-    Ended {
+pub(super) fn plain_result(outcome: CheckOutcome, reason: &str) -> CheckResult {
+    CheckResult {
         outcome,
         reason: reason.to_owned(),
-        why: Vec::new(),
+        run_reasons: Vec::new(),
         notes: Vec::new(),
         duration_ms: 0,
         exit_code: None,
@@ -116,7 +116,7 @@ pub(super) fn plain(outcome: Outcome, reason: &str) -> Ended {
 }
 
 /// What programs print that wanted to ask somebody and found no terminal: git, ssh, sudo, gpg and others.
-const ASKED: [&str; 9] = [
+const PROMPT_MARKERS: [&str; 9] = [
     "/dev/tty",
     "terminal prompts disabled",
     "could not read Username",
@@ -129,30 +129,35 @@ const ASKED: [&str; 9] = [
 ];
 
 /// What the end of a command means for its check.
-pub(super) fn judged(check: &Check, end: GroupEnd) -> Ended {
-    let (outcome, reason) = match end.end {
-        End::Code(0) => (Outcome::Passed, String::new()),
-        End::Code(code) => (Outcome::Failed, format!("it ended with {code}")),
-        End::Signal(signal) => (Outcome::Failed, format!("signal {signal} ended it")),
-        End::TimedOut => {
+pub(super) fn judge_exit(check: &Check, end: GroupOutput) -> CheckResult {
+    let (outcome, reason) = match end.exit_reason {
+        ExitReason::Code(0) => (CheckOutcome::Passed, String::new()),
+        ExitReason::Code(code) => (CheckOutcome::Failed, format!("it ended with {code}")),
+        ExitReason::Signal(signal) => (CheckOutcome::Failed, format!("signal {signal} ended it")),
+        ExitReason::TimedOut => {
             let seconds = check.timeout_s;
-            (Outcome::Failed, format!("it took longer than {seconds} s (`timeout`) and was ended"))
+            (
+                CheckOutcome::Failed,
+                format!("it took longer than {seconds} s (`timeout`) and was ended"),
+            )
         }
-        End::Stopped => (Outcome::Interrupted, "it was interrupted".to_owned()),
+        ExitReason::Stopped => (CheckOutcome::Interrupted, "it was interrupted".to_owned()),
     };
     let mut notes = Vec::new();
-    if end.left_others {
+    if end.left_processes {
         notes.push("it left processes behind, which were ended".to_owned());
     }
-    if outcome == Outcome::Failed && ASKED.iter().any(|words| end.output.contains(words)) {
+    if outcome == CheckOutcome::Failed
+        && PROMPT_MARKERS.iter().any(|words| end.output.contains(words))
+    {
         notes.push(
             "it asked for something, and a check has no terminal: give it by a variable, a file or an agent"
                 .to_owned(),
         );
     }
-    let exit_code = match end.end {
-        End::Code(code) => Some(code),
+    let exit_code = match end.exit_reason {
+        ExitReason::Code(code) => Some(code),
         _ => None,
     };
-    Ended { notes, exit_code, output: end.output, ..plain(outcome, &reason) }
+    CheckResult { notes, exit_code, output: end.output, ..plain_result(outcome, &reason) }
 }

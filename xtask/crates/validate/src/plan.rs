@@ -1,11 +1,11 @@
 //! Which checks a run has, and when each of them may begin *(pure)*.
 
 use xtask_base::error::{Error, Result};
-use xtask_config::{Check, ValidateConfig, nearest};
+use xtask_config::{Check, ValidateConfig, suggest_nearest};
 
 /// What was asked for.
 #[derive(Clone, Debug, Default)]
-pub struct Wish {
+pub struct CheckFilter {
     /// Only these checks, phases and tags, and what they need.
     pub only: Vec<String>,
     /// Not these.
@@ -20,7 +20,7 @@ pub struct Wish {
 
 /// Where it was asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Here<'a> {
+pub struct RunEnvironment<'a> {
     /// The operating system, as Rust names it.
     pub system: &'a str,
     /// Whether `CI` is set.
@@ -29,7 +29,7 @@ pub struct Here<'a> {
 
 /// Whether a check belongs to a run, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Chosen {
+pub enum CheckSelection {
     /// It does.
     Yes,
     /// It does, because this one needs it.
@@ -41,48 +41,53 @@ pub enum Chosen {
 }
 
 /// Chooses the checks. Names that nothing has are an error, all of them at once.
-pub fn choose(config: &ValidateConfig, wish: &Wish, here: Here<'_>) -> Result<Vec<Chosen>> {
+pub fn select_checks(
+    config: &ValidateConfig,
+    wish: &CheckFilter,
+    here: RunEnvironment<'_>,
+) -> Result<Vec<CheckSelection>> {
     check_names(config, wish)?;
-    let has_gates = config.phases.iter().any(|phase| phase.gate);
-    let mut chosen: Vec<Chosen> = config
+    let has_gates = config.phases.iter().any(|phase| phase.is_gate);
+    let mut chosen: Vec<CheckSelection> = config
         .checks
         .iter()
         .map(|check| {
             let names = |words: &[String]| words.iter().any(|word| is_named(config, check, word));
             if !wish.only.is_empty() && !names(&wish.only) {
-                return Chosen::No("not among what `--only` names".to_owned());
+                return CheckSelection::No("not among what `--only` names".to_owned());
             }
             if wish.before_commit && !check.before_commit {
-                return Chosen::No("not marked for `pre-commit`".to_owned());
+                return CheckSelection::No("not marked for `pre-commit`".to_owned());
             }
-            if wish.gates_only && has_gates && !config.phases[check.phase].gate {
-                return Chosen::No("not in a phase that is a gate".to_owned());
+            if wish.gates_only && has_gates && !config.phases[check.phase].is_gate {
+                return CheckSelection::No("not in a phase that is a gate".to_owned());
             }
-            Chosen::Yes
+            CheckSelection::Yes
         })
         .collect();
-    bring_in_needs(config, &mut chosen);
+    add_needed_checks(config, &mut chosen);
     for (check, chosen) in config.checks.iter().zip(&mut chosen) {
-        if matches!(chosen, Chosen::No(_)) {
+        if matches!(chosen, CheckSelection::No(_)) {
             continue;
         }
         if !check.os.is_empty() && !check.os.iter().any(|os| os == here.system) {
-            *chosen = Chosen::NotHere(format!("only on {}", check.os.join(" and ")));
+            *chosen = CheckSelection::NotHere(format!("only on {}", check.os.join(" and ")));
             continue;
         }
         let names = |words: &[String]| words.iter().any(|word| is_named(config, check, word));
         let reason = if names(&wish.skip) {
             "left out by `--skip`".to_owned()
-        } else if wish.skip_tests && check.tests {
+        } else if wish.skip_tests && check.runs_tests {
             "left out by `--skip-tests`".to_owned()
-        } else if here.is_ci && !check.ci {
+        } else if here.is_ci && !check.runs_in_ci {
             "left out because `CI` is set".to_owned()
         } else {
             continue;
         };
-        *chosen = Chosen::No(reason);
+        *chosen = CheckSelection::No(reason);
     }
-    let is_in = |chosen: &Chosen| matches!(chosen, Chosen::Yes | Chosen::For(_));
+    let is_in =
+        |chosen: &CheckSelection| matches!(chosen, CheckSelection::Yes | CheckSelection::For(_));
     let is_taken_back = !wish.only.is_empty() && !wish.skip.is_empty();
     if is_taken_back && !chosen.iter().any(is_in) {
         return Err(Error::usage("`--skip` leaves nothing of what `--only` names"));
@@ -91,12 +96,13 @@ pub fn choose(config: &ValidateConfig, wish: &Wish, here: Here<'_>) -> Result<Ve
 }
 
 /// What a chosen check needs is chosen, too, and what that needs.
-fn bring_in_needs(config: &ValidateConfig, chosen: &mut [Chosen]) {
-    let mut open: Vec<usize> = (0..chosen.len()).filter(|at| chosen[*at] == Chosen::Yes).collect();
+fn add_needed_checks(config: &ValidateConfig, chosen: &mut [CheckSelection]) {
+    let mut open: Vec<usize> =
+        (0..chosen.len()).filter(|at| chosen[*at] == CheckSelection::Yes).collect();
     while let Some(at) = open.pop() {
         for need in &config.checks[at].needs {
-            if matches!(chosen[*need], Chosen::No(_)) {
-                chosen[*need] = Chosen::For(config.checks[at].name.clone());
+            if matches!(chosen[*need], CheckSelection::No(_)) {
+                chosen[*need] = CheckSelection::For(config.checks[at].name.clone());
                 open.push(*need);
             }
         }
@@ -109,7 +115,7 @@ fn is_named(config: &ValidateConfig, check: &Check, word: &str) -> bool {
         || check.tags.iter().any(|tag| tag == word)
 }
 
-fn check_names(config: &ValidateConfig, wish: &Wish) -> Result<()> {
+fn check_names(config: &ValidateConfig, wish: &CheckFilter) -> Result<()> {
     let checks = config.checks.iter().map(|check| check.name.as_str());
     let phases = config.phases.iter().map(|phase| phase.name.as_str());
     let tags = config.checks.iter().flat_map(|check| check.tags.iter().map(String::as_str));
@@ -119,19 +125,19 @@ fn check_names(config: &ValidateConfig, wish: &Wish) -> Result<()> {
         .iter()
         .chain(&wish.skip)
         .filter(|word| !known.contains(&word.as_str()))
-        .map(|word| format!("`{word}`{}", nearest(word, known.iter().copied())))
+        .map(|word| format!("`{word}`{}", suggest_nearest(word, known.iter().copied())))
         .collect();
     if unknown.is_empty() {
         return Ok(());
     }
     let error = Error::usage("there is no such check, phase or tag");
-    let error = unknown.into_iter().fold(error, Error::detail);
-    Err(error.hint("`cargo xtask validate --list` shows all"))
+    let error = unknown.into_iter().fold(error, Error::with_detail);
+    Err(error.with_hint("`cargo xtask validate --list` shows all"))
 }
 
 /// The checks in an order in which each comes after those that it needs.
 #[must_use]
-pub fn in_order(config: &ValidateConfig) -> Vec<usize> {
+pub fn order_by_needs(config: &ValidateConfig) -> Vec<usize> {
     let mut order = Vec::new();
     let mut is_done = vec![false; config.checks.len()];
     for start in 0..config.checks.len() {
@@ -159,22 +165,22 @@ pub fn in_order(config: &ValidateConfig) -> Vec<usize> {
 
 /// How far a check is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum CheckStage {
     /// It waits for others.
     Waiting,
     /// It is at work.
     Running,
     /// It has ended, well.
-    Good,
+    Succeeded,
     /// It has ended, badly.
-    Bad,
+    Failed,
     /// It does not belong to the run.
-    Out,
+    LeftOut,
 }
 
 /// Whether a check that waits may begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ready {
+pub enum Readiness {
     /// Now.
     Now,
     /// Not yet.
@@ -185,38 +191,38 @@ pub enum Ready {
 
 /// Whether a check may begin, by how far all of them are.
 #[must_use]
-pub fn ready(config: &ValidateConfig, stages: &[Stage], at: usize) -> Ready {
+pub fn compute_readiness(config: &ValidateConfig, stages: &[CheckStage], at: usize) -> Readiness {
     let check = &config.checks[at];
     for need in &check.needs {
-        if stages[*need] == Stage::Bad {
+        if stages[*need] == CheckStage::Failed {
             let name = &config.checks[*need].name;
-            return Ready::Never(format!("`{name}`, which it needs, did not pass"));
+            return Readiness::Never(format!("`{name}`, which it needs, did not pass"));
         }
     }
     let is_bad = |phase: usize| {
         let mut of_phase = config.checks.iter().zip(stages).filter(|(c, _)| c.phase == phase);
-        of_phase.any(|(_, stage)| *stage == Stage::Bad)
+        of_phase.any(|(_, stage)| *stage == CheckStage::Failed)
     };
-    let shut = (0..check.phase).find(|phase| config.phases[*phase].gate && is_bad(*phase));
+    let shut = (0..check.phase).find(|phase| config.phases[*phase].is_gate && is_bad(*phase));
     if let Some(phase) = shut {
         let name = &config.phases[phase].name;
-        return Ready::Never(format!("the phase `{name}` before it did not pass"));
+        return Readiness::Never(format!("the phase `{name}` before it did not pass"));
     }
-    let is_open = |stage: Stage| matches!(stage, Stage::Waiting | Stage::Running);
+    let is_open = |stage: CheckStage| matches!(stage, CheckStage::Waiting | CheckStage::Running);
     let is_early = config
         .checks
         .iter()
         .zip(stages)
         .any(|(other, stage)| other.phase < check.phase && is_open(*stage));
     let waits = check.needs.iter().any(|need| is_open(stages[*need]));
-    if is_early || waits { Ready::NotYet } else { Ready::Now }
+    if is_early || waits { Readiness::NotYet } else { Readiness::Now }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const HERE: Here<'static> = Here { system: "linux", is_ci: false };
+    const HERE: RunEnvironment<'static> = RunEnvironment { system: "linux", is_ci: false };
 
     fn config() -> ValidateConfig {
         let text = "[phase.first]\ngate = true\n[phase.second]\n\
@@ -229,16 +235,18 @@ mod tests {
         ValidateConfig::parse("f", text).unwrap()
     }
 
-    fn chosen(wish: &Wish) -> String {
+    fn chosen(wish: &CheckFilter) -> String {
         let config = config();
-        let chosen = choose(&config, wish, HERE).unwrap();
-        let line = |(check, chosen): (&Check, Chosen)| format!("{} {chosen:?}\n", check.name);
+        let chosen = select_checks(&config, wish, HERE).unwrap();
+        let line =
+            |(check, chosen): (&Check, CheckSelection)| format!("{} {chosen:?}\n", check.name);
         config.checks.iter().zip(chosen).map(line).collect()
     }
 
     #[test]
     fn needs_come_along_and_every_absence_has_a_reason() {
-        let wish = Wish { only: vec!["tests".into(), "slow".into()], ..Wish::default() };
+        let wish =
+            CheckFilter { only: vec!["tests".into(), "slow".into()], ..CheckFilter::default() };
         expect_test::expect![[r#"
             tool For("build")
             build For("tests")
@@ -247,7 +255,8 @@ mod tests {
             lint Yes
         "#]]
         .assert_eq(&chosen(&wish));
-        let wish = Wish { skip: vec!["second".into()], skip_tests: true, ..Wish::default() };
+        let wish =
+            CheckFilter { skip: vec!["second".into()], skip_tests: true, ..CheckFilter::default() };
         expect_test::expect![[r#"
             tool Yes
             build No("left out by `--skip`")
@@ -256,7 +265,7 @@ mod tests {
             lint No("left out by `--skip`")
         "#]]
         .assert_eq(&chosen(&wish));
-        let wish = Wish { before_commit: true, ..Wish::default() };
+        let wish = CheckFilter { before_commit: true, ..CheckFilter::default() };
         expect_test::expect![[r#"
             tool No("not marked for `pre-commit`")
             build No("not marked for `pre-commit`")
@@ -265,7 +274,7 @@ mod tests {
             lint Yes
         "#]]
         .assert_eq(&chosen(&wish));
-        let wish = Wish { gates_only: true, ..Wish::default() };
+        let wish = CheckFilter { gates_only: true, ..CheckFilter::default() };
         expect_test::expect![[r#"
             tool Yes
             build No("not in a phase that is a gate")
@@ -278,24 +287,28 @@ mod tests {
 
     #[test]
     fn unknown_names_are_refused_together() {
-        let wish = Wish { only: vec!["test".into()], skip: vec!["zzz".into()], ..Wish::default() };
-        let refused = choose(&config(), &wish, HERE).unwrap_err();
+        let wish = CheckFilter {
+            only: vec!["test".into()],
+            skip: vec!["zzz".into()],
+            ..CheckFilter::default()
+        };
+        let refused = select_checks(&config(), &wish, HERE).unwrap_err();
         assert_eq!(refused.details(), ["`test`; did you mean `tests`?", "`zzz`"]);
     }
 
     #[test]
     fn checks_wait_for_needs_and_phases_and_stop_at_gates() {
-        use Stage::{Bad, Good, Out, Running, Waiting};
+        use CheckStage::{Failed, LeftOut, Running, Succeeded, Waiting};
         let config = config();
-        let at = |stages: [Stage; 5], at: usize| ready(&config, &stages, at);
-        assert_eq!(at([Waiting; 5], 0), Ready::Now);
-        assert_eq!(at([Running, Waiting, Waiting, Out, Waiting], 4), Ready::NotYet);
-        assert_eq!(at([Good, Waiting, Waiting, Out, Waiting], 4), Ready::Now);
-        assert_eq!(at([Good, Running, Waiting, Out, Waiting], 2), Ready::NotYet);
-        let never = Ready::Never("`build`, which it needs, did not pass".into());
-        assert_eq!(at([Good, Bad, Waiting, Out, Waiting], 2), never);
-        let never = Ready::Never("the phase `first` before it did not pass".into());
-        assert_eq!(at([Bad, Waiting, Waiting, Out, Waiting], 4), never);
-        assert_eq!(at([Out, Waiting, Waiting, Out, Waiting], 1), Ready::Now);
+        let at = |stages: [CheckStage; 5], at: usize| compute_readiness(&config, &stages, at);
+        assert_eq!(at([Waiting; 5], 0), Readiness::Now);
+        assert_eq!(at([Running, Waiting, Waiting, LeftOut, Waiting], 4), Readiness::NotYet);
+        assert_eq!(at([Succeeded, Waiting, Waiting, LeftOut, Waiting], 4), Readiness::Now);
+        assert_eq!(at([Succeeded, Running, Waiting, LeftOut, Waiting], 2), Readiness::NotYet);
+        let never = Readiness::Never("`build`, which it needs, did not pass".into());
+        assert_eq!(at([Succeeded, Failed, Waiting, LeftOut, Waiting], 2), never);
+        let never = Readiness::Never("the phase `first` before it did not pass".into());
+        assert_eq!(at([Failed, Waiting, Waiting, LeftOut, Waiting], 4), never);
+        assert_eq!(at([LeftOut, Waiting, Waiting, LeftOut, Waiting], 1), Readiness::Now);
     }
 }

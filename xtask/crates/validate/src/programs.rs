@@ -10,25 +10,25 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::key::ToolSeen;
-use super::looks::{self, Looks};
+use super::cache_key::ManifestTool;
+use super::stat_cache::{self, StatCache};
 use xtask_base::digest;
+use xtask_base::environment::Environment;
 use xtask_base::files::is_executable;
-use xtask_base::group::End;
 use xtask_base::process::Program;
-use xtask_base::progress::Silent;
-use xtask_base::world::World;
+use xtask_base::process_group::ExitReason;
+use xtask_base::progress::SilentProgress;
 use xtask_git::FileStat;
 
 /// How long a program may take to say its version: ten seconds, for those that start slowly.
-const LONGEST: Duration = Duration::from_secs(10);
+const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How much of what it says is kept, in bytes.
-const KEPT: usize = 4096;
+const MAX_VERSION_BYTES: usize = 4096;
 
 /// The files by which version managers choose what a name stands for, in the folder of a check and in
 /// those above it.
-pub const SWITCHES: [&str; 14] = [
+pub const VERSION_FILES: [&str; 14] = [
     ".go-version",
     ".java-version",
     ".mise.toml",
@@ -49,7 +49,7 @@ pub const SWITCHES: [&str; 14] = [
 /// version managers (pyenv, rbenv, nodenv, goenv, jenv, plenv, rustup, volta, fnm, nvm, sdkman, tfenv), Python and its
 /// environments (`VIRTUAL_ENV` of venv, conda, uv, poetry, pipenv), Node, Ruby, Perl, Go, Java, .NET, PHP and
 /// the linker. Another value is another tool behind the same name, which may say the same version.
-const CHOOSING: [&str; 52] = [
+const TOOL_VARIABLES: [&str; 52] = [
     "CLASSPATH",
     "CONDA_DEFAULT_ENV",
     "CONDA_PREFIX",
@@ -105,29 +105,29 @@ const CHOOSING: [&str; 52] = [
 ];
 
 /// With what the names of such variables begin that have a tool in them: `ASDF_NODEJS_VERSION`.
-const CHOOSING_FAMILIES: [&str; 2] = ["ASDF_", "MISE_"];
+const TOOL_VARIABLE_PREFIXES: [&str; 2] = ["ASDF_", "MISE_"];
 
 /// Of those families what only says in which shell they are, and differs between two terminals.
-const NOT_CHOOSING: [&str; 3] = ["ASDF_DIR", "MISE_SHELL", "MISE_PROJECT_ROOT"];
+const SHELL_VARIABLES: [&str; 3] = ["ASDF_DIR", "MISE_SHELL", "MISE_PROJECT_ROOT"];
 
 /// The variables that choose tools, as far as they can be named: those of the families that are set, and all others.
 #[must_use]
-pub fn choosing_variables(world: &World) -> Vec<String> {
-    let set = world.env.keys().filter_map(|name| name.to_str());
+pub fn list_tool_variables(world: &Environment) -> Vec<String> {
+    let set = world.variables.keys().filter_map(|name| name.to_str());
     let of_family = set.filter(|name| {
-        CHOOSING_FAMILIES.iter().any(|family| name.starts_with(family))
-            && !NOT_CHOOSING.contains(name)
+        TOOL_VARIABLE_PREFIXES.iter().any(|family| name.starts_with(family))
+            && !SHELL_VARIABLES.contains(name)
     });
-    CHOOSING.into_iter().chain(of_family).map(str::to_owned).collect()
+    TOOL_VARIABLES.into_iter().chain(of_family).map(str::to_owned).collect()
 }
 
 /// Asked for its version, nobody fetches what is missing.
-const NO_FETCHING: [(&str, &str); 3] =
+const OFFLINE_VARIABLES: [(&str, &str); 3] =
     [("RUSTUP_AUTO_INSTALL", "0"), ("COREPACK_ENABLE_NETWORK", "0"), ("UV_OFFLINE", "1")];
 
 /// How a program is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Question {
+pub struct ToolQuery {
     /// Its name, or its path from `folder`.
     pub name: String,
     /// The folder in which it is asked.
@@ -135,21 +135,21 @@ pub struct Question {
     /// The arguments; nothing asks nothing.
     pub arguments: Option<Vec<String>>,
     /// What it is asked one after the other where it does not know those.
-    pub or: &'static [&'static str],
+    pub fallbacks: &'static [&'static str],
 }
 
 /// The usual ways to ask for a version, in the order in which they are tried: `kubectl` knows but the first.
-pub const OTHER_WAYS: [&str; 4] = ["version", "-v", "-V", "-version"];
+pub const FALLBACK_ARGUMENTS: [&str; 4] = ["version", "-v", "-V", "-version"];
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct ToolObservation {
     /// For the key.
-    pub seen: ToolSeen,
+    pub tool: ManifestTool,
     /// How the file looked; nothing where there is none.
     pub stat: Option<FileStat>,
     /// Why it cannot be known, if it cannot.
-    pub unknown: Option<String>,
+    pub unknown_reason: Option<String>,
     /// Why what it said counts for nothing, if it does: it ended badly.
     pub failure: Option<String>,
 }
@@ -157,12 +157,12 @@ pub struct Answer {
 /// Where a name leads from a folder. With a slash it is a path, without one PATH decides, as it would for
 /// a command that starts there.
 #[must_use]
-pub fn find(world: &World, name: &str, folder: &Path) -> Option<PathBuf> {
+pub fn find_program(world: &Environment, name: &str, folder: &Path) -> Option<PathBuf> {
     if name.contains('/') {
         let path = folder.join(name);
         return path.metadata().is_ok_and(|meta| meta.is_file()).then_some(path);
     }
-    let path = world.env.get(std::ffi::OsStr::new("PATH"))?;
+    let path = world.variables.get(std::ffi::OsStr::new("PATH"))?;
     let places = std::env::split_paths(path).map(|place| folder.join(place).join(name));
     places.into_iter().find(|file| {
         std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && is_executable(&meta))
@@ -170,44 +170,44 @@ pub fn find(world: &World, name: &str, folder: &Path) -> Option<PathBuf> {
 }
 
 /// With what programs are looked at.
-pub struct Looker<'a> {
+pub struct QueryContext<'a> {
     /// PATH.
-    pub world: &'a World,
+    pub world: &'a Environment,
     /// Whether they are asked for their versions. Who only looks starts nothing.
-    pub asks: bool,
+    pub runs_tools: bool,
     /// Whether whoever waits has had enough.
     pub stop: &'a (dyn Fn() -> bool + Sync),
 }
 
 /// The programs that were looked at since the last command ended.
 #[derive(Default)]
-pub struct Programs {
-    known: HashMap<Question, Answer>,
+pub struct ToolCache {
+    known: HashMap<ToolQuery, ToolObservation>,
 }
 
-impl Programs {
+impl ToolCache {
     /// Forgets what was found: what has run may have changed it.
     pub fn forget(&mut self) {
         self.known.clear();
     }
 
     /// Looks at programs, and asks them side by side.
-    pub fn look(
+    pub fn query_all(
         &mut self,
-        looker: &Looker<'_>,
-        looks: &mut Looks,
-        questions: &[Question],
+        looker: &QueryContext<'_>,
+        looks: &mut StatCache,
+        questions: &[ToolQuery],
         now_ns: &dyn Fn() -> i64,
     ) {
-        let mut open: Vec<(Question, Answer, Option<Ask>)> = Vec::new();
+        let mut open: Vec<(ToolQuery, ToolObservation, Option<VersionCommand>)> = Vec::new();
         for question in questions {
             let is_known = self.known.contains_key(question);
             if !is_known && !open.iter().any(|(other, ..)| other == question) {
-                let (answer, ask) = look(looker.world, looks, question, now_ns);
-                open.push((question.clone(), answer, ask.filter(|_| looker.asks)));
+                let (answer, ask) = inspect_program(looker.world, looks, question, now_ns);
+                open.push((question.clone(), answer, ask.filter(|_| looker.runs_tools)));
             }
         }
-        let said: Vec<Option<Said>> = std::thread::scope(|scope| {
+        let said: Vec<Option<VersionOutput>> = std::thread::scope(|scope| {
             let asked: Vec<_> = open
                 .iter()
                 .map(|(question, _, ask)| {
@@ -221,17 +221,17 @@ impl Programs {
         });
         for ((question, mut answer, _), said) in open.into_iter().zip(said) {
             match said {
-                Some(Said::Well(text)) => answer.seen.version = Some(text),
-                Some(Said::Badly(text, why)) => {
-                    answer.seen.version = Some(format!("{text}\n({why})"));
+                Some(VersionOutput::Success(text)) => answer.tool.version = Some(text),
+                Some(VersionOutput::Failure(text, why)) => {
+                    answer.tool.version = Some(format!("{text}\n({why})"));
                     answer.failure = Some(match text.lines().next() {
                         Some(line) => format!("{why}: {line}"),
                         None => why,
                     });
                 }
-                Some(Said::Nothing(why)) => {
+                Some(VersionOutput::NoAnswer(why)) => {
                     answer.failure = Some(why.clone());
-                    answer.unknown = Some(why);
+                    answer.unknown_reason = Some(why);
                 }
                 None => {}
             }
@@ -241,104 +241,126 @@ impl Programs {
 
     /// What was found for a question that was looked at.
     #[must_use]
-    pub fn answer(&self, question: &Question) -> Option<&Answer> {
+    pub fn observation(&self, question: &ToolQuery) -> Option<&ToolObservation> {
         self.known.get(question)
     }
 }
 
 /// What a program said.
-enum Said {
+enum VersionOutput {
     /// It ended with 0.
-    Well(String),
+    Success(String),
     /// It said this, and ended so.
-    Badly(String, String),
+    Failure(String, String),
     /// It said nothing in time, or could not be started.
-    Nothing(String),
+    NoAnswer(String),
 }
 
 /// A program that has to be asked.
-struct Ask {
+struct VersionCommand {
     program: PathBuf,
     arguments: Vec<String>,
-    or: &'static [&'static str],
+    fallbacks: &'static [&'static str],
 }
 
-impl Ask {
-    fn run(&self, folder: &Path, stop: &(dyn Fn() -> bool + Sync)) -> Said {
-        let first = self.ask(&self.arguments, folder, stop);
-        if !matches!(first, Said::Badly(..)) {
+impl VersionCommand {
+    fn run(&self, folder: &Path, stop: &(dyn Fn() -> bool + Sync)) -> VersionOutput {
+        let first = self.run_with(&self.arguments, folder, stop);
+        if !matches!(first, VersionOutput::Failure(..)) {
             return first;
         }
-        let others = self.or.iter().map(|way| self.ask(&[(*way).to_owned()], folder, stop));
-        others.into_iter().find(|said| matches!(said, Said::Well(_))).unwrap_or(first)
+        let others =
+            self.fallbacks.iter().map(|way| self.run_with(&[(*way).to_owned()], folder, stop));
+        others.into_iter().find(|said| matches!(said, VersionOutput::Success(_))).unwrap_or(first)
     }
 
-    fn ask(&self, arguments: &[String], folder: &Path, stop: &(dyn Fn() -> bool + Sync)) -> Said {
+    fn run_with(
+        &self,
+        arguments: &[String],
+        folder: &Path,
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> VersionOutput {
         let mut program = Program::new(&self.program, folder).args(arguments);
-        for (name, value) in NO_FETCHING {
-            program = program.variable(name, value);
+        for (name, value) in OFFLINE_VARIABLES {
+            program = program.env(name, value);
         }
         let (name, asked) = (self.program.display(), arguments.join(" "));
-        let done = match program.run_in_group(LONGEST, &stop) {
+        let done = match program.run_in_group(VERSION_TIMEOUT, &stop) {
             Ok(done) => done,
-            Err(failure) => return Said::Nothing(failure.to_string()),
+            Err(failure) => return VersionOutput::NoAnswer(failure.to_string()),
         };
         let mut text = done.output;
-        text.truncate(text.floor_char_boundary(KEPT));
+        text.truncate(text.floor_char_boundary(MAX_VERSION_BYTES));
         let text = text.trim_end().to_owned();
-        match done.end {
-            End::Code(0) => Said::Well(text),
-            End::Code(code) => Said::Badly(text, format!("`{name} {asked}` ended with {code}")),
-            End::Signal(signal) => {
-                Said::Badly(text, format!("signal {signal} ended `{name} {asked}`"))
+        match done.exit_reason {
+            ExitReason::Code(0) => VersionOutput::Success(text),
+            ExitReason::Code(code) => {
+                VersionOutput::Failure(text, format!("`{name} {asked}` ended with {code}"))
             }
-            End::TimedOut => {
-                let seconds = LONGEST.as_secs();
-                Said::Nothing(format!("`{name} {asked}` did not end within {seconds} s"))
+            ExitReason::Signal(signal) => {
+                VersionOutput::Failure(text, format!("signal {signal} ended `{name} {asked}`"))
             }
-            End::Stopped => Said::Nothing(format!("`{name} {asked}` was interrupted")),
+            ExitReason::TimedOut => {
+                let seconds = VERSION_TIMEOUT.as_secs();
+                VersionOutput::NoAnswer(format!("`{name} {asked}` did not end within {seconds} s"))
+            }
+            ExitReason::Stopped => {
+                VersionOutput::NoAnswer(format!("`{name} {asked}` was interrupted"))
+            }
         }
     }
 }
 
-fn look(
-    world: &World,
-    looks: &mut Looks,
-    question: &Question,
+fn inspect_program(
+    world: &Environment,
+    looks: &mut StatCache,
+    question: &ToolQuery,
     now_ns: &dyn Fn() -> i64,
-) -> (Answer, Option<Ask>) {
+) -> (ToolObservation, Option<VersionCommand>) {
     let name = question.name.clone();
-    let seen = ToolSeen { name, found: None, real: None, content: None, version: None };
-    let mut answer = Answer { seen, stat: None, unknown: None, failure: None };
-    let Some(found) = find(world, &question.name, &question.folder) else { return (answer, None) };
-    answer.seen.found = Some(found.display().to_string());
+    let seen = ManifestTool { name, found: None, real: None, content: None, version: None };
+    let mut answer =
+        ToolObservation { tool: seen, stat: None, unknown_reason: None, failure: None };
+    let Some(found) = find_program(world, &question.name, &question.folder) else {
+        return (answer, None);
+    };
+    answer.tool.found = Some(found.display().to_string());
     let Ok(real) = found.canonicalize() else { return (answer, None) };
     let Ok(meta) = std::fs::symlink_metadata(&real) else { return (answer, None) };
-    answer.seen.real = Some(real.display().to_string());
-    let stat = FileStat::of(&meta);
+    answer.tool.real = Some(real.display().to_string());
+    let stat = FileStat::from_metadata(&meta);
     answer.stat = Some(stat);
-    let digests =
-        looks.digests(Path::new("/"), &[(real.as_os_str().as_bytes(), stat)], now_ns, &Silent);
+    let digests = looks.resolve_digests(
+        Path::new("/"),
+        &[(real.as_os_str().as_bytes(), stat)],
+        now_ns,
+        &SilentProgress,
+    );
     match digests.into_iter().next() {
         Some(Ok((stat, content))) => {
-            answer.seen.content = Some(digest::hex(&content));
+            answer.tool.content = Some(digest::to_hex(&content));
             answer.stat = Some(stat);
         }
         // It may be executed and not read.
         _ => {
-            answer.unknown = Some(format!("the program `{}` cannot be read", real.display()));
+            answer.unknown_reason =
+                Some(format!("the program `{}` cannot be read", real.display()));
             return (answer, None);
         }
     }
     // The name under which it is found decides what a program of many names does.
-    let or = question.or;
-    let ask = question.arguments.clone().map(|arguments| Ask { program: found, arguments, or });
+    let or = question.fallbacks;
+    let ask = question.arguments.clone().map(|arguments| VersionCommand {
+        program: found,
+        arguments,
+        fallbacks: or,
+    });
     (answer, ask)
 }
 
 /// How a program is asked for its version, unless a check says it otherwise.
 #[must_use]
-pub fn usual_arguments(name: &str) -> Option<Vec<String>> {
+pub fn version_arguments(name: &str) -> Option<Vec<String>> {
     let argument = match name.rsplit('/').next().unwrap_or(name) {
         // A plain shell knows no version of its own; it is what its content is.
         "dash" | "sh" => return None,
@@ -352,6 +374,6 @@ pub fn usual_arguments(name: &str) -> Option<Vec<String>> {
 
 /// How long to wait until a change of a program would look different, in nanoseconds.
 #[must_use]
-pub fn unsettled_for(answer: &Answer, now_ns: i64) -> i64 {
-    answer.stat.as_ref().map_or(0, |stat| looks::unsettled_for(stat, now_ns))
+pub fn settle_time_ns(answer: &ToolObservation, now_ns: i64) -> i64 {
+    answer.stat.as_ref().map_or(0, |stat| stat_cache::settle_time_ns(stat, now_ns))
 }

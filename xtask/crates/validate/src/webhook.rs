@@ -9,19 +9,19 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use xtask_base::environment::Environment;
 use xtask_base::process::Program;
-use xtask_base::world::World;
 use xtask_config::is_webhook;
 
 /// How long it may take in all.
-const LONGEST: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the connection may take, in seconds.
-const CONNECT_S: u64 = 5;
+const CONNECT_TIMEOUT_S: u64 = 5;
 
 /// What is told.
 #[derive(Clone, Debug, Serialize)]
-pub struct Told<'a> {
+pub struct WebhookPayload<'a> {
     /// Names this shape.
     pub schema: &'static str,
     /// The run.
@@ -43,7 +43,7 @@ pub struct Told<'a> {
 }
 
 /// The address that a configuration names; nothing where the variable that it names is not set.
-pub fn address(world: &World, configured: &str) -> Result<Option<String>, String> {
+pub fn resolve_address(world: &Environment, configured: &str) -> Result<Option<String>, String> {
     let Some(name) = configured.strip_prefix('$') else { return Ok(Some(configured.to_owned())) };
     match world.variable(name) {
         None => Ok(None),
@@ -53,22 +53,29 @@ pub fn address(world: &World, configured: &str) -> Result<Option<String>, String
 }
 
 /// Tells it. The answer is why it could not be told.
-pub fn tell(world: &World, folder: &Path, address: &str, told: &Told<'_>) -> Result<(), String> {
-    let Some(curl) = world.finds("curl") else { return Err("`curl` is not on PATH".to_owned()) };
+pub fn post_webhook(
+    world: &Environment,
+    folder: &Path,
+    address: &str,
+    told: &WebhookPayload<'_>,
+) -> Result<(), String> {
+    let Some(curl) = world.find_program("curl") else {
+        return Err("`curl` is not on PATH".to_owned());
+    };
     let body = serde_json::to_string(told).map_err(|cause| cause.to_string())?;
     let is_plain = address.starts_with("http://");
     let lines = [
-        format!("url = {}", quoted(address)),
-        format!("data-binary = {}", quoted(&body)),
+        format!("url = {}", quote_curl_value(address)),
+        format!("data-binary = {}", quote_curl_value(&body)),
         "header = \"Content-Type: application/json\"".to_owned(),
         format!("user-agent = \"xtask/{}\"", env!("CARGO_PKG_VERSION")),
         format!("proto = \"={}\"", if is_plain { "http" } else { "https" }),
-        format!("connect-timeout = {CONNECT_S}"),
-        format!("max-time = {}", LONGEST.as_secs()),
+        format!("connect-timeout = {CONNECT_TIMEOUT_S}"),
+        format!("max-time = {}", REQUEST_TIMEOUT.as_secs()),
         "fail\nsilent\nshow-error\noutput = \"/dev/null\"\n".to_owned(),
     ];
     // One second more, so that curl can say itself what took too long.
-    let longest = LONGEST + Duration::from_secs(1);
+    let longest = REQUEST_TIMEOUT + Duration::from_secs(1);
     let done = Program::new(curl, folder)
         .args(["--disable", "--config", "-"])
         .run_with_input(lines.join("\n").as_bytes(), longest)
@@ -81,7 +88,7 @@ pub fn tell(world: &World, folder: &Path, address: &str, told: &Told<'_>) -> Res
 }
 
 /// A value of curl's configuration.
-fn quoted(text: &str) -> String {
+fn quote_curl_value(text: &str) -> String {
     let mut quoted = String::from("\"");
     for letter in text.chars() {
         match letter {

@@ -3,8 +3,8 @@
 // Where checkouts share a build folder, none of them takes what another has compiled from other sources.
 const _: Option<&str> = option_env!("XTASK_SOURCES_VENDORING");
 
-pub mod delivery;
-pub mod put;
+pub mod install;
+pub mod install_plan;
 mod recipes;
-pub mod starters;
 pub mod target;
+pub mod templates;

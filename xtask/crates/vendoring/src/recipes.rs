@@ -1,13 +1,13 @@
 //! The recipes of a `justfile`: which names it has, and those of ours that it lacks *(pure)*.
 
 /// How arguments reach a recipe as they are, with the spaces in them, in the whole file.
-const WHOLE_FILE: &str = "set positional-arguments";
+const POSITIONAL_SETTING: &str = "set positional-arguments";
 
 /// The same for one recipe.
-const ONE_RECIPE: &str = "[positional-arguments]";
+const POSITIONAL_ATTRIBUTE: &str = "[positional-arguments]";
 
 /// The group of ours.
-const GROUP: &str = "[group('xtask')]";
+const GROUP_ATTRIBUTE: &str = "[group('xtask')]";
 
 /// A recipe of ours, with its comment.
 struct Recipe<'a> {
@@ -16,29 +16,29 @@ struct Recipe<'a> {
 }
 
 /// The recipes of `ours` whose names `theirs` does not have, as lines to add; nothing where it has all.
-pub(super) fn missing(theirs: &str, ours: &str) -> Option<String> {
-    let known = names(theirs);
+pub(super) fn find_missing_recipes(theirs: &str, ours: &str) -> Option<String> {
+    let known = list_names(theirs);
     let is_set = theirs.lines().any(|line| {
         let line = line.split('#').next().unwrap_or_default();
         let words: Vec<&str> = line.split_whitespace().collect();
-        words.join(" ").starts_with(WHOLE_FILE) && !words.contains(&"false")
+        words.join(" ").starts_with(POSITIONAL_SETTING) && !words.contains(&"false")
     });
     // In their style: indented as theirs are, and in a group where they have groups (just 1.27).
     let has_groups = theirs.lines().any(|line| line.starts_with("[group"));
-    let indent = indent(theirs);
+    let indent = detect_indent(theirs);
     let mut text = String::new();
     for recipe in
-        recipes(ours).iter().filter(|recipe| !known.iter().any(|name| name == recipe.name))
+        parse_recipes(ours).iter().filter(|recipe| !known.iter().any(|name| name == recipe.name))
     {
         text.push('\n');
         for line in &recipe.lines {
             let is_head = !line.starts_with(['#', ' ', '\t', '[']);
             if is_head && has_groups {
-                text.push_str(GROUP);
+                text.push_str(GROUP_ATTRIBUTE);
                 text.push('\n');
             }
             if is_head && !is_set {
-                text.push_str(ONE_RECIPE);
+                text.push_str(POSITIONAL_ATTRIBUTE);
                 text.push('\n');
             }
             match line.strip_prefix("    ") {
@@ -52,19 +52,20 @@ pub(super) fn missing(theirs: &str, ours: &str) -> Option<String> {
 }
 
 /// How the commands of recipes are indented: as the first one is, or by four blanks.
-fn indent(text: &str) -> &str {
-    let mut lines = text.lines().skip_while(|line| name(line).is_none() || !line.contains(':'));
+fn detect_indent(text: &str) -> &str {
+    let mut lines =
+        text.lines().skip_while(|line| parse_name(line).is_none() || !line.contains(':'));
     let first = lines.find(|line| line.starts_with([' ', '\t']) && !line.trim().is_empty());
     first.map_or("    ", |line| &line[..line.len() - line.trim_start().len()])
 }
 
 /// The names of all recipes, aliases and modules.
-fn names(text: &str) -> Vec<String> {
-    text.lines().filter_map(name).map(str::to_owned).collect()
+fn list_names(text: &str) -> Vec<String> {
+    text.lines().filter_map(parse_name).map(str::to_owned).collect()
 }
 
 /// The name that a line gives to something: `name ARGS: needs`, `alias name := …`, `mod name`.
-fn name(line: &str) -> Option<&str> {
+fn parse_name(line: &str) -> Option<&str> {
     if line.starts_with(|c: char| c.is_whitespace() || c == '#' || c == '[') {
         return None;
     }
@@ -83,11 +84,11 @@ fn name(line: &str) -> Option<&str> {
 }
 
 /// The recipes of our own file, where blank lines stand between them. Private ones stay out.
-fn recipes(text: &str) -> Vec<Recipe<'_>> {
+fn parse_recipes(text: &str) -> Vec<Recipe<'_>> {
     let blocks = text.split("\n\n").map(|block| block.lines().collect::<Vec<_>>());
     blocks
         .filter_map(|lines| {
-            let name = lines.iter().find_map(|line| name(line))?;
+            let name = lines.iter().find_map(|line| parse_name(line))?;
             let is_private = lines.contains(&"[private]");
             (!is_private).then_some(Recipe { name, lines })
         })
@@ -104,25 +105,28 @@ mod tests {
 
     #[test]
     fn only_what_is_missing_is_added() {
-        let all = missing("", OURS).unwrap();
+        let all = find_missing_recipes("", OURS).unwrap();
         assert_eq!(
             all,
             "\n# Start\n[positional-arguments]\nstart *ARGS:\n    cargo xtask start \"$@\"\n\n\
              # Stop\n[positional-arguments]\nstop *ARGS:\n    cargo xtask stop \"$@\"\n"
         );
-        let one =
-            missing("set positional-arguments := true\n@start port='1':\n    x\n", OURS).unwrap();
+        let one = find_missing_recipes(
+            "set positional-arguments := true\n@start port='1':\n    x\n",
+            OURS,
+        )
+        .unwrap();
         assert_eq!(one, "\n# Stop\nstop *ARGS:\n    cargo xtask stop \"$@\"\n");
         let theirs = "set positional-arguments\nx := 'y'\n[group('build')]\nstart:\n\tx\n";
-        let grouped = missing(theirs, OURS).unwrap();
+        let grouped = find_missing_recipes(theirs, OURS).unwrap();
         assert_eq!(grouped, "\n# Stop\n[group('xtask')]\nstop *ARGS:\n\tcargo xtask stop \"$@\"\n");
-        assert_eq!(missing("alias stop := x\nstart: build\n", OURS), None);
+        assert_eq!(find_missing_recipes("alias stop := x\nstart: build\n", OURS), None);
     }
 
     #[test]
     fn names_are_those_of_recipes_aliases_and_modules() {
         let text = "x := 'a'\nexport Y := 'b'\nset shell := ['a:b']\n# c:\n[private]\n_d:\n  e: f\n\
                     g h=\"i\" +j: k\nalias l := g\nmod m\nmod:\n";
-        assert_eq!(names(text), ["_d", "g", "l", "m", "mod"]);
+        assert_eq!(list_names(text), ["_d", "g", "l", "m", "mod"]);
     }
 }

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::delivery::is_unfinished;
+use super::install::has_pending_install;
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
-use xtask_base::words::some_of;
-use xtask_git::{Entry, Id, Mode, Repo, TreeChange, may_write};
+use xtask_base::words::join_names;
+use xtask_git::{FileMode, Id, Repo, TreeChange, TreeEntry, can_write_in};
 use xtask_upgrade::manifest::MANIFEST_NAME;
 
 /// A repository that can be given the toolkit.
-pub struct Target {
+pub struct VendorTarget {
     /// The repository.
     pub repo: Repo,
     /// The tree of its HEAD; nothing where it has no commit yet.
@@ -22,57 +22,63 @@ pub struct Target {
     pub obstacles: Vec<String>,
 }
 
-impl Target {
+impl VendorTarget {
     /// Opens it, and refuses what speaks against it. Nothing is written.
-    pub fn open(folder: &Path, toolkit: &Repo, name: &str) -> Result<Target> {
+    pub fn open(folder: &Path, toolkit: &Repo, name: &str) -> Result<VendorTarget> {
         let place = folder.display();
         if !folder.is_dir() {
             return Err(Error::usage(format!("`{place}` is no folder")));
         }
         let repo = Repo::discover(folder).map_err(|cause| {
-            let refused =
-                Error::usage(format!("nothing can be vendored into `{place}`: {}", cause.what()));
-            let refused = cause.causes().into_iter().fold(refused, Error::detail);
+            let refused = Error::usage(format!(
+                "nothing can be vendored into `{place}`: {}",
+                cause.message()
+            ));
+            let refused = cause.causes().into_iter().fold(refused, Error::with_detail);
             let full = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
             let is_repository = full.ancestors().any(|above| above.join(".git").exists());
             if is_repository || folder.join("HEAD").is_file() {
                 let hints = cause.hints().iter().filter(|hint| !hint.contains("-C"));
-                hints.fold(refused, |refused, hint| refused.hint(hint.clone()))
+                hints.fold(refused, |refused, hint| refused.with_hint(hint.clone()))
             } else {
-                refused.hint("`git init` makes a repository of a folder")
+                refused.with_hint("`git init` makes a repository of a folder")
             }
         })?;
         let root = repo.root().display().to_string();
         if folder.canonicalize().ok().as_deref() != Some(repo.root()) {
             return Err(Error::usage(format!("`{place}` lies in the repository `{root}`"))
-                .hint(format!("the toolkit goes into its root: `cargo xtask vendor {root}`")));
+                .with_hint(format!(
+                    "the toolkit goes into its root: `cargo xtask vendor {root}`"
+                )));
         }
         if repo.common_folder() == toolkit.common_folder() {
             return Err(Error::usage(format!("`{place}` is the toolkit itself"))
-                .hint("name the folder of another repository"));
+                .with_hint("name the folder of another repository"));
         }
-        if let Some(operation) = repo.operation() {
+        if let Some(operation) = repo.current_operation() {
             return Err(Error::unable(format!("{} is in progress in `{place}`", operation.name))
-                .hint("end it first"));
+                .with_hint("end it first"));
         }
-        if repo.index_is_locked() {
+        if repo.is_index_locked() {
             return Err(Error::unable(format!("another git is at work in `{place}`"))
-                .hint(format!("if none is, `rm '{}'`", repo.index_lock().display())));
+                .with_hint(format!("if none is, `rm '{}'`", repo.index_lock_file().display())));
         }
-        if is_unfinished(&repo) {
+        if has_pending_install(&repo) {
             return Err(Error::unable(format!("an earlier `vendor` was cut short in `{place}`"))
-                .hint("without `--dry-run` it is taken back first"));
+                .with_hint("without `--dry-run` it is taken back first"));
         }
         let tree = repo.tree_of_head()?;
-        let mut target = Target { repo, tree, name: name.to_owned(), obstacles: Vec::new() };
+        let mut target = VendorTarget { repo, tree, name: name.to_owned(), obstacles: Vec::new() };
         target.check_folder()?;
-        let changed = target.repo.uncommitted()?;
+        let changed = target.repo.list_uncommitted()?;
         if !changed.is_empty() {
             return Err(Error::unable(format!(
                 "`{place}` has changes that are not committed: {}",
-                some_of(&changed, 5)
+                join_names(&changed, 5)
             ))
-            .hint("commit or stash them first, so that what is vendored can be told from them"));
+            .with_hint(
+                "commit or stash them first, so that what is vendored can be told from them",
+            ));
         }
         Ok(target)
     }
@@ -81,9 +87,11 @@ impl Target {
     fn check_folder(&mut self) -> Result<()> {
         let folders = self.tree.map(|tree| self.repo.folders_in_root(tree)).transpose()?;
         for folder in folders.into_iter().flatten() {
-            if self.entry(&format!("{folder}/{MANIFEST_NAME}"))?.is_some() {
-                return Err(Error::no(format!("the toolkit is there already, in `{folder}/`"))
-                    .hint(format!("`cargo {folder} upgrade` there brings it up to date")));
+            if self.find_entry(&format!("{folder}/{MANIFEST_NAME}"))?.is_some() {
+                return Err(Error::negative(format!(
+                    "the toolkit is there already, in `{folder}/`"
+                ))
+                .with_hint(format!("`cargo {folder} upgrade` there brings it up to date")));
             }
         }
         let wanted = self.name.clone();
@@ -95,7 +103,7 @@ impl Target {
             .find(|name| name.eq_ignore_ascii_case(&wanted));
         let tracked = match self.tree {
             Some(tree) => {
-                self.repo.look_up(tree, &RepoPath::new(&wanted[..]))?.map(|_| wanted.clone())
+                self.repo.find_in_tree(tree, &RepoPath::new(&wanted[..]))?.map(|_| wanted.clone())
             }
             None => None,
         };
@@ -105,23 +113,23 @@ impl Target {
     }
 
     /// What HEAD has at a path.
-    pub fn entry(&self, path: &str) -> Result<Option<Entry>> {
+    pub fn find_entry(&self, path: &str) -> Result<Option<TreeEntry>> {
         self.tree.map_or(Ok(None), |tree| self.repo.entry_at(tree, &RepoPath::new(path)))
     }
 
     /// A file of HEAD, as text; nothing where there is none, or what is there is none.
-    pub fn text(&self, path: &str) -> Result<Option<String>> {
-        let Some(entry) = self.entry(path)? else { return Ok(None) };
-        if !matches!(entry.mode, Mode::File | Mode::Executable) {
+    pub fn read_text(&self, path: &str) -> Result<Option<String>> {
+        let Some(entry) = self.find_entry(path)? else { return Ok(None) };
+        if !matches!(entry.mode, FileMode::File | FileMode::Executable) {
             return Ok(None);
         }
-        Ok(String::from_utf8(self.repo.blob(entry.id)?).ok())
+        Ok(String::from_utf8(self.repo.read_blob(entry.id)?).ok())
     }
 
     /// What lies at a path, tracked or not; nothing where that is no file.
     #[must_use]
-    pub fn lies_at(&self, path: &str) -> Option<Vec<u8>> {
-        let file = RepoPath::new(path).on_disk(self.repo.root());
+    pub fn read_on_disk(&self, path: &str) -> Option<Vec<u8>> {
+        let file = RepoPath::new(path).to_disk_path(self.repo.root());
         // What a link names is read as well, as long as it lies in the repository.
         let real = file.canonicalize().ok()?;
         let is_inside =
@@ -135,13 +143,13 @@ impl Target {
     }
 
     /// The mode that a file keeps when it is written again.
-    pub fn mode(&self, path: &str) -> Result<Mode> {
-        Ok(self.entry(path)?.map_or(Mode::File, |entry| entry.mode))
+    pub fn file_mode(&self, path: &str) -> Result<FileMode> {
+        Ok(self.find_entry(path)?.map_or(FileMode::File, |entry| entry.mode))
     }
 
     /// What is on the way to paths that are to be new, or in their place: files that git does not
     /// track, ignored or not, links, and repositories of their own. Nobody can say what they are worth.
-    fn in_the_way(&self, new: &BTreeSet<RepoPath>) -> Result<Vec<String>> {
+    fn find_obstacles(&self, new: &BTreeSet<RepoPath>) -> Result<Vec<String>> {
         let root = self.repo.root();
         let mut tracked = BTreeSet::new();
         for above in new.iter().flat_map(RepoPath::ancestors).collect::<BTreeSet<_>>() {
@@ -154,14 +162,14 @@ impl Target {
         let mut found = BTreeSet::new();
         for path in new {
             for above in path.ancestors() {
-                let folder = above.on_disk(root);
+                let folder = above.to_disk_path(root);
                 let is_file = folder.symlink_metadata().is_ok_and(|meta| !meta.is_dir());
                 let is_repository = folder.join(".git").symlink_metadata().is_ok();
                 if is_file || is_repository || tracked.contains(&above) {
                     found.insert(above.to_string());
                 }
             }
-            if path.on_disk(root).symlink_metadata().is_ok() {
+            if path.to_disk_path(root).symlink_metadata().is_ok() {
                 found.insert(path.to_string());
             }
         }
@@ -170,27 +178,27 @@ impl Target {
 
     /// Whether the paths can be written, all of them.
     pub fn check_paths(&self, changes: &[TreeChange]) -> Result<()> {
-        let (new, _) = self.parted(changes)?;
+        let (new, _) = self.split_new_and_changed(changes)?;
         let place = self.repo.root().display();
-        let in_the_way = self.in_the_way(&new)?;
+        let in_the_way = self.find_obstacles(&new)?;
         if !in_the_way.is_empty() {
             let refused = Error::unable(format!(
                 "something is in the way in `{place}`, and nothing was changed"
             ));
             return Err(in_the_way
                 .into_iter()
-                .fold(refused, Error::detail)
-                .hint("commit files that git does not track yet, or move aside what is there; then try again"));
+                .fold(refused, Error::with_detail)
+                .with_hint("commit files that git does not track yet, or move aside what is there; then try again"));
         }
-        if let Some(patterns) = self.repo.sparse_patterns()?
-            && patterns.decide_with_folders(format!("{}/Cargo.toml", self.name).as_bytes(), false)
+        if let Some(patterns) = self.repo.read_sparse_patterns()?
+            && patterns.match_with_folders(format!("{}/Cargo.toml", self.name).as_bytes(), false)
                 != Some(true)
         {
             return Err(Error::unable(format!(
                 "the sparse checkout of `{place}` leaves out `{}/`",
                 self.name
             ))
-            .hint(format!(
+            .with_hint(format!(
                 "`git sparse-checkout add {} setup deployment .cargo .github` takes it in",
                 self.name
             )));
@@ -198,12 +206,14 @@ impl Target {
         let root = self.repo.root();
         let folders: BTreeSet<_> = changes
             .iter()
-            .map(|(path, _)| path.parent().map_or(root.to_path_buf(), |above| above.on_disk(root)))
+            .map(|(path, _)| {
+                path.parent().map_or(root.to_path_buf(), |above| above.to_disk_path(root))
+            })
             .chain([self.repo.git_folder().to_path_buf()])
             .collect();
         let closed: Vec<String> = folders
             .iter()
-            .filter(|folder| !may_write(folder))
+            .filter(|folder| !can_write_in(folder))
             .map(|folder| folder.display().to_string())
             .collect();
         if closed.is_empty() {
@@ -211,13 +221,16 @@ impl Target {
         }
         Err(Error::unable(format!(
             "you may not write in {}; nothing was changed",
-            some_of(&closed, 3)
+            join_names(&closed, 3)
         ))
-        .hint("ask whoever owns it, or work in a clone of your own"))
+        .with_hint("ask whoever owns it, or work in a clone of your own"))
     }
 
     /// The paths that are new, and those that change.
-    fn parted(&self, changes: &[TreeChange]) -> Result<(BTreeSet<RepoPath>, Vec<RepoPath>)> {
+    fn split_new_and_changed(
+        &self,
+        changes: &[TreeChange],
+    ) -> Result<(BTreeSet<RepoPath>, Vec<RepoPath>)> {
         let (mut new, mut old) = (BTreeSet::new(), Vec::new());
         for (path, _) in changes {
             let is_there = match self.tree {

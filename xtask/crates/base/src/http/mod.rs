@@ -8,12 +8,14 @@
 //! is busy looks taken to the next start. So the server lets the other side close first, and who asks
 //! resets a connection that the other side has closed.
 
-mod ask;
+mod client;
 mod server;
-mod timed;
+mod timed_stream;
 
-pub use ask::{Answer, NoAnswer, accepts, accepts_at, get, get_at, head_at};
-pub use server::{Answering, Reply, Request, Server, Serving};
+pub use client::{
+    HttpError, HttpResponse, check_connect, check_connect_at, get, get_at, get_head_at,
+};
+pub use server::{HttpReply, HttpRequest, HttpServer, RequestHandler, ServerHandle};
 
 /// How many headers a message may have.
 const MOST_HEADERS: usize = 100;

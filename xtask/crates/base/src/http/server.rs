@@ -24,30 +24,30 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use super::MOST_HEADERS;
-use super::timed::Timed;
+use super::timed_stream::TimedStream;
 use crate::deadline::Deadline;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result, ResultExt};
 
 /// How many connections are open at once.
-const MOST_CONNECTIONS: usize = 16;
+const MAX_CONNECTIONS: usize = 16;
 
 /// How long a connection may take in all: five seconds.
-const LONGEST: Duration = Duration::from_secs(5);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the other side may take to close once it has its answer: one second.
-const LAST_WAIT: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a head may be: 16 KiB.
-const MOST_HEAD: usize = 16 << 10;
+const MAX_HEAD_BYTES: usize = 16 << 10;
 
 /// How much room a thread has for what it calls: 256 KiB.
-const STACK: usize = 256 << 10;
+const STACK_BYTES: usize = 256 << 10;
 
 /// How long nobody is let in where the system has no more room for connections: 100 ms.
-const NO_ROOM_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+const ACCEPT_RETRY_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// How often a port is looked for that is free on both addresses.
-const MOST_TRIES: usize = 20;
+const MAX_BIND_TRIES: usize = 20;
 
 /// What a page of ours may do: use its own style and script, and ask its own server. Nothing foreign
 /// ever gets into a page as markup.
@@ -57,7 +57,7 @@ const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct HttpRequest {
     /// `GET` or `HEAD`. To both the same is answered; the server leaves the body of a `HEAD` out.
     pub method: String,
     /// The path as it was sent, from the first `/`, without the query.
@@ -68,47 +68,55 @@ pub struct Request {
 
 /// What is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct HttpReply {
     /// The status; one that comes with a body, as 200.
     pub status: u16,
     /// The content type.
-    pub kind: &'static str,
+    pub content_type: &'static str,
     /// The body.
     pub body: Vec<u8>,
 }
 
-impl Reply {
+impl HttpReply {
     /// A value as JSON.
     #[must_use]
-    pub fn json<T: Serialize>(status: u16, value: &T) -> Reply {
+    pub fn json<T: Serialize>(status: u16, value: &T) -> HttpReply {
         let body =
             serde_json::to_vec(value).expect("because replies hold nothing that JSON cannot");
-        Reply { status, kind: "application/json", body }
+        HttpReply { status, content_type: "application/json", body }
     }
 
     /// Plain text.
     #[must_use]
-    pub fn text(status: u16, text: impl Into<String>) -> Reply {
-        Reply { status, kind: "text/plain; charset=utf-8", body: text.into().into_bytes() }
+    pub fn text(status: u16, text: impl Into<String>) -> HttpReply {
+        HttpReply {
+            status,
+            content_type: "text/plain; charset=utf-8",
+            body: text.into().into_bytes(),
+        }
     }
 
     /// A page.
     #[must_use]
-    pub fn html(status: u16, page: &str) -> Reply {
-        Reply { status, kind: "text/html; charset=utf-8", body: page.as_bytes().to_vec() }
+    pub fn html(status: u16, page: &str) -> HttpReply {
+        HttpReply {
+            status,
+            content_type: "text/html; charset=utf-8",
+            body: page.as_bytes().to_vec(),
+        }
     }
 
-    fn bytes(&self, with_body: bool) -> Vec<u8> {
+    fn to_bytes(&self, with_body: bool) -> Vec<u8> {
         let mut head = format!(
             "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\
              Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
              Cross-Origin-Resource-Policy: same-origin\r\nReferrer-Policy: no-referrer\r\n",
             self.status,
-            name_of(self.status),
-            self.kind,
+            reason_phrase(self.status),
+            self.content_type,
             self.body.len()
         );
-        if self.kind.starts_with("text/html") {
+        if self.content_type.starts_with("text/html") {
             head.push_str(&format!("Content-Security-Policy: {PAGE_POLICY}\r\n"));
         }
         if self.status == 405 {
@@ -123,7 +131,7 @@ impl Reply {
     }
 }
 
-fn name_of(status: u16) -> &'static str {
+fn reason_phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
         400 => "Bad Request",
@@ -140,31 +148,32 @@ fn name_of(status: u16) -> &'static str {
 
 /// What makes an answer of a request. It should do so within a second or two: what is not sent after
 /// five is not sent at all.
-pub type Answering = dyn Fn(&Request) -> Reply + Send + Sync;
+pub type RequestHandler = dyn Fn(&HttpRequest) -> HttpReply + Send + Sync;
 
 /// A server that is bound and does not serve yet: who connects, waits.
 #[derive(Debug)]
-pub struct Server {
+pub struct HttpServer {
     listeners: Vec<TcpListener>,
     port: u16,
 }
 
-impl Server {
+impl HttpServer {
     /// Binds a port on 127.0.0.1 and, where the machine has IPv6, on ::1. With 0 the system chooses
     /// one. A port that somebody else has on either address is an error.
-    pub fn bind(port: u16) -> Result<Server> {
+    pub fn bind(port: u16) -> Result<HttpServer> {
         let [first, second] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-        for _ in 0..MOST_TRIES {
-            let one = listen(first, port).map_err(|cause| not_bound(first, port, cause))?;
-            let chosen = one.local_addr().unable(|| "a port that was just bound is unknown")?;
+        for _ in 0..MAX_BIND_TRIES {
+            let one = bind_listener(first, port).map_err(|cause| bind_error(first, port, cause))?;
+            let chosen =
+                one.local_addr().with_context(|| "a port that was just bound is unknown")?;
             let chosen = chosen.port();
-            match listen(second, chosen) {
-                Ok(other) => return Ok(Server { listeners: vec![one, other], port: chosen }),
-                Err(cause) if is_no_such_address(&cause) => {
-                    return Ok(Server { listeners: vec![one], port: chosen });
+            match bind_listener(second, chosen) {
+                Ok(other) => return Ok(HttpServer { listeners: vec![one, other], port: chosen }),
+                Err(cause) if is_address_unavailable(&cause) => {
+                    return Ok(HttpServer { listeners: vec![one], port: chosen });
                 }
                 Err(cause) if port == 0 && cause.kind() == ErrorKind::AddrInUse => {}
-                Err(cause) => return Err(not_bound(second, chosen, cause)),
+                Err(cause) => return Err(bind_error(second, chosen, cause)),
             }
         }
         Err(Error::unable("no port is free on both 127.0.0.1 and ::1"))
@@ -177,52 +186,52 @@ impl Server {
     }
 
     /// Serves in threads of its own until the answer is dropped.
-    pub fn serve(self, answer: Arc<Answering>) -> Result<Serving> {
+    pub fn serve(self, answer: Arc<RequestHandler>) -> Result<ServerHandle> {
         let unable = || format!("port {} cannot be served", self.port);
-        let (stopped, stop) = std::io::pipe().unable(unable)?;
+        let (stopped, stop) = std::io::pipe().with_context(unable)?;
         let port = self.port;
-        let room = Arc::new(Room::default());
+        let room = Arc::new(ConnectionPool::default());
         let within = Arc::clone(&room);
-        let door = Door { listeners: self.listeners, stopped };
+        let door = Acceptor { listeners: self.listeners, stopped };
         let thread = Builder::new()
             .name(format!("http:{port}"))
-            .stack_size(STACK)
-            .spawn(move || door.let_in(&within, &answer))
-            .unable(unable)?;
-        Ok(Serving { port, room, stop: Some(stop), thread: Some(thread) })
+            .stack_size(STACK_BYTES)
+            .spawn(move || door.accept_connections(&within, &answer))
+            .with_context(unable)?;
+        Ok(ServerHandle { port, pool: room, stop: Some(stop), thread: Some(thread) })
     }
 }
 
-fn listen(address: IpAddr, port: u16) -> std::io::Result<TcpListener> {
+fn bind_listener(address: IpAddr, port: u16) -> std::io::Result<TcpListener> {
     let listener = TcpListener::bind(SocketAddr::new(address, port))?;
     // Who has called may be gone again before the call is taken.
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
 
-fn is_no_such_address(cause: &std::io::Error) -> bool {
+fn is_address_unavailable(cause: &std::io::Error) -> bool {
     cause.kind() == ErrorKind::AddrNotAvailable
         || Errno::from_io_error(cause) == Some(Errno::AFNOSUPPORT)
 }
 
-fn not_bound(address: IpAddr, port: u16, cause: std::io::Error) -> Error {
+fn bind_error(address: IpAddr, port: u16, cause: std::io::Error) -> Error {
     if cause.kind() == ErrorKind::AddrInUse {
         return Error::unable(format!("port {port} is taken on {address}"));
     }
-    Error::unable(format!("port {port} on {address} cannot be listened to")).because(cause)
+    Error::unable(format!("port {port} on {address} cannot be listened to")).with_cause(cause)
 }
 
 /// A server that serves. Dropping it ends its connections and threads, and frees its port; an answer
 /// that is being made has five seconds to be made.
 #[derive(Debug)]
-pub struct Serving {
+pub struct ServerHandle {
     port: u16,
-    room: Arc<Room>,
+    pool: Arc<ConnectionPool>,
     stop: Option<PipeWriter>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Serving {
+impl ServerHandle {
     /// The port.
     #[must_use]
     pub fn port(&self) -> u16 {
@@ -230,27 +239,27 @@ impl Serving {
     }
 }
 
-impl Drop for Serving {
+impl Drop for ServerHandle {
     fn drop(&mut self) {
-        self.room.close();
+        self.pool.close();
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             // It cannot be helped where it has panicked.
             thread.join().ok();
         }
-        self.room.wait_until_empty(LONGEST);
+        self.pool.wait_until_empty(CONNECTION_TIMEOUT);
     }
 }
 
 /// Where connections come in.
-struct Door {
+struct Acceptor {
     listeners: Vec<TcpListener>,
     /// Ends when nobody serves any more.
     stopped: PipeReader,
 }
 
-impl Door {
-    fn let_in(&self, room: &Arc<Room>, answer: &Arc<Answering>) {
+impl Acceptor {
+    fn accept_connections(&self, room: &Arc<ConnectionPool>, answer: &Arc<RequestHandler>) {
         loop {
             let waits = self.listeners.iter().map(|one| PollFd::new(one, PollFlags::IN));
             let stopped = PollFd::new(&self.stopped, PollFlags::IN);
@@ -263,11 +272,13 @@ impl Door {
                 match listener.accept() {
                     Ok((stream, _)) => {
                         let stream = Arc::new(stream);
-                        let Some(place) = Room::enter(room, &stream) else { return };
+                        let Some(place) = ConnectionPool::admit_connection(room, &stream) else {
+                            return;
+                        };
                         let answer = Arc::clone(answer);
                         // Where there is no thread for it, it is closed.
-                        drop(Builder::new().stack_size(STACK).spawn(move || {
-                            converse(stream, &place, &*answer);
+                        drop(Builder::new().stack_size(STACK_BYTES).spawn(move || {
+                            serve_connection(stream, &place, &*answer);
                             drop(place);
                         }));
                     }
@@ -279,7 +290,7 @@ impl Door {
                     },
                 }
             }
-            if room.open().is_closing {
+            if room.lock_state().is_closing {
                 return;
             }
         }
@@ -289,160 +300,170 @@ impl Door {
     fn pause(&self) {
         let mut stopped = [PollFd::new(&self.stopped, PollFlags::IN)];
         // However this wait ends, it has ended.
-        poll(&mut stopped, Some(&NO_ROOM_PAUSE)).ok();
+        poll(&mut stopped, Some(&ACCEPT_RETRY_PAUSE)).ok();
     }
 }
 
 /// The connections that are open.
 #[derive(Debug, Default)]
-struct Room {
-    open: Mutex<Open>,
+struct ConnectionPool {
+    state: Mutex<PoolState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct PoolState {
     is_closing: bool,
-    last: u64,
+    last_id: u64,
     /// The oldest comes first.
-    guests: Vec<Guest>,
+    connections: Vec<PooledConnection>,
 }
 
 #[derive(Debug)]
-struct Guest {
+struct PooledConnection {
     id: u64,
     stream: Arc<TcpStream>,
     is_being_answered: bool,
 }
 
-impl Guest {
+impl PooledConnection {
     /// Nothing more will be heard from it, so that its thread comes to an end.
-    fn hang_up(&self) {
+    fn shut_down_read(&self) {
         // What cannot be shut down has ended already.
         self.stream.shutdown(Shutdown::Read).ok();
     }
 }
 
-impl Room {
-    fn open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+impl ConnectionPool {
+    fn lock_state(&self) -> MutexGuard<'_, PoolState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A place for one more, as soon as there is one; none where the server stops.
-    fn enter(room: &Arc<Room>, stream: &Arc<TcpStream>) -> Option<Place> {
-        let mut open = room.open();
-        while open.guests.len() >= MOST_CONNECTIONS && !open.is_closing {
-            if let Some(idle) = open.guests.iter().find(|guest| !guest.is_being_answered) {
-                idle.hang_up();
+    fn admit_connection(
+        room: &Arc<ConnectionPool>,
+        stream: &Arc<TcpStream>,
+    ) -> Option<ConnectionSlot> {
+        let mut open = room.lock_state();
+        while open.connections.len() >= MAX_CONNECTIONS && !open.is_closing {
+            if let Some(idle) = open.connections.iter().find(|guest| !guest.is_being_answered) {
+                idle.shut_down_read();
             }
             open = room.changed.wait(open).unwrap_or_else(PoisonError::into_inner);
         }
         if open.is_closing {
             return None;
         }
-        open.last += 1;
-        let id = open.last;
-        open.guests.push(Guest { id, stream: Arc::clone(stream), is_being_answered: false });
+        open.last_id += 1;
+        let id = open.last_id;
+        open.connections.push(PooledConnection {
+            id,
+            stream: Arc::clone(stream),
+            is_being_answered: false,
+        });
         drop(open);
-        Some(Place { room: Arc::clone(room), id })
+        Some(ConnectionSlot { pool: Arc::clone(room), id })
     }
 
     fn close(&self) {
-        let mut open = self.open();
+        let mut open = self.lock_state();
         open.is_closing = true;
-        open.guests.iter().for_each(Guest::hang_up);
+        open.connections.iter().for_each(PooledConnection::shut_down_read);
         self.changed.notify_all();
     }
 
     fn wait_until_empty(&self, longest: Duration) {
-        let wait =
-            self.changed.wait_timeout_while(self.open(), longest, |open| !open.guests.is_empty());
+        let wait = self
+            .changed
+            .wait_timeout_while(self.lock_state(), longest, |open| !open.connections.is_empty());
         drop(wait);
     }
 }
 
 /// The place of one connection, free again when dropped.
-struct Place {
-    room: Arc<Room>,
+struct ConnectionSlot {
+    pool: Arc<ConnectionPool>,
     id: u64,
 }
 
-impl Place {
-    fn is_being_answered(&self, yes: bool) {
-        let mut open = self.room.open();
-        if let Some(guest) = open.guests.iter_mut().find(|guest| guest.id == self.id) {
+impl ConnectionSlot {
+    fn set_being_answered(&self, yes: bool) {
+        let mut open = self.pool.lock_state();
+        if let Some(guest) = open.connections.iter_mut().find(|guest| guest.id == self.id) {
             guest.is_being_answered = yes;
         }
-        self.room.changed.notify_all();
+        self.pool.changed.notify_all();
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.room.open().guests.retain(|guest| guest.id != self.id);
-        self.room.changed.notify_all();
+        self.pool.lock_state().connections.retain(|guest| guest.id != self.id);
+        self.pool.changed.notify_all();
     }
 }
 
 /// One connection from beginning to end.
-fn converse(stream: Arc<TcpStream>, place: &Place, answer: &Answering) {
-    let Ok(mut stream) = Timed::new(stream, Deadline::after(LONGEST)) else { return };
-    let (reply, with_body) = match hear(&mut stream) {
-        Heard::Nothing => {
+fn serve_connection(stream: Arc<TcpStream>, place: &ConnectionSlot, answer: &RequestHandler) {
+    let Ok(mut stream) = TimedStream::new(stream, Deadline::after(CONNECTION_TIMEOUT)) else {
+        return;
+    };
+    let (reply, with_body) = match receive_request(&mut stream) {
+        ReceivedRequest::Closed => {
             // It was too slow or in the way, and must not keep the port busy.
             stream.reset_when_closed();
             return;
         }
-        Heard::Wrong(reply) => (reply, true),
-        Heard::Right(request) => {
-            place.is_being_answered(true);
+        ReceivedRequest::Invalid(reply) => (reply, true),
+        ReceivedRequest::Valid(request) => {
+            place.set_being_answered(true);
             (answer(&request), request.method != "HEAD")
         }
     };
-    let is_sent = stream.write_all(&reply.bytes(with_body)).is_ok();
-    place.is_being_answered(false);
+    let is_sent = stream.write_all(&reply.to_bytes(with_body)).is_ok();
+    place.set_being_answered(false);
     if is_sent {
-        stream.wait_for_close(LAST_WAIT);
+        stream.wait_for_close(CLOSE_TIMEOUT);
     }
 }
 
-enum Heard {
-    Right(Request),
-    Wrong(Reply),
+enum ReceivedRequest {
+    Valid(HttpRequest),
+    Invalid(HttpReply),
     /// It closed, broke off, or took too long.
-    Nothing,
+    Closed,
 }
 
-fn hear(stream: &mut Timed) -> Heard {
+fn receive_request(stream: &mut TimedStream) -> ReceivedRequest {
     let mut held = Vec::new();
     let mut part = [0; 4096];
     loop {
         match stream.read(&mut part) {
             Ok(count @ 1..) => held.extend_from_slice(&part[..count]),
-            _ => return Heard::Nothing,
+            _ => return ReceivedRequest::Closed,
         }
-        match read_request(&held) {
-            Ok(Some(request)) => return Heard::Right(request),
-            Ok(None) if held.len() < MOST_HEAD => {}
-            Ok(None) => return Heard::Wrong(too_long()),
-            Err(reply) => return Heard::Wrong(reply),
+        match parse_request(&held) {
+            Ok(Some(request)) => return ReceivedRequest::Valid(request),
+            Ok(None) if held.len() < MAX_HEAD_BYTES => {}
+            Ok(None) => return ReceivedRequest::Invalid(too_long_reply()),
+            Err(reply) => return ReceivedRequest::Invalid(reply),
         }
     }
 }
 
-fn too_long() -> Reply {
-    Reply::text(431, "the headers are too long or too many\n")
+fn too_long_reply() -> HttpReply {
+    HttpReply::text(431, "the headers are too long or too many\n")
 }
 
 /// The request at the beginning of `bytes`. Nothing where there is not all of it yet.
-fn read_request(bytes: &[u8]) -> Result<Option<Request>, Reply> {
-    let wrong = |why: &str| Reply::text(400, format!("{why}\n"));
+fn parse_request(bytes: &[u8]) -> Result<Option<HttpRequest>, HttpReply> {
+    let wrong = |why: &str| HttpReply::text(400, format!("{why}\n"));
     let mut headers = [EMPTY_HEADER; MOST_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(bytes) {
         Ok(Status::Complete(_)) => {}
         Ok(Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err(too_long()),
+        Err(httparse::Error::TooManyHeaders) => return Err(too_long_reply()),
         Err(cause) => return Err(wrong(&format!("not HTTP: {cause}"))),
     }
     let (Some(method), Some(target)) = (request.method, request.path) else { return Ok(None) };
@@ -451,21 +472,25 @@ fn read_request(bytes: &[u8]) -> Result<Option<Request>, Reply> {
     let [host] = hosts[..] else {
         return Err(wrong("it takes one `Host` header, no more and no less"));
     };
-    if !is_here(host) {
-        return Err(Reply::text(403, "ask for `localhost`: other names are not served\n"));
+    if !is_local_host(host) {
+        return Err(HttpReply::text(403, "ask for `localhost`: other names are not served\n"));
     }
     if !["GET", "HEAD"].contains(&method) {
-        return Err(Reply::text(405, "only GET and HEAD are answered\n"));
+        return Err(HttpReply::text(405, "only GET and HEAD are answered\n"));
     }
     if !target.starts_with('/') {
         return Err(wrong("a path begins with `/`"));
     }
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    Ok(Some(Request { method: method.to_owned(), path: path.to_owned(), query: query.to_owned() }))
+    Ok(Some(HttpRequest {
+        method: method.to_owned(),
+        path: path.to_owned(),
+        query: query.to_owned(),
+    }))
 }
 
 /// Whether a `Host` header names this machine, with any port.
-fn is_here(host: &[u8]) -> bool {
+fn is_local_host(host: &[u8]) -> bool {
     let Ok(host) = std::str::from_utf8(host) else { return false };
     let host = host.trim().to_ascii_lowercase();
     let is_number = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
@@ -489,12 +514,12 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    fn echo(request: &Request) -> Reply {
-        Reply::text(200, format!("{} {} {}", request.method, request.path, request.query))
+    fn echo(request: &HttpRequest) -> HttpReply {
+        HttpReply::text(200, format!("{} {} {}", request.method, request.path, request.query))
     }
 
-    fn serving(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Serving {
-        Server::bind(0).unwrap().serve(Arc::new(answer)).unwrap()
+    fn serving(answer: impl Fn(&HttpRequest) -> HttpReply + Send + Sync + 'static) -> ServerHandle {
+        HttpServer::bind(0).unwrap().serve(Arc::new(answer)).unwrap()
     }
 
     fn connect(port: u16) -> TcpStream {
@@ -555,8 +580,8 @@ mod tests {
     #[test]
     fn replies_carry_what_keeps_them_in_place() {
         let serving = serving(|request| match request.path.as_str() {
-            "/" => Reply::html(200, "<p>page</p>"),
-            _ => Reply::json(200, &[1, 2]),
+            "/" => HttpReply::html(200, "<p>page</p>"),
+            _ => HttpReply::json(200, &[1, 2]),
         });
         let page = asked(serving.port(), "GET /");
         for line in [
@@ -599,7 +624,7 @@ mod tests {
             ("GET /\r\n\r\n".into(), 400),
             (with_host("no header\r\n\r\n"), 400),
             (with_host(&("A: b\r\n".repeat(MOST_HEADERS) + "\r\n")), 431),
-            (with_host(&format!("A: {}\r\n\r\n", "a".repeat(2 * MOST_HEAD))), 431),
+            (with_host(&format!("A: {}\r\n\r\n", "a".repeat(2 * MAX_HEAD_BYTES))), 431),
         ] {
             let answer = said(serving.port(), bytes.as_bytes());
             assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{bytes:.200}: {answer}");
@@ -622,7 +647,7 @@ mod tests {
     fn only_this_machine_may_be_asked_for() {
         for host in ["localhost", "LocalHost:80", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:3000"]
         {
-            assert!(is_here(host.as_bytes()), "{host}");
+            assert!(is_local_host(host.as_bytes()), "{host}");
         }
         for host in [
             "",
@@ -643,7 +668,7 @@ mod tests {
             "[::1]x",
             "\u{ff}",
         ] {
-            assert!(!is_here(host.as_bytes()), "{host}");
+            assert!(!is_local_host(host.as_bytes()), "{host}");
         }
         let serving = serving(echo);
         let answer = said(serving.port(), b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n");
@@ -654,7 +679,7 @@ mod tests {
     fn who_says_nothing_keeps_nobody_out() {
         let serving = serving(echo);
         let port = serving.port();
-        let mut idle: Vec<TcpStream> = (0..MOST_CONNECTIONS).map(|_| connect(port)).collect();
+        let mut idle: Vec<TcpStream> = (0..MAX_CONNECTIONS).map(|_| connect(port)).collect();
         assert_eq!(get(port, "/17", LONG).unwrap().status, 200);
         // It was the oldest that gave way.
         let mut rest = Vec::new();
@@ -728,15 +753,15 @@ mod tests {
             echo(request)
         });
         let (tell, told) = channel();
-        (0..MOST_CONNECTIONS).for_each(|_| asks(serving.port(), &tell));
+        (0..MAX_CONNECTIONS).for_each(|_| asks(serving.port(), &tell));
         // Who has not said yet what he wants makes room for others.
-        gate.wait_for(MOST_CONNECTIONS);
+        gate.wait_for(MAX_CONNECTIONS);
         (0..4).for_each(|_| asks(serving.port(), &tell));
         gate.open();
-        for _ in 0..MOST_CONNECTIONS + 4 {
+        for _ in 0..MAX_CONNECTIONS + 4 {
             assert_eq!(told.recv_timeout(LONG), Ok(Some(200)));
         }
-        assert_eq!(gate.state.lock().unwrap().1, MOST_CONNECTIONS);
+        assert_eq!(gate.state.lock().unwrap().1, MAX_CONNECTIONS);
     }
 
     #[test]
@@ -747,12 +772,12 @@ mod tests {
             passed.pass();
             echo(request)
         });
-        let (port, room) = (serving.port(), Arc::clone(&serving.room));
+        let (port, room) = (serving.port(), Arc::clone(&serving.pool));
         let (tell, told) = channel();
         asks(port, &tell);
         gate.wait_for(1);
         let ended = std::thread::spawn(move || drop(serving));
-        let mut open = room.open();
+        let mut open = room.lock_state();
         while !open.is_closing {
             open = room.changed.wait(open).unwrap();
         }
@@ -773,7 +798,7 @@ mod tests {
             assert!(request.path != "/panic", "as was asked for");
             echo(request)
         });
-        for _ in 0..MOST_CONNECTIONS + 1 {
+        for _ in 0..MAX_CONNECTIONS + 1 {
             get(serving.port(), "/panic", LONG).unwrap_err();
         }
         assert_eq!(get(serving.port(), "/", LONG).unwrap().status, 200);
@@ -792,18 +817,18 @@ mod tests {
         let mut rest = Vec::new();
         assert!(idle.read_to_end(&mut rest).is_err(), "it was reset");
         assert!(is_free(port));
-        drop(Server::bind(port).unwrap());
+        drop(HttpServer::bind(port).unwrap());
     }
 
     #[test]
     fn a_port_of_somebody_else_is_named() {
         let (first, second) = (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
-        let other = Server::bind(0).unwrap();
-        let taken = Server::bind(other.port()).unwrap_err();
+        let other = HttpServer::bind(0).unwrap();
+        let taken = HttpServer::bind(other.port()).unwrap_err();
         assert_eq!(taken.to_string(), format!("port {} is taken on {first}", other.port()));
         let Ok(other) = TcpListener::bind((second, 0)) else { return };
         let port = other.local_addr().unwrap().port();
-        if let Err(taken) = Server::bind(port) {
+        if let Err(taken) = HttpServer::bind(port) {
             assert!(taken.to_string().starts_with(&format!("port {port} is taken on ")), "{taken}");
         } else {
             panic!("port {port} was bound beside somebody else");
@@ -843,7 +868,7 @@ mod tests {
     #[test]
     fn curl_can_ask_it() {
         let here = std::env::temp_dir();
-        if Program::new("curl", &here).args(["--version"]).run_within(LONG).is_err() {
+        if Program::new("curl", &here).args(["--version"]).run_with_timeout(LONG).is_err() {
             return;
         }
         let serving = serving(echo);
@@ -851,7 +876,7 @@ mod tests {
         let curl = |options: &[&str], address: String| {
             let usual = ["-q", "-sS", "--noproxy", "*", "-m", "60", "-w", "|%{http_code}"];
             let curl = Program::new("curl", &here).args(usual).args(options).args([address]);
-            curl.run_within(LONG).unwrap().stdout
+            curl.run_with_timeout(LONG).unwrap().stdout
         };
         let here = format!("http://localhost:{port}/a?b");
         assert_eq!(curl(&[], here.clone()), "GET /a b|200");

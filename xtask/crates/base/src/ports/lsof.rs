@@ -7,43 +7,43 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Holder, Owner};
+use super::{PortHolder, PortOwner};
 use crate::error::Result;
 use crate::process::Program;
-use crate::processes::{Identity, identity};
+use crate::processes::{ProcessIdentity, identify_process};
 
 /// How long it may take: twenty seconds, as it looks at every open file of the machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const LSOF_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where it lies on systems that bring it along.
-const PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
+const SYSTEM_PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
 
 /// That takes a run of the program each time, which is too much for a probe.
 #[cfg_attr(target_os = "linux", expect(dead_code, reason = "Linux has its own"))]
-pub(super) fn listening(_: u16) -> Vec<std::net::SocketAddr> {
+pub(super) fn list_listen_addresses(_: u16) -> Vec<std::net::SocketAddr> {
     Vec::new()
 }
 
 #[cfg_attr(target_os = "linux", expect(dead_code, reason = "Linux has its own"))]
-pub(super) fn listened_by(_: &BTreeSet<u32>) -> Vec<std::net::SocketAddr> {
+pub(super) fn list_process_addresses(_: &BTreeSet<u32>) -> Vec<std::net::SocketAddr> {
     Vec::new()
 }
 
 /// Who listens on any of these ports.
-pub(super) fn holders(ports: &BTreeSet<u16>) -> Result<Vec<Holder>> {
+pub(super) fn find_holders(ports: &BTreeSet<u16>) -> Result<Vec<PortHolder>> {
     let list: Vec<String> = ports.iter().map(u16::to_string).collect();
     let asked = format!("-iTCP:{}", list.join(","));
     let asked = Program::new("lsof", Path::new("/"))
         .args(["-nP", &asked, "-sTCP:LISTEN", "-F", "putn"])
-        .that_lists();
+        .with_full_output();
     // It fails where it has nothing to show, and also where it shows not all.
-    let said = asked.variable("PATH", PATH).variable("LC_ALL", "C").run_within(PATIENCE)?;
-    Ok(parse(&said.stdout, &identity))
+    let said = asked.env("PATH", SYSTEM_PATH).env("LC_ALL", "C").run_with_timeout(LSOF_TIMEOUT)?;
+    Ok(parse_holders(&said.stdout, &identify_process))
 }
 
 /// Reads its fields, a line each: `p` begins a process, `f` a file of it; `n` is its last.
-fn parse(text: &str, identity: &dyn Fn(u32) -> Option<Identity>) -> Vec<Holder> {
-    let mut holders: Vec<Holder> = Vec::new();
+fn parse_holders(text: &str, identity: &dyn Fn(u32) -> Option<ProcessIdentity>) -> Vec<PortHolder> {
+    let mut holders: Vec<PortHolder> = Vec::new();
     let (mut pid, mut user, mut is_six) = (None, 0, false);
     for line in text.lines() {
         let Some((field, value)) = line.split_at_checked(1) else { continue };
@@ -62,8 +62,8 @@ fn parse(text: &str, identity: &dyn Fn(u32) -> Option<Identity>) -> Vec<Holder> 
                 // Who has ended meanwhile has it no more.
                 let Some(process) = pid.and_then(identity) else { continue };
                 let address = address.to_owned();
-                let owner = Owner { user, process: Some(process), address };
-                holders.push(Holder { port, is_listening: true, owner });
+                let owner = PortOwner { user, process: Some(process), address };
+                holders.push(PortHolder { port, is_listening: true, owner });
             }
             _ => {}
         }
@@ -79,9 +79,10 @@ mod tests {
     fn fields_are_read() {
         let text = "p7\nu501\nf3\ntIPv4\nn127.0.0.1:8000\nf4\ntIPv6\nn*:8001\np8\nu0\nf5\ntIPv4\nn*:80\n\
                     p9\nf1\ntIPv6\nn[::1]:80\nnot a field\nn\n\n";
-        let identity =
-            |pid: u32| (pid != 9).then(|| Identity { pid, started: 1, boot: "b".to_owned() });
-        let found = parse(text, &identity);
+        let identity = |pid: u32| {
+            (pid != 9).then(|| ProcessIdentity { pid, started: 1, boot: "b".to_owned() })
+        };
+        let found = parse_holders(text, &identity);
         let found = found.iter().map(|one| {
             let pid = one.owner.process.as_ref().unwrap().pid;
             (pid, one.owner.user, one.owner.address.as_str(), one.port)
@@ -97,7 +98,7 @@ mod tests {
             .map(|address| std::net::TcpListener::bind(address).unwrap());
         let ports = listeners.iter().map(|listener| listener.local_addr().unwrap().port());
         let ports: BTreeSet<u16> = ports.collect();
-        let plain = |holders: Vec<Holder>| {
+        let plain = |holders: Vec<PortHolder>| {
             let owners = holders.into_iter().map(|one| {
                 let who = one.owner.process.expect("our own can be seen");
                 (one.port, one.owner.address, one.owner.user, who.pid, who.started)
@@ -106,9 +107,9 @@ mod tests {
             let own = owners.filter(|owner| owner.3 == std::process::id());
             own.map(|(port, address, user, ..)| (port, address, user)).collect::<BTreeSet<_>>()
         };
-        let found = plain(holders(&ports).unwrap());
+        let found = plain(find_holders(&ports).unwrap());
         assert_eq!(found.len(), 4);
         #[cfg(target_os = "linux")]
-        assert_eq!(found, plain(super::super::linux::holders(&ports).unwrap()));
+        assert_eq!(found, plain(super::super::linux::find_holders(&ports).unwrap()));
     }
 }

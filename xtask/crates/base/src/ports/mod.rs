@@ -7,11 +7,11 @@
 //! `linux.rs` finds the owners in `/proc` (and who listens by `diag.rs`), `lsof.rs` by that program; both have the same function.
 
 #[cfg(target_os = "linux")]
-mod diag;
-#[cfg(target_os = "linux")]
 mod linux;
 #[cfg(any(test, not(target_os = "linux")))]
 mod lsof;
+#[cfg(target_os = "linux")]
+mod sock_diag;
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,10 +21,10 @@ use std::time::Duration;
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 
-use super::error::{Context, Result};
-use super::processes::{Description, Identity, describe, user_name};
-use super::words::harmless;
-use super::world::ago;
+use super::environment::format_ago;
+use super::error::{Result, ResultExt};
+use super::processes::{ProcessDescription, ProcessIdentity, describe_process, find_user_name};
+use super::words::sanitize_line;
 
 #[cfg(target_os = "linux")]
 use linux as system;
@@ -33,17 +33,17 @@ use lsof as system;
 
 /// How often a port is tried that is taken and on which nobody listens, and the pause: somebody else may
 /// be trying it at the same time, and holds it for a moment.
-const TRIES: usize = 5;
-const PAUSE: Duration = Duration::from_millis(10);
+const MAX_BIND_TRIES: usize = 5;
+const BIND_RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// How many owners of a port are named: a server may have a hundred processes that share it.
 const MOST_NAMED: usize = 4;
 
 /// How much is shown of the name of a folder.
-const LONGEST_FOLDER: usize = 200;
+const MAX_FOLDER_CHARS: usize = 200;
 
 /// All addresses of a family, and the one of this machine alone.
-const ADDRESSES: [IpAddr; 4] = [
+const BIND_ADDRESSES: [IpAddr; 4] = [
     IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -52,97 +52,100 @@ const ADDRESSES: [IpAddr; 4] = [
 
 /// Whether somebody has a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listening {
+pub enum PortState {
     /// Nobody: a server can have it.
-    Nobody,
+    Free,
     /// Nobody, and this user may not have it either, as the ports below 1024.
-    NotAllowed,
+    NotPermitted,
     /// Somebody, or several who share it. Empty where nobody can be seen who has it, and still it cannot
     /// be bound.
-    Somebody(Vec<Owner>),
+    InUse(Vec<PortOwner>),
 }
 
 /// Who has a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
+pub struct PortOwner {
     /// The user of the process, or of the socket where the process is not known.
     pub user: u32,
     /// The process; nothing where this user may not look at it.
-    pub process: Option<Identity>,
+    pub process: Option<ProcessIdentity>,
     /// The address at which it has the port: `127.0.0.1`, `[::]`.
     pub address: String,
 }
 
 /// An owner, and of what.
-struct Holder {
+struct PortHolder {
     port: u16,
     /// Whether it listens there, and has not only a connection from there.
     is_listening: bool,
-    owner: Owner,
+    owner: PortOwner,
 }
 
 /// How binding a port ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Bound {
+enum BindResult {
     Free,
-    NotAllowed,
+    NotPermitted,
     InUse,
 }
 
 /// Who has a port.
-pub fn look(port: u16) -> Result<Listening> {
-    Ok(look_at(&[port])?.pop().map_or(Listening::Nobody, |(_, listening)| listening))
+pub fn inspect_port(port: u16) -> Result<PortState> {
+    Ok(inspect_ports(&[port])?.pop().map_or(PortState::Free, |(_, listening)| listening))
 }
 
 /// The addresses at which somebody listens on a port; none where the system does not tell.
 #[must_use]
-pub fn listening(port: u16) -> Vec<SocketAddr> {
-    system::listening(port)
+pub fn list_listen_addresses(port: u16) -> Vec<SocketAddr> {
+    system::list_listen_addresses(port)
 }
 
 /// The addresses at which these processes listen, as far as this user may see.
 #[must_use]
-pub fn listened_by(pids: &BTreeSet<u32>) -> Vec<SocketAddr> {
-    system::listened_by(pids)
+pub fn list_process_addresses(pids: &BTreeSet<u32>) -> Vec<SocketAddr> {
+    system::list_process_addresses(pids)
 }
 
 /// Who has each of these ports, in their order. However many they are, the processes are looked through
 /// once, and only if a port is taken.
-pub fn look_at(ports: &[u16]) -> Result<Vec<(u16, Listening)>> {
+pub fn inspect_ports(ports: &[u16]) -> Result<Vec<(u16, PortState)>> {
     let mut bound = Vec::new();
     for port in ports {
-        bound.push((*port, try_to_bind(*port, &ADDRESSES[..2], Reuse::No)?));
+        bound.push((*port, try_bind(*port, &BIND_ADDRESSES[..2], Reuse::No)?));
     }
-    let asked = bound.iter().filter(|(_, bound)| *bound != Bound::Free).map(|(port, _)| *port);
+    let asked = bound.iter().filter(|(_, bound)| *bound != BindResult::Free).map(|(port, _)| *port);
     let asked: BTreeSet<u16> = asked.collect();
-    let holders = if asked.is_empty() { Vec::new() } else { system::holders(&asked)? };
-    bound.into_iter().map(|(port, bound)| Ok((port, judge(port, bound, &holders)?))).collect()
+    let holders = if asked.is_empty() { Vec::new() } else { system::find_holders(&asked)? };
+    bound
+        .into_iter()
+        .map(|(port, bound)| Ok((port, classify_port(port, bound, &holders)?)))
+        .collect()
 }
 
 /// Who listens has the port. Without anybody who does, it is taken if a server could not have it.
-fn judge(port: u16, bound: Bound, holders: &[Holder]) -> Result<Listening> {
+fn classify_port(port: u16, bound: BindResult, holders: &[PortHolder]) -> Result<PortState> {
     let owners = |is_listening: bool| {
         let its = holders.iter().filter(|one| one.port == port && one.is_listening == is_listening);
         its.map(|one| one.owner.clone()).collect::<Vec<_>>()
     };
     let listeners = owners(true);
     Ok(match bound {
-        Bound::Free => Listening::Nobody,
-        _ if !listeners.is_empty() => Listening::Somebody(listeners),
-        Bound::NotAllowed => Listening::NotAllowed,
-        Bound::InUse if stays_in_use(port)? => Listening::Somebody(owners(false)),
-        Bound::InUse => Listening::Nobody,
+        BindResult::Free => PortState::Free,
+        _ if !listeners.is_empty() => PortState::InUse(listeners),
+        BindResult::NotPermitted => PortState::NotPermitted,
+        BindResult::InUse if stays_in_use(port)? => PortState::InUse(owners(false)),
+        BindResult::InUse => PortState::Free,
     })
 }
 
 /// Whether not even a server can bind it, for longer than another look like this one takes.
 fn stays_in_use(port: u16) -> Result<bool> {
-    for attempt in 0..TRIES {
+    for attempt in 0..MAX_BIND_TRIES {
         if attempt > 0 {
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(BIND_RETRY_PAUSE);
         }
         // Where addresses are reused, some systems see no conflict between one address and all.
-        if try_to_bind(port, &ADDRESSES, Reuse::Yes)? != Bound::InUse {
+        if try_bind(port, &BIND_ADDRESSES, Reuse::Yes)? != BindResult::InUse {
             return Ok(false);
         }
     }
@@ -157,23 +160,25 @@ enum Reuse {
 }
 
 /// Binds a port at one address after the other, and lets go of each at once.
-fn try_to_bind(port: u16, addresses: &[IpAddr], reuse: Reuse) -> Result<Bound> {
+fn try_bind(port: u16, addresses: &[IpAddr], reuse: Reuse) -> Result<BindResult> {
     for address in addresses {
         match bind_once(SocketAddr::new(*address, port), reuse) {
             Ok(()) => {}
-            Err(Errno::ADDRINUSE) => return Ok(Bound::InUse),
-            Err(Errno::ACCESS) => return Ok(Bound::NotAllowed),
+            Err(Errno::ADDRINUSE) => return Ok(BindResult::InUse),
+            Err(Errno::ACCESS) => return Ok(BindResult::NotPermitted),
             // A machine without addresses of this family.
             Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {}
-            Err(cause) => return Err(cause).unable(|| format!("port {port} cannot be tried")),
+            Err(cause) => {
+                return Err(cause).with_context(|| format!("port {port} cannot be tried"));
+            }
         }
     }
-    Ok(Bound::Free)
+    Ok(BindResult::Free)
 }
 
 fn bind_once(address: SocketAddr, reuse: Reuse) -> rustix::io::Result<()> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = socket(family)?;
+    let socket = open_socket(family)?;
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
@@ -184,7 +189,7 @@ fn bind_once(address: SocketAddr, reuse: Reuse) -> rustix::io::Result<()> {
 }
 
 /// A socket that no program inherits that another thread starts meanwhile.
-fn socket(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
+fn open_socket(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
     #[cfg(target_os = "linux")]
     let flags = SocketFlags::CLOEXEC;
     #[cfg(not(target_os = "linux"))]
@@ -196,17 +201,17 @@ fn socket(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
 
 /// For people: which port is taken, and by whom.
 #[must_use]
-pub fn words(port: u16, owners: &[Owner]) -> String {
+pub fn describe_owners(port: u16, owners: &[PortOwner]) -> String {
     // One process may have several addresses.
     let mut seen = HashSet::new();
     let who = owners.iter().map(|owner| (owner.user, owner.process.as_ref()));
-    let who: Vec<(u32, Option<&Identity>)> = who.filter(|one| seen.insert(*one)).collect();
+    let who: Vec<(u32, Option<&ProcessIdentity>)> = who.filter(|one| seen.insert(*one)).collect();
     let named = who.iter().take(MOST_NAMED).map(|(user, process)| match process {
-        Some(process) => process_words(process),
+        Some(process) => describe_owner(process),
         None => format!(
             "a process of user {} that this user may not look at (`{}` names it)",
-            user_name(*user),
-            command_that_shows(port)
+            find_user_name(*user),
+            owner_query_command(port)
         ),
     });
     let mut named: Vec<String> = named.collect();
@@ -215,7 +220,7 @@ pub fn words(port: u16, owners: &[Owner]) -> String {
             return format!(
                 "port {port} is taken, and nobody can be seen who has it: connections may be left \
                  that die within minutes (`{}` shows them)",
-                command_that_shows(port)
+                owner_query_command(port)
             );
         }
         all if all > MOST_NAMED => named.push(format!("{} more", all - MOST_NAMED)),
@@ -224,20 +229,20 @@ pub fn words(port: u16, owners: &[Owner]) -> String {
     format!("port {port} is taken by {}", named.join(" and by "))
 }
 
-fn process_words(process: &Identity) -> String {
-    let Some(told) = describe(process) else {
+fn describe_owner(process: &ProcessIdentity) -> String {
+    let Some(told) = describe_process(process) else {
         return format!("a process that has just ended (pid {})", process.pid);
     };
     let folder = told.folder.as_ref().map_or_else(String::new, |folder| {
-        format!(", in `{}`", harmless(&folder.display().to_string(), LONGEST_FOLDER))
+        format!(", in `{}`", sanitize_line(&folder.display().to_string(), MAX_FOLDER_CHARS))
     });
-    let started = ago(i64::try_from(told.age_s).unwrap_or(i64::MAX), 0);
-    let Description { command, user, .. } = told;
+    let started = format_ago(i64::try_from(told.age_s).unwrap_or(i64::MAX), 0);
+    let ProcessDescription { command, user, .. } = told;
     format!("`{command}` (pid {}, user {user}{folder}, started {started})", process.pid)
 }
 
 /// The command by which root sees who or what has a port.
-fn command_that_shows(port: u16) -> String {
+fn owner_query_command(port: u16) -> String {
     if cfg!(target_os = "linux") {
         format!("sudo ss -tanp 'sport = :{port}'")
     } else {
@@ -254,30 +259,30 @@ mod tests {
 
     use super::*;
     use crate::process::Program;
-    use crate::processes::identity;
+    use crate::processes::identify_process;
 
     fn port_of(listener: &TcpListener) -> u16 {
         listener.local_addr().unwrap().port()
     }
 
-    fn owners(port: u16) -> Vec<Owner> {
-        match look(port).unwrap() {
-            Listening::Somebody(owners) => owners,
+    fn owners(port: u16) -> Vec<PortOwner> {
+        match inspect_port(port).unwrap() {
+            PortState::InUse(owners) => owners,
             other => panic!("{other:?}"),
         }
     }
 
     /// The owners without those that other tests start at this very moment.
     fn owners_of(port: u16, pids: &[u32]) -> Vec<(u32, String)> {
-        let pid = |owner: &Owner| owner.process.as_ref().map_or(0, |process| process.pid);
+        let pid = |owner: &PortOwner| owner.process.as_ref().map_or(0, |process| process.pid);
         let found = owners(port).into_iter().map(|owner| (pid(&owner), owner.address));
         found.filter(|(pid, _)| pids.contains(pid)).collect()
     }
 
     /// What other tests start may hold our files for a moment.
     fn soon_nobody(port: u16) {
-        let free = (0..2000).any(|_| look(port).unwrap() == Listening::Nobody);
-        assert!(free, "{:?}", look(port));
+        let free = (0..2000).any(|_| inspect_port(port).unwrap() == PortState::Free);
+        assert!(free, "{:?}", inspect_port(port));
     }
 
     /// Children that have a listener as their input. They are ended with their test.
@@ -288,7 +293,7 @@ mod tests {
             let start = |_| {
                 let mut sleep = Program::new("sleep", Path::new("/usr")).args(["600"]);
                 let input = Stdio::from(OwnedFd::from(listener.try_clone().unwrap()));
-                sleep.command().stdin(input).spawn().unwrap()
+                sleep.command_mut().stdin(input).spawn().unwrap()
             };
             Heirs((0..count).map(start).collect())
         }
@@ -309,9 +314,9 @@ mod tests {
     #[test]
     fn every_kind_of_listener_is_found_and_let_go_of() {
         let six_only = {
-            let socket = socket(AddressFamily::INET6).unwrap();
+            let socket = open_socket(AddressFamily::INET6).unwrap();
             sockopt::set_ipv6_v6only(&socket, true).unwrap();
-            bind(&socket, &SocketAddr::new(ADDRESSES[1], 0)).unwrap();
+            bind(&socket, &SocketAddr::new(BIND_ADDRESSES[1], 0)).unwrap();
             rustix::net::listen(&socket, 1).unwrap();
             TcpListener::from(socket)
         };
@@ -348,15 +353,15 @@ mod tests {
         wanted.sort();
         assert_eq!(found, wanted);
         let all = owners(port);
-        let said = words(port, &all);
-        let user = user_name(rustix::process::geteuid().as_raw());
+        let said = describe_owners(port, &all);
+        let user = find_user_name(rustix::process::geteuid().as_raw());
         let one = format!("port {port} is taken by `sleep 600` (pid ");
         assert!(said.starts_with(&one), "{said}");
         let rest = format!(", user {user}, in `/usr`, started just now) and by `sleep 600` (pid ");
         assert_eq!(said.matches(&rest).count(), MOST_NAMED - 1, "{said}");
         assert!(said.ends_with(&format!(" and by {} more", all.len() - MOST_NAMED)), "{said}");
         drop(heirs);
-        let said = words(port, &all[..1]);
+        let said = describe_owners(port, &all[..1]);
         assert!(said.contains("a process that has just ended (pid "), "{said}");
         soon_nobody(port);
     }
@@ -366,12 +371,11 @@ mod tests {
         let listeners = ["127.0.0.1:0", "[::1]:0"].map(|a| TcpListener::bind(a).unwrap());
         let free = port_of(&TcpListener::bind("127.0.0.1:0").unwrap());
         let ports = [port_of(&listeners[1]), free, port_of(&listeners[0])];
-        let found = look_at(&ports).unwrap();
+        let found = inspect_ports(&ports).unwrap();
         assert_eq!(found.iter().map(|(port, _)| *port).collect::<Vec<_>>(), ports);
-        let is_taken =
-            |at: usize| matches!(&found[at].1, Listening::Somebody(who) if !who.is_empty());
+        let is_taken = |at: usize| matches!(&found[at].1, PortState::InUse(who) if !who.is_empty());
         assert!(is_taken(0) && !is_taken(1) && is_taken(2), "{found:?}");
-        assert_eq!(look_at(&[]).unwrap(), []);
+        assert_eq!(inspect_ports(&[]).unwrap(), []);
     }
 
     #[test]
@@ -387,8 +391,8 @@ mod tests {
         drop(client);
         let waits = |address| bind_once(SocketAddr::new(address, port), Reuse::No);
         soon_nobody(port);
-        assert_eq!(waits(ADDRESSES[0]), Err(Errno::ADDRINUSE), "the connection waits to die");
-        assert_eq!(look(port).unwrap(), Listening::Nobody);
+        assert_eq!(waits(BIND_ADDRESSES[0]), Err(Errno::ADDRINUSE), "the connection waits to die");
+        assert_eq!(inspect_port(port).unwrap(), PortState::Free);
     }
 
     #[test]
@@ -400,11 +404,11 @@ mod tests {
         let seen = if cfg!(target_os = "linux") { vec![own] } else { Vec::new() };
         let wanted: Vec<_> = seen.iter().map(|pid| (*pid, "127.0.0.1".to_owned())).collect();
         assert_eq!(owners_of(port, &[own]), wanted);
-        let socket = socket(AddressFamily::INET).unwrap();
-        bind(&socket, &SocketAddr::new(ADDRESSES[2], 0)).unwrap();
+        let socket = open_socket(AddressFamily::INET).unwrap();
+        bind(&socket, &SocketAddr::new(BIND_ADDRESSES[2], 0)).unwrap();
         let port = SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap().port();
-        assert_eq!(look(port).unwrap(), Listening::Somebody(Vec::new()));
-        let said = words(port, &[]);
+        assert_eq!(inspect_port(port).unwrap(), PortState::InUse(Vec::new()));
+        let said = describe_owners(port, &[]);
         assert!(
             said.starts_with(&format!("port {port} is taken, and nobody can be seen")),
             "{said}"
@@ -416,40 +420,42 @@ mod tests {
     #[test]
     fn ports_that_need_privileges_are_told_apart() {
         for port in 1..30 {
-            let found = look(port).unwrap();
+            let found = inspect_port(port).unwrap();
             let by_library = TcpListener::bind(("0.0.0.0", port)).map_err(|cause| cause.kind());
             match by_library {
-                Ok(_) => assert_eq!(found, Listening::Nobody, "{port}"),
+                Ok(_) => assert_eq!(found, PortState::Free, "{port}"),
                 Err(std::io::ErrorKind::PermissionDenied) => {
-                    let is_refused =
-                        matches!(found, Listening::NotAllowed | Listening::Somebody(_));
+                    let is_refused = matches!(found, PortState::NotPermitted | PortState::InUse(_));
                     assert!(is_refused, "{port}: {found:?}");
                 }
-                Err(_) => assert!(matches!(found, Listening::Somebody(_)), "{port}: {found:?}"),
+                Err(_) => assert!(matches!(found, PortState::InUse(_)), "{port}: {found:?}"),
             }
         }
         let holders = |is_listening| {
-            let owner = Owner { user: 0, process: None, address: "[::]".to_owned() };
-            [Holder { port: 80, is_listening, owner }]
+            let owner = PortOwner { user: 0, process: None, address: "[::]".to_owned() };
+            [PortHolder { port: 80, is_listening, owner }]
         };
-        let judged = |is_listening| judge(80, Bound::NotAllowed, &holders(is_listening)).unwrap();
-        assert_eq!(judged(false), Listening::NotAllowed);
-        assert!(matches!(judged(true), Listening::Somebody(owners) if owners.len() == 1));
+        let judged = |is_listening| {
+            classify_port(80, BindResult::NotPermitted, &holders(is_listening)).unwrap()
+        };
+        assert_eq!(judged(false), PortState::NotPermitted);
+        assert!(matches!(judged(true), PortState::InUse(owners) if owners.len() == 1));
     }
 
     #[test]
     fn who_cannot_be_seen_is_told_with_the_command_that_shows_them() {
-        let unseen = |address: &str| Owner { user: 0, process: None, address: address.to_owned() };
-        let shows = command_that_shows(8000);
+        let unseen =
+            |address: &str| PortOwner { user: 0, process: None, address: address.to_owned() };
+        let shows = owner_query_command(8000);
         let root =
             format!("a process of user root that this user may not look at (`{shows}` names it)");
         // Both addresses are of one server.
         assert_eq!(
-            words(8000, &[unseen("0.0.0.0"), unseen("[::]")]),
+            describe_owners(8000, &[unseen("0.0.0.0"), unseen("[::]")]),
             format!("port 8000 is taken by {root}")
         );
-        let own = Owner { process: identity(std::process::id()), ..unseen("[::1]") };
-        let said = words(8000, &[own, unseen("0.0.0.0")]);
+        let own = PortOwner { process: identify_process(std::process::id()), ..unseen("[::1]") };
+        let said = describe_owners(8000, &[own, unseen("0.0.0.0")]);
         assert!(said.ends_with(&format!(") and by {root}")), "{said}");
     }
 }

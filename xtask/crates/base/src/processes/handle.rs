@@ -11,41 +11,41 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Identity, has_its_number, is_there};
+use super::{ProcessIdentity, matches_pid, try_is_alive};
 
 /// How long is waited for one descriptor before the time is counted: a wait that a signal of ours
 /// interrupts ends at most this much early.
-const ROUND: Duration = Duration::from_millis(50);
+const POLL_SLICE: Duration = Duration::from_millis(50);
 
 /// How often a process without a descriptor is looked at.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A process that is held on to.
 #[derive(Debug)]
-pub struct Handle {
-    who: Identity,
+pub struct ProcessHandle {
+    identity: ProcessIdentity,
     descriptor: Option<OwnedFd>,
 }
 
-impl Handle {
+impl ProcessHandle {
     /// Holds on to a process; nothing where it has ended.
     #[must_use]
-    pub fn open(who: &Identity) -> Option<Handle> {
+    pub fn open(who: &ProcessIdentity) -> Option<ProcessHandle> {
         // First the descriptor, then the look: whoever has the number at both times is the same.
         let descriptor = descriptor(who.pid);
-        match is_there(who) {
-            Ok(true) => Some(Handle { who: who.clone(), descriptor }),
+        match try_is_alive(who) {
+            Ok(true) => Some(ProcessHandle { identity: who.clone(), descriptor }),
             Ok(false) => None,
             // Nobody can say whose the descriptor is.
-            Err(_) => Some(Handle { who: who.clone(), descriptor: None }),
+            Err(_) => Some(ProcessHandle { identity: who.clone(), descriptor: None }),
         }
     }
 
     /// Sends a signal. It is well where the process has ended.
-    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+    pub fn send_signal(&self, signal: Signal) -> io::Result<()> {
         let sent = match &self.descriptor {
             Some(descriptor) => send(descriptor, signal),
-            None => self.send_by_number(signal)?,
+            None => self.send_signal_by_pid(signal)?,
         };
         match sent {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
@@ -53,19 +53,19 @@ impl Handle {
         }
     }
 
-    fn send_by_number(&self, signal: Signal) -> io::Result<rustix::io::Result<()>> {
-        let pid = i32::try_from(self.who.pid).ok().and_then(Pid::from_raw);
-        let is_there = is_there(&self.who).map_err(io::Error::other)?;
+    fn send_signal_by_pid(&self, signal: Signal) -> io::Result<rustix::io::Result<()>> {
+        let pid = i32::try_from(self.identity.pid).ok().and_then(Pid::from_raw);
+        let is_there = try_is_alive(&self.identity).map_err(io::Error::other)?;
         Ok(pid.filter(|_| is_there).map_or(Ok(()), |pid| kill_process(pid, signal)))
     }
 
     /// Waits for at most so long, and says whether it has ended. A zombie has.
     #[must_use]
-    pub fn wait(&self, longest: Duration) -> bool {
+    pub fn wait_timeout(&self, longest: Duration) -> bool {
         let mut left = longest;
         loop {
-            let round = left.min(ROUND);
-            if self.ends_within(round) {
+            let round = left.min(POLL_SLICE);
+            if self.exits_within(round) {
                 return true;
             }
             left -= round;
@@ -76,18 +76,18 @@ impl Handle {
     }
 
     /// Waits until it has ended.
-    pub fn wait_for_ever(&self) {
+    pub fn wait_until_exit(&self) {
         // An hour, because a process costs nothing that sleeps for an hour.
-        while !self.ends_within(Duration::from_hours(1)) {}
+        while !self.exits_within(Duration::from_hours(1)) {}
     }
 
     /// Whether it has ended or does so soon. May say no too early.
-    fn ends_within(&self, round: Duration) -> bool {
+    fn exits_within(&self, round: Duration) -> bool {
         let Some(descriptor) = &self.descriptor else {
             // In this boot it was when it was opened.
-            let has_ended = || has_its_number(&self.who).is_ok_and(|there| !there);
+            let has_ended = || matches_pid(&self.identity).is_ok_and(|there| !there);
             return has_ended() || {
-                std::thread::sleep(round.min(LOOK));
+                std::thread::sleep(round.min(POLL_INTERVAL));
                 has_ended()
             };
         };
@@ -120,9 +120,9 @@ fn send(_descriptor: &OwnedFd, _signal: Signal) -> rustix::io::Result<()> {
 }
 
 #[cfg(test)]
-impl Handle {
+impl ProcessHandle {
     /// As on a system without descriptors of processes, and without a look.
-    pub(super) fn by_number(who: &Identity) -> Handle {
-        Handle { who: who.clone(), descriptor: None }
+    pub(super) fn by_number(who: &ProcessIdentity) -> ProcessHandle {
+        ProcessHandle { identity: who.clone(), descriptor: None }
     }
 }

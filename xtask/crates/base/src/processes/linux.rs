@@ -14,11 +14,11 @@ use std::time::Duration;
 use procfs::process::Process as Folder;
 use procfs::{Current, ProcError, ProcResult};
 
-use super::Process;
-use crate::error::{Context, Result};
+use super::ProcessInfo;
+use crate::error::{Result, ResultExt};
 
 /// How often in a row a process must say that it was started without an environment.
-const SURELY_NONE: u32 = 3;
+const EMPTY_CONFIRMATIONS: u32 = 3;
 
 /// How often an environment is asked for that is just being made, and the pause: a tenth of a second in
 /// all, and a program takes about a thousandth to begin.
@@ -27,37 +27,38 @@ const ENVIRONMENT_PAUSE: Duration = Duration::from_millis(1);
 
 /// How long environments are: mostly less than 64 KiB, and never 8 MiB, as Linux allows arguments and
 /// environment three quarters of that.
-const USUAL_ENVIRONMENT: usize = 64 << 10;
-const LONGEST_ENVIRONMENT: usize = 8 << 20;
+const ENVIRONMENT_BUFFER_BYTES: usize = 64 << 10;
+const MAX_ENVIRONMENT_BYTES: usize = 8 << 20;
 
-pub(super) fn boot() -> Result<String> {
-    procfs::sys::kernel::random::boot_id().unable(|| "the boot of this machine has no id")
+pub(super) fn read_boot_id() -> Result<String> {
+    procfs::sys::kernel::random::boot_id().with_context(|| "the boot of this machine has no id")
 }
 
-pub(super) fn all() -> Result<Vec<Process>> {
-    let folders = procfs::process::all_processes().unable(|| "the processes cannot be listed")?;
+pub(super) fn list_processes() -> Result<Vec<ProcessInfo>> {
+    let folders =
+        procfs::process::all_processes().with_context(|| "the processes cannot be listed")?;
     let mut all = Vec::new();
     for folder in folders {
-        let read = folder.and_then(|folder| read(&folder));
-        all.extend(unless_gone(read).unable(|| "a process cannot be looked at")?);
+        let read = folder.and_then(|folder| read_process(&folder));
+        all.extend(ignore_gone(read).with_context(|| "a process cannot be looked at")?);
     }
     Ok(all)
 }
 
-pub(super) fn one(pid: u32) -> Result<Option<Process>> {
+pub(super) fn find_process(pid: u32) -> Result<Option<ProcessInfo>> {
     let Ok(number) = i32::try_from(pid) else { return Ok(None) };
-    let read = Folder::new(number).and_then(|folder| read(&folder));
-    unless_gone(read).unable(|| format!("process {pid} cannot be looked at"))
+    let read = Folder::new(number).and_then(|folder| read_process(&folder));
+    ignore_gone(read).with_context(|| format!("process {pid} cannot be looked at"))
 }
 
 /// The folder stays that of one process, whoever gets the number: what is read belongs together.
-fn read(folder: &Folder) -> ProcResult<Process> {
+fn read_process(folder: &Folder) -> ProcResult<ProcessInfo> {
     let stat = folder.stat()?;
     let number = |number: i32| u32::try_from(number).unwrap_or(0);
     let ticks = stat.utime + stat.stime;
-    Ok(Process {
+    Ok(ProcessInfo {
         pid: number(stat.pid),
-        parent: number(stat.ppid),
+        parent_pid: number(stat.ppid),
         group: number(stat.pgrp),
         session: number(stat.session),
         user: folder.uid()?,
@@ -70,7 +71,7 @@ fn read(folder: &Folder) -> ProcResult<Process> {
     })
 }
 
-fn unless_gone<T>(read: ProcResult<T>) -> ProcResult<Option<T>> {
+fn ignore_gone<T>(read: ProcResult<T>) -> ProcResult<Option<T>> {
     match read {
         Ok(found) => Ok(Some(found)),
         Err(ProcError::NotFound(_) | ProcError::PermissionDenied(_)) => Ok(None),
@@ -78,8 +79,8 @@ fn unless_gone<T>(read: ProcResult<T>) -> ProcResult<Option<T>> {
     }
 }
 
-pub(super) fn variables(pid: u32, names: &[&str]) -> Option<Vec<Option<String>>> {
-    let bytes = environment(pid)?;
+pub(super) fn read_variables(pid: u32, names: &[&str]) -> Option<Vec<Option<String>>> {
+    let bytes = read_environment_bytes(pid)?;
     let entries: Vec<&[u8]> = bytes.split(|byte| *byte == 0).collect();
     let value = |name: &&str| {
         let value = entries.iter().find_map(|entry| {
@@ -91,8 +92,8 @@ pub(super) fn variables(pid: u32, names: &[&str]) -> Option<Vec<Option<String>>>
     Some(names.iter().map(value).collect())
 }
 
-pub(super) fn whole_environment(pid: u32) -> Option<BTreeMap<OsString, OsString>> {
-    let bytes = environment(pid)?;
+pub(super) fn read_environment(pid: u32) -> Option<BTreeMap<OsString, OsString>> {
+    let bytes = read_environment_bytes(pid)?;
     let entries = bytes.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
     let pairs = entries.map(|entry| {
         // A title that was written over the first ones is no variable: then more may be missing.
@@ -105,7 +106,7 @@ pub(super) fn whole_environment(pid: u32) -> Option<BTreeMap<OsString, OsString>
 
 /// The bytes of an environment. A process that becomes another program has none for a moment, and must
 /// not be taken for one that was started without.
-fn environment(pid: u32) -> Option<Vec<u8>> {
+fn read_environment_bytes(pid: u32) -> Option<Vec<u8>> {
     let mut without = 0;
     for _ in 0..ENVIRONMENT_TRIES {
         let bytes = read_at_once(&format!("/proc/{pid}/environ")).ok()?;
@@ -113,12 +114,12 @@ fn environment(pid: u32) -> Option<Vec<u8>> {
         if !bytes.is_empty() {
             return Some(bytes);
         }
-        match why_nothing(pid) {
-            Nothing::NoMemory => return Some(bytes),
-            Nothing::NoVariables => without += 1,
-            Nothing::Unknown => without = 0,
+        match find_empty_reason(pid) {
+            EmptyReason::NoMemory => return Some(bytes),
+            EmptyReason::NoVariables => without += 1,
+            EmptyReason::Unknown => without = 0,
         }
-        if without >= SURELY_NONE {
+        if without >= EMPTY_CONFIRMATIONS {
             return Some(bytes);
         }
         std::thread::sleep(ENVIRONMENT_PAUSE);
@@ -129,10 +130,10 @@ fn environment(pid: u32) -> Option<Vec<u8>> {
 /// Reads a file by a single call: what is read by two is cut if the process becomes another in between.
 fn read_at_once(path: &str) -> std::io::Result<Vec<u8>> {
     let file = File::open(path)?;
-    let mut bytes = vec![0; USUAL_ENVIRONMENT];
+    let mut bytes = vec![0; ENVIRONMENT_BUFFER_BYTES];
     loop {
         let count = file.read_at(&mut bytes, 0)?;
-        if count < bytes.len() || count >= LONGEST_ENVIRONMENT {
+        if count < bytes.len() || count >= MAX_ENVIRONMENT_BYTES {
             bytes.truncate(count);
             return Ok(bytes);
         }
@@ -141,7 +142,7 @@ fn read_at_once(path: &str) -> std::io::Result<Vec<u8>> {
 }
 
 /// Why nothing can be read of an environment.
-enum Nothing {
+enum EmptyReason {
     /// The process has no memory: a part of the kernel, or one that has ended.
     NoMemory,
     /// It says that it was started with none.
@@ -150,24 +151,24 @@ enum Nothing {
     Unknown,
 }
 
-fn why_nothing(pid: u32) -> Nothing {
+fn find_empty_reason(pid: u32) -> EmptyReason {
     let folder = i32::try_from(pid).ok().and_then(|pid| Folder::new(pid).ok());
     match folder.and_then(|folder| folder.stat().ok()) {
-        Some(stat) if stat.vsize == 0 => Nothing::NoMemory,
+        Some(stat) if stat.vsize == 0 => EmptyReason::NoMemory,
         Some(stat) if stat.env_end.is_some_and(|end| end != 0 && stat.env_start == Some(end)) => {
-            Nothing::NoVariables
+            EmptyReason::NoVariables
         }
-        _ => Nothing::Unknown,
+        _ => EmptyReason::Unknown,
     }
 }
 
-pub(super) fn command_line(pid: u32) -> Option<String> {
+pub(super) fn read_command_line(pid: u32) -> Option<String> {
     let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let words = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy);
     Some(words.collect::<Vec<_>>().join(" ").trim_end().to_owned())
 }
 
-pub(super) fn folder(pid: u32) -> Option<PathBuf> {
+pub(super) fn read_working_folder(pid: u32) -> Option<PathBuf> {
     let link = std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
     // The kernel says so of a folder that was removed; its name is what people know.
     let mut name = link.into_os_string().into_vec();
@@ -181,11 +182,11 @@ pub(super) fn folder(pid: u32) -> Option<PathBuf> {
     clippy::cast_sign_loss,
     reason = "seconds since a boot are not negative, and fit many times"
 )]
-pub(super) fn age_s(process: &Process) -> u64 {
+pub(super) fn read_age_seconds(process: &ProcessInfo) -> u64 {
     let up_s = procfs::Uptime::current().map_or(0, |up| up.uptime as u64);
     up_s.saturating_sub(process.started / procfs::ticks_per_second())
 }
 
-pub(super) fn memory_of_machine() -> Option<u64> {
+pub(super) fn read_total_memory() -> Option<u64> {
     procfs::Meminfo::current().ok().map(|memory| memory.mem_total)
 }

@@ -22,23 +22,23 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Result;
 use super::process::Program;
-use super::words::harmless;
+use super::words::sanitize_line;
 
-pub use handle::Handle;
+pub use handle::ProcessHandle;
 #[cfg(target_os = "linux")]
 use linux as system;
 #[cfg(not(target_os = "linux"))]
 use ps as system;
 
 /// How much is kept of a command line: 200 characters, more than two lines of a terminal.
-const LONGEST_COMMAND: usize = 200;
+const MAX_COMMAND_CHARS: usize = 200;
 
 /// How long `id` may take to name a user: five seconds, as it may ask a server.
-const NAMING: Duration = Duration::from_secs(5);
+const USER_NAME_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A process beyond doubt.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Identity {
+pub struct ProcessIdentity {
     /// Its number.
     pub pid: u32,
     /// When it was started: on Linux in clock ticks since the boot, elsewhere in seconds since 1970.
@@ -49,11 +49,11 @@ pub struct Identity {
 
 /// What the kernel tells of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Process {
+pub struct ProcessInfo {
     /// Its number.
     pub pid: u32,
     /// The number of its parent.
-    pub parent: u32,
+    pub parent_pid: u32,
     /// The number of its process group.
     pub group: u32,
     /// The number of its session; 0 where it is not known, as on macOS.
@@ -76,7 +76,7 @@ pub struct Process {
 
 /// What people want to know of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Description {
+pub struct ProcessDescription {
     /// Its command line, without control characters and cut; its name in brackets where it has none.
     pub command: String,
     /// The folder in which it works, where that can be seen.
@@ -88,87 +88,87 @@ pub struct Description {
 }
 
 /// The boot of this machine, as an id of its own.
-pub fn boot() -> Result<String> {
+pub fn read_boot_id() -> Result<String> {
     // It does not change while this process lives.
     static BOOT: OnceLock<String> = OnceLock::new();
     if let Some(boot) = BOOT.get() {
         return Ok(boot.clone());
     }
-    let boot = system::boot()?;
+    let boot = system::read_boot_id()?;
     Ok(BOOT.get_or_init(|| boot).clone())
 }
 
 /// All processes that can be seen. Who vanishes meanwhile is left out; a process that is there and cannot
 /// be read is an error, so that who is missing here is gone.
-pub fn all() -> Result<Vec<Process>> {
-    system::all()
+pub fn list_processes() -> Result<Vec<ProcessInfo>> {
+    system::list_processes()
 }
 
 /// One process; nothing where there is none of this number.
 #[must_use]
-pub fn one(pid: u32) -> Option<Process> {
-    system::one(pid).ok().flatten()
+pub fn find_process(pid: u32) -> Option<ProcessInfo> {
+    system::find_process(pid).ok().flatten()
 }
 
 /// Who a process is that runs now.
 #[must_use]
-pub fn identity(pid: u32) -> Option<Identity> {
-    let process = one(pid).filter(|process| !process.is_zombie)?;
-    Some(Identity { pid, started: process.started, boot: boot().ok()? })
+pub fn identify_process(pid: u32) -> Option<ProcessIdentity> {
+    let process = find_process(pid).filter(|process| !process.is_zombie)?;
+    Some(ProcessIdentity { pid, started: process.started, boot: read_boot_id().ok()? })
 }
 
 /// Whether this very process runs. Where the kernel does not answer, as when we have no file left to
 /// open, it counts as alive.
 #[must_use]
-pub fn is_alive(who: &Identity) -> bool {
-    is_there(who).unwrap_or(true)
+pub fn is_alive(who: &ProcessIdentity) -> bool {
+    try_is_alive(who).unwrap_or(true)
 }
 
 /// The same, with the reason where it cannot be said.
-fn is_there(who: &Identity) -> Result<bool> {
-    Ok(has_its_number(who)? && boot()? == who.boot)
+fn try_is_alive(who: &ProcessIdentity) -> Result<bool> {
+    Ok(matches_pid(who)? && read_boot_id()? == who.boot)
 }
 
 /// Whether it runs, if it was started in this boot.
-fn has_its_number(who: &Identity) -> Result<bool> {
-    let is_it = |process: Process| process.started == who.started && !process.is_zombie;
-    Ok(system::one(who.pid)?.is_some_and(is_it))
+fn matches_pid(who: &ProcessIdentity) -> Result<bool> {
+    let is_it = |process: ProcessInfo| process.started == who.started && !process.is_zombie;
+    Ok(system::find_process(who.pid)?.is_some_and(is_it))
 }
 
 /// Variables from the environment with which a process was started, in the order of `names`; nothing
 /// where it cannot be read. Programs may write over theirs, as redis and postgres do to show a title:
 /// a variable that was there can be missing.
 #[must_use]
-pub fn variables(pid: u32, names: &[&str]) -> Option<Vec<Option<String>>> {
-    system::variables(pid, names)
+pub fn read_variables(pid: u32, names: &[&str]) -> Option<Vec<Option<String>>> {
+    system::read_variables(pid, names)
 }
 
 /// All variables that a process was given, by name, where the system tells; some programs write over them.
 #[must_use]
-pub fn environment(pid: u32) -> Option<BTreeMap<OsString, OsString>> {
-    system::whole_environment(pid)
+pub fn read_environment(pid: u32) -> Option<BTreeMap<OsString, OsString>> {
+    system::read_environment(pid)
 }
 
 /// What people want to know of this very process; nothing where it has ended.
 #[must_use]
-pub fn describe(who: &Identity) -> Option<Description> {
-    let process = one(who.pid)?;
-    let command = system::command_line(who.pid).filter(|line| !line.trim().is_empty());
+pub fn describe_process(who: &ProcessIdentity) -> Option<ProcessDescription> {
+    let process = find_process(who.pid)?;
+    let command = system::read_command_line(who.pid).filter(|line| !line.trim().is_empty());
     let command = command.unwrap_or_else(|| format!("[{}]", process.name));
-    let description = Description {
-        command: harmless(&command, LONGEST_COMMAND),
-        folder: system::folder(who.pid),
-        age_s: system::age_s(&process),
-        user: user_name(process.user),
+    let description = ProcessDescription {
+        command: sanitize_line(&command, MAX_COMMAND_CHARS),
+        folder: system::read_working_folder(who.pid),
+        age_s: system::read_age_seconds(&process),
+        user: find_user_name(process.user),
     };
     // All of it came by number, and holds if that was the number of the same process to the end.
-    is_there(who).is_ok_and(|there| there).then_some(description)
+    try_is_alive(who).is_ok_and(|there| there).then_some(description)
 }
 
 /// How many processes were made since the machine began; nothing where the system does not tell. Where
 /// it is the same before and after the table was read, nobody can have slipped through.
 #[must_use]
-pub fn births() -> Option<u64> {
+pub fn count_forks() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/stat").ok()?;
     text.lines().find_map(|line| line.strip_prefix("processes ")?.trim().parse().ok())
 }
@@ -176,7 +176,7 @@ pub fn births() -> Option<u64> {
 /// The files that a process has as its standard output and standard error, by device and number; none
 /// where that cannot be seen.
 #[must_use]
-pub fn outputs(pid: u32) -> Vec<(u64, u64)> {
+pub fn find_output_files(pid: u32) -> Vec<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
     let files = [1, 2].map(|number| std::fs::metadata(format!("/proc/{pid}/fd/{number}")));
     files.into_iter().flatten().map(|meta| (meta.dev(), meta.ino())).collect()
@@ -184,28 +184,29 @@ pub fn outputs(pid: u32) -> Vec<(u64, u64)> {
 
 /// What a user is called, `uid 1000` where they have no name.
 #[must_use]
-pub fn user_name(uid: u32) -> String {
+pub fn find_user_name(uid: u32) -> String {
     let file = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let in_file = file.lines().find_map(|line| {
         let mut parts = line.split(':');
         let name = parts.next().filter(|name| !name.is_empty())?;
         (parts.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
     });
-    in_file.or_else(|| name_from_id(uid)).unwrap_or_else(|| format!("uid {uid}"))
+    in_file.or_else(|| query_user_name(uid)).unwrap_or_else(|| format!("uid {uid}"))
 }
 
 /// What a user is called who is not in the file, as in a directory service.
-fn name_from_id(uid: u32) -> Option<String> {
+fn query_user_name(uid: u32) -> Option<String> {
     let asked = Program::new("id", Path::new("/")).args(["-un", &uid.to_string()]);
-    let said = asked.run_within(NAMING).ok().filter(|said| said.status.success())?;
+    let said =
+        asked.run_with_timeout(USER_NAME_TIMEOUT).ok().filter(|said| said.status.success())?;
     let name = said.stdout.trim();
-    (!name.is_empty()).then(|| harmless(name, LONGEST_COMMAND))
+    (!name.is_empty()).then(|| sanitize_line(name, MAX_COMMAND_CHARS))
 }
 
 /// The memory of the machine in bytes.
 #[must_use]
-pub fn memory_of_machine() -> Option<u64> {
-    system::memory_of_machine()
+pub fn read_total_memory() -> Option<u64> {
+    system::read_total_memory()
 }
 
 #[cfg(test)]
@@ -228,12 +229,12 @@ mod tests {
         }
 
         fn set_up(mut program: Program) -> Started {
-            let command = program.command().stdin(Stdio::piped()).stdout(Stdio::piped());
+            let command = program.command_mut().stdin(Stdio::piped()).stdout(Stdio::piped());
             Started(command.process_group(0).spawn().unwrap())
         }
 
-        fn who(&self) -> Identity {
-            identity(self.0.id()).unwrap()
+        fn who(&self) -> ProcessIdentity {
+            identify_process(self.0.id()).unwrap()
         }
 
         /// Hears a line, so that it is known to have come so far.
@@ -276,20 +277,21 @@ mod tests {
     fn a_child_is_seen_as_ps_sees_it() {
         let child = Started::new("sleep", &["600"]);
         let pid = child.0.id();
-        soon("the name", || one(pid).unwrap().name == "sleep");
-        let table = all().unwrap();
+        soon("the name", || find_process(pid).unwrap().name == "sleep");
+        let table = list_processes().unwrap();
         let seen = table.iter().find(|process| process.pid == pid).unwrap();
-        assert_eq!((seen.parent, seen.group), (std::process::id(), pid));
+        assert_eq!((seen.parent_pid, seen.group), (std::process::id(), pid));
         assert!(!seen.is_zombie);
-        let own = one(std::process::id()).unwrap();
+        let own = find_process(std::process::id()).unwrap();
         assert_eq!((seen.session, seen.user), (own.session, own.user));
-        let by_ps = ps::all().unwrap();
+        let by_ps = ps::list_processes().unwrap();
         let by_ps = by_ps.iter().find(|process| process.pid == pid).unwrap();
         // They count in their own way, and `ps` of macOS does not know the session.
-        let Process { started, session, memory, cpu_ms, .. } = *by_ps;
-        assert_eq!(&Process { started, session, memory, cpu_ms, ..seen.clone() }, by_ps);
-        assert_eq!(ps::one(pid).unwrap().unwrap().started, started);
-        let pids = |table: &[Process]| table.iter().map(|process| process.pid).collect::<Vec<_>>();
+        let ProcessInfo { started, session, memory, cpu_ms, .. } = *by_ps;
+        assert_eq!(&ProcessInfo { started, session, memory, cpu_ms, ..seen.clone() }, by_ps);
+        assert_eq!(ps::find_process(pid).unwrap().unwrap().started, started);
+        let pids =
+            |table: &[ProcessInfo]| table.iter().map(|process| process.pid).collect::<Vec<_>>();
         assert!(pids(&table).contains(&1) && pids(&table).contains(&own.pid));
     }
 
@@ -297,48 +299,56 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn the_start_is_that_of_ps() {
         let child = Started::new("sleep", &["600"]);
-        let ticks = one(child.0.id()).unwrap().started;
+        let ticks = find_process(child.0.id()).unwrap().started;
         let since = procfs::boot_time_secs().unwrap() + ticks / procfs::ticks_per_second();
-        let by_ps = ps::one(child.0.id()).unwrap().unwrap().started;
+        let by_ps = ps::find_process(child.0.id()).unwrap().unwrap().started;
         // The clock may have been set since the boot, by a little.
         assert!(since.abs_diff(by_ps) <= 2, "{since} {by_ps}");
-        assert_eq!(ps::setting("kernel.random.boot_id").unwrap(), boot().unwrap());
+        assert_eq!(ps::read_sysctl("kernel.random.boot_id").unwrap(), read_boot_id().unwrap());
         // These are called otherwise on macOS.
-        assert!(ps::boot().is_err() && ps::memory_of_machine().is_none());
-        let age = |pid: u32| describe(&identity(pid).unwrap()).unwrap().age_s;
+        assert!(ps::read_boot_id().is_err() && ps::read_total_memory().is_none());
+        let age = |pid: u32| describe_process(&identify_process(pid).unwrap()).unwrap().age_s;
         let ours = age(std::process::id());
         assert!(age(child.0.id()) <= ours + 1 && ours <= age(1));
-        assert!(ps::age_s(&one(1).unwrap()).abs_diff(age(1)) <= 2);
+        assert!(ps::read_age_seconds(&find_process(1).unwrap()).abs_diff(age(1)) <= 2);
     }
 
     #[test]
     fn who_has_ended_is_nobody() {
         let mut child = Started::new("sleep", &["600"]);
         let who = child.who();
-        let handle = Handle::open(&who).unwrap();
-        assert!(is_alive(&who) && !handle.wait(Duration::ZERO));
+        let handle = ProcessHandle::open(&who).unwrap();
+        assert!(is_alive(&who) && !handle.wait_timeout(Duration::ZERO));
         child.kill();
-        assert!(handle.wait(LONG) && Handle::by_number(&who).wait(LONG));
-        handle.wait_for_ever();
+        assert!(handle.wait_timeout(LONG) && ProcessHandle::by_number(&who).wait_timeout(LONG));
+        handle.wait_until_exit();
         // Nobody has asked how it ended.
-        assert!(one(who.pid).unwrap().is_zombie);
-        assert!(all().unwrap().iter().any(|process| process.pid == who.pid && process.is_zombie));
-        assert!(ps::one(who.pid).unwrap().unwrap().is_zombie);
+        assert!(find_process(who.pid).unwrap().is_zombie);
+        assert!(
+            list_processes()
+                .unwrap()
+                .iter()
+                .any(|process| process.pid == who.pid && process.is_zombie)
+        );
+        assert!(ps::find_process(who.pid).unwrap().unwrap().is_zombie);
         let is_nobody = || {
-            assert_eq!((identity(who.pid), is_alive(&who), describe(&who)), (None, false, None));
-            assert!(Handle::open(&who).is_none());
-            for handle in [&handle, &Handle::by_number(&who)] {
-                handle.signal(Signal::KILL).unwrap();
-                assert!(handle.wait(Duration::ZERO));
+            assert_eq!(
+                (identify_process(who.pid), is_alive(&who), describe_process(&who)),
+                (None, false, None)
+            );
+            assert!(ProcessHandle::open(&who).is_none());
+            for handle in [&handle, &ProcessHandle::by_number(&who)] {
+                handle.send_signal(Signal::KILL).unwrap();
+                assert!(handle.wait_timeout(Duration::ZERO));
             }
         };
         is_nobody();
         child.0.wait().unwrap();
         is_nobody();
-        assert_eq!(one(who.pid), None);
-        assert_eq!(ps::one(who.pid).unwrap(), None);
-        assert_eq!(variables(who.pid, &["PATH"]), None);
-        assert_eq!(ps::variables(who.pid, &["PATH"]), None);
+        assert_eq!(find_process(who.pid), None);
+        assert_eq!(ps::find_process(who.pid).unwrap(), None);
+        assert_eq!(read_variables(who.pid, &["PATH"]), None);
+        assert_eq!(ps::read_variables(who.pid, &["PATH"]), None);
     }
 
     #[test]
@@ -347,42 +357,48 @@ mod tests {
             let mut cat = Started::new("cat", &[]);
             let who = cat.who();
             for other in [
-                Identity { started: who.started + 1, ..who.clone() },
-                Identity { started: who.started - 1, ..who.clone() },
-                Identity { boot: "another".to_owned(), ..who.clone() },
+                ProcessIdentity { started: who.started + 1, ..who.clone() },
+                ProcessIdentity { started: who.started - 1, ..who.clone() },
+                ProcessIdentity { boot: "another".to_owned(), ..who.clone() },
             ] {
-                assert!(!is_alive(&other) && Handle::open(&other).is_none());
-                assert_eq!(describe(&other), None);
-                Handle::by_number(&other).signal(Signal::KILL).unwrap();
+                assert!(!is_alive(&other) && ProcessHandle::open(&other).is_none());
+                assert_eq!(describe_process(&other), None);
+                ProcessHandle::by_number(&other).send_signal(Signal::KILL).unwrap();
                 assert!(cat.answers(), "{other:?}");
             }
-            let handle =
-                if by_number { Handle::by_number(&who) } else { Handle::open(&who).unwrap() };
-            handle.signal(Signal::TERM).unwrap();
-            assert!(handle.wait(LONG) && !cat.answers());
+            let handle = if by_number {
+                ProcessHandle::by_number(&who)
+            } else {
+                ProcessHandle::open(&who).unwrap()
+            };
+            handle.send_signal(Signal::TERM).unwrap();
+            assert!(handle.wait_timeout(LONG) && !cat.answers());
         }
         for pid in [0, u32::MAX, i32::MAX.cast_unsigned()] {
-            let nobody = Identity { pid, started: 1, boot: boot().unwrap() };
-            assert!(Handle::open(&nobody).is_none() && one(pid).is_none());
-            Handle::by_number(&nobody).signal(Signal::KILL).unwrap();
+            let nobody = ProcessIdentity { pid, started: 1, boot: read_boot_id().unwrap() };
+            assert!(ProcessHandle::open(&nobody).is_none() && find_process(pid).is_none());
+            ProcessHandle::by_number(&nobody).send_signal(Signal::KILL).unwrap();
         }
     }
 
     #[test]
     fn variables_are_those_of_the_start() {
         let odd = std::ffi::OsStr::from_bytes(b"a\xff=b");
-        let program = Program::new("cat", Path::new("/")).variable("XT_PLAIN", "one");
-        let program = program.variable("XT_ODD", odd).variable("XT_EMPTY", "");
-        let mut child = Started::set_up(program.variable("XT_LINES", "a\nXT_NONE=b c"));
+        let program = Program::new("cat", Path::new("/")).env("XT_PLAIN", "one");
+        let program = program.env("XT_ODD", odd).env("XT_EMPTY", "");
+        let mut child = Started::set_up(program.env("XT_LINES", "a\nXT_NONE=b c"));
         assert!(child.answers());
         let pid = child.0.id();
         let one = Some("one".to_owned());
         let wanted = Some(vec![one, None, Some(String::new())]);
         let names = ["XT_PLAIN", "XT_PLAI", "XT_EMPTY"];
-        assert_eq!((variables(pid, &names), ps::variables(pid, &names)), (wanted.clone(), wanted));
+        assert_eq!(
+            (read_variables(pid, &names), ps::read_variables(pid, &names)),
+            (wanted.clone(), wanted)
+        );
         if cfg!(target_os = "linux") {
             let wanted = [Some("a\nXT_NONE=b c".to_owned()), None, Some("a\u{fffd}=b".to_owned())];
-            assert_eq!(variables(pid, &["XT_LINES", "XT_NONE", "XT_ODD"]).unwrap(), wanted);
+            assert_eq!(read_variables(pid, &["XT_LINES", "XT_NONE", "XT_ODD"]).unwrap(), wanted);
         }
     }
 
@@ -396,10 +412,10 @@ ctypes.memset(start, 0xfe, end - start)
 print('done', flush=True)
 sys.stdin.read()";
         let python = Program::new("python3", Path::new("/")).args(["-c", script]);
-        let mut child = Started::set_up(python.variable("XT_PLAIN", "one"));
+        let mut child = Started::set_up(python.env("XT_PLAIN", "one"));
         assert_eq!(child.says(), "done\n");
-        assert_eq!(variables(child.0.id(), &["XT_PLAIN", "\u{fffd}"]), Some(vec![None, None]));
-        assert!(describe(&child.who()).unwrap().command.contains("-c import ctypes"));
+        assert_eq!(read_variables(child.0.id(), &["XT_PLAIN", "\u{fffd}"]), Some(vec![None, None]));
+        assert!(describe_process(&child.who()).unwrap().command.contains("-c import ctypes"));
     }
 
     #[test]
@@ -407,26 +423,26 @@ sys.stdin.read()";
     fn who_becomes_another_program_again_and_again_keeps_its_variables() {
         let script = "exec sh -c \"$0\" \"$0\"";
         let program = Program::new("sh", Path::new("/")).args(["-c", script, script]);
-        let child = Started::set_up(program.variable("XT_PLAIN", "one"));
+        let child = Started::set_up(program.env("XT_PLAIN", "one"));
         let who = child.who();
         for _ in 0..5000 {
-            let found = variables(who.pid, &["XT_PLAIN"]);
+            let found = read_variables(who.pid, &["XT_PLAIN"]);
             assert_eq!(found, Some(vec![Some("one".to_owned())]));
         }
         assert_eq!(child.who(), who);
         let mut bare = Program::new("cat", Path::new("/"));
-        bare.command().env_clear();
+        bare.command_mut().env_clear();
         let mut bare = Started::set_up(bare);
         assert!(bare.answers());
-        assert_eq!(variables(bare.0.id(), &["PATH"]), Some(vec![None]));
+        assert_eq!(read_variables(bare.0.id(), &["PATH"]), Some(vec![None]));
         let long = "x".repeat(100_000);
         let mut full = Program::new("cat", Path::new("/"));
         for number in 0..8 {
-            full = full.variable(&format!("XT_{number}"), &long);
+            full = full.env(&format!("XT_{number}"), &long);
         }
         let mut full = Started::set_up(full);
         assert!(full.answers());
-        assert_eq!(variables(full.0.id(), &["XT_7"]), Some(vec![Some(long)]));
+        assert_eq!(read_variables(full.0.id(), &["XT_7"]), Some(vec![Some(long)]));
     }
 
     #[test]
@@ -442,10 +458,10 @@ ctypes.CDLL(None).pthread_exit(None)";
         let mut child = Started::new("python3", &["-c", script]);
         assert_eq!(child.says(), "gone\n");
         let who = child.who();
-        let handle = Handle::open(&who).unwrap();
-        assert!(is_alive(&who) && !handle.wait(Duration::ZERO));
+        let handle = ProcessHandle::open(&who).unwrap();
+        assert!(is_alive(&who) && !handle.wait_timeout(Duration::ZERO));
         child.kill();
-        assert!(handle.wait(LONG) && !is_alive(&who));
+        assert!(handle.wait_timeout(LONG) && !is_alive(&who));
     }
 
     #[test]
@@ -453,7 +469,7 @@ ctypes.CDLL(None).pthread_exit(None)";
         let _busy =
             Started::new("sh", &["-c", "while :; do for a in 1 2 3; do : & done; wait; done"]);
         for _ in 0..300 {
-            let table = all().unwrap();
+            let table = list_processes().unwrap();
             assert!(table.iter().any(|process| process.pid == std::process::id()));
         }
     }
@@ -464,32 +480,35 @@ ctypes.CDLL(None).pthread_exit(None)";
         let args = ["-c", "echo; read -r a # \u{1b}[2J\nb", "sh", &long];
         let mut child = Started::new("sh", &args);
         assert_eq!(child.says(), "\n");
-        let told = describe(&child.who()).unwrap();
+        let told = describe_process(&child.who()).unwrap();
         assert!(told.command.starts_with("sh -c echo; read -r a # "), "{}", told.command);
         assert!(told.command.contains("[2J b sh xxx") && !told.command.contains(char::is_control));
         assert!(told.command.chars().count() == 200 && told.command.ends_with("x…"));
         let user = rustix::process::geteuid().as_raw();
-        assert_eq!(ps::folder(child.0.id()), told.folder);
-        assert_eq!((told.folder, told.user), (Some("/".into()), user_name(user)));
-        assert!(ps::command_line(child.0.id()).unwrap().ends_with(&long));
+        assert_eq!(ps::read_working_folder(child.0.id()), told.folder);
+        assert_eq!((told.folder, told.user), (Some("/".into()), find_user_name(user)));
+        assert!(ps::read_command_line(child.0.id()).unwrap().ends_with(&long));
         assert_eq!(
-            (user_name(0), user_name(3_999_999_999)),
+            (find_user_name(0), find_user_name(3_999_999_999)),
             ("root".into(), "uid 3999999999".into())
         );
-        assert_eq!((name_from_id(0), name_from_id(3_999_999_999)), (Some("root".into()), None));
+        assert_eq!(
+            (query_user_name(0), query_user_name(3_999_999_999)),
+            (Some("root".into()), None)
+        );
     }
 
     #[test]
     fn memory_and_time_are_counted() {
         let room = std::hint::black_box(vec![1_u8; 256 << 20]);
-        let own = one(std::process::id()).unwrap().memory;
-        let by_ps = ps::one(std::process::id()).unwrap().unwrap().memory;
+        let own = find_process(std::process::id()).unwrap().memory;
+        let by_ps = ps::find_process(std::process::id()).unwrap().unwrap().memory;
         assert!(own > 200 << 20 && own.abs_diff(by_ps) < 128 << 20, "{own} {by_ps}");
-        assert!(memory_of_machine().unwrap() > own);
+        assert!(read_total_memory().unwrap() > own);
         drop(room);
         let busy = Started::new("sh", &["-c", "while :; do :; done"]);
-        soon("time on a processor", || one(busy.0.id()).unwrap().cpu_ms >= 50);
-        soon("a second of it", || ps::one(busy.0.id()).unwrap().unwrap().cpu_ms >= 1000);
-        assert!(one(busy.0.id()).unwrap().cpu_ms >= 1000);
+        soon("time on a processor", || find_process(busy.0.id()).unwrap().cpu_ms >= 50);
+        soon("a second of it", || ps::find_process(busy.0.id()).unwrap().unwrap().cpu_ms >= 1000);
+        assert!(find_process(busy.0.id()).unwrap().cpu_ms >= 1000);
     }
 }

@@ -13,15 +13,15 @@ use std::time::Duration;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use super::Process;
-use crate::error::{Context, Error, Result};
+use super::ProcessInfo;
+use crate::error::{Error, Result, ResultExt};
 use crate::process::Program;
 
 /// How long one of these programs may take: ten seconds, a hundred times what they need.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TOOL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where the programs of the system lie: those of the user may understand other options.
-const PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
+const SYSTEM_PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
 
 /// The columns of a process. The start is five words, and the name comes last, as it may have spaces.
 const COLUMNS: &str = "pid=,ppid=,pgid=,uid=,rss=,stat=,time=,lstart=,ucomm=";
@@ -29,31 +29,32 @@ const COLUMNS: &str = "pid=,ppid=,pgid=,uid=,rss=,stat=,time=,lstart=,ucomm=";
 /// How `ps` is asked to show the environment behind the command.
 const WITH_ENVIRONMENT: &str = if cfg!(target_os = "macos") { "-Eww" } else { "eww" };
 
-pub(super) fn boot() -> Result<String> {
-    setting("kern.bootsessionuuid")
+pub(super) fn read_boot_id() -> Result<String> {
+    read_sysctl("kern.bootsessionuuid")
 }
 
-pub(super) fn all() -> Result<Vec<Process>> {
-    let listed = said("ps", &["-axo", COLUMNS])?;
+pub(super) fn list_processes() -> Result<Vec<ProcessInfo>> {
+    let listed = run_tool("ps", &["-axo", COLUMNS])?;
     let listed = listed.ok_or_else(|| Error::unable("`ps` lists no processes"))?;
-    listed.lines().map(parse).collect()
+    listed.lines().map(parse_process).collect()
 }
 
-pub(super) fn one(pid: u32) -> Result<Option<Process>> {
-    let shown = said("ps", &["-o", COLUMNS, "-p", &pid.to_string()])?;
-    shown.as_deref().map(|line| parse(line.trim_end())).transpose()
+pub(super) fn find_process(pid: u32) -> Result<Option<ProcessInfo>> {
+    let shown = run_tool("ps", &["-o", COLUMNS, "-p", &pid.to_string()])?;
+    shown.as_deref().map(|line| parse_process(line.trim_end())).transpose()
 }
 
 /// `ps` separates variables by blanks, which values may hold as well.
 #[cfg_attr(target_os = "linux", expect(dead_code, reason = "the rest is compared with `/proc`"))]
-pub(super) fn whole_environment(_: u32) -> Option<BTreeMap<OsString, OsString>> {
+pub(super) fn read_environment(_: u32) -> Option<BTreeMap<OsString, OsString>> {
     None
 }
 
-pub(super) fn variables(pid: u32, names: &[&str]) -> Option<Vec<Option<String>>> {
+pub(super) fn read_variables(pid: u32, names: &[&str]) -> Option<Vec<Option<String>>> {
     let pid = pid.to_string();
-    let command = said("ps", &["-ww", "-o", "args=", "-p", &pid]).ok()??;
-    let with_environment = said("ps", &[WITH_ENVIRONMENT, "-o", "args=", "-p", &pid]).ok()??;
+    let command = run_tool("ps", &["-ww", "-o", "args=", "-p", &pid]).ok()??;
+    let with_environment =
+        run_tool("ps", &[WITH_ENVIRONMENT, "-o", "args=", "-p", &pid]).ok()??;
     let environment = with_environment.strip_prefix(command.trim_end())?;
     let value = |name: &&str| {
         let mut words = environment.split_ascii_whitespace();
@@ -62,46 +63,46 @@ pub(super) fn variables(pid: u32, names: &[&str]) -> Option<Vec<Option<String>>>
     Some(names.iter().map(value).collect())
 }
 
-pub(super) fn command_line(pid: u32) -> Option<String> {
-    let shown = said("ps", &["-ww", "-o", "args=", "-p", &pid.to_string()]).ok()??;
+pub(super) fn read_command_line(pid: u32) -> Option<String> {
+    let shown = run_tool("ps", &["-ww", "-o", "args=", "-p", &pid.to_string()]).ok()??;
     Some(shown.trim_end().to_owned())
 }
 
-pub(super) fn folder(pid: u32) -> Option<PathBuf> {
-    let shown = said("lsof", &["-a", "-p", &pid.to_string(), "-d", "cwd", "-Fn"]).ok()??;
+pub(super) fn read_working_folder(pid: u32) -> Option<PathBuf> {
+    let shown = run_tool("lsof", &["-a", "-p", &pid.to_string(), "-d", "cwd", "-Fn"]).ok()??;
     shown.lines().find_map(|line| line.strip_prefix('n')).map(PathBuf::from)
 }
 
-pub(super) fn age_s(process: &Process) -> u64 {
-    let shown = said("ps", &["-o", "etime=", "-p", &process.pid.to_string()]);
-    let shown = shown.ok().flatten().and_then(|time| milliseconds(time.trim()));
+pub(super) fn read_age_seconds(process: &ProcessInfo) -> u64 {
+    let shown = run_tool("ps", &["-o", "etime=", "-p", &process.pid.to_string()]);
+    let shown = shown.ok().flatten().and_then(|time| parse_elapsed(time.trim()));
     shown.unwrap_or(0) / 1000
 }
 
-pub(super) fn memory_of_machine() -> Option<u64> {
-    setting("hw.memsize").ok()?.parse().ok()
+pub(super) fn read_total_memory() -> Option<u64> {
+    read_sysctl("hw.memsize").ok()?.parse().ok()
 }
 
 /// A setting of the kernel.
-pub(super) fn setting(name: &str) -> Result<String> {
-    let value = said("sysctl", &["-n", name])?.map(|value| value.trim().to_owned());
+pub(super) fn read_sysctl(name: &str) -> Result<String> {
+    let value = run_tool("sysctl", &["-n", name])?.map(|value| value.trim().to_owned());
     value.ok_or_else(|| Error::unable(format!("`sysctl -n {name}` has no answer")))
 }
 
 /// What one of these programs says; nothing where it has nothing to say.
-fn said(program: &str, args: &[&str]) -> Result<Option<String>> {
-    let asked = Program::new(program, Path::new("/")).args(args).that_lists();
-    let asked = asked.variable("PATH", PATH).variable("LC_ALL", "C").variable("TZ", "UTC0");
-    let said = asked.run_within(PATIENCE)?;
+fn run_tool(program: &str, args: &[&str]) -> Result<Option<String>> {
+    let asked = Program::new(program, Path::new("/")).args(args).with_full_output();
+    let asked = asked.env("PATH", SYSTEM_PATH).env("LC_ALL", "C").env("TZ", "UTC0");
+    let said = asked.run_with_timeout(TOOL_TIMEOUT)?;
     Ok(Some(said.stdout).filter(|text| said.status.success() && !text.trim().is_empty()))
 }
 
-fn parse(line: &str) -> Result<Process> {
-    columns(line).unable(|| format!("`ps` says what cannot be read: `{line}`"))
+fn parse_process(line: &str) -> Result<ProcessInfo> {
+    parse_columns(line).with_context(|| format!("`ps` says what cannot be read: `{line}`"))
 }
 
 /// The columns of a line. `ps` of macOS does not know the session.
-fn columns(line: &str) -> Result<Process, &'static str> {
+fn parse_columns(line: &str) -> Result<ProcessInfo, &'static str> {
     let mut rest = line;
     let mut word = || {
         let (word, after) = rest.trim_start().split_once(' ').unwrap_or((rest.trim_start(), ""));
@@ -111,33 +112,44 @@ fn columns(line: &str) -> Result<Process, &'static str> {
     let pid = word().parse().map_err(|_| "no pid")?;
     let parent = word().parse().map_err(|_| "no parent")?;
     let group = word().parse().map_err(|_| "no process group")?;
-    let user = user(word()).ok_or("no user")?;
+    let user = parse_user_id(word()).ok_or("no user")?;
     let memory = word().parse::<u64>().map_err(|_| "no memory")?.saturating_mul(1024);
     let is_zombie = word().starts_with('Z');
-    let time = milliseconds(word());
+    let time = parse_elapsed(word());
     let start = [word(), word(), word(), word(), word()].join(" ");
     // What has ended may have neither.
     let ended = is_zombie.then_some(0);
     let cpu_ms = time.or(ended).ok_or("no time")?;
-    let started = seconds(&start).or(ended).ok_or("no start")?;
+    let started = parse_start_time(&start).or(ended).ok_or("no start")?;
     let name = rest.trim().trim_end_matches(" <defunct>").to_owned();
-    Ok(Process { pid, parent, group, session: 0, user, started, is_zombie, memory, cpu_ms, name })
+    Ok(ProcessInfo {
+        pid,
+        parent_pid: parent,
+        group,
+        session: 0,
+        user,
+        started,
+        is_zombie,
+        memory,
+        cpu_ms,
+        name,
+    })
 }
 
 /// The number of a user. Some systems show the highest ones below zero.
-fn user(text: &str) -> Option<u32> {
+fn parse_user_id(text: &str) -> Option<u32> {
     text.parse().ok().or_else(|| text.parse::<i32>().ok().map(i32::cast_unsigned))
 }
 
 /// A start as seconds since 1970: `Sat Nov 21 19:19:53 2026`.
-fn seconds(text: &str) -> Option<u64> {
+fn parse_start_time(text: &str) -> Option<u64> {
     let start = DateTime::strptime("%a %b %d %H:%M:%S %Y", text).ok()?;
     let start = start.to_zoned(TimeZone::UTC).ok()?.timestamp();
     u64::try_from(start.as_second()).ok()
 }
 
 /// A span as `ps` shows it: `1-02:03:04`, `02:03:04`, `123:45.67`.
-fn milliseconds(text: &str) -> Option<u64> {
+fn parse_elapsed(text: &str) -> Option<u64> {
     let (days, clock) = text.split_once('-').unwrap_or(("0", text));
     let (clock, part) = clock.split_once('.').unwrap_or((clock, "0"));
     let part: u64 = format!("{part:0<3}").get(..3)?.parse().ok()?;
@@ -155,11 +167,11 @@ mod tests {
 
     #[test]
     fn lines_of_both_systems_are_read() {
-        let process = |line: &str| columns(line).unwrap();
+        let process = |line: &str| parse_columns(line).unwrap();
         let linux = process(
             "      1       0       1     0  7168 Ss   1-00:00:02 Sat Nov 21 13:36:45 2026 tmux: server",
         );
-        assert_eq!((linux.pid, linux.parent, linux.group, linux.user), (1, 0, 1, 0));
+        assert_eq!((linux.pid, linux.parent_pid, linux.group, linux.user), (1, 0, 1, 0));
         assert_eq!((linux.memory, linux.cpu_ms), (7168 * 1024, 86_402_000));
         assert_eq!((linux.started, linux.name.as_str()), (1_795_268_205, "tmux: server"));
         let mac = process(
@@ -169,15 +181,15 @@ mod tests {
         assert_eq!((mac.started, mac.name.as_str()), (1_793_502_245, "Google Chrome He"));
         let zombie = process("7 1 7 0 0 Z - - - - - - sleep <defunct>");
         assert!(zombie.is_zombie && zombie.name == "sleep");
-        assert_eq!(columns("7 1 7 0 0 S - - - - - - sleep"), Err("no time"));
-        assert_eq!(columns("something else"), Err("no pid"));
-        assert_eq!(columns(""), Err("no pid"));
+        assert_eq!(parse_columns("7 1 7 0 0 S - - - - - - sleep"), Err("no time"));
+        assert_eq!(parse_columns("something else"), Err("no pid"));
+        assert_eq!(parse_columns(""), Err("no pid"));
     }
 
     #[test]
     fn spans_that_are_none_are_refused() {
         for text in ["", "-", "1:x", "x-1:00", "99999999999999999999:00", "1:00.é"] {
-            assert_eq!(milliseconds(text), None, "{text}");
+            assert_eq!(parse_elapsed(text), None, "{text}");
         }
     }
 }

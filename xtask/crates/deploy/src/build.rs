@@ -1,0 +1,111 @@
+//! Making a release, and the commands of a deploy, which run before, while and after it is made.
+//!
+//! A release can be made in one place for another: what it is told of where it will serve is about that
+//! other place, and its files lie here.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::DeployContext;
+use super::command_exit::{check_exit, with_last_lines};
+use super::engine_settings::EngineSettings;
+use super::release::{Release, ReleaseSnapshot, SnapshotValue};
+use super::stacks;
+use super::target::DeployTarget;
+use xtask_base::error::{Result, ResultExt as _};
+use xtask_base::process::Program;
+use xtask_config::{DeployConfig, DeployStep, Layer, StatusPort, StepMoment};
+use xtask_git::{Id, Repo};
+
+/// Where commands run, and what they are told.
+pub struct DeployStepContext<'a> {
+    /// The layer.
+    pub layer: &'a Layer,
+    /// How it is deployed.
+    pub deploy: &'a DeployConfig,
+    /// The commit, in full.
+    pub commit: &'a str,
+    /// Where the release will serve.
+    pub target: &'a DeployTarget,
+    /// The release, where it lies now.
+    pub release: &'a Release,
+    /// The worktree, for what runs before; nothing where that has happened elsewhere.
+    pub worktree: Option<&'a Path>,
+    /// The outside.
+    pub ctx: DeployContext<'a>,
+}
+
+/// Lays a commit out, runs the build commands, and seals the release.
+pub fn build_release(
+    place: &DeployStepContext<'_>,
+    repo: &Repo,
+    commit: Id,
+    watch: Duration,
+) -> Result<()> {
+    let (layer, around) = (place.layer, &place.ctx);
+    (around.tell)(&format!("building {}", place.release.name));
+    place.release.export_commit(repo, commit, around)?;
+    run_commands(place, StepMoment::Build)?;
+    let ports = stacks::collect_ports(layer);
+    let values = layer.values.iter().map(|value| SnapshotValue {
+        key: value.key.clone(),
+        value: value.text.clone(),
+        from: format!("{}:{}", value.file, value.line),
+    });
+    let serving = Release::in_target(place.target, &place.release.name);
+    let all: Vec<usize> = (0..layer.services.len()).collect();
+    let snapshot = ReleaseSnapshot {
+        specs: stacks::build_specs(
+            layer,
+            &all,
+            &ports,
+            place.target,
+            &serving,
+            &place.release.files(),
+        ),
+        status: match layer.status {
+            StatusPort::Off => None,
+            StatusPort::AnyFree => Some(0),
+            StatusPort::Fixed(port) => Some(port),
+        },
+        watch_ms: u64::try_from(watch.as_millis()).unwrap_or(u64::MAX),
+        values: values.collect(),
+        outside: EngineSettings::for_layer(repo, &layer.name, place.deploy),
+    };
+    place.release.seal(&layer.name, place.commit, &snapshot, around)
+}
+
+/// Runs the commands of one moment, in order.
+pub fn run_commands(place: &DeployStepContext<'_>, moment: StepMoment) -> Result<()> {
+    for step in place.deploy.steps.iter().filter(|step| step.at == moment) {
+        let files = place.release.files();
+        let folder = match (moment, place.worktree) {
+            (StepMoment::Before, Some(worktree)) => worktree,
+            (StepMoment::Before, None) => continue,
+            _ => &files,
+        };
+        (place.ctx.tell)(&format!("{}: {}", moment.name(), step.run.text));
+        run_command(place, step, folder)?;
+    }
+    Ok(())
+}
+
+fn run_command(place: &DeployStepContext<'_>, step: &DeployStep, folder: &Path) -> Result<()> {
+    let around = &place.ctx;
+    let what = format!("the {} step `{}`", step.at.name(), step.run.text);
+    around.disk.check_gate("run a command").with_context(|| what.clone())?;
+    let [program, args @ ..] = &step.run.argv[..] else { return Ok(()) };
+    let env = stacks::inherited_environment(around);
+    let mut run = Program::new(program, folder).args(args).with_env_only(&env);
+    run = run.env("XTASK_ROOT", folder).env("XTASK_LAYER", &place.layer.name);
+    run = run.env("XTASK_COMMIT", place.commit);
+    for (name, value) in stacks::release_variables(place.target, place.release) {
+        run = run.env(name, value);
+    }
+    let interrupts = around.interrupts;
+    let done = run.run_in_group(step.timeout, &|| interrupts.was_interrupted())?;
+    match check_exit(&what, done.exit_reason, step.timeout) {
+        Ok(()) => Ok(()),
+        Err(failure) => Err(with_last_lines(failure, &done.output)),
+    }
+}

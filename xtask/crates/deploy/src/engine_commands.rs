@@ -1,0 +1,241 @@
+//! What `start`, `stop`, `restart`, `ps` and `logs` come to where a tool runs the layer: its own command line, with
+//! the files of the worktree. What makes no sense there is refused, with what to type instead.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::compose;
+use super::kubernetes::{build_manifest_args, build_scope_args};
+use super::tool::{EngineSettings, to_args};
+use xtask_base::error::{Error, Result};
+use xtask_config::DeployEngine;
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineCommand {
+    /// That it runs.
+    Start {
+        /// How long it may take.
+        within: Duration,
+    },
+    /// That it ends.
+    Stop {
+        /// How long each may take.
+        within: Option<Duration>,
+    },
+    /// That it is started again.
+    Restart,
+    /// How it is.
+    Ps {
+        /// As JSON.
+        json: bool,
+    },
+    /// What it has written.
+    Logs {
+        /// And what comes.
+        follow: bool,
+        /// How many lines.
+        lines: usize,
+        /// How far back.
+        since: Option<Duration>,
+        /// With times.
+        timestamps: bool,
+    },
+}
+
+/// The command line: a program and its arguments. `root` is the worktree.
+pub fn build_command_line(
+    engine: DeployEngine,
+    outside: &EngineSettings,
+    root: &Path,
+    asked: &EngineCommand,
+    services: &[String],
+) -> Result<(&'static str, Vec<String>)> {
+    match engine {
+        DeployEngine::Kubernetes => {
+            Ok(("kubectl", build_kubectl_args(outside, root, asked, services)?))
+        }
+        _ => Ok(("docker", build_docker_args(outside, root, asked, services))),
+    }
+}
+
+fn build_docker_args(
+    outside: &EngineSettings,
+    root: &Path,
+    asked: &EngineCommand,
+    services: &[String],
+) -> Vec<String> {
+    let mut args = compose::build_compose_args(outside, root);
+    match asked {
+        EngineCommand::Start { within } => {
+            args.extend(to_args(&["up", "--detach", "--wait", "--wait-timeout"]));
+            args.push(within.as_secs().max(1).to_string());
+        }
+        EngineCommand::Stop { within } => {
+            args.push("stop".to_owned());
+            if let Some(within) = within {
+                // Docker takes whole seconds, and 0 for an end without a question.
+                let seconds = within.as_millis().div_ceil(1000);
+                args.extend(["--timeout".to_owned(), seconds.to_string()]);
+            }
+        }
+        EngineCommand::Restart => args.push("restart".to_owned()),
+        EngineCommand::Ps { json } => {
+            args.extend(to_args(&["ps", "--all"]));
+            if *json {
+                args.extend(to_args(&["--format", "json"]));
+            }
+        }
+        EngineCommand::Logs { .. } => {
+            args.push("logs".to_owned());
+            args.extend(build_logs_args(asked));
+        }
+    }
+    if !services.is_empty() {
+        args.push("--".to_owned());
+        args.extend(services.to_vec());
+    }
+    args
+}
+
+fn build_kubectl_args(
+    outside: &EngineSettings,
+    root: &Path,
+    asked: &EngineCommand,
+    services: &[String],
+) -> Result<Vec<String>> {
+    let mut args = build_scope_args(outside.context.as_deref(), outside.namespace.as_deref());
+    let typed = |rest: &str| format!("`kubectl {} {rest}`", args.join(" "));
+    let one = |of: &str| Error::usage(format!("{of} of a layer in a cluster names one workload"));
+    match asked {
+        EngineCommand::Stop { .. } => {
+            return Err(Error::usage("a layer in a cluster is not stopped")
+                .with_detail(
+                    "without replicas it would serve nobody, and the next deploy starts it again",
+                )
+                .with_hint(typed("scale deployment/NAME --replicas=0")));
+        }
+        EngineCommand::Restart => {
+            let [name] = services else {
+                let hint = "as in `cargo xtask restart --layer LAYER NAME`, or `statefulset/NAME`";
+                return Err(one("a restart").with_hint(hint));
+            };
+            args.extend(to_args(&["rollout", "restart", &qualify_workload(name)]));
+        }
+        EngineCommand::Start { .. } | EngineCommand::Ps { .. } if !services.is_empty() => {
+            return Err(Error::usage("a layer in a cluster is applied and shown as a whole")
+                .with_hint(typed("get deployment/NAME")));
+        }
+        EngineCommand::Start { .. } => {
+            args.push("apply".to_owned());
+            args.extend(build_manifest_args(outside, root));
+        }
+        EngineCommand::Ps { json } => {
+            args.push("get".to_owned());
+            args.extend(build_manifest_args(outside, root));
+            args.extend(to_args(if *json { &["-o", "json"] } else { &["-o", "wide"] }));
+        }
+        EngineCommand::Logs { .. } => {
+            let [name] = services else {
+                let hint = "as in `cargo xtask logs --layer LAYER NAME`, or `statefulset/NAME`";
+                return Err(one("a log").with_hint(hint));
+            };
+            args.push("logs".to_owned());
+            args.extend(build_logs_args(asked));
+            args.push(qualify_workload(name));
+        }
+    }
+    Ok(args)
+}
+
+/// A workload, as `kubectl` takes it. A name alone is that of a deployment.
+fn qualify_workload(name: &str) -> String {
+    if name.contains('/') && !name.starts_with('-') {
+        name.to_owned()
+    } else {
+        format!("deployment/{name}")
+    }
+}
+
+/// The options of logs, which both tools have.
+fn build_logs_args(asked: &EngineCommand) -> Vec<String> {
+    let EngineCommand::Logs { follow, lines, since, timestamps } = asked else { return Vec::new() };
+    let mut args = vec![format!("--tail={lines}")];
+    if let Some(since) = since {
+        args.push(format!("--since={}s", since.as_secs().max(1)));
+    }
+    if *follow {
+        args.push("--follow".to_owned());
+    }
+    if *timestamps {
+        args.push("--timestamps".to_owned());
+    }
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn each_is_the_command_line_of_its_tool() {
+        let outside = EngineSettings {
+            to: "deploy/app.yml".to_owned(),
+            context: Some("c".to_owned()),
+            namespace: None,
+            project: "app-prod".to_owned(),
+        };
+        let logs = |follow| EngineCommand::Logs {
+            follow,
+            lines: 20,
+            since: follow.then_some(Duration::from_secs(90)),
+            timestamps: follow,
+        };
+        let within = Duration::from_secs(30);
+        let asked = [
+            (EngineCommand::Start { within }, vec![]),
+            (EngineCommand::Stop { within: Some(within) }, vec!["web"]),
+            (EngineCommand::Stop { within: None }, vec![]),
+            (EngineCommand::Restart, vec!["web"]),
+            (EngineCommand::Restart, vec![]),
+            (EngineCommand::Ps { json: true }, vec![]),
+            (EngineCommand::Ps { json: false }, vec!["web"]),
+            (logs(false), vec![]),
+            (logs(true), vec!["statefulset/db"]),
+        ];
+        let mut text = String::new();
+        for engine in [DeployEngine::Compose, DeployEngine::Kubernetes] {
+            for (asked, services) in &asked {
+                let services = to_args(services);
+                let line =
+                    match build_command_line(engine, &outside, Path::new("/w"), asked, &services) {
+                        Ok((program, args)) => format!("{program} {}", args.join(" ")),
+                        Err(failure) => format!("{failure}; {}", failure.hints().join("; ")),
+                    };
+                text.push_str(&format!("{line}\n"));
+            }
+        }
+        expect![[r#"
+            docker --context c compose --project-name app-prod --project-directory /w/deploy --file /w/deploy/app.yml up --detach --wait --wait-timeout 30
+            docker --context c compose --project-name app-prod --project-directory /w/deploy --file /w/deploy/app.yml stop --timeout 30 -- web
+            docker --context c compose --project-name app-prod --project-directory /w/deploy --file /w/deploy/app.yml stop
+            docker --context c compose --project-name app-prod --project-directory /w/deploy --file /w/deploy/app.yml restart -- web
+            docker --context c compose --project-name app-prod --project-directory /w/deploy --file /w/deploy/app.yml restart
+            docker --context c compose --project-name app-prod --project-directory /w/deploy --file /w/deploy/app.yml ps --all --format json
+            docker --context c compose --project-name app-prod --project-directory /w/deploy --file /w/deploy/app.yml ps --all -- web
+            docker --context c compose --project-name app-prod --project-directory /w/deploy --file /w/deploy/app.yml logs --tail=20
+            docker --context c compose --project-name app-prod --project-directory /w/deploy --file /w/deploy/app.yml logs --tail=20 --since=90s --follow --timestamps -- statefulset/db
+            kubectl --context c apply -f /w/deploy/app.yml
+            a layer in a cluster is not stopped; `kubectl --context c scale deployment/NAME --replicas=0`
+            a layer in a cluster is not stopped; `kubectl --context c scale deployment/NAME --replicas=0`
+            kubectl --context c rollout restart deployment/web
+            a restart of a layer in a cluster names one workload; as in `cargo xtask restart --layer LAYER NAME`, or `statefulset/NAME`
+            kubectl --context c get -f /w/deploy/app.yml -o json
+            a layer in a cluster is applied and shown as a whole; `kubectl --context c get deployment/NAME`
+            a log of a layer in a cluster names one workload; as in `cargo xtask logs --layer LAYER NAME`, or `statefulset/NAME`
+            kubectl --context c logs --tail=20 --since=90s --follow --timestamps statefulset/db
+        "#]].assert_eq(&text);
+    }
+}

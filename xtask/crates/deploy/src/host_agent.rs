@@ -1,0 +1,208 @@
+//! What the program does on another host: it takes one order and does it there as `directory` does it, with the
+//! same lock, journal, steps and ways back.
+//!
+//! Whoever gave the order may go away at any time: what was begun goes on to its end, and the next command
+//! finds the lock, or the history.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::DeployContext;
+use super::directory::DirectoryEngine;
+use super::executor::{self, DeployRequest, EngineContext, ReleaseSource};
+use super::gates::{self, TargetGateContext};
+use super::history;
+use super::pipeline::DeployAction;
+use super::release::Release;
+use super::ssh::UPLOAD_TIMEOUT;
+use super::target::{DeployTarget, TargetOwnership, is_release_name};
+use super::verify;
+use super::wire_protocol::{
+    HostCommand, HostRequest, HostResponse, ORDER, TargetInspection, WireError,
+};
+use xtask_base::environment::Environment;
+use xtask_base::error::{Error, Result, ResultExt as _};
+use xtask_base::signals::Interrupts;
+use xtask_config::Layer;
+
+/// How many programs stay: that which was sent last, and two to which somebody may go back.
+const MAX_KEPT_PROGRAMS: usize = 3;
+
+/// Does it. The world of `around` has the variables of the order already.
+pub fn execute_request(
+    order: &HostRequest,
+    around: DeployContext<'_>,
+    warn: &dyn Fn(&str),
+) -> HostResponse {
+    let mut ended = HostResponse::default();
+    if let Err(failure) = try_execute(order, around, warn, &mut ended) {
+        ended.failure = Some(WireError::from(&failure));
+    }
+    ended
+}
+
+fn try_execute(
+    order: &HostRequest,
+    around: DeployContext<'_>,
+    warn: &dyn Fn(&str),
+    ended: &mut HostResponse,
+) -> Result<()> {
+    if order.schema != ORDER {
+        return Err(Error::unable(format!("an order of the kind `{}` is not known", order.schema)));
+    }
+    let layer = order.load_layer()?;
+    let target = DeployTarget { root: order.root.clone(), layer: order.layer.clone() };
+    let none = Interrupts::without_handlers();
+    let deaf = DeployContext { interrupts: &none, ..around };
+    let engine = DirectoryEngine { target: &target, layer: &layer, ctx: around };
+    let calm = DirectoryEngine { target: &target, layer: &layer, ctx: deaf };
+    let site =
+        EngineContext { target: &target, engine: &engine, uninterruptible: &calm, ctx: around };
+    match &order.wanted {
+        HostCommand::Look { needed, missing } => {
+            ended.looked = Some(inspect_target(&site, &layer, *needed, missing)?);
+            Ok(())
+        }
+        HostCommand::Verify => {
+            ended.verified = Some(verify::verify_target(&site)?);
+            Ok(())
+        }
+        wanted => {
+            let before = if target.check_ownership()? == TargetOwnership::Ours {
+                history::read_history(&target.history_file())?.len()
+            } else {
+                0
+            };
+            let done = execute_change(&site, &layer, wanted, warn);
+            let entries = history::read_history(&target.history_file())?;
+            ended.run = entries.last().filter(|_| entries.len() > before).cloned();
+            let (current, serves) = history::current_and_serving(&entries);
+            ended.current = current.map(str::to_owned);
+            ended.serves = serves.map(str::to_owned);
+            done
+        }
+    }
+}
+
+fn inspect_target(
+    site: &EngineContext<'_>,
+    layer: &Layer,
+    needed: u64,
+    missing: &[String],
+) -> Result<TargetInspection> {
+    let target = site.target;
+    let deploy = layer.deploy.as_ref().ok_or_else(|| Error::usage("the layer is not deployed"))?;
+    let grounds = TargetGateContext {
+        layer,
+        deploy,
+        target,
+        needed,
+        missing: missing.to_vec(),
+        ctx: site.ctx,
+    };
+    let gates = gates::check_target_gates(&grounds);
+    if !target.check_ownership().is_ok_and(|standing| standing == TargetOwnership::Ours) {
+        return Ok(TargetInspection { gates, taken: Vec::new(), kept: Vec::new() });
+    }
+    let kept = executor::list_kept(target, &history::read_history(&target.history_file())?);
+    let taken = list_names(&target.releases_folder())
+        .chain(list_names(&target.incoming_folder()))
+        .collect();
+    Ok(TargetInspection { gates, taken, kept })
+}
+
+fn execute_change(
+    site: &EngineContext<'_>,
+    layer: &Layer,
+    wanted: &HostCommand,
+    warn: &dyn Fn(&str),
+) -> Result<()> {
+    let deploy = layer.deploy.as_ref().ok_or_else(|| Error::usage("the layer is not deployed"))?;
+    let doing = match wanted {
+        HostCommand::Rollback { .. } => DeployAction::Rollback,
+        _ => DeployAction::Deploy,
+    };
+    let opened = executor::lock_and_recover(site, doing);
+    let arrived = |release: &str| Release {
+        name: release.to_owned(),
+        folder: site.target.incoming_folder().join(release),
+    };
+    let (_lock, mended) = match (opened, wanted) {
+        (Ok(opened), _) => opened,
+        (Err(failure), HostCommand::Deploy { release, .. }) if is_release_name(release) => {
+            // It is sent again for another attempt.
+            drop(arrived(release).remove(&site.ctx));
+            return Err(failure);
+        }
+        (Err(failure), _) => return Err(failure),
+    };
+    if let Some(words) = mended {
+        warn(&words);
+    }
+    match wanted {
+        HostCommand::Deploy { release, commit, watch_ms } if is_release_name(release) => {
+            let source = ReleaseSource::Sealed { name: release, commit };
+            let watch = Duration::from_millis(*watch_ms);
+            let done =
+                executor::deploy_release(site, &DeployRequest { source, layer, deploy, watch });
+            drop(arrived(release).remove(&site.ctx));
+            done?.warnings.iter().for_each(|warning| warn(warning));
+            if let Err(failure) = remove_stale_files(site.target, &site.ctx) {
+                warn(&failure.to_string());
+            }
+            Ok(())
+        }
+        HostCommand::Rollback { release, watch_ms } => {
+            let release = executor::choose_rollback(site.target, Some(release))?;
+            gates::check_rollback(layer, deploy, site.target, &release, &site.ctx)?;
+            executor::rollback_to(site, &release, Duration::from_millis(*watch_ms)).map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn list_names(folder: &Path) -> impl Iterator<Item = String> + use<> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok())
+}
+
+/// Removes older programs, and what arrived long ago and was never taken in.
+fn remove_stale_files(target: &DeployTarget, around: &DeployContext<'_>) -> Result<()> {
+    let mut programs = Vec::new();
+    for name in list_names(&target.programs_folder()).filter(|name| name.starts_with("xtask-")) {
+        let path = target.programs_folder().join(name);
+        // This one is the newest, whenever it was built.
+        let is_own = is_own_program(&path, around.world);
+        let changed = std::fs::metadata(&path).and_then(|meta| meta.modified()).ok();
+        programs.push((is_own, changed, path));
+    }
+    programs.sort();
+    let older = programs.len().saturating_sub(MAX_KEPT_PROGRAMS);
+    for (_, _, path) in programs.into_iter().take(older) {
+        around
+            .disk
+            .remove_file(&path)
+            .with_context(|| format!("`{}` cannot be removed", path.display()))?;
+    }
+    for name in list_names(&target.incoming_folder()).filter(|name| is_release_name(name)) {
+        let folder = target.incoming_folder().join(&name);
+        // What is still under way is younger than it may take.
+        if file_age(&folder, around.world).is_some_and(|age| age > 2 * UPLOAD_TIMEOUT) {
+            Release { name, folder }.remove(around)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_own_program(path: &Path, world: &Environment) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let id = |path: &Path| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    id(path).is_some() && id(path) == id(&world.program)
+}
+
+fn file_age(path: &Path, world: &Environment) -> Option<Duration> {
+    use std::os::unix::fs::MetadataExt as _;
+    let changed = std::fs::symlink_metadata(path).ok()?.ctime();
+    let age = world.now_seconds().checked_sub(changed)?;
+    Some(Duration::from_secs(u64::try_from(age).ok()?))
+}

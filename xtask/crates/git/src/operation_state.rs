@@ -1,0 +1,138 @@
+//! What git is in the middle of. Sync keeps its hands off a repository in such a state.
+
+use super::{Id, PathPatterns, Repo};
+use xtask_base::error::{Error, Result};
+
+/// An operation of git's that has begun and not ended, and how a user ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// What it is called: `a rebase`.
+    pub name: &'static str,
+    /// The command that ends it.
+    pub continue_command: &'static str,
+    /// The command that takes it back.
+    pub abort_command: &'static str,
+    /// Which it is.
+    pub kind: OperationKind,
+}
+
+/// The operations that matter apart from each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperationKind {
+    /// A merge.
+    Merge,
+    /// A rebase of either kind.
+    Rebase,
+    /// Anything else.
+    Other,
+}
+
+impl Repo {
+    /// The operation that is in progress in this worktree.
+    #[must_use]
+    pub fn current_operation(&self) -> Option<Operation> {
+        use gix::state::InProgress as Is;
+        let Some(state) = self.git.state().or_else(|| self.find_pick_ref()) else {
+            return self.read_sequencer();
+        };
+        let kind = match state {
+            Is::Merge => OperationKind::Merge,
+            Is::Rebase | Is::RebaseInteractive => OperationKind::Rebase,
+            _ => OperationKind::Other,
+        };
+        let (name, ends_with, aborts_with) = match state {
+            Is::ApplyMailbox | Is::ApplyMailboxRebase => {
+                ("an `am`", "git am --continue", "git am --abort")
+            }
+            Is::Bisect => ("a bisect", "git bisect reset", "git bisect reset"),
+            Is::CherryPick | Is::CherryPickSequence => {
+                ("a cherry-pick", "git cherry-pick --continue", "git cherry-pick --abort")
+            }
+            Is::Merge => ("a merge", "git merge --continue", "git merge --abort"),
+            Is::Rebase | Is::RebaseInteractive => {
+                ("a rebase", "git rebase --continue", "git rebase --abort")
+            }
+            Is::Revert | Is::RevertSequence => {
+                ("a revert", "git revert --continue", "git revert --abort")
+            }
+        };
+        Some(Operation { name, continue_command: ends_with, abort_command: aborts_with, kind })
+    }
+
+    /// A pick or a revert that only a ref tells of, where refs are no files.
+    fn find_pick_ref(&self) -> Option<gix::state::InProgress> {
+        use gix::state::InProgress as Is;
+        if !self.has_reftable() {
+            return None;
+        }
+        let picks = || self.read_root_ref("CHERRY_PICK_HEAD").map(|_| Is::CherryPick);
+        picks().or_else(|| self.read_root_ref("REVERT_HEAD").map(|_| Is::Revert))
+    }
+
+    /// A row of picks or reverts between two of them, where git leaves no other trace.
+    fn read_sequencer(&self) -> Option<Operation> {
+        let todo = std::fs::read_to_string(self.git_folder().join("sequencer/todo")).ok()?;
+        let is_revert = todo.lines().any(|line| line.starts_with("revert "));
+        let (name, ends_with, aborts_with) = if is_revert {
+            ("a revert", "git revert --continue", "git revert --abort")
+        } else {
+            ("a cherry-pick", "git cherry-pick --continue", "git cherry-pick --abort")
+        };
+        Some(Operation {
+            name,
+            continue_command: ends_with,
+            abort_command: aborts_with,
+            kind: OperationKind::Other,
+        })
+    }
+
+    /// Whether git has put local changes aside and will bring them back when what it is doing now
+    /// has ended (`--autostash`).
+    #[must_use]
+    pub fn has_autostash(&self) -> bool {
+        ["rebase-merge/autostash", "rebase-apply/autostash", "MERGE_AUTOSTASH"]
+            .into_iter()
+            .any(|name| self.git_folder().join(name).symlink_metadata().is_ok())
+    }
+
+    /// The commits that are being merged or picked into HEAD.
+    #[must_use]
+    pub fn incoming_commits(&self) -> Vec<Id> {
+        let read = |name| std::fs::read_to_string(self.git_folder().join(name));
+        // Of an octopus there are several; this one is a file wherever refs are.
+        let merged = read("MERGE_HEAD").unwrap_or_default();
+        let merged = merged.lines().filter_map(|line| Id::from_hex(line.trim().as_bytes()).ok());
+        let mut ids: Vec<Id> = merged.chain(self.read_root_ref("CHERRY_PICK_HEAD")).collect();
+        // What a revert brings in is what stood before the commit that it takes back.
+        let reverted = self.read_root_ref("REVERT_HEAD");
+        let reverted = reverted.and_then(|id| self.read_commit(id).ok()?.parents.first().copied());
+        ids.extend(reverted);
+        ids
+    }
+
+    /// Whether somebody holds the index of this worktree.
+    #[must_use]
+    pub fn is_index_locked(&self) -> bool {
+        self.index_lock_file().symlink_metadata().is_ok()
+    }
+}
+
+impl Repo {
+    /// The patterns of sparse checkout: what they take is checked out. Nothing where it is off.
+    pub fn read_sparse_patterns(&self) -> Result<Option<PathPatterns>> {
+        if !self.config_bool("core.sparseCheckout", false) {
+            return Ok(None);
+        }
+        let file = self.git_folder().join("info/sparse-checkout");
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(cause) => {
+                let what = format!("`{}` cannot be read", file.display());
+                return Err(Error::unable(what).with_cause(cause));
+            }
+        };
+        let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        Ok(Some(PathPatterns::new(lines)))
+    }
+}

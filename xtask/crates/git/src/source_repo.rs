@@ -1,0 +1,83 @@
+//! Another repository, as a source of files: fetched into a folder of its own, and the address under
+//! which others find it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use gix::url::Scheme;
+
+use super::Repo;
+use xtask_base::error::{Error, Result};
+use xtask_base::process::Program;
+
+/// How long a clone may take: ten minutes, for a slow line.
+const CLONE_TIMEOUT: Duration = Duration::from_secs(600);
+
+impl Repo {
+    /// Clones a repository into a folder that is not there yet, with all its history and without its
+    /// files: nothing that it holds is laid out or run.
+    pub fn clone_no_checkout(address: &str, folder: &Path) -> Result<Repo> {
+        let failed = || Error::unable(format!("`{address}` cannot be fetched"));
+        let above = folder.parent().ok_or_else(failed)?;
+        let Some(place) = folder.to_str() else {
+            return Err(failed().with_detail(format!("`{}` is not UTF-8", folder.display())));
+        };
+        let cloned = Program::new("git", above)
+            .args(["clone", "--quiet", "--no-checkout", "--template=", "--", address, place])
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .run_with_timeout(CLONE_TIMEOUT)?;
+        if !cloned.status.success() {
+            return Err(failed().with_detail(cloned.stderr).with_hint(
+                "`--from` names a folder with a checkout of the toolkit, or its address",
+            ));
+        }
+        Repo::discover(folder)
+    }
+
+    /// The names of the remotes, in order.
+    #[must_use]
+    pub fn remote_names(&self) -> Vec<String> {
+        self.git.remote_names().into_iter().map(|name| name.to_string()).collect()
+    }
+
+    /// The branch from which others come: the one that `origin` names, else `main` or `master`, else
+    /// what is checked out.
+    #[must_use]
+    pub fn default_branch(&self) -> String {
+        let head = self.find_ref("refs/remotes/origin/HEAD").ok().flatten();
+        let named = head.and_then(|head| {
+            Some(head.symbolic_target?.strip_prefix("refs/remotes/origin/")?.to_owned())
+        });
+        let usual = || {
+            ["main", "master"].into_iter().find(|name| {
+                self.resolve_ref(&format!("refs/heads/{name}")).is_ok_and(|found| found.is_some())
+            })
+        };
+        named
+            .or_else(|| usual().map(str::to_owned))
+            .or_else(|| self.current_branch())
+            .unwrap_or_else(|| "main".to_owned())
+    }
+
+    /// The address of a remote, or a bare address, as it can be told to others: without a password,
+    /// and only one that leads to a host.
+    #[must_use]
+    pub fn public_url(&self, remote: &str) -> Option<String> {
+        let address = if self.has_remote(remote) {
+            self.config_value(&format!("remote.{remote}.url"))?
+        } else {
+            remote.to_owned()
+        };
+        let mut url = gix::url::parse(gix::bstr::BStr::new(&address)).ok()?;
+        match url.scheme {
+            Scheme::Http | Scheme::Https => {
+                url.set_user(None);
+            }
+            Scheme::Ssh | Scheme::Git => {}
+            _ => return None,
+        }
+        url.set_password(None);
+        url.host()?;
+        String::from_utf8(url.to_bstring().to_vec()).ok()
+    }
+}

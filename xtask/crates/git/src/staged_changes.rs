@@ -1,0 +1,135 @@
+//! What the next commit would change: an index against a tree.
+//!
+//! The index may be one that git made for this commit alone (`commit -a`, `commit -- PATH`). A
+//! folder that the index knows to be unchanged is not entered, so the cost depends on the changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use gix::bstr::ByteSlice;
+use gix::index::entry::{Flags, Mode as IndexMode, Stage};
+use gix::index::extension::Tree;
+use gix::index::{Entry as IndexEntry, State};
+
+use super::index::from_index_mode;
+use super::{FileMode, Id, Repo, TreeEntry};
+use xtask_base::error::{Result, ResultExt};
+use xtask_base::path::RepoPath;
+
+/// A path at which a commit would differ from the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StagedChange {
+    /// The path.
+    pub path: RepoPath,
+    /// What the commit before holds.
+    pub before: Option<TreeEntry>,
+    /// What is staged.
+    pub after: Option<TreeEntry>,
+}
+
+impl Repo {
+    /// Compares the index in `file` with a tree; none is an empty one. What is in conflict or only
+    /// announced is left out: it cannot be committed.
+    pub fn staged_changes(&self, file: &Path, tree: Option<Id>) -> Result<Vec<StagedChange>> {
+        let hash = self.git.object_hash();
+        let index = gix::index::File::at(file, hash, true, Default::default())
+            .with_context(|| format!("the index `{}` cannot be read", file.display()))?;
+        let mut found = Vec::new();
+        let walk = IndexWalk { repo: self, state: &index };
+        walk.compare_folder(&[], tree, index.entries(), index.tree(), &mut found)?;
+        found.sort_by(|one, two| one.path.cmp(&two.path));
+        Ok(found)
+    }
+}
+
+struct IndexWalk<'a> {
+    repo: &'a Repo,
+    state: &'a State,
+}
+
+impl IndexWalk<'_> {
+    /// Compares one folder. `prefix` ends with a slash unless it is the root; `entries` are those
+    /// of the index below it.
+    fn compare_folder(
+        &self,
+        prefix: &[u8],
+        tree: Option<Id>,
+        entries: &[IndexEntry],
+        known: Option<&Tree>,
+        found: &mut Vec<StagedChange>,
+    ) -> Result<()> {
+        let is_known = known.is_some_and(|known| {
+            Some(known.id) == tree
+                && known.num_entries.is_some_and(|number| number as usize == entries.len())
+        });
+        if is_known {
+            return Ok(());
+        }
+        let (mut files, mut folders) = (BTreeMap::new(), BTreeMap::new());
+        if let Some(id) = tree {
+            let tree = self.repo.tree_object(id)?;
+            for entry in tree.iter() {
+                let entry = entry.map_err(|cause| self.repo.unreadable_error(id, cause))?;
+                let name = entry.filename().to_vec();
+                match FileMode::from_gix(entry.mode()) {
+                    Some(mode) => {
+                        files.insert(name, TreeEntry { mode, id: entry.oid().into() });
+                    }
+                    None => drop(folders.insert(name, entry.oid().to_owned())),
+                }
+            }
+        }
+        let mut seen = BTreeSet::new();
+        let mut at = 0;
+        while let Some(entry) = entries.get(at) {
+            let name = &entry.path(self.state)[prefix.len()..];
+            let Some(end) = name.find_byte(b'/') else {
+                at += 1;
+                let name = name.to_vec();
+                let before = files.remove(&name);
+                if !can_be_committed(entry) {
+                    continue;
+                }
+                let after =
+                    from_index_mode(entry.mode).map(|mode| TreeEntry { mode, id: entry.id });
+                if before != after {
+                    let path = RepoPath::new([prefix, &name].concat());
+                    found.push(StagedChange { path, before, after });
+                }
+                continue;
+            };
+            let folder = name[..end].to_vec();
+            let inside = [prefix, &folder, b"/"].concat();
+            let count = entries[at..]
+                .iter()
+                .take_while(|entry| entry.path(self.state).starts_with(&inside))
+                .count();
+            let below = &entries[at..at + count];
+            at += count;
+            let tree = folders.get(&folder).copied();
+            seen.insert(folder.clone());
+            if below.len() == 1 && below[0].mode == IndexMode::DIR {
+                // A folder that sparse checkout leaves out as a whole stands for itself.
+                continue;
+            }
+            let known = known
+                .and_then(|known| known.children.iter().find(|child| child.name[..] == folder[..]));
+            self.compare_folder(&inside, tree, below, known, found)?;
+        }
+        for (name, before) in files {
+            let path = RepoPath::new([prefix, &name].concat());
+            found.push(StagedChange { path, before: Some(before), after: None });
+        }
+        for (name, id) in folders {
+            if !seen.contains(&name) {
+                let inside = [prefix, &name[..], b"/"].concat();
+                self.compare_folder(&inside, Some(id), &[], None, found)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn can_be_committed(entry: &IndexEntry) -> bool {
+    entry.stage() == Stage::Unconflicted && !entry.flags.contains(Flags::INTENT_TO_ADD)
+}

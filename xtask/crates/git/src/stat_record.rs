@@ -1,0 +1,362 @@
+//! The clean record: the size, times and inode that each managed file of HEAD had when it was last
+//! found to hold what HEAD holds.
+//!
+//! With it, a look at a worktree in which nothing has changed costs one look at each managed file,
+//! and neither reads the index nor walks a tree, however large the rest of the repository is. It
+//! says only what need not be looked at more closely; it is never the reason to replace anything.
+//!
+//! The record is believed as a whole only for the very managed content and rules for which it was
+//! made, and for a single file only if the file is older than the record. One that is damaged, or that
+//! a newer xtask has written, counts as none and is replaced.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, Mode as OpenMode, OFlags, Stat};
+
+use super::{Id, PathScope, Repo};
+use xtask_base::digest::{self, Digest};
+use xtask_base::error::{Result, ResultExt};
+use xtask_base::files::Disk;
+use xtask_base::path::RepoPath;
+
+/// The first line of the file, with its version.
+const MAGIC: &[u8] = b"xtask.clean/1\n";
+
+/// From how many files on the work is worth a second thread.
+const THREAD_THRESHOLD: usize = 1000;
+
+/// What a file looked like: size, mtime and ctime in nanoseconds, inode, mode. All zeros fit no file.
+pub type StatData = [u64; 5];
+
+/// The look of a file that is not known to be clean.
+pub const NO_STAT: StatData = [0; 5];
+
+/// Bytes of a look in the file.
+const STAT_BYTES: usize = 40;
+
+/// A record that fits the present content of HEAD.
+pub struct StatRecord {
+    bytes: Vec<u8>,
+    /// Where each folder begins in `bytes`, and how many files it has.
+    folders: Vec<(usize, usize)>,
+    /// When the record was written, in nanoseconds since the epoch.
+    written_ns: u64,
+}
+
+impl Repo {
+    fn stat_record_file(&self) -> PathBuf {
+        self.state_folder().join("clean")
+    }
+
+    /// Stands for all managed content of a tree: equal for two trees only if they hold the same.
+    /// Folders that are managed as a whole count by their id alone.
+    pub fn managed_fingerprint(
+        &self,
+        tree: Id,
+        scope: &dyn PathScope,
+        rules: Digest,
+    ) -> Result<Digest> {
+        let mut parts: Vec<Vec<u8>> = vec![rules.to_vec()];
+        let mut entries = Vec::new();
+        self.visit_tree(
+            tree,
+            scope,
+            &mut |folder, id| {
+                let is_whole = !folder.is_empty() && scope.contains_folder(folder);
+                if is_whole {
+                    parts.push([folder, b"/\0", id.as_slice()].concat());
+                }
+                !is_whole
+            },
+            &mut |path, entry| {
+                let mode = entry.mode.octal().as_bytes();
+                entries.push([path.as_bytes(), b"\0", mode, entry.id.as_slice()].concat());
+            },
+        )?;
+        parts.extend(entries);
+        Ok(digest::hash_parts(parts.iter().map(Vec::as_slice)))
+    }
+
+    /// The record, if there is a sound one for this content.
+    #[must_use]
+    pub fn read_stat_record(&self, content: Digest) -> Option<StatRecord> {
+        let path = self.stat_record_file();
+        let written = fs::symlink_metadata(&path).ok()?;
+        let bytes = fs::read(path).ok()?;
+        let rest = bytes.strip_prefix(MAGIC)?;
+        let (sum, rest) = rest.split_at_checked(32)?;
+        let (of, list) = rest.split_at_checked(32)?;
+        if of != content || sum != digest::hash_parts([of, list]) {
+            return None;
+        }
+        let folders = parse_folders(list, bytes.len() - list.len())?;
+        let written_ns = to_nanos(written.mtime(), written.mtime_nsec());
+        Some(StatRecord { bytes, folders, written_ns })
+    }
+
+    /// Writes the record. `files` are all managed files of HEAD; those that are not clean have a look
+    /// that fits no file (`NOT_CLEAN`), and are looked at closely every time.
+    pub fn write_stat_record(
+        &self,
+        disk: &Disk<'_>,
+        content: Digest,
+        files: &BTreeMap<RepoPath, StatData>,
+    ) -> Result<()> {
+        let mut by_folder: BTreeMap<Vec<u8>, Vec<(&[u8], StatData)>> = BTreeMap::new();
+        for (path, look) in files {
+            let folder = path.parent().map_or(Vec::new(), |folder| folder.as_bytes().to_vec());
+            let start = if folder.is_empty() { 0 } else { folder.len() + 1 };
+            let look = *look;
+            by_folder.entry(folder).or_default().push((&path.as_bytes()[start..], look));
+        }
+        let mut list = Vec::new();
+        for (folder, files) in by_folder {
+            let mut inside = Vec::new();
+            let count = files.len();
+            for (name, look) in files {
+                write_number(&mut inside, name.len());
+                inside.extend(name);
+                inside.extend(look.iter().flat_map(|number| number.to_le_bytes()));
+            }
+            write_number(&mut list, folder.len());
+            list.extend(folder);
+            write_number(&mut list, count);
+            write_number(&mut list, inside.len());
+            list.extend(inside);
+        }
+        let sum = digest::hash_parts([&content[..], &list]);
+        let bytes = [MAGIC, &sum, &content, &list].concat();
+        let path = self.stat_record_file();
+        disk.write_atomically(&path, &bytes)
+            .with_context(|| format!("the record `{}` cannot be written", path.display()))
+    }
+}
+
+impl StatRecord {
+    /// The files that do not look as they did, in no order: changed, gone, or too young to tell.
+    pub fn find_suspects(&self, repo: &Repo) -> Result<Vec<RepoPath>> {
+        let root = File::open(repo.root()).with_context(|| "the worktree cannot be opened")?;
+        let files: usize = self.folders.iter().map(|(_, files)| files).sum();
+        if files < THREAD_THRESHOLD {
+            return Ok(self.find_suspects_in(&root, &self.folders));
+        }
+        // Two halves of about the same number of files.
+        let mut seen = 0;
+        let middle = self.folders.iter().position(|(_, count)| {
+            seen += count;
+            seen > files / 2
+        });
+        let (one, two) = self.folders.split_at(middle.unwrap_or(0));
+        let mut found = std::thread::scope(|scope| {
+            let other = scope.spawn(|| self.find_suspects_in(&root, two));
+            let mut found = self.find_suspects_in(&root, one);
+            // A thread that broke off has told nothing: then all of its files are suspect.
+            found.extend(other.join().unwrap_or_else(|_| self.paths_in(two)));
+            found
+        });
+        found.sort();
+        Ok(found)
+    }
+
+    /// How each file looked; one that was too young to be believed has a look that fits no file, since a later
+    /// record would believe it.
+    #[must_use]
+    pub fn file_stats(&self) -> BTreeMap<RepoPath, StatData> {
+        let mut looks = BTreeMap::new();
+        for (at, _) in &self.folders {
+            self.for_each_file(*at, |folder, name, look| {
+                let is_old = look[2].max(look[1]) < self.written_ns;
+                looks.insert(join_path(folder, name), if is_old { look } else { NO_STAT });
+            });
+        }
+        looks
+    }
+
+    /// All files of the record, in order.
+    #[must_use]
+    pub fn paths(&self) -> Vec<RepoPath> {
+        let mut paths = self.paths_in(&self.folders);
+        paths.sort();
+        paths
+    }
+
+    fn paths_in(&self, folders: &[(usize, usize)]) -> Vec<RepoPath> {
+        let mut names = Vec::new();
+        for (at, _) in folders {
+            self.for_each_file(*at, |folder, name, _| names.push(join_path(folder, name)));
+        }
+        names
+    }
+
+    fn find_suspects_in(&self, root: &File, folders: &[(usize, usize)]) -> Vec<RepoPath> {
+        let mut found = Vec::new();
+        for (at, _) in folders {
+            let mut opened: Option<Option<OwnedFd>> = None;
+            self.for_each_file(*at, |folder, name, look| {
+                let folder_fd = opened.get_or_insert_with(|| open_folder(root, folder));
+                let is_same = folder_fd.as_ref().is_some_and(|fd| {
+                    let name = OsStr::from_bytes(name);
+                    rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+                        stat_data_from_stat(&stat) == look && look[2].max(look[1]) < self.written_ns
+                    })
+                });
+                if !is_same {
+                    found.push(join_path(folder, name));
+                }
+            });
+        }
+        found
+    }
+
+    /// Calls `file` with folder, name and look of every file of the folder that begins at `at`.
+    fn for_each_file(&self, at: usize, mut file: impl FnMut(&[u8], &[u8], StatData)) {
+        let mut cursor = StatCursor { bytes: &self.bytes, at };
+        let walked: Option<()> = (|| {
+            let folder = cursor.read_text()?;
+            let count = cursor.read_number()?;
+            cursor.read_number()?;
+            for _ in 0..count {
+                let name = cursor.read_text()?;
+                file(folder, name, cursor.read_stat()?);
+            }
+            Some(())
+        })();
+        assert!(walked.is_some(), "because its digest says that it is as it was written");
+    }
+}
+
+/// Opens a folder part by part, never through a symlink.
+fn open_folder(root: &File, folder: &[u8]) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut parts = folder.split(|byte| *byte == b'/').filter(|part| !part.is_empty());
+    let open = |at: BorrowedFd<'_>, part: &[u8]| {
+        rustix::fs::openat(at, OsStr::from_bytes(part), flags, OpenMode::empty()).ok()
+    };
+    let mut at = open(root.as_fd(), parts.next().unwrap_or(b"."))?;
+    for part in parts {
+        at = open(at.as_fd(), part)?;
+    }
+    Some(at)
+}
+
+fn join_path(folder: &[u8], name: &[u8]) -> RepoPath {
+    if folder.is_empty() {
+        return RepoPath::new(name);
+    }
+    RepoPath::new([folder, b"/", name].concat())
+}
+
+/// Where each folder begins, and how many files it has; nothing if the list is not sound.
+fn parse_folders(list: &[u8], base: usize) -> Option<Vec<(usize, usize)>> {
+    let mut cursor = StatCursor { bytes: list, at: 0 };
+    let mut found = Vec::new();
+    while cursor.at < list.len() {
+        let start = cursor.at;
+        cursor.read_text()?;
+        let files = cursor.read_number()?;
+        let length = cursor.read_number()?;
+        cursor.read_bytes(length)?;
+        found.push((base + start, files));
+    }
+    Some(found)
+}
+
+struct StatCursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> StatCursor<'a> {
+    fn read_bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let taken = self.bytes.get(self.at..self.at.checked_add(count)?)?;
+        self.at += count;
+        Some(taken)
+    }
+
+    fn read_number(&mut self) -> Option<usize> {
+        let bytes = self.read_bytes(4)?.try_into().ok()?;
+        usize::try_from(u32::from_le_bytes(bytes)).ok()
+    }
+
+    fn read_text(&mut self) -> Option<&'a [u8]> {
+        let length = self.read_number()?;
+        self.read_bytes(length)
+    }
+
+    fn read_stat(&mut self) -> Option<StatData> {
+        let bytes = self.read_bytes(STAT_BYTES)?;
+        let mut look = [0; 5];
+        for (number, chunk) in look.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *number = u64::from_le_bytes(*chunk);
+        }
+        Some(look)
+    }
+}
+
+fn write_number(list: &mut Vec<u8>, number: usize) {
+    let number = u32::try_from(number).expect("because no path and no folder is that large");
+    list.extend(number.to_le_bytes());
+}
+
+fn to_nanos(seconds: i64, nanos: i64) -> u64 {
+    seconds.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(nanos.cast_unsigned())
+}
+
+/// How the file behind `meta` looks.
+#[must_use]
+pub fn stat_data_from_metadata(meta: &fs::Metadata) -> StatData {
+    [
+        meta.len(),
+        to_nanos(meta.mtime(), meta.mtime_nsec()),
+        to_nanos(meta.ctime(), meta.ctime_nsec()),
+        meta.ino(),
+        u64::from(meta.mode()),
+    ]
+}
+
+#[expect(
+    clippy::unnecessary_cast,
+    clippy::cast_possible_wrap,
+    reason = "the types of these fields differ between systems"
+)]
+fn stat_data_from_stat(stat: &Stat) -> StatData {
+    [
+        stat.st_size as u64,
+        to_nanos(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+        to_nanos(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+        stat.st_ino as u64,
+        u64::from(stat.st_mode as u32),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_was_too_young_is_not_believed_by_a_later_record_either() {
+        let (old, young): (StatData, StatData) = ([1, 10, 10, 1, 1], [1, 10, 20, 1, 1]);
+        let mut inside = Vec::new();
+        for (name, look) in [(b"a", old), (b"b", young)] {
+            write_number(&mut inside, name.len());
+            inside.extend(name);
+            inside.extend(look.iter().flat_map(|number| number.to_le_bytes()));
+        }
+        let mut list = Vec::new();
+        write_number(&mut list, 1);
+        list.extend(b"d");
+        write_number(&mut list, 2);
+        write_number(&mut list, inside.len());
+        list.extend(inside);
+        let folders = parse_folders(&list, 0).unwrap();
+        let record = StatRecord { bytes: list, folders, written_ns: 20 };
+        let looks: Vec<StatData> = record.file_stats().into_values().collect();
+        assert_eq!(looks, [old, NO_STAT]);
+    }
+}

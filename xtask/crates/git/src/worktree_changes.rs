@@ -1,0 +1,382 @@
+//! What a worktree holds that its commit does not, as git itself says: staged, changed, in conflict, not
+//! tracked; also edits that git was told to overlook. Nothing is written.
+
+use std::collections::BTreeMap;
+use std::fs::DirEntry;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{FileMode, Id, PathCache, PathPatterns, Repo, TreeEntry, WorktreeItem};
+use xtask_base::error::{Error, Result, ResultExt};
+use xtask_base::path::RepoPath;
+
+/// How long git may look at a large worktree.
+const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The most files that are looked for below folders that git ignores.
+const MAX_FILES_BELOW: usize = 100_000;
+
+/// What stands in a worktree and not in its commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorktreeChanges {
+    /// Tracked paths that differ in the index, on disk or in both, with what the index holds.
+    pub tracked: BTreeMap<RepoPath, IndexChange>,
+    /// Edits that git was told to overlook: it neither shows nor replaces them.
+    pub overlooked: Vec<RepoPath>,
+    /// Files that are not tracked and not ignored.
+    pub untracked: Vec<RepoPath>,
+    /// Repositories that lie inside and are no submodules.
+    pub nested: Vec<RepoPath>,
+    /// Submodules that have changes of their own.
+    pub submodules: Vec<RepoPath>,
+    /// What git could not look into, in its words.
+    pub unreadable: Vec<String>,
+}
+
+/// What the index holds at a path that differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IndexChange {
+    /// The same as HEAD.
+    SameAsHead,
+    /// Another content.
+    Entry(TreeEntry),
+    /// Nothing, and HEAD has something.
+    Removed,
+    /// It was announced with `git add -N`, without a content.
+    IntentToAdd,
+    /// A conflict: base, ours, theirs.
+    Conflict([Option<TreeEntry>; 3]),
+}
+
+impl WorktreeChanges {
+    /// Whether there is nothing at all that git would not bring back.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tracked.is_empty() && self.untracked.is_empty() && self.overlooked.is_empty()
+    }
+}
+
+impl Repo {
+    /// What stands in the worktree and not in HEAD.
+    pub fn list_changes(&self) -> Result<WorktreeChanges> {
+        let args = [
+            "--no-optional-locks",
+            "-c",
+            "core.fsmonitor=false",
+            "status",
+            "--porcelain=v2",
+            "-z",
+            "--untracked-files=all",
+            "--no-renames",
+            "--ignore-submodules=none",
+        ];
+        let asked = self.git_command(args).with_full_output().run_with_timeout(LOCAL_TIMEOUT)?;
+        if !asked.status.success() {
+            return Err(Error::unable("git cannot say what has changed").with_detail(asked.stderr));
+        }
+        let mut changes = WorktreeChanges::default();
+        for line in asked.stdout_bytes.split(|byte| *byte == 0).filter(|line| !line.is_empty()) {
+            let read = parse_status_line(line, &mut changes);
+            read.ok_or_else(|| {
+                let shown = String::from_utf8_lossy(line).into_owned();
+                Error::unable("what git says has changed cannot be understood").with_detail(shown)
+            })?;
+        }
+        self.add_overlooked(&mut changes)?;
+        // Git goes on where it cannot open a folder, and says so among whatever else it has to say.
+        if !asked.stderr.is_empty() {
+            changes.unreadable = self.list_unreadable_folders()?;
+        }
+        // What was taken out of the index and lies there still is told of twice.
+        changes.untracked.retain(|path| !changes.tracked.contains_key(path));
+        Ok(changes)
+    }
+
+    /// The folders of the worktree that cannot be opened, each with why. What is ignored, and what is
+    /// another repository's, is left out.
+    fn list_unreadable_folders(&self) -> Result<Vec<String>> {
+        let mut closed: Vec<(PathBuf, String)> = Vec::new();
+        let mut folders = vec![self.root().to_path_buf()];
+        while let Some(folder) = folders.pop() {
+            let is_others = folder != self.root() && folder.join(".git").symlink_metadata().is_ok();
+            if is_others {
+                continue;
+            }
+            let entries = folder.read_dir().and_then(Iterator::collect::<io::Result<Vec<_>>>);
+            match entries {
+                Ok(entries) => {
+                    let is_folder =
+                        |entry: &DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+                    let below = entries.into_iter().filter(is_folder);
+                    folders.extend(
+                        below.filter(|entry| entry.file_name() != ".git").map(|entry| entry.path()),
+                    );
+                }
+                Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+                Err(cause) => closed.push((folder, cause.to_string())),
+            }
+        }
+        let names = closed.iter().flat_map(|(folder, _)| [folder.as_os_str().as_bytes(), b"\0"]);
+        let names: Vec<u8> = names.flatten().copied().collect();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ignored =
+            self.git_command(["check-ignore", "--no-index", "-z", "--stdin"]).with_full_output();
+        let ignored = ignored.run_with_input(&names, LOCAL_TIMEOUT)?.stdout_bytes;
+        let is_ignored = |folder: &Path| {
+            ignored.split(|byte| *byte == 0).any(|name| name == folder.as_os_str().as_bytes())
+        };
+        // Git would write objects to look into a sparse index for this, so it looks into none.
+        let index = self.read_index()?;
+        let is_tracked = |folder: &Path| {
+            let inside = folder.strip_prefix(self.root()).unwrap_or(folder);
+            index.has_tracked_below(inside.as_os_str().as_bytes())
+        };
+        let told = closed.iter().filter(|(folder, _)| !is_ignored(folder) || is_tracked(folder));
+        let told = told.map(|(folder, why)| {
+            let folder = folder.strip_prefix(self.root()).unwrap_or(folder);
+            format!("{}: {why}", folder.display())
+        });
+        Ok(told.collect())
+    }
+
+    /// Edits behind `--assume-unchanged` and `--skip-worktree`, which `git status` does not tell of.
+    fn add_overlooked(&self, changes: &mut WorktreeChanges) -> Result<()> {
+        let args = ["--no-optional-locks", "ls-files", "--sparse", "-v", "-z", "--cached"];
+        let asked = self.git_command(args).with_full_output().run_with_timeout(LOCAL_TIMEOUT)?;
+        if !asked.status.success() {
+            return Err(Error::unable("git cannot list what it tracks").with_detail(asked.stderr));
+        }
+        let lines = asked.stdout_bytes.split(|byte| *byte == 0);
+        let marked = lines.filter_map(|line| match line {
+            [mark, b' ', path @ ..] if *mark == b'S' || mark.is_ascii_lowercase() => {
+                Some(RepoPath::new(path))
+            }
+            _ => None,
+        });
+        let marked: Vec<RepoPath> =
+            marked.filter(|path| !changes.tracked.contains_key(path)).collect();
+        if marked.is_empty() {
+            return Ok(());
+        }
+        let index = self.read_index()?;
+        let mut filters = self.clean_filters(&index)?;
+        let mut ways = PathCache::default();
+        for path in marked {
+            let Some(staged) =
+                index.path_status(&path).entry().filter(|e| e.mode != FileMode::Gitlink)
+            else {
+                continue;
+            };
+            // What sparse checkout leaves out is not there, and nobody has removed it.
+            if let WorktreeItem::Present(found) =
+                self.read_worktree_item(&path, Some(staged), &mut ways, &mut filters, &index)?
+                && found.entry != staged
+            {
+                changes.overlooked.push(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// The files that git ignores and these patterns take. A folder that is ignored as a whole is entered only
+    /// where a pattern names it with a slash at its end, or a path from the root: `.env` means files, and a
+    /// folder of that name holds thousands that are no secret.
+    pub fn find_ignored_files(&self, patterns: &[String]) -> Result<Vec<RepoPath>> {
+        if patterns.is_empty() {
+            return Ok(Vec::new());
+        }
+        let args = [
+            "--no-optional-locks",
+            "ls-files",
+            "-z",
+            "--others",
+            "--ignored",
+            "--exclude-standard",
+            "--directory",
+        ];
+        let asked = self.git_command(args).with_full_output().run_with_timeout(LOCAL_TIMEOUT)?;
+        if !asked.status.success() {
+            return Err(Error::unable("git cannot list what it ignores").with_detail(asked.stderr));
+        }
+        let all = PathPatterns::new(patterns.iter().map(String::as_str));
+        let names_folders = |pattern: &&str| pattern.contains('/');
+        let folders = PathPatterns::new(patterns.iter().map(String::as_str).filter(names_folders));
+        let is_from_root = |pattern: &&str| pattern.trim_end_matches('/').contains('/');
+        let from_root = PathPatterns::new(patterns.iter().map(String::as_str).filter(is_from_root));
+        let mut found = Vec::new();
+        for name in asked.stdout_bytes.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+            match name.strip_suffix(b"/") {
+                None if all.match_with_folders(name, false) == Some(true) => {
+                    found.push(RepoPath::new(name));
+                }
+                Some(folder)
+                    if folders.match_with_folders(folder, true) == Some(true)
+                        || from_root.may_match_below(folder) =>
+                {
+                    self.find_files_below(&RepoPath::new(folder), &all, &mut found)?;
+                }
+                _ => {}
+            }
+        }
+        found.sort();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// The files below a folder that the patterns take, without following symlinks.
+    fn find_files_below(
+        &self,
+        folder: &RepoPath,
+        patterns: &PathPatterns,
+        found: &mut Vec<RepoPath>,
+    ) -> Result<()> {
+        let mut folders = vec![folder.clone()];
+        let mut seen = 0;
+        while let Some(folder) = folders.pop() {
+            let failed = || format!("the folder `{folder}` cannot be read");
+            let entries = match std::fs::read_dir(folder.to_disk_path(self.root())) {
+                // It went while it was looked for.
+                Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => continue,
+                entries => entries.with_context(failed)?,
+            };
+            for entry in entries {
+                let entry = entry.with_context(failed)?;
+                let name = entry.file_name();
+                let path = RepoPath::new([folder.as_bytes(), b"/", name.as_bytes()].concat());
+                let kind = entry.file_type().with_context(failed)?;
+                seen += 1;
+                if seen > MAX_FILES_BELOW {
+                    return Err(Error::unable(format!(
+                        "`{folder}` is among what is to be copied, and holds more than {MAX_FILES_BELOW} files"
+                    ))
+                    .with_hint("name fewer files as `[backup] ignored` in `setup/sync.toml`"));
+                }
+                if kind.is_dir() {
+                    if name != ".git" {
+                        folders.push(path);
+                    }
+                } else if patterns.match_with_folders(path.as_bytes(), false) == Some(true) {
+                    found.push(path);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a line of `git status --porcelain=v2`; nothing where it is none.
+fn parse_status_line(line: &[u8], changes: &mut WorktreeChanges) -> Option<()> {
+    match line {
+        [b'?', b' ', path @ ..] => {
+            match path.strip_suffix(b"/") {
+                Some(folder) => changes.nested.push(RepoPath::new(folder)),
+                None => changes.untracked.push(RepoPath::new(path)),
+            }
+            Some(())
+        }
+        [b'1', b' ', rest @ ..] => {
+            let mut parts = rest.splitn(8, |byte| *byte == b' ');
+            let state = parts.next()?;
+            let submodule = parts.next()?;
+            let (mode_head, mode_index) = (parts.next()?, parts.next()?);
+            parts.next()?;
+            let (id_head, id_index) = (parts.next()?, parts.next()?);
+            let path = RepoPath::new(parts.next()?);
+            let (head, index) =
+                (parse_entry(mode_head, id_head)?, parse_entry(mode_index, id_index)?);
+            if submodule.first() == Some(&b'S') {
+                // Which commit is staged for it is ours to know, what is in it is not.
+                if submodule.iter().skip(1).any(|flag| *flag != b'.') {
+                    changes.submodules.push(path.clone());
+                }
+                if index == head {
+                    return Some(());
+                }
+            }
+            let index = match index {
+                // `git add -N` shows as added on the side of the worktree.
+                None if state.get(1) == Some(&b'A') => IndexChange::IntentToAdd,
+                index if index == head => IndexChange::SameAsHead,
+                None => IndexChange::Removed,
+                Some(entry) => IndexChange::Entry(entry),
+            };
+            changes.tracked.insert(path, index);
+            Some(())
+        }
+        [b'u', b' ', rest @ ..] => {
+            let mut parts = rest.splitn(10, |byte| *byte == b' ').skip(2);
+            let modes = [parts.next()?, parts.next()?, parts.next()?];
+            parts.next()?;
+            let ids = [parts.next()?, parts.next()?, parts.next()?];
+            let path = RepoPath::new(parts.next()?);
+            let mut stages = [None; 3];
+            for (at, (mode, id)) in modes.into_iter().zip(ids).enumerate() {
+                stages[at] = parse_entry(mode, id)?;
+            }
+            changes.tracked.insert(path, IndexChange::Conflict(stages));
+            Some(())
+        }
+        // `#` and `!` are not asked for.
+        _ => None,
+    }
+}
+
+/// A mode and an id; `Some(None)` where there is nothing, nothing where they cannot be read.
+fn parse_entry(mode: &[u8], id: &[u8]) -> Option<Option<TreeEntry>> {
+    let mode = std::str::from_utf8(mode).ok()?;
+    if mode == "000000" {
+        return Some(None);
+    }
+    Some(Some(TreeEntry { mode: FileMode::from_octal(mode)?, id: Id::from_hex(id).ok()? }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_status_are_read_with_odd_names() {
+        let id = "a".repeat(40);
+        let none = "0".repeat(40);
+        let mut changes = WorktreeChanges::default();
+        for line in [
+            format!("1 .M N... 100644 100644 100644 {id} {id} a b\u{e9}"),
+            format!("1 D. N... 100644 000000 000000 {id} {none} gone"),
+            format!("1 .A N... 000000 000000 100644 {none} {none} announced"),
+            format!("1 A. N... 000000 120000 120000 {none} {id} link"),
+            format!("1 .M S.M. 160000 160000 160000 {id} {id} module"),
+            format!("u UU N... 100644 100644 100755 100644 {id} {id} {id} both"),
+            "? loose file".to_owned(),
+            "? nested/".to_owned(),
+        ] {
+            parse_status_line(line.as_bytes(), &mut changes).unwrap_or_else(|| panic!("{line}"));
+        }
+        let shown: Vec<String> = changes
+            .tracked
+            .iter()
+            .map(|(path, index)| format!("{path}: {}", word(index)))
+            .collect();
+        let expected = ["a b\u{e9}: as head", "announced: intended", "both: conflict"];
+        assert_eq!(shown[..3], expected);
+        assert_eq!(shown[3..], ["gone: removed", "link: entry"]);
+        assert_eq!(changes.untracked, [RepoPath::new("loose file")]);
+        assert_eq!(changes.nested, [RepoPath::new("nested")]);
+        assert_eq!(changes.submodules, [RepoPath::new("module")]);
+        assert!(parse_status_line(b"1 .M N...", &mut changes).is_none());
+        assert!(parse_status_line(b"2 R. what", &mut changes).is_none());
+    }
+
+    fn word(index: &IndexChange) -> &'static str {
+        match index {
+            IndexChange::SameAsHead => "as head",
+            IndexChange::Entry(_) => "entry",
+            IndexChange::Removed => "removed",
+            IndexChange::IntentToAdd => "intended",
+            IndexChange::Conflict(_) => "conflict",
+        }
+    }
+}

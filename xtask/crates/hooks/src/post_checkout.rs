@@ -1,0 +1,286 @@
+//! `post-checkout`, `post-merge`, `post-rewrite`: bring the branch that is now checked out up to
+//! date, by the rules of sync and only where they let a hook write.
+//!
+//! Where there is nothing to do, two trees are compared and that is all.
+
+use std::ffi::OsString;
+
+use super::{Hook, notification_log, program, skip_rules};
+use xtask_base::error::Result;
+use xtask_base::lock;
+use xtask_base::words::{join_names, pluralize};
+use xtask_config::HookMode;
+use xtask_git::Tools;
+use xtask_git::{EverCanonical, Repo};
+use xtask_sync::classify::PathClass;
+use xtask_sync::context::{self, SyncContext};
+use xtask_sync::hook_policy::{
+    BranchOwner, count_canonical_files, describe_unrelated_branch, find_hook_policy,
+    is_unrelated_branch,
+};
+use xtask_sync::plan::{SyncPlan, WriteMode};
+use xtask_sync::rollback;
+use xtask_sync::run::{
+    PlannedSync, SyncInspection, SyncOptions, apply_plan, check_repo_ready,
+    find_upstream_to_follow, inspect_checkout,
+};
+use xtask_sync::scan::ScanDepth;
+use xtask_sync::upstream::{
+    UpstreamStatus, find_upstream_status, is_sync_commit, move_to_upstream,
+};
+use xtask_sync::worktree_lock::LockWorktree as _;
+
+/// How many paths a line names.
+const SHOWN_PATHS: usize = 3;
+
+/// Does what there is to do, and answers with what the user should know, a line each.
+pub fn sync_after_hook(
+    repo: &Repo,
+    hook: Hook,
+    args: &[OsString],
+    tools: &Tools<'_>,
+) -> Result<Vec<String>> {
+    if !can_leave_behind(hook, args)
+        || !skip_rules::can_write(repo, hook, tools.world.now_seconds())?
+    {
+        return Ok(Vec::new());
+    }
+    let Some(context) = context::find_canonical_context(repo)? else {
+        let branch = repo.current_branch().unwrap_or_default();
+        let line = format!(
+            "nothing was synced: {}; {}",
+            context::missing_canonical_error(repo, &context::configured_names(repo)).message(),
+            "`cargo xtask setup` or `git fetch` brings it"
+        );
+        return Ok(notification_log::retain_unreported(
+            repo,
+            tools.disk,
+            &branch,
+            repo.null_id(),
+            vec![line],
+        ));
+    };
+    let Some(decided) = decide_sync(repo, context.clone(), WriteMode::Commit, tools)? else {
+        return Ok(Vec::new());
+    };
+    let has_work = !writes_nothing(&decided.plan)
+        || rollback::has_unfinished_transaction(repo)
+        || has_only_syncs_ahead(repo, &decided)?;
+    let branch = decided.head.branch.clone().unwrap_or_default();
+    let tip = context.canonical.commit;
+    let news = |lines| notification_log::retain_unreported(repo, tools.disk, &branch, tip, lines);
+    if !has_work {
+        return Ok(news(describe_kept_back(&decided.plan, &context)));
+    }
+    let many = count_canonical_files(repo, &context)?;
+    if is_unrelated_branch(repo, &decided.head, &context, &decided.plan, many)? {
+        return Ok(news(vec![format!(
+            "{}, so it is left alone; `cargo xtask sync` brings them",
+            describe_unrelated_branch(&branch, &context)
+        )]));
+    }
+    let manner = find_hook_policy(repo, &decided.head, &context)?;
+    let mode = match manner.mode {
+        HookMode::Notify if writes_nothing(&decided.plan) => return Ok(Vec::new()),
+        HookMode::Notify => {
+            let behind = describe_behind(&decided.plan, &context);
+            return Ok(news(vec![match manner.owner {
+                BranchOwner::Protected => format!(
+                    "{behind}; `{branch}` is protected and left alone (`cargo xtask sync \
+                     --allow-protected` commits there)"
+                ),
+                BranchOwner::Others => format!(
+                    "{behind}; `{branch}` is somebody else's and left alone (`cargo xtask sync` \
+                     commits there)"
+                ),
+                BranchOwner::You => format!("{behind}; `cargo xtask sync` brings it up to date"),
+            }]));
+        }
+        HookMode::Commit => WriteMode::Commit,
+        HookMode::Worktree => WriteMode::Worktree,
+    };
+    let tools =
+        &Tools { finishing_operation: skip_rules::find_ending_operation(repo, hook), ..*tools };
+    sync_if_free(repo, hook, mode, &context, tools)
+}
+
+/// Whether git has told us of something that can leave a branch behind.
+fn can_leave_behind(hook: Hook, args: &[OsString]) -> bool {
+    let arg = |at: usize| args.get(at).and_then(|arg| arg.to_str()).unwrap_or_default();
+    match hook {
+        // The last argument is 0 where only files were checked out.
+        Hook::PostCheckout => arg(2) == "1",
+        // 1 stands for a squash, which leaves HEAD where it was.
+        Hook::PostMerge => arg(0) == "0",
+        Hook::PostRewrite => arg(0) == "rebase",
+        _ => false,
+    }
+}
+
+fn decide_sync(
+    repo: &Repo,
+    context: SyncContext,
+    mode: WriteMode,
+    tools: &Tools<'_>,
+) -> Result<Option<Box<PlannedSync>>> {
+    // The owner of the branch was looked at: nothing else is asked here.
+    let wishes = SyncOptions { mode, allow_protected: true, ..SyncOptions::plain() };
+    Ok(match inspect_checkout(repo, context, &wishes, ScanDepth::Differences, tools)? {
+        SyncInspection::OnCanonical(_) => None,
+        SyncInspection::Planned(decided) => Some(decided),
+    })
+}
+
+fn writes_nothing(plan: &SyncPlan) -> bool {
+    plan.written_paths().next().is_none()
+}
+
+/// Whether the branch has gone apart from its upstream by nothing but sync commits: they can be
+/// made again on top of it, and until then `git pull` would ask how to bring the two together.
+fn has_only_syncs_ahead(repo: &Repo, decided: &PlannedSync) -> Result<bool> {
+    let tip = repo.read_commit(decided.head.commit)?;
+    if !is_sync_commit(&tip, &decided.context.config.identity) {
+        return Ok(false);
+    }
+    let standing = find_upstream_status(repo, &decided.head, &decided.context)?;
+    Ok(matches!(standing, UpstreamStatus::OnlySyncCommits(_)))
+}
+
+/// Whether another worktree has the same branch checked out.
+fn is_checked_out_elsewhere(repo: &Repo) -> Result<bool> {
+    let branch = repo.current_branch();
+    let others = repo.list_worktrees()?;
+    Ok(others.iter().any(|tree| tree.root != repo.root() && tree.is_there && tree.branch == branch))
+}
+
+/// Writes, if nobody else is at work here.
+fn sync_if_free(
+    repo: &Repo,
+    hook: Hook,
+    mode: WriteMode,
+    context: &SyncContext,
+    tools: &Tools<'_>,
+) -> Result<Vec<String>> {
+    let busy =
+        || vec!["skipped: another xtask is at work; `cargo xtask sync` catches up".to_owned()];
+    let who = format!("{} of pid {}", hook.name(), std::process::id());
+    let path = repo.shared_state_folder().join("hooks.lock");
+    let Some(_one_hook) = lock::try_acquire(&path, &who)? else { return Ok(busy()) };
+    let Some((_lock, mended)) = tools.try_lock_worktree(repo)? else { return Ok(busy()) };
+    let mut lines: Vec<String> = mended.into_iter().collect();
+    check_repo_ready(repo, tools)?;
+    if is_checked_out_elsewhere(repo)? {
+        // The other worktree would show the difference as staged, and commit it away.
+        lines.push("not synced: another worktree has this branch checked out, too".to_owned());
+        return Ok(lines);
+    }
+    // What was seen before the locks were held may have changed.
+    let wishes = SyncOptions { mode, allow_protected: true, ..SyncOptions::plain() };
+    let Some(mut decided) = decide_sync(repo, context.clone(), mode, tools)? else {
+        return Ok(lines);
+    };
+    if mode == WriteMode::Commit {
+        if !writes_nothing(&decided.plan)
+            && let UpstreamStatus::Behind(ahead) =
+                find_upstream_status(repo, &decided.head, context)?
+        {
+            // A commit here would only make the branch diverge.
+            let short = ahead.reference.trim_start_matches("refs/remotes/");
+            lines.push(format!(
+                "{}; `{short}` has gone ahead, so `git pull` first",
+                describe_behind(&decided.plan, context)
+            ));
+            return Ok(lines);
+        }
+        if let Some(ahead) = find_upstream_to_follow(repo, &decided, &wishes)? {
+            move_to_upstream(repo, &ahead)?;
+            let short = ahead.reference.trim_start_matches("refs/remotes/").to_owned();
+            lines.push(format!("moved to `{short}`: only sync commits were ahead of it"));
+            match decide_sync(repo, context.clone(), mode, tools)? {
+                Some(again) if !writes_nothing(&again.plan) => decided = again,
+                _ => return Ok(lines),
+            }
+        }
+    }
+    if writes_nothing(&decided.plan) {
+        return Ok(lines);
+    }
+    let head_branch = decided.head.branch.clone();
+    let (files, kept) =
+        (list_written_paths(&decided.plan), describe_kept_back(&decided.plan, context));
+    let done = apply_plan(repo, *decided, &wishes, tools)?;
+    let brought = format!(
+        "{} brought up to date with `{}`: {}",
+        pluralize(files.len(), "managed file"),
+        context.config.branch,
+        join_names(&files, SHOWN_PATHS)
+    );
+    let undo =
+        done.backup.map_or(String::new(), |id| format!("; `cargo xtask undo {id}` takes it back"));
+    lines.push(match done.commit {
+        Some(commit) => format!("{brought} (commit {}{undo})", repo.short_id(commit)),
+        None => format!("{brought} (not committed{undo})"),
+    });
+    let branch = head_branch.unwrap_or_default();
+    lines.extend(notification_log::retain_unreported(
+        repo,
+        tools.disk,
+        &branch,
+        context.canonical.commit,
+        kept,
+    ));
+    if program::is_outdated(repo, context)? {
+        lines.push(
+            "the hooks themselves are older than the canonical branch now; \
+             `cargo xtask install-hooks` renews them"
+                .to_owned(),
+        );
+    }
+    Ok(lines)
+}
+
+/// The paths that a plan writes.
+fn list_written_paths(plan: &SyncPlan) -> Vec<String> {
+    plan.written_paths().map(|item| item.path().to_string()).collect()
+}
+
+/// That the branch is behind.
+fn describe_behind(plan: &SyncPlan, context: &SyncContext) -> String {
+    let files = list_written_paths(plan);
+    format!(
+        "{} behind `{}`: {}",
+        pluralize(files.len(), "managed file"),
+        context.config.branch,
+        join_names(&files, SHOWN_PATHS)
+    )
+}
+
+/// What keeps managed files from following that a user may not know. It is told once for each change.
+fn describe_kept_back(plan: &SyncPlan, context: &SyncContext) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (class, what) in [
+        (PathClass::Edited, "behind, and kept because of changes that are not committed"),
+        (PathClass::Customised, "kept: this branch has its own (`cargo xtask sync --merge`)"),
+        (PathClass::Untracked, "kept because an untracked file is in the place"),
+        (PathClass::Unknown, "kept because history is cut off (`git fetch --unshallow`)"),
+    ] {
+        let files: Vec<String> = plan
+            .items
+            .iter()
+            .filter(|item| item.class == class && item.state.head != item.state.canonical)
+            .filter(|item| {
+                class != PathClass::Edited || item.state.was_canonical == EverCanonical::Once
+            })
+            .map(|item| item.path().to_string())
+            .collect();
+        if !files.is_empty() {
+            lines.push(format!(
+                "{} of `{}` {what}: {}",
+                pluralize(files.len(), "managed file"),
+                context.config.branch,
+                join_names(&files, SHOWN_PATHS)
+            ));
+        }
+    }
+    lines
+}

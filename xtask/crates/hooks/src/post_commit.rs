@@ -1,0 +1,127 @@
+//! `post-commit` on the canonical branch: how many branches and worktrees the commit leaves behind.
+//!
+//! Only the paths that the commit changed are looked up, so that the cost is a few look-ups for
+//! each branch.
+
+use std::collections::BTreeMap;
+
+use super::{Hook, skip_rules};
+use xtask_base::error::Result;
+use xtask_base::path::RepoPath;
+use xtask_base::progress::SilentProgress;
+use xtask_base::words::pluralize;
+use xtask_git::Tools;
+use xtask_git::{CanonicalHistory, EntryPair, EverCanonical, Repo, TreeEntry};
+use xtask_sync::context::{self, SyncContext};
+use xtask_sync::managed::ManagedPaths;
+use xtask_sync::upstream::parse_source_trailer;
+
+/// The line to say, if there is one.
+pub fn report_after_commit(repo: &Repo, tools: &Tools<'_>) -> Result<Option<String>> {
+    if let Some(line) = describe_amended_sync(repo, tools)? {
+        return Ok(Some(line));
+    }
+    // Nearly every commit is made on another branch, and costs no more than this.
+    if repo.current_branch() != Some(context::configured_names(repo).branch) {
+        return Ok(None);
+    }
+    if !skip_rules::can_write(repo, Hook::PostCommit, tools.world.now_seconds())? {
+        return Ok(None);
+    }
+    let Some(context) = context::find_canonical_context(repo)? else { return Ok(None) };
+    let head = repo.head()?;
+    if head.branch.as_deref() != Some(context.config.branch.as_str()) {
+        return Ok(None);
+    }
+    let commit = repo.read_commit(head.commit)?;
+    let before = match commit.parents.first() {
+        Some(parent) => Some(repo.tree_of(*parent)?),
+        None => None,
+    };
+    let managed = ManagedPaths::new(&context.config, None);
+    let changed = repo.compare_trees(before, Some(head.tree), &managed)?;
+    if changed.is_empty() {
+        return Ok(None);
+    }
+    let rules = managed.rules_digest();
+    let once = repo.read_canonical_history(head.commit, &managed, rules, &SilentProgress)?;
+    let mut branches = 0;
+    for (reference, commit) in repo.refs_below("refs/heads/")? {
+        let name = &reference["refs/heads/".len()..];
+        if context.is_reserved_branch(name) {
+            continue;
+        }
+        let tree = repo.tree_of(commit)?;
+        let entry = |path: &RepoPath| repo.entry_at(tree, path);
+        branches += usize::from(is_behind(&context, name, &changed, &once, &entry)?);
+    }
+    let mut worktrees = 0;
+    for tree in repo.list_worktrees()?.into_iter().filter(|tree| tree.is_there) {
+        let Some(name) = tree.branch.filter(|name| !context.is_reserved_branch(name)) else {
+            continue;
+        };
+        let Some(commit) = repo.resolve_ref(&format!("refs/heads/{name}"))? else { continue };
+        let tree = repo.tree_of(commit)?;
+        let entry = |path: &RepoPath| repo.entry_at(tree, path);
+        worktrees += usize::from(is_behind(&context, &name, &changed, &once, &entry)?);
+    }
+    Ok((branches > 0).then(|| describe_branches_behind(branches, worktrees, changed.len())))
+}
+
+/// That the user has put work into a commit of ours, by amending it.
+fn describe_amended_sync(repo: &Repo, tools: &Tools<'_>) -> Result<Option<String>> {
+    let Some(head) = repo.resolve_ref("HEAD")? else { return Ok(None) };
+    let commit = repo.read_commit(head)?;
+    if parse_source_trailer(&commit).is_none() {
+        return Ok(None);
+    }
+    if !skip_rules::can_write(repo, Hook::PostCommit, tools.world.now_seconds())? {
+        return Ok(None);
+    }
+    let Some(context) = context::find_canonical_context(repo)? else { return Ok(None) };
+    let is_ours = commit.author.email == context.config.identity.email;
+    Ok(is_ours.then(|| {
+        format!(
+            "this commit is one of xtask's, amended, and still under its name; `git reset --soft \
+             {}` and a commit of your own keep them apart",
+            "HEAD@{1}"
+        )
+    }))
+}
+
+fn describe_branches_behind(branches: usize, worktrees: usize, files: usize) -> String {
+    let are =
+        if branches == 1 { "1 branch is".to_owned() } else { format!("{branches} branches are") };
+    let behind = format!("{are} now behind in {}", pluralize(files, "managed file"));
+    let follows =
+        "they follow when they are next checked out, or all at once by `cargo xtask propagate`";
+    match worktrees {
+        0 => format!("{behind}; {follows}"),
+        _ => format!(
+            "{behind}, {} of them in a worktree; {follows}",
+            if worktrees == 1 { "one".to_owned() } else { worktrees.to_string() }
+        ),
+    }
+}
+
+fn is_behind(
+    context: &SyncContext,
+    branch: &str,
+    changed: &BTreeMap<RepoPath, EntryPair>,
+    once: &CanonicalHistory,
+    entry: &dyn Fn(&RepoPath) -> Result<Option<TreeEntry>>,
+) -> Result<bool> {
+    let managed = ManagedPaths::new(&context.config, Some(branch));
+    for (path, pair) in changed.iter().filter(|(path, _)| !managed.is_kept_by_branch(path)) {
+        let here = entry(path)?;
+        let follows = match here {
+            Some(entry) => once.was_canonical(path, entry) == EverCanonical::Once,
+            // What is new is nobody's yet; what a branch removed itself it does not want back.
+            None => pair.one.is_none(),
+        };
+        if here != pair.two && follows {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,150 @@
+//! `pre-commit`: what is staged must not hold what nobody wants in a history.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::pause;
+use super::syntax::find_syntax_fault;
+use xtask_base::conflict_markers::{count_conflict_markers, first_marker_line};
+use xtask_base::error::Result;
+use xtask_base::path::RepoPath;
+use xtask_base::words::join_names;
+use xtask_config::{BRANCHES_FILE, SYNC_FILE, VALIDATE_FILE, find_rule_faults};
+use xtask_git::Tools;
+use xtask_git::{FileMode, Id, PathPatterns, PathScope, Repo, StagedChange, TreeEntry};
+use xtask_sync::context;
+use xtask_sync::managed::ManagedPaths;
+
+/// The largest file that is committed without a word, in bytes: 50 MB, at which GitHub begins to
+/// warn (it refuses 100).
+const LARGEST_FILE: u64 = 50_000_000;
+
+/// What is larger is not read for its syntax: 10 MB, a fraction of a second.
+const LARGEST_CHECKED: u64 = 10_000_000;
+
+/// How the file begins that git holds in the place of one in Git LFS.
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+
+/// What there is to say about a commit.
+#[derive(Debug, Default)]
+pub struct CommitVerdict {
+    /// Why it is refused, a line each; nothing lets it pass.
+    pub faults: Vec<String>,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// Judges what is staged in `index`, the index that git made for this commit.
+pub fn check_staged(repo: &Repo, index: &Path, tools: &Tools<'_>) -> Result<CommitVerdict> {
+    let mut verdict = CommitVerdict::default();
+    if pause::find_pause(repo, tools.world.now_seconds())?.is_some() {
+        return Ok(verdict);
+    }
+    let Some(context) = context::find_canonical_context(repo)? else { return Ok(verdict) };
+    let branch = repo.current_branch();
+    if let Some(branch) = branch.as_ref().filter(|branch| context.is_protected(branch)) {
+        verdict.faults.push(format!(
+            "`{branch}` is protected: commit on a branch of your own (`git switch -c NAME` keeps \
+             what is staged)"
+        ));
+    }
+    let tree = repo.head().ok().map(|head| head.tree);
+    let changes = repo.staged_changes(index, tree)?;
+    let unchecked = PathPatterns::new(context.config.unchecked_patterns.iter().map(String::as_str));
+    let incoming: Vec<Id> = repo.incoming_commits();
+    let incoming: Vec<Id> = incoming.into_iter().filter_map(|id| repo.tree_of(id).ok()).collect();
+    // What only gets another name is not new.
+    let known: BTreeSet<Id> = changes.iter().filter_map(|change| Some(change.before?.id)).collect();
+    for change in &changes {
+        // What others have committed is merged as it is.
+        let is_theirs =
+            |tree: &Id| repo.entry_at(*tree, &change.path).is_ok_and(|entry| entry == change.after);
+        if incoming.iter().any(is_theirs) {
+            continue;
+        }
+        if branch.as_deref() == Some(context.config.branch.as_str())
+            && let Some(entry) = change.after
+            && [SYNC_FILE, BRANCHES_FILE, VALIDATE_FILE]
+                .iter()
+                .any(|file| change.path == RepoPath::new(*file))
+        {
+            // What every branch goes by must be understood.
+            verdict
+                .faults
+                .extend(find_rule_faults(&change.path.to_string(), &repo.read_blob(entry.id)?));
+        }
+        if unchecked.match_with_folders(change.path.as_bytes(), false) == Some(true) {
+            continue;
+        }
+        if let Some(fault) = find_staged_fault(repo, change, &known)? {
+            verdict.faults.push(fault);
+        }
+    }
+    // A commit that a rebase or a cherry-pick makes again was noted when it was made.
+    let is_new = repo.current_operation().is_none();
+    if is_new && branch.is_some_and(|branch| branch != context.config.branch) {
+        let managed = ManagedPaths::new(&context.config, repo.current_branch().as_deref());
+        let is_shared = |path: &RepoPath| {
+            managed.contains_path(path.as_bytes()) && !managed.is_kept_by_branch(path)
+        };
+        let canonical = context.canonical.tree;
+        let mut files = Vec::new();
+        for change in changes.iter().filter(|change| is_shared(&change.path)) {
+            if repo.entry_at(canonical, &change.path)? != change.after {
+                files.push(change.path.to_string());
+            }
+        }
+        if !files.is_empty() {
+            verdict.notes.push(format!(
+                "{0} {1} managed: what counts is on `{2}`, and this branch gets a version of its own; \
+                 to change it for all branches, `git switch {2}`, commit and push it there",
+                join_names(&files, 3),
+                if files.len() == 1 { "is" } else { "are" },
+                context.config.branch
+            ));
+        }
+    }
+    Ok(verdict)
+}
+
+/// What is wrong with a staged file that was not wrong before.
+fn find_staged_fault(
+    repo: &Repo,
+    change: &StagedChange,
+    known: &BTreeSet<Id>,
+) -> Result<Option<String>> {
+    let is_file = |entry: &TreeEntry| matches!(entry.mode, FileMode::File | FileMode::Executable);
+    let Some(after) = change.after.filter(is_file) else { return Ok(None) };
+    let before = change.before.filter(is_file);
+    if known.contains(&after.id) {
+        return Ok(None);
+    }
+    let path = change.path.to_string();
+    let size = repo.object_size(after.id)?;
+    if size > LARGEST_FILE {
+        return Ok(Some(format!(
+            "`{path}` has {} MB, more than {}: put it in Git LFS, or leave it out (`git restore \
+             --staged -- {path}`)",
+            size / 1_000_000,
+            LARGEST_FILE / 1_000_000
+        )));
+    }
+    let content = repo.read_blob(after.id)?;
+    let old = || before.map_or(Ok(Vec::new()), |before| repo.read_blob(before.id));
+    let found = count_conflict_markers(&content);
+    if found > 0 && found > count_conflict_markers(&old()?) {
+        return Ok(Some(format!(
+            "`{path}` has conflict markers (line {}): resolve them and stage it again",
+            first_marker_line(&content)
+        )));
+    }
+    let is_readable = !content.contains(&0) && !content.starts_with(LFS_POINTER);
+    if size <= LARGEST_CHECKED
+        && is_readable
+        && let Some(fault) = find_syntax_fault(&path, &content)
+        && (before.is_none() || find_syntax_fault(&path, &old()?).is_none())
+    {
+        return Ok(Some(format!("`{path}` {fault} (`[hooks] unchecked` leaves files out)")));
+    }
+    Ok(None)
+}

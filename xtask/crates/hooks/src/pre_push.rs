@@ -1,0 +1,278 @@
+//! `pre-push`: a protected branch is not pushed to directly, a branch keeps to its rule, and one that
+//! changes managed files is told what becomes of them.
+
+use super::pause;
+use xtask_base::error::Result;
+use xtask_base::path::RepoPath;
+use xtask_base::progress::SilentProgress;
+use xtask_base::words::pluralize;
+use xtask_branches::check::{check_branch, needs_check};
+use xtask_branches::facts::BranchInspector;
+use xtask_branches::rules::{BranchFindingKind, Severity};
+use xtask_config::{BRANCHES_FILE, Enforcement, SYNC_FILE, find_rule_faults};
+use xtask_git::Tools;
+use xtask_git::{Head, Id, Repo};
+use xtask_sync::branch_overview::classify_branch;
+use xtask_sync::classify::PathClass;
+use xtask_sync::context::{self, SyncContext};
+use xtask_sync::managed::ManagedPaths;
+
+/// Where refs lie that are of this clone alone.
+const OWN_REFS: &str = "refs/xtask/";
+
+/// The git setting with which a push of those is refused.
+const KEEP_SETTING: &str = "xtask.keepBackups";
+
+/// One ref that is about to be pushed, as git tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushedRef {
+    /// The name at the remote.
+    pub remote_ref: String,
+    /// What it is to become; nothing where it is deleted.
+    pub new: Option<Id>,
+    /// What the remote has; nothing where it is new there.
+    pub old: Option<Id>,
+}
+
+impl PushedRef {
+    /// The branch at the remote, if it is one.
+    #[must_use]
+    pub fn branch(&self) -> Option<&str> {
+        self.remote_ref.strip_prefix("refs/heads/")
+    }
+}
+
+/// Reads what git says on the standard input of the hook: `<local ref> <local id> <remote ref>
+/// <remote id>`, a line for each ref. A line that is not of that form is left out.
+#[must_use]
+pub fn parse_pushed_refs(input: &str) -> Vec<PushedRef> {
+    let lines = input.lines().filter_map(|line| {
+        // From the right: the first word may be an expression with spaces in it.
+        let mut words = line.rsplitn(4, ' ');
+        let (old, remote, new, _) = (words.next()?, words.next()?, words.next()?, words.next()?);
+        let id = |text: &str| Id::from_hex(text.as_bytes()).ok();
+        let (new, old) = (id(new)?, id(old)?);
+        let some = |id: Id| (!id.is_null()).then_some(id);
+        Some(PushedRef { remote_ref: remote.to_owned(), new: some(new), old: some(old) })
+    });
+    lines.collect()
+}
+
+/// A branch whose push changes managed files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedBranch {
+    /// The branch at the remote.
+    pub branch: String,
+    /// The commit that is pushed.
+    pub commit: Id,
+    /// The managed paths at which the branch has a content of its own.
+    pub managed_paths: Vec<RepoPath>,
+}
+
+/// What there is to say about a push.
+#[derive(Debug, Default)]
+pub struct PushVerdict {
+    /// Why it is refused, a line each.
+    pub faults: Vec<String>,
+    /// What else is to be said of the branches, a line each.
+    pub notes: Vec<String>,
+    /// The branches that change managed files.
+    pub changed_branches: Vec<ChangedBranch>,
+    /// What sync goes by.
+    pub context: Option<SyncContext>,
+}
+
+/// Judges a push from the hook.
+pub fn check_push_in_hook(
+    repo: &Repo,
+    refs: &[PushedRef],
+    tools: &Tools<'_>,
+) -> Result<PushVerdict> {
+    if pause::find_pause(repo, tools.world.now_seconds())?.is_some() {
+        return Ok(PushVerdict::default());
+    }
+    let mut faults = find_pushed_rule_faults(repo, refs);
+    let mut notes = Vec::new();
+    if let Some(line) = describe_private_refs(refs) {
+        let is_refused = repo.config_bool(KEEP_SETTING, false);
+        if is_refused { &mut faults } else { &mut notes }.push(line);
+    }
+    if !faults.is_empty() {
+        return Ok(PushVerdict { faults, ..PushVerdict::default() });
+    }
+    let mut verdict = match context::find_canonical_context(repo)? {
+        Some(context) => check_push(repo, context, refs, tools.world.now_seconds())?,
+        None => PushVerdict::default(),
+    };
+    verdict.notes.splice(0..0, notes);
+    Ok(verdict)
+}
+
+/// What goes along that is this clone's alone, as with `git push --mirror`: backups, which hold what was
+/// never committed.
+fn describe_private_refs(refs: &[PushedRef]) -> Option<String> {
+    let is_own =
+        |pushed: &&PushedRef| pushed.new.is_some() && pushed.remote_ref.starts_with(OWN_REFS);
+    let number = refs.iter().filter(is_own).count();
+    (number > 0).then(|| {
+        format!(
+            "{} below `{OWN_REFS}`, with backups of what was never committed, would be at the remote \
+             for everybody; `git push --prune REMOTE '+refs/*:refs/*' '^{OWN_REFS}*'` mirrors all but \
+             those, and `git config {KEEP_SETTING} true` refuses them from now on",
+            pluralize(number, "ref")
+        )
+    })
+}
+
+/// What is wrong with the rules that a push of the canonical branch would give to everybody.
+fn find_pushed_rule_faults(repo: &Repo, refs: &[PushedRef]) -> Vec<String> {
+    let canonical = context::configured_names(repo).branch;
+    let of_canonical = refs.iter().filter(|pushed| pushed.branch() == Some(&canonical));
+    let faults = of_canonical.filter_map(|pushed| {
+        let tree = repo.tree_of(pushed.new?).ok()?;
+        let mut faults = Vec::new();
+        for file in [SYNC_FILE, BRANCHES_FILE] {
+            if let Some(entry) = repo.entry_at(tree, &RepoPath::new(file)).ok()? {
+                faults.extend(find_rule_faults(file, &repo.read_blob(entry.id).ok()?));
+            }
+        }
+        Some(faults)
+    });
+    faults.flatten().collect()
+}
+
+/// Judges a push, `now` being the time in seconds since the epoch.
+pub fn check_push(
+    repo: &Repo,
+    context: SyncContext,
+    refs: &[PushedRef],
+    now: i64,
+) -> Result<PushVerdict> {
+    let mut verdict = PushVerdict::default();
+    for pushed in refs {
+        // The first push of a branch is no change to it.
+        let Some(branch) = pushed.branch().filter(|_| pushed.old.is_some()) else { continue };
+        if context.is_protected(branch) {
+            let what =
+                if pushed.new.is_none() { "deleted by a push" } else { "pushed to directly" };
+            verdict.faults.push(format!(
+                "`{branch}` is protected (`{BRANCHES_FILE}` on `{}`) and is not {what}; push a \
+                 branch of your own and open a pull request",
+                context.config.branch
+            ));
+        }
+    }
+    check_branch_rules(repo, &context, refs, now, &mut verdict)?;
+    if verdict.faults.is_empty() {
+        verdict.changed_branches = find_changed_branches(repo, &context, refs)?;
+    }
+    verdict.context = Some(context);
+    Ok(verdict)
+}
+
+/// What the rules say of the branches that are pushed. A broken one refuses the push where the rules are
+/// enforced; what could not be told is told, and refuses nothing. Where no rule is asked nothing is looked at.
+fn check_branch_rules(
+    repo: &Repo,
+    context: &SyncContext,
+    refs: &[PushedRef],
+    now: i64,
+    verdict: &mut PushVerdict,
+) -> Result<()> {
+    let asked: Vec<(&str, Id)> = refs
+        .iter()
+        .filter_map(|pushed| Some((pushed.branch()?, pushed.new?)))
+        .filter(|(branch, _)| needs_check(context, branch))
+        .collect();
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let look = BranchInspector::new(repo, context, now)?;
+    for (branch, commit) in asked {
+        for finding in check_branch(&look, branch, Ok(commit)).findings {
+            // Whoever pushes it is not done with it, whatever has arrived already.
+            if finding.kind == BranchFindingKind::AlreadyMerged {
+                continue;
+            }
+            let is_refused = finding.kind.severity() == Severity::Broken
+                && context.branches.enforce == Enforcement::Refuse;
+            let lines = if is_refused { &mut verdict.faults } else { &mut verdict.notes };
+            lines.push(finding.to_line(branch));
+        }
+    }
+    Ok(())
+}
+
+/// The branches among the refs that hold managed content that never was canonical, and that differs
+/// from what the remote has of them.
+pub fn find_changed_branches(
+    repo: &Repo,
+    context: &SyncContext,
+    refs: &[PushedRef],
+) -> Result<Vec<ChangedBranch>> {
+    let managed = ManagedPaths::new(&context.config, None);
+    let mut once = None;
+    let mut found = Vec::new();
+    for pushed in refs {
+        let (Some(branch), Some(new)) = (pushed.branch(), pushed.new) else { continue };
+        if context.is_reserved_branch(branch) || context.is_protected(branch) {
+            continue;
+        }
+        let Ok(tree) = repo.tree_of(new) else { continue };
+        if repo.compare_trees(Some(tree), Some(context.canonical.tree), &managed)?.is_empty() {
+            continue;
+        }
+        // The commit that the remote has may not be here.
+        let before = pushed.old.and_then(|old| repo.tree_of(old).ok());
+        if let Some(before) = before
+            && repo.compare_trees(Some(before), Some(tree), &managed)?.is_empty()
+        {
+            continue;
+        }
+        if once.is_none() {
+            let tip = context.canonical.commit;
+            once = Some(repo.read_canonical_history(
+                tip,
+                &managed,
+                managed.rules_digest(),
+                &SilentProgress,
+            )?);
+        }
+        let Some(once) = &once else { continue };
+        let head = Head { branch: Some(branch.to_owned()), commit: new, tree };
+        let classes = classify_branch(repo, context, once, &head, &mut repo.merge_base_finder())?;
+        let own = classes.into_iter().filter(|(_, class)| *class == PathClass::Customised);
+        let paths: Vec<RepoPath> = own.map(|(path, _)| path).collect();
+        if !paths.is_empty() {
+            found.push(ChangedBranch {
+                branch: branch.to_owned(),
+                commit: new,
+                managed_paths: paths,
+            });
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_git_says_is_read() {
+        let (one, zero) = ("1".repeat(40), "0".repeat(40));
+        let text = format!(
+            "refs/heads/a {one} refs/heads/b {zero}\n(delete) {zero} refs/heads/c {one}\n\
+             HEAD~ {one} refs/tags/v1 {zero}\nnonsense\n\nrefs/heads/x {one} refs/heads/y\n"
+        );
+        let refs = parse_pushed_refs(&text);
+        assert_eq!(refs.len(), 3);
+        assert_eq!(refs[0].branch(), Some("b"));
+        assert!(refs[0].new.is_some() && refs[0].old.is_none());
+        assert!(refs[1].new.is_none() && refs[1].old.is_some());
+        assert_eq!(refs[2].branch(), None);
+        let expression = format!("HEAD^{{/fix the bug}} {one} refs/heads/main {one}");
+        assert_eq!(parse_pushed_refs(&expression)[0].branch(), Some("main"));
+        assert!(parse_pushed_refs("").is_empty());
+    }
+}

@@ -1,0 +1,357 @@
+//! Making rows true: in worktrees, by moving refs here, and by pushing.
+
+use std::path::Path;
+
+use super::decide::{BranchRow, PropagateStatus};
+use super::targets::BranchSet;
+use xtask_base::error::{Error, ErrorKind, Result};
+use xtask_base::words::pluralize;
+use xtask_git::Tools;
+use xtask_git::{BranchInUse, Head, PushStatus, RefPush, RefUpdate, Repo};
+use xtask_sync::context::SyncContext;
+use xtask_sync::hook_policy::{
+    count_canonical_files, describe_unrelated_branch, is_unrelated_branch,
+};
+use xtask_sync::run::{
+    SyncInspection, SyncOptions, apply_plan, check_write_rules, inspect_checkout, inspect_for_write,
+};
+use xtask_sync::scan::ScanDepth;
+use xtask_sync::upstream::{has_only_sync_commits, parse_source_trailer};
+use xtask_sync::worktree_lock::LockWorktree as _;
+
+/// How a worktree is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorktreeMode {
+    /// To sync it.
+    Write,
+    /// To say what a sync would do.
+    DryRun,
+}
+
+/// Whether a worktree has been switched away from the branch of a row.
+fn is_switched_away(repo: &Repo, root: &Path, row: &BranchRow) -> bool {
+    let there = repo.open_worktree(root).ok().and_then(|there| there.current_branch());
+    there.is_some_and(|branch| branch != row.branch)
+}
+
+/// Syncs the branch of a row in the worktree that has it checked out; nothing where that has been
+/// switched to another meanwhile, so that the branch is to be decided again.
+pub fn sync_worktree(
+    repo: &Repo,
+    root: &Path,
+    row: BranchRow,
+    context: &SyncContext,
+    wishes: &SyncOptions,
+    how: WorktreeMode,
+    tools: &Tools<'_>,
+) -> Option<BranchRow> {
+    let mut done = row.clone();
+    match try_sync_worktree(repo, root, &mut done, context, wishes, how, tools) {
+        Ok(()) => Some(done),
+        Err(_) if is_switched_away(repo, root, &row) => None,
+        Err(failure) => {
+            let fate = if failure.kind() == ErrorKind::Usage {
+                PropagateStatus::Refused
+            } else {
+                PropagateStatus::Failed
+            };
+            Some(row.with_status(fate, format!("in `{}`: {failure}", root.display())))
+        }
+    }
+}
+
+fn try_sync_worktree(
+    repo: &Repo,
+    root: &Path,
+    row: &mut BranchRow,
+    context: &SyncContext,
+    wishes: &SyncOptions,
+    how: WorktreeMode,
+    tools: &Tools<'_>,
+) -> Result<()> {
+    let there = repo.open_worktree(root)?;
+    row.reason = Some(format!("in `{}`", root.display()));
+    if there.needs_checkout() {
+        let why = format!("nothing is checked out yet in `{}`", root.display());
+        *row = row.clone().with_status(PropagateStatus::Skipped, why);
+        return Ok(());
+    }
+    let is_still_there = |head: &Head| {
+        if head.branch.as_ref() == Some(&row.branch) {
+            return Ok(());
+        }
+        Err(Error::unable(format!("`{}` has been switched away from meanwhile", row.branch)))
+    };
+    if how == WorktreeMode::DryRun {
+        let looked =
+            inspect_checkout(&there, context.clone(), wishes, ScanDepth::Everything, tools)?;
+        let SyncInspection::Planned(decided) = looked else { return Ok(()) };
+        is_still_there(&decided.head)?;
+        row.record_plan(&decided.plan, wishes.lists_in_sync);
+        check_write_rules(&there, &decided, wishes)?;
+        row.status =
+            if row.writes > 0 { PropagateStatus::InWorktree } else { PropagateStatus::UpToDate };
+        return Ok(());
+    }
+    let (_lock, _) = tools.lock_worktree(&there)?;
+    is_still_there(&there.head()?)?;
+    let looked = inspect_checkout(&there, context.clone(), wishes, ScanDepth::Everything, tools)?;
+    let SyncInspection::Planned(decided) = looked else { return Ok(()) };
+    let many = count_canonical_files(repo, context)?;
+    if is_unrelated_branch(&there, &decided.head, context, &decided.plan, many)? {
+        let why = format!(
+            "{}; `cargo xtask sync` there brings them",
+            describe_unrelated_branch(&row.branch, context)
+        );
+        *row = row.clone().with_status(PropagateStatus::Skipped, why);
+        return Ok(());
+    }
+    let (looked, moved) = inspect_for_write(&there, context.clone(), wishes, tools)?;
+    let SyncInspection::Planned(decided) = looked else { return Ok(()) };
+    is_still_there(&decided.head)?;
+    row.record_plan(&decided.plan, wishes.lists_in_sync);
+    let done = apply_plan(&there, *decided, wishes, tools)?;
+    row.new = done.commit.or(moved);
+    row.status =
+        if row.new.is_some() { PropagateStatus::InWorktree } else { PropagateStatus::UpToDate };
+    Ok(())
+}
+
+/// Moves the refs of the rows here. Answers with the branches that were not where they had been
+/// seen, or were checked out meanwhile: they are to be decided again.
+pub fn move_refs(
+    repo: &Repo,
+    rows: &mut [BranchRow],
+    context: &SyncContext,
+    tools: &Tools<'_>,
+) -> Result<Vec<String>> {
+    let message = format!("xtask: propagate from {}", context.config.branch);
+    let is_in_use =
+        |in_use: &[BranchInUse], row: &BranchRow| in_use.iter().any(|one| one.branch == row.target);
+    repo.forget_refs();
+    let in_use = repo.branches_in_use()?;
+    let mut moved = Vec::new();
+    tools.progress.begin_task("moving branches", None);
+    let mut chosen = Vec::new();
+    for (at, row) in
+        rows.iter_mut().enumerate().filter(|(_, row)| row.status == PropagateStatus::WillUpdate)
+    {
+        if is_in_use(&in_use, row) {
+            moved.push(row.branch.clone());
+            continue;
+        }
+        match tools.disk.check_gate("move a ref") {
+            Ok(()) => chosen.push(at),
+            Err(cause) => {
+                *row = row.clone().with_status(
+                    PropagateStatus::Failed,
+                    format!("the ref cannot be moved: {cause}"),
+                )
+            }
+        }
+    }
+    let change = |at: &usize| {
+        let row = &rows[*at];
+        RefUpdate { name: format!("refs/heads/{}", row.target), old: row.old, new: row.new }
+    };
+    let changes: Vec<RefUpdate> = chosen.iter().map(change).collect();
+    for (at, swapped) in chosen.into_iter().zip(repo.swap_refs(&changes, &message)) {
+        let row = &mut rows[at];
+        match swapped {
+            Ok(true) => row.status = PropagateStatus::Updated,
+            Ok(false) => moved.push(row.branch.clone()),
+            Err(failure) => {
+                *row = row.clone().with_status(PropagateStatus::Failed, failure.to_string())
+            }
+        }
+    }
+    if !rows.iter().any(|row| row.status == PropagateStatus::Updated) {
+        tools.progress.end_task();
+        return Ok(moved);
+    }
+    // Whoever has checked out what one of them was would see the sync as staged, the other way round.
+    repo.wait_for_switches()?;
+    let in_use = repo.branches_in_use()?;
+    let has_old = |row: &&mut BranchRow| {
+        let of = |one: &&BranchInUse| one.branch == row.target && row.old.is_some();
+        in_use.iter().filter(of).any(|one| one.commit == row.old)
+    };
+    for row in rows.iter_mut().filter(|row| row.status == PropagateStatus::Updated).filter(has_old)
+    {
+        let name = format!("refs/heads/{}", row.target);
+        if repo.swap_ref(&name, row.new, row.old, &message)? {
+            moved.push(row.branch.clone());
+        }
+    }
+    tools.progress.end_task();
+    Ok(moved)
+}
+
+/// Pushes what the rows want to change at a remote, whose branches they are about. Answers as
+/// `move_refs` does.
+pub fn push_remote_rows(repo: &Repo, remote: &str, rows: &mut [BranchRow]) -> Result<Vec<String>> {
+    let wanted: Vec<usize> =
+        (0..rows.len()).filter(|at| rows[*at].status == PropagateStatus::WillUpdate).collect();
+    let refs: Vec<RefPush> = wanted
+        .iter()
+        .map(|at| {
+            let row = &rows[*at];
+            RefPush { name: format!("refs/heads/{}", row.target), old: row.old, new: row.new }
+        })
+        .collect();
+    let mut moved = Vec::new();
+    for (at, pushed) in wanted.iter().zip(repo.push_refs(remote, &refs)?) {
+        let row = &mut rows[*at];
+        match pushed {
+            PushStatus::Done => row.status = PropagateStatus::Updated,
+            PushStatus::Stale => moved.push(row.branch.clone()),
+            PushStatus::Rejected(why) => {
+                *row = row
+                    .clone()
+                    .with_status(PropagateStatus::Failed, format!("the remote refused it: {why}"));
+            }
+        }
+    }
+    Ok(moved)
+}
+
+/// Pushes the branches of the rows to where they are followed at a remote, as far as nothing goes
+/// along that somebody has not pushed yet. Answers as `move_refs` does. What stands beside protected
+/// branches here is not pushed: at the remote it is made from what the remote has.
+pub fn push_local_branches(
+    repo: &Repo,
+    remote: &str,
+    rows: &mut [BranchRow],
+    fleet: &BranchSet,
+    context: &SyncContext,
+) -> Result<Vec<String>> {
+    let (mut wanted, mut refs) = (Vec::new(), Vec::<RefPush>::new());
+    for (at, row) in rows.iter_mut().enumerate() {
+        let is_done = matches!(
+            row.status,
+            PropagateStatus::Updated | PropagateStatus::UpToDate | PropagateStatus::InWorktree
+        );
+        if !is_done || row.target != row.branch {
+            continue;
+        }
+        match plan_push(repo, remote, row, fleet, context)? {
+            Some(one) if refs.iter().any(|other| other.name == one.name) => {
+                row.add_shortfall("not pushed: another branch here follows the same one");
+            }
+            Some(one) => {
+                wanted.push(at);
+                refs.push(one);
+            }
+            None => {}
+        }
+    }
+    let pushed = match repo.push_refs(remote, &refs) {
+        Ok(pushed) => pushed,
+        Err(failure) => {
+            // The branches here are as they should be, and that has to be told as well.
+            let why = failure.details().first().map_or(String::new(), |why| format!(": {why}"));
+            let why = format!("not pushed: {}{why}", failure.message());
+            wanted.iter().for_each(|at| rows[*at].add_shortfall(&why));
+            return Ok(Vec::new());
+        }
+    };
+    let mut moved = Vec::new();
+    for (at, pushed) in wanted.iter().zip(pushed) {
+        let row = &mut rows[*at];
+        match pushed {
+            PushStatus::Done => {
+                if row.status == PropagateStatus::UpToDate {
+                    row.status = PropagateStatus::Pushed;
+                }
+                row.add_note("pushed");
+            }
+            PushStatus::Stale => moved.push(row.branch.clone()),
+            PushStatus::Rejected(why) => {
+                row.add_shortfall(&format!("not pushed: the remote refused it: {why}"))
+            }
+        }
+    }
+    Ok(moved)
+}
+
+/// Notes what would be pushed by a run that is not made.
+pub fn note_pending_pushes(
+    repo: &Repo,
+    remote: &str,
+    rows: &mut [BranchRow],
+    fleet: &BranchSet,
+    context: &SyncContext,
+) -> Result<()> {
+    for row in rows {
+        let is_done = matches!(
+            row.status,
+            PropagateStatus::WillUpdate | PropagateStatus::UpToDate | PropagateStatus::InWorktree
+        );
+        if !is_done || row.target != row.branch {
+            continue;
+        }
+        let (before, is_news) = (row.reason.clone(), row.status != PropagateStatus::UpToDate);
+        let pushed = plan_push(repo, remote, row, fleet, context)?.is_some();
+        if pushed || is_news && row.reason == before {
+            row.add_note("would be pushed");
+            row.status = if is_news { row.status } else { PropagateStatus::Pushed };
+        }
+    }
+    Ok(())
+}
+
+/// What is said of a branch that nothing tells where to push.
+pub const NO_UPSTREAM: &str = "not pushed: it follows no branch there";
+
+/// Where a branch is pushed, if it may be.
+fn plan_push(
+    repo: &Repo,
+    remote: &str,
+    row: &mut BranchRow,
+    fleet: &BranchSet,
+    context: &SyncContext,
+) -> Result<Option<RefPush>> {
+    let setting = |key: &str| repo.config_value(&format!("branch.{}.{key}", row.branch));
+    let name = setting("merge").filter(|_| setting("remote").as_deref() == Some(remote));
+    let tip = repo.resolve_ref(&format!("refs/heads/{}", row.branch))?;
+    let (Some(name), Some(new)) = (name, tip) else {
+        row.add_note(NO_UPSTREAM);
+        return Ok(None);
+    };
+    let Some(there) = name.strip_prefix("refs/heads/").map(str::to_owned) else { return Ok(None) };
+    if there != row.branch || context.is_protected(&there) || context.is_reserved_branch(&there) {
+        row.add_note(&format!("not pushed: it follows `{there}`"));
+        return Ok(None);
+    }
+    let Some(old) = fleet.remote_branches.get(&there).copied() else {
+        row.add_note(&format!("not pushed: `{remote}` does not have it any more"));
+        return Ok(None);
+    };
+    if old == new {
+        return Ok(None);
+    }
+    if repo.is_ancestor(new, old)? {
+        // It goes there first, or has nothing that is not there.
+        return Ok(None);
+    }
+    if !repo.is_ancestor(old, new)? {
+        row.add_note("not pushed: it and its upstream have diverged");
+        return Ok(None);
+    }
+    if !has_only_sync_commits(repo, old, new, context)? {
+        let own = repo.count_commits_between(old, new)?;
+        row.add_note(&format!("not pushed: {} would go along", pluralize(own, "commit")));
+        return Ok(None);
+    }
+    for id in repo.commits_between(Some(old), new, false)? {
+        // What was brought up to date before may hold what nobody has pushed yet.
+        let from = parse_source_trailer(&repo.read_commit(id)?);
+        let is_known = from.map(|from| repo.is_ancestor(from, context.canonical.commit));
+        if !is_known.transpose()?.unwrap_or(false) {
+            let canonical = &context.config.branch;
+            row.add_note(&format!("not pushed: `{canonical}` itself is not pushed that far"));
+            return Ok(None);
+        }
+    }
+    Ok(Some(RefPush { name, old: Some(old), new: Some(new) }))
+}

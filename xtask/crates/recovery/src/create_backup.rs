@@ -1,0 +1,484 @@
+//! Saving what git would not bring back: what is staged, changed, in conflict, hidden from git or not tracked,
+//! and what git is in the middle of, as one commit; and copies of what may be secret beside it.
+//!
+//! Nothing in the worktree, the index or the branches is touched. What cannot be saved, because it is too
+//! large or cannot be read, is named, and never counts as saved.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+
+use super::secret_files::{self, CopyReport, SecretCopy};
+use xtask_base::digest::{self, Digest};
+use xtask_base::error::{Result, ResultExt as _};
+use xtask_base::path::RepoPath;
+use xtask_base::progress::Progress;
+use xtask_base::words::{format_size, sanitize_line};
+use xtask_git::Tools;
+use xtask_git::{
+    FileMode, Head, Id, IndexChange, IndexStatus, OperationSnapshot, PathCache, PathLookup,
+    PathPatterns, Repo, TreeChange, TreeEntry, WorktreeChanges, WorktreeItem, read_raw_file,
+};
+use xtask_sync::backup::{
+    self, BackupRecord, MovedBranch, SavedFile, SavedOperation, SavedStaged, WorktreeSnapshot,
+    backup_tree_path,
+};
+use xtask_sync::overlay::{self, StoredEntry};
+
+/// How much a backup holds at most.
+#[derive(Clone, Copy, Debug)]
+pub struct BackupLimits {
+    /// Of one file, in bytes.
+    pub file: u64,
+    /// Of all, in bytes.
+    pub total: u64,
+    /// How many files.
+    pub files: usize,
+}
+
+/// What a backup holds at most: files that a person writes are far smaller, and each backup is kept for a
+/// month.
+pub const BACKUP_LIMITS: BackupLimits =
+    BackupLimits { file: 100 << 20, total: 1 << 30, files: 20_000 };
+
+/// The longest label, in characters.
+const LONGEST_LABEL: usize = 200;
+
+/// The most commits of an operation that a backup keeps by itself. Nearly all that a rebase names can be
+/// reached from where it began.
+const MOST_PARENTS: usize = 200;
+
+/// Which files may be secret.
+#[derive(Clone, Debug, Default)]
+pub struct SecretRules {
+    /// Patterns that name them, as in `.gitignore`.
+    pub patterns: Vec<String>,
+    /// Whether the rules that name them could not be read: then whatever git does not track may be one.
+    pub is_unreadable: bool,
+    /// These as well.
+    pub extra_paths: Vec<RepoPath>,
+}
+
+/// What stands in a worktree and not in its commit, looked at and not yet saved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnsavedState {
+    /// What is checked out.
+    pub head: Head,
+    /// What git says has changed.
+    pub changes: WorktreeChanges,
+    /// What is copied and does not become an object.
+    pub secrets: Vec<RepoPath>,
+    /// The name of what git is in the middle of.
+    pub operation: Option<&'static str>,
+    /// The notes that git keeps of it, or for the next commit.
+    pub traces: OperationSnapshot,
+    /// What cannot be saved, in words.
+    pub unsavable: Vec<String>,
+    /// What is copied whatever it is, also that it is not there.
+    extra_paths: Vec<RepoPath>,
+}
+
+/// Why it is saved.
+#[derive(Clone, Debug)]
+pub struct BackupOptions<'a> {
+    /// In a few words, for the list: `backup`, `recover`.
+    pub purpose: &'a str,
+    /// What the person calls it.
+    pub label: Option<&'a str>,
+    /// Whether the worktree is left for another state afterwards, with the branch that will be moved.
+    pub leaves: Option<Option<MovedBranch>>,
+    /// How much at most.
+    pub limits: BackupLimits,
+    /// Paths that are saved even if git has them, or there is nothing: somebody is about to replace them.
+    pub replaced_paths: &'a [RepoPath],
+}
+
+/// What was saved.
+#[derive(Clone, Debug)]
+pub struct SavedBackup {
+    /// The name of the backup.
+    pub id: String,
+    /// Its files.
+    pub files: Vec<SavedFile>,
+    /// The copies.
+    pub copies: Vec<SecretCopy>,
+    /// How much it is, in bytes.
+    pub bytes: u64,
+    /// What should have been saved and was not, with why.
+    pub left_out: Vec<String>,
+    /// The same without words, as far as git tracks it.
+    pub unsaved_tracked: BTreeSet<RepoPath>,
+    /// What each of its files held, those that are copied included; nothing where it was gone.
+    pub file_entries: BTreeMap<RepoPath, Option<TreeEntry>>,
+    /// The edits that git was told to overlook.
+    pub overlooked: BTreeSet<RepoPath>,
+    /// The name of what git was in the middle of, and its notes.
+    pub operation: Option<&'static str>,
+    /// The notes that git kept.
+    pub traces: OperationSnapshot,
+    /// What a backup never holds, and is there.
+    pub not_covered: Vec<String>,
+}
+
+/// Looks at what there is to save. Nothing is written.
+pub fn inspect_worktree(repo: &Repo, rules: &SecretRules) -> Result<UnsavedState> {
+    let head = repo.head()?;
+    let mut changes = repo.list_changes()?;
+    let named = PathPatterns::new(rules.patterns.iter().map(String::as_str));
+    let is_named = |path: &RepoPath| {
+        named.match_with_folders(path.as_bytes(), false) == Some(true)
+            || rules.extra_paths.contains(path)
+    };
+    let mut secrets = repo.find_ignored_files(&rules.patterns)?;
+    let tracked = changes.tracked.keys().chain(&changes.overlooked);
+    secrets.extend(tracked.filter(|path| is_named(path)).cloned());
+    secrets.extend(rules.extra_paths.iter().cloned());
+    let is_secret = |path: &RepoPath| rules.is_unreadable || is_named(path);
+    secrets.extend(changes.untracked.iter().filter(|path| is_secret(path)).cloned());
+    changes.untracked.retain(|path| !is_secret(path));
+    secrets.sort();
+    secrets.dedup();
+    let operation = repo.current_operation().map(|operation| operation.name);
+    let mut unseen = changes.unreadable.clone();
+    if rules.is_unreadable {
+        let why = "which ignored files are to be copied is not known: the rules cannot be read";
+        unseen.push(why.to_owned());
+    }
+    let (traces, also) = (repo.read_operation_snapshot()?, rules.extra_paths.clone());
+    Ok(UnsavedState {
+        head,
+        changes,
+        secrets,
+        operation,
+        traces,
+        unsavable: unseen,
+        extra_paths: also,
+    })
+}
+
+impl UnsavedState {
+    /// Whether there is nothing at all that git would not bring back.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let is_all_git = self.changes.is_empty() && self.secrets.is_empty();
+        is_all_git && self.operation.is_none() && self.unsavable.is_empty()
+    }
+
+    /// What a backup never holds: other repositories have their own.
+    #[must_use]
+    pub fn list_not_covered(&self) -> Vec<String> {
+        let nested = self.changes.nested.iter().map(|path| format!("`{path}`, another repository"));
+        let modules = self.changes.submodules.iter();
+        nested.chain(modules.map(|path| format!("`{path}`, a submodule with changes"))).collect()
+    }
+}
+
+/// Saves it. The caller holds the lock of the worktree.
+pub fn save_worktree(
+    repo: &Repo,
+    tools: &Tools<'_>,
+    seen: &UnsavedState,
+    wish: &BackupOptions<'_>,
+) -> Result<SavedBackup> {
+    let now = tools.world.now_seconds();
+    let failed = || "the backup cannot be written";
+    let made = secret_files::copy_files(repo, tools.disk, &seen.secrets, &seen.extra_paths, now)?;
+    tools.disk.check_gate("write the objects of the backup").with_context(failed)?;
+    let mut writer = BackupWriter {
+        repo,
+        limits: wish.limits,
+        progress: tools.progress,
+        tree: Vec::new(),
+        files: Vec::new(),
+        bytes: 0,
+        left_out: seen.unsavable.iter().chain(&made.left_out).cloned().collect(),
+        unsaved_tracked: BTreeSet::new(),
+        file_entries: BTreeMap::new(),
+        secrets: seen.secrets.iter().collect(),
+        copied: made.copies.iter().map(|copy| (&copy.path, copy.digest)).collect(),
+        ways: PathCache::default(),
+    };
+    writer.save_changes(&seen.changes)?;
+    writer.save_paths(wish.replaced_paths)?;
+    let (operation, mut parents) = writer.save_operation(seen)?;
+    parents.insert(0, seen.head.commit);
+    let BackupWriter {
+        tree,
+        files,
+        bytes,
+        left_out,
+        unsaved_tracked: unsaved,
+        file_entries: held,
+        ..
+    } = writer;
+    let CopyReport { name, copies, bytes: copied_bytes, .. } = made;
+    let label = wish.label.map(|label| sanitize_line(label, LONGEST_LABEL));
+    let bytes = bytes + copied_bytes;
+    let overlay = overlay::read_overlay(repo).unwrap_or_default();
+    let record = BackupRecord {
+        purpose: wish.purpose.to_owned(),
+        worktree: repo.root().display().to_string(),
+        worktree_name: repo.worktree_name(),
+        branch: seen.head.branch.clone(),
+        head_before: seen.head.commit.to_string(),
+        head_after: None,
+        paths: Vec::new(),
+        overlay_before: overlay.to_stored(),
+        snapshot: Some(WorktreeSnapshot {
+            label,
+            bytes,
+            files: files.clone(),
+            copies: name,
+            copied: copies.len(),
+            operation,
+            was_left: wish.leaves.is_some(),
+            moved: wish.leaves.clone().flatten(),
+        }),
+    };
+    let prepared = backup::write_backup_commit(repo, tree, &record, &parents, now)?;
+    tools.disk.check_gate("name the backup").with_context(|| "the backup cannot be named")?;
+    let id = backup::publish_backup(repo, &prepared)?;
+    drop(prune_expired(repo, tools, now));
+    Ok(SavedBackup {
+        id,
+        files,
+        copies,
+        bytes,
+        left_out,
+        unsaved_tracked: unsaved,
+        file_entries: held,
+        overlooked: seen.changes.overlooked.iter().cloned().collect(),
+        operation: seen.operation,
+        traces: seen.traces.clone(),
+        not_covered: seen.list_not_covered(),
+    })
+}
+
+/// Removes what is old enough, and copies that no backup names any more.
+fn prune_expired(repo: &Repo, tools: &Tools<'_>, now: i64) -> Result<()> {
+    backup::prune_backups(repo, now)?;
+    let named = || -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for found in backup::list_backups(repo)? {
+            // One that cannot be read may name any of them.
+            let record = found.record.map_err(|_| xtask_base::error::Error::unable("unread"))?;
+            names.extend(record.snapshot.and_then(|snapshot| snapshot.copies));
+        }
+        Ok(names)
+    };
+    secret_files::prune_folders(repo, tools.disk, &named, now)?;
+    secret_files::remove_leftovers(repo, tools.disk, &named)
+}
+
+/// What is staged for a path that differs in nothing.
+fn to_saved_staged(indexed: IndexStatus) -> SavedStaged {
+    match indexed {
+        IndexStatus::Entry { entry, .. } => SavedStaged::Entry(StoredEntry::new(entry)),
+        IndexStatus::Absent => SavedStaged::Removed,
+        IndexStatus::IntentToAdd | IndexStatus::Conflict => SavedStaged::AsHead,
+    }
+}
+
+struct BackupWriter<'a> {
+    repo: &'a Repo,
+    limits: BackupLimits,
+    progress: &'a dyn Progress,
+    tree: Vec<TreeChange>,
+    files: Vec<SavedFile>,
+    bytes: u64,
+    left_out: Vec<String>,
+    unsaved_tracked: BTreeSet<RepoPath>,
+    file_entries: BTreeMap<RepoPath, Option<TreeEntry>>,
+    secrets: BTreeSet<&'a RepoPath>,
+    copied: BTreeMap<&'a RepoPath, Digest>,
+    ways: PathCache,
+}
+
+impl BackupWriter<'_> {
+    fn save_changes(&mut self, changes: &WorktreeChanges) -> Result<()> {
+        let overlooked = changes.overlooked.iter().map(|path| (path, &IndexChange::SameAsHead));
+        // What a person has worked on comes before what merely lies there.
+        let tracked: BTreeMap<&RepoPath, &IndexChange> =
+            changes.tracked.iter().chain(overlooked).collect();
+        let number = tracked.len() + changes.untracked.len();
+        self.progress.begin_task("saving files", Some(number as u64));
+        for (path, index) in tracked {
+            if !self.save_file(path, index)? {
+                self.unsaved_tracked.insert(path.clone());
+            }
+            self.progress.advance(1);
+        }
+        for path in &changes.untracked {
+            self.save_file(path, &IndexChange::SameAsHead)?;
+            self.progress.advance(1);
+        }
+        self.progress.end_task();
+        Ok(())
+    }
+
+    /// Saves paths as they are, whether or not git has them.
+    fn save_paths(&mut self, paths: &[RepoPath]) -> Result<()> {
+        let index = self.repo.read_index()?;
+        for path in paths {
+            if self.secrets.contains(path) {
+                continue;
+            }
+            if let Some(known) = self.files.iter_mut().find(|file| file.path == *path) {
+                if known.staged == SavedStaged::AsHead {
+                    known.staged = to_saved_staged(self.repo.staged_status(&index, path)?);
+                }
+                continue;
+            }
+            if self.save_file(path, &IndexChange::SameAsHead)?
+                && let Some(file) = self.files.last_mut()
+            {
+                file.staged = to_saved_staged(self.repo.staged_status(&index, path)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Saves one file, with what is staged for it; says whether it could.
+    fn save_file(&mut self, path: &RepoPath, index: &IndexChange) -> Result<bool> {
+        let (file, bits) = match self.write_content(path) {
+            Ok(Some((entry, bits))) => (Some(entry), bits),
+            Ok(None) => (None, None),
+            Err(why) => {
+                self.left_out.push(format!("{path}: {why}"));
+                return Ok(false);
+            }
+        };
+        let is_copied = file.is_some() && self.secrets.contains(path);
+        if is_copied && !self.copied.contains_key(path) {
+            // Why it was not copied is told already.
+            return Ok(false);
+        }
+        self.file_entries.insert(path.clone(), file);
+        if let Some(entry) = file.filter(|_| !is_copied) {
+            self.tree.push((backup_tree_path("worktree", path), Some(entry)));
+        }
+        let staged = match index {
+            IndexChange::SameAsHead | IndexChange::IntentToAdd => SavedStaged::AsHead,
+            IndexChange::Removed => SavedStaged::Removed,
+            IndexChange::Entry(entry) => {
+                self.keep_entry("index", path, *entry);
+                SavedStaged::Entry(StoredEntry::new(*entry))
+            }
+            IndexChange::Conflict(stages) => {
+                for (at, entry) in stages.iter().enumerate() {
+                    if let Some(entry) = entry {
+                        self.keep_entry(&format!("conflict/{}", at + 1), path, *entry);
+                    }
+                }
+                SavedStaged::Conflict(stages.map(|entry| entry.map(StoredEntry::new)))
+            }
+        };
+        let file = file.filter(|_| !is_copied).map(StoredEntry::new);
+        self.files.push(SavedFile { path: path.clone(), file, bits, is_copied, staged });
+        Ok(true)
+    }
+
+    /// Keeps what is staged from being swept away. It is in the object database already.
+    fn keep_entry(&mut self, folder: &str, path: &RepoPath, entry: TreeEntry) {
+        if entry.mode != FileMode::Gitlink {
+            self.tree.push((backup_tree_path(folder, path), Some(entry)));
+        }
+    }
+
+    /// Writes the very bytes of a file; nothing where there is none. An error says in words why it is left out.
+    fn write_content(
+        &mut self,
+        path: &RepoPath,
+    ) -> Result<Option<(TreeEntry, Option<u32>)>, String> {
+        let meta = match self
+            .ways
+            .look_up_path(self.repo.root(), path)
+            .map_err(|cause| cause.to_string())?
+        {
+            PathLookup::Found(meta) => meta,
+            PathLookup::NotFound(WorktreeItem::Special) => {
+                return Err("it is neither a file nor a symlink".into());
+            }
+            PathLookup::NotFound(_) => return Ok(None),
+        };
+        if meta.is_dir() {
+            return Ok(None);
+        }
+        if !meta.is_file() && !meta.is_symlink() {
+            return Err("it is neither a file nor a symlink".into());
+        }
+        if meta.len() > self.limits.file {
+            let (has, most) = (format_size(meta.len()), format_size(self.limits.file));
+            return Err(format!("it has {has}, more than {most}"));
+        }
+        if self.files.len() >= self.limits.files {
+            return Err(format!("a backup holds at most {} files", self.limits.files));
+        }
+        if self.bytes + meta.len() > self.limits.total {
+            return Err(format!("a backup holds at most {}", format_size(self.limits.total)));
+        }
+        let words = |failure: xtask_base::error::Error| {
+            failure.causes().pop().unwrap_or_else(|| failure.to_string())
+        };
+        let content = read_raw_file(&path.to_disk_path(self.repo.root())).map_err(words)?;
+        let Some(content) = content else { return Ok(None) };
+        let digest = digest::hash_parts([&content[..]]);
+        if self.copied.get(path).is_some_and(|copied| *copied != digest) {
+            return Err("it was changed while it was saved".into());
+        }
+        // What may be secret becomes no object; its id is for this run alone.
+        let id = match self.secrets.contains(path) {
+            true => self.repo.blob_id(&content).map_err(words)?,
+            false => {
+                self.bytes += content.len() as u64;
+                self.repo.write_blob(&content).map_err(words)?
+            }
+        };
+        let bits = meta.is_file().then(|| meta.mode() & 0o7777);
+        let mode = match bits {
+            None => FileMode::Symlink,
+            Some(bits) if bits & 0o100 != 0 => FileMode::Executable,
+            Some(_) => FileMode::File,
+        };
+        Ok(Some((TreeEntry { mode, id }, bits)))
+    }
+
+    /// Saves what git is in the middle of, with the commits that nothing else may keep.
+    fn save_operation(&mut self, seen: &UnsavedState) -> Result<(Option<SavedOperation>, Vec<Id>)> {
+        let traces = &seen.traces;
+        if seen.operation.is_none() && traces.files.is_empty() && traces.refs.is_empty() {
+            return Ok((None, Vec::new()));
+        }
+        for (path, content) in &traces.files {
+            let id = self.repo.write_blob(content)?;
+            self.tree.push((
+                backup_tree_path("operation", path),
+                Some(TreeEntry { mode: FileMode::File, id }),
+            ));
+        }
+        let parents = self.find_named_commits(traces, seen.head.commit);
+        let refs = traces.refs.iter().map(|(name, id)| (name.clone(), id.to_string())).collect();
+        let name = seen.operation.map(ToOwned::to_owned);
+        let heads = ["rebase-merge/head-name", "rebase-apply/head-name"].map(RepoPath::new);
+        let head = heads.iter().find_map(|file| traces.files.get(file));
+        let branch = head.and_then(|content| {
+            let name = std::str::from_utf8(content).ok()?.trim().strip_prefix("refs/heads/")?;
+            Some(name.to_owned())
+        });
+        let tip = match &branch {
+            Some(branch) => self.repo.resolve_ref(&format!("refs/heads/{branch}"))?,
+            None => None,
+        };
+        let tip = tip.map(|id| id.to_string());
+        Ok((Some(SavedOperation { name, branch, tip, refs }), parents))
+    }
+
+    /// The commits that an operation names, by its refs and by whole ids in its files.
+    fn find_named_commits(&self, traces: &OperationSnapshot, head: Id) -> Vec<Id> {
+        let texts = traces.files.values().filter(|content| content.len() < 1 << 20);
+        let words = texts.flat_map(|content| content.split(u8::is_ascii_whitespace));
+        let named = words.filter_map(|word| Id::from_hex(word).ok());
+        let named: BTreeSet<Id> = named.chain(traces.refs.values().copied()).collect();
+        let is_commit = |id: &Id| *id != head && self.repo.read_commit(*id).is_ok();
+        named.into_iter().filter(is_commit).take(MOST_PARENTS).collect()
+    }
+}

@@ -1,0 +1,146 @@
+//! The known good state to which a worktree goes: a branch as its remote has it, or a commit. Looking only.
+
+use xtask_base::error::{Error, Result};
+use xtask_base::words::pluralize;
+use xtask_git::{Id, Repo, Revision};
+use xtask_sync::backup::MovedBranch;
+
+/// Where a worktree goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveryTarget {
+    /// The branch that is checked out there; nothing for a detached HEAD.
+    pub branch: Option<String>,
+    /// The commit.
+    pub commit: Id,
+    /// The commit as it is typed: `origin/main`, `v1.2`.
+    pub typed: String,
+    /// Where the branch is now, if it is another commit.
+    pub branch_before: Option<Id>,
+    /// The remote branch from which the branch is made, where it is not here yet.
+    pub remote_branch: Option<String>,
+    /// How many commits the branch has that would not be on it any more: they stay on a branch of their own.
+    pub own_commits: usize,
+}
+
+impl RecoveryTarget {
+    /// How the branch moves, if it does.
+    #[must_use]
+    pub fn to_moved_branch(&self) -> Option<MovedBranch> {
+        let (branch, from) = (self.branch.clone()?, self.branch_before?);
+        Some(MovedBranch { branch, from: from.to_string(), to: self.commit.to_string() })
+    }
+
+    /// In words.
+    #[must_use]
+    pub fn describe(&self, repo: &Repo) -> String {
+        let short = repo.short_id(self.commit);
+        match &self.branch {
+            None if self.typed == short => format!("{short}, with a detached HEAD"),
+            None => format!("{} ({short}), with a detached HEAD", self.typed),
+            Some(branch) if *branch == self.typed => format!("`{branch}`"),
+            Some(branch) => format!("`{branch}`, as `{}` is ({short})", self.typed),
+        }
+    }
+}
+
+/// Finds it: what was named, or else the upstream of the default branch.
+pub fn find_target(repo: &Repo, named: Option<&str>) -> Result<RecoveryTarget> {
+    match named {
+        Some(named) => self::resolve_named(repo, named),
+        None => find_default_target(repo),
+    }
+}
+
+fn resolve_named(repo: &Repo, named: &str) -> Result<RecoveryTarget> {
+    if repo.is_branch_name(named)
+        && let Some(commit) = repo.resolve_ref(&format!("refs/heads/{named}"))?
+    {
+        let branch = Some(named.to_owned()).filter(|name| !is_checked_out_elsewhere(repo, name));
+        let typed = named.to_owned();
+        return Ok(RecoveryTarget {
+            branch,
+            commit,
+            typed,
+            branch_before: None,
+            remote_branch: None,
+            own_commits: 0,
+        });
+    }
+    let found = repo.parse_revision(named).map_err(|failure| {
+        Error::usage(format!("`--to {named}` is neither a branch nor a commit here"))
+            .with_detail(failure.to_string())
+            .with_hint("`git fetch` brings what is only at the remote")
+    })?;
+    let Revision::Commit(commit) = found else {
+        return Err(Error::usage(format!("`--to {named}` names several commits")));
+    };
+    let typed = named.to_owned();
+    Ok(RecoveryTarget {
+        branch: None,
+        commit,
+        typed,
+        branch_before: None,
+        remote_branch: None,
+        own_commits: 0,
+    })
+}
+
+fn find_default_target(repo: &Repo) -> Result<RecoveryTarget> {
+    let default = repo.default_branch();
+    let local = repo.resolve_ref(&format!("refs/heads/{default}"))?;
+    let upstream = match local {
+        Some(_) => repo.upstream(&default)?,
+        None => {
+            let name = format!("refs/remotes/origin/{default}");
+            repo.resolve_ref(&name)?.map(|commit| (name, commit))
+        }
+    };
+    let Some((name, commit)) = upstream else {
+        return match local {
+            Some(_) => resolve_named(repo, &default),
+            None => Err(Error::usage("no default branch is known to go to")
+                .with_hint("`--to REF` names where to go")),
+        };
+    };
+    let typed = name.trim_start_matches("refs/remotes/").to_owned();
+    if is_checked_out_elsewhere(repo, &default) {
+        return Ok(RecoveryTarget {
+            branch: None,
+            commit,
+            typed,
+            branch_before: None,
+            remote_branch: None,
+            own_commits: 0,
+        });
+    }
+    let from = local.filter(|local| *local != commit);
+    let own = match from {
+        Some(from) => repo.commits_beyond(&[commit], from)?.len(),
+        None => 0,
+    };
+    let made_from = local.is_none().then(|| typed.clone());
+    Ok(RecoveryTarget {
+        branch: Some(default),
+        commit,
+        typed,
+        branch_before: from,
+        remote_branch: made_from,
+        own_commits: own,
+    })
+}
+
+/// Whether another worktree has a branch checked out.
+fn is_checked_out_elsewhere(repo: &Repo, branch: &str) -> bool {
+    let in_use = repo.branches_in_use().unwrap_or_default();
+    in_use.iter().any(|held| held.branch == branch && held.root != repo.root())
+}
+
+/// What is said of commits that leave their branch.
+#[must_use]
+pub fn describe_kept_commits(goal: &RecoveryTarget, kept: &str) -> String {
+    let branch = goal.branch.as_deref().unwrap_or_default();
+    format!(
+        "{} of `{branch}` that the remote does not have: kept on `{kept}`",
+        pluralize(goal.own_commits, "commit")
+    )
+}

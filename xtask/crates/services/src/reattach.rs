@@ -1,0 +1,194 @@
+//! What another supervisor has left: which of its services still run, beyond doubt.
+//!
+//! A process is taken for a service of ours if it is the one that was written down, by number, start
+//! and boot, and carries no other marker; or if it leads a session and carries ours. After another
+//! boot, and for everything else that stands in an old record, nobody is.
+
+use std::path::Path;
+
+use super::logs::ServiceLog;
+use super::service_state::{ServiceState, SupervisedService};
+use super::spec::EnvFileStamp;
+use super::stack::{ServiceRecord, Stack, StackRecord};
+use super::teardown::{
+    MARKER_VARIABLE, ProcessSelector, ProcessSnapshot, ProcessTable, find_members, format_marker,
+    to_identity,
+};
+use xtask_base::digest;
+use xtask_base::environment::Environment;
+use xtask_base::error::{Error, Result};
+use xtask_base::processes::{self, ProcessIdentity};
+use xtask_base::record::{self, LoadedRecord as Record};
+
+/// What was found.
+pub struct ReattachedStack {
+    /// By what the processes of the stack are known.
+    pub token: String,
+    /// The port of the status page.
+    pub status: Option<u16>,
+    /// Processes that services have left to the supervisor.
+    pub strays: Vec<ProcessIdentity>,
+    /// The services.
+    pub units: Vec<ReattachedService>,
+}
+
+/// A service that was found.
+pub struct ReattachedService {
+    /// What it is.
+    pub unit: SupervisedService,
+    /// Whether it runs.
+    pub is_up: bool,
+    /// Whether it was ready.
+    pub was_ready: bool,
+    /// Where its log began to be its own.
+    pub log_at: u64,
+    /// How its files of variables looked when it was started.
+    pub env_file_stamps: Vec<EnvFileStamp>,
+}
+
+/// Reads what was written down, and looks what of it is true.
+pub fn reattach_stack(stack: &Stack, world: &Environment) -> Result<ReattachedStack> {
+    let Some(saved) = read_stack_record(stack)? else {
+        let (strays, units) = (Vec::new(), Vec::new());
+        return Ok(ReattachedStack {
+            token: generate_token(stack, world),
+            status: None,
+            strays,
+            units,
+        });
+    };
+    let table = ProcessTable::default().read_snapshot()?;
+    let logs = stack.logs_folder();
+    let units = saved
+        .units
+        .iter()
+        .map(|unit| reattach_service(unit, &saved.token, &logs, &table))
+        .collect();
+    Ok(ReattachedStack { token: saved.token, status: saved.status, strays: saved.strays, units })
+}
+
+/// What was written down of a stack; nothing where nothing was.
+pub fn read_stack_record(stack: &Stack) -> Result<Option<StackRecord>> {
+    match stack.read_record() {
+        Record::Missing => Ok(None),
+        Record::Valid(saved) => Ok(Some(saved)),
+        Record::Newer => {
+            Err(record::newer_record_error("what is kept of the services", &stack.folder))
+        }
+        Record::Corrupt(why) => Err(Error::unable(format!(
+            "what is kept of the services in `{}` cannot be read: {why}",
+            stack.folder.display()
+        ))
+        .with_hint("nothing was touched")
+        .with_hint("if none of its services runs any more, remove that folder")),
+    }
+}
+
+/// The process of a service, if it is beyond doubt.
+#[must_use]
+pub fn find_process(
+    saved: &ServiceRecord,
+    token: &str,
+    logs: &Path,
+    table: &ProcessSnapshot,
+) -> Option<(ProcessIdentity, u64)> {
+    let recorded = saved.identity.clone().filter(|who| {
+        let marked = processes::read_variables(who.pid, &[MARKER_VARIABLE])
+            .and_then(|mut found| found.pop());
+        let is_consistent = match marked.flatten() {
+            Some(marked) => marked == format_marker(token, &saved.spec.name, saved.run),
+            // Some programs write over their variables, or drop them. They still lead the session that they
+            // were given; and nothing is left of any variable, or they write to the log of the service.
+            None => {
+                is_session_leader(who.pid, table)
+                    && (has_no_variables(who.pid) || writes_to_log(who.pid, logs, &saved.spec.name))
+            }
+        };
+        is_consistent && processes::is_alive(who)
+    });
+    if let Some(identity) = recorded {
+        return Some((identity, saved.run));
+    }
+    // One that was started when nobody could write it down any more.
+    let prefix = format!("{token}/{}/", saved.spec.name);
+    table.processes.iter().filter(|process| process.session == process.pid).find_map(|process| {
+        let run = table.markers.get(&process.pid)?.strip_prefix(&prefix)?.parse().ok()?;
+        let is_newer = run > saved.run || saved.identity.is_none() && run == saved.run;
+        is_newer.then(|| (to_identity(process, &table.boot), run))
+    })
+}
+
+/// Whether nothing can be read of what every process of ours is given.
+fn has_no_variables(pid: u32) -> bool {
+    let given = ["PATH", "HOME", "XTASK_ROOT", "XTASK_LAYER"];
+    processes::read_variables(pid, &given).is_some_and(|found| found.iter().all(Option::is_none))
+}
+
+/// Whether a process writes to the log of a service.
+fn writes_to_log(pid: u32, logs: &Path, service: &str) -> bool {
+    let log = ServiceLog::new(logs, service).file_ids();
+    processes::find_output_files(pid).iter().any(|file| log.contains(file))
+}
+
+/// Whether a process leads a session, where the system tells.
+fn is_session_leader(pid: u32, table: &ProcessSnapshot) -> bool {
+    let process = table.processes.iter().find(|process| process.pid == pid);
+    process.is_some_and(|process| process.session == pid || process.session == 0)
+}
+
+fn reattach_service(
+    saved: &ServiceRecord,
+    token: &str,
+    logs: &Path,
+    table: &ProcessSnapshot,
+) -> ReattachedService {
+    let mut unit = SupervisedService::new(saved.spec.clone());
+    unit.run = saved.run;
+    unit.started_ms = saved.started_ms;
+    unit.restarts = saved.restarts;
+    unit.is_degraded = saved.is_degraded;
+    unit.error.clone_from(&saved.error);
+    // What is done stays done.
+    unit.is_wanted = saved.is_wanted && saved.state == "done";
+    if let Some((identity, run)) = find_process(saved, token, logs, table) {
+        unit.identity = Some(identity);
+        // One that was being ended is ended.
+        unit.is_wanted = saved.is_wanted;
+        unit.run = run;
+        let was_ready = saved.was_ready && run == saved.run;
+        let (log_at, seen) = (saved.log_at, saved.seen.clone());
+        return ReattachedService { unit, is_up: true, was_ready, log_at, env_file_stamps: seen };
+    }
+    // Its first process is gone; what it has left behind is ended before it is started again.
+    let ours = ProcessSelector {
+        stack: token,
+        service: Some(&saved.spec.name),
+        leaders: Vec::new(),
+        logs: ServiceLog::new(logs, &saved.spec.name).file_ids(),
+        excluded: vec![std::process::id()],
+        subreaper: None,
+    };
+    let left = find_members(&ours, table);
+    unit.survivors = left.iter().map(|process| format!("pid {}", process.pid)).collect();
+    unit.state = match saved.state.as_str() {
+        "done" => ServiceState::Done,
+        "failed" => ServiceState::Failed,
+        _ if !unit.survivors.is_empty() => ServiceState::Failed,
+        _ => ServiceState::Down,
+    };
+    ReattachedService {
+        unit,
+        is_up: false,
+        was_ready: false,
+        log_at: 0,
+        env_file_stamps: Vec::new(),
+    }
+}
+
+/// A token that no other stack has, and nobody can guess from another one.
+fn generate_token(stack: &Stack, world: &Environment) -> String {
+    let now = (world.clock)().as_nanos().to_le_bytes();
+    let pid = std::process::id().to_le_bytes();
+    let folder = stack.folder.as_os_str().as_encoded_bytes();
+    digest::to_hex(&digest::hash_parts([&now[..], &pid[..], folder]))[..24].to_owned()
+}

@@ -1,0 +1,204 @@
+//! What is shown of a stack: the answer of `ps --json`, of the status page and of the supervisor.
+
+use serde::{Deserialize, Serialize};
+
+use super::service_state::{AfterStop, ServiceState, SupervisedService};
+use super::spec::ServiceSpec;
+use xtask_base::words::format_size;
+
+/// A stack and its services.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StackStatus {
+    /// Names this shape.
+    pub schema: String,
+    /// The layer.
+    pub layer: String,
+    /// The root of the worktree.
+    pub worktree: String,
+    /// Who supervises; nothing where nobody does.
+    pub supervisor: Option<SupervisorStatus>,
+    /// The services, by name.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// Who supervises.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SupervisorStatus {
+    /// Its process.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// The port of the status page.
+    pub status_port: Option<u16>,
+    /// What it could not do for itself last: write its record, open the status page.
+    #[serde(default)]
+    pub error: Option<String>,
+}
+
+/// A service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub service: String,
+    /// `stopped`, `waiting`, `blocked`, `starting`, `ready`, `stopping`, `restarting`, `finishing`,
+    /// `done`, `failed`; `lost` where it runs and nobody supervises it.
+    pub state: String,
+    /// `healthy`, `unhealthy`, `unknown`.
+    pub health: String,
+    /// Its first process.
+    pub pid: Option<u32>,
+    /// Its port.
+    pub port: Option<u16>,
+    /// Where it is found, while it runs: a URL where it is asked by HTTP.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// For how long it has been running.
+    pub uptime_ms: Option<u64>,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// The resident memory of all its processes, in bytes.
+    pub memory: Option<u64>,
+    /// The processor time of all its processes, in percent of one processor.
+    pub cpu: Option<f64>,
+    /// Whether it runs without something that it needs.
+    pub degraded: bool,
+    /// Whether the stack is unhealthy without it.
+    pub required: bool,
+    /// What it uses too much of.
+    pub warnings: Vec<String>,
+    /// What went wrong last.
+    pub error: Option<String>,
+    /// What of it had to be killed when it was ended last, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub killed: Option<String>,
+}
+
+/// The word for a state.
+#[must_use]
+pub fn state_name(state: &ServiceState) -> &'static str {
+    match state {
+        ServiceState::Down => "stopped",
+        ServiceState::Waiting => "waiting",
+        ServiceState::Blocked => "blocked",
+        ServiceState::Starting => "starting",
+        ServiceState::Ready => "ready",
+        ServiceState::Ending(AfterStop::Done) => "finishing",
+        ServiceState::Ending(AfterStop::Down | AfterStop::Failed) => "stopping",
+        ServiceState::Ending(AfterStop::Again | AfterStop::Pause) | ServiceState::Pausing => {
+            "restarting"
+        }
+        ServiceState::Done => "done",
+        ServiceState::Failed => "failed",
+    }
+}
+
+/// Where a service is found.
+#[must_use]
+pub fn find_address(spec: &ServiceSpec) -> Option<String> {
+    let port = spec.port?;
+    let probes = [spec.ready.as_ref(), spec.live.as_ref().map(|live| &live.probe)];
+    let speaks_http = probes.into_iter().flatten().any(|probe| probe.http.is_some());
+    let scheme = if speaks_http { "http://" } else { "" };
+    Some(format!("{scheme}localhost:{port}"))
+}
+
+fn describe_warning(spec: &ServiceSpec, what: &str) -> String {
+    let limits = spec.limits;
+    match (what, limits.memory_warn, limits.cpu_warn) {
+        ("memory", Some(limit), _) => format!("memory over {}", format_size(limit)),
+        ("cpu", _, Some(limit)) => format!("processor time over {limit}%"),
+        _ => what.to_owned(),
+    }
+}
+
+impl ServiceStatus {
+    /// The row of a service, without what it uses.
+    #[must_use]
+    pub fn from_service(unit: &SupervisedService, now_ms: i64) -> ServiceStatus {
+        let health = match unit.state {
+            ServiceState::Ready | ServiceState::Done if unit.failed_probes == 0 => "healthy",
+            ServiceState::Ready
+            | ServiceState::Failed
+            | ServiceState::Blocked
+            | ServiceState::Pausing => "unhealthy",
+            _ => "unknown",
+        };
+        let runs = unit.identity.as_ref().filter(|_| unit.is_active());
+        let uptime = u64::try_from(now_ms.saturating_sub(unit.started_ms)).unwrap_or(0);
+        ServiceStatus {
+            service: unit.spec.name.clone(),
+            state: state_name(&unit.state).to_owned(),
+            health: health.to_owned(),
+            pid: runs.map(|identity| identity.pid),
+            port: unit.spec.port,
+            address: find_address(&unit.spec).filter(|_| runs.is_some()),
+            uptime_ms: runs.map(|_| uptime),
+            restarts: unit.restarts,
+            memory: None,
+            cpu: None,
+            degraded: unit.is_degraded && unit.is_active(),
+            required: unit.spec.required,
+            warnings: unit.warnings.iter().map(|what| describe_warning(&unit.spec, what)).collect(),
+            error: unit.error.clone(),
+            killed: unit.killed.clone(),
+        }
+    }
+
+    /// Whether the stack can be called healthy with it.
+    #[must_use]
+    pub fn is_healthy_or_optional(&self) -> bool {
+        !self.required || self.health == "healthy"
+    }
+}
+
+impl StackStatus {
+    /// Why the stack is not healthy, a line for each service; nothing where it is.
+    #[must_use]
+    pub fn unhealthy_reasons(&self) -> Vec<String> {
+        let ill = self.services.iter().filter(|row| !row.is_healthy_or_optional());
+        ill.map(|row| match &row.error {
+            Some(error) => format!("{} is {}: {error}", row.service, row.state),
+            None => format!("{} is {}", row.service, row.state),
+        })
+        .collect()
+    }
+
+    /// The figures for Prometheus.
+    #[must_use]
+    pub fn to_prometheus(&self) -> String {
+        let mut text = String::new();
+        let mut family =
+            |name: &str, kind: &str, help: &str, value: &dyn Fn(&ServiceStatus) -> Option<f64>| {
+                text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+                for row in &self.services {
+                    if let Some(value) = value(row) {
+                        let (layer, service) = (&self.layer, &row.service);
+                        text.push_str(&format!(
+                            "{name}{{layer=\"{layer}\",service=\"{service}\"}} {value}\n"
+                        ));
+                    }
+                }
+            };
+        let yes = |is: bool| Some(f64::from(u8::from(is)));
+        family("xtask_service_up", "gauge", "Whether the service is ready.", &|row| {
+            yes(row.state == "ready" || row.state == "done")
+        });
+        family("xtask_service_healthy", "gauge", "Whether the service is healthy.", &|row| {
+            yes(row.health == "healthy")
+        });
+        family("xtask_service_degraded", "gauge", "Whether it does without a need.", &|row| {
+            yes(row.degraded)
+        });
+        family("xtask_service_restarts_total", "counter", "Restarts by the supervisor.", &|row| {
+            Some(f64::from(row.restarts))
+        });
+        family("xtask_service_uptime_seconds", "gauge", "Time since its start.", &|row| {
+            row.uptime_ms.map(|ms| ms as f64 / 1000.0)
+        });
+        family("xtask_service_memory_bytes", "gauge", "Resident memory.", &|row| {
+            row.memory.map(|bytes| bytes as f64)
+        });
+        family("xtask_service_cpu_percent", "gauge", "Percent of one processor.", &|row| row.cpu);
+        text
+    }
+}

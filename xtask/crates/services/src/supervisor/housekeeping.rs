@@ -1,0 +1,368 @@
+//! What the supervisor keeps up around the services: its socket, its status page, the logs, and a look
+//! at all of it now and then.
+
+use std::collections::HashSet;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
+
+use super::{Input, StraySweep, Supervisor, spawn_thread};
+use crate::control_socket::{self, ControlCommand, ControlReply};
+use crate::metrics::UsageMonitor;
+use crate::service_state::StopMethod;
+use crate::spec::LimitsSpec;
+use crate::stack::SupervisorRecord as Announced;
+use crate::state_machine::Event;
+use crate::status_server;
+use crate::teardown::{self, ProcessSelector, ProcessSnapshot, ProcessTable, to_identity};
+use xtask_base::environment::read_monotonic_clock;
+use xtask_base::error::{Result, ResultExt};
+use xtask_base::files::Disk;
+use xtask_base::processes::{self, ProcessIdentity, ProcessInfo};
+
+/// How often the kernel's table is read, for what services use and for those they have left behind.
+const PROCESS_SCAN_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How often the logs are looked at while something is written, and the least often otherwise.
+const LOG_POLL: Duration = Duration::from_millis(50);
+const LOG_POLL_IDLE: Duration = Duration::from_millis(400);
+
+/// How often it is asked whether a command that waits is still there.
+const GONE_POLL: Duration = Duration::from_millis(100);
+
+/// How many commands can be connected at once.
+const MAX_COMMANDS: usize = 256;
+
+/// How long the status page waits for the loop.
+const STATUS_PAGE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long the last answers may take to be taken.
+const LAST_REPLIES_TIMEOUT: Duration = Duration::from_secs(2);
+const LAST_REPLIES_POLL: Duration = Duration::from_millis(2);
+
+/// How long strays are given to end: as long as services are by default.
+pub(super) const STRAY_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Supervisor<'_> {
+    /// Listens for commands. Whoever listened here before is gone: the lock says so.
+    pub(super) fn open_socket(&mut self) -> Result<()> {
+        let cannot = || format!("the supervisor cannot listen at `{}`", self.socket.display());
+        self.disk.remove_file(&self.socket).with_context(cannot)?;
+        let listener = UnixListener::bind(&self.socket).with_context(cannot)?;
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&self.socket, mode).with_context(cannot)?;
+        self.socket_id = super::read_file_id(&self.socket);
+        let (tell, looker) = (self.input_sender.clone(), self.usage_monitor.clone());
+        let commands = self.commands.clone();
+        spawn_thread(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                if !control_socket::is_same_user(&stream) {
+                    continue;
+                }
+                if Arc::strong_count(&commands) > MAX_COMMANDS {
+                    let why = "too many commands are connected to the supervisor".to_owned();
+                    let _is_told =
+                        control_socket::write_reply(&stream, &ControlReply::Refused { why });
+                    continue;
+                }
+                let (tell, looker, command) = (tell.clone(), looker.clone(), commands.clone());
+                // One that cannot be served is closed, which tells whoever waits.
+                drop(spawn_thread(move || {
+                    serve_command(&stream, &tell, &looker);
+                    drop(command);
+                }));
+            }
+        })
+    }
+
+    /// Says where it listens.
+    pub(super) fn write_address(&self) -> Result<()> {
+        let Some(identity) = processes::identify_process(std::process::id()) else {
+            return Err(xtask_base::error::Error::unable("this process cannot find itself"));
+        };
+        let announced = Announced {
+            folder: self.stack.folder.clone(),
+            identity,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            socket: self.socket.clone(),
+        };
+        self.stack.write_supervisor(self.disk, &announced)
+    }
+
+    /// Opens the status page where it is wanted. That it cannot be opened takes no service down.
+    pub(super) fn open_status_page(&mut self) {
+        self.serving = None;
+        let Some(port) = self.status else { return };
+        let opened = status_server::bind_server(port).and_then(|server| {
+            let port = server.port();
+            let (tell, looker) = (self.input_sender.clone(), self.usage_monitor.clone());
+            let look = Arc::new(move || {
+                let (reply, answer) = channel();
+                tell.send(Input::StatusRequest(reply)).ok()?;
+                let mut page = answer.recv_timeout(STATUS_PAGE_TIMEOUT).ok()?;
+                looker.fill_usage(&mut page);
+                Some(page)
+            });
+            Ok((port, status_server::serve_status(server, look)?))
+        });
+        let done = opened.map(|serving| self.serving = Some(serving));
+        self.note_problem("the status page", done);
+    }
+
+    /// Looks after the logs in a thread of its own, more often while something is written.
+    pub(super) fn start_log_rotation(&self) -> Result<()> {
+        let (keepers, is_ending) = (Arc::downgrade(&self.log_rotators), self.is_ending.clone());
+        spawn_thread(move || {
+            let mut pause = LOG_POLL;
+            while let Some(keepers) = keepers.upgrade() {
+                if is_ending.load(Ordering::SeqCst) {
+                    return;
+                }
+                let mut keepers = keepers.lock().unwrap_or_else(PoisonError::into_inner);
+                // A log that cannot be kept is the service's own affair: a full disk, most often.
+                let looks = keepers.values_mut().map(|keeper| keeper.poll(&Disk::real()));
+                let has_grown = looks.filter(|look| matches!(look, Ok(true))).count() > 0;
+                drop(keepers);
+                pause = if has_grown { LOG_POLL } else { (pause * 2).min(LOG_POLL_IDLE) };
+                std::thread::sleep(pause);
+            }
+        })
+    }
+
+    /// Looks around: at what services use, at its own folder and socket, and at those who were left to
+    /// it and have ended.
+    pub(super) fn run_housekeeping(&mut self) {
+        if !self.owns_folder() {
+            // The worktree was removed, perhaps made anew, and nobody could ever stop them.
+            self.was_asked = true;
+            let names = self.machine.services().keys().cloned().collect();
+            self.handle_event(Event::Stop { names, within: None });
+            return;
+        }
+        if self.socket.symlink_metadata().is_err() {
+            // The folder may have gone with the last login of its user, and have come again with the next.
+            let done = self.stack.prepare_socket(self.world).and_then(|socket| {
+                self.socket = socket;
+                self.open_socket()?;
+                self.write_address()
+            });
+            self.note_problem("its socket", done);
+        }
+        let copied = self.writer.ensure_running();
+        self.note_problem("the writer of the logs", copied);
+        if self.status.is_some() && self.serving.is_none() {
+            self.open_status_page();
+        }
+        // The kernel's table is read less often: that is what a supervisor at rest spends its time on.
+        if read_monotonic_clock() < self.scan_due {
+            return;
+        }
+        self.scan_due = read_monotonic_clock() + PROCESS_SCAN_INTERVAL;
+        let units = self.machine.services().values();
+        let limited: Vec<(String, u64, u64)> = units
+            .filter(|unit| unit.spec.limits != LimitsSpec::default() && unit.identity.is_some())
+            .map(|unit| {
+                let uptime = self.event_context().wall_ms.saturating_sub(unit.started_ms);
+                (unit.spec.name.clone(), unit.run, u64::try_from(uptime).unwrap_or(0))
+            })
+            .collect();
+        let Ok(table) = self.usage_monitor.process_table.read_snapshot() else { return };
+        for (name, run, uptime) in limited {
+            let used = self.usage_monitor.cpu_history.measure_service(
+                &self.process_selector(&name),
+                &table,
+                uptime,
+            );
+            let (memory, cpu_percent) = (used.memory, used.cpu as u32);
+            self.handle_event(Event::Sampled { name, run, memory, cpu_percent });
+        }
+        self.track_strays(&table);
+    }
+
+    /// Keeps in mind whom services have left to the supervisor, and reaps those of them that have ended.
+    /// One is taken for such only at the second look: whoever starts a process here reaps it before that.
+    fn track_strays(&mut self, table: &ProcessSnapshot) {
+        let mut own: HashSet<u32> =
+            self.running.values().map(|process| process.identity.pid).collect();
+        own.extend(self.writer.pid());
+        let ours = std::process::id();
+        let others = || {
+            let children = table.processes.iter().filter(move |process| process.parent_pid == ours);
+            children.filter(|process| !own.contains(&process.pid))
+        };
+        let is_bare = |process: &&ProcessInfo| {
+            !process.is_zombie && !table.markers.contains_key(&process.pid)
+        };
+        // Those that a supervisor before this one had are nobody's children any more.
+        let processes = table.processes.iter();
+        let is_kept = |process: &&ProcessInfo| {
+            is_bare(process)
+                && (process.parent_pid == ours && !own.contains(&process.pid)
+                    || self.strays.contains(&to_identity(process, &table.boot)))
+        };
+        self.strays = processes.filter(is_kept).map(|p| to_identity(p, &table.boot)).collect();
+        let ended = others().filter(|process| process.is_zombie);
+        let ended: HashSet<(u32, u64)> = ended.map(|p| (p.pid, p.started)).collect();
+        for (pid, _) in ended.intersection(&self.seen_zombies) {
+            let pid = i32::try_from(*pid).ok().and_then(Pid::from_raw);
+            if let Some(pid) = pid {
+                // Whether it was one or not, it is no zombie of ours any more.
+                waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok();
+            }
+        }
+        self.seen_zombies = ended;
+    }
+
+    /// Whatever else the services of this stack have left behind.
+    fn collect_strays(&self) -> Strays {
+        let logs =
+            self.machine.services().keys().flat_map(|name| self.service_log(name).file_ids());
+        Strays {
+            process_table: self.usage_monitor.process_table.clone(),
+            token: self.token.clone(),
+            leaders: self.strays.clone(),
+            logs: logs.collect(),
+            excluded: self.own_processes(),
+        }
+    }
+
+    /// The processes of the supervisor itself, which nobody has left to it.
+    fn own_processes(&self) -> Vec<u32> {
+        [Some(std::process::id()), self.writer.pid()].into_iter().flatten().collect()
+    }
+
+    /// Begins to end them, in a thread of its own; the loop hears when that is done.
+    pub(super) fn start_sweep(&mut self, within: Duration) {
+        self.sweep = StraySweep::Running;
+        let (strays, tell) = (self.collect_strays(), self.input_sender.clone());
+        let begun = spawn_thread(move || drop(tell.send(Input::Swept(strays.terminate(within)))));
+        if let Err(failure) = begun {
+            self.sweep = StraySweep::Done(vec![failure.to_string()]);
+        }
+    }
+
+    /// Leaves nothing of its own behind. What it knows stays where something went wrong.
+    pub(super) fn shut_down(mut self) -> Result<()> {
+        let done = self.clean_up();
+        self.running.clear();
+        // Whoever waited for the end of a process has let it go by now.
+        if let Some(writer) = Arc::into_inner(self.writer) {
+            writer.release();
+        }
+        done
+    }
+
+    fn clean_up(&mut self) -> Result<()> {
+        self.is_ending.store(true, Ordering::SeqCst);
+        self.serving = None;
+        if !matches!(self.sweep, StraySweep::Done(_)) {
+            drop(self.collect_strays().terminate(STRAY_TIMEOUT));
+        }
+        let is_swept = !matches!(&self.sweep, StraySweep::Done(left) if !left.is_empty());
+        let is_clean = is_swept
+            && self
+                .machine
+                .services()
+                .values()
+                .all(|unit| unit.error.is_none() && unit.survivors.is_empty());
+        // Who still waits for an answer gets it.
+        let rounds = LAST_REPLIES_TIMEOUT.as_millis() / LAST_REPLIES_POLL.as_millis();
+        for _ in 0..rounds {
+            // One is ours, one is with the thread that listens.
+            if Arc::strong_count(&self.commands) <= 2 {
+                break;
+            }
+            std::thread::sleep(LAST_REPLIES_POLL);
+        }
+        // Somebody else may listen under this name by now.
+        if super::read_file_id(&self.socket) == self.socket_id {
+            self.disk.remove_file(&self.socket).with_context(|| "the socket cannot be removed")?;
+        }
+        if !self.owns_folder() {
+            return Ok(());
+        }
+        if is_clean {
+            self.stack.remove_record(self.disk)?;
+        }
+        self.stack.remove_supervisor(self.disk)
+    }
+}
+
+/// Whatever the services of a stack have left behind that no service owns any more.
+struct Strays {
+    process_table: Arc<ProcessTable>,
+    token: String,
+    leaders: Vec<ProcessIdentity>,
+    logs: Vec<(u64, u64)>,
+    excluded: Vec<u32>,
+}
+
+impl Strays {
+    /// Ends them; what of it remains, in words.
+    fn terminate(self, within: Duration) -> Vec<String> {
+        let ours = ProcessSelector {
+            stack: &self.token,
+            service: None,
+            leaders: self.leaders,
+            logs: self.logs,
+            excluded: self.excluded,
+            subreaper: Some(std::process::id()),
+        };
+        let asking = StopMethod { signal: Signal::TERM.as_raw(), to_all: true };
+        let ended =
+            teardown::terminate_processes(&self.process_table, &ours, asking, within, &|| false);
+        ended.map_or_else(|failure| vec![failure.to_string()], |ending| ending.survivors)
+    }
+}
+
+/// Serves one command.
+fn serve_command(stream: &UnixStream, tell: &Sender<Input>, looker: &UsageMonitor) {
+    let refuse = |why: String| {
+        // Who has gone away is not told.
+        let _is_told = control_socket::write_reply(stream, &ControlReply::Refused { why });
+    };
+    let what = match control_socket::read_request(stream) {
+        Ok(request) => request.what,
+        Err(why) => return refuse(why),
+    };
+    let is_look = matches!(what, ControlCommand::Show { .. });
+    let is_brief = matches!(what, ControlCommand::Show { brief: true });
+    let (reply, answers) = channel();
+    let is_gone = Arc::new(AtomicBool::new(false));
+    let asked = Input::Request { what, reply, is_gone: is_gone.clone() };
+    if tell.send(asked).is_err() {
+        return refuse("the supervisor is ending".to_owned());
+    }
+    loop {
+        match answers.recv_timeout(GONE_POLL) {
+            Ok(mut answer) => {
+                let is_last = is_look || !matches!(answer, ControlReply::Now { .. });
+                if is_look
+                    && !is_brief
+                    && let ControlReply::Now { page } = &mut answer
+                {
+                    looker.fill_usage(page);
+                }
+                let is_told = control_socket::write_reply(stream, &answer);
+                if is_last {
+                    return;
+                }
+                if !is_told && !is_gone.swap(true, Ordering::SeqCst) {
+                    drop(tell.send(Input::Event(Event::Tick)));
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                if control_socket::is_disconnected(stream) && !is_gone.swap(true, Ordering::SeqCst)
+                {
+                    drop(tell.send(Input::Event(Event::Tick)));
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What running services were given when they were started.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use crate::env_files::{EnvFileValues, WaitPolicy};
+use crate::launch::Env;
+use crate::reattach;
+use crate::spec::EnvFileStamp;
+use crate::teardown::{MARKER_VARIABLE, format_marker};
+use xtask_base::environment::Environment;
+use xtask_base::processes;
+
+/// What a service was given when it was started by a person: it is started again with the same, whatever became
+/// of its files since.
+pub(super) struct LaunchEnv {
+    /// Its variables, under its own.
+    pub(super) env: Arc<Env>,
+    /// How its files of variables looked.
+    pub(super) env_file_stamps: Vec<EnvFileStamp>,
+}
+
+/// What services that run were given, by what the system tells of their processes; where those have written over
+/// it, by their files as they are now, as far as they answer at once.
+pub(super) fn restore_launch_envs(
+    units: &[reattach::ReattachedService],
+    token: &str,
+    world: &Environment,
+) -> HashMap<String, LaunchEnv> {
+    let mut given = HashMap::new();
+    let mut unknown = Vec::new();
+    for found in units.iter().filter(|found| found.is_up) {
+        let spec = &found.unit.spec;
+        let own = format_marker(token, &spec.name, found.unit.run);
+        let env = found.unit.identity.as_ref().and_then(|who| processes::read_environment(who.pid));
+        let env = env
+            .filter(|env| env.get(OsStr::new(MARKER_VARIABLE)).is_some_and(|mark| *mark == *own));
+        match env {
+            Some(env) => {
+                let known = LaunchEnv {
+                    env: Arc::new(env),
+                    env_file_stamps: found.env_file_stamps.clone(),
+                };
+                given.insert(spec.name.clone(), known);
+            }
+            None => unknown.push(spec.clone()),
+        }
+    }
+    let values = EnvFileValues::read_files(&unknown, &world.variables, WaitPolicy::Brief);
+    for (name, read) in values.readable_envs() {
+        let mut env = world.variables.clone();
+        env.extend(read);
+        let seen = values.file_stamps().get(&name).cloned().unwrap_or_default();
+        given.insert(name, LaunchEnv { env: Arc::new(env), env_file_stamps: seen });
+    }
+    given
+}

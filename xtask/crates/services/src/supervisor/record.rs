@@ -1,0 +1,108 @@
+//! The record of a stack: written before a service starts, and read back by the next supervisor.
+//!
+//! Guarantee: nothing is started that `StackRecord` does not hold, so that a supervisor which was killed leaves no
+//! service that its successor cannot find.
+
+use super::launch_env::restore_launch_envs;
+use super::{RunningService, Supervisor};
+use crate::listeners::LastLookup;
+use crate::logs::LogRotator;
+use crate::probe::LogSearch;
+use crate::reattach::ReattachedService;
+use crate::service_state::{ProcessExit, ServiceState};
+use crate::stack::{ServiceRecord, StackRecord};
+use crate::state_machine::Event;
+use crate::status::state_name;
+use std::sync::PoisonError;
+use xtask_base::error::{Error, Result};
+
+impl Supervisor<'_> {
+    /// Takes over what another supervisor has left.
+    pub(super) fn take_over_services(&mut self, units: Vec<ReattachedService>) {
+        self.launch_envs.extend(restore_launch_envs(&units, &self.token, self.world));
+        for found in units {
+            let name = found.unit.spec.name.clone();
+            let run = found.unit.run;
+            let identity = found.unit.identity.clone();
+            if !found.is_up {
+                self.machine.insert_service(found.unit);
+                continue;
+            }
+            let log = self.service_log(&name);
+            let log_at = found.log_at;
+            self.log_starts.insert(name.clone(), log_at);
+            let mut keepers = self.log_rotators.lock().unwrap_or_else(PoisonError::into_inner);
+            keepers.insert(name.clone(), LogRotator::new(log, found.unit.spec.log));
+            drop(keepers);
+            let now = self.event_context();
+            self.machine.reattach_service(found.unit, found.was_ready, now);
+            match identity {
+                Some(identity) => {
+                    let watched = self.watch_exit(&name, run, &identity, false);
+                    let search = LogSearch::starting_at(log_at);
+                    let elsewhere = LastLookup::default();
+                    let (child, _pipe) = (None, None);
+                    let process = RunningService {
+                        child,
+                        identity,
+                        log_at,
+                        _pipe,
+                        search,
+                        last_lookup: elsewhere,
+                    };
+                    self.running.insert(name.clone(), process);
+                    if watched.is_err() {
+                        self.handle_event(Event::Exited { name, run, exit: ProcessExit::Unseen });
+                    }
+                }
+                None => self.handle_event(Event::Exited { name, run, exit: ProcessExit::Unseen }),
+            }
+        }
+    }
+
+    /// Whether it is written down that this run is about to be.
+    pub(super) fn is_recorded(&self, name: &str, run: u64) -> bool {
+        let units = self.last_record.iter().flat_map(|saved| &saved.units);
+        self.owns_folder()
+            && units.into_iter().any(|unit| unit.spec.name == name && unit.run == run)
+    }
+
+    /// Writes down what is there, if it has changed.
+    pub(super) fn write_record(&mut self) -> Result<()> {
+        let units = self.machine.services().values().map(|unit| ServiceRecord {
+            spec: unit.spec.clone(),
+            is_wanted: unit.is_wanted,
+            state: state_name(&unit.state).to_owned(),
+            run: unit.run,
+            identity: unit.identity.clone(),
+            was_ready: unit.state == ServiceState::Ready,
+            started_ms: unit.started_ms,
+            log_at: self.running.get(&unit.spec.name).map_or(0, |process| process.log_at),
+            restarts: unit.restarts,
+            is_degraded: unit.is_degraded,
+            error: unit.error.clone().filter(|_| unit.state != ServiceState::Starting),
+            killed: unit.killed.clone(),
+            seen: self
+                .launch_envs
+                .get(&unit.spec.name)
+                .map_or(Vec::new(), |given| given.env_file_stamps.clone()),
+        });
+        let saved = StackRecord {
+            folder: self.stack.folder.clone(),
+            token: self.token.clone(),
+            status: self.status,
+            strays: self.strays.clone(),
+            units: units.collect(),
+        };
+        // A worktree that was removed is not made again, and nothing is started in it.
+        if !self.owns_folder() {
+            let gone = format!("`{}` is gone", self.stack.folder.display());
+            return Err(Error::unable(gone));
+        }
+        if self.last_record.as_ref() != Some(&saved) {
+            self.stack.write_record(self.disk, &saved)?;
+            self.last_record = Some(saved);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,116 @@
+//! All branches at a glance, by their trees alone: how many managed paths of each are behind and
+//! how many customised. No branch is checked out, and no file is read.
+
+use std::collections::BTreeMap;
+
+use super::classify::{PathClass, PathState, classify_path};
+use super::context::SyncContext;
+use super::deletions::trace_canonical_history;
+use super::managed::ManagedPaths;
+use super::obstacles::{WriteTarget, find_obstacles};
+use xtask_base::error::Result;
+use xtask_base::path::RepoPath;
+use xtask_base::progress::Progress;
+use xtask_git::{
+    CanonicalHistory, EntryPair, EverCanonical, FileStat, Head, Id, IndexStatus, MergeBaseFinder,
+    Repo, WorktreeFile, WorktreeItem,
+};
+
+/// A branch, and where its managed paths stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BranchOverview {
+    /// Its name without `refs/heads/`.
+    pub name: String,
+    /// Its commit.
+    pub commit: Id,
+    /// How many paths are of each class; those in sync are not counted.
+    pub counts: BTreeMap<PathClass, usize>,
+}
+
+impl BranchOverview {
+    /// How many paths are of a class.
+    #[must_use]
+    pub fn count(&self, class: PathClass) -> usize {
+        self.counts.get(&class).copied().unwrap_or(0)
+    }
+}
+
+/// Looks at every local branch but the canonical one, in order of their names.
+pub fn survey_branches(
+    repo: &Repo,
+    context: &SyncContext,
+    progress: &dyn Progress,
+) -> Result<Vec<BranchOverview>> {
+    let canonical = &context.canonical;
+    let everywhere = ManagedPaths::new(&context.config, None);
+    let once = repo.read_canonical_history(
+        canonical.commit,
+        &everywhere,
+        everywhere.rules_digest(),
+        progress,
+    )?;
+    let branches = repo.refs_below("refs/heads/")?;
+    progress.begin_task("comparing branches", Some(branches.len() as u64));
+    let mut states = Vec::new();
+    let mut lineage = repo.merge_base_finder();
+    for (reference, commit) in branches {
+        progress.advance(1);
+        let name = reference["refs/heads/".len()..].to_owned();
+        if context.is_reserved_branch(&name) {
+            continue;
+        }
+        let mut counts = BTreeMap::new();
+        let head = Head { tree: repo.tree_of(commit)?, commit, branch: Some(name.clone()) };
+        for class in classify_branch(repo, context, &once, &head, &mut lineage)?.into_values() {
+            *counts.entry(class).or_insert(0) += 1;
+        }
+        states.push(BranchOverview { name, commit, counts });
+    }
+    progress.end_task();
+    Ok(states)
+}
+
+/// The classes of the managed paths at which a commit of a branch is not canonical.
+pub fn classify_branch(
+    repo: &Repo,
+    context: &SyncContext,
+    once: &CanonicalHistory,
+    head: &Head,
+    lineage: &mut MergeBaseFinder<'_>,
+) -> Result<BTreeMap<RepoPath, PathClass>> {
+    let states = list_path_states(repo, context, once, head, lineage)?.into_iter();
+    Ok(states.map(|state| (state.path.clone(), classify_path(&state).class)).collect())
+}
+
+/// The managed paths at which a commit of a branch is not canonical, as they would be found in a
+/// clean worktree that has them all.
+pub fn list_path_states(
+    repo: &Repo,
+    context: &SyncContext,
+    once: &CanonicalHistory,
+    head: &Head,
+    lineage: &mut MergeBaseFinder<'_>,
+) -> Result<Vec<PathState>> {
+    let managed = ManagedPaths::new(&context.config, head.branch.as_deref());
+    let differing = repo.compare_trees(Some(head.tree), Some(context.canonical.tree), &managed)?;
+    let known = trace_canonical_history(repo, head, context, Some(once), &differing, lineage)?;
+    let mut obstacles =
+        find_obstacles(repo, head, context, &managed, &differing, WriteTarget::InTree)?;
+    let state = |(path, pair): (RepoPath, EntryPair)| PathState {
+        head: pair.one,
+        canonical: pair.two,
+        index: pair
+            .one
+            .map_or(IndexStatus::Absent, |entry| IndexStatus::Entry { entry, is_skipped: false }),
+        work: pair.one.map_or(WorktreeItem::Absent, |entry| {
+            WorktreeItem::Present(WorktreeFile { entry, raw: entry, stat: FileStat::default() })
+        }),
+        was_canonical: known.get(&path).copied().unwrap_or(EverCanonical::Unknown),
+        is_overlay: false,
+        is_sparse: false,
+        is_excluded: managed.is_kept_by_branch(&path),
+        obstacle: obstacles.remove(&path),
+        path,
+    };
+    Ok(differing.into_iter().map(state).collect())
+}

@@ -1,0 +1,50 @@
+//! Files and symlinks that give way to folders, and folders to them.
+//!
+//! A change may need the place of something that goes in the same change. What is in the way then
+//! is as good as gone; anything else that lies there keeps the place.
+
+use std::os::unix::ffi::OsStrExt;
+
+use xtask_base::error::{Result, ResultExt as _};
+use xtask_base::path::RepoPath;
+use xtask_git::{Repo, WorktreeItem};
+
+/// What will be at a path once everything for which `goes` holds is gone.
+pub fn predict_after_removal(
+    repo: &Repo,
+    path: &RepoPath,
+    work: WorktreeItem,
+    goes: &dyn Fn(&RepoPath) -> bool,
+) -> Result<WorktreeItem> {
+    match &work {
+        WorktreeItem::BelowFile(other) | WorktreeItem::BelowSymlink(other) if goes(other) => {
+            Ok(WorktreeItem::Absent)
+        }
+        WorktreeItem::Folder if has_only_removed_files(repo, path, goes)? => {
+            Ok(WorktreeItem::Absent)
+        }
+        _ => Ok(work),
+    }
+}
+
+fn has_only_removed_files(
+    repo: &Repo,
+    folder: &RepoPath,
+    goes: &dyn Fn(&RepoPath) -> bool,
+) -> Result<bool> {
+    let failed = || format!("the folder `{folder}` cannot be read");
+    let mut is_empty = true;
+    for found in std::fs::read_dir(folder.to_disk_path(repo.root())).with_context(failed)? {
+        let found = found.with_context(failed)?;
+        is_empty = false;
+        let path = RepoPath::new([folder.as_bytes(), b"/", found.file_name().as_bytes()].concat());
+        let is_folder = found.file_type().with_context(failed)?.is_dir();
+        let all_go =
+            if is_folder { has_only_removed_files(repo, &path, goes)? } else { goes(&path) };
+        if !all_go {
+            return Ok(false);
+        }
+    }
+    // A folder that is empty already does not go by what it holds going.
+    Ok(!is_empty)
+}

@@ -1,0 +1,390 @@
+//! Taking a transaction back, or tidying up after it: at once when it fails, and by the next command
+//! when it was cut short.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::backup;
+use super::fingerprint::fingerprint_file;
+use super::journal::{self, FileStep, HeadStep, Journal, TransactionPhase};
+use super::overlay;
+use xtask_base::error::{Error, Result, ResultExt as _};
+use xtask_base::files::{CreateMode, Disk};
+use xtask_base::parallel::map_halves;
+use xtask_base::path::RepoPath;
+use xtask_base::record::{self, LoadedRecord};
+use xtask_git::{FileStat, Id, Repo};
+
+/// Whether a transaction was cut short here.
+#[must_use]
+pub fn has_unfinished_transaction(repo: &Repo) -> bool {
+    exists_on_disk(&journal::journal_path(repo))
+}
+
+/// Mends what a crashed transaction left: takes it back, or tidies up if it had gone through.
+/// Says so, if there was one. The caller holds the lock of the worktree.
+pub fn recover_transaction(repo: &Repo, disk: &Disk<'_>) -> Result<Option<String>> {
+    let journal: Journal = match record::read_record(&journal::journal_path(repo), journal::KIND) {
+        LoadedRecord::Missing => return Ok(None),
+        LoadedRecord::Valid(journal) => journal,
+        LoadedRecord::Newer => {
+            return Err(record::newer_record_error(
+                "the journal of an earlier run",
+                &journal::journal_path(repo),
+            ));
+        }
+        LoadedRecord::Corrupt(why) => {
+            return Err(Error::unable(format!("the journal of an earlier run is damaged: {why}"))
+                .with_detail(journal::journal_path(repo).display().to_string())
+                .with_hint(
+                    "look at `git status`; when the files are as they should be, remove it",
+                ));
+        }
+    };
+    if journal.overlay.is_some() {
+        overlay::check_overlay_version(repo)?;
+    }
+    let has_moved = match &journal.head {
+        None => journal.phase == TransactionPhase::Done,
+        Some(head) => has_branch_moved(repo, head)?,
+    };
+    let purpose = &journal.purpose;
+    let mut text = format!("an earlier `{purpose}` was cut short and has been put right");
+    let put_aside = if has_moved {
+        finish_transaction(repo, disk, &journal)
+            .with_context(|| "an earlier run cannot be tidied up after")?
+    } else {
+        remove_stale_ref_locks(repo, disk, &journal)?;
+        let back = roll_back_transaction(repo, disk, &journal)?;
+        if !back.is_complete {
+            text.push_str(
+                "; files that were changed since stay as they are, and what they held before is in \
+                 the newest backup (`cargo xtask undo --list`)",
+            );
+        }
+        back.displaced
+    };
+    for at in put_aside {
+        text.push_str(&format!("; {}", at.describe()));
+    }
+    Ok(Some(text))
+}
+
+/// Whether the branch got to the new commit, or further.
+fn has_branch_moved(repo: &Repo, head: &HeadStep) -> Result<bool> {
+    let name = match &head.branch {
+        Some(branch) => format!("refs/heads/{branch}"),
+        None => "HEAD".to_owned(),
+    };
+    let (Some(at), Ok(new)) = (repo.resolve_ref(&name)?, Id::from_hex(head.new.as_bytes())) else {
+        return Ok(false);
+    };
+    // An undo goes back to an ancestor, so being where it began comes first.
+    let is_where_it_began = Id::from_hex(head.old.as_bytes()).ok() == Some(at);
+    Ok(at == new || (!is_where_it_began && repo.is_ancestor(new, at).unwrap_or(false)))
+}
+
+/// How often a lock on a ref is looked at before it counts as left behind.
+const MAX_LOCK_CHECKS: u32 = 20;
+
+/// Removes the locks on HEAD and the branch that a killed transaction of ours left: they hold its
+/// new commit or, if it was killed before writing that, nothing for longer than git ever needs.
+fn remove_stale_ref_locks(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> Result<()> {
+    let Some(head) = journal.head.as_ref().filter(|_| journal.phase == TransactionPhase::Swapping)
+    else {
+        return Ok(());
+    };
+    if !is_own_index_lock(repo, journal) {
+        return Ok(());
+    }
+    let mut locks = vec![repo.git_folder().join("HEAD.lock")];
+    if let Some(branch) = &head.branch {
+        locks.push(repo.common_folder().join(format!("refs/heads/{branch}.lock")));
+    }
+    for lock in locks {
+        for round in 0..=MAX_LOCK_CHECKS {
+            let Ok(text) = std::fs::read_to_string(&lock) else { break };
+            let is_new = text.trim() == head.new;
+            if is_new || (text.is_empty() && round == MAX_LOCK_CHECKS) {
+                disk.remove_file(&lock)
+                    .with_context(|| format!("the lock `{}` cannot be removed", lock.display()))?;
+                break;
+            }
+            if !text.is_empty() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+    Ok(())
+}
+
+/// What came out of a swap, is in no commit and no backup, and cannot go back to its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DisplacedFile {
+    /// Where it was.
+    pub path: RepoPath,
+    /// Where it is now.
+    pub file: PathBuf,
+}
+
+impl DisplacedFile {
+    /// Both in words.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let DisplacedFile { path, file } = self;
+        format!("what somebody wrote to `{path}` at that moment is in `{}`", file.display())
+    }
+}
+
+/// Removes what waits beside a file, if by its look it is what the plan saw. Answers whether nothing
+/// waits any more.
+fn remove_if_as_planned(root: &Path, disk: &Disk<'_>, step: &FileStep) -> io::Result<bool> {
+    let waiting = step.aside.to_disk_path(root);
+    let Ok(meta) = waiting.symlink_metadata() else { return Ok(true) };
+    if step.look.is_none_or(|seen| !FileStat::from_metadata(&meta).is_same_file(&seen)) {
+        return Ok(false);
+    }
+    disk.remove_file(&waiting)?;
+    Ok(true)
+}
+
+/// Removes what waits beside a file, if its content is in git or in the backup, or is what was to be
+/// written; anything else is put aside. Who had the file open may have written to it after the swap.
+fn remove_or_displace(
+    repo: &Repo,
+    disk: &Disk<'_>,
+    journal: &Journal,
+    step: &FileStep,
+) -> io::Result<Option<DisplacedFile>> {
+    if remove_if_as_planned(repo.root(), disk, step)? {
+        return Ok(None);
+    }
+    let waiting = step.aside.to_disk_path(repo.root());
+    // Before the first swap all that waits is ours, whole or not.
+    if journal.phase != TransactionPhase::Preparing {
+        let print = fingerprint_file(repo, &waiting).map_err(io::Error::other)?;
+        if print != step.before && print != step.after {
+            let number = journal.files.iter().position(|other| other.aside == step.aside);
+            let name = format!("{}-{}", journal.id, number.unwrap_or_default());
+            let file =
+                (1..).map(|time| repo.state_folder().join(format!("put-aside/{name}-{time}")));
+            let file = file.into_iter().find(|file| !exists_on_disk(file)).unwrap_or_default();
+            move_file(disk, &waiting, &file)?;
+            return Ok(Some(DisplacedFile { path: step.path.clone(), file }));
+        }
+    }
+    disk.remove_file(&waiting)?;
+    Ok(None)
+}
+
+/// Moves a file to a free name, which may be on another file system.
+fn move_file(disk: &Disk<'_>, from: &Path, to: &Path) -> io::Result<()> {
+    disk.make_private_folders(to.parent().unwrap_or(to))?;
+    match disk.rename_noreplace(from, to) {
+        Err(cause) if cause.kind() == io::ErrorKind::CrossesDevices => {
+            let meta = from.symlink_metadata()?;
+            if meta.is_symlink() {
+                disk.create_symlink(&std::fs::read_link(from)?, to)?;
+            } else {
+                disk.create_file(
+                    to,
+                    &std::fs::read(from)?,
+                    CreateMode::Exact(meta.mode() & 0o7777),
+                )?;
+                disk.fsync(to)?;
+            }
+            disk.remove_file(from)
+        }
+        done => done,
+    }
+}
+
+/// Removes what a transaction leaves that went through, and says what could not go.
+pub fn finish_transaction(
+    repo: &Repo,
+    disk: &Disk<'_>,
+    journal: &Journal,
+) -> io::Result<Vec<DisplacedFile>> {
+    let root = repo.root();
+    let mut put_aside = Vec::new();
+    // What looks as it did is not read again; the rest is looked at one by one.
+    let at_once = map_halves(&journal.files, |half| {
+        half.iter().map(|step| remove_if_as_planned(root, disk, step)).collect()
+    });
+    for (step, is_gone) in journal.files.iter().zip(at_once) {
+        if !is_gone? {
+            put_aside.extend(remove_or_displace(repo, disk, journal, step)?);
+        }
+    }
+    if let Some(kept) = &journal.overlay {
+        if kept.is_empty() {
+            disk.remove_file(&overlay::overlay_path(repo))?;
+        } else {
+            record::write_record(disk, &overlay::overlay_path(repo), overlay::KIND, kept)?;
+        }
+    }
+    disk.remove_file(&journal::old_index_path(repo))?;
+    disk.remove_file(&journal::new_index_path(repo))?;
+    unlock_index(repo, disk, journal)?;
+    disk.remove_file(&journal::journal_path(repo))?;
+    Ok(put_aside)
+}
+
+fn unlock_index(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> io::Result<()> {
+    if is_own_index_lock(repo, journal) {
+        disk.remove_file(&repo.index_lock_file())?;
+    }
+    disk.remove_file(&journal::lock_text_path(repo))
+}
+
+fn is_own_index_lock(repo: &Repo, journal: &Journal) -> bool {
+    std::fs::read(repo.index_lock_file()).is_ok_and(|text| text == journal.lock_text().as_bytes())
+}
+
+/// What came of taking a transaction back.
+#[derive(Debug, Default)]
+pub struct RollbackOutcome {
+    /// Whether all is as it was before.
+    pub is_complete: bool,
+    /// What found no place.
+    pub displaced: Vec<DisplacedFile>,
+}
+
+/// Takes everything back that a transaction did before it moved the branch. What somebody else has changed since stays as they left it; then the backup stays,
+/// too.
+pub fn roll_back_transaction(
+    repo: &Repo,
+    disk: &Disk<'_>,
+    journal: &Journal,
+) -> Result<RollbackOutcome> {
+    let failed = || "what was begun cannot be taken back";
+    let old = journal::old_index_path(repo);
+    let replaced = old.exists() && !is_same_content(&old, &repo.index_file());
+    let is_ours = is_own_index_lock(repo, journal);
+    if !is_ours && (replaced || has_swapped_files(repo, journal)?) {
+        // Somebody has removed our lock and gone on with our files, which may be committed by now.
+        // They stay, and what they replaced stays in the backup.
+        let put_aside = finish_transaction(repo, disk, journal).with_context(failed)?;
+        return Ok(RollbackOutcome { is_complete: false, displaced: put_aside });
+    }
+    let undo = || -> io::Result<RollbackOutcome> {
+        let mut back = RollbackOutcome { is_complete: true, displaced: Vec::new() };
+        if replaced {
+            disk.replace_file(&old, &repo.index_file())?;
+        } else if is_ours && journal.had_index == Some(false) {
+            disk.remove_file(&repo.index_file())?;
+        }
+        for step in journal.files.iter().rev().filter(|step| !step.removes) {
+            swap_file_back(repo, disk, journal, step, &mut back)?;
+        }
+        for folder in journal.folders.iter().rev() {
+            disk.remove_empty_folder(&folder.path.to_disk_path(repo.root()))?;
+        }
+        for step in journal.files.iter().rev().filter(|step| step.removes) {
+            restore_removed_file(repo, disk, journal, step, &mut back)?;
+        }
+        disk.remove_file(&old)?;
+        disk.remove_file(&journal::new_index_path(repo))?;
+        unlock_index(repo, disk, journal)?;
+        Ok(back)
+    };
+    let back = undo().with_context(failed)?;
+    // A backup of what is back is a backup of something that never happened.
+    if let Some(commit) = journal.backup.as_ref().and_then(|id| Id::from_hex(id.as_bytes()).ok())
+        && back.is_complete
+    {
+        disk.check_gate("forget the backup").with_context(failed)?;
+        backup::unpublish_backup(repo, commit)?;
+    }
+    disk.remove_file(&journal::journal_path(repo)).with_context(failed)?;
+    Ok(back)
+}
+
+/// Whether any file of a transaction has been swapped in.
+fn has_swapped_files(repo: &Repo, journal: &Journal) -> Result<bool> {
+    if journal.phase == TransactionPhase::Preparing {
+        return Ok(false);
+    }
+    for step in &journal.files {
+        let waiting = fingerprint_file(repo, &step.aside.to_disk_path(repo.root()))?;
+        let is_swapped = match (&step.before, step.removes) {
+            (Some(_), _) => waiting.is_some() && waiting != step.after,
+            (None, true) => false,
+            (None, false) => step.after.is_some() && waiting.is_none(),
+        };
+        if is_swapped {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Puts the old content back, or whatever came out when ours went in.
+fn swap_file_back(
+    repo: &Repo,
+    disk: &Disk<'_>,
+    journal: &Journal,
+    step: &FileStep,
+    back: &mut RollbackOutcome,
+) -> io::Result<()> {
+    let target = step.path.to_disk_path(repo.root());
+    let aside = step.aside.to_disk_path(repo.root());
+    let at = |path: &Path| fingerprint_file(repo, path).map_err(io::Error::other);
+    disk.recover_exchange(&aside, &target)?;
+    let (there, waiting) = (at(&target)?, at(&aside)?);
+    let is_swapped = step.after.is_some() && there == step.after;
+    match &step.before {
+        Some(_) if is_swapped && waiting.is_some() && waiting != step.after => {
+            disk.exchange(&aside, &target)?;
+        }
+        None if is_swapped && waiting.is_none() => disk.rename_noreplace(&target, &aside)?,
+        // What waits is the old content, and somebody has changed the new one: theirs stays.
+        Some(_) => {
+            back.is_complete &= waiting.is_none() || waiting == step.after || there == step.before;
+        }
+        None => {}
+    }
+    back.displaced.extend(remove_or_displace(repo, disk, journal, step)?);
+    Ok(())
+}
+
+/// Puts a removed file back.
+fn restore_removed_file(
+    repo: &Repo,
+    disk: &Disk<'_>,
+    journal: &Journal,
+    step: &FileStep,
+    back: &mut RollbackOutcome,
+) -> io::Result<()> {
+    let target = step.path.to_disk_path(repo.root());
+    let aside = step.aside.to_disk_path(repo.root());
+    if !exists_on_disk(&aside) {
+        return Ok(());
+    }
+    if exists_on_disk(&target) {
+        // Somebody has made a new file there since: theirs stays.
+        back.displaced.extend(remove_or_displace(repo, disk, journal, step)?);
+        back.is_complete = false;
+        return Ok(());
+    }
+    if let Some(folder) = target.parent().filter(|folder| !folder.is_dir()) {
+        std::fs::create_dir_all(folder)?;
+    }
+    disk.rename_noreplace(&aside, &target)
+}
+
+fn exists_on_disk(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+fn is_same_content(one: &Path, two: &Path) -> bool {
+    match (one.symlink_metadata(), two.symlink_metadata()) {
+        (Ok(here), Ok(there)) if (here.dev(), here.ino()) == (there.dev(), there.ino()) => true,
+        (Ok(here), Ok(there)) if here.len() == there.len() => {
+            matches!((std::fs::read(one), std::fs::read(two)), (Ok(one), Ok(two)) if one == two)
+        }
+        _ => false,
+    }
+}

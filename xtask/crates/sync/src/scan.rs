@@ -1,0 +1,381 @@
+//! Looks at everything that the decision about a path depends on. Nothing is written.
+//!
+//! Two trees are compared from the root down, and only where they differ is anything else looked
+//! at: the index, the file, the history. Where HEAD is canonical, the file is checked by its size
+//! and times and read only if those say that it may have changed.
+//!
+//! What is about to be replaced is always read, never trusted by its times.
+
+use std::collections::BTreeMap;
+use std::fs::Metadata;
+
+use super::classify::{PathState, WriteObstacle};
+use super::context::SyncContext;
+use super::deletions::trace_canonical_history;
+use super::managed::ManagedPaths;
+use super::obstacles::{WriteTarget, find_obstacles, is_removed_in_canonical};
+use super::overlay::{self, Overlay};
+use super::path_conflicts::predict_after_removal;
+use xtask_base::digest::Digest;
+use xtask_base::error::Result;
+use xtask_base::path::RepoPath;
+use xtask_base::progress::Progress;
+use xtask_git::{
+    CanonicalHistory, EntryPair, EverCanonical, FileMode, Filters, Head, Index, IndexStatus,
+    NO_STAT, PathCache, PathLookup, PathPatterns, Repo, StatData, StatRecord, TreeEntry,
+    WorktreeFile, WorktreeItem, stat_data_from_metadata,
+};
+
+/// How much is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanDepth {
+    /// Only the paths at which HEAD is not canonical: what a hook needs.
+    Differences,
+    /// All managed paths: also files that were changed where HEAD is canonical.
+    Everything,
+}
+
+/// What was found.
+pub struct ScanResult {
+    /// The paths that are not simply in sync, in order.
+    pub states: Vec<PathState>,
+    /// How the managed files of HEAD were found clean, where all of them were looked at.
+    pub clean: Option<CleanFiles>,
+    /// The index, where it was needed.
+    pub index: Option<Index>,
+    /// The canonical history, where it was needed.
+    pub canonical_history: Option<CanonicalHistory>,
+    /// The overlay that is there.
+    pub overlay: Overlay,
+}
+
+/// The managed files of HEAD and whether each is clean.
+pub struct CleanFiles {
+    /// Stands for what HEAD holds.
+    pub fingerprint: Digest,
+    /// How it is known.
+    pub evidence: CleanEvidence,
+}
+
+/// How it is known whether files are clean.
+pub enum CleanEvidence {
+    /// By a record that fits.
+    ByRecord(StatRecord),
+    /// By the index: all managed files of HEAD, and how each looked that is clean.
+    ByIndex(BTreeMap<RepoPath, StatData>),
+}
+
+impl CleanFiles {
+    /// All managed files of HEAD, and how each looked that is clean.
+    #[must_use]
+    pub fn file_stats(&self) -> BTreeMap<RepoPath, StatData> {
+        match &self.evidence {
+            CleanEvidence::ByRecord(record) => record.file_stats(),
+            CleanEvidence::ByIndex(seen) => seen.clone(),
+        }
+    }
+
+    /// All managed files of HEAD.
+    #[must_use]
+    pub fn paths(&self) -> Vec<RepoPath> {
+        match &self.evidence {
+            CleanEvidence::ByRecord(record) => record.paths(),
+            CleanEvidence::ByIndex(seen) => seen.keys().cloned().collect(),
+        }
+    }
+}
+
+/// What to look at.
+pub struct ScanRequest<'a> {
+    /// The repository.
+    pub repo: &'a Repo,
+    /// What is checked out.
+    pub head: &'a Head,
+    /// What sync goes by.
+    pub context: &'a SyncContext,
+    /// What is managed.
+    pub managed: &'a ManagedPaths,
+    /// Only these paths and what is below them; all where it is empty.
+    pub only: &'a [RepoPath],
+    /// How much.
+    pub depth: ScanDepth,
+    /// What time it is, in nanoseconds since the epoch.
+    pub now_ns: i64,
+    /// Who is told how far it is.
+    pub progress: &'a dyn Progress,
+}
+
+impl ScanRequest<'_> {
+    fn is_selected(&self, path: &RepoPath) -> bool {
+        self.only.is_empty() || self.only.iter().any(|one| path == one || path.is_below(one))
+    }
+}
+
+/// Looks.
+pub fn scan_worktree(question: &ScanRequest<'_>) -> Result<ScanResult> {
+    let ScanRequest { repo, head, context, managed, .. } = question;
+    let overlay = overlay::read_overlay(repo)?;
+    let mut differing =
+        repo.compare_trees(Some(head.tree), Some(context.canonical.tree), *managed)?;
+    differing.retain(|path, _| question.is_selected(path));
+    let mut disk = WorktreeScanner::new(repo);
+    let (suspects, clean) = find_suspects(question, &mut disk, &differing, &overlay)?;
+    let obstacles = find_obstacles(repo, head, context, managed, &differing, WriteTarget::OnDisk)?;
+    let once = if differing.values().any(|pair| pair.one.is_some()) {
+        let tip = context.canonical.commit;
+        Some(repo.read_canonical_history(
+            tip,
+            *managed,
+            managed.rules_digest(),
+            question.progress,
+        )?)
+    } else {
+        None
+    };
+    let known = trace_canonical_history(
+        repo,
+        head,
+        context,
+        once.as_ref(),
+        &differing,
+        &mut repo.merge_base_finder(),
+    )?;
+    let total = (differing.len() + suspects.len()) as u64;
+    question.progress.begin_task("comparing files", Some(total));
+    let secrets = PathPatterns::new(context.config.backup_patterns.iter().map(String::as_str));
+    let mut states = Vec::new();
+    for (path, pair) in differing.iter().chain(&suspects) {
+        let (path, pair) = (path.clone(), *pair);
+        question.progress.advance(1);
+        let known = match known.get(&path) {
+            _ if pair.one == pair.two => EverCanonical::Once,
+            known => known.copied().unwrap_or(EverCanonical::Unknown),
+        };
+        let is_excluded = managed.is_kept_by_branch(&path);
+        let state = disk.scan_path(path, pair, &overlay, &differing)?;
+        let obstacle = obstacles.get(&state.path).cloned().or(state.obstacle.clone());
+        let obstacle = obstacle.or_else(|| {
+            is_maybe_secret(repo, &secrets, &state).then_some(WriteObstacle::MayBeSecret)
+        });
+        let state = PathState { was_canonical: known, obstacle, is_excluded, ..state };
+        states.push(state);
+    }
+    question.progress.end_task();
+    states.sort_by(|one, two| one.path.cmp(&two.path));
+    Ok(ScanResult { states, clean, index: disk.index, canonical_history: once, overlay })
+}
+
+/// Whether a file may be secret and is not saved: what is replaced becomes an object of git, and that is
+/// for ever and goes where the repository goes.
+fn is_maybe_secret(repo: &Repo, secrets: &PathPatterns, state: &PathState) -> bool {
+    let WorktreeItem::Present(file) = &state.work else { return false };
+    let is_known = |entry: &TreeEntry| {
+        [state.head, state.canonical, state.index.entry()].contains(&Some(*entry))
+            || repo.has_object(entry.id)
+    };
+    secrets.match_with_folders(state.path.as_bytes(), false) == Some(true)
+        && !is_known(&file.entry)
+        && !is_known(&file.raw)
+}
+
+/// The paths at which HEAD is canonical and the file may not be, and how the rest is known.
+fn find_suspects(
+    question: &ScanRequest<'_>,
+    disk: &mut WorktreeScanner<'_>,
+    differing: &BTreeMap<RepoPath, EntryPair>,
+    overlay: &Overlay,
+) -> Result<(BTreeMap<RepoPath, EntryPair>, Option<CleanFiles>)> {
+    let ScanRequest { repo, head, managed, .. } = question;
+    let mut suspects = BTreeMap::new();
+    let mut suspect = |path: RepoPath, entry: TreeEntry| {
+        if question.is_selected(&path) && !differing.contains_key(&path) {
+            suspects.insert(path, EntryPair { one: Some(entry), two: Some(entry) });
+        }
+    };
+    if question.depth == ScanDepth::Differences {
+        for path in overlay.paths.keys() {
+            if let Some(entry) = repo.entry_at(head.tree, path)? {
+                suspect(path.clone(), entry);
+            }
+        }
+        return Ok((suspects, None));
+    }
+    let content = repo.managed_fingerprint(head.tree, *managed, managed.rules_digest())?;
+    if let Some(record) = repo.read_stat_record(content) {
+        for path in record.find_suspects(repo)? {
+            let Some(entry) = repo.entry_at(head.tree, &path)? else { continue };
+            let reached = disk.ways.look_up_path(repo.root(), &path)?;
+            if matches!(disk.compare_file(&path, entry, reached)?, FileComparison::Different) {
+                suspect(path, entry);
+            }
+        }
+        return Ok((
+            suspects,
+            Some(CleanFiles { fingerprint: content, evidence: CleanEvidence::ByRecord(record) }),
+        ));
+    }
+    let mut seen = BTreeMap::new();
+    let listed = repo.list_tree(head.tree, *managed)?;
+    let reached = PathCache::look_up_paths(repo.root(), &listed.keys().collect::<Vec<_>>());
+    for ((path, entry), reached) in listed.into_iter().zip(reached) {
+        let look = disk.compare_file(&path, entry, reached?)?;
+        let is_overlay = overlay.paths.contains_key(&path);
+        match look {
+            FileComparison::Same(meta) if !is_overlay => {
+                seen.insert(path, stat_data_from_metadata(&meta));
+            }
+            FileComparison::NotExpected if !is_overlay => {
+                seen.insert(path, NO_STAT);
+            }
+            _ => {
+                seen.insert(path.clone(), NO_STAT);
+                suspect(path, entry);
+            }
+        }
+    }
+    Ok((
+        suspects,
+        Some(CleanFiles { fingerprint: content, evidence: CleanEvidence::ByIndex(seen) }),
+    ))
+}
+
+/// Looks at the working tree, and at the index once it is needed.
+struct WorktreeScanner<'r> {
+    repo: &'r Repo,
+    ways: PathCache,
+    index: Option<Index>,
+    filters: Option<Filters<'r>>,
+    sparse_patterns: Option<PathPatterns>,
+}
+
+impl<'r> WorktreeScanner<'r> {
+    fn new(repo: &'r Repo) -> Self {
+        WorktreeScanner {
+            repo,
+            ways: PathCache::default(),
+            index: None,
+            filters: None,
+            sparse_patterns: None,
+        }
+    }
+
+    fn load_index(&mut self) -> Result<()> {
+        if self.index.is_none() {
+            let index = self.repo.read_index()?;
+            self.filters = Some(self.repo.clean_filters(&index)?);
+            self.sparse_patterns = self.repo.read_sparse_patterns()?;
+            self.index = Some(index);
+        }
+        Ok(())
+    }
+
+    /// How a file looks beside what HEAD holds, by its size and times.
+    fn compare_file(
+        &mut self,
+        path: &RepoPath,
+        entry: TreeEntry,
+        reached: PathLookup,
+    ) -> Result<FileComparison> {
+        self.load_index()?;
+        let index = self.index.as_ref().expect("because it was just read");
+        if entry.mode == FileMode::Gitlink {
+            return Ok(FileComparison::NotExpected);
+        }
+        let staged = self.repo.staged_status(index, path)?;
+        Ok(match (staged, reached) {
+            (
+                IndexStatus::Entry { is_skipped: true, .. },
+                PathLookup::NotFound(WorktreeItem::Absent),
+            ) => FileComparison::NotExpected,
+            (_, PathLookup::Found(meta))
+                if staged.entry() == Some(entry) && index.is_up_to_date(path, &meta) =>
+            {
+                FileComparison::Same(meta)
+            }
+            _ => FileComparison::Different,
+        })
+    }
+
+    fn scan_path(
+        &mut self,
+        path: RepoPath,
+        pair: EntryPair,
+        overlay: &Overlay,
+        differing: &BTreeMap<RepoPath, EntryPair>,
+    ) -> Result<PathState> {
+        self.load_index()?;
+        let index = self.index.as_ref().expect("because it was just read");
+        let filters = self.filters.as_mut().expect("because they come with the index");
+        let staged = self.repo.staged_status(index, &path)?;
+        let expected = staged.entry().or(pair.one).or(pair.two);
+        let work = self.repo.read_worktree_item(&path, expected, &mut self.ways, filters, index)?;
+        let is_laid = |path: &RepoPath| {
+            let laid = overlay.paths.get(path);
+            laid.is_some_and(|laid| laid.has_unchanged_file(self.repo, path))
+        };
+        let work = predict_after_removal(self.repo, &path, work, &|path| {
+            is_removed_in_canonical(path, differing) || is_laid(path)
+        })?;
+        // What is staged there and does not go is in the way as much as what is committed.
+        let obstacle = if pair.one.is_none() && pair.two.is_some() && staged == IndexStatus::Absent
+        {
+            let staged = index.conflicting_paths(&path);
+            staged
+                .into_iter()
+                .find(|other| !is_removed_in_canonical(other, differing))
+                .map(WriteObstacle::InTheWay)
+        } else {
+            None
+        };
+        // A file that still is what sync laid there holds what sync wrote, however it reads now.
+        let laid = overlay.paths.get(&path);
+        let work = match (work, laid) {
+            (WorktreeItem::Present(file), Some(laid)) if laid.is_unchanged(Some(&file)) => {
+                WorktreeItem::Present(WorktreeFile {
+                    entry: laid.written.unwrap_or(file.entry),
+                    ..file
+                })
+            }
+            (work, _) => work,
+        };
+        let found = match &work {
+            WorktreeItem::Present(file) => Some(file),
+            _ => None,
+        };
+        let on_disk = found.map(|file| file.entry);
+        let is_sparse = work == WorktreeItem::Absent
+            && match staged {
+                IndexStatus::Entry { is_skipped, .. } => is_skipped,
+                IndexStatus::Absent => self.sparse_patterns.as_ref().is_some_and(|patterns| {
+                    patterns.match_with_folders(path.as_bytes(), false) != Some(true)
+                }),
+                _ => false,
+            };
+        let is_overlay = on_disk != pair.two
+            && matches!(work, WorktreeItem::Present(_) | WorktreeItem::Absent)
+            && laid.is_some_and(|laid| laid.is_unchanged(found))
+            && on_disk != pair.one;
+        Ok(PathState {
+            path,
+            head: pair.one,
+            canonical: pair.two,
+            index: staged,
+            work,
+            was_canonical: EverCanonical::Unknown,
+            is_overlay,
+            is_sparse,
+            is_excluded: false,
+            obstacle,
+        })
+    }
+}
+
+/// How a file looks beside what HEAD holds.
+enum FileComparison {
+    /// As git last saw it with that content.
+    Same(Metadata),
+    /// There is to be none here: a submodule, or left out by sparse checkout.
+    NotExpected,
+    /// It may have another content.
+    Different,
+}

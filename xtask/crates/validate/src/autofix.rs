@@ -1,0 +1,236 @@
+//! Fixes within a run: whether one runs, what is done with what it changed, and what has to pass
+//! again because of it.
+//!
+//! A check's fix is tried once. While it runs nothing else does.
+
+use std::time::Duration;
+
+use super::fix_backup::{FixPhase, FixRecord, FixRequest, FixUndoReport};
+use super::log::LogLevel;
+use super::outcome::{CheckOutcome, CheckResult, FixResult, FixStatus, judge_exit, plain_result};
+use super::plan::{CheckStage, order_by_needs};
+use super::runner::{FixMode, Runner, run_without_terminal};
+use xtask_base::error::Result;
+use xtask_base::path::RepoPath;
+use xtask_base::words::{join_names, pluralize};
+use xtask_config::CheckKind;
+
+impl Runner<'_, '_, '_> {
+    /// Ends a check that ran, or lets its fix wait for its turn.
+    pub(super) fn finish_or_queue_fix(&mut self, at: usize, mut ended: CheckResult) {
+        let check = self.check(at);
+        if ended.outcome == CheckOutcome::Failed
+            && let Some(fix) = &check.fix
+            && !std::mem::replace(&mut self.is_fix_tried[at], true)
+            && !self.is_interrupted()
+        {
+            let advised = |reason: &str| FixResult {
+                status: FixStatus::Advised,
+                reason: reason.to_owned(),
+                paths: Vec::new(),
+                can_be_undone: false,
+            };
+            let advice = match self.options.fix_mode {
+                FixMode::Off => Some(advised("fixes are off")),
+                FixMode::Safe if fix.is_risky => {
+                    Some(advised("it is risky: `--interactive` asks, `--yes` says yes"))
+                }
+                FixMode::Ask if !self.context.listener.confirm_fix(check, fix, &ended) => {
+                    Some(advised("it was declined"))
+                }
+                _ => None,
+            };
+            match advice {
+                Some(advice) => ended.fix = Some(advice),
+                None => {
+                    self.to_fix.push((at, ended));
+                    return;
+                }
+            }
+        }
+        self.finish_check(at, ended);
+    }
+
+    /// Runs the fix of a check that failed, and the check again.
+    pub(super) fn run_fix(&mut self, at: usize, failed: CheckResult) -> Result<()> {
+        let check = self.check(at);
+        let Some(fix) = &check.fix else { return Ok(()) };
+        self.fix_count += 1;
+        let site = self.context;
+        let purpose = FixRequest {
+            run: site.run_id,
+            number: self.fix_count,
+            check: &check.name,
+            command: &fix.command.text,
+            writes: &fix.writes,
+            at: site.tools.world.now_seconds(),
+            branch: site.repo.current_branch(),
+        };
+        let mut done = FixResult {
+            status: FixStatus::Advised,
+            reason: String::new(),
+            paths: Vec::new(),
+            can_be_undone: false,
+        };
+        self.log
+            .write_line(LogLevel::Status, &format!("{}: fix: {}", check.name, fix.command.text));
+        let begun = match site.fixes.begin_fix(&purpose) {
+            Ok(begun) => begun,
+            Err(failure) => {
+                let details = failure.details().iter().map(|detail| format!("; {detail}"));
+                done.reason = format!("{failure}{}", details.collect::<String>());
+                self.finish_check(at, CheckResult { fix: Some(done), ..failed });
+                return Ok(());
+            }
+        };
+        let program = self.build_program(check, &fix.command);
+        let longest = Duration::from_secs(fix.timeout_s);
+        let stop = || site.tools.interrupts.was_interrupted();
+        let ran = match program {
+            Ok(program) => run_without_terminal(program, longest, &stop).map_err(|e| e.to_string()),
+            Err(why) => Err(why),
+        };
+        let noted = site.fixes.finish_fix(begun.clone());
+        let place = site.fixes.fix_folder(&begun).display().to_string();
+        done.paths = noted.as_ref().map(FixRecord::changed_paths).unwrap_or_default();
+        self.inspector.forget_programs();
+        let fixed = ran.and_then(|end| {
+            let output = end.output.clone();
+            match judge_exit(check, end) {
+                CheckResult { outcome: CheckOutcome::Passed, .. } => Ok(()),
+                CheckResult { reason, .. } => Err(format!("{reason}\n{output}")),
+            }
+        });
+        let again = match &fixed {
+            // Where it cannot be told whether it helped, it did not.
+            Ok(()) => Some(match self.rerun_check(at) {
+                Ok(ended) => ended,
+                Err(failure) => plain_result(CheckOutcome::Failed, &failure.to_string()),
+            }),
+            Err(_) => None,
+        };
+        match again {
+            Some(ended) if ended.outcome == CheckOutcome::Passed => {
+                done.status = FixStatus::Applied;
+                done.can_be_undone = noted.as_ref().is_ok_and(FixRecord::has_changes_to_undo);
+                done.reason = match &noted {
+                    Ok(record) if record.phase == FixPhase::Unknown => format!(
+                        "the check passed then; it left more than can be looked at, so what is new stays \
+                         when it is taken back (what was there is kept in {place})"
+                    ),
+                    Ok(_) if done.paths.is_empty() => "the check passed then".to_owned(),
+                    Ok(_) => {
+                        let changed = pluralize(done.paths.len(), "file");
+                        format!("the check passed then; {changed} changed")
+                    }
+                    Err(failure) => {
+                        format!("the check passed then; {failure} (what was there is in {place})")
+                    }
+                };
+                let reason = format!("put right by `{}`", fix.command.text);
+                let changed = done.paths.clone();
+                let ended =
+                    CheckResult { outcome: CheckOutcome::Fixed, reason, fix: Some(done), ..ended };
+                self.finish_check(at, ended);
+                self.requeue_affected(at, &changed)
+            }
+            not_passed => {
+                let put_back = noted.and_then(|record| site.fixes.undo_fix(record));
+                let what = match &put_back {
+                    Err(failure) => {
+                        format!(
+                            "; its files could not be put back ({failure}); copies are in {place}"
+                        )
+                    }
+                    Ok(done) if !done.kept.is_empty() => {
+                        let names: Vec<String> =
+                            done.kept.iter().map(ToString::to_string).collect();
+                        let names = join_names(&names, 3);
+                        format!("; {names} could not be put back; copies are in {place}")
+                    }
+                    Ok(FixUndoReport { leaves_new_things: true, .. }) => {
+                        "; it left more than can be looked at, and what is new stays".to_owned()
+                    }
+                    Ok(FixUndoReport { restored, .. }) if restored.is_empty() => String::new(),
+                    Ok(FixUndoReport { restored, .. }) => {
+                        let number = pluralize(restored.len(), "file");
+                        format!("; {number} put back (what it left is kept in {place})")
+                    }
+                };
+                let is_whole =
+                    put_back.is_ok_and(|done| done.kept.is_empty() && !done.leaves_new_things);
+                done.status =
+                    if is_whole { FixStatus::Restored } else { FixStatus::PartlyRestored };
+                done.reason = match &fixed {
+                    Ok(()) => format!("it ran, and the check fails all the same{what}"),
+                    Err(why) => {
+                        format!("it failed{what}: {}", why.lines().next().unwrap_or_default())
+                    }
+                };
+                let mut ended = not_passed.unwrap_or(failed);
+                if let Err(why) = &fixed {
+                    ended.output.push_str(&format!("\n[the fix: {why}]\n"));
+                }
+                self.finish_check(at, CheckResult { fix: Some(done), ..ended });
+                Ok(())
+            }
+        }
+    }
+
+    /// Runs a check once more, alone.
+    fn rerun_check(&mut self, at: usize) -> Result<CheckResult> {
+        let check = self.check(at);
+        let needs = self.resolve_needs(at)?;
+        self.snapshots[at] = Some(self.inspector.take_snapshot(self.config(), at, needs)?);
+        self.prepare_check(at);
+        let CheckKind::Run(command) = &check.kind else {
+            let (ended, duration_ms) = self.measure_time(|run| run.run_builtin(at));
+            return self.record_result(at, CheckResult { duration_ms, ..ended });
+        };
+        let program = match self.build_program(check, command) {
+            Ok(program) => program,
+            Err(why) => return Ok(plain_result(CheckOutcome::Failed, &why)),
+        };
+        let longest = Duration::from_secs(check.timeout_s);
+        let tools = self.context.tools;
+        let (result, duration_ms) = self.measure_time(|_| {
+            run_without_terminal(program, longest, &|| tools.interrupts.was_interrupted())
+        });
+        self.evaluate_command(at, result, duration_ms)
+    }
+
+    /// What had passed and depends on what a fix has changed has to pass again.
+    fn requeue_affected(&mut self, fixed: usize, changed: &[RepoPath]) -> Result<()> {
+        let names: Vec<String> = changed.iter().map(ToString::to_string).collect();
+        let what = match names.len() {
+            0 => format!("the fix of `{}` ran", self.check(fixed).name),
+            _ => {
+                format!("the fix of `{}` changed {}", self.check(fixed).name, join_names(&names, 3))
+            }
+        };
+        // What is needed comes first, so that what needs it sees its new state.
+        for at in order_by_needs(self.config()) {
+            let is_past = self.stages[at] == CheckStage::Succeeded && at != fixed;
+            let Some(old) = self.snapshots[at].as_ref().filter(|_| is_past) else { continue };
+            let (key, is_unknown) = (old.key.clone(), old.unknown_reason.is_some());
+            let needs = self.resolve_needs(at)?;
+            let view = self.inspector.take_snapshot(self.config(), at, needs)?;
+            // A fix gives nobody more room or another name.
+            let kind = &self.check(at).kind;
+            let is_apart = matches!(
+                kind,
+                CheckKind::Disk(_) | CheckKind::GitIdentity | CheckKind::PortFree(_)
+            );
+            let is_known = !is_unknown && view.unknown_reason.is_none();
+            let is_same = is_apart || view.key == key && is_known;
+            self.snapshots[at] = Some(view);
+            if !is_same {
+                self.stages[at] = CheckStage::Waiting;
+                let past = self.results[at].take();
+                self.past_fixes[at] = past.and_then(|ended| ended.fix);
+                self.run_reasons[at].push(what.clone());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,233 @@
+//! The checks that need no command. Adding one is a kind in the configuration, a line in `look` and a
+//! function here.
+
+use std::path::{Path, PathBuf};
+
+use semver::{Version, VersionReq};
+
+use super::input_snapshot::InputSnapshot;
+use xtask_base::environment::Environment;
+use xtask_base::path::RepoPath;
+use xtask_base::ports::{self, PortState};
+use xtask_base::words::{format_size, join_names, pluralize};
+use xtask_config::{Check, CheckKind};
+use xtask_git::Repo;
+
+/// What a look found: a line for people, and whether it is well.
+pub type CheckFinding = Result<String, String>;
+
+/// The looks that need more of a repository than its files, given by the caller.
+pub trait RepoChecks {
+    /// Whether the hooks will fire here.
+    fn check_hooks(&self) -> CheckFinding;
+    /// Whether no managed path is behind.
+    fn check_sync(&self) -> CheckFinding;
+    /// Whether the branch keeps to the rules.
+    fn check_branches(&self) -> CheckFinding;
+}
+
+/// Looks; nothing for checks that run a command.
+pub fn run_builtin_check(
+    check: &Check,
+    view: &InputSnapshot,
+    repo: &Repo,
+    world: &Environment,
+    root: &Path,
+    around: &dyn RepoChecks,
+) -> Option<CheckFinding> {
+    Some(match &check.kind {
+        CheckKind::Run(_) => return None,
+        CheckKind::Tool { tool, version, version_command: ask } => {
+            check_tool(tool, version.as_ref(), ask.is_some(), view, world)
+        }
+        CheckKind::File(paths) => check_files(paths, root),
+        CheckKind::EnvVar(names) => check_variables(names, world),
+        CheckKind::Disk(bytes) => check_disk_space(*bytes, &list_write_folders(repo, world, root)),
+        CheckKind::PortFree(ports) => check_ports(ports),
+        CheckKind::GitIdentity => check_git_identity(repo, world),
+        CheckKind::Hooks => around.check_hooks(),
+        CheckKind::Sync => around.check_sync(),
+        CheckKind::Branches => around.check_branches(),
+    })
+}
+
+fn check_tool(
+    tool: &str,
+    wanted: Option<&VersionReq>,
+    asks: bool,
+    view: &InputSnapshot,
+    world: &Environment,
+) -> CheckFinding {
+    let manifest = &view.manifest;
+    let seen = manifest.tools.iter().find(|seen| seen.name == tool);
+    let Some(found) = seen.and_then(|seen| seen.found.as_ref()) else {
+        return Err(describe_not_on_path(tool, world));
+    };
+    if let Some(failure) = view.version_failures().next() {
+        // It is there, and nobody wants to know more; some say no version at all.
+        return match wanted {
+            None if !asks => Ok(format!("{found} (it says no version)")),
+            _ => Err(failure.to_owned()),
+        };
+    }
+    // What `ask` said stands last.
+    let said = manifest.tools.iter().rev().find_map(|seen| seen.version.as_deref());
+    let said = said.unwrap_or_default();
+    let Some(wanted) = wanted else {
+        let version = find_version(said);
+        return Ok(version.map_or_else(|| found.clone(), |version| format!("{version} ({found})")));
+    };
+    let Some(version) = find_version(said) else {
+        let line = said.lines().next().unwrap_or_default();
+        return Err(format!("`{found}` says no version that can be read: `{line}`"));
+    };
+    if matches_version(wanted, &version) {
+        Ok(format!("{version} ({found})"))
+    } else {
+        Err(format!("`{found}` is {version}, and {wanted} is wanted"))
+    }
+}
+
+/// What is said of a program that is not there, with the folders that were searched.
+#[must_use]
+pub fn describe_not_on_path(tool: &str, world: &Environment) -> String {
+    let path = world.variable("PATH").unwrap_or_default();
+    let folders: Vec<String> = path.split(':').map(str::to_owned).collect();
+    format!("`{tool}` is not on PATH ({})", join_names(&folders, 6))
+}
+
+/// Whether a version will do. What comes before a release counts as that release: a check asks what
+/// a program can do, not how far its release has come.
+fn matches_version(wanted: &VersionReq, version: &Version) -> bool {
+    wanted.matches(&Version::new(version.major, version.minor, version.patch))
+}
+
+/// The first version in a text: two or three numbers with dots between them, or else the first number.
+fn find_version(text: &str) -> Option<Version> {
+    let is_part = |c: char| c.is_ascii_digit() || c == '.';
+    let words = text.split(|c: char| !is_part(c)).map(|word| word.trim_matches('.'));
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    let with_dot = words.iter().find(|word| word.contains('.'));
+    let numbers = with_dot.or(words.first())?.split('.').map(|number| number.parse::<u64>().ok());
+    let numbers: Vec<u64> = numbers.collect::<Option<_>>()?;
+    let at = |at: usize| numbers.get(at).copied().unwrap_or(0);
+    Some(Version::new(at(0), at(1), at(2)))
+}
+
+/// A symlink that leads nowhere is as good as nothing.
+fn check_files(paths: &[RepoPath], root: &Path) -> CheckFinding {
+    let is_missing = |path: &&RepoPath| !path.to_disk_path(root).exists();
+    let missing: Vec<String> = paths.iter().filter(is_missing).map(ToString::to_string).collect();
+    match missing.len() {
+        0 => Ok(pluralize(paths.len(), "path") + " there"),
+        1 => Err(format!("`{}` is not there", missing[0])),
+        _ => Err(format!("{} are not there", join_names(&missing, 5))),
+    }
+}
+
+fn check_variables(names: &[String], world: &Environment) -> CheckFinding {
+    let is_unset = |name: &&String| {
+        let value = world.variables.get(std::ffi::OsStr::new(name.as_str()));
+        value.is_none_or(|value| value.is_empty())
+    };
+    let unset: Vec<String> = names.iter().filter(is_unset).cloned().collect();
+    match unset.len() {
+        0 => Ok("set".to_owned()),
+        1 => Err(format!("the variable `{}` is not set", unset[0])),
+        _ => Err(format!("the variables {} are not set", join_names(&unset, 5))),
+    }
+}
+
+/// Where a run and its commands write: the worktree with its build folder, the git folder, and the
+/// folder for temporary files.
+fn list_write_folders(repo: &Repo, world: &Environment, root: &Path) -> Vec<PathBuf> {
+    let temp = world.variable("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
+    let mut places = vec![root.to_path_buf(), repo.common_folder().to_path_buf(), temp];
+    places.extend(world.variable("CARGO_TARGET_DIR").map(|folder| root.join(folder)));
+    places
+}
+
+fn check_disk_space(wanted: u64, places: &[PathBuf]) -> CheckFinding {
+    let mut least: Option<(u64, &Path)> = None;
+    for place in places {
+        // A folder that is yet to be made takes its room from the one above.
+        let Some(place) = place.ancestors().find(|folder| folder.exists()) else { continue };
+        let stat = rustix::fs::statvfs(place)
+            .map_err(|cause| format!("`{}` cannot be measured: {cause}", place.display()))?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        if least.is_none_or(|(other, _)| free < other) {
+            least = Some((free, place));
+        }
+    }
+    let Some((free, place)) = least else { return Err("there is no folder to measure".to_owned()) };
+    let words = format!("{} free in `{}`", format_size(free), place.display());
+    if free >= wanted {
+        Ok(words)
+    } else {
+        Err(format!("{words}, and {} are wanted", format_size(wanted)))
+    }
+}
+
+fn check_ports(ports: &[u16]) -> CheckFinding {
+    let looked = ports::inspect_ports(ports).map_err(|failure| failure.to_string())?;
+    let taken = looked.into_iter().filter_map(|(port, listening)| match listening {
+        PortState::Free => None,
+        PortState::NotPermitted => Some(format!("port {port} is not for this user, but for root")),
+        PortState::InUse(owners) => Some(ports::describe_owners(port, &owners)),
+    });
+    let taken: Vec<String> = taken.collect();
+    if taken.is_empty() {
+        Ok(pluralize(ports.len(), "port") + " free")
+    } else {
+        Err(taken.join("; "))
+    }
+}
+
+fn check_git_identity(repo: &Repo, world: &Environment) -> CheckFinding {
+    match repo.committer(world.now_seconds()) {
+        Ok(who) => Ok(who.name_and_email()),
+        Err(failure) => Err(format!(
+            "{failure}: `git config --global user.name NAME` and `git config --global user.email \
+             ADDRESS`"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_found_in_what_programs_say() {
+        let version = |text: &str| find_version(text).map(|version| version.to_string());
+        for (said, found) in [
+            ("Python 3.12.4", "3.12.4"),
+            ("git version 2.47.3 (Apple Git-1)", "2.47.3"),
+            ("v20.20.2", "20.20.2"),
+            ("go version go1.22 linux/amd64", "1.22.0"),
+            ("openjdk 17.0.15 2025-04-15", "17.0.15"),
+            ("tmux 3.4", "3.4.0"),
+            ("less 643 (GNU regex)", "643.0.0"),
+            ("cargo 1.95.0 (f2d3ce0bd 2026-03-21)", "1.95.0"),
+            ("Python 3.13.0rc1", "3.13.0"),
+        ] {
+            assert_eq!(version(said).as_deref(), Some(found), "{said}");
+        }
+        assert_eq!(version("no number"), None);
+        let wanted = VersionReq::parse(">=3.13").unwrap();
+        assert!(matches_version(&wanted, &find_version("Python 3.13.0rc1").unwrap()));
+    }
+
+    #[test]
+    fn a_port_that_somebody_listens_on_is_taken() {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let found = check_ports(&[port]).unwrap_err();
+        assert!(found.starts_with(&format!("port {port} is taken by `")), "{found}");
+        assert!(found.contains(&format!("(pid {}, user ", std::process::id())), "{found}");
+        drop(listener);
+        // What other tests start may hold our files for a moment.
+        let free = || check_ports(&[port]) == Ok("1 port free".to_owned());
+        assert!((0..2000).any(|_| free()), "{:?}", check_ports(&[port]));
+    }
+}

@@ -1,0 +1,287 @@
+//! What can be said of the state of a check without looking at anything: whether it can be known at all,
+//! and what the check says about itself *(pure)*.
+
+use xtask_config::{Check, CheckKind, ValidateConfig};
+
+/// Programs that run others, of which their own version says nothing, and with which arguments;
+/// none means with any.
+const WRAPPER_PROGRAMS: [(&str, &[&str]); 135] = [
+    ("act", &[]),
+    ("asdf", &["exec"]),
+    ("aws-vault", &["exec"]),
+    ("bazel", &["run", "test"]),
+    ("bun", &[]),
+    ("bundle", &["exec"]),
+    ("bunx", &[]),
+    ("busybox", &[]),
+    ("bwrap", &[]),
+    ("cargo-make", &[]),
+    ("chronic", &[]),
+    ("chroot", &[]),
+    ("chrt", &[]),
+    ("cmake", &["--build"]),
+    ("composer", &["exec", "run", "run-script"]),
+    ("concurrently", &[]),
+    ("conda", &["run"]),
+    ("corepack", &[]),
+    ("coverage", &["run"]),
+    ("cross-env", &[]),
+    ("cross-env-shell", &[]),
+    ("ctest", &[]),
+    ("deno", &["run", "task"]),
+    ("devbox", &["run"]),
+    ("devenv", &["shell"]),
+    ("direnv", &["exec"]),
+    ("distrobox", &[]),
+    ("doas", &[]),
+    ("docker", &[]),
+    ("doppler", &["run"]),
+    ("dotenv", &[]),
+    ("dotnet", &["tool", "run"]),
+    ("entr", &[]),
+    ("env", &[]),
+    ("env-cmd", &[]),
+    ("fab", &[]),
+    ("faketime", &[]),
+    ("firejail", &[]),
+    ("flock", &[]),
+    ("fnm", &["exec"]),
+    ("gdb", &[]),
+    ("go-task", &[]),
+    ("goenv", &["exec"]),
+    ("guix", &["shell"]),
+    ("hatch", &["run"]),
+    ("hk", &["run", "check", "fix"]),
+    ("husky", &[]),
+    ("hyperfine", &[]),
+    ("infisical", &["run"]),
+    ("inv", &[]),
+    ("invoke", &[]),
+    ("ionice", &[]),
+    ("jenv", &["exec"]),
+    ("just", &[]),
+    ("lefthook", &["run"]),
+    ("lerna", &[]),
+    ("lint-staged", &[]),
+    ("ltrace", &[]),
+    ("make", &[]),
+    ("mask", &[]),
+    ("meson", &["test", "compile"]),
+    ("mise", &["run", "exec", "x"]),
+    ("moon", &[]),
+    ("nice", &[]),
+    ("ninja", &[]),
+    ("nix", &["run", "develop", "shell"]),
+    ("nix-shell", &[]),
+    ("nodemon", &[]),
+    ("nodenv", &["exec"]),
+    ("nohup", &[]),
+    ("nox", &[]),
+    ("npm", &["run", "run-script", "test", "t", "start", "exec", "x"]),
+    ("npm-run-all", &[]),
+    ("npx", &[]),
+    ("nx", &[]),
+    ("op", &["run"]),
+    ("parallel", &[]),
+    ("pdm", &["run"]),
+    ("perf", &["record", "stat"]),
+    ("pipenv", &["run"]),
+    ("pipx", &["run"]),
+    ("pixi", &["run"]),
+    ("plenv", &["exec"]),
+    ("pnpm", &[]),
+    ("podman", &[]),
+    ("poe", &[]),
+    ("poetry", &["run"]),
+    ("pre-commit", &["run"]),
+    ("prek", &["run"]),
+    ("prlimit", &[]),
+    ("ptw", &[]),
+    ("pyenv", &["exec"]),
+    ("pypy", &["-m"]),
+    ("pypy3", &["-m"]),
+    ("pytest-watch", &[]),
+    ("python", &["-m"]),
+    ("python2", &["-m"]),
+    ("python3", &["-m"]),
+    ("rake", &[]),
+    ("rbenv", &["exec"]),
+    ("ruby", &["-S"]),
+    ("run-p", &[]),
+    ("run-s", &[]),
+    ("runuser", &[]),
+    ("rustup", &["run"]),
+    ("rye", &["run"]),
+    ("script", &[]),
+    ("setpriv", &[]),
+    ("setsid", &[]),
+    ("sops", &["exec-env", "exec-file"]),
+    ("ssh", &[]),
+    ("stdbuf", &[]),
+    ("strace", &[]),
+    ("su", &[]),
+    ("sudo", &[]),
+    ("task", &[]),
+    ("taskset", &[]),
+    ("time", &[]),
+    ("timeout", &[]),
+    ("toolbox", &["run"]),
+    ("tox", &[]),
+    ("ts-node", &[]),
+    ("tsx", &[]),
+    ("turbo", &[]),
+    ("unbuffer", &[]),
+    ("unshare", &[]),
+    ("uv", &["run", "tool"]),
+    ("uvx", &[]),
+    ("valgrind", &[]),
+    ("volta", &["run"]),
+    ("watch", &[]),
+    ("wireit", &[]),
+    ("xargs", &[]),
+    ("xvfb-run", &[]),
+    ("yarn", &[]),
+];
+
+/// Programs for which the first word that is no option is a script or a package, whose own tools nobody asks.
+const SCRIPT_RUNNERS: [&str; 2] = ["node", "nodejs"];
+
+/// What cargo has built in; any other word is a program of its own, `cargo-nextest`.
+const CARGO_BUILTINS: [&str; 31] = [
+    "add",
+    "b",
+    "bench",
+    "build",
+    "c",
+    "check",
+    "clean",
+    "clippy",
+    "d",
+    "doc",
+    "fetch",
+    "fix",
+    "fmt",
+    "generate-lockfile",
+    "help",
+    "info",
+    "locate-project",
+    "metadata",
+    "miri",
+    "package",
+    "pkgid",
+    "r",
+    "remove",
+    "run",
+    "rustc",
+    "rustdoc",
+    "t",
+    "test",
+    "tree",
+    "update",
+    "version",
+];
+
+/// Shells: what they are for is running others.
+const SHELLS: [&str; 6] = ["bash", "dash", "fish", "ksh", "sh", "zsh"];
+
+/// Why the state of a check is not known whatever is looked at; nothing where it can be.
+#[must_use]
+pub fn uncacheable_reason(config: &ValidateConfig, at: usize) -> Option<String> {
+    let check = &config.checks[at];
+    if let Some(why) = own_uncacheable_reason(check) {
+        return Some(why);
+    }
+    if !matches!(check.kind, CheckKind::Run(_)) {
+        return None;
+    }
+    // What a command leaves behind whose state is not known is not known either.
+    let mut seen = vec![false; config.checks.len()];
+    let mut open = check.needs.clone();
+    while let Some(need) = open.pop() {
+        if std::mem::replace(&mut seen[need], true) {
+            continue;
+        }
+        let needed = &config.checks[need];
+        if matches!(needed.kind, CheckKind::Run(_)) && own_uncacheable_reason(needed).is_some() {
+            let name = &needed.name;
+            return Some(format!("it needs `{name}`, whose state is not known, so it always runs"));
+        }
+        open.extend(&needed.needs);
+    }
+    None
+}
+
+/// The same, without regard to what the check needs.
+pub(super) fn own_uncacheable_reason(check: &Check) -> Option<String> {
+    match &check.kind {
+        CheckKind::Run(_) if check.inputs.is_empty() && check.tools.is_empty() => {
+            Some("it names no `inputs` and no `tools`, so it always runs".to_owned())
+        }
+        CheckKind::Run(command)
+            if check.tools.is_empty() && (command.shell || is_wrapper_command(&command.argv)) =>
+        {
+            Some(format!(
+                "what `{}` runs is not named by `tools`, so it always runs",
+                if command.shell { "a shell" } else { &command.argv[0] }
+            ))
+        }
+        CheckKind::Run(_) | CheckKind::Tool { .. } | CheckKind::File(_) | CheckKind::EnvVar(_) => {
+            None
+        }
+        _ => Some("it looks at what is outside of any file, so it always runs".to_owned()),
+    }
+}
+
+/// Whether a command line starts what its program alone says nothing about.
+pub(super) fn is_wrapper_command(argv: &[String]) -> bool {
+    let program = argv[0].rsplit('/').next().unwrap_or_default();
+    // Wherever the word stands: options before it may have values.
+    let has_one_of = |words: &[&str]| argv[1..].iter().any(|word| words.contains(&word.as_str()));
+    let is_named = WRAPPER_PROGRAMS
+        .iter()
+        .any(|(name, firsts)| *name == program && (firsts.is_empty() || has_one_of(firsts)));
+    // `python3.11` is `python3`.
+    let family = program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let is_python = ["python", "pypy"].contains(&family) && has_one_of(&["-m"]);
+    let first = argv[1..].iter().find(|word| !word.starts_with(['-', '+']));
+    let is_script = SCRIPT_RUNNERS.contains(&program) && first.is_some();
+    let is_cargo =
+        program == "cargo" && first.is_some_and(|word| !CARGO_BUILTINS.contains(&word.as_str()));
+    is_named || is_python || is_script || is_cargo || SHELLS.contains(&program)
+}
+
+/// What a check says about itself, as far as its result depends on it.
+pub(super) fn collect_definition(config: &ValidateConfig, check: &Check) -> Vec<(String, String)> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    let mut put = |name: &str, value: &str| all.push((name.to_owned(), value.to_owned()));
+    put("name", &check.name);
+    match &check.kind {
+        CheckKind::Run(command) => {
+            put("kind", if command.shell { "shell" } else { "run" });
+            command.argv.iter().for_each(|argument| put("argument", argument));
+        }
+        CheckKind::Tool { tool, version, version_command: ask } => {
+            put("kind", "tool");
+            put("tool", tool);
+            put("version", &version.as_ref().map(ToString::to_string).unwrap_or_default());
+            put("ask", ask.as_ref().map_or("", |ask| &ask.text));
+        }
+        CheckKind::File(paths) => {
+            put("kind", "file");
+            paths.iter().for_each(|path| put("file", &path.to_string()));
+        }
+        CheckKind::EnvVar(_) => put("kind", "env-var"),
+        CheckKind::Disk(_) => put("kind", "disk"),
+        CheckKind::PortFree(_) => put("kind", "port-free"),
+        CheckKind::GitIdentity => put("kind", "git-identity"),
+        CheckKind::Hooks => put("kind", "hooks"),
+        CheckKind::Sync => put("kind", "sync"),
+        CheckKind::Branches => put("kind", "branches"),
+    }
+    put("cwd", &check.cwd.as_ref().map(ToString::to_string).unwrap_or_default());
+    check.inputs.iter().for_each(|pattern| put("inputs", pattern));
+    check.tools.iter().for_each(|name| put("tools", name));
+    check.env.iter().for_each(|name| put("env", name));
+    check.needs.iter().for_each(|need| put("needs", &config.checks[*need].name));
+    all
+}

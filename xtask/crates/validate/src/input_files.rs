@@ -1,0 +1,313 @@
+//! The files on which checks depend, looked at once for all checks of a run that name the same, as long as no
+//! command has begun.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use super::cache_key::{FileState, ManifestFile, digest_files};
+use super::input_snapshot::{
+    InputInspector, MAX_FOLLOWED_LINKS, MAX_INPUT_FILES, now_ns, path_from_root,
+};
+use super::programs::VERSION_FILES;
+use super::stat_cache;
+use xtask_base::digest::{self, Digest};
+use xtask_base::error::Result;
+use xtask_base::path::RepoPath;
+use xtask_config::{Check, CheckKind};
+use xtask_git::{FileGlobs, FileStat, FoundFiles, SearchScope};
+
+/// What a check names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct InputSpec {
+    patterns: Vec<String>,
+    paths: Vec<RepoPath>,
+    command_paths: Vec<RepoPath>,
+    first_argument: Option<RepoPath>,
+}
+
+/// The files that were looked at in this run.
+#[derive(Default)]
+pub struct InputSetCache {
+    known: HashMap<InputSpec, Arc<InputSet>>,
+    has_command_started: bool,
+}
+
+/// The files that a check names, as they are.
+#[derive(Debug)]
+pub struct InputSet {
+    /// What was found.
+    pub found: FoundFiles,
+    /// Why that is not all of it, if it is not.
+    pub outside: Option<String>,
+    /// What is there, for the key.
+    pub files: Arc<Vec<ManifestFile>>,
+    /// Why not all of it is known, if it is not.
+    pub unreadable: Option<String>,
+    /// Where symlinks ended.
+    pub link_targets: BTreeMap<RepoPath, Option<FileStat>>,
+    /// Of `files`.
+    pub digest: Digest,
+}
+
+impl InputInspector<'_> {
+    /// What a check names: its patterns, and the paths of its kind, of its command and of version managers.
+    pub(super) fn input_spec(&self, check: &Check) -> InputSpec {
+        // A path that is there is meant as it stands, whatever its letters mean in a pattern: `app/[slug]/page.tsx`.
+        let is_there = |input: &&String| {
+            let is_plain = !input.starts_with(['!', '/']) && input.contains(['[', '*', '?', '\\']);
+            is_plain && self.root.join(input).symlink_metadata().is_ok()
+        };
+        let (there, patterns): (Vec<&String>, Vec<&String>) =
+            check.inputs.iter().partition(|input| is_there(input));
+        let mut paths: Vec<RepoPath> =
+            there.into_iter().map(|name| RepoPath::new(name.as_str())).collect();
+        if let CheckKind::File(named) = &check.kind {
+            paths.extend(named.iter().cloned());
+        }
+        paths.extend(self.list_version_files(check).into_iter().map(RepoPath::new));
+        let words = self.list_command_paths(check).into_iter().map(RepoPath::new).collect();
+        // The first one is what a command works on.
+        let first = match &check.kind {
+            CheckKind::Run(command) => command.argv.get(1).map(String::as_str),
+            _ => None,
+        };
+        let first = first.and_then(|word| path_from_root(check.cwd.as_ref(), word));
+        let patterns = patterns.into_iter().cloned().collect();
+        InputSpec {
+            patterns,
+            paths,
+            command_paths: words,
+            first_argument: first.map(RepoPath::new),
+        }
+    }
+
+    /// The files of a check. As long as no command has begun in this run they are looked at once for all that name
+    /// the same.
+    pub(super) fn input_set(&mut self, check: &Check) -> Result<Arc<InputSet>> {
+        let named = self.input_spec(check);
+        if let Some(known) = self.input_sets.known.get(&named) {
+            return Ok(Arc::clone(known));
+        }
+        let (found, outside) = self.find_files(&named)?;
+        let mut ends = BTreeMap::new();
+        let (files, unreadable) = match found.is_truncated {
+            true => (Vec::new(), None),
+            false => self.read_files(&found, &mut ends),
+        };
+        let digest = digest_files(&files);
+        let set = InputSet {
+            found,
+            outside,
+            files: Arc::new(files),
+            unreadable,
+            link_targets: ends,
+            digest,
+        };
+        let set = Arc::new(set);
+        if !self.input_sets.has_command_started {
+            self.input_sets.known.insert(named, Arc::clone(&set));
+        }
+        Ok(set)
+    }
+
+    /// A command begins, and may change any file: from now on every check looks for itself.
+    pub fn forget_input_sets(&mut self) {
+        self.input_sets = InputSetCache { known: HashMap::new(), has_command_started: true };
+    }
+
+    /// The files of a check, and why they are not all of it, if they are not. A symlink that leads to a
+    /// folder in the repository stands for what is in it.
+    pub(super) fn find_files(&mut self, named: &InputSpec) -> Result<(FoundFiles, Option<String>)> {
+        let InputSpec { patterns, paths, command_paths: words, first_argument: first } = named;
+        if patterns.is_empty() && paths.is_empty() && words.is_empty() {
+            return Ok((FoundFiles::default(), None));
+        }
+        if self.exported.is_none() && self.ignores.is_none() {
+            self.ignores = Some(self.repo.read_ignore_rules()?);
+        }
+        // What git ignores is what a command makes, more often than what it reads.
+        let is_read = |path: &RepoPath| match (&self.exported, &self.ignores) {
+            (Some(files), _) => files.contains(path),
+            // The first one is what it works on.
+            (None, _) if first.as_ref() == Some(path) => true,
+            (None, ignores) => !ignores.as_ref().is_some_and(|all| all.is_ignored(path, false)),
+        };
+        let read = words.iter().filter(|path| is_read(path));
+        let paths: Vec<RepoPath> = paths.iter().chain(read).cloned().collect();
+        let mut globs = FileGlobs::new(patterns.iter().map(String::as_str)).with_paths(paths);
+        let mut followed: Vec<RepoPath> = Vec::new();
+        let mut passed: Vec<RepoPath> = Vec::new();
+        loop {
+            let among = match (&self.exported, &self.ignores) {
+                (Some(files), _) => SearchScope::Exported(files),
+                (None, Some(ignores)) => SearchScope::Worktree(ignores),
+                (None, None) => return Ok((FoundFiles::default(), None)),
+            };
+            let mut found = globs.clone().find_files(&self.root, &among, MAX_INPUT_FILES);
+            let is_link = |(_, stat): &(&RepoPath, &FileStat)| file_kind(stat) == FileKind::Symlink;
+            let links = found.files.iter().filter(is_link).map(|(path, _)| path);
+            let mut more = Vec::new();
+            let mut outside = None;
+            for link in links.chain(&found.links) {
+                let Ok(end) = link.to_disk_path(&self.root).canonicalize() else { continue };
+                if !end.is_dir() {
+                    continue;
+                }
+                passed.push(link.clone());
+                match end
+                    .strip_prefix(&self.root)
+                    .ok()
+                    .filter(|inside| !inside.as_os_str().is_empty())
+                {
+                    Some(inside) => more.push(RepoPath::new(inside.as_os_str().as_bytes())),
+                    None => {
+                        outside = Some(format!(
+                            "`{link}` leads to a folder outside, whose content is not looked at"
+                        ));
+                    }
+                }
+            }
+            more.retain(|path| !followed.contains(path));
+            more.sort();
+            more.dedup();
+            if more.is_empty() {
+                // What is behind a symlink is found under its own name.
+                found.unmatched.retain(|glob| {
+                    !passed.iter().any(|link| xtask_git::may_match_behind_link(glob, link))
+                });
+                return Ok((found, outside));
+            }
+            if followed.len() + more.len() > MAX_FOLLOWED_LINKS {
+                return Ok((
+                    found,
+                    Some("its `inputs` hold too many symlinks to folders".to_owned()),
+                ));
+            }
+            followed.extend(more.iter().cloned());
+            globs = globs.with_paths(more);
+        }
+    }
+
+    /// The words of a command that name a file of the repository: it reads them, whatever `inputs`
+    /// says, unless git ignores them.
+    fn list_command_paths(&self, check: &Check) -> Vec<String> {
+        let CheckKind::Run(command) = &check.kind else { return Vec::new() };
+        if command.shell {
+            return Vec::new();
+        }
+        let words = command.argv.iter().skip(1);
+        let values = words.map(|word| word.split_once('=').map_or(word.as_str(), |(_, v)| v));
+        let paths = values.filter_map(|word| path_from_root(check.cwd.as_ref(), word));
+        paths
+            .filter(|path| {
+                let meta = std::fs::symlink_metadata(self.root.join(path));
+                meta.is_ok_and(|meta| !meta.is_dir())
+            })
+            .collect()
+    }
+
+    /// The files here and above by which version managers choose programs.
+    fn list_version_files(&self, check: &Check) -> Vec<String> {
+        let runs = matches!(check.kind, CheckKind::Run(_) | CheckKind::Tool { .. });
+        if !runs
+            || check.inputs.is_empty()
+                && check.tools.is_empty()
+                && !matches!(check.kind, CheckKind::Tool { .. })
+        {
+            return Vec::new();
+        }
+        let mut folders: Vec<String> = vec![String::new()];
+        if let Some(cwd) = &check.cwd {
+            folders.push(format!("{cwd}/"));
+            folders.extend(cwd.ancestors().map(|folder| format!("{folder}/")));
+        }
+        let names =
+            folders.iter().flat_map(|folder| VERSION_FILES.map(|name| format!("{folder}{name}")));
+        names.filter(|name| self.root.join(name).symlink_metadata().is_ok()).collect()
+    }
+
+    /// Reads what was found: values for the key, and why they are not all known, if they are not.
+    fn read_files(
+        &mut self,
+        found: &FoundFiles,
+        ends: &mut BTreeMap<RepoPath, Option<FileStat>>,
+    ) -> (Vec<ManifestFile>, Option<String>) {
+        let mut seen: BTreeMap<RepoPath, FileState> = BTreeMap::new();
+        let mut unknown = None;
+        let mut regular = Vec::new();
+        for (path, stat) in &found.files {
+            match file_kind(stat) {
+                FileKind::Regular => regular.push((path, *stat)),
+                FileKind::Symlink => match self.follow_symlink(path) {
+                    Ok((value, end)) => {
+                        seen.insert(path.clone(), value);
+                        ends.insert(path.clone(), end);
+                    }
+                    Err(why) => unknown = unknown.or(Some(why)),
+                },
+                FileKind::Other => drop(seen.insert(path.clone(), FileState::Other)),
+            }
+        }
+        let asked: Vec<(&[u8], FileStat)> =
+            regular.iter().map(|(path, stat)| (path.as_bytes(), *stat)).collect();
+        let world = self.world;
+        let digests =
+            self.stat_cache.resolve_digests(&self.root, &asked, &|| now_ns(world), self.progress);
+        for ((path, stat), digest) in regular.into_iter().zip(digests) {
+            match digest {
+                Ok((read, content)) => {
+                    if read != stat {
+                        unknown = unknown.or_else(|| Some(format!("`{path}` is being changed")));
+                    }
+                    let executable = stat.mode & 0o100 != 0;
+                    seen.insert(path.clone(), FileState::File { executable, content });
+                }
+                Err(cause) => {
+                    unknown =
+                        unknown.or_else(|| Some(format!("`{path}` cannot be read ({cause})")));
+                }
+            }
+        }
+        seen.extend(found.missing.iter().map(|path| (path.clone(), FileState::Missing)));
+        let files = seen.into_iter().map(|(path, seen)| ManifestFile { path, seen });
+        (files.collect(), unknown)
+    }
+
+    /// A symlink: where it leads, and what is there if that is a file.
+    fn follow_symlink(&mut self, path: &RepoPath) -> Result<(FileState, Option<FileStat>), String> {
+        let on_disk = path.to_disk_path(&self.root);
+        let failed = |cause: std::io::Error| format!("`{path}` cannot be read ({cause})");
+        let target = std::fs::read_link(&on_disk).map_err(failed)?;
+        let target = digest::hash_parts([target.as_os_str().as_bytes()]);
+        // One that leads nowhere, or round in a circle, has no end.
+        let end = on_disk.canonicalize().ok();
+        let end = end.and_then(|end| Some((std::fs::symlink_metadata(&end).ok()?, end)));
+        let (stat, content) = match end {
+            Some((meta, end)) if meta.is_file() => {
+                let (stat, content) = stat_cache::digest_file(&end).map_err(failed)?;
+                (Some(stat), Some(digest::to_hex(&content)))
+            }
+            // That it leads to a folder is not the same as that it leads nowhere.
+            Some((meta, _)) if meta.is_dir() => (None, Some("a folder".to_owned())),
+            Some(_) => (None, Some("something else".to_owned())),
+            None => (None, None),
+        };
+        Ok((FileState::Link { target, content }, stat))
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FileKind {
+    Regular,
+    Symlink,
+    Other,
+}
+
+fn file_kind(stat: &FileStat) -> FileKind {
+    match rustix::fs::FileType::from_raw_mode(stat.mode as rustix::fs::RawMode) {
+        rustix::fs::FileType::RegularFile => FileKind::Regular,
+        rustix::fs::FileType::Symlink => FileKind::Symlink,
+        _ => FileKind::Other,
+    }
+}

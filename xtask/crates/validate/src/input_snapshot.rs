@@ -1,0 +1,514 @@
+//! The state on which the result of a check depends, as it is at this moment.
+//!
+//! A view holds the manifest that makes the key, and how every file and program in it looked. While a
+//! check runs, nothing may look different: an edit that is put back leaves its time behind.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::cache_key::InputManifest;
+use super::cacheability::{
+    collect_definition, is_wrapper_command, own_uncacheable_reason, uncacheable_reason,
+};
+use super::input_files::{InputSet, InputSetCache};
+use super::programs::{
+    self, FALLBACK_ARGUMENTS, QueryContext, ToolCache, ToolObservation, ToolQuery,
+    list_tool_variables, version_arguments,
+};
+use super::result_cache::ResultCache;
+use super::stat_cache::{self, StatCache};
+use xtask_base::digest;
+use xtask_base::environment::Environment;
+use xtask_base::error::Result;
+use xtask_base::files::Disk;
+use xtask_base::path::RepoPath;
+use xtask_base::progress::Progress;
+use xtask_base::signals::Interrupts;
+use xtask_base::words::{join_names, pluralize};
+use xtask_config::{Check, CheckKind, ValidateConfig};
+use xtask_git::Tools;
+use xtask_git::{FileStat, IgnoreRules, Repo};
+
+/// The most files that one check may depend on: what has more of them is not looked at but run.
+pub(super) const MAX_INPUT_FILES: usize = 200_000;
+
+/// The longest wait for files to be older than the step of their clock: a little over two seconds.
+const MAX_SETTLE_MS: u64 = 2100;
+
+/// How many symlinks to folders are followed one after the other.
+pub(super) const MAX_FOLLOWED_LINKS: usize = 64;
+
+/// Looks at the states of checks.
+pub struct InputInspector<'a> {
+    pub(super) repo: &'a Repo,
+    pub(super) world: &'a Environment,
+    pub(super) progress: &'a dyn Progress,
+    interrupts: &'a Interrupts,
+    /// Where the last passes are, if nothing may be started to look.
+    version_cache: Option<&'a ResultCache>,
+    pub(super) root: PathBuf,
+    /// The files that were laid out; nothing where the root is the worktree.
+    pub(super) exported: Option<Vec<RepoPath>>,
+    pub(super) ignores: Option<IgnoreRules<'a>>,
+    pub(super) stat_cache: StatCache,
+    programs: ToolCache,
+    pub(super) input_sets: InputSetCache,
+}
+
+/// The state of one check.
+#[derive(Debug)]
+pub struct InputSnapshot {
+    /// What its key is made of.
+    pub manifest: InputManifest,
+    /// The key.
+    pub key: String,
+    /// Why the state is not known, so that the check has to run; nothing where it is.
+    pub unknown_reason: Option<String>,
+    /// What the user should know.
+    pub notes: Vec<String>,
+    /// The files, the folders in which they were found and where symlinks ended, as all of them looked.
+    inputs: Arc<InputSet>,
+    /// The programs, as they answered.
+    tools: Vec<(ToolQuery, ToolObservation)>,
+}
+
+/// A check that another one needs, as it stands in this run.
+#[derive(Clone, Debug)]
+pub struct NeededCheck {
+    /// Its name.
+    pub name: String,
+    /// The key of its state.
+    pub key: String,
+    /// Why what it leaves behind is not known, if it is not.
+    pub unknown_reason: Option<String>,
+}
+
+impl<'a> InputInspector<'a> {
+    /// Looks at the worktree itself; `memory` is the file in which looks are remembered.
+    pub fn of_worktree(repo: &'a Repo, tools: &Tools<'a>, memory: PathBuf) -> InputInspector<'a> {
+        let root = repo.root().to_path_buf();
+        InputInspector::new(repo, tools, root, None, memory)
+    }
+
+    /// Looks at a folder in which these files were laid out.
+    pub fn of_folder(
+        repo: &'a Repo,
+        tools: &Tools<'a>,
+        root: PathBuf,
+        files: Vec<RepoPath>,
+        memory: PathBuf,
+    ) -> InputInspector<'a> {
+        InputInspector::new(repo, tools, root, Some(files), memory)
+    }
+
+    fn new(
+        repo: &'a Repo,
+        tools: &Tools<'a>,
+        root: PathBuf,
+        laid: Option<Vec<RepoPath>>,
+        memory: PathBuf,
+    ) -> InputInspector<'a> {
+        let looks = StatCache::read_cache(memory);
+        InputInspector {
+            repo,
+            world: tools.world,
+            progress: tools.progress,
+            interrupts: tools.interrupts,
+            version_cache: None,
+            root,
+            exported: laid,
+            ignores: None,
+            stat_cache: looks,
+            programs: ToolCache::default(),
+            input_sets: InputSetCache::default(),
+        }
+    }
+
+    /// Starts nothing from now on: what programs say of their versions is taken from the last passes,
+    /// where they are the same files.
+    pub fn use_cached_versions(&mut self, by: &'a ResultCache) {
+        self.version_cache = Some(by);
+    }
+
+    /// The folder above which no repository is to be looked for; nothing in the worktree.
+    #[must_use]
+    pub fn ceiling(&self) -> Option<&Path> {
+        self.exported.as_ref().and_then(|_| self.root.parent())
+    }
+
+    /// The folder in which checks run.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn now_ns(&self) -> i64 {
+        now_ns(self.world)
+    }
+
+    /// Forgets what programs said: something has run, and may have installed others.
+    pub fn forget_programs(&mut self) {
+        self.programs.forget();
+        self.forget_input_sets();
+    }
+
+    /// Writes down what was learnt of files.
+    pub fn save_stat_cache(
+        &mut self,
+        disk: &Disk<'_>,
+        views: &[&InputSnapshot],
+    ) -> std::io::Result<()> {
+        if !self.stat_cache.is_changed() {
+            return Ok(());
+        }
+        let used: std::collections::HashSet<&[u8]> = views
+            .iter()
+            .flat_map(|view| view.inputs.found.files.keys())
+            .map(RepoPath::as_bytes)
+            .collect();
+        self.stat_cache.write(disk, &|path| path.starts_with(b"/") || used.contains(path))
+    }
+
+    /// Looks at the programs of several checks at once, so that they are asked side by side.
+    pub fn query_tools(&mut self, config: &ValidateConfig, checks: &[usize]) -> Result<()> {
+        let mut questions = Vec::new();
+        for at in checks {
+            questions.extend(self.tool_queries(config, *at)?);
+        }
+        let mut programs = std::mem::take(&mut self.programs);
+        self.run_queries(&mut programs, &questions);
+        self.programs = programs;
+        Ok(())
+    }
+
+    /// The folder in which a check runs.
+    fn working_folder(&self, check: &Check) -> PathBuf {
+        check.cwd.as_ref().map_or(self.root.clone(), |cwd| cwd.to_disk_path(&self.root))
+    }
+
+    fn run_queries(&mut self, programs: &mut ToolCache, questions: &[ToolQuery]) {
+        let (world, interrupts) = (self.world, self.interrupts);
+        let asks = self.version_cache.is_none();
+        let looker =
+            QueryContext { world, runs_tools: asks, stop: &|| interrupts.was_interrupted() };
+        programs.query_all(&looker, &mut self.stat_cache, questions, &|| now_ns(world));
+    }
+
+    /// The state of a check.
+    pub fn take_snapshot(
+        &mut self,
+        config: &ValidateConfig,
+        at: usize,
+        needs: Vec<NeededCheck>,
+    ) -> Result<InputSnapshot> {
+        let check = &config.checks[at];
+        self.query_tools(config, &[at])?;
+        let mut unknown = uncacheable_reason(config, at);
+        if matches!(check.kind, CheckKind::Run(_)) {
+            unknown = unknown.or_else(|| needs.iter().find_map(|need| need.unknown_reason.clone()));
+        }
+        if let CheckKind::Run(command) = &check.kind
+            && check.tools.is_empty()
+            && command.argv[0].contains('/')
+            && let Some(by) =
+                read_interpreter(self.world, &command.argv[0], &self.working_folder(check))
+            && is_wrapper_command(&by)
+        {
+            let script = &command.argv[0];
+            unknown = unknown.or_else(|| {
+                Some(format!("what `{script}` runs is not named by `tools`, so it always runs"))
+            });
+        }
+        let last =
+            self.version_cache.and_then(|store| store.find_last_manifest(&self.root, &check.name));
+        let mut answers = Vec::new();
+        for question in self.tool_queries(config, at)? {
+            let Some(mut answer) = self.programs.observation(&question).cloned() else { continue };
+            unknown = unknown.or_else(|| answer.unknown_reason.clone());
+            if let Some(last) = &last {
+                let seen = &mut answer.tool;
+                let same = last.tools.iter().find(|old| {
+                    (&old.name, &old.found, &old.content)
+                        == (&seen.name, &seen.found, &seen.content)
+                });
+                seen.version = same.and_then(|same| same.version.clone());
+            }
+            answers.push((question, answer));
+        }
+        let set = self.input_set(check)?;
+        let found = &set.found;
+        unknown = unknown.or_else(|| set.outside.clone());
+        let mut notes = Vec::new();
+        if !found.unmatched.is_empty() {
+            let idle = join_names(&found.unmatched, 3);
+            notes.push(format!("`inputs` has {idle}, which matches nothing"));
+            unknown = unknown.or_else(|| {
+                Some(format!(
+                    "`inputs` has {idle}, which matches nothing, so it always runs; a letter that means itself has a \
+                     `\\` in front"
+                ))
+            });
+        }
+        let is_input =
+            |path: &&RepoPath| check.inputs.iter().any(|input| *input == path.to_string());
+        let missing: Vec<String> =
+            found.missing.iter().filter(is_input).map(ToString::to_string).collect();
+        if !missing.is_empty() {
+            notes.push(format!(
+                "`inputs` has {}, and there is no such file",
+                join_names(&missing, 3)
+            ));
+        }
+        if let Some((path, why)) = found.unreadable.first() {
+            unknown = unknown.or_else(|| Some(format!("`{path}` cannot be looked at ({why})")));
+        }
+        if found.is_truncated {
+            unknown = Some(format!(
+                "its `inputs` match more than {}: narrow them",
+                pluralize(MAX_INPUT_FILES, "file")
+            ));
+        }
+        unknown = unknown.or_else(|| set.unreadable.clone());
+        let value = |name: &String| {
+            let value = self.world.variables.get(std::ffi::OsStr::new(name))?;
+            Some(digest::to_hex(&digest::hash_parts([value.as_bytes()])))
+        };
+        let mut names = check.env.clone();
+        if matches!(check.kind, CheckKind::Run(_) | CheckKind::Tool { .. }) {
+            names.extend(list_tool_variables(self.world));
+            names.sort();
+            names.dedup();
+        }
+        if let CheckKind::EnvVar(more) = &check.kind {
+            names.extend(more.iter().cloned());
+        }
+        let folder = self.working_folder(check);
+        let folder = folder.canonicalize().unwrap_or(folder);
+        let mut definition = collect_definition(config, check);
+        definition.push(("folder".to_owned(), escape_path(&folder)));
+        let manifest = InputManifest {
+            toolkit: env!("CARGO_PKG_VERSION").to_owned(),
+            root: escape_path(&self.root),
+            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            definition,
+            files: Arc::clone(&set.files),
+            env: names.iter().map(|name| (name.clone(), value(name))).collect(),
+            tools: answers.iter().map(|(_, answer)| answer.tool.clone()).collect(),
+            needs: needs.into_iter().map(|need| (need.name, need.key)).collect(),
+        };
+        let key = manifest.key_with(set.digest);
+        Ok(InputSnapshot {
+            manifest,
+            key,
+            unknown_reason: unknown,
+            notes,
+            inputs: set,
+            tools: answers,
+        })
+    }
+
+    /// Waits until any change of what was seen would look different.
+    pub fn wait_until_settled(&self, view: &InputSnapshot) {
+        let now = self.now_ns();
+        let files =
+            view.inputs.found.files.values().chain(view.inputs.link_targets.values().flatten());
+        let files = files.map(|stat| stat_cache::settle_time_ns(stat, now)).max().unwrap_or(0);
+        let answers = view.tools.iter();
+        let programs = answers.map(|(_, answer)| programs::settle_time_ns(answer, now)).max();
+        let longest = files.max(programs.unwrap_or(0));
+        if longest > 0 {
+            let ms = u64::try_from(longest / 1_000_000 + 1).unwrap_or(0).min(MAX_SETTLE_MS);
+            std::thread::sleep(std::time::Duration::from_millis(ms));
+        }
+    }
+
+    /// What looks different now, each file, folder and program; nothing means that all of it stayed as
+    /// it was.
+    pub fn find_changes(&mut self, check: &Check, view: &InputSnapshot) -> Result<Vec<String>> {
+        // What was looked at before says nothing of now.
+        let found = self.find_files(&self.input_spec(check)).map(|(found, _)| found)?;
+        let mut moved: Vec<String> = Vec::new();
+        for (path, stat) in &view.inputs.found.files {
+            if found.files.get(path) != Some(stat) {
+                moved.push(format!("`{path}`"));
+            }
+        }
+        let is_new = |path: &&RepoPath| !view.inputs.found.files.contains_key(*path);
+        moved.extend(found.files.keys().filter(is_new).map(|path| format!("`{path}`")));
+        for (path, end) in &view.inputs.link_targets {
+            let now = path.to_disk_path(&self.root).canonicalize().ok();
+            let now = now.and_then(|end| std::fs::symlink_metadata(end).ok());
+            let now =
+                now.filter(std::fs::Metadata::is_file).map(|meta| FileStat::from_metadata(&meta));
+            if now != *end {
+                moved.push(format!("what `{path}` leads to"));
+            }
+        }
+        if moved.is_empty() {
+            // Something came and went, or was swapped for a while.
+            let is_other = |(folder, stat): &(&Vec<u8>, &FileStat)| {
+                let now = found.folders.get(*folder);
+                now.is_none_or(|now| {
+                    (now.inode, now.mtime_ns, now.ctime_ns)
+                        != (stat.inode, stat.mtime_ns, stat.ctime_ns)
+                })
+            };
+            let name = |folder: &[u8]| match folder {
+                b"" => "the root folder".to_owned(),
+                folder => format!("the folder `{}`", String::from_utf8_lossy(folder)),
+            };
+            let others = view.inputs.found.folders.iter().filter(is_other);
+            moved.extend(others.map(|(folder, _)| name(folder)));
+        }
+        let questions: Vec<ToolQuery> =
+            view.tools.iter().map(|(question, _)| question.clone()).collect();
+        let mut programs = ToolCache::default();
+        self.run_queries(&mut programs, &questions);
+        for (question, before) in &view.tools {
+            if programs.observation(question) != Some(before) {
+                moved.push(format!("the program `{}`", question.name));
+            }
+        }
+        moved.sort();
+        moved.dedup();
+        Ok(moved)
+    }
+
+    /// The programs of a check, and how each is asked. Who cannot be skipped is asked nothing: an
+    /// answer would be of no use, and a program that knows no `--version` might do its work.
+    fn tool_queries(&mut self, config: &ValidateConfig, at: usize) -> Result<Vec<ToolQuery>> {
+        let check = &config.checks[at];
+        let folder = self.working_folder(check);
+        let question = |name: &str, asks: bool| ToolQuery {
+            name: name.to_owned(),
+            folder: folder.clone(),
+            arguments: if asks { version_arguments(name) } else { None },
+            fallbacks: &[],
+        };
+        let mut all = Vec::new();
+        match &check.kind {
+            CheckKind::Run(_) if own_uncacheable_reason(check).is_some() => return Ok(all),
+            CheckKind::Run(command) => {
+                let name = &command.argv[0];
+                all.push(question(name, self.can_ask_version(check.cwd.as_ref(), name)?));
+                if let Some(by) = read_interpreter(self.world, name, &folder) {
+                    all.push(question(&by[0], true));
+                }
+                // A file elsewhere that the command reads is what its content is.
+                let words = command.argv[1..].iter().filter(|_| !command.shell);
+                let elsewhere = words.filter(|word| {
+                    word.starts_with('/') && Path::new(word).metadata().is_ok_and(|m| m.is_file())
+                });
+                all.extend(elsewhere.map(|word| question(word, false)));
+            }
+            CheckKind::Tool { tool, version_command: ask, .. } => {
+                all.push(ToolQuery {
+                    fallbacks: &FALLBACK_ARGUMENTS,
+                    ..question(tool, ask.is_none())
+                });
+                if let Some(ask) = ask {
+                    let arguments = Some(ask.argv[1..].to_vec());
+                    all.push(ToolQuery { arguments, ..question(&ask.argv[0], false) });
+                }
+            }
+            _ => {}
+        }
+        // A path that a check names as its tool is one from the root, as its inputs are.
+        for name in &check.tools {
+            let asks = self.can_ask_version(None, name)?;
+            let folder = if name.contains('/') { self.root.clone() } else { folder.clone() };
+            all.push(ToolQuery { folder, ..question(name, asks) });
+        }
+        Ok(all)
+    }
+
+    /// Whether the program of a command can be asked for its version: one on PATH, or one that was put
+    /// into the worktree. A script that git tracks is what its content is.
+    fn can_ask_version(&mut self, cwd: Option<&RepoPath>, name: &str) -> Result<bool> {
+        if !name.contains('/') {
+            return Ok(true);
+        }
+        let Some(path) = path_from_root(cwd, name).map(RepoPath::new) else {
+            return Ok(true);
+        };
+        if let Some(files) = &self.exported {
+            return Ok(!files.contains(&path));
+        }
+        if self.ignores.is_none() {
+            self.ignores = Some(self.repo.read_ignore_rules()?);
+        }
+        Ok(!self.ignores.as_ref().is_some_and(|ignores| ignores.is_tracked(&path)))
+    }
+}
+
+impl InputSnapshot {
+    /// Why what programs said of their versions counts for nothing.
+    pub fn version_failures(&self) -> impl Iterator<Item = &str> {
+        self.tools.iter().filter_map(|(_, answer)| answer.failure.as_deref())
+    }
+
+    /// How many files it covers.
+    #[must_use]
+    pub fn file_count(&self) -> usize {
+        self.manifest.files.len()
+    }
+}
+
+pub(super) fn now_ns(world: &Environment) -> i64 {
+    i64::try_from((world.clock)().as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn escape_path(path: &Path) -> String {
+    path.as_os_str().as_bytes().escape_ascii().to_string()
+}
+
+/// A word as a path from the root, if it can be one of a file in the repository.
+pub(super) fn path_from_root(cwd: Option<&RepoPath>, word: &str) -> Option<String> {
+    if word.is_empty() || word.starts_with(['/', '-']) {
+        return None;
+    }
+    let mut parts: Vec<String> =
+        cwd.map_or(Vec::new(), |cwd| cwd.to_string().split('/').map(str::to_owned).collect());
+    for part in word.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part.to_owned()),
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join("/"))
+}
+
+/// What reads a script, by its first line: a program and what it is given.
+fn read_interpreter(world: &Environment, name: &str, folder: &Path) -> Option<Vec<String>> {
+    use std::io::Read;
+    let path = programs::find_program(world, name, folder)?;
+    let mut start = Vec::new();
+    std::fs::File::open(path).ok()?.take(256).read_to_end(&mut start).ok()?;
+    let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let line = std::str::from_utf8(line).ok()?;
+    let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    if words.first()?.ends_with("/env") {
+        let is_for_env = |word: &String| word.starts_with('-') || word.contains('=');
+        words = words.into_iter().skip(1).skip_while(is_for_env).collect();
+    }
+    (!words.is_empty()).then_some(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_become_paths_from_the_root() {
+        let web = RepoPath::new("web/app");
+        let path = |word: &str| path_from_root(Some(&web), word);
+        assert_eq!(path("x.js").as_deref(), Some("web/app/x.js"));
+        assert_eq!(path("../../a/./b").as_deref(), Some("a/b"));
+        assert_eq!(path("../../../a"), None);
+        assert_eq!(path("/etc/passwd"), None);
+        assert_eq!(path("--flag"), None);
+        assert_eq!(path_from_root(None, "."), None);
+    }
+}

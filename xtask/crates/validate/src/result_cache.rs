@@ -1,0 +1,211 @@
+//! The passes that are remembered: one record for each key, and for each check what its last pass
+//! depended on.
+//!
+//! Only a pass is ever written. A record is data: one that is torn, foreign, of another key or of
+//! another version, also one of a newer xtask, counts as none and is replaced. The folder is bounded;
+//! the oldest go first.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::cache_key::InputManifest;
+use xtask_base::digest;
+use xtask_base::files::Disk;
+use xtask_base::record::{self, LoadedRecord};
+
+const PASS_SCHEMA: &str = "xtask.result/1";
+const MANIFEST_SCHEMA: &str = "xtask.manifest/1";
+
+/// How many passes are kept: those of two hundred checks on five branches.
+const MAX_PASSES: usize = 1000;
+
+/// How many manifests are kept.
+const MAX_MANIFESTS: usize = 500;
+
+/// How much each of the two folders may hold: 128 MB.
+const MAX_FOLDER_BYTES: u64 = 128_000_000;
+
+/// A pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CachedPass {
+    /// The key of the state that passed.
+    pub key: String,
+    /// The check.
+    pub check: String,
+    /// When it passed, in seconds since the epoch.
+    pub at: i64,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// What it found, in a line.
+    pub reason: String,
+    /// What it printed.
+    pub output: String,
+}
+
+/// The folder of passes.
+pub struct ResultCache {
+    folder: PathBuf,
+}
+
+impl ResultCache {
+    /// The store in a folder, which need not be there.
+    #[must_use]
+    pub fn new(folder: PathBuf) -> ResultCache {
+        ResultCache { folder }
+    }
+
+    fn pass_file(&self, key: &str) -> PathBuf {
+        self.folder.join("results").join(key)
+    }
+
+    fn manifest_file(&self, root: &Path, check: &str) -> PathBuf {
+        use std::os::unix::ffi::OsStrExt;
+        let name = digest::hash_parts([root.as_os_str().as_bytes(), check.as_bytes()]);
+        self.folder.join("manifests").join(digest::to_hex(&name))
+    }
+
+    /// The pass of a key, if there is one.
+    #[must_use]
+    pub fn find_pass(&self, key: &str) -> Option<CachedPass> {
+        match record::read_record::<CachedPass>(&self.pass_file(key), PASS_SCHEMA) {
+            LoadedRecord::Valid(pass) if pass.key == key => Some(pass),
+            _ => None,
+        }
+    }
+
+    /// What the last pass of a check depended on.
+    #[must_use]
+    pub fn find_last_manifest(&self, root: &Path, check: &str) -> Option<InputManifest> {
+        match record::read_record::<InputManifest>(
+            &self.manifest_file(root, check),
+            MANIFEST_SCHEMA,
+        ) {
+            LoadedRecord::Valid(manifest) => Some(manifest),
+            _ => None,
+        }
+    }
+
+    /// Forgets the pass of a key, before its check runs again.
+    pub fn remove_pass(&self, disk: &Disk<'_>, key: &str) -> io::Result<()> {
+        let path = self.pass_file(key);
+        // Looking first spares a step where there is nothing.
+        if path.symlink_metadata().is_ok() { disk.remove_file(&path) } else { Ok(()) }
+    }
+
+    /// Remembers a pass, and what it depended on.
+    pub fn save_pass(
+        &self,
+        disk: &Disk<'_>,
+        root: &Path,
+        pass: &CachedPass,
+        manifest: &InputManifest,
+    ) -> io::Result<()> {
+        record::write_record(
+            disk,
+            &self.manifest_file(root, &pass.check),
+            MANIFEST_SCHEMA,
+            manifest,
+        )?;
+        record::write_record(disk, &self.pass_file(&pass.key), PASS_SCHEMA, pass)?;
+        remove_oldest(disk, &self.folder.join("results"), MAX_PASSES)?;
+        remove_oldest(disk, &self.folder.join("manifests"), MAX_MANIFESTS)
+    }
+}
+
+/// Removes the oldest files of a folder while there are too many, or too much in them.
+fn remove_oldest(disk: &Disk<'_>, folder: &Path, most: usize) -> io::Result<()> {
+    let mut files: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
+    for entry in folder.read_dir()? {
+        let entry = entry?;
+        // What has gone meanwhile needs no bound.
+        let Ok(meta) = entry.metadata() else { continue };
+        if meta.is_file() {
+            files.push((meta.modified()?, meta.len(), entry.path()));
+        }
+    }
+    files.sort();
+    let mut bytes: u64 = files.iter().map(|(_, size, _)| size).sum();
+    let mut number = files.len();
+    for (_, size, path) in files {
+        if number <= most && bytes <= MAX_FOLDER_BYTES {
+            break;
+        }
+        disk.remove_file(&path)?;
+        number -= 1;
+        bytes -= size;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test sets its scene")]
+mod tests {
+    use super::*;
+
+    fn store(name: &str) -> ResultCache {
+        let name = format!("xtask-store-{}-{name}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        drop(std::fs::remove_dir_all(&folder));
+        ResultCache::new(folder)
+    }
+
+    fn pass(key: &str) -> CachedPass {
+        CachedPass {
+            key: key.to_owned(),
+            check: "tests".to_owned(),
+            at: 1_700_000_000,
+            duration_ms: 12,
+            reason: String::new(),
+            output: "fine\n".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_pass_counts_for_its_own_key_and_only_if_it_is_whole() {
+        let store = store("whole");
+        let disk = Disk::real();
+        let root = Path::new("/r");
+        store.save_pass(&disk, root, &pass("k"), &InputManifest::default()).unwrap();
+        assert_eq!(store.find_pass("k"), Some(pass("k")));
+        assert_eq!(store.find_last_manifest(root, "tests"), Some(InputManifest::default()));
+        assert_eq!(store.find_last_manifest(Path::new("/s"), "tests"), None);
+        std::fs::copy(store.pass_file("k"), store.pass_file("l")).unwrap();
+        assert_eq!(store.find_pass("l"), None, "it was written for another key");
+        let bytes = std::fs::read(store.pass_file("k")).unwrap();
+        for at in 0..bytes.len() {
+            let mut broken = bytes.clone();
+            broken[at] ^= 1;
+            std::fs::write(store.pass_file("k"), &broken).unwrap();
+            assert_eq!(store.find_pass("k"), None, "byte {at}");
+            std::fs::write(store.pass_file("k"), &bytes[..at]).unwrap();
+            assert_eq!(store.find_pass("k"), None, "cut at {at}");
+        }
+        std::fs::write(store.pass_file("k"), bytes).unwrap();
+        assert!(store.find_pass("k").is_some());
+        store.remove_pass(&disk, "k").unwrap();
+        assert_eq!(store.find_pass("k"), None);
+        std::fs::remove_dir_all(&store.folder).unwrap();
+    }
+
+    #[test]
+    fn the_oldest_go_first() {
+        let store = store("bound");
+        let folder = store.folder.join("results");
+        std::fs::create_dir_all(&folder).unwrap();
+        for number in 0..5 {
+            let path = folder.join(number.to_string());
+            std::fs::write(&path, "x").unwrap();
+            let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1000 - number);
+            std::fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+        }
+        remove_oldest(&Disk::real(), &folder, 2).unwrap();
+        let mut left: Vec<_> =
+            folder.read_dir().unwrap().map(|e| e.unwrap().file_name().into_string()).collect();
+        left.sort();
+        assert_eq!(left, [Ok("0".to_owned()), Ok("1".to_owned())]);
+        std::fs::remove_dir_all(&store.folder).unwrap();
+    }
+}

@@ -1,0 +1,864 @@
+//! The files that a repository is given to begin with, fitted to what it is *(pure)*.
+//!
+//! A file that is there is never replaced. What it would need of ours is given as lines to add by hand,
+//! and what is wrong with it, if it is one that the toolkit reads, is noted.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use super::recipes;
+use xtask_base::error::Error;
+use xtask_base::words::join_names;
+use xtask_config::{
+    BRANCHES_FILE, DEFAULT_LAYER, Forge, Layer, SYNC_FILE, VALIDATE_FILE, find_rule_faults,
+    layer_file_path,
+};
+use xtask_detect::default_checks;
+use xtask_detect::repo_facts::{ManualEdit, RepoFacts};
+use xtask_detect::subfolder_checks::rewrite_for_folder;
+use xtask_detect::tree::ReadFile;
+use xtask_upgrade::copy_spec::CopySpec;
+
+const SYNC_TEMPLATE: &str = include_str!("starters/sync.toml");
+const BRANCHES_TEMPLATE: &str = include_str!("starters/branches.toml");
+const LOCAL_TEMPLATE: &str = include_str!("starters/local.toml");
+const DEPLOYMENT_TEMPLATE: &str = include_str!("starters/deployment.md");
+const JUSTFILE_TEMPLATE: &str = include_str!("starters/justfile");
+const GITHUB_TEMPLATE: &str = include_str!("starters/github.yml");
+const GITLAB_TEMPLATE: &str = include_str!("starters/gitlab.yml");
+const REQUEST_TEMPLATE: &str = include_str!("starters/orchestration-pr.md");
+
+const LOCAL_FILE: &str = "deployment/local.toml";
+const DEPLOYMENT_FILE: &str = "deployment/README.md";
+const IGNORE_FILE: &str = ".gitignore";
+const ATTRIBUTES_FILE: &str = ".gitattributes";
+const JUST_FILE: &str = "justfile";
+const GITHUB_FILE: &str = ".github/workflows/orchestration.yml";
+const GITHUB_REQUEST_FILE: &str = ".github/PULL_REQUEST_TEMPLATE/orchestration-pr.md";
+const GITLAB_FILE: &str = ".gitlab/orchestration.yml";
+const GITLAB_CI_FILE: &str = ".gitlab-ci.yml";
+const GITLAB_REQUEST_FILE: &str = ".gitlab/merge_request_templates/orchestration-pr.md";
+
+/// Where `cargo xtask` leaves what it builds of the launcher.
+const IGNORED: &str = "/target/";
+
+/// Whose language the toolkit is: not that of the repository. GitHub and GitLab count by this.
+const VENDORED: &str = "/xtask/** linguist-vendored";
+
+/// Files that are often the same on every branch, and are nobody's to take in unasked.
+const OFTEN_SHARED: [&str; 36] = [
+    ".editorconfig",
+    ".eslintrc.json",
+    ".flake8",
+    ".gitattributes",
+    ".gitignore",
+    ".gitlab-ci.yml",
+    ".node-version",
+    ".nvmrc",
+    ".pre-commit-config.yaml",
+    ".prettierrc",
+    ".pylintrc",
+    ".python-version",
+    ".ruff.toml",
+    "Makefile",
+    "clippy.toml",
+    "components.json",
+    "drizzle.config.ts",
+    "eslint.config.js",
+    "eslint.config.mjs",
+    "justfile",
+    "launch.py",
+    "mypy.ini",
+    "package.json",
+    "pyproject.toml",
+    "pytest.ini",
+    "requirements-dev.txt",
+    "requirements.txt",
+    "ruff.toml",
+    "rust-toolchain.toml",
+    "rustfmt.toml",
+    "setup.cfg",
+    "tailwind.config.ts",
+    "tox.ini",
+    "tsconfig.json",
+    "uv.lock",
+    "vite.config.ts",
+];
+
+/// A file to be written where there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenderedTemplate {
+    /// Where, from the root.
+    pub path: &'static str,
+    /// All of it.
+    pub text: String,
+}
+
+/// What a repository is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RenderedTemplates {
+    /// The files, in the order of their paths.
+    pub files: Vec<RenderedTemplate>,
+    /// What is left to a person.
+    pub by_hand: Vec<ManualEdit>,
+    /// The files of these that are there and stay as they are.
+    pub kept: Vec<String>,
+    /// What a person should know.
+    pub notes: Vec<String>,
+    /// What in the root is the toolkit's, folders with a slash behind: what no package is to take along.
+    pub toolkit_paths: Vec<String>,
+}
+
+/// The files for a repository. `read` gives what lies at a path now, also where git does not track it,
+/// so that nothing is replaced that only lies there.
+/// `protected` are the branches on which nothing is committed unasked.
+#[must_use]
+pub fn render_templates(
+    facts: &RepoFacts,
+    read: ReadFile<'_>,
+    shape: &CopySpec,
+    protected: &[String],
+) -> RenderedTemplates {
+    let mut desk =
+        TemplateRenderer { facts, read, shape, protected, output: RenderedTemplates::default() };
+    desk.add_rules();
+    if shape.parts.has_part("services") {
+        desk.add_layers();
+    }
+    desk.add_gitignore();
+    desk.add_gitattributes();
+    desk.output.by_hand.extend(facts.setuptools.clone());
+    desk.add_recipes();
+    desk.add_forge_files();
+    // Last, because it names what is placed.
+    if desk.is_free(SYNC_FILE) {
+        let text = render_sync_config(facts, &desk.output.files);
+        desk.add_file(SYNC_FILE, text);
+    }
+    desk.exclude_from_packages();
+    let mut all = desk.output;
+    all.toolkit_paths = list_toolkit_paths(facts, &all.files, shape);
+    all.files.sort_by_key(|file| file.path);
+    all.kept.sort();
+    all.by_hand.sort_by(|one, two| one.path.cmp(&two.path));
+    all
+}
+
+struct TemplateRenderer<'a> {
+    facts: &'a RepoFacts,
+    read: ReadFile<'a>,
+    shape: &'a CopySpec,
+    protected: &'a [String],
+    output: RenderedTemplates,
+}
+
+impl TemplateRenderer<'_> {
+    /// What stands at a path now.
+    fn read_existing(&self, path: &str) -> Option<Vec<u8>> {
+        let found = (self.read)(path);
+        // A file that git tracks and nobody can read is there all the same.
+        found.or_else(|| self.facts.has_file(path).then(Vec::new))
+    }
+
+    /// Whether a file can be placed. Where it cannot, that is told: it is kept, or something is in its way.
+    fn is_free(&mut self, path: &'static str) -> bool {
+        if let Some(taken) = self.facts.find_obstacle(path) {
+            let note = format!("`{path}` is left out: {}", taken.describe());
+            self.add_note(note);
+            return false;
+        }
+        let Some(bytes) = self.read_existing(path) else { return true };
+        self.output.kept.push(path.to_owned());
+        for fault in find_rule_faults(path, &bytes) {
+            self.add_note(format!(
+                "`{path}` is there already, and the toolkit cannot read it: {fault}"
+            ));
+        }
+        false
+    }
+
+    fn add_file(&mut self, path: &'static str, text: String) {
+        self.output.files.push(RenderedTemplate { path, text: self.shape.rename_text(&text) });
+    }
+
+    fn add_note(&mut self, note: String) {
+        if !self.output.notes.contains(&note) {
+            self.output.notes.push(note);
+        }
+    }
+
+    fn add_rules(&mut self) {
+        if self.is_free(BRANCHES_FILE) {
+            let protected: Vec<String> =
+                self.protected.iter().map(|name| quote_toml(name)).collect();
+            let text = BRANCHES_TEMPLATE
+                .replace(
+                    "protected = [\"<branch>\"]",
+                    &format!("protected = [{}]", protected.join(", ")),
+                )
+                .replace("\"<branch>\"", &quote_toml(&self.facts.default_branch));
+            self.add_file(BRANCHES_FILE, text);
+        }
+        if self.shape.parts.has_part("checks") && self.is_free(VALIDATE_FILE) {
+            self.add_file(VALIDATE_FILE, render_validate_config(self.facts));
+        }
+    }
+
+    fn add_layers(&mut self) {
+        if self.is_free(LOCAL_FILE) {
+            self.add_file(LOCAL_FILE, render_local_layer(self.facts));
+        } else if self.output.kept.iter().any(|path| path == LOCAL_FILE) {
+            let text = |layer: &str| {
+                let bytes = (self.read)(&layer_file_path(layer));
+                Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+            };
+            if let Err(faults) = Layer::load(DEFAULT_LAYER, &text, &[]) {
+                for fault in list_faults(&faults) {
+                    self.add_note(format!(
+                        "`{LOCAL_FILE}` is there already, and the toolkit cannot read it: {fault}"
+                    ));
+                }
+            }
+        }
+        if self.is_free(DEPLOYMENT_FILE) {
+            self.add_file(DEPLOYMENT_FILE, DEPLOYMENT_TEMPLATE.to_owned());
+        }
+    }
+
+    /// Where there is Rust, cargo builds the launcher where it builds the rest.
+    fn add_gitignore(&mut self) {
+        if self.facts.rust.is_none() && self.facts.rust_folders.is_empty() {
+            return;
+        }
+        if self.is_free(IGNORE_FILE) {
+            self.add_file(IGNORE_FILE, format!("{IGNORED}\n"));
+            return;
+        }
+        let text = self.read_existing(IGNORE_FILE).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let is_ignored = text.lines().any(|line| {
+            let name = line.trim_end().trim_end_matches('/').trim_start_matches("**/");
+            name.trim_start_matches('/') == "target"
+        });
+        if !is_ignored {
+            self.output.by_hand.push(ManualEdit {
+                path: IGNORE_FILE.to_owned(),
+                why: "what cargo builds of `cargo xtask` is not to be committed".to_owned(),
+                lines: format!("{IGNORED}\n"),
+                can_append: true,
+            });
+        }
+    }
+
+    /// It stays with this branch: what a branch says of its own files is its own.
+    fn add_gitattributes(&mut self) {
+        if self.is_free(ATTRIBUTES_FILE) {
+            self.add_file(ATTRIBUTES_FILE, format!("{VENDORED}\n"));
+            return;
+        }
+        let text = self.read_existing(ATTRIBUTES_FILE).unwrap_or_default();
+        let line = self.shape.rename_text(VENDORED);
+        if !String::from_utf8_lossy(&text).contains(line.trim_start_matches('/')) {
+            self.output.by_hand.push(ManualEdit {
+                path: ATTRIBUTES_FILE.to_owned(),
+                why: "the toolkit is not to count as the language of this repository".to_owned(),
+                lines: format!("{line}\n"),
+                can_append: true,
+            });
+        }
+    }
+
+    fn add_recipes(&mut self) {
+        let ours = self.shape.rename_text(&self.shape.parts.filter_justfile(JUSTFILE_TEMPLATE));
+        let Some(theirs) = self.facts.justfile.clone() else {
+            if self.is_free(JUST_FILE) {
+                self.add_file(JUST_FILE, ours);
+            }
+            return;
+        };
+        self.output.kept.push(theirs.clone());
+        let text = self.read_existing(&theirs).unwrap_or_default();
+        if let Some(lines) = recipes::find_missing_recipes(&String::from_utf8_lossy(&text), &ours) {
+            let why = "shortcuts; recipes whose names are taken are left out".to_owned();
+            self.output.by_hand.push(ManualEdit { path: theirs, why, lines, can_append: true });
+        }
+    }
+
+    /// Keeps what is placed out of packages that would take it along unasked, and out of Prettier's sight.
+    fn exclude_from_packages(&mut self) {
+        let facts = self.facts;
+        let ours = list_toolkit_paths(facts, &self.output.files, self.shape);
+        if facts.packaging.hatch {
+            let quoted: Vec<String> = ours
+                .iter()
+                .map(|path| quote_toml(&format!("/{}", path.trim_end_matches('/'))))
+                .collect();
+            let table = "[tool.hatch.build.targets.sdist]";
+            let text = self.read_existing("pyproject.toml").unwrap_or_default();
+            self.output.by_hand.push(ManualEdit {
+                path: "pyproject.toml".to_owned(),
+                why: "a source distribution takes all that git tracks".to_owned(),
+                lines: format!("\n{table}\nexclude = [\n  {},\n]\n", quoted.join(",\n  ")),
+                can_append: !String::from_utf8_lossy(&text).contains(table),
+            });
+        }
+        if facts.packaging.manifest {
+            let lines: String = ours
+                .iter()
+                .map(|path| match path.strip_suffix('/') {
+                    Some(folder) => format!("prune {folder}\n"),
+                    None => format!("exclude {path}\n"),
+                })
+                .collect();
+            self.add_lines("MANIFEST.in", lines, "a source distribution takes all that git tracks");
+        }
+        if facts.packaging.npm {
+            let lines: String = ours.iter().map(|path| format!("/{path}\n")).collect();
+            let why = "`npm pack` takes all that is not ignored";
+            match self.read_existing(".npmignore").is_some() {
+                true => self.add_lines(".npmignore", lines, why),
+                // A new one would take the place of `.gitignore` for npm.
+                false => self.add_note(format!(
+                    "{why}: `xtask/` stays out of the package, and {} go along; `files` in `package.json` names what is \
+                     to be in it",
+                    join_names(&ours[1..], 12)
+                )),
+            }
+        }
+        if facts.packaging.prettier {
+            let line = format!("/{}/\n", self.shape.name);
+            self.add_lines(".prettierignore", line, "Prettier looks at every file");
+        }
+    }
+
+    /// Adds lines to a file, which is made where it is not there.
+    fn add_lines(&mut self, path: &'static str, lines: String, why: &str) {
+        if self.read_existing(path).is_none() && self.facts.find_obstacle(path).is_none() {
+            return self.add_file(path, lines);
+        }
+        let (path, why) = (path.to_owned(), why.to_owned());
+        self.output.by_hand.push(ManualEdit { path, why, lines, can_append: true });
+    }
+
+    /// What runs by itself at the remote, and what its requests say.
+    fn add_forge_files(&mut self) {
+        let facts = self.facts;
+        let forge = facts.remote.as_ref().and_then(|remote| remote.forge);
+        let by_gitlab = forge.is_none() && facts.has_gitlab_ci;
+        let is_gitlab = forge == Some(Forge::GitLab) || by_gitlab;
+        let is_new = facts.remote.is_none() && !by_gitlab;
+        let is_github = forge == Some(Forge::GitHub) || facts.has_github || is_new;
+        if is_github {
+            self.add_toolkit_file(GITHUB_FILE, GITHUB_TEMPLATE);
+            self.add_toolkit_file(GITHUB_REQUEST_FILE, REQUEST_TEMPLATE);
+        }
+        if is_gitlab {
+            self.add_toolkit_file(GITLAB_FILE, GITLAB_TEMPLATE);
+            self.add_toolkit_file(GITLAB_REQUEST_FILE, REQUEST_TEMPLATE);
+            self.add_gitlab_include();
+        }
+        if !is_github && !is_gitlab {
+            self.add_note(
+                "nothing is placed that runs on the server: for GitHub and GitLab there is a workflow, and \
+                 for a bare repository `docs/canonical.md` of the toolkit has a hook"
+                    .to_owned(),
+            );
+        }
+    }
+
+    /// Places a file that is the same everywhere.
+    fn add_toolkit_file(&mut self, path: &'static str, text: &str) {
+        if self.is_free(path) {
+            self.add_file(path, text.to_owned());
+        } else if self
+            .read_existing(path)
+            .is_some_and(|there| there != self.shape.rename_text(text).as_bytes())
+        {
+            self.add_note(format!(
+                "`{path}` is there already, is not the toolkit's, and stays as it is"
+            ));
+        }
+    }
+
+    fn add_gitlab_include(&mut self) {
+        let entry = format!("  - local: /{GITLAB_FILE}\n");
+        if self.is_free(GITLAB_CI_FILE) {
+            self.add_file(GITLAB_CI_FILE, format!("include:\n{entry}"));
+            return;
+        }
+        let text = self.read_existing(GITLAB_CI_FILE).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        if text.contains(GITLAB_FILE) {
+            return;
+        }
+        let has_list = text.lines().any(|line| line.starts_with("include:"));
+        let (why, lines) = if has_list {
+            ("the jobs of the toolkit; it belongs into the list of `include`", entry)
+        } else {
+            ("the jobs of the toolkit", format!("include:\n{entry}"))
+        };
+        self.output.by_hand.push(ManualEdit {
+            path: GITLAB_CI_FILE.to_owned(),
+            why: why.to_owned(),
+            lines,
+            can_append: !has_list,
+        });
+    }
+}
+
+fn list_faults(faults: &Error) -> Vec<String> {
+    if faults.details().is_empty() {
+        vec![faults.message().to_owned()]
+    } else {
+        faults.details().to_vec()
+    }
+}
+
+/// What is the toolkit's of what lies in the root, the toolkit itself first.
+fn list_toolkit_paths(
+    facts: &RepoFacts,
+    placed: &[RenderedTemplate],
+    shape: &CopySpec,
+) -> Vec<String> {
+    let mut found = BTreeSet::from([".cargo/config.toml".to_owned()]);
+    if facts.is_cargo_ours && facts.rust_folders.is_empty() {
+        found.extend(["Cargo.lock".to_owned(), "Cargo.toml".to_owned()]);
+    }
+    for file in placed.iter().filter(|file| !file.path.starts_with(".git")) {
+        let folder = file.path.split_once('/').map(|(folder, _)| folder);
+        let is_whole = folder.is_some_and(|folder| !facts.folders.iter().any(|own| own == folder));
+        found.insert(match folder {
+            Some(folder) if is_whole => format!("{folder}/"),
+            _ => file.path.to_owned(),
+        });
+    }
+    found.extend(
+        placed.iter().filter(|file| file.path.starts_with(".git")).map(|file| file.path.to_owned()),
+    );
+    [format!("{}/", shape.name)].into_iter().chain(found).collect()
+}
+
+/// `setup/sync.toml`, with what is placed beside it.
+fn render_sync_config(facts: &RepoFacts, placed: &[RenderedTemplate]) -> String {
+    // A folder that the repository has for itself is nobody's to take in unasked: only what is placed there is.
+    let theirs: Vec<&str> = ["deployment", "scripts", "setup"]
+        .into_iter()
+        .filter(|folder| facts.folders.iter().any(|theirs| theirs == folder))
+        .collect();
+    let mut managed: Vec<&str> = vec!["/.cargo/config.toml", "/xtask/"];
+    managed.extend(
+        [("deployment", "/deployment/"), ("setup", "/setup/")]
+            .into_iter()
+            .filter(|(folder, _)| !theirs.contains(folder))
+            .filter(|(_, rule)| placed.iter().any(|file| file.path.starts_with(&rule[1..])))
+            .map(|(_, rule)| rule),
+    );
+    if facts.is_cargo_ours {
+        managed.extend(["/Cargo.lock", "/Cargo.toml"]);
+    }
+    let mut managed: Vec<String> = managed.into_iter().map(str::to_owned).collect();
+    let is_covered = |path: &str| {
+        let folder = path.split_once('/').map_or("", |(folder, _)| folder);
+        matches!(folder, "setup" | "deployment") && !theirs.contains(&folder)
+            || path == ATTRIBUTES_FILE
+    };
+    let others = placed.iter().map(|file| file.path).filter(|path| !is_covered(path));
+    // The list itself is not placed yet.
+    let itself = theirs.contains(&"setup").then_some(SYNC_FILE);
+    let others = others.chain(itself);
+    managed.extend(others.map(|path| format!("/{path}")));
+    managed.sort();
+    let mut include = String::new();
+    let workflow = format!("/{GITHUB_FILE}");
+    for path in &managed {
+        if *path == workflow {
+            // The token that CI has by itself may not; every push of `propagate` would be refused.
+            push_line(
+                &mut include,
+                "  # GitHub lets CI push this one only with a token that may write workflows:",
+            );
+            push_line(&mut include, &format!("  # {},", quote_toml(path)));
+        } else {
+            push_line(&mut include, &format!("  {},", quote_toml(path)));
+        }
+    }
+    let mut shared: Vec<String> = theirs.iter().map(|folder| format!("{folder}/")).collect();
+    shared.extend(OFTEN_SHARED.into_iter().filter(|path| facts.has_file(path)).map(str::to_owned));
+    if !shared.is_empty() {
+        push_line(
+            &mut include,
+            "  # These are here, and often the same on every branch; take in what should be:",
+        );
+    }
+    for path in shared {
+        push_line(&mut include, &format!("  # {},", quote_toml(&format!("/{path}"))));
+    }
+    let remote = facts.remote.as_ref();
+    let name = remote.map_or("origin", |remote| remote.name.as_str());
+    let forge = if remote.is_some_and(|remote| remote.forge.is_none()) {
+        "# forge = \"github\" # or gitlab, bitbucket: the name of the host does not tell\n"
+    } else {
+        ""
+    };
+    // The name comes last, because nothing is known of it.
+    SYNC_TEMPLATE
+        .replace("[\"<include>\"]", &format!("[\n{include}]"))
+        .replace("# <forge>\n", forge)
+        .replace("\"<remote>\"", &quote_toml(name))
+}
+
+/// `setup/validate.toml`.
+fn render_validate_config(facts: &RepoFacts) -> String {
+    let mut text = String::from(
+        "# What a healthy checkout of this repository is. `cargo xtask validate` runs it; `--fast` skips what\n\
+         # has passed in this very state, `--skip-tests` leaves tests out, `--list` shows what was understood.\n\n",
+    );
+    let root = default_checks::render_checks(&|word| match word {
+        "canonical" | "tests" => true,
+        word => facts.meets_condition(word),
+    });
+    text.push_str(&default_checks::with_versions(&root, &facts.versions));
+    let named = |text: &str| {
+        let names = text.lines().filter_map(|line| line.strip_prefix("name = "));
+        names.map(|name| name.trim_matches(['"', '\'']).to_owned()).collect()
+    };
+    let mut present: BTreeSet<String> = named(&text);
+    for inner in &facts.subprojects {
+        let checks = default_checks::render_conditional_checks(&|word| {
+            word == "tests" || inner.meets_condition(word)
+        });
+        let mut versions = facts.versions.clone();
+        versions.extend(inner.versions.clone());
+        let checks = default_checks::with_versions(&checks, &versions);
+        text.push_str(&rewrite_for_folder(&checks, &inner.folder, &mut present));
+    }
+    let folders: Vec<&str> = facts
+        .rust_folders
+        .iter()
+        .map(String::as_str)
+        .filter(|folder| is_plain_folder(folder))
+        .collect();
+    if !folders.is_empty() {
+        text.push_str("\n[[check]]\nname = \"cargo\"\nphase = \"environment\"\ntool = \"cargo\"\nttl = \"1h\"\n");
+    }
+    for folder in folders {
+        let name = folder.replace('/', "-");
+        text.push_str(&format!(
+            "\n[[check]]\nname = \"format-{name}\"\nphase = \"quality\"\nrun = \"cargo fmt --all --check\"\n\
+             cwd = \"{folder}\"\ninputs = [\"{folder}/**/{{*.rs,Cargo.toml,rustfmt.toml,.rustfmt.toml}}\"]\n\
+             tools = [\"rustfmt\"]\nttl = \"10m\"\n"
+        ));
+    }
+    text
+}
+
+/// Whether a folder means itself in a glob and in a name.
+fn is_plain_folder(folder: &str) -> bool {
+    folder.len() <= 80 && folder.chars().all(|c| c.is_ascii_alphanumeric() || "._/-".contains(c))
+}
+
+/// `deployment/local.toml`, with what was recognised as comments.
+fn render_local_layer(facts: &RepoFacts) -> String {
+    let mut text = LOCAL_TEMPLATE.to_owned();
+    if facts.services.is_empty() {
+        return text;
+    }
+    text.push_str(
+        "\n# Seen in this repository. To take one in, remove the `# ` before its lines, and the service above\n\
+         # that it replaces. Names and ports are suggestions.\n",
+    );
+    for service in &facts.services {
+        push_line(&mut text, &format!("\n# By {}:", service.evidence));
+        for table_line in service.table.lines() {
+            push_line(&mut text, &format!("# {table_line}"));
+        }
+    }
+    text
+}
+
+fn push_line(text: &mut String, line: &str) {
+    writeln!(text, "{line}").expect("because writing to a string cannot fail");
+}
+
+/// A text as TOML has it.
+fn quote_toml(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use xtask_base::path::RepoPath;
+    use xtask_config::{BranchesConfig, SyncConfig, ValidateConfig};
+    use xtask_detect::repo_facts::{DetectedRemote, DetectionInput, detect_repo};
+
+    type Files<'a> = &'a [(&'a str, &'a str)];
+
+    fn given(files: Files<'_>, branch: &str, remote: Option<DetectedRemote>) -> RenderedTemplates {
+        let paths: Vec<RepoPath> = files.iter().map(|(path, _)| RepoPath::new(*path)).collect();
+        let read = |path: &str| {
+            let found = files.iter().find(|(known, _)| *known == path);
+            found.map(|(_, text)| text.as_bytes().to_vec())
+        };
+        let facts = detect_repo(&DetectionInput {
+            name: "xtask",
+            paths: &paths,
+            read: &read,
+            default_branch: branch,
+            remote,
+        });
+        let all = render_templates(
+            &facts,
+            &read,
+            &CopySpec::with_all_parts(),
+            std::slice::from_ref(&facts.default_branch),
+        );
+        check(&all);
+        all
+    }
+
+    /// Whatever comes out can be read by those who will read it, and nothing is placed twice.
+    fn check(all: &RenderedTemplates) {
+        for file in &all.files {
+            assert_eq!(
+                find_rule_faults(file.path, file.text.as_bytes()),
+                [] as [String; 0],
+                "{}",
+                file.text
+            );
+            let is_filled = file.path != SYNC_FILE || !file.text.contains('<');
+            assert!(is_filled, "{}", file.text);
+            assert!(file.text.ends_with('\n') && !file.text.ends_with("\n\n"), "{}", file.path);
+            assert!(!all.kept.iter().any(|kept| kept == file.path));
+        }
+        if let Some(local) = all.files.iter().find(|file| file.path == LOCAL_FILE) {
+            layer(&local.text);
+            // All that was recognised, taken in.
+            let (known, seen) =
+                local.text.split_at(local.text.find("\n# Seen").unwrap_or(local.text.len()));
+            let tables = seen.lines().filter_map(|line| line.strip_prefix("# "));
+            let tables: Vec<&str> = tables.skip_while(|line| !line.starts_with('[')).collect();
+            let tables = tables.into_iter().filter(|line| !line.starts_with("By "));
+            layer(&format!("{known}\n{}", tables.collect::<Vec<_>>().join("\n")));
+        }
+    }
+
+    fn layer(text: &str) -> Layer {
+        let read = Layer::load(DEFAULT_LAYER, &|_| Ok(Some(text.to_owned())), &[]);
+        read.unwrap_or_else(|faults| panic!("{text}\n{:?}", faults.details()))
+    }
+
+    fn text<'a>(all: &'a RenderedTemplates, path: &str) -> &'a str {
+        let file = all.files.iter().find(|file| file.path == path);
+        &file.unwrap_or_else(|| panic!("no {path}")).text
+    }
+
+    fn at(forge: Option<Forge>) -> Option<DetectedRemote> {
+        Some(DetectedRemote { name: "up".to_owned(), forge })
+    }
+
+    fn names(all: &RenderedTemplates) -> Vec<String> {
+        let read = ValidateConfig::parse("f", text(all, VALIDATE_FILE)).unwrap();
+        read.checks.into_iter().map(|check| check.name).collect()
+    }
+
+    fn include(all: &RenderedTemplates) -> Vec<String> {
+        SyncConfig::parse("f", text(all, SYNC_FILE)).unwrap().include
+    }
+
+    #[test]
+    fn an_empty_repository_is_given_everything_for_github() {
+        let all = given(&[], "main", None);
+        let paths: Vec<&str> = all.files.iter().map(|file| file.path).collect();
+        assert_eq!(
+            paths,
+            [
+                ".gitattributes",
+                ".github/PULL_REQUEST_TEMPLATE/orchestration-pr.md",
+                ".github/workflows/orchestration.yml",
+                "deployment/README.md",
+                "deployment/local.toml",
+                "justfile",
+                "setup/branches.toml",
+                "setup/sync.toml",
+                "setup/validate.toml",
+            ]
+        );
+        assert!(all.by_hand.is_empty() && all.kept.is_empty() && all.notes.is_empty());
+        assert_eq!(
+            include(&all),
+            [
+                "/.cargo/config.toml",
+                "/.github/PULL_REQUEST_TEMPLATE/orchestration-pr.md",
+                "/Cargo.lock",
+                "/Cargo.toml",
+                "/deployment/",
+                "/justfile",
+                "/setup/",
+                "/xtask/",
+            ]
+        );
+        assert_eq!(names(&all), ["git", "git-identity", "disk", "sync", "hooks"]);
+    }
+
+    #[test]
+    fn every_repository_has_the_checks_of_what_it_is() {
+        let always = 5;
+        let python = given(
+            &[
+                ("pyproject.toml", "[dependency-groups]\ndev = ['ruff', 'pytest']\n[tool.ruff]\n"),
+                ("uv.lock", ""),
+                ("conftest.py", ""),
+            ],
+            "main",
+            None,
+        );
+        let wanted =
+            ["python", "uv", "uv-lock", "virtual-environment", "uv-sync", "ruff", "pytest"];
+        assert_eq!(names(&python)[always..], wanted);
+        assert!(include(&python).contains(&"/Cargo.toml".to_owned()), "it is ours alone");
+        assert!(text(&python, SYNC_FILE).contains("\n  # \"/pyproject.toml\",\n"));
+        let package = r#"{"scripts": {"dev": "vite", "test": "vitest run"},
+            "devDependencies": {"typescript": "5", "vite": "6"}}"#;
+        let files = [("package.json", package), ("tsconfig.json", "{}"), ("pnpm-lock.yaml", "")];
+        let node = given(&files, "main", None);
+        assert_eq!(names(&node)[always..], ["node", "pnpm", "node-modules", "types", "pnpm-test"]);
+        assert!(text(&node, LOCAL_FILE).contains("\n# [service.frontend]\n"));
+        let files = [("Cargo.toml", "[workspace]\nmembers = ['a']\n"), ("Cargo.lock", "")];
+        let rust = given(&files, "main", None);
+        assert_eq!(names(&rust)[always..], ["cargo", "cargo-lock", "format", "cargo-test"]);
+        assert!(!include(&rust).contains(&"/Cargo.toml".to_owned()));
+        let below = given(&[("backend/Cargo.toml", ""), ("a b/Cargo.toml", "")], "main", None);
+        assert_eq!(names(&below)[always..], ["cargo", "format-backend"]);
+        let requirements =
+            given(&[("requirements.txt", "pytest\n"), ("pytest.ini", "")], "main", None);
+        assert_eq!(names(&requirements)[always..], ["python", "pytest"]);
+        let fix = "fix = { run = \"python3 -m pip install -r requirements.txt pytest\"";
+        assert!(text(&requirements, VALIDATE_FILE).contains(fix));
+    }
+
+    #[test]
+    fn what_is_there_stays_and_is_told() {
+        let all = given(
+            &[
+                ("setup/sync.toml", "[managed]\ninclude = ['/setup/']\n"),
+                ("setup/validate.toml", "steps = 3\n"),
+                ("deployment/local.toml", "replicas = 2\n"),
+                ("deployment/README.md", "ours\n"),
+                ("scripts/x", ""),
+                ("Justfile", "start:\n    ./start\n"),
+                (".gitignore", "/node_modules\n"),
+                (".gitlab-ci.yml", "include:\n  - local: x.yml\n"),
+                (".github/workflows/orchestration.yml", "name: other\n"),
+            ],
+            "trunk",
+            at(Some(Forge::GitLab)),
+        );
+        let paths: Vec<&str> = all.files.iter().map(|file| file.path).collect();
+        assert_eq!(
+            paths,
+            [
+                ".gitattributes",
+                ".github/PULL_REQUEST_TEMPLATE/orchestration-pr.md",
+                GITLAB_REQUEST_FILE,
+                GITLAB_FILE,
+                BRANCHES_FILE,
+            ]
+        );
+        let branches = BranchesConfig::parse("f", text(&all, BRANCHES_FILE)).unwrap();
+        assert_eq!(branches.protected, ["trunk"]);
+        let notes = all.notes.join("\n");
+        assert!(notes.contains("`setup/validate.toml` is there already, and the toolkit cannot read it: setup/validate.toml:1: unknown key `steps`"), "{notes}");
+        assert!(notes.contains("deployment/local.toml:1: unknown key `replicas`"), "{notes}");
+        assert!(
+            notes.contains("`.github/workflows/orchestration.yml` is there already, is not the"),
+            "{notes}"
+        );
+        assert!(!notes.contains("setup/sync.toml"), "{notes}");
+        let hand: Vec<(&str, bool)> =
+            all.by_hand.iter().map(|one| (one.path.as_str(), one.can_append)).collect();
+        assert_eq!(hand, [(".gitlab-ci.yml", false), ("Justfile", true)]);
+        assert!(all.by_hand[1].lines.contains("\nstop *ARGS:"));
+        assert!(!all.by_hand[1].lines.contains("\nstart *ARGS:"));
+        assert_eq!(all.by_hand[0].lines, "  - local: /.gitlab/orchestration.yml\n");
+    }
+
+    #[test]
+    fn twice_is_once() {
+        let first = given(&[], "main", None);
+        let files: Vec<(&str, &str)> =
+            first.files.iter().map(|file| (file.path, file.text.as_str())).collect();
+        let second = given(&files, "main", None);
+        assert_eq!((second.files.len(), second.kept.len()), (0, first.files.len()));
+        assert!(second.by_hand.is_empty() && second.notes.is_empty(), "{second:?}");
+    }
+
+    #[test]
+    fn an_untracked_file_is_there_as_well() {
+        let read = |path: &str| (path == "justfile").then(|| b"x:\n".to_vec());
+        let look = DetectionInput {
+            name: "xtask",
+            paths: &[],
+            read: &read,
+            default_branch: "main",
+            remote: None,
+        };
+        let all = render_templates(
+            &detect_repo(&look),
+            &read,
+            &CopySpec::with_all_parts(),
+            &[detect_repo(&look).default_branch],
+        );
+        assert!(!all.files.iter().any(|file| file.path == "justfile"));
+        assert_eq!(all.kept, ["justfile"]);
+    }
+
+    #[test]
+    fn the_server_decides_what_runs_there() {
+        let has =
+            |all: &RenderedTemplates, path: &str| all.files.iter().any(|file| file.path == path);
+        let gitlab = given(&[], "main", at(Some(Forge::GitLab)));
+        assert!(has(&gitlab, GITLAB_CI_FILE) && !has(&gitlab, GITHUB_FILE));
+        assert!(include(&gitlab).contains(&"/.gitlab/orchestration.yml".to_owned()));
+        let other = given(&[], "main", at(Some(Forge::Bitbucket)));
+        assert!(!has(&other, GITLAB_FILE) && !has(&other, GITHUB_FILE));
+        assert!(other.notes[0].starts_with("nothing is placed that runs on the server"));
+        let unknown = given(&[(".gitlab-ci.yml", "stages: [test]\n")], "main", at(None));
+        assert!(has(&unknown, GITLAB_FILE) && !has(&unknown, GITHUB_FILE));
+        assert_eq!(unknown.by_hand[0].lines, "include:\n  - local: /.gitlab/orchestration.yml\n");
+        let config = SyncConfig::parse("f", text(&unknown, SYNC_FILE)).unwrap();
+        assert_eq!((config.remote.as_str(), config.forge), ("up", None));
+        assert!(text(&unknown, SYNC_FILE).contains("# forge = \"github\""));
+        let folder = given(&[(".github/CODEOWNERS", "")], "main", at(None));
+        assert!(has(&folder, GITHUB_FILE));
+    }
+
+    #[test]
+    fn names_of_every_kind_are_quoted_and_obstacles_leave_files_out() {
+        let name = "a\"b'ü$<include>";
+        let all = given(&[], name, None);
+        let branches = BranchesConfig::parse("f", text(&all, BRANCHES_FILE)).unwrap();
+        assert_eq!(branches.protected, [name]);
+        let blocked = given(&[("setup", "x"), ("Deployment/x", "")], "main", None);
+        assert!(
+            !blocked.files.iter().any(|file| {
+                file.path.starts_with("setup") || file.path.starts_with("deployment")
+            })
+        );
+        let notes = blocked.notes.join("\n");
+        assert!(notes.contains("`setup/sync.toml` is left out: `setup` is a file"), "{notes}");
+        assert!(
+            notes.contains("`deployment/local.toml` is left out: `Deployment` differs"),
+            "{notes}"
+        );
+    }
+}

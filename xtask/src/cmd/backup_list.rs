@@ -1,0 +1,177 @@
+//! What can be brought back, whoever has saved it: one list for `backup`, `undo` and `validate --undo`; and what
+//! is said where something is saved.
+
+use super::session::Session;
+use super::{CommandResult, SUCCESS};
+use xtask_base::environment::{format_ago, format_rfc3339};
+use xtask_base::error::Result;
+use xtask_base::words::{format_size, pluralize, sanitize_line};
+use xtask_config::SyncConfig;
+use xtask_git::{AllPaths, Repo};
+use xtask_recovery::create_backup::{SavedBackup, SecretRules};
+use xtask_report as report;
+use xtask_report::backups::{self, BackupLine};
+use xtask_sync::backup::{self, Backup, UnreadableRecord};
+use xtask_sync::context;
+#[cfg(feature = "checks")]
+use xtask_validate::fix_backup::{FixPhase, FixRecord, FixStore};
+#[cfg(feature = "checks")]
+use xtask_validate::session::fixes_folder;
+
+/// The longest line about a path, in characters.
+const MAX_LINE_CHARS: usize = 300;
+
+/// The longest label that is shown in the list, in characters.
+const MAX_LABEL_CHARS: usize = 60;
+
+#[cfg(feature = "checks")]
+/// What fixes of `validate` have changed here.
+pub(super) fn list_fixes(session: &Session, repo: &Repo) -> Vec<FixRecord> {
+    let disk = session.tools().disk;
+    FixStore { folder: fixes_folder(repo), root: repo.root(), disk }.list_fixes()
+}
+
+#[cfg(feature = "checks")]
+/// Those of them that can be brought back.
+fn build_fix_lines(session: &Session, repo: &Repo) -> Vec<BackupLine> {
+    let now = session.world.now_seconds();
+    let open = |fix: &FixRecord| fix.phase != FixPhase::Undone && fix.has_changes_to_undo();
+    let line = |fix: FixRecord| BackupLine {
+        paths: fix.changed_paths().len(),
+        bytes: None,
+        when: format_ago(now, fix.at),
+        time: format_rfc3339(fix.at),
+        purpose: format!("fix of `{}`", fix.check),
+        label: None,
+        branch: fix.branch.unwrap_or_else(|| "detached HEAD".to_owned()),
+        worktree: fix.worktree,
+        back: format!("cargo xtask validate --undo {}", fix.run),
+        id: fix.run,
+    };
+    list_fixes(session, repo).into_iter().filter(open).map(line).collect()
+}
+
+/// Lists all of it.
+pub(super) fn print_backups(session: &Session, is_json: bool) -> CommandResult {
+    let repo = session.open_repo()?;
+    let mut lines = Vec::new();
+    for found in backup::list_backups(&repo)? {
+        lines.push(build_backup_line(session, &repo, found)?);
+    }
+    #[cfg(feature = "checks")]
+    lines.extend(build_fix_lines(session, &repo));
+    if is_json {
+        report::print_json(&backups::BackupList { schema: "xtask.backup-list/1", backups: lines })?;
+        return Ok(SUCCESS);
+    }
+    if lines.is_empty() {
+        session.print_info("there are no backups");
+    }
+    report::print_output(&backups::render_list(&lines))?;
+    Ok(SUCCESS)
+}
+
+fn build_backup_line(session: &Session, repo: &Repo, found: Backup) -> Result<BackupLine> {
+    let when = format_ago(session.world.now_seconds(), found.seconds);
+    let time = format_rfc3339(found.seconds);
+    let unread = |why: UnreadableRecord| match why {
+        UnreadableRecord::Newer => "written by a newer xtask",
+        UnreadableRecord::Corrupt => "unreadable record",
+    };
+    let record = match found.record {
+        Ok(record) => record,
+        Err(why) => {
+            return Ok(BackupLine {
+                id: found.id,
+                when,
+                time,
+                purpose: unread(why).to_owned(),
+                label: None,
+                paths: 0,
+                bytes: None,
+                branch: "unknown".to_owned(),
+                worktree: String::new(),
+                back: String::new(),
+            });
+        }
+    };
+    let mut branch = record.branch.unwrap_or_else(|| "detached HEAD".to_owned());
+    let (verb, paths, bytes, label) = match record.snapshot {
+        Some(snapshot) => {
+            if let Some(operation) = snapshot.operation
+                && let Some(name) = operation.name
+            {
+                let of = operation.branch.map_or(String::new(), |branch| format!(" of {branch}"));
+                branch = format!("{branch}, in {name}{of}");
+            }
+            let label = snapshot.label.map(|label| sanitize_line(&label, MAX_LABEL_CHARS));
+            let paths = snapshot.files.len() + snapshot.copied;
+            ("restore", paths, snapshot.bytes, label)
+        }
+        None => ("undo", record.paths.len(), backup_size(repo, &found.commit)?, None),
+    };
+    Ok(BackupLine {
+        back: format!("cargo xtask {verb} {}", found.id),
+        id: found.id,
+        when,
+        time,
+        purpose: record.purpose,
+        label,
+        paths,
+        bytes: Some(bytes),
+        branch,
+        worktree: record.worktree,
+    })
+}
+
+/// How much a backup holds, in bytes; what is not here any more counts for nothing.
+fn backup_size(repo: &Repo, commit: &xtask_git::Id) -> Result<u64> {
+    let entries = repo.list_tree(repo.tree_of(*commit)?, &AllPaths)?;
+    Ok(entries.values().map(|entry| repo.object_size(entry.id).unwrap_or(0)).sum())
+}
+
+/// Which files may be secret, by the canonical branch. Where its rules cannot be read, all may be that git does
+/// not track.
+pub(super) fn read_secret_rules(repo: &Repo) -> SecretRules {
+    let usual = || SyncConfig::default().backup_patterns;
+    let (patterns, is_unknown) = match context::find_canonical_context(repo) {
+        Ok(Some(context)) => (context.config.backup_patterns, false),
+        Ok(None) => (usual(), false),
+        Err(failure) => {
+            report::print_warning(&format!(
+                "`[backup]` of `setup/sync.toml` cannot be read: {failure}"
+            ));
+            (usual(), true)
+        }
+    };
+    SecretRules { patterns, is_unreadable: is_unknown, extra_paths: Vec::new() }
+}
+
+/// What was saved, in words.
+pub(super) fn describe_saved(saved: &SavedBackup) -> String {
+    let files = pluralize(saved.files.len(), "file");
+    let copies = format!("{} that may be secret", pluralize(saved.copies.len(), "file"));
+    let what = match (saved.files.len(), saved.copies.len()) {
+        (0, 0) => return "where HEAD was is saved".to_owned(),
+        (_, 0) => files,
+        (0, _) => copies,
+        _ => format!("{files} and {copies}"),
+    };
+    format!("{what} saved, {}", format_size(saved.bytes))
+}
+
+/// Tells what is not in a backup.
+pub(super) fn warn_left_out(saved: &SavedBackup) {
+    for line in &saved.left_out {
+        report::print_warning(&format!("not saved: {}", sanitize_line(line, MAX_LINE_CHARS)));
+    }
+    warn_unsaved(&saved.not_covered);
+}
+
+pub(super) fn warn_unsaved(beyond: &[String]) {
+    for line in beyond {
+        report::print_warning(&format!(
+            "not saved: {line}; `cargo xtask -C` or git there can save it"
+        ));
+    }
+}

@@ -1,0 +1,410 @@
+//! What is wrong in a worktree, for `recover`: of git, of the environment, of the ports, of the services.
+//! Looking only.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
+
+use clap::ValueEnum as _;
+
+use super::session::Session;
+use super::{backup_list, stack as shared};
+use crate::cli::{RecoverArgs, RecoverStep};
+use xtask_base::environment::format_ago;
+use xtask_base::error::Result;
+use xtask_base::path::RepoPath;
+use xtask_base::words::{join_names, pluralize};
+use xtask_config::{DEFAULT_LAYER, DEPLOYMENT_FOLDER, Layer};
+use xtask_git::Repo;
+use xtask_recovery::create_backup::{SecretRules, UnsavedState, inspect_worktree};
+use xtask_recovery::env_files::{BrokenEnvFile, EnvReplacement, find_replacement};
+use xtask_recovery::reset::{DETACHED_HEAD, find_unreferenced_commit, recovered_branch_name};
+use xtask_recovery::target::{self, RecoveryTarget};
+use xtask_report::recovery::RecoveryPartLine;
+use xtask_services::client;
+use xtask_services::env_files;
+use xtask_services::port_plan::{self, PortConflict};
+use xtask_services::stack::Stack;
+use xtask_services::status::ServiceStatus;
+use xtask_sync::classify::PathClass;
+use xtask_sync::context;
+use xtask_sync::run::{SyncInspection, SyncOptions};
+use xtask_sync::scan::ScanDepth;
+use xtask_validate::session::describe_last_run;
+
+/// How many names are told in one line.
+const MAX_NAMES: usize = 5;
+
+/// The largest file of variables that is looked into: 1 MiB, as services read them.
+const MAX_ENV_FILE_BYTES: u64 = 1 << 20;
+
+/// What was found.
+pub(super) struct Diagnosis {
+    /// What stands in the worktree and not in its commit.
+    pub(super) seen: UnsavedState,
+    /// By which rules that was looked at.
+    pub(super) secrets: SecretRules,
+    /// Where it goes.
+    pub(super) goal: RecoveryTarget,
+    /// Whether it goes there.
+    pub(super) is_leaving: bool,
+    /// Files of variables that cannot be read.
+    pub(super) broken: Vec<BrokenEnvFile>,
+    /// The layers whose services are ended and started.
+    pub(super) layers: Vec<String>,
+    /// Who has ports that services want.
+    pub(super) obstacles: Vec<PortConflict>,
+    /// The parts, with what is wrong and what is done.
+    pub(super) parts: Vec<RecoveryPartLine>,
+    chosen: BTreeSet<RecoverStep>,
+}
+
+impl Diagnosis {
+    /// Whether a part was asked for.
+    pub(super) fn is_requested(&self, step: RecoverStep) -> bool {
+        self.chosen.contains(&step)
+    }
+
+    /// Whether something is done in a part.
+    pub(super) fn has_actions(&self, step: RecoverStep) -> bool {
+        self.parts.iter().any(|part| part.name == step_name(step) && !part.actions.is_empty())
+    }
+
+    /// Whether nothing is wrong in what was asked for.
+    pub(super) fn is_healthy(&self) -> bool {
+        self.parts.iter().all(|part| part.problems.is_empty() && part.actions.is_empty())
+    }
+}
+
+/// A part as it is typed.
+pub(super) fn step_name(step: RecoverStep) -> String {
+    step.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// Looks at all of it.
+pub(super) fn diagnose_worktree(
+    session: &Session,
+    repo: &Repo,
+    args: &RecoverArgs,
+) -> Result<Diagnosis> {
+    use RecoverStep::{Environment, Git, Ports, Services};
+    let all = || [Git, Environment, Ports, Services].into_iter().collect();
+    let chosen: BTreeSet<RecoverStep> =
+        if args.steps.is_empty() { all() } else { args.steps.iter().copied().collect() };
+    let is_whole = args.steps.is_empty();
+    let layers = choose_layers(session, repo, args.layer.as_deref())?;
+    let loaded: Vec<Result<Layer>> =
+        layers.iter().map(|name| shared::read_layer(repo, name)).collect();
+    let sound: Vec<&Layer> = loaded.iter().flatten().collect();
+    let broken = find_broken_files(repo, &sound)?;
+    let mut secrets = backup_list::read_secret_rules(repo);
+    // What may be replaced is saved, whether the rules name it or not.
+    secrets.extra_paths.extend(broken.iter().map(|one| one.path.clone()));
+    let seen = inspect_worktree(repo, &secrets)?;
+    let goal = target::find_target(repo, args.to.as_deref())?;
+
+    let mut git = RecoveryPartLine {
+        name: step_name(Git),
+        problems: list_git_problems(&seen),
+        actions: Vec::new(),
+    };
+    if repo.is_index_locked() {
+        let lock = repo.index_lock_file().display().to_string();
+        git.problems.push(format!(
+            "the index is locked: a git is at work here, or has crashed and left `{lock}`"
+        ));
+    }
+    let is_elsewhere = seen.head.branch != goal.branch || seen.head.commit != goal.commit;
+    let leaves =
+        chosen.contains(&Git) && (!git.problems.is_empty() || args.to.is_some() && is_elsewhere);
+    if leaves {
+        git.actions = plan_git_actions(session, repo, &seen, &goal);
+    }
+
+    let mut environment = RecoveryPartLine {
+        name: step_name(Environment),
+        problems: Vec::new(),
+        actions: Vec::new(),
+    };
+    environment.problems.extend(broken.iter().map(|one| one.why.clone()));
+    environment.problems.extend(describe_drift(session, repo));
+    environment.problems.extend(find_failed_validation(session, repo));
+    let is_needed = !environment.problems.is_empty() || leaves;
+    if is_needed {
+        environment.actions = broken.iter().map(|one| describe_replacement(session, one)).collect();
+        environment.actions.push("sync, and validate without tests".to_owned());
+    }
+
+    let (ill, obstacles) = diagnose_services(session, repo, &loaded, &layers)?;
+    let mut ports =
+        RecoveryPartLine { name: step_name(Ports), problems: Vec::new(), actions: Vec::new() };
+    // What `start` could do about it is not done here.
+    let who =
+        |one: &PortConflict| one.message.split("; `--port").next().unwrap_or_default().to_owned();
+    ports.problems.extend(obstacles.iter().map(who));
+    if !obstacles.is_empty() {
+        ports.actions.push(
+            match chosen.contains(&Services) {
+                true => {
+                    "what is ours there is ended; beside anybody else services start on other ports"
+                }
+                false => "what is ours there is ended; nobody else's is touched",
+            }
+            .to_owned(),
+        );
+    }
+    let mut services =
+        RecoveryPartLine { name: step_name(Services), problems: ill, actions: Vec::new() };
+    let is_other_wrong = is_whole && (leaves || is_needed || !obstacles.is_empty());
+    if !layers.is_empty() && (!services.problems.is_empty() || is_other_wrong) {
+        let names = layers.join("`, `");
+        services.actions.push(format!("end what runs, and start layer `{names}` anew"));
+    }
+
+    let all = [(Git, git), (Environment, environment), (Ports, ports), (Services, services)];
+    let parts = all.into_iter().filter(|(step, _)| chosen.contains(step)).map(|(_, part)| part);
+    let parts = parts.collect();
+    Ok(Diagnosis {
+        seen,
+        secrets,
+        goal,
+        is_leaving: leaves,
+        broken,
+        layers,
+        obstacles,
+        parts,
+        chosen,
+    })
+}
+
+fn list_git_problems(seen: &UnsavedState) -> Vec<String> {
+    let mut faults = Vec::new();
+    if let Some(operation) = seen.operation {
+        faults.push(format!("{operation} is under way"));
+    }
+    let changed: Vec<String> = seen.changes.tracked.keys().map(ToString::to_string).collect();
+    if !changed.is_empty() {
+        let number = pluralize(changed.len(), "file");
+        faults.push(format!(
+            "{number} changed and not committed: {}",
+            join_names(&changed, MAX_NAMES)
+        ));
+    }
+    faults
+}
+
+fn plan_git_actions(
+    session: &Session,
+    repo: &Repo,
+    seen: &UnsavedState,
+    goal: &RecoveryTarget,
+) -> Vec<String> {
+    let mut does = Vec::new();
+    if let Some(operation) = seen.operation {
+        let name = operation.split_once(' ').map_or(operation, |(_, name)| name);
+        does.push(format!("end the {name} where it stands"));
+    }
+    let now = session.world.now_seconds();
+    let fetched = goal.branch.as_ref().filter(|_| goal.typed.contains('/')).and_then(|branch| {
+        let (remote, _) = goal.typed.split_once('/')?;
+        Some(format!(", fetched {}", format_ago(now, repo.last_fetch_time(remote, branch)?)))
+    });
+    let fetched = fetched.unwrap_or_default();
+    does.push(format!("go to {}{fetched}", goal.describe(repo)));
+    if goal.own_commits > 0
+        && let Some(branch) = &goal.branch
+    {
+        does.push(target::describe_kept_commits(goal, &recovered_branch_name(branch, now)));
+    }
+    if matches!(find_unreferenced_commit(repo, seen.operation), Ok(Some(_))) {
+        let kept = recovered_branch_name(DETACHED_HEAD, now);
+        does.push(format!("commits of the detached HEAD that no branch has: kept on `{kept}`"));
+    }
+    does.push(match seen.changes.untracked.len() {
+        0 => "changes are saved first".to_owned(),
+        number => {
+            let files = pluralize(number, "untracked file");
+            let stay = if number == 1 { "stays" } else { "stay" };
+            format!("changes are saved first; {files} {stay}, unless in the way")
+        }
+    });
+    does
+}
+
+/// The layers that are meant: what runs or was started here, or else the default one, if there is one.
+fn choose_layers(session: &Session, repo: &Repo, named: Option<&str>) -> Result<Vec<String>> {
+    if let Some(name) = named {
+        shared::find_stack(repo, name)?;
+        return Ok(vec![name.to_owned()]);
+    }
+    let (known, _) = shared::list_known_stacks(session, repo);
+    let up = known
+        .into_iter()
+        .filter(|(_, page)| shared::is_up(page) || page.services.iter().any(is_unhealthy));
+    let up: Vec<String> = up.map(|(stack, _)| stack.layer).collect();
+    if !up.is_empty() {
+        return Ok(up);
+    }
+    let has_default = repo.root().join(DEPLOYMENT_FOLDER).join(format!("{DEFAULT_LAYER}.toml"));
+    Ok(if has_default.is_file() { vec![DEFAULT_LAYER.to_owned()] } else { Vec::new() })
+}
+
+fn is_unhealthy(row: &ServiceStatus) -> bool {
+    matches!(row.state.as_str(), "failed" | "blocked" | "lost")
+        || row.state == "ready" && row.health == "unhealthy"
+}
+
+/// What is wrong with the services, and with the ports of those that do not run.
+fn diagnose_services(
+    session: &Session,
+    repo: &Repo,
+    loaded: &[Result<Layer>],
+    layers: &[String],
+) -> Result<(Vec<String>, Vec<PortConflict>)> {
+    let mut wrong = Vec::new();
+    let mut obstacles = Vec::new();
+    for (name, layer) in layers.iter().zip(loaded) {
+        let layer = match layer {
+            Ok(layer) => layer,
+            Err(failure) => {
+                wrong.push(format!("layer `{name}`: {failure}"));
+                continue;
+            }
+        };
+        let stack = Stack::new(&repo.folders(), name);
+        let page = client::read_brief_status(&stack, &session.world)?;
+        let rows = page.iter().flat_map(|page| &page.services);
+        wrong.extend(rows.filter(|row| is_unhealthy(row)).map(|row| {
+            let why = row.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+            format!(
+                "{} is {}{why}",
+                row.service,
+                if row.state == "ready" { "unhealthy" } else { &row.state }
+            )
+        }));
+        let running = client::find_running(&stack, &session.world)?;
+        let token = running.as_ref().map(|known| known.token.as_str());
+        let is_up = |service: &str| {
+            running.as_ref().is_some_and(|known| known.specs.iter().any(|one| one.name == service))
+        };
+        let none = std::collections::BTreeMap::new();
+        let ports =
+            port_plan::assign_ports(&repo.folders(), session.tools().disk, layer, &none, false)?;
+        let wanted: Vec<(String, u16)> =
+            ports.services.into_iter().filter(|(service, _)| !is_up(service)).collect();
+        obstacles.extend(port_plan::find_conflicts(&wanted, token)?);
+    }
+    Ok((wrong, obstacles))
+}
+
+/// The files of variables of these layers, and `.env`, as far as they are there and cannot be read, or must
+/// be there and are not.
+pub(super) fn find_broken_files(repo: &Repo, layers: &[&Layer]) -> Result<Vec<BrokenEnvFile>> {
+    let mut files: BTreeSet<(String, bool)> = BTreeSet::new();
+    files.insert((".env".to_owned(), false));
+    for file in layers.iter().flat_map(|layer| &layer.services).flat_map(|one| &one.env_files) {
+        match file.strip_prefix('?') {
+            Some(file) => files.insert((file.to_owned(), false)),
+            None => files.insert((file.clone(), true)),
+        };
+    }
+    let is_good = |content: &[u8]| {
+        !env_files::is_torn(content)
+            && env_files::parse_env_file("it", content, &accept_reference).is_ok()
+    };
+    let mut found = Vec::new();
+    for (file, is_required) in files {
+        let path = RepoPath::new(file.clone());
+        if found.iter().any(|one: &BrokenEnvFile| one.path == path) {
+            continue;
+        }
+        let Some((why, is_torn)) =
+            find_file_fault(&path.to_disk_path(repo.root()), &file, is_required)
+        else {
+            continue;
+        };
+        // What somebody wrote so, and only we cannot read, is theirs.
+        let instead = if is_torn { find_replacement(repo, &path, &is_good)? } else { None };
+        let is_empty = path.to_disk_path(repo.root()).metadata().is_ok_and(|meta| meta.len() == 0);
+        // Somebody may want it so, unless there was more in it once.
+        if is_empty && !matches!(instead, Some(EnvReplacement::Copy { .. })) {
+            continue;
+        }
+        found.push(BrokenEnvFile { path, why, is_damaged: is_torn, replacement: instead });
+    }
+    Ok(found)
+}
+
+/// References are for the start to look up.
+fn accept_reference(_: &str) -> Option<OsString> {
+    Some(OsString::new())
+}
+
+/// What is wrong with a file of variables, and whether it is torn.
+fn find_file_fault(on_disk: &Path, name: &str, is_required: bool) -> Option<(String, bool)> {
+    let meta = match std::fs::metadata(on_disk) {
+        // A folder of that name is an environment of another kind.
+        Ok(meta) if meta.is_dir() && !is_required => return None,
+        Ok(meta) => meta,
+        Err(_) if is_required => return Some((format!("`{name}` is not there"), true)),
+        Err(_) => return None,
+    };
+    // A pipe of a secret manager is for the start to read.
+    if meta.file_type().is_fifo() {
+        return None;
+    }
+    if !meta.is_file() || meta.len() > MAX_ENV_FILE_BYTES {
+        return Some((format!("`{name}` is not a valid env file"), false));
+    }
+    match std::fs::read(on_disk) {
+        Ok(content) => {
+            let is_torn = env_files::is_torn(&content);
+            let failure = env_files::parse_env_file(name, &content, &accept_reference).err();
+            let why = failure.map(|failure| failure.to_string());
+            let torn = || format!("`{name}` is empty, cut off or in conflict");
+            why.or_else(|| is_torn.then(torn)).map(|why| (why, is_torn))
+        }
+        Err(cause) => Some((format!("`{name}` cannot be read: {cause}"), false)),
+    }
+}
+
+fn describe_replacement(session: &Session, one: &BrokenEnvFile) -> String {
+    let path = &one.path;
+    match &one.replacement {
+        Some(EnvReplacement::Copy { backup, seconds, .. }) => {
+            let when = format_ago(session.world.now_seconds(), *seconds);
+            format!("`{path}` as it was {when}, from backup {backup}")
+        }
+        Some(EnvReplacement::Example(example)) => format!("`{path}` from `{example}`"),
+        None if !one.is_damaged => format!(
+            "`{path}` stays: it is neither empty nor cut off nor in conflict, so somebody wrote it so; mend the line"
+        ),
+        None => format!(
+            "`{path}` stays: no backup has a copy that can be read, and no example is there"
+        ),
+    }
+}
+
+/// Whether managed files are behind, where sync may do something about it.
+fn describe_drift(session: &Session, repo: &Repo) -> Option<String> {
+    let context = context::find_canonical_context(repo).ok()??;
+    let looked = xtask_sync::run::inspect_checkout(
+        repo,
+        context,
+        &SyncOptions::plain(),
+        ScanDepth::Differences,
+        &session.tools(),
+    );
+    let Ok(SyncInspection::Planned(decided)) = looked else { return None };
+    let behind = decided.plan.count(PathClass::Behind) + decided.plan.count(PathClass::Sparse);
+    let is_allowed =
+        xtask_sync::run::check_write_rules(repo, &decided, &SyncOptions::plain()).is_ok();
+    (behind > 0 && is_allowed).then(|| format!("{} behind", pluralize(behind, "managed file")))
+}
+
+fn find_failed_validation(session: &Session, repo: &Repo) -> Option<String> {
+    let (past, words) = describe_last_run(repo, repo.root())?;
+    let when = format_ago(session.world.now_seconds(), past.at);
+    (!past.ok).then(|| format!("the last validation failed, {when}: {words}"))
+}
