@@ -1,13 +1,16 @@
-//! The checks of a repository by what it is set up for *(pure)*: of a project without
-//! `setup/validate.toml`, and the beginning of that file where the toolkit is taken in.
+//! The default checks of a repository, in the format of `setup/validate.toml` *(pure)*.
 //!
-//! They are written as that file would have them. None of them changes a file, and those that run
-//! tests are only there where they are asked for. A check stands for a word that says what there must
-//! be, so a repository that does not use a tool has no check of it.
+//! Used without such a file, and as the first version of it in vendoring. No check changes files, and checks
+//! that run tests need the condition `tests`. Every block depends on `CONDITIONS`, so a tool that is not in
+//! use has no check. For example:
+//!
+//! ```text
+//! ["rust", "cargo-lock"] -> [[check]] name = "cargo-lock", run = "cargo metadata --locked --format-version 1"
+//! ```
 
 use std::collections::BTreeMap;
 
-/// What every repository has.
+/// The checks of every repository.
 const BASE_CHECKS: &str = r#"[phase.environment]
 gate = true
 [phase.dependencies]
@@ -38,7 +41,7 @@ phase = "platform"
 built-in = "sync"
 "#;
 
-/// What can be said of a repository, and what it means.
+/// The conditions on which checks depend, with their meaning.
 pub const CONDITIONS: [(&str, &str); 27] = [
     ("canonical", "it has a canonical branch, or will have one"),
     ("tests", "checks that run tests are wanted, too"),
@@ -69,7 +72,7 @@ pub const CONDITIONS: [(&str, &str); 27] = [
     ("clippy", "clippy is configured"),
 ];
 
-/// Which checks come with which words; `!` is for those that must not hold.
+/// Checks, and the conditions that must all hold; `!` negates one.
 const CONDITIONAL_CHECKS: [(&[&str], &str); 33] = [
     (
         &["canonical"],
@@ -482,21 +485,19 @@ tests = true
     ),
 ];
 
-/// A manager of Node's packages.
+/// The commands of a Node package manager.
 struct ManagerCommands {
-    /// The word for it.
+    /// The condition that selects it.
     name: &'static str,
-    /// Its program.
     program: &'static str,
-    /// How the program itself is installed.
+    /// The command that installs the package manager itself.
     install_self: &'static str,
-    /// What runs a program of a package.
+    /// The command that runs a program of an installed package.
     exec: &'static str,
-    /// What is there once packages are installed.
+    /// The path that exists once packages are installed.
     installed_marker: &'static str,
-    /// What installs them just as the lock file says.
+    /// The command that installs the packages exactly as locked.
     install: &'static str,
-    /// The lock file.
     lock: &'static str,
 }
 
@@ -557,14 +558,13 @@ const PACKAGE_MANAGERS: [ManagerCommands; 6] = [
     },
 ];
 
-/// The checks for a repository of which `is` says what holds, one of `WORDS` at a time, as the text of
-/// a configuration.
+/// Returns the checks of a repository as TOML. `is` decides whether a condition in `CONDITIONS` holds.
 #[must_use]
 pub fn render_checks(is: &dyn Fn(&str) -> bool) -> String {
     format!("{BASE_CHECKS}{}", render_conditional_checks(is))
 }
 
-/// The same, without what every repository has.
+/// Like `render_checks`, without `BASE_CHECKS`.
 #[must_use]
 pub fn render_conditional_checks(is: &dyn Fn(&str) -> bool) -> String {
     let holds = |word: &&str| match word.strip_prefix('!') {
@@ -586,7 +586,7 @@ pub fn render_conditional_checks(is: &dyn Fn(&str) -> bool) -> String {
         .replace("<requirements>", if is("requirements") { " -r requirements.txt" } else { "" })
 }
 
-/// Checks with the versions of programs that a repository needs.
+/// Adds `version` to the `tool` checks in `text`.
 #[must_use]
 pub fn with_versions(text: &str, versions: &BTreeMap<&'static str, String>) -> String {
     let mut found = String::with_capacity(text.len());

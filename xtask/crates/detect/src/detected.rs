@@ -1,31 +1,29 @@
-//! What a look at a repository finds, as those hand it on who look *(pure)*.
+//! Results of the detection that several modules share *(pure)*, e.g. `RustProject { package: Some("p"), ..
+//! }`.
 
-/// Lines that a file should have which is there already.
+/// Lines that the user should add to an existing file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManualEdit {
-    /// The file, from the root.
+    /// The file, relative to the root.
     pub path: String,
-    /// What they are for, and where they belong.
+    /// The purpose of the lines.
     pub why: String,
-    /// The lines.
     pub lines: String,
-    /// Whether they do what they should at the end of the file, as they are.
+    /// Whether the lines work unchanged at the end of the file.
     pub can_append: bool,
 }
 
-/// What there is of Rust in the root.
+/// The Rust project in the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RustProject {
-    /// The package in the root, if there is one.
+    /// The name of the package in the root, if any.
     pub package: Option<String>,
-    /// Whether that package has a program that `cargo run` would run.
+    /// Whether that package has a binary for `cargo run`.
     pub has_program: bool,
-    /// Whether there is a workspace.
     pub is_workspace: bool,
-    /// Whether the lock file is kept.
+    /// Whether `Cargo.lock` is tracked.
     pub has_lock: bool,
-    /// Whether clippy is configured.
     pub has_clippy: bool,
-    /// Whether it depends on a crate that serves.
+    /// Whether it depends on one of `SERVER_CRATES`.
     pub is_server: bool,
 }

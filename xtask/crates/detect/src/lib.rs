@@ -1,7 +1,13 @@
-//! What a repository is: its languages and tools, the checks that fit them, and the services that it seems to have. Text to
-//! values; nothing here reads a file by itself.
+//! Detection of a repository's languages, tools, fitting checks and probable services.
+//!
+//! Converts text to values; no module reads a file itself. For example:
+//!
+//! ```text
+//! ["package.json", "pnpm-lock.yaml"] -> RepoFacts { node: Some(NodeProject { manager: Pnpm, .. }), .. }
+//! ```
 
-// Where checkouts share a build folder, none of them takes what another has compiled from other sources.
+// Rebuilds the crate if `XTASK_SOURCES_DETECT` changes: checkouts that share a build folder must not reuse
+// artifacts compiled from the sources of another one.
 const _: Option<&str> = option_env!("XTASK_SOURCES_DETECT");
 
 pub mod default_checks;

@@ -1,30 +1,31 @@
-//! What there is of Node in the root of a repository: who keeps the packages, and which scripts and
-//! tools are really set up *(pure)*.
+//! The Node project in the root: its package manager, and the scripts and tools that are set up *(pure)*.
+//!
+//! ```text
+//! package.json {"scripts": {"test": "vitest run"}} + pnpm-lock.yaml
+//!   -> NodeProject { manager: Pnpm, has_lock: true, has_test_script: true, .. }
+//! ```
 
 use serde_json::{Map, Value};
 
 use super::services;
 use super::tree::FileTree;
 
-/// Who keeps the packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodePackageManager {
-    /// `npm`, also where nobody says anything.
+    /// `npm`, also the default.
     Npm,
-    /// `pnpm`.
     Pnpm,
-    /// `yarn` 1.
+    /// Yarn 1.
     Yarn,
-    /// `yarn` 2 or later, with `node_modules`.
+    /// Yarn 2 or later, with `node_modules`.
     Berry,
-    /// `yarn` 2 or later, without.
+    /// Yarn 2 or later, without `node_modules`.
     PlugAndPlay,
-    /// `bun`.
     Bun,
 }
 
 impl NodePackageManager {
-    /// The word for it among those of the checks.
+    /// Returns the word in `default_checks::CONDITIONS`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -37,7 +38,7 @@ impl NodePackageManager {
         }
     }
 
-    /// How a script is run.
+    /// Returns the command that runs a script of `package.json`.
     #[must_use]
     pub fn run_command(self) -> &'static str {
         match self {
@@ -50,7 +51,7 @@ impl NodePackageManager {
         }
     }
 
-    /// How a program of a package is run.
+    /// Returns the command that runs a program of an installed package.
     #[must_use]
     pub fn exec_command(self) -> &'static str {
         match self {
@@ -61,32 +62,28 @@ impl NodePackageManager {
     }
 }
 
-/// What there is of Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeProject {
-    /// Who keeps its packages.
     pub manager: NodePackageManager,
-    /// Whether it has packages, and a lock file for them.
+    /// Whether there are dependencies or workspaces, and a lock file of `manager`.
     pub has_lock: bool,
-    /// Whether TypeScript is set up.
+    /// Whether there is a `tsconfig.json`, and `typescript` is a dependency.
     pub has_typescript: bool,
-    /// Whether eslint is set up.
+    /// Whether eslint is configured and a dependency, and no `lint` script is usable.
     pub has_eslint: bool,
-    /// Whether there is a script `lint` that changes no file.
+    /// Whether there is a script `lint` that changes no files.
     pub has_lint_script: bool,
-    /// Whether there is a script `test` that ends by itself.
+    /// Whether there is a script `test` that ends without intervention.
     pub has_test_script: bool,
-    /// Whether there is a script `dev`.
     pub has_dev_script: bool,
-    /// Whether there is a script `start`.
     pub has_start_script: bool,
-    /// Whether the one of both that would be run starts something that serves.
+    /// Whether the script `dev`, or else `start`, runs a server.
     pub is_server: bool,
-    /// What it depends on, by name.
+    /// The names of all dependencies.
     pub packages: Vec<String>,
 }
 
-/// The lock files, and whose they are.
+/// The lock files and their package managers.
 const LOCK_FILES: [(&str, NodePackageManager); 6] = [
     ("pnpm-lock.yaml", NodePackageManager::Pnpm),
     ("yarn.lock", NodePackageManager::Yarn),
@@ -96,14 +93,14 @@ const LOCK_FILES: [(&str, NodePackageManager); 6] = [
     ("npm-shrinkwrap.json", NodePackageManager::Npm),
 ];
 
-/// Where packages are named.
+/// The keys of `package.json` that list dependencies.
 const DEPENDENCY_KEYS: [&str; 4] =
     ["dependencies", "devDependencies", "optionalDependencies", "peerDependencies"];
 
-/// What in a script says that it changes files, or does not end.
+/// Options with which a script changes files or does not end.
 const MUTATING_FLAGS: [&str; 4] = ["--fix", "--write", "--watch", "--apply"];
 
-/// Programs that run scripts of packages by their names.
+/// Programs that run npm scripts by name.
 const SCRIPT_RUNNERS: [&str; 13] = [
     "bun",
     "concurrently",
@@ -120,10 +117,11 @@ const SCRIPT_RUNNERS: [&str; 13] = [
     "yarn",
 ];
 
-/// How many turns scripts are followed that run others.
+/// The depth to which scripts that run other scripts are followed.
 const MAX_EXPANSIONS: usize = 5;
 
-/// A script and all that it may run: which package it means is not always told, so scripts of that name count in each.
+/// Returns a script and all scripts that it may run. The package of a script is not always known, so scripts
+/// of the same name in all packages count.
 fn expand_script(tree: &FileTree<'_>, script: &str) -> Vec<String> {
     let is_package = |path: &&str| {
         path.rsplit('/').next() == Some("package.json") && !path.contains("node_modules/")
@@ -154,7 +152,7 @@ fn expand_script(tree: &FileTree<'_>, script: &str) -> Vec<String> {
                 }
             }
             for (name, text) in &known {
-                // A pattern such as `lint:*` means those that begin so.
+                // A pattern such as `lint:*` matches all names with that prefix.
                 let is_named = words.iter().any(|word| {
                     *word == name
                         || word.strip_suffix('*').is_some_and(|start| name.starts_with(start))
@@ -169,7 +167,6 @@ fn expand_script(tree: &FileTree<'_>, script: &str) -> Vec<String> {
     all
 }
 
-/// Looks at the root.
 pub(super) fn detect_node(tree: &FileTree<'_>) -> Option<NodeProject> {
     let file = tree.read_json("package.json")?;
     let mut packages: Vec<String> = Vec::new();
@@ -228,15 +225,14 @@ pub(super) fn detect_node(tree: &FileTree<'_>) -> Option<NodeProject> {
         has_test_script: test.is_some(),
         has_dev_script: script("dev").is_some(),
         has_start_script: script("start").is_some(),
-        // A package with a program of its own is a tool.
+        // A package with a `bin` is a command-line tool.
         is_server: !file.contains_key("bin")
             && script("dev").or(script("start")).is_some_and(services::is_service_script),
         packages,
     })
 }
 
-/// Who keeps the packages, and whether there is a lock file of it: what `packageManager` names, or else
-/// who has a lock file.
+/// Detects the package manager, by `packageManager` or else by a lock file, and whether its lock file exists.
 fn detect_package_manager(
     tree: &FileTree<'_>,
     file: &Map<String, Value>,

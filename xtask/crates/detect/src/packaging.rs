@@ -1,25 +1,29 @@
-//! What a repository packs into packages of its own by itself, without being told which files *(pure)*: the toolkit is
-//! not to be published with them.
+//! Tools that would pack the toolkit's files into a repository's own packages *(pure)*.
+//!
+//! Those are tools that select files without an explicit list. For example:
+//!
+//! ```text
+//! package.json {"name": "p", "version": "1.0.0"} without "files" and "private" -> Packaging { npm: true, .. }
+//! ```
 
 use serde_json::Value;
 
 use super::tree::{FileTree, find_table, find_value, list_keys, list_strings};
 
-/// Who would take files along that are new in the root.
+/// The tools that would include new files in the root.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Packaging {
-    /// `npm pack`: there are no `files` in `package.json`, and it is not private (npm, "package.json", "files").
+    /// `npm pack`: `package.json` has no `files` and is not private (npm, "package.json", "files").
     pub npm: bool,
-    /// The source distribution of hatchling: no table says what it has (hatch, "Source distribution").
+    /// The sdist of hatchling: no table selects its files (hatch, "Source distribution").
     pub hatch: bool,
-    /// The source distribution of setuptools, where something lists what git tracks: a `MANIFEST.in`, setuptools-scm,
-    /// `check-manifest`.
+    /// The sdist of setuptools, if `MANIFEST.in`, setuptools-scm or `check-manifest` covers the tracked
+    /// files.
     pub manifest: bool,
-    /// Nothing is packed, but Prettier looks at every file.
+    /// Prettier, which packs no files but checks all of them.
     pub prettier: bool,
 }
 
-/// Looks at the root.
 pub(super) fn detect_packaging(tree: &FileTree<'_>) -> Packaging {
     let mut found = Packaging::default();
     if let Some(file) = tree.read_json("package.json") {

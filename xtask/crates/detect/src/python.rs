@@ -1,45 +1,41 @@
-//! What there is of Python in the root of a repository: who keeps the packages, and which tools are
-//! really set up *(pure)*.
+//! The Python project in the root: its package manager, and the tools that are set up *(pure)*.
 //!
-//! A tool counts only if it is configured *and* among the packages that are installed by default: a
-//! check of a tool that is not there would fail on every fresh clone.
+//! A tool counts only if it is configured *and* installed by default: the check of an optional tool would
+//! fail in every fresh clone. For example:
+//!
+//! ```text
+//! uv.lock, [dependency-groups] dev = ["ruff"], [tool.ruff] -> PythonProject { manager: Uv, has_ruff: true, .. }
+//! ```
 
 use super::tree::{FileTree, TomlTable, find_table, find_value, list_keys, list_strings};
 
-/// Who keeps the packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PythonPackageManager {
-    /// `uv`, by `uv.lock`.
+    /// `uv`, detected by `uv.lock`.
     Uv,
-    /// `poetry`, by `poetry.lock` or its table in `pyproject.toml`.
+    /// `poetry`, detected by `poetry.lock` or `[tool.poetry]`.
     Poetry,
-    /// `pip`, where nothing else is said.
+    /// `pip`, the default.
     Pip,
 }
 
-/// What there is of Python.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PythonProject {
-    /// Who keeps its packages.
     pub manager: PythonPackageManager,
     /// Whether there is a `requirements.txt`.
     pub has_requirements: bool,
-    /// Whether ruff is set up.
     pub has_ruff: bool,
-    /// Whether mypy is set up.
     pub has_mypy: bool,
-    /// Whether mypy is told which files it reads.
+    /// Whether `[tool.mypy]` has `files`, `packages` or `modules`.
     pub has_mypy_files: bool,
-    /// Whether pytest is set up.
     pub has_pytest: bool,
-    /// What it depends on, by name.
+    /// The normalized names of the packages installed by default.
     pub packages: Vec<String>,
 }
 
-/// How often a group of dependencies may include another one.
+/// The depth to which dependency groups may include each other.
 const MAX_GROUP_DEPTH: usize = 8;
 
-/// Looks at the root.
 pub(super) fn detect_python(tree: &FileTree<'_>) -> Option<PythonProject> {
     let mut found = tree.read_toml("pyproject.toml", parse_pyproject);
     let is_requirements = |name: &&str| name.starts_with("requirements") && name.ends_with(".txt");
@@ -68,7 +64,7 @@ pub(super) fn detect_python(tree: &FileTree<'_>) -> Option<PythonProject> {
         || tree.has("tests/conftest.py")
         || ini("setup.cfg", "[tool:pytest]")
         || ini("tox.ini", "[pytest]");
-    // Tests that only an extra installs what runs them are said, too.
+    // Test files whose pytest is only an optional dependency still get a note.
     let is_test = |path: &str| {
         path.rsplit('/')
             .next()
@@ -105,7 +101,7 @@ pub(super) fn detect_python(tree: &FileTree<'_>) -> Option<PythonProject> {
     })
 }
 
-/// What `pyproject.toml` says.
+/// The facts in `pyproject.toml`.
 #[derive(Default)]
 struct PyprojectToml {
     is_poetry: bool,
@@ -113,9 +109,9 @@ struct PyprojectToml {
     mypy: bool,
     mypy_files: bool,
     pytest: bool,
-    /// What is installed by default.
+    /// Packages installed by default.
     packages: Vec<String>,
-    /// What is installed where somebody asks for it.
+    /// Packages installed only on request.
     optional: Vec<String>,
 }
 
@@ -136,7 +132,7 @@ fn parse_pyproject(file: &TomlTable<'_>) -> PyprojectToml {
     if !has(&["tool", "uv", "default-groups"]) {
         default_groups.push("dev");
     } else if default_groups.is_empty() {
-        // `"all"` is a text and no list.
+        // `default-groups = "all"` is a string; it selects all groups.
         default_groups = groups.clone();
     }
     for group in &default_groups {
@@ -168,7 +164,7 @@ fn parse_pyproject(file: &TomlTable<'_>) -> PyprojectToml {
     project
 }
 
-/// The packages of a group, with those of the groups that it includes.
+/// Returns the packages of a dependency group, and of the groups that it includes.
 fn list_group_packages<'t>(file: &'t TomlTable<'t>, group: &str, deepest: usize) -> Vec<&'t str> {
     let path = ["dependency-groups", group];
     let mut found = list_strings(file, &path);
@@ -185,7 +181,7 @@ fn list_group_packages<'t>(file: &'t TomlTable<'t>, group: &str, deepest: usize)
     found
 }
 
-/// The name at the beginning of a requirement, as packages are compared by it.
+/// Returns the normalized package name of a requirement, e.g. `fastapi` for `FastAPI>=0.1`.
 fn parse_package_name(requirement: &str) -> Option<String> {
     let name: String = requirement
         .trim_start()

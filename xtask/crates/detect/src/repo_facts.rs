@@ -1,8 +1,12 @@
-//! What a repository is, as far as the toolkit must fit it: from the list of the files that git tracks,
-//! and from the few of them that say it *(pure)*.
+//! Facts about a repository that vendoring needs, from the list of tracked files and the content of a few
+//! *(pure)*.
 //!
-//! Nothing is guessed from a file that cannot be read: it counts as absent, and a note says so. What
-//! stands where the toolkit needs a place of its own is named before anything is written.
+//! An unreadable file counts as absent, with a note. Obstacles to the toolkit's files are reported before any
+//! is written. For example:
+//!
+//! ```text
+//! ["Cargo.toml", "setup"] -> RepoFacts { rust: Some(..), obstacles: [`setup` is a file, NotAFolder], .. }
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +20,7 @@ use super::{node, packaging, python, services, setuptools, tool_versions, unchec
 use xtask_base::path::RepoPath;
 use xtask_config::{DEPLOYMENT_FOLDER, Forge};
 
-/// Every place that vendoring may need.
+/// The paths that vendoring may write.
 pub const VENDOR_PATHS: [&str; 16] = [
     ".cargo/config.toml",
     ".gitattributes",
@@ -36,7 +40,7 @@ pub const VENDOR_PATHS: [&str; 16] = [
     "setup/validate.toml",
 ];
 
-/// Folders of other people's sources, in which nothing says what this repository is.
+/// Folders with third-party or sample sources, which are ignored by the detection.
 const FOREIGN_FOLDERS: [&str; 13] = [
     "xtask",
     "target",
@@ -53,56 +57,48 @@ const FOREIGN_FOLDERS: [&str; 13] = [
     "tests",
 ];
 
-/// How many folders with a package of their own are named.
+/// The number of subfolders with a project of their own that get checks.
 const MAX_FOLDERS: usize = 5;
 
-/// A repository, as it is looked at.
 pub struct DetectionInput<'a> {
-    /// The name that the toolkit has there, or is to have.
+    /// The name of the toolkit's folder, e.g. `xtask`.
     pub name: &'a str,
     /// The files that git tracks.
     pub paths: &'a [RepoPath],
-    /// Reads one of them.
+    /// Reads one of `paths`.
     pub read: ReadFile<'a>,
-    /// The branch from which others come.
     pub default_branch: &'a str,
-    /// The remote, if there is one.
     pub remote: Option<DetectedRemote>,
 }
 
-/// A remote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DetectedRemote {
-    /// Its name.
     pub name: String,
-    /// What runs there, where its address tells.
+    /// The forge, if the URL of the remote reveals it.
     pub forge: Option<Forge>,
 }
 
-/// Why a place cannot be had.
+/// Why a path cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ObstacleKind {
-    /// A file or a symlink stands where a folder is needed.
+    /// A file or a symlink at the path of a folder.
     NotAFolder,
-    /// A folder stands where a file is needed.
+    /// A folder at the path of a file.
     IsAFolder,
-    /// The names differ by case alone, and there are disks on which they are one.
+    /// A name that differs only in case, and is the same on case-insensitive file systems.
     CaseDiffers,
 }
 
-/// A place that cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PathObstacle {
-    /// The place, one of `PLACES`.
+    /// One of `VENDOR_PATHS`.
     pub place: &'static str,
-    /// What is there.
+    /// The existing path that conflicts.
     pub existing: String,
-    /// Why that is in the way.
     pub kind: ObstacleKind,
 }
 
 impl PathObstacle {
-    /// In words.
     #[must_use]
     pub fn describe(&self) -> String {
         let PathObstacle { place, existing: by, kind: why } = self;
@@ -116,71 +112,58 @@ impl PathObstacle {
     }
 }
 
-/// What lies in a folder of a repository, such as `backend/`.
+/// A project in a subfolder, such as `backend/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubProject {
-    /// The folder, from the root.
+    /// The folder, relative to the root.
     pub folder: String,
-    /// What there is of Python.
     pub python: Option<PythonProject>,
-    /// What there is of Node.
     pub node: Option<NodeProject>,
-    /// Whether there is a module of Go.
+    /// Whether there is a `go.mod`.
     pub has_go: bool,
-    /// The versions of programs that it says by itself.
+    /// The required versions of programs, from the files of the folder.
     pub versions: BTreeMap<&'static str, String>,
 }
 
-/// What a repository is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepoFacts {
-    /// The branch from which others come.
     pub default_branch: String,
-    /// The remote, if there is one.
     pub remote: Option<DetectedRemote>,
-    /// What there is of Rust in the root, the toolkit's own `Cargo.toml` left out.
+    /// The Rust project in the root; `None` if the `Cargo.toml` is the toolkit's own.
     pub rust: Option<RustProject>,
-    /// Whether the `Cargo.toml` in the root is the toolkit's alone, or will be, because there is none.
+    /// Whether the `Cargo.toml` in the root belongs to the toolkit alone, or does not exist yet.
     pub is_cargo_ours: bool,
-    /// The outermost folders with a package of Cargo, where the root has none.
+    /// The outermost folders with a `Cargo.toml`, if the root has no Rust project.
     pub rust_folders: Vec<String>,
-    /// What there is of Python.
     pub python: Option<PythonProject>,
-    /// What there is of Node.
     pub node: Option<NodeProject>,
-    /// Whether there is a module of Go in the root.
+    /// Whether there is a `go.mod` in the root.
     pub has_go: bool,
-    /// What lies in folders, where the root has none of its kind.
+    /// Projects in subfolders, of the languages that the root lacks.
     pub subprojects: Vec<SubProject>,
-    /// The programs that checks look for, with the ranges of versions that are needed.
+    /// The required versions by program, e.g. `"python3" -> ">=3.9"`.
     pub versions: BTreeMap<&'static str, String>,
-    /// Whether there is a folder `setup`.
     pub has_setup: bool,
-    /// Whether there is a folder `deployment`.
     pub has_deployment: bool,
-    /// Folders that it has for itself, of those in which the toolkit places something or that branches often share.
+    /// Those of `deployment`, `scripts` and `setup` that exist: the toolkit adds files there, or branches
+    /// often share them.
     pub folders: Vec<String>,
-    /// Whether there is a folder `.github`.
     pub has_github: bool,
-    /// Whether there is a `.gitlab-ci.yml`.
     pub has_gitlab_ci: bool,
-    /// The file of `just`, by the name that it has.
+    /// The justfile, under the name it has.
     pub justfile: Option<String>,
-    /// The files in the root, and those that stand at one of `PLACES`.
+    /// The files in the root, and the existing `VENDOR_PATHS`.
     pub files: Vec<String>,
-    /// The places that cannot be had.
     pub obstacles: Vec<PathObstacle>,
-    /// The services that were recognised.
     pub services: Vec<DetectedService>,
-    /// Who packs whatever is new in the root.
     pub packaging: Packaging,
-    /// What keeps the toolkit out of a Python package, if anything has to.
+    /// The `pyproject.toml` edit that keeps the toolkit out of a Python package, if necessary.
     pub setuptools: Option<ManualEdit>,
-    /// What a person should know of the look itself.
+    /// Remarks for the user, e.g. about unreadable files.
     pub notes: Vec<String>,
 }
 
-/// Looks at a repository.
+/// Detects the facts of a repository.
 #[must_use]
 pub fn detect_repo(look: &DetectionInput<'_>) -> RepoFacts {
     let tree = FileTree::new(look.paths, look.read);
@@ -241,13 +224,13 @@ pub fn detect_repo(look: &DetectionInput<'_>) -> RepoFacts {
 }
 
 impl RepoFacts {
-    /// Whether a file in the root, or at one of `PLACES`, is there.
+    /// Whether `path`, in the root or one of `VENDOR_PATHS`, exists.
     #[must_use]
     pub fn has_file(&self, path: &str) -> bool {
         self.files.iter().any(|file| file == path)
     }
 
-    /// What keeps a file from being placed here, if anything does.
+    /// Returns the obstacle to writing `path`, if any.
     #[must_use]
     pub fn find_obstacle(&self, path: &str) -> Option<&PathObstacle> {
         self.obstacles.iter().find(|taken| {
@@ -262,7 +245,8 @@ impl RepoFacts {
         })
     }
 
-    /// Whether a word of `defaults` holds here. `canonical` and `tests` are for the caller.
+    /// Whether a word of `default_checks::CONDITIONS` holds; `canonical` and `tests` are decided by the
+    /// caller.
     #[must_use]
     pub fn meets_condition(&self, word: &str) -> bool {
         let rust = |is: fn(&RustProject) -> bool| self.rust.as_ref().is_some_and(is);
@@ -276,7 +260,7 @@ impl RepoFacts {
 }
 
 impl SubProject {
-    /// Whether a word of `defaults` holds in this folder.
+    /// Whether a word of `default_checks::CONDITIONS` holds in this folder.
     #[must_use]
     pub fn meets_condition(&self, word: &str) -> bool {
         meets_condition(word, self.python.as_ref(), self.node.as_ref(), self.has_go)
@@ -313,8 +297,8 @@ fn meets_condition(
     }
 }
 
-/// What there is of Rust in the root, and whether `Cargo.toml` there is the toolkit's alone. A file that
-/// cannot be read is nobody's to share.
+/// Detects the Rust project in the root, and whether the `Cargo.toml` belongs to the toolkit alone; an
+/// unreadable one does not.
 fn detect_rust(tree: &FileTree<'_>, name: &str) -> (Option<RustProject>, bool) {
     if !tree.has("Cargo.toml") {
         return (None, true);
@@ -349,7 +333,7 @@ fn detect_rust(tree: &FileTree<'_>, name: &str) -> (Option<RustProject>, bool) {
     }
 }
 
-/// What lies in folders, of the kinds that the root does not have: Python, Node, Go.
+/// Detects projects in subfolders, of the languages (Python, Node, Go) that the root lacks.
 fn detect_subprojects(
     tree: &FileTree<'_>,
     (python, node, go): (bool, bool, bool),
@@ -401,7 +385,6 @@ fn detect_subprojects(
     found
 }
 
-/// The outermost folders with a package of Cargo of their own.
 fn find_rust_folders(tree: &FileTree<'_>) -> Vec<String> {
     let mut found = find_outermost_folders(tree, "Cargo.toml");
     if found.len() > MAX_FOLDERS {
@@ -414,7 +397,7 @@ fn find_rust_folders(tree: &FileTree<'_>) -> Vec<String> {
     found.into_iter().map(str::to_owned).collect()
 }
 
-/// The folders that hold a file of this name, without those that lie in another one.
+/// Returns the folders that contain a file `name`, without those nested in another.
 fn find_outermost_folders<'a>(tree: &FileTree<'a>, name: &str) -> Vec<&'a str> {
     let ending = format!("/{name}");
     let is_ours = |folder: &&str| {
@@ -428,8 +411,8 @@ fn find_outermost_folders<'a>(tree: &FileTree<'a>, name: &str) -> Vec<&'a str> {
     folders.iter().copied().filter(is_outermost).collect()
 }
 
-/// What stands where the toolkit needs a place. A file of `just` is found by it in any case, so there
-/// is one or there is none. There is no more of it than there are places and folders of places.
+/// Finds the obstacles to `VENDOR_PATHS`, each once. A justfile of any spelling is found by just, so an
+/// existing one is no obstacle.
 fn find_obstacles(paths: &[RepoPath], has_justfile: bool) -> Vec<PathObstacle> {
     let mut found: Vec<PathObstacle> = Vec::new();
     for path in paths {
@@ -448,7 +431,7 @@ fn find_obstacles(paths: &[RepoPath], has_justfile: bool) -> Vec<PathObstacle> {
     found
 }
 
-/// How a file is in the way of a place, if it is.
+/// Returns how the file `path` conflicts with `place`, if so.
 fn path_obstacle(path: &RepoPath, place: &str) -> Option<(String, ObstacleKind)> {
     let mut wanted = place.split('/').map(str::as_bytes);
     let mut there = path.components();

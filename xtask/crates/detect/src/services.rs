@@ -1,23 +1,26 @@
-//! The services that a repository seems to have, as they would stand in a layer *(pure)*.
+//! Probable services of a repository, as tables of a layer in `deployment/` *(pure)*.
 //!
-//! They are suggestions: nothing here is sure enough to be started unasked. Each has a name and a port
-//! that nothing else in the first layer has, so any of them can be taken in as it stands.
+//! These are suggestions: none is certain enough to be started unasked. Names and ports are unique within the
+//! first layer, so each table can be used unchanged. For example:
+//!
+//! ```text
+//! package.json with vite -> [service.frontend] run = "npx --no-install vite …", port = 3001
+//! ```
 
 use super::detected::RustProject;
 use super::node::NodeProject;
 use super::python::{PythonPackageManager, PythonProject};
 use super::tree::FileTree;
 
-/// A service that was recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DetectedService {
-    /// By what it was recognised.
+    /// The evidence for the service, e.g. `manage.py`.
     pub evidence: String,
-    /// Its table in a layer.
+    /// The TOML table of the service.
     pub table: String,
 }
 
-/// Where the application of a Python service usually lies.
+/// The usual files of a Python web application.
 const APP_MODULES: [&str; 9] = [
     "main.py",
     "app.py",
@@ -30,10 +33,9 @@ const APP_MODULES: [&str; 9] = [
     "backend/main.py",
 ];
 
-/// How many files are read in search of it.
+/// The number of files read to find the application.
 const MAX_MODULES: usize = 40;
 
-/// What is recognised in the root.
 pub(super) fn detect_services(
     tree: &FileTree<'_>,
     rust: Option<&RustProject>,
@@ -49,7 +51,7 @@ pub(super) fn detect_services(
     found
 }
 
-/// Takes in the services of a folder: under names and at ports of their own, and at work there.
+/// Adds the services of `folder`, with unique names and ports, and `dir` set to `folder`.
 pub(super) fn merge_services(
     all: &mut Vec<DetectedService>,
     more: Vec<DetectedService>,
@@ -87,7 +89,7 @@ pub(super) fn merge_services(
     }
 }
 
-/// Crates that make a program one that serves.
+/// Crates on which servers depend.
 pub(super) const SERVER_CRATES: [&str; 11] = [
     "actix-web",
     "axum",
@@ -102,7 +104,7 @@ pub(super) const SERVER_CRATES: [&str; 11] = [
     "warp",
 ];
 
-/// What in a script says that it serves until it is ended.
+/// Commands in npm scripts that serve until stopped.
 const SERVER_COMMANDS: [&str; 16] = [
     "astro",
     "gatsby",
@@ -122,7 +124,7 @@ const SERVER_COMMANDS: [&str; 16] = [
     "wrangler",
 ];
 
-/// Whether a script is about a service: it starts something that serves, or a file with Node.
+/// Whether an npm script starts a server, or a file with Node.
 pub(super) fn is_service_script(script: &str) -> bool {
     let starts_a_file = script.split(['&', ';', '|']).any(|part| {
         ["node ", "tsx ", "ts-node ", "bun "].iter().any(|runner| part.trim().starts_with(runner))
@@ -202,7 +204,7 @@ fn detect_python_service(tree: &FileTree<'_>, python: &PythonProject) -> Option<
     None
 }
 
-/// The files that may hold the application: where it usually lies, and those of such names in a package.
+/// Lists the files that may define the application: `APP_MODULES`, and files with similar names in a package.
 fn list_modules<'a>(tree: &FileTree<'a>) -> Vec<&'a str> {
     let usual = tree.all_paths().filter(|path| APP_MODULES.contains(path));
     let names = ["app.py", "asgi.py", "core.py", "main.py", "server.py", "wsgi.py", "__init__.py"];
@@ -217,7 +219,7 @@ fn list_modules<'a>(tree: &FileTree<'a>) -> Vec<&'a str> {
     usual.chain(tree.all_paths().filter(in_package)).take(MAX_MODULES).collect()
 }
 
-/// The name to which a module assigns what one of these makes.
+/// Returns the name of the variable to which one of the calls `made_by` is assigned.
 fn find_application(text: &str, made_by: &[&str]) -> Option<String> {
     text.lines().find_map(|line| {
         let (name, made) = line.split_once('=')?;

@@ -1,18 +1,21 @@
-//! What keeps the folders of the toolkit out of a Python package *(pure)*.
+//! The `pyproject.toml` edit that keeps the toolkit's folders out of a Python package *(pure)*.
 //!
-//! Without a word about packages setuptools looks for them itself, and refuses to build where there are several folders
-//! in the root. What it has found so far is written down, so that it goes on to find that and nothing else
-//! (setuptools, "Package Discovery and Namespace Packages", flat layout).
+//! Without a `packages` setting, setuptools discovers packages itself, and refuses to build with several
+//! top-level folders. The edit pins the present discovery (setuptools, "Package Discovery and Namespace
+//! Packages", flat layout):
+//!
+//! ```text
+//! ["app/__init__.py"] -> [tool.setuptools.packages.find] include = ["app", "app.*"]
+//! ```
 
 use std::collections::BTreeSet;
 
 use super::detected::ManualEdit;
 use super::tree::{FileTree, find_table, find_value};
 
-/// The file with the words for setuptools.
 const PYPROJECT: &str = "pyproject.toml";
 
-/// Folders that it leaves out by itself (`FlatLayoutPackageFinder.DEFAULT_EXCLUDE`).
+/// Folders that setuptools excludes itself (`FlatLayoutPackageFinder.DEFAULT_EXCLUDE`).
 const EXCLUDED_FOLDERS: [&str; 29] = [
     "benchmark",
     "benchmarks",
@@ -45,7 +48,7 @@ const EXCLUDED_FOLDERS: [&str; 29] = [
     "xtask",
 ];
 
-/// Modules that it leaves out by itself (`FlatLayoutModuleFinder.DEFAULT_EXCLUDE`).
+/// Modules that setuptools excludes itself (`FlatLayoutModuleFinder.DEFAULT_EXCLUDE`).
 const EXCLUDED_MODULES: [&str; 22] = [
     "benchmark",
     "benchmarks",
@@ -71,7 +74,7 @@ const EXCLUDED_MODULES: [&str; 22] = [
     "sconstruct",
 ];
 
-/// The lines for `pyproject.toml`, if it needs any.
+/// Returns the lines for `pyproject.toml`, if necessary.
 pub(super) fn suggest_edit(tree: &FileTree<'_>) -> Option<ManualEdit> {
     if tree.has_folder("src")
         || ["setup.py", "setup.cfg"].iter().any(|file| mentions_packages(tree, file))
@@ -121,7 +124,7 @@ pub(super) fn suggest_edit(tree: &FileTree<'_>) -> Option<ManualEdit> {
             "\n[tool.setuptools]\npy-modules = [\"{}\"] # not what lies beside it\n",
             modules.first()?
         ),
-        // It does not build as it is, or builds nothing.
+        // The project does not build as it is, or has no packages.
         _ => return None,
     };
     let has_table = lines.contains("[tool.setuptools]\n")
@@ -135,7 +138,7 @@ pub(super) fn suggest_edit(tree: &FileTree<'_>) -> Option<ManualEdit> {
     })
 }
 
-/// Whether a file of an older kind says itself what the packages are.
+/// Whether `setup.py` or `setup.cfg` lists the packages.
 fn mentions_packages(tree: &FileTree<'_>, file: &str) -> bool {
     let text = tree.read_text(file).unwrap_or_default();
     text.contains("packages") || text.contains("py_modules") || text.contains("py-modules")
@@ -147,7 +150,7 @@ fn is_identifier(name: &str) -> bool {
         && letters.all(|c| c.is_alphanumeric() || c == '_')
 }
 
-/// Names that begin with `_` or `.` are left out as well, and stubs.
+/// Names that begin with `_` or `.` are excluded as well, and stubs.
 fn is_excluded_folder(folder: &str) -> bool {
     EXCLUDED_FOLDERS.contains(&folder) || folder.starts_with(['_', '.'])
 }

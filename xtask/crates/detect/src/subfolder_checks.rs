@@ -1,13 +1,17 @@
-//! The checks of a part of a repository that lies in a folder of its own, such as `backend/`: those that it would have
-//! in the root, with its paths, its working folder and names of their own *(pure)*.
+//! The default checks of a project in a subfolder, such as `backend/` *(pure)*.
+//!
+//! They equal the checks of the root, with paths, working folder and names of the subfolder. For example:
+//!
+//! ```text
+//! name = "ruff", inputs = ["uv.lock"] -> name = "ruff-backend", cwd = "backend", inputs = ["backend/uv.lock"]
+//! ```
 
 use std::collections::BTreeSet;
 
-/// The head of a check.
 const CHECK_HEADER: &str = "[[check]]\n";
 
-/// The text of checks for a folder. `present` are the names of checks that are there; those that come are added. A
-/// program that is looked for already is looked for once.
+/// Rewrites the checks in `text` for `folder`. Skips names in `present` and adds new ones to the set; the
+/// check of a program keeps its name, so each program is checked once.
 #[must_use]
 pub fn rewrite_for_folder(text: &str, folder: &str, present: &mut BTreeSet<String>) -> String {
     let blocks: Vec<&str> = text.split(CHECK_HEADER).skip(1).collect();
@@ -23,7 +27,7 @@ pub fn rewrite_for_folder(text: &str, folder: &str, present: &mut BTreeSet<Strin
         if !present.insert(own.clone()) {
             continue;
         }
-        // What belongs to the next check stands before it.
+        // A comment at the end belongs to the next check.
         let block = block.trim_end_matches('\n');
         let (block, _) = block.rsplit_once("\n\n#").unwrap_or((block, ""));
         found.push_str("\n[[check]]\n");
@@ -74,7 +78,7 @@ fn find_check_name(block: &str) -> Option<&str> {
     Some(line.trim_matches(['"', '\'']))
 }
 
-/// A program is the same everywhere, a check of files is one of this folder.
+/// Returns the name of a check in `folder`: a `tool` check is the same everywhere, others get a suffix.
 fn name_in_folder(name: &str, folder: &str, programs: &BTreeSet<&str>) -> String {
     match programs.contains(name) {
         true => name.to_owned(),
@@ -86,7 +90,7 @@ fn join_path(path: &str, folder: &str) -> String {
     format!("{folder}/{path}")
 }
 
-/// A line with each text between `"` changed.
+/// Applies `change` to each text in double quotes.
 fn map_quoted(line: &str, change: &dyn Fn(&str) -> String) -> String {
     let parts = line.split('"').enumerate().map(|(at, part)| match at % 2 {
         0 => part.to_owned(),

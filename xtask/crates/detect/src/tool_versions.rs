@@ -1,5 +1,11 @@
-//! Which versions of its programs a repository says that it needs *(pure)*: `requires-python`, `engines`, `rust-version`,
-//! `go.mod`, `.tool-versions` and `mise.toml`, as ranges of versions that a check understands.
+//! The required versions of programs, as semver ranges for `tool` checks *(pure)*.
+//!
+//! Sources are `requires-python`, `engines`, `rust-version`, `go.mod`, `.tool-versions` and `mise.toml`. For
+//! example:
+//!
+//! ```text
+//! requires-python = "~=3.9.1" -> "python3": ">=3.9.1, <3.10"
+//! ```
 
 use std::collections::BTreeMap;
 
@@ -9,10 +15,10 @@ use serde_json::Value;
 use super::python::{PythonPackageManager, PythonProject};
 use super::tree::{FileTree, find_value};
 
-/// The oldest Go that gets a newer one by itself where a module needs it (Go 1.21 release notes, "Tools").
+/// The oldest Go that downloads a newer toolchain if a module requires it (Go 1.21 release notes, "Tools").
 const TOOLCHAIN_GO: (u64, u64) = (1, 21);
 
-/// The programs, as checks call them, each with the range of its versions.
+/// Returns the version range of each program, by its name in checks.
 pub(super) fn detect_versions(
     tree: &FileTree<'_>,
     python: Option<&PythonProject>,
@@ -23,7 +29,7 @@ pub(super) fn detect_versions(
             found.entry(tool).or_insert(range);
         }
     };
-    // Where uv or poetry keep the packages, they choose the Python, too.
+    // uv and poetry choose the Python themselves.
     if python.is_some_and(|python| python.manager == PythonPackageManager::Pip) {
         let required = tree.read_toml("pyproject.toml", |file| {
             find_value(file, &["project", "requires-python"])?.as_str().map(parse_python_specifier)
@@ -75,7 +81,7 @@ pub(super) fn detect_versions(
     found
 }
 
-/// What `.tool-versions` (asdf) and `mise.toml` pin. A later patch is no other version here.
+/// Reads the versions pinned in `.tool-versions` (asdf) and `mise.toml`. Callers ignore patch levels.
 fn read_pinned_versions(tree: &FileTree<'_>) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for line in tree.read_text(".tool-versions").unwrap_or_default().lines() {
@@ -102,7 +108,7 @@ fn to_minimum_range(version: &str) -> String {
     format!(">={version}")
 }
 
-/// The first two numbers of a version, with 0 for a second one that is missing.
+/// Returns the first two numbers of a version; a missing second number counts as 0.
 fn parse_major_minor(version: &str) -> Option<(u64, u64)> {
     let mut numbers = version.trim_start_matches('v').split('.');
     let major = numbers.next()?.parse().ok()?;
@@ -113,7 +119,7 @@ fn parse_major_minor(version: &str) -> Option<(u64, u64)> {
     Some((major, minor?))
 }
 
-/// A version specifier of Python (PEP 440) as a range; nothing where it says what a range cannot.
+/// Converts a Python version specifier (PEP 440). Returns `None` if a semver range cannot express it.
 fn parse_python_specifier(specifier: &str) -> Option<String> {
     let mut parts = Vec::new();
     for part in specifier.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -127,7 +133,7 @@ fn parse_python_specifier(specifier: &str) -> Option<String> {
             let next: Vec<String> = numbers.iter().map(u64::to_string).collect();
             parts.extend([format!(">={found}"), format!("<{}", next.join("."))]);
         } else if version("!=").is_some() {
-            // One that does not work is no bound.
+            // An excluded version is no bound.
         } else if let Some(found) = version("===").or_else(|| version("==")) {
             parts.push(format!("={}", plain(found)));
         } else if let Some(operator) =
@@ -141,7 +147,7 @@ fn parse_python_specifier(specifier: &str) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-/// A range of npm's as a range. Of alternatives (`||`) the lowest bound counts.
+/// Converts an npm range. Of alternatives (`||`) the lowest bound counts.
 fn parse_npm_range(range: &str) -> Option<String> {
     let range = range.trim();
     if range.is_empty() || range == "*" || range == "latest" {
@@ -156,7 +162,7 @@ fn parse_npm_range(range: &str) -> Option<String> {
     if let Some((low, high)) = range.split_once(" - ") {
         return Some(format!(">={}, <={}", low.trim(), high.trim()));
     }
-    // `>= 18` is one word, and a version without an operator is that version.
+    // `>= 18` is joined to `>=18`, and a bare version gets `=`.
     let joined = [">=", "<=", ">", "<", "^", "~"]
         .iter()
         .fold(range.to_owned(), |text, operator| text.replace(&format!("{operator} "), operator));

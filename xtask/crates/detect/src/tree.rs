@@ -1,7 +1,10 @@
-//! The files of a repository as they were listed, and reading those of them that say what it is
-//! *(pure)*.
+//! The tracked files of a repository, and reading of the few that describe the project *(pure)*.
 //!
-//! What cannot be read counts as absent and is noted, so that nothing is guessed from half a file.
+//! An unreadable file counts as absent, with a note, so no fact comes from half a file. For example:
+//!
+//! ```text
+//! read_json("package.json") = None, note "`package.json` is not JSON (EOF …); treated as absent"
+//! ```
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -11,32 +14,30 @@ use toml::de::{DeTable, DeValue};
 
 use xtask_base::path::RepoPath;
 
-/// The largest file that is read: 4 MB. What says what a project is, is far smaller.
+/// The largest file that is read: 4 MB, far more than any project description.
 const MAX_FILE_BYTES: usize = 4_000_000;
 
-/// Reads a file of the repository by its path; nothing where there is none.
+/// Reads a file by its path; `None` if it does not exist.
 pub type ReadFile<'a> = &'a dyn Fn(&str) -> Option<Vec<u8>>;
 
-/// A table of a TOML file.
 pub(super) type TomlTable<'t> = DeTable<'t>;
 
-/// The files that git tracks.
 pub(super) struct FileTree<'a> {
     paths: BTreeSet<&'a str>,
     read: ReadFile<'a>,
-    /// The folder that counts as the root, with a slash behind it; empty for the root itself.
+    /// The folder that counts as the root, with a trailing slash; empty for the real root.
     root: String,
     notes: RefCell<Vec<String>>,
 }
 
 impl<'a> FileTree<'a> {
-    /// Names that are not UTF-8 are none of those that say anything.
+    /// Creates a tree. Ignores paths that are not UTF-8: no relevant file has one.
     pub(super) fn new(paths: &'a [RepoPath], read: ReadFile<'a>) -> Self {
         let texts = paths.iter().filter_map(|path| std::str::from_utf8(path.as_bytes()).ok());
         FileTree { paths: texts.collect(), read, root: String::new(), notes: RefCell::default() }
     }
 
-    /// What lies in a folder, as if that were the root.
+    /// Returns the files below `folder`, with `folder` as the root.
     pub(super) fn subtree(&self, folder: &str) -> FileTree<'a> {
         let root = format!("{folder}/");
         let paths =
@@ -48,13 +49,13 @@ impl<'a> FileTree<'a> {
         self.paths.contains(path)
     }
 
-    /// Whether there is anything below a folder.
+    /// Whether any file is below `folder`.
     pub(super) fn has_folder(&self, folder: &str) -> bool {
         let below = format!("{folder}/");
         self.paths_below(&below).next().is_some()
     }
 
-    /// The paths that begin so.
+    /// Returns the paths with the prefix `start`.
     pub(super) fn paths_below(&self, start: &str) -> impl Iterator<Item = &'a str> {
         let paths = self
             .paths
@@ -63,12 +64,11 @@ impl<'a> FileTree<'a> {
         paths.copied().take_while(move |path| path.starts_with(&start))
     }
 
-    /// The names of the files in the root.
+    /// Returns the names of the files in the root.
     pub(super) fn root_files(&self) -> impl Iterator<Item = &'a str> {
         self.paths.iter().copied().filter(|path| !path.contains('/'))
     }
 
-    /// All paths.
     pub(super) fn all_paths(&self) -> impl Iterator<Item = &'a str> {
         self.paths.iter().copied()
     }
@@ -84,7 +84,7 @@ impl<'a> FileTree<'a> {
         notes
     }
 
-    /// The text of a file that is there.
+    /// Returns the text of a file. Returns `None`, with a note if it exists, if it is unreadable.
     pub(super) fn read_text(&self, path: &str) -> Option<String> {
         if !self.has(path) {
             return None;
@@ -104,7 +104,7 @@ impl<'a> FileTree<'a> {
         text
     }
 
-    /// What a function makes of a TOML file.
+    /// Parses a TOML file and applies `take`. Returns `None`, with a note, if that fails.
     pub(super) fn read_toml<T>(
         &self,
         path: &str,
@@ -121,7 +121,7 @@ impl<'a> FileTree<'a> {
         }
     }
 
-    /// A JSON file that holds an object.
+    /// Parses a JSON file. Returns `None`, with a note, unless it contains an object.
     pub(super) fn read_json(
         &self,
         path: &str,
@@ -141,7 +141,7 @@ impl<'a> FileTree<'a> {
     }
 }
 
-/// A value below tables, by the names on the way.
+/// Returns the value at a path of keys, e.g. `["tool", "uv", "default-groups"]`.
 pub(super) fn find_value<'t>(table: &'t TomlTable<'t>, names: &[&str]) -> Option<&'t DeValue<'t>> {
     let (last, before) = names.split_last()?;
     let mut table = table;
@@ -151,7 +151,7 @@ pub(super) fn find_value<'t>(table: &'t TomlTable<'t>, names: &[&str]) -> Option
     find_entry(table, last)
 }
 
-/// A table below tables.
+/// Returns the table at a path of keys.
 pub(super) fn find_table<'t>(
     table: &'t TomlTable<'t>,
     names: &[&str],
@@ -159,14 +159,14 @@ pub(super) fn find_table<'t>(
     find_value(table, names)?.as_table()
 }
 
-/// The texts of a list; what is no text in it is left out.
+/// Returns the strings in the array at a path of keys, without other values.
 pub(super) fn list_strings<'t>(table: &'t TomlTable<'t>, names: &[&str]) -> Vec<&'t str> {
     let list = find_value(table, names).and_then(DeValue::as_array);
     let items = list.into_iter().flat_map(|list| list.iter());
     items.filter_map(|item| item.get_ref().as_str()).collect()
 }
 
-/// The names of the entries of a table.
+/// Returns the keys of the table at `path`.
 pub(super) fn list_keys<'t>(table: &'t TomlTable<'t>, path: &[&str]) -> Vec<&'t str> {
     let table = find_table(table, path);
     table

@@ -1,9 +1,14 @@
-//! What else there is in a repository for which `setup/validate.toml` has no check of its own *(pure)*: it is said, with
-//! the command that would be one. Nothing is proposed that was not seen to be set up.
+//! Tools that are set up in a repository and have no default check *(pure)*.
+//!
+//! Each gives a note with a command for a check. For example:
+//!
+//! ```text
+//! CMakeLists.txt -> "`CMakeLists.txt` (CMake) has no check in `setup/validate.toml`; `cmake -B build && …` could be one"
+//! ```
 
 use super::tree::FileTree;
 
-/// A file in the root, what it is of, and what a check of it could run.
+/// A file in the root, its tool, and a command that would check it.
 const UNCHECKED_TOOLS: [(&str, &str, &str); 20] = [
     ("CMakeLists.txt", "CMake", "cmake -B build && cmake --build build && ctest --test-dir build"),
     ("Gemfile", "Ruby", "bundle exec rake"),
@@ -27,11 +32,10 @@ const UNCHECKED_TOOLS: [(&str, &str, &str); 20] = [
     ("tox.ini", "tox", "tox"),
 ];
 
-/// The files of Compose, as it looks for them.
+/// The file names that Docker Compose looks for.
 const COMPOSE_FILES: [&str; 4] =
     ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
 
-/// Notes what is there.
 pub(super) fn note_unchecked_tools(tree: &FileTree<'_>) {
     for (file, what, run) in UNCHECKED_TOOLS {
         if tree.has(file) {

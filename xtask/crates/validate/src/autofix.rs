@@ -1,7 +1,11 @@
-//! Fixes within a run: whether one runs, what is done with what it changed, and what has to pass
-//! again because of it.
+//! Fixes within a run: whether a fix runs, how its changes are kept or reverted, and which checks run again.
 //!
-//! A check's fix is tried once. While it runs nothing else does.
+//! The fix of a check is tried once, with no other command running. For example:
+//!
+//! ```text
+//! lint fails -> `ruff check --fix src` -> lint passes -> outcome `fixed`; `format`, which reads src/, runs again
+//! lint fails -> fix -> lint fails again -> files restored
+//! ```
 
 use std::time::Duration;
 
@@ -16,7 +20,7 @@ use xtask_base::words::{join_names, pluralize};
 use xtask_config::CheckKind;
 
 impl Runner<'_, '_, '_> {
-    /// Ends a check that ran, or lets its fix wait for its turn.
+    /// Finishes a check that ran, or queues its fix if `fix_mode` allows it.
     pub(super) fn finish_or_queue_fix(&mut self, at: usize, mut ended: CheckResult) {
         let check = self.check(at);
         if ended.outcome == CheckOutcome::Failed
@@ -51,7 +55,7 @@ impl Runner<'_, '_, '_> {
         self.finish_check(at, ended);
     }
 
-    /// Runs the fix of a check that failed, and the check again.
+    /// Runs the fix of a failed check, then the check again; restores the files if it still fails.
     pub(super) fn run_fix(&mut self, at: usize, failed: CheckResult) -> Result<()> {
         let check = self.check(at);
         let Some(fix) = &check.fix else { return Ok(()) };
@@ -102,7 +106,7 @@ impl Runner<'_, '_, '_> {
             }
         });
         let again = match &fixed {
-            // Where it cannot be told whether it helped, it did not.
+            // A check that cannot run again counts as failed.
             Ok(()) => Some(match self.rerun_check(at) {
                 Ok(ended) => ended,
                 Err(failure) => plain_result(CheckOutcome::Failed, &failure.to_string()),
@@ -177,7 +181,6 @@ impl Runner<'_, '_, '_> {
         }
     }
 
-    /// Runs a check once more, alone.
     fn rerun_check(&mut self, at: usize) -> Result<CheckResult> {
         let check = self.check(at);
         let needs = self.resolve_needs(at)?;
@@ -199,7 +202,7 @@ impl Runner<'_, '_, '_> {
         self.evaluate_command(at, result, duration_ms)
     }
 
-    /// What had passed and depends on what a fix has changed has to pass again.
+    /// Queues every check that had passed and depends on files `changed` by a fix.
     fn requeue_affected(&mut self, fixed: usize, changed: &[RepoPath]) -> Result<()> {
         let names: Vec<String> = changed.iter().map(ToString::to_string).collect();
         let what = match names.len() {
@@ -208,14 +211,14 @@ impl Runner<'_, '_, '_> {
                 format!("the fix of `{}` changed {}", self.check(fixed).name, join_names(&names, 3))
             }
         };
-        // What is needed comes first, so that what needs it sees its new state.
+        // In order of `needs`, so that each check sees the new state of those before it.
         for at in order_by_needs(self.config()) {
             let is_past = self.stages[at] == CheckStage::Succeeded && at != fixed;
             let Some(old) = self.snapshots[at].as_ref().filter(|_| is_past) else { continue };
             let (key, is_unknown) = (old.key.clone(), old.unknown_reason.is_some());
             let needs = self.resolve_needs(at)?;
             let view = self.inspector.take_snapshot(self.config(), at, needs)?;
-            // A fix gives nobody more room or another name.
+            // A fix changes neither disk space, nor the git identity, nor ports.
             let kind = &self.check(at).kind;
             let is_apart = matches!(
                 kind,

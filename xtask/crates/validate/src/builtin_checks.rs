@@ -1,5 +1,10 @@
-//! The checks that need no command. Adding one is a kind in the configuration, a line in `look` and a
-//! function here.
+//! Checks that need no command, such as `tool`, `file` or `disk`.
+//!
+//! A new one takes a variant of `CheckKind`, an arm in `run_builtin_check` and a function here. For example:
+//!
+//! ```text
+//! tool = "python3", version = ">=3.12"  ->  Ok("3.12.4 (/usr/bin/python3)")
+//! ```
 
 use std::path::{Path, PathBuf};
 
@@ -13,20 +18,20 @@ use xtask_base::words::{format_size, join_names, pluralize};
 use xtask_config::{Check, CheckKind};
 use xtask_git::Repo;
 
-/// What a look found: a line for people, and whether it is well.
+/// The finding of a built-in check, in a line; `Err` if the check fails.
 pub type CheckFinding = Result<String, String>;
 
-/// The looks that need more of a repository than its files, given by the caller.
+/// Checks that need more than the files of a repository; implemented by the caller.
 pub trait RepoChecks {
-    /// Whether the hooks will fire here.
+    /// Checks that git will run the installed hooks.
     fn check_hooks(&self) -> CheckFinding;
-    /// Whether no managed path is behind.
+    /// Checks that no managed path is out of date.
     fn check_sync(&self) -> CheckFinding;
-    /// Whether the branch keeps to the rules.
+    /// Checks that the branch follows its rules.
     fn check_branches(&self) -> CheckFinding;
 }
 
-/// Looks; nothing for checks that run a command.
+/// Runs a built-in check. Returns `None` if `check` runs a command.
 pub fn run_builtin_check(
     check: &Check,
     view: &InputSnapshot,
@@ -64,13 +69,13 @@ fn check_tool(
         return Err(describe_not_on_path(tool, world));
     };
     if let Some(failure) = view.version_failures().next() {
-        // It is there, and nobody wants to know more; some say no version at all.
+        // Without `version` and `ask` the program only has to exist; some programs have no version option.
         return match wanted {
             None if !asks => Ok(format!("{found} (it says no version)")),
             _ => Err(failure.to_owned()),
         };
     }
-    // What `ask` said stands last.
+    // The answer to `ask` is last.
     let said = manifest.tools.iter().rev().find_map(|seen| seen.version.as_deref());
     let said = said.unwrap_or_default();
     let Some(wanted) = wanted else {
@@ -88,7 +93,7 @@ fn check_tool(
     }
 }
 
-/// What is said of a program that is not there, with the folders that were searched.
+/// Returns the message for a program that is not on PATH, with the folders that were searched.
 #[must_use]
 pub fn describe_not_on_path(tool: &str, world: &Environment) -> String {
     let path = world.variable("PATH").unwrap_or_default();
@@ -96,13 +101,13 @@ pub fn describe_not_on_path(tool: &str, world: &Environment) -> String {
     format!("`{tool}` is not on PATH ({})", join_names(&folders, 6))
 }
 
-/// Whether a version will do. What comes before a release counts as that release: a check asks what
-/// a program can do, not how far its release has come.
+/// Whether `version` satisfies `wanted`. A pre-release counts as its release, e.g. `3.13.0rc1` as `3.13.0`: a
+/// check asks for features.
 fn matches_version(wanted: &VersionReq, version: &Version) -> bool {
     wanted.matches(&Version::new(version.major, version.minor, version.patch))
 }
 
-/// The first version in a text: two or three numbers with dots between them, or else the first number.
+/// Returns the first version in `text`: two or three numbers joined by dots, or else the first single number.
 fn find_version(text: &str) -> Option<Version> {
     let is_part = |c: char| c.is_ascii_digit() || c == '.';
     let words = text.split(|c: char| !is_part(c)).map(|word| word.trim_matches('.'));
@@ -114,7 +119,7 @@ fn find_version(text: &str) -> Option<Version> {
     Some(Version::new(at(0), at(1), at(2)))
 }
 
-/// A symlink that leads nowhere is as good as nothing.
+/// Checks that all paths exist. A dangling symlink counts as missing.
 fn check_files(paths: &[RepoPath], root: &Path) -> CheckFinding {
     let is_missing = |path: &&RepoPath| !path.to_disk_path(root).exists();
     let missing: Vec<String> = paths.iter().filter(is_missing).map(ToString::to_string).collect();
@@ -138,8 +143,8 @@ fn check_variables(names: &[String], world: &Environment) -> CheckFinding {
     }
 }
 
-/// Where a run and its commands write: the worktree with its build folder, the git folder, and the
-/// folder for temporary files.
+/// Lists the folders to which a run and its commands write: the worktree, the git folder, `$TMPDIR` and
+/// `$CARGO_TARGET_DIR`.
 fn list_write_folders(repo: &Repo, world: &Environment, root: &Path) -> Vec<PathBuf> {
     let temp = world.variable("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
     let mut places = vec![root.to_path_buf(), repo.common_folder().to_path_buf(), temp];
@@ -150,7 +155,7 @@ fn list_write_folders(repo: &Repo, world: &Environment, root: &Path) -> Vec<Path
 fn check_disk_space(wanted: u64, places: &[PathBuf]) -> CheckFinding {
     let mut least: Option<(u64, &Path)> = None;
     for place in places {
-        // A folder that is yet to be made takes its room from the one above.
+        // A folder that does not exist yet will be on the file system of its nearest ancestor.
         let Some(place) = place.ancestors().find(|folder| folder.exists()) else { continue };
         let stat = rustix::fs::statvfs(place)
             .map_err(|cause| format!("`{}` cannot be measured: {cause}", place.display()))?;

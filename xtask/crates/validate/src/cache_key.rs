@@ -1,7 +1,13 @@
-//! What a result depends on, its key, and what has changed between two states *(pure)*.
+//! The manifest of everything a result depends on, its key, and the differences between two manifests
+//! *(pure)*.
 //!
-//! Two manifests have the same key only if they are the same: everything goes into the digest with
-//! its length and its place. The values of variables are kept as digests alone; they may be secrets.
+//! Different manifests have different keys: every field enters the digest with its length and position.
+//! Environment variables are kept only as digests, since they may be secrets. For example:
+//!
+//! ```text
+//! InputManifest { files: [("src/a.py", sha256)], env: [("CI", None)], tools: [python3 3.12.4], .. }
+//!   -> key "9f86d081884c7d65…"
+//! ```
 
 use std::sync::Arc;
 
@@ -10,60 +16,56 @@ use serde::{Deserialize, Serialize};
 use xtask_base::digest::{self, Digest, as_hex};
 use xtask_base::path::{RepoPath, exact};
 
-/// The shape of a manifest, and the rules by which it is made. Another number makes all keys anew.
+/// The version of the manifest and of the rules by which it is made. A new number invalidates all keys.
 const SCHEMA: &str = "xtask.validate.key/2";
 
-/// How many differences are told apart; the rest is a number.
+/// The number of differences listed in full; the rest is counted.
 const MAX_DIFFERENCES: usize = 10;
 
-/// What is at a path.
+/// The state of a path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FileState {
-    /// Nothing. That is a value like any other.
+    /// No file. That is a value like any other.
     Missing,
-    /// A file.
     File {
         /// Whether its owner may execute it.
         executable: bool,
-        /// Of its content.
+        /// The digest of the content.
         #[serde(with = "as_hex")]
         content: Digest,
     },
-    /// A symlink.
     Link {
-        /// Where it leads.
+        /// The digest of the link text.
         #[serde(with = "as_hex")]
         target: Digest,
-        /// Of the file at which it ends, if it ends at one.
+        /// The digest of the final target if that is a file, `a folder` or `something else` for other kinds;
+        /// `None` if the link is dangling.
         content: Option<String>,
     },
-    /// A folder, a pipe, a socket or a device.
+    /// A folder, a FIFO, a socket or a device.
     Other,
 }
 
-/// A path and what is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestFile {
-    /// The path.
     #[serde(with = "exact")]
     pub path: RepoPath,
-    /// What is there.
     pub seen: FileState,
 }
 
-/// A program as it was found.
+/// A program and its version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestTool {
-    /// Its name, as the check has it.
+    /// The name used in the check, e.g. `python3`.
     pub name: String,
-    /// Where it was found; nothing where it was not.
+    /// The path found on PATH; `None` if the program was not found.
     pub found: Option<String>,
-    /// Where that leads, symlinks followed.
+    /// The same path with all symlinks resolved.
     pub real: Option<String>,
-    /// The digest of that file.
+    /// The digest of the file at `real`.
     pub content: Option<String>,
-    /// What it says about its version.
+    /// The output of its version command.
     pub version: Option<String>,
 }
 
@@ -72,31 +74,30 @@ pub struct ManifestTool {
 pub struct InputManifest {
     /// The version of xtask.
     pub toolkit: String,
-    /// The folder in which it ran.
+    /// The folder in which the check ran.
     pub root: String,
-    /// The operating system and the architecture.
+    /// The operating system and the architecture, e.g. `linux x86_64`.
     pub system: String,
-    /// What the check says about itself: names and values, in their order.
+    /// The result of `collect_definition`, in its order.
     pub definition: Vec<(String, String)>,
-    /// The files, sorted by path.
+    /// The input files, sorted by path.
     #[serde(with = "shared")]
     pub files: Arc<Vec<ManifestFile>>,
-    /// Variables and the digests of their values; nothing where one is not set.
+    /// Environment variables and the digests of their values; `None` if unset.
     pub env: Vec<(String, Option<String>)>,
-    /// Programs.
     pub tools: Vec<ManifestTool>,
-    /// The checks that it needs, and their keys.
+    /// The names and keys of the checks in `needs`.
     pub needs: Vec<(String, String)>,
 }
 
 impl InputManifest {
-    /// The key, in hexadecimal.
+    /// Returns the key, in hexadecimal.
     #[must_use]
     pub fn key(&self) -> String {
         self.key_with(digest_files(&self.files))
     }
 
-    /// The same, where the digest of its files is known.
+    /// Like `key`, with the digest of `files` already computed.
     #[must_use]
     pub fn key_with(&self, files: Digest) -> String {
         let mut parts: Vec<Vec<u8>> = Vec::new();
@@ -139,7 +140,7 @@ impl InputManifest {
     }
 }
 
-/// The digest of files, as it goes into the key.
+/// Returns the digest of `files` that enters the key.
 #[must_use]
 pub fn digest_files(files: &[ManifestFile]) -> Digest {
     let mut parts: Vec<&[u8]> = Vec::with_capacity(files.len() * 3);
@@ -162,7 +163,7 @@ pub fn digest_files(files: &[ManifestFile]) -> Digest {
     digest::hash_parts(parts)
 }
 
-/// Files that several manifests share.
+/// Serialization of a file list that several manifests share.
 mod shared {
     use std::sync::Arc;
 
@@ -184,7 +185,8 @@ mod shared {
     }
 }
 
-/// What is different now, a reason each, the first few in full.
+/// Lists the differences between two manifests, at most `MAX_DIFFERENCES` in full, e.g. `variable X is set
+/// now`.
 #[must_use]
 pub fn describe_differences(before: &InputManifest, now: &InputManifest) -> Vec<String> {
     let mut all = Vec::new();

@@ -1,10 +1,15 @@
-//! What can be said of the state of a check without looking at anything: whether it can be known at all,
-//! and what the check says about itself *(pure)*.
+//! Whether the state of a check can be known at all, judged by its configuration alone *(pure)*.
+//!
+//! Guarantee: a check whose result may depend on unlisted inputs is never cached. For example:
+//!
+//! ```text
+//! run = "make test", tools = []  ->  Some("`tools` does not list the programs that `make` runs, so it always runs")
+//! ```
 
 use xtask_config::{Check, CheckKind, ValidateConfig};
 
-/// Programs that run others, of which their own version says nothing, and with which arguments;
-/// none means with any.
+/// Programs that run other programs, so that their own version is no evidence, and the subcommands with which
+/// they do so; an empty list means always.
 const WRAPPER_PROGRAMS: [(&str, &[&str]); 135] = [
     ("act", &[]),
     ("asdf", &["exec"]),
@@ -143,10 +148,10 @@ const WRAPPER_PROGRAMS: [(&str, &[&str]); 135] = [
     ("yarn", &[]),
 ];
 
-/// Programs for which the first word that is no option is a script or a package, whose own tools nobody asks.
+/// Programs whose first non-option argument is a script or a package with tools of its own.
 const SCRIPT_RUNNERS: [&str; 2] = ["node", "nodejs"];
 
-/// What cargo has built in; any other word is a program of its own, `cargo-nextest`.
+/// Built-in commands of cargo; any other is a separate program, e.g. `cargo-nextest`.
 const CARGO_BUILTINS: [&str; 31] = [
     "add",
     "b",
@@ -181,10 +186,10 @@ const CARGO_BUILTINS: [&str; 31] = [
     "version",
 ];
 
-/// Shells: what they are for is running others.
+/// Shells, which exist to run other programs.
 const SHELLS: [&str; 6] = ["bash", "dash", "fish", "ksh", "sh", "zsh"];
 
-/// Why the state of a check is not known whatever is looked at; nothing where it can be.
+/// Returns why the check at index `at` cannot be cached, or `None` if it can.
 #[must_use]
 pub fn uncacheable_reason(config: &ValidateConfig, at: usize) -> Option<String> {
     let check = &config.checks[at];
@@ -194,7 +199,7 @@ pub fn uncacheable_reason(config: &ValidateConfig, at: usize) -> Option<String> 
     if !matches!(check.kind, CheckKind::Run(_)) {
         return None;
     }
-    // What a command leaves behind whose state is not known is not known either.
+    // The products of an uncacheable command are unknown, and so are those of all that need it.
     let mut seen = vec![false; config.checks.len()];
     let mut open = check.needs.clone();
     while let Some(need) = open.pop() {
@@ -211,7 +216,7 @@ pub fn uncacheable_reason(config: &ValidateConfig, at: usize) -> Option<String> 
     None
 }
 
-/// The same, without regard to what the check needs.
+/// Like `uncacheable_reason`, but ignores `needs`.
 pub(super) fn own_uncacheable_reason(check: &Check) -> Option<String> {
     match &check.kind {
         CheckKind::Run(_) if check.inputs.is_empty() && check.tools.is_empty() => {
@@ -232,15 +237,15 @@ pub(super) fn own_uncacheable_reason(check: &Check) -> Option<String> {
     }
 }
 
-/// Whether a command line starts what its program alone says nothing about.
+/// Whether a command line runs a program other than `argv[0]`, such as `npx eslint` or `python -m pytest`.
 pub(super) fn is_wrapper_command(argv: &[String]) -> bool {
     let program = argv[0].rsplit('/').next().unwrap_or_default();
-    // Wherever the word stands: options before it may have values.
+    // At any position: options before the subcommand may take values.
     let has_one_of = |words: &[&str]| argv[1..].iter().any(|word| words.contains(&word.as_str()));
     let is_named = WRAPPER_PROGRAMS
         .iter()
         .any(|(name, firsts)| *name == program && (firsts.is_empty() || has_one_of(firsts)));
-    // `python3.11` is `python3`.
+    // `python3.11` counts as `python`.
     let family = program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
     let is_python = ["python", "pypy"].contains(&family) && has_one_of(&["-m"]);
     let first = argv[1..].iter().find(|word| !word.starts_with(['-', '+']));
@@ -250,7 +255,8 @@ pub(super) fn is_wrapper_command(argv: &[String]) -> bool {
     is_named || is_python || is_script || is_cargo || SHELLS.contains(&program)
 }
 
-/// What a check says about itself, as far as its result depends on it.
+/// Lists the parts of a check's own configuration that can change its result, as pairs of name and value,
+/// e.g. `("argument", "--strict")`.
 pub(super) fn collect_definition(config: &ValidateConfig, check: &Check) -> Vec<(String, String)> {
     let mut all: Vec<(String, String)> = Vec::new();
     let mut put = |name: &str, value: &str| all.push((name.to_owned(), value.to_owned()));

@@ -1,11 +1,13 @@
-//! Fixes: what a command may change is saved before it runs, put back where it did not help, and can be
-//! brought back later.
+//! Backups of the files that a fix may write, so that a fix can be undone.
 //!
-//! A record of it is on disk before the first byte changes. Nothing is put back over what somebody has
-//! changed since the fix; and because somebody may have worked while it ran, what is replaced is kept
-//! beside the record first. What a newer xtask has written down stays as it is, and is taken back by
-//! that. Copies lie under the git folder, readable by their owner alone, and never
-//! become objects of git: they may be secrets.
+//! A record is on disk before the fix changes the first byte. Files that were edited after the fix are never
+//! overwritten; since someone may also have edited files during the fix, each replaced version is kept next
+//! to the record. Records of a newer xtask are left alone. Copies are below the git folder, readable by their
+//! owner alone, and never become git objects, since they may be secrets.
+//!
+//! ```text
+//! fixes/<run>/<number>/record  before/<sha256 of path>  found/<sha256 of path>  found/index
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -26,89 +28,84 @@ use xtask_base::words::{format_size, pluralize};
 
 const RECORD_SCHEMA: &str = "xtask.fix/1";
 
-/// The file that is there while a fix runs, so that one that was cut short is noticed.
+/// A file that exists while a fix runs, to detect interrupted fixes.
 const OPEN_MARKER: &str = "open";
 
-/// The most files that a fix may write, and their size: what is more cannot be saved in a moment.
+/// The largest number and total size of the files in `writes`; more would take too long to copy.
 const MAX_FILES: usize = 10_000;
 const MAX_BYTES: u64 = 256_000_000;
 
-/// How many runs with fixes are kept, and how much of them: 512 MB.
+/// The number of runs kept, and their total size: 512 MB.
 const MAX_RUNS: usize = 50;
 const MAX_KEPT_BYTES: u64 = 512_000_000;
 
-/// What kind of thing is at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum SavedKind {
     File,
     Link,
-    /// A pipe, a socket or a device.
+    /// A FIFO, a socket or a device.
     Special,
 }
 
-/// What is at a path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileVersion {
     thing: SavedKind,
     mode: u32,
-    /// Of its content, or of where it leads.
+    /// The digest of the content, or of the link text.
     #[serde(with = "as_hex")]
     digest: Digest,
 }
 
-/// A path before and after a fix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct FixChange {
     #[serde(with = "exact")]
     path: RepoPath,
     before: Option<FileVersion>,
-    /// Unknown while the fix has not ended.
+    /// `None` also while the fix runs.
     after: Option<FileVersion>,
 }
 
-/// How far a fix is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FixPhase {
-    /// It has begun, and may have been cut short.
+    /// The fix has started; it may have been interrupted.
     Open,
-    /// It has ended, and what it changed is here.
+    /// The fix has ended, and its changes are recorded.
     Applied,
-    /// It has ended, and what it left is more than can be looked at.
+    /// The fix has ended, and its changes are incompletely known: they exceed the limits or are unreadable.
     Unknown,
-    /// Not all of what it changed could be put back.
+    /// Some changes could not be undone.
     Partly,
-    /// What it changed was put back.
+    /// All changes were undone.
     Undone,
 }
 
-/// A fix as it is written down.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FixRecord {
     pub run: String,
-    /// Which fix of the run.
+    /// The number of the fix within its run, from 1.
     pub number: usize,
     pub check: String,
     pub command: String,
-    /// The root of the worktree, for people.
+    /// The root of the worktree, for display.
     pub worktree: String,
-    /// When, in seconds since the epoch.
+    /// The start, in seconds since the epoch.
     pub at: i64,
     pub phase: FixPhase,
-    /// Paths that it may write.
+    /// The paths that the fix may write.
     writes: Vec<String>,
     changes: Vec<FixChange>,
-    /// Folders that were there before.
+    /// The folders that existed before.
     folders_before: Vec<String>,
-    /// Folders that it made.
+    /// The folders that the fix created.
     folders_made: Vec<String>,
-    /// The branch that was checked out; nothing where HEAD was detached.
+    /// The branch; `None` if HEAD was detached.
     pub branch: Option<String>,
 }
 
 impl FixRecord {
-    /// Whether it changed something that can be put back.
+    /// Whether there are changes that can be undone.
     #[must_use]
     pub fn has_changes_to_undo(&self) -> bool {
         self.phase != FixPhase::Applied
@@ -116,7 +113,6 @@ impl FixRecord {
             || !self.folders_made.is_empty()
     }
 
-    /// The paths that it changed.
     #[must_use]
     pub fn changed_paths(&self) -> Vec<RepoPath> {
         let changed = self.changes.iter().filter(|change| change.before != change.after);
@@ -124,51 +120,43 @@ impl FixRecord {
     }
 }
 
-/// What there is below the paths that a fix may write.
+/// The files and folders below `writes`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct FixSnapshot {
     files: BTreeMap<RepoPath, FileVersion>,
     folders: BTreeSet<Vec<u8>>,
 }
 
-/// The fixes of a worktree.
+/// The fix backups of a worktree.
 pub struct FixStore<'a> {
-    /// Where records are kept.
     pub folder: PathBuf,
-    /// The root of the worktree.
     pub root: &'a Path,
-    /// The disk.
     pub disk: &'a Disk<'a>,
 }
 
-/// What a fix is for.
 pub struct FixRequest<'a> {
     pub run: &'a str,
-    /// Which fix of the run.
+    /// The number of the fix within its run, from 1.
     pub number: usize,
     pub check: &'a str,
-    /// The command.
     pub command: &'a str,
-    /// What it may write.
     pub writes: &'a [RepoPath],
-    /// Now, in seconds since the epoch.
+    /// The present, in seconds since the epoch.
     pub at: i64,
-    /// The branch; nothing where HEAD is detached.
+    /// The branch; `None` if HEAD is detached.
     pub branch: Option<String>,
 }
 
-/// What was put back.
 #[derive(Debug, Default)]
 pub struct FixUndoReport {
-    /// The paths that are as they were.
+    /// The restored paths.
     pub restored: Vec<RepoPath>,
-    /// Those that were changed since, and stay.
+    /// Paths that were edited after the fix, and stay.
     pub kept: Vec<RepoPath>,
-    /// Where that is kept which was replaced.
+    /// The folder that holds the replaced versions.
     pub saved: Option<PathBuf>,
-    /// What could not be put back, and why.
     pub failures: Vec<String>,
-    /// Whether the fix left more than can be looked at, so that what is new stays.
+    /// Whether new files stay because the changes were incompletely known (`FixPhase::Unknown`).
     pub leaves_new_things: bool,
 }
 
@@ -188,7 +176,7 @@ impl FixStore<'_> {
         })
     }
 
-    /// Saves what a fix may write, and writes down that it begins.
+    /// Copies all files in `writes` and writes the record of a fix that is about to start.
     pub fn begin_fix(&self, purpose: &FixRequest<'_>) -> Result<FixRecord> {
         self.remove_oldest_runs(purpose.run)?;
         let copies = self.copies_folder(purpose.run, purpose.number);
@@ -220,7 +208,7 @@ impl FixStore<'_> {
         Ok(record)
     }
 
-    /// Fixes that have begun and not ended: their program is gone.
+    /// Returns the fixes whose record is still open, i.e. that were interrupted.
     #[must_use]
     pub fn list_unfinished(&self) -> Vec<FixRecord> {
         if self.folder.join(OPEN_MARKER).symlink_metadata().is_err() {
@@ -229,7 +217,7 @@ impl FixStore<'_> {
         self.list_fixes().into_iter().filter(|record| record.phase == FixPhase::Open).collect()
     }
 
-    /// Notes what a fix has left, when its command has ended.
+    /// Records the state after the command of a fix has ended.
     pub fn finish_fix(&self, mut record: FixRecord) -> Result<FixRecord> {
         let writes: Vec<RepoPath> =
             record.writes.iter().map(|path| RepoPath::new(path.as_bytes())).collect();
@@ -249,7 +237,7 @@ impl FixStore<'_> {
             record.folders_made.retain(|folder| !record.folders_before.contains(folder));
             record.phase = FixPhase::Applied;
         } else {
-            // What was there before can be compared by itself; what is new stays.
+            // Known files can be compared one by one; new files are unknown and stay.
             for change in &mut record.changes {
                 let now = read_file_version(&change.path.to_disk_path(self.root)).ok().flatten();
                 change.after = now.map(|(kept, _)| kept);
@@ -257,22 +245,21 @@ impl FixStore<'_> {
             record.phase = FixPhase::Unknown;
         }
         self.write_record(&record)?;
-        // Another one may have been cut short before; of those of a newer xtask that cannot be told. A note
-        // that stays costs a look at all, no more.
+        // Another fix may have been interrupted earlier, also one of a newer xtask, which is unreadable here.
+        // A stale marker only costs a scan.
         if self.list_unfinished().is_empty() && self.list_newer_runs().is_empty() {
             drop(self.disk.remove_file(&self.folder.join(OPEN_MARKER)));
         }
         Ok(record)
     }
 
-    /// Where what belongs to a fix is kept.
     #[must_use]
     pub fn fix_folder(&self, record: &FixRecord) -> PathBuf {
         self.folder.join(&record.run).join(record.number.to_string())
     }
 
-    /// Puts back what a fix has changed, but for what was changed since. What is replaced on the way is
-    /// kept, because somebody may have worked on it while the fix ran.
+    /// Restores the files that a fix changed, except those edited later. Keeps each replaced version, since
+    /// it may contain edits made during the fix.
     pub fn undo_fix(&self, record: FixRecord) -> Result<FixUndoReport> {
         let mut record =
             if record.phase == FixPhase::Open { self.finish_fix(record)? } else { record };
@@ -281,13 +268,13 @@ impl FixStore<'_> {
         let changed: Vec<FixChange> =
             record.changes.iter().filter(|change| change.before != change.after).cloned().collect();
         done.saved = self.save_replaced(&record, &changed)?;
-        // What is new goes first: it may stand where a folder is to be, or in one that is to go.
+        // New files first: one may occupy the place of a folder to restore, or be inside a folder to remove.
         let (gone, there): (Vec<FixChange>, Vec<FixChange>) =
             changed.into_iter().partition(|change| change.before.is_none());
         self.restore_paths(gone, &copies, &mut done);
         for folder in record.folders_made.iter().rev() {
             let path = RepoPath::new(folder.as_bytes());
-            // Somebody may have put a symlink in its place.
+            // Someone may have replaced the folder by a symlink.
             if !has_symlink_above(self.root, &path)
                 && let Err(cause) = self.disk.remove_empty_folder(&path.to_disk_path(self.root))
             {
@@ -298,7 +285,7 @@ impl FixStore<'_> {
         for folder in &record.folders_before {
             let path = RepoPath::new(folder.as_bytes());
             let on_disk = path.to_disk_path(self.root);
-            // Where something else stands now, that is somebody's.
+            // Leaves anything that someone else has created at the path.
             if on_disk.symlink_metadata().is_err()
                 && !has_symlink_above(self.root, &path)
                 && let Err(cause) = fs::create_dir_all(&on_disk)
@@ -308,7 +295,7 @@ impl FixStore<'_> {
         }
         done.leaves_new_things = record.phase == FixPhase::Unknown;
         let is_whole = done.kept.is_empty() && done.failures.is_empty();
-        // What failed may go the next time; what somebody has changed stays changed.
+        // A failure may succeed next time; later edits stay.
         record.phase = match (is_whole, done.failures.is_empty()) {
             (true, _) => FixPhase::Undone,
             (false, true) => FixPhase::Partly,
@@ -316,13 +303,13 @@ impl FixStore<'_> {
         };
         self.write_record(&record)?;
         if is_whole {
-            // All of it is in its place again.
+            // The copies are no longer needed.
             drop(self.disk.remove_folder(&copies));
         }
         Ok(done)
     }
 
-    /// Brings several paths to what they were. One that fails keeps no other one from it.
+    /// Restores several paths; an error does not stop the others.
     fn restore_paths(&self, changes: Vec<FixChange>, copies: &Path, done: &mut FixUndoReport) {
         for change in changes {
             match self.restore_path(&change, copies) {
@@ -336,7 +323,7 @@ impl FixStore<'_> {
         }
     }
 
-    /// Keeps what is about to be replaced, by a second name where that is possible.
+    /// Saves the present versions in `found`, as hard links if possible.
     fn save_replaced(&self, record: &FixRecord, changed: &[FixChange]) -> Result<Option<PathBuf>> {
         let found = self.fix_folder(record).join("found");
         let mut is_made = false;
@@ -373,7 +360,7 @@ impl FixStore<'_> {
             self.save_copy(&found, &change.path, &content)?;
         }
         if is_made {
-            // Which name stands for which path.
+            // Maps the names of the copies to paths.
             let list = found.join("index");
             self.disk
                 .write_atomically(&list, index.as_bytes())
@@ -382,7 +369,7 @@ impl FixStore<'_> {
         Ok(is_made.then_some(found))
     }
 
-    /// Brings one path to what it was; says no where somebody has changed it since.
+    /// Restores one path. Returns `false` if it was edited after the fix.
     fn restore_path(&self, change: &FixChange, copies: &Path) -> io::Result<bool> {
         let target = change.path.to_disk_path(self.root);
         if has_symlink_above(self.root, &change.path) {
@@ -409,19 +396,19 @@ impl FixStore<'_> {
             fs::create_dir_all(folder)?;
         }
         if let Err(cause) = self.recreate_file(ours, before, content) {
-            // What stands at the name already is not ours to remove.
+            // A file that already existed at this name must not be removed.
             if cause.kind() != io::ErrorKind::AlreadyExists {
                 drop(self.disk.remove_file(ours));
             }
             return Err(cause);
         }
         let moved = match change.after {
-            // Nothing is there, unless somebody was quicker.
+            // Fails if someone else created the file first.
             None => self.disk.rename_noreplace(ours, &target),
             Some(_) => self.disk.exchange(ours, &target),
         };
         if let Err(cause) = moved {
-            // The first failure is the one to report; this copy is not needed any more.
+            // Reports the first error; the temporary copy is removed.
             drop(self.disk.remove_file(ours));
             let is_taken = cause.kind() == io::ErrorKind::AlreadyExists && change.after.is_none();
             return if is_taken { Ok(false) } else { Err(cause) };
@@ -429,7 +416,7 @@ impl FixStore<'_> {
         if change.after.is_none() { Ok(true) } else { self.verify_replaced(ours, &target, change) }
     }
 
-    /// Makes a file or a symlink as it was, at a name of ours.
+    /// Creates the original file or symlink under the temporary name `ours`.
     fn recreate_file(&self, ours: &Path, before: &FileVersion, content: Vec<u8>) -> io::Result<()> {
         if before.thing == SavedKind::Special {
             return Err(io::Error::other("it was neither a file nor a symlink"));
@@ -441,7 +428,7 @@ impl FixStore<'_> {
         fs::set_permissions(ours, fs::Permissions::from_mode(before.mode & 0o7777))
     }
 
-    /// What came out of its place is what the fix had left, or goes back there.
+    /// Checks that the file moved out of `target` is the version left by the fix, and moves it back if not.
     fn verify_replaced(&self, out: &Path, target: &Path, change: &FixChange) -> io::Result<bool> {
         if read_file_version(out)?.map(|(kept, _)| kept) == change.after {
             self.disk.remove_file(out)?;
@@ -456,7 +443,7 @@ impl FixStore<'_> {
         Ok(false)
     }
 
-    /// Every fix that is remembered, the oldest first.
+    /// Returns all fixes, oldest first.
     pub fn list_fixes(&self) -> Vec<FixRecord> {
         let mut found: Vec<FixRecord> =
             self.read_records()
@@ -471,7 +458,7 @@ impl FixStore<'_> {
         found
     }
 
-    /// The runs with fixes that a newer xtask has written down, the oldest first.
+    /// Returns the runs that have records of a newer xtask, oldest first.
     fn list_newer_runs(&self) -> BTreeSet<String> {
         let records = self.read_records().into_iter();
         records
@@ -480,7 +467,7 @@ impl FixStore<'_> {
             .collect()
     }
 
-    /// What is written down, each with the name of its run.
+    /// Reads all records, each with the id of its run.
     fn read_records(&self) -> Vec<(String, LoadedRecord<FixRecord>)> {
         let mut found = Vec::new();
         for run in list_folders(&self.folder) {
@@ -492,10 +479,10 @@ impl FixStore<'_> {
         found
     }
 
-    /// The fixes of a run, or of the last run that had any, the last one first.
+    /// Returns the fixes of a run, or for `last` of the last run with one to undo; newest first.
     pub fn list_run_fixes(&self, run: &str) -> Result<Vec<FixRecord>> {
         let all = self.list_fixes();
-        // What was tried and could not be put back whole is asked for by its name.
+        // A partly undone fix must be named explicitly.
         let is_open = |record: &&FixRecord| {
             !matches!(record.phase, FixPhase::Undone | FixPhase::Partly)
                 && record.has_changes_to_undo()
@@ -504,7 +491,7 @@ impl FixStore<'_> {
             "last" => all.iter().rev().find(is_open).map(|record| record.run.clone()),
             name => Some(name.to_owned()),
         };
-        // The names of runs begin with their time, so one that cannot be read may be the last.
+        // Run ids start with their time, so an unreadable run may be the last one.
         let is_meant = |newer: &&String| match (run, &name) {
             ("last", Some(name)) => *newer > name,
             ("last", None) => true,
@@ -527,7 +514,7 @@ impl FixStore<'_> {
         Ok(of_run)
     }
 
-    /// Looks at everything that a fix may write; with `copies` it is saved there on the way.
+    /// Scans everything below `writes`, and saves the files in `copies` if given.
     fn take_snapshot(&self, writes: &[RepoPath], copies: Option<&Path>) -> Result<FixSnapshot> {
         let mut found = FixSnapshot::default();
         let mut bytes = 0;
@@ -539,7 +526,7 @@ impl FixStore<'_> {
         }
         let mut open: Vec<RepoPath> = writes.to_vec();
         while let Some(path) = open.pop() {
-            // It may be named twice, or lie in a folder that is named as well.
+            // A path can be listed twice, or be inside a listed folder.
             if found.files.contains_key(&path) || found.folders.contains(path.as_bytes()) {
                 continue;
             }
@@ -594,9 +581,9 @@ impl FixStore<'_> {
             .with_context(|| format!("`{path}` cannot be saved as `{}`", copy.display()))
     }
 
-    /// Removes the oldest runs, so that a new one finds room. What may still be put back by itself stays.
+    /// Removes the oldest runs to make room. Runs that may still be undone automatically stay.
     fn remove_oldest_runs(&self, run: &str) -> Result<()> {
-        // Of those of a newer xtask nobody here can tell.
+        // Records of a newer xtask may be open.
         let open: BTreeSet<String> = self
             .list_unfinished()
             .into_iter()
@@ -626,7 +613,7 @@ impl FixStore<'_> {
     }
 }
 
-/// How much lies below a folder.
+/// Returns the size of all files below a folder, in bytes.
 fn folder_size(folder: &Path) -> u64 {
     let Ok(entries) = folder.read_dir() else { return 0 };
     let size = |entry: fs::DirEntry| match entry.metadata() {
@@ -669,7 +656,7 @@ fn has_symlink_above(root: &Path, path: &RepoPath) -> bool {
     })
 }
 
-/// What is at a path, with its content; nothing where there is nothing, or a folder.
+/// Reads the file at `path`. Returns `None` if it is missing or a folder.
 fn read_file_version(path: &Path) -> io::Result<Option<(FileVersion, Vec<u8>)>> {
     let meta = match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => return Ok(None),

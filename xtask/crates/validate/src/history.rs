@@ -1,7 +1,10 @@
-//! Every run's results and times: a line of JSON for each run, appended, and bounded.
+//! The history of runs: one line of JSON per run, appended to a file of bounded size.
 //!
-//! A line that is torn or foreign is passed over. What is kept is the newest; older runs go when the
-//! file has grown too large.
+//! A truncated or unknown line is skipped. If the file grows too large, the oldest runs are removed. A line:
+//!
+//! ```text
+//! {"run":"20260101T090000Z-4711","at":1767258000,"by":"validate","ok":true,"duration_ms":812,"checks":[…]}
+//! ```
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,68 +18,62 @@ use xtask_base::error::Result;
 use xtask_base::files::Disk;
 use xtask_base::lock::Lock;
 
-/// From which size on old runs go: 2 MB, some hundred runs of a hundred checks.
+/// The size from which the oldest runs are removed: 2 MB, some hundred runs of a hundred checks.
 const MAX_HISTORY_BYTES: u64 = 2_000_000;
 
-/// What stays then.
+/// The size after that removal, in bytes.
 const KEPT_BYTES: usize = 1_000_000;
 
-/// How long another run may take to append its line: two seconds.
+/// The longest wait for another run that appends its line.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
-/// One check of a run.
+/// One check of a `PastRun`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PastCheck {
-    /// Its name.
     pub check: String,
-    /// How it ended, by the name in the report.
+    /// The outcome, as `CheckOutcome::name` gives it.
     pub outcome: String,
-    /// How long it took.
     pub duration_ms: u64,
 }
 
-/// A run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PastRun {
-    /// Its name.
     pub run: String,
-    /// When it began, in seconds since the epoch.
+    /// The start of the run, in seconds since the epoch.
     pub at: i64,
-    /// Where.
+    /// The root of the worktree.
     pub worktree: String,
-    /// What started it: `validate` or `pre-commit`.
+    /// The command that started the run, e.g. `validate` or `pre-commit`.
     pub by: String,
-    /// Whether all was well.
+    /// Whether every check was good.
     pub ok: bool,
-    /// How long it took.
     pub duration_ms: u64,
-    /// How many checks were left out, because they were not asked for.
+    /// The number of checks with the outcome `left-out`.
     #[serde(default)]
     pub left_out: usize,
-    /// The checks that ran or were skipped.
+    /// The checks that were part of the run.
     pub checks: Vec<PastCheck>,
 }
 
-/// What the past says about one check.
+/// Statistics of one check over several runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CheckStatistics {
-    /// Its name.
     pub check: String,
-    /// How often it came to a result: it ran, or was skipped because it had passed.
+    /// The number of results: `passed`, `cached`, `fixed` or `failed`.
     pub runs: usize,
-    /// The share of them in which all was well, from 0 to 1.
+    /// The share of `runs` that were good, from 0 to 1.
     pub pass_rate: f64,
-    /// The share in which it was skipped because it had passed, from 0 to 1.
+    /// The share of `runs` with a cache hit, from 0 to 1.
     pub hit_rate: f64,
-    /// The median time of those in which it ran; nothing where it never did.
+    /// The median duration without cache hits; `None` if all were cache hits.
     pub median_ms: Option<u64>,
-    /// The time that 95 of 100 of those did not exceed.
+    /// The 95th percentile of the same durations.
     pub p95_ms: Option<u64>,
-    /// How the last one ended.
+    /// The most recent outcome.
     pub last: String,
 }
 
-/// Adds a run.
+/// Appends a run to the history and shortens the file if necessary.
 pub fn append_run(disk: &Disk<'_>, file: &Path, run: &PastRun) -> Result<(), String> {
     let failed = |cause: io::Error| format!("the history `{}`: {cause}", file.display());
     let mut line = serde_json::to_string(run).map_err(|cause| failed(cause.into()))?;
@@ -84,7 +81,7 @@ pub fn append_run(disk: &Disk<'_>, file: &Path, run: &PastRun) -> Result<(), Str
     if let Some(folder) = file.parent() {
         fs::create_dir_all(folder).map_err(failed)?;
     }
-    // A pipe in its place would be waited for.
+    // Opening a FIFO would block.
     if fs::metadata(file).is_ok_and(|meta| !meta.is_file()) {
         return Err(format!("`{}` is no file", file.display()));
     }
@@ -92,7 +89,7 @@ pub fn append_run(disk: &Disk<'_>, file: &Path, run: &PastRun) -> Result<(), Str
     let _lock = Lock::acquire(&lock, "history", LOCK_WAIT, |_| {}).map_err(|e| e.to_string())?;
     disk.check_gate("append to the history").map_err(failed)?;
     let mut open = File::options().create(true).append(true).open(file).map_err(failed)?;
-    // A line that was cut short by a crash must not swallow this one.
+    // A line truncated by a crash must not swallow this one.
     let is_torn = fs::read(file).is_ok_and(|all| !all.is_empty() && !all.ends_with(b"\n"));
     if is_torn {
         line.insert(0, '\n');
@@ -108,7 +105,7 @@ pub fn append_run(disk: &Disk<'_>, file: &Path, run: &PastRun) -> Result<(), Str
     Ok(())
 }
 
-/// Every run that is remembered, the oldest first.
+/// Reads all runs, oldest first. A missing or unreadable file gives an empty list.
 #[must_use]
 pub fn read_history(file: &Path) -> Vec<PastRun> {
     let is_file = fs::metadata(file).is_ok_and(|meta| meta.is_file());
@@ -117,7 +114,7 @@ pub fn read_history(file: &Path) -> Vec<PastRun> {
     lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }
 
-/// The last run in a worktree that looked at all of it: those of hooks look at what is staged.
+/// Returns the last run that checked the whole worktree; runs of hooks check only staged files.
 #[must_use]
 pub fn find_last_run(file: &Path, worktree: &str) -> Option<PastRun> {
     let is_here = |run: &PastRun| {
@@ -126,7 +123,7 @@ pub fn find_last_run(file: &Path, worktree: &str) -> Option<PastRun> {
     read_history(file).into_iter().rev().find(is_here)
 }
 
-/// What the runs say about each check, by name.
+/// Computes the statistics of every check, sorted by name.
 #[must_use]
 pub fn compute_statistics(runs: &[PastRun]) -> Vec<CheckStatistics> {
     let mut by_check: BTreeMap<&str, Vec<&PastCheck>> = BTreeMap::new();
@@ -152,7 +149,7 @@ pub fn compute_statistics(runs: &[PastRun]) -> Vec<CheckStatistics> {
                 .map(|entry| entry.duration_ms)
                 .collect();
             times.sort_unstable();
-            // The nearest rank: the smallest time that so many of a hundred do not exceed.
+            // Nearest-rank percentile: the smallest duration that `percent` of 100 do not exceed.
             let rank = |percent: usize| {
                 let at = (times.len() * percent).div_ceil(100);
                 times.get(at.saturating_sub(1)).copied()

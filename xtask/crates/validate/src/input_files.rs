@@ -1,5 +1,10 @@
-//! The files on which checks depend, looked at once for all checks of a run that name the same, as long as no
-//! command has begun.
+//! The input files of checks, searched once per run for all checks with the same `InputSpec`.
+//!
+//! The cached sets are used only until the first command starts, which may change any file. For example:
+//!
+//! ```text
+//! inputs = ["src/**/*.py", "app/[slug]/page.tsx"]  ->  src/a.py: File { content: sha256 }, …
+//! ```
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
@@ -17,7 +22,7 @@ use xtask_base::path::RepoPath;
 use xtask_config::{Check, CheckKind};
 use xtask_git::{FileGlobs, FileStat, FoundFiles, SearchScope};
 
-/// What a check names.
+/// The patterns and paths that a check depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct InputSpec {
     patterns: Vec<String>,
@@ -26,34 +31,34 @@ pub struct InputSpec {
     first_argument: Option<RepoPath>,
 }
 
-/// The files that were looked at in this run.
+/// The input sets found so far in this run.
 #[derive(Default)]
 pub struct InputSetCache {
     known: HashMap<InputSpec, Arc<InputSet>>,
     has_command_started: bool,
 }
 
-/// The files that a check names, as they are.
+/// The input files of a check, with their contents as digests.
 #[derive(Debug)]
 pub struct InputSet {
-    /// What was found.
     pub found: FoundFiles,
-    /// Why that is not all of it, if it is not.
+    /// The reason files may be missing from `found`, if so.
     pub outside: Option<String>,
-    /// What is there, for the key.
+    /// The entries of the manifest.
     pub files: Arc<Vec<ManifestFile>>,
-    /// Why not all of it is known, if it is not.
+    /// The reason contents may be missing from `files`, if so.
     pub unreadable: Option<String>,
-    /// Where symlinks ended.
+    /// The stat data of the files at which symlinks end.
     pub link_targets: BTreeMap<RepoPath, Option<FileStat>>,
-    /// Of `files`.
+    /// The digest of `files`.
     pub digest: Digest,
 }
 
 impl InputInspector<'_> {
-    /// What a check names: its patterns, and the paths of its kind, of its command and of version managers.
+    /// Collects the patterns of a check, and the paths named by its kind, by its command and by version
+    /// managers.
     pub(super) fn input_spec(&self, check: &Check) -> InputSpec {
-        // A path that is there is meant as it stands, whatever its letters mean in a pattern: `app/[slug]/page.tsx`.
+        // An existing path is taken literally, even if it contains glob characters: `app/[slug]/page.tsx`.
         let is_there = |input: &&String| {
             let is_plain = !input.starts_with(['!', '/']) && input.contains(['[', '*', '?', '\\']);
             is_plain && self.root.join(input).symlink_metadata().is_ok()
@@ -67,7 +72,7 @@ impl InputInspector<'_> {
         }
         paths.extend(self.list_version_files(check).into_iter().map(RepoPath::new));
         let words = self.list_command_paths(check).into_iter().map(RepoPath::new).collect();
-        // The first one is what a command works on.
+        // The first argument is the subject of the command.
         let first = match &check.kind {
             CheckKind::Run(command) => command.argv.get(1).map(String::as_str),
             _ => None,
@@ -82,8 +87,7 @@ impl InputInspector<'_> {
         }
     }
 
-    /// The files of a check. As long as no command has begun in this run they are looked at once for all that name
-    /// the same.
+    /// Returns the input files of a check, from the cache if no command has started in this run.
     pub(super) fn input_set(&mut self, check: &Check) -> Result<Arc<InputSet>> {
         let named = self.input_spec(check);
         if let Some(known) = self.input_sets.known.get(&named) {
@@ -111,13 +115,13 @@ impl InputInspector<'_> {
         Ok(set)
     }
 
-    /// A command begins, and may change any file: from now on every check looks for itself.
+    /// Empties the cache because a command starts; from now on every check searches anew.
     pub fn forget_input_sets(&mut self) {
         self.input_sets = InputSetCache { known: HashMap::new(), has_command_started: true };
     }
 
-    /// The files of a check, and why they are not all of it, if they are not. A symlink that leads to a
-    /// folder in the repository stands for what is in it.
+    /// Finds the files of `named`, and the reason the list may be incomplete, if so. A symlink to a folder
+    /// inside the repository stands for the files in that folder.
     pub(super) fn find_files(&mut self, named: &InputSpec) -> Result<(FoundFiles, Option<String>)> {
         let InputSpec { patterns, paths, command_paths: words, first_argument: first } = named;
         if patterns.is_empty() && paths.is_empty() && words.is_empty() {
@@ -126,10 +130,10 @@ impl InputInspector<'_> {
         if self.exported.is_none() && self.ignores.is_none() {
             self.ignores = Some(self.repo.read_ignore_rules()?);
         }
-        // What git ignores is what a command makes, more often than what it reads.
+        // A command more often writes a file that git ignores than reads it.
         let is_read = |path: &RepoPath| match (&self.exported, &self.ignores) {
             (Some(files), _) => files.contains(path),
-            // The first one is what it works on.
+            // The first argument counts even if git ignores it.
             (None, _) if first.as_ref() == Some(path) => true,
             (None, ignores) => !ignores.as_ref().is_some_and(|all| all.is_ignored(path, false)),
         };
@@ -172,7 +176,7 @@ impl InputInspector<'_> {
             more.sort();
             more.dedup();
             if more.is_empty() {
-                // What is behind a symlink is found under its own name.
+                // Files behind a symlink are found under their real path.
                 found.unmatched.retain(|glob| {
                     !passed.iter().any(|link| xtask_git::may_match_behind_link(glob, link))
                 });
@@ -189,8 +193,8 @@ impl InputInspector<'_> {
         }
     }
 
-    /// The words of a command that name a file of the repository: it reads them, whatever `inputs`
-    /// says, unless git ignores them.
+    /// Lists the arguments of a command that are files in the repository. The command reads them whether or
+    /// not `inputs` lists them.
     fn list_command_paths(&self, check: &Check) -> Vec<String> {
         let CheckKind::Run(command) = &check.kind else { return Vec::new() };
         if command.shell {
@@ -207,7 +211,7 @@ impl InputInspector<'_> {
             .collect()
     }
 
-    /// The files here and above by which version managers choose programs.
+    /// Lists the existing `VERSION_FILES` in the root, the folder of the check and the folders between.
     fn list_version_files(&self, check: &Check) -> Vec<String> {
         let runs = matches!(check.kind, CheckKind::Run(_) | CheckKind::Tool { .. });
         if !runs
@@ -227,7 +231,7 @@ impl InputInspector<'_> {
         names.filter(|name| self.root.join(name).symlink_metadata().is_ok()).collect()
     }
 
-    /// Reads what was found: values for the key, and why they are not all known, if they are not.
+    /// Reads the files found, and returns the reason some contents are unknown, if so.
     fn read_files(
         &mut self,
         found: &FoundFiles,
@@ -274,13 +278,13 @@ impl InputInspector<'_> {
         (files.collect(), unknown)
     }
 
-    /// A symlink: where it leads, and what is there if that is a file.
+    /// Reads a symlink, and the file at which it ends.
     fn follow_symlink(&mut self, path: &RepoPath) -> Result<(FileState, Option<FileStat>), String> {
         let on_disk = path.to_disk_path(&self.root);
         let failed = |cause: std::io::Error| format!("`{path}` cannot be read ({cause})");
         let target = std::fs::read_link(&on_disk).map_err(failed)?;
         let target = digest::hash_parts([target.as_os_str().as_bytes()]);
-        // One that leads nowhere, or round in a circle, has no end.
+        // A dangling symlink and a cycle have no end.
         let end = on_disk.canonicalize().ok();
         let end = end.and_then(|end| Some((std::fs::symlink_metadata(&end).ok()?, end)));
         let (stat, content) = match end {
@@ -288,7 +292,7 @@ impl InputInspector<'_> {
                 let (stat, content) = stat_cache::digest_file(&end).map_err(failed)?;
                 (Some(stat), Some(digest::to_hex(&content)))
             }
-            // That it leads to a folder is not the same as that it leads nowhere.
+            // A link to a folder differs from a dangling one.
             Some((meta, _)) if meta.is_dir() => (None, Some("a folder".to_owned())),
             Some(_) => (None, Some("something else".to_owned())),
             None => (None, None),

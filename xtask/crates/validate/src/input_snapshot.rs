@@ -1,7 +1,13 @@
-//! The state on which the result of a check depends, as it is at this moment.
+//! The state on which the result of a check depends, taken at one moment.
 //!
-//! A view holds the manifest that makes the key, and how every file and program in it looked. While a
-//! check runs, nothing may look different: an edit that is put back leaves its time behind.
+//! An `InputSnapshot` holds the manifest behind the cache key, and the stat data of every file and program in
+//! it. No stat data may change while the check runs: even an edit that is reverted leaves a new ctime. For
+//! example:
+//!
+//! ```text
+//! inputs = ["src/**"], tools = ["ruff"]
+//!   -> InputSnapshot { key: "9f86d0…", inputs: 2 files, tools: [ruff 0.6.9], unknown_reason: None }
+//! ```
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -30,25 +36,25 @@ use xtask_config::{Check, CheckKind, ValidateConfig};
 use xtask_git::Tools;
 use xtask_git::{FileStat, IgnoreRules, Repo};
 
-/// The most files that one check may depend on: what has more of them is not looked at but run.
+/// The largest number of input files of a check; with more it always runs.
 pub(super) const MAX_INPUT_FILES: usize = 200_000;
 
-/// The longest wait for files to be older than the step of their clock: a little over two seconds.
+/// The longest wait for clocks of file systems, in milliseconds; see `stat_cache::settle_time_ns`.
 const MAX_SETTLE_MS: u64 = 2100;
 
-/// How many symlinks to folders are followed one after the other.
+/// The largest number of symlinks to folders that are followed for one check.
 pub(super) const MAX_FOLLOWED_LINKS: usize = 64;
 
-/// Looks at the states of checks.
+/// Takes snapshots of the inputs of checks.
 pub struct InputInspector<'a> {
     pub(super) repo: &'a Repo,
     pub(super) world: &'a Environment,
     pub(super) progress: &'a dyn Progress,
     interrupts: &'a Interrupts,
-    /// Where the last passes are, if nothing may be started to look.
+    /// The passes that give the versions of programs in a dry run, which starts none.
     version_cache: Option<&'a ResultCache>,
     pub(super) root: PathBuf,
-    /// The files that were laid out; nothing where the root is the worktree.
+    /// The files of an exported tree; `None` if `root` is the worktree.
     pub(super) exported: Option<Vec<RepoPath>>,
     pub(super) ignores: Option<IgnoreRules<'a>>,
     pub(super) stat_cache: StatCache,
@@ -59,39 +65,36 @@ pub struct InputInspector<'a> {
 /// The state of one check.
 #[derive(Debug)]
 pub struct InputSnapshot {
-    /// What its key is made of.
     pub manifest: InputManifest,
-    /// The key.
+    /// The key of `manifest`.
     pub key: String,
-    /// Why the state is not known, so that the check has to run; nothing where it is.
+    /// The reason the check cannot be cached; `None` if it can.
     pub unknown_reason: Option<String>,
-    /// What the user should know.
+    /// Hints for the user.
     pub notes: Vec<String>,
-    /// The files, the folders in which they were found and where symlinks ended, as all of them looked.
+    /// The files, their folders and the targets of symlinks, with their stat data.
     inputs: Arc<InputSet>,
-    /// The programs, as they answered.
+    /// The answers to version queries.
     tools: Vec<(ToolQuery, ToolObservation)>,
 }
 
-/// A check that another one needs, as it stands in this run.
+/// A check listed in `needs`, in its present state.
 #[derive(Clone, Debug)]
 pub struct NeededCheck {
-    /// Its name.
     pub name: String,
-    /// The key of its state.
     pub key: String,
-    /// Why what it leaves behind is not known, if it is not.
+    /// The reason its products are unknown, if so.
     pub unknown_reason: Option<String>,
 }
 
 impl<'a> InputInspector<'a> {
-    /// Looks at the worktree itself; `memory` is the file in which looks are remembered.
+    /// Creates an inspector of the worktree; `memory` is the file of the stat cache.
     pub fn of_worktree(repo: &'a Repo, tools: &Tools<'a>, memory: PathBuf) -> InputInspector<'a> {
         let root = repo.root().to_path_buf();
         InputInspector::new(repo, tools, root, None, memory)
     }
 
-    /// Looks at a folder in which these files were laid out.
+    /// Creates an inspector of a folder to which `files` were exported.
     pub fn of_folder(
         repo: &'a Repo,
         tools: &Tools<'a>,
@@ -125,19 +128,18 @@ impl<'a> InputInspector<'a> {
         }
     }
 
-    /// Starts nothing from now on: what programs say of their versions is taken from the last passes,
-    /// where they are the same files.
+    /// Runs no version commands from now on, for a dry run: versions are taken from the last passes in `by`,
+    /// as far as the program files are the same.
     pub fn use_cached_versions(&mut self, by: &'a ResultCache) {
         self.version_cache = Some(by);
     }
 
-    /// The folder above which no repository is to be looked for; nothing in the worktree.
+    /// Returns the folder in which git must stop looking for a repository; `None` in the worktree.
     #[must_use]
     pub fn ceiling(&self) -> Option<&Path> {
         self.exported.as_ref().and_then(|_| self.root.parent())
     }
 
-    /// The folder in which checks run.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
@@ -147,13 +149,13 @@ impl<'a> InputInspector<'a> {
         now_ns(self.world)
     }
 
-    /// Forgets what programs said: something has run, and may have installed others.
+    /// Discards the answers of programs: the command that ran may have installed others.
     pub fn forget_programs(&mut self) {
         self.programs.forget();
         self.forget_input_sets();
     }
 
-    /// Writes down what was learnt of files.
+    /// Writes the stat cache if it has changed.
     pub fn save_stat_cache(
         &mut self,
         disk: &Disk<'_>,
@@ -170,7 +172,7 @@ impl<'a> InputInspector<'a> {
         self.stat_cache.write(disk, &|path| path.starts_with(b"/") || used.contains(path))
     }
 
-    /// Looks at the programs of several checks at once, so that they are asked side by side.
+    /// Queries the programs of several checks in one go, so that their version commands run in parallel.
     pub fn query_tools(&mut self, config: &ValidateConfig, checks: &[usize]) -> Result<()> {
         let mut questions = Vec::new();
         for at in checks {
@@ -182,7 +184,6 @@ impl<'a> InputInspector<'a> {
         Ok(())
     }
 
-    /// The folder in which a check runs.
     fn working_folder(&self, check: &Check) -> PathBuf {
         check.cwd.as_ref().map_or(self.root.clone(), |cwd| cwd.to_disk_path(&self.root))
     }
@@ -195,7 +196,7 @@ impl<'a> InputInspector<'a> {
         programs.query_all(&looker, &mut self.stat_cache, questions, &|| now_ns(world));
     }
 
-    /// The state of a check.
+    /// Takes the snapshot of the check at index `at`. `needs` are the states of the checks that it needs.
     pub fn take_snapshot(
         &mut self,
         config: &ValidateConfig,
@@ -308,7 +309,7 @@ impl<'a> InputInspector<'a> {
         })
     }
 
-    /// Waits until any change of what was seen would look different.
+    /// Waits until any change of the files and programs in `view` will be visible in their stat data.
     pub fn wait_until_settled(&self, view: &InputSnapshot) {
         let now = self.now_ns();
         let files =
@@ -323,10 +324,10 @@ impl<'a> InputInspector<'a> {
         }
     }
 
-    /// What looks different now, each file, folder and program; nothing means that all of it stayed as
-    /// it was.
+    /// Lists the files, folders and programs that have changed since `view` was taken; an empty list means
+    /// none.
     pub fn find_changes(&mut self, check: &Check, view: &InputSnapshot) -> Result<Vec<String>> {
-        // What was looked at before says nothing of now.
+        // Inspects everything anew: the cached input sets are older than the command.
         let found = self.find_files(&self.input_spec(check)).map(|(found, _)| found)?;
         let mut moved: Vec<String> = Vec::new();
         for (path, stat) in &view.inputs.found.files {
@@ -346,7 +347,7 @@ impl<'a> InputInspector<'a> {
             }
         }
         if moved.is_empty() {
-            // Something came and went, or was swapped for a while.
+            // A file was created and removed again, or replaced for a while.
             let is_other = |(folder, stat): &(&Vec<u8>, &FileStat)| {
                 let now = found.folders.get(*folder);
                 now.is_none_or(|now| {
@@ -375,8 +376,8 @@ impl<'a> InputInspector<'a> {
         Ok(moved)
     }
 
-    /// The programs of a check, and how each is asked. Who cannot be skipped is asked nothing: an
-    /// answer would be of no use, and a program that knows no `--version` might do its work.
+    /// Lists the version queries of a check. A check that cannot be cached gets none: the answer would be
+    /// unused, and a program without `--version` might do its work.
     fn tool_queries(&mut self, config: &ValidateConfig, at: usize) -> Result<Vec<ToolQuery>> {
         let check = &config.checks[at];
         let folder = self.working_folder(check);
@@ -395,7 +396,7 @@ impl<'a> InputInspector<'a> {
                 if let Some(by) = read_interpreter(self.world, name, &folder) {
                     all.push(question(&by[0], true));
                 }
-                // A file elsewhere that the command reads is what its content is.
+                // A file outside the repository that the command reads counts by its content.
                 let words = command.argv[1..].iter().filter(|_| !command.shell);
                 let elsewhere = words.filter(|word| {
                     word.starts_with('/') && Path::new(word).metadata().is_ok_and(|m| m.is_file())
@@ -414,7 +415,7 @@ impl<'a> InputInspector<'a> {
             }
             _ => {}
         }
-        // A path that a check names as its tool is one from the root, as its inputs are.
+        // A path in `tools` is relative to the root, like `inputs`.
         for name in &check.tools {
             let asks = self.can_ask_version(None, name)?;
             let folder = if name.contains('/') { self.root.clone() } else { folder.clone() };
@@ -423,8 +424,8 @@ impl<'a> InputInspector<'a> {
         Ok(all)
     }
 
-    /// Whether the program of a command can be asked for its version: one on PATH, or one that was put
-    /// into the worktree. A script that git tracks is what its content is.
+    /// Whether a program can be asked for its version: one on PATH, or an untracked one in the worktree. A
+    /// script that git tracks counts by its content.
     fn can_ask_version(&mut self, cwd: Option<&RepoPath>, name: &str) -> Result<bool> {
         if !name.contains('/') {
             return Ok(true);
@@ -443,12 +444,12 @@ impl<'a> InputInspector<'a> {
 }
 
 impl InputSnapshot {
-    /// Why what programs said of their versions counts for nothing.
+    /// Lists the reasons for which versions in `tools` are unusable.
     pub fn version_failures(&self) -> impl Iterator<Item = &str> {
         self.tools.iter().filter_map(|(_, answer)| answer.failure.as_deref())
     }
 
-    /// How many files it covers.
+    /// Returns the number of files in the manifest.
     #[must_use]
     pub fn file_count(&self) -> usize {
         self.manifest.files.len()
@@ -463,7 +464,7 @@ fn escape_path(path: &Path) -> String {
     path.as_os_str().as_bytes().escape_ascii().to_string()
 }
 
-/// A word as a path from the root, if it can be one of a file in the repository.
+/// Converts a word of a command line into a path relative to the root. Returns `None` if it cannot be one.
 pub(super) fn path_from_root(cwd: Option<&RepoPath>, word: &str) -> Option<String> {
     if word.is_empty() || word.starts_with(['/', '-']) {
         return None;
@@ -480,7 +481,7 @@ pub(super) fn path_from_root(cwd: Option<&RepoPath>, word: &str) -> Option<Strin
     (!parts.is_empty()).then(|| parts.join("/"))
 }
 
-/// What reads a script, by its first line: a program and what it is given.
+/// Returns the interpreter of a script and its arguments, from the `#!` line.
 fn read_interpreter(world: &Environment, name: &str, folder: &Path) -> Option<Vec<String>> {
     use std::io::Read;
     let path = programs::find_program(world, name, folder)?;

@@ -1,6 +1,15 @@
-//! Checks: which run, when a result counts again, and what is done about a failure.
+//! Checks: selection, execution, caching of passes, and fixes of failures.
+//!
+//! [`session::run_validation`] is the entry point; `plan` selects, `runner` executes, `input_snapshot`
+//! computes the cache key, `result_cache` keeps passes and `fix_backup` makes fixes undoable. For example:
+//!
+//! ```text
+//! [[check]] name = "lint", run = "ruff check src", inputs = ["src/**/*.py"]
+//!   -> InputSnapshot { key: "5e884898…" } -> CheckResult { outcome: Passed, exit_code: Some(0) }
+//! ```
 
-// Where checkouts share a build folder, none of them takes what another has compiled from other sources.
+// Rebuilds the crate if `XTASK_SOURCES_VALIDATE` changes: checkouts that share a build folder must not reuse
+// artifacts compiled from the sources of another one.
 const _: Option<&str> = option_env!("XTASK_SOURCES_VALIDATE");
 
 mod autofix;

@@ -1,7 +1,10 @@
-//! The log of a run: a file of its own among the newest few, one line for each thing that happened.
+//! The log file of a run: one file per run, of which the newest few are kept.
 //!
-//! Lines are `[YYYY-MM-DD HH:MM:SS] LEVEL: message`, in UTC. A log that cannot be written never stops a
-//! run; that is said once.
+//! Times are UTC. A log that cannot be written never stops a run; `RunLog::failure` reports it once. A line:
+//!
+//! ```text
+//! [2026-01-01 09:00:00] ERROR: lint: exited with code 1 (812 ms)
+//! ```
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -11,32 +14,28 @@ use std::time::SystemTime;
 use xtask_base::environment::{Environment, format_compact_time, format_rfc3339};
 use xtask_base::files::{CreateMode, Disk};
 
-/// What a line is about.
+/// The kind of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
-    /// A run begins.
+    /// A run starts.
     Header,
-    /// A phase begins.
+    /// A phase starts.
     Section,
-    /// How it stands.
+    /// Progress, e.g. a check or a fix that starts.
     Status,
-    /// A check passed.
     Success,
-    /// A check failed.
     Error,
-    /// What the user should know.
     Warning,
-    /// Anything else.
     Info,
     /// A check did not run.
     Skip,
-    /// The run has begun to be the only one.
+    /// The run took the lock that keeps out other validations.
     LockAcquired,
-    /// It is over.
+    /// The run released that lock.
     LockReleased,
-    /// A pass was written down.
+    /// A pass was saved in the result cache.
     StateSaved,
-    /// A check was skipped, because it passed in this very state.
+    /// A check was skipped because of a cached pass.
     CacheHit,
     /// Old logs were removed.
     LogRotation,
@@ -62,33 +61,33 @@ impl LogLevel {
     }
 }
 
-/// A log that is being written, or one that is not.
+/// An open log, or a disabled one that discards all lines.
 pub struct RunLog<'a> {
     world: &'a Environment,
-    /// Its file; nothing where there is none.
+    /// The log file; `None` if the log is disabled.
     pub path: Option<PathBuf>,
     file: Option<File>,
-    /// Why it could not be written, if it could not.
+    /// The error that stopped the log, if any.
     pub failure: Option<String>,
 }
 
-/// How the files of logs are named.
+/// The prefix of log file names, e.g. `validate-20260101T090000Z-4711.log`.
 const LOG_PREFIX: &str = "validate-";
 
-/// How a run is called: when it began, and the number of its process.
+/// Returns the id of a new run: its start time and the process id.
 #[must_use]
 pub fn new_run_id(world: &Environment) -> String {
     format!("{}-{}", format_compact_time(world.now_seconds()), std::process::id())
 }
 
 impl<'a> RunLog<'a> {
-    /// No log at all.
+    /// Returns a log that discards all lines.
     #[must_use]
     pub fn disabled(world: &'a Environment) -> RunLog<'a> {
         RunLog { world, path: None, file: None, failure: None }
     }
 
-    /// Begins a log in a folder, and removes the oldest so that `kept` stay.
+    /// Creates the log of `run` in `folder` and removes the oldest logs so that `kept` remain.
     pub fn create_log(
         world: &'a Environment,
         disk: &Disk<'_>,
@@ -119,7 +118,7 @@ impl<'a> RunLog<'a> {
         log
     }
 
-    /// Writes what happened, a line for each line.
+    /// Writes `message`, each of its lines as a line of its own.
     pub fn write_line(&mut self, level: LogLevel, message: &str) {
         let Some(file) = &mut self.file else { return };
         let time = format_rfc3339(self.world.now_seconds()).replace('T', " ").replace('Z', "");
@@ -134,8 +133,8 @@ impl<'a> RunLog<'a> {
     }
 }
 
-/// Removes all but the newest logs, by when they were last written: runs of the same second tell nothing by
-/// their names.
+/// Removes all but the newest `kept` logs and returns the number removed. Orders by modification time: file
+/// names cannot order runs of the same second.
 fn remove_old_logs(disk: &Disk<'_>, folder: &Path, kept: usize) -> io::Result<usize> {
     let mut logs: Vec<(Option<SystemTime>, PathBuf)> = Vec::new();
     for entry in folder.read_dir()? {

@@ -1,32 +1,34 @@
-//! How checks end, in words and values *(pure)*.
+//! Results of checks and fixes as values, and the translation of a command's exit into a result *(pure)*.
+//!
+//! ```text
+//! GroupOutput { exit_reason: Code(1), .. } -> CheckResult { outcome: Failed, reason: "exited with code 1" }
+//! ```
 
 use xtask_base::path::RepoPath;
 use xtask_base::process_group::{ExitReason, GroupOutput};
 use xtask_config::Check;
 
-/// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckOutcome {
-    /// It ran and passed.
+    /// The check ran and passed.
     Passed,
-    /// It was skipped: it has passed in this very state.
+    /// The check was skipped: it passed before in exactly this state.
     Cached,
-    /// It failed, a fix ran, and it passed then.
+    /// The check failed, its fix ran, and it passed afterwards.
     Fixed,
-    /// It failed.
     Failed,
-    /// It did not run, because what must pass before it did not.
+    /// The check did not run because one of its `needs`, or an earlier gate phase, did not pass.
     Blocked,
-    /// It does not belong to the run.
+    /// The check is not part of the run, e.g. because of `--skip`.
     LeftOut,
-    /// It was to run, and the run was interrupted.
+    /// The run was interrupted before the check finished.
     Interrupted,
-    /// It would run, if this were more than a look.
+    /// The check would run if this were not a `--dry-run`.
     Planned,
 }
 
 impl CheckOutcome {
-    /// Its name, as in JSON and in the history.
+    /// Returns the name used in JSON and in the history, e.g. `left-out`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -41,65 +43,61 @@ impl CheckOutcome {
         }
     }
 
-    /// Whether all is well, as far as this check can tell.
+    /// Returns `false` only for `Failed`, `Blocked` and `Interrupted`: a check that was left out does not
+    /// fail a run.
     #[must_use]
     pub fn is_good(self) -> bool {
         !matches!(self, CheckOutcome::Failed | CheckOutcome::Blocked | CheckOutcome::Interrupted)
     }
 }
 
-/// What became of a fix.
+/// The status of the fix of a failed check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FixStatus {
-    /// It was not run.
+    /// The fix did not run; `reason` says why.
     Advised,
-    /// It ran, and the check passed then.
+    /// The fix ran, and the check passed afterwards.
     Applied,
-    /// It ran in vain, and the files are as they were.
+    /// The fix ran without success, and all files were restored.
     Restored,
-    /// It ran in vain, and not everything could be put back.
+    /// The fix ran without success, and some files could not be restored.
     PartlyRestored,
 }
 
-/// A fix, and what became of it.
 #[derive(Clone, Debug)]
 pub struct FixResult {
-    /// What became of it.
     pub status: FixStatus,
-    /// Why.
+    /// The cause of `status`, in a line, e.g. `fixes are off`.
     pub reason: String,
-    /// The paths that it changed.
+    /// The paths that the fix changed.
     pub paths: Vec<RepoPath>,
-    /// Whether it can be taken back.
+    /// Whether `validate --undo` can revert the fix.
     pub can_be_undone: bool,
 }
 
-/// How a check ended, and why.
+/// The result of one check.
 #[derive(Clone, Debug)]
 pub struct CheckResult {
-    /// How.
     pub outcome: CheckOutcome,
-    /// Why, or what it found.
+    /// The cause of a failure, or the finding of a built-in check, in a line.
     pub reason: String,
-    /// Why it ran or was skipped.
+    /// Why the check ran or was skipped, for `--why`.
     pub run_reasons: Vec<String>,
-    /// What the user should know.
+    /// Hints for the user.
     pub notes: Vec<String>,
-    /// How long it took.
     pub duration_ms: u64,
-    /// With which code its command ended.
+    /// The exit code of the command; `None` if a signal or the timeout ended it, or if no command ran.
     pub exit_code: Option<i32>,
-    /// What it printed.
+    /// The combined stdout and stderr of the command.
     pub output: String,
-    /// How many files its key covers.
+    /// The number of files covered by `key`.
     pub inputs: usize,
-    /// The key of its state.
+    /// The cache key of the state in which the check ran, in hexadecimal.
     pub key: Option<String>,
-    /// Its fix.
     pub fix: Option<FixResult>,
 }
 
-/// An end without a command.
+/// Creates the result of a check that ran no command.
 pub(super) fn plain_result(outcome: CheckOutcome, reason: &str) -> CheckResult {
     CheckResult {
         outcome,
@@ -115,7 +113,7 @@ pub(super) fn plain_result(outcome: CheckOutcome, reason: &str) -> CheckResult {
     }
 }
 
-/// What programs print that wanted to ask somebody and found no terminal: git, ssh, sudo, gpg and others.
+/// Output of programs (git, ssh, sudo, gpg and others) that wanted to prompt and found no terminal.
 const PROMPT_MARKERS: [&str; 9] = [
     "/dev/tty",
     "terminal prompts disabled",
@@ -128,7 +126,8 @@ const PROMPT_MARKERS: [&str; 9] = [
     "not a tty",
 ];
 
-/// What the end of a command means for its check.
+/// Converts the exit of a command into the result of its check: exit code 0 passes, all else fails, except
+/// that `ExitReason::Stopped` means `Interrupted`.
 pub(super) fn judge_exit(check: &Check, end: GroupOutput) -> CheckResult {
     let (outcome, reason) = match end.exit_reason {
         ExitReason::Code(0) => (CheckOutcome::Passed, String::new()),

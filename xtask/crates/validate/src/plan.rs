@@ -1,46 +1,50 @@
-//! Which checks a run has, and when each of them may begin *(pure)*.
+//! Selection of the checks of a run, and the moment when each may start *(pure)*.
+//!
+//! ```text
+//! --only tests, needs = ["build"]  ->  tests Yes, build For("tests"), lint No("not selected by `--only`")
+//! ```
 
 use xtask_base::error::{Error, Result};
 use xtask_config::{Check, ValidateConfig, suggest_nearest};
 
-/// What was asked for.
+/// The selection options of the command line.
 #[derive(Clone, Debug, Default)]
 pub struct CheckFilter {
-    /// Only these checks, phases and tags, and what they need.
+    /// Names of checks, phases or tags to run, with all that they need; empty for all.
     pub only: Vec<String>,
-    /// Not these.
+    /// Names of checks, phases or tags to leave out.
     pub skip: Vec<String>,
-    /// No tests.
+    /// Leaves out checks with `tests = true`.
     pub skip_tests: bool,
-    /// Only what is marked for `pre-commit`, and what it needs.
+    /// Selects only checks with `hook = "pre-commit"`, and all that they need.
     pub before_commit: bool,
-    /// Only phases that are gates, where there are any.
+    /// Selects only phases with `gate = true`, if there are any.
     pub gates_only: bool,
 }
 
-/// Where it was asked for.
+/// The machine on which the run happens.
 #[derive(Clone, Copy, Debug)]
 pub struct RunEnvironment<'a> {
-    /// The operating system, as Rust names it.
+    /// The operating system, as in `std::env::consts::OS`.
     pub system: &'a str,
-    /// Whether `CI` is set.
+    /// Whether the variable `CI` is set.
     pub is_ci: bool,
 }
 
-/// Whether a check belongs to a run, and why.
+/// Whether a check is part of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckSelection {
-    /// It does.
+    /// Selected.
     Yes,
-    /// It does, because this one needs it.
+    /// Selected because the named check needs it.
     For(String),
-    /// It does not.
+    /// Left out, for this reason.
     No(String),
-    /// It is for another system than this one.
+    /// Left out because `os` does not list this system.
     NotHere(String),
 }
 
-/// Chooses the checks. Names that nothing has are an error, all of them at once.
+/// Selects the checks of a run. Fails if `only` or `skip` contain unknown names, and lists all of them.
 pub fn select_checks(
     config: &ValidateConfig,
     wish: &CheckFilter,
@@ -95,7 +99,7 @@ pub fn select_checks(
     Ok(chosen)
 }
 
-/// What a chosen check needs is chosen, too, and what that needs.
+/// Selects everything that a selected check needs, transitively.
 fn add_needed_checks(config: &ValidateConfig, chosen: &mut [CheckSelection]) {
     let mut open: Vec<usize> =
         (0..chosen.len()).filter(|at| chosen[*at] == CheckSelection::Yes).collect();
@@ -135,13 +139,13 @@ fn check_names(config: &ValidateConfig, wish: &CheckFilter) -> Result<()> {
     Err(error.with_hint("`cargo xtask validate --list` shows all"))
 }
 
-/// The checks in an order in which each comes after those that it needs.
+/// Returns the indices of all checks in an order in which each comes after its `needs`.
 #[must_use]
 pub fn order_by_needs(config: &ValidateConfig) -> Vec<usize> {
     let mut order = Vec::new();
     let mut is_done = vec![false; config.checks.len()];
     for start in 0..config.checks.len() {
-        // The way down: each check, and how many of its needs were followed.
+        // The depth-first path: each check, and the number of its needs already visited.
         let mut way = vec![(start, 0)];
         while let Some((at, next)) = way.last_mut() {
             match config.checks[*at].needs.get(*next).copied() {
@@ -163,33 +167,27 @@ pub fn order_by_needs(config: &ValidateConfig) -> Vec<usize> {
     order
 }
 
-/// How far a check is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckStage {
-    /// It waits for others.
     Waiting,
-    /// It is at work.
     Running,
-    /// It has ended, well.
     Succeeded,
-    /// It has ended, badly.
     Failed,
-    /// It does not belong to the run.
+    /// The check is not part of the run.
     LeftOut,
 }
 
-/// Whether a check that waits may begin.
+/// Whether a waiting check may start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// Now.
     Now,
-    /// Not yet.
     NotYet,
-    /// Never, and why.
+    /// The check is blocked, for this reason.
     Never(String),
 }
 
-/// Whether a check may begin, by how far all of them are.
+/// Computes whether the check at index `at` may start: all `needs` have passed, all earlier phases have
+/// ended, and no earlier gate phase has a failed check.
 #[must_use]
 pub fn compute_readiness(config: &ValidateConfig, stages: &[CheckStage], at: usize) -> Readiness {
     let check = &config.checks[at];

@@ -1,9 +1,12 @@
-//! Programs as they are found here and now: where PATH leads, the digest of that file, and what it
-//! says about its version.
+//! Programs as they are at this moment: their path on PATH, the digest of that file, and their version.
 //!
-//! What it says is never remembered from one run to the next, nor over the end of a command: a shim, a
-//! script and a program that reads its version from elsewhere all look the same when what answers behind
-//! them has changed.
+//! A version is never reused in another run, nor after a command has ended: a shim, a script or a program
+//! that reads its version from elsewhere looks the same after the real program behind it has changed.
+//!
+//! ```text
+//! ToolQuery { name: "python3", arguments: ["--version"] }
+//!   -> ManifestTool { found: "/usr/bin/python3", version: "Python 3.12.4", content: sha256 }
+//! ```
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
@@ -20,14 +23,13 @@ use xtask_base::process_group::ExitReason;
 use xtask_base::progress::SilentProgress;
 use xtask_git::FileStat;
 
-/// How long a program may take to say its version: ten seconds, for those that start slowly.
+/// The longest time a program may take to print its version; some start slowly.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How much of what it says is kept, in bytes.
+/// The number of bytes kept of that output.
 const MAX_VERSION_BYTES: usize = 4096;
 
-/// The files by which version managers choose what a name stands for, in the folder of a check and in
-/// those above it.
+/// The files by which version managers choose a program, in the folder of a check and its parents.
 pub const VERSION_FILES: [&str; 14] = [
     ".go-version",
     ".java-version",
@@ -45,10 +47,11 @@ pub const VERSION_FILES: [&str; 14] = [
     "rust-toolchain.toml",
 ];
 
-/// The variables by which programs and what they load are chosen, by the manuals of those that heed them: the
-/// version managers (pyenv, rbenv, nodenv, goenv, jenv, plenv, rustup, volta, fnm, nvm, sdkman, tfenv), Python and its
-/// environments (`VIRTUAL_ENV` of venv, conda, uv, poetry, pipenv), Node, Ruby, Perl, Go, Java, .NET, PHP and
-/// the linker. Another value is another tool behind the same name, which may say the same version.
+/// The environment variables that select programs and the libraries they load, from the manuals of the
+/// version managers (pyenv, rbenv, nodenv, goenv, jenv, plenv, rustup, volta, fnm, nvm, sdkman, tfenv), of
+/// Python and its environments (`VIRTUAL_ENV` of venv, conda, uv, poetry, pipenv), Node, Ruby, Perl, Go,
+/// Java, .NET, PHP and the dynamic linker. A different value selects a different tool of the same name,
+/// perhaps with the same version.
 const TOOL_VARIABLES: [&str; 52] = [
     "CLASSPATH",
     "CONDA_DEFAULT_ENV",
@@ -104,13 +107,14 @@ const TOOL_VARIABLES: [&str; 52] = [
     "YARN_IGNORE_PATH",
 ];
 
-/// With what the names of such variables begin that have a tool in them: `ASDF_NODEJS_VERSION`.
+/// The prefixes of variables that contain the name of a tool, e.g. `ASDF_NODEJS_VERSION`.
 const TOOL_VARIABLE_PREFIXES: [&str; 2] = ["ASDF_", "MISE_"];
 
-/// Of those families what only says in which shell they are, and differs between two terminals.
+/// Variables with such a prefix that only describe the shell and differ between two terminals.
 const SHELL_VARIABLES: [&str; 3] = ["ASDF_DIR", "MISE_SHELL", "MISE_PROJECT_ROOT"];
 
-/// The variables that choose tools, as far as they can be named: those of the families that are set, and all others.
+/// Lists the names of all variables that select tools: `TOOL_VARIABLES`, set or not, and those set that have
+/// one of `TOOL_VARIABLE_PREFIXES`.
 #[must_use]
 pub fn list_tool_variables(world: &Environment) -> Vec<String> {
     let set = world.variables.keys().filter_map(|name| name.to_str());
@@ -121,41 +125,41 @@ pub fn list_tool_variables(world: &Environment) -> Vec<String> {
     TOOL_VARIABLES.into_iter().chain(of_family).map(str::to_owned).collect()
 }
 
-/// Asked for its version, nobody fetches what is missing.
+/// Variables that keep a version command from downloading a missing toolchain.
 const OFFLINE_VARIABLES: [(&str, &str); 3] =
     [("RUSTUP_AUTO_INSTALL", "0"), ("COREPACK_ENABLE_NETWORK", "0"), ("UV_OFFLINE", "1")];
 
-/// How a program is asked.
+/// A request for the version of a program.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ToolQuery {
-    /// Its name, or its path from `folder`.
+    /// The name of the program, or its path relative to `folder`.
     pub name: String,
-    /// The folder in which it is asked.
+    /// The working folder of the version command.
     pub folder: PathBuf,
-    /// The arguments; nothing asks nothing.
+    /// The arguments of the version command; `None` to inspect only the file.
     pub arguments: Option<Vec<String>>,
-    /// What it is asked one after the other where it does not know those.
+    /// Alternative single arguments, tried in order if `arguments` fail.
     pub fallbacks: &'static [&'static str],
 }
 
-/// The usual ways to ask for a version, in the order in which they are tried: `kubectl` knows but the first.
+/// The usual version arguments, in the order of attempts; `kubectl`, for example, accepts only the first.
 pub const FALLBACK_ARGUMENTS: [&str; 4] = ["version", "-v", "-V", "-version"];
 
-/// What was found.
+/// The answer to a `ToolQuery`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolObservation {
-    /// For the key.
+    /// The part that enters the cache key.
     pub tool: ManifestTool,
-    /// How the file looked; nothing where there is none.
+    /// The stat data of the file; `None` if the program was not found.
     pub stat: Option<FileStat>,
-    /// Why it cannot be known, if it cannot.
+    /// The reason the state is unknown, if so; the check is then uncacheable.
     pub unknown_reason: Option<String>,
-    /// Why what it said counts for nothing, if it does: it ended badly.
+    /// The reason `tool.version` is unusable, if so, e.g. that the command exited with code 1.
     pub failure: Option<String>,
 }
 
-/// Where a name leads from a folder. With a slash it is a path, without one PATH decides, as it would for
-/// a command that starts there.
+/// Finds the program that a command started in `folder` would run: a `name` with a slash is a path, any other
+/// is looked up on PATH.
 #[must_use]
 pub fn find_program(world: &Environment, name: &str, folder: &Path) -> Option<PathBuf> {
     if name.contains('/') {
@@ -169,29 +173,28 @@ pub fn find_program(world: &Environment, name: &str, folder: &Path) -> Option<Pa
     })
 }
 
-/// With what programs are looked at.
 pub struct QueryContext<'a> {
-    /// PATH.
+    /// The environment, for PATH.
     pub world: &'a Environment,
-    /// Whether they are asked for their versions. Who only looks starts nothing.
+    /// Whether version commands may run. A dry run starts no program.
     pub runs_tools: bool,
-    /// Whether whoever waits has had enough.
+    /// Whether the user has interrupted the run.
     pub stop: &'a (dyn Fn() -> bool + Sync),
 }
 
-/// The programs that were looked at since the last command ended.
+/// The programs inspected since the last command ended.
 #[derive(Default)]
 pub struct ToolCache {
     known: HashMap<ToolQuery, ToolObservation>,
 }
 
 impl ToolCache {
-    /// Forgets what was found: what has run may have changed it.
+    /// Discards all answers: the command that ran may have changed a program.
     pub fn forget(&mut self) {
         self.known.clear();
     }
 
-    /// Looks at programs, and asks them side by side.
+    /// Inspects programs and runs their version commands in parallel.
     pub fn query_all(
         &mut self,
         looker: &QueryContext<'_>,
@@ -239,24 +242,23 @@ impl ToolCache {
         }
     }
 
-    /// What was found for a question that was looked at.
+    /// Returns the answer to a query that `query_all` was given.
     #[must_use]
     pub fn observation(&self, question: &ToolQuery) -> Option<&ToolObservation> {
         self.known.get(question)
     }
 }
 
-/// What a program said.
+/// The result of a version command.
 enum VersionOutput {
-    /// It ended with 0.
+    /// The output of a command with exit code 0.
     Success(String),
-    /// It said this, and ended so.
+    /// The output, and a message about the exit.
     Failure(String, String),
-    /// It said nothing in time, or could not be started.
+    /// A message: the command timed out or could not be started.
     NoAnswer(String),
 }
 
-/// A program that has to be asked.
 struct VersionCommand {
     program: PathBuf,
     arguments: Vec<String>,
@@ -341,14 +343,14 @@ fn inspect_program(
             answer.tool.content = Some(digest::to_hex(&content));
             answer.stat = Some(stat);
         }
-        // It may be executed and not read.
+        // The file can be executable without being readable.
         _ => {
             answer.unknown_reason =
                 Some(format!("the program `{}` cannot be read", real.display()));
             return (answer, None);
         }
     }
-    // The name under which it is found decides what a program of many names does.
+    // Runs the path found, not `real`: a multi-call program acts by the name under which it is started.
     let or = question.fallbacks;
     let ask = question.arguments.clone().map(|arguments| VersionCommand {
         program: found,
@@ -358,11 +360,11 @@ fn inspect_program(
     (answer, ask)
 }
 
-/// How a program is asked for its version, unless a check says it otherwise.
+/// Returns the version arguments of a program, usually `--version`. Returns `None` if the program has none.
 #[must_use]
 pub fn version_arguments(name: &str) -> Option<Vec<String>> {
     let argument = match name.rsplit('/').next().unwrap_or(name) {
-        // A plain shell knows no version of its own; it is what its content is.
+        // A plain shell has no version option; the digest of its file identifies it.
         "dash" | "sh" => return None,
         "go" | "openssl" | "terraform" => "version",
         "java" | "javac" => "-version",
@@ -372,7 +374,7 @@ pub fn version_arguments(name: &str) -> Option<Vec<String>> {
     Some(vec![argument.to_owned()])
 }
 
-/// How long to wait until a change of a program would look different, in nanoseconds.
+/// Returns how long to wait until any change of the program will be visible, in nanoseconds.
 #[must_use]
 pub fn settle_time_ns(answer: &ToolObservation, now_ns: i64) -> i64 {
     answer.stat.as_ref().map_or(0, |stat| stat_cache::settle_time_ns(stat, now_ns))

@@ -1,9 +1,13 @@
-//! The passes that are remembered: one record for each key, and for each check what its last pass
-//! depended on.
+//! The result cache: passes by cache key, and the manifest of the last pass of each check.
 //!
-//! Only a pass is ever written. A record is data: one that is torn, foreign, of another key or of
-//! another version, also one of a newer xtask, counts as none and is replaced. The folder is bounded;
-//! the oldest go first.
+//! Only passes are stored. A record that is truncated, unknown, for another key or of another version (also
+//! of a newer xtask) counts as absent and is replaced. Both folders are bounded; the oldest files are removed
+//! first.
+//!
+//! ```text
+//! validate/results/9f86d081884c7d65…    CachedPass { check: "lint", at: 1767258000, .. }
+//! validate/manifests/2c26b46b68ffc68f…  InputManifest
+//! ```
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,39 +23,34 @@ use xtask_base::record::{self, LoadedRecord};
 const PASS_SCHEMA: &str = "xtask.result/1";
 const MANIFEST_SCHEMA: &str = "xtask.manifest/1";
 
-/// How many passes are kept: those of two hundred checks on five branches.
+/// The largest number of passes: those of two hundred checks on five branches.
 const MAX_PASSES: usize = 1000;
 
-/// How many manifests are kept.
 const MAX_MANIFESTS: usize = 500;
 
-/// How much each of the two folders may hold: 128 MB.
+/// The largest size of each of the two folders: 128 MB.
 const MAX_FOLDER_BYTES: u64 = 128_000_000;
 
-/// A pass.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CachedPass {
-    /// The key of the state that passed.
+    /// The cache key of the state that passed.
     pub key: String,
-    /// The check.
     pub check: String,
-    /// When it passed, in seconds since the epoch.
+    /// The end of the check, in seconds since the epoch.
     pub at: i64,
-    /// How long it took.
     pub duration_ms: u64,
-    /// What it found, in a line.
+    /// The finding of the check, in a line.
     pub reason: String,
-    /// What it printed.
+    /// The output of the command.
     pub output: String,
 }
 
-/// The folder of passes.
 pub struct ResultCache {
     folder: PathBuf,
 }
 
 impl ResultCache {
-    /// The store in a folder, which need not be there.
+    /// Creates a cache in `folder`, which need not exist.
     #[must_use]
     pub fn new(folder: PathBuf) -> ResultCache {
         ResultCache { folder }
@@ -67,7 +66,7 @@ impl ResultCache {
         self.folder.join("manifests").join(digest::to_hex(&name))
     }
 
-    /// The pass of a key, if there is one.
+    /// Returns the pass with this key. Returns `None` if the record is missing or invalid.
     #[must_use]
     pub fn find_pass(&self, key: &str) -> Option<CachedPass> {
         match record::read_record::<CachedPass>(&self.pass_file(key), PASS_SCHEMA) {
@@ -76,7 +75,7 @@ impl ResultCache {
         }
     }
 
-    /// What the last pass of a check depended on.
+    /// Returns the manifest of the last pass of `check` in `root`, to explain a cache miss.
     #[must_use]
     pub fn find_last_manifest(&self, root: &Path, check: &str) -> Option<InputManifest> {
         match record::read_record::<InputManifest>(
@@ -88,14 +87,14 @@ impl ResultCache {
         }
     }
 
-    /// Forgets the pass of a key, before its check runs again.
+    /// Removes the pass with this key, before its check runs again.
     pub fn remove_pass(&self, disk: &Disk<'_>, key: &str) -> io::Result<()> {
         let path = self.pass_file(key);
-        // Looking first spares a step where there is nothing.
+        // Checking first saves an operation if the file is missing.
         if path.symlink_metadata().is_ok() { disk.remove_file(&path) } else { Ok(()) }
     }
 
-    /// Remembers a pass, and what it depended on.
+    /// Saves a pass and its manifest, and removes the oldest records.
     pub fn save_pass(
         &self,
         disk: &Disk<'_>,
@@ -115,12 +114,12 @@ impl ResultCache {
     }
 }
 
-/// Removes the oldest files of a folder while there are too many, or too much in them.
+/// Removes the oldest files while there are more than `most`, or more than `MAX_FOLDER_BYTES`.
 fn remove_oldest(disk: &Disk<'_>, folder: &Path, most: usize) -> io::Result<()> {
     let mut files: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
     for entry in folder.read_dir()? {
         let entry = entry?;
-        // What has gone meanwhile needs no bound.
+        // The file was removed concurrently.
         let Ok(meta) = entry.metadata() else { continue };
         if meta.is_file() {
             files.push((meta.modified()?, meta.len(), entry.path()));

@@ -1,8 +1,12 @@
-//! One run: every check that was asked for, each when it may, as many side by side as there are jobs.
+//! The execution of the selected checks, up to `jobs` in parallel, each as soon as it is ready.
 //!
-//! A check is skipped only if the state in which it is now has passed before. A pass is written down
-//! only if nothing on which it depends has looked different since before the check began. What a fix
-//! has changed is checked again, also where it had passed. Fixes run alone.
+//! A check is skipped only if its present state has passed before. A pass is cached only if no input has
+//! changed since before the check started. Checks that passed run again if a fix changes their inputs.
+//!
+//! ```text
+//! Waiting -> (cached pass) Succeeded, outcome `cached`
+//! Waiting -> Running -> Succeeded | Failed -> fix -> Running -> …
+//! ```
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -25,81 +29,64 @@ use xtask_config::{Check, CheckKind, CommandLine, Fix, ValidateConfig};
 use xtask_git::Repo;
 use xtask_git::Tools;
 
-/// How often the run looks up from waiting: to see an interrupt, and to let clocks be drawn.
+/// The longest time between checks for an interrupt, and between redraws of the progress display.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Who sees a run go on.
+/// The receiver of progress events.
 pub trait RunListener {
-    /// A check begins.
     fn on_check_started(&self, check: &Check);
-    /// A check has ended.
     fn on_check_ended(&self, check: &Check, ended: &CheckResult);
-    /// A moment has passed.
+    /// Called about every `TICK`.
     fn on_tick(&self);
-    /// A fix waits for consent; nothing where there is nobody to ask.
+    /// Asks the user whether a fix may run; `false` if there is no terminal.
     fn confirm_fix(&self, check: &Check, fix: &Fix, failed: &CheckResult) -> bool;
 }
 
-/// Which fixes run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FixMode {
-    /// None.
+    /// No fixes.
     Off,
-    /// Those that are safe.
+    /// Fixes with `risk = "safe"`.
     Safe,
-    /// All of them.
+    /// All fixes.
     All,
-    /// Those to which somebody says yes.
+    /// Fixes that the user confirms.
     Ask,
 }
 
-/// How a run is to go.
 #[derive(Clone, Copy, Debug)]
 pub struct RunOptions {
-    /// Whether checks may be skipped.
+    /// Whether cached passes are used (`--fast`).
     pub fast: bool,
-    /// Whether nothing is to happen.
+    /// Whether the run only reports the checks it would run.
     pub dry_run: bool,
-    /// Whether it is wanted to know what has changed since the last pass.
+    /// Whether to report the reasons for which checks run (`--why`).
     pub why: bool,
-    /// Which fixes run.
     pub fix_mode: FixMode,
-    /// How many checks run side by side.
+    /// The number of commands that run in parallel.
     pub jobs: usize,
 }
 
-/// With what a run works.
+/// Everything that a run uses.
 pub struct RunContext<'a> {
-    /// The repository.
     pub repo: &'a Repo,
-    /// The checks.
     pub config: &'a ValidateConfig,
-    /// The world, the disk, the signals.
     pub tools: &'a Tools<'a>,
-    /// The passes.
     pub cache: &'a ResultCache,
-    /// The fixes.
     pub fixes: &'a FixStore<'a>,
-    /// Hooks, sync and branches.
     pub repo_checks: &'a dyn RepoChecks,
-    /// Who sees it.
     pub listener: &'a dyn RunListener,
-    /// The name of the run.
     pub run_id: &'a str,
 }
 
-/// What a run has come to.
 #[derive(Debug)]
 pub struct CheckResults {
-    /// How each check ended, in the order of the configuration.
+    /// The results, in the order of the configuration.
     pub checks: Vec<CheckResult>,
-    /// What the user should know.
     pub warnings: Vec<String>,
-    /// Whether it was interrupted.
     pub is_interrupted: bool,
 }
 
-/// A command that has ended.
 struct FinishedCommand {
     at: usize,
     result: Result<GroupOutput>,
@@ -115,22 +102,21 @@ pub(super) struct Runner<'a, 'o, 'l> {
     pub(super) snapshots: Vec<Option<InputSnapshot>>,
     pub(super) run_reasons: Vec<Vec<String>>,
     pub(super) results: Vec<Option<CheckResult>>,
-    /// Fixes of checks that have to run again.
+    /// The fixes of checks that have to run again.
     pub(super) past_fixes: Vec<Option<FixResult>>,
-    /// Checks that do not belong to the run, so that what they leave behind is not known.
+    /// Checks that were left out, so that their products are unknown.
     is_unknown: Vec<bool>,
-    /// Checks that failed and whose fix is to run.
+    /// Failed checks whose fix is queued.
     pub(super) to_fix: Vec<(usize, CheckResult)>,
-    /// Checks whose fix was tried.
     pub(super) is_fix_tried: Vec<bool>,
     pub(super) fix_count: usize,
     warnings: Vec<String>,
-    /// Whether passes can be written down; once they cannot, nobody tries again.
+    /// Whether passes are saved; `false` after the first error.
     can_save: bool,
     finished: (Sender<FinishedCommand>, Receiver<FinishedCommand>),
 }
 
-/// Runs the chosen checks.
+/// Runs the selected checks.
 pub fn run_checks(
     site: &RunContext<'_>,
     options: RunOptions,
@@ -189,7 +175,6 @@ impl<'a> Runner<'a, '_, '_> {
         self.context.tools.interrupts.was_interrupted()
     }
 
-    /// Runs until nothing is left to do.
     fn run_all<'scope>(&mut self, scope: &'scope std::thread::Scope<'scope, '_>) -> Result<()>
     where
         'a: 'scope,
@@ -218,7 +203,7 @@ impl<'a> Runner<'a, '_, '_> {
                             );
                         }
                         if running > 0 {
-                            // What runs may be installing another one at this moment.
+                            // A running command may be installing another version of a program.
                             self.inspector.forget_programs();
                         }
                         running += usize::from(self.start_check(at, scope)?);
@@ -246,12 +231,12 @@ impl<'a> Runner<'a, '_, '_> {
         }
     }
 
-    /// What a check needs, as it stands now.
+    /// Returns the present states of the checks in `needs`.
     pub(super) fn resolve_needs(&mut self, at: usize) -> Result<Vec<NeededCheck>> {
         let mut needs = Vec::new();
         for need in &self.check(at).needs {
             if self.snapshots[*need].is_none() {
-                // It does not belong to the run; its state counts all the same.
+                // A check that is not part of the run still has a state.
                 let below = self.resolve_needs(*need)?;
                 self.snapshots[*need] =
                     Some(self.inspector.take_snapshot(self.config(), *need, below)?);
@@ -265,7 +250,7 @@ impl<'a> Runner<'a, '_, '_> {
         Ok(needs)
     }
 
-    /// Why what a check leaves behind is not known, or what one leaves behind that it needs.
+    /// Returns the reason the products of a check, or of its needs, are unknown, if so.
     fn find_unknown_need(&self, start: usize) -> Option<String> {
         let mut open = vec![start];
         let mut seen = vec![false; self.snapshots.len()];
@@ -278,7 +263,7 @@ impl<'a> Runner<'a, '_, '_> {
                 return Some(format!("`{}`, which it needs, was left out", check.name));
             }
             if !matches!(check.kind, CheckKind::Run(_)) {
-                // It leaves nothing behind itself, but stands between.
+                // A built-in check has no products, but its needs may have.
                 open.extend(&check.needs);
             } else if self.snapshots[at].as_ref().is_some_and(|view| view.unknown_reason.is_some())
             {
@@ -289,7 +274,7 @@ impl<'a> Runner<'a, '_, '_> {
         None
     }
 
-    /// Begins a check, or skips it. Says whether a command is running now.
+    /// Starts a check, or skips it. Returns `true` if a command is running now.
     fn start_check<'scope>(
         &mut self,
         at: usize,
@@ -346,7 +331,7 @@ impl<'a> Runner<'a, '_, '_> {
                     let stop = || tools.interrupts.was_interrupted();
                     let result = run_without_terminal(program, longest, &stop);
                     let duration_ms = to_millis((tools.world.clock)().saturating_sub(begun));
-                    // Whoever waits for it waits until the end of the run.
+                    // The receiver lives until the end of the run.
                     sender.send(FinishedCommand { at, result, duration_ms }).ok();
                 });
                 Ok(true)
@@ -354,7 +339,7 @@ impl<'a> Runner<'a, '_, '_> {
         }
     }
 
-    /// Whether a check may be skipped: its pass, or why it has to run.
+    /// Returns a cached pass that is still valid, and the reasons for or against it.
     fn find_reusable_pass(
         &self,
         check: &Check,
@@ -377,7 +362,7 @@ impl<'a> Runner<'a, '_, '_> {
             let changes = last.map(|last| describe_differences(&last, &view.manifest));
             why.extend(match changes {
                 Some(changes) if !changes.is_empty() => changes,
-                // It was in this state before; then it was run, and did not pass.
+                // This state passed before; then the check ran again and did not pass.
                 Some(_) => vec!["it has not passed in this state since".to_owned()],
                 None => vec!["no pass of it is remembered".to_owned()],
             });
@@ -409,7 +394,7 @@ impl<'a> Runner<'a, '_, '_> {
         (Some(pass.clone()), vec![format!("it passed {}{covers}", format_ago(now, pass.at))])
     }
 
-    /// Before a check runs: its old pass goes, and a change of what it reads will be seen.
+    /// Removes the old pass of a check and waits until changes of its inputs will be visible.
     pub(super) fn prepare_check(&mut self, at: usize) {
         let Some(view) = &self.snapshots[at] else { return };
         if view.unknown_reason.is_some() {
@@ -422,7 +407,7 @@ impl<'a> Runner<'a, '_, '_> {
         }
     }
 
-    /// The program of a command, ready to start.
+    /// Builds the command. Fails if its working folder or program does not exist.
     pub(super) fn build_program(
         &self,
         check: &Check,
@@ -442,7 +427,8 @@ impl<'a> Runner<'a, '_, '_> {
                 builtin_checks::describe_not_on_path(name, world)
             });
         };
-        // A check has no terminal on which it could wait for somebody: where there is one, it leaves its session.
+        // A check must not wait for input: if this process has a terminal, `BECOME_SERVICE_ARG` starts a new
+        // session.
         let program = match has_terminal() {
             true => Program::new(&world.program, &folder)
                 .args([BECOME_SERVICE_ARG.as_ref(), found.as_os_str()]),
@@ -451,13 +437,12 @@ impl<'a> Runner<'a, '_, '_> {
         let program = program.args(&command.argv[1..]);
         let program = program.env("XTASK_ROOT", root);
         Ok(match self.inspector.ceiling() {
-            // A git that is started there finds no repository, wherever that folder lies.
+            // Keeps a git that the check starts from finding a repository above the exported tree.
             Some(above) => program.env("GIT_CEILING_DIRECTORIES", above),
             None => program,
         })
     }
 
-    /// A check without a command.
     pub(super) fn run_builtin(&mut self, at: usize) -> CheckResult {
         let check = self.check(at);
         let site = self.context;
@@ -480,7 +465,7 @@ impl<'a> Runner<'a, '_, '_> {
         (result, to_millis(clock().saturating_sub(begun)))
     }
 
-    /// What the end of a command means.
+    /// Converts the exit of a command into a result and records it.
     pub(super) fn evaluate_command(
         &mut self,
         at: usize,
@@ -494,7 +479,7 @@ impl<'a> Runner<'a, '_, '_> {
         self.record_result(at, CheckResult { duration_ms, ..ended })
     }
 
-    /// Adds to an end what is known of its state, and writes a pass down if nothing has moved.
+    /// Adds the state of the check to its result, and saves a pass if no input has changed.
     pub(super) fn record_result(
         &mut self,
         at: usize,
@@ -505,7 +490,7 @@ impl<'a> Runner<'a, '_, '_> {
         ended.key = Some(view.key.clone());
         ended.notes.extend(view.notes.iter().cloned());
         if ended.outcome != CheckOutcome::Passed {
-            // Somebody else may have written a pass meanwhile; the last result is this one.
+            // A concurrent run may have saved a pass in the meantime, but this result is newer.
             if let Err(cause) = self.context.cache.remove_pass(self.context.tools.disk, &view.key) {
                 self.disable_saving(&cause.to_string());
             }
@@ -543,8 +528,7 @@ impl<'a> Runner<'a, '_, '_> {
         Ok(ended)
     }
 
-    /// What looks different than before a check began: what it depends on itself, and what the checks
-    /// depend on that it needs.
+    /// Lists the changes since the check started, in its own inputs and in those of its needs.
     fn find_changes(&mut self, at: usize) -> Result<Vec<String>> {
         let mut open = vec![at];
         let mut seen = vec![false; self.snapshots.len()];
@@ -572,7 +556,7 @@ impl<'a> Runner<'a, '_, '_> {
         }
     }
 
-    /// A check has ended for good.
+    /// Records the final result of a check.
     pub(super) fn finish_check(&mut self, at: usize, mut ended: CheckResult) {
         let check = self.check(at);
         if let Some(view) = self.snapshots[at].as_ref() {
@@ -644,7 +628,7 @@ fn to_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Names that have their marks already.
+/// Joins names that are quoted already.
 fn join_first(names: &[String], shown: usize) -> String {
     let list = names.iter().take(shown).cloned().collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(shown) {
@@ -653,7 +637,7 @@ fn join_first(names: &[String], shown: usize) -> String {
     }
 }
 
-/// Runs the program of a check or a fix, as `program` has made it.
+/// Runs the program from `build_program` without a controlling terminal.
 pub(super) fn run_without_terminal(
     program: Program,
     longest: Duration,
@@ -666,7 +650,7 @@ pub(super) fn run_without_terminal(
     }
 }
 
-/// Whether this process has a terminal, from which what it starts could read a password.
+/// Whether this process has a terminal, from which a child process could read a password.
 fn has_terminal() -> bool {
     std::fs::File::open("/dev/tty").is_ok()
 }

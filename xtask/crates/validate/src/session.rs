@@ -1,7 +1,11 @@
-//! A run from beginning to end: alone in this clone, with its log, its history and its webhook.
+//! A complete validation: lock, log, checks, history and webhook.
 //!
-//! A look (`--dry-run`) takes no lock and writes nothing. Where the git folder cannot be written, the
-//! checks run all the same, and it is said what is not kept.
+//! Only one validation runs at a time in a clone. A dry run takes no lock and writes no file. If the git
+//! folder is read-only, the checks still run, with warnings about everything that is not saved.
+//!
+//! ```text
+//! ValidationRequest -> lock -> RunLog -> run_checks -> history + webhook -> CompletedRun
+//! ```
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,79 +29,71 @@ use xtask_config::ValidateConfig;
 use xtask_git::Repo;
 use xtask_git::Tools;
 
-/// Where the checks run.
+/// The folder in which the checks run.
 pub enum CheckLocation {
-    /// In the worktree.
     Worktree,
-    /// In a folder in which these files were laid out.
+    /// A folder, and the files of the index that were exported to it.
     Exported(PathBuf, Vec<RepoPath>),
 }
 
-/// What is to be done.
 pub struct ValidationRequest<'a> {
-    /// The checks.
     pub config: &'a ValidateConfig,
-    /// Which of them.
+    /// The selection, by the index of the check.
     pub selection: &'a [CheckSelection],
-    /// How.
     pub options: RunOptions,
-    /// Where.
     pub location: CheckLocation,
-    /// What started it: `validate`, `setup` or `pre-commit`.
+    /// The command that started the run: `validate`, `setup` or `pre-commit`.
     pub started_by: &'static str,
-    /// Whether a log is kept.
+    /// Whether the run writes a log.
     pub keeps_log: bool,
-    /// Whether it goes into the history, and the webhook is told.
+    /// Whether the run enters the history and triggers the webhook.
     pub records_history: bool,
-    /// Whether it waits for other validations: not where it has a place of its own, or a commit waits.
+    /// Whether the run waits for other validations. A commit does not wait, nor does a run in a folder of its
+    /// own.
     pub waits_for_lock: bool,
-    /// The words that were typed, for whoever waits.
+    /// The command line, shown to others that wait for the lock.
     pub command: String,
 }
 
-/// What was done.
 #[derive(Debug)]
 pub struct CompletedRun {
-    /// The name of the run.
     pub run_id: String,
-    /// When it began, in seconds since the epoch.
+    /// The start of the run, in seconds since the epoch.
     pub at: i64,
-    /// How long it took.
     pub duration_ms: u64,
-    /// What came of it.
     pub results: CheckResults,
-    /// Its log.
+    /// The log file, if one was written.
     pub log: Option<PathBuf>,
 }
 
 impl CompletedRun {
-    /// Whether every check is good.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         self.results.checks.iter().all(|check| check.outcome.is_good())
     }
 }
 
-/// Where passes, looks and manifests of a worktree are kept.
+/// Returns the folder of a worktree's passes, manifests and stat caches.
 #[must_use]
 pub fn state_folder(repo: &Repo) -> PathBuf {
     repo.state_folder().join("validate")
 }
 
-/// Where the history of a clone is kept.
+/// Returns the history file of a clone.
 #[must_use]
 pub fn history_file(repo: &Repo) -> PathBuf {
     repo.shared_state_folder().join("validate-history")
 }
 
-/// Where the fixes of a worktree are kept.
+/// Returns the folder of a worktree's fix backups.
 #[must_use]
 pub fn fixes_folder(repo: &Repo) -> PathBuf {
     repo.state_folder().join("fixes")
 }
 
-/// Begins to be the only validation in this clone, for at most so long. `waiting` is told for whom it
-/// waits. Nothing, with the reason, where there can be no lock: the git folder cannot be written.
+/// Takes the lock that makes this the only validation in the clone, waiting at most `wait_s` seconds;
+/// `waiting` is called with a message that names the holder. Fails if the holder does not finish in time.
+/// Returns `None` and a warning if the lock cannot be created, e.g. because the git folder is read-only.
 pub fn lock_validation(
     repo: &Repo,
     tools: &Tools<'_>,
@@ -127,7 +123,7 @@ pub fn lock_validation(
     }
 }
 
-/// Runs what was ordered.
+/// Runs a validation.
 pub fn run_validation(
     repo: &Repo,
     tools: &Tools<'_>,
@@ -196,7 +192,7 @@ pub fn run_validation(
         Err(failure) => {
             log.write_line(LogLevel::Error, &failure.to_string());
             if !is_look && order.records_history {
-                // A run that did not come to its end is no good one.
+                // A run that ended with an error is recorded as not ok.
                 let past = PastRun {
                     run: run_name,
                     at,
@@ -262,7 +258,7 @@ fn to_past_run(repo: &Repo, config: &ValidateConfig, done: &CompletedRun, by: &s
     }
 }
 
-/// Tells the webhook, if there is one. The answer is why it was not told.
+/// Sends the webhook, if one is configured. Returns the cause of a failure.
 fn notify_webhook(
     repo: &Repo,
     tools: &Tools<'_>,
@@ -296,7 +292,7 @@ fn notify_webhook(
     webhook::post_webhook(tools.world, repo.root(), &address, &told).err()
 }
 
-/// The last validation of a worktree, in a few words; nothing where there was none.
+/// Returns the last validation of the worktree `root` and its summary, e.g. `healthy, 3 checks`.
 #[must_use]
 pub fn describe_last_run(repo: &Repo, root: &Path) -> Option<(PastRun, String)> {
     let past = history::find_last_run(&history_file(repo), &root.display().to_string())?;

@@ -1,12 +1,11 @@
-//! The state that is about to be committed, for the checks that run before a commit.
+//! The staged state, checked out for the checks that run before a commit.
 //!
-//! Where the worktree holds just that, they run in it. Otherwise it is laid out in a folder of its own:
-//! what is changed and not staged, or not added at all, neither helps nor harms. The worktree and the index
-//! are never touched.
+//! If the worktree equals the index, checks run in the worktree. Otherwise the index is exported to a folder
+//! of its own, so that unstaged and untracked files have no influence. Worktree and index are never touched.
 //!
-//! That folder lies with the temporary files, for its owner alone. Below the git folder it would be passed
-//! over by tools that leave out whatever is called `.git`, and a git that is started there would find this
-//! repository, and its worktree.
+//! The folder is below `$TMPDIR`, e.g. `/tmp/xtask-staged-1000-9f86d081884c7d65`, readable by its owner
+//! alone. Below the git folder, tools that skip any `.git` would skip it, and a git started in it would find
+//! this repository and its worktree.
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -19,10 +18,11 @@ use xtask_base::lock::Lock;
 use xtask_git::Repo;
 use xtask_git::Tools;
 
-/// How long another commit in this worktree may take to be checked: half a minute.
+/// The longest wait for the checks of another commit in the same worktree.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
 
-/// Where the checks of a commit run, and what keeps others from laying out another one there.
+/// Chooses the location of a commit's checks, exporting the index if necessary. The `Lock` must be held while
+/// they run: it keeps other commits from exporting to the same folder.
 pub fn prepare_location(
     repo: &Repo,
     index: &Path,
@@ -39,7 +39,7 @@ pub fn prepare_location(
     Ok((CheckLocation::Exported(folder.join("tree"), files), Some(lock)))
 }
 
-/// Removes what was laid out for the commits of a worktree.
+/// Removes the exported files of the worktree at `root`.
 pub fn remove_export(root: &Path, tools: &Tools<'_>) -> Result<()> {
     let folder = staged_folder(root, tools);
     if !is_own_folder(&folder) {
@@ -51,7 +51,7 @@ pub fn remove_export(root: &Path, tools: &Tools<'_>) -> Result<()> {
         .with_context(|| format!("`{}` cannot be removed", folder.display()))
 }
 
-/// Whether a folder is there that nobody but us can have made.
+/// Whether `folder` is a folder that belongs to this user and is accessible to no other user.
 fn is_own_folder(folder: &Path) -> bool {
     let user = rustix::process::getuid().as_raw();
     let meta = std::fs::symlink_metadata(folder);
@@ -66,14 +66,15 @@ fn staged_folder(root: &Path, tools: &Tools<'_>) -> PathBuf {
     PathBuf::from(temp).join(format!("xtask-staged-{user}-{name}"))
 }
 
-/// A folder among the temporary ones that is this worktree's and nobody else's.
+/// Creates the private temporary folder of this worktree.
 fn create_folder(repo: &Repo, tools: &Tools<'_>) -> Result<PathBuf> {
     let folder = staged_folder(repo.root(), tools);
     let failed = || format!("the folder `{}` cannot be made", folder.display());
     match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
         Ok(()) => {}
         Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {
-            // Anybody can make a folder there: it counts only if nobody else can have.
+            // Any user can create a folder in `$TMPDIR`, so an existing one is used only if this user must
+            // have made it.
             if !is_own_folder(&folder) {
                 return Err(Error::unable(format!("`{}` is not ours", folder.display()))
                     .with_hint("remove it, or set TMPDIR to a folder of your own"));

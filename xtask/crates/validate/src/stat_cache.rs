@@ -1,9 +1,13 @@
-//! What is known about files from before: the digest that a file had when it last looked so.
+//! Digests of files from earlier runs, by path and stat data, so that unchanged files are not read again.
 //!
-//! A file whose size, times, inode and mode are the same is not read again. One that was changed at the
-//! very moment it was read could be changed once more without looking different; such a look is not
-//! remembered. The memory belongs to one folder, and is never more than a way to read less: one that
-//! is damaged, or that a newer xtask has written, counts as none and is replaced.
+//! A digest is reused only if size, times, inode and mode are equal. A file whose ctime is too recent could
+//! change once more without a visible difference (as with git's racy index entries), so its digest is not
+//! kept. The cache belongs to one folder. A damaged file, or one of a newer xtask, is discarded and
+//! rewritten.
+//!
+//! ```text
+//! "src/a.py" + FileStat { size: 7, mtime_ns, ctime_ns, inode, mode } -> SHA-256
+//! ```
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -21,37 +25,36 @@ use xtask_base::files::Disk;
 use xtask_base::progress::{Progress, SilentProgress};
 use xtask_git::FileStat;
 
-/// The first line of the file, with its version. What follows is the digest of the rest, the number of
-/// files and each of them: numbers of eight bytes, paths after their length.
+/// The first line of the cache file, with its version. Then follow the SHA-256 of the rest, the number of
+/// files and the files, in little-endian numbers of eight bytes; paths are prefixed by their length.
 const MAGIC: &[u8] = b"xtask.looks/1\n";
 
-/// The largest file that is read: 256 MB, for a million files.
+/// The largest cache file that is read: 256 MB, for a million files.
 const MAX_CACHE_BYTES: u64 = 256_000_000;
 
-/// How close to now a time is too close: the clocks of file systems go in steps of up to ten
-/// milliseconds.
+/// The age in nanoseconds below which a ctime is too recent: file system clocks advance in steps of up to 10
+/// ms.
 const CLOCK_STEP_NS: i64 = 20_000_000;
 
-/// The same where a file system keeps whole seconds, or two of them.
+/// The same for file systems that store whole seconds, or multiples of two seconds.
 const COARSE_CLOCK_STEP_NS: i64 = 2_000_000_000;
 
-/// How often a file that changes under our eyes is read again.
+/// The number of attempts to read a file that changes while being read.
 const MAX_TRIES: usize = 3;
 
-/// From how many files on reading is worth a second thread.
+/// The number of files from which reading uses several threads.
 const MIN_FILES_FOR_THREADS: usize = 32;
 
-/// From how many files on reading is worth a word to whoever waits.
+/// The number of files from which reading shows progress.
 const MIN_FILES_FOR_PROGRESS: usize = 1000;
 
-/// One file as it was.
+/// The digest of a file, and its stat data at that time.
 #[derive(Clone, Debug)]
 struct CachedStat {
     stat: FileStat,
     digest: Digest,
 }
 
-/// The memory.
 #[derive(Default)]
 pub struct StatCache {
     file: PathBuf,
@@ -59,26 +62,26 @@ pub struct StatCache {
     is_changed: bool,
 }
 
-/// The moment before which a time is safely in the past, as a span before now.
+/// Returns the step of the clock that set `time_ns`, in nanoseconds.
 fn clock_step(time_ns: i64) -> i64 {
     if time_ns % 1_000_000_000 == 0 { COARSE_CLOCK_STEP_NS } else { CLOCK_STEP_NS }
 }
 
-/// How long to wait until a change of this file would look different, in nanoseconds; nothing to wait
-/// for is 0.
+/// Returns how long to wait until any change of this file will be visible in its stat data, in nanoseconds; 0
+/// if no wait is needed.
 #[must_use]
 pub fn settle_time_ns(stat: &FileStat, now_ns: i64) -> i64 {
     let age = now_ns.saturating_sub(stat.ctime_ns);
     let step = clock_step(stat.ctime_ns);
-    // A time in the future is no danger: a change sets another one.
+    // A ctime in the future is harmless: a change sets a different one.
     if (-CLOCK_STEP_NS..step).contains(&age) { step - age.max(0) } else { 0 }
 }
 
 impl StatCache {
-    /// Reads what is remembered. What is torn or foreign is forgotten.
+    /// Reads a cache file. A missing, truncated or unknown file gives an empty cache.
     #[must_use]
     pub fn read_cache(file: PathBuf) -> StatCache {
-        // A pipe in its place would be waited for.
+        // Reading a FIFO would block.
         let is_fit = std::fs::metadata(&file)
             .is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_CACHE_BYTES);
         let bytes = if is_fit { std::fs::read(&file).unwrap_or_default() } else { Vec::new() };
@@ -87,13 +90,13 @@ impl StatCache {
         looks
     }
 
-    /// The digest of a file that still looks as it did.
+    /// Returns the digest of the file at `path` if its stat data are unchanged.
     #[must_use]
     pub fn known_digest(&self, path: &[u8], stat: &FileStat) -> Option<Digest> {
         self.files.get(path).filter(|look| look.stat == *stat).map(|look| look.digest)
     }
 
-    /// Remembers how a file looked when it had this digest, if that can be told from later.
+    /// Stores the digest of a file, unless a later change of it could go unnoticed.
     fn remember_digest(&mut self, path: &[u8], stat: FileStat, digest: Digest, now_ns: i64) {
         if settle_time_ns(&stat, now_ns) > 0 {
             self.is_changed |= self.files.remove(path).is_some();
@@ -103,8 +106,8 @@ impl StatCache {
         }
     }
 
-    /// The digests of files: those that are known, and the others read. Each answer is the look that
-    /// belongs to the digest. `name` is what a file is remembered by.
+    /// Returns the digests of `files`, reading those that are not cached. Each result holds the stat data
+    /// that belong to the digest. Paths are relative to `root` and serve as the names in the cache.
     pub fn resolve_digests(
         &mut self,
         root: &Path,
@@ -139,7 +142,7 @@ impl StatCache {
         answers
     }
 
-    /// Writes the memory, if it has learnt something. `keep` says which files are still of use.
+    /// Writes the cache file if the cache has changed, with only the paths for which `keep` returns `true`.
     pub fn write(&mut self, disk: &Disk<'_>, keep: &dyn Fn(&[u8]) -> bool) -> io::Result<()> {
         if !self.is_changed {
             return Ok(());
@@ -150,7 +153,6 @@ impl StatCache {
         Ok(())
     }
 
-    /// Whether it has learnt something since it was read.
     #[must_use]
     pub fn is_changed(&self) -> bool {
         self.is_changed
@@ -187,7 +189,7 @@ fn push_stat(list: &mut Vec<u8>, stat: &FileStat) {
     list.extend(u64::from(stat.mode).to_le_bytes());
 }
 
-/// The memory that bytes hold; nothing where they are not all of it and nothing else.
+/// Parses a cache file. Returns `None` unless checksum and length are exact.
 fn parse_stat_cache(bytes: &[u8]) -> Option<StatCache> {
     let (sum, list) = bytes.strip_prefix(MAGIC)?.split_first_chunk::<32>()?;
     if digest::hash_parts([list]) != *sum {
@@ -203,7 +205,7 @@ fn parse_stat_cache(bytes: &[u8]) -> Option<StatCache> {
     rest.0.is_empty().then_some(looks)
 }
 
-/// What is left to be read.
+/// The unread rest of a cache file.
 struct ByteReader<'a>(&'a [u8]);
 
 impl<'a> ByteReader<'a> {
@@ -243,7 +245,7 @@ fn unread_error() -> io::Error {
     io::Error::other("it was not read")
 }
 
-/// Reads some of the files, side by side where there are many.
+/// Reads the files at the indices `which`, in several threads if there are many.
 fn digest_all(
     root: &Path,
     files: &[(&[u8], FileStat)],
@@ -270,8 +272,9 @@ fn digest_all(
     })
 }
 
-/// Reads a regular file: how it looked and what it held at one and the same time. What is something
-/// else by now is an error, and is not waited for.
+/// Reads a regular file and returns its digest with the stat data that held throughout the read. Fails,
+/// without blocking, if the path is no longer a regular file, or if the file kept changing for `MAX_TRIES`
+/// attempts.
 pub fn digest_file(path: &Path) -> io::Result<(FileStat, Digest)> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
     let flags = i32::try_from(flags).unwrap_or(0);

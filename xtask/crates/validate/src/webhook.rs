@@ -1,8 +1,12 @@
-//! Telling somebody that a run has ended: one POST of a few facts, within ten seconds.
+//! Webhook notification after a run: one POST of a small JSON object, within ten seconds.
 //!
-//! It goes by the `curl` of this machine, which knows its proxies and whom it trusts. The address goes
-//! in by its standard input, where no list of processes shows it, and is never printed: it often is a
-//! secret. That nobody could be told is a warning and changes no result.
+//! Sent by the installed `curl`, which knows the machine's proxies and certificates. The URL is often a
+//! secret: it is passed on curl's standard input, so that no process list shows it, and never printed. A
+//! failure is a warning and does not change the result of the run. The body, for example:
+//!
+//! ```text
+//! {"schema": "xtask.validate.webhook/1", "run": "…", "branch": "main", "ok": false, "failed": ["lint"], …}
+//! ```
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,36 +17,35 @@ use xtask_base::environment::Environment;
 use xtask_base::process::Program;
 use xtask_config::is_webhook;
 
-/// How long it may take in all.
+/// The longest time for the whole request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the connection may take, in seconds.
+/// The longest time for the connection, in seconds.
 const CONNECT_TIMEOUT_S: u64 = 5;
 
-/// What is told.
+/// The body of the request.
 #[derive(Clone, Debug, Serialize)]
 pub struct WebhookPayload<'a> {
-    /// Names this shape.
+    /// The name and version of this format.
     pub schema: &'static str,
-    /// The run.
     pub run: &'a str,
-    /// The branch; nothing where HEAD is detached.
+    /// The branch; `None` if HEAD is detached.
     pub branch: Option<String>,
-    /// The commit that is checked out; nothing where there is none.
+    /// The commit at HEAD; `None` before the first commit.
     pub commit: Option<String>,
-    /// When it began, RFC 3339 UTC.
+    /// The start of the run, RFC 3339 in UTC.
     pub started: String,
-    /// How long it took.
     pub duration_ms: u64,
     /// Whether every check is good.
     pub ok: bool,
-    /// How many checks came to which end.
+    /// The number of checks by outcome, e.g. `{"passed": 7, "failed": 1}`.
     pub checks: std::collections::BTreeMap<&'static str, usize>,
-    /// The checks that failed.
+    /// The names of the failed checks.
     pub failed: Vec<&'a str>,
 }
 
-/// The address that a configuration names; nothing where the variable that it names is not set.
+/// Returns the URL that `configured` gives directly or as `$VARIABLE`; `None` if that variable is not set.
+/// Fails if its value is not a webhook URL.
 pub fn resolve_address(world: &Environment, configured: &str) -> Result<Option<String>, String> {
     let Some(name) = configured.strip_prefix('$') else { return Ok(Some(configured.to_owned())) };
     match world.variable(name) {
@@ -52,7 +55,7 @@ pub fn resolve_address(world: &Environment, configured: &str) -> Result<Option<S
     }
 }
 
-/// Tells it. The answer is why it could not be told.
+/// Sends `told` to `address`. Returns the cause of a failure, without the URL.
 pub fn post_webhook(
     world: &Environment,
     folder: &Path,
@@ -74,7 +77,7 @@ pub fn post_webhook(
         format!("max-time = {}", REQUEST_TIMEOUT.as_secs()),
         "fail\nsilent\nshow-error\noutput = \"/dev/null\"\n".to_owned(),
     ];
-    // One second more, so that curl can say itself what took too long.
+    // One second more than curl's own limit, so that curl reports the timeout itself.
     let longest = REQUEST_TIMEOUT + Duration::from_secs(1);
     let done = Program::new(curl, folder)
         .args(["--disable", "--config", "-"])
@@ -83,11 +86,11 @@ pub fn post_webhook(
     if done.status.success() {
         return Ok(());
     }
-    // What curl says names the host at most, but who knows.
+    // curl's errors name the host at most; the URL is removed in case they ever hold more.
     Err(done.stderr.replace(address, "(the address)"))
 }
 
-/// A value of curl's configuration.
+/// Quotes a value for a curl config file.
 fn quote_curl_value(text: &str) -> String {
     let mut quoted = String::from("\"");
     for letter in text.chars() {
