@@ -366,7 +366,7 @@ fn a_newer_fix_is_taken_back_by_its_program_alone() {
     repo.write(&format!("{fixes}/open"), "");
     refused(
         &repo,
-        &format!("what run `{newer}` has fixed"),
+        &format!("the fix record of run `{newer}`"),
         &[&["validate", "--undo", "last"], &["validate", "--undo", newer]],
     );
     // Nor does a fix of our own make anybody forget that one of it was cut short.

@@ -123,7 +123,9 @@ fn flags_work_in_any_order_and_names_are_checked() {
     let ran = repo.xtask(&["validate", "--only", "lit,lint", "--skip", "units"]).status(2);
     ran.says("`lit`; did you mean `lint`?").says("`units`; did you mean `unit`?").says("--list");
     repo.xtask(&["validate", "--fats"]).status(2).says("--fast");
-    repo.xtask(&["validate", "--only", "unit", "--skip", "unit"]).status(2).says("leaves nothing");
+    repo.xtask(&["validate", "--only", "unit", "--skip", "unit"])
+        .status(2)
+        .says("excludes everything");
 }
 
 #[test]
@@ -222,8 +224,8 @@ fn why_goes_down_to_the_file_the_variable_and_the_age() {
         let ran = repo.xtask_with(&["validate", "--fast", "--why", "--json"], variables).success();
         ran.json()["checks"][0]["why"][0].as_str().unwrap().to_owned()
     };
-    assert_eq!(why(&[]), "no pass of it is remembered");
-    assert_eq!(why(&[]), "it passed just now, with 2 files as they were");
+    assert_eq!(why(&[]), "no pass of it is cached");
+    assert_eq!(why(&[]), "it passed just now, 2 files unchanged");
     assert_eq!(why(&[("XX", "1")]), "variable `XX` is set now");
     repo.write("src/input", "good, still\n");
     assert_eq!(why(&[("XX", "1")]), "`src/input` was changed");
@@ -256,8 +258,8 @@ fn a_pass_grows_old_and_is_never_from_tomorrow() {
         format!("{} {}", outcomes(&ran), json["checks"][0]["why"][0].as_str().unwrap())
     };
     assert!(again(-1000).starts_with("c=cached it passed 16 minutes ago"), "{}", again(-1000));
-    assert!(again(-4000).contains("c=passed its pass is 40"), "{}", again(-4000));
-    let future = "c=passed its pass lies in the future: the clock was set back";
+    assert!(again(-4000).contains("c=passed its pass has expired: it is 40"), "{}", again(-4000));
+    let future = "c=passed its pass is dated in the future: the clock was set back";
     assert_eq!(again(86_400), future);
 }
 
@@ -287,7 +289,7 @@ fn damaged_and_newer_state_is_ignored_and_nothing_of_it_runs() {
     fs::remove_dir_all(&state).unwrap();
     fs::write(&state, "a file where a folder should be").unwrap();
     let ran = repo.xtask(&["validate", "--fast"]).success();
-    ran.says("passes are not remembered").says("healthy: 1 check");
+    ran.says("passes are not cached").says("healthy: 1 check");
 }
 
 #[test]
@@ -324,9 +326,9 @@ fn every_kind_without_a_command_says_yes_and_no() {
     repo.git(&["switch", "-q", "-c", "feature"]);
     repo.git(&["switch", "-q", "--detach"]);
     let ran = repo.xtask(&["validate"]).status(1);
-    let ran = ran.says("`no-such-tool` is not on PATH (`").says("and >=99 is wanted");
-    let ran = ran.says("`src/none` is not there").says("`NO_SUCH_VARIABLE` is not set");
-    let ran = ran.says("and 9000000.0 GB are wanted").says(&format!("port {port} is taken by `"));
+    let ran = ran.says("`no-such-tool` is not on PATH (`").says("but >=99 is required");
+    let ran = ran.says("`src/none` not found").says("`NO_SUCH_VARIABLE` is not set");
+    let ran = ran.says("but 9000000.0 GB are required").says(&format!("port {port} is taken by `"));
     let ran = ran.says(&format!("(pid {}, user ", std::process::id()));
     let ran = ran.says("not installed").says("1 managed file behind").says("HEAD is detached");
     ran.says("9 of 9 checks failed");
@@ -433,7 +435,7 @@ fn logs_say_what_happened_and_only_the_newest_stay() {
         "] SECTION: quality",
         "] SUCCESS: good",
         "] STATE_SAVED: good",
-        "] ERROR: bad: it ended with 3",
+        "] ERROR: bad: exited with code 3",
         "] INFO: dreadful",
         "] LOCK_RELEASED: pid ",
     ] {
@@ -534,11 +536,11 @@ fn a_webhook_is_told_and_never_changes_a_result() {
     let (port, heard) = server("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n");
     let address = format!("http://127.0.0.1:{port}/a-secret-path");
     let ran = repo.xtask_with(&["validate"], &[("HOOK", &address)]).success();
-    ran.says("the webhook was not told").says("500").never_says("a-secret-path");
+    ran.says("webhook failed").says("500").never_says("a-secret-path");
     drop(heard.join());
     let ran = repo.xtask_with(&["validate"], &[("HOOK", &address)]).success();
-    ran.says("the webhook was not told").never_says("a-secret-path");
+    ran.says("webhook failed").never_says("a-secret-path");
     let ran = repo.xtask_with(&["validate"], &[("HOOK", "http://example.com/x")]).success();
-    ran.says("no address that begins with `https://`");
+    ran.says("expected `https://…`");
     repo.xtask(&["validate"]).success().never_says("webhook");
 }

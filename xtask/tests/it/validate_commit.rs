@@ -34,7 +34,7 @@ fn a_commit_is_judged_by_what_it_holds() {
     repo.write("src/input", "good\n");
     let scene = repo.scene();
     let refused = repo.try_git(&["commit", "-q", "-m", "x"]).status(1);
-    let refused = refused.says("the commit was refused").says("input: it ended with 1");
+    let refused = refused.says("the commit was refused").says("input: exited with code 1");
     refused.says("1 of 1 check failed").never_says("other");
     assert_eq!(repo.scene(), scene, "worktree and index are as they were");
     assert!(!repo.has("fixed"), "no fix runs before a commit");
@@ -140,7 +140,7 @@ fn who_switched_hooks_off_or_has_no_such_checks_is_left_alone() {
     // What a branch says of its checks counts for nothing here.
     repo.write(VALIDATE_FILE, "[[check]]\nname = 'x'\nrun = 'true'\n");
     repo.git(&["add", VALIDATE_FILE]);
-    repo.try_git(&["commit", "-q", "-m", "x"]).status(1).says("input: it ended with 1");
+    repo.try_git(&["commit", "-q", "-m", "x"]).status(1).says("input: exited with code 1");
     repo.canonical(&[(VALIDATE_FILE, Some("[[check]]\nname = 'x'\nrun = 'false'\n"))]);
     repo.git(&["commit", "-q", "-m", "x"]);
     // Checks that cannot be read are said, and stop nobody: they are not this branch's fault.

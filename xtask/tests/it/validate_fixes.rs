@@ -26,7 +26,7 @@ fn a_safe_fix_runs_and_can_be_taken_back() {
     repo.link("app", "src/link");
     let before = files(repo.dir.as_std_path());
     let ran = repo.xtask(&["validate"]).success();
-    let ran = ran.says("put right by").says("it changed `src/new`, `src/out`");
+    let ran = ran.says("fixed by").says("it changed `src/new`, `src/out`");
     let said = ran.out.split("--undo ").nth(1).unwrap();
     let run = said.split('`').next().unwrap().to_owned();
     assert_eq!(repo.read("src/out"), "good\n");
@@ -36,7 +36,7 @@ fn a_safe_fix_runs_and_can_be_taken_back() {
     repo.xtask(&["validate", "--undo", &run]).success().says("2 files put back");
     assert_eq!(files(repo.dir.as_std_path()), before);
     repo.xtask(&["validate", "--undo", &run]).success().says("taken back already");
-    repo.xtask(&["validate", "--undo", "last"]).status(1).says("there is no fix to take back");
+    repo.xtask(&["validate", "--undo", "last"]).status(1).says("there is no fix to undo");
     repo.xtask(&["validate", "--undo", "nonsense"]).status(2).says("undo --list");
 }
 
@@ -72,7 +72,7 @@ fn a_fix_in_vain_leaves_all_as_it_was() {
         repo.link("app", "src/link");
         let before = files(repo.dir.as_std_path());
         let ran = repo.xtask(&["validate"]).status(1);
-        ran.says("put back");
+        ran.says("restored");
         assert_eq!(files(repo.dir.as_std_path()), before, "{run}");
         let mode = fs::metadata(repo.dir.join("src/input")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o644, "{run}");
@@ -86,7 +86,7 @@ fn risky_fixes_wait_for_consent_and_ci_runs_none() {
     let repo = scene(&lab, &with_fix("echo good > src/out", "risky", "'src/out'"));
     repo.write("src/out", "mine\n");
     let ran = repo.xtask(&["validate"]).status(1);
-    ran.says("it is risky: `--interactive` asks, `--yes` says yes");
+    ran.says("it is risky: `--interactive` asks first, `--yes` runs it");
     assert_eq!(repo.read("src/out"), "mine\n");
     repo.write(VALIDATE_FILE, with_fix("echo good > src/out", "safe", "'src/out'"));
     repo.xtask(&["validate", "--no-fix"]).status(1).says("fixes are off");
@@ -145,7 +145,7 @@ fn a_fix_that_is_cut_short_can_be_taken_back() {
     // What the fix has started goes on without it, and is let go.
     fs::write(&go, "").unwrap();
     let next = repo.xtask(&["validate", "--no-fix"]).status(1);
-    next.says("a fix was cut short").says("--undo");
+    next.says("a fix was interrupted").says("--undo");
     repo.write("src/out", "half, and mine\n");
     let ran = repo.xtask(&["validate", "--undo", "last"]).success();
     let ran = ran.says("it had been cut short; what was there is kept in ");
@@ -163,7 +163,7 @@ fn what_cannot_be_saved_is_not_fixed() {
     repo.write("src/out", "mine\n");
     repo.link("src", "behind");
     let ran = repo.xtask(&["validate"]).status(1);
-    ran.says("not run: ").says("`behind/out`, which a fix may write, cannot be read");
+    ran.says("not run: ").says("cannot read `behind/out`, which the fix may write");
     assert_eq!(repo.read("src/out"), "mine\n");
     // Copies are for their owner alone.
     fs::remove_file(repo.dir.join("behind")).unwrap();
@@ -229,7 +229,7 @@ fn a_fix_that_makes_very_much_is_no_failure() {
     let ran = repo.xtask(&["validate", "--json"]).success();
     assert_eq!(outcomes(&ran), "c=fixed");
     let reason = ran.json()["checks"][0]["fix"]["reason"].to_string();
-    assert!(reason.contains("more than can be looked at"), "{reason}");
+    assert!(reason.contains("not all changes could be recorded"), "{reason}");
     repo.xtask(&["validate", "--undo", "last"]).success();
     assert_eq!(repo.read("src/out"), "mine\n");
 }

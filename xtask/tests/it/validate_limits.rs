@@ -60,11 +60,11 @@ fn commands_that_are_not_there_or_end_in_other_ways() {
         .collect();
     for (reason, words) in reasons.iter().zip([
         "`no-such-program` is not on PATH (`",
-        "`./no-such-script` is not there",
-        "/none` is not there",
+        "`./no-such-script` not found",
+        "/none` not found",
         "cannot be started: Permission denied",
-        "signal 9 ended it",
-        "it took longer than 1 s (`timeout`) and was ended",
+        "killed by signal 9",
+        "timed out after 1 s (`timeout`)",
     ]) {
         assert!(reason.contains(words), "{reason}");
     }
@@ -95,7 +95,7 @@ fn who_ignores_term_floods_or_leaves_others_behind_is_dealt_with() {
         wait_for("the end of a grandchild", || is_gone(&output(at)));
     }
     let note = json["checks"][1]["notes"][0].as_str().unwrap().to_owned();
-    assert_eq!(note, "it left processes behind, which were ended");
+    assert_eq!(note, "it left processes running, which were killed");
     assert!(output(2).len() < 1_000_000 && output(2).contains("bytes left out"));
 }
 
@@ -111,7 +111,7 @@ fn a_check_that_changes_its_own_inputs_is_not_skipped() {
     );
     for _ in 0..2 {
         let ran = repo.xtask(&["validate", "--fast"]).success();
-        ran.says("`src/input` changed while it ran: its pass counts for this run alone");
+        ran.says("`src/input` changed while it ran: its pass is not cached");
     }
 }
 
@@ -138,19 +138,19 @@ fn odd_inputs_hang_nobody_and_are_said() {
     assert_eq!(outcomes(&ran), "odd=passed link=passed idle=passed");
     let json = ran.json();
     let notes = json["checks"][2]["notes"].to_string();
-    assert!(notes.contains("`none/*.x`, which matches nothing"), "{notes}");
+    assert!(notes.contains("`none/*.x`, which matches no file"), "{notes}");
     let ran = repo.xtask(&["validate", "--fast", "--why", "--json"]).success();
     assert_eq!(outcomes(&ran).split(' ').next().unwrap(), "odd=cached");
     // What cannot be looked at is never taken for unchanged.
     let why = ran.json()["checks"][1]["why"].to_string();
-    assert!(why.contains("round/x") && why.contains("cannot be looked at"), "{why}");
+    assert!(why.contains("round/x") && why.contains("cannot read"), "{why}");
     // A glob that matches nothing may have been meant otherwise.
     let why = ran.json()["checks"][2]["why"].to_string();
-    assert!(why.contains("matches nothing, so it always runs"), "{why}");
+    assert!(why.contains("matches no file, so it always runs"), "{why}");
     assert!(outcomes(&ran).ends_with("link=passed idle=passed"));
     repo.write("absent", "now");
     let ran = repo.xtask(&["validate", "--fast", "--why"]).success();
-    ran.says("`absent` is there now");
+    ran.says("`absent` exists now");
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn a_second_run_waits_for_so_long_and_says_for_whom() {
     let held = Lock::acquire(&path, who, Duration::ZERO, |_| {}).unwrap();
     let ran = repo.xtask(&["validate"]).status(3);
     let ran = ran.says(&format!("another validation is running ({who}), waiting…"));
-    ran.says("did not end within 1 s");
+    ran.says("timed out after 1 s: another validation is running (");
     repo.xtask(&["validate", "--dry-run"]).success();
     drop(held);
     repo.xtask(&["validate"]).success();
@@ -464,9 +464,9 @@ fn a_broken_tool_is_no_tool() {
     let bin = lab.place("bin");
     let path = format!("{}:{}", bin.dir, std::env::var("PATH").unwrap());
     for (script, words) in [
-        ("echo \"version 3.12.0 is not installed\"; exit 1", "ended with 1: version 3.12.0"),
-        ("kill -11 $$", "signal 11 ended"),
-        ("echo nothing", "says no version that can be read"),
+        ("echo \"version 3.12.0 is not installed\"; exit 1", "exited with code 1: version 3.12.0"),
+        ("kill -11 $$", "was killed by signal 11"),
+        ("echo nothing", "no version in the output of `"),
     ] {
         bin.write_executable("judge", &format!("#!/bin/sh\n{script}\n"));
         let ran = repo.xtask_with(&["validate"], &[("PATH", &path)]).status(1);

@@ -80,7 +80,7 @@ fn what_runs_others_always_runs_unless_it_names_them() {
         why();
         let second = why();
         assert_eq!(
-            second.out.contains("is not named by `tools`, so it always runs"),
+            second.out.contains("`tools` does not list the programs that "),
             runs,
             "{command}: {}",
             second.out
@@ -103,5 +103,5 @@ fn what_a_command_of_the_run_changes_is_seen_by_those_after_it() {
         repo.xtask(&["validate", "--fast"]).success();
     }
     repo.write("src/next", "bad!\n");
-    repo.xtask(&["validate", "--fast", "--no-fix"]).status(1).says("c: it ended with 1");
+    repo.xtask(&["validate", "--fast", "--no-fix"]).status(1).says("c: exited with code 1");
 }

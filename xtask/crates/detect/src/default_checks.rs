@@ -44,31 +44,31 @@ built-in = "sync"
 /// The conditions on which checks depend, with their meaning.
 pub const CONDITIONS: [(&str, &str); 27] = [
     ("canonical", "it has a canonical branch, or will have one"),
-    ("tests", "checks that run tests are wanted, too"),
-    ("rust", "there is a package or a workspace of Cargo in the root, and it is not the toolkit's"),
-    ("cargo-lock", "its lock file is kept"),
+    ("tests", "checks that run tests are included"),
+    ("rust", "the root has a Cargo package or workspace other than the toolkit's"),
+    ("cargo-lock", "`Cargo.lock` is tracked"),
     ("python", "it is a Python project"),
-    ("uv", "uv keeps its packages"),
-    ("poetry", "poetry keeps its packages"),
+    ("uv", "uv manages its packages"),
+    ("poetry", "poetry manages its packages"),
     ("requirements", "it has a requirements.txt"),
-    ("ruff", "ruff is configured, and among its packages"),
-    ("mypy", "mypy is configured, and among its packages"),
-    ("mypy-files", "mypy is told which files it reads"),
-    ("pytest", "pytest is configured, and among its packages"),
+    ("ruff", "ruff is configured and installed by default"),
+    ("mypy", "mypy is configured and installed by default"),
+    ("mypy-files", "`[tool.mypy]` lists the files to read"),
+    ("pytest", "pytest is configured and installed by default"),
     ("node", "it has a package.json"),
-    ("npm", "npm keeps its packages, or nobody says who does"),
-    ("pnpm", "pnpm keeps them"),
-    ("yarn", "yarn 1 keeps them"),
-    ("berry", "yarn 2 or later keeps them in node_modules"),
-    ("plug-n-play", "yarn 2 or later keeps them elsewhere"),
-    ("bun", "bun keeps them"),
-    ("node-lock", "it has packages, and their lock file is kept"),
+    ("npm", "npm manages its packages (the default)"),
+    ("pnpm", "pnpm manages them"),
+    ("yarn", "yarn 1 manages them"),
+    ("berry", "yarn 2 or later manages them in node_modules"),
+    ("plug-n-play", "yarn 2 or later manages them without node_modules"),
+    ("bun", "bun manages them"),
+    ("node-lock", "it has packages, and their lock file is tracked"),
     ("node-packages", "it has packages"),
-    ("typescript", "TypeScript is configured, and among its packages"),
-    ("lint-script", "it has a script `lint` that changes no file"),
-    ("eslint", "eslint is configured, and among its packages, and there is no such script"),
-    ("test-script", "it has a script `test` that ends by itself"),
-    ("go", "there is a module of Go in the root"),
+    ("typescript", "TypeScript is configured and a dependency"),
+    ("lint-script", "it has a script `lint` that changes no files"),
+    ("eslint", "eslint is configured and a dependency, and there is no such script"),
+    ("test-script", "it has a script `test` that ends without intervention"),
+    ("go", "there is a `go.mod` in the root"),
     ("clippy", "clippy is configured"),
 ];
 
@@ -201,7 +201,7 @@ tool = "poetry"
 ttl = "1h"
 fix = { run = "pipx install poetry", risk = "risky" }
 
-# Where poetry keeps the packages only it can say, so what needs them always runs.
+# Only poetry knows the folder of the packages, so checks that need them always run.
 [[check]]
 name = "virtual-environment"
 phase = "dependencies"
@@ -234,7 +234,7 @@ run = "poetry run ruff check ."
     (
         &["ruff", "!uv", "!poetry"],
         r#"
-# It runs with the packages of the python that is found first, and always: which they are is not known.
+# It uses the packages of the first python3 on PATH. They are unknown, so the check always runs.
 [[check]]
 name = "ruff"
 phase = "quality"

@@ -185,7 +185,7 @@ pub(super) fn detect_node(tree: &FileTree<'_>) -> Option<NodeProject> {
     let has_tsconfig = tree.has("tsconfig.json");
     if has_tsconfig && !has("typescript") {
         tree.add_note(
-            "there is a `tsconfig.json`, and `typescript` is not among the packages: it has no check in \
+            "there is a `tsconfig.json`, but `typescript` is not a dependency: it has no check in \
              `setup/validate.toml`"
                 .to_owned(),
         );
@@ -252,10 +252,7 @@ fn detect_package_manager(
     let chosen = chosen.unwrap_or(NodePackageManager::Npm);
     let has_lock = there.iter().any(|(_, manager)| *manager == chosen);
     if let Some((other, _)) = there.iter().find(|(_, manager)| *manager != chosen) {
-        tree.add_note(format!(
-            "there is `{other}` as well; the checks are made for {}",
-            chosen.name()
-        ));
+        tree.add_note(format!("there is `{other}` as well; the checks use {}", chosen.name()));
     }
     let is_one = version.starts_with("1.") || (named.is_none() && !tree.has(".yarnrc.yml"));
     if chosen != NodePackageManager::Yarn || is_one {

@@ -84,8 +84,8 @@ pub(super) fn detect_python(tree: &FileTree<'_>) -> Option<PythonProject> {
         let is_installed = project.packages.iter().any(|name| name == tool);
         if is_configured && !is_installed {
             tree.add_note(format!(
-                "`{tool}` is configured, and not among the packages that are installed by default, so it \
-                 has no check; where everybody installs it, add one to `setup/validate.toml`"
+                "`{tool}` is configured, but not installed by default, so it has no check; if everybody \
+                 installs it, add one to `setup/validate.toml`"
             ));
         }
         is_configured && is_installed

@@ -104,9 +104,9 @@ impl PathObstacle {
         let PathObstacle { place, existing: by, kind: why } = self;
         match why {
             ObstacleKind::NotAFolder => {
-                format!("`{by}` is a file or a symlink, and a folder is needed there for `{place}`")
+                format!("`{by}` is a file or a symlink, but a folder is needed there for `{place}`")
             }
-            ObstacleKind::IsAFolder => format!("`{by}` is a folder, and a file is needed there"),
+            ObstacleKind::IsAFolder => format!("`{by}` is a folder, but a file is needed there"),
             ObstacleKind::CaseDiffers => format!("`{by}` differs from `{place}` by case alone"),
         }
     }
@@ -505,7 +505,11 @@ mod tests {
                        [tool.ruff]\n[tool.mypy]\n[tool.pytest.ini_options]\n";
         let uv = look_at(&[("pyproject.toml", project), ("uv.lock", "")]);
         assert_eq!(words(&uv), "python uv ruff pytest");
-        assert!(uv.notes[0].starts_with("`mypy` is configured, and not among"), "{:?}", uv.notes);
+        assert!(
+            uv.notes[0].starts_with("`mypy` is configured, but not installed"),
+            "{:?}",
+            uv.notes
+        );
         let named = format!("{project}files = ['src']\n[tool.uv]\ndefault-groups = 'all'\n");
         let named = named.replace("[tool.mypy]\n", "").replace("files", "[tool.mypy]\nfiles");
         let all = look_at(&[("pyproject.toml", &named), ("uv.lock", "")]);
@@ -666,7 +670,7 @@ mod tests {
         };
         assert_eq!(
             said(b"setup"),
-            "`setup` is a file or a symlink, and a folder is needed there for `setup/branches.toml`"
+            "`setup` is a file or a symlink, but a folder is needed there for `setup/branches.toml`"
         );
         assert!(
             said(b"Deployment/a")
@@ -674,7 +678,7 @@ mod tests {
         );
         assert_eq!(
             said(b"setup/sync.toml/a"),
-            "`setup/sync.toml` is a folder, and a file is needed there"
+            "`setup/sync.toml` is a folder, but a file is needed there"
         );
         assert!(said(b"SETUP/\xff").starts_with("`SETUP` differs"));
         for fine in
@@ -705,7 +709,7 @@ mod tests {
         {
             assert!(text.contains(name), "{text}");
         }
-        assert!(look_at(&[("package.json", "[]")]).notes[0].contains("not an object"));
+        assert!(look_at(&[("package.json", "[]")]).notes[0].contains("not a JSON object"));
         let paths = [RepoPath::new("package.json"), RepoPath::new(b"\xff/package.json".to_vec())];
         let of = |bytes: Vec<u8>| {
             let read = move |_: &str| Some(bytes.clone());
@@ -728,7 +732,7 @@ mod tests {
             default_branch: "",
             remote: None,
         });
-        assert!(unread.notes[0].contains("cannot be read"), "{:?}", unread.notes);
+        assert!(unread.notes[0].contains("cannot read `package.json`"), "{:?}", unread.notes);
     }
 
     #[test]

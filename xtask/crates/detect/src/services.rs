@@ -138,17 +138,17 @@ fn detect_node_service(node: &NodeProject) -> Option<DetectedService> {
     let script = if node.has_dev_script { "dev" } else { "start" };
     let (by, run, more) = if has("vite") && node.has_dev_script {
         let run = format!("{exec} vite --host 127.0.0.1 --port {{port}} --strictPort");
-        ("vite, among the packages", run, "ready = { http = \"/\" }")
+        ("the dependency `vite`", run, "ready = { http = \"/\" }")
     } else if has("next") && node.has_dev_script {
         let run = format!("{exec} next dev --hostname 127.0.0.1 --port {{port}}");
-        ("next, among the packages", run, "ready = { tcp = true }")
+        ("the dependency `next`", run, "ready = { tcp = true }")
     } else if node.is_server {
         let by = if node.has_dev_script { "the script `dev`" } else { "the script `start`" };
         let run = format!("{} {script}", node.manager.run_command());
         (
             by,
             run,
-            "env = { PORT = \"{port}\" } # if it listens where this says\nready = { tcp = true }",
+            "env = { PORT = \"{port}\" } # if it reads its port from there\nready = { tcp = true }",
         )
     } else {
         return None;
@@ -177,7 +177,7 @@ fn detect_python_service(tree: &FileTree<'_>, python: &PythonProject) -> Option<
     if tree.has("manage.py") && has("django") {
         let run = format!("{python_itself} manage.py runserver --noreload 127.0.0.1:{{port}}");
         return Some(DetectedService {
-            evidence: "`manage.py`, of Django".to_owned(),
+            evidence: "`manage.py` (Django)".to_owned(),
             table: table(run),
         });
     }
@@ -239,7 +239,7 @@ fn detect_rust_service(rust: &RustProject) -> Option<DetectedService> {
         evidence: format!("the program of the package `{package}`"),
         table: format!(
             "[service.server]\nrun = \"cargo run --quiet --package {package}\"\nport = 8002\n\
-             env = {{ PORT = \"{{port}}\" }} # if it listens where this says\nready = {{ tcp = true }}\n"
+             env = {{ PORT = \"{{port}}\" }} # if it reads its port from there\nready = {{ tcp = true }}\n"
         ),
     })
 }

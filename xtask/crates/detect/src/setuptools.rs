@@ -93,12 +93,12 @@ pub(super) fn suggest_edit(tree: &FileTree<'_>) -> Option<ManualEdit> {
             && backend.is_none_or(|backend| backend.starts_with("setuptools"))
             && !["packages", "py-modules", "ext-modules"].iter().any(|key| says(key))
     });
-    let why = "setuptools would take the folders of the toolkit for packages of this project";
+    let why = "setuptools would treat the toolkit's folders as packages of this project";
     if is_meant != Some(true) {
         let is_old = is_meant.is_none() && tree.has("setup.py") && !tree.has(PYPROJECT);
         if is_old {
             tree.add_note(format!(
-                "`setup.py` does not name its packages, and {why}: name them (`packages=[…]`)"
+                "`setup.py` does not list its packages, and {why}: list them (`packages=[…]`)"
             ));
         }
         return None;
@@ -117,11 +117,11 @@ pub(super) fn suggest_edit(tree: &FileTree<'_>) -> Option<ManualEdit> {
         (1, _) => {
             let package = packages.first()?;
             format!(
-                "\n[tool.setuptools.packages.find]\ninclude = [\"{package}\", \"{package}.*\"] # not what lies beside it\n"
+                "\n[tool.setuptools.packages.find]\ninclude = [\"{package}\", \"{package}.*\"] # not the folders next to it\n"
             )
         }
         (0, 1) => format!(
-            "\n[tool.setuptools]\npy-modules = [\"{}\"] # not what lies beside it\n",
+            "\n[tool.setuptools]\npy-modules = [\"{}\"] # not the folders next to it\n",
             modules.first()?
         ),
         // The project does not build as it is, or has no packages.

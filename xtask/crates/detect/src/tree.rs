@@ -90,16 +90,16 @@ impl<'a> FileTree<'a> {
             return None;
         }
         let Some(bytes) = (self.read)(&format!("{}{path}", self.root)) else {
-            self.add_note(format!("`{path}` cannot be read, and counts as absent"));
+            self.add_note(format!("cannot read `{path}`; treated as absent"));
             return None;
         };
         if bytes.len() > MAX_FILE_BYTES {
-            self.add_note(format!("`{path}` is too large to be looked into, and counts as absent"));
+            self.add_note(format!("`{path}` is too large to be read; treated as absent"));
             return None;
         }
         let text = String::from_utf8(bytes).ok();
         if text.is_none() {
-            self.add_note(format!("`{path}` is not UTF-8, and counts as absent"));
+            self.add_note(format!("`{path}` is not UTF-8; treated as absent"));
         }
         text
     }
@@ -115,7 +115,7 @@ impl<'a> FileTree<'a> {
             Ok(table) => Some(take(table.get_ref())),
             Err(fault) => {
                 let why = fault.message().lines().next().unwrap_or_default().to_owned();
-                self.add_note(format!("`{path}` is not TOML ({why}), and counts as absent"));
+                self.add_note(format!("`{path}` is not TOML ({why}); treated as absent"));
                 None
             }
         }
@@ -130,11 +130,11 @@ impl<'a> FileTree<'a> {
         match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
             Ok(serde_json::Value::Object(object)) => Some(object),
             Ok(_) => {
-                self.add_note(format!("`{path}` is not an object of JSON, and counts as absent"));
+                self.add_note(format!("`{path}` is not a JSON object; treated as absent"));
                 None
             }
             Err(fault) => {
-                self.add_note(format!("`{path}` is not JSON ({fault}), and counts as absent"));
+                self.add_note(format!("`{path}` is not JSON ({fault}); treated as absent"));
                 None
             }
         }

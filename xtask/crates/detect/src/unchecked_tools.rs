@@ -54,8 +54,8 @@ pub(super) fn note_unchecked_tools(tree: &FileTree<'_>) {
     }
     if let Some(file) = COMPOSE_FILES.iter().find(|file| tree.has(file)) {
         tree.add_note(format!(
-            "`{file}` (Compose) is in no layer: `[deploy] engine = \"compose\"` in a file of `deployment/` has \
-             `start`, `ps` and `logs` go to it"
+            "`{file}` (Compose) is not part of a layer: with `[deploy] engine = \"compose\"` in a file of \
+             `deployment/`, `start`, `ps` and `logs` use it"
         ));
     }
 }

@@ -37,7 +37,7 @@ impl Runner<'_, '_, '_> {
             let advice = match self.options.fix_mode {
                 FixMode::Off => Some(advised("fixes are off")),
                 FixMode::Safe if fix.is_risky => {
-                    Some(advised("it is risky: `--interactive` asks, `--yes` says yes"))
+                    Some(advised("it is risky: `--interactive` asks first, `--yes` runs it"))
                 }
                 FixMode::Ask if !self.context.listener.confirm_fix(check, fix, &ended) => {
                     Some(advised("it was declined"))
@@ -119,19 +119,21 @@ impl Runner<'_, '_, '_> {
                 done.can_be_undone = noted.as_ref().is_ok_and(FixRecord::has_changes_to_undo);
                 done.reason = match &noted {
                     Ok(record) if record.phase == FixPhase::Unknown => format!(
-                        "the check passed then; it left more than can be looked at, so what is new stays \
-                         when it is taken back (what was there is kept in {place})"
+                        "the check passed afterwards; not all changes could be recorded, so an undo keeps \
+                         new files (the originals are saved in {place})"
                     ),
-                    Ok(_) if done.paths.is_empty() => "the check passed then".to_owned(),
+                    Ok(_) if done.paths.is_empty() => "the check passed afterwards".to_owned(),
                     Ok(_) => {
                         let changed = pluralize(done.paths.len(), "file");
-                        format!("the check passed then; {changed} changed")
+                        format!("the check passed afterwards; {changed} changed")
                     }
                     Err(failure) => {
-                        format!("the check passed then; {failure} (what was there is in {place})")
+                        format!(
+                            "the check passed afterwards; {failure} (the originals are saved in {place})"
+                        )
                     }
                 };
-                let reason = format!("put right by `{}`", fix.command.text);
+                let reason = format!("fixed by `{}`", fix.command.text);
                 let changed = done.paths.clone();
                 let ended =
                     CheckResult { outcome: CheckOutcome::Fixed, reason, fix: Some(done), ..ended };
@@ -142,23 +144,23 @@ impl Runner<'_, '_, '_> {
                 let put_back = noted.and_then(|record| site.fixes.undo_fix(record));
                 let what = match &put_back {
                     Err(failure) => {
-                        format!(
-                            "; its files could not be put back ({failure}); copies are in {place}"
-                        )
+                        format!("; cannot restore its files ({failure}); copies are in {place}")
                     }
                     Ok(done) if !done.kept.is_empty() => {
                         let names: Vec<String> =
                             done.kept.iter().map(ToString::to_string).collect();
                         let names = join_names(&names, 3);
-                        format!("; {names} could not be put back; copies are in {place}")
+                        format!("; cannot restore {names}; copies are in {place}")
                     }
                     Ok(FixUndoReport { leaves_new_things: true, .. }) => {
-                        "; it left more than can be looked at, and what is new stays".to_owned()
+                        "; not all of its changes could be recorded, so new files stay".to_owned()
                     }
                     Ok(FixUndoReport { restored, .. }) if restored.is_empty() => String::new(),
                     Ok(FixUndoReport { restored, .. }) => {
                         let number = pluralize(restored.len(), "file");
-                        format!("; {number} put back (what it left is kept in {place})")
+                        format!(
+                            "; {number} restored (the versions of the fix are saved in {place})"
+                        )
                     }
                 };
                 let is_whole =
@@ -166,14 +168,14 @@ impl Runner<'_, '_, '_> {
                 done.status =
                     if is_whole { FixStatus::Restored } else { FixStatus::PartlyRestored };
                 done.reason = match &fixed {
-                    Ok(()) => format!("it ran, and the check fails all the same{what}"),
+                    Ok(()) => format!("it ran, but the check still fails{what}"),
                     Err(why) => {
                         format!("it failed{what}: {}", why.lines().next().unwrap_or_default())
                     }
                 };
                 let mut ended = not_passed.unwrap_or(failed);
                 if let Err(why) = &fixed {
-                    ended.output.push_str(&format!("\n[the fix: {why}]\n"));
+                    ended.output.push_str(&format!("\n[fix failed: {why}]\n"));
                 }
                 self.finish_check(at, CheckResult { fix: Some(done), ..ended });
                 Ok(())

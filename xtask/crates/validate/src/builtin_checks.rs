@@ -71,7 +71,7 @@ fn check_tool(
     if let Some(failure) = view.version_failures().next() {
         // Without `version` and `ask` the program only has to exist; some programs have no version option.
         return match wanted {
-            None if !asks => Ok(format!("{found} (it says no version)")),
+            None if !asks => Ok(format!("{found} (version unknown)")),
             _ => Err(failure.to_owned()),
         };
     }
@@ -84,12 +84,12 @@ fn check_tool(
     };
     let Some(version) = find_version(said) else {
         let line = said.lines().next().unwrap_or_default();
-        return Err(format!("`{found}` says no version that can be read: `{line}`"));
+        return Err(format!("no version in the output of `{found}`: `{line}`"));
     };
     if matches_version(wanted, &version) {
         Ok(format!("{version} ({found})"))
     } else {
-        Err(format!("`{found}` is {version}, and {wanted} is wanted"))
+        Err(format!("`{found}` is {version}, but {wanted} is required"))
     }
 }
 
@@ -124,9 +124,9 @@ fn check_files(paths: &[RepoPath], root: &Path) -> CheckFinding {
     let is_missing = |path: &&RepoPath| !path.to_disk_path(root).exists();
     let missing: Vec<String> = paths.iter().filter(is_missing).map(ToString::to_string).collect();
     match missing.len() {
-        0 => Ok(pluralize(paths.len(), "path") + " there"),
-        1 => Err(format!("`{}` is not there", missing[0])),
-        _ => Err(format!("{} are not there", join_names(&missing, 5))),
+        0 => Ok(pluralize(paths.len(), "path") + " found"),
+        1 => Err(format!("`{}` not found", missing[0])),
+        _ => Err(format!("{} not found", join_names(&missing, 5))),
     }
 }
 
@@ -157,19 +157,22 @@ fn check_disk_space(wanted: u64, places: &[PathBuf]) -> CheckFinding {
     for place in places {
         // A folder that does not exist yet will be on the file system of its nearest ancestor.
         let Some(place) = place.ancestors().find(|folder| folder.exists()) else { continue };
-        let stat = rustix::fs::statvfs(place)
-            .map_err(|cause| format!("`{}` cannot be measured: {cause}", place.display()))?;
+        let stat = rustix::fs::statvfs(place).map_err(|cause| {
+            format!("cannot read the free disk space of `{}`: {cause}", place.display())
+        })?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         if least.is_none_or(|(other, _)| free < other) {
             least = Some((free, place));
         }
     }
-    let Some((free, place)) = least else { return Err("there is no folder to measure".to_owned()) };
+    let Some((free, place)) = least else {
+        return Err("no folder exists whose disk space could be checked".to_owned());
+    };
     let words = format!("{} free in `{}`", format_size(free), place.display());
     if free >= wanted {
         Ok(words)
     } else {
-        Err(format!("{words}, and {} are wanted", format_size(wanted)))
+        Err(format!("{words}, but {} are required", format_size(wanted)))
     }
 }
 
@@ -177,7 +180,9 @@ fn check_ports(ports: &[u16]) -> CheckFinding {
     let looked = ports::inspect_ports(ports).map_err(|failure| failure.to_string())?;
     let taken = looked.into_iter().filter_map(|(port, listening)| match listening {
         PortState::Free => None,
-        PortState::NotPermitted => Some(format!("port {port} is not for this user, but for root")),
+        PortState::NotPermitted => {
+            Some(format!("permission denied for port {port}: only root may listen on it"))
+        }
         PortState::InUse(owners) => Some(ports::describe_owners(port, &owners)),
     });
     let taken: Vec<String> = taken.collect();

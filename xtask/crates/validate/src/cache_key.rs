@@ -191,13 +191,13 @@ mod shared {
 pub fn describe_differences(before: &InputManifest, now: &InputManifest) -> Vec<String> {
     let mut all = Vec::new();
     if before.toolkit != now.toolkit {
-        all.push("xtask is of another version".to_owned());
+        all.push("the version of xtask changed".to_owned());
     }
     if before.root != now.root {
-        all.push("the repository was in another folder".to_owned());
+        all.push("the folder of the repository changed".to_owned());
     }
     if before.system != now.system {
-        all.push(format!("it passed on {}, and this is {}", before.system, now.system));
+        all.push(format!("the platform changed from {} to {}", before.system, now.system));
     }
     if before.definition != now.definition {
         all.push(describe_definition_change(&before.definition, &now.definition));
@@ -219,11 +219,11 @@ pub fn describe_differences(before: &InputManifest, now: &InputManifest) -> Vec<
     for (name, key) in &now.needs {
         let old = before.needs.iter().find(|(other, _)| other == name);
         if old.is_some_and(|(_, old)| old != key) {
-            all.push(format!("`{name}`, which it needs, is in another state"));
+            all.push(format!("the state of `{name}`, which it needs, changed"));
         }
     }
     if all.is_empty() && before != now {
-        all.push("what it depends on was changed".to_owned());
+        all.push("something it depends on was changed".to_owned());
     }
     if all.len() > MAX_DIFFERENCES {
         let more = all.len() - MAX_DIFFERENCES;
@@ -257,7 +257,7 @@ fn describe_file_changes(before: &[ManifestFile], now: &[ManifestFile], all: &mu
         };
         match order {
             std::cmp::Ordering::Less => {
-                all.extend(old.next().map(|file| format!("`{}` is no longer there", file.path)));
+                all.extend(old.next().map(|file| format!("`{}` was removed", file.path)));
             }
             std::cmp::Ordering::Greater => {
                 all.extend(new.next().map(|file| format!("`{}` is new", file.path)));
@@ -276,8 +276,8 @@ fn describe_file_changes(before: &[ManifestFile], now: &[ManifestFile], all: &mu
 fn describe_file_change(before: &ManifestFile, now: &ManifestFile) -> String {
     let path = &now.path;
     match (&before.seen, &now.seen) {
-        (_, FileState::Missing) => format!("`{path}` is no longer there"),
-        (FileState::Missing, _) => format!("`{path}` is there now"),
+        (_, FileState::Missing) => format!("`{path}` was removed"),
+        (FileState::Missing, _) => format!("`{path}` exists now"),
         (FileState::File { content: one, .. }, FileState::File { content: two, executable })
             if one == two =>
         {
@@ -288,12 +288,12 @@ fn describe_file_change(before: &ManifestFile, now: &ManifestFile) -> String {
         (FileState::Link { target: one, .. }, FileState::Link { target: two, .. })
             if one == two =>
         {
-            format!("what the symlink `{path}` leads to was changed")
+            format!("the target of the symlink `{path}` was changed")
         }
         (FileState::Link { .. }, FileState::Link { .. }) => {
-            format!("the symlink `{path}` leads elsewhere")
+            format!("the symlink `{path}` points elsewhere")
         }
-        _ => format!("`{path}` is of another kind"),
+        _ => format!("the file type of `{path}` changed"),
     }
 }
 
@@ -309,12 +309,12 @@ fn describe_tool_change(before: &ManifestTool, now: &ManifestTool) -> Option<Str
         (Some(_), None) => format!("`{name}` is no longer on PATH"),
         (None, Some(_)) => format!("`{name}` is on PATH now"),
         _ if before.version != now.version && line(&before.version) == line(&now.version) => {
-            format!("`{name}` says another version of itself")
+            format!("the version output of `{name}` changed")
         }
         _ if before.version != now.version => {
-            format!("`{name}` was `{}` and is `{}`", line(&before.version), line(&now.version))
+            format!("`{name}` changed from `{}` to `{}`", line(&before.version), line(&now.version))
         }
-        (Some(one), Some(two)) if one != two => format!("`{name}` was {one} and is {two}"),
+        (Some(one), Some(two)) if one != two => format!("`{name}` changed from {one} to {two}"),
         _ => format!("the program `{name}` was changed"),
     })
 }
@@ -358,23 +358,17 @@ mod tests {
     fn every_difference_makes_another_key_and_is_told() {
         type Change = fn(&mut InputManifest);
         let changes: [(Change, &str); 18] = [
-            (|m| m.toolkit = "2".into(), "xtask is of another version"),
-            (|m| m.root = "/s".into(), "the repository was in another folder"),
-            (|m| m.system = "macos".into(), "it passed on linux, and this is macos"),
+            (|m| m.toolkit = "2".into(), "the version of xtask changed"),
+            (|m| m.root = "/s".into(), "the folder of the repository changed"),
+            (|m| m.system = "macos".into(), "the platform changed from linux to macos"),
             (|m| m.definition[1].1 = "y".into(), "its command was changed"),
             (|m| m.definition.push(("argument".into(), "z".into())), "its command was changed"),
             (|m| m.definition[0].1 = "b".into(), "its `name` was changed"),
             (|m| Arc::make_mut(&mut m.files)[0] = file("a", 9), "`a` was changed"),
-            (
-                |m| Arc::make_mut(&mut m.files)[0] = file("aa", 1),
-                "`a` is no longer there; `aa` is new",
-            ),
+            (|m| Arc::make_mut(&mut m.files)[0] = file("aa", 1), "`a` was removed; `aa` is new"),
             (|m| Arc::make_mut(&mut m.files).push(file("c", 3)), "`c` is new"),
-            (|m| drop(Arc::make_mut(&mut m.files).pop()), "`b` is no longer there"),
-            (
-                |m| Arc::make_mut(&mut m.files)[0].seen = FileState::Missing,
-                "`a` is no longer there",
-            ),
+            (|m| drop(Arc::make_mut(&mut m.files).pop()), "`b` was removed"),
+            (|m| Arc::make_mut(&mut m.files)[0].seen = FileState::Missing, "`a` was removed"),
             (
                 |m| {
                     Arc::make_mut(&mut m.files)[0].seen =
@@ -385,9 +379,9 @@ mod tests {
             (|m| m.env[0].1 = Some(String::new()), "variable `X` is set now"),
             (|m| m.env[1].1 = None, "variable `Y` is no longer set"),
             (|m| m.env[1].1 = Some("e".into()), "variable `Y` has another value"),
-            (|m| m.tools[0] = tool("cc", "/x/cc", "cc 1"), "`cc` was /bin/cc and is /x/cc"),
-            (|m| m.tools[0] = tool("cc", "/bin/cc", "cc 2"), "`cc` was `cc 1` and is `cc 2`"),
-            (|m| m.needs[0].1 = "l".into(), "`n`, which it needs, is in another state"),
+            (|m| m.tools[0] = tool("cc", "/x/cc", "cc 1"), "`cc` changed from /bin/cc to /x/cc"),
+            (|m| m.tools[0] = tool("cc", "/bin/cc", "cc 2"), "`cc` changed from `cc 1` to `cc 2`"),
+            (|m| m.needs[0].1 = "l".into(), "the state of `n`, which it needs, changed"),
         ];
         let before = sample();
         let mut keys = vec![before.key()];

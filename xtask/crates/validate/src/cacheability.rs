@@ -209,7 +209,7 @@ pub fn uncacheable_reason(config: &ValidateConfig, at: usize) -> Option<String> 
         let needed = &config.checks[need];
         if matches!(needed.kind, CheckKind::Run(_)) && own_uncacheable_reason(needed).is_some() {
             let name = &needed.name;
-            return Some(format!("it needs `{name}`, whose state is not known, so it always runs"));
+            return Some(format!("it needs `{name}`, which cannot be cached, so it always runs"));
         }
         open.extend(&needed.needs);
     }
@@ -226,14 +226,18 @@ pub(super) fn own_uncacheable_reason(check: &Check) -> Option<String> {
             if check.tools.is_empty() && (command.shell || is_wrapper_command(&command.argv)) =>
         {
             Some(format!(
-                "what `{}` runs is not named by `tools`, so it always runs",
-                if command.shell { "a shell" } else { &command.argv[0] }
+                "`tools` does not list the programs that {} runs, so it always runs",
+                if command.shell {
+                    "the shell".to_owned()
+                } else {
+                    format!("`{}`", command.argv[0])
+                }
             ))
         }
         CheckKind::Run(_) | CheckKind::Tool { .. } | CheckKind::File(_) | CheckKind::EnvVar(_) => {
             None
         }
-        _ => Some("it looks at what is outside of any file, so it always runs".to_owned()),
+        _ => Some("its result depends on more than files, so it always runs".to_owned()),
     }
 }
 

@@ -171,9 +171,8 @@ impl FixStore<'_> {
 
     fn write_record(&self, record: &FixRecord) -> Result<()> {
         let file = self.record_file(&record.run, record.number);
-        record::write_record(self.disk, &file, RECORD_SCHEMA, record).with_context(|| {
-            format!("the record of a fix, `{}`, cannot be written", file.display())
-        })
+        record::write_record(self.disk, &file, RECORD_SCHEMA, record)
+            .with_context(|| format!("cannot write the fix record `{}`", file.display()))
     }
 
     /// Copies all files in `writes` and writes the record of a fix that is about to start.
@@ -181,7 +180,7 @@ impl FixStore<'_> {
         self.remove_oldest_runs(purpose.run)?;
         let copies = self.copies_folder(purpose.run, purpose.number);
         create_private_folder(self.disk, &copies)
-            .with_context(|| format!("the folder `{}` cannot be made", copies.display()))?;
+            .with_context(|| format!("cannot create the folder `{}`", copies.display()))?;
         let before = self.take_snapshot(purpose.writes, Some(&copies))?;
         let changes = before.files.into_iter();
         let changes = changes
@@ -204,7 +203,7 @@ impl FixStore<'_> {
         self.write_record(&record)?;
         self.disk
             .write_atomically(&self.folder.join(OPEN_MARKER), b"")
-            .with_context(|| "that a fix begins cannot be noted")?;
+            .with_context(|| "cannot record that a fix has started")?;
         Ok(record)
     }
 
@@ -278,7 +277,7 @@ impl FixStore<'_> {
             if !has_symlink_above(self.root, &path)
                 && let Err(cause) = self.disk.remove_empty_folder(&path.to_disk_path(self.root))
             {
-                done.failures.push(format!("the folder `{folder}` cannot be removed: {cause}"));
+                done.failures.push(format!("cannot remove the folder `{folder}`: {cause}"));
             }
         }
         self.restore_paths(there, &copies, &mut done);
@@ -290,7 +289,7 @@ impl FixStore<'_> {
                 && !has_symlink_above(self.root, &path)
                 && let Err(cause) = fs::create_dir_all(&on_disk)
             {
-                done.failures.push(format!("the folder `{folder}` cannot be made: {cause}"));
+                done.failures.push(format!("cannot create the folder `{folder}`: {cause}"));
             }
         }
         done.leaves_new_things = record.phase == FixPhase::Unknown;
@@ -316,7 +315,7 @@ impl FixStore<'_> {
                 Ok(true) => done.restored.push(change.path),
                 Ok(false) => done.kept.push(change.path),
                 Err(cause) => {
-                    done.failures.push(format!("`{}` cannot be put back: {cause}", change.path));
+                    done.failures.push(format!("cannot restore `{}`: {cause}", change.path));
                     done.kept.push(change.path);
                 }
             }
@@ -338,7 +337,7 @@ impl FixStore<'_> {
             if !is_made {
                 is_made = true;
                 create_private_folder(self.disk, &found)
-                    .with_context(|| format!("the folder `{}` cannot be made", found.display()))?;
+                    .with_context(|| format!("cannot create the folder `{}`", found.display()))?;
             }
             let kept = found.join(copy_name(&change.path));
             index.push_str(&format!("{} {}\n", copy_name(&change.path), change.path));
@@ -348,15 +347,15 @@ impl FixStore<'_> {
                 continue;
             }
             if meta.is_symlink() {
-                let target =
-                    fs::read_link(&on_disk).with_context(|| format!("`{}`", change.path))?;
+                let target = fs::read_link(&on_disk)
+                    .with_context(|| format!("cannot save `{}`", change.path))?;
                 self.disk
                     .create_symlink(&target, &kept)
-                    .with_context(|| format!("`{}`", change.path))?;
+                    .with_context(|| format!("cannot save `{}`", change.path))?;
                 continue;
             }
             let content =
-                fs::read(&on_disk).with_context(|| format!("`{}` cannot be saved", change.path))?;
+                fs::read(&on_disk).with_context(|| format!("cannot save `{}`", change.path))?;
             self.save_copy(&found, &change.path, &content)?;
         }
         if is_made {
@@ -364,7 +363,7 @@ impl FixStore<'_> {
             let list = found.join("index");
             self.disk
                 .write_atomically(&list, index.as_bytes())
-                .with_context(|| format!("`{}` cannot be written", list.display()))?;
+                .with_context(|| format!("cannot write `{}`", list.display()))?;
         }
         Ok(is_made.then_some(found))
     }
@@ -390,7 +389,7 @@ impl FixStore<'_> {
         };
         let content = fs::read(copies.join(copy_name(&change.path)))?;
         if digest::hash_parts([&content[..]]) != before.digest {
-            return Err(io::Error::other("its copy is damaged"));
+            return Err(io::Error::other("the saved copy is damaged"));
         }
         if let Some(folder) = target.parent() {
             fs::create_dir_all(folder)?;
@@ -498,14 +497,14 @@ impl FixStore<'_> {
             _ => *newer == run,
         };
         if let Some(newer) = self.list_newer_runs().iter().rev().find(is_meant) {
-            let what = format!("what run `{newer}` has fixed");
+            let what = format!("the fix record of run `{newer}`");
             return Err(record::newer_record_error(&what, &self.folder.join(newer)));
         }
         let Some(name) = name else {
-            return Err(Error::negative("there is no fix to take back"));
+            return Err(Error::negative("there is no fix to undo"));
         };
         if !all.iter().any(|record| record.run == name) {
-            let error = Error::usage(format!("there is no run `{name}` with a fix"));
+            let error = Error::usage(format!("no such run with a fix: `{name}`"));
             return Err(error.with_hint("`cargo xtask undo --list` lists them"));
         }
         let mut of_run: Vec<FixRecord> =
@@ -520,8 +519,8 @@ impl FixStore<'_> {
         let mut bytes = 0;
         for path in writes {
             if path.to_disk_path(self.root).symlink_metadata().is_ok_and(|meta| meta.is_symlink()) {
-                let what = format!("`{path}`, which a fix may write, is a symlink");
-                return Err(Error::unable(what).with_hint("`writes` can name what it leads to"));
+                let what = format!("`{path}`, which `writes` lists, is a symlink");
+                return Err(Error::unable(what).with_hint("list its target in `writes` instead"));
             }
         }
         let mut open: Vec<RepoPath> = writes.to_vec();
@@ -530,9 +529,9 @@ impl FixStore<'_> {
             if found.files.contains_key(&path) || found.folders.contains(path.as_bytes()) {
                 continue;
             }
-            let failed = || format!("`{path}`, which a fix may write, cannot be read");
+            let failed = || format!("cannot read `{path}`, which the fix may write");
             if has_symlink_above(self.root, &path) {
-                return Err(Error::unable(failed()).with_detail("it lies behind a symlink"));
+                return Err(Error::unable(failed()).with_detail("it is behind a symlink"));
             }
             let on_disk = path.to_disk_path(self.root);
             let meta = match fs::symlink_metadata(&on_disk) {
@@ -550,11 +549,11 @@ impl FixStore<'_> {
                 bytes += meta.len();
                 if found.files.len() >= MAX_FILES || bytes > MAX_BYTES {
                     return Err(Error::unable(format!(
-                        "what a fix may write is more than can be saved ({}, {})",
+                        "`writes` covers more than can be saved ({}, {})",
                         pluralize(MAX_FILES, "file"),
                         format_size(MAX_BYTES)
                     ))
-                    .with_hint("`writes` can name less, or the command can be run by hand"));
+                    .with_hint("list less in `writes`, or run the command manually"));
                 }
                 let Some((kept, content)) = read_file_version(&on_disk).with_context(failed)?
                 else {
@@ -578,7 +577,7 @@ impl FixStore<'_> {
         let written = self.disk.create_file(&copy, content, CreateMode::Plain);
         written
             .and_then(|()| self.disk.fsync(&copy))
-            .with_context(|| format!("`{path}` cannot be saved as `{}`", copy.display()))
+            .with_context(|| format!("cannot save `{path}` as `{}`", copy.display()))
     }
 
     /// Removes the oldest runs to make room. Runs that may still be undone automatically stay.
@@ -599,15 +598,17 @@ impl FixStore<'_> {
             let name = old.file_name().map(|name| name.to_string_lossy().into_owned());
             let name = name.unwrap_or_default();
             if name == run && bytes > MAX_KEPT_BYTES {
-                return Err(Error::unable("the fixes of this run have saved as much as they may")
-                    .with_detail(format_size(MAX_KEPT_BYTES)));
+                return Err(Error::unable(
+                    "the backups for the fixes of this run exceed the limit",
+                )
+                .with_detail(format_size(MAX_KEPT_BYTES)));
             }
             if name == run || open.contains(&name) {
                 continue;
             }
             self.disk
                 .remove_folder(old)
-                .with_context(|| format!("`{}` cannot be removed", old.display()))?;
+                .with_context(|| format!("cannot remove `{}`", old.display()))?;
         }
         Ok(())
     }

@@ -75,7 +75,8 @@ pub struct CheckStatistics {
 
 /// Appends a run to the history and shortens the file if necessary.
 pub fn append_run(disk: &Disk<'_>, file: &Path, run: &PastRun) -> Result<(), String> {
-    let failed = |cause: io::Error| format!("the history `{}`: {cause}", file.display());
+    let failed =
+        |cause: io::Error| format!("cannot write the history `{}`: {cause}", file.display());
     let mut line = serde_json::to_string(run).map_err(|cause| failed(cause.into()))?;
     line.push('\n');
     if let Some(folder) = file.parent() {
@@ -83,7 +84,7 @@ pub fn append_run(disk: &Disk<'_>, file: &Path, run: &PastRun) -> Result<(), Str
     }
     // Opening a FIFO would block.
     if fs::metadata(file).is_ok_and(|meta| !meta.is_file()) {
-        return Err(format!("`{}` is no file", file.display()));
+        return Err(format!("cannot write the history `{}`: not a regular file", file.display()));
     }
     let lock = file.with_extension("lock");
     let _lock = Lock::acquire(&lock, "history", LOCK_WAIT, |_| {}).map_err(|e| e.to_string())?;

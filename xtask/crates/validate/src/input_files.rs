@@ -167,7 +167,7 @@ impl InputInspector<'_> {
                     Some(inside) => more.push(RepoPath::new(inside.as_os_str().as_bytes())),
                     None => {
                         outside = Some(format!(
-                            "`{link}` leads to a folder outside, whose content is not looked at"
+                            "`{link}` points to a folder outside the repository, whose content is not read"
                         ));
                     }
                 }
@@ -185,7 +185,7 @@ impl InputInspector<'_> {
             if followed.len() + more.len() > MAX_FOLLOWED_LINKS {
                 return Ok((
                     found,
-                    Some("its `inputs` hold too many symlinks to folders".to_owned()),
+                    Some("its `inputs` contain too many symlinks to folders".to_owned()),
                 ));
             }
             followed.extend(more.iter().cloned());
@@ -262,14 +262,14 @@ impl InputInspector<'_> {
             match digest {
                 Ok((read, content)) => {
                     if read != stat {
-                        unknown = unknown.or_else(|| Some(format!("`{path}` is being changed")));
+                        unknown =
+                            unknown.or_else(|| Some(format!("`{path}` changed while it was read")));
                     }
                     let executable = stat.mode & 0o100 != 0;
                     seen.insert(path.clone(), FileState::File { executable, content });
                 }
                 Err(cause) => {
-                    unknown =
-                        unknown.or_else(|| Some(format!("`{path}` cannot be read ({cause})")));
+                    unknown = unknown.or_else(|| Some(format!("cannot read `{path}`: {cause}")));
                 }
             }
         }
@@ -281,7 +281,7 @@ impl InputInspector<'_> {
     /// Reads a symlink, and the file at which it ends.
     fn follow_symlink(&mut self, path: &RepoPath) -> Result<(FileState, Option<FileStat>), String> {
         let on_disk = path.to_disk_path(&self.root);
-        let failed = |cause: std::io::Error| format!("`{path}` cannot be read ({cause})");
+        let failed = |cause: std::io::Error| format!("cannot read `{path}`: {cause}");
         let target = std::fs::read_link(&on_disk).map_err(failed)?;
         let target = digest::hash_parts([target.as_os_str().as_bytes()]);
         // A dangling symlink and a cycle have no end.

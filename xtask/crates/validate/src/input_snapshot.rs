@@ -218,7 +218,9 @@ impl<'a> InputInspector<'a> {
         {
             let script = &command.argv[0];
             unknown = unknown.or_else(|| {
-                Some(format!("what `{script}` runs is not named by `tools`, so it always runs"))
+                Some(format!(
+                    "`tools` does not list the programs that `{script}` runs, so it always runs"
+                ))
             });
         }
         let last =
@@ -243,11 +245,11 @@ impl<'a> InputInspector<'a> {
         let mut notes = Vec::new();
         if !found.unmatched.is_empty() {
             let idle = join_names(&found.unmatched, 3);
-            notes.push(format!("`inputs` has {idle}, which matches nothing"));
+            notes.push(format!("`inputs` has {idle}, which matches no file"));
             unknown = unknown.or_else(|| {
                 Some(format!(
-                    "`inputs` has {idle}, which matches nothing, so it always runs; a letter that means itself has a \
-                     `\\` in front"
+                    "`inputs` has {idle}, which matches no file, so it always runs; write `\\` in front of a literal \
+                     `[`, `*` or `?`"
                 ))
             });
         }
@@ -262,7 +264,7 @@ impl<'a> InputInspector<'a> {
             ));
         }
         if let Some((path, why)) = found.unreadable.first() {
-            unknown = unknown.or_else(|| Some(format!("`{path}` cannot be looked at ({why})")));
+            unknown = unknown.or_else(|| Some(format!("cannot read `{path}`: {why}")));
         }
         if found.is_truncated {
             unknown = Some(format!(
@@ -343,7 +345,7 @@ impl<'a> InputInspector<'a> {
             let now =
                 now.filter(std::fs::Metadata::is_file).map(|meta| FileStat::from_metadata(&meta));
             if now != *end {
-                moved.push(format!("what `{path}` leads to"));
+                moved.push(format!("the target of `{path}`"));
             }
         }
         if moved.is_empty() {

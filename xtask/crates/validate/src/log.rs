@@ -106,14 +106,16 @@ impl<'a> RunLog<'a> {
                 log.path = Some(path);
             }
             Err(cause) => {
-                log.failure = Some(format!("no log is kept: `{}`: {cause}", path.display()));
+                log.failure = Some(format!("cannot write the log `{}`: {cause}", path.display()));
                 return log;
             }
         }
         match remove_old_logs(disk, folder, kept) {
             Ok(0) => {}
             Ok(gone) => log.write_line(LogLevel::LogRotation, &format!("{gone} old logs removed")),
-            Err(cause) => log.write_line(LogLevel::Warning, &format!("old logs stay: {cause}")),
+            Err(cause) => {
+                log.write_line(LogLevel::Warning, &format!("cannot remove old logs: {cause}"))
+            }
         }
         log
     }
@@ -127,7 +129,7 @@ impl<'a> RunLog<'a> {
             .map(|line| format!("[{time}] {}: {}\n", level.name(), line.trim_end()))
             .collect();
         if let Err(cause) = file.write_all(lines.as_bytes()) {
-            self.failure = Some(format!("the log ends early: {cause}"));
+            self.failure = Some(format!("the log is incomplete: {cause}"));
             self.file = None;
         }
     }

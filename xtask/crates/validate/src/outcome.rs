@@ -131,26 +131,23 @@ const PROMPT_MARKERS: [&str; 9] = [
 pub(super) fn judge_exit(check: &Check, end: GroupOutput) -> CheckResult {
     let (outcome, reason) = match end.exit_reason {
         ExitReason::Code(0) => (CheckOutcome::Passed, String::new()),
-        ExitReason::Code(code) => (CheckOutcome::Failed, format!("it ended with {code}")),
-        ExitReason::Signal(signal) => (CheckOutcome::Failed, format!("signal {signal} ended it")),
+        ExitReason::Code(code) => (CheckOutcome::Failed, format!("exited with code {code}")),
+        ExitReason::Signal(signal) => (CheckOutcome::Failed, format!("killed by signal {signal}")),
         ExitReason::TimedOut => {
             let seconds = check.timeout_s;
-            (
-                CheckOutcome::Failed,
-                format!("it took longer than {seconds} s (`timeout`) and was ended"),
-            )
+            (CheckOutcome::Failed, format!("timed out after {seconds} s (`timeout`)"))
         }
-        ExitReason::Stopped => (CheckOutcome::Interrupted, "it was interrupted".to_owned()),
+        ExitReason::Stopped => (CheckOutcome::Interrupted, "interrupted".to_owned()),
     };
     let mut notes = Vec::new();
     if end.left_processes {
-        notes.push("it left processes behind, which were ended".to_owned());
+        notes.push("it left processes running, which were killed".to_owned());
     }
     if outcome == CheckOutcome::Failed
         && PROMPT_MARKERS.iter().any(|words| end.output.contains(words))
     {
         notes.push(
-            "it asked for something, and a check has no terminal: give it by a variable, a file or an agent"
+            "it prompted for input, but a check has no terminal: use an environment variable, a file or an agent"
                 .to_owned(),
         );
     }

@@ -58,13 +58,13 @@ pub fn select_checks(
         .map(|check| {
             let names = |words: &[String]| words.iter().any(|word| is_named(config, check, word));
             if !wish.only.is_empty() && !names(&wish.only) {
-                return CheckSelection::No("not among what `--only` names".to_owned());
+                return CheckSelection::No("not selected by `--only`".to_owned());
             }
             if wish.before_commit && !check.before_commit {
                 return CheckSelection::No("not marked for `pre-commit`".to_owned());
             }
             if wish.gates_only && has_gates && !config.phases[check.phase].is_gate {
-                return CheckSelection::No("not in a phase that is a gate".to_owned());
+                return CheckSelection::No("not in a gate phase".to_owned());
             }
             CheckSelection::Yes
         })
@@ -94,7 +94,7 @@ pub fn select_checks(
         |chosen: &CheckSelection| matches!(chosen, CheckSelection::Yes | CheckSelection::For(_));
     let is_taken_back = !wish.only.is_empty() && !wish.skip.is_empty();
     if is_taken_back && !chosen.iter().any(is_in) {
-        return Err(Error::usage("`--skip` leaves nothing of what `--only` names"));
+        return Err(Error::usage("`--skip` excludes everything that `--only` selects"));
     }
     Ok(chosen)
 }
@@ -134,7 +134,7 @@ fn check_names(config: &ValidateConfig, wish: &CheckFilter) -> Result<()> {
     if unknown.is_empty() {
         return Ok(());
     }
-    let error = Error::usage("there is no such check, phase or tag");
+    let error = Error::usage("no such check, phase or tag");
     let error = unknown.into_iter().fold(error, Error::with_detail);
     Err(error.with_hint("`cargo xtask validate --list` shows all"))
 }
@@ -204,7 +204,7 @@ pub fn compute_readiness(config: &ValidateConfig, stages: &[CheckStage], at: usi
     let shut = (0..check.phase).find(|phase| config.phases[*phase].is_gate && is_bad(*phase));
     if let Some(phase) = shut {
         let name = &config.phases[phase].name;
-        return Readiness::Never(format!("the phase `{name}` before it did not pass"));
+        return Readiness::Never(format!("the earlier phase `{name}` did not pass"));
     }
     let is_open = |stage: CheckStage| matches!(stage, CheckStage::Waiting | CheckStage::Running);
     let is_early = config
@@ -249,7 +249,7 @@ mod tests {
             tool For("build")
             build For("tests")
             tests Yes
-            other No("not among what `--only` names")
+            other No("not selected by `--only`")
             lint Yes
         "#]]
         .assert_eq(&chosen(&wish));
@@ -275,10 +275,10 @@ mod tests {
         let wish = CheckFilter { gates_only: true, ..CheckFilter::default() };
         expect_test::expect![[r#"
             tool Yes
-            build No("not in a phase that is a gate")
-            tests No("not in a phase that is a gate")
-            other No("not in a phase that is a gate")
-            lint No("not in a phase that is a gate")
+            build No("not in a gate phase")
+            tests No("not in a gate phase")
+            other No("not in a gate phase")
+            lint No("not in a gate phase")
         "#]]
         .assert_eq(&chosen(&wish));
     }
@@ -305,7 +305,7 @@ mod tests {
         assert_eq!(at([Succeeded, Running, Waiting, LeftOut, Waiting], 2), Readiness::NotYet);
         let never = Readiness::Never("`build`, which it needs, did not pass".into());
         assert_eq!(at([Succeeded, Failed, Waiting, LeftOut, Waiting], 2), never);
-        let never = Readiness::Never("the phase `first` before it did not pass".into());
+        let never = Readiness::Never("the earlier phase `first` did not pass".into());
         assert_eq!(at([Failed, Waiting, Waiting, LeftOut, Waiting], 4), never);
         assert_eq!(at([LeftOut, Waiting, Waiting, LeftOut, Waiting], 1), Readiness::Now);
     }

@@ -297,14 +297,15 @@ impl VersionCommand {
         match done.exit_reason {
             ExitReason::Code(0) => VersionOutput::Success(text),
             ExitReason::Code(code) => {
-                VersionOutput::Failure(text, format!("`{name} {asked}` ended with {code}"))
+                VersionOutput::Failure(text, format!("`{name} {asked}` exited with code {code}"))
             }
-            ExitReason::Signal(signal) => {
-                VersionOutput::Failure(text, format!("signal {signal} ended `{name} {asked}`"))
-            }
+            ExitReason::Signal(signal) => VersionOutput::Failure(
+                text,
+                format!("`{name} {asked}` was killed by signal {signal}"),
+            ),
             ExitReason::TimedOut => {
                 let seconds = VERSION_TIMEOUT.as_secs();
-                VersionOutput::NoAnswer(format!("`{name} {asked}` did not end within {seconds} s"))
+                VersionOutput::NoAnswer(format!("`{name} {asked}` timed out after {seconds} s"))
             }
             ExitReason::Stopped => {
                 VersionOutput::NoAnswer(format!("`{name} {asked}` was interrupted"))
@@ -345,8 +346,7 @@ fn inspect_program(
         }
         // The file can be executable without being readable.
         _ => {
-            answer.unknown_reason =
-                Some(format!("the program `{}` cannot be read", real.display()));
+            answer.unknown_reason = Some(format!("cannot read the program `{}`", real.display()));
             return (answer, None);
         }
     }

@@ -268,7 +268,7 @@ impl<'a> Runner<'a, '_, '_> {
             } else if self.snapshots[at].as_ref().is_some_and(|view| view.unknown_reason.is_some())
             {
                 let name = &check.name;
-                return Some(format!("it needs `{name}`, whose state is not known, so it runs"));
+                return Some(format!("it needs `{name}`, which cannot be cached, so it runs"));
             }
         }
         None
@@ -308,7 +308,7 @@ impl<'a> Runner<'a, '_, '_> {
         self.prepare_check(at);
         self.stages[at] = CheckStage::Running;
         self.context.listener.on_check_started(check);
-        self.log.write_line(LogLevel::Status, &format!("{} begins", check.name));
+        self.log.write_line(LogLevel::Status, &format!("{} started", check.name));
         let CheckKind::Run(command) = &check.kind else {
             let (ended, duration_ms) = self.measure_time(|run| run.run_builtin(at));
             let ended = self.record_result(at, CheckResult { duration_ms, ..ended })?;
@@ -363,33 +363,33 @@ impl<'a> Runner<'a, '_, '_> {
             why.extend(match changes {
                 Some(changes) if !changes.is_empty() => changes,
                 // This state passed before; then the check ran again and did not pass.
-                Some(_) => vec!["it has not passed in this state since".to_owned()],
-                None => vec!["no pass of it is remembered".to_owned()],
+                Some(_) => vec!["it ran again in this state and did not pass".to_owned()],
+                None => vec!["no pass of it is cached".to_owned()],
             });
             return (None, why);
         };
         let now = self.context.tools.world.now_seconds();
         let age = now - pass.at;
         if age < 0 {
-            why.push("its pass lies in the future: the clock was set back".to_owned());
+            why.push("its pass is dated in the future: the clock was set back".to_owned());
             return (None, why);
         }
         if let Some(ttl) = check.ttl_s
             && u64::try_from(age).is_ok_and(|age| age >= ttl)
         {
-            why.push(format!("its pass is {age} s old, and counts for {ttl} s"));
+            why.push(format!("its pass has expired: it is {age} s old, and `ttl` is {ttl} s"));
             return (None, why);
         }
         if !self.options.fast {
             why.push(format!(
-                "with it, it would be skipped: it passed {}",
+                "with `--fast` it would be skipped: it passed {}",
                 format_ago(now, pass.at)
             ));
             return (None, why);
         }
         let covers = match view.file_count() {
             0 => String::new(),
-            files => format!(", with {} as they were", pluralize(files, "file")),
+            files => format!(", {} unchanged", pluralize(files, "file")),
         };
         (Some(pass.clone()), vec![format!("it passed {}{covers}", format_ago(now, pass.at))])
     }
@@ -417,12 +417,12 @@ impl<'a> Runner<'a, '_, '_> {
         let world = self.context.tools.world;
         let folder = check.cwd.as_ref().map_or(root.to_path_buf(), |cwd| cwd.to_disk_path(root));
         if !folder.is_dir() {
-            return Err(format!("its folder `{}` is not there", folder.display()));
+            return Err(format!("folder `{}` not found", folder.display()));
         }
         let name = &command.argv[0];
         let Some(found) = programs::find_program(world, name, &folder) else {
             return Err(if name.contains('/') {
-                format!("`{name}` is not there")
+                format!("`{name}` not found")
             } else {
                 builtin_checks::describe_not_on_path(name, world)
             });
@@ -454,7 +454,7 @@ impl<'a> Runner<'a, '_, '_> {
         match found {
             Some(Ok(words)) => plain_result(CheckOutcome::Passed, &words),
             Some(Err(words)) => plain_result(CheckOutcome::Failed, &words),
-            None => plain_result(CheckOutcome::Failed, "it runs a command"),
+            None => plain_result(CheckOutcome::Failed, "not a built-in check"),
         }
     }
 
@@ -502,7 +502,7 @@ impl<'a> Runner<'a, '_, '_> {
         let moved = self.find_changes(at)?;
         if !moved.is_empty() {
             ended.notes.push(format!(
-                "{} changed while it ran: its pass counts for this run alone",
+                "{} changed while it ran: its pass is not cached",
                 join_first(&moved, 3)
             ));
             return Ok(ended);
@@ -550,7 +550,7 @@ impl<'a> Runner<'a, '_, '_> {
 
     fn disable_saving(&mut self, why: &str) {
         if std::mem::replace(&mut self.can_save, false) {
-            let text = format!("passes are not remembered: {why}");
+            let text = format!("passes are not cached: {why}");
             self.log.write_line(LogLevel::Warning, &text);
             self.warnings.push(text);
         }
@@ -608,7 +608,10 @@ impl<'a> Runner<'a, '_, '_> {
             if self.results[at].is_none() {
                 self.finish_check(
                     at,
-                    plain_result(CheckOutcome::Interrupted, "the run was interrupted before it"),
+                    plain_result(
+                        CheckOutcome::Interrupted,
+                        "the run was interrupted before this check",
+                    ),
                 );
             }
         }

@@ -113,12 +113,15 @@ pub fn lock_validation(
         Ok(lock) => Ok((Some(lock), None)),
         Err(failure) => match held.into_inner() {
             Some(holder) => Err(Error::unable(format!(
-                "another validation is running ({holder}), and did not end within {wait_s} s"
+                "timed out after {wait_s} s: another validation is running ({holder})"
             ))
             .with_hint(
-                "wait until it has ended; `lock-wait` in `setup/validate.toml` says how long",
+                "wait until it has finished, or raise `lock-wait` in `setup/validate.toml`",
             )),
-            None => Ok((None, Some(format!("another run is not kept out: {failure}")))),
+            None => Ok((
+                None,
+                Some(format!("running without a lock against other validations: {failure}")),
+            )),
         },
     }
 }
@@ -171,7 +174,7 @@ pub fn run_validation(
     let fixes = FixStore { folder: fixes_folder(repo), root: &root, disk: tools.disk };
     for record in fixes.list_unfinished() {
         warnings.push(format!(
-            "a fix was cut short, `{}` for `{}`: `cargo xtask validate --undo {}` puts back what it \
+            "a fix was interrupted, `{}` for `{}`: `cargo xtask validate --undo {}` restores the files it \
              may have changed",
             record.command, record.check, record.run
         ));
@@ -215,12 +218,12 @@ pub fn run_validation(
     if !is_look && order.records_history {
         let past = to_past_run(repo, order.config, &done, order.started_by);
         if let Err(why) = history::append_run(tools.disk, &history_file(repo), &past) {
-            done.results.warnings.push(format!("this run is not remembered: {why}"));
+            done.results.warnings.push(format!("the run was not recorded: {why}"));
         }
         if order.started_by == "validate"
             && let Some(why) = notify_webhook(repo, tools, order.config, &done)
         {
-            done.results.warnings.push(format!("the webhook was not told: {why}"));
+            done.results.warnings.push(format!("webhook failed: {why}"));
         }
     }
     for warning in &done.results.warnings {
@@ -301,7 +304,7 @@ pub fn describe_last_run(repo: &Repo, root: &Path) -> Option<(PastRun, String)> 
     let words = match (past.ok, is("failed")) {
         (true, _) if past.checks.is_empty() => "nothing was checked".to_owned(),
         (true, _) => format!("healthy, {checks}"),
-        (false, 0) => "the last run did not come to its end".to_owned(),
+        (false, 0) => "the last run did not finish".to_owned(),
         (false, failed) => format!("{failed} of {checks} failed"),
     };
     let words = match past.left_out {

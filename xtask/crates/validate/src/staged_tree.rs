@@ -48,7 +48,7 @@ pub fn remove_export(root: &Path, tools: &Tools<'_>) -> Result<()> {
     tools
         .disk
         .remove_folder(&folder)
-        .with_context(|| format!("`{}` cannot be removed", folder.display()))
+        .with_context(|| format!("cannot remove `{}`", folder.display()))
 }
 
 /// Whether `folder` is a folder that belongs to this user and is accessible to no other user.
@@ -69,15 +69,18 @@ fn staged_folder(root: &Path, tools: &Tools<'_>) -> PathBuf {
 /// Creates the private temporary folder of this worktree.
 fn create_folder(repo: &Repo, tools: &Tools<'_>) -> Result<PathBuf> {
     let folder = staged_folder(repo.root(), tools);
-    let failed = || format!("the folder `{}` cannot be made", folder.display());
+    let failed = || format!("cannot create the folder `{}`", folder.display());
     match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
         Ok(()) => {}
         Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {
             // Any user can create a folder in `$TMPDIR`, so an existing one is used only if this user must
             // have made it.
             if !is_own_folder(&folder) {
-                return Err(Error::unable(format!("`{}` is not ours", folder.display()))
-                    .with_hint("remove it, or set TMPDIR to a folder of your own"));
+                return Err(Error::unable(format!(
+                    "`{}` is not a private folder of this user",
+                    folder.display()
+                ))
+                .with_hint("remove it, or set TMPDIR to a folder of your own"));
             }
         }
         Err(cause) => return Err(Error::unable(failed()).with_cause(cause)),

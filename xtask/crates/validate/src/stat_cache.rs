@@ -242,7 +242,7 @@ impl<'a> ByteReader<'a> {
 }
 
 fn unread_error() -> io::Error {
-    io::Error::other("it was not read")
+    io::Error::other("not read")
 }
 
 /// Reads the files at the indices `which`, in several threads if there are many.
@@ -282,7 +282,7 @@ pub fn digest_file(path: &Path) -> io::Result<(FileStat, Digest)> {
         let mut file = File::options().read(true).custom_flags(flags).open(path)?;
         let before = file.metadata()?;
         if !before.is_file() {
-            return Err(io::Error::other("it is no longer a file"));
+            return Err(io::Error::other("no longer a regular file"));
         }
         let mut sha = Sha256::new();
         let mut part = vec![0; 64 << 10];
@@ -298,7 +298,7 @@ pub fn digest_file(path: &Path) -> io::Result<(FileStat, Digest)> {
             return Ok((stat, sha.finalize().into()));
         }
     }
-    Err(io::Error::other("it is being written all the time"))
+    Err(io::Error::other("it keeps changing while it is read"))
 }
 
 #[cfg(test)]

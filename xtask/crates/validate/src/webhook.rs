@@ -51,7 +51,7 @@ pub fn resolve_address(world: &Environment, configured: &str) -> Result<Option<S
     match world.variable(name) {
         None => Ok(None),
         Some(value) if is_webhook(value) && !value.starts_with('$') => Ok(Some(value.to_owned())),
-        Some(_) => Err(format!("`{name}` holds no address that begins with `https://`")),
+        Some(_) => Err(format!("invalid webhook URL in `{name}`: expected `https://…`")),
     }
 }
 
@@ -87,7 +87,7 @@ pub fn post_webhook(
         return Ok(());
     }
     // curl's errors name the host at most; the URL is removed in case they ever hold more.
-    Err(done.stderr.replace(address, "(the address)"))
+    Err(done.stderr.replace(address, "(webhook URL)"))
 }
 
 /// Quotes a value for a curl config file.
