@@ -11,48 +11,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use super::cache_key::{FileState, ManifestFile, digest_files};
-use super::input_snapshot::{
-    InputInspector, MAX_FOLLOWED_LINKS, MAX_INPUT_FILES, now_ns, path_from_root,
-};
+use super::input_set::{InputSet, InputSetCache, InputSpec};
+use super::inspector::{InputInspector, MAX_INPUT_FILES, now_ns, path_from_root};
 use super::programs::VERSION_FILES;
 use super::stat_cache;
-use xtask_base::digest::{self, Digest};
+use xtask_base::digest;
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
 use xtask_config::{Check, CheckKind};
 use xtask_git::{FileGlobs, FileStat, FoundFiles, SearchScope};
 
-/// The patterns and paths that a check depends on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct InputSpec {
-    patterns: Vec<String>,
-    paths: Vec<RepoPath>,
-    command_paths: Vec<RepoPath>,
-    first_argument: Option<RepoPath>,
-}
-
-/// The input sets found so far in this run.
-#[derive(Default)]
-pub struct InputSetCache {
-    known: HashMap<InputSpec, Arc<InputSet>>,
-    has_command_started: bool,
-}
-
-/// The input files of a check, with their contents as digests.
-#[derive(Debug)]
-pub struct InputSet {
-    pub found: FoundFiles,
-    /// The reason files may be missing from `found`, if so.
-    pub outside: Option<String>,
-    /// The entries of the manifest.
-    pub files: Arc<Vec<ManifestFile>>,
-    /// The reason contents may be missing from `files`, if so.
-    pub unreadable: Option<String>,
-    /// The stat data of the files at which symlinks end.
-    pub link_targets: BTreeMap<RepoPath, Option<FileStat>>,
-    /// The digest of `files`.
-    pub digest: Digest,
-}
+/// The largest number of symlinks to folders that are followed for one check.
+const MAX_FOLLOWED_LINKS: usize = 64;
 
 impl InputInspector<'_> {
     /// Collects the patterns of a check, and the paths named by its kind, by its command and by version

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::builtin_checks::RepoChecks;
 use super::fix_backup::FixStore;
 use super::history::{self, PastCheck, PastRun};
-use super::input_snapshot::InputInspector;
+use super::inspector::InputInspector;
 use super::log::{LogLevel, RunLog, new_run_id};
 use super::outcome::CheckOutcome;
 use super::plan::CheckSelection;
