@@ -82,17 +82,20 @@ fn every_broken_rule_is_told_with_what_to_type() {
     feature(&repo, "feature/soon", 12);
     check(&repo, "feature/soon").success().says("that is 12 days old: ");
     feature(&repo, "feature/old", 15);
-    check(&repo, "feature/old").status(1).says("15 days old, and may be 14 days");
+    check(&repo, "feature/old").status(1).says("15 days old, more than the limit of 14 days");
     feature(&repo, "feature/Bad_Name", 1);
     let said = check(&repo, "feature/Bad_Name").status(1);
     said.says("git branch -m feature/Bad_Name feature/bad-name");
     for number in 0..4 {
         repo.on_branch("main", |main| main.write("src/more", format!("{number}\n")));
     }
-    check(&repo, "feature/good").status(1).says("is 4 behind `main`").says("git merge main");
-    repo.xtask(&["branch", "check", "main"]).success().says("it is shared");
+    check(&repo, "feature/good")
+        .status(1)
+        .says("is 4 commits behind `main`")
+        .says("git merge main");
+    repo.xtask(&["branch", "check", "main"]).success().says("it is a shared branch");
     repo.git(&["branch", "other/x"]);
-    check(&repo, "other/x").success().says("no rule is about it");
+    check(&repo, "other/x").success().says("no rule matches");
     let all = repo.xtask(&["branch", "check", "--all", "--json"]).status(1).json();
     assert_eq!(
         (&all["schema"], &all["result"]),
@@ -148,13 +151,14 @@ fn what_cannot_be_told_is_unknown_and_never_good() {
     repo.git(&["push", "-q", "origin", "feature/a"]);
     // The base is nowhere.
     feature(&repo, "lost/a", 1);
-    check(&repo, "lost/a").status(3).says("its base `nowhere` is neither here").says("git fetch");
+    check(&repo, "lost/a")
+        .status(3)
+        .says("its base `nowhere` exists neither locally")
+        .says("git fetch");
     // No history in common.
     repo.git(&["switch", "-q", "--orphan", "feature/pages"]);
     commit_aged(&repo, "page", "1\n", 1);
-    check(&repo, "feature/pages")
-        .status(3)
-        .says("no history in common with its base `origin/main`");
+    check(&repo, "feature/pages").status(3).says("no common ancestor with its base `origin/main`");
     // Something broken counts for more than something unknown.
     let both = repo.xtask(&["branch", "check", "feature/pages", "feature/a"]);
     both.status(3).says("unknown");
@@ -188,9 +192,9 @@ fn a_pull_request_is_checked_where_only_its_commit_is() {
     let ci = lab.place("ci");
     ci.git(&["fetch", "-q", "origin", "refs/pull/1/head"]);
     ci.git(&["checkout", "-q", "FETCH_HEAD"]);
-    check(&ci, "feature/Wrong").status(1).says("is not named as the rule");
+    check(&ci, "feature/Wrong").status(1).says("does not match the name rule");
     ci.xtask(&["branch", "check", "--at", "HEAD", "feature/right"]).success().says("1 commit on");
-    ci.xtask(&["branch", "check", "--at", "nonsense", "x"]).status(2).says("names no commit");
+    ci.xtask(&["branch", "check", "--at", "nonsense", "x"]).status(2).says("invalid revision");
     ci.xtask(&["branch", "check", "--at", "HEAD"]).status(2);
 }
 
@@ -440,7 +444,7 @@ fn what_is_merged_is_deleted_with_a_way_back_and_nothing_else() {
     ] {
         repo.xtask(&["branch", "prune", "--yes", name]).status(1).says(why);
     }
-    repo.xtask(&["branch", "prune", "feature/nothing"]).status(2).says("there is no branch");
+    repo.xtask(&["branch", "prune", "feature/nothing"]).status(2).says("no such branch");
     assert_eq!(repo.scene(), before);
     let id = repo.id("feature/merged");
     repo.git(&["config", "branch.feature/merged.remote", "origin"]);
@@ -491,9 +495,12 @@ fn a_push_is_told_or_refused_as_the_rules_say() {
     repo.install_hooks().success();
     feature(&repo, "feature/Bad", 20);
     let said = repo.try_git(&["push", "origin", "feature/Bad"]).success();
-    said.says("`feature/Bad` is not named as the rule").says("20 days old, and may be 14 days");
+    said.says("`feature/Bad` does not match the name rule")
+        .says("20 days old, more than the limit of 14 days");
     feature(&repo, "feature/good", 1);
-    repo.try_git(&["push", "origin", "feature/good"]).success().never_says("is not named");
+    repo.try_git(&["push", "origin", "feature/good"])
+        .success()
+        .never_says("does not match the name rule");
     repo.canonical(&[("setup/branches.toml", Some(&format!("enforce = 'refuse'\n{RULES}")))]);
     commit_aged(&repo, "src/x", "1\n", 1);
     repo.on_branch("feature/Bad", |bad| bad.write("src/y", "1\n"));
@@ -501,16 +508,16 @@ fn a_push_is_told_or_refused_as_the_rules_say() {
     refused.says("the push was refused").says("git branch -m feature/Bad feature/bad");
     // The very name at the remote counts, not the one here.
     let refused = repo.try_git(&["push", "origin", "feature/good:refs/heads/feature/NO"]);
-    refused.status(1).says("`feature/NO` is not named");
+    refused.status(1).says("`feature/NO` does not match");
     repo.try_git(&["push", "origin", "feature/good"]).success();
     repo.git(&["push", "-q", "origin", ":feature/Bad"]);
     // What cannot be told is told, and refuses nothing.
     feature(&repo, "lost/a", 1);
-    repo.try_git(&["push", "origin", "lost/a"]).success().says("its base `nowhere` is neither");
+    repo.try_git(&["push", "origin", "lost/a"]).success().says("its base `nowhere` exists neither");
     // Without hooks, `push` asks the rules itself.
     repo.xtask(&["uninstall-hooks"]).success();
     let refused = repo.xtask(&["push", "origin", "feature/good:feature/NO"]).status(1);
-    refused.says("nothing was pushed").says("`feature/NO` is not named");
+    refused.says("nothing was pushed").says("`feature/NO` does not match");
     repo.xtask(&["push", "origin", "lost/a:lost/b"]).success();
 }
 
@@ -521,8 +528,8 @@ fn a_validation_and_the_status_say_the_same() {
     feature(&repo, "feature/old", 30);
     repo.write("setup/validate.toml", "[[check]]\nname = 'branch'\nbuilt-in = 'branches'\n");
     repo.commit("checks");
-    repo.xtask(&["validate"]).status(1).says("days old, and may be 14 days");
-    repo.xtask(&["status"]).success().says("days old, and may be 14 days");
+    repo.xtask(&["validate"]).status(1).says("days old, more than the limit of 14 days");
+    repo.xtask(&["status"]).success().says("days old, more than the limit of 14 days");
     repo.git(&["switch", "-q", "-c", "feature/young", "main"]);
     repo.git(&["checkout", "-q", "feature/old", "--", "setup/validate.toml"]);
     commit_aged(&repo, "src/young", "1\n", 1);

@@ -381,7 +381,7 @@ fn a_branch_of_the_canonical_name_from_a_fork_decides_nothing() {
     let ways: [(&[&str], &str); 5] = [
         (
             &["switch", "-q", "-c", "orchestration-tools", "fork/orchestration-tools"],
-            "it follows `fork/orch",
+            "its upstream is `fork/orch",
         ),
         (
             &[
@@ -395,7 +395,10 @@ fn a_branch_of_the_canonical_name_from_a_fork_decides_nothing() {
             "not made here",
         ),
         (&["fetch", "-q", "fork", "orchestration-tools:orchestration-tools"], "not made here"),
-        (&["branch", "orchestration-tools", "fork/orchestration-tools"], "it follows `fork/orch"),
+        (
+            &["branch", "orchestration-tools", "fork/orchestration-tools"],
+            "its upstream is `fork/orch",
+        ),
         (
             &["update-ref", "refs/heads/orchestration-tools", "fork/orchestration-tools"],
             "not made here",
@@ -473,8 +476,8 @@ fn a_fork_is_not_canonical_where_our_remote_has_no_such_branch() {
         clone.git(&["switch", "-q", "mine"]);
         assert_eq!(clone.read("setup/a"), "a1\n");
         let refused = clone.xtask(&["sync"]).status(3);
-        refused.says("is not the canonical one of `origin`").says("fork/orchestration-tools");
-        clone.xtask(&["setup"]).status(3).says("is not the canonical one of `origin`");
+        refused.says("is not the canonical branch of `origin`").says("fork/orchestration-tools");
+        clone.xtask(&["setup"]).status(3).says("is not the canonical branch of `origin`");
         clone.git(&["branch", "-q", "-D", "orchestration-tools"]);
     }
 }

@@ -321,7 +321,7 @@ fn wrong_use_says_what_to_type() {
     repo.xtask(&["extract", "nowhere"]).status(2).says("there is no branch `nowhere`");
     repo.xtask(&["extract", "orchestration-tools"]).status(2).says("canonical branch itself");
     repo.xtask(&["extract", CHANGES]).status(2).says("where changes are collected");
-    repo.xtask(&["extract", "one", "--base", "nonsense"]).status(2).says("names no commit");
+    repo.xtask(&["extract", "one", "--base", "nonsense"]).status(2).says("invalid revision");
     repo.xtask(&["extract", "one", "--push"]).status(3).says("there is no remote");
     repo.xtask(&["extract", "one", "--comment"]).status(3);
     repo.git(&["switch", "-q", "--detach"]);

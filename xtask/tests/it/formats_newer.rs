@@ -103,7 +103,7 @@ fn a_format_that_leads_nowhere_is_not_taken_for_none() {
     let repo = busy(&lab);
     repo.link("nowhere", ".git/xtask/format");
     let before = all(&repo);
-    repo.xtask(&["sync"]).status(3).says("it leads nowhere");
+    repo.xtask(&["sync"]).status(3).says("dangling symlink");
     same(&all(&repo), &before, "sync");
 }
 
@@ -129,7 +129,7 @@ fn newer_state_is_refused_by_every_command() {
         &["ps"],
     ];
     let before = all(&repo);
-    refused(&repo, "of format 2, and this one knows up to 1", &commands);
+    refused(&repo, "its format is 2, and this one supports up to 1", &commands);
     same(&all(&repo), &before, "not even a lock was taken");
     // Where the canonical branch has another name, that is the one to type.
     repo.git(&["config", "xtask.canonicalBranch", "tools"]);
@@ -148,8 +148,8 @@ fn newer_state_counts_in_every_worktree() {
     let linked = lab.place("linked");
     repo.write(".git/xtask/format", "7");
     let before = all(&repo);
-    linked.xtask(&["sync"]).status(3).says("of format 7");
-    linked.xtask(&["status"]).status(3).says("of format 7");
+    linked.xtask(&["sync"]).status(3).says("its format is 7");
+    linked.xtask(&["status"]).status(3).says("its format is 7");
     same(&all(&repo), &before, "all together");
 }
 
@@ -204,21 +204,21 @@ fn a_format_that_cannot_be_read_is_refused_with_its_reason() {
     for text in ["", "\n", "0\n", "-1\n", "+1\n", "one\n", "1 \n", "1\n1\n", "\u{e9}", &long] {
         repo.write(".git/xtask/format", text);
         let before = all(&repo);
-        let why = if text.len() > 20 { "too long for a number" } else { "it holds no number" };
+        let why = if text.len() > 20 { "too long for a number" } else { "expected a number" };
         repo.xtask(&["sync"]).status(3).says(why).says("remove that file");
-        repo.xtask(&["status"]).status(3).says("is not known");
+        repo.xtask(&["status"]).status(3).says("cannot read the state format");
         same(&all(&repo), &before, text);
     }
     repo.write(".git/xtask/format", [0xff]);
-    repo.xtask(&["sync"]).status(3).says("the format of the state of this repository is not known");
+    repo.xtask(&["sync"]).status(3).says("cannot read the state format of this repository");
     let file = repo.dir.join(".git/xtask/format");
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
-    repo.xtask(&["sync"]).status(3).says("it is no file");
+    repo.xtask(&["sync"]).status(3).says("not a regular file");
     fs::remove_dir(&file).unwrap();
     // Nobody writes into it, so whoever waited for that would wait for ever.
     repo.run("mkfifo", &[file.as_str()], &[]).success();
-    repo.xtask(&["sync"]).status(3).says("it is no file");
+    repo.xtask(&["sync"]).status(3).says("not a regular file");
     fs::remove_file(&file).unwrap();
     symlink("format", &file).unwrap();
     repo.xtask(&["sync"]).status(3).says("symbolic links");

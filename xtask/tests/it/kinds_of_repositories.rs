@@ -171,14 +171,14 @@ fn what_a_partial_clone_cannot_bring_is_named() {
     std::fs::rename(lab.path("hub"), lab.path("away")).unwrap();
     let before = place.scene();
     let refused = place.xtask(&["sync"]).status(3);
-    refused.says("of this partial clone are not here").says("setup/new/0").says("`origin`: ");
+    refused.says("of this partial clone are missing").says("setup/new/0").says("`origin`: ");
     assert_eq!(place.scene(), before);
     place.xtask(&["status"]).success().says("7 behind");
     // Other branches need no contents; the one that is checked out does.
-    place.xtask(&["propagate"]).status(3).says("not here: `setup/a`");
+    place.xtask(&["propagate"]).status(3).says("missing: `setup/a`");
     assert_eq!(place.git(&["diff", "--name-only", "side", "origin/orchestration-tools"]), "");
     place.install_hooks().success();
-    place.try_git(&["switch", "-qc", "new"]).success().says("not here");
+    place.try_git(&["switch", "-qc", "new"]).success().says("missing");
     std::fs::rename(lab.path("away"), lab.path("hub")).unwrap();
     place.xtask(&["sync"]).success();
     place.xtask(&["sync", "--check"]).success();
@@ -197,7 +197,10 @@ fn rules_that_are_not_here_are_brought_by_what_writes() {
     lab.place(".").git(&["clone", "-q", "-b", "feature", "--filter=blob:none", &address, "other"]);
     let place = lab.place("other");
     let (looked, count) = requests(&place, &["status"]);
-    looked.status(3).says("setup/sync.toml").says("what only looks brings no contents");
+    looked
+        .status(3)
+        .says("setup/sync.toml")
+        .says("read-only commands do not fetch missing objects");
     assert_eq!(count, 0);
     let (ran, count) = requests(&place, &["sync"]);
     ran.success();

@@ -397,7 +397,9 @@ fn wrong_use_says_what_to_type() {
     repo.xtask(&["propagate", "--pr"]).status(2);
     repo.git(&["remote", "add", "origin", lab.path("nowhere").as_str()]);
     repo.git(&["update-ref", "refs/remotes/origin/orchestration-tools", "orchestration-tools"]);
-    repo.xtask(&["propagate", "--remote", "--push"]).status(3).says("talking to `origin` failed");
+    repo.xtask(&["propagate", "--remote", "--push"])
+        .status(3)
+        .says("communication with remote `origin` failed");
     assert_eq!(repo.git(&["show", "plain:setup/a"]), "a1\n");
     // A branch named like an option is a branch.
     repo.git(&["update-ref", "refs/heads/--remote", "plain"]);

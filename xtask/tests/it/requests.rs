@@ -275,7 +275,7 @@ fn a_request_that_fails_on_its_way_says_so() {
     fs::write(lab.path("ssh"), SSH.replace("git-upload-pack*", "git-never-mind*")).unwrap();
     scene.push_change("a2\n").success();
     let answers = scene.answers();
-    assert!(answers[0].contains("`origin` cannot be asked"), "{answers:?}");
+    assert!(answers[0].contains("`git ls-remote origin` failed"), "{answers:?}");
     assert!(answers[0].contains(COMPARE), "{answers:?}");
 }
 

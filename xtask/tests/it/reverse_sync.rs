@@ -125,13 +125,13 @@ fn what_cannot_be_taken_is_refused_all_at_once() {
     let application = repo.id("feature~2");
     let all = refused(&["feature", "main", &application, "feature", "nonsense", "feature~3"]);
     let all = all.says("is not on `feature`").says("changes no managed file");
-    all.says("is a merge; `--mainline 1`").says("`nonsense` names no commit");
+    all.says("is a merge; `--mainline 1`").says("invalid revision `nonsense`");
     refused(&["nowhere", "main"]).says("there is no branch `nowhere`");
     refused(&["orchestration-tools", "main"]).says("is the canonical branch itself");
     refused(&["feature", "feature", "--mainline", "3"]).says("has 2 parents, not 3");
     refused(&["feature", "feature..feature"]).says("names no commit");
     refused(&["feature", &format!("{application}..feature~1"), "feature:setup"])
-        .says("names no commit");
+        .says("invalid revision");
     // An abbreviation that could be two.
     let mut ids = std::collections::BTreeMap::new();
     let short = (0..).find_map(|number: u32| {
@@ -139,7 +139,7 @@ fn what_cannot_be_taken_is_refused_all_at_once() {
         let four = id[..4].to_owned();
         ids.insert(four.clone(), ()).map(|()| four)
     });
-    refused(&["feature", &short.unwrap()]).says("names no commit");
+    refused(&["feature", &short.unwrap()]).says("invalid revision");
 }
 
 #[test]

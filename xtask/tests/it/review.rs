@@ -65,7 +65,9 @@ fn another_repository_in_the_place_of_a_worktree_is_left_alone() {
     other.canonical(&[("setup/a", Some("another a2\n"))]);
     std::fs::create_dir(lab.path("outer/wt")).unwrap();
     let before = other.scene();
-    repo.xtask(&["sync", "--all-worktrees"]).status(3).says("is not a worktree of this repository");
+    repo.xtask(&["sync", "--all-worktrees"])
+        .status(3)
+        .says("is no longer a worktree of this repository");
     repo.xtask(&["status", "--all"]).success();
     assert_eq!(other.scene(), before);
 }
@@ -157,7 +159,7 @@ fn an_encoding_that_cannot_be_written_is_refused() {
         place.write("setup/u", b"h\0i\0\n\0");
     });
     let before = repo.scene();
-    repo.xtask(&["sync"]).status(3).says("an encoding that cannot be written yet");
+    repo.xtask(&["sync"]).status(3).says("unsupported `working-tree-encoding`");
     assert_eq!(repo.scene(), before);
 }
 

@@ -463,7 +463,7 @@ fn the_source_can_be_an_address_and_is_remembered() {
     ran.status(1).says("is behind 0.2.0");
     assert_eq!(trace(guest.dir.as_std_path()), before);
     assert_eq!(fs::read_dir(&tmp).unwrap().count(), 0, "the clone is gone");
-    guest.xtask(&["upgrade", "--from", &format!("{address}x")]).status(3).says("cannot be fetched");
+    guest.xtask(&["upgrade", "--from", &format!("{address}x")]).status(3).says("cannot clone");
     guest.xtask(&["upgrade", "--from", "../toolkit.git", "--check"]).status(1);
     // An address that others can reach goes into the manifest, without a password.
     toolkit.git(&["remote", "add", "origin", "https://ada:secret@example.invalid/tools.git"]);

@@ -1,4 +1,8 @@
-//! One branch, checked: what everybody says who has something to say about it.
+//! Check of one branch, shared by all commands and hooks that report about branches.
+//!
+//! ```text
+//! "feature/a" at 1a2b… -> CheckedBranch { checked_by: Rule("feature/*"), findings: [TooOld], … }
+//! ```
 
 use super::facts::BranchInspector;
 use super::names::{find_rule, suggest_name};
@@ -12,57 +16,57 @@ use xtask_config::BranchRule;
 use xtask_git::{Id, Repo};
 use xtask_sync::context::SyncContext;
 
-/// A branch that was checked.
+/// The result of a check.
 #[derive(Clone, Debug)]
 pub struct CheckedBranch {
-    /// The branch, without `refs/heads/`.
+    /// The branch without `refs/heads/`.
     pub branch: String,
-    /// Its commit; nothing where it has none that could be looked at.
+    /// The commit; `None` if it could not be read.
     pub commit: Option<Id>,
-    /// What it was checked by.
     pub checked_by: CheckedBy,
-    /// What is known of it, where it was looked at.
+    /// The facts; `None` if no rule applies or they could not be collected.
     pub facts: Option<BranchFacts>,
-    /// What is to be said, the most important first.
+    /// The findings, the most severe first.
     pub findings: Vec<BranchFinding>,
 }
 
-/// What a branch was checked by.
+/// The rule that a branch was checked by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckedBy {
-    /// The rule for these branches.
+    /// The `match` glob of the rule.
     Rule(String),
-    /// Nothing: others come from it.
+    /// None: other branches are forked from it.
     Shared,
-    /// Nothing: no rule is about it.
+    /// None: no rule matches.
     NoRule,
 }
 
 impl CheckedBranch {
-    /// What all findings come to; nothing where there are none.
+    /// Returns the highest severity of the findings.
     #[must_use]
     pub fn worst_severity(&self) -> Option<Severity> {
         self.findings.iter().map(|finding| finding.kind.severity()).max()
     }
 
-    /// In a line, where nothing is to be said.
+    /// Describes a branch without findings in one line.
     #[must_use]
     pub fn describe(&self) -> String {
         match &self.checked_by {
-            CheckedBy::Shared => "it is shared, and no rule is asked about it".to_owned(),
-            CheckedBy::NoRule => "no rule is about it".to_owned(),
+            CheckedBy::Shared => "it is a shared branch, to which no rule applies".to_owned(),
+            CheckedBy::NoRule => "no rule matches".to_owned(),
             CheckedBy::Rule(_) => self.facts.as_ref().map_or(String::new(), describe_facts),
         }
     }
 
-    /// What is to be said, a line each.
+    /// Renders the findings, one line each.
     #[must_use]
     pub fn render_findings(&self) -> Vec<String> {
         self.findings.iter().map(|finding| finding.to_line(&self.branch)).collect()
     }
 }
 
-/// Whether no rule is asked about a branch because it is not one of somebody's work.
+/// Returns whether a branch is exempt from rules: it is its own base, protected or reserved for
+/// sync.
 #[must_use]
 pub fn is_shared(context: &SyncContext, branch: &str) -> bool {
     let rule = find_rule(&context.branches.rules, branch);
@@ -70,7 +74,7 @@ pub fn is_shared(context: &SyncContext, branch: &str) -> bool {
     is_own_base || context.is_protected(branch) || context.is_reserved_branch(branch)
 }
 
-/// Whether any rule is asked about a branch: if not, nothing has to be looked at.
+/// Returns whether a rule applies to the branch; if not, no fact is needed.
 #[must_use]
 pub fn needs_check(context: &SyncContext, branch: &str) -> bool {
     !context.branches.rules.is_empty()
@@ -78,8 +82,8 @@ pub fn needs_check(context: &SyncContext, branch: &str) -> bool {
         && find_rule(&context.branches.rules, branch).is_some()
 }
 
-/// Checks a branch that is at this commit. What cannot be looked at is a finding, and no failure: it must not
-/// hide what is to be said of others.
+/// Checks a branch. An error while reading it becomes a finding, so that it does not hide those of
+/// other branches.
 #[must_use]
 pub fn check_branch(
     look: &BranchInspector<'_>,
@@ -125,7 +129,7 @@ fn unreadable_branch(failure: &Error) -> UnknownReason {
     }
 }
 
-/// A name that would do, where the rule does not accept the one that a branch has.
+/// Suggests a valid name if the rule rejects the present one.
 fn suggest_branch_name(
     repo: &Repo,
     context: &SyncContext,
@@ -138,7 +142,8 @@ fn suggest_branch_name(
     suggest_name(&context.branches.rules, branch, &|name| is_name_free(repo, context, name))
 }
 
-/// Whether a branch of this name could be made: git takes it, nobody has it, and it is nobody's base.
+/// Returns whether a branch of this name could be created: a valid name that is unused, and not
+/// shared.
 #[must_use]
 pub fn is_name_free(repo: &Repo, context: &SyncContext, name: &str) -> bool {
     let remote = &context.config.remote;
@@ -148,7 +153,7 @@ pub fn is_name_free(repo: &Repo, context: &SyncContext, name: &str) -> bool {
         && refs.iter().all(|name| matches!(repo.resolve_ref(name), Ok(None)))
 }
 
-/// The commit of a branch as it is here: of the local one, or of the remote one as it was last fetched.
+/// Returns the commit of the local branch, or of the remote-tracking branch as last fetched.
 pub fn find_branch_commit(repo: &Repo, context: &SyncContext, branch: &str) -> Result<Option<Id>> {
     if let Some(local) = repo.resolve_ref(&format!("refs/heads/{branch}"))? {
         return Ok(Some(local));
@@ -156,25 +161,24 @@ pub fn find_branch_commit(repo: &Repo, context: &SyncContext, branch: &str) -> R
     repo.resolve_ref(&format!("refs/remotes/{}/{branch}", context.config.remote))
 }
 
-/// That there is no branch to check.
+/// Returns the reason for a check without a branch.
 #[must_use]
 pub fn detached_head() -> UnknownReason {
     UnknownReason {
-        reason: "HEAD is detached: no branch is known".to_owned(),
-        next_step:
-            "name the branch as which it is meant: `cargo xtask branch check NAME --at HEAD`"
-                .to_owned(),
+        reason: "HEAD is detached: no branch to check".to_owned(),
+        next_step: "name the branch to check it as: `cargo xtask branch check NAME --at HEAD`"
+            .to_owned(),
     }
 }
 
-/// That a branch is not there.
+/// Returns the reason for a check of a missing branch.
 #[must_use]
 pub fn missing_branch(context: &SyncContext, branch: &str) -> UnknownReason {
     let remote = &context.config.remote;
     UnknownReason {
-        reason: format!("it is neither here nor known of `{remote}`"),
+        reason: format!("it exists neither locally nor as a remote-tracking branch of `{remote}`"),
         next_step: format!(
-            "`git fetch {} {}` gets it",
+            "`git fetch {} {}` fetches it",
             quote_for_shell(remote),
             quote_for_shell(branch)
         ),

@@ -1,8 +1,12 @@
-//! When a branch was made, where we made it: a record for each, so that nobody waits for anybody.
+//! Creation times of branches made by us, one record per branch, so that no lock is needed.
 //!
-//! A record is believed only as long as it can be about the branch of today: it must begin where the record
-//! says, and its reflog must not begin later. One that is not believed is as good as none, and the commits
-//! say how old the branch is.
+//! A record counts only if it can be about the present branch: `from` must be an ancestor of the
+//! branch, and the reflog must not begin later than `at`. Otherwise the age follows from the
+//! commits.
+//!
+//! ```text
+//! BranchCreation { branch: "feature/a", at: 1700000000, from: "1a2b…" }
+//! ```
 
 use std::path::PathBuf;
 
@@ -16,48 +20,46 @@ use xtask_git::{Id, Repo};
 
 const RECORD_KIND: &str = "xtask.branch/1";
 
-/// How much later than our record git may have written its own, in seconds: what a slow disk needs.
+/// The most that git's reflog may be later than our record, in seconds: the delay of a slow disk.
 const MAX_CLOCK_SLACK_S: i64 = 60;
 
-/// That a branch was made.
+/// The creation of a branch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BranchCreation {
-    /// The branch, without `refs/heads/`.
+    /// The branch without `refs/heads/`.
     pub branch: String,
-    /// When, in seconds since the epoch.
+    /// Seconds since the epoch.
     pub at: i64,
-    /// The commit at which it began.
+    /// The first commit.
     pub from: String,
 }
 
 fn creation_record_file(repo: &Repo, branch: &str) -> PathBuf {
-    // A name can hold slashes, and two can differ in the case of letters alone.
+    // A hash, since names may contain slashes or differ only in case.
     let name = digest::to_hex(&digest::hash_bytes(branch.as_bytes()));
     repo.shared_state_folder().join("branches").join(name)
 }
 
-/// Writes down that a branch was made.
+/// Writes the record of a new branch.
 pub fn write_creation_record(repo: &Repo, disk: &Disk<'_>, made: &BranchCreation) -> Result<()> {
     let file = creation_record_file(repo, &made.branch);
     if let LoadedRecord::Newer = record::read_record::<BranchCreation>(&file, RECORD_KIND) {
-        return Err(record::newer_record_error("the note of when the branch was made", &file));
+        return Err(record::newer_record_error("the creation record of the branch", &file));
     }
     record::write_record(disk, &file, RECORD_KIND, made)
-        .with_context(|| format!("`{}` cannot be written", file.display()))
+        .with_context(|| format!("cannot write `{}`", file.display()))
 }
 
-/// Forgets it again; what a newer xtask has written stays.
+/// Removes the record, unless a newer xtask has written it.
 pub fn remove_creation_record(repo: &Repo, disk: &Disk<'_>, branch: &str) -> Result<()> {
     let file = creation_record_file(repo, branch);
     match record::read_record::<BranchCreation>(&file, RECORD_KIND) {
         LoadedRecord::Missing | LoadedRecord::Newer => Ok(()),
-        _ => disk
-            .remove_file(&file)
-            .with_context(|| format!("`{}` cannot be removed", file.display())),
+        _ => disk.remove_file(&file).with_context(|| format!("cannot remove `{}`", file.display())),
     }
 }
 
-/// When the branch that is at `tip` was made, if that is known.
+/// Returns the record of the branch at `tip`, if it counts.
 pub fn find_creation_record(repo: &Repo, branch: &str, tip: Id) -> Result<Option<BranchCreation>> {
     let LoadedRecord::Valid(made) =
         record::read_record::<BranchCreation>(&creation_record_file(repo, branch), RECORD_KIND)

@@ -1,11 +1,16 @@
-//! What is known of a branch: its age, and how it stands to its base. Looking only, by commits and trees;
-//! no program is started and nothing is written.
+//! Facts about a branch: its age, and its comparison with the base. Only commits and trees are
+//! read; no program runs and no file is written.
 //!
-//! The base is the one of the remote as it was last fetched, and the local one where there is no other: a
-//! local branch may hold what nobody else has. The age is that of the oldest commit on the line of the branch
-//! itself that its base does not have (without a base: none of the protected branches and not the canonical
-//! one), by the time of its author, which a rebase keeps; sync commits do not count, they are as old as what
-//! they bring.
+//! The base is the remote-tracking branch as last fetched, or the local one if that is missing: a
+//! local branch may have commits that nobody else has. The age is that of the oldest commit in the
+//! first-parent line of the branch that the base lacks (without a base: that all protected branches
+//! and the canonical one lack), by author time, which a rebase keeps. Sync commits do not count,
+//! since they are as old as the files they bring.
+//!
+//! ```text
+//! BranchFacts { branch: "feature/a", age: 9 days (OldestCommit),
+//!               base: { own: 3, behind: 5, conflicts: [] } }
+//! ```
 
 use std::collections::HashSet;
 
@@ -19,36 +24,33 @@ use xtask_git::{Id, Repo};
 use xtask_sync::context::SyncContext;
 use xtask_sync::upstream::is_sync_commit;
 
-/// Looks at branches of one repository.
+/// Collects facts about the branches of one repository.
 pub struct BranchInspector<'r> {
-    /// The repository.
     pub repo: &'r Repo,
-    /// What it goes by.
+    /// The configuration of sync and branches.
     pub context: &'r SyncContext,
-    /// The time, in seconds since the epoch.
+    /// The current time, in seconds since the epoch.
     pub now: i64,
     pub(super) merge_detector: MergeDetector<'r>,
-    /// The branches that others come from: protected, canonical, or the base of a rule.
+    /// The shared branches: protected, canonical, or the base of a rule.
     shared: Vec<SharedBranch>,
 }
 
-/// A branch from which others come.
+/// A branch that other branches are forked from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedBranch {
-    /// Its name.
     pub branch: String,
-    /// It as it can be typed: `origin/main`, or `main` where the remote is not known to have it.
+    /// The name as a revision: `origin/main`, or `main` if there is no remote-tracking branch.
     pub display_name: String,
-    /// Whether that is the one of the remote.
+    /// Whether `commit` is that of the remote-tracking branch.
     pub is_remote: bool,
-    /// Its commit.
     pub commit: Id,
-    /// The commit of the local branch, where that is another one.
+    /// The commit of the local branch, if a remote-tracking one exists as well.
     pub local: Option<Id>,
 }
 
 impl SharedBranch {
-    /// Finds a branch: the one of the remote as it was last fetched, or else the local one.
+    /// Finds the remote-tracking branch as last fetched, or else the local one.
     pub fn find(repo: &Repo, remote: &str, branch: &str) -> Result<Option<SharedBranch>> {
         let local = repo.resolve_ref(&format!("refs/heads/{branch}"))?;
         let tracked = repo.resolve_ref(&format!("refs/remotes/{remote}/{branch}"))?;
@@ -78,7 +80,7 @@ impl SharedBranch {
 }
 
 impl<'r> BranchInspector<'r> {
-    /// Begins to look.
+    /// Creates an inspector at the time `now`.
     pub fn new(repo: &'r Repo, context: &'r SyncContext, now: i64) -> Result<BranchInspector<'r>> {
         let remote = &context.config.remote;
         let mut names: Vec<String> =
@@ -92,19 +94,19 @@ impl<'r> BranchInspector<'r> {
         names.dedup();
         let mut shared = Vec::new();
         for name in names {
-            // One that is broken is in nobody's way until it is asked for.
+            // A broken branch does not matter until it is needed.
             shared.extend(SharedBranch::find(repo, remote, &name).ok().flatten());
         }
         Ok(BranchInspector { repo, context, now, merge_detector: MergeDetector::new(repo), shared })
     }
 
-    /// The branches that others come from, as far as they are here.
+    /// Returns the shared branches of this clone.
     #[must_use]
     pub fn shared_branches(&self) -> &[SharedBranch] {
         &self.shared
     }
 
-    /// What is known of a branch that is at this commit.
+    /// Collects the facts about a branch at the commit `tip`.
     pub fn collect_facts(&self, branch: &str, tip: Id, rule: &BranchRule) -> Result<BranchFacts> {
         let base = match &rule.base {
             None => None,
@@ -136,20 +138,25 @@ impl<'r> BranchInspector<'r> {
         let remote = &self.context.config.remote;
         let (at, base) = (quote_for_shell(remote), quote_for_shell(name));
         Ok(SharedBranch::find(self.repo, remote, name)?.ok_or_else(|| UnknownReason {
-            reason: format!("its base `{name}` is neither here nor known of `{remote}`"),
+            reason: format!(
+                "its base `{name}` exists neither locally nor as a remote-tracking branch of \
+                 `{remote}`"
+            ),
             next_step: if self.repo.has_remote(remote) {
-                format!("`git fetch {at} {base}:refs/remotes/{at}/{base}` gets it")
+                format!("`git fetch {at} {base}:refs/remotes/{at}/{base}` fetches it")
             } else {
-                format!("`git branch {base} COMMIT` makes it, or `{BRANCHES_FILE}` names another")
+                format!(
+                    "`git branch {base} COMMIT` creates it, or name another in `{BRANCHES_FILE}`"
+                )
             },
         }))
     }
 
-    /// That nothing can be said of history, if it is cut off.
+    /// Returns the reason for unknown facts in a shallow clone.
     fn check_shallow(&self) -> Option<UnknownReason> {
         self.repo.is_shallow().then(|| UnknownReason {
-            reason: "the history is cut off here (a shallow clone)".to_owned(),
-            next_step: "`git fetch --unshallow` gets the rest".to_owned(),
+            reason: "this is a shallow clone".to_owned(),
+            next_step: "`git fetch --unshallow` fetches the rest".to_owned(),
         })
     }
 
@@ -176,9 +183,11 @@ impl<'r> BranchInspector<'r> {
         if hidden.is_empty() {
             let protected = self.context.branches.protected.join("`, `");
             return Ok(Err(UnknownReason {
-                reason: format!("none of the protected branches (`{protected}`) is here"),
+                reason: format!(
+                    "none of the protected branches (`{protected}`) exists in this clone"
+                ),
                 next_step: format!(
-                    "`git fetch {}` gets them",
+                    "`git fetch {}` fetches them",
                     quote_for_shell(&self.context.config.remote)
                 ),
             }));
@@ -206,13 +215,10 @@ impl<'r> BranchInspector<'r> {
     ) -> Result<Result<BaseFacts, UnknownReason>> {
         if self.repo.merge_base(tip, base.commit)?.is_none() {
             return Ok(Err(UnknownReason {
-                reason: format!(
-                    "it has no history in common with its base `{}`",
-                    base.display_name
-                ),
+                reason: format!("it has no common ancestor with its base `{}`", base.display_name),
                 next_step: format!(
-                    "`cargo xtask branch new NAME` makes one that has; `git cherry-pick` brings \
-                     commits of `{branch}` there"
+                    "`cargo xtask branch new NAME` creates a branch from the base; `git cherry-pick` \
+                     copies commits of `{branch}` to it"
                 ),
             }));
         }
@@ -250,8 +256,9 @@ impl<'r> BranchInspector<'r> {
         }))
     }
 
-    /// The shared branch other than the base on whose own line most of a branch's commits lie. One that has
-    /// taken in the whole branch says nothing about where that was forked.
+    /// Returns the shared branch, other than the base, whose first-parent line has the most commits
+    /// of the branch. One that contains the whole branch is skipped: it does not show the fork
+    /// point.
     fn find_fork_origin(&self, tip: Id, base: &SharedBranch) -> Result<Option<ForkOrigin>> {
         let hidden: Vec<Id> = base.commits().collect();
         let own: HashSet<Id> = self.repo.commits_beyond(&hidden, tip)?.into_iter().collect();

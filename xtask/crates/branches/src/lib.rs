@@ -1,10 +1,14 @@
-//! Branch rules: what is asked of a branch, what is known of it, and what is to be said.
+//! Branch rules: the rules for a branch, the facts about it, and the findings.
 //!
-//! `facts.rs` looks, `rules.rs` decides, and everybody who has something to say about a branch (the command,
-//! `pre-push`, `validate`, `status`, CI) asks `check.rs`, so that all of them say the same. What cannot be
-//! told is told as such, with its reason: it never passes for good.
+//! `facts.rs` collects facts, `rules.rs` evaluates them, and all callers (the command, `pre-push`,
+//! `validate`, `status`, CI) use `check.rs`, so that they report the same. Unknown facts are
+//! reported as such, with the reason, and never count as passed.
+//!
+//! ```text
+//! rule { match = "feature/*", max-age = "14d" } + facts { age: 15 days } -> finding TooOld
+//! ```
 
-// Where checkouts share a build folder, none of them takes what another has compiled from other sources.
+// Makes cargo rebuild this crate if checkouts that share a target folder have different sources.
 const _: Option<&str> = option_env!("XTASK_SOURCES_BRANCHES");
 
 pub mod check;

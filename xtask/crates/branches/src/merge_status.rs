@@ -1,9 +1,16 @@
-//! Whether the work of a branch has arrived in another one, whichever way it went there.
+//! Merge detection: whether the work of a branch has reached another one, by merge, rebase or
+//! squash.
 //!
-//! By commits that is a question of ancestors. By content it is one of trees: if merging the branch would
-//! change nothing, the base has all of it; and if at some commit of the base since they parted it would have
-//! changed nothing, the base had all of it then, as after a squash, whatever was done to it later. Patches are
-//! not compared: lines that moved make another patch, and the same tree.
+//! By commits, the branch must be an ancestor of the base. By content, trees are compared: if
+//! merging the branch would change no file, the base has all of its work; and if that was true at
+//! an earlier commit of the base since the merge base, e.g. at a squash, the base had it then,
+//! whatever has changed since. Patch ids are not compared: a shifted line changes the patch, not
+//! the tree.
+//!
+//! ```text
+//! branch adds src/a.rs; base has "Add a (#12)" with the same change
+//! -> MergeKind::Content { at: Some("1a2b3c4d5e") }
+//! ```
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -14,45 +21,43 @@ use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
 use xtask_git::{AllPaths, Id, MergePreview, Repo};
 
-/// How many commits of a base are looked at for a squash: with more since they parted, only the newest state
-/// of the base is asked.
+/// The most commits of a base to search for a squash; with more, only its newest commit is
+/// compared.
 const MAX_COMMITS_SEARCHED: usize = 500;
 
-/// Answers whether branches have arrived, and reads no commit of a base twice for it.
+/// Detects merges into a base, reading each of its commits once.
 pub struct MergeDetector<'r> {
     repo: &'r Repo,
     changed_paths: RefCell<HashMap<Id, Rc<BTreeSet<RepoPath>>>>,
 }
 
-/// A branch and the one in which it may have arrived.
+/// A branch, and the base that it may be merged into.
 #[derive(Clone, Copy, Debug)]
 pub struct MergeQuery<'a> {
-    /// The name of the branch.
     pub branch: &'a str,
-    /// Its commit.
+    /// The commit of the branch.
     pub tip: Id,
-    /// The commit of the other one.
+    /// The commit of the base.
     pub base: Id,
     /// The commits that only the branch has.
     pub own: &'a [Id],
-    /// The commits that only the other one has.
+    /// The commits that only the base has.
     pub since: &'a [Id],
-    /// What a merge of the branch would come to; nothing where neither has what the other lacks.
+    /// The preview of a merge; `None` if `own` or `since` is empty.
     pub preview: Option<&'a MergePreview>,
 }
 
 impl<'r> MergeDetector<'r> {
-    /// For many questions about one repository.
     #[must_use]
     pub fn new(repo: &'r Repo) -> MergeDetector<'r> {
         MergeDetector { repo, changed_paths: RefCell::default() }
     }
 
-    /// How a branch has arrived; nothing where it has not, or has never had anything of its own.
+    /// Returns how a branch was merged; `None` if it was not, or never had commits of its own.
     pub fn detect_merge(&self, pair: &MergeQuery<'_>) -> Result<Option<MergeKind>> {
         let MergeQuery { branch, tip, base, own, since, preview: forecast } = *pair;
         if own.is_empty() {
-            // On the line of the base itself a branch may as well have just begun.
+            // A branch at a commit of the base's own line may as well be new.
             let is_beside = self.first_parent_line(base, since)?.1 != Some(tip);
             let is_ended = is_beside || self.repo.has_local_commits(branch);
             return Ok(is_ended.then_some(MergeKind::Commits));
@@ -64,7 +69,7 @@ impl<'r> MergeDetector<'r> {
         let (parted, ours) = (tree(parted)?, tree(tip)?);
         let changes = self.compare_paths(parted, ours)?;
         if changes.is_empty() {
-            // Commits that come to nothing are in no other tree, either.
+            // Commits without changes leave no trace in another tree.
             return Ok(None);
         }
         if forecast.conflicts.is_empty() && forecast.tree == tree(base)? {
@@ -86,7 +91,7 @@ impl<'r> MergeDetector<'r> {
         Ok(None)
     }
 
-    /// The commits of a base on its own line, as far as they are among these, and the first behind them.
+    /// Lists the first-parent line of `base` as far as `among` has it, and the first commit beyond.
     fn first_parent_line(&self, base: Id, among: &[Id]) -> Result<(Vec<Id>, Option<Id>)> {
         let among: HashSet<Id> = among.iter().copied().collect();
         let mut line = Vec::new();

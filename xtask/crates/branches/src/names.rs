@@ -1,23 +1,27 @@
-//! Names of branches: which rule is about one, and which name would do instead of one that does not.
+//! Branch names: finding the rule for a name, and suggesting a valid name.
+//!
+//! ```text
+//! "feature/Login Page" -> "feature/login-page"
+//! ```
 
 use xtask_config::BranchRule;
 use xtask_git::BranchPattern;
 
-/// The rule that counts for a name: the first that matches.
+/// Returns the first rule that matches `name`.
 #[must_use]
 pub fn find_rule<'r>(rules: &'r [BranchRule], name: &str) -> Option<&'r BranchRule> {
     rules.iter().find(|rule| BranchPattern::new(&rule.name_glob).matches(name))
 }
 
-/// Whether the rules accept a name. One that no rule is about is accepted.
+/// Returns whether the rules accept `name`. A name without a rule is accepted.
 #[must_use]
 pub fn is_name_accepted(rules: &[BranchRule], name: &str) -> bool {
     let wanted = find_rule(rules, name).and_then(|rule| rule.name.as_ref());
     wanted.is_none_or(|wanted| wanted.accepts(name))
 }
 
-/// A name like this one that the rules accept: the same in plainer letters, or below the beginning that a
-/// rule asks for. `is_free` says whether git takes it and nobody has it.
+/// Suggests a similar name that the rules accept: in lower case and plain characters, or below the
+/// prefix of a rule. `is_free` returns whether the name is valid and unused.
 #[must_use]
 pub fn suggest_name(
     rules: &[BranchRule],
@@ -38,7 +42,7 @@ pub fn suggest_name(
     })
 }
 
-/// A name in small letters, digits and `/`, with `between` in the place of all else.
+/// Converts a name to lower-case letters, digits and `/`, with `between` for other characters.
 fn slugify(name: &str, between: char) -> String {
     let mut plain = String::new();
     for letter in name.chars().flat_map(char::to_lowercase) {

@@ -1,7 +1,12 @@
-//! Which branches can go: those whose work has arrived in their base, and that nobody is on.
+//! Pruning of branches: deleting those that are merged into their base and in use by no worktree.
 //!
-//! A branch with commits that are nowhere else is never among them, and whatever cannot be told is a reason
+//! A branch with commits that exist nowhere else is never deleted, and an unknown fact is a reason
 //! to keep it.
+//!
+//! ```text
+//! feature/a -> Ok(("origin/main", MergeKind::Commits))
+//! feature/b -> Err(KeepReason::UnmergedCommits(2, "origin/main"))
+//! ```
 
 use super::check::{find_branch_commit, is_shared};
 use super::created_at;
@@ -15,28 +20,27 @@ use xtask_base::files::Disk;
 use xtask_base::words::{pluralize, quote_for_shell};
 use xtask_git::{BranchInUse, Id, Repo};
 
-/// Where the commits of branches are kept that have arrived by their content, by when the branch went.
+/// Prefix of the refs that keep the commits of pruned branches that were merged by content,
+/// followed by the time of the deletion.
 const PRUNED: &str = "refs/xtask/pruned/";
 
-/// For how long: 90 days, in seconds, as git keeps what a reflog names.
+/// Time for which they are kept: 90 days, in seconds, as git keeps commits in a reflog.
 const KEPT_SECONDS: i64 = 90 * 86_400;
 
-/// A local branch, and whether it can go.
+/// A local branch, and whether it can be deleted.
 #[derive(Clone, Debug)]
 pub struct PruneCandidate {
-    /// The branch.
     pub branch: String,
-    /// Its commit.
     pub commit: Id,
-    /// Where its work has arrived and how, or why it stays.
+    /// The branch that it was merged into and how, or the reason to keep it.
     pub verdict: Result<(String, MergeKind), KeepReason>,
 }
 
 impl PruneCandidate {
-    /// The line that brings it back.
+    /// Returns the command that restores the branch.
     #[must_use]
     pub fn restore_command(&self) -> String {
-        // Git would take such a name for an option.
+        // `git branch` would parse the name as an option.
         if self.branch.starts_with('-') {
             return format!(
                 "git update-ref {} {}",
@@ -48,39 +52,39 @@ impl PruneCandidate {
     }
 }
 
-/// Why a branch stays.
+/// A reason to keep a branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeepReason {
-    /// Others come from it.
+    /// Other branches are forked from it.
     Shared,
-    /// A worktree is on it, in the middle of this or simply so.
+    /// A worktree has it checked out, or an operation uses it.
     InUse(String),
-    /// It has so many commits that the other one does not have.
+    /// This many commits are missing from this branch.
     UnmergedCommits(usize, String),
-    /// It has nothing of its own yet.
+    /// No commits of its own yet.
     NoCommits,
-    /// It could not be told.
+    /// A fact is unknown.
     Unknown(String),
 }
 
 impl KeepReason {
-    /// In words, behind the name of the branch.
+    /// Returns the reason as the predicate of a sentence, e.g. `is in use: …`.
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
-            KeepReason::Shared => "is protected, or others come from it".to_owned(),
+            KeepReason::Shared => "is protected, or the base of other branches".to_owned(),
             KeepReason::InUse(place) => format!("is in use: {place}"),
             KeepReason::UnmergedCommits(commits, base) => {
                 format!("has {} that `{base}` does not have", pluralize(*commits, "commit"))
             }
-            KeepReason::NoCommits => "has nothing of its own yet".to_owned(),
-            KeepReason::Unknown(why) => format!("cannot be judged: {why}"),
+            KeepReason::NoCommits => "has no commits of its own yet".to_owned(),
+            KeepReason::Unknown(why) => format!("cannot be checked: {why}"),
         }
     }
 }
 
-/// The branches that are named, or all of this clone. One that is named goes also if nothing was ever done
-/// on it.
+/// Assesses the named branches, or all local ones. A named branch can be deleted even if it never
+/// had commits of its own.
 pub fn list_candidates(
     look: &BranchInspector<'_>,
     named: &[String],
@@ -98,15 +102,15 @@ pub fn list_candidates(
     for branch in named {
         let Some(commit) = repo.resolve_ref(&format!("refs/heads/{branch}"))? else {
             let elsewhere = find_branch_commit(repo, look.context, branch)?.is_some();
-            let missing = Error::usage(format!("there is no branch `{branch}` here"));
+            let missing = Error::usage(format!("no such branch: `{branch}`"));
             let remote = quote_for_shell(&look.context.config.remote);
             return Err(if elsewhere {
                 let branch = quote_for_shell(branch);
                 missing.with_hint(format!(
-                    "`git push {remote} --delete {branch}` deletes the one there"
+                    "`git push {remote} --delete {branch}` deletes the remote one"
                 ))
             } else {
-                missing.with_hint("`git branch` lists them")
+                missing.with_hint("`git branch` lists the local branches")
             });
         };
         let mut row = assess_branch(look, &in_use, branch.clone(), commit);
@@ -136,7 +140,8 @@ fn assess_branch(
     PruneCandidate { branch, commit, verdict: fate }
 }
 
-/// Where the work of a branch would have arrived: its base, or where no rule says one, any shared branch.
+/// Returns the branches to search for the branch's work: its base, or without a rule, all shared
+/// branches.
 fn merge_targets(look: &BranchInspector<'_>, branch: &str) -> Result<Vec<SharedBranch>> {
     let rules = &look.context.branches.rules;
     Ok(match find_rule(rules, branch).and_then(|rule| rule.base.as_deref()) {
@@ -161,15 +166,15 @@ fn find_verdict(
         return Ok(Err(KeepReason::Shared));
     }
     if let Some(place) = in_use.iter().find(|place| place.branch == branch) {
-        let how = place.operation.unwrap_or("it is checked out");
+        let how = place.operation.unwrap_or("checked out");
         return Ok(Err(KeepReason::InUse(format!("{how} in {}", place.root.display()))));
     }
     if repo.is_shallow() {
-        let why = "the history is cut off here; `git fetch --unshallow` gets the rest";
+        let why = "this is a shallow clone; `git fetch --unshallow` fetches the rest";
         return Ok(Err(KeepReason::Unknown(why.to_owned())));
     }
     let sources = merge_targets(look, branch)?;
-    let mut kept = KeepReason::Unknown("the branch into which it would go is not here".to_owned());
+    let mut kept = KeepReason::Unknown("its base is not in this clone".to_owned());
     for source in &sources {
         let own = repo.commits_beyond(&[source.commit], tip)?;
         let since = repo.commits_beyond(&[tip], source.commit)?;
@@ -190,7 +195,7 @@ fn find_verdict(
         if let Some(merged) = look.merge_detector.detect_merge(&pair)? {
             return Ok(Ok((source.display_name.clone(), merged)));
         }
-        // The least that is missing anywhere says most.
+        // The branch with the fewest missing commits is the most informative.
         kept = match kept {
             _ if own.is_empty() => KeepReason::NoCommits,
             KeepReason::NoCommits => KeepReason::NoCommits,
@@ -203,14 +208,15 @@ fn find_verdict(
     Ok(Err(kept))
 }
 
-/// Deletes a branch if it still is where it was when it was judged, and nobody has gone there since. What has
-/// arrived by its content alone has commits that nothing else holds: a ref of ours keeps them for a while.
+/// Deletes a branch unless it has moved since it was assessed, or was checked out since. If it was
+/// merged by content, no other ref holds its commits: a ref below `PRUNED` keeps them for
+/// `KEPT_SECONDS`.
 pub fn delete_branch(repo: &Repo, disk: &Disk<'_>, row: &PruneCandidate, now: i64) -> Result<()> {
     repo.wait_for_switches()?;
     let PruneCandidate { branch, commit, .. } = row;
     if let Some(place) = repo.branches_in_use()?.iter().find(|place| place.branch == *branch) {
         let place = place.root.display();
-        return Err(Error::negative(format!("`{branch}` was checked out meanwhile in {place}")));
+        return Err(Error::negative(format!("`{branch}` was checked out concurrently in {place}")));
     }
     if row.verdict.as_ref().is_ok_and(|(_, merged)| *merged != MergeKind::Commits) {
         let name = format!("{PRUNED}{}/{branch}", format_compact_time(now));
@@ -218,7 +224,7 @@ pub fn delete_branch(repo: &Repo, disk: &Disk<'_>, row: &PruneCandidate, now: i6
     }
     repo.delete_ref(&format!("refs/heads/{branch}"), *commit)?;
     delete_expired_refs(repo, now)?;
-    // What the next branch of this name follows, and how old it is, is not for this one to say.
+    // A later branch of the same name must inherit neither upstream nor age.
     repo.remove_branch_config(branch)?;
     created_at::remove_creation_record(repo, disk, branch)
 }

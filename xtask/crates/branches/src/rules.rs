@@ -1,126 +1,126 @@
-//! From a rule and what is known of a branch to what is to be said of it.
+//! Evaluation of branch rules: from a rule and the facts about a branch to findings.
 //!
-//! Every finding says what to type next. A branch whose work has arrived in its base is told to be left
-//! over, and nothing else but its name is asked of it any more.
+//! Every finding names the next command to type. A branch that is merged into its base is reported
+//! as stale, and apart from its name no other rule is checked.
+//!
+//! ```text
+//! `feature/a` is 201 commits behind `origin/main`, more than the limit of 200; `git merge …` …
+//! ```
 
 use xtask_base::words::{join_names, pluralize, quote_for_shell};
 use xtask_config::BranchRule;
 
-/// A day, in seconds.
 const DAY_S: i64 = 24 * 60 * 60;
 
-/// From which age on the last fetch of a base is told to be old, in seconds: after a week its newest commits
-/// are somebody else's memory.
+/// Age of the last fetch of a base, in seconds, from which it is reported: after a week the base is
+/// likely to have newer commits.
 const STALE_FETCH_S: i64 = 7 * DAY_S;
 
-/// How many paths in conflict are named.
+/// The most conflicting paths in a message.
 const MAX_PATHS_SHOWN: usize = 5;
 
-/// Why something is not known, and what would make it known.
+/// The reason why a fact is unknown, and a remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownReason {
-    /// Why.
     pub reason: String,
-    /// What to type.
+    /// The command to type next.
     pub next_step: String,
 }
 
-/// What is known of a branch.
+/// The facts about a branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BranchFacts {
-    /// The branch, without `refs/heads/`.
+    /// The branch without `refs/heads/`.
     pub branch: String,
-    /// How old it is; nothing where it has nothing of its own yet.
+    /// The age; `Ok(None)` if the branch has no commits of its own yet.
     pub age: Result<Option<BranchAge>, UnknownReason>,
-    /// How it stands to its base; nothing where its rule names none.
+    /// The comparison with the base; `None` if the rule has no `base`.
     pub base: Option<Result<BaseFacts, UnknownReason>>,
 }
 
-/// How old a branch is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BranchAge {
-    /// In seconds.
     pub seconds: i64,
-    /// From what that is known.
+    /// The source of the age.
     pub basis: AgeBasis,
 }
 
-/// From what an age is known.
+/// The source of an age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AgeBasis {
-    /// From our record of when it was made.
+    /// Our record of the branch's creation.
     CreationRecord,
-    /// From the oldest commit that only it has.
+    /// The oldest commit that only the branch has.
     OldestCommit,
 }
 
-/// How a branch stands to its base.
+/// The comparison of a branch with its base.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseFacts {
-    /// The base as it can be typed: `origin/main`, or `main` where there is no other.
+    /// The base as a revision: `origin/main`, or `main` if only the local one exists.
     pub name: String,
-    /// What fetches it; nothing where it is of this clone alone.
+    /// The command that fetches the base; `None` for a local base.
     pub fetch: Option<String>,
-    /// When it was last fetched, in seconds before now; nothing where that is not known.
+    /// Time since the last fetch of the base, in seconds; `None` if unknown.
     pub fetched_s: Option<i64>,
-    /// How many commits only the branch has.
+    /// Number of commits that only the branch has.
     pub own: usize,
-    /// How many commits only the base has.
+    /// Number of commits that only the base has.
     pub behind: usize,
-    /// Another shared branch of which it has commits that the base does not have.
+    /// Another shared branch with commits that the branch has and its base lacks.
     pub fork_origin: Option<ForkOrigin>,
-    /// The paths in which a merge with the base would conflict.
+    /// The paths that would conflict in a merge with the base.
     pub conflicts: Vec<String>,
-    /// How its work has arrived in the base, if it has.
+    /// How the branch was merged into the base, if at all.
     pub merged: Option<MergeKind>,
 }
 
-/// Another branch from which one was forked.
+/// The branch that another one was forked from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForkOrigin {
-    /// That branch, as it can be typed.
+    /// The name as a revision, e.g. `origin/develop`.
     pub name: String,
-    /// How many of its commits came along.
+    /// Number of its commits in the forked branch.
     pub commits: usize,
 }
 
-/// How the work of a branch has arrived in its base.
+/// The way in which a branch was merged into its base.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MergeKind {
-    /// The base has its commits.
+    /// The base has the commits of the branch.
     Commits,
-    /// The base has all that it changes, in commits of its own: by a squash, a rebase or by hand.
+    /// The base has the changes of the branch in other commits, by a squash, a rebase or manually.
     Content {
-        /// The commit with which it was there, shortened; nothing where the newest one has it.
+        /// The short id of the base commit that brought them; `None` for the newest commit.
         at: Option<String>,
     },
 }
 
-/// What a finding is about.
+/// The subject of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BranchFindingKind {
-    /// The name.
+    /// The name does not match the rule.
     Name,
-    /// Older than allowed.
+    /// Older than `max-age`.
     TooOld,
-    /// Getting there.
+    /// Older than `warn-age`.
     NearMaxAge,
-    /// The base has gone too far ahead.
+    /// More than `max-behind` commits behind the base.
     TooFarBehind,
-    /// It was not forked from its base.
+    /// Forked from another branch than the base.
     ForkedElsewhere,
     /// A merge with the base would conflict.
     Conflicts,
-    /// Its work has arrived, and it is still there.
+    /// Merged, and not deleted yet.
     AlreadyMerged,
-    /// The last fetch of the base is long ago.
+    /// The last fetch of the base was more than `STALE_FETCH_S` ago.
     StaleFetch,
-    /// Something could not be told.
+    /// A fact is unknown.
     Unknown,
 }
 
 impl BranchFindingKind {
-    /// As it stands in JSON.
+    /// Returns the name in JSON output.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -136,7 +136,7 @@ impl BranchFindingKind {
         }
     }
 
-    /// What it means for the answer as a whole.
+    /// Returns the severity of this kind.
     #[must_use]
     pub fn severity(self) -> Severity {
         match self {
@@ -153,38 +153,37 @@ impl BranchFindingKind {
     }
 }
 
-/// What a finding means for the answer as a whole; a later one means more.
+/// Severity of a finding, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Worth knowing.
+    /// Worth knowing; the branch passes.
     Note,
-    /// Something could not be told.
+    /// A fact is unknown.
     Unknown,
     /// A rule is broken.
     Broken,
 }
 
-/// Something that is to be said of a branch.
+/// A finding about a branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BranchFinding {
-    /// What it is about.
     pub kind: BranchFindingKind,
-    /// What is so, as a fragment that goes behind the name of the branch.
+    /// The predicate of a sentence whose subject is the branch, e.g. `is merged into …`.
     pub message: String,
-    /// What to type next.
+    /// The command to type next.
     pub next_step: String,
 }
 
 impl BranchFinding {
-    /// In a line.
+    /// Renders the finding as one line.
     #[must_use]
     pub fn to_line(&self, branch: &str) -> String {
         format!("`{branch}` {}; {}", self.message, self.next_step)
     }
 }
 
-/// What is to be said of a branch, the most important first. `proposal` is a name that would do, where the
-/// one that it has does not.
+/// Evaluates a rule, with the most severe findings first. `proposal` is a valid name to suggest
+/// instead of an invalid one.
 #[must_use]
 pub fn evaluate_rule(
     rule: &BranchRule,
@@ -211,7 +210,7 @@ pub fn evaluate_rule(
             .extend(known.map(|base| base_findings(rule, &facts.branch, base)).unwrap_or_default());
     }
     found.extend(known.and_then(stale_fetch_finding));
-    // What keeps two things from being known is one thing to say.
+    // One cause may make two facts unknown: report it once.
     found.dedup_by(|one, other| one == other);
     found.sort_by_key(|finding| std::cmp::Reverse(finding.kind.severity()));
     found
@@ -221,12 +220,12 @@ fn new_finding(about: BranchFindingKind, what: String, next: String) -> BranchFi
     BranchFinding { kind: about, message: what, next_step: next }
 }
 
-/// That something is not known, in words.
+/// Creates the finding for an unknown fact.
 #[must_use]
 pub fn unknown_finding(unknown: &UnknownReason) -> BranchFinding {
     new_finding(
         BranchFindingKind::Unknown,
-        format!("cannot be judged: {}", unknown.reason),
+        format!("cannot be checked: {}", unknown.reason),
         unknown.next_step.clone(),
     )
 }
@@ -234,9 +233,8 @@ pub fn unknown_finding(unknown: &UnknownReason) -> BranchFinding {
 fn name_finding(rule: &BranchRule, branch: &str, proposal: Option<&str>) -> Option<BranchFinding> {
     let name = rule.name.as_ref().filter(|name| !name.accepts(branch))?;
     let new = proposal.map_or("NAME".to_owned(), quote_for_shell);
-    let next = format!("`git branch -m {} {new}` gives it another", quote_for_shell(branch));
-    let what =
-        format!("is not named as the rule for `{}` asks: `{}`", rule.name_glob, name.pattern);
+    let next = format!("`git branch -m {} {new}` renames it", quote_for_shell(branch));
+    let what = format!("does not match the name rule for `{}`: `{}`", rule.name_glob, name.pattern);
     Some(new_finding(BranchFindingKind::Name, what, next))
 }
 
@@ -247,26 +245,27 @@ fn age_finding(rule: &BranchRule, facts: &BranchFacts) -> Option<BranchFinding> 
         Err(unknown) => return Some(unknown_finding(unknown)),
     };
     let is = match age.basis {
-        AgeBasis::CreationRecord => format!("was made {} ago", render_duration(age.seconds)),
+        AgeBasis::CreationRecord => format!("was created {} ago", render_duration(age.seconds)),
         AgeBasis::OldestCommit => {
             format!("has a commit of its own that is {} old", render_duration(age.seconds))
         }
     };
     let into = rule.base.as_ref().map_or(String::new(), |base| format!(" into `{base}`"));
     let finish = format!(
-        "bring what is ready{into} by a pull request, and go on with `cargo xtask branch new NAME`"
+        "merge finished work{into} by a pull request, and continue with \
+         `cargo xtask branch new NAME`"
     );
     if rule.max_age_s.is_some_and(|max| age.seconds > max) {
         return Some(new_finding(
             BranchFindingKind::TooOld,
-            format!("{is}, and may be {}", render_duration(limit)),
+            format!("{is}, more than the limit of {}", render_duration(limit)),
             finish,
         ));
     }
     let warn = rule.warn_age_s.filter(|warn| age.seconds > *warn)?;
     let what = match rule.max_age_s {
-        Some(max) => format!("{is}: {} are left", render_duration(max - age.seconds)),
-        None => format!("{is}, which is more than {}", render_duration(warn)),
+        Some(max) => format!("{is}, {} before the limit", render_duration(max - age.seconds)),
+        None => format!("{is}, more than the warning age of {}", render_duration(warn)),
     };
     Some(new_finding(BranchFindingKind::NearMaxAge, what, finish))
 }
@@ -276,17 +275,20 @@ fn base_findings(rule: &BranchRule, branch: &str, base: &BaseFacts) -> Vec<Branc
     let name = quote_for_shell(&base.name);
     if let Some(elsewhere) = &base.fork_origin {
         let commits = pluralize(elsewhere.commits, "commit");
-        let what =
-            format!("has {commits} of `{}` that `{}` does not have", elsewhere.name, base.name);
+        let what = format!(
+            "contains {commits} of `{}` that `{}` does not have",
+            elsewhere.name, base.name
+        );
         let next = format!(
-            "`git rebase --onto {name} {} {}` takes only its own along",
+            "`git rebase --onto {name} {} {}` keeps only its own commits",
             quote_for_shell(&elsewhere.name),
             quote_for_shell(branch)
         );
         found.push(new_finding(BranchFindingKind::ForkedElsewhere, what, next));
     }
     if let Some(most) = rule.max_behind.filter(|most| base.behind > *most) {
-        let what = format!("is {} behind `{}`, and may be {most}", base.behind, base.name);
+        let commits = pluralize(base.behind, "commit");
+        let what = format!("is {commits} behind `{}`, more than the limit of {most}", base.name);
         let next = format!("`git merge {name}` on it brings it up to date");
         found.push(new_finding(BranchFindingKind::TooFarBehind, what, next));
     }
@@ -297,7 +299,7 @@ fn base_findings(rule: &BranchRule, branch: &str, base: &BaseFacts) -> Vec<Branc
             pluralize(base.conflicts.len(), "file"),
             join_names(&base.conflicts, MAX_PATHS_SHOWN)
         );
-        let next = format!("`git merge {name}` on it, while it is not more");
+        let next = format!("`git merge {name}` on it now, before more files conflict");
         found.push(new_finding(BranchFindingKind::Conflicts, what, next));
     }
     found
@@ -305,12 +307,12 @@ fn base_findings(rule: &BranchRule, branch: &str, base: &BaseFacts) -> Vec<Branc
 
 fn merged_finding(branch: &str, base: &BaseFacts, merged: &MergeKind) -> BranchFinding {
     let what = match merged {
-        MergeKind::Commits => format!("is merged into `{}`, and left over", base.name),
+        MergeKind::Commits => format!("is merged into `{}` and can be deleted", base.name),
         MergeKind::Content { at: None } => {
-            format!("has nothing that `{}` does not have, and is left over", base.name)
+            format!("has no changes that `{}` does not have, and can be deleted", base.name)
         }
         MergeKind::Content { at: Some(commit) } => {
-            format!("came into `{}` as one commit ({commit}), and is left over", base.name)
+            format!("was merged into `{}` as one commit ({commit}) and can be deleted", base.name)
         }
     };
     let next = format!("`cargo xtask branch prune {}` deletes it here", quote_for_shell(branch));
@@ -321,11 +323,11 @@ fn stale_fetch_finding(base: &BaseFacts) -> Option<BranchFinding> {
     let fetch = base.fetch.as_ref()?;
     let seconds = base.fetched_s.filter(|seconds| *seconds > STALE_FETCH_S)?;
     let what =
-        format!("was compared with `{}` as it was {} ago", base.name, render_duration(seconds));
-    Some(new_finding(BranchFindingKind::StaleFetch, what, format!("`{fetch}` asks how it is now")))
+        format!("was compared with `{}` as fetched {} ago", base.name, render_duration(seconds));
+    Some(new_finding(BranchFindingKind::StaleFetch, what, format!("`{fetch}` updates it")))
 }
 
-/// A span of time for people: `3 days`.
+/// Renders a duration for people: `3 days`.
 #[must_use]
 pub fn render_duration(seconds: i64) -> String {
     let (number, unit) = match seconds {
@@ -336,13 +338,13 @@ pub fn render_duration(seconds: i64) -> String {
     pluralize(usize::try_from(number).unwrap_or(0), unit)
 }
 
-/// What is known of a branch, in a line: for when nothing is wrong.
+/// Renders the facts about a branch without findings as one line.
 #[must_use]
 pub fn describe_facts(facts: &BranchFacts) -> String {
     let mut words = Vec::new();
     match &facts.age {
         Ok(Some(age)) => words.push(format!("{} old", render_duration(age.seconds))),
-        Ok(None) => words.push("nothing of its own yet".to_owned()),
+        Ok(None) => words.push("no commits of its own yet".to_owned()),
         Err(_) => {}
     }
     if let Some(Ok(base)) = &facts.base {
@@ -351,7 +353,7 @@ pub fn describe_facts(facts: &BranchFacts) -> String {
         if base.fetch.is_some() {
             words.push(match base.fetched_s {
                 Some(seconds) => format!("fetched {} ago", render_duration(seconds)),
-                None => "nobody knows when it was fetched".to_owned(),
+                None => "time of the last fetch unknown".to_owned(),
             });
         }
     }
@@ -429,12 +431,12 @@ mod tests {
         says(
             &bad,
             expect![[r#"
-            Broken `feature/A 1` is not named as the rule for `feature/*` asks: `^feature/[a-z-]+$`; `git branch -m 'feature/A 1' feature/b` gives it another
-            Broken `feature/A 1` has a commit of its own that is 15 days old, and may be 14 days; bring what is ready into `main` by a pull request, and go on with `cargo xtask branch new NAME`
-            Broken `feature/A 1` has 2 commits of `origin/develop` that `origin/main` does not have; `git rebase --onto origin/main origin/develop 'feature/A 1'` takes only its own along
-            Broken `feature/A 1` is 201 behind `origin/main`, and may be 200; `git merge origin/main` on it brings it up to date
-            Note `feature/A 1` would conflict with `origin/main` in 1 file: `src/a`; `git merge origin/main` on it, while it is not more
-            Note `feature/A 1` was compared with `origin/main` as it was 8 days ago; `git fetch origin main` asks how it is now
+            Broken `feature/A 1` does not match the name rule for `feature/*`: `^feature/[a-z-]+$`; `git branch -m 'feature/A 1' feature/b` renames it
+            Broken `feature/A 1` has a commit of its own that is 15 days old, more than the limit of 14 days; merge finished work into `main` by a pull request, and continue with `cargo xtask branch new NAME`
+            Broken `feature/A 1` contains 2 commits of `origin/develop` that `origin/main` does not have; `git rebase --onto origin/main origin/develop 'feature/A 1'` keeps only its own commits
+            Broken `feature/A 1` is 201 commits behind `origin/main`, more than the limit of 200; `git merge origin/main` on it brings it up to date
+            Note `feature/A 1` would conflict with `origin/main` in 1 file: `src/a`; `git merge origin/main` on it now, before more files conflict
+            Note `feature/A 1` was compared with `origin/main` as fetched 8 days ago; `git fetch origin main` updates it
         "#]],
         );
     }
@@ -444,14 +446,14 @@ mod tests {
         says(
             &facts(12, base()),
             expect![[r#"
-            Note `feature/a` has a commit of its own that is 12 days old: 2 days are left; bring what is ready into `main` by a pull request, and go on with `cargo xtask branch new NAME`
+            Note `feature/a` has a commit of its own that is 12 days old, 2 days before the limit; merge finished work into `main` by a pull request, and continue with `cargo xtask branch new NAME`
         "#]],
         );
         let made = BranchAge { seconds: 15 * DAY_S, basis: AgeBasis::CreationRecord };
         says(
             &BranchFacts { age: Ok(Some(made)), ..facts(0, base()) },
             expect![[r#"
-            Broken `feature/a` was made 15 days ago, and may be 14 days; bring what is ready into `main` by a pull request, and go on with `cargo xtask branch new NAME`
+            Broken `feature/a` was created 15 days ago, more than the limit of 14 days; merge finished work into `main` by a pull request, and continue with `cargo xtask branch new NAME`
         "#]],
         );
     }
@@ -462,19 +464,19 @@ mod tests {
         says(
             &of(MergeKind::Commits),
             expect![[r#"
-            Note `feature/a` is merged into `origin/main`, and left over; `cargo xtask branch prune feature/a` deletes it here
+            Note `feature/a` is merged into `origin/main` and can be deleted; `cargo xtask branch prune feature/a` deletes it here
         "#]],
         );
         says(
             &of(MergeKind::Content { at: None }),
             expect![[r#"
-            Note `feature/a` has nothing that `origin/main` does not have, and is left over; `cargo xtask branch prune feature/a` deletes it here
+            Note `feature/a` has no changes that `origin/main` does not have, and can be deleted; `cargo xtask branch prune feature/a` deletes it here
         "#]],
         );
         says(
             &of(MergeKind::Content { at: Some("abc".to_owned()) }),
             expect![[r#"
-            Note `feature/a` came into `origin/main` as one commit (abc), and is left over; `cargo xtask branch prune feature/a` deletes it here
+            Note `feature/a` was merged into `origin/main` as one commit (abc) and can be deleted; `cargo xtask branch prune feature/a` deletes it here
         "#]],
         );
     }
@@ -488,7 +490,7 @@ mod tests {
         says(
             &blind,
             expect![[r#"
-            Unknown `feature/a` cannot be judged: the history is cut off; fetch it
+            Unknown `feature/a` cannot be checked: the history is cut off; fetch it
         "#]],
         );
         // A rule that asks for a name alone needs no history.

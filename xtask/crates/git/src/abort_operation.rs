@@ -1,8 +1,14 @@
-//! Leaving what git is in the middle of, and coming back to it.
+//! Operations in progress (merge, rebase, cherry-pick, bisect): saving their state, quitting, and
+//! restoring.
 //!
-//! Git keeps an operation as files in the git folder of a worktree, and a bisect as refs besides. They are
-//! taken from there as they are and put back as they were; nothing here changes a file of the worktree but
-//! `switch_to`, which goes by git's own rules and overwrites nothing that git does not have.
+//! Git keeps an operation as files in the worktree's git folder, and a bisect also as refs. Both
+//! are saved and restored byte for byte. No file of the worktree is changed except by `switch_to`,
+//! which follows git's rules and overwrites only content that git has. For example, a merge in
+//! conflict:
+//!
+//! ```text
+//! OperationSnapshot { files: { "MERGE_HEAD", "MERGE_MODE", "MERGE_MSG", "AUTO_MERGE" }, refs: {} }
+//! ```
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -13,14 +19,14 @@ use xtask_base::error::{Error, Result, ResultExt};
 use xtask_base::files::Disk;
 use xtask_base::path::RepoPath;
 
-/// How long git may take for something on this machine.
+/// Timeout of a local git command.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// No hook of the repository runs for what is done here.
+/// Options that keep hooks of the repository from running.
 const NO_HOOKS: [&str; 2] = ["-c", "core.hooksPath=/dev/null"];
 
-/// What says in the git folder of a worktree that something is under way: files, and folders with all
-/// that is in them; and whatever begins with `BISECT_`.
+/// State of an operation in the worktree's git folder: files, and folders with all files in them.
+/// Names that begin with `BISECT_` belong to it as well.
 const STATE_FILES: [&str; 14] = [
     "AUTO_MERGE",
     "CHERRY_PICK_HEAD",
@@ -38,29 +44,28 @@ const STATE_FILES: [&str; 14] = [
     "sequencer",
 ];
 
-/// What belongs to an operation alone: without one it is left as it is.
+/// Files that are restored only together with an operation.
 const OPERATION_ONLY_FILES: [&str; 3] = ["AUTO_MERGE", "ORIG_HEAD", "REBASE_HEAD"];
 
-/// The refs of a bisect, and those by which a rebase that keeps merges knows what it has made.
+/// Refs of a bisect, and of a rebase with `--rebase-merges`.
 const STATE_REFS: [&str; 2] = ["refs/bisect/", "refs/rewritten/"];
 
-/// The largest file of an operation that is kept: 16 MiB, above a list of a hundred thousand commits.
+/// The largest state file to save: 16 MiB, above a todo list of a hundred thousand commits.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// The most files of an operation: `am` keeps one for each patch.
+/// The most state files to save: `git am` keeps one for each patch.
 const MAX_FILES: usize = 20_000;
 
-/// What an operation has left in the git folder.
+/// The saved state of an operation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OperationSnapshot {
-    /// The files, by their path below the git folder.
+    /// Content of the files, by path below the git folder.
     pub files: BTreeMap<RepoPath, Vec<u8>>,
-    /// The refs that belong to it.
     pub refs: BTreeMap<String, Id>,
 }
 
 impl Repo {
-    /// The files and refs of what git is in the middle of.
+    /// Reads files and refs of the operation in progress.
     pub fn read_operation_snapshot(&self) -> Result<OperationSnapshot> {
         let mut traces = OperationSnapshot::default();
         let mut open: Vec<RepoPath> = STATE_FILES.into_iter().map(RepoPath::new).collect();
@@ -69,7 +74,7 @@ impl Repo {
         open.extend(names.filter(|name| name.starts_with(b"BISECT_")).map(RepoPath::new));
         while let Some(path) = open.pop() {
             let on_disk = path.to_disk_path(self.git_folder());
-            let failed = || format!("`{}` cannot be read", on_disk.display());
+            let failed = || format!("cannot read `{}`", on_disk.display());
             let Ok(meta) = on_disk.symlink_metadata() else { continue };
             if meta.is_dir() {
                 for entry in std::fs::read_dir(&on_disk).with_context(failed)? {
@@ -79,7 +84,8 @@ impl Repo {
                 continue;
             }
             if !meta.is_file() || meta.len() > MAX_FILE_BYTES || traces.files.len() >= MAX_FILES {
-                return Err(Error::unable(failed()).with_detail("it is no file of a usual size"));
+                return Err(Error::unable(failed())
+                    .with_detail("not a regular file of at most 16 MiB, or too many files"));
             }
             let content = std::fs::read(&on_disk).with_context(failed)?;
             traces.files.insert(path, content);
@@ -90,8 +96,8 @@ impl Repo {
         Ok(traces)
     }
 
-    /// Puts files and refs of an operation back where none is under way; without an operation only the notes
-    /// for the next commit.
+    /// Restores files and refs of an operation, provided that none is in progress. Unless
+    /// `is_operation`, only messages for the next commit are restored.
     pub fn restore_operation_snapshot(
         &self,
         traces: &OperationSnapshot,
@@ -100,17 +106,17 @@ impl Repo {
     ) -> Result<()> {
         for (name, id) in &traces.refs {
             if !self.swap_ref(name, None, Some(*id), "xtask: restore")? {
-                return Err(Error::unable(format!("the ref `{name}` is there already")));
+                return Err(Error::unable(format!("ref `{name}` already exists")));
             }
         }
-        // Half a file is never where git looks, and what a crash leaves lies among our own.
+        // Git never sees half a file, and after a crash the remainder is in our own folder.
         let beside = self.state_folder().join("trace.new");
         let is_meant = |path: &RepoPath| {
             is_operation || !OPERATION_ONLY_FILES.iter().any(|n| n.as_bytes() == path.as_bytes())
         };
         for (path, content) in traces.files.iter().filter(|(path, _)| is_meant(path)) {
             let on_disk = path.to_disk_path(self.git_folder());
-            let failed = || format!("`{}` cannot be written", on_disk.display());
+            let failed = || format!("cannot write `{}`", on_disk.display());
             if let Some(folder) = on_disk.parent() {
                 std::fs::create_dir_all(folder).with_context(failed)?;
             }
@@ -120,7 +126,7 @@ impl Repo {
         Ok(())
     }
 
-    /// Removes what is left of an operation that has ended: the caller has kept it.
+    /// Removes files and refs that an ended operation has left; the caller has saved them.
     pub fn remove_operation_files(
         &self,
         traces: &OperationSnapshot,
@@ -130,7 +136,7 @@ impl Repo {
         for path in traces.files.keys().filter(is_note) {
             let on_disk = path.to_disk_path(self.git_folder());
             disk.remove_file(&on_disk)
-                .with_context(|| format!("`{}` cannot be removed", on_disk.display()))?;
+                .with_context(|| format!("cannot remove `{}`", on_disk.display()))?;
         }
         for (name, id) in &traces.refs {
             self.swap_ref(name, Some(*id), None, "xtask: recover")?;
@@ -138,8 +144,8 @@ impl Repo {
         Ok(())
     }
 
-    /// Forgets what git is in the middle of: HEAD, index and files stay as they are. What was put aside
-    /// for it (`--autostash`) is in the list of stashes afterwards.
+    /// Quits the operation (`--quit`): HEAD, index and files stay as they are. Changes stored by
+    /// `--autostash` are moved to the list of stashes.
     pub fn quit_operation(&self, operation: &Operation) -> Result<()> {
         let command = match operation.abort_command {
             "git bisect reset" => "bisect reset HEAD".to_owned(),
@@ -151,13 +157,13 @@ impl Repo {
         if done.status.success() && self.current_operation().as_ref() != Some(operation) {
             return Ok(());
         }
-        Err(Error::unable(format!("{} cannot be ended", operation.name))
+        Err(Error::unable(format!("cannot quit {}", operation.name))
             .with_detail(format!("git {command}: {}", done.stderr))
-            .with_hint(format!("`{}` is git's way", operation.abort_command)))
+            .with_hint(format!("`{}` ends it", operation.abort_command)))
     }
 
-    /// Checks out a branch, or a commit with a detached HEAD, as `git switch` does: nothing that git does
-    /// not have is overwritten, what it ignores neither.
+    /// Checks out a branch, or a commit with a detached HEAD, by `git switch`: files that git does
+    /// not have, even ignored ones, are not overwritten.
     pub fn switch_to(&self, branch: Option<&str>, commit: Id) -> Result<()> {
         let id = commit.to_string();
         let mut args = vec!["-c", "submodule.recurse=false", "switch", "--quiet"];
@@ -172,10 +178,10 @@ impl Repo {
             return Ok(());
         }
         let to = branch.map_or_else(|| self.short_id(commit), ToOwned::to_owned);
-        Err(Error::unable(format!("git cannot switch to `{to}`")).with_detail(done.stderr))
+        Err(Error::unable(format!("cannot switch to `{to}`")).with_detail(done.stderr))
     }
 
-    /// Makes a branch that follows a remote one, at its commit. Nothing is checked out.
+    /// Creates a branch at its remote counterpart, with that as upstream, without checking it out.
     pub fn create_tracking_branch(&self, branch: &str, remote: &str) -> Result<()> {
         let args = ["branch", "--quiet", "--track", branch, remote];
         let done =
@@ -183,10 +189,10 @@ impl Repo {
         if done.status.success() {
             return Ok(());
         }
-        Err(Error::unable(format!("the branch `{branch}` cannot be made")).with_detail(done.stderr))
+        Err(Error::unable(format!("cannot create branch `{branch}`")).with_detail(done.stderr))
     }
 
-    /// Records a conflict in the index again: base, ours, theirs of each path.
+    /// Stages base, ours and theirs of each path as a conflict.
     pub fn stage_conflicts(&self, conflicts: &[(RepoPath, [Option<TreeEntry>; 3])]) -> Result<()> {
         let none = Id::null(self.git.object_hash());
         let mut input = Vec::new();
@@ -210,7 +216,6 @@ impl Repo {
         if done.status.success() {
             return Ok(());
         }
-        Err(Error::unable("the conflicts cannot be put back into the index")
-            .with_detail(done.stderr))
+        Err(Error::unable("cannot restore the conflicts in the index").with_detail(done.stderr))
     }
 }

@@ -1,10 +1,16 @@
-//! Which commit is canonical: the newer of the local and the remote-tracking branch, and where the
-//! two have diverged the remote one.
+//! Choice of the canonical commit: the newer of the local and the remote-tracking branch, or the
+//! remote one if both have diverged.
 //!
-//! The local branch counts only as far as it belongs to the remote of the configuration. Anybody can give a
-//! branch the canonical name, and a checkout of it (`git checkout -b NAME fork/NAME`, `gh pr checkout`) must not
-//! make its files and commands count on every branch here. So it counts if it follows the branch of that name
-//! at that remote, or if every commit that the remote does not have was made in this clone, by its reflogs.
+//! The local branch counts only if it belongs to the configured remote. Anybody can give a branch
+//! the canonical name, and checking it out (`git checkout -b NAME fork/NAME`, `gh pr checkout`)
+//! must not make its files and commands apply to every branch of this clone. The local branch
+//! therefore counts if its upstream is the branch of that name at that remote, or if all of its
+//! commits that the remote lacks were made in this clone, by the reflogs.
+//!
+//! ```text
+//! main 3c4d…, origin/main 1a2b… (an ancestor)
+//! -> CanonicalCommit { reference: "refs/heads/main", commit: 3c4d… }
+//! ```
 
 use std::collections::BTreeSet;
 
@@ -17,40 +23,37 @@ use xtask_base::error::{Error, Result};
 pub struct CanonicalCommit {
     /// The full name of the ref.
     pub reference: String,
-    /// The commit.
     pub commit: Id,
-    /// Its tree.
     pub tree: Id,
 }
 
-/// The canonical commit with what should be known about how it was chosen.
+/// The canonical commit, with findings about the choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CanonicalChoice {
-    /// The choice.
     pub canonical: CanonicalCommit,
-    /// Local and remote branch have diverged: how many commits only the local one has.
+    /// If local and remote branch have diverged, the number of commits that only the local one has.
     pub diverged: Option<usize>,
-    /// Why the local branch does not count, where it does not.
+    /// The reason for ignoring the local branch.
     pub foreign: Option<ForeignReason>,
 }
 
-/// What keeps a local branch of the canonical name from being the canonical branch.
+/// A reason why a local branch of the canonical name is not the canonical branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ForeignReason {
-    /// It follows another branch, as `REMOTE/BRANCH`.
+    /// Its upstream is another branch, `REMOTE/BRANCH`.
     Follows(String),
-    /// It was created from a branch of another remote, as git's reflog has it.
+    /// By its reflog, it was created from a branch of another remote.
     CreatedFrom(String),
-    /// So many of its commits are neither at the remote nor made in this clone.
+    /// This many of its commits are neither at the remote nor made in this clone.
     UnknownCommits(usize),
 }
 
 impl ForeignReason {
-    /// What is wrong, as a clause: `it follows …`.
+    /// Returns the reason as a clause: `its upstream is …`.
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
-            ForeignReason::Follows(other) => format!("it follows `{other}`"),
+            ForeignReason::Follows(other) => format!("its upstream is `{other}`"),
             ForeignReason::CreatedFrom(other) => format!("it was created from `{other}`"),
             ForeignReason::UnknownCommits(1) => "it has a commit that was not made here".to_owned(),
             ForeignReason::UnknownCommits(count) => {
@@ -59,7 +62,7 @@ impl ForeignReason {
         }
     }
 
-    /// The remote that it comes from, where that is known.
+    /// Returns the remote that the branch comes from, if known.
     fn remote(&self) -> Option<&str> {
         match self {
             ForeignReason::Follows(other) | ForeignReason::CreatedFrom(other) => {
@@ -71,8 +74,8 @@ impl ForeignReason {
 }
 
 impl Repo {
-    /// Resolves the canonical branch; nothing where neither the local nor the remote one exists. That
-    /// there is only a local one that belongs to somebody else is an error.
+    /// Resolves the canonical branch; `None` if neither the local nor the remote one exists.
+    /// Returns an error if only a foreign local one exists.
     pub fn resolve_canonical(&self, branch: &str, remote: &str) -> Result<Option<CanonicalChoice>> {
         let local_name = format!("refs/heads/{branch}");
         let remote_name = format!("refs/remotes/{remote}/{branch}");
@@ -87,15 +90,15 @@ impl Repo {
         if let (Some(foreign), None) = (&foreign, tracked) {
             let other = foreign.remote().unwrap_or("REMOTE");
             return Err(Error::unable(format!(
-                "the branch `{branch}` here is not the canonical one of `{remote}`: {}",
+                "the local branch `{branch}` is not the canonical branch of `{remote}`: {}",
                 foreign.describe()
             ))
             .with_hint(format!(
-                "`git fetch {remote} {branch}` gets the canonical one, if there is one"
+                "`git fetch {remote} {branch}` fetches the canonical one, if it exists"
             ))
-            .with_hint(format!("`git branch -m {branch} NAME` gives the one here another name"))
+            .with_hint(format!("`git branch -m {branch} NAME` renames the local one"))
             .with_hint(format!(
-                "or, if what `{other}` has counts here: `git config xtask.canonicalRemote {other}`"
+                "or, to make `{other}` the canonical remote: `git config xtask.canonicalRemote {other}`"
             )));
         }
         let counts = local.filter(|_| foreign.is_none());
@@ -120,7 +123,8 @@ impl Repo {
         Ok(Some(CanonicalChoice { canonical, diverged, foreign }))
     }
 
-    /// Why a local branch does not belong to the canonical remote; nothing where it does.
+    /// Returns the reason why a local branch is foreign; `None` if it belongs to the canonical
+    /// remote.
     fn find_foreign_reason(
         &self,
         branch: &str,
@@ -151,8 +155,8 @@ impl Repo {
         }))
     }
 
-    /// The same where the canonical remote has no such branch, as far as it was fetched: nothing then
-    /// says which commits are its own, but where the branch came from.
+    /// Returns the reason if `remote`, as last fetched, has no such branch: without its commits to
+    /// compare with, only upstream and reflog tell the origin of the local one.
     fn find_foreign_origin(
         &self,
         branch: &str,
@@ -173,8 +177,8 @@ impl Repo {
         is_another.then_some(ForeignReason::CreatedFrom(created))
     }
 
-    /// The commits that were made in this clone, by what its reflogs say of HEAD in every worktree and of
-    /// every branch. What was only fetched, pulled or checked out is not among them.
+    /// Collects the commits made in this clone, by the reflogs of HEAD in every worktree and of
+    /// every branch. Fetched, pulled and checked-out commits are not included.
     fn commits_made_here(&self) -> Result<BTreeSet<Id>> {
         let common = self.common_folder();
         let mut logs = vec![common.join("logs/HEAD")];
@@ -193,10 +197,10 @@ impl Repo {
         let mut made = BTreeSet::new();
         for found in moves {
             if OWN_MESSAGES.iter().any(|words| found.message.starts_with(words)) {
-                // Several commits at once, of which the reflog names the last.
+                // Several commits in one move; the reflog names the last one.
                 let old = Some(found.old).filter(|old| !old.is_null());
                 let range = self.commits_beyond(&Vec::from_iter(old), found.new);
-                // What is gone cannot be in question.
+                // Commits that were deleted since are irrelevant.
                 made.extend(range.unwrap_or_default());
             } else if is_commit_message(&found.message) {
                 made.insert(found.new);
@@ -206,10 +210,10 @@ impl Repo {
     }
 }
 
-/// How our own moves of the canonical branch begin in its reflog.
+/// Prefixes of our own reflog messages for moves of the canonical branch.
 const OWN_MESSAGES: [&str; 3] = ["xtask: promote", "xtask: reverse-sync", "xtask: upgrade"];
 
-/// Whether git, or we, have made a commit when this was written into a reflog.
+/// Returns whether a reflog message records a commit made by git or by us.
 fn is_commit_message(message: &str) -> bool {
     const MAKES: [&str; 8] = [
         "commit",
@@ -218,7 +222,7 @@ fn is_commit_message(message: &str) -> bool {
         "am: ",
         "rebase (pick)",
         "rebase (continue)",
-        // What we commit on other branches, which may be merged into this one.
+        // Our commits on other branches, which may be merged into this one.
         "xtask: chore(sync)",
         "xtask: propagate",
     ];

@@ -1,14 +1,18 @@
-//! "Once canonical": whether a content has stood at a path anywhere in the history of the canonical
-//! branch.
+//! Contents that were once canonical: whether a path had a given content in any commit of the
+//! canonical branch.
 //!
-//! The history is every commit that the canonical tip reaches. Each folder of each of their trees
-//! is looked at once, however many commits share it. The answer is kept in a file under the common
-//! git folder, keyed by the tip and by the rules of what is managed; when the tip has moved forward
-//! only the new commits are looked at. Reading never writes the file: `save` does. A file that is
-//! damaged, or that a newer xtask has written, counts as none, and `save` replaces it.
+//! The history is every commit reachable from the canonical tip. Each folder is read once, however
+//! many commits share it. The result is cached in the common git folder, keyed by tip and managed
+//! rules; if the tip has advanced, only the new commits are read. `read_canonical_history` never
+//! writes the file, `write_canonical_history` does. A damaged file, or one of a newer xtask, counts
+//! as missing and is replaced.
 //!
-//! Where history is cut off (a shallow or partial clone), what was not found is `Unknown`, not
-//! `Never`, and nothing is kept.
+//! In a shallow or partial clone, contents that were not found are `Unknown`, not `Never`, and the
+//! cache is not written.
+//!
+//! ```text
+//! was_canonical("setup/a", 100644 1a2b…) -> Once
+//! ```
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -20,20 +24,18 @@ use xtask_base::files::Disk;
 use xtask_base::path::RepoPath;
 use xtask_base::progress::Progress;
 
-/// The first line of the file, with its version.
+/// First line of the file, with the format version.
 const MAGIC: &[u8] = b"xtask.once-canonical/1\n";
 
-/// Sixteen bytes of a SHA-256 over path, mode and id: chance collisions are out of reach.
+/// The first 16 bytes of a SHA-256 over path, mode and id: too long for accidental collisions.
 type ContentKey = [u8; 16];
 
-/// What is known about a content at a path.
+/// Whether a content was ever canonical at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EverCanonical {
-    /// It has stood there.
     Once,
-    /// It has never stood there.
     Never,
-    /// It is not in the part of the history that is here, and the rest is missing.
+    /// Not found, and part of the history is missing.
     Unknown,
 }
 
@@ -48,7 +50,7 @@ pub struct CanonicalHistory {
 }
 
 impl CanonicalHistory {
-    /// Whether this content has stood at this path.
+    /// Returns whether the canonical branch ever had this content at `path`.
     #[must_use]
     pub fn was_canonical(&self, path: &RepoPath, entry: TreeEntry) -> EverCanonical {
         let key = content_key(path, entry);
@@ -61,7 +63,7 @@ impl CanonicalHistory {
         }
     }
 
-    /// Whether the whole history is here.
+    /// Returns whether no part of the history is missing.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.is_complete
@@ -73,7 +75,7 @@ impl Repo {
         self.shared_state_folder().join("once-canonical")
     }
 
-    /// Reads the history of `tip` as far as it is not known yet. `rules` stands for `scope`.
+    /// Reads the history of `tip`, starting from the cache. `rules` is the digest of `scope`.
     pub fn read_canonical_history(
         &self,
         tip: Id,
@@ -119,8 +121,9 @@ impl Repo {
             Ok(Some(commits)) => commits.iter().copied().collect(),
             _ => HashSet::new(),
         };
-        let failed = || format!("the history of `{}` cannot be read", known.tip);
-        // A walk that comes to its end is made by git, where the library cannot; else as far as it goes.
+        let failed = || format!("cannot read the history of `{}`", known.tip);
+        // The complete walk falls back to git for commits that gix rejects; if both fail, gix walks
+        // as far as possible.
         let whole = self.commits_beyond(&Vec::from_iter(since), known.tip);
         let commits: Box<dyn Iterator<Item = Result<Id>>> = match whole {
             Ok(all) => Box::new(all.into_iter().map(Ok)),
@@ -134,13 +137,13 @@ impl Repo {
         };
         if self.is_partial() {
             let all = self.commits_beyond(&Vec::from_iter(since), known.tip).unwrap_or_default();
-            // What cannot be brought is a history that is cut off.
+            // A failed fetch counts as missing history.
             self.fetch_trees(all.into_iter().filter_map(|id| self.tree_of(id).ok())).ok();
         }
         let mut seen: HashSet<(Vec<u8>, Id)> = HashSet::new();
         for commit in commits {
-            // A commit or tree that is missing is a history that is cut off; the tip itself was
-            // read before, so a repository that is simply broken has failed by now.
+            // A missing commit or tree counts as missing history. The tip was read before, so a
+            // corrupt repository has failed by now.
             let Ok(commit) = commit else {
                 known.is_complete = false;
                 break;
@@ -166,7 +169,7 @@ impl Repo {
         Ok(())
     }
 
-    /// Keeps what was read, for the next time. A partial history is not kept.
+    /// Writes the cache. An incomplete history is not cached.
     pub fn write_canonical_history(&self, disk: &Disk<'_>, known: &CanonicalHistory) -> Result<()> {
         if known.is_cached || !known.is_complete {
             return Ok(());
@@ -185,10 +188,10 @@ impl Repo {
         bytes.extend(flat);
         let path = self.canonical_history_file();
         disk.write_atomically(&path, &bytes)
-            .with_context(|| format!("the cache `{}` cannot be written", path.display()))
+            .with_context(|| format!("cannot write the cache `{}`", path.display()))
     }
 
-    /// The tip and the keys of the file, if it is whole and of these rules.
+    /// Reads tip and keys; `None` if the file is missing, damaged or made for other rules.
     fn read_history_cache(&self, rules: Digest) -> Option<(Id, Vec<ContentKey>)> {
         let bytes = std::fs::read(self.canonical_history_file()).ok()?;
         let rest = bytes.strip_prefix(MAGIC)?;

@@ -1,5 +1,9 @@
-//! A tree that builds on HEAD, put into the files and the index of a clean worktree, as git does it:
-//! with filters, line ends and modes as that repository has them.
+//! Checkout of a tree into files and index of a clean worktree, with the repository's filters, line
+//! ends and modes.
+//!
+//! ```text
+//! git read-tree -m -u OLD NEW     -> files that differ are written, HEAD stays
+//! ```
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,23 +12,23 @@ use super::{Id, Repo};
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 
-/// How long git may take to write some hundred files.
+/// Timeout of git for writing some hundred files.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
 
 impl Repo {
-    /// The tree of HEAD; nothing where there is no commit yet.
+    /// Returns the tree of HEAD; `None` if HEAD is unborn.
     pub fn tree_of_head(&self) -> Result<Option<Id>> {
         let is_unborn = self.resolve_ref("HEAD").is_ok_and(|commit| commit.is_none());
         if is_unborn { Ok(None) } else { Ok(Some(self.head()?.tree)) }
     }
 
-    /// The files that git tracks here and that are not as in HEAD, staged or not. Nothing is written,
-    /// not even what git remembers of files that it has looked at.
+    /// Lists the tracked files that differ from HEAD, staged or not. No file is written, not even
+    /// the index.
     pub fn list_uncommitted(&self) -> Result<Vec<String>> {
         let args = ["--no-optional-locks", "status", "--porcelain", "-z", "--untracked-files=no"];
         let asked = self.git_command(args).with_full_output().run_with_timeout(LOCAL_TIMEOUT)?;
         if !asked.status.success() {
-            return Err(Error::unable("git cannot say what has changed").with_detail(asked.stderr));
+            return Err(Error::unable("`git status` failed").with_detail(asked.stderr));
         }
         let mut parts = asked.stdout.split('\0').filter(|part| !part.is_empty());
         let mut found = Vec::new();
@@ -32,31 +36,29 @@ impl Repo {
             let (state, name) = part.split_at_checked(3).unwrap_or(("", part));
             found.push(name.escape_debug().to_string());
             if state.contains(['R', 'C']) {
-                // The name that it had comes by itself.
+                // The old name of a rename or copy follows as a part of its own.
                 parts.next();
             }
         }
         Ok(found)
     }
 
-    /// The files that git neither tracks nor ignores. Nothing is written.
+    /// Lists the files that git neither tracks nor ignores.
     pub fn list_untracked(&self) -> Result<Vec<String>> {
         let args = ["--no-optional-locks", "ls-files", "-z", "--others", "--exclude-standard"];
         let asked = self.git_command(args).with_full_output().run_with_timeout(LOCAL_TIMEOUT)?;
         if !asked.status.success() {
-            return Err(
-                Error::unable("git cannot list what it does not track").with_detail(asked.stderr)
-            );
+            return Err(Error::unable("cannot list the untracked files").with_detail(asked.stderr));
         }
         let names = asked.stdout.split('\0').filter(|name| !name.is_empty());
         Ok(names.map(ToOwned::to_owned).collect())
     }
 
-    /// Stages a tree in the place of another one, and writes the files in which they differ. Where
-    /// something is in the way git refuses before it writes. HEAD stays.
+    /// Replaces the staged tree `old` by `new`, and writes the files that differ. Git refuses
+    /// before it writes if a local change is in the way. HEAD stays.
     pub fn checkout_tree(&self, old: Option<Id>, new: Id) -> Result<()> {
-        // `read-tree` goes by size and times alone, so a file that was written anew with what it held
-        // already would be in the way. What really differs is still refused by it.
+        // `read-tree` compares by size and times alone, and would refuse a file that was rewritten
+        // with equal content. Real changes are still refused.
         self.refresh_index()?;
         let old = old.unwrap_or_else(|| self.empty_tree());
         let (old, new) = (old.to_string(), new.to_string());
@@ -66,20 +68,20 @@ impl Repo {
             return Ok(());
         }
         let why = match done.stderr.trim() {
-            "" => format!("git ended with {}", done.status),
+            "" => format!("`git read-tree` failed ({})", done.status),
             told => told.to_owned(),
         };
-        Err(Error::unable(format!("the files cannot be written in `{}`", self.root().display()))
+        Err(Error::unable(format!("cannot check out the files in `{}`", self.root().display()))
             .with_detail(why))
     }
 
-    /// Has git look at every file that is not known to be what is staged, as `git status` does by the way.
+    /// Refreshes the stat data of the index, as `git status` does.
     pub fn refresh_index(&self) -> Result<()> {
-        // It ends with 1 where something differs.
+        // The exit code is 1 if a file differs.
         self.git_command(["add", "--refresh", "--", "."]).run_with_timeout(LOCAL_TIMEOUT).map(drop)
     }
 
-    /// Writes files again as they are staged, whatever lies there. The index knows them again afterwards.
+    /// Overwrites files with their staged content, and updates their stat data in the index.
     pub fn restore_staged(&self, paths: &[RepoPath]) -> Result<()> {
         let checkout = ["checkout-index", "--index", "--force", "-z", "--stdin"];
         let args = ["-c", "core.hooksPath=/dev/null"].into_iter().chain(checkout);
@@ -89,11 +91,11 @@ impl Repo {
         if done.status.success() {
             return Ok(());
         }
-        Err(Error::unable("files cannot be put back").with_detail(done.stderr))
+        Err(Error::unable("cannot restore the files").with_detail(done.stderr))
     }
 }
 
-/// Whether the folder that would hold a path lets us write: the nearest that is there already.
+/// Returns whether the nearest existing parent folder is writable.
 #[must_use]
 pub fn can_write_in(folder: &Path) -> bool {
     use rustix::fs::{Access, access};

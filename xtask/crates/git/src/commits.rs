@@ -1,4 +1,12 @@
-//! Commits: reading, writing, and walking from one to the next.
+//! Commits: reading, writing, replaying, and walking the history.
+//!
+//! gix does the work; `git merge-base` and `git rev-list` step in for histories that gix rejects as
+//! malformed. A commit with an unreadable author is read as leniently as git does.
+//!
+//! ```text
+//! "Ada <ada@example.invalid> 1700000000 +0100"
+//! -> Signature { name: "Ada", email: "ada@example.invalid", seconds: 1700000000 }
+//! ```
 
 use std::time::Duration;
 
@@ -9,59 +17,52 @@ use gix::revision::plumbing::{Graph, graph};
 use super::{Id, Repo};
 use xtask_base::error::{Error, Result, ResultExt};
 
-/// How long git may take to walk a history.
+/// Timeout of a history walk by git.
 const HISTORY_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Who, and when.
+/// An author or committer, with the time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signature {
-    /// The name.
     pub name: String,
-    /// The address.
     pub email: String,
-    /// Seconds since the Unix epoch.
+    /// Seconds since the epoch.
     pub seconds: i64,
 }
 
 impl Signature {
-    /// As git writes it: `Ada <ada@example.invalid>`.
+    /// Returns the form that git writes: `Ada <ada@example.invalid>`.
     #[must_use]
     pub fn name_and_email(&self) -> String {
         format!("{} <{}>", self.name, self.email)
     }
 }
 
-/// A commit, taken apart.
+/// A parsed commit.
 #[derive(Clone, Debug)]
 pub struct CommitInfo {
-    /// Its id.
     pub id: Id,
-    /// Its tree.
     pub tree: Id,
-    /// Its parents.
     pub parents: Vec<Id>,
-    /// Who wrote the change.
     pub author: Signature,
-    /// Who made the commit.
     pub committer: Signature,
-    /// The message, with what is not UTF-8 replaced.
+    /// The whole message; bytes that are not UTF-8 are replaced.
     pub message: String,
 }
 
 impl CommitInfo {
-    /// The first line of the message.
+    /// Returns the first line of `message`.
     #[must_use]
     pub fn subject(&self) -> &str {
         self.message.lines().next().unwrap_or_default()
     }
 
-    /// The values of all trailer lines of this name.
+    /// Returns the values of all trailer lines `NAME: value`, in order.
     pub fn trailers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let lines = self.message.lines().filter_map(|line| line.split_once(':'));
         lines.filter(move |(key, _)| *key == name).map(|(_, value)| value.trim())
     }
 
-    /// The value of the last trailer line of this name.
+    /// Returns the value of the last trailer line `NAME: value`.
     #[must_use]
     pub fn trailer(&self, name: &str) -> Option<&str> {
         self.message.lines().rev().find_map(|line| {
@@ -71,42 +72,37 @@ impl CommitInfo {
     }
 }
 
-/// A commit to write. Times are given in UTC.
+/// A commit to write. Its times are written in UTC.
 pub struct NewCommit<'a> {
-    /// The tree.
     pub tree: Id,
-    /// The parents.
     pub parents: &'a [Id],
-    /// Who wrote the change, if it is not the committer.
+    /// The author, if different from `committer`.
     pub author: Option<&'a Signature>,
-    /// Who makes the commit.
     pub committer: &'a Signature,
-    /// The whole message.
+    /// The whole message, with trailers.
     pub message: &'a str,
 }
 
-/// A commit that is to stand on another parent: author, message and all else as they are.
+/// A commit to write again on another parent, with the same author and message.
 pub struct ReplayedCommit<'a> {
-    /// The commit.
+    /// The commit to replay.
     pub original: Id,
-    /// Its new tree.
     pub tree: Id,
-    /// Its new parent.
     pub parent: Id,
-    /// Who makes it; nothing for whoever made the original, not earlier than the new parent.
+    /// The new committer; `None` keeps the original's, with a time not before that of `parent`.
     pub committer: Option<&'a Signature>,
-    /// Trailers to add, with their values.
+    /// Trailers to add, as pairs of name and value.
     pub trailers: &'a [(&'a str, String)],
 }
 
-/// Finds common ancestors of many pairs of commits, and reads no commit twice for it.
+/// Finds merge bases for many pairs of commits, reading each commit once.
 pub struct MergeBaseFinder<'r> {
     repo: &'r Repo,
     graph: Graph<'r, 'static, graph::Commit<Flags>>,
 }
 
 impl MergeBaseFinder<'_> {
-    /// A best common ancestor; nothing where the histories have none.
+    /// Returns a best common ancestor; `None` if the histories are unrelated.
     pub fn merge_base(&mut self, one: Id, two: Id) -> Result<Option<Id>> {
         let base = self.repo.git.merge_base_with_graph(one, two, &mut self.graph);
         let Ok(base) = base else { return self.repo.merge_base_by_git(one, two) };
@@ -115,14 +111,14 @@ impl MergeBaseFinder<'_> {
 }
 
 impl Repo {
-    /// For questions about many commits.
+    /// Returns a finder that shares its graph between calls.
     #[must_use]
     pub fn merge_base_finder(&self) -> MergeBaseFinder<'_> {
         MergeBaseFinder { repo: self, graph: self.git.revision_graph(None) }
     }
 
-    /// Reads a commit, as leniently as git does: what an import has written into an author's line, or no
-    /// author at all, stops nobody.
+    /// Reads a commit, as leniently as git does: an author line that an import has malformed, or a
+    /// missing one, is not an error.
     pub fn read_commit(&self, id: Id) -> Result<CommitInfo> {
         let commit = self.git.find_commit(id).map_err(|cause| self.unreadable_error(id, cause))?;
         let parts = RawCommit::parse(&commit.data);
@@ -137,7 +133,7 @@ impl Repo {
         })
     }
 
-    /// The tree of a commit.
+    /// Returns the tree of a commit.
     pub fn tree_of(&self, id: Id) -> Result<Id> {
         let commit = self.git.find_commit(id).map_err(|cause| self.unreadable_error(id, cause))?;
         RawCommit::parse(&commit.data)
@@ -145,7 +141,7 @@ impl Repo {
             .ok_or_else(|| self.unreadable_error(id, "it has no tree"))
     }
 
-    /// Writes a commit object; no ref is moved.
+    /// Writes a commit object and returns its id, without moving a ref.
     pub fn write_commit(&self, new: &NewCommit<'_>) -> Result<Id> {
         let commit = gix::objs::Commit {
             tree: new.tree,
@@ -156,19 +152,17 @@ impl Repo {
             message: new.message.into(),
             extra_headers: Vec::new(),
         };
-        let id = self
-            .git
-            .write_object(&commit)
-            .with_context(|| "the commit cannot be written")?
-            .detach();
+        let id =
+            self.git.write_object(&commit).with_context(|| "cannot write the commit")?.detach();
         self.share_object(id);
         Ok(id)
     }
 
-    /// Writes a commit again on another parent; no ref is moved. Author, time zone, encoding and the
-    /// bytes of the message stay as they are. A signature does not: it was made for something else.
+    /// Writes a commit again on another parent and returns its id, without moving a ref. Author,
+    /// time zone, encoding and the bytes of the message are kept. A signature is dropped: it covers
+    /// the old commit.
     pub fn write_replayed_commit(&self, carried: &ReplayedCommit<'_>) -> Result<Id> {
-        let failed = || "the commit cannot be written";
+        let failed = || "cannot write the commit";
         let id = carried.original;
         let original =
             self.git.find_commit(id).map_err(|cause| self.unreadable_error(id, cause))?;
@@ -198,13 +192,13 @@ impl Repo {
         Ok(id)
     }
 
-    /// Who commits here, by git's configuration, and when: at `seconds`, unless `GIT_COMMITTER_DATE`
-    /// says otherwise.
+    /// Returns the committer from git's configuration, dated `seconds` unless `GIT_COMMITTER_DATE`
+    /// is set.
     pub fn committer(&self, seconds: i64) -> Result<Signature> {
         let found = self.git.committer().and_then(std::result::Result::ok);
         let found = found.ok_or_else(|| {
-            Error::unable("git does not know who you are")
-                .with_hint("`git config user.name …` and `git config user.email …` tell it")
+            Error::unable("committer identity unknown")
+                .with_hint("set it with `git config user.name …` and `git config user.email …`")
         })?;
         let text = |bytes: &gix::bstr::BStr| bytes.to_str_lossy().trim().to_owned();
         let dated = self.git.config_snapshot().string("gitoxide.commit.committerDate");
@@ -215,7 +209,7 @@ impl Repo {
         Ok(Signature { name: text(found.name), email: text(found.email), seconds })
     }
 
-    /// A best common ancestor; nothing where the histories have none.
+    /// Returns a best common ancestor; `None` if the histories are unrelated.
     pub fn merge_base(&self, one: Id, two: Id) -> Result<Option<Id>> {
         match self.git.merge_base(one, two) {
             Ok(base) => Ok(base.map(gix::Id::detach)),
@@ -223,10 +217,10 @@ impl Repo {
         }
     }
 
-    /// The same by git, which walks past what the library takes for malformed, as an author's line from an
-    /// old import.
+    /// Runs `git merge-base`, which accepts commits that gix rejects as malformed, e.g. an author
+    /// line of an old import.
     fn merge_base_by_git(&self, one: Id, two: Id) -> Result<Option<Id>> {
-        let failed = || format!("the common history of `{one}` and `{two}` cannot be read");
+        let failed = || format!("cannot find the merge base of `{one}` and `{two}`");
         let asked = self.git_command(["merge-base", &one.to_string(), &two.to_string()]);
         let asked = asked.run_with_timeout(HISTORY_TIMEOUT)?;
         match asked.status.code() {
@@ -236,9 +230,9 @@ impl Repo {
         }
     }
 
-    /// A walk by git, for the same reason.
+    /// Runs `git rev-list` for the same reason.
     fn rev_list_by_git(&self, from: &[Id], to: Id, first_parent: bool) -> Result<Vec<Id>> {
-        let failed = || format!("the history of `{to}` cannot be read");
+        let failed = || format!("cannot read the history of `{to}`");
         let mut words = vec!["rev-list".to_owned(), "--stdin".to_owned()];
         words.extend(first_parent.then(|| "--first-parent".to_owned()));
         let mut input = format!("{to}\n");
@@ -252,17 +246,17 @@ impl Repo {
         lines.map(|id| Id::from_hex(id).with_context(failed)).collect()
     }
 
-    /// Whether `old` is reachable from `new`. Every commit is its own ancestor.
+    /// Returns whether `old` is reachable from `new`. Every commit is its own ancestor.
     pub fn is_ancestor(&self, old: Id, new: Id) -> Result<bool> {
         Ok(old == new || self.merge_base(old, new)? == Some(old))
     }
 
-    /// How many commits `to` has that `from` does not have.
+    /// Counts the commits of `from..to`.
     pub fn count_commits_between(&self, from: Id, to: Id) -> Result<usize> {
         Ok(self.commits_between(Some(from), to, false)?.len())
     }
 
-    /// The commits that `to` has and none of `from` has, newest first.
+    /// Lists the commits reachable from `to` and from none of `from`, newest first.
     pub fn commits_beyond(&self, from: &[Id], to: Id) -> Result<Vec<Id>> {
         let walk = self.git.rev_walk([to]).with_hidden(from.iter().copied()).all();
         let walked = walk.ok().and_then(|walk| {
@@ -271,7 +265,8 @@ impl Repo {
         walked.map_or_else(|| self.rev_list_by_git(from, to, false), Ok)
     }
 
-    /// The commits that `to` has and `from` does not, newest first; only first parents if wanted.
+    /// Lists the commits of `from..to`, newest first; with `first_parent`, along first parents
+    /// only.
     pub fn commits_between(&self, from: Option<Id>, to: Id, first_parent: bool) -> Result<Vec<Id>> {
         let mut platform = self.git.rev_walk([to]).with_hidden(from);
         if first_parent {
@@ -284,7 +279,7 @@ impl Repo {
     }
 }
 
-/// A commit as its bytes are: the lines of its head, and the message.
+/// The bytes of a commit object, split into header lines and message.
 struct RawCommit<'a> {
     header_lines: Vec<&'a [u8]>,
     message: &'a [u8],
@@ -298,8 +293,8 @@ impl<'a> RawCommit<'a> {
         RawCommit { header_lines: head.split(|byte| *byte == b'\n').collect(), message }
     }
 
-    /// What a line holds that begins with these words. One that was broken by a line end in an address goes
-    /// on in the next, as for git.
+    /// Returns the rest of the header line that begins with `words`, e.g. `author `. A newline in an
+    /// email address ends the line, as in git.
     fn header(&self, words: &[u8]) -> Option<&'a [u8]> {
         self.header_lines.iter().find_map(|line| line.strip_prefix(words))
     }
@@ -313,12 +308,13 @@ impl<'a> RawCommit<'a> {
         lines.filter_map(|id| Id::from_hex(id).ok()).collect()
     }
 
-    /// Bytes as text, by the encoding that the commit says it has.
+    /// Decodes bytes by the commit's `encoding` header.
     fn decode_text(&self, bytes: &[u8]) -> String {
         let label = self.header(b"encoding ");
         let encoding = label.and_then(encoding_rs::Encoding::for_label);
         match encoding {
-            // Many say so of what is UTF-8 all the same, and none is that by accident.
+            // Many commits with an `encoding` header are UTF-8 all the same, and no other text is
+            // valid UTF-8 by accident.
             Some(encoding) if std::str::from_utf8(bytes).is_err() => {
                 encoding.decode_without_bom_handling(bytes).0.into_owned()
             }
@@ -326,7 +322,7 @@ impl<'a> RawCommit<'a> {
         }
     }
 
-    /// Text as bytes of that encoding.
+    /// Encodes text by the commit's `encoding` header.
     fn encode_text(&self, text: &str) -> Vec<u8> {
         let encoding = self.header(b"encoding ").and_then(encoding_rs::Encoding::for_label);
         encoding.map_or_else(
@@ -335,8 +331,8 @@ impl<'a> RawCommit<'a> {
         )
     }
 
-    /// Who and when, as far as a line can be read: the name is before the address, which is in brackets, and
-    /// the time is the last number but the zone.
+    /// Parses `NAME <EMAIL> SECONDS ZONE` as far as possible: the name precedes `<`, the time is
+    /// the last number before the zone.
     fn parse_signature(&self, words: &[u8]) -> Signature {
         let line = self.header(words).unwrap_or_default();
         let mut parts = line.rsplitn(3, |byte| *byte == b' ');
@@ -360,13 +356,13 @@ impl<'a> RawCommit<'a> {
     }
 }
 
-/// Who and when as a commit has it, in UTC.
+/// Renders `NAME <EMAIL> SECONDS +0000`.
 fn format_signature(stamp: &Signature) -> String {
     let plain = |text: &str| text.replace(['<', '>', '\n', '\0'], "");
     format!("{} <{}> {} +0000", plain(&stamp.name), plain(&stamp.email), stamp.seconds)
 }
 
-/// The same line with a time that is not before another; one without a time stays as it is.
+/// Raises the time of a committer line to `seconds` if earlier; a line without a time is unchanged.
 fn with_time_not_before(line: &[u8], seconds: i64) -> Vec<u8> {
     let mut parts = line.rsplitn(3, |byte| *byte == b' ');
     let (Some(zone), Some(time), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
@@ -388,7 +384,7 @@ fn to_gix_signature(stamp: &Signature) -> gix::actor::Signature {
     }
 }
 
-/// Adds trailers to a message, to those that stand at its end if there are any.
+/// Adds trailers to a message, joining an existing trailer block at its end.
 fn add_trailers(message: &mut Vec<u8>, trailers: &[(&str, String)]) {
     if trailers.is_empty() {
         return;
@@ -401,7 +397,7 @@ fn add_trailers(message: &mut Vec<u8>, trailers: &[(&str, String)]) {
             || !key.is_empty()
                 && key.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
     };
-    // The first paragraph is the subject, whatever it looks like.
+    // The first paragraph is the subject, even if it looks like a trailer (`fix: one`).
     let last = message.rfind(b"\n\n").map(|at| &message[at + 2..]);
     let has_some = last.is_some_and(|last| last.lines().all(is_trailer));
     message.extend(if has_some { &b"\n"[..] } else { &b"\n\n"[..] });

@@ -1,4 +1,4 @@
-//! The files of a tree, laid out in a folder of ours as a checkout would.
+//! Export of a tree's files to a folder of our own, as a checkout would write them.
 
 use std::path::Path;
 
@@ -7,7 +7,8 @@ use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::files::{CreateMode, Disk};
 
 impl Repo {
-    /// Writes the files of a tree that are in scope below a folder of ours, as a checkout would.
+    /// Writes the files of `tree` in `scope` below `folder`, with smudge filters applied.
+    /// Submodules are skipped.
     pub fn export_tree(
         &self,
         tree: Id,
@@ -15,8 +16,7 @@ impl Repo {
         folder: &Path,
         disk: &Disk<'_>,
     ) -> Result<()> {
-        let failed =
-            || format!("the files of a commit cannot be laid out in `{}`", folder.display());
+        let failed = || format!("cannot export the files of a commit to `{}`", folder.display());
         let index = self.index_of_tree(tree)?;
         let mut filters = self.smudge_filters(&index)?;
         for (path, entry) in self.list_tree(tree, scope)? {
@@ -24,11 +24,12 @@ impl Repo {
                 continue;
             }
             if let Some(why) = unsafe_path_reason(&path) {
-                return Err(Error::unable(format!("`{path}` cannot be laid out: {why}")));
+                return Err(Error::unable(format!("cannot export `{path}`: {why}")));
             }
             let target = path.to_disk_path(folder);
             let parent = target.parent().unwrap_or(Path::new("."));
-            // No part of the way is a symlink: a tree cannot hold a symlink and a folder of one name.
+            // No parent folder is a symlink: a tree cannot hold a symlink and a folder of the same
+            // name.
             std::fs::create_dir_all(parent).with_context(failed)?;
             let content = self.read_blob(entry.id)?;
             match entry.mode {

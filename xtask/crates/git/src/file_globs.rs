@@ -1,9 +1,13 @@
-//! The files of a worktree that globs name, as a person who writes them for a check means them.
+//! File globs of a check: finding the worktree's files that a list of patterns selects.
 //!
-//! A pattern without wildcards names one path, ignored by git or not; if that is a folder, all that
-//! is in it. A wildcard neither enters `.git` nor what git ignores, unless the pattern begins inside.
-//! Symlinks are found and never followed. `!` takes back what patterns before it have taken. What
-//! cannot be looked at is an answer, not silence.
+//! A pattern without wildcards names one path, ignored by git or not, and if it is a folder, all
+//! files in it. A wildcard enters neither `.git` nor ignored folders, unless the pattern starts
+//! inside one. Symlinks are found and never followed. `!` excludes paths that earlier patterns
+//! included. A path that cannot be read is reported in `unreadable`.
+//!
+//! ```text
+//! ["src/**", "!src/gen/**"] -> files: src/a.rs, src/b/c.rs
+//! ```
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -21,7 +25,6 @@ use xtask_base::error::{Result, ResultExt};
 use xtask_base::path::RepoPath;
 use xtask_base::words::expand_braces;
 
-/// The patterns of one check.
 #[derive(Clone, Debug, Default)]
 pub struct FileGlobs {
     globs: Vec<FileGlob>,
@@ -29,51 +32,50 @@ pub struct FileGlobs {
 
 #[derive(Clone, Debug)]
 struct FileGlob {
-    /// As it was written.
+    /// The pattern as written.
     text: String,
-    /// Whether it takes back.
+    /// Whether it begins with `!`.
     is_negated: bool,
-    /// What its braces stand for.
+    /// The alternatives of its braces, e.g. `a` and `b` of `{a,b}`.
     forms: Vec<GlobForm>,
 }
 
 #[derive(Clone, Debug)]
 enum GlobForm {
-    /// One path, and what is below it.
+    /// One path, and all paths below it.
     Literal(RepoPath),
-    /// Everything that matches.
+    /// A pattern with wildcards.
     Wild(Vec<u8>),
 }
 
-/// What the patterns of one check have found.
+/// The result of `FileGlobs::find_files`.
 #[derive(Debug, Default)]
 pub struct FoundFiles {
-    /// Every file, symlink and special file, by its path.
+    /// Files, symlinks and special files, by path.
     pub files: BTreeMap<RepoPath, FileStat>,
-    /// The folders in which it was looked for files, and those of paths that were named and are not
-    /// there; the root is empty.
+    /// The folders that were searched, and the parent folders of `missing` paths; the root is
+    /// empty.
     pub folders: BTreeMap<Vec<u8>, FileStat>,
-    /// Paths that were named and are not there.
+    /// Literal paths that do not exist.
     pub missing: Vec<RepoPath>,
-    /// Symlinks below which a pattern would mean something, if they lead to a folder.
+    /// Symlinks that a pattern would enter if they were folders.
     pub links: Vec<RepoPath>,
-    /// Patterns that found nothing at all.
+    /// Patterns without a match.
     pub unmatched: Vec<String>,
-    /// What could not be looked at, and why.
+    /// Paths that cannot be read, with the reason.
     pub unreadable: Vec<(RepoPath, String)>,
-    /// Whether there are more than were asked for at most; the rest was left out.
+    /// Whether the limit was reached and the rest left out.
     pub is_truncated: bool,
 }
 
-/// Where the files are looked for.
 pub enum SearchScope<'a, 'r> {
-    /// In the worktree, as it is.
+    /// The worktree as it is.
     Worktree(&'a IgnoreRules<'r>),
-    /// In a folder in which just these files were laid out.
+    /// A folder to which exactly these files were exported.
     Exported(&'a [RepoPath]),
 }
 
-/// Whether a glob may match what lies behind a symlink to a folder.
+/// Returns whether a glob may match below a symlink to a folder.
 #[must_use]
 pub fn may_match_behind_link(glob: &str, link: &RepoPath) -> bool {
     let link = link.to_string();
@@ -82,8 +84,8 @@ pub fn may_match_behind_link(glob: &str, link: &RepoPath) -> bool {
 }
 
 impl FileGlobs {
-    /// Takes patterns as they are written, from the root. Those with more alternatives than the
-    /// configuration allows stand for themselves.
+    /// Parses patterns relative to the root. A pattern with more brace alternatives than the
+    /// configuration allows is taken literally.
     pub fn new<'a>(patterns: impl IntoIterator<Item = &'a str>) -> FileGlobs {
         let glob = |text: &str| {
             let (takes_back, rest) = match text.strip_prefix('!') {
@@ -98,7 +100,7 @@ impl FileGlobs {
         FileGlobs { globs: patterns.into_iter().map(glob).collect() }
     }
 
-    /// The same and these very paths, whatever signs are in them.
+    /// Adds literal paths, whose wildcard characters do not count.
     #[must_use]
     pub fn with_paths(mut self, paths: impl IntoIterator<Item = RepoPath>) -> FileGlobs {
         self.globs.extend(paths.into_iter().map(|path| FileGlob {
@@ -109,14 +111,14 @@ impl FileGlobs {
         self
     }
 
-    /// Whether the patterns take this path.
+    /// Returns whether the patterns select `path`: the last matching one decides.
     #[must_use]
     pub fn matches_path(&self, path: &RepoPath) -> bool {
         let decider = self.globs.iter().rev().find(|glob| glob.matches(path));
         decider.is_some_and(|glob| !glob.is_negated)
     }
 
-    /// Finds the files, at most so many. `root` is the folder from which the patterns count.
+    /// Finds at most `most` files. The patterns are relative to `root`.
     pub fn find_files(&self, root: &Path, among: &SearchScope<'_, '_>, most: usize) -> FoundFiles {
         let mut found = FoundFiles::default();
         match among {
@@ -150,7 +152,7 @@ impl FileGlobs {
         found
     }
 
-    /// Literal paths are looked at one by one, wherever they lie.
+    /// Looks up literal paths one by one, ignored or not.
     fn find_literals(&self, root: &Path, found: &mut FoundFiles, most: usize) {
         let taking = self.globs.iter().filter(|glob| !glob.is_negated);
         for form in taking.flat_map(|glob| &glob.forms) {
@@ -166,15 +168,15 @@ impl FileGlobs {
         }
     }
 
-    /// The folders in which to begin, and whether each lies in what git ignores. None lies in another
-    /// one that is walked in the same manner.
+    /// Returns the folders to walk, and whether each is inside an ignored folder. None is below
+    /// another with the same flag.
     fn base_folders(&self, ignores: &IgnoreRules<'_>) -> Vec<(Vec<u8>, bool)> {
         let taking = self.globs.iter().filter(|glob| !glob.is_negated);
         let mut bases: Vec<(Vec<u8>, bool)> = taking
             .flat_map(|glob| &glob.forms)
             .map(|form| {
                 let base = form.base_folder().to_vec();
-                // A folder that is named is meant with all that is in it.
+                // A literal folder includes its ignored files.
                 let is_named = matches!(form, GlobForm::Literal(_));
                 let is_inside = is_named || !base.is_empty() && ignores.is_excluded(&base, true);
                 (base, is_inside)
@@ -190,7 +192,7 @@ impl FileGlobs {
         bases
     }
 
-    /// Whether something below this folder could be taken. May say yes too often.
+    /// Returns whether a path below `folder` may be selected; may return `true` too often.
     fn may_match_below(&self, folder: &[u8]) -> bool {
         let taking = self.globs.iter().filter(|glob| !glob.is_negated);
         taking.flat_map(|glob| &glob.forms).any(|form| form.may_match_below(folder))
@@ -224,7 +226,7 @@ impl GlobForm {
         }
     }
 
-    /// The folder above which nothing can match: all parts before the first wildcard.
+    /// Returns the folder below which all matches are: the components before the first wildcard.
     fn base_folder(&self) -> &[u8] {
         match self {
             GlobForm::Literal(path) => path.as_bytes(),
@@ -265,7 +267,7 @@ fn has_wildcard(text: &[u8]) -> bool {
     text.find_byteset(WILDCARDS).is_some()
 }
 
-/// Whether a folder is another one, or lies in it. The root is empty.
+/// Returns whether `folder` is `other` or below it. The root is empty.
 fn is_same_or_below(folder: &[u8], other: &[u8]) -> bool {
     other.is_empty()
         || folder == other
@@ -279,7 +281,7 @@ impl FoundFiles {
         }
     }
 
-    /// Looks at one path, and takes it, or what it lacks.
+    /// Records the file at `path`, or that it is missing or unreadable.
     fn add_path(&mut self, root: &Path, path: &RepoPath) {
         match std::fs::symlink_metadata(path.to_disk_path(root)) {
             Ok(meta) if meta.is_dir() => {}
@@ -305,9 +307,9 @@ struct GlobWalk<'a, 'r> {
 impl GlobWalk<'_, '_> {
     fn walk_folder(&mut self, folder: &[u8], is_inside_ignored: bool, is_base: bool) {
         let on_disk = self.root.join(OsStr::from_bytes(folder));
-        // Where a pattern begins, it begins also behind a symlink.
+        // The base folder of a pattern may be a symlink or below one.
         if is_base && !std::fs::metadata(&on_disk).is_ok_and(|meta| meta.is_dir()) {
-            // What is no folder is no place to look in; that it is missing, `idle` tells.
+            // Not a folder: `unmatched` reports the pattern.
             return;
         }
         let entries = match std::fs::read_dir(&on_disk) {
@@ -373,31 +375,30 @@ impl GlobWalk<'_, '_> {
     }
 }
 
-/// What git ignores in this worktree.
+/// The ignore rules of a worktree.
 pub struct IgnoreRules<'r> {
     stack: std::cell::RefCell<gix::AttributeStack<'r>>,
     index: Index,
 }
 
 impl Repo {
-    /// Reads what is ignored here.
     pub fn read_ignore_rules(&self) -> Result<IgnoreRules<'_>> {
         let index = self.read_index()?;
         let source = gix::worktree::stack::state::ignore::Source::WorktreeThenIdMappingIfNotSkipped;
         let stack = self.git.excludes(index.state(), None, source);
-        let stack = stack.with_context(|| "what git ignores cannot be read")?;
+        let stack = stack.with_context(|| "cannot read git's ignore rules")?;
         Ok(IgnoreRules { stack: std::cell::RefCell::new(stack), index })
     }
 }
 
 impl IgnoreRules<'_> {
-    /// Whether git tracks a path.
+    /// Returns whether git tracks `path`.
     #[must_use]
     pub fn is_tracked(&self, path: &RepoPath) -> bool {
         self.index.is_tracked(path.as_bytes())
     }
 
-    /// Whether git ignores a path: a rule says so for it or for a folder above it, and git does not
+    /// Returns whether git ignores `path`: a rule matches it or a parent folder, and git does not
     /// track it.
     #[must_use]
     pub fn is_ignored(&self, path: &RepoPath, is_folder: bool) -> bool {
@@ -409,7 +410,7 @@ impl IgnoreRules<'_> {
         !is_tracked && self.is_excluded(path.as_bytes(), is_folder)
     }
 
-    /// Whether there may be something in a folder that is not ignored.
+    /// Returns whether a folder may contain files that are not ignored.
     fn can_enter(&self, folder: &[u8]) -> bool {
         !self.is_excluded(folder, true) || self.index.has_tracked_below(folder)
     }
@@ -417,7 +418,7 @@ impl IgnoreRules<'_> {
     fn is_excluded(&self, path: &[u8], is_folder: bool) -> bool {
         let mode = if is_folder { IndexMode::DIR } else { IndexMode::FILE };
         let mut stack = self.stack.borrow_mut();
-        // A rule that cannot be read ignores nothing: more is looked at, not less.
+        // A rule that cannot be read ignores no file: better to search more than less.
         stack.at_entry(path.as_bstr(), Some(mode)).is_ok_and(|found| found.is_excluded())
     }
 }

@@ -1,5 +1,9 @@
-//! What git does to content on its way between the working tree and the object database: line
-//! ends, encodings, `$Id$`, and clean and smudge programs, by `.gitattributes` and configuration.
+//! Content filters between the working tree and the object database: line ends, encodings, `$Id$`,
+//! and clean and smudge programs, by `.gitattributes` and configuration.
+//!
+//! ```text
+//! clean("a.txt" with `eol=crlf`, "1\r\n") -> "1\n"      smudge("a.txt", "1\n") -> "1\r\n"
+//! ```
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -13,44 +17,44 @@ use super::{FileMode, Id, Index, Repo, TreeEntry};
 use xtask_base::error::{Error, Result, ResultExt};
 use xtask_base::path::RepoPath;
 
-/// Where attributes are kept, in any folder.
 const ATTRIBUTES: &[u8] = b".gitattributes";
 
-/// How a Git LFS pointer begins.
+/// First line of a Git LFS pointer.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// The largest pointer that Git LFS writes, in bytes.
 const LFS_POINTER_LARGEST: u64 = 1024;
 
-/// The filters, with the attributes of one index.
+/// The filter pipeline with the attributes of one index.
 pub struct Filters<'repo> {
     pipeline: Pipeline<'repo>,
     attributes: gix::AttributeStack<'repo>,
 }
 
 impl Repo {
-    /// Filters for what is read from the working tree: attributes as they lie there count first,
-    /// as for `git add`.
+    /// Returns filters for reading from the working tree: its `.gitattributes` take precedence over
+    /// staged ones, as in `git add`.
     pub fn clean_filters(&self, index: &Index) -> Result<Filters<'_>> {
         self.read_filters(index, Source::WorktreeThenIdMapping)
     }
 
-    /// Filters for what is written to the working tree: attributes as they are staged count first,
-    /// as for `git checkout`.
+    /// Returns filters for writing to the working tree: staged `.gitattributes` take precedence, as
+    /// in `git checkout`.
     pub fn smudge_filters(&self, index: &Index) -> Result<Filters<'_>> {
         self.read_filters(index, Source::IdMappingThenWorktree)
     }
 
     fn read_filters(&self, index: &Index, source: Source) -> Result<Filters<'_>> {
-        let failed = || "the attributes and filters of this repository cannot be read";
+        let failed = || "cannot read the attributes and filters of this repository";
         let stack = self.git.attributes_only(index.state(), source).with_context(failed)?;
         let attributes = self.git.attributes_only(index.state(), source).with_context(failed)?;
         let pipeline = Pipeline::new(&self.git, stack.detach()).with_context(failed)?;
         Ok(Filters { pipeline, attributes })
     }
 
-    /// Whether a path of a tree is kept in Git LFS there: its attributes may say so, and it holds a
-    /// pointer. `folders` remembers which folders have attributes that mention LFS.
+    /// Returns whether a path of a tree is stored in Git LFS: a `.gitattributes` above it mentions
+    /// LFS, and its content is a pointer. `folders` caches which folders have such a
+    /// `.gitattributes`.
     pub fn is_in_lfs(
         &self,
         tree: Id,
@@ -58,7 +62,7 @@ impl Repo {
         entry: TreeEntry,
         folders: &mut BTreeMap<Option<RepoPath>, bool>,
     ) -> Result<bool> {
-        // Without the content nobody knows; whoever writes it finds out.
+        // Unknown without the content; a later write checks again.
         if !self.may_fetch() && self.is_partial() && !self.has_object(entry.id) {
             return Ok(false);
         }
@@ -88,7 +92,7 @@ impl Repo {
         Ok(entry.mode != FileMode::Gitlink && self.read_blob(entry.id)?.contains_str("filter=lfs"))
     }
 
-    /// Whether Git LFS is set up here, so that its pointers become files.
+    /// Returns whether Git LFS is configured, so that pointers are replaced by files.
     #[must_use]
     pub fn has_lfs(&self) -> bool {
         ["filter.lfs.process", "filter.lfs.smudge"]
@@ -98,9 +102,9 @@ impl Repo {
 }
 
 impl Filters<'_> {
-    /// The content as git would store it, of a file of the working tree.
+    /// Converts content of the working tree to the form that git stores.
     pub fn clean(&mut self, path: &RepoPath, content: Vec<u8>, index: &Index) -> Result<Vec<u8>> {
-        let failed = || format!("`{path}` cannot be filtered as git would");
+        let failed = || format!("cannot apply git's filters to `{path}`");
         let name = gix::path::from_bstr(path.as_bytes().as_bstr()).with_context(failed)?;
         let unchanged = content.clone();
         let outcome = self
@@ -118,7 +122,7 @@ impl Filters<'_> {
         })
     }
 
-    /// Whether this is a Git LFS pointer at a path that is kept in Git LFS.
+    /// Returns whether `content` is a Git LFS pointer at a path with `filter=lfs`.
     pub fn is_lfs_pointer(&mut self, path: &RepoPath, content: &[u8]) -> Result<bool> {
         if !is_pointer(content) {
             return Ok(false);
@@ -126,9 +130,9 @@ impl Filters<'_> {
         Ok(self.read_attribute(path, "filter")?.is_some_and(|value| value == "lfs"))
     }
 
-    /// The value of an attribute at a path, where it has one.
+    /// Returns the value of an attribute at `path`.
     fn read_attribute(&mut self, path: &RepoPath, name: &str) -> Result<Option<String>> {
-        let failed = || format!("the attributes of `{path}` cannot be read");
+        let failed = || format!("cannot read the attributes of `{path}`");
         let mut found = self.attributes.selected_attribute_matches([name]);
         let platform =
             self.attributes.at_entry(path.as_bytes().as_bstr(), None).with_context(failed)?;
@@ -139,20 +143,20 @@ impl Filters<'_> {
         Ok(value)
     }
 
-    /// The content as git would check it out.
+    /// Converts stored content to the form that git checks out.
     pub fn smudge(&mut self, path: &RepoPath, content: &[u8]) -> Result<Vec<u8>> {
         let encoding = self.read_attribute(path, "working-tree-encoding")?;
         if encoding.is_some_and(|name| {
             name.to_ascii_uppercase().starts_with("UTF-") && !name.eq_ignore_ascii_case("UTF-8")
         }) {
             return Err(Error::unable(format!(
-                "`{path}` is to be checked out in an encoding that cannot be written yet"
+                "unsupported `working-tree-encoding` of `{path}`"
             ))
             .with_hint(
-                "take it out of the managed paths, with `[managed] exclude` in setup/sync.toml",
+                "exclude it from the managed paths, with `[managed] exclude` in setup/sync.toml",
             ));
         }
-        let failed = || format!("`{path}` cannot be filtered as git would");
+        let failed = || format!("cannot apply git's filters to `{path}`");
         let outcome = self
             .pipeline
             .convert_to_worktree(content, path.as_bytes().as_bstr(), Default::default())
@@ -169,14 +173,13 @@ impl Filters<'_> {
             }
             ToWorktreeOutcome::Process(_) => {
                 return Err(Error::unable(format!(
-                    "the filter of `{path}` delays its answer although it was not asked to"
+                    "the filter of `{path}` delayed its output without being asked to"
                 )));
             }
         })
     }
 }
 
-/// Whether content is a Git LFS pointer.
 fn is_pointer(content: &[u8]) -> bool {
     content.starts_with(LFS_POINTER)
 }

@@ -1,4 +1,12 @@
-//! The git program, for what a user would see git do.
+//! Commands of the `git` program that a user would recognize: fetch, push, switch, reset, diff.
+//!
+//! Every command runs with `LANGUAGE=C`, so that its messages can be matched, and with a timeout
+//! unless the user watches it (`…_attached`). For example, `fetch("origin", &["main"])` runs
+//!
+//! ```text
+//! git ls-remote --heads -- origin main
+//! git fetch --quiet --no-tags -- origin +refs/heads/main:refs/remotes/origin/main
+//! ```
 
 use std::ffi::OsString;
 use std::process::ExitStatus;
@@ -10,51 +18,49 @@ use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::process::{ACTIVE_VAR, Program, ProgramOutput};
 
-/// How long a fetch may take before it is given up: two minutes, enough for a slow line and short
-/// enough for a person to notice.
+/// Timeout of a fetch: two minutes, enough for a slow line and short enough for a person to wait.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How long a fetch or a push of hundreds of branches may take: ten minutes.
+/// Timeout of a fetch or push of hundreds of branches: ten minutes.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// How long a command that works on this machine alone may take.
+/// Timeout of a command that needs no network.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// How long a ref that another git holds is waited for, a pause after the other, in milliseconds.
+/// Pauses between retries if another git holds the lock of a ref, in milliseconds.
 const PAUSES_MS: [u64; 6] = [50, 100, 200, 400, 800, 1600];
 
-/// Set for a push that `cargo xtask push` sees to itself.
+/// Environment variable that `cargo xtask push` sets for its `git push`, so that the `pre-push`
+/// hook checks the push and leaves pull requests to the command.
 pub const PUSHING: &str = "XTASK_PUSHING";
 
-/// How a push goes by our own hook.
+/// How `push_attached` runs our own `pre-push` hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PushHookMode {
-    /// Ours does nothing.
+    /// The hook exits at once.
     Skip,
-    /// Ours judges, and leaves the pull requests to whoever pushes.
+    /// The hook checks the push, and leaves pull requests to the caller.
     CheckOnly,
 }
 
-/// A ref at a remote that a push would change.
+/// A ref of the remote that a push would change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefPushPreview {
-    /// Its name there.
+    /// The full name at the remote, e.g. `refs/heads/main`.
     pub to: String,
-    /// The commit that it would get; nothing where it would be deleted, or git says no commit.
+    /// The new commit; `None` if the ref would be deleted or git reports no commit.
     pub from: Option<Id>,
-    /// Whether it would be deleted.
     pub is_deleted: bool,
-    /// Whether it would be new.
     pub is_new: bool,
 }
 
-/// Whether a process of this name is git, or a program of git's (`git-remote-https`).
+/// Returns whether a process name belongs to git, e.g. `git` or `git-remote-https`.
 #[must_use]
 pub fn is_git(name: &str) -> bool {
     name == "git" || name.starts_with("git-")
 }
 
-/// Words of git's after which refs may be others than before.
+/// Git commands that can move refs: running one clears the ref cache.
 const REF_MOVING_COMMANDS: [&str; 14] = [
     "am",
     "bisect",
@@ -72,11 +78,12 @@ const REF_MOVING_COMMANDS: [&str; 14] = [
     "worktree",
 ];
 
-/// The oldest git with which all of this is tried: that of Debian 12.
+/// The oldest git that is tested and supported, that of Debian 12.
 const OLDEST_GIT: (u32, u32) = (2, 39);
 
 impl Repo {
-    /// Refuses a git that is too old for what we ask of it. One that does not tell its version is not too old.
+    /// Returns an error if git is older than `OLDEST_GIT`. A version that cannot be parsed is
+    /// accepted.
     pub fn check_git_version(&self) -> Result<()> {
         let asked = self.git_command(["version"]).run_with_timeout(LOCAL_TIMEOUT)?;
         let version = asked.stdout.trim().trim_start_matches("git version ");
@@ -91,10 +98,11 @@ impl Repo {
             "git {version} is too old: {}.{} or newer is needed; nothing was changed",
             OLDEST_GIT.0, OLDEST_GIT.1
         ))
-        .with_hint("`git version` and `PATH` say which one is found"))
+        .with_hint("`git version` and `PATH` show which one is used"))
     }
 
-    /// Git, which speaks English: the words of its filters and the names of files stay as they are.
+    /// Builds a git command in the worktree. `LANGUAGE=C` makes messages English without changing
+    /// the character set, on which filters and file names depend.
     pub(super) fn git_command<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Program {
         let args: Vec<&str> = args.into_iter().collect();
         if args.iter().any(|word| REF_MOVING_COMMANDS.contains(word)) && !args.contains(&"list") {
@@ -108,8 +116,8 @@ impl Repo {
         git.args(args)
     }
 
-    /// Fetches branches of a remote into their remote-tracking refs. Answers with those that the
-    /// remote has; the others are left out, and their remote-tracking refs stay.
+    /// Fetches `branches` of a remote into their remote-tracking refs and returns those that the
+    /// remote has. The remote-tracking refs of the others stay unchanged.
     pub fn fetch(&self, remote: &str, branches: &[&str]) -> Result<Vec<String>> {
         let run = |args: &[&str]| -> Result<ProgramOutput> {
             retry_on_ref_lock(|| {
@@ -145,14 +153,15 @@ impl Repo {
         if fetched.status.success() { Ok(found) } else { Err(failed(&fetched)) }
     }
 
-    /// A command that talks to a remote: it asks nothing, and has as long as a fetch.
+    /// Runs a command that contacts a remote, without a password prompt and with
+    /// `TRANSFER_TIMEOUT`.
     pub(super) fn run_remote_command(&self, args: &[String]) -> Result<ProgramOutput> {
         let asking = self.git_command(args.iter().map(String::as_str)).with_full_output();
         asking.env("GIT_TERMINAL_PROMPT", "0").run_with_timeout(TRANSFER_TIMEOUT)
     }
 
-    /// The branches of a remote, as it says now, with their commits. What they need is fetched, and
-    /// the remote-tracking refs follow. None of those is removed.
+    /// Fetches all branches of a remote and returns their names and commits. No remote-tracking ref
+    /// is pruned.
     pub fn fetch_all_branches(&self, remote: &str) -> Result<Vec<(String, Id)>> {
         let words =
             |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
@@ -178,7 +187,8 @@ impl Repo {
         for (id, name) in listed.stdout.lines().filter_map(|line| line.split_once('\t')) {
             let Some(name) = name.strip_prefix("refs/heads/") else { continue };
             let is_text = !name.contains(char::REPLACEMENT_CHARACTER);
-            // What is newer there than what was fetched is found out when it is pushed.
+            // A commit newer than the fetched one is detected by the lease when the branch is
+            // pushed.
             let fetched = if is_text {
                 self.resolve_ref(&format!("refs/remotes/{remote}/{name}"))?
             } else {
@@ -190,9 +200,9 @@ impl Repo {
         Ok(branches)
     }
 
-    /// Moves the branch that is checked out here forward to a commit, as `git merge --ff-only` does:
-    /// local changes that are not in the way stay, and where one is, or HEAD is not an ancestor,
-    /// nothing moves. No hook runs.
+    /// Fast-forwards the checked-out branch to `target`, as `git merge --ff-only` does. Unrelated
+    /// local changes stay; if one is in the way, or HEAD is not an ancestor of `target`, git
+    /// refuses and changes no file or ref. No hook runs.
     pub fn fast_forward(&self, target: Id) -> Result<ProgramOutput> {
         let target = target.to_string();
         let merge = ["merge", "--quiet", "--ff-only", "--no-autostash", "--no-overwrite-ignore"];
@@ -201,11 +211,11 @@ impl Repo {
             .run_with_timeout(LOCAL_TIMEOUT)
     }
 
-    /// Moves the checked-out branch to `target` as `git reset --keep` does: files that differ
-    /// between here and there are replaced, and if one of them was changed locally nothing is.
+    /// Moves the checked-out branch to `target`, as `git reset --keep` does: replaces the files
+    /// that differ, and refuses if one of them has local changes.
     pub fn reset_keep(&self, target: &str) -> Result<ProgramOutput> {
-        // Files that were only touched must not pass for changed ones. That some did change is an
-        // answer of this command, not a failure.
+        // Refresh first, or files with new times and equal content count as changed. The exit code
+        // 1 of `--refresh` only reports that some files did change.
         self.git_command(["add", "--refresh", "--", "."]).run_with_timeout(LOCAL_TIMEOUT)?;
         self.git_command([
             "-c",
@@ -219,27 +229,28 @@ impl Repo {
         .run_with_timeout(LOCAL_TIMEOUT)
     }
 
-    /// Whether anything is staged, or announced with `git add -N`.
+    /// Returns whether anything is staged or marked with `git add -N`.
     pub fn has_staged_changes(&self) -> Result<bool> {
         let args = ["diff", "--cached", "--quiet", "--ita-visible-in-index", "--"];
         Ok(!self.git_command(args).run_with_timeout(LOCAL_TIMEOUT)?.status.success())
     }
 
-    /// `git push`, with the user watching.
+    /// Runs `git push` attached to the terminal.
     pub fn push_attached(&self, arguments: &[OsString], how: PushHookMode) -> Result<ExitStatus> {
         let program = self.git_command(["push"]).args(arguments);
         match how {
             PushHookMode::Skip => program.run_attached(),
-            // Our own hook is to judge this push, and to leave the rest to us.
+            // Without `ACTIVE_VAR` our hook runs; `PUSHING` limits it to the check.
             PushHookMode::CheckOnly => {
                 program.env_remove(ACTIVE_VAR).env(PUSHING, "1").run_attached()
             }
         }
     }
 
-    /// The refs at the remote that a push would change, as git itself says.
+    /// Lists the refs that a push with these arguments would change, by `git push --dry-run
+    /// --porcelain`.
     pub fn preview_push(&self, arguments: &[OsString]) -> Result<Vec<RefPushPreview>> {
-        // Ours come after the user's options, and so count; no hook runs for a question.
+        // Placed after the user's options, so that they take precedence.
         let ours = ["--dry-run", "--porcelain", "--no-quiet", "--no-verify"].map(OsString::from);
         let options = arguments.iter().position(|word| word == "--").unwrap_or(arguments.len());
         let mut asking = arguments.to_vec();
@@ -249,7 +260,7 @@ impl Repo {
             .args(asking)
             .env("GIT_TERMINAL_PROMPT", "0")
             .run_with_timeout(FETCH_TIMEOUT)?;
-        // Each line is a flag, `from:to` and a summary.
+        // Each line is `FLAG\tFROM:TO\tSUMMARY`.
         let lines = asked.stdout.lines().filter_map(|line| {
             let mut parts = line.split('\t');
             let (flag, refs) = (parts.next()?, parts.next()?);
@@ -263,14 +274,14 @@ impl Repo {
         });
         let found: Vec<_> = lines.collect();
         if found.is_empty() && !asked.status.success() {
-            return Err(Error::unable("git could not say what it would push; nothing was pushed")
+            return Err(Error::unable("`git push --dry-run` failed; nothing was pushed")
                 .with_detail(asked.stderr)
-                .with_hint("`git push` tells more; with hooks installed it is judged as well"));
+                .with_hint("`git push` shows the cause; with hooks installed they check it"));
         }
         Ok(found)
     }
 
-    /// The commit that a branch has at a remote, as the remote says now.
+    /// Returns the current commit of a branch at a remote, by `git ls-remote`.
     pub fn ls_remote_branch(&self, remote: &str, branch: &str) -> Result<Option<Id>> {
         let name = format!("refs/heads/{branch}");
         let args = ["ls-remote", "--heads", "--", remote, &name];
@@ -279,19 +290,22 @@ impl Repo {
             .env("GIT_TERMINAL_PROMPT", "0")
             .run_with_timeout(FETCH_TIMEOUT)?;
         if !asked.status.success() {
-            return Err(Error::unable(format!("`{remote}` cannot be asked: {}", asked.stderr)));
+            return Err(Error::unable(format!(
+                "`git ls-remote {remote}` failed: {}",
+                asked.stderr
+            )));
         }
         let line = asked.stdout.lines().find_map(|line| line.split_once('\t'));
         Ok(line.and_then(|(id, _)| Id::from_hex(id.as_bytes()).ok()))
     }
 
-    /// `git switch`, with the user watching.
+    /// Runs `git switch` attached to the terminal.
     pub fn switch_attached(&self, branch: &str) -> Result<ExitStatus> {
         self.git_command(["switch", branch]).run_attached()
     }
 
-    /// `git switch` to a new branch that begins at a commit and follows none, with the user watching, and
-    /// with the hooks that a switch has. Where git refuses, there is no branch.
+    /// Runs `git switch --no-track -c BRANCH AT` attached to the terminal, with the user's hooks.
+    /// If git refuses, no branch is created.
     pub fn switch_to_new(&self, branch: &str, at: Id) -> Result<ExitStatus> {
         let at = at.to_string();
         self.git_command(["switch", "--no-track", "-c", branch, &at])
@@ -299,14 +313,14 @@ impl Repo {
             .run_attached()
     }
 
-    /// Takes what git's configuration says of a branch that is gone out of it, as `git branch -d` does.
+    /// Removes the section `branch.NAME` from the configuration, as `git branch -d` does.
     pub fn remove_branch_config(&self, branch: &str) -> Result<()> {
         let section = format!("branch.{branch}");
         let of_branch = format!("{section}.");
         let listed = self
             .git_command(["config", "--local", "--name-only", "--list"])
             .run_with_timeout(LOCAL_TIMEOUT)?;
-        // A branch may have dots in its name, the last part of a key has none.
+        // The branch name may contain dots, the last part of a key does not.
         let is_of_branch =
             |key: &str| key.strip_prefix(&of_branch).is_some_and(|rest| !rest.contains('.'));
         if !listed.stdout.lines().any(is_of_branch) {
@@ -317,11 +331,14 @@ impl Repo {
         if done.status.success() {
             return Ok(());
         }
-        Err(Error::unable(format!("`git config` keeps `{section}`: {}", done.stderr)))
+        Err(Error::unable(format!(
+            "cannot remove `{section}` from git's configuration: {}",
+            done.stderr
+        )))
     }
 
-    /// `git diff` of the working tree against a tree, for these paths only, with the user
-    /// watching: with git's own colours and pager. Nothing is written, not even the index.
+    /// Runs `git diff TREE -- PATHS` attached to the terminal, with git's colours and pager. Writes
+    /// no file, not even the index.
     pub fn diff_attached(&self, tree: &str, paths: &[RepoPath], color: &str) -> Result<ExitStatus> {
         use std::ffi::OsStr;
         use std::os::unix::ffi::OsStrExt;
@@ -341,8 +358,8 @@ impl Repo {
             .run_attached()
     }
 
-    /// `git diff` between a commit (or nothing) and another, for these paths only, as it is shown on a
-    /// terminal but without a pager. Nothing is written.
+    /// Runs `git diff OLD NEW -- PATHS` on the terminal without a pager. `old` defaults to the
+    /// empty tree.
     pub fn show_diff(
         &self,
         old: Option<Id>,
@@ -362,13 +379,13 @@ impl Repo {
                 .args(some.iter().map(|path| OsStr::from_bytes(path.as_bytes())))
                 .run_attached()?;
             if !shown.success() {
-                return Err(Error::unable("the change cannot be shown"));
+                return Err(Error::unable("cannot show the change"));
             }
         }
         Ok(())
     }
 
-    /// Sets a value in the configuration of this repository.
+    /// Sets `key` in the configuration of this repository.
     pub fn set_config(&self, key: &str, value: &str) -> Result<()> {
         let done =
             self.git_command(["config", "--local", key, value]).run_with_timeout(LOCAL_TIMEOUT)?;
@@ -379,8 +396,8 @@ impl Repo {
     }
 }
 
-/// Does something again while another git of this clone holds a ref that it wants to move: two fetches
-/// at once are nothing unusual.
+/// Retries a command while another git of this clone holds the lock of a ref: two fetches at once
+/// are common.
 fn retry_on_ref_lock(mut act: impl FnMut() -> Result<ProgramOutput>) -> Result<ProgramOutput> {
     let mut done = act()?;
     for pause in PAUSES_MS {

@@ -1,4 +1,8 @@
-//! Where git looks for hooks, and who said so.
+//! The folder in which git looks for hooks, and the scope of the setting that selects it.
+//!
+//! ```text
+//! core.hooksPath=.githooks in .git/config -> HooksFolder { path: "/work/app/.githooks", scope: Repository }
+//! ```
 
 use std::path::{Path, PathBuf};
 
@@ -7,23 +11,23 @@ use gix::config::Source;
 use super::Repo;
 use xtask_base::error::{Error, Result};
 
-/// Who names the folder of the hooks.
+/// The scope of `core.hooksPath`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HooksPathScope {
-    /// Nobody: it is `hooks` in the common git folder.
+    /// Unset: `hooks` in the common git folder.
     Default,
-    /// The configuration of this repository, or of this worktree alone.
+    /// The configuration of the repository or of this worktree.
     Repository,
-    /// The configuration of the user, for all repositories.
+    /// The global configuration of the user.
     User,
-    /// The configuration of the machine.
+    /// The system configuration.
     System,
-    /// The command line or the environment of this very run.
+    /// The command line (`-c`) or the environment of this run.
     Command,
 }
 
 impl HooksPathScope {
-    /// As git calls it.
+    /// Returns the name of the scope for messages.
     #[must_use]
     pub fn describe(self) -> &'static str {
         match self {
@@ -39,15 +43,13 @@ impl HooksPathScope {
 /// The folder in which git looks for hooks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HooksFolder {
-    /// Where it is.
     pub path: PathBuf,
-    /// Who says so.
     pub scope: HooksPathScope,
 }
 
 impl Repo {
-    /// The folder in which git looks for the hooks of this worktree: `core.hooksPath` of whatever
-    /// scope, from the root of the worktree, or else `hooks` in the common git folder.
+    /// Returns the hooks folder of this worktree: `core.hooksPath` of any scope, relative to the
+    /// root of the worktree, else `hooks` in the common git folder.
     pub fn hooks_folder(&self) -> Result<HooksFolder> {
         let snapshot = self.git.config_snapshot();
         let sections = snapshot.plumbing().sections_by_name("core");
@@ -62,12 +64,11 @@ impl Repo {
             Source::Local | Source::Worktree => HooksPathScope::Repository,
             _ => HooksPathScope::Command,
         };
-        // The path as git reads it, with `~` in place.
+        // Interpolates `~`, as git does.
         let path = snapshot.trusted_path("core.hooksPath");
-        let path = path.map_err(|cause| {
-            Error::usage("`core.hooksPath` is not a path that can be read").with_cause(cause)
-        })?;
-        // Of an empty one git makes `/pre-commit`.
+        let path = path
+            .map_err(|cause| Error::usage("invalid path in `core.hooksPath`").with_cause(cause))?;
+        // With an empty value, git runs `/pre-commit`.
         let path = path.as_deref().filter(|path| !path.as_os_str().is_empty());
         let path: &Path = path.unwrap_or(Path::new("/"));
         Ok(HooksFolder { path: self.root().join(path), scope: named_by })

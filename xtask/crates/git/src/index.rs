@@ -1,7 +1,11 @@
-//! The index of a worktree: what is staged.
+//! The index of a worktree (the staging area).
 //!
-//! It is read whole, changed in a few entries, and written to a file of ours, which then takes the
-//! place of the index under git's own lock.
+//! The index is read in full, changed in a few entries, and written to a temporary file, which then
+//! replaces the index under git's own lock (`index.lock`). For example, staging `setup/a`:
+//!
+//! ```text
+//! IndexUpdate { entry: Some(100644 1a2b…), meta: Some(…), is_skipped: false }
+//! ```
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -18,29 +22,27 @@ use xtask_base::files::is_executable;
 use xtask_base::path::RepoPath;
 use xtask_base::process::ProgramOutput;
 
-/// How long git may take to write an index.
+/// Timeout of git for writing an index.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// What the index says about a path.
+/// State of a path in the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IndexStatus {
-    /// It is not there.
     Absent,
-    /// It is staged with this content.
+    /// Staged with this content.
     Entry {
-        /// The content.
         entry: TreeEntry,
-        /// Sparse checkout leaves the file out.
+        /// Whether sparse checkout leaves the file out (`skip-worktree`).
         is_skipped: bool,
     },
-    /// The user has announced the file (`git add -N`) but not staged any content.
+    /// Marked with `git add -N`, without staged content.
     IntentToAdd,
-    /// It is in conflict.
+    /// Unmerged.
     Conflict,
 }
 
 impl IndexStatus {
-    /// The staged content, if there is one.
+    /// Returns the staged content.
     #[must_use]
     pub fn entry(self) -> Option<TreeEntry> {
         match self {
@@ -50,7 +52,7 @@ impl IndexStatus {
     }
 }
 
-/// Tells one state of the index file from another.
+/// Size, times and inode of the index file, to detect a change.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct IndexStamp {
     size: u64,
@@ -58,29 +60,29 @@ pub struct IndexStamp {
     inode: u64,
 }
 
-/// The index, as read.
+/// A parsed index.
 pub struct Index {
     file: File,
     stat: gix::index::entry::stat::Options,
-    /// Whether the executable bit of files counts here: `core.fileMode`.
+    /// Whether the executable bit of files counts (`core.fileMode`).
     has_modes: bool,
     stamp: Option<IndexStamp>,
 }
 
 impl Repo {
-    /// Git's lock on the index of this worktree.
+    /// Returns the path of git's lock, `index.lock`.
     #[must_use]
     pub fn index_lock_file(&self) -> PathBuf {
         self.git.git_dir().join("index.lock")
     }
 
-    /// The index file of this worktree.
+    /// Returns the path of the index of this worktree.
     #[must_use]
     pub fn index_file(&self) -> PathBuf {
         self.git.git_dir().join("index")
     }
 
-    /// What tells the present state of the index file from others; nothing where there is none.
+    /// Returns the stamp of the index file; `None` if there is no index.
     #[must_use]
     pub fn index_stamp(&self) -> Option<IndexStamp> {
         use std::os::unix::fs::MetadataExt;
@@ -89,9 +91,9 @@ impl Repo {
         Some(IndexStamp { size: meta.len(), mtime, inode: meta.ino() })
     }
 
-    /// Whether HEAD holds files and nothing was ever checked out here (`git worktree add --no-checkout`,
-    /// `git clone --no-checkout`): there is no index, and git makes one by its next checkout, which then
-    /// writes all files. One of ours would keep it from that.
+    /// Returns whether HEAD has files and was never checked out here (`git worktree add
+    /// --no-checkout`, `git clone --no-checkout`): the index is missing, and git's next checkout
+    /// creates it and writes all files. An index written by us would prevent that.
     #[must_use]
     pub fn needs_checkout(&self) -> bool {
         let holds_files =
@@ -99,12 +101,12 @@ impl Repo {
         self.index_stamp().is_none() && holds_files()
     }
 
-    /// Reads the index. A missing one is empty.
+    /// Reads the index. A missing index is empty.
     pub fn read_index(&self) -> Result<Index> {
         let stamp = self.index_stamp();
         let path = self.index_file();
         let file = if stamp.is_some() {
-            self.git.open_index().with_context(|| format!("`{}` cannot be read", path.display()))?
+            self.git.open_index().with_context(|| format!("cannot read `{}`", path.display()))?
         } else {
             File::from_state(State::new(self.git.object_hash()), path)
         };
@@ -113,8 +115,8 @@ impl Repo {
         Ok(Index { file, stat, has_modes: self.config_bool("core.fileMode", true), stamp })
     }
 
-    /// Prepares an index for being written again, as git does: of the entries as young as the index
-    /// itself, those whose file has changed since are marked, so that the change cannot hide.
+    /// Prepares an index for being rewritten, as git does: a racy entry (as young as the index)
+    /// whose file has changed since is marked, so that the change is still detected.
     pub fn mark_racy_entries(&self, index: &mut Index) -> Result<()> {
         let racy = index.racy_entries();
         if racy.is_empty() {
@@ -125,7 +127,7 @@ impl Repo {
             let mut filters = self.clean_filters(index)?;
             let mut ways = PathCache::default();
             for (path, entry) in racy.into_iter().filter(|(_, e)| e.mode != FileMode::Gitlink) {
-                // A file that cannot be read or filtered now is not taken for unchanged.
+                // A file that cannot be read or filtered now does not count as unchanged.
                 let work =
                     self.read_worktree_item(&path, Some(entry), &mut ways, &mut filters, index);
                 match work {
@@ -138,7 +140,8 @@ impl Repo {
         Ok(())
     }
 
-    /// What is staged at a path, also where a folder stands in the index for all that it holds.
+    /// Returns the state of a path, also inside a folder that a sparse index collapses to one
+    /// entry.
     pub fn staged_status(&self, index: &Index, path: &RepoPath) -> Result<IndexStatus> {
         let found = index.path_status(path);
         if found != IndexStatus::Absent || !index.is_sparse() {
@@ -156,9 +159,8 @@ impl Repo {
         Ok(IndexStatus::Absent)
     }
 
-    /// Whether an index holds what only git itself keeps up: entries in its shorter form (version 4),
-    /// folders for what sparse checkout leaves out, what a person has resolved, what it knows of files
-    /// that are not tracked or were not changed, or a part that lies in a file of its own.
+    /// Returns whether only git can maintain the index: version 4 (prefix-compressed paths), a
+    /// sparse index, resolve-undo, untracked cache, fsmonitor, or a split index.
     #[must_use]
     pub fn has_special_index(&self, index: &Index) -> bool {
         let file = &index.file;
@@ -174,7 +176,7 @@ impl Repo {
             || beside.any(|entry| is_part(&entry))
     }
 
-    /// The lock that git takes on a file.
+    /// Returns the path of git's lock on `path`, `PATH.lock`.
     #[must_use]
     pub fn lock_path(&self, path: &Path) -> PathBuf {
         let mut name = path.as_os_str().to_owned();
@@ -182,7 +184,7 @@ impl Repo {
         name.into()
     }
 
-    /// Has git stage these contents in an index of ours, and look at their files.
+    /// Stages contents in a temporary `index` by `git update-index`, and refreshes their stat data.
     pub fn update_index_by_git(
         &self,
         index: &Path,
@@ -220,11 +222,13 @@ impl Repo {
             let ran = run(args, input)?;
             if !ran.status.success() {
                 let lines = ran.stderr.lines().map(str::to_owned);
-                return Err(lines.fold(Error::unable("git cannot stage it"), Error::with_detail));
+                return Err(
+                    lines.fold(Error::unable("`git update-index` failed"), Error::with_detail)
+                );
             }
         }
-        // Its answer says which files are not as staged, and that is no failure. (`update-index --refresh` would
-        // put a split index together.)
+        // The exit code reports files that differ from the index, which is not a failure.
+        // (`update-index --refresh` would merge a split index.)
         let refresh = ["add", "--refresh", "--pathspec-from-file=-", "--pathspec-file-nul"];
         let refresh: Vec<&str> = ["--literal-pathspecs"].into_iter().chain(refresh).collect();
         let there =
@@ -237,7 +241,7 @@ impl Repo {
         run(&refresh, &names).map(drop)
     }
 
-    /// An index that is not on disk and holds what a tree holds.
+    /// Returns an in-memory index with the content of a tree.
     pub fn index_of_tree(&self, tree: Id) -> Result<Index> {
         let file =
             self.git.index_from_tree(&tree).map_err(|cause| self.unreadable_error(tree, cause))?;
@@ -247,13 +251,13 @@ impl Repo {
 }
 
 impl Index {
-    /// What tells the state that was read from others.
+    /// Returns the stamp of the file that was read.
     #[must_use]
     pub fn stamp(&self) -> Option<&IndexStamp> {
         self.stamp.as_ref()
     }
 
-    /// What is staged at a path.
+    /// Returns the state of a path.
     #[must_use]
     pub fn path_status(&self, path: &RepoPath) -> IndexStatus {
         let name = path.as_bytes().as_bstr();
@@ -273,26 +277,27 @@ impl Index {
         }
     }
 
-    /// Whether git tracks a path, in whatever stage.
+    /// Returns whether git tracks a path, in any stage.
     pub(super) fn is_tracked(&self, path: &[u8]) -> bool {
         let entries = self.file.entry_range(path.as_bstr());
         entries.is_some_and(|range| !range.is_empty())
     }
 
-    /// Whether git tracks something below a folder.
+    /// Returns whether git tracks a path below a folder.
     pub(super) fn has_tracked_below(&self, folder: &[u8]) -> bool {
         let below = [folder, b"/"].concat();
         self.file.prefixed_entries_range(below.as_bstr()).is_some_and(|range| !range.is_empty())
     }
 
-    /// The tree that stands in the index for a folder.
+    /// Returns the tree of a folder that a sparse index collapses to one entry.
     fn sparse_folder(&self, folder: &RepoPath) -> Option<Id> {
         let name = [folder.as_bytes(), b"/"].concat();
         let found = self.file.entry_by_path(name.as_bstr())?;
         (found.mode == IndexMode::DIR).then_some(found.id)
     }
 
-    /// What is staged where a path needs a folder, or below where it needs a file.
+    /// Lists the staged paths that exclude `path`: a file at one of its parent folders, or files
+    /// below it.
     #[must_use]
     pub fn conflicting_paths(&self, path: &RepoPath) -> Vec<RepoPath> {
         let mut found: Vec<RepoPath> = path
@@ -307,9 +312,9 @@ impl Index {
         found
     }
 
-    /// Whether git, too, would take the file behind `meta` for unchanged since it was staged, from
-    /// its size, times and mode alone. Times say nothing of a mode that was staged by itself
-    /// (`git update-index --chmod`).
+    /// Returns whether the file behind `meta` is unchanged since it was staged, by size, times and
+    /// mode alone, as git decides. Times do not reflect a mode that was staged separately (`git
+    /// update-index --chmod`).
     #[must_use]
     pub fn is_up_to_date(&self, path: &RepoPath, meta: &Metadata) -> bool {
         let found =
@@ -326,20 +331,20 @@ impl Index {
             && !found.flags.intersects(Flags::INTENT_TO_ADD | Flags::ASSUME_VALID)
     }
 
-    /// Whether anything at all is in conflict.
+    /// Returns whether any path is unmerged.
     #[must_use]
     pub fn has_conflicts(&self) -> bool {
         self.file.entries().iter().any(|entry| entry.stage() != Stage::Unconflicted)
     }
 
-    /// Whether folders stand in it for what sparse checkout leaves out.
+    /// Returns whether the index has collapsed folders (`index.sparse`).
     #[must_use]
     pub fn is_sparse(&self) -> bool {
         self.file.is_sparse()
     }
 
-    /// The entries as young as the index itself: a later change of the same size could hide behind
-    /// them once the index is written again.
+    /// Lists racy entries, as young as the index itself: a later change of the same size would go
+    /// unnoticed once the index is rewritten.
     fn racy_entries(&self) -> Vec<(RepoPath, TreeEntry)> {
         if self.stamp.is_none() {
             return Vec::new();
@@ -356,7 +361,7 @@ impl Index {
         .collect()
     }
 
-    /// Makes git read these files again, by a size that no content of theirs has.
+    /// Sets the recorded size to 0, so that git reads these files again.
     fn mark_changed(&mut self, paths: &[RepoPath]) {
         for path in paths {
             let name = path.as_bytes().as_bstr();
@@ -366,9 +371,8 @@ impl Index {
         }
     }
 
-    /// Stages these contents, or their absence. A file's size and times are noted where they are
-    /// given; without them git reads the file again when it next looks. `is_skipped` marks files
-    /// that sparse checkout leaves out.
+    /// Stages or removes paths. Without `meta`, git reads the file again at its next refresh.
+    /// `is_skipped` sets `skip-worktree`.
     pub fn apply_updates(&mut self, changes: &BTreeMap<RepoPath, IndexUpdate>) {
         let state: &mut State = &mut self.file;
         state.remove_entries(|_, name, _| changes.contains_key(&RepoPath::new(name.to_vec())));
@@ -390,12 +394,12 @@ impl Index {
         state.sort_entries();
     }
 
-    /// The bytes of the index as it now is.
+    /// Serializes the index.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.file
             .write_to(&mut bytes, gix::index::write::Options::default())
-            .with_context(|| "the new index cannot be written")?;
+            .with_context(|| "cannot write the new index")?;
         Ok(bytes)
     }
 
@@ -404,18 +408,18 @@ impl Index {
     }
 }
 
-/// What a path is to become in the index.
+/// The new state of a path in the index.
 #[derive(Clone, Debug)]
 pub struct IndexUpdate {
-    /// The content; nothing removes the path.
+    /// The new content; `None` removes the path.
     pub entry: Option<TreeEntry>,
-    /// The file, as it was after it was written.
+    /// The file's metadata after it was written.
     pub meta: Option<Metadata>,
     /// Whether sparse checkout leaves the file out.
     pub is_skipped: bool,
 }
 
-/// Marks the cached trees above a path as out of date, as git does.
+/// Invalidates the cached trees (`TREE` extension) above a path, as git does.
 fn invalidate_cached_trees(state: &mut State, path: &RepoPath) {
     let Some(mut tree) = state.tree_mut() else { return };
     tree.num_entries = None;
@@ -425,7 +429,7 @@ fn invalidate_cached_trees(state: &mut State, path: &RepoPath) {
             return;
         };
         if at + 1 == parts.len() {
-            // A folder of this name gives way to the path.
+            // The path replaces a folder of this name.
             tree.children.remove(child);
             return;
         }
@@ -437,7 +441,7 @@ fn invalidate_cached_trees(state: &mut State, path: &RepoPath) {
 fn to_index_stat(meta: &Metadata) -> Stat {
     use gix::index::entry::stat::Time;
     use std::os::unix::fs::MetadataExt;
-    // Git keeps the low 32 bits of each; so that its comparison holds, so do we.
+    // Git keeps the low 32 bits of each; its comparison needs the same truncation.
     let time = |seconds: i64, nanos: i64| Time { secs: seconds as u32, nsecs: nanos as u32 };
     Stat {
         mtime: time(meta.mtime(), meta.mtime_nsec()),

@@ -1,10 +1,14 @@
-//! Git: the only place that knows the gix library or starts the git program.
+//! Git access: the only crate that knows the gix library or starts the `git` program.
 //!
-//! Everything above speaks in ids, entries and paths. gix reads and writes objects, refs and the
-//! index in this process; the git program is started only for what a user would see git do (fetch,
-//! switch, diff, reset).
+//! All other crates work with `Id`, `TreeEntry` and `RepoPath`. gix reads and writes objects, refs
+//! and the index in this process; the `git` program runs only for commands that a user would see it
+//! run (fetch, switch, diff, reset) and for data that gix cannot read, e.g. a `reftable`.
+//!
+//! ```text
+//! Repo::discover("/work/app/src") -> Repo { root: "/work/app", common: "/work/app/.git" }
+//! ```
 
-// Where checkouts share a build folder, none of them takes what another has compiled from other sources.
+// Makes cargo rebuild this crate if checkouts that share a target folder have different sources.
 const _: Option<&str> = option_env!("XTASK_SOURCES_GIT");
 
 mod abort_operation;
@@ -93,28 +97,30 @@ use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result, ResultExt};
 use xtask_base::worktree_paths::{WorktreePaths, state_folder_in};
 
-/// How much decoded object data is kept, in bytes: enough for the trees of a few hundred commits.
+/// Size of gix's cache of decoded objects, in bytes: enough for the trees of a few hundred commits.
 const OBJECT_CACHE: usize = 8 << 20;
 
-/// A repository as seen from one of its worktrees.
+/// A repository, seen from one of its worktrees.
 pub struct Repo {
     git: gix::Repository,
     root: PathBuf,
     common: PathBuf,
     promises: PromisorState,
-    /// Whether git finds it from its files only if it is told where it is.
+    /// Whether git finds the repository from its files only with `GIT_DIR` and `GIT_WORK_TREE` set.
     needs_git_dir: bool,
-    /// The permissions that others get on what is made here, once it is known that something is.
+    /// The permission bits to add for other users, from `core.sharedRepository`; set by
+    /// `schedule_sharing`.
     shared_mode: Cell<Option<u32>>,
     ref_cache: RefCache,
 }
 
 impl Repo {
-    /// The repository that holds `folder`, found upwards as git does.
+    /// Opens the repository that contains `folder`, searching upwards as git does.
     pub fn discover(folder: &Path) -> Result<Repo> {
         let options = || {
             let mut options = gix::open::Options::default();
-            // Git asks for a safe round trip of line ends when something is added, not when it looks.
+            // Git checks the round trip of line ends (`core.safecrlf`) on `git add`, not when it
+            // compares.
             let no_check = ["core.safecrlf=false"];
             options.modify(|options| options.bail_if_untrusted(true).config_overrides(no_check));
             options
@@ -132,7 +138,7 @@ impl Repo {
             Err(cause) if !safe_directory::is_trust_error(&cause) => {
                 return Err(open_error(folder, cause));
             }
-            // Whether what belongs to somebody else is trusted is for git to say.
+            // Git decides by `safe.directory` whether a repository of another user is trusted.
             _ => {
                 let found = safe_directory::find_trusted_git_dir(folder)?;
                 let options = options().with(gix::sec::Trust::Full).bail_if_untrusted(false);
@@ -143,8 +149,8 @@ impl Repo {
         Repo::from_gix(git.to_thread_local())
     }
 
-    /// The repository for which git runs a hook: the one around the folder, or the one that git was told of
-    /// (`--git-dir`, `GIT_DIR`, `core.worktree`), which may be anywhere.
+    /// Opens the repository for which git runs a hook: the one around the current folder, or the
+    /// one that `GIT_DIR`, `--git-dir` or `core.worktree` selects, which may be anywhere.
     pub fn discover_for_hook(world: &Environment) -> Result<Repo> {
         let variable =
             |name: &str| world.variables.get(OsStr::new(name)).filter(|value| !value.is_empty());
@@ -174,7 +180,7 @@ impl Repo {
             };
         let git = match &tree {
             Some(tree) => open(Some(tree))?,
-            // The configuration may say where the files are; if not, git runs hooks among them.
+            // `core.worktree` may name the worktree; if unset, git runs hooks in its root.
             None => {
                 let git = open(None)?;
                 let is_told =
@@ -191,18 +197,19 @@ impl Repo {
         git.object_cache_size_if_unset(OBJECT_CACHE);
         let Some(root) = git.workdir().map(Path::to_path_buf) else {
             return Err(Error::unable(format!(
-                "`{}` is a bare repository: it has no files to bring up to date",
+                "`{}` is a bare repository: this command needs a working tree",
                 git.git_dir().display()
             ))
-            .with_hint("run this in a worktree of it; `git worktree add` makes one"));
+            .with_hint("run this in one of its worktrees; `git worktree add` creates one"));
         };
         let root = if root.is_absolute() { root } else { git.current_dir().join(root) };
         let root =
-            root.canonicalize().with_context(|| format!("`{}` cannot be read", root.display()))?;
-        // For a linked worktree it leads up again from the worktree's own git folder.
+            root.canonicalize().with_context(|| format!("cannot read `{}`", root.display()))?;
+        // In a linked worktree, gix returns a path with `..`, relative to the worktree's own git
+        // folder.
         let common = git.common_dir();
         let common = common.canonicalize().unwrap_or_else(|_| common.to_path_buf());
-        // Where `core.worktree` says where the files are, git finds no way back from there.
+        // With `core.worktree` set, git cannot find the repository from the root of the worktree.
         let is_elsewhere = match root.join(".git").canonicalize() {
             Err(_) => true,
             Ok(found) if found.is_dir() => {
@@ -222,21 +229,20 @@ impl Repo {
         })
     }
 
-    /// The same repository, where objects that are written stay in memory and are gone with it: for
-    /// what only looks and has to know how the result would be called.
+    /// Returns a handle that keeps written objects in memory and drops them with the handle: for dry
+    /// runs that need the id of a result, and for `Pack::take_from`.
     #[must_use]
     pub fn in_memory(&self) -> Repo {
         let again = self.clone_handle();
         Repo { git: again.git.with_object_memory(), ..again }
     }
 
-    /// Whether another repository lies where the files of this one are said to be.
+    /// Returns whether `core.worktree` or `GIT_WORK_TREE` points to the root of another repository.
     #[must_use]
     pub fn is_in_another_repo(&self) -> bool {
         self.needs_git_dir && self.root.join(".git").symlink_metadata().is_ok()
     }
 
-    /// The same repository once more.
     fn clone_handle(&self) -> Repo {
         let (git, root, common) = (self.git.clone(), self.root.clone(), self.common.clone());
         Repo {
@@ -250,25 +256,25 @@ impl Repo {
         }
     }
 
-    /// The folder that holds the files.
+    /// Returns the root of the worktree.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The git folder of this very worktree.
+    /// Returns the git folder of this worktree, e.g. `.git` or `.git/worktrees/NAME`.
     #[must_use]
     pub fn git_folder(&self) -> &Path {
         self.git.git_dir()
     }
 
-    /// The git folder that all worktrees share.
+    /// Returns the git folder that all worktrees share (`git rev-parse --git-common-dir`).
     #[must_use]
     pub fn common_folder(&self) -> &Path {
         &self.common
     }
 
-    /// All of these folders.
+    /// Returns `root`, `git_folder` and `common_folder` together.
     #[must_use]
     pub fn folders(&self) -> WorktreePaths {
         WorktreePaths {
@@ -278,63 +284,65 @@ impl Repo {
         }
     }
 
-    /// Where state of this worktree is kept. It may not exist yet.
+    /// Returns the folder for state of this worktree, `xtask` in `git_folder`. It may not exist
+    /// yet.
     #[must_use]
     pub fn state_folder(&self) -> PathBuf {
         state_folder_in(self.git.git_dir())
     }
 
-    /// Where state that all worktrees share is kept. It may not exist yet.
+    /// Returns the folder for state of all worktrees, `xtask` in `common_folder`. It may not exist
+    /// yet.
     #[must_use]
     pub fn shared_state_folder(&self) -> PathBuf {
         state_folder_in(&self.common)
     }
 
-    /// The id of an object, shortened for people.
+    /// Returns the first 10 hex digits of `id`.
     #[must_use]
     pub fn short_id(&self, id: Id) -> String {
         id.to_hex_with_len(10).to_string()
     }
 
-    /// The id of nothing, of this repository's kind.
+    /// Returns the null id (all zeros) in this repository's hash kind, SHA-1 or SHA-256.
     #[must_use]
     pub fn null_id(&self) -> Id {
         Id::null(self.git.object_hash())
     }
 
-    /// The id of the tree that holds nothing.
+    /// Returns the id of the empty tree.
     #[must_use]
     pub fn empty_tree(&self) -> Id {
         Id::empty_tree(self.git.object_hash())
     }
 
-    /// Whether history is cut off somewhere.
+    /// Returns whether this is a shallow clone.
     #[must_use]
     pub fn is_shallow(&self) -> bool {
         self.git.is_shallow().unwrap_or(false)
     }
 
-    /// A value of git's configuration.
+    /// Returns the value of `key` in git's configuration, e.g. `user.name`.
     #[must_use]
     pub fn config_value(&self, key: &str) -> Option<String> {
         self.git.config_snapshot().string(key).map(|value| value.to_string())
     }
 
-    /// A yes or no of git's configuration.
+    /// Returns the boolean `key` of git's configuration, or `otherwise` if unset or invalid.
     #[must_use]
     pub fn config_bool(&self, key: &str, otherwise: bool) -> bool {
         self.git.config_snapshot().boolean(key).unwrap_or(otherwise)
     }
 
-    /// Whether git was told to leave it to the system when its files reach the disk: `core.fsync`, a
-    /// list of what is waited for, says `none` and nothing after it.
+    /// Returns whether `core.fsync` leaves it to the system when files reach the disk: its last
+    /// component is `none`.
     #[must_use]
     pub fn skips_fsync(&self) -> bool {
         let setting = self.config_value("core.fsync").unwrap_or_default();
         setting.rsplit(',').map(str::trim).find(|word| !word.is_empty()) == Some("none")
     }
 
-    /// The content of a blob.
+    /// Reads the content of a blob; in a partial clone, fetches the blob first if `may_fetch`.
     pub fn read_blob(&self, id: Id) -> Result<Vec<u8>> {
         if !self.has_object(id) && self.is_partial() {
             self.fetch_objects([(id, id.to_string())])?;
@@ -343,28 +351,28 @@ impl Repo {
         Ok(std::mem::take(&mut blob.data))
     }
 
-    /// The size of an object in bytes, without its content.
+    /// Returns the size of an object in bytes, without reading its content.
     pub fn object_size(&self, id: Id) -> Result<u64> {
         Ok(self.git.find_header(id).map_err(|cause| self.unreadable_error(id, cause))?.size())
     }
 
-    /// Writes a blob.
+    /// Writes a blob and returns its id.
     pub fn write_blob(&self, content: &[u8]) -> Result<Id> {
-        let id = self.git.write_blob(content).with_context(|| "an object cannot be written")?;
+        let id = self.git.write_blob(content).with_context(|| "cannot write an object")?;
         self.share_object(id.detach());
         Ok(id.detach())
     }
 
-    /// Whether an object is there.
+    /// Returns whether the object exists in this clone.
     #[must_use]
     pub fn has_object(&self, id: Id) -> bool {
         self.git.has_object(id)
     }
 
-    /// The id that content would have as a blob; nothing is written.
+    /// Computes the id of `content` as a blob, without writing it.
     pub fn blob_id(&self, content: &[u8]) -> Result<Id> {
         gix::objs::compute_hash(self.git.object_hash(), gix::objs::Kind::Blob, content)
-            .with_context(|| "an object id cannot be computed")
+            .with_context(|| "cannot compute an object id")
     }
 
     fn unreadable_error(
@@ -372,7 +380,7 @@ impl Repo {
         id: Id,
         cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Error {
-        let error = Error::unable(format!("object `{id}` cannot be read")).with_cause(cause);
+        let error = Error::unable(format!("cannot read object `{id}`")).with_cause(cause);
         if self.is_partial() {
             error.with_hint(
                 "this is a partial clone; `git fetch --refetch --no-filter` completes it",
@@ -389,6 +397,5 @@ fn open_error(folder: &Path, cause: gix::Error) -> Error {
         return Error::unable(format!("`{}` is not inside a git repository", folder.display()))
             .with_hint("change to the repository, or name a folder of it with -C");
     }
-    Error::unable(format!("the repository at `{}` cannot be opened", folder.display()))
-        .with_cause(cause)
+    Error::unable(format!("cannot open the repository at `{}`", folder.display())).with_cause(cause)
 }

@@ -1,4 +1,8 @@
-//! Merging three versions of a text.
+//! Three-way merges of texts, by git's `merge` attribute.
+//!
+//! ```text
+//! base "1\n2\n3\n", ours "one\n2\n3\n", theirs "1\n2\n3\n4\n" -> Clean("one\n2\n3\n4\n")
+//! ```
 
 use gix::attrs::State;
 use gix::bstr::ByteSlice;
@@ -11,34 +15,34 @@ use super::{Id, Index, Repo};
 use xtask_base::error::{Result, ResultExt as _};
 use xtask_base::path::RepoPath;
 
-/// How much of a file is searched for a NUL byte to tell whether it is binary, as git does.
+/// Bytes of a file that are searched for NUL to detect binary content, as in git.
 const BINARY_CHECK_BYTES: usize = 8000;
 
-/// What a merge came to.
+/// The result of a three-way merge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TextMerge {
-    /// Both sides went together.
+    /// Merged without conflict.
     Clean(Vec<u8>),
-    /// Both changed the same lines; the text has git's conflict markers.
+    /// Both sides changed the same lines; the text has git's conflict markers.
     Conflict(Vec<u8>),
-    /// One of the versions is not text.
+    /// One of the versions is binary.
     Binary,
 }
 
-/// How a file may be merged: what git's `merge` attribute says.
+/// The merge driver that the `merge` attribute selects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MergeDriver {
-    /// Line by line; what both have changed is a conflict.
+    /// Line by line.
     Text,
-    /// Line by line; of what both have changed both stay (`merge=union`).
+    /// Line by line, keeping both sides of a conflict (`merge=union`).
     Union,
-    /// Not at all (`-merge`, `binary`): what both have changed is a conflict.
+    /// None (`-merge`, `binary`): changes on both sides conflict.
     Binary,
-    /// By a program of the user's, of this name. It is not run, so that is a conflict as well.
+    /// The configured driver of this name. We do not run it, so changes on both sides conflict.
     Custom(String),
 }
 
-/// How the files of an index may be merged.
+/// The merge attributes of an index or tree.
 pub struct MergeAttributes<'repo> {
     attributes: gix::AttributeStack<'repo>,
     is_driver: Box<dyn Fn(&str) -> bool + 'repo>,
@@ -46,12 +50,12 @@ pub struct MergeAttributes<'repo> {
 }
 
 impl Repo {
-    /// How files are merged here: as the attributes of the working tree say, as for `git merge`.
+    /// Reads merge attributes from the working tree first, as `git merge` does.
     pub fn merge_attributes(&self, index: &Index) -> Result<MergeAttributes<'_>> {
         self.read_merge_attributes(index, Source::WorktreeThenIdMapping)
     }
 
-    /// How files are merged that are only in a tree.
+    /// Reads merge attributes from a tree.
     pub fn merge_attributes_of_tree(&self, tree: Id) -> Result<MergeAttributes<'_>> {
         self.read_merge_attributes(&self.index_of_tree(tree)?, Source::IdMapping)
     }
@@ -59,7 +63,7 @@ impl Repo {
     fn read_merge_attributes(&self, index: &Index, source: Source) -> Result<MergeAttributes<'_>> {
         let attributes = self.git.attributes_only(index.state(), source);
         let attributes =
-            attributes.with_context(|| "the attributes of this repository cannot be read")?;
+            attributes.with_context(|| "cannot read the attributes of this repository")?;
         let is_driver = |name: &str| self.config_value(&format!("merge.{name}.driver")).is_some();
         let default = self.config_value("merge.default");
         Ok(MergeAttributes { attributes, is_driver: Box::new(is_driver), default })
@@ -67,9 +71,9 @@ impl Repo {
 }
 
 impl MergeAttributes<'_> {
-    /// How a file is merged.
+    /// Returns the merge driver of `path`.
     pub fn driver_of(&mut self, path: &RepoPath) -> Result<MergeDriver> {
-        let failed = || format!("the attributes of `{path}` cannot be read");
+        let failed = || format!("cannot read the attributes of `{path}`");
         let mut found = self.attributes.selected_attribute_matches(["merge"]);
         let platform =
             self.attributes.at_entry(path.as_bytes().as_bstr(), None).with_context(failed)?;
@@ -85,15 +89,15 @@ impl MergeAttributes<'_> {
             None | Some("text") => MergeDriver::Text,
             Some("binary") => MergeDriver::Binary,
             Some("union") => MergeDriver::Union,
-            // What nobody has set up is merged as text, as by git.
+            // A driver without configuration means text, as in git.
             Some(name) if (self.is_driver)(name) => MergeDriver::Custom(name.to_owned()),
             Some(_) => MergeDriver::Text,
         })
     }
 }
 
-/// Merges `ours` and `theirs`, which both come from `base` and have both changed. The labels stand at the
-/// markers.
+/// Merges `ours` and `theirs`, which both differ from `base`. `labels` are written after the
+/// conflict markers.
 #[must_use]
 pub fn merge_three_way(
     base: &[u8],
@@ -129,7 +133,7 @@ pub fn merge_three_way(
     }
 }
 
-/// How many lines come and go between two texts; nothing where one of them is not text.
+/// Counts added and removed lines; `None` if a text is binary.
 #[must_use]
 pub fn count_changed_lines(old: &[u8], new: &[u8]) -> Option<(u32, u32)> {
     if [old, new].iter().any(|text| text.iter().take(BINARY_CHECK_BYTES).any(|b| *b == 0)) {

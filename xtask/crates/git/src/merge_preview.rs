@@ -1,8 +1,12 @@
-//! What a merge would come to, computed on trees alone: no file, index or ref is touched, and what has to be
-//! written on the way stays in memory.
+//! Merge previews, computed on trees alone: no file, index or ref is changed, and new objects stay
+//! in memory.
 //!
-//! No program runs, whatever the configuration says: a merge driver or a filter is somebody's program, and
-//! this only looks. Where a path has a driver of its own, the merge of texts stands in for it.
+//! No program runs, whatever the configuration says, since merge drivers and filters are programs
+//! of the user. A path with a driver of its own is merged as text instead.
+//!
+//! ```text
+//! preview_merge(ours, theirs) -> MergePreview { conflicts: ["src/a.rs"], tree: 1a2b… }
+//! ```
 
 use std::collections::BTreeSet;
 
@@ -14,20 +18,20 @@ use super::{Id, Repo};
 use xtask_base::error::{Result, ResultExt};
 use xtask_base::path::RepoPath;
 
-/// What a merge would come to.
+/// The result that a merge would have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MergePreview {
-    /// The paths in conflict, in order.
+    /// The conflicting paths, sorted.
     pub conflicts: Vec<RepoPath>,
-    /// The tree that it would make; it is nowhere written, and means nothing where there are conflicts.
+    /// The merged tree. It is not written, and meaningless if there are conflicts.
     pub tree: Id,
 }
 
 impl Repo {
-    /// What merging `theirs` into `ours` would come to, as `git merge-tree --write-tree` has it. The two
-    /// must have history in common.
+    /// Previews the merge of `theirs` into `ours`, like `git merge-tree --write-tree`. Both must
+    /// have a common ancestor.
     pub fn preview_merge(&self, ours: Id, theirs: Id) -> Result<MergePreview> {
-        let failed = || format!("the merge of `{theirs}` into `{ours}` cannot be computed");
+        let failed = || format!("cannot preview the merge of `{theirs}` into `{ours}`");
         let repo = self.without_merge_drivers()?;
         let options = repo.tree_merge_options().with_context(failed)?;
         let mut merged = repo
@@ -36,9 +40,9 @@ impl Repo {
         to_merge_preview(&mut merged.tree_merge).with_context(failed)
     }
 
-    /// What merging the change from the tree `base` to `theirs` into `ours` would come to.
+    /// Previews the application of the change from tree `base` to tree `theirs` on tree `ours`.
     pub fn preview_tree_merge(&self, base: Id, ours: Id, theirs: Id) -> Result<MergePreview> {
-        let failed = || format!("the merge of `{theirs}` into `{ours}` cannot be computed");
+        let failed = || format!("cannot preview the merge of `{theirs}` into `{ours}`");
         let repo = self.without_merge_drivers()?;
         let options = repo.tree_merge_options().with_context(failed)?;
         let mut merged = repo
@@ -47,9 +51,10 @@ impl Repo {
         to_merge_preview(&mut merged).with_context(failed)
     }
 
-    /// This repository without a way to write objects or to run a program for a merge.
+    /// Returns an in-memory handle whose configuration has no merge drivers, filters or diff
+    /// programs.
     fn without_merge_drivers(&self) -> Result<gix::Repository> {
-        let failed = || "the configuration of merges cannot be set aside";
+        let failed = || "cannot disable merge drivers";
         let mut repo = self.git.clone().with_object_memory();
         let mut config = repo.config_snapshot_mut();
         for section in ["merge", "filter", "diff"] {

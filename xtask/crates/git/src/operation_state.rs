@@ -1,34 +1,38 @@
-//! What git is in the middle of. Sync keeps its hands off a repository in such a state.
+//! Operations in progress: detecting an unfinished merge, rebase, cherry-pick, revert, bisect or
+//! `git am`.
+//!
+//! Sync refuses to change a repository in such a state.
+//!
+//! ```text
+//! .git/MERGE_HEAD -> Operation { name: "a merge", abort_command: "git merge --abort", kind: Merge }
+//! ```
 
 use super::{Id, PathPatterns, Repo};
 use xtask_base::error::{Error, Result};
 
-/// An operation of git's that has begun and not ended, and how a user ends it.
+/// An unfinished git operation, and the commands that end it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// What it is called: `a rebase`.
+    /// The name with article: `a rebase`.
     pub name: &'static str,
-    /// The command that ends it.
+    /// The command that finishes it, e.g. `git rebase --continue`.
     pub continue_command: &'static str,
-    /// The command that takes it back.
+    /// The command that undoes it, e.g. `git rebase --abort`.
     pub abort_command: &'static str,
-    /// Which it is.
     pub kind: OperationKind,
 }
 
-/// The operations that matter apart from each other.
+/// Kinds that are treated differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperationKind {
-    /// A merge.
     Merge,
-    /// A rebase of either kind.
+    /// A rebase by either backend, merge or apply.
     Rebase,
-    /// Anything else.
     Other,
 }
 
 impl Repo {
-    /// The operation that is in progress in this worktree.
+    /// Returns the operation in progress in this worktree.
     #[must_use]
     pub fn current_operation(&self) -> Option<Operation> {
         use gix::state::InProgress as Is;
@@ -59,7 +63,8 @@ impl Repo {
         Some(Operation { name, continue_command: ends_with, abort_command: aborts_with, kind })
     }
 
-    /// A pick or a revert that only a ref tells of, where refs are no files.
+    /// Detects a cherry-pick or revert by its pseudo-ref, which a `reftable` does not store as a
+    /// file.
     fn find_pick_ref(&self) -> Option<gix::state::InProgress> {
         use gix::state::InProgress as Is;
         if !self.has_reftable() {
@@ -69,7 +74,8 @@ impl Repo {
         picks().or_else(|| self.read_root_ref("REVERT_HEAD").map(|_| Is::Revert))
     }
 
-    /// A row of picks or reverts between two of them, where git leaves no other trace.
+    /// Detects a sequence of cherry-picks or reverts between two commits, when git has only
+    /// `sequencer/todo`.
     fn read_sequencer(&self) -> Option<Operation> {
         let todo = std::fs::read_to_string(self.git_folder().join("sequencer/todo")).ok()?;
         let is_revert = todo.lines().any(|line| line.starts_with("revert "));
@@ -86,8 +92,7 @@ impl Repo {
         })
     }
 
-    /// Whether git has put local changes aside and will bring them back when what it is doing now
-    /// has ended (`--autostash`).
+    /// Returns whether git has stashed local changes (`--autostash`) until the operation ends.
     #[must_use]
     pub fn has_autostash(&self) -> bool {
         ["rebase-merge/autostash", "rebase-apply/autostash", "MERGE_AUTOSTASH"]
@@ -95,22 +100,22 @@ impl Repo {
             .any(|name| self.git_folder().join(name).symlink_metadata().is_ok())
     }
 
-    /// The commits that are being merged or picked into HEAD.
+    /// Lists the commits that are being merged or picked into HEAD.
     #[must_use]
     pub fn incoming_commits(&self) -> Vec<Id> {
         let read = |name| std::fs::read_to_string(self.git_folder().join(name));
-        // Of an octopus there are several; this one is a file wherever refs are.
+        // An octopus merge has several lines. `MERGE_HEAD` is a file in every ref format.
         let merged = read("MERGE_HEAD").unwrap_or_default();
         let merged = merged.lines().filter_map(|line| Id::from_hex(line.trim().as_bytes()).ok());
         let mut ids: Vec<Id> = merged.chain(self.read_root_ref("CHERRY_PICK_HEAD")).collect();
-        // What a revert brings in is what stood before the commit that it takes back.
+        // A revert brings in the parent of the commit that it reverts.
         let reverted = self.read_root_ref("REVERT_HEAD");
         let reverted = reverted.and_then(|id| self.read_commit(id).ok()?.parents.first().copied());
         ids.extend(reverted);
         ids
     }
 
-    /// Whether somebody holds the index of this worktree.
+    /// Returns whether `index.lock` exists in this worktree.
     #[must_use]
     pub fn is_index_locked(&self) -> bool {
         self.index_lock_file().symlink_metadata().is_ok()
@@ -118,7 +123,8 @@ impl Repo {
 }
 
 impl Repo {
-    /// The patterns of sparse checkout: what they take is checked out. Nothing where it is off.
+    /// Reads the patterns of sparse checkout, which select the files to check out; `None` if it is
+    /// off.
     pub fn read_sparse_patterns(&self) -> Result<Option<PathPatterns>> {
         if !self.config_bool("core.sparseCheckout", false) {
             return Ok(None);
@@ -128,7 +134,7 @@ impl Repo {
             Ok(text) => text,
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(cause) => {
-                let what = format!("`{}` cannot be read", file.display());
+                let what = format!("cannot read `{}`", file.display());
                 return Err(Error::unable(what).with_cause(cause));
             }
         };

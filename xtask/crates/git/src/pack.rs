@@ -1,5 +1,10 @@
-//! Many new objects at once: gathered in memory, and written as one pack by git's own `index-pack`. A file for
-//! each would cost more than all else that a run over hundreds of branches does.
+//! Packs: collecting new objects in memory, and writing them at once by `git index-pack`.
+//!
+//! Writing a file per object would dominate the time of a run over hundreds of branches.
+//!
+//! ```text
+//! "PACK", version 2, number of objects, entries (kind and size, deflated content), checksum
+//! ```
 
 use std::collections::HashSet;
 use std::io::Write as _;
@@ -13,16 +18,17 @@ use gix::zlib::stream::deflate;
 use super::{Id, Repo};
 use xtask_base::error::{Error, Result, ResultExt as _};
 
-/// How long git may take to index a pack.
+/// Timeout of git for indexing a pack.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Fewer objects than these are written one by one, as git does with what it fetches (`fetch.unpackLimit`).
+/// Up to this number, objects are written one by one, as git does after a fetch
+/// (`fetch.unpackLimit`).
 const UNPACK_LIMIT: usize = 100;
 
-/// How hard objects are compressed: as little as helps, since `git gc` packs them anew.
+/// The fastest deflate level that helps, since `git gc` packs the objects again.
 const COMPRESSION_LEVEL: i32 = 1;
 
-/// Objects on their way into a repository. Threads may fill it side by side.
+/// Objects to be written. Threads may add to it concurrently.
 #[derive(Default)]
 pub struct Pack {
     buffer: Mutex<PackBuffer>,
@@ -31,14 +37,14 @@ pub struct Pack {
 #[derive(Default)]
 struct PackBuffer {
     ids: HashSet<Id>,
-    /// Whole as long as they are few, for then they are written as they are.
+    /// The uncompressed objects, up to `UNPACK_LIMIT`.
     loose_objects: Vec<(Kind, Vec<u8>)>,
-    /// The entries of the pack, compressed.
+    /// The compressed pack entries.
     pack_entries: Vec<u8>,
 }
 
 impl Pack {
-    /// Takes the objects that a repository has kept in memory until now. They are not there any more.
+    /// Moves the objects of an in-memory repository (`Repo::in_memory`) into the pack.
     pub fn take_from(&self, repo: &Repo) -> Result<()> {
         let Some(objects) = repo.git.objects.reset_object_memory() else { return Ok(()) };
         let mut new = Vec::new();
@@ -59,9 +65,9 @@ impl Pack {
 }
 
 impl Repo {
-    /// Writes what was gathered. All of it is there afterwards, or an error says why not.
+    /// Writes all objects of the pack, or returns an error.
     pub fn write_pack(&self, pack: Pack) -> Result<()> {
-        let failed = || "the new objects cannot be written";
+        let failed = || "cannot write the new objects";
         let gathered = pack.buffer.into_inner().unwrap_or_else(PoisonError::into_inner);
         let PackBuffer { ids, loose_objects: few, pack_entries: entries } = gathered;
         if ids.len() <= UNPACK_LIMIT {
@@ -88,10 +94,10 @@ impl Repo {
     }
 }
 
-/// An object as an entry of a pack: its kind and size, seven bits to a byte after the first four, and its
-/// content compressed.
+/// Encodes a pack entry: kind and size (four bits in the first byte, then seven per byte), then the
+/// deflated content.
 fn encode_pack_entry(kind: Kind, content: &[u8]) -> Result<Vec<u8>> {
-    let failed = || "an object cannot be compressed";
+    let failed = || "cannot compress an object";
     let number: u8 = match kind {
         Kind::Commit => 1,
         Kind::Tree => 2,

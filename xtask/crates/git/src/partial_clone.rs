@@ -1,7 +1,12 @@
-//! Partial clones (`git clone --filter`): what is not here is brought by git from where it was promised.
+//! Partial clones (`git clone --filter`): fetching missing objects from their promisor remotes.
 //!
-//! File contents are brought only for what writes, and all that a step needs in one request. Folders (trees)
-//! are no contents, and are brought for what only looks, too: where one is missing, those of all branches come.
+//! Blobs are fetched only for commands that write (`allow_fetch`), and all blobs of a step in one
+//! request. Trees are fetched for dry runs too: if one is missing, those of all branch tips are
+//! fetched along with it.
+//!
+//! ```text
+//! git fetch origin --filter=blob:none --no-tags --stdin   <- one object id per line
+//! ```
 
 use std::cell::{Cell, OnceCell};
 use std::collections::BTreeSet;
@@ -12,13 +17,13 @@ use super::{Id, Repo};
 use xtask_base::error::{Error, Result};
 use xtask_base::words::{join_names, pluralize};
 
-/// How long a request may take: ten minutes.
+/// Timeout of a request: ten minutes.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// How many names a message has.
+/// The most names in a message.
 const MAX_NAMES_SHOWN: usize = 5;
 
-/// What is known of promises, and what may be asked for.
+/// Promisor remotes, and whether blobs may be fetched.
 #[derive(Clone, Default)]
 pub(super) struct PromisorState {
     promisor_remotes: Rc<OnceCell<Vec<String>>>,
@@ -27,13 +32,14 @@ pub(super) struct PromisorState {
 }
 
 impl Repo {
-    /// Whether this is a partial clone.
+    /// Returns whether this is a partial clone.
     #[must_use]
     pub fn is_partial(&self) -> bool {
         !self.promisor_remotes().is_empty()
     }
 
-    /// The remotes that have promised what is not here.
+    /// Returns the remotes with `promisor` or `partialclonefilter` set, and
+    /// `extensions.partialClone`.
     fn promisor_remotes(&self) -> &[String] {
         self.promises.promisor_remotes.get_or_init(|| {
             let has_promised = |name: &String| {
@@ -49,19 +55,19 @@ impl Repo {
         })
     }
 
-    /// Lets contents be brought from now on: for what writes.
+    /// Allows fetching of blobs from now on, for commands that write.
     pub fn allow_fetch(&self) {
         self.promises.may_fetch.set(true);
     }
 
-    /// Whether contents may be brought.
+    /// Returns whether blobs may be fetched.
     #[must_use]
     pub fn may_fetch(&self) -> bool {
         self.promises.may_fetch.get()
     }
 
-    /// Brings contents, each with what it is for people, as far as they are not here. In a clone that is
-    /// whole nothing is done.
+    /// Fetches the missing ones of `wanted`, each an id with its name for messages. Has no effect
+    /// in a complete clone.
     pub fn fetch_objects(&self, wanted: impl IntoIterator<Item = (Id, String)>) -> Result<()> {
         if !self.is_partial() {
             return Ok(());
@@ -78,14 +84,14 @@ impl Repo {
         }
         if !self.may_fetch() {
             return Err(missing_objects_error(&names)
-                .with_detail("what only looks brings no contents")
-                .with_hint("what writes brings what it needs, as `cargo xtask sync` does")
-                .with_hint("`git show COMMIT:PATH` brings one file"));
+                .with_detail("read-only commands do not fetch missing objects")
+                .with_hint("commands that write do, e.g. `cargo xtask sync`")
+                .with_hint("`git show COMMIT:PATH` fetches one file"));
         }
         self.fetch_from_promisors(&ids, &names)
     }
 
-    /// Brings folders with all below them, where they are not here.
+    /// Fetches the missing trees of `ids`, with all subfolders.
     pub(super) fn fetch_trees(&self, ids: impl IntoIterator<Item = Id>) -> Result<()> {
         let ids: BTreeSet<Id> = ids.into_iter().filter(|id| !self.has_object(*id)).collect();
         if ids.is_empty() || !self.is_partial() {
@@ -96,13 +102,13 @@ impl Repo {
         self.fetch_from_promisors(&ids, &names)
     }
 
-    /// A folder of git's, which is brought if it is not here.
+    /// Reads a tree, fetching it if missing.
     pub(super) fn tree_object(&self, id: Id) -> Result<gix::Tree<'_>> {
         let found = self.git.find_tree(id);
         if found.is_ok() || !self.is_partial() || self.has_object(id) {
             return found.map_err(|cause| self.unreadable_error(id, cause));
         }
-        // Who misses one misses those of other branches next.
+        // If one tree is missing, those of other branches will be needed next.
         let tips = if self.promises.has_fetched_trees.replace(true) {
             Vec::new()
         } else {
@@ -117,7 +123,8 @@ impl Repo {
         self.git.find_tree(id).map_err(|cause| self.unreadable_error(id, cause))
     }
 
-    /// Asks all who have promised, one after the other, in one request each.
+    /// Fetches from one promisor remote after the other, in one request each, until no object is
+    /// missing.
     fn fetch_from_promisors(&self, ids: &BTreeSet<Id>, names: &[String]) -> Result<()> {
         let mut error = missing_objects_error(names);
         for remote in self.promisor_remotes() {
@@ -144,7 +151,8 @@ impl Repo {
             if ids.iter().all(|id| self.has_object(*id)) {
                 return Ok(());
             }
-            let why = answer.stderr.lines().next().unwrap_or("it has not all of it").to_owned();
+            let why =
+                answer.stderr.lines().next().unwrap_or("it does not have all of them").to_owned();
             error = error.with_detail(format!("`{remote}`: {}", why.trim_start_matches("fatal: ")));
         }
         Err(error.with_hint("try again when the remote can be reached; nothing was changed"))
@@ -153,7 +161,7 @@ impl Repo {
 
 fn missing_objects_error(names: &[String]) -> Error {
     Error::unable(format!(
-        "{} of this partial clone {} not here: {}",
+        "{} of this partial clone {} missing: {}",
         pluralize(names.len(), "object"),
         if names.len() == 1 { "is" } else { "are" },
         join_names(names, MAX_NAMES_SHOWN)

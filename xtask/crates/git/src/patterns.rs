@@ -1,11 +1,15 @@
-//! Patterns over paths, as in `.gitignore`, and over branch names, as in `git branch --list`.
+//! Patterns for paths, as in `.gitignore`, and for branch names, as in `git branch --list`.
+//!
+//! ```text
+//! PathPatterns ["setup/", "!setup/local"]: setup/a -> Some(true), setup/local -> Some(false), src/a -> None
+//! ```
 
 use gix::bstr::{BStr, ByteSlice};
 use gix::glob::pattern::{Case, Mode};
 use gix::glob::{Pattern, wildmatch};
 
-/// A list of patterns in `.gitignore` syntax, from the root of the repository. The last one that
-/// matches decides; one that begins with `!` takes back.
+/// Patterns in `.gitignore` syntax, relative to the root of the repository. The last matching
+/// pattern decides; `!` negates.
 #[derive(Clone, Debug, Default)]
 pub struct PathPatterns {
     patterns: Vec<Pattern>,
@@ -13,7 +17,7 @@ pub struct PathPatterns {
 }
 
 impl PathPatterns {
-    /// Takes the patterns in the order in which a file would have them. An empty one is ignored.
+    /// Parses patterns in the order of a file. Empty ones are ignored.
     pub fn new<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Self {
         let parsed = patterns
             .into_iter()
@@ -22,14 +26,15 @@ impl PathPatterns {
         PathPatterns { patterns, texts }
     }
 
-    /// What the patterns say about this path alone, without regard to the folders above it:
-    /// `Some(true)` taken, `Some(false)` taken back, `None` nothing.
+    /// Matches `path` itself, without its parent folders: `Some(true)` selected, `Some(false)`
+    /// negated, `None` no match.
     #[must_use]
     pub fn match_path(&self, path: &[u8], is_folder: bool) -> Option<bool> {
         self.find_last_match(path, is_folder).map(|at| !self.patterns[at].is_negative())
     }
 
-    /// The text of the pattern that decides about a path, where the folders above it count.
+    /// Returns the text of the pattern that decides about `path` or its nearest matching parent
+    /// folder.
     #[must_use]
     pub fn deciding_pattern(&self, path: &[u8], is_folder: bool) -> Option<&str> {
         let decider = self.find_last_match(path, is_folder).or_else(|| {
@@ -54,8 +59,7 @@ impl PathPatterns {
         })
     }
 
-    /// What the patterns say about a path, where the folders above it count: the path itself
-    /// decides if it is matched, and else its nearest folder that is.
+    /// Matches `path`, or else its nearest matching parent folder.
     #[must_use]
     pub fn match_with_folders(&self, path: &[u8], is_folder: bool) -> Option<bool> {
         self.match_path(path, is_folder).or_else(|| {
@@ -66,14 +70,14 @@ impl PathPatterns {
         })
     }
 
-    /// Whether no pattern takes anything back.
+    /// Returns whether no pattern is negated.
     #[must_use]
     pub fn is_positive_only(&self) -> bool {
         !self.patterns.iter().any(Pattern::is_negative)
     }
 
-    /// Whether a path below this folder could be taken although the folder itself is not. May say
-    /// yes too often, never no too often.
+    /// Returns whether a path below an unselected folder may be selected; may return `true` too
+    /// often, never `false`.
     #[must_use]
     pub fn may_match_below(&self, folder: &[u8]) -> bool {
         self.patterns
@@ -90,7 +94,7 @@ fn pattern_may_match_below(pattern: &Pattern, folder: &[u8]) -> bool {
     let mut parts = pattern.text.split_str("/");
     for part in folder.split_str("/") {
         match parts.next() {
-            // The pattern is shorter than the folder: what it names lies above, not below.
+            // A pattern with fewer components than the folder cannot match below it.
             None => return false,
             Some(literal) if !has_wildcard(literal) => {
                 if literal != part {
@@ -116,18 +120,17 @@ fn glob_matches(pattern: &BStr, value: &BStr) -> bool {
     gix::glob::wildmatch(pattern, value, wildmatch::Mode::empty())
 }
 
-/// A glob over branch names; `*` also matches `/`, as in `git branch --list`.
+/// A glob for branch names; `*` also matches `/`, as in `git branch --list`.
 #[derive(Clone, Debug)]
 pub struct BranchPattern(String);
 
 impl BranchPattern {
-    /// A pattern.
     #[must_use]
     pub fn new(pattern: &str) -> Self {
         BranchPattern(pattern.to_owned())
     }
 
-    /// Whether it matches the whole name.
+    /// Returns whether the glob matches the whole name.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         glob_matches(self.0.as_str().into(), name.into())

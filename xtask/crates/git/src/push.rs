@@ -1,40 +1,45 @@
-//! Pushing refs whose values are known: each only from the value that it is known to have at the
-//! remote, and none held up by another that is refused.
+//! Pushing refs by compare-and-swap: each with its own `--force-with-lease`, so that one rejected
+//! ref does not hold up the others.
+//!
+//! ```text
+//! git push --porcelain --force-with-lease=refs/heads/main:OLD -- origin NEW:refs/heads/main
+//! -> "!\tNEW:refs/heads/main\t[rejected] (stale info)" -> PushStatus::Stale
+//! ```
 
 use std::collections::HashMap;
 
 use super::{Id, Repo};
 use xtask_base::error::{Error, Result};
 
-/// One ref that is to change at a remote.
+/// A ref to change at a remote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefPush {
-    /// Its full name there.
+    /// The full name at the remote.
     pub name: String,
-    /// What it must be there now; nothing where it must not exist.
+    /// The expected value; `None` if the ref must not exist.
     pub old: Option<Id>,
-    /// What it becomes; nothing where it goes.
+    /// The new value; `None` deletes the ref.
     pub new: Option<Id>,
 }
 
-/// What became of one of them.
+/// The outcome for one ref.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PushStatus {
-    /// It is as wanted.
+    /// Changed, or already at the new value.
     Done,
-    /// It is not what it was known to be: somebody else was faster.
+    /// No longer at the expected value: somebody else has pushed.
     Stale,
-    /// The remote does not take it, and says why.
+    /// Rejected by the remote, with its reason.
     Rejected(String),
 }
 
-/// How many refs go in one push: each takes some three hundred bytes of command line, and systems
-/// take a million at least.
+/// The most refs in one push: each takes about 300 bytes of the command line, which may have at
+/// least a million.
 const CHUNK_SIZE: usize = 2000;
 
 impl Repo {
-    /// Pushes refs, all in one push as long as they are not thousands, and answers what became of
-    /// each, in their order. That the remote cannot be reached at all is an error.
+    /// Pushes refs, in one push per `CHUNK_SIZE`, and returns their outcomes in order. Returns an
+    /// error if the remote cannot be reached.
     pub fn push_refs(&self, remote: &str, refs: &[RefPush]) -> Result<Vec<PushStatus>> {
         let mut answers = Vec::new();
         for some in refs.chunks(CHUNK_SIZE) {
@@ -59,7 +64,7 @@ impl Repo {
             refs.iter().enumerate().map(|(at, one)| (one.name.as_str(), at)).collect();
         let mut answers = vec![None; refs.len()];
         for line in pushed.stdout.lines() {
-            // Each line is a flag, `from:to` and a summary.
+            // Each line is `FLAG\tFROM:TO\tSUMMARY`.
             let mut parts = line.splitn(3, '\t');
             let (Some(flag), Some(names), Some(summary)) =
                 (parts.next(), parts.next(), parts.next())
@@ -76,23 +81,22 @@ impl Repo {
         }
         let is_all_well = answers.iter().all(|answer| *answer == Some(PushStatus::Done));
         if is_all_well && !pushed.status.success() {
-            // A remote can have several addresses, and one of them can fail.
+            // A remote may have several URLs, and the push to one of them may fail.
             return Err(unreachable_remote_error(remote, &pushed.stderr));
         }
-        let silence = || PushStatus::Rejected("git has not said what became of it".to_owned());
+        let silence = || PushStatus::Rejected("git reported no status for it".to_owned());
         Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(silence)).collect())
     }
 }
 
-/// What git says about one ref.
+/// Parses the outcome of one ref from git's flag and summary.
 fn parse_push_status(flag: &str, summary: &str) -> PushStatus {
     if flag != "!" {
         return PushStatus::Done;
     }
     let reason = summary.split_once('(').map_or(summary, |(_, reason)| reason);
     let reason = reason.trim_end_matches(')');
-    // What git says where the remote has something else than was expected, before it tries or while
-    // it does.
+    // Git's messages for a value that differs from the expected one, before or during the push.
     let says = |words: &str| reason.contains(words);
     let is_moved = ["stale info", "fetch first", "non-fast-forward", "reference already exists"]
         .into_iter()
@@ -102,14 +106,14 @@ fn parse_push_status(flag: &str, summary: &str) -> PushStatus {
     if is_moved { PushStatus::Stale } else { PushStatus::Rejected(reason.to_owned()) }
 }
 
-/// The error for a remote that does not answer.
 pub(super) fn unreachable_remote_error(remote: &str, why: &str) -> Error {
-    let failed = Error::unable(format!("talking to `{remote}` failed")).with_detail(why);
+    let failed =
+        Error::unable(format!("communication with remote `{remote}` failed")).with_detail(why);
     if why.contains("remote prune") || why.contains("unable to update local ref") {
         return failed
-            .with_hint(format!("`git remote prune {remote}` forgets branches that are gone"));
+            .with_hint(format!("`git remote prune {remote}` removes stale tracking branches"));
     }
-    failed.with_hint(format!("`git ls-remote {remote}` tries it; `git remote -v` has its address"))
+    failed.with_hint(format!("`git ls-remote {remote}` tests it; `git remote -v` shows its URL"))
 }
 
 #[cfg(test)]

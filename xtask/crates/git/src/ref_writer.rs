@@ -1,12 +1,18 @@
-//! The one who moves refs: git's own `update-ref`, which knows every way to keep them.
+//! Ref updates by `git update-ref --stdin`, which supports every ref format.
 //!
-//! One process makes many changes, each a transaction. It is in a process group of its own, so that Ctrl-C
-//! does not reach it, and it reads from us: when we are gone, however that came, it takes back what it was
-//! not told to finish, with its locks. No signal to us and no kill leaves one.
+//! One process applies many updates, each in a transaction of its own. It runs in its own process
+//! group, so that Ctrl-C does not reach it, and reads from our pipe: when we exit, even by SIGKILL,
+//! it rolls back the open transaction and removes its locks. For example, one update:
 //!
-//! What it was told to finish may be done a moment after we have been killed. Its complaints therefore go
-//! to a file that we hold a shared lock on, which the system keeps until both have closed it; who mends
-//! what a killed run has left waits for that.
+//! ```text
+//! start NUL option no-deref NUL update refs/heads/main NUL NEW NUL OLD NUL prepare NUL
+//! -> start: ok, prepare: ok
+//! commit NUL -> commit: ok
+//! ```
+//!
+//! A transaction with `commit` sent may finish after we were killed. The process therefore writes
+//! its stderr to a file (`moving-refs`) on which both hold a shared lock until they exit; a
+//! recovery after a killed run waits for that lock.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -24,41 +30,41 @@ use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::files::Disk;
 use xtask_base::processes::{self, ProcessInfo};
 
-/// How often a held file is asked for again.
+/// Interval at which a held file is polled.
 const POLL: Duration = Duration::from_millis(5);
 
-/// How long those who finish are waited for: ten seconds. Git does it within a few milliseconds.
+/// Longest wait for a finishing update: ten seconds. Git needs a few milliseconds.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
-/// How long a lock of a git that was killed is watched: one second, longer than anybody alive holds one.
+/// How long a lock of a killed git is watched: one second, longer than a live git holds one.
 const LOCK_WATCH_TIME: Duration = Duration::from_secs(1);
 
-/// From what to what a ref is to go; nothing stands for one that is not there.
+/// A compare-and-swap of one ref; `None` means that the ref does not exist.
 #[derive(Clone, Debug)]
 pub struct RefUpdate {
-    /// Its full name, or `HEAD` for what is checked out.
+    /// The full name, or `HEAD` for the checked-out branch.
     pub name: String,
-    /// What it must have.
+    /// The expected value.
     pub old: Option<Id>,
-    /// What it gets.
+    /// The new value.
     pub new: Option<Id>,
 }
 
-/// The process.
+/// A running `git update-ref --stdin`.
 pub(super) struct RefWriter {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
-    /// What it says from now on.
+    /// The stderr of the process, positioned at the start of its own output.
     stderr_log: File,
     _log_lock: File,
 }
 
 impl RefWriter {
-    /// Starts it.
+    /// Starts the process. Unless `is_patient`, git does not wait for ref locks.
     pub(super) fn start(repo: &Repo, message: &str, is_patient: bool) -> Result<RefWriter> {
         let path = stderr_log_file(repo);
-        let failed = || format!("`{}` cannot be written", path.display());
+        let failed = || format!("cannot write `{}`", path.display());
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(failed)?;
         }
@@ -81,7 +87,7 @@ impl RefWriter {
         let mut child = git.spawn(Stdio::piped(), Stdio::piped(), Stdio::from(theirs))?;
         let (to, from) = (child.stdin.take(), child.stdout.take());
         let (Some(to), Some(from)) = (to, from) else {
-            return Err(Error::unable("git cannot be spoken to"));
+            return Err(Error::unable("cannot open pipes to git"));
         };
         Ok(RefWriter {
             child,
@@ -92,7 +98,7 @@ impl RefWriter {
         })
     }
 
-    /// Makes a change. What speaks against it is what git says; this process is over then.
+    /// Applies one update. The error is git's message; the process has exited then.
     pub(super) fn apply_update(&mut self, repo: &Repo, change: &RefUpdate) -> Result<(), String> {
         let null = repo.null_id();
         let (name, old) = (&change.name, change.old.unwrap_or(null));
@@ -110,7 +116,7 @@ impl RefWriter {
             return changed;
         }
         remove_stale_locks(repo, &free);
-        // It may have been killed when the work was done and before it could say so.
+        // The process may have been killed after the commit and before its answer.
         match repo.resolve_ref(name) {
             Ok(now) if now == change.new => Ok(()),
             _ => changed,
@@ -123,7 +129,7 @@ impl RefWriter {
     }
 
     fn send_orders(&mut self, orders: &[u8], answers: &[&str]) -> Result<(), String> {
-        // Who does not listen any more says why.
+        // A process that no longer reads has printed the reason.
         let sent = self.stdin.as_mut().is_some_and(|to| to.write_all(orders).is_ok());
         for answer in answers {
             let mut line = String::new();
@@ -135,22 +141,22 @@ impl RefWriter {
         Ok(())
     }
 
-    /// Whether it was ended by force, and so could not give its locks back.
+    /// Returns whether the process was killed by a signal, and so could not remove its locks.
     fn was_killed(&mut self) -> bool {
         self.child.try_wait().is_ok_and(|end| end.is_some_and(|status| status.signal().is_some()))
     }
 
-    /// Why it ended.
+    /// Waits for the process and returns its error message, or its exit status if stderr is empty.
     fn exit_reason(&mut self) -> String {
         drop(self.stdin.take());
         let status = self.child.wait();
         let mut text = Vec::new();
         self.stderr_log.read_to_end(&mut text).ok();
         let text = String::from_utf8_lossy(&text);
-        // After the first line come general remarks.
+        // The lines after the first are general advice.
         let line = text.trim().lines().next().unwrap_or_default();
         match status {
-            Ok(status) if line.is_empty() => format!("`git update-ref` ended with {status}"),
+            Ok(status) if line.is_empty() => format!("`git update-ref` failed ({status})"),
             _ => line.strip_prefix("fatal: ").unwrap_or(line).to_owned(),
         }
     }
@@ -158,13 +164,13 @@ impl RefWriter {
 
 impl Drop for RefWriter {
     fn drop(&mut self) {
-        // It ends when it hears that nothing more comes; what it was not told to finish it takes back.
+        // End of input ends the process; it rolls back an open transaction.
         drop(self.stdin.take());
         self.child.wait().ok();
     }
 }
 
-/// The locks that git takes for a change of a ref.
+/// Lists the lock files that git creates to update a ref.
 fn list_lock_files(repo: &Repo, name: &str) -> Vec<PathBuf> {
     let (own, common) = (repo.git_folder(), repo.common_folder());
     let mut locks = vec![own.join("HEAD.lock"), common.join("packed-refs.lock")];
@@ -178,8 +184,8 @@ fn list_lock_files(repo: &Repo, name: &str) -> Vec<PathBuf> {
     locks
 }
 
-/// Removes locks that were not there before a git of ours began and are there after it was killed, unless
-/// somebody else may have taken them since: another git is at work here, or they come and go.
+/// Removes locks (`free`: absent before our git began) that remain after it was killed, unless
+/// another git is running here or the lock has changed, since another process may own it.
 fn remove_stale_locks(repo: &Repo, free: &[PathBuf]) {
     let look = |lock: &PathBuf| Some((lock.clone(), lock.symlink_metadata().ok()?.ino()));
     let left: Vec<(PathBuf, u64)> = free.iter().filter_map(look).collect();
@@ -192,7 +198,7 @@ fn remove_stale_locks(repo: &Repo, free: &[PathBuf]) {
         ours.iter().any(|at| folder.starts_with(at))
     };
     let may_hold_it = |process: &ProcessInfo| {
-        // One that has ended since holds nothing; one whose folder cannot be seen may be here.
+        // An exited process holds no lock; one whose folder is unreadable may be running here.
         let of = |process: &ProcessInfo| {
             processes::describe_process(&processes::identify_process(process.pid)?)
         };
@@ -200,11 +206,11 @@ fn remove_stale_locks(repo: &Repo, free: &[PathBuf]) {
             && of(process).is_some_and(|of| of.folder.is_none_or(|folder| is_here(&folder)))
     };
     let is_free = || processes::list_processes().is_ok_and(|all| !all.iter().any(may_hold_it));
-    // Who is just ending looks for a moment like one whose folder cannot be seen.
+    // The folder of an exiting process is unreadable for a moment.
     for _ in 0..LOCK_WATCH_TIME.as_millis() / POLL.as_millis() {
         if is_free() {
             for (lock, _) in left.iter().filter(|one| look(&one.0).as_ref() == Some(*one)) {
-                // What stays is named by the next who meets it.
+                // A lock that stays is reported by the next command that needs it.
                 Disk::real().remove_file(lock).ok();
             }
             return;
@@ -217,7 +223,7 @@ fn stderr_log_file(repo: &Repo) -> PathBuf {
     repo.state_folder().join("moving-refs")
 }
 
-/// Waits until nobody finishes a change of refs in this worktree whose command was killed.
+/// Waits until no ref update of a killed command is running in this worktree, at most `MAX_WAIT`.
 pub(super) fn wait_for_writers(repo: &Repo) -> Result<()> {
     let path = stderr_log_file(repo);
     let Ok(file) = OpenOptions::new().read(true).append(true).open(&path) else { return Ok(()) };
@@ -225,14 +231,14 @@ pub(super) fn wait_for_writers(repo: &Repo) -> Result<()> {
     while file.try_lock().is_err() {
         if rounds == 0 {
             return Err(Error::unable(
-                "a git that moves refs for a command which was ended does not end",
+                "timed out after 10 s waiting for the `git update-ref` of a killed command",
             )
             .with_detail(format!("it holds `{}`", path.display())));
         }
         rounds -= 1;
         std::thread::sleep(POLL);
     }
-    // What was said is of no use any more.
+    // Old messages are of no use any more.
     if file.metadata().is_ok_and(|meta| meta.len() > 0) {
         file.set_len(0).ok();
     }

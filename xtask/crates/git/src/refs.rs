@@ -1,4 +1,11 @@
-//! Refs: reading, and changing them only from the value that they are known to have.
+//! Refs: reading them, and changing them by compare-and-swap only.
+//!
+//! No ref is changed unless it still has the expected value. gix reads loose and packed refs, git
+//! reads a `reftable`, and `RefWriter` writes both.
+//!
+//! ```text
+//! refs/heads/main   old 1a2b…  new 3c4d…  -> swapped, or left unchanged if main is no longer at 1a2b…
+//! ```
 
 use gix::bstr::BString;
 use gix::refs::FullName;
@@ -7,22 +14,22 @@ use super::ref_writer::{self, RefUpdate, RefWriter};
 use super::{Id, Repo};
 use xtask_base::error::{Error, Result, ResultExt};
 
-/// A ref as it was found.
+/// A ref with its peeled value.
 #[derive(Clone, Debug)]
 pub(super) struct ResolvedRef {
-    /// Its full name.
+    /// The full name, e.g. `refs/heads/main`.
     pub(super) name: BString,
-    /// The ref to which it leads, where it is no more than another name.
+    /// The ref that a symbolic ref points to.
     pub(super) symbolic_target: Option<String>,
-    /// What it leads to, with tags followed; nothing where that is not there.
+    /// The object, with tags peeled; `None` if the target is missing.
     pub(super) id: Option<Id>,
 }
 
-/// How often refs are listed while another git packs them, before git is asked.
+/// How often refs are listed again while another git packs them, before git itself lists them.
 const MAX_LISTINGS: usize = 5;
 
 impl Repo {
-    /// The object that a ref names, if the ref exists. Tags are followed.
+    /// Returns the object of a ref, with tags peeled; `None` if the ref does not exist.
     pub fn resolve_ref(&self, name: &str) -> Result<Option<Id>> {
         if name == "HEAD" && self.has_reftable() {
             return Ok(self.head_by_git()?.commit);
@@ -30,21 +37,21 @@ impl Repo {
         let Some(found) = self.find_ref(name)? else { return Ok(None) };
         match (found.id, found.symbolic_target) {
             (Some(id), _) => Ok(Some(id)),
-            // A branch that has no commit yet, and HEAD leads to it.
+            // HEAD points to an unborn branch.
             (None, Some(other)) if self.is_ref_absent(&other) => Ok(None),
             (None, _) => Err(dangling_ref_error(name)),
         }
     }
 
-    /// The full names of the refs below a prefix such as `refs/heads/`, with what they lead to, sorted. Files
-    /// that hold no ref, and names that lead to none, are left out, as by git.
+    /// Lists the refs below a prefix, e.g. `refs/heads/`, by full name with their objects, sorted.
+    /// As in git, broken files and symbolic refs without a target are left out.
     pub fn refs_below(&self, prefix: &str) -> Result<Vec<(String, Id)>> {
         let mut found = Vec::new();
         for one in self.list_refs(prefix)? {
             let name = one.name.to_string();
             match (one.id, one.symbolic_target) {
                 (Some(id), _) => found.push((name, id)),
-                // It is another name for what is not there any more.
+                // A symbolic ref whose target was deleted.
                 (None, Some(other)) if self.is_ref_absent(&other) => {}
                 (None, _) => return Err(dangling_ref_error(&name)),
             }
@@ -53,9 +60,9 @@ impl Repo {
         Ok(found)
     }
 
-    /// The branches below a prefix such as `refs/heads/`, by their names without it, each with its
-    /// commit or with why it cannot be used. One whose file holds no ref is none, for git as well; it does not
-    /// hide the others.
+    /// Lists the branches below a prefix, e.g. `refs/heads/`, by name without the prefix, each with
+    /// its commit or the reason why it cannot be used. A broken file is left out, as by git; it
+    /// does not hide the others.
     pub fn branches_below(&self, prefix: &str) -> Result<Vec<(String, Result<Id, String>)>> {
         let mut found = Vec::new();
         for one in self.list_refs(prefix)? {
@@ -66,7 +73,7 @@ impl Repo {
                 let other = other.strip_prefix(prefix).unwrap_or(&other);
                 Err(format!("it is another name for `{other}`"))
             } else {
-                one.id.ok_or_else(|| "it does not lead to a commit".to_owned())
+                one.id.ok_or_else(|| "it does not point to a commit".to_owned())
             };
             found.push((name, id));
         }
@@ -74,23 +81,23 @@ impl Repo {
         Ok(found)
     }
 
-    /// The ref of a full name.
+    /// Finds a ref by its full name.
     pub(super) fn find_ref(&self, name: &str) -> Result<Option<ResolvedRef>> {
         if self.has_reftable() {
             let found = self.refs_by_git(name)?.into_iter();
             return Ok(found.into_iter().find(|found| found.name == name));
         }
         let found = self.git.try_find_reference(name);
-        let found = found.with_context(|| format!("the ref `{name}` cannot be read"))?;
+        let found = found.with_context(|| format!("cannot read ref `{name}`"))?;
         Ok(found.map(to_resolved_ref))
     }
 
-    /// All refs below a prefix.
     fn list_refs(&self, prefix: &str) -> Result<Vec<ResolvedRef>> {
         if self.has_reftable() {
             return self.refs_by_git(prefix);
         }
-        // Another git may pack refs while they are listed: one that was in no file yet is in none any more.
+        // If another git packs refs concurrently, a ref can vanish from the loose files after
+        // `packed-refs` was read.
         for _ in 0..MAX_LISTINGS {
             let before = self.packed_refs_stat();
             let listed = self.list_ref_files(prefix);
@@ -98,18 +105,18 @@ impl Repo {
                 return listed;
             }
         }
-        // Somebody does nothing else. Git itself knows the order in which to look.
+        // Packing does not end. Git itself reads loose and packed refs in the right order.
         self.refs_by_git(prefix)
     }
 
-    /// What tells one state of the packed refs from another.
+    /// Returns the stat of `packed-refs`, to detect a change.
     fn packed_refs_stat(&self) -> Option<super::FileStat> {
         let file = self.common_folder().join("packed-refs");
         file.symlink_metadata().ok().map(|meta| super::FileStat::from_metadata(&meta))
     }
 
     fn list_ref_files(&self, prefix: &str) -> Result<Vec<ResolvedRef>> {
-        let failed = || format!("the refs below `{prefix}` cannot be read");
+        let failed = || format!("cannot list the refs below `{prefix}`");
         let platform = self.git.references().with_context(failed)?;
         let mut found = Vec::new();
         let mut broken: Option<usize> = None;
@@ -129,8 +136,8 @@ impl Repo {
         matches!(self.find_ref(name), Ok(None))
     }
 
-    /// How many files below a prefix hold no ref, as after a power cut: git passes them over with a warning.
-    /// Anything else that keeps refs from being read is a failure.
+    /// Counts the files below a prefix that hold no ref, e.g. after a power failure: git skips them
+    /// with a warning. Any other unreadable ref is an error.
     fn count_broken_refs(&self, prefix: &str) -> usize {
         let mut broken = 0;
         let mut folders = vec![self.common_folder().join(prefix)];
@@ -150,21 +157,21 @@ impl Repo {
         broken
     }
 
-    /// Whether a text can be the name of a branch.
+    /// Returns whether `name` is a valid branch name.
     #[must_use]
     pub fn is_branch_name(&self, name: &str) -> bool {
         !name.is_empty() && FullName::try_from(format!("refs/heads/{name}")).is_ok()
     }
 
-    /// The values that a ref is known to have had, by its reflog, oldest first, each with the time in
-    /// seconds since the epoch.
+    /// Returns the values of a ref by its reflog, oldest first, each with its time in seconds since
+    /// the epoch.
     #[must_use]
     pub fn reflog(&self, name: &str) -> Vec<(Id, i64)> {
         let moves = self.reflog_entries(name).into_iter();
         moves.filter_map(|found| Some((found.new, found.seconds?))).collect()
     }
 
-    /// How a ref was moved, by its reflog, oldest first.
+    /// Returns the reflog of a ref, oldest first.
     #[must_use]
     pub(super) fn reflog_entries(&self, name: &str) -> Vec<ReflogEntry> {
         if self.has_reftable() {
@@ -173,22 +180,22 @@ impl Repo {
         read_reflog(&self.common_folder().join("logs").join(name))
     }
 
-    /// Whether somebody has committed on a local branch here, by its reflog: that it was moved some other
-    /// way is no work of its own.
+    /// Returns whether the reflog of a local branch has a commit made here. Other moves, e.g. by
+    /// `reset` or `merge`, do not count.
     #[must_use]
     pub fn has_local_commits(&self, branch: &str) -> bool {
         let moves = self.reflog_entries(&format!("refs/heads/{branch}"));
         moves.iter().any(|found| found.message.starts_with("commit"))
     }
 
-    /// Whether a remote of this name is configured.
+    /// Returns whether a remote of this name is configured.
     #[must_use]
     pub fn has_remote(&self, name: &str) -> bool {
         self.config_value(&format!("remote.{name}.url")).is_some()
     }
 
-    /// The remote-tracking ref that a local branch follows, with its commit, if it has one that
-    /// exists here: by the refspecs of its remote, as git finds it.
+    /// Returns the remote-tracking ref of a local branch and its commit, by the remote's refspecs;
+    /// `None` if there is none in this clone.
     pub fn upstream(&self, branch: &str) -> Result<Option<(String, Id)>> {
         if !self.has_upstream_config(branch) {
             return Ok(None);
@@ -201,7 +208,7 @@ impl Repo {
                 return Ok(None);
             };
             let direction = gix::remote::Direction::Fetch;
-            // A remote that is no more than an address has no refs here.
+            // A remote given as a bare URL has no remote-tracking refs.
             let found = self.git.branch_remote_tracking_ref_name(full.as_ref(), direction);
             found.and_then(Result::ok).map(|name| name.as_bstr().to_string())
         };
@@ -209,18 +216,18 @@ impl Repo {
         Ok(self.resolve_ref(&name)?.map(|id| (name, id)))
     }
 
-    /// Whether a local branch is said to follow another, whether or not that can be found here.
+    /// Returns whether `branch.NAME.merge` is set, even if that ref is missing here.
     #[must_use]
     pub fn has_upstream_config(&self, branch: &str) -> bool {
         self.config_value(&format!("branch.{branch}.merge")).is_some()
     }
 
-    /// Moves the checked-out branch (or a detached HEAD) from `old` to `new`, in its reflog and
-    /// HEAD's, if it still is where it was.
+    /// Moves the checked-out branch (or a detached HEAD) from `old` to `new`, with entries in both
+    /// reflogs. Returns an error if it is no longer at `old`.
     pub fn move_head(&self, old: Id, new: Id, message: &str) -> Result<()> {
         self.update_ref("HEAD", Some(old), Some(new), message).map_err(|why| {
             if self.resolve_ref("HEAD").is_ok_and(|id| id == Some(old)) {
-                Error::unable(format!("the branch cannot be moved; nothing was changed: {why}"))
+                Error::unable(format!("cannot move the branch; nothing was changed: {why}"))
             } else {
                 Error::unable(format!(
                     "the branch was moved by somebody else; nothing was changed: {why}"
@@ -230,14 +237,14 @@ impl Repo {
         })
     }
 
-    /// Makes a ref that must not exist yet.
+    /// Creates a ref; an existing ref is an error.
     pub fn create_ref(&self, name: &str, id: Id, message: &str) -> Result<()> {
         self.update_ref(name, None, Some(id), message)
-            .map_err(|why| Error::unable(format!("the ref `{name}` cannot be made: {why}")))
+            .map_err(|why| Error::unable(format!("cannot create ref `{name}`: {why}")))
     }
 
-    /// Gives a ref another value, or takes it away, if it still has this one; nothing stands for a
-    /// ref that is not there. Says whether it still had it.
+    /// Changes a ref from `old` to `new` and returns whether it still had `old`. `None` means
+    /// absent: `new: None` deletes the ref.
     pub fn swap_ref(
         &self,
         name: &str,
@@ -249,28 +256,26 @@ impl Repo {
         self.swap_refs(&[change], message).pop().unwrap_or(Ok(false))
     }
 
-    /// The same for each of many, one after the other.
+    /// Applies `swap_ref` to each change, in order.
     pub fn swap_refs(&self, changes: &[RefUpdate], message: &str) -> Vec<Result<bool>> {
         let made = self.update_refs(changes, message);
         let answers =
             changes.iter().zip(made).map(|(RefUpdate { name, old, .. }, made)| match made {
                 Ok(()) => Ok(true),
-                // Somebody who holds the lock of the ref is about to move it.
+                // The holder of the ref's lock is about to move it.
                 Err(_) if self.resolve_ref(name)? != *old => Ok(false),
-                Err(why) => {
-                    Err(Error::unable(format!("the ref `{name}` cannot be changed: {why}")))
-                }
+                Err(why) => Err(Error::unable(format!("cannot update ref `{name}`: {why}"))),
             });
         answers.collect()
     }
 
-    /// Removes a ref if it still has this value.
+    /// Deletes a ref if it still has the value `id`.
     pub fn delete_ref(&self, name: &str, id: Id) -> Result<()> {
         self.update_ref(name, Some(id), None, "xtask")
-            .map_err(|why| Error::unable(format!("the ref `{name}` cannot be removed: {why}")))
+            .map_err(|why| Error::unable(format!("cannot delete ref `{name}`: {why}")))
     }
 
-    /// Waits until no change of refs in this worktree is being finished whose command was killed.
+    /// Waits for a ref change in this worktree whose command was killed while git was finishing it.
     pub fn wait_for_ref_changes(&self) -> Result<()> {
         ref_writer::wait_for_writers(self)
     }
@@ -286,7 +291,7 @@ impl Repo {
         self.update_refs(&[change], message).pop().unwrap_or(Ok(()))
     }
 
-    /// Makes changes one after the other, and says of each what speaks against it.
+    /// Applies changes in order and returns for each the reason why git refused it.
     fn update_refs(&self, changes: &[RefUpdate], message: &str) -> Vec<Result<(), String>> {
         self.forget_refs();
         let message = message.lines().next().unwrap_or_default();
@@ -294,7 +299,7 @@ impl Repo {
         let mut is_patient = true;
         let mut change_one = |change: &RefUpdate| {
             if let Some(other) = self.symref_target(&change.name) {
-                return Err(format!("it is another name for `{other}`"));
+                return Err(format!("it is a symbolic ref to `{other}`"));
             }
             let mut writer = match process.take() {
                 Some(writer) => writer,
@@ -304,7 +309,7 @@ impl Repo {
             if changed.is_ok() {
                 process = Some(writer);
             } else {
-                // A lock that all refs share, and that is held for long, is not waited for again.
+                // A shared lock that is held for long is not waited for twice.
                 is_patient = !self.common_folder().join("packed-refs.lock").exists();
             }
             changed
@@ -315,7 +320,7 @@ impl Repo {
         made
     }
 
-    /// Where a ref leads that is no more than another name.
+    /// Returns the target of a symbolic ref other than HEAD.
     fn symref_target(&self, name: &str) -> Option<String> {
         if name == "HEAD" {
             return None;
@@ -323,7 +328,7 @@ impl Repo {
         self.find_ref(name).ok().flatten()?.symbolic_target
     }
 
-    /// By whom refs are changed, for their reflogs: whoever git takes for it, or else this program.
+    /// Returns the name and email for reflog entries: git's committer, else `xtask`.
     pub(super) fn committer_name(&self) -> (BString, BString) {
         match self.git.committer() {
             Some(Ok(user)) => (user.name.to_owned(), user.email.to_owned()),
@@ -339,24 +344,22 @@ fn to_resolved_ref(mut found: gix::Reference<'_>) -> ResolvedRef {
 }
 
 fn dangling_ref_error(name: &str) -> Error {
-    Error::unable(format!("the ref `{name}` does not lead to an object"))
+    Error::unable(format!("ref `{name}` does not point to an object"))
         .with_hint("`git fsck` checks the repository")
 }
 
 /// One line of a reflog.
 #[derive(Clone, Debug)]
 pub(super) struct ReflogEntry {
-    /// From where; the null id where the ref was made.
+    /// The previous value; the null id if the ref was created.
     pub(super) old: Id,
-    /// To where.
     pub(super) new: Id,
-    /// When, in seconds since the epoch, as far as that can be read.
+    /// Seconds since the epoch; `None` if unreadable.
     pub(super) seconds: Option<i64>,
-    /// What git or we have written of it.
     pub(super) message: String,
 }
 
-/// A reflog as a file; lines that cannot be read are left out.
+/// Reads a reflog file; unreadable lines are skipped.
 pub(super) fn read_reflog(file: &std::path::Path) -> Vec<ReflogEntry> {
     let log = std::fs::read(file).unwrap_or_default();
     let log = String::from_utf8_lossy(&log);

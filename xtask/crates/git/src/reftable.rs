@@ -1,6 +1,12 @@
-//! Refs where git keeps them as `reftable`, which the gix library does not read: git's own programs say what
-//! is there. Each question costs a start of git, about two milliseconds, so what it said is remembered until
-//! something of ours is about to be decided anew (`forget_refs`) or was changed.
+//! Refs in the `reftable` format (git 2.45), which gix cannot read: git's own commands list them.
+//!
+//! Starting git takes about two milliseconds, so answers are cached until `forget_refs` is called
+//! before a new decision, or until a ref is changed here. For example, a record of `git
+//! for-each-ref`:
+//!
+//! ```text
+//! refs/heads/main NUL 1a2b… NUL NUL
+//! ```
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,17 +19,17 @@ use super::{Id, Repo};
 use xtask_base::error::{Error, Result};
 use xtask_base::process::ProgramOutput;
 
-/// How long git may take to read its refs.
+/// Timeout of git for reading refs.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// What a HEAD says: the branch by its full name, and the commit.
+/// A HEAD: the full name of its branch (`None` if detached) and its commit (`None` if unborn).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct HeadState {
     pub(super) branch: Option<String>,
     pub(super) commit: Option<Id>,
 }
 
-/// What git has said.
+/// Cached answers of git.
 #[derive(Default)]
 pub(super) struct RefCache {
     refs: RefCell<Option<Rc<[ResolvedRef]>>>,
@@ -32,21 +38,21 @@ pub(super) struct RefCache {
 }
 
 impl Repo {
-    /// Has git asked again for refs from now on, where it is asked at all.
+    /// Clears the cache, so that git is asked again. Has no effect on loose and packed refs.
     pub fn forget_refs(&self) {
         self.ref_cache.refs.take();
         self.ref_cache.head.take();
         self.ref_cache.heads.take();
     }
 
-    /// Whether refs are kept in a form that only git reads.
+    /// Returns whether `extensions.refStorage` names a format other than `files`.
     pub(super) fn has_reftable(&self) -> bool {
         let storage = self.config_value("extensions.refStorage");
-        // It can be followed by where they are, after a colon.
+        // The value may be `FORMAT:LOCATION`.
         storage.is_some_and(|name| name.split(':').next() != Some("files"))
     }
 
-    /// The refs below a prefix, or the one of that name.
+    /// Returns the refs below a prefix, or the ref of exactly this name.
     pub(super) fn refs_by_git(&self, prefix: &str) -> Result<Vec<ResolvedRef>> {
         let known = self.ref_cache.refs.borrow().clone();
         let all = match known {
@@ -76,7 +82,7 @@ impl Repo {
             .with_full_output()
             .run_with_timeout(LOCAL_TIMEOUT)?;
         if !asked.status.success() {
-            return Err(Error::unable("the refs cannot be read").with_detail(asked.stderr));
+            return Err(Error::unable("cannot list the refs").with_detail(asked.stderr));
         }
         let mut found = Vec::new();
         for record in
@@ -92,13 +98,13 @@ impl Repo {
         Ok(found)
     }
 
-    /// What a tag leads to; nothing where that is not there.
+    /// Peels tags; returns `None` if the target is missing.
     fn peel_tags(&self, id: Id) -> Option<Id> {
         let object = self.git.find_object(id).ok()?;
         object.peel_tags_to_end().ok().map(|object| object.id)
     }
 
-    /// What HEAD says, with other names of branches followed.
+    /// Reads HEAD, with symbolic branch names resolved.
     pub(super) fn head_by_git(&self) -> Result<HeadState> {
         if let Some(known) = self.ref_cache.head.borrow().clone() {
             return Ok(known);
@@ -117,18 +123,18 @@ impl Repo {
             let branch = lines.next().filter(|name| *name != "HEAD").map(str::to_owned);
             return Ok(HeadState { branch, commit });
         }
-        // A branch without a commit.
+        // An unborn branch.
         let asked =
             self.git_command(["symbolic-ref", "-q", "HEAD"]).run_with_timeout(LOCAL_TIMEOUT)?;
         match asked.stdout.trim() {
             name if asked.status.success() && !name.is_empty() => {
                 Ok(HeadState { branch: Some(name.to_owned()), commit: None })
             }
-            _ => Err(Error::unable("HEAD cannot be read").with_detail(asked.stderr)),
+            _ => Err(Error::unable("cannot read HEAD").with_detail(asked.stderr)),
         }
     }
 
-    /// What the HEADs of all worktrees say, by their roots.
+    /// Reads the HEADs of all worktrees, by worktree root.
     pub(super) fn heads_by_git(&self) -> Result<BTreeMap<PathBuf, HeadState>> {
         if let Some(known) = self.ref_cache.heads.borrow().clone() {
             return Ok(known);
@@ -143,7 +149,7 @@ impl Repo {
         let asked = self.git_command(["worktree", "list", "--porcelain", "-z"]).with_full_output();
         let asked = asked.run_with_timeout(LOCAL_TIMEOUT)?;
         if !asked.status.success() {
-            let error = Error::unable("the worktrees cannot be listed");
+            let error = Error::unable("cannot list the worktrees");
             return Err(error.with_detail(asked.stderr));
         }
         let mut heads: BTreeMap<PathBuf, HeadState> = BTreeMap::new();
@@ -164,8 +170,8 @@ impl Repo {
         Ok(heads)
     }
 
-    /// How refs were moved, by their reflogs, oldest first: of one, or with `--all` of every one. Each with
-    /// the name of its ref.
+    /// Reads the reflog of one ref, or of all refs with `which: "--all"`, oldest first, each entry
+    /// with its ref.
     pub(super) fn reflog_by_git(&self, which: &str) -> Vec<(String, ReflogEntry)> {
         let format = "--format=%H%x00%gD%x00%gs%x00";
         let asked = self.git_command([
@@ -181,7 +187,8 @@ impl Repo {
             return Vec::new();
         };
         let mut found: Vec<(String, ReflogEntry)> = Vec::new();
-        // Newest first: what a ref was moved from is where the next line of the same ref has moved it.
+        // Newest first: the old value of an entry is the new value of the next entry for the same
+        // ref.
         let mut last: BTreeMap<String, usize> = BTreeMap::new();
         for record in
             asked.stdout_bytes.split(|byte| *byte == b'\n').filter(|record| !record.is_empty())
@@ -203,7 +210,7 @@ impl Repo {
         found
     }
 
-    /// The commit that a ref of git's own in the top folder names, such as `CHERRY_PICK_HEAD`.
+    /// Reads a ref in the root of the git folder, such as `CHERRY_PICK_HEAD`.
     pub(super) fn read_root_ref(&self, name: &str) -> Option<Id> {
         if !self.has_reftable() {
             let text = std::fs::read_to_string(self.git_folder().join(name)).ok()?;
@@ -216,7 +223,7 @@ impl Repo {
         Id::from_hex(asked.stdout.trim().as_bytes()).ok()
     }
 
-    /// What a word names, as git itself reads it: those that are meant, and those that are left out.
+    /// Resolves a revision by `git rev-parse`: included commits, then excluded ones (`^ID`).
     pub(super) fn parse_revision_by_git(&self, word: &str) -> Result<(Vec<Id>, Vec<Id>), String> {
         let asked = self.git_command(["rev-parse", "--revs-only", "--end-of-options", word, "--"]);
         let ProgramOutput { status, stdout, stderr, .. } =
@@ -230,7 +237,7 @@ impl Repo {
             list.extend(Id::from_hex(id.as_bytes()).ok());
         }
         if !status.success() || meant.is_empty() {
-            let why = stderr.lines().next().unwrap_or("it is not known here").to_owned();
+            let why = stderr.lines().next().unwrap_or("unknown revision").to_owned();
             return Err(why);
         }
         Ok((meant, left_out))

@@ -1,40 +1,46 @@
-//! Remotes: where a branch is pushed, and where that is.
+//! Remotes: their parsed URLs, the remote that a branch is pushed to, and the time of the last
+//! fetch.
+//!
+//! ```text
+//! "git@example.invalid:ada/tools.git"
+//! -> RemoteUrl { host: "example.invalid", port: None, path: "ada/tools" }
+//! ```
 
 use gix::remote::Direction;
 use gix::url::Scheme;
 
 use super::Repo;
 
-/// The address of a remote, taken apart. It holds no password, so it can be shown.
+/// A parsed remote URL. It has no password, so that it can be shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RemoteUrl {
     /// The host, in lower case.
     pub host: String,
-    /// The port, where it is one of http.
+    /// The port of an http or https URL.
     pub port: Option<u16>,
-    /// The path on the host, without slashes around it and without `.git`.
+    /// The path without leading and trailing slashes and without `.git`.
     pub path: String,
 }
 
 impl Repo {
-    /// The address to which a remote of this name, or a bare address, is pushed: after the rewrites
-    /// that git's configuration asks for. Nothing where it does not lead to another host.
+    /// Returns the push URL of a remote or bare URL, after the rewrites of git's configuration
+    /// (`url.….pushInsteadOf`); `None` if it names no host.
     #[must_use]
     pub fn push_url(&self, remote: &str) -> Option<RemoteUrl> {
         self.remote_url(remote, Direction::Push)
     }
 
-    /// The address from which a remote of this name is fetched, in the same way.
+    /// Returns the fetch URL of a remote in the same way.
     #[must_use]
     pub fn fetch_url(&self, remote: &str) -> Option<RemoteUrl> {
         self.remote_url(remote, Direction::Fetch)
     }
 
-    /// When a branch of a remote was last looked at there, in seconds since the epoch, as far as git has
-    /// written that down: in the note of its last fetch, or where the remote-tracking ref was moved.
+    /// Returns the time of the last fetch of a remote's branch, in seconds since the epoch, by
+    /// `FETCH_HEAD` and the reflog of the remote-tracking ref; `None` if unknown.
     #[must_use]
     pub fn last_fetch_time(&self, remote: &str, branch: &str) -> Option<i64> {
-        // A clone writes no reflog but that of the remote's HEAD.
+        // A clone writes a reflog only for the remote's HEAD.
         let refs = [branch, "HEAD"].map(|name| format!("refs/remotes/{remote}/{name}"));
         let moved = refs.iter().filter_map(|name| self.reflog(name).last().map(|(_, at)| *at));
         let line = format!("branch '{branch}' of ");
@@ -69,7 +75,7 @@ impl Repo {
         (!host.is_empty() && !path.is_empty()).then_some(RemoteUrl { host, port, path })
     }
 
-    /// The remote to which git pushes a branch by itself.
+    /// Returns the remote that git pushes a branch to by default.
     #[must_use]
     pub fn push_remote(&self, branch: &str) -> Option<String> {
         self.config_value(&format!("branch.{branch}.pushRemote"))

@@ -1,5 +1,7 @@
-//! Whether a repository that belongs to somebody else is trusted: as git answers, by its `safe.directory` of
-//! whatever scope.
+//! Trust in repositories owned by another user, as git decides it by `safe.directory`.
+//!
+//! Git itself is asked, so that settings of every scope count: `git rev-parse --absolute-git-dir`
+//! fails with `detected dubious ownership` and prints the `git config` command that adds an exception.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -8,16 +10,16 @@ use std::time::Duration;
 use xtask_base::error::{Error, Result};
 use xtask_base::process::Program;
 
-/// How long git may take to find a repository.
+/// Timeout of git for finding a repository.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Whether a file belongs to whoever runs this; what is not there belongs to nobody else.
+/// Returns whether a file belongs to the current user, or is missing.
 pub(super) fn is_owned_by_user(path: &Path) -> bool {
     let user = rustix::process::geteuid().as_raw();
     path.symlink_metadata().is_ok_and(|meta| meta.uid() == user) || !path.exists()
 }
 
-/// Whether a repository was not opened for want of trust.
+/// Returns whether gix refused to open a repository because of its owner.
 pub(super) fn is_trust_error(cause: &gix::Error) -> bool {
     let text = format!("{cause:?}");
     text.contains("safe.directory")
@@ -26,7 +28,8 @@ pub(super) fn is_trust_error(cause: &gix::Error) -> bool {
         || text.contains("trust")
 }
 
-/// The git folder that git finds from a folder, if it trusts it; else what git says, with its remedy.
+/// Returns the git folder found from `folder` if git trusts it, else git's error with its remedy as
+/// a hint.
 pub(super) fn find_trusted_git_dir(folder: &Path) -> Result<PathBuf> {
     use std::os::unix::ffi::OsStrExt;
     let git = Program::new("git", folder).env("LANGUAGE", "C");
@@ -39,7 +42,8 @@ pub(super) fn find_trusted_git_dir(folder: &Path) -> Result<PathBuf> {
         return Ok(PathBuf::from(std::ffi::OsStr::from_bytes(path)));
     }
     let mut lines = asked.stderr.lines().map(str::trim).filter(|line| !line.is_empty());
-    let first = lines.next().unwrap_or("git does not trust it").trim_start_matches("fatal: ");
+    let first =
+        lines.next().unwrap_or("git does not trust this repository").trim_start_matches("fatal: ");
     let error = Error::unable(first.to_owned());
     let (commands, rest): (Vec<&str>, Vec<&str>) =
         lines.partition(|line| line.starts_with("git config"));

@@ -1,5 +1,9 @@
-//! Repositories that several users share (`core.sharedRepository`): what we make in the git folder is for the
-//! others as well, as git does for what it makes.
+//! Repositories shared by several users (`core.sharedRepository`): giving our files in the git
+//! folder the permissions that git gives its own.
+//!
+//! ```text
+//! core.sharedRepository=group: .git/xtask/clean 0600 -> 0660, .git/xtask 0700 -> 2770
+//! ```
 
 use std::fs::{self, Metadata, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -8,15 +12,14 @@ use std::sync::Mutex;
 
 use super::{Id, Repo};
 
-/// Folders of ours that are for their owner alone, wherever they lie: copies of what may be secret.
+/// Folders of ours that stay private, at any depth: their copies may contain secrets.
 const PRIVATE_FOLDERS: [&str; 2] = ["backup", "put-aside"];
 
-/// What is left to be opened when this program ends: a folder, and the permissions that are added there.
+/// Folders to share when the program exits, with the permission bits to add.
 static SCHEDULED_SHARING: Mutex<Vec<(PathBuf, u32)>> = Mutex::new(Vec::new());
 
 impl Repo {
-    /// The permissions that files in the git folder have besides those of their owner; nothing where nobody
-    /// else is meant.
+    /// Reads the permission bits to add for other users; `None` if the repository is not shared.
     fn read_shared_mode(&self) -> Option<u32> {
         let value = self.config_value("core.sharedRepository")?.to_ascii_lowercase();
         match &value[..] {
@@ -29,7 +32,7 @@ impl Repo {
         }
     }
 
-    /// Sees to it that others can use what this program makes here, when it ends.
+    /// Schedules `run_scheduled_sharing` for this repository.
     pub fn schedule_sharing(&self) {
         let Some(bits) = self.read_shared_mode() else { return };
         self.shared_mode.set(Some(bits));
@@ -41,7 +44,8 @@ impl Repo {
         }
     }
 
-    /// Opens a new object and its folder to the others, at once: git of theirs may want to write there.
+    /// Shares a new object and its folder at once: a concurrent git of another user may write to
+    /// that folder.
     pub(super) fn share_object(&self, id: Id) {
         if let Some(bits) = self.shared_mode.get() {
             let hex = id.to_string();
@@ -51,7 +55,7 @@ impl Repo {
         }
     }
 
-    /// Opens a file of the git folder to the others, before it gets its name there.
+    /// Shares a temporary file of the git folder, before it is renamed.
     pub fn share_file(&self, path: &Path) {
         if let Some(bits) = self.shared_mode.get() {
             add_permissions(path, bits);
@@ -59,7 +63,7 @@ impl Repo {
     }
 }
 
-/// Opens what this program has made in shared repositories. Called once, at its end.
+/// Shares the files that this program has created. Called once, at exit.
 pub fn run_scheduled_sharing() {
     let shared = std::mem::take(
         &mut *SCHEDULED_SHARING.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
@@ -88,8 +92,8 @@ fn share_folder(folder: &Path, bits: u32) {
     }
 }
 
-/// Adds permissions to what belongs to us and lacks them. That it cannot be done is for the others to find,
-/// as it is where git itself could not.
+/// Adds permissions to a file of ours that lacks them. Failures are ignored, as in git; the other
+/// users will notice.
 fn add_permissions(path: &Path, bits: u32) {
     let Ok(meta) = path.symlink_metadata() else { return };
     let mode = meta.mode() & 0o7777;
@@ -99,10 +103,10 @@ fn add_permissions(path: &Path, bits: u32) {
     }
 }
 
-/// The permissions with those that are added: for a program and a folder also that of running and entering,
-/// and for a folder that what is made in it has its group.
+/// Returns `mode` with `bits` added: with the execute bits for programs and folders, and for
+/// folders with setgid, so that new files inherit the group.
 fn with_shared_mode(meta: &Metadata, mode: u32, bits: u32) -> u32 {
-    // What nobody may write stays so.
+    // A read-only file stays read-only.
     let bits = if mode & 0o200 == 0 { bits & 0o044 } else { bits };
     let runs = if mode & 0o100 == 0 { 0 } else { (bits & 0o044) >> 2 };
     let of_group = if meta.is_dir() { 0o2000 } else { 0 };

@@ -1,5 +1,8 @@
-//! Another repository, as a source of files: fetched into a folder of its own, and the address under
-//! which others find it.
+//! Source repositories of managed files: cloning one into a folder of its own, and its public URL.
+//!
+//! ```text
+//! public_url("https://ada:secret@example.invalid/tools.git") -> "https://example.invalid/tools.git"
+//! ```
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,14 +13,14 @@ use super::Repo;
 use xtask_base::error::{Error, Result};
 use xtask_base::process::Program;
 
-/// How long a clone may take: ten minutes, for a slow line.
+/// Timeout of a clone: ten minutes, for a slow line.
 const CLONE_TIMEOUT: Duration = Duration::from_secs(600);
 
 impl Repo {
-    /// Clones a repository into a folder that is not there yet, with all its history and without its
-    /// files: nothing that it holds is laid out or run.
+    /// Clones a repository into a new folder, with full history and no checkout: none of its files
+    /// is written, none of its programs runs.
     pub fn clone_no_checkout(address: &str, folder: &Path) -> Result<Repo> {
-        let failed = || Error::unable(format!("`{address}` cannot be fetched"));
+        let failed = || Error::unable(format!("cannot clone `{address}`"));
         let above = folder.parent().ok_or_else(failed)?;
         let Some(place) = folder.to_str() else {
             return Err(failed().with_detail(format!("`{}` is not UTF-8", folder.display())));
@@ -34,14 +37,14 @@ impl Repo {
         Repo::discover(folder)
     }
 
-    /// The names of the remotes, in order.
+    /// Returns the names of the remotes, sorted.
     #[must_use]
     pub fn remote_names(&self) -> Vec<String> {
         self.git.remote_names().into_iter().map(|name| name.to_string()).collect()
     }
 
-    /// The branch from which others come: the one that `origin` names, else `main` or `master`, else
-    /// what is checked out.
+    /// Returns the default branch: the target of `origin/HEAD`, else `main` or `master`, else the
+    /// checked-out branch.
     #[must_use]
     pub fn default_branch(&self) -> String {
         let head = self.find_ref("refs/remotes/origin/HEAD").ok().flatten();
@@ -59,8 +62,8 @@ impl Repo {
             .unwrap_or_else(|| "main".to_owned())
     }
 
-    /// The address of a remote, or a bare address, as it can be told to others: without a password,
-    /// and only one that leads to a host.
+    /// Returns the URL of a remote, or a bare URL, for publication: without password, and only with
+    /// a host.
     #[must_use]
     pub fn public_url(&self, remote: &str) -> Option<String> {
         let address = if self.has_remote(remote) {

@@ -1,7 +1,12 @@
-//! What the next commit would change: an index against a tree.
+//! Staged changes: comparing an index with the tree of the last commit.
 //!
-//! The index may be one that git made for this commit alone (`commit -a`, `commit -- PATH`). A
-//! folder that the index knows to be unchanged is not entered, so the cost depends on the changes.
+//! The index may be one that git has made for this commit alone (`commit -a`, `commit -- PATH`). A
+//! folder whose cached tree (`TREE` extension) is unchanged is skipped, so that the cost depends on
+//! the changes.
+//!
+//! ```text
+//! StagedChange { path: "setup/a", before: Some(100644 1a2b…), after: None } -> deleted
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,24 +21,23 @@ use super::{FileMode, Id, Repo, TreeEntry};
 use xtask_base::error::{Result, ResultExt};
 use xtask_base::path::RepoPath;
 
-/// A path at which a commit would differ from the one before.
+/// A path that the next commit would change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StagedChange {
-    /// The path.
     pub path: RepoPath,
-    /// What the commit before holds.
+    /// The entry of the last commit.
     pub before: Option<TreeEntry>,
-    /// What is staged.
+    /// The staged entry.
     pub after: Option<TreeEntry>,
 }
 
 impl Repo {
-    /// Compares the index in `file` with a tree; none is an empty one. What is in conflict or only
-    /// announced is left out: it cannot be committed.
+    /// Compares the index in `file` with `tree` (default: the empty tree). Unmerged entries and
+    /// those of `git add -N` are left out, since they cannot be committed.
     pub fn staged_changes(&self, file: &Path, tree: Option<Id>) -> Result<Vec<StagedChange>> {
         let hash = self.git.object_hash();
         let index = gix::index::File::at(file, hash, true, Default::default())
-            .with_context(|| format!("the index `{}` cannot be read", file.display()))?;
+            .with_context(|| format!("cannot read the index `{}`", file.display()))?;
         let mut found = Vec::new();
         let walk = IndexWalk { repo: self, state: &index };
         walk.compare_folder(&[], tree, index.entries(), index.tree(), &mut found)?;
@@ -48,8 +52,8 @@ struct IndexWalk<'a> {
 }
 
 impl IndexWalk<'_> {
-    /// Compares one folder. `prefix` ends with a slash unless it is the root; `entries` are those
-    /// of the index below it.
+    /// Compares one folder. `prefix` ends with a slash unless empty; `entries` are those of the
+    /// index below it.
     fn compare_folder(
         &self,
         prefix: &[u8],
@@ -109,7 +113,7 @@ impl IndexWalk<'_> {
             let tree = folders.get(&folder).copied();
             seen.insert(folder.clone());
             if below.len() == 1 && below[0].mode == IndexMode::DIR {
-                // A folder that sparse checkout leaves out as a whole stands for itself.
+                // A folder that a sparse index collapses to one entry is unchanged.
                 continue;
             }
             let known = known

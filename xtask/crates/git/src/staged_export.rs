@@ -1,9 +1,13 @@
-//! What is staged, laid out in a folder of our own: the state that a commit would make, without what is
-//! only in the worktree.
+//! Export of the staged content into a folder of our own: the state that a commit would create,
+//! without unstaged changes.
 //!
-//! The folder is kept from one time to the next, so that only what differs is written and what builds
-//! have left there stays. It is no worktree of git's, nobody sees it in a list, and git finds no repository
-//! from within it: it must not lie below a git folder.
+//! The folder is reused, so that only changed files are written and ignored build output stays. It
+//! is not a git worktree, appears in no list, and must not be below a git folder, or git would find
+//! a repository from inside it.
+//!
+//! ```text
+//! FOLDER/tree/…    the files        FOLDER/index    their index
+//! ```
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,15 +20,16 @@ use xtask_base::files::Disk;
 use xtask_base::path::RepoPath;
 use xtask_base::process::{Program, ProgramOutput};
 
-/// How long git may take to lay out or to compare a worktree: ten minutes.
+/// Timeout of git for exporting or comparing a worktree: ten minutes.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
 
 impl Repo {
-    /// Whether the worktree holds just what is staged in an index: nothing changed, nothing gone, and
-    /// no file beside it but what git ignores. Where git was told not to look at a file, nobody knows.
+    /// Returns whether the worktree equals the index: no changed, deleted or untracked file, except
+    /// ignored ones. Returns `false` if entries with `assume-unchanged` or `skip-worktree` leave
+    /// that open.
     pub fn is_worktree_as_staged(&self, index: &Path) -> Result<bool> {
         let read = gix::index::File::at(index, self.git.object_hash(), true, Default::default())
-            .with_context(|| format!("the index `{}` cannot be read", index.display()))?;
+            .with_context(|| format!("cannot read the index `{}`", index.display()))?;
         let is_unseen = |entry: &gix::index::Entry| {
             entry.flags.intersects(Flags::ASSUME_VALID | Flags::SKIP_WORKTREE)
         };
@@ -33,17 +38,18 @@ impl Repo {
         }
         let options =
             ["ls-files", "-z", "--modified", "--deleted", "--others", "--exclude-standard"];
-        // Looking writes nothing, not even fresher times into the index.
+        // A comparison writes no file, not even refreshed times to the index.
         let listing = self.git_command(options).env("GIT_OPTIONAL_LOCKS", "0").with_full_output();
         let listed = listing.env("GIT_INDEX_FILE", index).run_with_timeout(LOCAL_TIMEOUT)?;
         if !listed.status.success() {
-            return Err(Error::unable("git cannot compare the worktree").with_detail(listed.stderr));
+            return Err(Error::unable("cannot compare the worktree with the index")
+                .with_detail(listed.stderr));
         }
         Ok(listed.stdout.is_empty())
     }
 
-    /// Lays out what is staged in `index` below `folder`, in `tree`, with an index of its own beside
-    /// it. Answers with the paths. What is there besides goes, but for what git ignores.
+    /// Exports the content of `index` to `FOLDER/tree`, with its own index next to it, and returns
+    /// the paths. Other files there are removed, except ignored ones.
     pub fn export_staged(
         &self,
         disk: &Disk<'_>,
@@ -52,29 +58,29 @@ impl Repo {
     ) -> Result<Vec<RepoPath>> {
         let tree = folder.join("tree");
         std::fs::create_dir_all(&tree)
-            .with_context(|| format!("the folder `{}` cannot be made", tree.display()))?;
+            .with_context(|| format!("cannot create the folder `{}`", tree.display()))?;
         let own = folder.join("index");
-        // Who was killed here has left git's locks behind; nobody else is here now.
+        // A killed run has left git's locks; the caller excludes concurrent runs.
         for lock in ["index.lock", "index-of-commit.lock"] {
             let lock = folder.join(lock);
             disk.remove_file(&lock)
-                .with_context(|| format!("`{}` cannot be removed", lock.display()))?;
+                .with_context(|| format!("cannot remove `{}`", lock.display()))?;
         }
-        // Git writes what it has computed into the index: into a copy, not into that of the commit.
+        // `write-tree` stores cached trees in the index: use a copy, not the index of the commit.
         let copy = folder.join("index-of-commit");
         let content = std::fs::read(index)
-            .with_context(|| format!("the index `{}` cannot be read", index.display()))?;
+            .with_context(|| format!("cannot read the index `{}`", index.display()))?;
         disk.write_atomically(&copy, &content)
-            .with_context(|| format!("`{}` cannot be written", copy.display()))?;
+            .with_context(|| format!("cannot write `{}`", copy.display()))?;
         let written = self.git_command(["write-tree"]).env("GIT_INDEX_FILE", &copy);
         let staged = require_success(
             written.run_with_timeout(LOCAL_TIMEOUT)?,
-            "what is staged cannot be written",
+            "cannot write the staged tree",
         )?;
         let staged = staged.trim().to_owned();
         let there = |args: &[&str]| -> Program {
             let program = Program::new("git", &tree).args(["-c", "core.hooksPath=/dev/null"]);
-            // Who watches the worktree knows nothing of this one.
+            // Monitors of the real worktree do not know this one.
             let off = ["core.sparseCheckout", "core.fsmonitor", "core.untrackedCache"];
             let off = off.iter().flat_map(|name| ["-c".to_owned(), format!("{name}=false")]);
             let program = program.args(off).args(args);
@@ -83,9 +89,9 @@ impl Repo {
                 .env("GIT_WORK_TREE", &tree)
                 .env("GIT_INDEX_FILE", &own)
         };
-        let failed = "what is staged cannot be laid out";
+        let failed = "cannot export the staged files";
         if own.is_file() {
-            // What a command has changed there since is written again.
+            // Files that a command has changed since are written again.
             there(&["update-index", "-q", "--refresh"]).run_with_timeout(LOCAL_TIMEOUT)?;
         }
         require_success(
@@ -98,22 +104,21 @@ impl Repo {
         let others = there(&others).with_full_output().run_with_timeout(LOCAL_TIMEOUT)?;
         let others = require_success(others, failed)?;
         if others.contains('\u{fffd}') {
-            // A name that is not text cannot be told apart here: all of it is laid out anew.
+            // Names that are not UTF-8 cannot be told apart here: export everything again.
             for gone in [&tree, &own] {
                 let removed =
                     if gone.is_dir() { disk.remove_folder(gone) } else { disk.remove_file(gone) };
-                removed.with_context(|| format!("`{}` cannot be removed", gone.display()))?;
+                removed.with_context(|| format!("cannot remove `{}`", gone.display()))?;
             }
             return self.export_staged(disk, index, folder);
         }
         for path in parse_paths(&others) {
             let on_disk = path.to_disk_path(&tree);
-            disk.remove_file(&on_disk).with_context(|| {
-                format!("the leftover `{}` cannot be removed", on_disk.display())
-            })?;
+            disk.remove_file(&on_disk)
+                .with_context(|| format!("cannot remove the stale file `{}`", on_disk.display()))?;
         }
         let laid = gix::index::File::at(&own, self.git.object_hash(), true, Default::default())
-            .with_context(|| format!("the index `{}` cannot be read", own.display()))?;
+            .with_context(|| format!("cannot read the index `{}`", own.display()))?;
         let paths = laid.entries().iter().map(|entry| RepoPath::new(entry.path(&laid).to_vec()));
         Ok(paths.collect())
     }

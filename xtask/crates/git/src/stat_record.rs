@@ -1,13 +1,19 @@
-//! The clean record: the size, times and inode that each managed file of HEAD had when it was last
-//! found to hold what HEAD holds.
+//! Stat record of clean files: size, times and inode of each managed file of HEAD, taken when the
+//! file was last found equal to HEAD.
 //!
-//! With it, a look at a worktree in which nothing has changed costs one look at each managed file,
-//! and neither reads the index nor walks a tree, however large the rest of the repository is. It
-//! says only what need not be looked at more closely; it is never the reason to replace anything.
+//! With it, checking an unchanged worktree costs one `lstat` per managed file: neither the index
+//! nor a tree is read, however large the repository is. The record only rules files out of a closer
+//! check; it is never the reason to replace a file.
 //!
-//! The record is believed as a whole only for the very managed content and rules for which it was
-//! made, and for a single file only if the file is older than the record. One that is damaged, or that
-//! a newer xtask has written, counts as none and is replaced.
+//! The record counts only for the managed content and rules that it was made for
+//! (`managed_fingerprint`), and for a single file only if the file is older than the record. A
+//! damaged record, or one of a newer xtask, counts as missing and is replaced.
+//!
+//! ```text
+//! xtask.clean/1 LF, digest of the rest (32 bytes), fingerprint (32 bytes), then per folder:
+//!   length + "setup", number of files, size of the list, then per file:
+//!     length + "a", size, mtime, ctime, inode, mode
+//! ```
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -25,27 +31,27 @@ use xtask_base::error::{Result, ResultExt};
 use xtask_base::files::Disk;
 use xtask_base::path::RepoPath;
 
-/// The first line of the file, with its version.
+/// First line of the file, with the format version.
 const MAGIC: &[u8] = b"xtask.clean/1\n";
 
-/// From how many files on the work is worth a second thread.
+/// Number of files from which a second thread pays off.
 const THREAD_THRESHOLD: usize = 1000;
 
-/// What a file looked like: size, mtime and ctime in nanoseconds, inode, mode. All zeros fit no file.
+/// Stat data of a file: size, mtime and ctime in nanoseconds, inode, mode. All zeros match no file.
 pub type StatData = [u64; 5];
 
-/// The look of a file that is not known to be clean.
+/// Stat data of a file that is not known to be clean.
 pub const NO_STAT: StatData = [0; 5];
 
-/// Bytes of a look in the file.
+/// Size of `StatData` in the file, in bytes.
 const STAT_BYTES: usize = 40;
 
-/// A record that fits the present content of HEAD.
+/// A record for the present content of HEAD.
 pub struct StatRecord {
     bytes: Vec<u8>,
-    /// Where each folder begins in `bytes`, and how many files it has.
+    /// The offset of each folder in `bytes`, with its number of files.
     folders: Vec<(usize, usize)>,
-    /// When the record was written, in nanoseconds since the epoch.
+    /// Modification time of the record, in nanoseconds since the epoch.
     written_ns: u64,
 }
 
@@ -54,8 +60,8 @@ impl Repo {
         self.state_folder().join("clean")
     }
 
-    /// Stands for all managed content of a tree: equal for two trees only if they hold the same.
-    /// Folders that are managed as a whole count by their id alone.
+    /// Computes a digest of the managed content of a tree and of `rules`: equal only for equal
+    /// content. A folder that is managed completely contributes its tree id alone.
     pub fn managed_fingerprint(
         &self,
         tree: Id,
@@ -83,7 +89,7 @@ impl Repo {
         Ok(digest::hash_parts(parts.iter().map(Vec::as_slice)))
     }
 
-    /// The record, if there is a sound one for this content.
+    /// Reads the record; `None` if missing, damaged or made for other content.
     #[must_use]
     pub fn read_stat_record(&self, content: Digest) -> Option<StatRecord> {
         let path = self.stat_record_file();
@@ -100,8 +106,8 @@ impl Repo {
         Some(StatRecord { bytes, folders, written_ns })
     }
 
-    /// Writes the record. `files` are all managed files of HEAD; those that are not clean have a look
-    /// that fits no file (`NOT_CLEAN`), and are looked at closely every time.
+    /// Writes the record. `files` are all managed files of HEAD; a file that is not clean has
+    /// `NO_STAT` and is always checked closely.
     pub fn write_stat_record(
         &self,
         disk: &Disk<'_>,
@@ -134,19 +140,19 @@ impl Repo {
         let bytes = [MAGIC, &sum, &content, &list].concat();
         let path = self.stat_record_file();
         disk.write_atomically(&path, &bytes)
-            .with_context(|| format!("the record `{}` cannot be written", path.display()))
+            .with_context(|| format!("cannot write the record `{}`", path.display()))
     }
 }
 
 impl StatRecord {
-    /// The files that do not look as they did, in no order: changed, gone, or too young to tell.
+    /// Lists the files to check closely, in no order: changed, deleted, or too young for a verdict.
     pub fn find_suspects(&self, repo: &Repo) -> Result<Vec<RepoPath>> {
-        let root = File::open(repo.root()).with_context(|| "the worktree cannot be opened")?;
+        let root = File::open(repo.root()).with_context(|| "cannot open the worktree")?;
         let files: usize = self.folders.iter().map(|(_, files)| files).sum();
         if files < THREAD_THRESHOLD {
             return Ok(self.find_suspects_in(&root, &self.folders));
         }
-        // Two halves of about the same number of files.
+        // Two halves with about the same number of files.
         let mut seen = 0;
         let middle = self.folders.iter().position(|(_, count)| {
             seen += count;
@@ -156,7 +162,7 @@ impl StatRecord {
         let mut found = std::thread::scope(|scope| {
             let other = scope.spawn(|| self.find_suspects_in(&root, two));
             let mut found = self.find_suspects_in(&root, one);
-            // A thread that broke off has told nothing: then all of its files are suspect.
+            // If the thread panicked, all of its files are suspects.
             found.extend(other.join().unwrap_or_else(|_| self.paths_in(two)));
             found
         });
@@ -164,8 +170,8 @@ impl StatRecord {
         Ok(found)
     }
 
-    /// How each file looked; one that was too young to be believed has a look that fits no file, since a later
-    /// record would believe it.
+    /// Returns the stat data of each file. A file too young for a verdict gets `NO_STAT`, or a
+    /// later record would trust it.
     #[must_use]
     pub fn file_stats(&self) -> BTreeMap<RepoPath, StatData> {
         let mut looks = BTreeMap::new();
@@ -178,7 +184,7 @@ impl StatRecord {
         looks
     }
 
-    /// All files of the record, in order.
+    /// Lists all files of the record, sorted.
     #[must_use]
     pub fn paths(&self) -> Vec<RepoPath> {
         let mut paths = self.paths_in(&self.folders);
@@ -214,7 +220,7 @@ impl StatRecord {
         found
     }
 
-    /// Calls `file` with folder, name and look of every file of the folder that begins at `at`.
+    /// Calls `file` with folder, name and stat data of each file in the folder at offset `at`.
     fn for_each_file(&self, at: usize, mut file: impl FnMut(&[u8], &[u8], StatData)) {
         let mut cursor = StatCursor { bytes: &self.bytes, at };
         let walked: Option<()> = (|| {
@@ -231,7 +237,7 @@ impl StatRecord {
     }
 }
 
-/// Opens a folder part by part, never through a symlink.
+/// Opens a folder component by component, with `O_NOFOLLOW`.
 fn open_folder(root: &File, folder: &[u8]) -> Option<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut parts = folder.split(|byte| *byte == b'/').filter(|part| !part.is_empty());
@@ -252,7 +258,7 @@ fn join_path(folder: &[u8], name: &[u8]) -> RepoPath {
     RepoPath::new([folder, b"/", name].concat())
 }
 
-/// Where each folder begins, and how many files it has; nothing if the list is not sound.
+/// Returns the offset and number of files of each folder; `None` if the list is malformed.
 fn parse_folders(list: &[u8], base: usize) -> Option<Vec<(usize, usize)>> {
     let mut cursor = StatCursor { bytes: list, at: 0 };
     let mut found = Vec::new();
@@ -308,7 +314,6 @@ fn to_nanos(seconds: i64, nanos: i64) -> u64 {
     seconds.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(nanos.cast_unsigned())
 }
 
-/// How the file behind `meta` looks.
 #[must_use]
 pub fn stat_data_from_metadata(meta: &fs::Metadata) -> StatData {
     [

@@ -1,4 +1,8 @@
-//! A worktree of our own, in which git shows a conflict for a person to resolve.
+//! Temporary worktrees, in which git shows a conflict for the user to resolve.
+//!
+//! ```text
+//! git worktree add --detach FOLDER COMMIT; git cherry-pick --no-commit PICK; …; git write-tree -> tree id
+//! ```
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,10 +12,10 @@ use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::process::ProgramOutput;
 
-/// How long git may take to lay out or remove a worktree.
+/// Timeout of git for creating or removing a worktree.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// No hook of the repository runs there.
+/// Options that keep hooks of the repository from running.
 const NO_HOOKS: [&str; 2] = ["-c", "core.hooksPath=/dev/null"];
 
 impl Repo {
@@ -20,10 +24,10 @@ impl Repo {
             .run_with_timeout(LOCAL_TIMEOUT)
     }
 
-    /// Makes a worktree with a detached HEAD at a commit.
+    /// Adds a worktree with a detached HEAD at `commit`.
     pub fn add_detached_worktree(&self, folder: &Path, commit: Id) -> Result<Repo> {
         let failed = |why: String| {
-            Error::unable(format!("the worktree `{}` cannot be made", folder.display()))
+            Error::unable(format!("cannot create the worktree `{}`", folder.display()))
                 .with_detail(why)
         };
         let Some(place) = folder.to_str() else {
@@ -38,7 +42,7 @@ impl Repo {
         self.open_worktree(folder)
     }
 
-    /// Moves a worktree to another place; says no where git does not know it as one.
+    /// Moves a worktree; returns `false` if git refuses, e.g. for a folder that is no worktree.
     pub fn move_worktree(&self, from: &Path, to: &Path) -> Result<bool> {
         let (from, to) = (from.display().to_string(), to.display().to_string());
         let moved =
@@ -46,7 +50,7 @@ impl Repo {
         Ok(moved.status.success())
     }
 
-    /// Removes a worktree with all that is in it.
+    /// Removes a worktree with all files in it.
     pub fn remove_worktree(&self, folder: &Path) -> Result<()> {
         let place = folder.display().to_string();
         let removed =
@@ -54,12 +58,13 @@ impl Repo {
         if removed.status.success() {
             return Ok(());
         }
-        Err(Error::unable(format!("the worktree `{place}` cannot be removed"))
+        Err(Error::unable(format!("cannot remove the worktree `{place}`"))
             .with_detail(removed.stderr)
-            .with_hint(format!("`git worktree remove --force '{place}'` says more")))
+            .with_hint(format!("`git worktree remove --force '{place}'` shows the cause")))
     }
 
-    /// Applies a commit to the index and the files here, and leaves what conflicts to a person.
+    /// Applies a commit to index and files (`git cherry-pick --no-commit`), leaving conflicts to
+    /// the user.
     pub fn cherry_pick_no_commit(&self, commit: Id) -> Result<()> {
         let args = [
             "-c",
@@ -71,26 +76,26 @@ impl Repo {
             &commit.to_string(),
         ];
         let picked = self.run_without_hooks(&args)?;
-        // Git ends with 1 where something conflicts.
+        // The exit code is 1 on conflicts.
         if picked.status.success() || self.read_index()?.has_conflicts() {
             return Ok(());
         }
-        Err(Error::unable("git could not show the conflict").with_detail(picked.stderr))
+        Err(Error::unable("`git cherry-pick` failed").with_detail(picked.stderr))
     }
 
-    /// Whether there are files here that git does not track, ignored or not.
+    /// Returns whether the worktree has untracked files, ignored or not.
     pub fn has_untracked_files(&self) -> Result<bool> {
         Ok(!self.list_paths(&["ls-files", "-z", "--others"])?.is_empty())
     }
 
-    /// The tree of what is staged here.
+    /// Writes the staged content as a tree.
     pub fn write_staged_tree(&self) -> Result<Id> {
         let written = self.run_without_hooks(&["write-tree"])?;
         let id = Id::from_hex(written.stdout.trim().as_bytes());
-        id.map_err(|_| Error::unable("what is staged cannot be read").with_detail(written.stderr))
+        id.map_err(|_| Error::unable("cannot write the staged tree").with_detail(written.stderr))
     }
 
-    /// What differs between the files here and what is staged, a path each, and what is not tracked.
+    /// Lists the paths with unstaged changes, and untracked files.
     pub fn list_unstaged(&self) -> Result<Vec<String>> {
         let files = self.list_paths(&[
             "ls-files",
@@ -111,9 +116,7 @@ impl Repo {
             self.git_command(NO_HOOKS.into_iter().chain(args.iter().copied())).with_full_output();
         let listed = listed.run_with_timeout(LOCAL_TIMEOUT)?;
         if !listed.status.success() {
-            return Err(
-                Error::unable("git cannot list what has changed").with_detail(listed.stderr)
-            );
+            return Err(Error::unable("cannot list the changed files").with_detail(listed.stderr));
         }
         let names = listed.stdout.split('\0').filter(|name| !name.is_empty());
         Ok(names.map(|name| RepoPath::new(name.as_bytes())).collect())

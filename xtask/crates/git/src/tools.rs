@@ -1,4 +1,4 @@
-//! What every run has at hand: the clock, the disk, the signals, and who is told.
+//! Tools of a run: clock, disk, signals and progress, passed along as one argument.
 
 use xtask_base::environment::Environment;
 use xtask_base::files::Disk;
@@ -7,25 +7,24 @@ use xtask_base::signals::Interrupts;
 
 use super::OperationKind;
 
-/// What a run works with.
+/// The tools of a run.
 #[derive(Clone, Copy)]
 pub struct Tools<'a> {
-    /// The clock and the environment.
+    /// Clock and environment.
     pub world: &'a Environment,
-    /// The disk.
     pub disk: &'a Disk<'a>,
-    /// The signals.
+    /// Pending signals, e.g. Ctrl-C.
     pub interrupts: &'a Interrupts,
-    /// Who is told how far it is.
+    /// Receives the progress.
     pub progress: &'a dyn Progress,
-    /// Who is told that another process is waited for.
+    /// Called with a message before waiting for another process.
     pub on_wait: &'a (dyn Fn(&str) + Sync),
-    /// The operation of git's that is at its very end, and so not in the way.
+    /// The git operation that is about to end, and so does not block this run.
     pub finishing_operation: Option<OperationKind>,
 }
 
 impl Tools<'_> {
-    /// Nanoseconds since the epoch.
+    /// Returns the time in nanoseconds since the epoch.
     #[must_use]
     pub fn now_ns(&self) -> i64 {
         i64::try_from((self.world.clock)().as_nanos()).unwrap_or(i64::MAX)

@@ -1,7 +1,11 @@
-//! Trees: comparing two from the root down, stopping where they are equal; listing; looking up;
-//! and writing a tree that differs from another in a few paths.
+//! Trees: comparing, listing, looking up paths, and writing a tree that differs in a few paths.
 //!
-//! What a walk costs depends on what lies in scope and differs, never on the rest.
+//! A comparison skips equal folders, so that the cost of a walk depends on the paths in scope that
+//! differ, never on the rest. For example, with `one` and `two` differing in one file:
+//!
+//! ```text
+//! compare_trees(one, two, scope) -> { "setup/a": EntryPair { one: 100644 1a2b…, two: 100755 1a2b… } }
+//! ```
 
 use std::collections::BTreeMap;
 
@@ -11,21 +15,20 @@ use super::{Id, Repo};
 use xtask_base::error::{Error, Result, ResultExt};
 use xtask_base::path::RepoPath;
 
-/// What kind of thing a tree entry is.
+/// Mode of a tree entry other than a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FileMode {
-    /// A regular file.
     File,
-    /// A regular file that may be run.
+    /// A file with the executable bit.
     Executable,
-    /// A symlink; the content is where it points.
+    /// A symlink; its blob holds the target.
     Symlink,
     /// A submodule.
     Gitlink,
 }
 
 impl FileMode {
-    /// As git writes it in octal.
+    /// Returns the mode as in git's output, e.g. `100644`.
     #[must_use]
     pub fn octal(self) -> &'static str {
         match self {
@@ -36,7 +39,7 @@ impl FileMode {
         }
     }
 
-    /// From git's octal.
+    /// Parses an octal mode; `None` for folders and unknown modes.
     #[must_use]
     pub fn from_octal(text: &str) -> Option<FileMode> {
         [FileMode::File, FileMode::Executable, FileMode::Symlink, FileMode::Gitlink]
@@ -64,28 +67,26 @@ impl FileMode {
     }
 }
 
-/// What stands at a path: its kind and its content. Two equal entries are the same content.
+/// Mode and object of a path. Equal entries have equal content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TreeEntry {
-    /// The kind.
     pub mode: FileMode,
-    /// The object that holds the content.
     pub id: Id,
 }
 
-/// Which paths a walk is about.
+/// A set of paths that limits a walk.
 pub trait PathScope {
-    /// Whether anything below this folder can be in scope.
+    /// Returns whether a path below `folder` may be in scope.
     fn may_contain(&self, folder: &[u8]) -> bool;
-    /// Whether this path itself is in scope.
+    /// Returns whether `path` itself is in scope.
     fn contains_path(&self, path: &[u8]) -> bool;
-    /// Whether a folder is in scope with all that is below it, whatever that is. May say no.
+    /// Returns whether every possible path below a folder is in scope. `false` is always safe.
     fn contains_folder(&self, _folder: &[u8]) -> bool {
         false
     }
 }
 
-/// A scope without bounds.
+/// The scope of all paths.
 pub struct AllPaths;
 
 impl PathScope for AllPaths {
@@ -98,7 +99,7 @@ impl PathScope for AllPaths {
     }
 }
 
-/// A scope of everything below one folder.
+/// The scope of all paths below one folder.
 pub struct PathsBelow<'a>(pub &'a RepoPath);
 
 impl PathScope for PathsBelow<'_> {
@@ -112,19 +113,17 @@ impl PathScope for PathsBelow<'_> {
     }
 }
 
-/// What two trees hold at one path.
+/// The entries of two trees at one path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryPair {
-    /// In the first tree.
     pub one: Option<TreeEntry>,
-    /// In the second tree.
     pub two: Option<TreeEntry>,
 }
 
-/// A change to one path of a tree: a new entry, or its removal.
+/// The new entry of a path; `None` removes it.
 pub type TreeChange = (RepoPath, Option<TreeEntry>);
 
-/// One level of a tree: the entries that are in scope, and the folders that can hold some.
+/// One folder of a tree: its entries in scope, and its subfolders that may contain some.
 #[derive(Default)]
 struct TreeLevel {
     entries: BTreeMap<Vec<u8>, TreeEntry>,
@@ -132,8 +131,7 @@ struct TreeLevel {
 }
 
 impl Repo {
-    /// The paths in scope at which two trees differ, with what each holds there. A tree that is
-    /// not given is empty.
+    /// Lists the paths in scope at which two trees differ. `None` is the empty tree.
     pub fn compare_trees(
         &self,
         one: Option<Id>,
@@ -181,7 +179,7 @@ impl Repo {
         Ok(())
     }
 
-    /// All entries in scope, in order.
+    /// Lists the entries in scope, sorted by path.
     pub fn list_tree(
         &self,
         tree: Id,
@@ -194,8 +192,8 @@ impl Repo {
         Ok(found)
     }
 
-    /// Calls `entry` for everything in scope, and asks `enter` before each folder, with its path
-    /// and its id.
+    /// Calls `entry` for each entry in scope, and skips a folder if `enter`, called with its path
+    /// and id, returns `false`.
     pub(super) fn visit_tree(
         &self,
         tree: Id,
@@ -280,7 +278,7 @@ impl Repo {
         Ok(level)
     }
 
-    /// The names of the folders in the root of a tree, those that are UTF-8.
+    /// Lists the folders in the root of a tree whose names are UTF-8.
     pub fn folders_in_root(&self, tree: Id) -> Result<Vec<String>> {
         let object = self.tree_object(tree)?;
         let mut found = Vec::new();
@@ -293,7 +291,7 @@ impl Repo {
         Ok(found)
     }
 
-    /// What stands at a path of a tree: an entry, a folder, or nothing.
+    /// Finds the entry or folder at `path`.
     pub fn find_in_tree(&self, tree: Id, path: &RepoPath) -> Result<Option<TreeItem>> {
         let mut at = tree;
         let mut parts = path.components().peekable();
@@ -320,7 +318,7 @@ impl Repo {
         Ok(None)
     }
 
-    /// The entry at a path of a tree, if there is one that is not a folder.
+    /// Finds the entry at `path`; `None` also for a folder.
     pub fn entry_at(&self, tree: Id, path: &RepoPath) -> Result<Option<TreeEntry>> {
         Ok(self.find_in_tree(tree, path)?.and_then(|found| match found {
             TreeItem::Entry(entry) => Some(entry),
@@ -328,10 +326,10 @@ impl Repo {
         }))
     }
 
-    /// Writes the tree that differs from `tree` (from the empty one where none is given) in these
-    /// paths alone. Folders that become empty go.
+    /// Writes a copy of `tree` (default: the empty tree) with `changes` applied, and returns its
+    /// id. Folders that become empty are removed.
     pub fn write_tree(&self, tree: Option<Id>, changes: &[TreeChange]) -> Result<Id> {
-        let failed = || "the new tree cannot be written";
+        let failed = || "cannot write the new tree";
         let root = match tree {
             Some(id) => self.tree_object(id)?.decode().with_context(failed)?.into_owned(),
             None => gix::objs::Tree::empty(),
@@ -341,22 +339,20 @@ impl Repo {
         let parts = |path: &RepoPath| -> Vec<gix::bstr::BString> {
             path.components().map(Into::into).collect()
         };
-        // What goes makes room for what comes: a file may give way to a folder of its name.
+        // Removals first: a file may be replaced by a folder of the same name.
         for (path, _) in changes.iter().filter(|(_, entry)| entry.is_none()) {
             editor.remove(parts(path)).with_context(failed)?;
         }
         for (path, entry) in changes {
             let Some(entry) = entry else { continue };
             if path.components().any(is_invalid_name) {
-                return Err(
-                    Error::unable(failed()).with_detail(format!("`{path}` is no path for git"))
-                );
+                return Err(Error::unable(failed()).with_detail(format!("invalid path `{path}`")));
             }
-            // In a partial clone it may well be elsewhere, and git asks for no content to write a tree.
+            // A partial clone may lack the content, which git does not need to write a tree.
             let is_here = || entry.mode == FileMode::Gitlink || self.has_object(entry.id);
             if !self.is_partial() && !is_here() {
                 return Err(Error::unable(failed())
-                    .with_detail(format!("the content of `{path}` ({}) is not here", entry.id))
+                    .with_detail(format!("the content of `{path}` ({}) is missing", entry.id))
                     .with_hint("`git fsck` checks the repository"));
             }
             editor.upsert(parts(path), entry.mode.to_gix(), entry.id).with_context(failed)?;
@@ -370,20 +366,19 @@ impl Repo {
     }
 }
 
-/// Whether a part of a path can be no name in a tree.
+/// Returns whether git rejects this path component.
 fn is_invalid_name(part: &[u8]) -> bool {
     part.is_empty() || [&b"."[..], b".."].contains(&part) || part.eq_ignore_ascii_case(b".git")
 }
 
-/// The longest path that is followed, in bytes: what Linux allows for a path.
+/// The longest path to follow, in bytes: `PATH_MAX` of Linux.
 const MAX_PATH_BYTES: usize = 4096;
 
-/// What stands at a path of a tree.
+/// A tree entry or a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TreeItem {
-    /// A file, a symlink or a submodule.
+    /// A file, symlink or submodule.
     Entry(TreeEntry),
-    /// A folder.
     Folder(Id),
 }
 

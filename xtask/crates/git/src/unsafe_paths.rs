@@ -1,4 +1,5 @@
-//! Names that must never be written to, wherever they come from.
+//! Unsafe paths: names that must never be written, e.g. `../x`, `/etc/passwd` or
+//! `setup/.GIT/hooks`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,8 +8,8 @@ use gix::validate::path::component;
 
 use xtask_base::path::RepoPath;
 
-/// Why a path must not be written, if so: it leaves the repository, is absolute, or some file
-/// system would take a part of it for `.git`.
+/// Returns the reason why `path` must not be written: it leaves the repository, is absolute, or
+/// some file system would treat a component as `.git`.
 #[must_use]
 pub fn unsafe_path_reason(path: &RepoPath) -> Option<String> {
     let options = component::Options {
@@ -19,8 +20,8 @@ pub fn unsafe_path_reason(path: &RepoPath) -> Option<String> {
     path.components().find_map(|part| {
         let refused = gix::validate::path::component(part.as_bstr(), None, options).err()?;
         Some(match refused {
-            component::Error::Empty => "its name has an empty part".to_owned(),
-            component::Error::Relative => "its name leads out of its folder".to_owned(),
+            component::Error::Empty => "it has an empty component".to_owned(),
+            component::Error::Relative => "it has a `.` or `..` component".to_owned(),
             component::Error::DotGitDir => {
                 format!("`{}` is a spelling of `.git`", part.to_str_lossy())
             }
@@ -29,7 +30,7 @@ pub fn unsafe_path_reason(path: &RepoPath) -> Option<String> {
     })
 }
 
-/// The paths among these that are one and the same where case does not count, each with the other.
+/// Maps each path that collides with another on a case-insensitive file system to that other path.
 #[must_use]
 pub fn find_case_collisions<'a>(
     paths: impl IntoIterator<Item = &'a RepoPath>,

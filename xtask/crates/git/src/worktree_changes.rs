@@ -1,5 +1,12 @@
-//! What a worktree holds that its commit does not, as git itself says: staged, changed, in conflict, not
-//! tracked; also edits that git was told to overlook. Nothing is written.
+//! Uncommitted changes of a worktree, as git reports them: staged, unstaged, unmerged, untracked,
+//! and edits hidden by `--assume-unchanged` or `--skip-worktree`.
+//!
+//! No file is written, not even the index. For example, a line of `git status --porcelain=v2 -z`:
+//!
+//! ```text
+//! 1 .M N... 100644 100644 100644 1a2b… 1a2b… setup/a
+//! -> tracked: setup/a, SameAsHead
+//! ```
 
 use std::collections::BTreeMap;
 use std::fs::DirEntry;
@@ -12,46 +19,46 @@ use super::{FileMode, Id, PathCache, PathPatterns, Repo, TreeEntry, WorktreeItem
 use xtask_base::error::{Error, Result, ResultExt};
 use xtask_base::path::RepoPath;
 
-/// How long git may look at a large worktree.
+/// Timeout of git for a large worktree.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The most files that are looked for below folders that git ignores.
+/// The most files to search below ignored folders.
 const MAX_FILES_BELOW: usize = 100_000;
 
-/// What stands in a worktree and not in its commit.
+/// The differences between a worktree and HEAD.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorktreeChanges {
-    /// Tracked paths that differ in the index, on disk or in both, with what the index holds.
+    /// Tracked paths that differ in the index, on disk or both, with the state of the index.
     pub tracked: BTreeMap<RepoPath, IndexChange>,
-    /// Edits that git was told to overlook: it neither shows nor replaces them.
+    /// Edits behind `--assume-unchanged` or `--skip-worktree`: git neither shows nor replaces them.
     pub overlooked: Vec<RepoPath>,
-    /// Files that are not tracked and not ignored.
+    /// Files neither tracked nor ignored.
     pub untracked: Vec<RepoPath>,
-    /// Repositories that lie inside and are no submodules.
+    /// Nested repositories that are no submodules.
     pub nested: Vec<RepoPath>,
-    /// Submodules that have changes of their own.
+    /// Submodules with changes inside.
     pub submodules: Vec<RepoPath>,
-    /// What git could not look into, in its words.
+    /// Folders that cannot be opened, each as `PATH: REASON`.
     pub unreadable: Vec<String>,
 }
 
-/// What the index holds at a path that differs.
+/// State of the index at a changed path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IndexChange {
-    /// The same as HEAD.
+    /// Same content as HEAD.
     SameAsHead,
-    /// Another content.
+    /// Other content than HEAD.
     Entry(TreeEntry),
-    /// Nothing, and HEAD has something.
+    /// Deleted from the index.
     Removed,
-    /// It was announced with `git add -N`, without a content.
+    /// Marked with `git add -N`, without content.
     IntentToAdd,
-    /// A conflict: base, ours, theirs.
+    /// Unmerged: base, ours, theirs.
     Conflict([Option<TreeEntry>; 3]),
 }
 
 impl WorktreeChanges {
-    /// Whether there is nothing at all that git would not bring back.
+    /// Returns whether the worktree holds no change that git could not restore.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.tracked.is_empty() && self.untracked.is_empty() && self.overlooked.is_empty()
@@ -59,7 +66,7 @@ impl WorktreeChanges {
 }
 
 impl Repo {
-    /// What stands in the worktree and not in HEAD.
+    /// Lists the uncommitted changes of the worktree.
     pub fn list_changes(&self) -> Result<WorktreeChanges> {
         let args = [
             "--no-optional-locks",
@@ -74,28 +81,28 @@ impl Repo {
         ];
         let asked = self.git_command(args).with_full_output().run_with_timeout(LOCAL_TIMEOUT)?;
         if !asked.status.success() {
-            return Err(Error::unable("git cannot say what has changed").with_detail(asked.stderr));
+            return Err(Error::unable("`git status` failed").with_detail(asked.stderr));
         }
         let mut changes = WorktreeChanges::default();
         for line in asked.stdout_bytes.split(|byte| *byte == 0).filter(|line| !line.is_empty()) {
             let read = parse_status_line(line, &mut changes);
             read.ok_or_else(|| {
                 let shown = String::from_utf8_lossy(line).into_owned();
-                Error::unable("what git says has changed cannot be understood").with_detail(shown)
+                Error::unable("unexpected output of `git status`").with_detail(shown)
             })?;
         }
         self.add_overlooked(&mut changes)?;
-        // Git goes on where it cannot open a folder, and says so among whatever else it has to say.
+        // Git skips folders that it cannot open and only warns about them, among other warnings.
         if !asked.stderr.is_empty() {
             changes.unreadable = self.list_unreadable_folders()?;
         }
-        // What was taken out of the index and lies there still is told of twice.
+        // A file removed from the index and still on disk is listed twice.
         changes.untracked.retain(|path| !changes.tracked.contains_key(path));
         Ok(changes)
     }
 
-    /// The folders of the worktree that cannot be opened, each with why. What is ignored, and what is
-    /// another repository's, is left out.
+    /// Lists the folders that cannot be opened, as `PATH: REASON`, without ignored folders and
+    /// nested repositories.
     fn list_unreadable_folders(&self) -> Result<Vec<String>> {
         let mut closed: Vec<(PathBuf, String)> = Vec::new();
         let mut folders = vec![self.root().to_path_buf()];
@@ -129,7 +136,7 @@ impl Repo {
         let is_ignored = |folder: &Path| {
             ignored.split(|byte| *byte == 0).any(|name| name == folder.as_os_str().as_bytes())
         };
-        // Git would write objects to look into a sparse index for this, so it looks into none.
+        // For a sparse index `check-ignore` would write objects; `--no-index` avoids that.
         let index = self.read_index()?;
         let is_tracked = |folder: &Path| {
             let inside = folder.strip_prefix(self.root()).unwrap_or(folder);
@@ -143,12 +150,12 @@ impl Repo {
         Ok(told.collect())
     }
 
-    /// Edits behind `--assume-unchanged` and `--skip-worktree`, which `git status` does not tell of.
+    /// Adds edits behind `--assume-unchanged` and `--skip-worktree`, which `git status` hides.
     fn add_overlooked(&self, changes: &mut WorktreeChanges) -> Result<()> {
         let args = ["--no-optional-locks", "ls-files", "--sparse", "-v", "-z", "--cached"];
         let asked = self.git_command(args).with_full_output().run_with_timeout(LOCAL_TIMEOUT)?;
         if !asked.status.success() {
-            return Err(Error::unable("git cannot list what it tracks").with_detail(asked.stderr));
+            return Err(Error::unable("cannot list the tracked files").with_detail(asked.stderr));
         }
         let lines = asked.stdout_bytes.split(|byte| *byte == 0);
         let marked = lines.filter_map(|line| match line {
@@ -171,7 +178,7 @@ impl Repo {
             else {
                 continue;
             };
-            // What sparse checkout leaves out is not there, and nobody has removed it.
+            // A file that sparse checkout leaves out is absent without having been deleted.
             if let WorktreeItem::Present(found) =
                 self.read_worktree_item(&path, Some(staged), &mut ways, &mut filters, &index)?
                 && found.entry != staged
@@ -182,9 +189,9 @@ impl Repo {
         Ok(())
     }
 
-    /// The files that git ignores and these patterns take. A folder that is ignored as a whole is entered only
-    /// where a pattern names it with a slash at its end, or a path from the root: `.env` means files, and a
-    /// folder of that name holds thousands that are no secret.
+    /// Finds ignored files that match the patterns. A completely ignored folder is entered only if
+    /// a pattern names it with a trailing slash, or names a path from the root: `.env` selects
+    /// files, and a folder of that name may hold thousands of files that are no secrets.
     pub fn find_ignored_files(&self, patterns: &[String]) -> Result<Vec<RepoPath>> {
         if patterns.is_empty() {
             return Ok(Vec::new());
@@ -200,7 +207,7 @@ impl Repo {
         ];
         let asked = self.git_command(args).with_full_output().run_with_timeout(LOCAL_TIMEOUT)?;
         if !asked.status.success() {
-            return Err(Error::unable("git cannot list what it ignores").with_detail(asked.stderr));
+            return Err(Error::unable("cannot list the ignored files").with_detail(asked.stderr));
         }
         let all = PathPatterns::new(patterns.iter().map(String::as_str));
         let names_folders = |pattern: &&str| pattern.contains('/');
@@ -227,7 +234,7 @@ impl Repo {
         Ok(found)
     }
 
-    /// The files below a folder that the patterns take, without following symlinks.
+    /// Finds the matching files below a folder, without following symlinks.
     fn find_files_below(
         &self,
         folder: &RepoPath,
@@ -237,9 +244,9 @@ impl Repo {
         let mut folders = vec![folder.clone()];
         let mut seen = 0;
         while let Some(folder) = folders.pop() {
-            let failed = || format!("the folder `{folder}` cannot be read");
+            let failed = || format!("cannot read the folder `{folder}`");
             let entries = match std::fs::read_dir(folder.to_disk_path(self.root())) {
-                // It went while it was looked for.
+                // Deleted concurrently.
                 Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => continue,
                 entries => entries.with_context(failed)?,
             };
@@ -251,9 +258,9 @@ impl Repo {
                 seen += 1;
                 if seen > MAX_FILES_BELOW {
                     return Err(Error::unable(format!(
-                        "`{folder}` is among what is to be copied, and holds more than {MAX_FILES_BELOW} files"
+                        "`{folder}` matches `[backup] ignored` and holds more than {MAX_FILES_BELOW} files"
                     ))
-                    .with_hint("name fewer files as `[backup] ignored` in `setup/sync.toml`"));
+                    .with_hint("narrow `[backup] ignored` in `setup/sync.toml`"));
                 }
                 if kind.is_dir() {
                     if name != ".git" {
@@ -268,7 +275,7 @@ impl Repo {
     }
 }
 
-/// Reads a line of `git status --porcelain=v2`; nothing where it is none.
+/// Parses a line of `git status --porcelain=v2`; returns `None` if malformed.
 fn parse_status_line(line: &[u8], changes: &mut WorktreeChanges) -> Option<()> {
     match line {
         [b'?', b' ', path @ ..] => {
@@ -289,7 +296,7 @@ fn parse_status_line(line: &[u8], changes: &mut WorktreeChanges) -> Option<()> {
             let (head, index) =
                 (parse_entry(mode_head, id_head)?, parse_entry(mode_index, id_index)?);
             if submodule.first() == Some(&b'S') {
-                // Which commit is staged for it is ours to know, what is in it is not.
+                // The staged commit of a submodule counts as our change, the changes inside do not.
                 if submodule.iter().skip(1).any(|flag| *flag != b'.') {
                     changes.submodules.push(path.clone());
                 }
@@ -298,7 +305,7 @@ fn parse_status_line(line: &[u8], changes: &mut WorktreeChanges) -> Option<()> {
                 }
             }
             let index = match index {
-                // `git add -N` shows as added on the side of the worktree.
+                // `git add -N` is reported as added in the worktree column.
                 None if state.get(1) == Some(&b'A') => IndexChange::IntentToAdd,
                 index if index == head => IndexChange::SameAsHead,
                 None => IndexChange::Removed,
@@ -320,12 +327,12 @@ fn parse_status_line(line: &[u8], changes: &mut WorktreeChanges) -> Option<()> {
             changes.tracked.insert(path, IndexChange::Conflict(stages));
             Some(())
         }
-        // `#` and `!` are not asked for.
+        // Headers (`#`) and ignored files (`!`) are not requested.
         _ => None,
     }
 }
 
-/// A mode and an id; `Some(None)` where there is nothing, nothing where they cannot be read.
+/// Parses a mode and an id; `Some(None)` for an absent entry, `None` if malformed.
 fn parse_entry(mode: &[u8], id: &[u8]) -> Option<Option<TreeEntry>> {
     let mode = std::str::from_utf8(mode).ok()?;
     if mode == "000000" {

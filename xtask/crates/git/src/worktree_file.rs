@@ -1,7 +1,7 @@
-//! Files as they are on disk.
+//! Files of the worktree: their stat data, and their content as git would store it.
 //!
-//! Looking follows no symlink: a path whose parent folder is one is reported as such, whatever lies
-//! behind it.
+//! No symlink is followed: a path below a symlink is reported as `BelowSymlink`, whatever the link
+//! points to. For example, `a/b` with `a -> /tmp` is `BelowSymlink("a")`.
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
@@ -16,30 +16,28 @@ use xtask_base::files::is_executable;
 use xtask_base::parallel::map_halves;
 use xtask_base::path::RepoPath;
 
-/// What tells one state of a file from another without reading it.
+/// Stat data of a file, to detect a change without reading it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FileStat {
-    /// Its size in bytes.
+    /// In bytes.
     pub size: u64,
-    /// When its content last changed, in nanoseconds since the epoch.
+    /// Last change of the content, in nanoseconds since the epoch.
     pub mtime_ns: i64,
-    /// When it last changed in any way, in nanoseconds since the epoch.
+    /// Last change of content or metadata, in nanoseconds since the epoch.
     pub ctime_ns: i64,
-    /// Its inode.
     pub inode: u64,
-    /// Its type and permissions.
+    /// File type and permissions.
     pub mode: u32,
 }
 
 impl FileStat {
-    /// Whether it is the same file with the same content, as far as that can be told from outside.
-    /// The ctime does not count: it changes when a file is moved.
+    /// Returns whether both belong to the same unchanged file, by stat data. `ctime_ns` is ignored:
+    /// moving a file changes it.
     #[must_use]
     pub fn is_same_file(&self, other: &FileStat) -> bool {
         FileStat { ctime_ns: other.ctime_ns, ..*self } == *other
     }
 
-    /// From what the system says.
     #[must_use]
     pub fn from_metadata(meta: &Metadata) -> Self {
         let nanos = |seconds: i64, nanos: i64| seconds.wrapping_mul(1_000_000_000) + nanos;
@@ -56,32 +54,30 @@ impl FileStat {
 /// A file or symlink that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorktreeFile {
-    /// Its content as git would store it.
+    /// Mode and content as git would store them.
     pub entry: TreeEntry,
-    /// Its very bytes, before any filter, and its kind on this disk.
+    /// Mode and content on disk, before filters.
     pub raw: TreeEntry,
-    /// How it looked before it was read.
+    /// The stat data before the file was read.
     pub stat: FileStat,
 }
 
-/// What is at a path.
+/// The state of a path in the worktree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WorktreeItem {
-    /// Nothing.
     Absent,
-    /// A file or a symlink.
+    /// A file or symlink.
     Present(WorktreeFile),
-    /// A folder.
     Folder,
-    /// A socket, a device or a pipe.
+    /// A socket, device or pipe.
     Special,
-    /// It lies below a symlink: this one.
+    /// A parent folder is this symlink.
     BelowSymlink(RepoPath),
-    /// It lies below something that is not a folder: this.
+    /// A parent folder is this file.
     BelowFile(RepoPath),
 }
 
-/// What a folder on the way to a path is.
+/// The state of a parent folder.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum FolderKind {
     Folder,
@@ -90,22 +86,21 @@ enum FolderKind {
     Other,
 }
 
-/// Remembers the folders that were looked at, for one pass over many paths.
+/// Caches the parent folders of many paths.
 #[derive(Default)]
 pub struct PathCache {
     folder_kinds: HashMap<RepoPath, FolderKind>,
 }
 
-/// The way to a path is barred, or where it ends.
+/// The result of `PathCache::look_up_path`.
 pub enum PathLookup {
-    /// Something is there.
     Found(Metadata),
-    /// A folder on the way is a symlink, or not a folder; or there is nothing.
+    /// Absent, or a parent folder is a symlink or no folder.
     NotFound(WorktreeItem),
 }
 
 impl PathCache {
-    /// Looks at what is at a path, without following symlinks on the way.
+    /// Looks up a path without following symlinks in its parent folders.
     pub fn look_up_path(&mut self, root: &Path, path: &RepoPath) -> Result<PathLookup> {
         if let Some(barred) = self.find_obstacle(root, path)? {
             return Ok(PathLookup::NotFound(barred));
@@ -113,13 +108,11 @@ impl PathCache {
         match fs::symlink_metadata(path.to_disk_path(root)) {
             Ok(meta) => Ok(PathLookup::Found(meta)),
             Err(cause) if is_not_found(&cause) => Ok(PathLookup::NotFound(WorktreeItem::Absent)),
-            Err(cause) => {
-                Err(Error::unable(format!("`{path}` cannot be looked at")).with_cause(cause))
-            }
+            Err(cause) => Err(Error::unable(format!("cannot stat `{path}`")).with_cause(cause)),
         }
     }
 
-    /// The same for many paths, by two threads.
+    /// Looks up many paths in two threads.
     pub fn look_up_paths(root: &Path, paths: &[&RepoPath]) -> Vec<Result<PathLookup>> {
         map_halves(paths, |half| {
             let mut ways = PathCache::default();
@@ -127,7 +120,7 @@ impl PathCache {
         })
     }
 
-    /// The symlink among the folders above a path, if one of them is one.
+    /// Returns the symlink among the parent folders of `path`.
     pub fn find_symlink_above(&mut self, root: &Path, path: &RepoPath) -> Result<Option<RepoPath>> {
         Ok(match self.find_obstacle(root, path)? {
             Some(WorktreeItem::BelowSymlink(link)) => Some(link),
@@ -168,9 +161,7 @@ fn inspect_folder(root: &Path, folder: &RepoPath) -> Result<FolderKind> {
         Ok(meta) if meta.is_symlink() => Ok(FolderKind::Symlink),
         Ok(_) => Ok(FolderKind::Other),
         Err(cause) if is_not_found(&cause) => Ok(FolderKind::Missing),
-        Err(cause) => {
-            Err(Error::unable(format!("`{folder}` cannot be looked at")).with_cause(cause))
-        }
+        Err(cause) => Err(Error::unable(format!("cannot stat `{folder}`")).with_cause(cause)),
     }
 }
 
@@ -179,8 +170,8 @@ fn is_not_found(cause: &io::Error) -> bool {
 }
 
 impl Repo {
-    /// Reads what is at a path. `staged` stands in for what this file system cannot hold: the
-    /// executable bit where `core.fileMode` is off, the symlink where `core.symlinks` is.
+    /// Reads the item at `path`. `staged` supplies properties that the file system cannot hold: the
+    /// executable bit if `core.fileMode` is off, the symlink mode if `core.symlinks` is off.
     pub fn read_worktree_item(
         &self,
         path: &RepoPath,
@@ -194,7 +185,7 @@ impl Repo {
             PathLookup::Found(meta) => meta,
         };
         let on_disk = path.to_disk_path(self.root());
-        let failed = || format!("`{path}` cannot be read");
+        let failed = || format!("cannot read `{path}`");
         if meta.is_symlink() {
             let target = fs::read_link(&on_disk).with_context(failed)?;
             let id = self.blob_id(target.as_os_str().as_bytes())?;
@@ -235,9 +226,9 @@ impl Repo {
     }
 }
 
-/// The very bytes of a file, or the target of a symlink; nothing where there is neither.
+/// Reads the bytes of a file or the target of a symlink; `None` if absent or of another type.
 pub fn read_raw_file(on_disk: &Path) -> Result<Option<Vec<u8>>> {
-    let failed = || format!("`{}` cannot be read", on_disk.display());
+    let failed = || format!("cannot read `{}`", on_disk.display());
     let meta = match fs::symlink_metadata(on_disk) {
         Ok(meta) => meta,
         Err(cause) if is_not_found(&cause) => return Ok(None),

@@ -1,4 +1,12 @@
-//! The worktrees of this repository: those that git has registered, and no others.
+//! Registered worktrees of a repository, and the branches in use there.
+//!
+//! A branch that any worktree has checked out, or is rebasing or bisecting, must not be moved from
+//! outside.
+//!
+//! ```text
+//! refs/heads/topic rebased in /work/app-2
+//! -> BranchInUse { branch: "topic", root: "/work/app-2", operation: Some("a rebase") }
+//! ```
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,13 +16,13 @@ use super::reftable::HeadState;
 use super::{Id, Repo};
 use xtask_base::error::{Error, Result, ResultExt};
 
-/// How often it is asked whether a git is still at work on an index.
+/// Interval at which `index.lock` is polled.
 const SWITCH_POLL: Duration = Duration::from_millis(10);
 
-/// How often at most: two seconds in all. A lock that is left over must not hold anybody up for long.
+/// Number of polls: two seconds in all. A stale lock must not delay a command for long.
 const SWITCH_ROUNDS: u32 = 200;
 
-/// The files of a worktree's git folder that name branches in use, and what for.
+/// Files in a worktree's git folder that name branches in use, with the operation.
 const BRANCH_FILES: [(&str, Option<&str>); 5] = [
     ("HEAD", None),
     ("rebase-merge/head-name", Some("a rebase")),
@@ -26,38 +34,37 @@ const BRANCH_FILES: [(&str, Option<&str>); 5] = [
 /// A registered worktree.
 #[derive(Clone, Debug)]
 pub struct Worktree {
-    /// Where its files are.
     pub root: PathBuf,
-    /// The checked-out branch without `refs/heads/`; nothing where HEAD is detached or unreadable.
+    /// The checked-out branch without `refs/heads/`; `None` if HEAD is detached or unreadable.
     pub branch: Option<String>,
-    /// Whether its folder is there.
+    /// Whether the folder exists.
     pub is_there: bool,
-    /// Whether it is locked (`git worktree lock`), as one on a disk that is not always there.
+    /// Whether it is locked (`git worktree lock`), e.g. on a removable disk.
     pub is_locked: bool,
 }
 
-/// A branch that a worktree works on: its ref must not be moved under it.
+/// A branch in use by a worktree: its ref must not be moved from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BranchInUse {
     /// The branch without `refs/heads/`.
     pub branch: String,
-    /// The worktree.
+    /// The root of the worktree.
     pub root: PathBuf,
-    /// Whether its folder is there.
+    /// Whether the folder exists.
     pub is_there: bool,
-    /// The commit that was last checked out there, by the reflog of its HEAD.
+    /// The last commit in the reflog of the worktree's HEAD.
     pub commit: Option<Id>,
-    /// What git is in the middle of there with this branch, where it is not simply checked out.
+    /// The operation on this branch, e.g. `a rebase`; `None` if checked out.
     pub operation: Option<&'static str>,
 }
 
 impl Repo {
-    /// Waits while a git is at work on the index of a worktree: a `git switch` that has begun has read
-    /// its branch already, and has not said yet that it is there. Not for longer than it usually takes.
+    /// Waits, at most two seconds, while git holds an `index.lock` in any worktree: a running `git
+    /// switch` has already read its branch and has not yet written HEAD.
     pub fn wait_for_switches(&self) -> Result<()> {
         let common = self.common_folder();
         let mut folders = vec![common.to_path_buf()];
-        for proxy in self.git.worktrees().with_context(|| "the worktrees cannot be listed")? {
+        for proxy in self.git.worktrees().with_context(|| "cannot list the worktrees")? {
             folders.push(proxy.git_dir().to_path_buf());
         }
         for _ in 0..SWITCH_ROUNDS {
@@ -69,14 +76,14 @@ impl Repo {
         Ok(())
     }
 
-    /// The branches that worktrees have checked out, or are rebasing or bisecting.
+    /// Lists the branches that worktrees have checked out, or are rebasing or bisecting.
     pub fn branches_in_use(&self) -> Result<Vec<BranchInUse>> {
         let mut places = Vec::new();
-        let main = self.git.main_repo().with_context(|| "the main worktree cannot be opened")?;
+        let main = self.git.main_repo().with_context(|| "cannot open the main worktree")?;
         if let Some(root) = main.workdir() {
             places.push((root.to_path_buf(), main.git_dir().to_path_buf()));
         }
-        for proxy in self.git.worktrees().with_context(|| "the worktrees cannot be listed")? {
+        for proxy in self.git.worktrees().with_context(|| "cannot list the worktrees")? {
             let folder = proxy.git_dir().to_path_buf();
             places.push((proxy.base().unwrap_or_else(|_| folder.clone()), folder));
         }
@@ -99,7 +106,7 @@ impl Repo {
                 let names = text.lines().filter_map(|line| {
                     let line = line.trim();
                     let line = line.strip_prefix("ref:").unwrap_or(line).trim();
-                    // A bisect notes the branch by its short name.
+                    // A bisect records the branch by its short name.
                     let is_short = file == "BISECT_START";
                     line.strip_prefix("refs/heads/").or(is_short.then_some(line))
                 });
@@ -114,7 +121,7 @@ impl Repo {
         Ok(found)
     }
 
-    /// The name that git has for this worktree; empty for the main one.
+    /// Returns git's name of this worktree; empty for the main one.
     #[must_use]
     pub fn worktree_name(&self) -> String {
         let own = self.git_folder();
@@ -123,8 +130,7 @@ impl Repo {
         name.map_or(String::new(), |name| name.to_string_lossy().into_owned())
     }
 
-    /// Opens a registered worktree. What lies at its folder now must still be it: another clone may
-    /// have taken the place.
+    /// Opens a registered worktree. Returns an error if its folder now contains another clone.
     pub fn open_worktree(&self, root: &Path) -> Result<Repo> {
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         if self.needs_git_dir && real(root) == self.root() {
@@ -138,17 +144,17 @@ impl Repo {
             return Ok(found);
         }
         Err(Error::unable(format!(
-            "`{}` is not a worktree of this repository any more",
+            "`{}` is no longer a worktree of this repository",
             root.display()
         ))
-        .with_hint("`git worktree prune` forgets those that are gone"))
+        .with_hint("`git worktree prune` removes entries of deleted worktrees"))
     }
 
-    /// All worktrees, the main one first, the others by path. Those that are ours, under our folder
-    /// of state, are nobody's business.
+    /// Lists all worktrees, the main one first, the others by path, without the temporary ones in
+    /// `shared_state_folder`.
     pub fn list_worktrees(&self) -> Result<Vec<Worktree>> {
         let mut all = Vec::new();
-        let main = self.git.main_repo().with_context(|| "the main worktree cannot be opened")?;
+        let main = self.git.main_repo().with_context(|| "cannot open the main worktree")?;
         let heads = if self.has_reftable() { Some(self.heads_by_git()?) } else { None };
         let describe = |root: PathBuf, folder: Option<&Path>| -> Worktree {
             let is_there = root.is_dir();
@@ -171,7 +177,7 @@ impl Repo {
             all.push(describe(root.to_path_buf(), Some(main.git_dir())));
         }
         let mut linked = Vec::new();
-        for proxy in self.git.worktrees().with_context(|| "the worktrees cannot be listed")? {
+        for proxy in self.git.worktrees().with_context(|| "cannot list the worktrees")? {
             let Ok(root) = proxy.base() else { continue };
             if root.starts_with(self.shared_state_folder()) {
                 continue;
@@ -184,7 +190,7 @@ impl Repo {
     }
 }
 
-/// What a file that names refs says; a symlink names the one to which it leads, as HEAD can.
+/// Reads a file that names refs, or the target of a symlink, as HEAD can be one.
 fn read_ref_names(file: &Path) -> Option<String> {
     if let Ok(target) = std::fs::read_link(file) {
         return Some(target.to_string_lossy().into_owned());
