@@ -179,7 +179,7 @@ fn a_tree_that_cannot_be_written_to() {
         return;
     }
     let before = repo.scene();
-    repo.xtask(&["sync"]).status(3).says("cannot be written");
+    repo.xtask(&["sync"]).status(3).says("cannot write");
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(repo.scene(), before);
 }

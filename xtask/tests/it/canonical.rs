@@ -205,7 +205,7 @@ fn local_changes_in_the_way_of_the_upstream_stay() {
     ada.git(&["fetch", "--quiet"]);
     ada.write("src/app", "unsaved\n");
     let before = ada.scene();
-    ada.xtask(&["sync"]).status(3).says("has gone ahead").says("stash");
+    ada.xtask(&["sync"]).status(3).says("which is ahead").says("stash");
     assert_eq!(ada.scene(), before);
 }
 
@@ -252,14 +252,14 @@ fn without_a_file_on_the_canonical_branch_the_one_here_counts_and_that_is_said()
     repo.git(&["switch", "--quiet", "-c", "feature"]);
     repo.canonical(&[("setup/a", Some("a2\n")), ("conf/x", Some("x\n"))]);
     repo.write("setup/sync.toml", "[managed]\ninclude = ['/conf/']\n");
-    repo.xtask(&["sync"]).success().says("the one in the working tree counts");
+    repo.xtask(&["sync"]).success().says("using the one in the working tree");
     assert_eq!(repo.read("conf/x"), "x\n");
     assert_eq!(repo.read("setup/a"), "a1\n");
     // Not through a symlink, though.
     repo.remove("setup/sync.toml");
     repo.write("elsewhere.toml", "[managed]\ninclude = ['/src/']\n");
     repo.link("../elsewhere.toml", "setup/sync.toml");
-    repo.xtask(&["sync"]).success().never_says("working tree counts");
+    repo.xtask(&["sync"]).success().never_says("using the one in the working tree");
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn is_ours(clone: &Place<'_>, reason: &str) {
     let ran = clone.try_git(&["commit", "--quiet", "-am", "work"]).success();
     assert!(!clone.lab.path("ran").exists(), "a command of the fork ran: {}", ran.err);
     let status = clone.xtask(&["status"]).success();
-    let warning = "the branch `orchestration-tools` here is not the one of `origin`: ";
+    let warning = "local branch `orchestration-tools` is not the one of `origin`: ";
     let said = [status.out, status.err].concat();
     let warned: Vec<_> = said.lines().filter(|line| line.contains(warning)).collect();
     assert_eq!(warned.len(), 1, "{said}");

@@ -112,7 +112,7 @@ fn why_tells_rule_decision_contents_and_commits() {
     let repo = feature(&lab);
     repo.xtask(&["why", "setup/a"])
         .success()
-        .says("behind: it holds an older canonical content; sync will update it")
+        .says("behind: it has an older canonical version; sync will update it")
         .says("last synced            none");
     repo.xtask(&["sync"]).success();
     repo.at("setup")
@@ -159,7 +159,7 @@ fn undo_of_another_worktree_or_branch_is_refused() {
     linked.xtask(&["sync"]).success();
     let id = repo.xtask(&["undo", "--list"]).success().out;
     let id = id.split_whitespace().next().unwrap();
-    repo.xtask(&["undo", id]).status(2).says("is of the worktree");
+    repo.xtask(&["undo", id]).status(2).says("belongs to worktree");
     repo.xtask(&["undo"]).status(3).says("nothing to undo");
     linked.git(&["switch", "--quiet", "-c", "third", "main"]);
     linked.xtask(&["undo"]).status(2).says("`second`");

@@ -252,7 +252,7 @@ fn nothing_is_written_through_a_symlinked_folder() {
         &["sync", "--merge"],
     ] {
         let code = if args.contains(&"--force") { 3 } else { 0 };
-        repo.xtask(args).status(code).says("is a symlink, and nothing is written through it");
+        repo.xtask(args).status(code).says("is a symlink; sync does not write through symlinks");
         assert_eq!(fs::read_to_string(outside.join("a")).unwrap(), "not ours\n");
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 1, "{args:?}");
         assert_eq!(repo.status(), "");
@@ -347,7 +347,7 @@ fn names_that_fold_together_are_refused_where_case_does_not_count() {
         repo.plan(&[]),
         "setup/New behind refuse\nsetup/c behind create\nsetup/new behind refuse\n"
     );
-    repo.xtask(&["sync"]).status(3).says("is the same name where case does not count");
+    repo.xtask(&["sync"]).status(3).says("if case is ignored");
     assert!(!repo.has("setup/new") && !repo.has("setup/New") && repo.has("setup/c"));
 }
 

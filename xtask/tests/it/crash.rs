@@ -432,7 +432,7 @@ fn what_somebody_saves_right_before_a_swap_and_a_crash_is_given_back() {
                 std::fs::read_to_string(repo.dir.join(path)).ok().as_deref(),
                 Some("the newest work\n")
             );
-            repo.xtask(&["sync"]).says("cut short and has been put right");
+            repo.xtask(&["sync"]).says("interrupted and has been repaired");
             assert_eq!(repo.read(path), "the newest work\n", "{renames}");
             assert!(!repo.git_folder().join("xtask/put-aside").exists());
         }
@@ -442,7 +442,7 @@ fn what_somebody_saves_right_before_a_swap_and_a_crash_is_given_back() {
         repo.write("setup/b", "the newest work\n")
     });
     repo.write("setup/b", "and one newer still\n");
-    let ran = repo.xtask(&["sync"]).says("what somebody wrote to `setup/b` at that moment is in");
+    let ran = repo.xtask(&["sync"]).says("a concurrent change to `setup/b` was saved as");
     assert_eq!(repo.read("setup/b"), "and one newer still\n");
     let kept: Vec<_> =
         std::fs::read_dir(repo.git_folder().join("xtask/put-aside")).unwrap().flatten().collect();
@@ -482,7 +482,7 @@ fn looking_at_a_crashed_run_says_so_and_writes_nothing() {
     place.xtask(&["sync", "--check"]).says("was cut short");
     place.xtask(&["status"]).says("was cut short");
     assert_eq!(crate::testkit::trace(place.dir.as_std_path()), before);
-    place.xtask(&["sync"]).success().says("has been put right");
+    place.xtask(&["sync"]).success().says("has been repaired");
 }
 
 /// A forced sync over an edit that dies right before the branch moves.
@@ -519,7 +519,7 @@ fn a_backup_stays_if_what_it_holds_was_not_put_back() {
     let lab = Lab::new();
     let repo = crashed_before_the_branch_moves(&lab);
     repo.write("setup/a", "a2\nmore work\n");
-    repo.xtask(&["sync"]).success().says("has been put right").says("undo --list");
+    repo.xtask(&["sync"]).success().says("has been repaired").says("undo --list");
     assert_eq!(repo.read("setup/a"), "a2\nmore work\n");
     let backup = repo.git(&["for-each-ref", "--format=%(refname)", "refs/xtask/backup"]);
     let held = repo.git(&["show", &format!("{}:worktree/setup/a", backup.trim())]);
@@ -530,7 +530,7 @@ fn a_backup_stays_if_what_it_holds_was_not_put_back() {
 fn a_crash_that_is_not_disturbed_is_taken_back_whole() {
     let lab = Lab::new();
     let repo = crashed_before_the_branch_moves(&lab);
-    repo.xtask(&["undo"]).status(3).says("has been put right");
+    repo.xtask(&["undo"]).status(3).says("has been repaired");
     assert_eq!(repo.read("setup/a"), "PRECIOUS\n");
     assert_eq!(repo.status(), " M setup/a\n");
 }
@@ -541,7 +541,7 @@ fn what_was_committed_after_a_crash_is_not_put_back() {
     let repo = crashed_before_the_branch_moves(&lab);
     repo.remove(".git/index.lock");
     repo.git(&["commit", "--quiet", "-am", "going on"]);
-    repo.xtask(&["sync"]).success().says("has been put right");
+    repo.xtask(&["sync"]).success().says("has been repaired");
     assert_eq!(repo.read("setup/a"), "a2\n");
     assert_eq!(repo.status(), "");
 }

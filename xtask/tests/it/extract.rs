@@ -201,7 +201,7 @@ fn promote_takes_what_is_chosen_and_leaves_the_rest_waiting() {
     for name in ["one", "two", "three"] {
         repo.xtask(&["extract", name]).success();
     }
-    repo.xtask(&["promote", "four", "--yes"]).status(2).says("waiting: `one`, `two`, `three`");
+    repo.xtask(&["promote", "four", "--yes"]).status(2).says("pending: `one`, `two`, `three`");
     repo.xtask(&["promote", "two"]).status(2).says("--yes");
     repo.xtask(&["promote", "two", "--yes"]).success().says("still waiting: one, three");
     assert_eq!(
@@ -222,7 +222,7 @@ fn promote_takes_what_is_chosen_and_leaves_the_rest_waiting() {
     repo.xtask(&["extract", "three"]).success();
     repo.xtask(&["reverse-sync", "three", "three", "--yes"]).success();
     let tip = repo.id("orchestration-tools");
-    repo.xtask(&["promote", "--dry-run"]).success().says("is there already");
+    repo.xtask(&["promote", "--dry-run"]).success().says("is already there");
     repo.xtask(&["promote", "--yes"])
         .success()
         .says("has all of it already")
@@ -309,7 +309,7 @@ fn a_push_that_loses_the_race_is_made_again_and_one_that_is_refused_changes_noth
     let refuse = lab.path("hub/hooks/pre-receive");
     write_script(&refuse, "#!/bin/sh\nexit 1\n");
     let before = ada.git(&["for-each-ref", "refs/heads"]);
-    ada.xtask(&["extract", "three", "--push"]).status(3).says("refuses");
+    ada.xtask(&["extract", "three", "--push"]).status(3).says("rejected");
     assert_eq!(ada.git(&["for-each-ref", "refs/heads"]), before);
 }
 
@@ -326,7 +326,7 @@ fn wrong_use_says_what_to_type() {
     repo.xtask(&["extract", "one", "--comment"]).status(3);
     repo.git(&["switch", "-q", "--detach"]);
     repo.xtask(&["extract"]).status(2).says("HEAD is detached");
-    repo.xtask(&["promote", "one", "--yes"]).status(2).says("has nothing at all");
+    repo.xtask(&["promote", "one", "--yes"]).status(2).says("is empty");
     assert_eq!(repo.git(&["for-each-ref"]), before);
     repo.xtask(&["extract", "one"]).success();
     repo.git(&["worktree", "add", "-q", lab.path("held").as_str(), CHANGES]);
@@ -395,7 +395,7 @@ fn what_was_collected_here_is_newer_than_what_was_pushed_before() {
     ada.xtask(&["extract", "two"]).success();
     ada.on_branch("two", |place| place.write("setup/list", "1\n2\n3\n4\n5\n6\n7\n8\n9\n"));
     ada.xtask(&["extract", "two"]).success().says("was taken away");
-    ada.xtask(&["promote", "two", "--yes"]).status(2).says("nothing from `two` is waiting");
+    ada.xtask(&["promote", "two", "--yes"]).status(2).says("no pending changes from `two`");
 }
 
 #[test]
@@ -465,7 +465,7 @@ fn promote_takes_what_was_shown_and_nothing_else() {
         repo.xtask(&["extract", "three"]).success();
         promote::promote_changes(repo_here, &[], &choice.selected_changes(), tools).map(drop)
     });
-    assert!(taken.unwrap_err().message().contains("looks different now"));
+    assert!(taken.unwrap_err().message().contains("has changed since it was shown"));
     assert_eq!(
         repo.try_git(&["cat-file", "-e", "orchestration-tools:scripts/three"]).code,
         Some(128)
@@ -507,14 +507,14 @@ fn what_was_withdrawn_stays_away_however_a_clone_came_by_it() {
         withdraw_two(&ada);
         bob.git(&["fetch", "-q"]);
         bob.xtask(&["promote", "--dry-run"]).success().never_says("from two");
-        bob.xtask(&["promote", "two", "--yes"]).status(2).says("nothing from `two`");
+        bob.xtask(&["promote", "two", "--yes"]).status(2).says("no pending changes from `two`");
     }
     // And where the very clone that has it withdraws it.
     let lab = Lab::new();
     let (ada, _, _) = two_clones(&lab);
     ada.xtask(&["extract", "two"]).success();
     withdraw_two(&ada);
-    ada.xtask(&["promote", "two", "--yes"]).status(2).says("nothing from `two`");
+    ada.xtask(&["promote", "two", "--yes"]).status(2).says("no pending changes from `two`");
 }
 
 #[test]
@@ -562,7 +562,7 @@ fn a_state_that_was_not_fetched_takes_nothing_away() {
     ada.git(&["push", "-q", "origin", "three"]);
     ada.xtask(&["extract", "three", "--push"]).success();
     bob.git(&["fetch", "-q", "origin", CHANGES]);
-    bob.xtask(&["extract", "three"]).status(3).says("`git fetch` brings it");
+    bob.xtask(&["extract", "three"]).status(3).says("`git fetch` updates it");
     bob.git(&["fetch", "-q"]);
     bob.xtask(&["extract", "three"]).success();
     assert_eq!(bob.id(CHANGES), hub.id(CHANGES));

@@ -255,7 +255,7 @@ fn a_newer_journal_or_overlay_is_left_to_its_program() {
     repo.write(file, old);
     renumber(&repo, ".git/xtask/journal");
     refused(&repo, "the journal of an earlier run", &[&["sync"], &["undo"]]);
-    repo.xtask(&["sync"]).status(3).never_says("damaged").never_says("remove it");
+    repo.xtask(&["sync"]).status(3).never_says("damaged").never_says("remove the journal");
 }
 
 #[test]
@@ -460,7 +460,7 @@ fn one_fault(repo: &Place<'_>, command: &[&str], place: &str) {
     let fault =
         format!("{place}: it is of format 2, and this xtask reads up to 1: a newer one is needed");
     let ran = ran.says("1 fault in").says(&fault).says("takes the newer toolkit");
-    ran.never_says("unknown key").never_says("correct it on");
+    ran.never_says("unknown key").never_says("fix it on");
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn a_killed_sync_is_mended_by_the_next_command() {
             let journal = place.git_folder().join("xtask/journal");
             assert!(journal.exists(), "the kill came in mid-write");
             // `undo` mends, finds nothing of its own to do, and says so.
-            place.xtask(&["undo"]).status(3).says("has been put right");
+            place.xtask(&["undo"]).status(3).says("has been repaired");
             assert_eq!(place.scene(), before, "killed at file {at}, linked: {linked}");
         }
         place.xtask(&["sync", "--yes"]).success();
@@ -113,7 +113,7 @@ fn a_killed_sync_is_mended_by_the_next_hook() {
     assert_ne!(place.scene(), before, "the kill came in mid-write");
     let head = place.head();
     let hook = place.xtask(&["hook", "post-checkout", "1", &head, &head, "1"]).success();
-    hook.says("has been put right").says("brought up to date");
+    hook.says("has been repaired").says("brought up to date");
     assert_eq!(place.id("HEAD~1"), head);
     assert_eq!(place.status(), " M src/app\nA  src/staged\n");
     assert_eq!(place.git(&["diff", "orchestration-tools", "HEAD", "--", "setup"]), "");

@@ -273,7 +273,7 @@ fn a_branch_that_follows_is_moved_there_first_and_pushed_only_with_what_is_ours(
     repo.canonical(&[("setup/a", Some("a3\n"))]);
     repo.xtask(&["propagate"]).success();
     // What is not on the canonical branch there is not pushed by the way.
-    repo.xtask(&["propagate", "--push"]).success().says("not pushed yet does not count");
+    repo.xtask(&["propagate", "--push"]).success().says("unpushed commits are ignored");
     assert_eq!(hub.git(&["show", "feature/own:setup/a"]), "a2\n");
     repo.git(&["push", "-q", "origin", "orchestration-tools"]);
     let seen = repo.xtask(&["propagate", "--push", "--dry-run"]).success();
@@ -380,7 +380,7 @@ fn what_is_not_pushed_yet_does_not_reach_the_branches_of_the_remote() {
     let repo = with_hub(&lab);
     let hub = lab.place("hub");
     repo.canonical(&[("setup/a", Some("secret\n"))]);
-    repo.xtask(&["propagate", "--remote", "--push"]).success().says("not pushed yet");
+    repo.xtask(&["propagate", "--remote", "--push"]).success().says("unpushed commits are ignored");
     assert_eq!(hub.git(&["show", "plain:setup/a"]), "a2\n");
 }
 

@@ -304,9 +304,9 @@ fn names_mean_what_people_mean_by_them() {
     repo.xtask(&["reverse-sync", "feature", "feature", "--yes"]).success().says("Second managed");
     repo.git(&["tag", "other", "main"]);
     repo.git(&["branch", "other", "refs/heads/feature~1"]);
-    repo.xtask(&["reverse-sync", "feature", "other", "--yes"]).status(2).says("a branch and a tag");
+    repo.xtask(&["reverse-sync", "feature", "other", "--yes"]).status(2).says("is ambiguous");
     for name in ["HEAD", "a b", "a..b", "@{-1}", "x.lock"] {
-        repo.xtask(&["reverse-sync", name, "main"]).status(2).says("is no name of a branch");
+        repo.xtask(&["reverse-sync", name, "main"]).status(2).says("invalid branch name");
     }
 }
 
@@ -427,7 +427,7 @@ fn content_that_was_changed_after_it_was_taken_is_not_a_conflict() {
     repo.xtask(&["reverse-sync", "feature", "feature", "--yes"]).success();
     repo.canonical(&[("setup/a", Some("and changed again\n"))]);
     let ran = repo.xtask(&["reverse-sync", "feature", "feature", "--yes"]).success();
-    ran.says("was taken in before").says("has changed it since; nothing to do");
+    ran.says("was already picked as").says("has changed it since; nothing to do");
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn what_is_staged_is_not_given_up_to_follow_the_upstream() {
     repo.git(&["add", "src/app"]);
     repo.write("src/app", "and changed again\n");
     let before = repo.scene();
-    repo.xtask(&["sync"]).status(3).says("what is staged keeps the branch");
+    repo.xtask(&["sync"]).status(3).says("there are staged changes");
     assert_eq!(repo.scene(), before);
     repo.git(&["reset", "--quiet"]);
     repo.xtask(&["sync"]).success();
@@ -254,7 +254,7 @@ fn a_file_that_is_saved_during_a_sync_is_seen_by_git() {
     let file = repo.dir.join("setup/a");
     std::fs::write(&script, format!("#!/bin/sh\necho saved > '{file}'\nexec cat\n")).unwrap();
     repo.git(&["config", "filter.slow.smudge", &format!("sh '{script}'")]);
-    repo.xtask(&["sync"]).status(3).says("`setup/a` was changed meanwhile");
+    repo.xtask(&["sync"]).status(3).says("`setup/a` was changed concurrently");
     assert_eq!(repo.read("setup/a"), "saved\n");
     assert_eq!(repo.status(), " M setup/a\n");
 }

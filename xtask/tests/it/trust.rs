@@ -49,7 +49,7 @@ fn what_may_be_secret_becomes_an_object_by_no_road() {
         assert_eq!(repo.read("setup/.env"), SECRET, "{args:?}");
         assert!(!is_object(&repo, SECRET), "{args:?}");
         if code == 3 {
-            ran.says("may be secret (`[backup] ignored` names it)");
+            ran.says("may be secret (`[backup] ignored` matches it)");
         }
         // What is beside it is done, and undone.
         if !args.contains(&"setup/.env") {
@@ -106,7 +106,7 @@ fn what_was_asked_for_and_not_written_is_no_success() {
     repo.commit("its own");
     repo.xtask(&["sync"]).success();
     repo.xtask(&["sync", "setup"]).success();
-    repo.xtask(&["sync", "setup/b"]).status(3).says("a content of its own");
+    repo.xtask(&["sync", "setup/b"]).status(3).says("its own version");
     repo.xtask(&["sync", "--merge", "setup/b"]).success();
     repo.xtask(&["sync", "--force", "setup/b"]).success();
     repo.xtask(&["sync", "setup/b"]).success();

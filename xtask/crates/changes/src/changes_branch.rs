@@ -1,9 +1,16 @@
-//! The branch on which changes wait to be taken in: the canonical commit, and on top of it one
-//! commit for each source branch.
+//! Changes branch: the canonical commit, and on top of it one commit per source branch with changes
+//! to be promoted.
 //!
-//! Extracting a source again replaces its own commit, in its place, and carries the others over. The
-//! same sources on the same canonical commit make the same commits on every machine. What people
-//! have committed there by hand is carried along like a source without a name.
+//! Extracting a source again replaces its commit in place and carries the others over. The same
+//! sources on the same canonical commit produce the same commit ids on every machine. Manual
+//! commits are carried along like a source without a name. For example:
+//!
+//! ```text
+//! orchestration-tools-changes
+//!   chore(extract): 1 managed file from feature-b
+//!   chore(extract): 2 managed files from feature-a
+//! orchestration-tools  (canonical)
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,25 +35,24 @@ use xtask_sync::managed::ManagedPaths;
 use xtask_sync::merge::find_base_entry;
 use xtask_sync::upstream::is_sync_commit;
 
-/// A commit on the branch of changes.
+/// A commit on the changes branch.
 #[derive(Clone, Debug)]
 pub struct PendingChange {
-    /// The commit.
     pub commit: CommitInfo,
-    /// Its source; nothing for one that somebody has made by hand.
+    /// Source branch; `None` for a manual commit.
     pub branch: Option<String>,
-    /// What it changes.
     changes: BTreeMap<RepoPath, EntryPair>,
 }
 
 impl PendingChange {
-    /// What it is called.
+    /// Returns the name for messages: the source branch, or the quoted subject of a manual commit.
     #[must_use]
     pub fn name(&self) -> String {
         self.branch.clone().unwrap_or_else(|| format!("`{}`", self.commit.subject()))
     }
 
-    /// Whether somebody who types this means it: a source by its name, a commit by hand by its id.
+    /// Returns whether `word` on the command line means this commit: the name of the source, or at
+    /// least `SHORTEST_ID` digits of a manual commit's id.
     #[must_use]
     pub fn is_named_by(&self, word: &str) -> bool {
         match &self.branch {
@@ -58,8 +64,8 @@ impl PendingChange {
         }
     }
 
-    /// Whether it stands for the same thing as another: for the same source, or for the same commit
-    /// of somebody's, wherever that stands by now.
+    /// Returns whether both have the same source, or are the same manual commit on different
+    /// parents.
     fn is_counterpart(&self, other: &PendingChange) -> bool {
         match (&self.branch, &other.branch) {
             (None, None) => {
@@ -71,51 +77,51 @@ impl PendingChange {
         }
     }
 
-    /// Whether both say the same: all that an extraction is made from is in its message; of what was
-    /// made by hand only the content tells.
+    /// Returns whether both have the same content. The message of an extraction covers all its
+    /// inputs; for manual commits the changes are compared.
     fn has_same_content(&self, other: &PendingChange) -> bool {
         let is_by_hand = self.branch.is_none();
         self.commit.message == other.commit.message
             && (!is_by_hand || self.changes == other.changes)
     }
 
-    /// The commit of the source that it was made from.
+    /// Returns the commit of the source that this one was extracted from.
     #[must_use]
     pub fn source_commit(&self) -> Option<Id> {
         Id::from_hex(self.commit.trailer(COMMIT_TRAILER)?.as_bytes()).ok()
     }
 }
 
-/// The shortest beginning of an id that is taken for one.
+/// Minimum length of an abbreviated id.
 const SHORTEST_ID: usize = 7;
 
-/// What the branch of changes was at the remote when the local one was last made: by it can be told
-/// which of the two has changed since.
+/// Ref with the remote changes branch as of the last local update; shows which of the two has
+/// changed since.
 const SEEN_REF: &str = "refs/xtask/changes-seen";
 
-/// What waits to be taken in, and where the branch of changes is.
+/// Content and refs of the changes branch.
 #[derive(Clone, Debug)]
 pub struct ChangesBranch {
-    /// The commits, oldest first.
+    /// Commits, oldest first.
     pub commits: Vec<PendingChange>,
-    /// The canonical commit on which they stand.
+    /// Canonical commit that `commits` are based on.
     pub base: Option<Id>,
-    /// The local branch.
+    /// Local branch.
     pub local: Option<Id>,
-    /// The branch at the remote, as last fetched.
+    /// Remote-tracking branch, as last fetched.
     pub remote: Option<Id>,
 }
 
-/// Which of the two branches of changes count.
+/// Choice between the local and the remote changes branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangesSide {
-    /// Both, each for what it has changed since the other was last seen.
+    /// Both, merged by their changes since the last common state.
     Both,
-    /// The one at the remote: what only this clone has is not to be pushed along.
+    /// Only the remote one, so that a push does not publish extractions of this clone alone.
     Remote,
 }
 
-/// Reads the branch of changes.
+/// Reads the changes branch.
 pub fn read_changes_branch(
     repo: &Repo,
     context: &SyncContext,
@@ -141,7 +147,7 @@ pub fn read_changes_branch(
     Ok(ChangesBranch { commits, base, local, remote })
 }
 
-/// What waits and is not canonical by now, by name. Nothing is written.
+/// Lists the names of pending changes that are not canonical yet, without writing.
 pub fn list_pending(repo: &Repo, context: &SyncContext, disk: &Disk<'_>) -> Result<Vec<String>> {
     let waiting = read_changes_branch(repo, context, ChangesSide::Both)?;
     let memory = repo.in_memory();
@@ -151,8 +157,8 @@ pub fn list_pending(repo: &Repo, context: &SyncContext, disk: &Disk<'_>) -> Resu
     })
 }
 
-/// The state of the branch of changes from which both sides come: one of the two, where the other has
-/// held it before, or what was noted.
+/// Returns the last common state of both sides: the one of the two that the other once had,
+/// according to the reflogs, or else `SEEN_REF`.
 fn find_common_state(
     repo: &Repo,
     context: &SyncContext,
@@ -164,7 +170,7 @@ fn find_common_state(
     let tracked = repo.reflog(&format!("refs/remotes/{}/{}", config.remote, config.changes_branch));
     let has = |log: &[(Id, i64)], id| log.iter().any(|(was, _)| *was == id);
     let last = |log: &[(Id, i64)]| log.last().map(|(_, seconds)| *seconds);
-    // Where each has had the state of the other, the last to move counts.
+    // If each once had the state of the other, the last move decides.
     match (has(&own, there), has(&tracked, here)) {
         (true, true) if last(&own) > last(&tracked) => Ok(Some(there)),
         (_, true) => Ok(Some(here)),
@@ -173,7 +179,7 @@ fn find_common_state(
     }
 }
 
-/// Notes what the remote had when the local branch of changes was made.
+/// Saves the remote's state as of the local update in `SEEN_REF`.
 pub fn record_seen_remote(repo: &Repo, remote: Option<Id>) -> Result<()> {
     let old = repo.resolve_ref(SEEN_REF)?;
     if old != remote {
@@ -182,9 +188,9 @@ pub fn record_seen_remote(repo: &Repo, remote: Option<Id>) -> Result<()> {
     Ok(())
 }
 
-/// Brings the two branches of changes together, source by source. What only one side has changed
-/// since `before` is as that side has it; where both have, the newer state of the source counts, and
-/// of what was made by hand both stay.
+/// Merges the local and the remote changes branch, source by source. A change since `before` on one
+/// side alone wins; if both sides changed, the newer state of the source wins, and of manual
+/// commits both are kept.
 fn merge_sides(
     repo: &Repo,
     context: &SyncContext,
@@ -197,12 +203,12 @@ fn merge_sides(
     };
     let mut commits = Vec::new();
     for one in there {
-        // Each has one counterpart at most; the very same comes first.
+        // Each has at most one counterpart; an identical one is preferred.
         let same =
             here.iter().position(|own| own.is_counterpart(&one) && own.has_same_content(&one));
         let at = same.or_else(|| here.iter().position(|own| own.is_counterpart(&one)));
         let Some(at) = at else {
-            // This side has taken it away, if the other has not touched it since.
+            // This side has removed it, unless the other has changed it since.
             if !is_as_before(&one) {
                 commits.push(one);
             }
@@ -220,13 +226,13 @@ fn merge_sides(
             }
         }
     }
-    // What the other side has taken away stays away.
+    // A removal by the other side is kept.
     commits.extend(here.into_iter().filter(|own| !is_as_before(own)));
     Ok(commits)
 }
 
-/// Whether one was made from a newer state of the source than another: from one that came after it, or
-/// from the one that the source has now.
+/// Returns whether `one` was extracted from a newer state of the source than `other`: from a
+/// descendant, or from the present tip.
 fn is_from_newer_source(
     repo: &Repo,
     context: &SyncContext,
@@ -248,23 +254,21 @@ fn is_from_newer_source(
     Ok(are_here && from != other_from && repo.is_ancestor(other_from, from)?)
 }
 
-/// The commits of one branch of changes, oldest first.
+/// Lists the commits of one side, oldest first. A merge or root commit is an error.
 fn list_branch_commits(repo: &Repo, context: &SyncContext, tip: Id) -> Result<Vec<PendingChange>> {
     let mut found = Vec::new();
     let changes = &context.config.changes_branch;
     for id in repo.commits_between(Some(context.canonical.commit), tip, true)? {
         let commit = repo.read_commit(id)?;
         let &[parent] = commit.parents.as_slice() else {
-            let what = if commit.parents.is_empty() { "begins a history" } else { "is a merge" };
+            let what = if commit.parents.is_empty() { "is a root commit" } else { "is a merge" };
             return Err(Error::unable(format!(
-                "on `{changes}`, {} {what}; it is to have one commit for each source",
+                "`{changes}` must have one commit per source: {} {what}",
                 repo.short_id(id)
             ))
-            .with_hint(format!(
-                "bring it back to single commits (`git rebase`), or remove `{changes}`"
-            )));
+            .with_hint(format!("make it linear again (`git rebase`), or delete `{changes}`")));
         };
-        // People copy messages; who has made the commit tells whose it is.
+        // People copy messages, so the committer decides, not the trailer alone.
         let is_ours = commit.committer.email == context.config.identity.email;
         let branch = commit.trailer(BRANCH_TRAILER).filter(|_| is_ours).map(str::to_owned);
         let before = Some(repo.tree_of(parent)?);
@@ -275,19 +279,17 @@ fn list_branch_commits(repo: &Repo, context: &SyncContext, tip: Id) -> Result<Ve
     Ok(found)
 }
 
-/// What a branch changes at managed paths.
+/// Changes of a branch at managed paths.
 #[derive(Clone, Debug)]
 pub struct SourceChanges {
-    /// The branch.
     pub source: SourceBranch,
-    /// The changes.
     pub changes: Vec<PathChange>,
-    /// The commits that made them, newest first.
+    /// Commits that made the changes, newest first.
     pub commits: Vec<CommitInfo>,
 }
 
-/// Finds what a branch changes: where it has a content that never was canonical, against the newest
-/// canonical content from which it came; or with a base, against that.
+/// Finds the changes of a branch: contents that never were canonical, against the newest canonical
+/// content that they came from; or all differences to the merge base with `base`, if given.
 pub fn find_source_changes(
     repo: &Repo,
     context: &SyncContext,
@@ -298,9 +300,10 @@ pub fn find_source_changes(
     let managed = ManagedPaths::new(&context.config, Some(&source.name));
     let tree = repo.tree_of(source.tip)?;
     let base = match base {
-        // As with three dots of git's: what the other side has done since is not the branch's.
+        // As with git's `A...B`: changes on the base's side since the merge base are not the
+        // branch's.
         Some(base) => Some(repo.merge_base(base, source.tip)?.ok_or_else(|| {
-            Error::usage(format!("`{}` and that base have no common history", source.name))
+            Error::usage(format!("`{}` and that base have no merge base", source.name))
         })?),
         None => None,
     };
@@ -367,7 +370,7 @@ fn find_own_changes(
                     "cannot determine the changes of `{}`: shallow clone",
                     source.name
                 ))
-                .with_hint("`git fetch --unshallow` brings it"));
+                .with_hint("`git fetch --unshallow` fetches the missing history"));
             }
             _ => {}
         }
@@ -375,36 +378,34 @@ fn find_own_changes(
     Ok(changes)
 }
 
-/// The branch of changes as it would be.
+/// A changes branch built in the object database, without moving refs.
 #[derive(Clone, Debug)]
 pub struct BuiltBranch {
-    /// Its commit.
     pub tip: Id,
-    /// The commit of the source that was put there.
+    /// New commit of the extracted source.
     pub own_commit: Option<Id>,
-    /// What that changes there.
+    /// Changes in `own_commit`.
     pub changed: Vec<PathChange>,
-    /// What waits, by name and in order.
+    /// Names of the pending sources, in order.
     pub waiting: Vec<String>,
-    /// Sources whose content is canonical by now.
+    /// Sources whose content has become canonical.
     pub arrived: Vec<String>,
-    /// Sources that keep the branch on an older canonical commit, and what they conflict in.
+    /// Source that keeps the branch on an older canonical commit, with its conflicts.
     pub stale: Option<(String, Vec<PathConflict>)>,
 }
 
-/// Why the branch of changes cannot be built.
+/// Conflict that prevents building the changes branch.
 #[derive(Clone, Debug)]
 pub struct MergeConflict {
-    /// The source that cannot be put there.
+    /// Source that conflicts.
     pub branch: String,
-    /// What it conflicts with: other sources, or else the canonical branch.
+    /// Other sources that it conflicts with; empty for the canonical branch.
     pub with: Vec<String>,
-    /// In what.
     pub conflicts: Vec<PathConflict>,
 }
 
-/// Builds the branch of changes: with another commit for the source of `extraction` if that is
-/// given, and without the sources in `gone`. Objects are written, and no ref is moved.
+/// Builds the changes branch, with a new commit for the source of `extraction` if given, and
+/// without the commits in `gone`. Objects are written; no ref is moved.
 pub fn build_changes_branch(
     repo: &Repo,
     disk: &Disk<'_>,
@@ -422,7 +423,7 @@ pub fn build_changes_branch(
         Ok(built) => return Ok(Ok(built)),
         Err(clashing) => clashing,
     };
-    // A source that the canonical branch has left behind must not stand in the way of the others.
+    // A source that conflicts with the newest canonical commit must not block the others.
     let is_own = extraction.is_some_and(|own| own.source.name == clashing.branch);
     if let Some(base) = waiting.base.filter(|base| *base != tip)
         && !is_own
@@ -458,7 +459,7 @@ impl BranchBuilder<'_> {
         let mut is_put = false;
         for one in commits {
             if one.branch.is_some() && one.branch.as_deref() == own_name {
-                // Twice in one line it can only be by hand: the first place counts.
+                // Only manual edits can list a source twice: the first place counts.
                 if !std::mem::replace(&mut is_put, true)
                     && let Err(clashing) = self.commit_extraction(&mut built, base, commits)?
                 {
@@ -476,7 +477,7 @@ impl BranchBuilder<'_> {
         Ok(Ok(built))
     }
 
-    /// Carries a commit that is there already.
+    /// Carries over an existing commit.
     fn carry_over(
         &self,
         built: &mut BuiltBranch,
@@ -511,7 +512,7 @@ impl BranchBuilder<'_> {
         Ok(Ok(()))
     }
 
-    /// Puts the commit of the extraction.
+    /// Adds the commit of the extraction.
     fn commit_extraction(
         &self,
         built: &mut BuiltBranch,
@@ -544,7 +545,7 @@ impl BranchBuilder<'_> {
         let committer =
             Signature { name: identity.name.clone(), email: identity.email.clone(), seconds };
         disk.check_gate("write the commit")
-            .map_err(|cause| Error::unable("the commit cannot be written").with_cause(cause))?;
+            .map_err(|cause| Error::unable("cannot write the commit").with_cause(cause))?;
         built.tip = repo.write_commit(&NewCommit {
             tree: carried.tree,
             parents: &[built.tip],
@@ -564,7 +565,7 @@ impl BranchBuilder<'_> {
         Ok(list_changes_between(self.repo, Some(before), one.commit.tree, &all)?.0)
     }
 
-    /// A conflict with the sources that change the same paths.
+    /// Builds a `MergeConflict` with the sources that change the same paths.
     fn build_conflict(
         &self,
         branch: String,
@@ -594,7 +595,7 @@ impl BranchBuilder<'_> {
     }
 }
 
-/// What an extraction says about itself.
+/// Builds the summary of an extraction.
 pub fn build_summary(
     repo: &Repo,
     own: &SourceChanges,
@@ -613,7 +614,8 @@ pub fn build_summary(
         let text = |entry: Option<TreeEntry>| {
             entry.map_or(Ok(Vec::new()), |entry: TreeEntry| repo.read_blob(entry.id))
         };
-        // Where only looking, what a partial clone has not got is not counted.
+        // In a dry run, blobs missing in a partial clone are not fetched, and their lines not
+        // counted.
         let mut both = [change.old, change.new].into_iter().flatten();
         let is_here = !repo.is_partial() || both.all(|entry| repo.has_object(entry.id));
         let lines = match is_here {

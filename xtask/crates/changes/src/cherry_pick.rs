@@ -1,4 +1,9 @@
-//! Carrying changes of paths onto a tree, each as a three-way merge.
+//! Cherry-pick of path changes onto a tree, as one three-way merge per path. For example:
+//!
+//! ```text
+//! setup/a  old 3b18…  new 77aa…  onto 3b18…  -> 77aa…
+//! setup/b  old 3b18…  new 77aa…  onto c0de…  -> merged text, or ConflictKind::Lines
+//! ```
 
 use std::collections::BTreeSet;
 
@@ -10,19 +15,18 @@ use xtask_git::{
     TreeItem, merge_three_way,
 };
 
-/// A change of a path: what it was and what it becomes.
+/// Change of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathChange {
-    /// The path.
     pub path: RepoPath,
-    /// Before; nothing where it was not there.
+    /// Entry before; `None` if the change creates the path.
     pub old: Option<TreeEntry>,
-    /// After; nothing where it is removed.
+    /// Entry afterwards; `None` if the change deletes the path.
     pub new: Option<TreeEntry>,
 }
 
 impl PathChange {
-    /// What it does to the path: `create`, `update` or `delete`.
+    /// Returns `create`, `update` or `delete`.
     #[must_use]
     pub fn action(&self) -> &'static str {
         match (self.old, self.new) {
@@ -33,39 +37,37 @@ impl PathChange {
     }
 }
 
-/// Why a change of a path cannot be carried.
+/// Kind of a conflict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConflictKind {
-    /// Both changed the same lines.
+    /// Both sides changed the same lines.
     Lines {
-        /// The text with markers.
+        /// Text with conflict markers.
         text: Vec<u8>,
-        /// The lines of it at which conflicts begin and end, from 1.
+        /// First and last lines of the conflicts in `text`, counted from 1.
         line_ranges: Vec<(usize, usize)>,
     },
-    /// The change is to something that is not there any more.
+    /// The change updates a path that the target does not have.
     DeletedByUs,
-    /// The change removes what was changed meanwhile.
+    /// The change deletes a path that the target has changed.
     DeletedByThem,
-    /// Both changed it, and it is not text.
+    /// Both sides changed a binary file or symlink.
     NotText,
-    /// Git's attributes say that it is not merged, or that a program of this name does it.
+    /// Git attributes forbid merging (`-merge`), or name a custom merge driver.
     NotMerged(Option<String>),
-    /// Another path has its place.
+    /// Another path of the target is in the way.
     InTheWay(RepoPath),
 }
 
-/// A path that cannot be carried.
+/// A path with a conflict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathConflict {
-    /// The path.
     pub path: RepoPath,
-    /// Why.
     pub kind: ConflictKind,
 }
 
 impl PathConflict {
-    /// What is wrong, in a line. `onto` is the branch onto which it is carried.
+    /// Describes the conflict in one line; `onto` is the name of the target branch.
     #[must_use]
     pub fn describe(&self, onto: &str) -> String {
         let PathConflict { path, kind: clash } = self;
@@ -86,7 +88,7 @@ impl PathConflict {
             }
             ConflictKind::NotText => format!("{path}: both changed it, and it is not text"),
             ConflictKind::NotMerged(None) => {
-                format!("{path}: both changed it, and git's attributes say that it is not merged")
+                format!("{path}: both changed it, and git attributes forbid merging it")
             }
             ConflictKind::NotMerged(Some(driver)) => {
                 format!("{path}: both changed it, and its merge driver `{driver}` is not run")
@@ -97,7 +99,7 @@ impl PathConflict {
         }
     }
 
-    /// The lines that conflict, with their markers.
+    /// Returns the conflicting lines with their markers.
     #[must_use]
     pub fn excerpt(&self) -> Option<String> {
         let ConflictKind::Lines { text, line_ranges: at } = &self.kind else { return None };
@@ -109,19 +111,18 @@ impl PathConflict {
     }
 }
 
-/// What carrying came to.
+/// Result of `cherry_pick_changes`.
 #[derive(Clone, Debug)]
 pub struct CherryPickedTree {
-    /// The new tree; the old one where there are conflicts.
+    /// New tree; the old one if there are conflicts.
     pub tree: Id,
-    /// What changes in it.
+    /// Effective changes to the tree.
     pub changed: Vec<PathChange>,
-    /// What could not be carried.
     pub conflicts: Vec<PathConflict>,
 }
 
-/// Carries changes onto a tree. `labels` stand at the markers of conflicts: the name of what is
-/// there, and of what is carried. What is there already is no change.
+/// Applies `changes` to the tree `onto`. `labels` name the target and the change in conflict
+/// markers. A change that the tree already has is skipped.
 pub fn cherry_pick_changes(
     repo: &Repo,
     disk: &Disk<'_>,
@@ -131,13 +132,13 @@ pub fn cherry_pick_changes(
 ) -> Result<CherryPickedTree> {
     let mut carried = CherryPickedTree { tree: onto, changed: Vec::new(), conflicts: Vec::new() };
     let mut texts = Vec::new();
-    // Only what both have changed asks for them.
+    // Attributes are read only if a path changed on both sides.
     let mut rules = None;
     if repo.is_partial() {
         let mut wanted = Vec::new();
         for PathChange { path, old, new } in changes {
             let there = repo.entry_at(onto, path)?;
-            // Only what both sides have changed is looked into.
+            // Only paths changed on both sides need a merge, and so their blobs.
             let is_merged = there != *new && there != *old;
             let all = [there, *old, *new].into_iter().flatten().filter(|_| is_merged);
             wanted.extend(all.map(|entry| (entry.id, path.to_string())));
@@ -170,7 +171,7 @@ pub fn cherry_pick_changes(
     if carried.changed.is_empty() || !carried.conflicts.is_empty() {
         return Ok(carried);
     }
-    let failed = |cause| Error::unable("the objects cannot be written").with_cause(cause);
+    let failed = |cause| Error::unable("cannot write the objects").with_cause(cause);
     for text in texts {
         disk.check_gate("write a blob").map_err(failed)?;
         repo.write_blob(&text)?;
@@ -223,7 +224,7 @@ fn merge_path<'r>(
     if !is_file(ours) || !is_file(theirs) || !old.is_none_or(is_file) {
         return Ok(PathMerge::Conflicts(ConflictKind::NotText));
     }
-    // The executable bit merges like a line of its own.
+    // The executable bit merges like one more line.
     let mode = match old {
         Some(old) if ours.mode == old.mode => theirs.mode,
         _ => ours.mode,
@@ -262,7 +263,7 @@ fn merge_path<'r>(
     )
 }
 
-/// Where conflicts stand in a text with these labels at its markers.
+/// Finds the first and last lines of the conflicts in a text with these labels.
 fn find_conflicting_lines(text: &[u8], labels: (&str, &str)) -> Vec<(usize, usize)> {
     let (begin, end) = (format!("<<<<<<< {}", labels.0), format!(">>>>>>> {}", labels.1));
     let mut found = Vec::new();
@@ -280,7 +281,7 @@ fn find_conflicting_lines(text: &[u8], labels: (&str, &str)) -> Vec<(usize, usiz
     found
 }
 
-/// What has the place of a path that is new: a file where it needs a folder, or the other way round.
+/// Returns the path that blocks a new one: a file at one of its folders, or a folder in its place.
 fn find_blocking_path(
     repo: &Repo,
     onto: Id,
@@ -304,7 +305,8 @@ fn find_blocking_path(
     Ok(None)
 }
 
-/// The changes between two trees at the paths of a scope, and the paths that differ outside of it.
+/// Returns the changes between two trees at paths for which `takes` holds, and the other changed
+/// paths.
 pub fn list_changes_between(
     repo: &Repo,
     old: Option<Id>,

@@ -1,4 +1,9 @@
-//! Commits after each other onto a branch: all of them, or as far as the first that conflicts.
+//! Cherry-pick of several commits onto a branch: all of them, or up to the first conflict. For
+//! example:
+//!
+//! ```text
+//! items [a1, b2, c3] -> statuses [Picked(9c4e…), AlreadyThere, Conflicts([setup/a])]
+//! ```
 
 use std::collections::BTreeMap;
 
@@ -7,48 +12,44 @@ use xtask_base::error::Result;
 use xtask_base::files::Disk;
 use xtask_git::{Id, ReplayedCommit, Repo, Signature};
 
-/// A commit that is to be carried.
+/// A commit to pick.
 #[derive(Clone, Debug)]
 pub struct CherryPickItem {
-    /// The commit.
     pub commit: Id,
-    /// What of it is carried.
+    /// Changes to apply.
     pub changes: Vec<PathChange>,
-    /// What its new message says besides.
+    /// Trailers to add to the message.
     pub trailers: Vec<(&'static str, String)>,
-    /// Its name at the markers of a conflict.
+    /// Name in conflict markers.
     pub label: String,
 }
 
-/// What became of an item.
+/// Status of an item.
 #[derive(Clone, Debug)]
 pub enum PickStatus {
-    /// It stands as this commit, which changes these paths.
+    /// Picked as a new commit.
     Picked {
-        /// The new commit.
         commit: Id,
-        /// What it changes.
         changed: Vec<PathChange>,
     },
-    /// All of it is there already.
+    /// The target already has all of its changes.
     AlreadyThere,
-    /// It was taken in before, as this commit, and changed since.
+    /// Picked earlier, as this commit, and changed since.
     PickedBefore(Id),
-    /// It conflicts.
     Conflicts(Vec<PathConflict>),
 }
 
-/// What became of all.
+/// Outcome of `cherry_pick_commits`.
 #[derive(Clone, Debug)]
 pub struct CherryPickOutcome {
-    /// Where the items that went through lead.
+    /// Last commit made, or the start.
     pub tip: Id,
-    /// One for each item, up to the first that conflicts.
+    /// One status per item, up to the first conflict.
     pub statuses: Vec<PickStatus>,
 }
 
 impl CherryPickOutcome {
-    /// The item that conflicts, by its place, and its conflicts.
+    /// Returns the index and the conflicts of the item that conflicts.
     #[must_use]
     pub fn first_conflict(&self) -> Option<(usize, &[PathConflict])> {
         let at = self.statuses.len().checked_sub(1)?;
@@ -58,36 +59,36 @@ impl CherryPickOutcome {
         }
     }
 
-    /// What there is to say about an item, by its place, if it is not simply made.
+    /// Describes the item at index `at`. Returns `None` if it was simply picked.
     #[must_use]
     pub fn describe_item(&self, repo: &Repo, at: usize) -> Option<String> {
         Some(match self.statuses.get(at) {
             Some(PickStatus::Picked { .. }) => return None,
-            Some(PickStatus::AlreadyThere) => "is there already, and skipped".to_owned(),
+            Some(PickStatus::AlreadyThere) => "is already there; skipped".to_owned(),
             Some(PickStatus::PickedBefore(before)) => {
                 let before = repo.short_id(*before);
-                format!("was taken in before, as {before}, and changed since; skipped")
+                format!("was already picked as {before}, and has changed since; skipped")
             }
             Some(PickStatus::Conflicts(_)) => "conflicts".to_owned(),
-            None => "was not looked at any more".to_owned(),
+            None => "was not tried".to_owned(),
         })
     }
 
-    /// Whether an item changes something, or would.
+    /// Returns whether an item changes the target, or would without its conflict.
     #[must_use]
     pub fn has_effect(&self, at: usize) -> bool {
         matches!(self.statuses.get(at), Some(PickStatus::Picked { .. } | PickStatus::Conflicts(_)))
     }
 
-    /// How many commits were made.
+    /// Counts the picked commits.
     #[must_use]
     pub fn picked_count(&self) -> usize {
         self.statuses.iter().filter(|fate| matches!(fate, PickStatus::Picked { .. })).count()
     }
 }
 
-/// Carries items onto a commit. Objects are written, and no ref is moved. `taken` has the commits
-/// that were taken in before, with what they were made into; `onto` names the branch.
+/// Picks `items` onto the commit `tip`. Objects are written; no ref is moved. `taken` maps commits
+/// picked earlier to the resulting commits; `onto` is the name of the target branch.
 pub fn cherry_pick_commits(
     repo: &Repo,
     disk: &Disk<'_>,

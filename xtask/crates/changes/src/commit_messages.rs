@@ -1,55 +1,62 @@
-//! What commits say that bring changes to the canonical branch.
+//! Commit messages and review comments of extracted changes. For example:
+//!
+//! ```text
+//! chore(extract): 1 managed file from feature
+//!
+//! update setup/a (+3 -1)
+//!
+//! Orchestration-Branch: feature
+//! Orchestration-Commit: 4f1c…
+//! ```
 
 use std::fmt::Write;
 
 use xtask_base::words::quote_for_shell;
 
-/// The trailer that names the branch from which a change came.
+/// Trailer with the branch that a change came from.
 pub const BRANCH_TRAILER: &str = "Orchestration-Branch";
 
-/// The trailer that names the commit from which a change came.
+/// Trailer with the commit that a change came from.
 pub const COMMIT_TRAILER: &str = "Orchestration-Commit";
 
-/// How many files or commits are listed.
+/// Maximum number of listed files, and of listed commits.
 const MAX_LISTED: usize = 50;
 
-/// A file of a collected change.
+/// A file of an extraction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SummaryFile {
     /// `create`, `update` or `delete`.
     pub action: &'static str,
-    /// The path.
     pub path: String,
-    /// The lines that come and go; nothing where it is not text.
+    /// Added and deleted lines; `None` for a binary file.
     pub lines: Option<(u32, u32)>,
 }
 
-/// A commit from which a collected change comes.
+/// A commit of the source branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SummaryCommit {
-    /// Its id, shortened.
+    /// Abbreviated id.
     pub id: String,
-    /// The first line of its message.
+    /// First line of the message.
     pub subject: String,
-    /// Who wrote it, as `Name <address>`.
+    /// Author as `Name <address>`.
     pub author: String,
 }
 
-/// All that a collected change says about itself.
+/// Content of the message of an extraction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExtractSummary {
-    /// The branch from which it comes.
+    /// Source branch.
     pub branch: String,
-    /// The commit of that branch, in full.
+    /// Full id of the source's commit.
     pub tip: String,
-    /// The files.
     pub files: Vec<SummaryFile>,
-    /// The commits that made it, newest first.
+    /// Commits that made the changes, newest first.
     pub commits: Vec<SummaryCommit>,
 }
 
 impl ExtractSummary {
-    /// The message of the commit.
+    /// Renders the commit message.
     #[must_use]
     pub fn to_commit_message(&self) -> String {
         let mut text = format!(
@@ -73,14 +80,14 @@ impl ExtractSummary {
         text.push('\n');
         push_line(&mut text, &format!("{BRANCH_TRAILER}: {}", self.branch));
         push_line(&mut text, &format!("{COMMIT_TRAILER}: {}", self.tip));
-        // The author of the newest commit is the author of this one.
+        // The author of the newest commit becomes the author of the extraction.
         for author in self.authors().iter().skip(1) {
             push_line(&mut text, &format!("Co-authored-by: {author}"));
         }
         text
     }
 
-    /// Who wrote the change, the newest first.
+    /// Returns the authors without duplicates, newest first.
     #[must_use]
     pub fn authors(&self) -> Vec<&str> {
         let mut authors: Vec<&str> = Vec::new();
@@ -92,7 +99,7 @@ impl ExtractSummary {
         authors
     }
 
-    /// A line for each file, as far as people read.
+    /// Returns one line per file, up to `MAX_LISTED`, e.g. `update setup/a (+3 -1)`.
     #[must_use]
     pub fn file_lines(&self) -> Vec<String> {
         let mut lines: Vec<String> = self
@@ -114,10 +121,11 @@ impl ExtractSummary {
     }
 }
 
-/// The mark by which our own comment on a pull request is found again.
+/// Marker that identifies our own comment on a pull request.
 pub const COMMENT_MARK: &str = "<!-- xtask: extract -->";
 
-/// The comment on the pull request of a branch.
+/// Renders the comment on the pull request of `branch`; `None` as `summary` means no managed
+/// changes.
 #[must_use]
 pub fn render_review_comment(
     summary: Option<&ExtractSummary>,
@@ -154,7 +162,8 @@ pub fn render_review_comment(
     text
 }
 
-/// A line. What comes from a commit or a path must not break it.
+/// Appends a line. A carriage return from a commit or path is replaced, so that it cannot break the
+/// text.
 fn push_line(text: &mut String, line: &str) {
     let line = if line.starts_with("```") { line.to_owned() } else { line.replace('\r', "?") };
     writeln!(text, "{line}").expect("because writing to a string cannot fail");

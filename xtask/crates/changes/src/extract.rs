@@ -1,5 +1,10 @@
-//! One extraction from beginning to end: what a branch changes, its commit on the branch of changes,
-//! and that branch here and at the remote. It is all begun again where somebody else is faster.
+//! Extraction of a branch's managed changes: finds them, commits them on the changes branch, and
+//! moves that branch locally or at the remote. If it moves concurrently, the extraction starts
+//! over. For example:
+//!
+//! ```text
+//! extract feature --push -> origin/orchestration-tools-changes: one commit for `feature`
+//! ```
 
 use std::collections::BTreeSet;
 
@@ -15,39 +20,36 @@ use xtask_git::Tools;
 use xtask_git::{Id, PushStatus, RefPush, Repo};
 use xtask_sync::context::{self, SyncContext};
 
-/// How often the branch of changes may move while this runs: every push of every branch moves it.
+/// Maximum number of attempts; every push of any branch may move the changes branch.
 const MAX_ATTEMPTS: usize = 8;
 
-/// What is wanted.
+/// Options of an extraction.
 #[derive(Clone, Debug)]
 pub struct ExtractOptions {
-    /// The source, by name.
+    /// Name of the source branch.
     pub branch: String,
-    /// The commit against which its changes are seen, if not the canonical content they came from.
+    /// Commit to compare with, instead of the canonical content that the changes came from.
     pub base: Option<Id>,
-    /// The branch of changes is pushed.
+    /// Whether to push the changes branch.
     pub push: bool,
-    /// Nothing is written.
     pub dry_run: bool,
 }
 
-/// What came of it.
+/// Outcome of an extraction.
 pub struct ExtractOutcome {
-    /// What sync went by.
     pub context: SyncContext,
-    /// What was there before.
+    /// Changes branch before the extraction.
     pub changes_branch: ChangesBranch,
-    /// What the branch changes.
     pub source_changes: SourceChanges,
-    /// The branch of changes.
+    /// New changes branch.
     pub built: BuiltBranch,
-    /// Why the branch of changes here still has an older commit of this source, if it has.
+    /// Reason why the local changes branch still has an older commit of this source, if so.
     pub kept_reason: Option<String>,
-    /// What its commit says; nothing where there is nothing to collect.
+    /// Summary for the commit message; `None` if there are no changes to extract.
     pub summary: Option<ExtractSummary>,
 }
 
-/// Collects. A conflict is an answer, and changes nothing.
+/// Extracts the changes of a branch. A conflict is returned as the inner `Err` and changes no ref.
 pub fn extract_changes(
     repo: &Repo,
     aim: &ExtractOptions,
@@ -67,11 +69,11 @@ pub fn extract_changes(
             context = context::read_remote_context(repo)?;
         }
         let from = find_source_branch(repo, &context, &aim.branch)?;
-        // What only this clone has collected is not pushed along.
+        // Extractions of this clone alone are not published by a push.
         let side = if aim.push { ChangesSide::Remote } else { ChangesSide::Both };
         let mut waiting = read_changes_branch(repo, &context, side)?;
         if is_gone {
-            // Somebody has removed it there, with what it held.
+            // Somebody has deleted the branch at the remote, including its commits.
             waiting.remote = None;
             waiting.commits.clear();
         }
@@ -107,13 +109,13 @@ pub fn extract_changes(
     }
     let changes = context::read_context(repo)?.config.changes_branch;
     Err(Error::unable(format!(
-        "`{changes}` moved again and again while this ran; it is as others left it"
+        "`{changes}` kept moving: gave up after {MAX_ATTEMPTS} attempts without changing it"
     ))
     .with_hint("try again"))
 }
 
-/// A source that is only known from the last fetch must not take away what was collected from a newer
-/// state of it.
+/// Returns an error if the source is known from an old fetch only and the changes branch already
+/// has a newer extraction of it.
 fn check_source_is_fresh(repo: &Repo, from: &SourceBranch, waiting: &ChangesBranch) -> Result<()> {
     let name = &from.name;
     let collected = waiting.commits.iter().find(|one| one.branch.as_ref() == Some(name));
@@ -126,14 +128,15 @@ fn check_source_is_fresh(repo: &Repo, from: &SourceBranch, waiting: &ChangesBran
         return Ok(());
     }
     Err(Error::unable(format!(
-        "what is collected from `{name}` is from a newer state of it than the one known here; nothing \
-         was changed"
+        "`{name}` as known here is older than the state extracted last; nothing was changed"
     ))
-    .with_hint(format!("`git fetch` brings it; if `{name}` was rebased, `git switch {name}` says that this is it")))
+    .with_hint(format!(
+        "`git fetch` updates it; if `{name}` was rebased, `git switch {name}` selects this state"
+    )))
 }
 
-/// Lets the branch of changes here follow what was pushed, as far as this source goes. Answers why not,
-/// if it cannot.
+/// Updates the local changes branch after a push, for this source alone. Returns the reason if that
+/// is not possible.
 fn update_local_branch(
     repo: &Repo,
     context: &SyncContext,
@@ -150,13 +153,13 @@ fn update_local_branch(
     let aim = ExtractOptions { push: false, ..aim.clone() };
     match move_changes_branch(repo, context, &waiting, &built, &aim, tools) {
         Ok(true) => Ok(None),
-        Ok(false) => Ok(Some("somebody has moved it".to_owned())),
+        Ok(false) => Ok(Some("it was moved concurrently".to_owned())),
         Err(failure) => Ok(Some(failure.to_string())),
     }
 }
 
-/// Gives the branch of changes its new commit: at the remote if that is wanted, and else here. Says
-/// whether it still was where it had been seen.
+/// Moves the changes branch to its new commit: at the remote with `aim.push`, else locally. Returns
+/// `false` if the branch was moved concurrently.
 fn move_changes_branch(
     repo: &Repo,
     context: &SyncContext,
@@ -175,7 +178,7 @@ fn move_changes_branch(
         return Ok(true);
     }
     let name = format!("refs/heads/{changes}");
-    let failed = |cause| Error::unable(format!("`{changes}` cannot be moved")).with_cause(cause);
+    let failed = |cause| Error::unable(format!("cannot move `{changes}`")).with_cause(cause);
     tools.disk.check_gate("move the branch of changes").map_err(failed)?;
     if aim.push {
         let one = RefPush { name, old, new: Some(built.tip) };
@@ -183,14 +186,14 @@ fn move_changes_branch(
             Some(PushStatus::Done) => Ok(true),
             Some(PushStatus::Stale) | None => Ok(false),
             Some(PushStatus::Rejected(why)) => {
-                Err(Error::unable(format!("`{remote}` refuses `{changes}`: {why}"))
-                    .with_hint("nothing was changed; `git push` may tell more"))
+                Err(Error::unable(format!("`{remote}` rejected `{changes}`: {why}"))
+                    .with_hint("nothing was changed; `git push` may show more"))
             }
         };
     }
     if let Some(held) = repo.branches_in_use()?.into_iter().find(|one| one.branch == *changes) {
         return Err(Error::unable(format!(
-            "`{changes}` is checked out in `{}`, and is made anew by this; nothing was changed",
+            "cannot rebuild `{changes}`: it is checked out in `{}`; nothing was changed",
             held.root.display()
         ))
         .with_hint("switch that worktree to another branch first"));

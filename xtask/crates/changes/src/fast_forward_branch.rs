@@ -1,5 +1,5 @@
-//! Moving the canonical branch forward, wherever it is checked out: here, in another worktree, or
-//! nowhere. Local changes there are never touched.
+//! Fast-forward of the canonical branch, whether checked out here, in another worktree, or not at
+//! all. Local changes in that worktree are never touched.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,38 +15,38 @@ use xtask_sync::fast_forward::fast_forward_head;
 use xtask_sync::run::check_repo_ready;
 use xtask_sync::worktree_lock::LockWorktree as _;
 
-/// How often two refs are read that somebody may be moving between the readings.
+/// Maximum number of reads of two refs that another process may be moving.
 const MAX_READS: u32 = 10;
 
-/// Where the canonical branch stands, and how it can be moved.
+/// Location of the canonical branch, as needed to move it.
 #[derive(Clone, Debug)]
 pub struct CanonicalBranch {
-    /// The branch.
     pub branch: String,
-    /// The commit on which to build: the newer of the local and the remote one.
+    /// Commit to build on: the newer one of the local and the remote branch.
     pub tip: Id,
-    /// The local branch; nothing where there is only one of the remote.
+    /// Local branch; `None` if only the remote has it.
     local: Option<Id>,
-    /// The worktree that has it checked out.
+    /// Worktree in which the branch is checked out.
     checked_out: Option<PathBuf>,
 }
 
-/// Looks where the canonical branch stands. That it cannot be moved at all is an error.
+/// Locates the canonical branch.
+///
+/// # Errors
+/// If it cannot be moved: diverged from the remote, or checked out in a missing or busy worktree.
 pub fn locate_canonical_branch(repo: &Repo, context: &SyncContext) -> Result<CanonicalBranch> {
     let branch = context.config.branch.clone();
     let remote = &context.config.remote;
-    // Others may be moving it right now: both are read until they fit.
+    // Another process may be moving it: both refs are read until they fit.
     let mut tries = 0..MAX_READS;
     let (local, tip) = loop {
         let resolved = repo.resolve_canonical(&branch, remote)?;
         if let Some(foreign) = resolved.as_ref().and_then(|found| found.foreign.as_ref()) {
             return Err(Error::unable(format!(
-                "the branch `{branch}` here is not the one of `{remote}`: {}",
+                "local branch `{branch}` is not the one of `{remote}`: {}",
                 foreign.describe()
             ))
-            .with_hint(format!(
-                "`git branch -m {branch} NAME` gives it another name; then again"
-            )));
+            .with_hint(format!("rename it with `git branch -m {branch} NAME`, then try again")));
         }
         let tip =
             resolved.as_ref().map_or(context.canonical.commit, |found| found.canonical.commit);
@@ -58,16 +58,15 @@ pub fn locate_canonical_branch(repo: &Repo, context: &SyncContext) -> Result<Can
         let has_diverged = resolved.is_some_and(|found| found.diverged.is_some());
         if has_diverged || tries.next().is_none() {
             return Err(Error::unable(format!("`{branch}` and `{remote}/{branch}` have diverged"))
-                .with_hint(format!(
-                    "`git switch {branch} && git pull --rebase` brings them together"
-                )));
+                .with_hint(format!("`git switch {branch} && git pull --rebase` reconciles them")));
         }
     };
     let checked_out = find_checkout(repo, &branch)?;
     Ok(CanonicalBranch { branch, tip, local, checked_out })
 }
 
-/// The worktree that has a branch checked out. That it cannot be moved there is an error.
+/// Returns the worktree in which `branch` is checked out. If it cannot be moved there, that is an
+/// error.
 fn find_checkout(repo: &Repo, branch: &str) -> Result<Option<PathBuf>> {
     let mut found = None;
     for BranchInUse { root, is_there, operation, .. } in
@@ -82,9 +81,9 @@ fn find_checkout(repo: &Repo, branch: &str) -> Result<Option<PathBuf>> {
         }
         if !is_there {
             return Err(Error::unable(format!(
-                "`{branch}` is checked out in `{place}`, which is not there"
+                "`{branch}` is checked out in `{place}`, which does not exist"
             ))
-            .with_hint("`git worktree prune` forgets worktrees that are gone"));
+            .with_hint("`git worktree prune` removes stale worktrees"));
         }
         if found.replace(root.clone()).is_some() {
             return Err(Error::unable(format!("`{branch}` is checked out in several worktrees"))
@@ -94,7 +93,8 @@ fn find_checkout(repo: &Repo, branch: &str) -> Result<Option<PathBuf>> {
     Ok(found)
 }
 
-/// Refuses a commit whose rules could not be read, or would lead elsewhere: every branch goes by them.
+/// Refuses a commit with a broken `setup/sync.toml` or `setup/branches.toml`, or one that redirects
+/// to another canonical branch: every branch depends on these files.
 fn check_rule_files(repo: &Repo, context: &SyncContext, commit: Id) -> Result<()> {
     let tree = repo.tree_of(commit)?;
     let mut faults = Vec::new();
@@ -118,15 +118,15 @@ fn check_rule_files(repo: &Repo, context: &SyncContext, commit: Id) -> Result<()
     if faults.is_empty() {
         return Ok(());
     }
-    let refused = Error::negative("the rules that every branch goes by would not work any more");
+    let refused = Error::negative("this would break the sync configuration of every branch");
     Err(faults
         .into_iter()
         .fold(refused, Error::with_detail)
-        .with_hint("correct them on the branch first"))
+        .with_hint("fix it on the branch first"))
 }
 
-/// Moves the canonical branch to a commit that was built on its ground. Says whether it still was
-/// there.
+/// Moves the canonical branch from `ground` to the commit `new`. Returns `false` if the branch was
+/// moved concurrently.
 pub fn fast_forward_canonical(
     repo: &Repo,
     context: &SyncContext,
@@ -140,12 +140,13 @@ pub fn fast_forward_canonical(
     tools
         .disk
         .check_gate("move the canonical branch")
-        .map_err(|cause| Error::unable("the canonical branch cannot be moved").with_cause(cause))?;
+        .map_err(|cause| Error::unable("cannot move the canonical branch").with_cause(cause))?;
     let Some(root) = &ground.checked_out else {
         if ground.local.is_none() {
             set_upstream(repo, context)?;
         }
-        // Whoever has checked it out since would see all of it as staged, the other way round.
+        // A worktree that has checked the branch out since would show the new commit as staged
+        // reversals.
         if find_checkout(repo, &ground.branch)?.is_some() {
             return Ok(false);
         }
@@ -155,7 +156,7 @@ pub fn fast_forward_canonical(
         repo.wait_for_switches()?;
         let has_old = |one: &BranchInUse| one.branch == ground.branch && one.commit == ground.local;
         if ground.local.is_some() && repo.branches_in_use()?.iter().any(has_old) {
-            // Back, and then by way of that worktree.
+            // Move back; the next attempt goes through that worktree.
             return repo.swap_ref(&name, Some(new), ground.local, message).map(|_| false);
         }
         return Ok(true);
@@ -169,11 +170,11 @@ pub fn fast_forward_canonical(
         return Ok(false);
     }
     if ground.local != Some(ground.tip) {
-        // The remote has gone ahead: that is git's to bring here, as with every pull.
+        // The remote is ahead: git itself brings these commits here, as with every pull.
         let moved = there.fast_forward(ground.tip)?;
         if !moved.status.success() {
             return Err(Error::unable(format!(
-                "`{}` is checked out in `{}` and behind the remote, and cannot be brought up to date",
+                "cannot fast-forward `{}`, which is checked out in `{}`, to its remote",
                 ground.branch,
                 root.display()
             ))
@@ -192,15 +193,15 @@ pub fn fast_forward_canonical(
     }
 }
 
-/// Lets a canonical branch that is new here follow the one of the remote, as `git switch` does.
+/// Sets the upstream of a new local canonical branch, as `git switch` does.
 fn set_upstream(repo: &Repo, context: &SyncContext) -> Result<()> {
     let branch = &context.config.branch;
     repo.set_config(&format!("branch.{branch}.remote"), &context.config.remote)?;
     repo.set_config(&format!("branch.{branch}.merge"), &format!("refs/heads/{branch}"))
 }
 
-/// The commits that were taken in before, by what the canonical branch says of itself since it and
-/// the source had the same history.
+/// Returns the commits picked earlier, with the resulting commits, from the trailers on the
+/// canonical branch since its merge base with `source`.
 pub fn list_earlier_picks(repo: &Repo, tip: Id, source: Id) -> Result<BTreeMap<Id, Id>> {
     let base = repo.merge_base(tip, source)?;
     let mut taken = BTreeMap::new();

@@ -1,11 +1,17 @@
-//! What goes into the canonical branch: the managed part of commits of other branches, and nothing
-//! else.
+//! Changes from other branches to the canonical branch: the managed part of their commits only.
 //!
-//! A change is carried as a three-way merge on trees, so that conflicts are known before anything is
-//! touched. Several commits go through together or not at all: their objects are written first, and
-//! one ref moves at the end, from where it was seen.
+//! A change is applied as a three-way merge of trees, so conflicts are known before any ref or file
+//! is touched. Several commits land together or not at all: first all objects are written, then one
+//! ref is moved from its expected value. The commands:
+//!
+//! ```text
+//! extract        managed changes of a branch -> one commit on the changes branch
+//! promote        commits of the changes branch -> canonical branch
+//! reverse-sync   approved commits of a branch -> canonical branch
+//! ```
 
-// Where checkouts share a build folder, none of them takes what another has compiled from other sources.
+// Rebuilds this crate if the digest of its sources differs: checkouts with a shared target folder
+// must not reuse each other's builds.
 const _: Option<&str> = option_env!("XTASK_SOURCES_CHANGES");
 
 pub mod changes_branch;

@@ -1,5 +1,9 @@
-//! Collected changes, onto the canonical branch: all that is chosen or nothing, and the rest waits on
-//! top of it.
+//! Promotion of extracted changes to the canonical branch: all selected sources or none. The others
+//! stay on the changes branch, rebased on the new canonical commit. For example:
+//!
+//! ```text
+//! promote feature-a -> canonical: + feature-a's commit; changes branch: feature-b
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,38 +28,34 @@ use xtask_git::{Id, Repo};
 use xtask_sync::context::{self, SyncContext};
 use xtask_sync::managed::ManagedPaths;
 
-/// What was chosen, and what would come of it.
+/// Selected changes, and the result of picking them.
 pub struct PromoteSelection {
-    /// What sync goes by.
     pub context: SyncContext,
-    /// Where the canonical branch stands.
     pub canonical_branch: CanonicalBranch,
-    /// All that waits.
     pub changes_branch: ChangesBranch,
-    /// What was chosen of it.
+    /// Selected commits.
     pub chosen: Vec<PendingChange>,
-    /// What was made by hand and not named.
+    /// Manual commits that were not named, and so not selected.
     pub manual: Vec<PendingChange>,
-    /// What of each is carried.
+    /// Managed changes of each selected commit.
     pub items: Vec<CherryPickItem>,
-    /// What of each is not managed, and stays.
+    /// Unmanaged paths of each selected commit, which stay.
     pub left_out: Vec<BTreeSet<RepoPath>>,
-    /// What becomes of each.
+    /// Result of picking `items` onto the canonical branch.
     pub series: CherryPickOutcome,
 }
 
-/// What came of it.
+/// Outcome of a promotion.
 pub struct PromoteOutcome {
-    /// The canonical branch.
     pub landed: LandedCommits,
-    /// What still waits, by name.
+    /// Names of the sources still pending.
     pub waiting: Vec<String>,
-    /// Why the branch of changes stays as it was, if it does.
+    /// Reason why the changes branch was not updated, if so.
     pub kept_reason: Option<String>,
 }
 
-/// Chooses the sources of these names, or all, and carries them onto the canonical branch as it is.
-/// Objects are written into `repo`, which may be one in memory, and no ref is moved.
+/// Selects the sources in `names`, or all if empty, and picks them onto the present canonical
+/// branch. Objects are written into `repo`, which may be in memory; no ref is moved.
 pub fn select_changes(
     repo: &Repo,
     names: &[String],
@@ -69,21 +69,20 @@ pub fn select_changes(
         |word: &&String| !waiting.commits.iter().any(|one| one.is_named_by(word.as_str()));
     let unknown: Vec<String> = names.iter().filter(is_unknown).cloned().collect();
     if !unknown.is_empty() {
-        let refused = Error::usage(format!("nothing from {} is waiting", join_names(&unknown, 5)));
+        let refused = Error::usage(format!("no pending changes from {}", join_names(&unknown, 5)));
         return Err(if known.is_empty() {
             let changes = &context.config.changes_branch;
-            refused.with_hint(format!(
-                "`{changes}` has nothing at all; `cargo xtask extract` collects"
-            ))
+            refused
+                .with_hint(format!("`{changes}` is empty; `cargo xtask extract` collects changes"))
         } else {
             let by_hand = waiting.commits.iter().filter(|one| one.branch.is_none());
             let by_hand =
                 by_hand.map(|one| format!("{} {}", repo.short_id(one.commit.id), one.name()));
-            let refused = refused.with_hint(format!("waiting: {}", join_names(&known, 10)));
-            by_hand.fold(refused, |refused, one| refused.with_hint(format!("by hand: {one}")))
+            let refused = refused.with_hint(format!("pending: {}", join_names(&known, 10)));
+            by_hand.fold(refused, |refused, one| refused.with_hint(format!("manual commit: {one}")))
         });
     }
-    // What extract has not made goes along only if somebody means it.
+    // Manual commits are selected only by name.
     let (mut chosen, mut by_hand) = (Vec::new(), Vec::new());
     for one in &waiting.commits {
         match (names.is_empty(), &one.branch) {
@@ -113,7 +112,8 @@ pub fn select_changes(
     })
 }
 
-/// What of a collected commit may go on the canonical branch: the managed paths alone.
+/// Returns the managed changes of a commit, which may go to the canonical branch, and the other
+/// paths.
 fn build_item(
     repo: &Repo,
     context: &SyncContext,
@@ -130,7 +130,7 @@ fn build_item(
 }
 
 impl PromoteSelection {
-    /// The sources before one of the chosen that were not chosen.
+    /// Lists the sources before the selected one at index `at` that were not selected.
     #[must_use]
     pub fn list_skipped_before(&self, at: usize) -> Vec<String> {
         let (id, gone) = (self.chosen[at].commit.id, self.list_fully_taken());
@@ -138,13 +138,13 @@ impl PromoteSelection {
         before.filter(|one| !gone.contains(&one.commit.id)).map(PendingChange::name).collect()
     }
 
-    /// What nothing is left of once it is taken.
+    /// Returns the commits of which promotion leaves no changes.
     fn list_fully_taken(&self) -> BTreeSet<Id> {
         let whole = self.chosen.iter().zip(&self.left_out).filter(|(_, left)| left.is_empty());
         whole.map(|(one, _)| one.commit.id).collect()
     }
 
-    /// What is put on the canonical branch: each source with its changes.
+    /// Returns the changes for the canonical branch, by source.
     #[must_use]
     pub fn selected_changes(&self) -> Vec<(String, Vec<PathChange>)> {
         let names = self.chosen.iter().map(PendingChange::name);
@@ -152,8 +152,8 @@ impl PromoteSelection {
     }
 }
 
-/// Puts what is chosen on the canonical branch, as often as others move it meanwhile. `shown` is what
-/// somebody has said yes to, and nothing else is taken.
+/// Lands the selected changes on the canonical branch, retrying if others move it concurrently.
+/// `shown` is the content that the user confirmed; any difference is an error.
 pub fn promote_changes(
     repo: &Repo,
     names: &[String],
@@ -175,8 +175,8 @@ pub fn promote_changes(
         }
         let branch = ground.branch.clone();
         let taken = LandedCommits { branch, commits: series.picked_count(), tip: series.tip };
-        // What was taken is where it belongs. That the rest could not be put on top of it is worth
-        // a word, and is mended by the next extract.
+        // The promoted changes have landed. A failure to rebuild the rest is only a warning; the
+        // next extract repairs it.
         return Ok(match rebuild_changes_branch(repo, &choice, tools) {
             Ok(Ok(waiting)) => PromoteOutcome { landed: taken, waiting, kept_reason: None },
             Ok(Err(why)) => {
@@ -192,8 +192,8 @@ pub fn promote_changes(
     Err(canonical_moved_error())
 }
 
-/// The branch of changes, without what was taken, on the new canonical commit. That it stays as it
-/// is loses nothing: what has become canonical drops out of it the next time.
+/// Rebuilds the changes branch on the new canonical commit, without the promoted sources. If it
+/// stays as is, no work is lost: contents that became canonical drop out the next time.
 fn rebuild_changes_branch(
     repo: &Repo,
     choice: &PromoteSelection,
@@ -216,7 +216,7 @@ fn rebuild_changes_branch(
                 clashing.conflicts.iter().map(|one| one.path.to_string()).collect();
             let in_paths = join_names(&paths, 5);
             return Ok(Err(format!(
-                "{} conflicts with what was taken, in {in_paths}",
+                "{} conflicts with the promoted changes, in {in_paths}",
                 clashing.branch
             )));
         }
@@ -230,5 +230,5 @@ fn rebuild_changes_branch(
     if is_put {
         record_seen_remote(repo, choice.changes_branch.remote)?;
     }
-    Ok(if is_put { Ok(built.waiting) } else { Err("somebody else has moved it".to_owned()) })
+    Ok(if is_put { Ok(built.waiting) } else { Err("it was moved concurrently".to_owned()) })
 }

@@ -1,5 +1,12 @@
-//! A conflict that a person settles: in a worktree of its own, under the common git folder, with
-//! git's own conflict state in it. The canonical branch stays as it is until all is settled.
+//! Manual resolution of a conflict, in a separate worktree under the common git folder, with git's
+//! own conflict state. The canonical branch stays as is until all conflicts are resolved. For
+//! example:
+//!
+//! ```text
+//! reverse-sync --resolve feature 4f1c…  -> .git/xtask/resolve with conflict markers
+//! git add setup/a                          (in that worktree)
+//! reverse-sync --continue               -> the commits land on the canonical branch
+//! ```
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,62 +34,60 @@ use xtask_sync::managed::ManagedPaths;
 
 const KIND: &str = "xtask.reverse-sync/1";
 
-/// The last commit that was settled, until all of them are on the canonical branch.
+/// Ref that keeps the last resolved commit until all have landed.
 const KEPT_REF: &str = "refs/xtask/resolving";
 
-/// How long somebody else who resolves is waited for.
+/// Time to wait for another process that resolves.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
 
-/// A commit that is still to be carried.
+/// A commit still to be picked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct RemainingCommit {
-    /// The commit.
     commit: String,
-    /// The commit against which it is seen.
+    /// Parent to compare with.
     parent: Option<String>,
-    /// Whether it stood on an earlier canonical commit already, trailers and all.
+    /// Whether it was already picked onto an earlier canonical commit, trailers included.
     is_ready: bool,
 }
 
-/// How far a reverse-sync is that somebody resolves.
+/// Progress of a reverse-sync with a conflict, as stored in the record `reverse-sync`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct ResolutionState {
-    /// The branch from which the commits come.
+    /// Source branch of the commits.
     source: String,
-    /// The canonical commit on which they are put.
+    /// Canonical commit to build on.
     base: String,
-    /// The last commit that was made.
+    /// Last commit made.
     tip: String,
-    /// The commits to come; the first is the one that conflicts.
+    /// Remaining commits; the first one conflicts.
     left: Vec<RemainingCommit>,
-    /// Whether its conflict is laid out in the worktree, and what is there is somebody's work.
+    /// Whether the conflict is checked out in the worktree, which from then on has somebody's work.
     is_laid_out: bool,
 }
 
-/// What came of going on.
+/// Outcome of continuing a resolution.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResolveOutcome {
-    /// All is on the canonical branch, which has so many new commits.
+    /// All commits are on the canonical branch.
     Landed {
-        /// How many.
+        /// Number of new commits.
         commits: usize,
-        /// The new canonical commit.
+        /// New canonical commit.
         tip: Id,
     },
-    /// Nothing was left of the commits: their content is there already.
+    /// No changes are left: the canonical branch already has them.
     NothingLeft,
-    /// A commit conflicts, and waits to be resolved.
+    /// A commit conflicts and waits for resolution.
     Conflict {
-        /// Which.
         commit: Id,
-        /// Where.
+        /// Worktree of the conflict.
         folder: PathBuf,
-        /// In what, a line each.
+        /// One line per conflict.
         descriptions: Vec<String>,
     },
 }
 
-/// Where conflicts are resolved.
+/// Returns the path of the worktree for resolving conflicts.
 #[must_use]
 pub fn resolve_worktree_path(repo: &Repo) -> PathBuf {
     repo.shared_state_folder().join("resolve")
@@ -92,20 +97,20 @@ fn record_path(repo: &Repo) -> PathBuf {
     repo.shared_state_folder().join("reverse-sync")
 }
 
-/// Whether somebody is resolving a conflict.
+/// Returns whether a resolution is in progress.
 #[must_use]
 pub fn is_resolving(repo: &Repo) -> bool {
     record_path(repo).symlink_metadata().is_ok()
 }
 
-/// Keeps others in this repository from resolving at the same time.
+/// Takes the lock against concurrent resolutions in this repository.
 fn lock_resolution(repo: &Repo, tools: &Tools<'_>) -> Result<Lock> {
     let who = format!("pid {}", std::process::id());
     let path = repo.shared_state_folder().join("reverse-sync.lock");
     Lock::acquire(&path, &who, LOCK_WAIT, |holder| (tools.on_wait)(holder))
 }
 
-/// Opens the conflict of a series for somebody to resolve.
+/// Checks out the conflict of `series` for manual resolution.
 pub fn open_conflict(
     repo: &Repo,
     ground: &CanonicalBranch,
@@ -120,10 +125,10 @@ pub fn open_conflict(
             .with_detail(resolve_worktree_path(repo).display().to_string())
             .with_hint("`cargo xtask reverse-sync --continue` or `--abort` ends it"));
     }
-    // Without a record nobody knows what it is.
+    // A worktree without a record is of unknown origin.
     set_worktree_aside(repo, tools)?;
     let (at, conflicts) =
-        series.first_conflict().ok_or_else(|| Error::unable("nothing conflicts"))?;
+        series.first_conflict().ok_or_else(|| Error::unable("there is no conflict"))?;
     let left = picks[at..].iter().map(|pick| RemainingCommit {
         commit: pick.commit.id.to_string(),
         parent: pick.parent.map(|id| id.to_string()),
@@ -145,8 +150,8 @@ pub fn open_conflict(
     })
 }
 
-/// Makes the worktree and brings git into the state of the conflict. Only when that is done does the
-/// record say so: until then there is nothing of anybody's in the worktree.
+/// Creates the worktree and brings git into the conflict state. The record says so only afterwards:
+/// until then the worktree has no user's work.
 fn check_out_conflict(
     repo: &Repo,
     state: ResolutionState,
@@ -169,10 +174,10 @@ fn write_record(repo: &Repo, state: &ResolutionState, tools: &Tools<'_>) -> Resu
     let file = record_path(repo);
     update_kept_ref(repo, Some(parse_id(&state.tip)?))?;
     record::write_record(tools.disk, &file, KIND, state)
-        .with_context(|| format!("`{}` cannot be written", file.display()))
+        .with_context(|| format!("cannot write `{}`", file.display()))
 }
 
-/// Keeps what is settled already from being tidied away by git.
+/// Protects the commits resolved so far from `git gc`.
 fn update_kept_ref(repo: &Repo, tip: Option<Id>) -> Result<()> {
     let old = repo.resolve_ref(KEPT_REF)?;
     if old != tip {
@@ -181,8 +186,8 @@ fn update_kept_ref(repo: &Repo, tip: Option<Id>) -> Result<()> {
     Ok(())
 }
 
-/// A commit whose difference from its parent is what is carried: git's own merge shows it then as it
-/// shows every other conflict.
+/// Writes a commit whose diff to its parent is the change to pick, so that git's own merge shows
+/// the conflict like any other.
 fn write_conflict_commit(
     repo: &Repo,
     tip: Id,
@@ -210,7 +215,7 @@ fn write_conflict_commit(
     commit(side(&|change| change.new)?, before, &format!("{label} of {}", state.source))
 }
 
-/// Goes on with what somebody has resolved.
+/// Continues after a manual resolution.
 pub fn continue_resolution(
     repo: &Repo,
     committer: &Signature,
@@ -220,8 +225,8 @@ pub fn continue_resolution(
     let mut state = read_record(repo)?;
     let context = context::read_context(repo)?;
     if !state.is_laid_out || resolve_worktree_path(repo).symlink_metadata().is_err() {
-        // Whoever was cut short or has removed it begins with the conflict as it was. What is there
-        // may be somebody's all the same.
+        // After a crash, or if the worktree was removed, the conflict starts over. Files in the
+        // worktree may still be somebody's work.
         set_worktree_aside(repo, tools)?;
         return finish_resolution(repo, state, committer, tools);
     }
@@ -229,7 +234,7 @@ pub fn continue_resolution(
     let resolved = read_resolved_tree(&there, &state, &context)?;
     let tip = parse_id(&state.tip)?;
     let Some(first) = (!state.left.is_empty()).then(|| state.left.remove(0)) else {
-        return Err(damaged_record_error(repo, "it has nothing left to do"));
+        return Err(damaged_record_error(repo, "no commits are left in it"));
     };
     if resolved != repo.tree_of(tip)? {
         let trailers =
@@ -246,7 +251,7 @@ pub fn continue_resolution(
     finish_resolution(repo, state, committer, tools)
 }
 
-/// Carries what is left, and lands.
+/// Picks the remaining commits and lands them.
 fn finish_resolution(
     repo: &Repo,
     mut state: ResolutionState,
@@ -258,7 +263,7 @@ fn finish_resolution(
         let context = context::read_context(repo)?;
         let ground = locate_canonical_branch(repo, &context)?;
         if parse_id(&state.base)? != ground.tip {
-            // The canonical branch has gone on: what was resolved is carried on top of it.
+            // The canonical branch has moved: the resolved commits are picked onto its new tip.
             let mut ready =
                 repo.commits_between(Some(parse_id(&state.base)?), parse_id(&state.tip)?, true)?;
             ready.reverse();
@@ -274,7 +279,7 @@ fn finish_resolution(
         }
         let items = build_items(repo, &state, &context)?;
         let (tip, branch) = (parse_id(&state.tip)?, &ground.branch);
-        // What has landed before this was cut short is there.
+        // Commits that landed before a crash are already there.
         let taken = match items.first() {
             Some(first) => list_earlier_picks(repo, ground.tip, first.commit)?,
             None => BTreeMap::new(),
@@ -306,12 +311,13 @@ fn finish_resolution(
     Err(canonical_moved_error())
 }
 
-/// The error for a canonical branch that does not stand still.
+/// Builds the error for a canonical branch that keeps moving.
 #[must_use]
 pub fn canonical_moved_error() -> Error {
-    Error::unable(
-        "the canonical branch moved again and again while this ran; it is as others left it",
-    )
+    Error::unable(format!(
+        "the canonical branch kept moving: gave up after {MAX_ATTEMPTS} attempts without changing \
+         it"
+    ))
     .with_hint("try again")
 }
 
@@ -341,8 +347,7 @@ fn build_trailers(source: &str, left: &RemainingCommit) -> Vec<(&'static str, St
     vec![(BRANCH_TRAILER, source.to_owned()), (COMMIT_TRAILER, left.commit.clone())]
 }
 
-/// The tree that somebody has staged as the resolution. What is not resolved, not staged or not
-/// managed is an error.
+/// Returns the tree staged as the resolution. Unresolved, unstaged or unmanaged paths are an error.
 fn read_resolved_tree(there: &Repo, state: &ResolutionState, context: &SyncContext) -> Result<Id> {
     let place = there.root().display();
     let again = "then `cargo xtask reverse-sync --continue`";
@@ -372,13 +377,13 @@ fn read_resolved_tree(there: &Repo, state: &ResolutionState, context: &SyncConte
     for (path, pair) in there.compare_trees(Some(there.tree_of(tip)?), Some(tree), &AllPaths)? {
         let mut refuse = |text: String| {
             let error =
-                refused.take().unwrap_or_else(|| Error::negative("this cannot be taken as it is"));
+                refused.take().unwrap_or_else(|| Error::negative("cannot accept this resolution"));
             refused = Some(Error::with_detail(error, text));
         };
         if !takes(&path) {
             refuse(format!(
                 "{path}: it is not managed, and does not belong on the canonical branch (`git \
-                 rm --cached` takes it out)"
+                 rm --cached` unstages it)"
             ));
         }
         let change = PathChange { path: path.clone(), old: pair.one, new: pair.two };
@@ -397,23 +402,22 @@ fn read_resolved_tree(there: &Repo, state: &ResolutionState, context: &SyncConte
     }
     match refused {
         Some(refused) => {
-            Err(refused.with_hint(format!("mend it in `{place}`, `git add` it, {again}")))
+            Err(refused.with_hint(format!("fix it in `{place}`, `git add` it, {again}")))
         }
         None => Ok(tree),
     }
 }
 
-/// What is kept of a resolution that was given up.
+/// Kept parts of an aborted resolution.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AbortOutcome {
-    /// The worktree, if there was one.
+    /// Kept worktree, if there was one.
     pub kept: Option<PathBuf>,
-    /// The last of the commits that were settled already, if there are any. A ref keeps it until the
-    /// next resolution.
+    /// Last resolved commit, if any. A ref keeps it until the next resolution.
     pub settled: Option<String>,
 }
 
-/// Gives up: the canonical branch is as it was. The worktree with all that somebody has done in it is
+/// Aborts the resolution; the canonical branch stays as is. The worktree, with all work in it, is
 /// moved aside and kept.
 pub fn abort_resolution(repo: &Repo, tools: &Tools<'_>) -> Result<AbortOutcome> {
     let _alone = lock_resolution(repo, tools)?;
@@ -436,7 +440,7 @@ pub fn abort_resolution(repo: &Repo, tools: &Tools<'_>) -> Result<AbortOutcome> 
     Ok(AbortOutcome { kept, settled })
 }
 
-/// The folders of earlier resolutions that were put aside, and are kept until somebody removes them.
+/// Lists the kept worktrees of earlier resolutions; the user removes them.
 #[must_use]
 pub fn list_kept_worktrees(repo: &Repo) -> Vec<PathBuf> {
     let Ok(folders) = std::fs::read_dir(repo.shared_state_folder()) else { return Vec::new() };
@@ -449,7 +453,7 @@ pub fn list_kept_worktrees(repo: &Repo) -> Vec<PathBuf> {
     found
 }
 
-/// Moves the worktree to a name of its own.
+/// Moves the worktree to a unique name, e.g. `resolve-20260131T120000Z-1`.
 fn set_worktree_aside(repo: &Repo, tools: &Tools<'_>) -> Result<Option<PathBuf>> {
     let folder = resolve_worktree_path(repo);
     if folder.symlink_metadata().is_err() {
@@ -460,22 +464,23 @@ fn set_worktree_aside(repo: &Repo, tools: &Tools<'_>) -> Result<Option<PathBuf>>
         repo.shared_state_folder().join(name)
     };
     let free = (1..1000).map(named).find(|folder| folder.symlink_metadata().is_err());
-    let to = free.ok_or_else(|| Error::unable("too much was put aside; remove some of it"))?;
-    // What git does not know as a worktree (any more) is kept as a folder.
+    let to = free
+        .ok_or_else(|| Error::unable("too many worktrees are kept aside; remove some of them"))?;
+    // A folder that git does not know as a worktree (any more) is moved as a plain folder.
     if !repo.move_worktree(&folder, &to)? {
-        let failed = || format!("`{}` cannot be moved aside", folder.display());
+        let failed = || format!("cannot move `{}` aside", folder.display());
         tools.disk.rename_noreplace(&folder, &to).with_context(failed)?;
     }
     Ok(Some(to))
 }
 
-/// Takes a worktree away in which nothing is anybody's: where that is not certain, it is kept.
+/// Removes a worktree without user's work; if in doubt, it is moved aside.
 fn discard_worktree(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
     let folder = resolve_worktree_path(repo);
     if folder.symlink_metadata().is_err() {
         return Ok(());
     }
-    // What git ignores is somebody's, too.
+    // Ignored files count as work as well.
     let loose = repo.open_worktree(&folder).and_then(|there| there.has_untracked_files());
     if loose.is_ok_and(|has_loose_files| !has_loose_files) && repo.remove_worktree(&folder).is_ok()
     {
@@ -492,14 +497,14 @@ fn close_resolution(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
 
 fn remove_record(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
     let file = record_path(repo);
-    tools.disk.remove_file(&file).with_context(|| format!("`{}` cannot be removed", file.display()))
+    tools.disk.remove_file(&file).with_context(|| format!("cannot remove `{}`", file.display()))
 }
 
 fn read_record(repo: &Repo) -> Result<ResolutionState> {
     match record::read_record(&record_path(repo), KIND) {
         LoadedRecord::Valid(state) => Ok(state),
         LoadedRecord::Missing => {
-            Err(Error::usage("no conflict is being resolved, so there is nothing to go on with")
+            Err(Error::usage("no conflict is being resolved, so there is nothing to continue")
                 .with_hint("`cargo xtask reverse-sync --resolve BRANCH COMMIT` opens one"))
         }
         LoadedRecord::Newer => Err(newer_record_error(repo)),
@@ -515,10 +520,10 @@ fn newer_record_error(repo: &Repo) -> Error {
 }
 
 fn damaged_record_error(repo: &Repo, why: &str) -> Error {
-    Error::unable(format!("`{}` cannot be used: {why}", record_path(repo).display()))
-        .with_hint("`cargo xtask reverse-sync --abort` gives up; then begin again")
+    Error::unable(format!("`{}` is damaged: {why}", record_path(repo).display()))
+        .with_hint("`cargo xtask reverse-sync --abort`, then start over")
 }
 
 fn parse_id(text: &str) -> Result<Id> {
-    Id::from_hex(text.as_bytes()).with_context(|| format!("`{text}` is no object id"))
+    Id::from_hex(text.as_bytes()).with_context(|| format!("invalid object id `{text}`"))
 }

@@ -1,12 +1,12 @@
-//! Rounds of work on a branch that others may move meanwhile.
+//! Retries for a branch that others may move concurrently.
 
 use std::time::Duration;
 
-/// How often the canonical branch may move while this runs.
+/// Maximum number of attempts, one per move of the canonical branch.
 pub(super) const MAX_ATTEMPTS: u32 = 8;
 
-/// Waits a little before another round, longer each time, so that several who try do not keep each
-/// other from it.
+/// Sleeps before attempt number `round`, with exponential back-off (10 to 25 ms, doubled each round
+/// up to the sixth), so that several processes do not keep blocking each other.
 pub(super) fn back_off(round: u32) {
     if round > 0 {
         let own = u64::from(std::process::id() % 16);

@@ -1,5 +1,9 @@
-//! Approved commits, onto the canonical branch: first proposed, in memory if nothing may be written,
-//! then taken.
+//! Reverse sync of approved commits to the canonical branch: first a proposal, in memory for a dry
+//! run, then landing. For example:
+//!
+//! ```text
+//! reverse-sync feature 4f1c… -> canonical: + 4f1c…'s managed changes, with its author
+//! ```
 
 use super::cherry_pick_range::{CherryPickItem, CherryPickOutcome, cherry_pick_commits};
 use super::fast_forward_branch::{
@@ -13,33 +17,30 @@ use xtask_git::Tools;
 use xtask_git::{Id, Repo};
 use xtask_sync::context::{self, SyncContext};
 
-/// What would be put on the canonical branch.
+/// Proposed commits for the canonical branch.
 pub struct ReverseSyncProposal {
-    /// What sync goes by.
     pub context: SyncContext,
-    /// Where the canonical branch stands.
     pub canonical_branch: CanonicalBranch,
-    /// The branch from which the commits come.
+    /// Branch that the commits come from.
     pub source: SourceBranch,
-    /// The commits.
     pub selected: Vec<SelectedCommit>,
-    /// What becomes of each.
+    /// Status of each commit.
     pub series: CherryPickOutcome,
 }
 
-/// What came of it.
+/// Commits landed on the canonical branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LandedCommits {
-    /// The canonical branch.
+    /// Canonical branch.
     pub branch: String,
-    /// How many commits it has more.
+    /// Number of new commits.
     pub commits: usize,
-    /// Where it is.
+    /// New tip of `branch`.
     pub tip: Id,
 }
 
-/// Carries the commits onto the canonical branch as it is. Objects are written into `repo`, which may
-/// be one in memory, and no ref is moved.
+/// Picks the commits onto the present canonical branch. Objects are written into `repo`, which may
+/// be in memory; no ref is moved.
 pub fn propose_commits(
     repo: &Repo,
     source: SourceBranch,
@@ -51,7 +52,7 @@ pub fn propose_commits(
     let items: Vec<CherryPickItem> =
         picks.iter().map(|pick| pick.to_item(repo, &source.name)).collect();
     let taken = list_earlier_picks(repo, ground.tip, source.tip)?;
-    // Where nobody is known to git, looking still works.
+    // A dry run works without a configured committer as well.
     let committer = repo.committer(tools.world.now_seconds()).ok();
     let (tip, onto) = (ground.tip, &ground.branch);
     let series =
@@ -59,8 +60,8 @@ pub fn propose_commits(
     Ok(ReverseSyncProposal { context, canonical_branch: ground, source, selected: picks, series })
 }
 
-/// Writes the commits of a proposal and moves the canonical branch, as often as others move it
-/// meanwhile. What is not as it was proposed any more is not taken.
+/// Lands a proposal on the canonical branch, retrying if others move it concurrently. A different
+/// result than the proposed one is an error.
 pub fn land_proposal(
     repo: &Repo,
     proposal: ReverseSyncProposal,
@@ -87,11 +88,11 @@ pub fn land_proposal(
     Err(canonical_moved_error())
 }
 
-/// Whoever has said yes has said it to what was shown.
+/// The user's confirmation covers only the shown proposal.
 pub(super) fn proposal_changed_error(ground: &CanonicalBranch) -> Error {
     let branch = &ground.branch;
     Error::unable(format!(
-        "something has moved meanwhile, and this looks different now; `{branch}` is as it was"
+        "the result has changed since it was shown, because a branch moved; `{branch}` is as it was"
     ))
-    .with_hint("run it again to see how")
+    .with_hint("run it again to see the new result")
 }

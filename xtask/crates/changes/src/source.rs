@@ -1,4 +1,5 @@
-//! The branch from which changes come, and the commits of it that somebody has named.
+//! Source branch of changes, and the commits named on the command line. For example,
+//! `feature~3..feature` with `feature` known only as `origin/feature`.
 
 use std::collections::BTreeSet;
 
@@ -12,23 +13,23 @@ use xtask_sync::context::SyncContext;
 use xtask_sync::managed::ManagedPaths;
 use xtask_sync::upstream::is_sync_commit;
 
-/// A branch from which changes come.
+/// A branch that changes come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceBranch {
-    /// Its name, without `refs/heads/` or the remote.
+    /// Name without `refs/heads/` or the remote.
     pub name: String,
-    /// Its commit here, or at the remote as last fetched: the newer one.
+    /// Tip of the local or the last fetched remote branch, whichever is newer.
     pub tip: Id,
-    /// The other of the two, where the two have diverged.
+    /// Tip of the remote branch, if the two have diverged.
     pub diverged_tip: Option<Id>,
 }
 
-/// Finds a branch by its name: here, or at the remote of the canonical branch.
+/// Finds a branch by name, locally or at the remote of the canonical branch.
 pub fn find_source_branch(repo: &Repo, context: &SyncContext, name: &str) -> Result<SourceBranch> {
     let config = &context.config;
     let short = name.strip_prefix("refs/heads/").unwrap_or(name);
     if !repo.is_branch_name(short) || short == "HEAD" {
-        return Err(Error::usage(format!("`{name}` is no name of a branch"))
+        return Err(Error::usage(format!("invalid branch name `{name}`"))
             .with_hint("`git branch -a` lists them"));
     }
     let prefix = format!("{}/", config.remote);
@@ -64,21 +65,19 @@ pub fn find_source_branch(repo: &Repo, context: &SyncContext, name: &str) -> Res
     }
 }
 
-/// A commit that was named, and what of it is managed.
+/// A commit to pick, with its managed changes.
 #[derive(Clone, Debug)]
 pub struct SelectedCommit {
-    /// The commit.
     pub commit: CommitInfo,
-    /// The commit against which it is seen; nothing for the first of a history.
+    /// Parent to compare with; `None` for a root commit.
     pub parent: Option<Id>,
-    /// Its managed changes.
     pub changes: Vec<PathChange>,
-    /// The paths of it that are left out.
+    /// Changed paths that are not managed.
     pub left_out: BTreeSet<RepoPath>,
 }
 
 impl SelectedCommit {
-    /// What is to be carried.
+    /// Builds the item to pick, with the trailers of its origin.
     #[must_use]
     pub fn to_item(&self, repo: &Repo, source: &str) -> CherryPickItem {
         CherryPickItem {
@@ -93,13 +92,14 @@ impl SelectedCommit {
     }
 }
 
-/// The paths that may go from a branch to the canonical one: managed, and not the branch's own.
+/// Returns a filter for paths that may go to the canonical branch: managed, and not excluded by a
+/// branch exception.
 pub fn managed_path_filter<'a>(managed: &'a ManagedPaths) -> impl Fn(&RepoPath) -> bool + 'a {
     |path| managed.contains_path(path.as_bytes()) && !managed.is_kept_by_branch(path)
 }
 
-/// The commits that words name, oldest first within a range, each once. All that is wrong with them
-/// is found at once.
+/// Resolves the commits in `words`, each once and oldest first within a range. All errors are
+/// reported together.
 pub fn resolve_commits(
     repo: &Repo,
     context: &SyncContext,
@@ -117,7 +117,7 @@ pub fn resolve_commits(
                 let mut ids = repo.commits_between(Some(from), to, mainline.is_some())?;
                 ids.reverse();
                 if ids.is_empty() {
-                    faults.push(format!("`{word}` names no commit: there is none between the two"));
+                    faults.push(format!("`{word}` names no commit: the range is empty"));
                 }
                 (ids, true)
             }
@@ -143,7 +143,7 @@ pub fn resolve_commits(
                 Ok(Some(pick)) => picks.push(pick),
                 Ok(None) if is_range => {}
                 Ok(None) => faults.push(format!(
-                    "{} is a commit of sync: what it holds is canonical already",
+                    "{} is a sync commit: its content is canonical already",
                     repo.short_id(id)
                 )),
                 Err(fault) => faults.push(fault.message().to_owned()),
@@ -151,21 +151,21 @@ pub fn resolve_commits(
         }
     }
     if faults.is_empty() && picks.is_empty() {
-        faults.push("no commit among these changes a managed file".to_owned());
+        faults.push("none of these commits changes a managed file".to_owned());
     }
     match faults.as_slice() {
         [] => Ok(picks),
         [one] => Err(Error::usage(format!("{one}; nothing was changed"))
             .with_hint(format!("`git log --oneline {}` lists its commits", source.name))),
         several => Err(several.iter().fold(
-            Error::usage("these commits cannot be taken; nothing was changed"),
+            Error::usage("cannot pick these commits; nothing was changed"),
             Error::with_detail,
         )),
     }
 }
 
-/// A word with the id of the source in the place of its name: that may only be known at the remote,
-/// and whatever else has its name is not meant.
+/// Replaces the name of the source branch by its id: the branch may exist only at the remote, and
+/// other refs of the same name must not be picked up.
 fn substitute_source_id(word: &str, source: &SourceBranch) -> String {
     let one = |side: &str| match side.strip_prefix(source.name.as_str()) {
         Some(rest) if rest.is_empty() || rest.starts_with(['~', '^']) => {
@@ -179,7 +179,8 @@ fn substitute_source_id(word: &str, source: &SourceBranch) -> String {
     }
 }
 
-/// What a word names. A tag that has the name of a branch hides it, and nobody means that.
+/// Resolves a revision. A name that is both a branch and a tag is an error, since git would prefer
+/// the tag.
 fn resolve_revision(repo: &Repo, word: &str) -> Result<Revision> {
     let at = |kind: &str| repo.resolve_ref(&format!("refs/{kind}/{word}"));
     if repo.is_branch_name(word)
@@ -187,13 +188,13 @@ fn resolve_revision(repo: &Repo, word: &str) -> Result<Revision> {
         && branch != tag
     {
         return Err(Error::usage(format!(
-            "`{word}` names a branch and a tag; `heads/{word}` or `tags/{word}` tells which"
+            "`{word}` is ambiguous: use `heads/{word}` for the branch or `tags/{word}` for the tag"
         )));
     }
     repo.parse_revision(word)
 }
 
-/// Whether a commit is a merge after which the managed files are as one of its parents has them.
+/// Returns whether a commit is a merge that leaves the managed files as in one of its parents.
 fn is_empty_merge(repo: &Repo, managed: &ManagedPaths, id: Id) -> Result<bool> {
     let commit = repo.read_commit(id)?;
     if commit.parents.len() < 2 {
@@ -208,7 +209,7 @@ fn is_empty_merge(repo: &Repo, managed: &ManagedPaths, id: Id) -> Result<bool> {
     Ok(false)
 }
 
-/// One commit; nothing for one of sync's own.
+/// Resolves one commit. Returns `None` for a sync commit.
 fn resolve_commit(
     repo: &Repo,
     context: &SyncContext,
@@ -252,7 +253,7 @@ fn resolve_commit(
         Some(parent) if repo.has_object(parent) => Some(repo.tree_of(parent)?),
         Some(_) => {
             return Err(Error::unable(format!(
-                "what was before {name} is not here: history is cut off (`git fetch --unshallow`)"
+                "the parent of {name} is missing: shallow clone (`git fetch --unshallow`)"
             )));
         }
         None => None,
@@ -263,11 +264,11 @@ fn resolve_commit(
     Ok(Some(SelectedCommit { commit, parent, changes, left_out }))
 }
 
-/// Refuses what must never stand on the canonical branch.
+/// Refuses paths that must never be on the canonical branch: unsafe names and submodules.
 pub fn check_path_names(changes: &[PathChange]) -> Result<()> {
     for change in changes {
         if let Some(why) = unsafe_path_reason(&change.path) {
-            return Err(Error::usage(format!("`{}` cannot be taken: {why}", change.path)));
+            return Err(Error::usage(format!("cannot pick `{}`: {why}", change.path)));
         }
         let is_submodule = [change.old, change.new]
             .into_iter()
@@ -275,7 +276,7 @@ pub fn check_path_names(changes: &[PathChange]) -> Result<()> {
             .any(|entry| entry.mode == FileMode::Gitlink);
         if is_submodule {
             return Err(Error::usage(format!(
-                "`{}` is a submodule, and those are not managed",
+                "`{}` is a submodule; submodules are not managed",
                 change.path
             )));
         }

@@ -1,17 +1,19 @@
-//! Makes a batch of changes true: files, index and branch together, all or nothing.
+//! Applies a `Transaction` to files, index and branch, all or nothing.
 //!
-//! 1. The journal is written.
-//! 2. New contents are written under names of our own beside their targets.
-//! 3. Git's lock on the index is taken, and what the plan was made from is looked at again.
-//! 4. Each content is swapped with what is there, in one step of the file system, and what came out
-//!    must be what was expected: a file that somebody saved in the meantime goes back unharmed.
-//! 5. The new index takes the place of the old one, which is kept.
-//! 6. The branch is moved, if it still is where it was. This is the point of no return. For a
-//!    transaction that moves no branch it is the journal that says "done".
-//! 7. What was replaced is removed, and the lock and the journal with it.
+//! 1. Write the journal (`journal`).
+//! 2. Write new contents under temporary names next to their targets, e.g. `setup/.xtask-ID-0`
+//!    (`prepare`).
+//! 3. Take git's `index.lock`, then check the index stamp, HEAD and operation in progress again.
+//! 4. Swap each content with the present file in one file-system step (`renameat2` with
+//!    `RENAME_EXCHANGE`) and compare the file that came out with `FileStep::before`: a file that
+//!    somebody saved in between goes back unharmed.
+//! 5. Replace the index; the old one is kept as `index.old`.
+//! 6. Move the branch if it still is at `HeadMove::old`. This is the point of no return. A
+//!    transaction that moves no branch sets the journal's phase to `Done` instead.
+//! 7. Remove the replaced files, the lock and the journal.
 //!
-//! Up to 6 any failure takes everything back, in `recover`, which a later command calls after a
-//! crash, too.
+//! A failure before step 6 is rolled back by `rollback`, which a later command also calls after a
+//! crash.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
@@ -37,19 +39,21 @@ use xtask_git::{
     stat_data_from_metadata,
 };
 
-/// A transaction that went through.
+/// An applied transaction.
 #[derive(Debug)]
 pub struct AppliedTransaction {
-    /// The name of its backup.
+    /// Name of the backup, e.g. `20260131T120000Z-1`.
     pub backup: Option<String>,
-    /// Whether tidying up failed; the next command does it.
+    /// Whether cleanup failed; the next command does it.
     pub needs_cleanup: bool,
-    /// How the files look that are as they are staged now.
+    /// Stat data of the written files that match their index entry.
     pub clean_stats: BTreeMap<RepoPath, StatData>,
 }
 
-/// Makes the batch true, and answers with the name of its backup. `index` is the index from which
-/// it was planned.
+/// Applies `batch` and returns the name of its backup. `index` is the index that the plan was made
+/// from; `None` reads it.
+///
+/// A failure rolls back, and the error says if that failed as well.
 pub fn apply_transaction(
     applier: &ApplyContext<'_>,
     batch: &Transaction,
@@ -70,8 +74,10 @@ pub fn apply_transaction(
             Ok(back) => {
                 let mut failure = failure;
                 if !back.is_complete {
-                    failure = failure
-                        .with_hint("what some files held before is in `cargo xtask undo --list`");
+                    failure = failure.with_hint(
+                        "the previous contents of some files are in a backup: `cargo xtask undo \
+                         --list`",
+                    );
                 }
                 Err(back
                     .displaced
@@ -79,13 +85,13 @@ pub fn apply_transaction(
                     .fold(failure, |failure, at| failure.with_detail(at.describe())))
             }
             Err(second) => Err(failure
-                .with_detail(format!("and the rollback failed, too: {second}"))
-                .with_hint("the next `cargo xtask sync` will put it right")),
+                .with_detail(format!("rollback also failed: {second}"))
+                .with_hint("the next `cargo xtask sync` repairs it")),
         },
     }
 }
 
-/// Brings what is to be written, where a partial clone has not got it.
+/// Fetches the blobs to be written that a partial clone does not have yet.
 fn fetch_missing_blobs(repo: &Repo, batch: &Transaction) -> Result<()> {
     let written = batch.changes.iter().filter_map(|change| match change.file {
         FileUpdate::CheckOut(entry)
@@ -100,7 +106,7 @@ fn fetch_missing_blobs(repo: &Repo, batch: &Transaction) -> Result<()> {
     repo.fetch_objects(written)
 }
 
-/// The journal before anything happened: which names will be used.
+/// Builds the journal before the first write: it fixes the temporary names.
 fn draft_journal(
     applier: &ApplyContext<'_>,
     batch: &Transaction,
@@ -131,8 +137,8 @@ fn draft_journal(
         if !removes {
             folders.extend(missing);
         }
-        // What is removed waits at the root, so that its folder can go; unless that is on another
-        // file system, to which nothing can be moved in one step.
+        // A removed file waits in the root, so that its folder can be removed. If the root is on
+        // another file system, a rename cannot reach it, and the file waits in its own folder.
         let waits_in =
             if removes && is_on_one_file_system(repo, waits_in.as_ref()) { None } else { waits_in };
         let mut aside = waits_in.map_or(Vec::new(), |folder| [folder.as_bytes(), b"/"].concat());
@@ -159,7 +165,7 @@ fn draft_journal(
     })
 }
 
-/// The nearest folder above a path that is there, and those below it that are not.
+/// Returns the nearest existing folder above `path`, and the missing folders between the two.
 fn find_nearest_folder(
     repo: &Repo,
     ways: &mut PathCache,
@@ -196,7 +202,8 @@ fn run_transaction(
     write_journal(repo, disk, journal)?;
     let backup = match &batch.backup {
         Some(prepared) => {
-            disk.check_gate("name the backup").with_context(|| "the backup cannot be named")?;
+            disk.check_gate("name the backup")
+                .with_context(|| "cannot create the ref of the backup")?;
             Some(backup::publish_backup(repo, prepared)?)
         }
         None => None,
@@ -222,7 +229,7 @@ fn run_transaction(
     }
     match &batch.head {
         Some(head) => {
-            disk.check_gate("move the branch").with_context(|| "the branch cannot be moved")?;
+            disk.check_gate("move the branch").with_context(|| "cannot move the branch")?;
             repo.move_head(head.old, head.new, &head.message)?;
         }
         None => {
@@ -230,7 +237,7 @@ fn run_transaction(
             write_journal(repo, disk, journal)?;
         }
     }
-    // What is left is tidying up. If it fails the change stands, and the next command tidies.
+    // The rest is cleanup. If it fails, the change stays applied and the next command cleans up.
     let finished = finish_transaction(repo, disk, journal);
     let is_untidy = finished.is_err();
     for at in finished.unwrap_or_default() {
@@ -241,10 +248,10 @@ fn run_transaction(
 
 fn write_journal(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> Result<()> {
     record::write_record(disk, &journal::journal_path(repo), journal::KIND, journal)
-        .with_context(|| "the journal cannot be written")
+        .with_context(|| "cannot write the journal")
 }
 
-/// Notes how the files of an overlay look, by which it is known again.
+/// Stores the stat data of new overlay files, by which `OverlayFile::is_unchanged` recognizes them.
 fn record_overlay_stats(journal: &mut Journal) {
     let made: BTreeMap<&RepoPath, FileStat> =
         journal.files.iter().filter_map(|step| Some((&step.path, step.made?))).collect();
@@ -255,7 +262,7 @@ fn record_overlay_stats(journal: &mut Journal) {
     }
 }
 
-/// What the index is to hold, without the times of files that are not written yet.
+/// Returns the index entries to write, without stat data for files that are not written yet.
 fn build_staged_entries(
     repo: &Repo,
     batch: &Transaction,
@@ -265,7 +272,7 @@ fn build_staged_entries(
     let mut ways = PathCache::default();
     for change in &batch.changes {
         let Some(entry) = change.stages else { continue };
-        // A file that stays as it is keeps its times only if they are known to belong to it.
+        // An untouched file keeps its stat data only if the index says that they belong to `entry`.
         let stays = change.file == FileUpdate::None;
         let reached = stays.then(|| ways.look_up_path(repo.root(), &change.path)).transpose()?;
         let meta = match reached {
@@ -283,16 +290,16 @@ fn build_staged_entries(
     Ok(staged)
 }
 
-/// Takes git's lock on the index, with a text in it that says whose it is.
+/// Takes git's `index.lock`; its content (`Journal::lock_text`) identifies the owner.
 fn lock_index(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> Result<()> {
-    let failed = || "the index cannot be locked";
+    let failed = || "cannot lock the index";
     let source = journal::lock_text_path(repo);
     disk.write_atomically(&source, journal.lock_text().as_bytes()).with_context(failed)?;
     let lock = repo.index_lock_file();
     match disk.create_hard_link(&source, &lock) {
         Ok(()) => Ok(()),
         Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
-            Err(Error::unable("the index is locked: another git process is at work here")
+            Err(Error::unable("the index is locked: another git process is running here")
                 .with_hint("wait until it has ended; if none is running, remove the file")
                 .with_detail(lock.display().to_string()))
         }
@@ -303,7 +310,7 @@ fn lock_index(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> Result<()> {
     }
 }
 
-/// Looks again at what the plan was made from, now that git cannot change it any more.
+/// Checks the inputs of the plan again, now that git can no longer change them.
 fn check_still_as_planned(
     applier: &ApplyContext<'_>,
     batch: &Transaction,
@@ -312,7 +319,7 @@ fn check_still_as_planned(
     let repo = applier.repo;
     repo.forget_refs();
     let moved = |what: &str| {
-        Error::unable(format!("{what} meanwhile; nothing was changed")).with_hint("run it again")
+        Error::unable(format!("{what} concurrently; nothing was changed")).with_hint("run it again")
     };
     if repo.index_stamp().as_ref() != stamp {
         return Err(moved("the index was changed"));
@@ -320,7 +327,7 @@ fn check_still_as_planned(
     if let Some(operation) =
         repo.current_operation().filter(|found| Some(found.kind) != applier.ending)
     {
-        return Err(moved(&format!("{} was begun", operation.name)));
+        return Err(moved(&format!("{} was started", operation.name)));
     }
     if let Some(expected) = &batch.head {
         let head = repo.head()?;
@@ -331,7 +338,7 @@ fn check_still_as_planned(
     Ok(())
 }
 
-/// Swaps the new contents in: removals first, so that they make way.
+/// Swaps the new contents in, removals first, so that files can make room for folders.
 fn swap_files_in(applier: &ApplyContext<'_>, journal: &Journal) -> Result<()> {
     let ApplyContext { repo, disk, interrupts, .. } = applier;
     let (removals, writes): (Vec<_>, Vec<_>) = journal.files.iter().partition(|s| s.removes);
@@ -347,7 +354,7 @@ fn swap_files_in(applier: &ApplyContext<'_>, journal: &Journal) -> Result<()> {
         let path = folder.path.to_disk_path(repo.root());
         match disk.make_folder(&path) {
             Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
-            made => made.with_context(|| format!("the folder `{}` cannot be made", folder.path))?,
+            made => made.with_context(|| format!("cannot create folder `{}`", folder.path))?,
         }
     }
     let mut ways = PathCache::default();
@@ -363,7 +370,7 @@ fn swap_files_in(applier: &ApplyContext<'_>, journal: &Journal) -> Result<()> {
 fn swap_file(repo: &Repo, disk: &Disk<'_>, step: &FileStep, ways: &mut PathCache) -> Result<()> {
     let target = step.path.to_disk_path(repo.root());
     let aside = step.aside.to_disk_path(repo.root());
-    let failed = || format!("`{}` cannot be replaced", step.path);
+    let failed = || format!("cannot replace `{}`", step.path);
     if let Some(link) = ways.find_symlink_above(repo.root(), &step.path)? {
         return Err(Error::unable(format!("`{link}` has become a symlink; nothing was changed")));
     }
@@ -380,7 +387,7 @@ fn swap_file(repo: &Repo, disk: &Disk<'_>, step: &FileStep, ways: &mut PathCache
     }
     moved.with_context(failed)?;
     if step.before.is_some() && !is_as_planned(repo, step, &aside)? {
-        // Somebody saved the file between our look and the swap: theirs goes back, at once.
+        // Somebody saved the file between the scan and the swap: their file goes back at once.
         let back = if step.removes {
             disk.rename_noreplace(&aside, &target)
         } else {
@@ -392,8 +399,9 @@ fn swap_file(repo: &Repo, disk: &Disk<'_>, step: &FileStep, ways: &mut PathCache
     Ok(())
 }
 
-/// Whether what came out of a swap is what the plan saw: by its size, time and inode, where those
-/// can be trusted, and else by its bytes. The ctime has changed by the swap itself.
+/// Returns whether the file that came out of a swap is the one the plan saw: compared by size,
+/// mtime and inode if `FileStep::look` is trusted, and by content otherwise. The swap itself
+/// changes the ctime.
 fn is_as_planned(repo: &Repo, step: &FileStep, aside: &Path) -> Result<bool> {
     if let Some(seen) = step.look
         && let Ok(meta) = aside.symlink_metadata()
@@ -405,16 +413,16 @@ fn is_as_planned(repo: &Repo, step: &FileStep, aside: &Path) -> Result<bool> {
 }
 
 fn changed_meanwhile_error(path: &RepoPath) -> Error {
-    Error::unable(format!("`{path}` was changed meanwhile; nothing was changed by sync"))
+    Error::unable(format!("`{path}` was changed concurrently; nothing was changed by sync"))
         .with_hint("run it again")
 }
 
-/// Removes the folders that a removal has left empty.
+/// Removes the folders above `path` that a removal has emptied.
 fn remove_empty_folders(repo: &Repo, disk: &Disk<'_>, path: &RepoPath) -> Result<()> {
     for folder in path.ancestors() {
         let gone = disk
             .remove_empty_folder(&folder.to_disk_path(repo.root()))
-            .with_context(|| format!("the empty folder `{folder}` cannot be removed"))?;
+            .with_context(|| format!("cannot remove the empty folder `{folder}`"))?;
         if !gone {
             break;
         }
@@ -431,7 +439,7 @@ fn write_index(
     mut staged: BTreeMap<RepoPath, IndexUpdate>,
 ) -> Result<BTreeMap<RepoPath, StatData>> {
     let repo_root = repo.root();
-    let failed = || "the new index cannot be written";
+    let failed = || "cannot write the new index";
     let had_index = index.stamp().is_some();
     let looked = map_halves(&journal.files, |half| {
         let look = |step: &FileStep| step.path.to_disk_path(repo_root).symlink_metadata().ok();
@@ -439,7 +447,7 @@ fn write_index(
     });
     let mut made: BTreeMap<&RepoPath, Metadata> = BTreeMap::new();
     for (step, meta) in journal.files.iter().zip(looked) {
-        // Somebody may have saved it since: then git must look for itself.
+        // If somebody has saved the file since, git must compare the content itself.
         let is_ours = |meta: &Metadata| {
             step.made.is_some_and(|made| made.is_same_file(&FileStat::from_metadata(meta)))
         };
@@ -448,8 +456,8 @@ fn write_index(
         }
     }
     for change in &batch.changes {
-        // The times of a file may stand beside an entry only if the file is that entry; otherwise
-        // git would take the user's change for none.
+        // An entry gets stat data only if the file has the content of that entry; otherwise git
+        // would take the user's change for an unmodified file.
         let holds = match change.file {
             FileUpdate::CheckOut(entry)
             | FileUpdate::Restore(entry)
@@ -470,7 +478,7 @@ fn write_index(
     if had_index && repo.has_special_index(&index) {
         let present = std::fs::read(repo.index_file()).with_context(failed)?;
         disk.write_atomically(&new, &present).with_context(failed)?;
-        // Of a git that was killed here; nobody else is at work with this name.
+        // A lock of a git that was killed here; no other process uses this name.
         disk.remove_file(&repo.lock_path(&new)).with_context(failed)?;
         disk.check_gate("stage by git").with_context(failed)?;
         repo.update_index_by_git(&new, &staged)?;
@@ -489,7 +497,8 @@ fn write_index(
     Ok(looks)
 }
 
-/// Keeps the old index under a second name; where that cannot be, as a copy.
+/// Keeps the old index under `old` as a hard link, or as a copy on a file system without hard
+/// links.
 fn keep_old_index(repo: &Repo, disk: &Disk<'_>, old: &Path) -> io::Result<()> {
     match disk.create_hard_link(&repo.index_file(), old) {
         Err(cause) if cause.kind() == io::ErrorKind::Unsupported => {

@@ -1,4 +1,4 @@
-//! What those have at hand who make a transaction.
+//! Dependencies of a transaction: repository, disk, signals, clock.
 
 use xtask_base::error::{Error, ErrorKind};
 use xtask_base::files::Disk;
@@ -6,21 +6,19 @@ use xtask_base::progress::Progress;
 use xtask_base::signals::Interrupts;
 use xtask_git::{OperationKind, Repo};
 
-/// What a transaction works with.
+/// Dependencies of a transaction, as passed to `apply_transaction`.
 pub struct ApplyContext<'a> {
-    /// The repository.
     pub repo: &'a Repo,
-    /// The disk.
     pub disk: &'a Disk<'a>,
-    /// The signals, which are held off.
+    /// Signals, which are deferred while a transaction runs.
     pub interrupts: &'a Interrupts,
-    /// Who is told how far it is.
     pub progress: &'a dyn Progress,
-    /// The operation of git's that is at its very end, and so not in the way.
+    /// A git operation that is just ending and so does not block, e.g. in a `post-merge` hook.
     pub ending: Option<OperationKind>,
-    /// Seconds since the epoch, for reflogs.
+    /// Current time in seconds since the epoch, for reflogs.
     pub now: i64,
-    /// Tells this transaction from others.
+    /// Unique id of the transaction: clock in nanoseconds and process id, both in hex, e.g.
+    /// `18f2a…-2b0`.
     pub id: String,
 }
 

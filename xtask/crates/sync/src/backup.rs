@@ -1,12 +1,19 @@
-//! Backups: what a run replaces is saved first, as a commit under `refs/xtask/backup/`.
+//! Backups of replaced files, as commits under `refs/xtask/backup/`.
 //!
-//! The tree of the commit holds the very bytes of each file under `worktree/`, what was staged
-//! under `index/` where it differs, and `record`, which says what was done so that `undo` can take
-//! it back. Its parent is the commit that was checked out, so that this stays reachable, too.
+//! A run saves every file before replacing it. The parent of the commit is the commit that was
+//! checked out, which keeps that one reachable as well. For example:
 //!
-//! What a person has saved by hand (`recovery`) lies here as well, as a record with a `snapshot`.
+//! ```text
+//! refs/xtask/backup/20260131T120000Z-1
+//!   worktree/setup/a   bytes of the file on disk
+//!   index/setup/a      staged content, if different
+//!   record             `BackupRecord`, from which `undo` restores
+//! ```
 //!
-//! Backups are kept for 30 days, and the last 20 for ever; of more than 1000 the oldest go before.
+//! Manual backups (`cargo xtask backup`, crate `recovery`) are stored in the same place, with a
+//! `snapshot` in their record.
+//!
+//! Retention: 30 days, and the last 20 forever; beyond 1000 the oldest are removed earlier.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -25,191 +32,181 @@ use xtask_git::{
     read_raw_file,
 };
 
-/// Where backups lie.
+/// Prefix of the refs of all backups.
 pub const REF_PREFIX: &str = "refs/xtask/backup/";
 
-/// For how long a backup is kept at least: 30 days, in seconds.
+/// Minimum retention: 30 days, in seconds.
 const KEPT_SECONDS: i64 = 30 * 86_400;
 
-/// How many backups are kept whatever their age.
+/// Number of newest backups that are kept whatever their age.
 const KEPT_COUNT: usize = 20;
 
-/// How many backups are kept at most, so that nobody's disk is filled: one every 45 minutes for 30 days.
+/// Maximum number of backups, so that they cannot fill the disk: one every 45 minutes for 30 days.
 const MAX_COUNT: usize = 1000;
 
-/// How many backups can be made in one second.
+/// Maximum number of backups with the same timestamp (one second).
 const MAX_PER_SECOND: u32 = 1000;
 
 const KIND: &str = "xtask.backup/1";
 
-/// What was done to one path.
+/// Change of one path, with the state before and after.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReplacedPath {
-    /// The path.
     #[serde(with = "xtask_base::path::exact")]
     pub path: RepoPath,
-    /// The very bytes of the file before.
+    /// Exact bytes of the file before, without git's filters; `None` if it did not exist.
     pub file_before: Option<StoredEntry>,
-    /// Its permissions before, where it was a regular file. (Backups of older programs have none.)
+    /// Permission bits before, for a regular file. Backups of older versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bits_before: Option<u32>,
-    /// The content of the file afterwards, as git stores it.
+    /// Content of the file afterwards, as git stores it.
     pub file_after: Option<StoredEntry>,
-    /// Whether the file was written.
     pub wrote_file: bool,
-    /// What was staged before.
+    /// Index entry before.
     pub index_before: Option<StoredEntry>,
-    /// Whether the index was written.
     pub wrote_index: bool,
-    /// What was staged afterwards.
+    /// Index entry afterwards.
     pub index_after: Option<StoredEntry>,
-    /// Whether sparse checkout left the file out.
+    /// Whether sparse checkout skipped the file.
     pub was_skipped: bool,
 }
 
-/// What a run did.
+/// Record of a run, from which `undo` restores.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BackupRecord {
-    /// In a few words: `sync`, `sync --force`, `undo 2026…`.
+    /// Command in short: `sync`, `sync --force`, `undo 2026…`.
     pub purpose: String,
-    /// The worktree in which it ran, as a path for people.
+    /// Path of the worktree, for display.
     pub worktree: String,
-    /// The name that git has for that worktree, wherever it is moved.
+    /// Git's name of the worktree, which stays the same when the folder is moved.
     pub worktree_name: String,
-    /// The branch without `refs/heads/`; nothing where HEAD was detached.
+    /// Branch without `refs/heads/`; `None` if HEAD was detached.
     pub branch: Option<String>,
-    /// The commit that was checked out before.
+    /// Checked-out commit before.
     pub head_before: String,
-    /// The commit that was checked out afterwards, where the run moved the branch.
+    /// Checked-out commit afterwards, if the run moved the branch.
     pub head_after: Option<String>,
-    /// The paths.
     pub paths: Vec<ReplacedPath>,
-    /// What the overlay held at these paths.
+    /// Overlay at these paths before the run.
     pub overlay_before: Vec<StoredOverlayFile>,
-    /// All that git would not have brought back, where this was saved for its own sake.
+    /// Everything that git could not restore; only set for a backup made by `recovery`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<WorktreeSnapshot>,
 }
 
-/// What stood in a worktree and not in its commit.
+/// State of a worktree that is not in its commit.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct WorktreeSnapshot {
-    /// What the person calls it.
+    /// Label given by the user.
     pub label: Option<String>,
-    /// How much it is, in bytes, copies included.
+    /// Total size in bytes, copies included.
     pub bytes: u64,
-    /// The files.
     pub files: Vec<SavedFile>,
-    /// The name of the folder that holds copies of what may be secret; they are no objects of git.
+    /// Name of the folder with copies of possibly secret files, which are not stored as git
+    /// objects.
     pub copies: Option<String>,
-    /// How many copies there are.
+    /// Number of files in `copies`.
     pub copied: usize,
-    /// What git was in the middle of.
+    /// Git operation in progress, e.g. a rebase.
     pub operation: Option<SavedOperation>,
-    /// Whether it was saved to leave all that: a restore goes back to the branch and the operation.
+    /// Whether the worktree was reset afterwards: `restore` then returns to the branch and the
+    /// operation.
     pub was_left: bool,
-    /// A branch that was moved after this was saved.
+    /// Branch that was moved after this backup.
     pub moved: Option<MovedBranch>,
 }
 
-/// A file as it was, and what was staged for it.
+/// A file and its index entry.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SavedFile {
-    /// The path.
     #[serde(with = "xtask_base::path::exact")]
     pub path: RepoPath,
-    /// Its very bytes; nothing where it was gone.
+    /// Exact bytes of the file; `None` if it was deleted.
     pub file: Option<StoredEntry>,
-    /// Its permissions, where it was a regular file.
+    /// Permission bits, for a regular file.
     pub bits: Option<u32>,
-    /// Whether its content may be secret, and is among the copies.
+    /// Whether the content may be secret and is stored in `WorktreeSnapshot::copies`.
     #[serde(default)]
     pub is_copied: bool,
-    /// What was staged.
     pub staged: SavedStaged,
 }
 
-/// What was staged for a path.
+/// Index state of a path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SavedStaged {
-    /// What HEAD held, or nothing at all where it was not tracked.
+    /// Same as in HEAD, or untracked in both.
     AsHead,
-    /// This.
     Entry(StoredEntry),
-    /// That it is removed.
+    /// Staged for removal.
     Removed,
-    /// A conflict: base, ours, theirs.
+    /// Unmerged, with the stages base, ours and theirs.
     Conflict([Option<StoredEntry>; 3]),
 }
 
-/// What git was in the middle of. Its files lie under `operation/` in the tree of the backup.
+/// Git operation in progress. Its files are stored under `operation/` in the tree of the backup.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SavedOperation {
-    /// What it is called: `a rebase`; nothing where only notes for the next commit lay there.
+    /// Name, e.g. `a rebase`; `None` if there were only notes for the next commit (such as
+    /// `MERGE_MSG`).
     pub name: Option<String>,
-    /// The branch that it is about, where HEAD is detached for it.
+    /// Branch that the operation is about, if HEAD is detached for it (a rebase).
     #[serde(default)]
     pub branch: Option<String>,
-    /// Where that branch was.
+    /// Commit of `branch`.
     #[serde(default)]
     pub tip: Option<String>,
-    /// Its refs.
+    /// Refs of the operation with their ids, e.g. `refs/bisect/bad`.
     pub refs: std::collections::BTreeMap<String, String>,
 }
 
-/// A branch that was moved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MovedBranch {
-    /// Its name without `refs/heads/`.
+    /// Name without `refs/heads/`.
     pub branch: String,
-    /// Where it was.
+    /// Commit before.
     pub from: String,
-    /// Where it went.
+    /// Commit afterwards.
     pub to: String,
 }
 
-/// Why the record of a backup cannot be read.
+/// Reason why the record of a backup cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnreadableRecord {
-    /// A newer xtask has written it.
+    /// Written by a newer xtask.
     Newer,
-    /// There is none, or it is damaged.
+    /// Missing or damaged.
     Corrupt,
 }
 
-/// A backup that exists.
+/// An existing backup.
 #[derive(Clone, Debug)]
 pub struct Backup {
-    /// Its name, for `undo`.
+    /// Name for `undo`, e.g. `20260131T120000Z-1`.
     pub id: String,
-    /// Its commit.
     pub commit: Id,
-    /// When it was made, in seconds since the epoch.
+    /// Creation time in seconds since the epoch.
     pub seconds: i64,
-    /// What the run did, or why that cannot be read.
     pub record: std::result::Result<BackupRecord, UnreadableRecord>,
 }
 
-/// What is about to be done, for its backup.
+/// Input of `save_backup`: a run that is about to start.
 pub struct BackupInput<'a> {
-    /// In a few words.
+    /// See `BackupRecord::purpose`.
     pub purpose: &'a str,
-    /// What is checked out.
     pub head: &'a Head,
-    /// The move of the branch.
+    /// Planned move of the branch.
     pub head_move: Option<&'a HeadMove>,
-    /// The changes.
     pub changes: &'a [PathUpdate],
-    /// The index before.
+    /// Index before the run.
     pub index: &'a Index,
-    /// The overlay before.
+    /// Overlay before the run.
     pub overlay: &'a Overlay,
-    /// Seconds since the epoch.
+    /// Current time in seconds since the epoch.
     pub now: i64,
 }
 
-/// Saves what the changes will replace. `publish` names it.
+/// Saves all that `intent.changes` will replace; `publish_backup` then names it.
 pub fn save_backup(repo: &Repo, intent: &BackupInput<'_>) -> Result<PendingBackup> {
     let mut tree = Vec::new();
     let mut paths = Vec::new();
@@ -217,7 +214,7 @@ pub fn save_backup(repo: &Repo, intent: &BackupInput<'_>) -> Result<PendingBacku
         let at = repo.staged_status(intent.index, &change.path)?;
         let staged = at.entry();
         if let Some(raw) = change.expected {
-            // What is staged is in the object database already.
+            // A staged content already is in the object database.
             if staged.is_none_or(|entry| entry.id != raw.id) {
                 ensure_file_blob(repo, change, raw)?;
             }
@@ -257,7 +254,7 @@ pub fn save_backup(repo: &Repo, intent: &BackupInput<'_>) -> Result<PendingBacku
         head_before: intent.head.commit.to_string(),
         head_after: intent.head_move.map(|moves| moves.new.to_string()),
         paths,
-        // One that somebody has taken away by themselves is none any more.
+        // An overlay file that the user has removed no longer counts.
         overlay_before: intent.overlay.to_stored_at(intent.changes.iter().filter_map(|change| {
             let laid = intent.overlay.paths.get(&change.path)?;
             laid.is_unchanged_on_disk(repo, &change.path).then_some(&change.path)
@@ -267,7 +264,7 @@ pub fn save_backup(repo: &Repo, intent: &BackupInput<'_>) -> Result<PendingBacku
     write_backup_commit(repo, tree, &record, &[intent.head.commit], intent.now)
 }
 
-/// Writes the commit of a backup: what its record names, and the record.
+/// Writes the commit of a backup: the entries of `tree` and the serialized `record`.
 pub fn write_backup_commit(
     repo: &Repo,
     mut tree: Vec<TreeChange>,
@@ -276,7 +273,7 @@ pub fn write_backup_commit(
     now: i64,
 ) -> Result<PendingBackup> {
     let bytes =
-        record::serialize_record(KIND, record).with_context(|| "the backup cannot be written")?;
+        record::serialize_record(KIND, record).with_context(|| "cannot write the backup")?;
     let id = repo.write_blob(&bytes)?;
     tree.push((RepoPath::new("record"), Some(TreeEntry { mode: FileMode::File, id })));
     let stamp = Signature {
@@ -297,7 +294,10 @@ pub fn write_backup_commit(
     Ok(PendingBackup { commit, purpose: record.purpose.clone(), now })
 }
 
-/// Gives a backup its name, from where it can be found and is kept.
+/// Creates the ref of a backup, which makes it listed and safe from `git gc`. Returns its name.
+///
+/// # Errors
+/// If all names of this second are taken (`MAX_PER_SECOND`).
 pub fn publish_backup(repo: &Repo, prepared: &PendingBackup) -> Result<String> {
     let PendingBackup { commit, purpose, now } = prepared;
     for number in 1..=MAX_PER_SECOND {
@@ -308,21 +308,25 @@ pub fn publish_backup(repo: &Repo, prepared: &PendingBackup) -> Result<String> {
         }
         match repo.create_ref(&reference, *commit, purpose) {
             Ok(()) => return Ok(id),
-            // Another worktree took the name between our look and now.
+            // Another worktree took the name since the check.
             Err(_) if repo.resolve_ref(&reference)?.is_some() => {}
             Err(failure) => return Err(failure),
         }
     }
-    Err(Error::unable("no name is free for a backup").with_hint("try again in a second"))
+    Err(Error::unable(format!(
+        "cannot name the backup: all {MAX_PER_SECOND} names of this second are taken"
+    ))
+    .with_hint("try again in a second"))
 }
 
-/// The permissions of a regular file.
+/// Returns the permission bits (`mode & 0o7777`) of a regular file.
 fn read_mode_bits(on_disk: &Path) -> Option<u32> {
     let meta = on_disk.symlink_metadata().ok().filter(Metadata::is_file)?;
     Some(meta.mode() & 0o7777)
 }
 
-/// Makes sure that the very bytes of a file are in the object database.
+/// Ensures that the exact bytes of a file are in the object database. A file that changed since the
+/// plan (`raw`) is an error.
 fn ensure_file_blob(repo: &Repo, change: &PathUpdate, raw: TreeEntry) -> Result<()> {
     if repo.has_object(raw.id) {
         return Ok(());
@@ -331,11 +335,11 @@ fn ensure_file_blob(repo: &Repo, change: &PathUpdate, raw: TreeEntry) -> Result<
     if repo.write_blob(&content)? == raw.id {
         return Ok(());
     }
-    Err(Error::unable(format!("`{}` was changed meanwhile; nothing was changed", change.path))
+    Err(Error::unable(format!("`{}` was changed concurrently; nothing was changed", change.path))
         .with_hint("run it again"))
 }
 
-/// Where something lies in the tree of a backup.
+/// Returns the path in the tree of a backup, e.g. `worktree/setup/a`.
 #[must_use]
 pub fn backup_tree_path(folder: &str, path: &RepoPath) -> RepoPath {
     let mut bytes = format!("{folder}/").into_bytes();
@@ -343,7 +347,7 @@ pub fn backup_tree_path(folder: &str, path: &RepoPath) -> RepoPath {
     RepoPath::new(bytes)
 }
 
-/// All backups, newest first.
+/// Lists all backups, newest first.
 pub fn list_backups(repo: &Repo) -> Result<Vec<Backup>> {
     let mut found = Vec::new();
     for (name, commit) in repo.refs_below(REF_PREFIX)? {
@@ -373,7 +377,7 @@ fn read_record(
     })
 }
 
-/// Takes the name of a backup away whose run did not happen after all.
+/// Deletes the refs of the backup `commit`, whose run was rolled back.
 pub fn unpublish_backup(repo: &Repo, commit: Id) -> Result<()> {
     for (name, id) in repo.refs_below(REF_PREFIX)? {
         if id == commit {
@@ -383,8 +387,9 @@ pub fn unpublish_backup(repo: &Repo, commit: Id) -> Result<()> {
     Ok(())
 }
 
-/// Removes the backups that are old enough and not among the last. Their names tell their age, so
-/// none of them is read, and those of a newer xtask are kept as long as all others.
+/// Deletes backups older than `KEPT_SECONDS` that are not among the newest `KEPT_COUNT`. The age
+/// comes from the name; records are not read, so those of a newer xtask are kept as long as all
+/// others.
 pub fn prune_backups(repo: &Repo, now: i64) -> Result<()> {
     let mut refs = repo.refs_below(REF_PREFIX)?;
     if refs.len() <= KEPT_COUNT {

@@ -1,5 +1,7 @@
-//! All branches at a glance, by their trees alone: how many managed paths of each are behind and
-//! how many customised. No branch is checked out, and no file is read.
+//! Overview of all branches, from their trees alone: for each branch the number of managed paths of
+//! every class, e.g. `feature: behind 3, customised 1`.
+//!
+//! No branch is checked out and no file is read.
 
 use std::collections::BTreeMap;
 
@@ -16,26 +18,25 @@ use xtask_git::{
     Repo, WorktreeFile, WorktreeItem,
 };
 
-/// A branch, and where its managed paths stand.
+/// A branch with its managed paths, counted by class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BranchOverview {
-    /// Its name without `refs/heads/`.
+    /// Name without `refs/heads/`.
     pub name: String,
-    /// Its commit.
     pub commit: Id,
-    /// How many paths are of each class; those in sync are not counted.
+    /// Number of paths per class, without those in sync.
     pub counts: BTreeMap<PathClass, usize>,
 }
 
 impl BranchOverview {
-    /// How many paths are of a class.
+    /// Returns the number of paths of `class`.
     #[must_use]
     pub fn count(&self, class: PathClass) -> usize {
         self.counts.get(&class).copied().unwrap_or(0)
     }
 }
 
-/// Looks at every local branch but the canonical one, in order of their names.
+/// Inspects all local branches except reserved ones (`SyncContext::is_reserved_branch`), by name.
 pub fn survey_branches(
     repo: &Repo,
     context: &SyncContext,
@@ -70,7 +71,7 @@ pub fn survey_branches(
     Ok(states)
 }
 
-/// The classes of the managed paths at which a commit of a branch is not canonical.
+/// Returns the class of each managed path at which the commit of a branch is not canonical.
 pub fn classify_branch(
     repo: &Repo,
     context: &SyncContext,
@@ -82,8 +83,8 @@ pub fn classify_branch(
     Ok(states.map(|state| (state.path.clone(), classify_path(&state).class)).collect())
 }
 
-/// The managed paths at which a commit of a branch is not canonical, as they would be found in a
-/// clean worktree that has them all.
+/// Returns the managed paths at which the commit of a branch is not canonical, with the state that
+/// a clean and full checkout would have.
 pub fn list_path_states(
     repo: &Repo,
     context: &SyncContext,

@@ -1,67 +1,66 @@
-//! What may happen to a path: the table of the product, as one pure function.
+//! Classification of a managed path: a pure function from `PathState` to `Classification`.
 //!
-//! | | case | class | without a flag |
+//! | row | case | class | without a flag |
 //! |---|---|---|---|
-//! | 1 | HEAD is canonical and the file is HEAD | in-sync | nothing |
+//! | 1 | HEAD is canonical and the file is HEAD | in-sync | unchanged |
 //! | 2 | HEAD, index and file agree, and once were canonical | behind | brought up to date |
-//! | 3 | the file is canonical already, HEAD is not | behind | committed as it is |
+//! | 3 | the file already is canonical, HEAD is not | behind | committed as is |
 //! | 4 | HEAD, index and file agree, and never were canonical | customised | kept |
 //! | 5 | the file or the index differs from HEAD otherwise | edited | kept |
-//! | 6 | not tracked, there, and not canonical | untracked | kept |
-//! | 7 | left out by sparse checkout | sparse | index and branch only |
+//! | 6 | untracked, present, and not canonical | untracked | kept |
+//! | 7 | skipped by sparse checkout | sparse | index and branch only |
 //!
-//! "Absent" is a content like any other. Where the history that would tell row 2 from row 4 is not
-//! here, the class is unknown and the path is kept.
+//! An absent file counts as a content of its own. For example, HEAD without `setup/x`, no file and
+//! a canonical `setup/x` are row 2 (new on the canonical branch) or row 4 (deleted on this branch).
+//! If the history that distinguishes row 2 from row 4 is missing (a shallow clone), the class is
+//! `Unknown` and the path is kept.
 
 use std::fmt;
 
 use xtask_base::path::RepoPath;
 use xtask_git::{EverCanonical, FileMode, IndexStatus, TreeEntry, WorktreeItem};
 
-/// All that is known about a path before anything is decided.
+/// Inputs of the classification of one path.
 #[derive(Clone, Debug)]
 pub struct PathState {
-    /// The path.
     pub path: RepoPath,
-    /// What HEAD holds.
+    /// Entry in HEAD.
     pub head: Option<TreeEntry>,
-    /// What the canonical commit holds.
+    /// Entry in the canonical commit.
     pub canonical: Option<TreeEntry>,
-    /// What is staged.
     pub index: IndexStatus,
-    /// What is on disk.
+    /// Item in the working tree.
     pub work: WorktreeItem,
-    /// Whether what HEAD holds (or that it holds nothing) once was canonical.
+    /// Whether the entry of HEAD (or its absence) once was canonical.
     pub was_canonical: EverCanonical,
-    /// The file is an overlay of ours on top of what HEAD holds, and not canonical any more.
+    /// Whether the file is an overlay on top of HEAD that no longer is canonical.
     pub is_overlay: bool,
-    /// Sparse checkout leaves the path out.
+    /// Whether sparse checkout skips the path.
     pub is_sparse: bool,
-    /// The branch keeps it for itself.
+    /// Whether a branch exception in `setup/sync.toml` excludes the path.
     pub is_excluded: bool,
-    /// Why it must not be written at all.
+    /// Reason why the path must not be written.
     pub obstacle: Option<WriteObstacle>,
 }
 
-/// Why a path cannot be written, whatever its class.
+/// Reason why a path cannot be written, whatever its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WriteObstacle {
-    /// The name is dangerous.
+    /// A dangerous name, e.g. `.git/config`; the text says why.
     UnsafeName(String),
-    /// It is a submodule, here or in the canonical commit.
+    /// A submodule, in HEAD or in the canonical commit.
     Submodule,
-    /// Another managed path has the same name but for the case, and this file system does not
-    /// tell them apart.
+    /// Another managed path differs in case only, and the file system ignores case.
     SameNameAs(RepoPath),
-    /// It holds a Git LFS pointer, and Git LFS is not set up.
+    /// A Git LFS pointer, and Git LFS is not set up.
     NoLfs,
-    /// The file that would be replaced may be secret, and nothing else has its content.
+    /// The file to replace may be secret, and its content exists only there.
     MayBeSecret,
-    /// The branch has a file where the path needs a folder, or a folder where it needs a file.
+    /// A file of the branch at a folder of this path, or a folder at this path.
     InTheWay(RepoPath),
 }
 
-/// The class of a path.
+/// Class of a path; the rows are those of the module's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PathClass {
     /// Row 1.
@@ -74,16 +73,16 @@ pub enum PathClass {
     Edited,
     /// Row 6.
     Untracked,
-    /// The branch keeps it for itself.
+    /// Excluded by a branch exception.
     Excluded,
     /// Row 7.
     Sparse,
-    /// The history that would tell is not here.
+    /// The history that would decide is missing.
     Unknown,
 }
 
 impl PathClass {
-    /// Its name, as in the table and in JSON.
+    /// Returns the name as in the table and in JSON, e.g. `in-sync`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -99,50 +98,47 @@ impl PathClass {
     }
 }
 
-/// Why a path is of its class.
+/// Reason for the class of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClassReason {
-    /// It holds the canonical content.
     IsCanonical,
-    /// It holds an older canonical content.
+    /// An older canonical content.
     OlderCanonical,
-    /// The canonical branch has a path that this branch never had.
+    /// A canonical path that this branch never had.
     NewInCanonical,
-    /// The canonical branch has removed it.
+    /// Removed on the canonical branch.
     RemovedInCanonical,
-    /// The file has the canonical content, and the branch does not yet.
+    /// The file already is canonical, the branch is not.
     FileIsCanonical,
-    /// An earlier overlay of ours is in its place.
+    /// The file is an older overlay.
     OlderOverlay,
-    /// The branch has a content of its own.
+    /// A content that never was canonical.
     OwnContent,
-    /// The branch has a path that was never canonical.
+    /// A path that never was canonical.
     OwnPath,
-    /// The branch has removed it.
+    /// Removed by this branch.
     RemovedHere,
-    /// There are unsaved changes in the file.
+    /// The file differs from HEAD.
     UncommittedFile,
-    /// The file was deleted and that is not committed.
+    /// The file is deleted, but not in HEAD.
     UncommittedDeletion,
-    /// There are staged changes.
+    /// The index differs from HEAD.
     UncommittedIndex,
-    /// It is in conflict.
+    /// Unmerged in the index.
     InConflict,
-    /// A file that git does not track is in its place.
     UntrackedFile,
-    /// The branch keeps it, by configuration.
+    /// Excluded by a branch exception.
     KeptByBranch,
-    /// The history is cut off.
+    /// The history is cut off (shallow clone).
     HistoryCut,
-    /// A folder above it is a symlink.
+    /// A folder above the path is a symlink.
     BelowSymlink(RepoPath),
-    /// Something above it is not a folder.
+    /// An item above the path is not a folder.
     BelowFile(RepoPath),
-    /// A folder is in its place.
+    /// A folder is at the path.
     FolderInPlace,
-    /// A device, pipe or socket is in its place.
+    /// A device, pipe or socket is at the path.
     SpecialInPlace,
-    /// It must not be written.
     Blocked(WriteObstacle),
 }
 
@@ -150,27 +146,25 @@ impl fmt::Display for ClassReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             ClassReason::IsCanonical => "it is canonical",
-            ClassReason::OlderCanonical => "it holds an older canonical content",
+            ClassReason::OlderCanonical => "it has an older canonical version",
             ClassReason::NewInCanonical => "it is new on the canonical branch",
             ClassReason::RemovedInCanonical => "it was removed on the canonical branch",
-            ClassReason::FileIsCanonical => "the file already is as the canonical branch has it",
-            ClassReason::OlderOverlay => "an earlier overlay of sync stands there",
-            ClassReason::OwnContent => "this branch has a content of its own",
-            ClassReason::OwnPath => {
-                "it has a content of this branch, and the canonical branch has no such path"
-            }
+            ClassReason::FileIsCanonical => "the file already matches the canonical branch",
+            ClassReason::OlderOverlay => "it has an older overlay (`sync --no-commit`)",
+            ClassReason::OwnContent => "this branch has its own version",
+            ClassReason::OwnPath => "only this branch has this path",
             ClassReason::RemovedHere => "this branch has removed it",
-            ClassReason::UncommittedFile => "the file has changes that are not committed",
-            ClassReason::UncommittedDeletion => "the file was deleted and that is not committed",
-            ClassReason::UncommittedIndex => "there are staged changes",
-            ClassReason::InConflict => "it is in conflict",
-            ClassReason::UntrackedFile => "a file that git does not track is there",
-            ClassReason::KeptByBranch => "the configuration leaves it to this branch",
-            ClassReason::HistoryCut => {
-                "the history that would tell whether it is behind is not here"
+            ClassReason::UncommittedFile => "the file has uncommitted changes",
+            ClassReason::UncommittedDeletion => {
+                "the file is deleted; the deletion is not committed"
             }
+            ClassReason::UncommittedIndex => "there are staged changes",
+            ClassReason::InConflict => "it has unresolved conflicts",
+            ClassReason::UntrackedFile => "an untracked file is there",
+            ClassReason::KeptByBranch => "`setup/sync.toml` excludes it on this branch",
+            ClassReason::HistoryCut => "cannot determine whether it is behind: shallow clone",
             ClassReason::BelowSymlink(link) => {
-                return write!(f, "`{link}` is a symlink, and nothing is written through it");
+                return write!(f, "`{link}` is a symlink; sync does not write through symlinks");
             }
             ClassReason::BelowFile(file) => return write!(f, "`{file}` is not a folder here"),
             ClassReason::FolderInPlace => "a folder is in its place",
@@ -185,18 +179,18 @@ impl fmt::Display for WriteObstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             WriteObstacle::UnsafeName(why) => write!(f, "{why}"),
-            WriteObstacle::Submodule => write!(f, "it is a submodule, and those are not managed"),
+            WriteObstacle::Submodule => write!(f, "it is a submodule; submodules are not managed"),
             WriteObstacle::SameNameAs(other) => {
-                write!(f, "`{other}` is the same name where case does not count")
+                write!(f, "it has the same name as `{other}` if case is ignored")
             }
             WriteObstacle::NoLfs => {
-                write!(f, "it is kept in Git LFS, which is not set up (`git lfs install`)")
+                write!(f, "it is a Git LFS file, and Git LFS is not set up (`git lfs install`)")
             }
             WriteObstacle::MayBeSecret => {
                 write!(
                     f,
-                    "what is there may be secret (`[backup] ignored` names it) and is in no commit, \
-                     so no backup of it is made; move it away first"
+                    "the existing file may be secret (`[backup] ignored` matches it) and is in no \
+                     commit, so it is not backed up; move it away first"
                 )
             }
             WriteObstacle::InTheWay(path) => write!(f, "`{path}` of this branch is in the way"),
@@ -204,22 +198,20 @@ impl fmt::Display for WriteObstacle {
     }
 }
 
-/// The class of a path, and why.
+/// Class of a path, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Classification {
-    /// The class.
     pub class: PathClass,
-    /// Why it is of that class.
     pub why: ClassReason,
-    /// Whether sync brings it up to date without being forced.
+    /// Whether a plain `sync` brings the path up to date.
     pub is_automatic: bool,
-    /// Whether it can be replaced at all, also by force.
+    /// Whether the path can be replaced at all, including by `--force`.
     pub is_writable: bool,
-    /// Whether bringing it up to date means writing the file.
+    /// Whether an update writes the file.
     pub writes_file: bool,
 }
 
-/// Decides the class of a path.
+/// Classifies a path by the module's table.
 #[must_use]
 pub fn classify_path(state: &PathState) -> Classification {
     let PathState { head, canonical, .. } = *state;
@@ -300,19 +292,19 @@ pub fn classify_path(state: &PathState) -> Classification {
     verdict(PathClass::Edited, why)
 }
 
-/// The file as the table means it, or why there is no telling.
+/// Returns the entry that counts as the file in the table, or the reason why there is none.
 fn find_effective_file(state: &PathState) -> Result<Option<TreeEntry>, ClassReason> {
     match &state.work {
         _ if state.is_overlay => Ok(state.head),
         WorktreeItem::Absent if state.is_sparse => Ok(state.index.entry()),
         WorktreeItem::Absent => Ok(None),
         WorktreeItem::Present(file) => Ok(Some(file.entry)),
-        // A submodule is a folder on disk; whether it may be touched is decided by its obstacle.
+        // A submodule is a folder on disk; `WriteObstacle::Submodule` protects it.
         WorktreeItem::Folder if is_submodule(state.head) => Ok(state.head),
         WorktreeItem::Folder => Err(ClassReason::FolderInPlace),
         WorktreeItem::Special => Err(ClassReason::SpecialInPlace),
         WorktreeItem::BelowSymlink(link) => Err(ClassReason::BelowSymlink(link.clone())),
-        // A file that stands where a folder is wanted matters only if something is wanted there.
+        // A file at a wanted folder matters only if HEAD or the canonical commit has the path.
         WorktreeItem::BelowFile(_) if state.canonical.is_none() && state.head.is_none() => Ok(None),
         WorktreeItem::BelowFile(file) => Err(ClassReason::BelowFile(file.clone())),
     }
@@ -329,7 +321,7 @@ fn keep_as_is(class: PathClass, why: ClassReason, is_writable: bool) -> Classifi
 fn apply_obstacle(state: &PathState, verdict: Classification) -> Classification {
     match &state.obstacle {
         None => verdict,
-        // Without the file there is nothing that Git LFS would be needed for.
+        // If no file is written, neither Git LFS nor a backup is needed.
         Some(WriteObstacle::NoLfs | WriteObstacle::MayBeSecret) if !verdict.writes_file => verdict,
         Some(obstacle) => Classification {
             why: ClassReason::Blocked(obstacle.clone()),
@@ -466,46 +458,46 @@ mod tests {
             HEAD index file canonical
             1 1 1 1                  in-sync    forceable             it is canonical
             1 2 1 1                  in-sync    forceable             it is canonical
-            1 1 2 1                  edited     forceable,file        the file has changes that are not committed
-            1 1 - 1                  edited     forceable,file        the file was deleted and that is not committed
-            1 1 1x 1                 edited     forceable,file        the file has changes that are not committed
-            1 1 1 2 once             behind     free,forceable,file   it holds an older canonical content
-            1 1 1 2                  customised forceable,file        this branch has a content of its own
-            1 1 1 2 cut              unknown    forceable,file        the history that would tell whether it is behind is not here
+            1 1 2 1                  edited     forceable,file        the file has uncommitted changes
+            1 1 - 1                  edited     forceable,file        the file is deleted; the deletion is not committed
+            1 1 1x 1                 edited     forceable,file        the file has uncommitted changes
+            1 1 1 2 once             behind     free,forceable,file   it has an older canonical version
+            1 1 1 2                  customised forceable,file        this branch has its own version
+            1 1 1 2 cut              unknown    forceable,file        cannot determine whether it is behind: shallow clone
             1 1 1 - once             behind     free,forceable,file   it was removed on the canonical branch
-            1 1 1 -                  customised forceable,file        it has a content of this branch, and the canonical branch has no such path
+            1 1 1 -                  customised forceable,file        only this branch has this path
             - - - 2 once             behind     free,forceable,file   it is new on the canonical branch
             - - - 2                  customised forceable,file        this branch has removed it
-            - - - 2 cut              unknown    forceable,file        the history that would tell whether it is behind is not here
-            1 1 2 2                  behind     free,forceable        the file already is as the canonical branch has it
-            1 2 2 2                  behind     free,forceable        the file already is as the canonical branch has it
-            1 3 2 2                  edited     forceable             the file has changes that are not committed
-            - - 2 2                  behind     free,forceable        the file already is as the canonical branch has it
-            - 2 2 2                  behind     free,forceable        the file already is as the canonical branch has it
-            1 1 - - once             behind     free,forceable        the file already is as the canonical branch has it
-            1 1 3 2 once             edited     forceable,file        the file has changes that are not committed
+            - - - 2 cut              unknown    forceable,file        cannot determine whether it is behind: shallow clone
+            1 1 2 2                  behind     free,forceable        the file already matches the canonical branch
+            1 2 2 2                  behind     free,forceable        the file already matches the canonical branch
+            1 3 2 2                  edited     forceable             the file has uncommitted changes
+            - - 2 2                  behind     free,forceable        the file already matches the canonical branch
+            - 2 2 2                  behind     free,forceable        the file already matches the canonical branch
+            1 1 - - once             behind     free,forceable        the file already matches the canonical branch
+            1 1 3 2 once             edited     forceable,file        the file has uncommitted changes
             1 3 1 2 once             edited     forceable,file        there are staged changes
-            1 3 3 2 once             edited     forceable,file        the file has changes that are not committed
-            1 1 - 2 once             edited     forceable,file        the file was deleted and that is not committed
+            1 3 3 2 once             edited     forceable,file        the file has uncommitted changes
+            1 1 - 2 once             edited     forceable,file        the file is deleted; the deletion is not committed
             1 - 1 2 once             edited     forceable,file        there are staged changes
-            - - 3 2 once             untracked  forceable,file        a file that git does not track is there
-            - 3 3 2 once             edited     forceable,file        the file has changes that are not committed
-            - ? 3 2 once             edited     forceable,file        the file has changes that are not committed
-            1 ! 3 2 once             edited     forceable,file        it is in conflict
-            1 1 - 2 once sparse      sparse     free,forceable        it holds an older canonical content
-            1 1 - 2 sparse           customised forceable             this branch has a content of its own
+            - - 3 2 once             untracked  forceable,file        an untracked file is there
+            - 3 3 2 once             edited     forceable,file        the file has uncommitted changes
+            - ? 3 2 once             edited     forceable,file        the file has uncommitted changes
+            1 ! 3 2 once             edited     forceable,file        it has unresolved conflicts
+            1 1 - 2 once sparse      sparse     free,forceable        it has an older canonical version
+            1 1 - 2 sparse           customised forceable             this branch has its own version
             - - - 2 once sparse      sparse     free,forceable        it is new on the canonical branch
             1 1 - 1 sparse           in-sync    forceable             it is canonical
-            1 1 3 2 once overlay     behind     free,forceable,file   an earlier overlay of sync stands there
-            1 1 3 1 once overlay     behind     free,forceable,file   an earlier overlay of sync stands there
-            1 1 1 2 once excluded    excluded   forceable             the configuration leaves it to this branch
-            1 1 3 1 excluded         excluded   forceable             the configuration leaves it to this branch
-            1 1 link/ 2 once         edited                           `setup` is a symlink, and nothing is written through it
-            - - link/ 2 once         untracked                        `setup` is a symlink, and nothing is written through it
+            1 1 3 2 once overlay     behind     free,forceable,file   it has an older overlay (`sync --no-commit`)
+            1 1 3 1 once overlay     behind     free,forceable,file   it has an older overlay (`sync --no-commit`)
+            1 1 1 2 once excluded    excluded   forceable             `setup/sync.toml` excludes it on this branch
+            1 1 3 1 excluded         excluded   forceable             `setup/sync.toml` excludes it on this branch
+            1 1 link/ 2 once         edited                           `setup` is a symlink; sync does not write through symlinks
+            - - link/ 2 once         untracked                        `setup` is a symlink; sync does not write through symlinks
             - - file/ 2 once         untracked                        `setup` is not a folder here
             - - dir 2 once           untracked                        a folder is in its place
-            1 1 1 2 once barred      behind     file                  it is a submodule, and those are not managed
-            1 1 1x 2 once            edited     forceable,file        the file has changes that are not committed
+            1 1 1 2 once barred      behind     file                  it is a submodule; submodules are not managed
+            1 1 1x 2 once            edited     forceable,file        the file has uncommitted changes
         "#]].assert_eq(&rows);
     }
 }

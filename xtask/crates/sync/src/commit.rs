@@ -1,5 +1,5 @@
-//! The commit of a plan: made from the branch's commit, the canonical commit and the plan alone, so
-//! that two machines, with or without a checkout, make the very same one.
+//! Sync commits, built from the branch's commit, the canonical commit and the plan alone, so that
+//! two machines, with or without a checkout, create the same commit id.
 
 use super::commit_message::render_commit_message;
 use super::context::SyncContext;
@@ -9,8 +9,8 @@ use xtask_base::error::{Error, Result};
 use xtask_base::files::Disk;
 use xtask_git::{Head, NewCommit, Repo, Signature};
 
-/// Writes the objects of the sync commit on top of `head`; nothing where the branch already has all
-/// that is planned. No ref is moved.
+/// Writes the objects of the sync commit on top of `head`. No ref is moved. Returns `None` if the
+/// branch already has all planned contents.
 pub fn write_sync_commit(
     repo: &Repo,
     disk: &Disk<'_>,
@@ -22,7 +22,7 @@ pub fn write_sync_commit(
     if changes.is_empty() {
         return Ok(None);
     }
-    let failed = |cause| Error::unable("the commit cannot be written").with_cause(cause);
+    let failed = |cause| Error::unable("cannot write the commit").with_cause(cause);
     disk.check_gate("write the tree").map_err(failed)?;
     let tree = repo.write_tree(Some(head.tree), &changes)?;
     let stamp = build_stamp(repo, head, context)?;
@@ -45,7 +45,8 @@ pub fn write_sync_commit(
     }))
 }
 
-/// Who and when, the same on every machine: the later of the two commits that it builds on.
+/// Builds the committer line. Its time is the later of the two commits that the sync commit builds
+/// on, which makes it the same on every machine.
 fn build_stamp(repo: &Repo, head: &Head, context: &SyncContext) -> Result<Signature> {
     let parent = repo.read_commit(head.commit)?.committer.seconds;
     let canonical = repo.read_commit(context.canonical.commit)?.committer.seconds;

@@ -1,25 +1,34 @@
-//! The message of a sync commit. It is made from the plan alone, so that the same plan makes the
-//! same commit everywhere.
+//! Message of a sync commit, built from the plan alone, so that the same plan creates the same
+//! commit everywhere. For example:
+//!
+//! ```text
+//! chore(sync): 2 managed files from orchestration-tools
+//!
+//! update setup/a
+//! create setup/new
+//!
+//! Orchestration-Source: 4f1c…
+//! ```
 
 use std::fmt::Write;
 
 use super::plan::SyncPlan;
 use xtask_git::{CanonicalCommit, Id};
 
-/// The trailer that names the canonical commit from which a sync commit was made.
+/// Trailer with the canonical commit that a sync commit was made from.
 pub const SOURCE_TRAILER: &str = "Orchestration-Source";
 
-/// The trailer that names a path whose conflict a person has settled without changing it.
+/// Trailer with a path whose conflict a person resolved without changing the file.
 pub const SETTLED_TRAILER: &str = "Orchestration-Settled";
 
-/// The trailer of a sync commit that replaced more than what once was canonical: a person's decision,
-/// which nobody makes again unasked.
+/// Trailer of a sync commit that replaced contents which never were canonical (`--force`): a
+/// person's decision, which no automatic run repeats.
 pub const FORCED_TRAILER: &str = "Orchestration-Forced";
 
-/// How many paths are listed: a message is read by people.
+/// Maximum number of listed paths, to keep the message readable.
 const MAX_LISTED: usize = 100;
 
-/// The message for the commit that makes `plan` true.
+/// Renders the message of the commit that applies `plan`.
 #[must_use]
 pub fn render_commit_message(plan: &SyncPlan, branch: &str, canonical: &CanonicalCommit) -> String {
     let paths: Vec<_> =
@@ -48,7 +57,7 @@ fn render_source_trailer(commit: Id) -> String {
     format!("{SOURCE_TRAILER}: {commit}")
 }
 
-/// A line of the message. A path may hold a line end; the message must not be broken by it.
+/// Appends a line. A line break in a path is replaced, so that it cannot break the message.
 fn push_line(text: &mut String, line: &str) {
     writeln!(text, "{}", line.replace(['\n', '\r'], "?"))
         .expect("because writing to a string cannot fail");

@@ -1,9 +1,15 @@
-//! What sync goes by: the canonical commit, and the configuration that it holds.
+//! Canonical commit and configuration that a sync works with.
 //!
-//! The branch being visited never decides: the configuration comes from the canonical commit. Only
-//! where that has no such file does the one in the working tree count, and that is said. The name
-//! of the canonical branch comes from `git config xtask.canonicalBranch` (which `setup` sets) or is
-//! the default; the file there may point to another branch, once.
+//! The configuration comes from the canonical commit, never from the branch being synced; only if
+//! that commit has no such file is the one in the working tree used, with a warning. The name of
+//! the canonical branch comes from `git config xtask.canonicalBranch` (which `setup` sets) or is
+//! the default `orchestration-tools`; the file on that branch may redirect to another branch, once.
+//! For example:
+//!
+//! ```text
+//! orchestration-tools:setup/sync.toml  branch = "tools"
+//! tools:setup/sync.toml                branch = "tools"   -> canonical
+//! ```
 
 use super::managed::ManagedPaths;
 use xtask_base::error::{Error, Result, ResultExt as _};
@@ -11,60 +17,59 @@ use xtask_base::path::RepoPath;
 use xtask_config::{BRANCHES_FILE, BranchesConfig, SYNC_FILE, SyncConfig};
 use xtask_git::{BranchPattern, CanonicalCommit, FileMode, Id, Repo};
 
-/// The git setting that names the canonical branch, where it is not the default.
+/// Git setting with the name of the canonical branch, if not the default.
 pub const BRANCH_SETTING: &str = "xtask.canonicalBranch";
 
-/// The git setting that names the remote of the canonical branch, where it is not the default.
+/// Git setting with the remote of the canonical branch, if not the default.
 pub const REMOTE_SETTING: &str = "xtask.canonicalRemote";
 
-/// What sync goes by.
+/// Canonical commit and configuration that a sync works with.
 #[derive(Clone, Debug)]
 pub struct SyncContext {
-    /// The canonical commit.
     pub canonical: CanonicalCommit,
     /// `setup/sync.toml`.
     pub config: SyncConfig,
     /// `setup/branches.toml`.
     pub branches: BranchesConfig,
-    /// What the user should know about how these came about.
+    /// Warnings about how commit and configuration were chosen.
     pub warnings: Vec<String>,
 }
 
-/// Where the sync commits of protected branches wait to be merged: `<prefix><branch>`.
+/// Prefix of the branches on which sync commits for protected branches wait to be merged, e.g.
+/// `orchestration-sync/main`.
 pub const SYNC_BRANCH_PREFIX: &str = "orchestration-sync/";
 
 impl SyncContext {
-    /// Whether a branch is no follower of the canonical one: that itself, the branch of changes, and
-    /// those beside protected ones.
+    /// Returns whether `branch` does not follow the canonical branch: the canonical branch itself,
+    /// the changes branch, and those with `SYNC_BRANCH_PREFIX`.
     #[must_use]
     pub fn is_reserved_branch(&self, branch: &str) -> bool {
         let ours = [self.config.branch.as_str(), self.config.changes_branch.as_str()];
         ours.contains(&branch) || branch.starts_with(SYNC_BRANCH_PREFIX)
     }
 
-    /// Whether nothing may be committed on a branch unasked.
+    /// Returns whether commits on `branch` need an explicit request (`protected` in
+    /// `setup/branches.toml`).
     #[must_use]
     pub fn is_protected(&self, branch: &str) -> bool {
         self.branches.protected.iter().any(|rule| BranchPattern::new(rule).matches(branch))
     }
 }
 
-/// The names under which the canonical branch is looked for.
+/// Names under which the canonical branch is looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CanonicalNames {
-    /// The branch.
     pub branch: String,
-    /// The remote.
     pub remote: String,
 }
 
-/// Reads the context. That there is no canonical branch is an error that says what to do.
+/// Reads the context. A missing canonical branch is an error with hints.
 pub fn read_context(repo: &Repo) -> Result<SyncContext> {
     let names = find_canonical_names(repo)?;
     find_context(repo, &names)?.ok_or_else(|| missing_canonical_error(repo, &names))
 }
 
-/// The error for a canonical branch that does not exist.
+/// Builds the error for a missing canonical branch.
 #[must_use]
 pub fn missing_canonical_error(repo: &Repo, names: &CanonicalNames) -> Error {
     let CanonicalNames { branch, remote } = names;
@@ -84,7 +89,7 @@ pub fn missing_canonical_error(repo: &Repo, names: &CanonicalNames) -> Error {
         .with_hint("if nobody has it yet: `cargo xtask setup` makes it from the current commit")
 }
 
-/// The other remotes that have a branch of the canonical name, as far as it was fetched.
+/// Lists the other remotes that have a fetched branch of the canonical name.
 #[must_use]
 pub fn list_other_remotes(repo: &Repo, names: &CanonicalNames) -> Vec<String> {
     let has_it = |remote: &String| {
@@ -94,24 +99,24 @@ pub fn list_other_remotes(repo: &Repo, names: &CanonicalNames) -> Vec<String> {
     repo.remote_names().into_iter().filter(has_it).collect()
 }
 
-/// What makes the branch of another remote the canonical one.
+/// Returns the hint that makes the branch of another remote canonical.
 #[must_use]
 pub fn other_remote_hint(remote: &str, branch: &str) -> String {
     format!("if `{remote}/{branch}` is it: `git config {REMOTE_SETTING} {remote}`")
 }
 
-/// Reads the context; nothing where there is no canonical branch.
+/// Reads the context. Returns `None` if there is no canonical branch.
 pub fn find_context(repo: &Repo, names: &CanonicalNames) -> Result<Option<SyncContext>> {
     find_context_from(repo, names, ConfigOrigin::WorktreeFallback)
 }
 
-/// The context as far as the canonical branch itself tells, for what nobody has asked for: there the
-/// branch that happens to be checked out has no say at all.
+/// Reads the context from the canonical branch alone, for automatic runs: the branch that happens
+/// to be checked out must not influence those.
 pub fn find_canonical_context(repo: &Repo) -> Result<Option<SyncContext>> {
     find_context_from(repo, &configured_names(repo), ConfigOrigin::CanonicalOnly)
 }
 
-/// The canonical contents that a sync would write, by the rules of the working tree.
+/// Lists the canonical blobs that a sync would write, by the rules of the working tree.
 fn list_expected_blobs(repo: &Repo, canonical: &CanonicalCommit) -> Result<Vec<(Id, String)>> {
     let text = read_worktree_text(repo, SYNC_FILE)?.unwrap_or_default();
     let config = SyncConfig::parse(SYNC_FILE, &text).unwrap_or_default();
@@ -123,8 +128,8 @@ fn list_expected_blobs(repo: &Repo, canonical: &CanonicalCommit) -> Result<Vec<(
     Ok(files.map(|(entry, path)| (entry.id, path.to_string())).collect())
 }
 
-/// The context by the canonical branch of the remote alone, as it was last fetched: for what goes
-/// to other branches there, where nothing may arrive that has not been pushed.
+/// Reads the context from the last fetched canonical branch of the remote, for pushes to other
+/// branches there: these must not carry canonical commits that are not pushed.
 pub fn read_remote_context(repo: &Repo) -> Result<SyncContext> {
     let names = find_canonical_names(repo)?;
     let not_there = |names: &CanonicalNames| {
@@ -141,10 +146,10 @@ pub fn read_remote_context(repo: &Repo) -> Result<SyncContext> {
     if commit == context.canonical.commit {
         return Ok(context);
     }
-    // What is newer here has not been pushed.
+    // The newer local commits are not pushed.
     let canonical = CanonicalCommit { tree: repo.tree_of(commit)?, reference, commit };
     let mut warnings = vec![format!(
-        "`{}` is ahead of `{}/{0}` here; what is not pushed yet does not count",
+        "local `{}` is ahead of `{}/{0}`; unpushed commits are ignored",
         named.branch, named.remote
     )];
     let files = ConfigOrigin::CanonicalOnly;
@@ -153,12 +158,12 @@ pub fn read_remote_context(repo: &Repo) -> Result<SyncContext> {
     Ok(SyncContext { canonical, config, branches, warnings })
 }
 
-/// Where the files of the configuration may come from.
+/// Allowed origins of the configuration files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConfigOrigin {
-    /// From the canonical commit.
+    /// The canonical commit.
     CanonicalOnly,
-    /// From the working tree where the canonical commit has none.
+    /// The working tree, if the canonical commit has none.
     WorktreeFallback,
 }
 
@@ -177,7 +182,7 @@ fn find_context_from(
             let name = format!("{file} at {}", names.branch);
             wanted.extend(entry.map(|entry| (entry.id, name)));
         }
-        // Who has to ask for the rules asks for what they most likely ask for next in the same go.
+        // If the rules have to be fetched anyway, the likely next blobs come in the same request.
         if repo.may_fetch() && wanted.iter().any(|(id, _)| !repo.has_object(*id)) {
             wanted.extend(list_expected_blobs(repo, &first.canonical)?);
         }
@@ -209,9 +214,9 @@ fn find_context_from(
     }
     if let Some(foreign) = &resolved.foreign {
         warnings.push(format!(
-            "the branch `{0}` here is not the one of `{1}`: {2}; `{1}/{0}` counts \
-             (`git branch --set-upstream-to={1}/{0} {0}` says that it is, `git branch -m {0} NAME` \
-             gives it another name)",
+            "local branch `{0}` is not the one of `{1}`: {2}; using `{1}/{0}` (if it is the same \
+             branch: `git branch --set-upstream-to={1}/{0} {0}`; otherwise rename it: `git branch \
+             -m {0} NAME`)",
             config.branch,
             config.remote,
             foreign.describe()
@@ -219,8 +224,8 @@ fn find_context_from(
     }
     if let Some(only_local) = resolved.diverged {
         warnings.push(format!(
-            "`{0}` and `{1}/{0}` have diverged; the remote one counts, without {only_local} local \
-             commit{2} (`git switch {0} && git pull --rebase` brings them together)",
+            "`{0}` and `{1}/{0}` have diverged; using the remote one, without {only_local} local \
+             commit{2} (`git switch {0} && git pull --rebase` reconciles them)",
             config.branch,
             config.remote,
             if only_local == 1 { "" } else { "s" }
@@ -230,8 +235,8 @@ fn find_context_from(
     Ok(Some(SyncContext { canonical: resolved.canonical, config, branches, warnings }))
 }
 
-/// The names to begin with: git's configuration, then the defaults; and where neither leads to a
-/// branch, what the working tree says.
+/// Returns the names to start with: git's configuration, else the defaults; and if those lead to no
+/// branch, the ones in the working tree's `setup/sync.toml`.
 pub fn find_canonical_names(repo: &Repo) -> Result<CanonicalNames> {
     let mut names = configured_names(repo);
     let is_set = repo.config_value(BRANCH_SETTING).is_some();
@@ -247,15 +252,16 @@ pub fn find_canonical_names(repo: &Repo) -> Result<CanonicalNames> {
     Ok(names)
 }
 
-/// Faults of the configuration, with where they are put right, if they do not say so themselves.
+/// Adds the branch to fix the configuration on, unless the error already has hints.
 fn add_correction_hint(faults: Error, names: &CanonicalNames) -> Error {
     if !faults.hints().is_empty() {
         return faults;
     }
-    faults.with_hint(format!("correct it on `{}`, where it counts, and commit", names.branch))
+    faults.with_hint(format!("fix it on `{}`, from which it is read, and commit", names.branch))
 }
 
-/// Notes names that are not the defaults, so that no branch can change them by being visited.
+/// Saves names that are not the defaults in git's configuration, so that no checked-out branch can
+/// change them.
 pub fn save_canonical_names(repo: &Repo, names: &CanonicalNames) -> Result<()> {
     let default = SyncConfig::default();
     for (key, name, default) in [
@@ -269,7 +275,7 @@ pub fn save_canonical_names(repo: &Repo, names: &CanonicalNames) -> Result<()> {
     Ok(())
 }
 
-/// The names by git's configuration, or else the defaults.
+/// Returns the names in git's configuration, or else the defaults.
 #[must_use]
 pub fn configured_names(repo: &Repo) -> CanonicalNames {
     let default = SyncConfig::default();
@@ -281,8 +287,8 @@ pub fn configured_names(repo: &Repo) -> CanonicalNames {
     }
 }
 
-/// The remote that counts where nobody says which: `origin`, as git names the one that was cloned; where
-/// there is none of that name the only one, or the one that git itself would choose of several.
+/// Returns the remote to use if none is configured: `origin`, the name that `git clone` gives; else
+/// the only remote; else the one in `checkout.defaultRemote` or `clone.defaultRemoteName`.
 fn choose_default_remote(repo: &Repo, origin: String) -> String {
     let remotes = repo.remote_names();
     let is_one = |name: &String| remotes.contains(name);
@@ -308,7 +314,7 @@ fn read_sync_config(
         Some((source, text)) => {
             let mut config = SyncConfig::parse(&source, &text)
                 .map_err(|faults| add_correction_hint(faults, names))?;
-            // Every clone gives its remotes names of its own. One that it has not is not meant.
+            // Every clone names its remotes itself: a remote that does not exist here is ignored.
             if !config.has_explicit_remote || !repo.has_remote(&config.remote) {
                 config.remote.clone_from(&names.remote);
             }
@@ -336,7 +342,7 @@ fn read_branches_config(
     }
 }
 
-/// The text of a configuration file and where it came from.
+/// Returns the source, e.g. `setup/sync.toml at tools`, and the text of a configuration file.
 fn read_config_text(
     repo: &Repo,
     canonical: &CanonicalCommit,
@@ -363,14 +369,14 @@ fn read_config_text(
     }
     let text = read_worktree_text(repo, file)?;
     if text.is_some() {
-        warnings.push(format!("`{short}` has no `{file}`; the one in the working tree counts"));
+        warnings.push(format!("`{short}` has no `{file}`; using the one in the working tree"));
     }
     Ok(text.map(|text| (format!("{file} (working tree)"), text)))
 }
 
 fn read_worktree_text(repo: &Repo, file: &str) -> Result<Option<String>> {
     let path = RepoPath::new(file);
-    // Only a plain file of this worktree counts, not one behind a symlink.
+    // Only a regular file of this worktree counts, not one behind a symlink.
     let is_plain = path.ancestors().chain([path.clone()]).all(|part| {
         part.to_disk_path(repo.root()).symlink_metadata().is_ok_and(|m| !m.is_symlink())
     });
@@ -378,6 +384,6 @@ fn read_worktree_text(repo: &Repo, file: &str) -> Result<Option<String>> {
         return Ok(None);
     }
     let text = std::fs::read_to_string(path.to_disk_path(repo.root()))
-        .with_context(|| format!("`{file}` cannot be read"))?;
+        .with_context(|| format!("cannot read `{file}`"))?;
     Ok(Some(text))
 }

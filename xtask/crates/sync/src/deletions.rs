@@ -1,11 +1,17 @@
-//! Whether a path that a branch lacks was never there, or was removed by the branch itself.
+//! History of absent paths: never there, or removed by the branch itself.
 //!
-//! A path that the branch never had is behind and is made. One that the branch removed stays
-//! removed, until somebody asks for it. To tell the two apart, the first-parent line of the branch
-//! is followed back to where it left the canonical branch. The newest commit that removed the path
-//! decides: if it is a commit of ours, the canonical branch had removed it then; otherwise the
-//! branch did. A path that the common ancestor has and nobody on that line removed was removed in a
-//! merge, which is the branch's own doing, too.
+//! A path that the branch never had is behind and gets created. A path that the branch removed
+//! stays removed until requested. To distinguish the two, `trace_canonical_history` follows the
+//! first parents of the branch back to its merge base with the canonical branch; the newest commit
+//! that removed the path decides. For example:
+//!
+//! ```text
+//! sync commit "delete setup/a"   removed on the canonical branch  -> Once  (behind)
+//! user's commit "delete setup/a" removed by the branch            -> Never (customised)
+//! ```
+//!
+//! A path of the merge base that no commit on that line removed was removed in a merge, which
+//! counts as the branch's own removal.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,8 +23,8 @@ use xtask_git::{
     CanonicalHistory, EntryPair, EverCanonical, Head, MergeBaseFinder, PathScope, Repo,
 };
 
-/// For each path at which a branch differs from the canonical commit: whether what the branch has
-/// there, or that it has nothing, once was canonical.
+/// Returns, for each path at which a branch differs from the canonical commit, whether the branch's
+/// entry there (or its absence) once was canonical.
 pub fn trace_canonical_history(
     repo: &Repo,
     head: &Head,
@@ -38,7 +44,7 @@ pub fn trace_canonical_history(
     Ok(known)
 }
 
-/// For each path that `head` lacks: `Once` where its absence is not the branch's own doing.
+/// Returns, for each path missing in `head`, `Once` unless the branch itself removed it.
 fn trace_removals(
     repo: &Repo,
     head: &Head,
@@ -56,7 +62,7 @@ fn trace_removals(
         return Ok(absent.into_iter().map(|path| (path, EverCanonical::Unknown)).collect());
     }
     let Some(base) = base else {
-        // Two histories that never met: the branch cannot have removed what it never got.
+        // Unrelated histories: the branch cannot have removed a file that it never had.
         return Ok(absent.into_iter().map(|path| (path, EverCanonical::Once)).collect());
     };
     let mut open = PathSet::new(absent);
@@ -89,7 +95,7 @@ fn trace_removals(
     Ok(answers)
 }
 
-/// A scope of these very paths.
+/// Scope of exactly these paths.
 struct PathSet {
     paths: BTreeSet<RepoPath>,
     folders: BTreeSet<RepoPath>,

@@ -1,7 +1,8 @@
-//! The canonical managed files, laid out in a folder of their own under the common git folder.
+//! Export of the canonical managed files to a folder under the common git folder, e.g.
+//! `.git/xtask/run/3f0a…/setup/a`.
 //!
-//! The folder is named by the canonical tree and the rules, is made whole before it gets that name,
-//! and is not changed afterwards. The newest few are kept.
+//! The folder name is a digest of the canonical tree and the rules. A folder gets its name only
+//! when complete and is not changed afterwards. The newest few are kept.
 
 use std::path::{Path, PathBuf};
 
@@ -12,10 +13,10 @@ use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::files::Disk;
 use xtask_git::Repo;
 
-/// How many folders are kept: the present one and two that may still be in use.
+/// Number of kept folders: the present one and two that may still be in use.
 const KEPT_COUNT: usize = 3;
 
-/// Lays the files out, if they are not yet, and answers with the folder.
+/// Exports the files unless that is already done, and returns the folder.
 pub fn export_canonical_files(
     repo: &Repo,
     context: &SyncContext,
@@ -29,7 +30,7 @@ pub fn export_canonical_files(
     if folder.is_dir() {
         return Ok(folder);
     }
-    let failed = || format!("the canonical files cannot be laid out in `{}`", above.display());
+    let failed = || format!("cannot export the canonical files to `{}`", above.display());
     std::fs::create_dir_all(&above).with_context(failed)?;
     let making = above.join(format!("making-{}", std::process::id()));
     disk.remove_folder(&making).with_context(failed)?;

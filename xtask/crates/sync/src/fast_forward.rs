@@ -1,5 +1,5 @@
-//! Moving the branch that is checked out forward to a commit that differs from it at managed paths
-//! alone: branch, index and files in one transaction, that a crash leaves undone or done.
+//! Fast-forward of the checked-out branch to a commit that differs from it in managed paths alone,
+//! with branch, index and files in one transaction that a crash leaves either undone or done.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,11 @@ use xtask_base::error::{Error, Result};
 use xtask_git::Tools;
 use xtask_git::{CanonicalCommit, Id, Repo};
 
-/// Moves it. The caller holds the lock of the worktree. What is changed and not committed at one of
-/// the paths is in the way, and then nothing is moved; all other local changes stay as they are.
+/// Moves the checked-out branch to `to`. The caller holds the lock of the worktree.
+///
+/// # Errors
+/// If one of the changed paths has uncommitted changes; the branch then stays. Local changes at
+/// other paths are kept.
 pub fn fast_forward_head(
     repo: &Repo,
     context: &SyncContext,
@@ -68,7 +71,7 @@ pub fn fast_forward_head(
             message: message.to_owned(),
         }),
         overlay: None,
-        // What is replaced is what the branch held.
+        // The replaced contents are those of the branch's commit.
         backup: None,
     };
     apply::apply_transaction(&tools.apply_context(repo), &batch, Some(index)).map(drop)

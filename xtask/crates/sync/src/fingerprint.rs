@@ -1,4 +1,4 @@
-//! What tells a file from another, read from disk.
+//! Fingerprints of files: blob id of the exact bytes and file mode, e.g. `3b18…`, `100644`.
 
 use std::path::Path;
 
@@ -7,18 +7,18 @@ use xtask_base::error::{Result, ResultExt as _};
 use xtask_base::files::is_executable;
 use xtask_git::{FileMode, Repo, TreeEntry, read_raw_file};
 
-/// The print of a file that has this content and kind.
+/// Returns the fingerprint of a file with this content and mode.
 #[must_use]
 pub fn fingerprint_entry(entry: TreeEntry) -> Fingerprint {
     Fingerprint { raw: entry.id.to_string(), mode: entry.mode.octal().to_owned() }
 }
 
-/// What is at a path on disk: its very bytes and kind.
+/// Computes the fingerprint of the file on disk. Returns `None` if there is none.
 pub fn fingerprint_file(repo: &Repo, on_disk: &Path) -> Result<Option<Fingerprint>> {
     let Some(content) = read_raw_file(on_disk)? else { return Ok(None) };
     let meta = on_disk
         .symlink_metadata()
-        .with_context(|| format!("`{}` cannot be looked at", on_disk.display()))?;
+        .with_context(|| format!("cannot inspect `{}`", on_disk.display()))?;
     let mode = if meta.is_symlink() {
         FileMode::Symlink
     } else if is_executable(&meta) {

@@ -1,8 +1,9 @@
-//! What may be done to a branch unasked, by a hook or by `switch`: the mode of the configuration
-//! on branches that are the user's own, and `hooks.shared` on all others.
+//! Policy for hooks and `switch`: `hooks.mode` of `setup/sync.toml` on the user's own branches,
+//! `hooks.shared` on all others.
 //!
-//! A branch is the user's own if it follows no other branch, or if its newest commit that is not
-//! one of ours has the user's address; and it is not protected.
+//! A branch is the user's own if it is not protected, and has no upstream or its newest commit
+//! other than sync commits has the user's address. For example, `feature` without an upstream is
+//! `You`, and `origin/team` with a colleague's last commit is `Others`.
 
 use super::commit_message::SOURCE_TRAILER;
 use super::context::SyncContext;
@@ -12,31 +13,27 @@ use xtask_base::error::Result;
 use xtask_config::HookMode;
 use xtask_git::{Head, Repo};
 
-/// Whose a branch is.
+/// Owner of a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BranchOwner {
-    /// The user's.
     You,
-    /// Nobody's: nothing is committed there unasked.
+    /// No one: automatic commits are not allowed.
     Protected,
-    /// Somebody else's.
     Others,
 }
 
-/// What may be done unasked, and for whom.
+/// Allowed automatic action, and the owner it follows from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HookPolicy {
-    /// What may be done.
     pub mode: HookMode,
-    /// Whose the branch is.
     pub owner: BranchOwner,
 }
 
-/// How many commits are looked at to find one that is not ours. A branch with more sync commits on
-/// top counts as somebody else's.
+/// Maximum number of sync commits to skip when looking for the branch's last own commit. A branch
+/// with more of them counts as somebody else's.
 const MAX_SYNC_COMMITS: usize = 100;
 
-/// What may be done to the checked-out branch. On a detached HEAD nothing may.
+/// Returns the policy for the checked-out branch. On a detached HEAD only `Notify` is allowed.
 pub fn find_hook_policy(repo: &Repo, head: &Head, context: &SyncContext) -> Result<HookPolicy> {
     let Some(branch) = &head.branch else {
         return Ok(HookPolicy { mode: HookMode::Notify, owner: BranchOwner::Others });
@@ -45,15 +42,15 @@ pub fn find_hook_policy(repo: &Repo, head: &Head, context: &SyncContext) -> Resu
     let rule = find_branch_exception(&context.config, branch).and_then(|exception| exception.mode);
     let mode = match owner {
         BranchOwner::You => rule.unwrap_or(context.config.mode),
-        // A rule for a branch can only ask for more care there.
+        // A branch exception can only restrict a shared branch further.
         _ if rule == Some(HookMode::Notify) => HookMode::Notify,
         _ => context.config.shared_mode,
     };
     Ok(HookPolicy { mode, owner })
 }
 
-/// Whether a branch has nothing to do with all this: no common history, and not even half of the
-/// canonical files, of which there are so `many`. Pages of a web site live on such branches.
+/// Returns whether a branch is unrelated to the canonical one: no common history and fewer than
+/// half of the `many` canonical files. For example, `gh-pages`.
 pub fn is_unrelated_branch(
     repo: &Repo,
     head: &Head,
@@ -65,13 +62,13 @@ pub fn is_unrelated_branch(
     Ok(new * 2 > many && repo.merge_base(head.commit, context.canonical.commit)?.is_none())
 }
 
-/// How many managed files the canonical commit has.
+/// Counts the managed files of the canonical commit.
 pub fn count_canonical_files(repo: &Repo, context: &SyncContext) -> Result<usize> {
     let managed = ManagedPaths::new(&context.config, None);
     Ok(repo.list_tree(context.canonical.tree, &managed)?.len())
 }
 
-/// That a branch has nothing to do with all this, in words.
+/// Describes an unrelated branch, for a message.
 #[must_use]
 pub fn describe_unrelated_branch(branch: &str, context: &SyncContext) -> String {
     format!(
@@ -96,7 +93,7 @@ fn find_branch_owner(
     let mut at = head.commit;
     for _ in 0..MAX_SYNC_COMMITS {
         let commit = repo.read_commit(at)?;
-        // After a rebase the committer is the user, and the author still is ours.
+        // After a rebase the user is the committer, but the author still is the sync identity.
         let is_ours = commit.author.email == context.config.identity.email
             && commit.trailer(SOURCE_TRAILER).is_some();
         if !is_ours {

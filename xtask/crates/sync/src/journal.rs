@@ -1,9 +1,15 @@
-//! The journal of a transaction: enough to take it back, or to finish it, after a crash.
+//! Journal of a transaction: enough to roll back or to finish after a crash.
 //!
-//! It lies in the state folder of the worktree for as long as a transaction runs. It is written
-//! before the first file is touched, again when everything is ready to be swapped in, and, for
-//! transactions that move no branch, once more when all is done. Which of these was reached, and
-//! whether the branch has moved, says what recovery does: take all back, or clean up.
+//! The file `journal` in `Repo::state_folder` exists while a transaction runs. It is written before
+//! the first file is touched, again when all contents are ready to be swapped in, and once more at
+//! the end of a transaction that moves no branch. Recovery rolls back or cleans up depending on
+//! `phase` and on whether the branch has moved. For example (shortened):
+//!
+//! ```text
+//! {"id":"18f2-2b0","purpose":"sync","phase":"Swapping",
+//!  "files":[{"path":"setup/a","aside":"setup/.xtask-18f2-2b0-0","removes":false}],
+//!  "head":{"branch":"feature","old":"aa11…","new":"bb22…"}}
+//! ```
 
 use std::path::PathBuf;
 
@@ -13,121 +19,115 @@ use super::overlay::StoredOverlayFile;
 use xtask_base::path::RepoPath;
 use xtask_git::{FileStat, Repo};
 
-/// The kind and version of the record.
+/// Kind and version of the record.
 pub const KIND: &str = "xtask.journal/1";
 
-/// How far a transaction got.
+/// Progress of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TransactionPhase {
-    /// New contents are being written beside their targets.
+    /// New contents are being written next to their targets.
     Preparing,
-    /// They are being swapped in, then the index, then the branch.
+    /// Files, then the index, then the branch are being swapped.
     Swapping,
-    /// All is done, for a transaction that moves no branch.
+    /// All is done; only for a transaction that moves no branch.
     Done,
 }
 
-/// What tells a file from another: its very bytes, and what kind of file it is.
+/// Identity of a file: exact bytes and file mode.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
-    /// The id that its bytes (or a symlink's target) have as a blob.
+    /// Blob id of the bytes, or of a symlink's target.
     pub raw: String,
-    /// Its mode, in git's octal.
+    /// Git's octal mode, e.g. `100755`.
     pub mode: String,
 }
 
-/// One file of a transaction.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FileStep {
-    /// Where it lies.
+    /// Path of the file.
     #[serde(with = "xtask_base::path::exact")]
     pub path: RepoPath,
-    /// The name, from the root, at which the new content waits and the old one is put.
+    /// Temporary name, from the root, of the new content and later of the old one.
     #[serde(with = "xtask_base::path::exact")]
     pub aside: RepoPath,
-    /// What must be there before.
+    /// Expected file before the swap.
     pub before: Option<Fingerprint>,
-    /// What is there afterwards; not known before the contents are prepared.
+    /// File after the swap; `None` until the contents are prepared.
     pub after: Option<Fingerprint>,
-    /// Whether the file is removed.
     pub removes: bool,
-    /// How it looked when the plan was made, if that can be trusted; of no use after a crash.
+    /// Stat data from the scan, if trusted; useless after a crash and so not stored.
     #[serde(skip)]
     pub look: Option<FileStat>,
-    /// How the new file looks, once it is prepared.
+    /// Stat data of the new file, once prepared.
     pub made: Option<FileStat>,
 }
 
-/// The move of the checked-out branch.
+/// Move of the checked-out branch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct HeadStep {
-    /// The branch without `refs/heads/`; nothing where HEAD is detached.
+    /// Branch without `refs/heads/`; `None` if HEAD is detached.
     pub branch: Option<String>,
-    /// Where it was.
+    /// Commit before.
     pub old: String,
-    /// Where it goes.
+    /// Commit afterwards.
     pub new: String,
 }
 
-/// A transaction.
 #[derive(Serialize, Deserialize)]
 pub struct Journal {
-    /// Tells this transaction from others; part of the names that it uses.
+    /// Unique id, which is part of all temporary names.
     pub id: String,
-    /// What it was for, for people.
+    /// Command in short, for messages, e.g. `sync --force`.
     pub purpose: String,
-    /// How far it got.
     pub phase: TransactionPhase,
-    /// The files.
     pub files: Vec<FileStep>,
-    /// Folders that are made.
+    /// Folders to create.
     pub folders: Vec<FolderStep>,
-    /// Whether there was an index before; nothing where the index is not touched.
+    /// Whether there was an index before; `None` if the index is not touched.
     pub had_index: Option<bool>,
-    /// The move of the branch, if there is one.
+    /// Move of the branch, if any.
     pub head: Option<HeadStep>,
-    /// The overlay afterwards, if it changes.
+    /// New overlay, if it changes.
     pub overlay: Option<Vec<StoredOverlayFile>>,
-    /// The commit of the backup, whose names go if the transaction is taken back.
+    /// Commit of the backup, whose refs a rollback deletes.
     pub backup: Option<String>,
 }
 
-/// A folder that is made.
+/// A folder to create.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FolderStep {
-    /// Where.
     #[serde(with = "xtask_base::path::exact")]
     pub path: RepoPath,
 }
 
 impl Journal {
-    /// What is written into git's lock on the index while the transaction holds it. An index of
-    /// git's own never begins like this.
+    /// Returns the content of git's `index.lock` during the transaction. A real index never begins
+    /// like this.
     #[must_use]
     pub fn lock_text(&self) -> String {
         format!("xtask transaction {}\n", self.id)
     }
 }
 
-/// Where the journal lies.
+/// Returns the path of the journal.
 #[must_use]
 pub fn journal_path(repo: &Repo) -> PathBuf {
     repo.state_folder().join("journal")
 }
 
-/// Where the old index waits.
+/// Returns the path of the saved old index.
 #[must_use]
 pub fn old_index_path(repo: &Repo) -> PathBuf {
     repo.state_folder().join("index.old")
 }
 
-/// Where the new index waits.
+/// Returns the path of the prepared new index.
 #[must_use]
 pub fn new_index_path(repo: &Repo) -> PathBuf {
     repo.state_folder().join("index.new")
 }
 
-/// The text that becomes git's lock.
+/// Returns the path of the file that becomes git's `index.lock`.
 #[must_use]
 pub fn lock_text_path(repo: &Repo) -> PathBuf {
     repo.state_folder().join("index.lock-text")

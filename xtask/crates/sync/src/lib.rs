@@ -1,13 +1,17 @@
-//! Bringing the managed files of a branch to the canonical state without ever losing anybody's
-//! work.
+//! Sync of the managed files of a branch with the canonical branch, without losing anybody's work.
 //!
-//! The flow is the same for every command: `context` reads the canonical commit and its
-//! configuration, `gather` looks at each path in HEAD, index, working tree and canonical commit,
-//! `classify` and `plan` decide without touching anything, and `apply` makes the plan true in one
-//! transaction that a crash at any point leaves undone or done. Commands that only look stop after
-//! the plan.
+//! All commands share one flow; a dry run stops after the plan:
+//!
+//! ```text
+//! context     canonical commit and configuration
+//! scan        each path in HEAD, index, working tree and canonical commit -> PathState
+//! classify    PathState -> PathClass, e.g. setup/a: behind
+//! plan        PathClass -> PathAction, e.g. setup/a: update
+//! apply       SyncPlan as one Transaction, which a crash leaves undone or done
+//! ```
 
-// Where checkouts share a build folder, none of them takes what another has compiled from other sources.
+// Rebuilds this crate if the digest of its sources differs: checkouts with a shared target folder
+// must not reuse each other's builds.
 const _: Option<&str> = option_env!("XTASK_SOURCES_SYNC");
 
 pub mod apply;

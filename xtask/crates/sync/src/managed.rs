@@ -1,11 +1,13 @@
-//! Which paths are managed.
+//! Managed paths: the patterns of `[managed]` in `setup/sync.toml`, and branch exceptions to them.
+//! For example, `include = ["/setup/"]` manages `setup/a`, and an exception with `exclude =
+//! ["/setup/local"]` leaves that path to the branch.
 
 use xtask_base::digest::{self, Digest};
 use xtask_base::path::RepoPath;
 use xtask_config::{BranchException, SyncConfig};
 use xtask_git::{BranchPattern, PathPatterns, PathScope};
 
-/// The managed paths, and those among them that a branch keeps for itself.
+/// Managed paths, and the exceptions of one branch.
 #[derive(Clone, Debug)]
 pub struct ManagedPaths {
     include: PathPatterns,
@@ -15,7 +17,7 @@ pub struct ManagedPaths {
 }
 
 impl ManagedPaths {
-    /// The rules as they hold on a branch; on a detached HEAD no exception applies.
+    /// Compiles the patterns for `branch`; `None` (a detached HEAD) has no exceptions.
     #[must_use]
     pub fn new(config: &SyncConfig, branch: Option<&str>) -> Self {
         let kept: &[String] = branch
@@ -33,7 +35,7 @@ impl ManagedPaths {
         }
     }
 
-    /// The pattern that decides about a path, and what it decides, in words.
+    /// Describes the pattern that decides about `path`, for a message.
     #[must_use]
     pub fn describe_rule(&self, path: &RepoPath, is_folder: bool) -> String {
         let bytes = path.as_bytes();
@@ -42,33 +44,33 @@ impl ManagedPaths {
         }
         match self.include.deciding_pattern(bytes, is_folder) {
             Some(pattern) if pattern.starts_with('!') => {
-                format!("not managed: `[managed] include` takes it back with `{pattern}`")
+                format!("not managed: `[managed] include` re-excludes it by `{pattern}`")
             }
             Some(pattern) => format!("managed: `[managed] include` has `{pattern}`"),
-            None => "not managed: no pattern of `[managed] include` takes it".to_owned(),
+            None => "not managed: no pattern of `[managed] include` matches it".to_owned(),
         }
     }
 
-    /// The pattern by which this branch keeps a managed path for itself.
+    /// Returns the pattern by which a branch exception excludes `path`.
     #[must_use]
     pub fn exception_pattern(&self, path: &RepoPath) -> Option<&str> {
         self.kept_by_branch.deciding_pattern(path.as_bytes(), false)
     }
 
-    /// Whether this branch keeps a managed path for itself.
+    /// Returns whether a branch exception excludes `path`.
     #[must_use]
     pub fn is_kept_by_branch(&self, path: &RepoPath) -> bool {
         self.kept_by_branch.match_with_folders(path.as_bytes(), false) == Some(true)
     }
 
-    /// Stands for what is managed, without regard to the branch.
+    /// Returns a digest of the include and exclude patterns, independent of the branch.
     #[must_use]
     pub fn rules_digest(&self) -> Digest {
         self.rules
     }
 }
 
-/// The exception in the configuration that applies to a branch: the first that matches.
+/// Returns the first branch exception that matches `branch`.
 #[must_use]
 pub fn find_branch_exception<'a>(
     config: &'a SyncConfig,
@@ -81,7 +83,7 @@ impl PathScope for ManagedPaths {
     fn may_contain(&self, folder: &[u8]) -> bool {
         let taken = self.include.match_with_folders(folder, true) == Some(true)
             || self.include.may_match_below(folder);
-        // A folder that is excluded as a whole holds nothing, unless a `!` takes some of it back.
+        // A fully excluded folder contains no managed path, unless a `!` pattern re-includes some.
         taken && self.exclude.match_with_folders(folder, true) != Some(true)
     }
 

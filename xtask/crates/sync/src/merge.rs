@@ -1,9 +1,10 @@
-//! Three-way merges of customised paths.
+//! Three-way merges of customised paths (`sync --merge`).
 //!
-//! The base is the newest canonical content from which the branch's own content came: going back
-//! along the first parents, the first commit that held the path with a content that once was
-//! canonical, or that says by our trailer what was merged in: a sync commit, or the user's own that
-//! settles a conflict.
+//! The merge base of a path is the newest canonical content that the branch's version came from:
+//! back along the first parents, the first commit with a content that once was canonical, or with a
+//! trailer that names the merged canonical commit (a sync commit, or a user's commit that resolves
+//! a conflict). For example, for `setup/a` changed on the branch after the sync from `4f1c…`, the
+//! base is `4f1c…:setup/a`.
 
 use std::path::{Path, PathBuf};
 
@@ -21,18 +22,17 @@ use xtask_git::{
     TreeEntry, merge_three_way,
 };
 
-/// What merging came to: the outcomes, and the texts with markers for what conflicts.
+/// Results of merging.
 #[derive(Debug, Default)]
 pub struct MergeResults {
-    /// By path.
     pub outcomes: BTreeMap<RepoPath, MergeOutcome>,
-    /// The merged texts of conflicts.
+    /// Texts with conflict markers.
     pub conflict_texts: BTreeMap<RepoPath, Vec<u8>>,
-    /// The merged texts that have no object yet, by the entry that they will have.
+    /// Merged texts without an object yet, each with its future entry.
     pub merged_texts: Vec<(TreeEntry, Vec<u8>)>,
 }
 
-/// Merges every customised path among `states`. Nothing is written, not even an object.
+/// Merges every customised path among `states`. No file or object is written.
 pub fn merge_customised(
     repo: &Repo,
     head: &Head,
@@ -83,7 +83,7 @@ fn merge_path(
     if !is_file(ours) || !is_file(theirs) || !base.is_none_or(is_file) {
         return Ok(MergeOutcome::NotText);
     }
-    // The executable bit merges like a line of its own.
+    // The executable bit merges like one more line.
     let base_mode = base.map_or(theirs.mode, |base| base.mode);
     let mode = if ours.mode == base_mode { theirs.mode } else { ours.mode };
     let base_text = base.map_or(Ok(Vec::new()), |base| repo.read_blob(base.id))?;
@@ -116,7 +116,7 @@ fn merge_path(
     }
 }
 
-/// The newest canonical content from which what a branch has at a path came.
+/// Returns the merge base of `path`: the canonical entry that the branch's version came from.
 pub fn find_base_entry(
     repo: &Repo,
     head: &Head,
@@ -135,7 +135,8 @@ pub fn find_base_entry(
         }
         let Some(parent) = commit.parents.first() else { continue };
         let before = repo.entry_at(repo.read_commit(*parent)?.tree, path)?;
-        // Who has settled a conflict for what was there has changed nothing, and says so.
+        // A commit that resolves a conflict in favour of the branch changes no file; its trailer
+        // says so.
         let is_settled = commit.trailers(SETTLED_TRAILER).any(|name| *name == path.to_string());
         if (before != held || is_settled)
             && let Some(source) = parse_source_trailer(&commit)
@@ -150,16 +151,16 @@ pub fn find_base_entry(
     }
 }
 
-/// Where the merged text of a conflict is put for the user to look at.
+/// Returns the path of the text with conflict markers, for the user to read.
 #[must_use]
 pub fn conflict_text_path(repo: &Repo, path: &RepoPath) -> PathBuf {
     path.to_disk_path(&repo.state_folder().join("merge"))
 }
 
-/// Writes the merged texts of conflicts where the user can look at them; those of an earlier run go.
+/// Writes the texts with conflict markers for the user to read and removes those of an earlier run.
 pub fn write_conflict_texts(repo: &Repo, disk: &Disk<'_>, merges: &MergeResults) -> Result<()> {
     let above = repo.state_folder().join("merge");
-    let failed = || format!("`{}` cannot be renewed", above.display());
+    let failed = || format!("cannot replace `{}`", above.display());
     disk.remove_folder(&above).with_context(failed)?;
     for (path, text) in &merges.conflict_texts {
         let file = conflict_text_path(repo, path);
@@ -169,6 +170,5 @@ pub fn write_conflict_texts(repo: &Repo, disk: &Disk<'_>, merges: &MergeResults)
 }
 
 fn write_text_file(disk: &Disk<'_>, file: &Path, text: &[u8]) -> Result<()> {
-    disk.write_atomically(file, text)
-        .with_context(|| format!("`{}` cannot be written", file.display()))
+    disk.write_atomically(file, text).with_context(|| format!("cannot write `{}`", file.display()))
 }

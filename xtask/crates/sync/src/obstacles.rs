@@ -1,5 +1,6 @@
-//! What keeps a path from being written, whatever its class: a dangerous name, a submodule, another
-//! path in its place; and where files are written, what the file system or Git LFS cannot do.
+//! Obstacles that prevent writing a path, whatever its class: a dangerous name, a submodule, a file
+//! in place of a folder (e.g. the branch's file `setup` for the new path `setup/a`); and on disk,
+//! limits of the file system and missing Git LFS.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,16 +14,16 @@ use xtask_git::{
     unsafe_path_reason,
 };
 
-/// Where a path is to be written.
+/// Target of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteTarget {
-    /// In the working tree.
+    /// The working tree.
     OnDisk,
-    /// In a tree of git's alone, where any name and any content can stand.
+    /// A git tree alone, which can contain any name and content.
     InTree,
 }
 
-/// What keeps paths from being written, whatever their class.
+/// Finds the obstacles among the `differing` paths.
 pub fn find_obstacles(
     repo: &Repo,
     head: &Head,
@@ -73,8 +74,8 @@ pub fn find_obstacles(
     Ok(found)
 }
 
-/// What the branch has where a new path needs a folder, or below where it needs a file. What the
-/// canonical commit removes in the same go is not in the way, as long as the plan lets it go.
+/// Returns the branch's file that occupies a folder of a new path, or a file below a new path.
+/// Paths that the canonical commit removes as well do not count, as long as the plan deletes them.
 fn find_blocking_path(
     repo: &Repo,
     head: &Head,
@@ -101,7 +102,7 @@ fn find_blocking_path(
     Ok(None)
 }
 
-/// Whether the canonical commit removes what HEAD holds at a path.
+/// Returns whether the canonical commit removes the path.
 pub fn is_removed_in_canonical(path: &RepoPath, differing: &BTreeMap<RepoPath, EntryPair>) -> bool {
     differing.get(path).is_some_and(|pair| pair.one.is_some() && pair.two.is_none())
 }

@@ -1,8 +1,12 @@
-//! The overlay: files that sync wrote without committing them (`--no-commit`).
+//! Overlay: files that sync wrote without committing them (`--no-commit`).
 //!
-//! A record in the state folder of the worktree says what was written where. As long as a file
-//! still holds that, it is ours to take away or to replace; as soon as somebody has changed it, it
-//! is theirs.
+//! The record `overlay` in the worktree's state folder lists them with their stat data. A file that
+//! still matches belongs to sync, which may remove or replace it; a changed file belongs to the
+//! user. One entry, for example:
+//!
+//! ```text
+//! {"path":"setup/a","wrote":{"mode":"100644","id":"3b18…"},"under":"Head","look":{…}}
+//! ```
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,29 +18,27 @@ use xtask_base::path::RepoPath;
 use xtask_base::record::{self, LoadedRecord};
 use xtask_git::{FileMode, FileStat, Id, Repo, TreeEntry, WorktreeFile};
 
-/// The kind and version of the record.
+/// Kind and version of the record.
 pub const KIND: &str = "xtask.overlay/1";
 
-/// What was written, by path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overlay {
-    /// The paths.
     pub paths: BTreeMap<RepoPath, OverlayFile>,
 }
 
-/// What was laid over a file.
+/// One file of the overlay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OverlayFile {
-    /// What was written: a content, or that the file was removed.
+    /// Written content; `None` if the file was removed.
     pub written: Option<TreeEntry>,
-    /// What lies under it.
     pub base: OverlayBase,
-    /// How the file looked when it was written, by which it is known again.
+    /// Stat data of the written file, by which it is recognized.
     pub stat: Option<FileStat>,
 }
 
 impl OverlayFile {
-    /// Whether a file still is what was written. One that was removed has nothing to be known by.
+    /// Returns whether `file` still is the written one. A removed file counts as unchanged if it is
+    /// still absent.
     #[must_use]
     pub fn is_unchanged(&self, file: Option<&WorktreeFile>) -> bool {
         match (self.written, file) {
@@ -46,14 +48,14 @@ impl OverlayFile {
         }
     }
 
-    /// Whether what was done here still stands: the file that was written is there, or none is.
+    /// Like `is_unchanged`, but reads the stat data from disk.
     #[must_use]
     pub fn is_unchanged_on_disk(&self, repo: &Repo, path: &RepoPath) -> bool {
         let is_gone = || path.to_disk_path(repo.root()).symlink_metadata().is_err();
         self.has_unchanged_file(repo, path) || self.written.is_none() && is_gone()
     }
 
-    /// Whether a file was written here that still is there, so that its place is free for sync.
+    /// Returns whether the written file is still there unchanged, so that sync may use its path.
     #[must_use]
     pub fn has_unchanged_file(&self, repo: &Repo, path: &RepoPath) -> bool {
         let meta = path.to_disk_path(repo.root()).symlink_metadata();
@@ -64,16 +66,16 @@ impl OverlayFile {
     }
 }
 
-/// What an overlay lies on.
+/// State underneath an overlay file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverlayBase {
-    /// What was staged and committed.
+    /// The staged and committed content.
     Head,
-    /// Work of the user's that was forced away: these very bytes, or that the file was gone.
+    /// The user's work that `--force` replaced: exact bytes, or `None` for a deleted file.
     ReplacedWork(Option<TreeEntry>),
 }
 
-/// An entry as it is kept in files of state.
+/// A tree entry in a state file, e.g. `{"mode":"100644","id":"3b18…"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredEntry {
     mode: String,
@@ -81,13 +83,12 @@ pub struct StoredEntry {
 }
 
 impl StoredEntry {
-    /// To be kept.
     #[must_use]
     pub fn new(entry: TreeEntry) -> Self {
         StoredEntry { mode: entry.mode.octal().to_owned(), id: entry.id.to_string() }
     }
 
-    /// Back again, if it is sound.
+    /// Parses the entry. Returns `None` if mode or id is invalid.
     #[must_use]
     pub fn to_entry(&self) -> Option<TreeEntry> {
         let mode = FileMode::from_octal(&self.mode)?;
@@ -95,7 +96,7 @@ impl StoredEntry {
     }
 }
 
-/// One line of the record.
+/// One entry of the overlay record.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StoredOverlayFile {
     #[serde(with = "xtask_base::path::exact")]
@@ -106,19 +107,17 @@ pub struct StoredOverlayFile {
 }
 
 impl StoredOverlayFile {
-    /// The path.
     #[must_use]
     pub fn path(&self) -> &RepoPath {
         &self.path
     }
 
-    /// Notes how the file looks.
     pub fn set_stat(&mut self, look: FileStat) {
         self.look = Some(look);
     }
 }
 
-/// What an overlay lies on, as it is kept.
+/// `OverlayBase` in the overlay record.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum StoredOverlayBase {
     Head,
@@ -126,7 +125,7 @@ enum StoredOverlayBase {
 }
 
 impl Overlay {
-    /// As it is kept.
+    /// Converts to the stored form.
     #[must_use]
     pub fn to_stored(&self) -> Vec<StoredOverlayFile> {
         let kept = self.paths.iter().map(|(path, laid)| StoredOverlayFile {
@@ -143,7 +142,7 @@ impl Overlay {
         kept.collect()
     }
 
-    /// What it holds at some paths, as it is kept.
+    /// Converts the entries at `paths` to the stored form.
     #[must_use]
     pub fn to_stored_at<'a>(
         &self,
@@ -153,11 +152,11 @@ impl Overlay {
         Overlay { paths: held.collect() }.to_stored()
     }
 
-    /// Back again, if all of it is sound.
+    /// Parses the stored form. Returns `None` if any entry is invalid.
     #[must_use]
     pub fn from_stored(kept: Vec<StoredOverlayFile>) -> Option<Overlay> {
         let mut paths = BTreeMap::new();
-        // An id that is not one makes the whole record unsound.
+        // One invalid id makes the whole record invalid.
         let sound = |entry: Option<StoredEntry>| match entry {
             None => Some(None),
             Some(entry) => entry.to_entry().map(Some),
@@ -173,14 +172,14 @@ impl Overlay {
     }
 }
 
-/// Where the record lies.
+/// Returns the path of the overlay record.
 #[must_use]
 pub fn overlay_path(repo: &Repo) -> PathBuf {
     repo.state_folder().join("overlay")
 }
 
-/// Reads the overlay of this worktree. A record that cannot be believed is an error: without it
-/// there is no telling what is whose.
+/// Reads the overlay of this worktree. A damaged record is an error: it alone distinguishes files
+/// of sync from files of the user.
 pub fn read_overlay(repo: &Repo) -> Result<Overlay> {
     let file = overlay_path(repo);
     let broken = |why: &str| {
@@ -192,14 +191,15 @@ pub fn read_overlay(repo: &Repo) -> Result<Overlay> {
     match record::read_record::<Vec<StoredOverlayFile>>(&file, KIND) {
         LoadedRecord::Missing => Ok(Overlay::default()),
         LoadedRecord::Valid(kept) => {
-            Overlay::from_stored(kept).ok_or_else(|| broken("an id is not one"))
+            Overlay::from_stored(kept).ok_or_else(|| broken("invalid entry"))
         }
         LoadedRecord::Newer => Err(newer_overlay_error(&file)),
         LoadedRecord::Corrupt(why) => Err(broken(&why)),
     }
 }
 
-/// Makes sure that no record of a newer xtask is replaced. One that is damaged may be.
+/// Returns an error if the record is of a newer xtask and must not be replaced. A damaged one may
+/// be.
 pub fn check_overlay_version(repo: &Repo) -> Result<()> {
     let file = overlay_path(repo);
     match record::read_record::<Vec<StoredOverlayFile>>(&file, KIND) {

@@ -1,4 +1,4 @@
-//! Taking the overlay of a worktree away again.
+//! Removal of a worktree's overlay.
 
 use super::apply;
 use super::backup::{self, BackupInput};
@@ -11,19 +11,19 @@ use xtask_base::path::RepoPath;
 use xtask_git::Tools;
 use xtask_git::{IndexStatus, PathCache, Repo, WorktreeItem};
 
-/// An overlay that was taken away.
+/// A removed overlay.
 #[derive(Debug, Default)]
 pub struct RemovedOverlay {
-    /// How many files went back.
+    /// Number of restored files.
     pub count: usize,
-    /// Those that stay because they were changed.
+    /// Files that stay because the user changed them.
     pub kept: Vec<RepoPath>,
-    /// The backup with which it can be laid again.
+    /// Backup with which `undo` brings the overlay back.
     pub backup: Option<String>,
 }
 
-/// Takes the overlay of a worktree away: each file that still is what sync wrote goes back to what
-/// is staged, or to the work that was forced away for it.
+/// Removes the overlay: each unchanged file goes back to its index entry, or to the user's work
+/// that `--force` replaced.
 pub fn remove_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<RemovedOverlay> {
     let overlay = overlay::read_overlay(repo)?;
     if overlay.paths.is_empty() {
@@ -43,7 +43,7 @@ pub fn remove_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<RemovedOverlay> 
         };
         let work = predict_after_removal(repo, path, work, &goes)?;
         let found = match &work {
-            // What the user has announced to git is theirs.
+            // A file added with `git add -N` belongs to the user.
             _ if repo.staged_status(&index, path)? == IndexStatus::IntentToAdd => {
                 kept.push(path.clone());
                 continue;

@@ -1,7 +1,8 @@
-//! Files and symlinks that give way to folders, and folders to them.
+//! Directory/file conflicts: files that make room for folders, and vice versa.
 //!
-//! A change may need the place of something that goes in the same change. What is in the way then
-//! is as good as gone; anything else that lies there keeps the place.
+//! A change may need the path of an item that the same change removes; such an item counts as
+//! absent. For example, `setup` (a file) is removed and `setup/a` is created. Any other item blocks
+//! the path.
 
 use std::os::unix::ffi::OsStrExt;
 
@@ -9,7 +10,7 @@ use xtask_base::error::{Result, ResultExt as _};
 use xtask_base::path::RepoPath;
 use xtask_git::{Repo, WorktreeItem};
 
-/// What will be at a path once everything for which `goes` holds is gone.
+/// Returns the item at `path` once every path for which `goes` holds is removed.
 pub fn predict_after_removal(
     repo: &Repo,
     path: &RepoPath,
@@ -32,7 +33,7 @@ fn has_only_removed_files(
     folder: &RepoPath,
     goes: &dyn Fn(&RepoPath) -> bool,
 ) -> Result<bool> {
-    let failed = || format!("the folder `{folder}` cannot be read");
+    let failed = || format!("cannot read folder `{folder}`");
     let mut is_empty = true;
     for found in std::fs::read_dir(folder.to_disk_path(repo.root())).with_context(failed)? {
         let found = found.with_context(failed)?;
@@ -45,6 +46,6 @@ fn has_only_removed_files(
             return Ok(false);
         }
     }
-    // A folder that is empty already does not go by what it holds going.
+    // A folder that already is empty is not removed along with its content.
     Ok(!is_empty)
 }

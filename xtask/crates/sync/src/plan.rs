@@ -1,7 +1,11 @@
-//! From classes to actions: what a run of sync will do with each path, and why.
+//! Plan of a run: the action for each path, with its reason.
 //!
-//! A plan is the whole truth about a run before it happens. `--check`, `--dry-run`, `status` and
-//! the run itself use the same one.
+//! `--check`, `--dry-run`, `status` and the run itself all use this plan. For example:
+//!
+//! ```text
+//! setup/a     behind      update  it has an older canonical version
+//! setup/own   customised  keep    this branch has its own version
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,17 +15,16 @@ use super::classify::{
 use xtask_base::path::RepoPath;
 use xtask_git::{TreeEntry, WorktreeItem};
 
-/// How sync writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteMode {
-    /// One commit on the branch, index and files with it.
+    /// One commit on the branch, with index and files.
     Commit,
-    /// Files only.
+    /// Files only (`--no-commit`).
     Worktree,
 }
 
 impl WriteMode {
-    /// Its name in JSON.
+    /// Returns the name in JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -31,57 +34,55 @@ impl WriteMode {
     }
 }
 
-/// What the user asked for beyond the rules.
+/// Treatment of paths that a plain sync keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverwritePolicy {
-    /// Nothing.
+    /// Keep them.
     Keep,
-    /// Customised paths are merged.
+    /// Merge customised paths (`--merge`).
     Merge,
-    /// What is kept otherwise is backed up and replaced.
+    /// Back them up and replace them (`--force`).
     Force,
 }
 
-/// How a three-way merge of a customised path went.
+/// Outcome of a three-way merge of a customised path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MergeOutcome {
-    /// The canonical branch has not changed it since: there is nothing to merge.
+    /// The canonical branch has not changed the path since the merge base.
     NothingNew,
-    /// Both went together into this content.
+    /// A clean merge with this content.
     Merged(TreeEntry),
-    /// Both changed the same lines.
+    /// Both sides changed the same lines.
     Conflict,
-    /// One side removed what the other changed.
+    /// One side removed the file, the other changed it.
     RemovedOnOneSide,
-    /// It is not text.
+    /// A binary file, symlink or submodule.
     NotText,
-    /// Git's attributes say that it is not merged.
+    /// Git attributes forbid merging (`-merge`).
     NotMerged,
-    /// Git's attributes say that a program of the user's merges it.
+    /// Git attributes name a custom merge driver, which is not run.
     HasDriver(String),
 }
 
-/// What happens to a path.
+/// Action for a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PathAction {
-    /// Nothing, and nothing is to be said.
+    /// No change and no message.
     None,
-    /// It gets the canonical content.
+    /// Replace by the canonical content.
     Update,
-    /// It is made.
     Create,
-    /// It is removed.
     Delete,
-    /// It gets a merged content.
+    /// Replace by the merged content.
     Merge,
-    /// It stays, and that is reported.
+    /// Leave as is, and report it.
     Keep,
-    /// It cannot be written, and that is reported.
+    /// Cannot be written, and report it.
     Refuse,
 }
 
 impl PathAction {
-    /// Its name, as in JSON.
+    /// Returns the name, as in JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -95,7 +96,7 @@ impl PathAction {
         }
     }
 
-    /// Whether something is written.
+    /// Returns whether the action changes the path.
     #[must_use]
     pub fn is_write(self) -> bool {
         matches!(
@@ -105,46 +106,40 @@ impl PathAction {
     }
 }
 
-/// One path of a plan.
 #[derive(Clone, Debug)]
 pub struct PlannedPath {
-    /// What was found.
     pub state: PathState,
-    /// Its class.
     pub class: PathClass,
-    /// What happens.
     pub action: PathAction,
-    /// Why it is of that class.
     pub why: ClassReason,
-    /// What the merge came to, where one was tried.
+    /// Outcome of the merge, if one was tried.
     pub merge: Option<MergeOutcome>,
-    /// What the path holds afterwards, where something is written.
+    /// Content afterwards; `None` for a removal or if the path is not written.
     pub target: Option<TreeEntry>,
     /// Whether the file itself is written.
     pub writes_file: bool,
 }
 
 impl PlannedPath {
-    /// The path.
     #[must_use]
     pub fn path(&self) -> &RepoPath {
         &self.state.path
     }
 
-    /// Whether what is there now would be lost without a backup: it is neither in HEAD nor
+    /// Returns whether the present content would be lost without a backup: neither in HEAD nor
     /// canonical.
     #[must_use]
     pub fn replaces_work(&self) -> bool {
         self.action.is_write() && !matches!(self.class, PathClass::Behind | PathClass::Sparse)
     }
 
-    /// Whether a merge that was asked for did not go through.
+    /// Returns whether a requested merge failed.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         !matches!(self.merge, None | Some(MergeOutcome::NothingNew | MergeOutcome::Merged(_)))
     }
 
-    /// The reason, in words.
+    /// Describes the reason, for a message.
     #[must_use]
     pub fn reason(&self) -> String {
         match &self.merge {
@@ -160,7 +155,7 @@ impl PlannedPath {
             }
             Some(MergeOutcome::NotText) => format!("{}; it is not text, so not merged", self.why),
             Some(MergeOutcome::NotMerged) => {
-                format!("{}; git's attributes say that it is not merged", self.why)
+                format!("{}; git attributes forbid merging it", self.why)
             }
             Some(MergeOutcome::HasDriver(name)) => {
                 format!("{}; its merge driver `{name}` is not run, so it is not merged", self.why)
@@ -169,28 +164,26 @@ impl PlannedPath {
     }
 }
 
-/// What a run will do.
 #[derive(Clone, Debug)]
 pub struct SyncPlan {
-    /// Every path that was looked at, in order.
+    /// All scanned paths, sorted.
     pub items: Vec<PlannedPath>,
-    /// How it writes.
     pub mode: WriteMode,
 }
 
 impl SyncPlan {
-    /// The items that write something.
+    /// Returns the paths to be written.
     pub fn written_paths(&self) -> impl Iterator<Item = &PlannedPath> {
         self.items.iter().filter(|item| item.action.is_write())
     }
 
-    /// How many paths are of a class.
+    /// Counts the paths of `class`.
     #[must_use]
     pub fn count(&self, class: PathClass) -> usize {
         self.items.iter().filter(|item| item.class == class).count()
     }
 
-    /// The changes to the tree of the branch.
+    /// Returns the changes to the branch's tree; `None` removes a path.
     #[must_use]
     pub fn tree_changes(&self) -> Vec<(RepoPath, Option<TreeEntry>)> {
         self.written_paths()
@@ -199,7 +192,7 @@ impl SyncPlan {
             .collect()
     }
 
-    /// The managed files that the branch loses, and those that it gets.
+    /// Returns the managed files that the branch loses, and those that it gains.
     #[must_use]
     pub fn deleted_and_created(&self) -> (Vec<&PlannedPath>, Vec<&PlannedPath>) {
         let of = |action: PathAction| {
@@ -208,15 +201,15 @@ impl SyncPlan {
         (of(PathAction::Delete), of(PathAction::Create))
     }
 
-    /// Whether a merge that was asked for left a conflict.
+    /// Returns whether a requested merge left a conflict.
     #[must_use]
     pub fn has_conflicts(&self) -> bool {
         self.items.iter().any(PlannedPath::is_conflict)
     }
 }
 
-/// Decides what happens to each path. `merges` has the outcome for every customised path if
-/// merging was asked for.
+/// Decides the action for each path. `merges` has an outcome for every customised path if `beyond`
+/// is `Merge`.
 #[must_use]
 pub fn build_plan(
     states: Vec<PathState>,
@@ -231,14 +224,14 @@ pub fn build_plan(
     SyncPlan { items, mode }
 }
 
-/// A path that needs the place of another (a file where there was a folder, or the other way round)
-/// is only made if the other goes in the same plan.
+/// Refuses paths whose place is occupied: a file at the place of a folder, or vice versa, must be
+/// deleted in the same plan.
 fn refuse_blocked_paths(items: &mut [PlannedPath], mode: WriteMode) {
     let staying: BTreeSet<RepoPath> = items
         .iter()
         .filter(|item| item.state.head.is_some() && item.target.is_none())
         .filter(|item| item.action != PathAction::Delete)
-        // Where nothing is committed, only what lies there takes a place.
+        // Without a commit only files that exist on disk occupy a path.
         .filter(|item| mode == WriteMode::Commit || item.state.work != WorktreeItem::Absent)
         .map(|item| item.path().clone())
         .collect();
@@ -284,7 +277,7 @@ fn decide_action(
         _ => (PathAction::Refuse, None),
     };
     let writes_file = action.is_write() && (writes_file || action == PathAction::Merge);
-    // Without a commit, what is not about the file is not done: it already is as it should be.
+    // In `Worktree` mode a path whose file already is right needs no action.
     let action = if mode == WriteMode::Worktree && action.is_write() && !writes_file {
         PathAction::None
     } else {

@@ -1,5 +1,5 @@
-//! Writes every new content of a transaction under a name of our own: read here, written by two
-//! threads, as many at a time as take little memory.
+//! Preparation of a transaction: writes each new content under its temporary name, e.g.
+//! `setup/.xtask-18f2-2b0-0`. One thread reads; two write, in batches that limit memory use.
 
 use std::ffi::OsStr;
 use std::io;
@@ -15,24 +15,24 @@ use xtask_base::files::{CreateMode, Disk};
 use xtask_base::parallel::{MIN_PARALLEL_ITEMS, map_halves};
 use xtask_git::{FileMode, FileStat, Filters, Index, Repo, TreeEntry};
 
-/// Bytes of content that are read before they are written.
+/// Maximum size of a batch in bytes.
 const BYTES_AT_A_TIME: usize = 8 << 20;
 
-/// Files that are read before they are written, where there are many.
+/// Maximum number of files in a batch, if there are at least `MIN_PARALLEL_ITEMS` in total.
 const FILES_AT_A_TIME: usize = 512;
 
-/// A content that was read.
+/// A content ready to be written.
 struct PreparedFile<'a> {
     step: &'a mut FileStep,
     aside: PathBuf,
     content: Vec<u8>,
-    /// The permissions of a file; nothing for a symlink.
+    /// Permissions of a file; `None` for a symlink.
     bits: Option<CreateMode>,
-    /// What it will be on disk.
+    /// Mode and blob id that the file will have on disk.
     fingerprint: TreeEntry,
 }
 
-/// Writes them all, and notes in the journal how they look.
+/// Writes all new contents and stores their stat data and fingerprints in the journal.
 pub(super) fn prepare_files(
     applier: &ApplyContext<'_>,
     batch: &Transaction,
@@ -92,7 +92,7 @@ fn write_files(disk: &Disk<'_>, ready: Vec<PreparedFile<'_>>) -> Result<()> {
         let mut has_failed = false;
         let write = |ready: &PreparedFile<'_>| {
             if has_failed {
-                return Err(io::Error::other("not tried, since another failed"));
+                return Err(io::Error::other("not tried, because another file failed"));
             }
             let look = write_file(disk, ready);
             has_failed = look.is_err();
@@ -101,7 +101,7 @@ fn write_files(disk: &Disk<'_>, ready: Vec<PreparedFile<'_>>) -> Result<()> {
         half.iter().map(write).collect()
     });
     for (ready, look) in ready.into_iter().zip(written) {
-        let look = look.with_context(|| format!("`{}` cannot be written", ready.step.path))?;
+        let look = look.with_context(|| format!("cannot write `{}`", ready.step.path))?;
         ready.step.made = Some(look);
         ready.step.after = Some(fingerprint_entry(ready.fingerprint));
     }

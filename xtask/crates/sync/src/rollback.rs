@@ -1,5 +1,5 @@
-//! Taking a transaction back, or tidying up after it: at once when it fails, and by the next command
-//! when it was cut short.
+//! Rollback or cleanup of a transaction: at once after a failure, and by the next command after a
+//! crash.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -16,14 +16,14 @@ use xtask_base::path::RepoPath;
 use xtask_base::record::{self, LoadedRecord};
 use xtask_git::{FileStat, Id, Repo};
 
-/// Whether a transaction was cut short here.
+/// Returns whether this worktree has an interrupted transaction.
 #[must_use]
 pub fn has_unfinished_transaction(repo: &Repo) -> bool {
     exists_on_disk(&journal::journal_path(repo))
 }
 
-/// Mends what a crashed transaction left: takes it back, or tidies up if it had gone through.
-/// Says so, if there was one. The caller holds the lock of the worktree.
+/// Recovers from a crashed transaction: rolls it back, or cleans up if it was complete. Returns a
+/// message if there was one. The caller holds the lock of the worktree.
 pub fn recover_transaction(repo: &Repo, disk: &Disk<'_>) -> Result<Option<String>> {
     let journal: Journal = match record::read_record(&journal::journal_path(repo), journal::KIND) {
         LoadedRecord::Missing => return Ok(None),
@@ -37,9 +37,7 @@ pub fn recover_transaction(repo: &Repo, disk: &Disk<'_>) -> Result<Option<String
         LoadedRecord::Corrupt(why) => {
             return Err(Error::unable(format!("the journal of an earlier run is damaged: {why}"))
                 .with_detail(journal::journal_path(repo).display().to_string())
-                .with_hint(
-                    "look at `git status`; when the files are as they should be, remove it",
-                ));
+                .with_hint("check `git status`; once the files are right, remove the journal"));
         }
     };
     if journal.overlay.is_some() {
@@ -50,16 +48,16 @@ pub fn recover_transaction(repo: &Repo, disk: &Disk<'_>) -> Result<Option<String
         Some(head) => has_branch_moved(repo, head)?,
     };
     let purpose = &journal.purpose;
-    let mut text = format!("an earlier `{purpose}` was cut short and has been put right");
+    let mut text = format!("an earlier `{purpose}` was interrupted and has been repaired");
     let put_aside = if has_moved {
         finish_transaction(repo, disk, &journal)
-            .with_context(|| "an earlier run cannot be tidied up after")?
+            .with_context(|| "cannot clean up after an interrupted run")?
     } else {
         remove_stale_ref_locks(repo, disk, &journal)?;
         let back = roll_back_transaction(repo, disk, &journal)?;
         if !back.is_complete {
             text.push_str(
-                "; files that were changed since stay as they are, and what they held before is in \
+                "; files changed since then stay as they are, and their previous contents are in \
                  the newest backup (`cargo xtask undo --list`)",
             );
         }
@@ -71,7 +69,7 @@ pub fn recover_transaction(repo: &Repo, disk: &Disk<'_>) -> Result<Option<String
     Ok(Some(text))
 }
 
-/// Whether the branch got to the new commit, or further.
+/// Returns whether the branch reached `head.new` or a descendant.
 fn has_branch_moved(repo: &Repo, head: &HeadStep) -> Result<bool> {
     let name = match &head.branch {
         Some(branch) => format!("refs/heads/{branch}"),
@@ -80,16 +78,16 @@ fn has_branch_moved(repo: &Repo, head: &HeadStep) -> Result<bool> {
     let (Some(at), Ok(new)) = (repo.resolve_ref(&name)?, Id::from_hex(head.new.as_bytes())) else {
         return Ok(false);
     };
-    // An undo goes back to an ancestor, so being where it began comes first.
+    // An undo moves to an ancestor, so the start is checked first.
     let is_where_it_began = Id::from_hex(head.old.as_bytes()).ok() == Some(at);
     Ok(at == new || (!is_where_it_began && repo.is_ancestor(new, at).unwrap_or(false)))
 }
 
-/// How often a lock on a ref is looked at before it counts as left behind.
+/// Number of checks, 10 ms apart, before an empty ref lock counts as stale.
 const MAX_LOCK_CHECKS: u32 = 20;
 
-/// Removes the locks on HEAD and the branch that a killed transaction of ours left: they hold its
-/// new commit or, if it was killed before writing that, nothing for longer than git ever needs.
+/// Removes the locks on HEAD and the branch that our killed transaction left. They contain its new
+/// commit or, if it was killed before writing that, stay empty for longer than git ever needs.
 fn remove_stale_ref_locks(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> Result<()> {
     let Some(head) = journal.head.as_ref().filter(|_| journal.phase == TransactionPhase::Swapping)
     else {
@@ -108,7 +106,7 @@ fn remove_stale_ref_locks(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> Re
             let is_new = text.trim() == head.new;
             if is_new || (text.is_empty() && round == MAX_LOCK_CHECKS) {
                 disk.remove_file(&lock)
-                    .with_context(|| format!("the lock `{}` cannot be removed", lock.display()))?;
+                    .with_context(|| format!("cannot remove lock `{}`", lock.display()))?;
                 break;
             }
             if !text.is_empty() {
@@ -120,26 +118,26 @@ fn remove_stale_ref_locks(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> Re
     Ok(())
 }
 
-/// What came out of a swap, is in no commit and no backup, and cannot go back to its place.
+/// A file that came out of a swap, is in no commit or backup, and cannot return to its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DisplacedFile {
-    /// Where it was.
+    /// Original path.
     pub path: RepoPath,
-    /// Where it is now.
+    /// Present location, under `put-aside` in the state folder.
     pub file: PathBuf,
 }
 
 impl DisplacedFile {
-    /// Both in words.
+    /// Describes both, for a message.
     #[must_use]
     pub fn describe(&self) -> String {
         let DisplacedFile { path, file } = self;
-        format!("what somebody wrote to `{path}` at that moment is in `{}`", file.display())
+        format!("a concurrent change to `{path}` was saved as `{}`", file.display())
     }
 }
 
-/// Removes what waits beside a file, if by its look it is what the plan saw. Answers whether nothing
-/// waits any more.
+/// Removes the file at the temporary name if its stat data match those of the scan. Returns whether
+/// no file is left there.
 fn remove_if_as_planned(root: &Path, disk: &Disk<'_>, step: &FileStep) -> io::Result<bool> {
     let waiting = step.aside.to_disk_path(root);
     let Ok(meta) = waiting.symlink_metadata() else { return Ok(true) };
@@ -150,8 +148,9 @@ fn remove_if_as_planned(root: &Path, disk: &Disk<'_>, step: &FileStep) -> io::Re
     Ok(true)
 }
 
-/// Removes what waits beside a file, if its content is in git or in the backup, or is what was to be
-/// written; anything else is put aside. Who had the file open may have written to it after the swap.
+/// Removes the file at the temporary name if its content is in git, in the backup, or the planned
+/// one; moves any other file aside. A process that had the file open may have written to it after
+/// the swap.
 fn remove_or_displace(
     repo: &Repo,
     disk: &Disk<'_>,
@@ -162,7 +161,7 @@ fn remove_or_displace(
         return Ok(None);
     }
     let waiting = step.aside.to_disk_path(repo.root());
-    // Before the first swap all that waits is ours, whole or not.
+    // Before the first swap all temporary files are ours, complete or not.
     if journal.phase != TransactionPhase::Preparing {
         let print = fingerprint_file(repo, &waiting).map_err(io::Error::other)?;
         if print != step.before && print != step.after {
@@ -179,7 +178,7 @@ fn remove_or_displace(
     Ok(None)
 }
 
-/// Moves a file to a free name, which may be on another file system.
+/// Moves a file to a free name, also on another file system.
 fn move_file(disk: &Disk<'_>, from: &Path, to: &Path) -> io::Result<()> {
     disk.make_private_folders(to.parent().unwrap_or(to))?;
     match disk.rename_noreplace(from, to) {
@@ -201,7 +200,7 @@ fn move_file(disk: &Disk<'_>, from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes what a transaction leaves that went through, and says what could not go.
+/// Cleans up after a completed transaction. Returns the files that could not be removed.
 pub fn finish_transaction(
     repo: &Repo,
     disk: &Disk<'_>,
@@ -209,7 +208,7 @@ pub fn finish_transaction(
 ) -> io::Result<Vec<DisplacedFile>> {
     let root = repo.root();
     let mut put_aside = Vec::new();
-    // What looks as it did is not read again; the rest is looked at one by one.
+    // Files with unchanged stat data are removed unread, in two threads; the rest one by one.
     let at_once = map_halves(&journal.files, |half| {
         half.iter().map(|step| remove_if_as_planned(root, disk, step)).collect()
     });
@@ -243,29 +242,29 @@ fn is_own_index_lock(repo: &Repo, journal: &Journal) -> bool {
     std::fs::read(repo.index_lock_file()).is_ok_and(|text| text == journal.lock_text().as_bytes())
 }
 
-/// What came of taking a transaction back.
+/// Outcome of a rollback.
 #[derive(Debug, Default)]
 pub struct RollbackOutcome {
-    /// Whether all is as it was before.
+    /// Whether everything is as before.
     pub is_complete: bool,
-    /// What found no place.
+    /// Files moved aside.
     pub displaced: Vec<DisplacedFile>,
 }
 
-/// Takes everything back that a transaction did before it moved the branch. What somebody else has changed since stays as they left it; then the backup stays,
-/// too.
+/// Rolls back a transaction that has not moved the branch. Files that somebody has changed since
+/// stay as they are; the backup then stays as well.
 pub fn roll_back_transaction(
     repo: &Repo,
     disk: &Disk<'_>,
     journal: &Journal,
 ) -> Result<RollbackOutcome> {
-    let failed = || "what was begun cannot be taken back";
+    let failed = || "cannot restore the previous state";
     let old = journal::old_index_path(repo);
     let replaced = old.exists() && !is_same_content(&old, &repo.index_file());
     let is_ours = is_own_index_lock(repo, journal);
     if !is_ours && (replaced || has_swapped_files(repo, journal)?) {
-        // Somebody has removed our lock and gone on with our files, which may be committed by now.
-        // They stay, and what they replaced stays in the backup.
+        // Somebody removed our lock and went on working with our files, which may be committed by
+        // now. They stay, and their old contents stay in the backup.
         let put_aside = finish_transaction(repo, disk, journal).with_context(failed)?;
         return Ok(RollbackOutcome { is_complete: false, displaced: put_aside });
     }
@@ -291,7 +290,7 @@ pub fn roll_back_transaction(
         Ok(back)
     };
     let back = undo().with_context(failed)?;
-    // A backup of what is back is a backup of something that never happened.
+    // After a complete rollback the backup has no purpose.
     if let Some(commit) = journal.backup.as_ref().and_then(|id| Id::from_hex(id.as_bytes()).ok())
         && back.is_complete
     {
@@ -302,7 +301,7 @@ pub fn roll_back_transaction(
     Ok(back)
 }
 
-/// Whether any file of a transaction has been swapped in.
+/// Returns whether any file of the transaction has been swapped in.
 fn has_swapped_files(repo: &Repo, journal: &Journal) -> Result<bool> {
     if journal.phase == TransactionPhase::Preparing {
         return Ok(false);
@@ -321,7 +320,7 @@ fn has_swapped_files(repo: &Repo, journal: &Journal) -> Result<bool> {
     Ok(false)
 }
 
-/// Puts the old content back, or whatever came out when ours went in.
+/// Swaps the old content back, or whatever came out of the swap.
 fn swap_file_back(
     repo: &Repo,
     disk: &Disk<'_>,
@@ -340,7 +339,8 @@ fn swap_file_back(
             disk.exchange(&aside, &target)?;
         }
         None if is_swapped && waiting.is_none() => disk.rename_noreplace(&target, &aside)?,
-        // What waits is the old content, and somebody has changed the new one: theirs stays.
+        // The temporary file has the old content, and somebody has changed the new one: theirs
+        // stays.
         Some(_) => {
             back.is_complete &= waiting.is_none() || waiting == step.after || there == step.before;
         }
@@ -350,7 +350,7 @@ fn swap_file_back(
     Ok(())
 }
 
-/// Puts a removed file back.
+/// Moves a removed file back.
 fn restore_removed_file(
     repo: &Repo,
     disk: &Disk<'_>,
@@ -364,7 +364,7 @@ fn restore_removed_file(
         return Ok(());
     }
     if exists_on_disk(&target) {
-        // Somebody has made a new file there since: theirs stays.
+        // Somebody has created a new file there since: theirs stays.
         back.displaced.extend(remove_or_displace(repo, disk, journal, step)?);
         back.is_complete = false;
         return Ok(());

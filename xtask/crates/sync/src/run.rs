@@ -1,4 +1,9 @@
-//! One run of sync in one worktree: look, decide, and, unless only looking, write.
+//! A sync of one worktree: inspect, plan and, unless in a dry run, write. For example:
+//!
+//! ```text
+//! inspect_for_write   -> PlannedSync   (plan: update setup/a, keep setup/own)
+//! apply_plan          -> SyncOutcome   (commit 9c4e…, backup 20260131T120000Z-1)
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -26,32 +31,32 @@ use xtask_git::{
     TreeEntry, WorktreeItem, stat_data_from_metadata,
 };
 
-/// How old the time of a file must be, in nanoseconds, so that the file cannot be changed without its
-/// time changing: two seconds where it may be of the coarsest clock of any file system, which counts
-/// whole ones; 20 ms where it says more than seconds, since no system's clock ticks slower than every 10.
+/// Returns the age in nanoseconds from which on a file's timestamp proves that later changes would
+/// show.
+///
+/// 2 s for a timestamp in whole seconds, which may come from the coarsest file-system clock (one
+/// tick per second); 20 ms for a finer one, since no system's clock ticks slower than every 10 ms.
 fn settle_time_ns(time_ns: i64) -> i64 {
     if time_ns % 1_000_000_000 == 0 { 2_000_000_000 } else { 20_000_000 }
 }
 
-/// What the user wants.
+/// Options of a sync, from the command line.
 #[derive(Clone, Debug)]
 pub struct SyncOptions {
-    /// How to write.
     pub mode: WriteMode,
-    /// What beyond the rules.
     pub overwrite: OverwritePolicy,
-    /// Only these paths; all where it is empty.
+    /// Only these paths; all if empty.
     pub only: Vec<RepoPath>,
-    /// Commit on protected branches, too.
+    /// Also commit on protected branches.
     pub allow_protected: bool,
-    /// Delete more than half of the managed files, too.
+    /// Also delete more than half of the managed files.
     pub allow_mass_deletion: bool,
-    /// List what is in sync, too.
+    /// Also list paths that are in sync.
     pub lists_in_sync: bool,
 }
 
 impl SyncOptions {
-    /// What a plain `sync` wants.
+    /// Returns the options of a plain `sync`.
     #[must_use]
     pub fn plain() -> Self {
         SyncOptions {
@@ -78,20 +83,17 @@ impl SyncOptions {
     }
 }
 
-/// What was found and decided, before anything is written.
+/// A plan with its inputs, before any write.
 pub struct PlannedSync {
-    /// What is checked out.
     pub head: Head,
-    /// What sync goes by.
     pub context: SyncContext,
-    /// The plan.
     pub plan: SyncPlan,
-    /// What merging came to, if it was asked for.
+    /// Results of merging, with `--merge`.
     pub merges: MergeResults,
     scanned: ScanRest,
 }
 
-/// What was read on the way and is needed to write.
+/// Data of the scan that `apply_plan` needs.
 struct ScanRest {
     index: Option<Index>,
     canonical_history: Option<CanonicalHistory>,
@@ -101,7 +103,7 @@ struct ScanRest {
 }
 
 impl PlannedSync {
-    /// The managed paths that are in sync and not in the plan.
+    /// Returns the managed paths that are in sync and not in the plan.
     #[must_use]
     pub fn in_sync(&self) -> Vec<RepoPath> {
         let planned: BTreeSet<&RepoPath> = self.plan.items.iter().map(PlannedPath::path).collect();
@@ -111,28 +113,26 @@ impl PlannedSync {
     }
 }
 
-/// What came of looking.
+/// Result of an inspection.
 pub enum SyncInspection {
-    /// The canonical branch itself is checked out: there is nothing to sync into it.
+    /// The canonical branch itself is checked out and needs no sync.
     OnCanonical(Box<SyncContext>),
-    /// A plan.
     Planned(Box<PlannedSync>),
 }
 
-/// What a run did.
+/// Outcome of a sync.
 #[derive(Debug, Default)]
 pub struct SyncOutcome {
-    /// The commit that was made.
     pub commit: Option<Id>,
-    /// The backup with which it can be taken back.
+    /// Name of the backup for `undo`.
     pub backup: Option<String>,
-    /// Where the merged texts of conflicts lie, by path.
+    /// Files with the conflict markers of failed merges, by path.
     pub conflicts: Vec<(RepoPath, PathBuf)>,
-    /// Whether something of the run was left lying about, for the next one to tidy up.
+    /// Whether cleanup failed and is left to the next run.
     pub needs_cleanup: bool,
 }
 
-/// Looks at the checked-out branch and decides. Nothing is written.
+/// Inspects the checked-out branch and builds a plan, without writing.
 pub fn inspect_checkout(
     repo: &Repo,
     context: SyncContext,
@@ -178,7 +178,7 @@ pub fn inspect_checkout(
     })))
 }
 
-/// A path that was named must be managed, or hold something that is.
+/// Checks that a path from the command line is managed or contains managed paths, and exists.
 fn check_requested_path(
     repo: &Repo,
     head: &Head,
@@ -201,7 +201,7 @@ fn check_requested_path(
     Err(Error::usage(what).with_hint("`cargo xtask sync --dry-run -v` lists the managed paths"))
 }
 
-/// Whether git is in the middle of something, or the index is in conflict.
+/// Returns an error if a git operation is in progress, the index is locked, or has unmerged paths.
 pub fn check_repo_ready(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
     if let Some(operation) =
         repo.current_operation().filter(|found| Some(found.kind) != tools.finishing_operation)
@@ -224,7 +224,7 @@ pub fn check_repo_ready(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
             .with_hint("`git checkout` does it"));
     }
     if repo.is_index_locked() {
-        return Err(Error::unable("the index is locked: another git process is at work here")
+        return Err(Error::unable("the index is locked: another git process is running here")
             .with_detail(repo.index_lock_file().display().to_string())
             .with_hint("wait until it has ended; if none is running, remove that file"));
     }
@@ -235,9 +235,9 @@ pub fn check_repo_ready(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Looks in order to write: where the upstream has gone ahead and the branch may follow, it does so
-/// first, and is looked at again. Answers with the commit to which it moved, too. The caller holds
-/// the lock of the worktree.
+/// Inspects the branch for a write: if the upstream is ahead and the branch may follow, it is moved
+/// there and inspected again. Returns the commit it moved to as well. The caller holds the lock of
+/// the worktree.
 pub fn inspect_for_write(
     repo: &Repo,
     context: SyncContext,
@@ -257,7 +257,7 @@ pub fn inspect_for_write(
     Ok((looked, Some(ahead.commit)))
 }
 
-/// Where a branch that follows an upstream should move before it is synced.
+/// Returns the upstream commit to move to before the sync, if any.
 pub fn find_upstream_to_follow(
     repo: &Repo,
     decided: &PlannedSync,
@@ -268,7 +268,7 @@ pub fn find_upstream_to_follow(
     }
     Ok(match find_upstream_status(repo, &decided.head, &decided.context)? {
         UpstreamStatus::OnlySyncCommits(ahead) => Some(ahead),
-        // A commit of ours on a tip that is out of date would only make the branch diverge.
+        // A sync commit on an outdated tip would only make the branch diverge.
         UpstreamStatus::Behind(ahead) if !decided.plan.tree_changes().is_empty() => Some(ahead),
         UpstreamStatus::Behind(_) | UpstreamStatus::NoUpdate => None,
     })
@@ -279,7 +279,7 @@ fn is_blocked_by_protection(decided: &PlannedSync, wishes: &SyncOptions) -> bool
         && decided.head.branch.as_ref().is_some_and(|branch| decided.context.is_protected(branch))
 }
 
-/// Makes the plan true. The caller holds the lock of the worktree.
+/// Applies the plan. The caller holds the lock of the worktree.
 pub fn apply_plan(
     repo: &Repo,
     mut decided: PlannedSync,
@@ -301,7 +301,7 @@ pub fn apply_plan(
         .map(|path| (path.clone(), merge::conflict_text_path(repo, path)))
         .collect();
     if plan.written_paths().next().is_none() {
-        // The record is for speed alone.
+        // The stat record only saves time.
         drop(save_clean_record(repo, gathered.clean.as_ref(), tools));
         return Ok(done);
     }
@@ -318,7 +318,7 @@ pub fn apply_plan(
     let purpose = wishes.to_purpose();
     let index = index.map_or_else(|| repo.read_index(), Ok)?;
     tools.disk.check_gate("save what is replaced").map_err(|cause| {
-        Error::unable("what would be replaced cannot be saved first").with_cause(cause)
+        Error::unable("cannot back up the files to be replaced").with_cause(cause)
     })?;
     let saved = backup::save_backup(
         repo,
@@ -337,7 +337,8 @@ pub fn apply_plan(
     let applied = apply::apply_transaction(&tools.apply_context(repo), &batch, Some(index))?;
     done.backup = applied.backup;
     done.needs_cleanup = applied.needs_cleanup;
-    // The record is for speed alone, and so is tidiness: both can wait for another run.
+    // The stat record only saves time, and pruning can wait: errors of both are left to another
+    // run.
     if wishes.mode == WriteMode::Commit && !done.needs_cleanup {
         drop(update_clean_record(repo, &decided, done.commit, &applied.clean_stats, tools));
     }
@@ -345,7 +346,7 @@ pub fn apply_plan(
     Ok(done)
 }
 
-/// Notes how clean files look, so that the next look need not read the index.
+/// Saves the stat data of clean files, so that the next scan need not read the index.
 fn save_clean_record(repo: &Repo, clean: Option<&CleanFiles>, tools: &Tools<'_>) -> Result<()> {
     match clean {
         Some(CleanFiles { fingerprint: content, evidence: CleanEvidence::ByIndex(seen) }) => {
@@ -355,8 +356,8 @@ fn save_clean_record(repo: &Repo, clean: Option<&CleanFiles>, tools: &Tools<'_>)
     }
 }
 
-/// Notes how clean files look after a run: those that it wrote as it left them, the others as they were
-/// found. Where not all were looked at, they are now.
+/// Updates the stat record after a run: written files with their new stat data, the others as
+/// scanned. After a scan of the differences alone, all files are scanned now.
 fn update_clean_record(
     repo: &Repo,
     decided: &PlannedSync,
@@ -379,7 +380,7 @@ fn update_clean_record(
             plan.written_paths().filter(|item| item.target.is_some()).map(PlannedPath::path);
         let written: Vec<&RepoPath> = written.collect();
         let now_ns = tools.now_ns();
-        // Whoever changes one from now on changes its times; who did before has changed them since.
+        // A later change alters the file's times; an earlier one already has.
         let still = map_halves(&written, |half| {
             let is_settled =
                 |meta: &FileStat| meta.ctime_ns < now_ns - settle_time_ns(meta.ctime_ns);
@@ -411,14 +412,14 @@ fn update_clean_record(
     save_clean_record(repo, gathered.clean.as_ref(), tools)
 }
 
-/// Whether the rules let a plan be made true: protected branches, and deletions of very much.
+/// Checks the rules for a write: protected branches and mass deletions.
 pub fn check_write_rules(repo: &Repo, decided: &PlannedSync, wishes: &SyncOptions) -> Result<()> {
     let PlannedSync { head, context, plan, .. } = decided;
     let commits = wishes.mode == WriteMode::Commit && !plan.tree_changes().is_empty();
     if commits && is_blocked_by_protection(decided, wishes) {
         let branch = head.branch.as_deref().unwrap_or_default();
         return Err(Error::negative(format!(
-            "`{branch}` is protected: nothing is committed there unasked, so nothing was synced"
+            "`{branch}` is protected: sync does not commit there by default; nothing was synced"
         ))
         .with_hint(protected_branch_hint(repo, context, branch))
         .with_hint(
@@ -428,7 +429,7 @@ pub fn check_write_rules(repo: &Repo, decided: &PlannedSync, wishes: &SyncOption
     if wishes.allow_mass_deletion { Ok(()) } else { check_mass_deletion(repo, head, context, plan) }
 }
 
-/// Whether what keeps a plan from being made true is that its branch is protected.
+/// Returns whether the protection of the branch is the only reason that a plan cannot be applied.
 #[must_use]
 pub fn is_blocked_only_by_protection(repo: &Repo, decided: &PlannedSync) -> bool {
     let wishes = SyncOptions::plain();
@@ -437,7 +438,7 @@ pub fn is_blocked_only_by_protection(repo: &Repo, decided: &PlannedSync) -> bool
             .is_ok()
 }
 
-/// How a protected branch is brought up to date: by a branch beside it and a merge.
+/// Returns the hint for a protected branch: sync a branch next to it, then merge.
 #[must_use]
 pub fn protected_branch_hint(repo: &Repo, context: &SyncContext, branch: &str) -> String {
     let push = if repo.has_remote(&context.config.remote) { " --remote --push" } else { "" };
@@ -446,7 +447,8 @@ pub fn protected_branch_hint(repo: &Repo, context: &SyncContext, branch: &str) -
     )
 }
 
-/// More than half of the managed files of a branch go only if somebody says so.
+/// Returns an error if more than half of the managed files would be deleted. Moved files do not
+/// count.
 pub fn check_mass_deletion(
     repo: &Repo,
     head: &Head,
@@ -472,7 +474,8 @@ pub fn check_mass_deletion(
     Ok(())
 }
 
-/// How many of the files that go are made elsewhere: under the same name, with half of their lines or more.
+/// Counts the deleted files that are created elsewhere: same file name and at least half of the
+/// lines in common.
 fn count_moved_files(repo: &Repo, goes: &[&PlannedPath], comes: &[&PlannedPath]) -> Result<usize> {
     let name = |item: &PlannedPath| item.path().components().last().map(<[u8]>::to_vec);
     let mut made: BTreeMap<Option<Vec<u8>>, Vec<Vec<u8>>> = BTreeMap::new();
@@ -494,7 +497,8 @@ fn count_moved_files(repo: &Repo, goes: &[&PlannedPath], comes: &[&PlannedPath])
     Ok(count)
 }
 
-/// Whether half of the lines of one text, or more, stand in another one. Nothing is all of nothing.
+/// Returns whether at least half of the lines of `old` are in `new`. Two different texts without a
+/// common line never match, even if `old` is blank.
 fn has_half_in_common(old: &[u8], new: &[u8]) -> bool {
     if old == new {
         return true;
@@ -546,13 +550,13 @@ fn raw_entry(work: &WorktreeItem) -> Option<TreeEntry> {
     }
 }
 
-/// The overlay once the plan is true; nothing where it does not change.
+/// Returns the overlay after the plan, or `None` if it does not change.
 fn build_new_overlay(before: &Overlay, plan: &SyncPlan, mode: WriteMode) -> Option<Overlay> {
     let mut after = before.clone();
     for item in plan.written_paths() {
         match mode {
             WriteMode::Worktree => {
-                // What lies under an overlay that is renewed still lies under it.
+                // A renewed overlay file keeps its base.
                 let under = match before.paths.get(item.path()) {
                     Some(laid) if item.state.is_overlay => laid.base,
                     _ if item.replaces_work() && item.class != PathClass::Customised => {
@@ -573,7 +577,7 @@ fn build_new_overlay(before: &Overlay, plan: &SyncPlan, mode: WriteMode) -> Opti
     (after != *before).then_some(after)
 }
 
-/// Reads the context, after fetching if that is wanted.
+/// Reads the context, after a fetch if `fetch` is set.
 pub fn load_context(repo: &Repo, fetch: bool) -> Result<SyncContext> {
     if fetch {
         let names = context::find_canonical_names(repo)?;
@@ -591,7 +595,7 @@ pub fn load_context(repo: &Repo, fetch: bool) -> Result<SyncContext> {
     context::read_context(repo)
 }
 
-/// Whether a plan leaves anything that `--check` should call drift.
+/// Returns whether the plan has drift, as reported by `--check`; `strict` includes kept paths.
 #[must_use]
 pub fn has_drift(plan: &SyncPlan, strict: bool) -> bool {
     plan.items.iter().any(|item| match item.class {
@@ -601,8 +605,8 @@ pub fn has_drift(plan: &SyncPlan, strict: bool) -> bool {
     })
 }
 
-/// Whether a run leaves as it is what it was to write: what is behind or is forced and cannot be written,
-/// and whatever was asked for by its very name.
+/// Returns whether a run leaves a path that it was asked to write: behind or forced but not
+/// writable, or named on the command line.
 #[must_use]
 pub fn has_skipped_paths(plan: &SyncPlan, wishes: &SyncOptions) -> bool {
     let is_forced = wishes.overwrite == OverwritePolicy::Force;

@@ -1,10 +1,13 @@
-//! Looks at everything that the decision about a path depends on. Nothing is written.
+//! Scan of everything that the decision about a path depends on, without writing.
 //!
-//! Two trees are compared from the root down, and only where they differ is anything else looked
-//! at: the index, the file, the history. Where HEAD is canonical, the file is checked by its size
-//! and times and read only if those say that it may have changed.
+//! HEAD and the canonical commit are compared as trees; index, file and history are read only at
+//! the paths that differ. At other paths the file is checked by its size and times, and read only
+//! if those show a possible change. A file about to be replaced is always read, whatever its times
+//! say.
 //!
-//! What is about to be replaced is always read, never trusted by its times.
+//! ```text
+//! HEAD 3b18…  canonical 77aa…  index 3b18…  file 3b18…  -> PathState of setup/a (behind)
+//! ```
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -26,47 +29,45 @@ use xtask_git::{
     WorktreeFile, WorktreeItem, stat_data_from_metadata,
 };
 
-/// How much is looked at.
+/// Extent of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScanDepth {
-    /// Only the paths at which HEAD is not canonical: what a hook needs.
+    /// Only paths at which HEAD is not canonical: enough for a hook.
     Differences,
-    /// All managed paths: also files that were changed where HEAD is canonical.
+    /// All managed paths, including local changes to canonical files.
     Everything,
 }
 
-/// What was found.
+/// Result of a scan.
 pub struct ScanResult {
-    /// The paths that are not simply in sync, in order.
+    /// Paths that are not simply in sync, sorted.
     pub states: Vec<PathState>,
-    /// How the managed files of HEAD were found clean, where all of them were looked at.
+    /// State of all managed files of HEAD; only with `ScanDepth::Everything`.
     pub clean: Option<CleanFiles>,
-    /// The index, where it was needed.
+    /// Index, if it was read.
     pub index: Option<Index>,
-    /// The canonical history, where it was needed.
+    /// Canonical history, if it was read.
     pub canonical_history: Option<CanonicalHistory>,
-    /// The overlay that is there.
     pub overlay: Overlay,
 }
 
-/// The managed files of HEAD and whether each is clean.
+/// Managed files of HEAD, and whether each is clean.
 pub struct CleanFiles {
-    /// Stands for what HEAD holds.
+    /// Digest of the managed content of HEAD.
     pub fingerprint: Digest,
-    /// How it is known.
     pub evidence: CleanEvidence,
 }
 
-/// How it is known whether files are clean.
+/// Source of the knowledge that files are clean.
 pub enum CleanEvidence {
-    /// By a record that fits.
+    /// A stat record of an earlier run for the same content.
     ByRecord(StatRecord),
-    /// By the index: all managed files of HEAD, and how each looked that is clean.
+    /// The index: all managed files of HEAD, with stat data if clean and `NO_STAT` otherwise.
     ByIndex(BTreeMap<RepoPath, StatData>),
 }
 
 impl CleanFiles {
-    /// All managed files of HEAD, and how each looked that is clean.
+    /// Returns all managed files of HEAD, with stat data if clean.
     #[must_use]
     pub fn file_stats(&self) -> BTreeMap<RepoPath, StatData> {
         match &self.evidence {
@@ -75,7 +76,7 @@ impl CleanFiles {
         }
     }
 
-    /// All managed files of HEAD.
+    /// Returns all managed files of HEAD.
     #[must_use]
     pub fn paths(&self) -> Vec<RepoPath> {
         match &self.evidence {
@@ -85,23 +86,17 @@ impl CleanFiles {
     }
 }
 
-/// What to look at.
+/// Input of a scan.
 pub struct ScanRequest<'a> {
-    /// The repository.
     pub repo: &'a Repo,
-    /// What is checked out.
     pub head: &'a Head,
-    /// What sync goes by.
     pub context: &'a SyncContext,
-    /// What is managed.
     pub managed: &'a ManagedPaths,
-    /// Only these paths and what is below them; all where it is empty.
+    /// Only these paths and those below them; all if empty.
     pub only: &'a [RepoPath],
-    /// How much.
     pub depth: ScanDepth,
-    /// What time it is, in nanoseconds since the epoch.
+    /// Current time in nanoseconds since the epoch.
     pub now_ns: i64,
-    /// Who is told how far it is.
     pub progress: &'a dyn Progress,
 }
 
@@ -111,7 +106,7 @@ impl ScanRequest<'_> {
     }
 }
 
-/// Looks.
+/// Scans the worktree. Errors are those of reading objects, index, overlay or files.
 pub fn scan_worktree(question: &ScanRequest<'_>) -> Result<ScanResult> {
     let ScanRequest { repo, head, context, managed, .. } = question;
     let overlay = overlay::read_overlay(repo)?;
@@ -165,8 +160,8 @@ pub fn scan_worktree(question: &ScanRequest<'_>) -> Result<ScanResult> {
     Ok(ScanResult { states, clean, index: disk.index, canonical_history: once, overlay })
 }
 
-/// Whether a file may be secret and is not saved: what is replaced becomes an object of git, and that is
-/// for ever and goes where the repository goes.
+/// Returns whether a file may be secret and exists only on disk: a backup would make it a git
+/// object, which is permanent and travels with the repository.
 fn is_maybe_secret(repo: &Repo, secrets: &PathPatterns, state: &PathState) -> bool {
     let WorktreeItem::Present(file) = &state.work else { return false };
     let is_known = |entry: &TreeEntry| {
@@ -178,7 +173,8 @@ fn is_maybe_secret(repo: &Repo, secrets: &PathPatterns, state: &PathState) -> bo
         && !is_known(&file.raw)
 }
 
-/// The paths at which HEAD is canonical and the file may not be, and how the rest is known.
+/// Returns the paths at which HEAD is canonical and the file may not be, and the evidence for the
+/// rest.
 fn find_suspects(
     question: &ScanRequest<'_>,
     disk: &mut WorktreeScanner<'_>,
@@ -239,7 +235,7 @@ fn find_suspects(
     ))
 }
 
-/// Looks at the working tree, and at the index once it is needed.
+/// Reader of the working tree, and of the index on demand.
 struct WorktreeScanner<'r> {
     repo: &'r Repo,
     ways: PathCache,
@@ -269,7 +265,7 @@ impl<'r> WorktreeScanner<'r> {
         Ok(())
     }
 
-    /// How a file looks beside what HEAD holds, by its size and times.
+    /// Compares a file with its entry in HEAD, by size and times.
     fn compare_file(
         &mut self,
         path: &RepoPath,
@@ -316,7 +312,7 @@ impl<'r> WorktreeScanner<'r> {
         let work = predict_after_removal(self.repo, &path, work, &|path| {
             is_removed_in_canonical(path, differing) || is_laid(path)
         })?;
-        // What is staged there and does not go is in the way as much as what is committed.
+        // A staged file that is not removed blocks a path like a committed one.
         let obstacle = if pair.one.is_none() && pair.two.is_some() && staged == IndexStatus::Absent
         {
             let staged = index.conflicting_paths(&path);
@@ -327,7 +323,8 @@ impl<'r> WorktreeScanner<'r> {
         } else {
             None
         };
-        // A file that still is what sync laid there holds what sync wrote, however it reads now.
+        // An unchanged overlay file counts as the content that sync wrote, whatever the clean
+        // filter makes of it.
         let laid = overlay.paths.get(&path);
         let work = match (work, laid) {
             (WorktreeItem::Present(file), Some(laid)) if laid.is_unchanged(Some(&file)) => {
@@ -370,12 +367,12 @@ impl<'r> WorktreeScanner<'r> {
     }
 }
 
-/// How a file looks beside what HEAD holds.
+/// Result of comparing a file with HEAD.
 enum FileComparison {
-    /// As git last saw it with that content.
+    /// Clean according to the index.
     Same(Metadata),
-    /// There is to be none here: a submodule, or left out by sparse checkout.
+    /// No file is expected: a submodule, or skipped by sparse checkout.
     NotExpected,
-    /// It may have another content.
+    /// Possibly changed.
     Different,
 }

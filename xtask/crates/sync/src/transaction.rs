@@ -1,73 +1,71 @@
-//! Changes that happen together or not at all: what `apply` is given.
+//! Input of `apply_transaction`: changes to files, index and branch that happen together or not at
+//! all. For example, `sync` with one file behind:
+//!
+//! ```text
+//! purpose "sync", changes [setup/a: CheckOut(77aa…)], head feature aa11… -> bb22…
+//! ```
 
 use super::overlay::Overlay;
 use xtask_base::path::RepoPath;
 use xtask_git::{FileStat, Id, TreeEntry};
 
-/// What happens to a file.
+/// Change of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileUpdate {
-    /// Nothing.
+    /// Unchanged.
     None,
-    /// It gets this content, as git would check it out.
+    /// Write this content as git would check it out (with filters and line endings).
     CheckOut(TreeEntry),
-    /// It gets this content, byte for byte.
+    /// Write this content byte for byte.
     Restore(TreeEntry),
-    /// The same, with these very permissions.
+    /// Write this content byte for byte, with these permission bits.
     RestoreExactly(TreeEntry, u32),
-    /// It is removed.
     Remove,
 }
 
-/// What happens to a path.
+/// Change of a path: file and index entry.
 #[derive(Clone, Debug)]
 pub struct PathUpdate {
-    /// The path.
     pub path: RepoPath,
-    /// What happens to the file.
     pub file: FileUpdate,
-    /// What must be on disk before: the id of the very bytes, and the kind. Nothing means that
-    /// nothing must be there.
+    /// Expected file before: id of the exact bytes, and mode. `None` expects no file.
     pub expected: Option<TreeEntry>,
-    /// How the file looked then, if nobody can have changed it since without changing that.
+    /// Stat data of that file, if old enough that a later change would show in them.
     pub expected_stat: Option<FileStat>,
-    /// What is staged afterwards; nothing leaves the index alone.
+    /// New index entry; `Some(None)` removes it, `None` leaves the index as is.
     pub stages: Option<Option<TreeEntry>>,
-    /// Whether sparse checkout leaves the file out.
+    /// Whether sparse checkout skips the file.
     pub is_sparse: bool,
 }
 
-/// A move of the checked-out branch.
+/// Move of the checked-out branch.
 #[derive(Clone, Debug)]
 pub struct HeadMove {
-    /// The branch without `refs/heads/`; nothing where HEAD is detached.
+    /// Branch without `refs/heads/`; `None` if HEAD is detached.
     pub branch: Option<String>,
-    /// Where it must be.
+    /// Expected commit before.
     pub old: Id,
-    /// Where it goes.
+    /// New commit.
     pub new: Id,
-    /// For the reflog.
+    /// Reflog message.
     pub message: String,
 }
 
 /// Changes that happen together or not at all.
 pub struct Transaction {
-    /// What it is for, in a few words.
+    /// Command in short, e.g. `sync --force`.
     pub purpose: String,
-    /// The paths.
     pub changes: Vec<PathUpdate>,
-    /// The move of the branch.
     pub head: Option<HeadMove>,
-    /// The overlay afterwards, if it changes.
+    /// New overlay, if it changes.
     pub overlay: Option<Overlay>,
-    /// What is replaced, saved and waiting for its name; nothing where nothing can be lost.
+    /// Saved contents, still without a ref; `None` if no content can be lost.
     pub backup: Option<PendingBackup>,
 }
 
-/// A backup that is in the object database and has no name yet.
+/// A backup in the object database that has no ref yet; see `publish_backup`.
 #[derive(Clone, Debug)]
 pub struct PendingBackup {
-    /// Its commit.
     pub commit: Id,
     pub(super) purpose: String,
     pub(super) now: i64,

@@ -1,8 +1,13 @@
-//! Taking back what a run replaced.
+//! Undo of a run, from its backup.
 //!
-//! Each path goes back to the very bytes that it had, as long as it still is what the run made of
-//! it; what has been changed since stays. The branch goes back where nothing came on top. An undo
-//! makes a backup like any other run, so it can be undone.
+//! Each path that still is as the run left it gets its exact previous bytes; a path changed since
+//! is kept. The branch moves back if it has no commits on top. An undo makes a backup like any
+//! other run, so it can be undone itself. For example:
+//!
+//! ```text
+//! sync              setup/a: 3b18… -> 77aa…  backup 20260131T120000Z-1
+//! undo 20260131T…   setup/a: 77aa… -> 3b18…  backup 20260131T120500Z-1
+//! ```
 
 use super::apply::{AppliedTransaction, ApplyContext, apply_transaction};
 use super::backup::{self, Backup, BackupInput, BackupRecord, ReplacedPath, UnreadableRecord};
@@ -14,25 +19,26 @@ use xtask_base::path::RepoPath;
 use xtask_base::record::upgrade_hint;
 use xtask_git::{FileMode, Head, Id, PathCache, Repo, TreeEntry, WorktreeItem};
 
-/// What an undo did.
+/// Outcome of an undo.
 #[derive(Debug)]
 pub struct UndoOutcome {
-    /// The backup that was brought back.
+    /// Backup that was restored.
     pub backup: Backup,
-    /// The paths that were brought back.
+    /// Restored paths.
     pub restored: Vec<RepoPath>,
-    /// The paths that were changed since and stay.
+    /// Paths that were changed since and stay.
     pub kept: Vec<RepoPath>,
-    /// Whether the branch went back, too.
+    /// Whether the branch moved back.
     pub moved_branch: bool,
-    /// Whether the run had moved the branch, and something came on top since.
+    /// Whether the run had moved the branch, and it was left there because of newer commits or kept
+    /// paths.
     pub left_branch: bool,
-    /// Its own backup.
+    /// Backup of the undo itself.
     pub own_backup: Option<String>,
 }
 
-/// Finds a backup by its name, or the newest of this branch in this worktree; where that has none,
-/// the newest of the worktree.
+/// Finds a backup by name, or the newest one of this branch in this worktree, or else the newest
+/// one of this worktree.
 pub fn find_backup(repo: &Repo, id: Option<&str>) -> Result<Backup> {
     let here = repo.worktree_name();
     let all = backup::list_backups(repo)?;
@@ -54,7 +60,7 @@ pub fn find_backup(repo: &Repo, id: Option<&str>) -> Result<Backup> {
             };
             let mut of_branch = all.iter().filter(is_here).filter(is_of_branch);
             let newest = of_branch.next().or_else(|| all.iter().find(is_here));
-            // One that cannot be read may be of this branch as well.
+            // An unreadable backup may belong to this branch as well.
             let is_newer = |backup: &&Backup| backup.record.as_ref().is_err_and(is_newer_format);
             let unread = all.iter().take_while(|one| newest.is_none_or(|it| it.id != one.id));
             if let Some(unread) = unread.into_iter().find(is_newer) {
@@ -85,7 +91,7 @@ pub fn find_backup(repo: &Repo, id: Option<&str>) -> Result<Backup> {
         Ok(record) => record,
         Err(UnreadableRecord::Newer) => return Err(newer_backup_error(&found)),
         Err(UnreadableRecord::Corrupt) => {
-            let failed = format!("the record of backup `{}` cannot be read", found.id);
+            let failed = format!("cannot read the record of backup `{}`", found.id);
             return Err(Error::unable(failed).with_hint(ls_tree_hint(&found)));
         }
     };
@@ -95,7 +101,7 @@ pub fn find_backup(repo: &Repo, id: Option<&str>) -> Result<Backup> {
     }
     if record.worktree_name != here {
         return Err(Error::usage(format!(
-            "backup `{}` is of the worktree `{}`",
+            "backup `{}` belongs to worktree `{}`",
             found.id, record.worktree
         ))
         .with_hint(format!("`cargo xtask -C {} undo {}`", record.worktree, found.id)));
@@ -114,18 +120,18 @@ fn newer_backup_error(backup: &Backup) -> Error {
 }
 
 fn ls_tree_hint(backup: &Backup) -> String {
-    format!("`git ls-tree -r {}{}` shows what it holds", backup::REF_PREFIX, backup.id)
+    format!("`git ls-tree -r {}{}` lists its files", backup::REF_PREFIX, backup.id)
 }
 
-/// Brings a backup back.
+/// Restores `backup`. A backup of another branch than the checked-out one is an error.
 pub fn undo_run(applier: &ApplyContext<'_>, head: &Head, backup: Backup) -> Result<UndoOutcome> {
     let repo = applier.repo;
-    let record = backup.record.clone().expect("because `find` only answers with sound ones");
+    let record = backup.record.clone().expect("because `find_backup` returns readable ones only");
     let index = repo.read_index()?;
     let moves = reverse_head_move(head, &record, applier);
     if record.branch != head.branch {
         return Err(Error::usage(format!(
-            "backup `{}` is of {}, which is not checked out",
+            "backup `{}` belongs to {}, which is not checked out",
             backup.id,
             record.branch.as_ref().map_or("a detached HEAD".to_owned(), |b| format!("`{b}`"))
         ))
@@ -148,7 +154,7 @@ pub fn undo_run(applier: &ApplyContext<'_>, head: &Head, backup: Backup) -> Resu
             None => kept.push(saved.path.clone()),
         }
     }
-    // The branch goes back only together with everything that its commit brought.
+    // The branch moves back only if every path of its commit does.
     let moves = moves.filter(|_| kept.is_empty());
     if changes.is_empty() && moves.is_none() {
         return Ok(UndoOutcome {
@@ -183,7 +189,7 @@ pub fn undo_run(applier: &ApplyContext<'_>, head: &Head, backup: Backup) -> Resu
     Ok(UndoOutcome { backup, restored, kept, moved_branch, left_branch, own_backup: undo })
 }
 
-/// The way back for the branch, where nothing came on top.
+/// Returns the reverse move of the branch, or `None` if it has commits on top.
 fn reverse_head_move(
     head: &Head,
     record: &BackupRecord,
@@ -200,7 +206,7 @@ fn reverse_head_move(
     })
 }
 
-/// The change that brings a path back; nothing where it has been changed since.
+/// Returns the change that restores a path, or `None` if it was changed since.
 fn reverse_path_update(
     saved: &ReplacedPath,
     work: &WorktreeItem,
@@ -211,19 +217,19 @@ fn reverse_path_update(
         Some(kept) => kept
             .to_entry()
             .map(Some)
-            .ok_or_else(|| Error::unable(format!("the backup of `{}` cannot be read", saved.path))),
+            .ok_or_else(|| Error::unable(format!("cannot read the backup of `{}`", saved.path))),
     };
     let after = entry(&saved.file_after)?;
     let before = entry(&saved.file_before)?;
     let (on_disk, raw) = match work {
         WorktreeItem::Absent => (None, None),
         WorktreeItem::Present(file) => (Some(file.entry), Some(file.raw)),
-        // What stands there is not touched.
+        // A file that the run did not write is left alone.
         _ if !saved.wrote_file => (None, None),
         _ => return Ok(None),
     };
     let is_untouched = on_disk == after || raw == after;
-    // What is back already needs no bringing back.
+    // An already restored file needs no write.
     let is_back = raw == before;
     if saved.wrote_file && !is_untouched && !is_back {
         return Ok(None);
@@ -239,12 +245,12 @@ fn reverse_path_update(
         },
         (true, None) => FileUpdate::Remove,
     };
-    // What was staged after the run is somebody's work as well.
+    // A later change to the index entry is somebody's work as well.
     let is_staged_as_left = !saved.wrote_index || staged == entry(&saved.index_after)?;
     if !is_staged_as_left {
         return Ok(None);
     }
-    // Where the file becomes what is staged, git is told of its new times.
+    // A file restored to its index entry needs new stat data in the index.
     let is_staged = before.is_some() && staged == before && file != FileUpdate::None;
     let stages = match saved.wrote_index {
         true => Some(entry(&saved.index_before)?),
@@ -256,14 +262,14 @@ fn reverse_path_update(
     Ok(Some(PathUpdate { path, file, expected: raw, expected_stat: None, stages, is_sparse }))
 }
 
-/// The overlay as it was, at the paths that were brought back.
+/// Returns the overlay with the previous entries at the restored paths.
 fn build_restored_overlay(
     now: &Overlay,
     record: &BackupRecord,
     restored: &[RepoPath],
 ) -> Result<Option<Overlay>> {
     let Some(before) = Overlay::from_stored(record.overlay_before.clone()) else {
-        return Err(Error::unable("what the backup says of the overlay cannot be read"));
+        return Err(Error::unable("cannot read the overlay record of the backup"));
     };
     let mut after = now.clone();
     for path in restored {

@@ -1,9 +1,13 @@
-//! Sync commits, and a branch whose upstream has gone ahead.
+//! Sync commits, and branches whose upstream is ahead.
 //!
-//! A sync commit holds nothing but canonical content, so it can be made again at any time. Where a
-//! branch is ahead of its upstream by such commits alone and the upstream has moved on, the branch
-//! can move to the upstream without anything being lost; that is what keeps two machines from
-//! diverging.
+//! A sync commit contains only canonical content, so it can be recreated at any time. A branch that
+//! is ahead of its upstream by sync commits alone can therefore move to a newer upstream without
+//! losing work, which keeps two machines from diverging. For example:
+//!
+//! ```text
+//! feature        A - S1      (S1: sync commit)
+//! origin/feature A - B - S2  -> feature moves to S2
+//! ```
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
@@ -17,28 +21,27 @@ use xtask_base::words::join_names;
 use xtask_config::CommitIdentity;
 use xtask_git::{AllPaths, CommitInfo, EntryPair, Head, Id, Index, IndexStatus, Repo};
 
-/// Where a branch stands to its upstream.
+/// Relation of a branch to its upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpstreamStatus {
-    /// It has none, or is up to date with it, or has work of its own.
+    /// No upstream, up to date with it, or own work on the branch.
     NoUpdate,
-    /// The upstream has gone ahead and the branch has nothing of its own.
+    /// The upstream is ahead and the branch has no commits of its own.
     Behind(UpstreamCommit),
-    /// The upstream has gone ahead and the branch has only sync commits.
+    /// The upstream is ahead and the branch has only sync commits of its own.
     OnlySyncCommits(UpstreamCommit),
 }
 
-/// An upstream that has gone ahead.
+/// An upstream that is ahead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamCommit {
-    /// Its ref.
+    /// Full ref name, e.g. `refs/remotes/origin/feature`.
     pub reference: String,
-    /// Its commit.
     pub commit: Id,
 }
 
-/// Whether a commit looks like one of ours: made by the sync identity, with our trailer. Whether
-/// it also holds nothing but canonical content is what `is_pure` finds out.
+/// Returns whether a commit has the sync identity and our trailer. Whether it contains only
+/// canonical content is checked by `is_pure_sync_commit`.
 #[must_use]
 pub fn is_sync_commit(commit: &CommitInfo, identity: &CommitIdentity) -> bool {
     commit.author.email == identity.email
@@ -47,13 +50,13 @@ pub fn is_sync_commit(commit: &CommitInfo, identity: &CommitIdentity) -> bool {
         && parse_source_trailer(commit).is_some()
 }
 
-/// The canonical commit from which a sync commit was made.
+/// Returns the canonical commit that a sync commit was made from.
 #[must_use]
 pub fn parse_source_trailer(commit: &CommitInfo) -> Option<Id> {
     Id::from_hex(commit.trailer(SOURCE_TRAILER)?.as_bytes()).ok()
 }
 
-/// Where a branch stands to the one that it follows.
+/// Compares a branch with its upstream.
 pub fn find_upstream_status(
     repo: &Repo,
     head: &Head,
@@ -75,7 +78,8 @@ pub fn find_upstream_status(
     Ok(if is_ours { UpstreamStatus::OnlySyncCommits(ahead) } else { UpstreamStatus::NoUpdate })
 }
 
-/// Whether `tip` has nothing on top of `from` but sync commits: they can be made again at any time.
+/// Returns whether all commits in `from..tip` are pure sync commits, which can be recreated at any
+/// time.
 pub fn has_only_sync_commits(
     repo: &Repo,
     from: Id,
@@ -94,7 +98,7 @@ fn are_pure_sync_commits(repo: &Repo, commits: &[Id], context: &SyncContext) -> 
     Ok(true)
 }
 
-/// Whether a commit is a sync commit that holds nothing but the canonical content of its source.
+/// Returns whether a commit is a sync commit with only the canonical content of its source.
 fn is_pure_sync_commit(repo: &Repo, id: Id, identity: &CommitIdentity) -> Result<bool> {
     let commit = repo.read_commit(id)?;
     if !is_sync_commit(&commit, identity) || commit.trailer(FORCED_TRAILER).is_some() {
@@ -114,23 +118,26 @@ fn is_pure_sync_commit(repo: &Repo, id: Id, identity: &CommitIdentity) -> Result
     Ok(true)
 }
 
-/// Moves the branch to its upstream, as `git reset --keep` does.
+/// Moves the branch to its upstream with `git reset --keep`.
+///
+/// # Errors
+/// If there are staged changes, untracked files in the way, or local changes at the changed paths.
 pub fn move_to_upstream(repo: &Repo, ahead: &UpstreamCommit) -> Result<()> {
     let short = ahead.reference.strip_prefix("refs/remotes/").unwrap_or(&ahead.reference);
     if repo.has_staged_changes()? {
-        // Git's `reset --keep` would keep the files, but forget what is staged of them.
+        // `git reset --keep` would keep the files but drop their index entries.
         return Err(Error::unable(format!(
-            "`{short}` has gone ahead, and what is staged keeps the branch from following it"
+            "cannot move to `{short}`, which is ahead: there are staged changes"
         ))
         .with_hint("commit, stash or unstage it, then sync again"));
     }
     let in_the_way = list_blocking_untracked(repo, ahead)?;
     if !in_the_way.is_empty() {
-        // Git's `reset --keep` would replace what git ignores without a word.
+        // `git reset --keep` would silently overwrite ignored files.
         let names: Vec<String> = in_the_way.iter().map(ToString::to_string).collect();
         return Err(Error::unable(format!(
-            "`{short}` has gone ahead, and brings {}, where there is something that git does not \
-             track; nothing was moved",
+            "cannot move to `{short}`, which is ahead: untracked files would be overwritten: {}; \
+             nothing was moved",
             join_names(&names, 5)
         ))
         .with_hint("move that aside, then sync again"));
@@ -140,13 +147,13 @@ pub fn move_to_upstream(repo: &Repo, ahead: &UpstreamCommit) -> Result<()> {
         return Ok(());
     }
     Err(Error::unable(format!(
-        "`{short}` has gone ahead, and local changes keep the branch from following it"
+        "cannot move to `{short}`, which is ahead: local changes would be overwritten"
     ))
     .with_detail(moved.stderr)
     .with_hint("commit or stash them, then sync again; or sync the files alone with --no-commit"))
 }
 
-/// What lies where a move to another commit would bring a new file, and is not tracked.
+/// Lists the untracked files at paths that a move to `ahead` would create.
 fn list_blocking_untracked(repo: &Repo, ahead: &UpstreamCommit) -> Result<Vec<RepoPath>> {
     let (here, there) = (repo.head()?.tree, repo.tree_of(ahead.commit)?);
     let index = repo.read_index()?;
@@ -161,7 +168,7 @@ fn list_blocking_untracked(repo: &Repo, ahead: &UpstreamCommit) -> Result<Vec<Re
             if part != *path && meta.is_dir() {
                 continue;
             }
-            // What is tracked gives way as git sees fit, and so does what is behind a link.
+            // Tracked files, and files behind a symlink, are left to git's own checks.
             collect_untracked(repo, &index, part, &meta, &mut found)?;
             break;
         }
@@ -169,7 +176,7 @@ fn list_blocking_untracked(repo: &Repo, ahead: &UpstreamCommit) -> Result<Vec<Re
     Ok(found.into_iter().collect())
 }
 
-/// What is not tracked at a path, or anywhere below it.
+/// Collects the untracked files at `path` and below.
 fn collect_untracked(
     repo: &Repo,
     index: &Index,
@@ -183,7 +190,7 @@ fn collect_untracked(
         }
         return Ok(());
     }
-    let failed = || format!("`{path}` cannot be read");
+    let failed = || format!("cannot read `{path}`");
     for entry in std::fs::read_dir(path.to_disk_path(repo.root())).with_context(failed)? {
         let entry = entry.with_context(failed)?;
         let inside = [path.as_bytes(), b"/", entry.file_name().as_bytes()].concat();

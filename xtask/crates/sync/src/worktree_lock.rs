@@ -1,4 +1,4 @@
-//! Entering a worktree to write in it: its lock, and the mending of what an earlier run left.
+//! Lock of a worktree for writing, with recovery from an interrupted run.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,19 +10,20 @@ use xtask_base::files::sweep_temp_files;
 use xtask_base::lock::{self, Lock};
 use xtask_git::{Repo, Tools};
 
-/// How long another xtask in the same worktree is waited for.
+/// Time to wait for another xtask in the same worktree.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
 
-/// What those do who write in a worktree.
+/// Entry points of commands that write in a worktree.
 pub trait LockWorktree {
-    /// Something that makes transactions, with a name of its own.
+    /// Returns the context of a transaction, with a new unique id.
     #[must_use]
     fn apply_context<'t>(&'t self, repo: &'t Repo) -> ApplyContext<'t>;
 
-    /// The same as `enter`, if nobody else is at work there; nothing where somebody is.
+    /// Like `lock_worktree`, but returns `None` if another process holds the lock.
     fn try_lock_worktree(&self, repo: &Repo) -> Result<Option<(Lock, Option<String>)>>;
 
-    /// Takes the lock of a worktree and mends what an earlier run left. Says what that was for.
+    /// Takes the lock of a worktree, waiting up to `LOCK_WAIT`, and recovers from an interrupted
+    /// run. Returns the message about that run, if any.
     fn lock_worktree(&self, repo: &Repo) -> Result<(Lock, Option<String>)>;
 }
 
