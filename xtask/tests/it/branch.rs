@@ -552,7 +552,7 @@ fn rules_come_from_the_canonical_branch_and_all_their_faults_at_once() {
         Some("[[rule]]\nmatch = '*'\n[[rule]]\nmatch = 'a/*'\nwarn-age = '3d'\nmax-age = '2d'\n"),
     )]);
     let said = check(&repo, "feature/a").status(2).says("2 faults in setup/branches.toml");
-    said.says("branches.toml:4: the rule for `a/*` never counts").says("`warn-age` must be below");
+    said.says("branches.toml:4: the rule for `a/*` never applies").says("`warn-age` must be below");
     repo.canonical(&[("setup/branches.toml", None)]);
     repo.remove("setup/branches.toml");
     check(&repo, "feature/a").success().says("has no rules yet");

@@ -262,7 +262,7 @@ fn a_newer_journal_or_overlay_is_left_to_its_program() {
 fn a_newer_note_that_hooks_are_off_is_neither_replaced_nor_removed() {
     let lab = Lab::new();
     let repo = busy(&lab);
-    let what = "the note that hooks are switched off";
+    let what = "the record of disabled hooks";
     let commands: [&[&str]; 4] = [
         &["hooks", "enable", "--all"],
         &["hooks", "disable", "--all"],
@@ -457,8 +457,9 @@ fn newer_caches_count_as_none_and_are_made_again() {
 #[track_caller]
 fn one_fault(repo: &Place<'_>, command: &[&str], place: &str) {
     let ran = repo.xtask(command).status(2);
-    let fault =
-        format!("{place}: it is of format 2, and this xtask reads up to 1: a newer one is needed");
+    let fault = format!(
+        "{place}: format 2 is newer than this xtask supports (up to 1): a newer xtask is needed"
+    );
     let ran = ran.says("1 fault in").says(&fault).says("takes the newer toolkit");
     ran.never_says("unknown key").never_says("fix it on");
 }
@@ -511,7 +512,7 @@ fn the_format_of_configuration_is_a_whole_number_from_1_on() {
         let text = format!("format = {value}\nnonsense = 1\n{check}");
         repo.write("setup/validate.toml", text);
         let ran = repo.xtask(&["validate", "--fast"]).status(2).says("2 faults in");
-        ran.says("setup/validate.toml:1: `format` must be a whole number from 1 on")
+        ran.says("setup/validate.toml:1: `format` must be a whole number of at least 1")
             .says("setup/validate.toml:2: unknown key `nonsense`");
     }
     repo.write("setup/validate.toml", "[phase.one]\nformat = 2\n");

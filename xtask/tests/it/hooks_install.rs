@@ -136,7 +136,7 @@ fn older_and_changed_shims_are_renewed_and_what_they_were_is_kept() {
     // Without its bit git would not run it.
     let path = repo.dir.join(".git/hooks/post-commit");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    repo.xtask(&["hooks", "status"]).status(1).says("post-commit not as installed");
+    repo.xtask(&["hooks", "status"]).status(1).says("post-commit missing or modified");
     install_hooks(&repo);
     repo.xtask(&["hooks", "status"]).success().says("hooks    installed\n");
     repo.write(".git/hooks/pre-push", format!("{changed}# once\n"));
@@ -157,10 +157,10 @@ fn somebody_elses_hook_over_a_shim_is_left_alone_and_said() {
     fs::remove_file(program).unwrap();
     hook(&repo, "pre-commit", "exit 0 # another manager");
     let status = repo.xtask(&["hooks", "status"]).status(1);
-    status.says("somebody else's hook stands at pre-commit");
+    status.says("another hook has replaced pre-commit");
     let before = hooks_of(&repo);
     let refused = repo.xtask(&["install-hooks", "--this-program"]).status(1);
-    refused.says("left alone: somebody has put another hook over the shim");
+    refused.says("left alone: another hook has replaced the shim");
     assert_eq!(hooks_of(&repo), before);
     repo.xtask(&["uninstall-hooks"]).success().says("somebody else's, and stays");
     assert!(repo.read(".git/hooks/pre-commit").contains("another manager"));
@@ -191,7 +191,7 @@ fn a_hook_that_goes_by_its_name_is_not_moved() {
     let lines: Vec<&str> =
         ran.out.lines().filter(|line| line.contains("\"$PPID\"")).map(str::trim).collect();
     assert_eq!(lines.len(), 2, "{}", ran.out);
-    assert!(ran.out.contains("`cargo xtask push` judges a push"), "{}", ran.out);
+    assert!(ran.out.contains("`cargo xtask push` checks a push"), "{}", ran.out);
     for (name, last) in [("pre-commit", "exit $THEIRS"), ("post-merge", "exec true")] {
         let line = lines.iter().find(|line| line.contains(name)).unwrap();
         hook(&repo, name, &format!("{line}\n: $(basename \"$0\")\n{last}"));
@@ -207,7 +207,7 @@ fn a_hook_that_goes_by_its_name_is_not_moved() {
     commit("0").success();
     fs::rename(repo.dir.join(".git/xtask/gone"), repo.dir.join(".git/xtask/bin")).unwrap();
     let ran = repo.xtask(&["uninstall-hooks"]).success();
-    ran.says("take that line out");
+    ran.says("remove that line");
 }
 
 #[test]
@@ -254,10 +254,10 @@ fn hooks_among_the_files_of_the_worktree_are_refused() {
     repo.write(".githooks/pre-commit", "#!/bin/sh\nexit 0\n");
     repo.commit("hooks in the tree");
     repo.git(&["config", "core.hooksPath", ".githooks"]);
-    repo.xtask(&["install-hooks", "--this-program"]).status(1).says("among the files");
+    repo.xtask(&["install-hooks", "--this-program"]).status(1).says("inside the worktree");
     assert_eq!(repo.status(), "");
     repo.git(&["config", "core.hooksPath", "/dev/null"]);
-    repo.xtask(&["install-hooks", "--this-program"]).status(1).says("switches all hooks off");
+    repo.xtask(&["install-hooks", "--this-program"]).status(1).says("disables all hooks");
     // A folder that only one worktree looks in is that worktree's.
     repo.git(&["config", "--unset", "core.hooksPath"]);
     repo.git(&["config", "extensions.worktreeConfig", "true"]);
@@ -463,7 +463,7 @@ fn the_program_is_built_from_the_canonical_sources_alone() {
     repo.xtask(&["hooks", "status"]).success().says("older than the canonical sources");
     repo.xtask(&["status"]).success().says("from older sources");
     let ran = repo.try_git(&["switch", "-c", "follows", "main"]).success();
-    assert!(ran.err.contains("hooks themselves are older"), "{}", ran.err);
+    assert!(ran.err.contains("installed hooks are older"), "{}", ran.err);
     // Sources that do not build leave all as it is.
     repo.canonical(&[("xtask/src/main.rs", Some("no rust\n"))]);
     let failed = repo.xtask_with(&["-q", "install-hooks"], &homes).status(3);
@@ -487,12 +487,12 @@ fn hooks_are_switched_off_and_on_here_and_everywhere() {
     };
     assert!(syncs(&repo) && syncs(&linked));
     let before = hooks_of(&repo);
-    repo.xtask(&["hooks", "disable"]).success().says("switched off in this worktree");
+    repo.xtask(&["hooks", "disable"]).success().says("disabled in this worktree");
     repo.xtask(&["hooks", "disable"]).success();
-    repo.xtask(&["install-hooks", "--this-program"]).success().says("hooks are switched off");
+    repo.xtask(&["install-hooks", "--this-program"]).success().says("hooks are disabled");
     assert!(!syncs(&repo) && syncs(&linked));
-    repo.xtask(&["hooks", "status"]).success().says("off: switched off in this worktree");
-    repo.xtask(&["status"]).success().says("installed, and off");
+    repo.xtask(&["hooks", "status"]).success().says("inactive: disabled in this worktree");
+    repo.xtask(&["status"]).success().says("installed, but inactive");
     repo.xtask(&["hooks", "enable"]).success().says("on again");
     repo.xtask(&["hooks", "enable"]).success().says("on already");
     assert!(syncs(&repo));

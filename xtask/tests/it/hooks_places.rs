@@ -30,7 +30,7 @@ fn hooks_of_another_repository_are_left_alone() {
     let copy = lab.place("copy");
     copy.install_hooks()
         .status(1)
-        .says("sends hooks into another repository")
+        .says("sets `core.hooksPath` to a folder of another repository")
         .says("core.hooksPath");
     copy.xtask(&["hooks", "status"]).says("another repository");
     copy.xtask(&["uninstall-hooks"]);

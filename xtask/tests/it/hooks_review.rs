@@ -216,7 +216,7 @@ fn the_files_of_another_worktree_are_no_place_for_hooks() {
     repo.git(&["config", "core.hooksPath", folder.as_str()]);
     repo.git(&["worktree", "add", "-q", "--detach", lab.path("linked").as_str()]);
     let ran = lab.place("linked").install_hooks().status(1);
-    ran.says("among the files of the worktree");
+    ran.says("inside the worktree");
     assert_eq!(repo.status(), "");
 }
 

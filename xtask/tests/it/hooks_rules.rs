@@ -42,7 +42,7 @@ fn a_branch_of_somebody_else_is_only_told_about() {
     assert!(ran.err.contains("1 managed file behind `orchestration-tools`"), "{}", ran.err);
     assert!(ran.err.contains("somebody else's"), "{}", ran.err);
     assert_eq!((repo.head(), repo.status()), (before, String::new()));
-    repo.xtask(&["hooks", "status"]).success().says("its newest commit is not yours");
+    repo.xtask(&["hooks", "status"]).success().says("its latest commit is not yours");
     // With a commit of one's own on top it is one's own, and so it stays after the sync commit.
     repo.write("src/app", "by ada\n");
     repo.git(&["commit", "-qam", "by ada"]);
@@ -136,9 +136,9 @@ fn what_nobody_wants_in_a_history_is_refused_all_at_once() {
     assert_eq!(refused.code, Some(1));
     let said = &refused.err;
     assert!(said.contains("`src/app` has conflict markers (line 2)"), "{said}");
-    assert!(said.contains("`src/data.json` cannot be read: line 1: "), "{said}");
-    assert!(said.contains("`setup/b.toml` cannot be read: line 1: "), "{said}");
-    assert!(said.contains("`src/large` has 50 MB, more than 50"), "{said}");
+    assert!(said.contains("`src/data.json` cannot be parsed: line 1: "), "{said}");
+    assert!(said.contains("`setup/b.toml` cannot be parsed: line 1: "), "{said}");
+    assert!(said.contains("`src/large` is 50 MB, larger than 50 MB"), "{said}");
     assert!(!said.contains("fine.json"), "{said}");
     assert_eq!(repo.scene(), state);
     // What is staged counts, not what lies in the folder.
@@ -210,7 +210,7 @@ fn managed_files_on_other_branches_get_a_note_and_canonical_commits_a_count() {
     let repo = hooked(&lab);
     repo.write("setup/a", "mine\n");
     let ran = repo.try_git(&["commit", "-qam", "mine"]).success();
-    let said = ran.says("`setup/a` is managed: what counts is on `orchestration-tools`");
+    let said = ran.says("`setup/a` is managed: the shared version is on `orchestration-tools`");
     assert!(said.err.lines().count() == 1, "{}", said.err);
     repo.write("src/app", "mine\n");
     assert_eq!(repo.try_git(&["commit", "-qam", "application"]).success().err, "");
@@ -223,8 +223,8 @@ fn managed_files_on_other_branches_get_a_note_and_canonical_commits_a_count() {
     // `feature` has a version of its own; `main`, `two` and `three` are behind.
     assert_eq!(
         ran.err,
-        "xtask: 3 branches are now behind in 1 managed file, one of them in a worktree; they follow \
-         when they are next checked out, or all at once by `.git/xtask/bin/xtask propagate`\n"
+        "xtask: 3 branches are now behind in 1 managed file, one of them in a worktree; they are \
+         updated at their next checkout, or all at once by `.git/xtask/bin/xtask propagate`\n"
     );
     repo.write("src/app", "not managed\n");
     assert_eq!(repo.try_git(&["commit", "-qam", "application"]).success().err, "");
@@ -239,11 +239,13 @@ fn files_that_are_kept_are_named_once() {
     repo.canonical(&[("setup/a", Some("a2\n")), ("setup/b", Some("b2\n"))]);
     repo.write("setup/a", "an edit\n");
     let ran = repo.try_git(&["switch", "-c", "other"]).success();
-    let said = "1 managed file of `orchestration-tools` behind, and kept because of changes that are \
-                not committed: `setup/a`";
+    let said = "1 managed file of `orchestration-tools` behind, and kept because of uncommitted \
+                changes: `setup/a`";
     assert!(ran.err.contains(said), "{}", ran.err);
     assert!(
-        ran.err.contains("kept: this branch has its own (`.git/xtask/bin/xtask sync --merge`)")
+        ran.err.contains(
+            "kept: this branch has its own version (`.git/xtask/bin/xtask sync --merge`)"
+        )
     );
     assert_eq!(repo.read("setup/a"), "an edit\n");
     repo.git(&["switch", "-q", "feature"]);
@@ -262,7 +264,7 @@ fn a_branch_that_is_behind_its_upstream_is_pulled_first() {
     repo.canonical(&[("setup/a", Some("a2\n"))]);
     repo.git(&["switch", "-q", "main"]);
     let ran = repo.try_git(&["switch", "feature"]).success();
-    assert!(ran.err.contains("so `git pull` first"), "{}", ran.err);
+    assert!(ran.err.contains("so run `git pull` first"), "{}", ran.err);
     assert!(is_synced(&repo, "a1\n"));
     repo.git(&["pull", "-q"]);
     assert!(is_synced(&repo, "a2\n"));
@@ -334,7 +336,7 @@ fn somebody_else_at_work_is_left_to_it() {
             .unwrap();
         file.lock().unwrap();
         let ran = repo.try_git(&["switch", "-C", "busy", "main"]).success();
-        assert!(ran.err.contains("skipped: another xtask is at work"), "{}", ran.err);
+        assert!(ran.err.contains("skipped: another xtask is running"), "{}", ran.err);
         assert!(is_synced(&repo, "a1\n"));
     }
     // Another git process holds the index.
@@ -458,7 +460,7 @@ fn a_commit_of_ours_that_is_amended_is_pointed_out() {
     let synced = repo.head();
     repo.write("src/app", "mine\n");
     let ran = repo.try_git(&["commit", "-qa", "--amend", "--no-edit"]).success();
-    assert!(ran.err.contains("this commit is one of xtask's, amended"), "{}", ran.err);
+    assert!(ran.err.contains("this is an amended sync commit"), "{}", ran.err);
     // Picking one of ours elsewhere is not amending it.
     repo.git(&["branch", "elsewhere", "main"]);
     repo.git(&["-c", "core.hooksPath=/dev/null", "switch", "-q", "elsewhere"]);

@@ -305,7 +305,7 @@ fn backups_do_not_leave_unseen() {
     repo.xtask(&["backup"]).success();
     lab.place(".").git(&["init", "-q", "--bare", "hub.git"]);
     let hub = lab.path("hub.git");
-    let says = "with backups of what was never committed";
+    let says = "with backups of files that were never committed";
     repo.try_git(&["push", "-q", "--mirror", hub.as_str()]).success().says(says);
     repo.git(&[
         "push",

@@ -264,12 +264,12 @@ fn a_backup_is_of_its_branch_and_its_worktree_and_single_paths_of_everywhere() {
         (repo.read("src/sub/loose"), repo.read("src/app")),
         ("loose\n".into(), "application\n".into())
     );
-    repo.xtask(&["restore", &id, "src/none"]).status(2).says("does not hold `src/none`");
+    repo.xtask(&["restore", &id, "src/none"]).status(2).says("does not contain `src/none`");
     repo.xtask(&["restore", "20200101T000000Z-1"]).status(2).says("there is no backup");
     repo.xtask(&["undo", &id]).status(2).says(&format!("cargo xtask restore {id}"));
     repo.git(&["worktree", "add", "--quiet", "../linked", "feature"]);
     let linked = lab.place("linked");
-    linked.xtask(&["restore", &id]).status(2).says("is of the worktree");
+    linked.xtask(&["restore", &id]).status(2).says("belongs to the worktree");
     linked.xtask(&["restore", &id, "src/app"]).success();
     assert_eq!(linked.read("src/app"), "of the feature\n");
 }
@@ -510,7 +510,7 @@ fn what_is_in_the_way_goes_only_if_it_was_saved() {
     repo.write("way", "ignored, and in the way\n");
     let before = promised(&repo);
     let refused = repo.xtask(&["recover", "git", "--yes"]).status(3);
-    refused.says("and not saved: `way`").says("nothing was replaced");
+    refused.says("unsaved files in the way of `").says("`: `way`").says("nothing was replaced");
     assert_eq!(promised(&repo), before);
 }
 

@@ -64,7 +64,7 @@ fn what_cannot_run_here_is_told_at_once_and_nothing_is_started() {
         .says("folder: its folder `nowhere` is not there")
         .says("none.env")
         .says("broken.env` is malformed")
-        .says("`XTASK_PORT` cannot be set: it is xtask that sets it")
+        .says("`XTASK_PORT` cannot be set: it is reserved for xtask")
         .never_says("hunter2")
         .never_says("optional");
     stack.repo.xtask(&["start", "missing"]).status(3).says("not on PATH");

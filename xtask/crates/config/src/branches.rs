@@ -1,7 +1,14 @@
-//! `setup/branches.toml`: the rules of branches.
+//! Parser for `setup/branches.toml`, the branch rules.
 //!
-//! The first rule whose `match` a branch has is the one that counts for it. A rule that could never count,
-//! or that nothing could keep, is a fault of the file: it would only seem to guard something.
+//! A branch is subject to the first rule whose `match` glob it matches. Guarantee: a rule that can never apply,
+//! or that no branch name can satisfy, is reported as a fault, because it would only seem to guard something.
+//!
+//! ```text
+//! [[rule]]
+//! match = "feature/*"
+//! base = "main"
+//! max-behind = 50
+//! ```
 
 use std::ops::Range;
 
@@ -13,68 +20,67 @@ use super::value_syntax::read_branch_name;
 use xtask_base::environment::parse_seconds;
 use xtask_base::error::Result;
 
-/// The largest `max-behind`: more commits than any branch is behind.
+/// The largest `max-behind`, in commits: more than any branch is behind.
 const MOST_BEHIND: u64 = 1_000_000;
 
-/// What `age` wants, for faults.
+/// The expected form of `warn-age` and `max-age`, for fault messages.
 const AGE_WANTED: &str = "a time as in `14d` or `36h`";
 
-/// The whole file, with defaults where it is silent.
+/// The contents of `setup/branches.toml`; missing keys have their defaults.
 #[derive(Clone, Debug)]
 pub struct BranchesConfig {
-    /// Branches on which nothing is committed unasked, as globs that `git branch --list` would
-    /// read.
+    /// Branches that get no commit unless the user asks for it, as globs in the syntax of `git branch --list`.
     pub protected: Vec<String>,
-    /// What `pre-push` does where a rule is broken.
+    /// The reaction of `pre-push` to a broken rule.
     pub enforce: Enforcement,
-    /// The rules, in the order of the file: the first that matches counts.
+    /// The rules in file order: the first match applies.
     pub rules: Vec<BranchRule>,
 }
 
-/// What `pre-push` does where a rule is broken.
+/// The reaction of `pre-push` to a broken rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enforcement {
-    /// It says so.
+    /// Prints a warning.
     Warn,
-    /// It refuses the push.
+    /// Refuses the push.
     Refuse,
 }
 
-/// What is asked of some branches.
+/// The requirements for the branches that match one glob.
 #[derive(Clone, Debug)]
 pub struct BranchRule {
-    /// Which branches, as a glob; `*` also matches `/`.
+    /// The glob (`match`), e.g. `feature/*`; `*` also matches `/`.
     pub name_glob: String,
-    /// What the whole name must look like.
+    /// A regular expression for branch names (`name`).
     pub name: Option<NameRule>,
-    /// The branch from which they come and to which they go.
+    /// The branch from which these branches start and into which they are merged.
     pub base: Option<String>,
-    /// From which age on it is said that one gets old, in seconds.
+    /// The age at which a warning is printed, in seconds (`warn-age`).
     pub warn_age_s: Option<i64>,
-    /// How old one may get, in seconds.
+    /// The maximum age, in seconds (`max-age`).
     pub max_age_s: Option<i64>,
-    /// How many commits the base may have that one does not have.
+    /// The maximum number of commits that `base` may have and the branch lacks.
     pub max_behind: Option<usize>,
 }
 
 impl BranchRule {
-    /// The letters with which the names of its branches begin: `feature/` for `feature/*`.
+    /// Returns the literal prefix of `name_glob`: `feature/` for `feature/*`.
     #[must_use]
     pub fn name_prefix(&self) -> String {
         Glob::parse(&self.name_glob).map_or(String::new(), |glob| glob.literal_prefix())
     }
 }
 
-/// A regular expression for names.
+/// A compiled regular expression for branch names.
 #[derive(Clone, Debug)]
 pub struct NameRule {
-    /// As it is written.
+    /// The expression as written in the file.
     pub pattern: String,
     regex: Regex,
 }
 
 impl NameRule {
-    /// Whether a name keeps to it.
+    /// Returns whether `name` matches the expression.
     #[must_use]
     pub fn accepts(&self, name: &str) -> bool {
         self.regex.is_match(name)
@@ -89,7 +95,8 @@ impl Default for BranchesConfig {
 }
 
 impl BranchesConfig {
-    /// Reads the text of the file; `source` names where it came from.
+    /// Parses `text`. `source` names its origin, e.g. `setup/branches.toml at orchestration-tools`. Returns one usage
+    /// error with all faults.
     pub fn parse(source: &str, text: &str) -> Result<BranchesConfig> {
         Faults::read_toml(source, text, |file| {
             let usual = BranchesConfig::default();
@@ -109,7 +116,7 @@ impl BranchesConfig {
     }
 }
 
-/// Reads a rule, and finds what is wrong with it by itself.
+/// Reads one `[[rule]]` and reports the faults that concern this rule alone.
 fn read_rule(table: &TableReader<'_>) -> BranchRule {
     table.require_key("match");
     let rule = BranchRule {
@@ -133,10 +140,7 @@ fn read_rule(table: &TableReader<'_>) -> BranchRule {
         table.add_fault("warn-age", "`warn-age` must be below `max-age`, or nobody is ever warned");
     }
     if rule.max_behind.is_some() && table.type_of("base").is_none() {
-        table.add_fault(
-            "max-behind",
-            "`max-behind` counts the commits of a base: `base` is missing",
-        );
+        table.add_fault("max-behind", "`max-behind` requires `base`, whose commits are counted");
     }
     let glob = Glob::parse(&rule.name_glob).filter(|_| !rule.name_glob.is_empty());
     if let (Some(glob), Some(name)) = (glob, &rule.name) {
@@ -148,7 +152,9 @@ fn read_rule(table: &TableReader<'_>) -> BranchRule {
             let (matches, name) = (&rule.name_glob, &name.pattern);
             table.add_fault(
                 "name",
-                format!("no branch can match `{matches}` and be named `{name}`"),
+                format!(
+                    "no branch name can match both the glob `{matches}` and the expression `{name}`"
+                ),
             );
         }
     }
@@ -160,13 +166,13 @@ fn read_name_rule(table: &TableReader<'_>) -> Option<NameRule> {
     match Regex::new(&text) {
         Ok(expression) => Some(NameRule { pattern: text, regex: expression }),
         Err(cause) => {
-            table.add_fault("name", format!("`{text}` is no regular expression: {cause}"));
+            table.add_fault("name", format!("invalid regular expression `{text}`: {cause}"));
             None
         }
     }
 }
 
-/// Whether a rule can ever count, after those that come before it.
+/// Reports a fault if a protected glob or an earlier rule already covers all branches of `rule`.
 fn check_reachable(
     table: &TableReader<'_>,
     rule: &BranchRule,
@@ -178,19 +184,20 @@ fn check_reachable(
     };
     let takes_all = |text: &str| Glob::parse(text).is_some_and(|earlier| earlier.covers(&glob));
     if let Some(all) = protected.iter().find(|text| takes_all(text)) {
-        let what = format!("`{all}` is protected, and no rule is asked about those");
-        table.add_fault("match", format!("the rule for `{}` never counts: {what}", rule.name_glob));
+        let what = format!("`{all}` is protected, and rules do not apply to protected branches");
+        table
+            .add_fault("match", format!("the rule for `{}` never applies: {what}", rule.name_glob));
     } else if let Some((earlier, _)) =
         before.iter().find(|(earlier, _)| takes_all(&earlier.name_glob))
     {
         let what =
-            format!("the one for `{}` before it takes all of its branches", earlier.name_glob);
-        table.add_fault("match", format!("the rule for `{}` never counts: {what}", rule.name_glob));
+            format!("the earlier rule for `{}` matches all of its branches", earlier.name_glob);
+        table
+            .add_fault("match", format!("the rule for `{}` never applies: {what}", rule.name_glob));
     }
 }
 
-/// Whether the bases of rules that are for one branch each lead in a circle: none of them would ever
-/// arrive.
+/// Reports cycles of bases among rules that match exactly one branch: none of these branches could ever be merged.
 fn check_base_cycles(
     file: &TableReader<'_>,
     rules: &[(BranchRule, Range<usize>)],
@@ -199,7 +206,7 @@ fn check_base_cycles(
     let matches = |text: &str, name: &str| {
         Glob::parse(text).is_some_and(|glob| glob.covers(&Glob::from_name(name)))
     };
-    // From a branch to its base; nothing for those that are shared, or of which no rule says a base.
+    // Maps a branch to its base. `None` for protected branches and branches without a `base` rule.
     let base_of = |name: &str| {
         let is_shared = protected.iter().any(|text| matches(text, name));
         let rule = rules.iter().find(|(rule, _)| matches(&rule.name_glob, name));
@@ -217,12 +224,12 @@ fn check_base_cycles(
                 break;
             }
         }
-        // A circle is told once, and one that only begins further on is told there.
+        // Each cycle is reported once, at its alphabetically first branch, not at branches that only lead to it.
         let is_told_here = way.iter().min() == way.first() && way.first() == way.last();
         if way.len() == 2 && is_told_here {
             file.add_fault_at(place.clone(), format!("`{}` cannot be its own base", way[0]));
         } else if way.len() > 2 && is_told_here {
-            let text = format!("the bases lead in a circle: {}", way.join(" → "));
+            let text = format!("the bases form a cycle: {}", way.join(" → "));
             file.add_fault_at(place.clone(), text);
         }
     }
@@ -317,16 +324,16 @@ base = "fix"
             expect![[r#"
                 setup/branches.toml:2: `enforce` is `refuze`; it must be one of warn, refuse; did you mean `refuse`?
                 setup/branches.toml:3: `rule.match` is missing
-                setup/branches.toml:6: `match` is `feature/`: no branch ends with `/`; write `*` behind it for all that are below
-                setup/branches.toml:7: `[` is no regular expression: found unclosed character class
+                setup/branches.toml:6: `match` is `feature/`: no branch name ends with `/`; append `*` to match all branches below it
+                setup/branches.toml:7: invalid regular expression `[`: found unclosed character class
                 setup/branches.toml:8: `a b` is not a name that git accepts
                 setup/branches.toml:9: `rule.warn-age` is `soon`; it must be a time as in `14d` or `36h`
                 setup/branches.toml:10: `rule.max-age` is `0d`; it must be a time as in `14d` or `36h`
-                setup/branches.toml:13: no branch can match `a/*` and be named `^b/`
+                setup/branches.toml:13: no branch name can match both the glob `a/*` and the expression `^b/`
                 setup/branches.toml:14: `warn-age` must be below `max-age`, or nobody is ever warned
-                setup/branches.toml:16: `max-behind` counts the commits of a base: `base` is missing
+                setup/branches.toml:16: `max-behind` requires `base`, whose commits are counted
                 setup/branches.toml:17: unknown key `rule.max-age-days`; did you mean `max-age`?
-                setup/branches.toml:20: no branch can match `fix` and be named `^fix-`
+                setup/branches.toml:20: no branch name can match both the glob `fix` and the expression `^fix-`
                 setup/branches.toml:21: `fix` cannot be its own base
             "#]],
         );
@@ -362,11 +369,11 @@ base = "main"
 match = "late"
 "#,
             expect![[r#"
-                setup/branches.toml:6: the rule for `feature/ui/*` never counts: the one for `feature/*` before it takes all of its branches
-                setup/branches.toml:8: the rule for `feature/*` never counts: the one for `feature/*` before it takes all of its branches
-                setup/branches.toml:10: the rule for `release/1.x` never counts: `release/*` is protected, and no rule is asked about those
-                setup/branches.toml:14: the bases lead in a circle: one → two → three → one
-                setup/branches.toml:25: the rule for `late` never counts: the one for `*` before it takes all of its branches
+                setup/branches.toml:6: the rule for `feature/ui/*` never applies: the earlier rule for `feature/*` matches all of its branches
+                setup/branches.toml:8: the rule for `feature/*` never applies: the earlier rule for `feature/*` matches all of its branches
+                setup/branches.toml:10: the rule for `release/1.x` never applies: `release/*` is protected, and rules do not apply to protected branches
+                setup/branches.toml:14: the bases form a cycle: one → two → three → one
+                setup/branches.toml:25: the rule for `late` never applies: the earlier rule for `*` matches all of its branches
             "#]],
         );
     }

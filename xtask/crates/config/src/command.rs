@@ -1,25 +1,27 @@
-//! Command lines in configuration: a text taken apart into words, or read by a shell where that is
-//! said in so many words. What only a shell understands is refused otherwise.
+//! Command lines in configuration files.
+//!
+//! A string is split into words, or passed to `/bin/sh -c` if `shell = true`. Without a shell, shell syntax such
+//! as `a | b` is a fault.
 
 use super::reader::TableReader;
 use xtask_base::process::SHELL_COMMAND;
 
-/// A command line, taken apart.
+/// A parsed command line. For example, `cargo test -q` has the `argv` `["cargo", "test", "-q"]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandLine {
-    /// As it was written.
+    /// The text as written.
     pub text: String,
-    /// The program and its arguments; for a shell `/bin/sh -c TEXT`.
+    /// The program and its arguments; `["/bin/sh", "-c", text]` if `shell` is set.
     pub argv: Vec<String>,
-    /// Whether a shell reads it.
+    /// Whether a shell interprets the text.
     pub shell: bool,
 }
 
-/// The words that only a shell understands, when they stand alone, and how those begin that do.
+/// Words that are shell operators when they stand alone, and prefixes of words that are shell redirections.
 const SHELL_OPERATORS: [&str; 5] = ["|", "||", "&", "&&", ";"];
 const SHELL_PREFIXES: [&str; 5] = [">", "<", "1>", "2>", "&>"];
 
-/// A command line of a table.
+/// Reads the command line `key`. Reports a fault if it is empty, has an unclosed quote or needs a shell.
 pub(super) fn read_command(table: &TableReader<'_>, key: &str, shell: bool) -> Option<CommandLine> {
     let text = table.read_text(key)?;
     if shell {
@@ -33,7 +35,7 @@ pub(super) fn read_command(table: &TableReader<'_>, key: &str, shell: bool) -> O
             return None;
         }
         Err(_) => {
-            table.add_fault(key, format!("`{key}` has a quote that is not closed"));
+            table.add_fault(key, format!("`{key}` has an unclosed quote"));
             return None;
         }
     };
@@ -58,7 +60,7 @@ pub(super) fn read_command(table: &TableReader<'_>, key: &str, shell: bool) -> O
     Some(CommandLine { text, argv, shell })
 }
 
-/// A command line as one text, or as a list of words that are taken as they are.
+/// Reads the command line `key`: a string as in [`read_command`], or a list of words that are used unchanged.
 pub(super) fn read_command_or_list(
     table: &TableReader<'_>,
     key: &str,
@@ -71,12 +73,12 @@ pub(super) fn read_command_or_list(
     if shell {
         table.add_fault(
             key,
-            format!("`{key}` is a list, which no shell reads: write it as one text"),
+            format!("`{key}` is a list, which a shell cannot run: write it as a string"),
         );
         return None;
     }
     if argv.first().is_none_or(String::is_empty) {
-        table.add_fault(key, format!("`{key}` names no program"));
+        table.add_fault(key, format!("`{key}` does not name a program"));
         return None;
     }
     Some(CommandLine { text: shell_words::join(&argv), argv, shell })

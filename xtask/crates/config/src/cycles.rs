@@ -1,6 +1,9 @@
-//! Circles in what needs what. It is pure: indices in, indices out.
+//! Detection of dependency cycles. Pure: indices in, indices out.
+//!
+//! For example, `[[1], [2], [0]]` (0 needs 1, 1 needs 2, 2 needs 0) contains the cycle `[0, 1, 2]`.
 
-/// The circles in what needs what: each once, from its first member on.
+/// Returns the cycles in `needs`, in which `needs[i]` lists the dependencies of `i`. Each cycle is listed once and
+/// begins at its smallest index.
 pub(super) fn find_cycles(needs: &[Vec<usize>]) -> Vec<Vec<usize>> {
     #[derive(Clone, Copy, PartialEq)]
     enum Mark {
@@ -14,7 +17,7 @@ pub(super) fn find_cycles(needs: &[Vec<usize>]) -> Vec<Vec<usize>> {
         if marks[start] != Mark::New {
             continue;
         }
-        // The way down from the start: each member, and how many of its needs were followed.
+        // The current path: each member, and how many of its dependencies were followed.
         let mut way = vec![(start, 0)];
         marks[start] = Mark::Open;
         while let Some((at, next)) = way.last_mut() {

@@ -1,7 +1,14 @@
-//! `[deploy]` of a layer: where it is deployed to, by which engine, and what must be so before.
+//! Parser for the table `[deploy]` of a layer: target, engine, steps and preconditions.
 //!
-//! What can be seen to be wrong without looking at the target is a fault of the file: a relative `to`,
-//! a layer that requires itself by way of others, a step at a moment that there is not.
+//! Mistakes that can be detected without contacting the target are faults of the file: e.g. a relative `to`, a
+//! layer that indirectly requires itself, or a step with an unknown `at`.
+//!
+//! ```text
+//! [deploy]
+//! engine = "ssh"
+//! to = "app@example.org:/srv/app"
+//! requires = "staging"
+//! ```
 
 use std::time::Duration;
 
@@ -10,39 +17,40 @@ use super::reader::TableReader;
 use super::value_syntax::{NAME, is_valid_name, is_variable_name};
 use xtask_base::environment::parse_duration;
 
-/// The most releases that are kept: each is a whole copy of the repository.
+/// The maximum of `keep`: each release is a full copy of the repository.
 const MOST_RELEASES: u64 = 100;
 
-/// How many are kept where nothing is said.
+/// The default of `keep`.
 const DEFAULT_KEEP: usize = 5;
 
-/// How long a new release is watched where nothing is said: one minute.
+/// The default of `watch`: one minute.
 const DEFAULT_WATCH: Duration = Duration::from_secs(60);
 
-/// How long a step may take where nothing is said: ten minutes.
+/// The default `timeout` of a step: ten minutes.
 const DEFAULT_STEP: Duration = Duration::from_secs(600);
 
-/// What does the work of a deploy.
+/// The engine that performs a deploy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeployEngine {
-    /// A folder on this machine, and the services of the toolkit.
+    /// A folder on this machine, with services run by `xtask`.
     Directory,
-    /// The same on another host.
+    /// Like `Directory`, on another host.
     Ssh,
-    /// Containers, by Docker Compose.
+    /// Containers, run by Docker Compose.
     Compose,
-    /// A cluster, by `kubectl`.
+    /// A Kubernetes cluster, through `kubectl`.
     Kubernetes,
 }
 
 impl DeployEngine {
-    /// As it is written.
+    /// Returns the name in the file, e.g. `kubernetes`.
     #[must_use]
     pub fn name(self) -> &'static str {
         ENGINES.iter().find(|(_, engine)| *engine == self).map_or("", |(name, _)| name)
     }
 
-    /// Whether the services are those of the layer, on its ports. Elsewhere the engine has its own.
+    /// Returns whether the engine runs the services of the layer on their ports. `Compose` and `Kubernetes` have
+    /// services of their own.
     #[must_use]
     pub fn has_ports(self) -> bool {
         matches!(self, DeployEngine::Directory | DeployEngine::Ssh)
@@ -56,16 +64,16 @@ const ENGINES: [(&str, DeployEngine); 4] = [
     ("kubernetes", DeployEngine::Kubernetes),
 ];
 
-/// When a step runs.
+/// The moment at which a step runs (`at`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepMoment {
-    /// Before anything is made, in the worktree.
+    /// Before anything is built, in the worktree.
     Before,
-    /// In the new release, before it is sealed: what it makes belongs to the release.
+    /// In the new release, before it is sealed: files that the step writes become part of the release.
     Build,
     /// In the sealed release, before the candidate starts.
     Release,
-    /// When the new release has been verified.
+    /// After the new release was verified.
     After,
 }
 
@@ -77,54 +85,52 @@ const MOMENTS: [(&str, StepMoment); 4] = [
 ];
 
 impl StepMoment {
-    /// As it is written.
+    /// Returns the name in the file, e.g. `before`.
     #[must_use]
     pub fn name(self) -> &'static str {
         MOMENTS.iter().find(|(_, moment)| *moment == self).map_or("", |(name, _)| name)
     }
 }
 
-/// A command of a deploy.
+/// A command of a deploy (`[[deploy.step]]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeployStep {
-    /// When it runs.
     pub at: StepMoment,
-    /// What it runs.
     pub run: CommandLine,
-    /// How long it may take.
+    /// The maximum duration.
     pub timeout: Duration,
 }
 
-/// How a layer is deployed.
+/// The table `[deploy]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeployConfig {
-    /// What does the work.
     pub engine: DeployEngine,
-    /// Where to: an absolute folder; `HOST:FOLDER`; or the file or folder of the release that the tool takes.
+    /// The target: an absolute folder (`Directory`), `HOST:FOLDER` (`Ssh`), or the file or folder of the release that
+    /// the tool reads (`Compose`, `Kubernetes`).
     pub to: String,
-    /// The context of `docker` or `kubectl`.
+    /// The context for `docker` or `kubectl`.
     pub context: Option<String>,
-    /// The namespace of the cluster.
+    /// The Kubernetes namespace.
     pub namespace: Option<String>,
-    /// The branches that may be deployed, as patterns; any where there is none.
+    /// Globs for the branches that may be deployed; if empty, every branch.
     pub branches: Vec<String>,
-    /// The layer in which the very commit must have been verified.
+    /// The layer in which exactly this commit must have been verified before.
     pub requires: Option<String>,
-    /// Variables that must be set.
+    /// Environment variables that must be set.
     pub env_required: Vec<String>,
-    /// What services may leave inside a release and lose with it, as in `.gitignore`.
+    /// Files that services may write inside a release and lose with it, as `.gitignore` patterns.
     pub scratch: Vec<String>,
-    /// How many releases stay.
+    /// The number of releases to keep.
     pub keep: usize,
-    /// How long a new release is watched.
+    /// How long the health of a new release is watched.
     pub watch: Duration,
-    /// Whether a person is asked before.
+    /// Whether a person must confirm the deploy.
     pub confirm: bool,
-    /// What runs besides, in order.
+    /// Additional commands, in order.
     pub steps: Vec<DeployStep>,
 }
 
-/// Reads `[deploy]`.
+/// Reads `[deploy]`. Returns `None` if `engine`, `to` or a step is missing or invalid.
 pub(super) fn read_deploy(table: &TableReader<'_>) -> Option<DeployConfig> {
     for key in ["engine", "to"] {
         table.require_key(key);
@@ -139,14 +145,14 @@ pub(super) fn read_deploy(table: &TableReader<'_>) -> Option<DeployConfig> {
     let context = read_tool_option(table, "context", engine, DeployEngine::Compose);
     let namespace = read_tool_option(table, "namespace", engine, DeployEngine::Kubernetes);
     if engine == Some(DeployEngine::Kubernetes) {
-        // Nobody deploys to whatever happens to be the current one.
+        // Deploying to whichever context happens to be the current one must not be possible.
         table.require_key("context");
     }
     let requires =
         table.read_parsed("requires", NAME, |name| is_valid_name(name).then(|| name.to_owned()));
     let env_required = table.read_texts("env-required").unwrap_or_default();
     for name in env_required.iter().filter(|name| !is_variable_name(name)) {
-        table.add_fault("env-required", format!("`{name}` cannot be the name of a variable"));
+        table.add_fault("env-required", format!("invalid variable name `{name}`"));
     }
     let span = "a time, as in `30s` or `5m`";
     let keep =
@@ -178,7 +184,8 @@ pub(super) fn read_deploy(table: &TableReader<'_>) -> Option<DeployConfig> {
     })
 }
 
-/// A word for the tool of an engine: of `first`, or of Kubernetes, and of no other.
+/// Reads an option for the tool of an engine. Only `first` and `Kubernetes` accept it; for other engines a fault is
+/// reported.
 fn read_tool_option(
     table: &TableReader<'_>,
     key: &str,
@@ -193,14 +200,17 @@ fn read_tool_option(
     let word = table.read_parsed(key, "a name without spaces", is_word)?;
     match engine {
         Some(engine) if engine != first && engine != DeployEngine::Kubernetes => {
-            table.add_fault(key, format!("`{key}` is not for the engine `{}`", engine.name()));
+            table.add_fault(
+                key,
+                format!("`{key}` is not supported by the engine `{}`", engine.name()),
+            );
             None
         }
         _ => Some(word),
     }
 }
 
-/// Why this cannot be where an engine deploys to.
+/// Returns the fault message if `to` is not a valid target for `engine`.
 fn find_destination_fault(engine: DeployEngine, to: &str) -> Option<String> {
     let is_folder = |path: &str| {
         let mut parts = path.split('/').skip(1);
@@ -213,7 +223,7 @@ fn find_destination_fault(engine: DeployEngine, to: &str) -> Option<String> {
             "`deploy.to` is `{to}`; it must be an absolute folder, as in `/srv/app`, without `..`"
         )),
         DeployEngine::Ssh => {
-            // What two shells and rsync read is of letters that none of them reads in its own way.
+            // Two shells and rsync read this text: only characters that are special to none of them are allowed.
             let is_plain = |text: &str, more: &str| {
                 !text.is_empty()
                     && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
@@ -242,8 +252,8 @@ fn find_destination_fault(engine: DeployEngine, to: &str) -> Option<String> {
     }
 }
 
-/// Why what a layer requires cannot be, if it cannot: `after` says what a layer requires, or that there
-/// is no such layer.
+/// Returns the fault message if `requires` is `layer` itself, leads to a cycle, or names an unknown layer. `after`
+/// returns the requirement of a layer, or `None` if there is no such layer.
 pub(super) fn find_requirement_fault<E>(
     layer: &str,
     requires: &str,
@@ -347,13 +357,13 @@ mod tests {
         expect![[r#"
             3 faults in the layer `a`
             deployment/a.toml:3: `deploy.to` is `../x.yml`; it must be a path below the root of the repository, without `..`
-            deployment/a.toml:4: `namespace` is not for the engine `compose`
+            deployment/a.toml:4: `namespace` is not supported by the engine `compose`
             deployment/a.toml:5: `deploy.context` is `-c`; it must be a name without spaces
             2 faults in the layer `b`
             deployment/b.toml:1: `deploy.context` is missing
             deployment/b.toml:3: `deploy.to` is `/srv`; it must be a path below the root of the repository, without `..`
             1 fault in the layer `c`
-            deployment/c.toml:4: `context` is not for the engine `directory`
+            deployment/c.toml:4: `context` is not supported by the engine `directory`
         "#]].assert_eq(&all);
         let good = "[deploy]\nengine = 'kubernetes'\nto = '.'\ncontext = 'arn:aws:eks:x/y'\nnamespace = 'n'\n";
         let deploy = load("d", &[("d", good)]).unwrap().deploy.unwrap();
@@ -387,7 +397,7 @@ mod tests {
             deployment/a.toml:2: `deploy.engine` is `direktory`; it must be one of directory, ssh, compose, kubernetes; did you mean `directory`?
             deployment/a.toml:5: `deploy.keep` must be from 1 to 100
             deployment/a.toml:6: `deploy.watch` is `long`; it must be a time, as in `30s` or `5m`
-            deployment/a.toml:7: `1X` cannot be the name of a variable
+            deployment/a.toml:7: invalid variable name `1X`
             deployment/a.toml:8: `deploy.confirm` must be true or false, not string
             deployment/a.toml:9: unknown key `deploy.extra`
             deployment/a.toml:11: `deploy.step.at` is `later`; it must be one of before, build, release, after; did you mean `after`?

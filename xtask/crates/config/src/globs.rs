@@ -1,29 +1,28 @@
-//! What can be said of a glob over branch names without any branch: whether it can match at all, whether
-//! another one takes all that it matches, and with what every match begins.
+//! Static analysis of globs over branch names: whether a glob can match at all, whether it covers another glob,
+//! and its literal prefix and suffix.
 //!
-//! `*` also matches `/`, as in `git branch --list`. A yes is certain; where it cannot be told the answer is
-//! no.
+//! `*` also matches `/`, as in `git branch --list`. A positive answer is certain; undecidable cases yield `false`.
+//! For example, `feature/*` covers `feature/a/*`.
 
-/// A part of a glob.
+/// A component of a glob.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum GlobPart {
-    /// This letter.
+    /// A literal character.
     Letter(char),
-    /// Any one letter.
+    /// Any single character (`?`).
     Any,
-    /// One letter of a class, as the class is written.
+    /// One character of a class, e.g. `[a-z]`, stored as written.
     Class(String),
-    /// Any letters, or none.
+    /// Any number of characters (`*`).
     Many,
 }
 
-/// A glob, taken apart.
+/// A parsed glob.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Glob(Vec<GlobPart>);
 
 impl Glob {
-    /// Takes a glob apart; nothing where a class is not closed or a `\` has nothing behind it, and which
-    /// therefore matches nothing.
+    /// Parses a glob. Returns `None` if a class is unclosed or the text ends with `\`: such a glob matches no name.
     pub(super) fn parse(text: &str) -> Option<Glob> {
         let mut parts = Vec::new();
         let mut letters = text.chars();
@@ -35,7 +34,7 @@ impl Glob {
                 '[' => GlobPart::Class(parse_class(&mut letters)?),
                 letter => GlobPart::Letter(letter),
             };
-            // `**` says no more than `*`.
+            // `**` is equivalent to `*`.
             if part != GlobPart::Many || parts.last() != Some(&GlobPart::Many) {
                 parts.push(part);
             }
@@ -43,31 +42,31 @@ impl Glob {
         Some(Glob(parts))
     }
 
-    /// The glob that matches this one name.
+    /// Returns the glob that matches only `name`.
     pub(super) fn from_name(name: &str) -> Glob {
         Glob(name.chars().map(GlobPart::Letter).collect())
     }
 
-    /// The letters before the first wildcard.
+    /// Returns the characters before the first wildcard.
     pub(super) fn literal_prefix(&self) -> String {
         take_literal_prefix(self.0.iter())
     }
 
-    /// The letters behind the last wildcard.
+    /// Returns the characters after the last wildcard.
     pub(super) fn literal_suffix(&self) -> String {
         take_literal_prefix(self.0.iter().rev()).chars().rev().collect()
     }
 
-    /// The one name that it matches, where it has no wildcard.
+    /// Returns the only name that matches, or `None` if the glob has a wildcard.
     pub(super) fn only_name(&self) -> Option<String> {
         let name = self.literal_prefix();
         (name.chars().count() == self.0.len()).then_some(name)
     }
 
-    /// Whether it matches everything that `other` matches. Classes are compared as they are written.
+    /// Returns whether `self` matches every name that `other` matches. Classes are compared as text.
     pub(super) fn covers(&self, other: &Glob) -> bool {
-        // What the first parts of this one cover of the first parts of the other, part by part of this
-        // one: a table instead of trying out, so that no glob takes long.
+        // Dynamic programming: after part i of `self`, `covered[j]` says whether the first i parts of `self` cover the
+        // first j parts of `other`. Unlike backtracking, this cannot take exponential time.
         let mut covered = vec![false; other.0.len() + 1];
         covered[0] = true;
         for part in &self.0 {
@@ -95,12 +94,12 @@ fn take_literal_prefix<'p>(parts: impl Iterator<Item = &'p GlobPart>) -> String 
     letters.collect()
 }
 
-/// The rest of a class, behind its `[`; nothing where it is not closed.
+/// Reads a class after its `[`. Returns `None` if the class is unclosed.
 fn parse_class(letters: &mut std::str::Chars<'_>) -> Option<String> {
     let mut text = String::new();
     loop {
         let letter = letters.next()?;
-        // A `]` that comes first is one of the class.
+        // A `]` in first position is a member of the class.
         if letter == ']' && !matches!(text.as_str(), "" | "!" | "^") {
             return Some(text);
         }
@@ -108,15 +107,17 @@ fn parse_class(letters: &mut std::str::Chars<'_>) -> Option<String> {
     }
 }
 
-/// What is wrong with a glob as one of branches, if git would refuse every name that it matches.
+/// Returns the fault message if git would refuse every branch name that the glob matches.
 pub(super) fn find_branch_glob_fault(text: &str) -> Option<&'static str> {
-    let Some(glob) = Glob::parse(text) else { return Some("it is cut short, and matches nothing") };
+    let Some(glob) = Glob::parse(text) else {
+        return Some("an unclosed `[` or a trailing `\\` matches no branch");
+    };
     let holds = |letter: char| glob.0.contains(&GlobPart::Letter(letter));
     let (beginning, end) = (glob.literal_prefix(), glob.literal_suffix());
     Some(if end.ends_with('/') {
-        "no branch ends with `/`; write `*` behind it for all that are below"
+        "no branch name ends with `/`; append `*` to match all branches below it"
     } else if beginning.starts_with("refs/") {
-        "branches are named without `refs/heads/`"
+        "write branch names without `refs/heads/`"
     } else if beginning.starts_with(['-', '/', '.'])
         || end.ends_with('.')
         || end.ends_with(".lock")
@@ -124,14 +125,14 @@ pub(super) fn find_branch_glob_fault(text: &str) -> Option<&'static str> {
         || text.chars().any(char::is_control)
         || ["..", "//", "/.", "@{"].iter().any(|wrong| text.contains(wrong))
     {
-        "git accepts no branch of such a name"
+        "git does not accept such branch names"
     } else {
         return None;
     })
 }
 
-/// Whether a regular expression takes no name that a glob matches, as far as that can be told: by what each
-/// of them must begin and end with.
+/// Returns whether `expression` certainly rejects every name that `glob` matches, judged by their literal prefixes
+/// and suffixes.
 pub(super) fn are_disjoint(glob: &Glob, expression: &str) -> bool {
     let (beginning, end) = find_literal_ends(expression);
     let glob_end: String = glob.literal_suffix().chars().rev().collect();
@@ -140,22 +141,22 @@ pub(super) fn are_disjoint(glob: &Glob, expression: &str) -> bool {
         || !are_compatible_prefixes(&glob_end, &end)
 }
 
-/// Whether one of two texts begins with the other.
+/// Returns whether one text is a prefix of the other.
 fn are_compatible_prefixes(one: &str, other: &str) -> bool {
     one.starts_with(other) || other.starts_with(one)
 }
 
-/// The letters with which all that an expression matches begins and ends; empty where it is not bound there
-/// or that cannot be told.
+/// Returns the literal prefix and suffix of every match of `expression`. A part is empty if the expression is not
+/// anchored at that end or its literal text is undecidable.
 fn find_literal_ends(expression: &str) -> (String, String) {
-    // A choice may lead anywhere, and a flag may change what letters mean.
+    // An alternative may match anything, and a flag such as `(?i)` may change the meaning of letters.
     if expression.contains(['|', '\\']) || expression.contains("(?") {
         return (String::new(), String::new());
     }
     let is_plain = |c: &char| c.is_alphanumeric() || "/-_@,:;=!%&#'\"<>~`".contains(*c);
     let beginning = expression.strip_prefix('^').map_or(String::new(), |rest| {
         let mut plain: String = rest.chars().take_while(is_plain).collect();
-        // What follows may say that the last letter need not be there.
+        // A following quantifier may make the last letter optional.
         if rest[plain.len()..].starts_with(['*', '?', '{']) {
             plain.pop();
         }

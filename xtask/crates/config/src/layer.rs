@@ -1,7 +1,15 @@
-//! `deployment/NAME.toml`: the services of a layer, with what it takes from the layers that it extends.
+//! Parser for `deployment/NAME.toml`: the services of a layer, merged with the layers that it extends.
 //!
-//! A layer that was read is whole: every service that another one names is there and enabled, no two
-//! listen on one port, and what a service needs does not lead back to it.
+//! Guarantees for a [`Layer`] that was loaded: every referenced service exists and is enabled, no two services
+//! share a port, and dependencies have no cycle.
+//!
+//! ```text
+//! extends = "local"
+//! [service.api]
+//! run = "uvicorn api:app --port {port}"
+//! port = 8000
+//! needs = ["postgres"]
+//! ```
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,40 +22,39 @@ use super::reader::{TableReader, suggest_nearest};
 use super::service::{FallbackConfig, Service, ServiceDraft, port_variable, read_service};
 use xtask_base::error::Result;
 
-/// The most services: what is more is a mistake.
+/// The maximum number of services; a larger number is a mistake.
 const MOST_SERVICES: usize = 500;
 
-/// What a layer says.
+/// A layer after merging and validation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
-    /// Its name.
     pub name: String,
-    /// Its files, those that are extended first.
+    /// The files of the layer, with extended layers first.
     pub files: Vec<String>,
-    /// The services that are enabled, in the order in which they first appear.
+    /// The enabled services, in the order of their first appearance.
     pub services: Vec<Service>,
-    /// The page on which the supervisor tells how they are.
+    /// The port of the status page of the supervisor.
     pub status: StatusPort,
-    /// How it is deployed, where it is.
+    /// The table `[deploy]`, if present.
     pub deploy: Option<DeployConfig>,
-    /// Every value after merging, and where it comes from.
+    /// Every value after merging, with its file and line.
     pub values: Vec<LayerValue>,
 }
 
-/// Where the supervisor tells how the services are.
+/// The port of the status page of the supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatusPort {
-    /// Nowhere.
+    /// No status page.
     Off,
-    /// On whichever port is free.
+    /// Any free port.
     AnyFree,
-    /// On this port.
+    /// This port.
     Fixed(u16),
 }
 
 impl Layer {
-    /// Reads a layer. `file` gives the text of `deployment/NAME.toml` for a NAME, or nothing where there
-    /// is none. `known` lists the layers that there are, for messages.
+    /// Loads the layer `name`. `file` returns the text of `deployment/NAME.toml`, or `None` if there is no such file.
+    /// `known` lists all layers, for suggestions. Returns one usage error with all faults.
     pub fn load(
         name: &str,
         file: &dyn Fn(&str) -> Result<Option<String>>,
@@ -73,7 +80,7 @@ impl Layer {
             let drafts = file.read_named_tables("service", read_service).unwrap_or_default();
             let (status, status_span) = status.unwrap_or((default, file.span()));
             if !file.is_complete() {
-                // Nobody can tell what is missing, and nobody will see this list.
+                // Missing services cannot be determined, and this list is discarded because of the fault.
                 return (Vec::new(), status, deploy, looked);
             }
             let is_served = deploy.as_ref().is_none_or(|deploy| deploy.engine.has_ports());
@@ -88,7 +95,7 @@ impl Layer {
     }
 }
 
-/// Finds out whether what a deploy requires is there, and does not require it in turn.
+/// Reports a fault if the layer in `requires` does not exist or requires `layer` in turn.
 fn check_requirement(
     table: &TableReader<'_>,
     layer: &str,
@@ -106,7 +113,7 @@ fn check_requirement(
     Ok(())
 }
 
-/// Reads `[status]`, with the place of its port.
+/// Reads `[status]`. Returns the span of `port` as well.
 fn read_status_port(table: &TableReader<'_>) -> (StatusPort, Range<usize>) {
     let is_enabled = table.read_bool("enabled").unwrap_or(true);
     let port =
@@ -119,7 +126,7 @@ fn read_status_port(table: &TableReader<'_>) -> (StatusPort, Range<usize>) {
     (status, table.value_span("port"))
 }
 
-/// Finds what is wrong with the services together, apart from what they say about each other.
+/// Reports faults among all services: too many of them, duplicate ports, and colliding port variables.
 fn check_services(
     file: &TableReader<'_>,
     drafts: &[ServiceDraft],
@@ -128,7 +135,7 @@ fn check_services(
 ) {
     let count = drafts.len();
     if count > MOST_SERVICES {
-        let most = format!("there are {count} services, and {MOST_SERVICES} is the most");
+        let most = format!("too many services: {count}, of at most {MOST_SERVICES}");
         file.add_fault_at(drafts[MOST_SERVICES].span.clone(), most);
     }
     let place = |span: &Range<usize>| {
@@ -144,7 +151,7 @@ fn check_services(
         let name = &draft.name;
         if let Some(port) = draft.port {
             if let Some((other, span)) = ports.get(&port) {
-                let fault = format!("port {port} is also that of {other} ({})", place(span));
+                let fault = format!("port {port} is already used by {other} ({})", place(span));
                 file.add_fault_at(draft.port_span.clone(), fault);
             } else {
                 ports.insert(port, (format!("`{name}`"), &draft.port_span));
@@ -161,7 +168,7 @@ fn check_services(
     }
 }
 
-/// Looks up what the services say about each other, and answers with those that are enabled.
+/// Resolves references between services, reports unknown ones and cycles, and returns the enabled services.
 fn link_services(file: &TableReader<'_>, drafts: Vec<ServiceDraft>) -> Vec<Service> {
     let (enabled, others): (Vec<ServiceDraft>, Vec<ServiceDraft>) =
         drafts.into_iter().partition(|draft| draft.is_enabled);
@@ -190,7 +197,7 @@ fn link_services(file: &TableReader<'_>, drafts: Vec<ServiceDraft>) -> Vec<Servi
     }
     let when: Vec<Vec<usize>> =
         enabled.iter().map(|draft| known.find_all(&draft.fallback_when.names)).collect();
-    // Where a service could not be read there is a fault, and nobody sees this list.
+    // A service that could not be read has caused a fault, so this list is discarded.
     let services = enabled.into_iter().zip(needs).zip(when).filter_map(|((draft, needs), when)| {
         let service = draft.service?;
         let fallback = service.fallback.clone().map(|fallback| FallbackConfig { when, ..fallback });
@@ -199,14 +206,14 @@ fn link_services(file: &TableReader<'_>, drafts: Vec<ServiceDraft>) -> Vec<Servi
     services.collect()
 }
 
-/// The services that a name can mean.
+/// The services that a name can refer to.
 struct KnownServices<'a> {
     enabled: &'a [ServiceDraft],
     disabled: &'a [ServiceDraft],
 }
 
 impl KnownServices<'_> {
-    /// Which service a name means, or why it means none.
+    /// Returns the index of the enabled service `name`, or the second half of a fault message.
     fn find(&self, name: &str) -> Result<usize, String> {
         let at = self.enabled.iter().position(|draft| draft.name == name);
         at.ok_or_else(|| {
@@ -218,7 +225,7 @@ impl KnownServices<'_> {
         })
     }
 
-    /// Those of the names that mean something, each once.
+    /// Returns the indices of the known services among `names`, without duplicates.
     fn find_all(&self, names: &[String]) -> Vec<usize> {
         let mut found: Vec<usize> = names.iter().filter_map(|name| self.find(name).ok()).collect();
         let mut seen = std::collections::BTreeSet::new();
@@ -249,7 +256,7 @@ impl KnownServices<'_> {
             };
             let why = match meant {
                 Ok(meant) if meant.has_port => continue,
-                Ok(_) => "it has none: give it a `port`".to_owned(),
+                Ok(_) => "it has none: set `port`".to_owned(),
                 Err(why) => why,
             };
             let fault = format!("{written} is the port of `{name}`, and {why}");
@@ -416,12 +423,12 @@ mod tests {
                     [service.c]\nrun = 'x'\nstate = 's'\nbackup-timeout = '1m'\n";
         let failure = load("a", &[("a", text)]).unwrap_err();
         expect![[r"
-            deployment/a.toml:3: `state` has `../x`; it must be a relative path inside the folder for what services keep, such as `postgres`
-            deployment/a.toml:3: `state` has `/y`; it must be a relative path inside the folder for what services keep, such as `postgres`
+            deployment/a.toml:3: `state` has `../x`; it must be a relative path inside the state folder of the services, such as `postgres`
+            deployment/a.toml:3: `state` has `/y`; it must be a relative path inside the state folder of the services, such as `postgres`
             deployment/a.toml:4: `service.a.candidate` is `none`; it must be one of start, serving
-            deployment/a.toml:5: `backup` says nowhere where it writes to: `{backup}`, or `$XTASK_BACKUP` for a shell
-            deployment/a.toml:8: `backup` saves the `state` of a service, which is not given
-            deployment/a.toml:12: `backup-timeout` is for `backup`, which is not given
+            deployment/a.toml:5: `backup` does not use its target folder: pass `{backup}`, or `$XTASK_BACKUP` in a shell
+            deployment/a.toml:8: `backup` requires `state`, which it saves
+            deployment/a.toml:12: `backup-timeout` requires `backup`
         "]].assert_eq(&(failure.details().join("\n") + "\n"));
     }
 
@@ -477,28 +484,28 @@ env = { X = "\u0000" }
             deployment/x.toml:6: invalid service name `Web_1`: use `[a-z0-9][a-z0-9_-]{0,39}`
             deployment/x.toml:7: unknown key `service.Web_1.runn`; did you mean `run`?
             deployment/x.toml:8: `service.Web_1.enabled` must be true or false, not string
-            deployment/x.toml:10: `run` names no program
+            deployment/x.toml:10: `run` does not name a program
             deployment/x.toml:11: `service.a.port` must be from 1 to 65535
-            deployment/x.toml:12: `1A` is no name of a variable
+            deployment/x.toml:12: invalid variable name `1A`
             deployment/x.toml:12: `service.a.env.B` must be a string, not integer
-            deployment/x.toml:12: `XTASK_PORT` cannot be set: it is xtask that sets it
-            deployment/x.toml:12: `ORCHESTRATION_SYNC_ACTIVE` cannot be set: it is xtask that sets it
+            deployment/x.toml:12: `XTASK_PORT` cannot be set: it is reserved for xtask
+            deployment/x.toml:12: `ORCHESTRATION_SYNC_ACTIVE` cannot be set: it is reserved for xtask
             deployment/x.toml:13: `env-file` has `../.env`; it must be a path inside the repository, from its root
             deployment/x.toml:13: `env-file` has `?/etc/x`; it must be a path inside the repository, from its root
             deployment/x.toml:14: `service.a.dir` is `api/../..`; it must be a path inside the repository, from its root
-            deployment/x.toml:16: `live` is not for a service that runs `once`: its end tells
+            deployment/x.toml:16: `live` cannot be used with `once`: such a service is ready when it exits with code 0
             deployment/x.toml:16: `service.a.live.http` is `health`; it must be a path such as `/health`
             deployment/x.toml:16: `tcp` must be `true`, a port or the name of a service
             deployment/x.toml:16: `service.a.live.timeout` is `soon`; it must be a time such as `500ms`, `30s` or `1m 30s`
             deployment/x.toml:18: `run` has `&&`, which needs a shell: add `shell = true`
-            deployment/x.toml:19: `ready` asks nothing: say one of http, tcp, run, log
-            deployment/x.toml:20: `log` is for `ready`: a line that was written tells nothing later
-            deployment/x.toml:20: `expect` is for a probe that has `http`
+            deployment/x.toml:19: `ready` has no condition: set at least one of http, tcp, run, log
+            deployment/x.toml:20: `log` is only for `ready`: an old log line does not show that the service is still alive
+            deployment/x.toml:20: `expect` requires `http`
             deployment/x.toml:20: `service.b.live.expect.status` must be from 100 to 599
             deployment/x.toml:20: `service.b.live.expect.json` must be a table, not integer
-            deployment/x.toml:20: `shell` is for a probe that has `run`
+            deployment/x.toml:20: `shell` requires `run`
             deployment/x.toml:21: `service.b.restart.max` must be from 0 to 1000
-            deployment/x.toml:21: `backoff` is upside down: the shorter time comes first
+            deployment/x.toml:21: `backoff` must begin with the shorter time
             deployment/x.toml:21: `service.b.restart.within` must be a string, not integer
             deployment/x.toml:22: `service.b.stop.signal` is `TERMM`; it must be one of TERM, INT, QUIT, HUP, KILL, USR1, USR2; did you mean `TERM`?
             deployment/x.toml:22: `service.b.stop.timeout` is `0s`; it must be a time such as `500ms`, `30s` or `1m 30s`
@@ -509,17 +516,17 @@ env = { X = "\u0000" }
             deployment/x.toml:24: `service.b.log.keep` must be a whole number, not string
             deployment/x.toml:25: `service.b.fallback.when` is missing
             deployment/x.toml:25: `service.b.fallback.env.X` must be a string, not integer
-            deployment/x.toml:27: `run` is a list, which no shell reads: write it as one text
+            deployment/x.toml:27: `run` is a list, which a shell cannot run: write it as a string
             deployment/x.toml:29: `service.c.ready.port` must be from 1 to 65535
-            deployment/x.toml:29: `service.c.ready.expect.json` holds a number that JSON has not
+            deployment/x.toml:29: `service.c.ready.expect.json` contains a number that JSON does not support
             deployment/x.toml:30: `tcp` must be `true`, a port or the name of a service
-            deployment/x.toml:31: `memory-warn` is a part of `memory`, which is not given
+            deployment/x.toml:31: `memory-warn` requires `memory`, of which it is a percentage
             deployment/x.toml:32: `service.c.restart.backoff` is `1s`; it must be two times such as `500ms..30s`
-            deployment/x.toml:34: `run` has a quote that is not closed
+            deployment/x.toml:34: `run` has an unclosed quote
             deployment/x.toml:36: `service.d.fallback` must be a table, not integer
             deployment/x.toml:37: unknown key `service.d.service`
-            deployment/x.toml:39: `run` holds a NUL, which no program can be given
-            deployment/x.toml:40: `X` holds a NUL, which no program can be given
+            deployment/x.toml:39: `run` contains a NUL byte, which cannot be passed to a program
+            deployment/x.toml:40: `X` contains a NUL byte, which cannot be passed to a program
         "#]].assert_eq(&faults(&[("x", text)]));
     }
 
@@ -565,9 +572,9 @@ run = "x"
 "#;
         expect![[r#"
             21 faults in the layer `upper`
-            deployment/lower.toml:7: port 81 is also that of `web` (deployment/upper.toml:7)
+            deployment/lower.toml:7: port 81 is already used by `web` (deployment/upper.toml:7)
             deployment/lower.toml:8: these services need each other: api → db → work → api
-            deployment/lower.toml:11: port 80 is also that of [status] (deployment/upper.toml:4)
+            deployment/lower.toml:11: port 80 is already used by [status] (deployment/upper.toml:4)
             deployment/upper.toml:6: `needs` has `apo`, and there is no such service; did you mean `api`?
             deployment/upper.toml:6: `needs` has `off`, and it is not enabled
             deployment/upper.toml:6: `web` needs itself
@@ -575,12 +582,12 @@ run = "x"
             deployment/upper.toml:8: `my-api` and `my_api` (deployment/lower.toml:21) would share `XTASK_PORT_MY_API`
             deployment/upper.toml:9: `{port:none}` is the port of `none`, and there is no such service
             deployment/upper.toml:9: `{port:off}` is the port of `off`, and it is not enabled
-            deployment/upper.toml:9: `{port:work}` is the port of `work`, and it has none: give it a `port`
-            deployment/upper.toml:9: `{port}` is the port of `my-api`, and it has none: give it a `port`
-            deployment/upper.toml:10: `{port}` is the port of `my-api`, and it has none: give it a `port`
-            deployment/upper.toml:11: `tcp` is the port of `my-api`, and it has none: give it a `port`
-            deployment/upper.toml:11: `http` is the port of `my-api`, and it has none: give it a `port`
-            deployment/upper.toml:11: `{port}` is the port of `my-api`, and it has none: give it a `port`
+            deployment/upper.toml:9: `{port:work}` is the port of `work`, and it has none: set `port`
+            deployment/upper.toml:9: `{port}` is the port of `my-api`, and it has none: set `port`
+            deployment/upper.toml:10: `{port}` is the port of `my-api`, and it has none: set `port`
+            deployment/upper.toml:11: `tcp` is the port of `my-api`, and it has none: set `port`
+            deployment/upper.toml:11: `http` is the port of `my-api`, and it has none: set `port`
+            deployment/upper.toml:11: `{port}` is the port of `my-api`, and it has none: set `port`
             deployment/upper.toml:12: `tcp` is the port of `wok`, and there is no such service; did you mean `work`?
             deployment/upper.toml:12: `{port:off}` is the port of `off`, and it is not enabled
             deployment/upper.toml:13: `when` has `ap`, and `my-api` does not need it; did you mean `api`?
@@ -608,7 +615,7 @@ run = "x"
             1 fault in the layer `x`
             deployment/x.toml:1: no service is enabled: there is nothing to start
             1 fault in the layer `x`
-            deployment/x.toml:1001: there are 501 services, and 500 is the most
+            deployment/x.toml:1001: too many services: 501, of at most 500
         "#]]
         .assert_eq(&all.concat());
         assert_eq!(load("base", &[base]).unwrap().services.len(), 1);

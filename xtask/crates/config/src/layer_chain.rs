@@ -1,7 +1,13 @@
-//! The files of a layer, read as one. Each `extends` another one and is merged over it, field by field.
+//! Merging of the files of a layer: each file is merged over the file that it `extends`, field by field.
 //!
-//! Every key and every value keeps its place, so a fault is told with the file that holds it, and a
-//! value with the file that it comes from. A layer extends only layers of its own folder, and none twice.
+//! Every key and value keeps its span, so that faults and [`LayerValue`]s name the right file and line. A layer can
+//! extend only layers in `deployment/`, and none twice.
+//!
+//! ```text
+//! production.toml: extends = "local", service.api.port = 9000
+//! local.toml:      service.api.run = "api", service.api.port = 8000
+//! merged:          service.api.run = "api", service.api.port = 9000
+//! ```
 
 use std::ops::Range;
 
@@ -14,49 +20,48 @@ use super::{DEFAULT_LAYER, DEPLOYMENT_FOLDER};
 use xtask_base::error::{Error, Result};
 use xtask_base::words::join_names;
 
-/// The layer that takes no status endpoint from those below.
+/// The layer that does not inherit `[status]`.
 const PRODUCTION: &str = "production";
 
-/// The tables of a service that are merged key by key. All else is replaced whole.
+/// The tables of a service that are merged key by key. All other values are replaced as a unit.
 const MERGED_TABLES: [&str; 5] = ["env", "restart", "stop", "limits", "log"];
 
-/// A value as it is after merging.
+/// A value after merging.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerValue {
-    /// Where it stands in the tables: `service.api.run`.
+    /// The full key, e.g. `service.api.run`.
     pub key: String,
-    /// What it is, as TOML.
+    /// The value as TOML.
     pub text: String,
-    /// The file that it comes from.
+    /// The file that sets the value.
     pub file: String,
-    /// Its line there, from 1.
+    /// The line in `file`, counted from 1.
     pub line: usize,
 }
 
-/// A file of a layer.
 struct LayerFile {
     layer: String,
     path: String,
     text: String,
 }
 
-/// A layer and all that it extends.
+/// A layer and all layers that it extends.
 pub(super) struct LayerChain {
-    /// Those that are extended come first.
+    /// The files, with extended layers first.
     files: Vec<LayerFile>,
-    /// Why the first file extends nothing that can be read, although it says so.
+    /// The fault message for the `extends` of the first file, if its layer is unknown or leads to a cycle.
     extends_fault: Option<String>,
 }
 
-/// The file of a layer, from the root.
+/// Returns the path of the file of a layer, relative to the repository root.
 #[must_use]
 pub fn layer_file_path(layer: &str) -> String {
     format!("{DEPLOYMENT_FOLDER}/{layer}.toml")
 }
 
 impl LayerChain {
-    /// Follows `extends` from a layer on. `file` gives the text of a layer, or nothing where there is
-    /// none.
+    /// Collects the files of `layer` by following `extends`. `file` returns the text of a layer, or `None` if there is
+    /// no such layer. Returns an error if `layer` itself is unknown.
     pub(super) fn follow_extends(
         layer: &str,
         file: &dyn Fn(&str) -> Result<Option<String>>,
@@ -93,18 +98,18 @@ impl LayerChain {
         Ok(LayerChain { files, extends_fault: loose_end })
     }
 
-    /// The files, those that are extended first.
+    /// Returns the paths of the files, with extended layers first.
     pub(super) fn paths(&self) -> Vec<String> {
         self.files.iter().map(|file| file.path.clone()).collect()
     }
 
-    /// Whether it is production, or rests on it.
+    /// Returns whether the layer is `production` or extends it.
     pub(super) fn includes_production(&self) -> bool {
         self.files.iter().any(|file| file.layer == PRODUCTION)
     }
 
-    /// Merges the files, lets `read` take the result apart, and answers with what it read, and with
-    /// every value and where it comes from, if there was no fault at all.
+    /// Merges the files and passes the result to `read`. Returns the result of `read` and all merged values, or one
+    /// usage error with all faults.
     pub(super) fn merge_and_read<T>(
         &self,
         read: impl FnOnce(&TableReader<'_>) -> T,
@@ -122,7 +127,7 @@ impl LayerChain {
             let named =
                 TableReader::new(&table, top.clone(), String::new(), &faults).read_text("extends");
             if let Some(extends) = table.remove("extends") {
-                // It is the first file whose end is loose.
+                // `extends_fault` belongs to the first file.
                 let why = loose_end.take();
                 if let Some(why) = why {
                     faults.add_fault_at(extends.span(), why);
@@ -142,15 +147,15 @@ impl LayerChain {
     }
 }
 
-/// The layer that a text extends, if it can be told.
+/// Returns the `extends` of a file, or `None` if it cannot be determined.
 fn parse_extends(text: &str) -> Option<String> {
     let (table, _) = DeTable::parse_recoverable(text);
     let name = table.get_ref().get("extends")?.get_ref().as_str()?;
     Some(name.to_owned()).filter(|name| !name.is_empty())
 }
 
-/// What the deploy of a layer requires, as far as that can be told from texts that may be wrong; nothing
-/// where there is no such layer.
+/// Returns `deploy.requires` of a layer, as far as files with faults allow: `None` if there is no such layer,
+/// `Some(None)` if it requires no other layer.
 pub(super) fn find_requirement(
     layer: &str,
     file: &dyn Fn(&str) -> Result<Option<String>>,
@@ -179,7 +184,7 @@ fn unknown_layer_error(layer: &str, known: &[String]) -> Error {
     Error::usage(format!("there is no layer `{layer}`{near}")).with_hint(others)
 }
 
-/// The layer that may have been meant, and all that there are.
+/// Returns a suggestion for the unknown `layer`, and the list of all layers.
 fn suggest_layers(layer: &str, known: &[String]) -> (String, String) {
     let near = suggest_nearest(layer, known.iter().map(String::as_str));
     let others = match known.len() {
@@ -197,7 +202,7 @@ fn describe_extends_cycle(files: &[LayerFile], again: &str) -> String {
     format!("these layers extend each other: {}", names.join(" → "))
 }
 
-/// A table whose places begin at `by`.
+/// Adds `by` to all spans of a table.
 fn shift_table(table: DeTable<'_>, by: usize) -> DeTable<'_> {
     let pair = |(key, value): (Spanned<_>, Spanned<_>)| {
         (Spanned::new(shift_span(&key.span(), by), key.into_inner()), shift_value(value, by))
@@ -221,8 +226,7 @@ fn shift_span(span: &Range<usize>, by: usize) -> Range<usize> {
     span.start + by..span.end + by
 }
 
-/// Lays a table over the one below. A table that is merged stays where it first was, so that services
-/// keep their order.
+/// Merges `above` over `below`. A merged table keeps its position, so that services keep their order.
 fn merge_tables<'t>(below: &mut DeTable<'t>, above: DeTable<'t>, path: &mut Vec<String>) {
     for (key, value) in above {
         let name = key.get_ref().to_string();
@@ -234,7 +238,7 @@ fn merge_tables<'t>(below: &mut DeTable<'t>, above: DeTable<'t>, path: &mut Vec<
                 merge_tables(under, over, path);
             }
             (_, value) => {
-                // The key below goes as well: it has its place in the other file.
+                // The key below is removed as well, because its span belongs to the other file.
                 below.remove(name.as_str());
                 below.insert(key, Spanned::new(span, value));
             }
@@ -251,7 +255,7 @@ fn merges_by_key(path: &[String]) -> bool {
     }
 }
 
-/// Every value that is no table, in the order of the files.
+/// Returns every value that is not a table, in the order of the files.
 fn list_values(table: &DeTable<'_>, faults: &Faults<'_>) -> Vec<LayerValue> {
     let mut values = Vec::new();
     collect_values(table, "", faults, &mut values);
@@ -283,7 +287,7 @@ fn collect_values(
     }
 }
 
-/// A value as TOML, on one line.
+/// Formats a value as TOML on one line.
 fn to_toml(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => quote_string(text),
@@ -309,7 +313,7 @@ fn quote_key(name: &str) -> String {
     if !name.is_empty() && name.chars().all(is_bare) { name.to_owned() } else { quote_string(name) }
 }
 
-/// What JSON writes in quotes means the same in TOML, but for DEL, which TOML wants escaped.
+/// Formats a TOML string. JSON string syntax is valid TOML, except for DEL, which TOML requires to be escaped.
 fn quote_string(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }

@@ -1,10 +1,15 @@
-//! Configuration: TOML in, checked types out.
+//! Parsers for the configuration files of a repository: TOML in, checked types out.
 //!
-//! One file of this folder for each configuration file. All faults of a file are found at once,
-//! each with its line and, for an unknown word, the nearest known one. Where the text comes from
-//! (the canonical commit, the working tree) is for the caller to decide and to name.
+//! There is one module per configuration file. All faults of a file are found at once, each with its line and,
+//! for an unknown word, the nearest known one. The caller chooses and names the origin of a text, e.g. the
+//! canonical commit or the working tree.
+//!
+//! ```text
+//! "[canonical]\nbranch = 'main'"  ->  SyncConfig { branch: "main", .. }
+//! ```
 
-// Where checkouts share a build folder, none of them takes what another has compiled from other sources.
+// Makes the sources part of the crate's fingerprint: checkouts that share a build folder must not take over what
+// another checkout has compiled from other sources.
 const _: Option<&str> = option_env!("XTASK_SOURCES_CONFIG");
 
 mod branches;
@@ -69,22 +74,22 @@ pub use sync::{BranchException, CommitIdentity, Forge, HookMode, SyncConfig};
 #[cfg(feature = "checks")]
 pub use validate::{Check, CheckKind, CheckPhase, Fix, ValidateConfig, is_webhook};
 
-/// Where the sync configuration lies in the repository.
+/// The path of the sync configuration in the repository.
 pub const SYNC_FILE: &str = "setup/sync.toml";
 
-/// Where the branch rules lie in the repository.
+/// The path of the branch rules in the repository.
 pub const BRANCHES_FILE: &str = "setup/branches.toml";
 
-/// Where the checks lie in the repository.
+/// The path of the checks in the repository.
 pub const VALIDATE_FILE: &str = "setup/validate.toml";
 
-/// Where the layers of services lie in the repository, one file each.
+/// The folder of the layers of services in the repository, one file each.
 pub const DEPLOYMENT_FOLDER: &str = "deployment";
 
-/// The layer that is meant where none is named.
+/// The layer that is used if none is named.
 pub const DEFAULT_LAYER: &str = "local";
 
-/// What is wrong with a file of rules, each fault.
+/// Returns the faults in `content` of the rules file `file`, e.g. [`SYNC_FILE`]. Empty for other files.
 #[must_use]
 pub fn find_rule_faults(file: &str, content: &[u8]) -> Vec<String> {
     let Ok(text) = std::str::from_utf8(content) else {

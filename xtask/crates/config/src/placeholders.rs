@@ -1,32 +1,33 @@
-//! What stands in braces in commands, variables and paths of services: `{port}`, `{port:NAME}`,
-//! `{root}`, `{state}` and `{xtask}`. All other braces stay as they are, and so does `${port}`, which is the
-//! shell's. It is pure.
+//! Placeholders in commands, variables and paths of services: `{port}`, `{port:NAME}`, `{root}`, `{state}` and
+//! `{xtask}`. Other braces stay unchanged, and so does `${port}`, which belongs to the shell. Pure.
+//!
+//! For example, `serve --port {port}` becomes `serve --port 8000`.
 
-/// A piece of a text.
+/// A segment of a text.
 enum TextPart<'a> {
     Text(&'a str),
-    /// The port of the named service, or the service's own.
+    /// The port of the named service; `None` for the service's own port.
     Port(Option<&'a str>),
     Root,
     State,
     Xtask,
 }
 
-/// What is put in the place of placeholders.
+/// The replacements for placeholders.
 pub struct PlaceholderValues<'a> {
-    /// The port of the service itself.
+    /// The replacement for `{port}`.
     pub own_port: Option<u16>,
-    /// The ports of the others.
+    /// The replacement for `{port:NAME}`, by service name.
     pub ports: &'a dyn Fn(&str) -> Option<u16>,
-    /// The folder of the worktree or of the release.
+    /// The folder of the worktree or of the release (`{root}`).
     pub root: &'a str,
-    /// The folder for what services keep.
+    /// The folder for persistent data of services (`{state}`).
     pub state: &'a str,
-    /// The program that supervises.
+    /// The path of the supervising program (`{xtask}`).
     pub xtask: &'a str,
 }
 
-/// Puts values in the place of all placeholders. Where there is no such port, the placeholder stays as it is.
+/// Replaces all placeholders in `text`. A placeholder for an unknown port stays unchanged.
 #[must_use]
 pub fn fill_placeholders(text: &str, values: &PlaceholderValues<'_>) -> String {
     let mut filled = String::with_capacity(text.len());
@@ -59,7 +60,7 @@ pub fn fill_placeholders(text: &str, values: &PlaceholderValues<'_>) -> String {
     filled
 }
 
-/// The services whose ports a text names, each with how it is written; nothing stands for its own.
+/// Returns the port placeholders in `text`, each as written and with its service; `None` is the service's own port.
 pub(super) fn find_port_placeholders(text: &str) -> Vec<(&str, Option<&str>)> {
     let ports = split_placeholders(text).into_iter().filter_map(|(piece, written)| match piece {
         TextPart::Port(of) => Some((written, of)),
@@ -68,7 +69,7 @@ pub(super) fn find_port_placeholders(text: &str) -> Vec<(&str, Option<&str>)> {
     ports.collect()
 }
 
-/// A text, taken apart: each piece with how it is written.
+/// Splits `text` into segments, each with its original text.
 fn split_placeholders(text: &str) -> Vec<(TextPart<'_>, &str)> {
     let mut pieces = Vec::new();
     let mut from = 0;

@@ -1,4 +1,4 @@
-//! What values of a service mention of others: their ports; and times.
+//! References from values of one service to ports of others, e.g. `{port:api}`; and durations.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -7,16 +7,16 @@ use super::placeholders::find_port_placeholders;
 use super::reader::TableReader;
 use xtask_base::environment::parse_duration;
 
-/// A place that needs the port of a service.
+/// A reference to the port of a service.
 pub(super) struct PortReference {
     pub(super) span: Range<usize>,
-    /// How it says so: `{port:api}`.
+    /// The reference as written, e.g. `{port:api}`.
     pub(super) as_written: String,
-    /// The service; nothing for the one that says it.
+    /// The referenced service; `None` for the service that contains the reference.
     pub(super) service: Option<String>,
 }
 
-/// Notes the ports that a text mentions.
+/// Adds the port references in `text`, the value of `key`, to `mentions`. Reports a fault if `text` contains a NUL.
 pub(super) fn collect_port_references(
     table: &TableReader<'_>,
     key: &str,
@@ -25,7 +25,10 @@ pub(super) fn collect_port_references(
 ) {
     let span = || table.value_span(key);
     if text.contains('\0') {
-        table.add_fault(key, format!("`{key}` holds a NUL, which no program can be given"));
+        table.add_fault(
+            key,
+            format!("`{key}` contains a NUL byte, which cannot be passed to a program"),
+        );
     }
     mentions.extend(find_port_placeholders(text).into_iter().map(|(written, of)| PortReference {
         span: span(),
@@ -34,7 +37,7 @@ pub(super) fn collect_port_references(
     }));
 }
 
-/// A time.
+/// Reads a duration such as `30s`.
 pub(super) fn read_duration(table: &TableReader<'_>, key: &str) -> Option<Duration> {
     table.read_parsed(key, "a time such as `500ms`, `30s` or `1m 30s`", parse_duration)
 }

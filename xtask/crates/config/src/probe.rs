@@ -1,5 +1,10 @@
-//! Probes: how a service is asked whether it is ready, and whether it still lives. All that a probe
-//! gives must hold, and it gives at least one thing.
+//! Probes of a service: `ready` (may dependents start?) and `live` (is the service still healthy?).
+//!
+//! A probe has at least one of `http`, `tcp`, `run` and `log`, and all that are given must succeed.
+//!
+//! ```text
+//! ready = { http = "/health", expect = { status = 200 }, timeout = "3s" }
+//! ```
 
 use std::time::Duration;
 
@@ -7,62 +12,61 @@ use super::command::{CommandLine, read_command_or_list};
 use super::port_references::{PortReference, collect_port_references, read_duration};
 use super::reader::TableReader;
 
-/// How long one attempt may take that sets no `timeout`: a healthy service answers far sooner.
+/// The default `timeout` of one attempt. A healthy service answers far sooner.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often a running service is asked, where nothing else is said.
+/// The default interval between liveness probes (`every`).
 const DEFAULT_EVERY: Duration = Duration::from_secs(30);
 
-/// After how many failures in a row a service counts as dead, where nothing else is said.
+/// The default number of consecutive failures after which a service counts as dead.
 const DEFAULT_FAILURES: u64 = 3;
 
-/// What a probe asks.
+/// The conditions of a probe.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeConfig {
-    /// A page that must be there.
+    /// An HTTP request that must succeed.
     pub http: Option<HttpProbe>,
-    /// A port on which somebody must listen.
+    /// A port that must accept connections.
     pub tcp: Option<ProbePort>,
-    /// A command that must end with 0.
+    /// A command that must exit with code 0.
     pub run: Option<CommandLine>,
-    /// A text that must have appeared in a line of the log.
+    /// A text that must have appeared in a log line.
     pub log: Option<String>,
-    /// How long one attempt may take.
+    /// The maximum duration of one attempt.
     pub timeout: Duration,
 }
 
-/// A page that is asked for, and what is expected of the answer.
+/// An HTTP request and its expected response.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpProbe {
-    /// Its path, which begins with `/`; it may hold placeholders.
+    /// The path, which begins with `/` and may contain placeholders.
     pub path: String,
-    /// Its port, where it is not that of the service.
+    /// The port, if it differs from that of the service.
     pub port: Option<u16>,
-    /// The codes that will do; where there are none, 200 to 299.
+    /// The accepted status codes; if empty, 200 to 299.
     pub status: Vec<u16>,
-    /// What the body must hold: every key that is given, with that value, and tables likewise.
+    /// The expected subset of the JSON body: each given key must have the given value, recursively.
     pub json: Option<serde_json::Value>,
 }
 
-/// A port, as a probe names it.
+/// A port in a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbePort {
-    /// That of the service itself.
+    /// The port of the service itself.
     Own,
-    /// This one.
+    /// This port.
     Number(u16),
-    /// That of another service, by its name.
+    /// The port of the named service.
     Service(String),
 }
 
-/// How a service that runs is watched.
+/// The liveness probe of a running service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LivenessConfig {
-    /// What it is asked.
     pub probe: ProbeConfig,
-    /// How often.
+    /// The interval between attempts.
     pub interval: Duration,
-    /// After how many failures in a row it counts as dead.
+    /// The number of consecutive failures after which the service counts as dead.
     pub failures: u32,
 }
 
@@ -76,13 +80,16 @@ pub(super) fn read_readiness(
         let asks = ["http", "tcp", "run", "log"];
         if !asks.iter().any(|key| table.has_key(key)) {
             let all = asks.join(", ");
-            table.add_fault_at(table.span(), format!("`ready` asks nothing: say one of {all}"));
+            table.add_fault_at(
+                table.span(),
+                format!("`ready` has no condition: set at least one of {all}"),
+            );
         }
         ProbeConfig { log: table.read_text("log"), ..probe }
     })
 }
 
-/// Reads `live`. A line of the log is no sign of life: it stands there for ever.
+/// Reads `live`. `log` is a fault here: an old log line does not show that a service is still alive.
 pub(super) fn read_liveness(
     service: &TableReader<'_>,
     mentions: &mut Vec<PortReference>,
@@ -93,11 +100,11 @@ pub(super) fn read_liveness(
         if table.has_key("log") {
             table.add_fault(
                 "log",
-                "`log` is for `ready`: a line that was written tells nothing later",
+                "`log` is only for `ready`: an old log line does not show that the service is still alive",
             );
         } else if !asks.iter().any(|key| table.has_key(key)) {
             let all = asks.join(", ");
-            table.add_fault_at(table.span(), format!("`live` asks nothing: say one of {all}"));
+            table.add_fault_at(table.span(), format!("`live` has no condition: set at least one of {all}"));
         }
         let failures = table.read_number("failures", 1..=1000).unwrap_or(DEFAULT_FAILURES);
         LivenessConfig {
@@ -108,7 +115,7 @@ pub(super) fn read_liveness(
     })
 }
 
-/// What both have in common.
+/// Reads the keys that `ready` and `live` share.
 fn read_probe(table: &TableReader<'_>, mentions: &mut Vec<PortReference>) -> ProbeConfig {
     let http = read_http_probe(table, mentions);
     let tcp = read_tcp_port(table, mentions);
@@ -118,7 +125,7 @@ fn read_probe(table: &TableReader<'_>, mentions: &mut Vec<PortReference>) -> Pro
         collect_port_references(table, "run", word, mentions);
     }
     if !table.has_key("run") && table.has_key("shell") {
-        table.add_fault("shell", "`shell` is for a probe that has `run`");
+        table.add_fault("shell", "`shell` requires `run`");
     }
     let timeout = read_duration(table, "timeout").unwrap_or(DEFAULT_TIMEOUT);
     ProbeConfig { http, tcp, run, log: None, timeout }
@@ -141,7 +148,7 @@ fn read_http_probe(
     });
     if !table.has_key("http") {
         for key in ["port", "expect"].into_iter().filter(|key| table.has_key(key)) {
-            table.add_fault(key, format!("`{key}` is for a probe that has `http`"));
+            table.add_fault(key, format!("`{key}` requires `http`"));
         }
     }
     let path = path?;

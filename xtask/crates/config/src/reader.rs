@@ -1,15 +1,21 @@
-//! Reads a TOML file key by key and collects every fault on the way.
+//! TOML reader that collects all faults of a file.
 //!
-//! A `Reader` is asked for the keys that exist; what it was not asked for is unknown, and is
-//! reported with the nearest name that it was asked for. Asking never fails: a fault is noted, the
-//! default stands in, and `Faults::finish` turns all of them into one error.
+//! [`TableReader`] has one method per value type. A key that was never requested is unknown and is reported with
+//! the nearest requested key. Reading never fails: a fault is recorded, the default is used, and
+//! [`Faults::finish`] turns all faults into one error.
 //!
-//! A table can also have been merged from several files (`layers.rs`). Their texts then count as one,
-//! each behind the other, and a place in it is a file and a line. Of a file that cannot be parsed only
-//! that is told: what could be read of it would lead astray.
+//! A table may have been merged from several files (`layer_chain.rs`). Their texts are then concatenated, and an
+//! offset maps to a file and a line. For a file that cannot be parsed only the syntax errors are reported, because
+//! faults found in the rest would be misleading.
 //!
-//! Every file may say its `format`, which is 1 where it does not. Of one that is of a later format only
-//! that is told, too: its keys may mean anything.
+//! Every file may set `format` (default 1). For a file of a later format only that is reported, because its keys may
+//! mean anything.
+//!
+//! ```text
+//! 2 faults in setup/sync.toml at orchestration-tools
+//! setup/sync.toml:4: unknown key `hooks.mod`; did you mean `mode`?
+//! setup/sync.toml:7: `managed.include` must be a list of strings, not string
+//! ```
 
 use std::cell::RefCell;
 use std::ops::{Range, RangeInclusive};
@@ -20,36 +26,36 @@ use toml::de::{DeTable, DeValue};
 use xtask_base::error::{Error, Result};
 use xtask_base::record::upgrade_hint;
 
-/// The latest format of the files that this program reads.
+/// The latest supported file format.
 const FORMAT: u64 = 1;
 
-/// The key with which a file says its format.
+/// The key that holds the format.
 const FORMAT_KEY: &str = "format";
 
-/// The text of a file, and where it begins in the text of all files that are read together.
+/// The text of a file, and its offset in the concatenated texts.
 struct SourceText<'a> {
     name: &'a str,
     text: &'a str,
     start: usize,
-    /// Whether it could not be parsed, or is of a later format.
+    /// Whether the text could not be parsed or has a later format.
     is_broken: bool,
 }
 
-/// The faults of one file, or of several that are read as one.
+/// The faults of one file, or of several merged files.
 pub(super) struct Faults<'a> {
-    /// Where they are, for the headline.
+    /// The origin, for the headline, e.g. `setup/sync.toml at orchestration-tools`.
     title: &'a str,
     sources: Vec<SourceText<'a>>,
-    /// Whether something that should be read is not there.
+    /// Whether a file that should have been merged is missing.
     is_incomplete: bool,
-    /// Whether one of them is of a later format.
+    /// Whether a file has a later format.
     is_newer: bool,
     found: RefCell<Vec<(usize, String)>>,
 }
 
 impl<'a> Faults<'a> {
-    /// Parses `text`, which came from `source` (`setup/sync.toml at orchestration-tools`), lets
-    /// `read` take it apart, and answers with what it read if there was no fault at all.
+    /// Parses `text` from `source` (e.g. `setup/sync.toml at orchestration-tools`) and passes it to `read`. Returns the
+    /// result of `read`, or one usage error with all faults.
     pub(super) fn read_toml<T>(
         source: &'a str,
         text: &'a str,
@@ -62,22 +68,22 @@ impl<'a> Faults<'a> {
         faults.finish(value)
     }
 
-    /// No faults yet, and no files.
+    /// Creates an empty collection.
     pub(super) fn new(title: &'a str) -> Self {
         let found = RefCell::default();
         Faults { title, sources: Vec::new(), is_incomplete: false, is_newer: false, found }
     }
 
-    /// Parses one more file. Its places count from the number that comes along.
+    /// Parses another file. Returns its table and its offset in the concatenated texts.
     pub(super) fn parse_source(
         &mut self,
         name: &'a str,
         text: &'a str,
     ) -> (Spanned<DeTable<'a>>, usize) {
-        // The place behind the last byte of a file is still one of that file.
+        // The end of a file still belongs to that file.
         let start = self.sources.last().map_or(0, |last| last.start + last.text.len() + 1);
         let (mut table, errors) = DeTable::parse_recoverable(text);
-        // It is of this file alone, and does not go into what is merged.
+        // `format` belongs to this file alone and is not merged.
         let format = table.get_mut().remove(FORMAT_KEY);
         let newer = format.as_ref().and_then(describe_newer_format);
         let found = self.found.get_mut();
@@ -99,13 +105,13 @@ impl<'a> Faults<'a> {
             let span = format.span();
             self.add_fault_at(
                 start + span.start..start + span.end,
-                format!("`{FORMAT_KEY}` must be a whole number from 1 on"),
+                format!("`{FORMAT_KEY}` must be a whole number of at least 1"),
             );
         }
         (table, start)
     }
 
-    /// Lets `read` take a table apart.
+    /// Passes the root table to `read` and reports its unknown keys.
     pub(super) fn read_root<T>(
         &self,
         table: &DeTable<'_>,
@@ -118,12 +124,12 @@ impl<'a> Faults<'a> {
         value
     }
 
-    /// From here on it is known that something is not there that should be read as well.
+    /// Records that a file that should have been merged is missing.
     pub(super) fn mark_incomplete(&mut self) {
         self.is_incomplete = true;
     }
 
-    /// Whether all that should be read could be: only then can be told what is missing.
+    /// Returns whether all files could be read. Missing keys are reported only then.
     fn is_complete(&self) -> bool {
         !self.is_incomplete && !self.sources.iter().any(|source| source.is_broken)
     }
@@ -132,7 +138,7 @@ impl<'a> Faults<'a> {
         self.sources.iter().rev().find(|source| source.start <= at)
     }
 
-    /// The file and the line, from 1, at which a place lies.
+    /// Returns the file and line (from 1) of an offset.
     pub(super) fn locate(&self, at: usize) -> (&str, usize) {
         let Some(source) = self.source_at(at) else { return (self.title, 1) };
         let end = (at - source.start).min(source.text.len());
@@ -146,7 +152,7 @@ impl<'a> Faults<'a> {
         }
     }
 
-    /// The value, if there was no fault at all.
+    /// Returns `value`, or one usage error with all faults.
     pub(super) fn finish<T>(self, value: T) -> Result<T> {
         let mut found = self.found.take();
         if found.is_empty() {
@@ -168,21 +174,21 @@ impl<'a> Faults<'a> {
     }
 }
 
-/// What is to be said of a format that is later than those that are known.
+/// Returns the fault message if `format` is later than [`FORMAT`].
 fn describe_newer_format(format: &Spanned<DeValue<'_>>) -> Option<String> {
     let later = to_whole_number(format).filter(|number| *number > FORMAT)?;
     Some(format!(
-        "it is of format {later}, and this xtask reads up to {FORMAT}: a newer one is needed"
+        "format {later} is newer than this xtask supports (up to {FORMAT}): a newer xtask is needed"
     ))
 }
 
-/// The whole number that a value is, if it is one that is not negative.
+/// Returns the value as a non-negative integer.
 fn to_whole_number(value: &Spanned<DeValue<'_>>) -> Option<u64> {
     let number = value.get_ref().as_integer()?;
     u64::from_str_radix(number.as_str(), number.radix()).ok()
 }
 
-/// A table that is being taken apart.
+/// A reader for one table; see the module documentation.
 pub(super) struct TableReader<'t> {
     table: &'t DeTable<'t>,
     span: Range<usize>,
@@ -210,33 +216,33 @@ impl<'t> TableReader<'t> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
-    /// Notes a fault at a value of this table.
+    /// Reports a fault at the value of `key`.
     pub(super) fn add_fault(&self, key: &str, message: impl Into<String>) {
         self.faults.add_fault_at(self.value_span(key), message);
     }
 
-    /// Where a value of this table stands, or the table.
+    /// Returns the span of the value of `key`, or of the table if the key is missing.
     pub(super) fn value_span(&self, key: &str) -> Range<usize> {
         let found = self.table.iter().find(|(name, _)| name.get_ref().as_ref() == key);
         found.map_or(self.span.clone(), |(_, value)| value.span())
     }
 
-    /// Where this table begins.
+    /// Returns the span of this table.
     pub(super) fn span(&self) -> Range<usize> {
         self.span.clone()
     }
 
-    /// The file and the line, from 1, of a place.
+    /// Returns the file and line (from 1) of a span.
     pub(super) fn locate(&self, span: &Range<usize>) -> (&str, usize) {
         self.faults.locate(span.start)
     }
 
-    /// Whether all that should be read could be: only then can be told what is missing.
+    /// Returns whether all files could be read. Missing keys are reported only then.
     pub(super) fn is_complete(&self) -> bool {
         self.faults.is_complete()
     }
 
-    /// The keys of this table, in the order of the file.
+    /// Returns the keys of this table in file order.
     pub(super) fn key_names(&self) -> Vec<String> {
         let mut names: Vec<(usize, String)> = self
             .table
@@ -247,7 +253,7 @@ impl<'t> TableReader<'t> {
         names.into_iter().map(|(_, name)| name).collect()
     }
 
-    /// What a value is, as TOML calls it: `string`, `integer`, `boolean`, `array`, `table`, ….
+    /// Returns the TOML type of a value: `string`, `integer`, `boolean`, `array`, `table`, ….
     pub(super) fn type_of(&self, key: &str) -> Option<&'static str> {
         self.find_value(key).map(|value| value.get_ref().type_str())
     }
@@ -260,7 +266,7 @@ impl<'t> TableReader<'t> {
         );
     }
 
-    /// A text that is not empty.
+    /// Reads a non-empty string.
     pub(super) fn read_text(&self, key: &str) -> Option<String> {
         let value = self.find_value(key)?;
         match value.get_ref().as_str() {
@@ -279,7 +285,7 @@ impl<'t> TableReader<'t> {
         }
     }
 
-    /// A text, which may be empty.
+    /// Reads a string, which may be empty.
     pub(super) fn read_any_text(&self, key: &str) -> Option<String> {
         let value = self.find_value(key)?;
         let text = value.get_ref().as_str();
@@ -289,7 +295,7 @@ impl<'t> TableReader<'t> {
         text.map(str::to_owned)
     }
 
-    /// A list of texts that are not empty.
+    /// Reads a list of non-empty strings.
     pub(super) fn read_texts(&self, key: &str) -> Option<Vec<String>> {
         let mut texts = Vec::new();
         for (span, text) in self.read_spanned_texts(key)? {
@@ -305,12 +311,12 @@ impl<'t> TableReader<'t> {
         Some(texts)
     }
 
-    /// A list of texts, which may be empty.
+    /// Reads a list of strings, which may be empty.
     pub(super) fn read_any_texts(&self, key: &str) -> Option<Vec<String>> {
         Some(self.read_spanned_texts(key)?.into_iter().map(|(_, text)| text.to_owned()).collect())
     }
 
-    /// The texts of a list, each with its place.
+    /// Reads a list of strings with their spans.
     fn read_spanned_texts(&self, key: &str) -> Option<Vec<(Range<usize>, &'t str)>> {
         let value = self.find_value(key)?;
         let Some(array) = value.get_ref().as_array() else {
@@ -327,7 +333,7 @@ impl<'t> TableReader<'t> {
         Some(items)
     }
 
-    /// One of a few words; `words` pairs each with what it stands for.
+    /// Reads one of a few words. `words` maps each word to its value.
     pub(super) fn read_choice<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Option<T> {
         let text = self.read_text(key)?;
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
@@ -346,7 +352,7 @@ impl<'t> TableReader<'t> {
         found
     }
 
-    /// A table below this one, read by `read` if it is there.
+    /// Reads the subtable `key` with `read`, if present.
     pub(super) fn read_table<T>(
         &self,
         key: &str,
@@ -363,7 +369,7 @@ impl<'t> TableReader<'t> {
         Some(read)
     }
 
-    /// A list of tables (`[[key]]`), each read by `read`.
+    /// Reads a list of tables (`[[key]]`), each with `read`.
     pub(super) fn read_tables<T>(
         &self,
         key: &str,
@@ -387,7 +393,7 @@ impl<'t> TableReader<'t> {
         all
     }
 
-    /// A yes or no.
+    /// Reads a boolean.
     pub(super) fn read_bool(&self, key: &str) -> Option<bool> {
         let value = self.find_value(key)?;
         let found = value.get_ref().as_bool();
@@ -397,13 +403,13 @@ impl<'t> TableReader<'t> {
         found
     }
 
-    /// A whole number within bounds.
+    /// Reads an integer in the range `within`.
     pub(super) fn read_number(&self, key: &str, within: RangeInclusive<u64>) -> Option<u64> {
         let value = self.find_value(key)?;
         self.check_whole_number(key, value, &within)
     }
 
-    /// A list of whole numbers within bounds; a single one stands for a list of one.
+    /// Reads a list of integers in the range `within`; a single integer is a list of one.
     pub(super) fn read_numbers(&self, key: &str, within: RangeInclusive<u64>) -> Option<Vec<u64>> {
         let value = self.find_value(key)?;
         Some(match value.get_ref().as_array() {
@@ -437,7 +443,7 @@ impl<'t> TableReader<'t> {
         read
     }
 
-    /// A text that `read` can make something of; otherwise `wanted` says what it should be.
+    /// Reads a string that `read` accepts. `wanted` completes the fault message: "it must be …".
     pub(super) fn read_parsed<T>(
         &self,
         key: &str,
@@ -455,7 +461,7 @@ impl<'t> TableReader<'t> {
         found
     }
 
-    /// A list of texts; a single text stands for a list of one.
+    /// Reads a list of strings; a single string is a list of one.
     pub(super) fn read_text_or_list(&self, key: &str) -> Option<Vec<String>> {
         let is_text = self.table.iter().any(|(name, value)| {
             name.get_ref().as_ref() == key && value.get_ref().as_str().is_some()
@@ -463,7 +469,7 @@ impl<'t> TableReader<'t> {
         if is_text { self.read_text(key).map(|text| vec![text]) } else { self.read_texts(key) }
     }
 
-    /// The tables below a table, in the order of the file, each by its name.
+    /// Reads the subtables of the table `key` in file order, each with its name.
     pub(super) fn read_named_tables<T>(
         &self,
         key: &str,
@@ -475,7 +481,7 @@ impl<'t> TableReader<'t> {
         })
     }
 
-    /// Where a key of this table stands, or else another one, or the table.
+    /// Returns the span of the key `key`, or else of the key `otherwise`, or else of the table.
     pub(super) fn key_span(&self, key: &str, otherwise: &str) -> Range<usize> {
         let find = |key: &str| {
             let found = self.table.iter().find(|(name, _)| name.get_ref().as_ref() == key);
@@ -484,19 +490,19 @@ impl<'t> TableReader<'t> {
         find(key).or_else(|| find(otherwise)).unwrap_or_else(|| self.span.clone())
     }
 
-    /// Notes a fault at a place in the file.
+    /// Reports a fault at a span.
     pub(super) fn add_fault_at(&self, span: Range<usize>, message: impl Into<String>) {
         self.faults.add_fault_at(span, message);
     }
 
-    /// The line of the file on which a key of this table stands, or the table begins.
+    /// Returns the line of the key `key`, or the first line of the table.
     pub(super) fn key_line(&self, key: &str) -> usize {
         let found = self.table.iter().find(|(name, _)| name.get_ref().as_ref() == key);
         let at = found.map_or(self.span.start, |(name, _)| name.span().start);
         self.faults.locate(at).1
     }
 
-    /// A table as JSON.
+    /// Reads a table as JSON.
     pub(super) fn read_json(&self, key: &str) -> Option<serde_json::Value> {
         let value = self.find_value(key)?;
         if value.get_ref().as_table().is_none() {
@@ -506,18 +512,20 @@ impl<'t> TableReader<'t> {
         let json = to_json(value.get_ref());
         if json.is_none() {
             let name = self.qualified_key(key);
-            self.faults
-                .add_fault_at(value.span(), format!("`{name}` holds a number that JSON has not"));
+            self.faults.add_fault_at(
+                value.span(),
+                format!("`{name}` contains a number that JSON does not support"),
+            );
         }
         json
     }
 
-    /// Whether a key is there, whatever it holds. It counts as one that was asked for.
+    /// Returns whether `key` is present with any value. The key then counts as known.
     pub(super) fn has_key(&self, key: &str) -> bool {
         self.find_value(key).is_some()
     }
 
-    /// Notes that a key that must be there is not.
+    /// Reports a fault if `key` is missing.
     pub(super) fn require_key(&self, key: &str) {
         if self.is_complete() && !self.table.iter().any(|(name, _)| name.get_ref().as_ref() == key)
         {
@@ -543,7 +551,7 @@ impl<'t> TableReader<'t> {
     }
 }
 
-/// A value as JSON; nothing where a number of it cannot be said there. A moment becomes a text.
+/// Converts a value to JSON. A date-time becomes a string. Returns `None` for numbers that JSON lacks, e.g. `inf`.
 fn to_json(value: &DeValue<'_>) -> Option<serde_json::Value> {
     use serde_json::Value;
     Some(match value {
@@ -568,7 +576,7 @@ fn to_json(value: &DeValue<'_>) -> Option<serde_json::Value> {
     })
 }
 
-/// `; did you mean `x`?` for the known name that is nearest, if one is near at all.
+/// Returns `; did you mean `x`?` for the most similar known name, or an empty string if none is similar enough.
 pub fn suggest_nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     known
         .map(|name| (strsim::jaro_winkler(word, name), name))

@@ -1,5 +1,14 @@
-//! One service of a layer: its table, read by itself. What it says about other services is noted, and
-//! looked up by `layer.rs` when all of them are read.
+//! Parser for one service of a layer (`[service.NAME]`).
+//!
+//! References to other services are collected here and resolved by `layer.rs` after all services were read.
+//!
+//! ```text
+//! [service.web]
+//! run = "npm run dev -- --port {port}"
+//! port = 3000
+//! needs = ["api"]
+//! live = { http = "/" }
+//! ```
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -15,10 +24,10 @@ use xtask_base::path::RepoPath;
 use xtask_base::process::ACTIVE_VAR;
 use xtask_base::words::parse_size;
 
-/// From which part of the allowed memory on there is a warning, in percent, where nothing is said.
+/// The default of `memory-warn`, in percent of `memory`.
 const DEFAULT_MEMORY_WARN: u8 = 80;
 
-/// How the variables begin that are ours to set.
+/// The prefix of variables that only `xtask` may set.
 const OURS: &str = "XTASK_";
 
 const SIGNALS: [(&str, StopSignal); 7] = [
@@ -31,87 +40,83 @@ const SIGNALS: [(&str, StopSignal); 7] = [
     ("USR2", StopSignal::Usr2),
 ];
 
-/// A service that is enabled. Its texts hold placeholders, which `fill` fills.
+/// An enabled service. Its texts still contain placeholders; see `fill_placeholders`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Service {
-    /// Its name.
     pub name: String,
-    /// Where it first stands: the line, from 1.
+    /// The line of its first appearance, counted from 1.
     pub line: usize,
-    /// Where it first stands: the file.
+    /// The file of its first appearance.
     pub file: String,
-    /// What it is, for people.
+    /// A description for people.
     pub description: Option<String>,
-    /// How it is started.
+    /// The start command.
     pub run: CommandLine,
-    /// The folder in which it runs; the root where there is none.
+    /// The working directory; `None` for the repository root.
     pub dir: Option<RepoPath>,
-    /// The port on which it listens.
+    /// The port on which the service listens.
     pub port: Option<u16>,
-    /// The variables that it is given.
+    /// Additional environment variables.
     pub env: BTreeMap<String, String>,
-    /// Files with more of them, from the root. One that begins with `?` need not be there.
+    /// Env files, relative to the repository root. A file with the prefix `?` is optional.
     pub env_files: Vec<String>,
-    /// The services that must be ready before it starts, as indices.
+    /// The services that must be ready first, as indices into `Layer::services`.
     pub needs: Vec<usize>,
-    /// Whether it does its work and ends: when it has ended with 0, it counts as ready.
+    /// Whether the service is a one-off task: ready when it has exited with code 0.
     pub once: bool,
-    /// Whether the stack is unhealthy without it.
+    /// Whether the stack is unhealthy without this service.
     pub required: bool,
-    /// When it is ready; as soon as it runs, where nothing is said.
+    /// The readiness probe; if `None`, the service is ready as soon as its process runs.
     pub ready: Option<ProbeConfig>,
-    /// How it is watched while it runs.
+    /// The liveness probe.
     pub live: Option<LivenessConfig>,
-    /// How often it is started again.
     pub restart: RestartConfig,
-    /// How it is stopped.
     pub stop: StopConfig,
-    /// What it may use.
+    /// Warning thresholds for memory and CPU.
     pub limits: LimitsConfig,
-    /// How it starts without some that it needs.
+    /// How to start without some of the services in `needs`.
     pub fallback: Option<FallbackConfig>,
-    /// How much of its log is kept.
     pub log: LogConfig,
-    /// The folders in which it keeps what must outlive a release, below the one for that.
+    /// Folders with data that must outlive a release, below the state folder.
     pub state: Vec<RepoPath>,
-    /// What stands for it while a release is tried.
+    /// The stand-in for this service while a new release is tested.
     pub candidate: CandidateMode,
-    /// What saves its state before another release takes over.
+    /// The command that saves `state` before another release takes over.
     pub backup: Option<BackupConfig>,
 }
 
-/// What stands for a service while a release is tried.
+/// The stand-in for a service while a new release is tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CandidateMode {
-    /// One that is started for it, on a spare port.
+    /// A new process on a spare port.
     Start,
-    /// The one that serves.
+    /// The process that currently serves.
     Serving,
 }
 
 const CANDIDATES: [(&str, CandidateMode); 2] =
     [("start", CandidateMode::Start), ("serving", CandidateMode::Serving)];
 
-/// How the state of a service is saved.
+/// The backup of the state of a service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BackupConfig {
-    /// The command. `{backup}` stands for the folder into which it writes.
+    /// The command, in which `{backup}` is the target folder.
     pub run: CommandLine,
-    /// How long it may take.
+    /// The maximum duration.
     pub timeout: Duration,
 }
 
-/// How long a backup may take where nothing is said: ten minutes.
+/// The default of `backup-timeout`: ten minutes.
 const DEFAULT_BACKUP_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// How often a service that ended is started again.
+/// The restart policy of a service that exited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestartConfig {
-    /// The most restarts within a time; 0 for none at all.
+    /// The maximum number of restarts within `within`; 0 disables restarts.
     pub max: u32,
-    /// That time.
+    /// The period for `max`.
     pub within: Duration,
-    /// How long is waited before a restart: first, and at most.
+    /// The first and the longest delay before a restart.
     pub backoff: (Duration, Duration),
 }
 
@@ -122,23 +127,23 @@ impl Default for RestartConfig {
     }
 }
 
-/// How a service is stopped.
+/// How to stop a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StopConfig {
-    /// What it is sent first.
+    /// The first signal.
     pub signal: StopSignal,
-    /// How long it has before it is killed.
+    /// The time until the service is killed.
     pub timeout: Duration,
-    /// Whom the signal goes to at first.
+    /// The processes that receive the first signal.
     pub to: StopScope,
 }
 
-/// Whom the signal goes to that asks a service to end.
+/// The processes that receive the signal to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopScope {
-    /// Its first process, which tells the others; they are asked when it has ended, or half of the time is over.
+    /// The main process, which informs the others. They get the signal after it has exited, or after half of `timeout`.
     Main,
-    /// All of its processes at once.
+    /// All processes of the service at once.
     All,
 }
 
@@ -154,7 +159,7 @@ impl Default for StopConfig {
     }
 }
 
-/// The signals that can ask a service to stop.
+/// The signals that can stop a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopSignal {
     Term,
@@ -166,32 +171,32 @@ pub enum StopSignal {
     Usr2,
 }
 
-/// What a service may use before there is a warning.
+/// The resource usage above which a warning is printed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LimitsConfig {
-    /// Its memory, in bytes.
+    /// The allowed memory, in bytes.
     pub memory: Option<u64>,
-    /// From which part of it on there is a warning, in percent.
+    /// The warning threshold, in percent of `memory`.
     pub memory_warn: Option<u8>,
-    /// From which use of a processor on there is a warning, in percent of one.
+    /// The warning threshold, in percent of one CPU.
     pub cpu_warn: Option<u16>,
 }
 
-/// How a service starts although something that it needs is not ready.
+/// How a service starts although a dependency is not ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FallbackConfig {
-    /// The services that it can do without, as indices.
+    /// The optional dependencies, as indices into `Layer::services`.
     pub when: Vec<usize>,
-    /// The variables that it is given then, over the others.
+    /// Environment variables for that case, which override `Service::env`.
     pub env: BTreeMap<String, String>,
 }
 
-/// How much of a log is kept.
+/// The log rotation of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
-    /// How long a file may become, in bytes.
+    /// The maximum size of a log file, in bytes.
     pub size: u64,
-    /// How many older files are kept beside it.
+    /// The number of older files to keep.
     pub keep: u32,
 }
 
@@ -201,20 +206,20 @@ impl Default for LogConfig {
     }
 }
 
-/// Names of other services.
+/// References to other services.
 pub(super) struct ServiceNames {
     pub(super) names: Vec<String>,
     pub(super) span: Range<usize>,
 }
 
-/// A service as it was read, before what it says about others was looked up.
+/// A service whose references to other services are not resolved yet.
 pub(super) struct ServiceDraft {
     pub(super) name: String,
     pub(super) span: Range<usize>,
     pub(super) is_enabled: bool,
-    /// Nothing where it could not be read. What refers to others is still empty.
+    /// The service without its references; `None` if it could not be read.
     pub(super) service: Option<Service>,
-    /// Whether it says a port, right or wrong.
+    /// Whether `port` is present, valid or not.
     pub(super) has_port: bool,
     pub(super) port: Option<u16>,
     pub(super) port_span: Range<usize>,
@@ -223,30 +228,29 @@ pub(super) struct ServiceDraft {
     pub(super) port_references: Vec<PortReference>,
 }
 
-/// What is wrong with a variable that is to be set for a service, if anything is.
+/// Returns the fault message if the variable `name` cannot be set for a service.
 fn find_variable_fault(name: &str) -> Option<String> {
     if is_variable_name(name) {
         find_reserved_fault(name)
     } else {
-        Some(format!("`{name}` is no name of a variable"))
+        Some(format!("invalid variable name `{name}`"))
     }
 }
 
-/// Why nobody else may set this variable, if it is ours to set.
+/// Returns the fault message if the variable `name` is reserved for `xtask`.
 #[must_use]
 pub fn find_reserved_fault(name: &str) -> Option<String> {
     let is_ours = name.starts_with(OURS) || name == ACTIVE_VAR;
-    is_ours.then(|| format!("`{name}` cannot be set: it is xtask that sets it"))
+    is_ours.then(|| format!("`{name}` cannot be set: it is reserved for xtask"))
 }
 
-/// The variable in which services find the port of one of them: `XTASK_PORT_MY_API`.
+/// Returns the variable with the port of a service, e.g. `XTASK_PORT_MY_API` for `my-api`.
 #[must_use]
 pub fn port_variable(service: &str) -> String {
     format!("{OURS}PORT_{}", service.to_ascii_uppercase().replace('-', "_"))
 }
 
-/// Reads the table of a service. All of it is read, also where there is a fault already: all faults
-/// are told at once.
+/// Reads `[service.NAME]`. All keys are read even after a fault, so that all faults are reported at once.
 pub(super) fn read_service(name: &str, table: &TableReader<'_>) -> ServiceDraft {
     if !is_valid_name(name) {
         table.add_fault_at(table.span(), format!("invalid service name `{name}`: use {NAME}"));
@@ -269,7 +273,7 @@ pub(super) fn read_service(name: &str, table: &TableReader<'_>) -> ServiceDraft 
     for key in ["ready", "live"].into_iter().filter(|key| once && table.has_key(key)) {
         table.add_fault(
             key,
-            format!("`{key}` is not for a service that runs `once`: its end tells"),
+            format!("`{key}` cannot be used with `once`: such a service is ready when it exits with code 0"),
         );
     }
     let state = read_state(table);
@@ -354,7 +358,7 @@ fn read_state(table: &TableReader<'_>) -> Vec<RepoPath> {
     state
 }
 
-/// Two of one service with the same state would each take it for its own.
+/// Reads `candidate`. The default for a service with `state` is `Serving`, because two instances must not share state.
 fn read_candidate(table: &TableReader<'_>, state: &[RepoPath]) -> CandidateMode {
     let default = if state.is_empty() { CandidateMode::Start } else { CandidateMode::Serving };
     table.read_choice("candidate", &CANDIDATES).unwrap_or(default)
@@ -369,15 +373,12 @@ fn read_backup(
     let timeout = read_duration(table, "backup-timeout");
     if !table.has_key("backup") {
         if timeout.is_some() {
-            table.add_fault(
-                "backup-timeout",
-                "`backup-timeout` is for `backup`, which is not given",
-            );
+            table.add_fault("backup-timeout", "`backup-timeout` requires `backup`");
         }
         return None;
     }
     if state.is_empty() && table.is_complete() {
-        table.add_fault("backup", "`backup` saves the `state` of a service, which is not given");
+        table.add_fault("backup", "`backup` requires `state`, which it saves");
     }
     let run = read_command_or_list(table, "backup", shell)?;
     for word in &run.argv {
@@ -386,7 +387,7 @@ fn read_backup(
     if !run.argv.iter().any(|word| word.contains(BACKUP) || word.contains("XTASK_BACKUP")) {
         table.add_fault(
             "backup",
-            format!("`backup` says nowhere where it writes to: `{BACKUP}`, or `$XTASK_BACKUP` for a shell"),
+            format!("`backup` does not use its target folder: pass `{BACKUP}`, or `$XTASK_BACKUP` in a shell"),
         );
     }
     Some(BackupConfig { run, timeout: timeout.unwrap_or(DEFAULT_BACKUP_TIMEOUT) })
@@ -412,7 +413,7 @@ fn read_restart(table: &TableReader<'_>) -> RestartConfig {
         Some((parse_duration(first.trim())?, parse_duration(most.trim())?))
     });
     if backoff.is_some_and(|(first, most)| first > most) {
-        table.add_fault("backoff", "`backoff` is upside down: the shorter time comes first");
+        table.add_fault("backoff", "`backoff` must begin with the shorter time");
     }
     RestartConfig {
         max: max.unwrap_or(default.max),
@@ -441,7 +442,10 @@ fn read_limits(table: &TableReader<'_>) -> LimitsConfig {
     let memory_warn = percent("memory-warn", "from `1%` to `100%`", 100);
     let cpu_warn = percent("cpu-warn", "from `1%` to `10000%`", 10_000);
     if table.has_key("memory-warn") && !table.has_key("memory") && table.is_complete() {
-        table.add_fault("memory-warn", "`memory-warn` is a part of `memory`, which is not given");
+        table.add_fault(
+            "memory-warn",
+            "`memory-warn` requires `memory`, of which it is a percentage",
+        );
     }
     let default = memory.map(|_| DEFAULT_MEMORY_WARN);
     let memory_warn = memory_warn.and_then(|percent| u8::try_from(percent).ok()).or(default);
@@ -460,7 +464,7 @@ fn read_log(table: &TableReader<'_>) -> LogConfig {
 const SIZE_WANTED: &str = "a size such as `1 GB`";
 
 const INSIDE_STATE: &str =
-    "a relative path inside the folder for what services keep, such as `postgres`";
+    "a relative path inside the state folder of the services, such as `postgres`";
 
-/// What stands for the folder of a backup in its command.
+/// The placeholder for the target folder in a backup command.
 pub const BACKUP: &str = "{backup}";

@@ -1,11 +1,18 @@
-//! `setup/sync.toml`: which branch is canonical, which paths are managed, what hooks may do.
+//! Parser for `setup/sync.toml`: the canonical branch, the managed paths, and the permissions of hooks.
+//!
+//! ```text
+//! [canonical]
+//! branch = "orchestration-tools"
+//! [managed]
+//! include = ["/setup/", "/.gitignore"]
+//! ```
 
 use super::reader::{Faults, TableReader};
 use super::value_syntax::read_branch_name;
 use xtask_base::error::Result;
 
-/// The managed paths of a project that has no `setup/sync.toml`: set-up, deployment and scripts,
-/// and the build and lint files of a Python and TypeScript project.
+/// The managed paths of a project without `setup/sync.toml`: setup, deployment and scripts, and the build and lint
+/// files of a Python and TypeScript project.
 const DEFAULT_INCLUDE: [&str; 18] = [
     "/setup/",
     "/deployment/",
@@ -27,85 +34,84 @@ const DEFAULT_INCLUDE: [&str; 18] = [
     "/.gitattributes",
 ];
 
-/// What is copied by a backup where nothing is said: files of variables.
+/// The default of `backup.ignored`: env files.
 const DEFAULT_BACKUP_PATTERNS: [&str; 2] = [".env", ".env.*"];
 
-/// What a hook may do on a branch.
+/// The permissions of a hook on a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HookMode {
-    /// Commit the canonical state.
+    /// Commits the canonical state.
     Commit,
-    /// Write the files, not the index or the branch.
+    /// Writes the files, but neither the index nor the branch.
     Worktree,
-    /// Say one line and write nothing.
+    /// Prints one line and writes no file.
     Notify,
 }
 
 const HOOK_MODES: [(&str, HookMode); 3] =
     [("commit", HookMode::Commit), ("worktree", HookMode::Worktree), ("notify", HookMode::Notify)];
 
-/// What a remote runs, for the addresses of its pages.
+/// The software of a remote, which determines the URLs of its pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forge {
-    /// GitHub, also in a company's own house.
+    /// GitHub, or GitHub Enterprise Server.
     GitHub,
-    /// GitLab, also in a company's own house.
+    /// GitLab, hosted or self-managed.
     GitLab,
-    /// Bitbucket, in the cloud or as a server.
+    /// Bitbucket Cloud or Server.
     Bitbucket,
 }
 
 const FORGES: [(&str, Forge); 3] =
     [("github", Forge::GitHub), ("gitlab", Forge::GitLab), ("bitbucket", Forge::Bitbucket)];
 
-/// Who signs sync commits. It is part of what makes them equal on every machine.
+/// The author of sync commits. A fixed identity makes the commits identical on every machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitIdentity {
-    /// The name.
     pub name: String,
-    /// The address, without the angle brackets.
+    /// The email address, without angle brackets.
     pub email: String,
 }
 
-/// An exception for branches whose name matches.
+/// An exception for the branches that match `name_glob`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BranchException {
-    /// A glob over branch names, as `git branch --list` reads it: `*` also matches `/`.
+    /// A glob over branch names, in the syntax of `git branch --list`: `*` also matches `/`.
     pub name_glob: String,
     /// Patterns of managed paths that these branches keep for themselves.
     pub exclude: Vec<String>,
-    /// What hooks may do there, if it differs.
+    /// The hook mode for these branches, if it differs.
     pub mode: Option<HookMode>,
 }
 
-/// The whole file, with defaults where it is silent.
+/// The contents of `setup/sync.toml`; missing keys have their defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyncConfig {
     /// The canonical branch, without `refs/heads/`.
     pub branch: String,
-    /// The remote whose copy of the canonical branch counts, too.
+    /// The remote whose copy of the canonical branch also counts.
     pub remote: String,
-    /// Whether the file names that remote.
+    /// Whether the file sets `remote`.
     pub has_explicit_remote: bool,
-    /// The branch on which changes for the canonical branch are collected.
+    /// The branch that collects changes for the canonical branch.
     pub changes_branch: String,
-    /// Managed paths, in `.gitignore` syntax from the root.
+    /// Managed paths, as `.gitignore` patterns relative to the root.
     pub include: Vec<String>,
-    /// Exceptions from `include`, in the same syntax.
+    /// Exceptions from `include`, as `.gitignore` patterns.
     pub exclude: Vec<String>,
-    /// What hooks do on branches that are the user's own.
+    /// The hook mode on the user's own branches.
     pub mode: HookMode,
-    /// What hooks do on protected branches and other people's.
+    /// The hook mode on protected branches and other people's branches.
     pub shared_mode: HookMode,
-    /// Paths whose staged content `pre-commit` does not look into, in the same syntax.
+    /// Paths whose staged content `pre-commit` does not check, as `.gitignore` patterns.
     pub unchecked_patterns: Vec<String>,
-    /// What runs at the remote, where its address does not tell.
+    /// The software of the remote, if its URL does not show it.
     pub forge: Option<Forge>,
-    /// Who signs sync commits.
+    /// The author of sync commits.
     pub identity: CommitIdentity,
-    /// Files that git does not have and a backup copies, in the same syntax: they may be secrets.
+    /// Untracked files that a backup copies, as `.gitignore` patterns. They may be secrets.
     pub backup_patterns: Vec<String>,
-    /// Exceptions by branch name; the first match wins.
+    /// Exceptions by branch name; the first match applies.
     pub branch_exceptions: Vec<BranchException>,
 }
 
@@ -133,7 +139,8 @@ impl Default for SyncConfig {
 }
 
 impl SyncConfig {
-    /// Reads the text of the file; `source` names where it came from.
+    /// Parses `text`. `source` names its origin, e.g. `setup/sync.toml at orchestration-tools`. Returns one usage error
+    /// with all faults.
     pub fn parse(source: &str, text: &str) -> Result<SyncConfig> {
         Faults::read_toml(source, text, |file| {
             let mut config = SyncConfig::default();
@@ -155,7 +162,10 @@ impl SyncConfig {
                 set_if_some(&mut config.include, read_patterns(table, "include"));
                 set_if_some(&mut config.exclude, read_patterns(table, "exclude"));
                 if config.include.is_empty() {
-                    table.add_fault("include", "`managed.include` names no path at all");
+                    table.add_fault(
+                        "include",
+                        "`managed.include` must contain at least one pattern",
+                    );
                 }
             });
             file.read_table("hooks", |table| {
@@ -194,11 +204,11 @@ fn read_patterns(table: &TableReader<'_>, key: &str) -> Option<Vec<String>> {
         let wrong = if pattern.starts_with('#') {
             "is a comment in this syntax; write `\\#` for the character"
         } else if pattern.trim() != pattern || pattern.contains('\n') {
-            "has white space around it"
+            "has leading or trailing white space, or a line break"
         } else if pattern.trim_matches(['/', '!']).is_empty() {
-            "names nothing"
+            "matches no path"
         } else if pattern.split('/').any(|part| part == "..") {
-            "leads out of the repository"
+            "points outside the repository"
         } else {
             continue;
         };
@@ -217,7 +227,7 @@ fn read_identity(table: &TableReader<'_>) -> Option<CommitIdentity> {
             .then(|| CommitIdentity { name: name.to_owned(), email: email.to_owned() })
     });
     if parsed.is_none() {
-        table.add_fault("identity", format!("`{text}` is not of the form `Name <address>`"));
+        table.add_fault("identity", format!("invalid identity `{text}`: expected `Name <email>`"));
     }
     parsed
 }
@@ -304,14 +314,14 @@ exclude = ["/"]
             setup/sync.toml:4: `canonical.remote` must be a string, not integer
             setup/sync.toml:5: `-force` is not a name that git accepts
             setup/sync.toml:7: the pattern `#no` is a comment in this syntax; write `\#` for the character
-            setup/sync.toml:7: the pattern `../up` leads out of the repository
+            setup/sync.toml:7: the pattern `../up` points outside the repository
             setup/sync.toml:7: `managed.include` holds an empty string
             setup/sync.toml:7: `managed.include` must be a list of strings, not integer
             setup/sync.toml:8: unknown key `hook`; did you mean `hooks`?
             setup/sync.toml:11: `hooks.mode` is `comit`; it must be one of commit, worktree, notify; did you mean `commit`?
-            setup/sync.toml:13: `nobody` is not of the form `Name <address>`
+            setup/sync.toml:13: invalid identity `nobody`: expected `Name <email>`
             setup/sync.toml:14: `branch.match` is missing
-            setup/sync.toml:15: the pattern `/` names nothing
+            setup/sync.toml:15: the pattern `/` matches no path
         "#]]
         .assert_eq(&text);
     }

@@ -1,32 +1,34 @@
-//! What a repository has chosen for its own Rust, and the toolkit has to know: its toolchain
-//! (`rust-toolchain.toml`, or the older `rust-toolchain`), and the machine that it builds for.
+//! Rust settings of a repository that affect the toolkit: the toolchain (`rust-toolchain.toml`, or the older
+//! `rust-toolchain`) and the build target of cargo.
+//!
+//! For example, `[toolchain]\nchannel = "1.81"` has the channel `1.81`, which is too old for the toolkit.
 
 use toml::de::DeTable;
 
-/// Where it is named.
+/// The files that name the toolchain.
 pub const TOOLCHAIN_FILES: [&str; 2] = ["rust-toolchain.toml", "rust-toolchain"];
 
-/// The oldest Rust that builds the toolkit.
+/// The minimum supported Rust version (`rust-version`).
 const MIN_RUST_VERSION: &str = env!("CARGO_PKG_RUST_VERSION");
 
-/// When that Rust was released: nightlies before it are too old as well.
+/// The release date of `MIN_RUST_VERSION`: older nightlies are too old as well.
 const MIN_RUST_DATE: &str = "2025-10-30";
 
-/// The channel that a toolchain file names; nothing where it names none, or only a folder.
+/// Returns the channel in a toolchain file, or `None` if the file has no channel or names only a folder (`path`).
 #[must_use]
 pub fn parse_channel(text: &str) -> Option<String> {
     if let Ok(table) = DeTable::parse(text) {
         let toolchain = table.get_ref().get("toolchain")?.get_ref().as_table()?;
         return toolchain.get("channel")?.get_ref().as_str().map(str::to_owned);
     }
-    // The older form is the bare name.
+    // The older format consists of the bare name.
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let only = lines.next().filter(|_| lines.next().is_none())?;
     Some(only.to_owned())
 }
 
-/// Whether the toolkit needs a newer toolchain than this channel. Of names that tell no age, such as
-/// `stable`, it is not assumed.
+/// Returns whether `channel` is older than `MIN_RUST_VERSION`. `false` for names without a version or date, such as
+/// `stable`.
 #[must_use]
 pub fn is_too_old(channel: &str) -> bool {
     if let Some(date) = ["nightly-", "beta-"].iter().find_map(|kind| channel.strip_prefix(kind)) {
@@ -43,7 +45,7 @@ pub fn is_too_old(channel: &str) -> bool {
     }
 }
 
-/// Whether a configuration of cargo builds for another machine than this one may be.
+/// Returns whether a cargo configuration sets `build.target`, so that builds may be for another machine.
 #[must_use]
 pub fn has_build_target(text: &str) -> bool {
     let Ok(table) = DeTable::parse(text) else { return false };

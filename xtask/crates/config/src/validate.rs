@@ -1,7 +1,15 @@
-//! `setup/validate.toml`: the checks, their phases, and the bounds of a run.
+//! Parser for `setup/validate.toml`: checks, their phases, and the limits of a run.
 //!
-//! A configuration that was read is whole: every name is known, every check says what it does in
-//! exactly one way, and what a check needs leads neither back to it nor into a later phase.
+//! Guarantees for a [`ValidateConfig`] that was parsed: every referenced name exists, every check has exactly one
+//! kind, and `needs` has no cycle and names no check in a later phase.
+//!
+//! ```text
+//! [[check]]
+//! name = "tests"
+//! run = "cargo test"
+//! inputs = ["src/**"]
+//! needs = ["rust"]
+//! ```
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,73 +25,73 @@ use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
 use xtask_base::words::{expand_braces, parse_size};
 
-/// The phases of a file that declares none, and whether each is a gate.
+/// The default phases, and whether each is a gate.
 const DEFAULT_PHASES: [(&str, bool); 4] =
     [("environment", true), ("dependencies", true), ("quality", false), ("platform", false)];
 
-/// The phase of a check that names none, where the file declares no phases either.
+/// The default `phase` of a check if the file declares no phases.
 const DEFAULT_PHASE: &str = "quality";
 
-/// How long a command may take that sets no `timeout`: ten minutes.
+/// The default `timeout` of a command, in seconds: ten minutes.
 const DEFAULT_TIMEOUT_S: u64 = 600;
 
-/// The least that must be free on disk, where nothing else is said: 1 GB.
+/// The default of `disk-free-min`, in bytes: 1 GB.
 const DEFAULT_DISK_FREE: u64 = 1_000_000_000;
 
-/// How long a run waits for another one: 30 seconds.
+/// The default of `lock-wait`, in seconds.
 const DEFAULT_LOCK_WAIT_S: u64 = 30;
 
-/// How many logs are kept.
+/// The default of `logs-kept`.
 const DEFAULT_LOGS: u64 = 20;
 
-/// The longest name of a check.
+/// The maximum length of the name of a check, in bytes.
 const LONGEST_NAME: usize = 100;
 
-/// The systems that `os` can name, as Rust names them.
+/// The values of `os`, named as in Rust's `target_os`.
 const SYSTEMS: [(&str, &str); 3] = [("linux", "linux"), ("macos", "macos"), ("windows", "windows")];
 
-/// The most checks: what is more is a mistake.
+/// The maximum number of checks; a larger number is a mistake.
 const MOST_CHECKS: usize = 2000;
 
-/// The keys of which a check has exactly one.
+/// The keys that determine the kind of a check. Exactly one must be present.
 const KIND_KEYS: [&str; 7] = ["run", "tool", "file", "env-var", "disk", "port-free", "built-in"];
 
-/// What a check does.
+/// The kind of a check.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CheckKind {
-    /// Runs a command, which must end with 0.
+    /// A command must exit with code 0.
     Run(CommandLine),
-    /// Finds a program on PATH, and asks it for its version.
+    /// A program must be found in `PATH`, with a matching version.
     Tool {
-        /// Its name.
+        /// The name of the program.
         tool: String,
-        /// The versions that will do.
+        /// The accepted versions.
         version: Option<VersionReq>,
-        /// How it is asked, where it is not by `--version`.
+        /// The command that prints the version, if it differs from `TOOL --version`.
         version_command: Option<CommandLine>,
     },
-    /// Files that must be there.
+    /// These files must exist.
     File(Vec<RepoPath>),
-    /// Variables that must be set, and not to nothing.
+    /// These environment variables must be set and not empty.
     EnvVar(Vec<String>),
-    /// So many bytes must be free where a run writes.
+    /// The minimum free disk space for a run, in bytes.
     Disk(u64),
-    /// Nobody listens on these ports.
+    /// No process listens on these ports.
     PortFree(Vec<u16>),
-    /// Git knows who commits.
+    /// `user.name` and `user.email` of git are set.
     GitIdentity,
-    /// The hooks are installed and will fire here.
+    /// The git hooks are installed and will run in this worktree.
     Hooks,
-    /// No managed path is behind.
+    /// All managed files are up to date.
     Sync,
-    /// The branch that is checked out keeps to the rules.
+    /// The current branch follows the branch rules.
     Branches,
 }
 
-/// A built-in check, made with the least that must be free on disk.
+/// The constructor of a built-in check, given the minimum free disk space in bytes.
 type MakeBuiltIn = fn(u64) -> CheckKind;
 
-/// The built-in checks that take no value.
+/// The values of `built-in`.
 const BUILT_IN_CHECKS: [(&str, MakeBuiltIn); 5] = [
     ("git-identity", |_| CheckKind::GitIdentity),
     ("hooks", |_| CheckKind::Hooks),
@@ -92,83 +100,78 @@ const BUILT_IN_CHECKS: [(&str, MakeBuiltIn); 5] = [
     ("disk", CheckKind::Disk),
 ];
 
-/// How a check that failed can be put right.
+/// The automatic fix of a failed check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fix {
-    /// What to run.
     pub command: CommandLine,
-    /// Whether it waits for consent.
+    /// Whether the fix requires confirmation.
     pub is_risky: bool,
-    /// The files and folders that it may change, which are backed up first.
+    /// The files and folders that the fix may change. They are backed up first.
     pub writes: Vec<RepoPath>,
-    /// How long it may take, in seconds.
+    /// The maximum duration, in seconds.
     pub timeout_s: u64,
 }
 
-/// A check.
+/// A check (`[[check]]`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Check {
-    /// Its name.
     pub name: String,
-    /// Its phase, as an index into the phases.
+    /// The phase, as an index into `ValidateConfig::phases`.
     pub phase: usize,
-    /// What it does.
     pub kind: CheckKind,
-    /// The folder in which its command runs; the root where there is none.
+    /// The working directory of the command; `None` for the repository root.
     pub cwd: Option<RepoPath>,
-    /// The files on which its result depends, as globs from the root.
+    /// Globs for the files on which the result depends, relative to the root.
     pub inputs: Vec<String>,
-    /// The variables on which it depends.
+    /// The environment variables on which the result depends.
     pub env: Vec<String>,
-    /// The programs on which it depends, besides the one that it runs.
+    /// Additional programs on which the result depends.
     pub tools: Vec<String>,
-    /// The checks that must pass before it begins, as indices.
+    /// The checks that must pass first, as indices into `ValidateConfig::checks`.
     pub needs: Vec<usize>,
-    /// For how long a pass counts, in seconds.
+    /// The validity of a cached pass, in seconds.
     pub ttl_s: Option<u64>,
-    /// How long its command may take, in seconds.
+    /// The maximum duration of the command, in seconds.
     pub timeout_s: u64,
-    /// Whether it runs tests, which `--skip-tests` leaves out.
+    /// Whether the check runs tests, so that `--skip-tests` skips it.
     pub runs_tests: bool,
-    /// The systems on which it runs; everywhere where there are none.
+    /// The operating systems on which the check runs; if empty, all.
     pub os: Vec<String>,
-    /// Words by which it can be chosen.
+    /// Tags for selecting checks.
     pub tags: Vec<String>,
-    /// Whether it also runs where `CI` is set.
+    /// Whether the check also runs if `CI` is set.
     pub runs_in_ci: bool,
-    /// Whether it runs before a commit.
+    /// Whether `pre-commit` runs the check.
     pub before_commit: bool,
-    /// How a failure can be put right.
+    /// The automatic fix, if any.
     pub fix: Option<Fix>,
-    /// The line of the file on which it stands.
+    /// The line of the check in the file.
     pub line: usize,
 }
 
-/// A phase.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckPhase {
-    /// Its name.
     pub name: String,
-    /// Whether a failure in it stops the phases after it.
+    /// Whether a failure in this phase skips the later phases.
     pub is_gate: bool,
 }
 
-/// The whole file, with defaults where it is silent.
+/// The contents of `setup/validate.toml`; missing keys have their defaults.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidateConfig {
-    /// How long a run waits for another one, in seconds.
+    /// How long a run waits for another run, in seconds.
     pub lock_wait_s: u64,
-    /// How many logs are kept.
+    /// The number of logs to keep.
     pub logs_kept: usize,
-    /// Where the end of a run is told: an address, or `$NAME` of a variable that holds one.
+    /// The webhook that is notified at the end of a run: a URL, or `$NAME` for a variable that holds one.
     pub webhook: Option<String>,
-    /// The phases, in their order.
+    /// The phases, in order.
     pub phases: Vec<CheckPhase>,
-    /// The checks, in the order of the file.
+    /// The checks, in file order.
     pub checks: Vec<Check>,
 }
 
-/// A check as it was read, before what it needs was looked up.
+/// A check whose `needs` are not resolved yet.
 struct CheckDraft {
     check: Option<Check>,
     name: Option<String>,
@@ -177,7 +180,7 @@ struct CheckDraft {
 }
 
 impl ValidateConfig {
-    /// Reads the text of the file; `source` names where it came from.
+    /// Parses `text`. `source` names its origin, e.g. `setup/validate.toml`. Returns one usage error with all faults.
     pub fn parse(source: &str, text: &str) -> Result<ValidateConfig> {
         Faults::read_toml(source, text, |file| {
             let is_disk_said = file.has_key("disk-free-min");
@@ -205,7 +208,7 @@ impl ValidateConfig {
             if is_disk_said && !phases.is_empty() {
                 add_disk_check(&mut checks, disk, file.key_line("disk-free-min"));
             } else if !file.has_key("check") {
-                file.add_fault("check", "it has no [[check]]: nothing would be checked");
+                file.add_fault("check", "no [[check]] found: nothing would be checked");
             }
             let seconds = |key: &str, default| {
                 let read = |text: &str| parse_seconds(text).and_then(|s| u64::try_from(s).ok());
@@ -226,7 +229,7 @@ impl ValidateConfig {
     }
 }
 
-/// What `disk-free-min` asks for, it asks for also where no check repeats it.
+/// Adds a disk check for `disk-free-min` unless the file already has one.
 fn add_disk_check(checks: &mut Vec<Check>, bytes: u64, line: usize) {
     if checks.iter().any(|check| matches!(check.kind, CheckKind::Disk(_)) || check.name == "disk") {
         return;
@@ -235,11 +238,11 @@ fn add_disk_check(checks: &mut Vec<Check>, bytes: u64, line: usize) {
     checks.push(disk);
 }
 
-const WEBHOOK_WANTED: &str = "an address that begins with `https://` (`http://` to this machine \
-                              alone), or `$NAME` for a variable that holds one";
+const WEBHOOK_WANTED: &str = "a URL that begins with `https://` (`http://` only for this \
+                              machine), or `$NAME` for a variable with a URL";
 
-/// Whether this can be told the end of a run: what it says goes over the net encrypted or not at
-/// all.
+/// Returns whether `text` is a valid webhook. The report must be encrypted in transit, so `http://` is accepted only
+/// for this machine.
 #[must_use]
 pub fn is_webhook(text: &str) -> bool {
     let is_plain = !text.chars().any(|c| c.is_whitespace() || c.is_control());
@@ -252,7 +255,7 @@ pub fn is_webhook(text: &str) -> bool {
     is_plain && (is_local || is_variable || text.starts_with("https://") && text.len() > 8)
 }
 
-/// A check that does nothing yet.
+/// Returns a check with default values.
 fn new_check(name: String) -> Check {
     Check {
         name,
@@ -323,18 +326,20 @@ fn read_check(
         if parse_inner_path(literal).is_none() {
             check.add_fault("inputs", format!("`inputs` has `{pattern}`; it must be {INSIDE}"));
         } else if expand_braces(literal).is_none() {
-            check.add_fault("inputs", "the braces of `inputs` stand for too many patterns");
+            check.add_fault("inputs", "the braces in `inputs` expand to too many patterns");
         }
     }
     let env = check.read_texts("env").unwrap_or_default();
     for name in env.iter().filter(|name| !is_variable_name(name)) {
-        check.add_fault("env", format!("`env` has `{name}`, which is no name of a variable"));
+        check.add_fault("env", format!("`env` has the invalid variable name `{name}`"));
     }
     let os = check.read_text_or_list("os").unwrap_or_default();
     for name in os.iter().filter(|name| !SYSTEMS.iter().any(|(known, _)| known == name)) {
         let near = suggest_nearest(name, SYSTEMS.iter().map(|(known, _)| *known));
-        check
-            .add_fault("os", format!("`os` has `{name}`; it knows linux, macos and windows{near}"));
+        check.add_fault(
+            "os",
+            format!("`os` has `{name}`; it must be one of linux, macos, windows{near}"),
+        );
     }
     let fix = check.read_table("fix", |fix| {
         fix.require_key("run");
@@ -350,7 +355,7 @@ fn read_check(
                 fix.add_fault(
                     "writes",
                     format!(
-                        "`writes` has `{path}`; it must be {INSIDE}, not a glob, and not git's"
+                        "`writes` has `{path}`; it must be {INSIDE}, not a glob, and not inside `.git`"
                     ),
                 );
             }
@@ -359,7 +364,7 @@ fn read_check(
         let writes = paths.collect();
         Some(Fix { command: command?, is_risky, writes, timeout_s })
     });
-    // All of them are read, also where there is a fault already: all faults are told at once.
+    // These are read even after a fault, so that all faults are reported at once.
     let tools = check.read_texts("tools").unwrap_or_default();
     let ttl_s = seconds("ttl");
     let tests = check.read_bool("tests").unwrap_or(false);
@@ -389,17 +394,19 @@ fn read_check(
     CheckDraft { check: draft, name, needs, span: check.key_span("needs", "name") }
 }
 
-/// What a check does: exactly one of the ways there are.
+/// Reads the kind of a check: exactly one of [`KIND_KEYS`].
 fn read_check_kind(check: &TableReader<'_>, disk: u64) -> Option<CheckKind> {
     let there: Vec<&str> = KIND_KEYS.into_iter().filter(|key| check.has_key(key)).collect();
     let is_tool = there == ["tool"];
     for key in ["version", "ask"].into_iter().filter(|key| !is_tool && check.has_key(key)) {
-        check.add_fault(key, format!("`{key}` is for checks of a `tool`"));
+        check.add_fault(key, format!("`{key}` requires `tool`"));
     }
     match there[..] {
         [] => {
-            check
-                .add_fault("name", format!("it does nothing: say one of {}", KIND_KEYS.join(", ")));
+            check.add_fault(
+                "name",
+                format!("the check has no kind: set one of {}", KIND_KEYS.join(", ")),
+            );
             None
         }
         ["run"] => read_command(check, "run", check.read_bool("shell").unwrap_or(false))
@@ -423,13 +430,13 @@ fn read_check_kind(check: &TableReader<'_>, disk: u64) -> Option<CheckKind> {
                 }
                 found
             });
-            // All of them are looked at, so that all faults are found.
+            // Collected first, so that every path is checked and all faults are found.
             read.collect::<Vec<_>>().into_iter().collect::<Option<Vec<_>>>().map(CheckKind::File)
         }
         ["env-var"] => {
             let names = require_non_empty(check, "env-var", check.read_text_or_list("env-var")?)?;
             for name in names.iter().filter(|name| !is_variable_name(name)) {
-                check.add_fault("env-var", format!("`{name}` is no name of a variable"));
+                check.add_fault("env-var", format!("invalid variable name `{name}`"));
             }
             Some(CheckKind::EnvVar(names))
         }
@@ -444,16 +451,19 @@ fn read_check_kind(check: &TableReader<'_>, disk: u64) -> Option<CheckKind> {
         }
         ["built-in"] => check.read_choice("built-in", &BUILT_IN_CHECKS).map(|make| make(disk)),
         _ => {
-            check.add_fault(there[1], format!("it does several things: {}", there.join(", ")));
+            check.add_fault(
+                there[1],
+                format!("a check has exactly one kind, but this has {}", there.join(", ")),
+            );
             None
         }
     }
 }
 
-/// A list that is to name something.
+/// Reports a fault if `list` is empty.
 fn require_non_empty<T>(check: &TableReader<'_>, key: &str, list: Vec<T>) -> Option<Vec<T>> {
     if list.is_empty() {
-        check.add_fault(key, format!("`{key}` names nothing"));
+        check.add_fault(key, format!("`{key}` must not be empty"));
         return None;
     }
     Some(list)
@@ -461,13 +471,13 @@ fn require_non_empty<T>(check: &TableReader<'_>, key: &str, list: Vec<T>) -> Opt
 
 const VERSION_WANTED: &str = "a range of versions such as `>=3.12` or `>=18, <21`";
 
-/// Looks up what each check needs, and finds names that are taken, unknown needs and circles.
+/// Resolves `needs`, and reports duplicate names, unknown needs and cycles.
 fn resolve_needs(file: &TableReader<'_>, drafts: Vec<CheckDraft>) -> Vec<Check> {
     let mut by_name: BTreeMap<&str, usize> = BTreeMap::new();
     for (at, draft) in drafts.iter().enumerate() {
         let Some(name) = &draft.name else { continue };
         if by_name.contains_key(name.as_str()) {
-            file.add_fault_at(draft.span.clone(), format!("there are two checks named `{name}`"));
+            file.add_fault_at(draft.span.clone(), format!("duplicate check name `{name}`"));
         } else {
             by_name.insert(name, at);
         }
@@ -487,9 +497,7 @@ fn resolve_needs(file: &TableReader<'_>, drafts: Vec<CheckDraft>) -> Vec<Check> 
                     found.push(*needed);
                     let phase = |at: usize| drafts[at].check.as_ref().map(|check| check.phase);
                     let is_later = phase(*needed) > phase(at) && phase(at).is_some();
-                    is_later.then(|| {
-                        format!("`{need}`, which it needs, is in a phase that comes later")
-                    })
+                    is_later.then(|| format!("`needs` has `{need}`, which is in a later phase"))
                 }
             };
             if let Some(fault) = fault {
@@ -504,7 +512,7 @@ fn resolve_needs(file: &TableReader<'_>, drafts: Vec<CheckDraft>) -> Vec<Check> 
         let span = drafts[circle[0]].span.clone();
         file.add_fault_at(span, format!("these checks need each other: {}", names.join(" → ")));
     }
-    // Where a check could not be read there is a fault, and nobody sees this list.
+    // A check that could not be read has caused a fault, so this list is discarded.
     let checks = drafts.into_iter().zip(needs);
     checks.filter_map(|(draft, needs)| Some(Check { needs, ..draft.check? })).collect()
 }
@@ -561,19 +569,19 @@ mod tests {
         );
         expect_test::expect![[r#"
             f:1: `logs-kept` must be from 1 to 10000
-            f:2: `webhook` is `http://example.com/`; it must be an address that begins with `https://` (`http://` to this machine alone), or `$NAME` for a variable that holds one
+            f:2: `webhook` is `http://example.com/`; it must be a URL that begins with `https://` (`http://` only for this machine), or `$NAME` for a variable with a URL
             f:4: `check.name` is `a b`; it must be a word without spaces or commas, and not the name of a phase
             f:5: `run` has `&&`, which needs a shell: add `shell = true`
-            f:9: it does several things: run, tool
+            f:9: a check has exactly one kind, but this has run, tool
             f:12: `needs` has `on`, and there is no such check; did you mean `one`?
             f:12: these checks need each other: two → three → two
-            f:13: `run` has a quote that is not closed
-            f:18: it does several things: file, port-free
+            f:13: `run` has an unclosed quote
+            f:18: a check has exactly one kind, but this has file, port-free
             f:21: `check.port-free` must be from 1 to 65535
-            f:21: `port-free` names nothing
+            f:21: `port-free` must not be empty
             f:22: `inputs` has `/etc/x`; it must be a path inside the repository, from its root
-            f:23: `os` has `linus`; it knows linux, macos and windows; did you mean `linux`?
-            f:25: there are two checks named `four`
+            f:23: `os` has `linus`; it must be one of linux, macos, windows; did you mean `linux`?
+            f:25: duplicate check name `four`
             f:27: `check.version` is `new`; it must be a range of versions such as `>=3.12` or `>=18, <21`
             f:28: `check.ttl` is `soon`; it must be a time such as `90s`, `10m` or `1h`
             f:29: unknown key `check.runn`; did you mean `run`?
@@ -599,7 +607,7 @@ mod tests {
         );
         expect_test::expect![[r#"
             f:5: these checks need each other: a → c → b → a
-            f:20: `a`, which it needs, is in a phase that comes later
+            f:20: `needs` has `a`, which is in a later phase
             f:25: `e` needs itself"#]]
         .assert_eq(&found.join("\n"));
     }

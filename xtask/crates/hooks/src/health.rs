@@ -1,5 +1,9 @@
-//! What `hooks status` answers: for this very worktree and for every hook, whether it will fire,
-//! with which program, and what stands in the way.
+//! Health of the hook installation, for `hooks status`: whether each hook runs in this worktree, with which
+//! program, and which obstacles exist. The inspection is read-only.
+//!
+//! ```text
+//! hooks disabled, program outdated  ->  "installed, but inactive: disabled in this worktree until …"
+//! ```
 
 use super::Hook;
 use super::hooks_folder::{
@@ -18,39 +22,35 @@ use xtask_git::{Head, Repo};
 use xtask_sync::context::{self, SyncContext};
 use xtask_sync::hook_policy::{BranchOwner, HookPolicy, find_hook_policy};
 
-/// How one hook stands.
+/// The health of one hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookHealth {
-    /// The hook.
     pub hook: Hook,
-    /// What stands at its name.
+    /// The state of the file with the name of the hook.
     pub state: HookFileState,
-    /// Whether a hook that was there before runs first.
+    /// Whether the shim first runs a hook that existed before the installation.
     pub runs_previous: bool,
 }
 
-/// How all of them stand.
+/// The health of the whole installation.
 #[derive(Clone, Debug)]
 pub struct InstallationHealth {
-    /// The folder in which git looks.
+    /// The folder in which git looks for hooks (`core.hooksPath`, or `hooks` in the git folder).
     pub folder: String,
-    /// Each hook.
     pub hooks: Vec<HookHealth>,
-    /// The program.
     pub program: InstalledProgram,
-    /// Whether the canonical sources are others than those it was built from; nothing where that
-    /// cannot be told.
+    /// Whether the program was built from other sources than the present canonical ones; `None` if unknown.
     pub is_outdated: Option<bool>,
-    /// Why no hook of ours does anything here now, each reason.
+    /// The reasons why no hook acts in this worktree at present, e.g. a pause.
     pub obstacles: Vec<String>,
-    /// What else is worth knowing.
+    /// Additional information for the user.
     pub notes: Vec<String>,
-    /// Why hooks cannot go where git looks for them, if they cannot.
+    /// The reason why hooks cannot be installed in `folder`, if any.
     pub refusal: Option<String>,
 }
 
 impl InstallationHealth {
-    /// Whether a hook will do its work.
+    /// Returns whether `hook` will run its task.
     #[must_use]
     pub fn will_run(&self, hook: &HookHealth) -> bool {
         matches!(hook.state, HookFileState::Shim | HookFileState::CallsProgram)
@@ -58,7 +58,7 @@ impl InstallationHealth {
             && self.obstacles.is_empty()
     }
 
-    /// Whether nothing of ours is here at all.
+    /// Returns whether no hook of xtask is installed.
     #[must_use]
     pub fn is_absent(&self) -> bool {
         let is_ours = |hook: &HookHealth| {
@@ -70,21 +70,21 @@ impl InstallationHealth {
         !self.hooks.iter().any(is_ours)
     }
 
-    /// The shortest true answer.
+    /// Returns the most important fact in one line.
     #[must_use]
     pub fn summary(&self) -> String {
         if self.is_absent() {
             return match &self.refusal {
                 Some(why) => format!("not installed: {why}"),
-                None => "not installed; `cargo xtask install-hooks` does it".to_owned(),
+                None => "not installed; run `cargo xtask install-hooks`".to_owned(),
             };
         }
-        let renew = "`cargo xtask install-hooks` renews them";
+        let renew = "`cargo xtask install-hooks` reinstalls them";
         if let InstalledProgram::Broken(why) = &self.program {
             return format!("the installed program is broken ({why}); {renew}");
         }
         if self.program == InstalledProgram::Missing {
-            return format!("the installed program is gone; {renew}");
+            return format!("the installed program is missing; {renew}");
         }
         let names = |is: &dyn Fn(&HookFileState) -> bool| {
             let hooks = self.hooks.iter().filter(|hook| is(&hook.state));
@@ -93,26 +93,28 @@ impl InstallationHealth {
         let foreign = names(&|there| *there == HookFileState::Foreign);
         if !foreign.is_empty() {
             return format!(
-                "installed, but somebody else's hook stands at {foreign}; `cargo xtask \
-                 install-hooks` says what to do"
+                "installed, but another hook has replaced {foreign}; `cargo xtask \
+                 install-hooks` explains the options"
             );
         }
         let wrong =
             names(&|there| !matches!(there, HookFileState::Shim | HookFileState::CallsProgram));
         if !wrong.is_empty() {
-            return format!("{wrong} not as installed; {renew}");
+            return format!("{wrong} missing or modified; {renew}");
         }
         if let Some(first) = self.obstacles.first() {
-            return format!("installed, and off: {first}");
+            return format!("installed, but inactive: {first}");
         }
         if self.is_outdated == Some(true) {
-            return format!("installed, from older sources than the canonical ones; {renew}");
+            return format!(
+                "installed, but outdated: built from older sources than the canonical ones; {renew}"
+            );
         }
         "installed".to_owned()
     }
 }
 
-/// Looks at the hooks of this worktree. Nothing is written.
+/// Inspects the hooks of this worktree. Read-only. `care` selects how thoroughly the program is verified.
 pub fn inspect_hooks(
     repo: &Repo,
     world: &Environment,
@@ -145,7 +147,7 @@ pub fn inspect_hooks(
     };
     if let InstalledProgram::Intact(ProgramRecord { sources: None, .. }) = program {
         notes.push(
-            "the program is a copy of one that ran, not one built from the canonical sources"
+            "the program is a copy of a running xtask, not a build of the canonical sources"
                 .to_owned(),
         );
     }
@@ -189,7 +191,7 @@ pub fn inspect_hooks(
     })
 }
 
-/// What hooks leave out on this branch, if they do not simply sync it.
+/// Describes why hooks do not sync `branch`. Returns `None` if they do.
 fn describe_branch_policy(
     repo: &Repo,
     head: &Head,
@@ -204,14 +206,14 @@ fn describe_branch_policy(
         return Ok(None);
     }
     let why = match owner {
-        BranchOwner::You => "the configuration says so for this branch",
+        BranchOwner::You => "the configuration says so",
         BranchOwner::Protected => "it is protected",
-        BranchOwner::Others => "it follows another branch, and its newest commit is not yours",
+        BranchOwner::Others => "it has an upstream, and its latest commit is not yours",
     };
-    Ok(Some(format!("on `{branch}` hooks only tell what is behind: {why}")))
+    Ok(Some(format!("on `{branch}` hooks only report files that are behind: {why}")))
 }
 
-/// Where and until when hooks are switched off, in words.
+/// Describes the scope and the end of a pause, e.g. "disabled in this worktree until …".
 #[must_use]
 pub fn describe_pause(place: PauseScope, off: HooksPause) -> String {
     let (place, enable) = match place {
@@ -220,11 +222,8 @@ pub fn describe_pause(place: PauseScope, off: HooksPause) -> String {
     };
     match off.until {
         Some(until) => {
-            format!(
-                "switched off {place} until {} (`{enable}` ends it earlier)",
-                format_rfc3339(until)
-            )
+            format!("disabled {place} until {} (`{enable}` re-enables them)", format_rfc3339(until))
         }
-        None => format!("switched off {place} (`{enable}` ends it)"),
+        None => format!("disabled {place} (`{enable}` re-enables them)"),
     }
 }

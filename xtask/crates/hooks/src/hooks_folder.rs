@@ -1,9 +1,14 @@
-//! Getting shims in and out of the folder in which git looks for hooks.
+//! Installation and removal of shims in the folder in which git looks for hooks.
 //!
-//! All is looked at first, and whatever speaks against it is said at once. New shims are written
-//! beside their places and read back before the first old hook is touched; a hook that was there
-//! gets a second name before its own is taken, so that at no moment none runs. Taking the shims out
-//! puts back, byte for byte, what was there.
+//! All hooks are inspected first, and all problems are reported together. New shims are written under temporary
+//! names (`pre-commit.xtask-new`) and verified before the first existing hook is touched. An existing hook gets its
+//! second name before the shim replaces it, so that a hook is runnable at every moment. Removal restores the
+//! original hooks byte for byte.
+//!
+//! ```text
+//! before:  pre-commit (the user's hook)
+//! after:   pre-commit (shim), pre-commit.pre-xtask (the user's hook, which the shim runs first)
+//! ```
 
 use std::fs;
 use std::io::ErrorKind;
@@ -20,35 +25,34 @@ use xtask_base::error::{Error, Result, ResultExt};
 use xtask_base::files::{CreateMode, Disk, is_executable};
 use xtask_git::{HooksFolder, HooksPathScope, Repo};
 
-/// What stands at the name of a hook.
+/// The kind of file at the name of a hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HookFileState {
-    /// Nothing.
+    /// No file.
     Absent,
-    /// Our shim, as it should be.
+    /// The current shim, unmodified and executable.
     Shim,
-    /// A shim of ours of another version, or changed by hand.
+    /// A shim of another version, or one that was edited or is not executable.
     ChangedShim,
-    /// Somebody else's hook.
+    /// A hook of another origin.
     Foreign,
-    /// Somebody else's hook, which starts our program by itself, or our shim under another name.
+    /// A hook of another origin that calls the program itself or runs our shim under another name.
     CallsProgram,
-    /// Something that is no file.
+    /// A folder or a special file.
     NotAFile,
 }
 
-/// The folder of the hooks, and why ours should not go there, if they should not.
+/// The folder for hooks, with the reason against installing shims there, if any.
 #[derive(Clone, Debug)]
 pub struct InstallTarget {
-    /// The folder.
     pub folder: HooksFolder,
-    /// Why not.
+    /// The reason against an installation.
     pub refusal: Option<String>,
-    /// Whether no force helps: git runs no hook from there.
+    /// Whether `--force` does not help, because git runs no hook from this folder.
     pub is_unusable: bool,
 }
 
-/// Where hooks go, and whether they should.
+/// Finds the folder in which git looks for hooks, and reasons against installing shims there.
 pub fn find_install_target(repo: &Repo) -> Result<InstallTarget> {
     let folder = repo.hooks_folder()?;
     let shown = folder.path.display();
@@ -60,28 +64,28 @@ pub fn find_install_target(repo: &Repo) -> Result<InstallTarget> {
     let is_in_worktree = is_in(repo.root()) || trees.iter().any(|tree| is_in(&tree.root));
     let is_hopeless = [Path::new("/dev/null"), Path::new("/")].contains(&&*folder.path);
     let refusal = if folder.path == Path::new("/dev/null") {
-        Some(format!("{by} switches all hooks off (`core.hooksPath` is `/dev/null`)"))
+        Some(format!("{by} disables all hooks (`core.hooksPath` is `/dev/null`)"))
     } else if folder.path == Path::new("/") {
         Some(format!(
-            "{by} has `core.hooksPath` empty or `/`, and git looks for hooks as `/pre-commit`"
+            "{by} sets `core.hooksPath` to `/` or an empty value, so git looks for `/pre-commit`"
         ))
     } else if let Some(other) = find_foreign_git_folder(&real, &common) {
         Some(format!(
-            "{by} sends hooks into another repository, `{}` (`core.hooksPath` is `{shown}`, as in a \
-             clone that was copied); its hooks would be replaced",
+            "{by} sets `core.hooksPath` to a folder of another repository, `{}` (`{shown}`, as in a \
+             copied clone); its hooks would be replaced",
             other.display()
         ))
     } else if matches!(folder.scope, HooksPathScope::User | HooksPathScope::System) {
         Some(format!(
-            "{by} sends the hooks of every repository to `{shown}` (`core.hooksPath`); shims of this \
+            "{by} sets `core.hooksPath` to `{shown}` for every repository; shims of this \
              repository would run in all of them"
         ))
     } else if folder.scope == HooksPathScope::Command {
-        Some(format!("`core.hooksPath` comes from {by}, for this run alone"))
+        Some(format!("`core.hooksPath` is set by {by}, for this run only"))
     } else if is_in_worktree {
         Some(format!(
-            "git looks for hooks in `{shown}`, among the files of the worktree; shims there would \
-             change with every branch"
+            "git looks for hooks in `{shown}`, inside the worktree; shims there would change with every \
+             checkout"
         ))
     } else {
         None
@@ -89,7 +93,7 @@ pub fn find_install_target(repo: &Repo) -> Result<InstallTarget> {
     Ok(InstallTarget { folder, refusal, is_unusable: is_hopeless })
 }
 
-/// The git folder of another repository in which a folder lies, if it does.
+/// Returns the git folder of another repository that contains `folder`, if there is one.
 fn find_foreign_git_folder(folder: &Path, common: &Path) -> Option<PathBuf> {
     let is_git_folder = |path: &&Path| {
         path.join("HEAD").symlink_metadata().is_ok()
@@ -104,7 +108,7 @@ fn real_path(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
 }
 
-/// Where a shim in this folder finds the program.
+/// Returns how a shim in `folder` finds the program.
 #[must_use]
 pub fn locate_program(repo: &Repo, folder: &Path) -> ProgramLocation {
     let common = real_path(repo.common_folder());
@@ -115,7 +119,7 @@ pub fn locate_program(repo: &Repo, folder: &Path) -> ProgramLocation {
     }
 }
 
-/// Where the program lies, from wherever one looks.
+/// Returns the absolute path of the program.
 fn absolute_program_path(folder: &Path, program: &ProgramLocation) -> PathBuf {
     match program {
         ProgramLocation::Path(path) => path.clone(),
@@ -126,7 +130,7 @@ fn absolute_program_path(folder: &Path, program: &ProgramLocation) -> PathBuf {
     }
 }
 
-/// What stands at the name of a hook.
+/// Inspects the file at the name of `hook`. Returns an error if it cannot be read.
 pub fn inspect_hook(folder: &Path, hook: Hook, program: &ProgramLocation) -> Result<HookFileState> {
     let path = folder.join(hook.name());
     let meta = match path.symlink_metadata() {
@@ -135,7 +139,7 @@ pub fn inspect_hook(folder: &Path, hook: Hook, program: &ProgramLocation) -> Res
             return Ok(HookFileState::Absent);
         }
         Err(cause) => {
-            let what = format!("`{}` cannot be looked at", path.display());
+            let what = format!("cannot inspect `{}`", path.display());
             return Err(Error::unable(what).with_cause(cause));
         }
     };
@@ -145,8 +149,7 @@ pub fn inspect_hook(folder: &Path, hook: Hook, program: &ProgramLocation) -> Res
     if meta.is_symlink() && !path.is_file() {
         return Ok(if path.exists() { HookFileState::NotAFile } else { HookFileState::Foreign });
     }
-    let content =
-        fs::read(&path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+    let content = fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
     if !is_xtask_shim(&content)
         && (calls_program(&content, hook, &absolute_program_path(folder, program))
             || find_moved_shims(folder, hook, program)?
@@ -164,54 +167,53 @@ pub fn inspect_hook(folder: &Path, hook: Hook, program: &ProgramLocation) -> Res
     })
 }
 
-/// The name under which a hook that was there is kept.
+/// Returns the second name of a hook that existed before the installation, e.g. `pre-commit.pre-xtask`.
 #[must_use]
 pub fn kept_hook_path(folder: &Path, hook: Hook) -> PathBuf {
     folder.join(format!("{}{KEPT}", hook.name()))
 }
 
-/// What was done with a hook.
+/// The outcome for one hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShimOutcome {
-    /// The shim is new.
+    /// The shim was created.
     Created,
-    /// The shim is new, and runs the hook that was there if that may be run at all.
+    /// The shim was created and runs the existing hook first, if that is executable.
     Chained {
-        /// Whether it may.
+        /// Whether the existing hook is executable.
         runs: bool,
     },
-    /// A shim was renewed; what it was is kept at this path.
+    /// The shim was replaced; this path holds a copy of the old one.
     Renewed(PathBuf),
-    /// All is as it was.
+    /// No change was needed.
     Unchanged,
-    /// The shim went.
+    /// The shim was removed.
     Removed,
-    /// The shim went, and the hook that was there before is back.
+    /// The shim was removed, and the hook that existed before was restored.
     Restored,
-    /// Somebody else's hook stands there now, and stays.
+    /// Another hook has replaced the shim; it stays.
     LeftForeign,
-    /// It cannot be done, for this reason.
+    /// Not possible, for this reason.
     Blocked(String),
 }
 
-/// What is to be done with a hook, as found before anything is.
+/// The planned work for one hook.
 struct HookJob {
     hook: Hook,
     path: PathBuf,
     state: HookFileState,
     has_kept_hook: bool,
-    /// Whether what is kept is an older hook of the manager whose hook stands there now.
+    /// Whether the kept hook is an older version of the present hook, from the same hook manager.
     is_superseded: bool,
-    /// Where the shim is run from, if another manager has put it aside and does so, and is not what it
-    /// should be.
+    /// The path of our shim, if another manager has moved it aside, still runs it there, and it is outdated.
     stale_shim: Option<PathBuf>,
-    /// Shims of ours that another manager has put aside and does not run.
+    /// Our shims that another manager has moved aside and does not run.
     orphaned_shims: Vec<PathBuf>,
     fault: Option<String>,
 }
 
 impl HookJob {
-    /// Where a new shim is to be written.
+    /// Returns the path at which a new shim must be written.
     fn target(&self) -> Option<&Path> {
         match self.state {
             _ if self.fault.is_some() => None,
@@ -220,7 +222,7 @@ impl HookJob {
         }
     }
 
-    /// What is not used any more.
+    /// Returns the files that are no longer in use.
     fn leftovers(&self) -> impl Iterator<Item = PathBuf> {
         let kept = with_suffix(&self.path, KEPT);
         let kept =
@@ -230,7 +232,7 @@ impl HookJob {
     }
 }
 
-/// Puts the shims in. `now` is in seconds since the epoch.
+/// Installs the shims in `folder`. `now` is in seconds since the epoch.
 pub fn install_shims(
     repo: &Repo,
     folder: &Path,
@@ -239,7 +241,7 @@ pub fn install_shims(
 ) -> Result<Vec<(Hook, ShimOutcome)>> {
     let program = locate_program(repo, folder);
     let jobs = plan_jobs(folder, &program)?;
-    fs::create_dir_all(folder).with_context(|| format!("`{}` cannot be made", folder.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
     let new = |job: &HookJob| with_suffix(&job.path, ".xtask-new");
     let prepared = jobs
         .iter()
@@ -257,7 +259,7 @@ pub fn install_shims(
     placed
 }
 
-/// Puts what was prepared in its places.
+/// Moves the prepared shims to their final names.
 fn place_shims(
     repo: &Repo,
     jobs: &[HookJob],
@@ -267,7 +269,7 @@ fn place_shims(
 ) -> Result<Vec<(Hook, ShimOutcome)>> {
     let mut done = Vec::new();
     for job in jobs {
-        let failed = || format!("the hook `{}` cannot be put in place", job.path.display());
+        let failed = || format!("cannot install the hook `{}`", job.path.display());
         let kept = with_suffix(&job.path, KEPT);
         let what = match (&job.fault, &job.state) {
             (Some(fault), _) => ShimOutcome::Blocked(fault.clone()),
@@ -307,7 +309,7 @@ fn place_shims(
     Ok(done)
 }
 
-/// What stands at each name, and whether anything is to be done there.
+/// Previews `install_shims`: the outcome for each hook. Read-only.
 pub fn preview_install(repo: &Repo, folder: &Path) -> Result<Vec<(Hook, ShimOutcome)>> {
     let jobs = plan_jobs(folder, &locate_program(repo, folder))?;
     let words = jobs.into_iter().map(|job| {
@@ -330,7 +332,7 @@ pub fn preview_install(repo: &Repo, folder: &Path) -> Result<Vec<(Hook, ShimOutc
     Ok(words.collect())
 }
 
-/// Everything that is there, and everything that speaks against changing it.
+/// Inspects all hooks and plans the work, with the faults that prevent it.
 fn plan_jobs(folder: &Path, program: &ProgramLocation) -> Result<Vec<HookJob>> {
     let mut jobs = Vec::new();
     for hook in Hook::ALL {
@@ -353,13 +355,13 @@ fn plan_jobs(folder: &Path, program: &ProgramLocation) -> Result<Vec<HookJob>> {
         let fault = match there {
             HookFileState::NotAFile => Some("it is not a file".to_owned()),
             HookFileState::Foreign if has_kept && !is_superseded => Some(format!(
-                "somebody has put another hook over the shim, and `{}` is still there; keep the \
-                 one you want under its own name, remove the other, and install again",
+                "another hook has replaced the shim, and `{}` still exists; keep the one you want \
+                 under the name of the hook, remove the other, and install again",
                 kept.display()
             )),
             HookFileState::Foreign if !has_kept => {
                 let link = fs::read_link(&path).ok();
-                // The shim of another repository can be moved.
+                // A shim of another repository can be moved aside.
                 let needs = find_name_dependency(&content, link.as_deref(), hook.name())
                     .filter(|_| !is_xtask_shim(&content));
                 needs.map(|why| {
@@ -387,9 +389,9 @@ fn plan_jobs(folder: &Path, program: &ProgramLocation) -> Result<Vec<HookJob>> {
     Ok(jobs)
 }
 
-/// Writes a new shim and reads it back.
+/// Writes a new shim and verifies it by reading it back.
 fn write_shim(disk: &Disk<'_>, path: &Path, text: &str) -> Result<()> {
-    let failed = || format!("`{}` cannot be written", path.display());
+    let failed = || format!("cannot write `{}`", path.display());
     disk.remove_file(path).with_context(failed)?;
     disk.create_file(path, text.as_bytes(), CreateMode::Executable).with_context(failed)?;
     let written = fs::read(path).with_context(failed)?;
@@ -401,7 +403,7 @@ fn write_shim(disk: &Disk<'_>, path: &Path, text: &str) -> Result<()> {
     Err(Error::unable(failed()).with_hint("verification after write failed"))
 }
 
-/// Gives a hook its second name: the very file where the file system can, or else a copy.
+/// Gives a hook its second name, as a hard link if the file system supports that, or else as a copy.
 fn keep_hook(disk: &Disk<'_>, path: &Path, kept: &Path) -> std::io::Result<()> {
     if disk.create_hard_link(path, kept).is_ok() {
         return Ok(());
@@ -414,12 +416,12 @@ fn keep_hook(disk: &Disk<'_>, path: &Path, kept: &Path) -> std::io::Result<()> {
     fs::set_permissions(kept, meta.permissions())
 }
 
-/// Where shims that somebody has changed are kept.
+/// The folder for copies of replaced shims and hooks.
 fn replaced_hooks_folder(repo: &Repo) -> PathBuf {
     repo.shared_state_folder().join("replaced-hooks")
 }
 
-/// Saves a hook that is about to go.
+/// Saves a copy of a hook that is about to be replaced or removed.
 fn save_hook(repo: &Repo, hook: Hook, path: &Path, disk: &Disk<'_>, now: i64) -> Result<PathBuf> {
     let folder = replaced_hooks_folder(repo);
     let name =
@@ -429,13 +431,13 @@ fn save_hook(repo: &Repo, hook: Hook, path: &Path, disk: &Disk<'_>, now: i64) ->
         number += 1;
     }
     let saved = name(number);
-    let failed = || format!("`{}` cannot be saved", path.display());
+    let failed = || format!("cannot save `{}`", path.display());
     let content = fs::read(path).with_context(failed)?;
     disk.write_atomically(&saved, &content).with_context(failed)?;
     Ok(saved)
 }
 
-/// Takes a hook away that nobody runs any more; what is not our shim as we write it is saved.
+/// Removes a hook that is no longer run. A copy is saved unless the file is our unmodified shim.
 fn remove_hook(
     repo: &Repo,
     hook: Hook,
@@ -444,7 +446,7 @@ fn remove_hook(
     disk: &Disk<'_>,
     now: i64,
 ) -> Result<Option<PathBuf>> {
-    let failed = || format!("`{}` cannot be removed", path.display());
+    let failed = || format!("cannot remove `{}`", path.display());
     let content = fs::read(path).with_context(failed)?;
     let saved = match content == render_shim(hook, program).as_bytes() {
         true => None,
@@ -454,7 +456,7 @@ fn remove_hook(
     Ok(saved)
 }
 
-/// Takes the shims out of a folder and puts back what was there.
+/// Removes the shims from `folder` and restores the hooks that existed before.
 pub fn uninstall_shims(
     repo: &Repo,
     folder: &Path,
@@ -474,7 +476,7 @@ pub fn uninstall_shims(
             ..
         } = job;
         let kept = kept_hook_path(folder, hook);
-        let failed = || format!("the hook `{}` cannot be put back", path.display());
+        let failed = || format!("cannot restore the hook `{}`", path.display());
         if there == HookFileState::ChangedShim {
             save_hook(repo, hook, &path, disk, now)?;
         }
@@ -484,8 +486,8 @@ pub fn uninstall_shims(
         let aside = find_moved_shims(folder, hook, &program)?.into_iter().next();
         let what = match (there, has_kept) {
             (HookFileState::CallsProgram, _) if let Some(aside) = aside => {
-                // Another manager has put our shim aside and runs it there: there goes what was
-                // before ours, unless it is that manager's own.
+                // Another manager has moved our shim aside and runs it there: the hook that existed before ours takes
+                // its place, unless that hook is the manager's own.
                 if is_superseded {
                     remove_hook(repo, hook, &kept, &program, disk, now)?;
                 }
@@ -497,12 +499,12 @@ pub fn uninstall_shims(
                     remove_hook(repo, hook, &aside, &program, disk, now)?;
                     ShimOutcome::Removed
                 } else {
-                    // That manager may run it whatever happens, so something stays to be run.
+                    // The manager may run this file unconditionally, so an empty script must remain.
                     let nothing = with_suffix(&path, ".xtask-new");
                     write_shim(disk, &nothing, "#!/bin/sh\n# Does nothing; xtask was here.\n")?;
                     disk.replace_file(&nothing, &aside).with_context(failed)?;
                     ShimOutcome::Blocked(format!(
-                        "another manager has put xtask's hook aside as `{}`; that does nothing now",
+                        "another hook manager has moved xtask's hook to `{}`; that file does nothing now",
                         aside.display()
                     ))
                 }
@@ -532,9 +534,9 @@ pub fn uninstall_shims(
                 HookFileState::Foreign | HookFileState::CallsProgram | HookFileState::NotAFile,
                 true,
             ) => ShimOutcome::LeftForeign,
-            (HookFileState::CallsProgram, false) => ShimOutcome::Blocked(
-                "it starts xtask by a line of its own; take that line out".to_owned(),
-            ),
+            (HookFileState::CallsProgram, false) => {
+                ShimOutcome::Blocked("it calls xtask itself; remove that line".to_owned())
+            }
             (HookFileState::Foreign | HookFileState::NotAFile, false) => ShimOutcome::Unchanged,
         };
         drop(disk.remove_file(&with_suffix(&path, ".xtask-new")));
@@ -543,12 +545,12 @@ pub fn uninstall_shims(
     Ok(done)
 }
 
-/// Where other managers have put our shim aside, under names that begin with the hook's. Were a hook that
-/// runs it moved aside in turn, each would run the other without end.
+/// Finds our shims that other managers have moved aside, under names such as `pre-commit.old`. A hook that runs such a
+/// shim must not be moved aside in turn: the two would call each other endlessly.
 fn find_moved_shims(folder: &Path, hook: Hook, program: &ProgramLocation) -> Result<Vec<PathBuf>> {
     let is_shim =
         |content: Vec<u8>| is_xtask_shim(&content) && belongs_to_program(&content, program);
-    let failed = || format!("`{}` cannot be read", folder.display());
+    let failed = || format!("cannot read `{}`", folder.display());
     let entries = match fs::read_dir(folder) {
         Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.with_context(failed)?,
@@ -568,8 +570,8 @@ fn find_moved_shims(folder: &Path, hook: Hook, program: &ProgramLocation) -> Res
     Ok(found)
 }
 
-/// Whether a hook is known to run what was put aside: it names it, or is one of the managers that run what
-/// they have put aside without naming it.
+/// Returns whether a hook runs the file that was moved aside: it mentions the name of that file, or belongs to a
+/// manager that runs moved hooks without naming them.
 fn is_run_by(content: &[u8], aside: &Path) -> bool {
     let text = String::from_utf8_lossy(content);
     let name = aside.file_name().unwrap_or_default().to_string_lossy();
@@ -577,8 +579,8 @@ fn is_run_by(content: &[u8], aside: &Path) -> bool {
     text.lines().any(names_it) || name.ends_with(".legacy") && runs_legacy(content)
 }
 
-/// Whether a hook is of a manager that runs what it has put aside as `.legacy`, if that is there (the
-/// migration mode of pre-commit and prek).
+/// Returns whether a hook belongs to a manager that runs an existing `.legacy` hook: the migration mode of
+/// `pre-commit` and `prek`.
 fn runs_legacy(content: &[u8]) -> bool {
     let text = String::from_utf8_lossy(content);
     ["File generated by pre-commit", "File generated by prek"]
@@ -586,7 +588,8 @@ fn runs_legacy(content: &[u8]) -> bool {
         .any(|words| text.contains(words))
 }
 
-/// The folders in which shims of this repository may lie: where git looks now, and its own.
+/// Returns the folders that may contain shims of this repository: the one that git uses now, and `hooks` in the git
+/// folder.
 pub fn list_hooks_folders(repo: &Repo) -> Result<Vec<PathBuf>> {
     let mut folders = vec![repo.hooks_folder()?.path, repo.common_folder().join("hooks")];
     folders.retain(|folder| folder.is_dir());
@@ -594,7 +597,7 @@ pub fn list_hooks_folders(repo: &Repo) -> Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
-/// Whether two names stand for the same content: one file, or one file and its copy.
+/// Returns whether two paths have the same content: one file with two names, or a file and its copy.
 fn is_same_file(one: &Path, two: &Path) -> bool {
     let read = |path: &Path| {
         let meta = path.symlink_metadata().ok()?;

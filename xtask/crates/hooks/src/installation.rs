@@ -1,4 +1,8 @@
-//! All of an installation in its order: what speaks against it, the program, the shims.
+//! Installation and removal of the hooks as a whole: preconditions, program, shims, in this order, under one lock.
+//!
+//! ```text
+//! install_all: find_refusal -> preview_install -> lock -> install_canonical -> install_shims
+//! ```
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,74 +16,72 @@ use xtask_base::name::NAME;
 use xtask_git::Repo;
 use xtask_sync::context::SyncContext;
 
-/// How long another installation is waited for: longer than a cold build.
+/// How long to wait for another installation: longer than a cold build.
 const LOCK_WAIT: Duration = Duration::from_secs(600);
 
-/// Where the program comes from.
+/// The origin of the program that the hooks run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgramOrigin {
-    /// It is built from the canonical sources.
+    /// Built from the canonical sources.
     Canonical,
-    /// It is the one that runs now.
+    /// A copy of the running program (`--this-program`).
     RunningProgram,
 }
 
-/// What is wanted.
+/// The options of an installation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InstallOptions {
-    /// Where the program comes from.
     pub program_origin: ProgramOrigin,
-    /// Also into a folder that others share.
+    /// Also install into a folder that is shared with other repositories.
     pub force: bool,
-    /// Only say what would be done.
+    /// Report the planned changes without making them.
     pub dry_run: bool,
 }
 
-/// What came of it.
+/// The result of an installation.
 #[derive(Clone, Debug)]
 pub struct Installation {
-    /// Where the hooks are.
+    /// The folder with the hooks.
     pub folder: PathBuf,
-    /// Whether the program is a new one.
     pub is_new_program: bool,
-    /// What was done with each hook.
+    /// The outcome for each hook.
     pub hooks: Vec<(Hook, ShimOutcome)>,
 }
 
-/// What was taken out of one folder.
+/// The result of a removal from one folder.
 #[derive(Clone, Debug)]
 pub struct Removal {
-    /// The folder.
     pub folder: PathBuf,
-    /// What was done with each hook.
+    /// The outcome for each hook.
     pub hooks: Vec<(Hook, ShimOutcome)>,
 }
 
-/// Why hooks cannot go where git looks for them, if they cannot.
+/// Returns the error that explains why hooks cannot be installed in the folder that git uses, if that is so.
 pub fn find_refusal(repo: &Repo) -> Result<Option<Error>> {
     let own = repo.common_folder().join("hooks");
     let place = find_install_target(repo)?;
     let refused = place.refusal.map(|why| {
         let refused =
             Error::negative(format!("the hooks were not installed: {why}")).with_hint(format!(
-                "`git config --local core.hooksPath {}` gives this repository its own, and the \
-             hooks of the other folder no longer run here",
+                "`git config --local core.hooksPath {}` gives this repository a hooks \
+             folder of its own; the hooks of the other folder then no longer run here",
                 own.display()
             ));
         match place.is_unusable {
             true => refused,
-            false => refused
-                .with_hint("`cargo xtask install-hooks --force` installs them there all the same"),
+            false => {
+                refused.with_hint("`cargo xtask install-hooks --force` installs them there anyway")
+            }
         }
     });
     Ok(refused)
 }
 
-/// The canonical sources of the program, or the error that there are none.
+/// Returns the key of the canonical sources of the program, or an error if the canonical branch has none.
 pub fn require_source_key(repo: &Repo, context: &SyncContext) -> Result<String> {
     compute_source_key(repo, context)?.ok_or_else(|| {
         Error::negative(format!(
-            "the hooks were not installed: `{}` holds no `{NAME}/` from which to build their program",
+            "the hooks were not installed: `{}` has no `{NAME}/` to build their program from",
             context.config.branch
         ))
         .with_hint(format!("commit `{NAME}/` there, then `cargo xtask install-hooks`"))
@@ -87,7 +89,7 @@ pub fn require_source_key(repo: &Repo, context: &SyncContext) -> Result<String> 
     })
 }
 
-/// Installs, or renews what is there.
+/// Installs the program and the shims, or updates them.
 pub fn install_all(
     builder: &ProgramInstaller<'_>,
     context: &SyncContext,
@@ -105,7 +107,7 @@ pub fn install_all(
         ProgramOrigin::Canonical => Some(require_source_key(repo, context)?),
         ProgramOrigin::RunningProgram => None,
     };
-    // Where there is nothing to do, and for a dry run, nothing at all is written.
+    // Without pending work, and in a dry run, no file is written.
     let is_present = builder.is_up_to_date(sources.as_deref())?;
     let is_done = |(_, done): &(Hook, ShimOutcome)| {
         matches!(done, ShimOutcome::Unchanged | ShimOutcome::Blocked(_))
@@ -124,7 +126,7 @@ pub fn install_all(
     Ok(Installation { folder, is_new_program: !is_present, hooks })
 }
 
-/// Takes all away again.
+/// Removes all shims and programs of this repository.
 pub fn uninstall_all(builder: &ProgramInstaller<'_>) -> Result<Vec<Removal>> {
     let repo = builder.repo;
     let _lock = lock_installation(repo)?;
@@ -138,7 +140,7 @@ pub fn uninstall_all(builder: &ProgramInstaller<'_>) -> Result<Vec<Removal>> {
     Ok(done)
 }
 
-/// Nobody else installs or builds the program of the hooks meanwhile.
+/// Locks the installation, so that no other process installs hooks or builds their program concurrently.
 pub fn lock_installation(repo: &Repo) -> Result<Lock> {
     let who = format!("pid {}", std::process::id());
     let path = repo.shared_state_folder().join("install.lock");

@@ -1,9 +1,14 @@
-//! Git's hooks: getting them in and out without harm, and what ours do when git runs them.
+//! Git hooks: their installation and removal, and their actions when git runs them.
 //!
-//! Nothing here decides about a path: hooks ask `sync`. None of them may break the git command that
-//! the user ran, but for what `pre-commit` and `pre-push` refuse; none asks anything.
+//! Decisions about single paths belong to `xtask-sync`. No hook asks questions, and none breaks the user's git
+//! command, except that `pre-commit` and `pre-push` can refuse it.
+//!
+//! ```text
+//! git commit -> .git/hooks/pre-commit (shim) -> .git/xtask/bin/xtask hook pre-commit
+//! ```
 
-// Where checkouts share a build folder, none of them takes what another has compiled from other sources.
+// Makes the sources part of the crate's fingerprint: checkouts that share a build folder must not take over what
+// another checkout has compiled from other sources.
 const _: Option<&str> = option_env!("XTASK_SOURCES_HOOKS");
 
 pub mod health;
@@ -21,25 +26,22 @@ pub mod shim;
 pub mod skip_rules;
 pub mod syntax;
 
-/// A hook of git's in which we have something to do.
+/// A git hook that xtask uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hook {
-    /// After a branch was checked out, a worktree added or a repository cloned.
+    /// After `git checkout` of a branch, `git worktree add` or `git clone`.
     PostCheckout,
-    /// After a merge, and a pull that merged or went forward.
+    /// After a merge, including `git pull` with a merge or a fast-forward.
     PostMerge,
-    /// After a rebase or an amended commit.
+    /// After a rebase or `git commit --amend`.
     PostRewrite,
-    /// After a commit.
     PostCommit,
-    /// Before a commit.
     PreCommit,
-    /// Before a push.
     PrePush,
 }
 
 impl Hook {
-    /// All of them.
+    /// All hooks.
     pub const ALL: [Hook; 6] = [
         Hook::PostCheckout,
         Hook::PostMerge,
@@ -49,7 +51,7 @@ impl Hook {
         Hook::PrePush,
     ];
 
-    /// As git calls it.
+    /// Returns the name of the hook in git, e.g. `post-checkout`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -62,13 +64,13 @@ impl Hook {
         }
     }
 
-    /// By the name that git has for it.
+    /// Returns the hook with this name in git.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Hook> {
         Hook::ALL.into_iter().find(|hook| hook.name() == name)
     }
 
-    /// Whether it runs before git acts, so that its failure keeps git from acting.
+    /// Returns whether the hook runs before git acts, so that its failure stops the git command.
     #[must_use]
     pub fn can_block(self) -> bool {
         matches!(self, Hook::PreCommit | Hook::PrePush)

@@ -1,5 +1,9 @@
-//! What hooks have told about a branch, so that they tell it once and not at every checkout.
-//! Notes that cannot be believed, or that a newer xtask has written, count as none and are replaced.
+//! Log of messages that hooks have printed for each branch, so that each message appears once and not at every
+//! checkout. A log that is corrupt or was written by a newer xtask counts as empty and is replaced.
+//!
+//! ```text
+//! { "feature/a": "0f3c…" }    branch -> digest of the canonical commit and the lines that were printed last
+//! ```
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,16 +15,15 @@ use xtask_git::{Id, Repo};
 
 const KIND: &str = "xtask.told/1";
 
-/// How many branches are remembered; beyond that all are told again.
+/// The maximum number of branches in the log; beyond it the log starts anew.
 const MOST_BRANCHES: usize = 200;
 
 fn log_path(repo: &Repo) -> PathBuf {
     repo.state_folder().join("told")
 }
 
-/// Leaves out what has been told about a branch of this worktree the last time, at the same
-/// canonical commit. Where that cannot be
-/// noted it is told again, which harms nobody.
+/// Returns `lines`, or no line if the same lines were already printed for `branch` at the same `canonical` commit. If
+/// the log cannot be written, the lines are printed again next time, which is harmless.
 #[must_use]
 pub fn retain_unreported(
     repo: &Repo,
@@ -36,7 +39,7 @@ pub fn retain_unreported(
     let parts = lines.iter().map(String::as_bytes).chain([canonical.as_slice()]);
     let now = digest::to_hex(&digest::hash_parts(parts))[..16].to_owned();
     if lines.is_empty() {
-        // The matter is settled; should it come up again, it is news.
+        // The problem is solved; if it occurs again, it must be reported again.
         if told.remove(branch).is_some() {
             drop(record::write_record(disk, &log_path(repo), KIND, &told));
         }

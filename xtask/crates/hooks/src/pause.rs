@@ -1,4 +1,8 @@
-//! Switching hooks off for a while, without moving a file: for one worktree or for all of them.
+//! Disabling of hooks for a while, in one worktree or in all of them, without changes to the hook files.
+//!
+//! ```text
+//! { "until": 1767225600 }    in `hooks-off-here` or `hooks-off` of the state folder
+//! ```
 
 use std::path::{Path, PathBuf};
 
@@ -11,19 +15,19 @@ use xtask_git::Repo;
 
 const KIND: &str = "xtask.hooks-off/1";
 
-/// That hooks are switched off.
+/// A pause of the hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HooksPause {
-    /// Until when, in seconds since the epoch; nothing until they are switched on again.
+    /// The end of the pause, in seconds since the epoch; `None` until the hooks are enabled again.
     pub until: Option<i64>,
 }
 
-/// Where hooks are switched off.
+/// The worktrees to which a pause applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PauseScope {
-    /// In this worktree.
+    /// This worktree.
     Here,
-    /// In all worktrees of the repository.
+    /// All worktrees of the repository.
     Everywhere,
 }
 
@@ -32,15 +36,15 @@ fn pause_path(repo: &Repo, place: PauseScope) -> PathBuf {
         PauseScope::Here => repo.state_folder(),
         PauseScope::Everywhere => repo.shared_state_folder(),
     };
-    // The main worktree's own folder is the one that all share.
+    // The state folder of the main worktree is also the shared one, so the names must differ.
     folder.join(match place {
         PauseScope::Here => "hooks-off-here",
         PauseScope::Everywhere => "hooks-off",
     })
 }
 
-/// Whether hooks are switched off in this worktree now, and where that was said. A record that
-/// cannot be believed is an error: it may have said so.
+/// Returns the pause that applies to this worktree at `now`, with its scope. A corrupt record is an error, because it
+/// may have contained a pause.
 pub fn find_pause(repo: &Repo, now: i64) -> Result<Option<(PauseScope, HooksPause)>> {
     for place in [PauseScope::Here, PauseScope::Everywhere] {
         match record::read_record::<HooksPause>(&pause_path(repo, place), KIND) {
@@ -50,7 +54,7 @@ pub fn find_pause(repo: &Repo, now: i64) -> Result<Option<(PauseScope, HooksPaus
             LoadedRecord::Newer => return Err(newer_format_error(&pause_path(repo, place))),
             LoadedRecord::Corrupt(why) => {
                 return Err(Error::unable(format!(
-                    "the note that hooks are switched off is damaged: {why}"
+                    "the record of disabled hooks is corrupt: {why}"
                 ))
                 .with_hint(match place {
                     PauseScope::Here => "`cargo xtask hooks enable` removes it",
@@ -63,10 +67,10 @@ pub fn find_pause(repo: &Repo, now: i64) -> Result<Option<(PauseScope, HooksPaus
 }
 
 fn newer_format_error(file: &Path) -> Error {
-    record::newer_record_error("the note that hooks are switched off", file)
+    record::newer_record_error("the record of disabled hooks", file)
 }
 
-/// Keeps a note that a newer xtask has written from being replaced or removed.
+/// Returns an error if the record was written by a newer xtask, so that it is neither replaced nor removed.
 fn check_replaceable(file: &Path) -> Result<()> {
     match record::read_record::<HooksPause>(file, KIND) {
         LoadedRecord::Newer => Err(newer_format_error(file)),
@@ -74,22 +78,22 @@ fn check_replaceable(file: &Path) -> Result<()> {
     }
 }
 
-/// Switches hooks off.
+/// Disables hooks.
 pub fn pause_hooks(repo: &Repo, disk: &Disk<'_>, place: PauseScope, off: HooksPause) -> Result<()> {
     let file = pause_path(repo, place);
     check_replaceable(&file)?;
     record::write_record(disk, &file, KIND, &off)
-        .with_context(|| format!("`{}` cannot be written", file.display()))
+        .with_context(|| format!("cannot write `{}`", file.display()))
 }
 
-/// Switches hooks on again: in this worktree, or in every one of them. Says whether any were off.
+/// Enables hooks again, in this worktree or in all worktrees. Returns whether any hooks were disabled.
 pub fn resume_hooks(repo: &Repo, disk: &Disk<'_>, place: PauseScope) -> Result<bool> {
     let mut failed = None;
     let mut files = vec![pause_path(repo, PauseScope::Here)];
     if place == PauseScope::Everywhere {
         files.push(pause_path(repo, PauseScope::Everywhere));
         for tree in repo.list_worktrees()?.iter().filter(|tree| tree.is_there) {
-            // One that cannot be opened does not keep the others from being switched on.
+            // A worktree that cannot be opened must not prevent the others from being enabled.
             match repo.open_worktree(&tree.root) {
                 Ok(other) => files.push(self::pause_path(&other, PauseScope::Here)),
                 Err(failure) => failed = Some(failure),
@@ -100,8 +104,7 @@ pub fn resume_hooks(repo: &Repo, disk: &Disk<'_>, place: PauseScope) -> Result<b
     let mut were_off = false;
     for file in files {
         were_off |= file.symlink_metadata().is_ok();
-        disk.remove_file(&file)
-            .with_context(|| format!("`{}` cannot be removed", file.display()))?;
+        disk.remove_file(&file).with_context(|| format!("cannot remove `{}`", file.display()))?;
     }
     failed.map_or(Ok(were_off), Err)
 }

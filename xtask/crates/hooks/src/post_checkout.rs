@@ -1,7 +1,11 @@
-//! `post-checkout`, `post-merge`, `post-rewrite`: bring the branch that is now checked out up to
-//! date, by the rules of sync and only where they let a hook write.
+//! `post-checkout`, `post-merge` and `post-rewrite`: update the managed files of the branch that is now checked out,
+//! by the rules of sync and as far as they allow a hook to write.
 //!
-//! Where there is nothing to do, two trees are compared and that is all.
+//! If the branch is up to date, the cost is one comparison of two trees. For example, a checkout prints:
+//!
+//! ```text
+//! 1 managed file brought up to date with `orchestration-tools`: `setup/a` (commit 1a2b3c4; `cargo xtask undo …` undoes it)
+//! ```
 
 use std::ffi::OsString;
 
@@ -30,10 +34,10 @@ use xtask_sync::upstream::{
 };
 use xtask_sync::worktree_lock::LockWorktree as _;
 
-/// How many paths a line names.
+/// The maximum number of paths in a line.
 const SHOWN_PATHS: usize = 3;
 
-/// Does what there is to do, and answers with what the user should know, a line each.
+/// Updates the branch if allowed. Returns the messages for the user, one per line.
 pub fn sync_after_hook(
     repo: &Repo,
     hook: Hook,
@@ -50,7 +54,7 @@ pub fn sync_after_hook(
         let line = format!(
             "nothing was synced: {}; {}",
             context::missing_canonical_error(repo, &context::configured_names(repo)).message(),
-            "`cargo xtask setup` or `git fetch` brings it"
+            "`cargo xtask setup` or `git fetch` fetches it"
         );
         return Ok(notification_log::retain_unreported(
             repo,
@@ -104,13 +108,13 @@ pub fn sync_after_hook(
     sync_if_free(repo, hook, mode, &context, tools)
 }
 
-/// Whether git has told us of something that can leave a branch behind.
+/// Returns whether the git operation, described by `args`, can have left the branch behind.
 fn can_leave_behind(hook: Hook, args: &[OsString]) -> bool {
     let arg = |at: usize| args.get(at).and_then(|arg| arg.to_str()).unwrap_or_default();
     match hook {
-        // The last argument is 0 where only files were checked out.
+        // The third argument is 0 if only files were checked out.
         Hook::PostCheckout => arg(2) == "1",
-        // 1 stands for a squash, which leaves HEAD where it was.
+        // 1 means `--squash`, which does not move HEAD.
         Hook::PostMerge => arg(0) == "0",
         Hook::PostRewrite => arg(0) == "rebase",
         _ => false,
@@ -123,7 +127,7 @@ fn decide_sync(
     mode: WriteMode,
     tools: &Tools<'_>,
 ) -> Result<Option<Box<PlannedSync>>> {
-    // The owner of the branch was looked at: nothing else is asked here.
+    // The owner of the branch was checked before, so protected branches are allowed here.
     let wishes = SyncOptions { mode, allow_protected: true, ..SyncOptions::plain() };
     Ok(match inspect_checkout(repo, context, &wishes, ScanDepth::Differences, tools)? {
         SyncInspection::OnCanonical(_) => None,
@@ -135,8 +139,8 @@ fn writes_nothing(plan: &SyncPlan) -> bool {
     plan.written_paths().next().is_none()
 }
 
-/// Whether the branch has gone apart from its upstream by nothing but sync commits: they can be
-/// made again on top of it, and until then `git pull` would ask how to bring the two together.
+/// Returns whether the branch and its upstream have diverged, with only sync commits on the branch. These can be
+/// recreated on top of the upstream; until then `git pull` would ask how to reconcile the two.
 fn has_only_syncs_ahead(repo: &Repo, decided: &PlannedSync) -> Result<bool> {
     let tip = repo.read_commit(decided.head.commit)?;
     if !is_sync_commit(&tip, &decided.context.config.identity) {
@@ -146,14 +150,14 @@ fn has_only_syncs_ahead(repo: &Repo, decided: &PlannedSync) -> Result<bool> {
     Ok(matches!(standing, UpstreamStatus::OnlySyncCommits(_)))
 }
 
-/// Whether another worktree has the same branch checked out.
+/// Returns whether another worktree has the same branch checked out.
 fn is_checked_out_elsewhere(repo: &Repo) -> Result<bool> {
     let branch = repo.current_branch();
     let others = repo.list_worktrees()?;
     Ok(others.iter().any(|tree| tree.root != repo.root() && tree.is_there && tree.branch == branch))
 }
 
-/// Writes, if nobody else is at work here.
+/// Writes the managed files unless another xtask process holds a lock.
 fn sync_if_free(
     repo: &Repo,
     hook: Hook,
@@ -162,7 +166,7 @@ fn sync_if_free(
     tools: &Tools<'_>,
 ) -> Result<Vec<String>> {
     let busy =
-        || vec!["skipped: another xtask is at work; `cargo xtask sync` catches up".to_owned()];
+        || vec!["skipped: another xtask is running; `cargo xtask sync` catches up".to_owned()];
     let who = format!("{} of pid {}", hook.name(), std::process::id());
     let path = repo.shared_state_folder().join("hooks.lock");
     let Some(_one_hook) = lock::try_acquire(&path, &who)? else { return Ok(busy()) };
@@ -170,11 +174,11 @@ fn sync_if_free(
     let mut lines: Vec<String> = mended.into_iter().collect();
     check_repo_ready(repo, tools)?;
     if is_checked_out_elsewhere(repo)? {
-        // The other worktree would show the difference as staged, and commit it away.
+        // The other worktree would show the difference as staged, and its next commit would revert it.
         lines.push("not synced: another worktree has this branch checked out, too".to_owned());
         return Ok(lines);
     }
-    // What was seen before the locks were held may have changed.
+    // The state may have changed before the locks were acquired.
     let wishes = SyncOptions { mode, allow_protected: true, ..SyncOptions::plain() };
     let Some(mut decided) = decide_sync(repo, context.clone(), mode, tools)? else {
         return Ok(lines);
@@ -184,10 +188,10 @@ fn sync_if_free(
             && let UpstreamStatus::Behind(ahead) =
                 find_upstream_status(repo, &decided.head, context)?
         {
-            // A commit here would only make the branch diverge.
+            // A commit here would only make the branch diverge from its upstream.
             let short = ahead.reference.trim_start_matches("refs/remotes/");
             lines.push(format!(
-                "{}; `{short}` has gone ahead, so `git pull` first",
+                "{}; `{short}` is ahead, so run `git pull` first",
                 describe_behind(&decided.plan, context)
             ));
             return Ok(lines);
@@ -216,7 +220,7 @@ fn sync_if_free(
         join_names(&files, SHOWN_PATHS)
     );
     let undo =
-        done.backup.map_or(String::new(), |id| format!("; `cargo xtask undo {id}` takes it back"));
+        done.backup.map_or(String::new(), |id| format!("; `cargo xtask undo {id}` undoes it"));
     lines.push(match done.commit {
         Some(commit) => format!("{brought} (commit {}{undo})", repo.short_id(commit)),
         None => format!("{brought} (not committed{undo})"),
@@ -231,20 +235,20 @@ fn sync_if_free(
     ));
     if program::is_outdated(repo, context)? {
         lines.push(
-            "the hooks themselves are older than the canonical branch now; \
-             `cargo xtask install-hooks` renews them"
+            "the installed hooks are older than the canonical branch; \
+             `cargo xtask install-hooks` reinstalls them"
                 .to_owned(),
         );
     }
     Ok(lines)
 }
 
-/// The paths that a plan writes.
+/// Returns the paths that a plan writes.
 fn list_written_paths(plan: &SyncPlan) -> Vec<String> {
     plan.written_paths().map(|item| item.path().to_string()).collect()
 }
 
-/// That the branch is behind.
+/// Describes the managed files in which the branch is behind.
 fn describe_behind(plan: &SyncPlan, context: &SyncContext) -> String {
     let files = list_written_paths(plan);
     format!(
@@ -255,14 +259,17 @@ fn describe_behind(plan: &SyncPlan, context: &SyncContext) -> String {
     )
 }
 
-/// What keeps managed files from following that a user may not know. It is told once for each change.
+/// Describes managed files that are kept back for a reason that the user may not know. Printed once per change.
 fn describe_kept_back(plan: &SyncPlan, context: &SyncContext) -> Vec<String> {
     let mut lines = Vec::new();
     for (class, what) in [
-        (PathClass::Edited, "behind, and kept because of changes that are not committed"),
-        (PathClass::Customised, "kept: this branch has its own (`cargo xtask sync --merge`)"),
-        (PathClass::Untracked, "kept because an untracked file is in the place"),
-        (PathClass::Unknown, "kept because history is cut off (`git fetch --unshallow`)"),
+        (PathClass::Edited, "behind, and kept because of uncommitted changes"),
+        (
+            PathClass::Customised,
+            "kept: this branch has its own version (`cargo xtask sync --merge`)",
+        ),
+        (PathClass::Untracked, "kept because an untracked file is in the way"),
+        (PathClass::Unknown, "kept because the clone is shallow (`git fetch --unshallow`)"),
     ] {
         let files: Vec<String> = plan
             .items

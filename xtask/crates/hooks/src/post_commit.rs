@@ -1,7 +1,10 @@
-//! `post-commit` on the canonical branch: how many branches and worktrees the commit leaves behind.
+//! `post-commit` on the canonical branch: reports how many branches and worktrees the commit leaves behind.
 //!
-//! Only the paths that the commit changed are looked up, so that the cost is a few look-ups for
-//! each branch.
+//! Only the paths that the commit changed are looked up, so that the cost per branch is a few look-ups. For example:
+//!
+//! ```text
+//! 3 branches are now behind in 2 managed files, one of them in a worktree; …
+//! ```
 
 use std::collections::BTreeMap;
 
@@ -16,12 +19,12 @@ use xtask_sync::context::{self, SyncContext};
 use xtask_sync::managed::ManagedPaths;
 use xtask_sync::upstream::parse_source_trailer;
 
-/// The line to say, if there is one.
+/// Returns the message for the user, if any.
 pub fn report_after_commit(repo: &Repo, tools: &Tools<'_>) -> Result<Option<String>> {
     if let Some(line) = describe_amended_sync(repo, tools)? {
         return Ok(Some(line));
     }
-    // Nearly every commit is made on another branch, and costs no more than this.
+    // Nearly every commit is made on another branch, and costs only this check.
     if repo.current_branch() != Some(context::configured_names(repo).branch) {
         return Ok(None);
     }
@@ -68,7 +71,7 @@ pub fn report_after_commit(repo: &Repo, tools: &Tools<'_>) -> Result<Option<Stri
     Ok((branches > 0).then(|| describe_branches_behind(branches, worktrees, changed.len())))
 }
 
-/// That the user has put work into a commit of ours, by amending it.
+/// Returns a message if the user has amended a sync commit with changes of their own.
 fn describe_amended_sync(repo: &Repo, tools: &Tools<'_>) -> Result<Option<String>> {
     let Some(head) = repo.resolve_ref("HEAD")? else { return Ok(None) };
     let commit = repo.read_commit(head)?;
@@ -82,8 +85,8 @@ fn describe_amended_sync(repo: &Repo, tools: &Tools<'_>) -> Result<Option<String
     let is_ours = commit.author.email == context.config.identity.email;
     Ok(is_ours.then(|| {
         format!(
-            "this commit is one of xtask's, amended, and still under its name; `git reset --soft \
-             {}` and a commit of your own keep them apart",
+            "this is an amended sync commit, with xtask still as its author; `git reset --soft \
+             {}` and a commit of your own keep the changes apart",
             "HEAD@{1}"
         )
     }))
@@ -94,7 +97,7 @@ fn describe_branches_behind(branches: usize, worktrees: usize, files: usize) -> 
         if branches == 1 { "1 branch is".to_owned() } else { format!("{branches} branches are") };
     let behind = format!("{are} now behind in {}", pluralize(files, "managed file"));
     let follows =
-        "they follow when they are next checked out, or all at once by `cargo xtask propagate`";
+        "they are updated at their next checkout, or all at once by `cargo xtask propagate`";
     match worktrees {
         0 => format!("{behind}; {follows}"),
         _ => format!(
@@ -116,7 +119,7 @@ fn is_behind(
         let here = entry(path)?;
         let follows = match here {
             Some(entry) => once.was_canonical(path, entry) == EverCanonical::Once,
-            // What is new is nobody's yet; what a branch removed itself it does not want back.
+            // A new file belongs to no branch yet; a file that a branch has removed must not come back.
             None => pair.one.is_none(),
         };
         if here != pair.two && follows {

@@ -1,4 +1,9 @@
-//! `pre-commit`: what is staged must not hold what nobody wants in a history.
+//! `pre-commit`: refuses commits on protected branches, and staged files that do not belong in a history: conflict
+//! markers, syntax errors and huge files.
+//!
+//! ```text
+//! `src/a.rs` has conflict markers (line 12): resolve them and stage it again
+//! ```
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,26 +20,25 @@ use xtask_git::{FileMode, Id, PathPatterns, PathScope, Repo, StagedChange, TreeE
 use xtask_sync::context;
 use xtask_sync::managed::ManagedPaths;
 
-/// The largest file that is committed without a word, in bytes: 50 MB, at which GitHub begins to
-/// warn (it refuses 100).
+/// The largest file that is accepted, in bytes: 50 MB, the size at which GitHub begins to warn (100 MB is refused).
 const LARGEST_FILE: u64 = 50_000_000;
 
-/// What is larger is not read for its syntax: 10 MB, a fraction of a second.
+/// The largest file whose syntax is checked, in bytes: 10 MB take a fraction of a second.
 const LARGEST_CHECKED: u64 = 10_000_000;
 
-/// How the file begins that git holds in the place of one in Git LFS.
+/// The beginning of a Git LFS pointer file.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
-/// What there is to say about a commit.
+/// The verdict on a commit.
 #[derive(Debug, Default)]
 pub struct CommitVerdict {
-    /// Why it is refused, a line each; nothing lets it pass.
+    /// The reasons to refuse the commit, one per line; if empty, the commit is accepted.
     pub faults: Vec<String>,
-    /// What the user should know.
+    /// Additional messages for the user.
     pub notes: Vec<String>,
 }
 
-/// Judges what is staged in `index`, the index that git made for this commit.
+/// Checks the staged changes in `index`, the index that git created for this commit.
 pub fn check_staged(repo: &Repo, index: &Path, tools: &Tools<'_>) -> Result<CommitVerdict> {
     let mut verdict = CommitVerdict::default();
     if pause::find_pause(repo, tools.world.now_seconds())?.is_some() {
@@ -45,7 +49,7 @@ pub fn check_staged(repo: &Repo, index: &Path, tools: &Tools<'_>) -> Result<Comm
     if let Some(branch) = branch.as_ref().filter(|branch| context.is_protected(branch)) {
         verdict.faults.push(format!(
             "`{branch}` is protected: commit on a branch of your own (`git switch -c NAME` keeps \
-             what is staged)"
+             staged changes)"
         ));
     }
     let tree = repo.head().ok().map(|head| head.tree);
@@ -53,10 +57,10 @@ pub fn check_staged(repo: &Repo, index: &Path, tools: &Tools<'_>) -> Result<Comm
     let unchecked = PathPatterns::new(context.config.unchecked_patterns.iter().map(String::as_str));
     let incoming: Vec<Id> = repo.incoming_commits();
     let incoming: Vec<Id> = incoming.into_iter().filter_map(|id| repo.tree_of(id).ok()).collect();
-    // What only gets another name is not new.
+    // Content that was only renamed is not new.
     let known: BTreeSet<Id> = changes.iter().filter_map(|change| Some(change.before?.id)).collect();
     for change in &changes {
-        // What others have committed is merged as it is.
+        // In a merge, content committed by others is accepted unchanged.
         let is_theirs =
             |tree: &Id| repo.entry_at(*tree, &change.path).is_ok_and(|entry| entry == change.after);
         if incoming.iter().any(is_theirs) {
@@ -68,7 +72,7 @@ pub fn check_staged(repo: &Repo, index: &Path, tools: &Tools<'_>) -> Result<Comm
                 .iter()
                 .any(|file| change.path == RepoPath::new(*file))
         {
-            // What every branch goes by must be understood.
+            // These files configure every branch, so they must be valid.
             verdict
                 .faults
                 .extend(find_rule_faults(&change.path.to_string(), &repo.read_blob(entry.id)?));
@@ -80,7 +84,7 @@ pub fn check_staged(repo: &Repo, index: &Path, tools: &Tools<'_>) -> Result<Comm
             verdict.faults.push(fault);
         }
     }
-    // A commit that a rebase or a cherry-pick makes again was noted when it was made.
+    // Commits that a rebase or a cherry-pick recreates were reported when they were first made.
     let is_new = repo.current_operation().is_none();
     if is_new && branch.is_some_and(|branch| branch != context.config.branch) {
         let managed = ManagedPaths::new(&context.config, repo.current_branch().as_deref());
@@ -96,7 +100,7 @@ pub fn check_staged(repo: &Repo, index: &Path, tools: &Tools<'_>) -> Result<Comm
         }
         if !files.is_empty() {
             verdict.notes.push(format!(
-                "{0} {1} managed: what counts is on `{2}`, and this branch gets a version of its own; \
+                "{0} {1} managed: the shared version is on `{2}`, and this branch gets one of its own; \
                  to change it for all branches, `git switch {2}`, commit and push it there",
                 join_names(&files, 3),
                 if files.len() == 1 { "is" } else { "are" },
@@ -107,7 +111,7 @@ pub fn check_staged(repo: &Repo, index: &Path, tools: &Tools<'_>) -> Result<Comm
     Ok(verdict)
 }
 
-/// What is wrong with a staged file that was not wrong before.
+/// Returns the fault of a staged file. Faults that its committed version already has are ignored.
 fn find_staged_fault(
     repo: &Repo,
     change: &StagedChange,
@@ -123,7 +127,7 @@ fn find_staged_fault(
     let size = repo.object_size(after.id)?;
     if size > LARGEST_FILE {
         return Ok(Some(format!(
-            "`{path}` has {} MB, more than {}: put it in Git LFS, or leave it out (`git restore \
+            "`{path}` is {} MB, larger than {} MB: put it in Git LFS, or leave it out (`git restore \
              --staged -- {path}`)",
             size / 1_000_000,
             LARGEST_FILE / 1_000_000
@@ -144,7 +148,7 @@ fn find_staged_fault(
         && let Some(fault) = find_syntax_fault(&path, &content)
         && (before.is_none() || find_syntax_fault(&path, &old()?).is_none())
     {
-        return Ok(Some(format!("`{path}` {fault} (`[hooks] unchecked` leaves files out)")));
+        return Ok(Some(format!("`{path}` {fault} (`[hooks] unchecked` excludes files)")));
     }
     Ok(None)
 }

@@ -1,5 +1,9 @@
-//! `pre-push`: a protected branch is not pushed to directly, a branch keeps to its rule, and one that
-//! changes managed files is told what becomes of them.
+//! `pre-push`: refuses direct pushes to protected branches and pushes that break an enforced branch rule, and reports
+//! branches that change managed files.
+//!
+//! ```text
+//! refs/heads/feature/a 1a2b… refs/heads/feature/a 0000…    (a line on standard input: a new branch)
+//! ```
 
 use super::pause;
 use xtask_base::error::Result;
@@ -17,37 +21,37 @@ use xtask_sync::classify::PathClass;
 use xtask_sync::context::{self, SyncContext};
 use xtask_sync::managed::ManagedPaths;
 
-/// Where refs lie that are of this clone alone.
+/// The prefix of refs that exist only in this clone.
 const OWN_REFS: &str = "refs/xtask/";
 
-/// The git setting with which a push of those is refused.
+/// The git setting that makes pushes of [`OWN_REFS`] fail.
 const KEEP_SETTING: &str = "xtask.keepBackups";
 
-/// One ref that is about to be pushed, as git tells it.
+/// A ref that is about to be pushed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PushedRef {
-    /// The name at the remote.
+    /// The full name at the remote, e.g. `refs/heads/main`.
     pub remote_ref: String,
-    /// What it is to become; nothing where it is deleted.
+    /// The new commit; `None` if the ref is deleted.
     pub new: Option<Id>,
-    /// What the remote has; nothing where it is new there.
+    /// The present commit at the remote; `None` if the ref is new.
     pub old: Option<Id>,
 }
 
 impl PushedRef {
-    /// The branch at the remote, if it is one.
+    /// Returns the name of the branch, or `None` if the ref is not a branch.
     #[must_use]
     pub fn branch(&self) -> Option<&str> {
         self.remote_ref.strip_prefix("refs/heads/")
     }
 }
 
-/// Reads what git says on the standard input of the hook: `<local ref> <local id> <remote ref>
-/// <remote id>`, a line for each ref. A line that is not of that form is left out.
+/// Parses the standard input of the hook: one line `<local ref> <local id> <remote ref> <remote id>` per ref. Lines of
+/// another form are skipped.
 #[must_use]
 pub fn parse_pushed_refs(input: &str) -> Vec<PushedRef> {
     let lines = input.lines().filter_map(|line| {
-        // From the right: the first word may be an expression with spaces in it.
+        // Split from the right: the local ref may be an expression with spaces.
         let mut words = line.rsplitn(4, ' ');
         let (old, remote, new, _) = (words.next()?, words.next()?, words.next()?, words.next()?);
         let id = |text: &str| Id::from_hex(text.as_bytes()).ok();
@@ -58,31 +62,30 @@ pub fn parse_pushed_refs(input: &str) -> Vec<PushedRef> {
     lines.collect()
 }
 
-/// A branch whose push changes managed files.
+/// A pushed branch that changes managed files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangedBranch {
-    /// The branch at the remote.
+    /// The name of the branch at the remote.
     pub branch: String,
-    /// The commit that is pushed.
     pub commit: Id,
-    /// The managed paths at which the branch has a content of its own.
+    /// The managed paths whose content is specific to this branch.
     pub managed_paths: Vec<RepoPath>,
 }
 
-/// What there is to say about a push.
+/// The verdict on a push.
 #[derive(Debug, Default)]
 pub struct PushVerdict {
-    /// Why it is refused, a line each.
+    /// The reasons to refuse the push, one per line.
     pub faults: Vec<String>,
-    /// What else is to be said of the branches, a line each.
+    /// Additional messages about the branches, one per line.
     pub notes: Vec<String>,
     /// The branches that change managed files.
     pub changed_branches: Vec<ChangedBranch>,
-    /// What sync goes by.
+    /// The sync configuration, if a canonical branch was found.
     pub context: Option<SyncContext>,
 }
 
-/// Judges a push from the hook.
+/// Checks a push on behalf of the hook.
 pub fn check_push_in_hook(
     repo: &Repo,
     refs: &[PushedRef],
@@ -108,23 +111,23 @@ pub fn check_push_in_hook(
     Ok(verdict)
 }
 
-/// What goes along that is this clone's alone, as with `git push --mirror`: backups, which hold what was
-/// never committed.
+/// Returns a message if private refs of this clone would be pushed, e.g. by `git push --mirror`: backups contain files
+/// that were never committed.
 fn describe_private_refs(refs: &[PushedRef]) -> Option<String> {
     let is_own =
         |pushed: &&PushedRef| pushed.new.is_some() && pushed.remote_ref.starts_with(OWN_REFS);
     let number = refs.iter().filter(is_own).count();
     (number > 0).then(|| {
         format!(
-            "{} below `{OWN_REFS}`, with backups of what was never committed, would be at the remote \
-             for everybody; `git push --prune REMOTE '+refs/*:refs/*' '^{OWN_REFS}*'` mirrors all but \
+            "{} below `{OWN_REFS}`, with backups of files that were never committed, would be visible \
+             to everybody at the remote; `git push --prune REMOTE '+refs/*:refs/*' '^{OWN_REFS}*'` mirrors all but \
              those, and `git config {KEEP_SETTING} true` refuses them from now on",
             pluralize(number, "ref")
         )
     })
 }
 
-/// What is wrong with the rules that a push of the canonical branch would give to everybody.
+/// Returns the faults in rules files that a push of the canonical branch would publish.
 fn find_pushed_rule_faults(repo: &Repo, refs: &[PushedRef]) -> Vec<String> {
     let canonical = context::configured_names(repo).branch;
     let of_canonical = refs.iter().filter(|pushed| pushed.branch() == Some(&canonical));
@@ -141,7 +144,7 @@ fn find_pushed_rule_faults(repo: &Repo, refs: &[PushedRef]) -> Vec<String> {
     faults.flatten().collect()
 }
 
-/// Judges a push, `now` being the time in seconds since the epoch.
+/// Checks a push. `now` is in seconds since the epoch.
 pub fn check_push(
     repo: &Repo,
     context: SyncContext,
@@ -150,13 +153,13 @@ pub fn check_push(
 ) -> Result<PushVerdict> {
     let mut verdict = PushVerdict::default();
     for pushed in refs {
-        // The first push of a branch is no change to it.
+        // The first push of a protected branch does not change it.
         let Some(branch) = pushed.branch().filter(|_| pushed.old.is_some()) else { continue };
         if context.is_protected(branch) {
             let what =
                 if pushed.new.is_none() { "deleted by a push" } else { "pushed to directly" };
             verdict.faults.push(format!(
-                "`{branch}` is protected (`{BRANCHES_FILE}` on `{}`) and is not {what}; push a \
+                "`{branch}` is protected (`{BRANCHES_FILE}` on `{}`) and cannot be {what}; push a \
                  branch of your own and open a pull request",
                 context.config.branch
             ));
@@ -170,8 +173,8 @@ pub fn check_push(
     Ok(verdict)
 }
 
-/// What the rules say of the branches that are pushed. A broken one refuses the push where the rules are
-/// enforced; what could not be told is told, and refuses nothing. Where no rule is asked nothing is looked at.
+/// Checks the pushed branches against the branch rules. Broken rules refuse the push if `enforce` is `refuse`; facts
+/// that cannot be determined are only reported. Without an applicable rule no fact is collected.
 fn check_branch_rules(
     repo: &Repo,
     context: &SyncContext,
@@ -190,7 +193,7 @@ fn check_branch_rules(
     let look = BranchInspector::new(repo, context, now)?;
     for (branch, commit) in asked {
         for finding in check_branch(&look, branch, Ok(commit)).findings {
-            // Whoever pushes it is not done with it, whatever has arrived already.
+            // A branch that is being pushed is still in use, even if parts of it were merged.
             if finding.kind == BranchFindingKind::AlreadyMerged {
                 continue;
             }
@@ -203,8 +206,7 @@ fn check_branch_rules(
     Ok(())
 }
 
-/// The branches among the refs that hold managed content that never was canonical, and that differs
-/// from what the remote has of them.
+/// Returns the pushed branches with managed content that never was canonical and that the remote does not have yet.
 pub fn find_changed_branches(
     repo: &Repo,
     context: &SyncContext,
@@ -222,7 +224,7 @@ pub fn find_changed_branches(
         if repo.compare_trees(Some(tree), Some(context.canonical.tree), &managed)?.is_empty() {
             continue;
         }
-        // The commit that the remote has may not be here.
+        // The commit at the remote may be missing in this clone.
         let before = pushed.old.and_then(|old| repo.tree_of(old).ok());
         if let Some(before) = before
             && repo.compare_trees(Some(before), Some(tree), &managed)?.is_empty()

@@ -1,9 +1,13 @@
-//! The installed program: what the shims run, whatever branch is checked out.
+//! The installed program that the shims run, independent of the checked-out branch.
 //!
-//! It lies in `xtask/bin` of the common git folder under a name made from the sources it was built
-//! from, beside a record of its digest; the link `xtask` names the present one and is replaced in
-//! one step. It is built from the canonical commit, in a folder outside of every repository, so that
-//! neither the files nor the cargo configuration of a branch have a say in it.
+//! The program is built from the canonical commit, in a folder outside of every repository, so that neither the files
+//! nor the cargo configuration of a branch influence it. Updates replace the link `xtask` in one step.
+//!
+//! ```text
+//! <common git folder>/xtask/bin/xtask                    link to the present program
+//! <common git folder>/xtask/bin/xtask-0123456789abcdef   program, named after the digest of its sources
+//! <common git folder>/xtask/bin/record                   file name, digest and size of the program
+//! ```
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -28,58 +32,57 @@ use xtask_sync::context::SyncContext;
 
 const KIND: &str = "xtask.program/1";
 
-/// How long the new program may take to say its version: it should be milliseconds.
+/// The timeout for `--version` of a new program, which should take milliseconds.
 const VERSION_WAIT: Duration = Duration::from_secs(20);
 
-/// What decides how the program is built.
+/// The paths that determine how the program is built.
 const SOURCE_PATHS: [&str; 4] =
     [NAME, ".cargo/config.toml", "rust-toolchain.toml", "rust-toolchain"];
 
-/// How many programs are kept beside the present one, for hooks that run at this moment.
+/// The number of old programs to keep, for hooks that are running at this moment.
 const OLD_PROGRAMS_KEPT: usize = 1;
 
-/// What is known about the installed program.
+/// The record of the installed program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramRecord {
-    /// Its file name.
     pub file: String,
-    /// What stands for its sources; nothing if it is a copy of a program that ran.
+    /// The key of its sources; `None` for a copy of a running program.
     pub sources: Option<String>,
-    /// The canonical commit from which it was built.
+    /// The canonical commit from which the program was built.
     pub commit: Option<String>,
-    /// The digest of the file.
+    /// The digest of the file, as hex.
     pub digest: String,
-    /// Its size in bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 
-/// How closely the installed program is looked at.
+/// How thoroughly the installed program is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerifyDepth {
-    /// Its name, its size and that it may be run: what `status` can afford.
+    /// Name, size and permissions: cheap enough for `status`.
     Metadata,
-    /// Every byte.
+    /// The digest of the content as well.
     Content,
 }
 
-/// What is installed.
+/// The state of the installed program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstalledProgram {
-    /// Nothing.
+    /// Not installed.
     Missing,
-    /// Something that does not work, and why.
+    /// Unusable, for this reason.
     Broken(String),
-    /// A program that is as it was installed.
+    /// Identical to the program that was installed.
     Intact(ProgramRecord),
 }
 
-/// The folder of the installed programs.
+/// Returns the folder of the installed programs.
 #[must_use]
 pub fn program_folder(repo: &Repo) -> PathBuf {
     repo.shared_state_folder().join("bin")
 }
 
-/// What the shims run.
+/// Returns the path that the shims run.
 #[must_use]
 pub fn program_link(repo: &Repo) -> PathBuf {
     program_folder(repo).join("xtask")
@@ -89,7 +92,7 @@ fn record_path(repo: &Repo) -> PathBuf {
     program_folder(repo).join("record")
 }
 
-/// Looks at what is installed.
+/// Inspects the installed program.
 #[must_use]
 pub fn inspect_program(repo: &Repo, care: VerifyDepth) -> InstalledProgram {
     let record = match record::read_record::<ProgramRecord>(&record_path(repo), KIND) {
@@ -97,7 +100,7 @@ pub fn inspect_program(repo: &Repo, care: VerifyDepth) -> InstalledProgram {
             return InstalledProgram::Missing;
         }
         LoadedRecord::Missing => {
-            return InstalledProgram::Broken("nothing is known about it".to_owned());
+            return InstalledProgram::Broken("its record is missing".to_owned());
         }
         LoadedRecord::Newer => return InstalledProgram::Broken(record::NEWER_MESSAGE.to_owned()),
         LoadedRecord::Corrupt(why) => return InstalledProgram::Broken(why),
@@ -105,16 +108,18 @@ pub fn inspect_program(repo: &Repo, care: VerifyDepth) -> InstalledProgram {
     };
     let points_to = fs::read_link(program_link(repo)).ok();
     if points_to.as_deref() != Some(Path::new(&record.file)) {
-        return InstalledProgram::Broken("it is not the one that was installed".to_owned());
+        return InstalledProgram::Broken(
+            "the link does not point to the installed program".to_owned(),
+        );
     }
     let Ok(meta) = fs::metadata(program_link(repo)) else {
-        return InstalledProgram::Broken("its file is gone".to_owned());
+        return InstalledProgram::Broken("its file is missing".to_owned());
     };
     if !is_executable(&meta) {
-        return InstalledProgram::Broken("its file may not be run".to_owned());
+        return InstalledProgram::Broken("its file is not executable".to_owned());
     }
     if meta.len() != record.size {
-        return InstalledProgram::Broken("its file has another size than it had".to_owned());
+        return InstalledProgram::Broken("the size of its file has changed".to_owned());
     }
     if care == VerifyDepth::Metadata {
         return InstalledProgram::Intact(record);
@@ -126,8 +131,7 @@ pub fn inspect_program(repo: &Repo, care: VerifyDepth) -> InstalledProgram {
     }
 }
 
-/// Stands for everything that the program is built from; nothing where the canonical commit holds
-/// no sources.
+/// Returns the key of all sources of the program, or `None` if the canonical commit has no sources.
 pub fn compute_source_key(repo: &Repo, context: &SyncContext) -> Result<Option<String>> {
     let tree = context.canonical.tree;
     if repo.entry_at(tree, &RepoPath::new(in_toolkit!("Cargo.toml")))?.is_none() {
@@ -146,8 +150,8 @@ pub fn compute_source_key(repo: &Repo, context: &SyncContext) -> Result<Option<S
     Ok(Some(digest::to_hex(&key)[..16].to_owned()))
 }
 
-/// Whether the installed program was built from other sources than the canonical ones of now. One
-/// that is no build of them, or that is gone, is not old.
+/// Returns whether the installed program was built from other sources than the present canonical ones. `false` if it is
+/// missing or is a copy of a running program.
 pub fn is_outdated(repo: &Repo, context: &SyncContext) -> Result<bool> {
     let InstalledProgram::Intact(ProgramRecord { sources: Some(built), .. }) =
         inspect_program(repo, VerifyDepth::Metadata)
@@ -157,27 +161,24 @@ pub fn is_outdated(repo: &Repo, context: &SyncContext) -> Result<bool> {
     Ok(compute_source_key(repo, context)?.is_some_and(|present| present != built))
 }
 
-/// What is needed to build and install.
+/// Builds and installs the program.
 pub struct ProgramInstaller<'a> {
-    /// The repository.
     pub repo: &'a Repo,
-    /// The environment.
     pub world: &'a Environment,
-    /// The disk.
     pub disk: &'a Disk<'a>,
-    /// Whether cargo is to say nothing.
+    /// Whether cargo runs with `--quiet`.
     pub is_quiet: bool,
 }
 
 impl ProgramInstaller<'_> {
-    /// Whether the program from these sources, or else a copy of this one, is installed and whole. One
-    /// that a newer xtask has installed is not replaced.
+    /// Returns whether the program with the key `sources`, or a copy of the running program if `None`, is installed and
+    /// intact. Returns an error if a newer xtask has installed its program, which must not be replaced.
     pub fn is_up_to_date(&self, sources: Option<&str>) -> Result<bool> {
         let file = record_path(self.repo);
         if let LoadedRecord::Newer = record::read_record::<ProgramRecord>(&file, KIND) {
             return Err(record::newer_record_error("the record of the installed program", &file));
         }
-        // What is the very file of the program that runs needs no comparison.
+        // If the installed program is the running file itself, no comparison is needed.
         if sources.is_none() && self.is_running_program() {
             return Ok(matches!(
                 inspect_program(self.repo, VerifyDepth::Metadata),
@@ -194,15 +195,15 @@ impl ProgramInstaller<'_> {
         }
     }
 
-    /// Builds the program of a tree that is not canonical yet, and asks it for its version: what does
-    /// not build must not get there. The launcher is built as well, in a workspace of these files. The
-    /// caller holds the lock of installations.
+    /// Builds the program from `tree`, which is not canonical yet, and returns its `--version`: sources that do not build
+    /// must not become canonical. The launcher is built as well, in a workspace made of the files `around`. The caller
+    /// holds the installation lock.
     pub fn try_build(&self, tree: Id, around: &[(&str, String)]) -> Result<String> {
         let place = self.make_build_folder()?;
         let said = self.build_program(tree, &place).and_then(|built| match built {
-            None => Err(Error::negative("it does not build; cargo has said why above")),
+            None => Err(Error::negative("it does not build; see the output of cargo above")),
             Some(_) if !self.can_build_launcher(&place, around)? => {
-                Err(Error::negative("its launcher does not build; cargo has said why above"))
+                Err(Error::negative("its launcher does not build; see the output of cargo above"))
             }
             Some(program) => {
                 let tried = Program::new(&program, &place)
@@ -211,7 +212,7 @@ impl ProgramInstaller<'_> {
                     .run_with_timeout(VERSION_WAIT)?;
                 if !tried.status.success() {
                     return Err(
-                        Error::negative("it builds, and does not run").with_detail(tried.stderr)
+                        Error::negative("it builds but does not run").with_detail(tried.stderr)
                     );
                 }
                 Ok(tried.stdout.trim().to_owned())
@@ -223,8 +224,8 @@ impl ProgramInstaller<'_> {
 
     /// Builds the program from the canonical sources and installs it.
     ///
-    /// Where the store has a program of exactly these sources it is that one: its key is proof of what it was
-    /// built from, and a second compilation would prove no more.
+    /// If the program store has a program of exactly these sources, that one is used: its key identifies the sources, and
+    /// another compilation would not prove more.
     pub fn install_canonical(&self, context: &SyncContext, sources: &str) -> Result<()> {
         let record = || ProgramRecord {
             file: format!("xtask-{sources}"),
@@ -243,15 +244,15 @@ impl ProgramInstaller<'_> {
         let built = self.build_program(context.canonical.tree, &place).and_then(|built| {
             let built = built.ok_or_else(|| {
                 Error::unable(format!(
-                    "the program could not be built from `{}`; cargo has said why above",
+                    "the program could not be built from `{}`; see the output of cargo above",
                     context.config.branch
                 ))
                 .with_hint(
-                    "correct it there, then `cargo xtask install-hooks`; hooks are as they were",
+                    "fix it there, then run `cargo xtask install-hooks`; the hooks are unchanged",
                 )
             })?;
             if let Some((store, name)) = &kept {
-                // Without it the next one is built again.
+                // If this fails, the next installation builds again.
                 drop(program_store::keep_program(
                     self.disk,
                     program_store::system_time(self.world),
@@ -262,13 +263,14 @@ impl ProgramInstaller<'_> {
             }
             self.install_program(&built, record())
         });
-        // What is left there is ours and is made again at need.
+        // The build folder is ours and is recreated on demand.
         drop(self.disk.remove_folder(&place));
         built
     }
 
-    /// Where the launcher would keep the program of a tree; nothing where there is no store, or where the tree chooses
-    /// cargo and its toolchain otherwise than this worktree, for which this program was built.
+    /// Returns the store and the key under which the launcher would keep the program of `tree`. Returns `None` if there is
+    /// no store, or if `tree` configures cargo or the toolchain differently from this worktree, for which the running
+    /// program was built.
     fn find_store_entry(&self, tree: Id) -> Result<Option<(PathBuf, String)>> {
         for name in SOURCE_PATHS.iter().filter(|name| **name != NAME) {
             let there = match self.repo.find_in_tree(tree, &RepoPath::new(*name))? {
@@ -290,7 +292,7 @@ impl ProgramInstaller<'_> {
         Ok(program_store::program_key(self.world, &sources.workspace).map(|name| (store, name)))
     }
 
-    /// Installs a copy of the program that runs.
+    /// Installs a copy of the running program.
     pub fn install_running(&self) -> Result<()> {
         let (this, bytes) = self.read_running_program()?;
         let file = format!("xtask-{}", &hex_digest(&bytes)[..16]);
@@ -299,7 +301,7 @@ impl ProgramInstaller<'_> {
         self.install_program(&this, record)
     }
 
-    /// Whether the installed program is the program that runs, under another name.
+    /// Returns whether the installed program and the running program are the same file.
     fn is_running_program(&self) -> bool {
         let identity = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
         let this = identity(&self.world.program);
@@ -308,18 +310,17 @@ impl ProgramInstaller<'_> {
 
     fn read_running_program(&self) -> Result<(PathBuf, Vec<u8>)> {
         let this = self.world.program.clone();
-        let bytes =
-            fs::read(&this).with_context(|| format!("`{}` cannot be read", this.display()))?;
+        let bytes = fs::read(&this).with_context(|| format!("cannot read `{}`", this.display()))?;
         Ok((this, bytes))
     }
 
-    /// A folder for the sources: in cargo's own home, so that no configuration of a repository, and
-    /// none that somebody has left in the folder for temporary files, is found above it.
+    /// Creates a folder for the sources in the home folder of cargo, so that neither the configuration of a repository nor
+    /// a file in the folder for temporary files is found above it.
     fn make_build_folder(&self) -> Result<PathBuf> {
         let home = self.world.variable("CARGO_HOME").map(PathBuf::from);
         let home = home.or_else(|| Some(Path::new(self.world.variable("HOME")?).join(".cargo")));
         let home = home.filter(|home| home.is_absolute()).ok_or_else(|| {
-            Error::unable("cargo's home folder is not known")
+            Error::unable("cannot find the home folder of cargo")
                 .with_hint("set HOME or CARGO_HOME to an absolute path")
         })?;
         let common = self.repo.common_folder().as_os_str().as_encoded_bytes();
@@ -328,15 +329,15 @@ impl ProgramInstaller<'_> {
         self.disk
             .remove_folder(&place)
             .and_then(|()| fs::create_dir_all(&place))
-            .with_context(|| format!("`{}` cannot be made", place.display()))?;
+            .with_context(|| format!("cannot create `{}`", place.display()))?;
         Ok(place)
     }
 
-    /// Whether the launcher builds, beside the sources that are laid out.
+    /// Returns whether the launcher builds next to the exported sources.
     fn can_build_launcher(&self, place: &Path, around: &[(&str, String)]) -> Result<bool> {
         let root = place.join("sources");
         for (name, text) in around {
-            let failed = || format!("`{name}` cannot be written to try the launcher");
+            let failed = || format!("cannot write `{name}` to test the launcher");
             self.disk
                 .create_file(&root.join(name), text.as_bytes(), CreateMode::Plain)
                 .with_context(failed)?;
@@ -354,34 +355,34 @@ impl ProgramInstaller<'_> {
         Ok(built.success())
     }
 
-    /// Builds the program of a tree; nothing where cargo could not.
+    /// Builds the program of `tree`. Returns `None` if cargo fails.
     fn build_program(&self, tree: Id, place: &Path) -> Result<Option<PathBuf>> {
         let (sources, target) = (place.join("sources"), place.join("target"));
         self.repo.export_tree(tree, &RustSources, &sources, self.disk)?;
         let config = |name: &str| std::fs::read_to_string(sources.join(name)).ok();
-        // A Rust that is too old for the toolkit is none that can be meant.
+        // A toolchain that is too old for the toolkit cannot be the intended one.
         for name in TOOLCHAIN_FILES {
             let channel = config(name).as_deref().and_then(toolchain::parse_channel);
             if channel.is_some_and(|channel| toolchain::is_too_old(&channel)) {
                 self.disk
                     .remove_file(&sources.join(name))
-                    .with_context(|| "the sources cannot be laid out")?;
+                    .with_context(|| "cannot export the sources")?;
             }
         }
         let root = sources.join(NAME);
         let mut program = Program::new("cargo", &root)
             .args(["build", "--package", NAME, "--bins", "--examples"])
             .args([Path::new("--target-dir"), &target])
-            // The choice of the branch that is checked out does not count here.
+            // Settings of the checked-out branch do not apply here.
             .env_remove("RUSTUP_TOOLCHAIN")
             .env_remove("CARGO_BUILD_TARGET")
-            // Nobody edits these sources.
+            // These sources are never edited, so incremental compilation would not pay off.
             .env("CARGO_INCREMENTAL", "0");
         if let Some(sources) = program_store::digest_sources(self.repo, tree)? {
             for (name, value) in &sources.crate_variables {
                 program = program.env(name, value);
             }
-            // As the launcher builds: checkouts are told apart by what is compiled in.
+            // Same variables as in the launcher, so that builds of different checkouts are distinguished.
             program = program.env("XTASK_SOURCES", sources.workspace);
             if self.world.variable("RUSTC_WORKSPACE_WRAPPER").is_none() {
                 program = program.env("RUSTC_WORKSPACE_WRAPPER", "");
@@ -398,24 +399,24 @@ impl ProgramInstaller<'_> {
             program = program.args(["--quiet"]);
         }
         let built = program.run_attached()?;
-        // For a target that was named, cargo builds in a folder of its name.
+        // With an explicit target, cargo builds in a folder named after the target.
         let mut folders = vec![target.clone()];
         if is_for_host {
             let found =
-                std::fs::read_dir(&target).with_context(|| "what was built cannot be found")?;
+                std::fs::read_dir(&target).with_context(|| "cannot find the build output")?;
             folders.extend(found.flatten().map(|found| found.path()));
         }
-        // A repository that was given the toolkit has it as an example: see its `Cargo.toml`.
+        // A repository that received a copy of the toolkit builds it as an example; see its `Cargo.toml`.
         let names = [format!("debug/examples/{NAME}"), format!("debug/{NAME}")];
         let mut programs =
             folders.iter().flat_map(|folder| names.iter().map(|name| folder.join(name)));
         Ok(programs.find(|program| built.success() && program.is_file()))
     }
 
-    /// Copies a program into place: written, checked and tried before anything names it.
+    /// Installs a copy of `from`: written, verified and tested before the link points to it.
     fn install_program(&self, from: &Path, mut record: ProgramRecord) -> Result<()> {
         let folder = program_folder(self.repo);
-        let failed = || format!("the program cannot be installed in `{}`", folder.display());
+        let failed = || format!("cannot install the program in `{}`", folder.display());
         let bytes = fs::read(from).with_context(failed)?;
         record.digest = hex_digest(&bytes);
         record.size = bytes.len() as u64;
@@ -439,7 +440,7 @@ impl ProgramInstaller<'_> {
         folder: &Path,
         record: &ProgramRecord,
     ) -> Result<()> {
-        let failed = || format!("the program cannot be installed in `{}`", folder.display());
+        let failed = || format!("cannot install the program in `{}`", folder.display());
         self.disk.create_file(beside, bytes, CreateMode::Executable).with_context(failed)?;
         let written = fs::read(beside).with_context(failed)?;
         self.disk.fsync(beside).with_context(failed)?;
@@ -448,7 +449,7 @@ impl ProgramInstaller<'_> {
         }
         let tried = Program::new(beside, folder)
             .args(["--version"])
-            // It was not built where cargo has started this one.
+            // The variable points to the sources of the running program, not of this one.
             .env_remove("CARGO_MANIFEST_DIR")
             .run_with_timeout(VERSION_WAIT)?;
         if !tried.status.success() || !tried.stdout.contains(NAME) {
@@ -482,18 +483,18 @@ impl ProgramInstaller<'_> {
     }
 }
 
-/// Takes every program away.
+/// Removes all installed programs.
 pub fn remove_programs(repo: &Repo, disk: &Disk<'_>) -> Result<()> {
     let folder = program_folder(repo);
-    disk.remove_folder(&folder).with_context(|| format!("`{}` cannot be removed", folder.display()))
+    disk.remove_folder(&folder).with_context(|| format!("cannot remove `{}`", folder.display()))
 }
 
 fn hex_digest(bytes: &[u8]) -> String {
     digest::to_hex(&digest::hash_parts([bytes]))
 }
 
-/// What cargo needs to build the program: `xtask/`, which is a workspace of its own, and what the
-/// repository says about cargo and its toolchain.
+/// The files that cargo needs to build the program: `xtask/`, a workspace of its own, and the cargo and toolchain
+/// settings of the repository.
 struct RustSources;
 
 impl PathScope for RustSources {

@@ -1,9 +1,13 @@
-//! The store of built programs: in cargo's folder, by the key of what each was built from.
+//! The store of built programs in the home folder of cargo, keyed by the digest of their sources.
 //!
-//! The launcher finds a program there and runs it without cargo; after a build it has the new program keep itself.
-//! An entry is a folder with the program and its size; it is complete before it has its name, and the launcher
-//! builds anew what has another size. Whoever can write there could change the launcher as well: the store is
-//! this user's alone.
+//! The launcher runs a stored program without cargo, and makes each newly built program store itself. An entry gets
+//! its final name only when complete; the launcher rebuilds an entry whose program has a different size. The store is
+//! private to the user, because anyone who can write to it could also change the launcher.
+//!
+//! ```text
+//! ~/.cargo/xtask-store/<32 hex digits: sources>-<16 hex digits: builder>/xtask
+//! ~/.cargo/xtask-store/<key>/size                  "1234567 <digest>"
+//! ```
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -21,39 +25,39 @@ use xtask_base::in_toolkit;
 use xtask_base::name::NAME;
 use xtask_git::{FileMode, Id, PathScope, Repo};
 
-/// The word by which a program is told to keep itself: the store and a name follow.
+/// The command with which the launcher makes a program store itself: `keep-program STORE KEY`.
 pub const KEEP_COMMAND: &str = "keep-program";
 
-/// The variable with the name under which the launcher has found or built this program.
+/// The variable with the key under which the launcher found or built the running program.
 pub use xtask_base::process::KEY_VAR;
 
-/// What stands for the sources from which this program was built by the launcher.
+/// The digest of the sources of the running program, if the launcher built it.
 pub const SOURCES: Option<&str> = option_env!("XTASK_SOURCES");
 
-/// How many programs are kept: as many versions of the toolkit as one works with at a time, and then some.
+/// The maximum number of programs: more than the versions of the toolkit that are in use at a time.
 const MOST_PROGRAMS: usize = 12;
 
-/// For how long after it was kept one is kept at least that would be one too many: a day.
+/// The minimum age of a surplus program before it is removed: one day.
 const MIN_AGE: Duration = Duration::from_secs(24 * 3600);
 
-/// How old what was left half done is before it is taken away: an hour.
+/// The minimum age of an unfinished entry before it is removed: one hour.
 const UNFINISHED_AGE: Duration = Duration::from_secs(3600);
 
-/// The file of an entry with the size of its program, and its digest.
+/// The file of an entry with the size and the digest of its program.
 const SIZE: &str = "size";
 
-/// The crates that are built anew in each checkout, as their files begin.
+/// The file name prefixes of crates that each checkout builds anew.
 const OWN_CRATES: [&str; 6] =
     ["xtask-", "xtask_", "it-", "costs-", "schemas-", "build_script_build-"];
 
-/// The programs that are built with it, and lie beside it.
+/// Programs that are built together with `xtask` and stored next to it.
 const COMPANION_PROGRAMS: [&str; 1] = ["xtask-supervisor"];
 
-/// How large the shared build folder may become before something of it goes: 1.5 GB. All of it goes at twice as
-/// much, which only the tests of the toolkit reach.
+/// The size above which parts of the shared build folder are removed, in bytes: 1.5 GB. Above twice that size all of it
+/// is removed, which only the tests of the toolkit reach.
 const LARGEST_BUILD: u64 = 1_500_000_000;
 
-/// The store of this user; nothing where there is to be none.
+/// Returns the store of this user, or `None` if `XTASK_STORE` is `off`, or no absolute path is known.
 #[must_use]
 pub fn find_store(world: &Environment) -> Option<PathBuf> {
     match world.variable("XTASK_STORE").filter(|named| !named.is_empty()) {
@@ -63,13 +67,13 @@ pub fn find_store(world: &Environment) -> Option<PathBuf> {
     }
 }
 
-/// What the clock of the world says, as files have their times.
+/// Returns the time of the clock in `world` as a file time.
 #[must_use]
 pub fn system_time(world: &Environment) -> SystemTime {
     SystemTime::UNIX_EPOCH + (world.clock)()
 }
 
-/// Cargo's own folder.
+/// Returns the home folder of cargo.
 #[must_use]
 pub fn find_cargo_home(world: &Environment) -> Option<PathBuf> {
     let home = world.variable("CARGO_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
@@ -77,22 +81,22 @@ pub fn find_cargo_home(world: &Environment) -> Option<PathBuf> {
     home.filter(|home| home.is_absolute())
 }
 
-/// The name under which the launcher knows the program of these sources, if they are built as this one was.
+/// Returns the key under which the launcher stores a program of `sources`, built like the running program.
 #[must_use]
 pub fn program_key(world: &Environment, sources: &str) -> Option<String> {
     let (_, builder) = world.variable(KEY_VAR)?.split_once('-')?;
     Some(format!("{sources}-{builder}"))
 }
 
-/// What stands for the sources of the toolkit in a tree: what the launcher computes of the same files in a worktree.
+/// The digests of the toolkit's sources in a tree, equal to those that the launcher computes for a worktree.
 pub struct SourceDigests {
-    /// The half of the key that stands for all of them.
+    /// The digest of all sources: the first half of the key.
     pub workspace: String,
-    /// What is compiled into the crates and the build script: the variable of each, and what stands for its sources.
+    /// The variables that are compiled into the crates and the build script, each with the digest of its sources.
     pub crate_variables: Vec<(String, String)>,
 }
 
-/// The sources of the toolkit in a tree. Nothing where it holds what is no file.
+/// Computes the digests of the toolkit's sources in `tree`. Returns `None` if a source is not a regular file.
 pub fn digest_sources(repo: &Repo, tree: Id) -> Result<Option<SourceDigests>> {
     let mut files = Vec::new();
     for (path, entry) in repo.list_tree(tree, &CompiledSources)? {
@@ -126,13 +130,13 @@ pub fn digest_sources(repo: &Repo, tree: Id) -> Result<Option<SourceDigests>> {
     Ok(Some(SourceDigests { workspace: of(&|_| true), crate_variables: variables }))
 }
 
-/// The crate in `crates/` to which a file belongs.
+/// Returns the crate in `crates/` that contains a file.
 fn parse_crate_name(path: &[u8]) -> Option<&[u8]> {
     let rest = path.strip_prefix(b"crates/")?;
     rest.split(|byte| *byte == b'/').next().filter(|name| name.len() < rest.len())
 }
 
-/// What the launcher takes into the key: `FILES` and `FOLDERS` in `launcher/key.rs`.
+/// The files in the key of the launcher: `FILES` and `FOLDERS` in `launcher/key.rs`.
 struct CompiledSources;
 
 const TOOLKIT: &[u8] = in_toolkit!("").as_bytes();
@@ -156,7 +160,7 @@ impl PathScope for CompiledSources {
     }
 }
 
-/// A program of the store, if it is there and whole, byte by byte, and nobody else could have put it there.
+/// Returns the program `name` of the store if its digest matches and only this user can have written it.
 #[must_use]
 pub fn find_program(store: &Path, name: &str) -> Option<PathBuf> {
     let folder = store.join(name);
@@ -170,13 +174,13 @@ pub fn find_program(store: &Path, name: &str) -> Option<PathBuf> {
     (digest::to_hex(&found) == wanted).then_some(program)
 }
 
-/// Whether something belongs to this user, and nobody else may write there.
+/// Returns whether `path` belongs to this user and nobody else can write to it.
 fn is_private(path: &Path) -> bool {
     let own = rustix::process::geteuid().as_raw();
     fs::symlink_metadata(path).is_ok_and(|meta| meta.uid() == own && meta.mode() & 0o022 == 0)
 }
 
-/// Keeps a program under a name, with those that were built with it, and takes away what is too much.
+/// Stores `program` under the key `name` together with its companions, and removes surplus programs.
 pub fn keep_program(
     disk: &Disk<'_>,
     now: SystemTime,
@@ -184,14 +188,16 @@ pub fn keep_program(
     name: &str,
     program: &Path,
 ) -> Result<()> {
-    let failed = || format!("the program cannot be kept in `{}`", store.display());
+    let failed = || format!("cannot store the program in `{}`", store.display());
     if !is_program_key(OsStr::new(name)) {
-        return Err(Error::usage(format!("`{name}` is no name of a program")));
+        return Err(Error::usage(format!(
+            "invalid program key `{name}`: expected 32 and 16 hex digits, joined by `-`"
+        )));
     }
     let folder = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(store);
     folder.with_context(failed)?;
     if !is_private(store) {
-        return Err(Error::unable(failed()).with_detail("others own it, or may write in it"));
+        return Err(Error::unable(failed()).with_detail("another user owns it or can write to it"));
     }
     let content = fs::read(program).with_context(failed)?;
     let new = store.join(format!(".new-{}", std::process::id()));
@@ -211,9 +217,9 @@ pub fn keep_program(
                 Err(cause) => return Err(cause),
             }
         }
-        // It comes last: what is newer than it was changed since.
+        // Written last: a file that is newer was modified later.
         disk.create_file(&new.join(SIZE), size.as_bytes(), CreateMode::Plain)?;
-        // Who has built the same meanwhile has put the same there; what was damaged goes.
+        // A concurrent build of the same key has stored the same program; a damaged entry is replaced.
         disk.remove_folder(&entry)?;
         disk.rename_noreplace(&new, &entry)
     };
@@ -228,7 +234,7 @@ pub fn keep_program(
     prune_store(disk, now, store, name).with_context(failed)
 }
 
-/// Whether a name is that of a program: what the launcher makes of its two halves.
+/// Returns whether `name` is a valid key.
 fn is_program_key(name: &OsStr) -> bool {
     let halves = name.to_str().and_then(|name| name.split_once('-'));
     let is_half = |text: &str, digits: usize| {
@@ -242,7 +248,7 @@ fn is_unfinished(name: &OsStr) -> bool {
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Takes away what was not used for the longest time, and what was left half done.
+/// Removes the least recently used programs and unfinished entries.
 fn prune_store(
     disk: &Disk<'_>,
     now: SystemTime,
@@ -254,7 +260,7 @@ fn prune_store(
     for entry in fs::read_dir(store)?.flatten() {
         let name = entry.file_name();
         let Ok(meta) = entry.metadata() else { continue };
-        // Whoever names a folder of theirs for the store keeps what they have there.
+        // `XTASK_STORE` may name a folder with other files, which must be kept.
         let is_program = is_program_key(&name) && entry.path().join(SIZE).is_file();
         if !is_program && !is_unfinished(&name) {
             continue;
@@ -265,7 +271,7 @@ fn prune_store(
             }
             continue;
         }
-        // Whoever runs a program reads it, which its times tell once a day.
+        // Running a program reads it; with `relatime` the access time is updated once a day.
         let program = fs::metadata(entry.path().join("xtask"));
         let times = program.map(|meta| [meta.modified(), meta.accessed()]);
         let used = times.into_iter().flatten().flatten().max().unwrap_or(SystemTime::UNIX_EPOCH);
@@ -283,8 +289,8 @@ fn prune_store(
     Ok(())
 }
 
-/// Keeps the shared build folder within bounds: if it is too large and nobody builds, first goes what was built of the
-/// toolkit itself an hour ago or earlier.
+/// Limits the size of the shared build folder: if it is too large and no build is running, artifacts of the toolkit
+/// itself that are older than an hour are removed first.
 pub fn prune_builds(disk: &Disk<'_>, now: SystemTime, builds: &Path) -> std::io::Result<()> {
     let folder = builds.join("debug");
     let Ok(lock) = fs::File::open(folder.join(".cargo-lock")) else { return Ok(()) };
@@ -317,7 +323,7 @@ pub fn prune_builds(disk: &Disk<'_>, now: SystemTime, builds: &Path) -> std::io:
     Ok(())
 }
 
-/// How much room the files below a folder take, in bytes.
+/// Returns the disk usage of the files below `folder`, in bytes.
 fn measure_folder(folder: &Path) -> u64 {
     let entries = WalkDir::new(folder).into_iter().flatten();
     let files = entries.filter_map(|entry| entry.metadata().ok()).filter(|meta| !meta.is_dir());

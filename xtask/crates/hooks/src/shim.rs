@@ -1,37 +1,41 @@
-//! The shim: the small shell script that git runs as a hook. It runs the hook that was there before
-//! it, with the same arguments and input, and then our program. Text only.
+//! The shim: the shell script that git runs as a hook. It runs the hook that existed before, with the same arguments
+//! and input, and then the installed program. Pure text processing.
 //!
-//! The program is started, not become: one that is gone, cut short or killed is told from one that
-//! refuses, and does not break the git command.
+//! The shim starts the program as a child process instead of `exec`: it can thus distinguish a missing, truncated or
+//! killed program from one that refuses, and only a refusal fails the git command.
+//!
+//! ```text
+//! pre-commit (shim) -> pre-commit.pre-xtask "$@" -> .git/xtask/bin/xtask hook pre-commit "$PPID" "$@"
+//! ```
 
 use std::path::{Path, PathBuf};
 
 use super::Hook;
 
-/// What a hook that was there before is called beside the shim.
+/// The suffix of a hook that existed before the shim.
 pub const KEPT: &str = ".pre-xtask";
 
-/// By what every shim of ours is known, of whatever version.
+/// The text that identifies our shims of any version.
 const MARKER: &str = "# xtask hook shim ";
 
-/// The version of the text below. It goes up with every change.
+/// The version of the script below. Increment it with every change.
 const VERSION: u32 = 2;
 
-/// The variable in which a shim says its process to what was there before it. That may run the shim in
-/// turn, which has nothing to do then.
+/// The variable in which a shim passes its process id to the hook that existed before. If that hook runs the shim in
+/// turn, the inner run does nothing.
 pub const SHIM_PID_VARIABLE: &str = "XTASK_BEHIND";
 
-/// Where the shim finds the program.
+/// The location of the program, as seen from the shim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProgramLocation {
-    /// In the git folder in which the hooks lie, so that both can move together.
+    /// In the git folder that also contains the hooks, so that both can be moved together.
     InGitFolder,
-    /// At this path, for hooks that lie elsewhere.
+    /// At this absolute path, for hooks in another folder.
     Path(PathBuf),
 }
 
-/// The text of the shim for a hook. In a folder that repositories share, one shim may be what was
-/// there before another: it does not run itself.
+/// Returns the shim script for `hook`. In a folder that several repositories share, a shim can be the existing hook of
+/// another shim; it does not call itself.
 #[must_use]
 pub fn render_shim(hook: Hook, program: &ProgramLocation) -> String {
     let program = match program {
@@ -83,7 +87,7 @@ pub fn render_shim(hook: Hook, program: &ProgramLocation) -> String {
     )
 }
 
-/// Runs what was there; its failure is the hook's in the end.
+/// Runs the existing hook; its failure becomes the exit code at the end.
 const RUN_KEPT_HOOK: &str = "\
 failed=0
 if [ -x \"$before\" ]; then
@@ -91,14 +95,14 @@ if [ -x \"$before\" ]; then
 fi
 ";
 
-/// Runs what was there; its failure ends the hook.
+/// Runs the existing hook; its failure ends the shim at once.
 const REQUIRE_KEPT_HOOK: &str = "\
 if [ -x \"$before\" ]; then
   env XTASK_BEHIND=$$ \"$before\" \"$@\" || exit $?
 fi
 ";
 
-/// The same, where both want to read what git says.
+/// Like [`REQUIRE_KEPT_HOOK`], if both need the standard input of the hook.
 const REQUIRE_KEPT_PUSH_HOOK: &str = "\
 if [ -x \"$before\" ]; then
   refs=$(cat)
@@ -110,30 +114,31 @@ else
 fi
 ";
 
-/// What to do about a hook that cannot be moved aside: the line by which it starts our program
-/// itself. It goes right after the first line, and lets git go on where the program is missing or
-/// broken.
+/// Returns instructions for a hook that cannot be moved aside: the line with which it calls the program itself. The line
+/// goes directly below the first line, and does not fail the git command if the program is missing or broken.
 #[must_use]
 pub fn describe_manual_install(content: &[u8], hook: Hook, program: &Path) -> String {
     if hook == Hook::PrePush {
-        // Only one of the two could read what git says.
-        return "leave it there; `cargo xtask push` judges a push and sees to pull requests without it"
+        // Only one of the two could read the standard input.
+        return "leave it in place; `cargo xtask push` checks a push and handles pull requests without it"
             .to_owned();
     }
     let (program, name) = (shell_quote(program), hook.name());
     let first = content.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let first = String::from_utf8_lossy(first);
     if first.starts_with("#!") && !first.trim_end().ends_with("sh") {
-        return format!("leave it there, and let it run {program} hook {name} with its arguments");
+        return format!(
+            "leave it in place, and make it run {program} hook {name} with its arguments"
+        );
     }
     let refuses = if hook.can_block() { " || [ $? -ne 1 ] || exit 1" } else { " || :" };
     format!(
-        "leave it there, and put this line right after its first:\n    \
+        "leave it in place, and insert this line below its first line:\n    \
          [ ! -x {program} ] || {program} hook {name} \"$PPID\" \"$@\"{refuses}"
     )
 }
 
-/// Whether a hook starts this program by itself.
+/// Returns whether a hook calls the program itself, by the line of [`describe_manual_install`].
 #[must_use]
 pub fn calls_program(content: &[u8], hook: Hook, program: &Path) -> bool {
     let text = String::from_utf8_lossy(content);
@@ -142,7 +147,7 @@ pub fn calls_program(content: &[u8], hook: Hook, program: &Path) -> bool {
         && text.lines().any(|line| !line.trim_start().starts_with('#') && line.contains(&starts))
 }
 
-/// Whether a script is a shim of ours, of whatever version, changed by hand or not.
+/// Returns whether a script is our shim, of any version, edited or not.
 #[must_use]
 pub fn is_xtask_shim(content: &[u8]) -> bool {
     let text = String::from_utf8_lossy(&content[..content.len().min(1000)]);
@@ -150,12 +155,12 @@ pub fn is_xtask_shim(content: &[u8]) -> bool {
     text.lines().take(4).any(|line| line.starts_with(MARKER) && line.contains(made_by))
 }
 
-/// By what the hooks of managers are known that write them whole whenever they are run, and give them no
-/// id: lefthook 2, simple-git-hooks 2, hk 1.
+/// Text that identifies hooks of managers which rewrite them at every run and give them no id: lefthook 2,
+/// simple-git-hooks 2, hk 1.
 const MANAGER_MARKS: [&str; 3] =
     ["if [ \"$LEFTHOOK\" = \"0\" ]", "[ \"$SKIP_SIMPLE_GIT_HOOKS\" = \"1\" ]", "exec hk run "];
 
-/// Ways in which a script asks under which name it was started, besides `$0`.
+/// Ways for a script to query its own name, besides `$0`.
 const NAME_QUERIES: [&str; 8] = [
     "argv[0]",
     "ARGV[0]",
@@ -167,7 +172,7 @@ const NAME_QUERIES: [&str; 8] = [
     "husky",
 ];
 
-/// Ways to ask only in which folder the script lies, which stays the same.
+/// Ways for a script to query only its folder, which does not change.
 const FOLDER_QUERIES: [&str; 6] = [
     "dirname \"$0\"",
     "dirname -- \"$0\"",
@@ -177,22 +182,24 @@ const FOLDER_QUERIES: [&str; 6] = [
     "dirname \"${0}\"",
 ];
 
-/// Why a hook would not do its work under another name, if it would not.
+/// Returns the reason why a hook might not work under another name, if any.
 #[must_use]
 pub fn find_name_dependency(content: &[u8], link: Option<&Path>, name: &str) -> Option<String> {
-    // Git runs a text without `#!`, too, as a script of the shell.
+    // Git also runs a text without `#!`, as a shell script.
     if !content.contains(&0) {
         let text = String::from_utf8_lossy(content);
-        // What a script reads in from beside itself, as husky's do, sees the name of the script.
+        // A sourced script next to the hook, as with husky, sees the name of the hook.
         let reads_in = |line: &&str| {
             let words = line.trim_start();
             let is_beside = ["$0", "${0", "dirname"].iter().any(|word| words.contains(word));
             (words.starts_with(". ") || words.starts_with("source ")) && is_beside
         };
         if let Some(line) = text.lines().find(reads_in) {
-            return Some(format!("what it reads in may ask under which name it runs (`{line}`)"));
+            return Some(format!(
+                "a script that it sources may depend on the name of the hook (`{line}`)"
+            ));
         }
-        // Telling one's name is not asking for it, and in awk `$0` is a line.
+        // Printing the name is harmless, and in awk `$0` is a line.
         let tells = |line: &&str| {
             let words = line.trim_start();
             words.starts_with("echo ") || words.starts_with("printf ") || words.contains("awk ")
@@ -201,16 +208,16 @@ pub fn find_name_dependency(content: &[u8], link: Option<&Path>, name: &str) -> 
         let text = text.join("\n");
         let rest = FOLDER_QUERIES.iter().fold(text, |text, form| text.replace(form, ""));
         let asks = ["$0", "${0"].iter().chain(&NAME_QUERIES).find(|word| rest.contains(**word))?;
-        return Some(format!("it seems to ask under which name it runs (`{asks}`)"));
+        return Some(format!("it seems to depend on its own name (`{asks}`)"));
     }
     let target = link?.file_name()?;
     (target != name).then(|| {
-        format!("it is a link to the program `{}`, which may go by its name", target.display())
+        format!("it is a link to the program `{}`, which may depend on its name", target.display())
     })
 }
 
-/// Whether two hooks are of the same manager: one and the same text, or with the same mark of those who
-/// put other hooks aside and know their own by it.
+/// Returns whether two hooks belong to the same manager: identical text, or the same mark by which a manager that moves
+/// other hooks aside recognizes its own.
 #[must_use]
 pub fn are_from_same_manager(one: &[u8], two: &[u8]) -> bool {
     let mark = |content: &[u8]| {
@@ -224,8 +231,8 @@ pub fn are_from_same_manager(one: &[u8], two: &[u8]) -> bool {
     one == two || mark(one).is_some_and(|mark_of_one| Some(mark_of_one) == mark(two))
 }
 
-/// Whether a shim is of the repository whose program is there. In a folder that repositories share
-/// it may be another's.
+/// Returns whether a shim belongs to the repository of this program. In a folder that several repositories share it
+/// may belong to another one.
 #[must_use]
 pub fn belongs_to_program(content: &[u8], program: &ProgramLocation) -> bool {
     match program {
@@ -237,13 +244,13 @@ pub fn belongs_to_program(content: &[u8], program: &ProgramLocation) -> bool {
     }
 }
 
-/// A path as one word of the shell.
+/// Quotes a path as one word for the shell.
 fn shell_quote(path: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     if let Some(text) = path.to_str() {
         return format!("'{}'", text.replace('\'', "'\\''"));
     }
-    // What is no text is spelled out, byte for byte.
+    // A path that is not UTF-8 is escaped byte by byte.
     let spelled = path.as_os_str().as_bytes().iter().map(|byte| match byte {
         b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
             char::from(*byte).to_string()

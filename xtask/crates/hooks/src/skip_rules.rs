@@ -1,4 +1,7 @@
-//! When a hook of ours keeps its hands off altogether, whatever it is for.
+//! Conditions under which all hooks skip their work: environment variables, nested runs, git operations in progress,
+//! and pauses.
+//!
+//! For example, `CI=1 git commit` runs no hook of xtask.
 
 use std::ffi::OsStr;
 
@@ -10,11 +13,11 @@ use xtask_base::process::ACTIVE_VAR;
 use xtask_base::processes;
 use xtask_git::{OperationKind, Repo, is_git};
 
-/// The variables with which a user switches all checks off for one command.
+/// The variables with which a user disables all checks for one command.
 pub const DISABLE_VARIABLES: [&str; 2] = ["DISABLE_ORCHESTRATION_CHECKS", "ORCHESTRATION_DISABLED"];
 
-/// Why the environment keeps hooks from acting, if it does: something of ours is at work above us,
-/// a person has switched them off, or nobody is there to be helped.
+/// Returns the variable that disables hooks, if one is set: a command of xtask is running above this process, a user has
+/// disabled them, or the environment is `CI`.
 #[must_use]
 pub fn find_disabling_variable(world: &Environment) -> Option<&'static str> {
     [ACTIVE_VAR, DISABLE_VARIABLES[0], DISABLE_VARIABLES[1], "CI"]
@@ -22,8 +25,9 @@ pub fn find_disabling_variable(world: &Environment) -> Option<&'static str> {
         .find(|name| world.is_truthy(name))
 }
 
-/// Whether a hook runs from what its own shim runs first, as where two managers have put each other's hooks
-/// aside: then the shim above does the work. A git command in between has hooks of its own.
+/// Returns whether this hook was started, directly or indirectly, by the existing hook that our shim runs first, as when
+/// two managers have moved each other's hooks aside: the outer shim then does the work. A git command in between has
+/// hooks of its own.
 #[must_use]
 pub fn is_nested_run(world: &Environment) -> bool {
     let shim = world
@@ -32,7 +36,7 @@ pub fn is_nested_run(world: &Environment) -> bool {
         .and_then(|text| text.to_str()?.parse::<u32>().ok());
     let Some(shim) = shim else { return false };
     let Some(mut at) = processes::find_process(std::process::id()) else { return false };
-    // From the shim that has started us upwards.
+    // Walk up from the shim that started this process.
     while at.parent_pid > 1 {
         let Some(parent) = processes::find_process(at.parent_pid) else { return false };
         if parent.pid == shim {
@@ -46,11 +50,11 @@ pub fn is_nested_run(world: &Environment) -> bool {
     false
 }
 
-/// The operation of git's that is at its very end when this hook runs, and is not in the way.
+/// Returns the git operation that is about to end when `hook` runs and therefore is no obstacle.
 ///
-/// A merge has made its commit when it runs `post-merge`, and a rebase has put the branch back when
-/// it runs `post-rewrite`; both remove their notes only afterwards. While they hold local changes
-/// back (`--autostash`), they are not at their end.
+/// A merge has already created its commit when it runs `post-merge`, and a rebase has already moved the branch when it
+/// runs `post-rewrite`; both remove their state files only afterwards. With a pending `--autostash` they are not about
+/// to end.
 #[must_use]
 pub fn find_ending_operation(repo: &Repo, hook: Hook) -> Option<OperationKind> {
     let kind = match hook {
@@ -61,8 +65,8 @@ pub fn find_ending_operation(repo: &Repo, hook: Hook) -> Option<OperationKind> {
     (!repo.has_autostash()).then_some(kind)
 }
 
-/// Whether this repository lets a hook write here now: nothing is in progress, a branch with a
-/// commit is checked out, hooks are not switched off.
+/// Returns whether a hook may write in this worktree: a branch with a commit is checked out, no other git operation is
+/// in progress, and hooks are not disabled.
 pub fn can_write(repo: &Repo, hook: Hook, now: i64) -> Result<bool> {
     let has_branch = repo.current_branch().is_some() && repo.resolve_ref("HEAD")?.is_some();
     if !has_branch || pause::find_pause(repo, now)?.is_some() {

@@ -1,20 +1,21 @@
-//! What is wrong with the content of a file, as far as anybody can tell without knowing the
-//! project: TOML and JSON that cannot be read.
+//! Syntax check for file contents, without knowledge of the project: TOML and JSON files that cannot be parsed.
+//!
+//! For example, `{"a": 1` in `package.json` yields `cannot be parsed: line 1: EOF while parsing an object`.
 
 use serde::de::IgnoredAny;
 
-/// A larger TOML file is not read, in bytes: its reader takes a second for a megabyte of nonsense.
+/// The largest TOML file that is parsed, in bytes: the parser takes a second per megabyte of garbage.
 const LARGEST_TOML: usize = 1_000_000;
 
-/// What keeps a file from being read, by its name: `cannot be read: line 3: …`. Nothing for kinds of
-/// files that are not looked at.
+/// Returns the syntax error of a file, whose kind is determined by the suffix of `path`: `cannot be parsed: line 3: …`.
+/// Returns `None` for other kinds of files.
 #[must_use]
 pub fn find_syntax_fault(path: &str, content: &[u8]) -> Option<String> {
     let name = path.rsplit('/').next().unwrap_or(path);
     let kind = name.rsplit_once('.').map(|(_, kind)| kind)?;
     let fault = match kind {
         "json" if content.iter().all(u8::is_ascii_whitespace) => {
-            return Some("is empty, which is no JSON".to_owned());
+            return Some("is empty, which is not valid JSON".to_owned());
         }
         "toml" if content.len() > LARGEST_TOML => None,
         "toml" => find_toml_fault(content),
@@ -22,7 +23,7 @@ pub fn find_syntax_fault(path: &str, content: &[u8]) -> Option<String> {
         "json" => find_json_fault(content),
         _ => None,
     };
-    fault.map(|fault| format!("cannot be read: {fault}"))
+    fault.map(|fault| format!("cannot be parsed: {fault}"))
 }
 
 fn decode_utf8(content: &[u8]) -> Result<&str, String> {
@@ -49,7 +50,7 @@ fn find_json_fault(content: &[u8]) -> Option<String> {
     };
     let fault = serde_json::from_str::<IgnoredAny>(text).err()?;
     let words = fault.to_string();
-    // Deep nesting is a limit of the reader, not a fault of the file.
+    // Deep nesting is a limit of the parser, not a fault of the file.
     if words.contains("recursion limit") {
         return None;
     }
@@ -57,7 +58,7 @@ fn find_json_fault(content: &[u8]) -> Option<String> {
     Some(format!("line {}: {what}", fault.line().max(1)))
 }
 
-/// Files that are called JSON, and whose readers take comments and commas at the end.
+/// Returns whether the readers of a JSON file accept comments and trailing commas.
 fn may_have_comments(path: &str, name: &str) -> bool {
     let folders = [".vscode/", ".devcontainer/", ".zed/", ".config/"];
     let starts = ["tsconfig", "jsconfig", ".eslintrc", "devcontainer", ".swcrc", "api-extractor"];
@@ -67,7 +68,7 @@ fn may_have_comments(path: &str, name: &str) -> bool {
             .contains(&name)
 }
 
-/// The same text with spaces for comments and for commas before a closing bracket; line ends stay.
+/// Replaces comments and trailing commas with spaces; line breaks stay.
 fn blank_comments(content: &[u8]) -> Vec<u8> {
     let mut text = content.to_vec();
     let mut at = 0;
@@ -127,7 +128,7 @@ mod tests {
         assert!(find_syntax_fault("a.json", b"{} {}").is_some());
         assert_eq!(
             find_syntax_fault("a.json", b"\xff").as_deref(),
-            Some("cannot be read: it is not UTF-8")
+            Some("cannot be parsed: it is not UTF-8")
         );
         assert_eq!(find_syntax_fault("a.txt", b"{"), None);
         assert_eq!(find_syntax_fault("json", b"{"), None);

@@ -1,8 +1,12 @@
-//! Saving what git would not bring back: what is staged, changed, in conflict, hidden from git or not tracked,
-//! and what git is in the middle of, as one commit; and copies of what may be secret beside it.
+//! Creation of backups: staged, changed, conflicting, hidden and untracked files, and the git operation in progress, as
+//! one commit. Files that may be secret are copied next to it; see [`super::secret_files`].
 //!
-//! Nothing in the worktree, the index or the branches is touched. What cannot be saved, because it is too
-//! large or cannot be read, is named, and never counts as saved.
+//! Guarantee: the worktree, the index and the branches stay untouched. A file that cannot be saved, because it is too
+//! large or unreadable, is listed in `left_out` and never counts as saved.
+//!
+//! ```text
+//! worktree/src/a.rs, index/src/b.rs, conflict/2/src/c.rs, operation/MERGE_HEAD    (tree of the backup commit)
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
@@ -24,102 +28,98 @@ use xtask_sync::backup::{
 };
 use xtask_sync::overlay::{self, StoredEntry};
 
-/// How much a backup holds at most.
+/// The size limits of a backup.
 #[derive(Clone, Copy, Debug)]
 pub struct BackupLimits {
-    /// Of one file, in bytes.
+    /// The maximum size of one file, in bytes.
     pub file: u64,
-    /// Of all, in bytes.
+    /// The maximum size of all files, in bytes.
     pub total: u64,
-    /// How many files.
+    /// The maximum number of files.
     pub files: usize,
 }
 
-/// What a backup holds at most: files that a person writes are far smaller, and each backup is kept for a
-/// month.
+/// The default limits. Hand-written files are far smaller, and each backup is kept for a month.
 pub const BACKUP_LIMITS: BackupLimits =
     BackupLimits { file: 100 << 20, total: 1 << 30, files: 20_000 };
 
-/// The longest label, in characters.
+/// The maximum length of a label, in characters.
 const LONGEST_LABEL: usize = 200;
 
-/// The most commits of an operation that a backup keeps by itself. Nearly all that a rebase names can be
-/// reached from where it began.
+/// The maximum number of commits of an operation that a backup keeps as parents. Nearly all commits that a rebase names
+/// are reachable from its starting point.
 const MOST_PARENTS: usize = 200;
 
-/// Which files may be secret.
+/// The rules for files that may be secret.
 #[derive(Clone, Debug, Default)]
 pub struct SecretRules {
-    /// Patterns that name them, as in `.gitignore`.
+    /// `.gitignore` patterns for secret files (`backup.ignored`).
     pub patterns: Vec<String>,
-    /// Whether the rules that name them could not be read: then whatever git does not track may be one.
+    /// Whether the patterns could not be read. Then every untracked file may be secret.
     pub is_unreadable: bool,
-    /// These as well.
+    /// Additional paths.
     pub extra_paths: Vec<RepoPath>,
 }
 
-/// What stands in a worktree and not in its commit, looked at and not yet saved.
+/// The unsaved changes in a worktree, as found by [`inspect_worktree`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnsavedState {
-    /// What is checked out.
     pub head: Head,
-    /// What git says has changed.
+    /// The changes that git reports.
     pub changes: WorktreeChanges,
-    /// What is copied and does not become an object.
+    /// The files that are copied instead of becoming git objects.
     pub secrets: Vec<RepoPath>,
-    /// The name of what git is in the middle of.
+    /// The name of the git operation in progress, e.g. `rebase`.
     pub operation: Option<&'static str>,
-    /// The notes that git keeps of it, or for the next commit.
+    /// The state files of git for that operation, or for the next commit.
     pub traces: OperationSnapshot,
-    /// What cannot be saved, in words.
+    /// Descriptions of data that cannot be saved.
     pub unsavable: Vec<String>,
-    /// What is copied whatever it is, also that it is not there.
+    /// Paths that are copied in any case; a missing file is recorded as missing.
     extra_paths: Vec<RepoPath>,
 }
 
-/// Why it is saved.
+/// The options of a backup.
 #[derive(Clone, Debug)]
 pub struct BackupOptions<'a> {
-    /// In a few words, for the list: `backup`, `recover`.
+    /// The command, for the list of backups: `backup`, `recover`.
     pub purpose: &'a str,
-    /// What the person calls it.
+    /// The label given by the user.
     pub label: Option<&'a str>,
-    /// Whether the worktree is left for another state afterwards, with the branch that will be moved.
+    /// `Some` if the worktree will be reset afterwards, with the branch that will be moved, if any.
     pub leaves: Option<Option<MovedBranch>>,
-    /// How much at most.
     pub limits: BackupLimits,
-    /// Paths that are saved even if git has them, or there is nothing: somebody is about to replace them.
+    /// Paths that are saved even if they are committed or missing, because they are about to be replaced.
     pub replaced_paths: &'a [RepoPath],
 }
 
-/// What was saved.
+/// A backup that was written.
 #[derive(Clone, Debug)]
 pub struct SavedBackup {
-    /// The name of the backup.
+    /// The name of the backup, e.g. for `cargo xtask restore ID`.
     pub id: String,
-    /// Its files.
     pub files: Vec<SavedFile>,
-    /// The copies.
+    /// The copies of secret files.
     pub copies: Vec<SecretCopy>,
-    /// How much it is, in bytes.
+    /// The total size, in bytes.
     pub bytes: u64,
-    /// What should have been saved and was not, with why.
+    /// Files that could not be saved, each with the reason.
     pub left_out: Vec<String>,
-    /// The same without words, as far as git tracks it.
+    /// The tracked paths among `left_out`.
     pub unsaved_tracked: BTreeSet<RepoPath>,
-    /// What each of its files held, those that are copied included; nothing where it was gone.
+    /// The content of each saved or copied file; `None` if the file was missing.
     pub file_entries: BTreeMap<RepoPath, Option<TreeEntry>>,
-    /// The edits that git was told to overlook.
+    /// Edited files that git ignores because of `skip-worktree` or `assume-unchanged`.
     pub overlooked: BTreeSet<RepoPath>,
-    /// The name of what git was in the middle of, and its notes.
+    /// The name of the git operation that was in progress.
     pub operation: Option<&'static str>,
-    /// The notes that git kept.
+    /// The state files of that operation.
     pub traces: OperationSnapshot,
-    /// What a backup never holds, and is there.
+    /// Changes that a backup never contains: nested repositories and submodules.
     pub not_covered: Vec<String>,
 }
 
-/// Looks at what there is to save. Nothing is written.
+/// Inspects the worktree for unsaved changes. Read-only.
 pub fn inspect_worktree(repo: &Repo, rules: &SecretRules) -> Result<UnsavedState> {
     let head = repo.head()?;
     let mut changes = repo.list_changes()?;
@@ -140,7 +140,7 @@ pub fn inspect_worktree(repo: &Repo, rules: &SecretRules) -> Result<UnsavedState
     let operation = repo.current_operation().map(|operation| operation.name);
     let mut unseen = changes.unreadable.clone();
     if rules.is_unreadable {
-        let why = "which ignored files are to be copied is not known: the rules cannot be read";
+        let why = "cannot determine which ignored files to copy: the rules cannot be read";
         unseen.push(why.to_owned());
     }
     let (traces, also) = (repo.read_operation_snapshot()?, rules.extra_paths.clone());
@@ -156,14 +156,14 @@ pub fn inspect_worktree(repo: &Repo, rules: &SecretRules) -> Result<UnsavedState
 }
 
 impl UnsavedState {
-    /// Whether there is nothing at all that git would not bring back.
+    /// Returns whether git itself could restore everything in the worktree.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let is_all_git = self.changes.is_empty() && self.secrets.is_empty();
         is_all_git && self.operation.is_none() && self.unsavable.is_empty()
     }
 
-    /// What a backup never holds: other repositories have their own.
+    /// Lists changes that a backup never contains: nested repositories and submodules, which have their own history.
     #[must_use]
     pub fn list_not_covered(&self) -> Vec<String> {
         let nested = self.changes.nested.iter().map(|path| format!("`{path}`, another repository"));
@@ -172,7 +172,7 @@ impl UnsavedState {
     }
 }
 
-/// Saves it. The caller holds the lock of the worktree.
+/// Writes a backup of `seen`. The caller holds the worktree lock.
 pub fn save_worktree(
     repo: &Repo,
     tools: &Tools<'_>,
@@ -180,7 +180,7 @@ pub fn save_worktree(
     wish: &BackupOptions<'_>,
 ) -> Result<SavedBackup> {
     let now = tools.world.now_seconds();
-    let failed = || "the backup cannot be written";
+    let failed = || "cannot write the backup";
     let made = secret_files::copy_files(repo, tools.disk, &seen.secrets, &seen.extra_paths, now)?;
     tools.disk.check_gate("write the objects of the backup").with_context(failed)?;
     let mut writer = BackupWriter {
@@ -235,7 +235,7 @@ pub fn save_worktree(
         }),
     };
     let prepared = backup::write_backup_commit(repo, tree, &record, &parents, now)?;
-    tools.disk.check_gate("name the backup").with_context(|| "the backup cannot be named")?;
+    tools.disk.check_gate("name the backup").with_context(|| "cannot name the backup")?;
     let id = backup::publish_backup(repo, &prepared)?;
     drop(prune_expired(repo, tools, now));
     Ok(SavedBackup {
@@ -253,13 +253,13 @@ pub fn save_worktree(
     })
 }
 
-/// Removes what is old enough, and copies that no backup names any more.
+/// Removes expired backups, and copies that no backup references any more.
 fn prune_expired(repo: &Repo, tools: &Tools<'_>, now: i64) -> Result<()> {
     backup::prune_backups(repo, now)?;
     let named = || -> Result<Vec<String>> {
         let mut names = Vec::new();
         for found in backup::list_backups(repo)? {
-            // One that cannot be read may name any of them.
+            // An unreadable backup may reference any copy.
             let record = found.record.map_err(|_| xtask_base::error::Error::unable("unread"))?;
             names.extend(record.snapshot.and_then(|snapshot| snapshot.copies));
         }
@@ -269,7 +269,7 @@ fn prune_expired(repo: &Repo, tools: &Tools<'_>, now: i64) -> Result<()> {
     secret_files::remove_leftovers(repo, tools.disk, &named)
 }
 
-/// What is staged for a path that differs in nothing.
+/// Converts the index entry of an unchanged path.
 fn to_saved_staged(indexed: IndexStatus) -> SavedStaged {
     match indexed {
         IndexStatus::Entry { entry, .. } => SavedStaged::Entry(StoredEntry::new(entry)),
@@ -296,7 +296,7 @@ struct BackupWriter<'a> {
 impl BackupWriter<'_> {
     fn save_changes(&mut self, changes: &WorktreeChanges) -> Result<()> {
         let overlooked = changes.overlooked.iter().map(|path| (path, &IndexChange::SameAsHead));
-        // What a person has worked on comes before what merely lies there.
+        // Tracked files come first: they are more valuable than untracked ones if a limit is reached.
         let tracked: BTreeMap<&RepoPath, &IndexChange> =
             changes.tracked.iter().chain(overlooked).collect();
         let number = tracked.len() + changes.untracked.len();
@@ -315,7 +315,7 @@ impl BackupWriter<'_> {
         Ok(())
     }
 
-    /// Saves paths as they are, whether or not git has them.
+    /// Saves `paths`, even if they are committed.
     fn save_paths(&mut self, paths: &[RepoPath]) -> Result<()> {
         let index = self.repo.read_index()?;
         for path in paths {
@@ -337,7 +337,7 @@ impl BackupWriter<'_> {
         Ok(())
     }
 
-    /// Saves one file, with what is staged for it; says whether it could.
+    /// Saves one file with its index entry. Returns whether that was possible.
     fn save_file(&mut self, path: &RepoPath, index: &IndexChange) -> Result<bool> {
         let (file, bits) = match self.write_content(path) {
             Ok(Some((entry, bits))) => (Some(entry), bits),
@@ -349,7 +349,7 @@ impl BackupWriter<'_> {
         };
         let is_copied = file.is_some() && self.secrets.contains(path);
         if is_copied && !self.copied.contains_key(path) {
-            // Why it was not copied is told already.
+            // The reason is already in `left_out`.
             return Ok(false);
         }
         self.file_entries.insert(path.clone(), file);
@@ -377,14 +377,15 @@ impl BackupWriter<'_> {
         Ok(true)
     }
 
-    /// Keeps what is staged from being swept away. It is in the object database already.
+    /// References an index entry from the tree of the backup, so that git does not prune its object.
     fn keep_entry(&mut self, folder: &str, path: &RepoPath, entry: TreeEntry) {
         if entry.mode != FileMode::Gitlink {
             self.tree.push((backup_tree_path(folder, path), Some(entry)));
         }
     }
 
-    /// Writes the very bytes of a file; nothing where there is none. An error says in words why it is left out.
+    /// Writes the raw content of a file as a blob. Returns `None` if there is no file, and the reason as an error if the
+    /// file must be left out.
     fn write_content(
         &mut self,
         path: &RepoPath,
@@ -408,7 +409,7 @@ impl BackupWriter<'_> {
         }
         if meta.len() > self.limits.file {
             let (has, most) = (format_size(meta.len()), format_size(self.limits.file));
-            return Err(format!("it has {has}, more than {most}"));
+            return Err(format!("its size is {has}, above the limit of {most}"));
         }
         if self.files.len() >= self.limits.files {
             return Err(format!("a backup holds at most {} files", self.limits.files));
@@ -425,7 +426,7 @@ impl BackupWriter<'_> {
         if self.copied.get(path).is_some_and(|copied| *copied != digest) {
             return Err("it was changed while it was saved".into());
         }
-        // What may be secret becomes no object; its id is for this run alone.
+        // Secret files do not become git objects; their id is used only in this run.
         let id = match self.secrets.contains(path) {
             true => self.repo.blob_id(&content).map_err(words)?,
             false => {
@@ -442,7 +443,7 @@ impl BackupWriter<'_> {
         Ok(Some((TreeEntry { mode, id }, bits)))
     }
 
-    /// Saves what git is in the middle of, with the commits that nothing else may keep.
+    /// Saves the git operation in progress. Returns the commits that would otherwise be unreferenced.
     fn save_operation(&mut self, seen: &UnsavedState) -> Result<(Option<SavedOperation>, Vec<Id>)> {
         let traces = &seen.traces;
         if seen.operation.is_none() && traces.files.is_empty() && traces.refs.is_empty() {
@@ -472,7 +473,7 @@ impl BackupWriter<'_> {
         Ok((Some(SavedOperation { name, branch, tip, refs }), parents))
     }
 
-    /// The commits that an operation names, by its refs and by whole ids in its files.
+    /// Returns the commits that an operation names, by its refs and by full ids in its state files.
     fn find_named_commits(&self, traces: &OperationSnapshot, head: Id) -> Vec<Id> {
         let texts = traces.files.values().filter(|content| content.len() < 1 << 20);
         let words = texts.flat_map(|content| content.split(u8::is_ascii_whitespace));

@@ -1,5 +1,7 @@
-//! Files of variables that cannot be read, and what could take their place: the newest copy in a backup that
-//! can be read, or else the example that lies beside. What a line holds is never told.
+//! Replacements for unreadable env files: the newest readable copy in a backup, or else an example file next to it.
+//!
+//! For example, a damaged `.env` can be replaced by a backup copy or by `.env.example`. No message contains the content
+//! of a line.
 
 use super::secret_files;
 use xtask_base::error::Result;
@@ -7,41 +9,40 @@ use xtask_base::path::RepoPath;
 use xtask_git::{Repo, read_raw_file};
 use xtask_sync::backup;
 
-/// The endings of examples, in the order in which they count.
+/// The suffixes of example files, in order of preference.
 const EXAMPLE_SUFFIXES: [&str; 4] = [".example", ".sample", ".template", ".dist"];
 
-/// A file of variables that is no good.
+/// An unreadable env file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokenEnvFile {
-    /// The file.
     pub path: RepoPath,
-    /// What is wrong with it.
+    /// The problem with the file.
     pub why: String,
-    /// Whether nobody can have written it so: it is not there, empty, cut off or in conflict.
+    /// Whether the file was damaged rather than edited: missing, empty, truncated or with conflict markers.
     pub is_damaged: bool,
-    /// What could take its place, where it is.
+    /// The best replacement, if any.
     pub replacement: Option<EnvReplacement>,
 }
 
-/// What could take the place of a file.
+/// A replacement for an env file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EnvReplacement {
-    /// A copy.
+    /// A copy in a backup.
     Copy {
-        /// The backup that holds it.
+        /// The id of the backup.
         backup: String,
-        /// When it was made, in seconds since the epoch.
+        /// The creation time, in seconds since the epoch.
         seconds: i64,
-        /// The folder of copies.
+        /// The folder of copies, for `secret_files::read_copy`.
         copies_name: String,
-        /// Its place in the list.
+        /// The index of the copy in its list.
         index: usize,
     },
-    /// The example beside it.
+    /// An example file in the same folder.
     Example(RepoPath),
 }
 
-/// Finds what could take the place of a file: `is_good` says of a content whether it can be read.
+/// Finds a replacement for the env file `path`. `is_good` decides whether a content is readable.
 pub fn find_replacement(
     repo: &Repo,
     path: &RepoPath,

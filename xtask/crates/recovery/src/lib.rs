@@ -1,12 +1,18 @@
-//! A way back from anything: what git would not bring back is saved, brought back, and saved first before
-//! somebody leaves a worktree that is in no good state.
+//! Recovery of worktrees: backups of everything that git cannot restore, their restoration, and a reset of a broken
+//! worktree, which makes a backup first.
 //!
-//! A backup (`save.rs`) is a commit in the same store as those of `sync` and `undo`; what may be secret is
-//! copied beside it (`copies.rs`) and never becomes an object of git. A restore (`put_back.rs`) saves what is
-//! there now before it replaces anything. `leave.rs` goes from any state to a clean one at a named commit
-//! (`goal.rs`), and back. `variables.rs` finds files of variables that cannot be read, and copies that can.
+//! - `create_backup`: writes a backup as a commit, in the same store as the backups of `sync` and `undo`.
+//! - `secret_files`: copies files that may be secret; they never become git objects.
+//! - `restore`: restores a backup, after saving the files that it replaces.
+//! - `reset`: resets a worktree from any state to a clean one at a commit (`target`), and back.
+//! - `env_files`: finds unreadable env files and readable copies of them.
+//!
+//! ```text
+//! broken worktree -> backup `20260101T120000Z-1` -> clean worktree at `origin/main` -> `restore 20260101T120000Z-1`
+//! ```
 
-// Where checkouts share a build folder, none of them takes what another has compiled from other sources.
+// Makes the sources part of the crate's fingerprint: checkouts that share a build folder must not take over what
+// another checkout has compiled from other sources.
 const _: Option<&str> = option_env!("XTASK_SOURCES_RECOVERY");
 
 pub mod create_backup;

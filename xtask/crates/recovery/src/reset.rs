@@ -1,10 +1,17 @@
-//! From whatever state a worktree is in to a clean one at a named commit.
+//! Reset of a worktree from any state to a clean one at a given commit.
 //!
-//! First it is looked whether anything that nobody has saved would be in the way: then nothing happens at all.
-//! What git is in the middle of is ended where it stands. Every tracked file that differs goes back to what
-//! HEAD holds, and so does the index, in one transaction in which each file must still be what was saved. Then
-//! git itself switches, and overwrites nothing that it does not have. Files that are not tracked stay, but for
-//! those that are in the way and were saved. Commits that leave their branch stay on one of their own.
+//! 1. Nothing happens if an unsaved file would be lost.
+//! 2. Git operations in progress end in place, as with `git rebase --quit`.
+//! 3. All tracked files and the index are reset to HEAD, in one transaction in which each file must still be identical
+//!    to its saved version.
+//! 4. `git switch` checks out the target, without overwriting files that git does not have.
+//!
+//! Untracked files stay, unless they are saved and obstruct the target. Commits that their branch loses are kept on a
+//! branch of their own.
+//!
+//! ```text
+//! main at 1a2b3c4 (2 local commits, rebase in progress)  ->  main at origin/main, recovered/main-20260101T120000Z
+//! ```
 
 use std::collections::BTreeSet;
 
@@ -26,31 +33,31 @@ use xtask_sync::overlay::{self, Overlay, StoredEntry};
 use xtask_sync::transaction::{FileUpdate, PathUpdate, Transaction};
 use xtask_sync::worktree_lock::LockWorktree as _;
 
-/// How many operations can be under way at once: a pick within a rebase within a bisect.
+/// The maximum number of nested operations, e.g. a cherry-pick within a rebase within a bisect.
 const MOST_OPERATIONS: usize = 5;
 
-/// How many names are told in one line.
+/// The maximum number of names in one line.
 const SHOWN_NAMES: usize = 5;
 
-/// What stands for the branch where HEAD is detached.
+/// The placeholder for the branch name if HEAD is detached.
 pub const DETACHED_HEAD: &str = "HEAD";
 
-/// The name of the branch that keeps commits which leave theirs.
+/// Returns the name of the branch that keeps lost commits of `branch`.
 #[must_use]
 pub fn recovered_branch_name(branch: &str, now: i64) -> String {
     format!("recovered/{branch}-{}", format_compact_time(now))
 }
 
-/// Refuses where something would be lost or is in the way: what git tracks and could not be saved, and files
-/// that the goal needs the place of and nobody has saved. Nothing has been changed then.
+/// Returns an error if a reset would lose data or is obstructed: tracked files that could not be saved, and unsaved
+/// files at paths that the target needs. Read-only.
 pub fn check_reset(repo: &Repo, saved: &SavedBackup, goal: &RecoveryTarget) -> Result<()> {
     if !saved.unsaved_tracked.is_empty() {
         let names: Vec<String> = saved.unsaved_tracked.iter().map(ToString::to_string).collect();
         return Err(Error::unable(format!(
-            "not all changes can be saved, so nothing is replaced: {}",
+            "some changes cannot be saved, so nothing was replaced: {}",
             join_names(&names, SHOWN_NAMES)
         ))
-        .with_hint("commit them, or put them right, and run this again"));
+        .with_hint("commit or fix them, and run this again"));
     }
     let in_the_way = find_obstacles(repo, saved, repo.tree_of(goal.commit)?)?;
     if in_the_way.is_empty() {
@@ -58,14 +65,14 @@ pub fn check_reset(repo: &Repo, saved: &SavedBackup, goal: &RecoveryTarget) -> R
     }
     let names: Vec<String> = in_the_way.iter().map(ToString::to_string).collect();
     Err(Error::unable(format!(
-        "in the way of `{}`, and not saved: {}",
+        "unsaved files in the way of `{}`: {}",
         goal.typed,
         join_names(&names, SHOWN_NAMES)
     ))
     .with_hint("move them away, and run this again; nothing was replaced"))
 }
 
-/// The paths that the goal brings and where something lies that neither HEAD holds nor was saved.
+/// Returns the unsaved, uncommitted files at paths that the target needs.
 fn find_obstacles(repo: &Repo, saved: &SavedBackup, to: Id) -> Result<Vec<RepoPath>> {
     let head = repo.head()?;
     let is_saved = |path: &RepoPath| {
@@ -85,7 +92,7 @@ fn find_obstacles(repo: &Repo, saved: &SavedBackup, to: Id) -> Result<Vec<RepoPa
             .next();
         match there {
             Some((meta, at)) if !meta.is_dir() => alone.push(at),
-            // A folder where a file comes: all that is in it must go.
+            // A folder at the path of a new file: all files in it would be removed.
             Some((_, at)) if at == path => alone.extend(list_files_below(repo, &at)),
             _ => {}
         }
@@ -118,8 +125,8 @@ fn list_files_below(repo: &Repo, folder: &RepoPath) -> Vec<RepoPath> {
     found
 }
 
-/// Goes there. The caller holds the lock of the worktree, has saved what is here and has asked `check`.
-/// Answers with the branches on which commits were kept.
+/// Resets the worktree to `goal`. The caller holds the worktree lock and has made the backup `saved`. Returns the
+/// branches on which commits were kept.
 pub fn reset_worktree(
     repo: &Repo,
     tools: &Tools<'_>,
@@ -129,13 +136,13 @@ pub fn reset_worktree(
     check_reset(repo, saved, goal)?;
     if saved.operation != repo.current_operation().map(|operation| operation.name) {
         return Err(Error::unable(
-            "git has begun or ended something meanwhile; nothing was replaced",
+            "a git operation has started or ended concurrently; nothing was replaced",
         )
         .with_hint("run this again"));
     }
     let now = tools.world.now_seconds();
     let to = repo.tree_of(goal.commit)?;
-    // A bisect ends with a checkout, for which the index must be without conflicts.
+    // Ending a bisect checks out a commit, which requires an index without conflicts.
     quit_operations(repo, tools, &|operation| {
         operation.kind != OperationKind::Other || !is_bisect(operation)
     })?;
@@ -144,7 +151,7 @@ pub fn reset_worktree(
     tools
         .disk
         .check_gate("remove notes of git")
-        .with_context(|| "notes of git cannot be removed")?;
+        .with_context(|| "cannot remove state files of git")?;
     repo.remove_operation_files(&saved.traces, tools.disk)?;
     let step = |name| tools.disk.check_gate(name).with_context(|| format!("cannot {name}"));
     let mut kept = Vec::new();
@@ -173,7 +180,7 @@ pub fn reset_worktree(
     let head = repo.head()?;
     if head.branch != goal.branch || head.commit != goal.commit {
         step("switch")?;
-        // To the commit first, so that git looks at every file; the branch moves when it is there.
+        // To the commit first, so that git checks every file; the branch is moved only after that.
         repo.switch_to(None, goal.commit)?;
         if let Some(branch) = &goal.branch {
             if let Some(from) = goal.branch_before {
@@ -183,7 +190,7 @@ pub fn reset_worktree(
                     repo.swap_ref(&name, Some(from), Some(goal.commit), "xtask: recover")?;
                 if !moved {
                     return Err(Error::unable(format!(
-                        "`{branch}` was moved meanwhile, and stays"
+                        "`{branch}` was moved concurrently, and stays there"
                     )));
                 }
             }
@@ -194,11 +201,12 @@ pub fn reset_worktree(
     if head.branch == goal.branch && head.commit == goal.commit {
         return Ok(kept);
     }
-    Err(Error::unable(format!("`{}` was moved meanwhile", goal.typed)).with_hint("run this again"))
+    Err(Error::unable(format!("`{}` was moved concurrently", goal.typed))
+        .with_hint("run this again"))
 }
 
-/// The commit of a detached HEAD that no branch or tag has. What an operation has made so far is its own, and is
-/// kept by the backup.
+/// Returns the commit of a detached HEAD if no branch or tag contains it. Commits of an operation in progress are kept
+/// by the backup instead.
 pub fn find_unreferenced_commit(
     repo: &Repo,
     operation: Option<&'static str>,
@@ -218,7 +226,7 @@ fn is_bisect(operation: &Operation) -> bool {
     operation.abort_command == operation.continue_command
 }
 
-/// Ends what git is in the middle of, one within the other, as far as it is asked for.
+/// Ends the git operations in progress for which `ends` is true, from the innermost outwards.
 fn quit_operations(
     repo: &Repo,
     tools: &Tools<'_>,
@@ -228,13 +236,10 @@ fn quit_operations(
         let Some(operation) = repo.current_operation().filter(|operation| ends(operation)) else {
             return Ok(());
         };
-        tools
-            .disk
-            .check_gate("end an operation")
-            .with_context(|| "an operation cannot be ended")?;
+        tools.disk.check_gate("end an operation").with_context(|| "cannot end a git operation")?;
         repo.quit_operation(&operation)?;
     }
-    Err(Error::unable("what git is in the middle of does not end")
+    Err(Error::unable("the git operation in progress does not end")
         .with_hint("`git status` shows it"))
 }
 
@@ -252,10 +257,10 @@ fn keep_commits(repo: &Repo, branch: &str, from: Id, now: i64) -> Result<String>
             }
         }
     }
-    Err(Error::unable(format!("no branch `{first}` can be made for the commits of `{branch}`")))
+    Err(Error::unable(format!("cannot create a branch `{first}` for the commits of `{branch}`")))
 }
 
-/// Puts every tracked path back to what HEAD holds, and takes away what is not tracked and in the way.
+/// Resets every tracked path to HEAD, and removes saved untracked files that obstruct the target.
 fn clean_worktree(repo: &Repo, tools: &Tools<'_>, saved: &SavedBackup, to: Id) -> Result<()> {
     let head = repo.head()?;
     let index = repo.read_index()?;
@@ -267,7 +272,7 @@ fn clean_worktree(repo: &Repo, tools: &Tools<'_>, saved: &SavedBackup, to: Id) -
     for file in &saved.files {
         let path = &file.path;
         let committed = repo.entry_at(head.tree, path)?;
-        // What git is told to overlook stays, unless the goal has something else there.
+        // A file with `skip-worktree` or `assume-unchanged` stays, unless the target has a different version.
         if saved.overlooked.contains(path) && repo.entry_at(to, path)? == committed {
             continue;
         }
@@ -278,13 +283,13 @@ fn clean_worktree(repo: &Repo, tools: &Tools<'_>, saved: &SavedBackup, to: Id) -
         if !is_tracked && !is_in_the_way {
             continue;
         }
-        // One that was announced without a content stays as a file that is not tracked.
+        // A file added with `git add --intent-to-add` stays as an untracked file.
         let is_intended = staged == IndexStatus::IntentToAdd;
         let expects = saved.file_entries.get(path).copied().flatten();
         let change = match committed {
             Some(entry) if entry.mode != FileMode::Gitlink => FileUpdate::CheckOut(entry),
             Some(_) => FileUpdate::None,
-            // What is new goes only if it is in the way, or was on its way into a commit.
+            // A new file is removed only if it obstructs the target or was staged.
             None if expects.is_some() && (is_in_the_way || is_tracked && !is_intended) => {
                 FileUpdate::Remove
             }
@@ -310,7 +315,7 @@ fn clean_worktree(repo: &Repo, tools: &Tools<'_>, saved: &SavedBackup, to: Id) -
         repo.refresh_index()?;
     }
     for copy in &saved.copies {
-        // What git tracks has gone back to what HEAD holds, or is that already.
+        // Tracked files were already reset to HEAD.
         let is_tracked = saved.files.iter().any(|file| file.path == copy.path)
             || repo.entry_at(head.tree, &copy.path)?.is_some();
         if !is_tracked && !copy.is_gone && is_needed(&copy.path)? {
@@ -320,7 +325,7 @@ fn clean_worktree(repo: &Repo, tools: &Tools<'_>, saved: &SavedBackup, to: Id) -
     Ok(())
 }
 
-/// Refuses where something else is staged now than what was saved.
+/// Returns an error if the index entry has changed since the backup.
 fn check_staged(file: &SavedFile, now: IndexStatus, committed: Option<TreeEntry>) -> Result<()> {
     let is_as_saved = match &file.staged {
         SavedStaged::AsHead => now.entry() == committed || now == IndexStatus::IntentToAdd,
@@ -332,11 +337,12 @@ fn check_staged(file: &SavedFile, now: IndexStatus, committed: Option<TreeEntry>
         return Ok(());
     }
     let path = &file.path;
-    let what = format!("what is staged for `{path}` was changed meanwhile; nothing was replaced");
+    let what =
+        format!("the staged version of `{path}` was changed concurrently; nothing was replaced");
     Err(Error::unable(what).with_hint("run this again"))
 }
 
-/// The entry that was kept, if it is sound.
+/// Converts a stored entry. Returns an error if the entry is invalid.
 pub(super) fn to_sound_entry(
     kept: &Option<StoredEntry>,
     path: &RepoPath,
@@ -346,11 +352,11 @@ pub(super) fn to_sound_entry(
         Some(kept) => kept
             .to_entry()
             .map(Some)
-            .ok_or_else(|| Error::unable(format!("the backup of `{path}` cannot be read"))),
+            .ok_or_else(|| Error::unable(format!("cannot read the backup of `{path}`"))),
     }
 }
 
-/// Whether a tree needs the place of a path: for a file, for a folder, or for a file above it.
+/// Returns whether a tree needs `path`: for a file, for a folder, or for a file at a parent path.
 fn needs_path(repo: &Repo, tree: Id, path: &RepoPath) -> Result<bool> {
     if repo.find_in_tree(tree, path)?.is_some() {
         return Ok(true);
@@ -365,12 +371,12 @@ fn needs_path(repo: &Repo, tree: Id, path: &RepoPath) -> Result<bool> {
     Ok(false)
 }
 
-/// What keeps a file from being written where it was, in words.
+/// Describes the obstacle that keeps a file from being written to its path, if any.
 pub(super) fn describe_path_obstacle(work: &WorktreeItem) -> Option<String> {
     match work {
         WorktreeItem::Absent | WorktreeItem::Present(_) => None,
         WorktreeItem::Folder => Some("a folder is in its place".to_owned()),
-        WorktreeItem::Special => Some("what is in its place is no file".to_owned()),
+        WorktreeItem::Special => Some("a device, pipe or socket is in its place".to_owned()),
         WorktreeItem::BelowSymlink(link) => Some(format!("`{link}` is a symlink now")),
         WorktreeItem::BelowFile(file) => Some(format!("`{file}` is a file now")),
     }

@@ -1,7 +1,12 @@
-//! Putting back what was saved, after what is there now was saved as well.
+//! Restoration of backups, after the present state was saved as well.
 //!
-//! Files, index and permissions go back in one transaction, in which each file must still be what was saved
-//! just before; copies one by one, by the same rule. What cannot go back is named and stays in the backup.
+//! Files, index and permissions are restored in one transaction, in which each file must still be identical to the
+//! version that was just saved. Copies of secret files are restored one by one, under the same condition. Files that
+//! cannot be restored are listed in `left_out` and stay in the backup.
+//!
+//! ```text
+//! choose_backup -> find_return_target -> (reset_worktree) -> plan_restore -> restore_backup
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,65 +30,62 @@ use xtask_sync::path_conflicts::predict_after_removal;
 use xtask_sync::transaction::{FileUpdate, PathUpdate, Transaction};
 use xtask_sync::worktree_lock::LockWorktree as _;
 
-/// A backup to be put back.
+/// A backup that was selected for restoration.
 pub struct ChosenBackup {
-    /// Its name.
     pub id: String,
-    /// When it was made, in seconds since the epoch.
+    /// The creation time, in seconds since the epoch.
     pub seconds: i64,
-    /// Its commit.
     commit: Id,
-    /// What was done then.
+    /// The record of the run that made the backup.
     pub record: BackupRecord,
-    /// What was saved.
     pub snapshot: WorktreeSnapshot,
-    /// The files that are put back.
+    /// The files to restore.
     pub files: Vec<SavedFile>,
-    /// The copies that are put back, each with its place in the list.
+    /// The copies of secret files to restore, each with its index in the list.
     pub copies: Vec<(usize, SecretCopy)>,
-    /// Whether it is put back as a whole.
+    /// Whether the whole backup is restored, including branch and operation.
     pub is_whole: bool,
-    /// Why the copies cannot be had, where they cannot.
+    /// The reason why the copies are not available, if so.
     pub lost_copies: Option<String>,
 }
 
-/// What of a backup is meant.
+/// The part of a backup to restore.
 #[derive(Clone, Copy, Debug)]
 pub enum RestoreScope<'a> {
-    /// All of it, with the branch and what git was in the middle of where it was left.
+    /// Everything, including the branch and the git operation that were left.
     Whole,
-    /// Every file, wherever it is put.
+    /// All files, into any worktree.
     Files,
     /// These files and folders.
     Paths(&'a [RepoPath]),
 }
 
-/// What would be put back.
+/// A plan for a restoration.
 #[derive(Debug, Default)]
 pub struct RestorePlan {
-    /// What happens.
     changes: Vec<PathUpdate>,
-    /// The paths that come back, copies included.
+    /// The paths to restore, including copies.
     pub restored: Vec<RepoPath>,
-    /// How many are there already, as they were.
+    /// The number of paths that are already as in the backup.
     pub unchanged: usize,
-    /// What stays in the backup, with why.
+    /// The paths that stay in the backup, each with the reason.
     pub left_out: Vec<(RepoPath, String)>,
-    /// The conflicts that come back into the index.
+    /// The conflicts to restore in the index.
     conflicts: Vec<(RepoPath, [Option<TreeEntry>; 3])>,
-    /// The conflicts that do not: they mean something only where they came up.
+    /// The conflicts that are not restored, because they belong to another operation.
     pub lost_conflicts: Vec<RepoPath>,
 }
 
 impl RestorePlan {
-    /// Whether nothing comes, and nothing is kept back.
+    /// Returns whether no path is restored or left out.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.restored.is_empty() && self.left_out.is_empty() && self.conflicts.is_empty()
     }
 }
 
-/// Finds a backup and what of it is meant.
+/// Finds the backup `id` and selects the part `meant`. Returns an error if the backup is unknown or unreadable, or does
+/// not contain a given path.
 pub fn choose_backup(repo: &Repo, id: &str, meant: RestoreScope<'_>) -> Result<ChosenBackup> {
     let found = backup::list_backups(repo)?.into_iter().find(|backup| backup.id == id).ok_or_else(
         || {
@@ -99,7 +101,7 @@ pub fn choose_backup(repo: &Repo, id: &str, meant: RestoreScope<'_>) -> Result<C
         UnreadableRecord::Corrupt => Error::unable(format!(
             "the record of backup `{id}` cannot be read"
         ))
-        .with_hint(format!("`git ls-tree -r {}{id}` shows what it holds", backup::REF_PREFIX)),
+        .with_hint(format!("`git ls-tree -r {}{id}` shows its contents", backup::REF_PREFIX)),
     })?;
     let is_whole = matches!(meant, RestoreScope::Whole);
     let paths = match meant {
@@ -110,11 +112,11 @@ pub fn choose_backup(repo: &Repo, id: &str, meant: RestoreScope<'_>) -> Result<C
         Some(snapshot) => snapshot.clone(),
         None if is_whole => {
             return Err(Error::usage(format!(
-                "`{id}` is what `{}` replaced, and is taken back as such",
+                "`{id}` holds the files that `{}` replaced, and cannot be restored as a whole",
                 record.purpose
             ))
             .with_hint(format!(
-                "`cargo xtask undo {id}` takes it back; with paths, `restore` brings those"
+                "`cargo xtask undo {id}` undoes that run; with paths, `restore` restores those"
             )));
         }
         None => to_snapshot(&record),
@@ -124,7 +126,7 @@ pub fn choose_backup(repo: &Repo, id: &str, meant: RestoreScope<'_>) -> Result<C
     };
     let files: Vec<SavedFile> =
         snapshot.files.iter().filter(|file| is_meant(&file.path)).cloned().collect();
-    // That copies are gone is no reason to keep the rest back; it is told.
+    // Missing copies must not prevent the rest from being restored; they are reported.
     let (listed, lost_copies) =
         match snapshot.copies.as_ref().map(|name| secret_files::read_list(repo, name)) {
             None => (Vec::new(), None),
@@ -143,17 +145,17 @@ pub fn choose_backup(repo: &Repo, id: &str, meant: RestoreScope<'_>) -> Result<C
     };
     let missing: Vec<&RepoPath> = paths.iter().filter(|path| !has(path)).collect();
     if let Some(first) = missing.first() {
-        let error = Error::usage(format!("backup `{id}` does not hold `{first}`"));
+        let error = Error::usage(format!("backup `{id}` does not contain `{first}`"));
         let error =
             missing.iter().skip(1).fold(error, |e, path| e.with_detail(format!("nor `{path}`")));
         return Err(
-            error.with_hint(format!("`cargo xtask restore {id} --dry-run` lists what it holds"))
+            error.with_hint(format!("`cargo xtask restore {id} --dry-run` lists its contents"))
         );
     }
     Ok(ChosenBackup { id, seconds, commit, record, snapshot, files, copies, is_whole, lost_copies })
 }
 
-/// What a run has replaced, as if it had been saved for its own sake.
+/// Converts the record of a run into a snapshot of the files that the run replaced.
 fn to_snapshot(record: &BackupRecord) -> WorktreeSnapshot {
     let files = record.paths.iter().filter(|saved| saved.wrote_file);
     let files = files.map(|saved| SavedFile {
@@ -166,8 +168,8 @@ fn to_snapshot(record: &BackupRecord) -> WorktreeSnapshot {
     WorktreeSnapshot { files: files.collect(), ..WorktreeSnapshot::default() }
 }
 
-/// Where a restore as a whole goes back to before files are put back; nothing where it stays here. That it
-/// can do neither is an error.
+/// Returns the target to which a complete restoration resets the worktree first; `None` if no reset is needed.
+/// Returns an error if the backup belongs to another worktree or branch.
 pub fn find_return_target(repo: &Repo, chosen: &ChosenBackup) -> Result<Option<RecoveryTarget>> {
     if !chosen.is_whole {
         return Ok(None);
@@ -175,10 +177,10 @@ pub fn find_return_target(repo: &Repo, chosen: &ChosenBackup) -> Result<Option<R
     let record = &chosen.record;
     if record.worktree_name != repo.worktree_name() {
         let (id, there) = (&chosen.id, &record.worktree);
-        let error = Error::usage(format!("backup `{id}` is of the worktree `{there}`"));
+        let error = Error::usage(format!("backup `{id}` belongs to the worktree `{there}`"));
         let error = match std::path::Path::new(there).is_dir() {
             true => error.with_hint(format!("`cargo xtask -C {there} restore {id}`")),
-            false => error.with_detail("that worktree is gone"),
+            false => error.with_detail("that worktree no longer exists"),
         };
         return Err(error.with_hint(hint_restore_paths(id)));
     }
@@ -195,7 +197,7 @@ pub fn find_return_target(repo: &Repo, chosen: &ChosenBackup) -> Result<Option<R
             None => ("a detached HEAD".to_owned(), format!("git switch --detach {before}")),
         };
         return Err(Error::usage(format!(
-            "backup `{}` is of {was}, which is not checked out",
+            "backup `{}` belongs to {was}, which is not checked out",
             chosen.id
         ))
         .with_hint(format!("`{back}`, and then restore it"))
@@ -211,7 +213,7 @@ pub fn find_return_target(repo: &Repo, chosen: &ChosenBackup) -> Result<Option<R
         own_commits: 0,
     };
     if let Some(branch) = &record.branch {
-        // One that is gone is made again where it was.
+        // A deleted branch is recreated at its old commit.
         let tip = repo.resolve_ref(&format!("refs/heads/{branch}"))?.unwrap_or(before);
         let moved = chosen.snapshot.moved.as_ref().filter(|moved| moved.branch == *branch);
         let was_moved = moved
@@ -228,32 +230,34 @@ pub fn find_return_target(repo: &Repo, chosen: &ChosenBackup) -> Result<Option<R
     Ok(Some(goal))
 }
 
-/// Whether a record names this commit.
+/// Returns whether `text` is the id of `commit`.
 fn names_commit(text: &str, commit: Id) -> bool {
     Id::from_hex(text.as_bytes()).is_ok_and(|id| id == commit)
 }
 
 fn hint_restore_paths(id: &str) -> String {
     format!(
-        "`cargo xtask restore {id} .` brings its files here; a path instead of the dot, those below it"
+        "`cargo xtask restore {id} .` restores its files here; a path instead of the dot restores only files below it"
     )
 }
 
 fn parse_head_before(record: &BackupRecord) -> Result<Id> {
     Id::from_hex(record.head_before.as_bytes())
         .ok()
-        .ok_or_else(|| Error::unable("the record of the backup names no commit"))
+        .ok_or_else(|| Error::unable("the record of the backup has no valid commit id"))
 }
 
-/// Moves a branch back that was moved after the backup, if nobody has moved it since. Says what became of it.
+/// Moves a branch back that was moved after the backup, unless it has moved again. Returns a message about the result.
 pub fn move_branch_back(
     repo: &Repo,
     tools: &Tools<'_>,
     chosen: &ChosenBackup,
 ) -> Result<Option<String>> {
     let Some(moved) = &chosen.snapshot.moved else { return Ok(None) };
-    let id =
-        |text: &String| Id::from_hex(text.as_bytes()).with_context(|| "the record names no commit");
+    let id = |text: &String| {
+        Id::from_hex(text.as_bytes())
+            .with_context(|| "the record of the backup has no valid commit id")
+    };
     let (from, to) = (id(&moved.from)?, id(&moved.to)?);
     let branch = &moved.branch;
     let reference = format!("refs/heads/{branch}");
@@ -267,30 +271,27 @@ pub fn move_branch_back(
     if now != Some(to) {
         return Ok(Some(format!("`{branch}` has moved on since, and stays where it is")));
     }
-    // The way back moves the branch that it checks out by itself.
+    // `reset_worktree` moves the branch that it checks out.
     if repo.current_branch().as_ref() == Some(branch) {
         return Ok(Some(format!("`{branch}` is checked out here, and stays where it is")));
     }
-    tools
-        .disk
-        .check_gate("move the branch back")
-        .with_context(|| "the branch cannot be moved back")?;
+    tools.disk.check_gate("move the branch back").with_context(|| "cannot move the branch back")?;
     let moved = repo.swap_ref(&reference, Some(to), Some(from), "xtask: restore")?;
     Ok(Some(match moved {
         true => format!("`{branch}` is at {} again", repo.short_id(from)),
-        false => format!("`{branch}` was moved meanwhile, and stays where it is"),
+        false => format!("`{branch}` was moved concurrently, and stays where it is"),
     }))
 }
 
-/// The other worktree that has a branch checked out, if one has.
+/// Returns the root of another worktree that has `branch` checked out.
 fn find_other_worktree(repo: &Repo, branch: &str) -> Option<String> {
     let in_use = repo.branches_in_use().unwrap_or_default();
     let other = in_use.into_iter().find(|held| held.branch == branch && held.root != repo.root());
     other.map(|held| held.root.display().to_string())
 }
 
-/// What would happen here. `saved` is what was saved just before; without it nothing can be replaced, and the
-/// plan is only to be shown.
+/// Plans a restoration. `saved` is the backup that was just made; without it no file can be replaced, and the plan is
+/// only for display.
 pub fn plan_restore(
     repo: &Repo,
     chosen: &ChosenBackup,
@@ -302,7 +303,7 @@ pub fn plan_restore(
     let mut filters = repo.clean_filters(&index)?;
     let mut ways = PathCache::default();
     let mut plan = RestorePlan::default();
-    // Conflicts mean something only to the operation in which they came up.
+    // Conflicts are meaningful only within the operation that caused them.
     let with_conflicts = resumes_operation(repo, chosen)?;
     let gone = chosen.files.iter().filter(|file| file.file.is_none() && !file.is_copied);
     let goes: BTreeSet<&RepoPath> = gone.map(|file| &file.path).collect();
@@ -324,7 +325,7 @@ pub fn plan_restore(
         };
         let before = to_sound_entry(&file.file, path)?;
         let change = match (before, file.bits) {
-            // Its copy comes back by itself.
+            // The copy is restored separately.
             _ if file.is_copied => FileUpdate::None,
             _ if now == before && has_saved_mode(repo, file) => FileUpdate::None,
             (Some(entry), Some(bits)) => FileUpdate::RestoreExactly(entry, bits),
@@ -333,7 +334,7 @@ pub fn plan_restore(
             (None, _) => FileUpdate::Remove,
         };
         let stages = match &file.staged {
-            // Where another commit is checked out, what is staged is of another story.
+            // At another commit, the staged state does not apply.
             SavedStaged::AsHead if is_same_commit && staged != IndexStatus::IntentToAdd => {
                 let committed = repo.entry_at(head.tree, path)?;
                 (staged.entry() != committed || staged == IndexStatus::Conflict)
@@ -365,7 +366,7 @@ pub fn plan_restore(
         }
         let was_saved = saved.is_none_or(|saved| {
             let is_kept = saved.file_entries.get(path).is_some_and(|held| *held == now);
-            // What git has needs no saving.
+            // Committed content needs no backup.
             let committed = repo.entry_at(head.tree, path).ok().flatten();
             let is_committed = match &work {
                 WorktreeItem::Present(found) => Some(found.entry) == committed,
@@ -398,27 +399,27 @@ pub fn plan_restore(
             CopyRestore::Unsaved if saved.is_some() => {
                 plan.left_out.push((copy.path.clone(), secret_files::UNSAVED.to_owned()));
             }
-            // It will be saved first.
+            // The file will be saved before the restoration.
             CopyRestore::Unsaved | CopyRestore::Restored => plan.restored.push(copy.path.clone()),
         }
     }
     Ok(plan)
 }
 
-/// Whether a file has the permissions that were saved.
+/// Returns whether a file has the saved permissions.
 fn has_saved_mode(repo: &Repo, file: &SavedFile) -> bool {
     use std::os::unix::fs::MetadataExt;
     let meta = file.path.to_disk_path(repo.root()).symlink_metadata();
     file.bits.is_none_or(|bits| meta.is_ok_and(|meta| meta.mode() & 0o7777 == bits))
 }
 
-/// Whether what git was in the middle of, and conflicts, are taken up again: as a whole, at the very commit, and
-/// if nothing else is under way.
+/// Returns whether the git operation and its conflicts are resumed: for a complete restoration, at the same commit, and
+/// if no other operation is in progress.
 pub fn resumes_operation(repo: &Repo, chosen: &ChosenBackup) -> Result<bool> {
     if !chosen.is_whole || repo.current_operation().is_some() {
         return Ok(false);
     }
-    // A rebase that is aborted or ends puts its branch where it says: what came on top would be on none.
+    // A rebase that ends or is aborted sets its branch: commits made on the branch since would be lost.
     let about = chosen
         .snapshot
         .operation
@@ -434,7 +435,8 @@ pub fn resumes_operation(repo: &Repo, chosen: &ChosenBackup) -> Result<bool> {
     Ok(repo.head()?.commit == parse_head_before(&chosen.record)?)
 }
 
-/// Puts it back. The caller holds the lock of the worktree, and nothing is under way in it.
+/// Executes `plan`. The caller holds the worktree lock, and no operation is in progress. Returns the plan with the
+/// actual results.
 pub fn restore_backup(
     repo: &Repo,
     tools: &Tools<'_>,
@@ -448,7 +450,7 @@ pub fn restore_backup(
             .filter(|overlay| !overlay.paths.is_empty()),
         false => None,
     };
-    // Single files come back in the middle of whatever git is in the middle of.
+    // Single files can be restored even while a git operation is in progress.
     let kind =
         repo.current_operation().filter(|_| !chosen.is_whole).map(|operation| operation.kind);
     let within = Tools { finishing_operation: kind, ..*tools };
@@ -479,7 +481,7 @@ pub fn restore_backup(
     if returns {
         if !plan.conflicts.is_empty() {
             let step = tools.disk.check_gate("record conflicts");
-            step.with_context(|| "the conflicts cannot be put back into the index")?;
+            step.with_context(|| "cannot restore the conflicts in the index")?;
             repo.stage_conflicts(&plan.conflicts)?;
         }
         let operation = chosen.snapshot.operation.as_ref();
@@ -490,12 +492,12 @@ pub fn restore_backup(
             tools.disk,
         )?;
     }
-    // Git takes nothing for granted then; `git merge --abort` would refuse what it has not looked at.
+    // Refreshes the stat data of the index: `git merge --abort` would refuse entries that it considers unverified.
     repo.refresh_index()?;
     Ok(plan)
 }
 
-/// What git was in the middle of, as it was saved.
+/// Reads the saved state files of the git operation.
 fn read_saved_traces(repo: &Repo, chosen: &ChosenBackup) -> Result<OperationSnapshot> {
     let tree = repo.tree_of(chosen.commit)?;
     let mut files = BTreeMap::new();
@@ -509,13 +511,13 @@ fn read_saved_traces(repo: &Repo, chosen: &ChosenBackup) -> Result<OperationSnap
     let mut refs = BTreeMap::new();
     for (name, id) in chosen.snapshot.operation.iter().flat_map(|operation| &operation.refs) {
         let id = Id::from_hex(id.as_bytes())
-            .with_context(|| "the record of the backup names no commit")?;
+            .with_context(|| "the record of the backup has no valid commit id")?;
         refs.insert(name.clone(), id);
     }
     Ok(OperationSnapshot { files, refs })
 }
 
-/// Whether a restore changes what is checked out, and so needs `leave::go` first.
+/// Returns whether a restoration changes the checked-out commit, so that `reset_worktree` must run first.
 pub fn needs_reset(
     repo: &Repo,
     chosen: &ChosenBackup,
@@ -527,7 +529,7 @@ pub fn needs_reset(
     if is_elsewhere || repo.current_operation().is_some() || repo.read_index()?.has_conflicts() {
         return Ok(true);
     }
-    // What has changed and was as committed then: also a way that was cut short leaves such.
+    // Files that differ from HEAD now and not in the backup; an interrupted reset also leaves such files.
     let held: BTreeSet<&RepoPath> = chosen.files.iter().map(|file| &file.path).collect();
     Ok(repo.list_changes()?.tracked.keys().any(|path| !held.contains(path)))
 }

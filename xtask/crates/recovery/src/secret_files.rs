@@ -1,14 +1,14 @@
-//! Copies of files that may be secret: with mode 0600 in a folder for their owner alone, under the git
-//! folder that all worktrees share, and never objects of git.
+//! Copies of files that may be secret: with mode 0600 in a private folder, below the git folder that all worktrees
+//! share. They never become git objects.
 //!
 //! ```text
-//! <common git folder>/xtask/backup/NAME/list   what was copied: path, kind, permissions, digest
-//! <common git folder>/xtask/backup/NAME/0      the content of the first, and so on
+//! <common git folder>/xtask/backup/NAME/list   the copies: path, kind, permissions, digest
+//! <common git folder>/xtask/backup/NAME/0      the content of the first copy, and so on
 //! ```
 //!
-//! The list is written last, so a folder without one is none; it goes a day later. What is put back is
-//! compared with its digest, and takes the place of a file only if that is what was saved before: it is
-//! swapped in by way of `<git folder>/xtask/restored-aside`.
+//! The list is written last, so a folder without a list is incomplete and is removed a day later. A restored copy is
+//! verified by its digest, and replaces a file only if that file was saved before: the two are exchanged by way of
+//! `<git folder>/xtask/restored-aside`.
 
 use std::fs;
 use std::io;
@@ -27,35 +27,33 @@ use xtask_base::record::{self, LoadedRecord};
 use xtask_base::words::format_size;
 use xtask_git::{PathCache, PathLookup, Repo};
 
-/// The kind of the list.
+/// The record kind of the list.
 const LIST_KIND: &str = "xtask.backup-copies/1";
 
-/// The largest file that is copied: 16 MiB. Files of variables and keys are a thousand times smaller.
+/// The maximum size of a copied file: 16 MiB. Env files and keys are a thousand times smaller.
 const LARGEST_FILE: u64 = 16 << 20;
 
-/// The most files that are copied at once.
+/// The maximum number of files per backup.
 const MOST: usize = 2_000;
 
-/// How much is copied at once: 128 MiB.
+/// The maximum total size per backup: 128 MiB.
 const MOST_BYTES: u64 = 128 << 20;
 
-/// How long a folder without a list is left alone, in seconds: somebody may be writing it.
+/// The minimum age at which a folder without a list is removed, in seconds: another process may be writing it.
 const GRACE_SECONDS: i64 = 86_400;
 
 /// A file that was copied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretCopy {
-    /// Its path.
     #[serde(with = "xtask_base::path::exact")]
     pub path: RepoPath,
-    /// Whether it is a symlink; its content is then where it leads.
+    /// Whether the file is a symlink; its content is then the link target.
     pub is_link: bool,
-    /// Its permissions.
+    /// The permission bits, e.g. `0o600`.
     pub bits: u32,
-    /// The digest of its content.
     #[serde(with = "xtask_base::digest::as_hex")]
     pub digest: Digest,
-    /// That there was none: put back, it is taken away.
+    /// Whether the file was missing: restoring it removes the present file.
     #[serde(default)]
     pub is_gone: bool,
 }
@@ -67,25 +65,24 @@ impl SecretCopy {
     }
 }
 
-/// Copies that were made.
+/// The result of copying files.
 #[derive(Clone, Debug, Default)]
 pub struct CopyReport {
-    /// The name of their folder; nothing where there was nothing to copy.
+    /// The name of the folder; `None` if there was no file to copy.
     pub name: Option<String>,
-    /// What was copied.
     pub copies: Vec<SecretCopy>,
-    /// How much it is, in bytes.
+    /// The total size, in bytes.
     pub bytes: u64,
-    /// What was not copied, and why.
+    /// The files that were not copied, each with the reason.
     pub left_out: Vec<String>,
 }
 
-/// The folder of all of them.
+/// Returns the folder that contains all folders of copies.
 fn copies_folder(repo: &Repo) -> PathBuf {
     repo.shared_state_folder().join("backup")
 }
 
-/// Copies these files. That one of `also` is not there is kept as well.
+/// Copies `paths`. A missing file is recorded as missing if `also` contains its path.
 pub fn copy_files(
     repo: &Repo,
     disk: &Disk<'_>,
@@ -98,13 +95,15 @@ pub fn copy_files(
     let mut ways = PathCache::default();
     for path in paths {
         if made.copies.len() == MOST {
-            made.left_out.push(format!("{path}, and what follows: more than {MOST} files"));
+            made.left_out.push(format!("{path} and later files: more than {MOST} files"));
             break;
         }
         match read_file(repo, path, &mut ways) {
             Ok(Some((_, content))) if made.bytes + content.len() as u64 > MOST_BYTES => {
-                made.left_out
-                    .push(format!("{path}: at most {} are copied", format_size(MOST_BYTES)));
+                made.left_out.push(format!(
+                    "{path}: all copies together are limited to {}",
+                    format_size(MOST_BYTES)
+                ));
             }
             Ok(Some((copy, content))) => {
                 made.bytes += content.len() as u64;
@@ -122,7 +121,7 @@ pub fn copy_files(
     if contents.is_empty() {
         return Ok(made);
     }
-    let failed = || "the copies of files that git does not have cannot be written";
+    let failed = || "cannot write the copies of files that git does not have";
     disk.make_private_folders(&copies_folder(repo)).with_context(failed)?;
     let (name, place) = make_free_folder(repo, disk, now)?;
     for (at, content) in contents.iter().enumerate() {
@@ -140,7 +139,7 @@ pub fn copy_files(
 }
 
 fn make_free_folder(repo: &Repo, disk: &Disk<'_>, now: i64) -> Result<(String, PathBuf)> {
-    let failed = || "a folder for copies cannot be made";
+    let failed = || "cannot create a folder for copies";
     for number in 0..1000 {
         let name = format!("{}-{}-{number}", format_compact_time(now), std::process::id());
         let place = copies_folder(repo).join(&name);
@@ -152,7 +151,7 @@ fn make_free_folder(repo: &Repo, disk: &Disk<'_>, now: i64) -> Result<(String, P
     Err(Error::unable(failed()).with_hint("try again in a second"))
 }
 
-/// A file as it is now; nothing where there is none.
+/// Reads a file. Returns `None` if there is none.
 fn read_file(
     repo: &Repo,
     path: &RepoPath,
@@ -162,67 +161,68 @@ fn read_file(
     let on_disk = path.to_disk_path(repo.root());
     let is_link = meta.is_symlink();
     let content = if is_link {
-        fs::read_link(&on_disk).with_context(|| "it cannot be read")?.into_os_string().into_vec()
+        fs::read_link(&on_disk).with_context(|| "cannot read the file")?.into_os_string().into_vec()
     } else if !meta.is_file() {
         return Err(Error::unable("it is neither a file nor a symlink"));
     } else if meta.len() > LARGEST_FILE {
         return Err(Error::unable(format!(
-            "it has {}, more than {}",
+            "its size is {}, above the limit of {}",
             format_size(meta.len()),
             format_size(LARGEST_FILE)
         )));
     } else {
-        fs::read(&on_disk).with_context(|| "it cannot be read")?
+        fs::read(&on_disk).with_context(|| "cannot read the file")?
     };
     let bits = meta.mode() & 0o7777;
     let digest = digest::hash_parts([&content[..]]);
     Ok(Some((SecretCopy { path: path.clone(), is_link, bits, digest, is_gone: false }, content)))
 }
 
-/// What was copied under this name.
+/// Reads the list of copies in the folder `name`.
 pub fn read_list(repo: &Repo, name: &str) -> Result<Vec<SecretCopy>> {
     let path = copies_folder(repo).join(name).join("list");
     match record::read_record(&path, LIST_KIND) {
         LoadedRecord::Valid(copies) => Ok(copies),
         LoadedRecord::Newer => Err(record::newer_record_error("the list of copies", &path)),
-        LoadedRecord::Missing => Err(Error::unable("the copies of this backup are gone")
+        LoadedRecord::Missing => Err(Error::unable("the copies of this backup are missing")
             .with_detail(path.display().to_string())),
         LoadedRecord::Corrupt(why) => {
-            Err(Error::unable(format!("the list of copies cannot be read: {why}"))
+            Err(Error::unable(format!("cannot read the list of copies: {why}"))
                 .with_detail(path.display().to_string()))
         }
     }
 }
 
-/// The content of a copy, by its place in the list.
+/// Reads the content of the copy with index `at` and verifies its digest.
 pub fn read_copy(repo: &Repo, name: &str, at: usize, copy: &SecretCopy) -> Result<Vec<u8>> {
     let path = copies_folder(repo).join(name).join(at.to_string());
-    let failed = || format!("the copy of `{}` cannot be read", copy.path);
+    let failed = || format!("cannot read the copy of `{}`", copy.path);
     let content = fs::read(&path).with_context(failed)?;
     if digest::hash_parts([&content[..]]) == copy.digest {
         return Ok(content);
     }
-    Err(Error::unable(failed()).with_detail(format!("`{}` is not what was copied", path.display())))
+    Err(Error::unable(failed())
+        .with_detail(format!("the digest of `{}` does not match", path.display())))
 }
 
-/// What came of putting a copy back.
+/// The outcome of restoring a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CopyRestore {
-    /// It is there again.
+    /// Restored.
     Restored,
-    /// It was there already, as it was.
+    /// The file already had this content.
     Unchanged,
-    /// Something else is in its place, in words.
+    /// Obstructed, for this reason.
     Blocked(String),
-    /// What is in its place is not saved.
+    /// The present file is not saved.
     Unsaved,
 }
 
-/// In words, where what is in its place is not saved.
-pub const UNSAVED: &str = "what is there now could not be saved first";
+/// The message for [`CopyRestore::Unsaved`].
+pub const UNSAVED: &str = "the present file could not be saved first";
 
-/// Whether a copy can be put back, without doing it. What is in its place goes only if `saved` says that
-/// just this was saved, or HEAD holds it.
+/// Returns whether a copy can be restored, without doing it. The present file may be replaced only if it is in `saved`
+/// or identical to HEAD.
 pub fn preview_restore(
     repo: &Repo,
     copy: &SecretCopy,
@@ -231,7 +231,7 @@ pub fn preview_restore(
     inspect_restore(repo, copy, saved).map(|(back, _)| back)
 }
 
-/// The same, with what is in its place.
+/// Like [`preview_restore`], and also returns the present file.
 fn inspect_restore(
     repo: &Repo,
     copy: &SecretCopy,
@@ -266,7 +266,7 @@ fn inspect_restore(
     Ok((back, now))
 }
 
-/// Whether a file is as HEAD holds it.
+/// Returns whether a file is identical to HEAD.
 fn is_committed(repo: &Repo, path: &RepoPath) -> Result<bool> {
     let Some(committed) = repo.entry_at(repo.head()?.tree, path)? else { return Ok(false) };
     let index = repo.read_index()?;
@@ -281,7 +281,7 @@ fn is_committed(repo: &Repo, path: &RepoPath) -> Result<bool> {
     Ok(matches!(work, xtask_git::WorktreeItem::Present(found) if found.entry == committed))
 }
 
-/// Puts a copy back.
+/// Restores a copy.
 pub fn restore_copy(
     repo: &Repo,
     disk: &Disk<'_>,
@@ -299,7 +299,7 @@ pub fn restore_copy(
             _ => CopyRestore::Unsaved,
         });
     }
-    let failed = || format!("`{}` cannot be put back", copy.path);
+    let failed = || format!("cannot restore `{}`", copy.path);
     let target = copy.path.to_disk_path(repo.root());
     let mut missing: Vec<RepoPath> = copy.path.ancestors().collect();
     missing.reverse();
@@ -322,7 +322,7 @@ pub fn restore_copy(
     let has_old = match swapped {
         Ok(has_old) => has_old,
         Err(cause) => {
-            // Only what was just written there is removed again.
+            // Removes only the file that was just written.
             drop(disk.remove_file(&beside));
             return Err(cause).with_context(failed);
         }
@@ -330,19 +330,19 @@ pub fn restore_copy(
     if !has_old {
         return Ok(CopyRestore::Restored);
     }
-    // What came out must be what was seen: nobody's newest bytes go.
+    // The replaced file must be the one that was inspected, or else concurrent changes would be lost.
     if read_copy_at(&beside, &copy.path) != now {
         disk.exchange(&beside, &target).with_context(failed)?;
         disk.remove_file(&beside).with_context(failed)?;
-        return Ok(CopyRestore::Blocked("it was changed meanwhile".to_owned()));
+        return Ok(CopyRestore::Blocked("it was changed concurrently".to_owned()));
     }
     disk.remove_file(&beside).with_context(failed)?;
     Ok(CopyRestore::Restored)
 }
 
-/// Takes a file away that was copied, if it still is just that; says whether it did.
+/// Removes a file that was copied, if it still is identical to the copy. Returns whether it was removed.
 pub fn remove_if_saved(repo: &Repo, disk: &Disk<'_>, copy: &SecretCopy) -> Result<bool> {
-    let failed = || format!("`{}` cannot be taken away", copy.path);
+    let failed = || format!("cannot remove `{}`", copy.path);
     let target = copy.path.to_disk_path(repo.root());
     let aside = make_aside_path(repo, disk, &target)?;
     disk.rename_noreplace(&target, &aside).with_context(failed)?;
@@ -354,12 +354,12 @@ pub fn remove_if_saved(repo: &Repo, disk: &Disk<'_>, copy: &SecretCopy) -> Resul
     Ok(true)
 }
 
-/// Where a content waits to be swapped in, and what it has replaced to be looked at: among our own files, or
-/// beside the target where that is on another file system. What a run that was cut short has left there is
-/// nobody's to remove unseen, and stays under another name.
+/// Returns a path for a file that is about to be exchanged with `target`: in the state folder, or next to `target` if
+/// that is on another file system. A file that an interrupted run has left there may be the only version of its
+/// content, and is kept under another name.
 fn make_aside_path(repo: &Repo, disk: &Disk<'_>, target: &Path) -> Result<PathBuf> {
     let folder = repo.state_folder();
-    let failed = || "a place to put files aside cannot be made";
+    let failed = || "cannot find a place to move files aside";
     disk.make_private_folders(&folder).with_context(failed)?;
     let device = |path: &Path| path.metadata().map(|meta| meta.dev()).ok();
     if device(&folder) != target.parent().and_then(device) {
@@ -388,7 +388,7 @@ fn read_copy_at(file: &Path, path: &RepoPath) -> Option<SecretCopy> {
     Some(SecretCopy { path: path.clone(), is_link, bits, digest, is_gone: false })
 }
 
-/// Removes what runs that were cut short have left aside, as far as a backup holds it.
+/// Removes files that interrupted runs have left aside, if a backup contains their content.
 pub fn remove_leftovers(
     repo: &Repo,
     disk: &Disk<'_>,
@@ -408,13 +408,13 @@ pub fn remove_leftovers(
         let found = read_copy_at(&path, &nothing);
         if found.is_some_and(|found| held.iter().any(|copy| copy.digest == found.digest)) {
             disk.remove_file(&path)
-                .with_context(|| format!("`{}` cannot be removed", path.display()))?;
+                .with_context(|| format!("cannot remove `{}`", path.display()))?;
         }
     }
     Ok(())
 }
 
-/// Removes the folders that no backup names, once they are old enough for nobody to be writing them.
+/// Removes folders that no backup references and that are older than [`GRACE_SECONDS`].
 pub fn prune_folders(
     repo: &Repo,
     disk: &Disk<'_>,
@@ -432,7 +432,7 @@ pub fn prune_folders(
     for name in old.into_iter().filter(|name| !named.contains(name)) {
         let place = copies_folder(repo).join(&name);
         disk.remove_folder(&place)
-            .with_context(|| format!("`{}` cannot be removed", place.display()))?;
+            .with_context(|| format!("cannot remove `{}`", place.display()))?;
     }
     Ok(())
 }

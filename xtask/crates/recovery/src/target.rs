@@ -1,36 +1,37 @@
-//! The known good state to which a worktree goes: a branch as its remote has it, or a commit. Looking only.
+//! The known-good state to which a worktree is reset: a branch as on its remote, or a commit. Read-only.
+//!
+//! For example, without `--to` the target is the default branch at `origin/main`.
 
 use xtask_base::error::{Error, Result};
 use xtask_base::words::pluralize;
 use xtask_git::{Id, Repo, Revision};
 use xtask_sync::backup::MovedBranch;
 
-/// Where a worktree goes.
+/// The target of a reset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecoveryTarget {
-    /// The branch that is checked out there; nothing for a detached HEAD.
+    /// The branch to check out; `None` for a detached HEAD.
     pub branch: Option<String>,
-    /// The commit.
     pub commit: Id,
-    /// The commit as it is typed: `origin/main`, `v1.2`.
+    /// The commit as typed by the user, e.g. `origin/main` or `v1.2`.
     pub typed: String,
-    /// Where the branch is now, if it is another commit.
+    /// The present commit of the branch, if it differs from `commit`.
     pub branch_before: Option<Id>,
-    /// The remote branch from which the branch is made, where it is not here yet.
+    /// The remote branch from which the local branch is created, if it does not exist yet.
     pub remote_branch: Option<String>,
-    /// How many commits the branch has that would not be on it any more: they stay on a branch of their own.
+    /// The number of commits that the branch loses; they are kept on a branch of their own.
     pub own_commits: usize,
 }
 
 impl RecoveryTarget {
-    /// How the branch moves, if it does.
+    /// Returns the move of the branch, if it moves.
     #[must_use]
     pub fn to_moved_branch(&self) -> Option<MovedBranch> {
         let (branch, from) = (self.branch.clone()?, self.branch_before?);
         Some(MovedBranch { branch, from: from.to_string(), to: self.commit.to_string() })
     }
 
-    /// In words.
+    /// Describes the target, e.g. "`main` at `origin/main` (1a2b3c4)".
     #[must_use]
     pub fn describe(&self, repo: &Repo) -> String {
         let short = repo.short_id(self.commit);
@@ -38,12 +39,12 @@ impl RecoveryTarget {
             None if self.typed == short => format!("{short}, with a detached HEAD"),
             None => format!("{} ({short}), with a detached HEAD", self.typed),
             Some(branch) if *branch == self.typed => format!("`{branch}`"),
-            Some(branch) => format!("`{branch}`, as `{}` is ({short})", self.typed),
+            Some(branch) => format!("`{branch}` at `{}` ({short})", self.typed),
         }
     }
 }
 
-/// Finds it: what was named, or else the upstream of the default branch.
+/// Resolves the target: `named`, or else the upstream of the default branch.
 pub fn find_target(repo: &Repo, named: Option<&str>) -> Result<RecoveryTarget> {
     match named {
         Some(named) => self::resolve_named(repo, named),
@@ -69,7 +70,7 @@ fn resolve_named(repo: &Repo, named: &str) -> Result<RecoveryTarget> {
     let found = repo.parse_revision(named).map_err(|failure| {
         Error::usage(format!("`--to {named}` is neither a branch nor a commit here"))
             .with_detail(failure.to_string())
-            .with_hint("`git fetch` brings what is only at the remote")
+            .with_hint("`git fetch` fetches branches and commits of the remote")
     })?;
     let Revision::Commit(commit) = found else {
         return Err(Error::usage(format!("`--to {named}` names several commits")));
@@ -98,8 +99,8 @@ fn find_default_target(repo: &Repo) -> Result<RecoveryTarget> {
     let Some((name, commit)) = upstream else {
         return match local {
             Some(_) => resolve_named(repo, &default),
-            None => Err(Error::usage("no default branch is known to go to")
-                .with_hint("`--to REF` names where to go")),
+            None => Err(Error::usage("cannot determine the default branch")
+                .with_hint("`--to REF` names the target")),
         };
     };
     let typed = name.trim_start_matches("refs/remotes/").to_owned();
@@ -129,13 +130,13 @@ fn find_default_target(repo: &Repo) -> Result<RecoveryTarget> {
     })
 }
 
-/// Whether another worktree has a branch checked out.
+/// Returns whether another worktree has `branch` checked out.
 fn is_checked_out_elsewhere(repo: &Repo, branch: &str) -> bool {
     let in_use = repo.branches_in_use().unwrap_or_default();
     in_use.iter().any(|held| held.branch == branch && held.root != repo.root())
 }
 
-/// What is said of commits that leave their branch.
+/// Describes commits that their branch loses.
 #[must_use]
 pub fn describe_kept_commits(goal: &RecoveryTarget, kept: &str) -> String {
     let branch = goal.branch.as_deref().unwrap_or_default();

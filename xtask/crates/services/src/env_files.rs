@@ -649,7 +649,7 @@ mod tests {
             ("A=1\rB=2", 1, "ends no line"),
             ("A='1\rB=2'", 1, "ends no line"),
             ("A=b\0c", 1, "NUL"),
-            ("XTASK_PORT=1", 1, "it is xtask that sets it"),
+            ("XTASK_PORT=1", 1, "it is reserved for xtask"),
         ] {
             let failure = read_all(text).expect_err(text);
             let what = failure.message();
