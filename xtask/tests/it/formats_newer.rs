@@ -386,11 +386,11 @@ fn newer_records_of_services_are_left_alone() {
     let folder = ".git/xtask/services/local";
     let commands: [&[&str]; 4] = [&["start"], &["ps"], &["stop"], &["restart"]];
     repo.write(&format!("{folder}/supervisor"), "xtask.supervisor/2\n\n");
-    refused(&repo, "what the supervisor of layer `local` has written down", &commands);
+    refused(&repo, "the supervisor record of layer `local`", &commands);
     repo.remove(&format!("{folder}/supervisor"));
     repo.write(&format!("{folder}/stack"), "xtask.stack/2\n\n");
     for command in commands {
-        repo.xtask(command).status(3).says("what is kept of the services was written by a newer");
+        repo.xtask(command).status(3).says("the record of the services was written by a newer");
         assert_eq!(repo.read(&format!("{folder}/stack")), "xtask.stack/2\n\n");
     }
     repo.remove(&format!("{folder}/stack"));

@@ -277,7 +277,7 @@ fn a_rule_starts_a_service_without_what_is_missing() {
         .xtask(&["start"])
         .status(1)
         .says("there is no tomorrow")
-        .says("it needs `memory`")
+        .says("dependency `memory` is not ready")
         .says("ended again");
     assert_eq!(left(&lab), Vec::<String>::new());
     stack.repo.write("deployment/local.toml", format!("[status]\nenabled = false\n{layer}{rule}"));
@@ -361,7 +361,7 @@ fn verify_asks_what_runs_and_starts_nothing() {
     stack.repo.xtask(&["start", "--verify"]).status(1).says("does not run");
     assert_eq!(left(&lab), Vec::<String>::new());
     stack.repo.xtask(&["start"]).success();
-    stack.repo.xtask(&["start", "--verify"]).says("api  answers as it should");
+    stack.repo.xtask(&["start", "--verify"]).says("api  healthy");
     cue(&lab, "api", "sick", true);
     stack.repo.xtask(&["start", "--verify"]).status(1).says("`status` is \"unhealthy\"");
 }

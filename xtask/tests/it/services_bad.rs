@@ -60,14 +60,14 @@ fn what_cannot_run_here_is_told_at_once_and_nothing_is_started() {
         .repo
         .xtask(&["start"])
         .status(2)
-        .says("`no-such-program` is not on PATH (")
-        .says("folder: its folder `nowhere` is not there")
+        .says("`no-such-program` not found on PATH (")
+        .says("folder: folder `nowhere` not found")
         .says("none.env")
         .says("broken.env` is malformed")
         .says("`XTASK_PORT` cannot be set: it is reserved for xtask")
         .never_says("hunter2")
         .never_says("optional");
-    stack.repo.xtask(&["start", "missing"]).status(3).says("not on PATH");
+    stack.repo.xtask(&["start", "missing"]).status(3).says("not found on PATH");
     assert_eq!(left(&lab), Vec::<String>::new());
     stack.repo.xtask(&["start", "optional"]).success();
 }
@@ -84,7 +84,7 @@ fn who_ends_at_once_later_or_never_gets_ready_fails_the_start_and_takes_it_back(
         .repo
         .xtask(&["start", "well", "ends"])
         .status(1)
-        .says("ends: it ended with code 4 before it was ready")
+        .says("ends: exited with code 4 before it was ready")
         .says("| there is no tomorrow")
         .says("what was started was ended again")
         .says("`cargo xtask logs ends`");
@@ -93,7 +93,7 @@ fn who_ends_at_once_later_or_never_gets_ready_fails_the_start_and_takes_it_back(
         .repo
         .xtask(&["start", "well", "mute", "--timeout", "700ms"])
         .status(1)
-        .says("not ready within 0.7 s: nobody listens on port");
+        .says("not ready within 0.7 s: nothing is listening on port");
     assert_eq!(left(&lab), Vec::<String>::new());
     assert_eq!(stack.state("mute"), "failed", "it is still told what went wrong");
     // What ran before the command stays.
@@ -243,10 +243,10 @@ fn a_runtime_folder_that_others_can_enter_is_refused() {
     let folder = lab.path("runtime/xtask");
     fs::create_dir(&folder).unwrap();
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
-    stack.repo.xtask(&["start"]).status(3).says("not a folder of yours alone").says("777");
+    stack.repo.xtask(&["start"]).status(3).says("is not private to you").says("777");
     fs::remove_dir(&folder).unwrap();
     std::os::unix::fs::symlink(lab.path("temporary"), &folder).unwrap();
-    stack.repo.xtask(&["start"]).status(3).says("not a folder of yours alone");
+    stack.repo.xtask(&["start"]).status(3).says("is not private to you");
     assert_eq!(left(&lab), Vec::<String>::new());
     fs::remove_file(&folder).unwrap();
     // One that is too long for a socket is done without.

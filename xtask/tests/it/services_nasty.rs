@@ -307,7 +307,7 @@ fn a_stranger_on_a_port_is_named_and_lives_until_it_is_taken_over_by_name() {
         .says(&format!("port {taken} is taken"))
         .says(&format!("pid {pid}"))
         .says("--take-over")
-        .says("nothing was started or ended");
+        .says("nothing was started or stopped");
     assert!(stranger.is_alive());
     stack.repo.xtask(&["start", "--check-ports"]).status(1).says(&pid);
     // Another port does as well.

@@ -159,7 +159,7 @@ fn nobody_takes_over_a_port_of_another_stack() {
         .xtask(&["start", "--take-over", &wanted, "--take-over", &page])
         .status(1)
         .says("it is `api` of layer `local`")
-        .says("it is of layer `local`")
+        .says("it belongs to layer `local`")
         .says(&format!("-C {}", stack.repo.dir));
     assert_eq!((stack.pid("api"), stack.supervisor()), (pid, supervisor));
 }
@@ -177,7 +177,7 @@ fn taking_over_happens_only_when_nothing_else_is_in_the_way() {
         .repo
         .xtask(&["start", "--take-over", &one])
         .status(1)
-        .says("nothing was started or ended");
+        .says("nothing was started or stopped");
     assert!(first.is_alive() && second.is_alive());
     stack.repo.xtask(&["start", "--take-over", &one, "--take-over", &two]).success();
     assert!(!first.is_alive() && !second.is_alive());
@@ -269,7 +269,7 @@ fn a_stop_during_a_start_ends_the_start() {
     let output = command.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(told.contains("it was stopped meanwhile"), "{told}");
+    assert!(told.contains("stopped while it was starting"), "{told}");
     assert_eq!(left(&lab), Vec::<String>::new());
 }
 
@@ -338,7 +338,7 @@ fn the_reason_arrives_however_long_the_last_lines_are() {
                  run = 'head -c 3000000 /dev/zero | tr \"\\0\" x; exit 3'\n";
     let stack = Stack::new(&lab, layer);
     for _ in 0..5 {
-        stack.repo.xtask(&["start"]).status(1).says("it ended with code 3 before it was ready");
+        stack.repo.xtask(&["start"]).status(1).says("exited with code 3 before it was ready");
     }
 }
 

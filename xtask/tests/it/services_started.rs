@@ -105,14 +105,18 @@ fn variables_that_are_no_text_arrive() {
 #[test]
 fn a_script_whose_interpreter_is_missing_is_told_so_by_its_name() {
     let lab = Lab::new();
-    for (first, told) in [
-        ("#!/bin/sh\r\n", "asks for `/bin/sh\\r`, which is not there: its lines end as on Windows"),
-        ("#!/no/such/python3 -u\n", "asks for `/no/such/python3`, which is not there"),
+    for (first, name, why) in [
+        (
+            "#!/bin/sh\r\n",
+            "interpreter `/bin/sh\\r` of `",
+            "run.sh` not found: the script has CRLF line endings",
+        ),
+        ("#!/no/such/python3 -u\n", "interpreter `/no/such/python3` of `", "run.sh` not found"),
     ] {
         let stack = Stack::new(&lab, "[service.a]\nrun = './run.sh'\n");
         crate::testkit::write_script(&stack.repo.dir.join("run.sh"), format!("{first}sleep 600\n"));
         let ran = stack.repo.xtask(&["start"]).status(3);
-        assert!(ran.err.contains("run.sh` ") && ran.err.contains(told), "{}", ran.err);
+        assert!(ran.err.contains(name) && ran.err.contains(why), "{}", ran.err);
         drop(stack);
         std::fs::remove_dir_all(lab.path("repo")).unwrap();
     }

@@ -85,7 +85,7 @@ fn a_kill_is_told_everywhere() {
         begun(&lab, script, "timeout = '100ms' }\n[service.b]\nrun = 'sleep 600'\nlimits = {");
     let ran = stack.repo.xtask(&["stop", "a"]).success();
     assert!(
-        ran.err.contains("a: killed (SIGKILL), as it had not ended within 100ms: pid "),
+        ran.err.contains("a: killed (SIGKILL) because it did not stop within 100ms: pid "),
         "{}",
         ran.err
     );

@@ -1,9 +1,13 @@
-//! Two small services that come with the toolkit, so that a fresh clone has something to start: a page
-//! that shows the state of the stack, and an API with a health route.
+//! Two built-in services, so that a fresh clone has something to start: a page that shows the state
+//! of the stack, and an API with a health route.
 //!
-//! Neither knows the state itself. Both ask the supervisor's status endpoint whenever they are asked,
-//! and hand on what it says; where it cannot be had, they answer 502 and say why. They are well all
-//! the same.
+//! Neither holds any state: each request is forwarded to the status endpoint of the supervisor. If
+//! that fails, they respond with 502 and the reason, and stay healthy.
+//!
+//! ```text
+//! GET /api/status -> 200 {"schema":"xtask.ps/1",…}
+//!                 or 502 {"error":"no status on port 8199: …"}
+//! ```
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,32 +17,32 @@ use serde_json::{Value, json};
 use xtask_base::error::Result;
 use xtask_base::http::{HttpReply, HttpRequest, HttpServer, RequestHandler, ServerHandle, get};
 
-/// How long the supervisor may take to say how the stack is: two seconds.
+/// Timeout of the status endpoint: two seconds.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How the schema of what it says begins.
+/// Prefix of `StackStatus::schema`, whatever its version.
 const STATUS_SCHEMA_PREFIX: &str = "xtask.ps/";
 
-/// The page, with the project's name left open.
+/// HTML of the page, with a placeholder for the name of the project.
 const PAGE_TEMPLATE: &str = include_str!("page.html");
 
-/// Where the page holds the name.
+/// Placeholder in `PAGE_TEMPLATE`.
 const NAME_PLACEHOLDER: &str = "{{name}}";
 
-/// What the API answers to.
+/// Routes of the API.
 const ROUTES: [&str; 3] = ["GET /", "GET /api/health", "GET /api/status"];
 
-/// The small services.
+/// Built-in service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BuiltinService {
-    /// The state of the stack, for people.
+    /// HTML page of the stack's status, on `/`.
     Page,
-    /// The same for programs.
+    /// JSON API, on `/api/health` and `/api/status`.
     Api,
 }
 
 impl BuiltinService {
-    /// Its name.
+    /// Returns the name of the service.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -48,8 +52,8 @@ impl BuiltinService {
     }
 }
 
-/// Serves on a port until the answer is dropped. `status` is the port of the supervisor's status
-/// endpoint, `name` that of the project.
+/// Serves on `port` until the returned handle is dropped. `status` is the port of the supervisor's
+/// status endpoint, `name` that of the project.
 pub fn serve_builtin(
     what: BuiltinService,
     port: u16,
@@ -72,7 +76,7 @@ fn page_reply(request: &HttpRequest, page: &str, status: Option<u16>) -> HttpRep
         "/" => HttpReply::html(200, page),
         "/health" => HttpReply::json(200, &json!({ "status": "healthy" })),
         "/status.json" => status_reply(status),
-        _ => HttpReply::text(404, "there is no such page; `/` is the one there is\n"),
+        _ => HttpReply::text(404, "not found; the only page is `/`\n"),
     }
 }
 
@@ -81,11 +85,11 @@ fn api_reply(request: &HttpRequest, status: Option<u16>) -> HttpReply {
         "/" => HttpReply::json(200, &json!({ "service": "api", "routes": ROUTES })),
         "/api/health" => HttpReply::json(200, &json!({ "status": "healthy", "service": "api" })),
         "/api/status" => status_reply(status),
-        _ => HttpReply::json(404, &json!({ "error": "there is no such route", "routes": ROUTES })),
+        _ => HttpReply::json(404, &json!({ "error": "no such route", "routes": ROUTES })),
     }
 }
 
-/// What the supervisor says of the stack, or why that is not known.
+/// Forwards the status of the stack, or responds with 502 and the reason.
 fn status_reply(port: Option<u16>) -> HttpReply {
     match fetch_status(port) {
         Ok(body) => HttpReply { status: 200, content_type: "application/json", body },
@@ -95,14 +99,16 @@ fn status_reply(port: Option<u16>) -> HttpReply {
 
 fn fetch_status(port: Option<u16>) -> std::result::Result<Vec<u8>, String> {
     let Some(port) = port else {
-        return Err("nobody has said where the supervisor's status is: `--status N`, or the \
+        return Err(
+            "the port of the supervisor's status page is not set: use `--status N` or the \
                     variable `XTASK_STATUS_PORT`"
-            .to_owned());
+                .to_owned(),
+        );
     };
     let asked = get(port, "/status", STATUS_TIMEOUT);
     let answer = asked.map_err(|why| format!("no status on port {port}: {why}"))?;
     if answer.status != 200 {
-        return Err(format!("no status on port {port}: the answer is {}", answer.status));
+        return Err(format!("no status on port {port}: unexpected HTTP status {}", answer.status));
     }
     let read = serde_json::from_slice::<Value>(&answer.body).ok();
     let is_ours = read.is_some_and(|value| {
@@ -111,11 +117,15 @@ fn fetch_status(port: Option<u16>) -> std::result::Result<Vec<u8>, String> {
             .and_then(Value::as_str)
             .is_some_and(|one| one.starts_with(STATUS_SCHEMA_PREFIX))
     });
-    // Somebody else may have got the port.
-    if is_ours { Ok(answer.body) } else { Err(format!("what port {port} says is no status")) }
+    // Another program may have taken the port.
+    if is_ours {
+        Ok(answer.body)
+    } else {
+        Err(format!("unexpected response on port {port} (not an xtask status)"))
+    }
 }
 
-/// Any text, as it is written in HTML.
+/// Escapes a text for HTML.
 fn escape_html(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
@@ -169,10 +179,10 @@ mod tests {
         let (code, why) = of(None);
         assert!(code == 502 && why.contains("`XTASK_STATUS_PORT`"), "{why}");
         for (status, text, said) in [
-            (503, STATUS, "the answer is 503"),
-            (200, "hello", "is no status"),
-            (200, r#"{"schema":"else/1"}"#, "is no status"),
-            (200, r#"["xtask.ps/1"]"#, "is no status"),
+            (503, STATUS, "unexpected HTTP status 503"),
+            (200, "hello", "unexpected response"),
+            (200, r#"{"schema":"else/1"}"#, "unexpected response"),
+            (200, r#"["xtask.ps/1"]"#, "unexpected response"),
         ] {
             let stranger = supervisor(status, text);
             let (code, why) = of(Some(stranger.port()));

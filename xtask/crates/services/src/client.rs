@@ -1,5 +1,11 @@
-//! How commands reach a stack: through its supervisor, which is started where one is needed; or, for
-//! those that only look, by what was written down, as far as the kernel confirms it.
+//! Client side of a stack: connects to its supervisor, or starts one.
+//!
+//! Read-only commands need none: they combine the stack record with the process table.
+//!
+//! ```text
+//! supervisor running: read_status -> StackStatus {supervisor: Some(…), services: [{api, ready}]}
+//! supervisor killed:  read_status -> StackStatus {supervisor: None, services: [{api, lost}]}
+//! ```
 
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
@@ -30,46 +36,46 @@ use xtask_base::process::{KEY_VAR, Program};
 use xtask_base::processes::{self, ProcessHandle};
 use xtask_base::record::{self, LoadedRecord};
 
-/// How long a supervisor may take to begin.
+/// Timeout of the start of a supervisor.
 const SUPERVISOR_START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long one that is about to begin or to end is waited for.
+/// How long to wait for a supervisor that is starting or exiting.
 const SUPERVISOR_WAIT: Duration = Duration::from_secs(10);
 
-/// The pause between two attempts to reach it.
+/// Interval of connection attempts.
 const POLL: Duration = Duration::from_millis(10);
 
-/// How long a supervisor may take to show what it has.
+/// Timeout of a status request.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The line to the supervisor; nothing where there is none.
+/// Connects to the supervisor of a stack. Returns `None` if none is running.
 pub fn connect_supervisor(stack: &Stack) -> Result<Option<ControlConnection>> {
     match stack.read_supervisor() {
-        // Another file may have taken the name of the socket of one that is gone.
+        // Another process may have taken over the path of a stale socket.
         LoadedRecord::Valid(supervisor) if processes::is_alive(&supervisor.identity) => {
             ControlConnection::connect(&supervisor.socket)
         }
         LoadedRecord::Valid(_) | LoadedRecord::Missing => Ok(None),
         LoadedRecord::Newer => Err(record::newer_record_error(
-            &format!("what the supervisor of layer `{}` has written down", stack.layer),
+            &format!("the supervisor record of layer `{}`", stack.layer),
             &stack.folder,
         )
         .with_hint(describe_kill(stack))),
         LoadedRecord::Corrupt(why) => Err(Error::unable(format!(
-            "what the supervisor of layer `{}` has written down cannot be read: {why}",
+            "cannot read the supervisor record of layer `{}`: {why}",
             stack.layer
         ))
         .with_hint(describe_kill(stack))),
     }
 }
 
-/// The way out where nothing can be said to a supervisor, with its number.
+/// Returns the hint for a supervisor that cannot be talked to, with its pid.
 fn describe_kill(stack: &Stack) -> String {
     let holder = std::fs::read_to_string(stack.supervisor_lock()).unwrap_or_default();
-    format!("a plain `kill` of the supervisor ends its services ({})", holder.trim())
+    format!("a plain `kill` of the supervisor stops its services ({})", holder.trim())
 }
 
-/// The line to the supervisor, which is started if there is none.
+/// Connects to the supervisor of a stack, and starts one if none is running.
 pub fn connect_or_start(stack: &Stack, world: &Environment) -> Result<ControlConnection> {
     let rounds = SUPERVISOR_WAIT.as_millis() / POLL.as_millis();
     for _ in 0..rounds {
@@ -81,7 +87,7 @@ pub fn connect_or_start(stack: &Stack, world: &Environment) -> Result<ControlCon
                 drop(free);
                 start_supervisor(stack, world)?;
             }
-            // It is about to begin, or to end; or on a full disk it could not say where it listens.
+            // Starting or exiting; or on a full disk it could not record its socket.
             None => match ControlConnection::connect(&stack.socket_path(world))? {
                 Some(link) => return Ok(link),
                 None => std::thread::sleep(POLL),
@@ -90,23 +96,23 @@ pub fn connect_or_start(stack: &Stack, world: &Environment) -> Result<ControlCon
     }
     let who = match stack.read_supervisor() {
         LoadedRecord::Valid(supervisor) => format!("pid {}", supervisor.identity.pid),
-        _ => "its pid is not known".to_owned(),
+        _ => "pid unknown".to_owned(),
     };
     Err(Error::unable(format!(
-        "a supervisor of layer `{}` runs ({who}), but cannot be reached",
+        "the supervisor of layer `{}` is running ({who}), but does not accept connections",
         stack.layer
     ))
-    .with_hint("a plain `kill` of it ends its services and then itself"))
+    .with_hint("a plain `kill` of it stops its services and then itself"))
 }
 
 fn start_supervisor(stack: &Stack, world: &Environment) -> Result<()> {
     stack.create_folder()?;
-    // A name that cannot be had is told here, and not in a log.
+    // Report an unusable socket path here, and not in a log.
     stack.prepare_socket(world)?;
     reattach::read_stack_record(stack)?;
     let path = stack.supervisor_log();
     let errors = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&path);
-    // On a full disk it begins without.
+    // On a full disk the supervisor starts without a log.
     let errors = errors.map_or_else(|_| Stdio::null(), Stdio::from);
     let toolkit = find_own_program(world);
     let program = find_supervisor_program(world).unwrap_or_else(|| toolkit.clone());
@@ -134,11 +140,11 @@ fn start_supervisor(stack: &Stack, world: &Environment) -> Result<()> {
     }
     let told = std::fs::read_to_string(&path).unwrap_or_default();
     let mut error = Error::unable(match said {
-        Some(said) => format!("the supervisor did not begin; it said `{said}`"),
-        None => "the supervisor did not begin".to_owned(),
+        Some(said) => format!("the supervisor failed to start: unexpected output `{said}`"),
+        None => "the supervisor failed to start".to_owned(),
     });
     if told.is_empty() {
-        error = error.with_hint("it could not say why; is there room on the disk?");
+        error = error.with_hint("it reported no reason; is the disk full?");
     }
     for line in told.lines().take(20) {
         error = error.with_detail(line);
@@ -146,43 +152,43 @@ fn start_supervisor(stack: &Stack, world: &Environment) -> Result<()> {
     Err(error)
 }
 
-/// The small program that supervises, where one was built with this one. Who has cargo run this program alone may
-/// have an older one there.
+/// Returns the path of `SUPERVISOR_PROGRAM`, if it was built together with this program. With
+/// `cargo run` of this program alone, the other one may be outdated.
 fn find_supervisor_program(world: &Environment) -> Option<PathBuf> {
     let beside = world.program.with_file_name(SUPERVISOR_PROGRAM);
-    // The launcher, which builds both, is run by cargo too, and names the key of what it has found.
+    // The launcher, which builds both, is run by cargo too, and sets `KEY_VAR`.
     let is_run_by_cargo =
         world.variable("CARGO_PKG_NAME") == Some(NAME) && world.variable(KEY_VAR).is_none();
     (beside.is_file() && !is_run_by_cargo).then_some(beside)
 }
 
-/// The name of the program that supervises. It holds what `supervise` needs and nothing else: what stays for days
-/// should be small.
+/// Name of the supervisor program. It contains only the code that `supervise` needs: a process that
+/// stays for days should be small.
 pub const SUPERVISOR_PROGRAM: &str = "xtask-supervisor";
 
-/// How often a supervisor is asked that goes away in the middle of its answer.
+/// Attempts of a status request whose supervisor goes away before its reply.
 const STATUS_ATTEMPTS: usize = 3;
 
-/// The word by which a program is asked to supervise: a layer, the root of the worktree, the folder of the stack,
+/// Subcommand that runs a supervisor. The layer, the root of the worktree, the folder of the stack
 /// and the program of the toolkit follow.
 pub const SUPERVISE_COMMAND: &str = "supervise";
 
-/// What a supervisor says once it can be reached.
+/// Line that a supervisor prints once it accepts connections.
 pub const READY: &str = "ready";
 
-/// Waits for the supervisor to be gone; whether it is.
+/// Waits for the supervisor to exit; returns whether it has.
 pub fn wait_until_gone(pid: u32) -> bool {
     processes::identify_process(pid)
         .and_then(|who| ProcessHandle::open(&who))
         .is_none_or(|handle| handle.wait_timeout(SUPERVISOR_WAIT))
 }
 
-/// How a stack is, without changing anything; nothing where nothing is known of it.
+/// Reads the status of a stack without changing anything. Returns `None` if the stack is unknown.
 pub fn read_status(stack: &Stack, world: &Environment) -> Result<Option<StackStatus>> {
     fetch_status(stack, world, false)
 }
 
-/// The same, without what services use, which takes longer to find out than all the rest.
+/// Like `read_status`, but without resource usage, which takes longer than all the rest.
 pub fn read_brief_status(stack: &Stack, world: &Environment) -> Result<Option<StackStatus>> {
     fetch_status(stack, world, true)
 }
@@ -190,7 +196,7 @@ pub fn read_brief_status(stack: &Stack, world: &Environment) -> Result<Option<St
 fn fetch_status(stack: &Stack, world: &Environment, brief: bool) -> Result<Option<StackStatus>> {
     let mut failure = None;
     for _ in 0..STATUS_ATTEMPTS {
-        // One that has gone away meanwhile is as good as none, and another one may have begun.
+        // A supervisor that went away counts as none, and another one may have started.
         let Some(link) = connect_supervisor(stack)? else {
             failure = None;
             break;
@@ -229,16 +235,15 @@ fn request_status(mut link: ControlConnection, stack: &Stack, brief: bool) -> Re
     match link.receive_reply(STATUS_TIMEOUT)? {
         Some(ControlReply::Now { page }) => Ok(page),
         Some(ControlReply::Refused { why }) => Err(Error::unable(why)),
-        _ => {
-            Err(Error::unable(format!("the supervisor of layer `{}` does not answer", stack.layer))
-                .with_hint(
-                    "it may have been stopped in its tracks (SIGSTOP), or the machine is very busy",
-                ))
-        }
+        _ => Err(Error::unable(format!(
+            "the supervisor of layer `{}` does not respond",
+            stack.layer
+        ))
+        .with_hint("it may be suspended (SIGSTOP), or the machine is overloaded")),
     }
 }
 
-/// The row of a service that nobody supervises.
+/// Returns the status of a service without a supervisor.
 fn unsupervised_status(
     unit: &ServiceRecord,
     saved: &StackRecord,
@@ -257,7 +262,7 @@ fn unsupervised_status(
         _ => "stopped",
     };
     let uptime = u64::try_from(now.saturating_sub(unit.started_ms)).ok();
-    let ended = (was_up && !is_up).then(|| "it ended while nobody supervised it".to_owned());
+    let ended = (was_up && !is_up).then(|| "exited while no supervisor was running".to_owned());
     ServiceStatus {
         service: unit.spec.name.clone(),
         state: state.to_owned(),
@@ -277,15 +282,15 @@ fn unsupervised_status(
     }
 }
 
-/// What is written down of a stack, with the services that run.
+/// Recorded stack, reduced to its running services.
 pub struct RunningStack {
-    /// By what its processes are known.
+    /// Token in the markers of its processes.
     pub token: String,
-    /// The services of it that run, as they were started.
+    /// Specs of the running services, as of their start.
     pub specs: Vec<ServiceSpec>,
 }
 
-/// The services that run, whether somebody supervises them or not; nothing where nothing is known.
+/// Returns the services that run, with or without a supervisor; `None` if the stack is unknown.
 pub fn find_running(stack: &Stack, world: &Environment) -> Result<Option<RunningStack>> {
     let Some(saved) = reattach::read_stack_record(stack)? else { return Ok(None) };
     let Some(page) = read_brief_status(stack, world)? else { return Ok(None) };
@@ -298,7 +303,7 @@ pub fn find_running(stack: &Stack, world: &Environment) -> Result<Option<Running
     Ok(Some(RunningStack { token: saved.token, specs: units.map(|unit| unit.spec).collect() }))
 }
 
-/// Asks services that run whether they are well, here and now: each with its answer.
+/// Probes the services that run, now. Returns each name with the result of its probes.
 pub fn verify_services(
     stack: &Stack,
     world: &Environment,
@@ -318,7 +323,7 @@ pub fn verify_services(
         let row = page.services.iter().find(|row| row.service == unit.spec.name);
         let Some(row) = row else { continue };
         let answer = match row.state.as_str() {
-            "done" => Ok("has done its work".to_owned()),
+            "done" => Ok("completed".to_owned()),
             "ready" | "lost" | "starting" => probe_service(unit, &around, stack, world),
             other => Err(row.error.clone().unwrap_or_else(|| format!("it is {other}"))),
         };
@@ -327,8 +332,8 @@ pub fn verify_services(
     Ok(answers)
 }
 
-/// The variables of a service that runs: those that its process was given, or where it has written over them what
-/// its files say now.
+/// Returns the environment of a running service: that of its process, or, if the process has
+/// overwritten it, the one that its env files give now.
 fn read_environment(
     unit: &ServiceRecord,
     around: &LaunchContext,
@@ -342,7 +347,7 @@ fn read_environment(
         return Ok(env);
     }
     let specs = std::slice::from_ref(&unit.spec);
-    // Who only looks takes nothing out of a pipe.
+    // A read-only command must not consume a pipe.
     let values = EnvFileValues::read_files(specs, &world.variables, WaitPolicy::Brief);
     let mut base = world.variables.clone();
     base.extend(values.for_service(&unit.spec.name).map_err(|failure| failure.to_string())?);
@@ -359,10 +364,10 @@ fn probe_service(
     let probes = [spec.ready.as_ref(), spec.live.as_ref().map(|live| &live.probe)];
     let probes: Vec<_> = probes.into_iter().flatten().collect();
     if probes.is_empty() {
-        return Ok("runs; it has no probe".to_owned());
+        return Ok("running; no probe configured".to_owned());
     }
     let mut env = read_environment(unit, around, world)?;
-    // What this command starts is not the service's, and must not be taken for it.
+    // Processes that this command starts are not the service's: remove the marker.
     env.remove(OsStr::new(MARKER_VARIABLE));
     let log = ServiceLog::new(&stack.logs_folder(), &spec.name);
     let reach = ListenerFinder {
@@ -384,5 +389,5 @@ fn probe_service(
         };
         probe::run_probe(probe, &around)?;
     }
-    Ok("answers as it should".to_owned())
+    Ok("healthy".to_owned())
 }

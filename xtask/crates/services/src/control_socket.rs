@@ -1,8 +1,13 @@
-//! The line between a command and the supervisor: a socket that only this user can reach, a request
-//! in one line of JSON, and answers in lines of JSON.
+//! The control socket between commands and the supervisor: a Unix socket for this user only, which
+//! carries one request and its replies, each as a line of JSON.
 //!
-//! `show` and `stop` mean the same in every version, so that any version can be looked at and ended. What
-//! else is asked in another version than the supervisor's is refused, and nothing is done.
+//! `show` and `stop` mean the same in every version, so that any version can be inspected and
+//! stopped. Other requests from another protocol version are refused without any effect.
+//!
+//! ```text
+//! -> {"protocol":2,"ask":"stop","names":["api"],"within_ms":null}
+//! <- {"tell":"done","page":{…},"survivors":[]}
+//! ```
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -20,22 +25,21 @@ use super::spec::{EnvFileStamp, ServiceSpec};
 use super::status::StackStatus;
 use xtask_base::error::{Error, Result, ResultExt};
 
-/// The version of what is said on the line.
+/// Version of the protocol.
 pub const PROTOCOL_VERSION: u32 = 2;
 
-/// The longest request: 16 MiB, far above 500 services with all their variables.
+/// Maximum size of a request: 16 MiB, far above 500 services with all their variables.
 const MAX_REQUEST_BYTES: u64 = 16 << 20;
 
-/// How long a request may take to arrive, and an answer to be taken.
+/// Timeout for receiving a request and for sending a reply.
 const IO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is asked of a supervisor.
+/// Request to a supervisor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ControlRequest {
-    /// The version of the line; 1 where none is said.
+    /// Version of the protocol; 1 if the field is missing.
     #[serde(default = "first")]
     pub protocol: u32,
-    /// What is asked.
     #[serde(flatten)]
     pub what: ControlCommand,
 }
@@ -44,41 +48,41 @@ fn first() -> u32 {
     1
 }
 
-/// What can be read of a request of whatever version.
+/// Part of a request that is readable in every version.
 #[derive(Deserialize)]
 struct RequestHead {
     #[serde(default = "first")]
     protocol: u32,
 }
 
-/// What is asked.
+/// Command to a supervisor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case")]
 pub enum ControlCommand {
-    /// How the services are.
+    /// Returns the status of the services.
     Show {
-        /// Without what they use, which takes a look at every process.
+        /// Omits resource usage, which requires an inspection of every process.
         #[serde(default)]
         brief: bool,
     },
-    /// Start some, and say when they are ready.
+    /// Starts services, and replies when they are ready.
     Start(StartRequest),
-    /// End some with all that need them, or all.
+    /// Stops services with their dependants, or all services.
     Stop {
-        /// Which; all where none is named.
+        /// Names of the services; if empty, all.
         names: Vec<String>,
-        /// How long each may take, in milliseconds; what its configuration says, where it is not given.
+        /// Stop timeout of each, in milliseconds; `None` for the configured one.
         within_ms: Option<u64>,
     },
 }
 
-/// The value of a variable, which need not be text.
+/// Value of an environment variable, which need not be UTF-8.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum EnvValue {
-    /// Text.
+    /// UTF-8 text.
     Text(String),
-    /// Something else.
+    /// Any other bytes.
     Bytes(Vec<u8>),
 }
 
@@ -107,119 +111,120 @@ impl From<&EnvValue> for OsString {
     }
 }
 
-/// Variables, for the line. A name that is no text is not passed on.
+/// Encodes variables for the protocol. Names that are not UTF-8 are dropped.
 #[must_use]
 pub fn encode_env(env: &Env) -> BTreeMap<String, EnvValue> {
     let text = |name: &OsString| name.to_str().map(str::to_owned);
     env.iter().filter_map(|(name, value)| Some((text(name)?, value.as_os_str().into()))).collect()
 }
 
-/// Variables, from the line.
+/// Decodes variables from the protocol.
 #[must_use]
 pub fn decode_env(values: &BTreeMap<String, EnvValue>) -> Env {
     values.iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
 
-/// Which services to start, and how.
+/// Services to start, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StartRequest {
-    /// What they are.
+    /// Services to start.
     pub specs: Vec<ServiceSpec>,
-    /// Every service that the layer has now; what else is known and does not run is forgotten.
+    /// All services that the layer has now; others that do not run are forgotten.
     pub layer: Vec<String>,
-    /// Which of those that run are ended first and started again.
+    /// Running services to stop first and start again.
     pub again: Vec<String>,
-    /// The variables with which they are started, under their own.
+    /// Base environment, which `ServiceSpec::env` overrides.
     pub env: BTreeMap<String, EnvValue>,
-    /// What their files of variables gave to each of those that are to be started.
+    /// Variables from env files, by service.
     pub values: BTreeMap<String, BTreeMap<String, EnvValue>>,
-    /// How those files looked.
+    /// Stamps of those env files, by service.
     pub seen: BTreeMap<String, Vec<EnvFileStamp>>,
-    /// How long each may take to get ready, in milliseconds.
+    /// Time for each service to become ready, in milliseconds.
     pub ready_within_ms: u64,
-    /// What the others are to do without, where they have a rule for it.
+    /// Dependencies to run without, for services that have a fallback.
     pub without: Vec<String>,
-    /// The port of the status page: nothing where it is off, 0 where any will do.
+    /// Port of the status page: `None` if it is off, 0 for any free port.
     pub status: Option<u16>,
 }
 
-/// What a supervisor answers.
+/// Reply of a supervisor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "tell", rename_all = "kebab-case")]
 pub enum ControlReply {
-    /// How the services are; more will follow where more was asked.
+    /// Current status; more replies follow a start or stop.
     Now {
-        /// The stack.
+        /// Status of the stack.
         page: StackStatus,
     },
-    /// It is done.
+    /// The request succeeded.
     Done {
-        /// The stack afterwards.
+        /// Status of the stack afterwards.
         page: StackStatus,
-        /// What did not end, in words.
+        /// Descriptions of processes that did not stop.
         survivors: Vec<String>,
     },
-    /// It was not done.
+    /// The start failed, and was rolled back.
     Failed {
-        /// Which services failed, and why.
+        /// Failed services, with reasons.
         failures: Vec<ServiceFailure>,
-        /// The stack afterwards.
+        /// Status of the stack afterwards.
         page: StackStatus,
-        /// What of it did not end, in words.
+        /// Descriptions of processes that did not stop.
         #[serde(default)]
         survivors: Vec<String>,
     },
-    /// It cannot be done.
+    /// The request was refused.
     Refused {
-        /// Why.
+        /// Reason, as a message.
         why: String,
     },
 }
 
-/// A service that did not get ready.
+/// Service that did not become ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceFailure {
-    /// Its name.
+    /// Name of the service.
     pub service: String,
-    /// Why.
+    /// Reason, as a message.
     pub why: String,
-    /// The last lines of its log in this run.
+    /// Last log lines of this run.
     pub lines: Vec<String>,
 }
 
-/// A line to a supervisor.
+/// Connection to a supervisor.
 pub struct ControlConnection {
     stream: UnixStream,
     reader: BufReader<UnixStream>,
 }
 
 impl ControlConnection {
-    /// Connects; nothing where nobody listens.
+    /// Connects to a socket. Returns `None` if no process listens on it.
     pub fn connect(socket: &Path) -> Result<Option<ControlConnection>> {
         let Ok(stream) = UnixStream::connect(socket) else { return Ok(None) };
         if !is_same_user(&stream) {
             return Err(Error::unable(format!(
-                "who listens at `{}` is another user",
+                "the process that listens on `{}` belongs to another user",
                 socket.display()
             )));
         }
         let other =
-            stream.try_clone().with_context(|| "the line to the supervisor cannot be used")?;
+            stream.try_clone().with_context(|| "cannot use the connection to the supervisor")?;
         Ok(Some(ControlConnection { stream, reader: BufReader::new(other) }))
     }
 
-    /// Asks.
+    /// Sends a command.
     pub fn send_command(&mut self, what: ControlCommand) -> Result<()> {
         let request = ControlRequest { protocol: PROTOCOL_VERSION, what };
-        let mut line =
-            serde_json::to_vec(&request).with_context(|| "the request cannot be written")?;
+        let mut line = serde_json::to_vec(&request).with_context(|| "cannot encode the request")?;
         line.push(b'\n');
-        self.stream.write_all(&line).with_context(|| "the supervisor does not listen any more")
+        self.stream
+            .write_all(&line)
+            .with_context(|| "the supervisor closed the connection before the request")
     }
 
-    /// The next answer; nothing where none has come within `longest`.
+    /// Returns the next reply; `None` if none arrives within `longest`.
     pub fn receive_reply(&mut self, longest: Duration) -> Result<Option<ControlReply>> {
-        let gone = || "the supervisor has gone away in the middle of its answer";
+        let gone = || "the supervisor closed the connection before its reply";
         self.stream.set_read_timeout(Some(longest)).with_context(gone)?;
         let mut line = Vec::new();
         loop {
@@ -233,8 +238,8 @@ impl ControlConnection {
             }
         }
         serde_json::from_slice(&line).map(Some).map_err(|_| {
-            Error::unable("the supervisor is of another version, and cannot be understood")
-                .with_hint("`cargo xtask stop` ends it; then start again")
+            Error::unable("unexpected reply from the supervisor (it is of another version)")
+                .with_hint("`cargo xtask stop` stops it; then start again")
         })
     }
 }
@@ -248,7 +253,7 @@ fn is_timeout(cause: &std::io::Error) -> bool {
     )
 }
 
-/// Whether the process at the other end is ours.
+/// Returns whether the peer process runs as this user.
 #[cfg(target_os = "linux")]
 #[must_use]
 pub fn is_same_user(stream: &UnixStream) -> bool {
@@ -256,14 +261,14 @@ pub fn is_same_user(stream: &UnixStream) -> bool {
     peer.is_ok_and(|peer| peer.uid == rustix::process::geteuid())
 }
 
-/// Where the system does not tell, the modes of the folder and of the socket must do.
+/// Returns true: without peer credentials, the modes of folder and socket must suffice.
 #[cfg(not(target_os = "linux"))]
 #[must_use]
 pub fn is_same_user(_: &UnixStream) -> bool {
     true
 }
 
-/// Reads the request of somebody who has connected.
+/// Reads the request of a new connection. Returns a message if it is invalid or unsupported.
 pub fn read_request(stream: &UnixStream) -> Result<ControlRequest, String> {
     stream.set_read_timeout(Some(IO_TIMEOUT)).map_err(|cause| cause.to_string())?;
     stream.set_write_timeout(Some(IO_TIMEOUT)).map_err(|cause| cause.to_string())?;
@@ -271,7 +276,7 @@ pub fn read_request(stream: &UnixStream) -> Result<ControlRequest, String> {
     let mut reader = BufReader::new(stream.take(MAX_REQUEST_BYTES));
     reader.read_until(b'\n', &mut line).map_err(|cause| cause.to_string())?;
     if !line.ends_with(b"\n") {
-        return Err("the request did not arrive whole".to_owned());
+        return Err("incomplete request".to_owned());
     }
     let protocol =
         serde_json::from_slice(&line).map_or(PROTOCOL_VERSION, |head: RequestHead| head.protocol);
@@ -283,29 +288,29 @@ pub fn read_request(stream: &UnixStream) -> Result<ControlRequest, String> {
     request.filter(is_known).ok_or_else(|| describe_unsupported(protocol))
 }
 
-/// Why a request is refused that this version of the line does not have.
+/// Returns the refusal of a request that this protocol version does not know.
 fn describe_unsupported(protocol: u32) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let which = match protocol.cmp(&PROTOCOL_VERSION) {
         Ordering::Greater => "comes from a newer xtask",
         Ordering::Less => "comes from an older xtask",
-        Ordering::Equal => "is not one that it knows",
+        Ordering::Equal => "is unknown to it",
     };
     format!(
         "the supervisor is of version {version}, and this request {which}; nothing was done; \
-         `cargo xtask stop` ends it, then start again"
+         `cargo xtask stop` stops it, then start again"
     )
 }
 
-/// Writes an answer; whether somebody was there to take it.
+/// Sends a reply; returns whether the peer was there to receive it.
 pub fn write_reply(mut stream: &UnixStream, answer: &ControlReply) -> bool {
     let Ok(mut line) = serde_json::to_vec(answer) else { return false };
     line.push(b'\n');
     stream.write_all(&line).is_ok()
 }
 
-/// Whether the other end has gone. It says nothing more once it has asked, so that a byte or an end
-/// is its going.
+/// Returns whether the peer has disconnected. It sends only its request, so that any further byte
+/// or an end of file counts as a disconnect.
 #[must_use]
 pub fn is_disconnected(mut stream: &UnixStream) -> bool {
     if stream.set_nonblocking(true).is_err() {

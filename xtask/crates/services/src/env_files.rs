@@ -1,11 +1,18 @@
-//! Files of variables: what a line of them means, and reading them where something may stand in the way.
+//! Env files: reads and parses the `NAME=VALUE` files of services.
 //!
-//! Readers of such files differ (`deployment/README.md` has the table of what is meant here). Where they agree, this one
-//! does as they do; where they differ it is said what is meant; and what would silently become something else
-//! is refused, with its line. What stands on a line may be a secret, and is never repeated.
+//! Parsers of such files differ; `deployment/README.md` has the table of the syntax accepted here.
+//! Syntax on which they agree has its usual meaning, other syntax has one documented meaning, and a
+//! value that would silently turn into another one is rejected with its line number. A line may
+//! hold a secret, so messages never quote it.
 //!
-//! They are read by the command that starts services, once, and never by what watches them: a file can be a
-//! pipe of a secret manager, or lie on a disk that does not answer.
+//! The commands that start services read the files once. The supervisor does not (except in
+//! `restore_launch_envs`): a file can be a pipe of a secret manager, or be on a disk that does not
+//! respond.
+//!
+//! ```text
+//! HOST=localhost
+//! URL="http://${HOST}:${PORT:-8080}/"   # -> ("URL", "http://localhost:8080/")
+//! ```
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -23,18 +30,18 @@ use xtask_base::deadline::Deadline;
 use xtask_base::error::{Error, Result};
 use xtask_config::find_reserved_fault;
 
-/// The longest file of variables that is read: 1 MiB.
+/// Maximum size of an env file: 1 MiB.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// How a file is waited for.
+/// How long to wait for an env file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitPolicy {
-    /// For up to 5 seconds, as a command does that somebody has typed.
+    /// Up to 5 seconds, for a command that somebody has typed.
     Full,
-    /// As long, but for no pipe, which is taken for an empty file: what is in one can be read once, and is for the
-    /// start that comes after this look.
+    /// Up to 5 seconds, but a pipe counts as an empty file: its content can be read only once, and is
+    /// left for the start that follows.
     SkipPipes,
-    /// Hardly, and for no pipe.
+    /// Up to 500 ms; a pipe is an error.
     Brief,
 }
 
@@ -47,23 +54,24 @@ impl WaitPolicy {
     }
 }
 
-/// A variable of a file.
+/// Name and value of a variable.
 pub type EnvVariable = (String, OsString);
 
-/// What a name stands for, where the file does not say.
+/// Lookup of names that the file itself does not set.
 pub type VariableLookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// What files of variables give to services.
+/// Variables from the env files of services.
 #[derive(Default)]
 pub struct EnvFileValues {
-    /// For each service: its variables, or why they cannot be had.
+    /// Per service: its variables, or the first error.
     by_service: BTreeMap<String, Result<Env>>,
-    /// For each service: how its files looked.
+    /// Per service: the stamps of its files.
     stamps: BTreeMap<String, Vec<EnvFileStamp>>,
 }
 
 impl EnvFileValues {
-    /// Reads the files of these services, each file once. `base` is what services are given besides.
+    /// Reads the env files of `specs`, each file once. `base` are the other variables that services
+    /// receive.
     #[must_use]
     pub fn read_files(specs: &[ServiceSpec], base: &Env, waits: WaitPolicy) -> EnvFileValues {
         let mut contents: BTreeMap<PathBuf, Result<FileContent>> = BTreeMap::new();
@@ -82,13 +90,12 @@ impl EnvFileValues {
                         seen.push(EnvFileStamp { path: file.path.clone(), look: None });
                         continue;
                     }
-                    Ok(FileContent { bytes: None, .. }) => Err(Error::usage(format!(
-                        "the file of variables `{}` is not there",
-                        file.path.display()
-                    ))),
+                    Ok(FileContent { bytes: None, .. }) => {
+                        Err(Error::usage(format!("env file `{}` not found", file.path.display())))
+                    }
                     Ok(FileContent { bytes: Some(bytes), look }) => {
                         seen.push(EnvFileStamp { path: file.path.clone(), look: *look });
-                        // What a pipe will set is not known yet.
+                        // The variables of a skipped pipe are not known yet.
                         has_pipe |= waits == WaitPolicy::SkipPipes && look.is_none();
                         let given = |name: &str| {
                             let own = spec.env.get(name).map(OsString::from);
@@ -112,7 +119,7 @@ impl EnvFileValues {
         values
     }
 
-    /// The variables of a service; an error where a file cannot be read.
+    /// Returns the variables of a service, or the first error of its files.
     pub fn for_service(&self, service: &str) -> Result<Env> {
         match self.by_service.get(service) {
             None => Ok(Env::new()),
@@ -121,39 +128,40 @@ impl EnvFileValues {
         }
     }
 
-    /// All that could be read.
+    /// Returns the variables of each service whose files could be read.
     #[must_use]
     pub fn readable_envs(&self) -> BTreeMap<String, Env> {
         let read = self.by_service.iter();
         read.filter_map(|(name, env)| Some((name.clone(), env.as_ref().ok()?.clone()))).collect()
     }
 
-    /// How the files of each service looked.
+    /// Returns the stamps of the files of each service.
     #[must_use]
     pub fn file_stamps(&self) -> &BTreeMap<String, Vec<EnvFileStamp>> {
         &self.stamps
     }
 }
 
-/// The same failure, for another who waits for it.
+/// Copies an error for another service that uses the same file.
 fn clone_error(failure: &Error) -> Error {
     let error = Error::new(failure.kind(), failure.to_string());
     failure.hints().iter().fold(error, |error, hint| error.with_hint(hint.clone()))
 }
 
 struct FileContent {
-    /// Nothing where there is no such file.
+    /// `None` if the file does not exist.
     bytes: Option<Vec<u8>>,
     look: Option<FileStamp>,
 }
 
-/// What is learned of a file, one after the other.
+/// Messages from the reading thread, in this order.
 enum ReadProgress {
     IsPipe(bool),
     Content(std::io::Result<FileContent>),
 }
 
-/// Reads a file in a thread of its own: what does not answer holds nobody up for longer than this.
+/// Reads a file in a separate thread, so that an unresponsive file blocks the caller for at most
+/// `longest`.
 fn read_within(path: &Path, waits: WaitPolicy, longest: Duration) -> Result<FileContent> {
     let (tell, told) = mpsc::channel();
     let at = path.to_path_buf();
@@ -182,18 +190,13 @@ fn read_within(path: &Path, waits: WaitPolicy, longest: Duration) -> Result<File
     match found {
         Some(Ok(content)) => Ok(content),
         Some(Err(cause)) => {
-            Err(Error::usage(format!("the file of variables `{name}` cannot be read"))
-                .with_cause(cause))
+            Err(Error::usage(format!("cannot read env file `{name}`")).with_cause(cause))
         }
         None => Err(Error::usage(format!(
-            "the file of variables `{name}` gave nothing within {longest:?}: {}",
-            if is_pipe {
-                "it is a pipe, and nobody writes into it"
-            } else {
-                "its disk does not answer"
-            }
+            "timed out after {longest:?} reading env file `{name}`: {}",
+            if is_pipe { "it is a pipe without a writer" } else { "its disk does not respond" }
         ))
-        .with_hint("where a secret manager writes it, unlock that first")),
+        .with_hint("if a secret manager writes it, unlock that first")),
     }
 }
 
@@ -213,7 +216,7 @@ fn read_content(path: &Path) -> std::io::Result<FileContent> {
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(std::io::Error::other("it is longer than 1 MiB"));
     }
-    // What is not kept in a file has no time at which it was changed.
+    // Only a regular file has a meaningful modification time.
     let look = meta.is_file().then(|| to_stamp(&meta));
     Ok(FileContent { bytes: Some(bytes), look })
 }
@@ -228,17 +231,18 @@ fn is_pipe(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_fifo())
 }
 
-/// Looks at one file, without a service to go with it.
+/// Reads one env file, independent of a service. Skips pipes.
 pub fn read_env_file(file: &EnvFile, given: VariableLookup<'_>) -> Result<Vec<EnvVariable>> {
     let name = file.path.display().to_string();
     match read_within(&file.path, WaitPolicy::SkipPipes, WaitPolicy::SkipPipes.timeout())?.bytes {
         Some(bytes) => parse_env_file(&name, &bytes, given),
         None if file.is_optional => Ok(Vec::new()),
-        None => Err(Error::usage(format!("the file of variables `{name}` is not there"))),
+        None => Err(Error::usage(format!("env file `{name}` not found"))),
     }
 }
 
-/// Which of these files look otherwise than they did, for people. One that does not answer is left out.
+/// Returns the files whose stamp has changed. A file that does not respond within 1 second is left
+/// out.
 #[must_use]
 pub fn list_changed(seen: &[EnvFileStamp]) -> Vec<PathBuf> {
     let (tell, told) = mpsc::channel();
@@ -246,7 +250,7 @@ pub fn list_changed(seen: &[EnvFileStamp]) -> Vec<PathBuf> {
     std::thread::spawn(move || {
         for one in files {
             let meta = std::fs::metadata(&one.path).ok().filter(|meta| meta.is_file());
-            // Nobody may wait for it any more.
+            // The receiver may have given up.
             if meta.as_ref().map(to_stamp) != one.look && tell.send(one.path).is_err() {
                 return;
             }
@@ -263,7 +267,7 @@ pub fn list_changed(seen: &[EnvFileStamp]) -> Vec<PathBuf> {
     changed
 }
 
-/// Reads the text of a file of variables, which is called `path` in messages.
+/// Parses the content of an env file. `path` names it in messages; `given` looks up `${NAME}`.
 pub fn parse_env_file(
     path: &str,
     bytes: &[u8],
@@ -276,8 +280,7 @@ pub fn parse_env_file(
             Ok(true) => {}
             Ok(false) => return Ok(reader.variables),
             Err(ParseError { line, why, hint }) => {
-                let what =
-                    format!("the file of variables `{path}` is malformed in line {line}: {why}");
+                let what = format!("env file `{path}` is malformed in line {line}: {why}");
                 let error = Error::usage(what);
                 return Err(hint.into_iter().fold(error, Error::with_hint));
             }
@@ -285,7 +288,7 @@ pub fn parse_env_file(
     }
 }
 
-/// Whether a file was cut off, or is in conflict: nobody wrote it so.
+/// Returns whether a file is empty, truncated or holds conflict markers: nobody wrote it that way.
 #[must_use]
 pub fn is_torn(bytes: &[u8]) -> bool {
     let is_empty = bytes.iter().all(|byte| byte.is_ascii_whitespace() || *byte == 0);
@@ -325,12 +328,12 @@ impl<'a> Parser<'a> {
 
     fn carriage_return_error(&self) -> ParseError {
         self.error_at_line(
-            "it holds a return of the carriage that ends no line",
-            "lines end with a line feed, as on Unix, or with both, as on Windows",
+            "it has a carriage return (CR) inside a line",
+            "end lines with LF (Unix) or CRLF (Windows)",
         )
     }
 
-    /// The line from here on, without its end.
+    /// Returns the rest of the current line, without its line ending.
     fn rest_of_line(&self) -> &'a [u8] {
         let rest = &self.bytes[self.at..];
         let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
@@ -345,7 +348,7 @@ impl<'a> Parser<'a> {
         self.line += 1;
     }
 
-    /// Reads a line; whether there may be more.
+    /// Parses one line. Returns false at the end of the file.
     fn parse_line(&mut self) -> Result<bool, ParseError> {
         if self.at >= self.bytes.len() {
             return Ok(false);
@@ -357,7 +360,7 @@ impl<'a> Parser<'a> {
             return Ok(true);
         }
         if line.contains(&0) {
-            return Err(self.error_at_line("it holds a NUL", "no program can be given one"));
+            return Err(self.error_at_line("it has a NUL byte", NUL_HINT));
         }
         if line.contains(&b'\r') {
             return Err(self.carriage_return_error());
@@ -369,8 +372,9 @@ impl<'a> Parser<'a> {
             _ => text,
         };
         let Some(equals) = text.iter().position(|byte| *byte == b'=') else {
-            return Err(self
-                .error_at_line("it has no `=`", "a line is `NAME=VALUE`, or a comment after `#`"));
+            return Err(
+                self.error_at_line("it has no `=`", "expected `NAME=VALUE` or a comment after `#`")
+            );
         };
         let name = text[..equals].trim_ascii_end();
         let is_name = |(at, byte): (usize, &u8)| {
@@ -380,8 +384,8 @@ impl<'a> Parser<'a> {
         };
         if name.is_empty() || !name.iter().enumerate().all(is_name) {
             return Err(self.error_at_line(
-                "what stands before the `=` is no name of a variable",
-                "a name is of letters, digits, `_`, `-` and `.`, and begins with a letter or `_`",
+                "invalid variable name before `=`",
+                "use letters, digits, `_`, `-` and `.`, beginning with a letter or `_`",
             ));
         }
         let name = String::from_utf8_lossy(name).into_owned();
@@ -389,7 +393,7 @@ impl<'a> Parser<'a> {
             return Err(ParseError { line: self.line, why, hint: None });
         }
         let value = text[equals + 1..].trim_ascii_start();
-        // From here on by place, since a value in quotes may go on over lines.
+        // Continue by byte offset, since a quoted value may span lines.
         self.at += self.offset_in_line(line, value);
         let value = match value.first() {
             Some(b'\'') => self.parse_quoted(b'\'')?,
@@ -401,7 +405,7 @@ impl<'a> Parser<'a> {
                 value
             }
         };
-        // The last of two counts, and stands where it is last.
+        // The last definition wins, and takes the last position.
         self.variables.retain(|(known, _)| *known != name);
         self.variables.push((name, OsString::from_vec(value)));
         Ok(true)
@@ -409,11 +413,11 @@ impl<'a> Parser<'a> {
 
     fn offset_in_line(&self, line: &[u8], value: &[u8]) -> usize {
         debug_assert!(self.bytes[self.at..].starts_with(line));
-        // `value` is the end of `line`, since nothing was cut off there.
+        // `value` is a suffix of `line`, since no end was trimmed yet.
         line.len() - value.len()
     }
 
-    /// A value in quotes, which may go on over lines; and nothing but a comment after it.
+    /// Parses a quoted value, which may span lines. Only a comment may follow it.
     fn parse_quoted(&mut self, quote: u8) -> Result<Vec<u8>, ParseError> {
         let opened = self.line;
         let mut raw = Vec::new();
@@ -429,7 +433,7 @@ impl<'a> Parser<'a> {
             self.at += 1;
             match byte {
                 0 => {
-                    return Err(self.error_at_line("it holds a NUL", "no program can be given one"));
+                    return Err(self.error_at_line("it has a NUL byte", NUL_HINT));
                 }
                 _ if *byte == quote => break,
                 b'\\' if quote == b'"' => {
@@ -457,11 +461,11 @@ impl<'a> Parser<'a> {
             let opened = if opened == self.line {
                 String::new()
             } else {
-                format!(" (it was opened in line {opened})")
+                format!(" (opened in line {opened})")
             };
             return Err(self.error_at_line(
-                format!("something stands after the closing quote{opened}"),
-                "put all of the value in quotes, and `\\` before a quote inside of `\"`",
+                format!("unexpected text after the closing quote{opened}"),
+                "quote the whole value, and write a quote inside `\"…\"` as `\\\"`",
             ));
         }
         let value = if quote == b'"' { self.substitute_names(&raw, true)? } else { raw };
@@ -469,7 +473,7 @@ impl<'a> Parser<'a> {
         Ok(value)
     }
 
-    /// Puts values in the place of names, and in quotes takes `\` away.
+    /// Expands `$NAME` and `${…}`; in double quotes also resolves escapes such as `\n`.
     fn substitute_names(&self, raw: &[u8], in_quotes: bool) -> Result<Vec<u8>, ParseError> {
         let mut value = Vec::with_capacity(raw.len());
         let mut at = 0;
@@ -482,7 +486,7 @@ impl<'a> Parser<'a> {
                     b'r' => value.push(b'\r'),
                     b't' => value.push(b'\t'),
                     known @ (b'\\' | b'"' | b'$') => value.push(known),
-                    // A regular expression, a path of Windows.
+                    // For example, a regular expression or a Windows path.
                     other => value.extend([b'\\', other]),
                 }
             } else if rest.starts_with(b"${") {
@@ -496,7 +500,7 @@ impl<'a> Parser<'a> {
                 let name = String::from_utf8_lossy(&rest[1..=length]);
                 match self.find_earlier(&name).filter(|_| length > 0) {
                     Some(known) => value.extend(known),
-                    // A hash, a password, a price.
+                    // For example, a hash, a password or a price.
                     None => value.extend(&rest[..=length]),
                 }
                 at += length + 1;
@@ -508,14 +512,14 @@ impl<'a> Parser<'a> {
         Ok(value)
     }
 
-    /// What `${…}` stands for.
+    /// Expands the inside of `${…}`: `NAME`, `NAME:-DEFAULT` or `NAME-DEFAULT`.
     fn expand_braces(&self, inside: &[u8]) -> Result<Vec<u8>, ParseError> {
         let length = count_name_bytes(inside);
         let name = String::from_utf8_lossy(&inside[..length]).into_owned();
-        // What ends where is read differently by everybody.
+        // Parsers disagree about the end of such a default.
         if inside[length..].iter().any(|byte| b"${\"'\\".contains(byte)) {
             return Err(self.error_at_line(
-                "the default in `${…}` holds a `$`, a brace, a quote or a `\\`",
+                "the default in `${…}` contains a `$`, a brace, a quote or a `\\`",
                 SINGLE_QUOTES_HINT,
             ));
         }
@@ -523,7 +527,7 @@ impl<'a> Parser<'a> {
         match (length, &inside[length..]) {
             (1.., b"") => set.ok_or_else(|| {
                 self.error_at_line(
-                    format!("`${{{name}}}` stands for nothing: nobody sets `{name}`"),
+                    format!("undefined variable `{name}` in `${{{name}}}`"),
                     SINGLE_QUOTES_HINT,
                 )
             }),
@@ -532,22 +536,24 @@ impl<'a> Parser<'a> {
             }
             (1.., [b'-', default @ ..]) => Ok(set.unwrap_or_else(|| default.to_vec())),
             _ => Err(self.error_at_line(
-                "what stands in `${…}` is neither a name nor `NAME:-DEFAULT`",
+                "invalid `${…}`: expected `NAME`, `NAME:-DEFAULT` or `NAME-DEFAULT`",
                 SINGLE_QUOTES_HINT,
             )),
         }
     }
 
-    /// What the file itself has said before.
+    /// Returns the value that the file itself has set before.
     fn find_earlier(&self, name: &str) -> Option<Vec<u8>> {
         let found = self.variables.iter().rev().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_bytes().to_vec())
     }
 }
 
-const SINGLE_QUOTES_HINT: &str = "in single quotes everything is kept as it stands";
+const SINGLE_QUOTES_HINT: &str = "single quotes keep a value exactly as written";
 
-/// How long the name is with which a text begins.
+const NUL_HINT: &str = "environment variables cannot contain NUL";
+
+/// Returns the length of the name that `text` begins with, in bytes.
 fn count_name_bytes(text: &[u8]) -> usize {
     let is_part = |(at, byte): &(usize, &u8)| {
         byte.is_ascii_alphabetic() || **byte == b'_' || *at > 0 && byte.is_ascii_digit()
@@ -555,7 +561,8 @@ fn count_name_bytes(text: &[u8]) -> usize {
     text.iter().enumerate().take_while(is_part).count()
 }
 
-/// A value without quotes: up to a comment, which begins after a blank, and without blanks at its end.
+/// Returns an unquoted value without its comment, which begins after a blank, and without trailing
+/// blanks.
 fn strip_comment(text: &[u8]) -> &[u8] {
     let is_comment =
         |at: &usize| text[*at] == b'#' && (*at == 0 || text[at - 1].is_ascii_whitespace());
@@ -631,23 +638,23 @@ mod tests {
         for (text, line, why) in [
             ("# c\nA", 2, "has no `=`"),
             ("A: b", 1, "has no `=`"),
-            ("A=1\nB C=2", 2, "no name"),
-            ("1A=2", 1, "no name"),
-            ("=2", 1, "no name"),
+            ("A=1\nB C=2", 2, "invalid variable name"),
+            ("1A=2", 1, "invalid variable name"),
+            ("=2", 1, "invalid variable name"),
             ("A=\"b\"c", 1, "after the closing quote"),
             ("A='b'#c", 1, "after the closing quote"),
             ("A=1\nB='x\ny\n", 2, "never closed"),
             ("A='x\nB='y'\n", 2, "opened in line 1"),
-            ("A=${B}", 1, "nobody sets `B`"),
+            ("A=${B}", 1, "undefined variable `B`"),
             ("A=\"${B\"", 1, "never closed"),
-            ("A=${B:?no}", 1, "neither a name"),
-            ("A=${}", 1, "neither a name"),
+            ("A=${B:?no}", 1, "expected `NAME`"),
+            ("A=${}", 1, "expected `NAME`"),
             ("C=1\nA=${B:-${C}}", 2, "the default in"),
             ("C=1\nA=${B:-$C}", 2, "the default in"),
             ("A=${B:-{\"a\":1}}", 1, "the default in"),
             ("A=\"${B:-\\\"q\\\"}\"", 1, "the default in"),
-            ("A=1\rB=2", 1, "ends no line"),
-            ("A='1\rB=2'", 1, "ends no line"),
+            ("A=1\rB=2", 1, "inside a line"),
+            ("A='1\rB=2'", 1, "inside a line"),
             ("A=b\0c", 1, "NUL"),
             ("XTASK_PORT=1", 1, "it is reserved for xtask"),
         ] {

@@ -1,8 +1,12 @@
-//! Starting one service: its variables, its log, its own session.
+//! Starts one service, with its environment, its log and its own session.
 //!
-//! A service is started by way of the supervisor's program, which leaves the supervisor's session and then
-//! becomes the service. So it leads a session and a group of its own from its first moment on, and its
-//! number stays the same.
+//! The service starts as the supervisor's program, which leaves the supervisor's session (`setsid`)
+//! and then becomes the service (`exec`). Guarantee: it leads its own session and process group from
+//! the first moment on, and keeps its pid.
+//!
+//! ```text
+//! xtask-supervisor become-service node api.js  ->  setsid  ->  exec node api.js
+//! ```
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -20,41 +24,39 @@ use xtask_base::process::{BECOME_SERVICE_ARG, Program, leave_session};
 use xtask_base::processes::{self, ProcessIdentity};
 use xtask_config::port_variable;
 
-/// The word by which this program is asked to become a service.
+/// Subcommand that becomes a service.
 pub const BECOME_COMMAND: &str = BECOME_SERVICE_ARG;
 
-/// What stands for the program of the toolkit in a command line.
+/// Placeholder for the program of the toolkit in a command line.
 const XTASK_PLACEHOLDER: &str = "{xtask}";
 
-/// The port of a service, in its own variables.
+/// Variable with the port of the service itself.
 pub const PORT_VARIABLE: &str = "XTASK_PORT";
 
-/// Variables, by name.
+/// Environment variables by name.
 pub type Env = BTreeMap<OsString, OsString>;
 
-/// What every service of a stack is told.
+/// Data that every service of a stack receives in its environment.
 #[derive(Clone, Debug)]
 pub struct LaunchContext {
-    /// The token of the stack.
     pub token: String,
-    /// Its layer.
     pub layer: String,
-    /// The root of the worktree.
+    /// Root of the worktree.
     pub root: PathBuf,
-    /// The ports of all services, by name.
+    /// Ports of all services, by name.
     pub ports: BTreeMap<String, u16>,
-    /// The port of the status page.
+    /// Port of the status page.
     pub status: Option<u16>,
 }
 
-/// The program of the toolkit, also where its file is replaced or removed while services run.
+/// Program of the toolkit, kept open so that it stays runnable if its file is replaced or removed.
 pub struct ToolkitProgram {
     path: PathBuf,
     file: Option<File>,
 }
 
 impl ToolkitProgram {
-    /// The program in a file.
+    /// Opens the program at `path`.
     #[must_use]
     pub fn open_program(path: PathBuf) -> ToolkitProgram {
         let file = File::open(&path).ok();
@@ -72,18 +74,19 @@ impl ToolkitProgram {
     }
 }
 
-/// A service that was started.
+/// Started service.
 pub struct StartedService {
-    /// The process, which is reaped only when all that belongs to it is gone.
+    /// Child process, reaped only after all processes of the service are gone.
     pub child: Child,
-    /// Which it is.
+    /// Identity of `child`.
     pub identity: ProcessIdentity,
-    /// How long its log was before.
+    /// Length of the log before the start, in bytes.
     pub log_at: u64,
 }
 
-/// The variables of a service: those of the command that started it with what its files gave (`base`), its own,
-/// and what we tell every service.
+/// Builds the environment of a service: `base` (the environment of the command that started it, and
+/// the variables from its env files), then `ServiceSpec::env`, then our own variables, e.g.
+/// `XTASK_PORT`.
 pub fn build_environment(
     spec: &ServiceSpec,
     base: &Env,
@@ -112,7 +115,7 @@ pub fn build_environment(
     env
 }
 
-/// Starts a service. It prints to `pipe`, or else to the log itself.
+/// Starts a service, with `pipe` or else the log itself as its output.
 pub fn start_service(
     spec: &ServiceSpec,
     env: &Env,
@@ -126,9 +129,9 @@ pub fn start_service(
     }
     for folder in &spec.state {
         create_private_folder(folder)
-            .with_context(|| format!("its folder `{}` cannot be made", folder.display()))?;
+            .with_context(|| format!("cannot create state folder `{}`", folder.display()))?;
     }
-    let open = || format!("its log `{}` cannot be opened", log.path().display());
+    let open = || format!("cannot open log `{}`", log.path().display());
     let (file, log_at) = log.open_append().with_context(open)?;
     let out = pipe.map_or(Ok(file), File::try_clone).with_context(open)?;
     let err = out.try_clone().with_context(open)?;
@@ -141,29 +144,28 @@ pub fn start_service(
         .args(argv)
         .with_env_only(env)
         .spawn(Stdio::null(), out.into(), err.into())?;
-    // One that has ended already is still in the table: nobody has reaped it.
-    let identity = processes::find_process(child.id())
-        .zip(processes::read_boot_id().ok())
-        .ok_or_else(|| {
-            Error::unable(format!("the process of `{}` cannot be found in the table", spec.name))
-        })?;
+    // A child that has already exited is still in the process table, because it was not reaped.
+    let identity =
+        processes::find_process(child.id()).zip(processes::read_boot_id().ok()).ok_or_else(
+            || Error::unable(format!("cannot find `{}` in the process table", spec.name)),
+        )?;
     let identity =
         ProcessIdentity { pid: child.id(), started: identity.0.started, boot: identity.1 };
     Ok(StartedService { child, identity, log_at })
 }
 
-/// Makes the folder in which a service keeps its state, where there is none, for nobody but its owner:
-/// PostgreSQL, for one, refuses any other.
+/// Creates a folder for persistent data with mode 0700, unless it exists: PostgreSQL, for example,
+/// refuses any other mode.
 fn create_private_folder(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-/// This program, also where its file was replaced meanwhile.
+/// Returns the path of this program; `/proc/self/exe` if its file was replaced.
 #[must_use]
 pub fn find_own_program(world: &Environment) -> PathBuf {
     let running = Path::new("/proc/self/exe");
-    // Who plays this program from another file, as a test does, means the one that it names.
+    // A process that runs another file under this name, as tests do, means the named file.
     let is_another = std::fs::read_link(running).is_ok_and(|at| {
         at != world.program && is_same_file(&at, running) && world.program.is_file()
     });
@@ -171,7 +173,7 @@ pub fn find_own_program(world: &Environment) -> PathBuf {
     if is_replaced { running.to_path_buf() } else { world.program.clone() }
 }
 
-/// Whether two paths lead to one file.
+/// Returns whether two paths lead to the same file.
 fn is_same_file(one: &Path, two: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     match (std::fs::metadata(one), std::fs::metadata(two)) {
@@ -180,13 +182,13 @@ fn is_same_file(one: &Path, two: &Path) -> bool {
     }
 }
 
-/// Leaves the session and becomes the program that is named. Only returns if that fails: then with 127
-/// where there is none, and 126 where it cannot be run, as a shell does.
+/// Leaves the session and becomes the named program. Returns only on failure, with the exit code of
+/// a shell: 127 if the program is not found, 126 if it cannot be executed.
 pub fn become_service(argv: &[OsString], folder: &Path) -> (Error, u8) {
     leave_session();
     log_writer::hold_stdout_pipe();
     let [program, args @ ..] = argv else {
-        return (Error::usage("no program was named"), 126);
+        return (Error::usage("no program given"), 126);
     };
     let failure = Program::new(program, folder).args(args).exec();
     let is_missing = failure.causes().iter().any(|cause| cause.contains("os error 2"));

@@ -1,7 +1,15 @@
-//! Local services: what a layer says is started in the order of need, watched, started again, and
-//! ended without a trace. Nobody's process is ever signalled who was not started here.
+//! Local services: starts the services of a layer in dependency order, probes them, restarts them
+//! on failure, and stops them with all their descendants.
+//!
+//! Guarantee: only processes that this toolkit started are signalled (`teardown`), except the
+//! owner of a port that the user names with `--take-over` (`port_plan::take_over_port`).
+//!
+//! ```text
+//! deployment/local.toml -> plan::build_specs -> [ServiceSpec] -> ControlCommand::Start
+//!   -> StateMachine -> Effect::Spawn -> process with XTASK_SERVICE=TOKEN/api/1
+//! ```
 
-// Where checkouts share a build folder, none of them takes what another has compiled from other sources.
+// Read at build time, so that checkouts that share a build folder never reuse each other's objects.
 const _: Option<&str> = option_env!("XTASK_SOURCES_SERVICES");
 
 pub mod builtin_services;

@@ -1,8 +1,9 @@
-//! Where the processes of a service listen, so that a probe asks them and nobody else.
+//! Finds the addresses on which the processes of a service listen, so that a probe reaches this
+//! service and no other.
 //!
-//! Mostly one process listens on a port, and is asked. Where several do, on 127.0.0.1 and on ::1 for one, the
-//! one of the service is looked up. Where nobody does, it may listen elsewhere; that is looked up now and then,
-//! because it takes a look at every process.
+//! Usually one process listens on a port, and is probed. If several do, e.g. on 127.0.0.1 and on
+//! ::1, the one of the service is looked up. If none does, the service may listen on another port;
+//! that is looked up only every `LOOKUP_INTERVAL`, because it inspects every process.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,31 +15,30 @@ use xtask_base::environment::read_monotonic_clock;
 use xtask_base::ports;
 use xtask_base::processes::ProcessIdentity;
 
-/// How often it is looked up where a service listens instead.
+/// Interval of lookups of other ports.
 const LOOKUP_INTERVAL: Duration = Duration::from_millis(900);
 
-/// What was found out last, and when.
+/// Time and result of the last lookup.
 pub type LastLookup = Arc<Mutex<Option<(Duration, Option<String>)>>>;
 
-/// A service, by its processes.
+/// Finder of the listening sockets of one service.
 #[derive(Clone)]
 pub struct ListenerFinder {
-    /// The table of processes.
     pub process_table: Arc<ProcessTable>,
-    /// The token of its stack.
+    /// Token of the stack.
     pub token: String,
-    /// Its name.
+    /// Name of the service.
     pub service: String,
-    /// Its first process.
+    /// First process of the service.
     pub leaders: Vec<ProcessIdentity>,
-    /// Its log.
+    /// Files of its log, by device and inode.
     pub logs: Vec<(u64, u64)>,
-    /// What was found out last.
+    /// Last result of `describe_elsewhere`.
     pub last: LastLookup,
 }
 
 impl ListenerFinder {
-    /// The address at which a probe of this port should ask, where that can be told.
+    /// Returns the address that a probe of `port` should connect to, if it can be determined.
     #[must_use]
     pub fn find_address(&self, port: u16) -> Option<SocketAddr> {
         let there: BTreeSet<SocketAddr> = ports::list_listen_addresses(port).into_iter().collect();
@@ -52,7 +52,7 @@ impl ListenerFinder {
         }
     }
 
-    /// Where else the service listens, in words; nothing where it does not, or that was looked up just now.
+    /// Returns a message about other ports that the service listens on; `None` if there are none.
     #[must_use]
     pub fn describe_elsewhere(&self, port: u16) -> Option<String> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,7 +74,7 @@ impl ListenerFinder {
                 Some(format!("it listens on {} instead", own.join(" and ")))
             }
             (true, true) => Some(
-                "none of its processes is left: one that goes into the background must stay in the foreground \
+                "none of its processes is running: a service must stay in the foreground \
                  (`daemon off;`, `--foreground`, …)"
                     .to_owned(),
             ),
@@ -98,7 +98,7 @@ impl ListenerFinder {
     }
 }
 
-/// Who listens on all addresses is asked on the one of this machine.
+/// Replaces an unspecified address (all interfaces) by the loopback address.
 fn to_loopback(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

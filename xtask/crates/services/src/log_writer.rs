@@ -1,13 +1,18 @@
-//! What services print: through pipes, and a process of its own that copies them into the logs.
+//! The log writer: one process per stack that copies the output of services from named pipes into
+//! their logs.
 //!
-//! A service whose output is a plain file can empty it: `echo … > /dev/stderr` opens the file anew. A pipe
-//! has nothing to empty. The pipe has a name beside the log, so that whoever comes next finds it, and the
-//! service holds an end to read from it as well (`hold`): nobody's death is the end of the service, and what was
-//! printed while nobody read is still there, up to what a pipe holds. What it prints to can only be written to:
-//! a program that finds it readable, as asyncio of Python looks, takes that for its end. The copying is done by a process that outlives the supervisor, one for a
-//! stack. It ends when nobody has a pipe open any more.
+//! A service whose output is a plain file can empty it: `echo … > /dev/stderr` opens the file anew.
+//! A pipe cannot be emptied. It has a name next to the log, so that the next supervisor finds it,
+//! and the service holds a read end as well (`hold_stdout_pipe`): its output survives the death of
+//! supervisor and writer, up to the capacity of the pipe. Its stdout is write-only: a program that
+//! finds it readable, as Python's asyncio checks, takes that for the end of the pipe. The writer
+//! outlives the supervisor, and exits once nobody holds a pipe open.
 //!
-//! Where no pipe can be made, the output is the log itself.
+//! If no pipe can be created, the service writes to the log itself.
+//!
+//! ```text
+//! stdout of `api` -> logs/api.pipe -> log writer -> logs/api.log
+//! ```
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -28,28 +33,28 @@ use xtask_base::error::Result;
 use xtask_base::lock::{self, Lock};
 use xtask_base::process::Program;
 
-/// The word by which this program is asked to copy: the folder of the logs follows.
+/// Subcommand that runs the log writer; the folder of the logs follows.
 pub const WRITE_LOGS_COMMAND: &str = "write-logs";
 
-/// How much is copied at once: what a pipe holds.
+/// Number of bytes copied at once: the capacity of a pipe.
 const COPY_CHUNK: usize = 64 << 10;
 
-/// How long it is waited for that what was printed is in the log. A disk that hangs holds nobody up for longer.
+/// Timeout for output to reach the log, so that a hanging disk blocks nobody for longer.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The pause between two looks whether it is.
+/// Interval of checks for that.
 const FLUSH_POLL: Duration = Duration::from_micros(300);
 
-/// The number from which on a service has the end that it never looks at.
+/// Lowest descriptor of the read end that a service holds and never reads.
 const MIN_HELD_FD: i32 = 100;
 
-/// How soon a pipe that could not be opened is tried again.
+/// Delay before a pipe that could not be opened is tried again.
 const REOPEN_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
-/// How long a second one waits for the first to end.
+/// How long a second writer waits for the first one to exit.
 const WRITER_LOCK_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
-/// The pipe by which the writer is told which others there are.
+/// Returns the path of the control pipe, which carries names of services to the writer.
 fn control_path(logs: &Path) -> PathBuf {
     logs.join(".names")
 }
@@ -58,11 +63,11 @@ fn lock_path(logs: &Path) -> PathBuf {
     logs.join(".writer.lock")
 }
 
-/// Makes a pipe with a name, if it is not there.
+/// Creates a named pipe, unless it exists.
 fn make_pipe(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Ok(meta) if meta.file_type().is_fifo() => return Ok(()),
-        // Something else of this name is somebody's, and the service does without.
+        // Another kind of file is not ours: the service runs without a pipe.
         Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
         Err(_) => {}
     }
@@ -77,58 +82,58 @@ fn make_pipe(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a pipe for both, which never waits for anybody.
+/// Opens a pipe for reading and writing, which never blocks.
 fn open_read_write(path: &Path) -> io::Result<File> {
     make_pipe(path)?;
     OpenOptions::new().read(true).write(true).open(path)
 }
 
-/// The same for the pipe of names, to which the loop of the supervisor writes: if nobody takes them it is full one day,
-/// and then it says so and holds nobody up.
+/// Opens the control pipe non-blocking: the loop of the supervisor writes to it, and if it fills up
+/// without a reader, the write must fail instead of blocking.
 fn open_control_pipe(logs: &Path) -> io::Result<File> {
     make_pipe(&control_path(logs))?;
     let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
     OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open(control_path(logs))
 }
 
-/// The two ends of a pipe that the supervisor has.
+/// Both ends of a pipe, as held by the supervisor.
 #[derive(Debug)]
 pub struct LogPipe {
-    /// What the service prints to.
+    /// Stdout and stderr of the service.
     pub write_end: File,
-    /// Open for both, so that what was printed stays while nobody reads.
+    /// Open for reading and writing, so that unread output stays in the pipe.
     pub held: File,
 }
 
-/// Keeps an end to read from the pipe to which this process prints, for the program that it becomes and all that this
-/// starts: where everybody else is gone, what they print waits, and ends nobody.
+/// Keeps a read end of this process's stdout pipe open, for the program that it becomes and all its
+/// children: without another reader, their output waits in the pipe instead of raising SIGPIPE.
 pub fn hold_stdout_pipe() {
     let path = if cfg!(target_os = "linux") { "/proc/self/fd/1" } else { "/dev/fd/1" };
     let is_pipe = std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo());
     let Some(end) = is_pipe.then(|| open_nonblocking(Path::new(path)).ok()).flatten() else {
         return;
     };
-    // Beyond the numbers that shells and services use.
+    // Above the descriptors that shells and services use.
     if let Ok(kept) = rustix::io::fcntl_dupfd_cloexec(&end, MIN_HELD_FD)
         && rustix::io::fcntl_setfd(&kept, rustix::io::FdFlags::empty()).is_ok()
     {
-        // It is closed with the process.
+        // The descriptor is closed when the process exits.
         std::mem::forget(kept);
     }
 }
 
-/// The supervisor's side: it makes the pipes, and sees to it that somebody copies.
+/// Supervisor side of the log writer: creates the pipes, and keeps the writer process running.
 #[derive(Debug)]
 pub struct LogWriter {
     logs: PathBuf,
     program: PathBuf,
-    /// Open for as long as there is a supervisor, which is how the writer knows.
+    /// Open as long as the supervisor runs: the writer detects its exit by that.
     control: Mutex<Option<Arc<File>>>,
     child: Mutex<Option<Child>>,
 }
 
 impl LogWriter {
-    /// For the logs in a folder; `program` is this one.
+    /// Creates the side for the logs in a folder; `program` is this one.
     #[must_use]
     pub fn new(logs: &Path, program: &Path) -> LogWriter {
         let made = std::fs::create_dir_all(logs).and_then(|()| open_control_pipe(logs));
@@ -140,21 +145,21 @@ impl LogWriter {
         }
     }
 
-    /// The pipe by which the writer is told. One that was taken away is made anew, where its stack is still there.
+    /// Returns the control pipe. Recreates a removed one if its stack still exists.
     fn ensure_control_pipe(&self) -> Option<Arc<File>> {
         let mut held = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         let path = control_path(&self.logs);
         let named = std::fs::symlink_metadata(&path).ok().map(|meta| (meta.dev(), meta.ino()));
         if held.as_ref().is_some_and(|held| read_file_id(held) != named) {
-            // Its own folder, and none above it.
+            // Create this folder only, without its parents.
             std::fs::DirBuilder::new().create(&self.logs).ok();
             *held = open_control_pipe(&self.logs).ok().map(Arc::new);
         }
         held.clone()
     }
 
-    /// What a service is to print to, and what keeps that from being lost until it is given back. Nothing where
-    /// there can be no pipe.
+    /// Opens the pipe of a service and announces it to the writer. Returns `None` if there can be no
+    /// pipe.
     #[must_use]
     pub fn open_pipe(&self, log: &ServiceLog) -> Option<LogPipe> {
         let control = self.ensure_control_pipe()?;
@@ -165,7 +170,7 @@ impl LogWriter {
         Some(LogPipe { write_end: end, held })
     }
 
-    /// Sees to it that somebody copies.
+    /// Starts the writer process, unless one is running.
     pub fn ensure_running(&self) -> Result<()> {
         if self.ensure_control_pipe().is_none() {
             return Ok(());
@@ -178,7 +183,7 @@ impl LogWriter {
             *child = None;
         }
         if lock::try_acquire(&lock_path(&self.logs), "")?.is_none() {
-            // The one of a supervisor before this one.
+            // The writer of a previous supervisor is running.
             return Ok(());
         }
         let args = [OsStr::new(WRITE_LOGS_COMMAND), self.logs.as_os_str()];
@@ -188,10 +193,10 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Waits until all that was printed before is in the logs.
+    /// Waits until all output so far is in the logs, for up to `FLUSH_TIMEOUT`.
     ///
-    /// The writer takes what it is told only after it has copied what was there; so a line that says nothing
-    /// is gone when it has.
+    /// The writer reads its control pipe only after it has copied all available output; so once it has
+    /// consumed an empty line, the logs are up to date.
     pub fn wait_until_written(&self) {
         let Some(control) = self.ensure_control_pipe() else { return };
         if (&*control).write_all(b"\n").is_err() {
@@ -204,14 +209,15 @@ impl LogWriter {
         }
     }
 
-    /// The process of the writer, if it was started here.
+    /// Returns the pid of the writer, if it was started here.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         let child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         child.as_ref().map(Child::id)
     }
 
-    /// Lets the writer go, and waits a moment for its end. Who still holds a pipe keeps it.
+    /// Closes the control pipe, and waits up to `FLUSH_TIMEOUT` for the writer to exit. It keeps
+    /// running while others hold a pipe.
     pub fn release(self) {
         let LogWriter { logs, control, child, .. } = self;
         drop(control);
@@ -227,13 +233,13 @@ impl LogWriter {
     }
 }
 
-/// A pipe and the log into which it goes.
+/// Pipe of a service, and its log.
 struct CopiedPipe {
     pipe: File,
     id: (u64, u64),
     log: ServiceLog,
     file: Option<File>,
-    /// How many bytes could not be written, and why.
+    /// Number of bytes that could not be written, and the cause.
     lost: Option<(u64, io::Error)>,
 }
 
@@ -245,7 +251,7 @@ impl CopiedPipe {
         Ok(CopiedPipe { id, pipe, log, file: None, lost: None })
     }
 
-    /// Copies what is there, but no more than a pipe holds; whether somebody may still write to it.
+    /// Copies available output, up to `COPY_CHUNK`. Returns whether the pipe may still have a writer.
     fn copy_available(&mut self, part: &mut [u8]) -> bool {
         let mut copied = 0;
         while copied < COPY_CHUNK {
@@ -262,12 +268,13 @@ impl CopiedPipe {
         true
     }
 
-    /// A full disk must not hold up the service; what was lost by it is told when there is room again.
+    /// Appends to the log. A full disk must not block the service: the log reports the lost bytes once
+    /// there is room again.
     fn write_to_log(&mut self, bytes: &[u8]) {
         let is_gone = |file: &File| file.metadata().is_ok_and(|meta| meta.nlink() == 0);
         if self.file.as_ref().is_none_or(is_gone) {
             self.file = None;
-            // In a worktree that was removed and made again, what has the name is the log of others.
+            // In a recreated worktree, the log of this name belongs to another stack.
             let named = std::fs::symlink_metadata(self.log.pipe_path());
             if named.ok().map(|meta| (meta.dev(), meta.ino())) != Some(self.id) {
                 return;
@@ -304,18 +311,18 @@ impl CopiedPipe {
     }
 }
 
-/// Which file it is, by device and number.
+/// Returns device and inode of an open file.
 fn read_file_id(file: &File) -> Option<(u64, u64)> {
     let meta = file.metadata().ok()?;
     Some((meta.dev(), meta.ino()))
 }
 
-/// Lets this process have as many files open as the system allows: one or two for each service.
+/// Raises the limit of open files to its maximum: each service takes one or two.
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let now = getrlimit(Resource::Nofile);
     let most = Rlimit { current: now.maximum, maximum: now.maximum };
-    // Where it may not, it has what it has.
+    // On failure, the old limit stays.
     setrlimit(Resource::Nofile, most).ok();
 }
 
@@ -324,28 +331,29 @@ fn open_nonblocking(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(nonblocking).open(path)
 }
 
-/// Copies what comes out of the pipes in a folder into the logs beside them, until nobody has one open.
+/// Copies the output of all pipes in a folder into the logs next to them, until nobody holds a pipe
+/// open.
 pub fn write_logs(logs: &Path) -> Result<()> {
     let who = format!("pid {}", std::process::id());
     let take = || Lock::acquire(&lock_path(logs), &who, WRITER_LOCK_TIMEOUT, |_| {});
     let mut lock = take()?;
     let mut told = open_nonblocking(&control_path(logs)).ok();
-    // Where the folder has gone with its worktree, nobody comes who could tell anything; and in another one of
-    // the same name another writer is at work. What is open keeps its number.
+    // Reopens the control pipe if it is still the same file (an open file keeps its inode). In a
+    // removed folder no supervisor can write to it; in a recreated one another writer is at work.
     let again = |told: &Option<File>| {
         let opened = open_nonblocking(&control_path(logs)).ok()?;
         (read_file_id(&opened) == read_file_id(told.as_ref()?)).then_some(opened)
     };
     raise_file_limit();
-    // Those that are there already, if somebody has them open. What cannot be opened is tried again.
+    // Begin with the existing pipes that somebody holds open. Others are tried again.
     let mut open: Vec<CopiedPipe> = Vec::new();
     let mut names = ServiceLog::list_pipe_names(logs);
     let mut part = vec![0; COPY_CHUNK];
     let mut said = Vec::new();
-    // Whether somebody has it open is found out before it ends.
+    // Whether a supervisor may hold the control pipe; verified before the exit.
     let mut is_led = false;
     loop {
-        // What was there before it is told something is copied before it takes that.
+        // Copy available output before consuming control lines: `wait_until_written` relies on it.
         let waiting = told.as_ref().and_then(|told| rustix::io::ioctl_fionread(told).ok());
         open.retain_mut(|copied| copied.copy_available(&mut part));
         let count =
@@ -375,7 +383,7 @@ pub fn write_logs(logs: &Path) -> Result<()> {
         }
         if !is_led && open.is_empty() {
             drop(lock);
-            // Who has come meanwhile has seen the lock held, or begins another writer that waits for it.
+            // A supervisor that came concurrently saw the lock held, or starts a writer that waits.
             told = again(&told);
             let mut byte = [0];
             match told.as_mut().map(|told| told.read(&mut byte)) {
@@ -389,13 +397,13 @@ pub fn write_logs(logs: &Path) -> Result<()> {
         let pipes = open.iter().map(|copied| &copied.pipe).chain(told.as_ref());
         let mut polled: Vec<PollFd<'_>> =
             pipes.map(|pipe| PollFd::new(pipe, PollFlags::IN)).collect();
-        // Interrupted or not, the next round sees what is there.
+        // Interrupted or not, the next round reads all available data.
         let longest = if names.is_empty() { None } else { Some(&REOPEN_INTERVAL) };
         let _is_interrupted = poll(&mut polled, longest);
         let last = polled.last().filter(|_| told.is_some());
         let last = last.map_or(PollFlags::empty(), PollFd::revents);
         if last.contains(PollFlags::HUP) && !last.contains(PollFlags::IN) {
-            // The supervisor is gone. What is opened anew says nothing until the next one has come.
+            // The supervisor is gone. The reopened pipe is silent until the next one comes.
             (told, is_led) = (again(&told), false);
         }
     }

@@ -1,9 +1,14 @@
-//! The logs of services: appended to by their writer (`log_writer`), kept within bounds, and read by time.
+//! Logs of services: appended by `log_writer`, limited in size, and read with timestamps.
 //!
-//! The keeper only looks at how long the file has become: it notes when, which gives each line its time,
-//! and moves what is too much into a piece of its own. Nothing is lost in that: the moved part is freed
-//! inside the file, and whoever writes goes on appending. A place in a log is therefore a number that stays what it is; the
-//! file is as long as all that was ever written, and as large as what is kept.
+//! `LogRotator` only watches the length of the file: it records the time of each growth, which dates
+//! the lines, and moves excess data into a separate piece. Guarantee: that loses no data, because
+//! the moved part is freed inside the file (a hole), while the writer goes on appending. An offset in
+//! a log therefore stays valid; the file is as long as all that was ever written, and occupies only
+//! the space of the part that is kept.
+//!
+//! ```text
+//! api.log (length 5000, hole up to 4000), api.log.2000-4000 (full piece), api.times, api.runs
+//! ```
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -15,48 +20,49 @@ use super::spec::LogSpec;
 use xtask_base::files::Disk;
 use xtask_base::words::format_size;
 
-/// How much is read at once.
+/// Number of bytes read at once.
 const READ_CHUNK: usize = 256 << 10;
 
-/// The longest line: one that is longer is shown in parts, each as a line. As long as with Docker.
+/// Maximum length of a line, in bytes: a longer one is shown in parts, each as a line. The same as
+/// in Docker.
 const MAX_LINE_BYTES: usize = 16 << 10;
 
-/// How long the list of the beginnings of a service may become, in bytes: about a thousand.
+/// Maximum size of the list of runs, in bytes: about a thousand runs.
 const MAX_RUNS_BYTES: u64 = 24 << 10;
 
-/// How the name of a pipe ends.
+/// Suffix of the names of pipes.
 const PIPE: &str = ".pipe";
 
-/// A service may write several pieces between two looks. Of more than so many, the rest is left out, as it
-/// would be soon anyhow.
+/// Number of pieces that are kept of a burst between two polls. Older data of the burst is left
+/// out, as it would soon be removed anyway.
 const MAX_PIECES_AT_ONCE: u64 = 4;
 
-/// The log of one service in a folder of logs.
+/// Log of one service in a folder of logs.
 #[derive(Clone, Debug)]
 pub struct ServiceLog {
     folder: PathBuf,
     name: String,
 }
 
-/// A line and when it was written.
+/// Line with its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {
-    /// Where it begins in the log.
+    /// Offset in the log, in bytes.
     pub at: u64,
-    /// Milliseconds since the Unix epoch; 0 where nobody knows.
+    /// Milliseconds since the Unix epoch; 0 if unknown.
     pub at_ms: i64,
-    /// Its text, without the line end.
+    /// Text without the line ending.
     pub text: String,
 }
 
-/// Where a process of the service began to write.
+/// Start of a process of the service, as a position in its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogRun {
-    /// How long the log was.
+    /// Length of the log at the start, in bytes.
     pub at: u64,
-    /// When, in milliseconds since the Unix epoch.
+    /// Time of the start, in milliseconds since the Unix epoch.
     pub at_ms: i64,
-    /// Whether it was started again by itself, after one that has failed.
+    /// Whether the supervisor restarted it after a failure.
     pub is_auto_restart: bool,
 }
 
@@ -72,49 +78,50 @@ impl fmt::Display for LogRun {
     }
 }
 
-/// A part of a log: which bytes, and which file holds them.
+/// Range of bytes of a log, and the file that holds them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct LogPiece {
     start: u64,
     end: u64,
     path: PathBuf,
-    /// Where `start` lies in the file.
+    /// Offset of `start` in the file.
     at: u64,
 }
 
 impl ServiceLog {
-    /// The log of a service.
+    /// Returns the log of a service; creates no file.
     #[must_use]
     pub fn new(folder: &Path, name: &str) -> ServiceLog {
         ServiceLog { folder: folder.to_path_buf(), name: name.to_owned() }
     }
 
-    /// Whose it is.
+    /// Returns the name of the service.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The file.
+    /// Returns the path of the log file.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.folder.join(format!("{}.log", self.name))
     }
 
-    /// The pipe out of which it comes.
+    /// Returns the path of the pipe that feeds the log.
     #[must_use]
     pub fn pipe_path(&self) -> PathBuf {
         self.folder.join(format!("{}{PIPE}", self.name))
     }
 
-    /// What the processes of the service write to, by device and number: the pipe, or the file itself.
+    /// Returns the files that processes of the service write to, by device and inode: the pipe, and the
+    /// log itself.
     #[must_use]
     pub fn file_ids(&self) -> Vec<(u64, u64)> {
         let files = [self.pipe_path(), self.path()].map(std::fs::metadata);
         files.into_iter().flatten().map(|meta| (meta.dev(), meta.ino())).collect()
     }
 
-    /// Whether there is a file.
+    /// Returns whether the log file exists.
     #[must_use]
     pub fn exists(&self) -> bool {
         self.path().exists()
@@ -128,19 +135,19 @@ impl ServiceLog {
         self.folder.join(format!("{}.times", self.name))
     }
 
-    /// The names of the services that have a log in a folder.
+    /// Returns the names of the services that have a log in a folder.
     #[must_use]
     pub fn list_names(folder: &Path) -> Vec<String> {
         list_names_with_suffix(folder, ".log")
     }
 
-    /// The names of those that have a pipe there.
+    /// Returns the names of the services that have a pipe in a folder.
     #[must_use]
     pub fn list_pipe_names(folder: &Path) -> Vec<String> {
         list_names_with_suffix(folder, PIPE)
     }
 
-    /// Opens the log for a process that appends to it, and says how long it is.
+    /// Opens the log for appending, and returns its length as well.
     pub fn open_append(&self) -> io::Result<(File, u64)> {
         std::fs::create_dir_all(&self.folder)?;
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(self.path())?;
@@ -148,13 +155,14 @@ impl ServiceLog {
         Ok((file, length))
     }
 
-    /// Opens it to append, without making its folder: a log that went with its worktree is not made again.
+    /// Opens the log for appending without creating its folder: a log that was removed with its worktree
+    /// is not recreated.
     pub fn reopen_append(&self) -> io::Result<File> {
         OpenOptions::new().append(true).create(true).mode(0o600).open(self.path())
     }
 
-    /// Notes that a process of the service begins to write to it. `is_again`: by itself, after one that has
-    /// failed, and not because somebody has asked for it.
+    /// Records that a process of the service starts. `is_again` marks a restart by the supervisor after
+    /// a failure.
     pub fn record_run(&self, disk: &Disk<'_>, at_ms: i64, is_again: bool) -> io::Result<()> {
         let run = LogRun { at: self.length(), at_ms, is_auto_restart: is_again };
         let path = self.runs_path();
@@ -167,7 +175,7 @@ impl ServiceLog {
         file.write_all(run.to_string().as_bytes())
     }
 
-    /// Where the processes of the service began to write to it, in order.
+    /// Returns the recorded starts of processes, in order.
     #[must_use]
     pub fn read_runs(&self) -> Vec<LogRun> {
         let text = std::fs::read_to_string(self.runs_path()).unwrap_or_default();
@@ -177,24 +185,24 @@ impl ServiceLog {
             let (at, at_ms) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
             Some(LogRun { at, at_ms, is_auto_restart: words.next()? == "again" })
         });
-        // It may have been emptied by hand.
+        // The log may have been emptied manually.
         runs.filter(|run| run.at <= length).collect()
     }
 
-    /// How long it is: every byte that was ever written.
+    /// Returns the number of bytes that were ever written.
     #[must_use]
     pub fn length(&self) -> u64 {
         std::fs::metadata(self.path()).map_or(0, |meta| meta.len())
     }
 
-    /// Appends a line of our own, as the service would. That it cannot be written is no failure.
+    /// Appends a line of our own. Failures are ignored.
     pub fn append_line(&self, text: &str) {
         if let Ok((mut file, _)) = self.open_append() {
             drop(writeln!(file, "{text}"));
         }
     }
 
-    /// Removes it with its pieces.
+    /// Removes the log with its pieces, times, runs and pipe.
     pub fn remove_files(&self, disk: &Disk<'_>) -> io::Result<()> {
         for (_, _, path) in self.list_full_pieces() {
             disk.remove_file(&path)?;
@@ -205,7 +213,7 @@ impl ServiceLog {
         disk.remove_file(&self.path())
     }
 
-    /// The pieces that are full, oldest first: from where, up to where, in which file.
+    /// Returns the full pieces, oldest first, as start, end and path.
     fn list_full_pieces(&self) -> Vec<(u64, u64, PathBuf)> {
         let prefix = format!("{}.log.", self.name);
         let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
@@ -219,7 +227,7 @@ impl ServiceLog {
         pieces
     }
 
-    /// All that is kept, in order and without overlaps.
+    /// Returns all kept pieces, in order and without overlaps.
     fn list_pieces(&self) -> Vec<LogPiece> {
         let mut pieces: Vec<LogPiece> = Vec::new();
         for (start, end, path) in self.list_full_pieces() {
@@ -233,8 +241,8 @@ impl ServiceLog {
         pieces
     }
 
-    /// The bytes between two places, as far as they are kept: stretches without a gap, and where each
-    /// begins.
+    /// Reads the bytes from `from` to `to`, as far as they are kept: as contiguous ranges, each with
+    /// its start.
     pub(super) fn read_range(&self, from: u64, to: u64) -> io::Result<Vec<(u64, Vec<u8>)>> {
         let mut stretches: Vec<(u64, Vec<u8>)> = Vec::new();
         for piece in self.list_pieces() {
@@ -255,8 +263,8 @@ impl ServiceLog {
         Ok(stretches)
     }
 
-    /// Where the last `count` lines between two places begin. A line that is longer than is shown at once counts
-    /// as so many, so what is read is bounded by the number of lines.
+    /// Returns the start of the last `count` lines before `upto`. A line over `MAX_LINE_BYTES` counts
+    /// as several, so the number of lines bounds the number of bytes read.
     fn find_tail_start(&self, count: usize, from: u64, upto: u64) -> io::Result<u64> {
         let first = self.list_pieces().first().map_or(0, |piece| piece.start).max(from);
         let (mut at, mut ends, mut length) = (upto, 0, 0);
@@ -280,7 +288,7 @@ impl ServiceLog {
         Ok(first)
     }
 
-    /// The last lines between two places, each with its time.
+    /// Reads the last `count` lines from `from` to `upto`.
     pub fn read_last_lines(&self, count: usize, from: u64, upto: u64) -> io::Result<Vec<LogLine>> {
         if count == 0 {
             return Ok(Vec::new());
@@ -290,7 +298,8 @@ impl ServiceLog {
         Ok(lines.split_off(lines.len().saturating_sub(count)))
     }
 
-    /// The lines between two places. What has no line end, at the end or before a gap, counts as a line.
+    /// Reads the lines from `from` to `to`. A text without a line ending, at the end or before a gap,
+    /// counts as a line.
     pub fn read_lines(&self, from: u64, to: u64) -> io::Result<Vec<LogLine>> {
         let marks = self.read_timestamps();
         let mut lines = Vec::new();
@@ -305,7 +314,7 @@ impl ServiceLog {
             for line in bytes.split_inclusive(|byte| *byte == b'\n').flat_map(split_long_line) {
                 let begin = at;
                 at += line.len() as u64;
-                // The first note that was made when the line was there tells when.
+                // The first timestamp after the line was written dates it.
                 let mark = marks.partition_point(|(length, _)| *length < at);
                 let at_ms = marks.get(mark).map_or_else(|| self.modified_ms(), |(_, time)| *time);
                 let line = line.strip_suffix(b"\n").unwrap_or(line);
@@ -317,8 +326,8 @@ impl ServiceLog {
         Ok(lines)
     }
 
-    /// The whole lines between two places, as many as are read at once, and where the next one begins. A line
-    /// that is too long to be waited for counts as whole.
+    /// Reads the complete lines from `from` to `to`, up to a limit, and returns the start of the next
+    /// line as well. A line over `MAX_LINE_BYTES` counts as complete.
     pub fn read_whole_lines(&self, from: u64, to: u64) -> io::Result<(Vec<LogLine>, u64)> {
         let part = to.min(from + (4 * READ_CHUNK) as u64);
         let stretches = self.read_range(from, part)?;
@@ -326,19 +335,19 @@ impl ServiceLog {
             return Ok((Vec::new(), part.max(from)));
         };
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        // Of one that is not at its end the last part is.
+        // The last part of an incomplete line is left for the next call.
         let parts: Vec<usize> = split_long_line(&bytes[whole..]).map(<[u8]>::len).collect();
         let ended: usize = parts.split_last().map_or(0, |(_, before)| before.iter().sum());
         let next = begin + (whole + ended) as u64;
         Ok((self.read_lines(from, next)?, next))
     }
 
-    /// When it was last written to.
+    /// Returns the modification time, in milliseconds since the Unix epoch.
     fn modified_ms(&self) -> i64 {
         std::fs::metadata(self.path()).map_or(0, |meta| to_modified_ms(&meta))
     }
 
-    /// How long it was, and when, in order.
+    /// Returns the recorded lengths with their times, in order.
     fn read_timestamps(&self) -> Vec<(u64, i64)> {
         let text = std::fs::read_to_string(self.timestamps_path()).unwrap_or_default();
         let marks = text.lines().filter_map(|line| {
@@ -346,18 +355,18 @@ impl ServiceLog {
             Some((length.parse().ok()?, time.parse().ok()?))
         });
         let mut marks: Vec<(u64, i64)> = marks.collect();
-        // What a crash has torn is left out.
+        // Entries that a crash has torn are left out.
         marks.sort_unstable();
         marks
     }
 }
 
-/// A line, in parts where it is too long to be shown at once. No part ends within a character.
+/// Splits a line over `MAX_LINE_BYTES` into parts. No part ends within a UTF-8 character.
 fn split_long_line(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = line;
     std::iter::from_fn(move || {
         let mut end = rest.len();
-        // The line end goes with the last part.
+        // The line ending stays with the last part.
         if end > MAX_LINE_BYTES + 2 {
             end = MAX_LINE_BYTES;
             let is_within = |end: usize| rest[end] & 0b1100_0000 == 0b1000_0000;
@@ -382,27 +391,27 @@ fn to_modified_ms(meta: &std::fs::Metadata) -> i64 {
     meta.mtime() * 1000 + meta.mtime_nsec() / 1_000_000
 }
 
-/// Looks after one log.
+/// Rotates the log of one service.
 #[derive(Debug)]
 pub struct LogRotator {
     log: ServiceLog,
     limits: LogSpec,
     has_begun: bool,
-    /// How long it was at the last look.
+    /// Length of the file at the last poll.
     seen_length: u64,
-    /// Where what is not in a full piece begins.
+    /// Offset from which on data is not in a full piece yet.
     start: u64,
     can_free: bool,
 }
 
 impl LogRotator {
-    /// Begins to look after a log.
+    /// Creates a rotator; the file is first read by `poll`.
     #[must_use]
     pub fn new(log: ServiceLog, limits: LogSpec) -> LogRotator {
         LogRotator { log, limits, has_begun: false, seen_length: 0, start: 0, can_free: true }
     }
 
-    /// Finds out where whoever looked after it before has come to.
+    /// Restores the position of the previous rotator of this log.
     fn restore_position(&mut self) {
         self.has_begun = true;
         self.start = self.log.list_full_pieces().last().map_or(0, |(_, end, _)| *end);
@@ -410,7 +419,7 @@ impl LogRotator {
             self.log.read_timestamps().last().map_or(self.start, |(length, _)| *length);
     }
 
-    /// Looks: notes when it has grown, and moves what is too much. Whether it has grown.
+    /// Records growth, and rotates the log if it is too large. Returns whether it has grown.
     pub fn poll(&mut self, disk: &Disk<'_>) -> io::Result<bool> {
         let meta = match std::fs::metadata(self.log.path()) {
             Ok(meta) => meta,
@@ -421,7 +430,7 @@ impl LogRotator {
             self.restore_position();
         }
         if meta.len() < self.seen_length {
-            // Somebody has emptied it by hand.
+            // The log was emptied manually.
             (self.seen_length, self.start) = (0, 0);
         }
         if meta.len() == self.seen_length {
@@ -438,7 +447,7 @@ impl LogRotator {
         Ok(true)
     }
 
-    /// Moves what is there into a piece of its own, and frees it in the file.
+    /// Moves the current data into a piece of its own, and frees it in the file.
     fn rotate(&mut self, disk: &Disk<'_>) -> io::Result<()> {
         let (start, end) = (self.start, self.seen_length);
         let source = OpenOptions::new().read(true).write(true).open(self.log.path())?;
@@ -453,7 +462,7 @@ impl LogRotator {
         disk.replace_file(&beside, &piece)?;
         self.start = end;
         if !free(&source, end) {
-            // A file system that cannot: it is all in the file, and the piece is one too many.
+            // The file system has no holes: the log keeps all data, and the piece would repeat it.
             disk.remove_file(&piece)?;
             self.start = start;
             self.can_free = false;
@@ -462,7 +471,7 @@ impl LogRotator {
         self.remove_old_pieces(disk)
     }
 
-    /// Removes the oldest pieces beyond those that are kept, and the times of what is gone.
+    /// Removes the oldest pieces beyond `LogSpec::keep`, and the timestamps of their lines.
     fn remove_old_pieces(&self, disk: &Disk<'_>) -> io::Result<()> {
         let pieces = self.log.list_full_pieces();
         let over = pieces.len().saturating_sub(self.limits.keep as usize);
@@ -476,8 +485,8 @@ impl LogRotator {
     }
 }
 
-/// Gives the beginning of a file back to the file system, and leaves everything else where it is;
-/// whether it could.
+/// Frees the beginning of a file up to `upto` without moving the rest (a hole). Returns whether the
+/// file system supports that.
 #[cfg(target_os = "linux")]
 fn free(file: &File, upto: u64) -> bool {
     use rustix::fs::FallocateFlags;
@@ -485,13 +494,14 @@ fn free(file: &File, upto: u64) -> bool {
     rustix::fs::fallocate(file, flags, 0, upto).is_ok()
 }
 
-/// No other system has a call for it that is at hand.
+/// Returns false: other systems have no comparable call.
 #[cfg(not(target_os = "linux"))]
 fn free(_: &File, _: u64) -> bool {
     false
 }
 
-/// Where what is kept of a flood begins: with a line, and at most so much before the end.
+/// Returns the start of the part of a burst that is kept: a beginning of a line, at most `most`
+/// bytes before `end`.
 fn find_flood_start(source: &File, start: u64, end: u64, most: u64) -> io::Result<u64> {
     if end - start <= most {
         return Ok(start);

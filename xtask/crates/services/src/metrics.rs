@@ -1,4 +1,5 @@
-//! How much memory and processor time services use, with all their processes.
+//! Measures memory and CPU usage of services, including all their processes, e.g.
+//! `ServiceUsage { memory: 12_582_912, cpu: 3.5 }`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,19 +9,19 @@ use super::status::StackStatus;
 use super::teardown::{ProcessSelector, ProcessSnapshot, ProcessTable, find_members, to_identity};
 use xtask_base::environment::read_monotonic_clock;
 
-/// The least time between two looks for the difference to say something.
+/// Minimum time between two samples for a meaningful difference.
 const MIN_SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What a service uses.
+/// Resource usage of a service.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ServiceUsage {
     /// Resident memory, in bytes.
     pub memory: u64,
-    /// Processor time since the last look, in percent of one processor.
+    /// CPU time since the last sample, in percent of one CPU.
     pub cpu: f64,
 }
 
-/// What was seen at the last look.
+/// Last sample of each service.
 #[derive(Default)]
 pub struct CpuHistory {
     last: Mutex<HashMap<String, CpuSample>>,
@@ -34,7 +35,7 @@ struct CpuSample {
 }
 
 impl CpuHistory {
-    /// What a service uses now; `uptime_ms` stands in where it was never looked at before.
+    /// Measures a service now. The first time, CPU usage is averaged over `uptime_ms`.
     pub fn measure_service(
         &self,
         ours: &ProcessSelector<'_>,
@@ -49,7 +50,7 @@ impl CpuHistory {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let percent = |spent: u64, over: u64| 100.0 * spent as f64 / over.max(1) as f64;
         let seen = match last.get(&name) {
-            // A process that has ended took its time along.
+            // A process that has exited takes its CPU time along.
             Some(seen) if cpu_ms >= seen.cpu_ms => {
                 let over = now.saturating_sub(seen.at);
                 if over < MIN_SAMPLE_INTERVAL {
@@ -67,18 +68,16 @@ impl CpuHistory {
     }
 }
 
-/// Looks at what the services of a stack use.
+/// Monitor of the resource usage of a stack.
 #[derive(Clone)]
 pub struct UsageMonitor {
-    /// The kernel's table.
     pub process_table: Arc<ProcessTable>,
-    /// What was seen in it before.
     pub cpu_history: Arc<CpuHistory>,
     token: Arc<str>,
 }
 
 impl UsageMonitor {
-    /// For the stack of this token.
+    /// Creates a monitor for the stack with this token.
     #[must_use]
     pub fn new(token: &str) -> UsageMonitor {
         UsageMonitor {
@@ -88,7 +87,7 @@ impl UsageMonitor {
         }
     }
 
-    /// Fills in what each service uses. Where the table cannot be read, it stays unknown.
+    /// Fills in the usage of each service. It stays `None` if the process table cannot be read.
     pub fn fill_usage(&self, page: &mut StackStatus) {
         let Ok(table) = self.process_table.read_snapshot() else { return };
         for row in &mut page.services {

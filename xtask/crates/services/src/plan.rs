@@ -1,5 +1,9 @@
-//! From a layer to what the supervisor is told: which services, on which ports, with every placeholder
-//! filled; and what can be seen to be wrong before anything is started.
+//! Plans a start: turns the services of a layer into `ServiceSpec`s, with ports assigned and
+//! placeholders filled, and reports all faults that are visible before anything starts.
+//!
+//! ```text
+//! run = "node api.js {port}"  ->  argv: ["node", "api.js", "8100"]
+//! ```
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -22,16 +26,17 @@ use xtask_config::{
     fill_placeholders, suggest_nearest,
 };
 
-/// The folder for what services keep, in the variables of each.
+/// Variable that names the folder for persistent data, set for every service.
 const STATE_VARIABLE: &str = "XTASK_STATE";
 
-/// How much of the first line of a script the kernel of Linux reads: 256 bytes (`BINPRM_BUF_SIZE`).
+/// Number of bytes of a script's first line that the Linux kernel reads (`BINPRM_BUF_SIZE`).
 const LONGEST_FIRST_LINE: u64 = 256;
 
-/// What stands for this program in a command line, filled when it is started.
+/// Placeholder for this program in a command line, filled when the service starts.
 const XTASK_PLACEHOLDER: &str = "{xtask}";
 
-/// The services that are named, and all that they need; all where none is named.
+/// Returns the indices of the named services and all their dependencies; all if `names` is empty.
+/// Fails with suggestions if a name is unknown.
 pub fn choose_services(layer: &Layer, names: &[String]) -> Result<Vec<usize>> {
     let mut unknown = Vec::new();
     let mut chosen: Vec<usize> = Vec::new();
@@ -72,7 +77,7 @@ pub fn choose_services(layer: &Layer, names: &[String]) -> Result<Vec<usize>> {
     Ok(chosen)
 }
 
-/// What the supervisor is told of these services, with these ports by name.
+/// Builds the specs of the chosen services, with `ports` by service name.
 #[must_use]
 pub fn build_specs(
     layer: &Layer,
@@ -83,16 +88,16 @@ pub fn build_specs(
     chosen.iter().map(|at| build_spec(layer, &layer.services[*at], ports, places)).collect()
 }
 
-/// Where services run, and where they keep what outlives them.
+/// Folders that services run in and keep their data in.
 #[derive(Clone, Copy)]
 pub struct ServiceFolders<'a> {
-    /// The folder of the worktree or of the release.
+    /// Folder of the worktree or of the release.
     pub root: &'a Path,
-    /// The folder for what is kept.
+    /// Folder for persistent data.
     pub state: &'a Path,
 }
 
-/// The folder for what the services of a worktree keep. It is for git to ignore.
+/// Returns the folder for the persistent data of a worktree, which git should ignore.
 #[must_use]
 pub fn worktree_state_folder(root: &Path) -> PathBuf {
     root.join(".data")
@@ -200,7 +205,7 @@ fn to_ms(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A file of variables; a question mark in front says that it may be missing.
+/// Parses the name of an env file; a leading `?` marks it as optional.
 fn parse_env_file_name(name: &str, root: &Path) -> EnvFile {
     let (name, is_optional) = match name.strip_prefix('?') {
         Some(name) => (name, true),
@@ -209,7 +214,8 @@ fn parse_env_file_name(name: &str, root: &Path) -> EnvFile {
     EnvFile { path: root.join(name), is_optional }
 }
 
-/// A percentage of memory is one of what the service may use, or else of what the machine has.
+/// Converts percentages of memory to bytes: of the memory limit of the service, or else of the
+/// memory of the machine.
 fn resolve_limits(limits: &config::LimitsConfig) -> LimitsSpec {
     let whole = limits.memory.or_else(xtask_base::processes::read_total_memory);
     let share = |percent: u8| whole.map(|bytes| bytes / 100 * u64::from(percent));
@@ -219,7 +225,8 @@ fn resolve_limits(limits: &config::LimitsConfig) -> LimitsSpec {
     }
 }
 
-/// What can be seen to be wrong with services before they are started, all of it at once.
+/// Checks that services can start: folders, env files and programs. Returns one error with all
+/// faults as details.
 pub fn check_specs(
     specs: &[ServiceSpec],
     base: &Env,
@@ -233,7 +240,7 @@ pub fn check_specs(
         let shown = |path: &Path| path.strip_prefix(root).unwrap_or(path).display().to_string();
         if !spec.folder.is_dir() {
             kind = ErrorKind::Usage;
-            faults.push(format!("{name}: its folder `{}` is not there", shown(&spec.folder)));
+            faults.push(format!("{name}: folder `{}` not found", shown(&spec.folder)));
         }
         let mut env = base.clone();
         match values.for_service(name) {
@@ -259,15 +266,15 @@ pub fn check_specs(
     }
     let mut error = Error::new(kind, "nothing was started: the services cannot run here");
     if faults.iter().any(|fault| fault.contains("PATH")) {
-        error = error
-            .with_hint("install what is missing, or take a service out with `enabled = false`");
+        error =
+            error.with_hint("install the program, or disable the service with `enabled = false`");
     }
     if faults.iter().any(|fault| fault.contains("is malformed")) {
         error = error.with_hint(
-            "`cargo xtask recover environment` brings back the newest copy that can be read",
+            "`cargo xtask recover environment` restores the newest copy that can be read",
         );
-    } else if faults.iter().any(|fault| fault.contains("file of variables")) {
-        error = error.with_hint("`env-file = \"?NAME\"` lets the file be missing");
+    } else if faults.iter().any(|fault| fault.contains("env file")) {
+        error = error.with_hint("`env-file = \"?NAME\"` makes the file optional");
     }
     for fault in faults {
         error = error.with_detail(fault);
@@ -275,11 +282,11 @@ pub fn check_specs(
     Err(error)
 }
 
-/// What a script is to be read by, by its first line, where that is not there. The system says of the script itself
-/// that there is no such file.
+/// Returns a message if the interpreter in the first line of a script is missing. For the kernel it
+/// is the script itself that is not found.
 fn find_missing_interpreter(script: &Path) -> Option<String> {
     use std::io::Read as _;
-    // The kernel reads no more of the line.
+    // The kernel reads only so much of the line.
     let mut line = Vec::new();
     std::fs::File::open(script).ok()?.take(LONGEST_FIRST_LINE).read_to_end(&mut line).ok()?;
     let line = line.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
@@ -291,14 +298,14 @@ fn find_missing_interpreter(script: &Path) -> Option<String> {
     let script = script.display();
     Some(match name.strip_suffix('\r') {
         Some(name) => format!(
-            "`{script}` asks for `{name}\\r`, which is not there: its lines end as on Windows; `sed -i 's/\\r$//' FILE` \
-             mends it"
+            "interpreter `{name}\\r` of `{script}` not found: the script has CRLF line endings; \
+             `sed -i 's/\\r$//' FILE` fixes that"
         ),
-        None => format!("`{script}` asks for `{name}`, which is not there"),
+        None => format!("interpreter `{name}` of `{script}` not found"),
     })
 }
 
-/// What is wrong with the program of a command, with where it was searched.
+/// Returns a message if the program of a command is missing, with the folders that were searched.
 fn find_missing_program(argv: &[String], folder: &Path, env: &Env) -> Option<String> {
     let program = argv.first()?;
     if program.starts_with(XTASK_PLACEHOLDER) {
@@ -310,7 +317,7 @@ fn find_missing_program(argv: &[String], folder: &Path, env: &Env) -> Option<Str
     if program.contains('/') {
         let path = folder.join(program);
         if !runs(&path) {
-            return Some(format!("`{}` is not there, or not executable", path.display()));
+            return Some(format!("`{}` not found, or not executable", path.display()));
         }
         return find_missing_interpreter(&path);
     }
@@ -326,5 +333,5 @@ fn find_missing_program(argv: &[String], folder: &Path, env: &Env) -> Option<Str
             shown.push(folder);
         }
     }
-    Some(format!("`{program}` is not on PATH ({})", shown.join(", ")))
+    Some(format!("`{program}` not found on PATH ({})", shown.join(", ")))
 }

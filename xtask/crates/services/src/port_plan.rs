@@ -1,8 +1,13 @@
-//! Which service gets which port, and what stands in the way.
+//! Ports of services: assigns them per worktree, reports conflicts, and takes ports over.
 //!
-//! A linked worktree moves all its ports by the same offset, which is chosen once, when nobody uses
-//! them, and kept for as long as the worktree lives: so two worktrees run side by side, each at
-//! addresses that stay the same.
+//! A linked worktree moves all its ports by one offset, which is chosen once among free ports and
+//! kept as long as the worktree exists. So two worktrees run at the same time, each at stable
+//! addresses.
+//!
+//! ```text
+//! main worktree    offset   0: api 8100, status 8199
+//! linked worktree  offset 100: api 8200, status 8299
+//! ```
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,39 +26,39 @@ use xtask_base::record::{self, LoadedRecord};
 use xtask_base::worktree_paths::WorktreePaths;
 use xtask_config::{Layer, StatusPort};
 
-/// The kind of the record of offsets.
+/// Record kind of the offsets.
 const OFFSETS_RECORD: &str = "xtask.port-offsets/1";
 
-/// How far the ports of one linked worktree are from those of the next.
+/// Distance between the ports of two linked worktrees.
 const OFFSET_STEP: u16 = 100;
 
-/// The most linked worktrees that get an offset.
+/// Maximum number of linked worktrees with an offset.
 const MAX_WORKTREES: u16 = 300;
 
-/// How long a start waits for another one that chooses an offset.
+/// How long a start waits for another one that is choosing an offset.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
 
-/// How long who holds a port is given to end: as long as services are by default.
+/// Stop timeout of the owner of a port: the same as the default of services.
 const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The offsets of linked worktrees, by their git folders.
+/// Offsets of linked worktrees, by their git folders.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct PortOffsets {
     worktrees: BTreeMap<PathBuf, u16>,
 }
 
-/// The ports of a layer in this worktree.
+/// Ports of a layer in this worktree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortPlan {
-    /// How far they are moved.
+    /// Offset that was added to the configured ports.
     pub offset: u16,
-    /// By service.
+    /// Ports by service name.
     pub services: BTreeMap<String, u16>,
-    /// Of the status page: nothing where it is off, 0 where any will do.
+    /// Port of the status page: `None` if it is off, 0 for any free port.
     pub status: Option<u16>,
 }
 
-/// Refuses ports that are asked for services that a layer does not have.
+/// Rejects `--port NAME=N` for services that the layer does not have.
 pub fn check_port_names(layer: &Layer, moved: &BTreeMap<String, u16>) -> Result<()> {
     for (name, port) in moved {
         let is_status = name == "status" && layer.status != StatusPort::Off;
@@ -67,8 +72,8 @@ pub fn check_port_names(layer: &Layer, moved: &BTreeMap<String, u16>) -> Result<
     Ok(())
 }
 
-/// The ports of a layer here. `keeps` says whether an offset that is chosen now is kept; a command that
-/// only looks keeps nothing. `moved` are the ports that were asked for by name.
+/// Assigns the ports of a layer in this worktree. `keeps` says whether a newly chosen offset is
+/// saved, which read-only commands do not do. `moved` are the ports from `--port NAME=N`.
 pub fn assign_ports(
     folders: &WorktreePaths,
     disk: &Disk<'_>,
@@ -127,7 +132,7 @@ fn list_fixed_ports(layer: &Layer) -> Vec<u16> {
     layer.services.iter().filter_map(|service| service.port).chain(status).collect()
 }
 
-/// How far the ports of this worktree are moved: not at all in the main one.
+/// Returns the port offset of this worktree: 0 in the main one.
 fn choose_offset(
     folders: &WorktreePaths,
     disk: &Disk<'_>,
@@ -146,10 +151,10 @@ fn choose_offset(
             Err(record::newer_record_error("the list of port offsets of the worktrees", &path))
         }
         LoadedRecord::Corrupt(why) => Err(Error::unable(format!(
-            "the port offsets of the worktrees in `{}` cannot be read: {why}",
+            "cannot read the port offsets of the worktrees in `{}`: {why}",
             path.display()
         ))
-        .with_hint("removed, they are chosen again")),
+        .with_hint("remove that file, and new offsets are chosen")),
     };
     if let Some(offset) = read()?.worktrees.get(&own) {
         return Ok(*offset);
@@ -160,7 +165,7 @@ fn choose_offset(
     let lock = folders.shared_state_folder().join("services-offsets.lock");
     let _lock = Lock::acquire(&lock, "start", LOCK_WAIT, |_| {})?;
     let mut offsets = read()?;
-    // Those of worktrees that are gone are free again.
+    // Offsets of removed worktrees become free.
     offsets.worktrees.retain(|folder, _| folder.is_dir());
     let offset = match offsets.worktrees.get(&own) {
         Some(offset) => *offset,
@@ -168,11 +173,11 @@ fn choose_offset(
     };
     offsets.worktrees.insert(own, offset);
     record::write_record(disk, &path, OFFSETS_RECORD, &offsets)
-        .with_context(|| format!("`{}` cannot be written", path.display()))?;
+        .with_context(|| format!("cannot write `{}`", path.display()))?;
     Ok(offset)
 }
 
-/// The first offset that no other worktree has and whose ports nobody uses.
+/// Returns the first offset that no other worktree has and whose ports are all free.
 fn find_free_offset(offsets: &PortOffsets, ports: &[u16]) -> Result<u16> {
     let taken: Vec<u16> = offsets.worktrees.values().copied().collect();
     for offset in (1..=MAX_WORKTREES).map(|number| number * OFFSET_STEP) {
@@ -188,25 +193,24 @@ fn find_free_offset(offsets: &PortOffsets, ports: &[u16]) -> Result<u16> {
         }
     }
     Err(Error::unable("no free ports were found for this linked worktree")
-        .with_hint("`--port NAME=N` chooses one by hand"))
+        .with_hint("`--port NAME=N` chooses one manually"))
 }
 
-/// A port that cannot be used.
+/// Port that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortConflict {
-    /// Who wants it: a service, or `status`.
+    /// Service that wants the port, or `status`.
     pub service: String,
-    /// The port.
     pub port: u16,
-    /// Who has it.
+    /// Processes that hold the port.
     pub owners: Vec<PortOwner>,
-    /// Why, and what can be done, in words.
+    /// Reason and remedies, e.g. ``port 8100 is …; `--port api=8111` moves api``.
     pub message: String,
-    /// Whether it is held by a process that nobody here has started.
+    /// Whether the owner was not started by this toolkit.
     pub is_stranger: bool,
 }
 
-/// Looks at these ports: what stands in the way of each.
+/// Inspects the wanted ports and returns the conflicts. `token` is the one of this stack.
 pub fn find_conflicts(wanted: &[(String, u16)], token: Option<&str>) -> Result<Vec<PortConflict>> {
     let numbers: Vec<u16> = wanted.iter().map(|(_, port)| *port).collect();
     let looked = ports::inspect_ports(&numbers)?;
@@ -217,8 +221,8 @@ pub fn find_conflicts(wanted: &[(String, u16)], token: Option<&str>) -> Result<V
             PortState::Free => continue,
             PortState::NotPermitted => {
                 let words = format!(
-                    "{service} wants port {port}, and ports below 1024 are not for every user; \
-                     `--port {service}={}` moves it",
+                    "permission denied: {service} cannot listen on port {port}, since ports below \
+                     1024 are privileged; `--port {service}={}` moves it",
                     suggest_port(port.saturating_add(8000), &numbers)
                 );
                 (Vec::new(), words, false)
@@ -239,7 +243,7 @@ pub fn find_conflicts(wanted: &[(String, u16)], token: Option<&str>) -> Result<V
     Ok(found)
 }
 
-/// Who holds a port, and what can be done; whether it is a stranger.
+/// Returns a description of the owner with remedies, and whether the owner is a stranger.
 fn describe_holder(
     service: &str,
     port: u16,
@@ -253,24 +257,27 @@ fn describe_holder(
     let processes = owners.iter().filter_map(|owner| owner.process.as_ref());
     for process in processes {
         let Some((marker, root, layer)) = find_stack(process.pid) else { continue };
-        // What is deployed serves somebody: nobody is told how to stop it.
+        // A deployed service has users: no hint how to stop it.
         if processes::read_variables(process.pid, &["XTASK_RELEASE"])
             .is_some_and(|v| v[0].is_some())
         {
             return (
-                format!("{who}; it is of layer `{layer}`, deployed in {root}: {moves}"),
+                format!("{who}; it belongs to layer `{layer}`, deployed in {root}: {moves}"),
                 false,
             );
         }
         let Some(marker) = marker else {
             let stop = format!("`cargo xtask -C {root} stop --layer {layer}` stops it");
-            return (format!("{who}; it is of layer `{layer}` in {root}: {stop}, {moves}"), false);
+            return (
+                format!("{who}; it belongs to layer `{layer}` in {root}: {stop}, {moves}"),
+                false,
+            );
         };
         let mut parts = marker.split('/');
         let (stack, name) = (parts.next(), parts.next().unwrap_or_default());
         if stack == token && token.is_some() {
             let stop = format!("`cargo xtask stop {name}` ends it");
-            return (format!("{who}; it was left by `{name}` of this stack: {stop}"), false);
+            return (format!("{who}; it is a leftover of `{name}` of this stack: {stop}"), false);
         }
         let stop = format!("`cargo xtask -C {root} stop --layer {layer} {name}` stops it");
         return (
@@ -286,7 +293,7 @@ fn describe_holder(
     (format!("{who}{offer}"), true)
 }
 
-/// A port near by that nobody uses now; not one that another worktree has by its offset.
+/// Returns a nearby port that is free now, and not one that another worktree has by its offset.
 #[must_use]
 pub fn suggest_port(port: u16, wanted: &[u16]) -> u16 {
     let mut near = (1..=40).filter_map(|step| port.checked_add(step * 10 + 1));
@@ -296,11 +303,11 @@ pub fn suggest_port(port: u16, wanted: &[u16]) -> u16 {
     near.find(is_free).unwrap_or_else(|| port.saturating_add(1))
 }
 
-/// The stack to which a process belongs: its marker, where it is a service, or else nothing; the root and
-/// the layer. One that has written over its variables is known by the supervisor above it.
+/// Returns marker, root and layer of the stack that a process belongs to. A process without a
+/// marker, because it has overwritten its variables, is found by its supervisor among its ancestors.
 fn find_stack(pid: u32) -> Option<(Option<String>, String, String)> {
     let mut at = pid;
-    // A service is not far below its supervisor.
+    // A service is only a few levels below its supervisor.
     for _ in 0..16 {
         let names = [MARKER_VARIABLE, SUPERVISOR_VARIABLE, "XTASK_ROOT", "XTASK_LAYER"];
         let found = processes::read_variables(at, &names)?;
@@ -318,26 +325,26 @@ fn find_stack(pid: u32) -> Option<(Option<String>, String, String)> {
     None
 }
 
-/// The failure for these.
+/// Returns the error that lists these conflicts.
 #[must_use]
 pub fn build_conflict_error(obstacles: &[PortConflict]) -> Error {
     let count = xtask_base::words::pluralize(obstacles.len(), "port");
     let is = if obstacles.len() == 1 { "is" } else { "are" };
     let mut error =
-        Error::negative(format!("{count} {is} not free, and nothing was started or ended"));
+        Error::negative(format!("{count} {is} not free; nothing was started or stopped"));
     for obstacle in obstacles {
         error = error.with_detail(obstacle.message.clone());
     }
     error
 }
 
-/// Ends who holds a port: only a process of this user, seen and named, that is neither ours nor what we
-/// were started by. Answers with whom it has ended, in words.
+/// Stops the owner of a port and returns its description; `None` if the port is free. Refuses
+/// processes of other users, our own services, and ancestors of this command.
 pub fn take_over_port(port: u16, token: Option<&str>) -> Result<Option<String>> {
     let PortState::InUse(owners) = ports::inspect_port(port)? else { return Ok(None) };
     let (words, is_stranger) = describe_holder("it", port, &owners, token, &[]);
     if !is_stranger {
-        return Err(Error::negative(format!("{words}; it is not taken over")));
+        return Err(Error::negative(format!("{words}; not taken over")));
     }
     let who = ports::describe_owners(port, &owners);
     let user = rustix::process::geteuid().as_raw();
@@ -347,21 +354,21 @@ pub fn take_over_port(port: u16, token: Option<&str>) -> Result<Option<String>> 
             Some(process) if owner.user == user => targets.push(process.clone()),
             _ => {
                 return Err(Error::negative(format!(
-                    "{who}; only a process of your own is taken over"
+                    "{who}; only your own processes can be taken over"
                 )));
             }
         }
     }
     let above = list_ancestors()?;
     if targets.is_empty() || targets.iter().any(|target| above.contains(&target.pid)) {
-        return Err(Error::negative(format!("{who}; that is not taken over")));
+        return Err(Error::negative(format!("{who}; it cannot be taken over")));
     }
     for (signal, patience) in [(Signal::TERM, TAKE_OVER_TIMEOUT), (Signal::KILL, TAKE_OVER_TIMEOUT)]
     {
-        // A handle is had only of the very process that was named.
+        // `ProcessHandle::open` succeeds only for the very process that was reported.
         let handles: Vec<ProcessHandle> = targets.iter().filter_map(ProcessHandle::open).collect();
         for handle in &handles {
-            handle.send_signal(signal).with_context(|| format!("{who}; it cannot be signalled"))?;
+            handle.send_signal(signal).with_context(|| format!("{who}; cannot signal it"))?;
         }
         if handles.iter().all(|handle| handle.wait_timeout(patience)) {
             break;
@@ -370,13 +377,13 @@ pub fn take_over_port(port: u16, token: Option<&str>) -> Result<Option<String>> 
     match ports::inspect_port(port)? {
         PortState::InUse(owners) => Err(Error::new(
             ErrorKind::Negative,
-            format!("{}, still, after it was told to end", ports::describe_owners(port, &owners)),
+            format!("{}, even after SIGKILL", ports::describe_owners(port, &owners)),
         )),
         _ => Ok(Some(who)),
     }
 }
 
-/// This process and those above it.
+/// Returns the pids of this process and of its ancestors.
 fn list_ancestors() -> Result<Vec<u32>> {
     let table = processes::list_processes()?;
     let mut above = vec![std::process::id(), 1];

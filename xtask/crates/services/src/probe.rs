@@ -1,5 +1,7 @@
-//! Asking a service whether it is ready, or still lives. All that a probe holds must hold; the answer
-//! is nothing, or why not in words.
+//! Runs readiness and liveness probes.
+//!
+//! All conditions of a `ProbeSpec` must hold. The result is `Ok(())` or a message, for example
+//! ``/health answers 200, but `status` is "starting", expected "healthy"``.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,30 +18,30 @@ use xtask_base::http::{self, HttpError};
 use xtask_base::process::Program;
 use xtask_base::process_group::ExitReason;
 
-/// How much of what a body or a command says is repeated.
+/// Maximum length of quoted output, in characters.
 const MAX_QUOTED_CHARS: usize = 120;
 
-/// How much of a log is read at once.
+/// Number of bytes of a log read at once.
 const READ_CHUNK: u64 = 1 << 20;
 
-/// How much of it one attempt searches; the next goes on from there.
+/// Number of chunks that one attempt searches; the next attempt continues after them.
 const MAX_CHUNKS: usize = 64;
 
-/// How far the log of a run was searched for the text that says that it is ready.
+/// Search position in the log of a run for the readiness text, shared between attempts.
 #[derive(Clone, Debug)]
 pub struct LogSearch(Arc<Mutex<SearchState>>);
 
 #[derive(Debug)]
 struct SearchState {
     at: u64,
-    /// What was read last, as it is shown: without colours and without returns of the carriage.
+    /// End of the searched output, as displayed: without colours and carriage returns.
     rest: Vec<u8>,
     strip: StripBytes,
     is_found: bool,
 }
 
 impl LogSearch {
-    /// A search from this place in the log on.
+    /// Creates a search that begins at an offset of the log.
     #[must_use]
     pub fn starting_at(at: u64) -> LogSearch {
         LogSearch(Arc::new(Mutex::new(SearchState {
@@ -50,21 +52,21 @@ impl LogSearch {
         })))
     }
 
-    /// Whether the text has appeared.
+    /// Continues the search for `text`. Returns a message if it has not appeared yet.
     fn find_text(&self, text: &str, log: &ServiceLog) -> Result<(), String> {
         let mut search = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let read = |search: &mut SearchState| -> std::io::Result<bool> {
             for _ in 0..MAX_CHUNKS {
                 let length = log.length();
                 if length < search.at {
-                    // The service has emptied it.
+                    // The service has emptied the log.
                     (search.at, search.rest) = (0, Vec::new());
                 }
                 let to = length.min(search.at + READ_CHUNK);
                 if to == search.at {
                     return Ok(false);
                 }
-                // Also what was moved into older pieces meanwhile.
+                // This includes data that was moved into older pieces concurrently.
                 for (_, bytes) in log.read_range(search.at, to)? {
                     let SearchState { rest, strip, .. } = &mut *search;
                     let shown = strip.strip_next(&bytes).flatten();
@@ -74,7 +76,7 @@ impl LogSearch {
                 if contains_bytes(&search.rest, text.as_bytes()) {
                     return Ok(true);
                 }
-                // The text may lie across the end of what was read.
+                // The text may span two chunks.
                 let keep = search.rest.len().min(text.len());
                 search.rest.drain(..search.rest.len() - keep);
             }
@@ -82,7 +84,7 @@ impl LogSearch {
         };
         if !search.is_found {
             let found = read(&mut search);
-            search.is_found = found.map_err(|cause| format!("its log cannot be read: {cause}"))?;
+            search.is_found = found.map_err(|cause| format!("cannot read its log: {cause}"))?;
         }
         if search.is_found { Ok(()) } else { Err(format!("`{text}` is not in its log yet")) }
     }
@@ -92,23 +94,23 @@ fn contains_bytes(text: &[u8], part: &[u8]) -> bool {
     memchr::memmem::find(text, part).is_some()
 }
 
-/// What a command of a probe runs with.
+/// Context of a probe.
 pub struct ProbeContext<'a> {
-    /// Where.
+    /// Working directory of commands.
     pub folder: &'a Path,
-    /// The variables of the service, in full.
+    /// Complete environment of the service.
     pub env: &'a Env,
-    /// The log of the service.
+    /// Log of the service.
     pub log: &'a ServiceLog,
-    /// How far it was searched.
+    /// Search position in the log.
     pub search: &'a LogSearch,
-    /// By what its processes are found.
+    /// Finder of its listening sockets.
     pub listeners: &'a ListenerFinder,
-    /// Whether nobody wants to know any more.
+    /// Returns whether the probe should be abandoned.
     pub is_over: &'a dyn Fn() -> bool,
 }
 
-/// Asks.
+/// Runs a probe. Returns a message for the first condition that does not hold.
 pub fn run_probe(probe: &ProbeSpec, around: &ProbeContext<'_>) -> Result<(), String> {
     let longest = Duration::from_millis(probe.timeout_ms);
     // The cheap ones first.
@@ -134,7 +136,7 @@ fn describe_no_answer(port: u16, none: &HttpError, reach: &ListenerFinder) -> St
         HttpError::Refused => {
             let elsewhere =
                 reach.describe_elsewhere(port).map_or_else(String::new, |at| format!("; {at}"));
-            format!("nobody listens on port {port}{elsewhere}")
+            format!("nothing is listening on port {port}{elsewhere}")
         }
         HttpError::Failed(why) => format!("port {port}: {why}"),
     }
@@ -146,7 +148,7 @@ fn check_http(
     reach: &ListenerFinder,
 ) -> Result<(), String> {
     let (port, path) = (page.port, &page.path);
-    // Where only the status counts the body need not end.
+    // If only the status code counts, the body need not end.
     let ask = if page.json.is_some() { http::get_at } else { http::get_head_at };
     let answer = ask(reach.find_address(port), port, path, longest)
         .map_err(|none| describe_no_answer(port, &none, reach))?;
@@ -160,17 +162,17 @@ fn check_http(
     }
     let Some(wanted) = &page.json else { return Ok(()) };
     if answer.is_truncated {
-        return Err(format!("{path} answers more than 1 MiB, too much to look for JSON in it"));
+        return Err(format!("{path} answers with a body over 1 MiB, too large to check as JSON"));
     }
     let body: Value = serde_json::from_slice(&answer.body)
-        .map_err(|_| format!("{path} answers no JSON{}", describe_output(&answer.body)))?;
+        .map_err(|_| format!("{path} answers invalid JSON{}", describe_output(&answer.body)))?;
     match find_difference(wanted, &body, "") {
         None => Ok(()),
         Some(how) => Err(format!("{path} answers {status}, but {how}")),
     }
 }
 
-/// How a body differs from what it must hold; nothing where it holds it all.
+/// Returns the first difference between a body and the expected JSON; `None` if it contains that.
 fn find_difference(wanted: &Value, found: &Value, at: &str) -> Option<String> {
     let name = if at.is_empty() { "the body" } else { at };
     match (wanted, found) {
@@ -182,11 +184,11 @@ fn find_difference(wanted: &Value, found: &Value, at: &str) -> Option<String> {
             }
         }),
         _ if is_equal(wanted, found) => None,
-        _ => Some(format!("`{name}` is {}, not {wanted}", truncate_text(&found.to_string()))),
+        _ => Some(format!("`{name}` is {}, expected {wanted}", truncate_text(&found.to_string()))),
     }
 }
 
-/// 1 and 1.0 are the same number.
+/// Compares two values, with 1 equal to 1.0.
 fn is_equal(one: &Value, two: &Value) -> bool {
     match (one.as_f64(), two.as_f64()) {
         (Some(one), Some(two)) => (one - two).abs() < f64::EPSILON,
@@ -199,24 +201,24 @@ fn run_command(
     longest: Duration,
     around: &ProbeContext<'_>,
 ) -> Result<(), String> {
-    let [program, args @ ..] = argv else { return Err("its command is empty".to_owned()) };
+    let [program, args @ ..] = argv else { return Err("the probe command is empty".to_owned()) };
     let command = Program::new(program, around.folder).args(args).with_env_only(around.env);
     let done = command.run_in_group(longest, around.is_over).map_err(|error| error.to_string())?;
     let said = || describe_output(done.output.trim().as_bytes());
     match done.exit_reason {
         ExitReason::Code(0) => Ok(()),
-        ExitReason::Code(code) => Err(format!("`{program}` says no (code {code}){}", said())),
+        ExitReason::Code(code) => Err(format!("`{program}` exited with code {code}{}", said())),
         ExitReason::Signal(signal) => {
-            Err(format!("`{program}` was ended by signal {signal}{}", said()))
+            Err(format!("`{program}` was killed by signal {signal}{}", said()))
         }
         ExitReason::TimedOut => {
-            Err(format!("`{program}` took longer than {} ms", longest.as_millis()))
+            Err(format!("`{program}` timed out after {} ms", longest.as_millis()))
         }
         ExitReason::Stopped => Err(format!("`{program}` was stopped")),
     }
 }
 
-/// The beginning of what was said, after a colon; nothing where nothing was.
+/// Returns the beginning of an output after a colon; an empty string for empty output.
 fn describe_output(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let text = text.trim();
@@ -246,7 +248,7 @@ mod tests {
         assert_eq!(wanted(serde_json::json!({"db": {"up": true, "n": 1}, "x": [1]})), None);
         assert_eq!(
             wanted(serde_json::json!({"status": "healthy"})).unwrap(),
-            "`status` is \"unhealthy\", not \"healthy\""
+            "`status` is \"unhealthy\", expected \"healthy\""
         );
         assert_eq!(wanted(serde_json::json!({"db": {"down": 1}})).unwrap(), "`db.down` is missing");
         assert!(wanted(serde_json::json!([1])).unwrap().starts_with("`the body` is {"));

@@ -1,8 +1,13 @@
-//! What another supervisor has left: which of its services still run, beyond doubt.
+//! Finds the services of a previous supervisor that provably still run.
 //!
-//! A process is taken for a service of ours if it is the one that was written down, by number, start
-//! and boot, and carries no other marker; or if it leads a session and carries ours. After another
-//! boot, and for everything else that stands in an old record, nobody is.
+//! A process counts as ours in two cases: it is the recorded one (pid, start time and boot match)
+//! and carries no other marker; or it leads a session and carries our marker. After a reboot, no
+//! process matches an old record.
+//!
+//! ```text
+//! ServiceRecord {api, run: 3} + process with XTASK_SERVICE=TOKEN/api/3
+//!   -> ReattachedService {is_up: true}
+//! ```
 
 use std::path::Path;
 
@@ -20,33 +25,31 @@ use xtask_base::error::{Error, Result};
 use xtask_base::processes::{self, ProcessIdentity};
 use xtask_base::record::{self, LoadedRecord as Record};
 
-/// What was found.
+/// Stack as found by `reattach_stack`.
 pub struct ReattachedStack {
-    /// By what the processes of the stack are known.
+    /// Token in the markers of its processes.
     pub token: String,
-    /// The port of the status page.
+    /// Port of the status page.
     pub status: Option<u16>,
-    /// Processes that services have left to the supervisor.
+    /// Processes that services left to the supervisor.
     pub strays: Vec<ProcessIdentity>,
-    /// The services.
     pub units: Vec<ReattachedService>,
 }
 
-/// A service that was found.
+/// Service as found by `reattach_stack`.
 pub struct ReattachedService {
-    /// What it is.
     pub unit: SupervisedService,
-    /// Whether it runs.
+    /// Whether its process runs.
     pub is_up: bool,
-    /// Whether it was ready.
     pub was_ready: bool,
-    /// Where its log began to be its own.
+    /// Offset in the log, in bytes, at which the current run begins.
     pub log_at: u64,
-    /// How its files of variables looked when it was started.
+    /// Stamps of its env files at its start.
     pub env_file_stamps: Vec<EnvFileStamp>,
 }
 
-/// Reads what was written down, and looks what of it is true.
+/// Reads the stack record and compares it with the running processes. Without a record, returns an
+/// empty stack with a new token.
 pub fn reattach_stack(stack: &Stack, world: &Environment) -> Result<ReattachedStack> {
     let Some(saved) = read_stack_record(stack)? else {
         let (strays, units) = (Vec::new(), Vec::new());
@@ -67,24 +70,25 @@ pub fn reattach_stack(stack: &Stack, world: &Environment) -> Result<ReattachedSt
     Ok(ReattachedStack { token: saved.token, status: saved.status, strays: saved.strays, units })
 }
 
-/// What was written down of a stack; nothing where nothing was.
+/// Reads the stack record. Returns `None` if there is no record, and an error if it is corrupt or
+/// from a newer xtask.
 pub fn read_stack_record(stack: &Stack) -> Result<Option<StackRecord>> {
     match stack.read_record() {
         Record::Missing => Ok(None),
         Record::Valid(saved) => Ok(Some(saved)),
         Record::Newer => {
-            Err(record::newer_record_error("what is kept of the services", &stack.folder))
+            Err(record::newer_record_error("the record of the services", &stack.folder))
         }
         Record::Corrupt(why) => Err(Error::unable(format!(
-            "what is kept of the services in `{}` cannot be read: {why}",
+            "cannot read the record of the services in `{}`: {why}",
             stack.folder.display()
         ))
-        .with_hint("nothing was touched")
-        .with_hint("if none of its services runs any more, remove that folder")),
+        .with_hint("nothing was changed")
+        .with_hint("if none of its services is running, remove that folder")),
     }
 }
 
-/// The process of a service, if it is beyond doubt.
+/// Returns identity and run of the process of a service, if both are beyond doubt.
 #[must_use]
 pub fn find_process(
     saved: &ServiceRecord,
@@ -97,8 +101,9 @@ pub fn find_process(
             .and_then(|mut found| found.pop());
         let is_consistent = match marked.flatten() {
             Some(marked) => marked == format_marker(token, &saved.spec.name, saved.run),
-            // Some programs write over their variables, or drop them. They still lead the session that they
-            // were given; and nothing is left of any variable, or they write to the log of the service.
+            // Some programs overwrite or drop their variables. They still lead the session that
+            // they were started in; and either none of their variables is readable, or they write
+            // to the log of the service.
             None => {
                 is_session_leader(who.pid, table)
                     && (has_no_variables(who.pid) || writes_to_log(who.pid, logs, &saved.spec.name))
@@ -109,7 +114,7 @@ pub fn find_process(
     if let Some(identity) = recorded {
         return Some((identity, saved.run));
     }
-    // One that was started when nobody could write it down any more.
+    // A run that started after the last record was written.
     let prefix = format!("{token}/{}/", saved.spec.name);
     table.processes.iter().filter(|process| process.session == process.pid).find_map(|process| {
         let run = table.markers.get(&process.pid)?.strip_prefix(&prefix)?.parse().ok()?;
@@ -118,19 +123,19 @@ pub fn find_process(
     })
 }
 
-/// Whether nothing can be read of what every process of ours is given.
+/// Returns whether none of the variables that each of our processes receives is readable.
 fn has_no_variables(pid: u32) -> bool {
     let given = ["PATH", "HOME", "XTASK_ROOT", "XTASK_LAYER"];
     processes::read_variables(pid, &given).is_some_and(|found| found.iter().all(Option::is_none))
 }
 
-/// Whether a process writes to the log of a service.
+/// Returns whether a process writes to the log of a service.
 fn writes_to_log(pid: u32, logs: &Path, service: &str) -> bool {
     let log = ServiceLog::new(logs, service).file_ids();
     processes::find_output_files(pid).iter().any(|file| log.contains(file))
 }
 
-/// Whether a process leads a session, where the system tells.
+/// Returns whether a process leads a session, or the system does not report sessions.
 fn is_session_leader(pid: u32, table: &ProcessSnapshot) -> bool {
     let process = table.processes.iter().find(|process| process.pid == pid);
     process.is_some_and(|process| process.session == pid || process.session == 0)
@@ -148,18 +153,18 @@ fn reattach_service(
     unit.restarts = saved.restarts;
     unit.is_degraded = saved.is_degraded;
     unit.error.clone_from(&saved.error);
-    // What is done stays done.
+    // A completed service stays completed.
     unit.is_wanted = saved.is_wanted && saved.state == "done";
     if let Some((identity, run)) = find_process(saved, token, logs, table) {
         unit.identity = Some(identity);
-        // One that was being ended is ended.
+        // A service that was being stopped is stopped.
         unit.is_wanted = saved.is_wanted;
         unit.run = run;
         let was_ready = saved.was_ready && run == saved.run;
         let (log_at, seen) = (saved.log_at, saved.seen.clone());
         return ReattachedService { unit, is_up: true, was_ready, log_at, env_file_stamps: seen };
     }
-    // Its first process is gone; what it has left behind is ended before it is started again.
+    // Its first process is gone; leftover processes are stopped before the next start.
     let ours = ProcessSelector {
         stack: token,
         service: Some(&saved.spec.name),
@@ -185,7 +190,7 @@ fn reattach_service(
     }
 }
 
-/// A token that no other stack has, and nobody can guess from another one.
+/// Returns a token that no other stack has, and that cannot be guessed from another one.
 fn generate_token(stack: &Stack, world: &Environment) -> String {
     let now = (world.clock)().as_nanos().to_le_bytes();
     let pid = std::process::id().to_le_bytes();

@@ -1,5 +1,11 @@
-//! One service: where it stands, and what an event makes of it. It touches nothing; `machine` says
-//! when it may go up or down.
+//! `SupervisedService`: the state of one service, and its transitions on exits, probe results and
+//! teardowns.
+//!
+//! Pure code: no I/O, clock or randomness. `state_machine` decides when a service may start or stop.
+//!
+//! ```text
+//! Down -> Waiting -> Starting -> Ready -> (exit code 1) Ending(Pause) -> Pausing -> Waiting -> …
+//! ```
 
 use std::time::Duration;
 
@@ -8,23 +14,24 @@ use serde::{Deserialize, Serialize};
 use super::spec::ServiceSpec;
 use xtask_base::processes::ProcessIdentity;
 
-/// How long a service must have been ready for its earlier restarts to be forgotten.
+/// How long a service must have been ready for its earlier restarts to no longer count.
 const RESTARTS_FORGIVEN_AFTER: Duration = Duration::from_secs(30);
 
-/// The pauses between attempts to see whether a service is ready, in milliseconds. The last one goes
-/// on. They are shorter than those of most peers, because the pause is what a start takes longer than
-/// the service itself; an attempt at a port of this machine takes less than a tenth of a millisecond.
+/// Delays between readiness attempts, in milliseconds; the last one repeats. They are shorter than
+/// those of most peers, because a start takes up to one delay longer than the service itself; an
+/// attempt at a local port takes less than 0.1 ms.
 const READY_DELAYS_MS: [u64; 4] = [5, 10, 15, 20];
 
-/// The same for commands, each of which is a process.
+/// Delays for command probes, in milliseconds: each attempt is a process.
 const READY_COMMAND_DELAYS_MS: [u64; 4] = [20, 50, 100, 250];
 
-/// How many attempts go by before the pauses grow, by a fourteenth each, and up to what, in milliseconds: who is
-/// not ready after a third of a second is asked less and less often, and its own log is not full of us.
+/// Number of attempts before the delays grow, each by a fourteenth, up to `MAX_READY_DELAY_MS`
+/// (milliseconds): a service that is not ready after a third of a second is probed less and less
+/// often, so that our requests do not fill its log.
 const STEADY_ATTEMPTS: usize = 16;
 const MAX_READY_DELAY_MS: u64 = 500;
 
-/// The pause after so many attempts, in milliseconds.
+/// Returns the delay after attempt number `attempt`, in milliseconds.
 fn compute_probe_delay(pauses: [u64; 4], attempt: usize) -> u64 {
     let mut pause = pauses[attempt.min(pauses.len() - 1)];
     for _ in STEADY_ATTEMPTS..attempt.min(STEADY_ATTEMPTS + 100) {
@@ -33,149 +40,143 @@ fn compute_probe_delay(pauses: [u64; 4], attempt: usize) -> u64 {
     pause
 }
 
-/// For how long a service without a probe must run to count as ready: by then a program that cannot be
-/// run at all, or does not like its arguments, has mostly said so.
+/// How long a service without a probe must run to count as ready. A program that cannot be executed
+/// or rejects its arguments has usually exited by then.
 pub(super) const ASSUME_READY_AFTER: Duration = Duration::from_millis(200);
 
-/// How many samples over a limit make a warning.
+/// Consecutive samples over a limit that raise a warning.
 const SAMPLES_TO_WARN: u32 = 3;
 
-/// What is happening when an event is heard.
+/// Clocks and randomness at the time of an event.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EventContext {
-    /// Time that never goes back, since any beginning.
+    /// Monotonic time, since an arbitrary start.
     pub steady: Duration,
-    /// The wall clock, in milliseconds since the Unix epoch.
+    /// Wall clock, in milliseconds since the Unix epoch.
     pub wall_ms: i64,
-    /// A number by chance, for pauses that do not all end at once.
+    /// Random number that spreads backoffs, so that they do not all end at once.
     pub jitter: u16,
 }
 
-/// How a process ended.
+/// Exit of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProcessExit {
-    /// With a code.
+    /// Exit code.
     Code(i32),
-    /// By a signal.
+    /// Number of the signal that killed it.
     Signal(i32),
-    /// While nobody watched who could be told.
+    /// Unknown: the process is not our child, or no supervisor was running.
     Unseen,
 }
 
 impl std::fmt::Display for ProcessExit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            ProcessExit::Code(code) => write!(f, "it ended with code {code}"),
-            ProcessExit::Signal(signal) => write!(f, "it was ended by signal {signal}"),
-            ProcessExit::Unseen => f.write_str("it ended"),
+            ProcessExit::Code(code) => write!(f, "exited with code {code}"),
+            ProcessExit::Signal(signal) => write!(f, "killed by signal {signal}"),
+            ProcessExit::Unseen => f.write_str("exited"),
         }
     }
 }
 
-/// What a probe asks.
+/// Kind of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeKind {
-    /// Whether it is ready.
+    /// Readiness probe, while `Starting`.
     Ready,
-    /// Whether it still lives.
+    /// Liveness probe, while `Ready`.
     Live,
 }
 
-/// What is to be done.
+/// Action for the supervisor to perform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Start it. `degraded`: with the variables of its fallback.
+    /// Starts the service; if `degraded`, with the variables of its `FallbackSpec`.
     Spawn { name: String, run: u64, degraded: bool },
-    /// Ask it.
+    /// Runs a probe.
     Probe { name: String, run: u64, ask: ProbeKind },
-    /// End all that belongs to it: `asking` says how, and after so long it is done by SIGKILL.
+    /// Stops all its processes: `asking` says how, and after `timeout` by SIGKILL.
     Teardown { name: String, run: u64, asking: StopMethod, timeout: Duration },
 }
 
-/// How a service is asked to end.
+/// Signal of a stop, and its recipients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StopMethod {
-    /// The number of the signal.
+    /// Signal number.
     pub signal: i32,
-    /// Whether all of its processes are asked at once.
+    /// Whether all processes are signalled at once.
     pub to_all: bool,
 }
 
-/// What came of ending processes.
+/// Result of stopping processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TeardownReport {
-    /// What is left, in words. Nothing left is proof that nothing of it runs.
+    /// Descriptions of the remaining processes, e.g. ``pid 7 (`node`)``. Empty proves that none is left.
     pub survivors: Vec<String>,
-    /// What had to be killed, in words.
+    /// Descriptions of the processes that needed SIGKILL.
     pub killed: Vec<String>,
 }
 
-/// Where a service stands.
+/// State of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ServiceState {
-    /// It does not run, and is not to.
+    /// Not running, and not wanted.
     Down,
-    /// It waits for what it needs.
+    /// Waits for its dependencies.
     Waiting,
-    /// What it needs has failed, and it has no way without.
+    /// A dependency failed, and no fallback covers that.
     Blocked,
-    /// It runs, and is not ready yet.
+    /// Running, not ready yet.
     Starting,
-    /// It is ready.
     Ready,
-    /// It is being ended; what comes then.
+    /// Being stopped; `AfterStop` says which state follows.
     Ending(AfterStop),
-    /// It will be started again.
+    /// In backoff before a restart.
     Pausing,
-    /// It has done its work.
+    /// Completed (a `once` service).
     Done,
-    /// It is not started again.
+    /// Given up: not restarted automatically.
     Failed,
 }
 
-/// What comes after the end.
+/// State to enter after a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AfterStop {
-    /// Nothing.
     Down,
-    /// Another start at once.
+    /// Immediate start.
     Again,
-    /// Another start after a pause.
+    /// Start after a backoff.
     Pause,
-    /// It has failed.
     Failed,
-    /// It has done its work.
     Done,
 }
 
-/// A service and where it stands.
+/// Service with its current state.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SupervisedService {
-    /// What it is.
     pub spec: ServiceSpec,
-    /// Where it stands.
     pub state: ServiceState,
-    /// Whether it is wanted up.
+    /// Whether the service should be up.
     pub is_wanted: bool,
-    /// The number of its present or last process.
+    /// Number of the current or last run; each start increments it.
     pub run: u64,
-    /// Its process.
+    /// First process of the run.
     pub identity: Option<ProcessIdentity>,
-    /// When that was started, by the wall clock.
+    /// Start time of the run, in milliseconds since the Unix epoch.
     pub started_ms: i64,
-    /// How often it was started again by us.
+    /// Number of automatic restarts.
     pub restarts: u32,
-    /// Whether it runs without something that it needs.
+    /// Whether it runs without one of its dependencies.
     pub is_degraded: bool,
-    /// What went wrong last.
+    /// Last error message.
     pub error: Option<String>,
-    /// How many answers in a row said that it does not live.
+    /// Consecutive failures of the liveness probe.
     pub failed_probes: u32,
-    /// What it uses too much of.
+    /// Exceeded limits: `memory`, `cpu`.
     pub warnings: Vec<&'static str>,
-    /// What of it could not be ended.
+    /// Descriptions of processes that could not be stopped.
     pub survivors: Vec<String>,
-    /// What of it had to be killed when it was ended last, in words.
+    /// Message about the processes that the last stop had to kill.
     pub killed: Option<String>,
     pub(super) has_been_ready: bool,
     pub(super) restart_pending: bool,
@@ -194,7 +195,7 @@ pub struct SupervisedService {
 }
 
 impl SupervisedService {
-    /// A service that does not run.
+    /// Returns a service in state `Down`.
     #[must_use]
     pub fn new(spec: ServiceSpec) -> SupervisedService {
         SupervisedService {
@@ -228,31 +229,31 @@ impl SupervisedService {
         }
     }
 
-    /// Whether something of it may run.
+    /// Returns whether one of its processes may be running.
     #[must_use]
     pub fn is_active(&self) -> bool {
         matches!(self.state, ServiceState::Starting | ServiceState::Ready | ServiceState::Ending(_))
     }
 
-    /// Whether what needs it can be started.
+    /// Returns whether its dependants can start.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         matches!(self.state, ServiceState::Ready | ServiceState::Done)
     }
 
-    /// Whether its process is one that was started again by itself, after one that has failed.
+    /// Returns whether the current run is an automatic restart after a failure.
     #[must_use]
     pub fn was_auto_restarted(&self) -> bool {
         self.backoff_count > 0
     }
 
-    /// Whether nothing more is to come of what it was asked to be.
+    /// Returns whether the last request for it is completed, successfully or not.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.is_failed_or_blocked() || self.is_ready() && self.is_wanted && !self.restart_pending
     }
 
-    /// Whether it will not get ready by itself any more.
+    /// Returns whether it stays down until the next request.
     #[must_use]
     pub fn is_failed_or_blocked(&self) -> bool {
         matches!(self.state, ServiceState::Failed | ServiceState::Blocked)
@@ -264,7 +265,7 @@ impl SupervisedService {
         self.spec.fallback.as_ref().is_some_and(|rule| rule.when.iter().any(|name| name == need))
     }
 
-    /// A new process of it begins.
+    /// Begins a new run.
     pub(super) fn mark_starting(&mut self, is_degraded: bool, now: EventContext) {
         self.run += 1;
         self.state = ServiceState::Starting;
@@ -278,7 +279,7 @@ impl SupervisedService {
         self.probe_at = self.spec.ready.is_some().then_some((ProbeKind::Ready, now.steady));
     }
 
-    /// It is to be started as if it had never run.
+    /// Prepares a start as if it had never run: clears error, backoff and restart history.
     pub(super) fn reset_to_waiting(&mut self) {
         self.state = ServiceState::Waiting;
         self.error = None;
@@ -317,13 +318,13 @@ impl SupervisedService {
         });
     }
 
-    /// What comes after the process has ended by itself.
+    /// Returns the state to enter after the first process exited on its own.
     pub(super) fn decide_after_exit(&mut self, exit: ProcessExit, now: EventContext) -> AfterStop {
         self.identity = None;
         if self.spec.once && exit == ProcessExit::Unseen {
             self.error = Some(
-                "it ended while nobody watched, and how is not known; `cargo xtask restart` runs it \
-                 again"
+                "exited while no supervisor was running, exit code unknown; `cargo xtask restart` \
+                 runs it again"
                     .to_owned(),
             );
             return AfterStop::Failed;
@@ -343,7 +344,8 @@ impl SupervisedService {
         self.decide_after_failure(why, now)
     }
 
-    /// What was never ready at all is not tried again: whoever started it is told.
+    /// Returns `Failed` for a service that was never ready, because whoever started it gets the error;
+    /// otherwise applies `RestartSpec`.
     pub(super) fn decide_after_failure(&mut self, why: String, now: EventContext) -> AfterStop {
         if self.has_been_ready {
             return self.decide_restart(why, now);
@@ -352,11 +354,12 @@ impl SupervisedService {
         AfterStop::Failed
     }
 
-    /// Whether it is started again, by the rule for restarts.
+    /// Applies `RestartSpec`: backoff and restart, or failure.
     fn decide_restart(&mut self, why: String, now: EventContext) -> AfterStop {
         let rule = self.spec.restart;
         if rule.max == 0 {
-            self.error = Some(format!("{why}; it is not to be started again"));
+            self.error =
+                Some(format!("{why}; automatic restarts are disabled (`restart.max = 0`)"));
             return AfterStop::Failed;
         }
         if self
@@ -367,13 +370,13 @@ impl SupervisedService {
             self.restarted_at.clear();
         }
         let within = Duration::from_millis(rule.within_ms);
-        // Attempts that never got ready count however long each has taken.
+        // Attempts that never became ready count regardless of their duration.
         if self.ready_since.is_some() {
             self.restarted_at.retain(|at| now.steady.saturating_sub(*at) <= within);
         }
         if self.restarted_at.len() >= rule.max as usize {
             let max = rule.max;
-            self.error = Some(format!("{why}; it was started again {max} times before that"));
+            self.error = Some(format!("{why}; gave up after {max} restarts"));
             return AfterStop::Failed;
         }
         self.error = Some(why);
@@ -399,12 +402,12 @@ impl SupervisedService {
             let timeout = Duration::from_millis(self.spec.stop.timeout_ms);
             let timeout = self.stop_timeout.unwrap_or(timeout);
             format!(
-                "killed (SIGKILL), as it had not ended within {timeout:?}: {}",
+                "killed (SIGKILL) because it did not stop within {timeout:?}: {}",
                 killed.join(", ")
             )
         });
         if !self.survivors.is_empty() {
-            self.error = Some(format!("{} did not end", self.survivors.join(", ")));
+            self.error = Some(format!("still running: {}", self.survivors.join(", ")));
             self.state = ServiceState::Failed;
             return;
         }
@@ -441,7 +444,7 @@ impl SupervisedService {
         };
     }
 
-    /// The next pause: twice the one before, less up to half of it by chance.
+    /// Returns the next backoff: twice the previous one, minus a random share of up to half.
     fn next_backoff(&self, chance: u16) -> Duration {
         let rule = self.spec.restart;
         let doubled = rule.first_ms.saturating_mul(1 << self.backoff_count.min(20));
@@ -481,7 +484,7 @@ impl SupervisedService {
                         self.error = Some(why.clone());
                         if self.failed_probes >= most {
                             let then =
-                                self.decide_restart(format!("it does not answer: {why}"), now);
+                                self.decide_restart(format!("health check failed: {why}"), now);
                             self.begin_teardown(then, effects);
                         }
                     }
@@ -491,8 +494,8 @@ impl SupervisedService {
         }
     }
 
-    /// Warns once after three samples over a limit, and stops to when it is ten points of a hundred
-    /// below.
+    /// Warns after `SAMPLES_TO_WARN` samples over a limit, and clears the warning once usage is an
+    /// eighth below that limit.
     pub(super) fn check_usage(&mut self, memory: u64, cpu_percent: u32) {
         let limits = self.spec.limits;
         let memory = (memory, limits.memory_warn);
@@ -507,7 +510,7 @@ impl SupervisedService {
             if self.samples_over_limit[at] >= SAMPLES_TO_WARN && !has_warned {
                 self.warnings.push(word);
             }
-            // 70 % where the limit was 80 %.
+            // For example, below 70 % for a limit of 80 %.
             if has_warned && used < limit / 8 * 7 {
                 self.warnings.retain(|other| *other != word);
             }

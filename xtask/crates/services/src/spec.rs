@@ -1,189 +1,184 @@
-//! What the supervisor is told about a service: every placeholder filled, every folder absolute,
-//! every number in milliseconds or bytes. It is what goes over the socket and into the saved state,
-//! so fields are added and never renamed.
+//! `ServiceSpec`: a service as the supervisor receives it, with every placeholder filled, every
+//! folder absolute and every number in milliseconds or bytes.
 //!
-//! It holds no secret that is not in the repository: files of variables are named here and read
-//! when the service is started.
+//! It travels over the control socket and is stored in `StackRecord`, so fields are added and never
+//! renamed. It holds no secret from outside the repository: `env_files` only names the files, which
+//! are read when the service is started.
+//!
+//! ```text
+//! {"name": "api", "argv": ["node", "api.js"], "folder": "/repo", "port": 8100, "needs": ["db"], …}
+//! ```
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// A service, ready to be started.
+/// Complete description of a service, ready to be started.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceSpec {
-    /// Its name.
     pub name: String,
-    /// The program and its arguments. `{xtask}` stands for the program that supervises.
+    /// Program and arguments. `{xtask}` is replaced by the path of the toolkit when the service starts.
     pub argv: Vec<String>,
-    /// Where it runs.
+    /// Working directory.
     pub folder: PathBuf,
-    /// The port on which it listens.
+    /// Port that the service listens on.
     pub port: Option<u16>,
-    /// Whether that port was asked for by name, instead of the one that is configured.
+    /// Whether `port` comes from `--port NAME=N` instead of the configuration.
     #[serde(default)]
     pub is_moved: bool,
-    /// Its variables, over those of the command that started the stack.
+    /// Environment variables, set over those of the command that started the stack.
     pub env: BTreeMap<String, String>,
-    /// Files of variables, which are read at each start.
+    /// Env files, read by `start` and `restart`.
     pub env_files: Vec<EnvFile>,
-    /// What must be ready before it is started.
+    /// Services that must be ready before this one starts.
     pub needs: Vec<String>,
-    /// It does its work and ends; ending with 0 is being ready.
+    /// Whether the service runs to completion; exit code 0 counts as ready.
     pub once: bool,
-    /// Whether the stack is unhealthy without it.
+    /// Whether the stack is unhealthy without this service.
     pub required: bool,
-    /// What must hold before it counts as ready; nothing: it is ready once it runs.
+    /// Readiness probe; if `None`, a running process counts as ready.
     pub ready: Option<ProbeSpec>,
-    /// What must go on to hold.
+    /// Liveness probe.
     pub live: Option<LivenessSpec>,
-    /// When it is started again.
     pub restart: RestartSpec,
-    /// How it is stopped.
     pub stop: StopSpec,
-    /// Beyond what a warning is given.
+    /// Thresholds for warnings.
     pub limits: LimitsSpec,
-    /// How it is started where something that it needs is missing.
+    /// How to start while some of `needs` are missing.
     pub fallback: Option<FallbackSpec>,
-    /// How long its log may get.
     pub log: LogSpec,
-    /// The folders in which it keeps what outlives it, which are made before it is started.
+    /// Folders for persistent data, created before the start.
     #[serde(default)]
     pub state: Vec<PathBuf>,
-    /// Whether the one that serves stands for it while a release is tried.
+    /// Whether the serving instance stands in for this service while a release is tried.
     #[serde(default)]
     pub tries_serving: bool,
-    /// What saves its state.
+    /// Command that saves the contents of `state`.
     #[serde(default)]
     pub backup: Option<BackupSpec>,
 }
 
-/// How the state of a service is saved.
+/// Command that saves the persistent data of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupSpec {
-    /// The program and its arguments. `{backup}` stands for the folder into which it writes.
+    /// Program and arguments. `{backup}` is replaced by the folder to write into.
     pub argv: Vec<String>,
-    /// How long it may take, in milliseconds.
+    /// Timeout, in milliseconds.
     pub timeout_ms: u64,
 }
 
-/// A file of variables.
+/// Env file of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvFile {
-    /// Where it lies.
     pub path: PathBuf,
-    /// Whether it may be missing.
+    /// Whether the file may be missing (`env-file = "?NAME"`).
     pub is_optional: bool,
 }
 
-/// How a file of variables looked when it was read.
+/// Identity of an env file at the time it was read, for detecting changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvFileStamp {
-    /// Where it lies.
     pub path: PathBuf,
-    /// Its look; nothing where there was none, or none that could be changed.
+    /// `None` if the file was missing, or is not a regular file (e.g. a pipe).
     pub look: Option<FileStamp>,
 }
 
-/// What tells one state of a file from another.
+/// Values that differ between two states of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileStamp {
-    /// Its size in bytes.
+    /// In bytes.
     pub size: u64,
-    /// When it last changed, in nanoseconds since the epoch.
+    /// Modification time, in nanoseconds since the Unix epoch.
     pub mtime_ns: i64,
-    /// Its inode.
     pub inode: u64,
 }
 
-/// What is asked of a service. All that is given must hold.
+/// Conditions of a probe; each one that is set must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProbeSpec {
-    /// A page and what it must say.
+    /// HTTP request and its expected response.
     pub http: Option<HttpProbeSpec>,
-    /// A port on which somebody accepts connections.
+    /// Port that must accept connections.
     pub tcp: Option<u16>,
-    /// A command that ends with 0.
+    /// Command that must exit with code 0.
     pub run: Option<Vec<String>>,
-    /// A text that appears in a line of the log.
+    /// Text that must appear in the log of the current run.
     pub log: Option<String>,
-    /// How long one attempt may take, in milliseconds.
+    /// Timeout of one attempt, in milliseconds.
     pub timeout_ms: u64,
 }
 
-/// A page and what it must say.
+/// HTTP request and its expected response.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HttpProbeSpec {
-    /// The port.
     pub port: u16,
-    /// The path, which begins with a slash.
+    /// Path that begins with a slash, e.g. `/health`.
     pub path: String,
-    /// The statuses that will do; where there are none, 200 to 299.
+    /// Accepted status codes; if empty, 200 to 299.
     pub status: Vec<u16>,
-    /// What the JSON body must hold, whatever else it holds.
+    /// JSON that the body must contain; additional keys are allowed.
     pub json: Option<serde_json::Value>,
 }
 
-/// What must go on to hold.
+/// Probe that is repeated while the service runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LivenessSpec {
-    /// What is asked.
     pub probe: ProbeSpec,
-    /// How often, in milliseconds.
+    /// Interval, in milliseconds.
     pub every_ms: u64,
-    /// How many failures in a row are too many.
+    /// Consecutive failures after which the service is restarted.
     pub failures: u32,
 }
 
-/// When a service is started again.
+/// Limits and backoff of automatic restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartSpec {
-    /// How often, at most, …
+    /// Maximum number of restarts within `within_ms`.
     pub max: u32,
-    /// … within so many milliseconds.
+    /// Window for `max`, in milliseconds.
     pub within_ms: u64,
-    /// The first pause, in milliseconds; each one after it is twice as long …
+    /// First backoff, in milliseconds; each further one doubles, up to `longest_ms`.
     pub first_ms: u64,
-    /// … up to this.
+    /// Longest backoff, in milliseconds.
     pub longest_ms: u64,
 }
 
-/// How a service is stopped.
+/// Signal and timeout of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopSpec {
-    /// The number of the signal that asks it to end.
+    /// Signal number, e.g. 15 (SIGTERM).
     pub signal: i32,
-    /// How long it may take before it is killed, in milliseconds.
+    /// Time before SIGKILL, in milliseconds.
     pub timeout_ms: u64,
-    /// Whether all of its processes are asked at once, and not the first one before the others.
+    /// Whether all processes are signalled at once, instead of the first process before the others.
     #[serde(default)]
     pub to_all: bool,
 }
 
-/// Beyond what a warning is given. Nothing is ended for it.
+/// Thresholds for warnings. Exceeding one never stops a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitsSpec {
     /// Resident memory, in bytes.
     pub memory_warn: Option<u64>,
-    /// Processor time, in percent of one processor.
+    /// CPU time, in percent of one CPU.
     pub cpu_warn: Option<u32>,
 }
 
-/// How a service is started where something that it needs is missing.
+/// How to start a service while some of its dependencies are missing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FallbackSpec {
-    /// Without which of its needs it can do.
+    /// Dependencies that the service can run without.
     pub when: Vec<String>,
-    /// The variables that tell it so.
+    /// Environment variables set in that case.
     pub env: BTreeMap<String, String>,
 }
 
-/// How long a log may get.
+/// Size limits of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogSpec {
-    /// The size of a piece, in bytes.
+    /// Size of one piece, in bytes.
     pub size: u64,
-    /// How many full pieces are kept.
+    /// Number of full pieces to keep.
     pub keep: u32,
 }

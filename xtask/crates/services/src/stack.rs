@@ -1,7 +1,13 @@
-//! Where a stack keeps what it knows: one folder for each layer of each worktree, under its git folder.
+//! `Stack`: paths, locks and records of the services of one layer in one worktree, in one folder
+//! under its git folder.
 //!
-//! The lock is the truth about who supervises; the records are only hints, which are believed as far
-//! as the kernel confirms them. They hold numbers and names, never anything that is run on sight.
+//! The lock decides who supervises; the records are only hints, trusted as far as the kernel
+//! confirms them. They hold numbers and names, and reading one executes none of its contents.
+//!
+//! ```text
+//! .git/xtask/services/local/: stack (StackRecord), supervisor (SupervisorRecord),
+//!   supervisor.lock, command.lock, supervisor.log, logs/api.log
+//! ```
 
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -18,98 +24,94 @@ use xtask_base::processes::ProcessIdentity;
 use xtask_base::record::{self, LoadedRecord};
 use xtask_base::worktree_paths::WorktreePaths;
 
-/// The kind of the record of a stack.
+/// Record kind of `StackRecord`.
 const STACK_RECORD: &str = "xtask.stack/1";
 
-/// The kind of the record of a supervisor.
+/// Record kind of `SupervisorRecord`.
 const SUPERVISOR_RECORD: &str = "xtask.supervisor/1";
 
-/// The longest path of a socket on every system that we know: macOS has room for 104 bytes.
+/// Maximum length of a socket path on every supported system: macOS has room for 104 bytes.
 const MAX_SOCKET_PATH: usize = 100;
 
-/// A stack: the services of one layer in one worktree.
+/// Services of one layer in one worktree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stack {
-    /// Its layer.
+    /// Name of the layer.
     pub layer: String,
-    /// The root of its worktree.
+    /// Root of the worktree.
     pub root: PathBuf,
-    /// Its folder.
+    /// Folder of its records, locks and logs.
     pub folder: PathBuf,
 }
 
-/// What is kept of a stack, so that another supervisor can go on with it.
+/// State of a stack, as recorded for the next supervisor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StackRecord {
-    /// The folder of the stack. A copy of it elsewhere is not the stack.
+    /// Folder of the stack. A record in a copy of that folder is ignored.
     pub folder: PathBuf,
-    /// By what its processes are known.
+    /// Token in the markers of its processes.
     pub token: String,
-    /// The port of the status page: nothing where it is off, 0 where any will do.
+    /// Port of the status page: `None` if it is off, 0 for any free port.
     pub status: Option<u16>,
-    /// Processes that services have left to the supervisor, and that carry no marker.
+    /// Processes without a marker that services left to the supervisor.
     #[serde(default)]
     pub strays: Vec<ProcessIdentity>,
-    /// Its services.
     pub units: Vec<ServiceRecord>,
 }
 
-/// What is kept of a service.
+/// State of a service, as recorded for the next supervisor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceRecord {
-    /// What it is.
     pub spec: ServiceSpec,
-    /// Whether it is wanted up.
+    /// Whether the service should be up.
     pub is_wanted: bool,
-    /// Where it stood, as `ps` says it.
+    /// State as shown by `ps`, e.g. `ready`.
     pub state: String,
-    /// The number of its process.
+    /// Number of the current or last run.
     pub run: u64,
-    /// Its process.
+    /// First process of the run.
     pub identity: Option<ProcessIdentity>,
-    /// Whether it was ready.
     pub was_ready: bool,
-    /// When it was started, by the wall clock.
+    /// Start time of the run, in milliseconds since the Unix epoch.
     pub started_ms: i64,
-    /// Where its log began to be its own.
+    /// Offset in the log, in bytes, at which the run begins.
     #[serde(default)]
     pub log_at: u64,
-    /// How often it was started again.
+    /// Number of automatic restarts.
     pub restarts: u32,
-    /// Whether it runs without something that it needs.
+    /// Whether it runs without one of its dependencies.
     pub is_degraded: bool,
-    /// What went wrong last.
+    /// Last error message.
     pub error: Option<String>,
-    /// What of it had to be killed when it was ended last, in words.
+    /// Message about the processes that the last stop had to kill.
     #[serde(default)]
     pub killed: Option<String>,
-    /// How its files of variables looked when it was started.
+    /// Stamps of its env files at its start.
     #[serde(default)]
     pub seen: Vec<EnvFileStamp>,
 }
 
-/// Who supervises.
+/// Address and identity of a supervisor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SupervisorRecord {
-    /// The folder of the stack.
+    /// Folder of the stack.
     pub folder: PathBuf,
-    /// Its process.
     pub identity: ProcessIdentity,
-    /// Its version.
+    /// Version of the toolkit.
     pub version: String,
-    /// Where it listens.
+    /// Path of the control socket.
     pub socket: PathBuf,
 }
 
 impl Stack {
-    /// The stack of a layer in this worktree.
+    /// Returns the stack of a layer in this worktree.
     #[must_use]
     pub fn new(folders: &WorktreePaths, layer: &str) -> Stack {
         let folder = folders.state_folder().join("services").join(layer);
         Stack { layer: layer.to_owned(), root: folders.root.clone(), folder }
     }
 
-    /// The layers of this worktree of which something is kept.
+    /// Returns the stacks of this worktree that have a folder.
     #[must_use]
     pub fn list_all(folders: &WorktreePaths) -> Vec<Stack> {
         let folder = folders.state_folder().join("services");
@@ -120,32 +122,32 @@ impl Stack {
         layers.iter().map(|layer| Stack::new(folders, layer)).collect()
     }
 
-    /// Where its logs are.
+    /// Returns the folder of the logs.
     #[must_use]
     pub fn logs_folder(&self) -> PathBuf {
         self.folder.join("logs")
     }
 
-    /// Where the supervisor writes what goes wrong with it.
+    /// Returns the path of the supervisor's own error log.
     #[must_use]
     pub fn supervisor_log(&self) -> PathBuf {
         self.folder.join("supervisor.log")
     }
 
-    /// The lock of the supervisor.
+    /// Returns the path of the lock that a supervisor holds.
     #[must_use]
     pub fn supervisor_lock(&self) -> PathBuf {
         self.folder.join("supervisor.lock")
     }
 
-    /// The lock of those who start and stop.
+    /// Returns the path of the lock of commands that start and stop.
     #[must_use]
     pub fn command_lock(&self) -> PathBuf {
         self.folder.join("command.lock")
     }
 
-    /// Whether this folder is a copy of the one in which a record was written, which is still there. One
-    /// that was moved is no copy.
+    /// Returns whether this folder is a copy of `written_in`, which still exists. A moved folder is no
+    /// copy.
     fn is_copy_of(&self, written_in: &Path) -> bool {
         let id = |folder: &Path| {
             let meta = std::fs::metadata(folder).ok()?;
@@ -155,9 +157,9 @@ impl Stack {
         there.is_some() && there != id(&self.folder)
     }
 
-    /// Makes its folder, which others may not enter: who can open a lock can hold it.
+    /// Creates its folder with mode 0700: whoever can open a lock can hold it.
     pub fn create_folder(&self) -> Result<()> {
-        let cannot = || format!("the folder `{}` cannot be made", self.folder.display());
+        let cannot = || format!("cannot create the folder `{}`", self.folder.display());
         let Some(above) = self.folder.parent() else { return Ok(()) };
         if let Some(state) = above.parent() {
             std::fs::create_dir_all(state).with_context(cannot)?;
@@ -179,7 +181,7 @@ impl Stack {
         self.folder.join("supervisor")
     }
 
-    /// What was kept of it.
+    /// Reads the stack record.
     #[must_use]
     pub fn read_record(&self) -> LoadedRecord<StackRecord> {
         match record::read_record::<StackRecord>(&self.record_path(), STACK_RECORD) {
@@ -188,19 +190,19 @@ impl Stack {
         }
     }
 
-    /// Keeps it.
+    /// Writes the stack record.
     pub fn write_record(&self, disk: &Disk<'_>, saved: &StackRecord) -> Result<()> {
         record::write_record_unsynced(disk, &self.record_path(), STACK_RECORD, saved)
-            .with_context(|| format!("`{}` cannot be written", self.record_path().display()))
+            .with_context(|| format!("cannot write `{}`", self.record_path().display()))
     }
 
-    /// Forgets it: nothing of it runs.
+    /// Removes the stack record, once none of its services runs.
     pub fn remove_record(&self, disk: &Disk<'_>) -> Result<()> {
         disk.remove_file(&self.record_path())
-            .with_context(|| format!("`{}` cannot be removed", self.record_path().display()))
+            .with_context(|| format!("cannot remove `{}`", self.record_path().display()))
     }
 
-    /// Who supervises, as it was written down.
+    /// Reads the supervisor record.
     #[must_use]
     pub fn read_supervisor(&self) -> LoadedRecord<SupervisorRecord> {
         match record::read_record::<SupervisorRecord>(&self.supervisor_path(), SUPERVISOR_RECORD) {
@@ -211,19 +213,19 @@ impl Stack {
         }
     }
 
-    /// Writes down who supervises.
+    /// Writes the supervisor record.
     pub fn write_supervisor(&self, disk: &Disk<'_>, supervisor: &SupervisorRecord) -> Result<()> {
         record::write_record_unsynced(disk, &self.supervisor_path(), SUPERVISOR_RECORD, supervisor)
-            .with_context(|| format!("`{}` cannot be written", self.supervisor_path().display()))
+            .with_context(|| format!("cannot write `{}`", self.supervisor_path().display()))
     }
 
-    /// Takes that back.
+    /// Removes the supervisor record.
     pub fn remove_supervisor(&self, disk: &Disk<'_>) -> Result<()> {
         disk.remove_file(&self.supervisor_path())
-            .with_context(|| format!("`{}` cannot be removed", self.supervisor_path().display()))
+            .with_context(|| format!("cannot remove `{}`", self.supervisor_path().display()))
     }
 
-    /// Where a supervisor of it listens: a short name in a folder that is this user's alone, which is made.
+    /// Returns `socket_path`, and creates its folder, which is accessible to this user only.
     pub fn prepare_socket(&self, world: &Environment) -> Result<PathBuf> {
         let socket = self.socket_path(world);
         if let Some(folder) = socket.parent() {
@@ -232,7 +234,8 @@ impl Stack {
         Ok(socket)
     }
 
-    /// The same, without making anything.
+    /// Returns the path of the control socket: a short name in `XDG_RUNTIME_DIR`, if that is usable, or
+    /// in `/tmp/xtask-UID`.
     #[must_use]
     pub fn socket_path(&self, world: &Environment) -> PathBuf {
         let name =
@@ -257,25 +260,25 @@ fn is_own_folder(folder: &Path) -> bool {
     std::fs::symlink_metadata(folder).is_ok_and(|meta| meta.is_dir() && meta.uid() == user)
 }
 
-/// Makes a folder that nobody else can enter, or makes sure that it is one.
+/// Creates a folder for this user only, or checks that an existing one is.
 fn ensure_private_folder(folder: &Path) -> Result<()> {
     let made = std::fs::DirBuilder::new().mode(0o700).create(folder);
     match made {
         Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => {
             return Err(cause)
-                .with_context(|| format!("the folder `{}` cannot be made", folder.display()));
+                .with_context(|| format!("cannot create the folder `{}`", folder.display()));
         }
         _ => {}
     }
     let meta = std::fs::symlink_metadata(folder)
-        .with_context(|| format!("`{}` cannot be looked at", folder.display()))?;
+        .with_context(|| format!("cannot inspect `{}`", folder.display()))?;
     let user = rustix::process::geteuid().as_raw();
     let is_private = meta.permissions().mode() & 0o077 == 0;
     if meta.is_dir() && meta.uid() == user && is_private {
         return Ok(());
     }
     Err(Error::unable(format!(
-        "`{}` is not a folder of yours alone (owner {}, mode {:o}), and the supervisor cannot listen there",
+        "`{}` is not private to you (owner {}, mode {:o}): the supervisor cannot listen there",
         folder.display(),
         meta.uid(),
         meta.permissions().mode() & 0o7777

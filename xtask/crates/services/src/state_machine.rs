@@ -1,9 +1,15 @@
-//! What the supervisor decides: events in, effects out. It touches nothing, and time and chance are
-//! given to it, so every path of it can be walked in a test.
+//! `StateMachine`: the decisions of the supervisor, from each `Event` to its `Effect`s.
 //!
-//! A service is wanted up or down. `settle` looks at what is wanted and at what is, and takes the
-//! next step that the needs allow: up only when all that it needs is ready, down only when nothing
-//! that needs it runs any more. Events of an earlier run of a service are not heard.
+//! Pure code: time and randomness come in as `EventContext`, so tests can walk every path. Each
+//! service is wanted up or down. `reconcile_once` compares that with its state and takes the next
+//! step that the dependencies allow: up only once all its `needs` are ready, down only once no
+//! dependant runs. Events of an earlier `run` are ignored.
+//!
+//! ```text
+//! Start {db, api}          -> Spawn {db, run: 1}
+//! Probed {db, Ready, Ok}   -> Spawn {api, run: 1}
+//! Stop {db}                -> Teardown {api}, then Teardown {db}
+//! ```
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,46 +21,46 @@ use super::service_state::{
 use super::spec::ServiceSpec;
 use xtask_base::processes::ProcessIdentity;
 
-/// What can happen.
+/// Input of `StateMachine::step`.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// These are wanted up; each may take so long to get ready. `degraded` are those of which the
-    /// others are to do without, where they have a rule for it.
+    /// Services wanted up, each ready within `ready_within`. Those that have a fallback for a
+    /// dependency in `without` run without that dependency.
     Start { names: Vec<String>, ready_within: Duration, without: Vec<String> },
-    /// These are wanted down, with all that need them; in so long, where that is given.
+    /// Services wanted down, with their dependants; `within` overrides their stop timeout.
     Stop { names: Vec<String>, within: Option<Duration> },
-    /// These are to be ended and started again.
+    /// Services to stop and start again.
     Restart { names: Vec<String>, ready_within: Duration },
     /// A process was started.
     Spawned { name: String, run: u64, identity: ProcessIdentity },
-    /// It could not be.
+    /// A process could not be started.
     SpawnFailed { name: String, run: u64, why: String },
-    /// The process of a service has ended.
+    /// The first process of a service exited.
     Exited { name: String, run: u64, exit: ProcessExit },
-    /// A probe has an answer.
+    /// Result of a probe.
     Probed { name: String, run: u64, ask: ProbeKind, answer: Result<(), String> },
-    /// What a service was is gone, but for `survivors`; `conflict` says who holds its port.
+    /// The processes of a service are gone, except `survivors`; `conflict` says who holds its port.
     TornDown { name: String, run: u64, ending: TeardownReport, conflict: Option<String> },
-    /// What a service uses.
+    /// Resource usage: resident memory in bytes, CPU in percent of one CPU.
     Sampled { name: String, run: u64, memory: u64, cpu_percent: u32 },
-    /// A moment has come that `next_due` has named.
+    /// The time from `next_deadline` was reached.
     Tick,
 }
 
-/// All services of a stack.
+/// States of all services of a stack.
 #[derive(Clone, Debug, Default)]
 pub struct StateMachine {
     services: BTreeMap<String, SupervisedService>,
 }
 
 impl StateMachine {
-    /// The services by their names.
+    /// Returns the services by name.
     #[must_use]
     pub fn services(&self) -> &BTreeMap<String, SupervisedService> {
         &self.services
     }
 
-    /// Takes a service in, or what it is to be at its next start.
+    /// Adds a service, or replaces the spec that its next start uses.
     pub fn upsert_spec(&mut self, spec: ServiceSpec) {
         match self.services.get_mut(&spec.name) {
             Some(unit) => unit.spec = spec,
@@ -62,7 +68,7 @@ impl StateMachine {
         }
     }
 
-    /// Forgets services that are not named and of which nothing runs or is left.
+    /// Removes services that are not in `names`, unless they run or have survivors.
     pub fn forget_all_but(&mut self, names: &[String]) {
         self.services.retain(|name, unit| {
             let is_there = unit.is_active() || unit.is_wanted && !unit.is_failed_or_blocked();
@@ -70,13 +76,13 @@ impl StateMachine {
         });
     }
 
-    /// Takes a service in as it is.
+    /// Adds a service in its given state.
     pub fn insert_service(&mut self, unit: SupervisedService) {
         self.services.insert(unit.spec.name.clone(), unit);
     }
 
-    /// Takes a service in that runs already: one that another supervisor has started. Where it was
-    /// ready, it is taken to be so until a probe says otherwise.
+    /// Adds a running service that another supervisor started. If `was_ready`, it counts as ready
+    /// until a probe fails.
     pub fn reattach_service(
         &mut self,
         mut unit: SupervisedService,
@@ -96,7 +102,7 @@ impl StateMachine {
         self.services.insert(unit.spec.name.clone(), unit);
     }
 
-    /// When something is to be done though nothing happens.
+    /// Returns the earliest time at which a timer fires; `None` if no timer is set.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
         let dues = self.services.values().flat_map(|unit| {
@@ -107,7 +113,7 @@ impl StateMachine {
         dues.flatten().min()
     }
 
-    /// Hears what happened, and says what is to be done.
+    /// Applies an event and returns the effects to perform.
     pub fn step(&mut self, event: Event, now: EventContext) -> Vec<Effect> {
         let mut effects = Vec::new();
         self.apply_event(event, now, &mut effects);
@@ -123,7 +129,7 @@ impl StateMachine {
                 for name in names {
                     let Some(unit) = self.services.get_mut(&name) else { continue };
                     unit.is_wanted = true;
-                    // A limit was for the stop that gave it alone.
+                    // A timeout applies only to the stop that set it.
                     unit.stop_timeout = None;
                     unit.ready_timeout = ready_within;
                     unit.skipped_needs.clone_from(&without);
@@ -182,7 +188,7 @@ impl StateMachine {
             Event::SpawnFailed { name, run, why } => {
                 let Some(unit) = self.find_current(&name, run) else { return };
                 unit.identity = None;
-                // Something of it may have begun.
+                // The process may have been partly started.
                 let then = unit.decide_after_failure(why, now);
                 unit.begin_teardown(then, effects);
             }
@@ -209,12 +215,13 @@ impl StateMachine {
         }
     }
 
-    /// The service, if this is about its present process.
+    /// Returns the service if `run` is its current run.
     fn find_current(&mut self, name: &str, run: u64) -> Option<&mut SupervisedService> {
         self.services.get_mut(name).filter(|unit| unit.run == run)
     }
 
-    /// These and all that need them, directly or not.
+    /// Returns `names` and all services that need them, directly or transitively, except those with a
+    /// fallback.
     #[must_use]
     pub fn with_dependants(&self, names: Vec<String>) -> Vec<String> {
         let mut found = names;
@@ -252,7 +259,7 @@ impl StateMachine {
             {
                 let seconds = unit.ready_timeout.as_secs_f64();
                 let last = unit.error.take().map_or(String::new(), |error| format!(": {error}"));
-                let why = format!("it was not ready within {seconds} s{last}");
+                let why = format!("not ready within {seconds} s{last}");
                 let then = unit.decide_after_failure(why, now);
                 unit.begin_teardown(then, effects);
             }
@@ -264,7 +271,7 @@ impl StateMachine {
         }
     }
 
-    /// Takes a step that is possible now; whether there was one.
+    /// Takes one possible step; returns whether there was one.
     fn reconcile_once(&mut self, now: EventContext, effects: &mut Vec<Effect>) -> bool {
         let names: Vec<String> = self.services.keys().cloned().collect();
         names.iter().any(|name| self.reconcile_service(name, now, effects))
@@ -310,7 +317,7 @@ impl StateMachine {
         }
     }
 
-    /// Starts a service if all that it needs is ready, or it can do without.
+    /// Starts a service if each of its `needs` is ready or covered by its fallback.
     fn start_if_needs_ready(
         &mut self,
         name: &str,
@@ -335,8 +342,8 @@ impl StateMachine {
                 is_degraded = true;
             } else if is_lost {
                 let why = needed.and_then(|other| other.error.clone());
-                let why = why.unwrap_or_else(|| "it does not run".to_owned());
-                blocked = Some(format!("it needs `{need}`: {why}"));
+                let why = why.unwrap_or_else(|| "not running".to_owned());
+                blocked = Some(format!("dependency `{need}` is not ready: {why}"));
             } else {
                 return unit.state == ServiceState::Blocked
                     && self.set_state(name, ServiceState::Waiting, None);
@@ -360,7 +367,7 @@ impl StateMachine {
         })
     }
 
-    /// Changes a service; always true, because something has changed.
+    /// Changes a service. Always returns true, because something has changed.
     fn update_service(&mut self, name: &str, change: impl FnOnce(&mut SupervisedService)) -> bool {
         if let Some(unit) = self.services.get_mut(name) {
             change(unit);
@@ -542,7 +549,7 @@ mod tests {
         assert_eq!(play.pass(60_000)[0], "end api");
         play.ended("api");
         assert_eq!(play.state("api"), &ServiceState::Failed);
-        assert_eq!(play.error("api"), "it was not ready within 60 s: nobody listens");
+        assert_eq!(play.error("api"), "not ready within 60 s: nobody listens");
     }
 
     #[test]
@@ -556,7 +563,10 @@ mod tests {
             (play.state("db"), play.state("api")),
             (&ServiceState::Failed, &ServiceState::Blocked)
         );
-        assert_eq!(play.error("api"), "it needs `db`: it ended with code 3 before it was ready");
+        assert_eq!(
+            play.error("api"),
+            "dependency `db` is not ready: exited with code 3 before it was ready"
+        );
         // Started anew, both come up.
         assert_eq!(play.start(&["db", "api"]), ["spawn db 2"]);
         assert_eq!(play.ready("db"), ["spawn api 1"]);
@@ -578,10 +588,7 @@ mod tests {
         play.exited("api", ProcessExit::Code(1));
         play.ended("api");
         assert_eq!(play.state("api"), &ServiceState::Failed);
-        assert_eq!(
-            play.error("api"),
-            "it ended with code 1; it was started again 3 times before that"
-        );
+        assert_eq!(play.error("api"), "exited with code 1; gave up after 3 restarts");
         assert_eq!(play.machine.services()["api"].restarts, 3);
     }
 
@@ -657,7 +664,7 @@ mod tests {
         }
         play.pass(30_000);
         assert_eq!(play.probed("api", ProbeKind::Live, Err("503")), ["end api"]);
-        assert_eq!(play.error("api"), "it does not answer: 503");
+        assert_eq!(play.error("api"), "health check failed: 503");
         play.ended("api");
         assert_eq!(play.state("api"), &ServiceState::Pausing);
     }
@@ -783,7 +790,7 @@ mod tests {
         });
         assert_eq!(
             (play.state("api"), play.error("api")),
-            (&ServiceState::Failed, "pid 7 did not end")
+            (&ServiceState::Failed, "still running: pid 7")
         );
         assert_eq!(play.start(&["api"]), ["end api"]);
         assert_eq!(play.ended("api"), ["spawn api 2"]);

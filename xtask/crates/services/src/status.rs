@@ -1,4 +1,8 @@
-//! What is shown of a stack: the answer of `ps --json`, of the status page and of the supervisor.
+//! `StackStatus`: the status of a stack, as shown by `ps --json`, the status page and the supervisor.
+//!
+//! ```text
+//! {"schema": "xtask.ps/1", "layer": "local", "services": [{"service": "api", "state": "ready", …}], …}
+//! ```
 
 use serde::{Deserialize, Serialize};
 
@@ -6,74 +10,72 @@ use super::service_state::{AfterStop, ServiceState, SupervisedService};
 use super::spec::ServiceSpec;
 use xtask_base::words::format_size;
 
-/// A stack and its services.
+/// Status of a stack and its services.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StackStatus {
-    /// Names this shape.
+    /// Name and version of this format, e.g. `xtask.ps/1`.
     pub schema: String,
-    /// The layer.
+    /// Name of the layer.
     pub layer: String,
-    /// The root of the worktree.
+    /// Root of the worktree.
     pub worktree: String,
-    /// Who supervises; nothing where nobody does.
+    /// Running supervisor, if any.
     pub supervisor: Option<SupervisorStatus>,
-    /// The services, by name.
+    /// Services, ordered by name.
     pub services: Vec<ServiceStatus>,
 }
 
-/// Who supervises.
+/// Status of a supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SupervisorStatus {
-    /// Its process.
     pub pid: u32,
-    /// Its version.
+    /// Version of the toolkit.
     pub version: String,
-    /// The port of the status page.
+    /// Port of the status page, if it is open.
     pub status_port: Option<u16>,
-    /// What it could not do for itself last: write its record, open the status page.
+    /// Last failure of its own work, e.g. writing its record or opening the status page.
     #[serde(default)]
     pub error: Option<String>,
 }
 
-/// A service.
+/// Status of a service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceStatus {
-    /// Its name.
+    /// Name of the service.
     pub service: String,
     /// `stopped`, `waiting`, `blocked`, `starting`, `ready`, `stopping`, `restarting`, `finishing`,
-    /// `done`, `failed`; `lost` where it runs and nobody supervises it.
+    /// `done`, `failed`; or `lost` if the service runs without a supervisor.
     pub state: String,
-    /// `healthy`, `unhealthy`, `unknown`.
+    /// `healthy`, `unhealthy` or `unknown`.
     pub health: String,
-    /// Its first process.
+    /// First process, while it runs.
     pub pid: Option<u32>,
-    /// Its port.
     pub port: Option<u16>,
-    /// Where it is found, while it runs: a URL where it is asked by HTTP.
+    /// Address while the service runs: a URL if one of its probes is an HTTP request.
     #[serde(default)]
     pub address: Option<String>,
-    /// For how long it has been running.
+    /// Time since the start, in milliseconds.
     pub uptime_ms: Option<u64>,
-    /// How often it was started again.
+    /// Number of automatic restarts.
     pub restarts: u32,
-    /// The resident memory of all its processes, in bytes.
+    /// Resident memory of all its processes, in bytes.
     pub memory: Option<u64>,
-    /// The processor time of all its processes, in percent of one processor.
+    /// CPU time of all its processes, in percent of one CPU.
     pub cpu: Option<f64>,
-    /// Whether it runs without something that it needs.
+    /// Whether it runs without one of its dependencies.
     pub degraded: bool,
-    /// Whether the stack is unhealthy without it.
+    /// Whether the stack is unhealthy without this service.
     pub required: bool,
-    /// What it uses too much of.
+    /// Exceeded limits, as messages.
     pub warnings: Vec<String>,
-    /// What went wrong last.
+    /// Last error message.
     pub error: Option<String>,
-    /// What of it had to be killed when it was ended last, in words.
+    /// Message about the processes that the last stop had to kill.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub killed: Option<String>,
 }
 
-/// The word for a state.
+/// Returns the name of a state in `ServiceStatus::state`.
 #[must_use]
 pub fn state_name(state: &ServiceState) -> &'static str {
     match state {
@@ -92,7 +94,7 @@ pub fn state_name(state: &ServiceState) -> &'static str {
     }
 }
 
-/// Where a service is found.
+/// Returns the address of a service, e.g. `http://localhost:8100`; `None` without a port.
 #[must_use]
 pub fn find_address(spec: &ServiceSpec) -> Option<String> {
     let port = spec.port?;
@@ -112,7 +114,7 @@ fn describe_warning(spec: &ServiceSpec, what: &str) -> String {
 }
 
 impl ServiceStatus {
-    /// The row of a service, without what it uses.
+    /// Returns the status of a service, without resource usage.
     #[must_use]
     pub fn from_service(unit: &SupervisedService, now_ms: i64) -> ServiceStatus {
         let health = match unit.state {
@@ -144,7 +146,7 @@ impl ServiceStatus {
         }
     }
 
-    /// Whether the stack can be called healthy with it.
+    /// Returns whether the stack can be healthy with this service.
     #[must_use]
     pub fn is_healthy_or_optional(&self) -> bool {
         !self.required || self.health == "healthy"
@@ -152,7 +154,7 @@ impl ServiceStatus {
 }
 
 impl StackStatus {
-    /// Why the stack is not healthy, a line for each service; nothing where it is.
+    /// Returns a message for each service that makes the stack unhealthy; empty if it is healthy.
     #[must_use]
     pub fn unhealthy_reasons(&self) -> Vec<String> {
         let ill = self.services.iter().filter(|row| !row.is_healthy_or_optional());
@@ -163,7 +165,7 @@ impl StackStatus {
         .collect()
     }
 
-    /// The figures for Prometheus.
+    /// Returns the metrics in the text format of Prometheus.
     #[must_use]
     pub fn to_prometheus(&self) -> String {
         let mut text = String::new();
@@ -186,7 +188,7 @@ impl StackStatus {
         family("xtask_service_healthy", "gauge", "Whether the service is healthy.", &|row| {
             yes(row.health == "healthy")
         });
-        family("xtask_service_degraded", "gauge", "Whether it does without a need.", &|row| {
+        family("xtask_service_degraded", "gauge", "Whether a dependency is missing.", &|row| {
             yes(row.degraded)
         });
         family("xtask_service_restarts_total", "counter", "Restarts by the supervisor.", &|row| {

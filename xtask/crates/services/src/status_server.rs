@@ -1,4 +1,6 @@
-//! The status page of a running stack: `/status`, `/health` and `/metrics` on a loopback address.
+//! HTTP server of a running stack on a loopback address, e.g. `GET /health` ->
+//! `503 {"status":"unhealthy","reasons":["api is failed"]}`. The other routes are `/status` and
+//! `/metrics`.
 
 use std::sync::Arc;
 
@@ -8,19 +10,19 @@ use super::status::StackStatus;
 use xtask_base::error::Result;
 use xtask_base::http::{HttpReply, HttpRequest, HttpServer, ServerHandle};
 
-/// How the page is asked for: nothing where the supervisor is ending.
+/// Source of the status; returns `None` while the supervisor is shutting down.
 pub type StatusProvider = Arc<dyn Fn() -> Option<StackStatus> + Send + Sync>;
 
-/// Binds the port; 0 takes any.
+/// Binds a port; 0 for any free one.
 pub fn bind_server(port: u16) -> Result<HttpServer> {
     HttpServer::bind(port)
 }
 
-/// Serves until the answer is dropped.
+/// Serves until the returned handle is dropped.
 pub fn serve_status(server: HttpServer, look: StatusProvider) -> Result<ServerHandle> {
     server.serve(Arc::new(move |request: &HttpRequest| match look() {
         Some(page) => route_request(&request.path, &page),
-        None => HttpReply::json(503, &json!({"status": "unhealthy", "reasons": ["it is ending"]})),
+        None => HttpReply::json(503, &json!({"status": "unhealthy", "reasons": ["shutting down"]})),
     }))
 }
 
@@ -33,6 +35,6 @@ fn route_request(path: &str, page: &StackStatus) -> HttpReply {
             reasons => HttpReply::json(503, &json!({"status": "unhealthy", "reasons": reasons})),
         },
         "/metrics" => HttpReply::text(200, page.to_prometheus()),
-        _ => HttpReply::text(404, "there are /status, /health and /metrics\n"),
+        _ => HttpReply::text(404, "not found; try /status, /health or /metrics\n"),
     }
 }

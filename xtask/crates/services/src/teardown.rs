@@ -1,10 +1,15 @@
-//! Ending what was started, and proving that it is gone.
+//! Stops the processes of a service, and proves that they are gone.
 //!
-//! What belongs to a service is found anew each time from the kernel's table: its first process as it
-//! was recorded, every process that carries our marker in its environment or, with no marker at all,
-//! writes to the service's log, the sessions that these lead, and all their descendants. Each is held by
-//! a handle that cannot become somebody else's before it is signalled. Whoever is none of that is a
-//! stranger, and so is the supervisor of another stack.
+//! The processes are determined anew each time from the process table: the recorded first process;
+//! every process with our marker in its environment, or with no marker at all and output into the
+//! log of the service; the sessions that these lead; and all their descendants. Each is held by a
+//! `ProcessHandle`, which cannot come to mean another process, before it is signalled. All others
+//! are strangers, including the supervisor of another stack.
+//!
+//! ```text
+//! SIGTERM to the first process -> (exit, or half of the timeout) SIGTERM to the others
+//!   -> (timeout) SIGKILL -> TeardownReport {survivors: [], killed: ["pid 7 (`sh`)"]}
+//! ```
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,48 +22,48 @@ use xtask_base::environment::read_monotonic_clock;
 use xtask_base::error::Result;
 use xtask_base::processes::{self, ProcessHandle, ProcessIdentity, ProcessInfo};
 
-/// The variable by which what was started here is known: `STACK/SERVICE/RUN`.
+/// Variable that marks our processes, with the value `STACK/SERVICE/RUN`, e.g. `TOKEN/api/1`.
 pub const MARKER_VARIABLE: &str = "XTASK_SERVICE";
 
-/// The variable that every supervisor has.
+/// Variable that marks supervisors.
 pub const SUPERVISOR_VARIABLE: &str = "XTASK_SUPERVISOR";
 
-/// How long what was killed may take to go. What sits in a call that cannot be interrupted takes
-/// longer; it is named then.
+/// How long a killed process may take to disappear. A process in an uninterruptible system call
+/// takes longer, and is reported as a survivor.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many looks that find nobody are proof, where processes are made all the time.
+/// Number of empty scans that count as proof while processes are being created.
 const EMPTY_SCANS: u32 = 20;
 
-/// The pauses between looks, while something is ending.
+/// Shortest and longest interval of scans during a stop.
 const MIN_POLL: Duration = Duration::from_millis(2);
 const MAX_POLL: Duration = Duration::from_millis(50);
 
-/// The value of the marker.
+/// Returns the value of `MARKER_VARIABLE`.
 #[must_use]
 pub fn format_marker(stack: &str, service: &str, run: u64) -> String {
     format!("{stack}/{service}/{run}")
 }
 
-/// Whose processes are meant.
+/// Selection of processes.
 #[derive(Clone, Debug)]
 pub struct ProcessSelector<'a> {
-    /// The stack, by its token.
+    /// Token of the stack.
     pub stack: &'a str,
-    /// The service; all of the stack where there is none.
+    /// Name of the service; `None` for the entire stack.
     pub service: Option<&'a str>,
-    /// The first processes, as they were recorded.
+    /// First processes of services, as recorded.
     pub leaders: Vec<ProcessIdentity>,
-    /// The logs, by device and number: whoever writes to one and has no marker has cleared its variables.
+    /// Log files, by device and inode: a process that writes to one, and has no marker, has cleared its
+    /// variables.
     pub logs: Vec<(u64, u64)>,
-    /// Who is never meant: the supervisor and whoever asks.
+    /// Pids that are never selected: the supervisor and the calling process.
     pub excluded: Vec<u32>,
-    /// The supervisor, where its own children are meant as well: those that nobody else knows have
-    /// been left to it by services.
+    /// Pid of the supervisor, to also select its children without a marker: services left them to it.
     pub subreaper: Option<u32>,
 }
 
-/// The kernel's table, shared by those who look at the same time, with the marker of each process.
+/// Cached process table with the marker of each process, shared by concurrent callers.
 #[derive(Default)]
 pub struct ProcessTable {
     cache: Mutex<TableCache>,
@@ -71,38 +76,37 @@ struct TableCache {
     known: HashMap<(u32, u64), KnownMarker>,
 }
 
-/// The marker of a process, and when it was read first.
+/// Marker of a process, and the time at which it was first read.
 #[derive(Clone)]
 struct KnownMarker {
     marker: Option<String>,
     first: Duration,
 }
 
-/// For how long a marker is read anew: a process that was just made shows the variables of who has made
-/// it, until it has become another program.
+/// Age from which on a marker is not read again: a process shows the variables of its parent between
+/// `fork` and `exec`.
 const MARKER_SETTLED_AFTER: Duration = Duration::from_secs(2);
 
-/// A table of processes, and the marker of each that carries one.
+/// Snapshot of all processes and their markers.
 #[derive(Clone, Debug, Default)]
 pub struct ProcessSnapshot {
-    /// The processes.
     pub processes: Vec<ProcessInfo>,
-    /// The markers, by number.
+    /// Markers by pid.
     pub markers: HashMap<u32, String>,
-    /// The files to which those without a marker write, by number.
+    /// Output files of the processes without a marker, by pid.
     pub outputs: HashMap<u32, Vec<(u64, u64)>>,
-    /// The boot in which they run.
+    /// Boot id.
     pub boot: String,
-    /// Whether nobody was born while it was read, so that nobody is missing.
+    /// Whether no process was created during the scan, so that none is missing.
     pub is_exact: bool,
 }
 
 impl ProcessTable {
-    /// The table as it is now: one that was begun after this was called.
+    /// Returns a snapshot whose scan began after this call.
     pub fn read_snapshot(&self) -> Result<Arc<ProcessSnapshot>> {
         let asked = read_monotonic_clock();
         let mut seen = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        // Who has waited for somebody else's look can use it, if that was begun late enough.
+        // A scan that another thread began after this call is recent enough.
         if seen.begun > asked && !seen.table.processes.is_empty() {
             return Ok(seen.table.clone());
         }
@@ -148,12 +152,12 @@ fn read_marker(process: &ProcessInfo) -> Option<String> {
     let mut found =
         processes::read_variables(process.pid, &[MARKER_VARIABLE, SUPERVISOR_VARIABLE])?;
     // The supervisor of a stack that a service has started belongs to that stack. It leads a session;
-    // what a supervisor has just made, and still looks like it, does not.
+    // a child of a supervisor between `fork` and `exec` looks like one, and does not.
     let is_supervisor = found.pop().flatten().is_some() && process.session == process.pid;
     if is_supervisor { Some(SUPERVISOR_VARIABLE.to_owned()) } else { found.pop().flatten() }
 }
 
-/// The processes that belong to a service or to a stack. Zombies are gone already.
+/// Returns the processes that belong to a service or a stack, without zombies.
 #[must_use]
 pub fn find_members<'t>(
     ours: &ProcessSelector<'_>,
@@ -177,7 +181,7 @@ pub fn find_members<'t>(
         let outputs = table.outputs.get(&process.pid);
         outputs.is_some_and(|files| files.iter().any(|file| ours.logs.contains(file)))
     };
-    // The supervisor of another stack is not ours, whoever its parent is.
+    // The supervisor of another stack is not ours, whatever its parent.
     let is_foreign = |process: &ProcessInfo| {
         table.markers.get(&process.pid).is_some_and(|marker| marker == SUPERVISOR_VARIABLE)
     };
@@ -206,8 +210,8 @@ pub fn find_members<'t>(
                 || sessions.contains(&process.session)
             {
                 found.insert(process.pid, process);
-                // A session is ours if its leader is. Whoever carries our marker in somebody else's
-                // session, a shell that was given our variables, goes alone.
+                // A session is ours if its leader is. A process with our marker in another session,
+                // e.g. a shell that inherited our variables, is taken without that session.
                 if process.session == process.pid {
                     sessions.insert(process.session);
                 }
@@ -223,12 +227,13 @@ pub fn find_members<'t>(
     members
 }
 
-/// Asks processes to end, kills what has not after `timeout`, and says what is left after that.
+/// Signals processes to stop, kills the remaining ones after `timeout`, and reports the survivors.
 ///
-/// The first process is asked first, and knows what to do about the others: a worker of Celery or RQ has its
-/// job finished so. What is left when it has ended, or when half of the time is over, is asked itself. Nobody
-/// is asked twice, but for a TERM where the port is still served (`serves`) when three quarters are over: Redis
-/// refuses one whose save has failed, and takes the next.
+/// The first process is signalled first, and decides about the others: for example, a worker of
+/// Celery or RQ finishes its job. Once it has exited, or at half of `timeout`, the others are
+/// signalled. Each process is signalled once, except that SIGTERM is repeated at three quarters of
+/// `timeout` if the port is still served (`serves`): Redis refuses a SIGTERM after a failed save, and
+/// accepts the next one.
 pub fn terminate_processes(
     census: &ProcessTable,
     ours: &ProcessSelector<'_>,
@@ -239,13 +244,13 @@ pub fn terminate_processes(
     let signal = Signal::from_named_raw(asking.signal).unwrap_or(Signal::TERM);
     let mut asked: HashSet<(u32, u64)> = HashSet::new();
     let mut killed: BTreeMap<(u32, u64), String> = BTreeMap::new();
-    // What they start in order to end is left to them: each group is asked once, as it is then.
+    // Processes that they start in order to stop are left alone: each group is signalled once.
     let (mut first_done, mut others_done, mut again_done) = (false, asking.to_all, false);
     let mut empty_looks = 0;
     let mut orphans: Option<HashSet<(u32, u64)>> = None;
     let begun = read_monotonic_clock();
     let mut pause = MIN_POLL;
-    // The first process is known without a look at all.
+    // The first process needs no scan.
     let leader = ours.leaders.first().filter(|_| !asking.to_all);
     if let Some((leader, handle)) = leader.and_then(|one| Some((one, ProcessHandle::open(one)?)))
         && handle.send_signal(signal).is_ok()
@@ -263,8 +268,8 @@ pub fn terminate_processes(
             killed: killed.values().cloned().collect(),
         };
         if members.is_empty() {
-            // Who forks and ends without pause may be met by no single look. What it leaves behind comes
-            // to the supervisor, and shows that it is there.
+            // No single scan may catch a process that forks and exits without pause. Its orphans
+            // become children of the supervisor, and reveal it.
             let now = list_children(&ours.excluded, &table);
             let comes_and_goes =
                 orphans.replace(now.clone()).is_some_and(|then| !now.is_subset(&then));
@@ -273,7 +278,7 @@ pub fn terminate_processes(
                 return Ok(ending(Vec::new()));
             }
             if waited >= timeout + KILL_TIMEOUT {
-                let what = "something that comes and goes too fast to be held".to_owned();
+                let what = "a process that forks and exits too fast to be signalled".to_owned();
                 return Ok(ending(vec![what]));
             }
             std::thread::sleep(MIN_POLL);
@@ -296,7 +301,7 @@ pub fn terminate_processes(
             && waited >= timeout * 3 / 4
             && waited < timeout
             && serves();
-        // While the first process is at it, there is nothing to do until the next of these moments.
+        // While the first process is stopping, wait for the next of these times.
         let moments = [(others_done, timeout / 2), (again_done, timeout * 3 / 4), (false, timeout)];
         let next = moments.iter().find(|(is_done, at)| !is_done && *at > waited);
         let is_left_to_it = has_leader && !asking.to_all && waited < timeout;
@@ -308,7 +313,7 @@ pub fn terminate_processes(
             let key = (process.pid, process.started);
             let is_first = asking.to_all || leads(process) || !has_leader;
             if waited >= timeout {
-                // One that may not be signalled is still there at the end, and is named then.
+                // A process that must not be signalled still shows up as a survivor.
                 killed.entry(key).or_insert_with(|| describe_process(process, &table.boot));
                 handle.send_signal(Signal::KILL).ok();
             } else if asks_again || (asks_first && is_first || asks_others) && asked.insert(key) {
@@ -322,7 +327,7 @@ pub fn terminate_processes(
         others_done |= asks_others;
         again_done |= asks_again;
         if let Some(handle) = waits_for {
-            // Whether it has ended, the next look says.
+            // The next scan shows whether it has exited.
             let pause = match next {
                 Some((_, at)) if is_left_to_it => *at - waited,
                 _ => pause.min(remaining_wait(timeout, waited)),
@@ -333,7 +338,7 @@ pub fn terminate_processes(
     }
 }
 
-/// The children of these, those that have ended as well.
+/// Returns pid and start time of the children of `parents`, including zombies.
 fn list_children(parents: &[u32], table: &ProcessSnapshot) -> HashSet<(u32, u64)> {
     let children = table.processes.iter().filter(|process| parents.contains(&process.parent_pid));
     children.map(|process| (process.pid, process.started)).collect()
@@ -346,7 +351,7 @@ fn remaining_wait(timeout: Duration, waited: Duration) -> Duration {
     }
 }
 
-/// Which process this is, beyond doubt.
+/// Returns the unambiguous identity of a process.
 #[must_use]
 pub fn to_identity(process: &ProcessInfo, boot: &str) -> ProcessIdentity {
     ProcessIdentity { pid: process.pid, started: process.started, boot: boot.to_owned() }

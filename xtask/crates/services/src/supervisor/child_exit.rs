@@ -1,11 +1,12 @@
-//! How a child of the supervisor has ended, and who has its port after that.
+//! Waits for children of the supervisor (e.g. `ProcessExit::Code(1)`), and reports who holds a port
+//! after an exit.
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 use crate::service_state::ProcessExit;
 use xtask_base::ports;
 
-/// Waits for a child without reaping it; nothing where it is no child of ours.
+/// Waits for a child to exit, without reaping it. Returns `None` if `pid` is not our child.
 pub(super) fn wait_for_child(pid: u32) -> Option<ProcessExit> {
     let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
     loop {
@@ -25,7 +26,7 @@ fn to_process_exit(status: &WaitIdStatus) -> ProcessExit {
     }
 }
 
-/// Who holds a port that ought to be free now.
+/// Returns a description of the owner of `port`; `None` if the port is free.
 pub(super) fn describe_port_holder(port: u16) -> Option<String> {
     match ports::inspect_port(port) {
         Ok(ports::PortState::InUse(owners)) => Some(ports::describe_owners(port, &owners)),

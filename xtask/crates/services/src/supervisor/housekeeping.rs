@@ -1,5 +1,9 @@
-//! What the supervisor keeps up around the services: its socket, its status page, the logs, and a look
-//! at all of it now and then.
+//! Housekeeping of the supervisor: control socket, status page, log rotation, stray processes, and
+//! a periodic check of them all.
+//!
+//! A failure here never stops a service. It is noted and shown by `ps`, for example as
+//! `SupervisorStatus { error: Some("cannot listen on socket …") }`. Only if the folder of the stack
+//! is removed are all services stopped.
 
 use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt;
@@ -25,33 +29,34 @@ use xtask_base::error::{Result, ResultExt};
 use xtask_base::files::Disk;
 use xtask_base::processes::{self, ProcessIdentity, ProcessInfo};
 
-/// How often the kernel's table is read, for what services use and for those they have left behind.
+/// Interval of process table scans, for resource usage and strays.
 const PROCESS_SCAN_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How often the logs are looked at while something is written, and the least often otherwise.
+/// Interval of log checks while a log grows, and the longest interval otherwise.
 const LOG_POLL: Duration = Duration::from_millis(50);
 const LOG_POLL_IDLE: Duration = Duration::from_millis(400);
 
-/// How often it is asked whether a command that waits is still there.
+/// Interval of checks whether a waiting command has disconnected.
 const GONE_POLL: Duration = Duration::from_millis(100);
 
-/// How many commands can be connected at once.
+/// Maximum number of connected commands.
 const MAX_COMMANDS: usize = 256;
 
-/// How long the status page waits for the loop.
+/// How long the status page waits for the main loop.
 const STATUS_PAGE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long the last answers may take to be taken.
+/// How long commands have to receive their last replies at shutdown.
 const LAST_REPLIES_TIMEOUT: Duration = Duration::from_secs(2);
 const LAST_REPLIES_POLL: Duration = Duration::from_millis(2);
 
-/// How long strays are given to end: as long as services are by default.
+/// Stop timeout of strays: the same as the default of services.
 pub(super) const STRAY_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Supervisor<'_> {
-    /// Listens for commands. Whoever listened here before is gone: the lock says so.
+    /// Listens for commands. Replaces an existing socket: holding the lock proves that its owner is
+    /// gone.
     pub(super) fn open_socket(&mut self) -> Result<()> {
-        let cannot = || format!("the supervisor cannot listen at `{}`", self.socket.display());
+        let cannot = || format!("cannot listen on socket `{}`", self.socket.display());
         self.disk.remove_file(&self.socket).with_context(cannot)?;
         let listener = UnixListener::bind(&self.socket).with_context(cannot)?;
         let mode = std::fs::Permissions::from_mode(0o600);
@@ -71,7 +76,7 @@ impl Supervisor<'_> {
                     continue;
                 }
                 let (tell, looker, command) = (tell.clone(), looker.clone(), commands.clone());
-                // One that cannot be served is closed, which tells whoever waits.
+                // Without a thread the stream is closed, which the command notices.
                 drop(spawn_thread(move || {
                     serve_command(&stream, &tell, &looker);
                     drop(command);
@@ -80,10 +85,10 @@ impl Supervisor<'_> {
         })
     }
 
-    /// Says where it listens.
+    /// Writes `SupervisorRecord`, which names the socket.
     pub(super) fn write_address(&self) -> Result<()> {
         let Some(identity) = processes::identify_process(std::process::id()) else {
-            return Err(xtask_base::error::Error::unable("this process cannot find itself"));
+            return Err(xtask_base::error::Error::unable("cannot identify this process"));
         };
         let announced = Announced {
             folder: self.stack.folder.clone(),
@@ -94,7 +99,7 @@ impl Supervisor<'_> {
         self.stack.write_supervisor(self.disk, &announced)
     }
 
-    /// Opens the status page where it is wanted. That it cannot be opened takes no service down.
+    /// Opens the status page if it is configured. A failure is noted and stops no service.
     pub(super) fn open_status_page(&mut self) {
         self.serving = None;
         let Some(port) = self.status else { return };
@@ -114,7 +119,7 @@ impl Supervisor<'_> {
         self.note_problem("the status page", done);
     }
 
-    /// Looks after the logs in a thread of its own, more often while something is written.
+    /// Polls the `LogRotator`s in a separate thread, more often while a log grows.
     pub(super) fn start_log_rotation(&self) -> Result<()> {
         let (keepers, is_ending) = (Arc::downgrade(&self.log_rotators), self.is_ending.clone());
         spawn_thread(move || {
@@ -124,7 +129,7 @@ impl Supervisor<'_> {
                     return;
                 }
                 let mut keepers = keepers.lock().unwrap_or_else(PoisonError::into_inner);
-                // A log that cannot be kept is the service's own affair: a full disk, most often.
+                // A log that cannot be rotated, usually because of a full disk, is left as it is.
                 let looks = keepers.values_mut().map(|keeper| keeper.poll(&Disk::real()));
                 let has_grown = looks.filter(|look| matches!(look, Ok(true))).count() > 0;
                 drop(keepers);
@@ -134,18 +139,18 @@ impl Supervisor<'_> {
         })
     }
 
-    /// Looks around: at what services use, at its own folder and socket, and at those who were left to
-    /// it and have ended.
+    /// Checks the folder, the socket, the log writer and the status page, and every
+    /// `PROCESS_SCAN_INTERVAL` resource usage and strays.
     pub(super) fn run_housekeeping(&mut self) {
         if !self.owns_folder() {
-            // The worktree was removed, perhaps made anew, and nobody could ever stop them.
+            // The worktree was removed, perhaps recreated: no command could ever stop these services.
             self.was_asked = true;
             let names = self.machine.services().keys().cloned().collect();
             self.handle_event(Event::Stop { names, within: None });
             return;
         }
         if self.socket.symlink_metadata().is_err() {
-            // The folder may have gone with the last login of its user, and have come again with the next.
+            // `XDG_RUNTIME_DIR` is removed with the last logout of its user and recreated at the next login.
             let done = self.stack.prepare_socket(self.world).and_then(|socket| {
                 self.socket = socket;
                 self.open_socket()?;
@@ -158,7 +163,7 @@ impl Supervisor<'_> {
         if self.status.is_some() && self.serving.is_none() {
             self.open_status_page();
         }
-        // The kernel's table is read less often: that is what a supervisor at rest spends its time on.
+        // Reading the process table is the main cost of an idle supervisor.
         if read_monotonic_clock() < self.scan_due {
             return;
         }
@@ -184,8 +189,9 @@ impl Supervisor<'_> {
         self.track_strays(&table);
     }
 
-    /// Keeps in mind whom services have left to the supervisor, and reaps those of them that have ended.
-    /// One is taken for such only at the second look: whoever starts a process here reaps it before that.
+    /// Updates the list of strays, which services left to the supervisor, and reaps exited ones.
+    /// A zombie is reaped only if a second scan still finds it: threads that start a process here reap
+    /// it before that.
     fn track_strays(&mut self, table: &ProcessSnapshot) {
         let mut own: HashSet<u32> =
             self.running.values().map(|process| process.identity.pid).collect();
@@ -198,7 +204,7 @@ impl Supervisor<'_> {
         let is_bare = |process: &&ProcessInfo| {
             !process.is_zombie && !table.markers.contains_key(&process.pid)
         };
-        // Those that a supervisor before this one had are nobody's children any more.
+        // Strays of a previous supervisor are no longer children of anybody.
         let processes = table.processes.iter();
         let is_kept = |process: &&ProcessInfo| {
             is_bare(process)
@@ -211,14 +217,14 @@ impl Supervisor<'_> {
         for (pid, _) in ended.intersection(&self.seen_zombies) {
             let pid = i32::try_from(*pid).ok().and_then(Pid::from_raw);
             if let Some(pid) = pid {
-                // Whether it was one or not, it is no zombie of ours any more.
+                // Either way, it is no zombie of ours any more.
                 waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok();
             }
         }
         self.seen_zombies = ended;
     }
 
-    /// Whatever else the services of this stack have left behind.
+    /// Selects all processes of this stack that no service owns.
     fn collect_strays(&self) -> Strays {
         let logs =
             self.machine.services().keys().flat_map(|name| self.service_log(name).file_ids());
@@ -231,12 +237,12 @@ impl Supervisor<'_> {
         }
     }
 
-    /// The processes of the supervisor itself, which nobody has left to it.
+    /// Returns the pids of the supervisor and its log writer, which are never strays.
     fn own_processes(&self) -> Vec<u32> {
         [Some(std::process::id()), self.writer.pid()].into_iter().flatten().collect()
     }
 
-    /// Begins to end them, in a thread of its own; the loop hears when that is done.
+    /// Starts to stop strays in a separate thread; the loop receives `Input::Swept` at the end.
     pub(super) fn start_sweep(&mut self, within: Duration) {
         self.sweep = StraySweep::Running;
         let (strays, tell) = (self.collect_strays(), self.input_sender.clone());
@@ -246,11 +252,11 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Leaves nothing of its own behind. What it knows stays where something went wrong.
+    /// Removes socket and records. The stack record stays if anything went wrong.
     pub(super) fn shut_down(mut self) -> Result<()> {
         let done = self.clean_up();
         self.running.clear();
-        // Whoever waited for the end of a process has let it go by now.
+        // The threads that held a clone have exited by now.
         if let Some(writer) = Arc::into_inner(self.writer) {
             writer.release();
         }
@@ -270,18 +276,18 @@ impl Supervisor<'_> {
                 .services()
                 .values()
                 .all(|unit| unit.error.is_none() && unit.survivors.is_empty());
-        // Who still waits for an answer gets it.
+        // Let connected commands receive their replies.
         let rounds = LAST_REPLIES_TIMEOUT.as_millis() / LAST_REPLIES_POLL.as_millis();
         for _ in 0..rounds {
-            // One is ours, one is with the thread that listens.
+            // One reference is ours, one belongs to the listening thread.
             if Arc::strong_count(&self.commands) <= 2 {
                 break;
             }
             std::thread::sleep(LAST_REPLIES_POLL);
         }
-        // Somebody else may listen under this name by now.
+        // Another supervisor may listen at this path by now.
         if super::read_file_id(&self.socket) == self.socket_id {
-            self.disk.remove_file(&self.socket).with_context(|| "the socket cannot be removed")?;
+            self.disk.remove_file(&self.socket).with_context(|| "cannot remove the socket")?;
         }
         if !self.owns_folder() {
             return Ok(());
@@ -293,7 +299,7 @@ impl Supervisor<'_> {
     }
 }
 
-/// Whatever the services of a stack have left behind that no service owns any more.
+/// Processes that services left behind and that no service owns any more.
 struct Strays {
     process_table: Arc<ProcessTable>,
     token: String,
@@ -303,7 +309,7 @@ struct Strays {
 }
 
 impl Strays {
-    /// Ends them; what of it remains, in words.
+    /// Stops them, and returns descriptions of those that remain.
     fn terminate(self, within: Duration) -> Vec<String> {
         let ours = ProcessSelector {
             stack: &self.token,
@@ -320,10 +326,10 @@ impl Strays {
     }
 }
 
-/// Serves one command.
+/// Handles one connection.
 fn serve_command(stream: &UnixStream, tell: &Sender<Input>, looker: &UsageMonitor) {
     let refuse = |why: String| {
-        // Who has gone away is not told.
+        // The command may have disconnected.
         let _is_told = control_socket::write_reply(stream, &ControlReply::Refused { why });
     };
     let what = match control_socket::read_request(stream) {
@@ -336,7 +342,7 @@ fn serve_command(stream: &UnixStream, tell: &Sender<Input>, looker: &UsageMonito
     let is_gone = Arc::new(AtomicBool::new(false));
     let asked = Input::Request { what, reply, is_gone: is_gone.clone() };
     if tell.send(asked).is_err() {
-        return refuse("the supervisor is ending".to_owned());
+        return refuse("the supervisor is shutting down".to_owned());
     }
     loop {
         match answers.recv_timeout(GONE_POLL) {

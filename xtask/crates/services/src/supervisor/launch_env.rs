@@ -1,4 +1,7 @@
-//! What running services were given when they were started.
+//! `LaunchEnv`: the environment that a running service was started with.
+//!
+//! Guarantee: an automatic restart uses the environment of the last manual start, whatever became
+//! of the env files since. For example, `api` started with `DB=1` keeps it after `.env` says `DB=2`.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -12,17 +15,16 @@ use crate::teardown::{MARKER_VARIABLE, format_marker};
 use xtask_base::environment::Environment;
 use xtask_base::processes;
 
-/// What a service was given when it was started by a person: it is started again with the same, whatever became
-/// of its files since.
+/// Environment of the last manual start of a service.
 pub(super) struct LaunchEnv {
-    /// Its variables, under its own.
+    /// Base variables, which `ServiceSpec::env` overrides.
     pub(super) env: Arc<Env>,
-    /// How its files of variables looked.
+    /// Stamps of its env files at that time.
     pub(super) env_file_stamps: Vec<EnvFileStamp>,
 }
 
-/// What services that run were given, by what the system tells of their processes; where those have written over
-/// it, by their files as they are now, as far as they answer at once.
+/// Restores the environments of running services from their processes. For a process that has
+/// overwritten its own, reads the env files as they are now, unless they do not respond at once.
 pub(super) fn restore_launch_envs(
     units: &[reattach::ReattachedService],
     token: &str,

@@ -1,9 +1,14 @@
-//! The process that watches the services of one stack.
+//! The supervisor process of one stack.
 //!
-//! It decides nothing: `machine` does. It waits for the next event, has the machine take it, and does
-//! what comes out. Services write to their own logs and lead their own sessions, so its death takes
-//! nothing down; what it knows is written down before anything is started, and the marker in each
-//! process says the rest, so that the next supervisor can go on.
+//! It takes no decisions (`state_machine` does): it waits for the next `Input`, feeds it to the
+//! machine and performs the resulting effects. Guarantee: its death stops no service, because
+//! services write to their own logs and lead their own sessions. Each run is recorded before it
+//! starts (`record`), and each process carries a marker, so that the next supervisor can take over.
+//!
+//! ```text
+//! Input::Request {start api} -> Event::Start -> Effect::Spawn -> Event::Spawned -> Effect::Probe
+//!   -> Event::Probed -> ControlReply::Done
+//! ```
 
 mod child_exit;
 mod housekeeping;
@@ -45,43 +50,44 @@ use xtask_base::http::{self, ServerHandle};
 use xtask_base::lock;
 use xtask_base::processes::{ProcessHandle, ProcessIdentity};
 
-/// How often it looks at its folder and its socket.
+/// Interval of `run_housekeeping`.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long a port may take to show that it is still served.
+/// Timeout for checking whether a port is still served.
 const PORT_CHECK_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// How soon after a child has ended: rarely enough for one that forks without end.
+/// Delay from the exit of a child to the next housekeeping: long enough for a service that forks
+/// endlessly.
 const CHILD_EXIT_DELAY: Duration = Duration::from_secs(1);
 
-/// How long it waits for the first request of whoever has started it.
+/// How long an idle supervisor waits for the first request before it exits.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many times as long as it takes to tell and to write down what has changed goes by until it is done again, with
-/// more services than a few: of those every step is told.
+/// With more than `FEW_SERVICES` services, replies and records are batched: the pause between two
+/// rounds is `SETTLING_SHARE` times the duration of a round. With fewer, every step is reported.
 const SETTLING_SHARE: u32 = 3;
 const FEW_SERVICES: usize = 16;
 
-/// The stack of a thread that waits: 128 KiB.
+/// Stack size of a helper thread: 128 KiB.
 const THREAD_STACK_SIZE: usize = 128 << 10;
 
-/// What the loop hears.
+/// Input of the main loop.
 enum Input {
-    /// Something happened to a service.
+    /// Event of a service.
     Event(Event),
-    /// A command asks.
+    /// Command from the control socket.
     Request { what: ControlCommand, reply: Sender<ControlReply>, is_gone: Arc<AtomicBool> },
-    /// The status page asks.
+    /// Request of the status page.
     StatusRequest(Sender<StackStatus>),
-    /// Those whom no service owns are ended, but for these.
+    /// The stray sweep finished; holds descriptions of the remaining processes.
     Swept(Vec<String>),
-    /// A child has ended, which may be one that nobody knows.
+    /// A child exited (SIGCHLD), possibly an unknown one.
     ChildEnded,
-    /// It is to end everything and go.
+    /// Stop all services and exit.
     Shutdown,
 }
 
-/// A command that waits for its answer.
+/// Command that waits for its reply.
 struct PendingRequest {
     reply: Sender<ControlReply>,
     is_gone: Arc<AtomicBool>,
@@ -89,43 +95,41 @@ struct PendingRequest {
     reported: Vec<ServiceStatus>,
 }
 
-/// What a command waits for.
+/// Condition that completes a request.
 enum RequestGoal {
-    /// That these are ready; `started` are those that were not there before, `restarts` how often each had
-    /// been started again.
+    /// `names` are ready. `started` are those that this request started, `restarts` the restart
+    /// counts of all services before it.
     Ready { names: Vec<String>, started: Vec<String>, restarts: BTreeMap<String, u32> },
-    /// That these are gone.
+    /// `names` are stopped.
     Gone { names: Vec<String>, failures: Option<Vec<ServiceFailure>>, within: Option<Duration> },
 }
 
-/// Whether those whom no service owns any more are ended.
+/// Progress of the sweep that stops processes that no service owns any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum StraySweep {
-    /// Nobody has begun to.
     None,
-    /// Somebody is at it.
     Running,
-    /// It is done; what is left, in words.
+    /// Finished; holds descriptions of the remaining processes.
     Done(Vec<String>),
 }
 
-/// Which file has a name, by device and number.
+/// Returns device and inode of the file at `path`.
 fn read_file_id(path: &Path) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
     let meta = std::fs::symlink_metadata(path).ok()?;
     Some((meta.dev(), meta.ino()))
 }
 
-/// A running service, as far as the machine need not know.
+/// Data of a running service that `StateMachine` does not need.
 struct RunningService {
-    /// Ours to reap; nothing where another supervisor has started it.
+    /// Child to reap; `None` if another supervisor started it.
     child: Option<Child>,
     identity: ProcessIdentity,
     log_at: u64,
-    /// To what it prints. While it is open here, nothing of that is lost, whoever reads it.
+    /// Kept open so that no output is lost while nobody reads the pipe.
     _pipe: Option<LogPipe>,
     search: LogSearch,
-    /// What was found out last of where it listens.
+    /// Last result of `ListenerFinder::describe_elsewhere`.
     last_lookup: LastLookup,
 }
 
@@ -161,9 +165,9 @@ struct Supervisor<'a> {
     was_asked: bool,
 }
 
-/// Supervises a stack until nothing of it runs any more. `ready` is called once commands can connect.
-/// Where somebody supervises already, it returns at once. `signals` says that it is to end everything,
-/// `children` that a child has ended.
+/// Supervises a stack until none of its services runs, and calls `ready` once commands can connect.
+/// Returns at once if another supervisor holds the lock. A message on `signals` stops all services,
+/// one on `children` reports an exited child.
 pub fn supervise_stack(
     stack: &Stack,
     world: &Environment,
@@ -178,7 +182,7 @@ pub fn supervise_stack(
         ready();
         return Ok(());
     };
-    // Where the system can, those whom services have left behind become our children.
+    // On Linux, orphaned descendants of services become our children.
     #[cfg(target_os = "linux")]
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).ok();
     let socket = stack.prepare_socket(world)?;
@@ -217,14 +221,14 @@ pub fn supervise_stack(
     };
     supervisor.take_over_services(adopted.units);
     if !supervisor.running.is_empty() {
-        // What they print waits for somebody who reads it, and holds them up.
+        // Without a reader, their output fills the pipe and blocks them.
         let copied = supervisor.writer.ensure_running();
         supervisor.note_problem("the writer of the logs", copied);
     }
     supervisor.open_socket()?;
     supervisor.start_log_rotation()?;
     supervisor.open_status_page();
-    // A full disk keeps nobody from ending what runs. Nothing is started that is not written down.
+    // A full disk must not prevent a stop, so this failure is only noted. A start requires a record.
     let saved = supervisor.write_record();
     supervisor.note_problem("its record", saved);
     let announced = supervisor.write_address();
@@ -253,15 +257,15 @@ fn spawn_thread(work: impl FnOnce() + Send + 'static) -> Result<()> {
         .stack_size(THREAD_STACK_SIZE)
         .spawn(work)
         .map(drop)
-        .with_context(|| "a thread cannot be started")
+        .with_context(|| "cannot start a thread")
 }
 
 impl Supervisor<'_> {
     fn run_loop(mut self, hear: &Receiver<Input>) -> Result<()> {
         let mut round = read_monotonic_clock() + HOUSEKEEPING_INTERVAL;
         let begun = read_monotonic_clock();
-        // Telling and writing down takes longer the more services there are. It is not done for each of a burst
-        // of events, but when as much time has gone by as a few times of it take.
+        // Replies and records cost more with more services, so a burst of events is batched: the next
+        // round begins after a multiple of the duration of the last one.
         let (mut is_settled, mut settle_at) = (true, begun);
         loop {
             let mut due = self.machine.next_deadline().unwrap_or(round).min(round);
@@ -270,7 +274,7 @@ impl Supervisor<'_> {
             }
             match hear.recv_timeout(due.saturating_sub(read_monotonic_clock())) {
                 Ok(Input::Event(event)) => self.handle_event(event),
-                // What is swept up is known by the marker of the stack: nothing of it begins meanwhile.
+                // The sweep selects processes by the marker of the stack: start no service during it.
                 Ok(Input::Request { what: what @ ControlCommand::Start(_), reply, is_gone })
                     if self.sweep == StraySweep::Running =>
                 {
@@ -329,7 +333,7 @@ impl Supervisor<'_> {
         self.shut_down()
     }
 
-    /// Keeps in mind what could not be done, and forgets it when it could.
+    /// Remembers a failure under `about`, and forgets it on success.
     fn note_problem(&mut self, about: &'static str, done: Result<()>) {
         match done {
             Ok(()) => drop(self.problems.remove(about)),
@@ -337,12 +341,12 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Whether the folder of the stack is still the one in which this supervisor has its lock.
+    /// Returns whether the folder of the stack is still the one that holds our lock file.
     fn owns_folder(&self) -> bool {
         self.lock_id.is_some() && read_file_id(&self.stack.supervisor_lock()) == self.lock_id
     }
 
-    /// Whether nothing runs and nothing is about to.
+    /// Returns whether no service runs or is about to run.
     fn is_idle(&self) -> bool {
         let mut units = self.machine.services().values();
         !units.any(|u| {
@@ -355,7 +359,7 @@ impl Supervisor<'_> {
         EventContext {
             steady: read_monotonic_clock(),
             wall_ms: i64::try_from(wall.as_millis()).unwrap_or(i64::MAX),
-            // The last digits of the clock are chance enough for pauses.
+            // The low bits of the clock are random enough for backoffs.
             jitter: u16::try_from(wall.subsec_nanos() & 0xffff).unwrap_or(0),
         }
     }
@@ -378,8 +382,8 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Reaps a service of which all is gone: now its number may be somebody else's. One that has not
-    /// ended after all is a survivor.
+    /// Reaps the child of a service whose processes are all gone; from then on its pid can be reused.
+    /// A child that has not exited after all becomes a survivor.
     fn reap_child(&mut self, event: Event) -> Event {
         let Event::TornDown { name, run, mut ending, conflict } = event else { return event };
         if ending.survivors.is_empty() {
@@ -416,10 +420,11 @@ impl Supervisor<'_> {
             Some(given) => given.env.clone(),
             None if spec.env_files.is_empty() => Arc::new(self.world.variables.clone()),
             None => {
-                return Err(Error::unable(
-                    "with which variables it was started is not known any more",
-                )
-                .with_hint(format!("`cargo xtask restart {}` reads its files again", spec.name)));
+                return Err(Error::unable("the environment of its last start is no longer known")
+                    .with_hint(format!(
+                        "`cargo xtask restart {}` reads its env files again",
+                        spec.name
+                    )));
             }
         };
         Ok(launch::build_environment(spec, &base, &self.launch_context(), run, degraded))
@@ -428,12 +433,12 @@ impl Supervisor<'_> {
     fn spawn_service(&mut self, name: &str, run: u64, degraded: bool) -> Event {
         self.sweep = StraySweep::None;
         let (name, spec) = (name.to_owned(), self.machine.services()[name].spec.clone());
-        // What is about to be started is written down first.
+        // Record the run before it starts.
         let saved = if self.is_recorded(&name, run) { Ok(()) } else { self.write_record() };
         let log = self.service_log(&name);
         self.log_starts.insert(name.clone(), log.length());
         let is_again = self.machine.services()[&name].was_auto_restarted();
-        // A log without it shows all that is there.
+        // Without this entry, `logs` shows the entire log.
         log.record_run(self.disk, self.event_context().wall_ms, is_again).ok();
         {
             let mut keepers = self.log_rotators.lock().unwrap_or_else(PoisonError::into_inner);
@@ -477,7 +482,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Waits in a thread of its own for the process to end. A child of ours is not reaped by that.
+    /// Waits for the process to exit, in a separate thread. Does not reap a child.
     fn watch_exit(
         &self,
         name: &str,
@@ -495,7 +500,7 @@ impl Supervisor<'_> {
                 }
                 ProcessExit::Unseen
             });
-            // Its last words say why.
+            // The last output often explains the exit.
             writer.wait_until_written();
             drop(tell.send(Input::Event(Event::Exited { name, run, exit })));
         })
@@ -516,7 +521,7 @@ impl Supervisor<'_> {
         let env = match env {
             Ok(env) => env,
             Err(failure) => {
-                // What cannot be asked has not failed.
+                // A liveness probe that cannot run has not failed.
                 let answer = if ask == ProbeKind::Live { Ok(()) } else { Err(failure.to_string()) };
                 let name = name.to_owned();
                 drop(self.input_sender.send(Input::Event(Event::Probed {
@@ -578,7 +583,7 @@ impl Supervisor<'_> {
         let ProcessSelector { leaders, logs, .. } = self.process_selector(name);
         let unit = self.machine.services().get(name);
         let port = unit.and_then(|unit| unit.spec.port);
-        // Who has its port by then matters to one that is started again.
+        // A port conflict matters only if the service is started again.
         let goes_on = unit.is_some_and(|unit| {
             unit.is_wanted
                 || matches!(unit.state, ServiceState::Ending(AfterStop::Again | AfterStop::Pause))
@@ -604,11 +609,11 @@ impl Supervisor<'_> {
                 killed: Vec::new(),
             });
             for who in &ending.killed {
-                // Its log is where one looks why something is missing; one that is gone with its worktree is not
-                // made again.
+                // Users look in the log for missing output. A log removed with its worktree is not
+                // recreated.
                 if log.exists() {
                     log.append_line(&format!(
-                        "xtask: killed {who}, which had not ended within {timeout:?}"
+                        "xtask: killed {who} (SIGKILL) because it did not stop within {timeout:?}"
                     ));
                 }
             }

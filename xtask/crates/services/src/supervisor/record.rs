@@ -1,7 +1,11 @@
 //! The record of a stack: written before a service starts, and read back by the next supervisor.
 //!
-//! Guarantee: nothing is started that `StackRecord` does not hold, so that a supervisor which was killed leaves no
-//! service that its successor cannot find.
+//! Guarantee: no run starts before `StackRecord` holds it, so a killed supervisor leaves no service
+//! that its successor cannot find.
+//!
+//! ```text
+//! {"token": "1f0c…", "units": [{"spec": {"name": "api", …}, "state": "ready", "run": 3, …}]}
+//! ```
 
 use super::launch_env::restore_launch_envs;
 use super::{RunningService, Supervisor};
@@ -17,7 +21,7 @@ use std::sync::PoisonError;
 use xtask_base::error::{Error, Result};
 
 impl Supervisor<'_> {
-    /// Takes over what another supervisor has left.
+    /// Takes over the services of a previous supervisor.
     pub(super) fn take_over_services(&mut self, units: Vec<ReattachedService>) {
         self.launch_envs.extend(restore_launch_envs(&units, &self.token, self.world));
         for found in units {
@@ -60,14 +64,14 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Whether it is written down that this run is about to be.
+    /// Returns whether the last written record holds this run.
     pub(super) fn is_recorded(&self, name: &str, run: u64) -> bool {
         let units = self.last_record.iter().flat_map(|saved| &saved.units);
         self.owns_folder()
             && units.into_iter().any(|unit| unit.spec.name == name && unit.run == run)
     }
 
-    /// Writes down what is there, if it has changed.
+    /// Writes the stack record if it has changed.
     pub(super) fn write_record(&mut self) -> Result<()> {
         let units = self.machine.services().values().map(|unit| ServiceRecord {
             spec: unit.spec.clone(),
@@ -94,9 +98,9 @@ impl Supervisor<'_> {
             strays: self.strays.clone(),
             units: units.collect(),
         };
-        // A worktree that was removed is not made again, and nothing is started in it.
+        // A removed worktree is not recreated, and no service starts in it.
         if !self.owns_folder() {
-            let gone = format!("`{}` is gone", self.stack.folder.display());
+            let gone = format!("`{}` no longer exists", self.stack.folder.display());
             return Err(Error::unable(gone));
         }
         if self.last_record.as_ref() != Some(&saved) {

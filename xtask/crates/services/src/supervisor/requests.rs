@@ -1,4 +1,8 @@
-//! What commands ask of the supervisor, and when they are answered.
+//! Handles each `ControlCommand`, and decides when its reply is sent.
+//!
+//! ```text
+//! {"ask":"start",…} -> Now (progress, repeated) -> Done | Failed
+//! ```
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,13 +17,13 @@ use crate::service_state::{AfterStop, ServiceState, SupervisedService};
 use crate::state_machine::Event;
 use crate::status::{ServiceStatus, StackStatus, SupervisorStatus};
 
-/// From when on who waits for a service is told for what, in milliseconds.
+/// Duration of a start, in milliseconds, from which on progress reports name the reason.
 const SLOW_START_MS: u64 = 1000;
 
-/// How many lines of the log of a service that failed are told.
+/// Number of log lines reported for a failed service.
 const FAILURE_LOG_LINES: usize = 20;
 
-/// How much of each.
+/// Maximum length of such a line, in characters.
 const MAX_LINE_CHARS: usize = 400;
 
 impl Supervisor<'_> {
@@ -27,7 +31,7 @@ impl Supervisor<'_> {
         let now = self.event_context().wall_ms;
         let rows =
             self.machine.services().values().map(|unit| ServiceStatus::from_service(unit, now));
-        // Time alone is no news, but that it takes longer than a moment.
+        // Uptime alone causes no report; crossing `SLOW_START_MS` does.
         let is_long = |row: &ServiceStatus| {
             row.state == "starting" && row.uptime_ms.is_some_and(|uptime| uptime > SLOW_START_MS)
         };
@@ -86,8 +90,7 @@ impl Supervisor<'_> {
         reply: Sender<ControlReply>,
         is_gone: Arc<AtomicBool>,
     ) {
-        // Before anything is ended in order to be started again: nothing is started that cannot be
-        // written down.
+        // Check that the record can be written before a restart stops anything.
         self.last_record = None;
         if let Err(failure) = self.write_record() {
             drop(reply.send(ControlReply::Refused { why: failure.to_string() }));
@@ -103,7 +106,7 @@ impl Supervisor<'_> {
         for spec in start.specs {
             let known = self.machine.services().get(&spec.name);
             let is_up = known.is_some_and(|unit| match unit.state {
-                // One that ends now and is not to go on begins anew.
+                // A service that is stopping for good counts as down.
                 ServiceState::Ending(_) => unit.is_wanted,
                 _ => {
                     unit.is_active()
@@ -113,7 +116,7 @@ impl Supervisor<'_> {
             if !is_up {
                 started.push(spec.name.clone());
             }
-            // What is ending now begins with what is said now.
+            // A service that is stopping next starts with the spec of this request.
             let is_ending = known.is_some_and(|unit| matches!(unit.state, ServiceState::Ending(_)));
             if !is_up || is_ending || start.again.contains(&spec.name) {
                 let read = start.values.get(&spec.name);
@@ -134,7 +137,7 @@ impl Supervisor<'_> {
         self.machine.forget_all_but(&start.layer);
         let ready_within = Duration::from_millis(start.ready_within_ms);
         let units = self.machine.services().iter();
-        // One that is still ending has failed before this began: the pause to come is not of this start.
+        // A service in `Ending(Pause)` failed before this request: its coming restart is not counted.
         let told = |unit: &SupervisedService| {
             unit.restarts + u32::from(unit.state == ServiceState::Ending(AfterStop::Pause))
         };
@@ -147,7 +150,7 @@ impl Supervisor<'_> {
         self.handle_event(Event::Start { names, ready_within, without: start.without });
     }
 
-    /// Answers those whose goal is reached or lost, and tells the others how far it is.
+    /// Replies to requests whose goal is reached or lost, and reports progress to the others.
     pub(super) fn answer_pending(&mut self) {
         let mut waiting = Vec::new();
         let mut stops = Vec::new();
@@ -158,7 +161,7 @@ impl Supervisor<'_> {
                 RequestGoal::Ready { names, started, restarts } => {
                     let failures = self.find_failures(names, restarts);
                     if is_gone || !failures.is_empty() {
-                        // What this command has started goes with it; what was there stays.
+                        // Stop the services that this request started; the others stay up.
                         let up =
                             started.iter().filter(|name| !self.is_failed_or_blocked(name)).cloned();
                         let up: Vec<String> = up.collect();
@@ -174,7 +177,7 @@ impl Supervisor<'_> {
                 }
                 RequestGoal::Gone { names, failures, within } => {
                     let units = self.machine.services();
-                    // One that is wanted again meanwhile does not go.
+                    // A service that was requested again concurrently stays up.
                     let is_down = |name: &String| {
                         units.get(name).is_none_or(|unit| !unit.is_active() || unit.is_wanted)
                     };
@@ -209,12 +212,12 @@ impl Supervisor<'_> {
             }
             waiting.push(pending);
         }
-        // What came in while this was done stays.
+        // Keep requests that arrived concurrently.
         waiting.append(&mut self.pending);
         self.pending = waiting;
         for names in stops {
             self.handle_event(Event::Stop { names, within: None });
-            // It may have been all there was to do.
+            // Wake the loop: this may have been its last pending work.
             drop(self.input_sender.send(Input::Event(Event::Tick)));
         }
     }
@@ -224,19 +227,18 @@ impl Supervisor<'_> {
     }
 
     fn is_settled(&self, name: &str) -> bool {
-        // One that was stopped meanwhile, and that can be done without, is what it is.
+        // A service that was stopped concurrently, and can be done without, counts as settled.
         self.machine.services().get(name).is_none_or(|unit| unit.is_settled() || !unit.is_wanted)
     }
 
-    /// Those of a start that failed and without which it cannot be called done.
+    /// Returns the failed services without which a start request fails.
     fn find_failures(
         &self,
         names: &[String],
         restarts: &BTreeMap<String, u32>,
     ) -> Vec<ServiceFailure> {
         let units = self.machine.services();
-        // One that has been started again since this began, and is still not ready, may go on like that
-        // for ever.
+        // A service that was restarted since the request and is still not ready may loop forever.
         let goes_round = |unit: &&SupervisedService| {
             let before = restarts.get(&unit.spec.name).copied().unwrap_or(unit.restarts);
             unit.restarts > before && !unit.is_ready() && unit.state != ServiceState::Starting
@@ -258,10 +260,10 @@ impl Supervisor<'_> {
                 service: unit.spec.name.clone(),
                 why: match &unit.error {
                     _ if !unit.is_wanted && !unit.is_failed_or_blocked() => {
-                        "it was stopped meanwhile".to_owned()
+                        "stopped while it was starting".to_owned()
                     }
                     Some(error) => error.clone(),
-                    None => "it failed".to_owned(),
+                    None => "failed".to_owned(),
                 },
                 lines: lines.into_iter().map(|line| truncate_line(&line.text)).collect(),
             }
@@ -269,8 +271,8 @@ impl Supervisor<'_> {
         failures.collect()
     }
 
-    /// Whether a stack can go without a service: nobody requires it, or all that need it can do
-    /// without.
+    /// Returns whether a start can succeed without this service: it is not `required`, or every
+    /// service that needs it has a fallback.
     fn is_tolerated(&self, unit: &SupervisedService, names: &[String]) -> bool {
         let name = &unit.spec.name;
         let units = names.iter().filter_map(|name| self.machine.services().get(name));
@@ -283,7 +285,7 @@ impl Supervisor<'_> {
     }
 }
 
-/// A line of a log, as far as anybody reads it in an answer.
+/// Truncates a log line to `MAX_LINE_CHARS`.
 fn truncate_line(line: &str) -> String {
     match line.char_indices().nth(MAX_LINE_CHARS) {
         Some((at, _)) => format!("{}…", &line[..at]),
