@@ -297,7 +297,7 @@ fn what_waits_for_a_push_to_end_does_not_wait_for_gh() {
     loop {
         let json = repo.xtask_with(&["status", "--json"], &variables).success().json();
         let said = json["requests"][0].as_str().unwrap().to_owned();
-        if !said.contains("is being made") {
+        if !said.contains("is being opened") {
             assert!(said.contains("draft pull request opened"), "{said}");
             break;
         }

@@ -159,7 +159,7 @@ fn a_protected_branch_gets_one_beside_it_until_it_has_all() {
     repo.git(&["branch", "-f", "orchestration-sync/main", "main"]);
     repo.xtask(&["propagate", "main"]).success();
     repo.git(&["branch", "-f", "main", "orchestration-sync/main"]);
-    repo.xtask(&["propagate", "main"]).success().says("so that goes");
+    repo.xtask(&["propagate", "main"]).success().says("no longer needed and is deleted");
     assert_eq!(
         repo.try_git(&["rev-parse", "-q", "--verify", "orchestration-sync/main"]).code,
         Some(1)
@@ -181,7 +181,7 @@ fn the_rules_leave_branches_alone_unless_they_are_named() {
     )]);
     repo.git(&["switch", "-q", "--detach"]);
     let work = repo.id("feature/work");
-    repo.xtask(&["propagate", "-v"]).success().says("the rules say `notify` for it");
+    repo.xtask(&["propagate", "-v"]).success().says("its mode is `notify`");
     assert_eq!(repo.id("feature/work"), work);
     assert_eq!(repo.git(&["show", "plain:setup/a"]), "a1\n");
     assert_eq!(repo.git(&["show", "plain:setup/b"]), "b2\n");
@@ -256,7 +256,7 @@ fn a_branch_that_follows_is_moved_there_first_and_pushed_only_with_what_is_ours(
     // `feature/work` has a commit here that nobody has pushed.
     repo.on_branch("feature/work", |place| place.write("src/app", "private\n"));
     let ran = repo.xtask(&["propagate", "--push"]).success();
-    ran.says("not pushed: 2 commits would go along");
+    ran.says("not pushed: 2 unpushed commits would be pushed as well");
     let hub = lab.place("hub");
     assert_eq!(hub.git(&["show", "plain:src/app"]), "by bob\n");
     assert_eq!(hub.git(&["show", "plain:setup/a"]), "a2\n");
@@ -345,7 +345,7 @@ fn a_branch_that_moves_meanwhile_is_tried_again_and_then_reported() {
     repo.git(&["push", "-q", "--no-verify", "origin", "orchestration-tools"]);
     moves(100);
     let ran = repo.xtask(&["propagate", "--remote", "--push"]).status(3);
-    ran.says("moved again and again");
+    ran.says("kept moving");
     // The others went through in the first round.
     assert_eq!(hub.git(&["show", "feature/work:setup/a"]), "a3\n");
     assert_eq!(hub.git(&["show", "plain:setup/a"]), "a2\n");
@@ -359,7 +359,7 @@ fn a_refused_branch_does_not_hold_up_the_others() {
     let hook = lab.path("hub/hooks/update");
     write_script(&hook, "#!/bin/sh\n[ \"$1\" != refs/heads/plain ] || { echo no; exit 1; }\n");
     let ran = repo.xtask(&["propagate", "--remote", "--push"]).status(3);
-    ran.says("the remote refused it: hook declined");
+    ran.says("rejected by the remote: hook declined");
     assert_eq!(hub.git(&["show", "plain:setup/a"]), "a1\n");
     assert_eq!(hub.git(&["show", "feature/work:setup/a"]), "a2\n");
 }
@@ -392,8 +392,8 @@ fn wrong_use_says_what_to_type() {
         .status(2)
         .says("no branch that follows `orchestration-tools` matches `nothing*`");
     assert_eq!(repo.git(&["show", "plain:setup/a"]), "a1\n");
-    repo.xtask(&["propagate", "--push"]).status(3).says("there is no remote `origin`");
-    repo.xtask(&["propagate", "--remote", "--push"]).status(3).says("there is no remote");
+    repo.xtask(&["propagate", "--push"]).status(3).says("no such remote: `origin`");
+    repo.xtask(&["propagate", "--remote", "--push"]).status(3).says("no such remote");
     repo.xtask(&["propagate", "--pr"]).status(2);
     repo.git(&["remote", "add", "origin", lab.path("nowhere").as_str()]);
     repo.git(&["update-ref", "refs/remotes/origin/orchestration-tools", "orchestration-tools"]);
@@ -449,7 +449,7 @@ fn a_branch_that_follows_a_protected_one_is_not_pushed_there() {
     repo.git(&["switch", "-q", "--detach"]);
     let before = (hub.id("main"), hub.id("orchestration-tools"));
     let ran = repo.xtask(&["propagate", "--push", "-v"]);
-    ran.success().says("follows `main`").says("follows `plain`");
+    ran.success().says("its upstream is `main`").says("its upstream is `plain`");
     assert_eq!((hub.id("main"), hub.id("orchestration-tools")), before);
     assert_eq!(repo.git(&["show", "topic:setup/a"]), "a2\n");
     assert_eq!(hub.git(&["show", "plain:setup/a"]), "a2\n");
@@ -544,7 +544,9 @@ fn what_somebody_has_forced_is_nobody_elses_to_push() {
     repo.xtask(&["sync", "--force"]).success();
     let forced = repo.head();
     repo.git(&["switch", "-q", "--detach"]);
-    repo.xtask(&["propagate", "--push", "-v"]).success().says("1 commit would go along");
+    repo.xtask(&["propagate", "--push", "-v"])
+        .success()
+        .says("1 unpushed commit would be pushed as well");
     assert_eq!(hub.git(&["show", "feature/own:setup/b"]), "own\n");
     // Nor is it thrown away where the branch has moved on at the remote.
     let moved = hub.git(&["commit-tree", "-p", "feature/own", "-m", "x", "feature/own^{tree}"]);

@@ -64,7 +64,7 @@ fn a_broken_morning_is_recovered_in_one_command_and_all_comes_back() {
     let plan = repo.xtask(&["recover", "--dry-run"]).success();
     plan.says("a rebase is under way")
         .says("`.env` is malformed in line 1")
-        .says(&format!("port {port} is taken by"))
+        .says(&format!("port {port} is already in use by"))
         .says("start layer `local` anew");
     assert_eq!(trace(repo.dir.as_std_path()), looked_at);
 
@@ -148,7 +148,9 @@ fn services_that_nobody_watches_are_begun_anew_and_ports_of_others_stay_theirs()
     assert_ne!(page["services"][0]["pid"].as_u64().unwrap(), first);
     repo.xtask(&["stop"]).success();
     let stranger = TcpListener::bind(("127.0.0.1", port)).unwrap();
-    repo.xtask(&["recover", "ports", "--yes"]).status(1).says(&format!("port {port} is taken by"));
+    repo.xtask(&["recover", "ports", "--yes"])
+        .status(1)
+        .says(&format!("port {port} is already in use by"));
     drop(TcpStream::connect(stranger.local_addr().unwrap()).unwrap());
     drop(stranger);
     // A process that another test has just forked holds the port until it becomes another program.

@@ -112,7 +112,7 @@ impl Scene<'_> {
             let lines = json["requests"].as_array().unwrap().clone();
             let lines: Vec<String> =
                 lines.iter().map(|line| line.as_str().unwrap().to_owned()).collect();
-            if !lines.iter().any(|line| line.contains("is being made")) {
+            if !lines.iter().any(|line| line.contains("is being opened")) {
                 return lines;
             }
             std::thread::sleep(std::time::Duration::from_millis(20));
@@ -209,9 +209,9 @@ fn a_remote_branch_that_is_not_followed_here_is_asked_for() {
 #[test]
 fn whatever_gh_does_the_push_goes_through_and_the_reason_is_told() {
     for (mode, why) in [
-        ("signed-out", "`gh` is not signed in (`gh auth login` signs in)"),
+        ("signed-out", "`gh` is not logged in (`gh auth login` logs in)"),
         ("failing", "GraphQL: something went wrong"),
-        ("nonsense", "something else than a list"),
+        ("nonsense", "unexpected output from `gh`"),
         ("no-draft", "Draft pull requests are not supported"),
     ] {
         let lab = Lab::new();
@@ -259,7 +259,7 @@ fn a_slow_gh_does_not_hold_the_push_up() {
     scene.push_change("a2\n").success();
     // The push is over, and `gh` has not even answered its first question.
     let waiting = scene.xtask(&["status"]).success();
-    waiting.says("is being made").says(COMPARE);
+    waiting.says("is being opened").says(COMPARE);
     fs::write(lab.path("go-on"), "").unwrap();
     assert!(scene.answers()[0].contains("draft pull request opened"));
 }

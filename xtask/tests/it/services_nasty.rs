@@ -304,7 +304,7 @@ fn a_stranger_on_a_port_is_named_and_lives_until_it_is_taken_over_by_name() {
         .repo
         .xtask(&["start"])
         .status(1)
-        .says(&format!("port {taken} is taken"))
+        .says(&format!("port {taken} is already in use"))
         .says(&format!("pid {pid}"))
         .says("--take-over")
         .says("nothing was started or stopped");

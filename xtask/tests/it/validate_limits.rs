@@ -62,7 +62,7 @@ fn commands_that_are_not_there_or_end_in_other_ways() {
         "`no-such-program` is not on PATH (`",
         "`./no-such-script` not found",
         "/none` not found",
-        "cannot be started: Permission denied",
+        "src/input`: Permission denied",
         "killed by signal 9",
         "timed out after 1 s (`timeout`)",
     ]) {

@@ -1,8 +1,15 @@
-//! The markers by which git shows a conflict in a text.
+//! Detection of git's conflict markers in the content of a file. Binary files and headings that are
+//! underlined with `=======` count as clean. For example:
+//!
+//! ```text
+//! <<<<<<< ours      counted
+//! =======           separator, not counted
+//! >>>>>>> theirs    counted, because a separator came before
+//! ```
 
-/// How many markers of conflicts stand in a text: beginnings, and ends that come after a line that
-/// parts the two sides. A conflict that is half resolved counts as well. A text that is not one (it
-/// has a NUL byte near its beginning) has none.
+/// Returns the number of conflict markers in `content`: lines that begin with `<<<<<<< `, and lines
+/// that begin with `>>>>>>> ` after a `=======`. A half-resolved conflict counts as well. Returns 0
+/// for binary content (a NUL byte in the first 8000 bytes).
 #[must_use]
 pub fn count_conflict_markers(content: &[u8]) -> usize {
     if content[..content.len().min(8000)].contains(&0) {
@@ -19,7 +26,8 @@ pub fn count_conflict_markers(content: &[u8]) -> usize {
     found
 }
 
-/// The line of the first conflict.
+/// Returns the 1-based line number of the first `<<<<<<< ` or `>>>>>>> ` marker, or 1 if there is
+/// none.
 #[must_use]
 pub fn first_marker_line(content: &[u8]) -> usize {
     let lines = content.split(|byte| *byte == b'\n');

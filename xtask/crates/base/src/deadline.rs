@@ -1,8 +1,10 @@
-//! When something has to be over, by a clock that nobody can set.
+//! A time limit on the monotonic clock, which is unaffected by changes of the system time. For
+//! example, `Deadline::after(Duration::from_secs(5)).remaining()` is `Some(…)` for five seconds and
+//! `None` from then on.
 
 use std::time::{Duration, Instant};
 
-/// A moment from which on there is no more time.
+/// A point in time after which an operation must stop.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
     start: Instant,
@@ -10,21 +12,21 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// So long from now.
+    /// Creates a deadline `longest` from now.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads this clock")]
     pub fn after(longest: Duration) -> Deadline {
         Deadline { start: Instant::now(), limit: longest }
     }
 
-    /// How much time is left; nothing where it is over.
+    /// Returns the time left, or `None` once the deadline has passed.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         let left = self.limit.checked_sub(self.start.elapsed())?;
         (!left.is_zero()).then_some(left)
     }
 
-    /// How much time there was in all.
+    /// Returns the full duration that was passed to [`Deadline::after`].
     #[must_use]
     pub fn limit(&self) -> Duration {
         self.limit

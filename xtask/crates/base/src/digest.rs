@@ -1,11 +1,13 @@
-//! SHA-256, for what we keep ourselves: caches, records, journals. Git's own ids are `repo::Id`.
+//! SHA-256 digests for xtask's own files: caches, records and journals. Git object ids are
+//! `xtask_git::Id`. For example, `to_hex(&hash_bytes(b""))` begins with `e3b0c442`.
 
 use sha2::{Digest as _, Sha256};
 
-/// A SHA-256 digest.
+/// The 32 raw bytes of a SHA-256 digest.
 pub type Digest = [u8; 32];
 
-/// The digest of parts, each preceded by its length, so that no two lists of parts can share one.
+/// Hashes `parts`, each preceded by its length as a big-endian `u64`, so that two different lists
+/// never share a digest: `["ab", "c"]` and `["a", "bc"]` differ.
 pub fn hash_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Digest {
     let mut sha = Sha256::new();
     for part in parts {
@@ -15,13 +17,13 @@ pub fn hash_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Digest {
     sha.finalize().into()
 }
 
-/// The digest of a text as it is, which is what `sha256sum` shows.
+/// Hashes `content` as `sha256sum` does.
 #[must_use]
 pub fn hash_bytes(content: &[u8]) -> Digest {
     Sha256::digest(content).into()
 }
 
-/// The same of a stream, which is never held as a whole.
+/// Hashes `stream` as [`hash_bytes`] does, in blocks of 64 KiB instead of loading all of it.
 pub fn hash_stream(mut stream: impl std::io::Read) -> std::io::Result<Digest> {
     let mut sha = Sha256::new();
     let mut part = vec![0; 1 << 16];
@@ -33,7 +35,7 @@ pub fn hash_stream(mut stream: impl std::io::Read) -> std::io::Result<Digest> {
     }
 }
 
-/// Lower-case hexadecimal.
+/// Formats bytes as lowercase hexadecimal.
 #[must_use]
 pub fn to_hex(digest: &[u8]) -> String {
     use std::fmt::Write;
@@ -43,24 +45,23 @@ pub fn to_hex(digest: &[u8]) -> String {
     })
 }
 
-/// For `#[serde(with = "as_hex")]`: a digest as text.
+/// Serde support for a [`Digest`] as a hexadecimal string: `#[serde(with = "as_hex")]`.
 pub mod as_hex {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     use super::{Digest, to_hex};
 
-    /// Writes the digest.
     pub fn serialize<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&to_hex(digest))
     }
 
-    /// Reads the digest.
+    /// Reads 64 hexadecimal digits; anything else is a deserialization error.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
         let text = String::deserialize(deserializer)?;
         let mut digest = Digest::default();
         let pairs = text.as_bytes().chunks_exact(2);
         if text.len() != 2 * digest.len() {
-            return Err(D::Error::custom("it is no digest"));
+            return Err(D::Error::custom("invalid digest: expected 64 hexadecimal digits"));
         }
         for (byte, pair) in digest.iter_mut().zip(pairs) {
             let pair = std::str::from_utf8(pair).map_err(D::Error::custom)?;

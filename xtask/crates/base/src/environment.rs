@@ -1,5 +1,9 @@
-//! The world outside: where we were started, with which environment, and what time it is. It is
-//! read once at the start and passed down, so that nothing below depends on hidden state.
+//! The inputs from the operating system: working directory, path of the executable, variables and
+//! clock. A command reads them once at the start and passes them down, so that the code below has
+//! no hidden state.
+//!
+//! Also formats and parses times: for example, `parse_seconds("1d 12h")` is `Some(129_600)`, and
+//! `format_ago(now, now - 7200)` is `2 hours ago`.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -9,25 +13,27 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::error::{Result, ResultExt};
 use super::files::is_executable;
 
-/// Where, with which variables and when a command runs.
+/// The working directory, variables and clock of a command.
 #[derive(Clone)]
 pub struct Environment {
-    /// The folder in which the command works (after `-C`).
+    /// The working directory, after `-C` has been applied.
     pub cwd: PathBuf,
-    /// The file of this very program.
+    /// The path of the running executable.
     pub program: PathBuf,
-    /// The environment at the start.
+    /// The environment variables at the start.
     pub variables: BTreeMap<OsString, OsString>,
-    /// The wall clock, in time since the Unix epoch.
+    /// Returns the wall-clock time since the Unix epoch.
     pub clock: fn() -> Duration,
 }
 
 impl Environment {
-    /// Reads the real world.
+    /// Reads the environment of this process. Returns an error if the current directory or the path
+    /// of the executable cannot be determined.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads them")]
     pub fn from_process() -> Result<Environment> {
-        let cwd = std::env::current_dir().with_context(|| "the working folder cannot be read")?;
-        let program = std::env::current_exe().with_context(|| "this program cannot find itself")?;
+        let cwd = std::env::current_dir().with_context(|| "cannot read the current directory")?;
+        let program =
+            std::env::current_exe().with_context(|| "cannot find the path of this program")?;
         Ok(Environment {
             cwd,
             program,
@@ -36,20 +42,22 @@ impl Environment {
         })
     }
 
-    /// The value of an environment variable, where it is set to text that is not empty.
+    /// Returns the value of the variable `name`, or `None` if unset, empty or not UTF-8.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<&str> {
         self.variables.get(OsStr::new(name))?.to_str().filter(|value| !value.is_empty())
     }
 
-    /// Whether a variable is set to a yes: anything but nothing, `0`, `false`, `no` and `off`.
+    /// Returns whether the variable `name` has a value other than an empty string, `0`, `false`,
+    /// `no` or `off` (case-insensitive).
     #[must_use]
     pub fn is_truthy(&self, name: &str) -> bool {
         let value = self.variable(name).map(str::to_ascii_lowercase);
         value.is_some_and(|value| !["0", "false", "no", "off"].contains(&value.as_str()))
     }
 
-    /// Where a program of this name lies, as `PATH` says; nothing where it is not installed.
+    /// Returns the first executable file named `program` in the folders of `PATH`, or `None` if not
+    /// installed.
     #[must_use]
     pub fn find_program(&self, program: &str) -> Option<PathBuf> {
         let path = self.variables.get(OsStr::new("PATH"))?;
@@ -58,7 +66,7 @@ impl Environment {
         })
     }
 
-    /// Seconds since the Unix epoch.
+    /// Returns the wall-clock time in seconds since the Unix epoch.
     #[must_use]
     pub fn now_seconds(&self) -> i64 {
         i64::try_from((self.clock)().as_secs()).unwrap_or(i64::MAX)
@@ -70,7 +78,7 @@ fn read_wall_clock() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Time that never goes back, since this program first asked.
+/// Returns the time since the first call in this process, on a clock that never goes backwards.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
 pub fn read_monotonic_clock() -> Duration {
@@ -78,35 +86,35 @@ pub fn read_monotonic_clock() -> Duration {
     BEGINNING.get_or_init(std::time::Instant::now).elapsed()
 }
 
-/// A moment as RFC 3339 in UTC, as in `2026-01-31T12:00:00Z`.
+/// Formats `seconds` since the Unix epoch as RFC 3339 in UTC: `2026-01-31T12:00:00Z`.
 #[must_use]
 pub fn format_rfc3339(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |t| t.to_string())
 }
 
-/// A moment in milliseconds, as in `2026-01-31T12:00:00.123Z`.
+/// Formats `milliseconds` since the Unix epoch as RFC 3339 in UTC: `2026-01-31T12:00:00.123Z`.
 #[must_use]
 pub fn format_rfc3339_ms(milliseconds: i64) -> String {
     let moment = jiff::Timestamp::from_millisecond(milliseconds);
     moment.map_or_else(|_| milliseconds.to_string(), |moment| format!("{moment:.3}"))
 }
 
-/// A moment as it goes into the name of a backup: `20260131T120000Z`.
+/// Formats `seconds` since the Unix epoch for the name of a backup: `20260131T120000Z`.
 #[must_use]
 pub fn format_compact_time(seconds: i64) -> String {
     format_rfc3339(seconds).replace(['-', ':'], "")
 }
 
-/// A time span as people write it, `90s`, `2h`, `1d 12h`, in seconds; nothing where it is not one
-/// or not longer than nothing. A day has 24 hours.
+/// Parses a duration such as `90s`, `2h` or `1d 12h` into seconds. A day has 24 hours. Returns
+/// `None` if `text` is invalid or shorter than a second.
 #[must_use]
 pub fn parse_seconds(text: &str) -> Option<i64> {
     let seconds = i64::try_from(parse_duration(text)?.as_secs()).ok()?;
     Some(seconds).filter(|seconds| *seconds > 0)
 }
 
-/// A time span as people write it, to the millisecond: `500ms`, `1m 30s`; nothing where it is not
-/// one or shorter than a millisecond. A day has 24 hours.
+/// Parses a duration such as `500ms` or `1m 30s`, rounded down to milliseconds. A day has 24 hours.
+/// Returns `None` if `text` is invalid or shorter than a millisecond.
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let span: jiff::Span = text.parse().ok()?;
@@ -116,7 +124,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     Some(whole).filter(|duration| !duration.is_zero())
 }
 
-/// How long ago something was, for people: `3 days ago`.
+/// Formats the time from `then` to `now`, both in seconds, for people: `just now`, `3 days ago`.
 #[must_use]
 pub fn format_ago(now: i64, then: i64) -> String {
     let seconds = now.saturating_sub(then).max(0);

@@ -1,34 +1,38 @@
-//! What went wrong, why, and what to type next.
+//! The error type of all crates: a message, its cause, and hints for the user.
 //!
-//! An error has a kind (which decides the exit code), a text in lower case that says what failed
-//! with its values in backticks, an optional cause, and hints. It is worded here and printed only
-//! by `report`.
+//! An [`Error`] has an [`ErrorKind`], which decides the exit code, a lowercase message with values
+//! in backticks, an optional cause, and hints. Only the `report` crate prints it. For example:
+//!
+//! ```text
+//! error: cannot start `gh`: No such file or directory (os error 2)
+//! hint: is `gh` installed and on PATH?
+//! ```
 
 use std::error::Error as StdError;
 use std::fmt;
 
-/// The result of everything that can fail.
+/// A `Result` with [`Error`] as the default error type.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a command did not succeed. The numbers are the program's exit codes.
+/// The category of a failure, which decides the exit code of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The answer is no: drift under `--check`, a conflict. Exit code 1.
+    /// A negative answer, such as drift under `--check` or a conflict. Exit code 1.
     Negative,
-    /// Wrong usage or wrong configuration. Exit code 2.
+    /// Invalid usage or configuration. Exit code 2.
     Usage,
-    /// It could not be done: git, disk, lock, permission. Exit code 3.
+    /// A failed operation: git, disk, lock or permission. Exit code 3.
     Unable,
-    /// A deploy was taken back: the release before serves. Exit code 4.
+    /// A failed deploy that was rolled back to the previous release. Exit code 4.
     RolledBack,
-    /// A deploy could not be taken back. Exit code 5.
+    /// A failed deploy whose rollback failed as well. Exit code 5.
     RollbackFailed,
-    /// The user interrupted it. Exit code 130.
+    /// An interruption by the user (Ctrl-C). Exit code 130.
     Interrupted,
 }
 
 impl ErrorKind {
-    /// The exit code of the process.
+    /// Returns the exit code of the process.
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
@@ -42,7 +46,7 @@ impl ErrorKind {
     }
 }
 
-/// A failure with its cause and its hints.
+/// A failure with its cause, details and hints.
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
@@ -53,72 +57,71 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error of the given kind. `what` says what failed, in lower case, without a full stop.
+    /// Creates an error of the given `kind`. `what` is the message: lowercase, without a full stop.
     pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
         Error { kind, message: what.into(), cause: None, details: Vec::new(), hints: Vec::new() }
     }
 
-    /// The answer is no.
+    /// Creates an [`ErrorKind::Negative`] error.
     pub fn negative(what: impl Into<String>) -> Self {
         Error::new(ErrorKind::Negative, what)
     }
 
-    /// Wrong usage or configuration.
+    /// Creates an [`ErrorKind::Usage`] error.
     pub fn usage(what: impl Into<String>) -> Self {
         Error::new(ErrorKind::Usage, what)
     }
 
-    /// It could not be done.
+    /// Creates an [`ErrorKind::Unable`] error.
     pub fn unable(what: impl Into<String>) -> Self {
         Error::new(ErrorKind::Unable, what)
     }
 
-    /// Adds one of several things that are wrong, for errors that report all of them.
+    /// Adds one of several faults, for errors that report all of them at once.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
         self.details.push(detail.into());
         self
     }
 
-    /// Adds what the reader can type or do next.
+    /// Adds a hint: a command or step for the user to try next.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
-    /// Adds the underlying failure.
+    /// Adds the underlying error.
     #[must_use]
     pub fn with_cause(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.cause = Some(cause.into());
         self
     }
 
-    /// Its kind.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// What failed, without cause and hints.
+    /// Returns the message, without cause and hints.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The single faults, in the order in which they were added.
+    /// Returns the individual faults, in the order in which they were added.
     #[must_use]
     pub fn details(&self) -> &[String] {
         &self.details
     }
 
-    /// What to do next, in the order in which it was added.
+    /// Returns the hints, in the order in which they were added.
     #[must_use]
     pub fn hints(&self) -> &[String] {
         &self.hints
     }
 
-    /// The texts of the causes, outermost first, each once.
+    /// Returns the messages of the causes, outermost first, without consecutive duplicates.
     #[must_use]
     pub fn causes(&self) -> Vec<String> {
         let mut texts: Vec<String> = Vec::new();
@@ -146,9 +149,11 @@ impl fmt::Display for Error {
 
 impl StdError for Error {}
 
-/// Turns the error of a library into ours, with what failed.
+/// Conversion of foreign errors into [`Error`], with a message about the failed operation.
 pub trait ResultExt<T> {
-    /// It could not be done (exit code 3). `what` is only worded when there is an error.
+    /// Wraps the error in an [`ErrorKind::Unable`] error (exit code 3) with the message `what()`,
+    /// which is evaluated only on failure. For example: `fs::read(path).with_context(|| "cannot
+    /// read the config")`.
     fn with_context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T>;
 }
 

@@ -1,11 +1,16 @@
-//! Changing files, one small step at a time, never through a symlink and never over something
-//! that was not expected.
+//! File system changes in small steps, never through a symlink and never over an unexpected file.
 //!
-//! Every step first asks a gate. In use the gate is always open; the tests close it at step n, or
-//! from step n on, to see that any failure and any crash leaves all before or all after.
+//! Each step first asks a gate. In production the gate is always open; tests close it at step n, or
+//! from step n on, to verify that any failure or crash leaves all files either in the old or in the
+//! new state.
 //!
-//! What is replaced is never simply overwritten: `exchange` swaps two names in one step of the
-//! file system, so that what was there still exists afterwards and can be looked at.
+//! Existing files are never simply overwritten: [`Disk::exchange`] swaps two names in one file
+//! system operation, so that the previous content remains available for inspection. For example:
+//!
+//! ```text
+//! before:  config.new = "new"   config = "old"
+//! after:   config.new = "old"   config = "new"
+//! ```
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -15,53 +20,51 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{CWD, RenameFlags};
 
-/// What is about to be done, for the gate.
+/// The kind of a step, passed to the gate before the step runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskOperation {
-    /// Make a new, empty file.
+    /// Creation of a new, empty file.
     Create,
-    /// Write the content of a new file.
+    /// Writing the content of a new file.
     Write,
-    /// Make a symlink.
+    /// Creation of a symlink or hard link.
     CreateLink,
-    /// Make a folder.
     MakeFolder,
-    /// Swap two names.
+    /// Swap of two names.
     Exchange,
-    /// Move to a name that is free.
+    /// Rename to a name that must be free.
     RenameNoReplace,
-    /// Move over an existing name.
+    /// Rename over an existing name.
     Replace,
-    /// Remove a file.
     Remove,
-    /// Remove an empty folder.
+    /// Removal of a folder, empty or with its content.
     RemoveFolder,
-    /// Something that the gate cannot see into, named by the caller: an object, a ref.
+    /// A step outside [`Disk`], named by the caller, e.g. `move a ref`.
     Other(&'static str),
 }
 
-/// Numbers the files that are written whole, for their names alone.
+/// A counter that makes the temporary names of `write_via_temp` unique.
 static WRITE_COUNTER: AtomicU64 = AtomicU64::new(0);
 
-/// Makes changes on disk.
+/// Access to the file system that asks a gate before each change.
 pub struct Disk<'a> {
     gate: &'a (dyn Fn(DiskOperation) -> io::Result<()> + Sync),
     skips_fsync: AtomicBool,
 }
 
-/// The mode of a new regular file; what the umask takes away is taken away by the system.
+/// The permissions of a new regular file. The system applies the umask to `Plain` and `Executable`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CreateMode {
-    /// `rw-rw-rw-` less the umask.
+    /// `rw-rw-rw-` minus the umask.
     Plain,
-    /// `rwxrwxrwx` less the umask.
+    /// `rwxrwxrwx` minus the umask.
     Executable,
-    /// These permissions and no others, from its first moment on for nobody but its owner.
+    /// Exactly these permissions; until they are set, only the owner has access (`0o600`).
     Exact(u32),
 }
 
 impl Disk<'static> {
-    /// The disk as it is.
+    /// Creates a `Disk` whose gate is always open.
     #[must_use]
     pub fn real() -> Self {
         Disk { gate: &|_| Ok(()), skips_fsync: AtomicBool::new(false) }
@@ -69,18 +72,17 @@ impl Disk<'static> {
 }
 
 impl<'a> Disk<'a> {
-    /// A disk whose every step first asks `gate`.
+    /// Creates a `Disk` that calls `gate` before each step; an error from `gate` cancels the step.
     pub fn with_gate(gate: &'a (dyn Fn(DiskOperation) -> io::Result<()> + Sync)) -> Self {
         Disk { gate, skips_fsync: AtomicBool::new(false) }
     }
 
-    /// Leaves it to the system from now on when files reach the disk: where git was told the same by
-    /// `core.fsync=none`.
+    /// Turns [`Disk::fsync`] off from now on, for repositories with `core.fsync=none`.
     pub fn skip_fsync(&self) {
         self.skips_fsync.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until a file has reached the disk.
+    /// Waits until the file at `path` has been flushed to the disk.
     pub fn fsync(&self, path: &Path) -> io::Result<()> {
         if self.skips_fsync.load(Ordering::Relaxed) {
             return Ok(());
@@ -88,12 +90,12 @@ impl<'a> Disk<'a> {
         File::open(path)?.sync_all()
     }
 
-    /// A step that this type does not make itself.
+    /// Asks the gate about a step that the caller performs itself.
     pub fn check_gate(&self, name: &'static str) -> io::Result<()> {
         (self.gate)(DiskOperation::Other(name))
     }
 
-    /// Makes a new file with this content; it is an error if the name is taken.
+    /// Creates a file with `content`. Returns an error if `path` already exists.
     pub fn create_file(&self, path: &Path, content: &[u8], bits: CreateMode) -> io::Result<()> {
         (self.gate)(DiskOperation::Create)?;
         let mode = match bits {
@@ -110,27 +112,28 @@ impl<'a> Disk<'a> {
         }
     }
 
-    /// Makes a new symlink; it is an error if the name is taken.
+    /// Creates a symlink at `path` to `target`. Returns an error if `path` already exists.
     pub fn create_symlink(&self, target: &Path, path: &Path) -> io::Result<()> {
         (self.gate)(DiskOperation::CreateLink)?;
         std::os::unix::fs::symlink(target, path)
     }
 
-    /// Makes one folder; its parent must exist. That it exists already is an error.
+    /// Creates one folder. Returns an error if `path` already exists or its parent is missing.
     pub fn make_folder(&self, path: &Path) -> io::Result<()> {
         (self.gate)(DiskOperation::MakeFolder)?;
         fs::create_dir(path)
     }
 
-    /// Makes folders that are for their owner alone, as far as they are missing.
+    /// Creates `path` and its missing parents with mode `0o700` (owner only).
     pub fn make_private_folders(&self, path: &Path) -> io::Result<()> {
         use std::os::unix::fs::DirBuilderExt;
         (self.gate)(DiskOperation::MakeFolder)?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
     }
 
-    /// Swaps what two names stand for. Both must exist, and `ours` must be a name of our own.
-    /// Where the file system cannot do it in one step, it is done in three, by way of `spare_name`.
+    /// Swaps the files `ours` and `theirs`. Both must exist, and `ours` must be a name that only
+    /// xtask uses. If the file system lacks `RENAME_EXCHANGE`, three renames via `spare_name` do
+    /// the same.
     pub fn exchange(&self, ours: &Path, theirs: &Path) -> io::Result<()> {
         (self.gate)(DiskOperation::Exchange)?;
         match rustix::fs::renameat_with(CWD, ours, CWD, theirs, RenameFlags::EXCHANGE) {
@@ -139,7 +142,7 @@ impl<'a> Disk<'a> {
         }
     }
 
-    /// Brings an exchange to its end or its beginning that was cut short between its steps.
+    /// Completes or reverts an exchange that was interrupted between its three renames.
     pub fn recover_exchange(&self, ours: &Path, theirs: &Path) -> io::Result<()> {
         let spare = spare_name(ours);
         if spare.symlink_metadata().is_err() {
@@ -149,41 +152,42 @@ impl<'a> Disk<'a> {
         self.rename_noreplace(&spare, free)
     }
 
-    /// Moves `from` to `to`, which must be free.
+    /// Renames `from` to `to`. Returns an error if `to` exists.
     pub fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
         (self.gate)(DiskOperation::RenameNoReplace)?;
         rename_to_free_name(from, to)
     }
 
-    /// Moves `from` over `to`, for files that are ours alone.
+    /// Renames `from` over `to`, for files that only xtask writes.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that does")]
     pub fn replace_file(&self, from: &Path, to: &Path) -> io::Result<()> {
         (self.gate)(DiskOperation::Replace)?;
         fs::rename(from, to)
     }
 
-    /// Writes into what a user has named: a file, which is made if it is missing, or a pipe or a device,
-    /// which stay what they are.
+    /// Writes `content` to a path chosen by the user: a file, created if missing, or a pipe or
+    /// device, which keeps its type.
     pub fn write_into(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         (self.gate)(DiskOperation::Write)?;
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
         file.write_all(content)
     }
 
-    /// Gives a file a second name, which must be free.
+    /// Creates the hard link `second` to `path`. Returns an error if `second` exists.
     pub fn create_hard_link(&self, path: &Path, second: &Path) -> io::Result<()> {
         (self.gate)(DiskOperation::CreateLink)?;
         fs::hard_link(path, second)
     }
 
-    /// Removes a file or a symlink. That it is gone already is fine.
+    /// Removes a file or symlink; a missing one is no error.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that does")]
     pub fn remove_file(&self, path: &Path) -> io::Result<()> {
         (self.gate)(DiskOperation::Remove)?;
         ignore_not_found(fs::remove_file(path))
     }
 
-    /// Removes a folder if it is there and empty; says whether it went.
+    /// Removes the folder at `path` and returns `true`, or returns `false` if missing, not empty,
+    /// busy or protected.
     pub fn remove_empty_folder(&self, path: &Path) -> io::Result<bool> {
         (self.gate)(DiskOperation::RemoveFolder)?;
         match fs::remove_dir(path) {
@@ -204,12 +208,12 @@ impl<'a> Disk<'a> {
         }
     }
 
-    /// Removes a folder of ours with all that is in it. That it is gone already is fine.
+    /// Removes a folder of xtask's own with its content; a missing one is no error.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that does")]
     pub fn remove_folder(&self, path: &Path) -> io::Result<()> {
         (self.gate)(DiskOperation::RemoveFolder)?;
         match fs::remove_dir_all(path) {
-            // Caches of some tools make folders in which nobody may remove anything.
+            // The caches of some tools, such as Go's, contain folders without write permission.
             Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
                 make_folders_writable(path);
                 ignore_not_found(fs::remove_dir_all(path))
@@ -218,14 +222,14 @@ impl<'a> Disk<'a> {
         }
     }
 
-    /// Writes a file of ours whole: to a name beside it, to the disk, and then over the name.
-    /// Missing folders above it are made.
+    /// Writes a file of xtask's own atomically: to a temporary name next to `path`, flushed to the
+    /// disk, then renamed over `path`. Creates missing parent folders.
     pub fn write_atomically(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         self.write_via_temp(path, content, true)
     }
 
-    /// The same, but the system writes it to the disk when it likes: for what means nothing any more
-    /// once the machine has stopped.
+    /// Writes like [`Disk::write_atomically`], without waiting for the disk: for state that is
+    /// worthless after a reboot.
     pub fn write_atomically_unsynced(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         self.write_via_temp(path, content, false)
     }
@@ -235,7 +239,7 @@ impl<'a> Disk<'a> {
             (self.gate)(DiskOperation::MakeFolder)?;
             fs::create_dir_all(folder)?;
         }
-        // Other processes and other threads may be writing the same file.
+        // Other processes and threads may write the same file.
         let number = WRITE_COUNTER.fetch_add(1, Ordering::Relaxed);
         let mut beside = path.as_os_str().to_owned();
         beside.push(format!(".{}-{number}.new", std::process::id()));
@@ -246,18 +250,18 @@ impl<'a> Disk<'a> {
             .and_then(|()| if is_lasting { self.fsync(beside) } else { Ok(()) })
             .and_then(|()| self.replace_file(beside, path));
         if written.is_err() {
-            // The first failure is the one to report; a leftover of ours harms nobody.
+            // The first failure is the one to report; a stale temporary file is harmless.
             drop(self.remove_file(beside));
         }
         written
     }
 }
 
-/// How deep files of state lie in their folder.
+/// The maximum depth of state files below their folder.
 const SWEEP_DEPTH: usize = 3;
 
-/// Removes what `write_whole` leaves in a folder of ours when it is killed: the names that it writes to
-/// first, of processes that are no more.
+/// Removes the temporary files that [`Disk::write_atomically`] left in `folder` when its process
+/// was killed, such as `journal.1234-5.new`. Files of running processes stay.
 pub fn sweep_temp_files(disk: &Disk<'_>, folder: &Path) {
     sweep_to_depth(disk, folder, SWEEP_DEPTH);
 }
@@ -271,20 +275,21 @@ fn sweep_to_depth(disk: &Disk<'_>, folder: &Path, depth: usize) {
         let writer = entry.file_name().to_str().and_then(parse_writer_pid);
         if kind.is_file() && writer.is_some_and(|pid| super::processes::find_process(pid).is_none())
         {
-            // Nobody needs it; if it cannot go it is tried again.
+            // A failed removal is retried by the next sweep.
             drop(disk.remove_file(&entry.path()));
         }
     }
 }
 
-/// The process that writes under a name like `journal.1234-5.new`.
+/// Returns the process ID in a temporary name such as `journal.1234-5.new`.
 fn parse_writer_pid(name: &str) -> Option<u32> {
     let (pid, number) = name.strip_suffix(".new")?.rsplit_once('.')?.1.split_once('-')?;
     number.parse::<u64>().ok()?;
     pid.parse().ok()
 }
 
-/// Lets the owner change all folders below one; where that fails, so will what comes next.
+/// Makes the folder `path` and all folders below it writable for the owner. Failures are ignored,
+/// because the removal that follows reports them.
 fn make_folders_writable(path: &Path) {
     let mut open = vec![path.to_path_buf()];
     while let Some(folder) = open.pop() {
@@ -300,7 +305,7 @@ fn make_folders_writable(path: &Path) {
     }
 }
 
-/// Whether a regular file is executable, as git sees it: by its owner.
+/// Returns whether a regular file is executable as git defines it: by its owner.
 #[must_use]
 pub fn is_executable(meta: &fs::Metadata) -> bool {
     meta.permissions().mode() & 0o100 != 0
@@ -325,7 +330,8 @@ fn exchange_in_steps(ours: &Path, theirs: &Path) -> io::Result<()> {
     rename_to_free_name(&spare, ours)
 }
 
-/// Renames to a name that must be free, in one step where the file system can.
+/// Renames `from` to `to`, which must be free; atomically if the file system supports
+/// `RENAME_NOREPLACE`.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that does")]
 fn rename_to_free_name(from: &Path, to: &Path) -> io::Result<()> {
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {

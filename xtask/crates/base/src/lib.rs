@@ -1,7 +1,9 @@
-//! The floor that everything stands on: paths, errors, files, locks, the clock. It knows neither
-//! git nor any feature, and nothing here decides anything.
+//! Shared foundations of all crates: paths, errors, files, locks, processes, HTTP and the clock.
+//! This crate knows neither git nor any feature, and decides nothing: for example, `record` reads a
+//! state file, and its caller handles a corrupt one.
 
-// Where checkouts share a build folder, none of them takes what another has compiled from other sources.
+// Rebuilds this crate when `XTASK_SOURCES_BASE` changes: checkouts that share a build folder must
+// not use each other's artifacts.
 const _: Option<&str> = option_env!("XTASK_SOURCES_BASE");
 
 pub mod conflict_markers;

@@ -1,8 +1,13 @@
-//! A program with which lines are exchanged for as long as it runs.
+//! Communication with a running program, line by line.
 //!
-//! It has a process group of its own, so what is typed on the terminal does not end it. Nobody waits for it
-//! without a bound: what is said to it is written by a thread, what it says is read by others, and only so
-//! many lines of only such a length are kept. Who lets go of it ends it.
+//! The program has its own process group, so Ctrl-C on the terminal does not reach it. Every wait
+//! is bounded: one thread writes its stdin, others read its stdout and stderr, and the number and
+//! length of the queued lines are limited. Dropping [`LineProcess`] kills the program. For example:
+//!
+//! ```text
+//! send_line("ping")    -> stdin  "ping\n"
+//! stdout "pong\n"      -> receive_line(1 s) == ReceivedLine::Line("pong")
+//! ```
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ExitStatus, Stdio};
@@ -14,19 +19,19 @@ use super::deadline::Deadline;
 use super::error::{Result, ResultExt};
 use super::process::Program;
 
-/// The longest line that is read: 16 MiB, far above all that is said.
+/// The maximum length of a line: 16 MiB, far more than any message.
 const MAX_LINE_BYTES: u64 = 16 << 20;
 
-/// How many lines wait to be heard before whoever says more has to wait.
+/// The number of unread lines after which the program blocks when writing more.
 const MAX_QUEUED_LINES: usize = 1000;
 
-/// How much is kept of what it complains about: the last 16 KiB.
+/// The amount of stderr kept: the last 16 KiB.
 const MAX_STDERR_BYTES: usize = 16 << 10;
 
-/// How often it is looked whether it has ended.
+/// The interval between checks for the exit of the program.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// A program that runs.
+/// A running program with a line-based protocol.
 pub struct LineProcess {
     child: Child,
     line_sender: Option<Sender<Vec<u8>>>,
@@ -35,19 +40,19 @@ pub struct LineProcess {
     stderr_closed: Receiver<()>,
 }
 
-/// What was heard.
+/// The result of waiting for a line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ReceivedLine {
-    /// A line, without its end.
+    /// A line, without its line end.
     Line(String),
-    /// Nothing so far.
+    /// No line within the time limit.
     Timeout,
-    /// It says no more.
+    /// The end of the output.
     Closed,
 }
 
 impl LineProcess {
-    /// Starts it.
+    /// Starts `program`.
     pub fn spawn(program: Program) -> Result<LineProcess> {
         let (piped, name) = (Stdio::piped, program.name().to_owned());
         let mut child = program.in_own_group().spawn(piped(), piped(), piped())?;
@@ -57,7 +62,7 @@ impl LineProcess {
         let complaints = Arc::new(Mutex::new(Vec::new()));
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(mut input), Some(output), Some(mut errors)) = pipes else {
-            return Err(super::error::Error::unable(format!("`{name}` cannot be talked to")));
+            return Err(super::error::Error::unable(format!("cannot open pipes to `{name}`")));
         };
         std::thread::spawn(move || {
             for line in said {
@@ -100,14 +105,15 @@ impl LineProcess {
         })
     }
 
-    /// Says a line. One who does not hear it any more says so by ending.
+    /// Sends a line. Failures are not reported here: a program that no longer reads shows it by
+    /// exiting.
     pub fn send_line(&self, line: &str) {
         if let Some(say) = &self.line_sender {
             drop(say.send(format!("{line}\n").into_bytes()));
         }
     }
 
-    /// The next line, within a time.
+    /// Waits up to `within` for the next line.
     #[must_use]
     pub fn receive_line(&self, within: Duration) -> ReceivedLine {
         match self.lines.recv_timeout(within) {
@@ -117,12 +123,12 @@ impl LineProcess {
         }
     }
 
-    /// Says no more, and waits for its end; one that does not end is ended. Answers with how it ended and
-    /// with its complaints.
+    /// Closes stdin and waits up to `within` for the program to exit; then kills it. Returns its
+    /// exit status and the end of its stderr.
     pub fn close_and_wait(mut self, within: Duration) -> Result<(ExitStatus, String)> {
         self.line_sender = None;
         let deadline = Deadline::after(within);
-        let failed = || "a program cannot be waited for";
+        let failed = || "cannot wait for the program to exit";
         let status = loop {
             if let Some(status) = self.child.try_wait().with_context(failed)? {
                 break status;

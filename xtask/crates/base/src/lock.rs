@@ -1,6 +1,6 @@
-//! A lock that cannot go stale: the operating system holds it for as long as the process lives.
+//! A file lock that cannot become stale: the operating system releases it when the process ends.
 //!
-//! The file stays where it is and is never removed; what is written in it is for people only.
+//! The file is never removed. Its content only tells people who holds the lock, e.g. `pid 1234`.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -9,19 +9,19 @@ use std::time::Duration;
 
 use super::error::{Error, Result, ResultExt};
 
-/// How often a held lock is asked for again.
+/// The interval between attempts to take a held lock.
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
 
-/// A lock that is held until it is dropped.
+/// A lock that is held until dropped.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
 }
 
 impl Lock {
-    /// Takes the lock at `path`, waiting for at most `wait`. `who` is written into the file, so
-    /// that somebody who waits can be told for whom. `waiting` is called once, with that text, when
-    /// there is somebody to wait for.
+    /// Takes the lock at `path`, waiting for at most `wait`. Writes `who` into the file, so that
+    /// waiting processes can report the holder. Calls `waiting` once, with the text of the holder,
+    /// if the lock is held. Returns an error if the lock is still held after `wait`.
     pub fn acquire(
         path: &Path,
         who: &str,
@@ -30,7 +30,7 @@ impl Lock {
     ) -> Result<Lock> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)
-                .with_context(|| format!("the folder `{}` cannot be made", folder.display()))?;
+                .with_context(|| format!("cannot create folder `{}`", folder.display()))?;
         }
         let mut file = OpenOptions::new()
             .read(true)
@@ -38,7 +38,7 @@ impl Lock {
             .create(true)
             .truncate(false)
             .open(path)
-            .with_context(|| format!("the lock `{}` cannot be opened", path.display()))?;
+            .with_context(|| format!("cannot open lock file `{}`", path.display()))?;
         let mut waiting = Some(waiting);
         let mut rounds = wait.as_millis() / POLL_INTERVAL.as_millis();
         loop {
@@ -46,7 +46,7 @@ impl Lock {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(cause)) => {
-                    return Err(Error::unable(format!("the lock `{}` failed", path.display()))
+                    return Err(Error::unable(format!("cannot lock `{}`", path.display()))
                         .with_cause(cause));
                 }
             }
@@ -56,14 +56,14 @@ impl Lock {
             }
             if rounds == 0 {
                 return Err(Error::unable(format!(
-                    "another xtask is at work in this worktree ({holder})"
+                    "another xtask is running in this worktree ({holder})"
                 ))
                 .with_hint("wait until it has ended and try again"));
             }
             rounds -= 1;
             std::thread::sleep(POLL_INTERVAL);
         }
-        // The text is a courtesy; a full disk must not keep anybody from holding the lock.
+        // The text is informational; a full disk must not prevent anybody from holding the lock.
         let noted = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| {
             file.write_all(who.as_bytes())?;
             file.flush()
@@ -73,18 +73,19 @@ impl Lock {
     }
 }
 
-/// Who holds the lock at `path`, in words; nothing where nobody does. Nothing is written.
+/// Returns a description of the holder of the lock at `path`, or `None` if nobody holds it. Writes
+/// no files.
 #[must_use]
 pub fn find_lock_holder(path: &Path) -> Option<String> {
     let mut file = File::open(path).ok()?;
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => Some(read_holder(&mut file)),
-        // It is free again as soon as the file is closed.
+        // Closing the file releases the shared lock.
         _ => None,
     }
 }
 
-/// Takes the lock at `path` if nobody holds it; nothing where somebody does.
+/// Takes the lock at `path` without waiting. Returns `None` if another process holds it.
 pub fn try_acquire(path: &Path, who: &str) -> Result<Option<Lock>> {
     let mut is_held = false;
     match Lock::acquire(path, who, Duration::ZERO, |_| is_held = true) {
@@ -97,7 +98,7 @@ pub fn try_acquire(path: &Path, who: &str) -> Result<Option<Lock>> {
 fn read_holder(file: &mut File) -> String {
     let mut text = String::new();
     let read = file.rewind().and_then(|()| file.take(200).read_to_string(&mut text));
-    // Whatever it is, it is shown on a terminal.
+    // The text is untrusted, and shown on a terminal.
     let text = text.trim().replace(char::is_control, " ");
     if read.is_err() || text.is_empty() { "unknown".to_owned() } else { text }
 }

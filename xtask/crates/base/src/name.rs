@@ -1,10 +1,10 @@
-//! The name of the toolkit in its repository: its folder, its package and its alias. Where a repository has an `xtask`
-//! of its own, `vendor --name` writes another one into this file, and into each command that is told.
+//! The name of the toolkit in its repository: its folder, its package and its cargo alias. For a
+//! repository that already has an `xtask`, `vendor --name` writes another name into this file and
+//! into the commands in messages.
 
-/// The name.
 pub const NAME: &str = "xtask";
 
-/// A path in the folder of the toolkit: `in_toolkit!("Cargo.toml")`.
+/// Expands to a path in the folder of the toolkit: `in_toolkit!("Cargo.toml")`.
 #[macro_export]
 macro_rules! in_toolkit {
     ($path:literal) => {

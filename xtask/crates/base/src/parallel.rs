@@ -1,12 +1,13 @@
-//! The same small work on many things, by two threads.
+//! Parallel mapping of many small items on two threads.
 
 use std::thread;
 
-/// From how many things on a second thread is worth its start.
+/// The number of items from which a second thread is worth its start.
 pub const MIN_PARALLEL_ITEMS: usize = 64;
 
-/// Does `work` on the two halves of `items` at once, or on all of them here where there are few. The
-/// answers come in the order of the items.
+/// Calls `work` on both halves of `items` in parallel, or once on all of them if there are fewer
+/// than `MIN_PARALLEL_ITEMS`. Returns the results in the order of `items`. For example, with
+/// `|half|` doubling each item, `[1, 2]` becomes `[2, 4]`.
 pub fn map_halves<T: Sync, R: Send>(items: &[T], work: impl Fn(&[T]) -> Vec<R> + Sync) -> Vec<R> {
     if items.len() < MIN_PARALLEL_ITEMS {
         return work(items);

@@ -1,7 +1,8 @@
-//! Paths inside a repository: bytes with `/` between the parts, relative to its root.
+//! Paths inside a repository: bytes with `/` as the separator, relative to the root, e.g.
+//! `src/main.rs`.
 //!
-//! Git's paths are bytes, not text, so ours are too. A path is shown to people as text with
-//! whatever is not UTF-8 replaced, and is never built back from what was shown.
+//! Git's paths are bytes, not text, and so is [`RepoPath`]. For display, invalid UTF-8 is replaced;
+//! a path is never parsed back from its displayed form.
 
 use super::words::escape_name;
 use std::ffi::OsStr;
@@ -9,30 +10,30 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// A path relative to the root of the repository. It is never empty and never absolute; whether
-/// its parts are safe to write to is decided by `repo::paths`.
+/// A path relative to the root of the repository, never empty and never absolute. Whether its
+/// components are safe to write is decided by `xtask_git::unsafe_paths`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RepoPath(Vec<u8>);
 
 impl RepoPath {
-    /// A path from git's own bytes.
+    /// Creates a path from the bytes that git stores.
     #[must_use]
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         RepoPath(bytes.into())
     }
 
-    /// The bytes as git stores them.
+    /// Returns the bytes as git stores them.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The parts between the slashes.
+    /// Returns the components between the slashes.
     pub fn components(&self) -> impl Iterator<Item = &[u8]> {
         self.0.split(|byte| *byte == b'/')
     }
 
-    /// The folders above it, nearest first, without the root.
+    /// Returns the parent folders, nearest first, without the root: `a/b` and `a` for `a/b/c`.
     pub fn ancestors(&self) -> impl Iterator<Item = RepoPath> {
         let bytes = &self.0;
         (0..bytes.len())
@@ -41,13 +42,13 @@ impl RepoPath {
             .map(|at| RepoPath(bytes[..at].to_vec()))
     }
 
-    /// The folder that holds it; nothing for a path at the root.
+    /// Returns the parent folder, or `None` for a path in the root.
     #[must_use]
     pub fn parent(&self) -> Option<RepoPath> {
         self.ancestors().next()
     }
 
-    /// Whether it lies below `folder`, at any depth.
+    /// Returns whether the path is below `folder`, at any depth.
     #[must_use]
     pub fn is_below(&self, folder: &RepoPath) -> bool {
         self.0.len() > folder.0.len()
@@ -55,7 +56,7 @@ impl RepoPath {
             && self.0[folder.0.len()] == b'/'
     }
 
-    /// Where it lies on disk when the repository's root is `root`.
+    /// Returns the path on disk for a repository at `root`.
     #[must_use]
     pub fn to_disk_path(&self, root: &Path) -> PathBuf {
         root.join(OsStr::from_bytes(&self.0))
@@ -80,7 +81,7 @@ impl serde::Serialize for RepoPath {
     }
 }
 
-/// How a path is kept in our own files of state: as text, or as bytes where it is not UTF-8.
+/// The serialized form of a path in state files: text, or bytes if not UTF-8.
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(untagged)]
 enum EncodedPath {
@@ -88,13 +89,13 @@ enum EncodedPath {
     Bytes(Vec<u8>),
 }
 
-/// For `#[serde(with = "exact")]`: keeps every byte of a path, unlike what people are shown.
+/// Serde support for a [`RepoPath`] that keeps every byte, unlike its displayed form: `#[serde(with
+/// = "exact")]`.
 pub mod exact {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::{EncodedPath, RepoPath};
 
-    /// Writes the path.
     pub fn serialize<S: Serializer>(path: &RepoPath, serializer: S) -> Result<S::Ok, S::Error> {
         match std::str::from_utf8(path.as_bytes()) {
             Ok(text) => EncodedPath::Text(text.to_owned()),
@@ -103,7 +104,6 @@ pub mod exact {
         .serialize(serializer)
     }
 
-    /// Reads the path.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RepoPath, D::Error> {
         Ok(match EncodedPath::deserialize(deserializer)? {
             EncodedPath::Text(text) => RepoPath::new(text),

@@ -1,8 +1,13 @@
-//! Starting other programs: always in a named folder, with a cleaned environment, and within a
-//! bound of time where nobody is there to interrupt them.
+//! Starting of programs: always in a given folder, with a cleaned environment, and with a time
+//! limit if no user can interrupt them.
 //!
-//! Everything we start sees `ORCHESTRATION_SYNC_ACTIVE=1`, so that no hook of ours can be entered
-//! again from it, and none of the variables by which git points its children at one repository.
+//! Every child gets `ORCHESTRATION_SYNC_ACTIVE=1`, so that a git hook that it runs does not enter
+//! xtask again, and none of the variables that tie git to one repository. For example:
+//!
+//! ```text
+//! Program::new("git", folder).args(["status"]).run_with_timeout(limit)
+//!   -> ProgramOutput { status: exit code 0, stdout: "On branch main…", stderr: "" }
+//! ```
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -15,13 +20,14 @@ use std::time::Duration;
 
 use super::error::{Error, Result, ResultExt};
 
-/// Set for everything we start; a hook that sees it does nothing.
+/// Set to `1` for every child; an xtask hook that finds it set exits without any action.
 pub const ACTIVE_VAR: &str = "ORCHESTRATION_SYNC_ACTIVE";
 
-/// By what the launcher tells a program which one it is. It is for that program alone.
+/// Set by the launcher: the key of the program in the store. Only for that program, and removed for
+/// its children.
 pub const KEY_VAR: &str = "XTASK_KEY";
 
-/// The variables by which a service is known. Who starts a supervisor may be one.
+/// The variables that identify a service, removed for a supervisor: a service may start one.
 const SERVICE_VARS: [&str; 6] = [
     "XTASK_LAYER",
     "XTASK_PORT",
@@ -31,14 +37,14 @@ const SERVICE_VARS: [&str; 6] = [
     "XTASK_SUPERVISOR",
 ];
 
-/// How a shell is started to read a line of text, which comes after this.
+/// The command line of a shell, to be followed by a line of script.
 pub const SHELL_COMMAND: [&str; 2] = ["/bin/sh", "-c"];
 
-/// The variables by which git ties a process to one repository, as `git rev-parse
-/// --local-env-vars` lists them, and `GIT_NAMESPACE`.
+/// The variables by which git ties a process to one repository: the output of `git rev-parse
+/// --local-env-vars`, and `GIT_NAMESPACE`.
 ///
-/// What only configures (`git -c KEY=VALUE`, `GIT_CONFIG_COUNT`) ties to none: who has set it means us as well,
-/// as a machine that says which repositories it trusts.
+/// Variables that only configure git (`git -c KEY=VALUE`, `GIT_CONFIG_COUNT`) are kept, because
+/// they are meant for xtask as well, e.g. on a machine that declares its trusted repositories.
 pub const GIT_LOCAL_VARS: [&str; 14] = [
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
@@ -56,31 +62,30 @@ pub const GIT_LOCAL_VARS: [&str; 14] = [
     "GIT_WORK_TREE",
 ];
 
-/// How often a running child is looked at.
+/// The interval between checks for the exit of a child.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The most that is kept of what a child prints for people: 1 MiB, enough for any message of git.
+/// The maximum output kept for people: 1 MiB, enough for any message of git.
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
 
-/// The most that is kept of a list: 256 MiB, enough for a million branches with long names.
+/// The maximum output kept of a list: 256 MiB, enough for a million branches with long names.
 const MAX_LIST_BYTES: usize = 256 << 20;
 
-/// How long what a child has printed may take to arrive once it has ended.
+/// The time for the rest of the output to arrive after a child has exited.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a child printed and how it ended.
+/// The output and exit status of a program.
 pub struct ProgramOutput {
-    /// How it ended.
     pub status: ExitStatus,
-    /// What it printed, as text.
+    /// Its stdout as text.
     pub stdout: String,
-    /// What it printed, byte for byte, where it lists; else nothing.
+    /// Its stdout as raw bytes after [`Program::with_full_output`]; empty otherwise.
     pub stdout_bytes: Vec<u8>,
-    /// What it complained about, as text, without the trailing line end.
+    /// Its stderr as text, without trailing whitespace.
     pub stderr: String,
 }
 
-/// A program to start.
+/// A program to start, with its arguments and environment.
 pub struct Program {
     name: String,
     command: Command,
@@ -88,7 +93,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// A program by name or path, to be run in `folder`.
+    /// Creates a program, given by name or path, that will run in `folder`.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that starts programs")]
     pub fn new(program: impl AsRef<OsStr>, folder: &Path) -> Self {
         let mut command = Command::new(&program);
@@ -101,53 +106,51 @@ impl Program {
         Program { name, command, needs_full_output: false }
     }
 
-    /// What it is called in messages.
+    /// Returns the name used in messages.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// What is started.
     pub(super) fn command_mut(&mut self) -> &mut Command {
         &mut self.command
     }
 
-    /// Adds arguments.
     #[must_use]
     pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.command.args(args);
         self
     }
 
-    /// Sets a variable.
+    /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// It prints a list, of which nothing may be missing: one that is longer than can be kept, or does
-    /// not come to its end, is an error.
+    /// Requires the complete output, for lists: output that is larger than `MAX_LIST_BYTES` or does
+    /// not reach its end is an error.
     #[must_use]
     pub fn with_full_output(mut self) -> Self {
         self.needs_full_output = true;
         self
     }
 
-    /// Takes a variable away.
+    /// Removes an environment variable.
     #[must_use]
     pub fn env_remove(mut self, name: &str) -> Self {
         self.command.env_remove(name);
         self
     }
 
-    /// Gives it these variables and no others, but for the one that says who started it.
+    /// Replaces the environment with `variables` and [`ACTIVE_VAR`].
     #[must_use]
     pub fn with_env_only(mut self, variables: &BTreeMap<OsString, OsString>) -> Self {
         self.command.env_clear().envs(variables).env(ACTIVE_VAR, "1").env_remove(KEY_VAR);
         self
     }
 
-    /// Gives it a process group of its own: what is typed on the terminal does not end it.
+    /// Gives the program its own process group, so that Ctrl-C on the terminal does not end it.
     #[must_use]
     pub fn in_own_group(mut self) -> Self {
         use std::os::unix::process::CommandExt;
@@ -155,14 +158,15 @@ impl Program {
         self
     }
 
-    /// Starts it with these streams, and does not wait for it.
+    /// Starts the program with these streams, without waiting for it.
     pub fn spawn(mut self, input: Stdio, output: Stdio, errors: Stdio) -> Result<Child> {
         let command = self.command.stdin(input).stdout(output).stderr(errors);
         command.spawn().map_err(|cause| spawn_error(&self.name, cause))
     }
 
-    /// Starts a program as `run_detached` does, with these variables and without those of services, with
-    /// `errors` for its complaints, and waits for the first line that it prints. Nothing where it ends without one or takes longer than `longest`.
+    /// Starts a program like [`Program::run_detached`], with `variables` added, the variables of
+    /// services removed and its stderr sent to `errors`, and waits for its first line. Returns
+    /// `None` if it ends without one or takes longer than `longest`.
     pub fn run_detached_until_line(
         program: &Path,
         folder: &Path,
@@ -190,38 +194,42 @@ impl Program {
         Ok(line.strip_suffix('\n').map(str::to_owned))
     }
 
-    /// A shell that closes the files that a shell can have opened, and becomes what it is told.
+    /// Returns a shell that closes file descriptors 3 to 9 and then becomes the program in its
+    /// arguments.
     fn new_closing_fds(folder: &Path) -> Program {
         let close = "exec \"$@\" 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-";
         Program::new("/bin/sh", folder).args(["-c", close, "sh"])
     }
 
-    /// Starts a program with none of our files open and leaves it to itself: who waits for a file
-    /// to be closed must not wait for it. The shell closes those that a shell can have opened.
+    /// Starts a program with none of our files open and does not wait for it: a process that waits
+    /// for one of these files to be closed must not wait for this program. The shell can close
+    /// descriptors 3 to 9.
     pub fn run_detached(program: &Path, folder: &Path, args: &[&str]) -> Result<()> {
         let shell = Program::new_closing_fds(folder).args([program]).args(args);
         shell.spawn(Stdio::null(), Stdio::null(), Stdio::null()).map(drop)
     }
 
-    /// Runs it with our own standard streams: the user sees it, and can interrupt it.
+    /// Runs the program with our own standard streams: the user sees it and can interrupt it.
     pub fn run_attached(mut self) -> Result<ExitStatus> {
         self.command.status().map_err(|cause| spawn_error(&self.name, cause))
     }
 
-    /// Becomes it: this process goes on as that program, with its exit status and its signals. Only
-    /// returns if that fails.
+    /// Replaces this process with the program, including its exit status and signals. Returns only
+    /// on failure.
     pub fn exec(mut self) -> Error {
         use std::os::unix::process::CommandExt;
         let cause = self.command.exec();
         spawn_error(&self.name, cause)
     }
 
-    /// Runs it without input, keeps what it prints, and ends it after `longest`.
+    /// Runs the program without input and captures its output. Returns an error and kills it if it
+    /// takes longer than `longest`.
     pub fn run_with_timeout(self, longest: Duration) -> Result<ProgramOutput> {
         self.run_piped(Stdio::null(), &[], longest)
     }
 
-    /// The same with an input. A program that does not read all of it is no failure of ours.
+    /// Runs like [`Program::run_with_timeout`], with `input` as stdin. A program that does not read
+    /// all of it is no error.
     pub fn run_with_input(self, input: &[u8], longest: Duration) -> Result<ProgramOutput> {
         self.run_piped(Stdio::piped(), input, longest)
     }
@@ -244,7 +252,7 @@ impl Program {
         let mut rounds = longest.as_millis() / POLL_INTERVAL.as_millis();
         let status = loop {
             if let Some(status) =
-                child.try_wait().with_context(|| format!("`{}` cannot be waited for", self.name))?
+                child.try_wait().with_context(|| format!("cannot wait for `{}`", self.name))?
             {
                 break status;
             }
@@ -252,7 +260,7 @@ impl Program {
                 let ended = child.kill().and_then(|()| child.wait());
                 drop(ended);
                 return Err(Error::unable(format!(
-                    "`{}` did not end within {} s and was stopped",
+                    "`{}` timed out after {} s and was killed",
                     self.name,
                     longest.as_secs()
                 )));
@@ -265,7 +273,7 @@ impl Program {
         };
         let (printed, is_cut) = heard(out);
         if is_cut && self.needs_full_output {
-            return Err(Error::unable(format!("what `{}` lists did not arrive whole", self.name)));
+            return Err(Error::unable(format!("the output of `{}` is incomplete", self.name)));
         }
         let stdout = String::from_utf8_lossy(&printed).into_owned();
         let stderr = String::from_utf8_lossy(&heard(err).0).trim_end().to_owned();
@@ -274,17 +282,17 @@ impl Program {
     }
 }
 
-/// The word by which this program is asked to leave its session and become another program.
+/// The argument that makes this executable leave its session and become another program.
 pub const BECOME_SERVICE_ARG: &str = "become-service";
 
-/// Leaves the session of the terminal, so that a program that goes on by itself is not ended with
-/// it.
+/// Leaves the session of the terminal, so that closing the terminal does not end a background
+/// program.
 pub fn leave_session() {
-    // It fails only for the leader of a group, whom the terminal does not end either.
+    // Fails only for the leader of a process group, which the terminal does not end either.
     rustix::process::setsid().ok();
 }
 
-/// Whether a process of this id runs. Zombies count.
+/// Returns whether a process with this ID exists. Zombies count.
 #[must_use]
 pub fn is_running(pid: u32) -> bool {
     let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
@@ -294,9 +302,9 @@ pub fn is_running(pid: u32) -> bool {
     asked.is_ok() || asked == Err(rustix::io::Errno::PERM)
 }
 
-/// Starts this very program again without git's repository variables, and never returns; where
-/// there are none of them it returns at once. Those in `keep` stay, and so does `GIT_PREFIX`, which
-/// git sets for every hook: it points to no repository.
+/// Restarts this executable without git's repository variables, and then never returns; returns
+/// `Ok` at once if none are set. The variables in `keep` stay, and so does `GIT_PREFIX`, which git
+/// sets for every hook and which ties git to no repository.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that starts programs")]
 pub fn reexec_without_git_vars(
     program: &Path,
@@ -314,11 +322,11 @@ pub fn reexec_without_git_vars(
     for name in GIT_LOCAL_VARS.iter().filter(|name| !is_kept(name)) {
         command.env_remove(name);
     }
-    Err(Error::unable("this program cannot be started again").with_cause(command.exec()))
+    Err(Error::unable("cannot restart this program").with_cause(command.exec()))
 }
 
-/// Collects what a child prints. A child of the child may hold the pipe open for ever, so nobody
-/// waits for its end for long.
+/// Collects the output of a child in a thread. A grandchild may hold the pipe open forever, so the
+/// wait for its end is limited to `DRAIN_TIMEOUT`.
 struct OutputCollector {
     captured: Arc<Mutex<Vec<u8>>>,
     max_bytes: usize,
@@ -334,17 +342,17 @@ impl OutputCollector {
             let mut part = [0; 8192];
             while let Ok(count @ 1..) = pipe.read(&mut part) {
                 let mut heard = into.lock().unwrap_or_else(PoisonError::into_inner);
-                // One byte more, to see that there was more.
+                // One byte more shows that the output was longer.
                 let room = (longest + 1).saturating_sub(heard.len());
                 heard.extend(&part[..count.min(room)]);
             }
-            // With this end of the channel goes whoever waits at the other.
+            // Dropping the sender ends the wait of the receiver.
             drop(tell);
         });
         OutputCollector { captured: heard, max_bytes: longest, end }
     }
 
-    /// What was heard, and whether there was or may be more of it.
+    /// Returns the captured bytes, and whether there was or may be more.
     fn into_captured(self) -> (Vec<u8>, bool) {
         // Half of a message is better than none.
         let is_open = self.end.recv_timeout(DRAIN_TIMEOUT) == Err(RecvTimeoutError::Timeout);
@@ -356,6 +364,6 @@ impl OutputCollector {
 
 pub(super) fn spawn_error(name: &str, cause: std::io::Error) -> Error {
     let missing = cause.kind() == std::io::ErrorKind::NotFound;
-    let error = Error::unable(format!("`{name}` cannot be started")).with_cause(cause);
+    let error = Error::unable(format!("cannot start `{name}`")).with_cause(cause);
     if missing { error.with_hint(format!("is `{name}` installed and on PATH?")) } else { error }
 }

@@ -1,9 +1,14 @@
-//! A command in a process group of its own: run for at most so long, what it prints kept within a
-//! bound, and nothing of its group left behind.
+//! Commands in their own process group, with limits on time and output, and without processes left
+//! behind.
 //!
-//! Its first process is not reaped before the whole group has been ended, so the number by which the
-//! group is ended cannot have become somebody else's. Who leaves the group on purpose, as daemons
-//! do, is left alone.
+//! The first process is reaped only after the whole group has been killed, so the ID of the group
+//! cannot have been reused. Processes that leave the group on purpose, such as daemons, are left
+//! alone. For example:
+//!
+//! ```text
+//! sh -c "sleep 600 & echo started"
+//!   -> GroupOutput { exit_reason: Code(0), output: "started\n", left_processes: true, … }
+//! ```
 
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -17,56 +22,57 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use super::error::{Result, ResultExt};
 use super::process::{Program, spawn_error};
 
-/// How much is kept of the beginning of what a command prints, and of its end: 256 KiB each.
+/// The amount of output kept from its beginning and from its end: 256 KiB each.
 const KEPT_AT_EACH_END: usize = 256 << 10;
 
-/// How often it is asked whether the command is to be stopped.
+/// The interval between calls of `stop`.
 const STOP_POLL: Duration = Duration::from_millis(20);
 
-/// How long a command may take to end after it was asked to: two seconds.
+/// The time between `SIGTERM` and `SIGKILL`: 2 seconds.
 const TERM_GRACE: Duration = Duration::from_secs(2);
 
-/// How long the system may take to end what was killed. What sits in an uninterruptible call takes
-/// longer; it is left to the system then.
+/// The time for the system to end killed processes. An uninterruptible system call takes longer;
+/// such a process is then left to the system.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the last words of a command may take to arrive.
+/// The time for the rest of the output to arrive.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// How a command ended.
+/// The way in which a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitReason {
-    /// By itself, with this code.
+    /// Exited with this code.
     Code(i32),
-    /// By a signal that was not ours.
+    /// Killed by a signal that xtask did not send.
     Signal(i32),
-    /// It took too long, and was ended.
+    /// Killed after the time limit.
     TimedOut,
-    /// The run was stopped, and it with it.
+    /// Killed because `stop` returned `true`.
     Stopped,
 }
 
-/// What a command did.
+/// The result of a command.
 #[derive(Clone, Debug)]
 pub struct GroupOutput {
-    /// How it ended.
     pub exit_reason: ExitReason,
-    /// What it printed, both streams in the order of arrival. The middle of very much is left out,
-    /// and says so.
+    /// The combined stdout and stderr in order of arrival. If too long, a note replaces the middle:
+    /// `[… 123 bytes left out …]`.
     pub output: String,
-    /// Whether something was left out.
+    /// Whether the middle of `output` was left out.
     pub is_truncated: bool,
-    /// Whether it left processes behind that still held its output, which were ended.
+    /// Whether processes that still held the output open were left, and killed.
     pub left_processes: bool,
 }
 
 impl Program {
-    /// Runs it without input in a group of its own, for at most `longest` or until `stop` says so.
+    /// Runs the command without input in its own process group, for at most `longest` or until
+    /// `stop` returns `true`.
     pub fn run_in_group(self, longest: Duration, stop: &dyn Fn() -> bool) -> Result<GroupOutput> {
         self.run_isolated(longest, stop, true)
     }
 
-    /// The same for a program that leaves our session itself, which the leader of a group cannot.
+    /// Runs like [`Program::run_in_group`], for a program that calls `setsid` itself, which the
+    /// leader of a group cannot do.
     pub fn run_in_session(self, longest: Duration, stop: &dyn Fn() -> bool) -> Result<GroupOutput> {
         self.run_isolated(longest, stop, false)
     }
@@ -79,13 +85,14 @@ impl Program {
     ) -> Result<GroupOutput> {
         let name = self.name().to_owned();
         let (pipe, writer) =
-            std::io::pipe().with_context(|| format!("`{name}` cannot be listened to"))?;
+            std::io::pipe().with_context(|| format!("cannot read the output of `{name}`"))?;
         let second =
-            writer.try_clone().with_context(|| format!("`{name}` cannot be listened to"))?;
+            writer.try_clone().with_context(|| format!("cannot read the output of `{name}`"))?;
         let command = self.command_mut().stdin(Stdio::null()).stdout(writer).stderr(second);
         let command = if leads { command.process_group(0) } else { command };
         let child = command.spawn().map_err(|cause| spawn_error(&name, cause));
-        // The ends of the pipe in the command are ours as well, and must be closed to hear its end.
+        // The command holds copies of the write end, which must be closed for the reader to reach
+        // the end.
         drop(self);
         let mut child = child?;
         let heard = OutputReader::spawn_reader(pipe);
@@ -107,15 +114,15 @@ impl Program {
         };
         let left_others = cut_short.is_none() && !heard.has_ended(DRAIN_TIMEOUT);
         if cut_short.is_some() || left_others {
-            // Who cannot be signalled has ended already.
+            // An error means that the processes have already ended.
             kill_process_group(pid, Signal::TERM).ok();
         }
         if cut_short.is_some() && !leads {
-            // It may not lead anything yet.
+            // The program may not be the leader of a session yet.
             rustix::process::kill_process(pid, Signal::TERM).ok();
         }
         if cut_short.is_some() {
-            // Whether it ends by itself or not, it is killed.
+            // The group is killed below in either case.
             ended.recv_timeout(TERM_GRACE).ok();
         }
         heard.has_ended(DRAIN_TIMEOUT);
@@ -140,15 +147,14 @@ impl Program {
 }
 
 fn reap_child(child: &mut Child, name: &str) -> Result<ExitReason> {
-    let status = child.wait().with_context(|| format!("`{name}` cannot be waited for"))?;
+    let status = child.wait().with_context(|| format!("cannot wait for `{name}`"))?;
     Ok(match (status.code(), status.signal()) {
         (Some(code), _) => ExitReason::Code(code),
         (None, signal) => ExitReason::Signal(signal.unwrap_or(0)),
     })
 }
 
-/// Waits in a thread of its own for a process to end, without reaping it. The channel is closed when
-/// it has ended.
+/// Waits in a thread for `pid` to exit, without reaping it. The returned channel is closed then.
 fn watch_exit(pid: Pid) -> Receiver<()> {
     let (tell, ended) = channel();
     std::thread::spawn(move || {
@@ -159,7 +165,7 @@ fn watch_exit(pid: Pid) -> Receiver<()> {
     ended
 }
 
-/// The beginning and the end of what was printed.
+/// The beginning and the end of the output.
 #[derive(Default)]
 struct HeadTailBuffer {
     head: Vec<u8>,
@@ -179,7 +185,8 @@ impl HeadTailBuffer {
     }
 }
 
-/// Listens to a pipe. Somebody may hold it open for ever, so nobody waits for its end for long.
+/// Reads a pipe in a thread. Another process may hold the pipe open forever, so waits for its end
+/// are short.
 struct OutputReader {
     kept: Arc<Mutex<HeadTailBuffer>>,
     end: Receiver<()>,
@@ -200,7 +207,7 @@ impl OutputReader {
         OutputReader { kept, end }
     }
 
-    /// Whether nobody holds the other end any more, or lets go of it soon.
+    /// Returns whether the write end is closed, now or within `soon`.
     fn has_ended(&self, soon: Duration) -> bool {
         self.end.recv_timeout(soon) == Err(RecvTimeoutError::Disconnected)
     }

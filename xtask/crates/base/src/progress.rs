@@ -1,19 +1,23 @@
-//! How long work tells that it is going on. Whoever does the work reports steps; `report` decides
-//! whether and how a person sees them.
+//! Progress of long operations. The code that does the work reports steps; the `report` crate
+//! decides whether and how to show them. For example:
+//!
+//! ```text
+//! begin_task("moving branches", Some(120)), advance(1) for each branch, end_task()
+//! ```
 
-/// Receives the steps of long work. Calls may come from several threads.
+/// A receiver of progress. Calls may come from several threads.
 pub trait Progress: Sync {
-    /// Work begins: what it is, and of how many steps where that is known.
+    /// Starts a task: its description, and its number of steps if known.
     fn begin_task(&self, what: &str, total: Option<u64>);
-    /// So many more steps are done.
+    /// Adds `count` completed steps.
     fn advance(&self, count: u64);
-    /// The work that was begun last has ended.
+    /// Ends the task that was started last.
     fn end_task(&self);
-    /// Something came up that a person must know of, though all goes on.
+    /// Reports a problem that the user must know about, although the work continues.
     fn warn(&self, text: &str);
 }
 
-/// Nobody is watching.
+/// A [`Progress`] that shows no output.
 pub struct SilentProgress;
 
 impl Progress for SilentProgress {

@@ -1,10 +1,16 @@
-//! Small files of state that we write for ourselves: a line that names the kind and the version, a
-//! line with the digest of the rest, then JSON.
+//! State files ("records") with a kind, a version and a checksum:
 //!
-//! State is data. A file that is torn, foreign or of another version is never half-believed: it
-//! reads as `Broken` or as nothing, as the caller needs, and never runs anything. One that a newer
-//! xtask has written is told apart, because it is whole and somebody needs it: whoever keeps what
-//! matters leaves it as it is and says so (`newer`); a cache counts it as nothing and writes its own.
+//! ```text
+//! xtask.journal/1          kind and version
+//! 3f1c…                    SHA-256 of the body, by `digest::hash_parts`
+//! {"purpose":"sync",…}     body, as JSON
+//! ```
+//!
+//! A record is data and never runs anything. A torn, foreign or unknown file is never partially
+//! used: it reads as [`LoadedRecord::Corrupt`]. A record of a newer xtask is
+//! [`LoadedRecord::Newer`], because it is intact and somebody needs it: callers with important
+//! state leave it unchanged and report [`newer_record_error`]; a cache ignores it and writes its
+//! own.
 
 use std::io;
 use std::path::Path;
@@ -17,26 +23,27 @@ use super::error::Error;
 use super::files::Disk;
 use crate::name::NAME;
 
-/// The largest file of state that is read: 64 MiB, far above a journal of a million paths.
+/// The maximum size of a record: 64 MiB, far more than a journal of a million paths.
 const MAX_RECORD_BYTES: u64 = 64 << 20;
 
-/// What a file of state turned out to be.
+/// The result of reading a record.
 #[derive(Debug)]
 pub enum LoadedRecord<T> {
-    /// There is none.
+    /// The file does not exist.
     Missing,
-    /// It is whole.
+    /// The record is intact.
     Valid(T),
-    /// It is of this kind, and of a later version than this program knows.
+    /// The record has this kind, and a later version than this program knows.
     Newer,
-    /// It is there, but torn, foreign, of an unknown version or unreadable.
+    /// The file is torn, foreign, of an unknown version or unreadable; with the reason.
     Corrupt(String),
 }
 
-/// Why a record that a newer xtask has written cannot be read.
+/// The reason why a record of a newer xtask cannot be read.
 pub const NEWER_MESSAGE: &str = "it was written by a newer xtask";
 
-/// The refusal to read, replace or remove what a newer xtask has written: `what` is what it holds.
+/// Returns the error for refusing to read, replace or remove a record of a newer xtask. `what`
+/// names its content.
 #[must_use]
 pub fn newer_record_error(what: &str, path: &Path) -> Error {
     Error::unable(format!("{what} was written by a newer xtask, and stays as it is"))
@@ -44,7 +51,8 @@ pub fn newer_record_error(what: &str, path: &Path) -> Error {
         .with_hint(upgrade_hint("CANONICAL"))
 }
 
-/// How somebody gets a newer toolkit who has an older one, whatever the older one refuses to do.
+/// Returns a hint on updating the toolkit from the branch `canonical`. It begins with plain git
+/// commands, which work even if the old toolkit refuses to run.
 #[must_use]
 pub fn upgrade_hint(canonical: &str) -> String {
     format!(
@@ -53,7 +61,7 @@ pub fn upgrade_hint(canonical: &str) -> String {
     )
 }
 
-/// The bytes of a record of this kind, as in `xtask.journal/1`.
+/// Serializes `value` as a record of `kind`, e.g. `xtask.journal/1`.
 pub fn serialize_record<T: Serialize>(kind: &str, value: &T) -> io::Result<Vec<u8>> {
     let body = serde_json::to_vec(value)?;
     let mut bytes =
@@ -62,18 +70,18 @@ pub fn serialize_record<T: Serialize>(kind: &str, value: &T) -> io::Result<Vec<u
     Ok(bytes)
 }
 
-/// Reads the bytes of a record of this kind.
+/// Parses the bytes of a record of `kind`.
 pub fn parse_record<T: DeserializeOwned>(kind: &str, bytes: &[u8]) -> LoadedRecord<T> {
     let mut lines = bytes.splitn(3, |byte| *byte == b'\n');
     let (Some(head), Some(sum), Some(body)) = (lines.next(), lines.next(), lines.next()) else {
-        return LoadedRecord::Corrupt("it is cut short".to_owned());
+        return LoadedRecord::Corrupt("it is truncated".to_owned());
     };
     if is_newer_version(head, kind) {
         return LoadedRecord::Newer;
     }
     if head != kind.as_bytes() {
         return LoadedRecord::Corrupt(format!(
-            "it is `{}`, not `{kind}`",
+            "invalid header: expected `{kind}`, found `{}`",
             String::from_utf8_lossy(&head[..head.len().min(40)])
         ));
     }
@@ -86,7 +94,7 @@ pub fn parse_record<T: DeserializeOwned>(kind: &str, bytes: &[u8]) -> LoadedReco
     }
 }
 
-/// Whether a first line names this kind with a larger number.
+/// Returns whether the first line `head` names the same kind with a higher version.
 fn is_newer_version(head: &[u8], kind: &str) -> bool {
     fn split_version(text: &str) -> Option<(&str, u64)> {
         let (name, number) = text.rsplit_once('/')?;
@@ -100,7 +108,7 @@ fn is_newer_version(head: &[u8], kind: &str) -> bool {
     found == name && later > known
 }
 
-/// Writes a record whole or not at all.
+/// Writes a record atomically.
 pub fn write_record<T: Serialize>(
     disk: &Disk<'_>,
     path: &Path,
@@ -110,7 +118,8 @@ pub fn write_record<T: Serialize>(
     disk.write_atomically(path, &serialize_record(kind, value)?)
 }
 
-/// Writes a record whole or not at all, one that means nothing any more once the machine has stopped.
+/// Writes a record atomically without waiting for the disk, for state that is worthless after a
+/// reboot.
 pub fn write_record_unsynced<T: Serialize>(
     disk: &Disk<'_>,
     path: &Path,
@@ -120,22 +129,24 @@ pub fn write_record_unsynced<T: Serialize>(
     disk.write_atomically_unsynced(path, &serialize_record(kind, value)?)
 }
 
-/// Reads a record.
+/// Reads the record at `path`.
 #[must_use]
 pub fn read_record<T: DeserializeOwned>(path: &Path, kind: &str) -> LoadedRecord<T> {
     match std::fs::metadata(path) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return LoadedRecord::Missing,
         Err(cause) => return LoadedRecord::Corrupt(cause.to_string()),
-        // A pipe in its place would be waited for.
-        Ok(meta) if !meta.is_file() => return LoadedRecord::Corrupt("it is no file".to_owned()),
+        // Opening a pipe here would block.
+        Ok(meta) if !meta.is_file() => {
+            return LoadedRecord::Corrupt("it is not a regular file".to_owned());
+        }
         Ok(meta) if meta.len() > MAX_RECORD_BYTES => {
-            return LoadedRecord::Corrupt("it is too large".to_owned());
+            return LoadedRecord::Corrupt("it is larger than 64 MiB".to_owned());
         }
         Ok(_) => {}
     }
     match std::fs::read(path) {
         Ok(bytes) => parse_record(kind, &bytes),
-        // Its owner has removed it since the look.
+        // Its owner has removed it since `metadata` was called.
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => LoadedRecord::Missing,
         Err(cause) => LoadedRecord::Corrupt(cause.to_string()),
     }

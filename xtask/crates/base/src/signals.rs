@@ -1,8 +1,13 @@
-//! Ctrl-C and its kin, for work that must not stop half-way.
+//! Deferred handling of Ctrl-C and other signals, for work that must not stop half-way.
 //!
-//! Signals end the process as usual, except while somebody holds them off. Then SIGINT, SIGTERM,
-//! SIGHUP and SIGQUIT are only noted; the work asks between its steps, takes back what it did, and the
-//! command ends with code 130.
+//! By default a signal ends the process. While a [`SignalDeferral`] exists, `SIGINT`, `SIGTERM`,
+//! `SIGHUP` and `SIGQUIT` are only recorded; the work checks for them between its steps and rolls
+//! back, and the command exits with code 130. For example:
+//!
+//! ```text
+//! let deferral = interrupts.defer_signals();
+//! if interrupts.was_interrupted() { roll back }
+//! ```
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
@@ -14,7 +19,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use super::error::{Result, ResultExt};
 
-/// The signals of this process. Made once, by the command that starts work.
+/// The signal handling of this process, created once by the command that starts work.
 pub struct Interrupts {
     uses_default: Arc<AtomicBool>,
     is_pending: Arc<AtomicBool>,
@@ -22,8 +27,8 @@ pub struct Interrupts {
 }
 
 impl Interrupts {
-    /// Takes the signals over. Where a handler cannot be set, signals keep their usual effect: the
-    /// journal still mends what they leave.
+    /// Installs the signal handlers. If a handler cannot be installed, its signal keeps the default
+    /// effect; the journal still repairs an interrupted run.
     #[must_use]
     pub fn install_handlers() -> Self {
         let usual = Arc::new(AtomicBool::new(true));
@@ -38,7 +43,7 @@ impl Interrupts {
         Interrupts { uses_default: usual, is_pending: arrived, holders: AtomicUsize::new(0) }
     }
 
-    /// Nobody sends signals here: for work that is driven by a test.
+    /// Creates an instance without handlers, for tests.
     #[must_use]
     pub fn without_handlers() -> Self {
         Interrupts {
@@ -48,39 +53,40 @@ impl Interrupts {
         }
     }
 
-    /// Holds signals off until the answer is dropped.
+    /// Defers signals until the returned guard is dropped.
     pub fn defer_signals(&self) -> SignalDeferral<'_> {
         self.holders.fetch_add(1, Ordering::SeqCst);
         self.uses_default.store(false, Ordering::SeqCst);
         SignalDeferral { interrupts: self }
     }
 
-    /// What notes that one has come, for who hears of it in another way: that Ctrl-C was typed on another
-    /// machine, say.
+    /// Returns a function that records an interruption from another source, e.g. Ctrl-C typed on
+    /// another machine.
     pub fn interrupt_notifier(&self) -> impl Fn() + Send + use<> {
         let arrived = Arc::clone(&self.is_pending);
         move || arrived.store(true, Ordering::SeqCst)
     }
 
-    /// Whether one has come while they were held off.
+    /// Returns whether a signal has arrived while signals were deferred.
     #[must_use]
     pub fn was_interrupted(&self) -> bool {
         self.is_pending.load(Ordering::SeqCst)
     }
 }
 
-/// Hears the signals that ask this process to end, instead of ending.
+/// Returns a channel that receives a message when a signal asks this process to end, instead of
+/// ending it.
 pub fn listen_for_termination() -> Result<Receiver<()>> {
     listen_for(&[SIGINT, SIGTERM, SIGHUP, SIGQUIT])
 }
 
-/// Hears when children have ended: at least one message for one or more of them.
+/// Returns a channel that receives at least one message when one or more children have exited.
 pub fn listen_for_child_exit() -> Result<Receiver<()>> {
     listen_for(&[SIGCHLD])
 }
 
 fn listen_for(signals: &[i32]) -> Result<Receiver<()>> {
-    let cannot = || "signals cannot be heard";
+    let cannot = || "cannot install signal handlers";
     let (mut ours, theirs) = UnixStream::pair().with_context(cannot)?;
     for signal in signals.iter().copied() {
         let theirs = theirs.try_clone().with_context(cannot)?;
@@ -97,7 +103,7 @@ fn listen_for(signals: &[i32]) -> Result<Receiver<()>> {
     Ok(hear)
 }
 
-/// Signals are held off for as long as this lives.
+/// A guard that defers signals for as long as it lives.
 pub struct SignalDeferral<'a> {
     interrupts: &'a Interrupts,
 }

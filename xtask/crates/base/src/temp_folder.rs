@@ -1,4 +1,4 @@
-//! A folder among the temporary files that is this program's alone, and gone when it is no longer needed.
+//! A private temporary folder, removed when dropped, e.g. `/tmp/xtask-upgrade-1234-0`.
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -6,24 +6,25 @@ use std::path::{Path, PathBuf};
 use super::environment::Environment;
 use super::error::{Error, Result, ResultExt as _};
 
-/// How many names are tried before it is given up.
+/// The maximum number of names to try.
 const MAX_TRIES: u32 = 100;
 
-/// The folder. It goes, with all that is in it, when this does.
+/// The folder. Dropping it removes the folder with its content.
 pub struct TempFolder {
     path: PathBuf,
 }
 
 impl TempFolder {
-    /// Makes one, which nobody else can read, with a word in its name that says what for.
+    /// Creates a folder in `TMPDIR` or `/tmp` that only its owner can read, with `word` in its
+    /// name. Returns an error if no name is free.
     pub fn new(world: &Environment, word: &str) -> Result<TempFolder> {
         let above = world.variable("TMPDIR").filter(|name| !name.is_empty()).unwrap_or("/tmp");
-        let failed = || format!("no folder can be made among the temporary files in `{above}`");
+        let failed = || format!("cannot create a temporary folder in `{above}`");
         for number in 0..MAX_TRIES {
             let name = format!("xtask-{word}-{}-{number}", std::process::id());
             let path = Path::new(above).join(name);
             match std::fs::DirBuilder::new().mode(0o700).create(&path) {
-                // The shorter way to it may be a link.
+                // The path may contain a symlink, as `/tmp` does on macOS.
                 Ok(()) => {
                     return Ok(TempFolder { path: path.canonicalize().with_context(failed)? });
                 }
@@ -32,10 +33,9 @@ impl TempFolder {
             }
         }
         Err(Error::unable(failed())
-            .with_hint("remove what lies there, or set TMPDIR to another folder"))
+            .with_hint("remove stale `xtask-*` folders there, or set TMPDIR to another folder"))
     }
 
-    /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

@@ -1,12 +1,13 @@
-//! Wording that every room needs.
+//! Text helpers for messages: counts, lists, sizes, shell quoting, and escaping of control
+//! characters. For example, `pluralize(2, "file")` is `2 files`.
 
-/// `1 file`, `2 files`.
+/// Formats a count: `1 file`, `2 files`.
 #[must_use]
 pub fn pluralize(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Names, the first few in full: `a, b and 3 more`.
+/// Formats the first `shown` names in backticks and counts the rest: "`a`, `b` and 3 more".
 #[must_use]
 pub fn join_names(names: &[String], shown: usize) -> String {
     let list = names.iter().take(shown).map(|name| format!("`{name}`")).collect::<Vec<_>>();
@@ -17,7 +18,7 @@ pub fn join_names(names: &[String], shown: usize) -> String {
     }
 }
 
-/// A word as it can be typed into a shell, in quotes where it needs them.
+/// Quotes a word for a shell if needed: `it's` becomes `'it'\''s'`.
 #[must_use]
 pub fn quote_for_shell(word: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/@:+,%".contains(&byte);
@@ -25,7 +26,7 @@ pub fn quote_for_shell(word: &str) -> String {
     if is_word { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
-/// What the units of sizes stand for, in bytes.
+/// The units of sizes, in bytes.
 const UNITS: [(&str, u64); 9] = [
     ("b", 1),
     ("kb", 1_000),
@@ -38,7 +39,8 @@ const UNITS: [(&str, u64); 9] = [
     ("tib", 1 << 40),
 ];
 
-/// A size as people write it, `1 GB`, `512 MiB`, `1.5GB`, in bytes; nothing where it is not one.
+/// Parses a size such as `1 GB`, `512 MiB` or `1.5GB` into bytes. Returns `None` if `text` is
+/// invalid or zero.
 #[must_use]
 pub fn parse_size(text: &str) -> Option<u64> {
     let at = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
@@ -54,12 +56,12 @@ pub fn parse_size(text: &str) -> Option<u64> {
     whole.checked_add(bytes / 1000 * thousandths).filter(|bytes| *bytes > 0)
 }
 
-/// How many texts braces may stand for, and how many braces there may be.
+/// The maximum number of alternatives that braces may expand to, and of braces in a text.
 const MOST_ALTERNATIVES: usize = 1000;
 const MOST_BRACES: usize = 32;
 
-/// `a.{ts,tsx}` as `a.ts` and `a.tsx`; nothing where that would be too many. Braces that are not closed or
-/// hold no comma stay as they are.
+/// Expands braces: `a.{ts,tsx}` becomes `a.ts` and `a.tsx`. Braces that are not closed or contain
+/// no comma stay. Returns `None` if there are too many alternatives.
 #[must_use]
 pub fn expand_braces(text: &str) -> Option<Vec<String>> {
     if text.matches('{').count() > MOST_BRACES {
@@ -79,7 +81,7 @@ pub fn expand_braces(text: &str) -> Option<Vec<String>> {
     Some(all)
 }
 
-/// What the first brace with a comma in it stands for, each with what is around it.
+/// Expands the first brace that contains a comma. Returns `None` if there is none.
 fn expand_first_brace(text: &str) -> Option<Vec<String>> {
     for (start, _) in text.match_indices('{') {
         let mut depth = 0;
@@ -106,7 +108,7 @@ fn expand_first_brace(text: &str) -> Option<Vec<String>> {
     None
 }
 
-/// A size for people: `3.2 GB`.
+/// Formats a size for people: `3.2 GB`.
 #[must_use]
 pub fn format_size(bytes: u64) -> String {
     let (unit, name) = match bytes {
@@ -118,15 +120,15 @@ pub fn format_size(bytes: u64) -> String {
     format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit)
 }
 
-/// Whether a character could move the cursor, begin a command to the terminal, end a line or turn the
-/// direction of writing.
+/// Returns whether a character could move the cursor, begin a terminal command, end a line or
+/// change the writing direction.
 #[must_use]
 pub fn is_unsafe_char(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// A name as git writes it in quotes: each such character by its bytes, as in `\n` and `\033`.
+/// Escapes unsafe characters in a name by their bytes, as git does in quotes: `\n`, `\033`.
 #[must_use]
 pub fn escape_name(name: &str) -> std::borrow::Cow<'_, str> {
     if !name.contains(is_unsafe_char) {
@@ -150,8 +152,8 @@ pub fn escape_name(name: &str) -> std::borrow::Cow<'_, str> {
     text.into()
 }
 
-/// A text of several lines for a terminal, in which nothing but the colours that we use is left of what a
-/// terminal obeys. Everything that is printed goes through here.
+/// Escapes everything that a terminal obeys, except xtask's own colours, in a text of several
+/// lines. All output passes through here.
 #[must_use]
 pub fn sanitize_for_terminal(text: &str) -> std::borrow::Cow<'_, str> {
     let is_odd = |c: char| is_unsafe_char(c) && c != '\n' && c != '\t';
@@ -165,7 +167,7 @@ pub fn sanitize_for_terminal(text: &str) -> std::borrow::Cow<'_, str> {
         rest = &rest[at..];
         let length = color_prefix_len(rest).unwrap_or_else(|| {
             let c = rest.chars().next().map_or(0, char::len_utf8);
-            // A line may end as on Windows.
+            // A Windows line end loses its `\r`.
             if !rest.starts_with("\r\n") {
                 shown.push_str(&escape_name(&rest[..c]));
             }
@@ -179,7 +181,8 @@ pub fn sanitize_for_terminal(text: &str) -> std::borrow::Cow<'_, str> {
     shown.into()
 }
 
-/// How long a colour of ours is with which a text begins: bold, dim, a colour of the letters, or back.
+/// Returns the length of one of xtask's own colours at the start of `text`: bold, dim, a foreground
+/// colour or reset.
 fn color_prefix_len(text: &str) -> Option<usize> {
     let inner = text.strip_prefix("\u{1b}[")?;
     let end = inner.find('m')?;
@@ -188,8 +191,9 @@ fn color_prefix_len(text: &str) -> Option<usize> {
     is_ours.then_some(end + 3)
 }
 
-/// A text by strangers as one line of at most `most` characters, the last of them `…` where some are
-/// missing. What could move the cursor or turn the direction of writing is replaced.
+/// Turns untrusted text into one line of at most `most` characters, the last of which is `…` if
+/// text was cut. Characters that could move the cursor or change the writing direction are
+/// replaced.
 #[must_use]
 pub fn sanitize_line(text: &str, most: usize) -> String {
     let shown = |c: char| match c {

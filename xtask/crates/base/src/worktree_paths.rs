@@ -1,33 +1,38 @@
-//! The folders of a worktree: what those need to know of a repository who ask it nothing else.
+//! The folders of a worktree, for code that needs no other access to the repository. For example,
+//! for a linked worktree:
+//!
+//! ```text
+//! root /home/ada/fix   git_dir /home/ada/app/.git/worktrees/fix   common_dir /home/ada/app/.git
+//! ```
 
 use std::path::{Path, PathBuf};
 
-/// Where a worktree lies, and what git and we keep of it. All paths are absolute.
+/// The absolute paths of a worktree and of its git folders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorktreePaths {
-    /// The worktree itself.
+    /// The top folder of the worktree.
     pub root: PathBuf,
-    /// The git folder of this very worktree.
+    /// The git folder of this worktree.
     pub git_dir: PathBuf,
-    /// The git folder that all worktrees share; in the main worktree it is `git`.
+    /// The git folder shared by all worktrees; equal to `git_dir` in the main worktree.
     pub common_dir: PathBuf,
 }
 
 impl WorktreePaths {
-    /// Where state of this worktree is kept, `.git/xtask`. It may not exist yet.
+    /// Returns the folder for the state of this worktree, e.g. `.git/xtask`. It may not exist yet.
     #[must_use]
     pub fn state_folder(&self) -> PathBuf {
         state_folder_in(&self.git_dir)
     }
 
-    /// Where state that all worktrees share is kept. It may not exist yet.
+    /// Returns the folder for state that all worktrees share. It may not exist yet.
     #[must_use]
     pub fn shared_state_folder(&self) -> PathBuf {
         state_folder_in(&self.common_dir)
     }
 }
 
-/// Where state is kept below a git folder.
+/// Returns the state folder below the git folder `git`.
 #[must_use]
 pub fn state_folder_in(git: &Path) -> PathBuf {
     git.join("xtask")

@@ -1,4 +1,10 @@
-//! Making rows true: in worktrees, by moving refs here, and by pushing.
+//! Execution of decided rows: syncing worktrees, moving local refs, and pushing. Each ref moves
+//! only from the commit at which it was read; a branch that has moved since then is returned, to be
+//! decided again. For example:
+//!
+//! ```text
+//! BranchRow { target: "feature", old: 1a2b…, new: 3c4d…, status: WillUpdate } -> status: Updated
+//! ```
 
 use std::path::Path;
 
@@ -19,23 +25,24 @@ use xtask_sync::scan::ScanDepth;
 use xtask_sync::upstream::{has_only_sync_commits, parse_source_trailer};
 use xtask_sync::worktree_lock::LockWorktree as _;
 
-/// How a worktree is looked at.
+/// Whether a worktree is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorktreeMode {
-    /// To sync it.
+    /// Sync the worktree.
     Write,
-    /// To say what a sync would do.
+    /// Report the changes that a sync would make.
     DryRun,
 }
 
-/// Whether a worktree has been switched away from the branch of a row.
+/// Returns whether the worktree at `root` has another branch than that of `row` checked out.
 fn is_switched_away(repo: &Repo, root: &Path, row: &BranchRow) -> bool {
     let there = repo.open_worktree(root).ok().and_then(|there| there.current_branch());
     there.is_some_and(|branch| branch != row.branch)
 }
 
-/// Syncs the branch of a row in the worktree that has it checked out; nothing where that has been
-/// switched to another meanwhile, so that the branch is to be decided again.
+/// Syncs the branch of `row` in the worktree at `root`. Returns `None` if the worktree has been
+/// switched to another branch concurrently, so that the branch must be decided again. Any other
+/// failure becomes the status of the row.
 pub fn sync_worktree(
     repo: &Repo,
     root: &Path,
@@ -80,7 +87,7 @@ fn try_sync_worktree(
         if head.branch.as_ref() == Some(&row.branch) {
             return Ok(());
         }
-        Err(Error::unable(format!("`{}` has been switched away from meanwhile", row.branch)))
+        Err(Error::unable(format!("`{}` is no longer checked out", row.branch)))
     };
     if how == WorktreeMode::DryRun {
         let looked =
@@ -100,7 +107,7 @@ fn try_sync_worktree(
     let many = count_canonical_files(repo, context)?;
     if is_unrelated_branch(&there, &decided.head, context, &decided.plan, many)? {
         let why = format!(
-            "{}; `cargo xtask sync` there brings them",
+            "{}; `cargo xtask sync` there adds them",
             describe_unrelated_branch(&row.branch, context)
         );
         *row = row.clone().with_status(PropagateStatus::Skipped, why);
@@ -117,8 +124,8 @@ fn try_sync_worktree(
     Ok(())
 }
 
-/// Moves the refs of the rows here. Answers with the branches that were not where they had been
-/// seen, or were checked out meanwhile: they are to be decided again.
+/// Moves the local refs of the rows with status `WillUpdate`. Returns the branches that had moved
+/// or been checked out concurrently and must be decided again.
 pub fn move_refs(
     repo: &Repo,
     rows: &mut [BranchRow],
@@ -143,10 +150,9 @@ pub fn move_refs(
         match tools.disk.check_gate("move a ref") {
             Ok(()) => chosen.push(at),
             Err(cause) => {
-                *row = row.clone().with_status(
-                    PropagateStatus::Failed,
-                    format!("the ref cannot be moved: {cause}"),
-                )
+                *row = row
+                    .clone()
+                    .with_status(PropagateStatus::Failed, format!("cannot move the ref: {cause}"))
             }
         }
     }
@@ -169,7 +175,8 @@ pub fn move_refs(
         tools.progress.end_task();
         return Ok(moved);
     }
-    // Whoever has checked out what one of them was would see the sync as staged, the other way round.
+    // A worktree that has just checked out the old commit would show the sync as staged changes in
+    // reverse, so its branch is moved back.
     repo.wait_for_switches()?;
     let in_use = repo.branches_in_use()?;
     let has_old = |row: &&mut BranchRow| {
@@ -187,8 +194,8 @@ pub fn move_refs(
     Ok(moved)
 }
 
-/// Pushes what the rows want to change at a remote, whose branches they are about. Answers as
-/// `move_refs` does.
+/// Pushes the rows with status `WillUpdate` to the branches of `remote`. Returns the branches that
+/// had moved, like [`move_refs`].
 pub fn push_remote_rows(repo: &Repo, remote: &str, rows: &mut [BranchRow]) -> Result<Vec<String>> {
     let wanted: Vec<usize> =
         (0..rows.len()).filter(|at| rows[*at].status == PropagateStatus::WillUpdate).collect();
@@ -208,16 +215,17 @@ pub fn push_remote_rows(repo: &Repo, remote: &str, rows: &mut [BranchRow]) -> Re
             PushStatus::Rejected(why) => {
                 *row = row
                     .clone()
-                    .with_status(PropagateStatus::Failed, format!("the remote refused it: {why}"));
+                    .with_status(PropagateStatus::Failed, format!("rejected by the remote: {why}"));
             }
         }
     }
     Ok(moved)
 }
 
-/// Pushes the branches of the rows to where they are followed at a remote, as far as nothing goes
-/// along that somebody has not pushed yet. Answers as `move_refs` does. What stands beside protected
-/// branches here is not pushed: at the remote it is made from what the remote has.
+/// Pushes the branches of the rows to their upstreams at `remote`, unless commits that somebody has
+/// not pushed yet would be pushed as well. Returns the branches that had moved, like [`move_refs`].
+/// Local side branches of protected branches are not pushed: at the remote they are made from the
+/// remote's branches.
 pub fn push_local_branches(
     repo: &Repo,
     remote: &str,
@@ -236,7 +244,7 @@ pub fn push_local_branches(
         }
         match plan_push(repo, remote, row, fleet, context)? {
             Some(one) if refs.iter().any(|other| other.name == one.name) => {
-                row.add_shortfall("not pushed: another branch here follows the same one");
+                row.add_shortfall("not pushed: another local branch has the same upstream");
             }
             Some(one) => {
                 wanted.push(at);
@@ -248,7 +256,7 @@ pub fn push_local_branches(
     let pushed = match repo.push_refs(remote, &refs) {
         Ok(pushed) => pushed,
         Err(failure) => {
-            // The branches here are as they should be, and that has to be told as well.
+            // The local branches are updated, which must be reported as well.
             let why = failure.details().first().map_or(String::new(), |why| format!(": {why}"));
             let why = format!("not pushed: {}{why}", failure.message());
             wanted.iter().for_each(|at| rows[*at].add_shortfall(&why));
@@ -267,14 +275,14 @@ pub fn push_local_branches(
             }
             PushStatus::Stale => moved.push(row.branch.clone()),
             PushStatus::Rejected(why) => {
-                row.add_shortfall(&format!("not pushed: the remote refused it: {why}"))
+                row.add_shortfall(&format!("not pushed: rejected by the remote: {why}"))
             }
         }
     }
     Ok(moved)
 }
 
-/// Notes what would be pushed by a run that is not made.
+/// Notes the pushes that a real run would make, for a dry run.
 pub fn note_pending_pushes(
     repo: &Repo,
     remote: &str,
@@ -300,10 +308,11 @@ pub fn note_pending_pushes(
     Ok(())
 }
 
-/// What is said of a branch that nothing tells where to push.
-pub const NO_UPSTREAM: &str = "not pushed: it follows no branch there";
+/// The note for a branch without an upstream at the remote.
+pub const NO_UPSTREAM: &str = "not pushed: no upstream branch on the remote";
 
-/// Where a branch is pushed, if it may be.
+/// Returns the push for a branch, or `None` if it must not or need not be pushed; `row` then notes
+/// the reason.
 fn plan_push(
     repo: &Repo,
     remote: &str,
@@ -320,36 +329,41 @@ fn plan_push(
     };
     let Some(there) = name.strip_prefix("refs/heads/").map(str::to_owned) else { return Ok(None) };
     if there != row.branch || context.is_protected(&there) || context.is_reserved_branch(&there) {
-        row.add_note(&format!("not pushed: it follows `{there}`"));
+        row.add_note(&format!("not pushed: its upstream is `{there}`"));
         return Ok(None);
     }
     let Some(old) = fleet.remote_branches.get(&there).copied() else {
-        row.add_note(&format!("not pushed: `{remote}` does not have it any more"));
+        row.add_note(&format!("not pushed: no longer exists on `{remote}`"));
         return Ok(None);
     };
     if old == new {
         return Ok(None);
     }
     if repo.is_ancestor(new, old)? {
-        // It goes there first, or has nothing that is not there.
+        // The remote branch has all commits of this one.
         return Ok(None);
     }
     if !repo.is_ancestor(old, new)? {
-        row.add_note("not pushed: it and its upstream have diverged");
+        row.add_note("not pushed: has diverged from its upstream");
         return Ok(None);
     }
     if !has_only_sync_commits(repo, old, new, context)? {
         let own = repo.count_commits_between(old, new)?;
-        row.add_note(&format!("not pushed: {} would go along", pluralize(own, "commit")));
+        row.add_note(&format!(
+            "not pushed: {} would be pushed as well",
+            pluralize(own, "unpushed commit")
+        ));
         return Ok(None);
     }
     for id in repo.commits_between(Some(old), new, false)? {
-        // What was brought up to date before may hold what nobody has pushed yet.
+        // An earlier sync may contain canonical commits that are not pushed yet.
         let from = parse_source_trailer(&repo.read_commit(id)?);
         let is_known = from.map(|from| repo.is_ancestor(from, context.canonical.commit));
         if !is_known.transpose()?.unwrap_or(false) {
             let canonical = &context.config.branch;
-            row.add_note(&format!("not pushed: `{canonical}` itself is not pushed that far"));
+            row.add_note(&format!(
+                "not pushed: `{canonical}` on the remote is behind; push it first"
+            ));
             return Ok(None);
         }
     }

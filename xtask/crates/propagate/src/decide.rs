@@ -1,5 +1,10 @@
-//! What happens to each branch: one row a branch, with its new commit written but not yet named by
-//! any ref.
+//! The decision about each branch, as one [`BranchRow`]. Its new commit is written to the object
+//! database, and no ref names it yet. For example:
+//!
+//! ```text
+//! branch: "feature", target: "feature",                 status: WillUpdate, writes: 2
+//! branch: "main",    target: "orchestration-sync/main", status: WillUpdate, reason: "protected: …"
+//! ```
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,29 +22,29 @@ use xtask_sync::plan::{OverwritePolicy, PathAction, SyncPlan, WriteMode, build_p
 use xtask_sync::run::check_mass_deletion;
 use xtask_sync::upstream::{UpstreamStatus, find_upstream_status, has_only_sync_commits};
 
-/// What happens to a branch.
+/// The planned or completed action on a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PropagateStatus {
-    /// Nothing: it has all that the rules let it have.
+    /// No action: the branch has everything that the rules allow.
     UpToDate,
-    /// A ref gets a new value, or goes.
+    /// The ref will be moved, created or deleted.
     WillUpdate,
-    /// It was moved, or would be.
+    /// The ref was moved, created or deleted.
     Updated,
-    /// It was up to date already, and now is at the remote, too.
+    /// The branch was up to date, and was pushed (or would be, in a dry run).
     Pushed,
-    /// Its worktree sees to it.
+    /// The branch is synced in its worktree.
     InWorktree,
-    /// The rules leave it alone.
+    /// The rules leave the branch alone.
     Skipped,
-    /// It needs a yes that was not given.
+    /// The update needs a confirmation that was not given.
     Refused,
-    /// It could not be done.
+    /// The update failed.
     Failed,
 }
 
 impl PropagateStatus {
-    /// Its name in JSON.
+    /// Returns the name in JSON, e.g. `update`.
     #[must_use]
     pub fn json_name(self) -> &'static str {
         match self {
@@ -57,42 +62,36 @@ impl PropagateStatus {
 /// A path of a branch that is not in sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathRow {
-    /// The path.
     pub path: String,
-    /// Its class.
     pub class: PathClass,
-    /// What happens to it.
     pub action: PathAction,
 }
 
-/// What is decided about a branch.
+/// The decision about a branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BranchRow {
-    /// The branch.
     pub branch: String,
-    /// The branch whose ref changes: it, or the one beside it.
+    /// The branch whose ref changes: `branch`, or its side branch, e.g. `orchestration-sync/main`.
     pub target: String,
-    /// What that ref is now.
+    /// The current commit of `target`.
     pub old: Option<Id>,
-    /// What it becomes; nothing where it goes, or where nothing happens.
+    /// The new commit of `target`; `None` if the ref is deleted or stays.
     pub new: Option<Id>,
-    /// What happens.
     pub status: PropagateStatus,
-    /// Why, where that is not plain.
+    /// The reason, if not obvious.
     pub reason: Option<String>,
-    /// How many paths are of each class.
+    /// The number of paths in each class.
     pub counts: BTreeMap<PathClass, usize>,
-    /// How many paths are written.
+    /// The number of paths to write.
     pub writes: usize,
-    /// The paths, if they were asked for.
+    /// The paths, if requested by [`DecisionInputs::lists_paths`].
     pub paths: Vec<PathRow>,
-    /// Whether something that was wanted could not be done although the branch itself is as it
-    /// should be.
+    /// Whether a requested step such as a push failed although the branch itself is correct.
     pub is_incomplete: bool,
 }
 
 impl BranchRow {
-    /// A row in which nothing happens.
+    /// Creates a row without any action.
     #[must_use]
     pub fn for_target(target: &TargetBranch) -> BranchRow {
         BranchRow {
@@ -109,13 +108,13 @@ impl BranchRow {
         }
     }
 
-    /// The same with another fate, and why.
+    /// Returns the row with another status and the reason, and without a new commit.
     #[must_use]
     pub fn with_status(self, fate: PropagateStatus, why: impl Into<String>) -> BranchRow {
         BranchRow { status: fate, reason: Some(why.into()), new: None, ..self }
     }
 
-    /// Adds a word on it.
+    /// Appends `text` to the reason.
     pub fn add_note(&mut self, text: &str) {
         self.reason = Some(match self.reason.take() {
             Some(why) => format!("{why}; {text}"),
@@ -123,13 +122,13 @@ impl BranchRow {
         });
     }
 
-    /// Notes something that could not be done although the branch itself is as it should be.
+    /// Appends `text` to the reason and marks the row as incomplete.
     pub fn add_shortfall(&mut self, text: &str) {
         self.add_note(text);
         self.is_incomplete = true;
     }
 
-    /// Takes the numbers, and if wanted the paths, out of a plan.
+    /// Copies the counts of `plan` into the row, and its paths if `lists`.
     pub fn record_plan(&mut self, plan: &SyncPlan, lists: bool) {
         for item in &plan.items {
             *self.counts.entry(item.class).or_insert(0) += 1;
@@ -148,27 +147,27 @@ impl BranchRow {
     }
 }
 
-/// What is the same for all rows.
+/// The inputs that are the same for all rows.
 pub struct DecisionInputs<'a> {
-    /// What sync goes by.
+    /// The configuration and the canonical commit.
     pub context: &'a SyncContext,
-    /// What once was canonical.
+    /// The earlier canonical versions of the managed files.
     pub once_canonical: &'a CanonicalHistory,
-    /// All branches, for those that stand beside protected ones.
+    /// All branches, to find the side branches of protected ones.
     pub branch_set: &'a BranchSet,
-    /// How many managed files the canonical commit has.
+    /// The number of managed files in the canonical commit.
     pub canonical_files: usize,
-    /// More than half of the managed files of a branch may go.
+    /// Whether more than half of the managed files of a branch may be deleted.
     pub allow_mass_deletion: bool,
-    /// The paths are listed.
+    /// Whether to list the paths.
     pub lists_paths: bool,
 }
 
-/// What went wrong.
+/// A failure and the branches that it concerns.
 enum DecideError {
-    /// Something about this branch.
+    /// This branch only.
     Branch(Error),
-    /// Objects cannot be written, for this branch or any other.
+    /// All branches, because objects cannot be written.
     Objects(Error),
 }
 
@@ -178,7 +177,7 @@ impl From<Error> for DecideError {
     }
 }
 
-/// Decides, a row after the other.
+/// Decides about branches, one row after the other.
 pub struct BranchDecider<'a> {
     repo: &'a Repo,
     disk: &'a Disk<'a>,
@@ -187,7 +186,7 @@ pub struct BranchDecider<'a> {
 }
 
 impl<'a> BranchDecider<'a> {
-    /// One that writes objects into `repo`, after asking the disk.
+    /// Creates a decider that writes objects into `repo`, after asking the gate of `disk`.
     #[must_use]
     pub fn new(repo: &'a Repo, disk: &'a Disk<'a>, case: &'a DecisionInputs<'a>) -> Self {
         BranchDecider { repo, disk, inputs: case, lineage: RefCell::new(repo.merge_base_finder()) }
@@ -195,8 +194,8 @@ impl<'a> BranchDecider<'a> {
 }
 
 impl BranchDecider<'_> {
-    /// Decides about a branch. What is wrong with it is its fate, and not the end of the others; that
-    /// objects cannot be written is.
+    /// Decides about a branch. A problem with the branch becomes its status and does not stop the
+    /// others; a failure to write objects is returned as an error.
     pub fn decide_branch(&self, target: &TargetBranch) -> Result<BranchRow> {
         let row = BranchRow::for_target(target);
         match &target.method {
@@ -233,7 +232,7 @@ impl BranchDecider<'_> {
         let (repo, context) = (self.repo, self.inputs.context);
         let mut head = self.head_of(target, commit)?;
         let mut plan = self.plan_branch(&head)?;
-        // Only branches that are here follow others.
+        // Only local branches have an upstream.
         let is_here = self.inputs.branch_set.is_local();
         let standing = if is_here {
             find_upstream_status(repo, &head, context)?
@@ -261,8 +260,8 @@ impl BranchDecider<'_> {
         Ok(BranchRow { status: PropagateStatus::WillUpdate, new, ..row })
     }
 
-    /// A protected branch: the commit stands on a branch beside it, made anew whenever the protected
-    /// one has moved, as long as nobody has put anything on it.
+    /// Decides about a protected branch: the commit goes to a side branch, which is recreated
+    /// whenever the protected branch has moved, as long as it contains only commits of xtask.
     fn decide_side_branch(
         &self,
         target: &TargetBranch,
@@ -286,27 +285,26 @@ impl BranchDecider<'_> {
         }
         if wants && old.is_some() && old == new {
             return Ok(BranchRow {
-                reason: Some(format!("waiting to be merged in `{name}`")),
+                reason: Some(format!("waiting for `{name}` to be merged")),
                 ..row
             });
         }
         if let Some(old) = old {
             if !has_only_sync_commits(repo, commit, old, context)? {
-                let why =
-                    format!("`{name}` holds commits that are not xtask's, and stays as it is");
+                let why = format!("`{name}` has commits that are not xtask's; left unchanged");
                 return Ok(row.with_status(PropagateStatus::Failed, why));
             }
             if fleet.worktree_method(&name).is_some() {
                 return Ok(row.with_status(
                     PropagateStatus::Failed,
-                    format!("a worktree has `{name}` checked out"),
+                    format!("`{name}` is checked out in a worktree"),
                 ));
             }
         }
         let why = if wants {
-            format!("it is protected: `{name}` is to be merged into it")
+            format!("protected: merge `{name}` into it")
         } else {
-            format!("it has all that `{name}` was for, so that goes")
+            format!("up to date: `{name}` is no longer needed and is deleted")
         };
         Ok(BranchRow { status: PropagateStatus::WillUpdate, reason: Some(why), new, ..row })
     }
@@ -328,7 +326,7 @@ impl BranchDecider<'_> {
         Ok(build_plan(states, WriteMode::Commit, OverwritePolicy::Keep, &BTreeMap::new()))
     }
 
-    /// Why nothing happens to a branch although there would be something to do.
+    /// Returns the row of a branch that is left unchanged despite a pending update, or `None`.
     fn check_blocked(
         &self,
         row: &BranchRow,
@@ -338,7 +336,7 @@ impl BranchDecider<'_> {
         let (repo, context) = (self.repo, self.inputs.context);
         if is_unrelated_branch(repo, head, context, plan, self.inputs.canonical_files)? {
             let why = format!(
-                "{}; `cargo xtask sync` there brings them",
+                "{}; `cargo xtask sync` there adds them",
                 describe_unrelated_branch(&row.branch, context)
             );
             return Ok(Some(row.clone().with_status(PropagateStatus::Skipped, why)));

@@ -1,5 +1,9 @@
-//! From the canonical commit to every branch, in a few rounds: what moved while we worked is looked
-//! at again.
+//! The rounds of a run: branches that moved during one round are decided again in the next, at most
+//! `MAX_ROUNDS` times. Each round passes data on like this:
+//!
+//! ```text
+//! patterns -> TargetBranch -> BranchRow (WillUpdate) -> BranchRow (Updated), or moved: next round
+//! ```
 
 use std::collections::BTreeMap;
 use std::thread::available_parallelism;
@@ -18,46 +22,48 @@ use xtask_sync::hook_policy::count_canonical_files;
 use xtask_sync::managed::ManagedPaths;
 use xtask_sync::run::SyncOptions;
 
-/// How often a branch is tried that moves under us. A busy remote moves a branch every few minutes,
-/// and a round takes seconds.
+/// The maximum number of rounds. A busy remote moves a branch every few minutes, and a round takes
+/// seconds.
 const MAX_ROUNDS: usize = 4;
 
-/// How many threads plan at most: more would only wait for the disk.
+/// The maximum number of planning threads: more would only wait for the disk.
 const MAX_THREADS: usize = 8;
 
-/// How many branches are worth a thread: opening the repository once more costs as much as a few.
+/// The number of branches that justify a thread: opening the repository again costs as much as a
+/// few branches.
 const MIN_BRANCHES_PER_THREAD: usize = 32;
 
-/// After how many branches a thread hands over the objects that it has made, so that they do not fill the
-/// memory as they are.
+/// The number of branches after which a thread hands over its new objects, which would otherwise
+/// fill the memory uncompressed.
 const BRANCHES_PER_FLUSH: usize = 64;
 
-/// What is wanted.
+/// The options of a run.
 #[derive(Clone, Debug)]
 pub struct PropagateOptions {
-    /// Only branches that match one of these; all where it is empty.
+    /// Only branches that match one of these patterns, e.g. `feature/*`; all if empty.
     pub patterns: Vec<String>,
-    /// The branches of the remote, not those here.
+    /// Whether to update the branches of the remote instead of the local ones.
     pub remote: bool,
-    /// What changes is pushed.
+    /// Whether to push the changes.
     pub push: bool,
-    /// Nothing is written.
+    /// Whether to write no changes.
     pub dry_run: bool,
-    /// More than half of the managed files of a branch may go.
+    /// Whether more than half of the managed files of a branch may be deleted.
     pub allow_mass_deletion: bool,
-    /// The paths of each branch are listed.
+    /// Whether to list the paths of each branch.
     pub lists_paths: bool,
 }
 
-/// What came of it.
+/// The result of a run.
 pub struct PropagateOutcome {
-    /// What sync went by.
+    /// The configuration and the canonical commit.
     pub context: SyncContext,
-    /// A row for each branch, by its name.
+    /// The row of each branch, by its name.
     pub rows: BTreeMap<String, BranchRow>,
 }
 
-/// Brings every matching branch to the canonical state.
+/// Brings every matching branch to the canonical state. Returns an error if a pattern matches no
+/// branch or the remote does not exist; failures of single branches are in their rows.
 pub fn propagate_branches(
     repo: &Repo,
     aim: &PropagateOptions,
@@ -75,7 +81,7 @@ pub fn propagate_branches(
         rows.extend(decided.into_iter().map(|row| (row.branch.clone(), row)));
         if moved.is_empty() || round == MAX_ROUNDS {
             for name in moved {
-                let why = "it moved again and again while this ran; try again";
+                let why = "the branch kept moving during the run; try again";
                 rows.entry(name)
                     .and_modify(|row| *row = row.clone().with_status(PropagateStatus::Failed, why));
             }
@@ -86,14 +92,14 @@ pub fn propagate_branches(
     unreachable!("because the last round returns")
 }
 
-/// The branches, and what sync goes by.
+/// Reads the branches and the sync context.
 fn load_branches(repo: &Repo, aim: &PropagateOptions) -> Result<(BranchSet, SyncContext)> {
-    // The configuration can name another remote than the one through which it was found.
+    // The configuration may name another remote than the one from which it was read.
     let names = context::find_canonical_names(repo)?;
     let known = context::find_context(repo, &names)?;
     let remote = &known.map_or(names.remote, |context| context.config.remote);
     if (aim.remote || aim.push) && !repo.has_remote(remote) {
-        return Err(Error::unable(format!("there is no remote `{remote}`; nothing was done"))
+        return Err(Error::unable(format!("no such remote: `{remote}`; nothing was done"))
             .with_hint(format!("`git remote add {remote} URL` adds it")));
     }
     if aim.remote {
@@ -110,13 +116,13 @@ fn load_branches(repo: &Repo, aim: &PropagateOptions) -> Result<(BranchSet, Sync
     };
     let mut fleet = BranchSet::read_local(repo)?;
     fleet.remote_branches = there;
-    // What is pushed must not bring anything along that is not on the canonical branch there.
+    // A push must not bring along commits that the canonical branch of the remote lacks.
     let context =
         if aim.push { context::read_remote_context(repo)? } else { context::read_context(repo)? };
     Ok((fleet, context))
 }
 
-/// One look at the branches, and what follows from it.
+/// One pass over the branches.
 struct PropagateRound<'a> {
     repo: &'a Repo,
     options: &'a PropagateOptions,
@@ -125,7 +131,7 @@ struct PropagateRound<'a> {
 }
 
 impl PropagateRound<'_> {
-    /// Decides, writes, and answers with what moved meanwhile.
+    /// Decides and applies all rows. Returns them, and the branches that moved concurrently.
     fn run_round(
         &self,
         patterns: &[String],
@@ -186,7 +192,7 @@ impl PropagateRound<'_> {
     }
 }
 
-/// Decides about all targets, side by side: looking at hundreds of trees is work for every core.
+/// Decides about all targets in parallel: inspecting hundreds of trees is work for every core.
 fn decide_branches(
     repo: &Repo,
     targets: &[TargetBranch],
@@ -200,7 +206,8 @@ fn decide_branches(
     let pack = Pack::default();
     let may_fetch = repo.may_fetch();
     let decide = |share: &[TargetBranch]| -> Result<Vec<BranchRow>> {
-        // Each thread opens the repository for itself, and keeps what it makes until all is decided.
+        // Each thread opens the repository itself, and keeps its new objects in memory until all is
+        // decided.
         let own = Repo::discover(root)?.in_memory();
         if may_fetch {
             own.allow_fetch();
@@ -221,7 +228,7 @@ fn decide_branches(
     let parts: Vec<Result<Vec<BranchRow>>> = std::thread::scope(|scope| {
         let threads: Vec<_> =
             targets.chunks(share).map(|share| scope.spawn(|| decide(share))).collect();
-        let broken = || Err(Error::unable("the planning of branches broke off"));
+        let broken = || Err(Error::unable("the planning of branches panicked"));
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| broken())).collect()
     });
     let parts = parts.into_iter().collect::<Result<Vec<Vec<BranchRow>>>>()?;
@@ -229,7 +236,7 @@ fn decide_branches(
         tools
             .disk
             .check_gate("write the objects")
-            .with_context(|| "the new objects cannot be written")?;
+            .with_context(|| "cannot write the new objects")?;
         repo.write_pack(pack)?;
     }
     Ok(parts.into_iter().flatten().collect())

@@ -1,4 +1,10 @@
-//! Which branches are to follow, and by which way each can be reached.
+//! Selection of the branches to update, and of the method for each. For example:
+//!
+//! ```text
+//! feature -> Ref
+//! fix     -> Worktree("/home/ada/fix")
+//! main    -> SideBranch
+//! ```
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,50 +16,48 @@ use xtask_git::{BranchInUse, BranchPattern, Id, Repo};
 use xtask_sync::context::SyncContext;
 use xtask_sync::managed::find_branch_exception;
 
-/// How a branch is reached.
+/// The way in which a branch is updated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpdateMethod {
-    /// Its ref moves.
+    /// Its ref is moved.
     Ref,
     /// The worktree that has it checked out is synced.
     Worktree(PathBuf),
-    /// It is protected: a branch beside it gets the commit.
+    /// Its side branch gets the commit, because the branch is protected.
     SideBranch,
-    /// By none, and why. It is done with, if the rules want it so.
+    /// No update, for a reason such as a rule.
     Skipped {
-        /// Why.
         reason: String,
-        /// Whether something is in the way that somebody should see to.
+        /// Whether somebody should fix the cause; `false` if the rules want it so.
         needs_attention: bool,
     },
 }
 
-/// A branch, where it is, and how it is reached.
+/// A branch, its commit, and its update method.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetBranch {
-    /// Its name without `refs/heads/`.
+    /// The name without `refs/heads/`.
     pub branch: String,
-    /// Its commit; nothing where it has none that can be used.
+    /// The commit, or `None` if the branch is unusable.
     pub commit: Option<Id>,
-    /// How.
     pub method: UpdateMethod,
 }
 
-/// All branches there are to choose from, and what else decides about them.
+/// All branches to choose from, and the facts that decide about their [`UpdateMethod`].
 pub struct BranchSet {
-    /// The branches by name, with their commits: those here, or those of the remote.
+    /// The commits of the branches by name: local branches, or those of the remote.
     pub branches: BTreeMap<String, Id>,
-    /// Those that cannot be used, and why.
+    /// The unusable branches, and the reasons.
     pub unusable: BTreeMap<String, String>,
-    /// What worktrees work on; nothing where the branches are those of a remote.
+    /// The branches used by worktrees; empty for branches of a remote.
     pub in_use: Vec<BranchInUse>,
-    /// The branches that the remote has, with their commits, where branches here are pushed to it.
+    /// The commits of the remote's branches, if local branches will be pushed to them.
     pub remote_branches: BTreeMap<String, Id>,
     is_local: bool,
 }
 
 impl BranchSet {
-    /// The branches of this repository.
+    /// Reads the local branches.
     pub fn read_local(repo: &Repo) -> Result<BranchSet> {
         Ok(BranchSet {
             in_use: repo.branches_in_use()?,
@@ -61,7 +65,7 @@ impl BranchSet {
         })
     }
 
-    /// The branches of a remote, as they were when last fetched.
+    /// Reads the remote-tracking branches of `remote`, as last fetched.
     pub fn read_fetched(repo: &Repo, remote: &str) -> Result<BranchSet> {
         let mut fleet = BranchSet::read_below(repo, &format!("refs/remotes/{remote}/"), false)?;
         fleet.unusable.remove("HEAD");
@@ -86,7 +90,7 @@ impl BranchSet {
         })
     }
 
-    /// The branches of a remote, as they are now. What they need is fetched.
+    /// Fetches the current branches of `remote`, with the objects that they need.
     pub fn fetch_remote(repo: &Repo, remote: &str) -> Result<BranchSet> {
         let (mut branches, mut broken) = (BTreeMap::new(), BTreeMap::new());
         for (name, id) in repo.fetch_all_branches(remote)? {
@@ -106,13 +110,14 @@ impl BranchSet {
         })
     }
 
-    /// Whether these are the branches of this repository, not those of a remote.
+    /// Returns whether these are local branches, not those of a remote.
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.is_local
     }
 
-    /// The branches that match, in order of their names. A pattern that takes none is an error.
+    /// Returns the branches that match `patterns`, in the order of their names. Returns a usage
+    /// error if a pattern matches none.
     pub fn select_targets(
         &self,
         context: &SyncContext,
@@ -146,7 +151,7 @@ impl BranchSet {
         }
         for (branch, why) in &self.unusable {
             if is_wanted(branch) {
-                // Another name for a branch follows with that.
+                // An alias of a branch moves with that branch.
                 let is_in_the_way = !why.starts_with("it is another name");
                 let way =
                     UpdateMethod::Skipped { reason: why.clone(), needs_attention: is_in_the_way };
@@ -173,12 +178,10 @@ impl BranchSet {
         match rule {
             _ if context.is_protected(branch) => return UpdateMethod::SideBranch,
             Some(HookMode::Notify) if !is_named => {
-                return left(
-                    "the rules say `notify` for it; name it in full to sync it".to_owned(),
-                );
+                return left("its mode is `notify`; pass its full name to sync it".to_owned());
             }
             Some(HookMode::Worktree) if !is_named => {
-                let why = "the rules want no commit on it; name it in full to sync it";
+                let why = "its mode is `worktree` (no commits); pass its full name to sync it";
                 return left(why.to_owned());
             }
             _ => {}
@@ -186,7 +189,7 @@ impl BranchSet {
         self.worktree_method(branch).unwrap_or(UpdateMethod::Ref)
     }
 
-    /// How a branch that worktrees work on is reached.
+    /// Returns the update method of a branch that worktrees use, or `None` if none does.
     #[must_use]
     pub fn worktree_method(&self, branch: &str) -> Option<UpdateMethod> {
         let mut holders = self.in_use.iter().filter(|use_| use_.branch == branch);
@@ -196,17 +199,17 @@ impl BranchSet {
             |why: String| Some(UpdateMethod::Skipped { reason: why, needs_attention: true });
         if let Some(operation) = first.operation.or(holders.clone().find_map(|use_| use_.operation))
         {
-            // That is no fault: it follows when that has ended.
+            // No fault: the branch follows when the operation has ended.
             let why = format!("{operation} of it is in progress in `{root}`");
             return Some(UpdateMethod::Skipped { reason: why, needs_attention: false });
         }
         if !first.is_there {
             return in_the_way(format!(
-                "a worktree has it that is not there: `{root}` (`git worktree prune`)"
+                "checked out in a missing worktree: `{root}` (`git worktree prune`)"
             ));
         }
         if holders.next().is_some() {
-            return in_the_way("several worktrees have it checked out".to_owned());
+            return in_the_way("checked out in several worktrees".to_owned());
         }
         Some(UpdateMethod::Worktree(first.root.clone()))
     }

@@ -1,4 +1,9 @@
-//! The end of a push: once git has gone and the commit has arrived, the request is made.
+//! The end of a push: once git has exited and the commit has arrived at the remote, the pull
+//! request is opened or updated. The steps of a request:
+//!
+//! ```text
+//! pre-push: QueuedRequest (Waiting) -> finish_push -> Done { url, … } or Failed { why }
+//! ```
 
 use std::time::Duration;
 
@@ -15,29 +20,31 @@ use xtask_git::{Id, Repo};
 use xtask_sync::commit_message::SOURCE_TRAILER;
 use xtask_sync::context::SyncContext;
 
-/// How often it is asked whether git still runs.
+/// The interval between checks whether git still runs.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a push may take until it is given up, in rounds of `POLL`: six hours.
+/// The maximum duration of a push, in rounds of `POLL_INTERVAL`: six hours.
 const MAX_POLLS: u32 = 6 * 36_000;
 
-/// How long others who make requests are waited for: a push of hundreds of branches asks for as many.
+/// The maximum wait for other processes that open pull requests: a push of hundreds of branches
+/// opens as many.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
 
-/// How many commits are looked at to find one that a person made.
+/// The maximum number of commits searched for one that a person made.
 const MAX_COMMITS_SEARCHED: usize = 100;
 
-/// Where a branch and the canonical branch are, as far as their remotes tell.
+/// The projects of a branch and of the canonical branch, as far as the URLs of their remotes reveal
+/// them.
 #[derive(Clone, Debug)]
 pub struct RequestProjects {
-    /// The project that gets the request.
+    /// The project that receives the pull request.
     pub project: ForgeProject,
-    /// The project that has the branch, if it is another.
+    /// The project that has the branch, if different.
     pub fork: Option<ForgeProject>,
 }
 
-/// The projects behind a remote that is pushed to and the canonical one; nothing where their
-/// addresses do not tell.
+/// Returns the projects behind the pushed remote and the canonical one, or `None` if their URLs do
+/// not reveal them or name different services.
 #[must_use]
 pub fn find_projects(repo: &Repo, context: &SyncContext, remote: &str) -> Option<RequestProjects> {
     let forge = context.config.forge;
@@ -49,26 +56,27 @@ pub fn find_projects(repo: &Repo, context: &SyncContext, remote: &str) -> Option
     if base.path.eq_ignore_ascii_case(&pushed.path) && base.host == pushed.host {
         return Some(RequestProjects { project: base, fork: None });
     }
-    // A request goes from one project to another only within one service.
+    // A pull request between two projects exists only within one service.
     (base.forge == pushed.forge && base.host == pushed.host)
         .then_some(RequestProjects { project: base, fork: Some(pushed) })
 }
 
 impl RequestProjects {
-    /// The address at which a person can make the request.
+    /// Returns the URL of the page on which a person can open the pull request.
     #[must_use]
     pub fn compare_url(&self, context: &SyncContext, branch: &str) -> String {
         self.project.compare_url(&context.config.branch, branch, self.fork.as_ref())
     }
 
-    /// Whether `gh` can talk to them.
+    /// Returns whether `gh` supports the project.
     #[must_use]
     pub fn is_github(&self) -> bool {
         self.project.forge == xtask_config::Forge::GitHub
     }
 }
 
-/// What a request is about.
+/// Collects the content of the pull request for `branch` at `commit`. Its subject comes from the
+/// newest commit without a [`SOURCE_TRAILER`], which a person made.
 pub fn build_pull_request(
     repo: &Repo,
     context: &SyncContext,
@@ -109,7 +117,7 @@ pub fn build_pull_request(
     })
 }
 
-/// Makes a request now, and says what came of it.
+/// Opens or updates the pull request now. A failure is part of the returned state.
 #[must_use]
 pub fn open_pull_request(
     repo: &Repo,
@@ -120,12 +128,12 @@ pub fn open_pull_request(
     let failed = |why: &str| RequestState::Failed { why: why.to_owned() };
     let Some(places) = places else {
         return failed(
-            "the address of the remote does not tell which service it is (`forge = \"github\"` in \
-             `setup/sync.toml` would; until then, ask for a review of the branch where it lies)",
+            "the URL of the remote does not reveal the service (set `forge = \"github\"` in \
+             `setup/sync.toml`; until then, ask for a review of the branch there)",
         );
     };
     if !places.is_github() {
-        return failed("it is made on a page of the service");
+        return failed("xtask opens pull requests on GitHub only");
     }
     if !is_installed(world) {
         return failed("`gh` is not installed");
@@ -140,8 +148,9 @@ pub fn open_pull_request(
     }
 }
 
-/// Waits for a push of another process to end, makes sure that it has arrived, and makes the
-/// request. What comes of it is kept for the next command to tell.
+/// Waits for the push of another process, `git`, to end, verifies that the commit has arrived, and
+/// calls `make` to open the pull request. The result is stored in the queue for the next command to
+/// report.
 pub fn finish_push(
     repo: &Repo,
     disk: &Disk<'_>,
@@ -164,8 +173,8 @@ pub fn finish_push(
     }
     let came_of_it = match is_pushed(repo, &request) {
         Ok(true) => make(&request),
-        // It was refused, interrupted or a dry run, and the user has seen that; or a later push has
-        // come on top, and somebody waits for that one, too.
+        // The push was rejected, interrupted or a dry run, as the user has seen; or a later push
+        // followed, which has its own request.
         Ok(false) => Ok(None),
         Err(failure) => Err(failure),
     };
@@ -177,14 +186,14 @@ pub fn finish_push(
     }
 }
 
-/// Whether the remote has the commit of a request at its branch, as far as this clone follows it,
-/// and else as the remote says.
+/// Returns whether the remote branch is at the commit of `request`, according to the
+/// remote-tracking ref or, if there is none, to the remote itself.
 pub fn is_pushed(repo: &Repo, request: &QueuedRequest) -> Result<bool> {
     let commit = Id::from_hex(request.commit.as_bytes()).ok();
     let tracking = format!("refs/remotes/{}/{}", request.remote, request.branch);
     Ok(match repo.resolve_ref(&tracking)? {
         Some(id) => Some(id) == commit,
-        // Not every clone keeps track of every branch.
+        // Not every clone tracks every branch.
         None => repo.ls_remote_branch(&request.remote, &request.branch)? == commit,
     })
 }

@@ -1,27 +1,31 @@
-//! Which service runs at a remote, and the address of its page for a new pull request.
+//! Detection of the service behind a remote (GitHub, GitLab or Bitbucket), and the URLs of its
+//! pages for new pull requests. For example, the branch `fix` at `git@github.com:ada/app.git` has:
+//!
+//! ```text
+//! https://github.com/ada/app/compare/main...fix?expand=1&template=orchestration-pr.md
+//! ```
 
 use xtask_config::Forge;
 use xtask_git::RemoteUrl;
 
-/// The template for pull requests, by its file name.
+/// The file name of the template for pull requests.
 const TEMPLATE: &str = "orchestration-pr.md";
 
-/// A repository at a service.
+/// A repository on a forge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForgeProject {
-    /// The service.
     pub forge: Forge,
-    /// The host, as in a browser, with its port where it has one of its own.
+    /// The host as in a browser, with its port if it has its own, e.g. `git.example.org:8443`.
     pub host: String,
-    /// The path of the repository on the host.
+    /// The path of the repository on the host, e.g. `ada/app`.
     pub path: String,
 }
 
-/// The project behind an address; nothing where the host does not tell and `configured` does not
-/// either.
+/// Returns the project behind `url`, or `None` if neither the host nor `configured` reveals the
+/// forge, or the path is not that of a repository.
 #[must_use]
 pub fn parse_project(url: &RemoteUrl, configured: Option<Forge>) -> Option<ForgeProject> {
-    // Ssh over the port of https goes by other names.
+    // SSH over the HTTPS port uses other host names.
     let host = match url.host.as_str() {
         "ssh.github.com" => "github.com",
         "altssh.gitlab.com" => "gitlab.com",
@@ -36,10 +40,10 @@ pub fn parse_project(url: &RemoteUrl, configured: Option<Forge>) -> Option<Forge
     })?;
     let mut path = url.path.as_str();
     if forge == Forge::Bitbucket && host != "bitbucket.org" {
-        // A server has its repositories below `scm/` for https.
+        // Bitbucket Server has its repositories below `scm/` for HTTPS.
         path = path.strip_prefix("scm/").unwrap_or(path);
     }
-    // A repository has an owner, and only GitLab has owners in owners.
+    // A repository has one owner; only GitLab nests groups.
     let parts = path.split('/').filter(|part| !part.is_empty()).count();
     let is_sound = if forge == Forge::GitLab { parts >= 2 } else { parts == 2 };
     let host = match url.port {
@@ -50,14 +54,14 @@ pub fn parse_project(url: &RemoteUrl, configured: Option<Forge>) -> Option<Forge
 }
 
 impl ForgeProject {
-    /// Who owns it.
+    /// Returns the owner: the first component of `path`.
     #[must_use]
     pub fn owner(&self) -> &str {
         self.path.split('/').next().unwrap_or_default()
     }
 
-    /// The address of the page that makes a pull request of `head` into `base`. `fork` is where the
-    /// branch is, if it is not here.
+    /// Returns the URL of the page that opens a pull request of `head` into `base`. `fork` is the
+    /// project of `head`, if different.
     #[must_use]
     pub fn compare_url(&self, base: &str, head: &str, fork: Option<&ForgeProject>) -> String {
         let ForgeProject { host, path, .. } = self;
@@ -103,7 +107,7 @@ impl ForgeProject {
     }
 }
 
-/// A part of an address: all but letters, digits, `-._~` and what is in `kept` in percent form.
+/// Percent-encodes a part of a URL, except letters, digits, `-._~` and the characters in `kept`.
 fn percent_encode(text: &str, kept: &str) -> String {
     text.bytes()
         .map(|byte| match byte {

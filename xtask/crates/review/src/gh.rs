@@ -1,6 +1,10 @@
-//! Pull requests through `gh`, GitHub's own program: it knows how to sign in, and to which host.
+//! Pull requests via `gh`, GitHub's command-line tool, which knows the login and the host.
 //!
-//! Each call is bounded in time, asks nothing, and says what it is about by options alone.
+//! Each call has a time limit, never prompts, and gets its input from options alone. For example:
+//!
+//! ```text
+//! gh pr list --repo github.com/ada/app --head fix --base main --state open --json number,url,…
+//! ```
 
 use std::time::Duration;
 
@@ -14,24 +18,23 @@ use xtask_base::error::{Error, Result};
 use xtask_base::process::{Program, ProgramOutput};
 use xtask_git::Repo;
 
-/// How long one call may take: GitHub answers within seconds, or not at all.
+/// The time limit of one call: GitHub answers within seconds, or not at all.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What `gh` ends with when nobody is signed in.
+/// The exit code of `gh` without a login.
 const NOT_SIGNED_IN: i32 = 4;
 
-/// What was done.
+/// An opened or updated pull request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveredRequest {
-    /// The address of the request.
     pub url: String,
-    /// Whether it is new.
+    /// Whether the pull request was opened, not updated.
     pub is_new: bool,
-    /// What could not be done on the way.
+    /// The steps that failed, e.g. "without the label `orchestration`".
     pub notes: Vec<String>,
 }
 
-/// A request as `gh pr list` tells it.
+/// A pull request as `gh pr list --json` prints it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ListedPullRequest {
@@ -48,7 +51,7 @@ struct RepositoryOwner {
     login: String,
 }
 
-/// A comment as the service tells it.
+/// A comment as the API of the service returns it.
 #[derive(Debug, Deserialize)]
 struct IssueComment {
     id: u64,
@@ -56,24 +59,24 @@ struct IssueComment {
     body: Option<String>,
 }
 
-/// Talks to `gh` about one project.
+/// A client for the pull requests of one project.
 pub struct GhClient<'a> {
-    /// The repository in whose folder it runs.
+    /// The repository in whose folder `gh` runs.
     pub repo: &'a Repo,
-    /// The project that gets the requests.
+    /// The project that receives the pull requests.
     pub project: &'a ForgeProject,
-    /// Where the branch is, if that is another project.
+    /// The project that has the branch, if different.
     pub fork: Option<&'a ForgeProject>,
 }
 
-/// Whether `gh` is installed.
+/// Returns whether `gh` is on `PATH`.
 #[must_use]
 pub fn is_installed(world: &Environment) -> bool {
     world.find_program("gh").is_some()
 }
 
 impl GhClient<'_> {
-    /// Makes the request for a branch, or brings the one that is open up to date.
+    /// Opens the pull request for a branch, or updates the one that is open.
     pub fn create_or_update(&self, about: &dyn PullRequest) -> Result<DeliveredRequest> {
         match self.find_open(about.head(), Some(about.base()))? {
             Some(present) => self.update_pull_request(&present, about),
@@ -95,7 +98,7 @@ impl GhClient<'_> {
         format!("{}/{}", self.project.host, self.project.path)
     }
 
-    /// The open request of a branch, into another if that is given.
+    /// Returns the open pull request of the branch `head`, into `base` if given.
     fn find_open(&self, head: &str, base: Option<&str>) -> Result<Option<ListedPullRequest>> {
         let repository = self.repository_arg();
         let mut args = vec!["pr", "list", "--repo", &repository, "--head", head];
@@ -117,9 +120,9 @@ impl GhClient<'_> {
         }))
     }
 
-    /// Puts our one comment on the open pull request of a branch, or renews it. Answers with the
-    /// address of the request; nothing where there is none, or where there is no comment yet and
-    /// none is to be begun.
+    /// Creates or updates xtask's only comment on the open pull request of `branch`, found by the
+    /// first line of `text`. Returns the URL of the pull request, or `None` if there is none, or if
+    /// there is no comment yet and `may_begin` is `false`.
     pub fn upsert_comment(
         &self,
         branch: &str,
@@ -135,7 +138,7 @@ impl GhClient<'_> {
         if !listed.status.success() {
             return Err(gh_error("list the comments", &listed));
         }
-        // Several pages are several lists, one after the other.
+        // `gh api --paginate` prints one list per page, one after the other.
         let pages =
             serde_json::Deserializer::from_str(&listed.stdout).into_iter::<Vec<IssueComment>>();
         let pages: std::result::Result<Vec<_>, _> = pages.collect();
@@ -178,7 +181,8 @@ impl GhClient<'_> {
         if said.status.success() { Ok(Some(request.url)) } else { Err(gh_error("comment", &said)) }
     }
 
-    /// Closes the open pull request of a branch, and says why. Says whether there was one.
+    /// Closes the open pull request of `head` into `base` with the comment `why`. Returns whether
+    /// there was one.
     pub fn close_pull_request(&self, head: &str, base: &str, why: &str) -> Result<bool> {
         let Some(request) = self.find_open(head, Some(base))? else { return Ok(false) };
         let (repository, number) = (self.repository_arg(), request.number.to_string());
@@ -212,7 +216,7 @@ impl GhClient<'_> {
             &body,
         ])?;
         if !edited.status.success() {
-            return Err(gh_error(&format!("bring pull request {number} up to date"), &edited));
+            return Err(gh_error(&format!("update pull request {number}"), &edited));
         }
         let mut notes = Vec::new();
         for label in LABELS {
@@ -226,7 +230,7 @@ impl GhClient<'_> {
         Ok(DeliveredRequest { url: present.url.clone(), is_new: false, notes })
     }
 
-    /// Makes a label that the project does not have, and tries again.
+    /// Creates a label that the project lacks, and runs `again` once more.
     fn create_label_and_retry(&self, label: &str, again: &[&str]) -> Result<bool> {
         self.create_label(label)?;
         Ok(self.run_gh(again)?.status.success())
@@ -235,7 +239,7 @@ impl GhClient<'_> {
     fn create_label(&self, label: &str) -> Result<()> {
         let repository = self.repository_arg();
         let about = "Changes to what all branches share";
-        // That it exists already, or may not be made, shows when it is used.
+        // An existing label or a missing permission shows when the label is used.
         self.run_gh(&["label", "create", label, "--repo", &repository, "--description", about])?;
         Ok(())
     }
@@ -268,7 +272,7 @@ impl GhClient<'_> {
             made = self.run_gh(&labelled)?;
         }
         if is_about_labels(&made) {
-            notes.push("without labels, which may not be made there".to_owned());
+            notes.push("without labels: no permission to create them".to_owned());
             made = self.run_gh(&plain)?;
         }
         if !made.status.success() {
@@ -277,7 +281,7 @@ impl GhClient<'_> {
         let url = made.stdout.lines().rev().map(str::trim).find(|line| line.starts_with("http"));
         match url {
             Some(url) => Ok(DeliveredRequest { url: url.to_owned(), is_new: true, notes }),
-            None => Err(Error::unable("`gh` has not said where the pull request is")),
+            None => Err(Error::unable("`gh` printed no URL of the pull request")),
         }
     }
 }
@@ -287,12 +291,12 @@ fn parse_list<T: DeserializeOwned>(output: &ProgramOutput) -> Result<T> {
 }
 
 fn list_error(cause: serde_json::Error) -> Error {
-    Error::unable("`gh` has answered with something else than a list").with_cause(cause)
+    Error::unable("unexpected output from `gh`: expected a list").with_cause(cause)
 }
 
 fn gh_error(what: &str, output: &ProgramOutput) -> Error {
     if output.status.code() == Some(NOT_SIGNED_IN) {
-        return Error::unable("`gh` is not signed in").with_hint("`gh auth login` signs in");
+        return Error::unable("`gh` is not logged in").with_hint("`gh auth login` logs in");
     }
     let why =
         output.stderr.lines().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");

@@ -1,10 +1,16 @@
-//! From a branch to the canonical one: pull requests for what was pushed.
+//! Pull requests for pushed branches, from a branch to the canonical one.
 //!
-//! There is one request for each branch, made as a draft and brought up to date by every push. What
-//! a person has written in it stays. A request that cannot be made never fails a push, and is never
-//! silent: the address of the page on which a person can make it is part of every answer.
+//! There is one pull request per branch, opened as a draft and updated by every push. Text that a
+//! person has written in it stays. A pull request that cannot be opened never fails a push, and is
+//! never silent: every answer includes the URL of the page on which a person can open it. For
+//! example:
+//!
+//! ```text
+//! draft pull request opened for `fix`: https://github.com/ada/app/pull/7
+//! ```
 
-// Where checkouts share a build folder, none of them takes what another has compiled from other sources.
+// Rebuilds this crate when `XTASK_SOURCES_REVIEW` changes: checkouts that share a build folder must
+// not use each other's artifacts.
 const _: Option<&str> = option_env!("XTASK_SOURCES_REVIEW");
 
 pub mod after_push;

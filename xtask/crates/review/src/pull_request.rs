@@ -1,60 +1,60 @@
-//! What a pull request says. The part that is ours stands between two marks and is renewed by every
-//! push; everything else belongs to the people who wrote it.
+//! The title and text of pull requests. The section between the marks `BEGIN` and `END` is
+//! rewritten by every push; all other text belongs to the people who wrote it. For example, a title
+//! is `[AUTO] Orchestration changes: Pin the linter`.
 
 use std::fmt::Write;
 
 use xtask_base::words::{pluralize, quote_for_shell};
 
-/// How a title of ours begins.
+/// The prefix of generated titles.
 const TITLE: &str = "[AUTO] Orchestration changes: ";
 
-/// How the title of a request for a protected branch begins.
+/// The prefix of generated titles for protected branches.
 const FOLLOWING: &str = "chore(sync): ";
 
-/// The labels of a request.
+/// The labels of a pull request.
 pub const LABELS: [&str; 2] = ["orchestration", "auto-created"];
 
 const BEGIN: &str = "<!-- xtask: from here on this is written by every push -->";
 const END: &str = "<!-- xtask: from here on this is yours -->";
 
-/// How many files are listed.
+/// The maximum number of files listed.
 const MAX_LISTED_FILES: usize = 50;
 
-/// The longest title that is sent: what GitHub takes is 256.
+/// The maximum length of a title; GitHub accepts 256 characters.
 const MAX_TITLE_CHARS: usize = 200;
 
-/// What a request is about.
+/// The content of a pull request into the canonical branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CanonicalPullRequest {
     /// The source branch.
     pub branch: String,
-    /// The pushed commit.
+    /// The pushed commit, abbreviated.
     pub commit: String,
     /// The first line of the newest commit that a person made.
     pub subject: String,
     /// The canonical branch.
     pub canonical: String,
-    /// The managed files at which the branch has a content of its own.
+    /// The managed files whose content differs on the branch.
     pub files: Vec<String>,
-    /// How many local and remote branches follow the canonical one, besides this.
+    /// The number of other local and remote branches that follow the canonical one.
     pub followers: usize,
 }
 
-/// What a pull request says, and between which branches it is.
+/// The branches and the text of a pull request.
 pub trait PullRequest {
-    /// The branch that is to be merged.
+    /// Returns the branch to merge.
     fn head(&self) -> &str;
-    /// The branch into which it is.
+    /// Returns the branch to merge into.
     fn base(&self) -> &str;
-    /// Whether it begins as a draft.
+    /// Returns whether to open the pull request as a draft.
     fn is_draft(&self) -> bool;
-    /// The title.
     fn title(&self) -> String;
-    /// The title of a request that is there.
+    /// Returns the new title of an open pull request that is titled `present`.
     fn update_title(&self, present: &str) -> String;
-    /// The text of a new request.
+    /// Returns the text of a new pull request.
     fn body(&self) -> String;
-    /// Our part of the text, between its marks.
+    /// Returns the section between the marks.
     fn managed_section(&self) -> String;
 }
 
@@ -76,7 +76,7 @@ impl PullRequest for CanonicalPullRequest {
         title.chars().take(MAX_TITLE_CHARS).collect()
     }
 
-    /// It is renewed, unless a person has written another.
+    /// Updates a generated title; a title written by a person stays.
     fn update_title(&self, present: &str) -> String {
         if present.starts_with(TITLE) { self.title() } else { present.to_owned() }
     }
@@ -126,17 +126,17 @@ impl PullRequest for CanonicalPullRequest {
     }
 }
 
-/// The request for a protected branch: the canonical state of its managed files, on a branch beside
-/// it.
+/// The content of a pull request into a protected branch: the canonical state of its managed files,
+/// on a side branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProtectedPullRequest {
     /// The protected branch.
     pub branch: String,
-    /// The branch beside it.
+    /// The side branch, e.g. `orchestration-sync/main`.
     pub side_branch: String,
     /// The canonical branch, and its commit.
     pub canonical: (String, String),
-    /// How many files it changes.
+    /// The number of changed files.
     pub files: usize,
 }
 
@@ -176,19 +176,19 @@ impl PullRequest for ProtectedPullRequest {
             "{BEGIN}\n\
              `{branch}` is protected, so its managed files do not follow `{canonical}` by themselves. \
              This brings {} to the canonical state of {commit}; nothing else is changed.\n\n\
-             `{beside}` is made anew whenever `{branch}` or `{canonical}` moves, and goes once \
-             `{branch}` has all of it. `cargo xtask propagate` writes it; put nothing else on it.\n\
+             `{beside}` is recreated whenever `{branch}` or `{canonical}` moves, and deleted once \
+             `{branch}` has all of it. `cargo xtask propagate` writes it; do not commit to it.\n\
              {END}",
             pluralize(*files, "file"),
         )
     }
 }
 
-/// The text of a request that is there, with our part renewed. Where somebody has taken our marks
-/// out, ours comes first.
+/// Returns the text `present` with the section between the marks replaced by `ours`. Without marks,
+/// `ours` comes first.
 #[must_use]
 pub fn update_body(ours: &str, present: &str) -> String {
-    // Only whole lines are marks: people quote.
+    // Only whole lines count as marks, because people quote them.
     let mut lines = Vec::new();
     let mut at = 0;
     for line in present.split_inclusive('\n') {

@@ -1,5 +1,10 @@
-//! The requests that wait for a push to arrive, and what came of them: a record for each pushed
-//! commit of a branch, under the common git folder, so that no push can take another's away.
+//! Requests for pull requests that wait for a push to arrive, and their results: one record per
+//! pushed commit of a branch, in the common git folder, so that no push overwrites the request of
+//! another. For example:
+//!
+//! ```text
+//! .git/xtask/requests/0123456789abcdef: QueuedRequest { branch: "fix", state: Waiting, … }
+//! ```
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,69 +21,65 @@ use xtask_git::Repo;
 
 const RECORD_KIND: &str = "xtask.request/1";
 
-/// How long a person waits for somebody else who makes requests: longer than all calls of one take
-/// together.
+/// The maximum wait of a person for another process that opens pull requests: longer than all calls
+/// for one take together.
 pub const LOCK_WAIT: Duration = Duration::from_secs(300);
 
-/// How long a push and its request usually take at most, in seconds: ten minutes.
+/// The usual maximum duration of a push and its pull request, in seconds: ten minutes.
 const USUAL_SECONDS: i64 = 600;
 
-/// How long an answer is kept for somebody to see it, in seconds: a week.
+/// The time for which a result is kept for somebody to see, in seconds: a week.
 const RETENTION_SECONDS: i64 = 7 * 86_400;
 
-/// A request.
+/// A request for a pull request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueuedRequest {
-    /// The remote, by its name.
+    /// The name of the remote.
     pub remote: String,
-    /// The branch, here and there.
+    /// The branch, with the same name here and at the remote.
     pub branch: String,
-    /// The commit that is on its way.
+    /// The pushed commit, as a hexadecimal id.
     pub commit: String,
-    /// The address at which a person can make it.
+    /// The URL of the page on which a person can open the pull request.
     pub compare_url: Option<String>,
-    /// When it was asked for, in seconds since the epoch.
+    /// The time of the request, in seconds since the Unix epoch.
     pub asked: i64,
-    /// How far it is.
     pub state: RequestState,
 }
 
-/// How far a request is.
+/// The progress of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RequestState {
-    /// The push is on its way, or `finish` at work.
+    /// The push is in progress, or `finish_push` is running.
     Waiting,
-    /// It is there.
+    /// The pull request is open.
     Done {
-        /// Its address.
         url: String,
-        /// Whether it is new.
+        /// Whether the pull request was opened, not updated.
         is_new: bool,
-        /// What could not be done on the way.
+        /// The steps that failed.
         notes: Vec<String>,
     },
-    /// It could not be made.
-    Failed {
-        /// Why.
-        why: String,
-    },
+    /// The pull request could not be opened.
+    Failed { why: String },
 }
 
 impl QueuedRequest {
-    /// What is known about it at a time, in a line.
+    /// Returns a line about the state of the request at the time `now`, in seconds since the Unix
+    /// epoch.
     #[must_use]
     pub fn describe(&self, now: i64) -> String {
         let branch = &self.branch;
         let by_hand = || {
             let url = self.compare_url.as_ref();
-            url.map_or(String::new(), |url| format!("; by hand: {url}"))
+            url.map_or(String::new(), |url| format!("; open it manually: {url}"))
         };
         match &self.state {
             RequestState::Waiting if now.saturating_sub(self.asked) < USUAL_SECONDS => {
-                format!("the pull request for `{branch}` is being made{}", by_hand())
+                format!("the pull request for `{branch}` is being opened{}", by_hand())
             }
             RequestState::Waiting => format!(
-                "the pull request for `{branch}` was not made (`cargo xtask push` makes it){}",
+                "the pull request for `{branch}` was not opened (`cargo xtask push` opens it){}",
                 by_hand()
             ),
             RequestState::Done { url, is_new, notes } => {
@@ -102,7 +103,8 @@ fn queue_folder(repo: &Repo) -> PathBuf {
 }
 
 impl QueuedRequest {
-    /// The name under which it is kept.
+    /// Returns the file name of the record: 16 hexadecimal digits from a digest of `remote`,
+    /// `branch` and `commit`.
     #[must_use]
     pub fn key(&self) -> String {
         let QueuedRequest { remote, branch, commit, .. } = self;
@@ -115,18 +117,18 @@ fn request_file(repo: &Repo, key: &str) -> PathBuf {
     queue_folder(repo).join(key)
 }
 
-/// Keeps a request, or what came of it.
+/// Writes the record of a request. Returns an error if a newer xtask has written one.
 pub fn write_request(repo: &Repo, disk: &Disk<'_>, request: &QueuedRequest) -> Result<()> {
     let file = request_file(repo, &request.key());
     if let LoadedRecord::Newer = record::read_record::<QueuedRequest>(&file, RECORD_KIND) {
-        return Err(record::newer_record_error("a request for this commit", &file));
+        return Err(record::newer_record_error("the pull request record of this commit", &file));
     }
     record::write_record(disk, &file, RECORD_KIND, request)
-        .with_context(|| format!("`{}` cannot be written", file.display()))
+        .with_context(|| format!("cannot write `{}`", file.display()))
 }
 
-/// Reads a request. One that cannot be believed is none, and one that a newer xtask has written waits
-/// for that.
+/// Reads a request. Returns `None` if the record is missing or corrupt, or was written by a newer
+/// xtask, which will handle it.
 #[must_use]
 pub fn read_request(repo: &Repo, key: &str) -> Option<QueuedRequest> {
     match record::read_record(&request_file(repo, key), RECORD_KIND) {
@@ -135,13 +137,13 @@ pub fn read_request(repo: &Repo, key: &str) -> Option<QueuedRequest> {
     }
 }
 
-/// Takes a request away.
+/// Deletes the record of a request.
 pub fn remove_request(repo: &Repo, disk: &Disk<'_>, key: &str) -> Result<()> {
     let file = request_file(repo, key);
-    disk.remove_file(&file).with_context(|| format!("`{}` cannot be removed", file.display()))
+    disk.remove_file(&file).with_context(|| format!("cannot remove `{}`", file.display()))
 }
 
-/// All requests that are of interest now, the oldest first.
+/// Returns all requests that are younger than `RETENTION_SECONDS`, the oldest first.
 #[must_use]
 pub fn list_requests(repo: &Repo, now: i64) -> Vec<QueuedRequest> {
     let Ok(files) = fs::read_dir(queue_folder(repo)) else { return Vec::new() };
@@ -152,7 +154,7 @@ pub fn list_requests(repo: &Repo, now: i64) -> Vec<QueuedRequest> {
     found
 }
 
-/// Takes all requests for a branch away.
+/// Deletes all requests for a branch.
 pub fn remove_branch_requests(
     repo: &Repo,
     disk: &Disk<'_>,
@@ -167,7 +169,8 @@ pub fn remove_branch_requests(
     Ok(())
 }
 
-/// Takes away what a person has now seen, and what is too old to matter.
+/// Deletes the requests that a person has seen, given by their keys, and those older than
+/// `RETENTION_SECONDS`.
 pub fn remove_reported(repo: &Repo, disk: &Disk<'_>, told: &[String], now: i64) -> Result<()> {
     let Ok(files) = fs::read_dir(queue_folder(repo)) else { return Ok(()) };
     for key in files.filter_map(|file| file.ok()?.file_name().into_string().ok()) {
@@ -179,7 +182,7 @@ pub fn remove_reported(repo: &Repo, disk: &Disk<'_>, told: &[String], now: i64) 
     Ok(())
 }
 
-/// Keeps others from making requests at the same time.
+/// Prevents other processes from opening pull requests at the same time.
 pub fn lock_queue(repo: &Repo, wait: Duration) -> Result<Lock> {
     let who = format!("pid {}", std::process::id());
     Lock::acquire(&queue_folder(repo).with_extension("lock"), &who, wait, |_| {})

@@ -233,7 +233,7 @@ mod tests {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let found = check_ports(&[port]).unwrap_err();
-        assert!(found.starts_with(&format!("port {port} is taken by `")), "{found}");
+        assert!(found.starts_with(&format!("port {port} is already in use by `")), "{found}");
         assert!(found.contains(&format!("(pid {}, user ", std::process::id())), "{found}");
         drop(listener);
         // What other tests start may hold our files for a moment.

@@ -1,12 +1,12 @@
-//! The little of HTTP that probes and local pages need: a question to a port of this machine
-//! (`ask.rs`), and a small server for pages of our own (`server.rs`).
+//! Minimal HTTP: a client for probes of local ports (`client.rs`) and a server for xtask's own
+//! pages (`server.rs`).
 //!
-//! Headers are read by `httparse`. Every step has a bound of time and of size, and a connection
-//! carries one request and is closed.
+//! Headers are parsed by `httparse`. Each step is limited in time and size. A connection carries
+//! one request and is then closed.
 //!
-//! Whoever closes a connection first keeps its port busy for a minute (`TIME_WAIT`), and a port that
-//! is busy looks taken to the next start. So the server lets the other side close first, and who asks
-//! resets a connection that the other side has closed.
+//! The side that closes a connection first keeps its port in `TIME_WAIT` for a minute, and the next
+//! start would find the port in use. So the server lets the client close first, and the client
+//! resets a connection that the server has closed.
 
 mod client;
 mod server;
@@ -17,5 +17,5 @@ pub use client::{
 };
 pub use server::{HttpReply, HttpRequest, HttpServer, RequestHandler, ServerHandle};
 
-/// How many headers a message may have.
+/// The maximum number of headers in a message.
 const MOST_HEADERS: usize = 100;

@@ -1,16 +1,20 @@
-//! A small server for pages of our own, on the loopback addresses alone.
+//! HTTP server for xtask's own pages, on the loopback addresses only.
 //!
-//! It answers `GET` and `HEAD`, one request a connection, and only who asks for `localhost`,
-//! `127.0.0.1` or `[::1]` by name: a page elsewhere cannot reach it under a name of its own (DNS
-//! rebinding), and no page elsewhere may read what it says.
+//! Answers `GET` and `HEAD`, one request per connection, and only for the hosts `localhost`,
+//! `127.0.0.1` and `[::1]`: a foreign web page can neither reach it under its own name (DNS
+//! rebinding) nor read its replies. For example:
 //!
-//! At most 16 connections are open at once, each for at most 5 seconds. Where one more comes, the
-//! oldest one that has not asked yet, or has its answer already, gives way to it; where all are being
-//! answered, it waits in the system's queue. So those who say nothing keep nobody out.
+//! ```text
+//! GET /status + Host: localhost:8080  -> 200
+//! GET /status + Host: evil.example    -> 403
+//! ```
 //!
-//! Idle, it takes no processor time by construction: its one thread waits, without a time limit, for
-//! a connection or for the end of a pipe, which is how it is stopped. Other threads live only as long
-//! as their connection.
+//! At most 16 connections are open at once, each for at most 5 seconds. One more displaces the
+//! oldest connection that has not sent its request yet or has already received its reply; if all
+//! are being answered, it waits in the system's backlog. So idle clients cannot lock others out.
+//!
+//! An idle server uses no CPU: its only thread waits without a timeout for a connection, or for the
+//! end of a pipe, which stops the server. Other threads live only as long as their connection.
 
 use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -28,57 +32,53 @@ use super::timed_stream::TimedStream;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result, ResultExt};
 
-/// How many connections are open at once.
+/// The maximum number of open connections.
 const MAX_CONNECTIONS: usize = 16;
 
-/// How long a connection may take in all: five seconds.
+/// The maximum duration of a connection: 5 seconds.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the other side may take to close once it has its answer: one second.
+/// The maximum time for a client to close after its reply: 1 second.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a head may be: 16 KiB.
+/// The maximum length of a request head: 16 KiB.
 const MAX_HEAD_BYTES: usize = 16 << 10;
 
-/// How much room a thread has for what it calls: 256 KiB.
+/// The stack size of each server thread: 256 KiB.
 const STACK_BYTES: usize = 256 << 10;
 
-/// How long nobody is let in where the system has no more room for connections: 100 ms.
+/// The pause before the next `accept` when the system is out of resources: 100 ms.
 const ACCEPT_RETRY_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// How often a port is looked for that is free on both addresses.
+/// The number of attempts to find a port that is free on both addresses.
 const MAX_BIND_TRIES: usize = 20;
 
-/// What a page of ours may do: use its own style and script, and ask its own server. Nothing foreign
-/// ever gets into a page as markup.
+/// The `Content-Security-Policy` of HTML replies: inline style and script, and requests to the same
+/// server. External data never enters a page as markup.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
     script-src 'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'";
 
-/// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpRequest {
-    /// `GET` or `HEAD`. To both the same is answered; the server leaves the body of a `HEAD` out.
+    /// `GET` or `HEAD`. Handlers answer both alike; the server omits the body for `HEAD`.
     pub method: String,
-    /// The path as it was sent, from the first `/`, without the query.
+    /// The path as sent, from the first `/`, without the query.
     pub path: String,
-    /// What follows the first `?`.
+    /// The text after the first `?`, or an empty string.
     pub query: String,
 }
 
-/// What is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpReply {
-    /// The status; one that comes with a body, as 200.
+    /// The status code, one that comes with a body, e.g. 200.
     pub status: u16,
-    /// The content type.
     pub content_type: &'static str,
-    /// The body.
     pub body: Vec<u8>,
 }
 
 impl HttpReply {
-    /// A value as JSON.
+    /// Creates a JSON reply.
     #[must_use]
     pub fn json<T: Serialize>(status: u16, value: &T) -> HttpReply {
         let body =
@@ -86,7 +86,7 @@ impl HttpReply {
         HttpReply { status, content_type: "application/json", body }
     }
 
-    /// Plain text.
+    /// Creates a plain-text reply.
     #[must_use]
     pub fn text(status: u16, text: impl Into<String>) -> HttpReply {
         HttpReply {
@@ -96,7 +96,7 @@ impl HttpReply {
         }
     }
 
-    /// A page.
+    /// Creates an HTML reply.
     #[must_use]
     pub fn html(status: u16, page: &str) -> HttpReply {
         HttpReply {
@@ -146,11 +146,11 @@ fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
-/// What makes an answer of a request. It should do so within a second or two: what is not sent after
-/// five is not sent at all.
+/// A function from a request to a reply. It should return within a second or two: nothing is sent
+/// after five.
 pub type RequestHandler = dyn Fn(&HttpRequest) -> HttpReply + Send + Sync;
 
-/// A server that is bound and does not serve yet: who connects, waits.
+/// A server that is bound and does not accept yet: clients wait in the backlog.
 #[derive(Debug)]
 pub struct HttpServer {
     listeners: Vec<TcpListener>,
@@ -158,14 +158,14 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Binds a port on 127.0.0.1 and, where the machine has IPv6, on ::1. With 0 the system chooses
-    /// one. A port that somebody else has on either address is an error.
+    /// Binds `port` on 127.0.0.1 and, if the machine has IPv6, on ::1; with 0 the system chooses a
+    /// port. Returns an error if the port is in use on either address.
     pub fn bind(port: u16) -> Result<HttpServer> {
         let [first, second] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
         for _ in 0..MAX_BIND_TRIES {
             let one = bind_listener(first, port).map_err(|cause| bind_error(first, port, cause))?;
             let chosen =
-                one.local_addr().with_context(|| "a port that was just bound is unknown")?;
+                one.local_addr().with_context(|| "cannot read the port of a bound socket")?;
             let chosen = chosen.port();
             match bind_listener(second, chosen) {
                 Ok(other) => return Ok(HttpServer { listeners: vec![one, other], port: chosen }),
@@ -179,15 +179,14 @@ impl HttpServer {
         Err(Error::unable("no port is free on both 127.0.0.1 and ::1"))
     }
 
-    /// The port.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Serves in threads of its own until the answer is dropped.
+    /// Serves in background threads until the returned [`ServerHandle`] is dropped.
     pub fn serve(self, answer: Arc<RequestHandler>) -> Result<ServerHandle> {
-        let unable = || format!("port {} cannot be served", self.port);
+        let unable = || format!("cannot serve on port {}", self.port);
         let (stopped, stop) = std::io::pipe().with_context(unable)?;
         let port = self.port;
         let room = Arc::new(ConnectionPool::default());
@@ -204,7 +203,7 @@ impl HttpServer {
 
 fn bind_listener(address: IpAddr, port: u16) -> std::io::Result<TcpListener> {
     let listener = TcpListener::bind(SocketAddr::new(address, port))?;
-    // Who has called may be gone again before the call is taken.
+    // A client may disconnect between `poll` and `accept`, which must not block then.
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
@@ -216,13 +215,13 @@ fn is_address_unavailable(cause: &std::io::Error) -> bool {
 
 fn bind_error(address: IpAddr, port: u16, cause: std::io::Error) -> Error {
     if cause.kind() == ErrorKind::AddrInUse {
-        return Error::unable(format!("port {port} is taken on {address}"));
+        return Error::unable(format!("port {port} is already in use on {address}"));
     }
-    Error::unable(format!("port {port} on {address} cannot be listened to")).with_cause(cause)
+    Error::unable(format!("cannot listen on port {port} of {address}")).with_cause(cause)
 }
 
-/// A server that serves. Dropping it ends its connections and threads, and frees its port; an answer
-/// that is being made has five seconds to be made.
+/// A running server. Dropping it closes its connections, ends its threads and frees its port; a
+/// handler that is running has five seconds to return.
 #[derive(Debug)]
 pub struct ServerHandle {
     port: u16,
@@ -232,7 +231,6 @@ pub struct ServerHandle {
 }
 
 impl ServerHandle {
-    /// The port.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -244,17 +242,17 @@ impl Drop for ServerHandle {
         self.pool.close();
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // It cannot be helped where it has panicked.
+            // A panic of the server thread leaves no work to do here.
             thread.join().ok();
         }
         self.pool.wait_until_empty(CONNECTION_TIMEOUT);
     }
 }
 
-/// Where connections come in.
+/// The accept loop over all listeners.
 struct Acceptor {
     listeners: Vec<TcpListener>,
-    /// Ends when nobody serves any more.
+    /// Reaches its end when the server is to stop.
     stopped: PipeReader,
 }
 
@@ -276,7 +274,7 @@ impl Acceptor {
                             return;
                         };
                         let answer = Arc::clone(answer);
-                        // Where there is no thread for it, it is closed.
+                        // Without a thread for it, the connection is closed.
                         drop(Builder::new().stack_size(STACK_BYTES).spawn(move || {
                             serve_connection(stream, &place, &*answer);
                             drop(place);
@@ -296,15 +294,14 @@ impl Acceptor {
         }
     }
 
-    /// Waits a little, but not where it is time to stop.
+    /// Waits for `ACCEPT_RETRY_PAUSE`, or until the server is to stop.
     fn pause(&self) {
         let mut stopped = [PollFd::new(&self.stopped, PollFlags::IN)];
-        // However this wait ends, it has ended.
+        // An error only shortens the pause.
         poll(&mut stopped, Some(&ACCEPT_RETRY_PAUSE)).ok();
     }
 }
 
-/// The connections that are open.
 #[derive(Debug, Default)]
 struct ConnectionPool {
     state: Mutex<PoolState>,
@@ -315,7 +312,7 @@ struct ConnectionPool {
 struct PoolState {
     is_closing: bool,
     last_id: u64,
-    /// The oldest comes first.
+    /// Oldest first.
     connections: Vec<PooledConnection>,
 }
 
@@ -327,9 +324,9 @@ struct PooledConnection {
 }
 
 impl PooledConnection {
-    /// Nothing more will be heard from it, so that its thread comes to an end.
+    /// Shuts down the read side, so that the thread of the connection ends.
     fn shut_down_read(&self) {
-        // What cannot be shut down has ended already.
+        // An error means that the connection has already ended.
         self.stream.shutdown(Shutdown::Read).ok();
     }
 }
@@ -339,7 +336,7 @@ impl ConnectionPool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for one more, as soon as there is one; none where the server stops.
+    /// Adds a connection as soon as a slot is free. Returns `None` if the server is stopping.
     fn admit_connection(
         room: &Arc<ConnectionPool>,
         stream: &Arc<TcpStream>,
@@ -380,7 +377,7 @@ impl ConnectionPool {
     }
 }
 
-/// The place of one connection, free again when dropped.
+/// The slot of one connection, freed on drop.
 struct ConnectionSlot {
     pool: Arc<ConnectionPool>,
     id: u64,
@@ -403,14 +400,14 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// One connection from beginning to end.
+/// Handles one connection from start to end.
 fn serve_connection(stream: Arc<TcpStream>, place: &ConnectionSlot, answer: &RequestHandler) {
     let Ok(mut stream) = TimedStream::new(stream, Deadline::after(CONNECTION_TIMEOUT)) else {
         return;
     };
     let (reply, with_body) = match receive_request(&mut stream) {
         ReceivedRequest::Closed => {
-            // It was too slow or in the way, and must not keep the port busy.
+            // The client was too slow or was displaced; a reset keeps the port out of `TIME_WAIT`.
             stream.reset_when_closed();
             return;
         }
@@ -430,7 +427,7 @@ fn serve_connection(stream: Arc<TcpStream>, place: &ConnectionSlot, answer: &Req
 enum ReceivedRequest {
     Valid(HttpRequest),
     Invalid(HttpReply),
-    /// It closed, broke off, or took too long.
+    /// The client closed, failed or took too long.
     Closed,
 }
 
@@ -455,7 +452,8 @@ fn too_long_reply() -> HttpReply {
     HttpReply::text(431, "the headers are too long or too many\n")
 }
 
-/// The request at the beginning of `bytes`. Nothing where there is not all of it yet.
+/// Parses the request at the start of `bytes`. Returns `None` if incomplete, or the reply to an
+/// invalid request.
 fn parse_request(bytes: &[u8]) -> Result<Option<HttpRequest>, HttpReply> {
     let wrong = |why: &str| HttpReply::text(400, format!("{why}\n"));
     let mut headers = [EMPTY_HEADER; MOST_HEADERS];
@@ -470,16 +468,16 @@ fn parse_request(bytes: &[u8]) -> Result<Option<HttpRequest>, HttpReply> {
     let hosts = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("host"));
     let hosts: Vec<&[u8]> = hosts.map(|header| header.value).collect();
     let [host] = hosts[..] else {
-        return Err(wrong("it takes one `Host` header, no more and no less"));
+        return Err(wrong("invalid request: expected exactly one `Host` header"));
     };
     if !is_local_host(host) {
-        return Err(HttpReply::text(403, "ask for `localhost`: other names are not served\n"));
+        return Err(HttpReply::text(403, "only the host `localhost` is served\n"));
     }
     if !["GET", "HEAD"].contains(&method) {
-        return Err(HttpReply::text(405, "only GET and HEAD are answered\n"));
+        return Err(HttpReply::text(405, "only GET and HEAD are supported\n"));
     }
     if !target.starts_with('/') {
-        return Err(wrong("a path begins with `/`"));
+        return Err(wrong("invalid path: expected `/` at the beginning"));
     }
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     Ok(Some(HttpRequest {
@@ -489,7 +487,7 @@ fn parse_request(bytes: &[u8]) -> Result<Option<HttpRequest>, HttpReply> {
     }))
 }
 
-/// Whether a `Host` header names this machine, with any port.
+/// Returns whether a `Host` header names the local machine, with any port.
 fn is_local_host(host: &[u8]) -> bool {
     let Ok(host) = std::str::from_utf8(host) else { return false };
     let host = host.trim().to_ascii_lowercase();
@@ -825,11 +823,17 @@ mod tests {
         let (first, second) = (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
         let other = HttpServer::bind(0).unwrap();
         let taken = HttpServer::bind(other.port()).unwrap_err();
-        assert_eq!(taken.to_string(), format!("port {} is taken on {first}", other.port()));
+        assert_eq!(
+            taken.to_string(),
+            format!("port {} is already in use on {first}", other.port())
+        );
         let Ok(other) = TcpListener::bind((second, 0)) else { return };
         let port = other.local_addr().unwrap().port();
         if let Err(taken) = HttpServer::bind(port) {
-            assert!(taken.to_string().starts_with(&format!("port {port} is taken on ")), "{taken}");
+            assert!(
+                taken.to_string().starts_with(&format!("port {port} is already in use on ")),
+                "{taken}"
+            );
         } else {
             panic!("port {port} was bound beside somebody else");
         }

@@ -1,5 +1,5 @@
-//! A connection that has only so long, whatever is done on it: what is left is looked at before every
-//! single read and write, so a byte now and then keeps nobody here.
+//! A TCP connection with one deadline for all operations. The time left is checked before each read
+//! and write, so a peer that sends a byte now and then cannot keep the connection open.
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use rustix::net::sockopt::set_socket_linger;
 
 use crate::deadline::Deadline;
 
-/// A connection and its deadline. Past it, everything fails with `TimedOut`.
+/// A connection and its deadline, after which every operation fails with `TimedOut`.
 pub(super) struct TimedStream {
     stream: Arc<TcpStream>,
     deadline: Deadline,
@@ -20,23 +20,24 @@ pub(super) struct TimedStream {
 
 impl TimedStream {
     pub(super) fn new(stream: Arc<TcpStream>, until: Deadline) -> Result<TimedStream> {
-        // To wait is `poll`'s job, which knows how long.
+        // Waiting is left to `poll`, which takes a timeout.
         stream.set_nonblocking(true)?;
         Ok(TimedStream { stream, deadline: until })
     }
 
-    /// Whether the other side has closed it already. What it has sent beyond that is lost.
+    /// Returns whether the peer has closed the connection. Bytes received by this check are
+    /// discarded.
     pub(super) fn is_closed_by_peer(&self) -> bool {
         matches!((&*self.stream).read(&mut [0; 512]), Ok(0))
     }
 
-    /// Closing it from here on is a reset: nothing of it stays behind on either side.
+    /// Turns the later close into a reset, which leaves no `TIME_WAIT` on either side.
     pub(super) fn reset_when_closed(&self) {
-        // Where it cannot be set, the connection lingers in the system, and no more than that.
+        // If the option cannot be set, the connection lingers in the system, and no more than that.
         set_socket_linger(&*self.stream, Some(Duration::ZERO)).ok();
     }
 
-    /// Reads and forgets what still comes, until the other side closes, for at most so long.
+    /// Reads and discards data until the peer closes, for at most `longest`.
     pub(super) fn wait_for_close(self, longest: Duration) {
         let longest = longest.min(self.deadline.remaining().unwrap_or_default());
         let mut last = TimedStream { stream: self.stream, deadline: Deadline::after(longest) };
@@ -47,7 +48,7 @@ impl TimedStream {
         self.deadline.remaining().ok_or_else(|| Error::from(ErrorKind::TimedOut))
     }
 
-    /// Does something again and again until it need not wait.
+    /// Repeats `act` until it no longer returns `WouldBlock`, polling for `what` in between.
     fn retry_until_ready(
         &self,
         what: PollFlags,
@@ -58,7 +59,7 @@ impl TimedStream {
             match act(&self.stream) {
                 Err(cause) if cause.kind() == ErrorKind::Interrupted => {}
                 Err(cause) if cause.kind() == ErrorKind::WouldBlock => {
-                    // A time that is too long to be said is none.
+                    // A duration too long for `Timespec` means no timeout.
                     let left = Timespec::try_from(left).ok();
                     match poll(&mut [PollFd::new(&*self.stream, what)], left.as_ref()) {
                         Ok(_) | Err(Errno::INTR) => {}

@@ -1,5 +1,10 @@
-//! The owners of ports by `/proc`: the tables of connections say which sockets have a port, and the open
-//! files of processes who has which socket.
+//! Owners of ports from `/proc`: the TCP tables list the sockets of a port, and the open files of
+//! processes show who has a socket. For example:
+//!
+//! ```text
+//! /proc/net/tcp   127.0.0.1:8000, inode 51234
+//! /proc/77/fd/3 -> socket:[51234]               process 77 holds port 8000
+//! ```
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -13,21 +18,20 @@ use super::{PortHolder, PortOwner};
 use crate::error::{Result, ResultExt};
 use crate::processes::{self, ProcessIdentity};
 
-/// For how long a process that is being started may have the files of the one that starts it: a
-/// thousandth of a second is usual.
+/// The time for which a new process may still have the files of its parent; a millisecond is
+/// typical.
 const SPAWN_GRACE: Duration = Duration::from_millis(10);
 
-/// A process that has a socket.
+/// A process that has a socket open.
 struct SocketOwner {
     inode: u64,
     user: u32,
     process: ProcessIdentity,
 }
 
-/// Who has any of these ports.
+/// Returns the holders of any of `ports`.
 pub(super) fn find_holders(ports: &BTreeSet<u16>) -> Result<Vec<PortHolder>> {
-    let sockets =
-        list_sockets(ports).with_context(|| "the connections of this machine cannot be listed")?;
+    let sockets = list_sockets(ports).with_context(|| "cannot list TCP connections")?;
     let inodes: BTreeSet<u64> = sockets.iter().map(|socket| socket.inode).collect();
     let found = if inodes.is_empty() { Vec::new() } else { find_socket_owners(&inodes)? };
     let mut holders = Vec::new();
@@ -57,7 +61,8 @@ pub(super) fn list_process_addresses(pids: &BTreeSet<u32>) -> Vec<SocketAddr> {
     listens.map(|one| one.address).collect()
 }
 
-/// Those that listen, by the kernel's own question or, where it has none, by its table of connections.
+/// Returns the listening sockets, from [`sock_diag`] or, if the kernel does not support it, from
+/// `/proc/net/tcp` and `/proc/net/tcp6`.
 fn list_listeners(port: Option<u16>) -> Vec<ListeningSocket> {
     if let Some(found) = sock_diag::query_listeners(port) {
         return found;
@@ -68,7 +73,8 @@ fn list_listeners(port: Option<u16>) -> Vec<ListeningSocket> {
     found.filter(|one| port.is_none_or(|port| one.address.port() == port)).collect()
 }
 
-/// The sockets that have any of these ports. Those that only wait to die belong to nobody any more.
+/// Returns the sockets bound to any of `ports`. Closing sockets, such as those in `TIME_WAIT`, have
+/// inode 0 and no owner, and are left out.
 fn list_sockets(ports: &BTreeSet<u16>) -> ProcResult<Vec<TcpNetEntry>> {
     let of_six = match tcp6() {
         // A machine without IPv6.
@@ -86,8 +92,8 @@ fn format_address(address: SocketAddr) -> String {
     }
 }
 
-/// The processes that have any of these sockets, of those whose files this user may see. Several may
-/// share one.
+/// Returns the processes that have any of the sockets `inodes` open, limited to those whose files
+/// this user may see. Several may share a socket.
 fn find_socket_owners(inodes: &BTreeSet<u64>) -> Result<Vec<SocketOwner>> {
     let mut found = Vec::new();
     for process in processes::list_processes()? {
@@ -103,15 +109,15 @@ fn find_socket_owners(inodes: &BTreeSet<u64>) -> Result<Vec<SocketOwner>> {
         found.iter().any(|other| other.inode == one.inode && other.process != one.process)
     };
     if found.iter().any(is_shared) {
-        // Some may have been caught while they were started, and do not keep it.
+        // Some were just being started and do not keep the socket.
         std::thread::sleep(SPAWN_GRACE);
     }
-    // Who still has it, and was the same process in between, is beyond doubt.
+    // A process that still has the socket, and was the same process in between, is certain.
     found.retain(|one| list_process_sockets(one.process.pid).contains(&one.inode));
     Ok(found)
 }
 
-/// The sockets that a process has open, as far as this user may see.
+/// Returns the inodes of the sockets that the process `pid` has open, as far as this user may see.
 fn list_process_sockets(pid: u32) -> BTreeSet<u64> {
     let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let targets = files.filter_map(|file| std::fs::read_link(file.path()).ok());

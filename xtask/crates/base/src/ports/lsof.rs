@@ -1,7 +1,14 @@
-//! The owners of ports by `lsof`, for systems without `/proc`: macOS.
+//! Owners of ports from `lsof`, for systems without `/proc` (macOS).
 //!
-//! Tests on Linux compare it with `/proc`, by the `lsof` of Linux. On macOS itself it has not been run by
-//! those who wrote it. It shows only those who listen, and only what this user may see.
+//! Tests on Linux compare it with `/proc`, using the `lsof` of Linux; its authors have not run it
+//! on macOS. It reports only listeners, and only those visible to this user. For example:
+//!
+//! ```text
+//! p7                 process 7
+//! u501               of user 501
+//! tIPv4
+//! n127.0.0.1:8000    listens on this address
+//! ```
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,13 +19,13 @@ use crate::error::Result;
 use crate::process::Program;
 use crate::processes::{ProcessIdentity, identify_process};
 
-/// How long it may take: twenty seconds, as it looks at every open file of the machine.
+/// The time limit: 20 seconds, because `lsof` inspects every open file of the machine.
 const LSOF_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Where it lies on systems that bring it along.
+/// The folders in which systems ship `lsof`.
 const SYSTEM_PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
 
-/// That takes a run of the program each time, which is too much for a probe.
+/// Returns no addresses: running `lsof` for each probe would be too slow.
 #[cfg_attr(target_os = "linux", expect(dead_code, reason = "Linux has its own"))]
 pub(super) fn list_listen_addresses(_: u16) -> Vec<std::net::SocketAddr> {
     Vec::new()
@@ -29,19 +36,20 @@ pub(super) fn list_process_addresses(_: &BTreeSet<u32>) -> Vec<std::net::SocketA
     Vec::new()
 }
 
-/// Who listens on any of these ports.
+/// Returns the processes that listen on any of `ports`.
 pub(super) fn find_holders(ports: &BTreeSet<u16>) -> Result<Vec<PortHolder>> {
     let list: Vec<String> = ports.iter().map(u16::to_string).collect();
     let asked = format!("-iTCP:{}", list.join(","));
     let asked = Program::new("lsof", Path::new("/"))
         .args(["-nP", &asked, "-sTCP:LISTEN", "-F", "putn"])
         .with_full_output();
-    // It fails where it has nothing to show, and also where it shows not all.
+    // The exit code is ignored: `lsof` fails both without any match and with an incomplete list.
     let said = asked.env("PATH", SYSTEM_PATH).env("LC_ALL", "C").run_with_timeout(LSOF_TIMEOUT)?;
     Ok(parse_holders(&said.stdout, &identify_process))
 }
 
-/// Reads its fields, a line each: `p` begins a process, `f` a file of it; `n` is its last.
+/// Parses the output of `lsof -F`, one field per line: `p` begins a process and `f` one of its
+/// files; `n` is the last field of a file.
 fn parse_holders(text: &str, identity: &dyn Fn(u32) -> Option<ProcessIdentity>) -> Vec<PortHolder> {
     let mut holders: Vec<PortHolder> = Vec::new();
     let (mut pid, mut user, mut is_six) = (None, 0, false);
@@ -59,7 +67,7 @@ fn parse_holders(text: &str, identity: &dyn Fn(u32) -> Option<ProcessIdentity>) 
                     ("*", false) => "0.0.0.0",
                     (address, _) => address,
                 };
-                // Who has ended meanwhile has it no more.
+                // A process that has exited in the meantime no longer holds the port.
                 let Some(process) = pid.and_then(identity) else { continue };
                 let address = address.to_owned();
                 let owner = PortOwner { user, process: Some(process), address };

@@ -1,10 +1,15 @@
-//! Who listens on a TCP port.
+//! State and owners of TCP ports.
 //!
-//! Whether a port is free is asked of the kernel, by binding it the way a server would, for both families
-//! of addresses. Nothing ever listens for that, and the port is let go of at once. Connections that only
-//! wait to die do not count where a server could bind the port in spite of them.
+//! Whether a port is free is determined by binding it as a server would, on IPv4 and IPv6. The
+//! socket never listens, and is closed at once. Connections in `TIME_WAIT` do not count if a server
+//! could bind the port despite them.
 //!
-//! `linux.rs` finds the owners in `/proc` (and who listens by `diag.rs`), `lsof.rs` by that program; both have the same function.
+//! Owners come from `linux.rs` (`/proc`, with `sock_diag.rs` for listeners) or from `lsof.rs`; both
+//! have the same functions. For example, `describe_owners` returns:
+//!
+//! ```text
+//! port 8000 is already in use by `python3 -m http.server` (pid 77, user ada, in `/srv`, started 2 hours ago)
+//! ```
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -31,18 +36,18 @@ use linux as system;
 #[cfg(not(target_os = "linux"))]
 use lsof as system;
 
-/// How often a port is tried that is taken and on which nobody listens, and the pause: somebody else may
-/// be trying it at the same time, and holds it for a moment.
+/// The number of attempts to bind a port that is in use without a listener, and the pause between
+/// them: another process may be trying the port at the same time, and holds it for a moment.
 const MAX_BIND_TRIES: usize = 5;
 const BIND_RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// How many owners of a port are named: a server may have a hundred processes that share it.
+/// The maximum number of owners in a message: a hundred processes of a server may share its port.
 const MOST_NAMED: usize = 4;
 
-/// How much is shown of the name of a folder.
+/// The maximum number of characters shown of a folder.
 const MAX_FOLDER_CHARS: usize = 200;
 
-/// All addresses of a family, and the one of this machine alone.
+/// The wildcard and loopback addresses of both families.
 const BIND_ADDRESSES: [IpAddr; 4] = [
     IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -50,38 +55,37 @@ const BIND_ADDRESSES: [IpAddr; 4] = [
     IpAddr::V6(Ipv6Addr::LOCALHOST),
 ];
 
-/// Whether somebody has a port.
+/// The availability of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PortState {
-    /// Nobody: a server can have it.
+    /// Available to a server.
     Free,
-    /// Nobody, and this user may not have it either, as the ports below 1024.
+    /// Not in use, and not permitted to this user, such as ports below 1024.
     NotPermitted,
-    /// Somebody, or several who share it. Empty where nobody can be seen who has it, and still it cannot
-    /// be bound.
+    /// Held by these owners. Empty if no owner is visible and the port still cannot be bound.
     InUse(Vec<PortOwner>),
 }
 
-/// Who has a port.
+/// A process or user that holds a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortOwner {
-    /// The user of the process, or of the socket where the process is not known.
+    /// The user ID of the process, or of the socket if the process is unknown.
     pub user: u32,
-    /// The process; nothing where this user may not look at it.
+    /// The process, or `None` if this user may not inspect it.
     pub process: Option<ProcessIdentity>,
-    /// The address at which it has the port: `127.0.0.1`, `[::]`.
+    /// The bound address, e.g. `127.0.0.1` or `[::]`.
     pub address: String,
 }
 
-/// An owner, and of what.
+/// An owner together with its port.
 struct PortHolder {
     port: u16,
-    /// Whether it listens there, and has not only a connection from there.
+    /// Whether the owner listens on the port, instead of only having a connection from it.
     is_listening: bool,
     owner: PortOwner,
 }
 
-/// How binding a port ends.
+/// The result of a trial `bind`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BindResult {
     Free,
@@ -89,25 +93,26 @@ enum BindResult {
     InUse,
 }
 
-/// Who has a port.
+/// Returns the state of one port.
 pub fn inspect_port(port: u16) -> Result<PortState> {
     Ok(inspect_ports(&[port])?.pop().map_or(PortState::Free, |(_, listening)| listening))
 }
 
-/// The addresses at which somebody listens on a port; none where the system does not tell.
+/// Returns the addresses on which a process listens on `port`; empty if the system does not report
+/// them.
 #[must_use]
 pub fn list_listen_addresses(port: u16) -> Vec<SocketAddr> {
     system::list_listen_addresses(port)
 }
 
-/// The addresses at which these processes listen, as far as this user may see.
+/// Returns the addresses on which the processes `pids` listen, as far as this user may see.
 #[must_use]
 pub fn list_process_addresses(pids: &BTreeSet<u32>) -> Vec<SocketAddr> {
     system::list_process_addresses(pids)
 }
 
-/// Who has each of these ports, in their order. However many they are, the processes are looked through
-/// once, and only if a port is taken.
+/// Returns the state of each port, in the order of `ports`. The processes are searched at most
+/// once, and only if a port is in use.
 pub fn inspect_ports(ports: &[u16]) -> Result<Vec<(u16, PortState)>> {
     let mut bound = Vec::new();
     for port in ports {
@@ -122,7 +127,7 @@ pub fn inspect_ports(ports: &[u16]) -> Result<Vec<(u16, PortState)>> {
         .collect()
 }
 
-/// Who listens has the port. Without anybody who does, it is taken if a server could not have it.
+/// Classifies a port: listeners own it; without any, it is in use if a server could not bind it.
 fn classify_port(port: u16, bound: BindResult, holders: &[PortHolder]) -> Result<PortState> {
     let owners = |is_listening: bool| {
         let its = holders.iter().filter(|one| one.port == port && one.is_listening == is_listening);
@@ -138,13 +143,15 @@ fn classify_port(port: u16, bound: BindResult, holders: &[PortHolder]) -> Result
     })
 }
 
-/// Whether not even a server can bind it, for longer than another look like this one takes.
+/// Returns whether even a server cannot bind the port, for longer than a concurrent probe like this
+/// one takes.
 fn stays_in_use(port: u16) -> Result<bool> {
     for attempt in 0..MAX_BIND_TRIES {
         if attempt > 0 {
             std::thread::sleep(BIND_RETRY_PAUSE);
         }
-        // Where addresses are reused, some systems see no conflict between one address and all.
+        // With `SO_REUSEADDR`, some systems see no conflict between a specific address and the
+        // wildcard.
         if try_bind(port, &BIND_ADDRESSES, Reuse::Yes)? != BindResult::InUse {
             return Ok(false);
         }
@@ -152,14 +159,14 @@ fn stays_in_use(port: u16) -> Result<bool> {
     Ok(true)
 }
 
-/// Whether an address counts as free that only dying connections have, as servers ask for it.
+/// Whether to bind with `SO_REUSEADDR`, as servers do to ignore connections in `TIME_WAIT`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reuse {
     Yes,
     No,
 }
 
-/// Binds a port at one address after the other, and lets go of each at once.
+/// Binds `port` on each of `addresses` in turn, and closes each socket at once.
 fn try_bind(port: u16, addresses: &[IpAddr], reuse: Reuse) -> Result<BindResult> {
     for address in addresses {
         match bind_once(SocketAddr::new(*address, port), reuse) {
@@ -169,7 +176,7 @@ fn try_bind(port: u16, addresses: &[IpAddr], reuse: Reuse) -> Result<BindResult>
             // A machine without addresses of this family.
             Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {}
             Err(cause) => {
-                return Err(cause).with_context(|| format!("port {port} cannot be tried"));
+                return Err(cause).with_context(|| format!("cannot bind port {port}"));
             }
         }
     }
@@ -188,7 +195,7 @@ fn bind_once(address: SocketAddr, reuse: Reuse) -> rustix::io::Result<()> {
     bind(&socket, &address)
 }
 
-/// A socket that no program inherits that another thread starts meanwhile.
+/// Opens a socket that is not inherited by programs that other threads start concurrently.
 fn open_socket(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
     #[cfg(target_os = "linux")]
     let flags = SocketFlags::CLOEXEC;
@@ -199,17 +206,17 @@ fn open_socket(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// For people: which port is taken, and by whom.
+/// Formats the message that `port` is in use, with its owners.
 #[must_use]
 pub fn describe_owners(port: u16, owners: &[PortOwner]) -> String {
-    // One process may have several addresses.
+    // One process may hold several addresses.
     let mut seen = HashSet::new();
     let who = owners.iter().map(|owner| (owner.user, owner.process.as_ref()));
     let who: Vec<(u32, Option<&ProcessIdentity>)> = who.filter(|one| seen.insert(*one)).collect();
     let named = who.iter().take(MOST_NAMED).map(|(user, process)| match process {
         Some(process) => describe_owner(process),
         None => format!(
-            "a process of user {} that this user may not look at (`{}` names it)",
+            "a process of user {} that this user may not inspect (`{}` shows it)",
             find_user_name(*user),
             owner_query_command(port)
         ),
@@ -218,20 +225,20 @@ pub fn describe_owners(port: u16, owners: &[PortOwner]) -> String {
     match who.len() {
         0 => {
             return format!(
-                "port {port} is taken, and nobody can be seen who has it: connections may be left \
-                 that die within minutes (`{}` shows them)",
+                "port {port} is already in use, and no owner is visible: closing connections may \
+                 hold it for some minutes (`{}` shows them)",
                 owner_query_command(port)
             );
         }
         all if all > MOST_NAMED => named.push(format!("{} more", all - MOST_NAMED)),
         _ => {}
     }
-    format!("port {port} is taken by {}", named.join(" and by "))
+    format!("port {port} is already in use by {}", named.join(" and by "))
 }
 
 fn describe_owner(process: &ProcessIdentity) -> String {
     let Some(told) = describe_process(process) else {
-        return format!("a process that has just ended (pid {})", process.pid);
+        return format!("a process that has just exited (pid {})", process.pid);
     };
     let folder = told.folder.as_ref().map_or_else(String::new, |folder| {
         format!(", in `{}`", sanitize_line(&folder.display().to_string(), MAX_FOLDER_CHARS))
@@ -241,7 +248,7 @@ fn describe_owner(process: &ProcessIdentity) -> String {
     format!("`{command}` (pid {}, user {user}{folder}, started {started})", process.pid)
 }
 
-/// The command by which root sees who or what has a port.
+/// Returns the command with which root can see the owner of a port.
 fn owner_query_command(port: u16) -> String {
     if cfg!(target_os = "linux") {
         format!("sudo ss -tanp 'sport = :{port}'")
@@ -355,14 +362,14 @@ mod tests {
         let all = owners(port);
         let said = describe_owners(port, &all);
         let user = find_user_name(rustix::process::geteuid().as_raw());
-        let one = format!("port {port} is taken by `sleep 600` (pid ");
+        let one = format!("port {port} is already in use by `sleep 600` (pid ");
         assert!(said.starts_with(&one), "{said}");
         let rest = format!(", user {user}, in `/usr`, started just now) and by `sleep 600` (pid ");
         assert_eq!(said.matches(&rest).count(), MOST_NAMED - 1, "{said}");
         assert!(said.ends_with(&format!(" and by {} more", all.len() - MOST_NAMED)), "{said}");
         drop(heirs);
         let said = describe_owners(port, &all[..1]);
-        assert!(said.contains("a process that has just ended (pid "), "{said}");
+        assert!(said.contains("a process that has just exited (pid "), "{said}");
         soon_nobody(port);
     }
 
@@ -410,7 +417,7 @@ mod tests {
         assert_eq!(inspect_port(port).unwrap(), PortState::InUse(Vec::new()));
         let said = describe_owners(port, &[]);
         assert!(
-            said.starts_with(&format!("port {port} is taken, and nobody can be seen")),
+            said.starts_with(&format!("port {port} is already in use, and no owner is visible")),
             "{said}"
         );
         drop(socket);
@@ -448,11 +455,11 @@ mod tests {
             |address: &str| PortOwner { user: 0, process: None, address: address.to_owned() };
         let shows = owner_query_command(8000);
         let root =
-            format!("a process of user root that this user may not look at (`{shows}` names it)");
+            format!("a process of user root that this user may not inspect (`{shows}` shows it)");
         // Both addresses are of one server.
         assert_eq!(
             describe_owners(8000, &[unseen("0.0.0.0"), unseen("[::]")]),
-            format!("port 8000 is taken by {root}")
+            format!("port 8000 is already in use by {root}")
         );
         let own = PortOwner { process: identify_process(std::process::id()), ..unseen("[::1]") };
         let said = describe_owners(8000, &[own, unseen("0.0.0.0")]);

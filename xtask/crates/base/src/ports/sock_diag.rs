@@ -1,6 +1,7 @@
-//! Who listens, by the kernel's own question for it (`sock_diag(7)`, Linux 3.3): only the few sockets that listen
-//! are gone through. `/proc/net/tcp` goes through the table of all connections, which takes a
-//! hundred times as long.
+//! Listening sockets from the kernel's `sock_diag(7)` interface (Linux 3.3). It visits only the few
+//! sockets that listen; reading `/proc/net/tcp` walks the table of all connections, which takes a
+//! hundred times as long. For example, a server on port 8000 is `ListeningSocket { address:
+//! 127.0.0.1:8000, inode: 51234 }`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -9,7 +10,6 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send,
 };
 
-/// A socket that listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ListeningSocket {
     pub address: SocketAddr,
@@ -25,11 +25,12 @@ const TCP: u8 = 6;
 const LISTENING: u32 = 1 << 10;
 const FAMILIES: [(u8, usize); 2] = [(2, 4), (10, 16)];
 
-/// The length of the head of a message, and of the answer for one socket.
+/// The lengths of a netlink header and of the reply for one socket, in bytes.
 const HEADER_LEN: usize = 16;
 const SOCKET_LEN: usize = 72;
 
-/// Those that listen on a port, or on any; nothing where this kernel does not say.
+/// Returns the sockets that listen on `port`, or on any port if `None`. Returns `None` if the
+/// kernel does not support the query.
 pub(super) fn query_listeners(port: Option<u16>) -> Option<Vec<ListeningSocket>> {
     let kernel = rustix::net::socket_with(
         AddressFamily::NETLINK,
@@ -52,7 +53,7 @@ fn build_query(family: u8, port: Option<u16>) -> Vec<u8> {
     text.extend(72_u32.to_ne_bytes());
     text.extend(BY_FAMILY.to_ne_bytes());
     text.extend(REQUEST_AND_DUMP.to_ne_bytes());
-    // Its number and who asks: there is one question at a time, and the kernel knows.
+    // Sequence number and sender: there is one query at a time, and the kernel knows the sender.
     text.extend([0; 8]);
     text.extend([family, TCP, 0, 0]);
     text.extend(LISTENING.to_ne_bytes());
@@ -61,7 +62,8 @@ fn build_query(family: u8, port: Option<u16>) -> Vec<u8> {
     text
 }
 
-/// Hears the answer to one question; nothing where there is none that can be understood.
+/// Reads the replies to one query into `found`; `length` is that of an address in bytes, 4 or 16.
+/// Returns `None` for an error or an invalid reply.
 fn receive_replies(
     kernel: &OwnedFd,
     length: usize,

@@ -1,7 +1,7 @@
-//! Holding on to a process, to signal it and to wait for its end.
+//! Handles to processes, for sending signals and waiting.
 //!
-//! Where the kernel gives out descriptors of processes, a signal reaches the process that was meant or
-//! nobody. Elsewhere the identity is checked right before; what is left is the moment between the two.
+//! With a pidfd (Linux 5.3), a signal reaches the intended process or none. Without one, the
+//! identity is checked right before the signal, which leaves a short race.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -13,14 +13,14 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{ProcessIdentity, matches_pid, try_is_alive};
 
-/// How long is waited for one descriptor before the time is counted: a wait that a signal of ours
-/// interrupts ends at most this much early.
+/// The length of one `poll` of a descriptor: a wait that is interrupted by a signal ends at most
+/// this much early.
 const POLL_SLICE: Duration = Duration::from_millis(50);
 
-/// How often a process without a descriptor is looked at.
+/// The interval between checks of a process without a descriptor.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A process that is held on to.
+/// A handle to one process.
 #[derive(Debug)]
 pub struct ProcessHandle {
     identity: ProcessIdentity,
@@ -28,20 +28,21 @@ pub struct ProcessHandle {
 }
 
 impl ProcessHandle {
-    /// Holds on to a process; nothing where it has ended.
+    /// Opens a handle, or returns `None` if the process has ended.
     #[must_use]
     pub fn open(who: &ProcessIdentity) -> Option<ProcessHandle> {
-        // First the descriptor, then the look: whoever has the number at both times is the same.
+        // The descriptor is opened before the check: a process that has the ID at both times is the
+        // same.
         let descriptor = descriptor(who.pid);
         match try_is_alive(who) {
             Ok(true) => Some(ProcessHandle { identity: who.clone(), descriptor }),
             Ok(false) => None,
-            // Nobody can say whose the descriptor is.
+            // The descriptor may belong to another process.
             Err(_) => Some(ProcessHandle { identity: who.clone(), descriptor: None }),
         }
     }
 
-    /// Sends a signal. It is well where the process has ended.
+    /// Sends `signal`. Succeeds if the process has already ended.
     pub fn send_signal(&self, signal: Signal) -> io::Result<()> {
         let sent = match &self.descriptor {
             Some(descriptor) => send(descriptor, signal),
@@ -59,7 +60,7 @@ impl ProcessHandle {
         Ok(pid.filter(|_| is_there).map_or(Ok(()), |pid| kill_process(pid, signal)))
     }
 
-    /// Waits for at most so long, and says whether it has ended. A zombie has.
+    /// Waits up to `longest` and returns whether the process has ended. A zombie has.
     #[must_use]
     pub fn wait_timeout(&self, longest: Duration) -> bool {
         let mut left = longest;
@@ -75,16 +76,16 @@ impl ProcessHandle {
         }
     }
 
-    /// Waits until it has ended.
+    /// Waits until the process has ended.
     pub fn wait_until_exit(&self) {
-        // An hour, because a process costs nothing that sleeps for an hour.
+        // One wake-up per hour costs next to no CPU time.
         while !self.exits_within(Duration::from_hours(1)) {}
     }
 
-    /// Whether it has ended or does so soon. May say no too early.
+    /// Returns whether the process ends within `round`. May return `false` early.
     fn exits_within(&self, round: Duration) -> bool {
         let Some(descriptor) = &self.descriptor else {
-            // In this boot it was when it was opened.
+            // The boot was checked when the handle was opened.
             let has_ended = || matches_pid(&self.identity).is_ok_and(|there| !there);
             return has_ended() || {
                 std::thread::sleep(round.min(POLL_INTERVAL));
@@ -100,7 +101,7 @@ impl ProcessHandle {
 #[cfg(target_os = "linux")]
 fn descriptor(pid: u32) -> Option<OwnedFd> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
-    // Old kernels and some containers have none, and then there is the identity.
+    // Old kernels and some containers lack pidfds; then the identity is checked.
     rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
 }
 

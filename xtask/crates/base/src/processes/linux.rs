@@ -1,7 +1,8 @@
-//! Processes as `/proc` tells of them.
+//! Process data from `/proc`.
 //!
-//! A process has one folder there. What vanishes while it is read, and what this user may not see, is
-//! nobody; every other failure is one.
+//! Each process is a folder, e.g. `/proc/1234` with `stat`, `cmdline` and `environ`. A process that
+//! vanishes while being read, or that this user may not see, counts as absent; every other failure
+//! is an error.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,30 +18,29 @@ use procfs::{Current, ProcError, ProcResult};
 use super::ProcessInfo;
 use crate::error::{Result, ResultExt};
 
-/// How often in a row a process must say that it was started without an environment.
+/// How many times in a row a process must report that it was started without an environment.
 const EMPTY_CONFIRMATIONS: u32 = 3;
 
-/// How often an environment is asked for that is just being made, and the pause: a tenth of a second in
-/// all, and a program takes about a thousandth to begin.
+/// The number of attempts to read an environment during `execve`, and the pause between them: a
+/// tenth of a second in all; a program takes about a millisecond to start.
 const ENVIRONMENT_TRIES: usize = 100;
 const ENVIRONMENT_PAUSE: Duration = Duration::from_millis(1);
 
-/// How long environments are: mostly less than 64 KiB, and never 8 MiB, as Linux allows arguments and
-/// environment three quarters of that.
+/// The initial and the maximum size of the buffer for an environment: usually less than 64 KiB, and
+/// never 8 MiB, because Linux limits arguments and environment to three quarters of that.
 const ENVIRONMENT_BUFFER_BYTES: usize = 64 << 10;
 const MAX_ENVIRONMENT_BYTES: usize = 8 << 20;
 
 pub(super) fn read_boot_id() -> Result<String> {
-    procfs::sys::kernel::random::boot_id().with_context(|| "the boot of this machine has no id")
+    procfs::sys::kernel::random::boot_id().with_context(|| "cannot read the boot ID")
 }
 
 pub(super) fn list_processes() -> Result<Vec<ProcessInfo>> {
-    let folders =
-        procfs::process::all_processes().with_context(|| "the processes cannot be listed")?;
+    let folders = procfs::process::all_processes().with_context(|| "cannot list processes")?;
     let mut all = Vec::new();
     for folder in folders {
         let read = folder.and_then(|folder| read_process(&folder));
-        all.extend(ignore_gone(read).with_context(|| "a process cannot be looked at")?);
+        all.extend(ignore_gone(read).with_context(|| "cannot read a process in `/proc`")?);
     }
     Ok(all)
 }
@@ -48,10 +48,11 @@ pub(super) fn list_processes() -> Result<Vec<ProcessInfo>> {
 pub(super) fn find_process(pid: u32) -> Result<Option<ProcessInfo>> {
     let Ok(number) = i32::try_from(pid) else { return Ok(None) };
     let read = Folder::new(number).and_then(|folder| read_process(&folder));
-    ignore_gone(read).with_context(|| format!("process {pid} cannot be looked at"))
+    ignore_gone(read).with_context(|| format!("cannot read process {pid}"))
 }
 
-/// The folder stays that of one process, whoever gets the number: what is read belongs together.
+/// Reads one process. Its open folder stays that of the same process even if the ID is reused, so
+/// the values belong together.
 fn read_process(folder: &Folder) -> ProcResult<ProcessInfo> {
     let stat = folder.stat()?;
     let number = |number: i32| u32::try_from(number).unwrap_or(0);
@@ -63,7 +64,8 @@ fn read_process(folder: &Folder) -> ProcResult<ProcessInfo> {
         session: number(stat.session),
         user: folder.uid()?,
         started: stat.starttime,
-        // The state is that of the first thread. A second one is there until the last has ended.
+        // `state` is that of the first thread; `num_threads` stays at 2 or more until the last one
+        // has ended.
         is_zombie: "ZX".contains(stat.state) && stat.num_threads < 2,
         memory: stat.rss.saturating_mul(procfs::page_size()),
         cpu_ms: ticks.saturating_mul(1000) / procfs::ticks_per_second(),
@@ -96,7 +98,8 @@ pub(super) fn read_environment(pid: u32) -> Option<BTreeMap<OsString, OsString>>
     let bytes = read_environment_bytes(pid)?;
     let entries = bytes.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
     let pairs = entries.map(|entry| {
-        // A title that was written over the first ones is no variable: then more may be missing.
+        // A title written over the first variables has no `=`; others may be lost as well, so the
+        // result is `None`.
         let equals = entry.iter().position(|byte| *byte == b'=')?;
         let own = |part: &[u8]| OsString::from_vec(part.to_vec());
         Some((own(&entry[..equals]), own(&entry[equals + 1..])))
@@ -104,13 +107,12 @@ pub(super) fn read_environment(pid: u32) -> Option<BTreeMap<OsString, OsString>>
     pairs.collect()
 }
 
-/// The bytes of an environment. A process that becomes another program has none for a moment, and must
-/// not be taken for one that was started without.
+/// Reads the raw environment. During `execve` a process has none for a moment, and may look as if
+/// started with none; only a repeated `EmptyReason::NoVariables` is believed.
 fn read_environment_bytes(pid: u32) -> Option<Vec<u8>> {
     let mut without = 0;
     for _ in 0..ENVIRONMENT_TRIES {
         let bytes = read_at_once(&format!("/proc/{pid}/environ")).ok()?;
-        // While it becomes another program it can look, for a moment, as if it had been started with none.
         if !bytes.is_empty() {
             return Some(bytes);
         }
@@ -127,7 +129,8 @@ fn read_environment_bytes(pid: u32) -> Option<Vec<u8>> {
     None
 }
 
-/// Reads a file by a single call: what is read by two is cut if the process becomes another in between.
+/// Reads a file with a single call: two calls give a truncated result if the process calls `execve`
+/// in between.
 fn read_at_once(path: &str) -> std::io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let mut bytes = vec![0; ENVIRONMENT_BUFFER_BYTES];
@@ -141,13 +144,13 @@ fn read_at_once(path: &str) -> std::io::Result<Vec<u8>> {
     }
 }
 
-/// Why nothing can be read of an environment.
+/// The reason why an environment is empty.
 enum EmptyReason {
-    /// The process has no memory: a part of the kernel, or one that has ended.
+    /// The process has no memory: a kernel thread, or a process that has ended.
     NoMemory,
-    /// It says that it was started with none.
+    /// The process was started without variables.
     NoVariables,
-    /// It does not say.
+    /// Not reported.
     Unknown,
 }
 
@@ -170,7 +173,7 @@ pub(super) fn read_command_line(pid: u32) -> Option<String> {
 
 pub(super) fn read_working_folder(pid: u32) -> Option<PathBuf> {
     let link = std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
-    // The kernel says so of a folder that was removed; its name is what people know.
+    // The kernel appends ` (deleted)` to a removed folder; people know it by its plain name.
     let mut name = link.into_os_string().into_vec();
     let shown = name.strip_suffix(b" (deleted)").map_or(name.len(), <[u8]>::len);
     name.truncate(shown);

@@ -1,10 +1,15 @@
-//! Facts about processes, and signals that cannot hit a stranger.
+//! Information about processes, and signals that cannot reach the wrong process.
 //!
-//! The system gives the number of a process that has ended to somebody else. So a process is known by its
-//! `Identity`: its number, when the kernel started it, and the boot in which. Nothing is signalled by a
-//! number alone, and where the kernel does not answer, nobody is held for gone.
+//! The system reuses process IDs, so a process is identified by a [`ProcessIdentity`]: its ID, its
+//! start time and the boot ID. No signal is sent by ID alone, and if the kernel does not answer, no
+//! process counts as gone.
 //!
-//! `linux.rs` asks `/proc`, `ps.rs` the programs of other systems; both have the same functions.
+//! `linux.rs` reads `/proc`, `ps.rs` runs the tools of other systems; both have the same functions.
+//! For example:
+//!
+//! ```text
+//! ProcessIdentity { pid: 1234, started: 567890, boot: "6f0c1b5e-…" }
+//! ```
 
 mod handle;
 #[cfg(target_os = "linux")]
@@ -30,66 +35,64 @@ use linux as system;
 #[cfg(not(target_os = "linux"))]
 use ps as system;
 
-/// How much is kept of a command line: 200 characters, more than two lines of a terminal.
+/// The maximum length of a command line: 200 characters, more than two lines of a terminal.
 const MAX_COMMAND_CHARS: usize = 200;
 
-/// How long `id` may take to name a user: five seconds, as it may ask a server.
+/// The time limit for `id`, which may query a server: 5 seconds.
 const USER_NAME_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A process beyond doubt.
+/// The identity of a process, unique across reused IDs and reboots.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessIdentity {
-    /// Its number.
     pub pid: u32,
-    /// When it was started: on Linux in clock ticks since the boot, elsewhere in seconds since 1970.
+    /// The start time: on Linux in clock ticks since the boot, elsewhere in seconds since 1970.
     pub started: u64,
-    /// The boot in which, as `boot` says it.
+    /// The boot ID, from [`read_boot_id`].
     pub boot: String,
 }
 
-/// What the kernel tells of a process.
+/// The kernel's data about a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessInfo {
-    /// Its number.
     pub pid: u32,
-    /// The number of its parent.
     pub parent_pid: u32,
-    /// The number of its process group.
+    /// The process group ID.
     pub group: u32,
-    /// The number of its session; 0 where it is not known, as on macOS.
+    /// The session ID; 0 if unknown, as on macOS.
     pub session: u32,
-    /// The user whose rights it has (the effective one).
+    /// The effective user ID.
     pub user: u32,
-    /// When it was started, as in `Identity`.
+    /// The start time, as in [`ProcessIdentity::started`].
     pub started: u64,
-    /// Whether it has ended and only waits for its parent to ask how. A process whose first thread has
-    /// ended before the others has not.
+    /// Whether the process has ended and waits to be reaped. A process whose first thread ended
+    /// before the others is not a zombie.
     pub is_zombie: bool,
-    /// The memory that it has at hand, in bytes. Linux counts it roughly, some MB up or down where there
-    /// are many processors.
+    /// The resident memory in bytes. Linux counts approximately, some MB up or down on machines
+    /// with many CPUs.
     pub memory: u64,
-    /// The time that it has spent on processors, its own and the kernel's for it.
+    /// The CPU time in milliseconds, user and system.
     pub cpu_ms: u64,
-    /// Its short name, of at most 15 characters on Linux. Anybody can call themselves anything.
+    /// The short name, at most 15 characters on Linux. Any process can choose any name.
     pub name: String,
 }
 
-/// What people want to know of a process.
+/// Details about a process for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessDescription {
-    /// Its command line, without control characters and cut; its name in brackets where it has none.
+    /// The command line, truncated and without control characters; the name in brackets if there is
+    /// none.
     pub command: String,
-    /// The folder in which it works, where that can be seen.
+    /// The working directory, if visible.
     pub folder: Option<PathBuf>,
-    /// For how long it has run.
+    /// The time since the start, in seconds.
     pub age_s: u64,
-    /// The name of its user.
+    /// The user name, or e.g. `uid 1000`.
     pub user: String,
 }
 
-/// The boot of this machine, as an id of its own.
+/// Returns the ID of the current boot.
 pub fn read_boot_id() -> Result<String> {
-    // It does not change while this process lives.
+    // The boot ID does not change while this process lives.
     static BOOT: OnceLock<String> = OnceLock::new();
     if let Some(boot) = BOOT.get() {
         return Ok(boot.clone());
@@ -98,58 +101,59 @@ pub fn read_boot_id() -> Result<String> {
     Ok(BOOT.get_or_init(|| boot).clone())
 }
 
-/// All processes that can be seen. Who vanishes meanwhile is left out; a process that is there and cannot
-/// be read is an error, so that who is missing here is gone.
+/// Returns all visible processes. A process that vanishes in the meantime is left out; one that
+/// exists and cannot be read is an error, so that a process missing from the list has ended.
 pub fn list_processes() -> Result<Vec<ProcessInfo>> {
     system::list_processes()
 }
 
-/// One process; nothing where there is none of this number.
+/// Returns the process with the ID `pid`, or `None` if there is none.
 #[must_use]
 pub fn find_process(pid: u32) -> Option<ProcessInfo> {
     system::find_process(pid).ok().flatten()
 }
 
-/// Who a process is that runs now.
+/// Returns the identity of the running process `pid`, or `None` if it has ended.
 #[must_use]
 pub fn identify_process(pid: u32) -> Option<ProcessIdentity> {
     let process = find_process(pid).filter(|process| !process.is_zombie)?;
     Some(ProcessIdentity { pid, started: process.started, boot: read_boot_id().ok()? })
 }
 
-/// Whether this very process runs. Where the kernel does not answer, as when we have no file left to
-/// open, it counts as alive.
+/// Returns whether the process runs. Returns `true` if the kernel does not answer, e.g. when this
+/// process has no file descriptors left.
 #[must_use]
 pub fn is_alive(who: &ProcessIdentity) -> bool {
     try_is_alive(who).unwrap_or(true)
 }
 
-/// The same, with the reason where it cannot be said.
+/// Checks like [`is_alive`], and returns an error if the answer is unknown.
 fn try_is_alive(who: &ProcessIdentity) -> Result<bool> {
     Ok(matches_pid(who)? && read_boot_id()? == who.boot)
 }
 
-/// Whether it runs, if it was started in this boot.
+/// Returns whether the process runs, assuming that it was started in the current boot.
 fn matches_pid(who: &ProcessIdentity) -> Result<bool> {
     let is_it = |process: ProcessInfo| process.started == who.started && !process.is_zombie;
     Ok(system::find_process(who.pid)?.is_some_and(is_it))
 }
 
-/// Variables from the environment with which a process was started, in the order of `names`; nothing
-/// where it cannot be read. Programs may write over theirs, as redis and postgres do to show a title:
-/// a variable that was there can be missing.
+/// Returns variables from the initial environment of a process, in the order of `names`, or `None`
+/// if the environment cannot be read. A program may overwrite its environment, as redis and
+/// postgres do to show a title: a variable that was set can be missing.
 #[must_use]
 pub fn read_variables(pid: u32, names: &[&str]) -> Option<Vec<Option<String>>> {
     system::read_variables(pid, names)
 }
 
-/// All variables that a process was given, by name, where the system tells; some programs write over them.
+/// Returns all variables from the initial environment of a process, or `None` if the system does
+/// not report them or the program has overwritten them.
 #[must_use]
 pub fn read_environment(pid: u32) -> Option<BTreeMap<OsString, OsString>> {
     system::read_environment(pid)
 }
 
-/// What people want to know of this very process; nothing where it has ended.
+/// Returns details about the process, or `None` if it has ended.
 #[must_use]
 pub fn describe_process(who: &ProcessIdentity) -> Option<ProcessDescription> {
     let process = find_process(who.pid)?;
@@ -161,20 +165,20 @@ pub fn describe_process(who: &ProcessIdentity) -> Option<ProcessDescription> {
         age_s: system::read_age_seconds(&process),
         user: find_user_name(process.user),
     };
-    // All of it came by number, and holds if that was the number of the same process to the end.
+    // All values were read by ID, and are valid if the ID still belongs to the same process.
     try_is_alive(who).is_ok_and(|there| there).then_some(description)
 }
 
-/// How many processes were made since the machine began; nothing where the system does not tell. Where
-/// it is the same before and after the table was read, nobody can have slipped through.
+/// Returns the number of processes created since the boot, or `None` if the system does not report
+/// it. If equal before and after reading the process list, no new process was missed.
 #[must_use]
 pub fn count_forks() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/stat").ok()?;
     text.lines().find_map(|line| line.strip_prefix("processes ")?.trim().parse().ok())
 }
 
-/// The files that a process has as its standard output and standard error, by device and number; none
-/// where that cannot be seen.
+/// Returns the files that the process has as stdout and stderr, as pairs of device and inode; empty
+/// if not visible.
 #[must_use]
 pub fn find_output_files(pid: u32) -> Vec<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
@@ -182,7 +186,7 @@ pub fn find_output_files(pid: u32) -> Vec<(u64, u64)> {
     files.into_iter().flatten().map(|meta| (meta.dev(), meta.ino())).collect()
 }
 
-/// What a user is called, `uid 1000` where they have no name.
+/// Returns the name of a user, or e.g. `uid 1000` if there is none.
 #[must_use]
 pub fn find_user_name(uid: u32) -> String {
     let file = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -194,7 +198,7 @@ pub fn find_user_name(uid: u32) -> String {
     in_file.or_else(|| query_user_name(uid)).unwrap_or_else(|| format!("uid {uid}"))
 }
 
-/// What a user is called who is not in the file, as in a directory service.
+/// Asks `id` for a user who is not in `/etc/passwd`, e.g. one of a directory service.
 fn query_user_name(uid: u32) -> Option<String> {
     let asked = Program::new("id", Path::new("/")).args(["-un", &uid.to_string()]);
     let said =
@@ -203,7 +207,7 @@ fn query_user_name(uid: u32) -> Option<String> {
     (!name.is_empty()).then(|| sanitize_line(name, MAX_COMMAND_CHARS))
 }
 
-/// The memory of the machine in bytes.
+/// Returns the memory of the machine in bytes.
 #[must_use]
 pub fn read_total_memory() -> Option<u64> {
     system::read_total_memory()

@@ -1,9 +1,13 @@
-//! Processes as `ps` and `sysctl` tell of them, for systems without `/proc`: macOS.
+//! Process data from `ps` and `sysctl`, for systems without `/proc` (macOS).
 //!
-//! Tests on Linux compare it with `/proc`, by the `ps` of Linux. On macOS itself it has not been run by
-//! those who wrote it; it keeps to columns that both systems have. Times are asked for in UTC and in
-//! English, whatever the user has set. An environment comes as one line there, so of a value with spaces
-//! only the first word can be told.
+//! Tests on Linux compare it with `/proc`, using the `ps` of Linux; its authors have not run it on
+//! macOS. It uses only columns that both systems have, and sets UTC and the C locale regardless of
+//! the user's settings. `ps` prints an environment as one line, so of a value with spaces only the
+//! first word is available. For example:
+//!
+//! ```text
+//! 501 1 501 501 1232 S+ 0:00.67 Sun Nov  1 03:04:05 2026 sleep
+//! ```
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,16 +21,17 @@ use super::ProcessInfo;
 use crate::error::{Error, Result, ResultExt};
 use crate::process::Program;
 
-/// How long one of these programs may take: ten seconds, a hundred times what they need.
+/// The time limit for each tool: 10 seconds, a hundred times the usual duration.
 const TOOL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where the programs of the system lie: those of the user may understand other options.
+/// The program folders of the system: the user's own tools may have other options.
 const SYSTEM_PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
 
-/// The columns of a process. The start is five words, and the name comes last, as it may have spaces.
+/// The columns of a process. `lstart` has five words, and `ucomm` comes last because it may contain
+/// spaces.
 const COLUMNS: &str = "pid=,ppid=,pgid=,uid=,rss=,stat=,time=,lstart=,ucomm=";
 
-/// How `ps` is asked to show the environment behind the command.
+/// The option that makes `ps` append the environment to the command.
 const WITH_ENVIRONMENT: &str = if cfg!(target_os = "macos") { "-Eww" } else { "eww" };
 
 pub(super) fn read_boot_id() -> Result<String> {
@@ -35,7 +40,7 @@ pub(super) fn read_boot_id() -> Result<String> {
 
 pub(super) fn list_processes() -> Result<Vec<ProcessInfo>> {
     let listed = run_tool("ps", &["-axo", COLUMNS])?;
-    let listed = listed.ok_or_else(|| Error::unable("`ps` lists no processes"))?;
+    let listed = listed.ok_or_else(|| Error::unable("`ps` listed no processes"))?;
     listed.lines().map(parse_process).collect()
 }
 
@@ -44,7 +49,7 @@ pub(super) fn find_process(pid: u32) -> Result<Option<ProcessInfo>> {
     shown.as_deref().map(|line| parse_process(line.trim_end())).transpose()
 }
 
-/// `ps` separates variables by blanks, which values may hold as well.
+/// Returns `None`: `ps` separates variables by spaces, which values may contain as well.
 #[cfg_attr(target_os = "linux", expect(dead_code, reason = "the rest is compared with `/proc`"))]
 pub(super) fn read_environment(_: u32) -> Option<BTreeMap<OsString, OsString>> {
     None
@@ -83,13 +88,13 @@ pub(super) fn read_total_memory() -> Option<u64> {
     read_sysctl("hw.memsize").ok()?.parse().ok()
 }
 
-/// A setting of the kernel.
+/// Returns a kernel setting, e.g. `kern.bootsessionuuid`.
 pub(super) fn read_sysctl(name: &str) -> Result<String> {
     let value = run_tool("sysctl", &["-n", name])?.map(|value| value.trim().to_owned());
-    value.ok_or_else(|| Error::unable(format!("`sysctl -n {name}` has no answer")))
+    value.ok_or_else(|| Error::unable(format!("`sysctl -n {name}` printed no value")))
 }
 
-/// What one of these programs says; nothing where it has nothing to say.
+/// Runs a system tool and returns its stdout, or `None` if it fails or prints no text.
 fn run_tool(program: &str, args: &[&str]) -> Result<Option<String>> {
     let asked = Program::new(program, Path::new("/")).args(args).with_full_output();
     let asked = asked.env("PATH", SYSTEM_PATH).env("LC_ALL", "C").env("TZ", "UTC0");
@@ -98,10 +103,10 @@ fn run_tool(program: &str, args: &[&str]) -> Result<Option<String>> {
 }
 
 fn parse_process(line: &str) -> Result<ProcessInfo> {
-    parse_columns(line).with_context(|| format!("`ps` says what cannot be read: `{line}`"))
+    parse_columns(line).with_context(|| format!("cannot parse `ps` output `{line}`"))
 }
 
-/// The columns of a line. `ps` of macOS does not know the session.
+/// Parses one line of `ps`. The session is 0, because `ps` on macOS does not report it.
 fn parse_columns(line: &str) -> Result<ProcessInfo, &'static str> {
     let mut rest = line;
     let mut word = || {
@@ -117,7 +122,7 @@ fn parse_columns(line: &str) -> Result<ProcessInfo, &'static str> {
     let is_zombie = word().starts_with('Z');
     let time = parse_elapsed(word());
     let start = [word(), word(), word(), word(), word()].join(" ");
-    // What has ended may have neither.
+    // A zombie may have neither CPU time nor start time.
     let ended = is_zombie.then_some(0);
     let cpu_ms = time.or(ended).ok_or("no time")?;
     let started = parse_start_time(&start).or(ended).ok_or("no start")?;
@@ -136,19 +141,19 @@ fn parse_columns(line: &str) -> Result<ProcessInfo, &'static str> {
     })
 }
 
-/// The number of a user. Some systems show the highest ones below zero.
+/// Parses a user ID. Some systems print the highest ones as negative numbers.
 fn parse_user_id(text: &str) -> Option<u32> {
     text.parse().ok().or_else(|| text.parse::<i32>().ok().map(i32::cast_unsigned))
 }
 
-/// A start as seconds since 1970: `Sat Nov 21 19:19:53 2026`.
+/// Parses a start time such as `Sat Nov 21 19:19:53 2026` into seconds since 1970.
 fn parse_start_time(text: &str) -> Option<u64> {
     let start = DateTime::strptime("%a %b %d %H:%M:%S %Y", text).ok()?;
     let start = start.to_zoned(TimeZone::UTC).ok()?.timestamp();
     u64::try_from(start.as_second()).ok()
 }
 
-/// A span as `ps` shows it: `1-02:03:04`, `02:03:04`, `123:45.67`.
+/// Parses a duration such as `1-02:03:04`, `02:03:04` or `123:45.67` into milliseconds.
 fn parse_elapsed(text: &str) -> Option<u64> {
     let (days, clock) = text.split_once('-').unwrap_or(("0", text));
     let (clock, part) = clock.split_once('.').unwrap_or((clock, "0"));
