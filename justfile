@@ -59,7 +59,7 @@ backup *ARGS:
 restore *ARGS:
     cargo xtask restore "$@"
 
-# The way out of a broken morning
+# Back up everything and reset the worktree to a known-good state
 recover *ARGS:
     cargo xtask recover "$@"
 

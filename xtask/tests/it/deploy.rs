@@ -176,7 +176,7 @@ fn a_release_is_tried_served_watched_and_followed_by_the_next() {
     let site = Site::new(&lab);
     let before = trace(lab.path("").as_std_path());
     let dry = site.repo.xtask(&["deploy", "prod", "--dry-run"]).success();
-    dry.says("ok  tree").says("lay out the commit").says("watch it for 100ms");
+    dry.says("ok  tree").says("export the commit").says("watch it for 100ms");
     site.repo.xtask(&["deploy", "prod", "--verify"]).status(1).says("nothing is deployed");
     site.repo.xtask(&["history", "prod"]).success().says("never deployed");
     assert_eq!(trace(lab.path("").as_std_path()), before, "looking changes nothing");
@@ -197,7 +197,10 @@ fn a_release_is_tried_served_watched_and_followed_by_the_next() {
 
     site.repo.xtask(&["rollback", "prod", "--yes"]).success().says(&first);
     site.serves("v1");
-    site.repo.xtask(&["rollback", "prod", "nonsense", "--yes"]).status(1).says("those that can");
+    site.repo
+        .xtask(&["rollback", "prod", "nonsense", "--yes"])
+        .status(1)
+        .says("available releases");
     assert_eq!(site.outcomes(), ["verified", "verified", "verified"]);
     // What somebody has put beside the releases is nobody's to tidy up.
     let own = site.target().join("releases/own");
@@ -211,7 +214,7 @@ fn a_release_is_tried_served_watched_and_followed_by_the_next() {
     assert_eq!(fs::read_to_string(own.join("manifest")).unwrap(), "mine\n");
     fs::remove_dir_all(own).unwrap();
     assert_eq!(site.releases(), 3, "`keep` is 3");
-    site.repo.xtask(&["rollback", "prod", &first, "--yes"]).status(1).says("not kept any more");
+    site.repo.xtask(&["rollback", "prod", &first, "--yes"]).status(1).says("no longer exists");
 }
 
 #[test]
@@ -261,7 +264,7 @@ fn status_says_what_is_deployed_and_how_far_it_is_behind() {
     fs::remove_file(site.target().join("journal")).unwrap();
     // What cannot be told is told.
     site.repo.lab.place("target").write("target", "torn");
-    status("cannot be read");
+    status("cannot read");
     site.repo.write("deployment/prod.toml", "[deploy]\nengine = 'x'\n");
     status("faults in the layer `prod`");
 }
@@ -302,7 +305,7 @@ fn one_that_dies_while_it_is_watched_gives_way_to_the_release_before() {
     site.repo.lab.place("target").write("shared/broken-v1", "");
     site.version("v3 dies");
     let ran = site.repo.xtask(&["deploy", "prod", "--yes", "--watch", "4s"]).status(5);
-    ran.says("is not well").says("v1 is broken");
+    ran.says("is unhealthy").says("v1 is broken");
     assert_eq!(site.outcomes(), ["failed", "verified", "rolled-back", "rollback-failed"]);
     assert_eq!(site.history()["serves"], Value::Null);
     site.repo.xtask(&["deploy", "prod", "--verify"]).status(1);
@@ -330,7 +333,7 @@ fn going_back_is_watched_and_going_back_twice_goes_back_by_two() {
     site.repo.lab.place("target").write("shared/dies-v1", "");
     site.version("v4 dies");
     let ran = site.repo.xtask(&["deploy", "prod", "--yes", "--watch", "4s"]).status(5);
-    ran.says("is not well").says("its logs:").says("`cargo xtask rollback prod RELEASE`");
+    ran.says("is unhealthy").says("logs: ").says("`cargo xtask rollback prod RELEASE`");
     assert_eq!(site.history()["serves"], Value::Null);
     site.repo.xtask(&["status"]).success().says("NOT verified");
 }
@@ -357,9 +360,9 @@ fn a_restart_that_fails_serves_nothing_and_says_so() {
     fs::remove_file(site.target().join("shared/broken-v1")).unwrap();
     site.repo.xtask(&["rollback", "prod", &release, "--yes"]).success();
     kill_all();
-    site.repo.xtask(&["status"]).success().says("but its services do not run");
+    site.repo.xtask(&["status"]).success().says("but its services are not running");
     site.version("v2 broken");
-    site.deploy().status(1).says("was to serve, and is not well");
+    site.deploy().status(1).says("should be serving but is unhealthy");
 }
 
 #[test]
@@ -419,14 +422,14 @@ fn what_somebody_has_put_beside_releases_stays_and_what_is_only_here_is_not_push
     let current = site.target().join("current");
     fs::remove_file(&current).unwrap();
     site.repo.link(own.to_str().unwrap(), "../target/current");
-    site.repo.xtask(&["status"]).success().says("but `current` was changed by hand");
-    site.repo.xtask(&["deploy", "prod", "--verify"]).status(1).says("changed it by hand");
+    site.repo.xtask(&["status"]).success().says("but `current` was changed manually");
+    site.repo.xtask(&["deploy", "prod", "--verify"]).status(1).says("it was changed manually");
     // A branch that follows one of this very clone is pushed nowhere.
     let origin = lab.repo_with("origin", &[]);
     site.repo.git(&["remote", "add", "origin", origin.dir.as_str()]);
     site.repo.git(&["switch", "--quiet", "-c", "release"]);
     site.repo.git(&["branch", "--quiet", "--set-upstream-to", "main"]);
-    site.deploy().status(1).says("is not at any remote");
+    site.deploy().status(1).says("is not on any remote");
 }
 
 #[test]
@@ -472,7 +475,7 @@ fn steps_run_in_order_and_what_they_build_belongs_to_the_release() {
     let bad = site.layer("target", &step("build", "echo no such luck; exit 7"), "");
     site.repo.write("deployment/prod.toml", bad);
     site.version("v2 well");
-    site.deploy().status(1).says("ended with 7").says("no such luck");
+    site.deploy().status(1).says("exited with code 7").says("no such luck");
     site.serves("v1");
     // A step that changes what was sealed.
     let bad = site.layer("target", &step("release", "echo x > src/app"), "");
@@ -505,7 +508,7 @@ fn every_gate_refuses_by_itself_and_all_are_told_together() {
     let ran = with(&[("TOKEN", "very-secret")]).status(1).never_says("very-secret");
     let ran = ran.says("tree: ").says("src/app").says("src/new").says("branch: `topic` may not");
     let ran = ran.says("pushed: ").says("requires: ").says("deploy stage");
-    ran.says("variables: not set: `KEY`").says("ports: ").says("6 things are not as they must be");
+    ran.says("variables: not set: `KEY`").says("ports: ").says("6 preflight checks failed");
     drop(_taken);
     assert!(!lab.path("target").exists(), "a refusal makes nothing");
     site.repo.git(&["reset", "--quiet", "--hard"]);
@@ -529,7 +532,7 @@ fn what_is_not_ours_is_refused_and_not_touched() {
     let lab = Lab::new();
     let site = Site::new(&lab);
     lab.place("target").write("precious", "mine\n");
-    site.deploy().status(1).says("is not ours").says("precious");
+    site.deploy().status(1).says("was not created by a deploy").says("precious");
     assert_eq!(fs::read_dir(site.target()).unwrap().count(), 1);
     fs::remove_file(site.target().join("precious")).unwrap();
     site.deploy().success();
@@ -543,12 +546,12 @@ fn what_is_not_ours_is_refused_and_not_touched() {
     fs::remove_file(&link).unwrap();
     std::os::unix::fs::symlink("/tmp", &link).unwrap();
     site.version("v2 well");
-    site.deploy().status(1).says("changed it by hand").says("ln -sfn");
+    site.deploy().status(1).says("it was changed manually").says("ln -sfn");
     site.repo.xtask(&["rollback", "prod", "--yes"]).status(1);
     fs::remove_file(&link).unwrap();
     fs::create_dir(&link).unwrap();
-    site.deploy().status(1).says("is no symlink");
-    site.repo.xtask(&["deploy", "prod", "--verify"]).status(1).says("is no symlink");
+    site.deploy().status(1).says("is not a symlink");
+    site.repo.xtask(&["deploy", "prod", "--verify"]).status(1).says("is not a symlink");
     fs::remove_dir(&link).unwrap();
     std::os::unix::fs::symlink(good, &link).unwrap();
     site.serves("v1");
@@ -572,8 +575,8 @@ fn two_at_once_are_told_apart_and_a_person_is_asked() {
     let site = Site::with(&lab, &wait, "");
     let mut first = start(&site.repo, &["deploy", "prod", "--yes"]);
     wait_for("a deploy that builds", || held.exists());
-    site.deploy().status(3).says("another run is at work").says("deploy by").says("begun");
-    site.repo.xtask(&["rollback", "prod", "--yes"]).status(3).says("another run is at work");
+    site.deploy().status(3).says("another run is in progress").says("deploy by").says("started");
+    site.repo.xtask(&["rollback", "prod", "--yes"]).status(3).says("another run is in progress");
     fs::remove_file(&held).unwrap();
     assert!(first.wait().unwrap().success());
     site.serves("v1");

@@ -88,7 +88,7 @@ fn recover(site: &Site<'_>) {
     // A process that another test has just forked holds our lock until it becomes another program.
     for _ in 0..1000 {
         match with_fault(site, Work::Recover, Fault::Fails, usize::MAX).0 {
-            Err(refusal) if refusal.message().contains("another run is at work") => {
+            Err(refusal) if refusal.message().contains("another run is in progress") => {
                 std::thread::sleep(Duration::from_millis(5));
             }
             done => return done.unwrap(),

@@ -170,7 +170,7 @@ fn a_release_is_made_here_and_served_there() {
     };
     let before = seen();
     let dry = far.xtask(&["deploy", "prod", "--dry-run"]).success();
-    dry.says("not looked at: the program is not there yet").says("all that follows happens on");
+    dry.says("not looked at: the program is not there yet").says("all further steps run on");
     far.xtask(&["deploy", "prod", "--verify"]).status(1).says("nothing is deployed");
     far.xtask(&["history", "prod"]).success().says("never deployed");
     far.xtask(&["status"]).success().says("prod: nothing is known here");
@@ -187,7 +187,7 @@ fn a_release_is_made_here_and_served_there() {
     far.serves("v2");
     far.xtask(&["rollback", "prod", "--yes"]).success().says(&first);
     far.serves("v1");
-    far.xtask(&["rollback", "prod", "nonsense", "--yes"]).status(1).says("those that can");
+    far.xtask(&["rollback", "prod", "nonsense", "--yes"]).status(1).says("available releases");
     assert_eq!(far.outcomes(), ["verified", "verified", "verified"]);
     let runs = far.history()["runs"].clone();
     assert_ne!(runs[0]["by"], "far", "it is who deploys, and not whom ssh becomes");
@@ -251,7 +251,7 @@ fn what_fails_over_there_is_answered_as_here() {
     site.repo.lab.place("target").write("shared/broken-v1", "");
     site.version("v3 dies");
     let ran = far.xtask(&["deploy", "prod", "--yes", "--watch", "4s"]).status(5);
-    ran.says("is not well").says("v1 is broken");
+    ran.says("is unhealthy").says("v1 is broken");
     assert_eq!(far.outcomes(), ["failed", "verified", "rolled-back", "rollback-failed"]);
 }
 
@@ -309,7 +309,7 @@ fn what_cannot_be_reached_or_is_not_ours_is_refused() {
     for args in [&["deploy", "prod", "--yes"][..], &["history", "prod"], &["rollback", "prod"]] {
         far.xtask(args)
             .status(3)
-            .says("cannot be reached")
+            .says("cannot reach host")
             .says("Connection refused")
             .says("ssh box true");
     }
@@ -318,7 +318,7 @@ fn what_cannot_be_reached_or_is_not_ours_is_refused() {
     far.deploy().status(1).says("host `box` is Plan9 on Plan9");
     fs::remove_file(lab.path("far-bin/uname")).unwrap();
     lab.place("target").write("precious", "mine\n");
-    far.deploy().status(1).says("is not ours").says("precious");
+    far.deploy().status(1).says("was not created by a deploy").says("precious");
     let ran = far.xtask(&["deploy", "prod", "--yes", "--json"]).status(1);
     let gates = ran.json()["gates"].as_array().unwrap().clone();
     assert!(gates.iter().any(|gate| gate["name"] == "target" && gate["ok"] == false), "{gates:?}");
@@ -383,8 +383,8 @@ fn two_at_once_are_told_apart_and_a_broken_connection_ends_nothing() {
     let far = Far::with(&lab, &wait, "");
     let mut first = far.start(&["deploy", "prod", "--yes"]);
     wait_for("a deploy that works there", || held.exists());
-    far.deploy().status(3).says("another run is at work");
-    far.xtask(&["rollback", "prod", "--yes"]).status(3).says("another run is at work");
+    far.deploy().status(3).says("another run is in progress");
+    far.xtask(&["rollback", "prod", "--yes"]).status(3).says("another run is in progress");
     // Whoever gave the order goes away, and the connection with it.
     first.kill().unwrap();
     first.wait().unwrap();
@@ -704,5 +704,5 @@ fn a_real_sshd_is_deployed_to() {
     sshd.child.kill().unwrap();
     sshd.child.wait().unwrap();
     wait_for("the end of sshd", || !listens());
-    far.deploy().status(3).says("cannot be reached");
+    far.deploy().status(3).says("cannot reach host");
 }

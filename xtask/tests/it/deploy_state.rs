@@ -87,7 +87,7 @@ fn what_services_keep_is_there_after_every_deploy_and_way_back() {
     site.version("v2 well");
     // A second one would not get the file: the one that serves stands for it.
     let ran = site.deploy().success();
-    ran.says("`db` is the one that serves");
+    ran.says("`db` is already running and is used by the candidate");
     kept.holds(&["one"]);
     kept.add("two");
     site.repo.xtask(&["rollback", "prod", "--yes"]).success();
@@ -123,7 +123,7 @@ fn what_needs_a_database_that_is_down_is_not_tried_and_can_still_be_mended() {
     while http::get(kept.port, "/", Duration::from_millis(200)).is_ok() {}
     site.version("v2 well");
     let ran = site.deploy().success();
-    ran.says("is not started a second time").says("`api` is not tried");
+    ran.says("is not started a second time").says("`api` is not tested");
     kept.holds(&["one"]);
 }
 
@@ -154,7 +154,9 @@ fn state_is_saved_before_another_release_takes_over() {
     site.repo.xtask(&["rollback", "prod", "--yes"]).success().says("saved db: ");
     // One that cannot be made holds all up; what serves goes on.
     let layer = site.repo.read("deployment/prod.toml");
-    for (command, why) in [("false {backup}", "ended with 1"), ("true {backup}", "wrote nothing")] {
+    for (command, why) in
+        [("false {backup}", "exited with code 1"), ("true {backup}", "wrote nothing")]
+    {
         let broken = layer.replace("cp {state}/db/rows {backup}/rows", command);
         site.repo.write("deployment/prod.toml", broken);
         site.version(&format!("{} well", command.len()));
@@ -402,7 +404,7 @@ fn a_layer_that_forgets_what_is_kept_is_refused_and_one_that_saves_no_more_is_to
     let without: Vec<&str> = layer.lines().filter(|line| !line.starts_with("backup")).collect();
     site.repo.write("deployment/prod.toml", without.join("\n"));
     site.version("v3 well");
-    site.deploy().success().says("it is not saved");
+    site.deploy().success().says("its state is not saved");
     // A link to the data is no copy of it, and half of a backup is none.
     site.repo.write("deployment/prod.toml", layer.replace("cp {state}", "ln -s {state}"));
     site.version("v4 well");
@@ -445,6 +447,6 @@ fn a_service_whose_folder_holds_that_of_a_renamed_one_stands_for_it() {
         .replace("needs = ['db']", "needs = ['rows']");
     site.repo.write("deployment/prod.toml", renamed);
     site.version("v2 well");
-    site.deploy().success().says("`rows` is the one that serves");
+    site.deploy().success().says("`rows` is already running and is used by the candidate");
     kept.holds(&["one"]);
 }

@@ -209,7 +209,7 @@ fn what_compose_cannot_build_changes_nothing_and_what_does_not_hold_is_taken_bac
     // An image that cannot be built.
     site.version("v2");
     site.flag("no-build-v2");
-    let ran = site.deploy().status(1).says("ended with 17").says("no such file: Dockerfile");
+    let ran = site.deploy().status(1).says("exited with code 17").says("no such file: Dockerfile");
     ran.says("serves, as before");
     assert!(site.running().starts_with("v1 "));
     // One that does not get ready where it serves.
@@ -221,13 +221,13 @@ fn what_compose_cannot_build_changes_nothing_and_what_does_not_hold_is_taken_bac
     // One that is started again while it is watched.
     site.version("v4");
     site.flag("flaps-v4");
-    site.deploy().status(4).says("was started again");
+    site.deploy().status(4).says("was restarted");
     assert!(site.running().starts_with("v1 "));
     // And the one before is not well either by now.
     site.version("v5");
     site.flag("ill-v5");
     site.flag("ill-v1");
-    site.deploy().status(5).says("it is unhealthy");
+    site.deploy().status(5).says("container is unhealthy");
     let expected =
         ["failed", "verified", "failed", "rolled-back", "rolled-back", "rollback-failed"];
     assert_eq!(site.outcomes(), expected);
@@ -250,7 +250,7 @@ fn containers_of_somebody_else_are_not_taken_over_and_no_project_is_left_behind(
     site.flag("theirs");
     site.told();
     let told = site.deploy().status(1);
-    told.says("project: project `repo-prod` has containers that no deploy of this clone has made");
+    told.says("project: project `repo-prod` has containers that were not deployed from this clone");
     assert!(!site.told().contains(" down "));
     fs::remove_file(lab.path("theirs")).unwrap();
     site.deploy().success();
@@ -284,7 +284,7 @@ fn workloads_that_were_there_before_are_nobodys_to_delete() {
     // A tool that says nothing has applied nothing.
     site.version("v3");
     site.flag("silent");
-    site.deploy().status(1).says("names nothing that it applies");
+    site.deploy().status(1).says("reports no objects for");
     assert!(!site.told().contains(" delete "));
     assert_eq!(site.running(), "v2\n");
 }
@@ -297,7 +297,7 @@ fn a_tool_that_is_not_there_is_a_gate() {
         "bin/docker",
         "#!/bin/sh\necho \"docker: 'compose' is not a docker command.\" >&2\nexit 1\n",
     );
-    let ran = site.deploy().status(1).says("tools: `docker compose version` ended with");
+    let ran = site.deploy().status(1).says("tools: `docker compose version` failed");
     ran.says("is not a docker command");
     let ran = site.xtask(&["deploy", "prod", "--yes", "--json"]).status(1);
     assert_eq!((&ran.json()["ok"], &ran.json()["run"]), (&Value::Bool(false), &Value::Null));
@@ -370,7 +370,7 @@ fn what_the_cluster_refuses_changes_nothing_and_what_does_not_hold_is_taken_back
     assert_eq!(site.running(), "v1\n");
     site.version("v4");
     site.flag("flaps-v4");
-    site.deploy().status(4).says("was started again");
+    site.deploy().status(4).says("was restarted");
     site.version("v5");
     site.flag("ill-v5");
     site.deploy().status(4).says("deployment/web: 1 of 2 are ready");
@@ -466,7 +466,8 @@ fn start_and_stop_of_such_a_layer_go_to_the_tool() {
     let dry = site.xtask(&["start", "--layer", "prod", "--dry-run"]).success();
     dry.says("up --detach --wait");
     site.repo.write("deployment/prod.toml", format!("[deploy]\n{KUBERNETES}\n"));
-    let ran = site.xtask(&["stop", "--layer", "prod"]).status(2).says("is not stopped");
+    let ran =
+        site.xtask(&["stop", "--layer", "prod"]).status(2).says("is not supported in a cluster");
     ran.says("kubectl --context c --namespace shop scale");
     lab.place("").write_executable("bin/kubectl", "#!/bin/sh\nexit 7\n");
     site.xtask(&["start", "--layer", "prod"]).status(1).says("ended with 7");

@@ -164,7 +164,7 @@ fn a_repository_is_given_the_toolkit_staged_and_nothing_else_changes() {
     // Once more is refused.
     guest.git(&["commit", "--quiet", "-m", "Add xtask"]);
     let before = trace(guest.dir.as_std_path());
-    vendor(&toolkit, &[]).status(1).says("there already").says("upgrade");
+    vendor(&toolkit, &[]).status(1).says("already vendored").says("upgrade");
     assert_eq!(trace(guest.dir.as_std_path()), before);
     // And what was vendored is what `cargo xtask` runs, from any folder.
     let homes = homes();
@@ -200,21 +200,21 @@ fn what_speaks_against_a_target_is_said_and_nothing_changes() {
     };
     // Changes that are not committed, staged or not.
     guest.write("src/app", "edited\n");
-    refused(3, "not committed: `src/app`", &|| {
+    refused(3, "uncommitted changes: `src/app`", &|| {
         guest.git(&["add", "src/app"]);
     });
-    refused(3, "not committed: `src/app`", &|| {
+    refused(3, "uncommitted changes: `src/app`", &|| {
         guest.git(&["reset", "--quiet", "--hard"]);
     });
     // In the middle of something.
     guest.write(".git/MERGE_HEAD", guest.git(&["rev-parse", "HEAD"]));
     refused(3, "in progress", &|| guest.remove(".git/MERGE_HEAD"));
     guest.write(".git/index.lock", "");
-    refused(3, "another git is at work", &|| guest.remove(".git/index.lock"));
+    refused(3, "another git process is running", &|| guest.remove(".git/index.lock"));
     // Another one has the name, tracked or not, in any case.
     for name in ["xtask/Cargo.toml", "Xtask/main.rs", "xtask"] {
         guest.write(name, "mine\n");
-        refused(1, "is there already", &|| {
+        refused(1, "already exists", &|| {
             let folder = guest.dir.join(name.split('/').next().unwrap());
             drop(fs::remove_dir_all(&folder));
             drop(fs::remove_file(&folder));
@@ -247,10 +247,10 @@ fn what_is_no_target_or_no_toolkit_is_said() {
     let told = |folder: &str, says: &str| {
         toolkit.xtask(&["vendor", folder]).status(2).says(says);
     };
-    told("../gone", "is no folder");
+    told("../gone", "is not a folder");
     told("../nothing", "git init");
     told(".", "is the toolkit itself");
-    told("../guest/sub", "lies in the repository");
+    told("../guest/sub", "is a subfolder of the repository");
     guest.git(&["init", "--quiet", "--bare", "../bare.git"]);
     told("../bare.git", "bare");
     // From a repository that is no toolkit, or has been given one.
@@ -267,7 +267,7 @@ fn what_is_no_target_or_no_toolkit_is_said() {
     toolkit.xtask(&["vendor", "../nothing"]).status(3).says("format 2");
     toolkit.write("xtask/notes.txt", "edited\n");
     let ran = toolkit.xtask(&["vendor", "../guest", "--ref", "v1", "--dry-run"]);
-    ran.status(1).says("there already");
+    ran.status(1).says("already vendored");
 }
 
 #[test]
@@ -579,7 +579,7 @@ fn vendoring_that_fails_leaves_nothing_behind() {
     assert_ne!(refused.code, Some(0), "{refused:?}");
     // Git was ended by a signal, and its lock is still there: nobody can say whose it is but a person.
     if guest.has(".git/index.lock") {
-        refused.says("if no git is at work there: `rm ");
+        refused.says("if no git process is running there: `rm ");
         guest.remove(".git/index.lock");
     }
     vendor(&toolkit, &[]).success();

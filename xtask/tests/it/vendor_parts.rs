@@ -141,7 +141,7 @@ fn another_name_is_told_everywhere() {
     toolkit
         .xtask(&["vendor", "../guest"])
         .status(1)
-        .says("another `xtask` is there already")
+        .says("`xtask` already exists")
         .says("--name NAME");
     for (name, why) in [("Ops", "invalid name `Ops`"), ("test", "a command of cargo's own")] {
         toolkit.xtask(&["vendor", "../guest", "--name", name]).status(2).says(why);
@@ -177,7 +177,7 @@ fn another_name_is_told_everywhere() {
     toolkit
         .xtask(&["vendor", "../guest", "--name", "tasks"])
         .status(1)
-        .says("the toolkit is there already, in `ops/`")
+        .says("the toolkit is already vendored in `ops/`")
         .says("`cargo ops upgrade`");
 }
 

@@ -1,7 +1,8 @@
-//! Making a release, and the commands of a deploy, which run before, while and after it is made.
+//! Building a release, and running the `before`, `build`, `release` and `after` commands of a deploy.
 //!
-//! A release can be made in one place for another: what it is told of where it will serve is about that
-//! other place, and its files lie here.
+//! A release can be built in one place for another (engine `ssh`): its variables and specs refer to the
+//! target, while its files are in the staging folder. For example, `run = "make"` with `at = "build"` runs in
+//! `releases/NAME/files` with `XTASK_COMMIT=4cfd10e...` and `XTASK_SHARED=/srv/app/shared`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,25 +18,23 @@ use xtask_base::process::Program;
 use xtask_config::{DeployConfig, DeployStep, Layer, StatusPort, StepMoment};
 use xtask_git::{Id, Repo};
 
-/// Where commands run, and what they are told.
+/// Inputs of a build and of the commands of a deploy.
 pub struct DeployStepContext<'a> {
-    /// The layer.
     pub layer: &'a Layer,
-    /// How it is deployed.
+    /// The `[deploy]` table of `layer`.
     pub deploy: &'a DeployConfig,
-    /// The commit, in full.
+    /// Commit of the release, in full.
     pub commit: &'a str,
-    /// Where the release will serve.
+    /// The target in which the release will serve.
     pub target: &'a DeployTarget,
-    /// The release, where it lies now.
+    /// The release at its present location.
     pub release: &'a Release,
-    /// The worktree, for what runs before; nothing where that has happened elsewhere.
+    /// Worktree for the `before` commands; `None` on the host, as they have run on the other machine.
     pub worktree: Option<&'a Path>,
-    /// The outside.
     pub ctx: DeployContext<'a>,
 }
 
-/// Lays a commit out, runs the build commands, and seals the release.
+/// Exports `commit`, runs the `build` commands, and seals the release.
 pub fn build_release(
     place: &DeployStepContext<'_>,
     repo: &Repo,
@@ -75,7 +74,7 @@ pub fn build_release(
     place.release.seal(&layer.name, place.commit, &snapshot, around)
 }
 
-/// Runs the commands of one moment, in order.
+/// Runs the commands with `at = moment`, in order, until one fails.
 pub fn run_commands(place: &DeployStepContext<'_>, moment: StepMoment) -> Result<()> {
     for step in place.deploy.steps.iter().filter(|step| step.at == moment) {
         let files = place.release.files();

@@ -1,9 +1,14 @@
-//! The engine `compose`: containers, by Docker Compose, which does the work.
+//! The engine `compose`: containers, run by `docker compose`.
 //!
-//! All releases of a layer are one project, so a release takes the place of the one before service by service, and
-//! what it does not have any more is removed. Volumes are never removed. Images are built from the files of the
-//! release each time it is to serve, because a name of an image says nothing of the release; what was built
-//! before comes out of the cache.
+//! All releases of a layer share one project, so a release replaces the one before service by service, and
+//! services that it no longer has are removed. Volumes are never removed. Images are built from the files of the
+//! release each time it is started, because an image name does not identify a release; the build cache keeps
+//! this fast. For example, a release is started by:
+//!
+//! ```text
+//! docker compose --project-name shop-prod --project-directory FILES --file FILES/compose.yml \
+//!   up --detach --build --remove-orphans --wait --wait-timeout 60
+//! ```
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,29 +26,28 @@ use super::tool::{
 use xtask_base::deadline::Deadline;
 use xtask_base::error::{Error, ErrorKind, Result, ResultExt as _};
 
-/// How long images may take to be built and fetched: an hour.
+/// Time limit for building and pulling images: one hour.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// How long the end of all containers may take: five minutes, as each may take its time.
+/// Time limit for `down`: five minutes, as each container has a stop timeout of its own.
 const DOWN_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How many questions in a row may fail while it is watched.
+/// Number of consecutive failed queries that a watch tolerates.
 const MAX_FAILED_QUERIES: usize = 2;
 
-/// How often it is looked: each time starts two processes.
+/// Interval between two polls of a watch; each poll starts two processes.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The engine.
+/// Engine that runs `docker compose`.
 pub struct ComposeEngine<'a> {
-    /// Where it keeps releases.
+    /// Folder of releases and history, in this clone.
     pub target: &'a DeployTarget,
-    /// How the layer is configured now, for where no release serves.
+    /// Current settings of the layer, for `down` without a release.
     pub settings: &'a EngineSettings,
-    /// The outside.
     pub ctx: DeployContext<'a>,
 }
 
-/// A container, as `ps --format json` tells of it.
+/// A container in the output of `docker compose ps --format json`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Container {
@@ -57,15 +61,16 @@ struct Container {
     exit_code: i64,
 }
 
-/// How often a container was started, and when last.
+/// Container id to restart count and last start, e.g. `0 2025-03-10T10:15:00Z`.
 type ContainerStarts = BTreeMap<String, String>;
 
-/// What `docker compose` is told first, whatever it is to do.
+/// Returns the arguments of `docker` up to the subcommand: context, project, folder and file. `files` is the
+/// root of the release or the worktree.
 #[must_use]
 pub fn build_compose_args(outside: &EngineSettings, files: &std::path::Path) -> Vec<String> {
     let mut args = build_context_args(outside);
     args.extend(to_args(&["compose", "--project-name", &outside.project, "--project-directory"]));
-    // Relative paths in the file begin where it lies, as for `docker compose -f`.
+    // Relative paths in a compose file start at its folder, as with `docker compose -f`.
     let file = files.join(&outside.to);
     let folder = file.parent().unwrap_or(files);
     args.extend([folder.display().to_string(), "--file".to_owned()]);
@@ -73,7 +78,7 @@ pub fn build_compose_args(outside: &EngineSettings, files: &std::path::Path) -> 
     args
 }
 
-/// The context, as `docker` takes it.
+/// Returns `--context NAME`, or no arguments without a context.
 pub(super) fn build_context_args(outside: &EngineSettings) -> Vec<String> {
     let context = outside.context.iter();
     context.flat_map(|name| ["--context".to_owned(), name.clone()]).collect()
@@ -84,7 +89,7 @@ impl ComposeEngine<'_> {
         EngineTool::for_release("docker", self.target, release, &self.ctx)
     }
 
-    /// The arguments of `docker` for a release.
+    /// Returns the arguments of `docker` for a `compose` subcommand on `release`.
     fn args_for_release(&self, release: &Release, what: &[&str]) -> Result<Vec<String>> {
         let outside = read_engine_settings(release)?;
         let mut args = build_compose_args(&outside, &release.files());
@@ -107,7 +112,7 @@ impl ComposeEngine<'_> {
         )?;
         let read = found.into_iter().map(serde_json::from_value);
         read.collect::<Result<_, _>>()
-            .with_context(|| "what `docker compose ps` says cannot be read")
+            .with_context(|| "cannot parse the output of `docker compose ps`")
     }
 
     fn list_services(&self, release: &Release) -> Result<Vec<String>> {
@@ -160,9 +165,8 @@ impl Engine for ComposeEngine<'_> {
         let up = ["up", "--detach", "--build", "--remove-orphans"];
         let wait = [&up[..], &["--wait", "--wait-timeout", &within]].concat();
         match self.run_compose(release, &wait, BUILD_TIMEOUT + self.ctx.ready_within) {
-            // `--wait` takes a service for broken that has done its work and ended well. To create what is not
-            // there says whether what runs is this release at all, and has no work done twice; then it is asked
-            // how it is.
+            // `up --wait` fails for a service that has completed its work with code 0. `create` fails unless
+            // the containers are those of this release, and runs no work twice; then their state is checked.
             Err(failure) if failure.kind() == ErrorKind::Negative => {
                 if self
                     .run_compose(release, &["create", "--remove-orphans"], BUILD_TIMEOUT)
@@ -187,11 +191,14 @@ impl Engine for ComposeEngine<'_> {
         let mut first: Option<ContainerStarts> = None;
         loop {
             if self.ctx.interrupts.was_interrupted() {
-                return Err(Error::new(ErrorKind::Interrupted, "interrupted while it was watched"));
+                return Err(Error::new(
+                    ErrorKind::Interrupted,
+                    "interrupted while watching the release",
+                ));
             }
             let left = deadline.remaining();
             let (mut faults, starts) = match self.find_faults(release, &services) {
-                // A question that fails once says nothing of the release.
+                // A single failed query is no evidence against the release.
                 Err(_) if misses < MAX_FAILED_QUERIES => {
                     misses += 1;
                     std::thread::sleep(POLL_INTERVAL);
@@ -202,7 +209,7 @@ impl Engine for ComposeEngine<'_> {
             misses = 0;
             let first = first.get_or_insert_with(|| starts.clone());
             if faults.is_empty() && *first != starts {
-                faults.push("a container was started again or replaced".to_owned());
+                faults.push("a container was restarted or replaced".to_owned());
             }
             ensure_no_faults(faults)?;
             match left {
@@ -218,7 +225,7 @@ impl Engine for ComposeEngine<'_> {
     }
 
     fn stop_others(&self, keep: Option<&Release>) -> Result<()> {
-        // Those of one release have taken the place of all others.
+        // `up` has replaced the containers of all other releases.
         if keep.is_some() {
             return Ok(());
         }
@@ -235,20 +242,23 @@ impl Engine for ComposeEngine<'_> {
     }
 }
 
-/// What is not well.
+/// Returns the faults of `services`: a missing container, or one that is neither running and healthy nor exited
+/// with code 0.
 fn find_container_faults(services: &[String], containers: &[Container]) -> Vec<String> {
     let mut faults = Vec::new();
     for service in services {
         let mut own = containers.iter().filter(|one| one.service == *service).peekable();
         if own.peek().is_none() {
-            faults.push(format!("{service}: it has no container"));
+            faults.push(format!("{service}: no container"));
         }
         for one in own {
             match (one.state.as_str(), one.health.as_str(), one.exit_code) {
                 ("running", "" | "healthy", _) | ("exited", _, 0) => {}
-                ("running", health, _) => faults.push(format!("{service}: it is {health}")),
-                ("exited", _, code) => faults.push(format!("{service}: it ended with {code}")),
-                (state, _, _) => faults.push(format!("{service}: it is {state}")),
+                ("running", health, _) => faults.push(format!("{service}: container is {health}")),
+                ("exited", _, code) => {
+                    faults.push(format!("{service}: container exited with code {code}"))
+                }
+                (state, _, _) => faults.push(format!("{service}: container is {state}")),
             }
         }
     }
@@ -277,10 +287,10 @@ mod tests {
             .collect();
         let services = to_args(&["web", "once", "sick", "dead", "loop", "gone"]);
         expect![[r#"
-            sick: it is unhealthy
-            dead: it ended with 7
-            loop: it is restarting
-            gone: it has no container"#]]
+            sick: container is unhealthy
+            dead: container exited with code 7
+            loop: container is restarting
+            gone: no container"#]]
         .assert_eq(&find_container_faults(&services, &containers).join("\n"));
     }
 }

@@ -1,14 +1,15 @@
-//! `current`: a symlink to the release that serves, replaced by a rename, so that at every moment it
-//! points to one release, the old one or the new one.
+//! The symlink `current` to the release that serves, e.g. `current -> releases/20250310T101500Z-4cfd10e1a2b3`.
 //!
-//! It is looked at right before: one that neither we nor the run that is under way have made is left alone,
-//! and what can be done about it is said.
+//! A rename replaces it atomically, so that it always points to the old or the new release. It is checked right
+//! before: a link that was changed manually is left alone, with a hint on how to restore it.
 
 use super::DeployContext;
 use super::target::{CurrentLink, DeployTarget};
 use xtask_base::error::{Error, Result, ResultExt as _};
 
-/// Points it to a release, or takes it away. What it points to now must be among `expected`.
+/// Points `current` to the release `to`, or removes it if `to` is `None`.
+///
+/// Returns an error if its present release is not among `expected`, where `None` means that it is missing.
 pub fn point_current(
     target: &DeployTarget,
     to: Option<&str>,
@@ -17,7 +18,7 @@ pub fn point_current(
 ) -> Result<()> {
     check_current(target, expected)?;
     let link = target.current_link();
-    let failed = || format!("`{}` cannot be replaced", link.display());
+    let failed = || format!("cannot replace `{}`", link.display());
     let Some(to) = to else {
         return around.disk.remove_file(&link).with_context(failed);
     };
@@ -30,7 +31,7 @@ pub fn point_current(
     folder.with_context(failed)
 }
 
-/// Refuses what was put there by hand.
+/// Returns an error if `current` is not one of `expected`, which means that it was changed manually.
 pub fn check_current(target: &DeployTarget, expected: &[Option<&str>]) -> Result<()> {
     let found = target.read_current()?;
     let is_expected = match &found {
@@ -44,23 +45,23 @@ pub fn check_current(target: &DeployTarget, expected: &[Option<&str>]) -> Result
     let link = target.current_link();
     let link = link.display();
     let what = match &found {
-        CurrentLink::Missing => "is not there any more".to_owned(),
+        CurrentLink::Missing => "no longer exists".to_owned(),
         CurrentLink::Release(name) => format!("points to `releases/{name}`"),
         CurrentLink::Foreign(words) => words.clone(),
     };
-    let error = Error::negative(format!("`{link}` {what}: somebody has changed it by hand"));
+    let error = Error::negative(format!("`{link}` {what}: it was changed manually"));
     Err(match expected.iter().flatten().next() {
         Some(last) => error
             .with_detail(format!("the last run left it pointing to `releases/{last}`"))
             .with_hint(match found {
                 CurrentLink::Foreign(_) => format!(
-                    "move `{link}` away, if it is no link, and `ln -sfn releases/{last} {link}` puts it back"
+                    "move `{link}` away unless it is a symlink, then `ln -sfn releases/{last} {link}` restores it"
                 ),
-                _ => format!("`ln -sfn releases/{last} {link}` puts it back"),
+                _ => format!("`ln -sfn releases/{last} {link}` restores it"),
             })
-            .with_hint(format!("then `cargo xtask rollback {}` goes to another one", target.layer)),
+            .with_hint(format!("then `cargo xtask rollback {}` switches to another release", target.layer)),
         None => {
-            error.with_detail("no release serves, by the history").with_hint(format!("move `{link}` away"))
+            error.with_detail("no release serves, according to the history").with_hint(format!("move `{link}` away"))
         }
     })
 }

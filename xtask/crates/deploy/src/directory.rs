@@ -1,11 +1,14 @@
-//! The engine `directory`: services on this machine, by the toolkit's own supervisor.
+//! The engine `directory`: services on this machine, run by the toolkit's own supervisor.
 //!
-//! The change-over: the candidate has ended before it begins. All that served is asked to end at once and is
-//! proved to be gone, then the new release starts on the ports of the layer, each service as soon as what it
-//! needs is ready. From the end of the first old service to the readiness of the last new one the layer does
-//! not serve whole; that is the time that the old ones take to end and the new ones to get ready, and nothing
-//! else happens within it. Two processes cannot listen on one port, so without a proxy in front it cannot be
-//! shorter. That the release is whole and that its programs can be run was seen before.
+//! The change-over begins after the candidate has stopped. All old services are asked to stop at once and are
+//! verified to be gone; then the new release starts on the ports of the layer, each service as soon as its
+//! `needs` are ready. The downtime is the stop time of the old services plus the start time of the new ones, and
+//! no other work falls into it. Two processes cannot listen on one port, so without a proxy in front it cannot
+//! be shorter. The integrity of the release and its programs have been checked before. For example:
+//!
+//! ```text
+//! stop TO/stacks/OLD -> start TO/stacks/NEW (db, then api) -> watch
+//! ```
 
 use std::time::Duration;
 
@@ -21,13 +24,11 @@ use xtask_config::Layer;
 use xtask_services::env_files::WaitPolicy;
 use xtask_services::stack::Stack;
 
-/// The engine.
+/// Engine that serves on this machine.
 pub struct DirectoryEngine<'a> {
-    /// Where it deploys to.
     pub target: &'a DeployTarget,
-    /// The layer as it is configured now, for candidates.
+    /// Current configuration of the layer, for candidates.
     pub layer: &'a Layer,
-    /// The outside.
     pub ctx: DeployContext<'a>,
 }
 
@@ -44,7 +45,7 @@ impl Engine for DirectoryEngine<'_> {
         }
         let started = stacks::start_stack(&stack, specs, None, &self.ctx).map_err(|failure| {
             failure.with_hint(
-                "services take their ports from `{port}` or `XTASK_PORT`, also when tried",
+                "services must listen on `{port}` or `XTASK_PORT`: a candidate runs on spare ports",
             )
         });
         let ended = stacks::remove_stack(&stack, &self.ctx);
@@ -103,11 +104,11 @@ impl Engine for DirectoryEngine<'_> {
     }
 }
 
-/// The same failure, with where the logs are.
+/// Adds the path of the logs to a `Negative` error.
 fn with_logs(failure: Error, stack: &Stack) -> Error {
     match failure.kind() {
         ErrorKind::Negative => {
-            failure.with_detail(format!("its logs: {}", stack.logs_folder().display()))
+            failure.with_detail(format!("logs: {}", stack.logs_folder().display()))
         }
         _ => failure,
     }

@@ -1,36 +1,40 @@
-//! What an engine does for the steps of a run. Everything here can be asked twice and changes nothing the
-//! second time, so that a run that was cut short can be ended from any step.
+//! The interface between the steps of a run and the engines `directory`, `compose` and `kubernetes`.
 //!
-//! `ssh` is `directory` on the other host, by the same program, which runs there.
+//! All methods are idempotent, so that an interrupted run can be recovered from any step. For example,
+//! `serve` after a crash within `serve` completes the change-over.
+//!
+//! The engine `ssh` is `directory`, run on the other host by the same program.
 
 use std::time::Duration;
 
 use super::release::Release;
 use xtask_base::error::Result;
 
-/// Who serves releases.
+/// Starts, stops and checks the releases of a target.
 pub trait Engine {
-    /// Starts a release beside what serves, until it is ready, and ends it again.
-    /// An error of kind `No` says that it does not get ready.
+    /// Starts `release` as a candidate next to the running one, waits until it is ready, and stops it.
+    ///
+    /// Returns an error of kind `Negative` if it does not become ready.
     fn try_candidate(&self, release: &Release) -> Result<()>;
 
-    /// Whether all that a release needs to serve can be read and is there, before what serves is ended for it.
+    /// Checks that everything `release` needs (e.g. its env files) exists and is readable, before the running
+    /// release is stopped for it.
     fn check_can_serve(&self, _: &Release) -> Result<()> {
         Ok(())
     }
 
-    /// Has a release serve, and nothing else. Kind `No`: it does not get ready.
+    /// Starts `release` and stops all others. Returns `Negative` if it does not become ready.
     fn serve(&self, release: &Release) -> Result<()>;
 
-    /// Watches the release that serves. Kind `No`: it is not well.
+    /// Watches the running `release` for `longest`. Returns `Negative` if it is unhealthy.
     fn watch(&self, release: &Release, longest: Duration) -> Result<()>;
 
-    /// Asks the release that serves whether it is well, now. Kind `No`: it is not.
+    /// Checks the health of the running `release` once. Returns `Negative` if it is unhealthy.
     fn check_health(&self, release: &Release) -> Result<()>;
 
-    /// Ends everything that is not of this release.
+    /// Stops every service that does not belong to `keep`; all of them if `keep` is `None`.
     fn stop_others(&self, keep: Option<&Release>) -> Result<()>;
 
-    /// Forgets what was kept of a release that does not serve.
+    /// Deletes the runtime data of a `release` that does not serve, e.g. the logs of its candidate.
     fn discard_release(&self, release: &Release) -> Result<()>;
 }

@@ -1,5 +1,8 @@
-//! What `start`, `stop`, `restart`, `ps` and `logs` come to where a tool runs the layer: its own command line, with
-//! the files of the worktree. What makes no sense there is refused, with what to type instead.
+//! Translation of `start`, `stop`, `restart`, `ps` and `logs` into a command line of `docker compose` or `kubectl`,
+//! with the files of the worktree. Unsupported commands are refused with an alternative.
+//!
+//! For example, `cargo xtask restart --layer prod web` becomes `docker compose ... restart -- web` or
+//! `kubectl ... rollout restart deployment/web`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,40 +13,42 @@ use super::tool::{EngineSettings, to_args};
 use xtask_base::error::{Error, Result};
 use xtask_config::DeployEngine;
 
-/// What was asked for.
+/// A services command, with its options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EngineCommand {
-    /// That it runs.
+    /// `start`: create and start the services.
     Start {
-        /// How long it may take.
+        /// Time limit to become ready.
         within: Duration,
     },
-    /// That it ends.
+    /// `stop`: stop the services.
     Stop {
-        /// How long each may take.
+        /// Time limit for each service; the tool's default if `None`.
         within: Option<Duration>,
     },
-    /// That it is started again.
+    /// `restart`: restart the services.
     Restart,
-    /// How it is.
+    /// `ps`: show the status.
     Ps {
-        /// As JSON.
+        /// JSON output.
         json: bool,
     },
-    /// What it has written.
+    /// `logs`: show the logs.
     Logs {
-        /// And what comes.
+        /// Follow new lines.
         follow: bool,
-        /// How many lines.
+        /// Number of lines to show.
         lines: usize,
-        /// How far back.
+        /// Maximum age of the lines.
         since: Option<Duration>,
-        /// With times.
+        /// Prefix each line with its time.
         timestamps: bool,
     },
 }
 
-/// The command line: a program and its arguments. `root` is the worktree.
+/// Returns the program (`docker` or `kubectl`) and its arguments. `root` is the worktree.
+///
+/// Returns a usage error for a command that the engine does not support.
 pub fn build_command_line(
     engine: DeployEngine,
     outside: &EngineSettings,
@@ -74,7 +79,7 @@ fn build_docker_args(
         EngineCommand::Stop { within } => {
             args.push("stop".to_owned());
             if let Some(within) = within {
-                // Docker takes whole seconds, and 0 for an end without a question.
+                // Docker takes full seconds, and 0 kills without a stop signal; so 300 ms become 1.
                 let seconds = within.as_millis().div_ceil(1000);
                 args.extend(["--timeout".to_owned(), seconds.to_string()]);
             }
@@ -106,24 +111,24 @@ fn build_kubectl_args(
 ) -> Result<Vec<String>> {
     let mut args = build_scope_args(outside.context.as_deref(), outside.namespace.as_deref());
     let typed = |rest: &str| format!("`kubectl {} {rest}`", args.join(" "));
-    let one = |of: &str| Error::usage(format!("{of} of a layer in a cluster names one workload"));
+    let one = |of: &str| Error::usage(format!("`{of}` needs exactly one workload in a cluster"));
     match asked {
         EngineCommand::Stop { .. } => {
-            return Err(Error::usage("a layer in a cluster is not stopped")
+            return Err(Error::usage("`stop` is not supported in a cluster")
                 .with_detail(
-                    "without replicas it would serve nobody, and the next deploy starts it again",
+                    "a workload stops with 0 replicas, until the next deploy starts it again",
                 )
                 .with_hint(typed("scale deployment/NAME --replicas=0")));
         }
         EngineCommand::Restart => {
             let [name] = services else {
                 let hint = "as in `cargo xtask restart --layer LAYER NAME`, or `statefulset/NAME`";
-                return Err(one("a restart").with_hint(hint));
+                return Err(one("restart").with_hint(hint));
             };
             args.extend(to_args(&["rollout", "restart", &qualify_workload(name)]));
         }
         EngineCommand::Start { .. } | EngineCommand::Ps { .. } if !services.is_empty() => {
-            return Err(Error::usage("a layer in a cluster is applied and shown as a whole")
+            return Err(Error::usage("`start` and `ps` take no workloads in a cluster")
                 .with_hint(typed("get deployment/NAME")));
         }
         EngineCommand::Start { .. } => {
@@ -138,7 +143,7 @@ fn build_kubectl_args(
         EngineCommand::Logs { .. } => {
             let [name] = services else {
                 let hint = "as in `cargo xtask logs --layer LAYER NAME`, or `statefulset/NAME`";
-                return Err(one("a log").with_hint(hint));
+                return Err(one("logs").with_hint(hint));
             };
             args.push("logs".to_owned());
             args.extend(build_logs_args(asked));
@@ -148,7 +153,7 @@ fn build_kubectl_args(
     Ok(args)
 }
 
-/// A workload, as `kubectl` takes it. A name alone is that of a deployment.
+/// Returns a workload as `kind/name`; a plain name means a deployment, e.g. `web` becomes `deployment/web`.
 fn qualify_workload(name: &str) -> String {
     if name.contains('/') && !name.starts_with('-') {
         name.to_owned()
@@ -157,7 +162,7 @@ fn qualify_workload(name: &str) -> String {
     }
 }
 
-/// The options of logs, which both tools have.
+/// Returns the options of `logs`, which are the same for both tools.
 fn build_logs_args(asked: &EngineCommand) -> Vec<String> {
     let EngineCommand::Logs { follow, lines, since, timestamps } = asked else { return Vec::new() };
     let mut args = vec![format!("--tail={lines}")];
@@ -228,13 +233,13 @@ mod tests {
             docker --context c compose --project-name app-prod --project-directory /w/deploy --file /w/deploy/app.yml logs --tail=20
             docker --context c compose --project-name app-prod --project-directory /w/deploy --file /w/deploy/app.yml logs --tail=20 --since=90s --follow --timestamps -- statefulset/db
             kubectl --context c apply -f /w/deploy/app.yml
-            a layer in a cluster is not stopped; `kubectl --context c scale deployment/NAME --replicas=0`
-            a layer in a cluster is not stopped; `kubectl --context c scale deployment/NAME --replicas=0`
+            `stop` is not supported in a cluster; `kubectl --context c scale deployment/NAME --replicas=0`
+            `stop` is not supported in a cluster; `kubectl --context c scale deployment/NAME --replicas=0`
             kubectl --context c rollout restart deployment/web
-            a restart of a layer in a cluster names one workload; as in `cargo xtask restart --layer LAYER NAME`, or `statefulset/NAME`
+            `restart` needs exactly one workload in a cluster; as in `cargo xtask restart --layer LAYER NAME`, or `statefulset/NAME`
             kubectl --context c get -f /w/deploy/app.yml -o json
-            a layer in a cluster is applied and shown as a whole; `kubectl --context c get deployment/NAME`
-            a log of a layer in a cluster names one workload; as in `cargo xtask logs --layer LAYER NAME`, or `statefulset/NAME`
+            `start` and `ps` take no workloads in a cluster; `kubectl --context c get deployment/NAME`
+            `logs` needs exactly one workload in a cluster; as in `cargo xtask logs --layer LAYER NAME`, or `statefulset/NAME`
             kubectl --context c logs --tail=20 --since=90s --follow --timestamps statefulset/db
         "#]].assert_eq(&text);
     }

@@ -1,17 +1,17 @@
-//! What the tool of an engine is told of a layer, as a release keeps it.
+//! The settings that `docker compose` or `kubectl` gets for a layer, as a release stores them.
 
 use serde::{Deserialize, Serialize};
 
-/// What the tool of an engine is told of a layer. It is part of the configuration of a release, so that it can
-/// be served again as it was.
+/// Settings of the engine's tool for a layer, e.g. `{"to": "compose.yml", "context": null, "namespace": null,
+/// "project": "shop-prod"}`. They are part of the `ReleaseSnapshot`, so that a rollback uses the old values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineSettings {
-    /// The file or folder that the tool takes, from the root of the release.
+    /// Compose file, or file or folder of manifests, relative to the files of the release.
     pub to: String,
-    /// The context of the tool.
+    /// `--context` of `docker` or `kubectl`.
     pub context: Option<String>,
-    /// The namespace.
+    /// `--namespace` of `kubectl`.
     pub namespace: Option<String>,
-    /// The name under which all of it is known.
+    /// Project name of `docker compose`, derived from the clone's folder and the layer.
     pub project: String,
 }

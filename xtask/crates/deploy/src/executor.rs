@@ -1,8 +1,12 @@
-//! One run, step by step, and what is done when a step fails.
+//! Execution of a run, step by step, and the recovery when a step fails.
 //!
-//! Each step is written into the journal before it begins. A step that fails is answered at once as
-//! `steps.rs` says; where that fails as well, as on a full disk, the journal stays and the next command
-//! tries again. Ctrl-C is heard until the new release is verified, and not while something is taken back.
+//! The journal records each step before it begins. A failed step is recovered at once, as `choose_recovery` in
+//! `pipeline.rs` decides; if the recovery fails as well, e.g. on a full disk, the journal stays and the next
+//! command retries. Ctrl-C is respected until the new release is verified, but not during a rollback. For example:
+//!
+//! ```text
+//! Point ok -> ChangeOver fails -> journal "go-back" -> OLD serves -> history "rolled-back" -> exit code 4
+//! ```
 
 use std::time::Duration;
 
@@ -24,57 +28,55 @@ use xtask_config::{DeployConfig, Layer, StepMoment};
 use xtask_git::{Id, Repo};
 use xtask_services::spec::ServiceSpec;
 
-/// How many places are told.
+/// Number of paths that a message lists.
 const MAX_SHOWN: usize = 5;
 
-/// A target with those who work on it.
+/// A target with its engine.
 pub struct EngineContext<'a> {
-    /// The target.
     pub target: &'a DeployTarget,
-    /// Who serves releases.
+    /// Engine that serves releases.
     pub engine: &'a dyn Engine,
-    /// The same, deaf to Ctrl-C, for what is taken back.
+    /// The same engine, ignoring Ctrl-C, for rollbacks.
     pub uninterruptible: &'a dyn Engine,
-    /// The outside.
     pub ctx: DeployContext<'a>,
 }
 
-/// From what a release is made.
+/// Source of a release.
 #[derive(Clone, Copy)]
 pub enum ReleaseSource<'a> {
-    /// A commit, which is laid out and built in the target.
+    /// A commit, which is exported and built in the target.
     Commit(&'a Repo, Id),
-    /// A release that was built and sealed elsewhere, and has arrived in a folder of the target.
+    /// A release that was built and sealed elsewhere, and uploaded into the target's `incoming` folder.
     Sealed {
-        /// Its name.
+        /// Name of the release.
         name: &'a str,
-        /// Its commit, in full.
+        /// Commit, in full.
         commit: &'a str,
     },
 }
 
-/// What is deployed.
+/// Inputs of a deploy.
 pub struct DeployRequest<'a> {
-    /// From what.
+    /// Source of the release.
     pub source: ReleaseSource<'a>,
-    /// The layer.
     pub layer: &'a Layer,
-    /// How it is deployed.
+    /// The `[deploy]` table of `layer`.
     pub deploy: &'a DeployConfig,
-    /// How long the release is watched.
+    /// Length of the watch.
     pub watch: Duration,
 }
 
-/// A run that ended well.
+/// Result of a successful run.
 #[derive(Debug)]
 pub struct CompletedDeploy {
-    /// The release that serves, verified.
+    /// Name of the release that serves, verified.
     pub release: String,
-    /// What did not go well besides.
+    /// Failures that do not affect the release, e.g. of an `after` step.
     pub warnings: Vec<String>,
 }
 
-/// Holds the target's lock, and ends what another run has left; what was done about it is the second answer.
+/// Acquires the target's lock and recovers an interrupted run. Returns the lock and a description of the recovery,
+/// if there was one.
 pub fn lock_and_recover(
     site: &EngineContext<'_>,
     doing: DeployAction,
@@ -84,7 +86,9 @@ pub fn lock_and_recover(
     Ok((lock, mended))
 }
 
-/// Deploys a commit.
+/// Deploys a release from `order.source`.
+///
+/// Returns an error of kind `RolledBack` or `RollbackFailed` if the release failed after the change-over.
 pub fn deploy_release(
     site: &EngineContext<'_>,
     order: &DeployRequest<'_>,
@@ -106,7 +110,7 @@ pub fn deploy_release(
     Ok(CompletedDeploy { release: name, warnings })
 }
 
-/// Has a release serve that was verified before: the one that is named, or the one before what serves.
+/// Serves `release`, which was verified before; the choice is made by `choose_rollback`.
 pub fn rollback_to(
     site: &EngineContext<'_>,
     release: &Release,
@@ -121,8 +125,8 @@ pub fn rollback_to(
         let served = Release::in_target(site.target, served);
         match served.read_snapshot() {
             Ok(snapshot) => back_up_served(site, &snapshot.specs, &served)?,
-            // The way back from something that is broken must be open.
-            Err(failure) => (site.ctx.tell)(&format!("nothing was saved before: {failure}")),
+            // A rollback from a broken release must be possible without a backup.
+            Err(failure) => (site.ctx.tell)(&format!("no backup before the rollback: {failure}")),
         }
     }
     let mut journal = new_journal(site, DeployAction::Rollback, release, &manifest.commit, watch)?;
@@ -134,36 +138,35 @@ pub fn rollback_to(
     Ok(CompletedDeploy { release: release.name.clone(), warnings: Vec::new() })
 }
 
-/// The release to which `rollback` goes: the named one, if it is still there and was verified, or else the
-/// newest verified one that was made before that to which `current` points.
+/// Chooses the release for `rollback`: `named`, if it exists and was verified, else the newest verified one that was
+/// deployed before the current one.
 pub fn choose_rollback(target: &DeployTarget, named: Option<&str>) -> Result<Release> {
     let entries = history::read_history(&target.history_file())?;
     let name = choose_rollback_name(&list_kept(target, &entries), &entries, named)?;
     Ok(Release::in_target(target, &name))
 }
 
-/// The same, of the releases that are kept.
+/// Chooses the release for `rollback`, like `choose_rollback`, from the names of the `kept` releases.
 pub fn choose_rollback_name(
     kept: &[String],
     entries: &[history::DeployEntry],
     named: Option<&str>,
 ) -> Result<String> {
-    let list = || format!("those that can serve are: {}", join_or_none(kept));
+    let list = || format!("available releases: {}", join_or_none(kept));
     if let Some(named) = named {
         let was_verified = history::list_verified(entries).iter().any(|name| name == named);
         return match (kept.iter().any(|name| name == named), was_verified) {
             (true, _) => Ok(named.to_owned()),
             (false, true) => {
-                Err(Error::negative(format!("the release `{named}` is not kept any more"))
+                Err(Error::negative(format!("the release `{named}` no longer exists"))
                     .with_hint(list()))
             }
             (false, false) => {
-                Err(Error::negative(format!("there is no verified release `{named}`"))
-                    .with_hint(list()))
+                Err(Error::negative(format!("no verified release `{named}`")).with_hint(list()))
             }
         };
     }
-    // In the order in which they were deployed, so that twice goes back by two.
+    // In the order of their first deploy, so that two rollbacks go back by two releases.
     let made = |name: &str| entries.iter().position(|entry| entry.release == name);
     let (current, _) = history::current_and_serving(entries);
     let current = current.and_then(made);
@@ -172,7 +175,7 @@ pub fn choose_rollback_name(
     match before.max() {
         Some((_, name)) => Ok(name.clone()),
         None => {
-            Err(Error::negative("no verified release is older than that to which `current` points")
+            Err(Error::negative("no verified release is older than the current one")
                 .with_hint(list()))
         }
     }
@@ -182,7 +185,7 @@ fn join_or_none(names: &[String]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-/// The verified releases that are still there, the newest first.
+/// Returns the names of the verified releases that still exist, newest first.
 #[must_use]
 pub fn list_kept(target: &DeployTarget, entries: &[history::DeployEntry]) -> Vec<String> {
     let is_there =
@@ -201,7 +204,7 @@ fn new_journal(
     let (pointed, served) = history::current_and_serving(&entries);
     current_link::check_current(site.target, &[pointed])?;
     let nanos = (site.ctx.world.clock)().as_nanos();
-    // One that somebody has changed is no way back.
+    // A release that was modified cannot be the target of a rollback.
     let others = list_kept(site.target, &entries).into_iter().find(|name| {
         *name != release.name && Release::in_target(site.target, name).verify_manifest().is_ok()
     });
@@ -222,7 +225,7 @@ fn new_journal(
     })
 }
 
-/// Walks the steps, each written down before it begins.
+/// Executes the steps, recording each in the journal before it begins.
 fn walk_pipeline(
     site: &EngineContext<'_>,
     journal: &mut DeployJournal,
@@ -273,7 +276,7 @@ fn perform_step(
             release.verify_manifest().map(drop)
         }
         PipelineStep::Try => {
-            (around.tell)("trying it");
+            (around.tell)("testing the candidate");
             site.engine
                 .try_candidate(release)
                 .map_err(|failure| prefix_failure(failure, "the candidate"))?;
@@ -301,7 +304,7 @@ fn perform_step(
             Ok(())
         }
         PipelineStep::Prune => {
-            // What serves is verified; what could not be removed is told.
+            // The release serves and is verified, so a failed removal is only a warning.
             match prune_releases(site, order.deploy) {
                 Ok(stayed) => warnings.extend(stayed),
                 Err(failure) => warnings.push(failure.to_string()),
@@ -315,9 +318,9 @@ fn perform_step(
     }
 }
 
-/// Takes a release in that has arrived: it must be whole, and what it is said to be.
+/// Imports an uploaded release. Returns an error unless it is intact and matches `release` and `commit`.
 fn import_release(site: &EngineContext<'_>, release: &Release, commit: &str) -> Result<()> {
-    (site.ctx.tell)(&format!("taking {} in", release.name));
+    (site.ctx.tell)(&format!("importing {}", release.name));
     release.move_from(&site.target.incoming_folder().join(&release.name), &site.ctx)?;
     let manifest = release.verify_manifest()?;
     if manifest.layer == site.target.layer
@@ -326,13 +329,15 @@ fn import_release(site: &EngineContext<'_>, release: &Release, commit: &str) -> 
     {
         return Ok(());
     }
-    Err(Error::negative(format!("what has arrived is not {}", release.name)).with_detail(format!(
-        "it is {} of layer `{}`, commit {}",
-        manifest.release, manifest.layer, manifest.commit
-    )))
+    Err(Error::negative(format!("the uploaded release is not {}", release.name)).with_detail(
+        format!(
+            "found {} of layer `{}`, commit {}",
+            manifest.release, manifest.layer, manifest.commit
+        ),
+    ))
 }
 
-/// The steps that a deploy and a rollback have in common.
+/// Performs a step that a deploy and a rollback have in common.
 fn perform_serving_step(
     site: &EngineContext<'_>,
     step: PipelineStep,
@@ -346,7 +351,7 @@ fn perform_serving_step(
             current_link::point_current(site.target, Some(&release.name), &expected, &site.ctx)
         }
         PipelineStep::ChangeOver => {
-            tell(&format!("changing over to {}", release.name));
+            tell(&format!("switching to {}", release.name));
             site.engine.serve(release)
         }
         PipelineStep::Watch => {
@@ -358,7 +363,7 @@ fn perform_serving_step(
     }
 }
 
-/// The same failure, with whose it is in front.
+/// Prefixes the message of an error with `whose: `.
 fn prefix_failure(failure: Error, whose: &str) -> Error {
     let error = Error::new(failure.kind(), format!("{whose}: {failure}"));
     let error =
@@ -371,9 +376,10 @@ fn record_verified(site: &EngineContext<'_>, journal: &DeployJournal) -> Result<
     history::append_entry(site.ctx.disk, &site.target.history_file(), &entry)
 }
 
-/// Removes all but the newest verified releases. The one that serves is always among those that stay, and
-/// so is whatever else somebody has put beside them, and one into which services have written: those are
-/// the answer.
+/// Removes all but the newest `deploy.keep` verified releases and backups.
+///
+/// The current release stays, as do foreign files and releases into which services have written; the latter are
+/// returned as warnings.
 fn prune_releases(site: &EngineContext<'_>, deploy: &DeployConfig) -> Result<Vec<String>> {
     let entries = history::read_history(&site.target.history_file())?;
     let mut stay = list_kept(site.target, &entries);
@@ -381,7 +387,7 @@ fn prune_releases(site: &EngineContext<'_>, deploy: &DeployConfig) -> Result<Vec
     stay.extend(history::current_and_serving(&entries).0.map(ToOwned::to_owned));
     let folder = site.target.releases_folder();
     let found = std::fs::read_dir(&folder)
-        .with_context(|| format!("`{}` cannot be listed", folder.display()))?;
+        .with_context(|| format!("cannot list `{}`", folder.display()))?;
     let names = found.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let is_ours = |name: &String| {
         let release = Release::in_target(site.target, name);
@@ -399,8 +405,8 @@ fn prune_releases(site: &EngineContext<'_>, deploy: &DeployConfig) -> Result<Vec
             if !written.is_empty() {
                 let places = persistent_state::summarize_written(&release, &written)?;
                 stayed.push(format!(
-                    "the release {name} is not removed: services have written into it: {}; look there, and \
-                     remove `{}` yourself",
+                    "the release {name} is not removed: services have written into it: {}; save these files, then \
+                    remove `{}` manually",
                     join_names(&places, MAX_SHOWN),
                     release.folder.display()
                 ));
@@ -411,17 +417,17 @@ fn prune_releases(site: &EngineContext<'_>, deploy: &DeployConfig) -> Result<Vec
         release.remove(&site.ctx)?;
     }
     for name in persistent_state::prune_backups(site.target, deploy.keep, &site.ctx)? {
-        (site.ctx.tell)(&format!("removed the backup {name}: the newest {} stay", deploy.keep));
+        (site.ctx.tell)(&format!("removed the backup {name}: the newest {} are kept", deploy.keep));
     }
     Ok(stayed)
 }
 
-/// Saves what services keep, and says where.
+/// Runs the `backup` commands and reports the folder of each backup.
 fn back_up_served(site: &EngineContext<'_>, specs: &[ServiceSpec], served: &Release) -> Result<()> {
     let saved = persistent_state::back_up_services(specs, site.target, served, &site.ctx).map_err(
         |failure| {
             failure.with_hint(
-                "it runs before another release takes over; `backup` of the service says how",
+                "backups run before another release takes over; see `backup` of the service",
             )
         },
     )?;
@@ -431,7 +437,7 @@ fn back_up_served(site: &EngineContext<'_>, specs: &[ServiceSpec], served: &Rele
     Ok(())
 }
 
-/// Answers a run that ended: a failure is taken back, or what was verified is finished.
+/// Concludes a run: after a failure, performs the recovery for the last step and returns the error.
 fn conclude_run(
     site: &EngineContext<'_>,
     journal: &mut DeployJournal,
@@ -440,7 +446,7 @@ fn conclude_run(
     let Err(failure) = walked else { return Ok(()) };
     let written = DeployJournal::read(site.target)?;
     if written.is_none_or(|written| written.id != journal.id) {
-        // Nothing was begun that is not written down.
+        // Without a journal of this run no step has begun.
         return Err(failure);
     }
     journal.why = Some(summarize_failure(&failure));
@@ -460,9 +466,9 @@ fn conclude_run(
                 {
                     format!("{name} serves, as before")
                 }
-                // The machine may have been started again since.
+                // For example, after a reboot of the machine.
                 Some(name) => format!(
-                    "{name} was to serve, and is not well: `cargo xtask rollback {} {name}` has it serve again",
+                    "{name} should be serving but is unhealthy: `cargo xtask rollback {} {name}` starts it again",
                     site.target.layer
                 ),
             };
@@ -486,23 +492,22 @@ fn conclude_run(
     }
 }
 
-/// The failure of a way out.
+/// Returns the error for a failed recovery (`next`) after the failure `first`.
 fn recovery_failed_error(next: Error, first: &Error) -> Error {
-    let error =
-        Error::unable(format!("{}, and what was begun could not be ended", first.message()));
+    let error = Error::unable(format!("{}; the recovery failed, too", first.message()));
     error
         .with_detail(summarize_failure(first))
         .with_detail(summarize_failure(&next))
-        .with_hint("the next `deploy` or `rollback` of this layer ends it")
+        .with_hint("the next `deploy` or `rollback` of this layer retries the recovery")
 }
 
-/// What programs have printed about a failure.
+/// Returns the lines of program output in the details: those with the prefix `|`.
 fn extract_printed_lines(failure: &Error) -> Vec<String> {
     let lines = failure.details().iter().flat_map(|detail| detail.lines().map(str::trim_start));
     lines.filter(|line| line.starts_with('|')).map(str::to_owned).collect()
 }
 
-/// A failure in a line, for what is kept. What a program has printed is not: it may hold a secret.
+/// Returns an error as one line for the history, without program output, as that may contain secrets.
 fn summarize_failure(failure: &Error) -> String {
     let mut text = failure.to_string();
     for detail in failure.details().iter().filter(|detail| !detail.starts_with('|')) {
@@ -511,11 +516,11 @@ fn summarize_failure(failure: &Error) -> String {
     text
 }
 
-/// Takes a run back that has not touched what serves.
+/// Discards a run that has not touched the running release, and records it as `Failed`.
 pub(super) fn discard_run(site: &EngineContext<'_>, journal: &DeployJournal) -> Result<()> {
     let release = Release::in_target(site.target, &journal.new);
     site.uninterruptible.discard_release(&release)?;
-    // What cannot be removed holds up nobody: it was never sealed, or never served.
+    // A leftover does not block other runs, as it was never sealed or never served.
     if let Err(failure) = release.remove(&site.ctx) {
         (site.ctx.tell)(&failure.to_string());
     }
@@ -524,8 +529,10 @@ pub(super) fn discard_run(site: &EngineContext<'_>, journal: &DeployJournal) -> 
     journal.remove(site.target, &site.ctx)
 }
 
-/// Gives the place back to the release before, as it was configured, and makes sure that it is well.
-/// Whether the new one was judged is for the caller to know.
+/// Rolls back to the release before, with its own configuration, and checks its health.
+///
+/// `was_judged` tells whether the new release was found unhealthy (the old one is then watched as long as the new
+/// one, outcome `RolledBack`) or the run was interrupted (a single check, outcome `Interrupted`).
 pub(super) fn roll_back_run(
     site: &EngineContext<'_>,
     journal: &mut DeployJournal,
@@ -541,15 +548,15 @@ pub(super) fn roll_back_run(
             DeployOutcome::Failed
         }
         Some(old) => {
-            (site.ctx.tell)(&format!("going back to {old}"));
+            (site.ctx.tell)(&format!("rolling back to {old}"));
             let old = Release::in_target(site.target, old);
             let served =
                 old.verify_manifest().map(drop).and_then(|()| site.uninterruptible.serve(&old));
-            // It was well once. Whether it still is shows only while it is watched.
+            // It was healthy before; a watch shows whether it still is.
             let longest = Duration::from_millis(journal.watch_ms);
             let is_well = |()| match was_judged {
                 true => site.uninterruptible.watch(&old, longest),
-                // The new one was only given up: nothing is known against the old one.
+                // Only the run was interrupted, so there is no reason to doubt the old release.
                 false => site.uninterruptible.check_health(&old),
             };
             match served.and_then(is_well) {
@@ -560,7 +567,7 @@ pub(super) fn roll_back_run(
                     journal.why =
                         Some(format!("{why}; then {}: {}", old.name, summarize_failure(&failure)));
                     journal.printed.extend(extract_printed_lines(&failure));
-                    // Half of the new release must not go on beside it.
+                    // Services of the new release must not keep running alongside the old one.
                     site.uninterruptible.stop_others(Some(&old))?;
                     DeployOutcome::RollbackFailed
                 }
@@ -577,7 +584,7 @@ pub(super) fn roll_back_run(
     Ok(outcome)
 }
 
-/// The failure of a run that has gone back.
+/// Returns the error for a run that was rolled back, by `outcome`.
 fn rolled_back_error(
     site: &EngineContext<'_>,
     journal: &DeployJournal,
@@ -589,19 +596,21 @@ fn rolled_back_error(
     let (kind, what) = match outcome {
         DeployOutcome::Interrupted => (
             ErrorKind::Interrupted,
-            format!("{new} was given up, and {old} serves again, verified"),
+            format!("{new} was interrupted, and {old} serves again, verified"),
         ),
         DeployOutcome::RolledBack => {
-            (ErrorKind::RolledBack, format!("{new} did not hold, and {old} serves again, verified"))
+            (ErrorKind::RolledBack, format!("{new} failed, and {old} serves again, verified"))
         }
         DeployOutcome::RollbackFailed => (
             ErrorKind::RollbackFailed,
-            format!("{new} did not hold, and {old}, to which `current` points now, is not well"),
+            format!(
+                "{new} failed, and the rollback failed: {old}, to which `current` points, is unhealthy"
+            ),
         ),
         _ if journal.served.is_some() => {
-            (ErrorKind::Negative, format!("{new} did not hold, and nothing serves now"))
+            (ErrorKind::Negative, format!("{new} failed, and nothing serves now"))
         }
-        _ => (ErrorKind::Negative, format!("{new} did not hold, and nothing serves, as before")),
+        _ => (ErrorKind::Negative, format!("{new} failed, and nothing serves, as before")),
     };
     let is_bad = kind == ErrorKind::RollbackFailed;
     let kind = if is_interrupted && !is_bad { ErrorKind::Interrupted } else { kind };
@@ -610,16 +619,18 @@ fn rolled_back_error(
     let layer = &site.target.layer;
     let error = match kind {
         ErrorKind::RollbackFailed => error
-            .with_hint(format!("`cargo xtask deploy {layer} --verify` says what runs of it"))
             .with_hint(format!(
-                "`cargo xtask rollback {layer} RELEASE` has another verified one serve"
+                "`cargo xtask deploy {layer} --verify` shows the faults of the current release"
+            ))
+            .with_hint(format!(
+                "`cargo xtask rollback {layer} RELEASE` switches to another verified release"
             )),
         _ => error,
     };
-    error.with_hint(format!("`cargo xtask history {layer}` has what became of each"))
+    error.with_hint(format!("`cargo xtask history {layer}` lists all runs with their outcomes"))
 }
 
-/// Does what is left of a run whose release was verified.
+/// Finishes a run with a verified release: records it and removes the journal.
 pub(super) fn finish_run(site: &EngineContext<'_>, journal: &DeployJournal) -> Result<()> {
     record_verified(site, journal)?;
     journal.remove(site.target, &site.ctx)

@@ -1,7 +1,12 @@
-//! What must be so before a deploy. All of it is looked at and reported together, and nothing is changed.
+//! The gates: preflight checks of a deploy, reported together. They change nothing.
 //!
-//! Some are about the repository, and some about the target; where that is on another host, they are asked
-//! there. Of variables only the names are ever told.
+//! Local gates check the repository, target gates the target; with the engine `ssh` the latter run on the host.
+//! Messages contain names of variables, never their values. For example:
+//!
+//! ```text
+//! Gate { name: "branch",    ok: true,  words: "main" }
+//! Gate { name: "variables", ok: false, words: "not set: `API_KEY`; set them in this shell, or in ..." }
+//! ```
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,13 +36,13 @@ use xtask_services::env_files;
 use xtask_services::port_plan;
 use xtask_services::spec::EnvFile;
 
-/// What must stay free besides the release itself: 64 MiB, for journals, logs and what builds leave.
+/// Free space required in addition to the release itself: 64 MiB, for journals, logs and build output.
 const RESERVED_BYTES: u64 = 64 << 20;
 
-/// How many names are told in one line.
+/// Number of names that a message lists.
 const MAX_SHOWN: usize = 10;
 
-/// All of them, in the order in which they are told.
+/// Names of all gates, in the order of the report.
 const GATE_ORDER: [&str; 11] = [
     "tree",
     "branch",
@@ -52,50 +57,45 @@ const GATE_ORDER: [&str; 11] = [
     "ports",
 ];
 
-/// Something that must be so.
+/// Result of one preflight check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gate {
-    /// Its name.
+    /// Name, one of `GATE_ORDER`.
     pub name: Cow<'static, str>,
-    /// Whether it is so.
+    /// Whether the check passed.
     pub ok: bool,
-    /// How it is, and where it is not so what to do.
+    /// The finding; if the check failed, also the remedy.
     pub words: String,
 }
 
-/// What is looked at.
+/// Inputs of the local gates.
 pub struct GateContext<'a> {
-    /// The repository.
     pub repo: &'a Repo,
-    /// The layer.
     pub layer: &'a Layer,
-    /// How it is deployed.
+    /// The `[deploy]` table of `layer`.
     pub deploy: &'a DeployConfig,
-    /// Where to.
+    /// The target, on this machine or (local gates only) on the host.
     pub target: &'a DeployTarget,
-    /// Reads another layer.
+    /// Loads another layer by name, for `requires`.
     pub load: &'a dyn Fn(&str) -> Result<Layer>,
-    /// The outside.
     pub ctx: DeployContext<'a>,
 }
 
-/// What is looked at where the target is.
+/// Inputs of the target gates, on the machine of the target.
 pub struct TargetGateContext<'a> {
-    /// The layer.
     pub layer: &'a Layer,
-    /// How it is deployed.
+    /// The `[deploy]` table of `layer`.
     pub deploy: &'a DeployConfig,
-    /// Where to.
+    /// The target, on this machine.
     pub target: &'a DeployTarget,
-    /// The room that is needed, in bytes.
+    /// Required free space, in bytes.
     pub needed: u64,
-    /// The variables that are set nowhere else.
+    /// Names of required variables that neither the deploying shell nor the commit sets.
     pub missing: Vec<String>,
-    /// The outside.
     pub ctx: DeployContext<'a>,
 }
 
-/// Looks at all of them, where the target is on this machine.
+/// Runs all gates, for a target on this machine.
 pub fn check_gates(scene: &GateContext<'_>) -> Result<Vec<Gate>> {
     let grounds = TargetGateContext {
         layer: scene.layer,
@@ -108,7 +108,7 @@ pub fn check_gates(scene: &GateContext<'_>) -> Result<Vec<Gate>> {
     Ok(merge_gates(check_local_gates(scene)?, check_target_gates(&grounds)))
 }
 
-/// Looks at those that are about the repository and this machine.
+/// Runs the gates of the repository and of the tools on this machine.
 pub fn check_local_gates(scene: &GateContext<'_>) -> Result<Vec<Gate>> {
     let head = scene.repo.head()?;
     let branch = head.branch.as_deref();
@@ -119,15 +119,16 @@ pub fn check_local_gates(scene: &GateContext<'_>) -> Result<Vec<Gate>> {
         gate_from_result("requires", check_requires(scene, head.commit)),
         gate_from_result("tools", check_tools(scene)),
     ];
-    // Only a tool that runs can be asked.
+    // `check_project` runs `docker`, so it needs the gate `tools` to pass.
     if scene.deploy.engine == DeployEngine::Compose && gates.last().is_some_and(|tools| tools.ok) {
         gates.push(gate_from_result("project", check_project(scene)));
     }
     Ok(gates)
 }
 
-/// Containers have no owner but their project, and a clone finds them by its name: none of somebody else may
-/// be in it, and none of ours may stay behind in another one.
+/// Checks the project of `docker compose`: containers belong to their project alone, and a clone finds them by
+/// its name. So the project must not contain containers of somebody else, and a renamed project must not leave
+/// the old containers running.
 fn check_project(scene: &GateContext<'_>) -> Result<String> {
     let Some(now) = EngineSettings::for_layer(scene.repo, &scene.layer.name, scene.deploy) else {
         return Ok("none".to_owned());
@@ -168,28 +169,28 @@ fn check_project(scene: &GateContext<'_>) -> Result<String> {
         Some(before) if runs(&before)? => {
             let place = before.context.as_deref().unwrap_or("default");
             return Err(Error::negative(format!(
-                "what serves is project `{}` in context `{place}`, which would go on beside this one",
+                "the current release runs as project `{}` in context `{place}`, and would keep running alongside this one",
                 before.project
             ))
-            .with_hint(format!("{} ends it", down(&before))));
+            .with_hint(format!("{} stops it", down(&before))));
         }
         _ if current.is_none() && runs(&now)? => {
             return Err(Error::negative(format!(
-                "project `{}` has containers that no deploy of this clone has made",
+                "project `{}` has containers that were not deployed from this clone",
                 now.project
             ))
             .with_hint(format!(
-                "{} ends them, if they are yours: `start` makes such, too",
+                "{} removes them, if they are yours: `start` creates such containers, too",
                 down(&now)
             ))
-            .with_hint("the project has its name from the folder of the clone and the layer"));
+            .with_hint("the project name is derived from the folder of the clone and the layer"));
         }
         _ => {}
     }
     Ok(now.project)
 }
 
-/// Looks at those that are about the target and its machine.
+/// Runs the gates of the target and its machine.
 #[must_use]
 pub fn check_target_gates(grounds: &TargetGateContext<'_>) -> Vec<Gate> {
     let mut gates = vec![
@@ -204,7 +205,7 @@ pub fn check_target_gates(grounds: &TargetGateContext<'_>) -> Vec<Gate> {
     gates
 }
 
-/// Both, in the usual order.
+/// Merges the local gates (`here`) and the target gates (`there`) in `GATE_ORDER`.
 #[must_use]
 pub fn merge_gates(here: Vec<Gate>, there: Vec<Gate>) -> Vec<Gate> {
     let mut all: Vec<Gate> = here.into_iter().chain(there).collect();
@@ -213,7 +214,7 @@ pub fn merge_gates(here: Vec<Gate>, there: Vec<Gate>) -> Vec<Gate> {
     all
 }
 
-/// A gate, by what was found.
+/// Converts the result of a check into a gate; details and hints of an error are joined by `; `.
 #[must_use]
 pub fn gate_from_result(name: &'static str, found: Result<String>) -> Gate {
     let name = name.into();
@@ -228,15 +229,14 @@ pub fn gate_from_result(name: &'static str, found: Result<String>) -> Gate {
     }
 }
 
-/// The refusal, where there is one.
+/// Returns an error with all failed gates as details, if any failed.
 pub fn ensure_gates_pass(gates: &[Gate]) -> Result<()> {
     let shut: Vec<&Gate> = gates.iter().filter(|gate| !gate.ok).collect();
     if shut.is_empty() {
         return Ok(());
     }
-    let what = format!("nothing was deployed: {}", pluralize(shut.len(), "thing"));
-    let is = if shut.len() == 1 { "is not as it" } else { "are not as they" };
-    let error = Error::negative(format!("{what} {is} must be"));
+    let what = format!("nothing was deployed: {} failed", pluralize(shut.len(), "preflight check"));
+    let error = Error::negative(what);
     Err(shut
         .into_iter()
         .fold(error, |error, gate| error.with_detail(format!("{}: {}", gate.name, gate.words))))
@@ -245,7 +245,7 @@ pub fn ensure_gates_pass(gates: &[Gate]) -> Result<()> {
 fn check_tree(repo: &Repo) -> Result<String> {
     if let Some(operation) = repo.current_operation() {
         let (name, end) = (operation.name, operation.continue_command);
-        return Err(Error::negative(format!("{name} is under way: `{end}` ends it")));
+        return Err(Error::negative(format!("{name} is in progress: `{end}` finishes it")));
     }
     let mut changed = repo.list_uncommitted()?;
     changed.extend(repo.list_untracked()?);
@@ -254,14 +254,14 @@ fn check_tree(repo: &Repo) -> Result<String> {
         let mut modules = repo.list_tree(head.tree, &AllPaths)?.into_iter();
         return match modules.find(|(_, entry)| entry.mode == FileMode::Gitlink) {
             Some((path, _)) => Err(Error::negative(format!(
-                "`{path}` is a submodule, which a release cannot hold: its files are in another repository"
+                "`{path}` is a submodule: releases cannot contain submodules, as their files are in another repository"
             ))
-            .with_hint("have a `build` step fetch them from where they are, and take the submodule out of the branch")),
+            .with_hint("fetch these files in a `build` step, and remove the submodule from the branch")),
             None => Ok("clean".to_owned()),
         };
     }
     Err(Error::negative(format!(
-        "there are changes that are not committed: {}",
+        "working tree has uncommitted changes: {}",
         join_names(&changed, MAX_SHOWN)
     ))
     .with_hint("commit them, or `git stash`"))
@@ -276,23 +276,25 @@ fn check_branch(deploy: &DeployConfig, branch: Option<&str>) -> Result<String> {
         return Ok(branch.to_owned());
     }
     let allowed = join_names(&deploy.branches, MAX_SHOWN);
-    Err(Error::negative(format!("`{branch}` may not be deployed here, only {allowed}")))
+    Err(Error::negative(format!(
+        "`{branch}` may not be deployed: `deploy.branches` allows only {allowed}"
+    )))
 }
 
 fn check_pushed(repo: &Repo, branch: Option<&str>, commit: Id) -> Result<String> {
     if repo.remote_names().is_empty() {
-        return Ok("there is no remote to push to".to_owned());
+        return Ok("no remote configured".to_owned());
     }
     let upstream = branch.map_or(Ok(None), |branch| repo.upstream(branch))?;
     let others = repo.refs_below("refs/remotes/")?;
-    // A branch can follow one of this very clone.
+    // The upstream of a branch can be another branch of this clone, which does not count as pushed.
     let upstream = upstream.filter(|(name, _)| name.starts_with("refs/remotes/"));
     for (name, id) in upstream.into_iter().chain(others) {
         if repo.is_ancestor(commit, id).unwrap_or(false) {
             return Ok(format!("in {}", name.trim_start_matches("refs/remotes/")));
         }
     }
-    Err(Error::negative(format!("commit {} is not at any remote", repo.short_id(commit)))
+    Err(Error::negative(format!("commit {} is not on any remote", repo.short_id(commit)))
         .with_hint("`git push`, or `git fetch` if somebody else has pushed it"))
 }
 
@@ -311,14 +313,14 @@ fn check_requires(scene: &GateContext<'_>, commit: Id) -> Result<String> {
         .with_hint(format!("`cargo xtask deploy {name}`")))
 }
 
-/// The variables that must be set, and are neither set here nor by a file that git tracks.
+/// Returns the names in `deploy.env-required` that neither the environment nor a tracked env file sets.
 pub fn find_missing_variables(scene: &GateContext<'_>) -> Result<Vec<String>> {
     let tree = scene.repo.head()?.tree;
     let mut missing = Vec::new();
     for name in &scene.deploy.env_required {
         let mut is_set = scene.ctx.world.variable(name).is_some();
         for file in list_env_files(scene.layer) {
-            // What git does not track is not in the release.
+            // An untracked file is not part of the release.
             if !is_set && scene.repo.entry_at(tree, &RepoPath::new(file))?.is_some() {
                 is_set = file_sets_variable(&scene.repo.root().join(file), name)?;
             }
@@ -335,16 +337,16 @@ fn list_env_files(layer: &Layer) -> impl Iterator<Item = &str> {
     files.map(|file| file.strip_prefix('?').unwrap_or(file))
 }
 
-/// Whether a file of variables sets this one.
+/// Reports whether the env file `file` sets the variable `name` to a non-empty value.
 fn file_sets_variable(file: &Path, name: &str) -> Result<bool> {
-    // What it refers to is for its start.
+    // References to other variables are resolved only when the service starts.
     let given = |_: &str| Some(std::ffi::OsString::new());
     let pairs =
         env_files::read_env_file(&EnvFile { path: file.to_path_buf(), is_optional: true }, &given)?;
     Ok(pairs.iter().any(|(known, value)| known == name && !value.is_empty()))
 }
 
-/// What is missing must be in a file of variables that outlives releases.
+/// Checks that the env files in the target's `shared` folder set the missing variables.
 fn check_variables(grounds: &TargetGateContext<'_>) -> Result<String> {
     let shared = grounds.target.shared_folder();
     let mut missing = Vec::new();
@@ -367,8 +369,8 @@ fn check_variables(grounds: &TargetGateContext<'_>) -> Result<String> {
     Err(Error::negative(what).with_hint(hint_set_variables(grounds.layer, grounds.target)))
 }
 
-/// Refuses to have a release serve on a port that somebody else has, or without a variable that must be set: it is
-/// looked for in the environment, in the release and in what outlives releases.
+/// Refuses a rollback to `release` if another process uses one of its ports, or a required variable is set neither
+/// in the environment nor in an env file of the release or the `shared` folder.
 pub fn check_rollback(
     layer: &Layer,
     deploy: &DeployConfig,
@@ -401,7 +403,7 @@ pub fn check_rollback(
     Err(Error::negative(what).with_hint(hint_set_variables(layer, target)))
 }
 
-/// Where variables can be set.
+/// Returns a hint that names the env file in the `shared` folder, if the layer has one.
 fn hint_set_variables(layer: &Layer, target: &DeployTarget) -> String {
     let shared = target.shared_folder();
     match list_env_files(layer).next() {
@@ -414,23 +416,26 @@ fn check_target(target: &DeployTarget) -> Result<String> {
     let root = target.root.display();
     let standing = target.check_ownership()?;
     if !can_write_in(&target.root) {
-        return Err(Error::negative(format!("`{root}` cannot be written by you")));
+        return Err(Error::negative(format!("permission denied: cannot write to `{root}`")));
     }
     if standing == TargetOwnership::Free {
         return Ok(format!("{root}, new"));
     }
     if let Some(holder) = target.lock_holder() {
-        return Err(Error::negative(format!("a run is under way in `{root}`: {holder}")));
+        return Err(Error::negative(format!("another run is in progress in `{root}`: {holder}")));
     }
     if let Some(journal) = DeployJournal::read(target)? {
-        return Ok(format!("{root}; a run of {} was cut short, and is ended first", journal.new));
+        return Ok(format!(
+            "{root}; a run of {} was cut short and is recovered first",
+            journal.new
+        ));
     }
     let entries = history::read_history(&target.history_file())?;
     current_link::check_current(target, &[history::current_and_serving(&entries).0])?;
     Ok(format!("{root}"))
 }
 
-/// Nothing that services keep may lie where the next release does not have it.
+/// Checks that services store their data outside the current release, so that the next one has it.
 fn check_state(grounds: &TargetGateContext<'_>) -> Result<String> {
     let target = grounds.target;
     if target.check_ownership()? == TargetOwnership::Free {
@@ -439,7 +444,7 @@ fn check_state(grounds: &TargetGateContext<'_>) -> Result<String> {
     let entries = history::read_history(&target.history_file())?;
     if let Some(current) = history::current_and_serving(&entries).0 {
         let release = Release::in_target(target, current);
-        // Whether it is a release at all is another gate.
+        // A `current` that is not a release is reported by the gate `target`.
         if release.is_sealed() {
             persistent_state::check_written(&release, grounds.deploy, target, true)?;
             persistent_state::check_state_declared(grounds.layer, &release, target)?;
@@ -449,13 +454,13 @@ fn check_state(grounds: &TargetGateContext<'_>) -> Result<String> {
         grounds.layer.services.iter().flat_map(|one| &one.state).map(ToString::to_string).collect();
     let names: Vec<String> = names.into_iter().collect();
     Ok(if names.is_empty() {
-        "nothing is kept".to_owned()
+        "no service keeps state".to_owned()
     } else {
         format!("{} in {}", join_names(&names, MAX_SHOWN), target.state_folder().display())
     })
 }
 
-/// The room that a release needs, in bytes, and what must stay free besides.
+/// Returns the free space required for a release, in bytes: the size of all files of HEAD plus `RESERVED_BYTES`.
 pub fn compute_needed_bytes(scene: &GateContext<'_>) -> Result<u64> {
     let mut needed = RESERVED_BYTES;
     for (_, entry) in scene.repo.list_tree(scene.repo.head()?.tree, &AllPaths)? {
@@ -471,14 +476,14 @@ fn check_disk(root: &Path, needed: u64) -> Result<String> {
     let free = match rustix::fs::statvfs(nearest) {
         Ok(found) => found.f_bavail.saturating_mul(found.f_frsize),
         Err(cause) => {
-            let what = format!("the room in `{}` cannot be told", nearest.display());
+            let what = format!("cannot determine the free space in `{}`", nearest.display());
             return Err(Error::unable(what).with_cause(cause));
         }
     };
     check_free_bytes(nearest, free, needed)
 }
 
-/// Whether so many bytes are enough.
+/// Returns an error if `free` bytes in `folder` are less than the `needed` ones.
 pub fn check_free_bytes(folder: &Path, free: u64, needed: u64) -> Result<String> {
     if free < needed {
         let (free, needed) = (format_size(free), format_size(needed));
@@ -490,10 +495,10 @@ pub fn check_free_bytes(folder: &Path, free: u64, needed: u64) -> Result<String>
     Ok(format!("{} free", format_size(free)))
 }
 
-/// Whether the programs that an engine needs are here.
+/// Checks that the programs of the engine are on PATH and run.
 pub fn check_tools(scene: &GateContext<'_>) -> Result<String> {
     let world = scene.ctx.world;
-    // What is asked of the tool, so that it is seen to run; ssh and rsync show it by the greeting.
+    // Arguments that prove that the tool runs; for ssh and rsync the handshake proves it.
     let (needed, question): (&[&str], &[&str]) = match scene.deploy.engine {
         DeployEngine::Directory => (&[], &[]),
         DeployEngine::Ssh => (&["ssh", "rsync"], &[]),
@@ -513,7 +518,7 @@ pub fn check_tools(scene: &GateContext<'_>) -> Result<String> {
     Ok(if needed.is_empty() { "none needed".to_owned() } else { needed.join(", ") })
 }
 
-/// The ports of the layer must be free, or those of the release that serves.
+/// Checks that the ports of the layer are free, or used by the current release.
 fn check_ports(grounds: &TargetGateContext<'_>) -> Result<String> {
     let mut wanted: BTreeMap<String, u16> = stacks::collect_ports(grounds.layer);
     if let xtask_config::StatusPort::Fixed(port) = grounds.layer.status {
@@ -531,13 +536,13 @@ fn check_ports(grounds: &TargetGateContext<'_>) -> Result<String> {
     let wanted: Vec<(String, u16)> = wanted.into_iter().collect();
     let obstacles = port_plan::find_conflicts(&wanted, None)?;
     if obstacles.is_empty() {
-        return Ok("free, or those of the release that serves".to_owned());
+        return Ok("free, or used by the current release".to_owned());
     }
     let error = Error::negative(format!("{} in use", pluralize(obstacles.len(), "port")));
     let who = |one: &port_plan::PortConflict| match one.owners.is_empty() {
         true => one.message.split("; `--port").next().unwrap_or_default().to_owned(),
         false => ports::describe_owners(one.port, &one.owners),
     };
-    // What `start` can do about it, a deploy does not.
+    // The remedy `--port` applies to `start` only, so `who` cuts it off.
     Err(obstacles.iter().fold(error, |error, one| error.with_detail(who(one))))
 }

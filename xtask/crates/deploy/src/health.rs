@@ -1,8 +1,8 @@
-//! Whether what serves is well: asked once, or watched for a while.
+//! Health of the running release: a single check, or a watch over a period.
 //!
-//! A required service that ends, is started again or is given up within the watch is not well. A probe that
-//! fails is left to the supervisor, which knows how many in a row count; at the end every probe is asked once
-//! more.
+//! A required service that exits, is restarted or is given up during the watch is unhealthy. A failing probe
+//! is left to the supervisor, which knows the number of consecutive failures that count; at the end every
+//! probe runs once more. An error lists all faults, e.g. `api: failed: connection refused`.
 
 use std::time::Duration;
 
@@ -14,10 +14,12 @@ use xtask_services::spec::ServiceSpec;
 use xtask_services::stack::Stack;
 use xtask_services::status::ServiceStatus;
 
-/// How often it is looked.
+/// Interval between two polls of the supervisor's status.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Watches a stack for a while. An error says what is not well.
+/// Watches the required services of `specs` for `longest`, then checks their health once.
+///
+/// Returns an error of kind `Negative` with all faults as details, or `Interrupted` after Ctrl-C.
 pub fn watch_stack(
     stack: &Stack,
     specs: &[ServiceSpec],
@@ -28,11 +30,14 @@ pub fn watch_stack(
     let first = read_service_rows(stack, around)?;
     loop {
         if around.interrupts.was_interrupted() {
-            return Err(Error::new(ErrorKind::Interrupted, "interrupted while it was watched"));
+            return Err(Error::new(
+                ErrorKind::Interrupted,
+                "interrupted while watching the release",
+            ));
         }
         let faults = find_faults(specs, &first, &read_service_rows(stack, around)?);
         if !faults.is_empty() {
-            let error = Error::negative("the release is not well");
+            let error = Error::negative("the release is unhealthy");
             return Err(faults.into_iter().fold(error, Error::with_detail));
         }
         match deadline.remaining() {
@@ -42,7 +47,7 @@ pub fn watch_stack(
     }
 }
 
-/// Asks every required service of a stack whether it is well, now.
+/// Runs the probes of every required service of a stack once.
 pub fn check_stack_health(
     stack: &Stack,
     specs: &[ServiceSpec],
@@ -54,20 +59,20 @@ pub fn check_stack_health(
         match answers.iter().find(|(name, _)| *name == spec.name) {
             Some((_, Ok(_))) => {}
             Some((name, Err(why))) => faults.push(format!("{name}: {why}")),
-            None => faults.push(format!("{}: it does not run", spec.name)),
+            None => faults.push(format!("{}: not running", spec.name)),
         }
     }
     if faults.is_empty() {
         return Ok(());
     }
-    Err(faults.into_iter().fold(Error::negative("the release is not well"), Error::with_detail))
+    Err(faults.into_iter().fold(Error::negative("the release is unhealthy"), Error::with_detail))
 }
 
 fn read_service_rows(stack: &Stack, around: &DeployContext<'_>) -> Result<Vec<ServiceStatus>> {
     Ok(client::read_brief_status(stack, around.world)?.map_or_else(Vec::new, |page| page.services))
 }
 
-/// What is not well, by how it was at first and is now.
+/// Returns the faults of the required services, by comparing the status at the start with the current one.
 fn find_faults(
     specs: &[ServiceSpec],
     first: &[ServiceStatus],
@@ -79,16 +84,16 @@ fn find_faults(
             |rows: &[ServiceStatus]| rows.iter().find(|row| row.service == spec.name).cloned();
         let name = &spec.name;
         let Some(row) = find(now) else {
-            faults.push(format!("{name}: it does not run"));
+            faults.push(format!("{name}: not running"));
             continue;
         };
         let error = row.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
         let before = find(first).map_or(0, |row| row.restarts);
-        // One whose supervisor is gone still serves, and another one takes it over.
+        // A service in the state `lost` has no supervisor, but still serves; another supervisor takes it over.
         if !["ready", "done", "lost"].contains(&row.state.as_str()) {
-            faults.push(format!("{name}: it is {}{error}", row.state));
+            faults.push(format!("{name}: {}{error}", row.state));
         } else if row.restarts > before {
-            faults.push(format!("{name}: it was started again{error}"));
+            faults.push(format!("{name}: was restarted{error}"));
         }
     }
     faults

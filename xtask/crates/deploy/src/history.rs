@@ -1,6 +1,11 @@
-//! What was done to a target: a line of JSON for each run, appended and never changed.
+//! The history of a target, the file `history`: one line of JSON per run, appended and never changed.
 //!
-//! A line that was torn by a crash is no matter: the journal writes it again, by its id.
+//! A line that a crash left incomplete is written again from the journal, identified by its id. For example:
+//!
+//! ```text
+//! {"id": "...", "at": 1741601700, "doing": "deploy", "release": "20250310T101500Z-4cfd10e1a2b3",
+//!  "outcome": "verified", "current": "20250310T101500Z-4cfd10e1a2b3", "by": "ada", ...}
+//! ```
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -14,34 +19,34 @@ use super::pipeline::DeployAction;
 use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::files::Disk;
 
-/// The largest history that is read: 64 MiB, some hundred thousand deploys.
+/// Size limit of the file: 64 MiB, some hundred thousand deploys.
 const MAX_HISTORY_BYTES: u64 = 64 << 20;
 
-/// How a run ended.
+/// Outcome of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeployOutcome {
-    /// The release serves, and was well for as long as it was watched.
+    /// The release serves, and was healthy during its watch.
     Verified,
-    /// It did not come to serve; what served before was not touched.
+    /// The release did not serve; the one before was not touched.
     Failed,
-    /// It served and was not well; the release before serves again, verified.
+    /// The release was unhealthy; the one before serves again, verified.
     RolledBack,
-    /// The same, and the release before is not well either.
+    /// The release was unhealthy, and so is the one before.
     RollbackFailed,
-    /// It was given up before it was known whether it is well; the release before serves again, verified.
+    /// The run was interrupted before its verdict; the release before serves again, verified.
     Interrupted,
 }
 
 impl DeployOutcome {
-    /// Whether it says anything of its release.
+    /// Reports whether the outcome is evidence for or against the release.
     fn is_verdict(self) -> bool {
         !matches!(self, DeployOutcome::Failed | DeployOutcome::Interrupted)
     }
 }
 
 impl DeployOutcome {
-    /// In words.
+    /// Returns the outcome as text, e.g. `rolled back`.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -54,62 +59,64 @@ impl DeployOutcome {
     }
 }
 
-/// A run.
+/// A run in the history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeployEntry {
-    /// Its id, by which it is there once.
+    /// Unique id, against duplicate lines.
     pub id: String,
-    /// When it began, in seconds since the epoch.
+    /// Start of the run, in seconds since the epoch.
     pub at: i64,
-    /// What it did.
     pub doing: DeployAction,
-    /// The release that it was about.
+    /// Name of the release that was to serve.
     pub release: String,
-    /// The commit of that release.
+    /// Commit of `release`, in full.
     pub commit: String,
-    /// How it ended.
     pub outcome: DeployOutcome,
-    /// The release to which `current` points since.
+    /// Name of the release to which `current` points after the run.
     pub current: Option<String>,
-    /// The release that serves since, verified.
+    /// Name of the verified release that serves after the run.
     pub serves: Option<String>,
-    /// Who did it.
+    /// The deploying user.
     pub by: String,
-    /// What went wrong.
+    /// Reason for a failure.
     pub why: Option<String>,
 }
 
-/// All runs, the oldest first. Lines that cannot be read are left out.
+/// Reads all runs, oldest first, skipping malformed lines. Returns none if `file` does not exist.
+///
+/// Returns an error if `file` is not a regular file, is larger than 64 MiB, or is unreadable.
 pub fn read_history(file: &Path) -> Result<Vec<DeployEntry>> {
-    let failed = || format!("the history `{}` cannot be read", file.display());
+    let failed = || format!("cannot read the history `{}`", file.display());
     match std::fs::metadata(file) {
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(cause) => return Err(cause).with_context(failed),
         Ok(meta) if !meta.is_file() || meta.len() > MAX_HISTORY_BYTES => {
-            return Err(Error::unable(failed()).with_detail("it is no file of a usual size"));
+            return Err(
+                Error::unable(failed()).with_detail("not a regular file, or larger than 64 MiB")
+            );
         }
         Ok(_) => {}
     }
     Ok(parse_history(&std::fs::read(file).with_context(failed)?))
 }
 
-/// The runs of a history that was read.
+/// Parses the content of a history, skipping malformed lines.
 #[must_use]
 pub fn parse_history(bytes: &[u8]) -> Vec<DeployEntry> {
     let lines = bytes.split(|byte| *byte == b'\n');
     lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }
 
-/// Adds a run, once.
+/// Appends a run, unless one with the same `id` is present.
 pub fn append_entry(disk: &Disk<'_>, file: &Path, entry: &DeployEntry) -> Result<()> {
-    let failed = || format!("the history `{}` cannot be written", file.display());
+    let failed = || format!("cannot write the history `{}`", file.display());
     if read_history(file)?.iter().any(|known| known.id == entry.id) {
         return Ok(());
     }
     let mut line = serde_json::to_vec(entry).with_context(failed)?;
     line.push(b'\n');
     disk.check_gate("append to the history").with_context(failed)?;
-    // What went wrong is for those who deploy.
+    // Mode 0600, because `why` is meant for the deploying user only.
     let mut options = File::options();
     let mut open = options.create(true).append(true).mode(0o600).open(file).with_context(failed)?;
     let is_torn = std::fs::read(file).is_ok_and(|all| !all.is_empty() && !all.ends_with(b"\n"));
@@ -119,7 +126,7 @@ pub fn append_entry(disk: &Disk<'_>, file: &Path, entry: &DeployEntry) -> Result
     open.write_all(&line).and_then(|()| open.sync_all()).with_context(failed)
 }
 
-/// The releases that were verified when they were last tried, the newest first.
+/// Returns the names of the releases with `Verified` as their last verdict, newest first.
 #[must_use]
 pub fn list_verified(entries: &[DeployEntry]) -> Vec<String> {
     let mut seen = BTreeSet::new();
@@ -129,7 +136,8 @@ pub fn list_verified(entries: &[DeployEntry]) -> Vec<String> {
     good.map(|entry| entry.release.clone()).collect()
 }
 
-/// Whether a commit was verified when it last came to serve: a try that was given up before that says nothing.
+/// Reports whether the last verdict on `commit` is `Verified`; outcomes such as `Failed` and `Interrupted` do not
+/// count as verdicts.
 #[must_use]
 pub fn is_commit_verified(entries: &[DeployEntry], commit: &str) -> bool {
     let mut served = entries.iter().rev().filter(|entry| entry.outcome.is_verdict());
@@ -137,7 +145,7 @@ pub fn is_commit_verified(entries: &[DeployEntry], commit: &str) -> bool {
     last.is_some_and(|entry| entry.outcome == DeployOutcome::Verified)
 }
 
-/// The release to which `current` should point, and the one that serves.
+/// Returns the names of the release to which `current` should point, and of the one that serves.
 #[must_use]
 pub fn current_and_serving(entries: &[DeployEntry]) -> (Option<&str>, Option<&str>) {
     let last = entries.last();

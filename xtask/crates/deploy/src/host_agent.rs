@@ -1,8 +1,8 @@
-//! What the program does on another host: it takes one order and does it there as `directory` does it, with the
-//! same lock, journal, steps and ways back.
+//! The remote side of the engine `ssh`: executes one `HostRequest` on the host, like the engine `directory`, with the
+//! same lock, journal, steps and rollback.
 //!
-//! Whoever gave the order may go away at any time: what was begun goes on to its end, and the next command
-//! finds the lock, or the history.
+//! The client may disconnect at any time: the run continues to its end, and the next command finds the lock or
+//! the history. For example, `HostCommand::Rollback` yields a `HostResponse` with `run`, `current` and `serves`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,10 +25,11 @@ use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::signals::Interrupts;
 use xtask_config::Layer;
 
-/// How many programs stay: that which was sent last, and two to which somebody may go back.
+/// Number of uploaded programs that are kept: the last one, and two for a return to an older xtask.
 const MAX_KEPT_PROGRAMS: usize = 3;
 
-/// Does it. The world of `around` has the variables of the order already.
+/// Executes `order` and returns the response, which may contain a failure. `around.world` already has the variables
+/// of the request.
 pub fn execute_request(
     order: &HostRequest,
     around: DeployContext<'_>,
@@ -48,7 +49,10 @@ fn try_execute(
     ended: &mut HostResponse,
 ) -> Result<()> {
     if order.schema != ORDER {
-        return Err(Error::unable(format!("an order of the kind `{}` is not known", order.schema)));
+        return Err(Error::unable(format!(
+            "unknown kind of order `{}`: expected `{ORDER}`",
+            order.schema
+        )));
     }
     let layer = order.load_layer()?;
     let target = DeployTarget { root: order.root.clone(), layer: order.layer.clone() };
@@ -91,7 +95,8 @@ fn inspect_target(
     missing: &[String],
 ) -> Result<TargetInspection> {
     let target = site.target;
-    let deploy = layer.deploy.as_ref().ok_or_else(|| Error::usage("the layer is not deployed"))?;
+    let deploy =
+        layer.deploy.as_ref().ok_or_else(|| Error::usage("the layer has no `[deploy]`"))?;
     let grounds = TargetGateContext {
         layer,
         deploy,
@@ -117,7 +122,8 @@ fn execute_change(
     wanted: &HostCommand,
     warn: &dyn Fn(&str),
 ) -> Result<()> {
-    let deploy = layer.deploy.as_ref().ok_or_else(|| Error::usage("the layer is not deployed"))?;
+    let deploy =
+        layer.deploy.as_ref().ok_or_else(|| Error::usage("the layer has no `[deploy]`"))?;
     let doing = match wanted {
         HostCommand::Rollback { .. } => DeployAction::Rollback,
         _ => DeployAction::Deploy,
@@ -130,7 +136,7 @@ fn execute_change(
     let (_lock, mended) = match (opened, wanted) {
         (Ok(opened), _) => opened,
         (Err(failure), HostCommand::Deploy { release, .. }) if is_release_name(release) => {
-            // It is sent again for another attempt.
+            // The next attempt uploads the release again.
             drop(arrived(release).remove(&site.ctx));
             return Err(failure);
         }
@@ -166,12 +172,12 @@ fn list_names(folder: &Path) -> impl Iterator<Item = String> + use<> {
     entries.filter_map(|entry| entry.file_name().into_string().ok())
 }
 
-/// Removes older programs, and what arrived long ago and was never taken in.
+/// Removes old programs, and releases in `incoming` that were never imported.
 fn remove_stale_files(target: &DeployTarget, around: &DeployContext<'_>) -> Result<()> {
     let mut programs = Vec::new();
     for name in list_names(&target.programs_folder()).filter(|name| name.starts_with("xtask-")) {
         let path = target.programs_folder().join(name);
-        // This one is the newest, whenever it was built.
+        // The running program sorts as the newest, whatever its build time.
         let is_own = is_own_program(&path, around.world);
         let changed = std::fs::metadata(&path).and_then(|meta| meta.modified()).ok();
         programs.push((is_own, changed, path));
@@ -182,11 +188,11 @@ fn remove_stale_files(target: &DeployTarget, around: &DeployContext<'_>) -> Resu
         around
             .disk
             .remove_file(&path)
-            .with_context(|| format!("`{}` cannot be removed", path.display()))?;
+            .with_context(|| format!("cannot remove `{}`", path.display()))?;
     }
     for name in list_names(&target.incoming_folder()).filter(|name| is_release_name(name)) {
         let folder = target.incoming_folder().join(&name);
-        // What is still under way is younger than it may take.
+        // An upload in progress is younger than its time limit.
         if file_age(&folder, around.world).is_some_and(|age| age > 2 * UPLOAD_TIMEOUT) {
             Release { name, folder }.remove(around)?;
         }

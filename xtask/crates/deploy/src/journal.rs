@@ -1,5 +1,11 @@
-//! What is under way in a target, written down before each step. It goes when the run has ended, so one
-//! that is there tells of a run that was cut short.
+//! The journal of a run, the file `journal` of a target, written before each step and removed at the end.
+//!
+//! A journal without a running process therefore belongs to an interrupted run. For example:
+//!
+//! ```text
+//! {"id": "...", "doing": "deploy", "by": "ada", "new": "20250310T101500Z-4cfd10e1a2b3",
+//!  "old": "20250309T090000Z-05a35cb1f2e3", "step": "watch", "watch_ms": 60000, ...}
+//! ```
 
 use serde::{Deserialize, Serialize};
 
@@ -10,43 +16,41 @@ use super::target::DeployTarget;
 use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::record::{self, LoadedRecord};
 
-/// The kind of the record.
+/// Format identifier in the first line of the file.
 const JOURNAL_KIND: &str = "xtask.deploy-journal/1";
 
-/// A run that is under way.
+/// A run in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeployJournal {
-    /// Its id.
     pub id: String,
-    /// When it began, in seconds since the epoch.
+    /// Start of the run, in seconds since the epoch.
     pub at: i64,
-    /// What it does.
     pub doing: DeployAction,
-    /// Who does it.
+    /// The deploying user.
     pub by: String,
-    /// The release that is to serve.
+    /// Name of the release that is to serve.
     pub new: String,
-    /// Its commit.
+    /// Commit of `new`, in full.
     pub commit: String,
-    /// The verified release to which it would go back.
+    /// Name of the verified release to which a failure rolls back.
     pub old: Option<String>,
-    /// The release to which `current` pointed when it began.
+    /// Name of the release to which `current` pointed at the start.
     pub pointed: Option<String>,
-    /// The release that served then.
+    /// Name of the release that served at the start.
     pub served: Option<String>,
-    /// How long the new release is watched, in milliseconds.
+    /// Length of the watch, in milliseconds.
     pub watch_ms: u64,
-    /// Which step has begun.
+    /// The step that has begun.
     pub step: PipelineStep,
-    /// Why it goes back.
+    /// Reason for the rollback.
     pub why: Option<String>,
-    /// What programs have printed about it. It may hold secrets: it is told and never kept.
+    /// Output of programs about the failure. It may contain secrets, so it is printed and never stored.
     #[serde(skip)]
     pub printed: Vec<String>,
 }
 
 impl DeployJournal {
-    /// Reads it; nothing where no run is under way.
+    /// Reads the journal of `target`. Returns `None` if no run is in progress or was interrupted.
     pub fn read(target: &DeployTarget) -> Result<Option<DeployJournal>> {
         let path = target.journal_file();
         match record::read_record(&path, JOURNAL_KIND) {
@@ -54,18 +58,18 @@ impl DeployJournal {
             LoadedRecord::Valid(journal) => Ok(Some(journal)),
             LoadedRecord::Newer => Err(record::newer_record_error("the journal of a deploy", &path)),
             LoadedRecord::Corrupt(why) => Err(Error::unable(format!(
-                "the journal `{}` cannot be read: {why}",
+                "cannot read the journal `{}`: {why}",
                 path.display()
             ))
-            .with_hint("nothing was touched; what `current` points to may serve, or what the history says last")
+            .with_hint("nothing was changed; the release of `current` may be running, or the last one in the history")
             .with_hint(format!(
-                "move the journal away, and `cargo xtask rollback {} RELEASE` has a verified one serve",
+                "move the journal away, then switch to a verified release: `cargo xtask rollback {} RELEASE`",
                 target.layer
             ))),
         }
     }
 
-    /// Writes down that a step begins.
+    /// Sets `step` and writes the journal; on failure the old step stays.
     pub fn begin_step(
         &mut self,
         step: PipelineStep,
@@ -75,21 +79,21 @@ impl DeployJournal {
         let path = target.journal_file();
         let next = DeployJournal { step, ..self.clone() };
         record::write_record(around.disk, &path, JOURNAL_KIND, &next)
-            .with_context(|| format!("the journal `{}` cannot be written", path.display()))?;
+            .with_context(|| format!("cannot write the journal `{}`", path.display()))?;
         *self = next;
         Ok(())
     }
 
-    /// Removes it: the run has ended.
+    /// Removes the journal at the end of a run.
     pub fn remove(&self, target: &DeployTarget, around: &DeployContext<'_>) -> Result<()> {
         let path = target.journal_file();
         around
             .disk
             .remove_file(&path)
-            .with_context(|| format!("the journal `{}` cannot be removed", path.display()))
+            .with_context(|| format!("cannot remove the journal `{}`", path.display()))
     }
 
-    /// The line of the history.
+    /// Returns the history entry of this run with the given `outcome`.
     #[must_use]
     pub fn to_history_entry(&self, outcome: DeployOutcome) -> DeployEntry {
         let (current, serves) = match outcome {
@@ -98,7 +102,7 @@ impl DeployJournal {
                 (self.old.as_ref(), self.old.as_ref())
             }
             DeployOutcome::RollbackFailed => (self.old.as_ref(), None),
-            // From the change-over on, what served before has been ended.
+            // From the step `ChangeOver` on, the release before has been stopped.
             DeployOutcome::Failed if self.step == PipelineStep::GoBack => {
                 (self.pointed.as_ref(), None)
             }

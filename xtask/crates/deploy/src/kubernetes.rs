@@ -1,9 +1,14 @@
-//! The engine `kubernetes`: a cluster, by `kubectl`. It is always told which, and never takes the current context.
+//! The engine `kubernetes`: a cluster, via `kubectl`, always with `--context`, never with the current context.
 //!
-//! A release is applied, and waited for. Going back is applying the release before: its manifests are its
-//! configuration, which `rollout undo` would bring back for one workload alone. What was applied is written down
-//! before it is; a workload that the release which serves has not is deleted. Nothing else is ever deleted:
-//! volumes, secrets, namespaces and definitions may hold what nobody can bring back. They are named.
+//! A release is applied, and its rollout awaited. A rollback applies the release before: its manifests are its
+//! configuration, while `rollout undo` would restore a single workload only. Objects are recorded in the file
+//! `applied` before `kubectl apply`; a workload that the current release lacks is deleted. Other kinds are never
+//! deleted but reported, since volumes, secrets, namespaces and definitions may contain irreplaceable data.
+//!
+//! ```text
+//! {"context": "prod", "all": [{"namespace": "shop", "kind": "Deployment", "name": "web"}], "found": [],
+//!  "releases": {"20250310T101500Z-4cfd10e1a2b3": [...]}}
+//! ```
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,38 +29,37 @@ use xtask_base::error::{Error, ErrorKind, Result, ResultExt as _};
 use xtask_base::record::{self, LoadedRecord};
 use xtask_base::words::join_names;
 
-/// The kind of the record of what was applied.
+/// Format identifier of the record `applied`.
 const APPLIED_KIND: &str = "xtask.deploy-applied/1";
 
-/// How long manifests may take to be applied, or workloads to be deleted: five minutes.
+/// Time limit of `kubectl apply` and `kubectl delete`: five minutes.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How many questions in a row may fail while it is watched.
+/// Number of consecutive failed queries that a watch tolerates.
 const MAX_FAILED_QUERIES: usize = 2;
 
-/// How often it is looked: each time starts processes and asks the cluster.
+/// Interval between two polls of a watch; each poll starts processes and queries the cluster.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What is waited for and watched.
+/// Kinds with a rollout, which is awaited and watched.
 const ROLLOUT_KINDS: [&str; 3] = ["Deployment", "StatefulSet", "DaemonSet"];
 
-/// What only runs, and can be brought back by applying it again.
+/// Kinds without data, which can be restored by `kubectl apply` and so may be deleted.
 const WORKLOAD_KINDS: [&str; 5] = ["Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"];
 
-/// How many names are told in one line.
+/// Number of names that a message lists.
 const MAX_SHOWN: usize = 10;
 
-/// The engine.
+/// Engine that runs `kubectl`.
 pub struct KubernetesEngine<'a> {
-    /// Where it keeps releases.
+    /// Folder of releases and history, in this clone.
     pub target: &'a DeployTarget,
-    /// How the layer is configured now.
+    /// Current settings of the layer.
     pub settings: &'a EngineSettings,
-    /// The outside.
     pub ctx: DeployContext<'a>,
 }
 
-/// Something in a cluster.
+/// Identity of an object in a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct ClusterObject {
     namespace: Option<String>,
@@ -63,21 +67,21 @@ struct ClusterObject {
     name: String,
 }
 
-/// What was applied.
+/// Record of the applied objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct AppliedObjects {
-    /// The context in which it was.
+    /// Context of the last `apply`.
     context: Option<String>,
-    /// All that was ever applied there and not deleted.
+    /// All objects that were applied in `context` and not deleted.
     all: Vec<ClusterObject>,
-    /// What was there before anything was applied: it is nobody's to delete.
+    /// Workloads that existed before the first `apply`, and are never deleted.
     found: Vec<ClusterObject>,
-    /// What each release has.
+    /// Objects of each release, by name.
     releases: BTreeMap<String, Vec<ClusterObject>>,
 }
 
 impl ClusterObject {
-    /// As `kubectl` takes it.
+    /// Returns the argument for `kubectl`, e.g. `deployment/web`.
     fn resource_name(&self) -> String {
         format!("{}/{}", self.kind.to_lowercase(), self.name)
     }
@@ -86,13 +90,13 @@ impl ClusterObject {
         WORKLOAD_KINDS.contains(&self.kind.as_str())
     }
 
-    /// Context and namespace, as arguments.
+    /// Returns `--context` and `--namespace` for this object.
     fn scope_args(&self, context: Option<&str>) -> Vec<String> {
         build_scope_args(context, self.namespace.as_deref())
     }
 }
 
-/// Context and namespace, as arguments.
+/// Returns `--context` and `--namespace` arguments, without the ones that are `None`.
 #[must_use]
 pub fn build_scope_args(context: Option<&str>, namespace: Option<&str>) -> Vec<String> {
     let context = context.into_iter().flat_map(|name| ["--context", name]);
@@ -100,7 +104,8 @@ pub fn build_scope_args(context: Option<&str>, namespace: Option<&str>) -> Vec<S
     context.chain(namespace).map(str::to_owned).collect()
 }
 
-/// How the manifests of a release are named: a folder with a kustomization is built, any other is read whole.
+/// Returns the manifest arguments: `-k` for a folder with a kustomization, else `-f`, with `--recursive` for a
+/// folder. `files` is the root of the release or the worktree.
 #[must_use]
 pub fn build_manifest_args(outside: &EngineSettings, files: &std::path::Path) -> Vec<String> {
     let path = files.join(&outside.to);
@@ -123,20 +128,20 @@ impl KubernetesEngine<'_> {
         EngineTool::for_release("kubectl", self.target, release, &self.ctx)
     }
 
-    /// `kubectl` where no release is meant.
+    /// Returns `kubectl` without a release, in the target's folder.
     fn kubectl_without_release(&self) -> EngineTool<'_> {
         let (folder, variables) = (self.target.root.clone(), Vec::new());
         EngineTool { name: "kubectl", folder, variables, ctx: &self.ctx }
     }
 
-    /// Applies a release, or only says what it would; answers with what it has.
+    /// Runs `kubectl apply` for a release with the options `more` (e.g. `--dry-run=server`), and returns its objects.
     fn apply_release(&self, release: &Release, more: &[&str]) -> Result<Vec<ClusterObject>> {
         let outside = read_engine_settings(release)?;
         let mut args = build_scope_args(outside.context.as_deref(), outside.namespace.as_deref());
         args.push("apply".to_owned());
         args.extend(to_args(more));
         args.extend(build_manifest_args(&outside, &release.files()));
-        // A name alone would not say in which namespace.
+        // JSON, because `-o name` omits the namespace.
         args.extend(to_args(&["-o", "json"]));
         let kubectl = self.kubectl_for_release(release);
         let said = if more.is_empty() {
@@ -153,8 +158,8 @@ impl KubernetesEngine<'_> {
             things.push(ClusterObject { namespace: text("/metadata/namespace"), kind, name });
         }
         if things.is_empty() {
-            let what = format!("`kubectl` names nothing that it applies of {}", outside.to);
-            return Err(Error::negative(what).with_hint("is there a manifest in it?"));
+            let what = format!("`kubectl apply` reports no objects for `{}`", outside.to);
+            return Err(Error::negative(what).with_hint("check that it contains a manifest"));
         }
         Ok(things)
     }
@@ -167,11 +172,12 @@ impl KubernetesEngine<'_> {
         match record::read_record(&self.applied_file(), APPLIED_KIND) {
             LoadedRecord::Missing => Ok(AppliedObjects::default()),
             LoadedRecord::Valid(applied) => Ok(applied),
-            LoadedRecord::Newer => {
-                Err(record::newer_record_error("what was applied", &self.applied_file()))
-            }
+            LoadedRecord::Newer => Err(record::newer_record_error(
+                "the record of applied objects",
+                &self.applied_file(),
+            )),
             LoadedRecord::Corrupt(why) => {
-                Err(Error::unable(format!("what was applied cannot be read: {why}"))
+                Err(Error::unable(format!("cannot read the record of applied objects: {why}"))
                     .with_detail(self.applied_file().display().to_string())
                     .with_hint("nothing was deleted"))
             }
@@ -180,15 +186,15 @@ impl KubernetesEngine<'_> {
 
     fn write_applied(&self, applied: &AppliedObjects) -> Result<()> {
         record::write_record(self.ctx.disk, &self.applied_file(), APPLIED_KIND, applied)
-            .with_context(|| format!("`{}` cannot be written", self.applied_file().display()))
+            .with_context(|| format!("cannot write `{}`", self.applied_file().display()))
     }
 
-    /// Writes down what a release has, before it is applied.
+    /// Records the objects of a release before they are applied, and the workloads among them that exist already.
     fn record_applied(&self, release: &Release, things: &[ClusterObject]) -> Result<()> {
         let mut applied = self.read_applied()?;
         let context = read_engine_settings(release)?.context;
         if applied.context.is_some() && applied.context != context {
-            // Another context may be another cluster, or the same by another name.
+            // Another context may be another cluster, or another name of the same one.
             self.report_leftovers(&applied.all, applied.context.as_deref().unwrap_or_default());
             applied.all.clear();
             applied.found.clear();
@@ -227,7 +233,7 @@ impl KubernetesEngine<'_> {
         Ok(things)
     }
 
-    /// What is not well, and how often the containers of each pod were started again.
+    /// Returns the faults of all workloads, and the restart count of each pod by uid.
     fn inspect_workloads(&self, release: &Release) -> Result<(Vec<String>, BTreeMap<String, u64>)> {
         let kubectl = self.kubectl_for_release(release);
         let context = read_engine_settings(release)?.context;
@@ -297,11 +303,14 @@ impl Engine for KubernetesEngine<'_> {
         let mut first: Option<BTreeMap<String, u64>> = None;
         loop {
             if self.ctx.interrupts.was_interrupted() {
-                return Err(Error::new(ErrorKind::Interrupted, "interrupted while it was watched"));
+                return Err(Error::new(
+                    ErrorKind::Interrupted,
+                    "interrupted while watching the release",
+                ));
             }
             let left = deadline.remaining();
             let (mut faults, restarts) = match self.inspect_workloads(release) {
-                // A question that fails once says nothing of the release.
+                // A single failed query is no evidence against the release.
                 Err(_) if misses < MAX_FAILED_QUERIES => {
                     misses += 1;
                     std::thread::sleep(POLL_INTERVAL);
@@ -311,10 +320,10 @@ impl Engine for KubernetesEngine<'_> {
             };
             misses = 0;
             let first = first.get_or_insert_with(|| restarts.clone());
-            // A pod that came meanwhile has not been started again, or is not well.
+            // A new pod counts from 0: restarts of its containers are a fault.
             let grew = |(id, count): &(&String, &u64)| *count > first.get(*id).unwrap_or(&0);
             if restarts.iter().any(|one| grew(&one)) {
-                faults.push("a container of it was started again".to_owned());
+                faults.push("a container was restarted".to_owned());
             }
             ensure_no_faults(faults)?;
             match left {
@@ -344,7 +353,7 @@ impl Engine for KubernetesEngine<'_> {
             applied.all.retain(|other| *other != thing);
             self.write_applied(&applied)?;
         }
-        self.report_leftovers(&left, "the cluster, though what serves does not have it");
+        self.report_leftovers(&left, "the cluster, though not part of the current release");
         Ok(())
     }
 
@@ -357,7 +366,7 @@ impl Engine for KubernetesEngine<'_> {
     }
 }
 
-/// The objects that are printed: one, or those of a list.
+/// Parses the output of `kubectl -o json`: one object, or the `items` of a list.
 fn parse_items(text: &str) -> Result<Vec<Value>> {
     let mut all = Vec::new();
     for mut object in parse_json_objects(text)? {
@@ -369,12 +378,12 @@ fn parse_items(text: &str) -> Result<Vec<Value>> {
     Ok(all)
 }
 
-/// Why a workload is not as it is wanted, if it is not.
+/// Returns the fault of a workload, e.g. `1 of 2 are ready`; `None` if all replicas are updated and ready.
 fn find_workload_fault(kind: &str, workload: &Value) -> Option<String> {
     let number = |pointer: &str| workload.pointer(pointer).and_then(Value::as_u64);
     let now = |name: &str| number(&format!("/status/{name}")).unwrap_or(0);
     if now("observedGeneration") < number("/metadata/generation").unwrap_or(0) {
-        return Some("the cluster has not seen its newest configuration yet".to_owned());
+        return Some("the cluster has not observed its newest configuration yet".to_owned());
     }
     let (wanted, ready, updated) = if kind == "DaemonSet" {
         (now("desiredNumberScheduled"), now("numberReady"), now("updatedNumberScheduled"))

@@ -1,5 +1,10 @@
-//! What this clone remembers of a layer on another host: how the last run from here ended. It is a hint for
-//! those who only look, and the host knows better.
+//! The last known state of a layer on another host, as the last run from this clone left it.
+//!
+//! `status` shows it without a connection; the history on the host is authoritative. For example:
+//!
+//! ```text
+//! {"at": 1741601760, "to": "box:/srv/app", "current": "20250310T101500Z-4cfd10e1a2b3", ...}
+//! ```
 
 use std::path::PathBuf;
 
@@ -12,23 +17,22 @@ use xtask_base::files::Disk;
 use xtask_base::record::{self, LoadedRecord};
 use xtask_git::Repo;
 
-/// The kind of the record.
+/// Format identifier in the first line of the file.
 const LAST_KNOWN_KIND: &str = "xtask.deploy-remembered/1";
 
-/// How a layer was left.
+/// State of a layer after a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastKnownState {
-    /// When that was written down, in seconds since the epoch.
+    /// Time of writing, in seconds since the epoch.
     pub at: i64,
-    /// Where it was deployed to.
+    /// `deploy.to` at the time of writing.
     pub to: String,
-    /// The release to which `current` points.
+    /// Name of the release to which `current` points.
     pub current: Option<String>,
-    /// The release that serves, verified.
+    /// Name of the verified release that serves.
     pub serves: Option<String>,
-    /// The commit of that to which `current` points.
+    /// Commit of `current`, in full.
     pub commit: Option<String>,
-    /// The last run.
     pub run: Option<DeployEntry>,
 }
 
@@ -36,7 +40,7 @@ fn state_file(repo: &Repo, layer: &str) -> PathBuf {
     staging_folder(repo, layer).join("remembered")
 }
 
-/// Reads it; nothing where nothing is known of where the layer is deployed to now.
+/// Reads the state of `layer`. Returns `None` if it is unknown, or was written for another `to`.
 #[must_use]
 pub fn read_last_known(repo: &Repo, layer: &str, to: &str) -> Option<LastKnownState> {
     match record::read_record::<LastKnownState>(&state_file(repo, layer), LAST_KNOWN_KIND) {
@@ -45,7 +49,7 @@ pub fn read_last_known(repo: &Repo, layer: &str, to: &str) -> Option<LastKnownSt
     }
 }
 
-/// Writes it down.
+/// Writes the state of `layer`.
 pub fn write_last_known(
     disk: &Disk<'_>,
     repo: &Repo,
@@ -54,5 +58,5 @@ pub fn write_last_known(
 ) -> Result<()> {
     let path = state_file(repo, layer);
     record::write_record(disk, &path, LAST_KNOWN_KIND, remembered)
-        .with_context(|| format!("`{}` cannot be written", path.display()))
+        .with_context(|| format!("cannot write `{}`", path.display()))
 }

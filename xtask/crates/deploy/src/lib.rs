@@ -1,16 +1,21 @@
-//! Deploying a layer: a commit becomes a release in a folder of its own, is tried beside what serves,
-//! takes its place, is watched, and gives way to the release before if it fails.
+//! Deploys of a layer: a commit becomes a release in its own folder, is tested as a candidate next to the
+//! running release, replaces it, is watched, and is rolled back if it fails.
 //!
-//! What happens, and what is done about a crash within it, is decided in `steps.rs`. `run.rs` walks the
-//! steps and writes each down before it begins; `recover.rs` ends what was cut short. What a step does is the
-//! engine's (`engine.rs`): `directory.rs` does it on this machine. Another engine is another implementation
-//! of that trait, with the same steps, journal, history and ways back.
+//! ```text
+//! commit 4cfd10e... -> TO/releases/20250310T101500Z-4cfd10e1a2b3 -> TO/current -> a line in TO/history
+//! ```
 //!
-//! The engine `ssh` is `directory` on another host: this program is sent there and told what to do there
-//! (`order.rs`). `remote.rs` is this side of it, `host.rs` that one, `ssh.rs` the way between them. `compose` and
-//! `kubernetes` have a tool do the work (`tool.rs`); their target is a folder of this clone.
+//! - [`pipeline`] defines the order of the steps and the recovery from a crash within each of them.
+//! - [`executor`] runs the steps and writes each into the [`journal`] before it begins; [`recover`] completes
+//!   or rolls back an interrupted run.
+//! - [`engine::Engine`] performs the steps. [`directory`] serves on this machine; every engine shares the
+//!   steps, journal, history and rollback.
+//! - The engine `ssh` is `directory` on another host: this program is uploaded and receives requests there
+//!   ([`wire_protocol`]). [`remote`] is the local side, [`host_agent`] the remote side, [`ssh`] the connection.
+//! - [`compose`] and [`kubernetes`] run `docker compose` and `kubectl` ([`tool`]); their target is a folder of
+//!   this clone.
 
-// Where checkouts share a build folder, none of them takes what another has compiled from other sources.
+// Checkouts that share a target directory must not reuse code compiled from the sources of another checkout.
 const _: Option<&str> = option_env!("XTASK_SOURCES_DEPLOY");
 
 pub mod build;
@@ -49,19 +54,19 @@ use xtask_base::environment::Environment;
 use xtask_base::files::Disk;
 use xtask_base::signals::Interrupts;
 
-/// What a deploy needs from the outside.
+/// Environment of a deploy command: process state, disk, signals and output.
 #[derive(Clone, Copy)]
 pub struct DeployContext<'a> {
-    /// Where, with which variables and when.
+    /// Working directory, variables and clock.
     pub world: &'a Environment,
-    /// The disk; everything that changes something asks its gate first.
+    /// Disk access; every write passes `Disk::check_gate` first.
     pub disk: &'a Disk<'a>,
-    /// The signals of this process.
+    /// Signals of this process, such as Ctrl-C.
     pub interrupts: &'a Interrupts,
-    /// Told what is going on.
+    /// Callback for progress messages.
     pub tell: &'a dyn Fn(&str),
-    /// Who does it, for people.
+    /// Name of the deploying user, for the lock, the journal and the history.
     pub by: &'a str,
-    /// How long each service may take to get ready.
+    /// Time limit for each service to become ready.
     pub ready_within: Duration,
 }

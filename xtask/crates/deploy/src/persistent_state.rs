@@ -1,12 +1,15 @@
-//! What services keep beyond a release, and that none of it is lost.
+//! Persistent data of services across releases, and its protection against loss.
 //!
-//! What is named by `state` lies in a folder of the target that no release has: `TO/state`. A service with
-//! state is not started a second time while a release is tried; the one that serves stands for it. Before
-//! another release takes over, the command of `backup` saves it in `TO/backups`.
+//! Folders named by `state` are in `TO/state`, outside all releases. A service with state is not started a
+//! second time for a candidate; the running instance is used. Before another release takes over, the `backup`
+//! command of the service saves the state:
 //!
-//! What a service writes into the release itself, the next release does not have. So that is looked for: what
-//! lies there, is not of the release and is nothing that programs make again stops a deploy, and such a
-//! release is never removed.
+//! ```text
+//! TO/state/postgres  ->  TO/backups/20250310T101500Z-RELEASE/db/dump.sql
+//! ```
+//!
+//! The next release does not have the files that a service writes into the release itself. So unlisted or changed
+//! files in a release, except for caches and the like, block a deploy, and such a release is never removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt as _;
@@ -30,7 +33,7 @@ use xtask_services::launch::{self, LaunchContext};
 use xtask_services::spec::ServiceSpec;
 use xtask_services::teardown::MARKER_VARIABLE;
 
-/// What programs leave beside their sources and make again: caches, and what names a process.
+/// Patterns of files that programs recreate next to their sources: caches, pid files and sockets.
 const REGENERATED_PATTERNS: [&str; 7] = [
     "__pycache__/",
     "*.pyc",
@@ -41,22 +44,22 @@ const REGENERATED_PATTERNS: [&str; 7] = [
     "celerybeat-schedule*",
 ];
 
-/// How many places are listed.
+/// Number of paths that a message lists.
 const MAX_SHOWN: usize = 5;
 
-/// The name of a backup that is being made.
+/// Folder name of a backup in progress.
 const PARTIAL_BACKUP: &str = "half";
 
-/// What stands for the services of a layer while a release is tried.
+/// Services to start for a candidate.
 pub struct TrialPlan {
-    /// The services that are started.
+    /// Specs of the services to start.
     pub specs: Vec<ServiceSpec>,
-    /// What else is to be known of it.
+    /// Messages about the services that are not started.
     pub notes: Vec<String>,
 }
 
-/// Which services are started to try a release, and what stands for the others: one that keeps state and
-/// serves already is not started twice.
+/// Selects the services to start for a candidate: a service with state that is already running is not started
+/// twice; its running instance is used.
 pub fn plan_trial(
     layer: &Layer,
     target: &DeployTarget,
@@ -66,7 +69,7 @@ pub fn plan_trial(
     let serving = list_serving(target, release, around)?;
     let mut notes = Vec::new();
     let mut ports = stacks::find_spare_ports(layer)?;
-    // Those that are not started, and whether what needs them can be.
+    // Index of each service that is not started, and whether its dependents can start.
     let mut left_out: BTreeMap<usize, bool> = BTreeMap::new();
     for (at, service) in layer.services.iter().enumerate() {
         if service.candidate != CandidateMode::Serving {
@@ -85,14 +88,14 @@ pub fn plan_trial(
             ports.insert(service.name.clone(), port);
         }
         notes.push(match stands.is_healthy {
-            true => format!("`{}` is the one that serves", service.name),
+            true => format!("`{}` is already running and is used by the candidate", service.name),
             false => format!(
-                "`{}` is {} in what serves, and is not started a second time: what needs it is not tried",
+                "`{}` is {} in the current release, and is not started a second time: services that need it are not tested",
                 service.name, stands.status
             ),
         });
     }
-    // What needs one that is not well cannot be tried.
+    // Dependents of an unhealthy service cannot be tested.
     loop {
         let is_stuck = |need: &usize| left_out.get(need) == Some(&false);
         let next = (0..layer.services.len()).find(|at| {
@@ -105,7 +108,7 @@ pub fn plan_trial(
         });
         let Some(next) = next else { break };
         left_out.insert(next, false);
-        notes.push(format!("`{}` is not tried", layer.services[next].name));
+        notes.push(format!("`{}` is not tested", layer.services[next].name));
     }
     let chosen: Vec<usize> =
         (0..layer.services.len()).filter(|at| !left_out.contains_key(at)).collect();
@@ -126,13 +129,13 @@ pub fn plan_trial(
     Ok(TrialPlan { specs, notes })
 }
 
-/// Whether two services have a folder in common, or one within another.
+/// Reports whether a folder of `ones` equals, contains or is inside a folder of `others`.
 fn folders_overlap(ones: &[PathBuf], others: &[PathBuf]) -> bool {
     let meet = |one: &PathBuf, other: &PathBuf| one.starts_with(other) || other.starts_with(one);
     ones.iter().any(|one| others.iter().any(|other| meet(one, other)))
 }
 
-/// A service that runs for a release which is not only tried.
+/// A running service of a release that is not a candidate.
 struct ServingService {
     name: String,
     port: Option<u16>,
@@ -174,13 +177,14 @@ fn list_serving(
     Ok(found)
 }
 
-/// What lies in a release, is not of it, and is nothing that programs make again: names below its files.
+/// Returns the unlisted and changed files of a release, except those that match `REGENERATED_PATTERNS` or
+/// `deploy.scratch`; paths are relative to its files.
 pub fn find_written_files(release: &Release, deploy: &DeployConfig) -> Result<Vec<PathBuf>> {
     let patterns =
         REGENERATED_PATTERNS.into_iter().chain(deploy.scratch.iter().map(String::as_str));
     let patterns = PathPatterns::new(patterns);
     let mut strangers = release.unlisted_files()?;
-    // A file that the commit has, and into which a service has written: an empty database, say.
+    // Files of the commit that a service has changed, e.g. an empty database.
     strangers.extend(release.changed_files()?);
     let is_kept = |path: &PathBuf| {
         patterns.match_with_folders(path.as_os_str().as_bytes(), false) != Some(true)
@@ -188,7 +192,7 @@ pub fn find_written_files(release: &Release, deploy: &DeployConfig) -> Result<Ve
     Ok(strangers.into_iter().filter(is_kept).collect())
 }
 
-/// The places where that lies: the outermost folders that hold nothing of the release itself.
+/// Summarizes `written` by the outermost folders without files of the release, e.g. `.data/ (2 files)`.
 pub fn summarize_written(release: &Release, written: &[PathBuf]) -> Result<Vec<String>> {
     let own = release.manifest_folders()?;
     let mut places: BTreeMap<PathBuf, usize> = BTreeMap::new();
@@ -205,7 +209,7 @@ pub fn summarize_written(release: &Release, written: &[PathBuf]) -> Result<Vec<S
     Ok(places.into_iter().map(words).collect())
 }
 
-/// Refuses where services write what they keep into a release.
+/// Returns an error if services have written into `release`. `serves` tells whether it is the current one.
 pub fn check_written(
     release: &Release,
     deploy: &DeployConfig,
@@ -218,9 +222,10 @@ pub fn check_written(
     }
     let places = summarize_written(release, &written)?;
     let files = release.files();
-    let what = if serves { "the next release would not have it" } else { "no other has it" };
+    let what =
+        if serves { "the next release would not have it" } else { "no other release has it" };
     let error = Error::negative(format!(
-        "services write into the release {} itself, and {what}: {}",
+        "services write into the release {} itself; {what}: {}",
         release.name,
         join_names(&places, MAX_SHOWN)
     ));
@@ -228,7 +233,7 @@ pub fn check_written(
     if !deploy.engine.has_ports() {
         return Err(error
             .with_hint("keep it in a named volume, or in a folder below `${XTASK_SHARED}`")
-            .with_hint("what may be lost with each release: `[deploy] scratch = [\"FOLDER/\"]`, as in .gitignore"));
+            .with_hint("files that may be lost with each release: `[deploy] scratch = [\"FOLDER/\"]`, as in .gitignore"));
     }
     let error = error.with_hint(
         "give the service that writes it `state = [\"NAME\"]`, and have it write to `{state}/NAME`",
@@ -236,19 +241,21 @@ pub fn check_written(
     let error = if serves {
         let layer = &target.layer;
         error.with_hint(format!(
-            "what is there now: `cargo xtask stop --layer {layer}`, then move it to `{}/NAME`, then deploy",
+            "for the existing files: `cargo xtask stop --layer {layer}`, then move them to `{}/NAME`, then deploy",
             target.state_folder().display()
         ))
     } else {
         error
     };
     Err(error.with_hint(
-        "what may be lost with each release: `[deploy] scratch = [\"FOLDER/\"]`, as in .gitignore",
+        "files that may be lost with each release: `[deploy] scratch = [\"FOLDER/\"]`, as in .gitignore",
     ))
 }
 
-/// How what serves is saved before another release takes over: as the new one says, where its services are still on
-/// the ports of the old one, and else as the old one says. What is not saved any more is told.
+/// Returns the specs whose `backup` commands save the running services before another release takes over: that of
+/// the new release if the port is unchanged, else that of the old one. Reports services without a `backup` now.
+///
+/// Returns an error if a service gets its first `backup` and another port at once.
 pub fn choose_backup_specs(
     new: &[ServiceSpec],
     old: &[ServiceSpec],
@@ -262,19 +269,19 @@ pub fn choose_backup_specs(
             Some(before) if before.backup.is_some() => ways.push(before.clone()),
             Some(_) => {
                 return Err(Error::negative(format!(
-                    "`{}` gets a `backup` and another port in one go, and its backup would ask the new port",
+                    "`{}` gets a `backup` and another port in the same deploy, so the backup would use the new port too early",
                     new.name
                 ))
-                .with_hint("deploy the `backup` first, and the port after it"));
+                .with_hint("deploy the `backup` first, then the port"));
             }
-            // One that did not serve has nothing to be saved.
+            // A new service has no state yet.
             None => {}
         }
     }
     for old in old.iter().filter(|old| old.backup.is_some()) {
         if !ways.iter().any(|way| way.name == old.name) {
             (around.tell)(&format!(
-                "`{}` had a `backup` and has none now: it is not saved",
+                "`{}` no longer has a `backup`: its state is not saved",
                 old.name
             ));
         }
@@ -282,7 +289,8 @@ pub fn choose_backup_specs(
     Ok(ways)
 }
 
-/// Refuses a layer that knows nothing any more of what a service keeps which serves now.
+/// Returns an error if a service of the current `release` has a nonempty `state` folder that no service of `layer`
+/// declares any more.
 pub fn check_state_declared(layer: &Layer, release: &Release, target: &DeployTarget) -> Result<()> {
     let Ok(snapshot) = release.read_snapshot() else { return Ok(()) };
     let services = layer.services.iter();
@@ -296,18 +304,21 @@ pub fn check_state_declared(layer: &Layer, release: &Release, target: &DeployTar
         };
         if let Some(folder) = spec.state.iter().find(is_lost) {
             return Err(Error::negative(format!(
-                "`{}` keeps `{}`, and no service of this layer has it as `state`",
+                "`{}` stores data in `{}`, and no service of this layer has it as `state`",
                 spec.name,
                 folder.display()
             ))
-            .with_hint("name it, or stop the layer and move the folder to the name that it has now")
-            .with_hint("where it is not wanted any more, move it out of there"));
+            .with_hint(
+                "declare it as `state`, or stop the layer and move the folder to its new name",
+            )
+            .with_hint("if it is no longer needed, move it away"));
         }
     }
     Ok(())
 }
 
-/// Saves the state of services that have a `backup`, as they serve now. Answers with what was saved where.
+/// Runs the `backup` commands of running services with nonempty state. Returns a line for each, e.g.
+/// `db: /srv/app/backups/20250310T101500Z-RELEASE/db`.
 pub fn back_up_services(
     specs: &[ServiceSpec],
     target: &DeployTarget,
@@ -322,17 +333,17 @@ pub fn back_up_services(
         return Ok(Vec::new());
     }
     let name = format!("{}-{}", format_compact_time(around.world.now_seconds()), release.name);
-    // Two within a second are two.
+    // A second backup within the same second gets the suffix `-2`.
     let names = std::iter::once(name.clone()).chain((2..).map(|number| format!("{name}-{number}")));
     let mut folders = names.map(|name| target.backups_folder().join(name));
     let is_free = |folder: &PathBuf| folder.symlink_metadata().is_err();
     let folder = folders.find(is_free).unwrap_or_default();
-    // It gets its name when it is whole: half of one, of a run that was cut short, is none.
+    // The final name is given on completion, so an interrupted backup does not count as one.
     let half = target.backups_folder().join(PARTIAL_BACKUP);
     around
         .disk
         .remove_folder(&half)
-        .with_context(|| format!("`{}` cannot be removed", half.display()))?;
+        .with_context(|| format!("cannot remove `{}`", half.display()))?;
     let mut saved = Vec::new();
     for spec in with_backup {
         let into = half.join(&spec.name);
@@ -347,7 +358,7 @@ pub fn back_up_services(
     around
         .disk
         .rename_noreplace(&half, &folder)
-        .with_context(|| format!("`{}` cannot be made", folder.display()))?;
+        .with_context(|| format!("cannot create `{}`", folder.display()))?;
     Ok(saved)
 }
 
@@ -359,7 +370,7 @@ fn back_up_service(
     around: &DeployContext<'_>,
 ) -> Result<()> {
     let Some(backup) = &spec.backup else { return Ok(()) };
-    let failed = || format!("the backup of `{}` cannot be made", spec.name);
+    let failed = || format!("cannot back up `{}`", spec.name);
     around.disk.make_private_folders(into).with_context(failed)?;
     around.disk.check_gate("run a command").with_context(failed)?;
     let surroundings = LaunchContext {
@@ -388,15 +399,18 @@ fn back_up_service(
     if has_content(into) {
         return Ok(());
     }
-    Err(Error::negative(format!("{what} ended with 0 and wrote nothing into `{}`", into.display())))
+    Err(Error::negative(format!(
+        "{what} exited with code 0, but wrote nothing into `{}`",
+        into.display()
+    )))
 }
 
-/// Whether a folder holds a file that is not empty.
+/// Reports whether a folder contains a nonempty regular file, at any depth.
 fn has_content(folder: &Path) -> bool {
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            // A link to the data itself saves nothing.
+            // `metadata` of the entry does not follow symlinks: a link to the data is not a backup.
             match entry.metadata() {
                 Ok(meta) if meta.is_dir() => folders.push(entry.path()),
                 Ok(meta) if meta.is_file() && meta.len() > 0 => return true,
@@ -407,7 +421,7 @@ fn has_content(folder: &Path) -> bool {
     false
 }
 
-/// Removes all but the newest backups. Answers with the names of those that are gone.
+/// Removes all but the newest `keep` backups, and returns the names of the removed ones.
 pub fn prune_backups(
     target: &DeployTarget,
     keep: usize,
@@ -416,7 +430,7 @@ pub fn prune_backups(
     let folder = target.backups_folder();
     let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
     let is_ours = |name: &String| {
-        // A time, and the release that it saved.
+        // TIME-RELEASE, e.g. `20250310T101500Z-20250309T090000Z-05a35cb1f2e3`.
         name.split_once('-').is_some_and(|(time, _)| time.ends_with('Z'))
             && folder.join(name).is_dir()
     };
@@ -429,7 +443,7 @@ pub fn prune_backups(
         around
             .disk
             .remove_folder(&gone)
-            .with_context(|| format!("the backup `{}` cannot be removed", gone.display()))?;
+            .with_context(|| format!("cannot remove the backup `{}`", gone.display()))?;
     }
     Ok(names)
 }

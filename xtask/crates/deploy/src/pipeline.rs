@@ -1,28 +1,33 @@
-//! The order of a deploy, and what becomes of one that was cut short, as data. It is pure.
+//! The steps of a run and the recovery from an interruption in each of them, as pure data.
 //!
-//! Up to `BackUp` nothing that serves was touched, and the new release is forgotten. From `Point` on the
-//! release before comes back. What was being watched is watched again. What was verified stays.
+//! Up to `BackUp` the running release is untouched, and the new one is discarded. From `Point` on the run is
+//! rolled back. An interrupted watch is repeated. A verified release stays. For example:
+//!
+//! ```text
+//! Before Build Release Try BackUp | Point ChangeOver | Watch      | Record After Prune
+//!            Discard              |      GoBack      | WatchAgain |       Finish
+//! ```
 
 use serde::{Deserialize, Serialize};
 
 use xtask_base::words::join_names;
 use xtask_config::{CandidateMode, DeployConfig, DeployEngine, Layer, Service, StepMoment};
 
-/// How many services are named in a line.
+/// Number of services that a line of the plan lists.
 const MAX_SHOWN: usize = 5;
 
-/// What a run does.
+/// Kind of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeployAction {
-    /// A new release.
+    /// Build a new release and serve it.
     Deploy,
-    /// One that is there already.
+    /// Serve an existing release.
     Rollback,
 }
 
 impl DeployAction {
-    /// As it is typed.
+    /// Returns the name of the subcommand.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -36,46 +41,46 @@ impl DeployAction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PipelineStep {
-    /// The commands in the worktree.
+    /// Run the `before` commands in the worktree.
     Before,
-    /// Lay the commit out, run the build commands, seal the release.
+    /// Export the commit, run the `build` commands, seal the release.
     Build,
-    /// The commands in the sealed release.
+    /// Run the `release` commands in the sealed release.
     Release,
-    /// Start it on spare ports; it must become ready, and is ended again.
+    /// Start a candidate on spare ports, wait until it is ready, and stop it.
     Try,
-    /// Save the state of what serves, where a service says how.
+    /// Run the `backup` commands of the running release.
     BackUp,
-    /// Point `current` to it.
+    /// Point `current` to the release.
     Point,
-    /// End what serves, and serve it.
+    /// Stop the running release and start the new one.
     ChangeOver,
-    /// Watch it.
+    /// Watch the health of the new release.
     Watch,
-    /// Give its place back to the release before.
+    /// Roll back to the release before.
     GoBack,
-    /// Write it into the history.
+    /// Append the run to the history.
     Record,
-    /// The commands after it was verified.
+    /// Run the `after` commands, once the release is verified.
     After,
-    /// Remove old releases.
+    /// Remove old releases and backups.
     Prune,
 }
 
-/// What becomes of a run that was cut short within a step.
+/// Recovery of a run that was interrupted within a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepRecovery {
-    /// The new release is forgotten; what serves was not touched.
+    /// Remove the new release; the running one was not touched.
     Discard,
-    /// The release before comes back.
+    /// Roll back to the release before.
     GoBack,
-    /// It is watched again, and then finished or taken back.
+    /// Repeat the watch, then finish or roll back.
     WatchAgain,
-    /// It was verified: the rest is done.
+    /// Record the verified release.
     Finish,
 }
 
-/// The steps of a run, in order.
+/// Returns the steps of a run, in order.
 #[must_use]
 pub fn pipeline_steps(doing: DeployAction) -> &'static [PipelineStep] {
     match doing {
@@ -101,7 +106,7 @@ pub fn pipeline_steps(doing: DeployAction) -> &'static [PipelineStep] {
     }
 }
 
-/// What becomes of a run that was cut short within this step.
+/// Returns the recovery of a run that was interrupted within `step`.
 #[must_use]
 pub fn choose_recovery(step: PipelineStep) -> StepRecovery {
     match step {
@@ -118,7 +123,7 @@ pub fn choose_recovery(step: PipelineStep) -> StepRecovery {
     }
 }
 
-/// The plan in words, a line for each step that does something.
+/// Returns the plan of a run as text, one line per effective step, e.g. ``point `current` to NAME``.
 #[must_use]
 pub fn render_plan(
     doing: DeployAction,
@@ -143,11 +148,11 @@ pub fn render_plan(
         match step {
             PipelineStep::Before => lines.extend(commands(StepMoment::Before)),
             PipelineStep::Build => {
-                lines.push(format!("lay out the commit as release {new}"));
+                lines.push(format!("export the commit as release {new}"));
                 lines.extend(commands(StepMoment::Build));
                 lines.push("seal it with a manifest".to_owned());
                 if deploy.engine == DeployEngine::Ssh {
-                    lines.push("send it; all that follows happens on the host".to_owned());
+                    lines.push("send it; all further steps run on the host".to_owned());
                 }
             }
             PipelineStep::Release => lines.extend(commands(StepMoment::Release)),
@@ -156,7 +161,7 @@ pub fn render_plan(
                     let stand = names(&|service| service.candidate == CandidateMode::Serving);
                     let besides = match (old, stand.is_empty()) {
                         (Some(_), false) => {
-                            format!("; {} stays the one that serves", join_names(&stand, MAX_SHOWN))
+                            format!("; it uses the running {}", join_names(&stand, MAX_SHOWN))
                         }
                         _ => String::new(),
                     };
@@ -173,12 +178,12 @@ pub fn render_plan(
             }
             PipelineStep::Point => lines.push(format!("point `current` to {new}")),
             PipelineStep::ChangeOver => lines.push(match old {
-                Some(old) if old != new => format!("end {old}, serve {new}"),
-                _ => format!("serve {new}"),
+                Some(old) if old != new => format!("stop {old}, start {new}"),
+                _ => format!("start {new}"),
             }),
             PipelineStep::Watch => {
                 let back = match old {
-                    Some(old) if old != new => format!("; back to {old} if it fails"),
+                    Some(old) if old != new => format!("; roll back to {old} if it fails"),
                     _ => "; if it fails, nothing serves".to_owned(),
                 };
                 lines.push(format!("watch it for {:?}{back}", deploy.watch));

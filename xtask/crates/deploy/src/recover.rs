@@ -1,7 +1,8 @@
-//! A run that was cut short, ended by the next command: finished if its release was verified, watched again
-//! if it was being watched, and taken back otherwise.
+//! Recovery of an interrupted run by the next command: finished if its release was verified, watched again
+//! if it was being watched, and rolled back otherwise.
 //!
-//! Each way out can itself be cut short, and is then gone again from its beginning.
+//! For example, a journal with `"step": "change-over"` leads to a rollback. A recovery that is itself
+//! interrupted starts again from its beginning.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::pipeline::{StepRecovery, choose_recovery};
 use super::release::Release;
 use xtask_base::error::Result;
 
-/// Ends what another run has left. Answers with what was done about it.
+/// Recovers the run in the journal, and returns a description of the outcome; `None` if there is no journal.
 pub fn recover_run(site: &EngineContext<'_>) -> Result<Option<String>> {
     let Some(mut journal) = DeployJournal::read(site.target)? else { return Ok(None) };
     let run = format!("a {} of {} was cut short", journal.doing.name(), journal.new);
@@ -21,7 +22,7 @@ pub fn recover_run(site: &EngineContext<'_>) -> Result<Option<String>> {
     let done = match choose_recovery(journal.step) {
         StepRecovery::Discard => {
             discard_run(site, &journal)?;
-            "it was taken back; what served before was not touched".to_owned()
+            "it was rolled back; the release before was not touched".to_owned()
         }
         StepRecovery::GoBack => roll_back_and_describe(site, &mut journal, false)?,
         StepRecovery::WatchAgain => {
@@ -58,7 +59,7 @@ fn roll_back_and_describe(
     let old = journal.old.as_deref().unwrap_or("nothing");
     Ok(match outcome {
         DeployOutcome::RollbackFailed => {
-            format!("{old}, to which `current` points now, is not well")
+            format!("{old}, to which `current` points now, is unhealthy")
         }
         _ => format!("{old} serves again"),
     })

@@ -1,9 +1,14 @@
-//! A release: a commit laid out in a folder of its own, built there once, and sealed.
+//! A release: a commit exported into its own folder, built there once, and sealed.
 //!
-//! It is laid out from the commit alone, never from the working tree. Its manifest names the digest, the
-//! mode or the link of every file and is written last: a folder without one is no release. Once sealed
-//! nothing of it is changed; what services write beside its files is not of it. What it was configured to be
-//! lies in it too, so that it can be served again as it was.
+//! The export uses the commit alone, never the working tree. The manifest lists mode and digest, or link target, of
+//! every file; it is written last, so a folder without a manifest is not a release. A sealed release never
+//! changes; files that services add are not part of it. Its configuration is stored with it, for a rollback.
+//! An example of a manifest:
+//!
+//! ```text
+//! {"release": "20250310T101500Z-4cfd10e1a2b3", "layer": "prod", "commit": "4cfd10e...", "snapshot": "9f86...",
+//!  "files": {"bin/app": "0755 2c26b4...", "current.cfg": "-> prod.cfg"}}
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -24,80 +29,79 @@ use xtask_base::words::pluralize;
 use xtask_git::{AllPaths, FileMode, Id, Repo};
 use xtask_services::spec::ServiceSpec;
 
-/// The kind of the manifest.
+/// Format identifier of the manifest.
 const MANIFEST_KIND: &str = "xtask.deploy-manifest/1";
 
-/// The kind of the configuration.
+/// Format identifier of the snapshot.
 const SNAPSHOT_KIND: &str = "xtask.deploy-snapshot/1";
 
-/// How many faults of a release are told one by one.
+/// Number of faults that an error lists.
 const MAX_SHOWN: usize = 20;
 
-/// A release by its name.
+/// Name and folder of a release, sealed or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Release {
-    /// Its name.
+    /// Time and commit, e.g. `20250310T101500Z-4cfd10e1a2b3`.
     pub name: String,
-    /// Its folder.
     pub folder: PathBuf,
 }
 
-/// What belongs to a release.
+/// Manifest of a release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseManifest {
-    /// Its name.
+    /// Name of the release.
     pub release: String,
-    /// The layer.
     pub layer: String,
-    /// The commit, in full.
+    /// Commit, in full.
     pub commit: String,
-    /// The digest of the configuration.
+    /// SHA-256 digest of the file `snapshot`.
     pub snapshot: String,
-    /// Its files: the name, with what is not plain ASCII escaped, and the mode with the digest or the link.
+    /// Path with non-ASCII bytes escaped, to mode and digest (`0644 2c26b4...`) or link target (`-> prod.cfg`).
     pub files: BTreeMap<String, String>,
 }
 
-/// The configuration of a release, merged and filled in.
+/// Resolved configuration of a release.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReleaseSnapshot {
-    /// Its services, on the ports of the layer.
+    /// Specs of the services, with the ports of the layer.
     pub specs: Vec<ServiceSpec>,
-    /// The port of the status page: nothing where it is off, 0 where any will do.
+    /// Port of the status page; `None` if it is off, 0 for any free port.
     pub status: Option<u16>,
-    /// How long it is watched, in milliseconds.
+    /// Length of the watch, in milliseconds.
     pub watch_ms: u64,
-    /// Every value of the layer, with where it came from.
+    /// Every value of the layer with its source.
     pub values: Vec<SnapshotValue>,
-    /// What the tool of an engine is told, where the engine has one.
+    /// Settings of the tool, for the engines `compose` and `kubernetes`.
     #[serde(default)]
     pub outside: Option<EngineSettings>,
 }
 
-/// A value of the layer.
+/// A value of the layer, e.g. `service.api.port` = `8000` from `deployment/prod.toml:12`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotValue {
-    /// Where it stands.
+    /// Key path.
     pub key: String,
-    /// What it is, as TOML.
+    /// Value in TOML syntax.
     pub value: String,
-    /// Where it came from: file and line.
+    /// File and line.
     pub from: String,
 }
 
 impl Release {
-    /// A release of a target.
+    /// Returns the release `name` in `target`, whether it exists or not.
     #[must_use]
     pub fn in_target(target: &DeployTarget, name: &str) -> Release {
         Release { name: name.to_owned(), folder: target.releases_folder().join(name) }
     }
 
-    /// A name that is free: when, and which commit.
+    /// Returns a free name in `target` from time and commit.
     #[must_use]
     pub fn choose_name_in(target: &DeployTarget, commit: Id, now: i64) -> String {
         Release::choose_name(commit, now, &|name| !target.releases_folder().join(name).exists())
     }
 
-    /// The same, where somebody else knows which are free.
+    /// Returns the first name that `is_free`: `TIME-COMMIT`, `TIME-COMMIT-2` and so on. `now` is in seconds since the
+    /// epoch.
     #[must_use]
     pub fn choose_name(commit: Id, now: i64, is_free: &dyn Fn(&str) -> bool) -> String {
         let name = format!("{}-{}", format_compact_time(now), &commit.to_string()[..12]);
@@ -106,22 +110,22 @@ impl Release {
         std::iter::once(name.clone()).chain(more).find(is_free).unwrap_or(name)
     }
 
-    /// Where its files are.
+    /// Returns the folder of its files.
     #[must_use]
     pub fn files(&self) -> PathBuf {
         self.folder.join("files")
     }
 
-    /// Whether it was ever sealed: only releases have a manifest of this kind.
+    /// Reports whether it has a valid manifest under its own name.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         let manifest = record::read_record::<ReleaseManifest>(&self.manifest_path(), MANIFEST_KIND);
-        // A copy that somebody has put beside it is theirs.
+        // A renamed copy made by the user has a manifest with the old name, and does not count.
         self.is_folder()
             && matches!(manifest, LoadedRecord::Valid(found) if found.release == self.name)
     }
 
-    /// Whether there is a folder of its name, and no link to somewhere else.
+    /// Reports whether its path is a folder, and not a symlink.
     #[must_use]
     pub fn is_folder(&self) -> bool {
         self.folder.symlink_metadata().is_ok_and(|meta| meta.is_dir())
@@ -135,24 +139,24 @@ impl Release {
         self.folder.join("snapshot")
     }
 
-    /// Lays a commit out.
+    /// Exports `commit` into its folder. Returns an error if the commit contains a submodule.
     pub fn export_commit(&self, repo: &Repo, commit: Id, around: &DeployContext<'_>) -> Result<()> {
-        let failed = || format!("the release `{}` cannot be made", self.folder.display());
+        let failed = || format!("cannot create the release `{}`", self.folder.display());
         let tree = repo.tree_of(commit)?;
         let entries = repo.list_tree(tree, &AllPaths)?;
         let mut modules = entries.iter().filter(|(_, entry)| entry.mode == FileMode::Gitlink);
         if let Some((path, _)) = modules.next() {
             return Err(Error::negative(format!(
-                "`{path}` is a submodule, which a release cannot hold"
+                "`{path}` is a submodule: releases cannot contain submodules"
             ))
-            .with_hint("take it out of the branch, and have a `build` step fetch its files"));
+            .with_hint("remove it from the branch, and fetch its files in a `build` step"));
         }
         around.disk.make_folder(&self.folder).with_context(failed)?;
         around.disk.make_folder(&self.files()).with_context(failed)?;
         repo.export_tree(tree, &AllPaths, &self.files(), around.disk)
     }
 
-    /// Writes down what belongs to it. From here on it is a release.
+    /// Writes snapshot and manifest, and flushes all files to the disk. From here on the folder is a release.
     pub fn seal(
         &self,
         layer: &str,
@@ -160,7 +164,7 @@ impl Release {
         snapshot: &ReleaseSnapshot,
         around: &DeployContext<'_>,
     ) -> Result<()> {
-        let failed = || format!("the release `{}` cannot be sealed", self.folder.display());
+        let failed = || format!("cannot seal the release `{}`", self.folder.display());
         let path = self.snapshot_path();
         record::write_record(around.disk, &path, SNAPSHOT_KIND, snapshot).with_context(failed)?;
         let manifest = ReleaseManifest {
@@ -178,16 +182,18 @@ impl Release {
             .with_context(failed)
     }
 
-    /// Moves it here from where it has arrived.
+    /// Moves an uploaded release from `from` to its folder.
     pub fn move_from(&self, from: &Path, around: &DeployContext<'_>) -> Result<()> {
-        let failed = || format!("the release `{}` cannot be taken in", self.folder.display());
-        // What it is moved from was written by another program, and may not be on the disk yet.
+        let failed = || format!("cannot import the release `{}`", self.folder.display());
+        // rsync wrote the files, possibly without flushing them.
         around.disk.check_gate("write the release to the disk").with_context(failed)?;
         flush(from).with_context(failed)?;
         around.disk.rename_noreplace(from, &self.folder).with_context(failed)
     }
 
-    /// Its manifest, if it is whole: every file as it was when it was sealed.
+    /// Returns the manifest if snapshot and files match it.
+    ///
+    /// Returns an error of kind `Negative` that lists missing and changed files. Unlisted files are ignored.
     pub fn verify_manifest(&self) -> Result<ReleaseManifest> {
         let manifest: ReleaseManifest =
             read_release_record(&self.manifest_path(), MANIFEST_KIND, &self.name)?;
@@ -196,9 +202,9 @@ impl Release {
         if snapshot.map(|bytes| digest::to_hex(&digest::hash_bytes(&bytes))).ok().as_ref()
             != Some(&manifest.snapshot)
         {
-            faults.push("its configuration differs".to_owned());
+            faults.push("the configuration in `snapshot` differs".to_owned());
         }
-        // What services write beside them is not of the release, and may be large and changing.
+        // Files that services add are not part of the release, and may be large and changing.
         let found = scan_files(&self.files(), &|name| manifest.files.contains_key(name))?;
         for (name, line) in &manifest.files {
             match found.get(name) {
@@ -211,11 +217,11 @@ impl Release {
             return Ok(manifest);
         }
         let count = pluralize(faults.len(), "fault");
-        let error = Error::negative(format!("the release `{}` is not whole: {count}", self.name));
+        let error = Error::negative(format!("the release `{}` is not intact: {count}", self.name));
         Err(faults.into_iter().take(MAX_SHOWN).fold(error, Error::with_detail))
     }
 
-    /// The files of it that are not as they were sealed: names below the folder of its files.
+    /// Returns the files that differ from the manifest, relative to its files.
     pub fn changed_files(&self) -> Result<Vec<PathBuf>> {
         let manifest: ReleaseManifest =
             read_release_record(&self.manifest_path(), MANIFEST_KIND, &self.name)?;
@@ -227,7 +233,7 @@ impl Release {
         Ok(differs.map(|(name, _)| PathBuf::from(name)).collect())
     }
 
-    /// What lies among its files and does not belong to it: names below the folder of its files.
+    /// Returns the files that the manifest does not list, relative to its files.
     pub fn unlisted_files(&self) -> Result<Vec<PathBuf>> {
         let manifest: ReleaseManifest =
             read_release_record(&self.manifest_path(), MANIFEST_KIND, &self.name)?;
@@ -236,9 +242,9 @@ impl Release {
         let mut folders = vec![root.clone()];
         while let Some(folder) = folders.pop() {
             let below = |path: &Path| path.strip_prefix(&root).unwrap_or(path).to_path_buf();
-            let failed = || format!("`{}` cannot be read", folder.display());
+            let failed = || format!("cannot read `{}`", folder.display());
             let entries = match std::fs::read_dir(&folder) {
-                // What it keeps to itself is something that it keeps.
+                // A folder that is private to a service contains its data.
                 Err(cause) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
                     strangers.push(below(&folder));
                     continue;
@@ -264,7 +270,7 @@ impl Release {
         Ok(strangers)
     }
 
-    /// The folders that hold something of it, as they are named in its manifest.
+    /// Returns the folders that contain files of the manifest.
     pub fn manifest_folders(&self) -> Result<BTreeSet<PathBuf>> {
         let manifest: ReleaseManifest =
             read_release_record(&self.manifest_path(), MANIFEST_KIND, &self.name)?;
@@ -275,14 +281,14 @@ impl Release {
         Ok(folders)
     }
 
-    /// Its configuration.
+    /// Reads its configuration.
     pub fn read_snapshot(&self) -> Result<ReleaseSnapshot> {
         read_release_record(&self.snapshot_path(), SNAPSHOT_KIND, &self.name)
     }
 
-    /// Removes it: the manifest first, so that half of a release is none.
+    /// Removes the release: the manifest first, so that a partial removal leaves no release.
     pub fn remove(&self, around: &DeployContext<'_>) -> Result<()> {
-        let failed = || format!("the release `{}` cannot be removed", self.folder.display());
+        let failed = || format!("cannot remove the release `{}`", self.folder.display());
         if std::fs::symlink_metadata(&self.folder).is_err() {
             return Ok(());
         }
@@ -300,29 +306,29 @@ fn read_release_record<T: serde::de::DeserializeOwned>(
         LoadedRecord::Valid(value) => Ok(value),
         LoadedRecord::Newer => Err(record::newer_record_error("the release", path)),
         LoadedRecord::Missing => Err(Error::negative(format!(
-            "the release `{release}` is not whole: it has no manifest"
+            "the release `{release}` is not intact: it has no manifest"
         ))),
         LoadedRecord::Corrupt(why) => {
-            Err(Error::negative(format!("the release `{release}` is not whole: {why}"))
+            Err(Error::negative(format!("the release `{release}` is not intact: {why}"))
                 .with_detail(path.display().to_string()))
         }
     }
 }
 
-/// Every file below a folder, with its mode and its digest, or where it links to.
+/// Returns mode and digest, or link target, of every wanted file below `root`.
 fn scan_files(root: &Path, is_wanted: &dyn Fn(&str) -> bool) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_path_buf()];
     while let Some(folder) = folders.pop() {
-        let failed = || format!("`{}` cannot be read", folder.display());
+        let failed = || format!("cannot read `{}`", folder.display());
         let entries = match std::fs::read_dir(&folder) {
-            // A service has removed it again, or keeps it to itself.
+            // A service has removed the folder concurrently, or made it private.
             Err(cause) if folder != root && is_gone_or_denied(&cause) => continue,
             other => other.with_context(failed)?,
         };
         for entry in entries {
             let path = entry.with_context(failed)?.path();
-            let failed = || format!("`{}` cannot be read", path.display());
+            let failed = || format!("cannot read `{}`", path.display());
             let below = path.strip_prefix(root).unwrap_or(&path);
             let name = below.as_os_str().as_bytes().escape_ascii().to_string();
             let meta = match std::fs::symlink_metadata(&path) {
@@ -342,7 +348,7 @@ fn scan_files(root: &Path, is_wanted: &dyn Fn(&str) -> bool) -> Result<BTreeMap<
                 let mode = meta.permissions().mode() & 0o7777;
                 format!("{mode:04o} {}", digest_file(&path).with_context(failed)?)
             } else {
-                // A socket or a pipe of a service is nobody's content.
+                // Sockets and pipes have no content.
                 continue;
             };
             found.insert(name, line);
@@ -351,7 +357,7 @@ fn scan_files(root: &Path, is_wanted: &dyn Fn(&str) -> bool) -> Result<BTreeMap<
     Ok(found)
 }
 
-/// What is missing of a release is found by its manifest.
+/// Reports whether an unreadable path can be skipped; a missing file is found by comparing with the manifest.
 fn is_gone_or_denied(cause: &std::io::Error) -> bool {
     use std::io::ErrorKind;
     matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied)
@@ -361,13 +367,13 @@ fn digest_file(path: &Path) -> std::io::Result<String> {
     Ok(digest::to_hex(&digest::hash_stream(File::open(path)?)?))
 }
 
-/// Has the system write what it holds of this file system to the disk.
+/// Flushes the file system of `folder` to the disk.
 #[cfg(target_os = "linux")]
 fn flush(folder: &Path) -> std::io::Result<()> {
     Ok(rustix::fs::syncfs(File::open(folder)?)?)
 }
 
-/// Elsewhere the manifest alone is written to the disk at once; it tells of what is torn.
+/// Does nothing: without `syncfs` only the manifest is flushed, and its digests reveal incomplete files.
 #[cfg(not(target_os = "linux"))]
 fn flush(_: &Path) -> std::io::Result<()> {
     Ok(())

@@ -1,9 +1,14 @@
-//! A deploy to another host, from this side: the release is made here and sent, and the program over there does
-//! the rest.
+//! The local side of the engine `ssh`: builds and uploads a release, and sends requests to the program on the host.
 //!
-//! What is made here lies in a folder of the clone that is ours alone, and is gone afterwards, whatever came of
-//! it. Whether what serves is touched is decided over there: a connection that breaks harms nothing, and what
-//! was begun there goes on to its end.
+//! The local build is in a staging folder of the clone, and is removed afterwards, also on failure. The host alone
+//! decides about the running release, so a lost connection is harmless and a started run continues there.
+//! For example, a rollback exchanges these lines:
+//!
+//! ```text
+//! -> {"schema": "xtask.deploy-order/1", "wanted": {"doing": "rollback", "release": ..., "watch_ms": 60000}, ...}
+//! <- {"tell": "watching it for 60s"}
+//! <- {"ended": {"run": {...}, "current": ..., "serves": ...}}
+//! ```
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,46 +28,44 @@ use xtask_base::lock::Lock;
 use xtask_config::{DeployConfig, Layer, StepMoment};
 use xtask_git::{Id, Repo};
 
-/// How long the program over there may be silent before the connection counts as lost: a minute. It says
-/// something every few seconds.
+/// Time without a message after which the connection counts as lost: one minute. The host sends a
+/// `HostMessage::Beat` every few seconds.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often it is looked whether Ctrl-C was typed.
+/// Interval between two checks for Ctrl-C.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long ssh may take to end once all was said.
+/// Time limit for ssh to exit after the last message.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A layer on another host.
+/// Deploy of a layer to another host.
 pub struct RemoteDeploy<'a> {
-    /// The host.
     pub host: SshHost<'a>,
-    /// The target over there.
+    /// The target, on the host.
     pub target: &'a DeployTarget,
-    /// The layer.
     pub layer: &'a Layer,
-    /// How it is deployed.
+    /// The `[deploy]` table of `layer`.
     pub deploy: &'a DeployConfig,
-    /// The texts of its files.
+    /// Texts of the layer's files, by layer name, for the host.
     pub files: &'a BTreeMap<String, String>,
-    /// The outside.
     pub ctx: DeployContext<'a>,
 }
 
-/// What is made here.
+/// Inputs of the local build of a release.
 pub struct LocalBuild<'a> {
-    /// The repository.
     pub repo: &'a Repo,
-    /// The commit.
     pub commit: Id,
-    /// The name of the release.
+    /// Name of the release.
     pub name: &'a str,
-    /// How long it is watched.
+    /// Length of the watch.
     pub watch: Duration,
 }
 
 impl RemoteDeploy<'_> {
-    /// Gives the program over there an order, and follows what it does. An answer may hold a failure.
+    /// Sends a request to `program` on the host, forwards its messages to `warn` and `ctx.tell`, and returns the
+    /// response, which may contain a failure.
+    ///
+    /// Returns an error if the connection fails or is lost.
     pub fn send_command(
         &self,
         program: &str,
@@ -72,11 +75,11 @@ impl RemoteDeploy<'_> {
         let name = &self.host.name;
         let is_change = !matches!(wanted, HostCommand::Look { .. } | HostCommand::Verify);
         if is_change {
-            let failed = || format!("host `{name}` cannot be given an order");
+            let failed = || format!("cannot send an order to host `{name}`");
             self.ctx.disk.check_gate("give an order to the host").with_context(failed)?;
         }
         let order = serde_json::to_string(&self.new_request(wanted))
-            .with_context(|| "the order cannot be written as JSON")?;
+            .with_context(|| "cannot serialize the order as JSON")?;
         let talk = self.host.start_program(self.target, program)?;
         talk.send_line(&order);
         let mut is_heard = false;
@@ -86,7 +89,7 @@ impl RemoteDeploy<'_> {
             if self.ctx.interrupts.was_interrupted() && !is_interrupted {
                 is_interrupted = true;
                 talk.send_line(INTERRUPT);
-                (self.ctx.tell)(&format!("interrupted; waiting for {name} to end what it does"));
+                (self.ctx.tell)(&format!("interrupted; waiting for {name} to finish"));
             }
             match talk.receive_line(POLL_INTERVAL) {
                 ReceivedLine::Line(line) => {
@@ -99,7 +102,7 @@ impl RemoteDeploy<'_> {
                             drop(talk.close_and_wait(EXIT_TIMEOUT));
                             return Ok(*ended);
                         }
-                        // What a login script prints is no answer.
+                        // Other lines are output of login scripts.
                         Ok(HostMessage::Beat) | Err(_) => {}
                     }
                 }
@@ -118,9 +121,11 @@ impl RemoteDeploy<'_> {
             return Err(error);
         }
         Err(error
-            .with_detail("what was begun there goes on by itself to its end, within its bounds")
-            .with_hint(format!("`cargo xtask history {}` says what came of it", self.layer.name))
-            .with_hint("the next `deploy` or `rollback` ends what was cut short"))
+            .with_detail(
+                "a run that has started on the host continues by itself, within its time limits",
+            )
+            .with_hint(format!("`cargo xtask history {}` shows its outcome", self.layer.name))
+            .with_hint("the next `deploy` or `rollback` recovers a run that was cut short"))
     }
 
     fn new_request(&self, wanted: HostCommand) -> HostRequest {
@@ -140,7 +145,7 @@ impl RemoteDeploy<'_> {
         }
     }
 
-    /// Holds the lock of those who make a release of this layer in this clone.
+    /// Acquires the lock for builds of this layer in this clone. Returns an error if another process holds it.
     pub fn acquire_staging_lock(&self, repo: &Repo) -> Result<Lock> {
         let folder = ssh::staging_folder(repo, &self.layer.name);
         let mut holder = None;
@@ -150,13 +155,13 @@ impl RemoteDeploy<'_> {
         match holder {
             None => taken,
             Some(holder) => {
-                Err(Error::unable(format!("another run is at work in this clone: {holder}"))
+                Err(Error::unable(format!("another run is in progress in this clone: {holder}"))
                     .with_hint("wait until it has ended and try again"))
             }
         }
     }
 
-    /// Makes a release here, and sends it. What was made here is removed again.
+    /// Builds a release in the staging folder, uploads it, and removes the local copy.
     pub fn build_and_send(&self, made: &LocalBuild<'_>) -> Result<()> {
         let staging = DeployTarget {
             root: ssh::staging_folder(made.repo, &self.layer.name),
@@ -164,7 +169,7 @@ impl RemoteDeploy<'_> {
         };
         let folder = staging.releases_folder();
         let done = self.build_in_staging(made, &staging, &folder);
-        let failed = || format!("`{}` cannot be removed", folder.display());
+        let failed = || format!("cannot remove `{}`", folder.display());
         let gone = self.ctx.disk.remove_folder(&folder).with_context(failed);
         done.and(gone)
     }
@@ -175,8 +180,8 @@ impl RemoteDeploy<'_> {
         staging: &DeployTarget,
         folder: &Path,
     ) -> Result<()> {
-        let failed = || format!("`{}` cannot be made", folder.display());
-        // What another run has left.
+        let failed = || format!("cannot create `{}`", folder.display());
+        // Stale files of an interrupted run.
         self.ctx.disk.remove_folder(folder).with_context(failed)?;
         self.ctx.disk.make_folder(folder).with_context(failed)?;
         let release = Release::in_target(staging, made.name);

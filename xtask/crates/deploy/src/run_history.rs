@@ -1,4 +1,4 @@
-//! What was done to a layer, wherever it is deployed. Nothing is changed by asking.
+//! Access to the history of a layer, on this machine or (engine `ssh`) on its host. Read-only.
 
 use super::history::{self, DeployEntry};
 use super::ssh::SshHost;
@@ -8,7 +8,9 @@ use xtask_base::error::Result;
 use xtask_config::{DeployConfig, DeployEngine};
 use xtask_git::Repo;
 
-/// All runs, the oldest first; none where the layer was never deployed.
+/// Returns all runs, oldest first; empty if the layer was never deployed.
+///
+/// Returns an error if the host is unreachable or the target belongs to somebody else.
 pub fn fetch_history(
     repo: &Repo,
     layer: &str,

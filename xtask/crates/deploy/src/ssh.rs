@@ -1,8 +1,15 @@
-//! Another host, by the system's ssh and rsync. Which port, key and user is what `~/.ssh/config` says.
+//! Access to another host by the system's `ssh` and `rsync`; `~/.ssh/config` sets port, key and user.
 //!
-//! Nothing here asks a person anything, and every wait has a bound. The greeting only looks. What shells over
-//! there read is of plain letters, and quoted besides. The program is written beside its name and takes that
-//! only when it has said there who it is, so a file of that name is whole and can be run.
+//! No command prompts, and every wait has a time limit. The handshake is read-only. Arguments for the remote
+//! shell are quoted. The program is uploaded under a temporary name and renamed after it has run there and
+//! printed its digest, so a file of the final name is complete and runs. For example, a handshake begins:
+//!
+//! ```text
+//! xtask-greeting/1
+//! system Linux
+//! machine x86_64
+//! writable
+//! ```
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -20,17 +27,16 @@ use xtask_base::line_protocol::LineProcess;
 use xtask_base::process::{Program, ProgramOutput};
 use xtask_config::DeployConfig;
 
-/// The kind of an order.
+/// Value of `HostRequest::schema`.
 pub const ORDER: &str = "xtask.deploy-order/1";
 
-/// The word by which this program is asked to take orders.
+/// Subcommand that makes this program read requests from stdin on the host.
 pub const DEPLOY_HOST: &str = "deploy-host";
 
-/// The word by which it is only asked who it is.
+/// Argument of `DEPLOY_HOST` that makes the program only print `render_hello`.
 pub const HELLO: &str = "hello";
 
-/// How ssh behaves: it asks nobody, gives up a host that does not answer, and notices within a minute that
-/// one has gone away.
+/// Options of ssh: no prompts, 10 s to connect, and a lost connection is noticed within a minute.
 const SSH_OPTIONS: [&str; 8] = [
     "-o",
     "BatchMode=yes",
@@ -42,58 +48,58 @@ const SSH_OPTIONS: [&str; 8] = [
     "ServerAliveCountMax=4",
 ];
 
-/// How long a small script may take over there: a minute, for hosts that are busy or far away.
+/// Time limit of a small script on the host: one minute, for hosts that are busy or far away.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a release or the program may be under way: an hour.
+/// Time limit for uploading a release or the program: one hour.
 pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// The seconds without a byte after which rsync gives up.
+/// Seconds without data after which rsync fails.
 const RSYNC_TIMEOUT_OPTION: &str = "--timeout=120";
 
-/// The first line of the greeting. What a login script prints before is not of it.
+/// First line of the handshake. Output before it comes from login scripts and is ignored.
 const GREETING: &str = "xtask-greeting/1";
 
-/// How ssh itself ends, where the command could not be run at all.
+/// Exit code of ssh if it could not run the command at all.
 pub const SSH_FAILED_CODE: i32 = 255;
 
-/// A host.
+/// A host that is reached by ssh.
 pub struct SshHost<'a> {
-    /// Its name, as ssh takes it.
+    /// Name for the command line of ssh, e.g. `deploy@box`.
     pub name: String,
     world: &'a Environment,
 }
 
-/// How a host says that things are.
+/// State of a host and a target, as reported by the handshake script.
 #[derive(Debug)]
 pub struct HostHandshake {
-    /// The bytes of the record of the target.
+    /// Content of the record `target`, if the file exists.
     record: Option<Vec<u8>>,
-    /// What the folder holds; nothing where it is not there.
+    /// Names of the entries in the target's folder; `None` if it does not exist.
     names: Option<Vec<String>>,
-    /// Whether something that is no folder is in its place.
+    /// Whether the path of the target exists and is not a folder.
     is_not_folder: bool,
-    /// Whether the folder can be written, or made.
+    /// Whether the user can write to the folder, or create it.
     pub may_write: bool,
-    /// The bytes that are free there.
+    /// Free space of the target's file system, in bytes, from `df -Pk`.
     pub free_bytes: Option<u64>,
-    /// Whether a run is under way, or was cut short.
+    /// Whether a run is in progress or was interrupted.
     pub has_journal: bool,
-    /// The programs that are there.
+    /// Names of the uploaded programs, e.g. `xtask-4cfd10e1a2b3`.
     pub programs: Vec<String>,
-    /// What was done to the target.
+    /// Runs of the target, oldest first.
     pub history: Vec<DeployEntry>,
 }
 
 impl<'a> SshHost<'a> {
-    /// The host of a layer.
+    /// Returns the host of a layer: the part of `deploy.to` before the `:`.
     #[must_use]
     pub fn for_deploy(deploy: &DeployConfig, world: &'a Environment) -> SshHost<'a> {
         let name = deploy.to.split_once(':').map_or(deploy.to.as_str(), |(host, _)| host);
         SshHost { name: name.to_owned(), world }
     }
 
-    /// A program of this machine, with the environment of this command.
+    /// Returns a program on this machine, with the environment of this command.
     fn local_program(&self, name: &str) -> Program {
         let found = self.world.find_program(name).unwrap_or_else(|| name.into());
         Program::new(found, &self.world.cwd).with_env_only(&self.world.variables).in_own_group()
@@ -103,7 +109,7 @@ impl<'a> SshHost<'a> {
         self.local_program("ssh").args(SSH_OPTIONS).args(["-T", "--", &self.name, command])
     }
 
-    /// Runs a small script there.
+    /// Runs a small script on the host. A nonzero exit code is an error, with the output as details.
     fn run_script(&self, script: &str) -> Result<ProgramOutput> {
         let ssh = self.ssh_command("sh").with_full_output();
         let done = ssh.run_with_input(script.as_bytes(), SCRIPT_TIMEOUT)?;
@@ -111,19 +117,21 @@ impl<'a> SshHost<'a> {
             Some(0) => Ok(done),
             Some(SSH_FAILED_CODE) | None => Err(self.unreachable_error(&done.stderr)),
             Some(_) => Err(with_last_lines(
-                Error::unable(format!("host `{}` refuses", self.name)),
+                Error::unable(format!("command failed on host `{}`", self.name)),
                 &format!("{}{}", done.stdout, done.stderr),
             )),
         }
     }
 
-    /// The failure of a connection, in the words of ssh.
+    /// Returns the error for a failed connection, with `words`, the output of ssh, as details.
     pub fn unreachable_error(&self, words: &str) -> Error {
-        with_last_lines(Error::unable(format!("host `{}` cannot be reached", self.name)), words)
-            .with_hint(format!("`ssh {} true` must work without a question", self.name))
+        with_last_lines(Error::unable(format!("cannot reach host `{}`", self.name)), words)
+            .with_hint(format!("`ssh {} true` must work without a prompt", self.name))
     }
 
-    /// Asks how things are there. Nothing is changed. A host on which this program could not run is refused.
+    /// Inspects the host and `target`, without changing anything.
+    ///
+    /// Returns an error if the host is unreachable, or if its system or CPU differs from this machine's.
     pub fn read_handshake(&self, target: &DeployTarget) -> Result<HostHandshake> {
         let done = self.run_script(&render_handshake_script(&target.root))?;
         let said = done.stdout.split_once(&format!("{GREETING}\n")).map(|(_, said)| said);
@@ -155,7 +163,7 @@ impl<'a> SshHost<'a> {
         })
     }
 
-    /// This program is for this system and this machine alone.
+    /// Checks that the host has the system and CPU for which this program is compiled.
     fn check_machine(&self, system: &str, machine: &str) -> Result<()> {
         let systems: &[&str] = match std::env::consts::OS {
             "linux" => &["Linux"],
@@ -177,7 +185,7 @@ impl<'a> SshHost<'a> {
         .with_hint("deploy from a machine of the same kind as the host"))
     }
 
-    /// Sends this program, if it is not there, and has it say there who it is.
+    /// Uploads this program unless `is_there`, and checks that it runs on the host.
     pub fn send_program(
         &self,
         target: &DeployTarget,
@@ -187,7 +195,7 @@ impl<'a> SshHost<'a> {
         if is_there {
             return Ok(());
         }
-        let failed = || format!("the program cannot be sent to `{}`", self.name);
+        let failed = || format!("cannot send the program to `{}`", self.name);
         (around.tell)(&format!("sending the program to {}", self.name));
         let hex = program_digest(self.world)?;
         let (folder, name) = (target.programs_folder(), program_name(&hex));
@@ -213,14 +221,14 @@ impl<'a> SshHost<'a> {
         self.run_script(&script).map(drop)
     }
 
-    /// Sends a release to where it arrives.
+    /// Uploads a release into the target's `incoming` folder.
     pub fn send_release(
         &self,
         target: &DeployTarget,
         release: &Release,
         around: &DeployContext<'_>,
     ) -> Result<()> {
-        let failed = || format!("the release cannot be sent to `{}`", self.name);
+        let failed = || format!("cannot send the release to `{}`", self.name);
         (around.tell)(&format!("sending {} to {}", release.name, self.name));
         around.disk.check_gate("send the release").with_context(failed)?;
         let mut from = release.folder.as_os_str().to_owned();
@@ -254,7 +262,8 @@ impl<'a> SshHost<'a> {
         }
     }
 
-    /// Runs the program there with these words and our own standard streams; its exit code.
+    /// Runs the uploaded `program` with the arguments `words`, attached to our standard streams, and returns its exit
+    /// code.
     pub fn run_program(
         &self,
         target: &DeployTarget,
@@ -266,7 +275,7 @@ impl<'a> SshHost<'a> {
             command.push(' ');
             command.push_str(&quote_path(Path::new(word)));
         }
-        // Ctrl-C ends ssh as well, and with it what follows a log there.
+        // Not in a process group of its own, so that Ctrl-C also ends ssh and a `logs --follow` on the host.
         let found = self.world.find_program("ssh").unwrap_or_else(|| "ssh".into());
         let ssh = Program::new(found, &self.world.cwd)
             .with_env_only(&self.world.variables)
@@ -275,14 +284,14 @@ impl<'a> SshHost<'a> {
         match status.code() {
             Some(SSH_FAILED_CODE) => {
                 Err(Error::unable(format!("the connection to host `{}` failed", self.name))
-                    .with_hint(format!("`ssh {} true` must work without a question", self.name)))
+                    .with_hint(format!("`ssh {} true` must work without a prompt", self.name)))
             }
             None | Some(130) => Err(Error::new(ErrorKind::Interrupted, "interrupted")),
             Some(code) => Ok(u8::try_from(code).unwrap_or(ErrorKind::Unable.exit_code())),
         }
     }
 
-    /// Starts the program there, to take an order.
+    /// Starts the uploaded `program` in the mode that reads requests.
     pub fn start_program(&self, target: &DeployTarget, program: &str) -> Result<LineProcess> {
         let program = quote_path(&target.programs_folder().join(program));
         LineProcess::spawn(self.ssh_command(&format!("exec {program} {DEPLOY_HOST}")))
@@ -290,7 +299,7 @@ impl<'a> SshHost<'a> {
 }
 
 impl HostHandshake {
-    /// Whose the target is. One that is not ours is an error that says why.
+    /// Returns the ownership of `target`, or an error if it belongs to somebody else.
     pub fn check_ownership(&self, target: &DeployTarget) -> Result<TargetOwnership> {
         if self.is_not_folder {
             return Err(Error::negative(format!(
@@ -301,38 +310,38 @@ impl HostHandshake {
         target.check_remote_ownership(self.record.as_deref(), self.names.as_deref().unwrap_or(&[]))
     }
 
-    /// Whether this very program is there.
+    /// Reports whether the host has this program, by its digest.
     pub fn has_program(&self, world: &Environment) -> Result<bool> {
         let name = program_name(&program_digest(world)?);
         Ok(self.programs.contains(&name))
     }
 }
 
-/// The name of the program of a digest.
+/// Returns the file name for a digest, e.g. `xtask-4cfd10e1a2b3`.
 #[must_use]
 pub fn program_name(hex: &str) -> String {
     format!("xtask-{}", &hex[..12])
 }
 
-/// The digest of this very program.
+/// Returns the SHA-256 digest of this program, in hex.
 pub fn program_digest(world: &Environment) -> Result<String> {
-    let failed = || format!("this program, `{}`, cannot be read", world.program.display());
+    let failed = || format!("cannot read this program, `{}`", world.program.display());
     let file = std::fs::File::open(&world.program).with_context(failed)?;
     Ok(digest::to_hex(&digest::hash_stream(file).with_context(failed)?))
 }
 
-/// What the program of this digest says when it is asked who it is.
+/// Returns the line that the program of this digest prints for `deploy-host hello`.
 #[must_use]
 pub fn render_hello(hex: &str) -> String {
     format!("{ORDER} {hex}")
 }
 
-/// A path as a shell takes it.
+/// Quotes a path for a POSIX shell.
 fn quote_path(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
 }
 
-/// The script that looks.
+/// Returns the read-only script whose output `SshHost::read_handshake` parses.
 fn render_handshake_script(root: &Path) -> String {
     let root = quote_path(root);
     format!(
@@ -367,7 +376,7 @@ exit 0
     )
 }
 
-/// The free bytes in a line of `df -Pk`: the number before that with a `%`.
+/// Parses the free bytes in a line of `df -Pk`: the number before the one with `%`, as names may contain blanks.
 fn parse_free_bytes(line: &str) -> Option<u64> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let percent = words.iter().rposition(|word| {
@@ -376,7 +385,7 @@ fn parse_free_bytes(line: &str) -> Option<u64> {
     words.get(percent.checked_sub(1)?)?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// Where a layer for another host is made on this machine.
+/// Returns the folder of this clone that holds the build of a layer for another host.
 #[must_use]
 pub fn staging_folder(repo: &xtask_git::Repo, layer: &str) -> PathBuf {
     repo.shared_state_folder().join("deploy").join(layer)

@@ -1,7 +1,12 @@
-//! Starting and ending the services of a release, by the same supervisor that `start` uses.
+//! Starting and stopping the services of a release, by the same supervisor that `start` uses.
 //!
-//! Each release is a stack of its own, whose folder lies in the target: `stacks/NAME` while it serves,
-//! `stacks/NAME.try` while it is tried. So two releases never share a record, a socket or a log.
+//! Each release is a stack with its own folder in the target, so two releases never share a record, a socket or
+//! a log. For example:
+//!
+//! ```text
+//! TO/stacks/20250310T101500Z-4cfd10e1a2b3       while it serves
+//! TO/stacks/20250310T101500Z-4cfd10e1a2b3.try   while it is a candidate
+//! ```
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -25,25 +30,25 @@ use xtask_services::spec::ServiceSpec;
 use xtask_services::stack::Stack;
 use xtask_services::status::StackStatus;
 
-/// How often it is looked whether Ctrl-C was typed.
+/// Interval between two checks for Ctrl-C.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// From when on a service that starts is waited for, in milliseconds.
+/// Time after which a starting service is reported as waited for, in milliseconds.
 const REPORT_WAIT_AFTER_MS: u64 = 1000;
 
-/// How often a start is asked for, where supervisors end meanwhile.
+/// Number of attempts to send a start request, if supervisors exit concurrently.
 const START_ATTEMPTS: usize = 10;
 
-/// Whether a stack serves or is only tried.
+/// Role of a stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StackRole {
-    /// On the ports of the layer.
+    /// It serves on the ports of the layer.
     Serving,
-    /// On spare ports.
+    /// It is tested on spare ports.
     Candidate,
 }
 
-/// The stack of a release.
+/// Returns the stack of a release.
 #[must_use]
 pub fn stack_for_release(target: &DeployTarget, release: &Release, role: StackRole) -> Stack {
     let name = match role {
@@ -54,7 +59,7 @@ pub fn stack_for_release(target: &DeployTarget, release: &Release, role: StackRo
     Stack { layer: target.layer.clone(), root: release.files(), folder }
 }
 
-/// The stack of the release that serves; nothing where none does, or the folder is not ours.
+/// Returns the stack of the current release; `None` if there is none, or `target` is not ours.
 pub fn find_serving_stack(target: &DeployTarget) -> Result<Option<Stack>> {
     if !matches!(target.check_ownership(), Ok(TargetOwnership::Ours)) {
         return Ok(None);
@@ -66,12 +71,12 @@ pub fn find_serving_stack(target: &DeployTarget) -> Result<Option<Stack>> {
     }))
 }
 
-/// All stacks of which something is kept in a target.
+/// Returns all stacks with a folder in `target`.
 pub fn list_stacks(target: &DeployTarget) -> Result<Vec<Stack>> {
     let folder = target.stacks_folder();
     let entries = match std::fs::read_dir(&folder) {
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.with_context(|| format!("`{}` cannot be listed", folder.display()))?,
+        other => other.with_context(|| format!("cannot list `{}`", folder.display()))?,
     };
     let mut names: Vec<String> =
         entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -84,20 +89,20 @@ pub fn list_stacks(target: &DeployTarget) -> Result<Vec<Stack>> {
     Ok(names.iter().map(stack).collect())
 }
 
-/// The ports of a layer.
+/// Returns the ports of a layer by service name.
 #[must_use]
 pub fn collect_ports(layer: &Layer) -> BTreeMap<String, u16> {
     let services = layer.services.iter();
     services.filter_map(|service| Some((service.name.clone(), service.port?))).collect()
 }
 
-/// As many ports that nobody uses now.
+/// Returns a free port on 127.0.0.1 for each service that has a port.
 pub fn find_spare_ports(layer: &Layer) -> Result<BTreeMap<String, u16>> {
     let mut held = Vec::new();
     let mut ports = BTreeMap::new();
     for name in list_port_names(layer) {
-        let failed = || "no spare port can be had for the candidate";
-        // All are held until all are chosen, so no two are the same.
+        let failed = || "no free port for the candidate";
+        // The listeners stay open until the end, so that no two ports are the same.
         let listener = TcpListener::bind(("127.0.0.1", 0)).with_context(failed)?;
         ports.insert(name, listener.local_addr().with_context(failed)?.port());
         held.push(listener);
@@ -109,8 +114,10 @@ fn list_port_names(layer: &Layer) -> Vec<String> {
     collect_ports(layer).into_keys().collect()
 }
 
-/// What the supervisor is told of some services of a release, whose files lie in `files` now. A file of
-/// variables that the release does not hold is looked for in the shared folder.
+/// Builds the specs of the services `chosen` (indexes into `layer.services`) for the supervisor.
+///
+/// `files` is the present location of the release's files. An env file that the release does not contain is
+/// taken from the `shared` folder.
 #[must_use]
 pub fn build_specs(
     layer: &Layer,
@@ -138,7 +145,7 @@ pub fn build_specs(
     specs
 }
 
-/// The variables that every service and every step is given.
+/// Returns the variables for every service and every step: `XTASK_RELEASE` and `XTASK_SHARED`.
 #[must_use]
 pub fn release_variables(target: &DeployTarget, release: &Release) -> [(&'static str, String); 2] {
     [
@@ -147,7 +154,7 @@ pub fn release_variables(target: &DeployTarget, release: &Release) -> [(&'static
     ]
 }
 
-/// The environment of this command, without what marks somebody else's services.
+/// Returns the environment of this command without variables that begin with `XTASK_`, as these mark other services.
 #[must_use]
 pub fn inherited_environment(around: &DeployContext<'_>) -> Env {
     let mut env = around.world.variables.clone();
@@ -155,7 +162,9 @@ pub fn inherited_environment(around: &DeployContext<'_>) -> Env {
     env
 }
 
-/// What services are given, if all that they need can be read and is there.
+/// Returns the base environment and the values of all env files.
+///
+/// Returns an error of kind `Negative` if an env file is missing or malformed, or a program is not found.
 pub fn check_environment(
     stack: &Stack,
     specs: &[ServiceSpec],
@@ -171,16 +180,18 @@ pub fn check_environment(
     Ok((base, values))
 }
 
-/// Starts a stack, and returns when all of it is ready. What does not get ready is ended again.
+/// Starts a stack and waits until all its services are ready. `status` is the port of the status page.
+///
+/// Returns an error of kind `Negative` if a service does not become ready; the supervisor stops it again.
 pub fn start_stack(
     stack: &Stack,
     specs: Vec<ServiceSpec>,
     status: Option<u16>,
     around: &DeployContext<'_>,
 ) -> Result<()> {
-    around.disk.check_gate("start services").with_context(|| "services cannot be started")?;
+    around.disk.check_gate("start services").with_context(|| "cannot start services")?;
     std::fs::create_dir_all(&stack.folder)
-        .with_context(|| format!("the folder `{}` cannot be made", stack.folder.display()))?;
+        .with_context(|| format!("cannot create the folder `{}`", stack.folder.display()))?;
     let (base, values) = check_environment(stack, &specs, WaitPolicy::Full, around)?;
     let start = StartRequest {
         layer: specs.iter().map(|spec| spec.name.clone()).collect(),
@@ -219,16 +230,16 @@ pub fn start_stack(
                     return Err(not_ready_error(&failures));
                 }
                 Ok(Some(ControlReply::Refused { why })) => return Err(Error::unable(why)),
-                // It was just about to end.
+                // The supervisor was about to exit.
                 Err(_) if !is_heard => break,
                 Err(failure) => return Err(failure),
             }
         }
     }
-    Err(Error::unable("the supervisor of the release ends as soon as it is asked"))
+    Err(Error::unable("the supervisor of the release exits before it answers"))
 }
 
-/// Says for what is waited, where that takes longer than a moment.
+/// Reports each service that has been starting for more than `REPORT_WAIT_AFTER_MS`; each reason once.
 fn report_waiting(
     page: &StackStatus,
     told: &mut BTreeMap<String, String>,
@@ -247,7 +258,7 @@ fn report_waiting(
 
 fn not_ready_error(failures: &[ServiceFailure]) -> Error {
     let names: Vec<&str> = failures.iter().map(|failure| failure.service.as_str()).collect();
-    let error = Error::negative(format!("{} did not get ready", names.join(", ")));
+    let error = Error::negative(format!("{} did not become ready", names.join(", ")));
     failures.iter().fold(error, |error, failure| {
         let mut detail = format!("{}: {}", failure.service, failure.why);
         for line in &failure.lines {
@@ -257,27 +268,29 @@ fn not_ready_error(failures: &[ServiceFailure]) -> Error {
     })
 }
 
-/// Ends all of a stack, and proves that nothing of it is left.
+/// Stops all services of a stack and its supervisor.
+///
+/// Returns an error that lists the processes that are still running, if any.
 pub fn stop_stack(stack: &Stack, around: &DeployContext<'_>) -> Result<()> {
     let Some(page) = client::read_brief_status(stack, around.world)? else { return Ok(()) };
     if page.supervisor.is_none() && page.services.iter().all(|row| row.pid.is_none()) {
         return Ok(());
     }
-    around.disk.check_gate("end services").with_context(|| "services cannot be ended")?;
+    around.disk.check_gate("end services").with_context(|| "cannot stop services")?;
     let mut link = client::connect_or_start(stack, around.world)?;
     link.send_command(ControlCommand::Stop { names: Vec::new(), within_ms: None })?;
     loop {
         match link.receive_reply(POLL_INTERVAL) {
             Ok(Some(ControlReply::Done { page, survivors })) => {
                 if !survivors.is_empty() {
-                    let error = Error::unable("not all of what served is gone");
+                    let error = Error::unable("some processes are still running");
                     return Err(survivors.into_iter().fold(error, Error::with_detail));
                 }
                 if let Some(line) = page.supervisor
                     && !client::wait_until_gone(line.pid)
                 {
                     return Err(Error::unable(format!(
-                        "the services are gone, but their supervisor (pid {}) is not",
+                        "the services have stopped, but their supervisor (pid {}) is still running",
                         line.pid
                     )));
                 }
@@ -285,7 +298,7 @@ pub fn stop_stack(stack: &Stack, around: &DeployContext<'_>) -> Result<()> {
             }
             Ok(Some(ControlReply::Refused { why })) => return Err(Error::unable(why)),
             Ok(_) => {}
-            // One that has gone away with all that it had has done what was asked.
+            // A supervisor that exited together with all its services has fulfilled the request.
             Err(failure) => {
                 let left = client::read_brief_status(stack, around.world)?;
                 let runs = left.is_some_and(|page| page.services.iter().any(|r| r.pid.is_some()));
@@ -295,12 +308,12 @@ pub fn stop_stack(stack: &Stack, around: &DeployContext<'_>) -> Result<()> {
     }
 }
 
-/// Ends a stack and removes what is kept of it.
+/// Stops a stack and removes its folder.
 pub fn remove_stack(stack: &Stack, around: &DeployContext<'_>) -> Result<()> {
     stop_stack(stack, around)?;
     if std::fs::symlink_metadata(&stack.folder).is_err() {
         return Ok(());
     }
-    let failed = || format!("`{}` cannot be removed", stack.folder.display());
+    let failed = || format!("cannot remove `{}`", stack.folder.display());
     around.disk.remove_folder(&stack.folder).with_context(failed)
 }

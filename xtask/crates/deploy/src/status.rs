@@ -1,5 +1,7 @@
-//! What is deployed where, for those who only look: by what was written down on this machine, and by whether it
-//! runs there. Nothing is asked, started or changed, so of another host it is what the last run from this clone has left.
+//! Deploy status for `status`: from the records on this machine, and from its running processes.
+//!
+//! Read-only, and without a connection: for another host it is the last known state of this clone. For example,
+//! `DeployStatus { release: "20250310T101500Z-4cfd10e1a2b3", is_verified: true, branch: "main", behind: 2, .. }`.
 
 use super::history::{self, DeployEntry};
 use super::last_known_state;
@@ -12,32 +14,32 @@ use xtask_config::{DeployConfig, DeployEngine};
 use xtask_git::{Id, Repo};
 use xtask_services::client;
 
-/// How a layer stands.
+/// Deploy status of a layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeployStatus {
-    /// The release to which `current` points.
+    /// Name of the release to which `current` points.
     pub release: Option<String>,
-    /// Its commit, in full.
+    /// Commit of `release`, in full.
     pub commit: Option<String>,
-    /// Whether it serves, verified.
+    /// Whether `release` serves and is verified.
     pub is_verified: bool,
-    /// When the run began that left it so, in seconds since the epoch.
+    /// Start of the last run of `release`, in seconds since the epoch.
     pub at: Option<i64>,
-    /// When that was written down, where the target itself was not looked at.
+    /// Time of the last known state, in seconds since the epoch; `None` if the target itself was inspected.
     pub as_of: Option<i64>,
-    /// Whether a run is under way, or was cut short.
+    /// Whether a run is in progress or was interrupted.
     pub has_open_run: bool,
-    /// What is not as the last run has left it.
+    /// Difference from the state that the last run left, e.g. `its services are not running`.
     pub fault: Option<String>,
-    /// The branch with which it is compared.
+    /// Branch for the comparison.
     pub branch: Option<String>,
-    /// How many commits that branch has which are not deployed; nothing where it cannot be told.
+    /// Number of commits of `branch` that are not deployed; `None` if unknown.
     pub behind: Option<usize>,
-    /// Whether the branch has its commit; nothing where it cannot be told.
+    /// Whether `branch` contains `commit`; `None` if unknown.
     pub is_on_branch: Option<bool>,
 }
 
-/// How a layer stands. That its target is not ours is an error.
+/// Returns the deploy status of `layer`. Returns an error if its target is not ours.
 pub fn read_deploy_status(
     repo: &Repo,
     layer: &str,
@@ -56,11 +58,11 @@ pub fn read_deploy_status(
     Ok(found)
 }
 
-/// Whether anything of a release runs.
+/// Reports whether any service of a release runs.
 fn is_running(target: &DeployTarget, release: &str, world: &Environment) -> bool {
     let stack =
         stacks::stack_for_release(target, &Release::in_target(target, release), StackRole::Serving);
-    // What cannot be told is not told to be wrong.
+    // An unknown state is not reported as a fault.
     client::read_brief_status(&stack, world).map_or(true, |page| {
         page.is_some_and(|page| {
             page.services.iter().any(|row| row.pid.is_some() || row.state == "done")
@@ -68,7 +70,7 @@ fn is_running(target: &DeployTarget, release: &str, world: &Environment) -> bool
     })
 }
 
-/// By the target itself.
+/// Reads the status from the target.
 fn read_target_status(
     target: &DeployTarget,
     has_services: bool,
@@ -87,17 +89,17 @@ fn read_target_status(
     };
     found.has_open_run = target.journal_file().exists();
     if !found.has_open_run && !is_as_left {
-        found.fault = Some("`current` was changed by hand".to_owned());
+        found.fault = Some("`current` was changed manually".to_owned());
     } else if !found.has_open_run
         && let Some(name) = serves.filter(|_| has_services)
         && !is_running(target, name, world)
     {
-        found.fault = Some("its services do not run".to_owned());
+        found.fault = Some("its services are not running".to_owned());
     }
     Ok(found)
 }
 
-/// By what this clone remembers.
+/// Reads the status from the last known state in this clone.
 fn read_last_known_status(repo: &Repo, layer: &str, deploy: &DeployConfig) -> DeployStatus {
     let Some(found) = last_known_state::read_last_known(repo, layer, &deploy.to) else {
         return DeployStatus::default();
@@ -122,8 +124,8 @@ fn status_from_history(
     }
 }
 
-/// Compares it with the branch from which it is deployed: the only one that may be, or else the one that is
-/// checked out.
+/// Compares the commit with the branch from which it is deployed: the single one in `deploy.branches`, else the
+/// current branch.
 fn compare_with_branch(repo: &Repo, deploy: &DeployConfig, found: &mut DeployStatus) -> Result<()> {
     let Some(commit) = &found.commit else { return Ok(()) };
     let only = match &deploy.branches[..] {

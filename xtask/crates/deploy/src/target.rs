@@ -1,17 +1,17 @@
-//! The folder to which a layer is deployed: whose it is, what lies where, and who is at work in it.
+//! The target: the folder to which a layer is deployed, with its ownership, layout and lock.
 //!
-//! A folder is ours if it holds our record of it, which names the layer. One that is not empty and has none
-//! is refused and not touched. The lock is held by the system for as long as the process lives; what is
-//! written in it says who and since when.
+//! A folder is ours if it contains the record `target` with the name of the layer. A nonempty folder without
+//! one is refused and not touched. The operating system holds the lock for the lifetime of the process; the
+//! content of the file names the holder.
 //!
 //! ```text
-//! TO/target      the record          TO/releases/NAME/files     what was laid out and built
-//! TO/lock        who is at work      TO/releases/NAME/manifest  what belongs to it
-//! TO/journal     what is under way   TO/releases/NAME/snapshot  its configuration
-//! TO/history     what was done       TO/stacks/NAME             its services, while they run
-//! TO/current     -> releases/NAME    TO/shared                  what outlives releases
-//! TO/state       what services keep     TO/backups/TIME-NAME       what was saved of it
-//! TO/program     programs, and TO/incoming releases that arrive, where another host deploys to this one
+//! TO/target    the record            TO/releases/NAME/files     exported and built files
+//! TO/lock      holder of the lock    TO/releases/NAME/manifest  digests of these files
+//! TO/journal   the run in progress   TO/releases/NAME/snapshot  its configuration
+//! TO/history   all runs              TO/stacks/NAME             runtime data and logs of its services
+//! TO/current   -> releases/NAME      TO/shared                  env files and the like, for all releases
+//! TO/state     data of services      TO/backups/TIME-NAME       backups of that data
+//! TO/program   uploaded programs     TO/incoming                uploaded releases (engine `ssh`)
 //! ```
 
 use std::io::ErrorKind;
@@ -29,59 +29,58 @@ use xtask_base::words::sanitize_line;
 use xtask_config::{DeployConfig, DeployEngine};
 use xtask_git::{Repo, can_write_in};
 
-/// The kind of the record by which a folder is ours.
+/// Format identifier of the record.
 const TARGET_KIND: &str = "xtask.deploy-target/1";
 
-/// The name of the record.
+/// File name of the record.
 const RECORD_FILE: &str = "target";
 
-/// The name of the lock.
+/// File name of the lock.
 const LOCK_FILE: &str = "lock";
 
-/// The name of the folder of programs.
+/// Folder name of uploaded programs.
 const PROGRAMS_FOLDER: &str = "program";
 
-/// The name of the folder of what arrives.
+/// Folder name of uploaded releases.
 const INCOMING_FOLDER: &str = "incoming";
 
-/// What is kept of a target.
+/// Content of the record.
 #[derive(Debug, Serialize, Deserialize)]
 struct TargetRecord {
     layer: String,
 }
 
-/// A folder to which a layer is deployed.
+/// Folder and layer of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeployTarget {
-    /// Where it is.
+    /// Folder, on this machine or on the host.
     pub root: PathBuf,
-    /// The layer.
     pub layer: String,
 }
 
-/// Whose the folder is.
+/// Ownership of a target that can be used; another owner is an error.
 #[derive(Debug, PartialEq, Eq)]
 pub enum TargetOwnership {
-    /// It is not there, or empty: it can become ours.
+    /// The folder is missing or empty, and can be claimed.
     Free,
-    /// It is ours.
+    /// The record names our layer.
     Ours,
 }
 
-/// What `current` is.
+/// State of the path `current`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CurrentLink {
-    /// It is not there.
+    /// It does not exist.
     Missing,
-    /// It points to a release.
+    /// It is a symlink to the release of this name.
     Release(String),
-    /// It is something that we have not made, in words.
+    /// It was not created by a deploy; the text describes it, e.g. `is not a symlink`.
     Foreign(String),
 }
 
 impl DeployTarget {
-    /// The target of a layer: the folder that is named, on this machine or on the host; or, where an engine
-    /// keeps what serves to itself, a folder of this clone.
+    /// Returns the target of a layer: the folder in `deploy.to` for the engines `directory` and `ssh`, or a folder of
+    /// this clone for `compose` and `kubernetes`.
     #[must_use]
     pub fn for_layer(repo: &Repo, layer: &str, deploy: &DeployConfig) -> DeployTarget {
         let root = match deploy.engine {
@@ -94,82 +93,77 @@ impl DeployTarget {
         DeployTarget { root, layer: layer.to_owned() }
     }
 
-    /// The folder of all releases.
     #[must_use]
     pub fn releases_folder(&self) -> PathBuf {
         self.root.join("releases")
     }
 
-    /// The folder of all stacks.
     #[must_use]
     pub fn stacks_folder(&self) -> PathBuf {
         self.root.join("stacks")
     }
 
-    /// The folder of what outlives releases.
+    /// Returns the folder for files that all releases share, e.g. `shared/.env`.
     #[must_use]
     pub fn shared_folder(&self) -> PathBuf {
         self.root.join("shared")
     }
 
-    /// The folder for what services keep.
+    /// Returns the folder for the data of services.
     #[must_use]
     pub fn state_folder(&self) -> PathBuf {
         self.root.join("state")
     }
 
-    /// The folder of what was saved of it.
+    /// Returns the folder for backups of that data.
     #[must_use]
     pub fn backups_folder(&self) -> PathBuf {
         self.root.join("backups")
     }
 
-    /// The folder of the programs that another host has sent.
+    /// Returns the folder for programs that other machines upload.
     #[must_use]
     pub fn programs_folder(&self) -> PathBuf {
         self.root.join(PROGRAMS_FOLDER)
     }
 
-    /// The folder of the releases that another host sends.
+    /// Returns the folder for releases that other machines upload.
     #[must_use]
     pub fn incoming_folder(&self) -> PathBuf {
         self.root.join(INCOMING_FOLDER)
     }
 
-    /// The journal.
     #[must_use]
     pub fn journal_file(&self) -> PathBuf {
         self.root.join("journal")
     }
 
-    /// The history.
     #[must_use]
     pub fn history_file(&self) -> PathBuf {
         self.root.join("history")
     }
 
-    /// The link to the release that serves.
+    /// Returns the path of the symlink to the current release.
     #[must_use]
     pub fn current_link(&self) -> PathBuf {
         self.root.join("current")
     }
 
-    /// What it points to.
+    /// Inspects `current`.
     pub fn read_current(&self) -> Result<CurrentLink> {
         let path = self.current_link();
         match std::fs::symlink_metadata(&path) {
             Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(CurrentLink::Missing),
             Err(cause) => {
-                return Err(cause)
-                    .with_context(|| format!("`{}` cannot be looked at", path.display()));
+                return Err(cause).with_context(|| format!("cannot inspect `{}`", path.display()));
             }
             Ok(meta) if !meta.is_symlink() => {
-                return Ok(CurrentLink::Foreign("is no symlink".to_owned()));
+                return Ok(CurrentLink::Foreign("is not a symlink".to_owned()));
             }
             Ok(_) => {}
         }
         let to = std::fs::read_link(&path)
-            .with_context(|| format!("`{}` cannot be read", path.display()))?;
+            .with_context(|| format!("cannot read `{}`", path.display()))?;
         let name = to.to_str().and_then(|to| to.strip_prefix("releases/"));
         Ok(match name.filter(|name| is_release_name(name)) {
             Some(name) => CurrentLink::Release(name.to_owned()),
@@ -180,14 +174,15 @@ impl DeployTarget {
         })
     }
 
-    /// Whose it is. One that is not ours is an error that says why.
+    /// Returns the ownership of the folder.
+    ///
+    /// Returns an error if it belongs to another layer, contains files without a record, or is not a folder.
     pub fn check_ownership(&self) -> Result<TargetOwnership> {
         let root = self.root.display();
         match std::fs::symlink_metadata(&self.root) {
             Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(TargetOwnership::Free),
             Err(cause) => {
-                return Err(cause)
-                    .with_context(|| format!("the target `{root}` cannot be looked at"));
+                return Err(cause).with_context(|| format!("cannot inspect the target `{root}`"));
             }
             Ok(_) if !self.root.is_dir() => {
                 return Err(Error::negative(format!("the target `{root}` is not a folder"))
@@ -202,7 +197,7 @@ impl DeployTarget {
         }
     }
 
-    /// Whose it is by its record, as far as that says it.
+    /// Returns the ownership by the record; `None` if there is no record.
     fn check_record(&self, found: LoadedRecord<TargetRecord>) -> Result<Option<TargetOwnership>> {
         let root = self.root.display();
         let path = self.root.join(RECORD_FILE);
@@ -220,15 +215,15 @@ impl DeployTarget {
                 Err(record::newer_record_error("the record of the target", &path))
             }
             LoadedRecord::Corrupt(why) => Err(Error::unable(format!(
-                "the record of the target `{}` cannot be read: {why}",
+                "cannot read the record of the target `{}`: {why}",
                 path.display()
             ))
-            .with_hint("nothing was touched")),
+            .with_hint("nothing was changed")),
             LoadedRecord::Missing => Ok(None),
         }
     }
 
-    /// Whose it is, by what another host tells of it: the bytes of its record, and the names of what it holds.
+    /// Returns the ownership of a folder on a host, by the content of its record and the `names` of its entries.
     pub fn check_remote_ownership(
         &self,
         found: Option<&[u8]>,
@@ -242,9 +237,9 @@ impl DeployTarget {
         }
     }
 
-    /// Whether a folder without a record holds nothing that anybody would miss.
+    /// Checks that a folder without a record is empty, except for stale files of our own.
     fn check_unclaimed(&self) -> Result<TargetOwnership> {
-        let failed = || format!("the target `{}` cannot be listed", self.root.display());
+        let failed = || format!("cannot list the target `{}`", self.root.display());
         let entries = std::fs::read_dir(&self.root).with_context(failed)?;
         let mut names = Vec::new();
         for entry in entries {
@@ -254,7 +249,7 @@ impl DeployTarget {
     }
 
     fn check_names_unclaimed(&self, names: &[String]) -> Result<TargetOwnership> {
-        // What a run leaves that ended before it had made the folder ours.
+        // Files of a run that ended before it wrote the record.
         let is_ours = |name: &String| {
             [LOCK_FILE, PROGRAMS_FOLDER, INCOMING_FOLDER].contains(&name.as_str())
                 || name.starts_with("target.") && name.ends_with(".new")
@@ -262,20 +257,22 @@ impl DeployTarget {
         match names.iter().find(|name| !is_ours(name)) {
             None => Ok(TargetOwnership::Free),
             Some(name) => Err(Error::negative(format!(
-                "the target `{}` is not ours: it holds `{}` and no record of a deploy",
+                "the target `{}` was not created by a deploy: it contains `{}` and no record `{RECORD_FILE}`",
                 self.root.display(),
                 sanitize_line(name, 80)
             ))
-            .with_hint("name an empty folder, or one that is not there yet, as `deploy.to`")),
+            .with_hint("set `deploy.to` to an empty folder, or one that does not exist yet")),
         }
     }
 
-    /// Makes it ours, if it is not yet, and holds its lock until the answer is dropped.
+    /// Claims the folder if it is free, and acquires its lock, which is released on drop of the returned value.
+    ///
+    /// Returns an error if another run holds the lock, the user cannot write, or the folder is not ours.
     pub fn claim_and_lock(&self, doing: &str, around: &DeployContext<'_>) -> Result<Lock> {
         let is_new = self.check_ownership()? == TargetOwnership::Free;
-        let failed = || format!("the target `{}` cannot be written", self.root.display());
+        let failed = || format!("cannot write to the target `{}`", self.root.display());
         if !can_write_in(&self.root) {
-            return Err(Error::unable(failed()).with_hint("who deploys must be its owner"));
+            return Err(Error::unable(failed()).with_hint("the deploying user must own it"));
         }
         std::fs::create_dir_all(&self.root).with_context(failed)?;
         let lock = self.acquire_lock(doing, around)?;
@@ -295,15 +292,15 @@ impl DeployTarget {
         Ok(lock)
     }
 
-    /// Who is at work in it now; nothing where nobody is. Nothing is written.
+    /// Returns the holder of the lock, e.g. `deploy by ada, pid 4711`; `None` if it is free. Writes nothing.
     #[must_use]
     pub fn lock_holder(&self) -> Option<String> {
-        // That this very process holds it is known to whoever asks.
+        // A lock of this process does not count.
         let own = format!(", pid {}", std::process::id());
         lock::find_lock_holder(&self.root.join(LOCK_FILE)).filter(|holder| !holder.ends_with(&own))
     }
 
-    /// Takes the lock. Nobody waits for a deploy: what it leaves is not what was looked at.
+    /// Acquires the lock without waiting: after another run the results of the gates would be stale.
     fn acquire_lock(&self, doing: &str, around: &DeployContext<'_>) -> Result<Lock> {
         let path = self.root.join(LOCK_FILE);
         let who =
@@ -314,17 +311,17 @@ impl DeployTarget {
             Lock::acquire(&path, &who, Duration::ZERO, |other| holder = Some(other.to_owned()));
         let Some(holder) = holder else { return taken };
         let age = since.map_or(String::new(), |since| {
-            format!(", begun {}", format_ago(around.world.now_seconds(), since))
+            format!(", started {}", format_ago(around.world.now_seconds(), since))
         });
         Err(Error::unable(format!(
-            "another run is at work in `{}`: {holder}{age}",
+            "another run is in progress in `{}`: {holder}{age}",
             self.root.display()
         ))
         .with_hint("wait until it has ended and try again"))
     }
 }
 
-/// Whether this can be the name of a release, which becomes part of paths.
+/// Reports whether `name` is safe as a part of a path: at most 80 ASCII letters, digits and `-`.
 #[must_use]
 pub fn is_release_name(name: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';

@@ -1,4 +1,5 @@
-//! Running the tool of an engine: within a bound, without input, and with its last words where it fails.
+//! Running the tool of an engine (`docker`, `kubectl`): with a time limit, without input, and with its last lines
+//! of output in the error, for example `| unknown command "compose"`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,15 +15,15 @@ use xtask_base::process::Program;
 use xtask_config::DeployConfig;
 use xtask_git::Repo;
 
-/// How long a question may take: a minute, for clusters that are far away.
+/// Time limit of a query: one minute, for distant clusters.
 pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Variables by which the tools would take something else than they are told.
+/// Environment variables that override arguments of the tools, and are removed.
 pub const MISLEADING_VARIABLES: [&str; 3] =
     ["COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PATH_SEPARATOR"];
 
 impl EngineSettings {
-    /// That of a layer; nothing where the engine has no tool of its own.
+    /// Returns the settings of a layer; `None` if its engine has no tool.
     #[must_use]
     pub fn for_layer(repo: &Repo, layer: &str, deploy: &DeployConfig) -> Option<EngineSettings> {
         (!deploy.engine.has_ports()).then(|| EngineSettings {
@@ -34,7 +35,8 @@ impl EngineSettings {
     }
 }
 
-/// The name of a project: that of the folder of the clone, whichever worktree this is, and the layer.
+/// Derives the project name from the clone's main folder (the same for all worktrees) and the layer, e.g.
+/// `my-app-prod`.
 fn derive_project_name(common: &Path, layer: &str) -> String {
     let is_inside = common.file_name().is_some_and(|name| name == ".git");
     let folder = if is_inside { common.parent().unwrap_or(common) } else { common };
@@ -45,7 +47,7 @@ fn derive_project_name(common: &Path, layer: &str) -> String {
     name.trim_start_matches('-').to_owned()
 }
 
-/// A tool, where and with what it runs.
+/// A tool with its working directory and variables.
 pub(super) struct EngineTool<'a> {
     pub(super) name: &'static str,
     pub(super) folder: PathBuf,
@@ -54,7 +56,7 @@ pub(super) struct EngineTool<'a> {
 }
 
 impl<'a> EngineTool<'a> {
-    /// For a release, in its files.
+    /// Returns the tool in the files of `release`, with the variables of the release.
     pub(super) fn for_release(
         name: &'static str,
         target: &DeployTarget,
@@ -76,14 +78,14 @@ impl<'a> EngineTool<'a> {
         program
     }
 
-    /// As it would be typed, for messages.
+    /// Returns the command line for messages.
     fn command_line(&self, args: &[String]) -> String {
         format!("`{} {}`", self.name, args.join(" "))
     }
 
-    /// Has it change something. Ctrl-C ends it. Kind `No`: it says that it failed.
+    /// Runs a command that changes something; Ctrl-C ends it. Returns `Negative` if it fails.
     pub(super) fn run(&self, args: &[String], longest: Duration) -> Result<()> {
-        let failed = || format!("{} cannot be run", self.command_line(args));
+        let failed = || format!("cannot run {}", self.command_line(args));
         self.ctx.disk.check_gate("have a tool change something").with_context(failed)?;
         let interrupts = self.ctx.interrupts;
         let done = self.to_program(args).run_in_group(longest, &|| interrupts.was_interrupted())?;
@@ -91,49 +93,47 @@ impl<'a> EngineTool<'a> {
             .map_err(|failure| with_last_lines(failure, &done.output))
     }
 
-    /// The same, for what it prints: it must not take long, and is not interrupted.
+    /// Runs a short command that changes something, not interruptible, and returns its stdout.
     pub(super) fn run_for_output(&self, args: &[String], longest: Duration) -> Result<String> {
-        let failed = || format!("{} cannot be run", self.command_line(args));
+        let failed = || format!("cannot run {}", self.command_line(args));
         self.ctx.disk.check_gate("have a tool change something").with_context(failed)?;
         self.query(args, longest)
     }
 
-    /// Asks it something; the answer is what it prints. Kind `No`: it says that it failed.
+    /// Runs a read-only command and returns its stdout. Returns `Negative` if it fails.
     pub(super) fn query(&self, args: &[String], longest: Duration) -> Result<String> {
         let done =
             self.to_program(args).in_own_group().with_full_output().run_with_timeout(longest)?;
         if done.status.success() {
             return Ok(done.stdout);
         }
-        let error =
-            Error::negative(format!("{} ended with {}", self.command_line(args), done.status));
+        let error = Error::negative(format!("{} failed: {}", self.command_line(args), done.status));
         Err(with_last_lines(error, &done.stderr))
     }
 }
 
-/// What the tool was told when the release was made.
+/// Returns the settings stored in `release`. Returns an error if it was built for an engine without a tool.
 pub fn read_engine_settings(release: &Release) -> Result<EngineSettings> {
     release.read_snapshot()?.outside.ok_or_else(|| {
-        Error::negative(format!("the release `{}` was made for another engine", release.name))
+        Error::negative(format!("the release `{}` was built for another engine", release.name))
     })
 }
 
-/// Refuses what is not well.
+/// Returns an error with `faults` as details, if there are any.
 pub(super) fn ensure_no_faults(faults: Vec<String>) -> Result<()> {
     if faults.is_empty() {
         return Ok(());
     }
-    Err(faults.into_iter().fold(Error::negative("the release is not well"), Error::with_detail))
+    Err(faults.into_iter().fold(Error::negative("the release is unhealthy"), Error::with_detail))
 }
 
-/// Words as arguments.
 pub(super) fn to_args(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// The objects in what a tool prints as JSON: one list, or one object a line.
+/// Parses JSON output of a tool: a list, or one object per line, depending on its version.
 pub(super) fn parse_json_objects(text: &str) -> Result<Vec<serde_json::Value>> {
-    let failed = || "what the tool prints is no JSON";
+    let failed = || "invalid JSON in the output of the tool";
     let mut all = Vec::new();
     for value in serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>() {
         match value.with_context(failed)? {

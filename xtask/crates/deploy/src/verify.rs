@@ -1,4 +1,4 @@
-//! What is wrong with what serves: compared with its manifest, and asked whether it is well. It changes nothing.
+//! `deploy --verify`: compares the current release with its manifest and checks its health. Read-only.
 
 use super::executor::EngineContext;
 use super::history;
@@ -8,7 +8,8 @@ use super::target::{CurrentLink, TargetOwnership};
 use super::wire_protocol::Verification;
 use xtask_base::error::Result;
 
-/// Looks at all of it.
+/// Checks `current`, the journal, the history, the manifest and the health, and returns all faults, e.g.
+/// ``the release `20250310T101500Z-4cfd10e1a2b3` is not intact: 1 fault``.
 pub fn verify_target(site: &EngineContext<'_>) -> Result<Verification> {
     let target = site.target;
     let mut found = Verification::default();
@@ -18,15 +19,15 @@ pub fn verify_target(site: &EngineContext<'_>) -> Result<Verification> {
         CurrentLink::Release(name) => found.release = Some(name),
         CurrentLink::Missing => found.faults.push("nothing is deployed".to_owned()),
         CurrentLink::Foreign(words) => {
-            found.faults.push(format!("`current` {words}: somebody has changed it by hand"));
+            found.faults.push(format!("`current` {words}: it was changed manually"));
         }
     }
     let journal = if is_ours { DeployJournal::read(target) } else { Ok(None) };
     match (journal, target.lock_holder()) {
         (Ok(None), _) => {}
-        (_, Some(holder)) => found.faults.push(format!("a run is under way: {holder}")),
+        (_, Some(holder)) => found.faults.push(format!("a run is in progress: {holder}")),
         (Ok(Some(_)), None) => {
-            let what = "a run was cut short: the next `deploy` or `rollback` ends it";
+            let what = "a run was cut short: the next `deploy` or `rollback` recovers it";
             found.faults.push(what.to_owned());
         }
         (Err(failure), None) => push_failure(&mut found.faults, &failure),
@@ -34,7 +35,7 @@ pub fn verify_target(site: &EngineContext<'_>) -> Result<Verification> {
     let Some(name) = found.release.clone() else { return Ok(found) };
     let entries = history::read_history(&target.history_file())?;
     if history::current_and_serving(&entries).1 != Some(name.as_str()) {
-        found.faults.push(format!("the history does not say that {name} serves, verified"));
+        found.faults.push(format!("the history does not list {name} as serving and verified"));
     }
     let release = Release::in_target(target, &name);
     match release.verify_manifest() {

@@ -1,7 +1,13 @@
-//! What is said between this machine and the program on another host: one order, and lines of JSON in answer.
+//! The protocol between this machine and the program on the host: one request, and lines of JSON in response.
 //!
-//! The program over there is the very same one, so both read a layer alike; the order carries the text of its
-//! files. Values of variables are in it: it is never printed, and goes nowhere but into the connection.
+//! Both sides are the same program and parse a layer alike; the request contains the texts of its files. It also
+//! contains values of variables, so it is never printed, and only written to the connection. For example:
+//!
+//! ```text
+//! -> {"schema": "xtask.deploy-order/1", "wanted": {"doing": "verify"}, "root": "/srv/app", "layer": "prod", ...}
+//! <- "beat"
+//! <- {"ended": {"failure": null, "verified": {"release": "20250310T101500Z-4cfd10e1a2b3", "faults": []}}}
+//! ```
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,122 +20,122 @@ pub use super::ssh::{DEPLOY_HOST, HELLO, ORDER};
 use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_config::Layer;
 
-/// The line by which a run is interrupted.
+/// Line from the client that interrupts the run.
 pub const INTERRUPT: &str = "interrupt";
 
-/// What is to be done over there.
+/// Request to the program on the host.
 #[derive(Serialize, Deserialize)]
 pub struct HostRequest {
-    /// The kind.
+    /// Protocol version, `ORDER`.
     pub schema: String,
-    /// What.
+    /// Requested command.
     pub wanted: HostCommand,
-    /// The folder of the target.
+    /// Folder of the target.
     pub root: PathBuf,
-    /// The layer.
+    /// Name of the layer.
     pub layer: String,
-    /// The texts of the files from which the layer is read, by the name of the layer of each.
+    /// Texts of the layer's files, by layer name: the layer itself and those that it extends.
     pub files: BTreeMap<String, String>,
-    /// Who wants it.
+    /// The deploying user.
     pub by: String,
-    /// Variables for services and commands, over those of the host.
+    /// Variables for services and commands; they override those of the host.
     pub variables: BTreeMap<String, String>,
-    /// How long each service may take to get ready.
+    /// Time limit for each service to become ready, in milliseconds.
     pub ready_within_ms: u64,
 }
 
-/// What can be wanted.
+/// Command of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "doing", rename_all = "kebab-case")]
 pub enum HostCommand {
-    /// To be told how things are; nothing is changed.
+    /// Run the target gates. Read-only.
     Look {
-        /// The room that is needed, in bytes.
+        /// Required free space, in bytes.
         needed: u64,
-        /// The variables that are set nowhere else.
+        /// Names of required variables that are not set on the client.
         missing: Vec<String>,
     },
-    /// That a run which was cut short is ended.
+    /// Recover an interrupted run.
     Mend,
-    /// That a release serves which has arrived.
+    /// Deploy an uploaded release.
     Deploy {
-        /// Its name.
+        /// Name of the release.
         release: String,
-        /// Its commit, in full.
+        /// Commit, in full.
         commit: String,
-        /// How long it is watched.
+        /// Length of the watch, in milliseconds.
         watch_ms: u64,
     },
-    /// That a release serves which was verified before.
+    /// Serve a release that was verified before.
     Rollback {
-        /// Its name.
+        /// Name of the release.
         release: String,
-        /// How long it is watched.
+        /// Length of the watch, in milliseconds.
         watch_ms: u64,
     },
-    /// To be told whether what serves is whole and well; nothing is changed.
+    /// Check integrity and health of the current release. Read-only.
     Verify,
 }
 
-/// What is said in answer, line by line.
+/// A line of the response.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HostMessage {
-    /// Somebody is still at work.
+    /// Sign of life.
     Beat,
-    /// What is going on.
+    /// Progress message.
     Tell(String),
-    /// What the user should know.
+    /// Warning.
     Warn(String),
-    /// The last one.
+    /// Result; the last line.
     Ended(Box<HostResponse>),
 }
 
-/// How it ended.
+/// Result of a request.
 #[derive(Default, Serialize, Deserialize)]
 pub struct HostResponse {
-    /// Why it failed, if it did.
+    /// The error, if it failed.
     pub failure: Option<WireError>,
-    /// The run.
+    /// History entry of the run, if it added one.
     #[serde(default)]
     pub run: Option<DeployEntry>,
-    /// The release to which `current` points.
+    /// Name of the release to which `current` points.
     #[serde(default)]
     pub current: Option<String>,
-    /// The release that serves, verified.
+    /// Name of the verified release that serves.
     #[serde(default)]
     pub serves: Option<String>,
-    /// How things are.
+    /// Result of `HostCommand::Look`.
     #[serde(default)]
     pub looked: Option<TargetInspection>,
-    /// What was found to be wrong.
+    /// Result of `HostCommand::Verify`.
     #[serde(default)]
     pub verified: Option<Verification>,
 }
 
-/// How things are.
+/// Result of an inspection of the target.
 #[derive(Serialize, Deserialize)]
 pub struct TargetInspection {
-    /// What must be so over there.
+    /// Results of the target gates.
     pub gates: Vec<Gate>,
-    /// The names of releases that are taken.
+    /// Names of all existing and uploaded releases.
     pub taken: Vec<String>,
-    /// The releases that are kept and were verified, the newest first.
+    /// Names of the existing verified releases, newest first.
     pub kept: Vec<String>,
 }
 
-/// What was found of what serves.
+/// Result of `deploy --verify`.
 #[derive(Default, Serialize, Deserialize)]
 pub struct Verification {
-    /// The release.
+    /// Name of the release to which `current` points.
     pub release: Option<String>,
-    /// Its commit.
+    /// Commit of `release`, in full.
     pub commit: Option<String>,
-    /// All that is wrong.
+    /// All faults; empty if the release is intact and healthy.
     pub faults: Vec<String>,
 }
 
-/// A failure on its way.
+/// Serialized form of an `Error`.
 #[derive(Serialize, Deserialize)]
 pub struct WireError {
     code: u8,
@@ -152,7 +158,7 @@ impl From<&Error> for WireError {
 }
 
 impl WireError {
-    /// The failure as it was.
+    /// Restores the error: kind by exit code, causes, details and hints.
     #[must_use]
     pub fn into_error(self) -> Error {
         let failure = self;
@@ -174,7 +180,7 @@ impl WireError {
 }
 
 impl HostRequest {
-    /// The layer.
+    /// Parses the layer from `files`.
     pub fn load_layer(&self) -> Result<Layer> {
         let known: Vec<String> = self.files.keys().cloned().collect();
         Layer::load(&self.layer, &|name| Ok(self.files.get(name).cloned()), &known)

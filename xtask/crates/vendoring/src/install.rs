@@ -1,6 +1,12 @@
-//! Writing what a repository is given: by git, into a worktree that was clean, with a note beside it until
-//! all is there. What was cut short is taken back by the next run, as far as it is what was being written;
-//! what somebody else has put there meanwhile stays and is named.
+//! Installation of the planned changes: git writes them into a clean worktree and stages them.
+//!
+//! A record in the state folder marks an installation in progress, so that the next run rolls back an interrupted
+//! one. The rollback removes only content that was being written; files changed concurrently by somebody else
+//! stay and are reported. The record, the file `vendoring`:
+//!
+//! ```text
+//! {"old": "9bd1f0...", "new": "4b825d..."}
+//! ```
 
 use serde::{Deserialize, Serialize};
 
@@ -13,12 +19,12 @@ use xtask_git::{AllPaths, EntryPair, Id, Repo, TreeChange};
 
 const PENDING_INSTALL_KIND: &str = "xtask.vendoring/1";
 
-/// What is being written.
+/// An installation in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct PendingInstall {
-    /// The tree of HEAD; nothing where there is no commit yet.
+    /// Tree of HEAD; `None` if there is no commit yet.
     old: Option<String>,
-    /// The tree that is being staged.
+    /// Tree that is being staged.
     new: String,
 }
 
@@ -26,21 +32,22 @@ fn pending_install_file(repo: &Repo) -> std::path::PathBuf {
     repo.state_folder().join("vendoring")
 }
 
-/// Whether an earlier run was cut short.
+/// Reports whether an earlier run was interrupted.
 #[must_use]
 pub fn has_pending_install(repo: &Repo) -> bool {
     pending_install_file(repo).symlink_metadata().is_ok()
 }
 
-/// Writes and stages the changes of a tree. The caller holds the lock of the worktree. Where it fails,
-/// what was there is there and nothing else is.
+/// Writes and stages `changes` to the tree `old`. The caller holds the lock of the worktree.
+///
+/// On failure the previous state is restored.
 pub fn install_changes(
     repo: &Repo,
     old: Option<Id>,
     changes: &[TreeChange],
     disk: &Disk<'_>,
 ) -> Result<()> {
-    let failed = |cause| Error::unable("the files cannot be written").with_cause(cause);
+    let failed = |cause| Error::unable("cannot write the files").with_cause(cause);
     disk.check_gate("write the tree").map_err(failed)?;
     let new = repo.write_tree(old, changes)?;
     let note = PendingInstall { old: old.map(|id| id.to_string()), new: new.to_string() };
@@ -51,10 +58,12 @@ pub fn install_changes(
         .and_then(|()| disk.check_gate("look at what was written").map_err(failed))
         .and_then(|()| match repo.write_staged_tree()? == new {
             true => Ok(()),
-            false => Err(Error::unable("what was staged is not what was meant to be")),
+            false => {
+                Err(Error::unable("verification failed: the staged tree is not the planned one"))
+            }
         });
     let Err(failure) = done else {
-        // Left behind it does no harm: HEAD moves on with the commit.
+        // A stale record is harmless: HEAD changes with the commit, and `recover_install` then only removes it.
         drop(disk.remove_file(&pending_install_file(repo)));
         return Ok(());
     };
@@ -68,7 +77,7 @@ pub fn install_changes(
     })
 }
 
-/// Takes back what an earlier run has left half done. Says whether there was anything.
+/// Rolls back an interrupted installation. Returns `false` if there was none.
 pub fn recover_install(repo: &Repo, disk: &Disk<'_>) -> Result<bool> {
     let note: PendingInstall =
         match record::read_record(&pending_install_file(repo), PENDING_INSTALL_KIND) {
@@ -76,48 +85,46 @@ pub fn recover_install(repo: &Repo, disk: &Disk<'_>) -> Result<bool> {
             LoadedRecord::Valid(note) => note,
             LoadedRecord::Newer => {
                 return Err(record::newer_record_error(
-                    "the note of an earlier `vendor`",
+                    "the record of an earlier `vendor`",
                     &pending_install_file(repo),
                 ));
             }
             LoadedRecord::Corrupt(why) => {
                 return Err(Error::unable(
-                    "an earlier `vendor` was cut short, and its note cannot be read",
+                    "an earlier `vendor` was cut short: cannot read its record",
                 )
                 .with_detail(why)
-                .with_hint("`git status` shows what it left; then remove the note")
+                .with_hint("`git status` shows the files that it wrote; then remove the record")
                 .with_hint(format!("rm '{}'", pending_install_file(repo).display())));
             }
         };
     let id = |text: &str| {
         Id::from_hex(text.as_bytes())
-            .with_context(|| "the note of an earlier `vendor` names no tree")
+            .with_context(|| "invalid tree id in the record of an earlier `vendor`")
     };
     let (old, new) = (note.old.as_deref().map(id).transpose()?, id(&note.new)?);
-    // Who has committed since has taken it as it was.
+    // A commit since then has accepted the written files.
     if repo.tree_of_head()? == old {
         roll_back_install(repo, old, new, disk)?;
     } else {
         disk.remove_file(&pending_install_file(repo))
-            .with_context(|| "the note of an earlier `vendor` cannot be removed")?;
+            .with_context(|| "cannot remove the record of an earlier `vendor`")?;
     }
     Ok(true)
 }
 
-/// Puts all back as it was before.
+/// Restores the state before the installation, and reports paths with foreign content as an error.
 fn roll_back_install(repo: &Repo, old: Option<Id>, new: Id, disk: &Disk<'_>) -> Result<()> {
     if repo.is_index_locked() {
-        return Err(Error::unable("git has left its lock behind, and files may be half written")
+        return Err(Error::unable("git left its index lock behind; files may be incomplete")
             .with_hint(format!(
-                "if no git is at work there: `rm '{}'`",
+                "if no git process is running there: `rm '{}'`",
                 repo.index_lock_file().display()
             ))
-            .with_hint(
-                "then run this again: it takes back what was written before it begins anew",
-            ));
+            .with_hint("then run this again: it rolls back first"));
     }
     if repo.write_staged_tree().ok() == Some(new) {
-        // Where git refuses, what follows does it file by file.
+        // If git refuses, the loop below restores file by file.
         drop(repo.checkout_tree(Some(new), old.unwrap_or_else(|| repo.empty_tree())));
     }
     let root = repo.root();
@@ -147,8 +154,7 @@ fn roll_back_install(repo: &Repo, old: Option<Id>, new: Id, disk: &Disk<'_>) -> 
                 if before.is_some() {
                     restored.push(path.clone());
                 } else {
-                    disk.remove_file(&file)
-                        .with_context(|| format!("`{path}` cannot be removed again"))?;
+                    disk.remove_file(&file).with_context(|| format!("cannot remove `{path}`"))?;
                 }
             }
             _ => foreign.push(path.to_string()),
@@ -162,25 +168,25 @@ fn roll_back_install(repo: &Repo, old: Option<Id>, new: Id, disk: &Disk<'_>) -> 
     folders.sort();
     folders.dedup();
     for folder in folders.iter().rev() {
-        // One that holds something else stays.
+        // A folder with other files stays.
         drop(disk.remove_empty_folder(&folder.to_disk_path(root)));
     }
     if !restored.is_empty() {
         repo.restore_staged(&restored)?;
     }
     disk.remove_file(&pending_install_file(repo))
-        .with_context(|| "the note of what was written cannot be removed")?;
+        .with_context(|| "cannot remove the record of an earlier `vendor`")?;
     match foreign.is_empty() {
         true => Ok(()),
         false => Err(Error::unable(format!(
-            "not what was being written, and so left as it is: {}",
+            "changed by somebody else, and left as is: {}",
             join_names(&foreign, 5)
         ))
-        .with_hint("`git status` there shows it; all else is as it was before")),
+        .with_hint("`git status` there shows them; everything else was restored")),
     }
 }
 
-/// A text without what a checkout may have done to its line ends.
+/// Removes CR bytes, which a checkout may have added to line endings.
 fn strip_carriage_returns(text: &[u8]) -> Vec<u8> {
     text.iter().copied().filter(|byte| *byte != b'\r').collect()
 }

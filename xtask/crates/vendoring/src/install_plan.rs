@@ -1,5 +1,10 @@
-//! What a repository is given, and what of it has to be added by hand: the toolkit, the entries that it
-//! needs in files of the repository, files to begin with, and the manifest of all of it.
+//! The plan of an installation: the toolkit, its entries in files of the repository, starter files, the manifest
+//! `VENDORED.toml`, and the edits that remain to be made manually. Nothing is written to the worktree.
+//!
+//! ```text
+//! VendorPlan { toolkit_files: 212, created: ["justfile", "setup/sync.toml"], edited: [".cargo/config.toml"],
+//!              kept: ["deployment/README.md"], by_hand: [...], notes: [...], .. }
+//! ```
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,41 +25,40 @@ use xtask_upgrade::manifest::{MANIFEST_NAME, VendorManifest, compute_checksum};
 use xtask_upgrade::parts::ToolkitParts;
 use xtask_upgrade::toolkit::Toolkit;
 
-/// What a repository is to be given.
+/// Planned changes of a repository.
 pub struct VendorPlan {
-    /// The files, as changes of its tree.
+    /// All files, as changes of the tree of HEAD.
     pub changes: Vec<TreeChange>,
-    /// How many of them are the toolkit itself.
+    /// Number of files of the toolkit itself, with the manifest.
     pub toolkit_files: usize,
-    /// Its parts.
+    /// Parts of the toolkit, e.g. `sync,hooks,checks`.
     pub parts: ToolkitParts,
-    /// The other files that are new.
+    /// Paths of new files outside the toolkit.
     pub created: Vec<String>,
-    /// Files of the repository that get some lines more.
+    /// Paths of existing files that get additional lines.
     pub edited: Vec<String>,
-    /// Files that would be new and are there already.
+    /// Paths of starter files that already exist and are kept.
     pub kept: Vec<String>,
-    /// What is left to a person.
+    /// Edits that remain to be made manually.
     pub by_hand: Vec<ManualEdit>,
-    /// What a person should know.
+    /// Notes for the user.
     pub notes: Vec<String>,
-    /// Whether there is a remote to push to.
+    /// Whether the repository has a remote.
     pub has_remote: bool,
 }
 
-/// What is known of the repository besides its files.
+/// Facts about the repository that are not in its files.
 pub struct VendorContext {
-    /// The branch from which others come.
+    /// Branch from which other branches start, e.g. `main`.
     pub default_branch: String,
-    /// The remote, if there is one.
     pub remote: Option<DetectedRemote>,
-    /// The address of the toolkit, if others can reach it.
+    /// URL of the toolkit for `upgrade`, if other machines can reach it.
     pub source: Option<String>,
-    /// The branches on which nothing is to be committed unasked; the one from which others come where it is not said.
+    /// Branches without automatic commits; `None` means `default_branch`.
     pub protected: Option<Vec<String>>,
 }
 
-/// The files so far, with what they hold.
+/// Files planned so far, with mode and content.
 struct PlannedFiles {
     texts: BTreeMap<RepoPath, (FileMode, Vec<u8>)>,
     edited: Vec<String>,
@@ -62,7 +66,7 @@ struct PlannedFiles {
     obstacles: Vec<String>,
 }
 
-/// The parts that fit a repository: services only where it seems to have some.
+/// Returns the default parts for a repository: with `services` only if it has layers or recognized services.
 pub fn detect_parts(target: &VendorTarget, around: &VendorContext) -> Result<ToolkitParts> {
     let listed = match target.tree {
         Some(tree) => target.repo.list_tree(tree, &AllPaths)?,
@@ -82,7 +86,9 @@ pub fn detect_parts(target: &VendorTarget, around: &VendorContext) -> Result<Too
     Ok(ToolkitParts::default_parts(!facts.services.is_empty() || has_layers))
 }
 
-/// Decides what the repository is given. Its objects are written into `into`, which may be in memory.
+/// Plans the installation. The blobs are written into `into`, which may be in memory (dry run).
+///
+/// Returns an error of kind `Negative` that lists all obstacles, such as an alias of the same name.
 pub fn plan_install(
     target: &VendorTarget,
     into: &Repo,
@@ -119,12 +125,12 @@ pub fn plan_install(
     };
     plan_cargo_entries(target, &paths, &others, name, &mut files)?;
     if !files.obstacles.is_empty() {
-        let refused = Error::negative("the toolkit cannot be put there; nothing was changed");
+        let refused = Error::negative("cannot vendor the toolkit; nothing was changed");
         return Err(files
             .obstacles
             .into_iter()
             .fold(refused, Error::with_detail)
-            .with_hint("move aside what has its place, commit, and try again")
+            .with_hint("move the obstacles away, commit, and try again")
             .with_hint("or give it another name: `--name NAME` puts all of it under `NAME/` and `cargo NAME`"));
     }
     let cargo = RepoPath::new("Cargo.toml");
@@ -168,7 +174,7 @@ pub fn plan_install(
     }
     for starter in starters.files {
         let content = starter.text.into_bytes();
-        // What is as the toolkit has it can be brought up to date like the toolkit.
+        // A starter that is identical to the toolkit's template is updated by `upgrade` like the toolkit.
         if let Some(template) = templates.get(&content) {
             manifest.files.insert(starter.path.to_owned(), compute_checksum(&content, false));
             manifest.placed.insert(starter.path.to_owned(), template.clone());
@@ -203,7 +209,7 @@ pub fn plan_install(
         parts: toolkit.spec.parts.clone(),
         created,
         edited: files.edited,
-        // What it lacks of lines is told by itself.
+        // Missing lines of `.gitignore` are in `by_hand` or `edited`.
         kept: starters.kept.into_iter().filter(|path| path != ".gitignore").collect(),
         by_hand: files.by_hand,
         notes,
@@ -211,11 +217,11 @@ pub fn plan_install(
     })
 }
 
-/// How deep below the root packages are looked for that git does not track.
+/// Depth below the root of the search for untracked packages.
 const MAX_PACKAGE_DEPTH: usize = 4;
 
-/// The folders on the disk with a package, tracked or not: what is generated, or lies in a submodule, must go on to
-/// build by itself.
+/// Returns the folders on the disk with a `Cargo.toml`, tracked or not: generated packages and those in submodules
+/// must keep building on their own.
 fn find_packages_on_disk(root: &Path) -> Vec<String> {
     let is_looked_into = |entry: &DirEntry| {
         let name = entry.file_name().to_string_lossy();
@@ -232,8 +238,8 @@ fn find_packages_on_disk(root: &Path) -> Vec<String> {
     folders.collect()
 }
 
-/// The entries in `Cargo.toml`, `Cargo.lock` and cargo's configuration. `others` are folders that may hold packages of
-/// which git knows nothing here.
+/// Plans the entries in `Cargo.toml`, `Cargo.lock` and `.cargo/config.toml`. `others` are folders with packages that
+/// are not tracked here.
 fn plan_cargo_entries(
     target: &VendorTarget,
     paths: &[RepoPath],
@@ -267,7 +273,7 @@ fn plan_cargo_entries(
         true => LauncherTargetDir::Workspace,
         false => LauncherTargetDir::Toolkit,
     };
-    // Where a file of the old name is, cargo reads that one.
+    // If both files exist, cargo reads `.cargo/config` and ignores `.cargo/config.toml`.
     let old = ".cargo/config";
     let config = if target.find_entry(old)?.is_some() { old } else { ".cargo/config.toml" };
     let mut is_toolchain_old = false;
@@ -302,7 +308,7 @@ fn plan_cargo_entries(
     Ok(())
 }
 
-/// Notes what became of a file.
+/// Adds the result of an edit of `path` to the plan.
 fn add_entry(
     target: &VendorTarget,
     path: &str,
@@ -319,7 +325,7 @@ fn add_entry(
             let mode = target.file_mode(path)?;
             files.texts.insert(RepoPath::new(path), (mode, text.into_bytes()));
         }
-        CargoEdit::Changed(_) => files.obstacles.push(format!("`{path}` is no text file")),
+        CargoEdit::Changed(_) => files.obstacles.push(format!("`{path}` is not a text file")),
         CargoEdit::Manual { reason: why, lines } => {
             files.by_hand.push(ManualEdit { path: path.to_owned(), why, lines, can_append: false })
         }
@@ -328,7 +334,7 @@ fn add_entry(
     Ok(())
 }
 
-/// A text with lines at its end, in its own manner of ending lines.
+/// Appends `lines` to `text`, with the line endings (LF or CRLF) of `text`.
 fn append_lines(text: &str, lines: &str) -> Vec<u8> {
     let end = if text.contains("\r\n") { "\r\n" } else { "\n" };
     let mut whole = text.to_owned();

@@ -1,6 +1,10 @@
-//! The toolkit in a repository that does not have it yet.
+//! Vendoring: installs a copy of the toolkit into a repository that does not have it yet.
+//!
+//! [`target`] checks the repository, [`install_plan`] computes the changes with files rendered by [`templates`], and
+//! [`install`] writes and stages them, or rolls back. For example, `cargo xtask vendor ../shop` stages `xtask/`,
+//! `setup/sync.toml` and an alias in `.cargo/config.toml`, and leaves the commit to the user.
 
-// Where checkouts share a build folder, none of them takes what another has compiled from other sources.
+// Checkouts that share a target directory must not reuse code compiled from the sources of another checkout.
 const _: Option<&str> = option_env!("XTASK_SOURCES_VENDORING");
 
 pub mod install;

@@ -1,21 +1,23 @@
-//! The recipes of a `justfile`: which names it has, and those of ours that it lacks *(pure)*.
+//! Recipes of a `justfile`: the names in the user's file, and our recipes that it lacks *(pure)*.
+//!
+//! For example, a file with `start:` gets `stop *ARGS:` and so on, but not our `start`.
 
-/// How arguments reach a recipe as they are, with the spaces in them, in the whole file.
+/// Setting that passes arguments with spaces unchanged to all recipes of a file.
 const POSITIONAL_SETTING: &str = "set positional-arguments";
 
-/// The same for one recipe.
+/// Attribute with the effect of `POSITIONAL_SETTING` for one recipe.
 const POSITIONAL_ATTRIBUTE: &str = "[positional-arguments]";
 
-/// The group of ours.
+/// Attribute that puts a recipe into our group.
 const GROUP_ATTRIBUTE: &str = "[group('xtask')]";
 
-/// A recipe of ours, with its comment.
+/// A recipe of our `justfile`, with its comment.
 struct Recipe<'a> {
     name: &'a str,
     lines: Vec<&'a str>,
 }
 
-/// The recipes of `ours` whose names `theirs` does not have, as lines to add; nothing where it has all.
+/// Returns the recipes of `ours` whose names `theirs` lacks, as lines to append; `None` if it has all.
 pub(super) fn find_missing_recipes(theirs: &str, ours: &str) -> Option<String> {
     let known = list_names(theirs);
     let is_set = theirs.lines().any(|line| {
@@ -23,7 +25,7 @@ pub(super) fn find_missing_recipes(theirs: &str, ours: &str) -> Option<String> {
         let words: Vec<&str> = line.split_whitespace().collect();
         words.join(" ").starts_with(POSITIONAL_SETTING) && !words.contains(&"false")
     });
-    // In their style: indented as theirs are, and in a group where they have groups (just 1.27).
+    // In the style of `theirs`: with its indent, and in a group if it has groups (since just 1.27).
     let has_groups = theirs.lines().any(|line| line.starts_with("[group"));
     let indent = detect_indent(theirs);
     let mut text = String::new();
@@ -51,7 +53,7 @@ pub(super) fn find_missing_recipes(theirs: &str, ours: &str) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// How the commands of recipes are indented: as the first one is, or by four blanks.
+/// Returns the indent of the first recipe command, or four spaces.
 fn detect_indent(text: &str) -> &str {
     let mut lines =
         text.lines().skip_while(|line| parse_name(line).is_none() || !line.contains(':'));
@@ -59,12 +61,12 @@ fn detect_indent(text: &str) -> &str {
     first.map_or("    ", |line| &line[..line.len() - line.trim_start().len()])
 }
 
-/// The names of all recipes, aliases and modules.
+/// Returns the names of all recipes, aliases and modules.
 fn list_names(text: &str) -> Vec<String> {
     text.lines().filter_map(parse_name).map(str::to_owned).collect()
 }
 
-/// The name that a line gives to something: `name ARGS: needs`, `alias name := …`, `mod name`.
+/// Returns the name that a line defines: `name ARGS: needs`, `alias name := …`, `mod name`.
 fn parse_name(line: &str) -> Option<&str> {
     if line.starts_with(|c: char| c.is_whitespace() || c == '#' || c == '[') {
         return None;
@@ -78,12 +80,12 @@ fn parse_name(line: &str) -> Option<&str> {
     let line = line.strip_prefix('@').unwrap_or(line);
     let end = line.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'))?;
     let (name, rest) = line.split_at(end);
-    // `name := value` is a variable; the `:` of a recipe stands somewhere behind its name.
+    // `name := value` is a variable; a recipe has its `:` anywhere after the name.
     let is_recipe = rest.contains(':') && !rest.trim_start().starts_with(":=");
     (!name.is_empty() && is_recipe && name != "set" && name != "export").then_some(name)
 }
 
-/// The recipes of our own file, where blank lines stand between them. Private ones stay out.
+/// Parses our own file, whose recipes are separated by blank lines. Skips private recipes.
 fn parse_recipes(text: &str) -> Vec<Recipe<'_>> {
     let blocks = text.split("\n\n").map(|block| block.lines().collect::<Vec<_>>());
     blocks

@@ -1,4 +1,7 @@
-//! The repository that is to be given the toolkit, and what must be so before anything is written there.
+//! The target repository of `vendor`, and the checks before anything is written there.
+//!
+//! For example, `VendorTarget::open("../shop", ..)` refuses a repository with uncommitted changes, a merge in
+//! progress, or an existing `xtask/VENDORED.toml`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,30 +13,29 @@ use xtask_base::words::join_names;
 use xtask_git::{FileMode, Id, Repo, TreeChange, TreeEntry, can_write_in};
 use xtask_upgrade::manifest::MANIFEST_NAME;
 
-/// A repository that can be given the toolkit.
+/// A repository that has passed the checks of `open`.
 pub struct VendorTarget {
-    /// The repository.
     pub repo: Repo,
-    /// The tree of its HEAD; nothing where it has no commit yet.
+    /// Tree of HEAD; `None` if the repository has no commit yet.
     pub tree: Option<Id>,
-    /// The name that the toolkit is to have there.
+    /// Name of the toolkit's folder and alias there, e.g. `xtask`.
     name: String,
-    /// What has the place of the toolkit, in words: all that stands in the way is told at once.
+    /// Descriptions of files in the place of the toolkit, so that all obstacles are reported at once.
     pub obstacles: Vec<String>,
 }
 
 impl VendorTarget {
-    /// Opens it, and refuses what speaks against it. Nothing is written.
+    /// Opens the repository in `folder`, without writing anything.
+    ///
+    /// Returns an error if `folder` is not the root of a clean repository, or the toolkit is already vendored.
     pub fn open(folder: &Path, toolkit: &Repo, name: &str) -> Result<VendorTarget> {
         let place = folder.display();
         if !folder.is_dir() {
-            return Err(Error::usage(format!("`{place}` is no folder")));
+            return Err(Error::usage(format!("`{place}` is not a folder")));
         }
         let repo = Repo::discover(folder).map_err(|cause| {
-            let refused = Error::usage(format!(
-                "nothing can be vendored into `{place}`: {}",
-                cause.message()
-            ));
+            let refused =
+                Error::usage(format!("cannot vendor into `{place}`: {}", cause.message()));
             let refused = cause.causes().into_iter().fold(refused, Error::with_detail);
             let full = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
             let is_repository = full.ancestors().any(|above| above.join(".git").exists());
@@ -41,15 +43,15 @@ impl VendorTarget {
                 let hints = cause.hints().iter().filter(|hint| !hint.contains("-C"));
                 hints.fold(refused, |refused, hint| refused.with_hint(hint.clone()))
             } else {
-                refused.with_hint("`git init` makes a repository of a folder")
+                refused.with_hint("`git init` creates a repository")
             }
         })?;
         let root = repo.root().display().to_string();
         if folder.canonicalize().ok().as_deref() != Some(repo.root()) {
-            return Err(Error::usage(format!("`{place}` lies in the repository `{root}`"))
-                .with_hint(format!(
-                    "the toolkit goes into its root: `cargo xtask vendor {root}`"
-                )));
+            return Err(Error::usage(format!(
+                "`{place}` is a subfolder of the repository `{root}`"
+            ))
+            .with_hint(format!("the toolkit goes into its root: `cargo xtask vendor {root}`")));
         }
         if repo.common_folder() == toolkit.common_folder() {
             return Err(Error::usage(format!("`{place}` is the toolkit itself"))
@@ -57,15 +59,15 @@ impl VendorTarget {
         }
         if let Some(operation) = repo.current_operation() {
             return Err(Error::unable(format!("{} is in progress in `{place}`", operation.name))
-                .with_hint("end it first"));
+                .with_hint("finish or abort it first"));
         }
         if repo.is_index_locked() {
-            return Err(Error::unable(format!("another git is at work in `{place}`"))
-                .with_hint(format!("if none is, `rm '{}'`", repo.index_lock_file().display())));
+            return Err(Error::unable(format!("another git process is running in `{place}`"))
+                .with_hint(format!("if not, `rm '{}'`", repo.index_lock_file().display())));
         }
         if has_pending_install(&repo) {
             return Err(Error::unable(format!("an earlier `vendor` was cut short in `{place}`"))
-                .with_hint("without `--dry-run` it is taken back first"));
+                .with_hint("without `--dry-run` it is rolled back first"));
         }
         let tree = repo.tree_of_head()?;
         let mut target = VendorTarget { repo, tree, name: name.to_owned(), obstacles: Vec::new() };
@@ -73,23 +75,21 @@ impl VendorTarget {
         let changed = target.repo.list_uncommitted()?;
         if !changed.is_empty() {
             return Err(Error::unable(format!(
-                "`{place}` has changes that are not committed: {}",
+                "`{place}` has uncommitted changes: {}",
                 join_names(&changed, 5)
             ))
-            .with_hint(
-                "commit or stash them first, so that what is vendored can be told from them",
-            ));
+            .with_hint("commit or stash them first, to keep them apart from the vendored files"));
         }
         Ok(target)
     }
 
-    /// The name of its folder must be free.
+    /// Checks that the toolkit is not vendored yet, and notes an existing path of its name as an obstacle.
     fn check_folder(&mut self) -> Result<()> {
         let folders = self.tree.map(|tree| self.repo.folders_in_root(tree)).transpose()?;
         for folder in folders.into_iter().flatten() {
             if self.find_entry(&format!("{folder}/{MANIFEST_NAME}"))?.is_some() {
                 return Err(Error::negative(format!(
-                    "the toolkit is there already, in `{folder}/`"
+                    "the toolkit is already vendored in `{folder}/`"
                 ))
                 .with_hint(format!("`cargo {folder} upgrade` there brings it up to date")));
             }
@@ -108,16 +108,16 @@ impl VendorTarget {
             None => None,
         };
         let other = on_disk.or(tracked);
-        self.obstacles.extend(other.map(|name| format!("another `{name}` is there already")));
+        self.obstacles.extend(other.map(|name| format!("`{name}` already exists")));
         Ok(())
     }
 
-    /// What HEAD has at a path.
+    /// Returns the entry of HEAD at `path`, if any.
     pub fn find_entry(&self, path: &str) -> Result<Option<TreeEntry>> {
         self.tree.map_or(Ok(None), |tree| self.repo.entry_at(tree, &RepoPath::new(path)))
     }
 
-    /// A file of HEAD, as text; nothing where there is none, or what is there is none.
+    /// Reads a file of HEAD. Returns `None` if there is no file at `path`, or it is not UTF-8.
     pub fn read_text(&self, path: &str) -> Result<Option<String>> {
         let Some(entry) = self.find_entry(path)? else { return Ok(None) };
         if !matches!(entry.mode, FileMode::File | FileMode::Executable) {
@@ -126,11 +126,11 @@ impl VendorTarget {
         Ok(String::from_utf8(self.repo.read_blob(entry.id)?).ok())
     }
 
-    /// What lies at a path, tracked or not; nothing where that is no file.
+    /// Reads a file of the worktree, tracked or not. Returns `None` if there is no file at `path`.
     #[must_use]
     pub fn read_on_disk(&self, path: &str) -> Option<Vec<u8>> {
         let file = RepoPath::new(path).to_disk_path(self.repo.root());
-        // What a link names is read as well, as long as it lies in the repository.
+        // Symlinks are followed within the repository only, and never into `.git`.
         let real = file.canonicalize().ok()?;
         let is_inside =
             real.strip_prefix(self.repo.root().canonicalize().ok()?).is_ok_and(|path| {
@@ -142,13 +142,13 @@ impl VendorTarget {
         std::fs::read(real).ok()
     }
 
-    /// The mode that a file keeps when it is written again.
+    /// Returns the mode of a file in HEAD, or that of a plain file if it is new.
     pub fn file_mode(&self, path: &str) -> Result<FileMode> {
         Ok(self.find_entry(path)?.map_or(FileMode::File, |entry| entry.mode))
     }
 
-    /// What is on the way to paths that are to be new, or in their place: files that git does not
-    /// track, ignored or not, links, and repositories of their own. Nobody can say what they are worth.
+    /// Returns existing paths at, or on the way to, the `new` paths: untracked or ignored files, symlinks and nested
+    /// repositories. They may be valuable, so they are never replaced.
     fn find_obstacles(&self, new: &BTreeSet<RepoPath>) -> Result<Vec<String>> {
         let root = self.repo.root();
         let mut tracked = BTreeSet::new();
@@ -176,30 +176,32 @@ impl VendorTarget {
         Ok(found.into_iter().collect())
     }
 
-    /// Whether the paths can be written, all of them.
+    /// Checks that all changed paths can be written.
+    ///
+    /// Returns an error on obstacles, a sparse checkout without the toolkit's folder, or missing permissions.
     pub fn check_paths(&self, changes: &[TreeChange]) -> Result<()> {
         let (new, _) = self.split_new_and_changed(changes)?;
         let place = self.repo.root().display();
         let in_the_way = self.find_obstacles(&new)?;
         if !in_the_way.is_empty() {
             let refused = Error::unable(format!(
-                "something is in the way in `{place}`, and nothing was changed"
+                "existing files are in the way in `{place}`; nothing was changed"
             ));
             return Err(in_the_way
                 .into_iter()
                 .fold(refused, Error::with_detail)
-                .with_hint("commit files that git does not track yet, or move aside what is there; then try again"));
+                .with_hint("commit untracked files, or move the paths away; then try again"));
         }
         if let Some(patterns) = self.repo.read_sparse_patterns()?
             && patterns.match_with_folders(format!("{}/Cargo.toml", self.name).as_bytes(), false)
                 != Some(true)
         {
             return Err(Error::unable(format!(
-                "the sparse checkout of `{place}` leaves out `{}/`",
+                "the sparse checkout of `{place}` excludes `{}/`",
                 self.name
             ))
             .with_hint(format!(
-                "`git sparse-checkout add {} setup deployment .cargo .github` takes it in",
+                "`git sparse-checkout add {} setup deployment .cargo .github` includes it",
                 self.name
             )));
         }
@@ -220,13 +222,13 @@ impl VendorTarget {
             return Ok(());
         }
         Err(Error::unable(format!(
-            "you may not write in {}; nothing was changed",
+            "permission denied: cannot write in {}; nothing was changed",
             join_names(&closed, 3)
         ))
         .with_hint("ask whoever owns it, or work in a clone of your own"))
     }
 
-    /// The paths that are new, and those that change.
+    /// Splits the paths of `changes` into new and existing ones.
     fn split_new_and_changed(
         &self,
         changes: &[TreeChange],

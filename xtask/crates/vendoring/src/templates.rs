@@ -1,7 +1,12 @@
-//! The files that a repository is given to begin with, fitted to what it is *(pure)*.
+//! Rendering of the starter files for a repository, adapted to its detected facts *(pure)*.
 //!
-//! A file that is there is never replaced. What it would need of ours is given as lines to add by hand,
-//! and what is wrong with it, if it is one that the toolkit reads, is noted.
+//! An existing file is never replaced. Lines that it needs are returned as `ManualEdit`s, and faults of an
+//! existing configuration file as notes. For example:
+//!
+//! ```text
+//! facts: Rust, remote on GitHub, own justfile
+//! files: .github/workflows/orchestration.yml, setup/sync.toml, ...   by_hand: recipes for justfile
+//! ```
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -39,13 +44,13 @@ const GITLAB_FILE: &str = ".gitlab/orchestration.yml";
 const GITLAB_CI_FILE: &str = ".gitlab-ci.yml";
 const GITLAB_REQUEST_FILE: &str = ".gitlab/merge_request_templates/orchestration-pr.md";
 
-/// Where `cargo xtask` leaves what it builds of the launcher.
+/// Build output of the launcher of `cargo xtask`.
 const IGNORED: &str = "/target/";
 
-/// Whose language the toolkit is: not that of the repository. GitHub and GitLab count by this.
+/// Excludes the toolkit from the language statistics of GitHub and GitLab.
 const VENDORED: &str = "/xtask/** linguist-vendored";
 
-/// Files that are often the same on every branch, and are nobody's to take in unasked.
+/// Files that are often the same on every branch; they are suggested as comments, not managed by default.
 const OFTEN_SHARED: [&str; 36] = [
     ".editorconfig",
     ".eslintrc.json",
@@ -85,33 +90,32 @@ const OFTEN_SHARED: [&str; 36] = [
     "vite.config.ts",
 ];
 
-/// A file to be written where there is none.
+/// A new file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RenderedTemplate {
-    /// Where, from the root.
+    /// Path from the root.
     pub path: &'static str,
-    /// All of it.
+    /// Complete content.
     pub text: String,
 }
 
-/// What a repository is given.
+/// Starter files of a repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RenderedTemplates {
-    /// The files, in the order of their paths.
+    /// New files, sorted by path.
     pub files: Vec<RenderedTemplate>,
-    /// What is left to a person.
+    /// Edits of existing files: appended by the plan if possible, else left to the user.
     pub by_hand: Vec<ManualEdit>,
-    /// The files of these that are there and stay as they are.
+    /// Paths of starter files that already exist and are kept.
     pub kept: Vec<String>,
-    /// What a person should know.
+    /// Notes for the user.
     pub notes: Vec<String>,
-    /// What in the root is the toolkit's, folders with a slash behind: what no package is to take along.
+    /// Paths in the root that belong to the toolkit, folders with a trailing slash; packages should exclude them.
     pub toolkit_paths: Vec<String>,
 }
 
-/// The files for a repository. `read` gives what lies at a path now, also where git does not track it,
-/// so that nothing is replaced that only lies there.
-/// `protected` are the branches on which nothing is committed unasked.
+/// Renders the starter files. `read` returns the content of a file of the worktree, tracked or not, so that
+/// untracked files are not replaced. `protected` are the branches without automatic commits.
 #[must_use]
 pub fn render_templates(
     facts: &RepoFacts,
@@ -130,7 +134,7 @@ pub fn render_templates(
     desk.output.by_hand.extend(facts.setuptools.clone());
     desk.add_recipes();
     desk.add_forge_files();
-    // Last, because it names what is placed.
+    // Last, because it lists the other files.
     if desk.is_free(SYNC_FILE) {
         let text = render_sync_config(facts, &desk.output.files);
         desk.add_file(SYNC_FILE, text);
@@ -153,14 +157,14 @@ struct TemplateRenderer<'a> {
 }
 
 impl TemplateRenderer<'_> {
-    /// What stands at a path now.
+    /// Returns the present content of `path`, if it exists.
     fn read_existing(&self, path: &str) -> Option<Vec<u8>> {
         let found = (self.read)(path);
-        // A file that git tracks and nobody can read is there all the same.
+        // A tracked but unreadable file counts as existing and empty.
         found.or_else(|| self.facts.has_file(path).then(Vec::new))
     }
 
-    /// Whether a file can be placed. Where it cannot, that is told: it is kept, or something is in its way.
+    /// Reports whether `path` is free. If not, adds it to `kept`, or adds a note about the obstacle.
     fn is_free(&mut self, path: &'static str) -> bool {
         if let Some(taken) = self.facts.find_obstacle(path) {
             let note = format!("`{path}` is left out: {}", taken.describe());
@@ -170,9 +174,7 @@ impl TemplateRenderer<'_> {
         let Some(bytes) = self.read_existing(path) else { return true };
         self.output.kept.push(path.to_owned());
         for fault in find_rule_faults(path, &bytes) {
-            self.add_note(format!(
-                "`{path}` is there already, and the toolkit cannot read it: {fault}"
-            ));
+            self.add_note(format!("`{path}` already exists and is invalid: {fault}"));
         }
         false
     }
@@ -214,9 +216,7 @@ impl TemplateRenderer<'_> {
             };
             if let Err(faults) = Layer::load(DEFAULT_LAYER, &text, &[]) {
                 for fault in list_faults(&faults) {
-                    self.add_note(format!(
-                        "`{LOCAL_FILE}` is there already, and the toolkit cannot read it: {fault}"
-                    ));
+                    self.add_note(format!("`{LOCAL_FILE}` already exists and is invalid: {fault}"));
                 }
             }
         }
@@ -225,7 +225,7 @@ impl TemplateRenderer<'_> {
         }
     }
 
-    /// Where there is Rust, cargo builds the launcher where it builds the rest.
+    /// In a Rust repository, cargo builds the launcher into `/target/`.
     fn add_gitignore(&mut self) {
         if self.facts.rust.is_none() && self.facts.rust_folders.is_empty() {
             return;
@@ -243,14 +243,14 @@ impl TemplateRenderer<'_> {
         if !is_ignored {
             self.output.by_hand.push(ManualEdit {
                 path: IGNORE_FILE.to_owned(),
-                why: "what cargo builds of `cargo xtask` is not to be committed".to_owned(),
+                why: "ignore the build output of `cargo xtask`".to_owned(),
                 lines: format!("{IGNORED}\n"),
                 can_append: true,
             });
         }
     }
 
-    /// It stays with this branch: what a branch says of its own files is its own.
+    /// Adds the line to `.gitattributes`, which stays unmanaged: each branch keeps its own attributes.
     fn add_gitattributes(&mut self) {
         if self.is_free(ATTRIBUTES_FILE) {
             self.add_file(ATTRIBUTES_FILE, format!("{VENDORED}\n"));
@@ -261,7 +261,8 @@ impl TemplateRenderer<'_> {
         if !String::from_utf8_lossy(&text).contains(line.trim_start_matches('/')) {
             self.output.by_hand.push(ManualEdit {
                 path: ATTRIBUTES_FILE.to_owned(),
-                why: "the toolkit is not to count as the language of this repository".to_owned(),
+                why: "exclude the toolkit from the language statistics of this repository"
+                    .to_owned(),
                 lines: format!("{line}\n"),
                 can_append: true,
             });
@@ -279,12 +280,12 @@ impl TemplateRenderer<'_> {
         self.output.kept.push(theirs.clone());
         let text = self.read_existing(&theirs).unwrap_or_default();
         if let Some(lines) = recipes::find_missing_recipes(&String::from_utf8_lossy(&text), &ours) {
-            let why = "shortcuts; recipes whose names are taken are left out".to_owned();
+            let why = "shortcuts, without recipes whose names already exist".to_owned();
             self.output.by_hand.push(ManualEdit { path: theirs, why, lines, can_append: true });
         }
     }
 
-    /// Keeps what is placed out of packages that would take it along unasked, and out of Prettier's sight.
+    /// Excludes the added files from packages (Hatch, setuptools, npm) that would include them, and from Prettier.
     fn exclude_from_packages(&mut self) {
         let facts = self.facts;
         let ours = list_toolkit_paths(facts, &self.output.files, self.shape);
@@ -297,7 +298,7 @@ impl TemplateRenderer<'_> {
             let text = self.read_existing("pyproject.toml").unwrap_or_default();
             self.output.by_hand.push(ManualEdit {
                 path: "pyproject.toml".to_owned(),
-                why: "a source distribution takes all that git tracks".to_owned(),
+                why: "source distributions include all tracked files".to_owned(),
                 lines: format!("\n{table}\nexclude = [\n  {},\n]\n", quoted.join(",\n  ")),
                 can_append: !String::from_utf8_lossy(&text).contains(table),
             });
@@ -310,28 +311,28 @@ impl TemplateRenderer<'_> {
                     None => format!("exclude {path}\n"),
                 })
                 .collect();
-            self.add_lines("MANIFEST.in", lines, "a source distribution takes all that git tracks");
+            self.add_lines("MANIFEST.in", lines, "source distributions include all tracked files");
         }
         if facts.packaging.npm {
             let lines: String = ours.iter().map(|path| format!("/{path}\n")).collect();
-            let why = "`npm pack` takes all that is not ignored";
+            let why = "`npm pack` includes all files that are not ignored";
             match self.read_existing(".npmignore").is_some() {
                 true => self.add_lines(".npmignore", lines, why),
-                // A new one would take the place of `.gitignore` for npm.
+                // For npm a new `.npmignore` would replace `.gitignore`.
                 false => self.add_note(format!(
-                    "{why}: `xtask/` stays out of the package, and {} go along; `files` in `package.json` names what is \
-                     to be in it",
+                    "{why}: `xtask/` is excluded, but {} are not; list the files of the package in `files` of \
+                    `package.json`",
                     join_names(&ours[1..], 12)
                 )),
             }
         }
         if facts.packaging.prettier {
             let line = format!("/{}/\n", self.shape.name);
-            self.add_lines(".prettierignore", line, "Prettier looks at every file");
+            self.add_lines(".prettierignore", line, "Prettier checks every file");
         }
     }
 
-    /// Adds lines to a file, which is made where it is not there.
+    /// Adds lines to a file, which is created if it does not exist.
     fn add_lines(&mut self, path: &'static str, lines: String, why: &str) {
         if self.read_existing(path).is_none() && self.facts.find_obstacle(path).is_none() {
             return self.add_file(path, lines);
@@ -340,7 +341,7 @@ impl TemplateRenderer<'_> {
         self.output.by_hand.push(ManualEdit { path, why, lines, can_append: true });
     }
 
-    /// What runs by itself at the remote, and what its requests say.
+    /// Adds the CI workflow and the template for pull requests of the remote's forge.
     fn add_forge_files(&mut self) {
         let facts = self.facts;
         let forge = facts.remote.as_ref().and_then(|remote| remote.forge);
@@ -359,14 +360,14 @@ impl TemplateRenderer<'_> {
         }
         if !is_github && !is_gitlab {
             self.add_note(
-                "nothing is placed that runs on the server: for GitHub and GitLab there is a workflow, and \
-                 for a bare repository `docs/canonical.md` of the toolkit has a hook"
+                "no CI workflow is added: the toolkit has one for GitHub and for GitLab, and for a bare \
+                repository a hook in its `docs/canonical.md`"
                     .to_owned(),
             );
         }
     }
 
-    /// Places a file that is the same everywhere.
+    /// Adds a file that is the same in every repository.
     fn add_toolkit_file(&mut self, path: &'static str, text: &str) {
         if self.is_free(path) {
             self.add_file(path, text.to_owned());
@@ -374,9 +375,7 @@ impl TemplateRenderer<'_> {
             .read_existing(path)
             .is_some_and(|there| there != self.shape.rename_text(text).as_bytes())
         {
-            self.add_note(format!(
-                "`{path}` is there already, is not the toolkit's, and stays as it is"
-            ));
+            self.add_note(format!("`{path}` already exists with other content, and is kept"));
         }
     }
 
@@ -393,7 +392,7 @@ impl TemplateRenderer<'_> {
         }
         let has_list = text.lines().any(|line| line.starts_with("include:"));
         let (why, lines) = if has_list {
-            ("the jobs of the toolkit; it belongs into the list of `include`", entry)
+            ("the jobs of the toolkit; add it to the list of `include`", entry)
         } else {
             ("the jobs of the toolkit", format!("include:\n{entry}"))
         };
@@ -414,7 +413,7 @@ fn list_faults(faults: &Error) -> Vec<String> {
     }
 }
 
-/// What is the toolkit's of what lies in the root, the toolkit itself first.
+/// Returns the paths in the root that belong to the toolkit, its own folder first.
 fn list_toolkit_paths(
     facts: &RepoFacts,
     placed: &[RenderedTemplate],
@@ -438,9 +437,9 @@ fn list_toolkit_paths(
     [format!("{}/", shape.name)].into_iter().chain(found).collect()
 }
 
-/// `setup/sync.toml`, with what is placed beside it.
+/// Renders `setup/sync.toml`, with the `placed` files as managed paths.
 fn render_sync_config(facts: &RepoFacts, placed: &[RenderedTemplate]) -> String {
-    // A folder that the repository has for itself is nobody's to take in unasked: only what is placed there is.
+    // In a folder that the repository already has, only the added files are managed.
     let theirs: Vec<&str> = ["deployment", "scripts", "setup"]
         .into_iter()
         .filter(|folder| facts.folders.iter().any(|theirs| theirs == folder))
@@ -463,7 +462,7 @@ fn render_sync_config(facts: &RepoFacts, placed: &[RenderedTemplate]) -> String 
             || path == ATTRIBUTES_FILE
     };
     let others = placed.iter().map(|file| file.path).filter(|path| !is_covered(path));
-    // The list itself is not placed yet.
+    // `setup/sync.toml` itself is not in `placed` yet.
     let itself = theirs.contains(&"setup").then_some(SYNC_FILE);
     let others = others.chain(itself);
     managed.extend(others.map(|path| format!("/{path}")));
@@ -472,7 +471,7 @@ fn render_sync_config(facts: &RepoFacts, placed: &[RenderedTemplate]) -> String 
     let workflow = format!("/{GITHUB_FILE}");
     for path in &managed {
         if *path == workflow {
-            // The token that CI has by itself may not; every push of `propagate` would be refused.
+            // The default token of GitHub Actions cannot push workflows, so every push of `propagate` would fail.
             push_line(
                 &mut include,
                 "  # GitHub lets CI push this one only with a token that may write workflows:",
@@ -500,14 +499,14 @@ fn render_sync_config(facts: &RepoFacts, placed: &[RenderedTemplate]) -> String 
     } else {
         ""
     };
-    // The name comes last, because nothing is known of it.
+    // The remote name is replaced last, because it may contain any text, such as a placeholder.
     SYNC_TEMPLATE
         .replace("[\"<include>\"]", &format!("[\n{include}]"))
         .replace("# <forge>\n", forge)
         .replace("\"<remote>\"", &quote_toml(name))
 }
 
-/// `setup/validate.toml`.
+/// Renders `setup/validate.toml` from the detected checks.
 fn render_validate_config(facts: &RepoFacts) -> String {
     let mut text = String::from(
         "# What a healthy checkout of this repository is. `cargo xtask validate` runs it; `--fast` skips what\n\
@@ -552,12 +551,12 @@ fn render_validate_config(facts: &RepoFacts) -> String {
     text
 }
 
-/// Whether a folder means itself in a glob and in a name.
+/// Reports whether a folder name is literal in a glob and valid in a check name.
 fn is_plain_folder(folder: &str) -> bool {
     folder.len() <= 80 && folder.chars().all(|c| c.is_ascii_alphanumeric() || "._/-".contains(c))
 }
 
-/// `deployment/local.toml`, with what was recognised as comments.
+/// Renders `deployment/local.toml`, with recognized services as comments.
 fn render_local_layer(facts: &RepoFacts) -> String {
     let mut text = LOCAL_TEMPLATE.to_owned();
     if facts.services.is_empty() {
@@ -580,7 +579,7 @@ fn push_line(text: &mut String, line: &str) {
     writeln!(text, "{line}").expect("because writing to a string cannot fail");
 }
 
-/// A text as TOML has it.
+/// Quotes a text as a TOML basic string.
 fn quote_toml(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
@@ -777,10 +776,12 @@ mod tests {
         let branches = BranchesConfig::parse("f", text(&all, BRANCHES_FILE)).unwrap();
         assert_eq!(branches.protected, ["trunk"]);
         let notes = all.notes.join("\n");
-        assert!(notes.contains("`setup/validate.toml` is there already, and the toolkit cannot read it: setup/validate.toml:1: unknown key `steps`"), "{notes}");
+        assert!(notes.contains("`setup/validate.toml` already exists and is invalid: setup/validate.toml:1: unknown key `steps`"), "{notes}");
         assert!(notes.contains("deployment/local.toml:1: unknown key `replicas`"), "{notes}");
         assert!(
-            notes.contains("`.github/workflows/orchestration.yml` is there already, is not the"),
+            notes.contains(
+                "`.github/workflows/orchestration.yml` already exists with other content"
+            ),
             "{notes}"
         );
         assert!(!notes.contains("setup/sync.toml"), "{notes}");
@@ -831,7 +832,7 @@ mod tests {
         assert!(include(&gitlab).contains(&"/.gitlab/orchestration.yml".to_owned()));
         let other = given(&[], "main", at(Some(Forge::Bitbucket)));
         assert!(!has(&other, GITLAB_FILE) && !has(&other, GITHUB_FILE));
-        assert!(other.notes[0].starts_with("nothing is placed that runs on the server"));
+        assert!(other.notes[0].starts_with("no CI workflow is added"));
         let unknown = given(&[(".gitlab-ci.yml", "stages: [test]\n")], "main", at(None));
         assert!(has(&unknown, GITLAB_FILE) && !has(&unknown, GITHUB_FILE));
         assert_eq!(unknown.by_hand[0].lines, "include:\n  - local: /.gitlab/orchestration.yml\n");
