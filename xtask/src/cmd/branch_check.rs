@@ -10,7 +10,7 @@ use xtask_branches::check::{
 use xtask_branches::facts::BranchInspector;
 use xtask_branches::rules::{AgeBasis, MergeKind, Severity, UnknownReason};
 use xtask_config::{Enforcement, suggest_nearest};
-use xtask_git::{Id, Repo, Revision};
+use xtask_git::{Id, Repo, Revision, UnusableRef};
 use xtask_report as report;
 use xtask_report::branches::{
     BranchBaseLine, BranchCheckLine, BranchCheckReport, BranchCheckResult, BranchFindingLine,
@@ -62,8 +62,8 @@ fn choose_branches(
     args: &BranchCheckArgs,
 ) -> Result<Vec<ChosenBranch>> {
     if args.all {
-        let broken = |why: String| UnknownReason {
-            reason: why,
+        let broken = |why: UnusableRef| UnknownReason {
+            reason: why.to_string(),
             next_step: "`git fsck` checks it".to_owned(),
         };
         let all = repo.branches_below("refs/heads/")?.into_iter();

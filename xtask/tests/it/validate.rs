@@ -328,7 +328,9 @@ fn every_kind_without_a_command_says_yes_and_no() {
     let ran = repo.xtask(&["validate"]).status(1);
     let ran = ran.says("`no-such-tool` is not on PATH (`").says("but >=99 is required");
     let ran = ran.says("`src/none` not found").says("`NO_SUCH_VARIABLE` is not set");
-    let ran = ran.says("but 9000000.0 GB are required").says(&format!("port {port} is already in use by `"));
+    let ran = ran
+        .says("but 9000000.0 GB are required")
+        .says(&format!("port {port} is already in use by `"));
     let ran = ran.says(&format!("(pid {}, user ", std::process::id()));
     let ran = ran.says("not installed").says("1 managed file behind").says("HEAD is detached");
     ran.says("9 of 9 checks failed");

@@ -121,6 +121,19 @@ impl Error {
         &self.hints
     }
 
+    /// Returns the kind of the I/O error among the causes, if there is one.
+    #[must_use]
+    pub fn io_kind(&self) -> Option<std::io::ErrorKind> {
+        let mut next: Option<&(dyn StdError + 'static)> = self.cause.as_deref().map(|c| c as _);
+        while let Some(cause) = next {
+            if let Some(cause) = cause.downcast_ref::<std::io::Error>() {
+                return Some(cause.kind());
+            }
+            next = cause.source();
+        }
+        None
+    }
+
     /// Returns the messages of the causes, outermost first, without consecutive duplicates.
     #[must_use]
     pub fn causes(&self) -> Vec<String> {

@@ -252,26 +252,47 @@ fn find_destination_fault(engine: DeployEngine, to: &str) -> Option<String> {
     }
 }
 
-/// Returns the fault message if `requires` is `layer` itself, leads to a cycle, or names an unknown layer. `after`
+/// The reason a layer cannot require another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum RequirementFault {
+    Itself(String),
+    /// The layers of the cycle, the first one again at the end.
+    Cycle(Vec<String>),
+    UnknownLayer(String),
+}
+
+impl std::fmt::Display for RequirementFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RequirementFault::Itself(layer) => write!(f, "`{layer}` requires itself"),
+            RequirementFault::Cycle(layers) => {
+                write!(f, "these layers require each other: {}", layers.join(" → "))
+            }
+            RequirementFault::UnknownLayer(layer) => write!(f, "there is no layer `{layer}`"),
+        }
+    }
+}
+
+/// Returns the fault if `requires` is `layer` itself, leads to a cycle, or names an unknown layer. `after`
 /// returns the requirement of a layer, or `None` if there is no such layer.
 pub(super) fn find_requirement_fault<E>(
     layer: &str,
     requires: &str,
     mut after: impl FnMut(&str) -> Result<Option<Option<String>>, E>,
-) -> Result<Option<String>, E> {
+) -> Result<Option<RequirementFault>, E> {
     if layer == requires {
-        return Ok(Some(format!("`{layer}` requires itself")));
+        return Ok(Some(RequirementFault::Itself(layer.to_owned())));
     }
     let mut way = vec![layer.to_owned()];
     let mut next = Some(requires.to_owned());
     while let Some(name) = next {
         if way.contains(&name) {
-            let whole = way.into_iter().chain([name]).collect::<Vec<_>>().join(" → ");
-            return Ok(Some(format!("these layers require each other: {whole}")));
+            way.push(name);
+            return Ok(Some(RequirementFault::Cycle(way)));
         }
         next = match after(&name)? {
             Some(next) => next,
-            None => return Ok(Some(format!("there is no layer `{name}`"))),
+            None => return Ok(Some(RequirementFault::UnknownLayer(name))),
         };
         way.push(name);
     }

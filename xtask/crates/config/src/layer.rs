@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::cycles::find_cycles;
-use super::deploy::{DeployConfig, find_requirement_fault, read_deploy};
+use super::deploy::{DeployConfig, RequirementFault, find_requirement_fault, read_deploy};
 use super::layer_chain::{LayerChain, LayerValue, find_requirement};
 use super::port_references::PortReference;
 use super::reader::{TableReader, suggest_nearest};
@@ -104,11 +104,14 @@ fn check_requirement(
     known: &[String],
 ) -> Result<()> {
     let fault = find_requirement_fault(layer, requires, |name| find_requirement(name, file))?;
-    if let Some(mut fault) = fault {
-        if fault.starts_with("there is no") {
-            fault.push_str(&suggest_nearest(requires, known.iter().map(String::as_str)));
-        }
-        table.add_fault("requires", format!("`requires` is `{requires}`, and {fault}"));
+    if let Some(fault) = fault {
+        let near = match fault {
+            RequirementFault::UnknownLayer(_) => {
+                suggest_nearest(requires, known.iter().map(String::as_str))
+            }
+            _ => String::new(),
+        };
+        table.add_fault("requires", format!("`requires` is `{requires}`, and {fault}{near}"));
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ use xtask_base::words::{join_names, pluralize};
 use xtask_config::{BACKUP, CandidateMode, DeployConfig, Layer};
 use xtask_git::PathPatterns;
 use xtask_services::client;
-use xtask_services::env_files::{EnvFileValues, WaitPolicy};
+use xtask_services::env_files::{EnvFileError, EnvFileValues, WaitPolicy};
 use xtask_services::launch::{self, LaunchContext};
 use xtask_services::spec::ServiceSpec;
 use xtask_services::teardown::MARKER_VARIABLE;
@@ -382,7 +382,7 @@ fn back_up_service(
     };
     let mut base = stacks::inherited_environment(around);
     let values = EnvFileValues::read_files(std::slice::from_ref(spec), &base, WaitPolicy::Full);
-    base.extend(values.for_service(&spec.name)?);
+    base.extend(values.for_service(&spec.name).map_err(EnvFileError::into_error)?);
     let mut env = launch::build_environment(spec, &base, &surroundings, 0, false);
     env.remove(std::ffi::OsStr::new(MARKER_VARIABLE));
     env.insert("XTASK_BACKUP".into(), into.into());

@@ -74,6 +74,7 @@ pub use pack::Pack;
 pub use patterns::{BranchPattern, PathPatterns};
 pub use push::{PushStatus, RefPush};
 pub use ref_writer::RefUpdate;
+pub use refs::UnusableRef;
 pub use remotes::RemoteUrl;
 pub use revspec::Revision;
 pub use shared_permissions::run_scheduled_sharing;

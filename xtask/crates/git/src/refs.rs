@@ -28,6 +28,25 @@ pub(super) struct ResolvedRef {
 /// How often refs are listed again while another git packs them, before git itself lists them.
 const MAX_LISTINGS: usize = 5;
 
+/// The reason a ref of a branch cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnusableRef {
+    NotUtf8,
+    /// A symbolic ref to this branch, with which it moves.
+    Symbolic(String),
+    NotACommit,
+}
+
+impl std::fmt::Display for UnusableRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            UnusableRef::NotUtf8 => f.write_str("its name is not UTF-8"),
+            UnusableRef::Symbolic(other) => write!(f, "it is another name for `{other}`"),
+            UnusableRef::NotACommit => f.write_str("it does not point to a commit"),
+        }
+    }
+}
+
 impl Repo {
     /// Returns the object of a ref, with tags peeled; `None` if the ref does not exist.
     pub fn resolve_ref(&self, name: &str) -> Result<Option<Id>> {
@@ -63,17 +82,17 @@ impl Repo {
     /// Lists the branches below a prefix, e.g. `refs/heads/`, by name without the prefix, each with
     /// its commit or the reason why it cannot be used. A broken file is left out, as by git; it
     /// does not hide the others.
-    pub fn branches_below(&self, prefix: &str) -> Result<Vec<(String, Result<Id, String>)>> {
+    pub fn branches_below(&self, prefix: &str) -> Result<Vec<(String, Result<Id, UnusableRef>)>> {
         let mut found = Vec::new();
         for one in self.list_refs(prefix)? {
             let name = one.name.to_string()[prefix.len()..].to_owned();
             let id = if std::str::from_utf8(&one.name).is_err() {
-                Err("its name is not UTF-8".to_owned())
+                Err(UnusableRef::NotUtf8)
             } else if let Some(other) = one.symbolic_target {
                 let other = other.strip_prefix(prefix).unwrap_or(&other);
-                Err(format!("it is another name for `{other}`"))
+                Err(UnusableRef::Symbolic(other.to_owned()))
             } else {
-                one.id.ok_or_else(|| "it does not point to a commit".to_owned())
+                one.id.ok_or(UnusableRef::NotACommit)
             };
             found.push((name, id));
         }

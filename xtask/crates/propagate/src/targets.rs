@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use xtask_base::error::{Error, Result};
 use xtask_base::words::join_names;
 use xtask_config::HookMode;
-use xtask_git::{BranchInUse, BranchPattern, Id, Repo};
+use xtask_git::{BranchInUse, BranchPattern, Id, Repo, UnusableRef};
 use xtask_sync::context::SyncContext;
 use xtask_sync::managed::find_branch_exception;
 
@@ -48,7 +48,7 @@ pub struct BranchSet {
     /// The commits of the branches by name: local branches, or those of the remote.
     pub branches: BTreeMap<String, Id>,
     /// The unusable branches, and the reasons.
-    pub unusable: BTreeMap<String, String>,
+    pub unusable: BTreeMap<String, UnusableRef>,
     /// The branches used by worktrees; empty for branches of a remote.
     pub in_use: Vec<BranchInUse>,
     /// The commits of the remote's branches, if local branches will be pushed to them.
@@ -95,7 +95,7 @@ impl BranchSet {
         let (mut branches, mut broken) = (BTreeMap::new(), BTreeMap::new());
         for (name, id) in repo.fetch_all_branches(remote)? {
             if name.contains(char::REPLACEMENT_CHARACTER) {
-                broken.insert(name, "its name is not UTF-8".to_owned());
+                broken.insert(name, UnusableRef::NotUtf8);
             } else {
                 branches.insert(name, id);
             }
@@ -152,9 +152,11 @@ impl BranchSet {
         for (branch, why) in &self.unusable {
             if is_wanted(branch) {
                 // An alias of a branch moves with that branch.
-                let is_in_the_way = !why.starts_with("it is another name");
-                let way =
-                    UpdateMethod::Skipped { reason: why.clone(), needs_attention: is_in_the_way };
+                let is_in_the_way = !matches!(why, UnusableRef::Symbolic(_));
+                let way = UpdateMethod::Skipped {
+                    reason: why.to_string(),
+                    needs_attention: is_in_the_way,
+                };
                 targets.push(TargetBranch { branch: branch.clone(), commit: None, method: way });
             }
         }

@@ -64,7 +64,7 @@ pub type VariableLookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 #[derive(Default)]
 pub struct EnvFileValues {
     /// Per service: its variables, or the first error.
-    by_service: BTreeMap<String, Result<Env>>,
+    by_service: BTreeMap<String, Result<Env, EnvFileError>>,
     /// Per service: the stamps of its files.
     stamps: BTreeMap<String, Vec<EnvFileStamp>>,
 }
@@ -90,9 +90,11 @@ impl EnvFileValues {
                         seen.push(EnvFileStamp { path: file.path.clone(), look: None });
                         continue;
                     }
-                    Ok(FileContent { bytes: None, .. }) => {
-                        Err(Error::usage(format!("env file `{}` not found", file.path.display())))
-                    }
+                    Ok(FileContent { bytes: None, .. }) => Err(EnvFileError {
+                        fault: EnvFileFault::Unreadable,
+                        message: format!("env file `{}` not found", file.path.display()),
+                        hints: Vec::new(),
+                    }),
                     Ok(FileContent { bytes: Some(bytes), look }) => {
                         seen.push(EnvFileStamp { path: file.path.clone(), look: *look });
                         // The variables of a skipped pipe are not known yet.
@@ -106,7 +108,11 @@ impl EnvFileValues {
                         };
                         parse_env_file(&file.path.display().to_string(), bytes, &given)
                     }
-                    Err(failure) => Err(clone_error(failure)),
+                    Err(failure) => Err(EnvFileError {
+                        fault: EnvFileFault::Unreadable,
+                        message: failure.to_string(),
+                        hints: failure.hints().to_vec(),
+                    }),
                 };
                 match done {
                     Ok(variables) => env.extend(variables.into_iter().map(|(n, v)| (n.into(), v))),
@@ -120,11 +126,11 @@ impl EnvFileValues {
     }
 
     /// Returns the variables of a service, or the first error of its files.
-    pub fn for_service(&self, service: &str) -> Result<Env> {
+    pub fn for_service(&self, service: &str) -> Result<Env, EnvFileError> {
         match self.by_service.get(service) {
             None => Ok(Env::new()),
             Some(Ok(env)) => Ok(env.clone()),
-            Some(Err(failure)) => Err(clone_error(failure)),
+            Some(Err(failure)) => Err(failure.clone()),
         }
     }
 
@@ -143,9 +149,42 @@ impl EnvFileValues {
 }
 
 /// Copies an error for another service that uses the same file.
-fn clone_error(failure: &Error) -> Error {
-    let error = Error::new(failure.kind(), failure.to_string());
-    failure.hints().iter().fold(error, |error, hint| error.with_hint(hint.clone()))
+/// The category of an [`EnvFileError`], by which hints are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EnvFileFault {
+    /// The file does not exist or cannot be read.
+    Unreadable,
+    Malformed,
+    /// Malformed, because a quote is never closed: the file may be truncated.
+    UnclosedQuote,
+}
+
+/// An env file that cannot be used, and why.
+#[derive(Clone, Debug)]
+pub struct EnvFileError {
+    pub fault: EnvFileFault,
+    message: String,
+    hints: Vec<String>,
+}
+
+impl EnvFileError {
+    /// Converts it into an [`Error`] of invalid configuration (exit code 2).
+    #[must_use]
+    pub fn into_error(self) -> Error {
+        self.hints.into_iter().fold(Error::usage(self.message), Error::with_hint)
+    }
+
+    /// Returns the hints, in the order in which they were added.
+    #[must_use]
+    pub fn hints(&self) -> &[String] {
+        &self.hints
+    }
+}
+
+impl std::fmt::Display for EnvFileError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
 }
 
 struct FileContent {
@@ -235,7 +274,7 @@ fn is_pipe(path: &Path) -> bool {
 pub fn read_env_file(file: &EnvFile, given: VariableLookup<'_>) -> Result<Vec<EnvVariable>> {
     let name = file.path.display().to_string();
     match read_within(&file.path, WaitPolicy::SkipPipes, WaitPolicy::SkipPipes.timeout())?.bytes {
-        Some(bytes) => parse_env_file(&name, &bytes, given),
+        Some(bytes) => parse_env_file(&name, &bytes, given).map_err(EnvFileError::into_error),
         None if file.is_optional => Ok(Vec::new()),
         None => Err(Error::usage(format!("env file `{name}` not found"))),
     }
@@ -272,17 +311,19 @@ pub fn parse_env_file(
     path: &str,
     bytes: &[u8],
     given: VariableLookup<'_>,
-) -> Result<Vec<EnvVariable>> {
+) -> Result<Vec<EnvVariable>, EnvFileError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut reader = Parser { bytes, at: 0, line: 1, variables: Vec::new(), lookup: given };
     loop {
         match reader.parse_line() {
             Ok(true) => {}
             Ok(false) => return Ok(reader.variables),
-            Err(ParseError { line, why, hint }) => {
-                let what = format!("env file `{path}` is malformed in line {line}: {why}");
-                let error = Error::usage(what);
-                return Err(hint.into_iter().fold(error, Error::with_hint));
+            Err(ParseError { line, why, hint, fault }) => {
+                return Err(EnvFileError {
+                    fault,
+                    message: format!("env file `{path}` is malformed in line {line}: {why}"),
+                    hints: hint.map(str::to_owned).into_iter().collect(),
+                });
             }
         }
     }
@@ -299,15 +340,14 @@ pub fn is_torn(bytes: &[u8]) -> bool {
     let last = last.trim_ascii();
     let is_half = !last.is_empty() && !last.starts_with(b"#") && !last.contains(&b'=');
     let ends_in_quotes = match parse_env_file("it", bytes, &|_| Some(OsString::new())) {
-        Err(failure) => failure.message().contains(NEVER_CLOSED),
+        Err(failure) => failure.fault == EnvFileFault::UnclosedQuote,
         Ok(_) => false,
     };
     is_empty || in_conflict || is_half || ends_in_quotes
 }
 
-const NEVER_CLOSED: &str = "is never closed";
-
 struct ParseError {
+    fault: EnvFileFault,
     line: usize,
     why: String,
     hint: Option<&'static str>,
@@ -323,7 +363,8 @@ struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn error_at_line(&self, why: impl Into<String>, hint: &'static str) -> ParseError {
-        ParseError { line: self.line, why: why.into(), hint: Some(hint) }
+        let fault = EnvFileFault::Malformed;
+        ParseError { fault, line: self.line, why: why.into(), hint: Some(hint) }
     }
 
     fn carriage_return_error(&self) -> ParseError {
@@ -390,7 +431,8 @@ impl<'a> Parser<'a> {
         }
         let name = String::from_utf8_lossy(name).into_owned();
         if let Some(why) = find_reserved_fault(&name) {
-            return Err(ParseError { line: self.line, why, hint: None });
+            let fault = EnvFileFault::Malformed;
+            return Err(ParseError { fault, line: self.line, why, hint: None });
         }
         let value = text[equals + 1..].trim_ascii_start();
         // Continue by byte offset, since a quoted value may span lines.
@@ -425,8 +467,9 @@ impl<'a> Parser<'a> {
         loop {
             let Some(byte) = self.bytes.get(self.at) else {
                 return Err(ParseError {
+                    fault: EnvFileFault::UnclosedQuote,
                     line: opened,
-                    why: format!("its quote {NEVER_CLOSED}"),
+                    why: "its quote is never closed".to_owned(),
                     hint: Some("a value that begins with a quote ends with one"),
                 });
             };

@@ -191,6 +191,6 @@ pub fn become_service(argv: &[OsString], folder: &Path) -> (Error, u8) {
         return (Error::usage("no program given"), 126);
     };
     let failure = Program::new(program, folder).args(args).exec();
-    let is_missing = failure.causes().iter().any(|cause| cause.contains("os error 2"));
+    let is_missing = failure.io_kind() == Some(std::io::ErrorKind::NotFound);
     (failure, if is_missing { 127 } else { 126 })
 }

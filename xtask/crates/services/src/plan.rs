@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
-use super::env_files::EnvFileValues as FileValues;
+use super::env_files::{EnvFileFault, EnvFileValues};
 use super::launch::Env;
 use super::spec::{
     BackupSpec, EnvFile, FallbackSpec, HttpProbeSpec, LimitsSpec, LivenessSpec, LogSpec, ProbeSpec,
@@ -230,11 +230,12 @@ fn resolve_limits(limits: &config::LimitsConfig) -> LimitsSpec {
 pub fn check_specs(
     specs: &[ServiceSpec],
     base: &Env,
-    values: &FileValues,
+    values: &EnvFileValues,
     root: &Path,
 ) -> Result<()> {
     let mut faults: Vec<String> = Vec::new();
     let mut kind = ErrorKind::Unable;
+    let (mut is_program_missing, mut env_fault) = (false, None);
     for spec in specs {
         let name = &spec.name;
         let shown = |path: &Path| path.strip_prefix(root).unwrap_or(path).display().to_string();
@@ -247,6 +248,7 @@ pub fn check_specs(
             Ok(read) => env.extend(read),
             Err(failure) => {
                 kind = ErrorKind::Usage;
+                env_fault = env_fault.max(Some(failure.fault));
                 let hints = failure.hints().iter().map(|hint| format!(" ({hint})"));
                 faults.push(format!("{name}: {failure}{}", hints.collect::<String>()));
             }
@@ -256,6 +258,7 @@ pub fn check_specs(
         let commands = probes.into_iter().flatten().filter_map(|probe| probe.run.as_ref());
         for argv in [&spec.argv].into_iter().chain(commands) {
             if let Some(missing) = find_missing_program(argv, &spec.folder, &env) {
+                is_program_missing |= !argv[0].contains('/');
                 faults.push(format!("{name}: {missing}"));
             }
         }
@@ -265,16 +268,20 @@ pub fn check_specs(
         return Ok(());
     }
     let mut error = Error::new(kind, "nothing was started: the services cannot run here");
-    if faults.iter().any(|fault| fault.contains("PATH")) {
+    if is_program_missing {
         error =
             error.with_hint("install the program, or disable the service with `enabled = false`");
     }
-    if faults.iter().any(|fault| fault.contains("is malformed")) {
-        error = error.with_hint(
-            "`cargo xtask recover environment` restores the newest copy that can be read",
-        );
-    } else if faults.iter().any(|fault| fault.contains("env file")) {
-        error = error.with_hint("`env-file = \"?NAME\"` makes the file optional");
+    match env_fault {
+        Some(EnvFileFault::Malformed | EnvFileFault::UnclosedQuote) => {
+            error = error.with_hint(
+                "`cargo xtask recover environment` restores the newest copy that can be read",
+            );
+        }
+        Some(EnvFileFault::Unreadable) => {
+            error = error.with_hint("`env-file = \"?NAME\"` makes the file optional");
+        }
+        None => {}
     }
     for fault in faults {
         error = error.with_detail(fault);
