@@ -139,10 +139,7 @@ pub(super) fn diagnose_worktree(
     let (ill, obstacles) = diagnose_services(session, repo, &loaded, &layers)?;
     let mut ports =
         RecoveryPartLine { name: step_name(Ports), problems: Vec::new(), actions: Vec::new() };
-    // What `start` could do about it is not done here.
-    let who =
-        |one: &PortConflict| one.message.split("; `--port").next().unwrap_or_default().to_owned();
-    ports.problems.extend(obstacles.iter().map(who));
+    ports.problems.extend(obstacles.iter().map(|one| one.describe(false)));
     if !obstacles.is_empty() {
         ports.actions.push(
             match chosen.contains(&Services) {

@@ -103,14 +103,9 @@ pub(super) fn run(session: &Session, args: &RestartArgs) -> CommandResult {
         ended.into_iter().any(|spec| spec.port == Some(port))
     };
     obstacles.retain(|obstacle| !ends(obstacle.port));
-    for obstacle in &mut obstacles {
-        // A restart moves nothing and takes nothing over.
-        if let Some((who, _)) = obstacle.message.split_once("; `--port") {
-            obstacle.message = who.to_owned();
-        }
-    }
     if !obstacles.is_empty() {
-        return Err(port_plan::build_conflict_error(&obstacles));
+        // A restart moves nothing and takes nothing over.
+        return Err(port_plan::build_conflict_error(&obstacles, false));
     }
     let ended = shared::request_start(
         session,

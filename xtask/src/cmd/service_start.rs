@@ -166,7 +166,7 @@ fn clear_ports(
         .into_iter()
         .partition(|obstacle| obstacle.is_stranger && args.take_over.contains(&obstacle.port));
     if !others.is_empty() {
-        return Err(port_plan::build_conflict_error(&others));
+        return Err(port_plan::build_conflict_error(&others, true));
     }
     for obstacle in named {
         if let Some(who) = port_plan::take_over_port(obstacle.port, token)? {

@@ -136,7 +136,7 @@ fn check_ports(
     let obstacles = port_plan::find_conflicts(&wanted, token)?;
     let words = |name: &str, port: u16| {
         let obstacle = obstacles.iter().find(|o| o.service == name && o.port == port);
-        obstacle.map_or_else(|| "free".to_owned(), |obstacle| obstacle.message.clone())
+        obstacle.map_or_else(|| "free".to_owned(), |obstacle| obstacle.describe(true))
     };
     if args.json {
         #[derive(Serialize)]

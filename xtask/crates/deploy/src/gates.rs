@@ -540,9 +540,8 @@ fn check_ports(grounds: &TargetGateContext<'_>) -> Result<String> {
     }
     let error = Error::negative(format!("{} in use", pluralize(obstacles.len(), "port")));
     let who = |one: &port_plan::PortConflict| match one.owners.is_empty() {
-        true => one.message.split("; `--port").next().unwrap_or_default().to_owned(),
+        true => one.reason.clone(),
         false => ports::describe_owners(one.port, &one.owners),
     };
-    // The remedy `--port` applies to `start` only, so `who` cuts it off.
     Err(obstacles.iter().fold(error, |error, one| error.with_detail(who(one))))
 }

@@ -623,7 +623,8 @@ mod tests {
 
     fn read_all(text: &str) -> Result<Vec<(String, String)>> {
         let given = |name: &str| (name == "GIVEN").then(|| OsString::from("given"));
-        let found = parse_env_file("f", text.as_bytes(), &given)?;
+        let found =
+            parse_env_file("f", text.as_bytes(), &given).map_err(EnvFileError::into_error)?;
         Ok(found.into_iter().map(|(name, value)| (name, value.into_string().unwrap())).collect())
     }
 

@@ -204,10 +204,28 @@ pub struct PortConflict {
     pub port: u16,
     /// Processes that hold the port.
     pub owners: Vec<PortOwner>,
-    /// Reason and remedies, e.g. ``port 8100 is …; `--port api=8111` moves api``.
-    pub message: String,
+    /// Why the port cannot be had, e.g. ``port 8100 is already in use by …``.
+    pub reason: String,
+    /// Commands that help anywhere, e.g. ``[`cargo xtask stop api` ends it]``.
+    pub remedies: Vec<String>,
+    /// Options of `start` that help, e.g. ``[`--port api=8111` moves api]``.
+    pub start_remedies: Vec<String>,
     /// Whether the owner was not started by this toolkit.
     pub is_stranger: bool,
+}
+
+impl PortConflict {
+    /// Renders reason and remedies. `in_start` says whether the options of `start` are among them.
+    #[must_use]
+    pub fn describe(&self, in_start: bool) -> String {
+        let options = self.start_remedies.iter().filter(|_| in_start);
+        let all: Vec<&str> = self.remedies.iter().chain(options).map(String::as_str).collect();
+        if all.is_empty() {
+            self.reason.clone()
+        } else {
+            format!("{}: {}", self.reason, all.join(", "))
+        }
+    }
 }
 
 /// Inspects the wanted ports and returns the conflicts. `token` is the one of this stack.
@@ -217,43 +235,49 @@ pub fn find_conflicts(wanted: &[(String, u16)], token: Option<&str>) -> Result<V
     let mut found = Vec::new();
     for (service, port) in wanted {
         let Some((_, listening)) = looked.iter().find(|(other, _)| other == port) else { continue };
-        let (owners, words, is_stranger) = match listening {
+        found.push(match listening {
             PortState::Free => continue,
             PortState::NotPermitted => {
-                let words = format!(
-                    "permission denied: {service} cannot listen on port {port}, since ports below \
-                     1024 are privileged; `--port {service}={}` moves it",
-                    suggest_port(port.saturating_add(8000), &numbers)
-                );
-                (Vec::new(), words, false)
+                let moved = suggest_port(port.saturating_add(8000), &numbers);
+                PortConflict {
+                    service: service.clone(),
+                    port: *port,
+                    owners: Vec::new(),
+                    reason: format!(
+                        "permission denied: {service} cannot listen on port {port}, since ports \
+                         below 1024 are privileged"
+                    ),
+                    remedies: Vec::new(),
+                    start_remedies: vec![format!("`--port {service}={moved}` moves it")],
+                    is_stranger: false,
+                }
             }
-            PortState::InUse(owners) => {
-                let (words, is_stranger) = describe_holder(service, *port, owners, token, &numbers);
-                (owners.clone(), words, is_stranger)
-            }
-        };
-        found.push(PortConflict {
-            service: service.clone(),
-            port: *port,
-            owners,
-            message: words,
-            is_stranger,
+            PortState::InUse(owners) => find_holder(service, *port, owners, token, &numbers),
         });
     }
     Ok(found)
 }
 
-/// Returns a description of the owner with remedies, and whether the owner is a stranger.
-fn describe_holder(
+/// Returns the conflict over a port that is in use, by the stack to which its owner belongs.
+fn find_holder(
     service: &str,
     port: u16,
     owners: &[PortOwner],
     token: Option<&str>,
     wanted: &[u16],
-) -> (String, bool) {
+) -> PortConflict {
     let who = ports::describe_owners(port, owners);
     let moved = suggest_port(port, wanted);
-    let moves = format!("`--port {service}={moved}` moves {service} here");
+    let conflict = |what: String, remedies: Vec<String>, options: Vec<String>| PortConflict {
+        service: service.to_owned(),
+        port,
+        owners: owners.to_vec(),
+        reason: format!("{who}{what}"),
+        remedies,
+        start_remedies: options,
+        is_stranger: false,
+    };
+    let moves = || vec![format!("`--port {service}={moved}` moves {service} here")];
     let processes = owners.iter().filter_map(|owner| owner.process.as_ref());
     for process in processes {
         let Some((marker, root, layer)) = find_stack(process.pid) else { continue };
@@ -261,36 +285,30 @@ fn describe_holder(
         if processes::read_variables(process.pid, &["XTASK_RELEASE"])
             .is_some_and(|v| v[0].is_some())
         {
-            return (
-                format!("{who}; it belongs to layer `{layer}`, deployed in {root}: {moves}"),
-                false,
-            );
+            let what = format!("; it belongs to layer `{layer}`, deployed in {root}");
+            return conflict(what, Vec::new(), moves());
         }
         let Some(marker) = marker else {
             let stop = format!("`cargo xtask -C {root} stop --layer {layer}` stops it");
-            return (
-                format!("{who}; it belongs to layer `{layer}` in {root}: {stop}, {moves}"),
-                false,
-            );
+            let what = format!("; it belongs to layer `{layer}` in {root}");
+            return conflict(what, vec![stop], moves());
         };
         let mut parts = marker.split('/');
         let (stack, name) = (parts.next(), parts.next().unwrap_or_default());
         if stack == token && token.is_some() {
             let stop = format!("`cargo xtask stop {name}` ends it");
-            return (format!("{who}; it is a leftover of `{name}` of this stack: {stop}"), false);
+            let what = format!("; it is a leftover of `{name}` of this stack");
+            return conflict(what, vec![stop], Vec::new());
         }
         let stop = format!("`cargo xtask -C {root} stop --layer {layer} {name}` stops it");
-        return (
-            format!("{who}; it is `{name}` of layer `{layer}` in {root}: {stop}, {moves}"),
-            false,
-        );
+        let what = format!("; it is `{name}` of layer `{layer}` in {root}");
+        return conflict(what, vec![stop], moves());
     }
-    let offer = if owners.iter().any(|owner| owner.process.is_some()) {
-        format!("; `--port {service}={moved}` moves {service}, `--take-over {port}` ends the other")
-    } else {
-        format!("; `--port {service}={moved}` moves {service}")
-    };
-    (format!("{who}{offer}"), true)
+    let mut options = vec![format!("`--port {service}={moved}` moves {service}")];
+    if owners.iter().any(|owner| owner.process.is_some()) {
+        options.push(format!("`--take-over {port}` ends the other"));
+    }
+    PortConflict { is_stranger: true, ..conflict(String::new(), Vec::new(), options) }
 }
 
 /// Returns a nearby port that is free now, and not one that another worktree has by its offset.
@@ -325,15 +343,15 @@ fn find_stack(pid: u32) -> Option<(Option<String>, String, String)> {
     None
 }
 
-/// Returns the error that lists these conflicts.
+/// Returns the error that lists these conflicts; `in_start` says whether the options of `start` can be given.
 #[must_use]
-pub fn build_conflict_error(obstacles: &[PortConflict]) -> Error {
+pub fn build_conflict_error(obstacles: &[PortConflict], in_start: bool) -> Error {
     let count = xtask_base::words::pluralize(obstacles.len(), "port");
     let is = if obstacles.len() == 1 { "is" } else { "are" };
     let mut error =
         Error::negative(format!("{count} {is} not free; nothing was started or stopped"));
     for obstacle in obstacles {
-        error = error.with_detail(obstacle.message.clone());
+        error = error.with_detail(obstacle.describe(in_start));
     }
     error
 }
@@ -342,9 +360,9 @@ pub fn build_conflict_error(obstacles: &[PortConflict]) -> Error {
 /// processes of other users, our own services, and ancestors of this command.
 pub fn take_over_port(port: u16, token: Option<&str>) -> Result<Option<String>> {
     let PortState::InUse(owners) = ports::inspect_port(port)? else { return Ok(None) };
-    let (words, is_stranger) = describe_holder("it", port, &owners, token, &[]);
-    if !is_stranger {
-        return Err(Error::negative(format!("{words}; not taken over")));
+    let holder = find_holder("it", port, &owners, token, &[]);
+    if !holder.is_stranger {
+        return Err(Error::negative(format!("{}; not taken over", holder.describe(false))));
     }
     let who = ports::describe_owners(port, &owners);
     let user = rustix::process::geteuid().as_raw();
