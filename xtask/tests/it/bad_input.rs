@@ -13,7 +13,7 @@ fn feature(lab: &Lab) -> Place<'_> {
 }
 
 #[test]
-fn a_bare_repository() {
+fn bare_repository_is_refused_with_a_hint() {
     let lab = Lab::new();
     let repo = lab.repo();
     let bare = lab.path("bare.git");
@@ -22,7 +22,7 @@ fn a_bare_repository() {
 }
 
 #[test]
-fn a_shallow_clone_says_what_is_unknown_and_never_guesses() {
+fn sync_in_shallow_clone_reports_undecidable_paths() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.canonical(&[("setup/a", Some("a3\n"))]);
@@ -82,7 +82,7 @@ fn setup_does_not_make_a_canonical_branch_without_history() {
 }
 
 #[test]
-fn an_object_that_is_gone_is_a_failure() {
+fn missing_or_corrupt_blob_fails_sync_without_changes() {
     let lab = Lab::new();
     let repo = feature(&lab);
     let blob = repo.id("orchestration-tools:setup/new");
@@ -99,7 +99,7 @@ fn an_object_that_is_gone_is_a_failure() {
 }
 
 #[test]
-fn a_tree_that_is_gone_is_a_failure_and_not_a_deletion() {
+fn missing_tree_object_fails_sync_instead_of_deleting_files() {
     let lab = Lab::new();
     let repo = feature(&lab);
     let tree = repo.id("orchestration-tools:setup");
@@ -109,7 +109,7 @@ fn a_tree_that_is_gone_is_a_failure_and_not_a_deletion() {
 }
 
 #[test]
-fn a_lock_that_somebody_holds() {
+fn index_or_ref_lock_of_another_process_fails_sync() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.write(".git/index.lock", "");
@@ -129,7 +129,7 @@ fn a_lock_that_somebody_holds() {
 }
 
 #[test]
-fn a_path_that_is_not_managed() {
+fn sync_and_run_refuse_unmanaged_paths() {
     let lab = Lab::new();
     let repo = feature(&lab);
     let before = repo.scene();
@@ -141,7 +141,7 @@ fn a_path_that_is_not_managed() {
 }
 
 #[test]
-fn usage_errors_end_with_2() {
+fn usage_errors_exit_with_code_2() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.xtask(&["sync", "--check", "--force"]).status(2);
@@ -165,7 +165,7 @@ fn a_detached_head_can_be_synced() {
 }
 
 #[test]
-fn a_tree_that_cannot_be_written_to() {
+fn sync_fails_without_changes_in_read_only_folder() {
     let lab = Lab::new();
     let repo = feature(&lab);
     let folder = repo.dir.join("setup");

@@ -74,7 +74,7 @@ fn found(place: &Place<'_>, branch: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_broken_rule_is_told_with_what_to_type() {
+fn branch_check_reports_each_broken_rule_with_a_fix_command() {
     let lab = Lab::new();
     let repo = ruled(&lab, RULES);
     feature(&repo, "feature/good", 2);
@@ -105,7 +105,7 @@ fn every_broken_rule_is_told_with_what_to_type() {
 }
 
 #[test]
-fn an_age_is_that_of_the_work_and_not_of_a_rebase_or_a_sync() {
+fn branch_age_ignores_rebases_sync_commits_and_merged_work() {
     let lab = Lab::new();
     let repo = ruled(&lab, RULES);
     feature(&repo, "feature/a", 20);
@@ -126,7 +126,7 @@ fn an_age_is_that_of_the_work_and_not_of_a_rebase_or_a_sync() {
 }
 
 #[test]
-fn a_branch_from_elsewhere_is_known() {
+fn branch_check_detects_a_branch_forked_from_another_base() {
     let lab = Lab::new();
     let repo = ruled(&lab, RULES);
     repo.git(&["branch", "develop"]);
@@ -144,7 +144,7 @@ fn a_branch_from_elsewhere_is_known() {
 }
 
 #[test]
-fn what_cannot_be_told_is_unknown_and_never_good() {
+fn branch_check_reports_unknown_for_missing_base_or_history() {
     let lab = Lab::new();
     let repo = with_hub(&lab, RULES);
     feature(&repo, "feature/a", 1);
@@ -183,7 +183,7 @@ fn what_cannot_be_told_is_unknown_and_never_good() {
 }
 
 #[test]
-fn a_pull_request_is_checked_where_only_its_commit_is() {
+fn branch_check_at_commit_works_for_fetched_pull_requests() {
     let lab = Lab::new();
     let repo = with_hub(&lab, RULES);
     feature(&repo, "feature/Wrong", 1);
@@ -210,7 +210,7 @@ fn by_git(repo: &Place<'_>, ours: &str, theirs: &str) -> Vec<String> {
 }
 
 #[test]
-fn conflicts_are_foretold_as_git_has_them() {
+fn merge_preview_predicts_the_conflicts_that_git_reports() {
     let lab = Lab::new();
     let repo = lab.repo();
     let text = (0..40).map(|line| format!("line {line}\n")).collect::<String>();
@@ -304,7 +304,7 @@ fn conflicts_are_foretold_as_git_has_them() {
 }
 
 #[test]
-fn a_conflict_with_the_base_is_told_before_anybody_merges() {
+fn branch_check_predicts_base_conflicts_without_running_drivers() {
     let lab = Lab::new();
     let repo = ruled(&lab, RULES);
     repo.write(".gitattributes", "src/app merge=own filter=own diff=own\n");
@@ -324,7 +324,7 @@ fn a_conflict_with_the_base_is_told_before_anybody_merges() {
 }
 
 #[test]
-fn a_new_branch_begins_at_the_newest_state_of_its_base() {
+fn branch_new_starts_at_the_fetched_tip_of_its_base() {
     let lab = Lab::new();
     let repo = with_hub(&lab, RULES);
     lab.place("").git(&["clone", "-q", lab.path("hub").as_str(), "bob"]);
@@ -360,7 +360,7 @@ fn a_new_branch_begins_at_the_newest_state_of_its_base() {
 }
 
 #[test]
-fn a_name_that_breaks_a_rule_is_refused_with_one_that_would_do() {
+fn branch_new_refuses_invalid_names_and_suggests_valid_ones() {
     let lab = Lab::new();
     let rules =
         format!("{RULES}\n[[rule]]\nmatch = '*'\nname = '^(feature|lost)/'\nbase = 'main'\n");
@@ -386,7 +386,7 @@ fn a_name_that_breaks_a_rule_is_refused_with_one_that_would_do() {
 }
 
 #[test]
-fn a_change_that_git_would_overwrite_keeps_the_branch_from_being_made() {
+fn branch_new_is_refused_if_local_changes_would_be_overwritten() {
     let lab = Lab::new();
     let repo = ruled(&lab, RULES);
     feature(&repo, "feature/a", 1);
@@ -418,7 +418,7 @@ fn grown(lab: &Lab) -> Place<'_> {
 }
 
 #[test]
-fn what_is_merged_is_deleted_with_a_way_back_and_nothing_else() {
+fn branch_prune_deletes_only_merged_branches_and_can_be_undone() {
     let lab = Lab::new();
     let repo = grown(&lab);
     for (name, about) in
@@ -471,7 +471,7 @@ fn what_is_merged_is_deleted_with_a_way_back_and_nothing_else() {
 }
 
 #[test]
-fn looking_writes_nothing() {
+fn branch_check_and_prune_dry_run_write_nothing() {
     let lab = Lab::new();
     let repo = grown(&lab);
     let before = trace(repo.dir.as_std_path());
@@ -489,7 +489,7 @@ fn looking_writes_nothing() {
 }
 
 #[test]
-fn a_push_is_told_or_refused_as_the_rules_say() {
+fn push_warns_or_is_refused_as_branch_rules_demand() {
     let lab = Lab::new();
     let repo = with_hub(&lab, RULES);
     repo.install_hooks().success();
@@ -522,7 +522,7 @@ fn a_push_is_told_or_refused_as_the_rules_say() {
 }
 
 #[test]
-fn a_validation_and_the_status_say_the_same() {
+fn validate_and_status_report_the_same_branch_faults() {
     let lab = Lab::new();
     let repo = ruled(&lab, RULES);
     feature(&repo, "feature/old", 30);
@@ -540,7 +540,7 @@ fn a_validation_and_the_status_say_the_same() {
 }
 
 #[test]
-fn rules_come_from_the_canonical_branch_and_all_their_faults_at_once() {
+fn branch_rules_are_read_from_the_canonical_branch() {
     let lab = Lab::new();
     let repo = ruled(&lab, RULES);
     feature(&repo, "feature/a", 1);
@@ -560,7 +560,7 @@ fn rules_come_from_the_canonical_branch_and_all_their_faults_at_once() {
 
 /// A power cut can leave a ref without content. For git that is no branch.
 #[test]
-fn a_file_that_is_no_ref_hides_no_branch() {
+fn empty_ref_file_is_ignored_and_corrupt_packed_refs_fail() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["branch", "feature"]);

@@ -88,7 +88,7 @@ fn settle(place: &Place<'_>) {
 }
 
 #[test]
-fn a_program_is_built_once_and_kept_for_all_that_have_its_sources() {
+fn checkouts_with_equal_sources_share_one_stored_build() {
     let lab = Lab::new();
     let (one, two) = (checkout(&lab, "one", "word"), checkout(&lab, "two", "word"));
     let around = around(&lab);
@@ -116,7 +116,7 @@ fn a_program_is_built_once_and_kept_for_all_that_have_its_sources() {
 }
 
 #[test]
-fn nothing_is_run_out_of_a_store_into_which_others_may_write() {
+fn store_that_others_can_write_to_is_not_used() {
     use std::os::unix::fs::PermissionsExt as _;
     let lab = Lab::new();
     let one = checkout(&lab, "one", "word");
@@ -137,7 +137,7 @@ fn nothing_is_run_out_of_a_store_into_which_others_may_write() {
 }
 
 #[test]
-fn first_calls_at_once_agree_on_one_program() {
+fn concurrent_first_builds_store_one_program() {
     let lab = Lab::new();
     let around = around(&lab);
     let count = crate::testkit::circle::either(3, 10);
@@ -157,7 +157,7 @@ fn first_calls_at_once_agree_on_one_program() {
 }
 
 #[test]
-fn a_damaged_program_is_built_anew() {
+fn damaged_store_entry_is_rebuilt() {
     let lab = Lab::new();
     let one = checkout(&lab, "one", "word");
     let around = around(&lab);
@@ -197,7 +197,7 @@ fn a_damaged_program_is_built_anew() {
 }
 
 #[test]
-fn a_killed_build_leaves_nothing_that_is_taken_for_a_program() {
+fn killed_build_leaves_no_usable_store_entry() {
     use std::process::Stdio;
     let lab = Lab::new();
     let one = checkout(&lab, "one", "word");
@@ -236,7 +236,7 @@ fn a_killed_build_leaves_nothing_that_is_taken_for_a_program() {
 }
 
 #[test]
-fn another_compiler_gets_a_program_of_its_own() {
+fn each_compiler_has_its_own_store_entry() {
     let lab = Lab::new();
     let one = checkout(&lab, "one", "word");
     let around = around(&lab);
@@ -261,7 +261,7 @@ fn another_compiler_gets_a_program_of_its_own() {
 }
 
 #[test]
-fn what_is_changed_and_changed_back_during_a_build_is_not_kept() {
+fn build_whose_sources_were_written_meanwhile_is_not_stored() {
     let lab = Lab::new();
     let one = checkout(&lab, "one", "word");
     let around = around(&lab);
@@ -277,7 +277,7 @@ fn what_is_changed_and_changed_back_during_a_build_is_not_kept() {
 }
 
 #[test]
-fn a_cargo_that_is_too_old_is_named() {
+fn outdated_cargo_is_reported_with_the_required_version() {
     let lab = Lab::new();
     let one = checkout(&lab, "one", "word");
     said(&one, &around(&lab), &[]);
@@ -295,7 +295,7 @@ fn a_cargo_that_is_too_old_is_named() {
 }
 
 #[test]
-fn a_target_in_the_configuration_of_the_user_is_followed() {
+fn build_target_of_user_cargo_config_is_honoured() {
     let lab = Lab::new();
     let one = checkout(&lab, "one", "word");
     let mut around = around(&lab);
@@ -322,7 +322,7 @@ fn a_target_in_the_configuration_of_the_user_is_followed() {
 mod key;
 
 #[test]
-fn launcher_and_program_compute_the_same_of_the_same_sources() {
+fn launcher_and_program_compute_equal_source_digests() {
     let lab = Lab::new();
     let repo = lab.repo();
     for (name, text) in [
@@ -392,7 +392,7 @@ fn launcher_and_program_compute_the_same_of_the_same_sources() {
 }
 
 #[test]
-fn two_checkouts_with_one_build_folder_run_their_own_program() {
+fn checkouts_with_shared_target_folder_run_their_own_program() {
     let lab = Lab::new();
     // Both are written before either is built, so that their times tell nothing.
     let (one, two) = (checkout(&lab, "deep/one", "one"), checkout(&lab, "two", "two"));
@@ -407,7 +407,7 @@ fn two_checkouts_with_one_build_folder_run_their_own_program() {
 }
 
 #[test]
-fn a_program_of_another_checkout_does_nothing() {
+fn program_built_in_another_checkout_refuses_to_run() {
     let lab = Lab::new();
     let repo = lab.repo();
     let told = |folder: &str, name: &str| {

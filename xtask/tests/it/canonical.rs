@@ -28,7 +28,7 @@ fn push_canonical(place: &Place<'_>, path: &str, content: &str) {
 }
 
 #[test]
-fn the_newer_of_local_and_remote_counts() {
+fn newer_of_local_and_remote_canonical_branch_is_used() {
     let lab = Lab::new();
     let (ada, ben) = two_clones(&lab);
     push_canonical(&ben, "setup/a", "remote\n");
@@ -44,7 +44,7 @@ fn the_newer_of_local_and_remote_counts() {
 }
 
 #[test]
-fn where_they_have_diverged_the_remote_counts_with_a_warning() {
+fn diverged_canonical_branch_uses_the_remote_with_a_warning() {
     let lab = Lab::new();
     let (ada, ben) = two_clones(&lab);
     push_canonical(&ben, "setup/a", "remote\n");
@@ -57,7 +57,7 @@ fn where_they_have_diverged_the_remote_counts_with_a_warning() {
 }
 
 #[test]
-fn fetch_brings_the_canonical_branch_and_nothing_else_is_asked_for() {
+fn sync_fetch_fetches_only_the_canonical_branch() {
     let lab = Lab::new();
     let (ada, ben) = two_clones(&lab);
     push_canonical(&ben, "setup/a", "remote\n");
@@ -70,7 +70,7 @@ fn fetch_brings_the_canonical_branch_and_nothing_else_is_asked_for() {
 }
 
 #[test]
-fn a_remote_that_cannot_be_reached_is_a_failure() {
+fn sync_fetch_fails_if_the_remote_is_unreachable() {
     let lab = Lab::new();
     let (ada, _) = two_clones(&lab);
     ada.git(&["remote", "set-url", "origin", lab.path("gone.git").as_str()]);
@@ -78,7 +78,7 @@ fn a_remote_that_cannot_be_reached_is_a_failure() {
 }
 
 #[test]
-fn two_machines_make_the_same_commit() {
+fn sync_creates_the_same_commit_on_every_machine() {
     let lab = Lab::new();
     let (ada, ben) = two_clones(&lab);
     push_canonical(&ben, "setup/a", "a2\n");
@@ -107,7 +107,7 @@ fn two_machines_make_the_same_commit() {
 }
 
 #[test]
-fn a_branch_with_only_sync_commits_follows_its_upstream() {
+fn branch_with_only_sync_commits_is_moved_to_its_upstream() {
     let lab = Lab::new();
     let (ada, ben) = two_clones(&lab);
     push_canonical(&ben, "setup/a", "a2\n");
@@ -130,7 +130,7 @@ fn a_branch_with_only_sync_commits_follows_its_upstream() {
 }
 
 #[test]
-fn a_branch_that_is_simply_behind_is_moved_only_to_be_synced() {
+fn branch_behind_upstream_is_fast_forwarded_only_before_a_sync() {
     let lab = Lab::new();
     let (ada, ben) = two_clones(&lab);
     ben.write("src/app", "ben\n");
@@ -147,7 +147,7 @@ fn a_branch_that_is_simply_behind_is_moved_only_to_be_synced() {
 }
 
 #[test]
-fn a_branch_with_work_of_its_own_is_not_moved() {
+fn branch_with_own_commits_is_not_moved_to_its_upstream() {
     let lab = Lab::new();
     let (ada, ben) = two_clones(&lab);
     push_canonical(&ben, "setup/a", "a2\n");
@@ -162,7 +162,7 @@ fn a_branch_with_work_of_its_own_is_not_moved() {
 }
 
 #[test]
-fn a_commit_that_only_looks_like_ours_is_work_all_the_same() {
+fn amended_sync_commit_counts_as_own_work() {
     let lab = Lab::new();
     let (ada, ben) = two_clones(&lab);
     push_canonical(&ben, "setup/a", "a2\n");
@@ -193,7 +193,7 @@ fn a_commit_that_only_looks_like_ours_is_work_all_the_same() {
 }
 
 #[test]
-fn local_changes_in_the_way_of_the_upstream_stay() {
+fn sync_refuses_to_follow_upstream_over_local_changes() {
     let lab = Lab::new();
     let (ada, ben) = two_clones(&lab);
     push_canonical(&ben, "setup/a", "a2\n");
@@ -210,7 +210,7 @@ fn local_changes_in_the_way_of_the_upstream_stay() {
 }
 
 #[test]
-fn the_visited_branch_does_not_decide() {
+fn configuration_of_the_visited_branch_is_ignored() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "--quiet", "-c", "hostile"]);
@@ -231,7 +231,7 @@ fn the_visited_branch_does_not_decide() {
 }
 
 #[test]
-fn a_protected_branch_is_committed_to_only_when_asked() {
+fn sync_commits_to_protected_branch_only_with_allow_protected() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.canonical(&[("setup/a", Some("a2\n"))]);
@@ -246,7 +246,7 @@ fn a_protected_branch_is_committed_to_only_when_asked() {
 }
 
 #[test]
-fn without_a_file_on_the_canonical_branch_the_one_here_counts_and_that_is_said() {
+fn worktree_configuration_is_used_if_canonical_branch_has_none() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "--quiet", "-c", "feature"]);
@@ -263,7 +263,7 @@ fn without_a_file_on_the_canonical_branch_the_one_here_counts_and_that_is_said()
 }
 
 #[test]
-fn configuration_that_does_not_parse_is_refused_with_all_its_faults() {
+fn invalid_configuration_is_refused_with_all_faults() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "--quiet", "-c", "feature"]);
@@ -281,7 +281,7 @@ fn configuration_that_does_not_parse_is_refused_with_all_its_faults() {
 }
 
 #[test]
-fn another_name_is_found_by_setup_and_remembered() {
+fn setup_detects_and_remembers_a_custom_canonical_branch() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["branch", "-m", "orchestration-tools", "tooling"]);
@@ -299,7 +299,7 @@ fn another_name_is_found_by_setup_and_remembered() {
 }
 
 #[test]
-fn the_default_name_may_point_to_another_branch_once() {
+fn default_canonical_branch_may_redirect_exactly_once() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["branch", "tooling"]);
@@ -318,7 +318,7 @@ fn the_default_name_may_point_to_another_branch_once() {
 }
 
 #[test]
-fn on_the_canonical_branch_there_is_nothing_to_do() {
+fn sync_on_the_canonical_branch_changes_nothing() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "--quiet", "orchestration-tools"]);
@@ -377,7 +377,7 @@ fn is_ours(clone: &Place<'_>, reason: &str) {
 }
 
 #[test]
-fn a_branch_of_the_canonical_name_from_a_fork_decides_nothing() {
+fn canonical_branch_copied_from_a_fork_is_ignored() {
     let ways: [(&[&str], &str); 5] = [
         (
             &["switch", "-q", "-c", "orchestration-tools", "fork/orchestration-tools"],
@@ -413,7 +413,7 @@ fn a_branch_of_the_canonical_name_from_a_fork_decides_nothing() {
 }
 
 #[test]
-fn commits_on_top_of_a_fork_make_it_no_more_ours() {
+fn local_commits_do_not_make_a_fork_branch_canonical() {
     let lab = Lab::new();
     let clone = fork(&lab);
     clone.git(&[
@@ -434,7 +434,7 @@ fn commits_on_top_of_a_fork_make_it_no_more_ours() {
 }
 
 #[test]
-fn what_was_committed_here_counts_before_it_is_pushed() {
+fn unpushed_local_commits_of_the_canonical_branch_count() {
     let lab = Lab::new();
     let clone = fork(&lab);
     // Not followed, and ahead by commits, a merge and a cherry-pick of this clone.
@@ -467,7 +467,7 @@ fn what_was_committed_here_counts_before_it_is_pushed() {
 }
 
 #[test]
-fn a_fork_is_not_canonical_where_our_remote_has_no_such_branch() {
+fn fork_branch_is_refused_if_origin_lacks_a_canonical_branch() {
     let lab = Lab::new();
     let clone = fork(&lab);
     clone.git(&["update-ref", "-d", "refs/remotes/origin/orchestration-tools"]);

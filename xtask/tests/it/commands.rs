@@ -10,7 +10,7 @@ fn feature(lab: &Lab) -> Place<'_> {
 }
 
 #[test]
-fn setup_makes_the_canonical_branch_once_and_says_so() {
+fn setup_creates_the_canonical_branch_once() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["branch", "--quiet", "-D", "orchestration-tools"]);
@@ -62,7 +62,7 @@ fn status_counts_the_paths_of_each_class() {
 }
 
 #[test]
-fn status_of_all_counts_every_branch_and_worktree() {
+fn status_all_counts_every_branch_and_worktree() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.git(&["switch", "--quiet", "-c", "custom"]);
@@ -93,7 +93,7 @@ fn status_of_all_counts_every_branch_and_worktree() {
 }
 
 #[test]
-fn diff_shows_the_managed_files_alone() {
+fn diff_shows_managed_files_only() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.write("src/app", "not managed\n");
@@ -107,7 +107,7 @@ fn diff_shows_the_managed_files_alone() {
 }
 
 #[test]
-fn why_tells_rule_decision_contents_and_commits() {
+fn why_explains_rule_decision_contents_and_commits() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.xtask(&["why", "setup/a"])
@@ -124,7 +124,7 @@ fn why_tells_rule_decision_contents_and_commits() {
 }
 
 #[test]
-fn undo_goes_back_step_by_step_and_refuses_what_was_changed_since() {
+fn undo_reverts_run_by_run_and_refuses_files_changed_since() {
     let lab = Lab::new();
     let repo = feature(&lab);
     let start = repo.scene();
@@ -166,7 +166,7 @@ fn undo_of_another_worktree_or_branch_is_refused() {
 }
 
 #[test]
-fn old_backups_go_and_the_last_twenty_stay() {
+fn old_backups_are_pruned_except_the_last_twenty() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.xtask(&["sync"]).success();
@@ -193,7 +193,7 @@ fn first_backup(repo: &Place<'_>) -> String {
 }
 
 #[test]
-fn switch_takes_the_overlay_along() {
+fn switch_moves_the_overlay_to_the_new_branch() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.git(&["branch", "other", "main"]);
@@ -209,7 +209,7 @@ fn switch_takes_the_overlay_along() {
 }
 
 #[test]
-fn switch_follows_the_rule_of_the_branch() {
+fn switch_honours_the_sync_mode_of_the_branch() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.git(&["branch", "quiet/one", "main"]);
@@ -226,7 +226,7 @@ fn switch_follows_the_rule_of_the_branch() {
 }
 
 #[test]
-fn run_takes_the_canonical_script_whatever_the_branch_holds() {
+fn run_executes_the_canonical_script_not_the_branch_version() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "--quiet", "-c", "hostile"]);
@@ -277,7 +277,7 @@ fn json_has_the_documented_shape() {
 }
 
 #[test]
-fn core_fsync_none_is_understood_as_git_does() {
+fn core_fsync_none_is_interpreted_as_by_git() {
     let lab = Lab::new();
     let repo = lab.repo();
     // By `git help config`: a list of components, read in order, in which `none` takes back all before it.
@@ -295,7 +295,7 @@ fn core_fsync_none_is_understood_as_git_does() {
 }
 
 #[test]
-fn variables_that_git_sets_for_hooks_lead_nowhere_else() {
+fn git_hook_variables_do_not_redirect_sync_to_another_repository() {
     let lab = Lab::new();
     let repo = feature(&lab);
     let other = lab.repo_named("other", &[]);
@@ -315,7 +315,7 @@ fn variables_that_git_sets_for_hooks_lead_nowhere_else() {
 }
 
 #[test]
-fn completions_and_help_are_there() {
+fn completions_and_help_cover_all_commands() {
     let lab = Lab::new();
     let repo = lab.repo();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
@@ -332,7 +332,7 @@ fn completions_and_help_are_there() {
 }
 
 #[test]
-fn colour_is_for_terminals_alone() {
+fn output_is_coloured_only_on_terminals_or_on_request() {
     let lab = Lab::new();
     let repo = feature(&lab);
     let plain = repo.xtask(&["status"]).success().out;
@@ -342,7 +342,7 @@ fn colour_is_for_terminals_alone() {
 }
 
 #[test]
-fn quiet_says_nothing_but_the_answer() {
+fn quiet_sync_prints_nothing_to_stderr() {
     let lab = Lab::new();
     let repo = feature(&lab);
     let ran = repo.xtask(&["-q", "sync"]).success();
@@ -350,7 +350,7 @@ fn quiet_says_nothing_but_the_answer() {
 }
 
 #[test]
-fn all_worktrees_go_side_by_side_and_one_failure_stops_no_other() {
+fn failure_in_one_worktree_does_not_stop_the_others() {
     let lab = Lab::new();
     let repo = feature(&lab);
     for number in 0..10 {
@@ -381,7 +381,7 @@ fn all_worktrees_go_side_by_side_and_one_failure_stops_no_other() {
 }
 
 #[test]
-fn an_overlay_that_was_forced_over_work_gives_the_work_back() {
+fn removing_a_forced_overlay_restores_overwritten_work() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.git(&["branch", "other", "main"]);
@@ -402,7 +402,7 @@ fn an_overlay_that_was_forced_over_work_gives_the_work_back() {
 }
 
 #[test]
-fn a_switch_that_fails_leaves_the_overlay_as_it_was() {
+fn failed_switch_leaves_the_overlay_unchanged() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.on_branch("main", |place| place.write("src/app", "other application\n"));
@@ -420,7 +420,7 @@ fn a_switch_that_fails_leaves_the_overlay_as_it_was() {
 }
 
 #[test]
-fn setup_asks_the_remote_before_it_makes_a_second_canonical_branch() {
+fn setup_asks_the_remote_before_creating_a_canonical_branch() {
     let lab = Lab::new();
     let repo = feature(&lab);
     let clone = lab.path("clone");
@@ -437,7 +437,7 @@ fn setup_asks_the_remote_before_it_makes_a_second_canonical_branch() {
 }
 
 #[test]
-fn a_settled_conflict_is_the_base_of_the_next_merge() {
+fn resolved_conflict_is_the_base_of_the_next_merge() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.write("setup/a", "mine\n");
@@ -453,7 +453,7 @@ fn a_settled_conflict_is_the_base_of_the_next_merge() {
 }
 
 #[test]
-fn diff_does_not_call_untracked_files_deleted() {
+fn diff_does_not_report_untracked_files_as_deleted() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.xtask(&["sync", "--no-commit"]).success();
@@ -463,7 +463,7 @@ fn diff_does_not_call_untracked_files_deleted() {
 }
 
 #[test]
-fn an_answer_that_cannot_be_written_is_a_failure() {
+fn unwritable_standard_output_is_a_failure() {
     let lab = Lab::new();
     let repo = feature(&lab);
     for args in ["status", "sync --json --dry-run", "why setup/a", "completions bash"] {
@@ -475,7 +475,7 @@ fn an_answer_that_cannot_be_written_is_a_failure() {
 }
 
 #[test]
-fn what_sync_would_refuse_is_said_before() {
+fn dry_run_and_status_announce_that_sync_would_refuse() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.git(&["switch", "--quiet", "main"]);
@@ -487,7 +487,7 @@ fn what_sync_would_refuse_is_said_before() {
 }
 
 #[test]
-fn the_help_of_a_command_tells_all_there_is_to_know() {
+fn command_help_has_details_and_examples() {
     let lab = Lab::new();
     let repo = lab.repo();
     for (command, text) in [
@@ -506,7 +506,7 @@ fn the_help_of_a_command_tells_all_there_is_to_know() {
 }
 
 #[test]
-fn a_conflict_can_be_settled_for_what_the_branch_has() {
+fn conflict_can_be_resolved_in_favour_of_the_branch() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "-qc", "feature"]);

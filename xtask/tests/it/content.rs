@@ -27,7 +27,7 @@ fn is_as_git_would(repo: &Place<'_>) {
 }
 
 #[test]
-fn modes_and_symlinks_are_part_of_the_content() {
+fn sync_applies_file_modes_and_symlinks() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.on_branch("orchestration-tools", |place| {
@@ -55,7 +55,7 @@ fn modes_and_symlinks_are_part_of_the_content() {
 }
 
 #[test]
-fn where_modes_and_symlinks_cannot_be_kept_git_is_believed() {
+fn core_filemode_and_core_symlinks_false_are_honoured() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.git(&["config", "core.fileMode", "false"]);
@@ -77,7 +77,7 @@ fn where_modes_and_symlinks_cannot_be_kept_git_is_believed() {
 }
 
 #[test]
-fn line_ends_follow_the_attributes_that_come_with_the_same_sync() {
+fn line_endings_follow_gitattributes_of_the_same_sync() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.in_worktree("orchestration-tools", |place| {
@@ -118,7 +118,7 @@ fn autocrlf_is_honoured_both_ways() {
 }
 
 #[test]
-fn clean_and_smudge_programs_run_as_for_git() {
+fn clean_and_smudge_filters_run_as_in_git() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.git(&["config", "filter.shout.clean", "tr A-Z a-z"]);
@@ -134,7 +134,7 @@ fn clean_and_smudge_programs_run_as_for_git() {
 }
 
 #[test]
-fn a_filter_that_fails_changes_nothing() {
+fn failing_required_filter_aborts_sync_without_changes() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.in_worktree("orchestration-tools", |place| {
@@ -153,7 +153,7 @@ const POINTER: &str = "version https://git-lfs.github.com/spec/v1\n\
     oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n";
 
 #[test]
-fn an_lfs_pointer_is_never_written_over_a_file() {
+fn sync_refuses_to_replace_a_file_with_an_lfs_pointer() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.write("setup/model", "the real thing\n");
@@ -185,7 +185,7 @@ fn an_lfs_pointer_is_never_written_over_a_file() {
 }
 
 #[test]
-fn names_may_hold_spaces_line_ends_and_bytes_that_are_no_text() {
+fn sync_handles_spaces_newlines_and_non_utf8_in_names() {
     let lab = Lab::new();
     let repo = feature(&lab);
     let odd = OsStr::from_bytes(b"setup/\xff\xfe odd");
@@ -211,7 +211,7 @@ fn names_may_hold_spaces_line_ends_and_bytes_that_are_no_text() {
 }
 
 #[test]
-fn submodules_are_left_alone_and_those_of_others_do_not_disturb() {
+fn sync_refuses_managed_submodules_and_ignores_others() {
     let lab = Lab::new();
     let other = lab.repo_named("other", &[]);
     let repo = feature(&lab);
@@ -267,7 +267,7 @@ fn nothing_is_written_through_a_symlinked_folder() {
 }
 
 #[test]
-fn a_symlink_that_is_a_managed_file_is_replaced_and_not_followed() {
+fn managed_symlink_is_replaced_and_not_followed() {
     let lab = Lab::new();
     let repo = lab.repo();
     let outside = lab.path("outside");
@@ -304,7 +304,7 @@ fn crafted(repo: &Place<'_>, name: &[u8]) {
 }
 
 #[test]
-fn names_that_lead_elsewhere_are_refused() {
+fn crafted_names_cannot_escape_the_worktree_or_enter_git_folder() {
     for name in [
         &b".git"[..],
         b"..",
@@ -334,7 +334,7 @@ fn names_that_lead_elsewhere_are_refused() {
 }
 
 #[test]
-fn names_that_fold_together_are_refused_where_case_does_not_count() {
+fn case_colliding_names_are_refused_with_core_ignorecase() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.canonical(&[
@@ -368,7 +368,7 @@ fn a_sha_256_repository_works_like_any_other() {
 }
 
 #[test]
-fn what_git_keeps_in_its_index_survives() {
+fn sync_keeps_index_flags_and_intent_to_add_entries() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.canonical(&[("setup/a", Some("a2\n"))]);
@@ -390,7 +390,7 @@ fn what_git_keeps_in_its_index_survives() {
 }
 
 #[test]
-fn symlinks_give_way_to_folders_and_folders_to_symlinks() {
+fn sync_replaces_symlinks_by_folders_and_vice_versa() {
     let to_folder = |place: &Place<'_>| {
         place.remove("setup/changes");
         place.write("setup/changes/inside", "in\n");
@@ -433,7 +433,7 @@ fn symlinks_give_way_to_folders_and_folders_to_symlinks() {
 }
 
 #[test]
-fn a_split_index_and_a_sparse_index_are_safe() {
+fn sync_works_with_split_and_sparse_index() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.canonical(&[("setup/a", Some("a2\n"))]);
@@ -450,7 +450,7 @@ fn a_split_index_and_a_sparse_index_are_safe() {
 }
 
 #[test]
-fn what_a_sync_wrote_is_known_to_be_clean_until_it_changes() {
+fn recorded_clean_files_are_rechecked_after_any_change() {
     let lab = Lab::new();
     let place = lab.repo();
     place.write("setup/stays", "stays\n");

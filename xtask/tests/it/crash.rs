@@ -280,7 +280,7 @@ fn in_main_and_linked_worktree(test: impl Fn(&Place<'_>)) {
 }
 
 #[test]
-fn a_sync_commit_is_all_or_nothing() {
+fn interrupted_sync_commit_is_all_or_nothing() {
     in_main_and_linked_worktree(|place| {
         let after = outcome(place, forced_sync);
         at_every_step(place, None, forced_sync, &after);
@@ -288,7 +288,7 @@ fn a_sync_commit_is_all_or_nothing() {
 }
 
 #[test]
-fn a_sync_of_many_files_by_two_threads_is_all_or_nothing() {
+fn interrupted_parallel_sync_of_many_files_is_all_or_nothing() {
     let lab = Lab::new();
     let place = lab.repo();
     for number in 0..40 {
@@ -317,7 +317,7 @@ fn drop_commit(place: &Place<'_>, head: &str) {
 }
 
 #[test]
-fn an_overlay_is_all_or_nothing_and_so_is_taking_it_away() {
+fn writing_and_removing_an_overlay_is_all_or_nothing() {
     in_main_and_linked_worktree(|place| {
         let before = place.scene();
         let after = outcome(place, overlay);
@@ -327,7 +327,7 @@ fn an_overlay_is_all_or_nothing_and_so_is_taking_it_away() {
 }
 
 #[test]
-fn an_undo_is_all_or_nothing() {
+fn interrupted_undo_is_all_or_nothing() {
     in_main_and_linked_worktree(|place| {
         place.write("setup/a", "unsaved\n");
         let before = place.scene();
@@ -336,7 +336,7 @@ fn an_undo_is_all_or_nothing() {
 }
 
 #[test]
-fn what_somebody_saves_after_a_crash_is_not_taken_back() {
+fn recovery_keeps_files_saved_after_the_crash() {
     let lab = Lab::new();
     let place = lab.repo();
     busy(&place);
@@ -403,7 +403,7 @@ fn killed_after_a_swap(
 
 /// What comes out of a swap was saved after the look, and nobody has seen it when all ends.
 #[test]
-fn what_somebody_saves_right_before_a_swap_and_a_crash_is_given_back() {
+fn recovery_restores_edits_made_right_before_the_swap() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "-q", "-c", "feature"]);
@@ -452,7 +452,7 @@ fn what_somebody_saves_right_before_a_swap_and_a_crash_is_given_back() {
 }
 
 #[test]
-fn a_damaged_journal_is_reported_and_nothing_is_guessed() {
+fn damaged_or_newer_journal_is_reported_without_changes() {
     let lab = Lab::new();
     let place = lab.repo();
     busy(&place);
@@ -468,7 +468,7 @@ fn a_damaged_journal_is_reported_and_nothing_is_guessed() {
 }
 
 #[test]
-fn looking_at_a_crashed_run_says_so_and_writes_nothing() {
+fn check_and_status_report_a_crashed_run_without_writing() {
     let lab = Lab::new();
     let place = lab.repo();
     busy(&place);
@@ -515,7 +515,7 @@ fn crashed_before_the_branch_moves(lab: &Lab) -> Place<'_> {
 }
 
 #[test]
-fn a_backup_stays_if_what_it_holds_was_not_put_back() {
+fn backup_is_kept_if_recovery_did_not_restore_its_content() {
     let lab = Lab::new();
     let repo = crashed_before_the_branch_moves(&lab);
     repo.write("setup/a", "a2\nmore work\n");
@@ -527,7 +527,7 @@ fn a_backup_stays_if_what_it_holds_was_not_put_back() {
 }
 
 #[test]
-fn a_crash_that_is_not_disturbed_is_taken_back_whole() {
+fn crashed_sync_is_fully_rolled_back_by_the_next_command() {
     let lab = Lab::new();
     let repo = crashed_before_the_branch_moves(&lab);
     repo.xtask(&["undo"]).status(3).says("has been repaired");
@@ -536,7 +536,7 @@ fn a_crash_that_is_not_disturbed_is_taken_back_whole() {
 }
 
 #[test]
-fn what_was_committed_after_a_crash_is_not_put_back() {
+fn recovery_does_not_revert_content_committed_after_the_crash() {
     let lab = Lab::new();
     let repo = crashed_before_the_branch_moves(&lab);
     repo.remove(".git/index.lock");

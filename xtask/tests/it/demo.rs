@@ -30,7 +30,7 @@ fn path_with(lab: &Lab, name: &str, script: &str) -> String {
 }
 
 #[test]
-fn the_story_is_as_told_and_leaves_nothing_behind() {
+fn demo_ignores_user_configuration_and_cleans_up() {
     let lab = Lab::new();
     let tmp = temporary(&lab);
     let repo = lab.repo();
@@ -74,7 +74,7 @@ fn the_story_is_as_told_and_leaves_nothing_behind() {
 
 /// Also: outside of a repository, where a name has to be quoted, and without a word.
 #[test]
-fn a_scene_that_is_kept_is_there_and_goes_on() {
+fn demo_keep_leaves_a_usable_sandbox() {
     let lab = Lab::new();
     let outside = lab.place("out side");
     fs::create_dir(&outside.dir).unwrap();
@@ -99,7 +99,7 @@ fn a_scene_that_is_kept_is_there_and_goes_on() {
 }
 
 #[test]
-fn what_is_not_as_told_is_said_and_the_scene_stays() {
+fn failed_demo_reports_the_mismatch_and_keeps_the_sandbox() {
     let lab = Lab::new();
     let tmp = temporary(&lab);
     // A push that does nothing.
@@ -124,7 +124,7 @@ fn what_is_not_as_told_is_said_and_the_scene_stays() {
 }
 
 #[test]
-fn an_interrupt_ends_the_story_and_takes_the_scene_away() {
+fn interrupted_demo_removes_its_sandbox() {
     let lab = Lab::new();
     let tmp = temporary(&lab);
     let place = lab.place("home");
@@ -212,7 +212,7 @@ fn given(name: &str) -> String {
 }
 
 #[test]
-fn every_shortcut_is_a_command_that_there_is_and_passes_arguments_on() {
+fn just_recipes_name_existing_commands_and_pass_arguments() {
     let lab = Lab::new();
     let place = lab.place("home");
     let help = place.xtask(&["--help"]).success().out;
@@ -246,7 +246,7 @@ fn every_shortcut_is_a_command_that_there_is_and_passes_arguments_on() {
 }
 
 #[test]
-fn the_routine_of_a_day_is_made_of_commands_that_there_are() {
+fn daily_just_routines_consist_of_existing_commands() {
     let lab = Lab::new();
     let repo = lab.repo();
     let file = "[[check]]\nname = 'c'\nrun = 'true'\n";
@@ -277,7 +277,7 @@ fn the_routine_of_a_day_is_made_of_commands_that_there_are() {
 
 /// Where `just` is not installed, the test above is all there is, and this one says so.
 #[test]
-fn just_itself_reads_the_shortcuts_where_it_is_installed() {
+fn installed_just_lists_and_runs_the_recipes() {
     let lab = Lab::new();
     let place = lab.place("home");
     let is_installed = std::env::split_paths(&std::env::var_os("PATH").unwrap())

@@ -171,7 +171,7 @@ impl Drop for Site<'_> {
 }
 
 #[test]
-fn a_release_is_tried_served_watched_and_followed_by_the_next() {
+fn deploy_serves_a_verified_release_and_replaces_the_previous() {
     let lab = Lab::new();
     let site = Site::new(&lab);
     let before = trace(lab.path("").as_std_path());
@@ -218,7 +218,7 @@ fn a_release_is_tried_served_watched_and_followed_by_the_next() {
 }
 
 #[test]
-fn status_says_what_is_deployed_and_how_far_it_is_behind() {
+fn status_shows_the_deployed_release_and_commits_behind() {
     let lab = Lab::new();
     let site = Site::new(&lab);
     let status = |text: &str| {
@@ -270,7 +270,7 @@ fn status_says_what_is_deployed_and_how_far_it_is_behind() {
 }
 
 #[test]
-fn a_candidate_that_does_not_get_ready_changes_nothing() {
+fn candidate_that_never_gets_ready_changes_nothing() {
     let lab = Lab::new();
     let site = Site::new(&lab);
     site.version("v0 broken");
@@ -286,7 +286,7 @@ fn a_candidate_that_does_not_get_ready_changes_nothing() {
 }
 
 #[test]
-fn one_that_dies_while_it_is_watched_gives_way_to_the_release_before() {
+fn release_that_dies_during_watch_is_rolled_back() {
     let lab = Lab::new();
     let site = Site::with(&lab, "watch = '10s'", "");
     let watched = ["deploy", "prod", "--yes", "--watch", "100ms"];
@@ -317,7 +317,7 @@ fn one_that_dies_while_it_is_watched_gives_way_to_the_release_before() {
 
 /// Found by a review and by a new user: what was said and was not so.
 #[test]
-fn going_back_is_watched_and_going_back_twice_goes_back_by_two() {
+fn rollback_is_watched_and_two_rollbacks_go_back_twice() {
     let lab = Lab::new();
     let site = Site::new(&lab);
     for version in ["v1 well", "v2 well", "v3 well"] {
@@ -339,7 +339,7 @@ fn going_back_is_watched_and_going_back_twice_goes_back_by_two() {
 }
 
 #[test]
-fn a_restart_that_fails_serves_nothing_and_says_so() {
+fn rollback_with_failing_restart_reports_that_nothing_serves() {
     let lab = Lab::new();
     let site = Site::new(&lab);
     site.deploy().success();
@@ -366,7 +366,7 @@ fn a_restart_that_fails_serves_nothing_and_says_so() {
 }
 
 #[test]
-fn what_was_only_interrupted_stays_verified() {
+fn release_stays_verified_after_an_interrupted_rollback() {
     let lab = Lab::new();
     let site = Site::new(&lab);
     site.deploy().success();
@@ -388,7 +388,7 @@ fn what_was_only_interrupted_stays_verified() {
 }
 
 #[test]
-fn a_rollback_needs_its_variables_and_what_programs_print_is_kept_nowhere() {
+fn rollback_requires_variables_and_history_stores_no_program_output() {
     let lab = Lab::new();
     let site = Site::with(&lab, "env-required = ['SECRET']", "");
     site.repo.xtask_with(&["deploy", "prod", "--yes"], &[("SECRET", "s1")]).success();
@@ -406,7 +406,7 @@ fn a_rollback_needs_its_variables_and_what_programs_print_is_kept_nowhere() {
 }
 
 #[test]
-fn what_somebody_has_put_beside_releases_stays_and_what_is_only_here_is_not_pushed() {
+fn deploy_keeps_foreign_folders_and_requires_commits_at_a_remote() {
     let lab = Lab::new();
     let site = Site::new(&lab);
     site.deploy().success();
@@ -433,7 +433,7 @@ fn what_somebody_has_put_beside_releases_stays_and_what_is_only_here_is_not_push
 }
 
 #[test]
-fn an_older_release_serves_with_the_configuration_that_it_had() {
+fn rollback_restores_the_configuration_of_the_older_release() {
     let lab = Lab::new();
     let site = Site::new(&lab);
     site.repo.lab.place("target-shared").write(".env", "");
@@ -451,7 +451,7 @@ fn an_older_release_serves_with_the_configuration_that_it_had() {
 }
 
 #[test]
-fn steps_run_in_order_and_what_they_build_belongs_to_the_release() {
+fn deploy_steps_run_in_order_and_their_output_is_released() {
     let lab = Lab::new();
     let log = lab.path("log");
     let step = |at: &str, more: &str| {
@@ -486,7 +486,7 @@ fn steps_run_in_order_and_what_they_build_belongs_to_the_release() {
 }
 
 #[test]
-fn every_gate_refuses_by_itself_and_all_are_told_together() {
+fn each_deploy_gate_refuses_and_all_failures_are_reported() {
     let lab = Lab::new();
     let origin = lab.place("origin.git");
     fs::create_dir_all(&origin.dir).unwrap();
@@ -528,7 +528,7 @@ fn every_gate_refuses_by_itself_and_all_are_told_together() {
 }
 
 #[test]
-fn what_is_not_ours_is_refused_and_not_touched() {
+fn deploy_refuses_foreign_targets_without_touching_them() {
     let lab = Lab::new();
     let site = Site::new(&lab);
     lab.place("target").write("precious", "mine\n");
@@ -565,7 +565,7 @@ fn what_is_not_ours_is_refused_and_not_touched() {
 }
 
 #[test]
-fn two_at_once_are_told_apart_and_a_person_is_asked() {
+fn concurrent_deploy_is_refused_and_confirmation_is_required() {
     let lab = Lab::new();
     let held = lab.path("held");
     let wait = format!(
@@ -585,7 +585,7 @@ fn two_at_once_are_told_apart_and_a_person_is_asked() {
 }
 
 #[test]
-fn after_a_boot_a_rollback_to_what_served_starts_it_again() {
+fn rollback_to_the_current_release_restarts_it_after_reboot() {
     let lab = Lab::new();
     let site = Site::new(&lab);
     site.deploy().success();

@@ -218,7 +218,7 @@ impl Drop for End {
 }
 
 #[test]
-fn a_real_compose_deploys_rolls_back_and_loses_nothing() {
+fn real_compose_deploys_and_rolls_back_without_data_loss() {
     if let Some(why) = missing() {
         return circle::not_tried(why);
     }

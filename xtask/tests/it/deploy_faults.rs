@@ -140,12 +140,12 @@ fn at_every_step(fault: Fault) {
 }
 
 #[test]
-fn a_step_that_fails_leaves_what_served_or_what_was_verified() {
+fn failed_deploy_step_leaves_a_verified_release_serving() {
     at_every_step(Fault::Fails);
 }
 
 #[test]
-fn a_crash_at_any_step_is_ended_by_the_next_command() {
+fn deploy_crashed_at_any_step_is_recovered_by_next_command() {
     at_every_step(Fault::Crash);
 }
 
@@ -165,7 +165,7 @@ impl Chance {
 }
 
 #[test]
-fn after_random_faults_one_verified_release_serves() {
+fn one_verified_release_serves_after_random_faults() {
     let rounds = circle::either(6, 200);
     let now = u64::try_from(real_clock().as_nanos() % 1_000_000_007).unwrap();
     let seed = variable("XTASK_DEPLOY_SEED").map_or(now, |number| number.parse().unwrap());

@@ -157,7 +157,7 @@ impl<'a> Far<'a> {
 }
 
 #[test]
-fn a_release_is_made_here_and_served_there() {
+fn release_is_built_locally_and_served_on_the_host() {
     let lab = Lab::new();
     let far = Far::new(&lab);
     let site = &far.site;
@@ -213,7 +213,7 @@ fn a_release_is_made_here_and_served_there() {
 }
 
 #[test]
-fn what_serves_over_there_is_seen_and_ended_from_here() {
+fn ps_logs_and_stop_work_on_a_remote_layer() {
     let lab = Lab::new();
     let far = Far::new(&lab);
     far.xtask(&["ps", "--layer", "prod"]).status(1).says("was never deployed");
@@ -234,7 +234,7 @@ fn what_serves_over_there_is_seen_and_ended_from_here() {
 }
 
 #[test]
-fn what_fails_over_there_is_answered_as_here() {
+fn remote_deploy_failures_give_the_same_exit_codes() {
     let lab = Lab::new();
     let far = Far::new(&lab);
     let site = &far.site;
@@ -256,7 +256,7 @@ fn what_fails_over_there_is_answered_as_here() {
 }
 
 #[test]
-fn steps_run_where_they_belong_and_variables_travel_unseen() {
+fn remote_deploy_runs_steps_in_place_and_hides_variables() {
     let lab = Lab::new();
     let log = lab.path("log");
     let step = |at: &str, more: &str| {
@@ -302,7 +302,7 @@ fn steps_run_where_they_belong_and_variables_travel_unseen() {
 }
 
 #[test]
-fn what_cannot_be_reached_or_is_not_ours_is_refused() {
+fn unreachable_or_foreign_hosts_are_refused() {
     let lab = Lab::new();
     let far = Far::new(&lab);
     far.flag("unreachable", true);
@@ -350,7 +350,7 @@ fn what_cannot_be_reached_or_is_not_ours_is_refused() {
 }
 
 #[test]
-fn an_upload_that_was_torn_harms_nothing_and_is_done_again() {
+fn interrupted_upload_changes_nothing_and_is_retried() {
     let lab = Lab::new();
     let far = Far::new(&lab);
     far.flag("torn", true);
@@ -373,7 +373,7 @@ fn an_upload_that_was_torn_harms_nothing_and_is_done_again() {
 }
 
 #[test]
-fn two_at_once_are_told_apart_and_a_broken_connection_ends_nothing() {
+fn remote_deploy_survives_lost_connection_and_excludes_others() {
     let lab = Lab::new();
     let held = lab.path("held");
     let wait = format!(
@@ -417,7 +417,7 @@ fn two_at_once_are_told_apart_and_a_broken_connection_ends_nothing() {
 }
 
 #[test]
-fn ctrl_c_is_heard_over_there() {
+fn ctrl_c_aborts_the_deploy_on_the_host() {
     let lab = Lab::new();
     let held = lab.path("held");
     let wait = format!(
@@ -521,7 +521,7 @@ fn on_the_host(
 }
 
 #[test]
-fn a_fault_at_any_step_over_there_leaves_one_verified_release() {
+fn fault_at_any_remote_step_leaves_one_verified_release() {
     let lab = Lab::new();
     let far = Far::new(&lab);
     far.deploy().success();
@@ -553,7 +553,7 @@ fn a_fault_at_any_step_over_there_leaves_one_verified_release() {
 }
 
 #[test]
-fn a_fault_at_any_step_of_the_making_here_touches_nothing_there() {
+fn fault_at_any_local_step_leaves_the_host_untouched() {
     let lab = Lab::new();
     let far = Far::new(&lab);
     far.deploy().success();
@@ -600,7 +600,7 @@ impl Drop for Sshd {
 }
 
 #[test]
-fn a_real_sshd_is_deployed_to() {
+fn deploy_works_over_a_real_sshd() {
     let sshd = Path::new("/usr/sbin/sshd");
     if !sshd.exists() || !Path::new("/usr/bin/rsync").exists() {
         circle::not_tried("there is no sshd or no rsync on this machine");

@@ -78,7 +78,7 @@ impl<'a> Kept<'a> {
 }
 
 #[test]
-fn what_services_keep_is_there_after_every_deploy_and_way_back() {
+fn service_state_survives_deploys_and_rollbacks() {
     let lab = Lab::new();
     let kept = Kept::new(&lab, "{state}/db", "state = 'db'", "");
     let site = &kept.site;
@@ -108,7 +108,7 @@ fn what_services_keep_is_there_after_every_deploy_and_way_back() {
 }
 
 #[test]
-fn what_needs_a_database_that_is_down_is_not_tried_and_can_still_be_mended() {
+fn deploy_succeeds_without_candidate_while_the_database_is_down() {
     let lab = Lab::new();
     let kept = Kept::new(&lab, "{state}/db", "state = 'db'", "");
     let site = &kept.site;
@@ -128,7 +128,7 @@ fn what_needs_a_database_that_is_down_is_not_tried_and_can_still_be_mended() {
 }
 
 #[test]
-fn state_is_saved_before_another_release_takes_over() {
+fn service_state_is_backed_up_before_each_switch() {
     let lab = Lab::new();
     let keys = "state = 'db'\nbackup = 'cp {state}/db/rows {backup}/rows'";
     let kept = Kept::new(&lab, "{state}/db", keys, "");
@@ -168,7 +168,7 @@ fn state_is_saved_before_another_release_takes_over() {
 }
 
 #[test]
-fn a_service_that_writes_into_the_release_itself_is_not_deployed() {
+fn deploy_refuses_services_that_write_into_the_release() {
     let lab = Lab::new();
     let kept = Kept::new(&lab, "{root}/src", "", "");
     let site = &kept.site;
@@ -327,7 +327,7 @@ fn real_databases_keep_every_acknowledged_row_over_deploys_and_rollbacks() {
 }
 
 #[test]
-fn what_is_deployed_is_seen_and_ended_by_its_layer() {
+fn ps_logs_and_stop_act_on_the_deployed_layer() {
     let lab = Lab::new();
     let site = Site::new(&lab);
     let repo = &site.repo;
@@ -353,7 +353,7 @@ fn what_is_deployed_is_seen_and_ended_by_its_layer() {
 }
 
 #[test]
-fn what_a_service_writes_into_a_file_of_the_commit_is_seen_as_well() {
+fn deploy_detects_writes_to_committed_files_of_the_release() {
     let lab = Lab::new();
     let site = Site::new(&lab);
     site.deploy().success();
@@ -365,7 +365,7 @@ fn what_a_service_writes_into_a_file_of_the_commit_is_seen_as_well() {
 }
 
 #[test]
-fn a_file_of_variables_that_cannot_be_read_stops_a_deploy_before_anything_ends() {
+fn malformed_env_file_fails_deploy_before_services_stop() {
     let lab = Lab::new();
     let kept = Kept::new(&lab, "{state}/db", "state = 'db'\nenv-file = '?.env'", "");
     let site = &kept.site;
@@ -387,7 +387,7 @@ fn a_file_of_variables_that_cannot_be_read_stops_a_deploy_before_anything_ends()
 }
 
 #[test]
-fn a_layer_that_forgets_what_is_kept_is_refused_and_one_that_saves_no_more_is_told() {
+fn removing_state_from_a_layer_is_refused_removing_backup_warns() {
     let lab = Lab::new();
     let keys = "state = 'db'\nbackup = 'cp {state}/db/rows {backup}/rows'";
     let kept = Kept::new(&lab, "{state}/db", keys, "");
@@ -414,7 +414,7 @@ fn a_layer_that_forgets_what_is_kept_is_refused_and_one_that_saves_no_more_is_to
 }
 
 #[test]
-fn a_backup_asks_what_serves_also_where_the_ports_change() {
+fn backup_uses_the_port_of_the_serving_release() {
     let lab = Lab::new();
     let keys = "state = 'db'\nbackup = 'curl -sf -o {backup}/rows http://127.0.0.1:{port}/'";
     let kept = Kept::new(&lab, "{state}/db", keys, "");
@@ -434,7 +434,7 @@ fn a_backup_asks_what_serves_also_where_the_ports_change() {
 }
 
 #[test]
-fn a_service_whose_folder_holds_that_of_a_renamed_one_stands_for_it() {
+fn renamed_service_with_nested_state_folder_uses_running_one() {
     let lab = Lab::new();
     let kept = Kept::new(&lab, "{state}/data", "state = 'data'", "");
     let site = &kept.site;

@@ -144,7 +144,7 @@ const COMPOSE: &str =
     "engine = 'compose'\nto = 'compose.yml'\ncontext = 'far'\nenv-required = ['TOKEN']";
 
 #[test]
-fn compose_is_told_what_to_do_and_nothing_more() {
+fn compose_deploy_runs_exactly_the_expected_commands() {
     let lab = Lab::new();
     let site = Tooled::new(&lab, COMPOSE);
     let seen = || {
@@ -192,7 +192,7 @@ fn compose_is_told_what_to_do_and_nothing_more() {
 }
 
 #[test]
-fn what_compose_cannot_build_changes_nothing_and_what_does_not_hold_is_taken_back() {
+fn failed_compose_build_changes_nothing_and_unhealthy_release_rolls_back() {
     let lab = Lab::new();
     let site = Tooled::new(&lab, COMPOSE);
     // The first of all has nothing to go back to, and ends what it has begun.
@@ -244,7 +244,7 @@ fn what_compose_cannot_build_changes_nothing_and_what_does_not_hold_is_taken_bac
 }
 
 #[test]
-fn containers_of_somebody_else_are_not_taken_over_and_no_project_is_left_behind() {
+fn deploy_refuses_foreign_compose_containers_and_orphaned_projects() {
     let lab = Lab::new();
     let site = Tooled::new(&lab, COMPOSE);
     site.flag("theirs");
@@ -265,7 +265,7 @@ fn containers_of_somebody_else_are_not_taken_over_and_no_project_is_left_behind(
 }
 
 #[test]
-fn workloads_that_were_there_before_are_nobodys_to_delete() {
+fn deploy_never_deletes_pre_existing_kubernetes_workloads() {
     let lab = Lab::new();
     let site = Tooled::new(&lab, KUBERNETES);
     site.flag("theirs");
@@ -290,7 +290,7 @@ fn workloads_that_were_there_before_are_nobodys_to_delete() {
 }
 
 #[test]
-fn a_tool_that_is_not_there_is_a_gate() {
+fn missing_engine_tool_fails_a_deploy_gate() {
     let lab = Lab::new();
     let site = Tooled::new(&lab, COMPOSE);
     lab.place("").write_executable(
@@ -307,7 +307,7 @@ const KUBERNETES: &str =
     "engine = 'kubernetes'\nto = 'manifests'\ncontext = 'c'\nnamespace = 'shop'";
 
 #[test]
-fn kubectl_is_told_what_to_do_and_nothing_more() {
+fn kubernetes_deploy_runs_exactly_the_expected_commands() {
     let lab = Lab::new();
     let site = Tooled::new(&lab, KUBERNETES);
     site.told();
@@ -350,7 +350,7 @@ fn kubectl_is_told_what_to_do_and_nothing_more() {
 }
 
 #[test]
-fn what_the_cluster_refuses_changes_nothing_and_what_does_not_hold_is_taken_back() {
+fn rejected_manifests_change_nothing_and_stuck_rollout_rolls_back() {
     let lab = Lab::new();
     let site = Tooled::new(&lab, KUBERNETES);
     site.flag("stuck-v1");
@@ -391,7 +391,7 @@ fn what_the_cluster_refuses_changes_nothing_and_what_does_not_hold_is_taken_back
 }
 
 #[test]
-fn a_real_kubectl_understands_what_it_is_told() {
+fn real_kubectl_accepts_the_generated_commands() {
     let found = ["/usr/bin/kubectl", "/usr/local/bin/kubectl"]
         .into_iter()
         .find(|path| Path::new(path).exists());
@@ -440,7 +440,7 @@ fn a_real_kubectl_understands_what_it_is_told() {
 }
 
 #[test]
-fn start_and_stop_of_such_a_layer_go_to_the_tool() {
+fn service_commands_of_a_compose_layer_invoke_compose() {
     let lab = Lab::new();
     let site = Tooled::new(&lab, COMPOSE);
     site.told();

@@ -31,7 +31,7 @@ fn subjects(repo: &Place<'_>, range: &str) -> Vec<String> {
 }
 
 #[test]
-fn all_that_a_branch_changes_becomes_one_commit() {
+fn extract_collects_all_managed_changes_in_one_commit() {
     let lab = Lab::new();
     let repo = scene(&lab);
     let before = repo.scene();
@@ -74,7 +74,7 @@ fn all_that_a_branch_changes_becomes_one_commit() {
 }
 
 #[test]
-fn looking_writes_nothing() {
+fn extract_and_promote_dry_run_write_nothing() {
     let lab = Lab::new();
     let repo = scene(&lab);
     let before = trace(lab.path("repo").as_std_path());
@@ -88,7 +88,7 @@ fn looking_writes_nothing() {
 }
 
 #[test]
-fn every_source_keeps_its_own_commit() {
+fn each_extracted_branch_keeps_its_own_commit() {
     let lab = Lab::new();
     let repo = scene(&lab);
     for name in ["one", "two", "three"] {
@@ -122,7 +122,7 @@ fn every_source_keeps_its_own_commit() {
 }
 
 #[test]
-fn a_conflict_between_sources_loses_neither() {
+fn conflicting_extract_is_refused_and_keeps_collected_changes() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.on_branch("three", |place| place.write("setup/list", "three\n2\n3\n4\n5\n6\n7\n8\n9\n"));
@@ -142,7 +142,7 @@ fn a_conflict_between_sources_loses_neither() {
 }
 
 #[test]
-fn a_source_that_was_left_behind_does_not_hold_up_the_others() {
+fn source_that_conflicts_with_canonical_does_not_block_others() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.xtask(&["extract", "one"]).success();
@@ -172,7 +172,7 @@ fn a_source_that_was_left_behind_does_not_hold_up_the_others() {
 }
 
 #[test]
-fn what_sync_brought_is_not_a_change_of_the_branch() {
+fn extract_ignores_content_that_came_from_sync() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.canonical(&[("setup/a", Some("a2\n")), ("scripts/run.sh", None)]);
@@ -195,7 +195,7 @@ fn what_sync_brought_is_not_a_change_of_the_branch() {
 }
 
 #[test]
-fn promote_takes_what_is_chosen_and_leaves_the_rest_waiting() {
+fn promote_takes_only_the_chosen_sources() {
     let lab = Lab::new();
     let repo = scene(&lab);
     for name in ["one", "two", "three"] {
@@ -231,7 +231,7 @@ fn promote_takes_what_is_chosen_and_leaves_the_rest_waiting() {
 }
 
 #[test]
-fn what_was_put_there_by_hand_brings_no_application_along() {
+fn promote_of_manual_commits_takes_only_managed_files() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.xtask(&["extract", "three"]).success();
@@ -261,7 +261,7 @@ fn two_clones(lab: &Lab) -> (Place<'_>, Place<'_>, Place<'_>) {
 }
 
 #[test]
-fn two_clones_that_push_lose_nothing_of_each_other() {
+fn concurrent_extract_pushes_of_two_clones_lose_nothing() {
     let lab = Lab::new();
     let (ada, bob, hub) = two_clones(&lab);
     ada.xtask(&["extract", "one", "--push"]).success();
@@ -292,7 +292,7 @@ fn two_clones_that_push_lose_nothing_of_each_other() {
 }
 
 #[test]
-fn a_push_that_loses_the_race_is_made_again_and_one_that_is_refused_changes_nothing() {
+fn extract_retries_a_lost_push_race_and_reverts_refused_pushes() {
     let lab = Lab::new();
     let (ada, bob, hub) = two_clones(&lab);
     bob.xtask(&["extract", "two"]).success();
@@ -314,7 +314,7 @@ fn a_push_that_loses_the_race_is_made_again_and_one_that_is_refused_changes_noth
 }
 
 #[test]
-fn wrong_use_says_what_to_type() {
+fn extract_usage_errors_name_the_cause() {
     let lab = Lab::new();
     let repo = scene(&lab);
     let before = repo.git(&["for-each-ref"]);
@@ -336,7 +336,7 @@ fn wrong_use_says_what_to_type() {
 }
 
 #[test]
-fn a_shallow_clone_cannot_tell_and_says_so() {
+fn extract_in_shallow_clone_is_refused_with_unshallow_hint() {
     let lab = Lab::new();
     let repo = scene(&lab);
     let url = format!("file://{}", repo.dir);
@@ -348,7 +348,7 @@ fn a_shallow_clone_cannot_tell_and_says_so() {
 }
 
 #[test]
-fn status_says_what_waits_and_survives_a_branch_that_is_not_as_it_should_be() {
+fn status_lists_collected_changes_even_if_their_branch_is_malformed() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.xtask(&["extract", "one"]).success();
@@ -366,7 +366,7 @@ fn status_says_what_waits_and_survives_a_branch_that_is_not_as_it_should_be() {
 }
 
 #[test]
-fn a_branch_of_changes_that_was_removed_at_the_remote_begins_again() {
+fn changes_branch_deleted_at_the_remote_starts_over() {
     let lab = Lab::new();
     let (ada, _, hub) = two_clones(&lab);
     ada.xtask(&["extract", "one", "--push"]).success();
@@ -376,7 +376,7 @@ fn a_branch_of_changes_that_was_removed_at_the_remote_begins_again() {
 }
 
 #[test]
-fn what_was_collected_here_is_newer_than_what_was_pushed_before() {
+fn promote_prefers_local_extracts_over_older_pushed_ones() {
     let lab = Lab::new();
     let (ada, _, _) = two_clones(&lab);
     ada.xtask(&["extract", "three", "--push"]).success();
@@ -399,7 +399,7 @@ fn what_was_collected_here_is_newer_than_what_was_pushed_before() {
 }
 
 #[test]
-fn what_was_withdrawn_at_the_remote_does_not_come_back_from_a_clone() {
+fn withdrawn_change_is_not_reintroduced_by_another_clone() {
     let lab = Lab::new();
     let (ada, bob, hub) = two_clones(&lab);
     ada.xtask(&["extract", "two", "--push"]).success();
@@ -415,7 +415,7 @@ fn what_was_withdrawn_at_the_remote_does_not_come_back_from_a_clone() {
 }
 
 #[test]
-fn commits_by_hand_that_look_alike_are_two() {
+fn manual_commits_with_equal_messages_are_kept_apart() {
     let lab = Lab::new();
     let (ada, bob, _) = two_clones(&lab);
     ada.xtask(&["extract", "one", "--push"]).success();
@@ -442,7 +442,7 @@ fn commits_by_hand_that_look_alike_are_two() {
 }
 
 #[test]
-fn what_is_not_pushed_does_not_get_out_by_an_extraction() {
+fn extract_push_does_not_publish_unpushed_canonical_commits() {
     let lab = Lab::new();
     let (ada, _, hub) = two_clones(&lab);
     ada.canonical(&[("setup/a", Some("secret\n"))]);
@@ -453,7 +453,7 @@ fn what_is_not_pushed_does_not_get_out_by_an_extraction() {
 }
 
 #[test]
-fn promote_takes_what_was_shown_and_nothing_else() {
+fn promote_is_refused_if_the_shown_changes_have_changed() {
     use xtask_changes::promote;
     let lab = Lab::new();
     let repo = scene(&lab);
@@ -480,7 +480,7 @@ fn withdraw_two(ada: &Place<'_>) {
 }
 
 #[test]
-fn what_was_withdrawn_stays_away_however_a_clone_came_by_it() {
+fn withdrawn_change_stays_withdrawn_however_a_clone_got_it() {
     let ways: [fn(&Place<'_>); 3] = [
         // It was collected here and pushed with git.
         |bob| {
@@ -518,7 +518,7 @@ fn what_was_withdrawn_stays_away_however_a_clone_came_by_it() {
 }
 
 #[test]
-fn what_was_amended_by_hand_or_rebased_counts() {
+fn amended_or_rebased_commits_on_the_changes_branch_count() {
     let lab = Lab::new();
     let (ada, _, _) = two_clones(&lab);
     ada.xtask(&["extract", "one"]).success();
@@ -555,7 +555,7 @@ fn what_was_amended_by_hand_or_rebased_counts() {
 }
 
 #[test]
-fn a_state_that_was_not_fetched_takes_nothing_away() {
+fn extract_requires_a_fetch_before_replacing_newer_changes() {
     let lab = Lab::new();
     let (ada, bob, hub) = two_clones(&lab);
     ada.on_branch("three", |place| place.write("scripts/three", "v2\n"));
@@ -574,7 +574,7 @@ fn a_state_that_was_not_fetched_takes_nothing_away() {
 }
 
 #[test]
-fn a_source_that_was_rebased_is_renewed_by_a_clone_that_never_saw_its_past() {
+fn fresh_clone_can_extract_a_rebased_source_again() {
     let lab = Lab::new();
     let (ada, _, hub) = two_clones(&lab);
     ada.xtask(&["extract", "three", "--push"]).success();

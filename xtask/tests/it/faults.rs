@@ -141,7 +141,7 @@ fn at_every_step(scene: fn(&Lab) -> Place<'_>, work: Work, moves: Moves) {
 }
 
 #[test]
-fn propagate_moves_nothing_before_all_is_written() {
+fn propagate_moves_no_ref_before_all_objects_are_written() {
     at_every_step(scene, propagate_all, Moves::Some);
     // A disk that fills while objects are written.
     let lab = Lab::new();
@@ -171,7 +171,7 @@ fn promote_is_all_or_nothing() {
 }
 
 #[test]
-fn going_on_is_all_or_nothing() {
+fn reverse_sync_continue_is_all_or_nothing() {
     at_every_step(resolved, go_on, Moves::Some);
 }
 
@@ -187,7 +187,7 @@ fn checked_out(lab: &Lab) -> Place<'_> {
 }
 
 #[test]
-fn landing_where_the_canonical_branch_is_checked_out_is_a_transaction() {
+fn reverse_sync_into_checked_out_canonical_branch_is_atomic() {
     let original = Lab::new();
     let original = checked_out(&original);
     let before = (refs(&original), original.status());

@@ -206,7 +206,7 @@ fn write_documents(lab: &Lab) -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
-fn every_document_is_valid_by_the_schema_of_its_format() {
+fn junit_and_sarif_documents_conform_to_their_schemas() {
     let lab = Lab::new();
     let (junits, sarifs) = write_documents(&lab);
     let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/schemas");
@@ -248,7 +248,7 @@ fn every_document_is_valid_by_the_schema_of_its_format() {
 // JUnit
 
 #[test]
-fn junit_says_of_every_outcome_what_it_is() {
+fn junit_represents_every_check_outcome() {
     let mut report = every_outcome();
     report.checks[3].output = "src/a.rs:1: wrong".to_owned();
     report.checks[4].phase = "platform".to_owned();
@@ -305,7 +305,7 @@ fn junit_says_of_every_outcome_what_it_is() {
 }
 
 #[test]
-fn junit_is_well_formed_whatever_the_checks_say() {
+fn junit_is_well_formed_for_arbitrary_check_output() {
     every_seed(|report, _, _| {
         let document = read_junit(report);
         let cases: usize =
@@ -316,7 +316,7 @@ fn junit_is_well_formed_whatever_the_checks_say() {
 }
 
 #[test]
-fn junit_keeps_the_output_of_a_failure() {
+fn junit_contains_the_output_of_failed_checks() {
     for text in NASTY.iter().filter(|text| !text.trim().is_empty()) {
         let mut check = check("a", CheckStatus::Failed);
         check.output = (*text).to_owned();
@@ -334,7 +334,7 @@ fn junit_keeps_the_output_of_a_failure() {
 // SARIF
 
 #[test]
-fn sarif_has_results_for_what_failed_and_was_blocked() {
+fn sarif_has_results_for_failed_and_blocked_checks() {
     let report = every_outcome();
     let document = read_sarif(&report, &FindingsByCheck::new());
     let run = &document["runs"][0];
@@ -424,7 +424,7 @@ fn sarif_has_a_result_for_every_finding() {
 }
 
 #[test]
-fn every_sarif_result_has_a_place_also_without_a_file_of_checks() {
+fn every_sarif_result_has_a_location_without_configuration_file() {
     let mut report = every_outcome();
     report.config = None;
     let document = read_sarif(&report, &FindingsByCheck::new());
@@ -439,7 +439,7 @@ fn every_sarif_result_has_a_place_also_without_a_file_of_checks() {
 }
 
 #[test]
-fn sarif_is_whole_whatever_the_checks_say() {
+fn sarif_is_valid_for_arbitrary_check_output() {
     every_seed(|report, findings, _| {
         read_sarif(report, findings);
     });
@@ -455,7 +455,7 @@ fn sarif_is_whole_whatever_the_checks_say() {
 // GitHub
 
 #[test]
-fn annotations_take_turns_and_end_at_ten() {
+fn annotations_alternate_between_checks_and_stop_at_ten() {
     let names = ["a", "b", "c"];
     let mut checks: Vec<CheckLine> =
         names.iter().map(|name| check(name, CheckStatus::Failed)).collect();
@@ -489,7 +489,7 @@ fn annotations_take_turns_and_end_at_ten() {
 }
 
 #[test]
-fn annotations_are_single_commands_whatever_the_checks_say() {
+fn annotations_are_single_commands_for_arbitrary_check_output() {
     every_seed(|report, findings, seed| {
         let text = render_annotations(report, findings);
         let failed =
@@ -520,7 +520,7 @@ fn annotations_are_single_commands_whatever_the_checks_say() {
 }
 
 #[test]
-fn a_summary_shows_all_checks_and_what_failed() {
+fn step_summary_lists_all_checks_and_failures() {
     let mut report = every_outcome();
     report.warnings = vec!["the webhook did not answer".to_owned()];
     report.checks[3].output = "first\n```\n</details>\nlast\n".to_owned();
@@ -612,7 +612,7 @@ fn outside(summary: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_summary_holds_together_whatever_the_checks_say() {
+fn step_summary_is_well_formed_for_arbitrary_check_output() {
     every_seed(|report, findings, seed| {
         let summary = render_step_summary(report, findings);
         assert!(summary.len() <= MAX_SUMMARY_BYTES, "seed {seed}");
@@ -634,7 +634,7 @@ fn a_summary_holds_together_whatever_the_checks_say() {
 }
 
 #[test]
-fn a_summary_stays_below_its_bound_and_says_what_it_leaves_out() {
+fn step_summary_stays_within_its_limit_and_reports_omissions() {
     let long =
         "`".repeat(600) + "\n" + &"~".repeat(600) + "\nfirst " + &"ü".repeat(1 << 20) + " last";
     for (checks, found, output) in [
@@ -666,7 +666,7 @@ fn a_summary_stays_below_its_bound_and_says_what_it_leaves_out() {
 }
 
 #[test]
-fn findings_of_a_report_are_those_of_its_failed_checks() {
+fn findings_are_collected_from_failed_checks_only() {
     let mut report = every_outcome();
     for check in &mut report.checks {
         check.output = "a.rs:1:2: warning: wrong\n/w/repo/sub/b.rs:3: worse\n".to_owned();
@@ -681,7 +681,7 @@ fn findings_of_a_report_are_those_of_its_failed_checks() {
 }
 
 #[test]
-fn a_report_goes_to_the_standard_output_alone_and_two_never_to_one_place() {
+fn report_may_go_to_stdout_and_destinations_must_differ() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.write("setup/validate.toml", "[[check]]\nname = 'c'\nrun = 'true'\n");
@@ -708,7 +708,7 @@ fn a_report_goes_to_the_standard_output_alone_and_two_never_to_one_place() {
 }
 
 #[test]
-fn a_tool_is_asked_in_every_usual_way_and_need_not_know_its_version() {
+fn tool_version_is_probed_with_all_usual_flags() {
     let lab = Lab::new();
     let programs = lab.path("programs");
     let script = |name: &str, text: &str| write_script(&programs.join(name), text);

@@ -98,7 +98,7 @@ fn busy(lab: &Lab) -> Place<'_> {
 }
 
 #[test]
-fn a_format_that_leads_nowhere_is_not_taken_for_none() {
+fn dangling_format_symlink_is_refused() {
     let lab = Lab::new();
     let repo = busy(&lab);
     repo.link("nowhere", ".git/xtask/format");
@@ -140,7 +140,7 @@ fn newer_state_is_refused_by_every_command() {
 }
 
 #[test]
-fn newer_state_counts_in_every_worktree() {
+fn newer_state_is_refused_in_every_worktree() {
     let lab = Lab::new();
     let repo = busy(&lab);
     let linked = lab.path("linked");
@@ -154,7 +154,7 @@ fn newer_state_counts_in_every_worktree() {
 }
 
 #[test]
-fn hooks_say_a_line_about_newer_state_and_let_git_go_on() {
+fn hooks_report_newer_state_and_do_not_block_git() {
     let lab = Lab::new();
     let repo = busy(&lab);
     let hub = lab.path("hub");
@@ -185,7 +185,7 @@ fn hooks_say_a_line_about_newer_state_and_let_git_go_on() {
 }
 
 #[test]
-fn the_format_of_today_may_be_said() {
+fn explicit_current_format_is_accepted() {
     let lab = Lab::new();
     let repo = busy(&lab);
     for text in ["1\n", "1"] {
@@ -197,7 +197,7 @@ fn the_format_of_today_may_be_said() {
 }
 
 #[test]
-fn a_format_that_cannot_be_read_is_refused_with_its_reason() {
+fn unreadable_state_format_is_refused_with_the_reason() {
     let lab = Lab::new();
     let repo = busy(&lab);
     let long = "1".repeat(1000);
@@ -227,7 +227,7 @@ fn a_format_that_cannot_be_read_is_refused_with_its_reason() {
 }
 
 #[test]
-fn a_newer_journal_or_overlay_is_left_to_its_program() {
+fn newer_journal_or_overlay_is_refused_and_left_alone() {
     let lab = Lab::new();
     let repo = busy(&lab);
     let file = ".git/xtask/overlay";
@@ -259,7 +259,7 @@ fn a_newer_journal_or_overlay_is_left_to_its_program() {
 }
 
 #[test]
-fn a_newer_note_that_hooks_are_off_is_neither_replaced_nor_removed() {
+fn newer_hooks_off_record_is_neither_replaced_nor_removed() {
     let lab = Lab::new();
     let repo = busy(&lab);
     let what = "the record of disabled hooks";
@@ -286,7 +286,7 @@ fn a_newer_note_that_hooks_are_off_is_neither_replaced_nor_removed() {
 }
 
 #[test]
-fn a_newer_backup_is_not_passed_over() {
+fn undo_does_not_skip_a_newer_backup() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "-qc", "feature"]);
@@ -326,7 +326,7 @@ fn a_newer_backup_is_not_passed_over() {
 }
 
 #[test]
-fn a_newer_resolution_is_neither_gone_on_with_nor_given_up() {
+fn newer_reverse_sync_record_is_neither_continued_nor_aborted() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "-qc", "feature"]);
@@ -344,7 +344,7 @@ fn a_newer_resolution_is_neither_gone_on_with_nor_given_up() {
 }
 
 #[test]
-fn a_newer_fix_is_taken_back_by_its_program_alone() {
+fn newer_fix_record_is_not_undone() {
     let lab = Lab::new();
     let check = "[[check]]\nname = 'c'\nrun = 'grep -q good src/out'\ninputs = ['src/out']\n\
                  [check.fix]\nrun = 'echo good > src/out'\nshell = true\nrisk = 'safe'\nwrites = ['src']\n";
@@ -379,7 +379,7 @@ fn a_newer_fix_is_taken_back_by_its_program_alone() {
 }
 
 #[test]
-fn newer_records_of_services_are_left_alone() {
+fn newer_service_records_are_left_alone() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.write("deployment/local.toml", "[service.api]\nrun = 'sleep 600'\nport = 8100\n");
@@ -405,7 +405,7 @@ fn newer_records_of_services_are_left_alone() {
 }
 
 #[test]
-fn a_newer_program_or_request_is_not_replaced() {
+fn newer_program_record_or_queued_request_is_not_replaced() {
     let lab = Lab::new();
     let repo = busy(&lab);
     renumber(&repo, ".git/xtask/bin/record");
@@ -434,7 +434,7 @@ fn a_newer_program_or_request_is_not_replaced() {
 }
 
 #[test]
-fn newer_caches_count_as_none_and_are_made_again() {
+fn newer_caches_are_ignored_and_rebuilt() {
     let lab = Lab::new();
     let repo = busy(&lab);
     let said = |place: &Place<'_>| place.plan(&[]);
@@ -465,7 +465,7 @@ fn one_fault(repo: &Place<'_>, command: &[&str], place: &str) {
 }
 
 #[test]
-fn newer_configuration_is_one_fault() {
+fn newer_configuration_is_reported_as_a_single_fault() {
     let lab = Lab::new();
     let repo = lab.repo();
     let later = "# later\nformat = 2\nnew-key = [[[1]]]\n[managed]\ninclude = 7\n";
@@ -484,7 +484,7 @@ fn newer_configuration_is_one_fault() {
 }
 
 #[test]
-fn each_file_of_a_layer_has_a_format_of_its_own() {
+fn format_is_checked_for_each_file_of_a_layer() {
     let lab = Lab::new();
     let repo = lab.repo();
     let local = "[service.api]\nrun = 'sleep 600'\nport = 8100\n";
@@ -503,7 +503,7 @@ fn each_file_of_a_layer_has_a_format_of_its_own() {
 }
 
 #[test]
-fn the_format_of_configuration_is_a_whole_number_from_1_on() {
+fn configuration_format_must_be_a_positive_integer() {
     let lab = Lab::new();
     let repo = lab.repo();
     let check = "[[check]]\nname = 'c'\nrun = 'true'\n";

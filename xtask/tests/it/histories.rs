@@ -11,7 +11,7 @@ fn raw_commit(repo: &Place<'_>, parent: &str, head: &[u8], message: &[u8]) -> St
 }
 
 #[test]
-fn no_authors_line_stops_a_walk() {
+fn malformed_author_lines_do_not_break_history_walks() {
     let committer = "committer X <x@example.invalid> 1700000000 +0000\n";
     for author in [
         "author Andy <andy@example.invalid\n> 1334833756 -0700\n",
@@ -60,7 +60,7 @@ fn no_authors_line_stops_a_walk() {
 /// `i18n.commitEncoding`: git shows such a commit as UTF-8, and so do we; carried on, it keeps its bytes or its
 /// meaning.
 #[test]
-fn names_and_messages_keep_their_meaning_in_every_encoding() {
+fn author_names_and_messages_survive_any_commit_encoding() {
     for (encoding, name, text) in [
         ("ISO-8859-1", &b"Ren\xe9"[..], &b"Pr\xe9paration"[..]),
         ("windows-1251", &b"\xc8\xe2\xe0\xed"[..], &b"\xcf\xf0\xe0\xe2\xea\xe0"[..]),

@@ -41,7 +41,7 @@ fn hooks_of(place: &Place<'_>) -> std::collections::BTreeMap<String, (u32, Strin
 }
 
 #[test]
-fn installing_twice_changes_nothing_and_uninstalling_leaves_nothing() {
+fn reinstalling_hooks_is_idempotent_and_uninstalling_removes_everything() {
     let lab = Lab::new();
     let repo = lab.repo();
     let before = hooks_of(&repo);
@@ -67,7 +67,7 @@ fn installing_twice_changes_nothing_and_uninstalling_leaves_nothing() {
 }
 
 #[test]
-fn what_was_there_comes_back_byte_for_byte() {
+fn uninstalling_restores_previous_hooks_byte_for_byte() {
     let lab = Lab::new();
     let repo = lab.repo();
     hook(&repo, "pre-commit", "exit 0 # \u{1f980} and no line end at the end");
@@ -87,7 +87,7 @@ fn what_was_there_comes_back_byte_for_byte() {
 }
 
 #[test]
-fn a_hook_that_was_there_gets_its_arguments_and_input_and_its_failure_counts() {
+fn previous_hook_gets_arguments_and_input_and_can_fail() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["init", "-q", "--bare", lab.path("hub").as_str()]);
@@ -119,7 +119,7 @@ fn a_hook_that_was_there_gets_its_arguments_and_input_and_its_failure_counts() {
 }
 
 #[test]
-fn older_and_changed_shims_are_renewed_and_what_they_were_is_kept() {
+fn outdated_or_edited_shims_are_renewed_and_saved() {
     let lab = Lab::new();
     let repo = lab.repo();
     install_hooks(&repo);
@@ -148,7 +148,7 @@ fn older_and_changed_shims_are_renewed_and_what_they_were_is_kept() {
 }
 
 #[test]
-fn somebody_elses_hook_over_a_shim_is_left_alone_and_said() {
+fn foreign_hook_that_replaced_a_shim_is_reported_and_kept() {
     let lab = Lab::new();
     let repo = lab.repo();
     hook(&repo, "pre-commit", "exit 0 # the first");
@@ -169,7 +169,7 @@ fn somebody_elses_hook_over_a_shim_is_left_alone_and_said() {
 }
 
 #[test]
-fn a_hook_that_goes_by_its_name_is_not_moved() {
+fn hook_that_depends_on_its_own_path_is_not_moved() {
     let lab = Lab::new();
     let repo = lab.repo();
     hook(&repo, "pre-commit", "true || exec run-hook \"$(basename \"$0\")\"");
@@ -211,7 +211,7 @@ fn a_hook_that_goes_by_its_name_is_not_moved() {
 }
 
 #[test]
-fn a_folder_that_is_not_this_repositorys_is_refused_with_the_reason() {
+fn hooks_path_outside_the_repository_is_refused_with_the_reason() {
     let lab = Lab::new();
     let repo = lab.repo();
     let shared = lab.path("shared-hooks");
@@ -248,7 +248,7 @@ fn a_folder_that_is_not_this_repositorys_is_refused_with_the_reason() {
 }
 
 #[test]
-fn hooks_among_the_files_of_the_worktree_are_refused() {
+fn hooks_path_inside_the_worktree_is_refused() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.write(".githooks/pre-commit", "#!/bin/sh\nexit 0\n");
@@ -272,7 +272,7 @@ fn hooks_among_the_files_of_the_worktree_are_refused() {
 }
 
 #[test]
-fn a_missing_folder_is_made_and_an_impossible_one_changes_nothing() {
+fn missing_hooks_folder_is_created_and_unusable_one_left_alone() {
     let lab = Lab::new();
     let repo = lab.repo_named("repo", &["--template="]);
     assert!(!repo.has(".git/hooks"));
@@ -316,7 +316,7 @@ fn hooks_are_installed_once_for_all_worktrees() {
 /// Whatever step fails: each hook that was there still runs, all that was written is taken back or
 /// finished by the next try, and in the end everything comes back.
 #[test]
-fn a_failure_at_any_step_leaves_every_hook_working() {
+fn failed_installation_step_leaves_every_hook_working() {
     let mut steps = 0;
     for failing in 0.. {
         let lab = Lab::new();
@@ -354,7 +354,7 @@ fn a_failure_at_any_step_leaves_every_hook_working() {
 }
 
 #[test]
-fn a_program_that_is_gone_or_broken_breaks_nothing() {
+fn missing_or_broken_program_does_not_break_git() {
     let lab = Lab::new();
     let repo = lab.repo();
     let log = lab.path("log");
@@ -395,7 +395,7 @@ fn a_program_that_is_gone_or_broken_breaks_nothing() {
 }
 
 #[test]
-fn programs_are_replaced_whole_and_old_ones_go() {
+fn reinstalling_prunes_old_programs() {
     let lab = Lab::new();
     let repo = lab.repo();
     install_with_a_copy(&repo);
@@ -415,7 +415,7 @@ fn programs_are_replaced_whole_and_old_ones_go() {
 }
 
 #[test]
-fn without_canonical_sources_nothing_is_installed_unless_asked_for() {
+fn hooks_need_canonical_sources_or_this_program() {
     let lab = Lab::new();
     let repo = lab.repo();
     let ran = repo.xtask(&["install-hooks"]).status(1).says("holds no `xtask/`");
@@ -431,7 +431,7 @@ fn without_canonical_sources_nothing_is_installed_unless_asked_for() {
 /// The program is built from what the canonical branch holds: a branch without the sources, or with
 /// a configuration of cargo that would run a program of its own, has no say in it.
 #[test]
-fn the_program_is_built_from_the_canonical_sources_alone() {
+fn hook_program_is_built_from_canonical_sources_only() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "-q", "orchestration-tools"]);
@@ -472,7 +472,7 @@ fn the_program_is_built_from_the_canonical_sources_alone() {
 }
 
 #[test]
-fn hooks_are_switched_off_and_on_here_and_everywhere() {
+fn hooks_can_be_disabled_per_worktree_or_for_all() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["worktree", "add", "-q", lab.path("linked").as_str(), "-b", "linked"]);
@@ -514,7 +514,7 @@ fn hooks_are_switched_off_and_on_here_and_everywhere() {
 }
 
 #[test]
-fn every_switch_of_the_environment_is_heeded() {
+fn environment_variables_disable_hooks() {
     let lab = Lab::new();
     let repo = lab.repo();
     install_hooks(&repo);
@@ -538,7 +538,7 @@ fn every_switch_of_the_environment_is_heeded() {
 }
 
 #[test]
-fn status_as_json_has_every_hook() {
+fn hooks_status_json_lists_every_hook() {
     let lab = Lab::new();
     let repo = lab.repo();
     install_hooks(&repo);
@@ -551,7 +551,7 @@ fn status_as_json_has_every_hook() {
 }
 
 #[test]
-fn several_installations_at_once_come_to_one() {
+fn concurrent_installations_result_in_one() {
     let lab = Lab::new();
     let repo = lab.repo();
     hook(&repo, "pre-commit", "exit 0 # was here before");
@@ -568,7 +568,7 @@ fn several_installations_at_once_come_to_one() {
 
 /// Killed at any moment: what was there before runs, and the next installation is whole.
 #[test]
-fn a_killed_installation_leaves_every_hook_working() {
+fn killed_installation_leaves_every_hook_working() {
     let lab = Lab::new();
     let delays: &[u64] =
         circle::either(&[0, 8, 24], &[0, 2, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 64]);

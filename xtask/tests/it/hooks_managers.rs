@@ -151,7 +151,7 @@ fn histories(length: usize, has_uninstall: bool) -> Vec<String> {
 }
 
 #[test]
-fn every_manager_and_ours_in_every_order() {
+fn hook_managers_can_be_installed_alongside_in_any_order() {
     for manager in &MANAGERS {
         let path = std::env::var_os("PATH").unwrap_or_default();
         if !std::env::split_paths(&path).any(|folder| folder.join(manager.program).is_file()) {

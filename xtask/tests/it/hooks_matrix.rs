@@ -462,18 +462,18 @@ fn check(worktree: bool) {
 }
 
 #[test]
-fn git_does_what_it_does_and_hooks_only_add_a_sync_commit() {
+fn hooks_add_only_a_sync_commit_to_git_operations() {
     check(false);
 }
 
 #[test]
-fn the_same_in_a_linked_worktree() {
+fn hooks_add_only_a_sync_commit_in_a_linked_worktree() {
     check(true);
 }
 
 /// With everything in sync no hook writes anything.
 #[test]
-fn where_all_is_in_sync_hooks_leave_no_trace() {
+fn hooks_write_nothing_if_all_branches_are_in_sync() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.git(&["switch", "-q", "other"]);
@@ -493,7 +493,7 @@ fn where_all_is_in_sync_hooks_leave_no_trace() {
 }
 
 #[test]
-fn a_worktree_that_is_added_begins_in_sync() {
+fn newly_added_worktree_is_synced() {
     let lab = Lab::new();
     let repo = scene(&lab);
     hooks(&repo);
@@ -510,7 +510,7 @@ fn a_worktree_that_is_added_begins_in_sync() {
 
 /// Hooks from a template run in a fresh clone, where no program is installed.
 #[test]
-fn a_clone_with_shims_from_a_template_is_a_clone() {
+fn clone_with_shims_from_a_template_hints_at_installation() {
     let lab = Lab::new();
     let repo = scene(&lab);
     hooks(&repo);

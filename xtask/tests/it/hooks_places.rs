@@ -45,7 +45,7 @@ fn hooks_of_another_repository_are_left_alone() {
 
 /// Git then looks for `/pre-commit`, where nothing of ours goes, by no force.
 #[test]
-fn an_empty_folder_of_hooks_is_refused() {
+fn empty_or_root_hooks_path_is_refused() {
     let lab = Lab::new();
     let repo = lab.repo();
     for path in ["", "/"] {
@@ -59,7 +59,7 @@ fn an_empty_folder_of_hooks_is_refused() {
 }
 
 #[test]
-fn names_that_are_no_text_are_found_by_the_hooks() {
+fn hooks_work_in_folders_with_non_utf8_names() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "-qc", "feature"]);
@@ -88,7 +88,7 @@ fn names_that_are_no_text_are_found_by_the_hooks() {
 
 /// `--git-dir` and `--work-tree`, the variables of the same, and `core.worktree`.
 #[test]
-fn hooks_work_where_git_is_told_of_the_repository() {
+fn hooks_work_with_git_dir_and_work_tree_settings() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.write("setup/branches.toml", "protected = ['main']\n");

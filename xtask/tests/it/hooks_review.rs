@@ -34,7 +34,7 @@ fn by_bob(repo: &Place<'_>, path: &str, content: &str) {
 
 /// `git reset --keep` replaces what git ignores without a word.
 #[test]
-fn a_move_to_the_upstream_keeps_ignored_files() {
+fn fast_forward_to_upstream_keeps_ignored_files() {
     for (brings, content_at) in [("local.env", "local.env"), ("cache/data", "cache")] {
         for by_hand in [false, true] {
             let lab = Lab::new();
@@ -64,7 +64,7 @@ fn a_move_to_the_upstream_keeps_ignored_files() {
 }
 
 #[test]
-fn an_expression_with_spaces_does_not_get_a_push_through() {
+fn push_of_a_revision_with_spaces_is_still_checked() {
     let lab = Lab::new();
     let repo = pushed(&lab);
     repo.write("src/app", "x\n");
@@ -75,7 +75,7 @@ fn an_expression_with_spaces_does_not_get_a_push_through() {
 }
 
 #[test]
-fn a_branch_that_follows_what_is_not_here_is_somebody_elses() {
+fn branch_with_unavailable_upstream_counts_as_foreign() {
     let lab = Lab::new();
     let repo = pushed(&lab);
     let theirs = |name: &str| {
@@ -113,7 +113,7 @@ fn a_branch_that_follows_what_is_not_here_is_somebody_elses() {
 }
 
 #[test]
-fn between_two_picks_of_a_row_nothing_is_written() {
+fn hooks_write_nothing_between_picks_of_a_cherry_pick_range() {
     let lab = Lab::new();
     let repo = pushed(&lab);
     for (number, text) in ["one\n", "two\n", "three\n"].into_iter().enumerate() {
@@ -137,7 +137,7 @@ fn between_two_picks_of_a_row_nothing_is_written() {
 
 /// A shim that another manager has put aside still runs what was there before it.
 #[test]
-fn a_shim_that_is_renamed_still_does_its_work() {
+fn renamed_shim_still_runs_the_previous_hook() {
     let lab = Lab::new();
     let repo = lab.repo();
     let script = |name: &str, text: &str| {
@@ -170,7 +170,7 @@ fn a_shim_that_is_renamed_still_does_its_work() {
 }
 
 #[test]
-fn what_is_no_text_of_its_kind_or_only_renamed_is_not_refused() {
+fn pre_commit_accepts_renamed_lfs_and_encrypted_files() {
     let lab = Lab::new();
     let repo = pushed(&lab);
     repo.write("old.json", "{");
@@ -207,7 +207,7 @@ fn what_is_no_text_of_its_kind_or_only_renamed_is_not_refused() {
 }
 
 #[test]
-fn the_files_of_another_worktree_are_no_place_for_hooks() {
+fn hooks_path_inside_another_worktree_is_refused() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.write(".githooks/pre-commit", "#!/bin/sh\nexit 0\n");
@@ -221,7 +221,7 @@ fn the_files_of_another_worktree_are_no_place_for_hooks() {
 }
 
 #[test]
-fn another_repositorys_shims_are_not_ours_to_take_away() {
+fn uninstall_keeps_shims_of_another_repository() {
     let lab = Lab::new();
     let (one, two) = (lab.repo(), lab.repo_named("two", &[]));
     let shared = lab.path("shared");
@@ -242,7 +242,7 @@ fn another_repositorys_shims_are_not_ours_to_take_away() {
 }
 
 #[test]
-fn a_branch_that_two_worktrees_have_is_not_moved_under_the_other() {
+fn branch_checked_out_in_two_worktrees_is_not_moved() {
     let lab = Lab::new();
     let repo = pushed(&lab);
     repo.canonical(&[("setup/a", Some("a2\n"))]);
@@ -254,7 +254,7 @@ fn a_branch_that_two_worktrees_have_is_not_moved_under_the_other() {
 }
 
 #[test]
-fn a_damaged_note_is_mended_by_the_command_that_is_named() {
+fn damaged_hooks_off_record_is_removed_by_the_suggested_command() {
     let lab = Lab::new();
     let repo = pushed(&lab);
     repo.write(".git/xtask/hooks-off", "damaged");
@@ -268,7 +268,7 @@ fn a_damaged_note_is_mended_by_the_command_that_is_named() {
 /// Whoever waits for a pipe to be closed that the push has inherited does not wait for `gh`, and
 /// a child that `gh` leaves behind holds nobody up.
 #[test]
-fn what_waits_for_a_push_to_end_does_not_wait_for_gh() {
+fn pipe_readers_of_a_push_do_not_wait_for_gh() {
     let lab = Lab::new();
     let repo = pushed(&lab);
     let bin = lab.path("bin");
@@ -309,7 +309,7 @@ fn what_waits_for_a_push_to_end_does_not_wait_for_gh() {
 /// A folder that gives way to a file takes nothing along that git does not track; a tracked link
 /// that gives way to a folder is in nobody's way.
 #[test]
-fn a_move_to_the_upstream_looks_into_folders_and_not_through_links() {
+fn fast_forward_checks_inside_folders_but_not_through_symlinks() {
     let lab = Lab::new();
     let repo = pushed(&lab);
     repo.write("lib/x", "x\n");
@@ -349,7 +349,7 @@ fn a_move_to_the_upstream_looks_into_folders_and_not_through_links() {
 
 /// Where no hook guards a push, `push` asks git first, and no option of the user's gets round that.
 #[test]
-fn push_is_judged_without_hooks_whatever_its_options() {
+fn push_command_enforces_rules_without_hooks_for_any_options() {
     let lab = Lab::new();
     let repo = pushed(&lab);
     repo.xtask(&["uninstall-hooks"]).success();
@@ -375,7 +375,7 @@ fn push_is_judged_without_hooks_whatever_its_options() {
 
 /// A manager may put a hook aside and never run it, or somebody keeps a copy: then ours does not fire.
 #[test]
-fn a_shim_that_nobody_runs_does_not_fire() {
+fn set_aside_shim_is_reported_as_not_firing() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.install_hooks().success();

@@ -25,7 +25,7 @@ fn is_synced(place: &Place<'_>, content: &str) -> bool {
 }
 
 #[test]
-fn a_branch_of_somebody_else_is_only_told_about() {
+fn foreign_branch_is_only_reported_not_synced() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     hub(&repo);
@@ -62,7 +62,7 @@ fn a_branch_of_somebody_else_is_only_told_about() {
 }
 
 #[test]
-fn modes_of_the_configuration_are_followed() {
+fn configured_hook_modes_are_honoured() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     let config = |text: &str| repo.canonical(&[("setup/sync.toml", Some(text))]);
@@ -90,7 +90,7 @@ fn modes_of_the_configuration_are_followed() {
 }
 
 #[test]
-fn a_protected_branch_is_told_about_and_not_committed_to() {
+fn protected_branch_is_reported_once_and_not_committed_to() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     repo.canonical(&[("setup/a", Some("a2\n"))]);
@@ -122,7 +122,7 @@ fn a_protected_branch_is_told_about_and_not_committed_to() {
 }
 
 #[test]
-fn what_nobody_wants_in_a_history_is_refused_all_at_once() {
+fn pre_commit_refuses_conflict_markers_broken_and_large_files() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     repo.write("src/app", "a\n<<<<<<< ours\nb\n=======\nc\n>>>>>>> theirs\n");
@@ -155,7 +155,7 @@ fn what_nobody_wants_in_a_history_is_refused_all_at_once() {
 }
 
 #[test]
-fn what_was_there_before_is_not_refused_again() {
+fn pre_commit_accepts_faults_that_were_already_committed() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     let markers = "<<<<<<< a\n=======\n>>>>>>> b\n";
@@ -192,7 +192,7 @@ fn what_was_there_before_is_not_refused_again() {
 }
 
 #[test]
-fn the_first_commit_of_all_is_free() {
+fn pre_commit_does_not_block_the_first_commit() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.install_hooks().success();
@@ -205,7 +205,7 @@ fn the_first_commit_of_all_is_free() {
 }
 
 #[test]
-fn managed_files_on_other_branches_get_a_note_and_canonical_commits_a_count() {
+fn commit_of_managed_files_prints_note_or_branches_now_behind() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     repo.write("setup/a", "mine\n");
@@ -231,7 +231,7 @@ fn managed_files_on_other_branches_get_a_note_and_canonical_commits_a_count() {
 }
 
 #[test]
-fn files_that_are_kept_are_named_once() {
+fn kept_files_are_reported_once() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     repo.write("setup/b", "customised\n");
@@ -253,7 +253,7 @@ fn files_that_are_kept_are_named_once() {
 }
 
 #[test]
-fn a_branch_that_is_behind_its_upstream_is_pulled_first() {
+fn branch_behind_its_upstream_is_synced_after_the_pull() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     hub(&repo);
@@ -287,7 +287,7 @@ fn a_branch_that_is_behind_its_upstream_is_pulled_first() {
 }
 
 #[test]
-fn a_canonical_branch_that_is_missing_or_broken_is_one_line() {
+fn missing_or_broken_canonical_branch_is_reported_in_one_line() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     // Committing it is refused where it would count, and so is pushing it.
@@ -323,7 +323,7 @@ fn a_canonical_branch_that_is_missing_or_broken_is_one_line() {
 }
 
 #[test]
-fn somebody_else_at_work_is_left_to_it() {
+fn hooks_skip_sync_while_another_process_holds_a_lock() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     repo.canonical(&[("setup/a", Some("a2\n"))]);
@@ -353,7 +353,7 @@ fn somebody_else_at_work_is_left_to_it() {
 }
 
 #[test]
-fn a_damaged_journal_is_told_and_nothing_is_written() {
+fn hooks_report_a_damaged_journal_without_writing() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     repo.canonical(&[("setup/a", Some("a2\n"))]);
@@ -366,7 +366,7 @@ fn a_damaged_journal_is_told_and_nothing_is_written() {
 }
 
 #[test]
-fn a_protected_branch_is_not_pushed_to_directly() {
+fn pre_push_refuses_pushes_to_protected_branches() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     hub(&repo);
@@ -410,7 +410,7 @@ fn a_protected_branch_is_not_pushed_to_directly() {
 }
 
 #[test]
-fn another_repository_with_its_git_folder_elsewhere_is_not_taken_for_ours() {
+fn hooks_ignore_a_worktree_of_another_repository() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     repo.canonical(&[("setup/a", Some("a2\n"))]);
@@ -431,7 +431,7 @@ fn another_repository_with_its_git_folder_elsewhere_is_not_taken_for_ours() {
 
 /// A branch with pages of a web site, say, that has nothing to do with the others.
 #[test]
-fn a_branch_without_common_history_is_left_alone() {
+fn hooks_leave_branches_without_common_history_alone() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     repo.git(&["switch", "-q", "--orphan", "pages"]);
@@ -452,7 +452,7 @@ fn a_branch_without_common_history_is_left_alone() {
 }
 
 #[test]
-fn a_commit_of_ours_that_is_amended_is_pointed_out() {
+fn amending_a_sync_commit_prints_a_warning() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     repo.canonical(&[("setup/a", Some("a2\n"))]);
@@ -475,7 +475,7 @@ fn a_commit_of_ours_that_is_amended_is_pointed_out() {
 }
 
 #[test]
-fn a_branch_has_no_say_in_what_hooks_do_to_it() {
+fn hooks_ignore_configuration_of_the_checked_out_branch() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     // The canonical branch has no configuration, and that of the branch would widen what is managed
@@ -492,7 +492,7 @@ fn a_branch_has_no_say_in_what_hooks_do_to_it() {
 }
 
 #[test]
-fn undo_takes_back_what_was_done_to_this_branch() {
+fn undo_reverts_the_hook_sync_of_the_current_branch() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     let before = repo.head();
@@ -514,7 +514,7 @@ fn undo_takes_back_what_was_done_to_this_branch() {
 /// Hooks of one repository exclude each other; whoever comes too late catches up later, and nothing
 /// is half done.
 #[test]
-fn many_worktrees_at_once_end_up_whole() {
+fn concurrent_hooks_in_many_worktrees_leave_all_consistent() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     repo.canonical(&[("setup/a", Some("a2\n"))]);
@@ -543,7 +543,7 @@ fn many_worktrees_at_once_end_up_whole() {
 
 /// An orphan branch has no commit that anything could be synced to.
 #[test]
-fn a_branch_without_a_commit_is_passed_over_in_silence() {
+fn hooks_silently_skip_an_unborn_branch() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.install_hooks().success();
@@ -552,7 +552,7 @@ fn a_branch_without_a_commit_is_passed_over_in_silence() {
 }
 
 #[test]
-fn a_canonical_branch_that_is_missing_is_told_once_on_each_branch() {
+fn missing_canonical_branch_is_reported_once_per_branch() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.install_hooks().success();
@@ -568,7 +568,7 @@ fn a_canonical_branch_that_is_missing_is_told_once_on_each_branch() {
 
 /// HEAD is a symbolic link in old repositories, and with a setting.
 #[test]
-fn a_head_that_is_a_symbolic_link_is_on_its_branch() {
+fn symlinked_head_is_resolved_to_its_branch() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["branch", "feature"]);

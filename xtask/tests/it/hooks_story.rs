@@ -44,7 +44,7 @@ fn check_commits(place: &Place<'_>, branch: &str) {
 }
 
 #[test]
-fn a_change_reaches_every_branch_by_plain_git() {
+fn canonical_change_reaches_every_branch_through_git_commands() {
     let lab = Lab::new();
     let (one, two) = clones(&lab);
     let clean = |place: &Place<'_>| assert_eq!(place.status(), "", "{}", place.dir);
@@ -127,7 +127,7 @@ fn a_change_reaches_every_branch_by_plain_git() {
 }
 
 #[test]
-fn a_pull_brings_the_branch_up_to_date_in_the_same_go() {
+fn pull_also_syncs_the_branch() {
     let lab = Lab::new();
     let (one, two) = clones(&lab);
     one.git(&["switch", "-qc", "shared"]);
@@ -151,7 +151,7 @@ fn a_pull_brings_the_branch_up_to_date_in_the_same_go() {
 
 /// A checkout left changed files, and the next one was refused.
 #[test]
-fn lesson_1_a_to_b_to_a_works_over_many_branches() {
+fn lesson_1_switching_between_many_branches_always_works() {
     let lab = Lab::new();
     let repo = lab.repo();
     let branches: Vec<String> = (0..20).map(|number| format!("branch/{number}")).collect();
@@ -202,7 +202,7 @@ fn lesson_1_a_to_b_to_a_works_over_many_branches() {
 
 /// An unsaved edit vanished on checkout.
 #[test]
-fn lesson_2_edits_survive_every_switch() {
+fn lesson_2_uncommitted_edits_survive_every_switch() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.install_hooks().success();
@@ -223,7 +223,7 @@ fn lesson_2_edits_survive_every_switch() {
 
 /// Synced files were staged and rode into unrelated commits.
 #[test]
-fn lesson_3_the_next_commit_holds_the_users_paths_alone() {
+fn lesson_3_next_commit_contains_only_the_users_paths() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.install_hooks().success();
@@ -240,7 +240,7 @@ fn lesson_3_the_next_commit_holds_the_users_paths_alone() {
 
 /// The hook's own git commands fired the hook: 671 nested runs in 8 s.
 #[test]
-fn lesson_4_nothing_we_start_enters_a_hook_again() {
+fn lesson_4_hooks_never_trigger_further_hooks() {
     let lab = Lab::new();
     let repo = lab.repo();
     let log = lab.path("log");
@@ -266,7 +266,7 @@ fn lesson_4_nothing_we_start_enters_a_hook_again() {
 
 /// Branches without the scripts had dead hooks.
 #[test]
-fn lesson_7_a_branch_without_anything_of_ours_is_served_as_well() {
+fn lesson_7_hooks_work_on_a_branch_without_the_scripts() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.install_hooks().success();
@@ -284,7 +284,7 @@ fn lesson_7_a_branch_without_anything_of_ours_is_served_as_well() {
 
 /// A push went wherever the current branch pointed, and "disable all" pushed to main.
 #[test]
-fn lesson_22_no_hook_and_no_switch_pushes_anything() {
+fn lesson_22_hooks_and_hook_commands_never_push() {
     let lab = Lab::new();
     let (one, _) = clones(&lab);
     let refs = || one.git(&["ls-remote", lab.path("hub").as_str()]);
@@ -307,7 +307,7 @@ fn lesson_22_no_hook_and_no_switch_pushes_anything() {
 
 /// Prompts inside hooks hung editors.
 #[test]
-fn lesson_23_hooks_ask_nothing() {
+fn lesson_23_hooks_never_prompt() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.install_hooks().success();

@@ -64,7 +64,7 @@ fn scene(lab: &Lab) -> Place<'_> {
 }
 
 #[test]
-fn every_kind_of_index_stays_what_it_is() {
+fn sync_preserves_every_index_format() {
     let lab = Lab::new();
     let original = scene(&lab);
     for kind in KINDS {
@@ -97,7 +97,7 @@ fn every_kind_of_index_stays_what_it_is() {
 
 /// What a person has resolved is kept for `git checkout -m`.
 #[test]
-fn what_was_resolved_can_be_unresolved_after_a_sync() {
+fn sync_keeps_resolve_undo_entries() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.git(&["commit", "-qm", "mine"]);
@@ -119,7 +119,7 @@ fn what_was_resolved_can_be_unresolved_after_a_sync() {
 /// Folders stand in a sparse index for what is left out. Managed paths in them are brought up to date all the
 /// same, only those are unfolded, and no file appears.
 #[test]
-fn managed_paths_in_a_folder_that_is_left_out_are_synced() {
+fn managed_paths_outside_the_sparse_checkout_are_synced() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.write("other/deep/file", "other\n");
@@ -146,7 +146,7 @@ fn managed_paths_in_a_folder_that_is_left_out_are_synced() {
 
 /// Git writes objects where it unfolds a sparse index, even for a list; looking never does.
 #[test]
-fn looking_writes_nothing_where_the_index_is_sparse() {
+fn read_only_commands_write_nothing_with_a_sparse_index() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.git(&["sparse-checkout", "set", "--cone", "--sparse-index", "scripts"]);

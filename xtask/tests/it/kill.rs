@@ -84,7 +84,7 @@ fn kill_at(place: &Place<'_>, at: usize) {
 }
 
 #[test]
-fn a_killed_sync_is_mended_by_the_next_command() {
+fn killed_sync_is_rolled_back_by_the_next_command() {
     for linked in [false, true] {
         let lab = Lab::new();
         let place = scene(&lab, linked);
@@ -104,7 +104,7 @@ fn a_killed_sync_is_mended_by_the_next_command() {
 }
 
 #[test]
-fn a_killed_sync_is_mended_by_the_next_hook() {
+fn killed_sync_is_recovered_by_the_next_hook() {
     let lab = Lab::new();
     let place = scene(&lab, false);
     let before = place.scene();
@@ -120,7 +120,7 @@ fn a_killed_sync_is_mended_by_the_next_hook() {
 }
 
 #[test]
-fn an_interrupted_sync_takes_back_what_it_began_and_ends_with_130() {
+fn interrupted_sync_rolls_back_and_exits_with_130() {
     let lab = Lab::new();
     let place = scene(&lab, false);
     let before = place.scene();
@@ -139,7 +139,7 @@ fn an_interrupted_sync_takes_back_what_it_began_and_ends_with_130() {
 
 /// The hook of a push kills the program that pushes, and with `cuts` the push itself.
 #[test]
-fn a_killed_push_is_brought_to_its_end_by_the_next() {
+fn killed_push_is_completed_by_the_next_run() {
     for cuts in [true, false] {
         for command in [&["propagate", "--remote", "--push"][..], &["extract", "one", "--push"]] {
             let lab = Lab::new();
@@ -186,7 +186,7 @@ fn locks(folder: &std::path::Path) -> Vec<String> {
 /// Refs are moved by a git that the terminal does not reach, and that gives its locks back when nobody
 /// tells it to go on.
 #[test]
-fn no_signal_and_no_kill_leaves_a_lock_of_a_ref() {
+fn signals_and_kills_leave_no_ref_lock() {
     let lab = Lab::new();
     let repo = lab.repo();
     let orders: String =
@@ -219,7 +219,7 @@ fn no_signal_and_no_kill_leaves_a_lock_of_a_ref() {
 
 /// The git that moves a branch is killed itself: its locks go where they are known to be its own.
 #[test]
-fn a_git_that_is_killed_while_it_moves_a_branch_holds_nobody_up() {
+fn killed_update_ref_leaves_no_blocking_locks() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "-q", "-c", "feature"]);
@@ -246,7 +246,7 @@ fn a_git_that_is_killed_while_it_moves_a_branch_holds_nobody_up() {
 
 /// The same, when it has done its work and cannot say so any more.
 #[test]
-fn a_git_that_is_killed_when_it_has_moved_a_branch_has_moved_it() {
+fn update_ref_killed_after_its_commit_counts_as_success() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "-q", "-c", "feature"]);
@@ -265,7 +265,7 @@ fn a_git_that_is_killed_when_it_has_moved_a_branch_has_moved_it() {
 
 /// A branch that is not deleted needs no lock of the packed refs, whoever holds it and for how long.
 #[test]
-fn a_lock_of_somebody_else_stops_what_needs_it_and_nothing_else() {
+fn foreign_ref_lock_blocks_only_the_locked_branch() {
     let lab = Lab::new();
     let repo = lab.repo();
     for name in ["one", "two", "three"] {

@@ -145,7 +145,7 @@ fn no_litter(folder: &Path) {
 }
 
 #[test]
-fn the_story_is_the_same_in_every_kind_of_repository() {
+fn sync_works_in_every_repository_format() {
     let probe = Lab::new();
     for format in FORMATS {
         if !git_knows(&probe, format.0) {
@@ -165,7 +165,7 @@ fn the_story_is_the_same_in_every_kind_of_repository() {
 
 /// Without the remote, what is missing is named, and nothing has changed.
 #[test]
-fn what_a_partial_clone_cannot_bring_is_named() {
+fn partial_clone_without_remote_names_the_missing_paths() {
     let lab = Lab::new();
     let place = clone_of(&lab, FORMATS[0], "blob:none");
     std::fs::rename(lab.path("hub"), lab.path("away")).unwrap();
@@ -186,7 +186,7 @@ fn what_a_partial_clone_cannot_bring_is_named() {
 
 /// The rules themselves may be elsewhere: looking says so, and writing brings them with what they lead to.
 #[test]
-fn rules_that_are_not_here_are_brought_by_what_writes() {
+fn only_writing_commands_fetch_missing_rules_in_partial_clones() {
     let lab = Lab::new();
     drop(clone_of(&lab, FORMATS[0], "full"));
     let hub = lab.place("hub");
@@ -210,7 +210,7 @@ fn rules_that_are_not_here_are_brought_by_what_writes() {
 
 /// Git migrates refs from one form to the other between two commands.
 #[test]
-fn refs_that_are_migrated_between_two_commands_lose_nothing() {
+fn migrating_the_ref_format_between_commands_loses_nothing() {
     let lab = Lab::new();
     if !git_knows(&lab, "reftable") {
         return circle::not_tried("this git does not know refs as reftable");
@@ -242,7 +242,7 @@ fn refs_that_are_migrated_between_two_commands_lose_nothing() {
 
 /// The oldest git that is supported, where it is on this machine.
 #[test]
-fn the_story_is_the_same_with_the_oldest_git() {
+fn sync_works_with_the_oldest_supported_git() {
     let lab = Lab::new();
     let there = lab.place(".");
     let is_it = |path: &str| {
@@ -277,7 +277,7 @@ fn the_story_is_the_same_with_the_oldest_git() {
 }
 
 #[test]
-fn an_older_git_is_refused_with_the_version_that_is_needed() {
+fn outdated_git_is_refused_with_the_required_version() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "-qc", "feature"]);
@@ -297,7 +297,7 @@ fn an_older_git_is_refused_with_the_version_that_is_needed() {
 
 /// `git push --mirror` takes along what is below `refs/xtask/`.
 #[test]
-fn backups_do_not_leave_unseen() {
+fn push_of_backup_refs_prints_a_warning() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.install_hooks().success();
@@ -325,7 +325,7 @@ fn backups_do_not_leave_unseen() {
 
 /// The remote may have another name, and a fork may not have the branch.
 #[test]
-fn there_is_never_a_second_canonical_branch() {
+fn setup_never_creates_a_second_canonical_branch() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.canonical(&[("setup/a", Some("a2\n"))]);
@@ -363,7 +363,7 @@ fn there_is_never_a_second_canonical_branch() {
 
 /// Nothing was checked out there, and git's next checkout is to do it.
 #[test]
-fn a_worktree_in_which_nothing_is_checked_out_is_left_alone() {
+fn worktree_without_checkout_is_left_alone() {
     for args in [&["sync", "--all-worktrees"][..], &["propagate"]] {
         let lab = Lab::new();
         let repo = lab.repo();
@@ -386,7 +386,7 @@ fn a_worktree_in_which_nothing_is_checked_out_is_left_alone() {
 
 /// A branch may be no more than another name of a branch: what holds for that holds for it.
 #[test]
-fn protection_goes_by_where_a_name_leads() {
+fn symbolic_ref_to_a_protected_branch_is_protected() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.canonical(&[
@@ -409,7 +409,7 @@ fn protection_goes_by_where_a_name_leads() {
 
 /// What belongs to somebody else is trusted where git trusts it, by whatever scope of its configuration.
 #[test]
-fn trust_is_what_git_answers() {
+fn repository_ownership_is_trusted_as_git_does() {
     let lab = Lab::new();
     let repo = lab.repo();
     let linked = lab.path("linked");
@@ -439,7 +439,7 @@ fn trust_is_what_git_answers() {
 
 /// What is made in a shared git folder can be written by the group, and what may be secret by nobody else.
 #[test]
-fn nobody_is_locked_out_of_a_shared_repository() {
+fn state_of_a_shared_repository_is_group_writable_except_secrets() {
     use std::os::unix::fs::MetadataExt;
     let lab = Lab::new();
     let repo = lab.repo();
@@ -484,7 +484,7 @@ fn nobody_is_locked_out_of_a_shared_repository() {
 }
 
 #[test]
-fn commands_work_where_the_configuration_says_where_the_files_are() {
+fn commands_work_with_core_worktree() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "-qc", "feature"]);
@@ -506,7 +506,7 @@ fn commands_work_where_the_configuration_says_where_the_files_are() {
 }
 
 #[test]
-fn refs_are_listed_whole_while_another_git_packs_them() {
+fn ref_listing_is_complete_while_another_git_packs_refs() {
     let lab = Lab::new();
     let repo = lab.repo();
     for number in 0..20 {

@@ -12,7 +12,7 @@ fn change(place: &Place<'_>) {
 }
 
 #[test]
-fn a_commit_made_in_process_is_gits_own() {
+fn testkit_commit_equals_a_git_commit() {
     let (one, two) = (Lab::new(), Lab::new());
     let (ours, gits) = (one.repo(), two.repo());
     ours.on_branch("orchestration-tools", change);
@@ -42,7 +42,7 @@ fn with_everything(lab: &Lab) {
 }
 
 #[test]
-fn a_copy_is_what_git_says_of_the_original() {
+fn testkit_copy_has_the_same_git_state() {
     let original = Lab::new();
     with_everything(&original);
     let copy = original.copy();
@@ -66,7 +66,7 @@ fn a_copy_is_what_git_says_of_the_original() {
 }
 
 #[test]
-fn a_template_is_made_once_and_copied_as_it_was() {
+fn testkit_template_is_built_once_and_copied_unchanged() {
     let one = Lab::of(with_everything);
     one.place("repo").commit("in this copy alone");
     let two = Lab::of(with_everything);
@@ -74,7 +74,7 @@ fn a_template_is_made_once_and_copied_as_it_was() {
 }
 
 #[test]
-fn a_sample_of_steps_holds_each_kind_after_each_other() {
+fn sampled_steps_cover_each_pair_of_consecutive_operations() {
     use DiskOperation::{Create, Replace, Write};
     let steps = [Create, Write, Create, Write, Replace, Create, Write, Replace];
     let chosen = circle::steps(&steps);

@@ -16,7 +16,7 @@ fn branches(lab: &Lab) -> Place<'_> {
 }
 
 #[test]
-fn lesson_1_switching_there_and_back_again_always_works() {
+fn lesson_1_switching_back_and_forth_always_works() {
     let lab = Lab::new();
     let repo = branches(&lab);
     for mode in [&["sync", "--yes"][..], &["sync", "--no-commit", "--yes"]] {
@@ -33,7 +33,7 @@ fn lesson_1_switching_there_and_back_again_always_works() {
 }
 
 #[test]
-fn lesson_2_an_unsaved_edit_is_never_overwritten() {
+fn lesson_2_uncommitted_edits_are_never_overwritten() {
     let lab = Lab::new();
     let repo = branches(&lab);
     repo.write("setup/a", "an hour of work\n");
@@ -53,7 +53,7 @@ fn lesson_2_an_unsaved_edit_is_never_overwritten() {
 }
 
 #[test]
-fn lesson_3_the_next_commit_holds_only_the_users_paths() {
+fn lesson_3_next_commit_contains_only_the_users_paths() {
     let lab = Lab::new();
     let repo = branches(&lab);
     repo.write("src/staged", "mine\n");
@@ -68,7 +68,7 @@ fn lesson_3_the_next_commit_holds_only_the_users_paths() {
 }
 
 #[test]
-fn lesson_4_nothing_that_sync_does_runs_a_hook() {
+fn lesson_4_sync_and_undo_run_no_hooks() {
     let lab = Lab::new();
     let repo = branches(&lab);
     let fired = lab.path("fired");
@@ -104,7 +104,7 @@ fn lesson_4_nothing_that_sync_does_runs_a_hook() {
 }
 
 #[test]
-fn lesson_5_nothing_is_written_while_git_is_in_the_middle_of_something() {
+fn lesson_5_sync_is_refused_during_a_git_operation() {
     let lab = Lab::new();
     let repo = branches(&lab);
     repo.write("src/app", "base\n");
@@ -145,7 +145,7 @@ fn lesson_5_nothing_is_written_while_git_is_in_the_middle_of_something() {
 }
 
 #[test]
-fn lesson_6_a_failure_is_never_called_up_to_date() {
+fn lesson_6_failures_are_never_reported_as_in_sync() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["branch", "--quiet", "-D", "orchestration-tools"]);
@@ -156,7 +156,7 @@ fn lesson_6_a_failure_is_never_called_up_to_date() {
 }
 
 #[test]
-fn lesson_14_in_sync_means_that_nothing_is_written() {
+fn lesson_14_sync_writes_nothing_if_already_in_sync() {
     let lab = Lab::new();
     let repo = branches(&lab);
     repo.xtask(&["sync"]).success();
@@ -203,7 +203,7 @@ fn lesson_19_only_registered_worktrees_are_synced() {
 }
 
 #[test]
-fn lesson_20_linked_worktrees_are_first_class() {
+fn lesson_20_sync_and_undo_work_in_linked_worktrees() {
     let lab = Lab::new();
     let repo = branches(&lab);
     let linked = lab.path("linked");
@@ -223,7 +223,7 @@ fn lesson_20_linked_worktrees_are_first_class() {
 }
 
 #[test]
-fn lesson_21_deletions_follow_the_rules_and_many_at_once_are_confirmed() {
+fn lesson_21_mass_deletions_require_confirmation() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "--quiet", "-c", "feature"]);
@@ -245,7 +245,7 @@ fn lesson_21_deletions_follow_the_rules_and_many_at_once_are_confirmed() {
 }
 
 #[test]
-fn lesson_24_state_is_data_and_a_crafted_file_runs_nothing() {
+fn lesson_24_crafted_state_files_execute_nothing() {
     let lab = Lab::new();
     let repo = branches(&lab);
     repo.xtask(&["sync", "--no-commit"]).success();
@@ -272,7 +272,7 @@ fn lesson_24_state_is_data_and_a_crafted_file_runs_nothing() {
 }
 
 #[test]
-fn lesson_27_looking_writes_nothing_at_all() {
+fn lesson_27_read_only_commands_write_nothing() {
     let lab = Lab::new();
     let repo = branches(&lab);
     let linked = lab.path("linked");

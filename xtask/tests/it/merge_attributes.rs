@@ -30,7 +30,7 @@ fn gits(repo: &Place<'_>, into: &str, from: &str) -> (bool, String) {
 }
 
 #[test]
-fn a_merge_is_what_gits_attributes_say() {
+fn merge_honours_gitattributes_like_git() {
     for (attributes, settings) in [
         ("", &[][..]),
         ("*.lock merge\n", &[]),
@@ -72,7 +72,7 @@ fn a_merge_is_what_gits_attributes_say() {
 
 /// A program that merges is the user's, and what it does is not known before: it is named, and not run.
 #[test]
-fn a_merge_driver_is_named_and_not_run() {
+fn custom_merge_driver_is_reported_and_not_run() {
     let lab = Lab::new();
     let repo = scene(&lab, "*.lock merge=mine\n", "g");
     repo.git(&["config", "merge.mine.driver", "touch ran; true"]);

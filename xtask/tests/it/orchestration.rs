@@ -65,7 +65,7 @@ fn check_hub(hub: &Place<'_>) {
 }
 
 #[test]
-fn the_hook_of_a_bare_server_does_it_all() {
+fn documented_post_receive_hook_extracts_and_propagates() {
     let lab = Lab::new();
     let (repo, hub, path) = scene(&lab);
     let work = lab.path("work");
@@ -103,7 +103,7 @@ fn gitlab(job: &str) -> String {
 }
 
 #[test]
-fn the_jobs_of_gitlab_do_it_all() {
+fn documented_gitlab_jobs_extract_and_propagate() {
     let lab = Lab::new();
     let (repo, hub, path) = scene(&lab);
     push_feature(&repo, &path);
@@ -178,7 +178,7 @@ fn calls(lab: &Lab, word: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_workflow_of_github_does_it_all() {
+fn github_workflow_extracts_and_propagates() {
     let lab = Lab::new();
     let (repo, hub, path) = scene(&lab);
     write_script(&lab.path("bin/gh"), GH);
@@ -240,7 +240,7 @@ fn the_workflow_of_github_does_it_all() {
 }
 
 #[test]
-fn the_workflow_is_pinned_and_has_no_more_rights_than_it_needs() {
+fn github_workflow_pins_actions_and_has_minimal_permissions() {
     let text = of_repository(".github/workflows/orchestration.yml");
     assert!(text.contains("\npermissions: {}\n"));
     let mut actions = 0;

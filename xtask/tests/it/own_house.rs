@@ -90,7 +90,7 @@ fn live_in(toolkit: &Place<'_>, house: &Place<'_>, may_miss: bool) {
 }
 
 #[test]
-fn the_toolkit_lives_in_an_empty_repository() {
+fn toolkit_works_in_an_empty_repository() {
     let lab = Lab::new();
     let toolkit = lab.toolkit("toolkit");
     let empty = house(&lab, &[]);
@@ -99,7 +99,7 @@ fn the_toolkit_lives_in_an_empty_repository() {
 }
 
 #[test]
-fn the_toolkit_lives_beside_python_and_typescript() {
+fn toolkit_works_alongside_python_and_typescript() {
     let lab = Lab::new();
     let toolkit = lab.toolkit("toolkit");
     let own = "#!/bin/sh\necho set up\n";
@@ -127,7 +127,7 @@ fn the_toolkit_lives_beside_python_and_typescript() {
 }
 
 #[test]
-fn the_toolkit_lives_in_a_workspace_of_rust() {
+fn toolkit_works_in_a_conflicting_rust_workspace() {
     let lab = Lab::new();
     let toolkit = lab.toolkit("toolkit");
     // `toml` is another one here for every package of the workspace: one with which ours cannot be built.

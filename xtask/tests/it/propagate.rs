@@ -37,7 +37,7 @@ fn branch_of<'j>(json: &'j serde_json::Value, name: &str) -> &'j serde_json::Val
 }
 
 #[test]
-fn every_branch_gets_the_commit_that_sync_would_make() {
+fn propagate_creates_the_same_commits_as_sync() {
     let lab = Lab::new();
     let repo = fleet(&lab);
     let copy = lab.path("copy");
@@ -69,7 +69,7 @@ fn every_branch_gets_the_commit_that_sync_would_make() {
 }
 
 #[test]
-fn looking_writes_nothing_and_knows_the_commits() {
+fn propagate_dry_run_writes_nothing_and_reports_the_commits() {
     let lab = Lab::new();
     let repo = fleet(&lab);
     repo.git(&["switch", "-q", "--detach"]);
@@ -90,7 +90,7 @@ fn looking_writes_nothing_and_knows_the_commits() {
 }
 
 #[test]
-fn a_branch_in_a_worktree_is_synced_there_by_its_rules() {
+fn branch_checked_out_in_a_worktree_is_synced_there() {
     let lab = Lab::new();
     let repo = fleet(&lab);
     repo.git(&["switch", "-q", "plain"]);
@@ -110,7 +110,7 @@ fn a_branch_in_a_worktree_is_synced_there_by_its_rules() {
 }
 
 #[test]
-fn what_git_is_in_the_middle_of_is_left_alone() {
+fn propagate_skips_branches_with_an_operation_in_progress() {
     let lab = Lab::new();
     let repo = fleet(&lab);
     repo.git(&["branch", "other", "main"]);
@@ -134,7 +134,7 @@ fn what_git_is_in_the_middle_of_is_left_alone() {
 }
 
 #[test]
-fn a_protected_branch_gets_one_beside_it_until_it_has_all() {
+fn protected_branch_gets_a_sync_branch_until_it_is_merged() {
     let lab = Lab::new();
     let repo = fleet(&lab);
     repo.git(&["switch", "-q", "--detach"]);
@@ -169,7 +169,7 @@ fn a_protected_branch_gets_one_beside_it_until_it_has_all() {
 }
 
 #[test]
-fn the_rules_leave_branches_alone_unless_they_are_named() {
+fn branches_in_notify_mode_are_propagated_only_when_named() {
     let lab = Lab::new();
     let repo = fleet(&lab);
     repo.canonical(&[(
@@ -190,7 +190,7 @@ fn the_rules_leave_branches_alone_unless_they_are_named() {
 }
 
 #[test]
-fn pages_and_mass_deletions_wait_for_a_yes() {
+fn unrelated_branches_are_skipped_and_mass_deletions_require_yes() {
     let lab = Lab::new();
     let repo = fleet(&lab);
     repo.git(&["switch", "-q", "--orphan", "pages"]);
@@ -208,7 +208,7 @@ fn pages_and_mass_deletions_wait_for_a_yes() {
 }
 
 #[test]
-fn branches_that_are_only_at_the_remote_are_told() {
+fn remote_only_branches_are_reported() {
     let lab = Lab::new();
     let repo = with_hub(&lab);
     let told = |ran: Ran| ran.err.contains("only at the remote");
@@ -223,7 +223,7 @@ fn branches_that_are_only_at_the_remote_are_told() {
 }
 
 #[test]
-fn files_that_move_are_no_mass_deletion() {
+fn renamed_files_do_not_count_as_mass_deletion() {
     let lab = Lab::new();
     let repo = fleet(&lab);
     repo.git(&["switch", "-q", "--detach", "main"]);
@@ -242,7 +242,7 @@ fn files_that_move_are_no_mass_deletion() {
 }
 
 #[test]
-fn a_branch_that_follows_is_moved_there_first_and_pushed_only_with_what_is_ours() {
+fn tracking_branch_is_fast_forwarded_and_unpushed_work_stays_local() {
     let lab = Lab::new();
     let repo = with_hub(&lab);
     repo.git(&["switch", "-q", "--detach"]);
@@ -288,7 +288,7 @@ fn a_branch_that_follows_is_moved_there_first_and_pushed_only_with_what_is_ours(
 }
 
 #[test]
-fn the_branches_of_a_remote_follow_in_one_push() {
+fn propagate_remote_updates_all_branches_in_one_push() {
     let lab = Lab::new();
     let repo = with_hub(&lab);
     let hub = lab.place("hub");
@@ -316,7 +316,7 @@ fn the_branches_of_a_remote_follow_in_one_push() {
 }
 
 #[test]
-fn a_branch_that_moves_meanwhile_is_tried_again_and_then_reported() {
+fn branch_that_moves_concurrently_is_retried_and_then_reported() {
     let lab = Lab::new();
     let repo = with_hub(&lab);
     let hub = lab.place("hub");
@@ -352,7 +352,7 @@ fn a_branch_that_moves_meanwhile_is_tried_again_and_then_reported() {
 }
 
 #[test]
-fn a_refused_branch_does_not_hold_up_the_others() {
+fn branch_refused_by_the_remote_does_not_block_others() {
     let lab = Lab::new();
     let repo = with_hub(&lab);
     let hub = lab.place("hub");
@@ -365,7 +365,7 @@ fn a_refused_branch_does_not_hold_up_the_others() {
 }
 
 #[test]
-fn a_branch_that_is_gone_at_the_remote_is_not_made_again() {
+fn branch_deleted_at_the_remote_is_not_recreated() {
     let lab = Lab::new();
     let repo = with_hub(&lab);
     let hub = lab.place("hub");
@@ -375,7 +375,7 @@ fn a_branch_that_is_gone_at_the_remote_is_not_made_again() {
 }
 
 #[test]
-fn what_is_not_pushed_yet_does_not_reach_the_branches_of_the_remote() {
+fn unpushed_canonical_commits_do_not_reach_remote_branches() {
     let lab = Lab::new();
     let repo = with_hub(&lab);
     let hub = lab.place("hub");
@@ -385,7 +385,7 @@ fn what_is_not_pushed_yet_does_not_reach_the_branches_of_the_remote() {
 }
 
 #[test]
-fn wrong_use_says_what_to_type() {
+fn propagate_usage_errors_name_the_cause() {
     let lab = Lab::new();
     let repo = fleet(&lab);
     repo.xtask(&["propagate", "nothing*", "plain"])
@@ -408,7 +408,7 @@ fn wrong_use_says_what_to_type() {
 }
 
 #[test]
-fn what_stands_beside_a_protected_branch_at_the_remote_is_nobodys_loss() {
+fn remote_sync_branch_of_a_protected_branch_loses_no_commits() {
     let lab = Lab::new();
     let repo = with_hub(&lab);
     let hub = lab.place("hub");
@@ -438,7 +438,7 @@ fn what_stands_beside_a_protected_branch_at_the_remote_is_nobodys_loss() {
 }
 
 #[test]
-fn a_branch_that_follows_a_protected_one_is_not_pushed_there() {
+fn branch_tracking_another_named_branch_is_not_pushed_to_it() {
     let lab = Lab::new();
     let repo = with_hub(&lab);
     let hub = lab.place("hub");
@@ -456,7 +456,7 @@ fn a_branch_that_follows_a_protected_one_is_not_pushed_there() {
 }
 
 #[test]
-fn a_push_that_cannot_be_made_does_not_hide_what_was_done_here() {
+fn failed_push_still_reports_local_updates() {
     let lab = Lab::new();
     let repo = with_hub(&lab);
     repo.git(&["config", "remote.origin.pushurl", lab.path("nowhere").as_str()]);
@@ -467,7 +467,7 @@ fn a_push_that_cannot_be_made_does_not_hide_what_was_done_here() {
 }
 
 #[test]
-fn another_remote_that_the_rules_name_is_the_one_that_counts() {
+fn propagate_uses_the_configured_canonical_remote() {
     let lab = Lab::new();
     let repo = with_hub(&lab);
     let fork = lab.path("fork");
@@ -494,7 +494,7 @@ fn another_remote_that_the_rules_name_is_the_one_that_counts() {
 }
 
 #[test]
-fn one_ref_that_is_broken_does_not_hold_up_the_others() {
+fn broken_ref_does_not_block_propagation_to_others() {
     let lab = Lab::new();
     let repo = fleet(&lab);
     repo.git(&["switch", "-q", "--detach"]);
@@ -508,7 +508,7 @@ fn one_ref_that_is_broken_does_not_hold_up_the_others() {
 }
 
 #[test]
-fn a_branch_that_has_nothing_to_do_with_it_is_left_alone_in_a_worktree_too() {
+fn unrelated_branch_in_a_worktree_is_left_alone() {
     let lab = Lab::new();
     let repo = fleet(&lab);
     let pages = lab.path("pages");
@@ -521,7 +521,7 @@ fn a_branch_that_has_nothing_to_do_with_it_is_left_alone_in_a_worktree_too() {
 }
 
 #[test]
-fn a_head_that_is_a_symlink_names_a_branch_in_use() {
+fn branch_of_a_symlinked_head_counts_as_checked_out() {
     let lab = Lab::new();
     let repo = fleet(&lab);
     repo.git(&["switch", "-q", "plain"]);
@@ -536,7 +536,7 @@ fn a_head_that_is_a_symlink_names_a_branch_in_use() {
 }
 
 #[test]
-fn what_somebody_has_forced_is_nobody_elses_to_push() {
+fn propagate_does_not_push_a_locally_forced_sync() {
     let lab = Lab::new();
     let repo = with_hub(&lab);
     let hub = lab.place("hub");
@@ -557,7 +557,7 @@ fn what_somebody_has_forced_is_nobody_elses_to_push() {
 
 /// What a run over many branches makes is one pack, and few objects are files as ever.
 #[test]
-fn many_new_objects_are_one_pack() {
+fn many_new_objects_are_written_as_one_pack() {
     for (hash, branches, packs) in [("sha1", 60, 1), ("sha256", 60, 1), ("sha1", 5, 0)] {
         let lab = Lab::new();
         let repo = lab.repo_named("repo", &[&format!("--object-format={hash}")]);

@@ -143,7 +143,7 @@ fn tree(place: &Place<'_>, name: &str) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn planning_after_applying_finds_nothing_more_to_do() {
+fn plan_after_sync_is_empty() {
     every_seed(|place, random| {
         let mode: &[&str] = [&["--yes"][..], &["--yes", "--no-commit"], &["--yes", "--force"]]
             [random.below(3) as usize];
@@ -162,7 +162,7 @@ fn planning_after_applying_finds_nothing_more_to_do() {
 }
 
 #[test]
-fn what_is_not_managed_is_never_touched_and_never_in_the_commit() {
+fn sync_never_touches_or_commits_unmanaged_files() {
     every_seed(|place, random| {
         let outside = |place: &Place<'_>| -> BTreeMap<_, _> {
             files(place.dir.as_std_path()).into_iter().filter(|(p, _)| !managed(p)).collect()
@@ -185,7 +185,7 @@ fn what_is_not_managed_is_never_touched_and_never_in_the_commit() {
 }
 
 #[test]
-fn every_byte_that_is_replaced_can_be_brought_back() {
+fn undo_restores_every_replaced_byte() {
     every_seed(|place, random| {
         let args = [
             &["sync", "--yes"][..],
@@ -204,7 +204,7 @@ fn every_byte_that_is_replaced_can_be_brought_back() {
 }
 
 #[test]
-fn a_plain_sync_leaves_every_edit_and_every_customisation() {
+fn sync_without_force_keeps_all_edits_and_customisations() {
     every_seed(|place, _| {
         let canonical_ever: Vec<BTreeMap<String, String>> = place
             .git(&["rev-list", "orchestration-tools"])
@@ -238,7 +238,7 @@ fn a_plain_sync_leaves_every_edit_and_every_customisation() {
 }
 
 #[test]
-fn forced_means_canonical_in_branch_index_and_files() {
+fn forced_sync_makes_branch_index_and_files_canonical() {
     every_seed(|place, _| {
         place.xtask(&["sync", "--yes", "--force"]).success();
         let now = tree(place, "HEAD");
@@ -268,7 +268,7 @@ fn two_copies<'a>(place: &Place<'a>) -> (Place<'a>, Place<'a>) {
 }
 
 #[test]
-fn propagate_makes_the_very_commit_that_sync_makes() {
+fn propagate_creates_the_same_commit_as_sync() {
     every_seed(|place, _| {
         let (one, two) = two_copies(place);
         let before = one.scene();
@@ -288,7 +288,7 @@ fn propagate_makes_the_very_commit_that_sync_makes() {
 }
 
 #[test]
-fn both_roads_lead_to_the_same_canonical_tree_and_carry_nothing_else() {
+fn extract_and_reverse_sync_give_the_same_canonical_tree() {
     let taken = std::cell::Cell::new(0);
     every_seed(|place, _| {
         let changes = "orchestration-tools-changes";

@@ -443,7 +443,7 @@ fn seeds() -> std::ops::Range<u64> {
 }
 
 #[test]
-fn nothing_is_lost_stuck_or_left_in_a_random_history() {
+fn random_histories_lose_no_data_and_leave_no_locks() {
     let lab = Lab::new();
     scene(&lab);
     let seeds: Vec<u64> = seeds().collect();

@@ -117,7 +117,7 @@ fn throw_away(place: &Place<'_>) {
 }
 
 #[test]
-fn a_backup_changes_nothing_and_brings_back_everything() {
+fn backup_changes_nothing_and_restore_brings_everything_back() {
     let lab = Lab::new();
     let repo = busy(&lab);
     let before = promised(&repo);
@@ -149,7 +149,7 @@ fn a_backup_changes_nothing_and_brings_back_everything() {
 }
 
 #[test]
-fn secrets_are_no_objects_of_git_and_for_their_owner_alone() {
+fn secrets_are_backed_up_outside_git_objects_for_owner_only() {
     let lab = Lab::new();
     let repo = lab.repo();
     // Not even ignored: the pattern alone says what it is.
@@ -179,7 +179,7 @@ fn secrets_are_no_objects_of_git_and_for_their_owner_alone() {
 }
 
 #[test]
-fn which_ignored_files_are_copied_is_for_the_canonical_branch_to_say() {
+fn canonical_branch_decides_which_ignored_files_are_backed_up() {
     let lab = Lab::new();
     let repo = lab.repo();
     let rules =
@@ -206,7 +206,7 @@ fn which_ignored_files_are_copied_is_for_the_canonical_branch_to_say() {
 }
 
 #[test]
-fn nothing_to_save_is_said_and_looking_writes_nothing() {
+fn backup_of_clean_worktree_and_dry_runs_write_nothing() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.xtask(&["backup"]).success().says("there is nothing to save");
@@ -222,7 +222,7 @@ fn nothing_to_save_is_said_and_looking_writes_nothing() {
 }
 
 #[test]
-fn a_restore_over_newer_work_can_be_taken_back() {
+fn restore_over_newer_work_can_be_reverted() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.write(".gitignore", ".env\n");
@@ -247,7 +247,7 @@ fn a_restore_over_newer_work_can_be_taken_back() {
 }
 
 #[test]
-fn a_backup_is_of_its_branch_and_its_worktree_and_single_paths_of_everywhere() {
+fn restore_is_bound_to_its_branch_except_for_single_paths() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "--quiet", "-c", "feature"]);
@@ -275,7 +275,7 @@ fn a_backup_is_of_its_branch_and_its_worktree_and_single_paths_of_everywhere() {
 }
 
 #[test]
-fn what_a_sync_replaced_is_undone_and_single_paths_of_it_restored() {
+fn restore_of_a_sync_backup_takes_single_paths_only() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "--quiet", "-c", "feature"]);
@@ -294,7 +294,7 @@ fn what_a_sync_replaced_is_undone_and_single_paths_of_it_restored() {
 }
 
 #[test]
-fn what_cannot_come_back_is_named_and_stays_in_the_backup() {
+fn restore_reports_blocked_paths_and_keeps_the_backup() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.write(".gitignore", ".env\n");
@@ -319,7 +319,7 @@ fn what_cannot_come_back_is_named_and_stays_in_the_backup() {
 }
 
 #[test]
-fn a_backup_is_bounded_and_says_what_it_left_out() {
+fn backup_respects_size_limits_and_reports_omissions() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.write("src/app", "a tracked file that is too large\n");
@@ -389,7 +389,7 @@ pub fn broken_rebase<'a>(lab: &'a Lab) -> Place<'a> {
 }
 
 #[test]
-fn half_a_rebase_is_left_and_taken_up_again() {
+fn recover_ends_a_rebase_and_restore_resumes_it() {
     let lab = Lab::new();
     let repo = broken_rebase(&lab);
     let before = promised(&repo);
@@ -415,7 +415,7 @@ fn half_a_rebase_is_left_and_taken_up_again() {
 }
 
 #[test]
-fn every_operation_can_be_left_and_taken_up_again() {
+fn recover_ends_any_git_operation_and_restore_resumes_it() {
     type Begin = fn(&Place<'_>);
     let begins: [(&str, Begin); 6] = [
         ("a merge", |repo| drop(repo.try_git(&["merge", "main"]))),
@@ -468,7 +468,7 @@ fn every_operation_can_be_left_and_taken_up_again() {
 }
 
 #[test]
-fn commits_that_leave_their_branch_stay_on_one_of_their_own() {
+fn recover_keeps_unpushed_commits_on_a_recovered_branch() {
     let lab = Lab::new();
     let repo = broken_rebase(&lab);
     repo.git(&["rebase", "--abort"]);
@@ -492,7 +492,7 @@ fn commits_that_leave_their_branch_stay_on_one_of_their_own() {
 }
 
 #[test]
-fn what_is_in_the_way_goes_only_if_it_was_saved() {
+fn recover_replaces_blocking_files_only_after_saving_them() {
     let lab = Lab::new();
     let repo = broken_rebase(&lab);
     repo.git(&["rebase", "--abort"]);
@@ -515,7 +515,7 @@ fn what_is_in_the_way_goes_only_if_it_was_saved() {
 }
 
 #[test]
-fn nothing_wrong_is_said_and_changes_nothing() {
+fn recover_on_a_healthy_repository_changes_nothing() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "--quiet", "-c", "feature"]);
@@ -561,7 +561,7 @@ fn save_and_go(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
 }
 
 #[test]
-fn a_recovery_that_fails_anywhere_loses_nothing() {
+fn recover_failing_at_any_step_loses_nothing() {
     let lab = Lab::new();
     let repo = broken_rebase(&lab);
     let before = promised(&repo);
@@ -592,7 +592,7 @@ fn a_recovery_that_fails_anywhere_loses_nothing() {
 }
 
 #[test]
-fn a_restore_that_fails_anywhere_can_be_made_again() {
+fn restore_failing_at_any_step_can_be_repeated() {
     let lab = Lab::new();
     let repo = broken_rebase(&lab);
     let before = promised(&repo);
@@ -637,7 +637,7 @@ fn a_restore_that_fails_anywhere_can_be_made_again() {
 }
 
 #[test]
-fn a_submodule_keeps_what_is_in_it_and_what_is_staged_for_it_comes_back() {
+fn recover_keeps_submodule_content_and_restores_its_staged_commit() {
     let lab = Lab::new();
     let module = lab.repo_named("module", &[]);
     let repo = lab.repo();
@@ -661,7 +661,7 @@ fn a_submodule_keeps_what_is_in_it_and_what_is_staged_for_it_comes_back() {
 }
 
 #[test]
-fn old_backups_go_with_their_copies_and_the_last_twenty_stay() {
+fn old_backups_and_their_copies_are_pruned_except_last_twenty() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.write(".env", "A=0\n");
@@ -697,7 +697,7 @@ fn old_backups_go_with_their_copies_and_the_last_twenty_stay() {
 
 /// Git switches away from such a commit with a warning; afterwards only the reflog would know it.
 #[test]
-fn commits_that_no_branch_has_are_kept_on_one_by_recover() {
+fn recover_keeps_detached_commits_on_a_branch() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "--quiet", "--detach"]);
@@ -711,7 +711,7 @@ fn commits_that_no_branch_has_are_kept_on_one_by_recover() {
 }
 
 #[test]
-fn a_sparse_index_is_left_as_sparse_as_it_was() {
+fn recover_keeps_the_sparse_index() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.write("docs/deep/page", "page\n");
@@ -726,7 +726,7 @@ fn a_sparse_index_is_left_as_sparse_as_it_was() {
 
 /// Git talks of much that has nothing to do with what is saved.
 #[test]
-fn what_git_says_beside_its_answer_is_no_failure() {
+fn backup_ignores_git_warnings_on_stderr() {
     let lab = Lab::new();
     let repo = lab.repo();
     let backup = |what: &str, variables: &[(&str, &str)]| {
@@ -746,7 +746,7 @@ fn what_git_says_beside_its_answer_is_no_failure() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_opened_is_told_and_an_ignored_one_is_not() {
+fn backup_reports_unreadable_folders_unless_they_are_ignored() {
     if rustix::process::geteuid().is_root() {
         circle::not_tried("root opens every folder");
         return;

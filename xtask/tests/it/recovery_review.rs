@@ -49,7 +49,7 @@ fn is_in_an_object(repo: &Place<'_>, text: &str) -> bool {
 }
 
 #[test]
-fn ignored_files_and_folders_and_repositories_are_never_replaced() {
+fn recover_never_replaces_ignored_files_folders_or_repositories() {
     for (number, ahead) in [(0, true), (1, false)] {
         let lab = Lab::new();
         let repo = clone(&lab);
@@ -74,7 +74,7 @@ fn ignored_files_and_folders_and_repositories_are_never_replaced() {
 }
 
 #[test]
-fn going_back_replaces_no_ignored_file_either() {
+fn restore_never_replaces_ignored_files() {
     let lab = Lab::new();
     let repo = clone(&lab);
     repo.write("gone", "1\n");
@@ -97,7 +97,7 @@ fn going_back_replaces_no_ignored_file_either() {
 }
 
 #[test]
-fn an_aborted_am_goes_back_to_where_it_began_after_a_way_there_and_back() {
+fn am_can_be_aborted_after_recover_and_restore() {
     let lab = Lab::new();
     let repo = clone(&lab);
     repo.git(&["switch", "--quiet", "-c", "side"]);
@@ -121,7 +121,7 @@ fn an_aborted_am_goes_back_to_where_it_began_after_a_way_there_and_back() {
 }
 
 #[test]
-fn a_rebase_that_keeps_merges_goes_on_after_a_way_there_and_back() {
+fn rebase_with_merges_can_continue_after_recover_and_restore() {
     let lab = Lab::new();
     let repo = clone(&lab);
     for branch in ["b1", "b2"] {
@@ -153,7 +153,7 @@ fn a_rebase_that_keeps_merges_goes_on_after_a_way_there_and_back() {
 }
 
 #[test]
-fn conflicts_that_no_operation_has_come_back_with_the_words_for_the_next_commit() {
+fn restore_brings_back_stash_and_squash_conflicts_with_messages() {
     let lab = Lab::new();
     let repo = clone(&lab);
     repo.git(&["switch", "--quiet", "-c", "other"]);
@@ -183,7 +183,7 @@ fn conflicts_that_no_operation_has_come_back_with_the_words_for_the_next_commit(
 }
 
 #[test]
-fn one_operation_within_another_is_left_and_taken_up_again() {
+fn restore_resumes_nested_git_operations() {
     let lab = Lab::new();
     let repo = clone(&lab);
     repo.git(&["switch", "--quiet", "-c", "side"]);
@@ -207,7 +207,7 @@ fn one_operation_within_another_is_left_and_taken_up_again() {
 }
 
 #[test]
-fn a_restore_is_taken_back_also_where_nothing_had_changed() {
+fn restore_into_a_clean_worktree_can_be_reverted() {
     let lab = Lab::new();
     let repo = clone(&lab);
     repo.write("src/app", "then\n");
@@ -244,7 +244,7 @@ fn a_restore_is_taken_back_also_where_nothing_had_changed() {
 }
 
 #[test]
-fn a_secret_that_git_tracks_in_some_way_becomes_no_object_either() {
+fn backup_never_stores_tracked_secrets_as_git_objects() {
     type Hide = fn(&Place<'_>);
     let ways: [(&str, Hide); 5] = [
         ("edited", |_| {}),
@@ -293,7 +293,7 @@ fn a_secret_that_git_tracks_in_some_way_becomes_no_object_either() {
 }
 
 #[test]
-fn rules_that_cannot_be_read_make_no_secret_an_object() {
+fn backup_with_unreadable_rules_stores_no_secrets_as_objects() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.canonical(&[("setup/sync.toml", Some("[backup]\nignored = [\n"))]);
@@ -319,7 +319,7 @@ fn rules_that_cannot_be_read_make_no_secret_an_object() {
 }
 
 #[test]
-fn what_may_be_secret_and_could_not_be_copied_is_not_replaced() {
+fn restore_keeps_secrets_that_could_not_be_saved_first() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.write("src/app", "then\n");
@@ -333,7 +333,7 @@ fn what_may_be_secret_and_could_not_be_copied_is_not_replaced() {
 }
 
 #[test]
-fn what_cannot_be_taken_up_again_is_said() {
+fn restore_reports_git_operations_it_cannot_resume() {
     let lab = Lab::new();
     let repo = broken_rebase(&lab);
     repo.git(&["rebase", "--abort"]);
@@ -359,7 +359,7 @@ fn what_cannot_be_taken_up_again_is_said() {
 }
 
 #[test]
-fn a_rebase_is_not_taken_up_again_over_newer_commits() {
+fn restore_does_not_resume_a_rebase_over_newer_commits() {
     let lab = Lab::new();
     let repo = broken_rebase(&lab);
     repo.xtask(&["recover", "git", "--yes"]).success();
@@ -374,7 +374,7 @@ fn a_rebase_is_not_taken_up_again_over_newer_commits() {
 }
 
 #[test]
-fn nothing_is_done_that_another_worktree_would_feel() {
+fn recover_and_restore_do_not_affect_other_worktrees() {
     let lab = Lab::new();
     let repo = clone(&lab);
     repo.git(&["switch", "--quiet", "-c", "feature"]);
@@ -398,7 +398,7 @@ fn nothing_is_done_that_another_worktree_would_feel() {
 }
 
 #[test]
-fn single_paths_come_back_in_the_middle_of_a_merge() {
+fn single_paths_can_be_restored_during_a_merge() {
     let lab = Lab::new();
     let repo = broken_rebase(&lab);
     repo.git(&["rebase", "--abort"]);
@@ -415,7 +415,7 @@ fn single_paths_come_back_in_the_middle_of_a_merge() {
 }
 
 #[test]
-fn copies_that_are_gone_keep_nothing_else_back() {
+fn restore_continues_if_secret_copies_are_missing() {
     let lab = Lab::new();
     let repo = clone(&lab);
     repo.write("src/app", "then\n");
@@ -429,7 +429,7 @@ fn copies_that_are_gone_keep_nothing_else_back() {
 }
 
 #[test]
-fn an_environment_of_another_kind_is_no_file_of_variables() {
+fn folder_named_env_is_not_treated_as_env_file() {
     let lab = Lab::new();
     let repo = clone(&lab);
     repo.write(".env/bin/python", "#!/bin/sh\n");
@@ -439,7 +439,7 @@ fn an_environment_of_another_kind_is_no_file_of_variables() {
 }
 
 #[test]
-fn a_folder_that_became_a_symlink_is_no_dead_end() {
+fn recover_handles_a_folder_replaced_by_a_symlink() {
     let lab = Lab::new();
     let repo = clone(&lab);
     fs::rename(repo.dir.join("setup"), lab.path("elsewhere")).unwrap();
@@ -453,7 +453,7 @@ fn a_folder_that_became_a_symlink_is_no_dead_end() {
 }
 
 #[test]
-fn what_is_copied_and_in_the_way_makes_way() {
+fn recover_replaces_blocking_files_that_were_copied() {
     let lab = Lab::new();
     let repo = clone(&lab);
     upstream(&repo, |other| other.write(".env.example", "of upstream\n"));
@@ -475,7 +475,7 @@ fn what_is_copied_and_in_the_way_makes_way() {
 }
 
 #[test]
-fn what_an_overlay_has_written_goes_and_comes_with_it() {
+fn recover_removes_the_overlay_and_restore_brings_it_back() {
     let lab = Lab::new();
     let repo = clone(&lab);
     repo.git(&["switch", "--quiet", "-c", "feature"]);

@@ -38,7 +38,7 @@ fn serves(repo: &Place<'_>) -> Option<u16> {
 }
 
 #[test]
-fn a_broken_morning_is_recovered_in_one_command_and_all_comes_back() {
+fn recover_repairs_git_environment_and_services_in_one_run() {
     let lab = Lab::new();
     let (repo, port) = with_service(&lab);
     // The evening before: all is well, and saved.
@@ -98,7 +98,7 @@ fn a_broken_morning_is_recovered_in_one_command_and_all_comes_back() {
 }
 
 #[test]
-fn a_file_of_variables_that_is_gone_comes_from_the_last_backup_that_has_it() {
+fn recover_restores_a_missing_env_file_from_latest_backup() {
     let lab = Lab::new();
     let (repo, _) = with_service(&lab);
     let layer = repo.read("deployment/local.toml").replace("'?.env'", "'.env'");
@@ -118,7 +118,7 @@ fn a_file_of_variables_that_is_gone_comes_from_the_last_backup_that_has_it() {
 }
 
 #[test]
-fn a_validation_that_failed_is_forgotten_once_all_is_well() {
+fn recover_clears_a_failed_validation_once_checks_pass() {
     let lab = Lab::new();
     let (repo, _) = with_service(&lab);
     repo.write("setup/validate.toml", "[[check]]\nname = 'c'\nrun = 'test -e good'\n");
@@ -132,7 +132,7 @@ fn a_validation_that_failed_is_forgotten_once_all_is_well() {
 }
 
 #[test]
-fn services_that_nobody_watches_are_begun_anew_and_ports_of_others_stay_theirs() {
+fn recover_restarts_unsupervised_services_and_keeps_foreign_ports() {
     let lab = Lab::new();
     let (repo, port) = with_service(&lab);
     repo.xtask(&["start"]).success();

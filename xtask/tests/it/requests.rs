@@ -121,7 +121,7 @@ impl Scene<'_> {
 }
 
 #[test]
-fn a_push_of_managed_changes_opens_one_draft_and_later_ones_update_it() {
+fn push_of_managed_changes_opens_or_updates_one_draft() {
     let lab = Lab::new();
     let scene = scene(&lab, GITHUB);
     let ran = scene.push_change("a2\n").success();
@@ -157,7 +157,7 @@ fn a_push_of_managed_changes_opens_one_draft_and_later_ones_update_it() {
 }
 
 #[test]
-fn pushes_that_change_nothing_managed_are_silent() {
+fn pushes_without_managed_changes_are_silent() {
     let lab = Lab::new();
     let scene = scene(&lab, GITHUB);
     scene.repo.write("src/app", "application\nmore\n");
@@ -178,7 +178,7 @@ fn pushes_that_change_nothing_managed_are_silent() {
 }
 
 #[test]
-fn a_push_that_does_not_arrive_asks_for_nothing() {
+fn failed_or_dry_run_push_opens_no_pull_request() {
     let lab = Lab::new();
     let scene = scene(&lab, GITHUB);
     scene.repo.write("setup/a", "a2\n");
@@ -195,7 +195,7 @@ fn a_push_that_does_not_arrive_asks_for_nothing() {
 }
 
 #[test]
-fn a_remote_branch_that_is_not_followed_here_is_asked_for() {
+fn remote_is_queried_for_branches_without_tracking_ref() {
     let lab = Lab::new();
     let scene = scene(&lab, GITHUB);
     let spec = "+refs/heads/main:refs/remotes/origin/main";
@@ -207,7 +207,7 @@ fn a_remote_branch_that_is_not_followed_here_is_asked_for() {
 }
 
 #[test]
-fn whatever_gh_does_the_push_goes_through_and_the_reason_is_told() {
+fn push_succeeds_and_reports_the_reason_if_gh_fails() {
     for (mode, why) in [
         ("signed-out", "`gh` is not logged in (`gh auth login` logs in)"),
         ("failing", "GraphQL: something went wrong"),
@@ -236,7 +236,7 @@ fn whatever_gh_does_the_push_goes_through_and_the_reason_is_told() {
 }
 
 #[test]
-fn labels_are_made_where_they_may_be_and_left_out_where_not() {
+fn labels_are_created_if_permitted_and_omitted_otherwise() {
     for (mode, note) in [("no-labels", ""), ("no-rights", "(without labels")] {
         let lab = Lab::new();
         let scene = scene(&lab, GITHUB);
@@ -252,7 +252,7 @@ fn labels_are_made_where_they_may_be_and_left_out_where_not() {
 }
 
 #[test]
-fn a_slow_gh_does_not_hold_the_push_up() {
+fn push_does_not_wait_for_a_slow_gh() {
     let lab = Lab::new();
     let scene = scene(&lab, GITHUB);
     scene.mode("slow");
@@ -266,7 +266,7 @@ fn a_slow_gh_does_not_hold_the_push_up() {
 
 /// What goes wrong where nobody listens is told by the next command.
 #[test]
-fn a_request_that_fails_on_its_way_says_so() {
+fn next_command_reports_a_failed_pull_request() {
     let lab = Lab::new();
     let scene = scene(&lab, GITHUB);
     // The branch is not followed here, and the remote cannot be asked.
@@ -281,7 +281,7 @@ fn a_request_that_fails_on_its_way_says_so() {
 
 /// Five pushes made five pull requests.
 #[test]
-fn lesson_18_pushes_one_upon_the_other_make_one_request() {
+fn lesson_18_successive_pushes_open_one_pull_request() {
     let lab = Lab::new();
     let scene = scene(&lab, GITHUB);
     scene.mode("slow");
@@ -312,7 +312,7 @@ fn without_gh(lab: &Lab) -> String {
 }
 
 #[test]
-fn without_gh_the_address_is_given_at_once() {
+fn push_without_gh_prints_the_compare_url() {
     let lab = Lab::new();
     let mut scene = scene(&lab, GITHUB);
     scene.path = without_gh(&lab);
@@ -328,7 +328,7 @@ fn without_gh_the_address_is_given_at_once() {
 }
 
 #[test]
-fn every_form_of_an_address_leads_to_its_page() {
+fn compare_url_is_derived_from_every_remote_url_form() {
     let lab = Lab::new();
     let scene = scene(&lab, GITHUB);
     scene.repo.write("setup/a", "a2\n");
@@ -416,7 +416,7 @@ fn without_gh_once(lab: &Lab) -> String {
 }
 
 #[test]
-fn a_fork_is_compared_with_the_project_it_came_from() {
+fn push_to_a_fork_opens_the_request_upstream() {
     let lab = Lab::new();
     let scene = scene(&lab, GITHUB);
     scene.repo.git(&["remote", "add", "fork", "git@github.com:ada/repo.git"]);
@@ -433,7 +433,7 @@ fn a_fork_is_compared_with_the_project_it_came_from() {
 
 /// Without an owner nobody can say that a request is for our branch, and not for one of the same name in a fork.
 #[test]
-fn a_request_whose_owner_is_not_told_is_nobodys() {
+fn pull_request_with_unknown_owner_is_not_updated() {
     let lab = Lab::new();
     let scene = scene(&lab, GITHUB);
     let other = r#"[{"number": 3, "url": "https://github.com/owner/repo/pull/3", "title": "a fork's", "body": "x", "headRepositoryOwner": null}]"#;
@@ -446,7 +446,7 @@ fn a_request_whose_owner_is_not_told_is_nobodys() {
 }
 
 #[test]
-fn push_pushes_what_is_named_and_nothing_else() {
+fn push_pushes_only_the_named_refs() {
     let lab = Lab::new();
     let scene = scene(&lab, GITHUB);
     scene.repo.git(&["branch", "other"]);
@@ -491,7 +491,7 @@ fn push_pushes_what_is_named_and_nothing_else() {
 }
 
 #[test]
-fn the_template_of_the_project_has_what_reviewers_need() {
+fn pull_request_template_has_the_required_sections() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../.github");
     let read = |name: &str| fs::read_to_string(root.join(name)).unwrap();
     let template = read("PULL_REQUEST_TEMPLATE/orchestration-pr.md");

@@ -45,7 +45,7 @@ fn canonical_tree(repo: &Place<'_>) -> String {
 }
 
 #[test]
-fn without_a_commit_those_are_listed_that_could_be_named() {
+fn reverse_sync_without_commit_lists_the_candidates() {
     let lab = Lab::new();
     let repo = scene(&lab);
     let before = repo.scene();
@@ -61,7 +61,7 @@ fn without_a_commit_those_are_listed_that_could_be_named() {
 }
 
 #[test]
-fn only_the_managed_part_goes_there_with_author_date_and_trailers() {
+fn reverse_sync_takes_managed_changes_with_author_date_and_trailers() {
     let lab = Lab::new();
     let repo = scene(&lab);
     let before = repo.scene();
@@ -93,7 +93,7 @@ fn only_the_managed_part_goes_there_with_author_date_and_trailers() {
 }
 
 #[test]
-fn looking_and_an_unasked_question_write_nothing() {
+fn dry_run_and_missing_confirmation_write_nothing() {
     let lab = Lab::new();
     let repo = scene(&lab);
     let before = trace(lab.path("repo").as_std_path());
@@ -103,7 +103,7 @@ fn looking_and_an_unasked_question_write_nothing() {
 }
 
 #[test]
-fn what_cannot_be_taken_is_refused_all_at_once() {
+fn unsuitable_commits_are_refused_before_anything_changes() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.write("src/app", "main\n");
@@ -143,7 +143,7 @@ fn what_cannot_be_taken_is_refused_all_at_once() {
 }
 
 #[test]
-fn a_merge_is_taken_by_its_mainline() {
+fn merge_commit_is_taken_relative_to_its_mainline() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.git(&["switch", "-qc", "side", "feature~3"]);
@@ -167,7 +167,7 @@ fn a_merge_is_taken_by_its_mainline() {
 }
 
 #[test]
-fn a_range_goes_through_all_or_none() {
+fn commit_range_is_applied_completely_or_not_at_all() {
     let lab = Lab::new();
     let repo = scene(&lab);
     let tip = repo.id("orchestration-tools");
@@ -186,7 +186,7 @@ fn a_range_goes_through_all_or_none() {
 }
 
 #[test]
-fn a_conflict_is_resolved_in_a_worktree_of_its_own() {
+fn conflict_is_resolved_in_a_separate_worktree() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.canonical(&[("setup/a", Some("a by canonical\n"))]);
@@ -226,7 +226,7 @@ fn a_conflict_is_resolved_in_a_worktree_of_its_own() {
 }
 
 #[test]
-fn giving_up_changes_nothing_and_keeps_all_that_was_done() {
+fn abort_moves_no_refs_and_keeps_the_resolution_work() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.canonical(&[("setup/a", Some("a by canonical\n"))]);
@@ -254,7 +254,7 @@ fn giving_up_changes_nothing_and_keeps_all_that_was_done() {
 }
 
 #[test]
-fn a_resolution_that_was_cut_short_begins_with_the_conflict_again() {
+fn killed_resolution_restarts_from_the_conflict() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.canonical(&[("setup/a", Some("a by canonical\n"))]);
@@ -283,7 +283,7 @@ fn a_resolution_that_was_cut_short_begins_with_the_conflict_again() {
 }
 
 #[test]
-fn a_resolution_brings_no_submodule_along() {
+fn resolution_that_adds_a_submodule_is_refused() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.canonical(&[("setup/a", Some("a by canonical\n"))]);
@@ -297,7 +297,7 @@ fn a_resolution_brings_no_submodule_along() {
 }
 
 #[test]
-fn names_mean_what_people_mean_by_them() {
+fn branch_argument_prefers_branches_and_rejects_ambiguous_names() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.git(&["tag", "feature", "main"]);
@@ -311,7 +311,7 @@ fn names_mean_what_people_mean_by_them() {
 }
 
 #[test]
-fn rules_that_would_lead_elsewhere_are_not_taken() {
+fn commit_that_changes_the_canonical_branch_name_is_refused() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.git(&["switch", "-q", "feature"]);
@@ -325,7 +325,7 @@ fn rules_that_would_lead_elsewhere_are_not_taken() {
 }
 
 #[test]
-fn a_worktree_that_is_gone_is_laid_out_again_and_a_branch_that_moved_is_followed() {
+fn continue_recreates_a_missing_worktree_and_follows_moved_canonical_branch() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.canonical(&[("setup/a", Some("a by canonical\n"))]);
@@ -343,7 +343,7 @@ fn a_worktree_that_is_gone_is_laid_out_again_and_a_branch_that_moved_is_followed
 }
 
 #[test]
-fn it_works_wherever_the_canonical_branch_is_and_never_touches_local_changes() {
+fn reverse_sync_into_checked_out_branch_keeps_local_changes() {
     for place in ["here", "elsewhere"] {
         let lab = Lab::new();
         let repo = scene(&lab);
@@ -378,7 +378,7 @@ fn it_works_wherever_the_canonical_branch_is_and_never_touches_local_changes() {
 }
 
 #[test]
-fn an_ignored_file_in_the_place_of_a_new_one_is_not_lost() {
+fn reverse_sync_does_not_overwrite_an_ignored_file() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.git(&["switch", "-q", "orchestration-tools"]);
@@ -390,7 +390,7 @@ fn an_ignored_file_in_the_place_of_a_new_one_is_not_lost() {
 }
 
 #[test]
-fn a_canonical_branch_that_is_only_at_the_remote_is_made_and_one_that_diverged_is_not() {
+fn remote_canonical_branch_is_created_locally_unless_diverged() {
     let lab = Lab::new();
     let repo = scene(&lab);
     let hub = lab.path("hub");
@@ -421,7 +421,7 @@ fn a_canonical_branch_that_is_only_at_the_remote_is_made_and_one_that_diverged_i
 }
 
 #[test]
-fn content_that_was_changed_after_it_was_taken_is_not_a_conflict() {
+fn commit_taken_before_is_skipped_after_later_changes() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.xtask(&["reverse-sync", "feature", "feature", "--yes"]).success();
@@ -431,7 +431,7 @@ fn content_that_was_changed_after_it_was_taken_is_not_a_conflict() {
 }
 
 #[test]
-fn rules_that_could_not_be_read_are_not_taken() {
+fn commit_with_invalid_configuration_is_refused() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.git(&["switch", "-q", "feature"]);
@@ -444,7 +444,7 @@ fn rules_that_could_not_be_read_are_not_taken() {
 }
 
 #[test]
-fn a_shallow_history_and_an_unknown_user_are_said() {
+fn shallow_history_and_unknown_user_are_refused() {
     let lab = Lab::new();
     let repo = scene(&lab);
     let shallow = lab.path("shallow");
@@ -459,7 +459,7 @@ fn a_shallow_history_and_an_unknown_user_are_said() {
 }
 
 #[test]
-fn nothing_that_lies_in_the_place_of_a_resolution_is_deleted() {
+fn existing_files_in_the_resolution_folder_are_kept() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.canonical(&[("setup/a", Some("a by canonical\n"))]);
@@ -489,7 +489,7 @@ fn nothing_that_lies_in_the_place_of_a_resolution_is_deleted() {
 }
 
 #[test]
-fn what_was_put_aside_is_told_and_status_knows_it() {
+fn files_kept_from_a_resolution_are_reported_by_status() {
     let lab = Lab::new();
     let repo = scene(&lab);
     repo.canonical(&[("setup/a", Some("a by canonical\n"))]);

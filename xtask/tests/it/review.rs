@@ -27,7 +27,7 @@ fn follower(lab: &Lab) -> Place<'_> {
 }
 
 #[test]
-fn what_is_staged_is_not_given_up_to_follow_the_upstream() {
+fn sync_does_not_discard_staged_changes_to_follow_upstream() {
     let lab = Lab::new();
     let repo = follower(&lab);
     repo.write("src/app", "staged only\n");
@@ -42,7 +42,7 @@ fn what_is_staged_is_not_given_up_to_follow_the_upstream() {
 }
 
 #[test]
-fn the_branch_does_not_move_for_a_sync_that_is_then_refused() {
+fn refused_sync_does_not_move_the_branch() {
     let lab = Lab::new();
     let repo = follower(&lab);
     repo.canonical(&[("setup/a", None), ("setup/b", None)]);
@@ -52,7 +52,7 @@ fn the_branch_does_not_move_for_a_sync_that_is_then_refused() {
 }
 
 #[test]
-fn another_repository_in_the_place_of_a_worktree_is_left_alone() {
+fn foreign_repository_at_a_worktree_path_is_left_alone() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.canonical(&[("setup/a", Some("a2\n"))]);
@@ -73,7 +73,7 @@ fn another_repository_in_the_place_of_a_worktree_is_left_alone() {
 }
 
 #[test]
-fn what_is_staged_below_or_above_a_new_path_is_in_the_way() {
+fn staged_paths_that_collide_with_new_paths_block_sync() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.canonical(&[("setup/new", Some("n\n")), ("setup/deep/x", Some("x\n"))]);
@@ -87,7 +87,7 @@ fn what_is_staged_below_or_above_a_new_path_is_in_the_way() {
 }
 
 #[test]
-fn undo_in_a_sparse_checkout_leaves_no_false_deletion() {
+fn undo_in_a_sparse_checkout_stages_no_deletion() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.canonical(&[("setup/a", Some("a2\n")), ("setup/new", Some("n\n")), ("setup/b", None)]);
@@ -99,7 +99,7 @@ fn undo_in_a_sparse_checkout_leaves_no_false_deletion() {
 }
 
 #[test]
-fn undo_leaves_what_was_staged_since() {
+fn undo_leaves_later_staged_changes_alone() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.canonical(&[("setup/a", Some("a2\n"))]);
@@ -114,7 +114,7 @@ fn undo_leaves_what_was_staged_since() {
 }
 
 #[test]
-fn the_same_content_is_an_overlay_only_if_sync_wrote_that_file() {
+fn file_is_an_overlay_only_if_sync_wrote_it() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.canonical(&[("setup/a", Some("a2\n"))]);
@@ -129,7 +129,7 @@ fn the_same_content_is_an_overlay_only_if_sync_wrote_that_file() {
 }
 
 #[test]
-fn an_announced_file_is_not_taken_away_with_the_overlay() {
+fn intent_to_add_file_is_not_removed_with_the_overlay() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.git(&["branch", "other"]);
@@ -141,7 +141,7 @@ fn an_announced_file_is_not_taken_away_with_the_overlay() {
 }
 
 #[test]
-fn an_empty_folder_in_the_place_of_a_file_keeps_that_path_alone() {
+fn empty_folder_blocks_only_the_file_of_its_path() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.canonical(&[("setup/new", Some("n\n")), ("setup/a", Some("a2\n"))]);
@@ -151,7 +151,7 @@ fn an_empty_folder_in_the_place_of_a_file_keeps_that_path_alone() {
 }
 
 #[test]
-fn an_encoding_that_cannot_be_written_is_refused() {
+fn unsupported_working_tree_encoding_is_refused() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.in_worktree("orchestration-tools", |place| {
@@ -164,7 +164,7 @@ fn an_encoding_that_cannot_be_written_is_refused() {
 }
 
 #[test]
-fn checks_that_git_makes_when_adding_do_not_stop_a_look() {
+fn core_safecrlf_does_not_fail_sync_or_check() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.canonical(&[("setup/a", Some("a2\n"))]);
@@ -176,7 +176,7 @@ fn checks_that_git_makes_when_adding_do_not_stop_a_look() {
 }
 
 #[test]
-fn an_overlay_with_other_line_ends_is_still_an_overlay() {
+fn overlay_with_converted_line_endings_is_recognised() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.git(&["branch", "other"]);
@@ -188,7 +188,7 @@ fn an_overlay_with_other_line_ends_is_still_an_overlay() {
 }
 
 #[test]
-fn an_overlay_is_undone_only_on_its_branch() {
+fn undo_of_an_overlay_is_refused_on_another_branch() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.canonical(&[("setup/a", Some("a2\n"))]);
@@ -200,7 +200,7 @@ fn an_overlay_is_undone_only_on_its_branch() {
 }
 
 #[test]
-fn backups_are_found_after_the_repository_has_moved() {
+fn undo_works_after_the_repository_was_moved() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.canonical(&[("setup/a", Some("a2\n"))]);
@@ -213,7 +213,7 @@ fn backups_are_found_after_the_repository_has_moved() {
 }
 
 #[test]
-fn nobody_to_complain_to_is_no_reason_to_panic() {
+fn unwritable_stderr_does_not_panic() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.canonical(&[("setup/a", Some("a2\n"))]);
@@ -222,7 +222,7 @@ fn nobody_to_complain_to_is_no_reason_to_panic() {
 }
 
 #[test]
-fn marker_files_of_an_earlier_merge_do_not_stop_a_later_one() {
+fn stale_merge_marker_files_do_not_block_a_later_merge() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.write("setup/a", "mine\n");
@@ -241,7 +241,7 @@ fn marker_files_of_an_earlier_merge_do_not_stop_a_later_one() {
 }
 
 #[test]
-fn a_file_that_is_saved_during_a_sync_is_seen_by_git() {
+fn file_saved_during_sync_is_kept_and_shown_as_modified() {
     let lab = Lab::new();
     let repo = feature(&lab);
     repo.in_worktree("orchestration-tools", |place| {

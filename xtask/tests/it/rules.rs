@@ -81,7 +81,7 @@ fn commands_do_not_call_each_other() {
 }
 
 #[test]
-fn only_one_crate_starts_git_and_one_file_starts_programs() {
+fn only_one_crate_runs_git_and_one_file_spawns_programs() {
     for (name, text) in sources() {
         let code = code(&text);
         // The demo plays a person who types git into a shell. Nobody else asks a shell.
@@ -143,7 +143,7 @@ const PURE: [&str; 42] = [
 ];
 
 #[test]
-fn what_decides_touches_nothing() {
+fn pure_modules_do_no_io() {
     let sources = sources();
     for name in PURE {
         let code = code(&sources[name]);
@@ -156,7 +156,7 @@ fn what_decides_touches_nothing() {
 }
 
 #[test]
-fn only_report_prints() {
+fn only_the_report_crate_prints() {
     for (name, text) in sources() {
         for word in ["println!", "print!", "eprint!", "io::stdout", "io::stderr"] {
             let prints = code(&text).contains(word);
@@ -166,7 +166,7 @@ fn only_report_prints() {
 }
 
 #[test]
-fn every_module_begins_with_what_it_is_for() {
+fn every_module_has_a_header_comment() {
     for (name, text) in sources() {
         let header: Vec<&str> = text.lines().take_while(|line| line.starts_with("//!")).collect();
         assert!(!header.is_empty(), "{name} has no header");
@@ -174,7 +174,7 @@ fn every_module_begins_with_what_it_is_for() {
 }
 
 #[test]
-fn no_file_is_a_cupboard() {
+fn source_files_are_short_and_free_of_banned_patterns() {
     for (name, text) in sources() {
         let lines = text.lines().count();
         let most = if name == "main.rs" { 100 } else { 700 };
@@ -191,7 +191,7 @@ fn no_file_is_a_cupboard() {
 }
 
 #[test]
-fn the_unsafe_and_the_asynchronous_stay_out() {
+fn sources_and_dependencies_are_free_of_unsafe_and_async() {
     for (name, text) in sources() {
         let code = code(&text);
         assert!(!code.contains("unsafe ") && !code.contains("async fn"), "{name}");
@@ -206,7 +206,7 @@ fn the_unsafe_and_the_asynchronous_stay_out() {
 }
 
 #[test]
-fn the_map_names_every_room() {
+fn architecture_document_names_every_source_file() {
     let map = Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md");
     let map = fs::read_to_string(map).unwrap();
     for name in

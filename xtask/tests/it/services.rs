@@ -62,7 +62,7 @@ fn the_local_layer_runs_on_a_fresh_clone() {
 }
 
 #[test]
-fn services_start_in_the_order_of_need_and_know_each_others_ports() {
+fn services_start_in_dependency_order_and_get_ports_of_dependencies() {
     let lab = Lab::new();
     let (db, api) = (port(), port());
     let layer = service(&lab, "db", "late", db, "ready = { tcp = true }")
@@ -89,7 +89,7 @@ fn services_start_in_the_order_of_need_and_know_each_others_ports() {
 }
 
 #[test]
-fn what_crashes_or_falls_ill_is_started_again() {
+fn crashed_or_unhealthy_service_is_restarted() {
     let lab = Lab::new();
     let more = "ready = { tcp = true }\n\
                 live = { http = '/', expect = { json = { status = 'healthy' } }, every = '20ms', failures = 2 }\n\
@@ -115,7 +115,7 @@ fn what_crashes_or_falls_ill_is_started_again() {
 }
 
 #[test]
-fn one_that_goes_on_crashing_is_given_up_and_says_so() {
+fn service_that_keeps_crashing_is_marked_as_failed() {
     let lab = Lab::new();
     let (api, status) = (port(), port());
     let more =
@@ -150,7 +150,7 @@ fn one_that_goes_on_crashing_is_given_up_and_says_so() {
 }
 
 #[test]
-fn a_supervisor_that_dies_takes_nothing_down_and_the_next_goes_on() {
+fn services_survive_a_killed_supervisor_and_are_reattached() {
     let lab = Lab::new();
     let more =
         "ready = { tcp = true }\nrestart = { backoff = '1ms..5ms' }\nstop = { timeout = '60ms' }";
@@ -175,7 +175,7 @@ fn a_supervisor_that_dies_takes_nothing_down_and_the_next_goes_on() {
 }
 
 #[test]
-fn two_worktrees_run_side_by_side_at_ports_that_stay_the_same() {
+fn two_worktrees_run_services_on_distinct_stable_ports() {
     let lab = Lab::new();
     let first = port();
     let layer = service(&lab, "api", "well", first, "ready = { http = '/' }");
@@ -204,7 +204,7 @@ fn two_worktrees_run_side_by_side_at_ports_that_stay_the_same() {
 }
 
 #[test]
-fn a_worktree_that_is_removed_takes_its_services_along() {
+fn removing_a_worktree_stops_its_services() {
     let lab = Lab::new();
     let layer = service(&lab, "api", "well", port(), "ready = { tcp = true }");
     let stack = Stack::new(&lab, &layer);
@@ -266,7 +266,7 @@ fn logs_are_merged_by_time_and_followed() {
 }
 
 #[test]
-fn a_rule_starts_a_service_without_what_is_missing() {
+fn fallback_rule_starts_a_service_without_a_failed_dependency() {
     let lab = Lab::new();
     let layer = service(&lab, "memory", "ends", port(), "ready = { tcp = true }")
         + &service(&lab, "api", "well", port(), "ready = { tcp = true }\nneeds = ['memory']");
@@ -289,7 +289,7 @@ fn a_rule_starts_a_service_without_what_is_missing() {
 }
 
 #[test]
-fn a_restart_applies_what_is_configured_now() {
+fn restart_applies_the_current_configuration() {
     let lab = Lab::new();
     let layer = service(&lab, "api", "well", port(), "ready = { tcp = true }")
         + &service(&lab, "web", "well", port(), "ready = { tcp = true }\nneeds = ['api']");
@@ -310,7 +310,7 @@ fn a_restart_applies_what_is_configured_now() {
 }
 
 #[test]
-fn looking_writes_nothing() {
+fn read_only_service_commands_write_nothing() {
     let lab = Lab::new();
     let layer = service(&lab, "api", "well", port(), "ready = { tcp = true }");
     let stack = Stack::new(&lab, &layer);
@@ -339,7 +339,7 @@ fn looking_writes_nothing() {
 }
 
 #[test]
-fn the_dry_run_tells_every_value_and_where_it_comes_from() {
+fn start_dry_run_shows_every_value_with_its_origin() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, "[service.api]\nrun = 'sleep 600'\nenv = { A = '1' }\n");
     stack.repo.write(
@@ -354,7 +354,7 @@ fn the_dry_run_tells_every_value_and_where_it_comes_from() {
 }
 
 #[test]
-fn verify_asks_what_runs_and_starts_nothing() {
+fn start_verify_probes_running_services_and_starts_none() {
     let lab = Lab::new();
     let more = "ready = { http = '/', expect = { json = { status = 'healthy' } } }";
     let stack = Stack::new(&lab, &service(&lab, "api", "well", port(), more));
@@ -367,7 +367,7 @@ fn verify_asks_what_runs_and_starts_nothing() {
 }
 
 #[test]
-fn in_the_foreground_ctrl_c_ends_it_all() {
+fn ctrl_c_in_foreground_mode_stops_all_services() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, &service(&lab, "api", "well", port(), "ready = { tcp = true }"));
     let mut command = start(&stack.repo, &["start", "--foreground"]);
@@ -380,7 +380,7 @@ fn in_the_foreground_ctrl_c_ends_it_all() {
 
 /// Where they are installed: real servers, by configuration alone.
 #[test]
-fn real_servers_run_by_configuration_alone() {
+fn installed_real_servers_run_from_configuration_only() {
     let finds = |program: &str| {
         let path = std::env::vars_os().find(|(name, _)| name == "PATH").unwrap().1;
         std::env::split_paths(&path).any(|folder| folder.join(program).is_file())

@@ -21,7 +21,7 @@ fn kept(stack: &Stack<'_>) -> Kept {
 }
 
 #[test]
-fn unknown_names_are_told_with_those_that_exist() {
+fn unknown_layer_and_service_names_get_suggestions() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, "[service.api]\nrun = 'sleep 600'\n");
     let repo = &stack.repo;
@@ -44,7 +44,7 @@ fn unknown_names_are_told_with_those_that_exist() {
 }
 
 #[test]
-fn what_cannot_run_here_is_told_at_once_and_nothing_is_started() {
+fn start_reports_all_unrunnable_services_and_starts_none() {
     let lab = Lab::new();
     let layer = "[service.good]\nrun = 'sleep 600'\n\
                  [service.missing]\nrun = 'no-such-program --port 1'\n\
@@ -73,7 +73,7 @@ fn what_cannot_run_here_is_told_at_once_and_nothing_is_started() {
 }
 
 #[test]
-fn who_ends_at_once_later_or_never_gets_ready_fails_the_start_and_takes_it_back() {
+fn start_is_rolled_back_if_a_service_never_gets_ready() {
     let lab = Lab::new();
     let ready = "ready = { tcp = true }\nstop = { timeout = '60ms' }";
     let layer = service(&lab, "well", "daemons", port(), ready)
@@ -106,7 +106,7 @@ fn who_ends_at_once_later_or_never_gets_ready_fails_the_start_and_takes_it_back(
 }
 
 #[test]
-fn two_starts_at_once_are_one() {
+fn concurrent_starts_result_in_one_stack() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, &service(&lab, "api", "late", port(), "ready = { tcp = true }"));
     let mut commands: Vec<_> = (0..4).map(|_| start(&stack.repo, &["start"])).collect();
@@ -121,7 +121,7 @@ fn two_starts_at_once_are_one() {
 }
 
 #[test]
-fn a_start_that_is_interrupted_takes_back_what_it_started() {
+fn interrupted_start_stops_only_what_it_started() {
     let lab = Lab::new();
     let layer = service(&lab, "well", "well", port(), "ready = { tcp = true }")
         + &service(&lab, "api", "late", port(), "ready = { tcp = true }");
@@ -144,7 +144,7 @@ fn a_start_that_is_interrupted_takes_back_what_it_started() {
 }
 
 #[test]
-fn state_of_another_version_is_told_and_left_alone() {
+fn state_of_a_newer_version_is_reported_and_kept() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, &service(&lab, "api", "well", port(), "ready = { tcp = true }"));
     stack.repo.xtask(&["start"]).success();
@@ -160,7 +160,7 @@ fn state_of_another_version_is_told_and_left_alone() {
 }
 
 #[test]
-fn stale_and_planted_records_harm_no_stranger() {
+fn stale_or_forged_records_never_kill_foreign_processes() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, &service(&lab, "api", "well", port(), "ready = { tcp = true }"));
     stack.repo.xtask(&["start"]).success();
@@ -188,7 +188,7 @@ fn stale_and_planted_records_harm_no_stranger() {
 }
 
 #[test]
-fn the_socket_is_for_this_user_and_takes_no_nonsense() {
+fn supervisor_socket_is_private_and_rejects_invalid_requests() {
     use std::io::{Read, Write};
     let lab = Lab::new();
     let stack = Stack::new(&lab, &service(&lab, "api", "well", port(), "ready = { tcp = true }"));
@@ -237,7 +237,7 @@ fn the_socket_is_for_this_user_and_takes_no_nonsense() {
 }
 
 #[test]
-fn a_runtime_folder_that_others_can_enter_is_refused() {
+fn runtime_folder_accessible_to_others_is_refused() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, &service(&lab, "api", "well", port(), "ready = { tcp = true }"));
     let folder = lab.path("runtime/xtask");
@@ -258,7 +258,7 @@ fn a_runtime_folder_that_others_can_enter_is_refused() {
 }
 
 #[test]
-fn a_stop_that_a_reader_leaves_alone_still_stops() {
+fn stop_completes_after_its_client_was_killed() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, &service(&lab, "deaf", "deaf", port(), "ready = { tcp = true }"));
     stack.repo.xtask(&["start"]).success();

@@ -27,7 +27,7 @@ await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n    \
 await send({'type': 'http.response.body', 'body': os.environ.get('GREETING', '').encode()})\n";
 
 #[test]
-fn a_day_with_real_programs_loses_no_job_and_no_line() {
+fn real_programs_lose_no_jobs_or_log_lines() {
     for program in ["redis-server", "celery", "uvicorn", "vite"] {
         if !is_installed(program) {
             return circle::not_tried(&format!("{program} is not installed"));

@@ -23,7 +23,7 @@ fn lines(stack: &Stack, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_service_that_opens_its_output_anew_empties_no_log() {
+fn service_that_reopens_its_output_does_not_truncate_logs() {
     let lab = Lab::new();
     let layer = "[service.app]\nrun = './entry.sh'\nready = { log = 'ready to serve' }\n";
     let stack = Stack::new(&lab, layer);
@@ -37,7 +37,7 @@ fn a_service_that_opens_its_output_anew_empties_no_log() {
 }
 
 #[test]
-fn no_death_loses_a_line_or_ends_a_service() {
+fn killed_supervisor_or_log_writer_loses_no_lines() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, "[service.app]\nrun = './count.sh'\n");
     write_script(&stack.repo.dir.join("count.sh"), COUNTER);
@@ -82,7 +82,7 @@ fn no_death_loses_a_line_or_ends_a_service() {
 }
 
 #[test]
-fn what_waits_for_readers_and_writers_of_its_output_goes_on() {
+fn service_that_awaits_its_output_pipe_keeps_running() {
     let lab = Lab::new();
     let layer = "[service.app]\nrun = 'python3 -u app.py'\nready = { log = 'line 99' }\nrestart = { max = 0 }\n";
     let stack = Stack::new(&lab, layer);
@@ -102,7 +102,7 @@ fn what_waits_for_readers_and_writers_of_its_output_goes_on() {
 }
 
 #[test]
-fn who_lost_supervisor_and_writer_is_ended_in_order_and_its_last_words_are_kept() {
+fn service_without_supervisor_and_log_writer_still_stops_gracefully() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, "[service.app]\nrun = './app.sh'\nstop = { timeout = '20s' }\n");
     let script = "#!/bin/sh\ntrap 'echo shutting down; touch saved; exit 0' TERM\n\
@@ -129,7 +129,7 @@ fn who_lost_supervisor_and_writer_is_ended_in_order_and_its_last_words_are_kept(
 }
 
 #[test]
-fn a_writer_that_nobody_has_told_anything_ends() {
+fn log_writer_without_instructions_exits() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, "[service.app]\nrun = 'sleep 600'\n");
     stack.repo.xtask(&["start"]).success();
@@ -142,7 +142,7 @@ fn a_writer_that_nobody_has_told_anything_ends() {
 }
 
 #[test]
-fn logs_show_the_run_that_somebody_began_and_mark_where_others_begin() {
+fn logs_show_the_latest_start_and_mark_automatic_restarts() {
     let lab = Lab::new();
     let layer = "[service.app]\nrun = \"sh -c 'echo $WORD from $$; exec sleep 600'\"\nenv = { WORD = 'first' }\n\
                  restart = { backoff = '1ms..2ms' }\n";
@@ -170,7 +170,7 @@ fn logs_show_the_run_that_somebody_began_and_mark_where_others_begin() {
 }
 
 #[test]
-fn where_no_pipe_can_be_made_the_log_is_written_by_the_service() {
+fn service_writes_its_own_log_without_a_log_writer() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, "[service.app]\nrun = 'sh -c \"echo here; exec sleep 600\"'\n");
     // Something else has the name by which the writer is told.
@@ -184,7 +184,7 @@ fn where_no_pipe_can_be_made_the_log_is_written_by_the_service() {
 }
 
 #[test]
-fn a_line_without_end_is_shown_in_parts() {
+fn overlong_log_lines_are_split() {
     let lab = Lab::new();
     let script = "head -c 5000000 /dev/zero | tr \"\\\\0\" x; echo; echo end; exec sleep 600";
     let stack = Stack::new(

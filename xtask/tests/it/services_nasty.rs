@@ -258,7 +258,7 @@ impl Drop for Stranger {
 }
 
 #[test]
-fn cycles_with_nasty_services_leave_nothing_and_strangers_live() {
+fn start_stop_cycles_leave_no_processes_and_spare_foreign_ones() {
     let lab = Lab::new();
     let ready = "ready = { tcp = true }\nstop = { timeout = '60ms' }";
     let layer: String = [
@@ -293,7 +293,7 @@ fn cycles_with_nasty_services_leave_nothing_and_strangers_live() {
 }
 
 #[test]
-fn a_stranger_on_a_port_is_named_and_lives_until_it_is_taken_over_by_name() {
+fn foreign_port_owner_is_killed_only_by_take_over() {
     let lab = Lab::new();
     let taken = port();
     let layer = service(&lab, "api", "well", taken, "ready = { tcp = true }");
@@ -333,7 +333,7 @@ fn holder(stack: &Stack<'_>) -> u32 {
 }
 
 #[test]
-fn a_supervisor_killed_at_any_moment_leaves_nothing_that_cannot_be_found() {
+fn supervisor_killed_at_any_moment_leaves_no_untracked_process() {
     let lab = Lab::new();
     let ready = "ready = { tcp = true }\nstop = { timeout = '60ms' }";
     let layer = service(&lab, "deaf", "deaf", port(), ready)

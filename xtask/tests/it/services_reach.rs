@@ -51,7 +51,7 @@ fn service(at: &str, port: u16, more: &str) -> String {
 }
 
 #[test]
-fn a_stranger_on_the_other_family_answers_for_nobody() {
+fn probe_ignores_foreign_listener_on_the_other_address_family() {
     if TcpListener::bind("[::1]:0").is_err() {
         return circle::not_here("there is no IPv6 here");
     }
@@ -72,7 +72,7 @@ fn a_stranger_on_the_other_family_answers_for_nobody() {
 }
 
 #[test]
-fn a_service_that_listens_elsewhere_is_told_where() {
+fn start_reports_the_actual_port_of_a_service() {
     let lab = Lab::new();
     let (wanted, other) = (port(), port());
     let at = format!("127.0.0.1:{other}");
@@ -86,7 +86,7 @@ fn a_service_that_listens_elsewhere_is_told_where() {
 }
 
 #[test]
-fn a_body_that_never_ends_is_enough_where_only_the_status_counts() {
+fn http_probe_for_status_does_not_wait_for_the_body() {
     let lab = Lab::new();
     let port = port();
     let probe = "ready = { http = '/endless', timeout = '60s' }";

@@ -62,7 +62,7 @@ impl Drop for Session {
 }
 
 #[test]
-fn who_has_our_variables_in_a_session_of_his_own_does_not_take_it_along() {
+fn stop_spares_a_foreign_session_with_copied_service_variables() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, &service(&lab, "api", "well", port(), READY));
     stack.repo.xtask(&["start"]).success();
@@ -77,7 +77,7 @@ fn who_has_our_variables_in_a_session_of_his_own_does_not_take_it_along() {
 }
 
 #[test]
-fn a_probe_that_verify_runs_is_not_the_service() {
+fn stop_spares_the_session_that_runs_start_verify() {
     let lab = Lab::new();
     let (begun, go) = (lab.path("begun"), lab.path("go"));
     let probe = format!("touch {begun}; until test -e {go}; do sleep 0.01; done");
@@ -97,7 +97,7 @@ fn a_probe_that_verify_runs_is_not_the_service() {
 }
 
 #[test]
-fn a_copy_of_a_repository_is_another_one() {
+fn copied_repository_does_not_control_services_of_the_original() {
     let lab = Lab::new();
     let first = port();
     let stack = Stack::new(&lab, &service(&lab, "api", "well", first, READY));
@@ -118,7 +118,7 @@ fn a_copy_of_a_repository_is_another_one() {
 }
 
 #[test]
-fn a_record_that_names_the_leader_of_a_foreign_session_is_not_believed() {
+fn record_that_names_a_foreign_session_leader_is_ignored() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, &service(&lab, "api", "well", port(), READY));
     stack.repo.xtask(&["start"]).success();
@@ -140,7 +140,7 @@ fn a_record_that_names_the_leader_of_a_foreign_session_is_not_believed() {
 }
 
 #[test]
-fn nobody_takes_over_a_port_of_another_stack() {
+fn take_over_refuses_ports_of_another_stack() {
     let lab = Lab::new();
     let (shared, status) = (port(), port());
     let stack = Stack::new(&lab, &service(&lab, "api", "well", shared, READY));
@@ -165,7 +165,7 @@ fn nobody_takes_over_a_port_of_another_stack() {
 }
 
 #[test]
-fn taking_over_happens_only_when_nothing_else_is_in_the_way() {
+fn take_over_kills_nothing_unless_the_start_can_proceed() {
     let lab = Lab::new();
     let (one, two) = (port(), port());
     let layer = service(&lab, "a", "well", one, READY) + &service(&lab, "b", "well", two, READY);
@@ -184,7 +184,7 @@ fn taking_over_happens_only_when_nothing_else_is_in_the_way() {
 }
 
 #[test]
-fn a_stack_that_a_service_starts_is_not_the_services() {
+fn stop_spares_a_stack_that_a_service_has_started() {
     let lab = Lab::new();
     let inner = lab.repo_named("inner", &[]);
     let layer = service(&lab, "in", "well", port(), READY);
@@ -205,7 +205,7 @@ fn a_stack_that_a_service_starts_is_not_the_services() {
 }
 
 #[test]
-fn an_interrupted_start_that_has_started_nothing_ends_nothing() {
+fn interrupted_start_stops_nothing_it_did_not_start() {
     let lab = Lab::new();
     let slow = "ready = { tcp = true }\nrestart = { backoff = '60s..60s' }";
     let layer =
@@ -230,7 +230,7 @@ fn an_interrupted_start_that_has_started_nothing_ends_nothing() {
 }
 
 #[test]
-fn a_plain_kill_of_the_supervisor_ends_everything() {
+fn supervisor_stops_all_services_on_term_or_hup() {
     let lab = Lab::new();
     let layer =
         service(&lab, "a", "daemons", port(), READY) + &service(&lab, "b", "deaf", port(), READY);
@@ -246,7 +246,7 @@ fn a_plain_kill_of_the_supervisor_ends_everything() {
 }
 
 #[test]
-fn a_runtime_folder_that_goes_and_comes_again_keeps_nobody_out() {
+fn supervisor_listens_again_after_runtime_folder_was_recreated() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, &service(&lab, "api", "well", port(), READY));
     stack.repo.xtask(&["start"]).success();
@@ -260,7 +260,7 @@ fn a_runtime_folder_that_goes_and_comes_again_keeps_nobody_out() {
 }
 
 #[test]
-fn a_stop_during_a_start_ends_the_start() {
+fn stop_during_a_start_aborts_the_start() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, &service(&lab, "api", "late", port(), READY));
     let command = start_with_output(&stack.repo, &["start", "--timeout", "500s"]);
@@ -280,7 +280,7 @@ fn start_with_output(repo: &Place<'_>, args: &[&str]) -> Child {
 }
 
 #[test]
-fn a_restart_that_must_wait_for_an_end_is_one() {
+fn restart_waits_for_a_dependent_that_is_stopping() {
     let lab = Lab::new();
     let deaf = "ready = { tcp = true }\nneeds = ['a']\nstop = { timeout = '1500ms' }";
     let layer =
@@ -296,7 +296,7 @@ fn a_restart_that_must_wait_for_an_end_is_one() {
 }
 
 #[test]
-fn what_stood_in_the_log_of_an_earlier_run_makes_nobody_ready() {
+fn log_probe_ignores_lines_of_earlier_runs() {
     let lab = Lab::new();
     let go = lab.path("go");
     let layer = format!(
@@ -322,7 +322,7 @@ fn what_stood_in_the_log_of_an_earlier_run_makes_nobody_ready() {
 }
 
 #[test]
-fn without_a_probe_it_must_at_least_run() {
+fn service_without_probe_must_stay_running_to_be_ready() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, "[service.a]\nrun = './bad.sh'\n[service.b]\nrun = 'true'\n");
     // What it is read by is there, and what that is to run is not.
@@ -332,7 +332,7 @@ fn without_a_probe_it_must_at_least_run() {
 }
 
 #[test]
-fn the_reason_arrives_however_long_the_last_lines_are() {
+fn start_reports_the_exit_code_despite_huge_log_lines() {
     let lab = Lab::new();
     let layer = "[service.a]\nshell = true\nready = { tcp = 1 }\n\
                  run = 'head -c 3000000 /dev/zero | tr \"\\0\" x; exit 3'\n";
@@ -343,7 +343,7 @@ fn the_reason_arrives_however_long_the_last_lines_are() {
 }
 
 #[test]
-fn a_service_that_is_not_configured_any_more_is_forgotten_once_it_is_stopped() {
+fn unconfigured_service_is_reported_until_it_is_stopped() {
     let lab = Lab::new();
     let (api, gone) =
         (service(&lab, "api", "well", port(), READY), service(&lab, "gone", "well", port(), READY));
@@ -357,7 +357,7 @@ fn a_service_that_is_not_configured_any_more_is_forgotten_once_it_is_stopped() {
 }
 
 #[test]
-fn a_layer_that_cannot_be_read_does_not_hide_the_others() {
+fn unreadable_layer_state_does_not_hide_other_layers() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, &service(&lab, "api", "well", port(), READY));
     stack.repo.xtask(&["start"]).success();
@@ -368,7 +368,7 @@ fn a_layer_that_cannot_be_read_does_not_hide_the_others() {
 }
 
 #[test]
-fn a_record_of_another_supervisor_is_told_with_the_way_out() {
+fn newer_supervisor_record_is_reported_with_its_pid() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, &service(&lab, "api", "well", port(), READY));
     stack.repo.xtask(&["start"]).success();
@@ -389,7 +389,7 @@ fn a_record_of_another_supervisor_is_told_with_the_way_out() {
 }
 
 #[test]
-fn others_can_hold_none_of_our_locks() {
+fn service_state_folders_are_private_to_the_user() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, &service(&lab, "api", "well", port(), READY));
     stack.repo.xtask(&["start"]).success();
@@ -400,7 +400,7 @@ fn others_can_hold_none_of_our_locks() {
 }
 
 #[test]
-fn what_runs_is_not_moved_and_what_is_ending_begins_as_configured_now() {
+fn start_keeps_running_ports_and_restarts_stopping_services_as_configured() {
     let lab = Lab::new();
     let deaf = "ready = { tcp = true }\nstop = { timeout = '1500ms' }";
     let stack = Stack::new(&lab, &service(&lab, "api", "deaf", port(), deaf));
@@ -418,7 +418,7 @@ fn what_runs_is_not_moved_and_what_is_ending_begins_as_configured_now() {
 }
 
 #[test]
-fn clean_looks_before_it_ends_anything() {
+fn start_clean_validates_before_stopping_anything() {
     let lab = Lab::new();
     let layer = service(&lab, "api", "well", port(), READY);
     let stack = Stack::new(&lab, &layer);
@@ -437,7 +437,7 @@ fn clean_looks_before_it_ends_anything() {
 }
 
 #[test]
-fn who_hides_from_everything_but_the_supervisor_goes_with_the_last_service() {
+fn stop_ends_daemonized_children_without_service_variables() {
     let lab = Lab::new();
     let pid_file = lab.path("hidden");
     let layer = format!(
@@ -465,7 +465,7 @@ fn who_hides_from_everything_but_the_supervisor_goes_with_the_last_service() {
 }
 
 #[test]
-fn whatever_a_service_has_made_of_its_variables_it_is_known_and_ended() {
+fn stop_ends_services_that_changed_their_marker_variables() {
     let lab = Lab::new();
     // Another marker; none but with a path; a daemon of its own session without any.
     let hidden = lab.path("hidden");
@@ -502,7 +502,7 @@ fn whatever_a_service_has_made_of_its_variables_it_is_known_and_ended() {
 }
 
 #[test]
-fn many_restarts_while_others_look_lose_nobody() {
+fn repeated_restarts_during_ps_leak_no_processes() {
     let lab = Lab::new();
     let layer: String = (0..5)
         .map(|number| {
@@ -533,7 +533,7 @@ fn many_restarts_while_others_look_lose_nobody() {
 }
 
 #[test]
-fn what_can_be_done_without_may_be_stopped_during_a_start() {
+fn optional_service_can_be_stopped_during_a_start() {
     let lab = Lab::new();
     let layer = service(&lab, "a", "well", port(), READY)
         + &service(&lab, "opt", "late", port(), "ready = { tcp = true }\nrequired = false");
@@ -546,7 +546,7 @@ fn what_can_be_done_without_may_be_stopped_during_a_start() {
 }
 
 #[test]
-fn a_repository_that_is_made_anew_at_the_same_place_is_another_one() {
+fn repository_recreated_at_the_same_path_gets_its_own_services() {
     let lab = Lab::new();
     let layer = "[status]\nenabled = false\n[service.a]\nrun = 'sleep 600'\n";
     let repo = lab.repo();
@@ -570,7 +570,7 @@ fn a_repository_that_is_made_anew_at_the_same_place_is_another_one() {
 }
 
 #[test]
-fn those_left_behind_hold_up_neither_a_stop_with_a_limit_nor_a_look() {
+fn leftover_processes_block_neither_timed_stop_nor_ps() {
     let lab = Lab::new();
     let ready = lab.path("ready");
     let script = format!("trap : TERM; touch {ready}; while :; do sleep 0.1; done");
@@ -590,7 +590,7 @@ fn those_left_behind_hold_up_neither_a_stop_with_a_limit_nor_a_look() {
 }
 
 #[test]
-fn who_follows_a_log_ends_with_its_reader() {
+fn log_follower_exits_when_its_reader_closes_the_pipe() {
     use std::io::Read;
     let lab = Lab::new();
     let layer = "[service.a]\nshell = true\nrun = 'while :; do echo line; sleep 0.05; done'\n";
@@ -615,7 +615,7 @@ fn who_follows_a_log_ends_with_its_reader() {
 }
 
 #[test]
-fn one_that_forks_and_ends_without_pause_is_ended_or_named() {
+fn constantly_forking_service_is_killed_or_reported() {
     let lab = Lab::new();
     let stack = Stack::new(&lab, "[service.hop]\nrun = './first.sh'\nstop = { timeout = '1ms' }\n");
     let (hops, end) = (lab.path("hops"), lab.path("end"));
@@ -643,7 +643,7 @@ fn one_that_forks_and_ends_without_pause_is_ended_or_named() {
 }
 
 #[test]
-fn a_start_while_the_last_are_swept_up_waits_and_is_not_swept_up() {
+fn start_during_final_cleanup_is_not_killed_by_it() {
     let lab = Lab::new();
     let ready = lab.path("ready");
     let script = format!("trap : TERM; touch {ready}; while :; do sleep 0.1; done");

@@ -13,7 +13,7 @@ use crate::wrong_hits::wait_for;
 const A_FEW_PROBES: Duration = Duration::from_millis(250);
 
 #[test]
-fn what_runs_is_judged_by_what_it_was_started_with() {
+fn running_service_is_probed_with_its_start_environment() {
     let lab = Lab::new();
     let layer = "[service.api]\nrun = 'sleep 600'\nenv-file = '?.env'\n\
                  live = { run = \"sh -c 'test \\\"$WORD\\\" = one'\", every = '50ms', failures = 2 }\n";
@@ -63,7 +63,7 @@ fn what_runs_is_judged_by_what_it_was_started_with() {
 }
 
 #[test]
-fn a_pipe_of_variables_is_read_once_and_never_waited_for_by_the_supervisor() {
+fn env_file_pipe_is_read_once_and_never_blocks_supervisor() {
     let lab = Lab::new();
     let layer = "[service.api]\nrun = \"sh -c 'echo has $WORD; exec sleep 600'\"\nenv-file = '?.env'\n\
                  [service.other]\nrun = 'sleep 600'\n";
@@ -87,7 +87,7 @@ fn a_pipe_of_variables_is_read_once_and_never_waited_for_by_the_supervisor() {
 }
 
 #[test]
-fn variables_that_are_no_text_arrive() {
+fn non_utf8_variables_reach_the_service() {
     use std::os::unix::ffi::OsStringExt as _;
     let lab = Lab::new();
     let layer = "[service.api]\nrun = \"sh -c 'printf %s \\\"$FILE$SHELLS\\\" | od -An -tx1; exec sleep 600'\"\n\
@@ -103,7 +103,7 @@ fn variables_that_are_no_text_arrive() {
 }
 
 #[test]
-fn a_script_whose_interpreter_is_missing_is_told_so_by_its_name() {
+fn start_names_the_missing_interpreter_of_a_script() {
     let lab = Lab::new();
     for (first, name, why) in [
         (

@@ -18,7 +18,7 @@ const CHILD: &str = "trap 'echo child >> told' TERM INT; touch begun
 n=0; while [ $n -lt 30 ]; do sleep 0.01; n=$((n + 1)); done; touch done";
 
 #[test]
-fn the_first_process_is_asked_and_has_its_children_finish() {
+fn stop_signals_the_main_process_and_waits_for_its_children() {
     let lab = Lab::new();
     let main =
         "sh child.sh & trap 'echo main >> told; wait; exit 0' TERM; while :; do sleep 0.01; done";
@@ -32,7 +32,7 @@ fn the_first_process_is_asked_and_has_its_children_finish() {
 }
 
 #[test]
-fn all_are_asked_at_once_where_the_layer_says_so() {
+fn stop_signals_the_whole_group_if_configured() {
     let lab = Lab::new();
     let script = "sh child.sh & trap 'echo main >> told' INT; wait; wait; wait";
     let stack = Stack::new(
@@ -49,7 +49,7 @@ fn all_are_asked_at_once_where_the_layer_says_so() {
 }
 
 #[test]
-fn what_the_first_process_leaves_is_asked_itself() {
+fn stop_signals_children_that_outlive_the_main_process() {
     let lab = Lab::new();
     // It ends at once, as `npm run` does, and tells nobody.
     let stack = begun(
@@ -63,7 +63,7 @@ fn what_the_first_process_leaves_is_asked_itself() {
 }
 
 #[test]
-fn one_that_waits_for_a_child_which_it_does_not_tell_is_helped_at_half_time() {
+fn stop_signals_children_after_half_the_timeout() {
     let lab = Lab::new();
     let stack = begun(
         &lab,
@@ -78,7 +78,7 @@ fn one_that_waits_for_a_child_which_it_does_not_tell_is_helped_at_half_time() {
 }
 
 #[test]
-fn a_kill_is_told_everywhere() {
+fn forced_kill_is_reported_by_stop_ps_and_logs() {
     let lab = Lab::new();
     let script = "trap '' TERM; touch begun; while :; do sleep 0.01; done";
     let stack =

@@ -40,7 +40,7 @@ fn drifted(lab: &Lab) -> Place<'_> {
 }
 
 #[test]
-fn every_help_is_as_it_stands_in_the_file() {
+fn help_output_matches_snapshot() {
     let lab = Lab::new();
     let place = lab.place("");
     let mut shown = Transcript::new(&place);
@@ -57,7 +57,7 @@ fn every_help_is_as_it_stands_in_the_file() {
 }
 
 #[test]
-fn sync_is_told_as_it_stands_in_the_file() {
+fn sync_output_matches_snapshot() {
     let lab = Lab::new();
     let repo = drifted(&lab);
     let mut shown = Transcript::new(&repo);
@@ -81,7 +81,7 @@ fn sync_is_told_as_it_stands_in_the_file() {
 }
 
 #[test]
-fn status_is_told_as_it_stands_in_the_file() {
+fn status_output_matches_snapshot() {
     let lab = Lab::new();
     let repo = drifted(&lab);
     let mut shown = Transcript::new(&repo);
@@ -99,7 +99,7 @@ fn status_is_told_as_it_stands_in_the_file() {
 }
 
 #[test]
-fn hooks_are_told_as_they_stand_in_the_file() {
+fn hooks_output_matches_snapshot() {
     let lab = Lab::new();
     let repo = lab.repo();
     let mut shown = Transcript::new(&repo);
@@ -142,7 +142,7 @@ const CHECKS: &str = "[phase.environment]\ngate = true\n[phase.quality]\n\
     [[check]]\nname = 'slow'\nphase = 'quality'\ntests = true\nrun = '/bin/true'\n";
 
 #[test]
-fn validate_is_told_as_it_stands_in_the_file() {
+fn validate_output_matches_snapshot() {
     let lab = Lab::new();
     let repo = crate::wrong_hits::scene(&lab, CHECKS);
     repo.write("src/out", "broken\n");
@@ -164,7 +164,7 @@ fn validate_is_told_as_it_stands_in_the_file() {
 }
 
 #[test]
-fn services_are_told_as_they_stand_in_the_file() {
+fn services_output_matches_snapshot() {
     let lab = Lab::new();
     let (api, web) = (port(), port());
     let more = "ready = { tcp = true }\nstop = { timeout = '60ms' }\nrestart = { max = 0, within = '60s' }";
@@ -195,7 +195,7 @@ fn services_are_told_as_they_stand_in_the_file() {
 }
 
 #[test]
-fn the_roads_between_branches_are_told_as_they_stand_in_the_file() {
+fn propagate_extract_promote_and_reverse_sync_output_matches_snapshot() {
     let lab = Lab::new();
     let repo = lab.repo();
     for branch in ["plain", "work", "own"] {
@@ -229,7 +229,7 @@ fn the_roads_between_branches_are_told_as_they_stand_in_the_file() {
 }
 
 #[test]
-fn recovery_is_told_as_it_stands_in_the_file() {
+fn recovery_output_matches_snapshot() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.write("src/app", "unsaved\n");
@@ -248,7 +248,7 @@ fn recovery_is_told_as_it_stands_in_the_file() {
 }
 
 #[test]
-fn every_kind_of_error_is_told_as_it_stands_in_the_file() {
+fn error_output_matches_snapshot() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "--quiet", "-c", "feature"]);

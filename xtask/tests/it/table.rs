@@ -21,7 +21,7 @@ fn is_canonical(repo: &Place<'_>) {
 }
 
 #[test]
-fn row_1_in_sync_means_no_commit_and_no_word() {
+fn row_1_in_sync_makes_no_commit_and_no_output() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "--quiet", "-c", "feature"]);
@@ -33,7 +33,7 @@ fn row_1_in_sync_means_no_commit_and_no_word() {
 }
 
 #[test]
-fn row_2_behind_is_updated_created_and_deleted_in_one_commit() {
+fn row_2_behind_paths_are_synced_in_one_commit() {
     let lab = Lab::new();
     let repo = behind(&lab);
     let before = repo.head();
@@ -53,7 +53,7 @@ fn row_2_behind_is_updated_created_and_deleted_in_one_commit() {
 }
 
 #[test]
-fn row_3_a_file_that_is_canonical_already_is_committed_and_left_alone() {
+fn row_3_already_canonical_file_is_committed_but_not_rewritten() {
     let lab = Lab::new();
     let repo = behind(&lab);
     repo.write("setup/a", "a2\n");
@@ -71,7 +71,7 @@ fn row_3_a_file_that_is_canonical_already_is_committed_and_left_alone() {
 }
 
 #[test]
-fn row_4_customised_is_kept_and_reported() {
+fn row_4_customised_paths_are_kept_and_reported() {
     let lab = Lab::new();
     let repo = behind(&lab);
     repo.write("setup/a", "mine\n");
@@ -91,7 +91,7 @@ fn row_4_customised_is_kept_and_reported() {
 }
 
 #[test]
-fn row_5_edited_is_kept_staged_or_not_also_by_merge() {
+fn row_5_staged_and_unstaged_edits_are_kept() {
     let lab = Lab::new();
     let repo = behind(&lab);
     repo.write("setup/a", "unsaved\n");
@@ -120,7 +120,7 @@ fn row_6_untracked_and_ignored_files_are_kept() {
 }
 
 #[test]
-fn row_7_sparse_checkout_gets_branch_and_index_but_no_file() {
+fn row_7_sparse_paths_are_synced_without_creating_files() {
     let lab = Lab::new();
     let repo = behind(&lab);
     repo.git(&["sparse-checkout", "set", "--no-sparse-index", "src", "scripts"]);
@@ -139,7 +139,7 @@ fn row_7_sparse_checkout_gets_branch_and_index_but_no_file() {
 }
 
 #[test]
-fn force_replaces_what_is_kept_and_undo_brings_every_byte_back() {
+fn force_replaces_kept_paths_and_undo_restores_every_byte() {
     let lab = Lab::new();
     let repo = behind(&lab);
     repo.write("setup/own", "own\n");
@@ -158,7 +158,7 @@ fn force_replaces_what_is_kept_and_undo_brings_every_byte_back() {
 }
 
 #[test]
-fn force_takes_only_the_paths_that_are_named() {
+fn force_replaces_only_the_named_paths() {
     let lab = Lab::new();
     let repo = behind(&lab);
     repo.write("setup/a", "mine\n");
@@ -171,7 +171,7 @@ fn force_takes_only_the_paths_that_are_named() {
 }
 
 #[test]
-fn merge_joins_changes_apart_and_keeps_conflicts_as_they_are() {
+fn merge_combines_separate_changes_and_leaves_conflicting_files_alone() {
     let lab = Lab::new();
     let repo = lab.repo();
     let lines = |first: &str, last: &str| format!("{first}\n2\n3\n4\n5\n{last}\n");
@@ -196,7 +196,7 @@ fn merge_joins_changes_apart_and_keeps_conflicts_as_they_are() {
 }
 
 #[test]
-fn a_path_that_the_branch_removed_stays_removed_until_it_is_asked_for() {
+fn path_deleted_on_the_branch_stays_deleted_unless_forced() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "--quiet", "-c", "feature"]);
@@ -218,7 +218,7 @@ fn a_path_that_the_branch_removed_stays_removed_until_it_is_asked_for() {
 }
 
 #[test]
-fn a_path_that_sync_removed_comes_back_when_it_is_canonical_again() {
+fn path_deleted_by_sync_returns_when_canonical_again() {
     let lab = Lab::new();
     let repo = behind(&lab);
     repo.xtask(&["sync"]).success();
@@ -229,7 +229,7 @@ fn a_path_that_sync_removed_comes_back_when_it_is_canonical_again() {
 }
 
 #[test]
-fn without_a_commit_only_files_change_and_the_overlay_follows_and_goes() {
+fn overlay_changes_files_only_and_follows_the_canonical_branch() {
     let lab = Lab::new();
     let repo = behind(&lab);
     let before = repo.scene();
@@ -253,7 +253,7 @@ fn without_a_commit_only_files_change_and_the_overlay_follows_and_goes() {
 }
 
 #[test]
-fn an_overlay_that_was_edited_is_the_users() {
+fn edited_overlay_file_is_kept() {
     let lab = Lab::new();
     let repo = behind(&lab);
     repo.xtask(&["sync", "--no-commit"]).success();
@@ -265,7 +265,7 @@ fn an_overlay_that_was_edited_is_the_users() {
 }
 
 #[test]
-fn a_branch_may_keep_paths_for_itself() {
+fn paths_excluded_for_a_branch_are_not_synced() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "--quiet", "-c", "legacy/one"]);
@@ -282,7 +282,7 @@ fn a_branch_may_keep_paths_for_itself() {
 }
 
 #[test]
-fn a_file_may_become_a_folder_and_a_folder_a_file() {
+fn sync_replaces_files_by_folders_and_vice_versa() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "--quiet", "-c", "feature"]);
@@ -306,7 +306,7 @@ fn a_file_may_become_a_folder_and_a_folder_a_file() {
 }
 
 #[test]
-fn what_stays_is_not_pushed_aside_by_what_comes() {
+fn customised_file_blocks_new_paths_below_it() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "--quiet", "-c", "feature"]);
@@ -323,7 +323,7 @@ fn what_stays_is_not_pushed_aside_by_what_comes() {
 
 /// `git update-index --chmod` leaves the times of the file in the index, so that it looks unchanged.
 #[test]
-fn a_mode_that_only_the_index_lost_is_an_edit_as_git_says() {
+fn mode_changed_only_in_the_index_counts_as_edit() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "--quiet", "-c", "feature"]);

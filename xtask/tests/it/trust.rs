@@ -32,7 +32,7 @@ fn with_secret(lab: &Lab) -> Place<'_> {
 }
 
 #[test]
-fn what_may_be_secret_becomes_an_object_by_no_road() {
+fn secrets_never_become_git_objects() {
     let lab = Lab::new();
     let original = with_secret(&lab);
     for (args, code) in [
@@ -75,7 +75,7 @@ fn what_may_be_secret_becomes_an_object_by_no_road() {
 }
 
 #[test]
-fn what_was_asked_for_and_not_written_is_no_success() {
+fn sync_fails_if_a_requested_path_cannot_be_written() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "-qc", "feature"]);
@@ -113,7 +113,7 @@ fn what_was_asked_for_and_not_written_is_no_success() {
 }
 
 #[test]
-fn undo_gives_permissions_back() {
+fn undo_restores_file_permissions() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "-qc", "feature"]);
@@ -140,7 +140,7 @@ fn undo_gives_permissions_back() {
 
 /// An overlay in which a file stands where the branch has a folder, and a folder where it has a file.
 #[test]
-fn an_overlay_that_turned_a_folder_into_a_file_is_in_nobodys_way() {
+fn overlay_that_swaps_files_and_folders_can_be_removed() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "-qc", "feature"]);
@@ -190,7 +190,7 @@ fn an_overlay_that_turned_a_folder_into_a_file_is_in_nobodys_way() {
 /// What a branch, its commits and its rules hold is shown as data: it says nothing to a terminal, and no line of
 /// it passes for one of ours.
 #[test]
-fn nothing_that_a_branch_holds_speaks_for_us() {
+fn control_characters_from_branch_content_are_escaped() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "-qc", "feature"]);
@@ -259,7 +259,7 @@ fn nothing_that_a_branch_holds_speaks_for_us() {
 
 /// An overlay that somebody has taken away by themselves does not come back by an undo of what came after it.
 #[test]
-fn an_overlay_that_was_thrown_away_is_not_brought_back_by_undo() {
+fn undo_does_not_restore_a_discarded_overlay() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "-qc", "feature"]);

@@ -33,7 +33,7 @@ pub fn outcomes(ran: &Ran) -> String {
 }
 
 #[test]
-fn a_merge_with_conflicts_is_not_healthy() {
+fn validate_fails_while_a_merge_has_conflicts() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.git(&["switch", "-q", "-c", "other"]);
@@ -52,7 +52,7 @@ fn a_merge_with_conflicts_is_not_healthy() {
 }
 
 #[test]
-fn a_gate_that_fails_stops_what_comes_after_and_the_exit_code_says_so() {
+fn failed_check_blocks_later_phases_and_sets_exit_code() {
     let lab = Lab::new();
     let gate = |run: &str| {
         [
@@ -76,7 +76,7 @@ fn a_gate_that_fails_stops_what_comes_after_and_the_exit_code_says_so() {
 }
 
 #[test]
-fn needs_that_fail_block_and_all_others_run() {
+fn failed_check_blocks_its_dependents_only() {
     let lab = Lab::new();
     let repo = scene(
         &lab,
@@ -96,7 +96,7 @@ fn needs_that_fail_block_and_all_others_run() {
 
 /// Lesson 25: only the first flag was read.
 #[test]
-fn flags_work_in_any_order_and_names_are_checked() {
+fn flags_work_in_any_order_and_names_are_validated() {
     let lab = Lab::new();
     let checks = [
         PHASES.to_owned(),
@@ -129,7 +129,7 @@ fn flags_work_in_any_order_and_names_are_checked() {
 }
 
 #[test]
-fn variables_and_kept_defaults_count_and_flags_win() {
+fn flags_override_variables_and_persisted_defaults() {
     let lab = Lab::new();
     let checks = [
         check("lint", "quality", "run = 'true'\ninputs = ['src/**']"),
@@ -159,7 +159,7 @@ fn variables_and_kept_defaults_count_and_flags_win() {
 }
 
 #[test]
-fn looking_writes_nothing_and_an_unchanged_run_its_log_and_history_alone() {
+fn dry_run_writes_nothing_and_cached_run_only_its_log() {
     let lab = Lab::new();
     let checks = [
         check("lint", "quality", "run = 'grep -q good src/input'\ninputs = ['src/**']"),
@@ -214,7 +214,7 @@ fn looking_writes_nothing_and_an_unchanged_run_its_log_and_history_alone() {
 }
 
 #[test]
-fn why_goes_down_to_the_file_the_variable_and_the_age() {
+fn why_names_the_changed_file_variable_or_age() {
     let lab = Lab::new();
     let repo = scene(
         &lab,
@@ -240,7 +240,7 @@ fn why_goes_down_to_the_file_the_variable_and_the_age() {
 
 /// A pass that is older than it counts, and one from the future.
 #[test]
-fn a_pass_grows_old_and_is_never_from_tomorrow() {
+fn cached_pass_expires_and_must_not_be_in_the_future() {
     let lab = Lab::new();
     let text = check("c", "quality", "run = 'true'\ninputs = ['src/**']\nttl = '1h'");
     let repo = scene(&lab, &text);
@@ -264,7 +264,7 @@ fn a_pass_grows_old_and_is_never_from_tomorrow() {
 }
 
 #[test]
-fn damaged_and_newer_state_is_ignored_and_nothing_of_it_runs() {
+fn damaged_or_newer_cache_state_is_ignored() {
     let lab = Lab::new();
     let repo = scene(&lab, &check("c", "quality", "run = 'true'\ninputs = ['src/**']"));
     let ran = repo.xtask(&["validate", "--json"]).success().json();
@@ -293,7 +293,7 @@ fn damaged_and_newer_state_is_ignored_and_nothing_of_it_runs() {
 }
 
 #[test]
-fn every_kind_without_a_command_says_yes_and_no() {
+fn every_builtin_check_kind_can_pass_and_fail() {
     let lab = Lab::new();
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -337,7 +337,7 @@ fn every_kind_without_a_command_says_yes_and_no() {
 }
 
 #[test]
-fn without_a_file_a_usual_set_runs_and_says_so() {
+fn default_checks_run_without_a_configuration_file() {
     let lab = Lab::new();
     let repo = lab.repo();
     repo.write("Cargo.toml", "[package]\nname = 'x'\n");
@@ -350,7 +350,7 @@ fn without_a_file_a_usual_set_runs_and_says_so() {
 }
 
 #[test]
-fn this_repository_and_the_example_are_configured_without_a_fault() {
+fn shipped_and_example_configurations_are_valid() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for file in [VALIDATE_FILE, "setup/validate.example.toml"] {
         let text = fs::read_to_string(root.join(file)).unwrap();
@@ -363,7 +363,7 @@ fn this_repository_and_the_example_are_configured_without_a_fault() {
 }
 
 #[test]
-fn faults_of_the_file_are_told_with_their_lines_and_nothing_runs() {
+fn configuration_faults_are_reported_with_lines_and_nothing_runs() {
     let lab = Lab::new();
     let repo = scene(&lab, "[[check]]\nname = 'c'\nrun = 'touch made'\nneeds = ['d']\nrunn = 1\n");
     let ran = repo.xtask(&["validate"]).status(2).says("2 faults in setup/validate.toml");
@@ -385,7 +385,7 @@ fn faults_of_the_file_are_told_with_their_lines_and_nothing_runs() {
 }
 
 #[test]
-fn one_run_gives_all_formats() {
+fn one_run_writes_all_report_formats() {
     let lab = Lab::new();
     let repo = scene(
         &lab,
@@ -421,7 +421,7 @@ fn one_run_gives_all_formats() {
 }
 
 #[test]
-fn logs_say_what_happened_and_only_the_newest_stay() {
+fn run_logs_record_every_event_and_are_rotated() {
     let lab = Lab::new();
     let checks = [
         check("good", "quality", "run = 'true'\ninputs = ['src/**']"),
@@ -463,7 +463,7 @@ fn logs_say_what_happened_and_only_the_newest_stay() {
 }
 
 #[test]
-fn the_history_has_rates_and_times() {
+fn history_reports_pass_and_hit_rates() {
     let lab = Lab::new();
     let repo =
         scene(&lab, &check("c", "quality", "run = 'grep -q good src/input'\ninputs = ['src/**']"));
@@ -513,7 +513,7 @@ fn server(answer: &'static str) -> (u16, std::thread::JoinHandle<String>) {
 }
 
 #[test]
-fn a_webhook_is_told_and_never_changes_a_result() {
+fn webhook_gets_the_report_and_never_changes_the_result() {
     let lab = Lab::new();
     let one = check("c", "quality", "run = 'echo secret; exit 1'\nshell = true");
     let repo = scene(&lab, &format!("webhook = '$HOOK'\n{one}"));

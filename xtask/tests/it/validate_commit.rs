@@ -25,7 +25,7 @@ fn hooked(lab: &Lab) -> Place<'_> {
 }
 
 #[test]
-fn a_commit_is_judged_by_what_it_holds() {
+fn pre_commit_checks_the_staged_content_not_the_worktree() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     // What is staged is bad, what is in the worktree is good.
@@ -49,7 +49,7 @@ fn a_commit_is_judged_by_what_it_holds() {
 }
 
 #[test]
-fn what_is_not_added_does_not_help() {
+fn pre_commit_ignores_unstaged_and_untracked_files() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     repo.git(&["rm", "-q", "--cached", "src/input"]);
@@ -65,7 +65,7 @@ fn what_is_not_added_does_not_help() {
 }
 
 #[test]
-fn a_state_that_passed_is_not_checked_again_and_leftovers_do_not_count() {
+fn pre_commit_skips_passed_states_and_discards_check_leftovers() {
     let lab = Lab::new();
     let log = lab.path("log");
     let repo = hooked(&lab);
@@ -94,7 +94,7 @@ fn a_state_that_passed_is_not_checked_again_and_leftovers_do_not_count() {
 }
 
 #[test]
-fn deletions_renames_links_and_modes_are_laid_out() {
+fn pre_commit_export_has_deletions_renames_symlinks_and_modes() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     let log = lab.path("log");
@@ -127,7 +127,7 @@ fn deletions_renames_links_and_modes_are_laid_out() {
 }
 
 #[test]
-fn who_switched_hooks_off_or_has_no_such_checks_is_left_alone() {
+fn pre_commit_runs_no_checks_if_disabled_or_not_configured() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     repo.write("src/input", "bad\n");
@@ -153,7 +153,7 @@ fn who_switched_hooks_off_or_has_no_such_checks_is_left_alone() {
 
 /// What is checked elsewhere lies below no git folder, and git finds no repository from there.
 #[test]
-fn a_git_in_a_check_finds_no_repository_to_harm() {
+fn git_in_a_pre_commit_check_finds_no_repository() {
     let lab = Lab::new();
     let log = lab.path("log");
     let repo = hooked(&lab);
@@ -180,7 +180,7 @@ fn a_git_in_a_check_finds_no_repository_to_harm() {
 
 /// Files at which git was told not to look are looked at as they will be in the commit.
 #[test]
-fn what_git_does_not_look_at_is_laid_out() {
+fn pre_commit_checks_assume_unchanged_files_as_committed() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     repo.write("src/input", "bad\n");
@@ -191,7 +191,7 @@ fn what_git_does_not_look_at_is_laid_out() {
 }
 
 #[test]
-fn names_that_are_not_text_are_looked_at() {
+fn pre_commit_checks_files_with_non_utf8_names() {
     use std::os::unix::ffi::OsStrExt;
     let lab = Lab::new();
     let repo = hooked(&lab);
@@ -209,7 +209,7 @@ fn names_that_are_not_text_are_looked_at() {
 
 /// Who was killed while it laid the commit out holds nobody up, and switches nothing off.
 #[test]
-fn what_a_killed_git_has_left_is_in_nobodys_way() {
+fn stale_export_locks_of_a_killed_git_do_not_block() {
     let lab = Lab::new();
     let repo = hooked(&lab);
     repo.write("loose", "x");
@@ -226,7 +226,7 @@ fn what_a_killed_git_has_left_is_in_nobodys_way() {
 
 /// Somebody goes on working while a check runs in the worktree: what is committed is what counts.
 #[test]
-fn an_edit_while_the_check_runs_does_not_help() {
+fn edits_during_a_pre_commit_check_do_not_affect_it() {
     let lab = Lab::new();
     let (begun, go) = (lab.path("begun"), lab.path("go"));
     let repo = hooked(&lab);

@@ -18,7 +18,7 @@ fn with_fix(run: &str, risk: &str, writes: &str) -> String {
 }
 
 #[test]
-fn a_safe_fix_runs_and_can_be_taken_back() {
+fn safe_fix_runs_and_can_be_undone() {
     let lab = Lab::new();
     let repo = scene(&lab, &with_fix("echo good > src/out; echo x > src/new", "safe", "'src'"));
     repo.write("src/out", "mine\n");
@@ -41,7 +41,7 @@ fn a_safe_fix_runs_and_can_be_taken_back() {
 }
 
 #[test]
-fn what_was_changed_since_stays() {
+fn fix_undo_keeps_files_changed_since() {
     let lab = Lab::new();
     let repo = scene(&lab, &with_fix("echo good > src/out; echo x > src/new", "safe", "'src'"));
     repo.write("src/out", "mine\n");
@@ -56,7 +56,7 @@ fn what_was_changed_since_stays() {
 }
 
 #[test]
-fn a_fix_in_vain_leaves_all_as_it_was() {
+fn unsuccessful_fix_is_rolled_back() {
     let lab = Lab::new();
     for run in [
         "echo worse > src/out; mkdir -p src/deep/er; echo x > src/deep/er/new; rm src/link; rm src/input",
@@ -81,7 +81,7 @@ fn a_fix_in_vain_leaves_all_as_it_was() {
 }
 
 #[test]
-fn risky_fixes_wait_for_consent_and_ci_runs_none() {
+fn risky_fixes_require_consent_and_ci_runs_no_fixes() {
     let lab = Lab::new();
     let repo = scene(&lab, &with_fix("echo good > src/out", "risky", "'src/out'"));
     repo.write("src/out", "mine\n");
@@ -100,7 +100,7 @@ fn risky_fixes_wait_for_consent_and_ci_runs_none() {
 
 /// What had passed depends on what a fix has changed: it has to pass again.
 #[test]
-fn a_fix_that_breaks_what_had_passed_is_found_out() {
+fn fix_that_breaks_an_earlier_check_fails_the_run() {
     let lab = Lab::new();
     let early = "[[check]]\nname = 'early'\nphase = 'environment'\nrun = 'grep -q mine src/out'\n\
                  inputs = ['src/out']\n";
@@ -115,7 +115,7 @@ fn a_fix_that_breaks_what_had_passed_is_found_out() {
 
 /// A later check sees what a fix has made, and is not skipped for the state before.
 #[test]
-fn what_comes_after_a_fix_sees_what_it_made() {
+fn later_checks_run_on_the_fixed_files() {
     let lab = Lab::new();
     let later = "[[check]]\nname = 'later'\nphase = 'platform'\nrun = 'grep -q mine src/out'\n\
                  inputs = ['src/out']\n";
@@ -130,7 +130,7 @@ fn what_comes_after_a_fix_sees_what_it_made() {
 
 /// The program is gone in the middle of a fix. What it had replaced is safe, and so is what is there.
 #[test]
-fn a_fix_that_is_cut_short_can_be_taken_back() {
+fn killed_fix_can_be_undone() {
     let lab = Lab::new();
     let (begun, go) = (lab.path("begun"), lab.path("go"));
     let wait = format!("while test -e {begun} && ! test -e {go}; do sleep 0.05; done");
@@ -157,7 +157,7 @@ fn a_fix_that_is_cut_short_can_be_taken_back() {
 }
 
 #[test]
-fn what_cannot_be_saved_is_not_fixed() {
+fn fix_is_not_run_if_its_files_cannot_be_saved() {
     let lab = Lab::new();
     let repo = scene(&lab, &with_fix("echo good > src/out", "safe", "'behind/out', 'src/out'"));
     repo.write("src/out", "mine\n");
@@ -176,7 +176,7 @@ fn what_cannot_be_saved_is_not_fixed() {
 
 /// What somebody wrote while a fix ran, and the fix was put back, is kept.
 #[test]
-fn what_is_written_while_a_fix_runs_is_not_lost() {
+fn edits_made_during_a_rolled_back_fix_are_kept() {
     let lab = Lab::new();
     let (begun, go) = (lab.path("begun"), lab.path("go"));
     let run = format!("touch {begun}; while ! test -e {go}; do sleep 0.01; done; exit 1");
@@ -194,7 +194,7 @@ fn what_is_written_while_a_fix_runs_is_not_lost() {
 
 /// A fix may turn anything into anything; in vain, all of it is as it was.
 #[test]
-fn whatever_a_fix_makes_of_things_is_put_back() {
+fn rollback_of_a_fix_restores_any_file_type_change() {
     for run in [
         "rm src/out; mkdir src/out; echo x > src/out/x",
         "rm -r src/deep; echo x > src/deep",
@@ -220,7 +220,7 @@ fn whatever_a_fix_makes_of_things_is_put_back() {
 
 /// A fix that made more than can be looked at has worked all the same.
 #[test]
-fn a_fix_that_makes_very_much_is_no_failure() {
+fn fix_that_creates_too_many_files_still_succeeds() {
     let lab = Lab::new();
     let run = "mkdir -p many; i=0; while test $i -lt 10001; do : > many/$i; i=$((i+1)); done; \
                echo good > src/out";
@@ -237,7 +237,7 @@ fn a_fix_that_makes_very_much_is_no_failure() {
 /// One path that cannot be put back keeps no other one from it, and what was taken back in part stays
 /// to be taken back.
 #[test]
-fn what_can_be_put_back_is_put_back() {
+fn fix_rollback_continues_past_paths_it_cannot_restore() {
     let lab = Lab::new();
     let long = "n".repeat(250);
     let run = format!("echo worse > src/out; echo worse > src/{long}; rm src/pipe");
@@ -252,7 +252,7 @@ fn what_can_be_put_back_is_put_back() {
 }
 
 #[test]
-fn two_runs_are_taken_back_in_any_order() {
+fn fixes_of_two_runs_can_be_undone_in_any_order() {
     let lab = Lab::new();
     let repo = scene(&lab, &with_fix("echo good > src/out", "safe", "'src/out'"));
     let runs = || {
@@ -275,7 +275,7 @@ fn two_runs_are_taken_back_in_any_order() {
 
 /// Undo never reaches through a symlink that somebody has put where a folder was.
 #[test]
-fn nothing_outside_is_touched_by_an_undo() {
+fn fix_undo_does_not_follow_symlinks_outside() {
     let lab = Lab::new();
     let outside = lab.path("outside");
     fs::create_dir_all(outside.join("cache")).unwrap();
@@ -296,7 +296,7 @@ fn nothing_outside_is_touched_by_an_undo() {
 
 /// A fix that fixed something is told also where its check had to run again because of another fix.
 #[test]
-fn no_fix_is_missing_from_the_report() {
+fn every_applied_fix_is_in_the_report() {
     let lab = Lab::new();
     let one = |name: &str, own: &str, other: &str| {
         format!(

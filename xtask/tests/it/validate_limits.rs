@@ -33,7 +33,7 @@ fn is_gone(pid: &str) -> bool {
 }
 
 #[test]
-fn commands_that_are_not_there_or_end_in_other_ways() {
+fn missing_killed_and_timed_out_commands_fail_with_the_reason() {
     let lab = Lab::new();
     let repo = scene(
         &lab,
@@ -71,7 +71,7 @@ fn commands_that_are_not_there_or_end_in_other_ways() {
 }
 
 #[test]
-fn who_ignores_term_floods_or_leaves_others_behind_is_dealt_with() {
+fn misbehaving_commands_are_killed_and_their_output_bounded() {
     let lab = Lab::new();
     let repo = scene(
         &lab,
@@ -100,7 +100,7 @@ fn who_ignores_term_floods_or_leaves_others_behind_is_dealt_with() {
 }
 
 #[test]
-fn a_check_that_changes_its_own_inputs_is_not_skipped() {
+fn check_that_changes_its_own_inputs_is_not_cached() {
     let lab = Lab::new();
     let repo = scene(
         &lab,
@@ -116,7 +116,7 @@ fn a_check_that_changes_its_own_inputs_is_not_skipped() {
 }
 
 #[test]
-fn odd_inputs_hang_nobody_and_are_said() {
+fn pipes_and_symlink_loops_as_inputs_do_not_block() {
     let lab = Lab::new();
     let repo = scene(
         &lab,
@@ -154,7 +154,7 @@ fn odd_inputs_hang_nobody_and_are_said() {
 }
 
 #[test]
-fn globs_mean_what_git_sees() {
+fn input_globs_follow_git_ignore_rules() {
     let lab = Lab::new();
     let repo = scene(
         &lab,
@@ -189,7 +189,7 @@ fn globs_mean_what_git_sees() {
 
 /// Ten at once: each finds the others, one at a time, and all come to their end.
 #[test]
-fn ten_starts_at_once_run_one_after_the_other() {
+fn ten_concurrent_runs_are_serialised() {
     let lab = Lab::new();
     let log = lab.path("order");
     let repo = scene(
@@ -213,7 +213,7 @@ fn ten_starts_at_once_run_one_after_the_other() {
 }
 
 #[test]
-fn a_second_run_waits_for_so_long_and_says_for_whom() {
+fn second_run_times_out_and_names_the_lock_holder() {
     let lab = Lab::new();
     let repo = scene(&lab, &format!("lock-wait = '1s'\n{}", check("c", "run = 'true'")));
     let path = repo.git_folder().join("xtask/validate.lock");
@@ -229,7 +229,7 @@ fn a_second_run_waits_for_so_long_and_says_for_whom() {
 
 /// Lesson 28: an empty lock file blocked for 30 seconds, and then failed.
 #[test]
-fn an_empty_or_foreign_lock_file_and_a_killed_holder_hold_nobody_up() {
+fn stale_or_invalid_lock_file_does_not_block() {
     let lab = Lab::new();
     let (begun, go) = (lab.path("begun"), lab.path("go"));
     let repo = scene(
@@ -262,7 +262,7 @@ fn an_empty_or_foreign_lock_file_and_a_killed_holder_hold_nobody_up() {
 }
 
 #[test]
-fn an_interrupt_ends_commands_and_frees_the_lock() {
+fn interrupt_kills_commands_and_releases_the_lock() {
     let lab = Lab::new();
     let pid = lab.path("pid");
     let repo = scene(
@@ -372,7 +372,7 @@ fn validate_with(
 
 /// A fix that is asked about runs if somebody says yes, also a risky one, and not otherwise.
 #[test]
-fn a_fix_waits_for_a_yes() {
+fn interactive_fix_runs_only_after_confirmation() {
     for (watcher, is_run) in [(&Refuser as &dyn RunListener, false), (&Nobody, true)] {
         let lab = Lab::new();
         let fix = "fix = { run = '/bin/cp src/input made', risk = 'risky', writes = ['made'] }";
@@ -387,7 +387,7 @@ fn a_fix_waits_for_a_yes() {
 
 /// More files than are looked at are cut, and that is said.
 #[test]
-fn too_many_files_are_not_taken_for_all_of_them() {
+fn truncated_file_search_is_reported_as_truncated() {
     use xtask_git::{FileGlobs, SearchScope};
     let lab = Lab::new();
     let repo = lab.repo();
@@ -407,7 +407,7 @@ fn too_many_files_are_not_taken_for_all_of_them() {
 /// The disk fails at every step in turn, and from every step on: results are those of the checks, what
 /// cannot be kept is not, and no pass is remembered that never was.
 #[test]
-fn a_failing_disk_changes_no_result_and_loses_no_byte() {
+fn failing_disk_changes_no_result_and_loses_no_data() {
     let lab = Lab::new();
     let text = [
         check("good", "run = '/bin/grep -q good src/input'\ninputs = ['src/**']"),
@@ -458,7 +458,7 @@ fn a_failing_disk_changes_no_result_and_loses_no_byte() {
 
 /// A program that cannot say its version can do nothing else either, whatever numbers it prints.
 #[test]
-fn a_broken_tool_is_no_tool() {
+fn tool_whose_version_command_fails_does_not_pass() {
     let lab = Lab::new();
     let repo = scene(&lab, "[[check]]\nname = 'c'\ntool = 'judge'\nversion = '>=3'\n");
     let bin = lab.place("bin");
@@ -476,7 +476,7 @@ fn a_broken_tool_is_no_tool() {
 
 /// A script of the repository is what its content is: asked for its version, it might do its work.
 #[test]
-fn a_script_that_git_tracks_is_not_asked() {
+fn tracked_scripts_are_not_run_for_their_version() {
     let lab = Lab::new();
     let asked = lab.path("asked");
     let repo = scene(
@@ -494,7 +494,7 @@ fn a_script_that_git_tracks_is_not_asked() {
 
 /// A look starts nothing: a program that knows no `--version` might do its work.
 #[test]
-fn a_dry_run_asks_no_program() {
+fn dry_run_starts_no_programs() {
     let lab = Lab::new();
     let repo = scene(
         &lab,
@@ -514,7 +514,7 @@ fn a_dry_run_asks_no_program() {
 }
 
 #[test]
-fn pipes_in_the_place_of_state_hold_nobody_up() {
+fn named_pipes_in_place_of_state_files_do_not_block() {
     let lab = Lab::new();
     let repo = scene(&lab, &check("c", "run = 'true'\ninputs = ['src/**']"));
     let json = repo.xtask(&["validate", "--json"]).success().json();
@@ -533,7 +533,7 @@ fn pipes_in_the_place_of_state_hold_nobody_up() {
 
 /// Every check needs two that need the same two, and so on: the ways double with each layer.
 #[test]
-fn many_ways_to_the_same_need_are_one() {
+fn shared_needs_are_resolved_without_exponential_time() {
     let lab = Lab::new();
     let mut text = String::new();
     for layer in 0..25 {
@@ -552,7 +552,7 @@ fn many_ways_to_the_same_need_are_one() {
 
 /// A report goes into what was named, and does not take its place.
 #[test]
-fn reports_go_into_what_was_named() {
+fn reports_are_written_through_symlinks_and_device_files() {
     let lab = Lab::new();
     let repo = scene(&lab, &check("c", "run = 'true'"));
     repo.write("real.xml", "");
@@ -565,7 +565,7 @@ fn reports_go_into_what_was_named() {
 }
 
 #[test]
-fn a_check_has_no_terminal_on_which_it_could_wait() {
+fn checks_have_no_controlling_terminal() {
     let lab = Lab::new();
     let text = check("asks", "run = 'read answer < /dev/tty'\nshell = true\ntimeout = '60s'");
     let repo = scene(&lab, &text);

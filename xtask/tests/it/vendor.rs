@@ -118,7 +118,7 @@ pub fn given(lab: &Lab) -> (Place<'_>, Place<'_>) {
 }
 
 #[test]
-fn a_repository_is_given_the_toolkit_staged_and_nothing_else_changes() {
+fn vendor_stages_the_toolkit_and_changes_nothing_else() {
     let lab = Lab::new();
     let toolkit = toolkit(&lab);
     let guest = guest(&lab, &[("src/app", "application\n"), (".gitignore", "*.lock\nxtask\n")]);
@@ -177,7 +177,7 @@ fn a_repository_is_given_the_toolkit_staged_and_nothing_else_changes() {
 }
 
 #[test]
-fn an_empty_repository_can_be_given_it_too() {
+fn vendor_works_in_an_empty_repository() {
     let lab = Lab::new();
     let toolkit = toolkit(&lab);
     let guest = guest(&lab, &[]);
@@ -187,7 +187,7 @@ fn an_empty_repository_can_be_given_it_too() {
 }
 
 #[test]
-fn what_speaks_against_a_target_is_said_and_nothing_changes() {
+fn vendor_refuses_unsuitable_targets_without_changes() {
     let lab = Lab::new();
     let toolkit = toolkit(&lab);
     let guest = guest(&lab, &[("src/app", "application\n")]);
@@ -239,7 +239,7 @@ fn what_speaks_against_a_target_is_said_and_nothing_changes() {
 }
 
 #[test]
-fn what_is_no_target_or_no_toolkit_is_said() {
+fn vendor_rejects_invalid_targets_and_sources() {
     let lab = Lab::new();
     let toolkit = toolkit(&lab);
     let guest = guest(&lab, &[("sub/a", "a\n")]);
@@ -271,7 +271,7 @@ fn what_is_no_target_or_no_toolkit_is_said() {
 }
 
 #[test]
-fn files_that_are_there_get_lines_and_keep_all_that_they_have() {
+fn vendor_extends_existing_files_and_keeps_their_content() {
     let lab = Lab::new();
     let toolkit = toolkit(&lab);
     let config = "# ours\n[build] # keep\njobs = 2\n\n[alias]\nb = 'build'\n";
@@ -312,7 +312,7 @@ fn files_that_are_there_get_lines_and_keep_all_that_they_have() {
 }
 
 #[test]
-fn an_upgrade_replaces_merges_and_keeps_in_one_commit() {
+fn upgrade_updates_and_merges_files_in_one_commit() {
     let lab = Lab::new();
     let (toolkit, guest) = given(&lab);
     // The branch has gone on: a change beside one of the new toolkit, and one of a file that it leaves.
@@ -362,7 +362,7 @@ fn an_upgrade_replaces_merges_and_keeps_in_one_commit() {
 }
 
 #[test]
-fn a_conflict_changes_nothing_until_somebody_has_decided_it() {
+fn upgrade_conflict_changes_nothing_until_it_is_resolved() {
     let lab = Lab::new();
     let (toolkit, guest) = given(&lab);
     guest.git(&["switch", "--quiet", "orchestration-tools"]);
@@ -404,7 +404,7 @@ fn a_conflict_changes_nothing_until_somebody_has_decided_it() {
 }
 
 #[test]
-fn what_does_not_build_does_not_land() {
+fn upgrade_that_does_not_build_is_not_committed() {
     let lab = Lab::new();
     let (toolkit, guest) = given(&lab);
     newer(&toolkit);
@@ -424,7 +424,7 @@ fn what_does_not_build_does_not_land() {
 }
 
 #[test]
-fn local_changes_and_hand_made_manifests_are_refused() {
+fn upgrade_refuses_local_changes_and_edited_manifests() {
     let lab = Lab::new();
     let (toolkit, guest) = given(&lab);
     newer(&toolkit);
@@ -449,7 +449,7 @@ fn local_changes_and_hand_made_manifests_are_refused() {
 }
 
 #[test]
-fn the_source_can_be_an_address_and_is_remembered() {
+fn upgrade_source_can_be_a_url_and_is_remembered() {
     let lab = Lab::new();
     let (toolkit, guest) = given(&lab);
     guest.xtask(&["upgrade"]).status(2).says("not known where the toolkit came from");
@@ -473,7 +473,7 @@ fn the_source_can_be_an_address_and_is_remembered() {
 }
 
 #[test]
-fn an_upgrade_that_fails_anywhere_leaves_the_old_or_the_new() {
+fn upgrade_failing_at_any_step_is_all_or_nothing() {
     let lab = Lab::new();
     let (toolkit, guest) = given(&lab);
     newer(&toolkit);
@@ -521,7 +521,7 @@ fn an_upgrade_that_fails_anywhere_leaves_the_old_or_the_new() {
 }
 
 #[test]
-fn vendoring_that_fails_leaves_nothing_behind() {
+fn failed_vendor_leaves_nothing_behind() {
     let lab = Lab::new();
     let toolkit = toolkit(&lab);
     let guest = guest(
@@ -590,7 +590,7 @@ fn vendoring_that_fails_leaves_nothing_behind() {
 /// A repository may have chosen a Rust that cannot build the toolkit. It keeps it, and the toolkit is built
 /// with another one. A script stands in for `rustup`.
 #[test]
-fn a_repository_with_an_old_rust_keeps_it() {
+fn repository_keeps_its_older_rust_toolchain() {
     let lab = Lab::new();
     let toolkit = toolkit(&lab);
     let guest = guest(&lab, &[("rust-toolchain.toml", "[toolchain]\nchannel = \"1.81\"\n")]);

@@ -106,7 +106,7 @@ fn add(place: &Place<'_>, packages: &[(&str, &str)], builds: LauncherTargetDir) 
 }
 
 #[test]
-fn a_repository_without_rust_gets_no_build_folder_in_its_root() {
+fn repository_without_rust_gets_no_target_folder_in_its_root() {
     let lab = Lab::new();
     let place = repository(&lab, "repo");
     add(&place, &[], LauncherTargetDir::Toolkit);
@@ -119,7 +119,7 @@ fn a_repository_without_rust_gets_no_build_folder_in_its_root() {
 }
 
 #[test]
-fn packages_in_folders_stay_what_they_were() {
+fn packages_in_subfolders_keep_their_workspaces() {
     let lab = Lab::new();
     let place = repository(&lab, "repo");
     package(&place, "sub/one", "one", "");
@@ -147,7 +147,7 @@ fn packages_in_folders_stay_what_they_were() {
 }
 
 #[test]
-fn a_package_at_the_root_becomes_a_workspace_with_nobody_else_in_it() {
+fn root_package_becomes_a_workspace_with_only_the_toolkit_added() {
     let lab = Lab::new();
     let place = repository(&lab, "repo");
     package(&place, ".", "root", "[dependencies]\ndep = { path = 'dep' }\n");
@@ -167,7 +167,7 @@ fn a_package_at_the_root_becomes_a_workspace_with_nobody_else_in_it() {
 }
 
 #[test]
-fn every_way_to_write_a_workspace_is_one_that_cargo_reads() {
+fn cargo_accepts_the_edit_of_every_workspace_notation() {
     let lab = Lab::new();
     let virtual_ones = [
         "[workspace]\nresolver = '2'\nmembers = [\n    'one', # the first\n    'two' # the last\n]",
@@ -224,7 +224,7 @@ fn fetched(name: &str) -> (String, String) {
 }
 
 #[test]
-fn cargo_keeps_the_lock_file_in_each_of_its_formats() {
+fn edited_lock_file_stays_valid_in_every_format() {
     let lab = Lab::new();
     let place = repository(&lab, "repo");
     let (version, checksum) = fetched("httparse");
@@ -264,7 +264,7 @@ fn cargo_keeps_the_lock_file_in_each_of_its_formats() {
 }
 
 #[test]
-fn the_toolkit_is_built_for_this_machine_whatever_the_repository_builds_for() {
+fn toolkit_is_built_for_the_host_despite_configured_target() {
     let lab = Lab::new();
     // A machine that no compiler knows, so that nothing can be built for it.
     for (number, target) in ["'no-such-machine'", "['no-such-machine']"].iter().enumerate() {
@@ -277,7 +277,7 @@ fn the_toolkit_is_built_for_this_machine_whatever_the_repository_builds_for() {
 }
 
 #[test]
-fn launcher_and_toolkit_do_not_meet_in_a_chosen_build_folder() {
+fn launcher_and_toolkit_do_not_collide_in_custom_target_folder() {
     let lab = Lab::new();
     let place = repository(&lab, "repo");
     add(&place, &[], LauncherTargetDir::Workspace);
@@ -301,7 +301,7 @@ fn launcher_and_toolkit_do_not_meet_in_a_chosen_build_folder() {
 }
 
 #[test]
-fn the_launcher_is_beyond_the_lints_of_others() {
+fn launcher_passes_strict_lints_of_the_repository() {
     let lab = Lab::new();
     let place = repository(&lab, "repo");
     add(&place, &[], LauncherTargetDir::Workspace);

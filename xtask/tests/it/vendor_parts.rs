@@ -39,7 +39,7 @@ fn this_toolkit<'a>(lab: &'a Lab) -> Place<'a> {
 }
 
 #[test]
-fn each_set_of_parts_is_whole_and_names_nothing_else() {
+fn each_set_of_parts_is_complete_and_mentions_no_others() {
     let lab = Lab::new();
     let _toolkit = this_toolkit(&lab);
     let homes = homes();
@@ -89,7 +89,7 @@ fn each_set_of_parts_is_whole_and_names_nothing_else() {
 }
 
 #[test]
-fn a_repository_gets_more_parts_by_an_upgrade_and_keeps_its_choice() {
+fn upgrade_can_add_parts_and_keeps_the_selection() {
     let lab = Lab::new();
     let toolkit = toolkit(&lab);
     let package = toolkit.read("xtask/Cargo.toml");
@@ -134,7 +134,7 @@ fn a_repository_gets_more_parts_by_an_upgrade_and_keeps_its_choice() {
 }
 
 #[test]
-fn another_name_is_told_everywhere() {
+fn custom_toolkit_name_is_used_everywhere() {
     let lab = Lab::new();
     let toolkit = this_toolkit(&lab);
     let place = lab.repo_with("guest", &[("xtask/of-theirs", "theirs\n")]);
@@ -182,7 +182,7 @@ fn another_name_is_told_everywhere() {
 }
 
 #[test]
-fn a_copy_of_another_name_runs_beside_an_xtask_of_their_own() {
+fn renamed_toolkit_runs_alongside_an_existing_xtask() {
     let lab = Lab::new();
     let toolkit = toolkit(&lab);
     let place = guest(
@@ -204,7 +204,7 @@ fn a_copy_of_another_name_runs_beside_an_xtask_of_their_own() {
 }
 
 #[test]
-fn which_branches_are_protected_is_told_or_said() {
+fn vendor_writes_and_reports_the_protected_branches() {
     let lab = Lab::new();
     let toolkit = toolkit(&lab);
     let place = guest(&lab, &[("src/app", "application\n")]);

@@ -8,7 +8,7 @@ use crate::testkit::{Lab, program};
 use crate::vendor::{NOTES, given, guest, newer, toolkit, upgrade, vendor};
 
 #[test]
-fn an_edit_that_git_was_told_to_overlook_survives_a_refusal() {
+fn refused_vendor_keeps_edits_of_assume_unchanged_files() {
     let lab = Lab::new();
     let toolkit = toolkit(&lab);
     let guest = guest(&lab, &[("Cargo.toml", "[workspace]\nmembers = []\n")]);
@@ -21,7 +21,7 @@ fn an_edit_that_git_was_told_to_overlook_survives_a_refusal() {
 }
 
 #[test]
-fn two_at_once_leave_one_whole() {
+fn concurrent_vendor_runs_leave_one_complete_copy() {
     let lab = Lab::new();
     let toolkit = toolkit(&lab);
     let guest = guest(&lab, &[("src/app", "application\n")]);
@@ -36,7 +36,7 @@ fn two_at_once_leave_one_whole() {
 }
 
 #[test]
-fn a_run_that_was_killed_is_taken_back_by_the_next() {
+fn killed_vendor_is_rolled_back_by_the_next_run() {
     let lab = Lab::new();
     let toolkit = toolkit(&lab);
     let manifest = "[workspace]\nmembers = []\n";
@@ -65,7 +65,7 @@ fn a_run_that_was_killed_is_taken_back_by_the_next() {
 }
 
 #[test]
-fn a_file_that_was_put_back_or_touched_is_not_in_the_way() {
+fn file_replaced_with_equal_content_does_not_block_vendor() {
     let lab = Lab::new();
     let toolkit = toolkit(&lab);
     let config = "[build]\njobs = 2\n";
@@ -79,7 +79,7 @@ fn a_file_that_was_put_back_or_touched_is_not_in_the_way() {
 }
 
 #[test]
-fn what_is_tracked_in_the_place_of_a_folder_stays() {
+fn submodule_in_place_of_a_needed_folder_is_kept() {
     let lab = Lab::new();
     let toolkit = toolkit(&lab);
     let guest = guest(&lab, &[("src/app", "application\n")]);
@@ -92,7 +92,7 @@ fn what_is_tracked_in_the_place_of_a_folder_stays() {
 }
 
 #[test]
-fn a_toolkit_with_links_or_odd_names_is_not_given_to_anybody() {
+fn toolkit_with_symlinks_or_control_characters_in_names_is_refused() {
     let lab = Lab::new();
     let toolkit = toolkit(&lab);
     let guest = guest(&lab, &[("src/app", "application\n")]);
@@ -107,7 +107,7 @@ fn a_toolkit_with_links_or_odd_names_is_not_given_to_anybody() {
 }
 
 #[test]
-fn modes_are_merged_like_lines() {
+fn upgrade_merges_file_modes() {
     let lab = Lab::new();
     let (toolkit, guest) = given(&lab);
     guest.git(&["switch", "--quiet", "orchestration-tools"]);
@@ -129,7 +129,7 @@ fn modes_are_merged_like_lines() {
 }
 
 #[test]
-fn what_was_changed_here_goes_along_where_the_toolkit_moves_a_file() {
+fn upgrade_carries_local_changes_to_files_the_toolkit_moved() {
     let lab = Lab::new();
     let toolkit = toolkit(&lab);
     // As versions of earlier lay.
@@ -167,7 +167,7 @@ fn what_was_changed_here_goes_along_where_the_toolkit_moves_a_file() {
 }
 
 #[test]
-fn a_template_that_moves_in_the_toolkit_takes_nothing_along() {
+fn moved_toolkit_template_leaves_the_generated_file_in_place() {
     let lab = Lab::new();
     let (toolkit, guest) = given(&lab);
     let justfile = guest.read("justfile");
@@ -187,7 +187,7 @@ fn a_template_that_moves_in_the_toolkit_takes_nothing_along() {
 }
 
 #[test]
-fn what_is_in_the_place_of_a_new_file_is_not_decided_by_a_side() {
+fn path_collision_with_new_file_cannot_be_resolved_with_theirs() {
     let lab = Lab::new();
     let (toolkit, guest) = given(&lab);
     guest.git(&["switch", "--quiet", "orchestration-tools"]);
@@ -208,7 +208,7 @@ fn what_is_in_the_place_of_a_new_file_is_not_decided_by_a_side() {
 }
 
 #[test]
-fn what_is_not_managed_is_no_upgrade() {
+fn upgrade_refuses_toolkit_files_that_are_not_managed() {
     let lab = Lab::new();
     let (toolkit, guest) = given(&lab);
     guest.git(&["switch", "--quiet", "orchestration-tools"]);
@@ -225,7 +225,7 @@ fn what_is_not_managed_is_no_upgrade() {
 }
 
 #[test]
-fn a_source_that_is_not_known_to_be_newer_is_refused() {
+fn upgrade_source_of_unknown_age_is_refused() {
     let lab = Lab::new();
     let (toolkit, guest) = given(&lab);
     // Of the same version and without the history that would tell.
@@ -242,7 +242,7 @@ fn a_source_that_is_not_known_to_be_newer_is_refused() {
 }
 
 #[test]
-fn a_launcher_that_does_not_build_does_not_land() {
+fn upgrade_with_broken_launcher_is_not_committed() {
     let lab = Lab::new();
     let (toolkit, guest) = given(&lab);
     newer(&toolkit);
@@ -258,7 +258,7 @@ fn a_launcher_that_does_not_build_does_not_land() {
 }
 
 #[test]
-fn a_text_counts_as_decided_by_our_markers_alone() {
+fn conflict_counts_as_resolved_only_without_our_markers() {
     let lab = Lab::new();
     let (toolkit, guest) = given(&lab);
     guest.git(&["switch", "--quiet", "orchestration-tools"]);
@@ -283,7 +283,7 @@ fn a_text_counts_as_decided_by_our_markers_alone() {
 }
 
 #[test]
-fn what_is_built_stays_out_of_sight_on_a_branch_without_the_toolkit() {
+fn build_output_stays_ignored_on_branches_without_the_toolkit() {
     let lab = Lab::new();
     let toolkit = toolkit(&lab);
     let guest = guest(&lab, &[("src/app", "application\n")]);
@@ -299,7 +299,7 @@ fn what_is_built_stays_out_of_sight_on_a_branch_without_the_toolkit() {
 }
 
 #[test]
-fn what_is_left_to_a_person_is_told_however_quiet() {
+fn manual_steps_are_reported_even_with_quiet() {
     let lab = Lab::new();
     let toolkit = toolkit(&lab);
     let guest = guest(&lab, &[("Cargo.toml", "[workspace\nmembers = []\n")]);

@@ -70,7 +70,7 @@ fn read_by_all(place: &Place<'_>) -> Vec<String> {
 }
 
 #[test]
-fn an_empty_repository_can_begin_with_its_starters() {
+fn starter_files_work_in_an_empty_repository() {
     let lab = Lab::new();
     let place = repository(&lab, &[("README", "nothing yet\n")]);
     let (_, all) = lay_out(&place);
@@ -83,7 +83,7 @@ fn an_empty_repository_can_begin_with_its_starters() {
 }
 
 #[test]
-fn a_project_of_python_and_typescript_keeps_its_own_folders() {
+fn starter_files_keep_folders_of_python_and_typescript_projects() {
     let lab = Lab::new();
     let place = repository(
         &lab,
@@ -132,7 +132,7 @@ fn a_project_of_python_and_typescript_keeps_its_own_folders() {
 }
 
 #[test]
-fn a_workspace_of_rust_is_checked_and_its_manifest_stays_its_own() {
+fn starter_files_check_rust_workspaces_without_managing_their_manifest() {
     let lab = Lab::new();
     let place = repository(
         &lab,
@@ -170,7 +170,7 @@ fn starter(name: &str) -> String {
 }
 
 #[test]
-fn the_starters_are_what_this_project_has_itself() {
+fn starter_files_equal_those_of_this_project() {
     if !of_project("README.md").starts_with("# xtask\n") {
         return; // a repository that took the toolkit in has files of its own
     }
@@ -217,7 +217,7 @@ fn the_starters_are_what_this_project_has_itself() {
 }
 
 #[test]
-fn folders_get_checks_of_their_own_with_the_versions_that_are_needed() {
+fn subprojects_get_their_own_checks_with_required_tool_versions() {
     let lab = Lab::new();
     let toolkit = crate::vendor::toolkit(&lab);
     let place = crate::vendor::guest(

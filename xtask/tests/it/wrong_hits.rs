@@ -93,7 +93,7 @@ fn set_time(path: &camino::Utf8Path, time: SystemTime) {
 }
 
 #[test]
-fn an_input_that_is_edited_while_the_check_runs_and_put_back() {
+fn input_edited_and_restored_during_a_check_is_not_cached() {
     let lab = Lab::new();
     let repo = scene(&lab, &slow(&lab));
     let input = repo.dir.join("src/input");
@@ -136,7 +136,7 @@ fn an_input_that_is_edited_while_the_check_runs_and_put_back() {
 }
 
 #[test]
-fn a_run_that_is_killed() {
+fn killed_run_is_not_cached() {
     let lab = Lab::new();
     let repo = scene(&lab, &slow(&lab));
     fs::write(lab.path("go"), "").unwrap();
@@ -156,7 +156,7 @@ fn a_run_that_is_killed() {
 
 /// The same state was run once more, and that run was killed: what it would have come to is unknown.
 #[test]
-fn a_run_that_is_killed_in_a_state_that_had_passed() {
+fn killed_rerun_invalidates_the_cached_pass() {
     let lab = Lab::new();
     let repo = scene(&lab, &slow(&lab));
     fs::write(lab.path("go"), "").unwrap();
@@ -173,7 +173,7 @@ fn a_run_that_is_killed_in_a_state_that_had_passed() {
 }
 
 #[test]
-fn the_command_is_edited_and_its_arguments_swapped() {
+fn edited_command_or_swapped_arguments_miss_the_cache() {
     let lab = Lab::new();
     let repo = scene(&lab, "");
     let with = |run: &str| {
@@ -195,7 +195,7 @@ fn the_command_is_edited_and_its_arguments_swapped() {
 }
 
 #[test]
-fn a_file_is_renamed_or_new_within_a_glob() {
+fn renamed_or_new_file_in_a_glob_misses_the_cache() {
     let lab = Lab::new();
     let repo = scene(&lab, PLAIN);
     repo.write("src/spare", "bad!\n");
@@ -223,7 +223,7 @@ fn a_file_is_renamed_or_new_within_a_glob() {
 }
 
 #[test]
-fn the_executable_bit_and_the_target_of_a_symlink() {
+fn changed_executable_bit_or_symlink_target_misses_the_cache() {
     let lab = Lab::new();
     let repo =
         scene(&lab, "[[check]]\nname = 'c'\nrun = 'test ! -x src/input'\ninputs = ['src/**']\n");
@@ -251,7 +251,7 @@ fn the_executable_bit_and_the_target_of_a_symlink() {
 }
 
 #[test]
-fn the_same_size_and_the_old_time() {
+fn edit_with_same_size_and_mtime_misses_the_cache() {
     let lab = Lab::new();
     let repo = scene(&lab, PLAIN);
     settle(&repo);
@@ -270,7 +270,7 @@ fn the_same_size_and_the_old_time() {
 
 /// Edits in quick succession, for as many as fall into one step of the clock of the file system.
 #[test]
-fn edits_that_are_quicker_than_the_clock() {
+fn edits_within_one_clock_tick_miss_the_cache() {
     let lab = Lab::new();
     let repo = scene(&lab, PLAIN);
     let input = repo.dir.join("src/input");
@@ -285,7 +285,7 @@ fn edits_that_are_quicker_than_the_clock() {
 }
 
 #[test]
-fn a_variable_that_is_empty_is_not_one_that_is_not_set() {
+fn empty_variable_differs_from_an_unset_one() {
     let lab = Lab::new();
     let repo = scene(
         &lab,
@@ -299,7 +299,7 @@ fn a_variable_that_is_empty_is_not_one_that_is_not_set() {
 }
 
 #[test]
-fn a_tool_that_is_another_one_on_path() {
+fn different_tool_on_path_misses_the_cache() {
     let lab = Lab::new();
     let repo = scene(&lab, "[[check]]\nname = 'c'\nrun = 'judge src/input'\ninputs = ['src/**']\n");
     let tool = |folder: &str, version: &str, code: i32| {
@@ -329,7 +329,7 @@ fn a_tool_that_is_another_one_on_path() {
 
 /// The program on PATH stays what it is, and another one answers behind it.
 #[test]
-fn a_tool_behind_a_shim() {
+fn changed_tool_behind_a_shim_misses_the_cache() {
     let lab = Lab::new();
     let repo = scene(&lab, "[[check]]\nname = 'c'\nrun = 'judge src/input'\ninputs = ['src/**']\n");
     let bin = lab.place("bin");
@@ -353,7 +353,7 @@ fn a_tool_behind_a_shim() {
 }
 
 #[test]
-fn names_that_differ_by_a_separator() {
+fn check_names_that_differ_by_a_separator_do_not_collide() {
     let lab = Lab::new();
     let repo = scene(&lab, "");
     let names = ["a/b", "a:b", "a-b", "a_b", "a.b", "ab"];
@@ -376,7 +376,7 @@ fn names_that_differ_by_a_separator() {
 }
 
 #[test]
-fn two_clones_and_two_worktrees_of_one_repository() {
+fn clones_copies_and_worktrees_do_not_share_cached_passes() {
     let lab = Lab::new();
     let repo = scene(
         &lab,
@@ -398,7 +398,7 @@ fn two_clones_and_two_worktrees_of_one_repository() {
 }
 
 #[test]
-fn a_failing_run_leaves_nothing_to_replay() {
+fn failed_run_invalidates_the_cached_pass() {
     let lab = Lab::new();
     let repo = scene(&lab, PLAIN);
     repo.write("src/input", "bad!\n");
@@ -424,7 +424,7 @@ fn a_failing_run_leaves_nothing_to_replay() {
 
 /// What a needed check depends on counts for those that need it.
 #[test]
-fn a_need_in_another_state() {
+fn changed_input_of_a_needed_check_misses_the_cache() {
     let lab = Lab::new();
     let repo = scene(
         &lab,
@@ -449,7 +449,7 @@ pub fn is_seen(checks: &str, prepare: impl Fn(&Place<'_>), disturb: impl Fn(&Pla
 }
 
 #[test]
-fn paths_with_signs_of_globs_in_them_are_paths() {
+fn literal_paths_with_glob_characters_are_tracked() {
     for name in ["[id].tsx", "{a,b}", "a*b", "!x", "a\\b"] {
         let text = format!("[[check]]\nname = 'c'\nfile = 'pages/{name}'\n");
         let file = format!("pages/{name}");
@@ -468,7 +468,7 @@ fn paths_with_signs_of_globs_in_them_are_paths() {
 }
 
 #[test]
-fn symlinks_to_folders_stand_for_what_is_in_them() {
+fn changes_inside_symlinked_folders_miss_the_cache() {
     let text = "[[check]]\nname = 'c'\nrun = 'true'\ninputs = ['src/**']\n";
     is_seen(
         text,
@@ -506,7 +506,7 @@ fn symlinks_to_folders_stand_for_what_is_in_them() {
 }
 
 #[test]
-fn what_is_ignored_in_a_folder_that_is_named() {
+fn ignored_files_in_a_named_input_folder_are_tracked() {
     is_seen(
         "[[check]]\nname = 'c'\nrun = 'true'\ninputs = ['gen']\n",
         |repo| {
@@ -520,7 +520,7 @@ fn what_is_ignored_in_a_folder_that_is_named() {
 
 /// A file that comes and goes, and a folder that is swapped, while the check runs.
 #[test]
-fn what_comes_and_goes_while_the_check_runs() {
+fn files_swapped_during_a_check_are_not_cached() {
     for is_swap in [false, true] {
         let lab = Lab::new();
         let repo = scene(&lab, &slow(&lab));
@@ -556,7 +556,7 @@ const BUILD: &str = "[[check]]\nname = 'c'\nrun = 'grep -q good out'\ninputs = [
 
 /// The pass of a check was that of a stale build, because what it needs was left out.
 #[test]
-fn a_need_that_was_left_out() {
+fn pass_with_a_skipped_need_is_not_cached() {
     let lab = Lab::new();
     let repo = scene(&lab, BUILD);
     repo.write(".gitignore", "/out\n");
@@ -568,7 +568,7 @@ fn a_need_that_was_left_out() {
 
 /// What a need leaves behind is not known, so nothing that needs it is skipped.
 #[test]
-fn a_need_whose_state_is_not_known() {
+fn check_with_an_untracked_need_always_runs() {
     let lab = Lab::new();
     let unknown = BUILD.replace("inputs = ['src/input']", "");
     let repo = scene(&lab, &unknown);
@@ -577,7 +577,7 @@ fn a_need_whose_state_is_not_known() {
 
 /// A fix changes what a check depends on that passed, and stands in the file before what it needs.
 #[test]
-fn a_fix_changes_what_a_need_depends_on() {
+fn fix_that_changes_inputs_of_a_need_reruns_its_dependents() {
     let lab = Lab::new();
     let text = "[[check]]\nname = 'c'\nrun = 'grep -q good copy'\ninputs = ['src/app']\nneeds = ['a']\n\
                 [[check]]\nname = 'a'\nrun = 'cp src/input copy'\ninputs = ['src/input']\n\
@@ -591,7 +591,7 @@ fn a_fix_changes_what_a_need_depends_on() {
 
 /// Another version of a tool is installed while the run goes on, and taken back afterwards.
 #[test]
-fn a_tool_that_changes_between_two_checks() {
+fn tool_changed_during_the_run_misses_the_cache() {
     let lab = Lab::new();
     let bin = lab.place("bin");
     let version = lab.path("version");
@@ -621,7 +621,7 @@ fn a_tool_that_changes_between_two_checks() {
 /// What lies in the worktree without being git's is asked for its version; a script that runs others has
 /// to name them.
 #[test]
-fn tools_in_the_worktree() {
+fn worktree_tools_are_versioned_and_scripts_must_name_theirs() {
     let library = |version: u32| {
         format!("#!/usr/bin/env python3\nimport sys\nexec(open('env/lib').read())\n# {version}\n")
     };
@@ -650,7 +650,7 @@ fn tools_in_the_worktree() {
 
 /// PATH is read as the command would read it, from the folder in which it starts.
 #[test]
-fn a_folder_of_path_that_is_relative() {
+fn relative_path_entries_are_resolved_from_the_checks_folder() {
     let lab = Lab::new();
     let repo = scene(
         &lab,
@@ -668,7 +668,7 @@ fn a_folder_of_path_that_is_relative() {
 }
 
 #[test]
-fn a_file_elsewhere_that_the_command_names() {
+fn changed_outside_file_named_in_the_command_misses_the_cache() {
     let lab = Lab::new();
     let judge = lab.path("judge.grep");
     let repo = scene(
@@ -685,7 +685,7 @@ fn a_file_elsewhere_that_the_command_names() {
 
 /// What was left out is not hidden by a check without a command that stands between.
 #[test]
-fn a_need_that_was_left_out_behind_another_one() {
+fn pass_with_an_indirectly_skipped_need_is_not_cached() {
     let lab = Lab::new();
     let text = "[[check]]\nname = 'c'\nrun = 'grep -q good out'\ninputs = ['src/app']\nneeds = ['there']\n\
                 [[check]]\nname = 'there'\nfile = 'src'\nneeds = ['build']\n\
@@ -699,7 +699,7 @@ fn a_need_that_was_left_out_behind_another_one() {
 }
 
 #[test]
-fn globs_reach_through_symlinks_to_folders() {
+fn globs_match_files_behind_symlinked_folders() {
     for inputs in ["src/l/*.txt", "src/**/*.txt", "src/l/**"] {
         let text = format!("[[check]]\nname = 'c'\nrun = 'true'\ninputs = ['{inputs}']\n");
         is_seen(
@@ -714,7 +714,7 @@ fn globs_reach_through_symlinks_to_folders() {
 }
 
 #[test]
-fn wrappers_in_every_clothing_always_run_unless_they_name_their_tools() {
+fn wrapper_commands_always_run_unless_they_name_their_tools() {
     for (first_line, run) in [
         ("#!/usr/bin/env -S A=1 sh", "./check.sh"),
         ("#!/bin/bash -e", "./check.sh"),

@@ -4,7 +4,7 @@ use crate::testkit::{Lab, write_script};
 use crate::wrong_hits::{fast, is_seen, scene, settle};
 
 #[test]
-fn names_with_the_letters_of_globs_are_the_files_that_are_there() {
+fn input_names_with_glob_characters_match_existing_files_literally() {
     let text = "[[check]]\nname = 'c'\nrun = 'true'\ninputs = ['app/[slug]/page.tsx', 'a*b']\n";
     is_seen(
         text,
@@ -26,7 +26,7 @@ fn names_with_the_letters_of_globs_are_the_files_that_are_there() {
 }
 
 #[test]
-fn variables_that_choose_a_tool_behind_the_same_name_are_seen() {
+fn tool_selecting_variables_are_part_of_the_cache_key() {
     let lab = Lab::new();
     let repo = scene(&lab, "[[check]]\nname = 'c'\nrun = 'true'\ninputs = ['src/input']\n");
     settle(&repo);
@@ -52,7 +52,7 @@ fn variables_that_choose_a_tool_behind_the_same_name_are_seen() {
 }
 
 #[test]
-fn what_runs_others_always_runs_unless_it_names_them() {
+fn commands_that_run_other_tools_always_run_unless_named() {
     let lab = Lab::new();
     let programs = lab.path("programs");
     let names = ["python3.11", "node", "cross-env", "coverage", "pre-commit", "cargo", "pipenv"];
@@ -91,7 +91,7 @@ fn what_runs_others_always_runs_unless_it_names_them() {
 
 /// The files that several checks name are looked at once, until the first command begins.
 #[test]
-fn what_a_command_of_the_run_changes_is_seen_by_those_after_it() {
+fn files_changed_by_a_check_are_reread_by_later_ones() {
     let lab = Lab::new();
     let text = "[phase.one]\n[phase.two]\n\
                 [[check]]\nname = 'c'\nphase = 'two'\nrun = 'grep -q good src/input'\ninputs = ['src/input']\n\
