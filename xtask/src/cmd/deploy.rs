@@ -5,11 +5,13 @@ use super::session::Session;
 use super::{CommandResult, SUCCESS, checks, remote_deploy, stack};
 use crate::cli::DeployArgs;
 use xtask_base::error::{Error, Result};
-use xtask_deploy::executor::{self, DeployRequest, EngineContext, ReleaseSource};
+use xtask_deploy::engine::EngineContext;
+use xtask_deploy::executor::{self, DeployRequest, ReleaseSource};
 use xtask_deploy::gates::{self, GateContext};
 use xtask_deploy::history::{self, DeployEntry};
 use xtask_deploy::pipeline::{DeployAction, render_plan};
 use xtask_deploy::release::Release;
+use xtask_deploy::rollback;
 use xtask_deploy::target::TargetOwnership;
 use xtask_deploy::verify::verify_target;
 use xtask_git::Repo;
@@ -99,7 +101,7 @@ fn print_dry_run(
     let head = scene.repo.head()?;
     let now = scene.ctx.world.now_seconds();
     let new = Release::choose_name_in(scene.target, head.commit, now);
-    let old = executor::list_kept(scene.target, &read_own_history(place)?).into_iter().next();
+    let old = rollback::list_kept(scene.target, &read_own_history(place)?).into_iter().next();
     let plan = render_plan(DeployAction::Deploy, scene.layer, scene.deploy, &new, old.as_deref());
     place.print_plan(&gates, &plan, &head.commit.to_string(), args.json)
 }

@@ -15,7 +15,7 @@ use xtask_deploy::DeployContext;
 use xtask_deploy::compose::ComposeEngine;
 use xtask_deploy::directory::DirectoryEngine;
 use xtask_deploy::engine::Engine;
-use xtask_deploy::executor::EngineContext;
+use xtask_deploy::engine::EngineContext;
 use xtask_deploy::gates::{self, Gate};
 use xtask_deploy::history::{self, DeployEntry};
 use xtask_deploy::kubernetes::KubernetesEngine;

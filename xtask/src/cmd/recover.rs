@@ -263,7 +263,7 @@ fn start_layers(session: &Session, repo: &Repo, found: &Diagnosis, faults: &mut 
         for one in found.obstacles.iter().filter(|_| found.is_requested(RecoverStep::Ports)) {
             match words(one) {
                 Ok(None) => session.print_info(&format!("port {} is free again", one.port)),
-                Ok(Some(left)) => faults.push(Error::negative(left.message)),
+                Ok(Some(left)) => faults.push(Error::negative(left.describe(false))),
                 Err(failure) => faults.push(failure),
             }
         }

@@ -10,13 +10,13 @@ use super::{CommandResult, SUCCESS, checks, stack};
 use crate::cli::{DeployArgs, RollbackArgs};
 use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_deploy::DeployContext;
-use xtask_deploy::executor;
 use xtask_deploy::gates::{self, Gate, GateContext, gate_from_result};
 use xtask_deploy::history;
 use xtask_deploy::last_known_state::{self, LastKnownState};
 use xtask_deploy::pipeline::{DeployAction, render_plan};
 use xtask_deploy::release::Release;
 use xtask_deploy::remote::{LocalBuild, RemoteDeploy};
+use xtask_deploy::rollback;
 use xtask_deploy::ssh::{HostHandshake, SshHost, program_digest, program_name};
 use xtask_deploy::target::TargetOwnership;
 use xtask_deploy::wire_protocol::{HostCommand, HostResponse, TargetInspection};
@@ -289,7 +289,7 @@ pub(super) fn rollback_on_host(
         let looked = there.inspect_host(0, Vec::new())?;
         let entries = &there.handshake.history;
         let release =
-            executor::choose_rollback_name(&looked.kept, entries, args.release.as_deref())?;
+            rollback::choose_rollback_name(&looked.kept, entries, args.release.as_deref())?;
         let what = format!("have {release} serve layer {}?", args.layer);
         if !place.confirm_by_name(&what, args.yes)? {
             return Err(Error::negative("nothing was changed"));

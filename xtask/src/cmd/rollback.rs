@@ -9,6 +9,7 @@ use xtask_deploy::executor;
 use xtask_deploy::gates;
 use xtask_deploy::history;
 use xtask_deploy::pipeline::DeployAction;
+use xtask_deploy::rollback;
 use xtask_deploy::target::TargetOwnership;
 
 pub(super) fn run(session: &Session, args: &RollbackArgs) -> CommandResult {
@@ -28,7 +29,7 @@ pub(super) fn run(session: &Session, args: &RollbackArgs) -> CommandResult {
             let (_lock, mended) = executor::lock_and_recover(site, DeployAction::Rollback)?;
             session.warn_recovered(mended);
         }
-        let release = executor::choose_rollback(&place.target, args.release.as_deref())?;
+        let release = rollback::choose_rollback(&place.target, args.release.as_deref())?;
         let (layer, deploy) = (&place.layer, &place.deploy);
         gates::check_rollback(layer, deploy, &place.target, &release, &site.ctx)?;
         let entries = history::read_history(&place.target.history_file())?;

@@ -12,8 +12,10 @@ use xtask_base::signals::Interrupts;
 use xtask_config::Layer;
 use xtask_deploy::DeployContext;
 use xtask_deploy::directory::DirectoryEngine;
+use xtask_deploy::engine;
 use xtask_deploy::executor::{self, DeployRequest, ReleaseSource};
 use xtask_deploy::pipeline::DeployAction;
+use xtask_deploy::rollback;
 use xtask_deploy::target::DeployTarget;
 use xtask_git::Repo;
 
@@ -60,7 +62,7 @@ fn work_with(site: &Site<'_>, work: Work, disk: &Disk<'_>, world: &Environment) 
     let around =
         DeployContext { world, disk, interrupts: &none, tell: &|_| {}, by: "ada", ready_within };
     let engine = DirectoryEngine { target: &target, layer: &layer, ctx: around };
-    let all = executor::EngineContext {
+    let all = engine::EngineContext {
         target: &target,
         engine: &engine,
         uninterruptible: &engine,
@@ -70,7 +72,7 @@ fn work_with(site: &Site<'_>, work: Work, disk: &Disk<'_>, world: &Environment) 
     match work {
         Work::Recover => Ok(()),
         Work::Rollback => {
-            let release = executor::choose_rollback(&target, None)?;
+            let release = rollback::choose_rollback(&target, None)?;
             executor::rollback_to(&all, &release, config.watch).map(drop)
         }
         Work::Deploy => {

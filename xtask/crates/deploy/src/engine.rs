@@ -7,7 +7,9 @@
 
 use std::time::Duration;
 
+use super::DeployContext;
 use super::release::Release;
+use super::target::DeployTarget;
 use xtask_base::error::Result;
 
 /// Starts, stops and checks the releases of a target.
@@ -37,4 +39,14 @@ pub trait Engine {
 
     /// Deletes the runtime data of a `release` that does not serve, e.g. the logs of its candidate.
     fn discard_release(&self, release: &Release) -> Result<()>;
+}
+
+/// A target with its engine.
+pub struct EngineContext<'a> {
+    pub target: &'a DeployTarget,
+    /// Engine that serves releases.
+    pub engine: &'a dyn Engine,
+    /// The same engine, ignoring Ctrl-C, for rollbacks.
+    pub uninterruptible: &'a dyn Engine,
+    pub ctx: DeployContext<'a>,
 }

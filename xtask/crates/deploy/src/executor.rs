@@ -10,17 +10,17 @@
 
 use std::time::Duration;
 
-use super::DeployContext;
 use super::build::{self, DeployStepContext, run_commands};
 use super::current_link;
-use super::engine::Engine;
-use super::history::{self, DeployOutcome};
+use super::engine::EngineContext;
+use super::history;
 use super::journal::DeployJournal;
 use super::persistent_state;
 use super::pipeline::{DeployAction, PipelineStep, StepRecovery, choose_recovery, pipeline_steps};
 use super::recover::recover_run;
 use super::release::{Release, ReleaseManifest};
-use super::target::DeployTarget;
+use super::rollback::list_kept;
+use super::run_end::{conclude_run, record_verified};
 use xtask_base::error::{Error, ErrorKind, Result, ResultExt as _};
 use xtask_base::lock::Lock;
 use xtask_base::words::join_names;
@@ -30,16 +30,6 @@ use xtask_services::spec::ServiceSpec;
 
 /// Number of paths that a message lists.
 const MAX_SHOWN: usize = 5;
-
-/// A target with its engine.
-pub struct EngineContext<'a> {
-    pub target: &'a DeployTarget,
-    /// Engine that serves releases.
-    pub engine: &'a dyn Engine,
-    /// The same engine, ignoring Ctrl-C, for rollbacks.
-    pub uninterruptible: &'a dyn Engine,
-    pub ctx: DeployContext<'a>,
-}
 
 /// Source of a release.
 #[derive(Clone, Copy)]
@@ -136,61 +126,6 @@ pub fn rollback_to(
     });
     conclude_run(site, &mut journal, walked)?;
     Ok(CompletedDeploy { release: release.name.clone(), warnings: Vec::new() })
-}
-
-/// Chooses the release for `rollback`: `named`, if it exists and was verified, else the newest verified one that was
-/// deployed before the current one.
-pub fn choose_rollback(target: &DeployTarget, named: Option<&str>) -> Result<Release> {
-    let entries = history::read_history(&target.history_file())?;
-    let name = choose_rollback_name(&list_kept(target, &entries), &entries, named)?;
-    Ok(Release::in_target(target, &name))
-}
-
-/// Chooses the release for `rollback`, like `choose_rollback`, from the names of the `kept` releases.
-pub fn choose_rollback_name(
-    kept: &[String],
-    entries: &[history::DeployEntry],
-    named: Option<&str>,
-) -> Result<String> {
-    let list = || format!("available releases: {}", join_or_none(kept));
-    if let Some(named) = named {
-        let was_verified = history::list_verified(entries).iter().any(|name| name == named);
-        return match (kept.iter().any(|name| name == named), was_verified) {
-            (true, _) => Ok(named.to_owned()),
-            (false, true) => {
-                Err(Error::negative(format!("the release `{named}` no longer exists"))
-                    .with_hint(list()))
-            }
-            (false, false) => {
-                Err(Error::negative(format!("no verified release `{named}`")).with_hint(list()))
-            }
-        };
-    }
-    // In the order of their first deploy, so that two rollbacks go back by two releases.
-    let made = |name: &str| entries.iter().position(|entry| entry.release == name);
-    let (current, _) = history::current_and_serving(entries);
-    let current = current.and_then(made);
-    let before = kept.iter().filter_map(|name| Some((made(name)?, name)));
-    let before = before.filter(|(at, _)| current.is_none_or(|current| *at < current));
-    match before.max() {
-        Some((_, name)) => Ok(name.clone()),
-        None => {
-            Err(Error::negative("no verified release is older than the current one")
-                .with_hint(list()))
-        }
-    }
-}
-
-fn join_or_none(names: &[String]) -> String {
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-}
-
-/// Returns the names of the verified releases that still exist, newest first.
-#[must_use]
-pub fn list_kept(target: &DeployTarget, entries: &[history::DeployEntry]) -> Vec<String> {
-    let is_there =
-        |name: &String| Release::in_target(target, name).folder.join("manifest").is_file();
-    history::list_verified(entries).into_iter().filter(is_there).collect()
 }
 
 fn new_journal(
@@ -371,11 +306,6 @@ fn prefix_failure(failure: Error, whose: &str) -> Error {
     failure.hints().iter().fold(error, |error, hint| error.with_hint(hint.clone()))
 }
 
-fn record_verified(site: &EngineContext<'_>, journal: &DeployJournal) -> Result<()> {
-    let entry = journal.to_history_entry(DeployOutcome::Verified);
-    history::append_entry(site.ctx.disk, &site.target.history_file(), &entry)
-}
-
 /// Removes all but the newest `deploy.keep` verified releases and backups.
 ///
 /// The current release stays, as do foreign files and releases into which services have written; the latter are
@@ -435,203 +365,4 @@ fn back_up_served(site: &EngineContext<'_>, specs: &[ServiceSpec], served: &Rele
         (site.ctx.tell)(&format!("saved {line}"));
     }
     Ok(())
-}
-
-/// Concludes a run: after a failure, performs the recovery for the last step and returns the error.
-fn conclude_run(
-    site: &EngineContext<'_>,
-    journal: &mut DeployJournal,
-    walked: Result<()>,
-) -> Result<()> {
-    let Err(failure) = walked else { return Ok(()) };
-    let written = DeployJournal::read(site.target)?;
-    if written.is_none_or(|written| written.id != journal.id) {
-        // Without a journal of this run no step has begun.
-        return Err(failure);
-    }
-    journal.why = Some(summarize_failure(&failure));
-    journal.printed = extract_printed_lines(&failure);
-    match choose_recovery(journal.step) {
-        StepRecovery::Discard => {
-            let kind = failure.kind();
-            discard_run(site, journal).map_err(|next| recovery_failed_error(next, &failure))?;
-            let serves = journal.served.as_deref();
-            let left = match serves {
-                None => "nothing serves, as before".to_owned(),
-                Some(name)
-                    if site
-                        .uninterruptible
-                        .check_health(&Release::in_target(site.target, name))
-                        .is_ok() =>
-                {
-                    format!("{name} serves, as before")
-                }
-                // For example, after a reboot of the machine.
-                Some(name) => format!(
-                    "{name} should be serving but is unhealthy: `cargo xtask rollback {} {name}` starts it again",
-                    site.target.layer
-                ),
-            };
-            let error = Error::new(kind, failure.message().to_owned());
-            let error = failure.causes().into_iter().fold(error, Error::with_detail);
-            let error =
-                failure.details().iter().fold(error, |e, detail| e.with_detail(detail.clone()));
-            let error = failure.hints().iter().fold(error, |e, hint| e.with_hint(hint.clone()));
-            Err(error.with_detail(left))
-        }
-        StepRecovery::GoBack | StepRecovery::WatchAgain => {
-            let is_interrupted = failure.kind() == ErrorKind::Interrupted;
-            let outcome = roll_back_run(site, journal, !is_interrupted)
-                .map_err(|next| recovery_failed_error(next, &failure))?;
-            Err(rolled_back_error(site, journal, outcome, is_interrupted))
-        }
-        StepRecovery::Finish => finish_run(site, journal).map_err(|next| {
-            recovery_failed_error(next, &failure)
-                .with_detail(format!("{} serves, verified", journal.new))
-        }),
-    }
-}
-
-/// Returns the error for a failed recovery (`next`) after the failure `first`.
-fn recovery_failed_error(next: Error, first: &Error) -> Error {
-    let error = Error::unable(format!("{}; the recovery failed, too", first.message()));
-    error
-        .with_detail(summarize_failure(first))
-        .with_detail(summarize_failure(&next))
-        .with_hint("the next `deploy` or `rollback` of this layer retries the recovery")
-}
-
-/// Returns the lines of program output in the details: those with the prefix `|`.
-fn extract_printed_lines(failure: &Error) -> Vec<String> {
-    let lines = failure.details().iter().flat_map(|detail| detail.lines().map(str::trim_start));
-    lines.filter(|line| line.starts_with('|')).map(str::to_owned).collect()
-}
-
-/// Returns an error as one line for the history, without program output, as that may contain secrets.
-fn summarize_failure(failure: &Error) -> String {
-    let mut text = failure.to_string();
-    for detail in failure.details().iter().filter(|detail| !detail.starts_with('|')) {
-        text.push_str(&format!("; {}", detail.lines().next().unwrap_or_default()));
-    }
-    text
-}
-
-/// Discards a run that has not touched the running release, and records it as `Failed`.
-pub(super) fn discard_run(site: &EngineContext<'_>, journal: &DeployJournal) -> Result<()> {
-    let release = Release::in_target(site.target, &journal.new);
-    site.uninterruptible.discard_release(&release)?;
-    // A leftover does not block other runs, as it was never sealed or never served.
-    if let Err(failure) = release.remove(&site.ctx) {
-        (site.ctx.tell)(&failure.to_string());
-    }
-    let entry = journal.to_history_entry(DeployOutcome::Failed);
-    history::append_entry(site.ctx.disk, &site.target.history_file(), &entry)?;
-    journal.remove(site.target, &site.ctx)
-}
-
-/// Rolls back to the release before, with its own configuration, and checks its health.
-///
-/// `was_judged` tells whether the new release was found unhealthy (the old one is then watched as long as the new
-/// one, outcome `RolledBack`) or the run was interrupted (a single check, outcome `Interrupted`).
-pub(super) fn roll_back_run(
-    site: &EngineContext<'_>,
-    journal: &mut DeployJournal,
-    was_judged: bool,
-) -> Result<DeployOutcome> {
-    journal.begin_step(PipelineStep::GoBack, site.target, &site.ctx)?;
-    let to = journal.old.clone().or_else(|| journal.pointed.clone());
-    let expected = [journal.pointed.as_deref(), Some(&journal.new), journal.old.as_deref()];
-    current_link::point_current(site.target, to.as_deref(), &expected, &site.ctx)?;
-    let outcome = match &journal.old {
-        None => {
-            site.uninterruptible.stop_others(None)?;
-            DeployOutcome::Failed
-        }
-        Some(old) => {
-            (site.ctx.tell)(&format!("rolling back to {old}"));
-            let old = Release::in_target(site.target, old);
-            let served =
-                old.verify_manifest().map(drop).and_then(|()| site.uninterruptible.serve(&old));
-            // It was healthy before; a watch shows whether it still is.
-            let longest = Duration::from_millis(journal.watch_ms);
-            let is_well = |()| match was_judged {
-                true => site.uninterruptible.watch(&old, longest),
-                // Only the run was interrupted, so there is no reason to doubt the old release.
-                false => site.uninterruptible.check_health(&old),
-            };
-            match served.and_then(is_well) {
-                Ok(()) if was_judged => DeployOutcome::RolledBack,
-                Ok(()) => DeployOutcome::Interrupted,
-                Err(failure) if failure.kind() == ErrorKind::Negative => {
-                    let why = journal.why.take().unwrap_or_default();
-                    journal.why =
-                        Some(format!("{why}; then {}: {}", old.name, summarize_failure(&failure)));
-                    journal.printed.extend(extract_printed_lines(&failure));
-                    // Services of the new release must not keep running alongside the old one.
-                    site.uninterruptible.stop_others(Some(&old))?;
-                    DeployOutcome::RollbackFailed
-                }
-                Err(failure) => return Err(failure),
-            }
-        }
-    };
-    history::append_entry(
-        site.ctx.disk,
-        &site.target.history_file(),
-        &journal.to_history_entry(outcome),
-    )?;
-    journal.remove(site.target, &site.ctx)?;
-    Ok(outcome)
-}
-
-/// Returns the error for a run that was rolled back, by `outcome`.
-fn rolled_back_error(
-    site: &EngineContext<'_>,
-    journal: &DeployJournal,
-    outcome: DeployOutcome,
-    is_interrupted: bool,
-) -> Error {
-    let new = &journal.new;
-    let old = journal.old.as_deref().unwrap_or("nothing");
-    let (kind, what) = match outcome {
-        DeployOutcome::Interrupted => (
-            ErrorKind::Interrupted,
-            format!("{new} was interrupted, and {old} serves again, verified"),
-        ),
-        DeployOutcome::RolledBack => {
-            (ErrorKind::RolledBack, format!("{new} failed, and {old} serves again, verified"))
-        }
-        DeployOutcome::RollbackFailed => (
-            ErrorKind::RollbackFailed,
-            format!(
-                "{new} failed, and the rollback failed: {old}, to which `current` points, is unhealthy"
-            ),
-        ),
-        _ if journal.served.is_some() => {
-            (ErrorKind::Negative, format!("{new} failed, and nothing serves now"))
-        }
-        _ => (ErrorKind::Negative, format!("{new} failed, and nothing serves, as before")),
-    };
-    let is_bad = kind == ErrorKind::RollbackFailed;
-    let kind = if is_interrupted && !is_bad { ErrorKind::Interrupted } else { kind };
-    let error = Error::new(kind, what).with_detail(journal.why.clone().unwrap_or_default());
-    let error = journal.printed.iter().fold(error, |error, line| error.with_detail(line.clone()));
-    let layer = &site.target.layer;
-    let error = match kind {
-        ErrorKind::RollbackFailed => error
-            .with_hint(format!(
-                "`cargo xtask deploy {layer} --verify` shows the faults of the current release"
-            ))
-            .with_hint(format!(
-                "`cargo xtask rollback {layer} RELEASE` switches to another verified release"
-            )),
-        _ => error,
-    };
-    error.with_hint(format!("`cargo xtask history {layer}` lists all runs with their outcomes"))
-}
-
-/// Finishes a run with a verified release: records it and removes the journal.
-pub(super) fn finish_run(site: &EngineContext<'_>, journal: &DeployJournal) -> Result<()> {
-    record_verified(site, journal)?;
-    journal.remove(site.target, &site.ctx)
 }

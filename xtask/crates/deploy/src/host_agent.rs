@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use super::DeployContext;
 use super::directory::DirectoryEngine;
-use super::executor::{self, DeployRequest, EngineContext, ReleaseSource};
+use super::engine::EngineContext;
+use super::executor::{self, DeployRequest, ReleaseSource};
 use super::gates::{self, TargetGateContext};
 use super::history;
 use super::pipeline::DeployAction;
 use super::release::Release;
+use super::rollback;
 use super::ssh::UPLOAD_TIMEOUT;
 use super::target::{DeployTarget, TargetOwnership, is_release_name};
 use super::verify;
@@ -109,7 +111,7 @@ fn inspect_target(
     if !target.check_ownership().is_ok_and(|standing| standing == TargetOwnership::Ours) {
         return Ok(TargetInspection { gates, taken: Vec::new(), kept: Vec::new() });
     }
-    let kept = executor::list_kept(target, &history::read_history(&target.history_file())?);
+    let kept = rollback::list_kept(target, &history::read_history(&target.history_file())?);
     let taken = list_names(&target.releases_folder())
         .chain(list_names(&target.incoming_folder()))
         .collect();
@@ -159,7 +161,7 @@ fn execute_change(
             Ok(())
         }
         HostCommand::Rollback { release, watch_ms } => {
-            let release = executor::choose_rollback(site.target, Some(release))?;
+            let release = rollback::choose_rollback(site.target, Some(release))?;
             gates::check_rollback(layer, deploy, site.target, &release, &site.ctx)?;
             executor::rollback_to(site, &release, Duration::from_millis(*watch_ms)).map(drop)
         }

@@ -39,6 +39,8 @@ pub mod pipeline;
 pub mod recover;
 pub mod release;
 pub mod remote;
+pub mod rollback;
+mod run_end;
 pub mod run_history;
 pub mod ssh;
 pub mod stacks;

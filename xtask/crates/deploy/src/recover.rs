@@ -6,11 +6,12 @@
 
 use std::time::Duration;
 
-use super::executor::{EngineContext, discard_run, finish_run, roll_back_run};
+use super::engine::EngineContext;
 use super::history::DeployOutcome;
 use super::journal::DeployJournal;
 use super::pipeline::{StepRecovery, choose_recovery};
 use super::release::Release;
+use super::run_end::{discard_run, finish_run, roll_back_run};
 use xtask_base::error::Result;
 
 /// Recovers the run in the journal, and returns a description of the outcome; `None` if there is no journal.

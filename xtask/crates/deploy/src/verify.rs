@@ -1,6 +1,6 @@
 //! `deploy --verify`: compares the current release with its manifest and checks its health. Read-only.
 
-use super::executor::EngineContext;
+use super::engine::EngineContext;
 use super::history;
 use super::journal::DeployJournal;
 use super::release::Release;
