@@ -10,7 +10,7 @@ use xtask_base::error::{ErrorKind, Result, ResultExt as _};
 use xtask_base::path::RepoPath;
 use xtask_base::words::{join_names, sanitize_line};
 use xtask_git::Tools;
-use xtask_git::{Repo, Revision};
+use xtask_git::{OperationKind, Repo, Revision};
 use xtask_recovery::create_backup::{
     BACKUP_LIMITS, BackupOptions, SavedBackup, inspect_worktree, save_worktree,
 };
@@ -172,7 +172,7 @@ fn print_result(
         pluralize(done.restored.len(), "path")
     ));
     if let Some(operation) = repo.current_operation() {
-        let ends = match operation.continue_command == operation.abort_command {
+        let ends = match operation.kind == OperationKind::Bisect {
             true => format!("`{}` ends it", operation.continue_command),
             false => format!("`{}` or `{}`", operation.continue_command, operation.abort_command),
         };

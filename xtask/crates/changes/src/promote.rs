@@ -24,6 +24,7 @@ use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::words::join_names;
 use xtask_git::Tools;
+use xtask_git::reflog_messages::PROMOTE;
 use xtask_git::{Id, Repo};
 use xtask_sync::context::{self, SyncContext};
 use xtask_sync::managed::ManagedPaths;
@@ -167,7 +168,7 @@ pub fn promote_changes(
         if series.first_conflict().is_some() || choice.selected_changes() != shown {
             return Err(proposal_changed_error(ground));
         }
-        let message = "xtask: promote";
+        let message = PROMOTE;
         if series.picked_count() > 0
             && !fast_forward_canonical(repo, context, ground, series.tip, message, tools)?
         {
@@ -225,8 +226,7 @@ fn rebuild_changes_branch(
         return Ok(Err("a worktree has it checked out".to_owned()));
     }
     let (name, old) = (format!("refs/heads/{changes}"), choice.changes_branch.local);
-    let is_put =
-        old == Some(built.tip) || repo.swap_ref(&name, old, Some(built.tip), "xtask: promote")?;
+    let is_put = old == Some(built.tip) || repo.swap_ref(&name, old, Some(built.tip), PROMOTE)?;
     if is_put {
         record_seen_remote(repo, choice.changes_branch.remote)?;
     }

@@ -28,6 +28,7 @@ use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::lock::Lock;
 use xtask_base::record::{self, LoadedRecord};
 use xtask_git::Tools;
+use xtask_git::reflog_messages::REVERSE_SYNC;
 use xtask_git::{AllPaths, FileMode, Id, NewCommit, ReplayedCommit, Repo, Signature, TreeEntry};
 use xtask_sync::context::{self, SyncContext};
 use xtask_sync::managed::ManagedPaths;
@@ -181,7 +182,7 @@ fn write_record(repo: &Repo, state: &ResolutionState, tools: &Tools<'_>) -> Resu
 fn update_kept_ref(repo: &Repo, tip: Option<Id>) -> Result<()> {
     let old = repo.resolve_ref(KEPT_REF)?;
     if old != tip {
-        repo.swap_ref(KEPT_REF, old, tip, "xtask: reverse-sync")?;
+        repo.swap_ref(KEPT_REF, old, tip, REVERSE_SYNC)?;
     }
     Ok(())
 }
@@ -301,7 +302,7 @@ fn finish_resolution(
             close_resolution(repo, tools)?;
             return Ok(ResolveOutcome::NothingLeft);
         }
-        let message = format!("xtask: reverse-sync from {}", state.source);
+        let message = format!("{REVERSE_SYNC} from {}", state.source);
         if fast_forward_canonical(repo, &context, &ground, series.tip, &message, tools)? {
             let commits = repo.count_commits_between(ground.tip, series.tip)?;
             close_resolution(repo, tools)?;

@@ -14,6 +14,7 @@ use super::retry::{MAX_ATTEMPTS, back_off};
 use super::source::{SelectedCommit, SourceBranch};
 use xtask_base::error::{Error, Result};
 use xtask_git::Tools;
+use xtask_git::reflog_messages::REVERSE_SYNC;
 use xtask_git::{Id, Repo};
 use xtask_sync::context::{self, SyncContext};
 
@@ -76,7 +77,7 @@ pub fn land_proposal(
             return Err(proposal_changed_error(&again.canonical_branch));
         }
         let ReverseSyncProposal { context, canonical_branch: ground, series, .. } = &again;
-        let message = format!("xtask: reverse-sync from {}", again.source.name);
+        let message = format!("{REVERSE_SYNC} from {}", again.source.name);
         if series.picked_count() == 0
             || fast_forward_canonical(repo, context, ground, series.tip, &message, tools)?
         {

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use super::{Id, Operation, Repo, TreeEntry};
+use super::{Id, Operation, OperationKind, Repo, TreeEntry};
 use xtask_base::error::{Error, Result, ResultExt};
 use xtask_base::files::Disk;
 use xtask_base::path::RepoPath;
@@ -147,9 +147,13 @@ impl Repo {
     /// Quits the operation (`--quit`): HEAD, index and files stay as they are. Changes stored by
     /// `--autostash` are moved to the list of stashes.
     pub fn quit_operation(&self, operation: &Operation) -> Result<()> {
-        let command = match operation.abort_command {
-            "git bisect reset" => "bisect reset HEAD".to_owned(),
-            other => other.trim_start_matches("git ").replace("--abort", "--quit"),
+        let command = match operation.kind {
+            OperationKind::Bisect => "bisect reset HEAD",
+            OperationKind::Am => "am --quit",
+            OperationKind::CherryPick => "cherry-pick --quit",
+            OperationKind::Merge => "merge --quit",
+            OperationKind::Rebase => "rebase --quit",
+            OperationKind::Revert => "revert --quit",
         };
         let done = self
             .git_command(NO_HOOKS.into_iter().chain(command.split(' ')))

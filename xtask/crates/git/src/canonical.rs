@@ -15,7 +15,7 @@
 use std::collections::BTreeSet;
 
 use super::refs::{ReflogEntry, read_reflog};
-use super::{Id, Repo};
+use super::{Id, Repo, reflog_messages};
 use xtask_base::error::{Error, Result};
 
 /// The canonical commit, and the ref that names it.
@@ -211,7 +211,8 @@ impl Repo {
 }
 
 /// Prefixes of our own reflog messages for moves of the canonical branch.
-const OWN_MESSAGES: [&str; 3] = ["xtask: promote", "xtask: reverse-sync", "xtask: upgrade"];
+const OWN_MESSAGES: [&str; 3] =
+    [reflog_messages::PROMOTE, reflog_messages::REVERSE_SYNC, reflog_messages::UPGRADE];
 
 /// Returns whether a reflog message records a commit made by git or by us.
 fn is_commit_message(message: &str) -> bool {
@@ -224,7 +225,7 @@ fn is_commit_message(message: &str) -> bool {
         "rebase (continue)",
         // Our commits on other branches, which may be merged into this one.
         "xtask: chore(sync)",
-        "xtask: propagate",
+        reflog_messages::PROPAGATE,
     ];
     MAKES.iter().any(|word| message.starts_with(word)) || message.contains("Merge made by")
 }

@@ -31,6 +31,7 @@ mod partial_clone;
 mod patterns;
 mod push;
 mod ref_writer;
+pub mod reflog_messages;
 mod refs;
 mod reftable;
 mod remotes;

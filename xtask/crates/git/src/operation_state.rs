@@ -22,13 +22,32 @@ pub struct Operation {
     pub kind: OperationKind,
 }
 
-/// Kinds that are treated differently.
+/// The kinds of operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperationKind {
+    Am,
+    Bisect,
+    CherryPick,
     Merge,
     /// A rebase by either backend, merge or apply.
     Rebase,
-    Other,
+    Revert,
+}
+
+impl Operation {
+    fn new(kind: OperationKind) -> Operation {
+        let (name, continue_command, abort_command) = match kind {
+            OperationKind::Am => ("an `am`", "git am --continue", "git am --abort"),
+            OperationKind::Bisect => ("a bisect", "git bisect reset", "git bisect reset"),
+            OperationKind::CherryPick => {
+                ("a cherry-pick", "git cherry-pick --continue", "git cherry-pick --abort")
+            }
+            OperationKind::Merge => ("a merge", "git merge --continue", "git merge --abort"),
+            OperationKind::Rebase => ("a rebase", "git rebase --continue", "git rebase --abort"),
+            OperationKind::Revert => ("a revert", "git revert --continue", "git revert --abort"),
+        };
+        Operation { name, continue_command, abort_command, kind }
+    }
 }
 
 impl Repo {
@@ -40,27 +59,14 @@ impl Repo {
             return self.read_sequencer();
         };
         let kind = match state {
+            Is::ApplyMailbox | Is::ApplyMailboxRebase => OperationKind::Am,
+            Is::Bisect => OperationKind::Bisect,
+            Is::CherryPick | Is::CherryPickSequence => OperationKind::CherryPick,
             Is::Merge => OperationKind::Merge,
             Is::Rebase | Is::RebaseInteractive => OperationKind::Rebase,
-            _ => OperationKind::Other,
+            Is::Revert | Is::RevertSequence => OperationKind::Revert,
         };
-        let (name, ends_with, aborts_with) = match state {
-            Is::ApplyMailbox | Is::ApplyMailboxRebase => {
-                ("an `am`", "git am --continue", "git am --abort")
-            }
-            Is::Bisect => ("a bisect", "git bisect reset", "git bisect reset"),
-            Is::CherryPick | Is::CherryPickSequence => {
-                ("a cherry-pick", "git cherry-pick --continue", "git cherry-pick --abort")
-            }
-            Is::Merge => ("a merge", "git merge --continue", "git merge --abort"),
-            Is::Rebase | Is::RebaseInteractive => {
-                ("a rebase", "git rebase --continue", "git rebase --abort")
-            }
-            Is::Revert | Is::RevertSequence => {
-                ("a revert", "git revert --continue", "git revert --abort")
-            }
-        };
-        Some(Operation { name, continue_command: ends_with, abort_command: aborts_with, kind })
+        Some(Operation::new(kind))
     }
 
     /// Detects a cherry-pick or revert by its pseudo-ref, which a `reftable` does not store as a
@@ -79,17 +85,10 @@ impl Repo {
     fn read_sequencer(&self) -> Option<Operation> {
         let todo = std::fs::read_to_string(self.git_folder().join("sequencer/todo")).ok()?;
         let is_revert = todo.lines().any(|line| line.starts_with("revert "));
-        let (name, ends_with, aborts_with) = if is_revert {
-            ("a revert", "git revert --continue", "git revert --abort")
-        } else {
-            ("a cherry-pick", "git cherry-pick --continue", "git cherry-pick --abort")
-        };
-        Some(Operation {
-            name,
-            continue_command: ends_with,
-            abort_command: aborts_with,
-            kind: OperationKind::Other,
-        })
+        Some(Operation::new(match is_revert {
+            true => OperationKind::Revert,
+            false => OperationKind::CherryPick,
+        }))
     }
 
     /// Returns whether git has stashed local changes (`--autostash`) until the operation ends.

@@ -13,6 +13,7 @@ use super::targets::BranchSet;
 use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_base::words::pluralize;
 use xtask_git::Tools;
+use xtask_git::reflog_messages::PROPAGATE;
 use xtask_git::{BranchInUse, Head, PushStatus, RefPush, RefUpdate, Repo};
 use xtask_sync::context::SyncContext;
 use xtask_sync::hook_policy::{
@@ -132,7 +133,7 @@ pub fn move_refs(
     context: &SyncContext,
     tools: &Tools<'_>,
 ) -> Result<Vec<String>> {
-    let message = format!("xtask: propagate from {}", context.config.branch);
+    let message = format!("{PROPAGATE} from {}", context.config.branch);
     let is_in_use =
         |in_use: &[BranchInUse], row: &BranchRow| in_use.iter().any(|one| one.branch == row.target);
     repo.forget_refs();

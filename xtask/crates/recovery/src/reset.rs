@@ -143,9 +143,7 @@ pub fn reset_worktree(
     let now = tools.world.now_seconds();
     let to = repo.tree_of(goal.commit)?;
     // Ending a bisect checks out a commit, which requires an index without conflicts.
-    quit_operations(repo, tools, &|operation| {
-        operation.kind != OperationKind::Other || !is_bisect(operation)
-    })?;
+    quit_operations(repo, tools, &|operation| operation.kind != OperationKind::Bisect)?;
     clean_worktree(repo, tools, saved, to)?;
     quit_operations(repo, tools, &|_| true)?;
     tools
@@ -220,10 +218,6 @@ pub fn find_unreferenced_commit(
         tips.extend(repo.refs_below(prefix)?.into_iter().map(|(_, id)| id));
     }
     Ok((!repo.commits_beyond(&tips, head.commit)?.is_empty()).then_some(head.commit))
-}
-
-fn is_bisect(operation: &Operation) -> bool {
-    operation.abort_command == operation.continue_command
 }
 
 /// Ends the git operations in progress for which `ends` is true, from the innermost outwards.
@@ -310,7 +304,7 @@ fn clean_worktree(repo: &Repo, tools: &Tools<'_>, saved: &SavedBackup, to: Id) -
     if !changes.is_empty() || overlay.is_some() {
         let purpose = "recover".to_owned();
         let batch = Transaction { purpose, changes, head: None, overlay, backup: None };
-        let bisecting = Tools { finishing_operation: Some(OperationKind::Other), ..*tools };
+        let bisecting = Tools { finishing_operation: Some(OperationKind::Bisect), ..*tools };
         apply_transaction(&bisecting.apply_context(repo), &batch, Some(index))?;
         repo.refresh_index()?;
     }

@@ -27,8 +27,8 @@ use xtask_base::error::{Error, Result};
 use xtask_base::parallel::map_halves;
 use xtask_base::path::RepoPath;
 use xtask_git::{
-    CanonicalHistory, FileStat, Head, Id, Index, NO_STAT, PathScope, Repo, StatData, Tools,
-    TreeEntry, WorktreeItem, stat_data_from_metadata,
+    CanonicalHistory, FileStat, Head, Id, Index, NO_STAT, OperationKind, PathScope, Repo, StatData,
+    Tools, TreeEntry, WorktreeItem, stat_data_from_metadata,
 };
 
 /// Returns the age in nanoseconds from which on a file's timestamp proves that later changes would
@@ -210,7 +210,7 @@ pub fn check_repo_ready(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
             "{} is in progress; nothing was written",
             operation.name
         ))
-        .with_hint(if operation.continue_command == operation.abort_command {
+        .with_hint(if operation.kind == OperationKind::Bisect {
             format!("end it first: `{}`", operation.continue_command)
         } else {
             format!(

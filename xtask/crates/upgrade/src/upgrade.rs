@@ -22,6 +22,7 @@ use xtask_changes::fast_forward_branch::{
 };
 use xtask_config::SYNC_FILE;
 use xtask_git::Tools;
+use xtask_git::reflog_messages::UPGRADE;
 use xtask_git::{
     FileMode, Id, NewCommit, PathScope, PathsBelow, Repo, TreeEntry, find_case_collisions,
 };
@@ -536,7 +537,7 @@ pub fn commit_upgrade(repo: &Repo, upgrade: &UpgradePlan, tools: &Tools<'_>) -> 
         committer: &committer,
         message: &upgrade.commit_message(),
     })?;
-    let message = format!("xtask: upgrade to {}", upgrade.describe_new_version());
+    let message = format!("{UPGRADE} to {}", upgrade.describe_new_version());
     let UpgradePlan { context, canonical_branch: ground, resolved: decided, .. } = upgrade;
     if !fast_forward_canonical(repo, context, ground, new, &message, tools)? {
         return Ok(None);
